@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef _ONVM_NF_H_
+#define _ONVM_NF_H_
+
+/**
+ * @file
+ * What a kernel sees: the native form of a network function.
+ *
+ * A kernel is one function that is called with a burst of packets:
+ *
+ *	void firewall_burst(struct onvm_ctx *ctx, struct onvm_pkt *pkts, uint32_t nb_pkts);
+ *
+ * It reads and writes packet data in place and sets each packet's verdict. C functions of a
+ * plugin's own cffi module and Python functions compiled by `@kernel` have this same form; the
+ * receive loop calls either without entering the interpreter.
+ *
+ * On entry every packet has the verdict ONVM_NEXT, so a kernel writes only what differs.
+ *
+ * Threads: one thread calls the kernels of an NF host, never two at once.
+ * Lifetime: `pkts` and all they point to are valid until the function returns.
+ */
+
+#include <stdint.h>
+
+#include <onvm/wire.h>
+
+/** One packet of a burst. Lies in memory of the NF host; not shared. */
+struct onvm_pkt {
+	uint8_t *data;		/**< first byte of the Ethernet header */
+	uint32_t buffer;	/**< slot of packet memory; the runtime's, not to be written */
+	uint32_t flow_hash;
+	uint16_t length;	/**< bytes from `data` */
+	uint16_t headroom;	/**< bytes before `data` that headers may be pushed into */
+	uint16_t tailroom;	/**< bytes behind the packet that it may grow into */
+	uint16_t port;		/**< ingress port */
+	uint16_t destination;	/**< drop reason, service ID or port, as the verdict says */
+	uint8_t verdict;	/**< enum onvm_verdict */
+	uint8_t flags;		/**< ONVM_F_REVERSE: from the chain's far end towards its head */
+	uint16_t worker;	/**< the runtime's, not to be written */
+	uint16_t stage;		/**< the runtime's, not to be written */
+};
+static_assert(sizeof(struct onvm_pkt) == 32, "two packets per cache line");
+
+/** What a kernel is called with, besides packets. */
+struct onvm_ctx {
+	void *state;		/**< the NF's own */
+	uint64_t now_ns;	/**< CLOCK_MONOTONIC, read once per burst */
+	uint64_t *counters;	/**< ONVM_COUNTERS_MAX counters, named in the manifest */
+	/**
+	 * Make a packet: an empty buffer whose `data` has the usual headroom, or NULL when the
+	 * loan is used up. It leaves with the burst in which it was made, after the packets that
+	 * came in; its verdict must be ONVM_OUT, ONVM_TO_SERVICE or ONVM_NEXT (on from here).
+	 */
+	struct onvm_pkt *(*originate)(struct onvm_ctx *ctx);
+	void *runtime;		/**< the runtime's */
+};
+
+typedef void (*onvm_kernel)(struct onvm_ctx *ctx, struct onvm_pkt *pkts, uint32_t nb_pkts);
+
+/** Drop @p pkt for the reason with index @p reason of the manifest's `drop_reasons`. */
+static inline void
+onvm_pkt_drop(struct onvm_pkt *pkt, uint16_t reason)
+{
+	pkt->verdict = ONVM_DROP;
+	pkt->destination = reason;
+}
+
+/** Send @p pkt out of @p port, past the rest of its chain. */
+static inline void
+onvm_pkt_out(struct onvm_pkt *pkt, uint16_t port)
+{
+	pkt->verdict = ONVM_OUT;
+	pkt->destination = port;
+}
+
+/**
+ * Make room for @p length bytes before the packet (encapsulation).
+ *
+ * @return the new first byte, or NULL when the headroom is too small; then nothing has changed
+ */
+static inline uint8_t *
+onvm_pkt_push(struct onvm_pkt *pkt, uint16_t length)
+{
+	if (length > pkt->headroom || (uint32_t)pkt->length + length > UINT16_MAX)
+		return (uint8_t *)0;
+	pkt->data -= length;
+	pkt->headroom = (uint16_t)(pkt->headroom - length);
+	pkt->length = (uint16_t)(pkt->length + length);
+	return pkt->data;
+}
+
+/** Cut @p length bytes off the front; NULL when the packet is not longer than that. */
+static inline uint8_t *
+onvm_pkt_pull(struct onvm_pkt *pkt, uint16_t length)
+{
+	if (length >= pkt->length)
+		return (uint8_t *)0;
+	pkt->data += length;
+	pkt->headroom = (uint16_t)(pkt->headroom + length);
+	pkt->length = (uint16_t)(pkt->length - length);
+	return pkt->data;
+}
+
+#endif /* _ONVM_NF_H_ */

@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef _ONVM_TABLES_H_
+#define _ONVM_TABLES_H_
+
+/**
+ * @file
+ * DPDK's lookup algorithms for NFs, in an unprivileged process without huge pages.
+ *
+ * onvm_tables_init() starts DPDK's environment once per process, with ordinary memory; the
+ * create functions call it themselves. A process that uses no table never starts it.
+ *
+ * Results: create functions return NULL and leave the reason in errno; others 0 or -errno.
+ * Threads: changes by one thread; look-ups by the same thread, unless a table says otherwise.
+ */
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define ONVM_TABLE_MISS UINT32_MAX
+
+#if defined(__GNUC__)
+#define ONVM_EXPORT __attribute__((visibility("default")))
+#else
+#define ONVM_EXPORT
+#endif
+
+/** Start DPDK's environment with @p megabytes of memory; 0 takes the default (256). */
+ONVM_EXPORT int onvm_tables_init(uint32_t megabytes);
+
+/* ---- ACL: first match by priority over 5-tuples (rte_acl) ---- */
+
+struct onvm_acl;
+
+/** A rule. Addresses in network order (IPv4: the first 4 bytes); ranges are inclusive. */
+struct onvm_acl_rule {
+	uint8_t src[16], dst[16];
+	uint8_t src_prefix, dst_prefix;	/**< bits */
+	uint8_t protocol, protocol_mask;	/**< mask 0: any, 0xff: exactly `protocol` */
+	uint16_t src_port_first, src_port_last;
+	uint16_t dst_port_first, dst_port_last;
+	int32_t priority;		/**< higher wins; 1..2^29-1 */
+	uint32_t value;			/**< what a look-up gives; 1..2^32-2 */
+};
+
+/** What is looked up: 40 bytes, network order. IPv4 uses the first 4 bytes of each address. */
+struct onvm_tuple {
+	uint8_t protocol;
+	uint8_t pad[3];
+	uint8_t src[16], dst[16];
+	uint8_t src_port[2], dst_port[2];
+};
+
+/** Build a table from @p nb_rules rules of one IP version (4 or 6). */
+ONVM_EXPORT struct onvm_acl *onvm_acl_create(uint32_t ip_version,
+					     const struct onvm_acl_rule *rules, uint32_t nb_rules);
+/** Value of the best match of each tuple, or 0 without one. */
+ONVM_EXPORT int onvm_acl_lookup(const struct onvm_acl *acl, const struct onvm_tuple *tuples,
+				uint32_t *values, uint32_t nb);
+ONVM_EXPORT void onvm_acl_free(struct onvm_acl *acl);
+
+/* ---- LPM: longest prefix match (rte_fib, rte_fib6) ---- */
+
+struct onvm_lpm;
+
+/** @param max_routes  prefixes it must hold */
+ONVM_EXPORT struct onvm_lpm *onvm_lpm_create(uint32_t ip_version, uint32_t max_routes);
+ONVM_EXPORT int onvm_lpm_add(struct onvm_lpm *lpm, const uint8_t *prefix, uint8_t depth,
+			     uint32_t value);
+ONVM_EXPORT int onvm_lpm_delete(struct onvm_lpm *lpm, const uint8_t *prefix, uint8_t depth);
+/** @param addresses  nb times 4 or 16 bytes, network order; misses give ONVM_TABLE_MISS */
+ONVM_EXPORT int onvm_lpm_lookup(const struct onvm_lpm *lpm, const uint8_t *addresses,
+				uint32_t *values, uint32_t nb);
+ONVM_EXPORT void onvm_lpm_free(struct onvm_lpm *lpm);
+
+/* ---- Flow table: exact match with values and idle expiry (rte_hash) ---- */
+
+struct onvm_flow_table;
+
+/**
+ * @param capacity     flows; an add beyond it gives -ENOSPC
+ * @param key_bytes    1..64
+ * @param value_bytes  0..256, kept beside each flow and zero when added
+ */
+ONVM_EXPORT struct onvm_flow_table *onvm_flow_table_create(uint32_t capacity, uint32_t key_bytes,
+							   uint32_t value_bytes);
+/** Slot of the flow, 0..capacity-1, or -ENOENT. A slot stays the flow's until it is deleted. */
+ONVM_EXPORT int32_t onvm_flow_table_lookup(struct onvm_flow_table *table, const void *key);
+/** onvm_flow_table_lookup() for @p nb keys that lie one behind the other. */
+ONVM_EXPORT void onvm_flow_table_lookup_bulk(struct onvm_flow_table *table, const void *keys,
+					     int32_t *slots, uint32_t nb);
+/** Slot of the flow, added if it was not there; -ENOSPC when full. */
+ONVM_EXPORT int32_t onvm_flow_table_add(struct onvm_flow_table *table, const void *key,
+					uint64_t now_ns);
+ONVM_EXPORT int onvm_flow_table_delete(struct onvm_flow_table *table, const void *key);
+ONVM_EXPORT void *onvm_flow_table_value(struct onvm_flow_table *table, int32_t slot);
+ONVM_EXPORT const void *onvm_flow_table_key(struct onvm_flow_table *table, int32_t slot);
+/** Say that the flow was used at @p now_ns. */
+ONVM_EXPORT void onvm_flow_table_touch(struct onvm_flow_table *table, int32_t slot,
+				       uint64_t now_ns);
+/** Give this flow an idle time of its own; the table's default is given to _expire(). */
+ONVM_EXPORT void onvm_flow_table_set_idle(struct onvm_flow_table *table, int32_t slot,
+					  uint64_t idle_ns);
+/**
+ * Delete flows idle for @p idle_ns (or for their own idle time), looking at up to @p budget slots
+ * from where the last call ended.
+ *
+ * @param on_expired  called before a flow goes, or NULL
+ * @return flows deleted
+ */
+ONVM_EXPORT uint32_t onvm_flow_table_expire(struct onvm_flow_table *table, uint64_t now_ns,
+					    uint64_t idle_ns, uint32_t budget,
+					    void (*on_expired)(void *arg, int32_t slot), void *arg);
+ONVM_EXPORT uint32_t onvm_flow_table_count(const struct onvm_flow_table *table);
+ONVM_EXPORT void onvm_flow_table_free(struct onvm_flow_table *table);
+
+#endif /* _ONVM_TABLES_H_ */

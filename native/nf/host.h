@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef _ONVM_NF_HOST_H_
+#define _ONVM_NF_HOST_H_
+
+/**
+ * @file
+ * The runtime of an NF host: attach to a manager, run fused NFs on bursts, leave cleanly.
+ *
+ * Life: create, set stages, attach, run until it says why it stopped, handle that, run again;
+ * free detaches. After ONVM_EVENT_DETACHED (the manager is gone) attach again: stages and their
+ * state stay as they are.
+ *
+ * Each stage is a kernel (onvm/nf.h). Packets pass the stages in order, packets of the reverse
+ * direction in reverse order; those with a verdict other than ONVM_NEXT leave at once.
+ *
+ * Threads: one thread for everything, except onvm_nf_host_interrupt(), which any thread and a
+ * signal handler may call.
+ */
+
+#include <stdint.h>
+
+#include <onvm/nf.h>
+
+#ifndef ONVM_EXPORT
+#define ONVM_EXPORT __attribute__((visibility("default")))
+#endif
+
+struct onvm_nf_host;
+
+/** Why onvm_nf_host_run() came back. */
+enum onvm_nf_event {
+	ONVM_EVENT_DEADLINE = 1,	/**< the time it was given is over */
+	ONVM_EVENT_MESSAGE = 2,		/**< onvm_nf_host_receive() has something */
+	ONVM_EVENT_INTERRUPT = 3,	/**< onvm_nf_host_interrupt() was called */
+	ONVM_EVENT_DETACHED = 4,	/**< the manager is gone */
+};
+
+/** @return NULL without memory */
+ONVM_EXPORT struct onvm_nf_host *onvm_nf_host_create(void);
+ONVM_EXPORT void onvm_nf_host_free(struct onvm_nf_host *host);
+
+/** Set stage @p stage; stages are numbered from 0 without gaps. @return 0 or -EINVAL */
+ONVM_EXPORT int onvm_nf_host_set_stage(struct onvm_nf_host *host, uint32_t stage,
+				       onvm_kernel kernel, void *state);
+
+/**
+ * Attach to the manager that listens at @p path. Blocks up to @p timeout_ms for it to be there.
+ *
+ * @p hello needs everything but magic, version and pid.
+ *
+ * @return 0, or -errno with a line for the user in onvm_nf_host_error(): -ETIMEDOUT nobody
+ *         listens, -EPROTO another layout version, others as the manager refused
+ */
+ONVM_EXPORT int onvm_nf_host_attach(struct onvm_nf_host *host, const char *path,
+				    const struct onvm_attach_hello *hello, uint32_t timeout_ms);
+/** Tell the manager that packets may come (ONVM_MSG_READY). */
+ONVM_EXPORT int onvm_nf_host_ready(struct onvm_nf_host *host);
+ONVM_EXPORT const char *onvm_nf_host_error(const struct onvm_nf_host *host);
+/** What the manager granted; valid until the next attach. */
+ONVM_EXPORT const struct onvm_attach_reply *onvm_nf_host_reply(const struct onvm_nf_host *host);
+
+/**
+ * Receive, process and return bursts until something else is to be done.
+ *
+ * @param deadline_ns  CLOCK_MONOTONIC at which to come back; 0: never
+ * @return enum onvm_nf_event
+ */
+ONVM_EXPORT int onvm_nf_host_run(struct onvm_nf_host *host, uint64_t deadline_ns);
+
+/** Make onvm_nf_host_run() come back soon. Async-signal-safe. */
+ONVM_EXPORT void onvm_nf_host_interrupt(struct onvm_nf_host *host);
+
+/**
+ * Take a message.
+ *
+ * @param payload  at least ONVM_MESSAGE_MAX bytes
+ * @return bytes of payload, -EAGAIN when there is none, -ENOTCONN when the manager is gone
+ */
+ONVM_EXPORT int onvm_nf_host_receive(struct onvm_nf_host *host, struct onvm_message_header *header,
+				     uint8_t *payload);
+/** Send a message; @p header->length is filled in. @return 0 or -errno */
+ONVM_EXPORT int onvm_nf_host_send(struct onvm_nf_host *host, struct onvm_message_header *header,
+				  const uint8_t *payload, uint32_t length);
+/** Values of stage @p stage's counters, ONVM_COUNTERS_MAX of them; NULL before the attach. */
+ONVM_EXPORT const uint64_t *onvm_nf_host_counters(struct onvm_nf_host *host, uint32_t stage);
+
+#endif /* _ONVM_NF_HOST_H_ */
