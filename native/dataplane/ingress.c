@@ -471,10 +471,9 @@ must_wait(struct onvm_worker *worker, const struct onvm_lane *lane)
 uint32_t
 onvm_ingress_poll(struct onvm_worker *worker)
 {
+	const bool is_paused = __atomic_load_n(&worker->dp->sources_paused, __ATOMIC_RELAXED);
 	uint32_t nb_total = 0;
 
-	if (__atomic_load_n(&worker->dp->sources_paused, __ATOMIC_RELAXED))
-		return 0;
 	for (uint32_t i = 0; i < worker->nb_lanes; i++) {
 		struct onvm_lane *lane = worker->lanes[i];
 		struct onvm_port *port = lane->port;
@@ -486,7 +485,7 @@ onvm_ingress_poll(struct onvm_worker *worker)
 			nb_total += nb_held - lane->nb_held;
 			continue;
 		}
-		if (port->is_finished)
+		if (port->is_finished || is_paused)
 			continue;
 		for (uint16_t q = 0; q < lane->nb_queues && lane->nb_held == 0; q++) {
 			struct rte_mbuf *mbufs[ONVM_BURST_SIZE];

@@ -194,6 +194,8 @@ onvm_port_ethdev_open(struct onvm_port *port, const struct onvm_ethdev_options *
 		return -ENOMEM;
 	own->ethdev = RTE_MAX_ETHPORTS;
 	rc = rte_dev_probe(options->device);
+	if (rc == -EEXIST) /* a PCI device that the environment has probed */
+		rc = 0;
 	if (rc == 0) {
 		RTE_ETH_FOREACH_MATCHING_DEV(own->ethdev, options->device, &iterator) {
 			rte_eth_iterator_cleanup(&iterator);
