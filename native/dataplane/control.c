@@ -150,10 +150,11 @@ finish_port(struct onvm_dataplane *dp, struct onvm_port *port, int rc, const cha
 
 int
 onvm_dp_port_null(const char *name, uint32_t size, uint32_t nb_flows, uint32_t is_random,
-		  uint32_t nb_queues, uint64_t rate_pps, uint64_t count)
+		  uint32_t is_source, uint32_t nb_queues, uint64_t rate_pps, uint64_t count)
 {
 	const struct onvm_null_options options = {
 		.size = size, .nb_flows = nb_flows, .is_random = is_random != 0,
+		.is_source = is_source != 0,
 		.nb_queues = nb_queues, .rate_pps = rate_pps, .count = count};
 	struct onvm_port *port = take_port(&onvm_dp, name);
 	char reason[256] = "";

@@ -106,7 +106,7 @@ void onvm_dp_fini(void);
 
 /* Ports. Each gives the port's ID. */
 int onvm_dp_port_null(const char *name, uint32_t size, uint32_t nb_flows, uint32_t is_random,
-		      uint32_t nb_queues, uint64_t rate_pps, uint64_t count);
+		      uint32_t is_source, uint32_t nb_queues, uint64_t rate_pps, uint64_t count);
 int onvm_dp_port_pcap(const char *name, const char *rx_path, const char *tx_path, uint32_t loop,
 		      uint64_t rate_pps, uint64_t count);
 int onvm_dp_port_ethdev(const char *name, const char *device, uint32_t nb_queues, uint32_t mtu,

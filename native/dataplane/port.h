@@ -119,6 +119,7 @@ struct onvm_null_options {
 	uint32_t nb_queues;
 	uint64_t rate_pps;
 	uint64_t count;		/**< packets in all; 0: endless */
+	bool is_source;		/**< gives packets; else it only takes them */
 	bool is_random;		/**< flows in pseudo-random order instead of one after the other */
 };
 

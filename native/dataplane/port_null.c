@@ -198,5 +198,6 @@ onvm_port_null_open(struct onvm_port *port, const struct onvm_null_options *opti
 	port->priv = null;
 	port->nb_queues = (uint16_t)nb_queues;
 	port->can_wait = options->rate_pps == 0;
+	port->is_finished = !options->is_source;
 	return 0;
 }

@@ -196,11 +196,14 @@ def fini() -> None:
 
 
 def open_null(
-    name: str, *, size: int, n_flows: int, is_random: bool, n_queues: int, rate_pps: int, count: int
-) -> int:
+    name: str, *, size: int = 64, n_flows: int = 0, is_random: bool = False,
+    is_source: bool = True, n_queues: int = 1, rate_pps: int = 0, count: int = 0,
+) -> int:  # fmt: skip
     """Open a "null" port; its ID."""
     return _check(
-        lib.onvm_dp_port_null(name.encode(), size, n_flows, is_random, n_queues, rate_pps, count)
+        lib.onvm_dp_port_null(
+            name.encode(), size, n_flows, is_random, is_source, n_queues, rate_pps, count
+        )
     )
 
 
