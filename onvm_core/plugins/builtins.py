@@ -10,10 +10,18 @@ __all__ = ["onvm_cli_commands"]
 
 _COMMANDS = (
     CliCommand("nf", "List, install, write and test network functions.", "onvm_core.cli.nf:app"),
-    CliCommand("doctor", "Show what this host can do, and how to fix what it cannot.",
-               "onvm_core.cli.doctor:doctor", panel="Host"),
-    CliCommand("version", "Print the versions of onvm, DPDK and Python.",
-               "onvm_core.cli.version:version", panel="Host"),
+    CliCommand(
+        "doctor",
+        "Show what this host can do, and how to fix what it cannot.",
+        "onvm_core.cli.doctor:doctor",
+        panel="Host",
+    ),
+    CliCommand(
+        "version",
+        "Print the versions of onvm, DPDK and Python.",
+        "onvm_core.cli.version:version",
+        panel="Host",
+    ),
 )
 
 

@@ -6,6 +6,7 @@ two distributions that use one name are a conflict, and neither of them runs.
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -62,7 +63,8 @@ def discover(path: list[str] | None = None) -> list[NfPackage]:
         path: where to look instead of `sys.path`.
     """
     distributions = _first_of_each(
-        importlib_metadata.distributions() if path is None
+        importlib_metadata.distributions()
+        if path is None
         else importlib_metadata.distributions(path=path)
     )
     packages = [
@@ -134,7 +136,9 @@ def _with_manifest(package: NfPackage, path: Path) -> NfPackage:
     if manifest.name != package.name:
         raise PluginError(
             f"expected {package.name!r}, the name of the entry point",
-            file=path, field="name", value=manifest.name,
+            file=path,
+            field="name",
+            value=manifest.name,
         )
     return replace(package, manifest=manifest, service=manifest.service)
 
@@ -147,6 +151,13 @@ def _manifest_path(
     wanted = [f"{package}/{MANIFEST}", f"{package.rpartition('/')[0]}/{MANIFEST}".lstrip("/")]
     for relative in wanted:
         path = Path(str(distribution.locate_file(relative)))
+        if path.is_file():
+            return path
+    # An editable install keeps its files elsewhere; its import hook knows where. A top-level
+    # package is located without being imported.
+    spec = importlib.util.find_spec(entry_point.module.partition(".")[0])
+    if spec is not None and spec.origin is not None:
+        path = Path(spec.origin).parent / MANIFEST
         if path.is_file():
             return path
     raise PluginError(f"expected {MANIFEST} beside module {entry_point.module}")
