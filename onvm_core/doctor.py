@@ -235,7 +235,8 @@ def _runtime_dir(root: Path) -> Finding:
         "sockets of onvm up",
         ""
         if is_fine
-        else f"sudo install -d -m 0700 -o {os.getuid()} {wanted} && export XDG_RUNTIME_DIR={wanted}",
+        else f"sudo install -d -m 0700 -o {os.getuid()} {wanted}"
+        f" && export XDG_RUNTIME_DIR={wanted}",
     )
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import typer
 
@@ -23,6 +24,9 @@ __all__ = ["build_app", "main"]
 _EXIT_USER_MISTAKE = 2
 _EXIT_INTERRUPTED = 130
 _COMPLETION_VARIABLE = "_ONVM_COMPLETE"
+# What typer raises for a wrong command line. It comes from click, or from the copy of click inside
+# newer versions of typer; this is the way to it that works for both.
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
 
 def main() -> None:
@@ -56,17 +60,18 @@ def _run(arguments: Sequence[str]) -> int:
         _warn(plugins)
         is_completing = _COMPLETION_VARIABLE in os.environ
         app = build_app(commands, None if is_completing else _command_of(arguments))
-        app(args=list(arguments), prog_name="onvm")
+        status = app(args=list(arguments), prog_name="onvm", standalone_mode=False)
     except SystemExit as exit_:
         return _flush(_status(exit_))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
         return _EXIT_INTERRUPTED
     except BrokenPipeError:
         return _close_pipe()
     except OnvmError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return _EXIT_USER_MISTAKE
-    return _flush(0)
+        return _refuse(str(error))
+    except _UsageError as error:
+        return _refuse(_usage_message(error))
+    return _flush(status if isinstance(status, int) else 0)
 
 
 def _root() -> None:
@@ -107,6 +112,18 @@ def _status(exit_: SystemExit) -> int:
         return exit_.code or 0
     print(exit_.code, file=sys.stderr)
     return 1
+
+
+def _refuse(message: str) -> int:
+    if message:  # typer has none when it has just printed its help
+        print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    return _EXIT_USER_MISTAKE
+
+
+def _usage_message(error: Any) -> str:
+    command = error.ctx.command_path if error.ctx is not None else "onvm"
+    message = error.format_message()
+    return f"{message.rstrip('.')}; see: {command} --help" if message else ""
 
 
 def _flush(status: int) -> int:

@@ -19,6 +19,7 @@ import importlib_metadata
 from onvm_sdk.errors import PluginError
 
 if TYPE_CHECKING:
+    from importlib_metadata import EntryPoint, IDistribution
     from onvm_sdk.manifest import Manifest
 
 __all__ = ["GROUP", "MANIFEST", "NfPackage", "NfStatus", "discover", "find"]
@@ -99,10 +100,10 @@ def find(name: str, packages: Iterable[NfPackage] | None = None) -> NfPackage:
 
 
 def _first_of_each(
-    distributions: Iterable[importlib_metadata.Distribution],
-) -> list[importlib_metadata.Distribution]:
+    distributions: Iterable[IDistribution],
+) -> list[IDistribution]:
     """Drop what an earlier entry of the path shadows, as import would; then sort."""
-    by_name: dict[str, importlib_metadata.Distribution] = {}
+    by_name: dict[str, IDistribution] = {}
     for distribution in distributions:
         name = distribution.metadata["Name"]
         if name:  # a folder left behind by an interrupted uninstall has none
@@ -110,9 +111,7 @@ def _first_of_each(
     return [by_name[name] for name in sorted(by_name)]
 
 
-def _describe(
-    distribution: importlib_metadata.Distribution, entry_point: importlib_metadata.EntryPoint
-) -> NfPackage:
+def _describe(distribution: IDistribution, entry_point: EntryPoint) -> NfPackage:
     bare = NfPackage(
         name=entry_point.name,
         distribution=distribution.metadata["Name"],
@@ -143,9 +142,7 @@ def _with_manifest(package: NfPackage, path: Path) -> NfPackage:
     return replace(package, manifest=manifest, service=manifest.service)
 
 
-def _manifest_path(
-    distribution: importlib_metadata.Distribution, entry_point: importlib_metadata.EntryPoint
-) -> Path:
+def _manifest_path(distribution: IDistribution, entry_point: EntryPoint) -> Path:
     """The manifest beside the module, located through the list of installed files."""
     package = entry_point.module.replace(".", "/")
     wanted = [f"{package}/{MANIFEST}", f"{package.rpartition('/')[0]}/{MANIFEST}".lstrip("/")]

@@ -68,7 +68,7 @@ def render(
             f"replay_dir: {scratch}/replay\ncookiecutters_dir: {scratch}/templates\n"
         )
         made = cookiecutter(
-            str(template.parent),
+            str(Path(str(template)).parent),
             no_input=True,
             output_dir=str(output_dir),
             config_file=str(settings),
