@@ -49,6 +49,7 @@ class PluginManager:
     def register(self, plugin: object, name: str) -> None:
         """Add a plugin; what is wrong with it goes to `problems`."""
         try:
+            hash(plugin)  # pluggy keeps plugins in sets
             self._pluggy.register(plugin, name=name)
             self._pluggy.check_pending()
         except Exception as error:
