@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -76,8 +77,16 @@ def _pip_install(requirements: Sequence[str], pip_options: Sequence[str]) -> set
 
 def _run_pip(*arguments: str) -> None:
     command = [sys.executable, "-P", "-m", "pip", "--disable-pip-version-check", *arguments]
+    # Without build isolation, meson and ninja are those of this environment, even where it has not
+    # been activated.
+    tools = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     done = subprocess.run(
-        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        command,
+        env={**os.environ, "PATH": tools},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode != 0:
         lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
