@@ -82,5 +82,5 @@ def make_kernel(config: FirewallConfig) -> NativeKernel:
 
 def rule_hits(kernel: NativeKernel, rules: int) -> list[int]:
     """Give how many packets each rule has decided."""
-    owner: Any = kernel.keepalive
+    owner: Any = kernel.keep
     return [int(owner.hits[i]) for i in range(rules)]
