@@ -1,0 +1,4 @@
+
+from onvm_sdk.nf import NativeKernel, NetworkFunction
+
+__all__ = ["NativeKernel", "NetworkFunction"]
