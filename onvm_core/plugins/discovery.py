@@ -68,11 +68,7 @@ def discover(path: list[str] | None = None) -> list[NfPackage]:
         if path is None
         else importlib_metadata.distributions(path=path)
     )
-    packages = [
-        _describe(distribution, entry_point)
-        for distribution in distributions
-        for entry_point in distribution.entry_points.select(group=GROUP)
-    ]
+    packages = [package for distribution in distributions for package in _packages_of(distribution)]
     packages.sort(key=lambda package: (package.name, package.distribution))
     return [
         marked
@@ -105,10 +101,28 @@ def _first_of_each(
     """Drop what an earlier entry of the path shadows, as import would; then sort."""
     by_name: dict[str, IDistribution] = {}
     for distribution in distributions:
-        name = distribution.metadata["Name"]
-        if name:  # a folder left behind by an interrupted uninstall has none
+        name = _name(distribution)
+        if name:
             by_name.setdefault(name.lower().replace("_", "-"), distribution)
     return [by_name[name] for name in sorted(by_name)]
+
+
+def _name(distribution: IDistribution) -> str:
+    """The distribution's name, or "" for a folder that an interrupted uninstall left behind."""
+    try:
+        return distribution.metadata["Name"] or ""
+    except Exception:  # a stranger's file; which errors there are depends on the library's version
+        return ""
+
+
+def _packages_of(distribution: IDistribution) -> list[NfPackage]:
+    try:
+        entry_points = list(distribution.entry_points.select(group=GROUP))
+    except Exception as error:
+        name = _name(distribution)
+        reason = f"entry points cannot be read: {error}"
+        return [NfPackage(name, name, "", "", status=NfStatus.BROKEN, reason=reason)]
+    return [_describe(distribution, entry_point) for entry_point in entry_points]
 
 
 def _describe(distribution: IDistribution, entry_point: EntryPoint) -> NfPackage:
