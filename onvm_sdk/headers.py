@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
-__all__ = ["Headers", "L3", "L4", "checksum", "read_headers"]
+__all__ = ["L3", "L4", "Headers", "checksum", "read_headers"]
 
 ICMP: Final = 1
 TCP: Final = 6

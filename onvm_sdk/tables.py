@@ -124,7 +124,7 @@ def _records(buffer: Buffer, size: int, what: str) -> tuple[memoryview, int]:
 
 def _output(out: Buffer | None, length: int, dtype: str) -> Any:
     if out is None:
-        import numpy  # noqa: PLC0415  NumPy takes 0.1 s to import; who gives `out` does without
+        import numpy
 
         return numpy.empty(length, dtype)
     if memoryview(out).nbytes < 4 * length:

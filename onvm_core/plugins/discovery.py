@@ -20,6 +20,7 @@ from onvm_sdk.errors import PluginError
 
 if TYPE_CHECKING:
     from importlib_metadata import EntryPoint, IDistribution
+
     from onvm_sdk.manifest import Manifest
 
 __all__ = ["GROUP", "MANIFEST", "NfPackage", "NfStatus", "discover", "find"]

@@ -11,7 +11,7 @@ import cffi
 
 from onvm_sdk.nf import NativeKernel
 
-__all__ = ["NEXT", "DROP", "OUT", "KernelRunner", "Packet"]
+__all__ = ["DROP", "NEXT", "OUT", "KernelRunner", "Packet"]
 
 NEXT, DROP, TO_SERVICE, OUT = range(4)
 _HEADROOM = 128
@@ -92,7 +92,7 @@ class KernelRunner:
         self, packets: Sequence[Packet], rounds: int = 2000, now_ns: int = 1
     ) -> float:
         """Measure a burst that leaves its packets as they were (or idempotently rewritten)."""
-        import time  # noqa: PLC0415  only measurements need it
+        import time
 
         memory = [_ffi.new("uint8_t[]", bytes(_HEADROOM) + p.data) for p in packets]
         burst = _ffi.new("struct onvm_pkt[]", len(packets))

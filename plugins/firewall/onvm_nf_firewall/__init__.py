@@ -18,7 +18,7 @@ class Firewall(NetworkFunction):
 
     def setup(self, ctx: Any) -> None:
         """Check the configuration and build the tables."""
-        from onvm_nf_firewall.kernel import make_kernel  # noqa: PLC0415  only an NF host needs it
+        from onvm_nf_firewall.kernel import make_kernel
 
         self._kernel = make_kernel(_config.load(ctx.config))
 

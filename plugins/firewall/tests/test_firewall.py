@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from onvm_nf_firewall.config import load
 from onvm_nf_firewall.kernel import make_kernel, rule_hits
 from onvm_nf_firewall.model import FirewallModel
+
 from onvm_sdk.errors import ConfigError
 from onvm_sdk.testing.kernel import DROP, NEXT, KernelRunner, Packet
 
