@@ -30,13 +30,13 @@ class PacketRewriter(NetworkFunction):
             if rewrite[side]:
                 setattr(ip, side, int(ipaddress.ip_address(rewrite[side])))
         l4: Any = pkt.tcp if pkt.is_tcp else pkt.udp
-        if rewrite["sport"] is not None:
+        if rewrite.get("sport") is not None:
             l4.src_port = rewrite["sport"]
-        if rewrite["dport"] is not None:
+        if rewrite.get("dport") is not None:
             l4.dst_port = rewrite["dport"]
         if rewrite.get("icmp_id") is not None:
             pkt.icmp.id = rewrite["icmp_id"]
-        if rewrite["ttl_dec"]:
+        if rewrite.get("ttl_dec"):
             if pkt.is_ipv4:
                 pkt.ipv4.ttl -= 1
             else:
@@ -59,13 +59,13 @@ class ColumnRewriter(NetworkFunction):
                     getattr(burst.ipv6, side)[row] = np.frombuffer(address.packed, np.uint8)
         for key, side in (("sport", "src_port"), ("dport", "dst_port")):
             for row, rewrite in enumerate(rewrites):
-                if rewrite[key] is not None:
+                if rewrite.get(key) is not None:
                     getattr(burst.tcp, side)[row] = rewrite[key]
                     getattr(burst.udp, side)[row] = rewrite[key]
         for row, rewrite in enumerate(rewrites):
             if rewrite.get("icmp_id") is not None:
                 burst.icmp.id[row] = rewrite["icmp_id"]
-        older = np.array([bool(rewrite["ttl_dec"]) for rewrite in rewrites])
+        older = np.array([bool(rewrite.get("ttl_dec")) for rewrite in rewrites])
         burst.ipv4.ttl[older] -= 1
         burst.ipv6.hop_limit[older] -= 1
 
