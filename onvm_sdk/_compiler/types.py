@@ -273,26 +273,26 @@ def _move(is_push: bool) -> Any:
 _push, _pull = _move(True), _move(False)
 
 
-@overload_method(PacketType, "drop")  # type: ignore[untyped-decorator]
+@overload_method(PacketType, "drop", strict=False)  # type: ignore[untyped-decorator]
 def _drop(pkt: Any, reason: Any = 0) -> Any:
     return lambda pkt, reason=0: _decide(pkt, 1, reason)
 
 
-@overload_method(PacketType, "to_service")  # type: ignore[untyped-decorator]
+@overload_method(PacketType, "to_service", strict=False)  # type: ignore[untyped-decorator]
 def _to_service(pkt: Any, service_id: Any) -> Any:
     return lambda pkt, service_id: _decide(pkt, 2, service_id)
 
 
-@overload_method(PacketType, "out")  # type: ignore[untyped-decorator]
+@overload_method(PacketType, "out", strict=False)  # type: ignore[untyped-decorator]
 def _out(pkt: Any, port: Any) -> Any:
     return lambda pkt, port: _decide(pkt, 3, port)
 
 
-@overload_method(PacketType, "push")  # type: ignore[untyped-decorator]
+@overload_method(PacketType, "push", strict=False)  # type: ignore[untyped-decorator]
 def _push_method(pkt: Any, length: Any) -> Any:
     return lambda pkt, length: _push(pkt, length)
 
 
-@overload_method(PacketType, "pull")  # type: ignore[untyped-decorator]
+@overload_method(PacketType, "pull", strict=False)  # type: ignore[untyped-decorator]
 def _pull_method(pkt: Any, length: Any) -> Any:
     return lambda pkt, length: _pull(pkt, length)

@@ -32,7 +32,7 @@ class Everything(NetworkFunction):
     def process_packet(pkt: Any, state: Any) -> Any:
         counts, record = state
         counts[pkt.protocol] += 1
-        record[0].seen += 1
+        record[0]["seen"] += 1
         if pkt.length < 20:
             return pkt.drop(3)
         pkt.eth.dst = pkt.eth.src ^ 0x020000000000
@@ -46,7 +46,7 @@ class Everything(NetworkFunction):
         pkt.ipv6.flow_label = pkt.length * 77
         pkt.ipv6.dst_low = pkt.ipv6.src_high
         if pkt.is_udp:
-            record[0].last_port = pkt.udp.dst_port
+            record[0]["last_port"] = pkt.udp.dst_port
             pkt.udp.dst_port = pkt.udp.src_port + 1
             if pkt.udp.dst_port == 54:
                 return pkt.out(9)
