@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -60,6 +59,8 @@ class NfHost:
         self._host = Host()
         self._error: BaseException | None = None
         self._stop = False
+        self._is_attached = False
+        self._outbox: list[tuple[int, str, bytes]] = []
         self._draining: set[int] = set()
         self._drain_at_ns = 0
         self._stages: list[Stage] = []
@@ -95,23 +96,22 @@ class NfHost:
             AttachError: no manager listens, or it refuses.
             NfError: an NF raised.
         """
+        self._host.stop_on_signals()
         for number in range(len(self._nfs)):
-            # Before the attach the native loop needs some kernel for each stage.
             self._setup(number)
         self._attach(_FIRST_ATTACH_MS)
-        self._host.ready()
-        self._send_claims()
+        self._get_ready()
         try:
             self._serve()
         finally:
             if self._error is None:
                 for number, nf in enumerate(self._nfs):
                     self._call(number, "teardown", nf.teardown)
+            self._host.close()
 
-    def interrupt(self, *signal_arguments: object) -> None:
-        """Stop soon: finish the burst, tear down, leave."""
-        self._stop = True
-        self._host.interrupt()
+    @property
+    def _is_stopping(self) -> bool:
+        return self._stop or self._host.is_stop_requested
 
     def _setup(self, number: int) -> None:
         nf, ctx = self._nfs[number], self._contexts[number]
@@ -137,25 +137,25 @@ class NfHost:
                 ctx.counters.move(values)
 
     def _serve(self) -> None:
-        while not self._stop:
+        while not self._is_stopping:
             event = self._host.run(self._deadline_ns())
             if self._error is not None:
                 raise self._error
             if event == Event.MESSAGE:
                 while (message := self._host.receive()) is not None:
                     self._take(message)
-            elif event == Event.DETACHED and not self._stop:
+            elif event == Event.DETACHED and not self._is_stopping:
                 self._attach_again()
             self._run_timers()
             self._ask_drained()
 
     def _attach_again(self) -> None:
         """Wait for a manager, as long as it takes; the NFs' state stays as it is."""
-        while not self._stop:
+        self._is_attached = False
+        while not self._is_stopping:
             try:
                 self._attach(0)
-                self._host.ready()
-                self._send_claims()
+                self._get_ready()
             except (AttachError, NativeError):
                 time.sleep(_RETRY_S)
             else:
@@ -203,22 +203,30 @@ class NfHost:
 
     def _sender(self, number: int) -> Callable[[str, bytes], None]:
         def send(to: str, payload: bytes) -> None:
-            self._host.send(MessageType.USER, number, to, payload)
+            if self._is_attached:
+                self._host.send(MessageType.USER, number, to, payload)
+            else:
+                self._outbox.append((number, to, payload))
 
         return send
 
     def _claimer(self, number: int) -> Callable[[str, int, int, int], None]:
         def claim(address: str, first_port: int, end_port: int, protocol: int) -> None:
             self._claims.append((number, address, first_port, end_port, protocol))
-            if len(self._stages) == len(self._nfs):
+            if self._is_attached:
                 self._host.send_claim(number, address, first_port, end_port, protocol)
 
         return claim
 
-    def _send_claims(self) -> None:
-        """Announce what is claimed; a manager that came back knows nothing of it."""
-        for claim in self._claims:
+    def _get_ready(self) -> None:
+        """Let packets come; send what was sent before there was anybody to send it to."""
+        self._host.ready()
+        self._is_attached = True
+        for claim in self._claims:  # a manager that came back knows nothing of them
             self._host.send_claim(*claim)
+        outbox, self._outbox = self._outbox, []
+        for number, to, payload in outbox:
+            self._host.send(MessageType.USER, number, to, payload)
 
     def _fail(self, error: BaseException) -> None:
         if self._error is None:
@@ -286,15 +294,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     f"NAME=FILE expected, NAME one of {known}", field="--config", value=entry
                 )
             configs[name] = file
-        host = NfHost(
-            options.socket,
-            [load_plugin(name) for name in names],
-            configs=configs,
-            instances=options.instance.split(","),
-        )
-        signal.signal(signal.SIGTERM, host.interrupt)
-        signal.signal(signal.SIGINT, host.interrupt)
-        host.run()
+        plugins = [load_plugin(name) for name in names]
+        instances = options.instance.split(",")
+        NfHost(options.socket, plugins, configs=configs, instances=instances).run()
     except ConfigError as error:
         print(f"onvm: {error}", file=sys.stderr)
         return 2

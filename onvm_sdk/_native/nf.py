@@ -131,6 +131,20 @@ class Host:
         """Make ``run`` come back soon; any thread and a signal handler may call it."""
         lib.onvm_nf_host_interrupt(self._host)
 
+    def stop_on_signals(self) -> None:
+        """Let SIGTERM and SIGINT interrupt ``run``; ``is_stop_requested`` tells."""
+        check(lib.onvm_stop_on_signals(self._host), "handle signals")
+
+    @property
+    def is_stop_requested(self) -> bool:
+        """Whether such a signal has come."""
+        return bool(lib.onvm_stop_requested())
+
+    def close(self) -> None:
+        """Detach; nothing else may be called any more."""
+        lib.onvm_stop_on_signals(ffi.NULL)
+        ffi.release(self._host)
+
     def receive(self) -> Message | None:
         """Take a message; None when there is none, or the manager is gone."""
         result = lib.onvm_nf_host_receive(self._host, self._header, self._payload)
