@@ -1,38 +1,40 @@
-# SPDX-License-Identifier: Apache-2.0
-"""Where a plugin's build finds the C headers and libraries of onvm.
+"""Where a plugin's build finds onvm's headers and libraries.
 
-``python -P -m onvm_sdk.config --includedir`` and ``--libdir``, as ``numpy.get_include()`` does.
+``python -P -m onvm_sdk.config --includedir`` and ``--libdir`` print it for a meson.build.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 from pathlib import Path
 
-__all__ = ["include_dir", "library_dir", "main"]
+__all__ = ["get_include", "get_lib"]
 
 _HERE = Path(__file__).resolve().parent
 
 
-def include_dir() -> Path:
+def get_include() -> str:
     """Give the folder that holds ``onvm/nf.h``."""
-    return _HERE / "include"
+    return str(_HERE / "include")
 
 
-def library_dir() -> Path:
+def get_lib() -> str:
     """Give the folder that holds ``libonvm_nf.so`` and ``libonvm_tables.so``."""
-    return _HERE / "lib"
+    return str(_HERE / "lib")
 
 
-def main(arguments: list[str]) -> int:
-    """Print what is asked for; 2 if it is not known."""
-    known = {"--includedir": include_dir, "--libdir": library_dir}
-    if len(arguments) != 1 or arguments[0] not in known:
-        print(f"usage: python -P -m onvm_sdk.config {'|'.join(known)}", file=sys.stderr)
-        return 2
-    print(known[arguments[0]]())
-    return 0
+def _main() -> None:
+    parser = argparse.ArgumentParser(prog="onvm_sdk.config", description=__doc__)
+    parser.add_argument("--includedir", action="store_true", help="print the folder of headers")
+    parser.add_argument("--libdir", action="store_true", help="print the folder of libraries")
+    arguments = parser.parse_args()
+    if not (arguments.includedir or arguments.libdir):
+        parser.error("--includedir or --libdir expected")
+    if arguments.includedir:
+        print(get_include())
+    if arguments.libdir:
+        print(get_lib())
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
+    _main()

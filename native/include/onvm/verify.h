@@ -28,6 +28,41 @@ onvm_verify_l3(const uint8_t *data, const struct onvm_headers *headers)
 	       ONVM_SUM_OK : ONVM_SUM_BAD;
 }
 
+/**
+ * Sum of the IPv6 addresses of the pseudo-header: the final destination of a routing header
+ * (RFC 8200 8.1) and the home address of a mobile node (RFC 6275 6.3) stand for those on the wire.
+ */
+static inline uint64_t
+onvm_verify_addresses6(const uint8_t *data, const struct onvm_headers *headers)
+{
+	const uint8_t *ip = data + headers->l3_offset;
+	const uint8_t *src = ip + 8, *dst = ip + 24;
+	uint32_t cursor = headers->l3_offset + 40u;
+	uint8_t next = ip[6];
+
+	while (cursor + 8 <= headers->l4_offset) {
+		const uint8_t *header = data + cursor;
+		const uint32_t bytes = next == ONVM_PROTO_FRAGMENT ? 8 :
+				       next == ONVM_PROTO_AH ? (header[1] + 2u) * 4 :
+				       (header[1] + 1u) * 8;
+
+		if (next == ONVM_PROTO_ROUTING && header[3] != 0 && bytes >= 24) {
+			if (header[2] == 4)	/* segments are listed backwards (RFC 8754 2) */
+				dst = header + 8;
+			else if (header[2] == 0 || header[2] == 2)
+				dst = header + bytes - 16;
+		} else if (next == ONVM_PROTO_DSTOPTS) {
+			for (uint32_t at = 2; at + 2 <= bytes;
+			     at += header[at] == 0 ? 1 : header[at + 1] + 2u)
+				if (header[at] == 201 && header[at + 1] == 16 && at + 18 <= bytes)
+					src = header + at + 2;
+		}
+		next = header[0];
+		cursor += bytes;
+	}
+	return onvm_checksum_add(onvm_checksum_add(0, src, 16), dst, 16);
+}
+
 /** The checksum of TCP, UDP, ICMP and ICMPv6. */
 static inline enum onvm_checksum_status
 onvm_verify_l4(const uint8_t *data, const struct onvm_headers *headers)
@@ -55,8 +90,8 @@ onvm_verify_l4(const uint8_t *data, const struct onvm_headers *headers)
 		return ONVM_SUM_UNKNOWN;
 	}
 	if (headers->protocol != ONVM_PROTO_ICMP) {
-		sum = onvm_checksum_add(sum, headers->ip_version == 4 ? ip + 12 : ip + 8,
-					headers->ip_version == 4 ? 8 : 32);
+		sum = headers->ip_version == 4 ? onvm_checksum_add(0, ip + 12, 8) :
+						 onvm_verify_addresses6(data, headers);
 		onvm_store_be16(length_be, (uint16_t)length);
 		sum = onvm_checksum_add(sum, pseudo, 2);
 		sum = onvm_checksum_add(sum, length_be, 2);
