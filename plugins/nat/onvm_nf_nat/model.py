@@ -82,9 +82,8 @@ class NatModel:
     def translate(self, frame: bytes, is_reverse: bool, now_ns: int) -> Translated:
         """Handle one packet."""
         h = read_headers(frame)
-        if h.l3 is L3.NONIP or h.version == 6 or (h.l3 is not L3.OK and _is_ipv6(frame, h)):
-            if h.l3 in (L3.OK, L3.NONIP):
-                return Translated(frame)
+        if h.l3 is L3.NONIP or h.version == 6:
+            return Translated(frame)
         if h.l3 is not L3.OK:
             raise Drop("malformed")
         if is_reverse and h.dst != self.external:
@@ -203,10 +202,6 @@ class NatModel:
         if mapping is None:
             raise Drop("no_mapping")
         return _error_rewritten(frame, h, inner, dst=(self.external, mapping.port))
-
-
-def _is_ipv6(frame: bytes, h: Headers) -> bool:
-    return frame[h.l3_offset - 2 : h.l3_offset] == b"\x86\xdd"
 
 
 def _embedded(frame: bytes, h: Headers) -> Headers:
