@@ -3,9 +3,6 @@
 
 from __future__ import annotations
 
-import struct
-from ipaddress import ip_address
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,37 +11,12 @@ from onvm_nf_firewall.kernel import make_kernel, rule_hits
 from onvm_nf_firewall.model import FirewallModel
 
 from onvm_sdk.errors import ConfigError
+from onvm_sdk.testing.frames import ACK, FIN, RST, SYN, echo, ip, tcp, udp
+from onvm_sdk.testing.frames import icmp_error as unreachable
 from onvm_sdk.testing.kernel import DROP, NEXT, KernelRunner, Packet
 
 REASONS = ["rule", "default", "malformed", "fragment", "non_ip", "table_full"]
 NS = 1_000_000_000
-FIN, SYN, RST, ACK = 1, 2, 4, 16
-
-
-def frame(src: str, dst: str, protocol: int, l4: bytes, fragment: int = 0) -> bytes:
-    a, b = ip_address(src).packed, ip_address(dst).packed
-    if len(a) == 4:
-        head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(l4), 1, fragment, 64, protocol, 0)
-        return bytes(12) + b"\x08\x00" + head + a + b + l4
-    head = struct.pack("!IHBB", 6 << 28, len(l4), protocol, 64)
-    return bytes(12) + b"\x86\xdd" + head + a + b + l4
-
-
-def tcp(src: str, sport: int, dst: str, dport: int, flags: int = ACK) -> bytes:
-    return frame(src, dst, 6, struct.pack("!HHIIBBHHH", sport, dport, 0, 0, 0x50, flags, 0, 0, 0))
-
-
-def udp(src: str, sport: int, dst: str, dport: int) -> bytes:
-    return frame(src, dst, 17, struct.pack("!HHHH", sport, dport, 8, 0))
-
-
-def echo(src: str, dst: str, identifier: int, kind: int = 8) -> bytes:
-    return frame(src, dst, 58 if ":" in src else 1, struct.pack("!BBHHH", kind, 0, 0, identifier, 0))
-
-
-def unreachable(src: str, dst: str, about: bytes) -> bytes:
-    kind, protocol = (1, 58) if ":" in src else (3, 1)
-    return frame(src, dst, protocol, struct.pack("!BBHI", kind, 1, 0, 0) + about[14:][:48])
 
 
 def verdicts(runner: KernelRunner, frames: list[bytes], now_s: int = 1) -> list[str | None]:
@@ -105,8 +77,8 @@ def test_error_about_connection_passes(a: str, b: str) -> None:
 
 
 def test_fragments() -> None:
-    later = frame("10.0.0.1", "10.0.0.2", 6, bytes(8), fragment=2)
-    overwriting = frame("10.0.0.1", "10.0.0.2", 6, bytes(8), fragment=1)
+    later = ip("10.0.0.1", "10.0.0.2", 6, bytes(8), fragment=2)
+    overwriting = ip("10.0.0.1", "10.0.0.2", 6, bytes(8), fragment=1)
     assert verdicts(runner_of(), [later, overwriting]) == [None, "fragment"]
     assert verdicts(runner_of(fragments="drop"), [later, overwriting]) == ["fragment"] * 2
 
@@ -163,9 +135,9 @@ def frames(draw: st.DrawFn) -> bytes:
     elif kind == 5:
         made = unreachable(b, a, draw(st.sampled_from([tcp(a, p, b, q), udp(a, p, b, q)])))
     elif kind == 6:
-        made = frame(a, b, draw(st.integers(0, 255)), draw(st.binary(max_size=40)))
+        made = ip(a, b, draw(st.integers(0, 255)), draw(st.binary(max_size=40)))
     else:
-        made = frame(a, b, 6, draw(st.binary(max_size=40)), draw(st.integers(0, 3)))
+        made = ip(a, b, 6, draw(st.binary(max_size=40)), draw(st.integers(0, 3)))
     if draw(st.integers(0, 9)) == 0:
         at = draw(st.integers(12, max(12, len(made) - 1)))
         made = made[:at] + draw(st.binary(min_size=1, max_size=1)) + made[at + 1 :]
