@@ -49,10 +49,10 @@ enum onvm_protocol {
 /** What the network layer is. */
 enum onvm_l3_status {
 	ONVM_L3_OK = 0,
-	ONVM_L3_NONIP = 1,	/**< another EtherType */
+	ONVM_L3_NONIP = 1,	/**< another EtherType, or no whole Ethernet header */
 	ONVM_L3_SHORT = 2,	/**< the frame ends inside the header */
 	ONVM_L3_BAD_VERSION = 3,
-	ONVM_L3_BAD_IHL = 4,	/**< IPv4 header length below 20 bytes or past the packet */
+	ONVM_L3_BAD_IHL = 4,	/**< IPv4 header length below 20 bytes */
 	ONVM_L3_BAD_LENGTH = 5,	/**< the length field is below the header's or past the frame */
 };
 
@@ -118,7 +118,8 @@ onvm_parse_l4(const uint8_t *data, uint32_t offset, uint32_t end, struct onvm_he
 			break;
 		}
 		headers->tcp_flags = l4[13];
-		headers->l4_status = (l4[12] >> 4) < 5 || (l4[12] >> 4) * 4u > length ?
+		headers->l4_status = (l4[12] >> 4) < 5 || ((l4[12] >> 4) * 4u > length &&
+							   !headers->more_fragments) ?
 				     ONVM_L4_BAD_HEADER : ONVM_L4_OK;
 		headers->has_ports = true;
 		break;
@@ -185,8 +186,12 @@ onvm_parse_ipv4(const uint8_t *data, uint32_t offset, uint32_t length,
 	}
 	header_length = (ip[0] & 15) * 4u;
 	total_length = onvm_load_be16(ip + 2);
-	if (header_length < 20 || header_length > room) {
+	if (header_length < 20) {
 		headers->l3_status = ONVM_L3_BAD_IHL;
+		return;
+	}
+	if (header_length > room) {
+		headers->l3_status = ONVM_L3_SHORT;
 		return;
 	}
 	if (total_length < header_length || total_length > room) {
@@ -258,8 +263,11 @@ onvm_parse_ipv6(const uint8_t *data, uint32_t offset, uint32_t length,
 			onvm_parse_l4(data, cursor, end, headers);
 			return;
 		}
-		if (step == 0 || step > end - cursor || nb == ONVM_IPV6_EXTENSIONS_MAX)
+		if (step == 0 || step > end - cursor || nb == ONVM_IPV6_EXTENSIONS_MAX) {
+			if (step != 0)
+				next = data[cursor];
 			break;
+		}
 		/* Mobility ends the chain when its own next header says "none" (RFC 6275 6.1.1). */
 		next = data[cursor];
 		cursor += step;
@@ -289,8 +297,8 @@ onvm_parse(const uint8_t *data, uint32_t length, struct onvm_headers *headers)
 	memset(headers, 0, sizeof(*headers));
 	headers->l4_status = ONVM_L4_NONE;
 	if (length < 14) {
-		headers->l3_status = ONVM_L3_SHORT;
-		return ONVM_L3_SHORT;
+		headers->l3_status = ONVM_L3_NONIP;
+		return ONVM_L3_NONIP;
 	}
 	headers->ethertype = onvm_load_be16(data + 12);
 	while (onvm_ethertype_is_vlan(headers->ethertype) && headers->nb_vlans < ONVM_VLANS_MAX) {

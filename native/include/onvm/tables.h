@@ -13,10 +13,12 @@
  * Threads: changes by one thread; look-ups by the same thread, unless a table says otherwise.
  */
 
+#include <assert.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #define ONVM_TABLE_MISS UINT32_MAX
+#define ONVM_TABLE_CHUNK 64u	/* look-ups that DPDK overlaps; longer bulks are cut */
 
 #if defined(__GNUC__)
 #define ONVM_EXPORT __attribute__((visibility("default")))
@@ -24,7 +26,12 @@
 #define ONVM_EXPORT
 #endif
 
-/** Start DPDK's environment with @p megabytes of memory; 0 takes the default (256). */
+/**
+ * Start DPDK's environment with @p megabytes of memory; 0 takes the default (1024).
+ *
+ * It is address space of this process: pages cost memory when a table first touches them.
+ * A second call, whatever it asks for, changes nothing.
+ */
 ONVM_EXPORT int onvm_tables_init(uint32_t megabytes);
 
 /* ---- ACL: first match by priority over 5-tuples (rte_acl) ---- */
@@ -50,7 +57,12 @@ struct onvm_tuple {
 	uint8_t src_port[2], dst_port[2];
 };
 
-/** Build a table from @p nb_rules rules of one IP version (4 or 6). */
+/**
+ * Build a table from @p nb_rules rules (at least one) of one IP version (4 or 6).
+ *
+ * errno is EINVAL for a rule outside the ranges above, ENOMEM or ERANGE when the tries would not
+ * fit into half a gigabyte.
+ */
 ONVM_EXPORT struct onvm_acl *onvm_acl_create(uint32_t ip_version,
 					     const struct onvm_acl_rule *rules, uint32_t nb_rules);
 /** Value of the best match of each tuple, or 0 without one. */
@@ -62,8 +74,14 @@ ONVM_EXPORT void onvm_acl_free(struct onvm_acl *acl);
 
 struct onvm_lpm;
 
-/** @param max_routes  prefixes it must hold */
+/**
+ * The first level takes 64 MiB.
+ *
+ * @param max_routes  prefixes it must hold, 1..2^24. Second-level tables are limited (65536 for
+ *                    IPv4, 131072 for IPv6); an add that needs one more gives -ENOSPC
+ */
 ONVM_EXPORT struct onvm_lpm *onvm_lpm_create(uint32_t ip_version, uint32_t max_routes);
+/** @param value  what a look-up gives, 0..2^31-2 */
 ONVM_EXPORT int onvm_lpm_add(struct onvm_lpm *lpm, const uint8_t *prefix, uint8_t depth,
 			     uint32_t value);
 ONVM_EXPORT int onvm_lpm_delete(struct onvm_lpm *lpm, const uint8_t *prefix, uint8_t depth);
@@ -92,7 +110,10 @@ ONVM_EXPORT void onvm_flow_table_lookup_bulk(struct onvm_flow_table *table, cons
 ONVM_EXPORT int32_t onvm_flow_table_add(struct onvm_flow_table *table, const void *key,
 					uint64_t now_ns);
 ONVM_EXPORT int onvm_flow_table_delete(struct onvm_flow_table *table, const void *key);
+/** Delete the flow of @p slot; -ENOENT when the slot is free. */
+ONVM_EXPORT int onvm_flow_table_delete_slot(struct onvm_flow_table *table, int32_t slot);
 ONVM_EXPORT void *onvm_flow_table_value(struct onvm_flow_table *table, int32_t slot);
+/** The key, zero-padded to a multiple of 16 bytes; NULL when the slot is free. */
 ONVM_EXPORT const void *onvm_flow_table_key(struct onvm_flow_table *table, int32_t slot);
 /** Say that the flow was used at @p now_ns. */
 ONVM_EXPORT void onvm_flow_table_touch(struct onvm_flow_table *table, int32_t slot,
@@ -104,12 +125,22 @@ ONVM_EXPORT void onvm_flow_table_set_idle(struct onvm_flow_table *table, int32_t
  * Delete flows idle for @p idle_ns (or for their own idle time), looking at up to @p budget slots
  * from where the last call ended.
  *
- * @param on_expired  called before a flow goes, or NULL
+ * A flow is idle for as long as @p now_ns is past its last use; it goes when that reaches the
+ * idle time.
+ *
+ * @param on_expired  called before a flow goes, or NULL; it may delete flows of this table
  * @return flows deleted
  */
 ONVM_EXPORT uint32_t onvm_flow_table_expire(struct onvm_flow_table *table, uint64_t now_ns,
 					    uint64_t idle_ns, uint32_t budget,
 					    void (*on_expired)(void *arg, int32_t slot), void *arg);
+/**
+ * onvm_flow_table_expire() paced by the clock: all slots about once a second, at most 8192 of them
+ * in one call. Meant to be called with every burst; a flow goes at most one round after its time.
+ */
+ONVM_EXPORT uint32_t onvm_flow_table_sweep(struct onvm_flow_table *table, uint64_t now_ns,
+					   uint64_t idle_ns,
+					   void (*on_expired)(void *arg, int32_t slot), void *arg);
 ONVM_EXPORT uint32_t onvm_flow_table_count(const struct onvm_flow_table *table);
 ONVM_EXPORT void onvm_flow_table_free(struct onvm_flow_table *table);
 
