@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import gzip
 import os
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, ip_network
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,8 @@ def rule_of(line: str) -> AclRule:
     number, mask = (int(part, 16) for part in protocol.split("/"))
     first = [[int(port) for port in text.split(":")] for text in (sport, dport)]
     ranges = [range(low, high + 1) for low, high in first]
-    return AclRule(src, dst, number if mask else None, *ranges)
+    nets = (ip_network(net, strict=False) for net in (src, dst))
+    return AclRule(*nets, number if mask else None, *ranges)
 
 
 SETS = [
@@ -34,7 +35,7 @@ SETS = [
     ("classbench/rules/fw1_1k.rules", "classbench/traces/fw1_1k.trace.gz", 4),
     ("classbench/rules/ipc1_1k.rules", "classbench/traces/ipc1_1k.trace.gz", 4),
     ("classbench/rules/acl1_10k.rules.gz", "classbench/traces/acl1_10k.trace.gz", 4),
-    ("classbench/rules/fw1_10k.rules.gz", "classbench/traces/fw1_10k.trace.gz", 4),
+    ("classbench/rules/ipc1_10k.rules.gz", "classbench/traces/ipc1_10k.trace.gz", 4),
     ("classbench_v6/acl1_1k.v6.rules.gz", "classbench_v6/acl1_1k.v6.trace.gz", 6),
     ("classbench_v6/fw1_1k.v6.rules.gz", "classbench_v6/fw1_1k.v6.trace.gz", 6),
 ]
