@@ -31,10 +31,9 @@ from typing import TYPE_CHECKING, Any, Self
 from onvm_sdk._native import tables as _native
 
 if TYPE_CHECKING:
-    from collections.abc import Buffer  # type: ignore[attr-defined]
-
     import numpy as np
     from numpy.typing import NDArray
+    from typing_extensions import Buffer
 
 __all__ = ["MISS", "Acl", "AclRule", "FlowTable", "Lpm", "native_function", "pack_tuple", "start"]
 
