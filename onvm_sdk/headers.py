@@ -75,7 +75,9 @@ class Headers:
 
 def checksum(data: bytes) -> int:
     """Give the Internet checksum of `data` (RFC 1071)."""
-    total = sum(int.from_bytes(data[i : i + 2].ljust(2, b"\0"), "big") for i in range(0, len(data), 2))
+    total = sum(
+        int.from_bytes(data[i : i + 2].ljust(2, b"\0"), "big") for i in range(0, len(data), 2)
+    )
     while total > 0xFFFF:
         total = (total & 0xFFFF) + (total >> 16)
     return total ^ 0xFFFF

@@ -45,6 +45,7 @@ class NfHost:
         plugins: the NFs, in chain order.
         configs: a configuration file by NF name, for those that have one.
         instances: instance names, in the order of `plugins`; "" lets the manager choose.
+        leaves_with_manager: end when the manager is gone instead of waiting for another.
     """
 
     def __init__(
@@ -54,8 +55,10 @@ class NfHost:
         *,
         configs: dict[str, str],
         instances: Sequence[str] = (),
+        leaves_with_manager: bool = False,
     ) -> None:
         self._path = path
+        self._leaves_with_manager = leaves_with_manager
         self._host = Host()
         self._error: BaseException | None = None
         self._stop = False
@@ -152,6 +155,7 @@ class NfHost:
     def _attach_again(self) -> None:
         """Wait for a manager, as long as it takes; the NFs' state stays as it is."""
         self._is_attached = False
+        self._stop = self._stop or self._leaves_with_manager
         while not self._is_stopping:
             try:
                 self._attach(0)
@@ -273,6 +277,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--instance", default="", help="instance names, with commas")
     parser.add_argument("--core", type=int, help="core to run on")
+    parser.add_argument(
+        "--leave-with-manager", action="store_true", help="end when the manager is gone"
+    )
     return parser.parse_args(arguments)
 
 
@@ -294,7 +301,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             configs[name] = file
         plugins = [load_plugin(name) for name in names]
         instances = options.instance.split(",")
-        NfHost(options.socket, plugins, configs=configs, instances=instances).run()
+        NfHost(
+            options.socket,
+            plugins,
+            configs=configs,
+            instances=instances,
+            leaves_with_manager=options.leave_with_manager,
+        ).run()
     except ConfigError as error:
         print(f"onvm: {error}", file=sys.stderr)
         return 2

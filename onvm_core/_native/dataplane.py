@@ -283,9 +283,7 @@ def set_spare(slot: int, spare_pps: int) -> None:
     _check(lib.onvm_dp_host_spare(slot, min(max(spare_pps, 0), 0xFFFFFFFF)))
 
 
-def claim(
-    slot: int, address: bytes, protocol: int, first_port: int, end_port: int
-) -> None:
+def claim(slot: int, address: bytes, protocol: int, first_port: int, end_port: int) -> None:
     """Give the host all traffic to ports [first, end) of an address (4 or 16 bytes)."""
     version = 4 if len(address) == 4 else 6
     _check(

@@ -109,9 +109,7 @@ class Deployment:
         self._next_cpu = 0
         self._state = _State()
         self._begin = time.monotonic()
-        self.manager = Manager(
-            directory, settings, worker_cpus or workers, use_pci=use_pci
-        )
+        self.manager = Manager(directory, settings, worker_cpus or workers, use_pci=use_pci)
         self.manager.on_host_change = self._on_host_change
         (directory / "logs").mkdir(exist_ok=True)
 
@@ -289,10 +287,19 @@ class Deployment:
         for host in self.manager.registry.living():
             host.cpu_before = cpu_seconds(host.pid)
 
-    def report(self) -> Report:
-        """All counters."""
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since `begin`."""
+        return time.monotonic() - self._begin
+
+    def received(self) -> int:
+        """Packets received on all ports."""
+        return sum(dataplane.read_port(port.number).rx for port in self._state.ports.values())
+
+    def report(self, seconds: float | None = None) -> Report:
+        """All counters; rates are over `seconds`, or the time since `begin`."""
         shown = {port.number: (name, port.uri) for name, port in self._state.ports.items()}
-        return make_report(self.manager, shown, time.monotonic() - self._begin)
+        return make_report(self.manager, shown, seconds or self.elapsed_s)
 
     def is_drained(self) -> bool:
         """Whether no packet is inside."""

@@ -21,7 +21,7 @@ from onvm_core._native import dataplane
 from onvm_core._native.dataplane import DataplaneError
 from onvm_sdk.errors import ConfigError
 
-__all__ = ["BUILTIN_KINDS", "Direction", "PortKind", "PortUri", "open_port", "parse_uri"]
+__all__ = ["Direction", "PortKind", "PortUri", "open_port", "parse_uri"]
 
 Direction = Literal["in", "out", "both"]
 
@@ -226,8 +226,7 @@ def _open_af_packet(name: str, target: str, options: DeviceOptions, direction: D
     frame = 2048 if options.mtu <= 1900 else 16384
     sizes = f"framesz={frame},blocksz={max(frame, 4096)},framecnt={512 if frame == 2048 else 256}"
     device = (
-        f"net_af_packet{next(_device_numbers)},iface={interface},"
-        f"qpairs={options.queues},{sizes}"
+        f"net_af_packet{next(_device_numbers)},iface={interface},qpairs={options.queues},{sizes}"
     )
     return _open_device(name, device, options)
 
@@ -271,12 +270,10 @@ def _open_pci(name: str, target: str, options: DeviceOptions, direction: Directi
     return _open_device(name, target, options)
 
 
-BUILTIN_KINDS: dict[str, tuple[str, PortKind]] = {
-    "null": ("packets out of nothing, and into it", PortKind(NullOptions, _open_null)),
-    "pcap": ("a capture, read or written", PortKind(PcapOptions, _open_pcap)),
-    "tap": ("a network interface that is made", PortKind(DeviceOptions, _open_tap)),
-    "af_packet": ("a network interface, by packet socket", PortKind(DeviceOptions, _open_af_packet)),
-    "af_xdp": ("a network interface, by XDP socket", PortKind(DeviceOptions, _open_af_xdp)),
-    "memif": ("another process, by shared memory", PortKind(MemifOptions, _open_memif)),
-    "pci": ("a NIC, by its PCI address", PortKind(DeviceOptions, _open_pci, needs_pci=True)),
-}
+NULL = PortKind(NullOptions, _open_null)
+PCAP = PortKind(PcapOptions, _open_pcap)
+TAP = PortKind(DeviceOptions, _open_tap)
+AF_PACKET = PortKind(DeviceOptions, _open_af_packet)
+AF_XDP = PortKind(DeviceOptions, _open_af_xdp)
+MEMIF = PortKind(MemifOptions, _open_memif)
+PCI = PortKind(DeviceOptions, _open_pci, needs_pci=True)

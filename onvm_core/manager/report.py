@@ -157,9 +157,7 @@ def _nf_reports(host: NfHost, cpu: float) -> list[NfReport]:
     return reports
 
 
-def make_report(
-    manager: Manager, ports: Mapping[int, tuple[str, str]], seconds: float
-) -> Report:
+def make_report(manager: Manager, ports: Mapping[int, tuple[str, str]], seconds: float) -> Report:
     """Read all counters.
 
     Args:

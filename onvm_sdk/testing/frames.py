@@ -34,18 +34,24 @@ def ip(
         l4 = l4[:at] + b"\0\0" + l4[at + 2 :]
         value = checksum(b"" if protocol == 1 else _pseudo(a, b, protocol, l4)) ^ 0xFFFF
         total = checksum(value.to_bytes(2, "big") + l4)
-        l4 = l4[:at] + (total or (0xFFFF if protocol == 17 else 0)).to_bytes(2, "big") + l4[at + 2 :]
+        l4 = (
+            l4[:at] + (total or (0xFFFF if protocol == 17 else 0)).to_bytes(2, "big") + l4[at + 2 :]
+        )
     if len(a) == 16:
         head = struct.pack("!IHBB", 6 << 28, len(l4), protocol, 64)
         return _MACS + b"\x86\xdd" + head + a + b + l4
     words = 5 + len(options) // 4
-    head = struct.pack("!BBHHHBBH", 0x40 | words, 0, 4 * words + len(l4), 1, fragment, 64, protocol, 0)
+    head = struct.pack(
+        "!BBHHHBBH", 0x40 | words, 0, 4 * words + len(l4), 1, fragment, 64, protocol, 0
+    )
     head += a + b + options
     head = head[:10] + checksum(head).to_bytes(2, "big") + head[12:]
     return _MACS + b"\x08\x00" + head + l4
 
 
-def tcp(src: str, sport: int, dst: str, dport: int, flags: int = ACK, payload: bytes = b"") -> bytes:
+def tcp(
+    src: str, sport: int, dst: str, dport: int, flags: int = ACK, payload: bytes = b""
+) -> bytes:
     """Give a TCP segment."""
     head = struct.pack("!HHIIBBHHH", sport, dport, 1, 1, 0x50, flags, 512, 0, 0)
     return ip(src, dst, 6, head + payload)
