@@ -78,8 +78,9 @@ def load_plugin(name: str) -> Plugin:
     if not found:
         raise PluginError("an installed NF expected", field="nf", value=name)
     if len(found) > 1:
+        claims = ", ".join(sorted(point.value for point in found))
         raise PluginError(
-            f"one distribution expected, it is claimed by {', '.join(sorted(point.value for point in found))}",
+            f"one distribution expected, it is claimed by {claims}",
             field="nf",
             value=name,
         )

@@ -54,7 +54,7 @@ class Recorder(NetworkFunction):
 class FakeHost:
     """Plays a list of events, each one a message, DETACHED or a deadline."""
 
-    script: list[Any] = []
+    script: list[Any]
 
     def __init__(self) -> None:
         self.messages: list[Message] = []
