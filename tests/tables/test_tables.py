@@ -136,6 +136,12 @@ def test_acl_priority_and_value() -> None:
         Acl([AclRule(value=0)])
 
 
+def expire_all(flows: FlowTable, now: int, idle: int) -> tuple[int, list[bytes]]:
+    seen: list[bytes] = []
+    expired = flows.expire(now, idle, on_expired=lambda slot: seen.append(flows.key(slot)))
+    return expired, seen
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     st.sampled_from([1, 13, 16, 40, 48, 64]),
@@ -163,8 +169,7 @@ def test_flow_table_agrees_with_dict(key_bytes: int, steps: list) -> None:
                 model[key] = now
             elif action == "e":
                 gone = [k for k, used in model.items() if now - used >= idle]
-                seen: list[bytes] = []
-                expired = flows.expire(now, idle, on_expired=lambda s: seen.append(flows.key(s)))
+                expired, seen = expire_all(flows, now, idle)
                 assert expired == len(gone)
                 assert sorted(seen) == sorted(gone)
                 for k in gone:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from onvm_nf_firewall.config import load
 from onvm_nf_firewall.kernel import make_kernel, rule_hits
 from onvm_nf_firewall.model import FirewallModel
+
 from onvm_sdk.errors import ConfigError
 from onvm_sdk.testing.frames import ACK, FIN, RST, SYN, echo, ip, tcp, udp
 from onvm_sdk.testing.frames import icmp_error as unreachable
