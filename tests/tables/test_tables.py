@@ -15,7 +15,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from onvm_sdk.errors import NativeError, TableFullError
-from onvm_sdk.tables import MISS, Acl, AclRule, FlowTable, Lpm, native_function, pack_tuple
+from onvm_sdk.tables import (
+    MISS,
+    Acl,
+    AclRule,
+    FlowTable,
+    Lpm,
+    native_function,
+    pack_tuple,
+)
 
 ADDRESS = {4: st.integers(0, 2**32 - 1), 6: st.integers(0, 2**128 - 1)}
 
