@@ -98,7 +98,7 @@ def _rule(text: RuleText, field: str, file: str | None) -> Rule:
     for name, read in readers.items():
         given = getattr(text, name)
         try:
-            values[name] = read(given)  # type: ignore[operator]
+            values[name] = read(given)
         except ValueError as error:
             raise ConfigError(
                 str(error), file=file, field=f"{field}.{name}", value=given

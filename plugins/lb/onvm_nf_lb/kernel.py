@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from onvm_nf_lb import _lb
+from onvm_nf_lb import _lb  # type: ignore[attr-defined]  # compiled
 from onvm_nf_lb.config import LbConfig, Vip
 from onvm_nf_lb.model import permutation
 from onvm_sdk import NativeKernel
