@@ -76,7 +76,9 @@ class Kernel(NetworkFunction):
 
 
 def frame(port: int) -> bytes:
-    ip = bytearray(struct.pack("!BBHHHBBHII", 0x45, 0, 46, 7, 0, 255, 17, 0, 0x0A000001, 0x0A000002))
+    ip = bytearray(
+        struct.pack("!BBHHHBBHII", 0x45, 0, 46, 7, 0, 255, 17, 0, 0x0A000001, 0x0A000002)
+    )
     total = sum(struct.unpack("!10H", ip))
     total = (total & 0xFFFF) + (total >> 16)
     ip[10:12] = struct.pack("!H", ~((total & 0xFFFF) + (total >> 16)) & 0xFFFF)

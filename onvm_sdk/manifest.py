@@ -25,7 +25,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import msgspec
 
@@ -50,6 +50,10 @@ _NAME = re.compile(r"[a-z][a-z0-9_.-]{0,30}")
 _IDENTIFIER = re.compile(r"[a-z][a-z0-9_]{0,30}")
 _CLAUSE = re.compile(r"\s*(>=|<=|==|!=|>|<)\s*(\d+(?:\.\d+)*)\s*")
 
+ItemType = Literal["bool", "int", "float", "str", "path", "table"]
+Numa = Literal["any", "port"]
+StateKind = Literal["none", "per-flow", "shared"]
+Permission = Literal["read", "rewrite", "drop", "originate"]
 ConfigType = Literal["bool", "int", "float", "str", "path", "list", "table"]
 _PYTHON_TYPES: dict[str, tuple[type, ...]] = {
     "bool": (bool,),
@@ -73,7 +77,7 @@ class ConfigKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     """Smallest number, or fewest characters or entries."""
     max: float | None = None
     choices: list[Any] | None = None
-    items: Literal["bool", "int", "float", "str", "path", "table"] | None = None
+    items: ItemType | None = None
     """Type of the entries of a list; min, max and choices then speak of each entry."""
 
     @property
@@ -95,12 +99,10 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     cores: float = 1.0
     memory_mib: int = 64
     huge_pages: bool = False
-    numa: Literal["any", "port"] = "any"
+    numa: Numa = "any"
     """port: on the socket of the ports its packets come from."""
-    state: Literal["none", "per-flow", "shared"] = "none"
-    permissions: list[Literal["read", "rewrite", "drop", "originate"]] = msgspec.field(
-        default_factory=lambda: ["read"]
-    )
+    state: StateKind = "none"
+    permissions: list[Permission] = msgspec.field(default_factory=lambda: ["read"])
     drop_reasons: list[str] = []
     counters: list[str] = []
     burst_size: int = 32
@@ -121,10 +123,14 @@ def read_manifest(path: str | os.PathLike[str]) -> Manifest:
 
 def parse_manifest(data: Mapping[str, Any], path: str | os.PathLike[str]) -> Manifest:
     """Check the content of a manifest; `path` is for error messages."""
-    try:
-        manifest = msgspec.convert(dict(data), Manifest)
-    except msgspec.ValidationError as error:
-        raise _explain(error, data, path) from None
+    manifest: Manifest = _convert({**data, "config": {}}, Manifest, path, "")
+    config = data.get("config", {})
+    if not isinstance(config, Mapping):
+        raise ManifestError("a table expected", file=path, field="config", value=config)
+    keys = {
+        key: _convert(schema, ConfigKey, path, f"config.{key}") for key, schema in config.items()
+    }
+    manifest = msgspec.structs.replace(manifest, config=keys)
 
     def refuse(field: str, value: object, expected: str) -> ManifestError:
         return ManifestError(f"{expected} expected", file=path, field=field, value=value)
@@ -134,7 +140,9 @@ def parse_manifest(data: Mapping[str, Any], path: str | os.PathLike[str]) -> Man
     for field in ("name", "service"):
         value = getattr(manifest, field)
         if (value or field == "name") and not _NAME.fullmatch(value):
-            raise refuse(field, value, "up to 31 of a-z, 0-9, '-', '_', '.', beginning with a letter")
+            raise refuse(
+                field, value, "up to 31 of a-z, 0-9, '-', '_', '.', beginning with a letter"
+            )
     if not api_matches(manifest.sdk, file=path):
         raise refuse("sdk", manifest.sdk, f"a range that holds {SDK_API}, the version of this SDK,")
     for field in ("drop_reasons", "counters"):
@@ -259,7 +267,9 @@ def read_config(
                 value = str(Path(file).parent / value)
             result[key] = value
         elif schema.is_required:
-            raise ConfigError(f"a {schema.type} expected, there is no default", file=file, field=key)
+            raise ConfigError(
+                f"a value of type {schema.type} expected, there is no default", file=file, field=key
+            )
         else:
             result[key] = schema.default
     return result
@@ -290,11 +300,9 @@ def _check_value(
     kind: type[ConfigError],
 ) -> None:
     if not _is_a(value, schema.type):
-        raise kind(f"a {schema.type} expected", file=file, field=field, value=value)
+        raise kind(f"a value of type {schema.type} expected", file=file, field=field, value=value)
     if schema.type == "list" and schema.items is not None:
-        entry = ConfigKey(
-            type=schema.items, min=schema.min, max=schema.max, choices=schema.choices
-        )
+        entry = ConfigKey(type=schema.items, min=schema.min, max=schema.max, choices=schema.choices)
         for number, item in enumerate(value):
             _check_value(entry, item, file, f"{field}[{number}]", kind)
         return
@@ -317,18 +325,31 @@ def _is_a(value: object, kind: str) -> bool:
     return isinstance(value, _PYTHON_TYPES[kind])
 
 
-def _explain(
-    error: msgspec.ValidationError, data: Mapping[str, Any], path: str | os.PathLike[str]
-) -> ManifestError:
+_CHOICES = {
+    "type": ConfigType,
+    "numa": Numa,
+    "state": StateKind,
+    "permissions": Permission,
+    "items": ItemType,
+}
+
+
+def _convert(data: Any, kind: Any, path: str | os.PathLike[str], prefix: str) -> Any:
     """Turn msgspec's "Expected `int`, got `str` - at `$.cores`" into our one line."""
-    text, _, place = str(error).partition(" - at `$")
+    try:
+        return msgspec.convert(data, kind)
+    except msgspec.ValidationError as error:
+        text, _, place = str(error).partition(" - at `$")
     field = place.rstrip("`").lstrip(".")
     value: Any = data
     for part in re.findall(r"[^.\[\]]+", field):
-        if isinstance(value, Mapping):
-            value = value.get(part)
-        elif isinstance(value, list) and part.isdigit():
-            value = value[int(part)]
-    if value is data:
-        value = None
-    return ManifestError(text.replace("`", "'"), file=path, field=field or None, value=value)
+        value = value[int(part)] if isinstance(value, list) else value[part]
+    choices = _CHOICES.get(field.partition("[")[0])
+    if choices is not None and text.startswith("Invalid enum"):
+        text = f"one of {', '.join(get_args(choices))} expected"
+    raise ManifestError(
+        text.replace("`", "'"),
+        file=path,
+        field=".".join(part for part in (prefix, field) if part) or None,
+        value=value if field else None,
+    )

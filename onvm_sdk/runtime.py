@@ -230,9 +230,7 @@ class NfHost:
 
     def _fail(self, error: BaseException) -> None:
         if self._error is None:
-            number = next(
-                (i for i, stage in enumerate(self._stages) if _is_in(error, stage)), None
-            )
+            number = next((i for i, stage in enumerate(self._stages) if _is_in(error, stage)), None)
             where = "an NF" if number is None else self._where(number, self._stages[number].hook)
             self._error = NfError(f"{where} raised {type(error).__name__}: {error}")
             self._error.__cause__ = error

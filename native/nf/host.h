@@ -71,7 +71,8 @@ ONVM_EXPORT int onvm_nf_host_run(struct onvm_nf_host *host, uint64_t deadline_ns
 ONVM_EXPORT void onvm_nf_host_interrupt(struct onvm_nf_host *host);
 
 /**
- * Take a message.
+ * Take a message. After ONVM_EVENT_MESSAGE call it until it gives -EAGAIN: the event comes once
+ * for all messages that wait.
  *
  * @param payload  at least ONVM_MESSAGE_MAX bytes
  * @return bytes of payload, -EAGAIN when there is none, -ENOTCONN when the manager is gone

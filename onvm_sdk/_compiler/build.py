@@ -1,3 +1,5 @@
+# mypy: ignore-errors
+# numba and llvmlite have no types to check against; the property test of kernels checks this.
 """From a per-packet function to a burst kernel in machine code, kept on disk."""
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from onvm_sdk._compiler.types import open_packet, store_verdict
 from onvm_sdk._native._nf import ffi, lib
 from onvm_sdk.errors import PluginError
 from onvm_sdk.nf import NativeKernel
+from onvm_sdk.verdict import Verdict
 
 __all__ = ["build"]
 
@@ -101,7 +104,7 @@ def _make_state_reader(kind: Any) -> Any:
         populate_array(array, data, shape, strides[: part.ndim], itemsize, meminfo=None)
         return array._getvalue(), at + 1 + part.ndim
 
-    @intrinsic  # type: ignore[untyped-decorator]
+    @intrinsic
     def read_state(typing: Any, ctx: Any) -> Any:
         def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             place = builder.bitcast(arguments[0], BYTES.as_pointer())
@@ -119,13 +122,13 @@ def _make_state_reader(kind: Any) -> Any:
     return read_state
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def _decide(typing: Any, pkt: Any, result: Any) -> Any:
     """What a kernel has returned becomes the verdict; None leaves what pkt.drop() and such said."""
     if isinstance(result, types.NoneType):
-        return types.void(pkt, result), lambda context, builder, signature, arguments: (
-            context.get_dummy_value()
-        )
+        return types.void(
+            pkt, result
+        ), lambda context, builder, signature, arguments: context.get_dummy_value()
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         kind, value = signature.args[1], arguments[1]
@@ -142,9 +145,7 @@ def _decide(typing: Any, pkt: Any, result: Any) -> Any:
     return types.void(pkt, result), code
 
 
-def _compile(
-    function: Callable[..., Any], kinds: Any, is_bounds_checked: bool
-) -> tuple[Any, str]:
+def _compile(function: Callable[..., Any], kinds: Any, is_bounds_checked: bool) -> tuple[Any, str]:
     cache = _cache_file(function, kinds, is_bounds_checked)
     codegen = numba.core.registry.cpu_target.target_context.codegen()
     if cache is not None and cache.is_file():
@@ -202,11 +203,8 @@ def _cache_file(function: Callable[..., Any], kinds: Any, is_bounds_checked: boo
         value = function.__globals__.get(name)
         if isinstance(value, (int, float, str, bool)):
             seen.append(f"{name}={value!r}")
-        elif value is not None and not (
-            isinstance(value, type) and value.__module__.startswith("onvm_sdk.")
-        ):
-            if value is not np:
-                return None
+        elif value not in (None, np, Verdict):
+            return None
     for part in ("build.py", "emit.py", "types.py"):
         seen.append((Path(__file__).parent / part).read_text())
     digest.update("\0".join(seen).encode())

@@ -1,3 +1,5 @@
+# mypy: ignore-errors
+# numba and llvmlite have no types to check against; the property test of kernels checks this.
 """LLVM code for header fields: the rules of ``onvm/fields.h``, inlined into kernels.
 
 A packet in a kernel is a pointer to a `SLOT` on the stack; LLVM keeps its parts in registers.

@@ -1,3 +1,5 @@
+# mypy: ignore-errors
+# numba and llvmlite have no types to check against; the property test of kernels checks this.
 """numba's view of a packet: types, attributes and methods of `pkt` in a kernel."""
 
 from __future__ import annotations
@@ -22,14 +24,14 @@ from onvm_sdk._compiler.emit import I8, I16, I32, I64
 __all__ = ["PACKET", "open_packet", "store_verdict"]
 
 
-class PacketType(types.Type):  # type: ignore[misc]
+class PacketType(types.Type):
     """`pkt`."""
 
     def __init__(self) -> None:
         super().__init__(name="onvm.Packet")
 
 
-class HeaderType(types.Type):  # type: ignore[misc]
+class HeaderType(types.Type):
     """`pkt.ipv4` and the like; the same pointer as the packet."""
 
     def __init__(self, header: str) -> None:
@@ -39,7 +41,7 @@ class HeaderType(types.Type):  # type: ignore[misc]
 
 @register_model(PacketType)
 @register_model(HeaderType)
-class _SlotModel(models.PrimitiveModel):  # type: ignore[misc]
+class _SlotModel(models.PrimitiveModel):
     def __init__(self, manager: Any, kind: Any) -> None:
         super().__init__(manager, kind, emit.SLOT.as_pointer())
 
@@ -60,7 +62,7 @@ _LAYOUT = ("protocol", "vlan_count")
 
 
 @infer_getattr
-class _PacketAttributes(AttributeTemplate):  # type: ignore[misc]
+class _PacketAttributes(AttributeTemplate):
     key = PacketType
 
     def generic_resolve(self, kind: Any, name: str) -> Any:
@@ -72,7 +74,7 @@ class _PacketAttributes(AttributeTemplate):  # type: ignore[misc]
 
 
 @infer_getattr
-class _HeaderAttributes(AttributeTemplate):  # type: ignore[misc]
+class _HeaderAttributes(AttributeTemplate):
     key = HeaderType
 
     def generic_resolve(self, kind: Any, name: str) -> Any:
@@ -190,7 +192,7 @@ def _slow_layout(builder: Any, pkt: Any, place: Any) -> None:
     builder.store(builder.call(function, [pkt]), place)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def open_packet(typing: Any, pkts: Any, row: Any, count: Any) -> Any:
     """Packet `row` of a burst of `count`; brings a later one into the cache."""
 
@@ -203,7 +205,9 @@ def open_packet(typing: Any, pkts: Any, row: Any, count: Any) -> Any:
         later_pkt = builder.gep(pkts, [builder.mul(builder.select(is_inside, later, row), I64(32))])
         later_data = builder.load(builder.bitcast(later_pkt, emit.BYTES.as_pointer()))
         prefetch = builder.module.declare_intrinsic(
-            "llvm.prefetch", [emit.BYTES], ir.FunctionType(ir.VoidType(), [emit.BYTES, I32, I32, I32])
+            "llvm.prefetch",
+            [emit.BYTES],
+            ir.FunctionType(ir.VoidType(), [emit.BYTES, I32, I32, I32]),
         )
         builder.call(prefetch, [later_data, I32(1), I32(3), I32(1)])
         builder.store(pkt, emit.part(builder, slot, 0))
@@ -226,7 +230,7 @@ def store_verdict(builder: Any, slot: Any, verdict: Any) -> None:
     builder.store(known, own(builder, slot, "verdict"))
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def _decide(typing: Any, pkt: Any, verdict: Any, destination: Any) -> Any:
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         slot, verdict, destination = arguments
@@ -238,7 +242,7 @@ def _decide(typing: Any, pkt: Any, verdict: Any, destination: Any) -> Any:
 
 
 def _move(is_push: bool) -> Any:
-    @intrinsic  # type: ignore[untyped-decorator]
+    @intrinsic
     def move(typing: Any, pkt: Any, size: Any) -> Any:
         def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             slot, size = arguments
@@ -273,26 +277,26 @@ def _move(is_push: bool) -> Any:
 _push, _pull = _move(True), _move(False)
 
 
-@overload_method(PacketType, "drop", strict=False)  # type: ignore[untyped-decorator]
+@overload_method(PacketType, "drop", strict=False)
 def _drop(pkt: Any, reason: Any = 0) -> Any:
     return lambda pkt, reason=0: _decide(pkt, 1, reason)
 
 
-@overload_method(PacketType, "to_service", strict=False)  # type: ignore[untyped-decorator]
+@overload_method(PacketType, "to_service", strict=False)
 def _to_service(pkt: Any, service_id: Any) -> Any:
     return lambda pkt, service_id: _decide(pkt, 2, service_id)
 
 
-@overload_method(PacketType, "out", strict=False)  # type: ignore[untyped-decorator]
+@overload_method(PacketType, "out", strict=False)
 def _out(pkt: Any, port: Any) -> Any:
     return lambda pkt, port: _decide(pkt, 3, port)
 
 
-@overload_method(PacketType, "push", strict=False)  # type: ignore[untyped-decorator]
+@overload_method(PacketType, "push", strict=False)
 def _push_method(pkt: Any, length: Any) -> Any:
     return lambda pkt, length: _push(pkt, length)
 
 
-@overload_method(PacketType, "pull", strict=False)  # type: ignore[untyped-decorator]
+@overload_method(PacketType, "pull", strict=False)
 def _pull_method(pkt: Any, length: Any) -> Any:
     return lambda pkt, length: _pull(pkt, length)

@@ -104,9 +104,7 @@ class Columns:
     ) -> None:
         """Make room for `length` bytes before packets and fill it; `done` says where."""
         source = ffi.NULL if filling is None else ffi.from_buffer("uint8_t[]", filling)
-        lib.onvm_columns_push(
-            self._columns, _pointer(mask), length, source, stride, _pointer(done)
-        )
+        lib.onvm_columns_push(self._columns, _pointer(mask), length, source, stride, _pointer(done))
 
     def pull(self, mask: NDArray[np.bool_] | None, length: int, done: NDArray[np.bool_]) -> None:
         """Cut `length` bytes off the front of packets; `done` says where."""

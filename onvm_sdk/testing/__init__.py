@@ -1,7 +1,7 @@
 """Run NFs under test: no manager, no root, no network.
 
-    result = run(PortBlocker, [packet], config={"ports": [53]})
-    assert result.verdicts == [Verdict.DROP]
+result = run(PortBlocker, [packet], config={"ports": [53]})
+assert result.verdicts == [Verdict.DROP]
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Checks that every NF must pass, whoever wrote it.
 
-    pytest --pyargs onvm_sdk.testing.checks --onvm-nf=NAME [--onvm-nf-config=FILE]
+pytest --pyargs onvm_sdk.testing.checks --onvm-nf=NAME [--onvm-nf-config=FILE]
 """
 
 from __future__ import annotations

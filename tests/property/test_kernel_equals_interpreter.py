@@ -89,7 +89,9 @@ NETWORK = st.one_of(
         st.integers(0, 255), st.sampled_from([0, 0, 0, 3]), st.sampled_from([0, 1, 2]),
         st.sampled_from([0, 0, 4]),
     ),
-    st.builds(lambda hops: IPv6(src="2001:db8::1", dst="2001:db8::2", hlim=hops), st.integers(0, 255)),
+    st.builds(
+        lambda hops: IPv6(src="2001:db8::1", dst="2001:db8::2", hlim=hops), st.integers(0, 255)
+    ),
     st.just(IPv6(src="2001:db8::1") / IPv6ExtHdrHopByHop()),
     st.just(IPv6(src="2001:db8::1") / IPv6ExtHdrFragment(offset=0, m=1)),
     st.just(IPv6(src="2001:db8::1") / IPv6ExtHdrFragment(offset=9, m=1)),
@@ -102,7 +104,7 @@ TRANSPORT = st.one_of(
     st.just(ICMPv6EchoRequest()),
 )
 FRAMES = st.builds(
-    lambda eth, ip, l4, payload, cut: bytes(eth / ip / l4 / Raw(payload))[: None if cut == 0 else -cut],
+    lambda eth, ip, l4, payload, cut: bytes(eth / ip / l4 / Raw(payload))[: -cut or None],
     outer(), NETWORK, TRANSPORT, st.binary(max_size=20), st.sampled_from([0, 0, 0, 1, 9, 30]),
 )  # fmt: skip
 

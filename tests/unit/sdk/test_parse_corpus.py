@@ -9,14 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from scapy.utils import RawPcapReader
 
-from onvm_sdk import NetworkFunction
 from onvm_sdk._native._nf import ffi, lib
-from onvm_sdk.burst import Burst
-from onvm_sdk.testing import Runner
 
 L3 = {0: "ok", 1: "nonip", 2: "short", 3: "badver", 4: "badihl", 5: "badlen"}
 L4 = {0: "ok", 1: "na", 2: "short", 3: "frag", 4: "badhdr"}

@@ -1,0 +1,529 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * Changes by the control thread: ports, NF hosts, chains.
+ *
+ * Each change is published, then made known by raising the epoch; what was there before is freed
+ * when all workers have taken the change over.
+ */
+
+#include "control.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <rte_rcu_qsbr.h>
+
+/* ---- telling the workers ---- */
+
+static void
+wake_workers(struct onvm_dataplane *dp)
+{
+	const uint64_t one = 1;
+
+	for (uint32_t i = 0; i < dp->config.nb_workers; i++)
+		if (write(dp->workers[i].event_fd, &one, sizeof(one)) < 0)
+			continue; /* awake already */
+}
+
+/** Raise the epoch and wait until every running worker has taken over all changes. */
+static void
+publish(struct onvm_dataplane *dp)
+{
+	const uint32_t epoch = __atomic_add_fetch(&dp->epoch, 1, __ATOMIC_ACQ_REL);
+
+	wake_workers(dp);
+	for (uint32_t i = 0; i < dp->config.nb_workers; i++) {
+		struct onvm_worker *worker = &dp->workers[i];
+
+		while (__atomic_load_n(&worker->is_running, __ATOMIC_ACQUIRE) &&
+		       !__atomic_load_n(&dp->must_stop, __ATOMIC_ACQUIRE) &&
+		       (int32_t)(__atomic_load_n(&worker->seen, __ATOMIC_ACQUIRE) - epoch) < 0)
+			usleep(20);
+	}
+}
+
+/** Build and publish what workers choose from, for all chains; free the old. */
+static int
+publish_candidates(struct onvm_dataplane *dp)
+{
+	struct onvm_candidates *old[ONVM_CHAINS_MAX] = {NULL};
+	int rc = 0;
+
+	for (uint16_t id = 1; id < ONVM_CHAINS_MAX; id++) {
+		struct onvm_chain *chain = &dp->steering.chains[id];
+		struct onvm_candidates *candidates;
+
+		if (!chain->is_used)
+			continue;
+		candidates = onvm_steering_candidates(&dp->steering, id);
+		if (candidates == NULL) {
+			rc = -ENOMEM;
+			continue;
+		}
+		old[id] = chain->candidates;
+		__atomic_store_n(&chain->candidates, candidates, __ATOMIC_RELEASE);
+	}
+	publish(dp);
+	for (uint16_t id = 1; id < ONVM_CHAINS_MAX; id++)
+		free(old[id]);
+	return rc;
+}
+
+/* ---- ports ---- */
+
+void
+onvm_port_free(struct onvm_dataplane *dp, uint32_t id)
+{
+	struct onvm_port *port = &dp->ports[id];
+
+	if (port->state != ONVM_PORT_CLOSED)
+		port->ops->close(port);
+	port->state = ONVM_PORT_CLOSED;
+	for (uint32_t w = 0; w < dp->config.nb_workers; w++) {
+		free(dp->lanes[w][id]);
+		dp->lanes[w][id] = NULL;
+	}
+}
+
+/** Give every worker its lane of a port that has been opened. */
+static int
+add_lanes(struct onvm_dataplane *dp, struct onvm_port *port)
+{
+	for (uint32_t w = 0; w < dp->config.nb_workers; w++) {
+		struct onvm_lane *lane = calloc(1, sizeof(*lane));
+
+		if (lane == NULL)
+			return -ENOMEM;
+		lane->port = port;
+		for (uint32_t q = w; q < port->nb_queues; q += dp->config.nb_workers)
+			if (lane->nb_queues < RTE_DIM(lane->queues))
+				lane->queues[lane->nb_queues++] = (uint16_t)q;
+		dp->lanes[w][port->id] = lane;
+	}
+	return 0;
+}
+
+/** A free port with its name and memory; NULL when all are taken. */
+static struct onvm_port *
+take_port(struct onvm_dataplane *dp, const char *name)
+{
+	for (uint32_t id = 0; id < ONVM_PORTS_MAX; id++) {
+		struct onvm_port *port = &dp->ports[id];
+
+		if (port->state != ONVM_PORT_CLOSED)
+			continue;
+		memset(port, 0, sizeof(*port));
+		port->id = (uint16_t)id;
+		port->memory = &dp->memory;
+		snprintf(port->name, sizeof(port->name), "%s", name);
+		return port;
+	}
+	onvm_fail(-ENOSPC, "port %s: all %u ports are taken", name, ONVM_PORTS_MAX);
+	return NULL;
+}
+
+/** Put a port that its kind has opened, or not (@p rc), into service. */
+static int
+finish_port(struct onvm_dataplane *dp, struct onvm_port *port, int rc, const char *reason)
+{
+	if (rc != 0)
+		return onvm_fail(rc, "port %s: %s", port->name,
+				 reason[0] != '\0' ? reason : strerror(-rc));
+	rc = add_lanes(dp, port);
+	if (rc != 0) {
+		port->state = ONVM_PORT_OPEN;
+		onvm_port_free(dp, port->id);
+		return onvm_fail(rc, "port %s: %s", port->name, strerror(-rc));
+	}
+	__atomic_store_n(&port->state, ONVM_PORT_OPEN, __ATOMIC_RELEASE);
+	publish(dp);
+	return port->id;
+}
+
+int
+onvm_dp_port_null(const char *name, uint32_t size, uint32_t nb_flows, uint32_t is_random,
+		  uint32_t nb_queues, uint64_t rate_pps, uint64_t count)
+{
+	const struct onvm_null_options options = {
+		.size = size, .nb_flows = nb_flows, .is_random = is_random != 0,
+		.nb_queues = nb_queues, .rate_pps = rate_pps, .count = count};
+	struct onvm_port *port = take_port(&onvm_dp, name);
+	char reason[256] = "";
+
+	if (port == NULL)
+		return -ENOSPC;
+	return finish_port(&onvm_dp, port,
+			   onvm_port_null_open(port, &options, reason, sizeof(reason)), reason);
+}
+
+int
+onvm_dp_port_pcap(const char *name, const char *rx_path, const char *tx_path, uint32_t loop,
+		  uint64_t rate_pps, uint64_t count)
+{
+	const struct onvm_pcap_options options = {.rx_path = rx_path, .tx_path = tx_path,
+						  .loop = loop, .rate_pps = rate_pps,
+						  .count = count};
+	struct onvm_port *port = take_port(&onvm_dp, name);
+	char reason[256] = "";
+
+	if (port == NULL)
+		return -ENOSPC;
+	return finish_port(&onvm_dp, port,
+			   onvm_port_pcap_open(port, &options, reason, sizeof(reason)), reason);
+}
+
+int
+onvm_dp_port_ethdev(const char *name, const char *device, uint32_t nb_queues, uint32_t mtu,
+		    uint32_t needs_copy, uint32_t is_promiscuous)
+{
+	const struct onvm_ethdev_options options = {
+		.device = device, .nb_queues = nb_queues, .mtu = mtu,
+		.needs_copy = needs_copy != 0, .is_promiscuous = is_promiscuous != 0};
+	struct onvm_port *port = take_port(&onvm_dp, name);
+	char reason[256] = "";
+
+	if (port == NULL)
+		return -ENOSPC;
+	return finish_port(&onvm_dp, port,
+			   onvm_port_ethdev_open(port, &options, onvm_dp.config.nb_workers, reason,
+						 sizeof(reason)),
+			   reason);
+}
+
+int
+onvm_dp_port_close(uint32_t id)
+{
+	struct onvm_dataplane *dp = &onvm_dp;
+
+	if (id >= ONVM_PORTS_MAX || dp->ports[id].state != ONVM_PORT_OPEN)
+		return onvm_fail(-ENOENT, "port %u is not open", id);
+	for (uint16_t chain = 1; chain < ONVM_CHAINS_MAX; chain++)
+		if (dp->steering.chains[chain].is_used &&
+		    (dp->steering.chains[chain].near_port == id ||
+		     dp->steering.chains[chain].far_port == id))
+			return onvm_fail(-EBUSY, "port %s belongs to a chain", dp->ports[id].name);
+	__atomic_store_n(&dp->ports[id].state, ONVM_PORT_CLOSING, __ATOMIC_RELEASE);
+	publish(dp);
+	onvm_port_free(dp, id);
+	return 0;
+}
+
+void
+onvm_dp_pause_sources(uint32_t is_paused)
+{
+	__atomic_store_n(&onvm_dp.sources_paused, is_paused != 0, __ATOMIC_RELEASE);
+	wake_workers(&onvm_dp);
+}
+
+/* ---- NF hosts ---- */
+
+static uint64_t
+links_bytes(void)
+{
+	return (sizeof(struct onvm_link) + 63) & ~63ull;
+}
+
+/** Make one worker's end of a host's rings. */
+static struct onvm_link *
+create_link(struct onvm_dataplane *dp, uint32_t worker, uint32_t host, uint8_t *area,
+	    uint32_t nb_loaned)
+{
+	const uint32_t length = dp->config.ring_length;
+	struct onvm_link *link = aligned_alloc(64, links_bytes());
+
+	if (link == NULL)
+		return NULL;
+	memset(link, 0, sizeof(*link));
+	onvm_ring_init(&link->to_nf, area + onvm_ring_offset(length, worker, ONVM_RING_TO_NF),
+		       length);
+	onvm_ring_init(&link->from_nf, area + onvm_ring_offset(length, worker, ONVM_RING_FROM_NF),
+		       length);
+	onvm_ring_init(&link->loan, area + onvm_ring_offset(length, worker, ONVM_RING_LOAN),
+		       length);
+	link->control = (struct onvm_area_control *)area;
+	link->id = onvm_link_id(host, worker);
+	link->host = (uint16_t)host;
+	link->generation = dp->steering.hosts[host].generation;
+	link->nb_stages = dp->steering.hosts[host].nb_stages;
+	link->length = length;
+	link->high = length / 100 * dp->config.high_percent;
+	link->low = length / 100 * dp->config.low_percent;
+	link->nb_loans_wanted = worker == 0 ? nb_loaned : 0;
+	return link;
+}
+
+/** Create and map an attach area. */
+static int
+create_area(const struct onvm_dataplane *dp, uint8_t **area)
+{
+	const uint64_t bytes = onvm_area_bytes(dp->config.ring_length, dp->config.nb_workers);
+	const int fd = memfd_create("onvm-attach", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+	if (fd < 0)
+		return -errno;
+	if (ftruncate(fd, (off_t)bytes) == 0 &&
+	    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == 0)
+		*area = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0);
+	else
+		*area = MAP_FAILED;
+	if (*area == MAP_FAILED) {
+		const int error = errno;
+
+		close(fd);
+		return -error;
+	}
+	return fd;
+}
+
+void
+onvm_host_free(struct onvm_dataplane *dp, uint32_t host)
+{
+	const uint64_t bytes = onvm_area_bytes(dp->config.ring_length, dp->config.nb_workers);
+	struct onvm_link *first = dp->links[0][host];
+
+	if (first != NULL)
+		munmap(first->control, bytes);
+	for (uint32_t w = 0; w < dp->config.nb_workers; w++) {
+		free(dp->links[w][host]);
+		dp->links[w][host] = NULL;
+	}
+}
+
+int
+onvm_dp_host_add(const uint16_t *services, uint32_t nb_stages, uint32_t nb_loaned,
+		 struct onvm_dp_handover *handover)
+{
+	struct onvm_dataplane *dp = &onvm_dp;
+	struct onvm_host *host = NULL;
+	uint8_t *area;
+	uint32_t slot;
+	int fd;
+
+	if (nb_stages == 0 || nb_stages > ONVM_STAGES_MAX ||
+	    nb_loaned > dp->config.ring_length / 2)
+		return onvm_fail(-EINVAL, "%u stages, %u loaned buffers: expected 1 to %u and up to %u",
+				 nb_stages, nb_loaned, ONVM_STAGES_MAX, dp->config.ring_length / 2);
+	for (slot = 1; slot < ONVM_HOSTS_MAX; slot++)
+		if (dp->steering.hosts[slot].state == ONVM_HOST_FREE)
+			break;
+	if (slot == ONVM_HOSTS_MAX)
+		return onvm_fail(-ENOSPC, "all %u places for NF hosts are taken",
+				 ONVM_HOSTS_MAX - 1);
+	fd = create_area(dp, &area);
+	if (fd < 0)
+		return onvm_fail(fd, "attach area: %s", strerror(-fd));
+	host = &dp->steering.hosts[slot];
+	host->nb_stages = (uint8_t)nb_stages;
+	memset(host->services, 0, sizeof(host->services));
+	memcpy(host->services, services, nb_stages * sizeof(*services));
+	host->spare_pps = 0;
+	for (uint32_t w = 0; w < dp->config.nb_workers; w++) {
+		dp->links[w][slot] = create_link(dp, w, slot, area, nb_loaned);
+		if (dp->links[w][slot] == NULL) {
+			if (w == 0)
+				munmap(area, onvm_area_bytes(dp->config.ring_length,
+							     dp->config.nb_workers));
+			onvm_host_free(dp, slot);
+			close(fd);
+			return onvm_fail(-ENOMEM, "attach area: out of memory");
+		}
+	}
+	*handover = (struct onvm_dp_handover){
+		.memory_fd = dp->memory.fd,
+		.area_fd = fd,
+		.nb_workers = dp->config.nb_workers,
+		.buffer_stride = dp->memory.stride,
+		.nb_buffers = dp->memory.nb_buffers,
+		.memory_bytes = dp->memory.bytes,
+		.area_bytes = onvm_area_bytes(dp->config.ring_length, dp->config.nb_workers),
+	};
+	for (uint32_t w = 0; w < dp->config.nb_workers; w++)
+		handover->event_fds[w] = dp->workers[w].event_fd;
+	__atomic_store_n(&host->state, ONVM_HOST_ATTACHED, __ATOMIC_RELEASE);
+	publish(dp);
+	return (int)slot;
+}
+
+static int
+set_host_state(uint32_t slot, enum onvm_host_state from, enum onvm_host_state to)
+{
+	struct onvm_dataplane *dp = &onvm_dp;
+
+	if (slot == 0 || slot >= ONVM_HOSTS_MAX || dp->steering.hosts[slot].state != from)
+		return onvm_fail(-ENOENT, "NF host %u is not in the state for this", slot);
+	__atomic_store_n(&dp->steering.hosts[slot].state, (uint8_t)to, __ATOMIC_RELEASE);
+	return publish_candidates(dp);
+}
+
+int
+onvm_dp_host_activate(uint32_t slot)
+{
+	return set_host_state(slot, ONVM_HOST_ATTACHED, ONVM_HOST_ACTIVE);
+}
+
+int
+onvm_dp_host_drain(uint32_t slot)
+{
+	return set_host_state(slot, ONVM_HOST_ACTIVE, ONVM_HOST_DRAINING);
+}
+
+/** Forget the claims of @p slot, or add @p entry; publishes. */
+static int
+change_claims(struct onvm_dataplane *dp, uint16_t slot, const struct onvm_claim_entry *entry)
+{
+	struct onvm_claims *old = dp->steering.claims;
+	const uint32_t nb_old = old == NULL ? 0 : old->nb;
+	struct onvm_claims *claims =
+		calloc(1, sizeof(*claims) + (nb_old + 1) * sizeof(claims->entries[0]));
+
+	if (claims == NULL)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < nb_old; i++)
+		if (entry != NULL || old->entries[i].host != slot)
+			claims->entries[claims->nb++] = old->entries[i];
+	if (entry != NULL)
+		claims->entries[claims->nb++] = *entry;
+	__atomic_store_n(&dp->steering.claims, claims, __ATOMIC_RELEASE);
+	publish(dp);
+	free(old);
+	return 0;
+}
+
+int
+onvm_dp_host_claim(uint32_t slot, uint8_t ip_version, const uint8_t *address, uint8_t protocol,
+		   uint32_t first_port, uint32_t end_port)
+{
+	struct onvm_claim_entry entry = {.host = (uint16_t)slot};
+
+	if (slot == 0 || slot >= ONVM_HOSTS_MAX || (ip_version != 4 && ip_version != 6) ||
+	    first_port >= end_port || end_port > 65536)
+		return onvm_fail(-EINVAL, "claim of NF host %u: ports [%u, %u) of IPv%u", slot,
+				 first_port, end_port, ip_version);
+	memcpy(entry.claim.address, address, ip_version == 4 ? 4 : 16);
+	entry.claim.ip_version = ip_version;
+	entry.claim.protocol = protocol;
+	entry.claim.first_port = first_port;
+	entry.claim.end_port = end_port;
+	return change_claims(&onvm_dp, (uint16_t)slot, &entry);
+}
+
+int
+onvm_dp_host_remove(uint32_t slot, struct onvm_dp_host_stats *last)
+{
+	struct onvm_dataplane *dp = &onvm_dp;
+	struct onvm_host *host = &dp->steering.hosts[slot];
+
+	if (slot == 0 || slot >= ONVM_HOSTS_MAX || host->state == ONVM_HOST_FREE)
+		return onvm_fail(-ENOENT, "there is no NF host %u", slot);
+	__atomic_store_n(&host->state, ONVM_HOST_DEAD, __ATOMIC_RELEASE);
+	/* Nobody chooses it any more, and the workers have swept their links to it. */
+	publish_candidates(dp);
+	onvm_steering_retire_host(&dp->steering, (uint16_t)slot);
+	if (dp->steering.claims != NULL)
+		change_claims(dp, (uint16_t)slot, NULL);
+	if (last != NULL)
+		onvm_dp_read_host(slot, last);
+	onvm_host_free(dp, slot);
+	host->generation++;
+	__atomic_store_n(&host->state, ONVM_HOST_FREE, __ATOMIC_RELEASE);
+	return 0;
+}
+
+int
+onvm_dp_host_attention(uint32_t slot)
+{
+	struct onvm_link *link = slot < ONVM_HOSTS_MAX ? onvm_dp.links[0][slot] : NULL;
+
+	if (link == NULL)
+		return onvm_fail(-ENOENT, "there is no NF host %u", slot);
+	__atomic_add_fetch(&link->control->attention, 1, __ATOMIC_SEQ_CST);
+	__atomic_store_n(&link->control->sleeping, 0, __ATOMIC_SEQ_CST);
+	syscall(SYS_futex, &link->control->sleeping, FUTEX_WAKE, 1, NULL, NULL, 0);
+	return 0;
+}
+
+int
+onvm_dp_host_spare(uint32_t slot, uint32_t spare_pps)
+{
+	if (slot == 0 || slot >= ONVM_HOSTS_MAX)
+		return onvm_fail(-ENOENT, "there is no NF host %u", slot);
+	__atomic_store_n(&onvm_dp.steering.hosts[slot].spare_pps, spare_pps, __ATOMIC_RELAXED);
+	return 0;
+}
+
+/* ---- chains ---- */
+
+static void
+bind(struct onvm_dataplane *dp, uint16_t port, uint32_t binding)
+{
+	if (port < ONVM_PORTS_MAX)
+		__atomic_store_n(&dp->ports[port].binding, binding, __ATOMIC_RELEASE);
+}
+
+/** Take the ports of chain @p id away from it. */
+static void
+unbind(struct onvm_dataplane *dp, uint16_t id)
+{
+	for (uint32_t port = 0; port < ONVM_PORTS_MAX; port++)
+		if ((uint16_t)dp->ports[port].binding == id)
+			bind(dp, (uint16_t)port, 0);
+}
+
+int
+onvm_dp_chain_set(uint32_t id, const struct onvm_dp_chain *wanted)
+{
+	struct onvm_dataplane *dp = &onvm_dp;
+	struct onvm_chain *chain = &dp->steering.chains[id];
+	const bool was_used = id < ONVM_CHAINS_MAX && chain->is_used;
+	int rc;
+
+	if (id == 0 || id >= ONVM_CHAINS_MAX || wanted->nb_services > ONVM_CHAIN_LENGTH_MAX ||
+	    wanted->near_port >= ONVM_PORTS_MAX || wanted->far_port >= ONVM_PORTS_MAX)
+		return onvm_fail(-EINVAL, "chain %u: %u services, ports %u and %u", id,
+				 wanted->nb_services, wanted->near_port, wanted->far_port);
+	if (was_used) {
+		unbind(dp, (uint16_t)id);
+		publish(dp);
+	}
+	chain->is_bidirectional = wanted->is_bidirectional != 0;
+	chain->track_flows = wanted->track_flows != 0;
+	chain->nb_services = (uint8_t)wanted->nb_services;
+	memcpy(chain->services, wanted->services, sizeof(chain->services));
+	chain->near_port = wanted->near_port;
+	chain->far_port = wanted->far_port;
+	__atomic_store_n(&chain->is_used, true, __ATOMIC_RELEASE);
+	if (was_used)
+		onvm_steering_retire_chain(&dp->steering, (uint16_t)id);
+	rc = publish_candidates(dp);
+	bind(dp, chain->near_port, id);
+	if (chain->is_bidirectional && chain->far_port != chain->near_port)
+		bind(dp, chain->far_port, id | ONVM_BINDING_FAR);
+	return rc;
+}
+
+int
+onvm_dp_chain_remove(uint32_t id)
+{
+	struct onvm_dataplane *dp = &onvm_dp;
+	struct onvm_chain *chain = &dp->steering.chains[id];
+	struct onvm_candidates *old;
+
+	if (id == 0 || id >= ONVM_CHAINS_MAX || !chain->is_used)
+		return onvm_fail(-ENOENT, "there is no chain %u", id);
+	unbind(dp, (uint16_t)id);
+	old = chain->candidates;
+	__atomic_store_n(&chain->candidates, NULL, __ATOMIC_RELEASE);
+	chain->is_used = false;
+	publish(dp);
+	onvm_steering_retire_chain(&dp->steering, (uint16_t)id);
+	free(old);
+	return 0;
+}

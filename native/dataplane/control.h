@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef _ONVM_CONTROL_H_
+#define _ONVM_CONTROL_H_
+
+/**
+ * @file
+ * What the files of the control thread share: dataplane.c (life), control.c (ports, hosts and
+ * chains), stats.c (reading).
+ */
+
+#include "worker.h"
+
+extern struct onvm_dataplane onvm_dp;
+
+/** Leave a line for the user and give back @p result. */
+__attribute__((format(printf, 2, 3))) int onvm_fail(int result, const char *format, ...);
+
+/** Free what a closed port leaves behind. */
+void onvm_port_free(struct onvm_dataplane *dp, uint32_t port);
+/** Free what a dead or never used host leaves behind. */
+void onvm_host_free(struct onvm_dataplane *dp, uint32_t host);
+
+#endif /* _ONVM_CONTROL_H_ */

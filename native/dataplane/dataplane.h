@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef _ONVM_DATAPLANE_H_
+#define _ONVM_DATAPLANE_H_
+
+/**
+ * @file
+ * What the control plane (Python, through cffi) calls. One data plane per process, because DPDK's
+ * environment is one per process.
+ *
+ * Life: init, then ports, chains and hosts in any order, start; stop; fini.
+ * Threads: one control thread for all calls, except onvm_dp_wait_notice() and the reading of
+ * counters, which any thread may do. Workers never wait for any of it.
+ * Results: 0 or a positive number, or -errno; then onvm_dp_error() has one line for the user.
+ */
+
+#include <stdint.h>
+
+#include "table_sizes.h"
+
+struct onvm_dp_config {
+	uint32_t nb_workers;
+	uint32_t nb_buffers;
+	uint32_t data_bytes;	/**< largest packet a buffer holds */
+	uint32_t ring_length;	/**< places of a link; a power of two */
+	uint32_t idle_policy;	/**< enum onvm_idle_policy */
+	uint32_t flow_capacity;	/**< flows, each with its reverse */
+	uint32_t flow_idle_ms;
+	uint32_t sample_every;	/**< one packet in so many is timed */
+	uint32_t use_huge_pages;
+	uint32_t high_percent, low_percent;	/**< watermarks, of ring_length */
+};
+
+/** What one port did, all workers together. */
+struct onvm_dp_port_stats {
+	uint64_t rx, rx_bytes, tx, tx_bytes;
+	uint64_t latency[128];	/**< histogram from port to port; see onvm_dp_latency_bound_ns() */
+	uint32_t is_finished;
+	uint32_t nb_held;	/**< received, not yet admitted */
+};
+
+/** What one NF host did, all workers together. */
+struct onvm_dp_host_stats {
+	uint64_t rx[2];
+	uint64_t exits[2][16];
+	uint64_t drops[16][16];
+	uint64_t originated[16];
+	uint64_t lost, nb_shed, nb_bad, peak;
+	uint64_t reserved;	/**< places taken now */
+	uint64_t latency[128];	/**< histogram, hand-over to return */
+	uint64_t packets[16];	/**< as the NF host says */
+	uint64_t busy_cycles[16], idle_cycles, sleeps, loops;	/**< as the NF host says */
+	uint64_t counters[16][16];	/**< as the NF host says */
+	uint32_t is_bad;
+};
+
+struct onvm_dp_stats {
+	uint64_t drops[16];	/**< by enum onvm_drop */
+	uint64_t originated;
+	uint64_t new_flows, learned_flows, flow_table_full, flows;
+	uint64_t idle_cycles, sleeps;
+	uint64_t buffers_total, buffers_free, buffers_with_nfs;
+	uint64_t nb_paths;
+};
+
+struct onvm_dp_chain {
+	uint16_t near_port, far_port;
+	uint32_t is_bidirectional;
+	uint32_t track_flows;
+	uint32_t nb_services;
+	uint16_t services[16];
+};
+
+/** One direction of one flow, for display. Addresses in network order. */
+struct onvm_dp_flow {
+	uint8_t ip_version, protocol, port, is_reverse;
+	uint16_t src_port, dst_port, vlan, path, chain;
+	uint16_t nb_hops;
+	uint16_t hosts[16];
+	uint32_t idle_ms;
+	uint8_t src[16], dst[16];
+};
+
+/** Files that a new NF host is to get; the caller closes `area_fd`, the others stay ours. */
+struct onvm_dp_handover {
+	int memory_fd;
+	int area_fd;
+	int event_fds[16];
+	uint32_t nb_workers;
+	uint32_t buffer_stride;
+	uint32_t nb_buffers;
+	uint64_t memory_bytes;
+	uint64_t area_bytes;
+};
+
+const char *onvm_dp_error(void);
+const char *onvm_dp_drop_name(uint32_t reason);
+/** Lower bound of latency bucket @p bucket, in nanoseconds. */
+double onvm_dp_latency_bound_ns(uint32_t bucket);
+
+/** Start DPDK's environment with @p argv and make packet memory and tables. */
+int onvm_dp_init(const struct onvm_dp_config *config, int argc, char **argv);
+int onvm_dp_start(void);
+/** Stop the workers; packets still inside count as drop_stopped. */
+void onvm_dp_stop(void);
+void onvm_dp_fini(void);
+
+/* Ports. Each gives the port's ID. */
+int onvm_dp_port_null(const char *name, uint32_t size, uint32_t nb_flows, uint32_t is_random,
+		      uint32_t nb_queues, uint64_t rate_pps, uint64_t count);
+int onvm_dp_port_pcap(const char *name, const char *rx_path, const char *tx_path, uint32_t loop,
+		      uint64_t rate_pps, uint64_t count);
+int onvm_dp_port_ethdev(const char *name, const char *device, uint32_t nb_queues, uint32_t mtu,
+			uint32_t needs_copy, uint32_t is_promiscuous);
+int onvm_dp_port_close(uint32_t port);
+/** Whether sources are read; workers go on with what is inside. */
+void onvm_dp_pause_sources(uint32_t is_paused);
+
+/* NF hosts. */
+/** A slot for a host with @p nb_stages services. @return the host slot */
+int onvm_dp_host_add(const uint16_t *services, uint32_t nb_stages, uint32_t nb_loaned,
+		     struct onvm_dp_handover *handover);
+/** New flows may come. */
+int onvm_dp_host_activate(uint32_t host);
+/** No new flows; running ones stay. */
+int onvm_dp_host_drain(uint32_t host);
+/**
+ * Its buffers go back to the pool, its flows to other hosts; the slot is free afterwards.
+ *
+ * @param last  what the host had done in the end, or NULL
+ */
+int onvm_dp_host_remove(uint32_t host, struct onvm_dp_host_stats *last);
+/** Make the host look at its socket. */
+int onvm_dp_host_attention(uint32_t host);
+/** Capacity that new flows may take, in packets per second. */
+int onvm_dp_host_spare(uint32_t host, uint32_t spare_pps);
+/** Traffic that belongs to this host alone: ports [first, end) of an address. */
+int onvm_dp_host_claim(uint32_t host, uint8_t ip_version, const uint8_t *address,
+		       uint8_t protocol, uint32_t first_port, uint32_t end_port);
+
+/* Chains. */
+/** Set chain @p id (1..255) and bind its ports; flows of a chain that was there are kept. */
+int onvm_dp_chain_set(uint32_t id, const struct onvm_dp_chain *chain);
+int onvm_dp_chain_remove(uint32_t id);
+
+/* Reading. */
+void onvm_dp_read_stats(struct onvm_dp_stats *stats);
+int onvm_dp_read_port(uint32_t port, struct onvm_dp_port_stats *stats);
+int onvm_dp_read_host(uint32_t host, struct onvm_dp_host_stats *stats);
+/** Flows from position @p *cursor on, which is moved on; @return how many, 0 at the end. */
+int onvm_dp_read_flows(uint32_t *cursor, struct onvm_dp_flow *flows, uint32_t nb);
+double onvm_dp_cycles_per_second(void);
+/** CPU time that worker @p worker has used, in nanoseconds. */
+uint64_t onvm_dp_worker_cpu_ns(uint32_t worker);
+/** eventfd that becomes readable when a host has broken the rules. */
+int onvm_dp_notice_fd(void);
+
+#endif /* _ONVM_DATAPLANE_H_ */

@@ -1,0 +1,359 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "flow_table.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <rte_errno.h>
+#include <rte_hash_crc.h>
+
+#include "packet_memory.h"
+
+/* ---- keys ---- */
+
+static uint32_t
+hash4(const void *key, uint32_t length, uint32_t seed)
+{
+	uint64_t words[2];
+
+	(void)length;
+	memcpy(words, key, sizeof(words));
+	return rte_hash_crc_8byte(words[1], rte_hash_crc_8byte(words[0], seed));
+}
+
+static uint32_t
+hash6(const void *key, uint32_t length, uint32_t seed)
+{
+	uint64_t words[5];
+
+	(void)length;
+	memcpy(words, key, sizeof(words));
+	for (int i = 0; i < 5; i++)
+		seed = rte_hash_crc_8byte(words[i], seed);
+	return seed;
+}
+
+uint32_t
+onvm_flow_key_hash(enum onvm_flow_kind kind, const union onvm_flow_key *key)
+{
+	return kind == ONVM_FLOW_KIND_IPV4 ? hash4(key, sizeof(key->v4), 0) :
+					     hash6(key, sizeof(key->v6), 0);
+}
+
+static void
+key4_set(struct onvm_flow_key4 *key, const uint8_t *ip, uint8_t protocol, uint16_t src_port,
+	 uint16_t dst_port, uint16_t vlan, uint8_t port)
+{
+	memcpy(&key->src, ip + 12, 4);
+	memcpy(&key->dst, ip + 16, 4);
+	key->src_port = src_port;
+	key->dst_port = dst_port;
+	key->vlan = vlan;
+	key->port = port;
+	key->protocol = protocol;
+}
+
+static void
+key6_set(struct onvm_flow_key6 *key, const uint8_t *ip, uint8_t protocol, uint16_t src_port,
+	 uint16_t dst_port, uint16_t vlan, uint8_t port)
+{
+	memcpy(key->src, ip + 8, 16);
+	memcpy(key->dst, ip + 24, 16);
+	key->src_port = src_port;
+	key->dst_port = dst_port;
+	key->vlan = vlan;
+	key->port = port;
+	key->protocol = protocol;
+	key->pad = 0;
+}
+
+static uint16_t
+vlan_of(const struct onvm_headers *headers)
+{
+	return headers->nb_vlans == 0 ? 0 : headers->vlan_tci[0] & 0x0fff;
+}
+
+static bool
+is_icmp_error(const struct onvm_headers *headers, uint8_t type)
+{
+	if (headers->protocol == ONVM_PROTO_ICMP)
+		return type == 3 || type == 4 || type == 5 || type == 11 || type == 12;
+	return headers->protocol == ONVM_PROTO_ICMPV6 && type >= 1 && type <= 4;
+}
+
+/** Key of the flow whose packet an ICMP error quotes; false when it quotes too little. */
+static bool
+key_of_quoted(const uint8_t *data, const struct onvm_headers *headers, uint8_t port,
+	      union onvm_flow_key *key)
+{
+	const uint8_t *quoted = data + headers->l4_offset + 8;
+	const uint32_t room = headers->l4_length - 8u;
+	struct onvm_headers inner;
+	union onvm_flow_key forward;
+	uint32_t offset;
+	uint16_t src_port, dst_port;
+
+	if (headers->l4_status != ONVM_L4_OK)
+		return false;
+	memset(&inner, 0, sizeof(inner));
+	if (headers->ip_version == 4) {
+		offset = room < 20 ? 0 : (quoted[0] & 15) * 4u;
+		inner.protocol = room < 20 ? 0 : quoted[9];
+	} else {
+		offset = 40;
+		inner.protocol = room < 40 ? 0 : quoted[6];
+	}
+	/* RFC 792 and 4443: at least 8 bytes of the transport header are quoted. */
+	if (offset < 20 || room < offset + 8)
+		return false;
+	src_port = onvm_load_be16(quoted + offset);
+	dst_port = onvm_load_be16(quoted + offset + 2);
+	if (inner.protocol == ONVM_PROTO_ICMP || inner.protocol == ONVM_PROTO_ICMPV6)
+		src_port = dst_port = onvm_load_be16(quoted + offset + 4);
+	if (headers->ip_version == 4) {
+		key4_set(&forward.v4, quoted, inner.protocol, src_port, dst_port,
+			 vlan_of(headers), port);
+		onvm_flow_key_reverse(ONVM_FLOW_KIND_IPV4, &forward, port, key);
+	} else {
+		key6_set(&forward.v6, quoted, inner.protocol, src_port, dst_port,
+			 vlan_of(headers), port);
+		onvm_flow_key_reverse(ONVM_FLOW_KIND_IPV6, &forward, port, key);
+	}
+	return true;
+}
+
+enum onvm_flow_kind
+onvm_flow_key_make(const uint8_t *data, const struct onvm_headers *headers, uint8_t port,
+		   union onvm_flow_key *key)
+{
+	const uint8_t *ip = data + headers->l3_offset;
+	uint16_t src_port = headers->src_port, dst_port = headers->dst_port;
+
+	if (headers->l3_status != ONVM_L3_OK || headers->ip_version == 0)
+		return ONVM_FLOW_KIND_NONE;
+	if (headers->fragment_offset != 0) {
+		(void)onvm_flow_key_fragment(data, headers, port, key);
+	} else {
+		if (headers->protocol == ONVM_PROTO_ICMP ||
+		    headers->protocol == ONVM_PROTO_ICMPV6) {
+			if (is_icmp_error(headers, (uint8_t)(src_port >> 8)) &&
+			    key_of_quoted(data, headers, port, key))
+				return (enum onvm_flow_kind)(headers->ip_version == 4 ?
+							     ONVM_FLOW_KIND_IPV4 :
+							     ONVM_FLOW_KIND_IPV6);
+			src_port = dst_port;
+		}
+		if (headers->ip_version == 4)
+			key4_set(&key->v4, ip, headers->protocol, src_port, dst_port,
+				 vlan_of(headers), port);
+		else
+			key6_set(&key->v6, ip, headers->protocol, src_port, dst_port,
+				 vlan_of(headers), port);
+	}
+	return headers->ip_version == 4 ? ONVM_FLOW_KIND_IPV4 : ONVM_FLOW_KIND_IPV6;
+}
+
+bool
+onvm_flow_key_fragment(const uint8_t *data, const struct onvm_headers *headers, uint8_t port,
+		       union onvm_flow_key *key)
+{
+	const uint8_t *ip = data + headers->l3_offset;
+	const uint16_t vlan = vlan_of(headers) | ONVM_FLOW_VLAN_FRAGMENT;
+
+	if (!onvm_headers_is_fragment(headers))
+		return false;
+	if (headers->ip_version == 4) {
+		key4_set(&key->v4, ip, headers->protocol, onvm_load_be16(ip + 4), 0, vlan, port);
+	} else {
+		/* The fragment header is the last one before the payload (RFC 8200 4.5). */
+		const uint8_t *id = data + headers->l4_offset - 4;
+
+		key6_set(&key->v6, ip, headers->protocol, onvm_load_be16(id),
+			 onvm_load_be16(id + 2), vlan, port);
+	}
+	return true;
+}
+
+void
+onvm_flow_key_reverse(enum onvm_flow_kind kind, const union onvm_flow_key *key, uint8_t port,
+		      union onvm_flow_key *reverse)
+{
+	*reverse = *key;
+	if (kind == ONVM_FLOW_KIND_IPV4) {
+		reverse->v4.src = key->v4.dst;
+		reverse->v4.dst = key->v4.src;
+		reverse->v4.src_port = key->v4.dst_port;
+		reverse->v4.dst_port = key->v4.src_port;
+		reverse->v4.port = port;
+	} else {
+		memcpy(reverse->v6.src, key->v6.dst, 16);
+		memcpy(reverse->v6.dst, key->v6.src, 16);
+		reverse->v6.src_port = key->v6.dst_port;
+		reverse->v6.dst_port = key->v6.src_port;
+		reverse->v6.port = port;
+	}
+}
+
+/* ---- tables ---- */
+
+static struct rte_hash *
+create_hash(const char *name, uint32_t entries, uint32_t key_bytes, rte_hash_function function,
+	    struct rte_rcu_qsbr *qsbr)
+{
+	const struct rte_hash_parameters parameters = {
+		.name = name,
+		.entries = entries,
+		.key_len = key_bytes,
+		.hash_func = function,
+		.socket_id = (int)rte_socket_id(),
+		.extra_flag = RTE_HASH_EXTRA_FLAGS_RW_CONCURRENCY_LF |
+			      RTE_HASH_EXTRA_FLAGS_MULTI_WRITER_ADD |
+			      RTE_HASH_EXTRA_FLAGS_EXT_TABLE,
+	};
+	struct rte_hash_rcu_config rcu = {.v = qsbr, .mode = RTE_HASH_QSBR_MODE_DQ};
+	struct rte_hash *hash = rte_hash_create(&parameters);
+
+	if (hash != NULL && rte_hash_rcu_qsbr_add(hash, &rcu) != 0) {
+		rte_hash_free(hash);
+		return NULL;
+	}
+	return hash;
+}
+
+int
+onvm_flow_table_init(struct onvm_flow_table *table, uint32_t capacity, uint32_t idle_ms,
+		     struct rte_rcu_qsbr *qsbr)
+{
+	const uint32_t entries6 = capacity / 2 < 1024 ? 1024 : capacity / 2;
+
+	memset(table, 0, sizeof(*table));
+	table->hash4 = create_hash("onvm-flows4", capacity * 2, sizeof(struct onvm_flow_key4),
+				   hash4, qsbr);
+	table->hash6 = create_hash("onvm-flows6", entries6, sizeof(struct onvm_flow_key6), hash6,
+				   qsbr);
+	if (table->hash4 == NULL || table->hash6 == NULL) {
+		onvm_flow_table_fini(table);
+		return -ENOMEM;
+	}
+	table->nb4 = (uint32_t)rte_hash_max_key_id(table->hash4) + 1;
+	table->nb6 = (uint32_t)rte_hash_max_key_id(table->hash6) + 1;
+	/* calloc: pages of slots that are never used are never there. */
+	table->flows = calloc((size_t)table->nb4 + table->nb6, sizeof(*table->flows));
+	table->idle_ticks = idle_ms / ONVM_FLOW_TICK_MS + 1;
+	table->now = 1;
+	if (table->flows == NULL) {
+		onvm_flow_table_fini(table);
+		return -ENOMEM;
+	}
+	return 0;
+}
+
+void
+onvm_flow_table_fini(struct onvm_flow_table *table)
+{
+	rte_hash_free(table->hash4);
+	rte_hash_free(table->hash6);
+	free(table->flows);
+	memset(table, 0, sizeof(*table));
+}
+
+uint32_t
+onvm_flow_table_find(const struct onvm_flow_table *table, enum onvm_flow_kind kind,
+		     const union onvm_flow_key *key, uint32_t hash)
+{
+	const struct rte_hash *h = kind == ONVM_FLOW_KIND_IPV4 ? table->hash4 : table->hash6;
+	const int32_t position = rte_hash_lookup_with_hash(h, key, hash);
+
+	if (position < 0)
+		return ONVM_FLOW_NONE;
+	return kind == ONVM_FLOW_KIND_IPV4 ? (uint32_t)position :
+					     table->nb4 + (uint32_t)position;
+}
+
+uint32_t
+onvm_flow_table_put(struct onvm_flow_table *table, enum onvm_flow_kind kind,
+		    const union onvm_flow_key *key, uint32_t hash)
+{
+	const struct rte_hash *h = kind == ONVM_FLOW_KIND_IPV4 ? table->hash4 : table->hash6;
+	const int32_t position = rte_hash_add_key_with_hash(h, key, hash);
+	uint32_t place, high;
+
+	if (position < 0)
+		return ONVM_FLOW_NONE;
+	place = kind == ONVM_FLOW_KIND_IPV4 ? (uint32_t)position :
+					      table->nb4 + (uint32_t)position;
+	high = __atomic_load_n(&table->high, __ATOMIC_RELAXED);
+	while (place >= high && !__atomic_compare_exchange_n(&table->high, &high, place + 1, true,
+							     __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+		;
+	return place;
+}
+
+bool
+onvm_flow_table_read(const struct onvm_flow_table *table, uint32_t position,
+		     enum onvm_flow_kind *kind, union onvm_flow_key *key, struct onvm_flow *flow)
+{
+	const bool is_v4 = position < table->nb4;
+	void *stored;
+
+	if (position >= table->nb4 + table->nb6)
+		return false;
+	*flow = table->flows[position];
+	if (flow->path == 0)
+		return false;
+	*kind = is_v4 ? ONVM_FLOW_KIND_IPV4 : ONVM_FLOW_KIND_IPV6;
+	if (rte_hash_get_key_with_position(is_v4 ? table->hash4 : table->hash6,
+					   (int32_t)(is_v4 ? position : position - table->nb4),
+					   &stored) != 0)
+		return false;
+	memcpy(key, stored, is_v4 ? sizeof(key->v4) : sizeof(key->v6));
+	return true;
+}
+
+static bool
+is_idle(const struct onvm_flow_table *table, const struct onvm_flow *flow, uint32_t now)
+{
+	return now - __atomic_load_n(&flow->last_seen, __ATOMIC_RELAXED) > table->idle_ticks;
+}
+
+uint32_t
+onvm_flow_table_age(struct onvm_flow_table *table, uint32_t budget)
+{
+	const uint32_t end = __atomic_load_n(&table->high, __ATOMIC_RELAXED);
+	const uint32_t now = __atomic_load_n(&table->now, __ATOMIC_RELAXED);
+	uint32_t nb_forgotten = 0;
+
+	for (; budget != 0; budget--) {
+		struct onvm_flow *flow;
+		struct onvm_flow copy;
+		union onvm_flow_key key;
+		enum onvm_flow_kind kind;
+
+		if (table->cursor >= end) {
+			table->cursor = 0;
+			table->passes++;
+			break;
+		}
+		flow = &table->flows[table->cursor];
+		if (flow->path != 0 && is_idle(table, flow, now) &&
+		    (flow->peer == ONVM_FLOW_NONE ||
+		     is_idle(table, &table->flows[flow->peer], now)) &&
+		    onvm_flow_table_read(table, table->cursor, &kind, &key, &copy)) {
+			if (copy.peer != ONVM_FLOW_NONE)
+				table->flows[copy.peer].peer = ONVM_FLOW_NONE;
+			__atomic_store_n(&flow->path, 0, __ATOMIC_RELEASE);
+			rte_hash_del_key(kind == ONVM_FLOW_KIND_IPV4 ? table->hash4 :
+								       table->hash6, &key);
+			nb_forgotten++;
+		}
+		table->cursor++;
+	}
+	return nb_forgotten;
+}
+
+uint32_t
+onvm_flow_table_used(const struct onvm_flow_table *table)
+{
+	return (uint32_t)(rte_hash_count(table->hash4) + rte_hash_count(table->hash6));
+}

@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef _ONVM_FLOW_TABLE_H_
+#define _ONVM_FLOW_TABLE_H_
+
+/**
+ * @file
+ * Flow director: which rendered path the packets of a flow take.
+ *
+ * Two rte_hash tables (IPv4 with 16-byte, IPv6 with 48-byte keys) with lock-free readers. A flow
+ * and its reverse are two entries that know each other; either one's traffic keeps both alive.
+ *
+ * Keys: addresses, ports, protocol, the outermost VLAN ID and the port the packet came in on, so
+ * that two ports may carry the same addresses. ICMP queries use their identifier as both ports;
+ * ICMP errors are looked up as the reverse of the packet they quote, so that they meet the NFs
+ * of their flow (RFC 5508 wants that of a NAT). Fragments after the first carry no ports: the
+ * first one leaves an entry under the datagram's identification.
+ *
+ * Threads: look-up and add by workers; expire by one registered non-worker thread. Removed slots
+ * are reused only after every worker has passed a quiescent state (rte_rcu_qsbr).
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <rte_hash.h>
+#include <rte_rcu_qsbr.h>
+
+#include <onvm/parse.h>
+
+enum onvm_flow_flags {
+	ONVM_FLOW_LEARNED = 1 << 0,	/**< the reverse is in the table */
+	ONVM_FLOW_REVERSE = 1 << 1,	/**< this is the reverse of a flow */
+};
+
+/** One direction of a flow. */
+struct onvm_flow {
+	uint32_t last_seen;	/**< ticks of onvm_flow_table.now */
+	uint32_t peer;		/**< position of the other direction, or ONVM_FLOW_NONE */
+	uint16_t path;		/**< rendered path; 0: the slot is free */
+	uint8_t flags;		/**< enum onvm_flow_flags */
+	uint8_t pad;
+};
+
+struct onvm_flow_key4 {
+	uint32_t src, dst;	/**< network order */
+	uint16_t src_port, dst_port;	/**< host order */
+	uint16_t vlan;		/**< VLAN ID; bit 15: the ports are a datagram's identification */
+	uint8_t port;		/**< ingress port */
+	uint8_t protocol;
+};
+static_assert(sizeof(struct onvm_flow_key4) == 16, "rte_hash compares 16-byte keys fastest");
+
+struct onvm_flow_key6 {
+	uint8_t src[16], dst[16];
+	uint16_t src_port, dst_port;
+	uint16_t vlan;
+	uint8_t port;
+	uint8_t protocol;
+	uint64_t pad;
+};
+static_assert(sizeof(struct onvm_flow_key6) == 48, "a multiple of 16");
+
+#define ONVM_FLOW_VLAN_FRAGMENT 0x8000
+
+/** Which table a packet is looked up in. */
+enum onvm_flow_kind {
+	ONVM_FLOW_KIND_NONE = 0,	/**< no IP: no flow */
+	ONVM_FLOW_KIND_IPV4 = 1,
+	ONVM_FLOW_KIND_IPV6 = 2,
+};
+
+union onvm_flow_key {
+	struct onvm_flow_key4 v4;
+	struct onvm_flow_key6 v6;
+};
+
+/**
+ * Position of a flow in either table: IPv4 positions come first, IPv6 behind them.
+ */
+struct onvm_flow_table {
+	struct rte_hash *hash4, *hash6;
+	struct onvm_flow *flows;	/**< by position */
+	uint32_t nb4, nb6;	/**< positions of each */
+	uint32_t now;		/**< atomic: ticks of ONVM_FLOW_TICK_MS, set by the housekeeper */
+	uint32_t idle_ticks;
+	uint32_t cursor;	/**< the housekeeper's: next position to look at */
+	uint32_t passes;	/**< the housekeeper's: whole passes made */
+	uint32_t high;		/**< atomic: positions below this one have been used */
+};
+
+#define ONVM_FLOW_TICK_MS 100
+
+/**
+ * @param capacity  flows, each with its reverse, of IPv4; a quarter as many of IPv6
+ * @param idle_ms   a flow idle for this long is forgotten
+ * @param qsbr      of the workers
+ */
+int onvm_flow_table_init(struct onvm_flow_table *table, uint32_t capacity, uint32_t idle_ms,
+			 struct rte_rcu_qsbr *qsbr);
+void onvm_flow_table_fini(struct onvm_flow_table *table);
+
+/** Key of a packet that came in on @p port. */
+enum onvm_flow_kind onvm_flow_key_make(const uint8_t *data, const struct onvm_headers *headers,
+				       uint8_t port, union onvm_flow_key *key);
+/** Key that the reverse of @p key has when it comes in on @p port. */
+void onvm_flow_key_reverse(enum onvm_flow_kind kind, const union onvm_flow_key *key, uint8_t port,
+			   union onvm_flow_key *reverse);
+/** Key under which the other fragments of the datagram will be looked up; false: no fragment. */
+bool onvm_flow_key_fragment(const uint8_t *data, const struct onvm_headers *headers, uint8_t port,
+			    union onvm_flow_key *key);
+
+uint32_t onvm_flow_key_hash(enum onvm_flow_kind kind, const union onvm_flow_key *key);
+
+/** Position of the flow, or ONVM_FLOW_NONE. */
+uint32_t onvm_flow_table_find(const struct onvm_flow_table *table, enum onvm_flow_kind kind,
+			      const union onvm_flow_key *key, uint32_t hash);
+/** Position of the flow, added if need be, or ONVM_FLOW_NONE when the table is full. */
+uint32_t onvm_flow_table_put(struct onvm_flow_table *table, enum onvm_flow_kind kind,
+			     const union onvm_flow_key *key, uint32_t hash);
+/** Look at up to @p budget positions and forget idle flows; @return flows forgotten. */
+uint32_t onvm_flow_table_age(struct onvm_flow_table *table, uint32_t budget);
+/** Copy the key at @p position; false when it is free. */
+bool onvm_flow_table_read(const struct onvm_flow_table *table, uint32_t position,
+			  enum onvm_flow_kind *kind, union onvm_flow_key *key,
+			  struct onvm_flow *flow);
+uint32_t onvm_flow_table_used(const struct onvm_flow_table *table);
+
+#endif /* _ONVM_FLOW_TABLE_H_ */

@@ -1,0 +1,513 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * Ingress: from a port's receive queue to the first NF of a path.
+ *
+ * A port whose chain has one possible path needs no look-up: its bursts are admitted whole
+ * (admit_direct). Others are parsed, looked up in bulk and admitted one by one (admit_flows).
+ */
+
+#include "worker.h"
+
+#include <string.h>
+
+#include <rte_cycles.h>
+#include <rte_prefetch.h>
+
+#define PREFETCH_AHEAD 4
+
+/* ---- places ---- */
+
+/** Packets that may enter @p path now; updates the watermark state of its links. */
+static uint32_t
+path_room(struct onvm_worker *worker, const struct onvm_path *path, bool can_wait)
+{
+	uint32_t room = UINT32_MAX;
+
+	for (uint32_t i = 0; i < path->nb_hops; i++) {
+		struct onvm_link *link = onvm_link_of_hop(worker, &path->hops[i]);
+		uint32_t limit;
+
+		if (unlikely(link == NULL))
+			return 0;
+		if (can_wait) {
+			limit = link->length;
+		} else {
+			if (link->is_above && link->reserved < link->low)
+				link->is_above = false;
+			else if (!link->is_above && link->reserved >= link->high)
+				link->is_above = true;
+			limit = link->is_above ? 0 : link->high;
+		}
+		if (limit <= link->reserved)
+			return 0;
+		if (limit - link->reserved < room)
+			room = limit - link->reserved;
+	}
+	return room;
+}
+
+static void
+path_reserve(struct onvm_worker *worker, const struct onvm_path *path, uint32_t nb)
+{
+	for (uint32_t i = 0; i < path->nb_hops; i++) {
+		struct onvm_link *link = onvm_link_of_hop(worker, &path->hops[i]);
+
+		link->reserved += nb;
+		if (link->reserved > link->stats.peak)
+			link->stats.peak = link->reserved;
+	}
+}
+
+/** Count @p nb packets shed against the link that had no room. */
+static void
+count_shed(struct onvm_worker *worker, const struct onvm_path *path, uint32_t nb)
+{
+	for (uint32_t i = 0; i < path->nb_hops; i++) {
+		struct onvm_link *link = onvm_link_of_hop(worker, &path->hops[i]);
+
+		if (link == NULL || link->is_above || link->reserved >= link->high) {
+			if (link != NULL)
+				link->stats.nb_shed += nb;
+			return;
+		}
+	}
+}
+
+/* ---- one packet in ---- */
+
+static inline uint8_t
+sample(struct onvm_worker *worker, uint32_t index)
+{
+	if (likely(--worker->sample_countdown != 0))
+		return 0;
+	worker->sample_countdown = worker->dp->config.sample_every;
+	worker->dp->memory.times[index].received = rte_rdtsc();
+	return ONVM_BUFFER_SAMPLED;
+}
+
+/** Fill a packet's record and send it to the first hop, or out when the path has none. */
+static inline void
+enter(struct onvm_worker *worker, const struct onvm_path *path, uint16_t path_index,
+      struct onvm_link *first, struct rte_mbuf *mbuf, uint16_t port, uint32_t flow,
+      uint32_t flow_hash, uint8_t flags)
+{
+	struct onvm_packet_memory *memory = &worker->dp->memory;
+	const uint32_t index = onvm_buffer_index(memory, mbuf);
+	struct onvm_buffer *buffer = &memory->buffers[index];
+
+	buffer->path = path_index;
+	buffer->flags = (uint8_t)(flags | ONVM_BUFFER_RESERVED | sample(worker, index));
+	buffer->port = port;
+	buffer->flow = flow;
+	buffer->flow_hash = flow_hash;
+	if (likely(first != NULL)) {
+		onvm_stage_to_link(worker, first, mbuf, index, buffer, 0, path->is_reverse);
+		return;
+	}
+	if (flags & ONVM_BUFFER_LEARN)
+		onvm_learn_reverse(worker, mbuf, buffer, path->egress);
+	if (worker->lane_of[path->egress] != NULL)
+		onvm_stage_to_lane(worker, worker->lane_of[path->egress], mbuf);
+	else
+		onvm_worker_drop(worker, mbuf, ONVM_DROP_BAD_PORT);
+}
+
+static inline uint32_t
+rss_of(const struct rte_mbuf *mbuf)
+{
+	return mbuf->ol_flags & RTE_MBUF_F_RX_RSS_HASH ? mbuf->hash.rss : 0;
+}
+
+/* ---- bursts on the only path ---- */
+
+/** Admit a burst; @return how many packets are done with (admitted or dropped). */
+static uint32_t
+admit_direct(struct onvm_worker *worker, struct onvm_lane *lane, uint16_t path_index,
+	     struct rte_mbuf **mbufs, uint32_t nb)
+{
+	const struct onvm_path *path = &worker->dp->steering.paths[path_index];
+	struct onvm_link *first =
+		path->nb_hops == 0 ? NULL : onvm_link_of_hop(worker, &path->hops[0]);
+	const uint32_t room = path_room(worker, path, lane->port->can_wait);
+	uint32_t nb_in = nb < room ? nb : room;
+
+	path_reserve(worker, path, nb_in);
+	for (uint32_t i = 0; i < nb_in; i++)
+		enter(worker, path, path_index, first, mbufs[i], lane->port->id, ONVM_FLOW_NONE,
+		      rss_of(mbufs[i]), 0);
+	if (likely(nb_in == nb) || lane->port->can_wait)
+		return nb_in;
+	count_shed(worker, path, nb - nb_in);
+	for (; nb_in < nb; nb_in++)
+		onvm_worker_drop(worker, mbufs[nb_in],
+				 path->nb_hops != 0 && first == NULL ? ONVM_DROP_NO_INSTANCE :
+								       ONVM_DROP_SHED);
+	return nb;
+}
+
+/* ---- bursts that are looked up ---- */
+
+/** A burst on its way through classification. */
+struct burst {
+	struct onvm_headers headers[ONVM_BURST_SIZE];
+	union onvm_flow_key keys[ONVM_BURST_SIZE];
+	uint32_t hashes[ONVM_BURST_SIZE];
+	uint8_t kinds[ONVM_BURST_SIZE];	/**< enum onvm_flow_kind */
+	uint32_t positions[ONVM_BURST_SIZE];
+};
+
+/** Look up the packets of one kind in bulk. */
+static void
+look_up(const struct onvm_flow_table *flows, struct burst *burst, uint32_t nb,
+	enum onvm_flow_kind kind)
+{
+	const struct rte_hash *hash = kind == ONVM_FLOW_KIND_IPV4 ? flows->hash4 : flows->hash6;
+	const uint32_t base = kind == ONVM_FLOW_KIND_IPV4 ? 0 : flows->nb4;
+	const void *keys[ONVM_BURST_SIZE];
+	hash_sig_t hashes[ONVM_BURST_SIZE];
+	int32_t positions[ONVM_BURST_SIZE];
+	uint8_t packets[ONVM_BURST_SIZE];
+	uint32_t nb_keys = 0;
+
+	for (uint32_t i = 0; i < nb; i++) {
+		if (burst->kinds[i] != kind)
+			continue;
+		keys[nb_keys] = &burst->keys[i];
+		hashes[nb_keys] = burst->hashes[i];
+		packets[nb_keys++] = (uint8_t)i;
+	}
+	if (nb_keys == 0)
+		return;
+	rte_hash_lookup_with_hash_bulk(hash, keys, hashes, nb_keys, positions);
+	for (uint32_t i = 0; i < nb_keys; i++) {
+		if (positions[i] < 0)
+			continue;
+		burst->positions[packets[i]] = base + (uint32_t)positions[i];
+		rte_prefetch0(&flows->flows[base + (uint32_t)positions[i]]);
+	}
+}
+
+static void
+classify(struct onvm_worker *worker, const struct onvm_lane *lane, struct rte_mbuf **mbufs,
+	 uint32_t nb, struct burst *burst)
+{
+	for (uint32_t i = 0; i < nb && i < PREFETCH_AHEAD; i++)
+		rte_prefetch0(rte_pktmbuf_mtod(mbufs[i], void *));
+	for (uint32_t i = 0; i < nb; i++) {
+		const uint8_t *data = rte_pktmbuf_mtod(mbufs[i], const uint8_t *);
+		union onvm_flow_key *key = &burst->keys[i];
+		enum onvm_flow_kind kind;
+
+		if (i + PREFETCH_AHEAD < nb)
+			rte_prefetch0(rte_pktmbuf_mtod(mbufs[i + PREFETCH_AHEAD], void *));
+		onvm_parse(data, mbufs[i]->data_len, &burst->headers[i]);
+		kind = onvm_flow_key_make(data, &burst->headers[i], (uint8_t)lane->port->id, key);
+		burst->kinds[i] = (uint8_t)kind;
+		burst->positions[i] = ONVM_FLOW_NONE;
+		burst->hashes[i] = kind == ONVM_FLOW_KIND_NONE ? 0 : onvm_flow_key_hash(kind, key);
+	}
+	look_up(&worker->dp->flows, burst, nb, ONVM_FLOW_KIND_IPV4);
+	look_up(&worker->dp->flows, burst, nb, ONVM_FLOW_KIND_IPV6);
+}
+
+/** The path of a packet whose destination an NF instance has claimed; 0: nobody has. */
+static uint16_t
+claimed_path(struct onvm_worker *worker, const struct burst *burst, uint32_t i, uint16_t chain,
+	     const struct onvm_candidates *candidates)
+{
+	const struct onvm_claims *claims =
+		__atomic_load_n(&worker->dp->steering.claims, __ATOMIC_ACQUIRE);
+	const union onvm_flow_key *key = &burst->keys[i];
+	uint16_t host;
+
+	if (likely(claims == NULL) || burst->kinds[i] == ONVM_FLOW_KIND_NONE)
+		return 0;
+	if (burst->kinds[i] == ONVM_FLOW_KIND_IPV4)
+		host = onvm_claims_find(claims, 4, (const uint8_t *)&key->v4.dst,
+					key->v4.protocol, key->v4.dst_port);
+	else
+		host = onvm_claims_find(claims, 6, key->v6.dst, key->v6.protocol,
+					key->v6.dst_port);
+	if (host == 0)
+		return 0;
+	return onvm_steering_choose_with(&worker->dp->steering, chain, candidates,
+					 &worker->selector, host);
+}
+
+/** Choose the path of a flow seen for the first time. */
+static uint16_t
+choose_path(struct onvm_worker *worker, const struct burst *burst, uint32_t i, uint16_t chain,
+	    const struct onvm_candidates *candidates, bool is_far)
+{
+	struct onvm_steering *steering = &worker->dp->steering;
+	uint16_t path = 0;
+
+	if (burst->kinds[i] == ONVM_FLOW_KIND_NONE)
+		path = candidates->default_path;
+	else if (is_far)
+		path = claimed_path(worker, burst, i, chain, candidates);
+	if (path == 0)
+		path = onvm_steering_choose(steering, chain, candidates, &worker->selector);
+	return is_far && path != 0 ? steering->paths[path].opposite : path;
+}
+
+static void
+flow_set(struct onvm_flow_table *table, uint32_t position, uint16_t path, uint8_t flags)
+{
+	struct onvm_flow *flow = &table->flows[position];
+
+	flow->last_seen = __atomic_load_n(&table->now, __ATOMIC_RELAXED);
+	flow->peer = ONVM_FLOW_NONE;
+	flow->flags = flags;
+	__atomic_store_n(&flow->path, path, __ATOMIC_RELEASE);
+}
+
+/** Remember a new flow; @return its position. */
+static uint32_t
+flow_add(struct onvm_worker *worker, const struct burst *burst, uint32_t i, uint16_t path,
+	 bool is_far)
+{
+	struct onvm_flow_table *table = &worker->dp->flows;
+	const uint32_t position =
+		onvm_flow_table_put(table, (enum onvm_flow_kind)burst->kinds[i], &burst->keys[i],
+				    burst->hashes[i]);
+
+	if (position == ONVM_FLOW_NONE) {
+		worker->stats.flow_table_full++;
+		return position;
+	}
+	worker->stats.new_flows++;
+	flow_set(table, position, path, is_far ? ONVM_FLOW_REVERSE : 0);
+	return position;
+}
+
+/** Let the other fragments of a datagram follow its first one. */
+static void
+fragment_add(struct onvm_worker *worker, const struct onvm_lane *lane, struct rte_mbuf *mbuf,
+	     const struct burst *burst, uint32_t i, uint16_t path)
+{
+	const enum onvm_flow_kind kind = (enum onvm_flow_kind)burst->kinds[i];
+	union onvm_flow_key key;
+	uint32_t position;
+
+	if (burst->headers[i].fragment_offset != 0 ||
+	    !onvm_flow_key_fragment(rte_pktmbuf_mtod(mbuf, const uint8_t *), &burst->headers[i],
+				    (uint8_t)lane->port->id, &key))
+		return;
+	position = onvm_flow_table_put(&worker->dp->flows, kind, &key,
+				       onvm_flow_key_hash(kind, &key));
+	if (position != ONVM_FLOW_NONE)
+		flow_set(&worker->dp->flows, position, path, ONVM_FLOW_LEARNED);
+}
+
+/** Path of packet i, and its flow's position in @p position. */
+static uint16_t
+path_of(struct onvm_worker *worker, const struct onvm_lane *lane, struct rte_mbuf *mbuf,
+	struct burst *burst, uint32_t i, uint16_t chain,
+	const struct onvm_candidates *candidates, bool is_far)
+{
+	struct onvm_dataplane *dp = worker->dp;
+	uint32_t position = burst->positions[i];
+	uint16_t path = 0;
+
+	/* An earlier packet of this burst may have added the flow. */
+	if (position == ONVM_FLOW_NONE && burst->kinds[i] != ONVM_FLOW_KIND_NONE)
+		position = onvm_flow_table_find(&dp->flows, (enum onvm_flow_kind)burst->kinds[i],
+						&burst->keys[i], burst->hashes[i]);
+	if (position != ONVM_FLOW_NONE) {
+		struct onvm_flow *flow = &dp->flows.flows[position];
+		const uint32_t now = __atomic_load_n(&dp->flows.now, __ATOMIC_RELAXED);
+		const uint16_t known = __atomic_load_n(&flow->path, __ATOMIC_ACQUIRE);
+
+		path = onvm_steering_resolve(&dp->steering, known);
+		if (unlikely(path != known)) {
+			if (path == 0)
+				path = choose_path(worker, burst, i, chain, candidates, is_far);
+			__atomic_store_n(&flow->path, path, __ATOMIC_RELEASE);
+		}
+		if (flow->last_seen != now)
+			__atomic_store_n(&flow->last_seen, now, __ATOMIC_RELAXED);
+		burst->positions[i] = position;
+	} else {
+		path = choose_path(worker, burst, i, chain, candidates, is_far);
+		if (path != 0 && burst->kinds[i] != ONVM_FLOW_KIND_NONE)
+			burst->positions[i] = flow_add(worker, burst, i, path, is_far);
+	}
+	if (unlikely(path != 0 && onvm_headers_is_fragment(&burst->headers[i])))
+		fragment_add(worker, lane, mbuf, burst, i, path);
+	return path;
+}
+
+/** Admit packets that are looked up; @return how many are done with (admitted or dropped). */
+static uint32_t
+admit_flows(struct onvm_worker *worker, struct onvm_lane *lane, uint32_t binding,
+	    const struct onvm_candidates *candidates, struct rte_mbuf **mbufs, uint32_t nb)
+{
+	const uint16_t chain = (uint16_t)binding;
+	const bool is_far = (binding & ONVM_BINDING_FAR) != 0;
+	struct onvm_dataplane *dp = worker->dp;
+	struct burst burst;
+
+	classify(worker, lane, mbufs, nb, &burst);
+	for (uint32_t i = 0; i < nb; i++) {
+		const uint16_t index = path_of(worker, lane, mbufs[i], &burst, i, chain,
+					       candidates, is_far);
+		const struct onvm_path *path = &dp->steering.paths[index];
+		const uint32_t position = burst.positions[i];
+		uint8_t flags = 0;
+
+		if (index == 0) {
+			onvm_worker_drop(worker, mbufs[i], ONVM_DROP_NO_INSTANCE);
+			continue;
+		}
+		if (path_room(worker, path, lane->port->can_wait) == 0) {
+			if (lane->port->can_wait)
+				return i;
+			count_shed(worker, path, 1);
+			onvm_worker_drop(worker, mbufs[i], ONVM_DROP_SHED);
+			continue;
+		}
+		path_reserve(worker, path, 1);
+		if (path->opposite != 0 && position != ONVM_FLOW_NONE &&
+		    (dp->flows.flows[position].flags & ONVM_FLOW_LEARNED) == 0)
+			flags = ONVM_BUFFER_LEARN;
+		enter(worker, path, index,
+		      path->nb_hops == 0 ? NULL : onvm_link_of_hop(worker, &path->hops[0]),
+		      mbufs[i], lane->port->id, position, burst.hashes[i], flags);
+	}
+	return nb;
+}
+
+void
+onvm_learn_reverse(struct onvm_worker *worker, struct rte_mbuf *mbuf,
+		   const struct onvm_buffer *buffer, uint16_t port)
+{
+	struct onvm_dataplane *dp = worker->dp;
+	const uint8_t *data = rte_pktmbuf_mtod(mbuf, const uint8_t *);
+	const uint16_t opposite = dp->steering.paths[buffer->path].opposite;
+	struct onvm_flow *flow;
+	struct onvm_headers headers;
+	union onvm_flow_key key, reverse;
+	enum onvm_flow_kind kind;
+	uint32_t position;
+
+	if (buffer->flow == ONVM_FLOW_NONE || opposite == 0)
+		return;
+	flow = &dp->flows.flows[buffer->flow];
+	if (flow->flags & ONVM_FLOW_LEARNED)
+		return;
+	onvm_parse(data, mbuf->data_len, &headers);
+	kind = onvm_flow_key_make(data, &headers, (uint8_t)port, &key);
+	if (kind == ONVM_FLOW_KIND_NONE)
+		return;
+	onvm_flow_key_reverse(kind, &key, (uint8_t)port, &reverse);
+	position = onvm_flow_table_put(&dp->flows, kind, &reverse,
+				       onvm_flow_key_hash(kind, &reverse));
+	if (position == ONVM_FLOW_NONE) {
+		worker->stats.flow_table_full++;
+		return;
+	}
+	flow_set(&dp->flows, position, opposite,
+		 (uint8_t)(ONVM_FLOW_LEARNED | (flow->flags & ONVM_FLOW_REVERSE ? 0 :
+						ONVM_FLOW_REVERSE)));
+	dp->flows.flows[position].peer = buffer->flow;
+	flow->peer = position;
+	flow->flags |= ONVM_FLOW_LEARNED;
+	worker->stats.learned_flows++;
+}
+
+/* ---- lanes ---- */
+
+/** Take @p nb packets of a lane into the platform; what must wait stays held. */
+static void
+admit(struct onvm_worker *worker, struct onvm_lane *lane, struct rte_mbuf **mbufs, uint32_t nb)
+{
+	const uint32_t binding = __atomic_load_n(&lane->port->binding, __ATOMIC_ACQUIRE);
+	const struct onvm_chain *chain = &worker->dp->steering.chains[(uint16_t)binding];
+	const struct onvm_candidates *candidates =
+		__atomic_load_n(&chain->candidates, __ATOMIC_ACQUIRE);
+	uint16_t single;
+	uint32_t nb_done;
+
+	if (unlikely((uint16_t)binding == 0 || candidates == NULL)) {
+		for (uint32_t i = 0; i < nb; i++)
+			onvm_worker_drop(worker, mbufs[i], ONVM_DROP_NO_CHAIN);
+		lane->nb_held = 0;
+		return;
+	}
+	single = chain->track_flows ? 0 : candidates->single_path;
+	if (single != 0 && (binding & ONVM_BINDING_FAR))
+		single = worker->dp->steering.paths[single].opposite;
+	if (single != 0)
+		nb_done = admit_direct(worker, lane, single, mbufs, nb);
+	else
+		nb_done = admit_flows(worker, lane, binding, candidates, mbufs, nb);
+	if (nb_done < nb) /* perhaps within `held` itself */
+		memmove(lane->held, mbufs + nb_done, (nb - nb_done) * sizeof(*mbufs));
+	lane->nb_held = (uint16_t)(nb - nb_done);
+}
+
+/** Whether a source that can wait should: its only path has no room for a burst. */
+static bool
+must_wait(struct onvm_worker *worker, const struct onvm_lane *lane)
+{
+	const uint32_t binding = __atomic_load_n(&lane->port->binding, __ATOMIC_ACQUIRE);
+	const struct onvm_chain *chain = &worker->dp->steering.chains[(uint16_t)binding];
+	const struct onvm_candidates *candidates =
+		__atomic_load_n(&chain->candidates, __ATOMIC_ACQUIRE);
+	uint16_t single;
+
+	if ((uint16_t)binding == 0 || candidates == NULL)
+		return true;
+	if (chain->track_flows || candidates->single_path == 0)
+		return candidates->default_path == 0;
+	single = binding & ONVM_BINDING_FAR ?
+		 worker->dp->steering.paths[candidates->single_path].opposite :
+		 candidates->single_path;
+	return path_room(worker, &worker->dp->steering.paths[single], true) < ONVM_BURST_SIZE;
+}
+
+uint32_t
+onvm_ingress_poll(struct onvm_worker *worker)
+{
+	const bool is_paused = __atomic_load_n(&worker->dp->sources_paused, __ATOMIC_RELAXED);
+	uint32_t nb_total = 0;
+
+	for (uint32_t i = 0; i < worker->nb_lanes; i++) {
+		struct onvm_lane *lane = worker->lanes[i];
+		struct onvm_port *port = lane->port;
+
+		if (lane->nb_held != 0) {
+			const uint16_t nb_held = lane->nb_held;
+
+			admit(worker, lane, lane->held, nb_held);
+			nb_total += nb_held - lane->nb_held;
+			continue;
+		}
+		if (port->is_finished || is_paused)
+			continue;
+		for (uint16_t q = 0; q < lane->nb_queues && lane->nb_held == 0; q++) {
+			struct rte_mbuf *mbufs[ONVM_BURST_SIZE];
+			struct onvm_rx_result result = {0};
+			uint16_t nb;
+
+			if (port->can_wait && must_wait(worker, lane))
+				break;
+			nb = port->ops->rx_burst(port, lane->queues[q], mbufs, ONVM_BURST_SIZE,
+						 &result);
+			if (unlikely(result.nb_oversize != 0)) {
+				lane->stats.rx += result.nb_oversize;
+				worker->stats.drops[ONVM_DROP_OVERSIZE] += result.nb_oversize;
+			}
+			if (nb == 0)
+				continue;
+			lane->stats.rx += nb;
+			for (uint16_t k = 0; k < nb; k++)
+				lane->stats.rx_bytes += mbufs[k]->data_len;
+			nb_total += nb;
+			admit(worker, lane, mbufs, nb);
+		}
+	}
+	return nb_total;
+}

@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef _ONVM_PACKET_MEMORY_H_
+#define _ONVM_PACKET_MEMORY_H_
+
+/**
+ * @file
+ * Packet memory in split layout: data in a sealed memfd that NFs map, mbufs in private memory.
+ *
+ * Every buffer has an mbuf whose buf_addr points into the memfd, and a private record (struct
+ * onvm_buffer) that says who holds it and where in its chain the packet stands. NFs can write
+ * any byte of packet data and nothing else; so no NF can make the manager follow a pointer.
+ *
+ * The stride is an odd multiple of 128 bytes: slots spread over all cache sets.
+ *
+ * Life: one per process, created after rte_eal_init(), freed after the workers have stopped.
+ * Threads: the mempool is DPDK's; the record of a buffer belongs to whoever holds the buffer,
+ * and of one that an NF holds, to the worker of the link it went through.
+ */
+
+#include <stdint.h>
+
+#include <rte_mbuf.h>
+#include <rte_mempool.h>
+
+/** Bits of onvm_buffer.flags. */
+enum onvm_buffer_flags {
+	ONVM_BUFFER_LEARN = 1 << 0,	/**< leaving, it teaches the reverse of its flow */
+	ONVM_BUFFER_SAMPLED = 1 << 1,	/**< its times are measured */
+	ONVM_BUFFER_LOANED = 1 << 2,	/**< empty, with an NF that may fill it */
+	ONVM_BUFFER_RESERVED = 1 << 3,	/**< counted in the `reserved` of its path's links */
+};
+
+#define ONVM_OWNER_NONE 0	/**< in the pool or with the manager */
+#define ONVM_FLOW_NONE UINT32_MAX
+
+/** Who holds a buffer, and where its packet stands. */
+struct onvm_buffer {
+	uint16_t owner;		/**< link ID, or ONVM_OWNER_NONE */
+	uint16_t path;		/**< rendered path */
+	uint8_t hop;		/**< index into the path's hops */
+	uint8_t flags;		/**< enum onvm_buffer_flags */
+	uint16_t port;		/**< ingress port */
+	uint32_t flow;		/**< position in the flow table, or ONVM_FLOW_NONE */
+	uint32_t flow_hash;
+};
+static_assert(sizeof(struct onvm_buffer) == 16, "four buffers per cache line");
+
+/** Times of a sampled packet, in TSC cycles. */
+struct onvm_buffer_times {
+	uint64_t received;
+	uint64_t handed_over;
+};
+
+struct onvm_packet_memory {
+	int fd;
+	uint8_t *base;
+	uint64_t bytes;
+	uint32_t nb_buffers;
+	uint32_t stride;	/**< bytes */
+	uint64_t reciprocal;	/**< of the stride in 128-byte units, for onvm_buffer_index() */
+	struct rte_mempool *pool;
+	struct rte_mbuf **mbufs;	/**< by buffer index */
+	struct onvm_buffer *buffers;	/**< by buffer index */
+	struct onvm_buffer_times *times;	/**< by buffer index */
+};
+
+/**
+ * Make packet memory.
+ *
+ * @param nb_buffers     buffers
+ * @param data_bytes     largest packet it must hold, headroom not counted
+ * @param use_huge_pages MFD_HUGETLB; falls back to ordinary pages when there are too few
+ * @return 0 or -errno
+ */
+int onvm_packet_memory_init(struct onvm_packet_memory *memory, uint32_t nb_buffers,
+			    uint32_t data_bytes, int use_huge_pages);
+void onvm_packet_memory_free(struct onvm_packet_memory *memory);
+
+/** Index of the buffer that @p mbuf describes. */
+static inline uint32_t
+onvm_buffer_index(const struct onvm_packet_memory *memory, const struct rte_mbuf *mbuf)
+{
+	const uint64_t offset = (uint64_t)((const uint8_t *)mbuf->buf_addr - memory->base) >> 7;
+
+	return (uint32_t)((offset * memory->reciprocal) >> 32);
+}
+
+#endif /* _ONVM_PACKET_MEMORY_H_ */

@@ -1,0 +1,307 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * Return: packets come back from an NF host and go to the next hop, out, or to the pool.
+ *
+ * Nothing that an NF host writes is believed. A descriptor must name a buffer that this link
+ * owns and bounds inside its slot; the position in the chain, the ingress port and the flow are
+ * read from the private record.
+ */
+
+#include "worker.h"
+
+#include <unistd.h>
+
+#include <rte_cycles.h>
+
+#include <onvm/nf.h>
+
+/** Smallest packet that may go on: an Ethernet header. */
+#define PACKET_MIN 14
+
+static void
+free_later(struct onvm_worker *worker, struct rte_mbuf *mbuf)
+{
+	worker->free[worker->nb_free++] = mbuf;
+	if (worker->nb_free == RTE_DIM(worker->free)) {
+		rte_mempool_put_bulk(worker->dp->memory.pool, (void **)worker->free,
+				     worker->nb_free);
+		worker->nb_free = 0;
+	}
+}
+
+static void
+drop(struct onvm_worker *worker, struct rte_mbuf *mbuf, enum onvm_drop reason)
+{
+	worker->stats.drops[reason]++;
+	free_later(worker, mbuf);
+}
+
+static void
+leave(struct onvm_worker *worker, struct rte_mbuf *mbuf, uint32_t index,
+      struct onvm_buffer *buffer, uint16_t port)
+{
+	struct onvm_lane *lane = port < ONVM_PORTS_MAX ? worker->lane_of[port] : NULL;
+
+	if (unlikely(lane == NULL)) {
+		drop(worker, mbuf, ONVM_DROP_BAD_PORT);
+		return;
+	}
+	if (unlikely(buffer->flags & ONVM_BUFFER_LEARN))
+		onvm_learn_reverse(worker, mbuf, buffer, port);
+	if (unlikely(buffer->flags & ONVM_BUFFER_SAMPLED)) {
+		const uint64_t cycles = rte_rdtsc() - worker->dp->memory.times[index].received;
+
+		onvm_latency_add(&lane->stats.latency,
+				 (uint64_t)((double)cycles * worker->dp->ns_per_cycle));
+	}
+	onvm_stage_to_lane(worker, lane, mbuf);
+}
+
+/** Take a place on @p link that was not reserved at the entry. */
+static bool
+take_place(struct onvm_link *link)
+{
+	if (link->reserved >= link->length)
+		return false;
+	link->reserved++;
+	return true;
+}
+
+/** On along a path that is no longer what it was when the packet entered. */
+static void
+reroute(struct onvm_worker *worker, struct rte_mbuf *mbuf, uint32_t index,
+	struct onvm_buffer *buffer, uint8_t hop)
+{
+	struct onvm_steering *steering = &worker->dp->steering;
+	const struct onvm_path *old = &steering->paths[buffer->path];
+	const uint16_t resolved = onvm_steering_resolve(steering, buffer->path);
+	const struct onvm_path *path = &steering->paths[resolved];
+	struct onvm_link *link;
+
+	onvm_release_places(worker, old, hop);
+	if (resolved == 0 || hop >= path->nb_hops) {
+		drop(worker, mbuf, ONVM_DROP_NO_INSTANCE);
+		return;
+	}
+	/* Places on the whole rest of the new path, or none. */
+	for (uint32_t i = hop; i < path->nb_hops; i++) {
+		link = onvm_link_of_hop(worker, &path->hops[i]);
+		if (link == NULL || !take_place(link)) {
+			while (i-- > hop)
+				onvm_link_of_hop(worker, &path->hops[i])->reserved--;
+			drop(worker, mbuf, link == NULL ? ONVM_DROP_NO_INSTANCE :
+							  ONVM_DROP_RING_FULL);
+			return;
+		}
+	}
+	buffer->path = resolved;
+	onvm_stage_to_link(worker, onvm_link_of_hop(worker, &path->hops[hop]), mbuf, index, buffer,
+			   hop, path->is_reverse);
+}
+
+static inline void
+pass_on(struct onvm_worker *worker, struct rte_mbuf *mbuf, uint32_t index,
+	struct onvm_buffer *buffer)
+{
+	const struct onvm_path *path = &worker->dp->steering.paths[buffer->path];
+	const uint8_t hop = (uint8_t)(buffer->hop + 1);
+	struct onvm_link *link;
+
+	if (hop >= path->nb_hops) {
+		leave(worker, mbuf, index, buffer, path->egress);
+		return;
+	}
+	link = onvm_link_of_hop(worker, &path->hops[hop]);
+	if (unlikely(link == NULL || path->state != ONVM_PATH_LIVE)) {
+		reroute(worker, mbuf, index, buffer, hop);
+		return;
+	}
+	onvm_stage_to_link(worker, link, mbuf, index, buffer, hop, path->is_reverse);
+}
+
+/** To a service by ID: later in this packet's path if it is there, else a detour of one hop. */
+static void
+redirect(struct onvm_worker *worker, struct rte_mbuf *mbuf, uint32_t index,
+	 struct onvm_buffer *buffer, uint16_t service)
+{
+	struct onvm_steering *steering = &worker->dp->steering;
+	const struct onvm_path *path = &steering->paths[buffer->path];
+	const bool is_reserved = (buffer->flags & ONVM_BUFFER_RESERVED) != 0;
+	struct onvm_link *link;
+	uint16_t host, egress;
+
+	for (uint32_t hop = buffer->hop + 1u; is_reserved && hop < path->nb_hops; hop++) {
+		link = onvm_link_of_hop(worker, &path->hops[hop]);
+		if (steering->hosts[path->hops[hop].host].services[0] != service || link == NULL)
+			continue;
+		for (uint32_t i = buffer->hop + 1u; i < hop; i++) {
+			struct onvm_link *skipped = onvm_link_of_hop(worker, &path->hops[i]);
+
+			if (skipped != NULL)
+				skipped->reserved--;
+		}
+		onvm_stage_to_link(worker, link, mbuf, index, buffer, (uint8_t)hop,
+				   path->is_reverse);
+		return;
+	}
+	if (is_reserved)
+		onvm_release_places(worker, path, buffer->hop + 1u);
+	host = service == 0 ? 0 : onvm_steering_host_of(steering, service, &worker->selector);
+	link = host == 0 ? NULL : worker->link_of[host];
+	if (link == NULL) {
+		drop(worker, mbuf, ONVM_DROP_BAD_SERVICE);
+		return;
+	}
+	if (!take_place(link)) {
+		drop(worker, mbuf, ONVM_DROP_RING_FULL);
+		return;
+	}
+	egress = buffer->path != 0 ? path->egress : buffer->port;
+	buffer->path = onvm_steering_detour(steering, host, egress);
+	buffer->flags |= ONVM_BUFFER_RESERVED;
+	if (buffer->path == 0) {
+		link->reserved--;
+		drop(worker, mbuf, ONVM_DROP_NO_INSTANCE);
+		return;
+	}
+	onvm_stage_to_link(worker, link, mbuf, index, buffer, 0, false);
+}
+
+/** A packet that the NF made in a loaned buffer. */
+static void
+take_originated(struct onvm_worker *worker, struct onvm_link *link, struct rte_mbuf *mbuf,
+		uint32_t index, struct onvm_buffer *buffer, const struct onvm_desc *desc)
+{
+	const uint32_t stage = desc->verdict_stage >> 4;
+	const enum onvm_verdict verdict = (enum onvm_verdict)(desc->verdict_stage & 15);
+
+	link->nb_loaned--;
+	buffer->flags = 0;
+	buffer->path = 0;
+	buffer->hop = 0;
+	buffer->port = 0;
+	buffer->flow = ONVM_FLOW_NONE;
+	buffer->flow_hash = desc->flow_hash;
+	if (verdict == ONVM_DROP) {
+		free_later(worker, mbuf); /* handed back unused: there never was a packet */
+		return;
+	}
+	worker->stats.originated++;
+	link->stats.originated[stage]++;
+	if (verdict == ONVM_OUT)
+		leave(worker, mbuf, index, buffer, desc->port);
+	else if (verdict == ONVM_TO_SERVICE)
+		redirect(worker, mbuf, index, buffer, desc->port);
+	else
+		drop(worker, mbuf, ONVM_DROP_NO_NEXT);
+}
+
+/** Mark the link bad and tell the control thread, once. */
+static void
+accuse(struct onvm_worker *worker, struct onvm_link *link)
+{
+	const uint64_t one = 1;
+
+	link->stats.nb_bad++;
+	if (link->is_bad)
+		return;
+	__atomic_store_n(&link->is_bad, 1, __ATOMIC_RELEASE);
+	if (write(worker->dp->notice_fd, &one, sizeof(one)) < 0)
+		return; /* it has been told already */
+}
+
+/** Do what the NF decided for a packet; its record and bounds have been checked. */
+static inline void
+obey(struct onvm_worker *worker, struct onvm_link *link, struct rte_mbuf *mbuf, uint32_t index,
+     struct onvm_buffer *buffer, const struct onvm_desc *desc)
+{
+	const struct onvm_path *path = &worker->dp->steering.paths[buffer->path];
+	const uint32_t stage = desc->verdict_stage >> 4;
+
+	link->reserved--;
+	if (unlikely(buffer->flags & ONVM_BUFFER_SAMPLED)) {
+		const uint64_t cycles = rte_rdtsc() - worker->dp->memory.times[index].handed_over;
+
+		onvm_latency_add(&link->stats.latency,
+				 (uint64_t)((double)cycles * worker->dp->ns_per_cycle));
+	}
+	switch ((enum onvm_verdict)(desc->verdict_stage & 15)) {
+	case ONVM_NEXT:
+		pass_on(worker, mbuf, index, buffer);
+		break;
+	case ONVM_DROP:
+		onvm_release_places(worker, path, buffer->hop + 1u);
+		link->stats.exits[path->is_reverse][stage]++;
+		link->stats.drops[stage][desc->port & (ONVM_REASONS_MAX - 1)]++;
+		free_later(worker, mbuf);
+		break;
+	case ONVM_TO_SERVICE:
+		link->stats.exits[path->is_reverse][stage]++;
+		redirect(worker, mbuf, index, buffer, desc->port);
+		break;
+	case ONVM_OUT:
+		onvm_release_places(worker, path, buffer->hop + 1u);
+		link->stats.exits[path->is_reverse][stage]++;
+		leave(worker, mbuf, index, buffer, desc->port);
+		break;
+	}
+}
+
+uint32_t
+onvm_return_poll(struct onvm_worker *worker, struct onvm_link *link)
+{
+	struct onvm_packet_memory *memory = &worker->dp->memory;
+	struct onvm_desc descs[ONVM_BURST_SIZE];
+	const uint32_t nb = onvm_ring_dequeue_burst(&link->from_nf, descs, ONVM_BURST_SIZE);
+
+	if (unlikely(link->from_nf.is_bad))
+		accuse(worker, link);
+	for (uint32_t i = 0; i < nb; i++) {
+		const struct onvm_desc *desc = &descs[i];
+		const uint32_t index = desc->buffer;
+		struct onvm_buffer *buffer;
+		struct rte_mbuf *mbuf;
+
+		if (unlikely(index >= memory->nb_buffers ||
+			     memory->buffers[index].owner != link->id)) {
+			accuse(worker, link); /* not its own: nothing to take back */
+			continue;
+		}
+		buffer = &memory->buffers[index];
+		buffer->owner = ONVM_OWNER_NONE;
+		mbuf = memory->mbufs[index];
+		if (unlikely((uint32_t)desc->offset + desc->length > memory->stride ||
+			     desc->length < PACKET_MIN ||
+			     (desc->verdict_stage & 15) > ONVM_OUT ||
+			     (uint32_t)(desc->verdict_stage >> 4) >= link->nb_stages)) {
+			if (buffer->flags & ONVM_BUFFER_LOANED &&
+			    (desc->verdict_stage & 15) == ONVM_DROP &&
+			    (uint32_t)(desc->verdict_stage >> 4) < link->nb_stages) {
+				link->nb_loaned--; /* an unused loan has no length */
+				buffer->flags = 0;
+				free_later(worker, mbuf);
+				continue;
+			}
+			accuse(worker, link);
+			if (buffer->flags & ONVM_BUFFER_LOANED) {
+				link->nb_loaned--;
+				free_later(worker, mbuf);
+			} else {
+				onvm_release_places(worker,
+						    &worker->dp->steering.paths[buffer->path],
+						    buffer->hop);
+				drop(worker, mbuf, ONVM_DROP_BAD_DESCRIPTOR);
+			}
+			continue;
+		}
+		mbuf->data_off = desc->offset;
+		mbuf->data_len = desc->length;
+		mbuf->pkt_len = desc->length;
+		if (unlikely(buffer->flags & ONVM_BUFFER_LOANED))
+			take_originated(worker, link, mbuf, index, buffer, desc);
+		else
+			obey(worker, link, mbuf, index, buffer, desc);
+	}
+	return nb;
+}

@@ -1,0 +1,415 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "steering.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define INTERN_SIZE (ONVM_PATHS_MAX * 2)
+/** A host about which nothing is known yet counts as this much spare. */
+#define SPARE_FLOOR_PPS 1u
+
+int
+onvm_steering_init(struct onvm_steering *steering)
+{
+	memset(steering, 0, sizeof(*steering));
+	rte_spinlock_init(&steering->lock);
+	steering->paths = calloc(ONVM_PATHS_MAX, sizeof(*steering->paths));
+	steering->intern = calloc(INTERN_SIZE, sizeof(*steering->intern));
+	steering->nb_paths = 1;
+	if (steering->paths == NULL || steering->intern == NULL) {
+		onvm_steering_fini(steering);
+		return -ENOMEM;
+	}
+	return 0;
+}
+
+void
+onvm_steering_fini(struct onvm_steering *steering)
+{
+	for (int chain = 0; chain < ONVM_CHAINS_MAX; chain++)
+		free(steering->chains[chain].candidates);
+	free(steering->paths);
+	free(steering->intern);
+	memset(steering, 0, sizeof(*steering));
+}
+
+/* ---- paths ---- */
+
+static uint32_t
+intern_hash(uint16_t chain, const uint16_t *hosts, uint32_t nb_hosts, uint16_t egress)
+{
+	uint32_t hash = 2166136261u ^ chain;
+
+	hash = (hash * 16777619u) ^ egress;
+	for (uint32_t i = 0; i < nb_hosts; i++)
+		hash = (hash * 16777619u) ^ hosts[i];
+	return hash ^ hash >> 15;
+}
+
+static bool
+path_matches(const struct onvm_steering *steering, const struct onvm_path *path, uint16_t chain,
+	     const uint16_t *hosts, uint32_t nb_hosts, uint16_t egress)
+{
+	if (path->chain != chain || path->nb_hops != nb_hosts || path->egress != egress ||
+	    path->is_reverse || __atomic_load_n(&path->state, __ATOMIC_ACQUIRE) != ONVM_PATH_LIVE)
+		return false;
+	for (uint32_t i = 0; i < nb_hosts; i++)
+		if (path->hops[i].host != hosts[i] ||
+		    path->hops[i].generation != steering->hosts[hosts[i]].generation)
+			return false;
+	return true;
+}
+
+/** Index of a path that may be written, or 0; the lock is held. */
+static uint16_t
+path_alloc(struct onvm_steering *steering)
+{
+	if (steering->nb_paths >= ONVM_PATHS_MAX)
+		return 0;
+	return (uint16_t)steering->nb_paths++;
+}
+
+static void
+path_fill(struct onvm_steering *steering, uint16_t index, uint16_t chain, const uint16_t *hosts,
+	  uint32_t nb_hosts, uint16_t egress)
+{
+	struct onvm_path *path = &steering->paths[index];
+
+	memset(path, 0, sizeof(*path));
+	path->chain = chain;
+	path->egress = egress;
+	path->spi = index;
+	path->nb_hops = (uint8_t)nb_hosts;
+	for (uint32_t i = 0; i < nb_hosts; i++) {
+		const struct onvm_host *host = &steering->hosts[hosts[i]];
+
+		path->hops[i] = (struct onvm_hop){.host = hosts[i],
+						  .nb_services = host->nb_stages,
+						  .generation = host->generation};
+		path->nb_services = (uint8_t)(path->nb_services + host->nb_stages);
+	}
+}
+
+/** Make the path backwards through the same hosts; the lock is held. */
+static uint16_t
+path_reverse(struct onvm_steering *steering, uint16_t forward, uint16_t egress)
+{
+	const uint16_t index = path_alloc(steering);
+	struct onvm_path *path = &steering->paths[index];
+	const struct onvm_path *from = &steering->paths[forward];
+
+	if (index == 0)
+		return 0;
+	*path = *from;
+	path->is_reverse = 1;
+	path->egress = egress;
+	path->opposite = forward;
+	path->spi = index;
+	for (uint32_t i = 0; i < from->nb_hops; i++)
+		path->hops[i] = from->hops[from->nb_hops - 1 - i];
+	__atomic_store_n(&path->state, ONVM_PATH_LIVE, __ATOMIC_RELEASE);
+	return index;
+}
+
+/** The forward path of @p chain through @p hosts; made if it is new. */
+static uint16_t
+path_intern(struct onvm_steering *steering, uint16_t chain, const uint16_t *hosts,
+	    uint32_t nb_hosts, uint16_t egress)
+{
+	const uint32_t hash = intern_hash(chain, hosts, nb_hosts, egress);
+	uint32_t slot;
+	uint16_t index;
+
+	for (uint32_t i = 0; i < INTERN_SIZE; i++) {
+		slot = (hash + i) % INTERN_SIZE;
+		index = __atomic_load_n(&steering->intern[slot], __ATOMIC_ACQUIRE);
+		if (index == 0)
+			break;
+		if (path_matches(steering, &steering->paths[index], chain, hosts, nb_hosts, egress))
+			return index;
+	}
+	rte_spinlock_lock(&steering->lock);
+	for (uint32_t i = 0; i < INTERN_SIZE; i++) {
+		slot = (hash + i) % INTERN_SIZE;
+		index = steering->intern[slot];
+		if (index == 0)
+			break;
+		if (path_matches(steering, &steering->paths[index], chain, hosts, nb_hosts, egress))
+			goto out;
+	}
+	index = path_alloc(steering);
+	if (index != 0) {
+		struct onvm_path *path = &steering->paths[index];
+
+		path_fill(steering, index, chain, hosts, nb_hosts, egress);
+		if (chain != 0 && steering->chains[chain].is_bidirectional)
+			path->opposite = path_reverse(steering, index,
+						      steering->chains[chain].near_port);
+		__atomic_store_n(&path->state, ONVM_PATH_LIVE, __ATOMIC_RELEASE);
+		__atomic_store_n(&steering->intern[slot], index, __ATOMIC_RELEASE);
+	}
+out:
+	rte_spinlock_unlock(&steering->lock);
+	return index;
+}
+
+uint16_t
+onvm_steering_resolve(const struct onvm_steering *steering, uint16_t index)
+{
+	while (index != 0 && __atomic_load_n(&steering->paths[index].state, __ATOMIC_ACQUIRE) ==
+				     ONVM_PATH_RETIRED)
+		index = __atomic_load_n(&steering->paths[index].successor, __ATOMIC_ACQUIRE);
+	return index;
+}
+
+/* ---- choosing ---- */
+
+/** Smooth weighted round robin: over time each host gets flows in proportion to its weight. */
+static uint16_t
+choose_host(const struct onvm_steering *steering, const uint16_t *hosts, uint32_t nb_hosts,
+	    struct onvm_selector *selector)
+{
+	uint16_t best = hosts[0];
+	int64_t total = 0;
+
+	if (nb_hosts == 1)
+		return best;
+	for (uint32_t i = 0; i < nb_hosts; i++) {
+		const uint16_t host = hosts[i];
+		const int64_t weight =
+			(int64_t)__atomic_load_n(&steering->hosts[host].spare_pps,
+						 __ATOMIC_RELAXED) + SPARE_FLOOR_PPS;
+
+		selector->credit[host] += weight;
+		total += weight;
+		if (selector->credit[host] > selector->credit[best])
+			best = host;
+	}
+	selector->credit[best] -= total;
+	return best;
+}
+
+static bool
+choice_has(const struct onvm_choice *choice, uint16_t host)
+{
+	for (uint32_t i = 0; i < choice->nb_hosts; i++)
+		if (choice->hosts[i] == host)
+			return true;
+	return false;
+}
+
+uint16_t
+onvm_steering_choose_with(struct onvm_steering *steering, uint16_t chain,
+			  const struct onvm_candidates *candidates,
+			  struct onvm_selector *selector, uint16_t wanted)
+{
+	uint16_t hosts[ONVM_CHAIN_LENGTH_MAX];
+	uint32_t nb_hosts = 0;
+
+	for (uint32_t position = 0; position < candidates->nb_services;) {
+		const struct onvm_choice *choice = &candidates->choices[position];
+		uint16_t host;
+
+		if (choice->nb_hosts == 0)
+			return 0;
+		host = choice_has(choice, wanted) ?
+		       wanted : choose_host(steering, choice->hosts, choice->nb_hosts, selector);
+		hosts[nb_hosts++] = host;
+		position += steering->hosts[host].nb_stages;
+	}
+	return path_intern(steering, chain, hosts, nb_hosts, steering->chains[chain].far_port);
+}
+
+uint16_t
+onvm_steering_choose(struct onvm_steering *steering, uint16_t chain,
+		     const struct onvm_candidates *candidates, struct onvm_selector *selector)
+{
+	return onvm_steering_choose_with(steering, chain, candidates, selector, 0);
+}
+
+uint16_t
+onvm_claims_find(const struct onvm_claims *claims, uint8_t ip_version, const uint8_t *address,
+		 uint8_t protocol, uint16_t port)
+{
+	for (uint32_t i = 0; i < claims->nb; i++) {
+		const struct onvm_claim *claim = &claims->entries[i].claim;
+
+		if (claim->ip_version == ip_version &&
+		    memcmp(claim->address, address, ip_version == 4 ? 4 : 16) == 0 &&
+		    (claim->protocol == 0 || claim->protocol == protocol) &&
+		    port >= claim->first_port && port < claim->end_port)
+			return claims->entries[i].host;
+	}
+	return 0;
+}
+
+uint16_t
+onvm_steering_host_of(struct onvm_steering *steering, uint16_t service,
+		      struct onvm_selector *selector)
+{
+	uint16_t hosts[ONVM_HOSTS_MAX];
+	uint32_t nb_hosts = 0;
+
+	for (uint16_t host = 1; host < ONVM_HOSTS_MAX; host++)
+		if (__atomic_load_n(&steering->hosts[host].state, __ATOMIC_ACQUIRE) ==
+			    ONVM_HOST_ACTIVE &&
+		    steering->hosts[host].services[0] == service)
+			hosts[nb_hosts++] = host;
+	return nb_hosts == 0 ? 0 : choose_host(steering, hosts, nb_hosts, selector);
+}
+
+uint16_t
+onvm_steering_detour(struct onvm_steering *steering, uint16_t host, uint16_t egress)
+{
+	return path_intern(steering, 0, &host, 1, egress);
+}
+
+/* ---- control thread ---- */
+
+/** Whether @p host serves @p chain from @p position on, with all of its stages. */
+static bool
+host_fits(const struct onvm_host *host, const struct onvm_chain *chain, uint32_t position)
+{
+	if (host->state != ONVM_HOST_ACTIVE || position + host->nb_stages > chain->nb_services)
+		return false;
+	for (uint32_t stage = 0; stage < host->nb_stages; stage++)
+		if (host->services[stage] != chain->services[position + stage])
+			return false;
+	return true;
+}
+
+/** Whether the rest of the chain can be served from @p position on, by what was found so far. */
+static bool
+can_continue(const struct onvm_steering *steering, const struct onvm_candidates *candidates,
+	     uint32_t position, uint16_t host)
+{
+	const uint32_t next = position + steering->hosts[host].nb_stages;
+
+	return next == candidates->nb_services || candidates->choices[next].nb_hosts != 0;
+}
+
+struct onvm_candidates *
+onvm_steering_candidates(struct onvm_steering *steering, uint16_t index)
+{
+	const struct onvm_chain *chain = &steering->chains[index];
+	struct onvm_candidates *candidates =
+		calloc(1, sizeof(*candidates) +
+			  chain->nb_services * sizeof(candidates->choices[0]));
+	struct onvm_selector selector;
+	bool is_single = true;
+
+	if (candidates == NULL)
+		return NULL;
+	candidates->nb_services = chain->nb_services;
+	/* From the end, so that no choice leads to where nobody goes on. */
+	for (uint32_t position = chain->nb_services; position-- > 0;) {
+		struct onvm_choice *choice = &candidates->choices[position];
+
+		for (uint16_t host = 1; host < ONVM_HOSTS_MAX; host++)
+			if (host_fits(&steering->hosts[host], chain, position) &&
+			    can_continue(steering, candidates, position, host))
+				choice->hosts[choice->nb_hosts++] = host;
+	}
+	for (uint32_t position = 0; position < chain->nb_services && is_single;) {
+		const struct onvm_choice *choice = &candidates->choices[position];
+
+		is_single = choice->nb_hosts == 1;
+		if (is_single)
+			position += steering->hosts[choice->hosts[0]].nb_stages;
+	}
+	memset(&selector, 0, sizeof(selector));
+	candidates->default_path = onvm_steering_choose(steering, index, candidates, &selector);
+	if (is_single)
+		candidates->single_path = candidates->default_path;
+	return candidates;
+}
+
+/** A path like @p path with another host in place of each that is not active; 0: none. */
+static uint16_t
+find_successor(struct onvm_steering *steering, const struct onvm_path *path)
+{
+	const struct onvm_chain *chain = &steering->chains[path->chain];
+	const struct onvm_candidates *candidates = chain->candidates;
+	uint16_t hosts[ONVM_CHAIN_LENGTH_MAX];
+	struct onvm_selector selector;
+	uint32_t position = 0;
+
+	if (path->chain == 0 || candidates == NULL)
+		return 0;
+	memset(&selector, 0, sizeof(selector));
+	for (uint32_t i = 0; i < path->nb_hops; i++) {
+		const struct onvm_hop *hop = &path->hops[i];
+		const struct onvm_host *host = &steering->hosts[hop->host];
+		const struct onvm_choice *choice = &candidates->choices[position];
+
+		hosts[i] = hop->host;
+		if (host->generation != hop->generation || host->state == ONVM_HOST_DEAD ||
+		    host->state == ONVM_HOST_FREE) {
+			if (choice->nb_hosts == 0)
+				return 0;
+			hosts[i] = choose_host(steering, choice->hosts, choice->nb_hosts,
+					       &selector);
+			if (steering->hosts[hosts[i]].nb_stages != hop->nb_services)
+				return 0; /* fused otherwise: the flow is chosen anew */
+		}
+		position += hop->nb_services;
+	}
+	return path_intern(steering, path->chain, hosts, path->nb_hops, path->egress);
+}
+
+static void
+retire(struct onvm_steering *steering, uint16_t index, uint16_t successor)
+{
+	struct onvm_path *path = &steering->paths[index];
+
+	if (path->opposite != 0) {
+		struct onvm_path *opposite = &steering->paths[path->opposite];
+
+		__atomic_store_n(&opposite->successor,
+				 successor == 0 ? 0 : steering->paths[successor].opposite,
+				 __ATOMIC_RELEASE);
+		__atomic_store_n(&opposite->state, ONVM_PATH_RETIRED, __ATOMIC_RELEASE);
+	}
+	__atomic_store_n(&path->successor, successor, __ATOMIC_RELEASE);
+	__atomic_store_n(&path->state, ONVM_PATH_RETIRED, __ATOMIC_RELEASE);
+}
+
+uint32_t
+onvm_steering_retire_host(struct onvm_steering *steering, uint16_t host)
+{
+	const uint32_t end = steering->nb_paths;
+	uint32_t nb = 0;
+
+	for (uint32_t index = 1; index < end; index++) {
+		struct onvm_path *path = &steering->paths[index];
+
+		if (path->state != ONVM_PATH_LIVE || path->is_reverse)
+			continue;
+		for (uint32_t i = 0; i < path->nb_hops; i++) {
+			if (path->hops[i].host != host)
+				continue;
+			retire(steering, (uint16_t)index, find_successor(steering, path));
+			nb++;
+			break;
+		}
+	}
+	return nb;
+}
+
+uint32_t
+onvm_steering_retire_chain(struct onvm_steering *steering, uint16_t chain)
+{
+	const uint32_t end = steering->nb_paths;
+	uint32_t nb = 0;
+
+	for (uint32_t index = 1; index < end; index++) {
+		struct onvm_path *path = &steering->paths[index];
+
+		if (path->state == ONVM_PATH_LIVE && !path->is_reverse && path->chain == chain) {
+			retire(steering, (uint16_t)index, 0);
+			nb++;
+		}
+	}
+	return nb;
+}

@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef _ONVM_STEERING_H_
+#define _ONVM_STEERING_H_
+
+/**
+ * @file
+ * Chains of services, the NF hosts that serve them, and the paths rendered from both.
+ *
+ * A *chain* is an ordered list of services between two ports. For a flow, one NF host is chosen
+ * for each position; a host that runs several services fused covers as many positions. The result
+ * is a *rendered path* (RFC 7665) with a service path identifier; path and reverse path are made
+ * together, so both directions of a flow meet the same instances.
+ *
+ * Paths do not change. When an instance dies its paths are *retired*: each names a successor that
+ * has another instance in its place, and flows follow that pointer. So paths are rewritten, not
+ * millions of flows.
+ *
+ * What workers choose from (struct onvm_candidates) is rebuilt by the control thread for each
+ * change and published with a release store; the old one is freed when every worker has passed a
+ * quiescent state.
+ *
+ * Threads: the control thread changes chains and hosts; workers intern paths (a spinlock for new
+ * ones, lock-free look-up of known ones).
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <rte_spinlock.h>
+
+#include "table_sizes.h"
+
+enum onvm_path_state {
+	ONVM_PATH_FREE = 0,
+	ONVM_PATH_LIVE = 1,
+	ONVM_PATH_RETIRED = 2,	/**< follow `successor`, or choose anew when that is 0 */
+};
+
+struct onvm_hop {
+	uint16_t host;
+	uint8_t nb_services;	/**< by how much the service index falls here */
+	uint8_t pad;
+	uint32_t generation;	/**< of the host slot when the path was rendered */
+};
+
+/** A rendered service path. Immutable once live, but for state and successor. */
+struct onvm_path {
+	uint8_t state;		/**< atomic: enum onvm_path_state */
+	uint8_t nb_hops;
+	uint8_t nb_services;	/**< service index at its head (RFC 8300) */
+	uint8_t is_reverse;
+	uint16_t egress;	/**< port behind the last hop */
+	uint16_t opposite;	/**< path of the other direction; 0: the chain has one direction */
+	uint16_t successor;	/**< atomic: once retired */
+	uint16_t chain;
+	uint32_t spi;		/**< service path identifier, 24 bits; both directions differ */
+	struct onvm_hop hops[ONVM_CHAIN_LENGTH_MAX];
+};
+
+/** NF hosts that can serve one position of a chain. */
+struct onvm_choice {
+	uint16_t nb_hosts;
+	uint16_t hosts[ONVM_HOSTS_MAX];
+};
+
+/** What workers choose from for one chain; immutable once published. */
+struct onvm_candidates {
+	uint16_t nb_services;
+	/** The only path there is, or 0 when there are several or none. */
+	uint16_t single_path;
+	/** The path of packets that belong to no flow (ARP, …); 0 when a service has no instance. */
+	uint16_t default_path;
+	struct onvm_choice choices[];
+};
+
+struct onvm_chain {
+	bool is_used;
+	bool is_bidirectional;
+	bool track_flows;	/**< look flows up even where only one path exists */
+	uint8_t nb_services;
+	uint16_t services[ONVM_CHAIN_LENGTH_MAX];
+	uint16_t near_port;	/**< packets received here take the chain forwards */
+	uint16_t far_port;	/**< and leave here; what is received here takes it backwards */
+	struct onvm_candidates *candidates;	/**< atomic */
+};
+
+enum onvm_host_state {
+	ONVM_HOST_FREE = 0,
+	ONVM_HOST_ATTACHED = 1,	/**< has its rings, gets no packets yet */
+	ONVM_HOST_ACTIVE = 2,
+	ONVM_HOST_DRAINING = 3,	/**< no new flows */
+	ONVM_HOST_DEAD = 4,	/**< workers take their buffers back */
+};
+
+/** An NF host as steering sees it. */
+struct onvm_host {
+	uint8_t state;		/**< atomic: enum onvm_host_state */
+	uint8_t nb_stages;
+	uint16_t services[ONVM_STAGES_MAX];
+	uint32_t generation;	/**< counts uses of the slot */
+	uint32_t spare_pps;	/**< atomic: capacity that new flows may take */
+};
+
+/** Traffic that belongs to one NF instance alone; what a claim says, and whose it is. */
+struct onvm_claim_entry {
+	struct onvm_claim claim;
+	uint16_t host;
+};
+
+/** All claims; immutable once published. */
+struct onvm_claims {
+	uint32_t nb;
+	struct onvm_claim_entry entries[];
+};
+
+struct onvm_steering {
+	struct onvm_claims *claims;	/**< atomic; NULL without claims */
+	struct onvm_chain chains[ONVM_CHAINS_MAX];
+	struct onvm_host hosts[ONVM_HOSTS_MAX];
+	struct onvm_path *paths;	/**< ONVM_PATHS_MAX */
+	uint16_t *intern;	/**< open addressing: paths by chain and hosts */
+	uint32_t nb_paths;	/**< paths ever made; the next free index */
+	rte_spinlock_t lock;	/**< of `intern` and `paths`, for changes */
+};
+
+/** A worker's memory of how it has shared out flows (smooth weighted round robin). */
+struct onvm_selector {
+	int64_t credit[ONVM_HOSTS_MAX];
+};
+
+int onvm_steering_init(struct onvm_steering *steering);
+void onvm_steering_fini(struct onvm_steering *steering);
+
+/**
+ * Choose an instance for each service of a chain and give the path through them.
+ *
+ * Instances are chosen in proportion to their spare capacity, so that all come to the same
+ * utilisation.
+ *
+ * @return the forward path, or 0 when a service has no instance
+ */
+uint16_t onvm_steering_choose(struct onvm_steering *steering, uint16_t chain,
+			      const struct onvm_candidates *candidates,
+			      struct onvm_selector *selector);
+/** onvm_steering_choose(), but where @p host can serve a position it is taken. */
+uint16_t onvm_steering_choose_with(struct onvm_steering *steering, uint16_t chain,
+				   const struct onvm_candidates *candidates,
+				   struct onvm_selector *selector, uint16_t host);
+/** Host that has claimed a destination (address in network, port in host order); 0: none. */
+uint16_t onvm_claims_find(const struct onvm_claims *claims, uint8_t ip_version,
+			  const uint8_t *address, uint8_t protocol, uint16_t port);
+/** Path of one hop to @p host and out of @p egress, for packets redirected off their chain. */
+uint16_t onvm_steering_detour(struct onvm_steering *steering, uint16_t host, uint16_t egress);
+/** Choose among the active hosts that begin with @p service; 0: none. */
+uint16_t onvm_steering_host_of(struct onvm_steering *steering, uint16_t service,
+			       struct onvm_selector *selector);
+/** The path that stands for @p path now: itself, a successor, or 0. */
+uint16_t onvm_steering_resolve(const struct onvm_steering *steering, uint16_t path);
+
+/* ---- control thread ---- */
+
+/** New candidates for @p chain from the hosts as they are. */
+struct onvm_candidates *onvm_steering_candidates(struct onvm_steering *steering, uint16_t chain);
+/** Retire the live paths through @p host; @return how many. */
+uint32_t onvm_steering_retire_host(struct onvm_steering *steering, uint16_t host);
+/** Retire the live paths of @p chain; @return how many. */
+uint32_t onvm_steering_retire_chain(struct onvm_steering *steering, uint16_t chain);
+
+#endif /* _ONVM_STEERING_H_ */

@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef _ONVM_WORKER_H_
+#define _ONVM_WORKER_H_
+
+/**
+ * @file
+ * A worker lcore: takes packets from ports, steers them, moves them between NFs, sends them.
+ *
+ * One turn of the loop: receive and classify (ingress.c), take back from NF hosts and pass on
+ * (return.c), flush what was staged for links and ports, and now and then look at what the
+ * control thread has changed. Without packets for a while it sleeps on its eventfd until the
+ * earliest of: a wake-up by an NF host or the control thread, the next packet of a paced source,
+ * the next look at a port that must be polled.
+ *
+ * Threads: a worker owns its lanes and links. The control thread publishes changes and raises
+ * onvm_dataplane.epoch; the worker acts on them between two turns and copies the epoch to `seen`.
+ */
+
+#include <stdint.h>
+
+#include "dataplane.h"
+#include "flow_table.h"
+#include "link.h"
+#include "packet_memory.h"
+#include "port.h"
+#include "steering.h"
+
+/** Counters of one port on one worker. */
+struct onvm_lane_stats {
+	uint64_t rx, rx_bytes;
+	uint64_t tx, tx_bytes;
+	struct onvm_latency latency;	/**< of sampled packets, from port to port */
+};
+
+/** One port as one worker uses it. */
+struct onvm_lane {
+	struct onvm_port *port;
+	uint16_t nb_queues;	/**< receive queues that this worker serves */
+	uint16_t queues[16];
+	uint16_t nb_held;	/**< received, not yet admitted: only of sources that can wait */
+	uint32_t nb_staged;
+	struct onvm_lane_stats stats;
+	struct rte_mbuf *held[ONVM_BURST_SIZE];
+	struct rte_mbuf *staged[ONVM_STAGED_MAX];
+};
+
+struct onvm_worker_stats {
+	uint64_t drops[ONVM_DROPS];
+	uint64_t originated;
+	uint64_t new_flows;
+	uint64_t learned_flows;
+	uint64_t flow_table_full;
+	uint64_t busy_cycles, idle_cycles, sleeps;
+};
+
+struct onvm_worker {
+	struct onvm_dataplane *dp;
+	uint32_t index;
+	int event_fd;
+	uint32_t seen;		/**< atomic: epoch whose changes have been taken over */
+	uint32_t nb_links;
+	struct onvm_link *links[ONVM_HOSTS_MAX];	/**< of living hosts */
+	struct onvm_link *link_of[ONVM_HOSTS_MAX];	/**< by host slot */
+	uint32_t nb_lanes;
+	struct onvm_lane *lanes[ONVM_PORTS_MAX];	/**< of open ports */
+	struct onvm_lane *lane_of[ONVM_PORTS_MAX];	/**< by port ID */
+	struct onvm_selector selector;
+	struct onvm_worker_stats stats;
+	uint32_t sample_countdown;
+	uint32_t nb_free;	/**< mbufs in `free` */
+	struct rte_mbuf *free[ONVM_BURST_SIZE * 4];
+	struct rte_rcu_qsbr *qsbr;
+	uint8_t is_running;	/**< atomic */
+};
+
+struct onvm_dataplane {
+	struct onvm_dp_config config;
+	struct onvm_packet_memory memory;
+	struct onvm_steering steering;
+	struct onvm_flow_table flows;
+	struct rte_rcu_qsbr *qsbr;
+	struct onvm_port ports[ONVM_PORTS_MAX];
+	struct onvm_lane *lanes[ONVM_WORKERS_MAX][ONVM_PORTS_MAX];
+	struct onvm_link *links[ONVM_WORKERS_MAX][ONVM_HOSTS_MAX];
+	struct onvm_worker workers[ONVM_WORKERS_MAX];
+	uint32_t epoch;		/**< atomic: counts changes that workers must take over */
+	uint8_t must_stop;	/**< atomic */
+	uint8_t sources_paused;	/**< atomic: workers receive nothing */
+	int notice_fd;		/**< eventfd: something for the control thread to look at */
+	uint64_t hz;
+	double ns_per_cycle;
+};
+
+/** Run worker @p worker until onvm_dataplane.must_stop; the body of an lcore. */
+int onvm_worker_run(void *worker);
+
+/* ---- between the worker's files ---- */
+
+static inline void
+onvm_worker_drop(struct onvm_worker *worker, struct rte_mbuf *mbuf, enum onvm_drop reason)
+{
+	worker->stats.drops[reason]++;
+	rte_pktmbuf_free(mbuf);
+}
+
+/** Receive on all lanes and admit; @return packets received. */
+uint32_t onvm_ingress_poll(struct onvm_worker *worker);
+/** Take back from one NF host and pass on; @return packets taken. */
+uint32_t onvm_return_poll(struct onvm_worker *worker, struct onvm_link *link);
+/** Install the reverse of the flow of a packet that leaves through @p port. */
+void onvm_learn_reverse(struct onvm_worker *worker, struct rte_mbuf *mbuf,
+			const struct onvm_buffer *buffer, uint16_t port);
+
+void onvm_link_flush(struct onvm_worker *worker, struct onvm_link *link);
+void onvm_lane_flush(struct onvm_worker *worker, struct onvm_lane *lane);
+
+/** Put a packet on the way to the NF host behind @p link, as hop @p hop of its path. */
+static inline void
+onvm_stage_to_link(struct onvm_worker *worker, struct onvm_link *link, struct rte_mbuf *mbuf,
+		   uint32_t index, struct onvm_buffer *buffer, uint8_t hop, bool is_reverse)
+{
+	struct onvm_desc *desc;
+
+	if (unlikely(link->nb_staged == ONVM_STAGED_MAX))
+		onvm_link_flush(worker, link);
+	desc = &link->staged[link->nb_staged++];
+	buffer->owner = link->id;
+	buffer->hop = hop;
+	desc->buffer = index;
+	desc->offset = mbuf->data_off;
+	desc->length = mbuf->data_len;
+	desc->flow_hash = buffer->flow_hash;
+	desc->port = buffer->port;
+	desc->verdict_stage = ONVM_NEXT;
+	desc->flags = is_reverse ? ONVM_F_REVERSE : 0;
+	link->stats.rx[is_reverse]++;
+	if (unlikely(buffer->flags & ONVM_BUFFER_SAMPLED))
+		worker->dp->memory.times[index].handed_over = rte_rdtsc();
+}
+
+/** Put a packet on the way out of @p port. */
+static inline void
+onvm_stage_to_lane(struct onvm_worker *worker, struct onvm_lane *lane, struct rte_mbuf *mbuf)
+{
+	if (unlikely(lane->nb_staged == ONVM_STAGED_MAX))
+		onvm_lane_flush(worker, lane);
+	lane->staged[lane->nb_staged++] = mbuf;
+}
+
+/** The worker's link to the host of @p hop, or NULL when that host is not the same any more. */
+static inline struct onvm_link *
+onvm_link_of_hop(const struct onvm_worker *worker, const struct onvm_hop *hop)
+{
+	struct onvm_link *link = worker->link_of[hop->host];
+
+	return likely(link != NULL && link->generation == hop->generation) ? link : NULL;
+}
+
+/** Give up the places that a packet holds on the hops from @p first on. */
+static inline void
+onvm_release_places(const struct onvm_worker *worker, const struct onvm_path *path, uint32_t first)
+{
+	for (uint32_t i = first; i < path->nb_hops; i++) {
+		struct onvm_link *link = onvm_link_of_hop(worker, &path->hops[i]);
+
+		if (link != NULL)
+			link->reserved--;
+	}
+}
+
+#endif /* _ONVM_WORKER_H_ */

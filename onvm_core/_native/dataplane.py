@@ -1,0 +1,438 @@
+"""Thin binding of ``native/dataplane/dataplane.h``: allocate, call, check, convert."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from onvm_core._native._dataplane import ffi, lib
+from onvm_sdk.errors import NativeError
+
+__all__ = [
+    "ChainSpec",
+    "DataplaneError",
+    "DataplaneSettings",
+    "FlowRecord",
+    "Handover",
+    "HostCounters",
+    "PlaneCounters",
+    "PortCounters",
+]
+
+NB_LATENCY_BUCKETS = 128
+NB_DROPS = 16
+
+
+class DataplaneError(NativeError):
+    """A call of the data plane failed; the message is its own line for the user."""
+
+    def __init__(self, number: int, line: str) -> None:
+        self.errno = number
+        Exception.__init__(self, line)
+
+
+@dataclass(frozen=True, slots=True)
+class DataplaneSettings:
+    """What the data plane is made with; see ``struct onvm_dp_config``."""
+
+    n_workers: int = 1
+    n_buffers: int = 8192
+    data_bytes: int = 2048
+    ring_length: int = 1024
+    idle_policy: int = 0
+    flow_capacity: int = 1 << 20
+    flow_idle_ms: int = 300_000
+    sample_every: int = 64
+    use_huge_pages: bool = False
+    high_percent: int = 80
+    low_percent: int = 60
+
+
+@dataclass(frozen=True, slots=True)
+class ChainSpec:
+    """A chain as the data plane knows it: service IDs between two port IDs."""
+
+    near_port: int
+    far_port: int
+    services: tuple[int, ...]
+    is_bidirectional: bool = True
+    track_flows: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Handover:
+    """What a new NF host gets; `area_fd` is the receiver's to close."""
+
+    memory_fd: int
+    area_fd: int
+    event_fds: tuple[int, ...]
+    buffer_stride: int
+    n_buffers: int
+    memory_bytes: int
+    area_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class PortCounters:
+    """Counters of one port, all workers together."""
+
+    rx: int
+    rx_bytes: int
+    tx: int
+    tx_bytes: int
+    is_finished: bool
+    n_held: int
+    latency: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HostCounters:
+    """Counters of one NF host, all workers together; pairs are (forwards, backwards)."""
+
+    rx: tuple[int, int]
+    exits: tuple[tuple[int, ...], tuple[int, ...]]
+    drops: tuple[tuple[int, ...], ...]
+    originated: tuple[int, ...]
+    lost: int
+    shed: int
+    bad: int
+    peak: int
+    reserved: int
+    latency: tuple[int, ...]
+    packets: tuple[int, ...]
+    busy_cycles: tuple[int, ...]
+    idle_cycles: int
+    sleeps: int
+    loops: int
+    counters: tuple[tuple[int, ...], ...]
+    is_bad: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PlaneCounters:
+    """Counters of the data plane as a whole."""
+
+    drops: dict[str, int]
+    originated: int
+    new_flows: int
+    learned_flows: int
+    flow_table_full: int
+    flows: int
+    idle_cycles: int
+    sleeps: int
+    buffers_total: int
+    buffers_free: int
+    buffers_with_nfs: int
+    paths: int
+
+
+@dataclass(frozen=True, slots=True)
+class FlowRecord:
+    """One direction of one flow."""
+
+    src: str
+    dst: str
+    src_port: int
+    dst_port: int
+    protocol: int
+    vlan: int
+    port: int
+    is_reverse: bool
+    path: int
+    chain: int
+    hosts: tuple[int, ...] = field(default=())
+    idle_ms: int = 0
+
+
+def _check(result: int) -> int:
+    if result < 0:
+        raise DataplaneError(-result, ffi.string(lib.onvm_dp_error()).decode())
+    return result
+
+
+def init(settings: DataplaneSettings, eal_arguments: Sequence[str]) -> None:
+    """Start DPDK's environment and make memory and tables; once per process."""
+    config = ffi.new(
+        "struct onvm_dp_config *",
+        {
+            "nb_workers": settings.n_workers,
+            "nb_buffers": settings.n_buffers,
+            "data_bytes": settings.data_bytes,
+            "ring_length": settings.ring_length,
+            "idle_policy": settings.idle_policy,
+            "flow_capacity": settings.flow_capacity,
+            "flow_idle_ms": settings.flow_idle_ms,
+            "sample_every": settings.sample_every,
+            "use_huge_pages": settings.use_huge_pages,
+            "high_percent": settings.high_percent,
+            "low_percent": settings.low_percent,
+        },
+    )
+    # EAL permutes the array and keeps the first string.
+    global _arguments
+    _arguments = [ffi.new("char[]", argument.encode()) for argument in eal_arguments]
+    argv = ffi.new("char *[]", [*_arguments, ffi.NULL])
+    _check(lib.onvm_dp_init(config, len(_arguments), argv))
+
+
+_arguments: list[Any] = []
+
+
+def start() -> None:
+    """Start the workers."""
+    _check(lib.onvm_dp_start())
+
+
+def stop() -> None:
+    """Stop the workers; packets still inside are dropped and counted."""
+    lib.onvm_dp_stop()
+
+
+def fini() -> None:
+    """Free everything; the process can never init again."""
+    lib.onvm_dp_fini()
+
+
+def open_null(
+    name: str, *, size: int, n_flows: int, is_random: bool, n_queues: int, rate_pps: int, count: int
+) -> int:
+    """Open a "null" port; its ID."""
+    return _check(
+        lib.onvm_dp_port_null(name.encode(), size, n_flows, is_random, n_queues, rate_pps, count)
+    )
+
+
+def open_pcap(
+    name: str, *, rx_path: str | None, tx_path: str | None, loop: int, rate_pps: int, count: int
+) -> int:
+    """Open a "pcap" port; its ID."""
+    source = ffi.NULL if rx_path is None else rx_path.encode()
+    sink = ffi.NULL if tx_path is None else tx_path.encode()
+    return _check(lib.onvm_dp_port_pcap(name.encode(), source, sink, loop, rate_pps, count))
+
+
+def open_ethdev(
+    name: str, device: str, *, n_queues: int, mtu: int, needs_copy: bool, is_promiscuous: bool
+) -> int:
+    """Open a port over a DPDK driver; its ID."""
+    return _check(
+        lib.onvm_dp_port_ethdev(
+            name.encode(), device.encode(), n_queues, mtu, needs_copy, is_promiscuous
+        )
+    )
+
+
+def close_port(port: int) -> None:
+    """Close a port that no chain uses."""
+    _check(lib.onvm_dp_port_close(port))
+
+
+def pause_sources(is_paused: bool) -> None:
+    """Let sources rest, or read them again."""
+    lib.onvm_dp_pause_sources(is_paused)
+
+
+def add_host(services: Sequence[int], n_loaned: int) -> tuple[int, Handover]:
+    """A slot and the files for a new NF host."""
+    handover = ffi.new("struct onvm_dp_handover *")
+    slot = _check(
+        lib.onvm_dp_host_add(
+            ffi.new("uint16_t[]", list(services)), len(services), n_loaned, handover
+        )
+    )
+    return slot, Handover(
+        memory_fd=handover.memory_fd,
+        area_fd=handover.area_fd,
+        event_fds=tuple(handover.event_fds[0 : handover.nb_workers]),
+        buffer_stride=handover.buffer_stride,
+        n_buffers=handover.nb_buffers,
+        memory_bytes=handover.memory_bytes,
+        area_bytes=handover.area_bytes,
+    )
+
+
+def activate_host(slot: int) -> None:
+    """Let new flows come to the host."""
+    _check(lib.onvm_dp_host_activate(slot))
+
+
+def drain_host(slot: int) -> None:
+    """Let no new flows come to the host."""
+    _check(lib.onvm_dp_host_drain(slot))
+
+
+def remove_host(slot: int) -> HostCounters:
+    """Take everything back from the host; what it had done in the end."""
+    last = ffi.new("struct onvm_dp_host_stats *")
+    _check(lib.onvm_dp_host_remove(slot, last))
+    return _host_counters(last)
+
+
+def raise_attention(slot: int) -> None:
+    """Make the host look at its socket."""
+    _check(lib.onvm_dp_host_attention(slot))
+
+
+def set_spare(slot: int, spare_pps: int) -> None:
+    """Say how many packets per second of new flows the host can take."""
+    _check(lib.onvm_dp_host_spare(slot, min(max(spare_pps, 0), 0xFFFFFFFF)))
+
+
+def claim(
+    slot: int, address: bytes, protocol: int, first_port: int, end_port: int
+) -> None:
+    """Give the host all traffic to ports [first, end) of an address (4 or 16 bytes)."""
+    version = 4 if len(address) == 4 else 6
+    _check(
+        lib.onvm_dp_host_claim(
+            slot, version, ffi.from_buffer(address), protocol, first_port, end_port
+        )
+    )
+
+
+def set_chain(chain_id: int, spec: ChainSpec) -> None:
+    """Set a chain and bind its ports."""
+    chain = ffi.new(
+        "struct onvm_dp_chain *",
+        {
+            "near_port": spec.near_port,
+            "far_port": spec.far_port,
+            "is_bidirectional": spec.is_bidirectional,
+            "track_flows": spec.track_flows,
+            "nb_services": len(spec.services),
+            "services": list(spec.services),
+        },
+    )
+    _check(lib.onvm_dp_chain_set(chain_id, chain))
+
+
+def remove_chain(chain_id: int) -> None:
+    """Remove a chain; its ports have none then."""
+    _check(lib.onvm_dp_chain_remove(chain_id))
+
+
+def drop_names() -> list[str]:
+    """Names of the manager's own drop reasons."""
+    names = []
+    for reason in range(NB_DROPS):
+        name = lib.onvm_dp_drop_name(reason)
+        if name != ffi.NULL:
+            names.append(ffi.string(name).decode())
+    return names
+
+
+def read_plane() -> PlaneCounters:
+    """Counters of the data plane as a whole."""
+    stats = ffi.new("struct onvm_dp_stats *")
+    lib.onvm_dp_read_stats(stats)
+    return PlaneCounters(
+        drops={name: stats.drops[i] for i, name in enumerate(drop_names())},
+        originated=stats.originated,
+        new_flows=stats.new_flows,
+        learned_flows=stats.learned_flows,
+        flow_table_full=stats.flow_table_full,
+        flows=stats.flows,
+        idle_cycles=stats.idle_cycles,
+        sleeps=stats.sleeps,
+        buffers_total=stats.buffers_total,
+        buffers_free=stats.buffers_free,
+        buffers_with_nfs=stats.buffers_with_nfs,
+        paths=stats.nb_paths,
+    )
+
+
+def read_port(port: int) -> PortCounters:
+    """Counters of one port."""
+    stats = ffi.new("struct onvm_dp_port_stats *")
+    _check(lib.onvm_dp_read_port(port, stats))
+    return PortCounters(
+        rx=stats.rx,
+        rx_bytes=stats.rx_bytes,
+        tx=stats.tx,
+        tx_bytes=stats.tx_bytes,
+        is_finished=bool(stats.is_finished),
+        n_held=stats.nb_held,
+        latency=tuple(stats.latency),
+    )
+
+
+def _host_counters(stats: Any) -> HostCounters:
+    return HostCounters(
+        rx=(stats.rx[0], stats.rx[1]),
+        exits=(tuple(stats.exits[0]), tuple(stats.exits[1])),
+        drops=tuple(tuple(row) for row in stats.drops),
+        originated=tuple(stats.originated),
+        lost=stats.lost,
+        shed=stats.nb_shed,
+        bad=stats.nb_bad,
+        peak=stats.peak,
+        reserved=stats.reserved,
+        latency=tuple(stats.latency),
+        packets=tuple(stats.packets),
+        busy_cycles=tuple(stats.busy_cycles),
+        idle_cycles=stats.idle_cycles,
+        sleeps=stats.sleeps,
+        loops=stats.loops,
+        counters=tuple(tuple(row) for row in stats.counters),
+        is_bad=bool(stats.is_bad),
+    )
+
+
+def read_host(slot: int) -> HostCounters:
+    """Counters of one NF host."""
+    stats = ffi.new("struct onvm_dp_host_stats *")
+    _check(lib.onvm_dp_read_host(slot, stats))
+    return _host_counters(stats)
+
+
+def read_flows(limit: int) -> list[FlowRecord]:
+    """Up to `limit` flows."""
+    cursor = ffi.new("uint32_t *")
+    chunk = ffi.new("struct onvm_dp_flow[]", 256)
+    records: list[FlowRecord] = []
+    while len(records) < limit:
+        n = _check(lib.onvm_dp_read_flows(cursor, chunk, min(256, limit - len(records))))
+        if n == 0:
+            break
+        records.extend(_flow_record(chunk[i]) for i in range(n))
+    return records
+
+
+def _flow_record(flow: Any) -> FlowRecord:
+    family, length = (socket.AF_INET, 4) if flow.ip_version == 4 else (socket.AF_INET6, 16)
+    return FlowRecord(
+        src=socket.inet_ntop(family, bytes(flow.src[0:length])),
+        dst=socket.inet_ntop(family, bytes(flow.dst[0:length])),
+        src_port=flow.src_port,
+        dst_port=flow.dst_port,
+        protocol=flow.protocol,
+        vlan=flow.vlan,
+        port=flow.port,
+        is_reverse=bool(flow.is_reverse),
+        path=flow.path,
+        chain=flow.chain,
+        hosts=tuple(flow.hosts[0 : flow.nb_hops]),
+        idle_ms=flow.idle_ms,
+    )
+
+
+def cycles_per_second() -> float:
+    """Rate of the TSC, in which `busy_cycles` and `idle_cycles` count."""
+    return float(lib.onvm_dp_cycles_per_second())
+
+
+def worker_cpu_ns(worker: int) -> int:
+    """CPU time that a worker has used, in nanoseconds."""
+    return int(lib.onvm_dp_worker_cpu_ns(worker))
+
+
+def notice_fd() -> int:
+    """An eventfd, readable when an NF host has broken the rules."""
+    return int(lib.onvm_dp_notice_fd())
+
+
+def latency_bounds_ns() -> list[float]:
+    """Lower bounds of the latency buckets, in nanoseconds."""
+    return [lib.onvm_dp_latency_bound_ns(i) for i in range(NB_LATENCY_BUCKETS)]

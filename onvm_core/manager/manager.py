@@ -1,0 +1,277 @@
+"""The manager: wires the data plane, the attach socket and the registry together.
+
+Threads: everything here belongs to the thread that created the manager and calls `poll`. The
+data plane's workers are C threads that never wait for it.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import selectors
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+
+from onvm_core._native import dataplane
+from onvm_core._native.dataplane import ChainSpec, DataplaneSettings
+from onvm_core.manager import wire
+from onvm_core.manager.attach import AttachServer, Connection
+from onvm_core.manager.registry import HostState, NfHost, Registry
+from onvm_sdk.errors import OnvmError
+
+__all__ = ["Manager", "eal_arguments"]
+
+log = logging.getLogger("onvm.manager")
+
+CAPACITY_INTERVAL_S = 0.1
+
+
+def eal_arguments(
+    worker_cpus: Sequence[int], *, memory_mib: int = 512, use_pci: bool = False
+) -> list[str]:
+    """Arguments of DPDK's environment for workers on the given CPUs.
+
+    Lcore 0 is the control thread and may run on any CPU; worker i is lcore i + 1.
+    """
+    everywhere = ",".join(str(cpu) for cpu in sorted(os.sched_getaffinity(0)))
+    lcores = [f"0@({everywhere})"]
+    lcores += [f"{i + 1}@{cpu}" for i, cpu in enumerate(worker_cpus)]
+    arguments = [
+        "onvm", "--no-huge", "--no-shconf", "--iova-mode=va", "--no-telemetry",
+        "--log-level=4", "-m", str(memory_mib), "--lcores", ",".join(lcores),
+    ]  # fmt: skip
+    return arguments if use_pci else [*arguments, "--no-pci"]
+
+
+class Manager:
+    """One host's manager. A context manager; `poll` drives it.
+
+    Args:
+        directory: where its sockets are; made if need be.
+        settings: sizes of the data plane.
+        worker_cpus: one CPU for each worker lcore.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        settings: DataplaneSettings,
+        worker_cpus: Sequence[int],
+        *,
+        use_pci: bool = False,
+    ) -> None:
+        self.settings = settings
+        self.worker_cpus = tuple(worker_cpus)
+        self.registry = Registry()
+        self.selector = selectors.DefaultSelector()
+        self.secrets: dict[str, tuple[str, ...]] = {}
+        self.on_host_change: Callable[[NfHost], None] = lambda host: None
+        self._by_slot: dict[int, NfHost] = {}
+        self._capacity_at = time.monotonic()
+        self._load: dict[int, tuple[int, int, int]] = {}
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.attach = AttachServer(directory / "attach.sock", self.selector, self)
+        try:
+            dataplane.init(settings, eal_arguments(worker_cpus, use_pci=use_pci))
+            dataplane.start()
+        except BaseException:
+            self.attach.close()
+            raise
+        self.selector.register(dataplane.notice_fd(), selectors.EVENT_READ, self._on_notice)
+
+    def __enter__(self) -> Manager:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop the workers and throw everybody out."""
+        dataplane.stop()
+        for host in list(self.registry.living()):
+            self.attach.detach(host.slot, "the manager stops")
+        self.attach.close()
+        self.selector.unregister(dataplane.notice_fd())
+        self.selector.close()
+        dataplane.fini()
+
+    @property
+    def attach_path(self) -> Path:
+        """Where NF hosts attach."""
+        return self.attach.path
+
+    def poll(self, timeout_s: float) -> None:
+        """Handle what happens within `timeout_s`; returns after the first of it."""
+        for key, mask in self.selector.select(timeout_s):
+            key.data(mask)
+        self.attach.expire()
+        now = time.monotonic()
+        if now - self._capacity_at >= CAPACITY_INTERVAL_S:
+            self._update_capacity(now - self._capacity_at)
+            self._capacity_at = now
+
+    # ---- chains ----
+
+    def set_chain(
+        self, chain_id: int, near_port: int, far_port: int, services: Sequence[str],
+        *, is_bidirectional: bool = True, track_flows: bool = True,
+    ) -> None:  # fmt: skip
+        """Set a chain of services between two ports; packets take it at once."""
+        ids = tuple(self.registry.service_id(service) for service in services)
+        dataplane.set_chain(
+            chain_id, ChainSpec(near_port, far_port, ids, is_bidirectional, track_flows)
+        )
+
+    # ---- hosts ----
+
+    def expect(self, secret: str, services: Sequence[str]) -> None:
+        """Let the process that knows `secret` attach as these services, once."""
+        self.secrets[secret] = tuple(services)
+
+    def host_of(self, slot: int) -> NfHost:
+        """The living host in a slot."""
+        return self._by_slot[slot]
+
+    def stop_host(self, host: NfHost) -> None:
+        """Ask a host to finish what it holds and leave."""
+        if host.state is HostState.ACTIVE:
+            dataplane.drain_host(host.slot)
+            host.state = HostState.DRAINING
+        self._send(host, wire.pack_message(wire.STOP))
+
+    def send_user(self, name: str, payload: bytes) -> int:
+        """Send a message to instance or service `name`; how many got it."""
+        targets = self.registry.find(name)
+        for host, stage in targets:
+            self._send(host, wire.pack_message(wire.USER, stage=stage, payload=payload))
+        return len(targets)
+
+    def _send(self, host: NfHost, message: bytes) -> None:
+        self.attach.send(host.slot, message)
+        if host.slot in self._by_slot:
+            dataplane.raise_attention(host.slot)
+
+    # ---- the attach socket's events ----
+
+    def on_hello(
+        self, connection: Connection, hello: wire.Hello
+    ) -> tuple[bytes, tuple[int, ...], int]:
+        """Make a host for who says hello."""
+        services = tuple(stage.service for stage in hello.stages)
+        if hello.secret:
+            if self.secrets.get(hello.secret) != services:
+                raise _refused(errno.EPERM, f"the secret is not for {','.join(services)}")
+            del self.secrets[hello.secret]
+        if not 0 <= hello.n_loaned <= self.settings.ring_length // 2:
+            raise _refused(errno.EINVAL, f"{hello.n_loaned} loaned buffers are too many")
+        ids = tuple(self.registry.service_id(service) for service in services)
+        slot, handover = dataplane.add_host(ids, hello.n_loaned)
+        host = self.registry.add(slot, hello)
+        host.pid = connection.pid
+        self._by_slot[slot] = host
+        reply = wire.pack_reply(
+            n_workers=self.settings.n_workers,
+            ring_length=self.settings.ring_length,
+            n_buffers=handover.n_buffers,
+            buffer_stride=handover.buffer_stride,
+            instance_id=slot,
+            memory_bytes=handover.memory_bytes,
+            area_bytes=handover.area_bytes,
+            idle_policy=self.settings.idle_policy,
+            n_loaned=hello.n_loaned,
+            service_ids=ids,
+        )
+        descriptors = (handover.memory_fd, handover.area_fd, *handover.event_fds)
+        return reply, descriptors, slot
+
+    def on_message(self, connection: Connection, message: wire.Message) -> None:
+        """A host says something."""
+        host = self._by_slot[connection.slot]
+        if message.kind == wire.READY:
+            if host.state is HostState.ATTACHED:
+                dataplane.activate_host(host.slot)
+                host.state = HostState.ACTIVE
+                self.on_host_change(host)
+        elif message.kind == wire.CLAIM:
+            claim = wire.unpack_claim(message.payload)
+            dataplane.claim(
+                host.slot, claim.address, claim.protocol, claim.first_port, claim.end_port
+            )
+        elif message.kind == wire.USER:
+            self._route(host, message)
+        elif message.kind == wire.DRAINED:
+            self._send(host, wire.pack_message(wire.STOP))
+        else:
+            raise wire.WireError(f"message type {message.kind}")
+
+    def _route(self, sender: NfHost, message: wire.Message) -> None:
+        if message.stage >= len(sender.instances):
+            raise wire.WireError(f"message of stage {message.stage}")
+        name = sender.instances[message.stage].name
+        if not message.peer:
+            log.info("%s says: %r", name, message.payload)
+            return
+        for host, stage in self.registry.find(message.peer):
+            self._send(
+                host,
+                wire.pack_message(wire.USER, stage=stage, peer=name, payload=message.payload),
+            )
+
+    def on_gone(self, connection: Connection, reason: str) -> None:
+        """A host's socket is closed: take everything back from it."""
+        host = self._by_slot.pop(connection.slot)
+        self._load.pop(host.slot, None)
+        host.last = dataplane.remove_host(host.slot)
+        host.state = HostState.DEAD
+        host.reason = reason
+        self.on_host_change(host)
+
+    def _on_notice(self, _mask: int) -> None:
+        try:
+            os.read(dataplane.notice_fd(), 8)
+        except BlockingIOError:
+            pass  # another turn has seen it
+        for slot in list(self._by_slot):
+            counters = dataplane.read_host(slot)
+            if counters.is_bad:
+                self.attach.detach(slot, "it broke the rules of its rings or descriptors")
+
+    # ---- capacity ----
+
+    def _update_capacity(self, elapsed_s: float) -> None:
+        """Tell the data plane how much more each host could take.
+
+        A host's capacity is its rate divided by the share of time in which it was busy; what
+        is spare goes to new flows.
+        """
+        hz = dataplane.cycles_per_second()
+        for slot, host in self._by_slot.items():
+            if host.state is not HostState.ACTIVE:
+                continue
+            counters = dataplane.read_host(slot)
+            now = (sum(counters.rx), sum(counters.busy_cycles), counters.idle_cycles)
+            before = self._load.get(slot)
+            self._load[slot] = now
+            if before is None:
+                continue
+            packets, busy = now[0] - before[0], now[1] - before[1]
+            share = busy / (hz * elapsed_s)
+            if packets < 100 or not 0 < share <= 1.5:
+                continue
+            rate = packets / elapsed_s
+            spare = max(rate / share - rate, 1.0)
+            dataplane.set_spare(slot, int(spare))
+
+
+def _refused(number: int, reason: str) -> OnvmError:
+    error = OnvmError(reason)
+    error.errno = number  # type: ignore[attr-defined]
+    return error

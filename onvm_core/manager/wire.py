@@ -1,0 +1,202 @@
+"""Attach messages as bytes: the Python side of ``onvm/wire.h``.
+
+Everything an NF host sends is untrusted: parsing checks lengths, magic, version and strings, and
+raises `WireError` with a line that goes back to the sender.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+from onvm_sdk.errors import OnvmError
+
+__all__ = [
+    "Hello",
+    "Message",
+    "StageHello",
+    "WireError",
+    "pack_message",
+    "pack_refusal",
+    "pack_reply",
+    "unpack_hello",
+    "unpack_message",
+]
+
+MAGIC = 0x4D564E4F
+VERSION = 1
+STAGES_MAX = 16
+NAME_LENGTH = 32
+MESSAGE_MAX = 16384
+
+_HEAD = struct.Struct("=6I64s")
+_STAGE = struct.Struct("=32s32s512s512s")
+_REPLY = struct.Struct("=IIiIIIIIQQII16H512s")
+_MESSAGE = struct.Struct("=III32s")
+_CLAIM = struct.Struct("=16sBBHII")
+
+HELLO_BYTES = _HEAD.size + STAGES_MAX * _STAGE.size
+
+READY, STOP, DRAIN, DRAINED, USER, DETACH, CLAIM = range(1, 8)
+
+
+class WireError(OnvmError):
+    """A peer sent what the layout does not allow."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageHello:
+    """One NF of a host that attaches."""
+
+    service: str
+    instance: str
+    reasons: tuple[str, ...]
+    counters: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """First message of an NF host."""
+
+    stages: tuple[StageHello, ...]
+    n_loaned: int
+    burst_size: int
+    pid: int
+    secret: str
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message after the attach; `peer` is the service or instance at the other end."""
+
+    kind: int
+    stage: int
+    peer: str
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Ports [first, end) of an address that belong to the sender alone."""
+
+    address: bytes
+    protocol: int
+    first_port: int
+    end_port: int
+
+
+def _text(raw: bytes, what: str) -> str:
+    end = raw.find(b"\0")
+    if end < 0:
+        raise WireError(f"{what} does not end with 0")
+    try:
+        text = raw[:end].decode("ascii")
+    except UnicodeDecodeError:
+        raise WireError(f"{what} is not ASCII") from None
+    if not text.isprintable():
+        raise WireError(f"{what} has unprintable characters")
+    return text
+
+
+def _names(raw: bytes, what: str) -> tuple[str, ...]:
+    names = [
+        _text(raw[i : i + NAME_LENGTH], what) for i in range(0, len(raw), NAME_LENGTH)
+    ]
+    while names and not names[-1]:
+        names.pop()
+    return tuple(names)
+
+
+def unpack_hello(data: bytes) -> Hello:
+    """Read an attach hello.
+
+    Raises:
+        WireError: it is not one, or one of another layout version.
+    """
+    if len(data) < 8:
+        raise WireError(f"attach message of {len(data)} bytes: expected {HELLO_BYTES}")
+    magic, version = struct.unpack_from("=II", data)
+    if magic != MAGIC:
+        raise WireError("attach message without the magic number")
+    if version != VERSION:
+        raise WireError(
+            f"NF host has layout version {version}, this manager version {VERSION}"
+        )
+    if len(data) != HELLO_BYTES:
+        raise WireError(f"attach message of {len(data)} bytes: expected {HELLO_BYTES}")
+    _, _, n_stages, n_loaned, burst_size, pid, secret = _HEAD.unpack_from(data)
+    if not 1 <= n_stages <= STAGES_MAX:
+        raise WireError(f"{n_stages} stages: expected 1 to {STAGES_MAX}")
+    stages = []
+    for index in range(n_stages):
+        service, instance, reasons, counters = _STAGE.unpack_from(
+            data, _HEAD.size + index * _STAGE.size
+        )
+        name = _text(service, "service name")
+        if not name:
+            raise WireError(f"stage {index} has no service name")
+        stages.append(
+            StageHello(
+                service=name,
+                instance=_text(instance, "instance name"),
+                reasons=_names(reasons, "drop reason"),
+                counters=_names(counters, "counter name"),
+            )
+        )
+    return Hello(tuple(stages), n_loaned, burst_size, pid, _text(secret, "secret"))
+
+
+def pack_reply(
+    *,
+    n_workers: int,
+    ring_length: int,
+    n_buffers: int,
+    buffer_stride: int,
+    instance_id: int,
+    memory_bytes: int,
+    area_bytes: int,
+    idle_policy: int,
+    n_loaned: int,
+    service_ids: tuple[int, ...],
+) -> bytes:
+    """Write the reply that goes with the file descriptors."""
+    ids = [*service_ids, *([0] * (STAGES_MAX - len(service_ids)))]
+    return _REPLY.pack(
+        MAGIC, VERSION, 0, n_workers, ring_length, n_buffers, buffer_stride, instance_id,
+        memory_bytes, area_bytes, idle_policy, n_loaned, *ids, b"",
+    )  # fmt: skip
+
+
+def pack_refusal(number: int, reason: str) -> bytes:
+    """Write a reply that refuses; `number` is a positive errno."""
+    line = reason.encode("ascii", "replace")[:511]
+    return _REPLY.pack(MAGIC, VERSION, -number, *([0] * 9), *([0] * 16), line)
+
+
+def pack_message(kind: int, *, stage: int = 0, peer: str = "", payload: bytes = b"") -> bytes:
+    """Write a message; the payload has at most `MESSAGE_MAX` bytes."""
+    if len(payload) > MESSAGE_MAX:
+        raise WireError(f"message of {len(payload)} bytes: expected at most {MESSAGE_MAX}")
+    name = peer.encode("ascii", "replace")[: NAME_LENGTH - 1]
+    return _MESSAGE.pack(kind, len(payload), stage, name) + payload
+
+
+def unpack_message(data: bytes) -> Message:
+    """Read a message of an attached host."""
+    if len(data) < _MESSAGE.size:
+        raise WireError(f"message of {len(data)} bytes: expected {_MESSAGE.size} or more")
+    kind, length, stage, peer = _MESSAGE.unpack_from(data)
+    payload = data[_MESSAGE.size :]
+    if length != len(payload) or length > MESSAGE_MAX:
+        raise WireError(f"message says {length} bytes and has {len(payload)}")
+    return Message(kind, stage, _text(peer, "peer name"), payload)
+
+
+def unpack_claim(payload: bytes) -> Claim:
+    """Read the payload of a claim."""
+    if len(payload) != _CLAIM.size:
+        raise WireError(f"claim of {len(payload)} bytes: expected {_CLAIM.size}")
+    address, version, protocol, _, first, end = _CLAIM.unpack(payload)
+    if version not in (4, 6) or not 0 <= first < end <= 65536:
+        raise WireError(f"claim of ports [{first}, {end}) of IPv{version}")
+    return Claim(address[: 4 if version == 4 else 16], protocol, first, end)
