@@ -43,7 +43,7 @@ def networks(draw: st.DrawFn, version: int) -> str:
 def near(network: str, step: int) -> str:
     """An address at or just outside the network's borders."""
     net = ip_network(network)
-    top = 2 ** net.max_prefixlen
+    top = 2**net.max_prefixlen
     number = (int(net.network_address if step <= 0 else net.broadcast_address) + step) % top
     return text_of(net.version, number)
 

@@ -19,9 +19,7 @@ _lib: Any = _lb.lib
 _NS = 1_000_000_000
 
 
-def fill_table(
-    permutations: Sequence[tuple[int, int]], size: int, weights: Sequence[int]
-) -> Any:
+def fill_table(permutations: Sequence[tuple[int, int]], size: int, weights: Sequence[int]) -> Any:
     """Fill a lookup table from (offset, skip) of each backend: `model.maglev_fill` in C."""
     table = _ffi.new("uint32_t[]", size)
     offsets, skips = zip(*permutations, strict=True)

@@ -187,7 +187,9 @@ def frames(draw: st.DrawFn) -> bytes:
 
 
 BURSTS = st.lists(
-    st.tuples(st.sampled_from([0, 1, 250, 400]), st.integers(0, 3), st.lists(frames(), max_size=40)),
+    st.tuples(
+        st.sampled_from([0, 1, 250, 400]), st.integers(0, 3), st.lists(frames(), max_size=40)
+    ),
     max_size=4,
 )
 
