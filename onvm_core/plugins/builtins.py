@@ -28,6 +28,12 @@ _COMMANDS = (
         "onvm_core.cli.run:run",
         panel="Traffic",
     ),
+    CliCommand(
+        "bench",
+        "Measure this host.",
+        "onvm_core.cli.bench:bench",
+        panel="Host",
+    ),
     CliCommand("nf", "List, install, write and test network functions.", "onvm_core.cli.nf:app"),
     CliCommand(
         "doctor",
