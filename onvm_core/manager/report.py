@@ -157,6 +157,10 @@ def _nf_reports(host: NfHost, cpu: float) -> list[NfReport]:
     return reports
 
 
+def _order(manager: Manager, host: NfHost) -> tuple[int, int]:
+    return manager.registry.service_id(host.services[0]), manager.registry.hosts.index(host)
+
+
 def make_report(manager: Manager, ports: Mapping[int, tuple[str, str]], seconds: float) -> Report:
     """Read all counters.
 
@@ -168,7 +172,7 @@ def make_report(manager: Manager, ports: Mapping[int, tuple[str, str]], seconds:
     plane = dataplane.read_plane()
     drops = {reason: count for reason, count in plane.drops.items() if count}
     nfs: list[NfReport] = []
-    for host in manager.registry.hosts:
+    for host in sorted(manager.registry.hosts, key=lambda h: _order(manager, h)):
         used = host.cpu_seconds if host.state is HostState.DEAD else cpu_seconds(host.pid)
         nfs.extend(_nf_reports(host, max(used - host.cpu_before, 0.0) / seconds))
     for nf in nfs:
