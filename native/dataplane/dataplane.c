@@ -111,8 +111,7 @@ recycle_paths(struct onvm_dataplane *dp)
 	    onvm_steering_unlink_retired(steering) == 0)
 		return;
 	__atomic_store_n(&dp->recycling.wants_marks, 1, __ATOMIC_RELEASE);
-	dp->recycling.is_waiting =
-		all_have_passed(dp) && onvm_steering_spare_marked(steering) != 0;
+	dp->recycling.is_waiting = all_have_passed(dp) && onvm_steering_spare_marked(steering) != 0;
 	__atomic_store_n(&dp->recycling.wants_marks, 0, __ATOMIC_RELEASE);
 	dp->recycling.since = dp->flows.passes;
 }
@@ -137,7 +136,8 @@ keep_house(void *arg)
 				 __ATOMIC_RELAXED);
 		onvm_flow_table_age(flows, AGE_BUDGET,
 				    __atomic_load_n(&steering->nb_retired, __ATOMIC_ACQUIRE) == 0 ?
-					    NULL : steering);
+					    NULL :
+					    steering);
 		if (++nb_turns % RECYCLE_TURNS == 0)
 			recycle_paths(&onvm_dp);
 		nanosleep(&pause, NULL);
@@ -174,8 +174,9 @@ init_tables(struct onvm_dataplane *dp, const struct onvm_dp_config *config)
 	if (rc == 0)
 		rc = onvm_flow_table_init(&dp->flows, config->flow_capacity, config->flow_idle_ms,
 					  dp->qsbr);
-	return rc == 0 ? 0 : onvm_fail(rc, "flow table of %u flows: %s", config->flow_capacity,
-				       strerror(-rc));
+	return rc == 0 ? 0 :
+			 onvm_fail(rc, "flow table of %u flows: %s", config->flow_capacity,
+				   strerror(-rc));
 }
 
 int
@@ -234,7 +235,7 @@ onvm_dp_start(void)
 	housekeeper_runs = 1;
 	if (rte_ctrl_thread_create(&housekeeper, "onvm-keeper", NULL, keep_house, NULL) != 0)
 		return onvm_fail(-EAGAIN, "housekeeping thread does not start");
-	RTE_LCORE_FOREACH_WORKER(lcore) {
+	RTE_LCORE_FOREACH_WORKER (lcore) {
 		if (index == dp->config.nb_workers)
 			break;
 		if (rte_eal_remote_launch(run_worker, &dp->workers[index], lcore) != 0)

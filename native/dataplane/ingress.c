@@ -128,8 +128,8 @@ admit_direct(struct onvm_worker *worker, struct onvm_lane *lane, uint16_t path_i
 	     struct rte_mbuf **mbufs, uint32_t nb)
 {
 	const struct onvm_path *path = &worker->dp->steering.paths[path_index];
-	struct onvm_link *first =
-		path->nb_hops == 0 ? NULL : onvm_link_of_hop(worker, &path->hops[0]);
+	struct onvm_link *first = path->nb_hops == 0 ? NULL :
+						       onvm_link_of_hop(worker, &path->hops[0]);
 	const uint32_t room = path_room(worker, path, lane->port->can_wait);
 	uint32_t nb_in = nb < room ? nb : room;
 
@@ -154,7 +154,7 @@ struct burst {
 	struct onvm_headers headers[ONVM_BURST_SIZE];
 	union onvm_flow_key keys[ONVM_BURST_SIZE];
 	uint32_t hashes[ONVM_BURST_SIZE];
-	uint8_t kinds[ONVM_BURST_SIZE];	/**< enum onvm_flow_kind */
+	uint8_t kinds[ONVM_BURST_SIZE]; /**< enum onvm_flow_kind */
 	uint32_t positions[ONVM_BURST_SIZE];
 };
 
@@ -225,11 +225,10 @@ claimed_path(struct onvm_worker *worker, const struct burst *burst, uint32_t i, 
 	if (likely(claims == NULL) || burst->kinds[i] == ONVM_FLOW_KIND_NONE)
 		return 0;
 	if (burst->kinds[i] == ONVM_FLOW_KIND_IPV4)
-		host = onvm_claims_find(claims, 4, (const uint8_t *)&key->v4.dst,
-					key->v4.protocol, key->v4.dst_port);
+		host = onvm_claims_find(claims, 4, (const uint8_t *)&key->v4.dst, key->v4.protocol,
+					key->v4.dst_port);
 	else
-		host = onvm_claims_find(claims, 6, key->v6.dst, key->v6.protocol,
-					key->v6.dst_port);
+		host = onvm_claims_find(claims, 6, key->v6.dst, key->v6.protocol, key->v6.dst_port);
 	if (host == 0)
 		return 0;
 	return onvm_steering_choose_with(&worker->dp->steering, chain, candidates,
@@ -270,9 +269,8 @@ flow_add(struct onvm_worker *worker, const struct burst *burst, uint32_t i, uint
 	 bool is_far)
 {
 	struct onvm_flow_table *table = &worker->dp->flows;
-	const uint32_t position =
-		onvm_flow_table_put(table, (enum onvm_flow_kind)burst->kinds[i], &burst->keys[i],
-				    burst->hashes[i]);
+	const uint32_t position = onvm_flow_table_put(table, (enum onvm_flow_kind)burst->kinds[i],
+						      &burst->keys[i], burst->hashes[i]);
 
 	if (position == ONVM_FLOW_NONE) {
 		worker->stats.flow_table_full++;
@@ -296,8 +294,8 @@ fragment_add(struct onvm_worker *worker, const struct onvm_lane *lane, struct rt
 	    !onvm_flow_key_fragment(rte_pktmbuf_mtod(mbuf, const uint8_t *), &burst->headers[i],
 				    (uint8_t)lane->port->id, &key))
 		return;
-	position = onvm_flow_table_put(&worker->dp->flows, kind, &key,
-				       onvm_flow_key_hash(kind, &key));
+	position =
+		onvm_flow_table_put(&worker->dp->flows, kind, &key, onvm_flow_key_hash(kind, &key));
 	if (position != ONVM_FLOW_NONE)
 		flow_set(&worker->dp->flows, position, path, ONVM_FLOW_LEARNED);
 }
@@ -305,8 +303,8 @@ fragment_add(struct onvm_worker *worker, const struct onvm_lane *lane, struct rt
 /** Path of packet i, and its flow's position in @p position. */
 static uint16_t
 path_of(struct onvm_worker *worker, const struct onvm_lane *lane, struct rte_mbuf *mbuf,
-	struct burst *burst, uint32_t i, uint16_t chain,
-	const struct onvm_candidates *candidates, bool is_far)
+	struct burst *burst, uint32_t i, uint16_t chain, const struct onvm_candidates *candidates,
+	bool is_far)
 {
 	struct onvm_dataplane *dp = worker->dp;
 	uint32_t position = burst->positions[i];
@@ -352,8 +350,8 @@ admit_flows(struct onvm_worker *worker, struct onvm_lane *lane, uint32_t binding
 
 	classify(worker, lane, mbufs, nb, &burst);
 	for (uint32_t i = 0; i < nb; i++) {
-		const uint16_t index = path_of(worker, lane, mbufs[i], &burst, i, chain,
-					       candidates, is_far);
+		const uint16_t index =
+			path_of(worker, lane, mbufs[i], &burst, i, chain, candidates, is_far);
 		const struct onvm_path *path = &dp->steering.paths[index];
 		const uint32_t position = burst.positions[i];
 		uint8_t flags = 0;
@@ -386,8 +384,8 @@ onvm_learn_reverse(struct onvm_worker *worker, struct rte_mbuf *mbuf,
 {
 	struct onvm_dataplane *dp = worker->dp;
 	const uint8_t *data = rte_pktmbuf_mtod(mbuf, const uint8_t *);
-	const uint16_t opposite = onvm_steering_resolve(
-		&dp->steering, dp->steering.paths[buffer->path].opposite);
+	const uint16_t opposite =
+		onvm_steering_resolve(&dp->steering, dp->steering.paths[buffer->path].opposite);
 	struct onvm_flow *flow;
 	struct onvm_headers headers;
 	union onvm_flow_key key, reverse;
@@ -406,15 +404,15 @@ onvm_learn_reverse(struct onvm_worker *worker, struct rte_mbuf *mbuf,
 	if (kind == ONVM_FLOW_KIND_NONE)
 		return;
 	onvm_flow_key_reverse(kind, &key, (uint8_t)port, &reverse);
-	position = onvm_flow_table_put(&dp->flows, kind, &reverse,
-				       onvm_flow_key_hash(kind, &reverse));
+	position =
+		onvm_flow_table_put(&dp->flows, kind, &reverse, onvm_flow_key_hash(kind, &reverse));
 	if (position == ONVM_FLOW_NONE) {
 		worker->stats.flow_table_full++;
 		return;
 	}
 	flow_set(&dp->flows, position, opposite,
-		 (uint8_t)(ONVM_FLOW_LEARNED | (flow->flags & ONVM_FLOW_REVERSE ? 0 :
-						ONVM_FLOW_REVERSE)));
+		 (uint8_t)(ONVM_FLOW_LEARNED |
+			   (flow->flags & ONVM_FLOW_REVERSE ? 0 : ONVM_FLOW_REVERSE)));
 	dp->flows.flows[position].peer = buffer->flow;
 	flow->peer = position;
 	flow->flags |= ONVM_FLOW_LEARNED;
@@ -473,8 +471,8 @@ must_wait(struct onvm_worker *worker, const struct onvm_lane *lane)
 	if (chain->track_flows || candidates->single_path == 0)
 		return candidates->default_path == 0;
 	single = binding & ONVM_BINDING_FAR ?
-		 worker->dp->steering.paths[candidates->single_path].opposite :
-		 candidates->single_path;
+			 worker->dp->steering.paths[candidates->single_path].opposite :
+			 candidates->single_path;
 	path = &worker->dp->steering.paths[single];
 	return path_room(worker, path, true) < ONVM_BURST_SIZE / (path->nb_visits + 1u);
 }

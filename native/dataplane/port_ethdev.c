@@ -22,7 +22,7 @@
 
 struct ethdev_port {
 	uint16_t ethdev;
-	struct rte_mempool *copy_pool;	/**< of drivers that cannot use split memory, or NULL */
+	struct rte_mempool *copy_pool; /**< of drivers that cannot use split memory, or NULL */
 	char device[128];
 };
 
@@ -43,8 +43,8 @@ copy_in(struct onvm_port *port, struct rte_mbuf **from, uint16_t nb, struct rte_
 		if (mbuf == NULL) {
 			result->nb_oversize++;
 		} else {
-			memcpy(rte_pktmbuf_mtod(mbuf, void *),
-			       rte_pktmbuf_mtod(from[i], void *), length);
+			memcpy(rte_pktmbuf_mtod(mbuf, void *), rte_pktmbuf_mtod(from[i], void *),
+			       length);
 			mbuf->data_len = (uint16_t)length;
 			mbuf->pkt_len = length;
 			mbufs[nb_copied++] = mbuf;
@@ -130,8 +130,7 @@ configure_rss(struct rte_eth_conf *conf, const struct rte_eth_dev_info *info, ui
 
 static int
 start_device(struct onvm_port *port, struct ethdev_port *own,
-	     const struct onvm_ethdev_options *options, uint32_t nb_workers,
-	     const char **step)
+	     const struct onvm_ethdev_options *options, uint32_t nb_workers, const char **step)
 {
 	struct rte_mempool *pool = own->copy_pool != NULL ? own->copy_pool : port->memory->pool;
 	const int socket = rte_eth_dev_socket_id(own->ethdev);
@@ -197,7 +196,8 @@ onvm_port_ethdev_open(struct onvm_port *port, const struct onvm_ethdev_options *
 	if (rc == -EEXIST) /* a PCI device that the environment has probed */
 		rc = 0;
 	if (rc == 0) {
-		RTE_ETH_FOREACH_MATCHING_DEV(own->ethdev, options->device, &iterator) {
+		RTE_ETH_FOREACH_MATCHING_DEV(own->ethdev, options->device, &iterator)
+		{
 			rte_eth_iterator_cleanup(&iterator);
 			break;
 		}

@@ -51,8 +51,8 @@ drop(struct onvm_worker *worker, struct rte_mbuf *mbuf, enum onvm_drop reason)
 }
 
 static void
-leave(struct onvm_worker *worker, struct rte_mbuf *mbuf, uint32_t index,
-      struct onvm_buffer *buffer, uint16_t port)
+leave(struct onvm_worker *worker, struct rte_mbuf *mbuf, uint32_t index, struct onvm_buffer *buffer,
+      uint16_t port)
 {
 	struct onvm_lane *lane = port < ONVM_PORTS_MAX ? worker->lane_of[port] : NULL;
 
@@ -103,8 +103,8 @@ reroute(struct onvm_worker *worker, struct rte_mbuf *mbuf, uint32_t index,
 		if (link == NULL || !take_place(link)) {
 			while (i-- > hop)
 				onvm_link_of_hop(worker, &path->hops[i])->reserved--;
-			drop(worker, mbuf, link == NULL ? ONVM_DROP_NO_INSTANCE :
-							  ONVM_DROP_RING_FULL);
+			drop(worker, mbuf,
+			     link == NULL ? ONVM_DROP_NO_INSTANCE : ONVM_DROP_RING_FULL);
 			return;
 		}
 	}
