@@ -33,9 +33,8 @@ wake_workers(struct onvm_dataplane *dp)
 			continue; /* awake already */
 }
 
-/** Raise the epoch and wait until every running worker has taken over all changes. */
-static void
-publish(struct onvm_dataplane *dp)
+void
+onvm_publish(struct onvm_dataplane *dp)
 {
 	const uint32_t epoch = __atomic_add_fetch(&dp->epoch, 1, __ATOMIC_ACQ_REL);
 
@@ -50,30 +49,48 @@ publish(struct onvm_dataplane *dp)
 	}
 }
 
-/** Build and publish what workers choose from, for all chains; free the old. */
+/**
+ * Build what workers choose from, for all chains, and let them see it.
+ *
+ * @param old  what they may still read until onvm_publish(); then for free_candidates()
+ */
 static int
-publish_candidates(struct onvm_dataplane *dp)
+swap_candidates(struct onvm_dataplane *dp, struct onvm_candidates **old)
 {
-	struct onvm_candidates *old[ONVM_CHAINS_MAX] = {NULL};
 	int rc = 0;
 
 	for (uint16_t id = 1; id < ONVM_CHAINS_MAX; id++) {
 		struct onvm_chain *chain = &dp->steering.chains[id];
 		struct onvm_candidates *candidates;
 
+		old[id] = NULL;
 		if (!chain->is_used)
 			continue;
 		candidates = onvm_steering_candidates(&dp->steering, id);
-		if (candidates == NULL) {
-			rc = -ENOMEM;
-			continue;
-		}
+		if (candidates == NULL) /* the old ones may name paths that will be retired */
+			rc = onvm_fail(-ENOMEM, "chain %u: out of memory", id);
 		old[id] = chain->candidates;
 		__atomic_store_n(&chain->candidates, candidates, __ATOMIC_RELEASE);
 	}
-	publish(dp);
+	return rc;
+}
+
+static void
+free_candidates(struct onvm_candidates **old)
+{
 	for (uint16_t id = 1; id < ONVM_CHAINS_MAX; id++)
 		free(old[id]);
+}
+
+/** Build and publish what workers choose from, for all chains; free the old. */
+static int
+publish_candidates(struct onvm_dataplane *dp)
+{
+	struct onvm_candidates *old[ONVM_CHAINS_MAX];
+	const int rc = swap_candidates(dp, old);
+
+	onvm_publish(dp);
+	free_candidates(old);
 	return rc;
 }
 
@@ -144,7 +161,7 @@ finish_port(struct onvm_dataplane *dp, struct onvm_port *port, int rc, const cha
 		return onvm_fail(rc, "port %s: %s", port->name, strerror(-rc));
 	}
 	__atomic_store_n(&port->state, ONVM_PORT_OPEN, __ATOMIC_RELEASE);
-	publish(dp);
+	onvm_publish(dp);
 	return port->id;
 }
 
@@ -219,7 +236,7 @@ onvm_dp_port_close(uint32_t id)
 		     dp->steering.chains[chain].far_port == id))
 			return onvm_fail(-EBUSY, "port %s belongs to a chain", dp->ports[id].name);
 	__atomic_store_n(&dp->ports[id].state, ONVM_PORT_CLOSING, __ATOMIC_RELEASE);
-	publish(dp);
+	onvm_publish(dp);
 	onvm_port_free(dp, id);
 	return 0;
 }
@@ -262,8 +279,8 @@ create_link(struct onvm_dataplane *dp, uint32_t worker, uint32_t host, uint8_t *
 	link->generation = dp->steering.hosts[host].generation;
 	link->nb_stages = dp->steering.hosts[host].nb_stages;
 	link->length = length;
-	link->high = length / 100 * dp->config.high_percent;
-	link->low = length / 100 * dp->config.low_percent;
+	link->high = length * dp->config.high_percent / 100;
+	link->low = length * dp->config.low_percent / 100;
 	link->nb_loans_wanted = worker == 0 ? nb_loaned : 0;
 	return link;
 }
@@ -356,7 +373,7 @@ onvm_dp_host_add(const uint16_t *services, uint32_t nb_stages, uint32_t nb_loane
 	for (uint32_t w = 0; w < dp->config.nb_workers; w++)
 		handover->event_fds[w] = dp->workers[w].event_fd;
 	__atomic_store_n(&host->state, ONVM_HOST_ATTACHED, __ATOMIC_RELEASE);
-	publish(dp);
+	onvm_publish(dp);
 	return (int)slot;
 }
 
@@ -400,7 +417,7 @@ change_claims(struct onvm_dataplane *dp, uint16_t slot, const struct onvm_claim_
 	if (entry != NULL)
 		claims->entries[claims->nb++] = *entry;
 	__atomic_store_n(&dp->steering.claims, claims, __ATOMIC_RELEASE);
-	publish(dp);
+	onvm_publish(dp);
 	free(old);
 	return 0;
 }
@@ -427,13 +444,19 @@ int
 onvm_dp_host_remove(uint32_t slot, struct onvm_dp_host_stats *last)
 {
 	struct onvm_dataplane *dp = &onvm_dp;
-	struct onvm_host *host = &dp->steering.hosts[slot];
+	struct onvm_candidates *old[ONVM_CHAINS_MAX];
+	struct onvm_host *host;
 
-	if (slot == 0 || slot >= ONVM_HOSTS_MAX || host->state == ONVM_HOST_FREE)
+	if (slot == 0 || slot >= ONVM_HOSTS_MAX || dp->steering.hosts[slot].state == ONVM_HOST_FREE)
 		return onvm_fail(-ENOENT, "there is no NF host %u", slot);
+	host = &dp->steering.hosts[slot];
 	__atomic_store_n(&host->state, ONVM_HOST_DEAD, __ATOMIC_RELEASE);
-	/* Nobody chooses it any more, and the workers have swept their links to it. */
-	publish_candidates(dp);
+	/* Its flows have successors before the workers lose it: they never find nobody. */
+	swap_candidates(dp, old);
+	onvm_steering_retire_host(&dp->steering, (uint16_t)slot);
+	onvm_publish(dp);
+	free_candidates(old);
+	/* The workers have swept their links to it; before, one may have made another path. */
 	onvm_steering_retire_host(&dp->steering, (uint16_t)slot);
 	if (dp->steering.claims != NULL)
 		change_claims(dp, (uint16_t)slot, NULL);
@@ -485,32 +508,41 @@ unbind(struct onvm_dataplane *dp, uint16_t id)
 			bind(dp, (uint16_t)port, 0);
 }
 
+/** Whether the ports of @p chain stay as they are. */
+static bool
+has_same_ports(const struct onvm_chain *chain, const struct onvm_dp_chain *wanted)
+{
+	return chain->is_used && chain->near_port == wanted->near_port &&
+	       chain->far_port == wanted->far_port &&
+	       chain->is_bidirectional == (wanted->is_bidirectional != 0);
+}
+
 int
 onvm_dp_chain_set(uint32_t id, const struct onvm_dp_chain *wanted)
 {
 	struct onvm_dataplane *dp = &onvm_dp;
-	struct onvm_chain *chain = &dp->steering.chains[id];
-	const bool was_used = id < ONVM_CHAINS_MAX && chain->is_used;
+	struct onvm_chain *chain;
 	int rc;
 
 	if (id == 0 || id >= ONVM_CHAINS_MAX || wanted->nb_services > ONVM_CHAIN_LENGTH_MAX ||
 	    wanted->near_port >= ONVM_PORTS_MAX || wanted->far_port >= ONVM_PORTS_MAX)
 		return onvm_fail(-EINVAL, "chain %u: %u services, ports %u and %u", id,
 				 wanted->nb_services, wanted->near_port, wanted->far_port);
-	if (was_used) {
+	chain = &dp->steering.chains[id];
+	/* Of a chain, workers read the ports; its services they know from the candidates. */
+	if (chain->is_used && !has_same_ports(chain, wanted)) {
 		unbind(dp, (uint16_t)id);
-		publish(dp);
+		onvm_publish(dp);
 	}
 	chain->is_bidirectional = wanted->is_bidirectional != 0;
-	chain->track_flows = wanted->track_flows != 0;
+	__atomic_store_n(&chain->track_flows, wanted->track_flows != 0, __ATOMIC_RELAXED);
 	chain->nb_services = (uint8_t)wanted->nb_services;
 	memcpy(chain->services, wanted->services, sizeof(chain->services));
 	chain->near_port = wanted->near_port;
 	chain->far_port = wanted->far_port;
 	__atomic_store_n(&chain->is_used, true, __ATOMIC_RELEASE);
-	if (was_used)
-		onvm_steering_retire_chain(&dp->steering, (uint16_t)id);
 	rc = publish_candidates(dp);
+	onvm_steering_retire_chain(&dp->steering, (uint16_t)id);
 	bind(dp, chain->near_port, id);
 	if (chain->is_bidirectional && chain->far_port != chain->near_port)
 		bind(dp, chain->far_port, id | ONVM_BINDING_FAR);
@@ -521,16 +553,17 @@ int
 onvm_dp_chain_remove(uint32_t id)
 {
 	struct onvm_dataplane *dp = &onvm_dp;
-	struct onvm_chain *chain = &dp->steering.chains[id];
 	struct onvm_candidates *old;
+	struct onvm_chain *chain;
 
-	if (id == 0 || id >= ONVM_CHAINS_MAX || !chain->is_used)
+	if (id == 0 || id >= ONVM_CHAINS_MAX || !dp->steering.chains[id].is_used)
 		return onvm_fail(-ENOENT, "there is no chain %u", id);
+	chain = &dp->steering.chains[id];
 	unbind(dp, (uint16_t)id);
 	old = chain->candidates;
 	__atomic_store_n(&chain->candidates, NULL, __ATOMIC_RELEASE);
 	chain->is_used = false;
-	publish(dp);
+	onvm_publish(dp);
 	onvm_steering_retire_chain(&dp->steering, (uint16_t)id);
 	free(old);
 	return 0;

@@ -15,6 +15,8 @@ extern struct onvm_dataplane onvm_dp;
 /** Leave a line for the user and give back @p result. */
 __attribute__((format(printf, 2, 3))) int onvm_fail(int result, const char *format, ...);
 
+/** Raise the epoch and wait until every running worker has taken over all changes. */
+void onvm_publish(struct onvm_dataplane *dp);
 /** Free what a closed port leaves behind. */
 void onvm_port_free(struct onvm_dataplane *dp, uint32_t port);
 /** Free what a dead or never used host leaves behind. */

@@ -27,6 +27,8 @@
 
 #include <onvm/parse.h>
 
+#include "steering.h"
+
 enum onvm_flow_flags {
 	ONVM_FLOW_LEARNED = 1 << 0, /**< the reverse is in the table */
 	ONVM_FLOW_REVERSE = 1 << 1, /**< this is the reverse of a flow */
@@ -117,8 +119,15 @@ uint32_t onvm_flow_table_find(const struct onvm_flow_table *table, enum onvm_flo
 /** Position of the flow, added if need be, or ONVM_FLOW_NONE when the table is full. */
 uint32_t onvm_flow_table_put(struct onvm_flow_table *table, enum onvm_flow_kind kind,
 			     const union onvm_flow_key *key, uint32_t hash);
-/** Look at up to @p budget positions and forget idle flows; @return flows forgotten. */
-uint32_t onvm_flow_table_age(struct onvm_flow_table *table, uint32_t budget);
+/**
+ * Look at up to @p budget positions and forget idle flows.
+ *
+ * @param steering  NULL, or whose retired paths are replaced in flows by their successors; a flow
+ *                  without successor is forgotten
+ * @return flows forgotten
+ */
+uint32_t onvm_flow_table_age(struct onvm_flow_table *table, uint32_t budget,
+			     const struct onvm_steering *steering);
 /** Copy the key at @p position; false when it is free. */
 bool
 onvm_flow_table_read(const struct onvm_flow_table *table, uint32_t position,

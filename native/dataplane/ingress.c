@@ -45,7 +45,8 @@ path_room(struct onvm_worker *worker, const struct onvm_path *path, bool can_wai
 		if (limit - link->reserved < room)
 			room = limit - link->reserved;
 	}
-	return room;
+	/* A host that serves several positions needs a place for each. */
+	return likely(path->nb_visits <= 1) ? room : room / path->nb_visits;
 }
 
 static void
@@ -369,11 +370,11 @@ path_of(struct onvm_worker *worker, const struct onvm_lane *lane, struct rte_mbu
 		const uint16_t known = __atomic_load_n(&flow->path, __ATOMIC_ACQUIRE);
 
 		path = onvm_steering_resolve(&dp->steering, known);
-		if (unlikely(path != known)) {
-			if (path == 0)
-				path = choose_path(worker, burst, i, chain, candidates, is_far);
+		/* 0: without successor; or another worker adds the flow now, or it is forgotten. */
+		if (unlikely(path == 0))
+			path = choose_path(worker, burst, i, chain, candidates, is_far);
+		if (unlikely(path != known))
 			__atomic_store_n(&flow->path, path, __ATOMIC_RELEASE);
-		}
 		if (flow->last_seen != now)
 			__atomic_store_n(&flow->last_seen, now, __ATOMIC_RELAXED);
 		burst->positions[i] = position;
@@ -433,7 +434,8 @@ onvm_learn_reverse(struct onvm_worker *worker, struct rte_mbuf *mbuf,
 {
 	struct onvm_dataplane *dp = worker->dp;
 	const uint8_t *data = rte_pktmbuf_mtod(mbuf, const uint8_t *);
-	const uint16_t opposite = dp->steering.paths[buffer->path].opposite;
+	const uint16_t opposite =
+		onvm_steering_resolve(&dp->steering, dp->steering.paths[buffer->path].opposite);
 	struct onvm_flow *flow;
 	struct onvm_headers headers;
 	union onvm_flow_key key, reverse;
@@ -443,7 +445,9 @@ onvm_learn_reverse(struct onvm_worker *worker, struct rte_mbuf *mbuf,
 	if (buffer->flow == ONVM_FLOW_NONE || opposite == 0)
 		return;
 	flow = &dp->flows.flows[buffer->flow];
-	if (flow->flags & ONVM_FLOW_LEARNED)
+	/* Another path: the position may belong to another flow by now; the next packet learns. */
+	if (flow->flags & ONVM_FLOW_LEARNED ||
+	    __atomic_load_n(&flow->path, __ATOMIC_ACQUIRE) != buffer->path)
 		return;
 	onvm_parse(data, mbuf->data_len, &headers);
 	kind = onvm_flow_key_make(data, &headers, (uint8_t)port, &key);
@@ -479,6 +483,11 @@ admit(struct onvm_worker *worker, struct onvm_lane *lane, struct rte_mbuf **mbuf
 	uint32_t nb_done;
 
 	if (unlikely((uint16_t)binding == 0 || candidates == NULL)) {
+		if (lane->port->can_wait) { /* its chain is being changed */
+			memmove(lane->held, mbufs, nb * sizeof(*mbufs));
+			lane->nb_held = (uint16_t)nb;
+			return;
+		}
 		for (uint32_t i = 0; i < nb; i++)
 			onvm_worker_drop(worker, mbufs[i], ONVM_DROP_NO_CHAIN);
 		lane->nb_held = 0;
@@ -504,6 +513,7 @@ must_wait(struct onvm_worker *worker, const struct onvm_lane *lane)
 	const struct onvm_chain *chain = &worker->dp->steering.chains[(uint16_t)binding];
 	const struct onvm_candidates *candidates =
 		__atomic_load_n(&chain->candidates, __ATOMIC_ACQUIRE);
+	const struct onvm_path *path;
 	uint16_t single;
 
 	if ((uint16_t)binding == 0 || candidates == NULL)
@@ -513,7 +523,8 @@ must_wait(struct onvm_worker *worker, const struct onvm_lane *lane)
 	single = binding & ONVM_BINDING_FAR ?
 			 worker->dp->steering.paths[candidates->single_path].opposite :
 			 candidates->single_path;
-	return path_room(worker, &worker->dp->steering.paths[single], true) < ONVM_BURST_SIZE;
+	path = &worker->dp->steering.paths[single];
+	return path_room(worker, path, true) < ONVM_BURST_SIZE / (path->nb_visits + 1u);
 }
 
 uint32_t

@@ -38,7 +38,7 @@ onvm_dp_read_stats(struct onvm_dp_stats *stats)
 	stats->buffers_free = rte_mempool_avail_count(dp->memory.pool);
 	for (uint32_t i = 0; i < dp->memory.nb_buffers; i++)
 		stats->buffers_with_nfs += dp->memory.buffers[i].owner != ONVM_OWNER_NONE;
-	stats->nb_paths = dp->steering.nb_paths - 1;
+	stats->nb_paths = onvm_steering_nb_paths(&dp->steering);
 }
 
 int

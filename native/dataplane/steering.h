@@ -15,6 +15,15 @@
  * has another instance in its place, and flows follow that pointer. So paths are rewritten, not
  * millions of flows.
  *
+ * Retired paths are used again (recycle.c). Who may still name one: a worker within one turn, a
+ * packet on its way, an entry of the flow table, a path retired before. So the housekeeper
+ * 1. unlinks what is retired from the intern table and lets every worker take over, which marks
+ *    the paths of packets on their way; those, and what they lead to, wait for another time;
+ * 2. lets two passes of ageing rewrite the flows that name the others;
+ * 3. lets every worker take over once more, and frees them.
+ * Nobody gets onto a retired path after 1, because look-ups follow successors and choices are
+ * made among live paths only.
+ *
  * What workers choose from (struct onvm_candidates) is rebuilt by the control thread for each
  * change and published with a release store; the old one is freed when every worker has passed a
  * quiescent state.
@@ -34,6 +43,7 @@ enum onvm_path_state {
 	ONVM_PATH_FREE = 0,
 	ONVM_PATH_LIVE = 1,
 	ONVM_PATH_RETIRED = 2, /**< follow `successor`, or choose anew when that is 0 */
+	ONVM_PATH_LEAVING = 3, /**< retired, and unlinked for recycling */
 };
 
 struct onvm_hop {
@@ -53,7 +63,11 @@ struct onvm_path {
 	uint16_t opposite;  /**< path of the other direction; 0: the chain has one direction */
 	uint16_t successor; /**< atomic: once retired */
 	uint16_t chain;
-	uint32_t spi; /**< service path identifier, 24 bits; both directions differ */
+	uint32_t spi;	   /**< service path identifier, 24 bits; both directions differ */
+	uint16_t next;	   /**< atomic: next path of the intern table's bucket */
+	uint16_t bucket;   /**< of the intern table */
+	uint8_t nb_visits; /**< hops at the host that has most of them */
+	uint8_t pad;
 	struct onvm_hop hops[ONVM_CHAIN_LENGTH_MAX];
 };
 
@@ -118,9 +132,13 @@ struct onvm_steering {
 	struct onvm_chain chains[ONVM_CHAINS_MAX];
 	struct onvm_host hosts[ONVM_HOSTS_MAX];
 	struct onvm_path *paths; /**< ONVM_PATHS_MAX */
-	uint16_t *intern;	 /**< open addressing: paths by chain and hosts */
-	uint32_t nb_paths;	 /**< paths ever made; the next free index */
-	rte_spinlock_t lock;	 /**< of `intern` and `paths`, for changes */
+	uint16_t *intern;	 /**< buckets of forward paths by chain and hosts */
+	uint32_t nb_paths;	 /**< atomic: indices ever used, with 0 */
+	uint16_t *spare;	 /**< indices that are free again */
+	uint32_t nb_spare;	 /**< atomic */
+	uint32_t nb_retired;	 /**< atomic: retired and not yet free */
+	uint8_t *marks;		 /**< atomic, by path: a packet is on its way on it */
+	rte_spinlock_t lock;	 /**< of `intern`, `paths` and `spare`, for changes */
 };
 
 /** A worker's memory of how it has shared out flows (smooth weighted round robin). */
@@ -163,7 +181,24 @@ uint16_t onvm_steering_resolve(const struct onvm_steering *steering, uint16_t pa
 struct onvm_candidates *onvm_steering_candidates(struct onvm_steering *steering, uint16_t chain);
 /** Retire the live paths through @p host; @return how many. */
 uint32_t onvm_steering_retire_host(struct onvm_steering *steering, uint16_t host);
-/** Retire the live paths of @p chain; @return how many. */
+/** Retire the live paths of @p chain that are not paths of it as it is now; @return how many. */
 uint32_t onvm_steering_retire_chain(struct onvm_steering *steering, uint16_t chain);
+
+/* ---- housekeeper; see the head of this file ---- */
+
+/** Step 1: unlink all retired paths and clear the marks; @return how many are leaving. */
+uint32_t onvm_steering_unlink_retired(struct onvm_steering *steering);
+/** Step 1, by workers: a packet is on its way on @p path. */
+static inline void
+onvm_steering_mark(struct onvm_steering *steering, uint16_t path)
+{
+	__atomic_store_n(&steering->marks[path], 1, __ATOMIC_RELAXED);
+}
+/** After step 1: let what is marked wait; @return how many are leaving still. */
+uint32_t onvm_steering_spare_marked(struct onvm_steering *steering);
+/** Step 3: free what is leaving; @return how many. */
+uint32_t onvm_steering_free_leaving(struct onvm_steering *steering);
+/** Paths that are live or retired. */
+uint32_t onvm_steering_nb_paths(const struct onvm_steering *steering);
 
 #endif /* _ONVM_STEERING_H_ */

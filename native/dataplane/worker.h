@@ -83,6 +83,11 @@ struct onvm_dataplane {
 	struct onvm_lane *lanes[ONVM_WORKERS_MAX][ONVM_PORTS_MAX];
 	struct onvm_link *links[ONVM_WORKERS_MAX][ONVM_HOSTS_MAX];
 	struct onvm_worker workers[ONVM_WORKERS_MAX];
+	struct {
+		uint8_t wants_marks; /**< atomic: workers mark the paths of their packets */
+		bool is_waiting;     /**< the housekeeper's: paths are leaving since pass */
+		uint32_t since;
+	} recycling;
 	uint32_t epoch;		/**< atomic: counts changes that workers must take over */
 	uint8_t must_stop;	/**< atomic */
 	uint8_t sources_paused; /**< atomic: workers receive nothing */
@@ -111,6 +116,8 @@ uint32_t onvm_return_poll(struct onvm_worker *worker, struct onvm_link *link);
 void onvm_learn_reverse(struct onvm_worker *worker, struct rte_mbuf *mbuf,
 			const struct onvm_buffer *buffer, uint16_t port);
 
+/** Mark the link bad and tell the control thread, once. */
+void onvm_link_accuse(struct onvm_worker *worker, struct onvm_link *link);
 void onvm_link_flush(struct onvm_worker *worker, struct onvm_link *link);
 void onvm_lane_flush(struct onvm_worker *worker, struct onvm_lane *lane);
 
