@@ -50,6 +50,12 @@ publish(struct onvm_dataplane *dp)
 	}
 }
 
+void
+onvm_workers_wait(struct onvm_dataplane *dp)
+{
+	publish(dp);
+}
+
 /** Build and publish what workers choose from, for all chains; free the old. */
 static int
 publish_candidates(struct onvm_dataplane *dp)

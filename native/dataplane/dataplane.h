@@ -114,6 +114,22 @@ struct onvm_dp_flow {
 	uint8_t src[16], dst[16];
 };
 
+/** Where packets are captured: a port or an NF host, and which way they go. */
+struct onvm_dp_capture_point {
+	uint32_t is_host;
+	uint32_t id;		/**< port, or host slot */
+	uint32_t is_in;		/**< received by the port; handed to the host */
+	uint32_t is_out;	/**< sent by the port; taken back from the host */
+	char name[64];
+};
+
+struct onvm_dp_capture_stats {
+	uint64_t captured;	/**< copied by workers */
+	uint64_t overflow;	/**< not copied because a ring was full */
+	uint64_t written;
+	uint32_t is_full;	/**< the limit is reached */
+};
+
 /** Files that a new NF host is to get; the caller closes `area_fd`, the others stay ours. */
 struct onvm_dp_handover {
 	int memory_fd;
@@ -176,6 +192,24 @@ int onvm_dp_host_claim(uint32_t host, uint8_t ip_version, const uint8_t *address
 /** Set chain @p id (1..255) and bind its ports; flows of a chain that was there are kept. */
 int onvm_dp_chain_set(uint32_t id, const struct onvm_dp_chain *chain);
 int onvm_dp_chain_remove(uint32_t id);
+
+/* Captures: pcapng, while traffic runs. */
+/**
+ * Begin a capture; what is before the first packet is written at once.
+ *
+ * @param snap_length  bytes kept of each packet; 0: all
+ * @param limit        packets in all; 0: endless
+ * @param ring_bytes   room for copies not yet written, for each worker
+ * @param fd           file, pipe or socket to write to; stays the caller's
+ * @return the capture's ID
+ */
+int onvm_dp_capture_start(const struct onvm_dp_capture_point *points, uint32_t nb_points,
+			  uint32_t snap_length, uint64_t limit, uint64_t ring_bytes, int fd);
+/** Write what has been captured; @return packets written. */
+int onvm_dp_capture_drain(uint32_t capture);
+/** End a capture, write the rest and the statistics. @param last  its counters, or NULL */
+int onvm_dp_capture_stop(uint32_t capture, struct onvm_dp_capture_stats *last);
+int onvm_dp_read_capture(uint32_t capture, struct onvm_dp_capture_stats *stats);
 
 /* Reading. */
 void onvm_dp_read_stats(struct onvm_dp_stats *stats);

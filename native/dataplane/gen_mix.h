@@ -11,7 +11,7 @@
  * run is only how their packets interleave.
  *
  * Slot s belongs to client s / 16 (10.16.0.1 or 2001:2:0:1::1 and following) and to a range of
- * 4000 source ports, or ICMP identifiers, of that client; each new connection takes the next.
+ * 2000 source ports, or ICMP identifiers, of that client; each new connection takes the next.
  * Servers are of the ranges for benchmarks: 198.18.0.0/15 (RFC 2544) and 2001:2::/48 (RFC 5180).
  */
 
@@ -24,8 +24,8 @@
 #define ONVM_GEN_SLOTS_MAX (1u << 20)
 #define ONVM_GEN_SERVERS_MAX 32
 #define ONVM_GEN_SLOTS_PER_CLIENT 16u
-#define ONVM_GEN_PORTS_PER_SLOT 4000u
-#define ONVM_GEN_FIRST_PORT 1024u
+#define ONVM_GEN_PORTS_PER_SLOT 2000u
+#define ONVM_GEN_FIRST_PORT 32768u
 
 enum onvm_gen_kind {
 	ONVM_GEN_TCP,		/**< requests and replies between handshake and teardown */

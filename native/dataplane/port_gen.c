@@ -25,21 +25,39 @@
 #include "gen_packet.h"
 #include "gen_server.h"
 
-/** Connections looked at for expiry in one call: while there is work, and while there is none. */
-#define EXPIRE_BUSY 8
-#define EXPIRE_IDLE 512
-/** A client that only waits looks again after 1 / this of a second. */
-#define EXPIRY_LOOKS_PER_S 200
+/** Connections are looked at for expiry so often, so many at a time: all within 0.5 s. */
+#define EXPIRY_LOOKS_PER_S 10000
+#define EXPIRY_SLOTS_MIN 8
+#define EXPIRY_SLOTS_PART 4096
+/** A client that only waits is asked again after 1 / this of a second. */
+#define WAITING_LOOKS_PER_S 1000
 
 struct gen_port {
 	rte_spinlock_t lock;
 	bool is_server;
 	struct onvm_pace pace;
+	uint64_t expired_at;	/**< TSC of the last look */
 	union {
 		struct onvm_gen_client client;
 		struct onvm_gen_server server;
 	};
 };
+
+static void
+look_for_expired(struct gen_port *own, uint64_t now)
+{
+	const uint64_t nb_missed = (now - own->expired_at) * EXPIRY_LOOKS_PER_S / own->pace.hz;
+	const uint32_t nb_slots = own->client.nb_slots;
+
+	if (nb_missed == 0)
+		return;
+	own->expired_at = now;
+	onvm_gen_client_expire(&own->client,
+			       (uint32_t)RTE_MIN((EXPIRY_SLOTS_MIN + nb_slots / EXPIRY_SLOTS_PART) *
+							 nb_missed,
+						 (uint64_t)nb_slots),
+			       now);
+}
 
 static uint16_t
 gen_rx(struct onvm_port *port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t nb,
@@ -58,10 +76,7 @@ gen_rx(struct onvm_port *port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t
 		nb = (uint16_t)onvm_gen_server_give(&own->server, mbufs, nb);
 		is_finished = own->server.head == own->server.tail;
 	} else {
-		onvm_gen_client_expire(&own->client,
-				       onvm_gen_client_is_ready(&own->client) ? EXPIRE_BUSY :
-										EXPIRE_IDLE,
-				       now);
+		look_for_expired(own, now);
 		nb = (uint16_t)onvm_gen_client_give(&own->client, port->memory, mbufs, nb, now);
 		is_finished = own->client.nb_active == 0;
 	}
@@ -99,7 +114,7 @@ gen_next_due(struct onvm_port *port, uint16_t queue)
 
 	RTE_SET_USED(queue);
 	if (!own->is_server && !onvm_gen_client_is_ready(&own->client))
-		return rte_rdtsc() + own->client.hz / EXPIRY_LOOKS_PER_S;
+		return rte_rdtsc() + own->client.hz / WAITING_LOOKS_PER_S;
 	return onvm_pace_next(&own->pace);
 }
 
@@ -133,6 +148,7 @@ onvm_port_gen_open(struct onvm_port *port, const struct onvm_gen_options *option
 	if (own == NULL)
 		return -ENOMEM;
 	memset(own, 0, sizeof(*own));
+	own->expired_at = rte_rdtsc();
 	onvm_gen_pattern_init();
 	rte_spinlock_init(&own->lock);
 	own->is_server = options->is_server != 0;
