@@ -12,6 +12,8 @@ from onvm_core._native._dataplane import ffi, lib
 from onvm_sdk.errors import NativeError
 
 __all__ = [
+    "CaptureCounters",
+    "CapturePoint",
     "ChainSpec",
     "DataplaneError",
     "DataplaneSettings",
@@ -128,6 +130,31 @@ class PlaneCounters:
     buffers_free: int
     buffers_with_nfs: int
     paths: int
+
+
+@dataclass(frozen=True, slots=True)
+class CapturePoint:
+    """Where packets are captured: a port (or the slot of an NF host), and which way they go.
+
+    `is_in` is received by the port, or handed to the host; `is_out` sent by the port, or taken
+    back from the host. `name` is that of the interface in the file.
+    """
+
+    name: str
+    id: int
+    is_host: bool = False
+    is_in: bool = True
+    is_out: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureCounters:
+    """Counters of one capture, in packets; `overflow` counts copies for which no room was."""
+
+    captured: int
+    overflow: int
+    written: int
+    is_full: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -397,6 +424,50 @@ def set_chain(chain_id: int, spec: ChainSpec) -> None:
 def remove_chain(chain_id: int) -> None:
     """Remove a chain; its ports have none then."""
     _check(lib.onvm_dp_chain_remove(chain_id))
+
+
+def start_capture(
+    points: Sequence[CapturePoint], *, snap_length: int, limit: int, ring_bytes: int, fd: int
+) -> int:
+    """Begin a capture into the file `fd`; its ID."""
+    native = ffi.new("struct onvm_dp_capture_point[]", max(len(points), 1))
+    for slot, point in zip(native, points, strict=False):
+        slot.is_host = point.is_host
+        slot.id = point.id
+        slot.is_in = point.is_in
+        slot.is_out = point.is_out
+        slot.name = point.name.encode()[:63]
+    return _check(
+        lib.onvm_dp_capture_start(native, len(points), snap_length, limit, ring_bytes, fd)
+    )
+
+
+def drain_capture(capture: int) -> int:
+    """Write what has been captured; how many packets."""
+    return _check(lib.onvm_dp_capture_drain(capture))
+
+
+def stop_capture(capture: int) -> CaptureCounters:
+    """End a capture and write the rest of it."""
+    last = ffi.new("struct onvm_dp_capture_stats *")
+    _check(lib.onvm_dp_capture_stop(capture, last))
+    return _capture_counters(last)
+
+
+def read_capture(capture: int) -> CaptureCounters:
+    """Counters of one capture."""
+    stats = ffi.new("struct onvm_dp_capture_stats *")
+    _check(lib.onvm_dp_read_capture(capture, stats))
+    return _capture_counters(stats)
+
+
+def _capture_counters(stats: Any) -> CaptureCounters:
+    return CaptureCounters(
+        captured=stats.captured,
+        overflow=stats.overflow,
+        written=stats.written,
+        is_full=bool(stats.is_full),
+    )
 
 
 def drop_names() -> list[str]:
