@@ -224,6 +224,20 @@ onvm_dp_port_ethdev(const char *name, const char *device, uint32_t nb_queues, ui
 }
 
 int
+onvm_dp_port_gen(const char *name, const struct onvm_gen_options *options)
+{
+	struct onvm_port *port = take_port(&onvm_dp, name);
+	char reason[256] = "";
+
+	if (port == NULL)
+		return -ENOSPC;
+	return finish_port(&onvm_dp, port,
+			   onvm_port_gen_open(port, options, onvm_dp.config.nb_workers, reason,
+					      sizeof(reason)),
+			   reason);
+}
+
+int
 onvm_dp_port_close(uint32_t id)
 {
 	struct onvm_dataplane *dp = &onvm_dp;

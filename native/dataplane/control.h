@@ -5,7 +5,7 @@
 /**
  * @file
  * What the files of the control thread share: dataplane.c (life), control.c (ports, hosts and
- * chains), stats.c (reading).
+ * chains), capture_control.c (captures), stats.c (reading).
  */
 
 #include "worker.h"
@@ -17,6 +17,8 @@ __attribute__((format(printf, 2, 3))) int onvm_fail(int result, const char *form
 
 /** Raise the epoch and wait until every running worker has taken over all changes. */
 void onvm_publish(struct onvm_dataplane *dp);
+/** Free captures that nobody stopped; the workers have stopped. */
+void onvm_captures_free(struct onvm_dataplane *dp);
 /** Free what a closed port leaves behind. */
 void onvm_port_free(struct onvm_dataplane *dp, uint32_t port);
 /** Free what a dead or never used host leaves behind. */

@@ -323,6 +323,7 @@ onvm_dp_fini(void)
 	struct onvm_dataplane *dp = &onvm_dp;
 
 	onvm_dp_stop();
+	onvm_captures_free(dp);
 	for (uint32_t id = 0; id < ONVM_PORTS_MAX; id++)
 		onvm_port_free(dp, id);
 	for (uint32_t host = 0; host < ONVM_HOSTS_MAX; host++)

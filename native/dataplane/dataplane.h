@@ -53,6 +53,40 @@ struct onvm_dp_host_stats {
 	uint32_t is_bad;
 };
 
+/** What a generator makes; see gen_client.h. Zero means the default unless said otherwise. */
+struct onvm_gen_options {
+	uint32_t is_server;	/**< answers what arrives; the other fields but rate do not count */
+	uint32_t nb_flows;	/**< connections at a time; 1024 */
+	uint64_t rate_pps;	/**< 0: as fast as they are taken */
+	uint64_t count;		/**< packets that the client sends in all; 0: endless */
+	uint64_t seed;
+	uint32_t ipv6_percent;	/**< of connections; 0 is 0 */
+	uint32_t tcp_percent;	/**< of connections; 0 is 0 */
+	uint32_t udp_percent;	/**< of connections, the rest is ICMP echo; 0 is 0 */
+	uint32_t size;		/**< of frames with data, with frame check sequence; 0: IMIX */
+	uint32_t timeout_ms;	/**< after which a silent connection has failed; 0: follows the RTT */
+	uint32_t no_answer;	/**< goes on as if answered: for chains without a server */
+	uint32_t vip_percent;	/**< of IPv4 TCP connections that go to the VIP; 0 is 0 */
+	uint32_t vip_port;
+	const char *vip;	/**< IPv4 address, or NULL */
+	const char *servers;	/**< addresses with commas between, or NULL: of 198.18.0.0/15 */
+};
+
+/** What a generator saw. */
+struct onvm_dp_gen_stats {
+	uint64_t sent, received;	/**< packets */
+	uint64_t opened, completed, failed;	/**< connections */
+	uint64_t tcp, udp, icmp, ipv6;	/**< connections opened, by kind */
+	uint64_t requests, replies;	/**< packets that want an answer, and answers */
+	uint64_t lost;		/**< requests of ended connections that got no answer */
+	uint64_t bad_checksum, bad_payload;
+	uint64_t out_of_order;	/**< came after a later one of their flow (RFC 4737) */
+	uint64_t unexpected;	/**< belong to no connection, or not to its state */
+	uint64_t rtt[128];	/**< histogram; see onvm_dp_latency_bound_ns() */
+	uint32_t nb_active;	/**< connections open now; of a server: answers not yet fetched */
+	uint32_t is_finished;
+};
+
 struct onvm_dp_stats {
 	uint64_t drops[16]; /**< by enum onvm_drop */
 	uint64_t originated;
@@ -78,6 +112,22 @@ struct onvm_dp_flow {
 	uint16_t hosts[16];
 	uint32_t idle_ms;
 	uint8_t src[16], dst[16];
+};
+
+/** Where packets are captured: a port or an NF host, and which way they go. */
+struct onvm_dp_capture_point {
+	uint32_t is_host;
+	uint32_t id;		/**< port, or host slot */
+	uint32_t is_in;		/**< received by the port; handed to the host */
+	uint32_t is_out;	/**< sent by the port; taken back from the host */
+	char name[64];
+};
+
+struct onvm_dp_capture_stats {
+	uint64_t captured;	/**< copied by workers */
+	uint64_t overflow;	/**< not copied because a ring was full */
+	uint64_t written;
+	uint32_t is_full;	/**< the limit is reached */
 };
 
 /** Files that a new NF host is to get; the caller closes `area_fd`, the others stay ours. */
@@ -111,6 +161,7 @@ int onvm_dp_port_pcap(const char *name, const char *rx_path, const char *tx_path
 		      uint64_t rate_pps, uint64_t count);
 int onvm_dp_port_ethdev(const char *name, const char *device, uint32_t nb_queues, uint32_t mtu,
 			uint32_t needs_copy, uint32_t is_promiscuous);
+int onvm_dp_port_gen(const char *name, const struct onvm_gen_options *options);
 int onvm_dp_port_close(uint32_t port);
 /** Whether sources are read; workers go on with what is inside. */
 void onvm_dp_pause_sources(uint32_t is_paused);
@@ -142,9 +193,29 @@ int onvm_dp_host_claim(uint32_t host, uint8_t ip_version, const uint8_t *address
 int onvm_dp_chain_set(uint32_t id, const struct onvm_dp_chain *chain);
 int onvm_dp_chain_remove(uint32_t id);
 
+/* Captures: pcapng, while traffic runs. */
+/**
+ * Begin a capture; what is before the first packet is written at once.
+ *
+ * @param snap_length  bytes kept of each packet; 0: all
+ * @param limit        packets in all; 0: endless
+ * @param ring_bytes   room for copies not yet written, for each worker
+ * @param fd           file, pipe or socket to write to; stays the caller's
+ * @return the capture's ID
+ */
+int onvm_dp_capture_start(const struct onvm_dp_capture_point *points, uint32_t nb_points,
+			  uint32_t snap_length, uint64_t limit, uint64_t ring_bytes, int fd);
+/** Write what has been captured; @return packets written. */
+int onvm_dp_capture_drain(uint32_t capture);
+/** End a capture, write the rest and the statistics. @param last  its counters, or NULL */
+int onvm_dp_capture_stop(uint32_t capture, struct onvm_dp_capture_stats *last);
+int onvm_dp_read_capture(uint32_t capture, struct onvm_dp_capture_stats *stats);
+
 /* Reading. */
 void onvm_dp_read_stats(struct onvm_dp_stats *stats);
 int onvm_dp_read_port(uint32_t port, struct onvm_dp_port_stats *stats);
+/** Counters of a generator; @p port must be one. */
+int onvm_dp_read_gen(uint32_t port, struct onvm_dp_gen_stats *stats);
 int onvm_dp_read_host(uint32_t host, struct onvm_dp_host_stats *stats);
 /** Flows from position @p *cursor on, which is moved on; @return how many, 0 at the end. */
 int onvm_dp_read_flows(uint32_t *cursor, struct onvm_dp_flow *flows, uint32_t nb);

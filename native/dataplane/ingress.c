@@ -561,6 +561,9 @@ onvm_ingress_poll(struct onvm_worker *worker)
 			}
 			if (nb == 0)
 				continue;
+			if (onvm_capture_wants(&worker->dp->captures, ONVM_CAPTURE_PORT_IN))
+				onvm_capture_port(worker, port->id, ONVM_CAPTURE_PORT_IN, mbufs,
+						  nb);
 			lane->stats.rx += nb;
 			for (uint16_t k = 0; k < nb; k++)
 				lane->stats.rx_bytes += mbufs[k]->data_len;

@@ -20,6 +20,7 @@
 
 #include <rte_mbuf.h>
 
+#include "dataplane.h"
 #include "packet_memory.h"
 
 struct onvm_port;
@@ -48,10 +49,11 @@ enum onvm_port_state {
 };
 
 struct onvm_port {
-	uint8_t state;	     /**< atomic: enum onvm_port_state */
-	bool can_wait;	     /**< a source that loses nothing when it is read late */
-	bool is_polled;	     /**< must be asked again and again: nothing says when a packet is in */
-	uint8_t is_finished; /**< atomic: no packet will ever come in again */
+	uint8_t state;	/**< atomic: enum onvm_port_state */
+	bool can_wait;	/**< a source that loses nothing when it is read late */
+	bool is_polled; /**< must be asked again and again: nothing says when a packet is in */
+	/** atomic: no packet will come in again of itself (a generator's server may still answer) */
+	uint8_t is_finished;
 	uint16_t id;
 	uint16_t nb_queues;
 	/** atomic: chain in bits 0-15; bit 16: this is the far end, its packets go backwards */
@@ -150,5 +152,10 @@ int onvm_port_ethdev_open(struct onvm_port *port, const struct onvm_ethdev_optio
 			  uint32_t nb_workers, char *error, size_t error_size);
 int onvm_port_pcap_open(struct onvm_port *port, const struct onvm_pcap_options *options,
 			char *error, size_t error_size);
+
+int onvm_port_gen_open(struct onvm_port *port, const struct onvm_gen_options *options,
+		       uint32_t nb_workers, char *error, size_t error_size);
+/** Counters of a port that onvm_port_gen_open() made; -EINVAL for another kind. */
+int onvm_port_gen_read(const struct onvm_port *port, struct onvm_dp_gen_stats *stats);
 
 #endif /* _ONVM_PORT_H_ */

@@ -270,6 +270,8 @@ onvm_return_poll(struct onvm_worker *worker, struct onvm_link *link)
 
 	if (unlikely(link->from_nf.is_bad))
 		onvm_link_accuse(worker, link);
+	if (nb != 0 && onvm_capture_wants(&worker->dp->captures, ONVM_CAPTURE_FROM_HOST))
+		onvm_capture_host(worker, link->host, link->id, ONVM_CAPTURE_FROM_HOST, descs, nb);
 	for (uint32_t i = 0; i < nb; i++) {
 		const struct onvm_desc *desc = &descs[i];
 		const uint32_t index = desc->buffer;

@@ -64,6 +64,19 @@ onvm_dp_read_port(uint32_t port, struct onvm_dp_port_stats *stats)
 	return 0;
 }
 
+int
+onvm_dp_read_gen(uint32_t port, struct onvm_dp_gen_stats *stats)
+{
+	struct onvm_dataplane *dp = &onvm_dp;
+
+	memset(stats, 0, sizeof(*stats));
+	if (port >= ONVM_PORTS_MAX || dp->ports[port].state == ONVM_PORT_CLOSED)
+		return onvm_fail(-ENOENT, "there is no port %u", port);
+	if (onvm_port_gen_read(&dp->ports[port], stats) != 0)
+		return onvm_fail(-EINVAL, "port %s is not a generator", dp->ports[port].name);
+	return 0;
+}
+
 static void
 add_link(struct onvm_dp_host_stats *stats, const struct onvm_link *link)
 {

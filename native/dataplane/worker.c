@@ -43,8 +43,12 @@ onvm_link_flush(struct onvm_worker *worker, struct onvm_link *link)
 {
 	struct onvm_packet_memory *memory = &worker->dp->memory;
 	const uint32_t nb = link->nb_staged;
-	const uint32_t nb_sent = onvm_ring_enqueue_burst(&link->to_nf, link->staged, nb);
+	uint32_t nb_sent;
 
+	if (onvm_capture_wants(&worker->dp->captures, ONVM_CAPTURE_TO_HOST))
+		onvm_capture_host(worker, link->host, link->id, ONVM_CAPTURE_TO_HOST, link->staged,
+				  nb);
+	nb_sent = onvm_ring_enqueue_burst(&link->to_nf, link->staged, nb);
 	link->nb_staged = 0;
 	/* Reservations leave room for all; only a host that lies about its index gets here. */
 	for (uint32_t i = nb_sent; unlikely(i < nb); i++) {
@@ -75,6 +79,8 @@ onvm_lane_flush(struct onvm_worker *worker, struct onvm_lane *lane)
 
 	for (uint16_t i = 0; i < nb; i++)
 		nb_bytes += lane->staged[i]->data_len;
+	if (onvm_capture_wants(&worker->dp->captures, ONVM_CAPTURE_PORT_OUT))
+		onvm_capture_port(worker, port->id, ONVM_CAPTURE_PORT_OUT, lane->staged, nb);
 	nb_tx = port->ops->tx_burst(port, (uint16_t)worker->index, lane->staged, nb);
 	for (uint16_t i = nb_tx; unlikely(i < nb); i++) {
 		nb_bytes -= lane->staged[i]->data_len;

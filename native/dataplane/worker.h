@@ -18,6 +18,7 @@
 
 #include <stdint.h>
 
+#include "capture.h"
 #include "dataplane.h"
 #include "flow_table.h"
 #include "link.h"
@@ -78,6 +79,7 @@ struct onvm_dataplane {
 	struct onvm_packet_memory memory;
 	struct onvm_steering steering;
 	struct onvm_flow_table flows;
+	struct onvm_captures captures;
 	struct rte_rcu_qsbr *qsbr;
 	struct onvm_port ports[ONVM_PORTS_MAX];
 	struct onvm_lane *lanes[ONVM_WORKERS_MAX][ONVM_PORTS_MAX];

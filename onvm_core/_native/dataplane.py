@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,10 +12,13 @@ from onvm_core._native._dataplane import ffi, lib
 from onvm_sdk.errors import NativeError
 
 __all__ = [
+    "CaptureCounters",
+    "CapturePoint",
     "ChainSpec",
     "DataplaneError",
     "DataplaneSettings",
     "FlowRecord",
+    "GenCounters",
     "Handover",
     "HostCounters",
     "PlaneCounters",
@@ -129,6 +133,56 @@ class PlaneCounters:
 
 
 @dataclass(frozen=True, slots=True)
+class CapturePoint:
+    """Where packets are captured: a port (or the slot of an NF host), and which way they go.
+
+    `is_in` is received by the port, or handed to the host; `is_out` sent by the port, or taken
+    back from the host. `name` is that of the interface in the file.
+    """
+
+    name: str
+    id: int
+    is_host: bool = False
+    is_in: bool = True
+    is_out: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureCounters:
+    """Counters of one capture, in packets; `overflow` counts copies for which no room was."""
+
+    captured: int
+    overflow: int
+    written: int
+    is_full: bool
+
+
+@dataclass(frozen=True, slots=True)
+class GenCounters:
+    """Counters of a generator; see ``struct onvm_dp_gen_stats``."""
+
+    sent: int
+    received: int
+    opened: int
+    completed: int
+    failed: int
+    tcp: int
+    udp: int
+    icmp: int
+    ipv6: int
+    requests: int
+    replies: int
+    lost: int
+    bad_checksum: int
+    bad_payload: int
+    out_of_order: int
+    unexpected: int
+    n_active: int
+    is_finished: bool
+    rtt: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class FlowRecord:
     """One direction of one flow."""
 
@@ -227,6 +281,65 @@ def open_ethdev(
     )
 
 
+def open_gen(
+    name: str,
+    *,
+    role: str,
+    flows: int = 1024,
+    seed: int = 1,
+    rate_pps: int = 0,
+    count: int = 0,
+    ipv6_percent: int = 20,
+    tcp_percent: int = 70,
+    udp_percent: int = 25,
+    size: int = 0,
+    timeout_ms: int = 0,
+    answer: bool = True,
+    vip: str | None = "198.51.100.10",
+    vip_port: int = 80,
+    vip_percent: int = 30,
+    servers: Sequence[str] = (),
+) -> int:
+    """Open a "gen" port; its ID.
+
+    Args:
+        role: ``client`` (opens connections) or ``server`` (answers; only `rate_pps` counts).
+        flows: connections at a time.
+        count: packets that the client sends in all; 0: endless.
+        ipv6_percent, tcp_percent, udp_percent: of connections; the rest is ICMP echo.
+        size: bytes of frames with data, with frame check sequence; 0: IMIX.
+        timeout_ms: after which a silent connection has failed; 0: follows the RTT.
+        answer: False: go on as if answered, for chains without a server.
+        vip_percent: of IPv4 TCP connections that go to `vip`.
+        servers: addresses of the other connections' destinations.
+    """
+    if role not in ("client", "server"):
+        raise DataplaneError(errno.EINVAL, f"port {name}: role {role}: expected client or server")
+    vip_text = ffi.NULL if vip is None else ffi.new("char[]", vip.encode())
+    servers_text = ffi.new("char[]", ",".join(servers).encode()) if servers else ffi.NULL
+    options = ffi.new(
+        "struct onvm_gen_options *",
+        {
+            "is_server": role == "server",
+            "nb_flows": flows,
+            "rate_pps": rate_pps,
+            "count": count,
+            "seed": seed,
+            "ipv6_percent": ipv6_percent,
+            "tcp_percent": tcp_percent,
+            "udp_percent": udp_percent,
+            "size": size,
+            "timeout_ms": timeout_ms,
+            "no_answer": not answer,
+            "vip_percent": vip_percent,
+            "vip_port": vip_port,
+            "vip": vip_text,
+            "servers": servers_text,
+        },
+    )
+    return _check(lib.onvm_dp_port_gen(name.encode(), options))
+
+
 def close_port(port: int) -> None:
     """Close a port that no chain uses."""
     _check(lib.onvm_dp_port_close(port))
@@ -314,6 +427,50 @@ def remove_chain(chain_id: int) -> None:
     _check(lib.onvm_dp_chain_remove(chain_id))
 
 
+def start_capture(
+    points: Sequence[CapturePoint], *, snap_length: int, limit: int, ring_bytes: int, fd: int
+) -> int:
+    """Begin a capture into the file `fd`; its ID."""
+    native = ffi.new("struct onvm_dp_capture_point[]", max(len(points), 1))
+    for slot, point in zip(native, points, strict=False):
+        slot.is_host = point.is_host
+        slot.id = point.id
+        slot.is_in = point.is_in
+        slot.is_out = point.is_out
+        slot.name = point.name.encode()[:63]
+    return _check(
+        lib.onvm_dp_capture_start(native, len(points), snap_length, limit, ring_bytes, fd)
+    )
+
+
+def drain_capture(capture: int) -> int:
+    """Write what has been captured; how many packets."""
+    return _check(lib.onvm_dp_capture_drain(capture))
+
+
+def stop_capture(capture: int) -> CaptureCounters:
+    """End a capture and write the rest of it."""
+    last = ffi.new("struct onvm_dp_capture_stats *")
+    _check(lib.onvm_dp_capture_stop(capture, last))
+    return _capture_counters(last)
+
+
+def read_capture(capture: int) -> CaptureCounters:
+    """Counters of one capture."""
+    stats = ffi.new("struct onvm_dp_capture_stats *")
+    _check(lib.onvm_dp_read_capture(capture, stats))
+    return _capture_counters(stats)
+
+
+def _capture_counters(stats: Any) -> CaptureCounters:
+    return CaptureCounters(
+        captured=stats.captured,
+        overflow=stats.overflow,
+        written=stats.written,
+        is_full=bool(stats.is_full),
+    )
+
+
 def drop_names() -> list[str]:
     """Names of the manager's own drop reasons."""
     names = []
@@ -356,6 +513,33 @@ def read_port(port: int) -> PortCounters:
         is_finished=bool(stats.is_finished),
         n_held=stats.nb_held,
         latency=tuple(stats.latency),
+    )
+
+
+def read_gen(port: int) -> GenCounters:
+    """Counters of a generator."""
+    stats = ffi.new("struct onvm_dp_gen_stats *")
+    _check(lib.onvm_dp_read_gen(port, stats))
+    return GenCounters(
+        sent=stats.sent,
+        received=stats.received,
+        opened=stats.opened,
+        completed=stats.completed,
+        failed=stats.failed,
+        tcp=stats.tcp,
+        udp=stats.udp,
+        icmp=stats.icmp,
+        ipv6=stats.ipv6,
+        requests=stats.requests,
+        replies=stats.replies,
+        lost=stats.lost,
+        bad_checksum=stats.bad_checksum,
+        bad_payload=stats.bad_payload,
+        out_of_order=stats.out_of_order,
+        unexpected=stats.unexpected,
+        n_active=stats.nb_active,
+        is_finished=bool(stats.is_finished),
+        rtt=tuple(stats.rtt),
     )
 
 
