@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Console, Group
 from rich.table import Table
 
-from onvm_core.manager.report import Report
+from onvm_core.manager.report import GeneratorReport, Report
 
 __all__ = ["print_report", "report_tables"]
 
@@ -30,6 +30,8 @@ def report_tables(report: Report) -> Group:
         f"buffers {report.buffers.free:,} of {report.buffers.total:,} free"
     )
     parts: list[object] = [_ports(report), "", _nfs(report), ""]
+    for generator in report.generators:
+        parts += [_connections(generator), ""]
     if report.drops:
         parts += [_drops(report), ""]
     return Group(*parts, totals)  # type: ignore[arg-type]
@@ -84,4 +86,22 @@ def _drops(report: Report) -> Table:
     table = _table("Drops", ("reason",), ("packets", "share of received"))
     for reason, count in sorted(report.drops.items(), key=lambda item: -item[1]):
         table.add_row(reason, f"{count:,}", f"{100 * count / max(report.rx, 1):.2f} %")
+    return table
+
+
+def _connections(generator: GeneratorReport) -> Table:
+    table = _table(
+        "Connections",
+        ("client",),
+        (
+            "opened", "completed", "failed", "requests", "replies", "lost", "bad checksum",
+            "bad payload", "out of order", "RTT p50 µs", "p99 µs",
+        ),
+    )  # fmt: skip
+    table.add_row(
+        generator.port, f"{generator.opened:,}", f"{generator.completed:,}",
+        f"{generator.failed:,}", f"{generator.requests:,}", f"{generator.replies:,}",
+        f"{generator.lost:,}", f"{generator.bad_checksum:,}", f"{generator.bad_payload:,}",
+        f"{generator.out_of_order:,}", _us(generator.rtt.p50_us), _us(generator.rtt.p99_us),
+    )  # fmt: skip
     return table

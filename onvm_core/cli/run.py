@@ -23,6 +23,7 @@ from rich.progress import (
 
 from onvm_core._native.dataplane import DataplaneSettings
 from onvm_core.cli.report import print_report
+from onvm_core.manager.capture import Capture, CapturePoint
 from onvm_core.manager.deployment import Deployment
 from onvm_core.manager.directory import temporary_directory
 from onvm_core.manager.ports import PortKind, parse_uri
@@ -55,7 +56,11 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
     buffer_bytes: int = 2048
     ring_length: int = 1024
     wants_progress: bool = False
+    """A bar on stderr."""
     instances: int = 1
+    capture: Path | None = None
+    """File for what leaves through the far port, as pcapng."""
+    capture_limit: int = 0
 
 
 def run(
@@ -203,19 +208,34 @@ def run_once(request: RunRequest) -> Report:
             is_bidirectional=request.is_bidirectional,
             track_flows=request.track_flows,
         )
-        _let_through(deployment, request, stop)
-        seconds = deployment.elapsed_s
-        deployment.drain()
+        with _captured(deployment, request) as capture:
+            _let_through(deployment, request, stop, capture)
+            seconds = deployment.elapsed_s
+            deployment.drain()
         return deployment.finish(seconds)
 
 
-def _let_through(deployment: Deployment, request: RunRequest, stop: list[int]) -> None:
+@contextmanager
+def _captured(deployment: Deployment, request: RunRequest) -> Iterator[Capture | None]:
+    if request.capture is None:
+        yield None
+        return
+    point = CapturePoint("out", deployment.port_number("out"), is_in=False, is_out=True)
+    with Capture(request.capture, [point], limit=request.capture_limit) as capture:
+        yield capture
+
+
+def _let_through(
+    deployment: Deployment, request: RunRequest, stop: list[int], capture: Capture | None
+) -> None:
     begin = time.monotonic()
     with _progress(request) as show:
         shown = 0.0
         while not stop:
-            deployment.poll(POLL_S)
+            deployment.poll(POLL_S if capture is None else POLL_S / 10)
             deployment.check_launched()
+            if capture is not None:
+                capture.drain()
             elapsed = time.monotonic() - begin
             if request.duration_s is not None and elapsed >= request.duration_s:
                 return

@@ -180,6 +180,51 @@ def _open_pcap(name: str, target: str, options: PcapOptions, direction: Directio
     )
 
 
+Percent = Annotated[int, msgspec.Meta(ge=0, le=100)]
+
+
+class GenOptions(msgspec.Struct, forbid_unknown_fields=True):
+    """Options of ``gen:``."""
+
+    role: Literal["client", "server", ""] = ""
+    """Which end of connections it plays; left out, the entry is the client."""
+    flows: Annotated[int, msgspec.Meta(ge=1, le=1 << 20)] = 1024
+    seed: Count = 1
+    rate: Count = 0
+    count: Count = 0
+    ipv6: Percent = 20
+    tcp: Percent = 70
+    udp: Percent = 25
+    size: Annotated[int, msgspec.Meta(ge=0, le=9018)] = 0
+    timeout_ms: Count = 0
+    answer: bool = True
+    vip: str = "198.51.100.10"
+    vip_port: Annotated[int, msgspec.Meta(ge=1, le=65535)] = 80
+    vip_percent: Percent = 30
+
+
+def _open_gen(name: str, target: str, options: GenOptions, direction: Direction) -> int:
+    del target
+    role = options.role or ("server" if direction == "out" else "client")
+    return dataplane.open_gen(
+        name,
+        role=role,
+        flows=options.flows,
+        seed=options.seed,
+        rate_pps=options.rate,
+        count=options.count,
+        ipv6_percent=options.ipv6,
+        tcp_percent=options.tcp,
+        udp_percent=options.udp,
+        size=options.size,
+        timeout_ms=options.timeout_ms,
+        answer=options.answer,
+        vip=options.vip or None,
+        vip_port=options.vip_port,
+        vip_percent=options.vip_percent,
+    )
+
+
 class DeviceOptions(msgspec.Struct, forbid_unknown_fields=True):
     """Options of ports over DPDK drivers."""
 
@@ -270,6 +315,7 @@ def _open_pci(name: str, target: str, options: DeviceOptions, direction: Directi
     return _open_device(name, target, options)
 
 
+GEN = PortKind(GenOptions, _open_gen)
 NULL = PortKind(NullOptions, _open_null)
 PCAP = PortKind(PcapOptions, _open_pcap)
 TAP = PortKind(DeviceOptions, _open_tap)

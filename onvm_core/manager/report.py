@@ -56,6 +56,23 @@ class PortReport(msgspec.Struct, frozen=True):
     """From reception on any port to sending here."""
 
 
+class GeneratorReport(msgspec.Struct, frozen=True):
+    """What a ``gen:`` client saw of its connections."""
+
+    port: str
+    opened: int
+    completed: int
+    failed: int
+    requests: int
+    replies: int
+    lost: int
+    bad_checksum: int
+    bad_payload: int
+    out_of_order: int
+    unexpected: int
+    rtt: Latency
+
+
 class BufferReport(msgspec.Struct, frozen=True):
     """Where the buffers are; the rest is with ports and workers."""
 
@@ -73,6 +90,7 @@ class Report(msgspec.Struct, frozen=True):
     drops: dict[str, int]
     nfs: list[NfReport]
     ports: list[PortReport]
+    generators: list[GeneratorReport]
     buffers: BufferReport
     flows: int
     seconds: float
@@ -157,6 +175,24 @@ def _nf_reports(host: NfHost, cpu: float) -> list[NfReport]:
     return reports
 
 
+def _generator(port: int, name: str) -> GeneratorReport:
+    counters = dataplane.read_gen(port)
+    return GeneratorReport(
+        port=name,
+        opened=counters.opened,
+        completed=counters.completed,
+        failed=counters.failed,
+        requests=counters.requests,
+        replies=counters.replies,
+        lost=counters.lost,
+        bad_checksum=counters.bad_checksum,
+        bad_payload=counters.bad_payload,
+        out_of_order=counters.out_of_order,
+        unexpected=counters.unexpected,
+        rtt=_latency(counters.rtt),
+    )
+
+
 def _order(manager: Manager, host: NfHost) -> tuple[int, int]:
     return manager.registry.service_id(host.services[0]), manager.registry.hosts.index(host)
 
@@ -194,6 +230,11 @@ def make_report(manager: Manager, ports: Mapping[int, tuple[str, str]], seconds:
                 latency=_latency(counters.latency),
             )
         )
+    generators = [
+        _generator(port, name)
+        for port, (name, uri) in ports.items()
+        if uri.startswith("gen:") and dataplane.read_gen(port).sent
+    ]
     rx = sum(port.rx for port in shown)
     return Report(
         rx=rx,
@@ -202,6 +243,7 @@ def make_report(manager: Manager, ports: Mapping[int, tuple[str, str]], seconds:
         drops=dict(sorted(drops.items())),
         nfs=nfs,
         ports=shown,
+        generators=[report for report in generators if report.opened],
         buffers=BufferReport(plane.buffers_total, plane.buffers_free, plane.buffers_with_nfs),
         flows=plane.flows,
         seconds=round(seconds, 6),

@@ -13,6 +13,7 @@ _PORT_KINDS = (
         "af_packet", "a network interface, by packet socket", "onvm_core.manager.ports:AF_PACKET"
     ),
     Offer("af_xdp", "a network interface, by XDP socket", "onvm_core.manager.ports:AF_XDP"),
+    Offer("gen", "generated traffic, or its answers", "onvm_core.manager.ports:GEN"),
     Offer("memif", "another process, by shared memory", "onvm_core.manager.ports:MEMIF"),
     Offer("null", "packets out of nothing, and into it", "onvm_core.manager.ports:NULL"),
     Offer("pcap", "a capture, read or written", "onvm_core.manager.ports:PCAP"),
