@@ -178,7 +178,7 @@ def run_once(request: RunRequest) -> Report:
     use_pci = any(uri.scheme in kinds and kinds[uri.scheme].needs_pci for uri in uris)
     with (
         temporary_directory() as directory,
-        _stop_on_signals() as stop,
+        stop_on_signals() as stop,
         Deployment(
             Path(directory), settings, kinds=kinds, services=services, use_pci=use_pci
         ) as deployment,
@@ -225,7 +225,7 @@ def _let_through(deployment: Deployment, request: RunRequest, stop: list[int]) -
 
 
 @contextmanager
-def _stop_on_signals() -> Iterator[list[int]]:
+def stop_on_signals() -> Iterator[list[int]]:
     """Ctrl-C and SIGTERM end the run, not the process: the report still comes."""
     received: list[int] = []
     before = {

@@ -143,9 +143,7 @@ class NfGroup(msgspec.Struct, frozen=True):
     instances: tuple[str, ...]
 
 
-def load_config(
-    path: Path, kinds: Mapping[str, PortKind], packages: Sequence[NfPackage]
-) -> Config:
+def load_config(path: Path, kinds: Mapping[str, PortKind], packages: Sequence[NfPackage]) -> Config:
     """Read and check a file.
 
     Args:
@@ -328,7 +326,9 @@ def _check_nfs(config: Config, path: Path, packages: Sequence[NfPackage]) -> set
         if isinstance(nf.config, str):
             source = file = path.parent / nf.config
             if not file.is_file():
-                raise ConfigError("no such file", file=path, field=f"{field}.config", value=nf.config)
+                raise ConfigError(
+                    "no such file", file=path, field=f"{field}.config", value=nf.config
+                )
         try:
             read_config(package.manifest, source)
         except ConfigError as error:

@@ -12,8 +12,15 @@ from onvm_core._native.dataplane import HostCounters
 from onvm_core.manager.manager import Manager
 from onvm_core.manager.registry import HostState, NfHost, Registry
 
-__all__ = ["BufferReport", "NfReport", "PortReport", "Report", "cpu_seconds", "make_report",
-           "retire_dead"]
+__all__ = [
+    "BufferReport",
+    "NfReport",
+    "PortReport",
+    "Report",
+    "cpu_seconds",
+    "make_report",
+    "retire_dead",
+]
 
 
 class Latency(msgspec.Struct, frozen=True):

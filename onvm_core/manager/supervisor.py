@@ -157,6 +157,8 @@ class Supervisor:
         for record in self._read():
             process = record.process()
             if process is None:
+                if record.wanted.is_by_command:  # nobody else would start it again
+                    missing.append(record.wanted)
                 continue
             if record.wanted in missing or record.wanted.is_by_command:
                 if record.wanted in missing:
