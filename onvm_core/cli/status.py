@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
+import msgspec
 import typer
 from rich.console import Group, RenderableType
 from rich.live import Live
@@ -35,10 +38,13 @@ def status(
             else:
                 make_console().print(status_tables(reply))
             return
-        with Live(console=make_console(), auto_refresh=False) as live:
+        with _show() as show:
             while True:
                 reply = client.ask(StatusRequest(), StatusReply)
-                live.update(status_tables(reply), refresh=True)
+                if as_json:
+                    print(msgspec.json.encode(reply).decode(), flush=True)
+                else:
+                    show(status_tables(reply))
                 time.sleep(interval)
 
 
@@ -49,14 +55,25 @@ def top(
 ) -> None:
     """Show rates and CPU of ports and NFs, live."""
     looks = 0
-    with connect(name) as client, Live(console=make_console(), auto_refresh=False) as live:
+    with connect(name) as client, _show() as show:
         before = client.ask(StatusRequest(), StatusReply)
         while count == 0 or looks < count:
             time.sleep(interval)
             now = client.ask(StatusRequest(), StatusReply)
-            live.update(_rates(before, now), refresh=True)
+            show(_rates(before, now))
             before = now
             looks += 1
+
+
+@contextmanager
+def _show() -> Iterator[Callable[[RenderableType], None]]:
+    """Show one thing after the other: in place on a terminal, else below each other."""
+    console = make_console()
+    if not console.is_terminal:
+        yield console.print
+        return
+    with Live(console=console, auto_refresh=False) as live:
+        yield lambda what: live.update(what, refresh=True)
 
 
 def status_tables(reply: StatusReply) -> RenderableType:

@@ -14,7 +14,7 @@ import typer
 from onvm_core.cli.connect import NameOption
 from onvm_core.cli.report import print_report
 from onvm_core.cli.run import load_port_kinds, stop_on_signals
-from onvm_core.manager.client import Client, NoManager
+from onvm_core.manager.client import Client, NoManagerError
 from onvm_core.manager.config import load_config
 from onvm_core.manager.directory import manager_directory
 from onvm_core.manager.messages import StatusReply, StatusRequest
@@ -67,8 +67,9 @@ def _announce(name: str) -> None:
 
 def _detach(file: Path, name: str, directory: Path) -> None:
     """Start the manager in a session of its own and wait until it is ready."""
+    directory.mkdir(mode=0o700, exist_ok=True)
     logs = directory / "logs"
-    logs.mkdir(mode=0o700, parents=True, exist_ok=True)
+    logs.mkdir(mode=0o700, exist_ok=True)
     log = logs / "manager.log"
     command = [sys.executable, "-P", "-m", "onvm_core.cli", "up"]
     with log.open("wb") as output:
@@ -94,5 +95,5 @@ def _is_ready(directory: Path, pid: int) -> bool:
             if client.process.pid != pid:
                 return False
             return client.ask(StatusRequest(), StatusReply).state == "ready"
-    except NoManager:
+    except NoManagerError:
         return False

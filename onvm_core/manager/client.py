@@ -23,14 +23,14 @@ from onvm_core.manager.messages import (
 )
 from onvm_sdk.errors import ConfigError, OnvmError
 
-__all__ = ["Client", "NoManager"]
+__all__ = ["Client", "NoManagerError"]
 
 REPLY_TIMEOUT_S = 10.0
 
 ReplyT = TypeVar("ReplyT")
 
 
-class NoManager(ConfigError):
+class NoManagerError(ConfigError):
     """No manager of that name runs."""
 
 
@@ -41,13 +41,13 @@ class Client:
         directory: the manager's.
 
     Raises:
-        NoManager: none runs there.
+        NoManagerError: none runs there.
     """
 
     def __init__(self, directory: Path) -> None:
         record = ManagerRecord.read(directory)
         if record is None or not record.process.is_alive:
-            raise NoManager(f"no manager {directory.name!r} runs; start one: onvm up -f onvm.toml")
+            raise NoManagerError(f"no manager {directory.name!r} runs; start one: onvm up -f onvm.toml")
         self.process = record.process
         self._directory = directory
         self._context = zmq.Context()

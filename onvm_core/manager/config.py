@@ -41,7 +41,7 @@ class _Table(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=Tr
     """A table of the file."""
 
 
-class DataplaneConfig(_Table):
+class DataplaneConfig(_Table, frozen=True):
     """``[dataplane]``."""
 
     workers: Annotated[int, msgspec.Meta(ge=1, le=16)] = 1
@@ -73,14 +73,14 @@ class DataplaneConfig(_Table):
         )
 
 
-class PortConfig(_Table):
+class PortConfig(_Table, frozen=True):
     """``[ports.NAME]``; without a direction, what the chains make of it."""
 
     uri: str
     direction: Literal["in", "out", "both"] | None = None
 
 
-class NfConfig(_Table):
+class NfConfig(_Table, frozen=True):
     """``[nfs.NAME]``."""
 
     plugin: str = ""
@@ -89,14 +89,14 @@ class NfConfig(_Table):
     config: str | dict[str, Any] = {}
 
 
-class FusedConfig(_Table):
+class FusedConfig(_Table, frozen=True):
     """``[[fused]]``: NFs that run in one process, in this order."""
 
     nfs: Annotated[list[str], msgspec.Meta(min_length=1, max_length=STAGES_MAX)]
     instances: Instances = 1
 
 
-class ChainConfig(_Table, rename={"near": "in", "far": "out"}):
+class ChainConfig(_Table, frozen=True, rename={"near": "in", "far": "out"}):
     """``[chains.NAME]``."""
 
     near: str
@@ -106,7 +106,7 @@ class ChainConfig(_Table, rename={"near": "in", "far": "out"}):
     track_flows: bool = True
 
 
-class Config(_Table):
+class Config(_Table, frozen=True):
     """The whole file."""
 
     dataplane: DataplaneConfig = DataplaneConfig()
@@ -127,6 +127,7 @@ class Config(_Table):
     def groups(self) -> list[NfGroup]:
         """NF hosts to start: one for each instance."""
         fused = {name for group in self.fused for name in group.nfs}
+        sets: list[tuple[tuple[str, ...], int]]
         sets = [((name,), nf.instances) for name, nf in self.nfs.items() if name not in fused]
         sets += [(tuple(group.nfs), group.instances) for group in self.fused]
         return [

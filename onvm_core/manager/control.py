@@ -9,6 +9,7 @@ Threads: all of it runs in the thread that calls `ControlServer.turn`.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import selectors
@@ -80,7 +81,8 @@ class ControlServer:
             raise
         self.has_more = True
         # ZeroMQ's descriptor is edge-triggered: it says that something may have happened, once.
-        selector.register(self._router.getsockopt(zmq.FD), selectors.EVENT_READ, self._wake)
+        self._fd = int(self._router.getsockopt(zmq.FD))
+        selector.register(self._fd, selectors.EVENT_READ, self._wake)
 
     def _bind(self, kind: int, path: Path) -> zmq.Socket[bytes]:
         socket = self._context.socket(kind)
@@ -99,7 +101,7 @@ class ControlServer:
 
     def close(self) -> None:
         """Close the sockets and remove their files; what is on its way gets a moment."""
-        self._selector.unregister(self._router.getsockopt(zmq.FD))
+        self._selector.unregister(self._fd)
         for socket in (self._router, self._publisher):
             socket.close(linger=100)
         self._context.term()
@@ -145,7 +147,5 @@ class ControlServer:
         """Tell those who listen."""
         data = pack_reply(event)
         topic = event.__struct_config__.tag
-        try:
+        with contextlib.suppress(zmq.Again):  # PUB drops by itself and says nothing
             self._publisher.send_multipart([str(topic).encode(), data], zmq.NOBLOCK)
-        except zmq.Again:
-            pass  # PUB drops by itself; this is for a library that does not

@@ -177,10 +177,10 @@ class Deployment:
             raise ConfigError("at most 255 chains", field="chain", value=name)
         near_number, far_number = self.port_number(near), self.port_number(far)
         for other in self._state.chains.values():
-            for field, port in (("in", near), ("out", far)):
+            for end, port in (("in", near), ("out", far)):
                 if other.name != name and port in (other.near, other.far):
                     raise ConfigError(
-                        f"expected a port that is not chain {other.name}'s", field=field, value=port
+                        f"expected a port that is not chain {other.name}'s", field=end, value=port
                     )
         self.manager.set_chain(
             number, near_number, far_number, services,

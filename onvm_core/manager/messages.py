@@ -49,18 +49,18 @@ class _Tagged(
 # ---- requests ----
 
 
-class StatusRequest(_Tagged, tag="status"):
+class StatusRequest(_Tagged, frozen=True, tag="status"):
     """Everything that `Status` has."""
 
 
-class DownRequest(_Tagged, tag="down"):
+class DownRequest(_Tagged, frozen=True, tag="down"):
     """Drain, report and end."""
 
     keep_nfs: bool = False
     """Leave the NFs to the next manager."""
 
 
-class NfRunRequest(_Tagged, tag="nf_run"):
+class NfRunRequest(_Tagged, frozen=True, tag="nf_run"):
     """Start an instance."""
 
     name: Name
@@ -70,22 +70,22 @@ class NfRunRequest(_Tagged, tag="nf_run"):
     instance: Annotated[int, msgspec.Meta(ge=1, le=9999)] | None = None
 
 
-class NfStopRequest(_Tagged, tag="nf_stop"):
+class NfStopRequest(_Tagged, frozen=True, tag="nf_stop"):
     """Let instances finish and leave."""
 
     name: Name
     """An instance, or a service: all of it."""
 
 
-class InstancesRequest(_Tagged, tag="instances"):
+class InstancesRequest(_Tagged, frozen=True, tag="instances"):
     """The launched NFs alone: cheap."""
 
 
-class ChainListRequest(_Tagged, tag="chain_list"):
+class ChainListRequest(_Tagged, frozen=True, tag="chain_list"):
     """All chains."""
 
 
-class ChainAddRequest(_Tagged, tag="chain_add"):
+class ChainAddRequest(_Tagged, frozen=True, tag="chain_add"):
     """Add a chain, or change the one of that name."""
 
     name: Name
@@ -96,25 +96,25 @@ class ChainAddRequest(_Tagged, tag="chain_add"):
     track_flows: bool = True
 
 
-class ChainRemoveRequest(_Tagged, tag="chain_remove"):
+class ChainRemoveRequest(_Tagged, frozen=True, tag="chain_remove"):
     """Remove a chain."""
 
     name: Name
 
 
-class ChainShowRequest(_Tagged, tag="chain_show"):
+class ChainShowRequest(_Tagged, frozen=True, tag="chain_show"):
     """A chain and the paths that its flows take."""
 
     name: Name
 
 
-class FlowListRequest(_Tagged, tag="flow_list"):
+class FlowListRequest(_Tagged, frozen=True, tag="flow_list"):
     """Flows of the flow table."""
 
     limit: Limit = 1000
 
 
-class SendRequest(_Tagged, tag="send"):
+class SendRequest(_Tagged, frozen=True, tag="send"):
     """A message to an instance, or to all instances of a service."""
 
     name: Name
@@ -155,7 +155,7 @@ class LaunchedNf(msgspec.Struct, frozen=True):
     """Last lines of one that has failed."""
 
 
-class ChainReply(_Tagged, tag="chain"):
+class ChainReply(_Tagged, frozen=True, tag="chain"):
     """A chain."""
 
     name: str
@@ -168,7 +168,7 @@ class ChainReply(_Tagged, tag="chain"):
     """active, or waiting for a service that has no instance yet."""
 
 
-class StatusReply(_Tagged, tag="status"):
+class StatusReply(_Tagged, frozen=True, tag="status"):
     """A manager at one moment."""
 
     name: str
@@ -182,20 +182,20 @@ class StatusReply(_Tagged, tag="status"):
     report: Report
 
 
-class DownReply(_Tagged, tag="down"):
+class DownReply(_Tagged, frozen=True, tag="down"):
     """The last counters."""
 
     is_drained: bool
     report: Report
 
 
-class InstancesReply(_Tagged, tag="instances"):
+class InstancesReply(_Tagged, frozen=True, tag="instances"):
     """NFs that were started or stopped, or all."""
 
     launched: list[LaunchedNf]
 
 
-class ChainsReply(_Tagged, tag="chains"):
+class ChainsReply(_Tagged, frozen=True, tag="chains"):
     """All chains."""
 
     chains: list[ChainReply]
@@ -218,7 +218,7 @@ class Path(msgspec.Struct, frozen=True):
     hops: list[Hop]
 
 
-class ChainShowReply(_Tagged, tag="chain_show"):
+class ChainShowReply(_Tagged, frozen=True, tag="chain_show"):
     """A chain and its paths."""
 
     chain: ChainReply
@@ -244,20 +244,20 @@ class Flow(msgspec.Struct, frozen=True):
     idle_s: float
 
 
-class FlowsReply(_Tagged, tag="flows"):
+class FlowsReply(_Tagged, frozen=True, tag="flows"):
     """Some of the flows."""
 
     total: int
     flows: list[Flow]
 
 
-class DoneReply(_Tagged, tag="done"):
+class DoneReply(_Tagged, frozen=True, tag="done"):
     """It is done; `count` of the things asked for."""
 
     count: int = 1
 
 
-class ErrorReply(_Tagged, tag="error"):
+class ErrorReply(_Tagged, frozen=True, tag="error"):
     """It is not done, and why."""
 
     message: str
@@ -279,7 +279,7 @@ Reply = (
 # ---- events ----
 
 
-class NfEvent(_Tagged, tag="nf"):
+class NfEvent(_Tagged, frozen=True, tag="nf"):
     """An NF host has attached, serves, drains, is gone, or has failed."""
 
     instances: list[str]
@@ -288,14 +288,14 @@ class NfEvent(_Tagged, tag="nf"):
     reason: str = ""
 
 
-class ChainEvent(_Tagged, tag="chain"):
+class ChainEvent(_Tagged, frozen=True, tag="chain"):
     """A chain was added, changed or removed."""
 
     name: str
     action: str
 
 
-class ManagerEvent(_Tagged, tag="manager"):
+class ManagerEvent(_Tagged, frozen=True, tag="manager"):
     """The manager is ready, or ends."""
 
     state: str
@@ -318,8 +318,8 @@ class _Envelope(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 _envelope = msgspec.json.Decoder(_Envelope)
 _version = msgspec.json.Decoder(_Version)
-_reply = msgspec.json.Decoder(Reply)
-_event = msgspec.json.Decoder(Event)
+_reply: msgspec.json.Decoder[Reply] = msgspec.json.Decoder(Reply)
+_event: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
 _encoder = msgspec.json.Encoder()
 
 

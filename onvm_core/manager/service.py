@@ -31,6 +31,7 @@ __all__ = ["Service"]
 log = logging.getLogger("onvm.service")
 
 POLL_S = 0.05
+SOURCES_WAIT_S = 5.0
 PATH_FLOWS_MAX = 50_000
 
 
@@ -55,6 +56,7 @@ class Service:
         self._state = "starting"
         self._ending = False
         self._keep_nfs = False
+        self._flows = False
         self._last: Report | None = None
         self._n_adopted = 0
         self._began = time.monotonic()
@@ -109,13 +111,13 @@ class Service:
             ConfigError: a port or an NF cannot be what the file says.
         """
         wanted = [self._wanted(group.names, group.instances) for group in self._config.groups()]
+        dataplane.pause_sources(True)  # they can wait until their chains serve
         for name, port in self._config.ports.items():
             self._deployment.open_port(
                 name, port.uri, self._config.direction(name),
                 file=str(self._config_path), field=f"ports.{name}.uri",
             )  # fmt: skip
         self._n_adopted = self._supervisor.adopt(wanted)
-        self._deployment.begin()
         self._lock.announce()
 
     def run(self, should_stop: Callable[[], bool], on_ready: Callable[[], None]) -> Report:
@@ -140,7 +142,13 @@ class Service:
         failure = self._supervisor.first_failure()
         if failure and self._n_adopted == 0:
             raise NfFailed(failure)
-        if not self._pending and self._supervisor.all_active():
+        is_ready = not self._pending and self._supervisor.all_active()
+        waited_s = time.monotonic() - self._began
+        if not self._flows and (is_ready or waited_s > SOURCES_WAIT_S):
+            self._flows = True  # in the end without those that cannot start
+            self._deployment.begin()
+            dataplane.pause_sources(False)
+        if is_ready:
             self._state = "ready"
             self._control.publish(m.ManagerEvent(state="ready"))
             on_ready()
@@ -355,7 +363,7 @@ class Service:
 
     def _hops(self, chain: Chain, slots: tuple[int, ...], is_reverse: bool) -> list[m.Hop]:
         services = chain.services[::-1] if is_reverse else chain.services
-        hops = []
+        hops: list[tuple[str, str]] = []
         for slot in slots:
             for service in services[len(hops) :]:
                 names = self._instances_of(slot, service)
