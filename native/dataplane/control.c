@@ -152,10 +152,13 @@ int
 onvm_dp_port_null(const char *name, uint32_t size, uint32_t nb_flows, uint32_t is_random,
 		  uint32_t is_source, uint32_t nb_queues, uint64_t rate_pps, uint64_t count)
 {
-	const struct onvm_null_options options = {
-		.size = size, .nb_flows = nb_flows, .is_random = is_random != 0,
-		.is_source = is_source != 0,
-		.nb_queues = nb_queues, .rate_pps = rate_pps, .count = count};
+	const struct onvm_null_options options = {.size = size,
+						  .nb_flows = nb_flows,
+						  .is_random = is_random != 0,
+						  .is_source = is_source != 0,
+						  .nb_queues = nb_queues,
+						  .rate_pps = rate_pps,
+						  .count = count};
 	struct onvm_port *port = take_port(&onvm_dp, name);
 	char reason[256] = "";
 
@@ -169,8 +172,10 @@ int
 onvm_dp_port_pcap(const char *name, const char *rx_path, const char *tx_path, uint32_t loop,
 		  uint64_t rate_pps, uint64_t count)
 {
-	const struct onvm_pcap_options options = {.rx_path = rx_path, .tx_path = tx_path,
-						  .loop = loop, .rate_pps = rate_pps,
+	const struct onvm_pcap_options options = {.rx_path = rx_path,
+						  .tx_path = tx_path,
+						  .loop = loop,
+						  .rate_pps = rate_pps,
 						  .count = count};
 	struct onvm_port *port = take_port(&onvm_dp, name);
 	char reason[256] = "";
@@ -185,9 +190,11 @@ int
 onvm_dp_port_ethdev(const char *name, const char *device, uint32_t nb_queues, uint32_t mtu,
 		    uint32_t needs_copy, uint32_t is_promiscuous)
 {
-	const struct onvm_ethdev_options options = {
-		.device = device, .nb_queues = nb_queues, .mtu = mtu,
-		.needs_copy = needs_copy != 0, .is_promiscuous = is_promiscuous != 0};
+	const struct onvm_ethdev_options options = {.device = device,
+						    .nb_queues = nb_queues,
+						    .mtu = mtu,
+						    .needs_copy = needs_copy != 0,
+						    .is_promiscuous = is_promiscuous != 0};
 	struct onvm_port *port = take_port(&onvm_dp, name);
 	char reason[256] = "";
 
@@ -308,9 +315,9 @@ onvm_dp_host_add(const uint16_t *services, uint32_t nb_stages, uint32_t nb_loane
 	uint32_t slot;
 	int fd;
 
-	if (nb_stages == 0 || nb_stages > ONVM_STAGES_MAX ||
-	    nb_loaned > dp->config.ring_length / 2)
-		return onvm_fail(-EINVAL, "%u stages, %u loaned buffers: expected 1 to %u and up to %u",
+	if (nb_stages == 0 || nb_stages > ONVM_STAGES_MAX || nb_loaned > dp->config.ring_length / 2)
+		return onvm_fail(-EINVAL,
+				 "%u stages, %u loaned buffers: expected 1 to %u and up to %u",
 				 nb_stages, nb_loaned, ONVM_STAGES_MAX, dp->config.ring_length / 2);
 	for (slot = 1; slot < ONVM_HOSTS_MAX; slot++)
 		if (dp->steering.hosts[slot].state == ONVM_HOST_FREE)

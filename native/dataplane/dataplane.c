@@ -136,8 +136,9 @@ init_tables(struct onvm_dataplane *dp, const struct onvm_dp_config *config)
 	if (rc == 0)
 		rc = onvm_flow_table_init(&dp->flows, config->flow_capacity, config->flow_idle_ms,
 					  dp->qsbr);
-	return rc == 0 ? 0 : onvm_fail(rc, "flow table of %u flows: %s", config->flow_capacity,
-				       strerror(-rc));
+	return rc == 0 ? 0 :
+			 onvm_fail(rc, "flow table of %u flows: %s", config->flow_capacity,
+				   strerror(-rc));
 }
 
 int
@@ -196,7 +197,7 @@ onvm_dp_start(void)
 	housekeeper_runs = 1;
 	if (rte_ctrl_thread_create(&housekeeper, "onvm-keeper", NULL, keep_house, NULL) != 0)
 		return onvm_fail(-EAGAIN, "housekeeping thread does not start");
-	RTE_LCORE_FOREACH_WORKER(lcore) {
+	RTE_LCORE_FOREACH_WORKER (lcore) {
 		if (index == dp->config.nb_workers)
 			break;
 		if (rte_eal_remote_launch(run_worker, &dp->workers[index], lcore) != 0)

@@ -112,12 +112,12 @@ key_of_quoted(const uint8_t *data, const struct onvm_headers *headers, uint8_t p
 	if (inner.protocol == ONVM_PROTO_ICMP || inner.protocol == ONVM_PROTO_ICMPV6)
 		src_port = dst_port = onvm_load_be16(quoted + offset + 4);
 	if (headers->ip_version == 4) {
-		key4_set(&forward.v4, quoted, inner.protocol, src_port, dst_port,
-			 vlan_of(headers), port);
+		key4_set(&forward.v4, quoted, inner.protocol, src_port, dst_port, vlan_of(headers),
+			 port);
 		onvm_flow_key_reverse(ONVM_FLOW_KIND_IPV4, &forward, port, key);
 	} else {
-		key6_set(&forward.v6, quoted, inner.protocol, src_port, dst_port,
-			 vlan_of(headers), port);
+		key6_set(&forward.v6, quoted, inner.protocol, src_port, dst_port, vlan_of(headers),
+			 port);
 		onvm_flow_key_reverse(ONVM_FLOW_KIND_IPV6, &forward, port, key);
 	}
 	return true;
@@ -140,8 +140,8 @@ onvm_flow_key_make(const uint8_t *data, const struct onvm_headers *headers, uint
 			if (is_icmp_error(headers, (uint8_t)(src_port >> 8)) &&
 			    key_of_quoted(data, headers, port, key))
 				return (enum onvm_flow_kind)(headers->ip_version == 4 ?
-							     ONVM_FLOW_KIND_IPV4 :
-							     ONVM_FLOW_KIND_IPV6);
+								     ONVM_FLOW_KIND_IPV4 :
+								     ONVM_FLOW_KIND_IPV6);
 			src_port = dst_port;
 		}
 		if (headers->ip_version == 4)
@@ -230,8 +230,8 @@ onvm_flow_table_init(struct onvm_flow_table *table, uint32_t capacity, uint32_t 
 	memset(table, 0, sizeof(*table));
 	table->hash4 = create_hash("onvm-flows4", capacity * 2, sizeof(struct onvm_flow_key4),
 				   hash4, qsbr);
-	table->hash6 = create_hash("onvm-flows6", entries6, sizeof(struct onvm_flow_key6), hash6,
-				   qsbr);
+	table->hash6 =
+		create_hash("onvm-flows6", entries6, sizeof(struct onvm_flow_key6), hash6, qsbr);
 	if (table->hash4 == NULL || table->hash6 == NULL) {
 		onvm_flow_table_fini(table);
 		return -ENOMEM;
@@ -267,8 +267,7 @@ onvm_flow_table_find(const struct onvm_flow_table *table, enum onvm_flow_kind ki
 
 	if (position < 0)
 		return ONVM_FLOW_NONE;
-	return kind == ONVM_FLOW_KIND_IPV4 ? (uint32_t)position :
-					     table->nb4 + (uint32_t)position;
+	return kind == ONVM_FLOW_KIND_IPV4 ? (uint32_t)position : table->nb4 + (uint32_t)position;
 }
 
 uint32_t
@@ -281,8 +280,7 @@ onvm_flow_table_put(struct onvm_flow_table *table, enum onvm_flow_kind kind,
 
 	if (position < 0)
 		return ONVM_FLOW_NONE;
-	place = kind == ONVM_FLOW_KIND_IPV4 ? (uint32_t)position :
-					      table->nb4 + (uint32_t)position;
+	place = kind == ONVM_FLOW_KIND_IPV4 ? (uint32_t)position : table->nb4 + (uint32_t)position;
 	high = __atomic_load_n(&table->high, __ATOMIC_RELAXED);
 	while (place >= high && !__atomic_compare_exchange_n(&table->high, &high, place + 1, true,
 							     __ATOMIC_RELAXED, __ATOMIC_RELAXED))
@@ -343,8 +341,8 @@ onvm_flow_table_age(struct onvm_flow_table *table, uint32_t budget)
 			if (copy.peer != ONVM_FLOW_NONE)
 				table->flows[copy.peer].peer = ONVM_FLOW_NONE;
 			__atomic_store_n(&flow->path, 0, __ATOMIC_RELEASE);
-			rte_hash_del_key(kind == ONVM_FLOW_KIND_IPV4 ? table->hash4 :
-								       table->hash6, &key);
+			rte_hash_del_key(kind == ONVM_FLOW_KIND_IPV4 ? table->hash4 : table->hash6,
+					 &key);
 			nb_forgotten++;
 		}
 		table->cursor++;

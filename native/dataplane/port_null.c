@@ -186,13 +186,15 @@ onvm_port_null_open(struct onvm_port *port, const struct onvm_null_options *opti
 	for (uint32_t i = 0; i < nb_queues; i++)
 		null->queues[i] = (struct null_queue){
 			.random = 2463534242u + i,
-			.pace = {
-				.rate_pps = options->rate_pps / nb_queues,
-				.limit = options->count == 0 ? UINT64_MAX :
-					 options->count / nb_queues +
-						 (i < options->count % nb_queues),
-				.hz = rte_get_tsc_hz(),
-			},
+			.pace =
+				{
+					.rate_pps = options->rate_pps / nb_queues,
+					.limit = options->count == 0 ?
+							 UINT64_MAX :
+							 options->count / nb_queues +
+								 (i < options->count % nb_queues),
+					.hz = rte_get_tsc_hz(),
+				},
 		};
 	port->ops = &null_ops;
 	port->priv = null;

@@ -38,8 +38,8 @@ drop(struct onvm_worker *worker, struct rte_mbuf *mbuf, enum onvm_drop reason)
 }
 
 static void
-leave(struct onvm_worker *worker, struct rte_mbuf *mbuf, uint32_t index,
-      struct onvm_buffer *buffer, uint16_t port)
+leave(struct onvm_worker *worker, struct rte_mbuf *mbuf, uint32_t index, struct onvm_buffer *buffer,
+      uint16_t port)
 {
 	struct onvm_lane *lane = port < ONVM_PORTS_MAX ? worker->lane_of[port] : NULL;
 
@@ -90,8 +90,8 @@ reroute(struct onvm_worker *worker, struct rte_mbuf *mbuf, uint32_t index,
 		if (link == NULL || !take_place(link)) {
 			while (i-- > hop)
 				onvm_link_of_hop(worker, &path->hops[i])->reserved--;
-			drop(worker, mbuf, link == NULL ? ONVM_DROP_NO_INSTANCE :
-							  ONVM_DROP_RING_FULL);
+			drop(worker, mbuf,
+			     link == NULL ? ONVM_DROP_NO_INSTANCE : ONVM_DROP_RING_FULL);
 			return;
 		}
 	}
@@ -272,8 +272,7 @@ onvm_return_poll(struct onvm_worker *worker, struct onvm_link *link)
 		buffer->owner = ONVM_OWNER_NONE;
 		mbuf = memory->mbufs[index];
 		if (unlikely((uint32_t)desc->offset + desc->length > memory->stride ||
-			     desc->length < PACKET_MIN ||
-			     (desc->verdict_stage & 15) > ONVM_OUT ||
+			     desc->length < PACKET_MIN || (desc->verdict_stage & 15) > ONVM_OUT ||
 			     (uint32_t)(desc->verdict_stage >> 4) >= link->nb_stages)) {
 			if (buffer->flags & ONVM_BUFFER_LOANED &&
 			    (desc->verdict_stage & 15) == ONVM_DROP &&

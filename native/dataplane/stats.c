@@ -115,8 +115,8 @@ onvm_dp_read_host(uint32_t host, struct onvm_dp_host_stats *stats)
 }
 
 static void
-show_flow(const struct onvm_dataplane *dp, const struct onvm_flow *flow,
-	  enum onvm_flow_kind kind, const union onvm_flow_key *key, struct onvm_dp_flow *shown)
+show_flow(const struct onvm_dataplane *dp, const struct onvm_flow *flow, enum onvm_flow_kind kind,
+	  const union onvm_flow_key *key, struct onvm_dp_flow *shown)
 {
 	const uint16_t index = onvm_steering_resolve(&dp->steering, flow->path);
 	const struct onvm_path *path = &dp->steering.paths[index];

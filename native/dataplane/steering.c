@@ -144,8 +144,8 @@ path_intern(struct onvm_steering *steering, uint16_t chain, const uint16_t *host
 
 		path_fill(steering, index, chain, hosts, nb_hosts, egress);
 		if (chain != 0 && steering->chains[chain].is_bidirectional)
-			path->opposite = path_reverse(steering, index,
-						      steering->chains[chain].near_port);
+			path->opposite =
+				path_reverse(steering, index, steering->chains[chain].near_port);
 		__atomic_store_n(&path->state, ONVM_PATH_LIVE, __ATOMIC_RELEASE);
 		__atomic_store_n(&steering->intern[slot], index, __ATOMIC_RELEASE);
 	}
@@ -177,9 +177,9 @@ choose_host(const struct onvm_steering *steering, const uint16_t *hosts, uint32_
 		return best;
 	for (uint32_t i = 0; i < nb_hosts; i++) {
 		const uint16_t host = hosts[i];
-		const int64_t weight =
-			(int64_t)__atomic_load_n(&steering->hosts[host].spare_pps,
-						 __ATOMIC_RELAXED) + SPARE_FLOOR_PPS;
+		const int64_t weight = (int64_t)__atomic_load_n(&steering->hosts[host].spare_pps,
+								__ATOMIC_RELAXED) +
+				       SPARE_FLOOR_PPS;
 
 		selector->credit[host] += weight;
 		total += weight;
@@ -201,8 +201,8 @@ choice_has(const struct onvm_choice *choice, uint16_t host)
 
 uint16_t
 onvm_steering_choose_with(struct onvm_steering *steering, uint16_t chain,
-			  const struct onvm_candidates *candidates,
-			  struct onvm_selector *selector, uint16_t wanted)
+			  const struct onvm_candidates *candidates, struct onvm_selector *selector,
+			  uint16_t wanted)
 {
 	uint16_t hosts[ONVM_CHAIN_LENGTH_MAX];
 	uint32_t nb_hosts = 0;
@@ -214,7 +214,8 @@ onvm_steering_choose_with(struct onvm_steering *steering, uint16_t chain,
 		if (choice->nb_hosts == 0)
 			return 0;
 		host = choice_has(choice, wanted) ?
-		       wanted : choose_host(steering, choice->hosts, choice->nb_hosts, selector);
+			       wanted :
+			       choose_host(steering, choice->hosts, choice->nb_hosts, selector);
 		hosts[nb_hosts++] = host;
 		position += steering->hosts[host].nb_stages;
 	}
@@ -294,8 +295,8 @@ onvm_steering_candidates(struct onvm_steering *steering, uint16_t index)
 {
 	const struct onvm_chain *chain = &steering->chains[index];
 	struct onvm_candidates *candidates =
-		calloc(1, sizeof(*candidates) +
-			  chain->nb_services * sizeof(candidates->choices[0]));
+		calloc(1,
+		       sizeof(*candidates) + chain->nb_services * sizeof(candidates->choices[0]));
 	struct onvm_selector selector;
 	bool is_single = true;
 
@@ -348,8 +349,8 @@ find_successor(struct onvm_steering *steering, const struct onvm_path *path)
 		    host->state == ONVM_HOST_FREE) {
 			if (choice->nb_hosts == 0)
 				return 0;
-			hosts[i] = choose_host(steering, choice->hosts, choice->nb_hosts,
-					       &selector);
+			hosts[i] =
+				choose_host(steering, choice->hosts, choice->nb_hosts, &selector);
 			if (steering->hosts[hosts[i]].nb_stages != hop->nb_services)
 				return 0; /* fused otherwise: the flow is chosen anew */
 		}

@@ -33,27 +33,27 @@
 enum onvm_path_state {
 	ONVM_PATH_FREE = 0,
 	ONVM_PATH_LIVE = 1,
-	ONVM_PATH_RETIRED = 2,	/**< follow `successor`, or choose anew when that is 0 */
+	ONVM_PATH_RETIRED = 2, /**< follow `successor`, or choose anew when that is 0 */
 };
 
 struct onvm_hop {
 	uint16_t host;
-	uint8_t nb_services;	/**< by how much the service index falls here */
+	uint8_t nb_services; /**< by how much the service index falls here */
 	uint8_t pad;
-	uint32_t generation;	/**< of the host slot when the path was rendered */
+	uint32_t generation; /**< of the host slot when the path was rendered */
 };
 
 /** A rendered service path. Immutable once live, but for state and successor. */
 struct onvm_path {
-	uint8_t state;		/**< atomic: enum onvm_path_state */
+	uint8_t state; /**< atomic: enum onvm_path_state */
 	uint8_t nb_hops;
-	uint8_t nb_services;	/**< service index at its head (RFC 8300) */
+	uint8_t nb_services; /**< service index at its head (RFC 8300) */
 	uint8_t is_reverse;
-	uint16_t egress;	/**< port behind the last hop */
-	uint16_t opposite;	/**< path of the other direction; 0: the chain has one direction */
-	uint16_t successor;	/**< atomic: once retired */
+	uint16_t egress;    /**< port behind the last hop */
+	uint16_t opposite;  /**< path of the other direction; 0: the chain has one direction */
+	uint16_t successor; /**< atomic: once retired */
 	uint16_t chain;
-	uint32_t spi;		/**< service path identifier, 24 bits; both directions differ */
+	uint32_t spi; /**< service path identifier, 24 bits; both directions differ */
 	struct onvm_hop hops[ONVM_CHAIN_LENGTH_MAX];
 };
 
@@ -76,29 +76,29 @@ struct onvm_candidates {
 struct onvm_chain {
 	bool is_used;
 	bool is_bidirectional;
-	bool track_flows;	/**< look flows up even where only one path exists */
+	bool track_flows; /**< look flows up even where only one path exists */
 	uint8_t nb_services;
 	uint16_t services[ONVM_CHAIN_LENGTH_MAX];
-	uint16_t near_port;	/**< packets received here take the chain forwards */
-	uint16_t far_port;	/**< and leave here; what is received here takes it backwards */
-	struct onvm_candidates *candidates;	/**< atomic */
+	uint16_t near_port; /**< packets received here take the chain forwards */
+	uint16_t far_port;  /**< and leave here; what is received here takes it backwards */
+	struct onvm_candidates *candidates; /**< atomic */
 };
 
 enum onvm_host_state {
 	ONVM_HOST_FREE = 0,
-	ONVM_HOST_ATTACHED = 1,	/**< has its rings, gets no packets yet */
+	ONVM_HOST_ATTACHED = 1, /**< has its rings, gets no packets yet */
 	ONVM_HOST_ACTIVE = 2,
-	ONVM_HOST_DRAINING = 3,	/**< no new flows */
+	ONVM_HOST_DRAINING = 3, /**< no new flows */
 	ONVM_HOST_DEAD = 4,	/**< workers take their buffers back */
 };
 
 /** An NF host as steering sees it. */
 struct onvm_host {
-	uint8_t state;		/**< atomic: enum onvm_host_state */
+	uint8_t state; /**< atomic: enum onvm_host_state */
 	uint8_t nb_stages;
 	uint16_t services[ONVM_STAGES_MAX];
-	uint32_t generation;	/**< counts uses of the slot */
-	uint32_t spare_pps;	/**< atomic: capacity that new flows may take */
+	uint32_t generation; /**< counts uses of the slot */
+	uint32_t spare_pps;  /**< atomic: capacity that new flows may take */
 };
 
 /** Traffic that belongs to one NF instance alone; what a claim says, and whose it is. */
@@ -114,13 +114,13 @@ struct onvm_claims {
 };
 
 struct onvm_steering {
-	struct onvm_claims *claims;	/**< atomic; NULL without claims */
+	struct onvm_claims *claims; /**< atomic; NULL without claims */
 	struct onvm_chain chains[ONVM_CHAINS_MAX];
 	struct onvm_host hosts[ONVM_HOSTS_MAX];
-	struct onvm_path *paths;	/**< ONVM_PATHS_MAX */
-	uint16_t *intern;	/**< open addressing: paths by chain and hosts */
-	uint32_t nb_paths;	/**< paths ever made; the next free index */
-	rte_spinlock_t lock;	/**< of `intern` and `paths`, for changes */
+	struct onvm_path *paths; /**< ONVM_PATHS_MAX */
+	uint16_t *intern;	 /**< open addressing: paths by chain and hosts */
+	uint32_t nb_paths;	 /**< paths ever made; the next free index */
+	rte_spinlock_t lock;	 /**< of `intern` and `paths`, for changes */
 };
 
 /** A worker's memory of how it has shared out flows (smooth weighted round robin). */
@@ -139,9 +139,9 @@ void onvm_steering_fini(struct onvm_steering *steering);
  *
  * @return the forward path, or 0 when a service has no instance
  */
-uint16_t onvm_steering_choose(struct onvm_steering *steering, uint16_t chain,
-			      const struct onvm_candidates *candidates,
-			      struct onvm_selector *selector);
+uint16_t
+onvm_steering_choose(struct onvm_steering *steering, uint16_t chain,
+		     const struct onvm_candidates *candidates, struct onvm_selector *selector);
 /** onvm_steering_choose(), but where @p host can serve a position it is taken. */
 uint16_t onvm_steering_choose_with(struct onvm_steering *steering, uint16_t chain,
 				   const struct onvm_candidates *candidates,

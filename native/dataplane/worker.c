@@ -112,8 +112,9 @@ top_up_loans(struct onvm_worker *worker, struct onvm_link *link)
 		if (mbuf == NULL)
 			return;
 		desc.buffer = onvm_buffer_index(memory, mbuf);
-		memory->buffers[desc.buffer] = (struct onvm_buffer){
-			.owner = link->id, .flags = ONVM_BUFFER_LOANED, .flow = ONVM_FLOW_NONE};
+		memory->buffers[desc.buffer] = (struct onvm_buffer){.owner = link->id,
+								    .flags = ONVM_BUFFER_LOANED,
+								    .flow = ONVM_FLOW_NONE};
 		if (onvm_ring_enqueue_burst(&link->loan, &desc, 1) == 0) {
 			memory->buffers[desc.buffer].owner = ONVM_OWNER_NONE;
 			rte_pktmbuf_free(mbuf);
@@ -141,8 +142,7 @@ sweep(struct onvm_worker *worker, struct onvm_link *link)
 		if (buffer->flags & ONVM_BUFFER_LOANED) {
 			rte_pktmbuf_free(memory->mbufs[index]);
 		} else {
-			onvm_release_places(worker,
-					    &worker->dp->steering.paths[buffer->path],
+			onvm_release_places(worker, &worker->dp->steering.paths[buffer->path],
 					    buffer->hop + 1u);
 			onvm_worker_drop(worker, memory->mbufs[index], ONVM_DROP_NF_DIED);
 			link->stats.lost++;

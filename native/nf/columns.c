@@ -14,8 +14,8 @@ struct onvm_columns {
 	struct onvm_ctx *ctx;
 	struct onvm_pkt *pkts;
 	uint32_t nb_pkts;
-	uint32_t masks;			/**< bit h: mask[h] is gathered */
-	uint64_t gathered;		/**< bit c: column c is gathered */
+	uint32_t masks;	   /**< bit h: mask[h] is gathered */
+	uint64_t gathered; /**< bit c: column c is gathered */
 	onvm_columns_handler handler;
 	void *handle;
 	bool has_failed;
@@ -29,7 +29,7 @@ static_assert(ONVM_COLUMN_COUNT <= 64, "one bit per column");
 
 static const struct onvm_field fields[ONVM_FIELD_COUNT] = {
 #define ONVM_X(header, name, offset, bytes, shift, bits, sums, writable) \
-	{ ONVM_H_##header, offset, bytes, shift, bits, sums, writable },
+	{ONVM_H_##header, offset, bytes, shift, bits, sums, writable},
 	ONVM_FIELDS(ONVM_X)
 #undef ONVM_X
 };
@@ -235,27 +235,30 @@ gather_column(struct onvm_columns *columns, uint32_t id, uint8_t *values)
 	const uint32_t nb_pkts = columns->nb_pkts;
 
 	switch (id) {
-#define ONVM_X(header, name, offset, bytes, shift, bits, sums, writable) \
-	case ONVM_FIELD_##header##_##name: \
-		gather(columns, &(const struct onvm_field){ ONVM_H_##header, offset, bytes, shift, \
-							    bits, sums, writable }, \
-		       values, ENTRY_BYTES(bits)); \
+#define ONVM_X(header, name, offset, bytes, shift, bits, sums, writable)                       \
+	case ONVM_FIELD_##header##_##name:                                                     \
+		gather(columns,                                                                \
+		       &(const struct onvm_field){ONVM_H_##header, offset, bytes, shift, bits, \
+						  sums, writable},                             \
+		       values, ENTRY_BYTES(bits));                                             \
 		break;
-	ONVM_FIELDS(ONVM_X)
+		ONVM_FIELDS(ONVM_X)
 #undef ONVM_X
-#define META(name, type, expression) \
-	case ONVM_META_##name: \
-		for (uint32_t i = 0; i < nb_pkts; i++) \
+#define META(name, type, expression)                                      \
+	case ONVM_META_##name:                                            \
+		for (uint32_t i = 0; i < nb_pkts; i++)                    \
 			((type *)(void *)values)[i] = (type)(expression); \
 		break;
-	META(length, uint16_t, pkts[i].length)
-	META(port, uint16_t, pkts[i].port)
-	META(flow_hash, uint32_t, pkts[i].flow_hash)
-	META(protocol, uint8_t, columns->layout[i].protocol)
-	META(vlan_count, uint8_t, onvm_layout_has(&columns->layout[i], ONVM_H_VLAN) ?
-				  (columns->layout[i].l3 - 14) / 4 : 0)
-	META(verdict, uint8_t, pkts[i].verdict)
-	META(destination, uint16_t, pkts[i].destination)
+		META(length, uint16_t, pkts[i].length)
+		META(port, uint16_t, pkts[i].port)
+		META(flow_hash, uint32_t, pkts[i].flow_hash)
+		META(protocol, uint8_t, columns->layout[i].protocol)
+		META(vlan_count, uint8_t,
+		     onvm_layout_has(&columns->layout[i], ONVM_H_VLAN) ?
+			     (columns->layout[i].l3 - 14) / 4 :
+			     0)
+		META(verdict, uint8_t, pkts[i].verdict)
+		META(destination, uint16_t, pkts[i].destination)
 #undef META
 	default:
 		break;
@@ -269,14 +272,15 @@ scatter_column(struct onvm_columns *columns, uint32_t id)
 	const uint8_t *originals = columns->original[id];
 
 	switch (id) {
-#define ONVM_X(header, name, offset, bytes, shift, bits, sums, writable) \
-	case ONVM_FIELD_##header##_##name: \
-		if (writable) \
-			scatter(columns, &(const struct onvm_field){ ONVM_H_##header, offset, bytes, \
-				shift, bits, sums, writable }, values, originals, \
-				ENTRY_BYTES(bits)); \
+#define ONVM_X(header, name, offset, bytes, shift, bits, sums, writable)                          \
+	case ONVM_FIELD_##header##_##name:                                                        \
+		if (writable)                                                                     \
+			scatter(columns,                                                          \
+				&(const struct onvm_field){ONVM_H_##header, offset, bytes, shift, \
+							   bits, sums, writable},                 \
+				values, originals, ENTRY_BYTES(bits));                            \
 		break;
-	ONVM_FIELDS(ONVM_X)
+		ONVM_FIELDS(ONVM_X)
 #undef ONVM_X
 	case ONVM_META_verdict:
 		for (uint32_t i = 0; i < columns->nb_pkts; i++)
@@ -306,8 +310,7 @@ onvm_columns_get(struct onvm_columns *columns, uint32_t id)
 		if (!columns->has_layouts)
 			read_layouts(columns);
 		gather_column(columns, id, columns->value[id]);
-		memcpy(columns->original[id], columns->value[id],
-		       (size_t)columns->nb_pkts * bytes);
+		memcpy(columns->original[id], columns->value[id], (size_t)columns->nb_pkts * bytes);
 		columns->gathered |= UINT64_C(1) << id;
 	}
 	return columns->value[id];
@@ -347,8 +350,7 @@ onvm_columns_flush(struct onvm_columns *columns)
 	for (int last = 0; last < 2; last++) {
 		for (uint64_t left = columns->gathered; left != 0; left &= left - 1) {
 			const uint32_t id = (uint32_t)__builtin_ctzll(left);
-			const size_t size =
-				(size_t)columns->nb_pkts * onvm_columns_entry_bytes(id);
+			const size_t size = (size_t)columns->nb_pkts * onvm_columns_entry_bytes(id);
 
 			if (is_checksum(id) == (last != 0) &&
 			    memcmp(columns->value[id], columns->original[id], size) != 0)
@@ -424,8 +426,7 @@ onvm_columns_push(struct onvm_columns *columns, const uint8_t *mask, uint32_t le
 }
 
 void
-onvm_columns_pull(struct onvm_columns *columns, const uint8_t *mask, uint32_t length,
-		  uint8_t *done)
+onvm_columns_pull(struct onvm_columns *columns, const uint8_t *mask, uint32_t length, uint8_t *done)
 {
 	onvm_columns_flush(columns);
 	for (uint32_t i = 0; i < columns->nb_pkts; i++)
@@ -467,8 +468,8 @@ onvm_columns_kernel(struct onvm_ctx *ctx, struct onvm_pkt *pkts, uint32_t nb_pkt
 	struct onvm_columns *columns = ctx->state;
 
 	for (uint32_t first = 0; first < nb_pkts; first += ONVM_BURST_MAX) {
-		const uint32_t nb = nb_pkts - first < ONVM_BURST_MAX ? nb_pkts - first
-								      : ONVM_BURST_MAX;
+		const uint32_t nb = nb_pkts - first < ONVM_BURST_MAX ? nb_pkts - first :
+								       ONVM_BURST_MAX;
 
 		onvm_columns_begin(columns, ctx, pkts + first, nb);
 		if (columns->has_failed || columns->handler(columns->handle) < 0) {

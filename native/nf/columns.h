@@ -28,13 +28,13 @@ struct onvm_columns;
 
 /** What is not a header field but the packet's own; read-only except for the verdict. */
 enum onvm_meta {
-	ONVM_META_length = ONVM_FIELD_COUNT,	/**< uint16_t */
-	ONVM_META_port,				/**< uint16_t, ingress */
-	ONVM_META_flow_hash,			/**< uint32_t */
-	ONVM_META_protocol,			/**< uint8_t, behind IPv6 extension headers */
-	ONVM_META_vlan_count,			/**< uint8_t */
-	ONVM_META_verdict,			/**< uint8_t, writable */
-	ONVM_META_destination,			/**< uint16_t, writable */
+	ONVM_META_length = ONVM_FIELD_COUNT, /**< uint16_t */
+	ONVM_META_port,			     /**< uint16_t, ingress */
+	ONVM_META_flow_hash,		     /**< uint32_t */
+	ONVM_META_protocol,		     /**< uint8_t, behind IPv6 extension headers */
+	ONVM_META_vlan_count,		     /**< uint8_t */
+	ONVM_META_verdict,		     /**< uint8_t, writable */
+	ONVM_META_destination,		     /**< uint16_t, writable */
 	ONVM_COLUMN_COUNT
 };
 
@@ -73,9 +73,9 @@ ONVM_EXPORT void onvm_columns_decide(struct onvm_columns *columns, const uint8_t
  * @param stride  bytes from one packet's filling to the next one's; 0: the same for all
  * @param done    becomes 1 where it was done, 0 elsewhere
  */
-ONVM_EXPORT void onvm_columns_push(struct onvm_columns *columns, const uint8_t *mask,
-				   uint32_t length, const uint8_t *bytes, uint32_t stride,
-				   uint8_t *done);
+ONVM_EXPORT void
+onvm_columns_push(struct onvm_columns *columns, const uint8_t *mask, uint32_t length,
+		  const uint8_t *bytes, uint32_t stride, uint8_t *done);
 ONVM_EXPORT void onvm_columns_pull(struct onvm_columns *columns, const uint8_t *mask,
 				   uint32_t length, uint8_t *done);
 /** Make a packet. @return 0, -ENOBUFS without a buffer, -EMSGSIZE when it does not fit one */

@@ -21,17 +21,15 @@
 struct view;
 
 struct header {
-	PyObject_HEAD
-	struct view *view;	/* borrowed; NULL once the view is gone */
+	PyObject_HEAD struct view *view; /* borrowed; NULL once the view is gone */
 };
 
 struct view {
-	PyObject_HEAD
-	struct onvm_pkt *pkt;	/* NULL: stale */
+	PyObject_HEAD struct onvm_pkt *pkt; /* NULL: stale */
 	struct onvm_ctx *ctx;
 	struct onvm_layout layout;
 	struct header *header[NB_HEADERS];
-	PyObject *data;		/* memoryview handed out, or NULL */
+	PyObject *data; /* memoryview handed out, or NULL */
 };
 
 static PyObject *stale_error;
@@ -40,7 +38,7 @@ static PyTypeObject *header_type[NB_HEADERS];
 
 static const struct onvm_field fields[ONVM_FIELD_COUNT] = {
 #define ONVM_X(header, name, offset, bytes, shift, bits, sums, writable) \
-	{ ONVM_H_##header, offset, bytes, shift, bits, sums, writable },
+	{ONVM_H_##header, offset, bytes, shift, bits, sums, writable},
 	ONVM_FIELDS(ONVM_X)
 #undef ONVM_X
 };
@@ -48,7 +46,8 @@ static const struct onvm_field fields[ONVM_FIELD_COUNT] = {
 static int
 raise_stale(void)
 {
-	PyErr_SetString(stale_error, "a packet view lives as long as its burst; copy what you keep");
+	PyErr_SetString(stale_error,
+			"a packet view lives as long as its burst; copy what you keep");
 	return -1;
 }
 
@@ -162,16 +161,16 @@ header_dealloc(PyObject *self)
 #define SET_0 NULL
 #define SET_1 field_set
 #define ONVM_X(header, name, offset, bytes, shift, bits, sums, writable) \
-	{ #name, field_get, SET_##writable, NULL, (void *)&fields[ONVM_FIELD_##header##_##name] },
+	{#name, field_get, SET_##writable, NULL, (void *)&fields[ONVM_FIELD_##header##_##name]},
 
 /* The rows of ONVM_FIELDS that belong to one header, found by their closure at start-up. */
-static PyGetSetDef all_fields[] = { ONVM_FIELDS(ONVM_X) { NULL, NULL, NULL, NULL, NULL } };
+static PyGetSetDef all_fields[] = {ONVM_FIELDS(ONVM_X){NULL, NULL, NULL, NULL, NULL}};
 #undef ONVM_X
 
 static PyGetSetDef header_getset[NB_HEADERS][ONVM_FIELD_COUNT + 1];
 static const char *const header_name[NB_HEADERS] = {
-	"onvm_sdk.packet.EthHeader", "onvm_sdk.packet.VlanHeader", "onvm_sdk.packet.Ipv4Header",
-	"onvm_sdk.packet.Ipv6Header", "onvm_sdk.packet.TcpHeader", "onvm_sdk.packet.UdpHeader",
+	"onvm_sdk.packet.EthHeader",  "onvm_sdk.packet.VlanHeader", "onvm_sdk.packet.Ipv4Header",
+	"onvm_sdk.packet.Ipv6Header", "onvm_sdk.packet.TcpHeader",  "onvm_sdk.packet.UdpHeader",
 	"onvm_sdk.packet.IcmpHeader",
 };
 
@@ -180,12 +179,12 @@ header_type_create(uint32_t header)
 {
 	PyGetSetDef *next = header_getset[header];
 	PyType_Slot slots[] = {
-		{ Py_tp_dealloc, (void *)header_dealloc },
-		{ Py_tp_getset, header_getset[header] },
-		{ 0, NULL },
+		{Py_tp_dealloc, (void *)header_dealloc},
+		{Py_tp_getset, header_getset[header]},
+		{0, NULL},
 	};
-	PyType_Spec spec = { header_name[header], sizeof(struct header), 0,
-			     Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, slots };
+	PyType_Spec spec = {header_name[header], sizeof(struct header), 0,
+			    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, slots};
 
 	for (uint32_t id = 0; id < ONVM_FIELD_COUNT; id++)
 		if (fields[id].header == header ||
@@ -224,7 +223,17 @@ view_has(PyObject *self, void *closure)
 	return PyBool_FromLong(onvm_layout_has(&view->layout, (uint32_t)(uintptr_t)closure));
 }
 
-enum own { LENGTH, PORT, FLOW_HASH, PROTOCOL, VLAN_COUNT, VERDICT, DESTINATION, HEADROOM, TAILROOM };
+enum own {
+	LENGTH,
+	PORT,
+	FLOW_HASH,
+	PROTOCOL,
+	VLAN_COUNT,
+	VERDICT,
+	DESTINATION,
+	HEADROOM,
+	TAILROOM
+};
 
 static PyObject *
 view_own(PyObject *self, void *closure)
@@ -248,7 +257,8 @@ view_own(PyObject *self, void *closure)
 		value = view->layout.protocol;
 		break;
 	case VLAN_COUNT:
-		value = onvm_layout_has(&view->layout, ONVM_H_VLAN) ? (view->layout.l3 - 14) / 4u : 0;
+		value = onvm_layout_has(&view->layout, ONVM_H_VLAN) ? (view->layout.l3 - 14) / 4u :
+								      0;
 		break;
 	case VERDICT:
 		value = view->pkt->verdict;
@@ -391,8 +401,8 @@ view_originate(PyObject *self, PyObject *arguments)
 	Py_ssize_t length;
 	unsigned int verdict = ONVM_NEXT, destination = 0;
 
-	if (view == NULL || !PyArg_ParseTuple(arguments, "y#|II", &bytes, &length, &verdict,
-					      &destination))
+	if (view == NULL ||
+	    !PyArg_ParseTuple(arguments, "y#|II", &bytes, &length, &verdict, &destination))
 		return NULL;
 	if (length > UINT16_MAX || view->ctx == NULL)
 		Py_RETURN_FALSE;
@@ -417,32 +427,47 @@ view_dealloc(PyObject *self)
 	Py_DECREF(type);
 }
 
-#define HEADER(name, id) { name, view_header, NULL, NULL, (void *)(uintptr_t)(id) }
-#define HAS(name, id) { name, view_has, NULL, NULL, (void *)(uintptr_t)(id) }
-#define OWN(name, id) { name, view_own, NULL, NULL, (void *)(uintptr_t)(id) }
+#define HEADER(name, id) {name, view_header, NULL, NULL, (void *)(uintptr_t)(id)}
+#define HAS(name, id) {name, view_has, NULL, NULL, (void *)(uintptr_t)(id)}
+#define OWN(name, id) {name, view_own, NULL, NULL, (void *)(uintptr_t)(id)}
 static PyGetSetDef view_getset[] = {
-	HEADER("eth", ONVM_H_ETH), HEADER("vlan", ONVM_H_VLAN), HEADER("ipv4", ONVM_H_IPV4),
-	HEADER("ipv6", ONVM_H_IPV6), HEADER("tcp", ONVM_H_TCP), HEADER("udp", ONVM_H_UDP),
+	HEADER("eth", ONVM_H_ETH),
+	HEADER("vlan", ONVM_H_VLAN),
+	HEADER("ipv4", ONVM_H_IPV4),
+	HEADER("ipv6", ONVM_H_IPV6),
+	HEADER("tcp", ONVM_H_TCP),
+	HEADER("udp", ONVM_H_UDP),
 	HEADER("icmp", ONVM_H_ICMP),
-	HAS("is_vlan", ONVM_H_VLAN), HAS("is_ipv4", ONVM_H_IPV4), HAS("is_ipv6", ONVM_H_IPV6),
-	HAS("is_tcp", ONVM_H_TCP), HAS("is_udp", ONVM_H_UDP), HAS("is_icmp", ONVM_H_ICMP),
-	HAS("is_fragment", ONVM_H_FRAGMENT), HAS("is_reverse", ONVM_H_REVERSE),
-	OWN("length", LENGTH), OWN("port", PORT), OWN("flow_hash", FLOW_HASH),
-	OWN("protocol", PROTOCOL), OWN("vlan_count", VLAN_COUNT), OWN("verdict", VERDICT),
-	OWN("destination", DESTINATION), OWN("headroom", HEADROOM), OWN("tailroom", TAILROOM),
-	{ "data", view_data, NULL, NULL, NULL },
-	{ NULL, NULL, NULL, NULL, NULL },
+	HAS("is_vlan", ONVM_H_VLAN),
+	HAS("is_ipv4", ONVM_H_IPV4),
+	HAS("is_ipv6", ONVM_H_IPV6),
+	HAS("is_tcp", ONVM_H_TCP),
+	HAS("is_udp", ONVM_H_UDP),
+	HAS("is_icmp", ONVM_H_ICMP),
+	HAS("is_fragment", ONVM_H_FRAGMENT),
+	HAS("is_reverse", ONVM_H_REVERSE),
+	OWN("length", LENGTH),
+	OWN("port", PORT),
+	OWN("flow_hash", FLOW_HASH),
+	OWN("protocol", PROTOCOL),
+	OWN("vlan_count", VLAN_COUNT),
+	OWN("verdict", VERDICT),
+	OWN("destination", DESTINATION),
+	OWN("headroom", HEADROOM),
+	OWN("tailroom", TAILROOM),
+	{"data", view_data, NULL, NULL, NULL},
+	{NULL, NULL, NULL, NULL, NULL},
 };
 
 static PyMethodDef view_methods[] = {
-	{ "push", view_push, METH_O, NULL },
-	{ "pull", view_pull, METH_O, NULL },
-	{ "tobytes", view_tobytes, METH_NOARGS, NULL },
-	{ "drop", (PyCFunction)(void (*)(void))view_drop, METH_FASTCALL, NULL },
-	{ "out", (PyCFunction)(void (*)(void))view_out, METH_FASTCALL, NULL },
-	{ "to_service", (PyCFunction)(void (*)(void))view_to_service, METH_FASTCALL, NULL },
-	{ "originate", view_originate, METH_VARARGS, NULL },
-	{ NULL, NULL, 0, NULL },
+	{"push", view_push, METH_O, NULL},
+	{"pull", view_pull, METH_O, NULL},
+	{"tobytes", view_tobytes, METH_NOARGS, NULL},
+	{"drop", (PyCFunction)(void (*)(void))view_drop, METH_FASTCALL, NULL},
+	{"out", (PyCFunction)(void (*)(void))view_out, METH_FASTCALL, NULL},
+	{"to_service", (PyCFunction)(void (*)(void))view_to_service, METH_FASTCALL, NULL},
+	{"originate", view_originate, METH_VARARGS, NULL},
+	{NULL, NULL, 0, NULL},
 };
 
 static struct view *
@@ -469,11 +494,10 @@ view_is_shared(const struct view *view)
 /* ---- the loop ---- */
 
 struct loop {
-	PyObject_HEAD
-	PyObject *function;	/* process_packet(pkt), bound, or (pkt, state) */
-	PyObject *state;	/* second argument, or NULL */
-	PyObject *on_error;	/* called without arguments after `error` is set */
-	PyObject *error;	/* what the function raised, or NULL */
+	PyObject_HEAD PyObject *function; /* process_packet(pkt), bound, or (pkt, state) */
+	PyObject *state;		  /* second argument, or NULL */
+	PyObject *on_error;		  /* called without arguments after `error` is set */
+	PyObject *error;		  /* what the function raised, or NULL */
 	struct view *view;
 };
 
@@ -597,10 +621,10 @@ loop_get(PyObject *self, void *closure)
 }
 
 static PyGetSetDef loop_getset[] = {
-	{ "kernel", loop_get, NULL, NULL, (void *)0 },
-	{ "state", loop_get, NULL, NULL, (void *)1 },
-	{ "error", loop_get, NULL, NULL, (void *)2 },
-	{ NULL, NULL, NULL, NULL, NULL },
+	{"kernel", loop_get, NULL, NULL, (void *)0},
+	{"state", loop_get, NULL, NULL, (void *)1},
+	{"error", loop_get, NULL, NULL, (void *)2},
+	{NULL, NULL, NULL, NULL, NULL},
 };
 static PyTypeObject *loop_type;
 
@@ -659,29 +683,29 @@ packet_end_view(PyObject *module, PyObject *argument)
 }
 
 static PyMethodDef module_methods[] = {
-	{ "loop", packet_loop, METH_VARARGS, NULL },
-	{ "view", packet_view, METH_VARARGS, NULL },
-	{ "end_view", packet_end_view, METH_O, NULL },
-	{ NULL, NULL, 0, NULL },
+	{"loop", packet_loop, METH_VARARGS, NULL},
+	{"view", packet_view, METH_VARARGS, NULL},
+	{"end_view", packet_end_view, METH_O, NULL},
+	{NULL, NULL, 0, NULL},
 };
 
 static PyType_Slot view_slots[] = {
-	{ Py_tp_dealloc, (void *)view_dealloc },
-	{ Py_tp_getset, view_getset },
-	{ Py_tp_methods, view_methods },
-	{ 0, NULL },
+	{Py_tp_dealloc, (void *)view_dealloc},
+	{Py_tp_getset, view_getset},
+	{Py_tp_methods, view_methods},
+	{0, NULL},
 };
-static PyType_Spec view_spec = { "onvm_sdk.packet.PacketView", sizeof(struct view), 0,
-	Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, view_slots };
+static PyType_Spec view_spec = {"onvm_sdk.packet.PacketView", sizeof(struct view), 0,
+				Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, view_slots};
 static PyType_Slot loop_slots[] = {
-	{ Py_tp_dealloc, (void *)loop_dealloc },
-	{ Py_tp_getset, loop_getset },
-	{ 0, NULL },
+	{Py_tp_dealloc, (void *)loop_dealloc},
+	{Py_tp_getset, loop_getset},
+	{0, NULL},
 };
-static PyType_Spec loop_spec = { "onvm_sdk._native._packet.Loop", sizeof(struct loop), 0,
-	Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, loop_slots };
-static struct PyModuleDef module_def = { PyModuleDef_HEAD_INIT, "_packet", NULL, -1,
-	module_methods, NULL, NULL, NULL, NULL };
+static PyType_Spec loop_spec = {"onvm_sdk._native._packet.Loop", sizeof(struct loop), 0,
+				Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, loop_slots};
+static struct PyModuleDef module_def = {
+	PyModuleDef_HEAD_INIT, "_packet", NULL, -1, module_methods, NULL, NULL, NULL, NULL};
 
 PyMODINIT_FUNC PyInit__packet(void);
 

@@ -192,8 +192,8 @@ onvm_acl_lookup(const struct onvm_acl *acl, const struct onvm_tuple *tuples, uin
 	const uint8_t *data[ONVM_TABLE_CHUNK];
 
 	for (uint32_t first = 0; first < nb; first += ONVM_TABLE_CHUNK) {
-		const uint32_t length =
-			nb - first < ONVM_TABLE_CHUNK ? nb - first : ONVM_TABLE_CHUNK;
+		const uint32_t length = nb - first < ONVM_TABLE_CHUNK ? nb - first :
+									ONVM_TABLE_CHUNK;
 		int rc;
 
 		for (uint32_t i = 0; i < length; i++)

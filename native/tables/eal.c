@@ -32,8 +32,18 @@ eal_start(uint32_t megabytes)
 {
 	char memory[16], lcores[32];
 	char *argv[] = {
-		"onvm-tables", "--no-huge", "--no-shconf", "--no-pci", "--no-telemetry",
-		"--iova-mode=va", "--log-level=error", "--lcores", lcores, "-m", memory, NULL,
+		"onvm-tables",
+		"--no-huge",
+		"--no-shconf",
+		"--no-pci",
+		"--no-telemetry",
+		"--iova-mode=va",
+		"--log-level=error",
+		"--lcores",
+		lcores,
+		"-m",
+		memory,
+		NULL,
 	};
 	cpu_set_t cpus;
 	int rc;

@@ -13,13 +13,13 @@
 
 #define KEY_BYTES_MAX 64
 #define VALUE_BYTES_MAX 256
-#define SWEEP_NS 1000000000ull	/* a whole table once a second ... */
-#define SWEEP_SLOTS_MAX 8192u	/* ... but never so much that one burst waits long */
+#define SWEEP_NS 1000000000ull /* a whole table once a second ... */
+#define SWEEP_SLOTS_MAX 8192u  /* ... but never so much that one burst waits long */
 
 /* One per flow; last_used_ns is only meaningful while in use. */
 struct slot {
 	uint64_t last_used_ns;
-	uint64_t idle_ns;	/* 0: the table's */
+	uint64_t idle_ns; /* 0: the table's */
 };
 
 struct onvm_flow_table {
@@ -30,11 +30,11 @@ struct onvm_flow_table {
 	uint32_t capacity;
 	uint32_t count;
 	uint32_t key_bytes;
-	uint32_t padded_bytes;	/* rte_hash compares multiples of 16 with wide registers */
+	uint32_t padded_bytes; /* rte_hash compares multiples of 16 with wide registers */
 	uint32_t value_bytes;
 	uint32_t value_stride;
-	uint32_t cursor;	/* where expiry goes on */
-	uint64_t swept_ns;	/* when onvm_flow_table_sweep() last went on */
+	uint32_t cursor;   /* where expiry goes on */
+	uint64_t swept_ns; /* when onvm_flow_table_sweep() last went on */
 };
 
 static uint32_t
@@ -277,8 +277,7 @@ onvm_flow_table_sweep(struct onvm_flow_table *table, uint64_t now_ns, uint64_t i
 		return 0;
 	table->swept_ns = now_ns;
 	return onvm_flow_table_expire(table, now_ns, idle_ns,
-				      budget < SWEEP_SLOTS_MAX ? (uint32_t)budget :
-								 SWEEP_SLOTS_MAX,
+				      budget < SWEEP_SLOTS_MAX ? (uint32_t)budget : SWEEP_SLOTS_MAX,
 				      on_expired, arg);
 }
 

@@ -22,8 +22,8 @@
 #define V6_LEVELS 14u
 
 struct onvm_lpm {
-	struct rte_fib *fib;	/* IPv4 */
-	struct rte_fib6 *fib6;	/* IPv6 */
+	struct rte_fib *fib;   /* IPv4 */
+	struct rte_fib6 *fib6; /* IPv6 */
 };
 
 static uint32_t
@@ -39,10 +39,11 @@ lpm_create_v4(struct onvm_lpm *lpm, const char *name, uint32_t max_routes)
 		.type = RTE_FIB_DIR24_8,
 		.default_nh = DEFAULT_HOP,
 		.max_routes = (int)max_routes,
-		.dir24_8 = {
-			.nh_sz = RTE_FIB_DIR24_8_4B,
-			.num_tbl8 = clamp(max_routes, 256, V4_TBL8_MAX),
-		},
+		.dir24_8 =
+			{
+				.nh_sz = RTE_FIB_DIR24_8_4B,
+				.num_tbl8 = clamp(max_routes, 256, V4_TBL8_MAX),
+			},
 	};
 
 	lpm->fib = rte_fib_create(name, SOCKET_ID_ANY, &conf);
@@ -56,10 +57,12 @@ lpm_create_v6(struct onvm_lpm *lpm, const char *name, uint32_t max_routes)
 		.type = RTE_FIB6_TRIE,
 		.default_nh = DEFAULT_HOP,
 		.max_routes = (int)max_routes,
-		.trie = {
-			.nh_sz = RTE_FIB6_TRIE_4B,
-			.num_tbl8 = clamp((uint64_t)max_routes * V6_LEVELS, 256, V6_TBL8_MAX),
-		},
+		.trie =
+			{
+				.nh_sz = RTE_FIB6_TRIE_4B,
+				.num_tbl8 =
+					clamp((uint64_t)max_routes * V6_LEVELS, 256, V6_TBL8_MAX),
+			},
 	};
 
 	lpm->fib6 = rte_fib6_create(name, SOCKET_ID_ANY, &conf);
@@ -131,16 +134,15 @@ lookup_chunk(const struct onvm_lpm *lpm, const uint8_t *addresses, uint64_t *hop
 }
 
 int
-onvm_lpm_lookup(const struct onvm_lpm *lpm, const uint8_t *addresses, uint32_t *values,
-		uint32_t nb)
+onvm_lpm_lookup(const struct onvm_lpm *lpm, const uint8_t *addresses, uint32_t *values, uint32_t nb)
 {
 	const uint32_t address_size = lpm->fib != NULL ? 4 : 16;
 	uint64_t hops[ONVM_TABLE_CHUNK];
 
 	for (uint32_t first = 0; first < nb; first += ONVM_TABLE_CHUNK) {
 		const uint32_t length = clamp(nb - first, 0, ONVM_TABLE_CHUNK);
-		const int rc = lookup_chunk(lpm, addresses + (size_t)first * address_size, hops,
-					    length);
+		const int rc =
+			lookup_chunk(lpm, addresses + (size_t)first * address_size, hops, length);
 
 		if (rc != 0)
 			return rc;

@@ -185,6 +185,8 @@ def run_once(request: RunRequest) -> Report:
     ):
         deployment.open_port("in", request.near, "in", field="--in")
         deployment.open_port("out", request.far, "out", field="--out")
+        for name in request.nfs:  # numbers, and so tables, in the order of the chain
+            deployment.manager.registry.service_id(services[name])
         for _ in range(request.instances):
             if request.is_fused and request.nfs:
                 deployment.launch(request.nfs, configs=request.configs)
@@ -204,7 +206,7 @@ def run_once(request: RunRequest) -> Report:
         _let_through(deployment, request, stop)
         seconds = deployment.elapsed_s
         deployment.drain()
-        return deployment.report(seconds)
+        return deployment.finish(seconds)
 
 
 def _let_through(deployment: Deployment, request: RunRequest, stop: list[int]) -> None:

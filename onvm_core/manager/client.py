@@ -47,7 +47,9 @@ class Client:
     def __init__(self, directory: Path) -> None:
         record = ManagerRecord.read(directory)
         if record is None or not record.process.is_alive:
-            raise NoManagerError(f"no manager {directory.name!r} runs; start one: onvm up -f onvm.toml")
+            raise NoManagerError(
+                f"no manager {directory.name!r} runs; start one: onvm up -f onvm.toml"
+            )
         self.process = record.process
         self._directory = directory
         self._context = zmq.Context()

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
+import msgspec
+
 from onvm_core._native import dataplane
 from onvm_core._native.dataplane import DataplaneSettings
 from onvm_core.launch.identity import ProcessId
@@ -19,7 +21,13 @@ from onvm_core.launch.process import AdoptedHandle, LaunchSpec, ProcessHandle, P
 from onvm_core.manager.manager import Manager
 from onvm_core.manager.ports import Direction, PortKind, open_port, parse_uri
 from onvm_core.manager.registry import HostState, NfHost
-from onvm_core.manager.report import Report, cpu_seconds, make_report, retire_dead
+from onvm_core.manager.report import (
+    BufferReport,
+    Report,
+    cpu_seconds,
+    make_report,
+    retire_dead,
+)
 from onvm_sdk.errors import ConfigError, OnvmError
 
 __all__ = ["Chain", "Deployment", "NfFailed", "split_cpus"]
@@ -355,6 +363,26 @@ class Deployment:
             if time.monotonic() > deadline:
                 return False
         return True
+
+    def finish(self, seconds: float) -> Report:
+        """Stop everything and give the last report, in which nothing is inside any more.
+
+        Packets that an NF still holds count as ``stopped``; captures are complete.
+        """
+        report = self.report(seconds)
+        dataplane.stop()
+        for name in list(self._state.chains):
+            self.remove_chain(name)
+        for port in self._state.ports.values():
+            dataplane.close_port(port.number)
+        self._state.ports.clear()
+        plane = dataplane.read_plane()
+        own = {reason: count for reason, count in plane.drops.items() if count}
+        return msgspec.structs.replace(
+            report,
+            drops=dict(sorted({**report.drops, **own}.items())),
+            buffers=BufferReport(plane.buffers_total, plane.buffers_free, plane.buffers_with_nfs),
+        )
 
     def close(self) -> None:
         """Stop NFs and workers, and free everything."""

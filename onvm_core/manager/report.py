@@ -180,6 +180,10 @@ def _add_drops(drops: dict[str, int], nf: NfReport) -> None:
         drops[key] = drops.get(key, 0) + count
 
 
+def _order(manager: Manager, host: NfHost) -> tuple[int, int]:
+    return manager.registry.service_id(host.services[0]), manager.registry.hosts.index(host)
+
+
 def make_report(manager: Manager, ports: Mapping[int, tuple[str, str]], seconds: float) -> Report:
     """Read all counters.
 
@@ -192,7 +196,7 @@ def make_report(manager: Manager, ports: Mapping[int, tuple[str, str]], seconds:
     drops = {reason: count for reason, count in plane.drops.items() if count}
     drops.update(manager.registry.retired_drops)
     nfs: list[NfReport] = []
-    for host in manager.registry.hosts:
+    for host in sorted(manager.registry.hosts, key=lambda h: _order(manager, h)):
         used = host.cpu_seconds if host.state is HostState.DEAD else cpu_seconds(host.pid)
         nfs.extend(_nf_reports(host, max(used - host.cpu_before, 0.0) / seconds))
     for nf in nfs:

@@ -60,6 +60,19 @@ class Service:
         self._last: Report | None = None
         self._n_adopted = 0
         self._began = time.monotonic()
+        self._handlers: dict[type, Callable[[Any], m.Reply]] = {
+            m.StatusRequest: self._status,
+            m.DownRequest: self._down,
+            m.InstancesRequest: self._instances,
+            m.NfRunRequest: self._nf_run,
+            m.NfStopRequest: self._nf_stop,
+            m.ChainListRequest: self._chain_list,
+            m.ChainAddRequest: self._chain_add,
+            m.ChainRemoveRequest: self._chain_remove,
+            m.ChainShowRequest: self._chain_show,
+            m.FlowListRequest: self._flow_list,
+            m.SendRequest: self._send,
+        }
         self._lock = DirectoryLock(directory)
         try:
             self._deployment = self._deploy(kinds)
@@ -228,31 +241,9 @@ class Service:
         Raises:
             OnvmError: it cannot be done; one line.
         """
-        match request:
-            case m.StatusRequest():
-                return self._status()
-            case m.DownRequest():
-                return self._down(request)
-            case m.InstancesRequest():
-                return m.InstancesReply(launched=self._supervisor.launched())
-            case m.NfRunRequest():
-                return self._nf_run(request)
-            case m.NfStopRequest():
-                return self._nf_stop(request)
-            case m.ChainListRequest():
-                return m.ChainsReply(chains=self._chains())
-            case m.ChainAddRequest():
-                return self._chain_add(request)
-            case m.ChainRemoveRequest():
-                return self._chain_remove(request)
-            case m.ChainShowRequest():
-                return self._chain_show(request)
-            case m.FlowListRequest():
-                return self._flow_list(request)
-            case m.SendRequest():
-                return self._send(request)
+        return self._handlers[type(request)](request)
 
-    def _status(self) -> m.StatusReply:
+    def _status(self, _request: m.StatusRequest) -> m.StatusReply:
         return m.StatusReply(
             name=self._directory.name,
             pid=os.getpid(),
@@ -270,6 +261,9 @@ class Service:
         is_drained = self._finish()
         assert self._last is not None
         return m.DownReply(is_drained=is_drained, report=self._last)
+
+    def _instances(self, _request: m.InstancesRequest) -> m.InstancesReply:
+        return m.InstancesReply(launched=self._supervisor.launched())
 
     def _nf_run(self, request: m.NfRunRequest) -> m.InstancesReply:
         package = self._package(request.name)
@@ -323,6 +317,9 @@ class Service:
             for name, chain in self._pending.items()
         ]  # fmt: skip
         return sorted(shown, key=lambda chain: chain.name)
+
+    def _chain_list(self, _request: m.ChainListRequest) -> m.ChainsReply:
+        return m.ChainsReply(chains=self._chains())
 
     def _chain_add(self, request: m.ChainAddRequest) -> m.ChainReply:
         for service in request.services:

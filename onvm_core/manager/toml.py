@@ -16,7 +16,7 @@ def format_toml(table: Mapping[str, Any]) -> str:
     return "".join(f"{_string(key)} = {_value(value)}\n" for key, value in table.items())
 
 
-def _value(value: Any) -> str:
+def _value(value: Any) -> str:  # noqa: PLR0911 -- one for each type of TOML
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):

@@ -44,6 +44,12 @@ _COMMANDS = (
     CliCommand("send", "Send a message to an NF.", "onvm_core.cli.send:send", panel="Traffic"),
     CliCommand("nf", "Install, write, test, run and stop NFs.", "onvm_core.cli.nf:app"),
     CliCommand(
+        "bench",
+        "Measure this host.",
+        "onvm_core.cli.bench:bench",
+        panel="Host",
+    ),
+    CliCommand(
         "doctor",
         "Show what this host can do, and how to fix what it cannot.",
         "onvm_core.cli.doctor:doctor",

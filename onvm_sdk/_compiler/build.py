@@ -1,14 +1,10 @@
 # mypy: ignore-errors
 # numba and llvmlite have no types to check against; the property test of kernels checks this.
-"""From a per-packet function to a burst kernel in machine code, kept on disk."""
+"""From a per-packet function to a burst kernel in machine code."""
 
 from __future__ import annotations
 
-import hashlib
-import os
-import pickle
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import llvmlite.binding
@@ -25,7 +21,6 @@ from onvm_sdk._compiler.types import open_packet, store_verdict
 from onvm_sdk._native._nf import ffi, lib
 from onvm_sdk.errors import PluginError
 from onvm_sdk.nf import NativeKernel
-from onvm_sdk.verdict import Verdict
 
 __all__ = ["build"]
 
@@ -36,7 +31,7 @@ _SIGNATURE = types.void(types.voidptr, types.voidptr, types.uint32)
 
 
 def build(function: Callable[..., Any], state: Any, *, is_bounds_checked: bool) -> NativeKernel:
-    """Compile `function`, or take it from the cache.
+    """Compile `function`.
 
     Raises:
         PluginError: numba cannot compile it, or `state` is nothing a kernel can have.
@@ -146,14 +141,6 @@ def _decide(typing: Any, pkt: Any, result: Any) -> Any:
 
 
 def _compile(function: Callable[..., Any], kinds: Any, is_bounds_checked: bool) -> tuple[Any, str]:
-    cache = _cache_file(function, kinds, is_bounds_checked)
-    codegen = numba.core.registry.cpu_target.target_context.codegen()
-    if cache is not None and cache.is_file():
-        try:
-            name, stored = pickle.loads(cache.read_bytes())
-            return codegen.unserialize_library(stored), name
-        except (OSError, pickle.PickleError, EOFError, ValueError):
-            pass  # a file cut short: compile anew
     inner = numba.njit(boundscheck=is_bounds_checked)(function)
     read_state = _make_state_reader(kinds)
 
@@ -169,43 +156,4 @@ def _compile(function: Callable[..., Any], kinds: Any, is_bounds_checked: bool) 
                 pkt.drop(0)
 
     compiled = numba.cfunc(_SIGNATURE, nopython=True)(burst)
-    library, name = compiled._library, compiled._wrapper_name
-    if cache is not None:
-        _store(cache, name, library)
-    return library, name
-
-
-def _store(cache: Path, name: str, library: Any) -> None:
-    try:
-        content = pickle.dumps((name, library.serialize_using_object_code()))
-        cache.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        part = cache.with_suffix(f".{os.getpid()}")
-        part.write_bytes(content)
-        part.replace(cache)
-    except (OSError, ValueError):
-        return  # a cache is a convenience: a read-only home must not stop an NF
-
-
-def _cache_file(function: Callable[..., Any], kinds: Any, is_bounds_checked: bool) -> Path | None:
-    """Where this very kernel would be kept; None when what it refers to cannot be named."""
-    folder = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    digest = hashlib.sha256()
-    code = function.__code__
-    seen = [numba.__version__, llvmlite.__version__, llvmlite.binding.get_host_cpu_name()]
-    seen += [str(kinds), str(is_bounds_checked), code.co_code.hex(), repr(code.co_names)]
-    for constant in code.co_consts:
-        if hasattr(constant, "co_code"):
-            return None
-        seen.append(repr(constant))
-    if function.__closure__:
-        return None
-    for name in code.co_names:
-        value = function.__globals__.get(name)
-        if isinstance(value, (int, float, str, bool)):
-            seen.append(f"{name}={value!r}")
-        elif value not in (None, np, Verdict):
-            return None
-    for part in ("build.py", "emit.py", "types.py"):
-        seen.append((Path(__file__).parent / part).read_text())
-    digest.update("\0".join(seen).encode())
-    return Path(folder) / "onvm" / "kernels" / f"{digest.hexdigest()}.o"
+    return compiled._library, compiled._wrapper_name

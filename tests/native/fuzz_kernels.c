@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include KERNEL_HEADER
+#include <onvm/checksum.h>
 
 #define NB_MAX 64u
 #define NB_REASONS 8u
@@ -35,6 +36,8 @@ ipv4_fill(uint8_t *ip, uint32_t room)
 	static const uint8_t addresses[][4] = {
 		{10, 0, 0, 1}, {10, 0, 0, 2}, {192, 0, 2, 1}, {198, 51, 100, 10}, {203, 0, 113, 1},
 	};
+
+	uint16_t sum;
 
 	ip[0] = (uint8_t)(0x45 + (rnd(8) == 0 ? rnd(11) : 0));
 	ip[2] = (uint8_t)(room >> 8);
@@ -61,8 +64,13 @@ ipv4_fill(uint8_t *ip, uint32_t room)
 		ip[32] = 0x50;
 		ip[33] = (uint8_t)rnd(32);
 	}
-	if (ip[9] == 1 && room >= 56)
+	if (ip[9] != 1)
+		return;
+	if (room >= 56)
 		ipv4_fill(ip + 28, room - 28);
+	memset(ip + 22, 0, 2);
+	sum = (uint16_t)~onvm_checksum_fold(onvm_checksum_add(0, ip + 20, room - 20));
+	memcpy(ip + 22, &sum, 2);
 }
 
 static uint32_t

@@ -35,7 +35,6 @@ SETS = [
     ("classbench/rules/fw1_1k.rules", "classbench/traces/fw1_1k.trace.gz", 4),
     ("classbench/rules/ipc1_1k.rules", "classbench/traces/ipc1_1k.trace.gz", 4),
     ("classbench/rules/acl1_10k.rules.gz", "classbench/traces/acl1_10k.trace.gz", 4),
-    ("classbench/rules/ipc1_10k.rules.gz", "classbench/traces/ipc1_10k.trace.gz", 4),
     ("classbench_v6/acl1_1k.v6.rules.gz", "classbench_v6/acl1_1k.v6.trace.gz", 6),
     ("classbench_v6/fw1_1k.v6.rules.gz", "classbench_v6/fw1_1k.v6.trace.gz", 6),
 ]

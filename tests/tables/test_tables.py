@@ -15,7 +15,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from onvm_sdk.errors import NativeError, TableFullError
-from onvm_sdk.tables import MISS, Acl, AclRule, FlowTable, Lpm, native_function, pack_tuple
+from onvm_sdk.tables import (
+    MISS,
+    Acl,
+    AclRule,
+    FlowTable,
+    Lpm,
+    native_function,
+    pack_tuple,
+)
 
 ADDRESS = {4: st.integers(0, 2**32 - 1), 6: st.integers(0, 2**128 - 1)}
 
@@ -35,7 +43,7 @@ def networks(draw: st.DrawFn, version: int) -> str:
 def near(network: str, step: int) -> str:
     """An address at or just outside the network's borders."""
     net = ip_network(network)
-    top = 2 ** net.max_prefixlen
+    top = 2**net.max_prefixlen
     number = (int(net.network_address if step <= 0 else net.broadcast_address) + step) % top
     return text_of(net.version, number)
 
@@ -136,6 +144,12 @@ def test_acl_priority_and_value() -> None:
         Acl([AclRule(value=0)])
 
 
+def expire_all(flows: FlowTable, now: int, idle: int) -> tuple[int, list[bytes]]:
+    seen: list[bytes] = []
+    expired = flows.expire(now, idle, on_expired=lambda slot: seen.append(flows.key(slot)))
+    return expired, seen
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     st.sampled_from([1, 13, 16, 40, 48, 64]),
@@ -163,8 +177,7 @@ def test_flow_table_agrees_with_dict(key_bytes: int, steps: list) -> None:
                 model[key] = now
             elif action == "e":
                 gone = [k for k, used in model.items() if now - used >= idle]
-                seen: list[bytes] = []
-                expired = flows.expire(now, idle, on_expired=lambda s: seen.append(flows.key(s)))
+                expired, seen = expire_all(flows, now, idle)
                 assert expired == len(gone)
                 assert sorted(seen) == sorted(gone)
                 for k in gone:

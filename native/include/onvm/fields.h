@@ -28,33 +28,33 @@
 #define ONVM_FIELD_INLINE inline __attribute__((always_inline))
 
 enum onvm_header {
-	ONVM_H_ETH = 0,		/**< at the frame's first byte */
-	ONVM_H_VLAN = 1,	/**< the outermost tag */
+	ONVM_H_ETH = 0,	 /**< at the frame's first byte */
+	ONVM_H_VLAN = 1, /**< the outermost tag */
 	ONVM_H_IPV4 = 2,
 	ONVM_H_IPV6 = 3,
 	ONVM_H_TCP = 4,
 	ONVM_H_UDP = 5,
-	ONVM_H_ICMP = 6,	/**< ICMP and ICMPv6 */
-	ONVM_H_TYPE = 7,	/**< the EtherType behind all VLAN tags */
-	ONVM_H_FRAGMENT = 8,	/**< no header, but a bit of onvm_layout.flags: an IP fragment */
-	ONVM_H_REVERSE = 9,	/**< likewise: ONVM_F_REVERSE */
-	ONVM_H_PSEUDO = 10,	/**< likewise: the transport checksum covers the addresses */
+	ONVM_H_ICMP = 6,     /**< ICMP and ICMPv6 */
+	ONVM_H_TYPE = 7,     /**< the EtherType behind all VLAN tags */
+	ONVM_H_FRAGMENT = 8, /**< no header, but a bit of onvm_layout.flags: an IP fragment */
+	ONVM_H_REVERSE = 9,  /**< likewise: ONVM_F_REVERSE */
+	ONVM_H_PSEUDO = 10,  /**< likewise: the transport checksum covers the addresses */
 };
 
 /** Where the headers of one packet are. */
 struct onvm_layout {
-	uint16_t l3;		/**< offset of the network header */
-	uint16_t l4;		/**< offset of the transport header */
-	uint16_t flags;		/**< bit h: header h of enum onvm_header is there, as a whole */
-	uint8_t protocol;	/**< transport protocol; 0 without IP */
-	uint8_t l4_checksum;	/**< offset of the checksum in the transport header; 0: none */
+	uint16_t l3;	     /**< offset of the network header */
+	uint16_t l4;	     /**< offset of the transport header */
+	uint16_t flags;	     /**< bit h: header h of enum onvm_header is there, as a whole */
+	uint8_t protocol;    /**< transport protocol; 0 without IP */
+	uint8_t l4_checksum; /**< offset of the checksum in the transport header; 0: none */
 };
 static_assert(sizeof(struct onvm_layout) == 8, "a layout fits a register");
 
 enum onvm_sums {
-	ONVM_SUM_IP = 1,	/**< the IPv4 header checksum covers the field */
-	ONVM_SUM_PSEUDO = 2,	/**< the transport's pseudo-header covers it */
-	ONVM_SUM_L4 = 4,	/**< the transport checksum covers it */
+	ONVM_SUM_IP = 1,     /**< the IPv4 header checksum covers the field */
+	ONVM_SUM_PSEUDO = 2, /**< the transport's pseudo-header covers it */
+	ONVM_SUM_L4 = 4,     /**< the transport checksum covers it */
 };
 
 /**
@@ -62,64 +62,64 @@ enum onvm_sums {
  *
  * `bytes` is the size of the word that holds the field; `shift` and `bits` select from it.
  */
-#define ONVM_FIELDS(X) \
-	X(ETH, dst, 0, 6, 0, 48, 0, 1) \
-	X(ETH, src, 6, 6, 0, 48, 0, 1) \
-	X(TYPE, type, 0, 2, 0, 16, 0, 1) \
-	X(VLAN, tci, 0, 2, 0, 16, 0, 1) \
-	X(VLAN, id, 0, 2, 0, 12, 0, 1) \
-	X(VLAN, priority, 0, 2, 13, 3, 0, 1) \
-	X(IPV4, header_length, 0, 1, 0, 4, 0, 0) \
-	X(IPV4, tos, 1, 1, 0, 8, ONVM_SUM_IP, 1) \
-	X(IPV4, dscp, 1, 1, 2, 6, ONVM_SUM_IP, 1) \
-	X(IPV4, ecn, 1, 1, 0, 2, ONVM_SUM_IP, 1) \
-	X(IPV4, total_length, 2, 2, 0, 16, ONVM_SUM_IP, 1) \
-	X(IPV4, id, 4, 2, 0, 16, ONVM_SUM_IP, 1) \
-	X(IPV4, flags, 6, 1, 5, 3, ONVM_SUM_IP, 1) \
-	X(IPV4, fragment_offset, 6, 2, 0, 13, ONVM_SUM_IP, 1) \
-	X(IPV4, ttl, 8, 1, 0, 8, ONVM_SUM_IP, 1) \
-	X(IPV4, protocol, 9, 1, 0, 8, ONVM_SUM_IP, 1) \
-	X(IPV4, checksum, 10, 2, 0, 16, 0, 1) \
+#define ONVM_FIELDS(X)                                               \
+	X(ETH, dst, 0, 6, 0, 48, 0, 1)                               \
+	X(ETH, src, 6, 6, 0, 48, 0, 1)                               \
+	X(TYPE, type, 0, 2, 0, 16, 0, 1)                             \
+	X(VLAN, tci, 0, 2, 0, 16, 0, 1)                              \
+	X(VLAN, id, 0, 2, 0, 12, 0, 1)                               \
+	X(VLAN, priority, 0, 2, 13, 3, 0, 1)                         \
+	X(IPV4, header_length, 0, 1, 0, 4, 0, 0)                     \
+	X(IPV4, tos, 1, 1, 0, 8, ONVM_SUM_IP, 1)                     \
+	X(IPV4, dscp, 1, 1, 2, 6, ONVM_SUM_IP, 1)                    \
+	X(IPV4, ecn, 1, 1, 0, 2, ONVM_SUM_IP, 1)                     \
+	X(IPV4, total_length, 2, 2, 0, 16, ONVM_SUM_IP, 1)           \
+	X(IPV4, id, 4, 2, 0, 16, ONVM_SUM_IP, 1)                     \
+	X(IPV4, flags, 6, 1, 5, 3, ONVM_SUM_IP, 1)                   \
+	X(IPV4, fragment_offset, 6, 2, 0, 13, ONVM_SUM_IP, 1)        \
+	X(IPV4, ttl, 8, 1, 0, 8, ONVM_SUM_IP, 1)                     \
+	X(IPV4, protocol, 9, 1, 0, 8, ONVM_SUM_IP, 1)                \
+	X(IPV4, checksum, 10, 2, 0, 16, 0, 1)                        \
 	X(IPV4, src, 12, 4, 0, 32, ONVM_SUM_IP | ONVM_SUM_PSEUDO, 1) \
 	X(IPV4, dst, 16, 4, 0, 32, ONVM_SUM_IP | ONVM_SUM_PSEUDO, 1) \
-	X(IPV6, traffic_class, 0, 2, 4, 8, 0, 1) \
-	X(IPV6, flow_label, 0, 4, 0, 20, 0, 1) \
-	X(IPV6, payload_length, 4, 2, 0, 16, 0, 1) \
-	X(IPV6, next_header, 6, 1, 0, 8, 0, 1) \
-	X(IPV6, hop_limit, 7, 1, 0, 8, 0, 1) \
-	X(IPV6, src, 8, 16, 0, 128, ONVM_SUM_PSEUDO, 1) \
-	X(IPV6, dst, 24, 16, 0, 128, ONVM_SUM_PSEUDO, 1) \
-	X(IPV6, src_high, 8, 8, 0, 64, ONVM_SUM_PSEUDO, 1) \
-	X(IPV6, src_low, 16, 8, 0, 64, ONVM_SUM_PSEUDO, 1) \
-	X(IPV6, dst_high, 24, 8, 0, 64, ONVM_SUM_PSEUDO, 1) \
-	X(IPV6, dst_low, 32, 8, 0, 64, ONVM_SUM_PSEUDO, 1) \
-	X(TCP, src_port, 0, 2, 0, 16, ONVM_SUM_L4, 1) \
-	X(TCP, dst_port, 2, 2, 0, 16, ONVM_SUM_L4, 1) \
-	X(TCP, seq, 4, 4, 0, 32, ONVM_SUM_L4, 1) \
-	X(TCP, ack, 8, 4, 0, 32, ONVM_SUM_L4, 1) \
-	X(TCP, data_offset, 12, 1, 4, 4, 0, 0) \
-	X(TCP, flags, 13, 1, 0, 8, ONVM_SUM_L4, 1) \
-	X(TCP, window, 14, 2, 0, 16, ONVM_SUM_L4, 1) \
-	X(TCP, checksum, 16, 2, 0, 16, 0, 1) \
-	X(TCP, urgent, 18, 2, 0, 16, ONVM_SUM_L4, 1) \
-	X(UDP, src_port, 0, 2, 0, 16, ONVM_SUM_L4, 1) \
-	X(UDP, dst_port, 2, 2, 0, 16, ONVM_SUM_L4, 1) \
-	X(UDP, length, 4, 2, 0, 16, ONVM_SUM_L4, 1) \
-	X(UDP, checksum, 6, 2, 0, 16, 0, 1) \
-	X(ICMP, type, 0, 1, 0, 8, ONVM_SUM_L4, 1) \
-	X(ICMP, code, 1, 1, 0, 8, ONVM_SUM_L4, 1) \
-	X(ICMP, checksum, 2, 2, 0, 16, 0, 1) \
-	X(ICMP, id, 4, 2, 0, 16, ONVM_SUM_L4, 1) \
+	X(IPV6, traffic_class, 0, 2, 4, 8, 0, 1)                     \
+	X(IPV6, flow_label, 0, 4, 0, 20, 0, 1)                       \
+	X(IPV6, payload_length, 4, 2, 0, 16, 0, 1)                   \
+	X(IPV6, next_header, 6, 1, 0, 8, 0, 1)                       \
+	X(IPV6, hop_limit, 7, 1, 0, 8, 0, 1)                         \
+	X(IPV6, src, 8, 16, 0, 128, ONVM_SUM_PSEUDO, 1)              \
+	X(IPV6, dst, 24, 16, 0, 128, ONVM_SUM_PSEUDO, 1)             \
+	X(IPV6, src_high, 8, 8, 0, 64, ONVM_SUM_PSEUDO, 1)           \
+	X(IPV6, src_low, 16, 8, 0, 64, ONVM_SUM_PSEUDO, 1)           \
+	X(IPV6, dst_high, 24, 8, 0, 64, ONVM_SUM_PSEUDO, 1)          \
+	X(IPV6, dst_low, 32, 8, 0, 64, ONVM_SUM_PSEUDO, 1)           \
+	X(TCP, src_port, 0, 2, 0, 16, ONVM_SUM_L4, 1)                \
+	X(TCP, dst_port, 2, 2, 0, 16, ONVM_SUM_L4, 1)                \
+	X(TCP, seq, 4, 4, 0, 32, ONVM_SUM_L4, 1)                     \
+	X(TCP, ack, 8, 4, 0, 32, ONVM_SUM_L4, 1)                     \
+	X(TCP, data_offset, 12, 1, 4, 4, 0, 0)                       \
+	X(TCP, flags, 13, 1, 0, 8, ONVM_SUM_L4, 1)                   \
+	X(TCP, window, 14, 2, 0, 16, ONVM_SUM_L4, 1)                 \
+	X(TCP, checksum, 16, 2, 0, 16, 0, 1)                         \
+	X(TCP, urgent, 18, 2, 0, 16, ONVM_SUM_L4, 1)                 \
+	X(UDP, src_port, 0, 2, 0, 16, ONVM_SUM_L4, 1)                \
+	X(UDP, dst_port, 2, 2, 0, 16, ONVM_SUM_L4, 1)                \
+	X(UDP, length, 4, 2, 0, 16, ONVM_SUM_L4, 1)                  \
+	X(UDP, checksum, 6, 2, 0, 16, 0, 1)                          \
+	X(ICMP, type, 0, 1, 0, 8, ONVM_SUM_L4, 1)                    \
+	X(ICMP, code, 1, 1, 0, 8, ONVM_SUM_L4, 1)                    \
+	X(ICMP, checksum, 2, 2, 0, 16, 0, 1)                         \
+	X(ICMP, id, 4, 2, 0, 16, ONVM_SUM_L4, 1)                     \
 	X(ICMP, sequence, 6, 2, 0, 16, ONVM_SUM_L4, 1)
 
 /** One field of a header. */
 struct onvm_field {
-	uint8_t header;		/**< enum onvm_header */
-	uint8_t offset;		/**< bytes from the start of the header */
-	uint8_t bytes;		/**< 1, 2, 4, 6, 8 or 16 */
+	uint8_t header; /**< enum onvm_header */
+	uint8_t offset; /**< bytes from the start of the header */
+	uint8_t bytes;	/**< 1, 2, 4, 6, 8 or 16 */
 	uint8_t shift;
 	uint8_t bits;
-	uint8_t sums;		/**< enum onvm_sums */
+	uint8_t sums; /**< enum onvm_sums */
 	uint8_t is_writable;
 };
 
@@ -127,7 +127,7 @@ enum onvm_field_id {
 #define ONVM_X(header, name, ...) ONVM_FIELD_##header##_##name,
 	ONVM_FIELDS(ONVM_X)
 #undef ONVM_X
-	ONVM_FIELD_COUNT
+		ONVM_FIELD_COUNT
 };
 
 /** Read the headers of a packet the slow, complete way. */
@@ -354,7 +354,7 @@ onvm_field_store(uint8_t *data, const struct onvm_layout *layout, const struct o
 		return;
 	onvm_field_replace(data, layout, field, at, field->bytes,
 			   (onvm_load_be(at, field->bytes) & ~mask) |
-			   (value << field->shift & mask));
+				   (value << field->shift & mask));
 }
 
 #endif /* _ONVM_FIELDS_H_ */

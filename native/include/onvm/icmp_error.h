@@ -16,8 +16,8 @@
 struct onvm_embedded {
 	uint16_t l3_offset;
 	uint16_t l4_offset;
-	uint16_t l4_length;	/**< bytes that are there, at least 8 */
-	uint16_t src_port;	/**< host order. ICMP echo: the identifier, in both */
+	uint16_t l4_length; /**< bytes that are there, at least 8 */
+	uint16_t src_port;  /**< host order. ICMP echo: the identifier, in both */
 	uint16_t dst_port;
 	uint8_t ip_version;
 	uint8_t protocol;
@@ -101,8 +101,7 @@ onvm_rewrite_embedded(uint8_t *data, const struct onvm_headers *headers,
 		      const uint8_t *address, const uint8_t *port)
 {
 	const bool is_icmp = embedded->protocol == ONVM_PROTO_ICMP;
-	const uint32_t l4_checksum =
-		is_icmp ? 2 : onvm_l4_checksum_offset(embedded->protocol);
+	const uint32_t l4_checksum = is_icmp ? 2 : onvm_l4_checksum_offset(embedded->protocol);
 	uint8_t *const l3 = data + embedded->l3_offset;
 	uint8_t *const l4 = data + embedded->l4_offset;
 	uint8_t *const old_address = l3 + (side == ONVM_SRC ? 12 : 16);

@@ -23,8 +23,8 @@ enum onvm_tcp_flag {
 
 /** Bits of the state byte: zero for a new connection. */
 enum onvm_tcp_track {
-	ONVM_TCP_TRACK_SEEN = 1,	/**< by the initiator; << 1 by its peer */
-	ONVM_TCP_TRACK_FIN = 4,		/**< by the initiator; << 1 by its peer */
+	ONVM_TCP_TRACK_SEEN = 1, /**< by the initiator; << 1 by its peer */
+	ONVM_TCP_TRACK_FIN = 4,	 /**< by the initiator; << 1 by its peer */
 	ONVM_TCP_TRACK_RST = 16,
 };
 

@@ -12,8 +12,9 @@
 enum onvm_checksum_status {
 	ONVM_SUM_OK = 0,
 	ONVM_SUM_BAD = 1,
-	ONVM_SUM_ABSENT = 2,	/**< UDP over IPv4 without a checksum */
-	ONVM_SUM_UNKNOWN = 3,	/**< a fragment, a cut header, a protocol without a ones' complement sum */
+	ONVM_SUM_ABSENT = 2, /**< UDP over IPv4 without a checksum */
+	ONVM_SUM_UNKNOWN =
+		3, /**< a fragment, a cut header, a protocol without a ones' complement sum */
 };
 
 /** The IPv4 header's checksum; ONVM_SUM_UNKNOWN for anything else. */
@@ -25,7 +26,8 @@ onvm_verify_l3(const uint8_t *data, const struct onvm_headers *headers)
 	if (headers->ip_version != 4)
 		return ONVM_SUM_UNKNOWN;
 	return onvm_checksum_fold(onvm_checksum_add(0, ip, (ip[0] & 15) * 4u)) == 0xffff ?
-	       ONVM_SUM_OK : ONVM_SUM_BAD;
+		       ONVM_SUM_OK :
+		       ONVM_SUM_BAD;
 }
 
 /**
@@ -43,11 +45,11 @@ onvm_verify_addresses6(const uint8_t *data, const struct onvm_headers *headers)
 	while (cursor + 8 <= headers->l4_offset) {
 		const uint8_t *header = data + cursor;
 		const uint32_t bytes = next == ONVM_PROTO_FRAGMENT ? 8 :
-				       next == ONVM_PROTO_AH ? (header[1] + 2u) * 4 :
-				       (header[1] + 1u) * 8;
+				       next == ONVM_PROTO_AH	   ? (header[1] + 2u) * 4 :
+								     (header[1] + 1u) * 8;
 
 		if (next == ONVM_PROTO_ROUTING && header[3] != 0 && bytes >= 24) {
-			if (header[2] == 4)	/* segments are listed backwards (RFC 8754 2) */
+			if (header[2] == 4) /* segments are listed backwards (RFC 8754 2) */
 				dst = header + 8;
 			else if (header[2] == 0 || header[2] == 2)
 				dst = header + bytes - 16;
@@ -69,7 +71,7 @@ onvm_verify_l4(const uint8_t *data, const struct onvm_headers *headers)
 {
 	const uint8_t *ip = data + headers->l3_offset;
 	const uint8_t *l4 = data + headers->l4_offset;
-	const uint8_t pseudo[2] = { 0, headers->protocol };
+	const uint8_t pseudo[2] = {0, headers->protocol};
 	uint32_t length = headers->l4_length;
 	uint8_t length_be[2];
 	uint64_t sum = 0;

@@ -12,11 +12,11 @@
 struct candidates {
 	struct onvm_headers headers[CHUNK];
 	struct connection_key keys[CHUNK];
-	struct onvm_tuple tuples[2][CHUNK];	/* packed per IP version: 4, 6 */
+	struct onvm_tuple tuples[2][CHUNK]; /* packed per IP version: 4, 6 */
 	uint32_t values[2][CHUNK];
 	int32_t slots[CHUNK];
-	uint8_t packet[CHUNK];		/* index into the chunk's packets */
-	uint8_t tuple[CHUNK];		/* index into tuples of its version */
+	uint8_t packet[CHUNK]; /* index into the chunk's packets */
+	uint8_t tuple[CHUNK];  /* index into tuples of its version */
 	bool src_is_high[CHUNK];
 	uint32_t nb;
 	uint32_t nb_tuples[2];
@@ -109,9 +109,11 @@ candidate_add(const struct firewall *firewall, struct candidates *all, uint8_t p
 		const bool has_ports = headers->has_ports;
 
 		/* an echo's identifier stands for both ports */
-		all->src_is_high[at] = connection_key_fill(
-			&all->keys[at], headers->ip_version, headers->protocol, src, src + size,
-			has_ports ? headers->src_port : headers->dst_port, headers->dst_port);
+		all->src_is_high[at] =
+			connection_key_fill(&all->keys[at], headers->ip_version, headers->protocol,
+					    src, src + size,
+					    has_ports ? headers->src_port : headers->dst_port,
+					    headers->dst_port);
 	}
 }
 
@@ -148,7 +150,8 @@ connection_use(const struct firewall *firewall, int32_t slot, const struct candi
 		if (state != connection->tcp_state) {
 			connection->tcp_state = state;
 			onvm_flow_table_set_idle(firewall->connections, slot,
-						 idle_time(&firewall->config, ONVM_PROTO_TCP, state));
+						 idle_time(&firewall->config, ONVM_PROTO_TCP,
+							   state));
 		}
 	}
 	onvm_flow_table_touch(firewall->connections, slot, now_ns);
@@ -170,8 +173,7 @@ static bool
 connection_open(struct firewall *firewall, const struct candidates *all, uint32_t at,
 		uint64_t now_ns)
 {
-	const int32_t slot =
-		onvm_flow_table_add(firewall->connections, &all->keys[at], now_ns);
+	const int32_t slot = onvm_flow_table_add(firewall->connections, &all->keys[at], now_ns);
 	struct connection *connection;
 
 	if (slot < 0)
@@ -281,7 +283,8 @@ decide(struct firewall *firewall, struct onvm_ctx *ctx, struct onvm_pkt *pkts,
 }
 
 static void
-burst_chunk(struct firewall *firewall, struct onvm_ctx *ctx, struct onvm_pkt *pkts, uint32_t nb_pkts)
+burst_chunk(struct firewall *firewall, struct onvm_ctx *ctx, struct onvm_pkt *pkts,
+	    uint32_t nb_pkts)
 {
 	struct candidates all;
 
@@ -312,8 +315,9 @@ firewall_burst(struct onvm_ctx *ctx, struct onvm_pkt *pkts, uint32_t nb_pkts)
 	struct firewall *const firewall = ctx->state;
 
 	if (firewall->connections != NULL)
-		ctx->counters[FIREWALL_CONNECTIONS_EXPIRED] += onvm_flow_table_sweep(
-			firewall->connections, ctx->now_ns, firewall->config.other_ns, NULL, NULL);
+		ctx->counters[FIREWALL_CONNECTIONS_EXPIRED] +=
+			onvm_flow_table_sweep(firewall->connections, ctx->now_ns,
+					      firewall->config.other_ns, NULL, NULL);
 	for (uint32_t first = 0; first < nb_pkts; first += CHUNK)
 		burst_chunk(firewall, ctx, pkts + first,
 			    nb_pkts - first < CHUNK ? nb_pkts - first : CHUNK);

@@ -10,7 +10,7 @@
 
 /** Both ends, the lower one (bytewise, address before port) first. */
 struct connection_key {
-	uint8_t low[18], high[18];	/* address, port */
+	uint8_t low[18], high[18]; /* address, port */
 	uint8_t protocol;
 	uint8_t ip_version;
 	uint8_t pad[10];
@@ -18,7 +18,7 @@ struct connection_key {
 static_assert(sizeof(struct connection_key) == 48, "a multiple of 16: looked up in place");
 
 struct connection {
-	uint8_t tcp_state;		/* enum onvm_tcp_track */
+	uint8_t tcp_state; /* enum onvm_tcp_track */
 	uint8_t initiator_is_high;
 	uint8_t pad[6];
 };

@@ -54,10 +54,9 @@ firewall_create(const struct firewall_config *config)
 	firewall->config = *config;
 	rc = rules_create(firewall, config);
 	if (rc == 0 && config->is_stateful && tracking_matters(config)) {
-		firewall->connections =
-			onvm_flow_table_create(config->max_connections,
-					       sizeof(struct connection_key),
-					       sizeof(struct connection));
+		firewall->connections = onvm_flow_table_create(config->max_connections,
+							       sizeof(struct connection_key),
+							       sizeof(struct connection));
 		if (firewall->connections == NULL)
 			rc = -errno;
 	}

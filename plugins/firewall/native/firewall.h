@@ -32,33 +32,33 @@ enum firewall_reason {
 
 /** In the order of `counters` in onvm-nf.toml. */
 enum firewall_counter {
-	FIREWALL_BY_RULE,		/**< accepted by a rule */
+	FIREWALL_BY_RULE, /**< accepted by a rule */
 	FIREWALL_BY_DEFAULT,
 	FIREWALL_BY_CONNECTION,
-	FIREWALL_RELATED,		/**< ICMP errors about a connection */
+	FIREWALL_RELATED, /**< ICMP errors about a connection */
 	FIREWALL_CONNECTIONS_OPENED,
 	FIREWALL_CONNECTIONS_EXPIRED,
 };
 
 struct firewall_config {
 	const struct onvm_acl_rule *rules4, *rules6;
-	const uint8_t *accepts;		/**< by a rule's value - 1: 1 accepts, 0 drops */
+	const uint8_t *accepts; /**< by a rule's value - 1: 1 accepts, 0 drops */
 	uint32_t nb_rules4, nb_rules6;
-	uint32_t nb_accepts;		/**< values are 1..nb_accepts */
+	uint32_t nb_accepts; /**< values are 1..nb_accepts */
 	uint32_t max_connections;
 	uint64_t tcp_established_ns, tcp_transitory_ns, udp_ns, icmp_ns, other_ns;
 	uint8_t default_accepts;
 	uint8_t is_stateful;
-	uint8_t passes_fragments;	/**< later fragments, which carry no ports */
+	uint8_t passes_fragments; /**< later fragments, which carry no ports */
 	uint8_t passes_non_ip;
 };
 
 struct firewall {
-	struct firewall_config config;	/**< the pointers in it are not kept */
-	struct onvm_acl *acl4, *acl6;	/**< NULL without rules of that version */
-	struct onvm_flow_table *connections;	/**< NULL: not tracking */
+	struct firewall_config config;	     /**< the pointers in it are not kept */
+	struct onvm_acl *acl4, *acl6;	     /**< NULL without rules of that version */
+	struct onvm_flow_table *connections; /**< NULL: not tracking */
 	uint8_t *accepts;
-	uint64_t *hits;			/**< by a rule's value - 1 */
+	uint64_t *hits; /**< by a rule's value - 1 */
 };
 
 struct firewall *firewall_create(const struct firewall_config *config);

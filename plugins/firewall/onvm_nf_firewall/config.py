@@ -98,11 +98,9 @@ def _rule(text: RuleText, field: str, file: str | None) -> Rule:
     for name, read in readers.items():
         given = getattr(text, name)
         try:
-            values[name] = read(given)  # type: ignore[operator]
+            values[name] = read(given)
         except ValueError as error:
-            raise ConfigError(
-                str(error), file=file, field=f"{field}.{name}", value=given
-            ) from None
+            raise ConfigError(str(error), file=file, field=f"{field}.{name}", value=given) from None
     rule = Rule(accepts=text.action == "accept", **values)
     if not rule.holds_for(4) and not rule.holds_for(6):
         raise ConfigError("expected src and dst of one IP version", file=file, field=field)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from onvm_nf_firewall import _firewall
+from onvm_nf_firewall import _firewall  # type: ignore[attr-defined]  # compiled
 from onvm_nf_firewall.config import FirewallConfig, Rule
 from onvm_sdk import NativeKernel
 from onvm_sdk.errors import NativeError

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define VIP_KEYS_PER_VIP 2	/* itself, and its address for fragments */
+#define VIP_KEYS_PER_VIP 2 /* itself, and its address for fragments */
 
 static bool
 vip_is_valid(const struct lb_config *config, const struct lb_vip *vip)

@@ -31,7 +31,7 @@ enum lb_reason {
 	LB_DROP_NO_BACKEND,
 	LB_DROP_TABLE_FULL,
 	LB_DROP_CONFLICT,
-	LB_NO_DROP,	/**< not a reason: go on */
+	LB_NO_DROP, /**< not a reason: go on */
 };
 
 /** In the order of `counters` in onvm-nf.toml. */
@@ -45,7 +45,7 @@ enum lb_counter {
 
 struct lb_backend {
 	uint8_t address[16];
-	uint8_t port[2];	/**< network order; 0 keeps the packet's */
+	uint8_t port[2]; /**< network order; 0 keeps the packet's */
 	uint8_t pad[6];
 };
 
@@ -53,13 +53,14 @@ struct lb_vip {
 	uint8_t address[16];
 	uint8_t ip_version;
 	uint8_t protocol;
-	uint8_t port[2];	/**< network order; 0: any */
-	uint8_t by_client;	/**< hash the client's address only */
+	uint8_t port[2];   /**< network order; 0: any */
+	uint8_t by_client; /**< hash the client's address only */
 	uint8_t pad[3];
-	uint32_t first_backend;	/**< in the array of all backends */
+	uint32_t first_backend; /**< in the array of all backends */
 	uint32_t nb_backends;
 	uint32_t table_size;
-	const uint32_t *table;	/**< table_size entries, each below nb_backends; kept by the caller */
+	const uint32_t
+		*table; /**< table_size entries, each below nb_backends; kept by the caller */
 };
 
 struct lb_config {
@@ -81,11 +82,11 @@ static_assert(sizeof(struct lb_key) == 48, "looked up in place");
 
 /** One direction of a connection. */
 struct lb_entry {
-	uint8_t address[16];	/**< what the changing end becomes */
+	uint8_t address[16]; /**< what the changing end becomes */
 	uint8_t port[2];
-	uint8_t is_reply;	/**< from the backend: the source changes */
-	uint8_t tcp_state;	/**< of the entry from the client */
-	int32_t partner;	/**< slot of the other direction */
+	uint8_t is_reply;  /**< from the backend: the source changes */
+	uint8_t tcp_state; /**< of the entry from the client */
+	int32_t partner;   /**< slot of the other direction */
 };
 static_assert(sizeof(struct lb_entry) == 24, "value size");
 
@@ -99,8 +100,8 @@ struct lb_vip_key {
 static_assert(sizeof(struct lb_vip_key) == 32, "looked up in place");
 
 struct lb {
-	struct lb_config config;	/**< the arrays it points to are copies */
-	struct onvm_flow_table *vips;	/**< lb_vip_key -> index into config.vips */
+	struct lb_config config;      /**< the arrays it points to are copies */
+	struct onvm_flow_table *vips; /**< lb_vip_key -> index into config.vips */
 	struct onvm_flow_table *connections;
 	uint64_t *counters;
 };

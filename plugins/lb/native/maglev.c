@@ -8,8 +8,8 @@
 #define FREE_SLOT UINT32_MAX
 
 int
-lb_maglev_fill(const uint32_t *offsets, const uint32_t *skips, const uint32_t *weights,
-	       uint32_t nb, uint32_t size, uint32_t *table)
+lb_maglev_fill(const uint32_t *offsets, const uint32_t *skips, const uint32_t *weights, uint32_t nb,
+	       uint32_t size, uint32_t *table)
 {
 	uint64_t *credit;
 	uint32_t *next;

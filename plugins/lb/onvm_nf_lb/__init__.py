@@ -17,7 +17,7 @@ class Lb(NetworkFunction):
 
     def setup(self, ctx: Context) -> None:
         """Check the configuration and build the tables."""
-        from onvm_nf_lb.kernel import Balancer  # noqa: PLC0415  only an NF host needs it
+        from onvm_nf_lb.kernel import Balancer
 
         self._kernel = Balancer(_config.load(ctx.config)).kernel
 

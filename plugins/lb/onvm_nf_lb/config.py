@@ -92,7 +92,7 @@ def _vip(text: VipText, field: str, size: int, file: str | None) -> Vip:
             ) from None
 
     vip = address(text.address, "address")
-    backends = []
+    backends: list[Backend] = []
     for i, backend in enumerate(text.backends):
         where = f"backends[{i}].address"
         made = Backend(address(backend.address, where), backend.port, backend.weight)

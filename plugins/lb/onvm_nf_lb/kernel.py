@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from onvm_nf_lb import _lb
+from onvm_nf_lb import _lb  # type: ignore[attr-defined]  # compiled
 from onvm_nf_lb.config import LbConfig, Vip
 from onvm_nf_lb.model import permutation
 from onvm_sdk import NativeKernel
@@ -19,9 +19,7 @@ _lib: Any = _lb.lib
 _NS = 1_000_000_000
 
 
-def fill_table(
-    permutations: Sequence[tuple[int, int]], size: int, weights: Sequence[int]
-) -> Any:
+def fill_table(permutations: Sequence[tuple[int, int]], size: int, weights: Sequence[int]) -> Any:
     """Fill a lookup table from (offset, skip) of each backend: `model.maglev_fill` in C."""
     table = _ffi.new("uint32_t[]", size)
     offsets, skips = zip(*permutations, strict=True)

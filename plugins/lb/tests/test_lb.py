@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from onvm_nf_lb.config import load
 from onvm_nf_lb.kernel import Balancer, fill_table
 from onvm_nf_lb.model import Drop, LbModel, maglev_fill, maglev_table, permutation
+
 from onvm_sdk.errors import ConfigError
 from onvm_sdk.headers import read_headers
 from onvm_sdk.testing.frames import ACK, FIN, RST, SYN, echo, ip, is_sound, tcp, udp
@@ -186,7 +187,9 @@ def frames(draw: st.DrawFn) -> bytes:
 
 
 BURSTS = st.lists(
-    st.tuples(st.sampled_from([0, 1, 250, 400]), st.integers(0, 3), st.lists(frames(), max_size=40)),
+    st.tuples(
+        st.sampled_from([0, 1, 250, 400]), st.integers(0, 3), st.lists(frames(), max_size=40)
+    ),
     max_size=4,
 )
 

@@ -40,8 +40,8 @@ static int32_t
 port_take(struct nat *nat, enum nat_space space, uint16_t wanted)
 {
 	const uint32_t first = nat->config.first_port, end = nat->config.end_port;
-	const uint32_t start =
-		wanted >= first && wanted < end ? wanted : first + wanted % (end - first);
+	const uint32_t start = wanted >= first && wanted < end ? wanted :
+								 first + wanted % (end - first);
 	int32_t port = -1;
 
 	if (nat->nb_used[space] == end - first)
@@ -165,8 +165,8 @@ nat_session_open(struct nat *nat, const struct nat_session_key *key, uint64_t no
 }
 
 void
-nat_session_use(struct nat *nat, int32_t slot, uint8_t protocol, uint8_t tcp_flags,
-		bool is_inbound, uint64_t now_ns)
+nat_session_use(struct nat *nat, int32_t slot, uint8_t protocol, uint8_t tcp_flags, bool is_inbound,
+		uint64_t now_ns)
 {
 	struct nat_session *const session = onvm_flow_table_value(nat->sessions, slot);
 
@@ -179,7 +179,7 @@ nat_session_use(struct nat *nat, int32_t slot, uint8_t protocol, uint8_t tcp_fla
 						 idle_time(&nat->config, protocol, state));
 		}
 	} else if (is_inbound && !nat->config.refreshes_inbound) {
-		return;	/* RFC 4787 REQ-6: outbound does; inbound lets strangers keep it open */
+		return; /* RFC 4787 REQ-6: outbound does; inbound lets strangers keep it open */
 	}
 	onvm_flow_table_touch(nat->sessions, slot, now_ns);
 }
@@ -189,8 +189,7 @@ session_expired(void *arg, int32_t slot)
 {
 	struct nat *const nat = arg;
 	const struct nat_session *const session = onvm_flow_table_value(nat->sessions, slot);
-	struct nat_mapping *const mapping =
-		onvm_flow_table_value(nat->mappings, session->mapping);
+	struct nat_mapping *const mapping = onvm_flow_table_value(nat->mappings, session->mapping);
 
 	peer_count(nat, onvm_flow_table_key(nat->sessions, slot), false, 0);
 	mapping->nb_sessions--;
@@ -200,8 +199,9 @@ session_expired(void *arg, int32_t slot)
 void
 nat_expire(struct nat *nat, uint64_t now_ns)
 {
-	nat->counters[NAT_SESSIONS_EXPIRED] += onvm_flow_table_sweep(
-		nat->sessions, now_ns, nat->config.udp_ns, session_expired, nat);
+	nat->counters[NAT_SESSIONS_EXPIRED] += onvm_flow_table_sweep(nat->sessions, now_ns,
+								     nat->config.udp_ns,
+								     session_expired, nat);
 }
 
 bool

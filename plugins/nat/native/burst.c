@@ -8,7 +8,7 @@
 
 /* How a packet is handled. */
 enum handling {
-	PASS,		/* not ours to translate */
+	PASS, /* not ours to translate */
 	DROP,
 	OUTBOUND,
 	INBOUND,
@@ -19,9 +19,9 @@ enum handling {
 /* What is known of the packets of a chunk. */
 struct chunk {
 	struct onvm_headers headers[CHUNK];
-	struct nat_session_key keys[CHUNK];	/* packed: of packets that have one */
-	int32_t slots[CHUNK];			/* of those */
-	uint8_t key[CHUNK];			/* by packet: where its key is */
+	struct nat_session_key keys[CHUNK]; /* packed: of packets that have one */
+	int32_t slots[CHUNK];		    /* of those */
+	uint8_t key[CHUNK];		    /* by packet: where its key is */
 	uint8_t handling[CHUNK];
 	uint32_t nb_keys;
 };
@@ -134,8 +134,8 @@ key_fill_in(struct nat *nat, struct nat_session_key *key, const uint8_t *data,
 {
 	const bool is_icmp = headers->protocol == ONVM_PROTO_ICMP;
 	const uint8_t *const l4 = data + headers->l4_offset;
-	const struct nat_endpoint *const inside = nat_endpoint_behind(
-		nat, nat_space_of(headers->protocol), l4 + (is_icmp ? 4 : 2));
+	const struct nat_endpoint *const inside =
+		nat_endpoint_behind(nat, nat_space_of(headers->protocol), l4 + (is_icmp ? 4 : 2));
 
 	if (inside == NULL)
 		return false;
@@ -252,8 +252,8 @@ static enum nat_reason
 handle_error(struct nat *nat, struct onvm_ctx *ctx, const struct onvm_headers *headers,
 	     struct onvm_pkt *pkt, bool is_inbound)
 {
-	const bool is_hairpin =
-		!is_inbound && memcmp(ip_dst(pkt->data, headers), nat->config.external, 4) == 0;
+	const bool is_hairpin = !is_inbound &&
+				memcmp(ip_dst(pkt->data, headers), nat->config.external, 4) == 0;
 	enum nat_reason reason = is_inbound ? nat_error_in(nat, pkt->data, headers) :
 					      nat_error_out(nat, pkt->data, headers);
 

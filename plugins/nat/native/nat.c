@@ -10,15 +10,14 @@ tables_create(struct nat *nat)
 {
 	const struct nat_config *config = &nat->config;
 	const uint32_t nb_ports = NAT_SPACES * (config->end_port - config->first_port);
-	const uint32_t nb_mappings =
-		nb_ports < config->max_sessions ? nb_ports : config->max_sessions;
+	const uint32_t nb_mappings = nb_ports < config->max_sessions ? nb_ports :
+								       config->max_sessions;
 
 	nat->mappings = onvm_flow_table_create(nb_mappings, sizeof(struct nat_endpoint),
 					       sizeof(struct nat_mapping));
 	if (nat->mappings == NULL)
 		return -errno;
-	nat->sessions = onvm_flow_table_create(config->max_sessions,
-					       sizeof(struct nat_session_key),
+	nat->sessions = onvm_flow_table_create(config->max_sessions, sizeof(struct nat_session_key),
 					       sizeof(struct nat_session));
 	if (nat->sessions == NULL)
 		return -errno;

@@ -38,7 +38,7 @@ enum nat_reason {
 	NAT_DROP_FILTERED,
 	NAT_DROP_EXHAUSTED,
 	NAT_DROP_TABLE_FULL,
-	NAT_NO_DROP,	/**< not a reason: go on */
+	NAT_NO_DROP, /**< not a reason: go on */
 };
 
 /** In the order of `counters` in onvm-nf.toml. */
@@ -56,8 +56,8 @@ enum nat_counter {
 
 /** RFC 4787 section 5. */
 enum nat_filtering {
-	NAT_FILTER_NONE,		/**< endpoint-independent */
-	NAT_FILTER_ADDRESS,		/**< address-dependent */
+	NAT_FILTER_NONE,    /**< endpoint-independent */
+	NAT_FILTER_ADDRESS, /**< address-dependent */
 	NAT_FILTER_ADDRESS_AND_PORT,
 };
 
@@ -70,19 +70,19 @@ enum nat_space {
 };
 
 struct nat_network {
-	uint32_t address, mask;	/**< host order */
+	uint32_t address, mask; /**< host order */
 };
 
 struct nat_config {
 	uint8_t external[4];
-	uint32_t first_port, end_port;	/**< the block of the external address */
+	uint32_t first_port, end_port; /**< the block of the external address */
 	uint32_t max_sessions;
-	uint32_t nb_inside;		/**< 0: every address is inside */
+	uint32_t nb_inside; /**< 0: every address is inside */
 	struct nat_network inside[NAT_INSIDE_MAX];
 	uint64_t tcp_established_ns, tcp_transitory_ns, udp_ns, icmp_ns;
-	uint8_t filtering;		/**< enum nat_filtering */
+	uint8_t filtering; /**< enum nat_filtering */
 	uint8_t keeps_parity;
-	uint8_t refreshes_inbound;	/**< UDP and ICMP; TCP always */
+	uint8_t refreshes_inbound; /**< UDP and ICMP; TCP always */
 };
 
 /** An inside endpoint: key of a mapping. */
@@ -104,26 +104,27 @@ struct nat_session_key {
 static_assert(sizeof(struct nat_session_key) == 16, "looked up in place");
 
 struct nat_mapping {
-	uint8_t port[2];	/**< external, network order */
-	uint8_t space;		/**< enum nat_space */
+	uint8_t port[2]; /**< external, network order */
+	uint8_t space;	 /**< enum nat_space */
 	uint8_t pad;
 	uint32_t nb_sessions;
 };
 
 struct nat_session {
-	int32_t mapping;	/**< slot */
-	uint8_t tcp_state;	/**< enum onvm_tcp_track */
+	int32_t mapping;   /**< slot */
+	uint8_t tcp_state; /**< enum onvm_tcp_track */
 	uint8_t pad[3];
 };
 
 struct nat {
 	struct nat_config config;
 	struct onvm_flow_table *mappings, *sessions;
-	struct onvm_flow_table *peers;	/**< sessions per remote address; only when filtering by it */
-	uint64_t *counters;		/**< the running burst's; for callbacks of expiry */
+	struct onvm_flow_table
+		*peers;	    /**< sessions per remote address; only when filtering by it */
+	uint64_t *counters; /**< the running burst's; for callbacks of expiry */
 	uint32_t nb_used[NAT_SPACES];
 	uint64_t used[NAT_SPACES][NAT_PORTS / 64];
-	int32_t mapping_of[NAT_SPACES][NAT_PORTS];	/**< by external port; below 0: none */
+	int32_t mapping_of[NAT_SPACES][NAT_PORTS]; /**< by external port; below 0: none */
 };
 
 struct nat *nat_create(const struct nat_config *config);

@@ -17,7 +17,7 @@ class Nat(NetworkFunction):
 
     def setup(self, ctx: Context) -> None:
         """Check the configuration, build the tables, claim the external ports."""
-        from onvm_nf_nat.kernel import make_kernel  # noqa: PLC0415  only an NF host needs it
+        from onvm_nf_nat.kernel import make_kernel
 
         config = _config.load(ctx.config)
         self._kernel = make_kernel(config)

@@ -57,9 +57,7 @@ def load(data: Mapping[str, Any], *, file: str | None = None) -> NatConfig:
         try:
             return kind(value)
         except ValueError as error:
-            raise ConfigError(
-                expected or str(error), file=file, field=field, value=value
-            ) from None
+            raise ConfigError(expected or str(error), file=file, field=field, value=value) from None
 
     network = "expected an IPv4 network such as 10.0.0.0/8, host bits zero"
     return NatConfig(

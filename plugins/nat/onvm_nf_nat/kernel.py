@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from onvm_nf_nat import _nat
+from onvm_nf_nat import _nat  # type: ignore[attr-defined]  # compiled
 from onvm_nf_nat.config import NatConfig
 from onvm_sdk import NativeKernel
 from onvm_sdk.errors import NativeError

@@ -138,7 +138,10 @@ class NatModel:
             return mapping
         if mapping is None:
             mapping = _Mapping(self._take_port(protocol, inside[1]))
-        if sum(len(m.sessions) for m in self.mappings.values()) >= self.config.settings.max_sessions:
+        if (
+            sum(len(m.sessions) for m in self.mappings.values())
+            >= self.config.settings.max_sessions
+        ):
             raise Drop("table_full")
         self.mappings[protocol, inside] = mapping
         mapping.sessions[remote] = _Session(now_ns)

@@ -9,9 +9,21 @@ from hypothesis import strategies as st
 from onvm_nf_nat.config import load
 from onvm_nf_nat.kernel import make_kernel
 from onvm_nf_nat.model import Drop, NatModel
+
 from onvm_sdk.errors import ConfigError
 from onvm_sdk.headers import read_headers
-from onvm_sdk.testing.frames import ACK, FIN, RST, SYN, echo, icmp_error, ip, is_sound, tcp, udp
+from onvm_sdk.testing.frames import (
+    ACK,
+    FIN,
+    RST,
+    SYN,
+    echo,
+    icmp_error,
+    ip,
+    is_sound,
+    tcp,
+    udp,
+)
 from onvm_sdk.testing.kernel import DROP, NEXT, OUT, KernelRunner, Packet
 
 REASONS = ["malformed", "fragment", "protocol", "no_mapping", "filtered", "exhausted", "table_full"]

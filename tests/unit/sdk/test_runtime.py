@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import pytest
 
 from onvm_sdk import NetworkFunction, runtime
 from onvm_sdk._native.nf import Event, Message, MessageType
-from onvm_sdk._plugin import Plugin
+from onvm_sdk._plugin import EntryPoint, Plugin
 from onvm_sdk.errors import AttachError
 from onvm_sdk.manifest import Manifest
 
@@ -55,7 +54,7 @@ class Recorder(NetworkFunction):
 class FakeHost:
     """Plays a list of events, each one a message, DETACHED or a deadline."""
 
-    script: list[Any] = []
+    script: list[Any]
 
     def __init__(self) -> None:
         self.messages: list[Message] = []
@@ -110,7 +109,7 @@ def host(monkeypatch: pytest.MonkeyPatch, *script: Any) -> runtime.NfHost:
     FakeHost.script = list(script)
     monkeypatch.setattr(runtime, "Host", FakeHost)
     manifest = Manifest(schema=1, name="rec", service="rec", sdk=">=0.1", counters=["hits"])
-    plugin = Plugin(EntryPoint("rec", f"{__name__}:Recorder", "onvm.nf"), manifest)
+    plugin = Plugin(EntryPoint("rec", f"{__name__}:Recorder"), manifest)
     monkeypatch.setattr(Plugin, "load", lambda self: Recorder)
     return runtime.NfHost("/nowhere", [plugin], configs={})
 
