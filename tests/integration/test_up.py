@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -61,9 +62,7 @@ def test_changes_under_load_lose_nothing(host: Host) -> None:
     check_sums(down["report"])
     assert down["report"]["rx"] > 1000
     assert down["report"]["drops"] == {}
-    assert os.listdir(host.runtime / "main") == ["lock"] or not list(
-        (host.runtime / "main").glob("*.sock")
-    )
+    assert not list((host.runtime / "main").glob("*.sock"))
 
 
 def test_killed_manager_finds_its_nfs_again(host: Host) -> None:
@@ -84,7 +83,7 @@ def test_killed_manager_finds_its_nfs_again(host: Host) -> None:
     for nf in status["report"]["nfs"]:
         assert nf["counters"]["seen"] >= seen[nf["instance"]] > 0
     check_sums(host.json("down")["report"])
-    host.wait(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in pids.values()))
+    host.wait(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids.values()))
 
 
 def test_changed_configuration_replaces_the_nf(host: Host) -> None:
@@ -120,7 +119,7 @@ def test_nf_that_dies_comes_back_and_its_flows_with_it(host: Host) -> None:
     ("arguments", "line"),
     [
         (("nf", "stop", "nobody"), "error: nf stop: 'nobody': expected an instance or a service"),
-        (("nf", "run", "nobody"), "error: 'nobody'"),
+        (("nf", "run", "nobody"), "error: nf: 'nobody': expected an installed NF"),
         (("nf", "run", "hop", "--instance", "1"), "error: nf run: 'hop-1'"),
         (("chain", "remove", "nobody"), "error: chain: 'nobody': expected a chain (main)"),
         (("chain", "show", "nobody"), "error: chain show: 'nobody': expected a chain (main)"),
@@ -141,7 +140,7 @@ def test_mistakes_are_one_line(shared: Host, arguments: tuple[str, ...], line: s
 
 
 def test_hostile_clients_harm_nobody(shared: Host) -> None:
-        context = zmq.Context()
+    context = zmq.Context()
     path = shared.runtime / "main" / "control.sock"
     assert path.stat().st_mode & 0o777 == 0o600
     status = b'{"version":1,"request":{"type":"status"}}'
