@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import example, given
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from onvm_core.manager.config import Config, parse_config
@@ -121,8 +121,8 @@ def test_empty_file_is_a_manager_without_anything(packages: list[NfPackage]) -> 
             "f.toml: chains.b.in: 'wan': expected a port that is not chain main's",
         ),
         (
-            GOOD + '[[fused]]\nnfs = ["nat", "nat"]\n',
-            "f.toml: fused[0].nfs: 'nat': expected each plugin once",
+            GOOD + '[nfs.nat2]\nplugin = "nat"\n[[fused]]\nnfs = ["nat", "nat2"]\n',
+            "f.toml: fused[0].nfs: 'nat2': expected each plugin once",
         ),
         ("[chains.a]\nin = 1\nout = 'b'", "f.toml: chains.a.in: 1: expected `str`, got `int`"),
         ("a = " + "[" * 5000, "f.toml: not TOML: nested too deeply"),
@@ -135,6 +135,8 @@ def test_mistake_is_one_line(text: str | bytes, line: str, packages: list[NfPack
     assert "\n" not in str(caught.value)
 
 
+# The first draws import hypothesis's tables; on a loaded machine that takes seconds.
+SLOW = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
     lambda inner: (
@@ -164,6 +166,7 @@ def without_none(value: Any) -> Any:
     return value
 
 
+@SLOW
 @given(SECTIONS.map(without_none))
 def test_any_table_is_read_or_refused_in_one_line(
     packages: list[NfPackage], tree: dict[str, Any]
@@ -175,6 +178,7 @@ def test_any_table_is_read_or_refused_in_one_line(
         assert "\n" not in str(error)
 
 
+@SLOW
 @given(st.binary(max_size=200))
 @example(b'"\\ud800" = 1')
 def test_any_bytes_are_read_or_refused(packages: list[NfPackage], data: bytes) -> None:
@@ -184,6 +188,7 @@ def test_any_bytes_are_read_or_refused(packages: list[NfPackage], data: bytes) -
         assert "\n" not in str(error)
 
 
+@SLOW
 @given(st.dictionaries(st.text(max_size=5), VALUES, max_size=4).map(without_none))
 def test_written_toml_reads_back(table: dict[str, Any]) -> None:
     assert msgspec.json.encode(tomllib.loads(format_toml(table))) == msgspec.json.encode(table)
