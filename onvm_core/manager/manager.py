@@ -6,6 +6,7 @@ data plane's workers are C threads that never wait for it.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
@@ -42,7 +43,8 @@ def eal_arguments(
     lcores += [f"{i + 1}@{cpu}" for i, cpu in enumerate(worker_cpus)]
     arguments = [
         "onvm", "--no-huge", "--no-shconf", "--iova-mode=va", "--no-telemetry",
-        "--log-level=4", "--log-level=pmd.net.tap:2", "-m", str(memory_mib), "--lcores", ",".join(lcores),
+        "--log-level=4", "--log-level=pmd.net.tap:2", "-m", str(memory_mib),
+        "--lcores", ",".join(lcores),
     ]  # fmt: skip
     return arguments if use_pci else [*arguments, "--no-pci"]
 
@@ -249,10 +251,8 @@ class Manager:
         self.on_host_change(host)
 
     def _on_notice(self, _mask: int) -> None:
-        try:
+        with contextlib.suppress(BlockingIOError):  # another turn has seen it
             os.read(dataplane.notice_fd(), 8)
-        except BlockingIOError:
-            pass  # another turn has seen it
         for slot in list(self._by_slot):
             counters = dataplane.read_host(slot)
             if counters.is_bad:

@@ -16,7 +16,6 @@ from onvm_core.manager import messages as m
 from onvm_core.manager.control import CONTROL_SOCKET, ControlServer, endpoint
 from onvm_sdk.errors import ConfigError
 
-
 SLOW = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
