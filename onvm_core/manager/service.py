@@ -126,12 +126,18 @@ class Service:
         wanted = [self._wanted(group.names, group.instances) for group in self._config.groups()]
         dataplane.pause_sources(True)  # they can wait until their chains serve
         for name, port in self._config.ports.items():
-            self._deployment.open_port(
-                name, port.uri, self._config.direction(name),
-                file=str(self._config_path), field=f"ports.{name}.uri",
-            )  # fmt: skip
+            self._open_port(name, port.uri)
         self._n_adopted = self._supervisor.adopt(wanted)
         self._lock.announce()
+
+    def _open_port(self, name: str, uri: str) -> None:
+        place = {"file": str(self._config_path), "field": f"ports.{name}.uri"}
+        try:
+            self._deployment.open_port(name, uri, self._config.direction(name), **place)
+        except ConfigError as error:
+            if error.file is not None:
+                raise
+            raise ConfigError(error.expected, **place, value=error.value) from None
 
     def run(self, should_stop: Callable[[], bool], on_ready: Callable[[], None]) -> Report:
         """Serve until `should_stop` or a request to end; the last counters.

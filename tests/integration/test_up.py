@@ -139,6 +139,13 @@ def test_mistakes_are_one_line(shared: Host, arguments: tuple[str, ...], line: s
     assert line in done.stderr
 
 
+def test_port_that_cannot_open_is_named_with_its_file(host: Host) -> None:
+    host.configure(SMALL + '[ports.lan]\nuri = "pcap:none.pcap"\n[chains.c]\nin="lan"\nout="wan"\n')
+    done = host.onvm("up")
+    assert done.returncode == 2
+    assert done.stderr == "error: onvm.toml: ports.lan.uri: 'none.pcap': no such file\n"
+
+
 def test_hostile_clients_harm_nobody(shared: Host) -> None:
     context = zmq.Context()
     path = shared.runtime / "main" / "control.sock"
