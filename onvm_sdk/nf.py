@@ -58,6 +58,11 @@ class Counters(Mapping[str, int]):
             values[number] = self._values[number]
         self._values = values
 
+    def keep(self) -> None:
+        """Continue in memory of their own, before that shared with the manager is unmapped."""
+        values = memoryview(bytearray(8 * 16)).cast("Q")
+        self.move(values)
+
     def __getitem__(self, name: str) -> int:
         return self._values[self._index[name]]
 

@@ -156,6 +156,8 @@ class NfHost:
         """Wait for a manager, as long as it takes; the NFs' state stays as it is."""
         self._is_attached = False
         self._stop = self._stop or self._leaves_with_manager
+        for ctx in self._contexts:  # attaching anew unmaps the memory that they are in
+            ctx.counters.keep()
         while not self._is_stopping:
             try:
                 self._attach(0)

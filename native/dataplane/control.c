@@ -414,6 +414,23 @@ onvm_dp_host_drain(uint32_t slot)
 	return set_host_state(slot, ONVM_HOST_ACTIVE, ONVM_HOST_DRAINING);
 }
 
+int
+onvm_dp_host_leave(uint32_t slot)
+{
+	struct onvm_dataplane *dp = &onvm_dp;
+	struct onvm_host *host = &dp->steering.hosts[slot];
+
+	if (slot == 0 || slot >= ONVM_HOSTS_MAX ||
+	    (host->state != ONVM_HOST_ACTIVE && host->state != ONVM_HOST_DRAINING))
+		return onvm_fail(-ENOENT, "NF host %u does not serve", slot);
+	__atomic_store_n(&host->state, ONVM_HOST_LEAVING, __ATOMIC_RELEASE);
+	publish_candidates(dp);
+	onvm_steering_retire_host(&dp->steering, (uint16_t)slot);
+	/* From here on no worker admits a packet to a path of the host. */
+	publish(dp);
+	return 0;
+}
+
 /** Forget the claims of @p slot, or add @p entry; publishes. */
 static int
 change_claims(struct onvm_dataplane *dp, uint16_t slot, const struct onvm_claim_entry *entry)

@@ -175,6 +175,11 @@ int onvm_dp_host_activate(uint32_t host);
 /** No new flows; running ones stay. */
 int onvm_dp_host_drain(uint32_t host);
 /**
+ * Its flows go to other hosts now. When `reserved` of its counters has come to 0 it has no packet
+ * and will get none: whoever ends it then loses nothing.
+ */
+int onvm_dp_host_leave(uint32_t host);
+/**
  * Its buffers go back to the pool, its flows to other hosts; the slot is free afterwards.
  *
  * @param last  what the host had done in the end, or NULL

@@ -92,6 +92,18 @@ reroute(struct onvm_worker *worker, struct rte_mbuf *mbuf, uint32_t index,
 	const struct onvm_path *path = &steering->paths[resolved];
 	struct onvm_link *link;
 
+	/* The chain has changed under the packet: it ends as it began, while all hops live. */
+	if (resolved == 0) {
+		uint32_t i = hop;
+
+		while (i < old->nb_hops && onvm_link_of_hop(worker, &old->hops[i]) != NULL)
+			i++;
+		if (i == old->nb_hops) {
+			onvm_stage_to_link(worker, onvm_link_of_hop(worker, &old->hops[hop]), mbuf,
+					   index, buffer, hop, old->is_reverse);
+			return;
+		}
+	}
 	onvm_release_places(worker, old, hop);
 	if (resolved == 0 || hop >= path->nb_hops) {
 		drop(worker, mbuf, ONVM_DROP_NO_INSTANCE);

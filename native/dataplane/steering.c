@@ -382,7 +382,7 @@ find_successor(struct onvm_steering *steering, const struct onvm_path *path)
 
 		hosts[i] = hop->host;
 		if (host->generation != hop->generation || host->state == ONVM_HOST_DEAD ||
-		    host->state == ONVM_HOST_FREE) {
+		    host->state == ONVM_HOST_LEAVING || host->state == ONVM_HOST_FREE) {
 			if (choice->nb_hosts == 0)
 				return 0;
 			hosts[i] =

@@ -104,6 +104,7 @@ enum onvm_host_state {
 	ONVM_HOST_ACTIVE = 2,
 	ONVM_HOST_DRAINING = 3, /**< no new flows */
 	ONVM_HOST_DEAD = 4,	/**< workers take their buffers back */
+	ONVM_HOST_LEAVING = 5,	/**< its flows have gone elsewhere; it finishes what it holds */
 };
 
 /** An NF host as steering sees it. */

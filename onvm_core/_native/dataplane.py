@@ -379,6 +379,11 @@ def drain_host(slot: int) -> None:
     _check(lib.onvm_dp_host_drain(slot))
 
 
+def leave_host(slot: int) -> None:
+    """Send the host's flows to others; with `reserved` at 0 it has no packet any more."""
+    _check(lib.onvm_dp_host_leave(slot))
+
+
 def remove_host(slot: int) -> HostCounters:
     """Take everything back from the host; what it had done in the end."""
     last = ffi.new("struct onvm_dp_host_stats *")

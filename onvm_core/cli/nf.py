@@ -9,6 +9,7 @@ import typer
 
 from onvm_core.cli.nf_install import install, uninstall
 from onvm_core.cli.nf_new import new
+from onvm_core.cli.nf_run import run, stop
 from onvm_core.cli.nf_test import test
 from onvm_core.cli.output import print_json, print_table
 from onvm_core.plugins import NfPackage, discover
@@ -68,6 +69,8 @@ app.command()(install)
 app.command()(uninstall)
 app.command()(new)
 app.command()(test)
+app.command()(run)
+app.command()(stop)
 
 
 def _row(package: NfPackage) -> dict[str, Any]:

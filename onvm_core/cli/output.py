@@ -9,7 +9,13 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["print_json", "print_table"]
+__all__ = ["make_console", "print_json", "print_table"]
+
+
+def make_console() -> Console:
+    """A console that is wide enough for our tables where there is no terminal."""
+    console = Console()
+    return console if console.is_terminal else Console(width=max(console.width, 132))
 
 
 def print_json(value: object) -> None:
@@ -30,4 +36,4 @@ def print_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -
         table.add_column(heading, overflow="fold")
     for row in rows:
         table.add_row(*("" if row[field] is None else str(row[field]) for field in columns))
-    Console(soft_wrap=False).print(table)
+    make_console().print(table)

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.table import Table
 
+from onvm_core.cli.output import make_console
 from onvm_core.manager.report import GeneratorReport, Report
 
-__all__ = ["print_report", "report_tables"]
+__all__ = ["make_table", "print_report", "report_tables"]
 
 
 def print_report(report: Report) -> None:
     """Print the tables on stdout."""
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=max(console.width, 132))
-    console.print(report_tables(report))
+    make_console().print(report_tables(report))
 
 
 def report_tables(report: Report) -> Group:
@@ -41,7 +39,8 @@ def _us(value: float | None) -> str:
     return "-" if value is None else f"{value:,.1f}"
 
 
-def _table(title: str, left: tuple[str, ...], right: tuple[str, ...]) -> Table:
+def make_table(title: str, left: tuple[str, ...], right: tuple[str, ...]) -> Table:
+    """An empty table; columns on the `right` are numbers."""
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for heading in left:
         table.add_column(heading, no_wrap=True)
@@ -51,7 +50,7 @@ def _table(title: str, left: tuple[str, ...], right: tuple[str, ...]) -> Table:
 
 
 def _ports(report: Report) -> Table:
-    table = _table(
+    table = make_table(
         "Ports",
         ("port", "uri"),
         ("received", "sent", "Mpps", "MB in", "MB out", "p50 µs", "p99 µs"),
@@ -67,7 +66,7 @@ def _ports(report: Report) -> Table:
 
 
 def _nfs(report: Report) -> Table:
-    table = _table(
+    table = make_table(
         "NFs",
         ("instance", "state"),
         ("received", "sent", "made", "dropped", "Mpps", "p50 µs", "p99 µs", "CPU %", "cycles/pkt"),
@@ -83,7 +82,7 @@ def _nfs(report: Report) -> Table:
 
 
 def _drops(report: Report) -> Table:
-    table = _table("Drops", ("reason",), ("packets", "share of received"))
+    table = make_table("Drops", ("reason",), ("packets", "share of received"))
     for reason, count in sorted(report.drops.items(), key=lambda item: -item[1]):
         table.add_row(reason, f"{count:,}", f"{100 * count / max(report.rx, 1):.2f} %")
     return table

@@ -171,7 +171,7 @@ def run_once(request: RunRequest) -> Report:
     """
     kinds = load_port_kinds()
     packages = discover()
-    services = {name: find(name, packages).service for name in request.nfs}
+    services = {name: find(name, packages).service or name for name in request.nfs}
     uris = (parse_uri(request.near, field="--in"), parse_uri(request.far, field="--out"))
     settings = DataplaneSettings(
         n_workers=request.n_workers,
@@ -183,7 +183,7 @@ def run_once(request: RunRequest) -> Report:
     use_pci = any(uri.scheme in kinds and kinds[uri.scheme].needs_pci for uri in uris)
     with (
         temporary_directory() as directory,
-        _stop_on_signals() as stop,
+        stop_on_signals() as stop,
         Deployment(
             Path(directory), settings, kinds=kinds, services=services, use_pci=use_pci
         ) as deployment,
@@ -247,7 +247,7 @@ def _let_through(
 
 
 @contextmanager
-def _stop_on_signals() -> Iterator[list[int]]:
+def stop_on_signals() -> Iterator[list[int]]:
     """Ctrl-C and SIGTERM end the run, not the process: the report still comes."""
     received: list[int] = []
     before = {

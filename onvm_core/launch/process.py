@@ -6,13 +6,17 @@ import os
 import signal
 import subprocess
 import sys
-from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["LaunchSpec", "ProcessHandle", "ProcessLauncher"]
+from onvm_core.launch.identity import ProcessId
 
+__all__ = ["SECRET_VARIABLE", "AdoptedHandle", "LaunchSpec", "ProcessHandle", "ProcessLauncher"]
+
+SECRET_VARIABLE = "ONVM_ATTACH_SECRET"
 LOG_TAIL_LINES = 20
+LOG_TAIL_BYTES = 16384
+KILL_TIMEOUT_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +80,53 @@ class ProcessHandle:
 
     def log_tail(self) -> list[str]:
         """The last lines it wrote."""
-        try:
-            with open(self.spec.log_path, encoding="utf-8", errors="replace") as file:
-                return [line.rstrip("\n") for line in deque(file, LOG_TAIL_LINES)]
-        except OSError:
-            return []
+        return _log_tail(self.spec.log_path)
+
+
+class AdoptedHandle:
+    """An NF host that an earlier manager started: not a child, so its status stays unknown."""
+
+    def __init__(self, spec: LaunchSpec, process: ProcessId) -> None:
+        self.spec = spec
+        self._process = process
+
+    @property
+    def pid(self) -> int:
+        """Its process ID."""
+        return self._process.pid
+
+    def poll(self) -> int | None:
+        """0 when it has ended (how, its parent would know), None while it runs."""
+        return None if self._process.is_alive else 0
+
+    def stop(self) -> None:
+        """Ask it to finish what it holds and leave."""
+        self._process.send(signal.SIGTERM)
+
+    def wait(self, timeout_s: float) -> int | None:
+        """Wait for it to leave; None when it has not."""
+        return 0 if self._process.wait(timeout_s) else None
+
+    def kill(self) -> None:
+        """End it at once."""
+        self._process.send(signal.SIGKILL)
+        self._process.wait(KILL_TIMEOUT_S)
+
+    def log_tail(self) -> list[str]:
+        """The last lines it wrote."""
+        return _log_tail(self.spec.log_path)
+
+
+def _log_tail(path: Path) -> list[str]:
+    """The last lines of a file that may be large."""
+    try:
+        with open(path, "rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(size - LOG_TAIL_BYTES, 0))
+            text = file.read().decode("utf-8", "replace")
+    except OSError:
+        return []
+    return text.splitlines()[-LOG_TAIL_LINES:]
 
 
 class ProcessLauncher:
@@ -100,7 +146,7 @@ class ProcessLauncher:
             command += ["--core", str(spec.cpu)]
         if not spec.survives_manager:
             command.append("--leave-with-manager")
-        environment = {**os.environ, "ONVM_ATTACH_SECRET": spec.secret}
+        environment = {**os.environ, SECRET_VARIABLE: spec.secret}
         with open(spec.log_path, "ab") as log:
             process = subprocess.Popen(
                 command,

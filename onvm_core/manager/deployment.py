@@ -7,7 +7,7 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -16,11 +16,18 @@ import msgspec
 
 from onvm_core._native import dataplane
 from onvm_core._native.dataplane import DataplaneSettings
-from onvm_core.launch.process import LaunchSpec, ProcessHandle, ProcessLauncher
+from onvm_core.launch.identity import ProcessId
+from onvm_core.launch.process import AdoptedHandle, LaunchSpec, ProcessHandle, ProcessLauncher
 from onvm_core.manager.manager import Manager
 from onvm_core.manager.ports import Direction, PortKind, open_port, parse_uri
 from onvm_core.manager.registry import HostState, NfHost
-from onvm_core.manager.report import BufferReport, Report, cpu_seconds, make_report
+from onvm_core.manager.report import (
+    BufferReport,
+    Report,
+    cpu_seconds,
+    make_report,
+    retire_dead,
+)
 from onvm_sdk.errors import ConfigError, OnvmError
 
 __all__ = ["Chain", "Deployment", "NfFailed", "split_cpus"]
@@ -31,6 +38,7 @@ READY_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 3.0
 DRAIN_TIMEOUT_S = 5.0
 POLL_S = 0.02
+DEAD_KEPT = 32
 
 
 class NfFailed(OnvmError):
@@ -52,7 +60,7 @@ class Chain:
 
 @dataclass(slots=True)
 class _Launched:
-    handle: ProcessHandle
+    handle: ProcessHandle | AdoptedHandle
     services: tuple[str, ...]
     is_reported: bool = False
     asked_to_stop: bool = False
@@ -64,14 +72,14 @@ class _OpenPort:
     uri: str
 
 
-def split_cpus(n_workers: int) -> tuple[list[int], list[int]]:
+def split_cpus(n_workers: int, wanted: Sequence[int] = ()) -> tuple[list[int], list[int]]:
     """CPUs for workers and for NFs, from those this process may use.
 
-    Workers get the first ones; NFs the rest, or all when there is no rest.
+    Workers get those `wanted`, or the first ones; NFs the rest, or all when there is no rest.
     """
     cpus = sorted(os.sched_getaffinity(0))
-    workers = [cpus[i % len(cpus)] for i in range(n_workers)]
-    return workers, cpus[n_workers:] or cpus
+    workers = list(wanted) or [cpus[i % len(cpus)] for i in range(n_workers)]
+    return workers, [cpu for cpu in cpus if cpu not in workers] or cpus
 
 
 @dataclass(slots=True)
@@ -102,17 +110,19 @@ class Deployment:
         use_pci: bool = False,
         survives: bool = False,
     ) -> None:
-        workers, self._nf_cpus = split_cpus(settings.n_workers)
+        workers, self._nf_cpus = split_cpus(settings.n_workers, worker_cpus or ())
         self._directory = directory
         self._kinds = kinds
         self._services = services
         self._launcher = ProcessLauncher()
         self._survives = survives
         self._next_cpu = 0
+        self._n_launched = 1
         self._state = _State()
         self._begin = time.monotonic()
-        self.manager = Manager(directory, settings, worker_cpus or workers, use_pci=use_pci)
+        self.manager = Manager(directory, settings, workers, use_pci=use_pci)
         self.manager.on_host_change = self._on_host_change
+        self.on_host_change: Callable[[NfHost], None] = lambda host: None
         (directory / "logs").mkdir(exist_ok=True)
 
     def __enter__(self) -> Deployment:
@@ -175,10 +185,11 @@ class Deployment:
             raise ConfigError("at most 255 chains", field="chain", value=name)
         near_number, far_number = self.port_number(near), self.port_number(far)
         for other in self._state.chains.values():
-            if other.name != name and near in (other.near, other.far):
-                raise ConfigError(
-                    f"expected a port that is not chain {other.name}'s", field="in", value=near
-                )
+            for end, port in (("in", near), ("out", far)):
+                if other.name != name and port in (other.near, other.far):
+                    raise ConfigError(
+                        f"expected a port that is not chain {other.name}'s", field=end, value=port
+                    )
         self.manager.set_chain(
             number, near_number, far_number, services,
             is_bidirectional=is_bidirectional, track_flows=track_flows,
@@ -203,26 +214,46 @@ class Deployment:
         *,
         configs: Mapping[str, Path] | None = None,
         instances: Sequence[str] = (),
+        services: Sequence[str] | None = None,
+        secret: str | None = None,
     ) -> ProcessHandle:
-        """Start an NF host for `nfs`; several are fused. It serves when it has attached."""
-        services = tuple(self._services.get(name, name) for name in nfs)
-        secret = secrets.token_hex(16)
+        """Start an NF host for `nfs`; several are fused. It serves when it has attached.
+
+        Args:
+            services: their service types, when they are not those given to the deployment.
+            secret: what it attaches with; one is made when it is None.
+        """
+        services = tuple(services or (self._services.get(name, name) for name in nfs))
+        secret = secret or secrets.token_hex(16)
         self.manager.expect(secret, services)
-        label = "+".join(instances or nfs)
+        label = "+".join(instances) or f"{'+'.join(nfs)}-{self._n_launched}"
         spec = LaunchSpec(
             nfs=tuple(nfs),
             attach_path=self.manager.attach_path,
             secret=secret,
-            log_path=self._directory / "logs" / f"{label}-{len(self._state.launched) + 1}.log",
+            log_path=self._directory / "logs" / f"{label}.log",
             instances=tuple(instances),
             configs={name: path for name, path in (configs or {}).items() if name in nfs},
             cpu=self._nf_cpus[self._next_cpu % len(self._nf_cpus)],
             survives_manager=self._survives,
         )
         self._next_cpu += 1
+        self._n_launched += 1
         handle = self._launcher.launch(spec)
         self._state.launched.append(_Launched(handle, services))
         return handle
+
+    def adopt(self, spec: LaunchSpec, process: ProcessId, services: Sequence[str]) -> AdoptedHandle:
+        """Take over an NF host that an earlier manager launched; it attaches by itself."""
+        self.manager.expect(spec.secret, services)
+        handle = AdoptedHandle(spec, process)
+        self._state.launched.append(_Launched(handle, tuple(services)))
+        return handle
+
+    def forget(self, handle: ProcessHandle | AdoptedHandle) -> None:
+        """Look no longer after an NF host that has ended."""
+        self._state.launched = [one for one in self._state.launched if one.handle is not handle]
+        self.manager.secrets.pop(handle.spec.secret, None)
 
     def wait_ready(self, services: Sequence[str], timeout_s: float = READY_TIMEOUT_S) -> None:
         """Wait until each service has an active instance.
@@ -253,7 +284,7 @@ class Deployment:
             launched.is_reported = True
             raise NfFailed(self.last_words(launched.handle))
 
-    def last_words(self, handle: ProcessHandle) -> str:
+    def last_words(self, handle: ProcessHandle | AdoptedHandle) -> str:
         """How an NF host ended, with the last line it wrote."""
         status = handle.poll()
         how = "still runs" if status is None else (
@@ -267,15 +298,21 @@ class Deployment:
         """Let the hosts of an instance or service finish and leave; how many there were."""
         hosts = {id(host): host for host, _ in self.manager.registry.find(name)}
         for host in hosts.values():
-            for launched in self._state.launched:
-                if launched.handle.pid == host.pid:
-                    launched.asked_to_stop = True
-            self.manager.stop_host(host)
+            self.stop_host(host)
         return len(hosts)
+
+    def stop_host(self, host: NfHost) -> None:
+        """Let an NF host finish what it holds and leave."""
+        for launched in self._state.launched:
+            if launched.handle.pid == host.pid:
+                launched.asked_to_stop = True
+        self.manager.stop_host(host)
 
     def _on_host_change(self, host: NfHost) -> None:
         if host.state is HostState.DEAD:
             host.cpu_seconds = cpu_seconds(host.pid) or host.cpu_before
+            retire_dead(self.manager.registry, keep=DEAD_KEPT)
+        self.on_host_change(host)
 
     # ---- running ----
 

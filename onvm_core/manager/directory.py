@@ -1,14 +1,31 @@
-"""Where a user's managers keep their sockets and logs."""
+"""Where a user's managers keep their sockets, records and logs."""
 
 from __future__ import annotations
 
+import fcntl
 import os
+import re
 import tempfile
 from pathlib import Path
+from typing import Any
 
+import msgspec
+
+from onvm_core.launch.identity import ProcessId
 from onvm_sdk.errors import ConfigError
 
-__all__ = ["runtime_directory", "temporary_directory"]
+__all__ = [
+    "DirectoryLock",
+    "ManagerRecord",
+    "manager_directory",
+    "manager_names",
+    "runtime_directory",
+    "temporary_directory",
+    "write_private",
+]
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")
+RECORD = "manager.json"
 
 
 def runtime_directory() -> Path:
@@ -32,9 +49,97 @@ def runtime_directory() -> Path:
         )
     if status.st_mode & 0o077:
         path.chmod(0o700)
-    return path
+    return path.resolve()
 
 
 def temporary_directory() -> tempfile.TemporaryDirectory[str]:
     """A directory for one run inside `runtime_directory`; removed when it is closed."""
     return tempfile.TemporaryDirectory(prefix="run-", dir=runtime_directory())
+
+
+def manager_directory(name: str) -> Path:
+    """The directory of the manager of that name; it may not exist yet.
+
+    Raises:
+        ConfigError: the name is none.
+    """
+    if not NAME.fullmatch(name):
+        raise ConfigError(
+            "expected 1 to 32 letters, digits, '_', '.' or '-', a letter or digit first",
+            field="--name", value=name,
+        )  # fmt: skip
+    return runtime_directory() / name
+
+
+def manager_names() -> list[str]:
+    """Managers of this user that run."""
+    return sorted(
+        folder.name
+        for folder in runtime_directory().iterdir()
+        if (record := ManagerRecord.read(folder)) is not None and record.process.is_alive
+    )
+
+
+class ManagerRecord(msgspec.Struct, frozen=True):
+    """``manager.json``: which process is the manager of a directory."""
+
+    pid: int
+    start_time: int
+
+    @property
+    def process(self) -> ProcessId:
+        """The process; it may be gone."""
+        return ProcessId(self.pid, self.start_time)
+
+    @classmethod
+    def read(cls, directory: Path) -> ManagerRecord | None:
+        """The record in `directory`; None without one."""
+        try:
+            return msgspec.json.decode((directory / RECORD).read_bytes(), type=cls)
+        except (OSError, msgspec.MsgspecError):
+            return None
+
+
+class DirectoryLock:
+    """Makes this process the one manager of a directory; the kernel lets go when it dies.
+
+    Raises:
+        ConfigError: another one is.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        directory.chmod(0o700)
+        self._record = directory / RECORD
+        self._fd = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._fd)
+            record = ManagerRecord.read(directory)
+            who = f" (pid {record.pid})" if record else ""
+            raise ConfigError(
+                f"a manager of this name runs already{who}; end it with: onvm down"
+                f"{'' if directory.name == 'main' else f' --name {directory.name}'}",
+                field="--name", value=directory.name,
+            ) from None  # fmt: skip
+        self._record.unlink(missing_ok=True)  # of a manager that was killed
+
+    def announce(self) -> None:
+        """Write the record: clients may come."""
+        me = ProcessId.of(os.getpid())
+        assert me is not None
+        write_private(self._record, ManagerRecord(me.pid, me.start_time))
+
+    def release(self) -> None:
+        """Remove the record and let another manager come."""
+        self._record.unlink(missing_ok=True)
+        os.close(self._fd)
+
+
+def write_private(path: Path, value: Any) -> None:
+    """Write `value` as JSON, whole or not at all, for this user alone."""
+    scratch = path.with_name(f".{path.name}.new")
+    with open(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(msgspec.json.encode(value))
+    scratch.rename(path)

@@ -6,6 +6,7 @@ data plane's workers are C threads that never wait for it.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
@@ -27,6 +28,7 @@ __all__ = ["Manager", "eal_arguments"]
 log = logging.getLogger("onvm.manager")
 
 CAPACITY_INTERVAL_S = 0.1
+LEAVE_TIMEOUT_S = 2.0
 
 
 def eal_arguments(
@@ -41,7 +43,8 @@ def eal_arguments(
     lcores += [f"{i + 1}@{cpu}" for i, cpu in enumerate(worker_cpus)]
     arguments = [
         "onvm", "--no-huge", "--no-shconf", "--iova-mode=va", "--no-telemetry",
-        "--log-level=4", "--log-level=pmd.net.tap:2", "-m", str(memory_mib), "--lcores", ",".join(lcores),
+        "--log-level=4", "--log-level=pmd.net.tap:2", "-m", str(memory_mib),
+        "--lcores", ",".join(lcores),
     ]  # fmt: skip
     return arguments if use_pci else [*arguments, "--no-pci"]
 
@@ -71,6 +74,7 @@ class Manager:
         self.on_host_change: Callable[[NfHost], None] = lambda host: None
         self._by_slot: dict[int, NfHost] = {}
         self._capacity_at = time.monotonic()
+        self._leaving: dict[int, float] = {}
         self._load: dict[int, tuple[int, int, int]] = {}
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.attach = AttachServer(directory / "attach.sock", self.selector, self)
@@ -113,6 +117,7 @@ class Manager:
         for key, mask in self.selector.select(timeout_s):
             key.data(mask)
         self.attach.expire()
+        self._let_leave()
         now = time.monotonic()
         if now - self._capacity_at >= CAPACITY_INTERVAL_S:
             self._update_capacity(now - self._capacity_at)
@@ -141,11 +146,21 @@ class Manager:
         return self._by_slot[slot]
 
     def stop_host(self, host: NfHost) -> None:
-        """Ask a host to finish what it holds and leave."""
-        if host.state is HostState.ACTIVE:
-            dataplane.drain_host(host.slot)
+        """Send a host's flows elsewhere; when it holds no packet any more, let it leave."""
+        if host.state in (HostState.ACTIVE, HostState.DRAINING):
+            dataplane.leave_host(host.slot)
             host.state = HostState.DRAINING
-        self._send(host, wire.pack_message(wire.STOP))
+            self._leaving[host.slot] = time.monotonic() + LEAVE_TIMEOUT_S
+        else:
+            self._send(host, wire.pack_message(wire.STOP))
+
+    def _let_leave(self) -> None:
+        """Ask those to stop that hold nothing, or for too long."""
+        now = time.monotonic()
+        for slot, deadline in list(self._leaving.items()):
+            if dataplane.read_host(slot).reserved == 0 or now > deadline:
+                del self._leaving[slot]
+                self._send(self._by_slot[slot], wire.pack_message(wire.STOP))
 
     def send_user(self, name: str, payload: bytes) -> int:
         """Send a message to instance or service `name`; how many got it."""
@@ -229,16 +244,15 @@ class Manager:
         """A host's socket is closed: take everything back from it."""
         host = self._by_slot.pop(connection.slot)
         self._load.pop(host.slot, None)
+        self._leaving.pop(host.slot, None)
         host.last = dataplane.remove_host(host.slot)
         host.state = HostState.DEAD
         host.reason = reason
         self.on_host_change(host)
 
     def _on_notice(self, _mask: int) -> None:
-        try:
+        with contextlib.suppress(BlockingIOError):  # another turn has seen it
             os.read(dataplane.notice_fd(), 8)
-        except BlockingIOError:
-            pass  # another turn has seen it
         for slot in list(self._by_slot):
             counters = dataplane.read_host(slot)
             if counters.is_bad:

@@ -71,6 +71,8 @@ class Registry:
     """All services, hosts and instances of one manager, living and dead."""
 
     hosts: list[NfHost] = field(default_factory=list)
+    retired_drops: dict[str, int] = field(default_factory=dict)
+    """Drops of dead hosts that are no longer listed."""
     _service_ids: dict[str, int] = field(default_factory=dict)
     _numbers: dict[str, int] = field(default_factory=dict)
 

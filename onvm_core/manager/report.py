@@ -10,9 +10,17 @@ import msgspec
 from onvm_core._native import dataplane
 from onvm_core._native.dataplane import HostCounters
 from onvm_core.manager.manager import Manager
-from onvm_core.manager.registry import HostState, NfHost
+from onvm_core.manager.registry import HostState, NfHost, Registry
 
-__all__ = ["BufferReport", "NfReport", "PortReport", "Report", "cpu_seconds", "make_report"]
+__all__ = [
+    "BufferReport",
+    "NfReport",
+    "PortReport",
+    "Report",
+    "cpu_seconds",
+    "make_report",
+    "retire_dead",
+]
 
 
 class Latency(msgspec.Struct, frozen=True):
@@ -193,6 +201,21 @@ def _generator(port: int, name: str) -> GeneratorReport:
     )
 
 
+def retire_dead(registry: Registry, keep: int) -> None:
+    """Keep only the drops of all but the last `keep` dead hosts: a manager lives long."""
+    dead = [host for host in registry.hosts if host.state is HostState.DEAD]
+    for host in dead[: max(len(dead) - keep, 0)]:
+        for nf in _nf_reports(host, 0.0):
+            _add_drops(registry.retired_drops, nf)
+        registry.hosts.remove(host)
+
+
+def _add_drops(drops: dict[str, int], nf: NfReport) -> None:
+    for reason, count in nf.drops.items():
+        key = f"{nf.service}.{reason}"
+        drops[key] = drops.get(key, 0) + count
+
+
 def _order(manager: Manager, host: NfHost) -> tuple[int, int]:
     return manager.registry.service_id(host.services[0]), manager.registry.hosts.index(host)
 
@@ -207,14 +230,13 @@ def make_report(manager: Manager, ports: Mapping[int, tuple[str, str]], seconds:
     seconds = max(seconds, 1e-9)
     plane = dataplane.read_plane()
     drops = {reason: count for reason, count in plane.drops.items() if count}
+    drops.update(manager.registry.retired_drops)
     nfs: list[NfReport] = []
     for host in sorted(manager.registry.hosts, key=lambda h: _order(manager, h)):
         used = host.cpu_seconds if host.state is HostState.DEAD else cpu_seconds(host.pid)
         nfs.extend(_nf_reports(host, max(used - host.cpu_before, 0.0) / seconds))
     for nf in nfs:
-        for reason, count in nf.drops.items():
-            key = f"{nf.service}.{reason}"
-            drops[key] = drops.get(key, 0) + count
+        _add_drops(drops, nf)
     shown = []
     for port, (name, uri) in ports.items():
         counters = dataplane.read_port(port)

@@ -30,12 +30,26 @@ _COMMANDS = (
         panel="Traffic",
     ),
     CliCommand(
+        "up", "Start a manager that stays, from a file.", "onvm_core.cli.up:up", panel="Traffic"
+    ),
+    CliCommand("down", "End a manager and its NFs.", "onvm_core.cli.down:down", panel="Traffic"),
+    CliCommand("status", "Show a manager.", "onvm_core.cli.status:status", panel="Traffic"),
+    CliCommand("top", "Show rates and CPU, live.", "onvm_core.cli.status:top", panel="Traffic"),
+    CliCommand(
+        "chain",
+        "List, add, change and remove service chains.",
+        "onvm_core.cli.chain:app",
+        panel="Traffic",
+    ),
+    CliCommand("flow", "List flows.", "onvm_core.cli.flow:app", panel="Traffic"),
+    CliCommand("send", "Send a message to an NF.", "onvm_core.cli.send:send", panel="Traffic"),
+    CliCommand("nf", "Install, write, test, run and stop NFs.", "onvm_core.cli.nf:app"),
+    CliCommand(
         "bench",
         "Measure this host.",
         "onvm_core.cli.bench:bench",
         panel="Host",
     ),
-    CliCommand("nf", "List, install, write and test network functions.", "onvm_core.cli.nf:app"),
     CliCommand(
         "doctor",
         "Show what this host can do, and how to fix what it cannot.",

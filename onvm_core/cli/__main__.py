@@ -1,0 +1,8 @@
+"""``python -m onvm_core.cli``: the command line without its script."""
+
+from __future__ import annotations
+
+from onvm_core.cli.app import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+"""What all commands that talk to a running manager share."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from onvm_core.manager.client import Client
+from onvm_core.manager.directory import manager_directory, manager_names
+from onvm_sdk.errors import ConfigError
+
+__all__ = ["JsonOption", "NameOption", "connect"]
+
+NameOption = Annotated[
+    str, typer.Option("--name", metavar="NAME", help="Which of this user's managers.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def connect(name: str) -> Client:
+    """A client of the manager of that name.
+
+    Raises:
+        ConfigError: it does not run; names those that do.
+    """
+    try:
+        return Client(manager_directory(name))
+    except ConfigError as error:
+        others = manager_names()
+        if not others:
+            raise
+        raise ConfigError(f"{error} (managers that run: {', '.join(others)})") from None

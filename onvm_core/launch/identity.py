@@ -1,0 +1,76 @@
+"""Which process a number means: a PID together with the time at which it began."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["ProcessId", "find_by_environment"]
+
+WAIT_STEP_S = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessId:
+    """A process; `start_time` in clock ticks since boot tells it from a later one of its PID."""
+
+    pid: int
+    start_time: int
+
+    @classmethod
+    def of(cls, pid: int) -> ProcessId | None:
+        """The process that has `pid` now; None when there is none, or only its zombie."""
+        if pid <= 0:
+            return None
+        try:
+            stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+        except OSError:
+            return None
+        fields = stat.rpartition(")")[2].split()
+        return None if fields[0] in "ZX" else cls(pid, int(fields[19]))
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it still runs."""
+        return ProcessId.of(self.pid) == self
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal; nothing happens when it is gone."""
+        try:
+            descriptor = os.pidfd_open(self.pid)
+        except ProcessLookupError:
+            return
+        try:
+            if self.is_alive:  # the descriptor holds the PID: it cannot change its meaning now
+                signal.pidfd_send_signal(descriptor, number)
+        except ProcessLookupError:
+            pass  # it has just ended
+        finally:
+            os.close(descriptor)
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait until it is gone; whether it is."""
+        deadline = time.monotonic() + timeout_s
+        while self.is_alive:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(WAIT_STEP_S)
+        return True
+
+
+def find_by_environment(name: str, value: str) -> ProcessId | None:
+    """A process of this user that was started with the environment variable `name`=`value`."""
+    wanted = f"{name}={value}".encode()
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdigit():
+            continue
+        try:
+            variables = (folder / "environ").read_bytes().split(b"\0")
+        except OSError:
+            continue  # gone, or somebody else's
+        if wanted in variables:
+            return ProcessId.of(int(folder.name))
+    return None

@@ -1,0 +1,394 @@
+"""``onvm.toml``: what a manager is to run.
+
+    [dataplane]            workers, cpus, buffers, buffer_size, ring_length, idle, flows, …
+    [ports.NAME]           uri, direction
+    [nfs.NAME]             plugin, instances, config (a file or a table)
+    [[fused]]              nfs, instances: NFs that share one process
+    [chains.NAME]          in, out, services, bidirectional, track_flows
+
+Everything is checked before the first change is made. A mistake is one line: file, field, value,
+what was expected.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from onvm_core._native.dataplane import DataplaneSettings
+from onvm_core.manager.ports import Direction, PortKind, parse_uri
+from onvm_core.plugins import NfPackage, find
+from onvm_sdk.errors import ConfigError
+from onvm_sdk.manifest import read_config
+
+__all__ = ["ChainConfig", "Config", "NfConfig", "NfGroup", "load_config", "parse_config"]
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,19}")
+NAME_HELP = "expected a name of 1 to 20 letters, digits, '_', '.' or '-', a letter or digit first"
+STAGES_MAX = 16
+
+Instances = Annotated[int, msgspec.Meta(ge=1, le=64)]
+
+
+class _Table(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """A table of the file."""
+
+
+class DataplaneConfig(_Table, frozen=True):
+    """``[dataplane]``."""
+
+    workers: Annotated[int, msgspec.Meta(ge=1, le=16)] = 1
+    cpus: list[Annotated[int, msgspec.Meta(ge=0)]] = []
+    """One CPU for each worker; empty: the first ones that may be used."""
+    buffers: Annotated[int, msgspec.Meta(ge=1024, le=1 << 20)] = 8192
+    buffer_size: Annotated[int, msgspec.Meta(ge=256, le=60000)] = 2048
+    ring_length: Annotated[int, msgspec.Meta(ge=64, le=16384)] = 1024
+    idle: Literal["adaptive", "busy"] = "adaptive"
+    flows: Annotated[int, msgspec.Meta(ge=1024, le=1 << 24)] = 1 << 20
+    flow_idle_s: Annotated[float, msgspec.Meta(ge=0.001, le=86400)] = 300.0
+    huge_pages: bool = False
+    high_percent: Annotated[int, msgspec.Meta(ge=1, le=100)] = 80
+    low_percent: Annotated[int, msgspec.Meta(ge=0, le=99)] = 60
+
+    def settings(self) -> DataplaneSettings:
+        """As the data plane takes it."""
+        return DataplaneSettings(
+            n_workers=self.workers,
+            n_buffers=self.buffers,
+            data_bytes=self.buffer_size,
+            ring_length=self.ring_length,
+            idle_policy=1 if self.idle == "busy" else 0,
+            flow_capacity=self.flows,
+            flow_idle_ms=int(self.flow_idle_s * 1000),
+            use_huge_pages=self.huge_pages,
+            high_percent=self.high_percent,
+            low_percent=self.low_percent,
+        )
+
+
+class PortConfig(_Table, frozen=True):
+    """``[ports.NAME]``; without a direction, what the chains make of it."""
+
+    uri: str
+    direction: Literal["in", "out", "both"] | None = None
+
+
+class NfConfig(_Table, frozen=True):
+    """``[nfs.NAME]``."""
+
+    plugin: str = ""
+    """Name of an installed NF; the table's own name when it is left out."""
+    instances: Instances = 1
+    config: str | dict[str, Any] = {}
+
+
+class FusedConfig(_Table, frozen=True):
+    """``[[fused]]``: NFs that run in one process, in this order."""
+
+    nfs: Annotated[list[str], msgspec.Meta(min_length=1, max_length=STAGES_MAX)]
+    instances: Instances = 1
+
+
+class ChainConfig(_Table, frozen=True, rename={"near": "in", "far": "out"}):
+    """``[chains.NAME]``."""
+
+    near: str
+    far: str
+    services: Annotated[list[str], msgspec.Meta(max_length=STAGES_MAX)] = []
+    bidirectional: bool = True
+    track_flows: bool = True
+
+
+class Config(_Table, frozen=True):
+    """The whole file."""
+
+    dataplane: DataplaneConfig = DataplaneConfig()
+    ports: dict[str, PortConfig] = {}
+    nfs: dict[str, NfConfig] = {}
+    fused: list[FusedConfig] = []
+    chains: dict[str, ChainConfig] = {}
+
+    def direction(self, port: str) -> Direction:
+        """How a port is used."""
+        explicit = self.ports[port].direction
+        if explicit is not None:
+            return explicit
+        is_near = any(chain.near == port for chain in self.chains.values())
+        is_far = any(chain.far == port for chain in self.chains.values())
+        return "in" if is_near and not is_far else "out" if is_far and not is_near else "both"
+
+    def groups(self) -> list[NfGroup]:
+        """NF hosts to start: one for each instance."""
+        fused = {name for group in self.fused for name in group.nfs}
+        sets: list[tuple[tuple[str, ...], int]]
+        sets = [((name,), nf.instances) for name, nf in self.nfs.items() if name not in fused]
+        sets += [(tuple(group.nfs), group.instances) for group in self.fused]
+        return [
+            NfGroup(names, tuple(f"{name}-{number}" for name in names))
+            for names, instances in sets
+            for number in range(1, instances + 1)
+        ]
+
+
+class NfGroup(msgspec.Struct, frozen=True):
+    """NFs of one process: their names in the file, and the names of their instances."""
+
+    names: tuple[str, ...]
+    instances: tuple[str, ...]
+
+
+def load_config(path: Path, kinds: Mapping[str, PortKind], packages: Sequence[NfPackage]) -> Config:
+    """Read and check a file.
+
+    Args:
+        kinds: port kinds by scheme.
+        packages: installed NFs.
+
+    Raises:
+        ConfigError: a mistake.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(error.strerror or "cannot be read", file=path) from None
+    return parse_config(data, path, kinds, packages)
+
+
+def parse_config(
+    data: bytes, path: Path, kinds: Mapping[str, PortKind], packages: Sequence[NfPackage]
+) -> Config:
+    """As `load_config`, of what the file at `path` contains."""
+    try:
+        tree = tomllib.loads(data.decode())
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise ConfigError(f"expected UTF-8 text (line {line})", file=path) from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"not TOML: {_one_line(error)}", file=path) from None
+    except RecursionError:
+        raise ConfigError("not TOML: nested too deeply", file=path) from None
+    _check_keys(tree, path)
+    try:
+        config = msgspec.convert(tree, Config)
+    except msgspec.ValidationError as error:
+        raise _wrong(error, tree, path) from None
+    _cross_check(config, path, kinds, packages)
+    return config
+
+
+# ---- fields ----
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _check_keys(tree: Mapping[str, Any], path: Path) -> None:
+    _known(tree, Config, "", path)
+    _known(tree.get("dataplane"), DataplaneConfig, "dataplane", path)
+    for section, kind in (("ports", PortConfig), ("nfs", NfConfig), ("chains", ChainConfig)):
+        tables = tree.get(section)
+        if isinstance(tables, dict):
+            for name, table in tables.items():
+                if not NAME.fullmatch(name):
+                    raise ConfigError(NAME_HELP, file=path, field=section, value=name)
+                _known(table, kind, f"{section}.{name}", path)
+    groups = tree.get("fused")
+    for number, group in enumerate(groups if isinstance(groups, list) else ()):
+        _known(group, FusedConfig, f"fused[{number}]", path)
+
+
+def _known(table: object, kind: type[msgspec.Struct], field: str, path: Path) -> None:
+    if not isinstance(table, dict):
+        return  # of the wrong type: its conversion says so
+    names = kind.__struct_encode_fields__
+    for key in table:
+        if key not in names:
+            raise ConfigError(
+                f"unknown: {_nearest(key, names)}",
+                file=path, field=f"{field}.{key}" if field else key,
+            )  # fmt: skip
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    names = list(known)
+    near = difflib.get_close_matches(name, names, n=1)
+    if near:
+        return f"did you mean {near[0]!r}?"
+    return f"expected one of {', '.join(sorted(names))}" if names else "there is none"
+
+
+def _wrong(error: msgspec.ValidationError, tree: Any, path: Path) -> ConfigError:
+    what, _, place = _one_line(error).partition(" - at `")
+    steps = _steps(tree, place.rstrip("`"), what)
+    field = ".".join(str(step) for step in steps).replace(".[", "[")
+    value: Any = tree
+    for step in steps:
+        key = int(step[1:-1]) if step.startswith("[") else step
+        try:
+            value = value[key]
+        except (KeyError, IndexError, TypeError):
+            value = None
+            break
+    if isinstance(value, dict):
+        value = None
+    return ConfigError(what[:1].lower() + what[1:], file=path, field=field or None, value=value)
+
+
+def _steps(tree: Any, place: str, what: str) -> list[str]:
+    """Turn msgspec's place (``$.ports[...].uri``) into steps with the real keys.
+
+    It does not say which key of a dict, or which element, it means; the first in which the error
+    is seen again is the one.
+    """
+    wanted = place
+    for section, kind in (("ports", PortConfig), ("nfs", NfConfig), ("chains", ChainConfig)):
+        if not wanted.startswith(f"$.{section}[...]"):
+            continue
+        for name, table in tree[section].items():
+            try:
+                msgspec.convert(table, kind)
+            except msgspec.ValidationError as error:
+                if _one_line(error).partition(" - at `")[0] == what:
+                    rest = wanted.removeprefix(f"$.{section}[...]")
+                    return [section, name, *_split(rest)]
+    return _split(wanted.removeprefix("$"))
+
+
+def _split(place: str) -> list[str]:
+    return [step for step in re.findall(r"\[\d+\]|[^.\[\]]+", place) if step]
+
+
+# ---- what belongs together ----
+
+
+def _cross_check(
+    config: Config, path: Path, kinds: Mapping[str, PortKind], packages: Sequence[NfPackage]
+) -> None:
+    _check_dataplane(config.dataplane, path)
+    for name, port in config.ports.items():
+        field = f"ports.{name}.uri"
+        uri = parse_uri(port.uri, file=str(path), field=field)
+        if uri.scheme not in kinds:
+            raise ConfigError(_nearest(uri.scheme, kinds), file=path, field=field, value=uri.scheme)
+    services = _check_nfs(config, path, packages)
+    _check_chains(config, path, services)
+
+
+def _check_dataplane(plane: DataplaneConfig, path: Path) -> None:
+    if plane.ring_length & (plane.ring_length - 1):
+        raise ConfigError(
+            "expected a power of two", file=path, field="dataplane.ring_length",
+            value=plane.ring_length,
+        )  # fmt: skip
+    if plane.low_percent >= plane.high_percent:
+        raise ConfigError(
+            f"expected less than high_percent ({plane.high_percent})",
+            file=path, field="dataplane.low_percent", value=plane.low_percent,
+        )  # fmt: skip
+    if not plane.cpus:
+        return
+    if len(plane.cpus) != plane.workers:
+        raise ConfigError(
+            f"expected one CPU for each of {plane.workers} workers",
+            file=path, field="dataplane.cpus", value=plane.cpus,
+        )  # fmt: skip
+    usable = sorted(os.sched_getaffinity(0))
+    for cpu in plane.cpus:
+        if cpu not in usable:
+            raise ConfigError(
+                f"expected CPUs that may be used here ({', '.join(map(str, usable))})",
+                file=path, field="dataplane.cpus", value=cpu,
+            )  # fmt: skip
+
+
+def _check_nfs(config: Config, path: Path, packages: Sequence[NfPackage]) -> set[str]:
+    services = set()
+    for name, nf in config.nfs.items():
+        field = f"nfs.{name}"
+        plugin = nf.plugin or name
+        try:
+            package = find(plugin, packages)
+        except ConfigError as error:
+            raise ConfigError(
+                error.expected, file=path, field=f"{field}.plugin", value=plugin
+            ) from None
+        assert package.manifest is not None and package.service is not None
+        services.add(package.service)
+        file: Path | None = None
+        source: Any = nf.config
+        if isinstance(nf.config, str):
+            source = file = path.parent / nf.config
+            if not file.is_file():
+                raise ConfigError(
+                    "no such file", file=path, field=f"{field}.config", value=nf.config
+                )
+        try:
+            read_config(package.manifest, source)
+        except ConfigError as error:
+            place = f"{field}.config" + (f".{error.field}" if error.field else "")
+            raise ConfigError(
+                error.expected, file=file or path, field=error.field if file else place,
+                value=error.value,
+            ) from None  # fmt: skip
+    _check_fused(config, path)
+    return services
+
+
+def _check_fused(config: Config, path: Path) -> None:
+    seen: set[str] = set()
+    for number, group in enumerate(config.fused):
+        field = f"fused[{number}].nfs"
+        plugins: set[str] = set()
+        for name in group.nfs:
+            if name not in config.nfs:
+                raise ConfigError(_nearest(name, config.nfs), file=path, field=field, value=name)
+            if name in seen:
+                raise ConfigError(
+                    "expected an NF that is fused only once", file=path, field=field, value=name
+                )
+            if config.nfs[name].instances != 1:
+                raise ConfigError(
+                    f"expected none: it is fused, set fused[{number}].instances instead",
+                    file=path, field=f"nfs.{name}.instances", value=config.nfs[name].instances,
+                )  # fmt: skip
+            plugin = config.nfs[name].plugin or name
+            if plugin in plugins:
+                raise ConfigError(
+                    f"expected each plugin once in a process, {plugin!r} is there already",
+                    file=path, field=field, value=name,
+                )  # fmt: skip
+            plugins.add(plugin)
+            seen.add(name)
+
+
+def _check_chains(config: Config, path: Path, services: set[str]) -> None:
+    owner: dict[str, str] = {}
+    for name, chain in config.chains.items():
+        for field, port in (("in", chain.near), ("out", chain.far)):
+            if port not in config.ports:
+                raise ConfigError(
+                    _nearest(port, config.ports),
+                    file=path, field=f"chains.{name}.{field}", value=port,
+                )  # fmt: skip
+            if port in owner:
+                raise ConfigError(
+                    f"expected a port that is not chain {owner[port]}'s",
+                    file=path, field=f"chains.{name}.{field}", value=port,
+                )  # fmt: skip
+        owner[chain.near] = owner[chain.far] = name
+        for service in chain.services:
+            if service not in services:
+                known = ", ".join(sorted(services)) or "none is"
+                raise ConfigError(
+                    f"expected a service that an NF of this file provides ({known}); "
+                    f"add [nfs.{service}]",
+                    file=path, field=f"chains.{name}.services", value=service,
+                )  # fmt: skip

@@ -1,0 +1,376 @@
+"""What is said on the control socket: requests, replies and events, as JSON.
+
+A request is ``{"version": 1, "request": {"type": …}}``; the reply has its own ``type``, or is
+``{"type": "error"}`` with one line. Events are published under their ``type`` as topic.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from onvm_core.manager.report import Report
+from onvm_sdk.errors import OnvmError
+
+__all__ = [
+    "REQUEST_BYTES_MAX",
+    "VERSION",
+    "ErrorReply",
+    "Event",
+    "MessageError",
+    "Reply",
+    "Request",
+    "pack_reply",
+    "pack_request",
+    "unpack_event",
+    "unpack_reply",
+    "unpack_request",
+]
+
+VERSION = 1
+REQUEST_BYTES_MAX = 1 << 18
+FLOWS_MAX = 100_000
+
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=31)]
+Limit = Annotated[int, msgspec.Meta(ge=0, le=FLOWS_MAX)]
+
+
+class MessageError(OnvmError):
+    """What came is not a message of this version."""
+
+
+class _Tagged(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type"
+):
+    """A message with its kind in the field ``type``."""
+
+
+# ---- requests ----
+
+
+class StatusRequest(_Tagged, frozen=True, tag="status"):
+    """Everything that `Status` has."""
+
+
+class DownRequest(_Tagged, frozen=True, tag="down"):
+    """Drain, report and end."""
+
+    keep_nfs: bool = False
+    """Leave the NFs to the next manager."""
+
+
+class NfRunRequest(_Tagged, frozen=True, tag="nf_run"):
+    """Start an instance."""
+
+    name: Name
+    """A table of the file, or an installed NF."""
+    config: Annotated[str, msgspec.Meta(max_length=4096)] | None = None
+    """Absolute path of a configuration file."""
+    instance: Annotated[int, msgspec.Meta(ge=1, le=9999)] | None = None
+
+
+class NfStopRequest(_Tagged, frozen=True, tag="nf_stop"):
+    """Let instances finish and leave."""
+
+    name: Name
+    """An instance, or a service: all of it."""
+
+
+class InstancesRequest(_Tagged, frozen=True, tag="instances"):
+    """The launched NFs alone: cheap."""
+
+
+class ChainListRequest(_Tagged, frozen=True, tag="chain_list"):
+    """All chains."""
+
+
+class ChainAddRequest(_Tagged, frozen=True, tag="chain_add"):
+    """Add a chain, or change the one of that name."""
+
+    name: Name
+    near: Name
+    far: Name
+    services: Annotated[list[Name], msgspec.Meta(max_length=16)]
+    bidirectional: bool = True
+    track_flows: bool = True
+
+
+class ChainRemoveRequest(_Tagged, frozen=True, tag="chain_remove"):
+    """Remove a chain."""
+
+    name: Name
+
+
+class ChainShowRequest(_Tagged, frozen=True, tag="chain_show"):
+    """A chain and the paths that its flows take."""
+
+    name: Name
+
+
+class FlowListRequest(_Tagged, frozen=True, tag="flow_list"):
+    """Flows of the flow table."""
+
+    limit: Limit = 1000
+
+
+class SendRequest(_Tagged, frozen=True, tag="send"):
+    """A message to an instance, or to all instances of a service."""
+
+    name: Name
+    message: Annotated[str, msgspec.Meta(max_length=16000)]
+
+
+Request = (
+    StatusRequest
+    | DownRequest
+    | NfRunRequest
+    | NfStopRequest
+    | InstancesRequest
+    | ChainListRequest
+    | ChainAddRequest
+    | ChainRemoveRequest
+    | ChainShowRequest
+    | FlowListRequest
+    | SendRequest
+)
+
+
+# ---- replies ----
+
+
+class LaunchedNf(msgspec.Struct, frozen=True):
+    """An NF host that the manager looks after."""
+
+    nfs: list[str]
+    instances: list[str]
+    state: str
+    """starting, active, draining, or waiting: it died and is started again in a while."""
+    pid: int
+    restarts: int
+    reason: str
+    """How it ended last."""
+    log: str
+    log_tail: list[str]
+    """Last lines of one that has failed."""
+
+
+class ChainReply(_Tagged, frozen=True, tag="chain"):
+    """A chain."""
+
+    name: str
+    near: str
+    far: str
+    services: list[str]
+    bidirectional: bool
+    track_flows: bool
+    state: str
+    """active, or waiting for a service that has no instance yet."""
+
+
+class StatusReply(_Tagged, frozen=True, tag="status"):
+    """A manager at one moment."""
+
+    name: str
+    pid: int
+    version: str
+    state: str
+    """starting, or ready."""
+    uptime_s: float
+    launched: list[LaunchedNf]
+    chains: list[ChainReply]
+    report: Report
+
+
+class DownReply(_Tagged, frozen=True, tag="down"):
+    """The last counters."""
+
+    is_drained: bool
+    report: Report
+
+
+class InstancesReply(_Tagged, frozen=True, tag="instances"):
+    """NFs that were started or stopped, or all."""
+
+    launched: list[LaunchedNf]
+
+
+class ChainsReply(_Tagged, frozen=True, tag="chains"):
+    """All chains."""
+
+    chains: list[ChainReply]
+
+
+class Hop(msgspec.Struct, frozen=True):
+    """One hop of a path; SI as it is when the packet comes to the instance (RFC 8300)."""
+
+    si: int
+    service: str
+    instance: str
+
+
+class Path(msgspec.Struct, frozen=True):
+    """A rendered service path that flows take."""
+
+    spi: int
+    is_reverse: bool
+    flows: int
+    hops: list[Hop]
+
+
+class ChainShowReply(_Tagged, frozen=True, tag="chain_show"):
+    """A chain and its paths."""
+
+    chain: ChainReply
+    paths: list[Path]
+    flows_seen: int
+    """Flows that were looked at for them."""
+
+
+class Flow(msgspec.Struct, frozen=True):
+    """One direction of one flow."""
+
+    src: str
+    src_port: int
+    dst: str
+    dst_port: int
+    protocol: int
+    vlan: int
+    port: str
+    chain: str
+    spi: int
+    is_reverse: bool
+    instances: list[str]
+    idle_s: float
+
+
+class FlowsReply(_Tagged, frozen=True, tag="flows"):
+    """Some of the flows."""
+
+    total: int
+    flows: list[Flow]
+
+
+class DoneReply(_Tagged, frozen=True, tag="done"):
+    """It is done; `count` of the things asked for."""
+
+    count: int = 1
+
+
+class ErrorReply(_Tagged, frozen=True, tag="error"):
+    """It is not done, and why."""
+
+    message: str
+
+
+Reply = (
+    StatusReply
+    | DownReply
+    | InstancesReply
+    | ChainsReply
+    | ChainReply
+    | ChainShowReply
+    | FlowsReply
+    | DoneReply
+    | ErrorReply
+)
+
+
+# ---- events ----
+
+
+class NfEvent(_Tagged, frozen=True, tag="nf"):
+    """An NF host has attached, serves, drains, is gone, or has failed."""
+
+    instances: list[str]
+    state: str
+    pid: int
+    reason: str = ""
+
+
+class ChainEvent(_Tagged, frozen=True, tag="chain"):
+    """A chain was added, changed or removed."""
+
+    name: str
+    action: str
+
+
+class ManagerEvent(_Tagged, frozen=True, tag="manager"):
+    """The manager is ready, or ends."""
+
+    state: str
+
+
+Event = NfEvent | ChainEvent | ManagerEvent
+
+
+# ---- bytes ----
+
+
+class _Version(msgspec.Struct, frozen=True):
+    version: int
+
+
+class _Envelope(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    request: Request
+    version: int = VERSION
+
+
+_envelope = msgspec.json.Decoder(_Envelope)
+_version = msgspec.json.Decoder(_Version)
+_reply: msgspec.json.Decoder[Reply] = msgspec.json.Decoder(Reply)
+_event: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
+_encoder = msgspec.json.Encoder()
+
+
+def pack_request(request: Request) -> bytes:
+    """Write a request."""
+    return _encoder.encode(_Envelope(request))
+
+
+def unpack_request(data: bytes) -> Request:
+    """Read a request.
+
+    Raises:
+        MessageError: it is none, or one of another version.
+    """
+    if len(data) > REQUEST_BYTES_MAX:
+        raise MessageError(f"request of {len(data)} bytes: expected at most {REQUEST_BYTES_MAX}")
+    try:
+        version = _version.decode(data).version
+        if version != VERSION:
+            raise MessageError(f"request of protocol version {version}: expected {VERSION}")
+        return _envelope.decode(data).request
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise MessageError(f"request: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise MessageError("request: nested too deeply") from None
+
+
+def pack_reply(reply: Reply | Event) -> bytes:
+    """Write a reply, or an event."""
+    return _encoder.encode(reply)
+
+
+def unpack_reply(data: bytes) -> Reply:
+    """Read a reply.
+
+    Raises:
+        MessageError: it is none.
+    """
+    try:
+        return _reply.decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise MessageError(f"reply: {error}; is the manager of another version?") from None
+
+
+def unpack_event(data: bytes) -> Event:
+    """Read an event.
+
+    Raises:
+        MessageError: it is none.
+    """
+    try:
+        return _event.decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise MessageError(f"event: {error}; is the manager of another version?") from None

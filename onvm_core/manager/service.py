@@ -1,0 +1,416 @@
+"""A manager that stays: deployment, supervisor and control socket, and what each request does."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from onvm_core._native import dataplane
+from onvm_core.manager import messages as m
+from onvm_core.manager.config import ChainConfig, Config, NfConfig
+from onvm_core.manager.control import ControlServer
+from onvm_core.manager.deployment import Chain, Deployment, NfFailed
+from onvm_core.manager.directory import DirectoryLock
+from onvm_core.manager.ports import PortKind, parse_uri
+from onvm_core.manager.registry import HostState
+from onvm_core.manager.report import Report
+from onvm_core.manager.supervisor import Supervisor, WantedHost
+from onvm_core.manager.toml import format_toml
+from onvm_core.plugins import NfPackage, discover, find
+from onvm_sdk.errors import ConfigError
+from onvm_sdk.manifest import read_config
+
+__all__ = ["Service"]
+
+log = logging.getLogger("onvm.service")
+
+POLL_S = 0.05
+SOURCES_WAIT_S = 5.0
+PATH_FLOWS_MAX = 50_000
+
+
+class Service:
+    """One ``onvm up``. A context manager; `run` serves until told to end.
+
+    Args:
+        directory: the manager's; its name is the manager's name.
+        config: checked.
+        config_path: the file it comes from; relative paths in it count from its folder.
+        kinds: port kinds by scheme.
+    """
+
+    def __init__(
+        self, directory: Path, config: Config, config_path: Path, kinds: Mapping[str, PortKind]
+    ) -> None:
+        self._directory = directory
+        self._config = config
+        self._config_path = config_path
+        self._packages = discover()
+        self._pending: dict[str, ChainConfig] = dict(config.chains)
+        self._state = "starting"
+        self._ending = False
+        self._keep_nfs = False
+        self._flows = False
+        self._last: Report | None = None
+        self._n_adopted = 0
+        self._began = time.monotonic()
+        self._handlers: dict[type, Callable[[Any], m.Reply]] = {
+            m.StatusRequest: self._status,
+            m.DownRequest: self._down,
+            m.InstancesRequest: self._instances,
+            m.NfRunRequest: self._nf_run,
+            m.NfStopRequest: self._nf_stop,
+            m.ChainListRequest: self._chain_list,
+            m.ChainAddRequest: self._chain_add,
+            m.ChainRemoveRequest: self._chain_remove,
+            m.ChainShowRequest: self._chain_show,
+            m.FlowListRequest: self._flow_list,
+            m.SendRequest: self._send,
+        }
+        self._lock = DirectoryLock(directory)
+        try:
+            self._deployment = self._deploy(kinds)
+        except BaseException:
+            self._lock.release()
+            raise
+        try:
+            self._control = ControlServer(directory, self._deployment.manager.selector, self.handle)
+        except BaseException:
+            self._deployment.close()
+            self._lock.release()
+            raise
+        self._supervisor = Supervisor(directory, self._deployment, self._control.publish)
+        self._deployment.on_host_change = self._supervisor.on_host_change
+
+    def _deploy(self, kinds: Mapping[str, PortKind]) -> Deployment:
+        schemes = {parse_uri(port.uri).scheme for port in self._config.ports.values()}
+        return Deployment(
+            self._directory,
+            self._config.dataplane.settings(),
+            kinds=kinds,
+            services={},
+            worker_cpus=self._config.dataplane.cpus or None,
+            use_pci=any(kinds[scheme].needs_pci for scheme in schemes),
+            survives=True,
+        )
+
+    def __enter__(self) -> Service:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the NFs, unless they are to be kept, and free everything."""
+        if not self._keep_nfs:
+            self._supervisor.stop_all()
+        self._control.publish(m.ManagerEvent(state="down"))
+        self._control.close()
+        self._deployment.close()
+        self._lock.release()
+
+    # ---- running ----
+
+    def start(self) -> None:
+        """Open the ports, and start or adopt the NFs.
+
+        Raises:
+            ConfigError: a port or an NF cannot be what the file says.
+        """
+        wanted = [self._wanted(group.names, group.instances) for group in self._config.groups()]
+        dataplane.pause_sources(True)  # they can wait until their chains serve
+        for name, port in self._config.ports.items():
+            self._open_port(name, port.uri)
+        self._n_adopted = self._supervisor.adopt(wanted)
+        self._lock.announce()
+
+    def _open_port(self, name: str, uri: str) -> None:
+        place = {"file": str(self._config_path), "field": f"ports.{name}.uri"}
+        try:
+            self._deployment.open_port(name, uri, self._config.direction(name), **place)
+        except ConfigError as error:
+            if error.file is not None:
+                raise
+            raise ConfigError(error.expected, **place, value=error.value) from None
+
+    def run(self, should_stop: Callable[[], bool], on_ready: Callable[[], None]) -> Report:
+        """Serve until `should_stop` or a request to end; the last counters.
+
+        Raises:
+            NfFailed: an NF cannot start at all, while the manager starts.
+        """
+        while not self._ending and not should_stop():
+            self._deployment.poll(0.0 if self._control.has_more else POLL_S)
+            self._control.turn()
+            self._supervisor.turn()
+            self._add_pending()
+            if self._state == "starting":
+                self._check_start(on_ready)
+        if self._last is None:
+            self._finish()
+        assert self._last is not None
+        return self._last
+
+    def _check_start(self, on_ready: Callable[[], None]) -> None:
+        failure = self._supervisor.first_failure()
+        if failure and self._n_adopted == 0:
+            raise NfFailed(failure)
+        is_ready = not self._pending and self._supervisor.all_active()
+        waited_s = time.monotonic() - self._began
+        if not self._flows and (is_ready or waited_s > SOURCES_WAIT_S):
+            self._flows = True  # in the end without those that cannot start
+            self._deployment.begin()
+            dataplane.pause_sources(False)
+        if is_ready:
+            self._state = "ready"
+            self._control.publish(m.ManagerEvent(state="ready"))
+            on_ready()
+
+    def _add_pending(self) -> None:
+        for name, chain in list(self._pending.items()):
+            if all(self._deployment.serves(service) for service in chain.services):
+                del self._pending[name]
+                self._add_chain(name, chain)
+
+    def _add_chain(self, name: str, chain: ChainConfig) -> None:
+        action = "changed" if name in self._deployment.chains else "added"
+        self._deployment.add_chain(
+            name, chain.near, chain.far, chain.services,
+            is_bidirectional=chain.bidirectional, track_flows=chain.track_flows,
+        )  # fmt: skip
+        self._control.publish(m.ChainEvent(name=name, action=action))
+
+    def _finish(self) -> bool:
+        seconds = self._deployment.elapsed_s
+        is_drained = self._deployment.drain()
+        self._last = self._deployment.report(seconds)
+        return is_drained
+
+    # ---- NFs ----
+
+    def _package(self, name: str) -> NfPackage:
+        table = self._config.nfs.get(name)
+        plugin = (table.plugin if table else "") or name
+        try:
+            return find(plugin, self._packages)
+        except ConfigError:
+            self._packages = discover()  # it may have been installed since
+            return find(plugin, self._packages)
+
+    def _wanted(
+        self, names: tuple[str, ...], instances: tuple[str, ...], *,
+        config: Path | None = None, is_by_command: bool = False,
+    ) -> WantedHost:  # fmt: skip
+        packages = [self._package(name) for name in names]
+        configs = {}
+        for name, package in zip(names, packages, strict=True):
+            path = config or self._config_file(name, package)
+            if path is not None:
+                configs[package.name] = path
+        return WantedHost.make(
+            tuple(package.name for package in packages),
+            tuple(package.service or package.name for package in packages),
+            instances,
+            configs,
+            is_by_command=is_by_command,
+        )
+
+    def _config_file(self, name: str, package: NfPackage) -> Path | None:
+        """The file an NF reads: the one named, or its table written to one."""
+        config = self._config.nfs.get(name, NfConfig()).config
+        folder = self._config_path.absolute().parent
+        if isinstance(config, str):
+            return folder / config
+        if not config:
+            return None
+        schema = package.manifest.config if package.manifest is not None else {}
+        resolved: dict[str, Any] = {
+            key: str(folder / value) if key in schema and schema[key].type == "path" else value
+            for key, value in config.items()
+        }
+        path = self._directory / "config" / f"{name}.toml"
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        path.write_text(format_toml(resolved), encoding="utf-8")
+        return path
+
+    # ---- requests ----
+
+    def handle(self, request: m.Request) -> m.Reply:
+        """Do what is asked.
+
+        Raises:
+            OnvmError: it cannot be done; one line.
+        """
+        return self._handlers[type(request)](request)
+
+    def _status(self, _request: m.StatusRequest) -> m.StatusReply:
+        return m.StatusReply(
+            name=self._directory.name,
+            pid=os.getpid(),
+            version=version("onvm"),
+            state=self._state,
+            uptime_s=round(time.monotonic() - self._began, 3),
+            launched=self._supervisor.launched(),
+            chains=self._chains(),
+            report=self._deployment.report(),
+        )
+
+    def _down(self, request: m.DownRequest) -> m.DownReply:
+        self._keep_nfs = request.keep_nfs
+        self._ending = True
+        is_drained = self._finish()
+        assert self._last is not None
+        return m.DownReply(is_drained=is_drained, report=self._last)
+
+    def _instances(self, _request: m.InstancesRequest) -> m.InstancesReply:
+        return m.InstancesReply(launched=self._supervisor.launched())
+
+    def _nf_run(self, request: m.NfRunRequest) -> m.InstancesReply:
+        package = self._package(request.name)
+        config = None if request.config is None else Path(request.config)
+        if config is not None:
+            if not config.is_file():
+                raise ConfigError("no such file", field="--config", value=request.config)
+            assert package.manifest is not None
+            read_config(package.manifest, config)
+        taken = self._supervisor.instance_names()
+        taken |= {one.name for _, one in self._deployment.manager.registry.instances()}
+        if request.instance is not None:
+            instance = f"{request.name}-{request.instance}"
+            if instance in taken:
+                raise ConfigError("expected one that does not run", field="nf run", value=instance)
+        else:
+            number = 1
+            while (instance := f"{request.name}-{number}") in taken:
+                number += 1
+        wanted = self._wanted((request.name,), (instance,), config=config, is_by_command=True)
+        return m.InstancesReply(launched=[self._supervisor.run(wanted)])
+
+    def _nf_stop(self, request: m.NfStopRequest) -> m.InstancesReply:
+        stopped = self._supervisor.stop(request.name)
+        if not stopped:
+            # One that somebody started by hand and that attached by itself.
+            if self._deployment.stop_nf(request.name):
+                return m.InstancesReply(launched=[])
+            raise ConfigError(self._known_instances(), field="nf stop", value=request.name)
+        return m.InstancesReply(launched=stopped)
+
+    def _known_instances(self) -> str:
+        names = sorted(one.name for _, one in self._deployment.manager.registry.instances())
+        return f"expected an instance or a service ({', '.join(names) or 'nothing runs'})"
+
+    def _send(self, request: m.SendRequest) -> m.DoneReply:
+        count = self._deployment.manager.send_user(request.name, request.message.encode())
+        if count == 0:
+            raise ConfigError(self._known_instances(), field="send", value=request.name)
+        return m.DoneReply(count=count)
+
+    # ---- chains and flows ----
+
+    def _chains(self) -> list[m.ChainReply]:
+        shown = [_show_chain(chain) for chain in self._deployment.chains.values()]
+        shown += [
+            m.ChainReply(
+                name=name, near=chain.near, far=chain.far, services=chain.services,
+                bidirectional=chain.bidirectional, track_flows=chain.track_flows, state="waiting",
+            )
+            for name, chain in self._pending.items()
+        ]  # fmt: skip
+        return sorted(shown, key=lambda chain: chain.name)
+
+    def _chain_list(self, _request: m.ChainListRequest) -> m.ChainsReply:
+        return m.ChainsReply(chains=self._chains())
+
+    def _chain_add(self, request: m.ChainAddRequest) -> m.ChainReply:
+        for service in request.services:
+            if not self._deployment.serves(service):
+                raise ConfigError(
+                    f"no instance of it serves; start one: onvm nf run {service}",
+                    field="chain add", value=service,
+                )  # fmt: skip
+        chain = ChainConfig(
+            near=request.near, far=request.far, services=request.services,
+            bidirectional=request.bidirectional, track_flows=request.track_flows,
+        )  # fmt: skip
+        self._add_chain(request.name, chain)
+        self._pending.pop(request.name, None)
+        return _show_chain(self._deployment.chains[request.name])
+
+    def _chain_remove(self, request: m.ChainRemoveRequest) -> m.DoneReply:
+        if self._pending.pop(request.name, None) is None:
+            self._deployment.remove_chain(request.name)
+        self._control.publish(m.ChainEvent(name=request.name, action="removed"))
+        return m.DoneReply()
+
+    def _chain_show(self, request: m.ChainShowRequest) -> m.ChainShowReply:
+        chain = self._deployment.chains.get(request.name)
+        if chain is None:
+            known = ", ".join(sorted(self._deployment.chains)) or "there is none"
+            raise ConfigError(f"expected a chain ({known})", field="chain show", value=request.name)
+        flows = dataplane.read_flows(PATH_FLOWS_MAX)
+        counts = Counter(
+            (flow.path, flow.hosts, flow.is_reverse) for flow in flows if flow.chain == chain.number
+        )
+        paths = [
+            m.Path(spi=path, is_reverse=is_reverse, flows=count,
+                   hops=self._hops(chain, hosts, is_reverse))
+            for (path, hosts, is_reverse), count in sorted(counts.items())
+        ]  # fmt: skip
+        return m.ChainShowReply(chain=_show_chain(chain), paths=paths, flows_seen=len(flows))
+
+    def _hops(self, chain: Chain, slots: tuple[int, ...], is_reverse: bool) -> list[m.Hop]:
+        services = chain.services[::-1] if is_reverse else chain.services
+        hops: list[tuple[str, str]] = []
+        for slot in slots:
+            for service in services[len(hops) :]:
+                names = self._instances_of(slot, service)
+                if not names:
+                    break
+                hops.append((service, names[0]))
+        return [
+            m.Hop(si=len(hops) - index, service=service, instance=instance)
+            for index, (service, instance) in enumerate(hops)
+        ]
+
+    def _instances_of(self, slot: int, service: str | None = None) -> list[str]:
+        return [
+            instance.name
+            for host, instance in self._deployment.manager.registry.instances()
+            if host.slot == slot and service in (None, instance.service)
+        ]
+
+    def _flow_list(self, request: m.FlowListRequest) -> m.FlowsReply:
+        ports = {self._deployment.port_number(name): name for name in self._deployment.ports}
+        chains = {chain.number: chain.name for chain in self._deployment.chains.values()}
+        names: dict[int, list[str]] = {}
+        for host, instance in self._deployment.manager.registry.instances():
+            if host.state is not HostState.DEAD:
+                names.setdefault(host.slot, []).append(instance.name)
+        return m.FlowsReply(
+            total=dataplane.read_plane().flows,
+            flows=[
+                m.Flow(
+                    src=flow.src, src_port=flow.src_port, dst=flow.dst, dst_port=flow.dst_port,
+                    protocol=flow.protocol, vlan=flow.vlan,
+                    port=ports.get(flow.port, str(flow.port)),
+                    chain=chains.get(flow.chain, str(flow.chain)),
+                    spi=flow.path, is_reverse=flow.is_reverse,
+                    instances=[name for slot in flow.hosts for name in names.get(slot, [])],
+                    idle_s=flow.idle_ms / 1000,
+                )
+                for flow in dataplane.read_flows(request.limit)
+            ],
+        )  # fmt: skip
+
+
+def _show_chain(chain: Chain) -> m.ChainReply:
+    return m.ChainReply(
+        name=chain.name, near=chain.near, far=chain.far, services=list(chain.services),
+        bidirectional=chain.is_bidirectional, track_flows=chain.track_flows, state="active",
+    )  # fmt: skip

@@ -1,0 +1,362 @@
+"""Keeps the NF hosts of a long-lived manager running, across its own death too.
+
+What was launched stands in ``nfs.json`` (mode 0600) in the manager's directory: the secret each
+NF host attaches with, its PID and start time, and what it runs. It is written before the process
+starts and again when its PID is known, so there is no moment at which a killed manager leaves an
+NF host that the next one cannot find. The next one reads it back and expects those secrets: NF
+hosts that live, and still run what is wanted, are adopted with their state; others are ended.
+
+An NF host that dies is started again after a while: 0.1 s, doubled each time up to 5 s.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import secrets
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from onvm_core.launch.identity import ProcessId, find_by_environment
+from onvm_core.launch.process import SECRET_VARIABLE, AdoptedHandle, LaunchSpec, ProcessHandle
+from onvm_core.manager.deployment import Deployment
+from onvm_core.manager.directory import write_private
+from onvm_core.manager.messages import LaunchedNf, NfEvent
+from onvm_core.manager.registry import HostState, NfHost
+
+__all__ = ["Supervisor", "WantedHost"]
+
+log = logging.getLogger("onvm.supervisor")
+
+RECORD = "nfs.json"
+FIRST_DELAY_S = 0.1
+LAST_DELAY_S = 5.0
+HEALTHY_S = 10.0
+ATTACH_TIMEOUT_S = 30.0
+DETACHED_TIMEOUT_S = 1.0
+STOP_TIMEOUT_S = 5.0
+POLL_S = 0.01
+LOG_LINES = 5
+
+
+class WantedHost(msgspec.Struct, frozen=True):
+    """An NF host that is to run.
+
+    Attributes:
+        nfs: plugins, in chain order; several are fused.
+        services: their service types.
+        instances: names of their instances.
+        configs: configuration file by plugin.
+        digest: of the content of those files; an NF host with an older one is replaced.
+        is_by_command: started by ``onvm nf run``, not by the file.
+    """
+
+    nfs: tuple[str, ...]
+    services: tuple[str, ...]
+    instances: tuple[str, ...]
+    configs: dict[str, str] = {}
+    digest: str = ""
+    is_by_command: bool = False
+
+    @classmethod
+    def make(
+        cls, nfs: tuple[str, ...], services: tuple[str, ...], instances: tuple[str, ...],
+        configs: dict[str, Path], *, is_by_command: bool = False,
+    ) -> WantedHost:  # fmt: skip
+        """With the digest of its configuration as it is now."""
+        digest = hashlib.sha256()
+        for name, path in sorted(configs.items()):
+            digest.update(name.encode() + b"\0" + path.read_bytes())
+        files = {name: str(path) for name, path in configs.items()}
+        return cls(nfs, services, instances, files, digest.hexdigest(), is_by_command)
+
+
+class _Record(msgspec.Struct, frozen=True):
+    wanted: WantedHost
+    secret: str
+    log: str
+    pid: int = 0
+    start_time: int = 0
+
+    def process(self) -> ProcessId | None:
+        """The process, if it lives."""
+        if self.pid == 0:  # the manager died between writing this and knowing the PID
+            return find_by_environment(SECRET_VARIABLE, self.secret)
+        process = ProcessId(self.pid, self.start_time)
+        return process if process.is_alive else None
+
+
+@dataclass(slots=True, eq=False)
+class _Nf:
+    """An NF host that is looked after; without a handle it waits to be started again."""
+
+    wanted: WantedHost
+    handle: ProcessHandle | AdoptedHandle | None = None
+    secret: str = ""
+    log: str = ""
+    start_time: int = 0
+    since: float = 0.0
+    host: NfHost | None = None
+    gone_at: float = 0.0
+    is_stopping: bool = False
+    stop_at: float = 0.0
+    delay_s: float = FIRST_DELAY_S
+    retry_at: float = 0.0
+    restarts: int = 0
+    reason: str = ""
+    log_tail: list[str] = field(default_factory=list)
+    status: int | None = None
+
+
+class Supervisor:
+    """Starts, adopts, watches, restarts and stops NF hosts.
+
+    Args:
+        publish: gets what happens to them.
+    """
+
+    def __init__(
+        self, directory: Path, deployment: Deployment, publish: Callable[[NfEvent], None]
+    ) -> None:
+        self._record_path = directory / RECORD
+        self._deployment = deployment
+        self._publish = publish
+        self._nfs: list[_Nf] = []
+
+    # ---- what there is ----
+
+    def launched(self) -> list[LaunchedNf]:
+        """All NF hosts that are looked after."""
+        return [_show(nf) for nf in self._nfs]
+
+    def instance_names(self) -> set[str]:
+        """Names that are taken."""
+        return {name for nf in self._nfs for name in nf.wanted.instances}
+
+    def first_failure(self) -> str:
+        """The line of an NF host that could not even start for the first time; "" if none."""
+        for nf in self._nfs:
+            if nf.restarts and nf.host is None and nf.status == 2 and not nf.wanted.is_by_command:
+                return nf.reason
+        return ""
+
+    def all_active(self) -> bool:
+        """Whether every NF host serves."""
+        return all(nf.host is not None and nf.host.state is HostState.ACTIVE for nf in self._nfs)
+
+    # ---- start ----
+
+    def adopt(self, wanted: Iterable[WantedHost]) -> int:
+        """Take over what an earlier manager left, start what is missing; how many were adopted."""
+        missing = list(wanted)
+        n_adopted = 0
+        for record in self._read():
+            process = record.process()
+            if process is None:
+                if record.wanted.is_by_command:  # nobody else would start it again
+                    missing.append(record.wanted)
+                continue
+            if record.wanted in missing or record.wanted.is_by_command:
+                if record.wanted in missing:
+                    missing.remove(record.wanted)
+                self._adopt(record, process)
+                n_adopted += 1
+            else:
+                log.info("ending %s (pid %d): no longer wanted", _label(record), process.pid)
+                AdoptedHandle(_spec(record, self._deployment), process).kill()
+        for host in missing:
+            self.run(host)
+        return n_adopted
+
+    def run(self, wanted: WantedHost) -> LaunchedNf:
+        """Start an NF host and look after it."""
+        nf = _Nf(wanted)
+        self._nfs.append(nf)
+        self._start(nf)
+        return _show(nf)
+
+    def _adopt(self, record: _Record, process: ProcessId) -> None:
+        spec = _spec(record, self._deployment)
+        handle = self._deployment.adopt(spec, process, record.wanted.services)
+        log.info("adopting %s (pid %d)", _label(record), process.pid)
+        self._nfs.append(
+            _Nf(
+                record.wanted, handle, record.secret, record.log, process.start_time,
+                since=time.monotonic(),
+            )
+        )  # fmt: skip
+        self._write()
+
+    def _start(self, nf: _Nf) -> None:
+        nf.secret = secrets.token_hex(16)
+        nf.log = str(self._record_path.parent / "logs" / f"{'+'.join(nf.wanted.instances)}.log")
+        nf.handle, nf.host, nf.gone_at, nf.status = None, None, 0.0, None
+        self._write()
+        handle = self._deployment.launch(
+            nf.wanted.nfs,
+            configs={name: Path(path) for name, path in nf.wanted.configs.items()},
+            instances=nf.wanted.instances,
+            services=nf.wanted.services,
+            secret=nf.secret,
+        )
+        process = ProcessId.of(handle.pid)
+        nf.handle = handle
+        nf.start_time = process.start_time if process else 0
+        nf.since = time.monotonic()
+        self._write()
+
+    # ---- running ----
+
+    def turn(self) -> None:
+        """Look at each NF host: who died is started again when its time has come."""
+        now = time.monotonic()
+        for nf in list(self._nfs):
+            if nf.handle is None:
+                if now >= nf.retry_at:
+                    self._start(nf)
+            elif nf.handle.poll() is not None:
+                self._ended(nf, now)
+            else:
+                self._watch(nf, now)
+
+    def on_host_change(self, host: NfHost) -> None:
+        """The manager says that a host is active or dead."""
+        nf = next((n for n in self._nfs if n.handle is not None and n.handle.pid == host.pid), None)
+        if nf is not None:
+            nf.host = host
+            if host.state is HostState.DEAD:
+                nf.gone_at = time.monotonic()
+        self._publish(
+            NfEvent(
+                instances=[instance.name for instance in host.instances],
+                state="gone" if host.state is HostState.DEAD else host.state.value,
+                pid=host.pid,
+                reason=host.reason,
+            )
+        )
+
+    def _watch(self, nf: _Nf, now: float) -> None:
+        """End a process that runs but does not serve."""
+        assert nf.handle is not None
+        is_lost = nf.gone_at and now - nf.gone_at > DETACHED_TIMEOUT_S
+        is_slow = nf.host is None and now - nf.since > ATTACH_TIMEOUT_S
+        is_stuck = nf.is_stopping and now > nf.stop_at
+        if is_lost or is_slow or is_stuck:
+            nf.handle.kill()
+
+    def _ended(self, nf: _Nf, now: float) -> None:
+        assert nf.handle is not None
+        handle, nf.handle = nf.handle, None
+        nf.status = handle.poll()
+        nf.reason = self._deployment.last_words(handle)
+        if nf.host is not None and nf.host.reason not in ("", "process ended"):
+            nf.reason = f"{nf.host.reason}; {nf.reason}"
+        nf.log_tail = handle.log_tail()[-LOG_LINES:]
+        self._deployment.forget(handle)
+        if nf.is_stopping:
+            self._nfs.remove(nf)
+            self._write()
+            return
+        if now - nf.since > HEALTHY_S:
+            nf.delay_s = FIRST_DELAY_S
+        nf.restarts += 1
+        nf.retry_at = now + nf.delay_s
+        log.warning("%s; started again in %g s", nf.reason, nf.delay_s)
+        nf.delay_s = min(nf.delay_s * 2, LAST_DELAY_S)
+        self._publish(
+            NfEvent(
+                instances=list(nf.wanted.instances), state="failed", pid=handle.pid,
+                reason=nf.reason,
+            )
+        )  # fmt: skip
+
+    # ---- stop ----
+
+    def stop(self, name: str) -> list[LaunchedNf]:
+        """Let the hosts of an instance or service finish and leave; who they are."""
+        asked = []
+        for nf in list(self._nfs):
+            if name in nf.wanted.instances or name in nf.wanted.services:
+                asked.append(_show(nf))
+                self._stop(nf)
+        return asked
+
+    def _stop(self, nf: _Nf) -> None:
+        nf.is_stopping = True
+        nf.stop_at = time.monotonic() + STOP_TIMEOUT_S
+        if nf.handle is None:
+            self._nfs.remove(nf)
+            self._write()
+        elif nf.host is not None and nf.host.state is not HostState.DEAD:
+            self._deployment.stop_host(nf.host)
+        else:
+            nf.handle.stop()
+
+    def stop_all(self) -> None:
+        """Stop all and wait until they are gone."""
+        for nf in list(self._nfs):
+            self._stop(nf)
+        while self._nfs:  # ends: who does not leave in time is killed
+            self._deployment.poll(POLL_S)
+            self.turn()
+        self._record_path.unlink(missing_ok=True)
+
+    # ---- the record ----
+
+    def _write(self) -> None:
+        records = [
+            _Record(nf.wanted, nf.secret, nf.log, nf.handle.pid if nf.handle else 0, nf.start_time)
+            for nf in self._nfs
+            if nf.secret
+        ]
+        write_private(self._record_path, records)
+
+    def _read(self) -> list[_Record]:
+        try:
+            return msgspec.json.decode(self._record_path.read_bytes(), type=list[_Record])
+        except FileNotFoundError:
+            return []
+        except (OSError, msgspec.MsgspecError) as error:
+            log.warning("%s: not read: %s", self._record_path, error)
+            return []
+
+
+def _spec(record: _Record, deployment: Deployment) -> LaunchSpec:
+    return LaunchSpec(
+        nfs=record.wanted.nfs,
+        attach_path=deployment.manager.attach_path,
+        secret=record.secret,
+        log_path=Path(record.log),
+        instances=record.wanted.instances,
+        configs={name: Path(path) for name, path in record.wanted.configs.items()},
+        survives_manager=True,
+    )
+
+
+def _label(record: _Record) -> str:
+    return "+".join(record.wanted.instances)
+
+
+def _show(nf: _Nf) -> LaunchedNf:
+    if nf.handle is None:
+        state = "waiting"
+    elif nf.is_stopping:
+        state = "draining"
+    elif nf.host is None or nf.host.state is HostState.ATTACHED:
+        state = "starting"
+    else:
+        state = nf.host.state.value
+    return LaunchedNf(
+        nfs=list(nf.wanted.nfs),
+        instances=list(nf.wanted.instances),
+        state=state,
+        pid=nf.handle.pid if nf.handle else 0,
+        restarts=nf.restarts,
+        reason=nf.reason,
+        log=nf.log,
+        log_tail=nf.log_tail,
+    )

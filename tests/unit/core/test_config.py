@@ -1,0 +1,194 @@
+"""``onvm.toml``: what is right is read, and each mistake is one line that names its place."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from onvm_core.manager.config import Config, parse_config
+from onvm_core.manager.ports import NULL, PCAP
+from onvm_core.manager.toml import format_toml
+from onvm_core.plugins import NfPackage
+from onvm_sdk.errors import ConfigError
+from onvm_sdk.manifest import read_manifest
+
+MANIFEST = """
+schema = 1
+name = "NAME"
+service = "NAME"
+summary = "for tests"
+sdk = ">=0.1,<1"
+state = "none"
+permissions = ["read"]
+[config.port]
+type = "int"
+default = 53
+min = 0
+max = 65535
+description = "a port"
+"""
+GOOD = """
+[ports.lan]
+uri = "null:"
+[ports.wan]
+uri = "pcap:x"
+[nfs.firewall]
+[nfs.nat]
+[chains.main]
+in = "lan"
+out = "wan"
+services = ["firewall", "nat"]
+"""
+
+
+@pytest.fixture(scope="module")
+def packages(tmp_path_factory: pytest.TempPathFactory) -> list[NfPackage]:
+    made = []
+    for name in ("firewall", "nat"):
+        path = tmp_path_factory.mktemp(name) / "onvm-nf.toml"
+        path.write_text(MANIFEST.replace("NAME", name))
+        manifest = read_manifest(path)
+        made.append(NfPackage(name, f"onvm-nf-{name}", "0.1", "x:Y", name, manifest, path))
+    return made
+
+
+def read(text: str | bytes, packages: list[NfPackage]) -> Config:
+    data = text.encode() if isinstance(text, str) else text
+    return parse_config(data, Path("f.toml"), {"null": NULL, "pcap": PCAP}, packages)
+
+
+def test_good_file_is_read(packages: list[NfPackage]) -> None:
+    config = read(GOOD + '[[fused]]\nnfs = ["firewall", "nat"]\ninstances = 2\n', packages)
+    assert config.direction("lan") == "in"
+    assert config.direction("wan") == "out"
+    assert [group.instances for group in config.groups()] == [
+        ("firewall-1", "nat-1"),
+        ("firewall-2", "nat-2"),
+    ]
+
+
+def test_empty_file_is_a_manager_without_anything(packages: list[NfPackage]) -> None:
+    assert read("", packages) == Config()
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("a = ", "f.toml: not TOML: Invalid value (at end of document)"),
+        ("\n\nx y", "f.toml: not TOML: Expected '=' after a key in a key/value pair (at line 3, "),
+        (b"\n\xff", "f.toml: expected UTF-8 text (line 2)"),
+        ("port = 1", "f.toml: port: unknown: did you mean 'ports'?"),
+        ("zzz = 1", "f.toml: zzz: unknown: expected one of chains, dataplane, fused, nfs, ports"),
+        ("[dataplane]\nworker = 2", "f.toml: dataplane.worker: unknown: did you mean 'workers'?"),
+        ("[dataplane]\nworkers = 0", "f.toml: dataplane.workers: 0: expected `int` >= 1"),
+        ('[dataplane]\nworkers = "2"', "f.toml: dataplane.workers: '2': expected `int`, got `str`"),
+        ('[dataplane]\nidle = "lazy"', "f.toml: dataplane.idle: 'lazy': invalid enum value 'lazy'"),
+        (
+            "[dataplane]\nring_length = 1000",
+            "f.toml: dataplane.ring_length: 1000: expected a",
+        ),
+        ("[dataplane]\ncpus = [0, 0]", "f.toml: dataplane.cpus: [0, 0]: expected one CPU for each"),
+        ("[dataplane]\ncpus = [99999]", "f.toml: dataplane.cpus: 99999: expected CPUs that may be"),
+        ("[dataplane]\nlow_percent = 90", "f.toml: dataplane.low_percent: 90: expected less than"),
+        ("dataplane = 3", "f.toml: dataplane: 3: expected `object`, got `int`"),
+        ("ports = 3", "f.toml: ports: 3: expected `object`, got `int`"),
+        ('[ports.a]\nurl = "null:"', "f.toml: ports.a.url: unknown: did you mean 'uri'?"),
+        ("[ports.a]", "f.toml: ports.a: object missing required field `uri`"),
+        ("[ports.a]\nuri = 3", "f.toml: ports.a.uri: 3: expected `str`, got `int`"),
+        ('[ports.a]\nuri = "null"', "f.toml: ports.a.uri: 'null': expected SCHEME:TARGET"),
+        ('[ports.a]\nuri = "nul:"', "f.toml: ports.a.uri: 'nul': did you mean 'null'?"),
+        ('[ports."a b"]\nuri = "null:"', "f.toml: ports: 'a b': expected a name of 1 to 20"),
+        ("[nfs.firewal]", "f.toml: nfs.firewal.plugin: 'firewal': expected an installed NF"),
+        ("[nfs.nat]\ninstances = 0", "f.toml: nfs.nat.instances: 0: expected `int` >= 1"),
+        ('[nfs.nat]\nconfig = "none"', "f.toml: nfs.nat.config: 'none': no such file"),
+        ("[nfs.nat.config]\nprt = 1", "f.toml: nfs.nat.config.prt: 1: one of these keys expected"),
+        ("[nfs.nat.config]\nport = 70000", "f.toml: nfs.nat.config.port: 70000: "),
+        ("[[fused]]\nnfs = []", "f.toml: fused[0].nfs: []: expected `array` of length >= 1"),
+        ('[[fused]]\nnfs = ["nat"]', "f.toml: fused[0].nfs: 'nat': there is none"),
+        (
+            GOOD.replace('"wan"\n', '"wann"\n'),
+            "f.toml: chains.main.out: 'wann': did you mean 'wan'?",
+        ),
+        (GOOD.replace("[nfs.nat]", ""), "f.toml: chains.main.services: 'nat': expected a service"),
+        (
+            GOOD + '[chains.b]\nin = "wan"\nout = "lan"\n',
+            "f.toml: chains.b.in: 'wan': expected a port that is not chain main's",
+        ),
+        (
+            GOOD + '[nfs.nat2]\nplugin = "nat"\n[[fused]]\nnfs = ["nat", "nat2"]\n',
+            "f.toml: fused[0].nfs: 'nat2': expected each plugin once",
+        ),
+        ("[chains.a]\nin = 1\nout = 'b'", "f.toml: chains.a.in: 1: expected `str`, got `int`"),
+        ("a = " + "[" * 5000, "f.toml: not TOML: nested too deeply"),
+    ],
+)
+def test_mistake_is_one_line(text: str | bytes, line: str, packages: list[NfPackage]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read(text, packages)
+    assert str(caught.value).startswith(line), str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+# The first draws import hypothesis's tables; on a loaded machine that takes seconds.
+SLOW = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                ["uri", "in", "out", "services", "plugin", "config", "nfs", "workers", "lan", "nat"]
+            )
+            | st.text(max_size=5),
+            inner,
+            max_size=3,
+        )
+    ),
+    max_leaves=12,
+)
+SECTIONS = st.dictionaries(
+    st.sampled_from(["dataplane", "ports", "nfs", "fused", "chains", "other"]), VALUES, max_size=4
+)
+
+
+def without_none(value: Any) -> Any:
+    """TOML has no null."""
+    if isinstance(value, dict):
+        return {key: without_none(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [without_none(item) for item in value if item is not None]
+    return value
+
+
+@SLOW
+@given(SECTIONS.map(without_none))
+def test_any_table_is_read_or_refused_in_one_line(
+    packages: list[NfPackage], tree: dict[str, Any]
+) -> None:
+    try:
+        read(format_toml(tree), packages)
+    except ConfigError as error:
+        assert str(error).startswith("f.toml: ")
+        assert "\n" not in str(error)
+
+
+@SLOW
+@given(st.binary(max_size=200))
+@example(b'"\\ud800" = 1')
+def test_any_bytes_are_read_or_refused(packages: list[NfPackage], data: bytes) -> None:
+    try:
+        read(data, packages)
+    except ConfigError as error:
+        assert "\n" not in str(error)
+
+
+@SLOW
+@given(st.dictionaries(st.text(max_size=5), VALUES, max_size=4).map(without_none))
+def test_written_toml_reads_back(table: dict[str, Any]) -> None:
+    assert msgspec.json.encode(tomllib.loads(format_toml(table))) == msgspec.json.encode(table)
