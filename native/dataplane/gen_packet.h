@@ -30,6 +30,7 @@
 #define ONVM_GEN_TCP_REQUEST 6
 #define ONVM_GEN_UDP_REQUEST 8
 #define ONVM_GEN_DNS_PORT 53
+#define ONVM_GEN_DNS_ANSWER 16	/**< bytes that an answer adds to its query */
 #define ONVM_GEN_PAYLOAD_MAX 16384	/**< of one packet */
 
 enum onvm_gen_tcp_flags {

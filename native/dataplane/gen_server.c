@@ -52,6 +52,19 @@ clamp(const struct onvm_gen_server *server, uint32_t begin, uint32_t length)
 	return (uint16_t)RTE_MIN(length, server->room - begin);
 }
 
+/** Put a packet that NFs have moved back where its answer has room. */
+static uint8_t *
+make_room(struct rte_mbuf *mbuf)
+{
+	uint8_t *begin = (uint8_t *)mbuf->buf_addr + RTE_PKTMBUF_HEADROOM;
+
+	if (unlikely(mbuf->data_off > RTE_PKTMBUF_HEADROOM)) {
+		memmove(begin, rte_pktmbuf_mtod(mbuf, uint8_t *), mbuf->data_len);
+		mbuf->data_off = RTE_PKTMBUF_HEADROOM;
+	}
+	return rte_pktmbuf_mtod(mbuf, uint8_t *);
+}
+
 static bool
 answer_tcp(struct onvm_gen_server *server, uint8_t *l4, const struct onvm_headers *headers,
 	   struct onvm_gen_frame *frame)
@@ -108,7 +121,8 @@ answer_udp(struct onvm_gen_server *server, uint8_t *l4, const struct onvm_header
 	uint8_t *payload = l4 + 8;
 
 	if (headers->dst_port == ONVM_GEN_DNS_PORT) {
-		frame->payload = (uint16_t)onvm_gen_dns_answer(payload, length);
+		if (headers->l4_offset + 8 + length + ONVM_GEN_DNS_ANSWER <= server->room)
+			frame->payload = (uint16_t)onvm_gen_dns_answer(payload, length);
 		frame->payload_sum = onvm_checksum_add(0, payload, frame->payload);
 	} else if (length >= ONVM_GEN_UDP_REQUEST) {
 		const uint32_t key = onvm_gen_datagram_key(onvm_load_be32(payload + 4),
@@ -156,7 +170,7 @@ answer_echo(struct onvm_gen_server *server, uint8_t *l4, const struct onvm_heade
 static bool
 answer(struct onvm_gen_server *server, struct rte_mbuf *mbuf)
 {
-	uint8_t *data = rte_pktmbuf_mtod(mbuf, uint8_t *);
+	uint8_t *data = make_room(mbuf);
 	uint8_t *l3, *l4;
 	struct onvm_gen_frame frame = {0};
 	struct onvm_headers headers;

@@ -168,6 +168,7 @@ onvm_port_gen_open(struct onvm_port *port, const struct onvm_gen_options *option
 	port->can_wait = options->rate_pps == 0;
 	/* With one worker nothing comes in while it sleeps; with several another may send. */
 	port->is_polled = nb_workers > 1;
+	port->only_answers = own->is_server;
 	port->is_finished = own->is_server;
 	return 0;
 }
