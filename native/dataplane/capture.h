@@ -82,7 +82,7 @@ struct onvm_capture {
 struct onvm_captures {
 	uint32_t kinds;		/**< atomic: enum onvm_capture_kind of all points together */
 	struct onvm_capture *list[ONVM_CAPTURES_MAX];	/**< atomic; NULL where none is */
-};
+} __rte_cache_aligned;
 
 /** Whether any capture has a point of kind @p kind. */
 static inline bool
