@@ -26,6 +26,7 @@
 #include <rte_mbuf.h>
 
 #include "gen_mix.h"
+#include "gen_rtt.h"
 #include "packet_memory.h"
 
 /** What a connection does next. */
@@ -69,7 +70,7 @@ struct onvm_gen_client {
 	uint32_t next_expiry;	/**< slot to look at next */
 	uint64_t budget;	/**< packets not yet promised to a connection */
 	uint64_t timeout;	/**< TSC cycles; 0: follows the RTT */
-	uint64_t rtt, rtt_deviation;	/**< smoothed, TSC cycles */
+	struct onvm_gen_rtt rtt;
 	uint64_t hz;
 	bool is_endless;
 	bool no_answer;

@@ -57,6 +57,7 @@ fake_alloc_bulk(struct rte_mempool *pool, struct rte_mbuf **mbufs, unsigned int 
 #include "gen_client.c"
 #include "gen_mix.c"
 #include "gen_packet.c"
+#include "gen_request.c"
 #include "gen_server.c"
 
 static uint64_t fuzz_state;
