@@ -34,8 +34,7 @@ can_send(const struct onvm_gen_client *client, const struct onvm_gen_connection 
 		return true;
 	case ONVM_GEN_EXCHANGE:
 		return connection->nb_sent < connection->nb_requests &&
-		       (client->no_answer ||
-			connection->nb_sent - connection->nb_replied < WINDOW);
+		       (client->no_answer || connection->nb_sent - connection->nb_replied < WINDOW);
 	}
 	return false;
 }
@@ -47,7 +46,8 @@ make_ready(struct onvm_gen_client *client, struct onvm_gen_connection *connectio
 	if (connection->is_ready || !can_send(client, connection))
 		return;
 	connection->is_ready = true;
-	client->ready[client->ready_head++ & client->ready_mask] = onvm_gen_slot_of(client, connection);
+	client->ready[client->ready_head++ & client->ready_mask] =
+		onvm_gen_slot_of(client, connection);
 }
 
 static void
@@ -61,8 +61,8 @@ open_next(struct onvm_gen_client *client, struct onvm_gen_connection *connection
 		client->nb_active--;
 		return;
 	}
-	onvm_gen_mix_plan(&client->mix, onvm_gen_slot_of(client, connection), ++connection->generation,
-			  &plan);
+	onvm_gen_mix_plan(&client->mix, onvm_gen_slot_of(client, connection),
+			  ++connection->generation, &plan);
 	nb_packets = onvm_gen_plan_packets(&plan);
 	if (nb_packets > client->budget) { /* the last ones: as many datagrams as are left */
 		if (plan.kind == ONVM_GEN_TCP)
@@ -199,8 +199,7 @@ send_next(struct onvm_gen_client *client, struct onvm_gen_connection *connection
 	case ONVM_GEN_SEND_FIN:
 		onvm_gen_put_tcp(connection, l4, ONVM_GEN_FIN | ONVM_GEN_ACK, 0);
 		connection->seq++;
-		connection->step = client->no_answer ? ONVM_GEN_SEND_LAST_ACK :
-						       ONVM_GEN_AWAIT_FIN;
+		connection->step = client->no_answer ? ONVM_GEN_SEND_LAST_ACK : ONVM_GEN_AWAIT_FIN;
 		if (client->no_answer)
 			connection->ack++;
 		break;
@@ -253,8 +252,8 @@ onvm_gen_client_give(struct onvm_gen_client *client, struct onvm_packet_memory *
 /* ---- receiving ---- */
 
 static void
-end_timing(struct onvm_gen_client *client, struct onvm_gen_connection *connection,
-	   uint32_t answer, uint64_t now)
+end_timing(struct onvm_gen_client *client, struct onvm_gen_connection *connection, uint32_t answer,
+	   uint64_t now)
 {
 	const uint64_t rtt = now - connection->timed_at;
 
@@ -284,8 +283,7 @@ find(struct onvm_gen_client *client, const uint8_t *data, const struct onvm_head
 		number = onvm_load_be32(l3 + 36) - 1;
 	}
 	slot = (uint64_t)number * ONVM_GEN_SLOTS_PER_CLIENT + port / ONVM_GEN_PORTS_PER_SLOT;
-	if (port >= ONVM_GEN_SLOTS_PER_CLIENT * ONVM_GEN_PORTS_PER_SLOT ||
-	    slot >= client->nb_slots)
+	if (port >= ONVM_GEN_SLOTS_PER_CLIENT * ONVM_GEN_PORTS_PER_SLOT || slot >= client->nb_slots)
 		return NULL;
 	connection = &client->connections[slot];
 	if (connection->step == ONVM_GEN_CLOSED || connection->src_port != headers->dst_port ||
@@ -296,11 +294,14 @@ find(struct onvm_gen_client *client, const uint8_t *data, const struct onvm_head
 	if (connection->kind == ONVM_GEN_ECHO)
 		return headers->protocol == ONVM_PROTO_ICMP ||
 				       headers->protocol == ONVM_PROTO_ICMPV6 ?
-			       connection : NULL;
+			       connection :
+			       NULL;
 	return headers->src_port == connection->dst_port &&
 			       headers->protocol == (connection->kind == ONVM_GEN_TCP ?
-						     ONVM_PROTO_TCP : ONVM_PROTO_UDP) ?
-		       connection : NULL;
+							     ONVM_PROTO_TCP :
+							     ONVM_PROTO_UDP) ?
+		       connection :
+		       NULL;
 }
 
 /** Count a reply whose place is @p place and whose successor's is @p next. */
@@ -423,8 +424,8 @@ take_one(struct onvm_gen_client *client, const struct rte_mbuf *mbuf, uint64_t n
 	if (connection->kind == ONVM_GEN_TCP)
 		is_expected = take_tcp(client, connection, data + headers.l4_offset, &headers, now);
 	else
-		is_expected = take_datagram(client, connection, data + headers.l4_offset, &headers,
-					    now);
+		is_expected =
+			take_datagram(client, connection, data + headers.l4_offset, &headers, now);
 	if (is_expected)
 		make_ready(client, connection);
 	else
@@ -467,8 +468,8 @@ onvm_gen_client_init(struct onvm_gen_client *client, const struct onvm_gen_optio
 	client->budget = client->is_endless ? UINT64_MAX : options->count;
 	client->ready_mask = rte_align32pow2(client->nb_slots) - 1;
 	client->ready = calloc(client->ready_mask + 1ul, sizeof(*client->ready));
-	client->connections = aligned_alloc(RTE_CACHE_LINE_SIZE,
-					    client->nb_slots * sizeof(*client->connections));
+	client->connections =
+		aligned_alloc(RTE_CACHE_LINE_SIZE, client->nb_slots * sizeof(*client->connections));
 	if (client->ready == NULL || client->connections == NULL) {
 		onvm_gen_client_free(client);
 		return -ENOMEM;

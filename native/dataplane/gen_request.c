@@ -8,7 +8,7 @@ static const uint8_t ethernet[12] = {2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1};
 
 void
 onvm_gen_put_network(struct onvm_gen_client *client, const struct onvm_gen_connection *connection,
-	    uint8_t *data, struct onvm_gen_frame *frame)
+		     uint8_t *data, struct onvm_gen_frame *frame)
 {
 	const uint32_t number = onvm_gen_slot_of(client, connection) / ONVM_GEN_SLOTS_PER_CLIENT;
 	uint8_t *l3 = data + 14;
@@ -54,7 +54,8 @@ payload_of(uint32_t size, uint32_t headers, uint32_t least)
 }
 
 void
-onvm_gen_put_tcp(const struct onvm_gen_connection *connection, uint8_t *l4, uint8_t flags, uint32_t options)
+onvm_gen_put_tcp(const struct onvm_gen_connection *connection, uint8_t *l4, uint8_t flags,
+		 uint32_t options)
 {
 	onvm_store_be16(l4, connection->src_port);
 	onvm_store_be16(l4 + 2, connection->dst_port);
@@ -68,7 +69,7 @@ onvm_gen_put_tcp(const struct onvm_gen_connection *connection, uint8_t *l4, uint
 
 void
 onvm_gen_put_tcp_request(struct onvm_gen_client *client, struct onvm_gen_connection *connection,
-		uint8_t *l4, struct onvm_gen_frame *frame, uint64_t now)
+			 uint8_t *l4, struct onvm_gen_frame *frame, uint64_t now)
 {
 	const uint32_t headers = frame->l4_offset + 20u;
 	uint8_t *payload = l4 + 20;
@@ -81,10 +82,10 @@ onvm_gen_put_tcp_request(struct onvm_gen_client *client, struct onvm_gen_connect
 	onvm_store_be16(payload, (uint16_t)reply);
 	onvm_store_be32(payload + 2, connection->wanted);
 	frame->payload = (uint16_t)request;
-	frame->payload_sum = onvm_checksum_add(
-		onvm_gen_pattern_put(payload + ONVM_GEN_TCP_REQUEST, connection->seq,
-				     request - ONVM_GEN_TCP_REQUEST),
-		payload, ONVM_GEN_TCP_REQUEST);
+	frame->payload_sum = onvm_checksum_add(onvm_gen_pattern_put(payload + ONVM_GEN_TCP_REQUEST,
+								    connection->seq,
+								    request - ONVM_GEN_TCP_REQUEST),
+					       payload, ONVM_GEN_TCP_REQUEST);
 	onvm_gen_begin_timing(connection, connection->wanted, now);
 	connection->seq += request;
 	connection->wanted += reply;
@@ -93,8 +94,8 @@ onvm_gen_put_tcp_request(struct onvm_gen_client *client, struct onvm_gen_connect
 }
 
 void
-onvm_gen_put_datagram(struct onvm_gen_client *client, struct onvm_gen_connection *connection, uint8_t *l4,
-	     struct onvm_gen_frame *frame, uint64_t now)
+onvm_gen_put_datagram(struct onvm_gen_client *client, struct onvm_gen_connection *connection,
+		      uint8_t *l4, struct onvm_gen_frame *frame, uint64_t now)
 {
 	const uint16_t index = connection->nb_sent;
 	const uint32_t key = onvm_gen_datagram_key(connection->tag, index);
@@ -108,8 +109,8 @@ onvm_gen_put_datagram(struct onvm_gen_client *client, struct onvm_gen_connection
 		frame->payload_sum = onvm_checksum_add(0, payload, frame->payload);
 	} else {
 		onvm_gen_mix_sizes(&client->mix, connection->tag, index, &request, &reply);
-		frame->payload = (uint16_t)payload_of(request, frame->l4_offset + 8u,
-						      ONVM_GEN_UDP_REQUEST);
+		frame->payload =
+			(uint16_t)payload_of(request, frame->l4_offset + 8u, ONVM_GEN_UDP_REQUEST);
 		reply = payload_of(reply, frame->l4_offset + 8u, ONVM_GEN_UDP_REQUEST);
 		onvm_store_be16(payload, (uint16_t)reply);
 		onvm_store_be16(payload + 2, index);

@@ -16,14 +16,13 @@
 #include "gen_client.h"
 #include "gen_packet.h"
 
-#define ONVM_GEN_CLIENT4_BASE 0x0a100001u	/* 10.16.0.1 */
+#define ONVM_GEN_CLIENT4_BASE 0x0a100001u /* 10.16.0.1 */
 
 /** Addresses of IPv6 clients: this, then their number from 1. */
 extern const uint8_t onvm_gen_client6_prefix[12];
 
 static inline uint32_t
-onvm_gen_slot_of(const struct onvm_gen_client *client,
-		 const struct onvm_gen_connection *connection)
+onvm_gen_slot_of(const struct onvm_gen_client *client, const struct onvm_gen_connection *connection)
 {
 	return (uint32_t)(connection - client->connections);
 }
@@ -40,16 +39,16 @@ onvm_gen_begin_timing(struct onvm_gen_connection *connection, uint32_t answer, u
 }
 
 /** Write Ethernet and IP headers but for lengths and checksum. */
-void onvm_gen_put_network(struct onvm_gen_client *client,
-			  const struct onvm_gen_connection *connection, uint8_t *data,
-			  struct onvm_gen_frame *frame);
+void
+onvm_gen_put_network(struct onvm_gen_client *client, const struct onvm_gen_connection *connection,
+		     uint8_t *data, struct onvm_gen_frame *frame);
 /** Write a TCP header with @p flags; @p options bytes of options will follow it. */
 void onvm_gen_put_tcp(const struct onvm_gen_connection *connection, uint8_t *l4, uint8_t flags,
 		      uint32_t options);
 /** Write header and payload of the next request of a TCP connection. */
-void onvm_gen_put_tcp_request(struct onvm_gen_client *client,
-			      struct onvm_gen_connection *connection, uint8_t *l4,
-			      struct onvm_gen_frame *frame, uint64_t now);
+void
+onvm_gen_put_tcp_request(struct onvm_gen_client *client, struct onvm_gen_connection *connection,
+			 uint8_t *l4, struct onvm_gen_frame *frame, uint64_t now);
 /** Write header and payload of the next datagram, query or echo request. */
 void onvm_gen_put_datagram(struct onvm_gen_client *client, struct onvm_gen_connection *connection,
 			   uint8_t *l4, struct onvm_gen_frame *frame, uint64_t now);

@@ -88,8 +88,8 @@ answer_tcp(struct onvm_gen_server *server, uint8_t *l4, const struct onvm_header
 					      length - ONVM_GEN_TCP_REQUEST))
 			server->stats.bad_payload++;
 		answer_seq = onvm_load_be32(l4 + header + 2);
-		frame->payload = clamp(server, headers->l4_offset + 20u,
-				       onvm_load_be16(l4 + header));
+		frame->payload =
+			clamp(server, headers->l4_offset + 20u, onvm_load_be16(l4 + header));
 		frame->payload_sum = onvm_gen_pattern_put(l4 + 20, answer_seq, frame->payload);
 	} else if (l4[13] & ONVM_GEN_FIN) {
 		flags |= ONVM_GEN_FIN;
@@ -99,8 +99,7 @@ answer_tcp(struct onvm_gen_server *server, uint8_t *l4, const struct onvm_header
 	}
 	frame->l4_header = 20;
 	if (flags & ONVM_GEN_SYN) { /* maximum segment size, RFC 9293 section 3.7.1 */
-		onvm_store_be32(l4 + 20,
-				0x02040000u | (headers->ip_version == 4 ? 1460 : 1440));
+		onvm_store_be32(l4 + 20, 0x02040000u | (headers->ip_version == 4 ? 1460 : 1440));
 		frame->l4_header = 24;
 	}
 	onvm_store_be32(l4 + 4, answer_seq);
@@ -137,8 +136,8 @@ answer_udp(struct onvm_gen_server *server, uint8_t *l4, const struct onvm_header
 		frame->payload_sum =
 			onvm_gen_pattern_put(payload + ONVM_GEN_UDP_REQUEST, key,
 					     frame->payload - (uint32_t)ONVM_GEN_UDP_REQUEST);
-		frame->payload_sum = onvm_checksum_add(frame->payload_sum, payload,
-						       ONVM_GEN_UDP_REQUEST);
+		frame->payload_sum =
+			onvm_checksum_add(frame->payload_sum, payload, ONVM_GEN_UDP_REQUEST);
 	}
 	if (frame->payload == 0) {
 		server->stats.unexpected++;

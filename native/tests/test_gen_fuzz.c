@@ -90,10 +90,10 @@ repair(struct rte_mbuf *mbuf)
 	if (checksum_offset(headers.protocol) + 2 > headers.l4_length)
 		return;
 	memset(field, 0, 2);
-	store_checksum(field, onvm_checksum_add(pseudo_sum(data + headers.l3_offset,
-							   headers.ip_version, headers.protocol,
-							   headers.l4_length),
-						data + headers.l4_offset, headers.l4_length));
+	store_checksum(field,
+		       onvm_checksum_add(pseudo_sum(data + headers.l3_offset, headers.ip_version,
+						    headers.protocol, headers.l4_length),
+					 data + headers.l4_offset, headers.l4_length));
 }
 
 /** Cut, flip, move to the end of the buffer. */
@@ -120,9 +120,13 @@ damage(struct rte_mbuf *mbuf)
 static int
 converse(uint64_t seed, uint32_t damaged_percent)
 {
-	const struct onvm_gen_options options = {
-		.nb_flows = 40, .count = 20000, .seed = seed, .ipv6_percent = 40,
-		.tcp_percent = 50, .udp_percent = 30, .timeout_ms = 1};
+	const struct onvm_gen_options options = {.nb_flows = 40,
+						 .count = 20000,
+						 .seed = seed,
+						 .ipv6_percent = 40,
+						 .tcp_percent = 50,
+						 .udp_percent = 30,
+						 .timeout_ms = 1};
 	const uint32_t room = STRIDE - RTE_PKTMBUF_HEADROOM;
 	struct onvm_packet_memory memory = {0};
 	struct onvm_gen_server *server = calloc(1, sizeof(*server));
@@ -159,7 +163,8 @@ converse(uint64_t seed, uint32_t damaged_percent)
 	    client->stats.opened != client->stats.completed + client->stats.failed ||
 	    (damaged_percent == 0 && (client->stats.failed != 0 || client->stats.unexpected != 0 ||
 				      client->stats.bad_checksum != 0))) {
-		fprintf(stderr, "seed %lu, %u %% damaged: %ld not freed, sent %lu, failed %lu of %lu\n",
+		fprintf(stderr,
+			"seed %lu, %u %% damaged: %ld not freed, sent %lu, failed %lu of %lu\n",
 			(unsigned long)seed, damaged_percent, nb_living,
 			(unsigned long)client->stats.sent, (unsigned long)client->stats.failed,
 			(unsigned long)client->stats.opened);
