@@ -44,7 +44,7 @@ publish_kinds(struct onvm_dataplane *dp)
 		     dp->captures.list[c] != NULL && i < dp->captures.list[c]->nb_places; i++)
 			kinds |= dp->captures.list[c]->places[i].kinds;
 	__atomic_store_n(&dp->captures.kinds, kinds, __ATOMIC_RELEASE);
-	onvm_workers_wait(dp);
+	onvm_publish(dp);
 }
 
 /** The place a point means; kinds 0: there is no such thing. */

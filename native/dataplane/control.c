@@ -33,9 +33,8 @@ wake_workers(struct onvm_dataplane *dp)
 			continue; /* awake already */
 }
 
-/** Raise the epoch and wait until every running worker has taken over all changes. */
-static void
-publish(struct onvm_dataplane *dp)
+void
+onvm_publish(struct onvm_dataplane *dp)
 {
 	const uint32_t epoch = __atomic_add_fetch(&dp->epoch, 1, __ATOMIC_ACQ_REL);
 
@@ -50,36 +49,48 @@ publish(struct onvm_dataplane *dp)
 	}
 }
 
-void
-onvm_workers_wait(struct onvm_dataplane *dp)
-{
-	publish(dp);
-}
-
-/** Build and publish what workers choose from, for all chains; free the old. */
+/**
+ * Build what workers choose from, for all chains, and let them see it.
+ *
+ * @param old  what they may still read until onvm_publish(); then for free_candidates()
+ */
 static int
-publish_candidates(struct onvm_dataplane *dp)
+swap_candidates(struct onvm_dataplane *dp, struct onvm_candidates **old)
 {
-	struct onvm_candidates *old[ONVM_CHAINS_MAX] = {NULL};
 	int rc = 0;
 
 	for (uint16_t id = 1; id < ONVM_CHAINS_MAX; id++) {
 		struct onvm_chain *chain = &dp->steering.chains[id];
 		struct onvm_candidates *candidates;
 
+		old[id] = NULL;
 		if (!chain->is_used)
 			continue;
 		candidates = onvm_steering_candidates(&dp->steering, id);
-		if (candidates == NULL) {
-			rc = -ENOMEM;
-			continue;
-		}
+		if (candidates == NULL) /* the old ones may name paths that will be retired */
+			rc = onvm_fail(-ENOMEM, "chain %u: out of memory", id);
 		old[id] = chain->candidates;
 		__atomic_store_n(&chain->candidates, candidates, __ATOMIC_RELEASE);
 	}
-	publish(dp);
+	return rc;
+}
+
+static void
+free_candidates(struct onvm_candidates **old)
+{
 	for (uint16_t id = 1; id < ONVM_CHAINS_MAX; id++)
 		free(old[id]);
+}
+
+/** Build and publish what workers choose from, for all chains; free the old. */
+static int
+publish_candidates(struct onvm_dataplane *dp)
+{
+	struct onvm_candidates *old[ONVM_CHAINS_MAX];
+	const int rc = swap_candidates(dp, old);
+
+	onvm_publish(dp);
+	free_candidates(old);
 	return rc;
 }
 
@@ -150,17 +161,21 @@ finish_port(struct onvm_dataplane *dp, struct onvm_port *port, int rc, const cha
 		return onvm_fail(rc, "port %s: %s", port->name, strerror(-rc));
 	}
 	__atomic_store_n(&port->state, ONVM_PORT_OPEN, __ATOMIC_RELEASE);
-	publish(dp);
+	onvm_publish(dp);
 	return port->id;
 }
 
 int
 onvm_dp_port_null(const char *name, uint32_t size, uint32_t nb_flows, uint32_t is_random,
-		  uint32_t nb_queues, uint64_t rate_pps, uint64_t count)
+		  uint32_t is_source, uint32_t nb_queues, uint64_t rate_pps, uint64_t count)
 {
-	const struct onvm_null_options options = {
-		.size = size, .nb_flows = nb_flows, .is_random = is_random != 0,
-		.nb_queues = nb_queues, .rate_pps = rate_pps, .count = count};
+	const struct onvm_null_options options = {.size = size,
+						  .nb_flows = nb_flows,
+						  .is_random = is_random != 0,
+						  .is_source = is_source != 0,
+						  .nb_queues = nb_queues,
+						  .rate_pps = rate_pps,
+						  .count = count};
 	struct onvm_port *port = take_port(&onvm_dp, name);
 	char reason[256] = "";
 
@@ -174,8 +189,10 @@ int
 onvm_dp_port_pcap(const char *name, const char *rx_path, const char *tx_path, uint32_t loop,
 		  uint64_t rate_pps, uint64_t count)
 {
-	const struct onvm_pcap_options options = {.rx_path = rx_path, .tx_path = tx_path,
-						  .loop = loop, .rate_pps = rate_pps,
+	const struct onvm_pcap_options options = {.rx_path = rx_path,
+						  .tx_path = tx_path,
+						  .loop = loop,
+						  .rate_pps = rate_pps,
 						  .count = count};
 	struct onvm_port *port = take_port(&onvm_dp, name);
 	char reason[256] = "";
@@ -190,9 +207,11 @@ int
 onvm_dp_port_ethdev(const char *name, const char *device, uint32_t nb_queues, uint32_t mtu,
 		    uint32_t needs_copy, uint32_t is_promiscuous)
 {
-	const struct onvm_ethdev_options options = {
-		.device = device, .nb_queues = nb_queues, .mtu = mtu,
-		.needs_copy = needs_copy != 0, .is_promiscuous = is_promiscuous != 0};
+	const struct onvm_ethdev_options options = {.device = device,
+						    .nb_queues = nb_queues,
+						    .mtu = mtu,
+						    .needs_copy = needs_copy != 0,
+						    .is_promiscuous = is_promiscuous != 0};
 	struct onvm_port *port = take_port(&onvm_dp, name);
 	char reason[256] = "";
 
@@ -231,7 +250,7 @@ onvm_dp_port_close(uint32_t id)
 		     dp->steering.chains[chain].far_port == id))
 			return onvm_fail(-EBUSY, "port %s belongs to a chain", dp->ports[id].name);
 	__atomic_store_n(&dp->ports[id].state, ONVM_PORT_CLOSING, __ATOMIC_RELEASE);
-	publish(dp);
+	onvm_publish(dp);
 	onvm_port_free(dp, id);
 	return 0;
 }
@@ -274,8 +293,8 @@ create_link(struct onvm_dataplane *dp, uint32_t worker, uint32_t host, uint8_t *
 	link->generation = dp->steering.hosts[host].generation;
 	link->nb_stages = dp->steering.hosts[host].nb_stages;
 	link->length = length;
-	link->high = length / 100 * dp->config.high_percent;
-	link->low = length / 100 * dp->config.low_percent;
+	link->high = length * dp->config.high_percent / 100;
+	link->low = length * dp->config.low_percent / 100;
 	link->nb_loans_wanted = worker == 0 ? nb_loaned : 0;
 	return link;
 }
@@ -327,9 +346,9 @@ onvm_dp_host_add(const uint16_t *services, uint32_t nb_stages, uint32_t nb_loane
 	uint32_t slot;
 	int fd;
 
-	if (nb_stages == 0 || nb_stages > ONVM_STAGES_MAX ||
-	    nb_loaned > dp->config.ring_length / 2)
-		return onvm_fail(-EINVAL, "%u stages, %u loaned buffers: expected 1 to %u and up to %u",
+	if (nb_stages == 0 || nb_stages > ONVM_STAGES_MAX || nb_loaned > dp->config.ring_length / 2)
+		return onvm_fail(-EINVAL,
+				 "%u stages, %u loaned buffers: expected 1 to %u and up to %u",
 				 nb_stages, nb_loaned, ONVM_STAGES_MAX, dp->config.ring_length / 2);
 	for (slot = 1; slot < ONVM_HOSTS_MAX; slot++)
 		if (dp->steering.hosts[slot].state == ONVM_HOST_FREE)
@@ -368,7 +387,7 @@ onvm_dp_host_add(const uint16_t *services, uint32_t nb_stages, uint32_t nb_loane
 	for (uint32_t w = 0; w < dp->config.nb_workers; w++)
 		handover->event_fds[w] = dp->workers[w].event_fd;
 	__atomic_store_n(&host->state, ONVM_HOST_ATTACHED, __ATOMIC_RELEASE);
-	publish(dp);
+	onvm_publish(dp);
 	return (int)slot;
 }
 
@@ -412,7 +431,7 @@ change_claims(struct onvm_dataplane *dp, uint16_t slot, const struct onvm_claim_
 	if (entry != NULL)
 		claims->entries[claims->nb++] = *entry;
 	__atomic_store_n(&dp->steering.claims, claims, __ATOMIC_RELEASE);
-	publish(dp);
+	onvm_publish(dp);
 	free(old);
 	return 0;
 }
@@ -439,13 +458,19 @@ int
 onvm_dp_host_remove(uint32_t slot, struct onvm_dp_host_stats *last)
 {
 	struct onvm_dataplane *dp = &onvm_dp;
-	struct onvm_host *host = &dp->steering.hosts[slot];
+	struct onvm_candidates *old[ONVM_CHAINS_MAX];
+	struct onvm_host *host;
 
-	if (slot == 0 || slot >= ONVM_HOSTS_MAX || host->state == ONVM_HOST_FREE)
+	if (slot == 0 || slot >= ONVM_HOSTS_MAX || dp->steering.hosts[slot].state == ONVM_HOST_FREE)
 		return onvm_fail(-ENOENT, "there is no NF host %u", slot);
+	host = &dp->steering.hosts[slot];
 	__atomic_store_n(&host->state, ONVM_HOST_DEAD, __ATOMIC_RELEASE);
-	/* Nobody chooses it any more, and the workers have swept their links to it. */
-	publish_candidates(dp);
+	/* Its flows have successors before the workers lose it: they never find nobody. */
+	swap_candidates(dp, old);
+	onvm_steering_retire_host(&dp->steering, (uint16_t)slot);
+	onvm_publish(dp);
+	free_candidates(old);
+	/* The workers have swept their links to it; before, one may have made another path. */
 	onvm_steering_retire_host(&dp->steering, (uint16_t)slot);
 	if (dp->steering.claims != NULL)
 		change_claims(dp, (uint16_t)slot, NULL);
@@ -497,32 +522,41 @@ unbind(struct onvm_dataplane *dp, uint16_t id)
 			bind(dp, (uint16_t)port, 0);
 }
 
+/** Whether the ports of @p chain stay as they are. */
+static bool
+has_same_ports(const struct onvm_chain *chain, const struct onvm_dp_chain *wanted)
+{
+	return chain->is_used && chain->near_port == wanted->near_port &&
+	       chain->far_port == wanted->far_port &&
+	       chain->is_bidirectional == (wanted->is_bidirectional != 0);
+}
+
 int
 onvm_dp_chain_set(uint32_t id, const struct onvm_dp_chain *wanted)
 {
 	struct onvm_dataplane *dp = &onvm_dp;
-	struct onvm_chain *chain = &dp->steering.chains[id];
-	const bool was_used = id < ONVM_CHAINS_MAX && chain->is_used;
+	struct onvm_chain *chain;
 	int rc;
 
 	if (id == 0 || id >= ONVM_CHAINS_MAX || wanted->nb_services > ONVM_CHAIN_LENGTH_MAX ||
 	    wanted->near_port >= ONVM_PORTS_MAX || wanted->far_port >= ONVM_PORTS_MAX)
 		return onvm_fail(-EINVAL, "chain %u: %u services, ports %u and %u", id,
 				 wanted->nb_services, wanted->near_port, wanted->far_port);
-	if (was_used) {
+	chain = &dp->steering.chains[id];
+	/* Of a chain, workers read the ports; its services they know from the candidates. */
+	if (chain->is_used && !has_same_ports(chain, wanted)) {
 		unbind(dp, (uint16_t)id);
-		publish(dp);
+		onvm_publish(dp);
 	}
 	chain->is_bidirectional = wanted->is_bidirectional != 0;
-	chain->track_flows = wanted->track_flows != 0;
+	__atomic_store_n(&chain->track_flows, wanted->track_flows != 0, __ATOMIC_RELAXED);
 	chain->nb_services = (uint8_t)wanted->nb_services;
 	memcpy(chain->services, wanted->services, sizeof(chain->services));
 	chain->near_port = wanted->near_port;
 	chain->far_port = wanted->far_port;
 	__atomic_store_n(&chain->is_used, true, __ATOMIC_RELEASE);
-	if (was_used)
-		onvm_steering_retire_chain(&dp->steering, (uint16_t)id);
 	rc = publish_candidates(dp);
+	onvm_steering_retire_chain(&dp->steering, (uint16_t)id);
 	bind(dp, chain->near_port, id);
 	if (chain->is_bidirectional && chain->far_port != chain->near_port)
 		bind(dp, chain->far_port, id | ONVM_BINDING_FAR);
@@ -533,16 +567,17 @@ int
 onvm_dp_chain_remove(uint32_t id)
 {
 	struct onvm_dataplane *dp = &onvm_dp;
-	struct onvm_chain *chain = &dp->steering.chains[id];
 	struct onvm_candidates *old;
+	struct onvm_chain *chain;
 
-	if (id == 0 || id >= ONVM_CHAINS_MAX || !chain->is_used)
+	if (id == 0 || id >= ONVM_CHAINS_MAX || !dp->steering.chains[id].is_used)
 		return onvm_fail(-ENOENT, "there is no chain %u", id);
+	chain = &dp->steering.chains[id];
 	unbind(dp, (uint16_t)id);
 	old = chain->candidates;
 	__atomic_store_n(&chain->candidates, NULL, __ATOMIC_RELEASE);
 	chain->is_used = false;
-	publish(dp);
+	onvm_publish(dp);
 	onvm_steering_retire_chain(&dp->steering, (uint16_t)id);
 	free(old);
 	return 0;

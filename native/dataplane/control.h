@@ -15,8 +15,8 @@ extern struct onvm_dataplane onvm_dp;
 /** Leave a line for the user and give back @p result. */
 __attribute__((format(printf, 2, 3))) int onvm_fail(int result, const char *format, ...);
 
-/** Wait until every running worker has seen all changes. */
-void onvm_workers_wait(struct onvm_dataplane *dp);
+/** Raise the epoch and wait until every running worker has taken over all changes. */
+void onvm_publish(struct onvm_dataplane *dp);
 /** Free captures that nobody stopped; the workers have stopped. */
 void onvm_captures_free(struct onvm_dataplane *dp);
 /** Free what a closed port leaves behind. */

@@ -25,6 +25,8 @@
 /** The housekeeper ages flows this often, looking at so many positions each time. */
 #define HOUSEKEEPING_NS 10000000
 #define AGE_BUDGET 65536
+/** Turns of the housekeeper between two looks at retired paths: each wakes the workers. */
+#define RECYCLE_TURNS 10
 
 struct onvm_dataplane onvm_dp;
 
@@ -85,11 +87,42 @@ onvm_dp_notice_fd(void)
 
 /* ---- housekeeping ---- */
 
+/** Publish for recycling; false: the workers stop, nothing may be concluded. */
+static bool
+all_have_passed(struct onvm_dataplane *dp)
+{
+	onvm_publish(dp);
+	return !__atomic_load_n(&dp->must_stop, __ATOMIC_ACQUIRE);
+}
+
+/** Use retired paths again, a step at a time; steering.h has the reasons. */
+static void
+recycle_paths(struct onvm_dataplane *dp)
+{
+	struct onvm_steering *steering = &dp->steering;
+
+	if (dp->recycling.is_waiting) {
+		if (dp->flows.passes - dp->recycling.since < 2 || !all_have_passed(dp))
+			return;
+		onvm_steering_free_leaving(steering);
+		dp->recycling.is_waiting = false;
+	}
+	if (__atomic_load_n(&steering->nb_retired, __ATOMIC_ACQUIRE) == 0 ||
+	    onvm_steering_unlink_retired(steering) == 0)
+		return;
+	__atomic_store_n(&dp->recycling.wants_marks, 1, __ATOMIC_RELEASE);
+	dp->recycling.is_waiting = all_have_passed(dp) && onvm_steering_spare_marked(steering) != 0;
+	__atomic_store_n(&dp->recycling.wants_marks, 0, __ATOMIC_RELEASE);
+	dp->recycling.since = dp->flows.passes;
+}
+
 static void *
 keep_house(void *arg)
 {
 	struct onvm_flow_table *flows = &onvm_dp.flows;
+	struct onvm_steering *steering = &onvm_dp.steering;
 	struct timespec pause = {.tv_nsec = HOUSEKEEPING_NS}, now;
+	uint32_t nb_turns = 0;
 
 	RTE_SET_USED(arg);
 	/* rte_hash wants to know which thread deletes. */
@@ -101,7 +134,12 @@ keep_house(void *arg)
 				 (uint32_t)((uint64_t)now.tv_sec * 1000 / ONVM_FLOW_TICK_MS +
 					    (uint64_t)now.tv_nsec / 1000000 / ONVM_FLOW_TICK_MS),
 				 __ATOMIC_RELAXED);
-		onvm_flow_table_age(flows, AGE_BUDGET);
+		onvm_flow_table_age(flows, AGE_BUDGET,
+				    __atomic_load_n(&steering->nb_retired, __ATOMIC_ACQUIRE) == 0 ?
+					    NULL :
+					    steering);
+		if (++nb_turns % RECYCLE_TURNS == 0)
+			recycle_paths(&onvm_dp);
 		nanosleep(&pause, NULL);
 	}
 	rte_thread_unregister();
@@ -136,8 +174,9 @@ init_tables(struct onvm_dataplane *dp, const struct onvm_dp_config *config)
 	if (rc == 0)
 		rc = onvm_flow_table_init(&dp->flows, config->flow_capacity, config->flow_idle_ms,
 					  dp->qsbr);
-	return rc == 0 ? 0 : onvm_fail(rc, "flow table of %u flows: %s", config->flow_capacity,
-				       strerror(-rc));
+	return rc == 0 ? 0 :
+			 onvm_fail(rc, "flow table of %u flows: %s", config->flow_capacity,
+				   strerror(-rc));
 }
 
 int
@@ -196,7 +235,7 @@ onvm_dp_start(void)
 	housekeeper_runs = 1;
 	if (rte_ctrl_thread_create(&housekeeper, "onvm-keeper", NULL, keep_house, NULL) != 0)
 		return onvm_fail(-EAGAIN, "housekeeping thread does not start");
-	RTE_LCORE_FOREACH_WORKER(lcore) {
+	RTE_LCORE_FOREACH_WORKER (lcore) {
 		if (index == dp->config.nb_workers)
 			break;
 		if (rte_eal_remote_launch(run_worker, &dp->workers[index], lcore) != 0)

@@ -23,19 +23,19 @@ struct onvm_dp_config {
 	uint32_t data_bytes;	/**< largest packet a buffer holds */
 	uint32_t ring_length;	/**< places of a link; a power of two */
 	uint32_t idle_policy;	/**< enum onvm_idle_policy */
-	uint32_t flow_capacity;	/**< flows, each with its reverse */
+	uint32_t flow_capacity; /**< flows, each with its reverse */
 	uint32_t flow_idle_ms;
-	uint32_t sample_every;	/**< one packet in so many is timed */
+	uint32_t sample_every; /**< one packet in so many is timed */
 	uint32_t use_huge_pages;
-	uint32_t high_percent, low_percent;	/**< watermarks, of ring_length */
+	uint32_t high_percent, low_percent; /**< watermarks, of ring_length */
 };
 
 /** What one port did, all workers together. */
 struct onvm_dp_port_stats {
 	uint64_t rx, rx_bytes, tx, tx_bytes;
-	uint64_t latency[128];	/**< histogram from port to port; see onvm_dp_latency_bound_ns() */
+	uint64_t latency[128]; /**< histogram from port to port; see onvm_dp_latency_bound_ns() */
 	uint32_t is_finished;
-	uint32_t nb_held;	/**< received, not yet admitted */
+	uint32_t nb_held; /**< received, not yet admitted */
 };
 
 /** What one NF host did, all workers together. */
@@ -45,11 +45,11 @@ struct onvm_dp_host_stats {
 	uint64_t drops[16][16];
 	uint64_t originated[16];
 	uint64_t lost, nb_shed, nb_bad, peak;
-	uint64_t reserved;	/**< places taken now */
-	uint64_t latency[128];	/**< histogram, hand-over to return */
-	uint64_t packets[16];	/**< as the NF host says */
-	uint64_t busy_cycles[16], idle_cycles, sleeps, loops;	/**< as the NF host says */
-	uint64_t counters[16][16];	/**< as the NF host says */
+	uint64_t reserved;				      /**< places taken now */
+	uint64_t latency[128];				      /**< histogram, hand-over to return */
+	uint64_t packets[16];				      /**< as the NF host says */
+	uint64_t busy_cycles[16], idle_cycles, sleeps, loops; /**< as the NF host says */
+	uint64_t counters[16][16];			      /**< as the NF host says */
 	uint32_t is_bad;
 };
 
@@ -88,7 +88,7 @@ struct onvm_dp_gen_stats {
 };
 
 struct onvm_dp_stats {
-	uint64_t drops[16];	/**< by enum onvm_drop */
+	uint64_t drops[16]; /**< by enum onvm_drop */
 	uint64_t originated;
 	uint64_t new_flows, learned_flows, flow_table_full, flows;
 	uint64_t idle_cycles, sleeps;
@@ -156,7 +156,7 @@ void onvm_dp_fini(void);
 
 /* Ports. Each gives the port's ID. */
 int onvm_dp_port_null(const char *name, uint32_t size, uint32_t nb_flows, uint32_t is_random,
-		      uint32_t nb_queues, uint64_t rate_pps, uint64_t count);
+		      uint32_t is_source, uint32_t nb_queues, uint64_t rate_pps, uint64_t count);
 int onvm_dp_port_pcap(const char *name, const char *rx_path, const char *tx_path, uint32_t loop,
 		      uint64_t rate_pps, uint64_t count);
 int onvm_dp_port_ethdev(const char *name, const char *device, uint32_t nb_queues, uint32_t mtu,
@@ -185,8 +185,8 @@ int onvm_dp_host_attention(uint32_t host);
 /** Capacity that new flows may take, in packets per second. */
 int onvm_dp_host_spare(uint32_t host, uint32_t spare_pps);
 /** Traffic that belongs to this host alone: ports [first, end) of an address. */
-int onvm_dp_host_claim(uint32_t host, uint8_t ip_version, const uint8_t *address,
-		       uint8_t protocol, uint32_t first_port, uint32_t end_port);
+int onvm_dp_host_claim(uint32_t host, uint8_t ip_version, const uint8_t *address, uint8_t protocol,
+		       uint32_t first_port, uint32_t end_port);
 
 /* Chains. */
 /** Set chain @p id (1..255) and bind its ports; flows of a chain that was there are kept. */

@@ -112,12 +112,12 @@ key_of_quoted(const uint8_t *data, const struct onvm_headers *headers, uint8_t p
 	if (inner.protocol == ONVM_PROTO_ICMP || inner.protocol == ONVM_PROTO_ICMPV6)
 		src_port = dst_port = onvm_load_be16(quoted + offset + 4);
 	if (headers->ip_version == 4) {
-		key4_set(&forward.v4, quoted, inner.protocol, src_port, dst_port,
-			 vlan_of(headers), port);
+		key4_set(&forward.v4, quoted, inner.protocol, src_port, dst_port, vlan_of(headers),
+			 port);
 		onvm_flow_key_reverse(ONVM_FLOW_KIND_IPV4, &forward, port, key);
 	} else {
-		key6_set(&forward.v6, quoted, inner.protocol, src_port, dst_port,
-			 vlan_of(headers), port);
+		key6_set(&forward.v6, quoted, inner.protocol, src_port, dst_port, vlan_of(headers),
+			 port);
 		onvm_flow_key_reverse(ONVM_FLOW_KIND_IPV6, &forward, port, key);
 	}
 	return true;
@@ -140,8 +140,8 @@ onvm_flow_key_make(const uint8_t *data, const struct onvm_headers *headers, uint
 			if (is_icmp_error(headers, (uint8_t)(src_port >> 8)) &&
 			    key_of_quoted(data, headers, port, key))
 				return (enum onvm_flow_kind)(headers->ip_version == 4 ?
-							     ONVM_FLOW_KIND_IPV4 :
-							     ONVM_FLOW_KIND_IPV6);
+								     ONVM_FLOW_KIND_IPV4 :
+								     ONVM_FLOW_KIND_IPV6);
 			src_port = dst_port;
 		}
 		if (headers->ip_version == 4)
@@ -230,8 +230,8 @@ onvm_flow_table_init(struct onvm_flow_table *table, uint32_t capacity, uint32_t 
 	memset(table, 0, sizeof(*table));
 	table->hash4 = create_hash("onvm-flows4", capacity * 2, sizeof(struct onvm_flow_key4),
 				   hash4, qsbr);
-	table->hash6 = create_hash("onvm-flows6", entries6, sizeof(struct onvm_flow_key6), hash6,
-				   qsbr);
+	table->hash6 =
+		create_hash("onvm-flows6", entries6, sizeof(struct onvm_flow_key6), hash6, qsbr);
 	if (table->hash4 == NULL || table->hash6 == NULL) {
 		onvm_flow_table_fini(table);
 		return -ENOMEM;
@@ -267,8 +267,7 @@ onvm_flow_table_find(const struct onvm_flow_table *table, enum onvm_flow_kind ki
 
 	if (position < 0)
 		return ONVM_FLOW_NONE;
-	return kind == ONVM_FLOW_KIND_IPV4 ? (uint32_t)position :
-					     table->nb4 + (uint32_t)position;
+	return kind == ONVM_FLOW_KIND_IPV4 ? (uint32_t)position : table->nb4 + (uint32_t)position;
 }
 
 uint32_t
@@ -281,8 +280,7 @@ onvm_flow_table_put(struct onvm_flow_table *table, enum onvm_flow_kind kind,
 
 	if (position < 0)
 		return ONVM_FLOW_NONE;
-	place = kind == ONVM_FLOW_KIND_IPV4 ? (uint32_t)position :
-					      table->nb4 + (uint32_t)position;
+	place = kind == ONVM_FLOW_KIND_IPV4 ? (uint32_t)position : table->nb4 + (uint32_t)position;
 	high = __atomic_load_n(&table->high, __ATOMIC_RELAXED);
 	while (place >= high && !__atomic_compare_exchange_n(&table->high, &high, place + 1, true,
 							     __ATOMIC_RELAXED, __ATOMIC_RELAXED))
@@ -317,8 +315,43 @@ is_idle(const struct onvm_flow_table *table, const struct onvm_flow *flow, uint3
 	return now - __atomic_load_n(&flow->last_seen, __ATOMIC_RELAXED) > table->idle_ticks;
 }
 
+/** Whether the flow and its other direction have been idle for long enough. */
+static bool
+is_forgettable(const struct onvm_flow_table *table, uint32_t position, uint32_t now)
+{
+	const struct onvm_flow *flow = &table->flows[position];
+	const uint32_t peer = __atomic_load_n(&flow->peer, __ATOMIC_RELAXED);
+
+	if (!is_idle(table, flow, now))
+		return false;
+	/* A position that does not know us has been given to another flow since. */
+	return peer == ONVM_FLOW_NONE || table->flows[peer].peer != position ||
+	       is_idle(table, &table->flows[peer], now);
+}
+
+/** Take the flow at @p position out of the table. */
+static void
+forget(struct onvm_flow_table *table, uint32_t position)
+{
+	struct onvm_flow *flow = &table->flows[position];
+	union onvm_flow_key key;
+	enum onvm_flow_kind kind;
+	struct onvm_flow copy;
+
+	if (!onvm_flow_table_read(table, position, &kind, &key, &copy))
+		return;
+	if (copy.peer != ONVM_FLOW_NONE && table->flows[copy.peer].peer == position)
+		table->flows[copy.peer].peer = ONVM_FLOW_NONE;
+	__atomic_store_n(&flow->path, 0, __ATOMIC_RELEASE);
+	/* A worker that met the flow while it was forgotten has left a path in a dead position;
+	 * the key may be in the table again, elsewhere. */
+	if (onvm_flow_table_find(table, kind, &key, onvm_flow_key_hash(kind, &key)) == position)
+		rte_hash_del_key(kind == ONVM_FLOW_KIND_IPV4 ? table->hash4 : table->hash6, &key);
+}
+
 uint32_t
-onvm_flow_table_age(struct onvm_flow_table *table, uint32_t budget)
+onvm_flow_table_age(struct onvm_flow_table *table, uint32_t budget,
+		    const struct onvm_steering *steering)
 {
 	const uint32_t end = __atomic_load_n(&table->high, __ATOMIC_RELAXED);
 	const uint32_t now = __atomic_load_n(&table->now, __ATOMIC_RELAXED);
@@ -326,9 +359,7 @@ onvm_flow_table_age(struct onvm_flow_table *table, uint32_t budget)
 
 	for (; budget != 0; budget--) {
 		struct onvm_flow *flow;
-		struct onvm_flow copy;
-		union onvm_flow_key key;
-		enum onvm_flow_kind kind;
+		uint16_t path, resolved;
 
 		if (table->cursor >= end) {
 			table->cursor = 0;
@@ -336,16 +367,15 @@ onvm_flow_table_age(struct onvm_flow_table *table, uint32_t budget)
 			break;
 		}
 		flow = &table->flows[table->cursor];
-		if (flow->path != 0 && is_idle(table, flow, now) &&
-		    (flow->peer == ONVM_FLOW_NONE ||
-		     is_idle(table, &table->flows[flow->peer], now)) &&
-		    onvm_flow_table_read(table, table->cursor, &kind, &key, &copy)) {
-			if (copy.peer != ONVM_FLOW_NONE)
-				table->flows[copy.peer].peer = ONVM_FLOW_NONE;
-			__atomic_store_n(&flow->path, 0, __ATOMIC_RELEASE);
-			rte_hash_del_key(kind == ONVM_FLOW_KIND_IPV4 ? table->hash4 :
-								       table->hash6, &key);
+		path = __atomic_load_n(&flow->path, __ATOMIC_ACQUIRE);
+		resolved = steering == NULL ? path : onvm_steering_resolve(steering, path);
+		if (path != 0 && (resolved == 0 || is_forgettable(table, table->cursor, now))) {
+			forget(table, table->cursor);
 			nb_forgotten++;
+		} else if (resolved != path) {
+			/* If a worker was quicker, it has written what it resolved itself. */
+			__atomic_compare_exchange_n(&flow->path, &path, resolved, false,
+						    __ATOMIC_RELEASE, __ATOMIC_RELAXED);
 		}
 		table->cursor++;
 	}

@@ -27,25 +27,27 @@
 
 #include <onvm/parse.h>
 
+#include "steering.h"
+
 enum onvm_flow_flags {
-	ONVM_FLOW_LEARNED = 1 << 0,	/**< the reverse is in the table */
-	ONVM_FLOW_REVERSE = 1 << 1,	/**< this is the reverse of a flow */
+	ONVM_FLOW_LEARNED = 1 << 0, /**< the reverse is in the table */
+	ONVM_FLOW_REVERSE = 1 << 1, /**< this is the reverse of a flow */
 };
 
 /** One direction of a flow. */
 struct onvm_flow {
-	uint32_t last_seen;	/**< ticks of onvm_flow_table.now */
-	uint32_t peer;		/**< position of the other direction, or ONVM_FLOW_NONE */
-	uint16_t path;		/**< rendered path; 0: the slot is free */
-	uint8_t flags;		/**< enum onvm_flow_flags */
+	uint32_t last_seen; /**< ticks of onvm_flow_table.now */
+	uint32_t peer;	    /**< position of the other direction, or ONVM_FLOW_NONE */
+	uint16_t path;	    /**< rendered path; 0: the slot is free */
+	uint8_t flags;	    /**< enum onvm_flow_flags */
 	uint8_t pad;
 };
 
 struct onvm_flow_key4 {
-	uint32_t src, dst;	/**< network order */
-	uint16_t src_port, dst_port;	/**< host order */
-	uint16_t vlan;		/**< VLAN ID; bit 15: the ports are a datagram's identification */
-	uint8_t port;		/**< ingress port */
+	uint32_t src, dst;	     /**< network order */
+	uint16_t src_port, dst_port; /**< host order */
+	uint16_t vlan; /**< VLAN ID; bit 15: the ports are a datagram's identification */
+	uint8_t port;  /**< ingress port */
 	uint8_t protocol;
 };
 static_assert(sizeof(struct onvm_flow_key4) == 16, "rte_hash compares 16-byte keys fastest");
@@ -64,7 +66,7 @@ static_assert(sizeof(struct onvm_flow_key6) == 48, "a multiple of 16");
 
 /** Which table a packet is looked up in. */
 enum onvm_flow_kind {
-	ONVM_FLOW_KIND_NONE = 0,	/**< no IP: no flow */
+	ONVM_FLOW_KIND_NONE = 0, /**< no IP: no flow */
 	ONVM_FLOW_KIND_IPV4 = 1,
 	ONVM_FLOW_KIND_IPV6 = 2,
 };
@@ -79,13 +81,13 @@ union onvm_flow_key {
  */
 struct onvm_flow_table {
 	struct rte_hash *hash4, *hash6;
-	struct onvm_flow *flows;	/**< by position */
-	uint32_t nb4, nb6;	/**< positions of each */
-	uint32_t now;		/**< atomic: ticks of ONVM_FLOW_TICK_MS, set by the housekeeper */
+	struct onvm_flow *flows; /**< by position */
+	uint32_t nb4, nb6;	 /**< positions of each */
+	uint32_t now;		 /**< atomic: ticks of ONVM_FLOW_TICK_MS, set by the housekeeper */
 	uint32_t idle_ticks;
-	uint32_t cursor;	/**< the housekeeper's: next position to look at */
-	uint32_t passes;	/**< the housekeeper's: whole passes made */
-	uint32_t high;		/**< atomic: positions below this one have been used */
+	uint32_t cursor; /**< the housekeeper's: next position to look at */
+	uint32_t passes; /**< the housekeeper's: whole passes made */
+	uint32_t high;	 /**< atomic: positions below this one have been used */
 };
 
 #define ONVM_FLOW_TICK_MS 100
@@ -117,12 +119,19 @@ uint32_t onvm_flow_table_find(const struct onvm_flow_table *table, enum onvm_flo
 /** Position of the flow, added if need be, or ONVM_FLOW_NONE when the table is full. */
 uint32_t onvm_flow_table_put(struct onvm_flow_table *table, enum onvm_flow_kind kind,
 			     const union onvm_flow_key *key, uint32_t hash);
-/** Look at up to @p budget positions and forget idle flows; @return flows forgotten. */
-uint32_t onvm_flow_table_age(struct onvm_flow_table *table, uint32_t budget);
+/**
+ * Look at up to @p budget positions and forget idle flows.
+ *
+ * @param steering  NULL, or whose retired paths are replaced in flows by their successors; a flow
+ *                  without successor is forgotten
+ * @return flows forgotten
+ */
+uint32_t onvm_flow_table_age(struct onvm_flow_table *table, uint32_t budget,
+			     const struct onvm_steering *steering);
 /** Copy the key at @p position; false when it is free. */
-bool onvm_flow_table_read(const struct onvm_flow_table *table, uint32_t position,
-			  enum onvm_flow_kind *kind, union onvm_flow_key *key,
-			  struct onvm_flow *flow);
+bool
+onvm_flow_table_read(const struct onvm_flow_table *table, uint32_t position,
+		     enum onvm_flow_kind *kind, union onvm_flow_key *key, struct onvm_flow *flow);
 uint32_t onvm_flow_table_used(const struct onvm_flow_table *table);
 
 #endif /* _ONVM_FLOW_TABLE_H_ */

@@ -49,13 +49,12 @@ map_file(struct onvm_packet_memory *memory, unsigned int huge)
 {
 	const uint64_t page = huge != 0 ? HUGE_PAGE_BYTES : (uint64_t)sysconf(_SC_PAGESIZE);
 
-	memory->bytes = round_up((uint64_t)memory->stride * memory->nb_buffers,
-				 HUGE_PAGE_BYTES);
+	memory->bytes = round_up((uint64_t)memory->stride * memory->nb_buffers, HUGE_PAGE_BYTES);
 	memory->fd = create_file(memory->bytes, huge);
 	if (memory->fd < 0)
 		return memory->fd;
-	memory->base = mmap(NULL, memory->bytes, PROT_READ | PROT_WRITE,
-			    MAP_SHARED | MAP_POPULATE, memory->fd, 0);
+	memory->base = mmap(NULL, memory->bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE,
+			    memory->fd, 0);
 	if (memory->base == MAP_FAILED) {
 		const int error = errno;
 
@@ -111,8 +110,8 @@ create_pool(struct onvm_packet_memory *memory)
 }
 
 int
-onvm_packet_memory_init(struct onvm_packet_memory *memory, uint32_t nb_buffers,
-			uint32_t data_bytes, int use_huge_pages)
+onvm_packet_memory_init(struct onvm_packet_memory *memory, uint32_t nb_buffers, uint32_t data_bytes,
+			int use_huge_pages)
 {
 	uint64_t units = round_up((uint64_t)data_bytes + RTE_PKTMBUF_HEADROOM, STRIDE_UNIT) /
 			 STRIDE_UNIT;

@@ -24,23 +24,23 @@
 
 /** Bits of onvm_buffer.flags. */
 enum onvm_buffer_flags {
-	ONVM_BUFFER_LEARN = 1 << 0,	/**< leaving, it teaches the reverse of its flow */
-	ONVM_BUFFER_SAMPLED = 1 << 1,	/**< its times are measured */
-	ONVM_BUFFER_LOANED = 1 << 2,	/**< empty, with an NF that may fill it */
-	ONVM_BUFFER_RESERVED = 1 << 3,	/**< counted in the `reserved` of its path's links */
+	ONVM_BUFFER_LEARN = 1 << 0,    /**< leaving, it teaches the reverse of its flow */
+	ONVM_BUFFER_SAMPLED = 1 << 1,  /**< its times are measured */
+	ONVM_BUFFER_LOANED = 1 << 2,   /**< empty, with an NF that may fill it */
+	ONVM_BUFFER_RESERVED = 1 << 3, /**< counted in the `reserved` of its path's links */
 };
 
-#define ONVM_OWNER_NONE 0	/**< in the pool or with the manager */
+#define ONVM_OWNER_NONE 0 /**< in the pool or with the manager */
 #define ONVM_FLOW_NONE UINT32_MAX
 
 /** Who holds a buffer, and where its packet stands. */
 struct onvm_buffer {
-	uint16_t owner;		/**< link ID, or ONVM_OWNER_NONE */
-	uint16_t path;		/**< rendered path */
-	uint8_t hop;		/**< index into the path's hops */
-	uint8_t flags;		/**< enum onvm_buffer_flags */
-	uint16_t port;		/**< ingress port */
-	uint32_t flow;		/**< position in the flow table, or ONVM_FLOW_NONE */
+	uint16_t owner; /**< link ID, or ONVM_OWNER_NONE */
+	uint16_t path;	/**< rendered path */
+	uint8_t hop;	/**< index into the path's hops */
+	uint8_t flags;	/**< enum onvm_buffer_flags */
+	uint16_t port;	/**< ingress port */
+	uint32_t flow;	/**< position in the flow table, or ONVM_FLOW_NONE */
 	uint32_t flow_hash;
 };
 static_assert(sizeof(struct onvm_buffer) == 16, "four buffers per cache line");
@@ -56,12 +56,12 @@ struct onvm_packet_memory {
 	uint8_t *base;
 	uint64_t bytes;
 	uint32_t nb_buffers;
-	uint32_t stride;	/**< bytes */
-	uint64_t reciprocal;	/**< of the stride in 128-byte units, for onvm_buffer_index() */
+	uint32_t stride;     /**< bytes */
+	uint64_t reciprocal; /**< of the stride in 128-byte units, for onvm_buffer_index() */
 	struct rte_mempool *pool;
-	struct rte_mbuf **mbufs;	/**< by buffer index */
-	struct onvm_buffer *buffers;	/**< by buffer index */
-	struct onvm_buffer_times *times;	/**< by buffer index */
+	struct rte_mbuf **mbufs;	 /**< by buffer index */
+	struct onvm_buffer *buffers;	 /**< by buffer index */
+	struct onvm_buffer_times *times; /**< by buffer index */
 };
 
 /**

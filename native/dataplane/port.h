@@ -27,7 +27,7 @@ struct onvm_port;
 
 /** What the receive function found but could not deliver. */
 struct onvm_rx_result {
-	uint32_t nb_oversize;	/**< packets larger than a buffer */
+	uint32_t nb_oversize; /**< packets larger than a buffer */
 };
 
 struct onvm_port_ops {
@@ -45,14 +45,14 @@ struct onvm_port_ops {
 enum onvm_port_state {
 	ONVM_PORT_CLOSED = 0,
 	ONVM_PORT_OPEN = 1,
-	ONVM_PORT_CLOSING = 2,	/**< no worker begins anything new with it */
+	ONVM_PORT_CLOSING = 2, /**< no worker begins anything new with it */
 };
 
 struct onvm_port {
-	uint8_t state;		/**< atomic: enum onvm_port_state */
-	bool can_wait;		/**< a source that loses nothing when it is read late */
-	bool only_answers;	/**< makes packets from what it was sent: read on when sources rest */
-	bool is_polled;		/**< must be asked again and again: nothing says when a packet is in */
+	uint8_t state;	   /**< atomic: enum onvm_port_state */
+	bool can_wait;	   /**< a source that loses nothing when it is read late */
+	bool only_answers; /**< makes packets from what it was sent: read on when sources rest */
+	bool is_polled;	   /**< must be asked again and again: nothing says when a packet is in */
 	/** atomic: no packet will come in again of itself (a generator's server may still answer) */
 	uint8_t is_finished;
 	uint16_t id;
@@ -69,10 +69,10 @@ struct onvm_port {
 
 /** A source's pace: so many packets per second, and so many in all. */
 struct onvm_pace {
-	uint64_t rate_pps;	/**< 0: as fast as they are taken */
-	uint64_t limit;		/**< packets in all; UINT64_MAX: endless */
+	uint64_t rate_pps; /**< 0: as fast as they are taken */
+	uint64_t limit;	   /**< packets in all; UINT64_MAX: endless */
 	uint64_t nb_sent;
-	uint64_t begin;		/**< TSC of the first packet */
+	uint64_t begin; /**< TSC of the first packet */
 	uint64_t hz;
 };
 
@@ -90,7 +90,8 @@ onvm_pace_due(struct onvm_pace *pace, uint64_t now, uint16_t nb)
 		if (pace->begin == 0)
 			pace->begin = now;
 		nb_by_now = (uint64_t)((double)(now - pace->begin) * (double)pace->rate_pps /
-				       (double)pace->hz) + 1;
+				       (double)pace->hz) +
+			    1;
 		/* After a pause do not make up for more than 10 ms. */
 		if (nb_by_now > pace->nb_sent + pace->rate_pps / 100 + 64) {
 			pace->begin = now;
@@ -112,31 +113,32 @@ onvm_pace_next(const struct onvm_pace *pace)
 {
 	if (pace->rate_pps == 0 || pace->begin == 0)
 		return 0;
-	return pace->begin + (uint64_t)((double)pace->nb_sent * (double)pace->hz /
-					(double)pace->rate_pps);
+	return pace->begin +
+	       (uint64_t)((double)pace->nb_sent * (double)pace->hz / (double)pace->rate_pps);
 }
 
 struct onvm_null_options {
-	uint32_t size;		/**< bytes of each packet, 64..stride */
-	uint32_t nb_flows;	/**< 5-tuples it cycles through; 0: 256 templates */
+	uint32_t size;	   /**< bytes of each packet, 64..stride */
+	uint32_t nb_flows; /**< 5-tuples it cycles through; 0: 256 templates */
 	uint32_t nb_queues;
 	uint64_t rate_pps;
-	uint64_t count;		/**< packets in all; 0: endless */
-	bool is_random;		/**< flows in pseudo-random order instead of one after the other */
+	uint64_t count; /**< packets in all; 0: endless */
+	bool is_source; /**< gives packets; else it only takes them */
+	bool is_random; /**< flows in pseudo-random order instead of one after the other */
 };
 
 struct onvm_ethdev_options {
-	const char *device;	/**< EAL device argument, as in "net_tap0,iface=x" */
+	const char *device; /**< EAL device argument, as in "net_tap0,iface=x" */
 	uint32_t nb_queues;
-	uint32_t mtu;		/**< 0: the driver's */
-	bool needs_copy;	/**< the driver wants mbufs with data behind them: receive by copy */
+	uint32_t mtu;	 /**< 0: the driver's */
+	bool needs_copy; /**< the driver wants mbufs with data behind them: receive by copy */
 	bool is_promiscuous;
 };
 
 struct onvm_pcap_options {
-	const char *rx_path;	/**< capture to read, or NULL */
-	const char *tx_path;	/**< capture to write, or NULL */
-	uint32_t loop;		/**< times to read it; 0: for ever */
+	const char *rx_path; /**< capture to read, or NULL */
+	const char *tx_path; /**< capture to write, or NULL */
+	uint32_t loop;	     /**< times to read it; 0: for ever */
 	uint64_t rate_pps;
 	uint64_t count;
 };

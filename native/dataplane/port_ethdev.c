@@ -11,10 +11,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <bpf/libbpf.h>
 #include <rte_bus.h>
 #include <rte_dev.h>
 #include <rte_errno.h>
 #include <rte_ethdev.h>
+#include <xdp/libxdp.h>
 
 #define NB_DESCRIPTORS 512
 #define COPY_POOL_BUFFERS 8192
@@ -22,7 +24,7 @@
 
 struct ethdev_port {
 	uint16_t ethdev;
-	struct rte_mempool *copy_pool;	/**< of drivers that cannot use split memory, or NULL */
+	struct rte_mempool *copy_pool; /**< of drivers that cannot use split memory, or NULL */
 	char device[128];
 };
 
@@ -43,8 +45,8 @@ copy_in(struct onvm_port *port, struct rte_mbuf **from, uint16_t nb, struct rte_
 		if (mbuf == NULL) {
 			result->nb_oversize++;
 		} else {
-			memcpy(rte_pktmbuf_mtod(mbuf, void *),
-			       rte_pktmbuf_mtod(from[i], void *), length);
+			memcpy(rte_pktmbuf_mtod(mbuf, void *), rte_pktmbuf_mtod(from[i], void *),
+			       length);
 			mbuf->data_len = (uint16_t)length;
 			mbuf->pkt_len = length;
 			mbufs[nb_copied++] = mbuf;
@@ -130,8 +132,7 @@ configure_rss(struct rte_eth_conf *conf, const struct rte_eth_dev_info *info, ui
 
 static int
 start_device(struct onvm_port *port, struct ethdev_port *own,
-	     const struct onvm_ethdev_options *options, uint32_t nb_workers,
-	     const char **step)
+	     const struct onvm_ethdev_options *options, uint32_t nb_workers, const char **step)
 {
 	struct rte_mempool *pool = own->copy_pool != NULL ? own->copy_pool : port->memory->pool;
 	const int socket = rte_eth_dev_socket_id(own->ethdev);
@@ -185,7 +186,6 @@ onvm_port_ethdev_open(struct onvm_port *port, const struct onvm_ethdev_options *
 		      uint32_t nb_workers, char *error, size_t error_size)
 {
 	struct ethdev_port *own = calloc(1, sizeof(*own));
-	struct rte_dev_iterator iterator;
 	const char *step = "probe";
 	char name[64];
 	int rc;
@@ -193,16 +193,19 @@ onvm_port_ethdev_open(struct onvm_port *port, const struct onvm_ethdev_options *
 	if (own == NULL)
 		return -ENOMEM;
 	own->ethdev = RTE_MAX_ETHPORTS;
+	/* Their chatter about kernel features would end up between the user's tables. */
+	libbpf_set_print(NULL);
+	libxdp_set_print(NULL);
 	rc = rte_dev_probe(options->device);
 	if (rc == -EEXIST) /* a PCI device that the environment has probed */
 		rc = 0;
 	if (rc == 0) {
-		RTE_ETH_FOREACH_MATCHING_DEV(own->ethdev, options->device, &iterator) {
-			rte_eth_iterator_cleanup(&iterator);
-			break;
-		}
-		if (own->ethdev == RTE_MAX_ETHPORTS)
+		snprintf(name, sizeof(name), "%.*s", (int)strcspn(options->device, ","),
+			 options->device);
+		if (rte_eth_dev_get_port_by_name(name, &own->ethdev) != 0) {
+			own->ethdev = RTE_MAX_ETHPORTS;
 			rc = -ENODEV;
+		}
 	}
 	if (rc == 0 && options->needs_copy) {
 		step = "receive pool";

@@ -186,17 +186,20 @@ onvm_port_null_open(struct onvm_port *port, const struct onvm_null_options *opti
 	for (uint32_t i = 0; i < nb_queues; i++)
 		null->queues[i] = (struct null_queue){
 			.random = 2463534242u + i,
-			.pace = {
-				.rate_pps = options->rate_pps / nb_queues,
-				.limit = options->count == 0 ? UINT64_MAX :
-					 options->count / nb_queues +
-						 (i < options->count % nb_queues),
-				.hz = rte_get_tsc_hz(),
-			},
+			.pace =
+				{
+					.rate_pps = options->rate_pps / nb_queues,
+					.limit = options->count == 0 ?
+							 UINT64_MAX :
+							 options->count / nb_queues +
+								 (i < options->count % nb_queues),
+					.hz = rte_get_tsc_hz(),
+				},
 		};
 	port->ops = &null_ops;
 	port->priv = null;
 	port->nb_queues = (uint16_t)nb_queues;
 	port->can_wait = options->rate_pps == 0;
+	port->is_finished = !options->is_source;
 	return 0;
 }

@@ -26,10 +26,10 @@
 
 struct pcap_port {
 	pcap_t *source;
-	uint32_t loops_left;	/**< 0: for ever */
+	uint32_t loops_left; /**< 0: for ever */
 	struct onvm_pace pace;
 	char *rx_path;
-	pcap_t *format;		/**< a handle that only says what is written */
+	pcap_t *format; /**< a handle that only says what is written */
 	pcap_dumper_t *sink;
 	char *write_buffer;
 	rte_spinlock_t tx_lock;
@@ -154,9 +154,9 @@ pcap_rx(struct onvm_port *port, uint16_t queue, struct rte_mbuf **mbufs, uint16_
 static struct timeval
 wall_time(const struct pcap_port *own, uint64_t tsc)
 {
-	const uint64_t ns = (uint64_t)((double)(tsc - own->tsc_begin) * 1e9 /
-				       (double)rte_get_tsc_hz()) +
-			    (uint64_t)own->wall_begin.tv_nsec;
+	const uint64_t ns =
+		(uint64_t)((double)(tsc - own->tsc_begin) * 1e9 / (double)rte_get_tsc_hz()) +
+		(uint64_t)own->wall_begin.tv_nsec;
 
 	/* The sink writes nanoseconds: libpcap takes them in tv_usec. */
 	return (struct timeval){
@@ -176,8 +176,9 @@ pcap_tx(struct onvm_port *port, uint16_t queue, struct rte_mbuf **mbufs, uint16_
 
 		rte_spinlock_lock(&own->tx_lock);
 		for (uint16_t i = 0; i < nb; i++) {
-			const struct pcap_pkthdr header = {
-				.ts = now, .caplen = mbufs[i]->data_len, .len = mbufs[i]->pkt_len};
+			const struct pcap_pkthdr header = {.ts = now,
+							   .caplen = mbufs[i]->data_len,
+							   .len = mbufs[i]->pkt_len};
 
 			pcap_dump((uint8_t *)own->sink, &header,
 				  rte_pktmbuf_mtod(mbufs[i], const uint8_t *));

@@ -16,8 +16,21 @@
 
 #include <onvm/nf.h>
 
-/** Smallest packet that may go on: an Ethernet header. */
+/** Smallest packet that an NF may make: an Ethernet header. */
 #define PACKET_MIN 14
+
+/** Whether a descriptor's bounds, verdict and stage can be true of @p mbuf. */
+static inline bool
+is_possible(const struct onvm_link *link, uint32_t stride, const struct rte_mbuf *mbuf,
+	    const struct onvm_desc *desc)
+{
+	if (unlikely(desc->length < PACKET_MIN) &&
+	    (desc->length == 0 || desc->length < mbuf->data_len || mbuf->data_len == 0))
+		return false; /* shorter than a frame, and it did not come in so short */
+	return (uint32_t)desc->offset + desc->length <= stride &&
+	       (desc->verdict_stage & 15) <= ONVM_OUT &&
+	       (uint32_t)(desc->verdict_stage >> 4) < link->nb_stages;
+}
 
 static void
 free_later(struct onvm_worker *worker, struct rte_mbuf *mbuf)
@@ -38,8 +51,8 @@ drop(struct onvm_worker *worker, struct rte_mbuf *mbuf, enum onvm_drop reason)
 }
 
 static void
-leave(struct onvm_worker *worker, struct rte_mbuf *mbuf, uint32_t index,
-      struct onvm_buffer *buffer, uint16_t port)
+leave(struct onvm_worker *worker, struct rte_mbuf *mbuf, uint32_t index, struct onvm_buffer *buffer,
+      uint16_t port)
 {
 	struct onvm_lane *lane = port < ONVM_PORTS_MAX ? worker->lane_of[port] : NULL;
 
@@ -90,8 +103,8 @@ reroute(struct onvm_worker *worker, struct rte_mbuf *mbuf, uint32_t index,
 		if (link == NULL || !take_place(link)) {
 			while (i-- > hop)
 				onvm_link_of_hop(worker, &path->hops[i])->reserved--;
-			drop(worker, mbuf, link == NULL ? ONVM_DROP_NO_INSTANCE :
-							  ONVM_DROP_RING_FULL);
+			drop(worker, mbuf,
+			     link == NULL ? ONVM_DROP_NO_INSTANCE : ONVM_DROP_RING_FULL);
 			return;
 		}
 	}
@@ -113,7 +126,8 @@ pass_on(struct onvm_worker *worker, struct rte_mbuf *mbuf, uint32_t index,
 		return;
 	}
 	link = onvm_link_of_hop(worker, &path->hops[hop]);
-	if (unlikely(link == NULL || path->state != ONVM_PATH_LIVE)) {
+	/* A retired path is still walked by who is on it, as long as its hosts live. */
+	if (unlikely(link == NULL)) {
 		reroute(worker, mbuf, index, buffer, hop);
 		return;
 	}
@@ -197,9 +211,8 @@ take_originated(struct onvm_worker *worker, struct onvm_link *link, struct rte_m
 		drop(worker, mbuf, ONVM_DROP_NO_NEXT);
 }
 
-/** Mark the link bad and tell the control thread, once. */
-static void
-accuse(struct onvm_worker *worker, struct onvm_link *link)
+void
+onvm_link_accuse(struct onvm_worker *worker, struct onvm_link *link)
 {
 	const uint64_t one = 1;
 
@@ -256,7 +269,7 @@ onvm_return_poll(struct onvm_worker *worker, struct onvm_link *link)
 	const uint32_t nb = onvm_ring_dequeue_burst(&link->from_nf, descs, ONVM_BURST_SIZE);
 
 	if (unlikely(link->from_nf.is_bad))
-		accuse(worker, link);
+		onvm_link_accuse(worker, link);
 	if (nb != 0 && onvm_capture_wants(&worker->dp->captures, ONVM_CAPTURE_FROM_HOST))
 		onvm_capture_host(worker, link->host, link->id, ONVM_CAPTURE_FROM_HOST, descs, nb);
 	for (uint32_t i = 0; i < nb; i++) {
@@ -267,16 +280,13 @@ onvm_return_poll(struct onvm_worker *worker, struct onvm_link *link)
 
 		if (unlikely(index >= memory->nb_buffers ||
 			     memory->buffers[index].owner != link->id)) {
-			accuse(worker, link); /* not its own: nothing to take back */
+			onvm_link_accuse(worker, link); /* not its own: nothing to take back */
 			continue;
 		}
 		buffer = &memory->buffers[index];
 		buffer->owner = ONVM_OWNER_NONE;
 		mbuf = memory->mbufs[index];
-		if (unlikely((uint32_t)desc->offset + desc->length > memory->stride ||
-			     desc->length < PACKET_MIN ||
-			     (desc->verdict_stage & 15) > ONVM_OUT ||
-			     (uint32_t)(desc->verdict_stage >> 4) >= link->nb_stages)) {
+		if (unlikely(!is_possible(link, memory->stride, mbuf, desc))) {
 			if (buffer->flags & ONVM_BUFFER_LOANED &&
 			    (desc->verdict_stage & 15) == ONVM_DROP &&
 			    (uint32_t)(desc->verdict_stage >> 4) < link->nb_stages) {
@@ -285,7 +295,7 @@ onvm_return_poll(struct onvm_worker *worker, struct onvm_link *link)
 				free_later(worker, mbuf);
 				continue;
 			}
-			accuse(worker, link);
+			onvm_link_accuse(worker, link);
 			if (buffer->flags & ONVM_BUFFER_LOANED) {
 				link->nb_loaned--;
 				free_later(worker, mbuf);

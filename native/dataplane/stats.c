@@ -38,7 +38,7 @@ onvm_dp_read_stats(struct onvm_dp_stats *stats)
 	stats->buffers_free = rte_mempool_avail_count(dp->memory.pool);
 	for (uint32_t i = 0; i < dp->memory.nb_buffers; i++)
 		stats->buffers_with_nfs += dp->memory.buffers[i].owner != ONVM_OWNER_NONE;
-	stats->nb_paths = dp->steering.nb_paths - 1;
+	stats->nb_paths = onvm_steering_nb_paths(&dp->steering);
 }
 
 int
@@ -128,8 +128,8 @@ onvm_dp_read_host(uint32_t host, struct onvm_dp_host_stats *stats)
 }
 
 static void
-show_flow(const struct onvm_dataplane *dp, const struct onvm_flow *flow,
-	  enum onvm_flow_kind kind, const union onvm_flow_key *key, struct onvm_dp_flow *shown)
+show_flow(const struct onvm_dataplane *dp, const struct onvm_flow *flow, enum onvm_flow_kind kind,
+	  const union onvm_flow_key *key, struct onvm_dp_flow *shown)
 {
 	const uint16_t index = onvm_steering_resolve(&dp->steering, flow->path);
 	const struct onvm_path *path = &dp->steering.paths[index];

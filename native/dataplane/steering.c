@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define INTERN_SIZE (ONVM_PATHS_MAX * 2)
+#define INTERN_BUCKETS 65536u
 /** A host about which nothing is known yet counts as this much spare. */
 #define SPARE_FLOOR_PPS 1u
 
@@ -15,9 +15,12 @@ onvm_steering_init(struct onvm_steering *steering)
 	memset(steering, 0, sizeof(*steering));
 	rte_spinlock_init(&steering->lock);
 	steering->paths = calloc(ONVM_PATHS_MAX, sizeof(*steering->paths));
-	steering->intern = calloc(INTERN_SIZE, sizeof(*steering->intern));
+	steering->intern = calloc(INTERN_BUCKETS, sizeof(*steering->intern));
+	steering->spare = calloc(ONVM_PATHS_MAX, sizeof(*steering->spare));
+	steering->marks = calloc(ONVM_PATHS_MAX, sizeof(*steering->marks));
 	steering->nb_paths = 1;
-	if (steering->paths == NULL || steering->intern == NULL) {
+	if (steering->paths == NULL || steering->intern == NULL || steering->spare == NULL ||
+	    steering->marks == NULL) {
 		onvm_steering_fini(steering);
 		return -ENOMEM;
 	}
@@ -31,6 +34,8 @@ onvm_steering_fini(struct onvm_steering *steering)
 		free(steering->chains[chain].candidates);
 	free(steering->paths);
 	free(steering->intern);
+	free(steering->spare);
+	free(steering->marks);
 	memset(steering, 0, sizeof(*steering));
 }
 
@@ -44,7 +49,7 @@ intern_hash(uint16_t chain, const uint16_t *hosts, uint32_t nb_hosts, uint16_t e
 	hash = (hash * 16777619u) ^ egress;
 	for (uint32_t i = 0; i < nb_hosts; i++)
 		hash = (hash * 16777619u) ^ hosts[i];
-	return hash ^ hash >> 15;
+	return (hash ^ hash >> 15) % INTERN_BUCKETS;
 }
 
 static bool
@@ -65,9 +70,15 @@ path_matches(const struct onvm_steering *steering, const struct onvm_path *path,
 static uint16_t
 path_alloc(struct onvm_steering *steering)
 {
+	if (steering->nb_spare != 0) {
+		const uint32_t nb = steering->nb_spare - 1;
+
+		__atomic_store_n(&steering->nb_spare, nb, __ATOMIC_RELAXED);
+		return steering->spare[nb];
+	}
 	if (steering->nb_paths >= ONVM_PATHS_MAX)
 		return 0;
-	return (uint16_t)steering->nb_paths++;
+	return (uint16_t)__atomic_fetch_add(&steering->nb_paths, 1, __ATOMIC_RELAXED);
 }
 
 static void
@@ -89,6 +100,14 @@ path_fill(struct onvm_steering *steering, uint16_t index, uint16_t chain, const 
 						  .generation = host->generation};
 		path->nb_services = (uint8_t)(path->nb_services + host->nb_stages);
 	}
+	for (uint32_t i = 0; i < nb_hosts; i++) {
+		uint8_t nb_visits = 0;
+
+		for (uint32_t k = 0; k < nb_hosts; k++)
+			nb_visits = (uint8_t)(nb_visits + (hosts[k] == hosts[i]));
+		if (nb_visits > path->nb_visits)
+			path->nb_visits = nb_visits;
+	}
 }
 
 /** Make the path backwards through the same hosts; the lock is held. */
@@ -102,6 +121,7 @@ path_reverse(struct onvm_steering *steering, uint16_t forward, uint16_t egress)
 	if (index == 0)
 		return 0;
 	*path = *from;
+	path->next = 0;
 	path->is_reverse = 1;
 	path->egress = egress;
 	path->opposite = forward;
@@ -112,53 +132,62 @@ path_reverse(struct onvm_steering *steering, uint16_t forward, uint16_t egress)
 	return index;
 }
 
+/** The live path in @p bucket, or 0. Without the lock it may miss one that is being added. */
+static uint16_t
+intern_find(const struct onvm_steering *steering, uint32_t bucket, uint16_t chain,
+	    const uint16_t *hosts, uint32_t nb_hosts, uint16_t egress)
+{
+	uint16_t index = __atomic_load_n(&steering->intern[bucket], __ATOMIC_ACQUIRE);
+
+	while (index != 0 &&
+	       !path_matches(steering, &steering->paths[index], chain, hosts, nb_hosts, egress))
+		index = __atomic_load_n(&steering->paths[index].next, __ATOMIC_ACQUIRE);
+	return index;
+}
+
 /** The forward path of @p chain through @p hosts; made if it is new. */
 static uint16_t
 path_intern(struct onvm_steering *steering, uint16_t chain, const uint16_t *hosts,
 	    uint32_t nb_hosts, uint16_t egress)
 {
-	const uint32_t hash = intern_hash(chain, hosts, nb_hosts, egress);
-	uint32_t slot;
-	uint16_t index;
+	const uint32_t bucket = intern_hash(chain, hosts, nb_hosts, egress);
+	uint16_t index = intern_find(steering, bucket, chain, hosts, nb_hosts, egress);
+	struct onvm_path *path;
 
-	for (uint32_t i = 0; i < INTERN_SIZE; i++) {
-		slot = (hash + i) % INTERN_SIZE;
-		index = __atomic_load_n(&steering->intern[slot], __ATOMIC_ACQUIRE);
-		if (index == 0)
-			break;
-		if (path_matches(steering, &steering->paths[index], chain, hosts, nb_hosts, egress))
-			return index;
-	}
+	if (index != 0)
+		return index;
 	rte_spinlock_lock(&steering->lock);
-	for (uint32_t i = 0; i < INTERN_SIZE; i++) {
-		slot = (hash + i) % INTERN_SIZE;
-		index = steering->intern[slot];
+	index = intern_find(steering, bucket, chain, hosts, nb_hosts, egress);
+	if (index == 0) {
+		index = path_alloc(steering);
 		if (index == 0)
-			break;
-		if (path_matches(steering, &steering->paths[index], chain, hosts, nb_hosts, egress))
 			goto out;
-	}
-	index = path_alloc(steering);
-	if (index != 0) {
-		struct onvm_path *path = &steering->paths[index];
-
+		path = &steering->paths[index];
 		path_fill(steering, index, chain, hosts, nb_hosts, egress);
 		if (chain != 0 && steering->chains[chain].is_bidirectional)
-			path->opposite = path_reverse(steering, index,
-						      steering->chains[chain].near_port);
+			path->opposite =
+				path_reverse(steering, index, steering->chains[chain].near_port);
+		path->bucket = (uint16_t)bucket;
+		path->next = steering->intern[bucket];
 		__atomic_store_n(&path->state, ONVM_PATH_LIVE, __ATOMIC_RELEASE);
-		__atomic_store_n(&steering->intern[slot], index, __ATOMIC_RELEASE);
+		__atomic_store_n(&steering->intern[bucket], index, __ATOMIC_RELEASE);
 	}
 out:
 	rte_spinlock_unlock(&steering->lock);
 	return index;
 }
 
+/** Whether flows must leave the path: it is retired, or on its way to be used again. */
+static inline bool
+is_retired(const struct onvm_path *path)
+{
+	return __atomic_load_n(&path->state, __ATOMIC_ACQUIRE) >= ONVM_PATH_RETIRED;
+}
+
 uint16_t
 onvm_steering_resolve(const struct onvm_steering *steering, uint16_t index)
 {
-	while (index != 0 && __atomic_load_n(&steering->paths[index].state, __ATOMIC_ACQUIRE) ==
-				     ONVM_PATH_RETIRED)
+	while (index != 0 && is_retired(&steering->paths[index]))
 		index = __atomic_load_n(&steering->paths[index].successor, __ATOMIC_ACQUIRE);
 	return index;
 }
@@ -177,16 +206,23 @@ choose_host(const struct onvm_steering *steering, const uint16_t *hosts, uint32_
 		return best;
 	for (uint32_t i = 0; i < nb_hosts; i++) {
 		const uint16_t host = hosts[i];
-		const int64_t weight =
-			(int64_t)__atomic_load_n(&steering->hosts[host].spare_pps,
-						 __ATOMIC_RELAXED) + SPARE_FLOOR_PPS;
+		int64_t *credit = &selector->credit[host];
+		const int64_t weight = (int64_t)__atomic_load_n(&steering->hosts[host].spare_pps,
+								__ATOMIC_RELAXED) +
+				       SPARE_FLOOR_PPS;
 
-		selector->credit[host] += weight;
+		*credit += weight;
 		total += weight;
-		if (selector->credit[host] > selector->credit[best])
+		if (*credit > selector->credit[best])
 			best = host;
 	}
+	/* Weights change: what one owes from better times must not bar it for ever. */
+	if (selector->credit[best] > total)
+		selector->credit[best] = total;
 	selector->credit[best] -= total;
+	for (uint32_t i = 0; i < nb_hosts; i++)
+		if (selector->credit[hosts[i]] < -total)
+			selector->credit[hosts[i]] = -total;
 	return best;
 }
 
@@ -201,8 +237,8 @@ choice_has(const struct onvm_choice *choice, uint16_t host)
 
 uint16_t
 onvm_steering_choose_with(struct onvm_steering *steering, uint16_t chain,
-			  const struct onvm_candidates *candidates,
-			  struct onvm_selector *selector, uint16_t wanted)
+			  const struct onvm_candidates *candidates, struct onvm_selector *selector,
+			  uint16_t wanted)
 {
 	uint16_t hosts[ONVM_CHAIN_LENGTH_MAX];
 	uint32_t nb_hosts = 0;
@@ -214,7 +250,8 @@ onvm_steering_choose_with(struct onvm_steering *steering, uint16_t chain,
 		if (choice->nb_hosts == 0)
 			return 0;
 		host = choice_has(choice, wanted) ?
-		       wanted : choose_host(steering, choice->hosts, choice->nb_hosts, selector);
+			       wanted :
+			       choose_host(steering, choice->hosts, choice->nb_hosts, selector);
 		hosts[nb_hosts++] = host;
 		position += steering->hosts[host].nb_stages;
 	}
@@ -294,8 +331,8 @@ onvm_steering_candidates(struct onvm_steering *steering, uint16_t index)
 {
 	const struct onvm_chain *chain = &steering->chains[index];
 	struct onvm_candidates *candidates =
-		calloc(1, sizeof(*candidates) +
-			  chain->nb_services * sizeof(candidates->choices[0]));
+		calloc(1,
+		       sizeof(*candidates) + chain->nb_services * sizeof(candidates->choices[0]));
 	struct onvm_selector selector;
 	bool is_single = true;
 
@@ -348,8 +385,8 @@ find_successor(struct onvm_steering *steering, const struct onvm_path *path)
 		    host->state == ONVM_HOST_FREE) {
 			if (choice->nb_hosts == 0)
 				return 0;
-			hosts[i] = choose_host(steering, choice->hosts, choice->nb_hosts,
-					       &selector);
+			hosts[i] =
+				choose_host(steering, choice->hosts, choice->nb_hosts, &selector);
 			if (steering->hosts[hosts[i]].nb_stages != hop->nb_services)
 				return 0; /* fused otherwise: the flow is chosen anew */
 		}
@@ -373,43 +410,79 @@ retire(struct onvm_steering *steering, uint16_t index, uint16_t successor)
 	}
 	__atomic_store_n(&path->successor, successor, __ATOMIC_RELEASE);
 	__atomic_store_n(&path->state, ONVM_PATH_RETIRED, __ATOMIC_RELEASE);
+	__atomic_add_fetch(&steering->nb_retired, path->opposite != 0 ? 2 : 1, __ATOMIC_RELEASE);
+}
+
+static bool
+is_live_forward(const struct onvm_path *path)
+{
+	return __atomic_load_n(&path->state, __ATOMIC_ACQUIRE) == ONVM_PATH_LIVE &&
+	       !path->is_reverse;
+}
+
+static bool
+passes_host(const struct onvm_path *path, uint16_t host)
+{
+	for (uint32_t i = 0; i < path->nb_hops; i++)
+		if (path->hops[i].host == host)
+			return true;
+	return false;
 }
 
 uint32_t
 onvm_steering_retire_host(struct onvm_steering *steering, uint16_t host)
 {
-	const uint32_t end = steering->nb_paths;
+	const uint32_t end = __atomic_load_n(&steering->nb_paths, __ATOMIC_RELAXED);
 	uint32_t nb = 0;
 
 	for (uint32_t index = 1; index < end; index++) {
-		struct onvm_path *path = &steering->paths[index];
+		const struct onvm_path *path = &steering->paths[index];
 
-		if (path->state != ONVM_PATH_LIVE || path->is_reverse)
+		if (!is_live_forward(path) || !passes_host(path, host))
 			continue;
-		for (uint32_t i = 0; i < path->nb_hops; i++) {
-			if (path->hops[i].host != host)
-				continue;
-			retire(steering, (uint16_t)index, find_successor(steering, path));
-			nb++;
-			break;
-		}
+		retire(steering, (uint16_t)index, find_successor(steering, path));
+		nb++;
 	}
 	return nb;
 }
 
-uint32_t
-onvm_steering_retire_chain(struct onvm_steering *steering, uint16_t chain)
+/** Whether @p path goes through the services and to the ports of @p chain as it is now. */
+static bool
+is_of_chain(const struct onvm_steering *steering, const struct onvm_path *path,
+	    const struct onvm_chain *chain)
 {
-	const uint32_t end = steering->nb_paths;
+	uint32_t position = 0;
+
+	if (!chain->is_used || path->egress != chain->far_port ||
+	    path->nb_services != chain->nb_services ||
+	    (path->opposite != 0) != chain->is_bidirectional ||
+	    (path->opposite != 0 && steering->paths[path->opposite].egress != chain->near_port))
+		return false;
+	for (uint32_t i = 0; i < path->nb_hops; i++) {
+		const uint32_t nb = path->hops[i].nb_services;
+
+		if (memcmp(steering->hosts[path->hops[i].host].services, chain->services + position,
+			   nb * sizeof(chain->services[0])) != 0)
+			return false;
+		position += nb;
+	}
+	return true;
+}
+
+uint32_t
+onvm_steering_retire_chain(struct onvm_steering *steering, uint16_t index)
+{
+	const uint32_t end = __atomic_load_n(&steering->nb_paths, __ATOMIC_RELAXED);
 	uint32_t nb = 0;
 
-	for (uint32_t index = 1; index < end; index++) {
-		struct onvm_path *path = &steering->paths[index];
+	for (uint32_t i = 1; i < end; i++) {
+		const struct onvm_path *path = &steering->paths[i];
 
-		if (path->state == ONVM_PATH_LIVE && !path->is_reverse && path->chain == chain) {
-			retire(steering, (uint16_t)index, 0);
-			nb++;
-		}
+		if (!is_live_forward(path) || path->chain != index ||
+		    is_of_chain(steering, path, &steering->chains[index]))
+			continue;
+		retire(steering, (uint16_t)i, 0);
+		nb++;
 	}
 	return nb;
 }

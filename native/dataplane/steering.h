@@ -15,6 +15,15 @@
  * has another instance in its place, and flows follow that pointer. So paths are rewritten, not
  * millions of flows.
  *
+ * Retired paths are used again (recycle.c). Who may still name one: a worker within one turn, a
+ * packet on its way, an entry of the flow table, a path retired before. So the housekeeper
+ * 1. unlinks what is retired from the intern table and lets every worker take over, which marks
+ *    the paths of packets on their way; those, and what they lead to, wait for another time;
+ * 2. lets two passes of ageing rewrite the flows that name the others;
+ * 3. lets every worker take over once more, and frees them.
+ * Nobody gets onto a retired path after 1, because look-ups follow successors and choices are
+ * made among live paths only.
+ *
  * What workers choose from (struct onvm_candidates) is rebuilt by the control thread for each
  * change and published with a release store; the old one is freed when every worker has passed a
  * quiescent state.
@@ -33,27 +42,32 @@
 enum onvm_path_state {
 	ONVM_PATH_FREE = 0,
 	ONVM_PATH_LIVE = 1,
-	ONVM_PATH_RETIRED = 2,	/**< follow `successor`, or choose anew when that is 0 */
+	ONVM_PATH_RETIRED = 2, /**< follow `successor`, or choose anew when that is 0 */
+	ONVM_PATH_LEAVING = 3, /**< retired, and unlinked for recycling */
 };
 
 struct onvm_hop {
 	uint16_t host;
-	uint8_t nb_services;	/**< by how much the service index falls here */
+	uint8_t nb_services; /**< by how much the service index falls here */
 	uint8_t pad;
-	uint32_t generation;	/**< of the host slot when the path was rendered */
+	uint32_t generation; /**< of the host slot when the path was rendered */
 };
 
 /** A rendered service path. Immutable once live, but for state and successor. */
 struct onvm_path {
-	uint8_t state;		/**< atomic: enum onvm_path_state */
+	uint8_t state; /**< atomic: enum onvm_path_state */
 	uint8_t nb_hops;
-	uint8_t nb_services;	/**< service index at its head (RFC 8300) */
+	uint8_t nb_services; /**< service index at its head (RFC 8300) */
 	uint8_t is_reverse;
-	uint16_t egress;	/**< port behind the last hop */
-	uint16_t opposite;	/**< path of the other direction; 0: the chain has one direction */
-	uint16_t successor;	/**< atomic: once retired */
+	uint16_t egress;    /**< port behind the last hop */
+	uint16_t opposite;  /**< path of the other direction; 0: the chain has one direction */
+	uint16_t successor; /**< atomic: once retired */
 	uint16_t chain;
-	uint32_t spi;		/**< service path identifier, 24 bits; both directions differ */
+	uint32_t spi;	   /**< service path identifier, 24 bits; both directions differ */
+	uint16_t next;	   /**< atomic: next path of the intern table's bucket */
+	uint16_t bucket;   /**< of the intern table */
+	uint8_t nb_visits; /**< hops at the host that has most of them */
+	uint8_t pad;
 	struct onvm_hop hops[ONVM_CHAIN_LENGTH_MAX];
 };
 
@@ -76,29 +90,29 @@ struct onvm_candidates {
 struct onvm_chain {
 	bool is_used;
 	bool is_bidirectional;
-	bool track_flows;	/**< look flows up even where only one path exists */
+	bool track_flows; /**< look flows up even where only one path exists */
 	uint8_t nb_services;
 	uint16_t services[ONVM_CHAIN_LENGTH_MAX];
-	uint16_t near_port;	/**< packets received here take the chain forwards */
-	uint16_t far_port;	/**< and leave here; what is received here takes it backwards */
-	struct onvm_candidates *candidates;	/**< atomic */
+	uint16_t near_port; /**< packets received here take the chain forwards */
+	uint16_t far_port;  /**< and leave here; what is received here takes it backwards */
+	struct onvm_candidates *candidates; /**< atomic */
 };
 
 enum onvm_host_state {
 	ONVM_HOST_FREE = 0,
-	ONVM_HOST_ATTACHED = 1,	/**< has its rings, gets no packets yet */
+	ONVM_HOST_ATTACHED = 1, /**< has its rings, gets no packets yet */
 	ONVM_HOST_ACTIVE = 2,
-	ONVM_HOST_DRAINING = 3,	/**< no new flows */
+	ONVM_HOST_DRAINING = 3, /**< no new flows */
 	ONVM_HOST_DEAD = 4,	/**< workers take their buffers back */
 };
 
 /** An NF host as steering sees it. */
 struct onvm_host {
-	uint8_t state;		/**< atomic: enum onvm_host_state */
+	uint8_t state; /**< atomic: enum onvm_host_state */
 	uint8_t nb_stages;
 	uint16_t services[ONVM_STAGES_MAX];
-	uint32_t generation;	/**< counts uses of the slot */
-	uint32_t spare_pps;	/**< atomic: capacity that new flows may take */
+	uint32_t generation; /**< counts uses of the slot */
+	uint32_t spare_pps;  /**< atomic: capacity that new flows may take */
 };
 
 /** Traffic that belongs to one NF instance alone; what a claim says, and whose it is. */
@@ -114,13 +128,17 @@ struct onvm_claims {
 };
 
 struct onvm_steering {
-	struct onvm_claims *claims;	/**< atomic; NULL without claims */
+	struct onvm_claims *claims; /**< atomic; NULL without claims */
 	struct onvm_chain chains[ONVM_CHAINS_MAX];
 	struct onvm_host hosts[ONVM_HOSTS_MAX];
-	struct onvm_path *paths;	/**< ONVM_PATHS_MAX */
-	uint16_t *intern;	/**< open addressing: paths by chain and hosts */
-	uint32_t nb_paths;	/**< paths ever made; the next free index */
-	rte_spinlock_t lock;	/**< of `intern` and `paths`, for changes */
+	struct onvm_path *paths; /**< ONVM_PATHS_MAX */
+	uint16_t *intern;	 /**< buckets of forward paths by chain and hosts */
+	uint32_t nb_paths;	 /**< atomic: indices ever used, with 0 */
+	uint16_t *spare;	 /**< indices that are free again */
+	uint32_t nb_spare;	 /**< atomic */
+	uint32_t nb_retired;	 /**< atomic: retired and not yet free */
+	uint8_t *marks;		 /**< atomic, by path: a packet is on its way on it */
+	rte_spinlock_t lock;	 /**< of `intern`, `paths` and `spare`, for changes */
 };
 
 /** A worker's memory of how it has shared out flows (smooth weighted round robin). */
@@ -139,9 +157,9 @@ void onvm_steering_fini(struct onvm_steering *steering);
  *
  * @return the forward path, or 0 when a service has no instance
  */
-uint16_t onvm_steering_choose(struct onvm_steering *steering, uint16_t chain,
-			      const struct onvm_candidates *candidates,
-			      struct onvm_selector *selector);
+uint16_t
+onvm_steering_choose(struct onvm_steering *steering, uint16_t chain,
+		     const struct onvm_candidates *candidates, struct onvm_selector *selector);
 /** onvm_steering_choose(), but where @p host can serve a position it is taken. */
 uint16_t onvm_steering_choose_with(struct onvm_steering *steering, uint16_t chain,
 				   const struct onvm_candidates *candidates,
@@ -163,7 +181,24 @@ uint16_t onvm_steering_resolve(const struct onvm_steering *steering, uint16_t pa
 struct onvm_candidates *onvm_steering_candidates(struct onvm_steering *steering, uint16_t chain);
 /** Retire the live paths through @p host; @return how many. */
 uint32_t onvm_steering_retire_host(struct onvm_steering *steering, uint16_t host);
-/** Retire the live paths of @p chain; @return how many. */
+/** Retire the live paths of @p chain that are not paths of it as it is now; @return how many. */
 uint32_t onvm_steering_retire_chain(struct onvm_steering *steering, uint16_t chain);
+
+/* ---- housekeeper; see the head of this file ---- */
+
+/** Step 1: unlink all retired paths and clear the marks; @return how many are leaving. */
+uint32_t onvm_steering_unlink_retired(struct onvm_steering *steering);
+/** Step 1, by workers: a packet is on its way on @p path. */
+static inline void
+onvm_steering_mark(struct onvm_steering *steering, uint16_t path)
+{
+	__atomic_store_n(&steering->marks[path], 1, __ATOMIC_RELAXED);
+}
+/** After step 1: let what is marked wait; @return how many are leaving still. */
+uint32_t onvm_steering_spare_marked(struct onvm_steering *steering);
+/** Step 3: free what is leaving; @return how many. */
+uint32_t onvm_steering_free_leaving(struct onvm_steering *steering);
+/** Paths that are live or retired. */
+uint32_t onvm_steering_nb_paths(const struct onvm_steering *steering);
 
 #endif /* _ONVM_STEERING_H_ */

@@ -9,29 +9,29 @@
 
 #include <onvm/wire.h>
 
-#define ONVM_HOSTS_MAX 256	/* NF hosts; slot 0 is never used */
-#define ONVM_SERVICES_MAX 256	/* service IDs; 0 is none */
-#define ONVM_CHAINS_MAX 256	/* chains; 0 is none */
+#define ONVM_HOSTS_MAX 256    /* NF hosts; slot 0 is never used */
+#define ONVM_SERVICES_MAX 256 /* service IDs; 0 is none */
+#define ONVM_CHAINS_MAX 256   /* chains; 0 is none */
 #define ONVM_PORTS_MAX 64
-#define ONVM_PATHS_MAX 65536	/* rendered paths; 0 is none */
-#define ONVM_CHAIN_LENGTH_MAX 16	/* services of a chain */
-#define ONVM_BURST_SIZE 64	/* packets a worker takes at once */
-#define ONVM_STAGED_MAX 512	/* packets a worker holds back for one link or port */
+#define ONVM_PATHS_MAX 65536	 /* rendered paths; 0 is none */
+#define ONVM_CHAIN_LENGTH_MAX 16 /* services of a chain */
+#define ONVM_BURST_SIZE 64	 /* packets a worker takes at once */
+#define ONVM_STAGED_MAX 512	 /* packets a worker holds back for one link or port */
 
 /** Why the manager itself dropped a packet; NFs name reasons of their own. */
 enum onvm_drop {
-	ONVM_DROP_OVERSIZE = 0,	/**< larger than a buffer, or cut short by the capture */
+	ONVM_DROP_OVERSIZE = 0, /**< larger than a buffer, or cut short by the capture */
 	ONVM_DROP_NO_CHAIN,	/**< came in on a port without a chain */
 	ONVM_DROP_NO_INSTANCE,	/**< a service of the chain has no instance */
 	ONVM_DROP_SHED,		/**< backpressure: a ring of the path is above its high watermark */
 	ONVM_DROP_RING_FULL,	/**< redirected to an NF whose ring is full */
 	ONVM_DROP_NF_DIED,	/**< was with an NF that died or was thrown out */
-	ONVM_DROP_BAD_DESCRIPTOR,	/**< came back with impossible bounds or verdict */
-	ONVM_DROP_BAD_PORT,	/**< sent to a port that does not exist */
-	ONVM_DROP_BAD_SERVICE,	/**< sent to a service that does not exist or has no instance */
-	ONVM_DROP_NO_NEXT,	/**< an originated packet without destination */
-	ONVM_DROP_TX_FULL,	/**< the port did not take it */
-	ONVM_DROP_STOPPED,	/**< still inside when the manager stopped */
+	ONVM_DROP_BAD_DESCRIPTOR, /**< came back with impossible bounds or verdict */
+	ONVM_DROP_BAD_PORT,	  /**< sent to a port that does not exist */
+	ONVM_DROP_BAD_SERVICE,	  /**< sent to a service that does not exist or has no instance */
+	ONVM_DROP_NO_NEXT,	  /**< an originated packet without destination */
+	ONVM_DROP_TX_FULL,	  /**< the port did not take it */
+	ONVM_DROP_STOPPED,	  /**< still inside when the manager stopped */
 	ONVM_DROPS,
 };
 

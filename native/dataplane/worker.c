@@ -53,13 +53,17 @@ onvm_link_flush(struct onvm_worker *worker, struct onvm_link *link)
 	/* Reservations leave room for all; only a host that lies about its index gets here. */
 	for (uint32_t i = nb_sent; unlikely(i < nb); i++) {
 		const uint32_t index = link->staged[i].buffer;
+		struct onvm_buffer *buffer = &memory->buffers[index];
+		const struct onvm_path *path = &worker->dp->steering.paths[buffer->path];
 
-		memory->buffers[index].owner = ONVM_OWNER_NONE;
-		onvm_release_places(worker,
-				    &worker->dp->steering.paths[memory->buffers[index].path],
-				    memory->buffers[index].hop);
+		onvm_link_accuse(worker, link);
+		/* It guessed the index and has "returned" it before it was sent. */
+		if (buffer->owner != link->id)
+			continue;
+		buffer->owner = ONVM_OWNER_NONE;
+		link->stats.rx[path->is_reverse]--;
+		onvm_release_places(worker, path, buffer->hop);
 		onvm_worker_drop(worker, memory->mbufs[index], ONVM_DROP_BAD_DESCRIPTOR);
-		link->stats.nb_bad++;
 	}
 	if (worker->dp->config.idle_policy == ONVM_IDLE_ADAPTIVE)
 		wake_host(link);
@@ -118,11 +122,14 @@ top_up_loans(struct onvm_worker *worker, struct onvm_link *link)
 		if (mbuf == NULL)
 			return;
 		desc.buffer = onvm_buffer_index(memory, mbuf);
-		memory->buffers[desc.buffer] = (struct onvm_buffer){
-			.owner = link->id, .flags = ONVM_BUFFER_LOANED, .flow = ONVM_FLOW_NONE};
+		memory->buffers[desc.buffer] = (struct onvm_buffer){.owner = link->id,
+								    .flags = ONVM_BUFFER_LOANED,
+								    .flow = ONVM_FLOW_NONE};
 		if (onvm_ring_enqueue_burst(&link->loan, &desc, 1) == 0) {
 			memory->buffers[desc.buffer].owner = ONVM_OWNER_NONE;
 			rte_pktmbuf_free(mbuf);
+			/* The ring has twice as many slots as it may be lent: it lies. */
+			onvm_link_accuse(worker, link);
 			return;
 		}
 		link->nb_loaned++;
@@ -147,8 +154,7 @@ sweep(struct onvm_worker *worker, struct onvm_link *link)
 		if (buffer->flags & ONVM_BUFFER_LOANED) {
 			rte_pktmbuf_free(memory->mbufs[index]);
 		} else {
-			onvm_release_places(worker,
-					    &worker->dp->steering.paths[buffer->path],
+			onvm_release_places(worker, &worker->dp->steering.paths[buffer->path],
 					    buffer->hop + 1u);
 			onvm_worker_drop(worker, memory->mbufs[index], ONVM_DROP_NF_DIED);
 			link->stats.lost++;
@@ -185,10 +191,12 @@ take_over_lanes(struct onvm_worker *worker)
 
 	worker->nb_lanes = 0;
 	for (uint32_t id = 0; id < ONVM_PORTS_MAX; id++) {
-		struct onvm_lane *lane = worker->dp->lanes[worker->index][id];
 		const uint8_t state = __atomic_load_n(&dp->ports[id].state, __ATOMIC_ACQUIRE);
+		struct onvm_lane *lane = dp->lanes[worker->index][id];
 
 		if (state != ONVM_PORT_OPEN || lane == NULL) {
+			/* A closed port's lane may be gone: only one that we still use is ours. */
+			lane = worker->lane_of[id];
 			for (uint32_t i = 0; lane != NULL && i < lane->nb_held; i++)
 				onvm_worker_drop(worker, lane->held[i], ONVM_DROP_STOPPED);
 			if (lane != NULL)
@@ -201,12 +209,30 @@ take_over_lanes(struct onvm_worker *worker)
 	}
 }
 
+/** Mark the paths of packets that are with NF hosts; none is in the worker's own hands now. */
+static void
+mark_paths(struct onvm_worker *worker)
+{
+	struct onvm_packet_memory *memory = &worker->dp->memory;
+
+	for (uint32_t i = 0; i < memory->nb_buffers; i++) {
+		const struct onvm_buffer *buffer = &memory->buffers[i];
+
+		/* Of a buffer that is another worker's, nothing but the owner may be believed. */
+		if (buffer->owner != ONVM_OWNER_NONE &&
+		    buffer->owner % ONVM_WORKERS_MAX == worker->index)
+			onvm_steering_mark(&worker->dp->steering, buffer->path);
+	}
+}
+
 /** Take over what has changed since the last turn; everything staged has been flushed. */
 static void
 take_over(struct onvm_worker *worker, uint32_t epoch)
 {
 	take_over_lanes(worker);
 	take_over_links(worker);
+	if (__atomic_load_n(&worker->dp->recycling.wants_marks, __ATOMIC_ACQUIRE))
+		mark_paths(worker);
 	for (uint32_t i = 0; i < worker->nb_links; i++)
 		top_up_loans(worker, worker->links[i]);
 	__atomic_store_n(&worker->seen, epoch, __ATOMIC_RELEASE);

@@ -30,15 +30,15 @@
 struct onvm_lane_stats {
 	uint64_t rx, rx_bytes;
 	uint64_t tx, tx_bytes;
-	struct onvm_latency latency;	/**< of sampled packets, from port to port */
+	struct onvm_latency latency; /**< of sampled packets, from port to port */
 };
 
 /** One port as one worker uses it. */
 struct onvm_lane {
 	struct onvm_port *port;
-	uint16_t nb_queues;	/**< receive queues that this worker serves */
+	uint16_t nb_queues; /**< receive queues that this worker serves */
 	uint16_t queues[16];
-	uint16_t nb_held;	/**< received, not yet admitted: only of sources that can wait */
+	uint16_t nb_held; /**< received, not yet admitted: only of sources that can wait */
 	uint32_t nb_staged;
 	struct onvm_lane_stats stats;
 	struct rte_mbuf *held[ONVM_BURST_SIZE];
@@ -58,20 +58,20 @@ struct onvm_worker {
 	struct onvm_dataplane *dp;
 	uint32_t index;
 	int event_fd;
-	uint32_t seen;		/**< atomic: epoch whose changes have been taken over */
+	uint32_t seen; /**< atomic: epoch whose changes have been taken over */
 	uint32_t nb_links;
-	struct onvm_link *links[ONVM_HOSTS_MAX];	/**< of living hosts */
-	struct onvm_link *link_of[ONVM_HOSTS_MAX];	/**< by host slot */
+	struct onvm_link *links[ONVM_HOSTS_MAX];   /**< of living hosts */
+	struct onvm_link *link_of[ONVM_HOSTS_MAX]; /**< by host slot */
 	uint32_t nb_lanes;
-	struct onvm_lane *lanes[ONVM_PORTS_MAX];	/**< of open ports */
-	struct onvm_lane *lane_of[ONVM_PORTS_MAX];	/**< by port ID */
+	struct onvm_lane *lanes[ONVM_PORTS_MAX];   /**< of open ports */
+	struct onvm_lane *lane_of[ONVM_PORTS_MAX]; /**< by port ID */
 	struct onvm_selector selector;
 	struct onvm_worker_stats stats;
 	uint32_t sample_countdown;
-	uint32_t nb_free;	/**< mbufs in `free` */
+	uint32_t nb_free; /**< mbufs in `free` */
 	struct rte_mbuf *free[ONVM_BURST_SIZE * 4];
 	struct rte_rcu_qsbr *qsbr;
-	uint8_t is_running;	/**< atomic */
+	uint8_t is_running; /**< atomic */
 };
 
 struct onvm_dataplane {
@@ -85,9 +85,14 @@ struct onvm_dataplane {
 	struct onvm_lane *lanes[ONVM_WORKERS_MAX][ONVM_PORTS_MAX];
 	struct onvm_link *links[ONVM_WORKERS_MAX][ONVM_HOSTS_MAX];
 	struct onvm_worker workers[ONVM_WORKERS_MAX];
+	struct {
+		uint8_t wants_marks; /**< atomic: workers mark the paths of their packets */
+		bool is_waiting;     /**< the housekeeper's: paths are leaving since pass */
+		uint32_t since;
+	} recycling;
 	uint32_t epoch;		/**< atomic: counts changes that workers must take over */
 	uint8_t must_stop;	/**< atomic */
-	uint8_t sources_paused;	/**< atomic: workers receive nothing */
+	uint8_t sources_paused; /**< atomic: workers receive nothing */
 	int notice_fd;		/**< eventfd: something for the control thread to look at */
 	uint64_t hz;
 	double ns_per_cycle;
@@ -113,6 +118,8 @@ uint32_t onvm_return_poll(struct onvm_worker *worker, struct onvm_link *link);
 void onvm_learn_reverse(struct onvm_worker *worker, struct rte_mbuf *mbuf,
 			const struct onvm_buffer *buffer, uint16_t port);
 
+/** Mark the link bad and tell the control thread, once. */
+void onvm_link_accuse(struct onvm_worker *worker, struct onvm_link *link);
 void onvm_link_flush(struct onvm_worker *worker, struct onvm_link *link);
 void onvm_lane_flush(struct onvm_worker *worker, struct onvm_lane *lane);
 

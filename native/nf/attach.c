@@ -73,8 +73,10 @@ receive_reply(struct onvm_nf_host *host, int *fds)
 	char control[CMSG_SPACE(sizeof(int) * NB_FDS_MAX)];
 	struct iovec vector = {&host->reply, sizeof(host->reply)};
 	struct msghdr message = {
-		.msg_iov = &vector, .msg_iovlen = 1,
-		.msg_control = control, .msg_controllen = sizeof(control),
+		.msg_iov = &vector,
+		.msg_iovlen = 1,
+		.msg_control = control,
+		.msg_controllen = sizeof(control),
 	};
 	ssize_t length;
 	int nb_fds = 0;
@@ -141,8 +143,8 @@ map_reply(struct onvm_nf_host *host, int *fds, int nb_fds)
 			       area + onvm_ring_offset(length, worker, ONVM_RING_TO_NF), length);
 		onvm_ring_init(&link->from_nf,
 			       area + onvm_ring_offset(length, worker, ONVM_RING_FROM_NF), length);
-		onvm_ring_init(&link->loan,
-			       area + onvm_ring_offset(length, worker, ONVM_RING_LOAN), length);
+		onvm_ring_init(&link->loan, area + onvm_ring_offset(length, worker, ONVM_RING_LOAN),
+			       length);
 		link->event_fd = fds[2 + worker];
 		fds[2 + worker] = -1;
 	}

@@ -20,8 +20,15 @@
 #define cpu_relax() __asm__ volatile("yield" ::: "memory")
 #endif
 
-/** Idle turns before an adaptive host sleeps: about 2 us, less than one wake-up costs. */
-#define IDLE_SPINS 64
+/**
+ * Idle turns before an adaptive host sleeps. A sleep that ends soon was not worth its wake-up:
+ * the next one comes later. One that lasts brings the turns back down, so that a host with little
+ * to do, or one that shares its core, gives it away at once.
+ */
+#define IDLE_SPINS_MIN 64
+#define IDLE_SPINS_MAX 2048
+/** About what a wake-up costs on a virtual machine. */
+#define SHORT_SLEEP_NS 40000
 /** Longest sleep, after which the socket is looked at: a dead manager cannot wake us. */
 #define SLEEP_MAX_NS 100000000ull
 /** Idle turns between two looks at the socket by a host that never sleeps. */
@@ -245,8 +252,9 @@ has_work(struct onvm_nf_host *host)
 	       __atomic_load_n(&host->interrupt, __ATOMIC_ACQUIRE) != 0;
 }
 
-static void
-sleep_until(struct onvm_nf_host *host, uint64_t deadline_ns)
+/** Wait for work; @return how many idle turns to spend before the next sleep. */
+static uint32_t
+sleep_until(struct onvm_nf_host *host, uint64_t deadline_ns, uint32_t nb_spins)
 {
 	uint32_t *word = &host->control->sleeping;
 	const uint64_t time_ns = now_ns();
@@ -254,7 +262,7 @@ sleep_until(struct onvm_nf_host *host, uint64_t deadline_ns)
 	struct timespec timeout;
 
 	if (deadline_ns != 0 && deadline_ns <= time_ns)
-		return;
+		return nb_spins;
 	if (deadline_ns != 0 && deadline_ns - time_ns < pause_ns)
 		pause_ns = deadline_ns - time_ns;
 	timeout.tv_sec = (time_t)(pause_ns / 1000000000ull);
@@ -267,13 +275,16 @@ sleep_until(struct onvm_nf_host *host, uint64_t deadline_ns)
 		syscall(SYS_futex, word, FUTEX_WAIT, 1, &timeout, NULL, 0);
 	}
 	__atomic_store_n(word, 0, __ATOMIC_SEQ_CST);
+	if (now_ns() - time_ns < SHORT_SLEEP_NS)
+		return nb_spins * 2 < IDLE_SPINS_MAX ? nb_spins * 2 : IDLE_SPINS_MAX;
+	return nb_spins / 2 > IDLE_SPINS_MIN ? nb_spins / 2 : IDLE_SPINS_MIN;
 }
 
 int
 onvm_nf_host_run(struct onvm_nf_host *host, uint64_t deadline_ns)
 {
 	const bool is_busy = host->reply.idle_policy == ONVM_IDLE_BUSY;
-	uint32_t nb_idle = 0;
+	uint32_t nb_idle = 0, nb_spins = IDLE_SPINS_MIN;
 	uint64_t idle_since = 0;
 
 	if (host->control == NULL)
@@ -303,7 +314,7 @@ onvm_nf_host_run(struct onvm_nf_host *host, uint64_t deadline_ns)
 		if (__atomic_load_n(&host->control->attention, __ATOMIC_ACQUIRE) !=
 		    host->attention_seen)
 			return ONVM_EVENT_MESSAGE;
-		if (deadline_ns != 0 && (nb_done != 0 || nb_idle % IDLE_SPINS == 0) &&
+		if (deadline_ns != 0 && (nb_done != 0 || nb_idle % IDLE_SPINS_MIN == 0) &&
 		    now_ns() >= deadline_ns)
 			return ONVM_EVENT_DEADLINE;
 		if (nb_done != 0) {
@@ -317,12 +328,12 @@ onvm_nf_host_run(struct onvm_nf_host *host, uint64_t deadline_ns)
 			cpu_relax();
 			if (nb_idle % BUSY_TURNS_PER_LOOK == 0 && !onvm_nf_host_is_alive(host))
 				return ONVM_EVENT_DETACHED;
-		} else if (nb_idle < IDLE_SPINS) {
+		} else if (nb_idle < nb_spins) {
 			cpu_relax();
 		} else {
 			const uint64_t slept = host->control->sleeps;
 
-			sleep_until(host, deadline_ns);
+			nb_spins = sleep_until(host, deadline_ns, nb_spins);
 			if (host->control->sleeps != slept && !has_work(host) &&
 			    !onvm_nf_host_is_alive(host))
 				return ONVM_EVENT_DETACHED;

@@ -29,10 +29,10 @@ struct onvm_nf_host;
 
 /** Why onvm_nf_host_run() came back. */
 enum onvm_nf_event {
-	ONVM_EVENT_DEADLINE = 1,	/**< the time it was given is over */
-	ONVM_EVENT_MESSAGE = 2,		/**< onvm_nf_host_receive() has something */
-	ONVM_EVENT_INTERRUPT = 3,	/**< onvm_nf_host_interrupt() was called */
-	ONVM_EVENT_DETACHED = 4,	/**< the manager is gone */
+	ONVM_EVENT_DEADLINE = 1,  /**< the time it was given is over */
+	ONVM_EVENT_MESSAGE = 2,	  /**< onvm_nf_host_receive() has something */
+	ONVM_EVENT_INTERRUPT = 3, /**< onvm_nf_host_interrupt() was called */
+	ONVM_EVENT_DETACHED = 4,  /**< the manager is gone */
 };
 
 /** @return NULL without memory */
@@ -40,8 +40,8 @@ ONVM_EXPORT struct onvm_nf_host *onvm_nf_host_create(void);
 ONVM_EXPORT void onvm_nf_host_free(struct onvm_nf_host *host);
 
 /** Set stage @p stage; stages are numbered from 0 without gaps. @return 0 or -EINVAL */
-ONVM_EXPORT int onvm_nf_host_set_stage(struct onvm_nf_host *host, uint32_t stage,
-				       onvm_kernel kernel, void *state);
+ONVM_EXPORT int
+onvm_nf_host_set_stage(struct onvm_nf_host *host, uint32_t stage, onvm_kernel kernel, void *state);
 
 /**
  * Attach to the manager that listens at @p path. Blocks up to @p timeout_ms for it to be there.

@@ -20,7 +20,7 @@
 struct onvm_stage {
 	onvm_kernel kernel;
 	struct onvm_ctx ctx;
-	struct onvm_nf_host *host;	/**< what ctx.runtime leads back to */
+	struct onvm_nf_host *host; /**< what ctx.runtime leads back to */
 	uint32_t index;
 };
 
@@ -29,23 +29,23 @@ struct onvm_worker_link {
 	struct onvm_ring to_nf;
 	struct onvm_ring from_nf;
 	struct onvm_ring loan;
-	int event_fd;		/**< written to wake the worker */
+	int event_fd; /**< written to wake the worker */
 };
 
 struct onvm_nf_host {
 	struct onvm_stage stages[ONVM_STAGES_MAX];
 	uint32_t nb_stages;
 	uint32_t burst_size;
-	int socket;		/**< -1 while not attached */
+	int socket; /**< -1 while not attached */
 	struct onvm_attach_reply reply;
-	uint8_t *memory;	/**< packet memory */
+	uint8_t *memory; /**< packet memory */
 	uint8_t *area;
 	struct onvm_area_control *control;
 	struct onvm_worker_link links[ONVM_WORKERS_MAX];
 	uint32_t attention_seen;
-	uint32_t interrupt;	/**< atomic: onvm_nf_host_interrupt() was called */
+	uint32_t interrupt; /**< atomic: onvm_nf_host_interrupt() was called */
 	uint32_t nb_originated;
-	uint64_t unused_counters[ONVM_COUNTERS_MAX];	/**< counted into while not attached */
+	uint64_t unused_counters[ONVM_COUNTERS_MAX]; /**< counted into while not attached */
 	char error[600];
 	struct onvm_pkt originated[ONVM_ORIGINATED_MAX];
 	struct onvm_desc descs[ONVM_BURST_MAX + ONVM_ORIGINATED_MAX];

@@ -250,11 +250,14 @@ def fini() -> None:
 
 
 def open_null(
-    name: str, *, size: int, n_flows: int, is_random: bool, n_queues: int, rate_pps: int, count: int
-) -> int:
+    name: str, *, size: int = 64, n_flows: int = 0, is_random: bool = False,
+    is_source: bool = True, n_queues: int = 1, rate_pps: int = 0, count: int = 0,
+) -> int:  # fmt: skip
     """Open a "null" port; its ID."""
     return _check(
-        lib.onvm_dp_port_null(name.encode(), size, n_flows, is_random, n_queues, rate_pps, count)
+        lib.onvm_dp_port_null(
+            name.encode(), size, n_flows, is_random, is_source, n_queues, rate_pps, count
+        )
     )
 
 
@@ -393,9 +396,7 @@ def set_spare(slot: int, spare_pps: int) -> None:
     _check(lib.onvm_dp_host_spare(slot, min(max(spare_pps, 0), 0xFFFFFFFF)))
 
 
-def claim(
-    slot: int, address: bytes, protocol: int, first_port: int, end_port: int
-) -> None:
+def claim(slot: int, address: bytes, protocol: int, first_port: int, end_port: int) -> None:
     """Give the host all traffic to ports [first, end) of an address (4 or 16 bytes)."""
     version = 4 if len(address) == 4 else 6
     _check(

@@ -41,7 +41,7 @@ def eal_arguments(
     lcores += [f"{i + 1}@{cpu}" for i, cpu in enumerate(worker_cpus)]
     arguments = [
         "onvm", "--no-huge", "--no-shconf", "--iova-mode=va", "--no-telemetry",
-        "--log-level=4", "-m", str(memory_mib), "--lcores", ",".join(lcores),
+        "--log-level=4", "--log-level=pmd.net.tap:2", "-m", str(memory_mib), "--lcores", ",".join(lcores),
     ]  # fmt: skip
     return arguments if use_pci else [*arguments, "--no-pci"]
 

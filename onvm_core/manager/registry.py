@@ -46,6 +46,8 @@ class NfHost:
         slot: its place in the data plane.
         last: what it had done in the end; only of a dead host.
         reason: why it is dead, for people.
+        cpu_before: CPU seconds it had used when packets began to flow.
+        cpu_seconds: CPU seconds it had used when it died.
     """
 
     slot: int
@@ -55,6 +57,8 @@ class NfHost:
     state: HostState = HostState.ATTACHED
     last: HostCounters | None = None
     reason: str = ""
+    cpu_before: float = 0.0
+    cpu_seconds: float = 0.0
 
     @property
     def services(self) -> tuple[str, ...]:
@@ -78,7 +82,9 @@ class Registry:
         """
         if service not in self._service_ids:
             if len(self._service_ids) == SERVICES_MAX:
-                raise ConfigError(f"at most {SERVICES_MAX} services", field="service", value=service)
+                raise ConfigError(
+                    f"at most {SERVICES_MAX} services", field="service", value=service
+                )
             self._service_ids[service] = len(self._service_ids) + 1
         return self._service_ids[service]
 

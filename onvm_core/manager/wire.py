@@ -99,9 +99,7 @@ def _text(raw: bytes, what: str) -> str:
 
 
 def _names(raw: bytes, what: str) -> tuple[str, ...]:
-    names = [
-        _text(raw[i : i + NAME_LENGTH], what) for i in range(0, len(raw), NAME_LENGTH)
-    ]
+    names = [_text(raw[i : i + NAME_LENGTH], what) for i in range(0, len(raw), NAME_LENGTH)]
     while names and not names[-1]:
         names.pop()
     return tuple(names)
@@ -119,9 +117,7 @@ def unpack_hello(data: bytes) -> Hello:
     if magic != MAGIC:
         raise WireError("attach message without the magic number")
     if version != VERSION:
-        raise WireError(
-            f"NF host has layout version {version}, this manager version {VERSION}"
-        )
+        raise WireError(f"NF host has layout version {version}, this manager version {VERSION}")
     if len(data) != HELLO_BYTES:
         raise WireError(f"attach message of {len(data)} bytes: expected {HELLO_BYTES}")
     _, _, n_stages, n_loaned, burst_size, pid, secret = _HEAD.unpack_from(data)

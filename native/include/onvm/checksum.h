@@ -99,8 +99,7 @@ onvm_checksum_update(uint16_t checksum, const void *old_bytes, const void *new_b
 
 /** Apply onvm_checksum_update() to the checksum field at @p field. */
 static inline void
-onvm_checksum_replace(uint8_t *field, const void *old_bytes, const void *new_bytes,
-		      uint32_t length)
+onvm_checksum_replace(uint8_t *field, const void *old_bytes, const void *new_bytes, uint32_t length)
 {
 	uint16_t checksum;
 

@@ -26,33 +26,33 @@
 
 /** One packet of a burst. Lies in memory of the NF host; not shared. */
 struct onvm_pkt {
-	uint8_t *data;		/**< first byte of the Ethernet header */
-	uint32_t buffer;	/**< slot of packet memory; the runtime's, not to be written */
+	uint8_t *data;	 /**< first byte of the Ethernet header */
+	uint32_t buffer; /**< slot of packet memory; the runtime's, not to be written */
 	uint32_t flow_hash;
-	uint16_t length;	/**< bytes from `data` */
-	uint16_t headroom;	/**< bytes before `data` that headers may be pushed into */
-	uint16_t tailroom;	/**< bytes behind the packet that it may grow into */
-	uint16_t port;		/**< ingress port */
-	uint16_t destination;	/**< drop reason, service ID or port, as the verdict says */
-	uint8_t verdict;	/**< enum onvm_verdict */
-	uint8_t flags;		/**< ONVM_F_REVERSE: from the chain's far end towards its head */
-	uint16_t worker;	/**< the runtime's, not to be written */
-	uint16_t stage;		/**< the runtime's, not to be written */
+	uint16_t length;      /**< bytes from `data` */
+	uint16_t headroom;    /**< bytes before `data` that headers may be pushed into */
+	uint16_t tailroom;    /**< bytes behind the packet that it may grow into */
+	uint16_t port;	      /**< ingress port */
+	uint16_t destination; /**< drop reason, service ID or port, as the verdict says */
+	uint8_t verdict;      /**< enum onvm_verdict */
+	uint8_t flags;	      /**< ONVM_F_REVERSE: from the chain's far end towards its head */
+	uint16_t worker;      /**< the runtime's, not to be written */
+	uint16_t stage;	      /**< the runtime's, not to be written */
 };
 static_assert(sizeof(struct onvm_pkt) == 32, "two packets per cache line");
 
 /** What a kernel is called with, besides packets. */
 struct onvm_ctx {
-	void *state;		/**< the NF's own */
-	uint64_t now_ns;	/**< CLOCK_MONOTONIC, read once per burst */
-	uint64_t *counters;	/**< ONVM_COUNTERS_MAX counters, named in the manifest */
+	void *state;	    /**< the NF's own */
+	uint64_t now_ns;    /**< CLOCK_MONOTONIC, read once per burst */
+	uint64_t *counters; /**< ONVM_COUNTERS_MAX counters, named in the manifest */
 	/**
 	 * Make a packet: an empty buffer whose `data` has the usual headroom, or NULL when the
 	 * loan is used up. It leaves with the burst in which it was made, after the packets that
 	 * came in; its verdict must be ONVM_OUT, ONVM_TO_SERVICE or ONVM_NEXT (on from here).
 	 */
 	struct onvm_pkt *(*originate)(struct onvm_ctx *ctx);
-	void *runtime;		/**< the runtime's */
+	void *runtime; /**< the runtime's */
 };
 
 typedef void (*onvm_kernel)(struct onvm_ctx *ctx, struct onvm_pkt *pkts, uint32_t nb_pkts);

@@ -49,11 +49,11 @@ enum onvm_protocol {
 /** What the network layer is. */
 enum onvm_l3_status {
 	ONVM_L3_OK = 0,
-	ONVM_L3_NONIP = 1,	/**< another EtherType */
-	ONVM_L3_SHORT = 2,	/**< the frame ends inside the header */
+	ONVM_L3_NONIP = 1, /**< another EtherType, or no whole Ethernet header */
+	ONVM_L3_SHORT = 2, /**< the frame ends inside the header */
 	ONVM_L3_BAD_VERSION = 3,
-	ONVM_L3_BAD_IHL = 4,	/**< IPv4 header length below 20 bytes or past the packet */
-	ONVM_L3_BAD_LENGTH = 5,	/**< the length field is below the header's or past the frame */
+	ONVM_L3_BAD_IHL = 4,	/**< IPv4 header length below 20 bytes */
+	ONVM_L3_BAD_LENGTH = 5, /**< the length field is below the header's or past the frame */
 };
 
 /** What the transport layer is; meaningful only with ONVM_L3_OK. */
@@ -62,27 +62,27 @@ enum onvm_l4_status {
 	ONVM_L4_NONE = 1,	/**< another protocol: no ports known */
 	ONVM_L4_SHORT = 2,	/**< the packet ends inside the header */
 	ONVM_L4_FRAGMENT = 3,	/**< not the first fragment: no transport header here */
-	ONVM_L4_BAD_HEADER = 4,	/**< its own length field is impossible */
+	ONVM_L4_BAD_HEADER = 4, /**< its own length field is impossible */
 };
 
 /** One frame's headers. Offsets count from the first byte of the frame. */
 struct onvm_headers {
-	uint16_t ethertype;	/**< behind the VLAN tags */
+	uint16_t ethertype; /**< behind the VLAN tags */
 	uint16_t l3_offset;
-	uint16_t l4_offset;	/**< where the transport header is, or would be */
-	uint16_t l4_length;	/**< bytes from l4_offset to the end of the IP packet */
-	uint16_t src_port;	/**< host order; 0 without ports. ICMP: type * 256 + code */
-	uint16_t dst_port;	/**< host order; 0 without ports. ICMP echo: identifier */
-	uint16_t fragment_offset;	/**< bytes */
+	uint16_t l4_offset;	  /**< where the transport header is, or would be */
+	uint16_t l4_length;	  /**< bytes from l4_offset to the end of the IP packet */
+	uint16_t src_port;	  /**< host order; 0 without ports. ICMP: type * 256 + code */
+	uint16_t dst_port;	  /**< host order; 0 without ports. ICMP echo: identifier */
+	uint16_t fragment_offset; /**< bytes */
 	uint8_t nb_vlans;
-	uint8_t ip_version;	/**< 4, 6, or 0 when not IP */
-	uint8_t protocol;	/**< transport protocol, behind IPv6 extension headers */
+	uint8_t ip_version; /**< 4, 6, or 0 when not IP */
+	uint8_t protocol;   /**< transport protocol, behind IPv6 extension headers */
 	uint8_t tcp_flags;
-	uint8_t l3_status;	/**< enum onvm_l3_status */
-	uint8_t l4_status;	/**< enum onvm_l4_status */
+	uint8_t l3_status; /**< enum onvm_l3_status */
+	uint8_t l4_status; /**< enum onvm_l4_status */
 	bool more_fragments;
-	bool has_ports;		/**< src_port and dst_port are those of a transport header */
-	uint16_t vlan_tci[ONVM_VLANS_MAX];	/**< host order, outermost first */
+	bool has_ports; /**< src_port and dst_port are those of a transport header */
+	uint16_t vlan_tci[ONVM_VLANS_MAX]; /**< host order, outermost first */
 };
 
 static inline bool
@@ -118,8 +118,10 @@ onvm_parse_l4(const uint8_t *data, uint32_t offset, uint32_t end, struct onvm_he
 			break;
 		}
 		headers->tcp_flags = l4[13];
-		headers->l4_status = (l4[12] >> 4) < 5 || (l4[12] >> 4) * 4u > length ?
-				     ONVM_L4_BAD_HEADER : ONVM_L4_OK;
+		headers->l4_status = (l4[12] >> 4) < 5 || ((l4[12] >> 4) * 4u > length &&
+							   !headers->more_fragments) ?
+					     ONVM_L4_BAD_HEADER :
+					     ONVM_L4_OK;
 		headers->has_ports = true;
 		break;
 	case ONVM_PROTO_UDP:
@@ -147,8 +149,8 @@ onvm_parse_l4(const uint8_t *data, uint32_t offset, uint32_t end, struct onvm_he
 		}
 		headers->l4_status = ONVM_L4_OK;
 		headers->src_port = onvm_load_be16(l4);
-		if (headers->protocol == ONVM_PROTO_ICMP ?
-		    (l4[0] == 0 || l4[0] == 8) : (l4[0] == 128 || l4[0] == 129))
+		if (headers->protocol == ONVM_PROTO_ICMP ? (l4[0] == 0 || l4[0] == 8) :
+							   (l4[0] == 128 || l4[0] == 129))
 			headers->dst_port = onvm_load_be16(l4 + 4);
 		break;
 	default:
@@ -163,8 +165,7 @@ onvm_parse_l4(const uint8_t *data, uint32_t offset, uint32_t end, struct onvm_he
 
 /** IPv4 at @p offset of a frame of @p length bytes. */
 static inline void
-onvm_parse_ipv4(const uint8_t *data, uint32_t offset, uint32_t length,
-		struct onvm_headers *headers)
+onvm_parse_ipv4(const uint8_t *data, uint32_t offset, uint32_t length, struct onvm_headers *headers)
 {
 	const uint8_t *ip = data + offset;
 	const uint32_t room = length - offset;
@@ -185,8 +186,12 @@ onvm_parse_ipv4(const uint8_t *data, uint32_t offset, uint32_t length,
 	}
 	header_length = (ip[0] & 15) * 4u;
 	total_length = onvm_load_be16(ip + 2);
-	if (header_length < 20 || header_length > room) {
+	if (header_length < 20) {
 		headers->l3_status = ONVM_L3_BAD_IHL;
+		return;
+	}
+	if (header_length > room) {
+		headers->l3_status = ONVM_L3_SHORT;
 		return;
 	}
 	if (total_length < header_length || total_length > room) {
@@ -203,8 +208,7 @@ onvm_parse_ipv4(const uint8_t *data, uint32_t offset, uint32_t length,
 
 /** IPv6 at @p offset of a frame of @p length bytes. */
 static inline void
-onvm_parse_ipv6(const uint8_t *data, uint32_t offset, uint32_t length,
-		struct onvm_headers *headers)
+onvm_parse_ipv6(const uint8_t *data, uint32_t offset, uint32_t length, struct onvm_headers *headers)
 {
 	const uint8_t *ip = data + offset;
 	const uint32_t room = length - offset;
@@ -240,9 +244,9 @@ onvm_parse_ipv6(const uint8_t *data, uint32_t offset, uint32_t length,
 		case ONVM_PROTO_HIP:
 		case ONVM_PROTO_SHIM6:
 		case ONVM_PROTO_AH:
-			step = end - cursor < 8 ? 0 :
+			step = end - cursor < 8	     ? 0 :
 			       next == ONVM_PROTO_AH ? (data[cursor + 1] + 2u) * 4 :
-			       (data[cursor + 1] + 1u) * 8;
+						       (data[cursor + 1] + 1u) * 8;
 			break;
 		case ONVM_PROTO_FRAGMENT:
 			step = end - cursor < 8 ? 0 : 8;
@@ -258,8 +262,11 @@ onvm_parse_ipv6(const uint8_t *data, uint32_t offset, uint32_t length,
 			onvm_parse_l4(data, cursor, end, headers);
 			return;
 		}
-		if (step == 0 || step > end - cursor || nb == ONVM_IPV6_EXTENSIONS_MAX)
+		if (step == 0 || step > end - cursor || nb == ONVM_IPV6_EXTENSIONS_MAX) {
+			if (step != 0)
+				next = data[cursor];
 			break;
+		}
 		/* Mobility ends the chain when its own next header says "none" (RFC 6275 6.1.1). */
 		next = data[cursor];
 		cursor += step;
@@ -289,8 +296,8 @@ onvm_parse(const uint8_t *data, uint32_t length, struct onvm_headers *headers)
 	memset(headers, 0, sizeof(*headers));
 	headers->l4_status = ONVM_L4_NONE;
 	if (length < 14) {
-		headers->l3_status = ONVM_L3_SHORT;
-		return ONVM_L3_SHORT;
+		headers->l3_status = ONVM_L3_NONIP;
+		return ONVM_L3_NONIP;
 	}
 	headers->ethertype = onvm_load_be16(data + 12);
 	while (onvm_ethertype_is_vlan(headers->ethertype) && headers->nb_vlans < ONVM_VLANS_MAX) {

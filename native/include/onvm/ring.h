@@ -31,10 +31,10 @@
 /** One side's private end of a ring. */
 struct onvm_ring {
 	struct onvm_ring_shared *shared;
-	uint32_t mask;		/**< length - 1 */
-	uint32_t local;		/**< own index, free running */
-	uint32_t peer;		/**< the peer's index as last read */
-	bool is_bad;		/**< the peer wrote an impossible index */
+	uint32_t mask;	/**< length - 1 */
+	uint32_t local; /**< own index, free running */
+	uint32_t peer;	/**< the peer's index as last read */
+	bool is_bad;	/**< the peer wrote an impossible index */
 };
 
 /** Take an end of a ring that both sides begin empty. @p length is a power of two. */

@@ -13,10 +13,12 @@
  * Threads: changes by one thread; look-ups by the same thread, unless a table says otherwise.
  */
 
+#include <assert.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #define ONVM_TABLE_MISS UINT32_MAX
+#define ONVM_TABLE_CHUNK 64u /* look-ups that DPDK overlaps; longer bulks are cut */
 
 #if defined(__GNUC__)
 #define ONVM_EXPORT __attribute__((visibility("default")))
@@ -24,7 +26,12 @@
 #define ONVM_EXPORT
 #endif
 
-/** Start DPDK's environment with @p megabytes of memory; 0 takes the default (256). */
+/**
+ * Start DPDK's environment with @p megabytes of memory; 0 takes the default (1024).
+ *
+ * It is address space of this process: pages cost memory when a table first touches them.
+ * A second call, whatever it asks for, changes nothing.
+ */
 ONVM_EXPORT int onvm_tables_init(uint32_t megabytes);
 
 /* ---- ACL: first match by priority over 5-tuples (rte_acl) ---- */
@@ -34,12 +41,12 @@ struct onvm_acl;
 /** A rule. Addresses in network order (IPv4: the first 4 bytes); ranges are inclusive. */
 struct onvm_acl_rule {
 	uint8_t src[16], dst[16];
-	uint8_t src_prefix, dst_prefix;	/**< bits */
-	uint8_t protocol, protocol_mask;	/**< mask 0: any, 0xff: exactly `protocol` */
+	uint8_t src_prefix, dst_prefix;	 /**< bits */
+	uint8_t protocol, protocol_mask; /**< mask 0: any, 0xff: exactly `protocol` */
 	uint16_t src_port_first, src_port_last;
 	uint16_t dst_port_first, dst_port_last;
-	int32_t priority;		/**< higher wins; 1..2^29-1 */
-	uint32_t value;			/**< what a look-up gives; 1..2^32-2 */
+	int32_t priority; /**< higher wins; 1..2^29-1 */
+	uint32_t value;	  /**< what a look-up gives; 1..2^32-2 */
 };
 
 /** What is looked up: 40 bytes, network order. IPv4 uses the first 4 bytes of each address. */
@@ -50,9 +57,14 @@ struct onvm_tuple {
 	uint8_t src_port[2], dst_port[2];
 };
 
-/** Build a table from @p nb_rules rules of one IP version (4 or 6). */
-ONVM_EXPORT struct onvm_acl *onvm_acl_create(uint32_t ip_version,
-					     const struct onvm_acl_rule *rules, uint32_t nb_rules);
+/**
+ * Build a table from @p nb_rules rules (at least one) of one IP version (4 or 6).
+ *
+ * errno is EINVAL for a rule outside the ranges above, ENOMEM or ERANGE when the tries would not
+ * fit into half a gigabyte.
+ */
+ONVM_EXPORT struct onvm_acl *
+onvm_acl_create(uint32_t ip_version, const struct onvm_acl_rule *rules, uint32_t nb_rules);
 /** Value of the best match of each tuple, or 0 without one. */
 ONVM_EXPORT int onvm_acl_lookup(const struct onvm_acl *acl, const struct onvm_tuple *tuples,
 				uint32_t *values, uint32_t nb);
@@ -62,10 +74,16 @@ ONVM_EXPORT void onvm_acl_free(struct onvm_acl *acl);
 
 struct onvm_lpm;
 
-/** @param max_routes  prefixes it must hold */
+/**
+ * The first level takes 64 MiB.
+ *
+ * @param max_routes  prefixes it must hold, 1..2^24. Second-level tables are limited (65536 for
+ *                    IPv4, 131072 for IPv6); an add that needs one more gives -ENOSPC
+ */
 ONVM_EXPORT struct onvm_lpm *onvm_lpm_create(uint32_t ip_version, uint32_t max_routes);
-ONVM_EXPORT int onvm_lpm_add(struct onvm_lpm *lpm, const uint8_t *prefix, uint8_t depth,
-			     uint32_t value);
+/** @param value  what a look-up gives, 0..2^31-2 */
+ONVM_EXPORT int
+onvm_lpm_add(struct onvm_lpm *lpm, const uint8_t *prefix, uint8_t depth, uint32_t value);
 ONVM_EXPORT int onvm_lpm_delete(struct onvm_lpm *lpm, const uint8_t *prefix, uint8_t depth);
 /** @param addresses  nb times 4 or 16 bytes, network order; misses give ONVM_TABLE_MISS */
 ONVM_EXPORT int onvm_lpm_lookup(const struct onvm_lpm *lpm, const uint8_t *addresses,
@@ -81,8 +99,8 @@ struct onvm_flow_table;
  * @param key_bytes    1..64
  * @param value_bytes  0..256, kept beside each flow and zero when added
  */
-ONVM_EXPORT struct onvm_flow_table *onvm_flow_table_create(uint32_t capacity, uint32_t key_bytes,
-							   uint32_t value_bytes);
+ONVM_EXPORT struct onvm_flow_table *
+onvm_flow_table_create(uint32_t capacity, uint32_t key_bytes, uint32_t value_bytes);
 /** Slot of the flow, 0..capacity-1, or -ENOENT. A slot stays the flow's until it is deleted. */
 ONVM_EXPORT int32_t onvm_flow_table_lookup(struct onvm_flow_table *table, const void *key);
 /** onvm_flow_table_lookup() for @p nb keys that lie one behind the other. */
@@ -92,24 +110,37 @@ ONVM_EXPORT void onvm_flow_table_lookup_bulk(struct onvm_flow_table *table, cons
 ONVM_EXPORT int32_t onvm_flow_table_add(struct onvm_flow_table *table, const void *key,
 					uint64_t now_ns);
 ONVM_EXPORT int onvm_flow_table_delete(struct onvm_flow_table *table, const void *key);
+/** Delete the flow of @p slot; -ENOENT when the slot is free. */
+ONVM_EXPORT int onvm_flow_table_delete_slot(struct onvm_flow_table *table, int32_t slot);
 ONVM_EXPORT void *onvm_flow_table_value(struct onvm_flow_table *table, int32_t slot);
+/** The key, zero-padded to a multiple of 16 bytes; NULL when the slot is free. */
 ONVM_EXPORT const void *onvm_flow_table_key(struct onvm_flow_table *table, int32_t slot);
 /** Say that the flow was used at @p now_ns. */
-ONVM_EXPORT void onvm_flow_table_touch(struct onvm_flow_table *table, int32_t slot,
-				       uint64_t now_ns);
+ONVM_EXPORT void
+onvm_flow_table_touch(struct onvm_flow_table *table, int32_t slot, uint64_t now_ns);
 /** Give this flow an idle time of its own; the table's default is given to _expire(). */
-ONVM_EXPORT void onvm_flow_table_set_idle(struct onvm_flow_table *table, int32_t slot,
-					  uint64_t idle_ns);
+ONVM_EXPORT void
+onvm_flow_table_set_idle(struct onvm_flow_table *table, int32_t slot, uint64_t idle_ns);
 /**
  * Delete flows idle for @p idle_ns (or for their own idle time), looking at up to @p budget slots
  * from where the last call ended.
  *
- * @param on_expired  called before a flow goes, or NULL
+ * A flow is idle for as long as @p now_ns is past its last use; it goes when that reaches the
+ * idle time.
+ *
+ * @param on_expired  called before a flow goes, or NULL; it may delete flows of this table
  * @return flows deleted
  */
 ONVM_EXPORT uint32_t onvm_flow_table_expire(struct onvm_flow_table *table, uint64_t now_ns,
 					    uint64_t idle_ns, uint32_t budget,
 					    void (*on_expired)(void *arg, int32_t slot), void *arg);
+/**
+ * onvm_flow_table_expire() paced by the clock: all slots about once a second, at most 8192 of them
+ * in one call. Meant to be called with every burst; a flow goes at most one round after its time.
+ */
+ONVM_EXPORT uint32_t onvm_flow_table_sweep(struct onvm_flow_table *table, uint64_t now_ns,
+					   uint64_t idle_ns,
+					   void (*on_expired)(void *arg, int32_t slot), void *arg);
 ONVM_EXPORT uint32_t onvm_flow_table_count(const struct onvm_flow_table *table);
 ONVM_EXPORT void onvm_flow_table_free(struct onvm_flow_table *table);
 

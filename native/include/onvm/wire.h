@@ -34,53 +34,53 @@
 #define ONVM_WIRE_MAGIC 0x4d564e4fu /* "ONVM" */
 #define ONVM_WIRE_VERSION 1u
 
-#define ONVM_STAGES_MAX 16	/* NFs fused in one NF host */
-#define ONVM_WORKERS_MAX 16	/* worker lcores of a manager */
-#define ONVM_REASONS_MAX 16	/* drop reasons an NF may name */
-#define ONVM_COUNTERS_MAX 16	/* counters an NF may name */
-#define ONVM_NAME_LENGTH 32	/* bytes of a name, with its final 0 */
-#define ONVM_BURST_MAX 2048	/* packets an NF may ask for at once */
-#define ONVM_MESSAGE_MAX 16384	/* bytes of one message on the attach socket */
+#define ONVM_STAGES_MAX 16     /* NFs fused in one NF host */
+#define ONVM_WORKERS_MAX 16    /* worker lcores of a manager */
+#define ONVM_REASONS_MAX 16    /* drop reasons an NF may name */
+#define ONVM_COUNTERS_MAX 16   /* counters an NF may name */
+#define ONVM_NAME_LENGTH 32    /* bytes of a name, with its final 0 */
+#define ONVM_BURST_MAX 2048    /* packets an NF may ask for at once */
+#define ONVM_MESSAGE_MAX 16384 /* bytes of one message on the attach socket */
 
 /** What an NF decides for a packet. */
 enum onvm_verdict {
-	ONVM_NEXT = 0,		/**< on to the next service of the chain */
-	ONVM_DROP = 1,		/**< free; the descriptor's `port` holds the drop reason, 0..15 */
-	ONVM_TO_SERVICE = 2,	/**< to the service ID in the descriptor's `port` */
-	ONVM_OUT = 3,		/**< out of the port in the descriptor's `port` */
+	ONVM_NEXT = 0,	     /**< on to the next service of the chain */
+	ONVM_DROP = 1,	     /**< free; the descriptor's `port` holds the drop reason, 0..15 */
+	ONVM_TO_SERVICE = 2, /**< to the service ID in the descriptor's `port` */
+	ONVM_OUT = 3,	     /**< out of the port in the descriptor's `port` */
 };
 
 /** Bits of onvm_desc.flags and onvm_pkt.flags. */
 enum onvm_desc_flags {
-	ONVM_F_REVERSE = 1 << 0,	/**< to the NF: the packet travels its chain backwards */
-	ONVM_F_ORIGINATED = 1 << 1,	/**< from the NF: made by it, in a buffer of the loan ring */
+	ONVM_F_REVERSE = 1 << 0,    /**< to the NF: the packet travels its chain backwards */
+	ONVM_F_ORIGINATED = 1 << 1, /**< from the NF: made by it, in a buffer of the loan ring */
 };
 
 /** Names one buffer in a ring. */
 struct onvm_desc {
-	uint32_t buffer;	/**< index of the slot in packet memory */
-	uint16_t offset;	/**< first byte of the packet, from the start of the slot */
-	uint16_t length;	/**< bytes of the packet */
-	uint32_t flow_hash;	/**< RSS or software hash of the flow; 0 if none was needed */
-	uint16_t port;		/**< to the NF: ingress port. From it: see enum onvm_verdict */
-	uint8_t verdict_stage;	/**< low 4 bits: enum onvm_verdict, high 4: stage that decided */
-	uint8_t flags;		/**< enum onvm_desc_flags */
+	uint32_t buffer;       /**< index of the slot in packet memory */
+	uint16_t offset;       /**< first byte of the packet, from the start of the slot */
+	uint16_t length;       /**< bytes of the packet */
+	uint32_t flow_hash;    /**< RSS or software hash of the flow; 0 if none was needed */
+	uint16_t port;	       /**< to the NF: ingress port. From it: see enum onvm_verdict */
+	uint8_t verdict_stage; /**< low 4 bits: enum onvm_verdict, high 4: stage that decided */
+	uint8_t flags;	       /**< enum onvm_desc_flags */
 };
 static_assert(sizeof(struct onvm_desc) == 16, "descriptor is 16 bytes");
 
 /** A single-producer single-consumer ring as it lies in shared memory; ring.h has the calls. */
 struct onvm_ring_shared {
-	_Alignas(128) uint32_t tail;	/**< written by the producer: next slot to fill */
-	_Alignas(128) uint32_t head;	/**< written by the consumer: next slot to take */
+	_Alignas(128) uint32_t tail; /**< written by the producer: next slot to fill */
+	_Alignas(128) uint32_t head; /**< written by the consumer: next slot to take */
 	_Alignas(128) struct onvm_desc desc[];
 };
 static_assert(sizeof(struct onvm_ring_shared) == 256, "two index lines, then descriptors");
 
 /** Written by the NF host only, one per stage. Readers treat them as hints: an NF may lie. */
 struct onvm_stage_stats {
-	_Alignas(128) uint64_t packets;		/**< packets the stage has seen */
-	uint64_t busy_cycles;			/**< TSC cycles spent in it */
-	uint64_t counters[ONVM_COUNTERS_MAX];	/**< the NF's own, named in its manifest */
+	_Alignas(128) uint64_t packets;	      /**< packets the stage has seen */
+	uint64_t busy_cycles;		      /**< TSC cycles spent in it */
+	uint64_t counters[ONVM_COUNTERS_MAX]; /**< the NF's own, named in its manifest */
 };
 
 /** Head of the attach area. One writer per cache line. */
@@ -94,14 +94,14 @@ struct onvm_area_control {
 	/** NF host: TSC cycles in which it had nothing to do, times it slept. */
 	_Alignas(128) uint64_t idle_cycles;
 	uint64_t sleeps;
-	uint64_t loops;		/**< turns of the receive loop: progress */
+	uint64_t loops; /**< turns of the receive loop: progress */
 	struct onvm_stage_stats stage[ONVM_STAGES_MAX];
 };
 
 enum onvm_ring_kind {
-	ONVM_RING_TO_NF = 0,	/**< packets to work on; produced by the worker */
-	ONVM_RING_FROM_NF = 1,	/**< packets with verdicts; produced by the NF host */
-	ONVM_RING_LOAN = 2,	/**< empty buffers for packets the NF makes; produced by the worker */
+	ONVM_RING_TO_NF = 0,   /**< packets to work on; produced by the worker */
+	ONVM_RING_FROM_NF = 1, /**< packets with verdicts; produced by the NF host */
+	ONVM_RING_LOAN = 2, /**< empty buffers for packets the NF makes; produced by the worker */
 	ONVM_RING_KINDS = 3,
 };
 
@@ -109,8 +109,8 @@ enum onvm_ring_kind {
 static inline uint64_t
 onvm_ring_bytes(uint32_t ring_length)
 {
-	return sizeof(struct onvm_ring_shared) +
-	       (uint64_t)ring_length * sizeof(struct onvm_desc) + 128;
+	return sizeof(struct onvm_ring_shared) + (uint64_t)ring_length * sizeof(struct onvm_desc) +
+	       128;
 }
 
 /** Offset of a ring in the attach area. */
@@ -131,20 +131,20 @@ onvm_area_bytes(uint32_t ring_length, uint32_t nb_workers)
 /** One NF of the host that attaches. Strings end with 0. */
 struct onvm_stage_hello {
 	char service[ONVM_NAME_LENGTH];
-	char instance[ONVM_NAME_LENGTH];	/**< empty: the manager makes one */
-	char reasons[ONVM_REASONS_MAX][ONVM_NAME_LENGTH];	/**< names of its drop reasons */
-	char counters[ONVM_COUNTERS_MAX][ONVM_NAME_LENGTH];	/**< names of its counters */
+	char instance[ONVM_NAME_LENGTH];		    /**< empty: the manager makes one */
+	char reasons[ONVM_REASONS_MAX][ONVM_NAME_LENGTH];   /**< names of its drop reasons */
+	char counters[ONVM_COUNTERS_MAX][ONVM_NAME_LENGTH]; /**< names of its counters */
 };
 
 /** First message of an NF host. */
 struct onvm_attach_hello {
 	uint32_t magic;
 	uint32_t version;
-	uint32_t nb_stages;	/**< 1..ONVM_STAGES_MAX */
-	uint32_t nb_loaned;	/**< empty buffers wanted for packets it makes; 0: none */
-	uint32_t burst_size;	/**< packets it likes to get at once */
+	uint32_t nb_stages;  /**< 1..ONVM_STAGES_MAX */
+	uint32_t nb_loaned;  /**< empty buffers wanted for packets it makes; 0: none */
+	uint32_t burst_size; /**< packets it likes to get at once */
 	uint32_t pid;
-	char secret[64];	/**< from the environment at launch; empty without one */
+	char secret[64]; /**< from the environment at launch; empty without one */
 	struct onvm_stage_hello stage[ONVM_STAGES_MAX];
 };
 
@@ -152,48 +152,49 @@ struct onvm_attach_hello {
 struct onvm_attach_reply {
 	uint32_t magic;
 	uint32_t version;
-	int32_t status;		/**< 0, or -errno and the reason in `error` */
+	int32_t status; /**< 0, or -errno and the reason in `error` */
 	uint32_t nb_workers;
 	uint32_t ring_length;
 	uint32_t nb_buffers;
-	uint32_t buffer_stride;	/**< bytes */
+	uint32_t buffer_stride; /**< bytes */
 	uint32_t instance_id;	/**< of stage 0; stage k has instance_id + k */
 	uint64_t memory_bytes;
 	uint64_t area_bytes;
-	uint32_t idle_policy;	/**< enum onvm_idle_policy */
-	uint32_t nb_loaned;	/**< granted */
+	uint32_t idle_policy; /**< enum onvm_idle_policy */
+	uint32_t nb_loaned;   /**< granted */
 	uint16_t service_id[ONVM_STAGES_MAX];
 	char error[512];
 };
 
 enum onvm_idle_policy {
-	ONVM_IDLE_ADAPTIVE = 0,	/**< spin briefly, then sleep */
+	ONVM_IDLE_ADAPTIVE = 0, /**< spin briefly, then sleep */
 	ONVM_IDLE_BUSY = 1,	/**< never sleep: a dedicated core */
 };
 
 /** Messages after the attach, both ways. */
 enum onvm_message_type {
-	ONVM_MSG_READY = 1,	/**< NF: mapped and set up; packets may come */
-	ONVM_MSG_STOP = 2,	/**< manager: finish what you hold, then leave */
-	ONVM_MSG_DRAIN = 3,	/**< manager: no new flows will come; leave when your state may go */
-	ONVM_MSG_DRAINED = 4,	/**< NF: nothing held any more */
-	ONVM_MSG_USER = 5,	/**< either: payload of the author's; `peer` names whom from / whom to */
-	ONVM_MSG_DETACH = 6,	/**< manager: you are thrown out; the payload is the reason */
-	ONVM_MSG_CLAIM = 7,	/**< NF: traffic that belongs to this instance alone (struct onvm_claim) */
+	ONVM_MSG_READY = 1,   /**< NF: mapped and set up; packets may come */
+	ONVM_MSG_STOP = 2,    /**< manager: finish what you hold, then leave */
+	ONVM_MSG_DRAIN = 3,   /**< manager: no new flows will come; leave when your state may go */
+	ONVM_MSG_DRAINED = 4, /**< NF: nothing held any more */
+	ONVM_MSG_USER = 5, /**< either: payload of the author's; `peer` names whom from / whom to */
+	ONVM_MSG_DETACH = 6, /**< manager: you are thrown out; the payload is the reason */
+	ONVM_MSG_CLAIM =
+		7, /**< NF: traffic that belongs to this instance alone (struct onvm_claim) */
 };
 
 struct onvm_message_header {
 	uint32_t type;
-	uint32_t length;	/**< bytes of payload that follow */
-	uint32_t stage;		/**< NF of the host that it is from or for */
-	char peer[ONVM_NAME_LENGTH];	/**< service or instance at the other end; "" is the manager */
+	uint32_t length;	     /**< bytes of payload that follow */
+	uint32_t stage;		     /**< NF of the host that it is from or for */
+	char peer[ONVM_NAME_LENGTH]; /**< service or instance at the other end; "" is the manager */
 };
 
 /** A range of one address's ports (half-open) that belongs to one NF instance. */
 struct onvm_claim {
-	uint8_t address[16];	/**< IPv4: the first 4 bytes; network order */
-	uint8_t ip_version;	/**< 4 or 6 */
-	uint8_t protocol;	/**< 0: TCP, UDP and ICMP identifiers alike */
+	uint8_t address[16]; /**< IPv4: the first 4 bytes; network order */
+	uint8_t ip_version;  /**< 4 or 6 */
+	uint8_t protocol;    /**< 0: TCP, UDP and ICMP identifiers alike */
 	uint16_t pad;
 	uint32_t first_port;
 	uint32_t end_port;

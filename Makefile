@@ -1,0 +1,105 @@
+# Everything a developer can do. `make help` lists it.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+python := .venv/bin/python -P
+pip_wheel := .venv/bin/python -m pip wheel -q --no-build-isolation --no-deps -w build/wheels
+
+plugins := $(sort $(patsubst plugins/%/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml)))
+files_below = $(shell find $(1) -type f -not -path '*/__pycache__/*' -not -path '*/build/*' 2>/dev/null)
+c_files = $(shell git ls-files 'native/*.[ch]' 'plugins/*.[ch]')
+
+native_sources := $(call files_below,native/include native/nf native/tables) meson.build meson.options
+core_sources := $(call files_below,native onvm_core onvm_sdk cookiecutter-nf) \
+	pyproject.toml README.md LICENSE meson.build meson.options
+
+# -- set-up: each step leaves a stamp, so a second run does nothing ---------------------------
+
+stamps := build/stamps
+$(shell mkdir -p $(stamps) build/wheels)
+
+$(stamps)/apt: packaging/apt-packages.txt packaging/apt-install
+	@packaging/apt-install
+	@touch $@
+
+.venv/ready: packaging/requirements-dev.txt $(stamps)/apt
+	@echo "set-up: .venv"
+	@python=$$(PATH="$${PATH#*:}" packaging/find-python) && "$$python" -m venv --clear .venv
+	@.venv/bin/python -m pip install -q -r packaging/requirements-dev.txt
+	@rm -rf build/core build/plugins $(stamps)/core $(stamps)/plugin-*
+	@touch $@
+
+$(stamps)/core: $(core_sources) .venv/ready
+	@echo "build: onvm"
+	@rm -f build/wheels/onvm-*.whl
+	@$(pip_wheel) -Cbuild-dir=$(CURDIR)/build/core .
+	@.venv/bin/python -m pip install -q --no-deps --force-reinstall build/wheels/onvm-*.whl
+	@touch $@
+
+# A plugin is built against the installed core; only what it compiles against makes it stale.
+.SECONDEXPANSION:
+$(stamps)/plugin-%: $$(call files_below,plugins/$$*) $(native_sources) .venv/ready | $(stamps)/core
+	@echo "build: onvm-nf-$*"
+	@rm -f build/wheels/onvm_nf_$*-*.whl
+	@$(pip_wheel) -Cbuild-dir=$(CURDIR)/build/plugins/$* ./plugins/$*
+	@.venv/bin/python -m pip install -q --no-deps --force-reinstall build/wheels/onvm_nf_$*-*.whl
+	@touch $@
+
+.PHONY: packages
+packages: $(stamps)/core $(plugins:%=$(stamps)/plugin-%)  ## build and install the core and all plugins
+
+# -- what it is for ---------------------------------------------------------------------------
+
+.PHONY: demo
+demo: packages  ## run firewall, NAT and load balancer over generated traffic, or over PCAP=file
+	@$(python) -m onvm_core.demo $(if $(PCAP),--pcap "$(PCAP)")
+
+.PHONY: test
+test: packages  ## run every test on every Python here, C tests with sanitizers, lint and types
+	@discover=$$(packaging/all-pythons) && \
+	  .venv/bin/tox run $(TOX_ARGS) $${discover:+--discover $$discover}
+
+.PHONY: bench
+bench: packages  ## run all benchmarks, or SUITE=hop
+	@.venv/bin/onvm bench $(or $(SUITE),all)
+
+.PHONY: lint
+lint: .venv/ready  ## check style of Python and C, and who imports whom
+	@.venv/bin/ruff check . && .venv/bin/ruff format --check .
+	@.venv/bin/clang-format --dry-run -Werror $(c_files)
+	@PYTHONPATH=. .venv/bin/lint-imports
+
+.PHONY: types
+types: packages  ## check types
+	@.venv/bin/mypy
+
+.PHONY: format
+format: .venv/ready  ## put Python and C into house style
+	@.venv/bin/ruff check -q --fix-only . ; .venv/bin/ruff format -q .
+	@.venv/bin/clang-format -i $(c_files)
+
+.PHONY: wheels
+wheels: packages  ## build wheels in dist/ that run where no DPDK is installed
+	@packaging/repair-wheels build/wheels dist
+
+.PHONY: wheels-check
+wheels-check: wheels  ## install dist/ in a bare Debian root and run the demo chain there (root)
+	@tests/packaging/bare-root dist
+
+.PHONY: lock
+lock:  ## pin and hash what .venv holds (asks the package index; needs uv)
+	@uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	  --no-emit-index-url packaging/requirements-dev.in -o packaging/requirements-dev.txt
+	@sed -n 's/ *\\$$//; /^[^ #].*==/p' packaging/requirements-dev.txt > packaging/constraints.txt
+
+.PHONY: clean
+clean:  ## remove everything that was built, and .venv
+	@rm -rf build dist .venv .tox .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: help
+help:  ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22

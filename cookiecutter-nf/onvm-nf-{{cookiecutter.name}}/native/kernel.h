@@ -1,0 +1,14 @@
+#ifndef _KERNEL_H_
+#define _KERNEL_H_
+
+#include <onvm/nf.h>
+
+/** What the kernel knows; made by kernel.py, constant afterwards. */
+struct kernel_state {
+	uint16_t port;   /**< UDP port that is blocked, host order */
+	uint16_t reason; /**< index of the drop reason in the manifest */
+};
+
+void kernel_burst(struct onvm_ctx *ctx, struct onvm_pkt *pkts, uint32_t nb_pkts);
+
+#endif /* _KERNEL_H_ */

@@ -1,0 +1,13 @@
+"""Hand the C function and its state to onvm."""
+
+from onvm_sdk import NativeKernel
+
+from {{ cookiecutter.package }} import _kernel
+
+
+def make_kernel(port: int, reason: int) -> NativeKernel:
+    """Make the state and say where the function is."""
+    ffi, lib = _kernel.ffi, _kernel.lib
+    state = ffi.new("struct kernel_state *", {"port": port, "reason": reason})
+    function = ffi.cast("uintptr_t", ffi.addressof(lib, "kernel_burst"))
+    return NativeKernel(int(function), int(ffi.cast("uintptr_t", state)), keep=state)

@@ -1,0 +1,300 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <onvm/tables.h>
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <rte_errno.h>
+#include <rte_hash.h>
+#include <rte_hash_crc.h>
+
+#include "tables_priv.h"
+
+#define KEY_BYTES_MAX 64
+#define VALUE_BYTES_MAX 256
+#define SWEEP_NS 1000000000ull /* a whole table once a second ... */
+#define SWEEP_SLOTS_MAX 8192u  /* ... but never so much that one burst waits long */
+
+/* One per flow; last_used_ns is only meaningful while in use. */
+struct slot {
+	uint64_t last_used_ns;
+	uint64_t idle_ns; /* 0: the table's */
+};
+
+struct onvm_flow_table {
+	struct rte_hash *hash;
+	struct slot *slots;
+	uint8_t *is_used;
+	uint8_t *values;
+	uint32_t capacity;
+	uint32_t count;
+	uint32_t key_bytes;
+	uint32_t padded_bytes; /* rte_hash compares multiples of 16 with wide registers */
+	uint32_t value_bytes;
+	uint32_t value_stride;
+	uint32_t cursor;   /* where expiry goes on */
+	uint64_t swept_ns; /* when onvm_flow_table_sweep() last went on */
+};
+
+static uint32_t
+round_up(uint32_t value, uint32_t multiple)
+{
+	return (value + multiple - 1) / multiple * multiple;
+}
+
+/* The key as rte_hash wants it: @p key itself, or a zero-padded copy in @p space. */
+static const void *
+key_padded(const struct onvm_flow_table *table, const void *key, uint8_t space[KEY_BYTES_MAX])
+{
+	if (table->key_bytes == table->padded_bytes)
+		return key;
+	memset(space + table->padded_bytes - 16, 0, 16);
+	memcpy(space, key, table->key_bytes);
+	return space;
+}
+
+static struct rte_hash *
+hash_create(uint32_t capacity, uint32_t padded_bytes)
+{
+	char name[ONVM_TABLE_NAME_SIZE];
+	const struct rte_hash_parameters params = {
+		.name = name,
+		.entries = capacity < 8 ? 8 : capacity,
+		.key_len = padded_bytes,
+		.hash_func = rte_hash_crc,
+		.hash_func_init_val = 0,
+		.socket_id = SOCKET_ID_ANY,
+		/* without it a bucket can be full long before the table is */
+		.extra_flag = RTE_HASH_EXTRA_FLAGS_EXT_TABLE,
+	};
+
+	onvm_table_name(name, "flow");
+	return rte_hash_create(&params);
+}
+
+struct onvm_flow_table *
+onvm_flow_table_create(uint32_t capacity, uint32_t key_bytes, uint32_t value_bytes)
+{
+	struct onvm_flow_table *table;
+	size_t nb_slots;
+	int rc;
+
+	if (capacity == 0 || capacity > 1u << 28 || key_bytes == 0 || key_bytes > KEY_BYTES_MAX ||
+	    value_bytes > VALUE_BYTES_MAX) {
+		errno = EINVAL;
+		return NULL;
+	}
+	rc = onvm_tables_init(0);
+	if (rc != 0) {
+		errno = -rc;
+		return NULL;
+	}
+	table = calloc(1, sizeof(*table));
+	if (table == NULL)
+		return NULL;
+	table->capacity = capacity;
+	table->key_bytes = key_bytes;
+	table->padded_bytes = round_up(key_bytes, 16);
+	table->value_bytes = value_bytes;
+	table->value_stride = round_up(value_bytes == 0 ? 1 : value_bytes, 8);
+	table->hash = hash_create(capacity, table->padded_bytes);
+	if (table->hash == NULL) {
+		free(table);
+		errno = rte_errno;
+		return NULL;
+	}
+	nb_slots = (size_t)rte_hash_max_key_id(table->hash) + 1;
+	table->slots = calloc(nb_slots, sizeof(*table->slots));
+	table->is_used = calloc(nb_slots, sizeof(*table->is_used));
+	table->values = calloc(nb_slots, table->value_stride);
+	if (table->slots == NULL || table->is_used == NULL || table->values == NULL) {
+		onvm_flow_table_free(table);
+		errno = ENOMEM;
+		return NULL;
+	}
+	return table;
+}
+
+int32_t
+onvm_flow_table_lookup(struct onvm_flow_table *table, const void *key)
+{
+	uint8_t space[KEY_BYTES_MAX];
+
+	return rte_hash_lookup(table->hash, key_padded(table, key, space));
+}
+
+void
+onvm_flow_table_lookup_bulk(struct onvm_flow_table *table, const void *keys, int32_t *slots,
+			    uint32_t nb)
+{
+	uint8_t space[ONVM_TABLE_CHUNK][KEY_BYTES_MAX];
+	const void *pointers[ONVM_TABLE_CHUNK];
+	const uint8_t *key = keys;
+
+	while (nb != 0) {
+		const uint32_t length = nb < ONVM_TABLE_CHUNK ? nb : ONVM_TABLE_CHUNK;
+
+		for (uint32_t i = 0; i < length; i++, key += table->key_bytes)
+			pointers[i] = key_padded(table, key, space[i]);
+		rte_hash_lookup_bulk(table->hash, pointers, length, slots);
+		slots += length;
+		nb -= length;
+	}
+}
+
+int32_t
+onvm_flow_table_add(struct onvm_flow_table *table, const void *key, uint64_t now_ns)
+{
+	uint8_t space[KEY_BYTES_MAX];
+	const void *padded = key_padded(table, key, space);
+	int32_t slot = rte_hash_lookup(table->hash, padded);
+
+	if (slot < 0) {
+		if (table->count == table->capacity)
+			return -ENOSPC;
+		slot = rte_hash_add_key(table->hash, padded);
+		if (slot < 0)
+			return slot;
+		table->is_used[slot] = 1;
+		table->slots[slot].idle_ns = 0;
+		table->count++;
+		memset(table->values + (size_t)slot * table->value_stride, 0, table->value_stride);
+	}
+	table->slots[slot].last_used_ns = now_ns;
+	return slot;
+}
+
+int
+onvm_flow_table_delete(struct onvm_flow_table *table, const void *key)
+{
+	uint8_t space[KEY_BYTES_MAX];
+	const int32_t slot = rte_hash_del_key(table->hash, key_padded(table, key, space));
+
+	if (slot < 0)
+		return slot;
+	table->is_used[slot] = 0;
+	table->count--;
+	return 0;
+}
+
+static bool
+slot_is_used(const struct onvm_flow_table *table, int32_t slot)
+{
+	return slot >= 0 && slot <= rte_hash_max_key_id(table->hash) && table->is_used[slot];
+}
+
+int
+onvm_flow_table_delete_slot(struct onvm_flow_table *table, int32_t slot)
+{
+	void *key;
+
+	if (!slot_is_used(table, slot))
+		return -ENOENT;
+	if (rte_hash_get_key_with_position(table->hash, slot, &key) != 0 ||
+	    rte_hash_del_key(table->hash, key) != slot)
+		return -EIO;
+	table->is_used[slot] = 0;
+	table->count--;
+	return 0;
+}
+
+void *
+onvm_flow_table_value(struct onvm_flow_table *table, int32_t slot)
+{
+	return table->values + (size_t)slot * table->value_stride;
+}
+
+const void *
+onvm_flow_table_key(struct onvm_flow_table *table, int32_t slot)
+{
+	void *key;
+
+	if (!slot_is_used(table, slot) ||
+	    rte_hash_get_key_with_position(table->hash, slot, &key) != 0)
+		return NULL;
+	return key;
+}
+
+void
+onvm_flow_table_touch(struct onvm_flow_table *table, int32_t slot, uint64_t now_ns)
+{
+	table->slots[slot].last_used_ns = now_ns;
+}
+
+void
+onvm_flow_table_set_idle(struct onvm_flow_table *table, int32_t slot, uint64_t idle_ns)
+{
+	table->slots[slot].idle_ns = idle_ns;
+}
+
+static bool
+slot_is_idle(const struct slot *slot, uint64_t now_ns, uint64_t idle_ns)
+{
+	if (slot->idle_ns != 0)
+		idle_ns = slot->idle_ns;
+	return now_ns >= slot->last_used_ns && now_ns - slot->last_used_ns >= idle_ns;
+}
+
+uint32_t
+onvm_flow_table_expire(struct onvm_flow_table *table, uint64_t now_ns, uint64_t idle_ns,
+		       uint32_t budget, void (*on_expired)(void *arg, int32_t slot), void *arg)
+{
+	const uint32_t nb_slots = (uint32_t)rte_hash_max_key_id(table->hash) + 1;
+	uint32_t nb_expired = 0;
+
+	if (budget > nb_slots)
+		budget = nb_slots;
+	for (; budget != 0 && table->count != 0; budget--) {
+		const uint32_t slot = table->cursor;
+
+		table->cursor = slot + 1 == nb_slots ? 0 : slot + 1;
+		if (!table->is_used[slot] || !slot_is_idle(&table->slots[slot], now_ns, idle_ns))
+			continue;
+		if (on_expired != NULL)
+			on_expired(arg, (int32_t)slot);
+		/* the callback may have deleted it, or a partner that we meet later */
+		nb_expired += onvm_flow_table_delete_slot(table, (int32_t)slot) == 0;
+	}
+	return nb_expired;
+}
+
+uint32_t
+onvm_flow_table_sweep(struct onvm_flow_table *table, uint64_t now_ns, uint64_t idle_ns,
+		      void (*on_expired)(void *arg, int32_t slot), void *arg)
+{
+	const uint64_t nb_slots = (uint64_t)rte_hash_max_key_id(table->hash) + 1;
+	const uint64_t elapsed_ns = now_ns - table->swept_ns;
+	uint64_t budget = nb_slots;
+
+	if (now_ns < table->swept_ns || table->swept_ns == 0) {
+		table->swept_ns = now_ns;
+		return 0;
+	}
+	if (elapsed_ns < SWEEP_NS)
+		budget = nb_slots * (elapsed_ns >> 10) / (SWEEP_NS >> 10);
+	if (budget == 0)
+		return 0;
+	table->swept_ns = now_ns;
+	return onvm_flow_table_expire(table, now_ns, idle_ns,
+				      budget < SWEEP_SLOTS_MAX ? (uint32_t)budget : SWEEP_SLOTS_MAX,
+				      on_expired, arg);
+}
+
+uint32_t
+onvm_flow_table_count(const struct onvm_flow_table *table)
+{
+	return table->count;
+}
+
+void
+onvm_flow_table_free(struct onvm_flow_table *table)
+{
+	if (table == NULL)
+		return;
+	rte_hash_free(table->hash);
+	free(table->slots);
+	free(table->is_used);
+	free(table->values);
+	free(table);
+}

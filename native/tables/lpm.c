@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <onvm/tables.h>
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <rte_errno.h>
+#include <rte_fib.h>
+#include <rte_fib6.h>
+#include <rte_memory.h>
+
+#include <onvm/checksum.h>
+
+#include "tables_priv.h"
+
+/* Next hops are 31 bits wide: the table keeps one bit of four bytes for itself. */
+#define DEFAULT_HOP ((uint64_t)INT32_MAX)
+/* A second-level table is 1 KiB. IPv4 takes at most one for a prefix beyond /24, IPv6 up to 14. */
+#define V4_TBL8_MAX 65536u
+#define V6_TBL8_MAX 131072u
+#define V6_LEVELS 14u
+
+struct onvm_lpm {
+	struct rte_fib *fib;   /* IPv4 */
+	struct rte_fib6 *fib6; /* IPv6 */
+};
+
+static uint32_t
+clamp(uint64_t value, uint32_t low, uint32_t high)
+{
+	return value < low ? low : value > high ? high : (uint32_t)value;
+}
+
+static bool
+lpm_create_v4(struct onvm_lpm *lpm, const char *name, uint32_t max_routes)
+{
+	struct rte_fib_conf conf = {
+		.type = RTE_FIB_DIR24_8,
+		.default_nh = DEFAULT_HOP,
+		.max_routes = (int)max_routes,
+		.dir24_8 =
+			{
+				.nh_sz = RTE_FIB_DIR24_8_4B,
+				.num_tbl8 = clamp(max_routes, 256, V4_TBL8_MAX),
+			},
+	};
+
+	lpm->fib = rte_fib_create(name, SOCKET_ID_ANY, &conf);
+	return lpm->fib != NULL;
+}
+
+static bool
+lpm_create_v6(struct onvm_lpm *lpm, const char *name, uint32_t max_routes)
+{
+	struct rte_fib6_conf conf = {
+		.type = RTE_FIB6_TRIE,
+		.default_nh = DEFAULT_HOP,
+		.max_routes = (int)max_routes,
+		.trie =
+			{
+				.nh_sz = RTE_FIB6_TRIE_4B,
+				.num_tbl8 =
+					clamp((uint64_t)max_routes * V6_LEVELS, 256, V6_TBL8_MAX),
+			},
+	};
+
+	lpm->fib6 = rte_fib6_create(name, SOCKET_ID_ANY, &conf);
+	return lpm->fib6 != NULL;
+}
+
+struct onvm_lpm *
+onvm_lpm_create(uint32_t ip_version, uint32_t max_routes)
+{
+	char name[ONVM_TABLE_NAME_SIZE];
+	struct onvm_lpm *lpm;
+	int rc;
+
+	if ((ip_version != 4 && ip_version != 6) || max_routes == 0 || max_routes > 1u << 24) {
+		errno = EINVAL;
+		return NULL;
+	}
+	rc = onvm_tables_init(0);
+	if (rc != 0) {
+		errno = -rc;
+		return NULL;
+	}
+	lpm = calloc(1, sizeof(*lpm));
+	if (lpm == NULL)
+		return NULL;
+	onvm_table_name(name, "lpm");
+	if (!(ip_version == 4 ? lpm_create_v4(lpm, name, max_routes) :
+				lpm_create_v6(lpm, name, max_routes))) {
+		free(lpm);
+		errno = rte_errno;
+		return NULL;
+	}
+	return lpm;
+}
+
+int
+onvm_lpm_add(struct onvm_lpm *lpm, const uint8_t *prefix, uint8_t depth, uint32_t value)
+{
+	if (value >= DEFAULT_HOP || depth > (lpm->fib != NULL ? 32 : 128))
+		return -EINVAL;
+	if (lpm->fib != NULL)
+		return rte_fib_add(lpm->fib, onvm_load_be32(prefix), depth, value);
+	return rte_fib6_add(lpm->fib6, prefix, depth, value);
+}
+
+int
+onvm_lpm_delete(struct onvm_lpm *lpm, const uint8_t *prefix, uint8_t depth)
+{
+	if (depth > (lpm->fib != NULL ? 32 : 128))
+		return -EINVAL;
+	if (lpm->fib != NULL)
+		return rte_fib_delete(lpm->fib, onvm_load_be32(prefix), depth);
+	return rte_fib6_delete(lpm->fib6, prefix, depth);
+}
+
+static int
+lookup_chunk(const struct onvm_lpm *lpm, const uint8_t *addresses, uint64_t *hops, uint32_t nb)
+{
+	uint32_t v4[ONVM_TABLE_CHUNK];
+	uint8_t v6[ONVM_TABLE_CHUNK][RTE_FIB6_IPV6_ADDR_SIZE];
+
+	if (lpm->fib != NULL) {
+		for (uint32_t i = 0; i < nb; i++)
+			v4[i] = onvm_load_be32(addresses + 4 * i);
+		return rte_fib_lookup_bulk(lpm->fib, v4, hops, (int)nb);
+	}
+	memcpy(v6, addresses, (size_t)nb * sizeof(v6[0]));
+	return rte_fib6_lookup_bulk(lpm->fib6, v6, hops, (int)nb);
+}
+
+int
+onvm_lpm_lookup(const struct onvm_lpm *lpm, const uint8_t *addresses, uint32_t *values, uint32_t nb)
+{
+	const uint32_t address_size = lpm->fib != NULL ? 4 : 16;
+	uint64_t hops[ONVM_TABLE_CHUNK];
+
+	for (uint32_t first = 0; first < nb; first += ONVM_TABLE_CHUNK) {
+		const uint32_t length = clamp(nb - first, 0, ONVM_TABLE_CHUNK);
+		const int rc =
+			lookup_chunk(lpm, addresses + (size_t)first * address_size, hops, length);
+
+		if (rc != 0)
+			return rc;
+		for (uint32_t i = 0; i < length; i++)
+			values[first + i] = hops[i] == DEFAULT_HOP ? ONVM_TABLE_MISS :
+								     (uint32_t)hops[i];
+	}
+	return 0;
+}
+
+void
+onvm_lpm_free(struct onvm_lpm *lpm)
+{
+	if (lpm == NULL)
+		return;
+	rte_fib_free(lpm->fib);
+	rte_fib6_free(lpm->fib6);
+	free(lpm);
+}

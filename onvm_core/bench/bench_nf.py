@@ -1,0 +1,44 @@
+"""Start the NFs that benchmarks measure."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import onvm_core
+
+__all__ = ["WAYS", "start_nf"]
+
+WAYS = {
+    "columns": "onvm_core.bench.nfs:W2Columns",
+    "packets": "onvm_core.bench.nfs:W2Packets",
+    "kernel": "onvm_core.bench.nfs:W2Kernel",
+    "python": "onvm_core.bench.nfs:Pass",
+}
+
+
+def c_program() -> Path:
+    """The benchmark NF in C."""
+    return Path(str(onvm_core.__file__)).parent / "bin" / "onvm-bench-nf"
+
+
+def start_nf(
+    way: str, attach_path: Path, services: Sequence[str], burst: int, cpu: int
+) -> subprocess.Popen[bytes]:
+    """Start an NF host for `services`; several are fused (way "c" only)."""
+    if way == "c":
+        # The program numbers the services of fused stages itself: w0, w1, …
+        stem = services[0] if len(services) == 1 else services[0].rstrip("0123456789")
+        command = [
+            str(c_program()), str(attach_path), stem, str(len(services)), str(burst), str(cpu),
+        ]  # fmt: skip
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL)
+    command = [
+        sys.executable, "-P", "-m", "onvm_sdk.runtime", "--socket", str(attach_path),
+        "--nf", WAYS[way], "--service", services[0], "--core", str(cpu),
+        "--burst-size", str(burst), "--leave-with-manager",
+    ]  # fmt: skip
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, env=dict(os.environ))

@@ -1,0 +1,142 @@
+"""The suites: which scenarios they run and which figures they give."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from onvm_core.bench.line import BenchLine
+from onvm_core.bench.scenario import Scenario, run_scenario
+from onvm_sdk.errors import ConfigError
+
+__all__ = ["SUITES", "run_suite"]
+
+Suite = Callable[[int, float], Iterator[BenchLine]]
+_CHAIN_LENGTHS = (1, 2, 3, 5)
+
+
+def _repeat(scenario: Scenario, runs: int) -> list[dict[str, float]]:
+    return [run_scenario(scenario) for _ in range(runs)]
+
+
+def _column(figures: list[dict[str, float]], name: str) -> list[float]:
+    return [figure[name] for figure in figures]
+
+
+def _throughput(name: str, scenario: Scenario, runs: int) -> BenchLine:
+    return BenchLine.of(name, "Mpps", _column(_repeat(scenario, runs), "mpps"))
+
+
+def hop_scenario(way: str, seconds: float = 1.0) -> Scenario:
+    """One hop: port, manager, NF, manager, port. `way` is none, c, kernel, packets, columns.N."""
+    way, _, burst = way.partition(".")
+    if way == "none":
+        return Scenario(hosts=[], seconds=seconds, is_busy=True)
+    n_burst = int(burst or 64)
+    return Scenario(
+        way=way,
+        hosts=[["w"]],
+        burst=n_burst,
+        # A burst is taken whole: the ring must hold the one in work and the next.
+        ring_length=max(1024, n_burst * 2),
+        is_busy=True,
+        seconds=seconds,
+        warmup_s=1.0 if way in ("kernel", "columns") else 0.5,
+    )
+
+
+def chain_scenario(form: str, length: int, seconds: float = 1.0) -> Scenario:
+    """A chain of `length` NFs; `form` is fused (one process) or processes (on one core)."""
+    services = [f"w{i}" for i in range(length)]
+    if form == "fused":
+        return Scenario(hosts=[services if length > 1 else ["w"]], is_busy=True, seconds=seconds)
+    return Scenario(hosts=[[service] for service in services], seconds=seconds)
+
+
+def _hop(runs: int, seconds: float) -> Iterator[BenchLine]:
+    ways = ("none", "c", "kernel", "columns.256", "columns.1024", "columns.2048", "packets")
+    for way in ways:
+        yield _throughput(f"hop.{way}", hop_scenario(way, seconds), runs)
+
+
+def _chain(runs: int, seconds: float) -> Iterator[BenchLine]:
+    for form in ("fused", "processes"):
+        for length in _CHAIN_LENGTHS:
+            scenario = chain_scenario(form, length, seconds)
+            yield _throughput(f"chain.{form}.{length}", scenario, runs)
+
+
+def _handlers(runs: int, seconds: float) -> Iterator[BenchLine]:
+    for way in ("c", "kernel", "columns.1024", "packets"):
+        yield _throughput(f"hop.{way}", hop_scenario(way, seconds), runs)
+
+
+def _steering(runs: int, seconds: float) -> Iterator[BenchLine]:
+    for name, flows in (("1", 1), ("64k", 1 << 16), ("1m", 1_000_000)):
+        scenario = Scenario(
+            hosts=[["w"]], instances=2, flows=flows, track_flows=True,
+            warmup_s=3.0 if flows > 1 << 16 else 0.5, seconds=seconds,
+        )  # fmt: skip
+        yield _throughput(f"steering.{name}", scenario, runs)
+    scenario = Scenario(
+        kind="new_flows", hosts=[["w"]], instances=2, flows=1_500_000, count=1_500_000,
+        track_flows=True, is_bidirectional=True, flow_capacity=1 << 21,
+    )  # fmt: skip
+    figures = _repeat(scenario, runs)
+    if min(_column(figures, "learned_share")) < 1.0:
+        raise ConfigError("not every flow's reverse was learned", field="steering.new")
+    yield BenchLine.of("steering.new", "flows/s", _column(figures, "flows_per_s"))
+
+
+def _startup(runs: int, seconds: float) -> Iterator[BenchLine]:
+    del seconds
+    for way in ("c", "python", "columns", "kernel"):
+        scenario = Scenario(kind="startup", way=way, hosts=[["w"]], rate_pps=20_000)
+        if way == "kernel":
+            run_scenario(scenario)  # the first start compiles
+        figures = _repeat(scenario, max(runs, 5))
+        yield BenchLine.of(f"startup.{way}", "ms", _column(figures, "ms"))
+        yield BenchLine.of(f"startup.{way}.rss", "MiB", _column(figures, "nf_rss_mib"))
+    yield BenchLine.of("startup.manager.rss", "MiB", _column(figures, "manager_rss_mib"))
+
+
+def _latency(runs: int, seconds: float) -> Iterator[BenchLine]:
+    for policy in ("busy", "adaptive"):
+        scenario = Scenario(
+            kind="latency", hosts=[["w"]], rate_pps=10_000, is_busy=policy == "busy",
+            seconds=max(seconds, 2.0),
+        )  # fmt: skip
+        figures = _repeat(scenario, runs)
+        yield BenchLine.of(f"latency.{policy}", "us", _column(figures, "p50_us"))
+        yield BenchLine.of(f"latency.{policy}.p99", "us", _column(figures, "p99_us"))
+        yield BenchLine.of(f"latency.{policy}.cpu", "% of a core", _column(figures, "cpu_percent"))
+
+
+def _crash(runs: int, seconds: float) -> Iterator[BenchLine]:
+    del runs, seconds
+    figures = run_scenario(Scenario(kind="crash", rate_pps=500_000))
+    yield BenchLine.of("crash.lost", "buffers", [figures["lost"]])
+    yield BenchLine.of("crash.gap", "ms", [figures["gap_ms"]])
+    yield BenchLine.of("crash.restart", "ms", [figures["restart_p50_ms"]])
+    yield BenchLine.of("crash.restart.max", "ms", [figures["restart_max_ms"]])
+
+
+SUITES: dict[str, Suite] = {
+    "hop": _hop,
+    "chain": _chain,
+    "handlers": _handlers,
+    "steering": _steering,
+    "startup": _startup,
+    "latency": _latency,
+    "crash": _crash,
+}
+
+
+def run_suite(name: str, runs: int, seconds: float) -> Iterator[BenchLine]:
+    """Run a suite; lines come as they are measured.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    if name not in SUITES:
+        raise ConfigError(f"expected one of {', '.join(SUITES)}", field="SUITE", value=name)
+    return SUITES[name](runs, seconds)

@@ -1,0 +1,140 @@
+"""``onvm``: find the command, run it, turn its errors into exit statuses.
+
+Commands come from the hook `onvm_cli_commands`. Only the one that is used is imported, so that
+``onvm --help`` does not wait for the data plane.
+
+Exit status: 0 done, 1 the command's own "no", 2 a user's mistake (one line on stderr),
+130 interrupted. A bug shows its traceback.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import typer
+
+from onvm_core.plugins import CliCommand, PluginManager, load_plugins
+from onvm_sdk.errors import OnvmError, PluginError
+
+__all__ = ["build_app", "main"]
+
+_EXIT_USER_MISTAKE = 2
+_EXIT_INTERRUPTED = 130
+_COMPLETION_VARIABLE = "_ONVM_COMPLETE"
+# What typer raises for a wrong command line. It comes from click, or from the copy of click inside
+# newer versions of typer; this is the way to it that works for both.
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    sys.exit(_run(sys.argv[1:]))
+
+
+def build_app(commands: Iterable[CliCommand], wanted: str | None) -> typer.Typer:
+    """Make the application, with the `wanted` command imported and the others as their summary.
+
+    Args:
+        wanted: name of the command to import; None imports all.
+    """
+    app = typer.Typer(
+        name="onvm",
+        help="Network functions as pip packages, in service chains on a DPDK data plane.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_root)
+    for command in commands:
+        _add(app, command, is_wanted=wanted is None or command.name == wanted)
+    return app
+
+
+def _run(arguments: Sequence[str]) -> int:
+    try:
+        plugins = load_plugins()
+        commands = _commands(plugins)
+        _warn(plugins)
+        is_completing = _COMPLETION_VARIABLE in os.environ
+        app = build_app(commands, None if is_completing else _command_of(arguments))
+        status = app(args=list(arguments), prog_name="onvm", standalone_mode=False)
+    except SystemExit as exit_:
+        return _flush(_status(exit_))
+    except (KeyboardInterrupt, typer.Abort):
+        return _EXIT_INTERRUPTED
+    except BrokenPipeError:
+        return _close_pipe()
+    except OnvmError as error:
+        return _refuse(str(error))
+    except _UsageError as error:
+        return _refuse(_usage_message(error))
+    return _flush(status if isinstance(status, int) else 0)
+
+
+def _root() -> None:
+    pass  # makes the application a group even while it has one command
+
+
+def _command_of(arguments: Sequence[str]) -> str:
+    """The first argument that is no option; "" when there is none."""
+    return next((argument for argument in arguments if not argument.startswith("-")), "")
+
+
+def _commands(plugins: PluginManager) -> list[CliCommand]:
+    offers = plugins.offers("onvm_cli_commands").values()
+    return [offer for offer in offers if isinstance(offer, CliCommand)]
+
+
+def _add(app: typer.Typer, command: CliCommand, *, is_wanted: bool) -> None:
+    target = command.load() if is_wanted else _root
+    if isinstance(target, typer.Typer):
+        app.add_typer(
+            target, name=command.name, help=command.summary, rich_help_panel=command.panel
+        )
+    elif callable(target):
+        app.command(
+            command.name, help=None if is_wanted else command.summary, rich_help_panel=command.panel
+        )(target)
+    else:
+        raise PluginError("expected a function or a typer.Typer", field=command.name, value=target)
+
+
+def _warn(plugins: PluginManager) -> None:
+    for problem in plugins.problems:
+        print(f"warning: {problem}", file=sys.stderr)
+
+
+def _status(exit_: SystemExit) -> int:
+    if exit_.code is None or isinstance(exit_.code, int):
+        return exit_.code or 0
+    print(exit_.code, file=sys.stderr)
+    return 1
+
+
+def _refuse(message: str) -> int:
+    if message:  # typer has none when it has just printed its help
+        print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    return _EXIT_USER_MISTAKE
+
+
+def _usage_message(error: Any) -> str:
+    command = error.ctx.command_path if error.ctx is not None else "onvm"
+    message = error.format_message()
+    return f"{message.rstrip('.')}; see: {command} --help" if message else ""
+
+
+def _flush(status: int) -> int:
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return _close_pipe()
+    return status
+
+
+def _close_pipe() -> int:
+    """The reader has gone (``onvm nf list | head``): nothing to say, and nobody to say it to."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0

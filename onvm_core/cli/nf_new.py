@@ -1,0 +1,30 @@
+"""``onvm nf new``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from onvm_core.plugins.template import NfKind, render
+
+__all__ = ["new"]
+
+
+def new(
+    name: Annotated[str, typer.Argument(help="Name of the NF, such as rate-limiter.")],
+    kind: Annotated[NfKind, typer.Option(help="How it handles packets.")] = NfKind.COLUMNS,
+    output_dir: Annotated[Path, typer.Option(help="Where its folder goes.")] = Path(),
+    author: Annotated[str | None, typer.Option(help="Stands in its metadata.")] = None,
+    description: Annotated[str | None, typer.Option(help="One line.")] = None,
+    no_input: Annotated[bool, typer.Option("--no-input", help="Ask nothing.")] = False,
+) -> None:
+    """Write a new network function: a package with a manifest, a first version and tests."""
+    if not no_input:
+        description = description or typer.prompt("What it does, in one line", default="")
+        author = author or typer.prompt("Author", default="")
+    answers = {"author": author, "description": description}
+    folder = render(name, kind, output_dir, {key: text for key, text in answers.items() if text})
+    print(f"wrote {folder}")
+    print(f"next: onvm nf install {folder} && onvm nf test {folder}")

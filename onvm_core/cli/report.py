@@ -1,0 +1,107 @@
+"""A report as tables for people."""
+
+from __future__ import annotations
+
+from rich.console import Console, Group
+from rich.table import Table
+
+from onvm_core.manager.report import GeneratorReport, Report
+
+__all__ = ["print_report", "report_tables"]
+
+
+def print_report(report: Report) -> None:
+    """Print the tables on stdout."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=max(console.width, 132))
+    console.print(report_tables(report))
+
+
+def report_tables(report: Report) -> Group:
+    """Ports, NFs, and a line of totals."""
+    drops = sum(report.drops.values())
+    inside = report.rx + report.originated - report.tx - drops
+    totals = (
+        f"{report.rx:,} received + {report.originated:,} originated = "
+        f"{report.tx:,} sent + {drops:,} dropped"
+        + (f" + {inside:,} inside" if inside else "")
+        + f" in {report.seconds:.2f} s ({report.mpps:.2f} Mpps); "
+        f"buffers {report.buffers.free:,} of {report.buffers.total:,} free"
+    )
+    parts: list[object] = [_ports(report), "", _nfs(report), ""]
+    for generator in report.generators:
+        parts += [_connections(generator), ""]
+    if report.drops:
+        parts += [_drops(report), ""]
+    return Group(*parts, totals)  # type: ignore[arg-type]
+
+
+def _us(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.1f}"
+
+
+def _table(title: str, left: tuple[str, ...], right: tuple[str, ...]) -> Table:
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for heading in left:
+        table.add_column(heading, no_wrap=True)
+    for heading in right:
+        table.add_column(heading, justify="right", no_wrap=True)
+    return table
+
+
+def _ports(report: Report) -> Table:
+    table = _table(
+        "Ports",
+        ("port", "uri"),
+        ("received", "sent", "Mpps", "MB in", "MB out", "p50 µs", "p99 µs"),
+    )
+    for port in report.ports:
+        table.add_row(
+            port.name, port.uri if len(port.uri) <= 36 else port.uri[:35] + "…",
+            f"{port.rx:,}", f"{port.tx:,}", f"{port.mpps:.2f}",
+            f"{port.rx_bytes / 1e6:,.1f}", f"{port.tx_bytes / 1e6:,.1f}",
+            _us(port.latency.p50_us), _us(port.latency.p99_us),
+        )  # fmt: skip
+    return table
+
+
+def _nfs(report: Report) -> Table:
+    table = _table(
+        "NFs",
+        ("instance", "state"),
+        ("received", "sent", "made", "dropped", "Mpps", "p50 µs", "p99 µs", "CPU %", "cycles/pkt"),
+    )
+    for nf in report.nfs:
+        table.add_row(
+            nf.instance, nf.state, f"{nf.rx:,}", f"{nf.tx:,}", f"{nf.originated:,}",
+            f"{sum(nf.drops.values()):,}", f"{nf.rx / report.seconds / 1e6:.2f}",
+            _us(nf.latency.p50_us), _us(nf.latency.p99_us), f"{nf.cpu * 100:.0f}",
+            f"{nf.cycles_per_packet:,.0f}",
+        )  # fmt: skip
+    return table
+
+
+def _drops(report: Report) -> Table:
+    table = _table("Drops", ("reason",), ("packets", "share of received"))
+    for reason, count in sorted(report.drops.items(), key=lambda item: -item[1]):
+        table.add_row(reason, f"{count:,}", f"{100 * count / max(report.rx, 1):.2f} %")
+    return table
+
+
+def _connections(generator: GeneratorReport) -> Table:
+    table = _table(
+        "Connections",
+        ("client",),
+        (
+            "opened", "completed", "failed", "requests", "replies", "lost", "bad checksum",
+            "bad payload", "out of order", "RTT p50 µs", "p99 µs",
+        ),
+    )  # fmt: skip
+    table.add_row(
+        generator.port, f"{generator.opened:,}", f"{generator.completed:,}",
+        f"{generator.failed:,}", f"{generator.requests:,}", f"{generator.replies:,}",
+        f"{generator.lost:,}", f"{generator.bad_checksum:,}", f"{generator.bad_payload:,}",
+        f"{generator.out_of_order:,}", _us(generator.rtt.p50_us), _us(generator.rtt.p99_us),
+    )  # fmt: skip
+    return table

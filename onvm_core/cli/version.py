@@ -1,0 +1,30 @@
+"""``onvm version``."""
+
+from __future__ import annotations
+
+import platform
+from typing import Annotated
+
+import importlib_metadata
+import typer
+
+from onvm_core.cli.output import print_json
+
+__all__ = ["version"]
+
+
+def version(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Print the versions of onvm, of the DPDK it was built with, and of Python."""
+    from onvm_core.doctor import dpdk_version
+
+    versions = {
+        "onvm": importlib_metadata.version("onvm"),
+        "dpdk": dpdk_version(),
+        "python": platform.python_version(),
+    }
+    if as_json:
+        print_json(versions)
+    else:
+        print("\n".join(f"{name} {value}" for name, value in versions.items()))

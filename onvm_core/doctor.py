@@ -1,0 +1,257 @@
+"""What this host can do for onvm, what it lacks, and the line that fixes each lack.
+
+Nothing here is needed for `onvm run` on pcap and null ports; each finding says what it is for.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import resource
+import shlex
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from importlib import resources
+from pathlib import Path
+
+__all__ = ["Finding", "Health", "dpdk_drivers", "dpdk_version", "examine"]
+
+# Bits of /proc/self/status CapEff, from linux/capability.h.
+_CAPABILITIES = {"net_admin": 12, "net_raw": 13, "ipc_lock": 14, "sys_admin": 21}
+_MEMORY_WANTED_MB = 512
+_MEMLOCK_WANTED_BYTES = 64 << 20
+
+
+class Health(Enum):
+    """Whether a finding needs attention."""
+
+    OK = "ok"
+    LACK = "lack"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at.
+
+    Args:
+        subject: what was looked at.
+        found: what is there.
+        health: LACK when something would work better or only with more.
+        purpose: what it is good for.
+        fix: the exact line to type; empty when there is none to type.
+    """
+
+    subject: str
+    found: str
+    health: Health = Health.OK
+    purpose: str = ""
+    fix: str = ""
+
+
+def examine(root: Path = Path("/")) -> list[Finding]:
+    """Look at the host.
+
+    Args:
+        root: where ``/proc``, ``/sys`` and ``/dev`` are.
+    """
+    checks: tuple[Callable[[Path], Finding], ...] = (
+        _cores,
+        _sockets,
+        _smt,
+        _memory,
+        _huge_pages,
+        _capabilities,
+        _iommu,
+        _vfio,
+        _tun,
+        _memlock,
+        _runtime_dir,
+        _drivers,
+        _compiled_kernels,
+    )
+    return [check(root) for check in checks]
+
+
+def dpdk_version() -> str:
+    """The DPDK version that this build is linked with."""
+    return str(_build_info()["dpdk_version"])
+
+
+def dpdk_drivers() -> list[str]:
+    """The DPDK drivers that are linked in, sorted."""
+    return sorted(str(_build_info()["dpdk_drivers"]).split())
+
+
+def _build_info() -> dict[str, str]:
+    text = resources.files("onvm_core").joinpath("build_info.json").read_text()
+    info: dict[str, str] = json.loads(text)
+    return info
+
+
+def _lack_unless(is_fine: bool) -> Health:
+    return Health.OK if is_fine else Health.LACK
+
+
+def _read(path: Path, default: str = "") -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return default
+
+
+def _cores(root: Path) -> Finding:
+    usable = len(os.sched_getaffinity(0))
+    return Finding(
+        "cores",
+        f"{usable} usable of {os.cpu_count()}",
+        _lack_unless(usable >= 2),
+        "one core for the manager's worker, one for NFs",
+        "" if usable >= 2 else f"taskset -pc 0-{(os.cpu_count() or 1) - 1} $$",
+    )
+
+
+def _sockets(root: Path) -> Finding:
+    nodes = list((root / "sys/devices/system/node").glob("node[0-9]*"))
+    return Finding("sockets", str(len(nodes) or 1), purpose="NFs run on the socket of their port")
+
+
+def _smt(root: Path) -> Finding:
+    is_active = _read(root / "sys/devices/system/cpu/smt/active") == "1"
+    return Finding(
+        "hyper-threads",
+        "on" if is_active else "off",
+        Health.OK,
+        "two busy-polling threads of one core share its speed",
+    )
+
+
+def _memory(root: Path) -> Finding:
+    lines = _read(root / "proc/meminfo").splitlines()
+    fields = dict(line.split(":", 1) for line in lines if ":" in line)
+    available_mb = int(fields.get("MemAvailable", "0 kB").split()[0]) // 1024
+    return Finding(
+        "memory",
+        f"{available_mb} MB available",
+        _lack_unless(available_mb >= _MEMORY_WANTED_MB),
+        "packet memory",
+    )
+
+
+def _huge_pages(root: Path) -> Finding:
+    folder = root / "sys/kernel/mm/hugepages/hugepages-2048kB"
+    total = int(_read(folder / "nr_hugepages", "0"))
+    free = int(_read(folder / "free_hugepages", "0"))
+    return Finding(
+        "huge pages",
+        f"{free} of {total} free (2 MB)",
+        _lack_unless(free > 0),
+        "real NICs; other ports do without",
+        "" if free else "echo 512 | sudo tee /proc/sys/vm/nr_hugepages",
+    )
+
+
+def _capabilities(root: Path) -> Finding:
+    fields = dict(
+        line.split(":", 1) for line in _read(root / "proc/self/status").splitlines() if ":" in line
+    )
+    effective = int(fields.get("CapEff", "0"), 16)
+    missing = [name for name, bit in _CAPABILITIES.items() if not effective >> bit & 1]
+    held = [name for name in _CAPABILITIES if name not in missing]
+    added = ",".join(f"+{name}" for name in missing)
+    return Finding(
+        "capabilities",
+        " ".join(held) or "none",
+        _lack_unless(not missing),
+        "af_packet: net_raw net_admin; tap: net_admin; af_xdp: also sys_admin ipc_lock",
+        ""
+        if not missing
+        else f"sudo setpriv --reuid {os.getuid()} --regid {os.getgid()} --init-groups "
+        f"--inh-caps {added} --ambient-caps {added} "
+        f"{shlex.quote(str(Path(sys.executable).parent / 'onvm'))} up",
+    )
+
+
+def _iommu(root: Path) -> Finding:
+    folder = root / "sys/class/iommu"
+    units = sorted(unit.name for unit in folder.iterdir()) if folder.is_dir() else []
+    return Finding(
+        "IOMMU",
+        " ".join(units) or "none",
+        _lack_unless(bool(units)),
+        "real NICs through vfio-pci (pci: ports)",
+        ""
+        if units
+        else "sudo modprobe vfio enable_unsafe_noiommu_mode=1"
+        "  # or boot with intel_iommu=on iommu=pt",
+    )
+
+
+def _vfio(root: Path) -> Finding:
+    is_loaded = (root / "sys/bus/pci/drivers/vfio-pci").exists()
+    return Finding(
+        "vfio-pci",
+        "loaded" if is_loaded else "not loaded",
+        _lack_unless(is_loaded),
+        "real NICs (pci: ports)",
+        "" if is_loaded else "sudo modprobe vfio-pci",
+    )
+
+
+def _tun(root: Path) -> Finding:
+    exists = (root / "dev/net/tun").exists()
+    return Finding(
+        "/dev/net/tun",
+        "there" if exists else "missing",
+        _lack_unless(exists),
+        "tap: ports",
+        "" if exists else "sudo modprobe tun",
+    )
+
+
+def _memlock(root: Path) -> Finding:
+    soft, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+    is_fine = soft == resource.RLIM_INFINITY or soft >= _MEMLOCK_WANTED_BYTES
+    found = "unlimited" if soft == resource.RLIM_INFINITY else f"{soft >> 10} KiB"
+    return Finding(
+        "locked memory",
+        found,
+        _lack_unless(is_fine),
+        "af_xdp: and pci: ports",
+        "" if is_fine else f"sudo prlimit --pid $$ --memlock={_MEMLOCK_WANTED_BYTES}",
+    )
+
+
+def _runtime_dir(root: Path) -> Finding:
+    folder = os.environ.get("XDG_RUNTIME_DIR", "")
+    is_fine = bool(folder) and os.access(folder, os.W_OK | os.X_OK)
+    wanted = f"/run/user/{os.getuid()}"
+    return Finding(
+        "runtime directory",
+        folder or "XDG_RUNTIME_DIR is not set",
+        _lack_unless(is_fine),
+        "sockets of onvm up",
+        ""
+        if is_fine
+        else f"sudo install -d -m 0700 -o {os.getuid()} {wanted}"
+        f" && export XDG_RUNTIME_DIR={wanted}",
+    )
+
+
+def _drivers(root: Path) -> Finding:
+    drivers = dpdk_drivers()
+    ports = [name.removeprefix("net_") for name in drivers if name.startswith("net_")]
+    return Finding("DPDK drivers", " ".join(ports), purpose=f"linked in, DPDK {dpdk_version()}")
+
+
+def _compiled_kernels(root: Path) -> Finding:
+    missing = [name for name in ("numpy", "numba") if importlib.util.find_spec(name) is None]
+    return Finding(
+        "compiled kernels",
+        f"no {' and no '.join(missing)}" if missing else "numpy numba",
+        _lack_unless(not missing),
+        "NFs written as columns or @kernel",
+        "" if not missing else f"{sys.executable} -m pip install 'onvm[kernels]'",
+    )

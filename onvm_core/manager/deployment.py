@@ -1,0 +1,365 @@
+"""A deployment: a manager with its ports, chains and launched NFs, as a user asked for it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+
+import msgspec
+
+from onvm_core._native import dataplane
+from onvm_core._native.dataplane import DataplaneSettings
+from onvm_core.launch.process import LaunchSpec, ProcessHandle, ProcessLauncher
+from onvm_core.manager.manager import Manager
+from onvm_core.manager.ports import Direction, PortKind, open_port, parse_uri
+from onvm_core.manager.registry import HostState, NfHost
+from onvm_core.manager.report import BufferReport, Report, cpu_seconds, make_report
+from onvm_sdk.errors import ConfigError, OnvmError
+
+__all__ = ["Chain", "Deployment", "NfFailed", "split_cpus"]
+
+log = logging.getLogger("onvm.deployment")
+
+READY_TIMEOUT_S = 20.0
+STOP_TIMEOUT_S = 3.0
+DRAIN_TIMEOUT_S = 5.0
+POLL_S = 0.02
+
+
+class NfFailed(OnvmError):
+    """An NF ended, or was not ready in time; the message has its last words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """A chain by names."""
+
+    name: str
+    number: int
+    near: str
+    far: str
+    services: tuple[str, ...]
+    is_bidirectional: bool
+    track_flows: bool
+
+
+@dataclass(slots=True)
+class _Launched:
+    handle: ProcessHandle
+    services: tuple[str, ...]
+    is_reported: bool = False
+    asked_to_stop: bool = False
+
+
+@dataclass(slots=True)
+class _OpenPort:
+    number: int
+    uri: str
+
+
+def split_cpus(n_workers: int) -> tuple[list[int], list[int]]:
+    """CPUs for workers and for NFs, from those this process may use.
+
+    Workers get the first ones; NFs the rest, or all when there is no rest.
+    """
+    cpus = sorted(os.sched_getaffinity(0))
+    workers = [cpus[i % len(cpus)] for i in range(n_workers)]
+    return workers, cpus[n_workers:] or cpus
+
+
+@dataclass(slots=True)
+class _State:
+    ports: dict[str, _OpenPort] = field(default_factory=dict)
+    chains: dict[str, Chain] = field(default_factory=dict)
+    launched: list[_Launched] = field(default_factory=list)
+
+
+class Deployment:
+    """A context manager around a `Manager`.
+
+    Args:
+        directory: for its sockets and logs.
+        kinds: port kinds by scheme.
+        services: service type by NF name (an NF's name and service may differ).
+        survives: whether launched NFs wait for a new manager when this one is gone.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        settings: DataplaneSettings,
+        *,
+        kinds: Mapping[str, PortKind],
+        services: Mapping[str, str],
+        worker_cpus: Sequence[int] | None = None,
+        use_pci: bool = False,
+        survives: bool = False,
+    ) -> None:
+        workers, self._nf_cpus = split_cpus(settings.n_workers)
+        self._directory = directory
+        self._kinds = kinds
+        self._services = services
+        self._launcher = ProcessLauncher()
+        self._survives = survives
+        self._next_cpu = 0
+        self._state = _State()
+        self._begin = time.monotonic()
+        self.manager = Manager(directory, settings, worker_cpus or workers, use_pci=use_pci)
+        self.manager.on_host_change = self._on_host_change
+        (directory / "logs").mkdir(exist_ok=True)
+
+    def __enter__(self) -> Deployment:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def chains(self) -> Mapping[str, Chain]:
+        """Chains by name."""
+        return self._state.chains
+
+    @property
+    def ports(self) -> dict[str, str]:
+        """URI of each open port by name."""
+        return {name: port.uri for name, port in self._state.ports.items()}
+
+    # ---- ports and chains ----
+
+    def open_port(
+        self, name: str, uri: str, direction: Direction,
+        *, file: str | None = None, field: str | None = None,
+    ) -> None:  # fmt: skip
+        """Open a port under a name."""
+        if name in self._state.ports:
+            raise ConfigError("a port of this name is open", file=file, field=field, value=name)
+        number = open_port(
+            parse_uri(uri, file=file, field=field),
+            name, direction, self._kinds, file=file, field=field,
+        )  # fmt: skip
+        self._state.ports[name] = _OpenPort(number, uri)
+
+    def port_number(self, name: str) -> int:
+        """ID of an open port.
+
+        Raises:
+            ConfigError: there is none of that name.
+        """
+        port = self._state.ports.get(name)
+        if port is None:
+            known = ", ".join(self._state.ports) or "none is open"
+            raise ConfigError(f"expected a port ({known})", field="port", value=name)
+        return port.number
+
+    def add_chain(
+        self, name: str, near: str, far: str, services: Sequence[str],
+        *, is_bidirectional: bool, track_flows: bool,
+    ) -> None:  # fmt: skip
+        """Add a chain, or change one of that name; traffic takes it at once."""
+        known = self._state.chains.get(name)
+        taken = {chain.number for chain in self._state.chains.values()}
+        number = known.number if known else min(set(range(1, 256)) - taken, default=0)
+        if number == 0:
+            raise ConfigError("at most 255 chains", field="chain", value=name)
+        near_number, far_number = self.port_number(near), self.port_number(far)
+        for other in self._state.chains.values():
+            if other.name != name and near in (other.near, other.far):
+                raise ConfigError(
+                    f"expected a port that is not chain {other.name}'s", field="in", value=near
+                )
+        self.manager.set_chain(
+            number, near_number, far_number, services,
+            is_bidirectional=is_bidirectional, track_flows=track_flows,
+        )  # fmt: skip
+        self._state.chains[name] = Chain(
+            name, number, near, far, tuple(services), is_bidirectional, track_flows
+        )
+
+    def remove_chain(self, name: str) -> None:
+        """Remove a chain; its ports have none then."""
+        chain = self._state.chains.pop(name, None)
+        if chain is None:
+            known = ", ".join(self._state.chains) or "there is none"
+            raise ConfigError(f"expected a chain ({known})", field="chain", value=name)
+        dataplane.remove_chain(chain.number)
+
+    # ---- NFs ----
+
+    def launch(
+        self,
+        nfs: Sequence[str],
+        *,
+        configs: Mapping[str, Path] | None = None,
+        instances: Sequence[str] = (),
+    ) -> ProcessHandle:
+        """Start an NF host for `nfs`; several are fused. It serves when it has attached."""
+        services = tuple(self._services.get(name, name) for name in nfs)
+        secret = secrets.token_hex(16)
+        self.manager.expect(secret, services)
+        label = "+".join(instances or nfs)
+        spec = LaunchSpec(
+            nfs=tuple(nfs),
+            attach_path=self.manager.attach_path,
+            secret=secret,
+            log_path=self._directory / "logs" / f"{label}-{len(self._state.launched) + 1}.log",
+            instances=tuple(instances),
+            configs={name: path for name, path in (configs or {}).items() if name in nfs},
+            cpu=self._nf_cpus[self._next_cpu % len(self._nf_cpus)],
+            survives_manager=self._survives,
+        )
+        self._next_cpu += 1
+        handle = self._launcher.launch(spec)
+        self._state.launched.append(_Launched(handle, services))
+        return handle
+
+    def wait_ready(self, services: Sequence[str], timeout_s: float = READY_TIMEOUT_S) -> None:
+        """Wait until each service has an active instance.
+
+        Raises:
+            NfFailed: an NF ended, or one is not ready in time.
+        """
+        deadline = time.monotonic() + timeout_s
+        while missing := [name for name in services if not self.serves(name)]:
+            self.poll(POLL_S)
+            self.check_launched()
+            if time.monotonic() > deadline:
+                raise NfFailed(f"NF {missing[0]} was not ready within {timeout_s:g} s")
+
+    def serves(self, service: str) -> bool:
+        """Whether the service has an active instance."""
+        return any(
+            host.state is HostState.ACTIVE and instance.service == service
+            for host, instance in self.manager.registry.instances()
+        )
+
+    def check_launched(self) -> None:
+        """Raise NfFailed for a launched NF that has ended by itself."""
+        for launched in self._state.launched:
+            status = launched.handle.poll()
+            if status is None or launched.is_reported or launched.asked_to_stop:
+                continue
+            launched.is_reported = True
+            raise NfFailed(self.last_words(launched.handle))
+
+    def last_words(self, handle: ProcessHandle) -> str:
+        """How an NF host ended, with the last line it wrote."""
+        status = handle.poll()
+        how = "still runs" if status is None else (
+            f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
+        )  # fmt: skip
+        lines = [line for line in handle.log_tail() if line.strip()]
+        said = lines[-1].strip() if lines else "it said nothing"
+        return f"NF {'+'.join(handle.spec.nfs)} {how}: {said} (log: {handle.spec.log_path})"
+
+    def stop_nf(self, name: str) -> int:
+        """Let the hosts of an instance or service finish and leave; how many there were."""
+        hosts = {id(host): host for host, _ in self.manager.registry.find(name)}
+        for host in hosts.values():
+            for launched in self._state.launched:
+                if launched.handle.pid == host.pid:
+                    launched.asked_to_stop = True
+            self.manager.stop_host(host)
+        return len(hosts)
+
+    def _on_host_change(self, host: NfHost) -> None:
+        if host.state is HostState.DEAD:
+            host.cpu_seconds = cpu_seconds(host.pid) or host.cpu_before
+
+    # ---- running ----
+
+    def poll(self, timeout_s: float) -> None:
+        """Let things happen for up to `timeout_s`."""
+        self.manager.poll(timeout_s)
+
+    def begin(self) -> None:
+        """Count time and CPU from now on."""
+        self._begin = time.monotonic()
+        for host in self.manager.registry.living():
+            host.cpu_before = cpu_seconds(host.pid)
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since `begin`."""
+        return time.monotonic() - self._begin
+
+    def received(self) -> int:
+        """Packets received on all ports."""
+        return sum(dataplane.read_port(port.number).rx for port in self._state.ports.values())
+
+    def report(self, seconds: float | None = None) -> Report:
+        """All counters; rates are over `seconds`, or the time since `begin`."""
+        shown = {port.number: (name, port.uri) for name, port in self._state.ports.items()}
+        return make_report(self.manager, shown, seconds or self.elapsed_s)
+
+    def is_drained(self) -> bool:
+        """Whether no packet is inside."""
+        if any(dataplane.read_port(p.number).n_held for p in self._state.ports.values()):
+            return False
+        return not any(
+            dataplane.read_host(host.slot).reserved for host in self.manager.registry.living()
+        )
+
+    def sources_finished(self) -> bool:
+        """Whether no port will ever receive again."""
+        return all(dataplane.read_port(p.number).is_finished for p in self._state.ports.values())
+
+    def drain(self, timeout_s: float = DRAIN_TIMEOUT_S) -> bool:
+        """Stop the sources and wait until nothing is inside; whether that was reached."""
+        dataplane.pause_sources(True)
+        deadline = time.monotonic() + timeout_s
+        quiet = 0
+        while quiet < 3:
+            self.poll(POLL_S / 4)
+            quiet = quiet + 1 if self.is_drained() else 0
+            if time.monotonic() > deadline:
+                return False
+        return True
+
+    def finish(self, seconds: float) -> Report:
+        """Stop everything and give the last report, in which nothing is inside any more.
+
+        Packets that an NF still holds count as ``stopped``; captures are complete.
+        """
+        report = self.report(seconds)
+        dataplane.stop()
+        for name in list(self._state.chains):
+            self.remove_chain(name)
+        for port in self._state.ports.values():
+            dataplane.close_port(port.number)
+        self._state.ports.clear()
+        plane = dataplane.read_plane()
+        own = {reason: count for reason, count in plane.drops.items() if count}
+        return msgspec.structs.replace(
+            report,
+            drops=dict(sorted({**report.drops, **own}.items())),
+            buffers=BufferReport(plane.buffers_total, plane.buffers_free, plane.buffers_with_nfs),
+        )
+
+    def close(self) -> None:
+        """Stop NFs and workers, and free everything."""
+        for launched in self._state.launched:
+            launched.asked_to_stop = True
+            if not self._survives:
+                launched.handle.stop()
+        if not self._survives:
+            deadline = time.monotonic() + STOP_TIMEOUT_S
+            while time.monotonic() < deadline and any(
+                launched.handle.poll() is None for launched in self._state.launched
+            ):
+                self.poll(POLL_S)
+            for launched in self._state.launched:
+                launched.handle.kill()
+        with contextlib.suppress(OSError):
+            self.manager.close()

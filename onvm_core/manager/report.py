@@ -1,0 +1,251 @@
+"""What a manager has done, as one value: text tables and ``--json`` are both made from it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from onvm_core._native import dataplane
+from onvm_core._native.dataplane import HostCounters
+from onvm_core.manager.manager import Manager
+from onvm_core.manager.registry import HostState, NfHost
+
+__all__ = ["BufferReport", "NfReport", "PortReport", "Report", "cpu_seconds", "make_report"]
+
+
+class Latency(msgspec.Struct, frozen=True):
+    """Quantiles of sampled packets, in microseconds; None without samples."""
+
+    p50_us: float | None
+    p99_us: float | None
+
+
+class NfReport(msgspec.Struct, frozen=True):
+    """One NF instance. `rx` = `tx` + drops + what it holds."""
+
+    service: str
+    instance: str
+    state: str
+    pid: int
+    rx: int
+    tx: int
+    originated: int
+    drops: dict[str, int]
+    latency: Latency
+    cpu: float
+    """CPU time used, as a share of one core."""
+    cycles_per_packet: float
+    counters: dict[str, int]
+    reason: str
+
+
+class PortReport(msgspec.Struct, frozen=True):
+    """One port."""
+
+    name: str
+    uri: str
+    rx: int
+    rx_bytes: int
+    tx: int
+    tx_bytes: int
+    mpps: float
+    """Packets received and sent per second, in millions."""
+    latency: Latency
+    """From reception on any port to sending here."""
+
+
+class GeneratorReport(msgspec.Struct, frozen=True):
+    """What a ``gen:`` client saw of its connections."""
+
+    port: str
+    opened: int
+    completed: int
+    failed: int
+    requests: int
+    replies: int
+    lost: int
+    bad_checksum: int
+    bad_payload: int
+    out_of_order: int
+    unexpected: int
+    rtt: Latency
+
+
+class BufferReport(msgspec.Struct, frozen=True):
+    """Where the buffers are; the rest is with ports and workers."""
+
+    total: int
+    free: int
+    with_nfs: int
+
+
+class Report(msgspec.Struct, frozen=True):
+    """A manager's counters. When nothing is inside, `rx` + `originated` = `tx` + all drops."""
+
+    rx: int
+    originated: int
+    tx: int
+    drops: dict[str, int]
+    nfs: list[NfReport]
+    ports: list[PortReport]
+    generators: list[GeneratorReport]
+    buffers: BufferReport
+    flows: int
+    seconds: float
+    mpps: float
+    """Packets received per second, in millions."""
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time that a process has used; 0 when it is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
+            fields = file.read().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def quantile_us(histogram: Sequence[int], share: float) -> float | None:
+    """Quantile of a latency histogram in microseconds: the middle of its bucket."""
+    total = sum(histogram)
+    if total == 0:
+        return None
+    bounds = dataplane.latency_bounds_ns()
+    below = 0
+    for bucket, count in enumerate(histogram):
+        below += count
+        if below >= share * total:
+            upper = bounds[bucket + 1] if bucket + 1 < len(bounds) else bounds[bucket]
+            return round((bounds[bucket] + upper) / 2000, 3)
+    return None
+
+
+def _latency(histogram: Sequence[int]) -> Latency:
+    return Latency(quantile_us(histogram, 0.5), quantile_us(histogram, 0.99))
+
+
+def _reason(names: Sequence[str], index: int) -> str:
+    return names[index] if index < len(names) and names[index] else f"reason_{index}"
+
+
+def _stage_rx(counters: HostCounters, stage: int) -> int:
+    """Packets that reached a stage: those of earlier stages, in each direction, left before."""
+    forward = counters.rx[0] - sum(counters.exits[0][:stage])
+    backward = counters.rx[1] - sum(counters.exits[1][stage + 1 :])
+    return forward + backward
+
+
+def _nf_reports(host: NfHost, cpu: float) -> list[NfReport]:
+    counters = host.last if host.last is not None else dataplane.read_host(host.slot)
+    busy = sum(counters.busy_cycles) or 1
+    reports = []
+    for stage, instance in enumerate(host.instances):
+        rx = _stage_rx(counters, stage)
+        drops = {
+            _reason(instance.reasons, index): count
+            for index, count in enumerate(counters.drops[stage])
+            if count
+        }
+        held = counters.lost if host.state is HostState.DEAD else 0
+        packets = counters.packets[stage]
+        reports.append(
+            NfReport(
+                service=instance.service,
+                instance=instance.name,
+                state=host.state.value,
+                pid=host.pid,
+                rx=rx,
+                tx=max(rx - sum(drops.values()) - (held if stage == 0 else 0), 0),
+                originated=counters.originated[stage],
+                drops=drops,
+                latency=_latency(counters.latency),
+                cpu=round(cpu * counters.busy_cycles[stage] / busy, 3),
+                cycles_per_packet=round(counters.busy_cycles[stage] / packets, 1) if packets else 0,
+                counters={
+                    name: counters.counters[stage][index]
+                    for index, name in enumerate(instance.counters)
+                    if name
+                },
+                reason=host.reason,
+            )
+        )
+    return reports
+
+
+def _generator(port: int, name: str) -> GeneratorReport:
+    counters = dataplane.read_gen(port)
+    return GeneratorReport(
+        port=name,
+        opened=counters.opened,
+        completed=counters.completed,
+        failed=counters.failed,
+        requests=counters.requests,
+        replies=counters.replies,
+        lost=counters.lost,
+        bad_checksum=counters.bad_checksum,
+        bad_payload=counters.bad_payload,
+        out_of_order=counters.out_of_order,
+        unexpected=counters.unexpected,
+        rtt=_latency(counters.rtt),
+    )
+
+
+def _order(manager: Manager, host: NfHost) -> tuple[int, int]:
+    return manager.registry.service_id(host.services[0]), manager.registry.hosts.index(host)
+
+
+def make_report(manager: Manager, ports: Mapping[int, tuple[str, str]], seconds: float) -> Report:
+    """Read all counters.
+
+    Args:
+        ports: name and URI by port ID.
+        seconds: how long packets have been flowing.
+    """
+    seconds = max(seconds, 1e-9)
+    plane = dataplane.read_plane()
+    drops = {reason: count for reason, count in plane.drops.items() if count}
+    nfs: list[NfReport] = []
+    for host in sorted(manager.registry.hosts, key=lambda h: _order(manager, h)):
+        used = host.cpu_seconds if host.state is HostState.DEAD else cpu_seconds(host.pid)
+        nfs.extend(_nf_reports(host, max(used - host.cpu_before, 0.0) / seconds))
+    for nf in nfs:
+        for reason, count in nf.drops.items():
+            key = f"{nf.service}.{reason}"
+            drops[key] = drops.get(key, 0) + count
+    shown = []
+    for port, (name, uri) in ports.items():
+        counters = dataplane.read_port(port)
+        shown.append(
+            PortReport(
+                name=name,
+                uri=uri,
+                rx=counters.rx,
+                rx_bytes=counters.rx_bytes,
+                tx=counters.tx,
+                tx_bytes=counters.tx_bytes,
+                mpps=round((counters.rx + counters.tx) / seconds / 1e6, 3),
+                latency=_latency(counters.latency),
+            )
+        )
+    generators = [
+        _generator(port, name)
+        for port, (name, uri) in ports.items()
+        if uri.startswith("gen:") and dataplane.read_gen(port).sent
+    ]
+    rx = sum(port.rx for port in shown)
+    return Report(
+        rx=rx,
+        originated=plane.originated,
+        tx=sum(port.tx for port in shown),
+        drops=dict(sorted(drops.items())),
+        nfs=nfs,
+        ports=shown,
+        generators=[report for report in generators if report.opened],
+        buffers=BufferReport(plane.buffers_total, plane.buffers_free, plane.buffers_with_nfs),
+        flows=plane.flows,
+        seconds=round(seconds, 6),
+        mpps=round(rx / seconds / 1e6, 3),
+    )

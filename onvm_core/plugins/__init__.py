@@ -1,0 +1,23 @@
+"""Plugins: what is installed, and the hooks through which behaviour is added.
+
+An NF is found through the entry-point group ``onvm.nf`` and described by its manifest
+(`discover`). Everything else is a hook; the built-ins use the same hooks as a stranger's package
+(`load_plugins`).
+"""
+
+from onvm_core.plugins.discovery import NfPackage, NfStatus, discover, find
+from onvm_core.plugins.hookspecs import CliCommand, Offer, hookimpl
+from onvm_core.plugins.manager import PluginManager, PluginProblem, load_plugins
+
+__all__ = [
+    "CliCommand",
+    "NfPackage",
+    "NfStatus",
+    "Offer",
+    "PluginManager",
+    "PluginProblem",
+    "discover",
+    "find",
+    "hookimpl",
+    "load_plugins",
+]

@@ -1,0 +1,69 @@
+"""What onvm offers itself, through the hooks that a stranger's package uses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from onvm_core.plugins.hookspecs import CliCommand, Offer, hookimpl
+
+__all__ = ["onvm_cli_commands", "onvm_launchers", "onvm_port_kinds"]
+
+_PORT_KINDS = (
+    Offer(
+        "af_packet", "a network interface, by packet socket", "onvm_core.manager.ports:AF_PACKET"
+    ),
+    Offer("af_xdp", "a network interface, by XDP socket", "onvm_core.manager.ports:AF_XDP"),
+    Offer("gen", "generated traffic, or its answers", "onvm_core.manager.ports:GEN"),
+    Offer("memif", "another process, by shared memory", "onvm_core.manager.ports:MEMIF"),
+    Offer("null", "packets out of nothing, and into it", "onvm_core.manager.ports:NULL"),
+    Offer("pcap", "a capture, read or written", "onvm_core.manager.ports:PCAP"),
+    Offer("pci", "a NIC, by its PCI address", "onvm_core.manager.ports:PCI"),
+    Offer("tap", "a network interface that is made", "onvm_core.manager.ports:TAP"),
+)
+_LAUNCHERS = (Offer("process", "a child process", "onvm_core.launch.process:ProcessLauncher"),)
+
+_COMMANDS = (
+    CliCommand(
+        "run",
+        "Send packets through a chain of NFs, once.",
+        "onvm_core.cli.run:run",
+        panel="Traffic",
+    ),
+    CliCommand(
+        "bench",
+        "Measure this host.",
+        "onvm_core.cli.bench:bench",
+        panel="Host",
+    ),
+    CliCommand("nf", "List, install, write and test network functions.", "onvm_core.cli.nf:app"),
+    CliCommand(
+        "doctor",
+        "Show what this host can do, and how to fix what it cannot.",
+        "onvm_core.cli.doctor:doctor",
+        panel="Host",
+    ),
+    CliCommand(
+        "version",
+        "Print the versions of onvm, DPDK and Python.",
+        "onvm_core.cli.version:version",
+        panel="Host",
+    ),
+)
+
+
+@hookimpl
+def onvm_cli_commands() -> Sequence[CliCommand]:
+    """The commands of this package."""
+    return _COMMANDS
+
+
+@hookimpl
+def onvm_port_kinds() -> Sequence[Offer]:
+    """The port kinds of this package."""
+    return _PORT_KINDS
+
+
+@hookimpl
+def onvm_launchers() -> Sequence[Offer]:
+    """The launchers of this package."""
+    return _LAUNCHERS

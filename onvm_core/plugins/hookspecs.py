@@ -1,0 +1,148 @@
+"""The hooks: what a package may add to onvm besides network functions.
+
+A package names a module or object in the entry-point group ``onvm.plugins`` and writes functions
+of the names below, marked with `hookimpl`::
+
+    from onvm_core.plugins import Offer, hookimpl
+
+    @hookimpl
+    def onvm_placement_policies():
+        return [Offer("spread", "one socket after the other", "my_package.spread:Spread")]
+
+Every hook returns offers: a name that users write in configuration, a line that explains it, and
+where the thing itself is. Nothing behind an offer is imported before somebody asks for it by name,
+so that a costly or broken plugin costs the others nothing.
+
+Threads: hooks are called once, by the thread that starts the process.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pluggy
+
+from onvm_sdk.errors import PluginError
+
+__all__ = ["PROJECT", "CliCommand", "HookSpecs", "Offer", "hookimpl"]
+
+PROJECT = "onvm"
+
+hookimpl = pluggy.HookimplMarker(PROJECT)
+_hookspec = pluggy.HookspecMarker(PROJECT)
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """One thing that a plugin adds.
+
+    Args:
+        name: what users write to get it; unique within its hook.
+        summary: one line for lists and help.
+        target: ``module:attribute``, or the thing itself.
+    """
+
+    name: str
+    summary: str
+    target: Any
+
+    def load(self) -> Any:
+        """Import the target.
+
+        Raises:
+            PluginError: the module or the attribute is not there.
+        """
+        if not isinstance(self.target, str):
+            return self.target
+        module, _, attribute = self.target.partition(":")
+        try:
+            found: Any = importlib.import_module(module)
+            for part in filter(None, attribute.split(".")):
+                found = getattr(found, part)
+        except (ImportError, AttributeError) as error:
+            raise PluginError(
+                f"expected {self.target} to be importable ({error})", field=self.name
+            ) from error
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class CliCommand(Offer):
+    """A command; its target is a function with typer parameters or a `typer.Typer`.
+
+    Args:
+        panel: heading under which help lists it.
+    """
+
+    panel: str = "Commands"
+
+
+class HookSpecs:
+    """Every hook there is. ``docs/plugins.md`` has one section for each."""
+
+    @_hookspec
+    def onvm_classifiers(self) -> Sequence[Offer]:
+        """Choose the service chain of a flow's first packet.
+
+        Target: a class, made with the options of its section in ``onvm.toml``; its
+        ``classify(five_tuple, port)`` returns the name of a chain, or None for the default.
+        Cold path: asked once per flow that no rule in the flow table knows.
+        """
+        raise NotImplementedError
+
+    @_hookspec
+    def onvm_placement_policies(self) -> Sequence[Offer]:
+        """Choose the cores of a new NF instance.
+
+        Target: a class; ``place(manifest, cores)`` gets the NF's manifest and the free cores and
+        returns those to use, or None when the host has no room for it.
+        """
+        raise NotImplementedError
+
+    @_hookspec
+    def onvm_scaling_policies(self) -> Sequence[Offer]:
+        """Decide how many instances a service should have.
+
+        Target: a class; ``decide(load)`` gets the load of one service over the last interval and
+        returns the wanted number of instances.
+        """
+        raise NotImplementedError
+
+    @_hookspec
+    def onvm_launchers(self) -> Sequence[Offer]:
+        """Start NF host processes: plain, in a sandbox, in a container.
+
+        Target: a class; ``launch(spec)`` starts one and returns a handle with ``pid``,
+        ``wait()`` and ``stop()``.
+        """
+        raise NotImplementedError
+
+    @_hookspec
+    def onvm_stats_exporters(self) -> Sequence[Offer]:
+        """Hand counters to another system.
+
+        Target: a class and context manager; ``export(snapshot)`` is called once per interval with
+        all counters. It may be slow: the data path does not wait for it.
+        """
+        raise NotImplementedError
+
+    @_hookspec
+    def onvm_port_kinds(self) -> Sequence[Offer]:
+        """Turn a port URI into a DPDK device.
+
+        Name: the URI's scheme. Target: a callable that gets the parsed URI and returns the EAL
+        device arguments and what the port can do.
+        """
+        raise NotImplementedError
+
+    @_hookspec
+    def onvm_cli_commands(self) -> Sequence[CliCommand]:
+        """Add commands to ``onvm``.
+
+        Target: a function with typer parameters, or a `typer.Typer` for a group. It is imported
+        only when the command is used.
+        """
+        raise NotImplementedError

@@ -1,0 +1,1 @@
+"""Compiles @kernel functions with numba; imported only when one is compiled."""

@@ -1,0 +1,302 @@
+# mypy: ignore-errors
+# numba and llvmlite have no types to check against; the property test of kernels checks this.
+"""numba's view of a packet: types, attributes and methods of `pkt` in a kernel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core.imputils import lower_getattr, lower_setattr
+from numba.core.typing.templates import AttributeTemplate
+from numba.extending import (
+    infer_getattr,
+    intrinsic,
+    models,
+    overload_method,
+    register_model,
+)
+
+from onvm_sdk._compiler import emit
+from onvm_sdk._compiler.emit import I8, I16, I32, I64
+
+__all__ = ["PACKET", "open_packet", "store_verdict"]
+
+
+class PacketType(types.Type):
+    """`pkt`."""
+
+    def __init__(self) -> None:
+        super().__init__(name="onvm.Packet")
+
+
+class HeaderType(types.Type):
+    """`pkt.ipv4` and the like; the same pointer as the packet."""
+
+    def __init__(self, header: str) -> None:
+        self.header = header
+        super().__init__(name=f"onvm.Header({header})")
+
+
+@register_model(PacketType)
+@register_model(HeaderType)
+class _SlotModel(models.PrimitiveModel):
+    def __init__(self, manager: Any, kind: Any) -> None:
+        super().__init__(manager, kind, emit.SLOT.as_pointer())
+
+
+PACKET = PacketType()
+_HEADERS = {name: HeaderType(name) for name in emit.HEADERS}
+# Byte offsets and widths in struct onvm_pkt
+_OWN = {
+    "flow_hash": (12, 32),
+    "length": (16, 16),
+    "headroom": (18, 16),
+    "tailroom": (20, 16),
+    "port": (22, 16),
+    "destination": (24, 16),
+    "verdict": (26, 8),
+}
+_LAYOUT = ("protocol", "vlan_count")
+
+
+@infer_getattr
+class _PacketAttributes(AttributeTemplate):
+    key = PacketType
+
+    def generic_resolve(self, kind: Any, name: str) -> Any:
+        if name in _HEADERS:
+            return _HEADERS[name]
+        if name in emit.MASKS:
+            return types.boolean
+        return types.int64 if name in _OWN or name in _LAYOUT else None
+
+
+@infer_getattr
+class _HeaderAttributes(AttributeTemplate):
+    key = HeaderType
+
+    def generic_resolve(self, kind: Any, name: str) -> Any:
+        field = emit.FIELDS.get((kind.header, name))
+        if field is None:
+            return None
+        return types.uint64 if field.bits == 64 else types.int64
+
+
+def own(builder: Any, slot: Any, name: str) -> Any:
+    """Pointer to a member of struct onvm_pkt."""
+    offset, bits = _OWN[name]
+    pkt = builder.load(emit.part(builder, slot, 0))
+    place = builder.gep(pkt, [I64(offset)])
+    return builder.bitcast(place, ir.IntType(bits).as_pointer())
+
+
+def _install() -> None:
+    for name in _HEADERS:
+        lower_getattr(PacketType, name)(lambda context, builder, kind, slot: slot)
+    for name, header in emit.MASKS.items():
+        lower_getattr(PacketType, name)(
+            lambda context, builder, kind, slot, header=header: emit.has(builder, slot, header)
+        )
+    for name in _OWN:
+        lower_getattr(PacketType, name)(
+            lambda context, builder, kind, slot, name=name: builder.zext(
+                builder.load(own(builder, slot, name)), I64
+            )
+        )
+    lower_getattr(PacketType, "protocol")(
+        lambda context, builder, kind, slot: emit.layout_bits(builder, slot, 48, 8)
+    )
+    lower_getattr(PacketType, "vlan_count")(_vlan_count)
+    for name in {name for _, name in emit.FIELDS}:
+        lower_getattr(HeaderType, name)(
+            lambda context, builder, kind, slot, name=name: emit.load_field(
+                builder, slot, emit.FIELDS[kind.header, name]
+            )
+        )
+        lower_setattr(HeaderType, name)(
+            lambda context, builder, signature, arguments, name=name: _set_field(
+                context, builder, signature, arguments, name
+            )
+        )
+
+
+def _vlan_count(context: Any, builder: Any, kind: Any, slot: Any) -> Any:
+    l3 = emit.layout_bits(builder, slot, 0, 16)
+    count = builder.lshr(builder.sub(l3, I64(14)), I64(2))
+    return builder.select(emit.has(builder, slot, emit.HEADERS["vlan"]), count, I64(0))
+
+
+def _set_field(context: Any, builder: Any, signature: Any, arguments: Any, name: str) -> None:
+    kind, value_type = signature.args
+    field = emit.FIELDS[kind.header, name]
+    if not field.is_writable:
+        raise AttributeError(f"{kind.header}.{name} is read-only")
+    wide = types.uint64 if field.bits == 64 else types.int64
+    value = context.cast(builder, arguments[1], value_type, wide)
+    emit.store_field(builder, arguments[0], field, value)
+
+
+_install()
+
+
+def _read_layout(builder: Any, slot: Any) -> None:
+    """Fill a SLOT: a short way for untagged IPv4 without options, a call for the rest."""
+    pkt = builder.load(emit.part(builder, slot, 0))
+    data = builder.load(builder.bitcast(pkt, I8.as_pointer().as_pointer()))
+    builder.store(data, emit.part(builder, slot, 1))
+    length = builder.zext(builder.load(own(builder, slot, "length")), I64)
+    place = emit.part(builder, slot, 2)
+    with builder.if_else(builder.icmp_unsigned(">=", length, I64(54))) as (long, short):
+        with long:
+            _fast_layout(builder, data, length, pkt, place)
+        with short:
+            _slow_layout(builder, pkt, place)
+    flags = builder.load(builder.gep(pkt, [I64(27)]))
+    reverse = builder.shl(builder.zext(builder.and_(flags, I8(1)), I64), I64(32 + 9))
+    builder.store(builder.or_(builder.load(place), reverse), place)
+
+
+def _fast_layout(builder: Any, data: Any, length: Any, pkt: Any, place: Any) -> None:
+    def byte(offset: int, size: int) -> Any:
+        return emit.load_be(builder, builder.gep(data, [I64(offset)]), size)
+
+    total = byte(16, 2)
+    protocol = byte(23, 1)
+    is_udp = builder.icmp_unsigned("==", protocol, I64(17))
+    tests = [
+        builder.icmp_unsigned("==", builder.and_(byte(12, 4), I64(0xFFFFFF00)), I64(0x08004500)),
+        builder.icmp_unsigned("==", builder.and_(byte(20, 2), I64(0x3FFF)), I64(0)),
+        builder.icmp_unsigned(">=", total, I64(40)),
+        builder.icmp_unsigned("<=", total, builder.sub(length, I64(14))),
+        builder.or_(is_udp, builder.icmp_unsigned("==", protocol, I64(6))),
+    ]
+    is_common = tests[0]
+    for test in tests[1:]:
+        is_common = builder.and_(is_common, test)
+    common = 14 | 34 << 16 | (1 << 0 | 1 << 7 | 1 << 2 | 1 << 10) << 32
+    udp = I64(common | 1 << (32 + 5) | 17 << 48 | 6 << 56)
+    tcp = I64(common | 1 << (32 + 4) | 6 << 48 | 16 << 56)
+    with builder.if_else(is_common, likely=True) as (fast, slow):
+        with fast:
+            builder.store(builder.select(is_udp, udp, tcp), place)
+        with slow:
+            _slow_layout(builder, pkt, place)
+
+
+def _slow_layout(builder: Any, pkt: Any, place: Any) -> None:
+    name = "onvm_layout_word"
+    kind = ir.FunctionType(I64, [emit.BYTES])
+    function = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
+    builder.store(builder.call(function, [pkt]), place)
+
+
+@intrinsic
+def open_packet(typing: Any, pkts: Any, row: Any, count: Any) -> Any:
+    """Packet `row` of a burst of `count`; brings a later one into the cache."""
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        pkts, row, count = arguments
+        slot = emit_alloca(builder)
+        pkt = builder.gep(pkts, [builder.mul(row, I64(32))])
+        later = builder.add(row, I64(4))
+        is_inside = builder.icmp_signed("<", later, count)
+        later_pkt = builder.gep(pkts, [builder.mul(builder.select(is_inside, later, row), I64(32))])
+        later_data = builder.load(builder.bitcast(later_pkt, emit.BYTES.as_pointer()))
+        prefetch = builder.module.declare_intrinsic(
+            "llvm.prefetch",
+            [emit.BYTES],
+            ir.FunctionType(ir.VoidType(), [emit.BYTES, I32, I32, I32]),
+        )
+        builder.call(prefetch, [later_data, I32(1), I32(3), I32(1)])
+        builder.store(pkt, emit.part(builder, slot, 0))
+        _read_layout(builder, slot)
+        return slot
+
+    return PACKET(types.voidptr, types.int64, types.int64), code
+
+
+def emit_alloca(builder: Any) -> Any:
+    """One SLOT on the stack of the function, not one per turn of a loop."""
+    with builder.goto_entry_block():
+        return builder.alloca(emit.SLOT)
+
+
+def store_verdict(builder: Any, slot: Any, verdict: Any) -> None:
+    """Store a verdict; what is none drops the packet."""
+    is_known = builder.icmp_unsigned("<=", verdict, I64(3))
+    known = builder.select(is_known, builder.trunc(verdict, I8), I8(1))
+    builder.store(known, own(builder, slot, "verdict"))
+
+
+@intrinsic
+def _decide(typing: Any, pkt: Any, verdict: Any, destination: Any) -> Any:
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        slot, verdict, destination = arguments
+        builder.store(builder.trunc(verdict, I8), own(builder, slot, "verdict"))
+        builder.store(builder.trunc(destination, I16), own(builder, slot, "destination"))
+        return verdict
+
+    return types.int64(pkt, types.int64, types.int64), code
+
+
+def _move(is_push: bool) -> Any:
+    @intrinsic
+    def move(typing: Any, pkt: Any, size: Any) -> Any:
+        def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            slot, size = arguments
+            length = builder.zext(builder.load(own(builder, slot, "length")), I64)
+            headroom = builder.zext(builder.load(own(builder, slot, "headroom")), I64)
+            if is_push:
+                fits = builder.and_(
+                    builder.icmp_unsigned("<=", size, headroom),
+                    builder.icmp_unsigned("<=", builder.add(length, size), I64(65535)),
+                )
+                step = builder.neg(size)
+            else:
+                fits = builder.icmp_unsigned("<", size, length)
+                step = size
+            with builder.if_then(fits):
+                pkt = builder.load(emit.part(builder, slot, 0))
+                place = builder.bitcast(pkt, emit.BYTES.as_pointer())
+                builder.store(builder.gep(builder.load(place), [step]), place)
+                for name, value in (
+                    ("length", builder.sub(length, step)),
+                    ("headroom", builder.add(headroom, step)),
+                ):
+                    builder.store(builder.trunc(value, I16), own(builder, slot, name))
+                _read_layout(builder, slot)
+            return fits
+
+        return types.boolean(pkt, types.int64), code
+
+    return move
+
+
+_push, _pull = _move(True), _move(False)
+
+
+@overload_method(PacketType, "drop", strict=False)
+def _drop(pkt: Any, reason: Any = 0) -> Any:
+    return lambda pkt, reason=0: _decide(pkt, 1, reason)
+
+
+@overload_method(PacketType, "to_service", strict=False)
+def _to_service(pkt: Any, service_id: Any) -> Any:
+    return lambda pkt, service_id: _decide(pkt, 2, service_id)
+
+
+@overload_method(PacketType, "out", strict=False)
+def _out(pkt: Any, port: Any) -> Any:
+    return lambda pkt, port: _decide(pkt, 3, port)
+
+
+@overload_method(PacketType, "push", strict=False)
+def _push_method(pkt: Any, length: Any) -> Any:
+    return lambda pkt, length: _push(pkt, length)
+
+
+@overload_method(PacketType, "pull", strict=False)
+def _pull_method(pkt: Any, length: Any) -> Any:
+    return lambda pkt, length: _pull(pkt, length)

@@ -1,0 +1,103 @@
+"""Packets in private memory: what a kernel needs when there is no manager."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from onvm_sdk._native._nf import ffi, lib
+
+__all__ = ["LocalMemory"]
+
+HEADROOM = 128
+CANARY = 0xC5
+
+
+class LocalMemory:
+    """Slots like those of packet memory, each with a canary before and behind it.
+
+    Args:
+        frames: packet data, one slot each.
+        nb_loaned: more slots, for packets that NFs make.
+        slot_bytes: room for a packet and its headroom.
+    """
+
+    def __init__(self, frames: Sequence[bytes], *, nb_loaned: int, slot_bytes: int) -> None:
+        self._frames = len(frames)
+        self._stride = slot_bytes + 128
+        self._slot_bytes = slot_bytes
+        count = len(frames) + nb_loaned
+        self._memory = ffi.new("uint8_t[]", max(count, 1) * self._stride)
+        self._buffer = memoryview(ffi.buffer(self._memory))
+        self._buffer[:] = bytes([CANARY]) * len(self._buffer)
+        self.packets = ffi.new("struct onvm_pkt[]", max(count, 1))
+        for slot in range(count):
+            self._reset(slot, frames[slot] if slot < len(frames) else b"")
+        self._next_loan = len(frames)
+        self._count = count
+        self._handle = ffi.new_handle(self)
+        self.made: list[int] = []
+
+    def _reset(self, slot: int, frame: bytes) -> None:
+        packet = self.packets[slot]
+        begin = slot * self._stride + 64 + HEADROOM
+        packet.data = self._memory + begin
+        packet.buffer = slot
+        packet.length = len(frame)
+        packet.headroom = HEADROOM
+        packet.tailroom = self._slot_bytes - HEADROOM - len(frame)
+        self._buffer[begin - HEADROOM : begin] = bytes(HEADROOM)
+        self._buffer[begin : begin + len(frame)] = frame
+        rest = packet.tailroom
+        self._buffer[begin + len(frame) : begin + len(frame) + rest] = bytes(rest)
+
+    def context(self, state: int, now_ns: int, counters: Any) -> Any:
+        """Make a ``struct onvm_ctx``; it is good as long as this object."""
+        ctx = ffi.new("struct onvm_ctx *")
+        ctx.state = ffi.cast("void *", state)
+        ctx.now_ns = now_ns
+        ctx.counters = ffi.from_buffer("uint64_t[]", counters)
+        ctx.originate = lib.onvm_python_originate
+        ctx.runtime = self._handle
+        return ctx
+
+    def loan(self) -> Any:
+        """Take an empty slot; NULL when there is none left."""
+        if self._next_loan == self._count:
+            return ffi.NULL
+        slot = self._next_loan
+        self._next_loan += 1
+        self.made.append(slot)
+        return ffi.addressof(self.packets, slot)
+
+    def frame(self, slot: int) -> bytes:
+        """Bytes of the packet in a slot."""
+        packet = self.packets[slot]
+        return bytes(ffi.buffer(packet.data, packet.length))
+
+    def is_whole(self, slot: int) -> bool:
+        """Say whether the packet lies in its slot and the canaries around it are untouched."""
+        packet = self.packets[slot]
+        begin = slot * self._stride
+        end = begin + self._stride
+        offset = int(packet.data - self._memory)
+        if offset < begin + 64 or offset + packet.length > end - 64:
+            return False
+        guard = bytes([CANARY]) * 64
+        return self._buffer[begin : begin + 64] == guard and self._buffer[end - 64 : end] == guard
+
+
+def call(function: int, ctx: Any, packets: Any, slots: Sequence[int]) -> None:
+    """Call a kernel with the packets in `slots` and bring what it changed back there."""
+    burst = ffi.new("struct onvm_pkt[]", max(len(slots), 1))
+    for row, slot in enumerate(slots):
+        burst[row] = packets[slot]
+    ffi.cast("onvm_kernel", function)(ctx, burst, len(slots))
+    for row, slot in enumerate(slots):
+        packets[slot] = burst[row]
+
+
+@ffi.def_extern(error=ffi.NULL)  # type: ignore[untyped-decorator]
+def onvm_python_originate(ctx: Any) -> Any:
+    memory: LocalMemory = ffi.from_handle(ctx.runtime)
+    return memory.loan()

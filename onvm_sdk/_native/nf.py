@@ -1,0 +1,196 @@
+"""Mirror of ``native/nf/host.h``: an NF host attached to a manager."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from onvm_sdk._native._nf import ffi, lib
+from onvm_sdk.errors import AttachError, check
+
+__all__ = ["Attached", "Event", "Host", "Message", "MessageType", "StageHello"]
+
+
+class Event:
+    """Why ``Host.run`` came back."""
+
+    DEADLINE = lib.ONVM_EVENT_DEADLINE
+    MESSAGE = lib.ONVM_EVENT_MESSAGE
+    INTERRUPT = lib.ONVM_EVENT_INTERRUPT
+    DETACHED = lib.ONVM_EVENT_DETACHED
+
+
+class MessageType:
+    """Kinds of messages on the attach socket."""
+
+    READY = lib.ONVM_MSG_READY
+    STOP = lib.ONVM_MSG_STOP
+    DRAIN = lib.ONVM_MSG_DRAIN
+    DRAINED = lib.ONVM_MSG_DRAINED
+    USER = lib.ONVM_MSG_USER
+    DETACH = lib.ONVM_MSG_DETACH
+    CLAIM = lib.ONVM_MSG_CLAIM
+
+
+@dataclass(frozen=True, slots=True)
+class StageHello:
+    """One NF of the host, as the manager is told of it."""
+
+    service: str
+    instance: str
+    reasons: Sequence[str]
+    counters: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """What the manager granted."""
+
+    instance_id: int
+    service_ids: tuple[int, ...]
+    loaned_buffers: int
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message from the attach socket."""
+
+    kind: int
+    stage: int
+    peer: str
+    payload: bytes
+
+
+class Host:
+    """A ``struct onvm_nf_host``.
+
+    Threads: one for everything, except ``interrupt``.
+    """
+
+    def __init__(self) -> None:
+        host = lib.onvm_nf_host_create()
+        check(0 if host else -12, "create an NF host")
+        self._host = ffi.gc(host, lib.onvm_nf_host_free)
+        self._header = ffi.new("struct onvm_message_header *")
+        self._payload = ffi.new("uint8_t[]", lib.ONVM_MESSAGE_MAX)
+
+    def set_stage(self, stage: int, function: int, state: int) -> None:
+        """Set the kernel of a stage by address."""
+        kernel = ffi.cast("onvm_kernel", function)
+        result = lib.onvm_nf_host_set_stage(self._host, stage, kernel, ffi.cast("void *", state))
+        check(result, f"set stage {stage}")
+
+    def attach(
+        self,
+        path: str,
+        stages: Sequence[StageHello],
+        *,
+        burst_size: int,
+        loaned_buffers: int,
+        secret: str,
+        timeout_ms: int,
+    ) -> Attached:
+        """Attach to the manager that listens at `path`.
+
+        Raises:
+            AttachError: nobody listens, or the manager refused.
+        """
+        hello = ffi.new("struct onvm_attach_hello *")
+        hello.nb_stages = len(stages)
+        hello.nb_loaned = loaned_buffers
+        hello.burst_size = burst_size
+        hello.secret = secret.encode()[:63]
+        for number, stage in enumerate(stages):
+            hello.stage[number].service = _name(stage.service)
+            hello.stage[number].instance = _name(stage.instance)
+            for index, name in enumerate(stage.reasons):
+                hello.stage[number].reasons[index] = _name(name)
+            for index, name in enumerate(stage.counters):
+                hello.stage[number].counters[index] = _name(name)
+        result = lib.onvm_nf_host_attach(self._host, os.fsencode(path), hello, timeout_ms)
+        if result < 0:
+            reason = ffi.string(lib.onvm_nf_host_error(self._host)).decode(errors="replace")
+            raise AttachError(f"attach to {path}: {reason or os.strerror(-result)}")
+        reply = lib.onvm_nf_host_reply(self._host)
+        ids = tuple(reply.service_id[number] for number in range(len(stages)))
+        return Attached(reply.instance_id, ids, reply.nb_loaned)
+
+    def ready(self) -> None:
+        """Say that packets may come."""
+        check(lib.onvm_nf_host_ready(self._host), "tell the manager that packets may come")
+
+    def run(self, deadline_ns: int) -> int:
+        """Receive, process and return bursts; gives an Event."""
+        event: int = lib.onvm_nf_host_run(self._host, deadline_ns)
+        return check(event, "run the NF host")
+
+    def interrupt(self) -> None:
+        """Make ``run`` come back soon; any thread and a signal handler may call it."""
+        lib.onvm_nf_host_interrupt(self._host)
+
+    def stop_on_signals(self) -> None:
+        """Let SIGTERM and SIGINT interrupt ``run``; ``is_stop_requested`` tells."""
+        check(lib.onvm_stop_on_signals(self._host), "handle signals")
+
+    @property
+    def is_stop_requested(self) -> bool:
+        """Whether such a signal has come."""
+        return bool(lib.onvm_stop_requested())
+
+    def close(self) -> None:
+        """Detach; nothing else may be called any more."""
+        lib.onvm_stop_on_signals(ffi.NULL)
+        ffi.release(self._host)
+
+    def receive(self) -> Message | None:
+        """Take a message; None when there is none, or the manager is gone."""
+        result = lib.onvm_nf_host_receive(self._host, self._header, self._payload)
+        if result < 0:
+            return None
+        return Message(
+            kind=self._header.type,
+            stage=self._header.stage,
+            peer=ffi.string(self._header.peer).decode(errors="replace"),
+            payload=bytes(ffi.buffer(self._payload, result)),
+        )
+
+    def send(self, kind: int, stage: int, peer: str = "", payload: bytes = b"") -> None:
+        """Send a message."""
+        header = ffi.new("struct onvm_message_header *")
+        header.type = kind
+        header.stage = stage
+        header.peer = _name(peer)
+        result = lib.onvm_nf_host_send(self._host, header, payload, len(payload))
+        check(result, f"send a message to {peer or 'the manager'!r}")
+
+    def send_claim(
+        self, stage: int, address: str, first_port: int, end_port: int, protocol: int
+    ) -> None:
+        """Announce that a range of an address's ports belongs to an NF."""
+        claim = ffi.new("struct onvm_claim *")
+        claim.ip_version = 6 if ":" in address else 4
+        family = socket.AF_INET6 if claim.ip_version == 6 else socket.AF_INET
+        packed = socket.inet_pton(family, address)
+        ffi.memmove(claim.address, packed, len(packed))
+        claim.protocol = protocol
+        claim.first_port = first_port
+        claim.end_port = end_port
+        self.send(MessageType.CLAIM, stage, payload=bytes(ffi.buffer(claim)))
+
+    def counters(self, stage: int) -> memoryview | None:
+        """Counters of a stage, in memory shared with the manager until the next attach."""
+        values: Any = lib.onvm_nf_host_counters(self._host, stage)
+        if not values:
+            return None
+        count = lib.ONVM_COUNTERS_MAX
+        return memoryview(ffi.buffer(ffi.cast("uint64_t *", values), 8 * count)).cast("Q")
+
+
+def _name(text: str) -> bytes:
+    raw = text.encode()
+    if len(raw) >= lib.ONVM_NAME_LENGTH:
+        raise ValueError(f"{text!r}: a name of up to {lib.ONVM_NAME_LENGTH - 1} bytes expected")
+    return raw

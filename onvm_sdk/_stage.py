@@ -1,0 +1,95 @@
+"""From an NF to what the native loop calls: a kernel's address and that of its state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from onvm_sdk.errors import PluginError
+from onvm_sdk.nf import NetworkFunction
+
+__all__ = ["HOOKS", "Stage", "build_stage", "kind_of"]
+
+HOOKS = ("process", "process_packet", "native")
+_KINDS = {"process": "columns", "process_packet": "packets", "native": "native"}
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One NF of an NF host, ready to be called."""
+
+    nf: NetworkFunction
+    hook: str
+    function: int
+    state: int
+    keep: object
+
+
+def _hook_of(nf: NetworkFunction) -> str:
+    kind = type(nf)
+    found = [hook for hook in HOOKS if getattr(kind, hook) is not getattr(NetworkFunction, hook)]
+    if len(found) != 1:
+        raise PluginError(
+            f"exactly one of {', '.join(HOOKS)} expected", field=kind.__qualname__, value=found
+        )
+    return found[0]
+
+
+def kind_of(nf: NetworkFunction) -> str:
+    """Say which of the four ways `nf` is written: columns, packets, kernel or native."""
+    hook = _hook_of(nf)
+    is_kernel = hook == "process_packet" and hasattr(type(nf).process_packet, "onvm_kernel")
+    return "kernel" if is_kernel else _KINDS[hook]
+
+
+def build_stage(
+    nf: NetworkFunction,
+    on_error: Callable[[BaseException], None],
+    *,
+    compiled: bool = True,
+) -> Stage:
+    """Make a stage of an NF that is set up.
+
+    Args:
+        nf: after its ``setup``.
+        on_error: called, with the interpreter locked, with what a handler raised; the burst's
+            remaining packets are dropped.
+        compiled: False runs a ``@kernel`` interpreted.
+
+    Raises:
+        PluginError: `nf` has none or several of process, process_packet, native.
+    """
+    hook = _hook_of(nf)
+    kind = kind_of(nf)
+    if kind == "native":
+        native = nf.native()
+        return Stage(nf, hook, native.function, native.state, native)
+    if kind == "columns":
+        from onvm_sdk.burst import Burst
+
+        burst = Burst(nf.process, on_error)
+        return Stage(nf, hook, burst.native.kernel, burst.native.state, burst)
+    if kind == "kernel":
+        kernel: Any = type(nf).process_packet
+        native_kernel = kernel.compile(nf.state) if compiled else None
+        if native_kernel is not None:
+            return Stage(nf, hook, native_kernel.function, native_kernel.state, native_kernel)
+        return _packet_stage(nf, hook, kernel.function, on_error, (nf.state,))
+    return _packet_stage(nf, hook, nf.process_packet, on_error, ())
+
+
+def _packet_stage(
+    nf: NetworkFunction,
+    hook: str,
+    function: Callable[..., Any],
+    on_error: Callable[[BaseException], None],
+    arguments: tuple[Any, ...],
+) -> Stage:
+    from onvm_sdk._native import packet
+
+    def report() -> None:
+        on_error(loop.error)
+
+    loop = packet.loop(function, report, *arguments)
+    return Stage(nf, hook, loop.kernel, loop.state, (loop, report))

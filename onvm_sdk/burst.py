@@ -1,0 +1,362 @@
+"""Columns over a burst: header fields of many packets as NumPy arrays.
+
+``burst.ipv4.ttl`` is an array with one entry per packet, in host byte order. It is gathered when
+it is first used; after the handler, entries that have changed are written into the packets, and
+checksums follow (RFC 1624). A packet without the header reads 0 and is never written.
+
+Lifetime: arrays are reused by the next burst. One that a handler keeps shows the next burst's
+values; copy what you keep. :meth:`Burst.packet`, :meth:`Burst.push` and :meth:`Burst.pull` write
+back what has changed so far and end the arrays taken before; take them anew. A packet view ends
+with its burst: using it later raises :class:`~onvm_sdk.errors.StaleViewError`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onvm_sdk._native import columns as _columns
+from onvm_sdk._native import packet as _packet
+from onvm_sdk.verdict import Verdict
+
+if TYPE_CHECKING:
+    from onvm_sdk.packet import PacketView
+
+__all__ = ["Burst"]
+
+_Scalar = TypeVar("_Scalar", bound=np.generic)
+U8 = np.uint8
+U16 = np.uint16
+U32 = np.uint32
+U64 = np.uint64
+Mask = NDArray[np.bool_]
+
+
+class _Column(Generic[_Scalar]):
+    """One column of a burst or of one of its headers."""
+
+    def __init__(self, dtype: type[_Scalar], doc: str) -> None:
+        self._dtype = np.dtype(dtype)
+        self.__doc__ = doc
+
+    def __set_name__(self, owner: type[_Columns], name: str) -> None:
+        self._id = _columns.COLUMN_IDS[owner.header + name]
+
+    @overload
+    def __get__(self, owner: None, kind: object = None) -> _Column[_Scalar]: ...
+    @overload
+    def __get__(self, owner: _Columns, kind: object = None) -> NDArray[_Scalar]: ...
+    def __get__(
+        self, owner: _Columns | None, kind: object = None
+    ) -> NDArray[_Scalar] | _Column[_Scalar]:
+        if owner is None:
+            return self
+        burst = owner.burst
+        ready = burst.ready
+        column = self._id
+        if column in ready:
+            return ready[column]
+        view = burst.views.get(column)
+        if view is None or len(view) != burst.length:
+            whole = burst.arrays.get(column)
+            if whole is None:
+                whole = burst.arrays[column] = burst.native.array(column, self._dtype)
+            view = burst.views[column] = whole[: burst.length]
+        burst.native.gather(column)
+        ready[column] = view
+        return view
+
+    def __set__(self, owner: _Columns, value: Any) -> None:
+        array = self.__get__(owner)
+        if value is not array:
+            array[...] = value
+
+
+class _Mask:
+    """A mask: which packets have a header or a property. Read-only."""
+
+    def __init__(self, header: int, doc: str) -> None:
+        self._header = header
+        self.__doc__ = doc
+
+    @overload
+    def __get__(self, owner: None, kind: object = None) -> _Mask: ...
+    @overload
+    def __get__(self, owner: Burst, kind: object = None) -> Mask: ...
+    def __get__(self, owner: Burst | None, kind: object = None) -> Mask | _Mask:
+        if owner is None:
+            return self
+        burst = owner.burst
+        key = ~self._header
+        if key in burst.ready:
+            return burst.ready[key]
+        view = burst.views.get(key)
+        if view is None or len(view) != burst.length:
+            whole = burst.arrays.get(key)
+            if whole is None:
+                whole = burst.arrays[key] = burst.native.mask_array(self._header)
+            view = burst.views[key] = whole[: burst.length]
+            view.flags.writeable = False
+        burst.native.gather_mask(self._header)
+        burst.ready[key] = view
+        return view
+
+
+class _State:
+    """What the columns of one burst object share."""
+
+    __slots__ = ("arrays", "length", "native", "ready", "views")
+
+    def __init__(self, native: _columns.Columns) -> None:
+        self.native = native
+        self.length = 0
+        self.ready: dict[int, NDArray[Any]] = {}
+        self.views: dict[int, NDArray[Any]] = {}
+        self.arrays: dict[int, NDArray[Any]] = {}
+
+
+class _Columns:
+    header = ""
+
+    def __init__(self, burst: _State) -> None:
+        self.burst = burst
+
+
+class EthColumns(_Columns):
+    """Ethernet."""
+
+    header = "eth."
+    dst = _Column(U8, "Destination address, n × 6 bytes.")
+    src = _Column(U8, "Source address, n × 6 bytes.")
+    type = _Column(U16, "EtherType behind all VLAN tags.")
+
+
+class VlanColumns(_Columns):
+    """The outermost VLAN tag; ``burst.vlan_count`` says how many there are."""
+
+    header = "vlan."
+    tci = _Column(U16, "Tag control information: priority, DEI, identifier.")
+    id = _Column(U16, "VLAN identifier, 12 bits.")
+    priority = _Column(U8, "Priority code point, 3 bits.")
+
+
+class Ipv4Columns(_Columns):
+    """IPv4."""
+
+    header = "ipv4."
+    header_length = _Column(U8, "Header length in words of 4 bytes. Read-only.")
+    tos = _Column(U8, "DSCP and ECN.")
+    dscp = _Column(U8, "Differentiated services code point, 6 bits.")
+    ecn = _Column(U8, "Explicit congestion notification, 2 bits.")
+    total_length = _Column(U16, "Bytes of header and payload.")
+    id = _Column(U16, "Identification.")
+    flags = _Column(U8, "Bit 1: do not fragment, bit 0: more fragments.")
+    fragment_offset = _Column(U16, "In units of 8 bytes.")
+    ttl = _Column(U8, "Time to live.")
+    protocol = _Column(U8, "Transport protocol.")
+    checksum = _Column(U16, "Header checksum; setting it sets just that.")
+    src = _Column(U32, "Source address as a number.")
+    dst = _Column(U32, "Destination address as a number.")
+
+
+class Ipv6Columns(_Columns):
+    """IPv6."""
+
+    header = "ipv6."
+    traffic_class = _Column(U8, "DSCP and ECN.")
+    flow_label = _Column(U32, "20 bits.")
+    payload_length = _Column(U16, "Bytes behind the 40 of the header.")
+    next_header = _Column(U8, "Of the first extension header; burst.protocol is behind them.")
+    hop_limit = _Column(U8, "Hop limit.")
+    src = _Column(U8, "Source address, n × 16 bytes.")
+    dst = _Column(U8, "Destination address, n × 16 bytes.")
+    src_high = _Column(U64, "First 64 bits of the source address.")
+    src_low = _Column(U64, "Last 64 bits of the source address.")
+    dst_high = _Column(U64, "First 64 bits of the destination address.")
+    dst_low = _Column(U64, "Last 64 bits of the destination address.")
+
+
+class TcpColumns(_Columns):
+    """TCP."""
+
+    header = "tcp."
+    src_port = _Column(U16, "Source port.")
+    dst_port = _Column(U16, "Destination port.")
+    seq = _Column(U32, "Sequence number.")
+    ack = _Column(U32, "Acknowledgement number.")
+    data_offset = _Column(U8, "Header length in words of 4 bytes. Read-only.")
+    flags = _Column(U8, "CWR ECE URG ACK PSH RST SYN FIN, from the top.")
+    window = _Column(U16, "Window.")
+    checksum = _Column(U16, "Checksum; setting it sets just that.")
+    urgent = _Column(U16, "Urgent pointer.")
+
+
+class UdpColumns(_Columns):
+    """UDP."""
+
+    header = "udp."
+    src_port = _Column(U16, "Source port.")
+    dst_port = _Column(U16, "Destination port.")
+    length = _Column(U16, "Bytes of header and payload.")
+    checksum = _Column(U16, "Checksum, 0: none; setting it sets just that.")
+
+
+class IcmpColumns(_Columns):
+    """ICMP and ICMPv6."""
+
+    header = "icmp."
+    type = _Column(U8, "Type.")
+    code = _Column(U8, "Code.")
+    checksum = _Column(U16, "Checksum; setting it sets just that.")
+    id = _Column(U16, "Identifier of an echo; bytes 4 and 5 of any other message.")
+    sequence = _Column(U16, "Sequence number of an echo; bytes 6 and 7 of any other message.")
+
+
+class Burst(_Columns):
+    """The packets of one call of ``process``.
+
+    Made by the SDK; a handler gets it and lets it go when it returns.
+    """
+
+    length = _Column(U16, "Bytes of each packet. Read-only.")
+    port = _Column(U16, "Ingress port. Read-only.")
+    flow_hash = _Column(U32, "Hash of the flow; 0 if none was needed. Read-only.")
+    protocol = _Column(U8, "Transport protocol behind IPv6 extension headers. Read-only.")
+    vlan_count = _Column(U8, "VLAN tags. Read-only.")
+    verdict = _Column(U8, "What becomes of each packet, as in Verdict.")
+    destination = _Column(U16, "Drop reason, service ID or port, as the verdict says.")
+
+    is_vlan = _Mask(1, "Has a VLAN tag.")
+    is_ipv4 = _Mask(2, "Has a whole, sound IPv4 header.")
+    is_ipv6 = _Mask(3, "Has a whole, sound IPv6 header.")
+    is_tcp = _Mask(4, "Has a TCP header: not so behind the first fragment.")
+    is_udp = _Mask(5, "Has a UDP header: not so behind the first fragment.")
+    is_icmp = _Mask(6, "Has an ICMP or ICMPv6 header.")
+    is_fragment = _Mask(8, "Is an IP fragment, the first one included.")
+    is_reverse = _Mask(9, "Travels its chain backwards.")
+
+    def __init__(
+        self, handler: Callable[[Burst], None], on_error: Callable[[BaseException], None]
+    ) -> None:
+        self._handler = handler
+        self._views: list[PacketView] = []
+        self.native = _columns.Columns(self._run, on_error)
+        super().__init__(_State(self.native))
+        self.eth = EthColumns(self.burst)
+        self.vlan = VlanColumns(self.burst)
+        self.ipv4 = Ipv4Columns(self.burst)
+        self.ipv6 = Ipv6Columns(self.burst)
+        self.tcp = TcpColumns(self.burst)
+        self.udp = UdpColumns(self.burst)
+        self.icmp = IcmpColumns(self.burst)
+
+    def __len__(self) -> int:
+        return self.burst.length
+
+    @property
+    def now_ns(self) -> int:
+        """CLOCK_MONOTONIC, read once per burst."""
+        return self.native.now_ns()
+
+    def drop(self, where: Any = None, reason: int = 0) -> None:
+        """Drop packets; a later decision about a packet replaces an earlier one.
+
+        Args:
+            where: mask or index of packets; None: all.
+            reason: index into the manifest's ``drop_reasons``.
+        """
+        self.native.decide(self._mask(where), Verdict.DROP, reason)
+
+    def out(self, where: Any, port: int) -> None:
+        """Send packets out of `port`, past the rest of their chain."""
+        self.native.decide(self._mask(where), Verdict.OUT, port)
+
+    def to_service(self, where: Any, service_id: int) -> None:
+        """Send packets to the service with that ID."""
+        self.native.decide(self._mask(where), Verdict.TO_SERVICE, service_id)
+
+    def next(self, where: Any = None) -> None:
+        """Let packets go on to the next service, whatever was decided before."""
+        self.native.decide(self._mask(where), Verdict.NEXT, 0)
+
+    def push(self, header: bytes | NDArray[np.uint8], where: Any = None) -> Mask:
+        """Put a header before packets (encapsulation).
+
+        Args:
+            header: the same bytes for all, or n × length bytes, a row for each packet.
+            where: mask or index of packets; None: all.
+
+        Returns:
+            Where it was done; a packet without the headroom stays as it is.
+        """
+        done = np.zeros(len(self), dtype=np.bool_)
+        if isinstance(header, bytes):
+            self.native.push(self._mask(where), len(header), header, 0, done)
+        else:
+            rows = np.ascontiguousarray(header, dtype=np.uint8)
+            if rows.ndim != 2 or len(rows) != len(self):
+                raise ValueError(f"a row of header bytes for each of {len(self)} packets expected")
+            length = rows.shape[1]
+            self.native.push(self._mask(where), length, rows.reshape(-1), length, done)
+        self.burst.ready.clear()
+        return done
+
+    def pull(self, length: int, where: Any = None) -> Mask:
+        """Cut `length` bytes off the front of packets; gives where it was done."""
+        done = np.zeros(len(self), dtype=np.bool_)
+        self.native.pull(self._mask(where), length, done)
+        self.burst.ready.clear()
+        return done
+
+    def packet(self, row: int) -> PacketView:
+        """Give a view of one packet, valid until the handler returns."""
+        packet, context = self.native.packet(row)
+        self.burst.ready.clear()
+        view = _packet.view(packet, context)
+        self._views.append(view)
+        return view
+
+    def originate(self, packet: bytes, *, port: int | None = None) -> bool:
+        """Make a packet.
+
+        Args:
+            packet: the whole frame.
+            port: where it goes out; None: on to the next service.
+
+        Returns:
+            False when the loan of empty buffers is used up, or the packet too long for one.
+        """
+        context = self.native.context()
+        if port is None:
+            return _columns.originate(context, packet, Verdict.NEXT, 0)
+        return _columns.originate(context, packet, Verdict.OUT, port)
+
+    def _mask(self, where: Any) -> Mask | None:
+        if where is None:
+            return None
+        if (
+            type(where) is np.ndarray
+            and where.dtype == np.bool_
+            and len(where) == self.burst.length
+            and where.flags.c_contiguous
+        ):
+            return where
+        mask = np.zeros(self.burst.length, dtype=np.bool_)
+        mask[where] = True
+        return mask
+
+    def _run(self) -> None:
+        state = self.burst
+        state.ready.clear()
+        state.length = len(state.native)
+        try:
+            self._handler(self)
+        finally:
+            for view in self._views:
+                _packet.end_view(view)
+            self._views.clear()
+            state.length = 0
+            state.ready.clear()

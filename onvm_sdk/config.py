@@ -1,0 +1,40 @@
+"""Where a plugin's build finds onvm's headers and libraries.
+
+``python -P -m onvm_sdk.config --includedir`` and ``--libdir`` print it for a meson.build.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+__all__ = ["get_include", "get_lib"]
+
+_HERE = Path(__file__).resolve().parent
+
+
+def get_include() -> str:
+    """Give the folder that holds ``onvm/nf.h``."""
+    return str(_HERE / "include")
+
+
+def get_lib() -> str:
+    """Give the folder that holds ``libonvm_nf.so`` and ``libonvm_tables.so``."""
+    return str(_HERE / "lib")
+
+
+def _main() -> None:
+    parser = argparse.ArgumentParser(prog="onvm_sdk.config", description=__doc__)
+    parser.add_argument("--includedir", action="store_true", help="print the folder of headers")
+    parser.add_argument("--libdir", action="store_true", help="print the folder of libraries")
+    arguments = parser.parse_args()
+    if not (arguments.includedir or arguments.libdir):
+        parser.error("--includedir or --libdir expected")
+    if arguments.includedir:
+        print(get_include())
+    if arguments.libdir:
+        print(get_lib())
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,152 @@
+"""NetworkFunction: what an NF author subclasses.
+
+Exactly one of four things decides how packets reach the NF, and how fast:
+
+* ``process(self, burst)``: columns, header fields of a burst as NumPy arrays;
+* ``process_packet(self, pkt)``: one packet at a time, easiest and slowest;
+* ``@kernel def process_packet(pkt, state)``: the same, compiled by numba;
+* ``native(self)``: a C function from the NF's own cffi module.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from onvm_sdk.errors import ConfigError
+
+if TYPE_CHECKING:
+    from onvm_sdk.burst import Burst
+    from onvm_sdk.packet import PacketView
+    from onvm_sdk.verdict import Verdict
+
+__all__ = ["Context", "Counters", "NativeKernel", "NetworkFunction"]
+
+
+@dataclass(frozen=True, slots=True)
+class NativeKernel:
+    """A kernel in C: ``void f(struct onvm_ctx *, struct onvm_pkt *, uint32_t)``.
+
+    Args:
+        function: its address, as ``int(ffi.cast("uintptr_t", lib.f))``.
+        state: the address that ``ctx->state`` shall have, or 0.
+        keep: what must not be freed while the kernel may be called (cffi objects, tables).
+    """
+
+    function: int
+    state: int = 0
+    keep: object = field(default=None, repr=False)
+
+
+class Counters(Mapping[str, int]):
+    """An NF's own counters, by the names of its manifest.
+
+    ``ctx.counters["hits"] += 1``. Operators read them while the NF runs.
+
+    Threads: the one that runs the NF host.
+    """
+
+    def __init__(self, names: Sequence[str], values: memoryview | None = None) -> None:
+        self._index = {name: number for number, name in enumerate(names)}
+        self._values = memoryview(bytearray(8 * 16)).cast("Q") if values is None else values
+
+    def move(self, values: memoryview) -> None:
+        """Continue in other memory: counts are carried over (a manager that came back)."""
+        for number in range(len(self._index)):
+            values[number] = self._values[number]
+        self._values = values
+
+    def __getitem__(self, name: str) -> int:
+        return self._values[self._index[name]]
+
+    def __setitem__(self, name: str, value: int) -> None:
+        self._values[self._index[name]] = value & 0xFFFF_FFFF_FFFF_FFFF
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._index)
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+
+def _nowhere(to: str, payload: bytes) -> None:
+    raise ConfigError("an NF host with a manager expected", field=f"message to {to!r}")
+
+
+def _no_claim(address: str, first_port: int, end_port: int, protocol: int) -> None:
+    return None
+
+
+@dataclass(slots=True)
+class Context:
+    """What ``setup`` is called with; good as long as the NF lives."""
+
+    name: str
+    instance: str = ""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """The user's configuration, checked against the manifest, defaults filled in."""
+    counters: Counters = field(default_factory=lambda: Counters(()))
+    reasons: tuple[str, ...] = ()
+    """Names of the manifest's drop reasons, in order."""
+    send_message: Callable[[str, bytes], None] = _nowhere
+    """Send bytes to a service or an instance by name; "" is the manager."""
+    claim: Callable[[str, int, int, int], None] = _no_claim
+    """``claim(address, first_port, end_port, protocol)``: that traffic belongs to this instance."""
+
+    def reason(self, name: str) -> int:
+        """Give the number of a drop reason of the manifest."""
+        return self.reasons.index(name)
+
+    @property
+    def now_ns(self) -> int:
+        """CLOCK_MONOTONIC."""
+        return time.monotonic_ns()
+
+
+class NetworkFunction:
+    """Base of every network function.
+
+    Threads: all methods are called by one thread, never two at once.
+    """
+
+    timer_interval_s: float = 0.0
+    """How often ``on_timer`` is called; 0: never."""
+    state: Any = None
+    """What a ``@kernel`` gets as its second argument; set it in ``setup``."""
+
+    def setup(self, ctx: Context) -> None:
+        """Get ready; packets come only after this has returned."""
+
+    def process(self, burst: Burst) -> None:
+        """Work on the packets of a burst through columns."""
+        raise NotImplementedError
+
+    def process_packet(self, pkt: PacketView) -> Verdict | int | None:
+        """Work on one packet; None lets it go on, unless ``pkt.drop()`` or the like said else."""
+        raise NotImplementedError
+
+    def native(self) -> NativeKernel:
+        """Give the C kernel; called after ``setup``."""
+        raise NotImplementedError
+
+    def on_message(self, sender: str, payload: bytes) -> None:
+        """Take a message; `sender` is a service or instance, "" the manager."""
+
+    def on_timer(self, now_ns: int) -> None:
+        """Do what is due every ``timer_interval_s``."""
+
+    def snapshot(self) -> bytes:
+        """Give the state for an instance that takes over."""
+        return b""
+
+    def restore(self, snapshot: bytes) -> None:
+        """Take over the state that ``snapshot`` gave."""
+
+    def drain(self) -> bool:
+        """Say whether the state may go; asked again every 100 ms once no new flows come."""
+        return True
+
+    def teardown(self) -> None:
+        """Let go of resources; no packets come any more."""

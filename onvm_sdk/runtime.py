@@ -1,0 +1,327 @@
+"""The process of an NF host: attach, run, stop.
+
+    python -P -m onvm_sdk.runtime --socket PATH --nf NAME[,NAME...] [--config NAME=FILE]
+
+Several names are fused: they run in this process, in chain order. When the manager goes away the
+NFs keep their state and the process attaches anew as soon as a manager listens again. SIGTERM, or
+the manager's word, ends it after the packets it holds. An NF that raises ends it with a traceback.
+
+Imports here are few: the first packet is to come 60 ms after exec.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from onvm_sdk._native.nf import Event, Host, Message, MessageType, StageHello
+from onvm_sdk._plugin import Plugin, load_plugin
+from onvm_sdk._stage import Stage, build_stage
+from onvm_sdk.errors import AttachError, ConfigError, NativeError, OnvmError
+from onvm_sdk.manifest import read_config
+from onvm_sdk.nf import Context, Counters, NetworkFunction
+
+__all__ = ["NfHost", "main"]
+
+SECRET_VARIABLE = "ONVM_ATTACH_SECRET"
+_RETRY_S = 0.05
+_DRAIN_POLL_NS = 100_000_000
+_FIRST_ATTACH_MS = 5000
+
+
+class NfError(OnvmError):
+    """An NF raised: names NF and hook; the cause has the traceback."""
+
+
+class NfHost:
+    """NFs of one process and their attachment.
+
+    Args:
+        path: the manager's attach socket.
+        plugins: the NFs, in chain order.
+        configs: a configuration file by NF name, for those that have one.
+        instances: instance names, in the order of `plugins`; "" lets the manager choose.
+        leaves_with_manager: end when the manager is gone instead of waiting for another.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        plugins: Sequence[Plugin],
+        *,
+        configs: dict[str, str],
+        instances: Sequence[str] = (),
+        leaves_with_manager: bool = False,
+    ) -> None:
+        self._path = path
+        self._leaves_with_manager = leaves_with_manager
+        self._host = Host()
+        self._error: BaseException | None = None
+        self._stop = False
+        self._is_attached = False
+        self._outbox: list[tuple[int, str, bytes]] = []
+        self._draining: set[int] = set()
+        self._drain_at_ns = 0
+        self._stages: list[Stage] = []
+        self._nfs: list[NetworkFunction] = []
+        self._contexts: list[Context] = []
+        self._timers: list[tuple[int, int]] = []
+        self._claims: list[tuple[int, str, int, int, int]] = []
+        self._manifests = [plugin.manifest for plugin in plugins]
+        self._hellos: list[StageHello] = []
+        for number, plugin in enumerate(plugins):
+            manifest = plugin.manifest
+            instance = instances[number] if number < len(instances) else ""
+            self._hellos.append(
+                StageHello(manifest.service, instance, manifest.drop_reasons, manifest.counters)
+            )
+            self._contexts.append(
+                Context(
+                    name=manifest.name,
+                    instance=instance,
+                    config=read_config(manifest, configs.get(manifest.name)),
+                    counters=Counters(manifest.counters),
+                    reasons=tuple(manifest.drop_reasons),
+                    send_message=self._sender(number),
+                    claim=self._claimer(number),
+                )
+            )
+            self._nfs.append(self._call(number, "load", lambda kind: kind(), plugin.load()))
+
+    def run(self) -> None:
+        """Attach, set up and serve until told to stop.
+
+        Raises:
+            AttachError: no manager listens, or it refuses.
+            NfError: an NF raised.
+        """
+        self._host.stop_on_signals()
+        for number in range(len(self._nfs)):
+            self._setup(number)
+        self._attach(_FIRST_ATTACH_MS)
+        self._get_ready()
+        try:
+            self._serve()
+        finally:
+            if self._error is None:
+                for number, nf in enumerate(self._nfs):
+                    self._call(number, "teardown", nf.teardown)
+            self._host.close()
+
+    @property
+    def _is_stopping(self) -> bool:
+        return self._stop or self._host.is_stop_requested
+
+    def _setup(self, number: int) -> None:
+        nf, ctx = self._nfs[number], self._contexts[number]
+        self._call(number, "setup", nf.setup, ctx)
+        stage = build_stage(nf, self._fail)
+        self._stages.append(stage)
+        self._host.set_stage(number, stage.function, stage.state)
+        if nf.timer_interval_s > 0:
+            self._timers.append((time.monotonic_ns() + int(nf.timer_interval_s * 1e9), number))
+
+    def _attach(self, timeout_ms: int) -> None:
+        self._host.attach(
+            self._path,
+            self._hellos,
+            burst_size=max(manifest.burst_size for manifest in self._manifests),
+            loaned_buffers=sum(manifest.loaned_buffers for manifest in self._manifests),
+            secret=os.environ.get(SECRET_VARIABLE, ""),
+            timeout_ms=timeout_ms,
+        )
+        for number, ctx in enumerate(self._contexts):
+            values = self._host.counters(number)
+            if values is not None:
+                ctx.counters.move(values)
+
+    def _serve(self) -> None:
+        while not self._is_stopping:
+            event = self._host.run(self._deadline_ns())
+            if self._error is not None:
+                raise self._error
+            if event == Event.MESSAGE:
+                while (message := self._host.receive()) is not None:
+                    self._take(message)
+            elif event == Event.DETACHED and not self._is_stopping:
+                self._attach_again()
+            self._run_timers()
+            self._ask_drained()
+
+    def _attach_again(self) -> None:
+        """Wait for a manager, as long as it takes; the NFs' state stays as it is."""
+        self._is_attached = False
+        self._stop = self._stop or self._leaves_with_manager
+        while not self._is_stopping:
+            try:
+                self._attach(0)
+                self._get_ready()
+            except (AttachError, NativeError):
+                time.sleep(_RETRY_S)
+            else:
+                return
+
+    def _take(self, message: Message) -> None:
+        if message.kind == MessageType.STOP:
+            self._stop = True
+        elif message.kind == MessageType.DETACH:
+            reason = message.payload.decode(errors="replace")
+            raise AttachError(f"{self._path}: the manager has detached this NF host: {reason}")
+        elif message.stage >= len(self._nfs):
+            return
+        elif message.kind == MessageType.DRAIN:
+            self._draining.add(message.stage)
+        elif message.kind == MessageType.USER:
+            nf = self._nfs[message.stage]
+            self._call(message.stage, "on_message", nf.on_message, message.peer, message.payload)
+
+    def _ask_drained(self) -> None:
+        now_ns = time.monotonic_ns() if self._draining else 0
+        if now_ns < self._drain_at_ns or not self._draining:
+            return
+        self._drain_at_ns = now_ns + _DRAIN_POLL_NS
+        for number in sorted(self._draining):
+            if self._call(number, "drain", self._nfs[number].drain):
+                self._draining.discard(number)
+                self._host.send(MessageType.DRAINED, number)
+
+    def _run_timers(self) -> None:
+        if not self._timers:
+            return
+        now_ns = time.monotonic_ns()
+        for index, (due_ns, number) in enumerate(self._timers):
+            if due_ns <= now_ns:
+                nf = self._nfs[number]
+                self._call(number, "on_timer", nf.on_timer, now_ns)
+                self._timers[index] = (now_ns + int(nf.timer_interval_s * 1e9), number)
+
+    def _deadline_ns(self) -> int:
+        due = [due_ns for due_ns, _ in self._timers]
+        if self._draining:
+            due.append(self._drain_at_ns or time.monotonic_ns())
+        return min(due, default=0)
+
+    def _sender(self, number: int) -> Callable[[str, bytes], None]:
+        def send(to: str, payload: bytes) -> None:
+            if self._is_attached:
+                self._host.send(MessageType.USER, number, to, payload)
+            else:
+                self._outbox.append((number, to, payload))
+
+        return send
+
+    def _claimer(self, number: int) -> Callable[[str, int, int, int], None]:
+        def claim(address: str, first_port: int, end_port: int, protocol: int) -> None:
+            self._claims.append((number, address, first_port, end_port, protocol))
+            if self._is_attached:
+                self._host.send_claim(number, address, first_port, end_port, protocol)
+
+        return claim
+
+    def _get_ready(self) -> None:
+        """Let packets come; send what was sent before there was anybody to send it to."""
+        self._host.ready()
+        self._is_attached = True
+        for claim in self._claims:  # a manager that came back knows nothing of them
+            self._host.send_claim(*claim)
+        outbox, self._outbox = self._outbox, []
+        for number, to, payload in outbox:
+            self._host.send(MessageType.USER, number, to, payload)
+
+    def _fail(self, error: BaseException) -> None:
+        if self._error is None:
+            number = next((i for i, stage in enumerate(self._stages) if _is_in(error, stage)), None)
+            where = "an NF" if number is None else self._where(number, self._stages[number].hook)
+            self._error = NfError(f"{where} raised {type(error).__name__}: {error}")
+            self._error.__cause__ = error
+        self._host.interrupt()
+
+    def _where(self, number: int, hook: str) -> str:
+        return f"{self._manifests[number].name}.{hook}"
+
+    def _call(self, number: int, hook: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call an author's hook: the plugin boundary, which names NF and hook."""
+        try:
+            return function(*arguments)
+        except OnvmError:
+            raise
+        except Exception as error:
+            self._error = NfError(
+                f"{self._where(number, hook)} raised {type(error).__name__}: {error}"
+            )
+            raise self._error from error
+
+
+def _is_in(error: BaseException, stage: Stage) -> bool:
+    """Whether the traceback passes through the module of a stage's NF."""
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_globals.get("__name__") == type(stage.nf).__module__:
+            return True
+        trace = trace.tb_next
+    return False
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="onvm_sdk.runtime", description="Run network functions for a manager."
+    )
+    parser.add_argument("--socket", required=True, help="the manager's attach socket")
+    parser.add_argument("--nf", required=True, help="names of NFs, in chain order, with commas")
+    parser.add_argument(
+        "--config", action="append", default=[], metavar="NAME=FILE", help="configuration of an NF"
+    )
+    parser.add_argument("--instance", default="", help="instance names, with commas")
+    parser.add_argument("--core", type=int, help="core to run on")
+    parser.add_argument(
+        "--leave-with-manager", action="store_true", help="end when the manager is gone"
+    )
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run an NF host; gives the exit status."""
+    options = _parse(arguments)
+    try:
+        if options.core is not None:
+            os.sched_setaffinity(0, {options.core})
+        names = [name for name in options.nf.split(",") if name]
+        configs = {}
+        for entry in options.config:
+            name, equals, file = entry.partition("=")
+            if not equals or name not in names:
+                known = ", ".join(names)
+                raise ConfigError(
+                    f"NAME=FILE expected, NAME one of {known}", field="--config", value=entry
+                )
+            configs[name] = file
+        plugins = [load_plugin(name) for name in names]
+        instances = options.instance.split(",")
+        NfHost(
+            options.socket,
+            plugins,
+            configs=configs,
+            instances=instances,
+            leaves_with_manager=options.leave_with_manager,
+        ).run()
+    except ConfigError as error:
+        print(f"onvm: {error}", file=sys.stderr)
+        return 2
+    except AttachError as error:
+        print(f"onvm: {error}", file=sys.stderr)
+        return 3
+    except NfError as error:
+        import traceback
+
+        traceback.print_exception(error)
+        print(f"onvm: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

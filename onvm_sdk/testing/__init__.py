@@ -1,0 +1,11 @@
+"""Run NFs under test: no manager, no root, no network.
+
+result = run(PortBlocker, [packet], config={"ports": [53]})
+assert result.verdicts == [Verdict.DROP]
+"""
+
+from __future__ import annotations
+
+from onvm_sdk.testing.runner import Result, Runner, load_frames, run
+
+__all__ = ["Result", "Runner", "load_frames", "run"]

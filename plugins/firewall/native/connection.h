@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef _ONVM_FIREWALL_CONNECTION_H_
+#define _ONVM_FIREWALL_CONNECTION_H_
+
+/** @file A connection as the table knows it: one entry, whichever way its packets go. */
+
+#include <onvm/icmp_error.h>
+#include <onvm/tables.h>
+#include <onvm/tcp_track.h>
+
+/** Both ends, the lower one (bytewise, address before port) first. */
+struct connection_key {
+	uint8_t low[18], high[18]; /* address, port */
+	uint8_t protocol;
+	uint8_t ip_version;
+	uint8_t pad[10];
+};
+static_assert(sizeof(struct connection_key) == 48, "a multiple of 16: looked up in place");
+
+struct connection {
+	uint8_t tcp_state; /* enum onvm_tcp_track */
+	uint8_t initiator_is_high;
+	uint8_t pad[6];
+};
+static_assert(sizeof(struct connection) == 8, "value size");
+
+/**
+ * @param src  address of the IP version's size, then port, in `src_port`, host order
+ * @return whether the source is the higher end
+ */
+static inline bool
+connection_key_fill(struct connection_key *key, uint8_t ip_version, uint8_t protocol,
+		    const uint8_t *src, const uint8_t *dst, uint16_t src_port, uint16_t dst_port)
+{
+	const uint32_t size = ip_version == 4 ? 4 : 16;
+	uint8_t from[18] = {0}, to[18] = {0};
+	bool is_high;
+
+	memcpy(from, src, size);
+	memcpy(to, dst, size);
+	onvm_store_be16(from + 16, src_port);
+	onvm_store_be16(to + 16, dst_port);
+	is_high = memcmp(from, to, sizeof(from)) > 0;
+	memset(key, 0, sizeof(*key));
+	memcpy(key->low, is_high ? to : from, sizeof(key->low));
+	memcpy(key->high, is_high ? from : to, sizeof(key->high));
+	key->protocol = protocol;
+	key->ip_version = ip_version;
+	return is_high;
+}
+
+#endif /* _ONVM_FIREWALL_CONNECTION_H_ */

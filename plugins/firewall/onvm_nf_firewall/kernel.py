@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The firewall's C kernel: allocate, call, check, convert."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from onvm_nf_firewall import _firewall  # type: ignore[attr-defined]  # compiled
+from onvm_nf_firewall.config import FirewallConfig, Rule
+from onvm_sdk import NativeKernel
+from onvm_sdk.errors import NativeError
+
+__all__ = ["make_kernel", "rule_hits"]
+
+_ffi: Any = _firewall.ffi
+_lib: Any = _firewall.lib
+_NS = 1_000_000_000
+
+
+def _native_rule(rule: Rule, index: int, count: int) -> dict[str, Any]:
+    return {
+        "src": rule.src.network_address.packed.ljust(16, b"\0") if rule.src else bytes(16),
+        "dst": rule.dst.network_address.packed.ljust(16, b"\0") if rule.dst else bytes(16),
+        "src_prefix": rule.src.prefixlen if rule.src else 0,
+        "dst_prefix": rule.dst.prefixlen if rule.dst else 0,
+        "protocol": rule.protocol or 0,
+        "protocol_mask": 0 if rule.protocol is None else 0xFF,
+        "src_port_first": rule.src_ports.start,
+        "src_port_last": rule.src_ports.stop - 1,
+        "dst_port_first": rule.dst_ports.start,
+        "dst_port_last": rule.dst_ports.stop - 1,
+        "priority": count - index,
+        "value": index + 1,
+    }
+
+
+def make_kernel(config: FirewallConfig) -> NativeKernel:
+    """Build the tables.
+
+    Raises:
+        NativeError: they do not fit into memory.
+    """
+    rules, text = config.rules, config.settings
+    native = {
+        version: [
+            _native_rule(rule, i, len(rules))
+            for i, rule in enumerate(rules)
+            if rule.holds_for(version)
+        ]
+        for version in (4, 6)
+    }
+    arrays = {v: _ffi.new("struct onvm_acl_rule[]", r) for v, r in native.items()}
+    accepts = _ffi.new("uint8_t[]", [rule.accepts for rule in rules])
+    given = _ffi.new(
+        "struct firewall_config *",
+        {
+            "rules4": arrays[4],
+            "rules6": arrays[6],
+            "nb_rules4": len(native[4]),
+            "nb_rules6": len(native[6]),
+            "accepts": accepts,
+            "nb_accepts": len(rules),
+            "max_connections": text.max_connections,
+            "tcp_established_ns": text.tcp_established_s * _NS,
+            "tcp_transitory_ns": text.tcp_transitory_s * _NS,
+            "udp_ns": text.udp_s * _NS,
+            "icmp_ns": text.icmp_s * _NS,
+            "other_ns": text.other_s * _NS,
+            "default_accepts": text.default == "accept",
+            "is_stateful": text.stateful,
+            "passes_fragments": text.fragments == "pass",
+            "passes_non_ip": text.non_ip == "pass",
+        },
+    )
+    state = _lib.firewall_create(given)
+    if state == _ffi.NULL:
+        raise NativeError(_ffi.errno, f"build the tables of {len(rules)} firewall rules")
+    owner = _ffi.gc(state, _lib.firewall_free)
+    function = _ffi.cast("uintptr_t", _ffi.addressof(_lib, "firewall_burst"))
+    return NativeKernel(int(function), int(_ffi.cast("uintptr_t", state)), owner)
+
+
+def rule_hits(kernel: NativeKernel, rules: int) -> list[int]:
+    """Give how many packets each rule has decided."""
+    owner: Any = kernel.keep
+    return [int(owner.hits[i]) for i in range(rules)]

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The load balancer's C kernel: allocate, call, check, convert."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from onvm_nf_lb import _lb  # type: ignore[attr-defined]  # compiled
+from onvm_nf_lb.config import LbConfig, Vip
+from onvm_nf_lb.model import permutation
+from onvm_sdk import NativeKernel
+from onvm_sdk.errors import NativeError, check
+
+__all__ = ["Balancer", "fill_table"]
+
+_ffi: Any = _lb.ffi
+_lib: Any = _lb.lib
+_NS = 1_000_000_000
+
+
+def fill_table(permutations: Sequence[tuple[int, int]], size: int, weights: Sequence[int]) -> Any:
+    """Fill a lookup table from (offset, skip) of each backend: `model.maglev_fill` in C."""
+    table = _ffi.new("uint32_t[]", size)
+    offsets, skips = zip(*permutations, strict=True)
+    rc = _lib.lb_maglev_fill(offsets, skips, list(weights), len(permutations), size, table)
+    check(rc, f"fill a lookup table of {size} slots")
+    return table
+
+
+class Balancer:
+    """The native state, and what it points to.
+
+    Raises:
+        NativeError: the tables do not fit into memory.
+    """
+
+    def __init__(self, config: LbConfig) -> None:
+        given, self._kept = _convert(config)
+        state = _lib.lb_create(given)
+        if state == _ffi.NULL:
+            raise NativeError(_ffi.errno, "build the tables of the load balancer")
+        self._state = _ffi.gc(state, _lib.lb_free)
+
+    def update(self, config: LbConfig) -> None:
+        """Take other VIPs and backends; connections stay where they are.
+
+        Threads: the one that runs the kernel, between bursts.
+        """
+        given, kept = _convert(config)
+        check(_lib.lb_update(self._state, given), "change the load balancer's VIPs")
+        self._kept = kept
+
+    @property
+    def kernel(self) -> NativeKernel:
+        function = _ffi.cast("uintptr_t", _ffi.addressof(_lib, "lb_burst"))
+        return NativeKernel(int(function), int(_ffi.cast("uintptr_t", self._state)), self)
+
+
+def _convert(config: LbConfig) -> tuple[Any, list[Any]]:
+    """Give the native configuration, and what must live as long as it is used."""
+    text = config.settings
+    vips: list[dict[str, Any]] = []
+    backends: list[dict[str, Any]] = []
+    kept: list[Any] = []
+    for vip in config.vips:
+        entry = _native_vip(vip, text.table_size)
+        kept.append(entry["table"])
+        vips.append({**entry, "first_backend": len(backends)})
+        backends.extend(
+            {"address": b.address.packed.ljust(16, b"\0"), "port": b.port.to_bytes(2, "big")}
+            for b in sorted(vip.backends, key=lambda b: b.name)
+        )
+    arrays = _ffi.new("struct lb_vip[]", vips), _ffi.new("struct lb_backend[]", backends)
+    given = _ffi.new(
+        "struct lb_config *",
+        {
+            "vips": arrays[0],
+            "backends": arrays[1],
+            "nb_vips": len(vips),
+            "nb_backends": len(backends),
+            "max_connections": text.max_connections,
+            "tcp_established_ns": text.tcp_established_s * _NS,
+            "tcp_transitory_ns": text.tcp_transitory_s * _NS,
+            "udp_ns": text.udp_s * _NS,
+        },
+    )
+    return given, [*kept, *arrays]
+
+
+def _native_vip(vip: Vip, size: int) -> dict[str, Any]:
+    order = sorted(vip.backends, key=lambda backend: backend.name)
+    table = _ffi.NULL
+    if order:
+        table = fill_table(
+            [permutation(b.name, size) for b in order], size, [b.weight for b in order]
+        )
+    return {
+        "address": vip.address.packed.ljust(16, b"\0"),
+        "ip_version": vip.address.version,
+        "protocol": vip.protocol,
+        "port": vip.port.to_bytes(2, "big"),
+        "by_client": vip.by_client,
+        "nb_backends": len(order),
+        "table_size": size,
+        "table": table,
+    }

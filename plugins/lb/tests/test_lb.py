@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The load balancer: Maglev's properties, cases by hand, and the C kernel against the model."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onvm_nf_lb.config import load
+from onvm_nf_lb.kernel import Balancer, fill_table
+from onvm_nf_lb.model import Drop, LbModel, maglev_fill, maglev_table, permutation
+
+from onvm_sdk.errors import ConfigError
+from onvm_sdk.headers import read_headers
+from onvm_sdk.testing.frames import ACK, FIN, RST, SYN, echo, ip, is_sound, tcp, udp
+from onvm_sdk.testing.kernel import DROP, NEXT, KernelRunner, Packet
+
+REASONS = ["malformed", "fragment", "no_backend", "table_full", "conflict"]
+NS = 1_000_000_000
+VIP, CLIENT = "198.51.100.10", "192.0.2.77"
+NAMES = st.lists(st.text("abcdef", min_size=1), min_size=1, max_size=20, unique=True)
+
+
+@settings(max_examples=50, deadline=None)
+@given(NAMES, st.sampled_from([23, 101, 251]))
+def test_equal_backends_differ_by_one_slot_at_most(names: list[str], size: int) -> None:
+    shares = Counter(maglev_table(names, size))
+    assert len(shares) == len(names)
+    assert max(shares.values()) - min(shares.values()) <= 1
+
+
+@settings(max_examples=50, deadline=None)
+@given(NAMES, st.randoms())
+def test_order_of_backends_does_not_matter(names: list[str], random) -> None:
+    mixed = random.sample(names, len(names))
+    owners = [names[i] for i in maglev_table(names, 101)]
+    assert owners == [mixed[i] for i in maglev_table(mixed, 101)]
+
+
+def test_few_slots_move_when_a_backend_goes() -> None:
+    names = [f"backend{i}" for i in range(10)]
+    before = [names[i] for i in maglev_table(names, 5003)]
+    after = [names[i] for i in maglev_table(names[:-1], 5003)]
+    moved = sum(a != b for a, b in zip(before, after, strict=True) if a != names[-1])
+    assert moved < 0.05 * len(before)
+
+
+def test_weights_share_in_proportion() -> None:
+    shares = Counter(maglev_table(["a", "b", "c"], 5003, [1, 2, 5]))
+    assert [round(8 * shares[i] / 5003) for i in range(3)] == [1, 2, 5]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=12), st.sampled_from([13, 101, 251]))
+def test_native_table_is_the_models(weights: list[int], size: int) -> None:
+    permutations = [permutation(str(i), size) for i in range(len(weights))]
+    native = list(fill_table(permutations, size, weights))
+    assert native == list(maglev_fill(permutations, size, weights))
+
+
+def test_published_tables() -> None:
+    data = os.environ.get("ONVM_SHARED_DATA")
+    path = Path(data) if data else Path(__file__).resolve().parents[4] / "shared" / "data"
+    if not (path / "lb").is_dir():
+        pytest.skip("shared test data is not there (ONVM_SHARED_DATA)")
+    checked = 0
+    for vector in json.loads((path / "lb" / "maglev_vectors.json").read_text())["vectors"]:
+        size, given_permutations = vector["table_size"], vector.get("permutations")
+        if given_permutations is None:
+            continue
+        steps = [(p[0], (p[1] - p[0]) % size) for p in given_permutations]
+        equal = [1] * len(steps)
+        assert list(fill_table(steps, size, equal)) == vector["table_all"]
+        assert list(maglev_fill(steps, size, equal)) == vector["table_all"]
+        checked += 1
+    assert checked >= 3
+
+
+def config_of(backends: int = 4, **more: object) -> dict:
+    listed = [{"address": f"203.0.113.{i + 1}"} for i in range(backends)]
+    vips = [{"address": VIP, "protocol": p, "backends": listed} for p in ("tcp", "udp")]
+    return {"vips": vips, "table_size": 251, **more}
+
+
+def one(runner: KernelRunner, frame: bytes, now_s: int = 1) -> Packet:
+    return runner.run([Packet(frame)], now_s * NS)[0]
+
+
+def test_connection_goes_to_one_backend_and_back() -> None:
+    runner = KernelRunner(Balancer(load(config_of())).kernel)
+    for make in (tcp, udp):
+        there = one(runner, make(CLIENT, 5000, VIP, 80))
+        h = read_headers(there.data)
+        assert h.dst[:3] == bytes((203, 0, 113))
+        assert is_sound(there.data)
+        assert one(runner, make(CLIENT, 5000, VIP, 80)) == there
+        backend = ".".join(map(str, h.dst))
+        back = one(runner, make(backend, 80, CLIENT, 5000))
+        assert back.data == make(VIP, 80, CLIENT, 5000)
+
+
+def test_running_connections_stay_when_backends_change() -> None:
+    balancer = Balancer(load(config_of(4)))
+    runner = KernelRunner(balancer.kernel)
+    frames = [tcp(CLIENT, port, VIP, 80) for port in range(64)]
+    before = [one(runner, frame) for frame in frames]
+    balancer.update(load(config_of(1)))
+    assert [one(runner, frame) for frame in frames] == before
+    assert read_headers(one(runner, tcp(CLIENT, 999, VIP, 80)).data).dst[3] == 1
+
+
+def test_ports_and_versions() -> None:
+    backends = [{"address": "2001:db8::1", "port": 8080}]
+    config = {"vips": [{"address": "2001:db8::f", "port": 80, "backends": backends}]}
+    runner = KernelRunner(Balancer(load(config)).kernel)
+    there = one(runner, tcp("2001:db8::c", 5, "2001:db8::f", 80))
+    assert there.data == tcp("2001:db8::c", 5, "2001:db8::1", 8080)
+    other = tcp("2001:db8::c", 5, "2001:db8::f", 81)
+    assert one(runner, other) == Packet(other)
+
+
+def test_client_affinity() -> None:
+    config = config_of()
+    config["vips"][0]["affinity"] = "client"
+    runner = KernelRunner(Balancer(load(config)).kernel)
+    chosen = {read_headers(one(runner, tcp(CLIENT, p, VIP, 80)).data).dst for p in range(30)}
+    assert len(chosen) == 1
+
+
+def test_drops_and_passes() -> None:
+    runner = KernelRunner(Balancer(load(config_of(0))).kernel)
+    later = ip(CLIENT, VIP, 17, bytes(8), 5)
+    reasons = [
+        (tcp(CLIENT, 1, VIP, 80), "no_backend"),
+        (later, "fragment"),
+        (tcp(CLIENT, 1, VIP, 80)[:-1], "malformed"),
+    ]
+    for frame, reason in reasons:
+        done = one(runner, frame)
+        assert (done.verdict, REASONS[done.destination]) == (DROP, reason)
+    for frame in (echo(CLIENT, VIP, 1), ip(CLIENT, "192.0.2.1", 17, bytes(8), 5), bytes(60)):
+        assert one(runner, frame) == Packet(frame)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"table_size": 100}, "lb.toml: table_size: 100: expected a prime"),
+        ({"vips": [{"address": "x", "backends": []}]}, "lb.toml: vips[0].address: 'x': expected an IP"),
+        ({"vips": [{"address": VIP, "backends": [{"address": "::1"}]}]}, "lb.toml: vips[0].backends[0].address: '::1': expected an IPv4"),
+        ({"vips": [{"address": VIP, "backends": [{"address": "192.0.2.1", "weight": 0}]}]}, "lb.toml: vips[0].backends[0].weight: 0: expected `int` >= 1"),
+        ({"vips": [{"address": VIP, "backends": []}] * 2}, "lb.toml: vips[1].address: '198.51.100.10': expected VIPs that differ"),
+    ],
+)  # fmt: skip
+def test_mistakes_name_file_field_value_and_expectation(config: dict, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(config, file="lb.toml")
+    assert str(caught.value).startswith(message)
+
+
+CLIENTS = st.sampled_from(["192.0.2.1", "192.0.2.2", "203.0.113.1", "203.0.113.2"])
+SERVERS = st.sampled_from([VIP, VIP, "203.0.113.1", "203.0.113.2", "198.51.100.11"])
+PORTS = st.sampled_from([80, 443, 8080])
+
+
+@st.composite
+def frames(draw: st.DrawFn) -> bytes:
+    a, b, p, q = draw(CLIENTS), draw(SERVERS), draw(PORTS), draw(PORTS)
+    if draw(st.booleans()):
+        a, b = draw(SERVERS), draw(CLIENTS)
+    kind = draw(st.integers(0, 7))
+    if kind < 5:
+        made = tcp(a, p, b, q, draw(st.sampled_from([SYN, ACK, FIN | ACK, RST])))
+    elif kind == 5:
+        made = udp(a, p, b, q)
+    elif kind == 6:
+        made = echo(a, b, 1)
+    else:
+        made = ip(a, b, draw(st.sampled_from([6, 17, 47])), draw(st.binary(max_size=30)),
+                  draw(st.sampled_from([0, 1, 0x2000])))  # fmt: skip
+    return made[: draw(st.integers(0, len(made)))] if draw(st.integers(0, 19)) == 0 else made
+
+
+BURSTS = st.lists(
+    st.tuples(
+        st.sampled_from([0, 1, 250, 400]), st.integers(0, 3), st.lists(frames(), max_size=40)
+    ),
+    max_size=4,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from([2, 64]), st.sampled_from([0, 8080]), BURSTS)
+def test_kernel_agrees_with_model(capacity: int, port: int, bursts: list) -> None:
+    def config(backends: int) -> dict:
+        made = config_of(backends, max_connections=capacity, tcp_established_s=500)
+        for vip in made["vips"]:
+            vip["backends"] = [{**b, "port": port} for b in vip["backends"]]
+        made["vips"].append({**made["vips"][0], "address": "198.51.100.11"})
+        return made
+
+    balancer, model, now_s = Balancer(load(config(2))), LbModel(load(config(2))), 1
+    runner = KernelRunner(balancer.kernel)
+    runner.run([], now_s * NS)
+    for step, backends, burst in bursts:
+        balancer.update(load(config(backends)))
+        model.update(load(config(backends)))
+        now_s += step
+        model.expire(now_s * NS)
+        for frame, done in zip(
+            burst, runner.run([Packet(f) for f in burst], now_s * NS), strict=True
+        ):
+            try:
+                ends = model.balance(frame, now_s * NS)
+            except Drop as drop:
+                assert (done.verdict, REASONS[done.destination]) == (DROP, drop.args[0])
+                continue
+            assert done.verdict == NEXT
+            if ends is None:
+                assert done.data == frame
+                continue
+            h = read_headers(done.data)
+            assert ((h.src, h.src_port), (h.dst, h.dst_port)) == ends
+            assert is_sound(done.data) == is_sound(frame)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.binary(max_size=120), max_size=8))
+def test_garbage_is_survived(tails: list[bytes]) -> None:
+    for head in (b"\x08\x00E", b"\x86\xdd`"):
+        for done in GARBAGE.run([Packet(bytes(12) + head + tail) for tail in tails]):
+            assert done.verdict in (NEXT, DROP)
+
+
+GARBAGE = KernelRunner(Balancer(load(config_of())).kernel)

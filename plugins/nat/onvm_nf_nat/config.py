@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The NAT's configuration as a checked value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from ipaddress import IPv4Address, IPv4Network
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+
+from onvm_sdk import settings
+from onvm_sdk.errors import ConfigError
+
+__all__ = ["NatConfig", "NatText", "load"]
+
+_T = TypeVar("_T")
+_Seconds = Annotated[int, msgspec.Meta(ge=1, le=604_800)]
+
+
+class NatText(msgspec.Struct, forbid_unknown_fields=True):
+    """The configuration as it is written; defaults as in ``onvm-nf.toml``."""
+
+    external: str = "192.0.2.1"
+    ports: int | str = "1024-65535"
+    inside: Annotated[list[str], msgspec.Meta(max_length=16)] = []
+    filtering: Literal[
+        "endpoint-independent", "address-dependent", "address-and-port-dependent"
+    ] = "endpoint-independent"
+    preserve_parity: bool = True
+    inbound_refresh: bool = False
+    max_sessions: Annotated[int, msgspec.Meta(ge=1, le=1 << 24)] = 262_144
+    udp_s: Annotated[int, msgspec.Meta(ge=120, le=604_800)] = 300  # RFC 4787 REQ-5: no less
+    tcp_established_s: _Seconds = 7440
+    tcp_transitory_s: _Seconds = 240
+    icmp_s: _Seconds = 60
+
+
+class NatConfig(msgspec.Struct, frozen=True):
+    """What the NAT is told to do."""
+
+    settings: NatText
+    external: IPv4Address
+    ports: range
+    inside: tuple[IPv4Network, ...]
+
+
+def load(data: Mapping[str, Any], *, file: str | None = None) -> NatConfig:
+    """Check what a configuration file held.
+
+    Raises:
+        ConfigError: naming file, field, value and what was expected.
+    """
+    text = settings.convert(data, NatText, file=file)
+
+    def read(field: str, value: Any, kind: Callable[[Any], _T], expected: str) -> _T:
+        try:
+            return kind(value)
+        except ValueError as error:
+            raise ConfigError(expected or str(error), file=file, field=field, value=value) from None
+
+    network = "expected an IPv4 network such as 10.0.0.0/8, host bits zero"
+    return NatConfig(
+        settings=text,
+        external=read("external", text.external, IPv4Address, "expected an IPv4 address"),
+        ports=read("ports", text.ports, settings.port_range, ""),
+        inside=tuple(
+            read(f"inside[{i}]", net, IPv4Network, network) for i, net in enumerate(text.inside)
+        ),
+    )

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The NAT's C kernel: allocate, call, check, convert."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from onvm_nf_nat import _nat  # type: ignore[attr-defined]  # compiled
+from onvm_nf_nat.config import NatConfig
+from onvm_sdk import NativeKernel
+from onvm_sdk.errors import NativeError
+
+__all__ = ["make_kernel"]
+
+_ffi: Any = _nat.ffi
+_lib: Any = _nat.lib
+_NS = 1_000_000_000
+_FILTERING = ("endpoint-independent", "address-dependent", "address-and-port-dependent")
+
+
+def make_kernel(config: NatConfig) -> NativeKernel:
+    """Build the tables.
+
+    Raises:
+        NativeError: they do not fit into memory.
+    """
+    text = config.settings
+    given = _ffi.new(
+        "struct nat_config *",
+        {
+            "external": config.external.packed,
+            "first_port": config.ports.start,
+            "end_port": config.ports.stop,
+            "max_sessions": text.max_sessions,
+            "nb_inside": len(config.inside),
+            "inside": [
+                {"address": int(net.network_address), "mask": int(net.netmask)}
+                for net in config.inside
+            ],
+            "tcp_established_ns": text.tcp_established_s * _NS,
+            "tcp_transitory_ns": text.tcp_transitory_s * _NS,
+            "udp_ns": text.udp_s * _NS,
+            "icmp_ns": text.icmp_s * _NS,
+            "filtering": _FILTERING.index(text.filtering),
+            "keeps_parity": text.preserve_parity,
+            "refreshes_inbound": text.inbound_refresh,
+        },
+    )
+    state = _lib.nat_create(given)
+    if state == _ffi.NULL:
+        raise NativeError(_ffi.errno, f"build the tables of {text.max_sessions} NAT sessions")
+    owner = _ffi.gc(state, _lib.nat_free)
+    function = _ffi.cast("uintptr_t", _ffi.addressof(_lib, "nat_burst"))
+    return NativeKernel(int(function), int(_ffi.cast("uintptr_t", state)), owner)

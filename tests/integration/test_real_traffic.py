@@ -1,0 +1,243 @@
+"""Real traffic: client - onvm up with the firewall - server, in network namespaces.
+
+Namespaces, interfaces and processes are made here and removed again, also when a test fails; the
+names carry the process ID, so that nobody else's are touched.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+CAPABILITY_NET_ADMIN, CAPABILITY_NET_RAW, CAPABILITY_SYS_ADMIN = 12, 13, 21
+DOWNLOAD_BYTES = 20_000_000
+READY_TIMEOUT_S = 30
+
+
+def _has_capabilities(*wanted: int) -> bool:
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    effective = next(line for line in status.splitlines() if line.startswith("CapEff:"))
+    mask = int(effective.split()[1], 16)
+    return all(mask >> number & 1 for number in wanted)
+
+
+def _missing() -> str:
+    if not _has_capabilities(CAPABILITY_NET_ADMIN, CAPABILITY_NET_RAW, CAPABILITY_SYS_ADMIN):
+        return "network namespaces need root"
+    absent = [tool for tool in ("ip", "ping", "iperf3", "ethtool") if not shutil.which(tool)]
+    return f"not installed: {', '.join(absent)}" if absent else ""
+
+
+pytestmark = pytest.mark.skipif(bool(_missing()), reason=_missing() or "complete")
+
+
+@dataclass
+class Net:
+    """Three namespaces: client, device under test, server."""
+
+    prefix: str
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def space(self, role: str) -> str:
+        return f"{self.prefix}{role}"
+
+    def ip(self, role: str, *arguments: str) -> None:
+        subprocess.run(["ip", "-n", self.space(role), *arguments], check=True)
+
+    def run(self, role: str, *command: str, timeout: float = 30) -> str:
+        done = subprocess.run(
+            ["ip", "netns", "exec", self.space(role), *command],
+            capture_output=True, text=True, timeout=timeout, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+    def start(
+        self, role: str, *command: str, log: Path, environment: dict[str, str] | None = None
+    ) -> subprocess.Popen[bytes]:
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                ["ip", "netns", "exec", self.space(role), *command],
+                stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                env={**os.environ, **(environment or {})},
+            )  # fmt: skip
+        self.processes.append(process)
+        return process
+
+    def stop(self, process: subprocess.Popen[bytes]) -> None:
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+ADDRESSES = {"c": ("10.9.0.1/24", "fd00:9::1/64"), "s": ("10.9.0.2/24", "fd00:9::2/64")}
+
+
+@pytest.fixture
+def net() -> Iterator[Net]:
+    made = Net(f"onvm{os.getpid()}")
+    for role in "cds":
+        subprocess.run(["ip", "netns", "add", made.space(role)], check=True)
+        made.ip(role, "link", "set", "lo", "up")
+        made.run(role, "sysctl", "-qw", "net.ipv6.conf.default.accept_dad=0")
+    try:
+        yield made
+    finally:
+        for process in reversed(made.processes):
+            made.stop(process)
+        for role in "cds":
+            subprocess.run(["ip", "netns", "del", made.space(role)], check=False)
+
+
+def _add_veths(net: Net) -> None:
+    for role, inner, outer in (("c", "c0", "d0"), ("s", "s0", "d1")):
+        net.ip(role, "link", "add", inner, "type", "veth", "peer", "name", outer,
+               "netns", net.space("d"))  # fmt: skip
+        # A veth leaves checksums to a NIC that is not there.
+        net.run(role, "ethtool", "-K", inner, "tx", "off", "tso", "off", "gso", "off")
+        net.run("d", "sysctl", "-qw", f"net.ipv6.conf.{outer}.disable_ipv6=1")
+        net.ip("d", "link", "set", outer, "up")
+        _configure(net, role, inner)
+
+
+def _configure(net: Net, role: str, interface: str) -> None:
+    v4, v6 = ADDRESSES[role]
+    net.ip(role, "addr", "add", v4, "dev", interface)
+    net.ip(role, "addr", "add", v6, "dev", interface, "nodad")
+    net.ip(role, "link", "set", interface, "up")
+
+
+def _onvm(*arguments: str) -> list[str]:
+    return [sys.executable, "-P", "-m", "onvm_core.cli", *arguments]
+
+
+@dataclass
+class Manager:
+    net: Net
+    folder: Path
+    process: subprocess.Popen[bytes]
+
+    def call(self, *arguments: str) -> str:
+        done = subprocess.run(
+            _onvm(*arguments), capture_output=True, text=True, timeout=30, check=False,
+            env={**os.environ, "ONVM_RUNTIME_DIR": str(self.folder)},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+
+def _up(net: Net, folder: Path, uris: Sequence[str]) -> Manager:
+    config = folder / "onvm.toml"
+    config.write_text(
+        f'[ports.client]\nuri = "{uris[0]}"\n[ports.server]\nuri = "{uris[1]}"\n'
+        '[nfs.firewall]\n[chains.main]\nin = "client"\nout = "server"\nservices = ["firewall"]\n',
+        encoding="utf-8",
+    )
+    log = folder / "manager.log"
+    process = net.start(
+        "d", *_onvm("up", "-f", str(config)), log=log,
+        environment={"ONVM_RUNTIME_DIR": str(folder)},
+    )  # fmt: skip
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    while "is ready" not in log.read_text(encoding="utf-8"):
+        assert process.poll() is None, log.read_text(encoding="utf-8")
+        assert time.monotonic() < deadline, log.read_text(encoding="utf-8")
+        time.sleep(0.05)
+    return Manager(net, folder, process)
+
+
+@pytest.fixture(params=["af_packet", "af_xdp", "tap"])
+def manager(request: pytest.FixtureRequest, net: Net, tmp_path: Path) -> Iterator[Manager]:
+    kind = request.param
+    if kind == "tap":
+        up = _up(net, tmp_path, ("tap:t0", "tap:t1"))
+        # The interfaces themselves go to the end hosts.
+        for role, interface in (("c", "t0"), ("s", "t1")):
+            net.ip("d", "link", "set", interface, "netns", net.space(role))
+            _configure(net, role, interface)
+    else:
+        _add_veths(net)
+        up = _up(net, tmp_path, (f"{kind}:d0", f"{kind}:d1"))
+    try:
+        yield up
+    finally:
+        net.stop(up.process)
+        if kind == "af_xdp":  # a killed manager would leave its program behind
+            for interface in ("d0", "d1"):
+                net.ip("d", "link", "set", interface, "xdp", "off")
+
+
+def _wait_reachable(net: Net) -> None:
+    for target in ("10.9.0.2", "fd00:9::2"):
+        deadline = time.monotonic() + 10
+        while True:
+            done = subprocess.run(
+                ["ip", "netns", "exec", net.space("c"), "ping", "-c1", "-W1", target],
+                capture_output=True, check=False,
+            )  # fmt: skip
+            if done.returncode == 0:
+                break
+            assert time.monotonic() < deadline, f"{target} does not answer"
+
+
+def _download(net: Net, folder: Path, host: str) -> None:
+    content = os.urandom(1 << 16) * (DOWNLOAD_BYTES // (1 << 16) + 1)
+    content = content[:DOWNLOAD_BYTES]
+    served = folder / "www"
+    served.mkdir(exist_ok=True)
+    (served / "blob").write_bytes(content)
+    server = net.start(
+        "s", sys.executable, "-m", "http.server", "8000", "--bind", host.strip("[]"),
+        "--directory", str(served), log=folder / "http.log",
+    )  # fmt: skip
+    fetch = (
+        "import hashlib,time,urllib.request\n"
+        "for attempt in range(50):\n"
+        "    try:\n"
+        f"        answer = urllib.request.urlopen('http://{host}:8000/blob', timeout=20); break\n"
+        "    except OSError:\n"
+        "        time.sleep(0.1)\n"
+        "print(hashlib.sha256(answer.read()).hexdigest())\n"
+    )
+    got = net.run("c", sys.executable, "-c", fetch, timeout=60).strip()
+    net.stop(server)
+    assert got == hashlib.sha256(content).hexdigest()
+
+
+def _iperf(net: Net, folder: Path, host: str, *options: str) -> float:
+    server = net.start("s", "iperf3", "-s", "-1", log=folder / "iperf.log")
+    time.sleep(0.3)
+    text = net.run("c", "iperf3", "-c", host, "-t", "1", "-J", *options, timeout=20)
+    net.stop(server)
+    return float(json.loads(text)["end"]["sum_received"]["bits_per_second"]) / 1e6
+
+
+def test_ping_download_and_iperf(manager: Manager, net: Net, tmp_path: Path) -> None:
+    _wait_reachable(net)
+    for host, url_host in (("10.9.0.2", "10.9.0.2"), ("fd00:9::2", "[fd00:9::2]")):
+        assert " 0% packet loss" in net.run("c", "ping", "-c5", "-i0.05", host)
+        _download(net, tmp_path, url_host)
+        assert _iperf(net, tmp_path, host) > 1  # Mbit/s: it flows; how fast is a benchmark's
+        assert _iperf(net, tmp_path, host, "-R") > 1
+    status = json.loads(manager.call("status", "--json"))
+    (firewall,) = status["report"]["nfs"] if "report" in status else status["nfs"]
+    assert firewall["service"] == "firewall"
+    assert firewall["rx"] > 2 * DOWNLOAD_BYTES / 1500
+    flows = json.loads(manager.call("flow", "list", "--json"))
+    assert flows
+    manager.call("down")
+    manager.process.wait(15)

@@ -1,0 +1,115 @@
+"""The command line's manners: quick help, one line for a mistake, a traceback for a bug."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from onvm_core.cli import app
+from onvm_core.plugins import CliCommand, PluginManager, hookimpl
+from onvm_sdk.errors import ConfigError
+
+ONVM = str(Path(sys.executable).parent / "onvm")
+
+
+def onvm(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([ONVM, *arguments], capture_output=True, text=True, check=False)
+
+
+def run_with(monkeypatch: pytest.MonkeyPatch, action: Callable[[], None]) -> int:
+    """Run a command line whose only command is `action`."""
+    manager = PluginManager()
+
+    class Plugin:
+        @staticmethod
+        @hookimpl
+        def onvm_cli_commands() -> list[CliCommand]:
+            return [CliCommand("act", "Act.", action)]
+
+    manager.register(Plugin, "test")
+    monkeypatch.setattr(app, "load_plugins", lambda: manager)
+    monkeypatch.setattr(sys, "argv", ["onvm", "act"])
+    with pytest.raises(SystemExit) as exit_:
+        app.main()
+    assert isinstance(exit_.value.code, int)
+    return exit_.value.code
+
+
+def raising(error: BaseException) -> Callable[[], None]:
+    def act() -> None:
+        raise error
+
+    return act
+
+
+def test_users_mistake_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mistake = ConfigError("expected a number\nabove 0", file="onvm.toml", field="rate", value=-1)
+    assert run_with(monkeypatch, raising(mistake)) == 2
+    assert capsys.readouterr().err == "error: onvm.toml: rate: -1: expected a number above 0\n"
+
+
+def test_bug_shows_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ZeroDivisionError):
+        run_with(monkeypatch, lambda: print(1 // 0))
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(KeyboardInterrupt(), 130), (BrokenPipeError(), 0), (SystemExit(3), 3)]
+)
+def test_exit_status(monkeypatch: pytest.MonkeyPatch, error: BaseException, status: int) -> None:
+    monkeypatch.setattr(app, "_close_pipe", lambda: 0)  # pytest's stdout has to stay open
+    assert run_with(monkeypatch, raising(error)) == status
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["nope"], "error: No such command 'nope'; see: onvm --help\n"),
+        (["nf", "list", "--nope"], "error: No such option: --nope; see: onvm nf list --help\n"),
+        (["nf", "info", "nope"], "error: nf info: 'nope': expected the name of an installed NF"),
+    ],
+)
+def test_wrong_command_line_is_one_line(arguments: list[str], line: str) -> None:
+    done = onvm(*arguments)
+    assert done.returncode == 2
+    assert done.stderr.startswith(line)
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+
+
+def test_closed_pipe_is_silent() -> None:
+    done = subprocess.run(
+        ["bash", "-c", f"{ONVM} doctor --json | true"], capture_output=True, text=True, check=True
+    )
+    assert done.stderr == ""
+
+
+def test_help_imports_no_command() -> None:
+    code = (
+        "import sys; from onvm_core.cli.app import _run; _run(['--help']);"
+        "sys.exit(any(name.startswith('onvm_core.cli.nf') for name in sys.modules))"
+    )
+    subprocess.run([sys.executable, "-P", "-c", code], stdout=subprocess.DEVNULL, check=True)
+
+
+@pytest.mark.parametrize("command", ["doctor", "version", "nf list"])
+def test_json_is_json(command: str) -> None:
+    done = onvm(*command.split(), "--json")
+    assert done.returncode == 0, done.stderr
+    json.loads(done.stdout)
+
+
+def test_doctor_text_and_json_say_the_same() -> None:
+    findings = json.loads(onvm("doctor", "--json").stdout)
+    text = onvm("doctor").stdout
+    for finding in findings:
+        assert finding["subject"] in text
+        if finding["health"] == "lack" and finding["fix"]:
+            assert finding["fix"] in text

@@ -1,0 +1,169 @@
+"""The NF host's process, against a host that plays the manager."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from onvm_sdk import NetworkFunction, runtime
+from onvm_sdk._native.nf import Event, Message, MessageType
+from onvm_sdk._plugin import EntryPoint, Plugin
+from onvm_sdk.errors import AttachError
+from onvm_sdk.manifest import Manifest
+
+LOG: list[Any] = []
+
+
+class Recorder(NetworkFunction):
+    """Writes down what it is called with."""
+
+    timer_interval_s = 1e-9
+
+    def setup(self, ctx: Any) -> None:
+        self.asked = 0
+        ctx.counters["hits"] = 41
+        self.ctx = ctx
+        ctx.claim("10.0.0.1", 1024, 2048, 0)
+        ctx.send_message("other", b"early")
+        LOG.append("setup")
+
+    def process_packet(self, pkt: Any) -> None:
+        return None
+
+    def on_message(self, sender: str, payload: bytes) -> None:
+        if payload == b"boom":
+            raise LookupError("no")
+        LOG.append((sender, payload))
+
+    def on_timer(self, now_ns: int) -> None:
+        if "timer" not in LOG:
+            LOG.append("timer")
+
+    def drain(self) -> bool:
+        self.asked += 1
+        return True
+
+    def teardown(self) -> None:
+        LOG.append("teardown")
+
+
+class FakeHost:
+    """Plays a list of events, each one a message, DETACHED or a deadline."""
+
+    script: list[Any]
+
+    def __init__(self) -> None:
+        self.messages: list[Message] = []
+        self.refusals = 2
+        self.attachments = 0
+
+    def set_stage(self, stage: int, function: int, state: int) -> None:
+        LOG.append("stage")
+
+    def attach(self, path: str, stages: Any, **options: Any) -> None:
+        if self.attachments and self.refusals:
+            self.refusals -= 1
+            raise AttachError("not yet")
+        self.attachments += 1
+        LOG.append("attach")
+
+    def counters(self, stage: int) -> memoryview:
+        self.values = memoryview(bytearray(128)).cast("Q")
+        return self.values
+
+    def ready(self) -> None:
+        LOG.append(("ready", self.values[0]))
+
+    def run(self, deadline_ns: int) -> int:
+        step = self.script.pop(0)
+        if isinstance(step, Message):
+            self.messages.append(step)
+            return int(Event.MESSAGE)
+        return int(step)
+
+    def receive(self) -> Message | None:
+        return self.messages.pop() if self.messages else None
+
+    def send(self, kind: int, stage: int, peer: str = "", payload: bytes = b"") -> None:
+        LOG.append(("send", kind, peer, payload))
+
+    def send_claim(self, *claim: Any) -> None:
+        LOG.append(("claim", *claim))
+
+    def stop_on_signals(self) -> None: ...
+
+    def interrupt(self) -> None: ...
+
+    def close(self) -> None:
+        LOG.append("close")
+
+    is_stop_requested = False
+
+
+def host(monkeypatch: pytest.MonkeyPatch, *script: Any) -> runtime.NfHost:
+    LOG.clear()
+    FakeHost.script = list(script)
+    monkeypatch.setattr(runtime, "Host", FakeHost)
+    manifest = Manifest(schema=1, name="rec", service="rec", sdk=">=0.1", counters=["hits"])
+    plugin = Plugin(EntryPoint("rec", f"{__name__}:Recorder"), manifest)
+    monkeypatch.setattr(Plugin, "load", lambda self: Recorder)
+    return runtime.NfHost("/nowhere", [plugin], configs={})
+
+
+STOP = Message(MessageType.STOP, 0, "", b"")
+
+
+def test_life_of_an_nf(monkeypatch: pytest.MonkeyPatch) -> None:
+    hello = Message(MessageType.USER, 0, "fw", b"hi")
+    drain = Message(MessageType.DRAIN, 0, "", b"")
+    host(monkeypatch, hello, drain, Event.DEADLINE, STOP).run()
+    begin = ["setup", "stage", "attach", ("ready", 41)]
+    assert LOG[:4] == begin
+    assert LOG[4] == ("claim", 0, "10.0.0.1", 1024, 2048, 0)
+    assert LOG[5] == ("send", MessageType.USER, "other", b"early")
+    assert ("fw", b"hi") in LOG
+    assert ("send", MessageType.DRAINED, "", b"") in LOG
+    assert "timer" in LOG
+    assert LOG[-2:] == ["teardown", "close"]
+
+
+def test_a_manager_that_comes_back_is_attached_to_with_all_state(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    host(monkeypatch, Event.DETACHED, STOP).run()
+    assert LOG.count("setup") == 1
+    assert LOG.count("attach") == 2
+    assert LOG.count(("ready", 41)) == 2
+    assert LOG.count(("claim", 0, "10.0.0.1", 1024, 2048, 0)) == 2
+
+
+def test_an_nf_that_raises_ends_the_process_and_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    boom = Message(MessageType.USER, 0, "fw", b"boom")
+    with pytest.raises(runtime.NfError, match=r"rec\.on_message raised LookupError: no"):
+        host(monkeypatch, boom).run()
+
+
+def test_being_thrown_out_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(AttachError, match="bad descriptor"):
+        host(monkeypatch, Message(MessageType.DETACH, 0, "", b"bad descriptor")).run()
+
+
+@pytest.mark.parametrize(
+    "module", ["onvm_sdk", "onvm_sdk.runtime", "onvm_sdk.manifest", "onvm_sdk.packet"]
+)
+def test_imports_are_light(module: str) -> None:
+    heavy = "{'numpy', 'numba', 'onvm_core', 'typer'}"
+    code = f"import sys, {module}; print(*({heavy} & set(sys.modules)))"
+    command = [sys.executable, "-P", "-c", code]
+    assert subprocess.run(command, capture_output=True, check=True).stdout.strip() == b""
+
+
+def test_an_unknown_nf_is_one_line_and_exit_status_2(tmp_path: Path) -> None:
+    command = [sys.executable, "-P", "-m", "onvm_sdk.runtime", "--socket", str(tmp_path / "s")]
+    done = subprocess.run([*command, "--nf", "nope"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == "onvm: nf: 'nope': an installed NF expected\n"
