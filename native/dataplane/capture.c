@@ -33,12 +33,11 @@ make_room(struct onvm_capture_ring *ring, uint64_t nb_bytes, uint64_t *head)
 }
 
 static void
-copy(struct onvm_capture *capture, struct onvm_capture_ring *ring, uint8_t place,
-     bool is_outbound, uint64_t now, const uint8_t *data, uint32_t length)
+copy(struct onvm_capture *capture, struct onvm_capture_ring *ring, uint8_t place, bool is_outbound,
+     uint64_t now, const uint8_t *data, uint32_t length)
 {
 	const uint32_t captured = RTE_MIN(length, capture->snap_length);
-	const uint64_t nb_bytes =
-		RTE_ALIGN(sizeof(struct onvm_capture_record) + captured, 16);
+	const uint64_t nb_bytes = RTE_ALIGN(sizeof(struct onvm_capture_record) + captured, 16);
 	struct onvm_capture_record *record;
 	uint64_t head;
 
@@ -82,8 +81,7 @@ onvm_capture_port(struct onvm_worker *worker, uint16_t port, enum onvm_capture_k
 	for (uint32_t c = 0; c < ONVM_CAPTURES_MAX; c++) {
 		struct onvm_capture *capture =
 			__atomic_load_n(&worker->dp->captures.list[c], __ATOMIC_ACQUIRE);
-		const uint32_t place =
-			capture == NULL ? 0 : find_place(capture, 0, port, kind);
+		const uint32_t place = capture == NULL ? 0 : find_place(capture, 0, port, kind);
 
 		if (capture == NULL || place == capture->nb_places)
 			continue;
@@ -104,8 +102,7 @@ onvm_capture_host(struct onvm_worker *worker, uint16_t host, uint16_t owner,
 	for (uint32_t c = 0; c < ONVM_CAPTURES_MAX; c++) {
 		struct onvm_capture *capture =
 			__atomic_load_n(&worker->dp->captures.list[c], __ATOMIC_ACQUIRE);
-		const uint32_t place =
-			capture == NULL ? 0 : find_place(capture, 0, host, kind);
+		const uint32_t place = capture == NULL ? 0 : find_place(capture, 0, host, kind);
 
 		if (capture == NULL || place == capture->nb_places)
 			continue;
@@ -173,8 +170,7 @@ peek_ring(struct onvm_capture_ring *ring)
 
 		if (record->place != ONVM_CAPTURE_SKIP)
 			return record;
-		__atomic_store_n(&ring->tail, ring->tail + (ring->size - offset),
-				 __ATOMIC_RELEASE);
+		__atomic_store_n(&ring->tail, ring->tail + (ring->size - offset), __ATOMIC_RELEASE);
 	}
 	return NULL;
 }
@@ -203,7 +199,6 @@ onvm_capture_next(struct onvm_capture *capture, uint32_t ring)
 		(const struct onvm_capture_record *)(own->bytes + (own->tail & (own->size - 1)));
 
 	/* C2 pairs with C1. */
-	__atomic_store_n(&own->tail,
-			 own->tail + RTE_ALIGN(sizeof(*record) + record->captured, 16),
+	__atomic_store_n(&own->tail, own->tail + RTE_ALIGN(sizeof(*record) + record->captured, 16),
 			 __ATOMIC_RELEASE);
 }

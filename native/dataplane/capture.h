@@ -45,44 +45,44 @@ enum onvm_capture_kind {
 };
 
 struct onvm_capture_place {
-	uint16_t id;		/**< port, or host slot */
-	uint8_t kinds;		/**< enum onvm_capture_kind */
+	uint16_t id;   /**< port, or host slot */
+	uint8_t kinds; /**< enum onvm_capture_kind */
 };
 
 /** One copy in a ring, followed by its bytes and padding to 16. */
 struct onvm_capture_record {
 	uint64_t tsc;
-	uint32_t length;	/**< of the packet */
-	uint16_t captured;	/**< bytes of it that follow */
-	uint8_t place;		/**< index; ONVM_CAPTURE_SKIP: nothing up to the ring's end */
-	uint8_t is_outbound;	/**< leaves by the port, or comes from the host */
+	uint32_t length;     /**< of the packet */
+	uint16_t captured;   /**< bytes of it that follow */
+	uint8_t place;	     /**< index; ONVM_CAPTURE_SKIP: nothing up to the ring's end */
+	uint8_t is_outbound; /**< leaves by the port, or comes from the host */
 };
 #define ONVM_CAPTURE_SKIP 0xff
 static_assert(sizeof(struct onvm_capture_record) == 16, "one unit of a ring");
 
 struct onvm_capture_ring {
 	uint8_t *bytes;
-	uint64_t size;		/**< a power of two */
-	uint64_t head __rte_cache_aligned;	/**< atomic, the worker's: bytes ever written */
-	uint64_t nb_captured, nb_overflow;	/**< the worker's */
-	uint64_t tail __rte_cache_aligned;	/**< atomic, the reader's: bytes ever read */
+	uint64_t size;			   /**< a power of two */
+	uint64_t head __rte_cache_aligned; /**< atomic, the worker's: bytes ever written */
+	uint64_t nb_captured, nb_overflow; /**< the worker's */
+	uint64_t tail __rte_cache_aligned; /**< atomic, the reader's: bytes ever read */
 };
 
 struct onvm_capture {
 	uint32_t nb_places;
 	struct onvm_capture_place places[ONVM_CAPTURE_POINTS_MAX];
 	uint32_t snap_length;
-	uint64_t limit;		/**< packets in all */
-	uint64_t nb_taken;	/**< atomic: of the limit */
+	uint64_t limit;	   /**< packets in all */
+	uint64_t nb_taken; /**< atomic: of the limit */
 	uint32_t nb_rings;
 	struct onvm_capture_ring rings[ONVM_WORKERS_MAX];
 };
 
 /** All captures of a data plane. */
 struct onvm_captures {
-	uint32_t kinds;		/**< atomic: enum onvm_capture_kind of all points together */
-	struct onvm_capture *list[ONVM_CAPTURES_MAX];	/**< atomic; NULL where none is */
-};
+	uint32_t kinds; /**< atomic: enum onvm_capture_kind of all points together */
+	struct onvm_capture *list[ONVM_CAPTURES_MAX]; /**< atomic; NULL where none is */
+} __rte_cache_aligned;
 
 /** Whether any capture has a point of kind @p kind. */
 static inline bool

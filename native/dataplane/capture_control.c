@@ -22,7 +22,7 @@
 static struct reader {
 	struct onvm_pcapng file;
 	uint64_t tsc_begin;
-	uint64_t ns_begin;	/**< since 1970, at tsc_begin */
+	uint64_t ns_begin; /**< since 1970, at tsc_begin */
 	uint64_t nb_written[ONVM_CAPTURE_POINTS_MAX];
 } readers[ONVM_CAPTURES_MAX];
 
@@ -40,8 +40,8 @@ publish_kinds(struct onvm_dataplane *dp)
 	uint32_t kinds = 0;
 
 	for (uint32_t c = 0; c < ONVM_CAPTURES_MAX; c++)
-		for (uint32_t i = 0; dp->captures.list[c] != NULL &&
-				     i < dp->captures.list[c]->nb_places; i++)
+		for (uint32_t i = 0;
+		     dp->captures.list[c] != NULL && i < dp->captures.list[c]->nb_places; i++)
 			kinds |= dp->captures.list[c]->places[i].kinds;
 	__atomic_store_n(&dp->captures.kinds, kinds, __ATOMIC_RELEASE);
 	onvm_publish(dp);

@@ -9,24 +9,12 @@
 #include <rte_cycles.h>
 
 #include "gen_packet.h"
+#include "gen_request.h"
 #include "link.h"
 
 /** Requests of one connection that may be unanswered. */
 #define WINDOW 4
 #define DEFAULT_FLOWS 1024
-/** Bounds of a timeout that follows the RTT, in seconds: 1 / these. */
-#define TIMEOUT_MIN_PER_S 25
-#define TIMEOUT_MAX_PER_S 1
-#define CLIENT4_BASE 0x0a100001u	/* 10.16.0.1 */
-
-static const uint8_t client6_prefix[12] = {0x20, 0x01, 0, 2, 0, 0, 0, 1};
-static const uint8_t ethernet[12] = {2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1};
-
-static inline uint32_t
-slot_of(const struct onvm_gen_client *client, const struct onvm_gen_connection *connection)
-{
-	return (uint32_t)(connection - client->connections);
-}
 
 /* ---- connections ---- */
 
@@ -46,8 +34,7 @@ can_send(const struct onvm_gen_client *client, const struct onvm_gen_connection 
 		return true;
 	case ONVM_GEN_EXCHANGE:
 		return connection->nb_sent < connection->nb_requests &&
-		       (client->no_answer ||
-			connection->nb_sent - connection->nb_replied < WINDOW);
+		       (client->no_answer || connection->nb_sent - connection->nb_replied < WINDOW);
 	}
 	return false;
 }
@@ -59,7 +46,8 @@ make_ready(struct onvm_gen_client *client, struct onvm_gen_connection *connectio
 	if (connection->is_ready || !can_send(client, connection))
 		return;
 	connection->is_ready = true;
-	client->ready[client->ready_head++ & client->ready_mask] = slot_of(client, connection);
+	client->ready[client->ready_head++ & client->ready_mask] =
+		onvm_gen_slot_of(client, connection);
 }
 
 static void
@@ -73,8 +61,8 @@ open_next(struct onvm_gen_client *client, struct onvm_gen_connection *connection
 		client->nb_active--;
 		return;
 	}
-	onvm_gen_mix_plan(&client->mix, slot_of(client, connection), ++connection->generation,
-			  &plan);
+	onvm_gen_mix_plan(&client->mix, onvm_gen_slot_of(client, connection),
+			  ++connection->generation, &plan);
 	nb_packets = onvm_gen_plan_packets(&plan);
 	if (nb_packets > client->budget) { /* the last ones: as many datagrams as are left */
 		if (plan.kind == ONVM_GEN_TCP)
@@ -147,24 +135,12 @@ finish_exchange(struct onvm_gen_client *client, struct onvm_gen_connection *conn
 								 ONVM_GEN_SEND_FIN;
 }
 
-static uint64_t
-timeout_of(const struct onvm_gen_client *client)
-{
-	/* Four times RFC 6298's timeout: nothing is sent again, so a false alarm costs more. */
-	uint64_t timeout = 4 * (client->rtt + 4 * client->rtt_deviation);
-
-	if (client->timeout != 0)
-		return client->timeout;
-	if (client->rtt == 0)
-		return client->hz / TIMEOUT_MAX_PER_S;
-	timeout = RTE_MAX(timeout, client->hz / TIMEOUT_MIN_PER_S);
-	return RTE_MIN(timeout, client->hz / TIMEOUT_MAX_PER_S);
-}
-
 void
 onvm_gen_client_expire(struct onvm_gen_client *client, uint32_t nb_slots, uint64_t now)
 {
-	const uint64_t timeout = timeout_of(client);
+	const uint64_t timeout = client->timeout != 0 ?
+					 client->timeout :
+					 onvm_gen_rtt_timeout(&client->rtt, client->hz);
 
 	nb_slots = RTE_MIN(nb_slots, client->nb_slots);
 	for (uint32_t i = 0; i < nb_slots; i++) {
@@ -180,142 +156,6 @@ onvm_gen_client_expire(struct onvm_gen_client *client, uint32_t nb_slots, uint64
 
 /* ---- sending ---- */
 
-/** Write Ethernet and IP headers but for lengths and checksum. */
-static inline void
-put_network(struct onvm_gen_client *client, const struct onvm_gen_connection *connection,
-	    uint8_t *data, struct onvm_gen_frame *frame)
-{
-	const uint32_t number = slot_of(client, connection) / ONVM_GEN_SLOTS_PER_CLIENT;
-	uint8_t *l3 = data + 14;
-
-	memcpy(data, ethernet, sizeof(ethernet));
-	frame->l3_offset = 14;
-	frame->protocol = connection->kind == ONVM_GEN_TCP ? ONVM_PROTO_TCP : ONVM_PROTO_UDP;
-	if (connection->is_ipv6) {
-		if (connection->kind == ONVM_GEN_ECHO)
-			frame->protocol = ONVM_PROTO_ICMPV6;
-		frame->ip_version = 6;
-		frame->l4_offset = 54;
-		onvm_store_be16(data + 12, ONVM_ETHERTYPE_IPV6);
-		onvm_store_be32(l3, 0x60000000u | (connection->tag & 0xfffff));
-		l3[6] = frame->protocol;
-		l3[7] = 64;
-		memcpy(l3 + 8, client6_prefix, sizeof(client6_prefix));
-		onvm_store_be32(l3 + 20, number + 1);
-		memcpy(l3 + 24, connection->dst, 16);
-		return;
-	}
-	if (connection->kind == ONVM_GEN_ECHO)
-		frame->protocol = ONVM_PROTO_ICMP;
-	frame->ip_version = 4;
-	frame->l4_offset = 34;
-	onvm_store_be16(data + 12, ONVM_ETHERTYPE_IPV4);
-	onvm_store_be16(l3, 0x4500);
-	onvm_store_be16(l3 + 4, client->ip_id++);
-	onvm_store_be16(l3 + 6, 0x4000); /* do not fragment */
-	l3[8] = 64;
-	l3[9] = frame->protocol;
-	onvm_store_be32(l3 + 12, CLIENT4_BASE + number);
-	memcpy(l3 + 16, connection->dst, 4);
-}
-
-/** Payload for a frame of @p size bytes with @p headers bytes of headers. */
-static inline uint32_t
-payload_of(uint32_t size, uint32_t headers, uint32_t least)
-{
-	const uint32_t length = size > headers + least ? size - headers : least;
-
-	return RTE_MIN(length, (uint32_t)ONVM_GEN_PAYLOAD_MAX);
-}
-
-/** Measure the RTT with this request unless another is on its way. */
-static inline void
-begin_timing(struct onvm_gen_connection *connection, uint32_t answer, uint64_t now)
-{
-	if (connection->is_timed)
-		return;
-	connection->is_timed = true;
-	connection->timed = answer;
-	connection->timed_at = now;
-}
-
-/** TCP header with flags @p flags and @p options bytes of options behind it. */
-static void
-put_tcp(const struct onvm_gen_connection *connection, uint8_t *l4, uint8_t flags, uint32_t options)
-{
-	onvm_store_be16(l4, connection->src_port);
-	onvm_store_be16(l4 + 2, connection->dst_port);
-	onvm_store_be32(l4 + 4, connection->seq);
-	onvm_store_be32(l4 + 8, flags & ONVM_GEN_ACK ? connection->ack : 0);
-	l4[12] = (uint8_t)((20 + options) << 2);
-	l4[13] = flags;
-	onvm_store_be16(l4 + 14, 0xffff);
-	memset(l4 + 18, 0, 2);
-}
-
-static void
-put_tcp_request(struct onvm_gen_client *client, struct onvm_gen_connection *connection,
-		uint8_t *l4, struct onvm_gen_frame *frame, uint64_t now)
-{
-	const uint32_t headers = frame->l4_offset + 20u;
-	uint8_t *payload = l4 + 20;
-	uint32_t request, reply;
-
-	onvm_gen_mix_sizes(&client->mix, connection->tag, connection->nb_sent, &request, &reply);
-	request = payload_of(request, headers, ONVM_GEN_TCP_REQUEST);
-	reply = payload_of(reply, headers, 1);
-	put_tcp(connection, l4, ONVM_GEN_PSH | ONVM_GEN_ACK, 0);
-	onvm_store_be16(payload, (uint16_t)reply);
-	onvm_store_be32(payload + 2, connection->wanted);
-	frame->payload = (uint16_t)request;
-	frame->payload_sum = onvm_checksum_add(
-		onvm_gen_pattern_put(payload + ONVM_GEN_TCP_REQUEST, connection->seq,
-				     request - ONVM_GEN_TCP_REQUEST),
-		payload, ONVM_GEN_TCP_REQUEST);
-	begin_timing(connection, connection->wanted, now);
-	connection->seq += request;
-	connection->wanted += reply;
-	if (client->no_answer)
-		connection->ack = connection->wanted;
-}
-
-static void
-put_datagram(struct onvm_gen_client *client, struct onvm_gen_connection *connection, uint8_t *l4,
-	     struct onvm_gen_frame *frame, uint64_t now)
-{
-	const uint16_t index = connection->nb_sent;
-	const uint32_t key = onvm_gen_datagram_key(connection->tag, index);
-	uint8_t *payload = l4 + 8;
-	uint32_t request, reply;
-
-	begin_timing(connection, index, now);
-	frame->l4_header = 8;
-	if (connection->kind == ONVM_GEN_DNS) {
-		frame->payload = (uint16_t)onvm_gen_dns_query(payload, connection->tag);
-		frame->payload_sum = onvm_checksum_add(0, payload, frame->payload);
-	} else {
-		onvm_gen_mix_sizes(&client->mix, connection->tag, index, &request, &reply);
-		frame->payload = (uint16_t)payload_of(request, frame->l4_offset + 8u,
-						      ONVM_GEN_UDP_REQUEST);
-		reply = payload_of(reply, frame->l4_offset + 8u, ONVM_GEN_UDP_REQUEST);
-		onvm_store_be16(payload, (uint16_t)reply);
-		onvm_store_be16(payload + 2, index);
-		onvm_store_be32(payload + 4, connection->tag);
-		frame->payload_sum = onvm_checksum_add(
-			onvm_gen_pattern_put(payload + ONVM_GEN_UDP_REQUEST, key,
-					     frame->payload - (uint32_t)ONVM_GEN_UDP_REQUEST),
-			payload, ONVM_GEN_UDP_REQUEST);
-	}
-	if (connection->kind == ONVM_GEN_ECHO) {
-		onvm_store_be16(l4, connection->is_ipv6 ? 0x8000 : 0x0800);
-		onvm_store_be16(l4 + 4, connection->src_port);
-		onvm_store_be16(l4 + 6, index);
-	} else {
-		onvm_store_be16(l4, connection->src_port);
-		onvm_store_be16(l4 + 2, connection->dst_port);
-	}
-}
-
 /** Make the next packet of a connection that can send. */
 static void
 send_next(struct onvm_gen_client *client, struct onvm_gen_connection *connection,
@@ -325,14 +165,14 @@ send_next(struct onvm_gen_client *client, struct onvm_gen_connection *connection
 	struct onvm_gen_frame frame = {.l4_header = 20};
 	bool is_last = false;
 
-	put_network(client, connection, data, &frame);
+	onvm_gen_put_network(client, connection, data, &frame);
 	l4 = data + frame.l4_offset;
 	switch ((enum onvm_gen_step)connection->step) {
 	case ONVM_GEN_SEND_SYN:
-		put_tcp(connection, l4, ONVM_GEN_SYN, 4);
+		onvm_gen_put_tcp(connection, l4, ONVM_GEN_SYN, 4);
 		onvm_store_be32(l4 + 20, 0x02040000u | (connection->is_ipv6 ? 1440 : 1460));
 		frame.l4_header = 24;
-		begin_timing(connection, 0, now);
+		onvm_gen_begin_timing(connection, 0, now);
 		connection->seq++;
 		connection->step = client->no_answer ? ONVM_GEN_SEND_ACK : ONVM_GEN_AWAIT_SYN_ACK;
 		if (client->no_answer)
@@ -340,14 +180,14 @@ send_next(struct onvm_gen_client *client, struct onvm_gen_connection *connection
 				onvm_gen_server_isn(connection->tag) + 1;
 		break;
 	case ONVM_GEN_SEND_ACK:
-		put_tcp(connection, l4, ONVM_GEN_ACK, 0);
+		onvm_gen_put_tcp(connection, l4, ONVM_GEN_ACK, 0);
 		connection->step = ONVM_GEN_EXCHANGE;
 		break;
 	case ONVM_GEN_EXCHANGE:
 		if (connection->kind == ONVM_GEN_TCP)
-			put_tcp_request(client, connection, l4, &frame, now);
+			onvm_gen_put_tcp_request(client, connection, l4, &frame, now);
 		else
-			put_datagram(client, connection, l4, &frame, now);
+			onvm_gen_put_datagram(client, connection, l4, &frame, now);
 		connection->nb_sent++;
 		client->stats.requests++;
 		if (client->no_answer && ++connection->nb_replied == connection->nb_requests) {
@@ -357,19 +197,18 @@ send_next(struct onvm_gen_client *client, struct onvm_gen_connection *connection
 		}
 		break;
 	case ONVM_GEN_SEND_FIN:
-		put_tcp(connection, l4, ONVM_GEN_FIN | ONVM_GEN_ACK, 0);
+		onvm_gen_put_tcp(connection, l4, ONVM_GEN_FIN | ONVM_GEN_ACK, 0);
 		connection->seq++;
-		connection->step = client->no_answer ? ONVM_GEN_SEND_LAST_ACK :
-						       ONVM_GEN_AWAIT_FIN;
+		connection->step = client->no_answer ? ONVM_GEN_SEND_LAST_ACK : ONVM_GEN_AWAIT_FIN;
 		if (client->no_answer)
 			connection->ack++;
 		break;
 	case ONVM_GEN_SEND_LAST_ACK:
-		put_tcp(connection, l4, ONVM_GEN_ACK, 0);
+		onvm_gen_put_tcp(connection, l4, ONVM_GEN_ACK, 0);
 		is_last = true;
 		break;
 	case ONVM_GEN_SEND_RST:
-		put_tcp(connection, l4, ONVM_GEN_RST | ONVM_GEN_ACK, 0);
+		onvm_gen_put_tcp(connection, l4, ONVM_GEN_RST | ONVM_GEN_ACK, 0);
 		is_last = true;
 		break;
 	case ONVM_GEN_CLOSED:
@@ -413,8 +252,8 @@ onvm_gen_client_give(struct onvm_gen_client *client, struct onvm_packet_memory *
 /* ---- receiving ---- */
 
 static void
-end_timing(struct onvm_gen_client *client, struct onvm_gen_connection *connection,
-	   uint32_t answer, uint64_t now)
+end_timing(struct onvm_gen_client *client, struct onvm_gen_connection *connection, uint32_t answer,
+	   uint64_t now)
 {
 	const uint64_t rtt = now - connection->timed_at;
 
@@ -423,15 +262,7 @@ end_timing(struct onvm_gen_client *client, struct onvm_gen_connection *connectio
 	connection->is_timed = false;
 	onvm_latency_add((struct onvm_latency *)client->stats.rtt,
 			 (uint64_t)((double)rtt * 1e9 / (double)client->hz));
-	if (client->rtt == 0) { /* RFC 6298 section 2 */
-		client->rtt = rtt;
-		client->rtt_deviation = rtt / 2;
-	} else {
-		const uint64_t error = rtt > client->rtt ? rtt - client->rtt : client->rtt - rtt;
-
-		client->rtt_deviation = (client->rtt_deviation * 3 + error) / 4;
-		client->rtt = (client->rtt * 7 + rtt) / 8;
-	}
+	onvm_gen_rtt_add(&client->rtt, rtt);
 }
 
 /** The connection that a parsed packet answers, or NULL. */
@@ -445,15 +276,14 @@ find(struct onvm_gen_client *client, const uint8_t *data, const struct onvm_head
 	uint32_t number;
 
 	if (headers->ip_version == 4) {
-		number = onvm_load_be32(l3 + 16) - CLIENT4_BASE;
+		number = onvm_load_be32(l3 + 16) - ONVM_GEN_CLIENT4_BASE;
 	} else {
-		if (memcmp(l3 + 24, client6_prefix, sizeof(client6_prefix)) != 0)
+		if (memcmp(l3 + 24, onvm_gen_client6_prefix, sizeof(onvm_gen_client6_prefix)) != 0)
 			return NULL;
 		number = onvm_load_be32(l3 + 36) - 1;
 	}
 	slot = (uint64_t)number * ONVM_GEN_SLOTS_PER_CLIENT + port / ONVM_GEN_PORTS_PER_SLOT;
-	if (port >= ONVM_GEN_SLOTS_PER_CLIENT * ONVM_GEN_PORTS_PER_SLOT ||
-	    slot >= client->nb_slots)
+	if (port >= ONVM_GEN_SLOTS_PER_CLIENT * ONVM_GEN_PORTS_PER_SLOT || slot >= client->nb_slots)
 		return NULL;
 	connection = &client->connections[slot];
 	if (connection->step == ONVM_GEN_CLOSED || connection->src_port != headers->dst_port ||
@@ -464,11 +294,14 @@ find(struct onvm_gen_client *client, const uint8_t *data, const struct onvm_head
 	if (connection->kind == ONVM_GEN_ECHO)
 		return headers->protocol == ONVM_PROTO_ICMP ||
 				       headers->protocol == ONVM_PROTO_ICMPV6 ?
-			       connection : NULL;
+			       connection :
+			       NULL;
 	return headers->src_port == connection->dst_port &&
 			       headers->protocol == (connection->kind == ONVM_GEN_TCP ?
-						     ONVM_PROTO_TCP : ONVM_PROTO_UDP) ?
-		       connection : NULL;
+							     ONVM_PROTO_TCP :
+							     ONVM_PROTO_UDP) ?
+		       connection :
+		       NULL;
 }
 
 /** Count a reply whose place is @p place and whose successor's is @p next. */
@@ -591,8 +424,8 @@ take_one(struct onvm_gen_client *client, const struct rte_mbuf *mbuf, uint64_t n
 	if (connection->kind == ONVM_GEN_TCP)
 		is_expected = take_tcp(client, connection, data + headers.l4_offset, &headers, now);
 	else
-		is_expected = take_datagram(client, connection, data + headers.l4_offset, &headers,
-					    now);
+		is_expected =
+			take_datagram(client, connection, data + headers.l4_offset, &headers, now);
 	if (is_expected)
 		make_ready(client, connection);
 	else
@@ -635,8 +468,8 @@ onvm_gen_client_init(struct onvm_gen_client *client, const struct onvm_gen_optio
 	client->budget = client->is_endless ? UINT64_MAX : options->count;
 	client->ready_mask = rte_align32pow2(client->nb_slots) - 1;
 	client->ready = calloc(client->ready_mask + 1ul, sizeof(*client->ready));
-	client->connections = aligned_alloc(RTE_CACHE_LINE_SIZE,
-					    client->nb_slots * sizeof(*client->connections));
+	client->connections =
+		aligned_alloc(RTE_CACHE_LINE_SIZE, client->nb_slots * sizeof(*client->connections));
 	if (client->ready == NULL || client->connections == NULL) {
 		onvm_gen_client_free(client);
 		return -ENOMEM;

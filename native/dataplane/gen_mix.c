@@ -10,8 +10,8 @@
 
 #include "gen_packet.h"
 
-#define DEFAULT_SERVERS                                                                            \
-	"198.18.0.10,198.18.0.11,198.18.7.53,198.19.255.1,198.18.128.200,2001:2:0:2::10,"          \
+#define DEFAULT_SERVERS                                                                   \
+	"198.18.0.10,198.18.0.11,198.18.7.53,198.19.255.1,198.18.128.200,2001:2:0:2::10," \
 	"2001:2:0:2::11,2001:2:0:f00::53"
 /** Ethernet, IPv6, TCP and the request's own bytes, or UDP's: the shortest that holds all. */
 #define SIZE_MIN 64u
@@ -81,8 +81,9 @@ onvm_gen_mix_init(struct onvm_gen_mix *mix, const struct onvm_gen_options *optio
 	if (options->vip != NULL && options->vip_percent != 0) {
 		if (inet_pton(AF_INET, options->vip, mix->vip) != 1 || options->vip_port == 0 ||
 		    options->vip_port > UINT16_MAX) {
-			snprintf(error, error_size, "vip %s:%u: expected an IPv4 address and a port",
-				 options->vip, options->vip_port);
+			snprintf(error, error_size,
+				 "vip %s:%u: expected an IPv4 address and a port", options->vip,
+				 options->vip_port);
 			return -EINVAL;
 		}
 		mix->vip_port = (uint16_t)options->vip_port;

@@ -28,16 +28,16 @@
 #define ONVM_GEN_FIRST_PORT 32768u
 
 enum onvm_gen_kind {
-	ONVM_GEN_TCP,		/**< requests and replies between handshake and teardown */
-	ONVM_GEN_DNS,		/**< one query */
-	ONVM_GEN_STREAM,	/**< UDP datagrams, each answered */
-	ONVM_GEN_ECHO,		/**< ICMP */
+	ONVM_GEN_TCP,	 /**< requests and replies between handshake and teardown */
+	ONVM_GEN_DNS,	 /**< one query */
+	ONVM_GEN_STREAM, /**< UDP datagrams, each answered */
+	ONVM_GEN_ECHO,	 /**< ICMP */
 };
 
 struct onvm_gen_mix {
 	uint64_t seed;
 	uint32_t ipv6_percent, tcp_percent, udp_percent, vip_percent;
-	uint32_t size;		/**< bytes of a frame with data, 0: IMIX */
+	uint32_t size; /**< bytes of a frame with data, 0: IMIX */
 	uint16_t vip_port;
 	uint32_t nb_servers4, nb_servers6;
 	uint8_t vip[4];
@@ -48,12 +48,12 @@ struct onvm_gen_mix {
 /** One connection as planned. */
 struct onvm_gen_plan {
 	enum onvm_gen_kind kind;
-	uint32_t tag;		/**< sequence number, or mark of its payload */
-	uint16_t src_port, dst_port;	/**< ICMP: src_port is the identifier */
+	uint32_t tag;		     /**< sequence number, or mark of its payload */
+	uint16_t src_port, dst_port; /**< ICMP: src_port is the identifier */
 	uint16_t nb_requests;
 	bool is_ipv6;
 	bool ends_with_reset;
-	const uint8_t *dst;	/**< of the mix */
+	const uint8_t *dst; /**< of the mix */
 };
 
 int onvm_gen_mix_init(struct onvm_gen_mix *mix, const struct onvm_gen_options *options,

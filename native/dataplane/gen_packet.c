@@ -10,9 +10,8 @@
 
 /* DNS, RFC 1035 section 4.1: header, question, answer. */
 #define DNS_HEADER 12
-#define DNS_NAME 21	/* 8 hexadecimal digits, "bench", "test", root */
+#define DNS_NAME 21 /* 8 hexadecimal digits, "bench", "test", root */
 #define DNS_QUERY (DNS_HEADER + DNS_NAME + 4)
-#define DNS_ANSWER 16
 
 static uint8_t pattern[PATTERN_BYTES];
 /** prefix[i]: sum of the first i 16-bit words of the pattern. */
@@ -21,6 +20,8 @@ static uint32_t prefix[PATTERN_BYTES / 2 + 1];
 void
 onvm_gen_pattern_init(void)
 {
+	if (prefix[1] != 0)
+		return;
 	for (uint32_t i = 0; i < PATTERN_BYTES; i += 8) {
 		const uint64_t random = onvm_gen_mix64((i + 1) * 0x9e3779b97f4a7c15u);
 
@@ -131,9 +132,10 @@ onvm_gen_verify(const uint8_t *data, const struct onvm_headers *headers)
 	if (headers->protocol == ONVM_PROTO_UDP && headers->ip_version == 4 && l4[6] == 0 &&
 	    l4[7] == 0)
 		return true;
-	return onvm_checksum_fold(onvm_checksum_add(
-		       pseudo_sum(l3, headers->ip_version, headers->protocol, headers->l4_length),
-		       l4, headers->l4_length)) == 0xffff;
+	return onvm_checksum_fold(
+		       onvm_checksum_add(pseudo_sum(l3, headers->ip_version, headers->protocol,
+						    headers->l4_length),
+					 l4, headers->l4_length)) == 0xffff;
 }
 
 /* ---- DNS ---- */
@@ -149,7 +151,7 @@ onvm_gen_dns_query(uint8_t *to, uint32_t tag)
 	to[5] = 1; /* one question */
 	to[DNS_HEADER] = 8;
 	for (int i = 0; i < 8; i++)
-		to[DNS_HEADER + 1 + i] = (uint8_t)"0123456789abcdef"[tag >> (28 - 4 * i) & 15];
+		to[DNS_HEADER + 1 + i] = (uint8_t) "0123456789abcdef"[tag >> (28 - 4 * i) & 15];
 	memcpy(to + DNS_HEADER + 9, rest, sizeof(rest));
 	to[DNS_QUERY - 1] = 1;
 	return DNS_QUERY;
@@ -159,8 +161,8 @@ uint32_t
 onvm_gen_dns_answer(uint8_t *message, uint32_t length)
 {
 	/* The name at offset 12, type A, class IN, 60 s, 4 bytes: 198.18.0.53. */
-	static const uint8_t answer[DNS_ANSWER] = {0xc0, 12, 0, 1, 0, 1, 0, 0,
-						   0, 60, 0, 4, 198, 18, 0, 53};
+	static const uint8_t answer[ONVM_GEN_DNS_ANSWER] = {0xc0, 12, 0, 1, 0,	 1,  0, 0,
+							    0,	  60, 0, 4, 198, 18, 0, 53};
 
 	if (length < DNS_HEADER + 5 || (message[2] & 0x80) != 0 || message[5] != 1 ||
 	    message[11] != 0)
@@ -168,8 +170,8 @@ onvm_gen_dns_answer(uint8_t *message, uint32_t length)
 	message[2] |= 0x80;
 	message[3] = 0x80; /* recursion available, no error */
 	message[7] = 1;
-	memcpy(message + length, answer, DNS_ANSWER);
-	return length + DNS_ANSWER;
+	memcpy(message + length, answer, ONVM_GEN_DNS_ANSWER);
+	return length + ONVM_GEN_DNS_ANSWER;
 }
 
 bool
@@ -178,7 +180,7 @@ onvm_gen_dns_answers(const uint8_t *message, uint32_t length, uint32_t tag)
 	uint8_t query[DNS_QUERY + 2];
 
 	onvm_gen_dns_query(query, tag);
-	return length == DNS_QUERY + DNS_ANSWER && message[0] == query[0] &&
+	return length == DNS_QUERY + ONVM_GEN_DNS_ANSWER && message[0] == query[0] &&
 	       message[1] == query[1] && (message[2] & 0x80) != 0 && message[7] == 1 &&
 	       memcmp(message + DNS_HEADER, query + DNS_HEADER, DNS_QUERY - DNS_HEADER) == 0;
 }

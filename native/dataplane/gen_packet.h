@@ -30,7 +30,8 @@
 #define ONVM_GEN_TCP_REQUEST 6
 #define ONVM_GEN_UDP_REQUEST 8
 #define ONVM_GEN_DNS_PORT 53
-#define ONVM_GEN_PAYLOAD_MAX 16384	/**< of one packet */
+#define ONVM_GEN_DNS_ANSWER 16	   /**< bytes that an answer adds to its query */
+#define ONVM_GEN_PAYLOAD_MAX 16384 /**< of one packet */
 
 enum onvm_gen_tcp_flags {
 	ONVM_GEN_FIN = 1,
@@ -41,7 +42,11 @@ enum onvm_gen_tcp_flags {
 };
 
 void onvm_gen_pattern_init(void);
-/** Write @p length bytes, at most ONVM_GEN_PAYLOAD_MAX, of window @p key; @return their sum, for onvm_gen_seal(). */
+/**
+ * Write @p length bytes, at most ONVM_GEN_PAYLOAD_MAX, of window @p key.
+ *
+ * @return their sum, for onvm_gen_seal()
+ */
 uint64_t onvm_gen_pattern_put(uint8_t *to, uint32_t key, uint32_t length);
 bool onvm_gen_pattern_matches(const uint8_t *data, uint32_t key, uint32_t length);
 
@@ -74,8 +79,8 @@ struct onvm_gen_frame {
 	uint16_t l4_offset;
 	uint8_t ip_version;
 	uint8_t protocol;
-	uint16_t l4_header;	/**< bytes */
-	uint16_t payload;	/**< bytes */
+	uint16_t l4_header; /**< bytes */
+	uint16_t payload;   /**< bytes */
 	uint64_t payload_sum;
 };
 

@@ -52,6 +52,19 @@ clamp(const struct onvm_gen_server *server, uint32_t begin, uint32_t length)
 	return (uint16_t)RTE_MIN(length, server->room - begin);
 }
 
+/** Put a packet that NFs have moved back where its answer has room. */
+static uint8_t *
+make_room(struct rte_mbuf *mbuf)
+{
+	uint8_t *begin = (uint8_t *)mbuf->buf_addr + RTE_PKTMBUF_HEADROOM;
+
+	if (unlikely(mbuf->data_off > RTE_PKTMBUF_HEADROOM)) {
+		memmove(begin, rte_pktmbuf_mtod(mbuf, uint8_t *), mbuf->data_len);
+		mbuf->data_off = RTE_PKTMBUF_HEADROOM;
+	}
+	return rte_pktmbuf_mtod(mbuf, uint8_t *);
+}
+
 static bool
 answer_tcp(struct onvm_gen_server *server, uint8_t *l4, const struct onvm_headers *headers,
 	   struct onvm_gen_frame *frame)
@@ -75,8 +88,8 @@ answer_tcp(struct onvm_gen_server *server, uint8_t *l4, const struct onvm_header
 					      length - ONVM_GEN_TCP_REQUEST))
 			server->stats.bad_payload++;
 		answer_seq = onvm_load_be32(l4 + header + 2);
-		frame->payload = clamp(server, headers->l4_offset + 20u,
-				       onvm_load_be16(l4 + header));
+		frame->payload =
+			clamp(server, headers->l4_offset + 20u, onvm_load_be16(l4 + header));
 		frame->payload_sum = onvm_gen_pattern_put(l4 + 20, answer_seq, frame->payload);
 	} else if (l4[13] & ONVM_GEN_FIN) {
 		flags |= ONVM_GEN_FIN;
@@ -86,8 +99,7 @@ answer_tcp(struct onvm_gen_server *server, uint8_t *l4, const struct onvm_header
 	}
 	frame->l4_header = 20;
 	if (flags & ONVM_GEN_SYN) { /* maximum segment size, RFC 9293 section 3.7.1 */
-		onvm_store_be32(l4 + 20,
-				0x02040000u | (headers->ip_version == 4 ? 1460 : 1440));
+		onvm_store_be32(l4 + 20, 0x02040000u | (headers->ip_version == 4 ? 1460 : 1440));
 		frame->l4_header = 24;
 	}
 	onvm_store_be32(l4 + 4, answer_seq);
@@ -108,7 +120,8 @@ answer_udp(struct onvm_gen_server *server, uint8_t *l4, const struct onvm_header
 	uint8_t *payload = l4 + 8;
 
 	if (headers->dst_port == ONVM_GEN_DNS_PORT) {
-		frame->payload = (uint16_t)onvm_gen_dns_answer(payload, length);
+		if (headers->l4_offset + 8 + length + ONVM_GEN_DNS_ANSWER <= server->room)
+			frame->payload = (uint16_t)onvm_gen_dns_answer(payload, length);
 		frame->payload_sum = onvm_checksum_add(0, payload, frame->payload);
 	} else if (length >= ONVM_GEN_UDP_REQUEST) {
 		const uint32_t key = onvm_gen_datagram_key(onvm_load_be32(payload + 4),
@@ -123,8 +136,8 @@ answer_udp(struct onvm_gen_server *server, uint8_t *l4, const struct onvm_header
 		frame->payload_sum =
 			onvm_gen_pattern_put(payload + ONVM_GEN_UDP_REQUEST, key,
 					     frame->payload - (uint32_t)ONVM_GEN_UDP_REQUEST);
-		frame->payload_sum = onvm_checksum_add(frame->payload_sum, payload,
-						       ONVM_GEN_UDP_REQUEST);
+		frame->payload_sum =
+			onvm_checksum_add(frame->payload_sum, payload, ONVM_GEN_UDP_REQUEST);
 	}
 	if (frame->payload == 0) {
 		server->stats.unexpected++;
@@ -156,7 +169,7 @@ answer_echo(struct onvm_gen_server *server, uint8_t *l4, const struct onvm_heade
 static bool
 answer(struct onvm_gen_server *server, struct rte_mbuf *mbuf)
 {
-	uint8_t *data = rte_pktmbuf_mtod(mbuf, uint8_t *);
+	uint8_t *data = make_room(mbuf);
 	uint8_t *l3, *l4;
 	struct onvm_gen_frame frame = {0};
 	struct onvm_headers headers;

@@ -21,10 +21,10 @@
 #include "dataplane.h"
 
 struct onvm_gen_server {
-	struct rte_mbuf **answers;	/**< ring: has a place for every buffer there is */
+	struct rte_mbuf **answers; /**< ring: has a place for every buffer there is */
 	uint32_t mask;
 	uint32_t head, tail;
-	uint32_t room;		/**< largest frame */
+	uint32_t room; /**< largest frame */
 	struct onvm_dp_gen_stats stats;
 };
 
@@ -34,7 +34,6 @@ void onvm_gen_server_free(struct onvm_gen_server *server);
 /** Take a burst; all of it is the server's. */
 void onvm_gen_server_take(struct onvm_gen_server *server, struct rte_mbuf **mbufs, uint32_t nb);
 /** Give up to @p nb answers, oldest first. */
-uint32_t onvm_gen_server_give(struct onvm_gen_server *server, struct rte_mbuf **mbufs,
-			      uint32_t nb);
+uint32_t onvm_gen_server_give(struct onvm_gen_server *server, struct rte_mbuf **mbufs, uint32_t nb);
 
 #endif /* _ONVM_GEN_SERVER_H_ */

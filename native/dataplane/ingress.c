@@ -544,7 +544,7 @@ onvm_ingress_poll(struct onvm_worker *worker)
 			nb_total += nb_held - lane->nb_held;
 			continue;
 		}
-		if (port->is_finished || is_paused)
+		if (port->is_finished || (is_paused && !port->only_answers))
 			continue;
 		for (uint16_t q = 0; q < lane->nb_queues && lane->nb_held == 0; q++) {
 			struct rte_mbuf *mbufs[ONVM_BURST_SIZE];

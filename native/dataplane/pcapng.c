@@ -32,8 +32,8 @@ onvm_pcapng_flush(struct onvm_pcapng *file)
 
 	while (nb_done < file->nb_bytes) {
 		struct pollfd poller = {.fd = file->fd, .events = POLLOUT};
-		const ssize_t nb = write(file->fd, file->buffer + nb_done,
-					 file->nb_bytes - nb_done);
+		const ssize_t nb =
+			write(file->fd, file->buffer + nb_done, file->nb_bytes - nb_done);
 
 		if (nb >= 0) {
 			nb_done += (uint32_t)nb;

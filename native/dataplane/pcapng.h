@@ -19,7 +19,7 @@
 
 struct onvm_pcapng {
 	int fd;
-	uint32_t nb_bytes;	/**< in the buffer */
+	uint32_t nb_bytes; /**< in the buffer */
 	uint8_t *buffer;
 };
 

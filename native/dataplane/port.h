@@ -49,9 +49,10 @@ enum onvm_port_state {
 };
 
 struct onvm_port {
-	uint8_t state;	/**< atomic: enum onvm_port_state */
-	bool can_wait;	/**< a source that loses nothing when it is read late */
-	bool is_polled; /**< must be asked again and again: nothing says when a packet is in */
+	uint8_t state;	   /**< atomic: enum onvm_port_state */
+	bool can_wait;	   /**< a source that loses nothing when it is read late */
+	bool only_answers; /**< makes packets from what it was sent: read on when sources rest */
+	bool is_polled;	   /**< must be asked again and again: nothing says when a packet is in */
 	/** atomic: no packet will come in again of itself (a generator's server may still answer) */
 	uint8_t is_finished;
 	uint16_t id;

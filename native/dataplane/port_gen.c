@@ -36,7 +36,7 @@ struct gen_port {
 	rte_spinlock_t lock;
 	bool is_server;
 	struct onvm_pace pace;
-	uint64_t expired_at;	/**< TSC of the last look */
+	uint64_t expired_at; /**< TSC of the last look */
 	union {
 		struct onvm_gen_client client;
 		struct onvm_gen_server server;
@@ -152,8 +152,9 @@ onvm_port_gen_open(struct onvm_port *port, const struct onvm_gen_options *option
 	onvm_gen_pattern_init();
 	rte_spinlock_init(&own->lock);
 	own->is_server = options->is_server != 0;
-	own->pace = (struct onvm_pace){
-		.rate_pps = options->rate_pps, .limit = UINT64_MAX, .hz = rte_get_tsc_hz()};
+	own->pace = (struct onvm_pace){.rate_pps = options->rate_pps,
+				       .limit = UINT64_MAX,
+				       .hz = rte_get_tsc_hz()};
 	if (own->is_server)
 		rc = onvm_gen_server_init(&own->server, port->memory->nb_buffers, room);
 	else
@@ -168,6 +169,7 @@ onvm_port_gen_open(struct onvm_port *port, const struct onvm_gen_options *option
 	port->can_wait = options->rate_pps == 0;
 	/* With one worker nothing comes in while it sleeps; with several another may send. */
 	port->is_polled = nb_workers > 1;
+	port->only_answers = own->is_server;
 	port->is_finished = own->is_server;
 	return 0;
 }

@@ -251,7 +251,7 @@ sleep_time(const struct onvm_worker *worker, uint64_t polled_ns)
 		const struct onvm_lane *lane = worker->lanes[i];
 		struct onvm_port *port = lane->port;
 
-		if (lane->nb_queues == 0 || is_paused)
+		if (lane->nb_queues == 0 || (is_paused && !port->only_answers))
 			continue;
 		if (port->is_polled && polled_ns < wait_ns)
 			wait_ns = polled_ns;

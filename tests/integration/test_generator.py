@@ -169,6 +169,26 @@ def test_silence_fails_connections_and_never_stalls(tmp_path: Path) -> None:
     assert result["seconds"] < 5
 
 
+def test_answers_go_home_when_sources_rest(tmp_path: Path) -> None:
+    result = run(
+        """
+        client = dataplane.open_gen("in", role="client", flows=300)
+        server = dataplane.open_gen("out", role="server")
+        manager.set_chain(1, client, server, [])
+        for _ in range(3):
+            sent = dataplane.read_gen(client).sent
+            dataplane.pause_sources(False)
+            until(lambda: dataplane.read_gen(client).sent > sent + 20000)
+            dataplane.pause_sources(True)
+            until(lambda: dataplane.read_plane().buffers_free == settings.n_buffers)
+        result = counters(dataplane.read_gen(client))
+        """,
+        tmp_path,
+    )["result"]
+    assert result["replies"] == result["requests"]
+    assert result["failed"] == result["unexpected"] == 0
+
+
 def test_paced_client_keeps_its_rate(tmp_path: Path) -> None:
     result = run(
         """
