@@ -80,7 +80,10 @@ struct onvm_dp_flow {
 	uint8_t src[16], dst[16];
 };
 
-/** Files that a new NF host is to get; the caller closes `area_fd`, the others stay ours. */
+/**
+ * Files that a new NF host is to get; the caller closes `area_fd`, the others stay ours. The
+ * eventfds are made for this host: one that fills, empties or blocks them harms itself alone.
+ */
 struct onvm_dp_handover {
 	int memory_fd;
 	int area_fd;
