@@ -1,0 +1,65 @@
+"""What integration tests share: drivers run in processes of their own, because DPDK starts once."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+
+Drive = Callable[..., list[dict[str, Any]]]
+
+
+@pytest.fixture
+def runtime_directory(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A short path: socket paths have 107 bytes."""
+    with tempfile.TemporaryDirectory(prefix="onvm-t-") as name:
+        monkeypatch.setenv("ONVM_RUNTIME_DIR", name)
+        yield Path(name)
+
+
+@pytest.fixture
+def drive(runtime_directory: Path) -> Drive:
+    """Run a driver; the values of its lines."""
+
+    def call(name: str, *arguments: object, timeout_s: float = 60) -> list[dict[str, Any]]:
+        done = subprocess.run(
+            [sys.executable, "-P", HERE / "drivers" / f"{name}.py", runtime_directory / "bed",
+             *map(str, arguments)],
+            capture_output=True, text=True, timeout=timeout_s, check=False,
+            env={**os.environ, "PYTHONPATH": str(HERE / "drivers")},
+        )  # fmt: skip
+        assert done.returncode == 0, f"status {done.returncode}\n{done.stdout}{done.stderr[-4000:]}"
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def hostile_nf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The hostile NF, compiled against the wire layout."""
+    program = tmp_path_factory.mktemp("hostile") / "hostile_nf"
+    subprocess.run(
+        ["cc", "-std=gnu11", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-Werror",
+         "-I", ROOT / "native/include", HERE / "hostile_nf.c", "-o", program],
+        check=True,
+    )  # fmt: skip
+    return program
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Shared test data: ``$ONVM_SHARED_DATA`` or ``../shared/data`` beside the repository."""
+    folder = Path(os.environ.get("ONVM_SHARED_DATA", ROOT.parent / "shared" / "data"))
+    if not (folder / "pcap").is_dir():
+        pytest.skip("no shared data: set ONVM_SHARED_DATA")
+    return folder
