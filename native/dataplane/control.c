@@ -15,6 +15,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -275,12 +277,21 @@ static struct onvm_link *
 create_link(struct onvm_dataplane *dp, uint32_t worker, uint32_t host, uint8_t *area,
 	    uint32_t nb_loaned)
 {
+	struct epoll_event event = {.events = EPOLLIN | EPOLLET};
 	const uint32_t length = dp->config.ring_length;
 	struct onvm_link *link = aligned_alloc(64, links_bytes());
 
 	if (link == NULL)
 		return NULL;
 	memset(link, 0, sizeof(*link));
+	link->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (link->event_fd < 0 || epoll_ctl(dp->workers[worker].poll_fd, EPOLL_CTL_ADD,
+					    link->event_fd, &event) != 0) {
+		if (link->event_fd >= 0)
+			close(link->event_fd);
+		free(link);
+		return NULL;
+	}
 	onvm_ring_init(&link->to_nf, area + onvm_ring_offset(length, worker, ONVM_RING_TO_NF),
 		       length);
 	onvm_ring_init(&link->from_nf, area + onvm_ring_offset(length, worker, ONVM_RING_FROM_NF),
@@ -331,7 +342,14 @@ onvm_host_free(struct onvm_dataplane *dp, uint32_t host)
 	if (first != NULL)
 		munmap(first->control, bytes);
 	for (uint32_t w = 0; w < dp->config.nb_workers; w++) {
-		free(dp->links[w][host]);
+		struct onvm_link *link = dp->links[w][host];
+
+		if (link == NULL)
+			continue;
+		/* Closing is not enough: the host may hold the eventfd open, and so in our set. */
+		epoll_ctl(dp->workers[w].poll_fd, EPOLL_CTL_DEL, link->event_fd, NULL);
+		close(link->event_fd);
+		free(link);
 		dp->links[w][host] = NULL;
 	}
 }
@@ -385,7 +403,7 @@ onvm_dp_host_add(const uint16_t *services, uint32_t nb_stages, uint32_t nb_loane
 		.area_bytes = onvm_area_bytes(dp->config.ring_length, dp->config.nb_workers),
 	};
 	for (uint32_t w = 0; w < dp->config.nb_workers; w++)
-		handover->event_fds[w] = dp->workers[w].event_fd;
+		handover->event_fds[w] = dp->links[w][slot]->event_fd;
 	__atomic_store_n(&host->state, ONVM_HOST_ATTACHED, __ATOMIC_RELEASE);
 	onvm_publish(dp);
 	return (int)slot;
@@ -437,11 +455,18 @@ change_claims(struct onvm_dataplane *dp, uint16_t slot, const struct onvm_claim_
 {
 	struct onvm_claims *old = dp->steering.claims;
 	const uint32_t nb_old = old == NULL ? 0 : old->nb;
+	uint32_t nb_own = 0;
 	struct onvm_claims *claims =
 		calloc(1, sizeof(*claims) + (nb_old + 1) * sizeof(claims->entries[0]));
 
 	if (claims == NULL)
 		return -ENOMEM;
+	for (uint32_t i = 0; i < nb_old; i++)
+		nb_own += old->entries[i].host == slot;
+	if (entry != NULL && nb_own == ONVM_CLAIMS_MAX) {
+		free(claims);
+		return onvm_fail(-ENOSPC, "an NF host may make up to %u claims", ONVM_CLAIMS_MAX);
+	}
 	for (uint32_t i = 0; i < nb_old; i++)
 		if (entry != NULL || old->entries[i].host != slot)
 			claims->entries[claims->nb++] = old->entries[i];

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <time.h>
 #include <unistd.h>
@@ -182,6 +183,7 @@ init_tables(struct onvm_dataplane *dp, const struct onvm_dp_config *config)
 int
 onvm_dp_init(const struct onvm_dp_config *config, int argc, char **argv)
 {
+	struct epoll_event event = {.events = EPOLLIN | EPOLLET};
 	struct onvm_dataplane *dp = &onvm_dp;
 	int rc;
 
@@ -209,7 +211,9 @@ onvm_dp_init(const struct onvm_dp_config *config, int argc, char **argv)
 		worker->index = i;
 		worker->qsbr = dp->qsbr;
 		worker->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-		if (worker->event_fd < 0)
+		worker->poll_fd = epoll_create1(EPOLL_CLOEXEC);
+		if (worker->event_fd < 0 || worker->poll_fd < 0 ||
+		    epoll_ctl(worker->poll_fd, EPOLL_CTL_ADD, worker->event_fd, &event) != 0)
 			return onvm_fail(-errno, "eventfd: %s", strerror(errno));
 	}
 	return 0;
@@ -332,8 +336,10 @@ onvm_dp_fini(void)
 	free(dp->steering.claims);
 	onvm_steering_fini(&dp->steering);
 	onvm_packet_memory_free(&dp->memory);
-	for (uint32_t i = 0; i < dp->config.nb_workers; i++)
+	for (uint32_t i = 0; i < dp->config.nb_workers; i++) {
+		close(dp->workers[i].poll_fd);
 		close(dp->workers[i].event_fd);
+	}
 	close(dp->notice_fd);
 	free(dp->qsbr);
 	rte_eal_cleanup();

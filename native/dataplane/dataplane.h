@@ -55,35 +55,35 @@ struct onvm_dp_host_stats {
 
 /** What a generator makes; see gen_client.h. Zero means the default unless said otherwise. */
 struct onvm_gen_options {
-	uint32_t is_server;	/**< answers what arrives; the other fields but rate do not count */
-	uint32_t nb_flows;	/**< connections at a time; 1024 */
-	uint64_t rate_pps;	/**< 0: as fast as they are taken */
-	uint64_t count;		/**< packets that the client sends in all; 0: endless */
+	uint32_t is_server; /**< answers what arrives; the other fields but rate do not count */
+	uint32_t nb_flows;  /**< connections at a time; 1024 */
+	uint64_t rate_pps;  /**< 0: as fast as they are taken */
+	uint64_t count;	    /**< packets that the client sends in all; 0: endless */
 	uint64_t seed;
-	uint32_t ipv6_percent;	/**< of connections; 0 is 0 */
-	uint32_t tcp_percent;	/**< of connections; 0 is 0 */
-	uint32_t udp_percent;	/**< of connections, the rest is ICMP echo; 0 is 0 */
-	uint32_t size;		/**< of frames with data, with frame check sequence; 0: IMIX */
-	uint32_t timeout_ms;	/**< after which a silent connection has failed; 0: follows the RTT */
-	uint32_t no_answer;	/**< goes on as if answered: for chains without a server */
-	uint32_t vip_percent;	/**< of IPv4 TCP connections that go to the VIP; 0 is 0 */
+	uint32_t ipv6_percent; /**< of connections; 0 is 0 */
+	uint32_t tcp_percent;  /**< of connections; 0 is 0 */
+	uint32_t udp_percent;  /**< of connections, the rest is ICMP echo; 0 is 0 */
+	uint32_t size;	       /**< of frames with data, with frame check sequence; 0: IMIX */
+	uint32_t timeout_ms;  /**< after which a silent connection has failed; 0: follows the RTT */
+	uint32_t no_answer;   /**< goes on as if answered: for chains without a server */
+	uint32_t vip_percent; /**< of IPv4 TCP connections that go to the VIP; 0 is 0 */
 	uint32_t vip_port;
-	const char *vip;	/**< IPv4 address, or NULL */
-	const char *servers;	/**< addresses with commas between, or NULL: of 198.18.0.0/15 */
+	const char *vip;     /**< IPv4 address, or NULL */
+	const char *servers; /**< addresses with commas between, or NULL: of 198.18.0.0/15 */
 };
 
 /** What a generator saw. */
 struct onvm_dp_gen_stats {
-	uint64_t sent, received;	/**< packets */
-	uint64_t opened, completed, failed;	/**< connections */
-	uint64_t tcp, udp, icmp, ipv6;	/**< connections opened, by kind */
-	uint64_t requests, replies;	/**< packets that want an answer, and answers */
-	uint64_t lost;		/**< requests of ended connections that got no answer */
+	uint64_t sent, received;	    /**< packets */
+	uint64_t opened, completed, failed; /**< connections */
+	uint64_t tcp, udp, icmp, ipv6;	    /**< connections opened, by kind */
+	uint64_t requests, replies;	    /**< packets that want an answer, and answers */
+	uint64_t lost;			    /**< requests of ended connections that got no answer */
 	uint64_t bad_checksum, bad_payload;
-	uint64_t out_of_order;	/**< came after a later one of their flow (RFC 4737) */
-	uint64_t unexpected;	/**< belong to no connection, or not to its state */
-	uint64_t rtt[128];	/**< histogram; see onvm_dp_latency_bound_ns() */
-	uint32_t nb_active;	/**< connections open now; of a server: answers not yet fetched */
+	uint64_t out_of_order; /**< came after a later one of their flow (RFC 4737) */
+	uint64_t unexpected;   /**< belong to no connection, or not to its state */
+	uint64_t rtt[128];     /**< histogram; see onvm_dp_latency_bound_ns() */
+	uint32_t nb_active;    /**< connections open now; of a server: answers not yet fetched */
 	uint32_t is_finished;
 };
 
@@ -117,20 +117,23 @@ struct onvm_dp_flow {
 /** Where packets are captured: a port or an NF host, and which way they go. */
 struct onvm_dp_capture_point {
 	uint32_t is_host;
-	uint32_t id;		/**< port, or host slot */
-	uint32_t is_in;		/**< received by the port; handed to the host */
-	uint32_t is_out;	/**< sent by the port; taken back from the host */
+	uint32_t id;	 /**< port, or host slot */
+	uint32_t is_in;	 /**< received by the port; handed to the host */
+	uint32_t is_out; /**< sent by the port; taken back from the host */
 	char name[64];
 };
 
 struct onvm_dp_capture_stats {
-	uint64_t captured;	/**< copied by workers */
-	uint64_t overflow;	/**< not copied because a ring was full */
+	uint64_t captured; /**< copied by workers */
+	uint64_t overflow; /**< not copied because a ring was full */
 	uint64_t written;
-	uint32_t is_full;	/**< the limit is reached */
+	uint32_t is_full; /**< the limit is reached */
 };
 
-/** Files that a new NF host is to get; the caller closes `area_fd`, the others stay ours. */
+/**
+ * Files that a new NF host is to get; the caller closes `area_fd`, the others stay ours. The
+ * eventfds are made for this host: one that fills, empties or blocks them harms itself alone.
+ */
 struct onvm_dp_handover {
 	int memory_fd;
 	int area_fd;

@@ -342,7 +342,8 @@ forget(struct onvm_flow_table *table, uint32_t position)
 		return;
 	if (copy.peer != ONVM_FLOW_NONE && table->flows[copy.peer].peer == position)
 		table->flows[copy.peer].peer = ONVM_FLOW_NONE;
-	__atomic_store_n(&flow->path, 0, __ATOMIC_RELEASE);
+	if (__atomic_exchange_n(&flow->path, 0, __ATOMIC_ACQ_REL) != 0)
+		__atomic_sub_fetch(&table->nb_used, 1, __ATOMIC_RELAXED);
 	/* A worker that met the flow while it was forgotten has left a path in a dead position;
 	 * the key may be in the table again, elsewhere. */
 	if (onvm_flow_table_find(table, kind, &key, onvm_flow_key_hash(kind, &key)) == position)
@@ -385,5 +386,5 @@ onvm_flow_table_age(struct onvm_flow_table *table, uint32_t budget,
 uint32_t
 onvm_flow_table_used(const struct onvm_flow_table *table)
 {
-	return (uint32_t)(rte_hash_count(table->hash4) + rte_hash_count(table->hash6));
+	return __atomic_load_n(&table->nb_used, __ATOMIC_RELAXED);
 }

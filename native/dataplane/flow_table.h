@@ -85,9 +85,10 @@ struct onvm_flow_table {
 	uint32_t nb4, nb6;	 /**< positions of each */
 	uint32_t now;		 /**< atomic: ticks of ONVM_FLOW_TICK_MS, set by the housekeeper */
 	uint32_t idle_ticks;
-	uint32_t cursor; /**< the housekeeper's: next position to look at */
-	uint32_t passes; /**< the housekeeper's: whole passes made */
-	uint32_t high;	 /**< atomic: positions below this one have been used */
+	uint32_t cursor;  /**< the housekeeper's: next position to look at */
+	uint32_t passes;  /**< the housekeeper's: whole passes made */
+	uint32_t high;	  /**< atomic: positions below this one have been used */
+	uint32_t nb_used; /**< atomic: positions with a path; rte_hash counts late */
 };
 
 #define ONVM_FLOW_TICK_MS 100
@@ -119,6 +120,14 @@ uint32_t onvm_flow_table_find(const struct onvm_flow_table *table, enum onvm_flo
 /** Position of the flow, added if need be, or ONVM_FLOW_NONE when the table is full. */
 uint32_t onvm_flow_table_put(struct onvm_flow_table *table, enum onvm_flow_kind kind,
 			     const union onvm_flow_key *key, uint32_t hash);
+/** Let the flow at @p position take @p path, not 0. */
+static inline void
+onvm_flow_set_path(struct onvm_flow_table *table, uint32_t position, uint16_t path)
+{
+	if (__atomic_exchange_n(&table->flows[position].path, path, __ATOMIC_ACQ_REL) == 0)
+		__atomic_add_fetch(&table->nb_used, 1, __ATOMIC_RELAXED);
+}
+
 /**
  * Look at up to @p budget positions and forget idle flows.
  *

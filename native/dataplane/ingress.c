@@ -307,7 +307,7 @@ flow_set(struct onvm_flow_table *table, uint32_t position, uint16_t path, uint8_
 	flow->last_seen = __atomic_load_n(&table->now, __ATOMIC_RELAXED);
 	flow->peer = ONVM_FLOW_NONE;
 	flow->flags = flags;
-	__atomic_store_n(&flow->path, path, __ATOMIC_RELEASE);
+	onvm_flow_set_path(table, position, path);
 }
 
 /** Remember a new flow; @return its position. */
@@ -373,8 +373,8 @@ path_of(struct onvm_worker *worker, const struct onvm_lane *lane, struct rte_mbu
 		/* 0: without successor; or another worker adds the flow now, or it is forgotten. */
 		if (unlikely(path == 0))
 			path = choose_path(worker, burst, i, chain, candidates, is_far);
-		if (unlikely(path != known))
-			__atomic_store_n(&flow->path, path, __ATOMIC_RELEASE);
+		if (unlikely(path != known) && path != 0)
+			onvm_flow_set_path(&dp->flows, position, path);
 		if (flow->last_seen != now)
 			__atomic_store_n(&flow->last_seen, now, __ATOMIC_RELAXED);
 		burst->positions[i] = position;

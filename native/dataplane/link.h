@@ -48,7 +48,8 @@ struct onvm_link {
 	struct onvm_ring from_nf;
 	struct onvm_ring loan;
 	struct onvm_area_control *control;
-	uint16_t id; /**< onvm_buffer.owner of what it holds */
+	int event_fd; /**< the host wakes the worker with it; nobody else's */
+	uint16_t id;  /**< onvm_buffer.owner of what it holds */
 	uint16_t host;
 	uint32_t generation;
 	uint32_t nb_stages;

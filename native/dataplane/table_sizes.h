@@ -13,7 +13,8 @@
 #define ONVM_SERVICES_MAX 256 /* service IDs; 0 is none */
 #define ONVM_CHAINS_MAX 256   /* chains; 0 is none */
 #define ONVM_PORTS_MAX 64
-#define ONVM_PATHS_MAX 65536	 /* rendered paths; 0 is none */
+#define ONVM_PATHS_MAX 65536 /* rendered paths; 0 is none */
+#define ONVM_CLAIMS_MAX 64   /* claims of one NF host: packets of new flows look at all of them */
 #define ONVM_CHAIN_LENGTH_MAX 16 /* services of a chain */
 #define ONVM_BURST_SIZE 64	 /* packets a worker takes at once */
 #define ONVM_STAGED_MAX 512	 /* packets a worker holds back for one link or port */

@@ -3,6 +3,7 @@
 
 #include <linux/futex.h>
 #include <poll.h>
+#include <sys/epoll.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -20,6 +21,8 @@
 #define SLEEP_MAX_NS 50000000u
 /** A paced source's next packet nearer than this is waited for awake. */
 #define DUE_SPIN_NS 3000u
+/** Wake-ups that are taken note of at once. */
+#define EVENTS_MAX 16
 /** Turns between two looks at loans. */
 #define LOAN_TURNS 64
 
@@ -294,10 +297,10 @@ has_returns(struct onvm_worker *worker)
 static void
 sleep_for(struct onvm_worker *worker, uint64_t wait_ns)
 {
-	struct pollfd poller = {.fd = worker->event_fd, .events = POLLIN};
+	struct pollfd poller = {.fd = worker->poll_fd, .events = POLLIN};
 	const struct timespec timeout = {.tv_sec = (time_t)(wait_ns / 1000000000u),
 					 .tv_nsec = (long)(wait_ns % 1000000000u)};
-	uint64_t count;
+	struct epoll_event events[EVENTS_MAX];
 
 	for (uint32_t i = 0; i < worker->nb_links; i++)
 		__atomic_store_n(&worker->links[i]->control->worker_sleeping[worker->index], 1,
@@ -306,9 +309,8 @@ sleep_for(struct onvm_worker *worker, uint64_t wait_ns)
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	if (!has_returns(worker)) {
 		rte_rcu_qsbr_thread_offline(worker->qsbr, worker->index);
-		if (ppoll(&poller, 1, &timeout, NULL) > 0 &&
-		    read(worker->event_fd, &count, sizeof(count)) < 0)
-			count = 0; /* nothing to read: woken for nothing */
+		if (ppoll(&poller, 1, &timeout, NULL) > 0)
+			(void)epoll_wait(worker->poll_fd, events, EVENTS_MAX, 0);
 		rte_rcu_qsbr_thread_online(worker->qsbr, worker->index);
 		worker->stats.sleeps++;
 	}

@@ -57,7 +57,12 @@ struct onvm_worker_stats {
 struct onvm_worker {
 	struct onvm_dataplane *dp;
 	uint32_t index;
-	int event_fd;
+	int event_fd; /**< the control thread wakes it with; private to the manager */
+	/**
+	 * epoll: event_fd and those of the links, edge-triggered, so that none is ever read. An NF
+	 * host shares its own with us alone: filled, blocking or emptied, it harms itself.
+	 */
+	int poll_fd;
 	uint32_t seen; /**< atomic: epoch whose changes have been taken over */
 	uint32_t nb_links;
 	struct onvm_link *links[ONVM_HOSTS_MAX];   /**< of living hosts */

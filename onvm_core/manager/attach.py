@@ -17,6 +17,7 @@ import selectors
 import socket
 import struct
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -32,6 +33,8 @@ HELLO_TIMEOUT_S = 1.0
 PENDING_MAX = 64
 MESSAGES_PER_TURN = 64
 SEND_QUEUE_MAX = 256
+HOSTS_PER_PROCESS_MAX = 16
+"""So that one process cannot take every place for NF hosts."""
 
 
 @dataclass(slots=True, eq=False)
@@ -136,13 +139,21 @@ class AttachServer:
             )
             connection = Connection(peer, time.monotonic(), uid, pid)
             if len(self._pending) >= PENDING_MAX:
-                self._refuse(self._pending[0], errno.EBUSY, "too many connections say nothing")
+                self._refuse(self._noisiest(), errno.EBUSY, "too many connections say nothing")
             self._pending.append(connection)
             self._selector.register(
                 peer, selectors.EVENT_READ, lambda mask, c=connection: self._ready(c, mask)
             )
 
+    def _noisiest(self) -> Connection:
+        """The oldest silent connection of the process that has most of them."""
+        counts = Counter(connection.pid for connection in self._pending)
+        worst = max(counts, key=lambda pid: counts[pid])
+        return next(connection for connection in self._pending if connection.pid == worst)
+
     def _ready(self, connection: Connection, mask: int) -> None:
+        if connection.socket.fileno() < 0:
+            return  # an earlier event of the same turn has closed it
         if mask & selectors.EVENT_WRITE:
             self._flush(connection)
         if not mask & selectors.EVENT_READ:
@@ -168,12 +179,19 @@ class AttachServer:
             return
         try:
             self._handler.on_message(connection, wire.unpack_message(data))
-        except wire.WireError as error:
+        except OnvmError as error:
             self.detach(connection.slot, f"bad message: {error}")
 
     def _attach(self, connection: Connection, data: bytes) -> None:
         if connection.uid not in (os.getuid(), 0):
             self._refuse(connection, errno.EPERM, f"user {connection.uid} may not attach")
+            return
+        # pid 0: a process of another namespace; nothing says which.
+        own = connection.pid and sum(
+            other.pid == connection.pid for other in self._connections.values()
+        )
+        if own >= HOSTS_PER_PROCESS_MAX:
+            self._refuse(connection, errno.EAGAIN, f"a process may attach {own} times")
             return
         try:
             reply, descriptors, slot = self._handler.on_hello(connection, wire.unpack_hello(data))
@@ -218,9 +236,10 @@ class AttachServer:
         self._forget(connection)
 
     def _gone(self, connection: Connection, reason: str) -> None:
+        is_open = connection.socket.fileno() >= 0
         slot = connection.slot
         self._forget(connection)
-        if slot != 0:
+        if is_open and slot != 0:
             self._handler.on_gone(connection, reason)
 
     def _forget(self, connection: Connection) -> None:

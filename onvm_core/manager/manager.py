@@ -29,6 +29,7 @@ log = logging.getLogger("onvm.manager")
 
 CAPACITY_INTERVAL_S = 0.1
 LEAVE_TIMEOUT_S = 2.0
+LOGGED_BYTES_MAX = 200
 
 
 def eal_arguments(
@@ -232,7 +233,7 @@ class Manager:
             raise wire.WireError(f"message of stage {message.stage}")
         name = sender.instances[message.stage].name
         if not message.peer:
-            log.info("%s says: %r", name, message.payload)
+            log.info("%s says: %r", name, message.payload[:LOGGED_BYTES_MAX])
             return
         for host, stage in self.registry.find(message.peer):
             self._send(

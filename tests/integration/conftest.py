@@ -1,166 +1,78 @@
-"""A manager for a test: its own runtime directory, small NFs, and an end whatever happens."""
+"""What integration tests share: drivers run in processes of their own, because DPDK starts once."""
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
-import signal
-import struct
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from up_host import Host, managed
 
-from onvm_core.launch.identity import ProcessId
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
 
-ONVM = [sys.executable, "-P", "-m", "onvm_core.cli"]
-
-NF_SOURCE = '''
-from onvm_sdk import NetworkFunction
-
-class Nf(NetworkFunction):
-    """Count packets; die of the message "die"."""
-
-    def setup(self, ctx):
-        self.ctx = ctx
-
-    def process_packet(self, pkt):
-        self.ctx.counters["seen"] += 1
-
-    def on_message(self, sender, payload):
-        if payload == b"die":
-            raise RuntimeError("asked to die")
-'''
-MANIFEST = """
-schema = 1
-name = "{name}"
-service = "{name}"
-summary = "counts packets"
-sdk = ">=0.1,<1"
-state = "none"
-permissions = ["read"]
-counters = ["seen"]
-[config.port]
-type = "int"
-default = 53
-min = 0
-max = 65535
-description = "a port"
-"""
+Drive = Callable[..., list[dict[str, Any]]]
 
 
-def install_nf(site: Path, name: str) -> None:
-    """What pip would have put there for a package with one NF."""
-    module = f"onvm_nf_{name}"
-    (site / module).mkdir(parents=True)
-    (site / module / "__init__.py").write_text(NF_SOURCE)
-    (site / module / "onvm-nf.toml").write_text(MANIFEST.format(name=name))
-    info = site / f"onvm_nf_{name}-0.1.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: onvm-nf-{name}\nVersion: 0.1\n")
-    (info / "entry_points.txt").write_text(f"[onvm.nf]\n{name} = {module}:Nf\n")
+@pytest.fixture
+def runtime_directory(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A short path: socket paths have 107 bytes."""
+    with tempfile.TemporaryDirectory(prefix="onvm-t-") as name:
+        monkeypatch.setenv("ONVM_RUNTIME_DIR", name)
+        yield Path(name)
 
 
-def write_capture(path: Path, n_flows: int = 32) -> None:
-    """A pcap of UDP packets, one for each flow."""
-    records = []
-    for flow in range(n_flows):
-        payload = bytes(26)
-        udp = struct.pack("!4H", 1000 + flow, 9, 8 + len(payload), 0) + payload
-        ip = struct.pack(
-            "!BBHHHBBH4s4s", 0x45, 0, 20 + len(udp), 0, 0, 64, 17, 0,
-            bytes([10, 0, 0, 1]), bytes([10, 0, 1, 1]),
+@pytest.fixture
+def drive(runtime_directory: Path) -> Drive:
+    """Run a driver; the values of its lines."""
+
+    def call(name: str, *arguments: object, timeout_s: float = 60) -> list[dict[str, Any]]:
+        done = subprocess.run(
+            [sys.executable, "-P", HERE / "drivers" / f"{name}.py", runtime_directory / "bed",
+             *map(str, arguments)],
+            capture_output=True, text=True, timeout=timeout_s, check=False,
+            env={**os.environ, "PYTHONPATH": str(HERE / "drivers")},
         )  # fmt: skip
-        frame = bytes(5) + b"\2" + bytes(5) + b"\1" + b"\x08\0" + ip + udp
-        records.append(struct.pack("=4I", 0, 0, len(frame), len(frame)) + frame)
-    head = struct.pack("=IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1)
-    path.write_bytes(head + b"".join(records))
+        assert done.returncode == 0, f"status {done.returncode}\n{done.stdout}{done.stderr[-4000:]}"
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    return call
 
 
-class Host:
-    """A user's runtime directory, and the command line in it."""
+@pytest.fixture(scope="session")
+def hostile_nf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The hostile NF, compiled against the wire layout."""
+    program = tmp_path_factory.mktemp("hostile") / "hostile_nf"
+    subprocess.run(
+        ["cc", "-std=gnu11", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-Werror",
+         "-I", ROOT / "native/include", HERE / "hostile_nf.c", "-o", program],
+        check=True,
+    )  # fmt: skip
+    return program
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.runtime = folder / "r"
-        self._site = folder / "site"
-        for name in ("hop", "skip"):
-            install_nf(self._site, name)
-        write_capture(folder / "in.pcap")
 
-    def onvm(self, *arguments: str, timeout_s: float = 30) -> subprocess.CompletedProcess[str]:
-        environment = {
-            **os.environ,
-            "ONVM_RUNTIME_DIR": str(self.runtime),
-            "PYTHONPATH": str(self._site),
-        }
-        return subprocess.run(
-            [*ONVM, *arguments], capture_output=True, text=True, check=False,
-            env=environment, timeout=timeout_s, cwd=self.folder,
-        )  # fmt: skip
-
-    def do(self, *arguments: str) -> str:
-        """Run a command that must succeed; what it prints."""
-        done = self.onvm(*arguments)
-        assert done.returncode == 0, (arguments, done.stderr)
-        return done.stdout
-
-    def json(self, *arguments: str) -> Any:
-        return json.loads(self.do(*arguments, "--json"))
-
-    def configure(self, text: str) -> None:
-        (self.folder / "onvm.toml").write_text(text)
-
-    def manager_pid(self, name: str = "main") -> int:
-        return int(json.loads((self.runtime / name / "manager.json").read_text())["pid"])
-
-    def nf_pids(self) -> dict[str, int]:
-        return {nf["instances"][0]: nf["pid"] for nf in self.json("status")["launched"]}
-
-    def wait(self, condition: Callable[[], bool], timeout_s: float = 8) -> None:
-        deadline = time.monotonic() + timeout_s
-        while not condition():
-            assert time.monotonic() < deadline, "it did not happen in time"
-            time.sleep(0.05)
-
-    def clean(self) -> list[str]:
-        """End what a test has left; who that was."""
-        left = []
-        for name in ("manager.json", "nfs.json"):
-            for path in self.runtime.glob(f"*/{name}"):
-                records = json.loads(path.read_text())
-                for record in records if isinstance(records, list) else [records]:
-                    process = ProcessId(record["pid"], record["start_time"])
-                    if process.is_alive:
-                        left.append(f"{path}: {record['pid']}")
-                        process.send(signal.SIGKILL)
-                        process.wait(2)
-        shutil.rmtree(self.folder)
-        return left
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Shared test data: ``$ONVM_SHARED_DATA`` or ``../shared/data`` beside the repository."""
+    folder = Path(os.environ.get("ONVM_SHARED_DATA", ROOT.parent / "shared" / "data"))
+    if not (folder / "pcap").is_dir():
+        pytest.skip("no shared data: set ONVM_SHARED_DATA")
+    return folder
 
 
 @pytest.fixture
 def host() -> Iterator[Host]:
     """A host for one test."""
-    yield from _host()
+    yield from managed()
 
 
 @pytest.fixture(scope="module")
 def hosts() -> Iterator[Host]:
     """A host for the tests of a module."""
-    yield from _host()
-
-
-def _host() -> Iterator[Host]:
-    # A short path: sockets have room for 107 bytes.
-    made = Host(Path(tempfile.mkdtemp(prefix="onvm-up-")))
-    try:
-        yield made
-    finally:
-        made.clean()
+    yield from managed()

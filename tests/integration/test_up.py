@@ -12,7 +12,7 @@ import pytest
 import zmq
 
 if TYPE_CHECKING:
-    from conftest import Host
+    from up_host import Host
 
 SMALL = '[dataplane]\nflows = 4096\nbuffers = 2048\n[ports.wan]\nuri = "null:"\n'
 # A source that can wait: of its packets none may be lost.

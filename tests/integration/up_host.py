@@ -1,0 +1,153 @@
+"""A manager for a test: its own runtime directory, small NFs, and an end whatever happens."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from onvm_core.launch.identity import ProcessId
+
+ONVM = [sys.executable, "-P", "-m", "onvm_core.cli"]
+
+NF_SOURCE = '''
+from onvm_sdk import NetworkFunction
+
+class Nf(NetworkFunction):
+    """Count packets; die of the message "die"."""
+
+    def setup(self, ctx):
+        self.ctx = ctx
+
+    def process_packet(self, pkt):
+        self.ctx.counters["seen"] += 1
+
+    def on_message(self, sender, payload):
+        if payload == b"die":
+            raise RuntimeError("asked to die")
+'''
+MANIFEST = """
+schema = 1
+name = "{name}"
+service = "{name}"
+summary = "counts packets"
+sdk = ">=0.1,<1"
+state = "none"
+permissions = ["read"]
+counters = ["seen"]
+[config.port]
+type = "int"
+default = 53
+min = 0
+max = 65535
+description = "a port"
+"""
+
+
+def install_nf(site: Path, name: str) -> None:
+    """What pip would have put there for a package with one NF."""
+    module = f"onvm_nf_{name}"
+    (site / module).mkdir(parents=True)
+    (site / module / "__init__.py").write_text(NF_SOURCE)
+    (site / module / "onvm-nf.toml").write_text(MANIFEST.format(name=name))
+    info = site / f"onvm_nf_{name}-0.1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: onvm-nf-{name}\nVersion: 0.1\n")
+    (info / "entry_points.txt").write_text(f"[onvm.nf]\n{name} = {module}:Nf\n")
+
+
+def write_capture(path: Path, n_flows: int = 32) -> None:
+    """A pcap of UDP packets, one for each flow."""
+    records = []
+    for flow in range(n_flows):
+        payload = bytes(26)
+        udp = struct.pack("!4H", 1000 + flow, 9, 8 + len(payload), 0) + payload
+        ip = struct.pack(
+            "!BBHHHBBH4s4s", 0x45, 0, 20 + len(udp), 0, 0, 64, 17, 0,
+            bytes([10, 0, 0, 1]), bytes([10, 0, 1, 1]),
+        )  # fmt: skip
+        frame = bytes(5) + b"\2" + bytes(5) + b"\1" + b"\x08\0" + ip + udp
+        records.append(struct.pack("=4I", 0, 0, len(frame), len(frame)) + frame)
+    head = struct.pack("=IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1)
+    path.write_bytes(head + b"".join(records))
+
+
+class Host:
+    """A user's runtime directory, and the command line in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.runtime = folder / "r"
+        self._site = folder / "site"
+        for name in ("hop", "skip"):
+            install_nf(self._site, name)
+        write_capture(folder / "in.pcap")
+
+    def onvm(self, *arguments: str, timeout_s: float = 30) -> subprocess.CompletedProcess[str]:
+        environment = {
+            **os.environ,
+            "ONVM_RUNTIME_DIR": str(self.runtime),
+            "PYTHONPATH": str(self._site),
+        }
+        return subprocess.run(
+            [*ONVM, *arguments], capture_output=True, text=True, check=False,
+            env=environment, timeout=timeout_s, cwd=self.folder,
+        )  # fmt: skip
+
+    def do(self, *arguments: str) -> str:
+        """Run a command that must succeed; what it prints."""
+        done = self.onvm(*arguments)
+        assert done.returncode == 0, (arguments, done.stderr)
+        return done.stdout
+
+    def json(self, *arguments: str) -> Any:
+        return json.loads(self.do(*arguments, "--json"))
+
+    def configure(self, text: str) -> None:
+        (self.folder / "onvm.toml").write_text(text)
+
+    def manager_pid(self, name: str = "main") -> int:
+        return int(json.loads((self.runtime / name / "manager.json").read_text())["pid"])
+
+    def nf_pids(self) -> dict[str, int]:
+        return {nf["instances"][0]: nf["pid"] for nf in self.json("status")["launched"]}
+
+    def wait(self, condition: Callable[[], bool], timeout_s: float = 8) -> None:
+        deadline = time.monotonic() + timeout_s
+        while not condition():
+            assert time.monotonic() < deadline, "it did not happen in time"
+            time.sleep(0.05)
+
+    def clean(self) -> list[str]:
+        """End what a test has left; who that was."""
+        left = []
+        for name in ("manager.json", "nfs.json"):
+            for path in self.runtime.glob(f"*/{name}"):
+                records = json.loads(path.read_text())
+                for record in records if isinstance(records, list) else [records]:
+                    process = ProcessId(record["pid"], record["start_time"])
+                    if process.is_alive:
+                        left.append(f"{path}: {record['pid']}")
+                        process.send(signal.SIGKILL)
+                        process.wait(2)
+        shutil.rmtree(self.folder)
+        return left
+
+
+def managed() -> Iterator[Host]:
+    """A host that is cleaned up whatever happens."""
+    # A short path: sockets have room for 107 bytes.
+    made = Host(Path(tempfile.mkdtemp(prefix="onvm-up-")))
+    try:
+        yield made
+    finally:
+        made.clean()
