@@ -72,7 +72,7 @@ def build_stage(
         return Stage(nf, hook, burst.native.kernel, burst.native.state, burst)
     if kind == "kernel":
         kernel: Any = type(nf).process_packet
-        native_kernel = kernel.compile(nf.state) if compiled else None
+        native_kernel = kernel.compile(nf.state, on_error) if compiled else None
         if native_kernel is not None:
             return Stage(nf, hook, native_kernel.function, native_kernel.state, native_kernel)
         return _packet_stage(nf, hook, kernel.function, on_error, (nf.state,))
