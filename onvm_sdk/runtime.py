@@ -52,6 +52,7 @@ class NfHost:
         plugins: the NFs, in chain order.
         configs: a configuration file by NF name, for those that have one.
         instances: instance names, in the order of `plugins`; "" lets the manager choose.
+        burst_size: packets to take at once; 0: the largest that a manifest wishes.
         services: service types, likewise; "" is that of the manifest.
         restore: snapshot file with the state to begin with, or None.
         snapshot: where to write the state when drained and at a clean end, or None.
@@ -66,12 +67,14 @@ class NfHost:
         configs: dict[str, str],
         instances: Sequence[str] = (),
         services: Sequence[str] = (),
+        burst_size: int = 0,
         restore: str | None = None,
         snapshot: str | None = None,
         leaves_with_manager: bool = False,
     ) -> None:
         self._path = path
         self._leaves_with_manager = leaves_with_manager
+        self._burst_size = burst_size or max(plugin.manifest.burst_size for plugin in plugins)
         self._restore = restore
         self._snapshot = snapshot
         self._host = Host()
@@ -167,7 +170,7 @@ class NfHost:
         self._host.attach(
             self._path,
             self._hellos,
-            burst_size=max(manifest.burst_size for manifest in self._manifests),
+            burst_size=self._burst_size,
             loaned_buffers=sum(manifest.loaned_buffers for manifest in self._manifests),
             secret=os.environ.get(SECRET_VARIABLE, ""),
             timeout_ms=timeout_ms,
@@ -318,6 +321,7 @@ class _Options:
         "--config": ("NAME=FILE", "configuration of an NF; may be given several times"),
         "--instance": ("NAMES", "instance names, with commas"),
         "--service": ("NAMES", "service types, with commas, in place of those of the manifests"),
+        "--burst-size": ("N", "packets to take at once, in place of the manifests' wish"),
         "--restore": ("FILE", "begin with the state of this snapshot"),
         "--snapshot": ("FILE", "write the state here when drained and at a clean end"),
         "--core": ("N", "core to run on"),
@@ -358,6 +362,13 @@ class _Options:
         """Give the last value of an option, None without one."""
         return self._values[name][-1] if name in self._values else None
 
+    def number(self, name: str) -> int | None:
+        """Give the last value of an option as a number, None without one."""
+        text = self.last(name)
+        if text is not None and not text.isdecimal():
+            raise ConfigError("a number expected", field=name, value=text)
+        return None if text is None else int(text)
+
     def names(self, name: str) -> list[str]:
         """Give the entries of a value with commas."""
         return (self.last(name) or "").split(",")
@@ -367,11 +378,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run an NF host; gives the exit status."""
     try:
         options = _Options(sys.argv[1:] if arguments is None else arguments)
-        core = options.last("--core")
+        core = options.number("--core")
         if core is not None:
-            if not core.isdecimal():
-                raise ConfigError("a number expected", field="--core", value=core)
-            os.sched_setaffinity(0, {int(core)})
+            os.sched_setaffinity(0, {core})
+        burst_size = options.number("--burst-size") or 0
+        if burst_size > 2048:
+            raise ConfigError("1..2048 expected", field="--burst-size", value=burst_size)
         names = [name for name in options.names("--nf") if name]
         configs = {}
         for entry in options.all("--config"):
@@ -389,6 +401,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             configs=configs,
             instances=options.names("--instance"),
             services=options.names("--service"),
+            burst_size=burst_size,
             restore=options.last("--restore"),
             snapshot=options.last("--snapshot"),
             leaves_with_manager=bool(options.all("--leave-with-manager")),

@@ -1,0 +1,1 @@
+"""What `onvm bench` measures."""
