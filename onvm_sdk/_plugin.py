@@ -99,9 +99,9 @@ def load_plugin(name: str) -> Plugin:
 
 
 def _load_class(entry_point: EntryPoint) -> Plugin:
+    from onvm_sdk.errors import ManifestError
     from onvm_sdk.manifest import (
         Manifest,
-        ManifestError,
         manifest_file,
         parse_manifest,
         read_manifest,
@@ -150,8 +150,8 @@ def _entry_points(name: str) -> Iterator[EntryPoint]:
 
 def _group_entries(text: str, name: str) -> Iterator[EntryPoint]:
     group = ""
-    for line in text.splitlines():
-        line = line.strip()
+    for raw in text.splitlines():
+        line = raw.strip()
         if line.startswith("["):
             group = line.strip("[] ")
         elif group == GROUP and "=" in line and not line.startswith("#"):

@@ -84,19 +84,22 @@ class Kernel:
 
 
 @overload
-def kernel(function: Callable[[Any, Any], Any], /) -> Kernel: ...
+def kernel(function: Callable[[Any, Any], Any], /) -> Any: ...
 @overload
 def kernel(
     *, compile: Compile = "auto", boundscheck: bool = False
-) -> Callable[[Callable[[Any, Any], Any]], Kernel]: ...
+) -> Callable[[Callable[[Any, Any], Any]], Any]: ...
 def kernel(
     function: Callable[[Any, Any], Any] | None = None,
     /,
     *,
     compile: Compile = "auto",
     boundscheck: bool = False,
-) -> Kernel | Callable[[Callable[[Any, Any], Any]], Kernel]:
-    """Mark a per-packet function as a kernel; see :class:`Kernel` for the options."""
+) -> Any:
+    """Mark a per-packet function as a kernel; see :class:`Kernel` for the options.
+
+    Its type is Any, because it takes the place of a method with another signature.
+    """
     if function is not None:
         return Kernel(function)
     return lambda inner: Kernel(inner, compile, boundscheck)

@@ -32,7 +32,7 @@ from onvm_sdk.errors import ConfigError, ManifestError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pathlib import Path
-    from typing import Any
+    from typing import Any, ClassVar
 
 __all__ = [
     "MANIFEST_NAME",
@@ -90,7 +90,7 @@ class _Field:
 class _Record:
     """A value with the fields of a table; not to be changed."""
 
-    _FIELDS: dict[str, _Field]
+    _FIELDS: ClassVar[dict[str, _Field]]
 
     def __init__(self, **values: Any) -> None:
         for name, field in self._FIELDS.items():
@@ -128,7 +128,7 @@ class ConfigKey(_Record):
     is_required: bool
     """Whether the user must give it."""
 
-    _FIELDS = {
+    _FIELDS: ClassVar = {
         "type": _Field("str", choices=_TYPES, required=True),
         "description": _Field("str", ""),
         "default": _Field("any"),
@@ -176,7 +176,7 @@ class Manifest(_Record):
     """Empty buffers it wants for packets that it makes; with permission originate: 64."""
     config: dict[str, ConfigKey]
 
-    _FIELDS = {
+    _FIELDS: ClassVar = {
         "schema": _Field("int", required=True),
         "name": _Field("str", required=True),
         "sdk": _Field("str", required=True),

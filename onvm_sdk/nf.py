@@ -18,7 +18,7 @@ from onvm_sdk.errors import ConfigError
 TYPE_CHECKING = False  # importing typing takes milliseconds; see onvm_sdk.runtime
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from typing import Any
+    from typing import Any, ClassVar
 
     from onvm_sdk.burst import Burst
     from onvm_sdk.packet import PacketView
@@ -133,7 +133,7 @@ class NetworkFunction:
     Threads: all methods are called by one thread, never two at once.
     """
 
-    manifest: Mapping[str, Any] = {}
+    manifest: ClassVar[Mapping[str, Any]] = {}
     """What an ``onvm-nf.toml`` would say, for an NF that is run as ``module:Class`` without one."""
     timer_interval_s: float = 0.0
     """How often ``on_timer`` is called; 0: never."""

@@ -376,6 +376,8 @@ class _Options:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run an NF host; gives the exit status."""
+    # An NF host is one thread on one core: NumPy's OpenBLAS is not to start one per core.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         options = _Options(sys.argv[1:] if arguments is None else arguments)
         core = options.number("--core")

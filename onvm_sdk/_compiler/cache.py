@@ -64,15 +64,15 @@ def _folder() -> Path:
     numba_folder = os.environ.get("NUMBA_CACHE_DIR")
     if numba_folder:
         return Path(numba_folder) / "onvm"
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return Path(home) / "onvm" / "kernels"
+    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(home).expanduser() / "onvm" / "kernels"
 
 
 def _tools() -> Iterator[str]:
     """Name the builds of the SDK and of numba that made the code."""
     for file in sorted(Path(__file__).parent.glob("*.py")):
         yield file.read_text()
-    built = os.stat(_nf.__file__)
+    built = Path(_nf.__file__).stat()
     yield f"{built.st_size} {built.st_mtime_ns}"
     numba = importlib.util.find_spec("numba")
     if numba is not None and numba.origin is not None:
@@ -113,10 +113,8 @@ def _describe(value: Any, above: set[int]) -> Iterator[str]:
             yield from _describe(part, above)
     elif isinstance(value, type) and issubclass(value, enum.Enum):
         yield repr([(member.name, member.value) for member in value])
-    elif value in (np, math) or (isinstance(value, type) and value.__module__ == "numpy"):
-        yield value.__name__
-    elif isinstance(value, (types.BuiltinFunctionType, type)) and value.__module__ == "builtins":
-        yield value.__name__
+    elif value in (np, math) or getattr(value, "__module__", None) in ("numpy", "builtins", "math"):
+        yield f"{getattr(value, '__module__', '')} {value.__name__}"
     elif isinstance(value, types.FunctionType):
         yield from _describe_function(value, above)
     elif isinstance(getattr(value, "py_func", None), types.FunctionType):  # numba.njit
