@@ -6,8 +6,7 @@ without columns never loads NumPy.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False  # importing typing takes milliseconds
 if TYPE_CHECKING:
     from onvm_sdk.burst import Burst
     from onvm_sdk.errors import ConfigError, ManifestError, OnvmError, StaleViewError
@@ -50,9 +49,7 @@ _HOMES = {
 def __getattr__(name: str) -> object:
     for module, names in _HOMES.items():
         if name in names:
-            from importlib import import_module
-
-            value: object = getattr(import_module(f"onvm_sdk.{module}"), name)
+            value: object = getattr(__import__(f"onvm_sdk.{module}", fromlist=[name]), name)
             globals()[name] = value
             return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,17 +1,20 @@
-"""Installed NFs: found by entry point, described by their manifest, imported on demand."""
+"""NFs by name: found by entry point, described by their manifest, imported on demand.
+
+``module:Class`` names an NF that is importable but not installed as one. Its manifest is the file
+beside its module, or what the class says in its attribute ``manifest``.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
-from importlib import import_module
-from typing import TYPE_CHECKING
 
 from onvm_sdk.errors import PluginError
 
+TYPE_CHECKING = False  # importing typing takes milliseconds; see onvm_sdk.runtime
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from onvm_sdk.manifest import Manifest
     from onvm_sdk.nf import NetworkFunction
 
@@ -20,12 +23,14 @@ __all__ = ["GROUP", "EntryPoint", "Plugin", "load_plugin"]
 GROUP = "onvm.nf"
 
 
-@dataclass(frozen=True, slots=True)
 class EntryPoint:
     """``name = module:attribute`` of an installed distribution."""
 
-    name: str
-    value: str
+    __slots__ = ("name", "value")
+
+    def __init__(self, name: str, value: str) -> None:
+        self.name = name
+        self.value = value
 
     @property
     def module(self) -> str:
@@ -34,18 +39,21 @@ class EntryPoint:
 
     def load(self) -> object:
         """Import the module and give the attribute."""
-        found: object = import_module(self.module)
+        __import__(self.module)
+        found: object = sys.modules[self.module]
         for part in self.value.partition(":")[2].strip().split("."):
             found = getattr(found, part)
         return found
 
 
-@dataclass(frozen=True, slots=True)
 class Plugin:
-    """An installed NF whose module has not been imported yet."""
+    """An NF and its manifest."""
 
-    entry_point: EntryPoint
-    manifest: Manifest
+    __slots__ = ("entry_point", "manifest")
+
+    def __init__(self, entry_point: EntryPoint, manifest: Manifest) -> None:
+        self.entry_point = entry_point
+        self.manifest = manifest
 
     def load(self) -> type[NetworkFunction]:
         """Import the module and give the NF's class.
@@ -66,26 +74,54 @@ class Plugin:
 
 
 def load_plugin(name: str) -> Plugin:
-    """Find an installed NF by name and read its manifest.
+    """Find an NF by name, or as ``module:Class``, and read its manifest.
 
     Raises:
         PluginError: there is none, or several distributions claim the name.
         ManifestError: its manifest is wrong.
     """
-    from onvm_sdk.manifest import find_manifest, read_manifest
+    from onvm_sdk.manifest import manifest_file, read_manifest
 
-    found = set(_entry_points(name))
+    if ":" in name:
+        return _load_class(EntryPoint(name, name))
+    found = {point.value: point for point in _entry_points(name)}
     if not found:
         raise PluginError("an installed NF expected", field="nf", value=name)
     if len(found) > 1:
-        claims = ", ".join(sorted(point.value for point in found))
+        claims = ", ".join(sorted(found))
         raise PluginError(
             f"one distribution expected, it is claimed by {claims}",
             field="nf",
             value=name,
         )
-    entry_point = found.pop()
-    return Plugin(entry_point, read_manifest(find_manifest(entry_point.module)))
+    _, entry_point = found.popitem()
+    return Plugin(entry_point, read_manifest(manifest_file(entry_point.module)))
+
+
+def _load_class(entry_point: EntryPoint) -> Plugin:
+    from onvm_sdk.errors import ManifestError
+    from onvm_sdk.manifest import (
+        Manifest,
+        manifest_file,
+        parse_manifest,
+        read_manifest,
+    )
+
+    plugin = Plugin(entry_point, Manifest(schema=1, name="", sdk=""))
+    try:
+        kind = plugin.load()
+    except (ImportError, AttributeError) as error:
+        raise PluginError(
+            f"module:Class expected: {error}", field="nf", value=entry_point.name
+        ) from error
+    if not kind.manifest:
+        try:
+            return Plugin(entry_point, read_manifest(manifest_file(entry_point.module)))
+        except ManifestError as error:
+            if error.field != "module":
+                raise
+    said = {"schema": 1, "name": kind.__name__.lower(), "sdk": ">=0", **kind.manifest}
+    return Plugin(entry_point, parse_manifest(said, entry_point.value))
 
 
 def _entry_points(name: str) -> Iterator[EntryPoint]:
@@ -114,8 +150,8 @@ def _entry_points(name: str) -> Iterator[EntryPoint]:
 
 def _group_entries(text: str, name: str) -> Iterator[EntryPoint]:
     group = ""
-    for line in text.splitlines():
-        line = line.strip()
+    for raw in text.splitlines():
+        line = raw.strip()
         if line.startswith("["):
             group = line.strip("[] ")
         elif group == GROUP and "=" in line and not line.startswith("#"):

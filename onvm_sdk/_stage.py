@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
-
 from onvm_sdk.errors import PluginError
 from onvm_sdk.nf import NetworkFunction
+
+TYPE_CHECKING = False  # importing typing takes milliseconds; see onvm_sdk.runtime
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
 
 __all__ = ["HOOKS", "Stage", "build_stage", "kind_of"]
 
@@ -15,15 +16,19 @@ HOOKS = ("process", "process_packet", "native")
 _KINDS = {"process": "columns", "process_packet": "packets", "native": "native"}
 
 
-@dataclass(frozen=True, slots=True)
 class Stage:
     """One NF of an NF host, ready to be called."""
 
-    nf: NetworkFunction
-    hook: str
-    function: int
-    state: int
-    keep: object
+    __slots__ = ("function", "hook", "keep", "nf", "state")
+
+    def __init__(
+        self, nf: NetworkFunction, hook: str, function: int, state: int, keep: object
+    ) -> None:
+        self.nf = nf
+        self.hook = hook
+        self.function = function
+        self.state = state
+        self.keep = keep
 
 
 def _hook_of(nf: NetworkFunction) -> str:
@@ -72,7 +77,7 @@ def build_stage(
         return Stage(nf, hook, burst.native.kernel, burst.native.state, burst)
     if kind == "kernel":
         kernel: Any = type(nf).process_packet
-        native_kernel = kernel.compile(nf.state) if compiled else None
+        native_kernel = kernel.compile(nf.state, on_error) if compiled else None
         if native_kernel is not None:
             return Stage(nf, hook, native_kernel.function, native_kernel.state, native_kernel)
         return _packet_stage(nf, hook, kernel.function, on_error, (nf.state,))

@@ -16,7 +16,14 @@
 `state` is None, a C-contiguous NumPy array, a structured record, or a tuple of those; it is handed
 over by address, so changes are seen by both sides.
 
-numba compiles it when the NF starts (not when it is imported), about a second. Without numba it runs interpreted, with the same results.
+numba compiles it when the NF starts for the first time (not when it is imported), a second or two.
+The object code is kept in ``$NUMBA_CACHE_DIR/onvm``, else under ``$XDG_CACHE_HOME/onvm``, and later
+starts do not even import numba. A kernel that refers to what has no name outside of this process
+(such as ``onvm_sdk.tables.native_function``) is compiled each time. Without numba it runs
+interpreted, with the same results.
+
+An exception inside a compiled kernel ends the NF host, as it does in an interpreted one: the burst
+is dropped, and the packet is given to the interpreted function for its traceback.
 """
 
 from __future__ import annotations
@@ -53,8 +60,12 @@ class Kernel:
         """Run interpreted."""
         return self.function(pkt, state)
 
-    def compile(self, state: Any) -> NativeKernel | None:
+    def compile(self, state: Any, on_error: Callable[[BaseException], None]) -> NativeKernel | None:
         """Compile for a state of this type; None where it is to run interpreted.
+
+        Args:
+            state: what the kernel gets.
+            on_error: called, with the interpreter locked, with what the kernel raised.
 
         Raises:
             PluginError: numba is missing although it is required, or cannot compile the function.
@@ -67,25 +78,28 @@ class Kernel:
                     "numba expected: pip install 'onvm[kernels]'", field=self.function.__qualname__
                 )
             return None
-        from onvm_sdk._compiler.build import build
+        from onvm_sdk._compiler.load import load_kernel
 
-        return build(self.function, state, is_bounds_checked=self.is_bounds_checked)
+        return load_kernel(self.function, state, on_error, is_bounds_checked=self.is_bounds_checked)
 
 
 @overload
-def kernel(function: Callable[[Any, Any], Any], /) -> Kernel: ...
+def kernel(function: Callable[[Any, Any], Any], /) -> Any: ...
 @overload
 def kernel(
     *, compile: Compile = "auto", boundscheck: bool = False
-) -> Callable[[Callable[[Any, Any], Any]], Kernel]: ...
+) -> Callable[[Callable[[Any, Any], Any]], Any]: ...
 def kernel(
     function: Callable[[Any, Any], Any] | None = None,
     /,
     *,
     compile: Compile = "auto",
     boundscheck: bool = False,
-) -> Kernel | Callable[[Callable[[Any, Any], Any]], Kernel]:
-    """Mark a per-packet function as a kernel; see :class:`Kernel` for the options."""
+) -> Any:
+    """Mark a per-packet function as a kernel; see :class:`Kernel` for the options.
+
+    Its type is Any, because it takes the place of a method with another signature.
+    """
     if function is not None:
         return Kernel(function)
     return lambda inner: Kernel(inner, compile, boundscheck)

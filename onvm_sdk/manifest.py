@@ -22,14 +22,17 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import tomllib
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, Literal, get_args
-
-import msgspec
 
 from onvm_sdk.errors import ConfigError, ManifestError
+
+# msgspec, dataclasses and pathlib would be a third of the 60 ms from exec to the first packet.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pathlib import Path
+    from typing import Any, ClassVar
 
 __all__ = [
     "MANIFEST_NAME",
@@ -37,6 +40,7 @@ __all__ = [
     "ConfigKey",
     "Manifest",
     "find_manifest",
+    "parse_manifest",
     "read_config",
     "read_manifest",
 ]
@@ -50,11 +54,11 @@ _NAME = re.compile(r"[a-z][a-z0-9_.-]{0,30}")
 _IDENTIFIER = re.compile(r"[a-z][a-z0-9_]{0,30}")
 _CLAUSE = re.compile(r"\s*(>=|<=|==|!=|>|<)\s*(\d+(?:\.\d+)*)\s*")
 
-ItemType = Literal["bool", "int", "float", "str", "path", "table"]
-Numa = Literal["any", "port"]
-StateKind = Literal["none", "per-flow", "shared"]
-Permission = Literal["read", "rewrite", "drop", "originate"]
-ConfigType = Literal["bool", "int", "float", "str", "path", "list", "table"]
+_NUMA = ("any", "port")
+_STATE = ("none", "per-flow", "shared")
+_PERMISSIONS = ("read", "rewrite", "drop", "originate")
+_ITEMS = ("bool", "int", "float", "str", "path", "table")
+_TYPES = (*_ITEMS[:5], "list", "table")
 _PYTHON_TYPES: dict[str, tuple[type, ...]] = {
     "bool": (bool,),
     "int": (int,),
@@ -66,50 +70,142 @@ _PYTHON_TYPES: dict[str, tuple[type, ...]] = {
 }
 
 
-class ConfigKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _Field:
+    """One key of a manifest: its type, the choices there are, and what it is when left out."""
+
+    def __init__(
+        self,
+        kind: str,
+        default: object = None,
+        *,
+        choices: tuple[str, ...] = (),
+        required: bool = False,
+    ) -> None:
+        self.kind = kind
+        self.default = default
+        self.choices = choices
+        self.is_required = required
+
+
+class _Record:
+    """A value with the fields of a table; not to be changed."""
+
+    _FIELDS: ClassVar[dict[str, _Field]]
+
+    def __init__(self, **values: Any) -> None:
+        for name, field in self._FIELDS.items():
+            value = values.pop(name, field.default)
+            self.__dict__[name] = list(value) if isinstance(value, tuple) else value
+        if values:
+            raise TypeError(f"{type(self).__name__} has no {', '.join(values)}")
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"{type(self).__name__}.{name} is read-only")
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and self.__dict__ == other.__dict__
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        fields = ", ".join(f"{name}={value!r}" for name, value in self.__dict__.items())
+        return f"{type(self).__name__}({fields})"
+
+
+class ConfigKey(_Record):
     """One key of an NF's configuration."""
 
-    type: ConfigType
-    description: str = ""
-    default: Any = msgspec.UNSET
+    type: str
+    description: str
+    default: Any
     """Value of a key that the user leaves out; without a default it is required."""
-    min: float | None = None
+    min: float | None
     """Smallest number, or fewest characters or entries."""
-    max: float | None = None
-    choices: list[Any] | None = None
-    items: ItemType | None = None
+    max: float | None
+    choices: list[Any] | None
+    items: str | None
     """Type of the entries of a list; min, max and choices then speak of each entry."""
+    is_required: bool
+    """Whether the user must give it."""
 
-    @property
-    def is_required(self) -> bool:
-        """Whether the user must give it."""
-        return self.default is msgspec.UNSET
+    _FIELDS: ClassVar = {
+        "type": _Field("str", choices=_TYPES, required=True),
+        "description": _Field("str", ""),
+        "default": _Field("any"),
+        "min": _Field("float"),
+        "max": _Field("float"),
+        "choices": _Field("list"),
+        "items": _Field("str", choices=_ITEMS),
+    }
+
+    def __init__(self, **values: Any) -> None:
+        super().__init__(**values)
+        self.__dict__["is_required"] = "default" not in values
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give what a manifest says of it."""
+        return {
+            name: value
+            for name, value in self.__dict__.items()
+            if name != "is_required" and not (name == "default" and self.is_required)
+        }
 
 
-class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Manifest(_Record):
     """What an NF says about itself."""
 
     schema: int
     name: str
     sdk: str
     """Range of SDK versions it works with, as in ``>=0.1,<1``."""
-    service: str = ""
+    service: str
     """Its service type; the name, if left out."""
-    summary: str = ""
-    cores: float = 1.0
-    memory_mib: int = 64
-    huge_pages: bool = False
-    numa: Numa = "any"
+    summary: str
+    cores: float
+    memory_mib: int
+    huge_pages: bool
+    numa: str
     """port: on the socket of the ports its packets come from."""
-    state: StateKind = "none"
-    permissions: list[Permission] = msgspec.field(default_factory=lambda: ["read"])
-    drop_reasons: list[str] = []
-    counters: list[str] = []
-    burst_size: int = 32
+    state: str
+    permissions: list[str]
+    drop_reasons: list[str]
+    counters: list[str]
+    burst_size: int
     """Packets it likes to get at once, 1..2048."""
-    loaned_buffers: int = 0
+    loaned_buffers: int
     """Empty buffers it wants for packets that it makes; with permission originate: 64."""
-    config: dict[str, ConfigKey] = {}
+    config: dict[str, ConfigKey]
+
+    _FIELDS: ClassVar = {
+        "schema": _Field("int", required=True),
+        "name": _Field("str", required=True),
+        "sdk": _Field("str", required=True),
+        "service": _Field("str", ""),
+        "summary": _Field("str", ""),
+        "cores": _Field("float", 1.0),
+        "memory_mib": _Field("int", 64),
+        "huge_pages": _Field("bool", False),
+        "numa": _Field("str", "any", choices=_NUMA),
+        "state": _Field("str", "none", choices=_STATE),
+        "permissions": _Field("list", ("read",), choices=_PERMISSIONS),
+        "drop_reasons": _Field("list", ()),
+        "counters": _Field("list", ()),
+        "burst_size": _Field("int", 32),
+        "loaned_buffers": _Field("int", 0),
+        "config": _Field("table"),
+    }
+
+    def __init__(self, **values: Any) -> None:
+        super().__init__(**{"config": {}} | values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give it as plain values, as its file says it, with defaults filled in."""
+        config = {name: key.to_dict() for name, key in self.config.items()}
+        return {**self.__dict__, "config": config}
+
+    def replace(self, **values: Any) -> Manifest:
+        """Give another one that differs in `values`."""
+        return Manifest(**{**self.__dict__, **values})
 
 
 def read_manifest(path: str | os.PathLike[str]) -> Manifest:
@@ -123,14 +219,14 @@ def read_manifest(path: str | os.PathLike[str]) -> Manifest:
 
 def parse_manifest(data: Mapping[str, Any], path: str | os.PathLike[str]) -> Manifest:
     """Check the content of a manifest; `path` is for error messages."""
-    manifest: Manifest = _convert({**data, "config": {}}, Manifest, path, "")
-    config = data.get("config", {})
-    if not isinstance(config, Mapping):
-        raise ManifestError("a table expected", file=path, field="config", value=config)
-    keys = {
-        key: _convert(schema, ConfigKey, path, f"config.{key}") for key, schema in config.items()
-    }
-    manifest = msgspec.structs.replace(manifest, config=keys)
+    _check_fields(Manifest._FIELDS, data, path, "")
+    keys = {}
+    for key, schema in data.get("config", {}).items():
+        if not isinstance(schema, Mapping):
+            raise ManifestError("a table expected", file=path, field=f"config.{key}", value=schema)
+        _check_fields(ConfigKey._FIELDS, schema, path, f"config.{key}.")
+        keys[key] = ConfigKey(**schema)
+    manifest = Manifest(**{**data, "config": keys})
 
     def refuse(field: str, value: object, expected: str) -> ManifestError:
         return ManifestError(f"{expected} expected", file=path, field=field, value=value)
@@ -171,9 +267,7 @@ def parse_manifest(data: Mapping[str, Any], path: str | os.PathLike[str]) -> Man
         loaned = loaned or 64
     elif loaned:
         raise refuse("loaned_buffers", loaned, "0, or permission 'originate',")
-    return msgspec.structs.replace(
-        manifest, service=manifest.service or manifest.name, loaned_buffers=loaned
-    )
+    return manifest.replace(service=manifest.service or manifest.name, loaned_buffers=loaned)
 
 
 def find_manifest(module: str) -> Path:
@@ -182,21 +276,41 @@ def find_manifest(module: str) -> Path:
     Raises:
         ManifestError: there is no such module, or no manifest beside it.
     """
-    from importlib.util import find_spec
+    from pathlib import Path
 
+    return Path(manifest_file(module))
+
+
+def manifest_file(module: str) -> str:
+    """Do what find_manifest() does, for those who need no Path."""
     top, _, rest = module.partition(".")
-    spec = find_spec(top)
+    spec = _find_spec(top)
     if spec is None:
         raise ManifestError("an installed module expected", field="module", value=module)
-    folders = [Path(place) for place in spec.submodule_search_locations or ()]
+    folders = list(spec.submodule_search_locations or ())
     if not folders and spec.origin is not None:
-        folders = [Path(spec.origin).parent]
-    inner = Path(*rest.split("."))
+        folders = [os.path.dirname(spec.origin)]
+    inner = rest.replace(".", "/")
     for folder in folders:
-        for place in (folder / inner, (folder / inner).parent, folder):
-            if (place / MANIFEST_NAME).is_file():
-                return place / MANIFEST_NAME
+        for place in (os.path.join(folder, inner), os.path.dirname(os.path.join(folder, inner))):
+            file = os.path.join(place, MANIFEST_NAME)
+            if os.path.isfile(file):
+                return file
+        file = os.path.join(folder, MANIFEST_NAME)
+        if os.path.isfile(file):
+            return file
     raise ManifestError(f"{MANIFEST_NAME} beside it expected", field="module", value=module)
+
+
+def _find_spec(module: str) -> Any:
+    """What importlib.util.find_spec() gives for a top-level module, without its imports."""
+    if module in sys.modules:
+        return sys.modules[module].__spec__
+    for finder in sys.meta_path:
+        spec = finder.find_spec(module, None)
+        if spec is not None:
+            return spec
+    return None
 
 
 def api_matches(wanted: str, *, version: str = SDK_API, file: object = None) -> bool:
@@ -264,7 +378,7 @@ def read_config(
             value = data[key]
             _check_value(schema, value, file, key, ConfigError)
             if schema.type == "path" and file is not None:
-                value = str(Path(file).parent / value)
+                value = os.path.join(os.path.dirname(file), value)
             result[key] = value
         elif schema.is_required:
             raise ConfigError(
@@ -325,31 +439,43 @@ def _is_a(value: object, kind: str) -> bool:
     return isinstance(value, _PYTHON_TYPES[kind])
 
 
-_CHOICES = {
-    "type": ConfigType,
-    "numa": Numa,
-    "state": StateKind,
-    "permissions": Permission,
-    "items": ItemType,
-}
-
-
-def _convert(data: Any, kind: Any, path: str | os.PathLike[str], prefix: str) -> Any:
-    """Turn msgspec's "Expected `int`, got `str` - at `$.cores`" into our one line."""
-    try:
-        return msgspec.convert(data, kind)
-    except msgspec.ValidationError as error:
-        text, _, place = str(error).partition(" - at `$")
-    field = place.rstrip("`").lstrip(".")
-    value: Any = data
-    for part in re.findall(r"[^.\[\]]+", field):
-        value = value[int(part)] if isinstance(value, list) else value[part]
-    choices = _CHOICES.get(field.partition("[")[0])
-    if choices is not None and text.startswith("Invalid enum"):
-        text = f"one of {', '.join(get_args(choices))} expected"
-    raise ManifestError(
-        text.replace("`", "'"),
-        file=path,
-        field=".".join(part for part in (prefix, field) if part) or None,
-        value=value if field else None,
-    )
+def _check_fields(
+    fields: Mapping[str, _Field],
+    data: Mapping[str, Any],
+    path: str | os.PathLike[str],
+    prefix: str,
+) -> None:
+    """Check names, types and choices of a table of a manifest."""
+    for name, value in data.items():
+        field = fields.get(name)
+        if field is None:
+            known = ", ".join(fields)
+            raise ManifestError(
+                f"one of these keys expected: {known}", file=path, field=prefix + name, value=value
+            )
+        if field.kind != "any" and not _is_a(value, field.kind):
+            raise ManifestError(
+                f"a value of type {field.kind} expected",
+                file=path,
+                field=prefix + name,
+                value=value,
+            )
+        is_list = field.kind == "list"
+        for number, item in enumerate(value if is_list else (value,)):
+            place = f"{prefix}{name}[{number}]" if is_list else prefix + name
+            if field.choices and item not in field.choices:
+                choices = ", ".join(field.choices)
+                raise ManifestError(
+                    f"one of {choices} expected", file=path, field=place, value=item
+                )
+            if is_list and name != "choices" and not isinstance(item, str):
+                raise ManifestError(
+                    "a value of type str expected", file=path, field=place, value=item
+                )
+    for name, field in fields.items():
+        if field.is_required and name not in data:
+            raise ManifestError(
+                f"a value of type {field.kind} expected, there is no default",
+                file=path,
+                field=prefix + name,
+            )

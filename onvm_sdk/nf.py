@@ -11,13 +11,15 @@ Exactly one of four things decides how packets reach the NF, and how fast:
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
 
 from onvm_sdk.errors import ConfigError
 
+TYPE_CHECKING = False  # importing typing takes milliseconds; see onvm_sdk.runtime
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import Any, ClassVar
+
     from onvm_sdk.burst import Burst
     from onvm_sdk.packet import PacketView
     from onvm_sdk.verdict import Verdict
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
 __all__ = ["Context", "Counters", "NativeKernel", "NetworkFunction"]
 
 
-@dataclass(frozen=True, slots=True)
 class NativeKernel:
     """A kernel in C: ``void f(struct onvm_ctx *, struct onvm_pkt *, uint32_t)``.
 
@@ -35,9 +36,12 @@ class NativeKernel:
         keep: what must not be freed while the kernel may be called (cffi objects, tables).
     """
 
-    function: int
-    state: int = 0
-    keep: object = field(default=None, repr=False)
+    __slots__ = ("function", "keep", "state")
+
+    def __init__(self, function: int, state: int = 0, keep: object = None) -> None:
+        self.function = function
+        self.state = state
+        self.keep = keep
 
 
 class Counters(Mapping[str, int]):
@@ -84,21 +88,39 @@ def _no_claim(address: str, first_port: int, end_port: int, protocol: int) -> No
     return None
 
 
-@dataclass(slots=True)
 class Context:
-    """What ``setup`` is called with; good as long as the NF lives."""
+    """What ``setup`` is called with; good as long as the NF lives.
 
-    name: str
-    instance: str = ""
-    config: Mapping[str, Any] = field(default_factory=dict)
-    """The user's configuration, checked against the manifest, defaults filled in."""
-    counters: Counters = field(default_factory=lambda: Counters(()))
-    reasons: tuple[str, ...] = ()
-    """Names of the manifest's drop reasons, in order."""
-    send_message: Callable[[str, bytes], None] = _nowhere
-    """Send bytes to a service or an instance by name; "" is the manager."""
-    claim: Callable[[str, int, int, int], None] = _no_claim
-    """``claim(address, first_port, end_port, protocol)``: that traffic belongs to this instance."""
+    Args:
+        name: the NF's.
+        instance: this instance's; "" when the manager chooses it.
+        config: the user's configuration, checked against the manifest, defaults filled in.
+        counters: the NF's own, by the names of its manifest.
+        reasons: names of the manifest's drop reasons, in order.
+        send_message: send bytes to a service or an instance by name; "" is the manager.
+        claim: ``claim(address, first_port, end_port, protocol)``: that traffic belongs to this
+            instance.
+    """
+
+    __slots__ = ("claim", "config", "counters", "instance", "name", "reasons", "send_message")
+
+    def __init__(
+        self,
+        name: str,
+        instance: str = "",
+        config: Mapping[str, Any] | None = None,
+        counters: Counters | None = None,
+        reasons: tuple[str, ...] = (),
+        send_message: Callable[[str, bytes], None] = _nowhere,
+        claim: Callable[[str, int, int, int], None] = _no_claim,
+    ) -> None:
+        self.name = name
+        self.instance = instance
+        self.config = {} if config is None else config
+        self.counters = Counters(()) if counters is None else counters
+        self.reasons = reasons
+        self.send_message = send_message
+        self.claim = claim
 
     def reason(self, name: str) -> int:
         """Give the number of a drop reason of the manifest."""
@@ -116,6 +138,8 @@ class NetworkFunction:
     Threads: all methods are called by one thread, never two at once.
     """
 
+    manifest: ClassVar[Mapping[str, Any]] = {}
+    """What an ``onvm-nf.toml`` would say, for an NF that is run as ``module:Class`` without one."""
     timer_interval_s: float = 0.0
     """How often ``on_timer`` is called; 0: never."""
     state: Any = None
@@ -143,11 +167,15 @@ class NetworkFunction:
         """Do what is due every ``timer_interval_s``."""
 
     def snapshot(self) -> bytes:
-        """Give the state for an instance that takes over."""
+        """Give the state for an instance that takes over.
+
+        Called when the NF host ends cleanly and was started with ``--snapshot``, before
+        ``teardown``; no packets come any more.
+        """
         return b""
 
     def restore(self, snapshot: bytes) -> None:
-        """Take over the state that ``snapshot`` gave."""
+        """Take over the state that ``snapshot`` gave; called after ``setup``, before any packet."""
 
     def drain(self) -> bool:
         """Say whether the state may go; asked again every 100 ms once no new flows come."""

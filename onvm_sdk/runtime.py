@@ -2,21 +2,23 @@
 
     python -P -m onvm_sdk.runtime --socket PATH --nf NAME[,NAME...] [--config NAME=FILE]
 
-Several names are fused: they run in this process, in chain order. When the manager goes away the
-NFs keep their state and the process attaches anew as soon as a manager listens again. SIGTERM, or
-the manager's word, ends it after the packets it holds. An NF that raises ends it with a traceback.
+Several names are fused: they run in this process, in chain order. A name is that of an installed NF
+or ``module:Class``. When the manager goes away the NFs keep their state and the process attaches
+anew as soon as a manager listens again. SIGTERM, or the manager's word, ends it after the packets
+it holds. An NF that raises ends it with a traceback.
 
-Imports here are few: the first packet is to come 60 ms after exec.
+State can be handed over: ``--snapshot FILE`` writes it when the NFs are drained and at a clean end,
+``--restore FILE`` gives it to the NFs after ``setup``, before packets come.
+
+Imports here are few, and so are those of all modules on the way to the first packet, which is to
+come 60 ms after exec: no typing, dataclasses, argparse, pathlib or msgspec.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
 
 from onvm_sdk._native.nf import Event, Host, Message, MessageType, StageHello
 from onvm_sdk._plugin import Plugin, load_plugin
@@ -24,6 +26,11 @@ from onvm_sdk._stage import Stage, build_stage
 from onvm_sdk.errors import AttachError, ConfigError, NativeError, OnvmError
 from onvm_sdk.manifest import read_config
 from onvm_sdk.nf import Context, Counters, NetworkFunction
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any, ClassVar
 
 __all__ = ["NfHost", "main"]
 
@@ -45,6 +52,10 @@ class NfHost:
         plugins: the NFs, in chain order.
         configs: a configuration file by NF name, for those that have one.
         instances: instance names, in the order of `plugins`; "" lets the manager choose.
+        burst_size: packets to take at once; 0: the largest that a manifest wishes.
+        services: service types, likewise; "" is that of the manifest.
+        restore: snapshot file with the state to begin with, or None.
+        snapshot: where to write the state when drained and at a clean end, or None.
         leaves_with_manager: end when the manager is gone instead of waiting for another.
     """
 
@@ -55,10 +66,17 @@ class NfHost:
         *,
         configs: dict[str, str],
         instances: Sequence[str] = (),
+        services: Sequence[str] = (),
+        burst_size: int = 0,
+        restore: str | None = None,
+        snapshot: str | None = None,
         leaves_with_manager: bool = False,
     ) -> None:
         self._path = path
         self._leaves_with_manager = leaves_with_manager
+        self._burst_size = burst_size or max(plugin.manifest.burst_size for plugin in plugins)
+        self._restore = restore
+        self._snapshot = snapshot
         self._host = Host()
         self._error: BaseException | None = None
         self._stop = False
@@ -76,8 +94,9 @@ class NfHost:
         for number, plugin in enumerate(plugins):
             manifest = plugin.manifest
             instance = instances[number] if number < len(instances) else ""
+            service = (services[number] if number < len(services) else "") or manifest.service
             self._hellos.append(
-                StageHello(manifest.service, instance, manifest.drop_reasons, manifest.counters)
+                StageHello(service, instance, manifest.drop_reasons, manifest.counters)
             )
             self._contexts.append(
                 Context(
@@ -102,10 +121,12 @@ class NfHost:
         self._host.stop_on_signals()
         for number in range(len(self._nfs)):
             self._setup(number)
+        self._restore_states()
         self._attach(_FIRST_ATTACH_MS)
         self._get_ready()
         try:
             self._serve()
+            self._write_snapshot()
         finally:
             if self._error is None:
                 for number, nf in enumerate(self._nfs):
@@ -125,11 +146,31 @@ class NfHost:
         if nf.timer_interval_s > 0:
             self._timers.append((time.monotonic_ns() + int(nf.timer_interval_s * 1e9), number))
 
+    def _restore_states(self) -> None:
+        if self._restore is None:
+            return
+        from onvm_sdk._snapshot import read_snapshot
+
+        states = read_snapshot(self._restore, [manifest.name for manifest in self._manifests])
+        for number, (nf, state) in enumerate(zip(self._nfs, states, strict=True)):
+            self._call(number, "restore", nf.restore, state)
+
+    def _write_snapshot(self) -> None:
+        if self._snapshot is None:
+            return
+        from onvm_sdk._snapshot import write_snapshot
+
+        states = [
+            (self._manifests[number].name, self._call(number, "snapshot", nf.snapshot))
+            for number, nf in enumerate(self._nfs)
+        ]
+        write_snapshot(self._snapshot, states)
+
     def _attach(self, timeout_ms: int) -> None:
         self._host.attach(
             self._path,
             self._hellos,
-            burst_size=max(manifest.burst_size for manifest in self._manifests),
+            burst_size=self._burst_size,
             loaned_buffers=sum(manifest.loaned_buffers for manifest in self._manifests),
             secret=os.environ.get(SECRET_VARIABLE, ""),
             timeout_ms=timeout_ms,
@@ -189,6 +230,8 @@ class NfHost:
         for number in sorted(self._draining):
             if self._call(number, "drain", self._nfs[number].drain):
                 self._draining.discard(number)
+                if not self._draining:
+                    self._write_snapshot()
                 self._host.send(MessageType.DRAINED, number)
 
     def _run_timers(self) -> None:
@@ -268,32 +311,86 @@ def _is_in(error: BaseException, stage: Stage) -> bool:
     return False
 
 
-def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="onvm_sdk.runtime", description="Run network functions for a manager."
-    )
-    parser.add_argument("--socket", required=True, help="the manager's attach socket")
-    parser.add_argument("--nf", required=True, help="names of NFs, in chain order, with commas")
-    parser.add_argument(
-        "--config", action="append", default=[], metavar="NAME=FILE", help="configuration of an NF"
-    )
-    parser.add_argument("--instance", default="", help="instance names, with commas")
-    parser.add_argument("--core", type=int, help="core to run on")
-    parser.add_argument(
-        "--leave-with-manager", action="store_true", help="end when the manager is gone"
-    )
-    return parser.parse_args(arguments)
+class _Options:
+    """What the command line says; parsed by hand, for argparse takes 3 ms of the 60."""
+
+    HELP: ClassVar = {
+        "--socket": ("PATH", "the manager's attach socket; required"),
+        "--nf": (
+            "NAMES",
+            "NFs in chain order, with commas: installed ones or module:Class; required",
+        ),
+        "--config": ("NAME=FILE", "configuration of an NF; may be given several times"),
+        "--instance": ("NAMES", "instance names, with commas"),
+        "--service": ("NAMES", "service types, with commas, in place of those of the manifests"),
+        "--burst-size": ("N", "packets to take at once, in place of the manifests' wish"),
+        "--restore": ("FILE", "begin with the state of this snapshot"),
+        "--snapshot": ("FILE", "write the state here when drained and at a clean end"),
+        "--core": ("N", "core to run on"),
+        "--leave-with-manager": ("", "end when the manager is gone"),
+    }
+
+    def __init__(self, arguments: Sequence[str]) -> None:
+        self._values: dict[str, list[str]] = {}
+        rest = list(arguments)
+        while rest:
+            name, equals, value = rest.pop(0).partition("=")
+            if name in ("-h", "--help"):
+                print(self.help())
+                raise SystemExit(0)
+            if name not in self.HELP:
+                raise ConfigError(f"one of {', '.join(self.HELP)} expected", value=name)
+            if self.HELP[name][0] and not equals:
+                if not rest:
+                    raise ConfigError("a value expected", field=name)
+                value = rest.pop(0)
+            self._values.setdefault(name, []).append(value)
+        for name in ("--socket", "--nf"):
+            if name not in self._values:
+                raise ConfigError("a value expected", field=name)
+
+    def help(self) -> str:
+        """Give the text of --help."""
+        lines = ["usage: python -P -m onvm_sdk.runtime OPTIONS", ""]
+        for name, (metavar, text) in self.HELP.items():
+            lines.append(f"  {f'{name} {metavar}':24} {text}")
+        return "\n".join(lines)
+
+    def all(self, name: str) -> list[str]:
+        """Give every value of an option."""
+        return self._values.get(name, [])
+
+    def last(self, name: str) -> str | None:
+        """Give the last value of an option, None without one."""
+        return self._values[name][-1] if name in self._values else None
+
+    def number(self, name: str) -> int | None:
+        """Give the last value of an option as a number, None without one."""
+        text = self.last(name)
+        if text is not None and not text.isdecimal():
+            raise ConfigError("a number expected", field=name, value=text)
+        return None if text is None else int(text)
+
+    def names(self, name: str) -> list[str]:
+        """Give the entries of a value with commas."""
+        return (self.last(name) or "").split(",")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run an NF host; gives the exit status."""
-    options = _parse(arguments)
+    # An NF host is one thread on one core: NumPy's OpenBLAS is not to start one per core.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
-        if options.core is not None:
-            os.sched_setaffinity(0, {options.core})
-        names = [name for name in options.nf.split(",") if name]
+        options = _Options(sys.argv[1:] if arguments is None else arguments)
+        core = options.number("--core")
+        if core is not None:
+            os.sched_setaffinity(0, {core})
+        burst_size = options.number("--burst-size") or 0
+        if burst_size > 2048:
+            raise ConfigError("1..2048 expected", field="--burst-size", value=burst_size)
+        names = [name for name in options.names("--nf") if name]
         configs = {}
-        for entry in options.config:
+        for entry in options.all("--config"):
             name, equals, file = entry.partition("=")
             if not equals or name not in names:
                 known = ", ".join(names)
@@ -302,13 +399,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 )
             configs[name] = file
         plugins = [load_plugin(name) for name in names]
-        instances = options.instance.split(",")
         NfHost(
-            options.socket,
+            options.last("--socket") or "",
             plugins,
             configs=configs,
-            instances=instances,
-            leaves_with_manager=options.leave_with_manager,
+            instances=options.names("--instance"),
+            services=options.names("--service"),
+            burst_size=burst_size,
+            restore=options.last("--restore"),
+            snapshot=options.last("--snapshot"),
+            leaves_with_manager=bool(options.all("--leave-with-manager")),
         ).run()
     except ConfigError as error:
         print(f"onvm: {error}", file=sys.stderr)

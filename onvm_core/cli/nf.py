@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-import msgspec
 import typer
 
 from onvm_core.cli.nf_install import install, uninstall
@@ -85,9 +84,7 @@ def _row(package: NfPackage) -> dict[str, Any]:
 
 
 def _details(package: NfPackage) -> dict[str, Any]:
-    manifest = (
-        None if package.manifest is None else msgspec.to_builtins(package.manifest, enc_hook=str)
-    )
+    manifest = None if package.manifest is None else package.manifest.to_dict()
     return {
         **_row(package),
         "target": package.target,

@@ -7,73 +7,48 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import llvmlite.binding
 import numba
 import numpy as np
+from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.core.errors import NumbaError
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array, populate_array
 
+from onvm_sdk._compiler.cache import Entry, prepare
 from onvm_sdk._compiler.emit import BYTES, I64
-from onvm_sdk._compiler.types import open_packet, store_verdict
-from onvm_sdk._native._nf import ffi, lib
+from onvm_sdk._compiler.state import FAILED, FIRST_PART, parts_of
+from onvm_sdk._compiler.types import PKT_BYTES, drop_packet, open_packet, store_verdict
 from onvm_sdk.errors import PluginError
-from onvm_sdk.nf import NativeKernel
 
-__all__ = ["build"]
+__all__ = ["compile_burst"]
 
-llvmlite.binding.add_symbol(
-    "onvm_layout_word", int(ffi.cast("uintptr_t", ffi.addressof(lib, "onvm_layout_word")))
-)
 _SIGNATURE = types.void(types.voidptr, types.voidptr, types.uint32)
 
 
-def build(function: Callable[..., Any], state: Any, *, is_bounds_checked: bool) -> NativeKernel:
-    """Compile `function`.
+def compile_burst(function: Callable[..., Any], state: Any, *, is_bounds_checked: bool) -> Entry:
+    """Compile `function` and the loop around it.
 
     Raises:
-        PluginError: numba cannot compile it, or `state` is nothing a kernel can have.
+        PluginError: numba cannot compile it.
     """
-    kinds = _state_types(function, state)
-    words, keep = _state_words(state)
+    prepare([])
+    kinds = [numba.typeof(part) for part in parts_of(state)]
+    kind = types.Tuple(tuple(kinds)) if isinstance(state, tuple) else kinds[0]
     try:
-        library, name = _compile(function, kinds, is_bounds_checked)
+        library, name = _compile(function, kind, is_bounds_checked)
     except NumbaError as error:
         raise PluginError(
             f"a function that numba can compile expected: {error}", field=function.__qualname__
         ) from error
-    address = library.get_pointer_to_function(name)
-    return NativeKernel(address, words.ctypes.data, (library, words, keep))
-
-
-def _state_types(function: Callable[..., Any], state: Any) -> Any:
-    parts = state if isinstance(state, tuple) else (state,)
-    kinds = []
-    for value in parts:
-        if isinstance(value, np.ndarray) and not value.flags.c_contiguous:
-            raise PluginError(
-                "C-contiguous arrays expected", field=f"state of {function.__qualname__}"
-            )
-        if value is not None and not isinstance(value, (np.ndarray, np.void)):
-            raise PluginError(
-                "None, a NumPy array, a record, or a tuple of those expected",
-                field=f"state of {function.__qualname__}",
-                value=value,
-            )
-        kinds.append(numba.typeof(value))
-    return types.Tuple(tuple(kinds)) if isinstance(state, tuple) else kinds[0]
-
-
-def _state_words(state: Any) -> tuple[Any, Any]:
-    """Addresses and shapes, as the compiled code reads them from ctx->state."""
-    words: list[int] = []
-    for value in state if isinstance(state, tuple) else (state,):
-        if value is not None:
-            words.append(value.__array_interface__["data"][0])
-            words.extend(value.shape if isinstance(value, np.ndarray) else ())
-    return np.array(words or [0], dtype=np.uint64), state
+    module = library._final_module
+    symbols = [
+        value.name
+        for value in (*module.functions, *module.global_variables)
+        if value.is_declaration and not value.name.startswith("llvm.")
+    ]
+    _, _, (code, _) = library.serialize_using_object_code()
+    return Entry(name, symbols, code)
 
 
 def _make_state_reader(kind: Any) -> Any:
@@ -105,12 +80,12 @@ def _make_state_reader(kind: Any) -> Any:
             place = builder.bitcast(arguments[0], BYTES.as_pointer())
             words = builder.bitcast(builder.load(place), I64.as_pointer())
             if not isinstance(kind, types.BaseTuple):
-                return read_one(context, builder, kind, words, 0)[0]
-            values, at = [], 0
+                return read_one(context, builder, kind, words, FIRST_PART)[0]
+            values, at = [], FIRST_PART
             for part in kind.types:
                 value, at = read_one(context, builder, part, words, at)
                 values.append(value)
-            return cgutils.pack_struct(builder, values) if values else context.get_dummy_value()
+            return context.make_tuple(builder, kind, values)
 
         return kind(types.voidptr), code
 
@@ -140,20 +115,69 @@ def _decide(typing: Any, pkt: Any, result: Any) -> Any:
     return types.void(pkt, result), code
 
 
-def _compile(function: Callable[..., Any], kinds: Any, is_bounds_checked: bool) -> tuple[Any, str]:
+def _word(builder: Any, ctx: Any, index: int) -> Any:
+    """Pointer to word `index` of the state."""
+    words = builder.load(builder.bitcast(ctx, I64.as_pointer().as_pointer()))
+    return builder.gep(words, [I64(index)])
+
+
+@intrinsic
+def _raised(typing: Any, ctx: Any, pkt: Any) -> Any:
+    """Tell the NF host of the first exception; see onvm_sdk._compiler.state."""
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        ctx, slot = arguments
+        failed = _word(builder, ctx, FAILED)
+        is_first = builder.icmp_unsigned("==", builder.load(failed), I64(0))
+        with builder.if_then(is_first):
+            builder.store(I64(1), failed)
+            kind = ir.FunctionType(ir.VoidType(), [BYTES, BYTES, BYTES])
+            tell = builder.inttoptr(builder.load(_word(builder, ctx, 0)), kind.as_pointer())
+            handle = builder.inttoptr(builder.load(_word(builder, ctx, 1)), BYTES)
+            pkt = builder.load(builder.gep(slot, [ir.IntType(32)(0), ir.IntType(32)(0)]))
+            builder.call(tell, [handle, ctx, pkt])
+        return context.get_dummy_value()
+
+    return types.void(ctx, pkt), code
+
+
+@intrinsic
+def _has_failed(typing: Any, ctx: Any) -> Any:
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.icmp_unsigned(
+            "!=", builder.load(_word(builder, arguments[0], FAILED)), I64(0)
+        )
+
+    return types.boolean(types.voidptr), code
+
+
+@intrinsic
+def _drop_row(typing: Any, pkts: Any, row: Any) -> Any:
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        pkt = builder.gep(arguments[0], [builder.mul(arguments[1], I64(PKT_BYTES))])
+        drop_packet(builder, pkt)
+        return context.get_dummy_value()
+
+    return types.void(pkts, types.int64), code
+
+
+def _compile(function: Callable[..., Any], kind: Any, is_bounds_checked: bool) -> tuple[Any, str]:
     inner = numba.njit(boundscheck=is_bounds_checked)(function)
-    read_state = _make_state_reader(kinds)
+    read_state = _make_state_reader(kind)
 
     def burst(ctx: Any, pkts: Any, nb_pkts: Any) -> None:
         state = read_state(ctx)
         count = np.int64(nb_pkts)
-        for row in range(count):
-            pkt = open_packet(pkts, row, count)
-            try:
-                _decide(pkt, inner(pkt, state))
-            except Exception:
-                # Nobody could be told from here; the packet that did it must not pass.
-                pkt.drop(0)
+        if not _has_failed(ctx):
+            for row in range(count):
+                pkt = open_packet(pkts, row, count)
+                try:
+                    _decide(pkt, inner(pkt, state))
+                except Exception:
+                    _raised(ctx, pkt)
+        if _has_failed(ctx):
+            for row in range(count):
+                _drop_row(pkts, row)
 
     compiled = numba.cfunc(_SIGNATURE, nopython=True)(burst)
     return compiled._library, compiled._wrapper_name

@@ -21,7 +21,10 @@ from numba.extending import (
 from onvm_sdk._compiler import emit
 from onvm_sdk._compiler.emit import I8, I16, I32, I64
 
-__all__ = ["PACKET", "open_packet", "store_verdict"]
+__all__ = ["PACKET", "PKT_BYTES", "drop_packet", "open_packet", "store_verdict"]
+
+PKT_BYTES = 32
+"""Size of struct onvm_pkt."""
 
 
 class PacketType(types.Type):
@@ -199,10 +202,12 @@ def open_packet(typing: Any, pkts: Any, row: Any, count: Any) -> Any:
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         pkts, row, count = arguments
         slot = emit_alloca(builder)
-        pkt = builder.gep(pkts, [builder.mul(row, I64(32))])
+        pkt = builder.gep(pkts, [builder.mul(row, I64(PKT_BYTES))])
         later = builder.add(row, I64(4))
         is_inside = builder.icmp_signed("<", later, count)
-        later_pkt = builder.gep(pkts, [builder.mul(builder.select(is_inside, later, row), I64(32))])
+        later_pkt = builder.gep(
+            pkts, [builder.mul(builder.select(is_inside, later, row), I64(PKT_BYTES))]
+        )
         later_data = builder.load(builder.bitcast(later_pkt, emit.BYTES.as_pointer()))
         prefetch = builder.module.declare_intrinsic(
             "llvm.prefetch",
@@ -221,6 +226,14 @@ def emit_alloca(builder: Any) -> Any:
     """One SLOT on the stack of the function, not one per turn of a loop."""
     with builder.goto_entry_block():
         return builder.alloca(emit.SLOT)
+
+
+def drop_packet(builder: Any, pkt: Any) -> None:
+    """Drop the packet of a struct onvm_pkt, for no reason of the NF's."""
+    for name, value in (("verdict", I8(1)), ("destination", I16(0))):
+        offset, bits = _OWN[name]
+        place = builder.gep(pkt, [I64(offset)])
+        builder.store(value, builder.bitcast(place, ir.IntType(bits).as_pointer()))
 
 
 def store_verdict(builder: Any, slot: Any, verdict: Any) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-import socket
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
 from onvm_sdk._native._nf import ffi, lib
 from onvm_sdk.errors import AttachError, check
+
+TYPE_CHECKING = False  # importing typing takes milliseconds; see onvm_sdk.runtime
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
 
 __all__ = ["Attached", "Event", "Host", "Message", "MessageType", "StageHello"]
 
@@ -35,33 +36,41 @@ class MessageType:
     CLAIM = lib.ONVM_MSG_CLAIM
 
 
-@dataclass(frozen=True, slots=True)
 class StageHello:
     """One NF of the host, as the manager is told of it."""
 
-    service: str
-    instance: str
-    reasons: Sequence[str]
-    counters: Sequence[str]
+    __slots__ = ("counters", "instance", "reasons", "service")
+
+    def __init__(
+        self, service: str, instance: str, reasons: Sequence[str], counters: Sequence[str]
+    ) -> None:
+        self.service = service
+        self.instance = instance
+        self.reasons = reasons
+        self.counters = counters
 
 
-@dataclass(frozen=True, slots=True)
 class Attached:
     """What the manager granted."""
 
-    instance_id: int
-    service_ids: tuple[int, ...]
-    loaned_buffers: int
+    __slots__ = ("instance_id", "loaned_buffers", "service_ids")
+
+    def __init__(self, instance_id: int, service_ids: tuple[int, ...], loaned_buffers: int) -> None:
+        self.instance_id = instance_id
+        self.service_ids = service_ids
+        self.loaned_buffers = loaned_buffers
 
 
-@dataclass(frozen=True, slots=True)
 class Message:
     """A message from the attach socket."""
 
-    kind: int
-    stage: int
-    peer: str
-    payload: bytes
+    __slots__ = ("kind", "payload", "peer", "stage")
+
+    def __init__(self, kind: int, stage: int, peer: str, payload: bytes) -> None:
+        self.kind = kind
+        self.stage = stage
+        self.peer = peer
+        self.payload = payload
 
 
 class Host:
@@ -170,6 +179,8 @@ class Host:
         self, stage: int, address: str, first_port: int, end_port: int, protocol: int
     ) -> None:
         """Announce that a range of an address's ports belongs to an NF."""
+        import socket
+
         claim = ffi.new("struct onvm_claim *")
         claim.ip_version = 6 if ":" in address else 4
         family = socket.AF_INET6 if claim.ip_version == 6 else socket.AF_INET

@@ -1,0 +1,91 @@
+"""The benchmark NF w2 in the three Python ways; native/bench/w2_nf.c is the one in C.
+
+w2: look the UDP destination port up in a set, drop the packet if it is there, else lower the TTL
+and correct the checksum. What is no UDP over IPv4, or has no TTL left, is dropped.
+
+    python -P -m onvm_sdk.runtime --socket PATH --nf onvm_core.bench.nfs:W2Kernel --service w0
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from onvm_sdk import NetworkFunction, Verdict, kernel
+
+if TYPE_CHECKING:
+    from onvm_sdk import Burst, Context, PacketView
+
+__all__ = ["BLOCKED_PORTS", "W2Columns", "W2Kernel", "W2Packets"]
+
+BLOCKED_PORTS = frozenset({9999, *(20000 + number * 7 for number in range(64))})
+_PERMISSIONS = ["read", "rewrite", "drop"]
+
+
+class W2Packets(NetworkFunction):
+    """w2, one packet at a time."""
+
+    manifest: ClassVar = {"permissions": _PERMISSIONS, "burst_size": 64}
+
+    def process_packet(self, pkt: PacketView) -> Verdict | int | None:
+        """Work on one packet."""
+        if not pkt.is_ipv4 or not pkt.is_udp or pkt.udp.dst_port in BLOCKED_PORTS:
+            return pkt.drop()
+        ipv4 = pkt.ipv4
+        ttl = ipv4.ttl
+        if ttl <= 1:
+            return pkt.drop()
+        ipv4.ttl = ttl - 1
+        return None
+
+
+class W2Columns(NetworkFunction):
+    """w2 on columns; ``--burst-size`` says of how many packets."""
+
+    manifest: ClassVar = {"permissions": _PERMISSIONS, "burst_size": 1024}
+
+    def setup(self, ctx: Context) -> None:
+        """Make the set an array: looked up for a whole burst at once."""
+        self.blocked = _blocked_array()
+
+    def process(self, burst: Burst) -> None:
+        """Work on a burst."""
+        ttl = burst.ipv4.ttl
+        bad = self.blocked[burst.udp.dst_port]
+        bad |= ttl <= 1
+        bad |= ~burst.is_udp
+        burst.drop(bad)
+        ttl -= 1
+
+
+class W2Kernel(NetworkFunction):
+    """w2 compiled by numba."""
+
+    manifest: ClassVar = {"permissions": _PERMISSIONS, "burst_size": 64}
+
+    def setup(self, ctx: Context) -> None:
+        """Make the set an array of bits, as the one in C."""
+        import numpy as np
+
+        self.state = np.packbits(_blocked_array(), bitorder="little").view(np.uint64)
+
+    @kernel(compile="required")
+    def process_packet(pkt: Any, blocked: Any) -> Any:
+        """Work on one packet."""
+        if not pkt.is_ipv4 or not pkt.is_udp:
+            return pkt.drop()
+        port = pkt.udp.dst_port
+        if (int(blocked[port >> 6]) >> (port & 63)) & 1:
+            return pkt.drop()
+        ttl = pkt.ipv4.ttl
+        if ttl <= 1:
+            return pkt.drop()
+        pkt.ipv4.ttl = ttl - 1
+        return Verdict.NEXT
+
+
+def _blocked_array() -> Any:
+    import numpy as np
+
+    blocked = np.zeros(65536, np.bool_)
+    blocked[list(BLOCKED_PORTS)] = True
+    return blocked
