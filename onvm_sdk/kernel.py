@@ -16,7 +16,8 @@
 `state` is None, a C-contiguous NumPy array, a structured record, or a tuple of those; it is handed
 over by address, so changes are seen by both sides.
 
-numba compiles it when the NF starts (not when it is imported), about a second. Without numba it runs interpreted, with the same results.
+numba compiles it when the NF starts (not when it is imported), about a second. Without
+numba it runs interpreted, with the same results.
 """
 
 from __future__ import annotations

@@ -166,7 +166,7 @@ def run_once(request: RunRequest) -> Report:
     """
     kinds = load_port_kinds()
     packages = discover()
-    services = {name: find(name, packages).service for name in request.nfs}
+    services = {name: find(name, packages).service or name for name in request.nfs}
     uris = (parse_uri(request.near, field="--in"), parse_uri(request.far, field="--out"))
     settings = DataplaneSettings(
         n_workers=request.n_workers,

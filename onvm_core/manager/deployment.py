@@ -31,7 +31,7 @@ DRAIN_TIMEOUT_S = 5.0
 POLL_S = 0.02
 
 
-class NfFailed(OnvmError):
+class NfFailed(OnvmError):  # noqa: N818  it failed; the error may be anything
     """An NF ended, or was not ready in time; the message has its last words."""
 
 

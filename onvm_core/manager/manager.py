@@ -6,6 +6,7 @@ data plane's workers are C threads that never wait for it.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
@@ -235,10 +236,8 @@ class Manager:
         self.on_host_change(host)
 
     def _on_notice(self, _mask: int) -> None:
-        try:
+        with contextlib.suppress(BlockingIOError):  # another turn has seen it
             os.read(dataplane.notice_fd(), 8)
-        except BlockingIOError:
-            pass  # another turn has seen it
         for slot in list(self._by_slot):
             counters = dataplane.read_host(slot)
             if counters.is_bad:

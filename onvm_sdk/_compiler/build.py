@@ -151,7 +151,7 @@ def _compile(function: Callable[..., Any], kinds: Any, is_bounds_checked: bool) 
             pkt = open_packet(pkts, row, count)
             try:
                 _decide(pkt, inner(pkt, state))
-            except Exception:
+            except Exception:  # noqa: BLE001  numba knows no narrower one
                 # Nobody could be told from here; the packet that did it must not pass.
                 pkt.drop(0)
 

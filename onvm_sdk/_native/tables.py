@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from onvm_sdk._native import _tables  # type: ignore[attr-defined]  # compiled
+from onvm_sdk._native import _tables
 from onvm_sdk.errors import NativeError, check
 
 _ffi: Any = _tables.ffi
