@@ -60,8 +60,9 @@ struct onvm_tuple {
 /**
  * Build a table from @p nb_rules rules (at least one) of one IP version (4 or 6).
  *
- * errno is EINVAL for a rule outside the ranges above, ENOMEM or ERANGE when the tries would not
- * fit into half a gigabyte.
+ * Ten thousand rules take a fraction of a second and about 120 MB while they are built.
+ * errno is EINVAL for a rule outside the ranges above, ENOMEM when memory does not suffice. Which
+ * of two matching rules of one priority wins is not defined.
  */
 ONVM_EXPORT struct onvm_acl *
 onvm_acl_create(uint32_t ip_version, const struct onvm_acl_rule *rules, uint32_t nb_rules);
