@@ -79,7 +79,8 @@ struct onvm_lpm;
  * The first level takes 64 MiB.
  *
  * @param max_routes  prefixes it must hold, 1..2^24. Second-level tables are limited (65536 for
- *                    IPv4, 131072 for IPv6); an add that needs one more gives -ENOSPC
+ *                    IPv4, 131072 for IPv6); an add that needs one more gives -ENOSPC.
+ *                    rte_fib6 (22.11) does not count those of deleted IPv6 routes as free again
  */
 ONVM_EXPORT struct onvm_lpm *onvm_lpm_create(uint32_t ip_version, uint32_t max_routes);
 /** @param value  what a look-up gives, 0..2^31-2 */
