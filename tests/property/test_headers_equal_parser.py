@@ -82,6 +82,7 @@ def test_same_reading_of_random_frames(frame: bytes) -> None:
     assert plain(frame) == native(frame)
 
 
+@pytest.mark.once
 def test_same_reading_of_captures() -> None:
     if not (DATA / "pcap").is_dir():
         pytest.skip("shared test data is not there (ONVM_SHARED_DATA)")
