@@ -60,7 +60,7 @@ demo: packages  ## run firewall, NAT and load balancer over generated traffic, o
 .PHONY: test
 test: packages  ## run every test on every Python here, C tests with sanitizers, lint and types
 	@discover=$$(packaging/all-pythons) && \
-	  .venv/bin/tox run $(TOX_ARGS) $${discover:+--discover $$discover}
+	  .venv/bin/tox run $${discover:+--discover $$discover} $(TOX_ARGS)
 
 .PHONY: bench
 bench: packages  ## run all benchmarks, or SUITE=hop
