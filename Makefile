@@ -9,7 +9,7 @@ python := .venv/bin/python -P
 pip_wheel := .venv/bin/python -m pip wheel -q --no-build-isolation --no-deps -w build/wheels
 
 plugins := $(sort $(patsubst plugins/%/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml)))
-files_below = $(shell find $(1) -type f -not -path '*/__pycache__/*' -not -path '*/build/*' 2>/dev/null)
+files_below = $(shell find $(1) -type f -not -path '*/__pycache__/*' -not -path 'plugins/*/tests/*' -not -path '*/build/*' 2>/dev/null)
 c_files = $(shell git ls-files 'native/*.[ch]' 'plugins/*.[ch]')
 
 native_sources := $(call files_below,native/include native/nf native/tables) meson.build meson.options
@@ -60,7 +60,7 @@ demo: packages  ## run firewall, NAT and load balancer over generated traffic, o
 .PHONY: test
 test: packages  ## run every test on every Python here, C tests with sanitizers, lint and types
 	@discover=$$(packaging/all-pythons) && \
-	  .venv/bin/tox run $(TOX_ARGS) $${discover:+--discover $$discover}
+	  .venv/bin/tox run $${discover:+--discover $$discover} $(TOX_ARGS)
 
 .PHONY: bench
 bench: packages  ## run all benchmarks, or SUITE=hop

@@ -141,7 +141,8 @@ def _entry_points(name: str) -> Iterator[EntryPoint]:
             seen.add(entry)
             try:
                 with open(
-                    os.path.join(folder, entry, "entry_points.txt"), encoding="utf-8"
+                    os.path.join(folder, entry, "entry_points.txt"),  # noqa: PTH118  pathlib is slow to import
+                    encoding="utf-8",
                 ) as file:
                     yield from _group_entries(file.read(), name)
             except OSError:
@@ -150,8 +151,7 @@ def _entry_points(name: str) -> Iterator[EntryPoint]:
 
 def _group_entries(text: str, name: str) -> Iterator[EntryPoint]:
     group = ""
-    for raw in text.splitlines():
-        line = raw.strip()
+    for line in map(str.strip, text.splitlines()):
         if line.startswith("["):
             group = line.strip("[] ")
         elif group == GROUP and "=" in line and not line.startswith("#"):

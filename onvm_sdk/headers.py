@@ -91,7 +91,7 @@ def read_headers(frame: bytes) -> Headers:
     """Read the headers of an Ethernet frame."""
     h = Headers()
     if len(frame) < 14:
-        h.l3 = L3.SHORT
+        h.l3 = L3.NONIP
         return h
     offset, ethertype = 14, _be16(frame, 12)
     for _ in range(_VLANS_MAX):
@@ -120,8 +120,11 @@ def _read_ipv4(frame: bytes, offset: int, h: Headers) -> None:
         h.l3 = L3.SHORT
         return
     header_length, total = (ip[0] & 15) * 4, _be16(ip, 2)
-    if header_length < 20 or header_length > len(ip):
+    if header_length < 20:
         h.l3 = L3.BAD_IHL
+        return
+    if header_length > len(ip):
+        h.l3 = L3.SHORT
         return
     if not header_length <= total <= len(ip):
         h.l3 = L3.BAD_LENGTH
@@ -146,10 +149,11 @@ def _read_ipv6(frame: bytes, offset: int, h: Headers) -> None:
         return
     h.version, h.src, h.dst = 6, ip[8:24], ip[24:40]
     h.protocol, cursor = ip[6], offset + 40
-    for _ in range(_EXTENSIONS_MAX):
-        left = len(packet) - cursor
+    for number in range(_EXTENSIONS_MAX + 1):
         if h.protocol not in _EXTENSIONS and h.protocol != _FRAGMENT:
-            break
+            _read_l4(packet, cursor, h)
+            return
+        left = len(packet) - cursor
         if left < 8:
             break
         step = {_FRAGMENT: 8, _AH: (packet[cursor + 1] + 2) * 4}.get(
@@ -158,15 +162,14 @@ def _read_ipv6(frame: bytes, offset: int, h: Headers) -> None:
         if h.protocol == _FRAGMENT:
             h.fragment_offset = _be16(packet, cursor + 2) & 0xFFF8
             h.more_fragments = bool(packet[cursor + 3] & 1)
-        if step > left:
+        h.protocol = packet[cursor]
+        if step > left or number == _EXTENSIONS_MAX:
             break
-        h.protocol, cursor = packet[cursor], cursor + step
+        cursor += step
         if h.fragment_offset:
-            break
-    if h.fragment_offset == 0 and (h.protocol in _EXTENSIONS or h.protocol == _FRAGMENT):
-        h.l4_offset, h.l4 = cursor, L4.SHORT
-        return
-    _read_l4(packet, cursor, h)
+            _read_l4(packet, cursor, h)
+            return
+    h.l4_offset, h.l4 = cursor, L4.SHORT
 
 
 def _read_l4(packet: bytes, offset: int, h: Headers) -> None:
@@ -192,7 +195,8 @@ def _read_transport(l4: bytes, h: Headers) -> None:
     h.has_ports, h.src_port, h.dst_port = True, _be16(l4, 0), _be16(l4, 2)
     if h.protocol == TCP:
         h.tcp_flags = l4[13]
-        if not 20 <= (l4[12] >> 4) * 4 <= len(l4):
+        size = (l4[12] >> 4) * 4
+        if size < 20 or (size > len(l4) and not h.more_fragments):
             h.l4 = L4.BAD_HEADER
     if h.protocol == UDP and not h.more_fragments and not 8 <= _be16(l4, 4) <= len(l4):
         h.l4 = L4.BAD_HEADER

@@ -3,8 +3,9 @@
 
 import re
 import sys
+from pathlib import Path
 
-source = open(sys.argv[1], encoding="utf-8").read()
+source = Path(sys.argv[1]).read_text(encoding="utf-8")
 source = re.sub(r"/\*.*?\*/", "", source, flags=re.S)
 lines = [line for line in source.splitlines() if line.strip() and not line.lstrip().startswith("#")]
-open(sys.argv[2], "w", encoding="utf-8").write("\n".join(lines) + "\n")
+Path(sys.argv[2]).write_text("\n".join(lines) + "\n", encoding="utf-8")

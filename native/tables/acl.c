@@ -13,19 +13,37 @@
 #include "tables_priv.h"
 
 /*
- * Run-time memory a table may take. rte_acl merges all rules into one trie if it is let, which for
- * firewall-like sets of 10,000 rules means gigabytes; with a limit it splits them into up to eight
- * tries, a little slower and far smaller.
+ * A large set is split into up to four parts, by which of its two addresses a rule leaves (nearly)
+ * open, and the best of their matches wins. In one trie a rule with an open source is copied below
+ * every source that other rules name; among its like it is not. Measured with rte_acl 22.11 on
+ * ClassBench's sets, whole against split: fw1_10k 4.2 s, 1,075 MB at its peak and 330 ns a look-up
+ * against 0.6 s, 123 MB and 670 ns; fw3_10k 3.2 s and 376 ns against 0.3 s and 214 ns;
+ * fw1_64k 21 s, 4,705 MB and 1,086 ns against 2.0 s, 395 MB and 386 ns. Small sets are quick as
+ * they are, and one trie is a little quicker to search.
+ *
+ * rte_acl's max_size stays 0. Any limit makes it begin with tries of 16,384 nodes and build all
+ * anew with half of that until the result fits: fw1_10k took 12 s that way. Without one it begins
+ * (and ends) with its least, 2,048.
  */
-#define ACL_MAX_BYTES (64u << 20)
-#define ACL_MAX_BYTES_LARGE (512u << 20)
+#define PARTS_MAX 4
+#define SPLIT_FROM_RULES 256
+#define OPEN_BELOW_BITS_IPV4 8
+#define OPEN_BELOW_BITS_IPV6 24
 #define ADDRESS_WORDS_MAX 4
 #define FIELDS_MAX (1 + 2 * ADDRESS_WORDS_MAX + 2)
 
 RTE_ACL_RULE_DEF(acl_rule, FIELDS_MAX);
 
+/* What a rule gives; the tries of a split set hold its index + 1 instead. */
+struct outcome {
+	int32_t priority;
+	uint32_t value;
+};
+
 struct onvm_acl {
-	struct rte_acl_ctx *ctx;
+	struct rte_acl_ctx *ctxs[PARTS_MAX];
+	uint32_t nb_ctxs;
+	struct outcome *outcomes; /* by rule; NULL for a set in one part */
 };
 
 static_assert(sizeof(struct onvm_tuple) == 40, "rte_acl reads it by these offsets");
@@ -94,14 +112,15 @@ rule_is_valid(const struct onvm_acl_rule *rule, uint32_t nb_words)
 }
 
 static void
-rule_fill(struct acl_rule *out, const struct onvm_acl_rule *rule, uint32_t nb_words)
+rule_fill(struct acl_rule *out, const struct onvm_acl_rule *rule, uint32_t userdata,
+	  uint32_t nb_words)
 {
 	struct rte_acl_field *field = out->field;
 
 	memset(out, 0, sizeof(*out));
 	out->data.category_mask = 1;
 	out->data.priority = rule->priority;
-	out->data.userdata = rule->value;
+	out->data.userdata = userdata;
 	field->value.u8 = rule->protocol & rule->protocol_mask;
 	field->mask_range.u8 = rule->protocol_mask;
 	field = address_fill(field + 1, rule->src, rule->src_prefix, nb_words);
@@ -112,51 +131,83 @@ rule_fill(struct acl_rule *out, const struct onvm_acl_rule *rule, uint32_t nb_wo
 	field[1].mask_range.u16 = rule->dst_port_last;
 }
 
-static int
-rules_add(struct rte_acl_ctx *ctx, const struct onvm_acl_rule *rules, uint32_t nb_rules,
-	  uint32_t nb_words)
+static uint32_t
+part_of(const struct onvm_acl_rule *rule, uint32_t nb_words)
 {
+	const uint32_t bits = nb_words == 1 ? OPEN_BELOW_BITS_IPV4 : OPEN_BELOW_BITS_IPV6;
+
+	return (uint32_t)(rule->src_prefix < bits) * 2 + (rule->dst_prefix < bits);
+}
+
+/* One context: all rules without @p outcomes, else those of one part. */
+static int
+part_build(struct onvm_acl *acl, const struct onvm_acl_rule *rules, uint32_t nb_rules,
+	   uint32_t nb_words, uint32_t part, uint32_t nb_in_part)
+{
+	char name[ONVM_TABLE_NAME_SIZE];
+	const struct rte_acl_param param = {
+		.name = name,
+		.socket_id = SOCKET_ID_ANY,
+		.rule_size = RTE_ACL_RULE_SZ(3 + 2 * nb_words),
+		.max_rule_num = nb_in_part,
+	};
+	struct rte_acl_config config;
+	struct rte_acl_ctx *ctx;
+
+	onvm_table_name(name, "acl");
+	ctx = rte_acl_create(&param);
+	if (ctx == NULL)
+		return -rte_errno;
+	acl->ctxs[acl->nb_ctxs++] = ctx;
 	for (uint32_t i = 0; i < nb_rules; i++) {
 		struct acl_rule rule;
 		int rc;
 
-		if (!rule_is_valid(&rules[i], nb_words))
-			return -EINVAL;
-		rule_fill(&rule, &rules[i], nb_words);
+		if (acl->outcomes != NULL && part_of(&rules[i], nb_words) != part)
+			continue;
+		rule_fill(&rule, &rules[i], acl->outcomes != NULL ? i + 1 : rules[i].value,
+			  nb_words);
 		rc = rte_acl_add_rules(ctx, (const struct rte_acl_rule *)&rule, 1);
 		if (rc < 0)
 			return rc;
 	}
-	return 0;
+	config_fill(&config, nb_words);
+	return rte_acl_build(ctx, &config);
 }
 
 static int
-acl_build(struct rte_acl_ctx *ctx, uint32_t nb_words)
+parts_build(struct onvm_acl *acl, const struct onvm_acl_rule *rules, uint32_t nb_rules,
+	    uint32_t nb_words)
 {
-	struct rte_acl_config config;
-	int rc;
+	uint32_t nb_in_part[PARTS_MAX] = {0};
 
-	config_fill(&config, nb_words);
-	config.max_size = ACL_MAX_BYTES;
-	rc = rte_acl_build(ctx, &config);
-	if (rc == -ERANGE || rc == -ENOMEM) {
-		config.max_size = ACL_MAX_BYTES_LARGE;
-		rc = rte_acl_build(ctx, &config);
+	for (uint32_t i = 0; i < nb_rules; i++) {
+		if (!rule_is_valid(&rules[i], nb_words))
+			return -EINVAL;
+		nb_in_part[part_of(&rules[i], nb_words)]++;
 	}
-	return rc;
+	if (nb_rules < SPLIT_FROM_RULES)
+		return part_build(acl, rules, nb_rules, nb_words, 0, nb_rules);
+	acl->outcomes = calloc(nb_rules, sizeof(*acl->outcomes));
+	if (acl->outcomes == NULL)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < nb_rules; i++)
+		acl->outcomes[i] = (struct outcome){rules[i].priority, rules[i].value};
+	for (uint32_t part = 0; part < PARTS_MAX; part++) {
+		int rc = 0;
+
+		if (nb_in_part[part] != 0)
+			rc = part_build(acl, rules, nb_rules, nb_words, part, nb_in_part[part]);
+		if (rc != 0)
+			return rc;
+	}
+	return 0;
 }
 
 struct onvm_acl *
 onvm_acl_create(uint32_t ip_version, const struct onvm_acl_rule *rules, uint32_t nb_rules)
 {
 	const uint32_t nb_words = ip_version == 6 ? ADDRESS_WORDS_MAX : 1;
-	char name[ONVM_TABLE_NAME_SIZE];
-	struct rte_acl_param param = {
-		.name = name,
-		.socket_id = SOCKET_ID_ANY,
-		.rule_size = RTE_ACL_RULE_SZ(3 + 2 * nb_words),
-		.max_rule_num = nb_rules,
-	};
 	struct onvm_acl *acl;
 	int rc;
 
@@ -172,17 +223,37 @@ onvm_acl_create(uint32_t ip_version, const struct onvm_acl_rule *rules, uint32_t
 	acl = calloc(1, sizeof(*acl));
 	if (acl == NULL)
 		return NULL;
-	onvm_table_name(name, "acl");
-	acl->ctx = rte_acl_create(&param);
-	rc = acl->ctx == NULL ? -rte_errno : rules_add(acl->ctx, rules, nb_rules, nb_words);
-	if (rc == 0)
-		rc = acl_build(acl->ctx, nb_words);
+	rc = parts_build(acl, rules, nb_rules, nb_words);
 	if (rc != 0) {
 		onvm_acl_free(acl);
 		errno = -rc;
 		return NULL;
 	}
 	return acl;
+}
+
+/* Look the tuples up in the further parts, keep the better matches, and give their values. */
+static int
+parts_merge(const struct onvm_acl *acl, const uint8_t **data, uint32_t *values, uint32_t nb)
+{
+	const struct outcome *const outcomes = acl->outcomes;
+	uint32_t found[ONVM_TABLE_CHUNK];
+
+	for (uint32_t part = 1; part < acl->nb_ctxs; part++) {
+		const int rc = rte_acl_classify(acl->ctxs[part], data, found, nb, 1);
+
+		if (rc != 0)
+			return rc;
+		for (uint32_t i = 0; i < nb; i++)
+			if (found[i] != 0 &&
+			    (values[i] == 0 ||
+			     outcomes[found[i] - 1].priority > outcomes[values[i] - 1].priority))
+				values[i] = found[i];
+	}
+	for (uint32_t i = 0; i < nb; i++)
+		if (values[i] != 0)
+			values[i] = outcomes[values[i] - 1].value;
+	return 0;
 }
 
 int
@@ -198,7 +269,9 @@ onvm_acl_lookup(const struct onvm_acl *acl, const struct onvm_tuple *tuples, uin
 
 		for (uint32_t i = 0; i < length; i++)
 			data[i] = (const uint8_t *)&tuples[first + i];
-		rc = rte_acl_classify(acl->ctx, data, values + first, length, 1);
+		rc = rte_acl_classify(acl->ctxs[0], data, values + first, length, 1);
+		if (rc == 0 && acl->outcomes != NULL)
+			rc = parts_merge(acl, data, values + first, length);
 		if (rc != 0)
 			return rc;
 	}
@@ -210,6 +283,8 @@ onvm_acl_free(struct onvm_acl *acl)
 {
 	if (acl == NULL)
 		return;
-	rte_acl_free(acl->ctx);
+	for (uint32_t i = 0; i < acl->nb_ctxs; i++)
+		rte_acl_free(acl->ctxs[i]);
+	free(acl->outcomes);
 	free(acl);
 }

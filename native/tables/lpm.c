@@ -9,6 +9,8 @@
 #include <rte_fib.h>
 #include <rte_fib6.h>
 #include <rte_memory.h>
+#include <rte_rib.h>
+#include <rte_rib6.h>
 
 #include <onvm/checksum.h>
 
@@ -24,6 +26,11 @@
 struct onvm_lpm {
 	struct rte_fib *fib;   /* IPv4 */
 	struct rte_fib6 *fib6; /* IPv6 */
+	/*
+	 * The route of length 0, kept here: rte_fib (22.11) takes the end of its range, 2^32, for 0
+	 * and leaves or overwrites what lies between longer prefixes.
+	 */
+	uint32_t default_value;
 };
 
 static uint32_t
@@ -88,6 +95,7 @@ onvm_lpm_create(uint32_t ip_version, uint32_t max_routes)
 	lpm = calloc(1, sizeof(*lpm));
 	if (lpm == NULL)
 		return NULL;
+	lpm->default_value = ONVM_TABLE_MISS;
 	onvm_table_name(name, "lpm");
 	if (!(ip_version == 4 ? lpm_create_v4(lpm, name, max_routes) :
 				lpm_create_v6(lpm, name, max_routes))) {
@@ -98,14 +106,44 @@ onvm_lpm_create(uint32_t ip_version, uint32_t max_routes)
 	return lpm;
 }
 
+static bool
+has_route(const struct onvm_lpm *lpm, const uint8_t *prefix, uint8_t depth)
+{
+	if (lpm->fib != NULL)
+		return rte_rib_lookup_exact(rte_fib_get_rib(lpm->fib), onvm_load_be32(prefix),
+					    depth) != NULL;
+	return rte_rib6_lookup_exact(rte_fib6_get_rib(lpm->fib6), prefix, depth) != NULL;
+}
+
+static int
+route_add(struct onvm_lpm *lpm, const uint8_t *prefix, uint8_t depth, uint32_t value)
+{
+	if (lpm->fib != NULL)
+		return rte_fib_add(lpm->fib, onvm_load_be32(prefix), depth, value);
+	return rte_fib6_add(lpm->fib6, prefix, depth, value);
+}
+
 int
 onvm_lpm_add(struct onvm_lpm *lpm, const uint8_t *prefix, uint8_t depth, uint32_t value)
 {
 	if (value >= DEFAULT_HOP || depth > (lpm->fib != NULL ? 32 : 128))
 		return -EINVAL;
-	if (lpm->fib != NULL)
-		return rte_fib_add(lpm->fib, onvm_load_be32(prefix), depth, value);
-	return rte_fib6_add(lpm->fib6, prefix, depth, value);
+	if (depth == 0) {
+		lpm->default_value = value;
+		return 0;
+	}
+	/*
+	 * rte_fib (22.11) does not count the second-level tables of a new route whose parent has the
+	 * same next hop, yet takes them off when it goes: the count falls below zero and every
+	 * later add gives -ENOSPC. So a new route begins with a value no other has.
+	 */
+	if (depth > 24 && !has_route(lpm, prefix, depth)) {
+		const int rc = route_add(lpm, prefix, depth, DEFAULT_HOP);
+
+		if (rc != 0)
+			return rc;
+	}
+	return route_add(lpm, prefix, depth, value);
 }
 
 int
@@ -113,6 +151,12 @@ onvm_lpm_delete(struct onvm_lpm *lpm, const uint8_t *prefix, uint8_t depth)
 {
 	if (depth > (lpm->fib != NULL ? 32 : 128))
 		return -EINVAL;
+	if (depth == 0) {
+		const bool was_there = lpm->default_value != ONVM_TABLE_MISS;
+
+		lpm->default_value = ONVM_TABLE_MISS;
+		return was_there ? 0 : -ENOENT;
+	}
 	if (lpm->fib != NULL)
 		return rte_fib_delete(lpm->fib, onvm_load_be32(prefix), depth);
 	return rte_fib6_delete(lpm->fib6, prefix, depth);
@@ -147,7 +191,7 @@ onvm_lpm_lookup(const struct onvm_lpm *lpm, const uint8_t *addresses, uint32_t *
 		if (rc != 0)
 			return rc;
 		for (uint32_t i = 0; i < length; i++)
-			values[first + i] = hops[i] == DEFAULT_HOP ? ONVM_TABLE_MISS :
+			values[first + i] = hops[i] == DEFAULT_HOP ? lpm->default_value :
 								     (uint32_t)hops[i];
 	}
 	return 0;

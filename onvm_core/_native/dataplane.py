@@ -225,8 +225,7 @@ def init(settings: DataplaneSettings, eal_arguments: Sequence[str]) -> None:
         },
     )
     # EAL permutes the array and keeps the first string.
-    global _arguments
-    _arguments = [ffi.new("char[]", argument.encode()) for argument in eal_arguments]
+    _arguments[:] = [ffi.new("char[]", argument.encode()) for argument in eal_arguments]
     argv = ffi.new("char *[]", [*_arguments, ffi.NULL])
     _check(lib.onvm_dp_init(config, len(_arguments), argv))
 

@@ -10,6 +10,7 @@ Threads: all of it runs in the thread that calls `AttachServer.handle`.
 from __future__ import annotations
 
 import array
+import contextlib
 import errno
 import logging
 import os
@@ -88,7 +89,7 @@ class AttachServer:
             socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
         )
         self._listener.bind(str(path))
-        os.chmod(path, 0o600)
+        path.chmod(0o600)
         self._listener.listen(128)
         selector.register(self._listener, selectors.EVENT_READ, self._accept)
 
@@ -119,10 +120,8 @@ class AttachServer:
         connection = self._connections.get(slot)
         if connection is None:
             return
-        try:
+        with contextlib.suppress(OSError):  # it is going anyway
             connection.socket.send(wire.pack_message(wire.DETACH, payload=reason.encode()))
-        except OSError:
-            pass  # it is going anyway
         self._gone(connection, reason)
 
     # ---- sockets ----
@@ -229,10 +228,8 @@ class AttachServer:
 
     def _refuse(self, connection: Connection, number: int, reason: str) -> None:
         log.warning("refused an NF host (pid %d): %s", connection.pid, reason)
-        try:
+        with contextlib.suppress(OSError):  # it does not want to hear it
             connection.socket.send(wire.pack_refusal(number, reason))
-        except OSError:
-            pass  # it does not want to hear it
         self._forget(connection)
 
     def _gone(self, connection: Connection, reason: str) -> None:

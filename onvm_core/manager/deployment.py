@@ -41,7 +41,7 @@ POLL_S = 0.02
 DEAD_KEPT = 32
 
 
-class NfFailed(OnvmError):
+class NfFailed(OnvmError):  # noqa: N818  it failed; the error may be anything
     """An NF ended, or was not ready in time; the message has its last words."""
 
 

@@ -8,7 +8,6 @@ refused with its name, its value and what was expected.
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -162,9 +161,9 @@ class PcapOptions(msgspec.Struct, forbid_unknown_fields=True):
 def _open_pcap(name: str, target: str, options: PcapOptions, direction: Direction) -> int:
     if not target:
         raise ConfigError("expected a file", field=f"port {name}", value="pcap:")
-    if direction != "out" and not os.path.isfile(target):
+    if direction != "out" and not Path(target).is_file():
         raise ConfigError(
-            "no such file" if not os.path.exists(target) else "expected a file",
+            "no such file" if not Path(target).exists() else "expected a file",
             field=f"port {name}", value=target,
         )  # fmt: skip
     sink = target if direction == "out" else options.write or None

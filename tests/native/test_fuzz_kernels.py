@@ -51,6 +51,8 @@ def test_kernel_survives_garbage_under_sanitizers(name: str, tmp_path: Path) -> 
     linked = ["-lonvm_tables", f"-Wl,-rpath,{library_dir()}", "-o", str(program)]
     subprocess.run([compiler, *flags, *defines, *sources, *where, *linked], check=True)
     environment = {**os.environ, "ASAN_OPTIONS": "detect_leaks=0"}  # DPDK keeps its own
-    done = subprocess.run([program, "4000"], capture_output=True, text=True, env=environment)
+    done = subprocess.run(
+        [program, "4000"], capture_output=True, text=True, env=environment, check=False
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     print(done.stdout)

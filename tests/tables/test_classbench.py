@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import gzip
 import os
+import subprocess
+import sys
 from ipaddress import IPv4Address, ip_network
 from pathlib import Path
 
@@ -15,6 +17,8 @@ from onvm_sdk.tables import Acl, AclRule, pack_tuple
 
 GIVEN = os.environ.get("ONVM_SHARED_DATA")
 DATA = Path(GIVEN) if GIVEN else Path(__file__).resolve().parents[3] / "shared" / "data"
+
+pytestmark = pytest.mark.once  # it tests C, of which there is one wheel for all Pythons
 
 
 def read(path: Path) -> list[str]:
@@ -35,6 +39,8 @@ SETS = [
     ("classbench/rules/fw1_1k.rules", "classbench/traces/fw1_1k.trace.gz", 4),
     ("classbench/rules/ipc1_1k.rules", "classbench/traces/ipc1_1k.trace.gz", 4),
     ("classbench/rules/acl1_10k.rules.gz", "classbench/traces/acl1_10k.trace.gz", 4),
+    ("classbench/rules/fw1_10k.rules.gz", "classbench/traces/fw1_10k.trace.gz", 4),
+    ("classbench/rules/ipc1_10k.rules.gz", "classbench/traces/ipc1_10k.trace.gz", 4),
     ("classbench_v6/acl1_1k.v6.rules.gz", "classbench_v6/acl1_1k.v6.trace.gz", 6),
     ("classbench_v6/fw1_1k.v6.rules.gz", "classbench_v6/fw1_1k.v6.trace.gz", 6),
 ]
@@ -53,3 +59,26 @@ def test_first_match_of_every_packet(rules: str, trace: str, version: int) -> No
         expected.append(int(index) + 1)
     with Acl([rule_of(line) for line in read(DATA / rules)], version=version) as acl:
         assert np.array_equal(acl.lookup(b"".join(tuples)), expected)
+
+
+MEASURE = """
+import resource, sys
+sys.path.insert(0, sys.argv[1])
+from test_classbench import DATA, Acl, read, rule_of
+rules = [rule_of(line) for line in read(DATA / sys.argv[2])]
+Acl(rules[:1]).close()  # starts DPDK
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+before = peak()
+Acl(rules).close()
+print(peak() - before)
+"""
+
+
+@pytest.mark.parametrize("name", ["fw1_10k", "fw3_10k", "ipc1_10k"])
+def test_large_sets_build_in_little_memory(name: str) -> None:
+    rules = f"classbench/rules/{name}.rules.gz"
+    if not (DATA / rules).is_file():
+        pytest.skip("shared test data is not there (ONVM_SHARED_DATA)")
+    command = [sys.executable, "-P", "-c", MEASURE, str(Path(__file__).parent), rules]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 256, "megabytes; in one trie fw1_10k took 1,075"

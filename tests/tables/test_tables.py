@@ -72,6 +72,27 @@ def test_lpm_agrees_with_linear_search(version: int) -> None:
         check()
 
 
+def test_default_route_below_longer_prefixes() -> None:
+    with Lpm(16) as lpm:
+        lpm.add("0.0.0.0/25", 1)
+        lpm.add("0.0.0.0/0", 2)
+        assert [lpm.find(a) for a in ("0.0.0.1", "0.0.0.128", "255.255.255.255")] == [1, 2, 2]
+        lpm.remove("0.0.0.0/0")
+        assert lpm.find("255.255.255.255") is None
+        with pytest.raises(NativeError):
+            lpm.remove("0.0.0.0/0")
+
+
+def test_routes_with_their_parents_value_come_and_go() -> None:
+    with Lpm(16) as lpm:
+        lpm.add("10.0.0.0/24", 7)
+        for _ in range(1000):
+            lpm.add("10.0.0.0/31", 7)
+            lpm.remove("10.0.0.0/31")
+        lpm.add("10.0.0.0/31", 8)
+        assert (lpm.find("10.0.0.1"), lpm.find("10.0.0.2")) == (8, 7)
+
+
 def test_lpm_bulk_and_mistakes() -> None:
     with Lpm(16) as lpm:
         lpm.add("10.0.0.0/8", 5)

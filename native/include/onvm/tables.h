@@ -60,8 +60,9 @@ struct onvm_tuple {
 /**
  * Build a table from @p nb_rules rules (at least one) of one IP version (4 or 6).
  *
- * errno is EINVAL for a rule outside the ranges above, ENOMEM or ERANGE when the tries would not
- * fit into half a gigabyte.
+ * Ten thousand rules take a fraction of a second and about 120 MB while they are built.
+ * errno is EINVAL for a rule outside the ranges above, ENOMEM when memory does not suffice. Which
+ * of two matching rules of one priority wins is not defined.
  */
 ONVM_EXPORT struct onvm_acl *
 onvm_acl_create(uint32_t ip_version, const struct onvm_acl_rule *rules, uint32_t nb_rules);
@@ -78,7 +79,8 @@ struct onvm_lpm;
  * The first level takes 64 MiB.
  *
  * @param max_routes  prefixes it must hold, 1..2^24. Second-level tables are limited (65536 for
- *                    IPv4, 131072 for IPv6); an add that needs one more gives -ENOSPC
+ *                    IPv4, 131072 for IPv6); an add that needs one more gives -ENOSPC.
+ *                    rte_fib6 (22.11) does not count those of deleted IPv6 routes as free again
  */
 ONVM_EXPORT struct onvm_lpm *onvm_lpm_create(uint32_t ip_version, uint32_t max_routes);
 /** @param value  what a look-up gives, 0..2^31-2 */

@@ -36,6 +36,10 @@ sort_packet(const struct firewall *firewall, const struct onvm_headers *headers,
 	case ONVM_L3_OK:
 		break;
 	case ONVM_L3_NONIP:
+		if (headers->l3_offset == 0) { /* no whole Ethernet header */
+			*reason = FIREWALL_DROP_MALFORMED;
+			return SORT_DROP;
+		}
 		*reason = FIREWALL_DROP_NON_IP;
 		return firewall->config.passes_non_ip ? SORT_PASS : SORT_DROP;
 	case ONVM_L3_SHORT:

@@ -3,6 +3,7 @@
 
 Readings chosen:
 
+* A frame without a whole Ethernet header is malformed, not "another protocol".
 * Rules see each packet by itself; ports of packets that have none count as 0.
 * A connection is a pair of ends and a protocol, an ICMP echo's identifier standing for ports. It is
   opened by the first accepted packet, whatever its TCP flags, and lets packets pass both ways.
@@ -66,7 +67,7 @@ class FirewallModel:
     def judge(self, frame: bytes, now_ns: int) -> str | None:
         """Decide about one packet."""
         h, text = read_headers(frame), self.config.settings
-        if h.l3 is L3.NONIP:
+        if h.l3 is L3.NONIP and len(frame) >= 14:
             return None if text.non_ip == "pass" else "non_ip"
         if h.l3 is not L3.OK or h.l4 in (L4.SHORT, L4.BAD_HEADER):
             return "malformed"

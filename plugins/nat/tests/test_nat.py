@@ -141,12 +141,43 @@ def test_tcp_idle_times() -> None:  # RFC 5382 REQ-5
     assert nat.runner.counters[8] == 2
 
 
-def test_hairpin_has_external_source() -> None:  # RFC 4787 REQ-9
+@pytest.mark.parametrize("make", MAKERS)
+def test_hairpin_has_external_source(make) -> None:  # RFC 4787 REQ-9, RFC 5382 REQ-8
     nat = Nat()
-    nat.out(udp(I2, 6000, O1, 80))
-    done = nat._run(udp(I1, 5000, E, 6000), False)
+    nat.out(make(I2, 6000, O1, 80))
+    done = nat._run(make(I1, 5000, E, 6000), False)
     assert (done.verdict, done.destination) == (OUT, 3)
-    assert done.data == udp(E, 5000, I2, 6000)
+    assert done.data == make(E, 5000, I2, 6000)
+
+
+def test_simultaneous_open() -> None:  # RFC 5382 REQ-2
+    nat = Nat(filtering="address-and-port-dependent")
+    nat.out(tcp(I1, 5000, O1, 80, SYN))
+    nat.back(tcp(O1, 80, E, 5000, SYN))
+    nat.out(tcp(I1, 5000, O1, 80, SYN | ACK))
+    nat.back(tcp(O1, 80, E, 5000, SYN | ACK))
+    nat.wait(300)
+    nat.back(tcp(O1, 80, E, 5000, ACK))
+
+
+def test_reset_shortens_the_idle_time_and_ends_nothing() -> None:  # RFC 7857 2.2
+    nat = Nat(max_sessions=1024)
+    nat.out(tcp(I1, 5000, O1, 80, SYN))
+    nat.back(tcp(O1, 80, E, 5000, SYN | ACK))
+    nat.back(tcp(O1, 80, E, 5000, RST))
+    nat.out(tcp(I1, 5000, O1, 80, ACK))
+    nat.wait(300)
+    nat.back(tcp(O1, 80, E, 5000, ACK))
+    nat.back(tcp(O1, 80, E, 5000, RST))
+    nat.wait(240)
+    assert nat.dropped(tcp(O1, 80, E, 5000, ACK)) == "no_mapping"
+
+
+def test_error_ends_no_mapping() -> None:  # RFC 4787 REQ-12, RFC 5382 REQ-10, RFC 5508 REQ-6
+    nat = Nat()
+    sent = nat.out(tcp(I1, 5000, O1, 80))
+    nat.back(icmp_error(O1, E, sent))
+    nat.back(tcp(O1, 80, E, 5000))
 
 
 def test_echo_identifiers_are_mapped() -> None:  # RFC 5508 REQ-1

@@ -79,6 +79,7 @@ def parsed(frame: bytes, headers: Any) -> dict[str, str]:
     return result
 
 
+@pytest.mark.once
 def test_parser_agrees_on_every_packet(shared_data: Path, capture: str) -> None:
     rows = rows_of(shared_data, capture)
     headers = ffi.new("struct onvm_headers *")
