@@ -141,7 +141,7 @@ def _entry_points(name: str) -> Iterator[EntryPoint]:
             seen.add(entry)
             try:
                 with open(
-                    os.path.join(folder, entry, "entry_points.txt"),  # noqa: PTH118  pathlib is slow to import
+                    os.path.join(folder, entry, "entry_points.txt"),
                     encoding="utf-8",
                 ) as file:
                     yield from _group_entries(file.read(), name)

@@ -173,7 +173,7 @@ def _compile(function: Callable[..., Any], kind: Any, is_bounds_checked: bool) -
                 pkt = open_packet(pkts, row, count)
                 try:
                     _decide(pkt, inner(pkt, state))
-                except Exception:  # noqa: BLE001  numba knows no narrower one
+                except Exception:
                     _raised(ctx, pkt)
         if _has_failed(ctx):
             for row in range(count):

@@ -307,9 +307,9 @@ def _out(pkt: Any, port: Any) -> Any:
 
 @overload_method(PacketType, "push", strict=False)
 def _push_method(pkt: Any, length: Any) -> Any:
-    return lambda pkt, length: _push(pkt, length)  # noqa: PLW0108  numba compares the names
+    return lambda pkt, length: _push(pkt, length)
 
 
 @overload_method(PacketType, "pull", strict=False)
 def _pull_method(pkt: Any, length: Any) -> Any:
-    return lambda pkt, length: _pull(pkt, length)  # noqa: PLW0108  as above
+    return lambda pkt, length: _pull(pkt, length)

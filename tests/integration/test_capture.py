@@ -52,7 +52,9 @@ def both_ports(tmp_path: Path, *, drains: bool = True, **capture: Any) -> tuple[
 def test_capture_is_the_traffic(tmp_path: Path) -> None:
     path, result = both_ports(tmp_path, ring_bytes=64 << 20)
     client, counted = result["client"], result["capture"]
-    packets = fields(path, "frame.interface_name", "frame.packet_flags_direction", "frame.time_epoch")
+    packets = fields(
+        path, "frame.interface_name", "frame.packet_flags_direction", "frame.time_epoch"
+    )
     passed = {
         ("port in", "1"): client["sent"],
         ("port out", "2"): client["sent"],

@@ -66,9 +66,7 @@ def test_same_seed_makes_the_same_packets(tmp_path: Path) -> None:
 
 
 def test_count_is_exact_and_the_mix_is_as_asked(tmp_path: Path) -> None:
-    path, counted = one_way(
-        tmp_path, "mix.pcap", seed=3, count=30000, flows=500, ipv6_percent=30
-    )
+    path, counted = one_way(tmp_path, "mix.pcap", seed=3, count=30000, flows=500, ipv6_percent=30)
     packets = frames(path)
     assert len(packets) == counted["sent"] == 30000
     assert counted["opened"] == counted["completed"]
@@ -117,9 +115,7 @@ def test_tshark_finds_nothing_wrong(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("track", [False, True], ids=["one path", "flows looked up"])
 def test_every_conversation_comes_to_its_end(tmp_path: Path, track: bool) -> None:
-    result = conversation(
-        tmp_path, track=track, gen={"seed": 1, "count": 200_000, "flows": 500}
-    )
+    result = conversation(tmp_path, track=track, gen={"seed": 1, "count": 200_000, "flows": 500})
     client, server = result["client"], result["server"]
     assert client["sent"] == server["received"] == 200_000
     assert client["received"] == server["sent"]
@@ -132,9 +128,9 @@ def test_every_conversation_comes_to_its_end(tmp_path: Path, track: bool) -> Non
 
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="two workers need two CPUs")
 def test_two_workers_may_share_a_generator(tmp_path: Path) -> None:
-    client = conversation(
-        tmp_path, workers=2, gen={"seed": 2, "count": 100_000, "flows": 200}
-    )["client"]
+    client = conversation(tmp_path, workers=2, gen={"seed": 2, "count": 100_000, "flows": 200})[
+        "client"
+    ]
     assert client["opened"] == client["completed"]
     assert client["bad_checksum"] == client["bad_payload"] == client["unexpected"] == 0
 
