@@ -22,7 +22,10 @@ from pathlib import Path
 from onvm_core.bench.scenario import run_scenario
 from onvm_core.bench.suites import chain_scenario, hop_scenario
 
-EAL = ["--no-huge", "--no-shconf", "--no-pci", "-l", "0", "--no-telemetry", "-m", "192", "--vdev", "net_null0,size=64", "--vdev", "net_null1,size=64", "--"]
+EAL = [
+    "--no-huge", "--no-shconf", "--no-pci", "-l", "0", "--no-telemetry", "-m", "192",
+    "--vdev", "net_null0,size=64", "--vdev", "net_null1,size=64", "--",
+]  # fmt: skip
 
 
 class Yardstick:

@@ -445,7 +445,7 @@ onvm_dp_host_leave(uint32_t slot)
 	publish_candidates(dp);
 	onvm_steering_retire_host(&dp->steering, (uint16_t)slot);
 	/* From here on no worker admits a packet to a path of the host. */
-	publish(dp);
+	onvm_publish(dp);
 	return 0;
 }
 

@@ -89,7 +89,7 @@ def _drops(report: Report) -> Table:
 
 
 def _connections(generator: GeneratorReport) -> Table:
-    table = _table(
+    table = make_table(
         "Connections",
         ("client",),
         (
