@@ -44,7 +44,7 @@ def _demo(pcap: Path | None, seconds: float, output: Path | None) -> None:
     print(f"Chain: {' → '.join(CHAIN)}, each in a process of its own.", flush=True)
     if pcap is None:
         output = output or Path("demo-out.pcapng")
-        near, far = "gen:?flows=2000&seed=1", "gen:"
+        near, far = "gen:?flows=4000&seed=1&timeout_ms=3000", "gen:"
         print(f"Traffic: generated client and server, {seconds:g} s.\n", flush=True)
     else:
         output = output or Path("demo-out.pcap")

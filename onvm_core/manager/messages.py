@@ -6,7 +6,7 @@ A request is ``{"version": 1, "request": {"type": …}}``; the reply has its own
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -121,6 +121,29 @@ class SendRequest(_Tagged, frozen=True, tag="send"):
     message: Annotated[str, msgspec.Meta(max_length=16000)]
 
 
+class CaptureStartRequest(_Tagged, frozen=True, tag="capture_start"):
+    """Copy packets that pass a port or an NF into a file."""
+
+    name: Name
+    """A port, an instance, or a service: all of it."""
+    path: Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
+    limit: Annotated[int, msgspec.Meta(ge=0)] = 0
+    snap_length: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0
+    direction: Literal["in", "out", "both"] = "both"
+
+
+class CaptureReadRequest(_Tagged, frozen=True, tag="capture_read"):
+    """How far a capture is."""
+
+    number: int
+
+
+class CaptureStopRequest(_Tagged, frozen=True, tag="capture_stop"):
+    """End a capture."""
+
+    number: int
+
+
 Request = (
     StatusRequest
     | DownRequest
@@ -133,6 +156,9 @@ Request = (
     | ChainShowRequest
     | FlowListRequest
     | SendRequest
+    | CaptureStartRequest
+    | CaptureReadRequest
+    | CaptureStopRequest
 )
 
 
@@ -251,6 +277,18 @@ class FlowsReply(_Tagged, frozen=True, tag="flows"):
     flows: list[Flow]
 
 
+class CaptureReply(_Tagged, frozen=True, tag="capture"):
+    """A capture; counts are packets."""
+
+    number: int
+    path: str
+    points: list[str]
+    captured: int
+    written: int
+    overflow: int
+    is_full: bool
+
+
 class DoneReply(_Tagged, frozen=True, tag="done"):
     """It is done; `count` of the things asked for."""
 
@@ -272,6 +310,7 @@ Reply = (
     | ChainShowReply
     | FlowsReply
     | DoneReply
+    | CaptureReply
     | ErrorReply
 )
 

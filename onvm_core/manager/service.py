@@ -13,6 +13,7 @@ from typing import Any
 
 from onvm_core._native import dataplane
 from onvm_core.manager import messages as m
+from onvm_core.manager.captures import Captures
 from onvm_core.manager.config import ChainConfig, Config, NfConfig
 from onvm_core.manager.control import ControlServer
 from onvm_core.manager.deployment import Chain, Deployment, NfFailed
@@ -85,6 +86,10 @@ class Service:
             self._deployment.close()
             self._lock.release()
             raise
+        self._captures = Captures(self._deployment)
+        self._handlers[m.CaptureStartRequest] = self._captures.start
+        self._handlers[m.CaptureReadRequest] = self._captures.read
+        self._handlers[m.CaptureStopRequest] = self._captures.stop
         self._supervisor = Supervisor(directory, self._deployment, self._control.publish)
         self._deployment.on_host_change = self._supervisor.on_host_change
 
@@ -110,6 +115,7 @@ class Service:
         """End the NFs, unless they are to be kept, and free everything."""
         if not self._keep_nfs:
             self._supervisor.stop_all()
+        self._captures.close()
         self._control.publish(m.ManagerEvent(state="down"))
         self._control.close()
         self._deployment.close()
@@ -146,7 +152,8 @@ class Service:
             NfFailed: an NF cannot start at all, while the manager starts.
         """
         while not self._ending and not should_stop():
-            self._deployment.poll(0.0 if self._control.has_more else POLL_S)
+            is_busy = self._captures.turn() or self._control.has_more
+            self._deployment.poll(0.0 if is_busy else POLL_S)
             self._control.turn()
             self._supervisor.turn()
             self._add_pending()

@@ -45,6 +45,12 @@ _COMMANDS = (
     CliCommand("send", "Send a message to an NF.", "onvm_core.cli.send:send", panel="Traffic"),
     CliCommand("nf", "Install, write, test, run and stop NFs.", "onvm_core.cli.nf:app"),
     CliCommand(
+        "capture",
+        "Capture packets at a port or an NF, while traffic runs.",
+        "onvm_core.cli.capture:capture",
+        panel="Traffic",
+    ),
+    CliCommand(
         "bench",
         "Measure this host.",
         "onvm_core.cli.bench:bench",
