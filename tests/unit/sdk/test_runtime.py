@@ -104,14 +104,14 @@ class FakeHost:
     is_stop_requested = False
 
 
-def host(monkeypatch: pytest.MonkeyPatch, *script: Any) -> runtime.NfHost:
+def host(monkeypatch: pytest.MonkeyPatch, *script: Any, **options: Any) -> runtime.NfHost:
     LOG.clear()
     FakeHost.script = list(script)
     monkeypatch.setattr(runtime, "Host", FakeHost)
     manifest = Manifest(schema=1, name="rec", service="rec", sdk=">=0.1", counters=["hits"])
     plugin = Plugin(EntryPoint("rec", f"{__name__}:Recorder"), manifest)
     monkeypatch.setattr(Plugin, "load", lambda self: Recorder)
-    return runtime.NfHost("/nowhere", [plugin], configs={})
+    return runtime.NfHost("/nowhere", [plugin], configs={}, **options)
 
 
 STOP = Message(MessageType.STOP, 0, "", b"")
@@ -129,6 +129,36 @@ def test_life_of_an_nf(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ("send", MessageType.DRAINED, "", b"") in LOG
     assert "timer" in LOG
     assert LOG[-2:] == ["teardown", "close"]
+
+
+def test_a_drained_nf_has_written_its_snapshot_before_it_says_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "state"
+    monkeypatch.setattr(Recorder, "snapshot", lambda self: LOG.append("snapshot") or b"all")
+    drain = Message(MessageType.DRAIN, 0, "", b"")
+    host(monkeypatch, drain, Event.DEADLINE, STOP, snapshot=str(file)).run()
+    assert LOG.index("snapshot") < LOG.index(("send", MessageType.DRAINED, "", b""))
+    assert file.read_bytes().endswith(b"\nall")
+
+
+def test_state_is_restored_between_setup_and_the_first_attach(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "state"
+    file.write_bytes(b'onvm snapshot 1\n[["rec", 3]]\nall')
+    monkeypatch.setattr(Recorder, "restore", lambda self, state: LOG.append(state))
+    host(monkeypatch, STOP, restore=str(file)).run()
+    assert LOG.index("setup") < LOG.index(b"all") < LOG.index("attach")
+
+
+def test_an_nf_that_raises_writes_no_snapshot(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    boom = Message(MessageType.USER, 0, "fw", b"boom")
+    with pytest.raises(runtime.NfError):
+        host(monkeypatch, boom, snapshot=str(tmp_path / "state")).run()
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_manager_that_comes_back_is_attached_to_with_all_state(
@@ -167,3 +197,20 @@ def test_an_unknown_nf_is_one_line_and_exit_status_2(tmp_path: Path) -> None:
     done = subprocess.run([*command, "--nf", "nope"], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr == "onvm: nf: 'nope': an installed NF expected\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--nf", "x"], "--socket: a value expected"),
+        (["--socket"], "--socket: a value expected"),
+        (["--socket", "s", "--nf", "x", "--core=a"], "--core: 'a': a number expected"),
+        (["--sock", "s"], "'--sock': one of --socket, --nf,"),
+        (["--socket=s", "--nf=x", "--config=y=f"], "--config: 'y=f': NAME=FILE expected"),
+    ],
+)
+def test_mistakes_on_the_command_line(
+    options: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert runtime.main(options) == 2
+    assert capsys.readouterr().err.startswith(f"onvm: {said}")
