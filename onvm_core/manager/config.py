@@ -2,7 +2,8 @@
 
     [dataplane]            workers, cpus, buffers, buffer_size, ring_length, idle, flows, …
     [ports.NAME]           uri, direction
-    [nfs.NAME]             plugin, instances, config (a file or a table)
+    [nfs.NAME]             plugin, instances, config (a file or a table); one instance without
+                           configuration is implied for an installed NF that a chain names
     [[fused]]              nfs, instances: NFs that share one process
     [chains.NAME]          in, out, services, bidirectional, track_flows
 
@@ -179,8 +180,24 @@ def parse_config(
         config = msgspec.convert(tree, Config)
     except msgspec.ValidationError as error:
         raise _wrong(error, tree, path) from None
+    config = _with_implied(config, packages)
     _cross_check(config, path, kinds, packages)
     return config
+
+
+def _with_implied(config: Config, packages: Sequence[NfPackage]) -> Config:
+    """Give each service of a chain that nobody provides one instance of its installed NF."""
+    by_name = {package.name: package for package in packages}
+    provided = {nf.plugin or name for name, nf in config.nfs.items()}
+    provided |= {by_name[name].service or name for name in provided & by_name.keys()}
+    wanted = [name for chain in config.chains.values() for name in chain.services]
+    wanted += [name for group in config.fused for name in group.nfs]
+    implied = {
+        name: NfConfig()
+        for name in wanted
+        if name in by_name and name not in provided and name not in config.nfs
+    }
+    return msgspec.structs.replace(config, nfs={**config.nfs, **implied})
 
 
 # ---- fields ----
