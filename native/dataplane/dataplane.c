@@ -190,6 +190,8 @@ onvm_dp_init(const struct onvm_dp_config *config, int argc, char **argv)
 	if (config->nb_workers == 0 || config->nb_workers > ONVM_WORKERS_MAX)
 		return onvm_fail(-EINVAL, "%u workers: expected 1 to %u", config->nb_workers,
 				 ONVM_WORKERS_MAX);
+	if (config->sample_every == 0)
+		return onvm_fail(-EINVAL, "one packet in 0 timed: expected 1 or more");
 	if (config->ring_length < ONVM_BURST_SIZE * 2 ||
 	    (config->ring_length & (config->ring_length - 1)) != 0)
 		return onvm_fail(-EINVAL, "ring length %u: expected a power of two from %u",
