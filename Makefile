@@ -35,7 +35,7 @@ $(stamps)/apt: packaging/apt-packages.txt packaging/apt-install
 $(stamps)/core: $(core_sources) .venv/ready
 	@echo "build: onvm"
 	@rm -f build/wheels/onvm-*.whl
-	@$(pip_wheel) -Cbuild-dir=$(CURDIR)/build/core .
+	@$(pip_wheel) --config-settings=build-dir=$(CURDIR)/build/core .
 	@.venv/bin/python -m pip install -q --no-deps --force-reinstall build/wheels/onvm-*.whl
 	@touch $@
 
@@ -44,7 +44,7 @@ $(stamps)/core: $(core_sources) .venv/ready
 $(stamps)/plugin-%: $$(call files_below,plugins/$$*) $(native_sources) .venv/ready | $(stamps)/core
 	@echo "build: onvm-nf-$*"
 	@rm -f build/wheels/onvm_nf_$*-*.whl
-	@$(pip_wheel) -Cbuild-dir=$(CURDIR)/build/plugins/$* ./plugins/$*
+	@$(pip_wheel) --config-settings=build-dir=$(CURDIR)/build/plugins/$* ./plugins/$*
 	@.venv/bin/python -m pip install -q --no-deps --force-reinstall build/wheels/onvm_nf_$*-*.whl
 	@touch $@
 

@@ -15,7 +15,7 @@ from typing import Any
 import cffi
 import pytest
 
-from onvm_sdk.config import include_dir
+from onvm_sdk.config import get_include
 
 GIVEN = os.environ.get("ONVM_SHARED_DATA")
 DATA = Path(GIVEN) if GIVEN else Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -48,7 +48,7 @@ def rewrite(tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp("rewrite")
     (folder / "rewrite.c").write_text(SOURCE)
     command = [compiler, "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
-    command += ["-I", str(include_dir()), "-o", str(folder / "r.so"), str(folder / "rewrite.c")]
+    command += ["-I", get_include(), "-o", str(folder / "r.so"), str(folder / "rewrite.c")]
     subprocess.run(command, check=True)
     ffi = cffi.FFI()
     ffi.cdef("int rewrite(uint8_t *, uint32_t, int, const uint8_t *, const uint8_t *);")
