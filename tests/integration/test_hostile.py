@@ -29,8 +29,6 @@ MODES = {
 }  # fmt: skip
 
 
-
-
 def test_hostile_nf_harms_only_itself(drive, hostile_nf: Path) -> None:
     missing = list(MODES)
     for _ in range(ATTEMPTS):  # the machine, too, stops programs for 100 ms now and then

@@ -172,5 +172,7 @@ class Bed:
         far = dp.open_null(f"out{number}", is_source=False)
         return self.add(near), self.add(far)
 
-    def chain(self, number: int, ports: Sequence[int], services: Sequence[str], **how: bool) -> None:
+    def chain(
+        self, number: int, ports: Sequence[int], services: Sequence[str], **how: bool
+    ) -> None:
         self.manager.set_chain(number, ports[0], ports[1], services, **how)
