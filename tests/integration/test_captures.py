@@ -34,13 +34,15 @@ def classic_frames(data: bytes) -> list[bytes] | None:
     order: Literal["little", "big"] = "big" if data[:4] in BIG_ENDIAN_MAGICS else "little"
     if int.from_bytes(data[20:24], order) & 0xFFFF != ETHERNET:
         return None
+    # Like libpcap, give no more of a record than the file's own snapshot length.
+    snapshot = int.from_bytes(data[16:20], order) or SNAPSHOT_MAX
     found, position = [], 24
     while position + 16 <= len(data):
         length = int.from_bytes(data[position + 8 : position + 12], order)
         position += 16 + length
         if position > len(data) or length > SNAPSHOT_MAX:
             break
-        found.append(data[position - length : position])
+        found.append(data[position - length : position][:snapshot])
     return found
 
 
