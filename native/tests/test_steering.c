@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Plan: chains, hosts and paths without workers: what is found again and what is made; retirement
+ * and successors; fused hosts; a host that serves several positions; shares of flows by weight;
+ * recycling: what is marked waits with all it leads to, 100,000 deaths do not use up the paths.
+ */
+#include "../dataplane/steering.h"
+
+#include <string.h>
+
+#include "test.h"
+
+static struct onvm_steering steering;
+static struct onvm_selector selector;
+
+static void
+set_host(uint16_t slot, uint8_t nb_stages, const uint16_t *services)
+{
+	struct onvm_host *host = &steering.hosts[slot];
+
+	host->state = ONVM_HOST_ACTIVE;
+	host->nb_stages = nb_stages;
+	memset(host->services, 0, sizeof(host->services));
+	memcpy(host->services, services, nb_stages * sizeof(*services));
+}
+
+static void
+set_chain(uint8_t nb_services)
+{
+	struct onvm_chain *chain = &steering.chains[1];
+
+	chain->is_used = chain->is_bidirectional = true;
+	chain->nb_services = nb_services;
+	for (uint8_t i = 0; i < nb_services; i++)
+		chain->services[i] = (uint16_t)(i + 1);
+	chain->near_port = 3;
+	chain->far_port = 4;
+}
+
+/** What the control thread does after a change. */
+static void
+rebuild(void)
+{
+	struct onvm_candidates *old = steering.chains[1].candidates;
+
+	steering.chains[1].candidates = onvm_steering_candidates(&steering, 1);
+	CHECK(steering.chains[1].candidates != NULL);
+	free(old);
+}
+
+static uint16_t
+choose(void)
+{
+	return onvm_steering_choose(&steering, 1, steering.chains[1].candidates, &selector);
+}
+
+static void
+kill_host(uint16_t slot)
+{
+	steering.hosts[slot].state = ONVM_HOST_DEAD;
+	rebuild();
+	onvm_steering_retire_host(&steering, slot);
+	steering.hosts[slot].state = ONVM_HOST_FREE;
+	steering.hosts[slot].generation++;
+}
+
+/** A whole round of recycling in which the packets on path @p marked are seen. */
+static uint32_t
+recycle(uint16_t marked)
+{
+	onvm_steering_unlink_retired(&steering);
+	if (marked != 0)
+		onvm_steering_mark(&steering, marked);
+	onvm_steering_spare_marked(&steering);
+	return onvm_steering_free_leaving(&steering);
+}
+
+static void
+begin(uint8_t nb_services)
+{
+	onvm_steering_fini(&steering);
+	memset(&selector, 0, sizeof(selector));
+	CHECK_EQUAL(onvm_steering_init(&steering), 0);
+	set_chain(nb_services);
+	for (uint16_t i = 1; i <= nb_services; i++)
+		set_host(i, 1, &i);
+	rebuild();
+}
+
+static void
+test_paths_are_found_again_with_their_reverse(void)
+{
+	const struct onvm_path *path, *back;
+	uint16_t index;
+
+	begin(3);
+	index = choose();
+	path = &steering.paths[index];
+	back = &steering.paths[path->opposite];
+	CHECK(index != 0 && choose() == index);
+	CHECK_EQUAL(steering.chains[1].candidates->single_path, index);
+	CHECK_EQUAL(onvm_steering_nb_paths(&steering), 2);
+	CHECK_EQUAL(path->nb_hops, 3);
+	CHECK_EQUAL(path->egress, 4);
+	CHECK_EQUAL(back->egress, 3);
+	CHECK_EQUAL(back->opposite, index);
+	CHECK(back->is_reverse && back->spi != path->spi);
+	for (int i = 0; i < 3; i++)
+		CHECK_EQUAL(path->hops[i].host, back->hops[2 - i].host);
+}
+
+static void
+test_chain_without_instance_has_no_path(void)
+{
+	begin(2);
+	kill_host(2);
+	CHECK_EQUAL(choose(), 0);
+	CHECK_EQUAL(steering.chains[1].candidates->default_path, 0);
+}
+
+static void
+test_fused_host_covers_its_positions(void)
+{
+	const uint16_t fused[] = {2, 3};
+	uint16_t index;
+
+	begin(3);
+	kill_host(2);
+	kill_host(3);
+	set_host(7, 2, fused);
+	rebuild();
+	index = choose();
+	CHECK_EQUAL(steering.paths[index].nb_hops, 2);
+	CHECK_EQUAL(steering.paths[index].hops[1].host, 7);
+	CHECK_EQUAL(steering.paths[index].hops[1].nb_services, 2);
+	CHECK_EQUAL(steering.paths[index].nb_services, 3);
+	/* The rest of the chain after position 1 has nobody for service 3 alone. */
+	kill_host(7);
+	set_host(8, 1, fused);
+	rebuild();
+	CHECK_EQUAL(choose(), 0);
+}
+
+static void
+test_host_that_serves_two_positions_is_counted_twice(void)
+{
+	begin(3);
+	steering.chains[1].services[2] = 1;
+	rebuild();
+	CHECK_EQUAL(steering.paths[choose()].nb_visits, 2);
+}
+
+static void
+test_retired_path_leads_to_its_successor(void)
+{
+	const uint16_t service = 2;
+	uint16_t first, second, third;
+
+	begin(3);
+	first = choose();
+	set_host(9, 1, &service);
+	rebuild();
+	kill_host(2);
+	second = onvm_steering_resolve(&steering, first);
+	CHECK(second != first);
+	CHECK_EQUAL(steering.paths[second].hops[1].host, 9);
+	CHECK_EQUAL(onvm_steering_resolve(&steering, steering.paths[first].opposite),
+		    steering.paths[second].opposite);
+	set_host(2, 1, &service); /* the slot again, for another host */
+	rebuild();
+	kill_host(9);
+	third = onvm_steering_resolve(&steering, first);
+	CHECK(third != first && third != second);
+	CHECK_EQUAL(steering.paths[third].hops[1].host, 2);
+	CHECK_EQUAL(steering.paths[third].hops[1].generation, 1);
+}
+
+static void
+test_change_of_services_retires_only_other_paths(void)
+{
+	uint16_t index;
+
+	begin(3);
+	index = choose();
+	CHECK_EQUAL(onvm_steering_retire_chain(&steering, 1), 0);
+	set_chain(2);
+	rebuild();
+	CHECK_EQUAL(onvm_steering_retire_chain(&steering, 1), 1);
+	CHECK_EQUAL(onvm_steering_resolve(&steering, index), 0);
+	CHECK_EQUAL(steering.paths[choose()].nb_hops, 2);
+}
+
+static void
+test_flows_are_shared_by_spare_capacity(void)
+{
+	const uint16_t service = 1;
+	uint32_t nb[3] = {0};
+
+	begin(1);
+	set_host(2, 1, &service);
+	rebuild();
+	steering.hosts[1].spare_pps = 2999999;
+	steering.hosts[2].spare_pps = 999999;
+	for (int i = 0; i < 4000; i++)
+		nb[steering.paths[choose()].hops[0].host]++;
+	CHECK(nb[1] >= 2999 && nb[1] <= 3001);
+	/* Weights fall to nothing: both must be chosen soon and equally. */
+	steering.hosts[1].spare_pps = steering.hosts[2].spare_pps = 0;
+	nb[1] = nb[2] = 0;
+	for (int i = 0; i < 100; i++)
+		nb[steering.paths[choose()].hops[0].host]++;
+	CHECK(nb[1] >= 45 && nb[2] >= 45);
+}
+
+static void
+test_marked_paths_wait_with_all_they_lead_to(void)
+{
+	const uint16_t service = 1;
+	uint16_t first, second;
+
+	begin(1);
+	first = choose();
+	set_host(2, 1, &service);
+	rebuild();
+	kill_host(1);
+	second = onvm_steering_resolve(&steering, first);
+	set_host(3, 1, &service);
+	rebuild();
+	kill_host(2);
+	CHECK_EQUAL(recycle(steering.paths[first].opposite), 0);
+	CHECK_EQUAL(steering.paths[onvm_steering_resolve(&steering, first)].hops[0].host, 3);
+	CHECK_EQUAL(recycle(second), 2); /* nothing leads from the second to the first */
+	CHECK_EQUAL(steering.paths[first].state, ONVM_PATH_FREE);
+	CHECK_EQUAL(recycle(0), 2);
+	CHECK_EQUAL(onvm_steering_nb_paths(&steering), 2);
+	CHECK_EQUAL(steering.nb_retired, 0);
+}
+
+static void
+test_paths_are_not_used_up(void)
+{
+	const uint16_t service = 2;
+
+	begin(3);
+	for (uint32_t i = 0; i < 100000; i++) {
+		set_host(9, 1, &service);
+		rebuild();
+		kill_host(i % 2 == 0 ? 2 : 9);
+		if (i % 2 != 0)
+			set_host(2, 1, &service);
+		else
+			kill_host(9), set_host(2, 1, &service);
+		rebuild();
+		CHECK(choose() != 0);
+		if (i % 100 == 0)
+			recycle(0);
+	}
+	recycle(0);
+	CHECK_EQUAL(onvm_steering_nb_paths(&steering), 2);
+	CHECK(steering.nb_paths < 2000);
+}
+
+int
+main(void)
+{
+	RUN(test_paths_are_found_again_with_their_reverse);
+	RUN(test_chain_without_instance_has_no_path);
+	RUN(test_fused_host_covers_its_positions);
+	RUN(test_host_that_serves_two_positions_is_counted_twice);
+	RUN(test_retired_path_leads_to_its_successor);
+	RUN(test_change_of_services_retires_only_other_paths);
+	RUN(test_flows_are_shared_by_spare_capacity);
+	RUN(test_marked_paths_wait_with_all_they_lead_to);
+	RUN(test_paths_are_not_used_up);
+	onvm_steering_fini(&steering);
+	return 0;
+}

@@ -1,0 +1,78 @@
+"""Captures through chains, one after the other, in one manager.
+
+Usage: captures.py DIRECTORY FUSED OUTPUT_FOLDER CAPTURE…; one line of JSON per capture and chain.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from bed import Bed, say
+
+from onvm_core._native import dataplane as dp
+
+NFS = ("firewall", "nat", "lb")
+CHAINS: tuple[tuple[str, ...], ...] = ((), ("firewall",), ("nat",), ("lb",), NFS)
+TIMEOUT_S = 20.0
+
+
+def total_drops(bed: Bed) -> dict[str, int]:
+    drops = dict(dp.read_plane().drops)
+    drops["by_nfs"] = sum(
+        sum(map(sum, dp.read_host(host.slot).drops)) for host in bed.manager.registry.living()
+    )
+    return drops
+
+
+def through(bed: Bed, capture: str, chain: tuple[str, ...], output: Path) -> None:
+    try:
+        near = dp.open_pcap("in", rx_path=capture, tx_path=None, loop=1, rate_pps=0, count=0)
+    except dp.DataplaneError as error:
+        say(capture=capture, chain=chain, error=str(error))
+        return
+    far = dp.open_pcap("out", rx_path=None, tx_path=str(output), loop=1, rate_pps=0, count=0)
+    ports = [bed.add(near), bed.add(far)]
+    before = total_drops(bed)
+    bed.chain(1, ports, chain, track_flows=len(capture) % 2 == 0)
+    bed.until(
+        lambda: bool(dp.read_port(near).is_finished) and bed.is_drained(),
+        TIMEOUT_S, f"{capture} through {chain}",
+    )  # fmt: skip
+    bed.until(
+        lambda: dp.read_plane().buffers_free == dp.read_plane().buffers_total,
+        2, f"buffers are back after {capture} through {chain}",
+    )  # fmt: skip
+    drops = {key: n - before[key] for key, n in total_drops(bed).items() if n != before[key]}
+    say(
+        capture=capture,
+        chain=chain,
+        rx=dp.read_port(near).rx,
+        tx=dp.read_port(far).tx,
+        drops=drops,
+        output=str(output),
+    )
+    dp.remove_chain(1)
+    for port in ports:
+        bed.close_port(port)
+
+
+def main() -> None:
+    directory, is_fused, folder, *captures = sys.argv[1:]
+    chains = (NFS,) if is_fused == "fused" else CHAINS
+    groups = [",".join(NFS)] if is_fused == "fused" else list(NFS)
+    with Bed(Path(directory), ring_length=1024) as bed:
+        for group in groups:
+            bed.start(
+                sys.executable, "-P", "-m", "onvm_sdk.runtime", "--socket", bed.manager.attach_path,
+                "--nf", group, "--leave-with-manager",
+            )  # fmt: skip
+        bed.until(lambda: all(map(bed.serving, NFS)), 20, "NFs serve")
+        for number, capture in enumerate(captures):
+            for chain in chains:
+                name = f"{number}.pcap" if not chain else "chained.pcap"
+                through(bed, capture, chain, Path(folder) / name)
+        say(balance=bed.balance(), census=bed.census(), reserved=bed.reserved())
+
+
+main()
