@@ -285,8 +285,8 @@ create_link(struct onvm_dataplane *dp, uint32_t worker, uint32_t host, uint8_t *
 		return NULL;
 	memset(link, 0, sizeof(*link));
 	link->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (link->event_fd < 0 || epoll_ctl(dp->workers[worker].poll_fd, EPOLL_CTL_ADD,
-					    link->event_fd, &event) != 0) {
+	if (link->event_fd < 0 ||
+	    epoll_ctl(dp->workers[worker].poll_fd, EPOLL_CTL_ADD, link->event_fd, &event) != 0) {
 		if (link->event_fd >= 0)
 			close(link->event_fd);
 		free(link);

@@ -151,7 +151,7 @@ onvm_gen_dns_query(uint8_t *to, uint32_t tag)
 	to[5] = 1; /* one question */
 	to[DNS_HEADER] = 8;
 	for (int i = 0; i < 8; i++)
-		to[DNS_HEADER + 1 + i] = (uint8_t) "0123456789abcdef"[tag >> (28 - 4 * i) & 15];
+		to[DNS_HEADER + 1 + i] = (uint8_t)"0123456789abcdef"[tag >> (28 - 4 * i) & 15];
 	memcpy(to + DNS_HEADER + 9, rest, sizeof(rest));
 	to[DNS_QUERY - 1] = 1;
 	return DNS_QUERY;

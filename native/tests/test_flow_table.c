@@ -124,8 +124,7 @@ test_random_frames_stay_inside_their_bounds(void)
 			exact[i] = (uint8_t)test_random(&seed);
 		if (length > 54) {
 			const bool is_v4 = test_random(&seed) % 2 == 0;
-			const uint8_t protocol =
-				protocols[test_random(&seed) % sizeof(protocols)];
+			const uint8_t protocol = protocols[test_random(&seed) % sizeof(protocols)];
 
 			exact[12] = is_v4 ? 0x08 : 0x86;
 			exact[13] = is_v4 ? 0x00 : 0xdd;
@@ -278,9 +277,17 @@ test_full_table_says_so_and_has_room_again_after_ageing(void)
 int
 main(int argc, char **argv)
 {
-	char *eal[] = {argv[0], (char *)"--no-huge", (char *)"--no-shconf", (char *)"--no-pci",
-		       (char *)"--no-telemetry", (char *)"--iova-mode=va", (char *)"-m",
-		       (char *)"128", (char *)"--lcores", (char *)"0@0", (char *)"--log-level=4",
+	char *eal[] = {argv[0],
+		       (char *)"--no-huge",
+		       (char *)"--no-shconf",
+		       (char *)"--no-pci",
+		       (char *)"--no-telemetry",
+		       (char *)"--iova-mode=va",
+		       (char *)"-m",
+		       (char *)"128",
+		       (char *)"--lcores",
+		       (char *)"0@0",
+		       (char *)"--log-level=4",
 		       NULL};
 
 	(void)argc;

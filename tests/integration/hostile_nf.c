@@ -83,7 +83,9 @@ attach(struct peer *peer)
 {
 	char control[CMSG_SPACE(sizeof(peer->fds))];
 	struct iovec vector = {&peer->reply, sizeof(peer->reply)};
-	struct msghdr message = {.msg_iov = &vector, .msg_iovlen = 1, .msg_control = control,
+	struct msghdr message = {.msg_iov = &vector,
+				 .msg_iovlen = 1,
+				 .msg_control = control,
 				 .msg_controllen = sizeof(control)};
 	static struct onvm_attach_hello hello;
 	uint32_t length;
@@ -190,7 +192,8 @@ serve(struct peer *peer)
 				for (; nb < BURST; nb++)
 					descs[nb] = (struct onvm_desc){
 						.buffer = any() % peer->reply.nb_buffers,
-						.offset = 128, .length = 60,
+						.offset = 128,
+						.length = 60,
 						.port = peer->reply.service_id[0],
 						.verdict_stage = ONVM_TO_SERVICE};
 			if (nb == 0)
@@ -251,7 +254,8 @@ talk(struct peer *peer)
 	for (uint32_t i = 0; i < sizeof(junk); i++)
 		junk[i] = (uint8_t)any();
 	for (uint32_t turn = 0;; turn++) {
-		const struct onvm_claim claim = {.ip_version = 4, .first_port = turn % 60000,
+		const struct onvm_claim claim = {.ip_version = 4,
+						 .first_port = turn % 60000,
 						 .end_port = turn % 60000 + 1};
 
 		if (is_mode("deaf"))

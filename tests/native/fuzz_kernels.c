@@ -126,7 +126,8 @@ main(int argc, char **argv)
 			memory[i] = malloc(length + 1);
 			memcpy(memory[i] + 1, scratch, length);
 			pkts[i] = (struct onvm_pkt){
-				.data = memory[i] + 1, .length = (uint16_t)length,
+				.data = memory[i] + 1,
+				.length = (uint16_t)length,
 				.flags = rnd(2) ? ONVM_F_REVERSE : 0,
 			};
 		}
@@ -140,7 +141,8 @@ main(int argc, char **argv)
 			free(memory[i]);
 		}
 	}
-	printf("next %lu drop %lu out %lu, counters", nb_verdicts[0], nb_verdicts[1], nb_verdicts[3]);
+	printf("next %lu drop %lu out %lu, counters", nb_verdicts[0], nb_verdicts[1],
+	       nb_verdicts[3]);
 	for (uint32_t i = 0; i < ONVM_COUNTERS_MAX; i++)
 		printf(" %lu", counters[i]);
 	printf("\n");
