@@ -82,6 +82,7 @@ unpack(const struct onvm_nf_host *host, const struct onvm_desc *desc, uint32_t w
 	const uint32_t stride = host->reply.buffer_stride;
 
 	pkt->data = host->memory + (uint64_t)desc->buffer * stride + desc->offset;
+	__builtin_prefetch(pkt->data, 1);
 	pkt->buffer = desc->buffer;
 	pkt->flow_hash = desc->flow_hash;
 	pkt->length = desc->length;
@@ -165,6 +166,29 @@ give_back_originated(struct onvm_nf_host *host)
 
 /* ---- stages ---- */
 
+/**
+ * Give packets with a verdict of their own back and close the gaps they leave.
+ *
+ * @return packets that go on
+ */
+static uint32_t
+part(const struct onvm_nf_host *host, uint32_t stage, struct onvm_pkt *pkts, uint32_t nb,
+     struct onvm_desc *returns, uint32_t *nb_returns)
+{
+	uint32_t nb_left = 0;
+
+	/* Most stages keep most packets: up to the first that goes, nothing moves. */
+	while (nb_left < nb && pkts[nb_left].verdict == ONVM_NEXT)
+		nb_left++;
+	for (uint32_t i = nb_left; i < nb; i++) {
+		if (pkts[i].verdict == ONVM_NEXT)
+			pkts[nb_left++] = pkts[i];
+		else
+			pack(host, &pkts[i], stage, &returns[(*nb_returns)++]);
+	}
+	return nb_left;
+}
+
 /** Run the packets of one direction through the stages; @return descriptors in @p returns. */
 static uint32_t
 run_stages(struct onvm_nf_host *host, struct onvm_pkt *pkts, uint32_t nb, bool is_reverse,
@@ -178,29 +202,17 @@ run_stages(struct onvm_nf_host *host, struct onvm_pkt *pkts, uint32_t nb, bool i
 		const uint32_t index = is_reverse ? nb_stages - 1 - turn : turn;
 		struct onvm_stage *stage = &host->stages[index];
 		struct onvm_stage_stats *stats = &host->control->stage[index];
-		const bool is_last = turn + 1 == nb_stages;
-		uint32_t nb_left = 0;
 		uint64_t end;
 
 		stage->ctx.now_ns = time_ns;
 		stage->kernel(&stage->ctx, pkts, nb);
 		stats->packets += nb;
-		if (is_last) {
+		if (turn + 1 == nb_stages) {
 			for (uint32_t i = 0; i < nb; i++)
 				pack(host, &pkts[i], index, &returns[nb_returns + i]);
 			nb_returns += nb;
 		} else {
-			/* Branch-free: a drop in every burst is the rule, not the exception. */
-			for (uint32_t i = 0; i < nb; i++) {
-				const struct onvm_pkt pkt = pkts[i];
-				const bool is_next = pkt.verdict == ONVM_NEXT;
-
-				pkts[nb_left] = pkt;
-				nb_left += is_next;
-				pack(host, &pkt, index, &returns[nb_returns]);
-				nb_returns += !is_next;
-			}
-			nb = nb_left;
+			nb = part(host, index, pkts, nb, returns, &nb_returns);
 		}
 		end = cycles_now();
 		stats->busy_cycles += end - begin;
@@ -329,7 +341,11 @@ onvm_nf_host_run(struct onvm_nf_host *host, uint64_t deadline_ns)
 			if (nb_idle % BUSY_TURNS_PER_LOOK == 0 && !onvm_nf_host_is_alive(host))
 				return ONVM_EVENT_DETACHED;
 		} else if (nb_idle < nb_spins) {
-			cpu_relax();
+			/* Whoever shares this core may be the one we wait for. */
+			if (nb_idle % IDLE_SPINS_MIN == 0)
+				sched_yield();
+			else
+				cpu_relax();
 		} else {
 			const uint64_t slept = host->control->sleeps;
 
