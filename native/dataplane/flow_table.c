@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include <rte_errno.h>
 #include <rte_hash_crc.h>
@@ -15,11 +16,9 @@
 static uint32_t
 hash4(const void *key, uint32_t length, uint32_t seed)
 {
-	uint64_t words[2];
-
 	(void)length;
-	memcpy(words, key, sizeof(words));
-	return rte_hash_crc_8byte(words[1], rte_hash_crc_8byte(words[0], seed));
+	(void)seed;
+	return onvm_flow_key_hash4(key);
 }
 
 static uint32_t
@@ -35,10 +34,9 @@ hash6(const void *key, uint32_t length, uint32_t seed)
 }
 
 uint32_t
-onvm_flow_key_hash(enum onvm_flow_kind kind, const union onvm_flow_key *key)
+onvm_flow_key_hash6(const struct onvm_flow_key6 *key)
 {
-	return kind == ONVM_FLOW_KIND_IPV4 ? hash4(key, sizeof(key->v4), 0) :
-					     hash6(key, sizeof(key->v6), 0);
+	return hash6(key, sizeof(*key), 0);
 }
 
 static void
@@ -221,6 +219,12 @@ create_hash(const char *name, uint32_t entries, uint32_t key_bytes, rte_hash_fun
 	return hash;
 }
 
+static size_t
+flows_bytes(const struct onvm_flow_table *table)
+{
+	return ((size_t)table->nb4 + table->nb6) * sizeof(*table->flows);
+}
+
 int
 onvm_flow_table_init(struct onvm_flow_table *table, uint32_t capacity, uint32_t idle_ms,
 		     struct rte_rcu_qsbr *qsbr)
@@ -238,11 +242,15 @@ onvm_flow_table_init(struct onvm_flow_table *table, uint32_t capacity, uint32_t 
 	}
 	table->nb4 = (uint32_t)rte_hash_max_key_id(table->hash4) + 1;
 	table->nb6 = (uint32_t)rte_hash_max_key_id(table->hash6) + 1;
-	/* calloc: pages of slots that are never used are never there. */
-	table->flows = calloc((size_t)table->nb4 + table->nb6, sizeof(*table->flows));
+	/* Fresh pages: those of slots that are never used are never there. */
+	table->flows = mmap(NULL, flows_bytes(table), PROT_READ | PROT_WRITE,
+			    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (table->flows != MAP_FAILED)
+		madvise(table->flows, flows_bytes(table), MADV_HUGEPAGE); /* a wish */
 	table->idle_ticks = idle_ms / ONVM_FLOW_TICK_MS + 1;
 	table->now = 1;
-	if (table->flows == NULL) {
+	if (table->flows == MAP_FAILED) {
+		table->flows = NULL;
 		onvm_flow_table_fini(table);
 		return -ENOMEM;
 	}
@@ -254,7 +262,8 @@ onvm_flow_table_fini(struct onvm_flow_table *table)
 {
 	rte_hash_free(table->hash4);
 	rte_hash_free(table->hash6);
-	free(table->flows);
+	if (table->flows != NULL)
+		munmap(table->flows, flows_bytes(table));
 	memset(table, 0, sizeof(*table));
 }
 

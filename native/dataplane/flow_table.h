@@ -22,7 +22,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include <string.h>
+
 #include <rte_hash.h>
+#include <rte_hash_crc.h>
 #include <rte_rcu_qsbr.h>
 
 #include <onvm/parse.h>
@@ -112,7 +115,23 @@ void onvm_flow_key_reverse(enum onvm_flow_kind kind, const union onvm_flow_key *
 bool onvm_flow_key_fragment(const uint8_t *data, const struct onvm_headers *headers, uint8_t port,
 			    union onvm_flow_key *key);
 
-uint32_t onvm_flow_key_hash(enum onvm_flow_kind kind, const union onvm_flow_key *key);
+uint32_t onvm_flow_key_hash6(const struct onvm_flow_key6 *key);
+
+static inline uint32_t
+onvm_flow_key_hash4(const struct onvm_flow_key4 *key)
+{
+	uint64_t words[2];
+
+	memcpy(words, key, sizeof(words));
+	return rte_hash_crc_8byte(words[1], rte_hash_crc_8byte(words[0], 0));
+}
+
+static inline uint32_t
+onvm_flow_key_hash(enum onvm_flow_kind kind, const union onvm_flow_key *key)
+{
+	return kind == ONVM_FLOW_KIND_IPV4 ? onvm_flow_key_hash4(&key->v4) :
+					     onvm_flow_key_hash6(&key->v6);
+}
 
 /** Position of the flow, or ONVM_FLOW_NONE. */
 uint32_t onvm_flow_table_find(const struct onvm_flow_table *table, enum onvm_flow_kind kind,

@@ -16,6 +16,8 @@
 #include <rte_prefetch.h>
 
 #define PREFETCH_AHEAD 4
+/** Places that must be free before what is held is looked up again. */
+#define HELD_ROOM 16
 
 /* ---- places ---- */
 
@@ -442,6 +444,46 @@ path_of(struct onvm_worker *worker, const struct onvm_lane *lane, struct rte_mbu
 	return path;
 }
 
+/** Paths that a burst meets, with places taken for it in advance: links are asked once a path. */
+#define TICKETS 8
+
+struct ticket {
+	uint16_t path;
+	uint32_t nb_places; /**< taken and not yet used */
+	struct onvm_link *first;
+};
+
+static void
+give_back_places(struct onvm_worker *worker, struct ticket *ticket)
+{
+	const struct onvm_path *path = &worker->dp->steering.paths[ticket->path];
+
+	for (uint32_t i = 0; ticket->nb_places != 0 && i < path->nb_hops; i++)
+		onvm_link_of_hop(worker, &path->hops[i])->reserved -= ticket->nb_places;
+	ticket->nb_places = 0;
+}
+
+/** A ticket with a place for one packet on path @p index; without one if there is no room. */
+static inline struct ticket *
+take_ticket(struct onvm_worker *worker, struct ticket *tickets, uint16_t index, uint32_t nb_wanted,
+	    bool can_wait)
+{
+	struct ticket *ticket = &tickets[index % TICKETS];
+	const struct onvm_path *path;
+	uint32_t room;
+
+	if (likely(ticket->path == index && ticket->nb_places != 0))
+		return ticket;
+	give_back_places(worker, ticket);
+	path = &worker->dp->steering.paths[index];
+	room = path_room(worker, path, can_wait);
+	ticket->path = index;
+	ticket->nb_places = room < nb_wanted ? room : nb_wanted;
+	ticket->first = path->nb_hops == 0 ? NULL : onvm_link_of_hop(worker, &path->hops[0]);
+	path_reserve(worker, path, ticket->nb_places);
+	return ticket;
+}
+
 /** Admit packets that are looked up; @return how many are done with (admitted or dropped). */
 static uint32_t
 admit_flows(struct onvm_worker *worker, struct onvm_lane *lane, uint32_t binding,
@@ -450,36 +492,45 @@ admit_flows(struct onvm_worker *worker, struct onvm_lane *lane, uint32_t binding
 	const uint16_t chain = (uint16_t)binding;
 	const bool is_far = (binding & ONVM_BINDING_FAR) != 0;
 	struct onvm_dataplane *dp = worker->dp;
+	const bool can_wait = lane->port->can_wait;
+	struct ticket tickets[TICKETS] = {{0}};
 	struct burst burst;
+	uint32_t nb_done;
 
 	classify(worker, lane, mbufs, nb, &burst);
-	for (uint32_t i = 0; i < nb; i++) {
+	for (nb_done = 0; nb_done < nb; nb_done++) {
+		const uint32_t i = nb_done;
 		const uint16_t index =
 			path_of(worker, lane, mbufs[i], &burst, i, chain, candidates, is_far);
 		const struct onvm_path *path = &dp->steering.paths[index];
 		const uint32_t position = burst.positions[i];
+		struct ticket *ticket;
 		uint8_t flags = 0;
 
-		if (index == 0) {
+		if (unlikely(index == 0)) {
 			onvm_worker_drop(worker, mbufs[i], ONVM_DROP_NO_INSTANCE);
 			continue;
 		}
-		if (path_room(worker, path, lane->port->can_wait) == 0) {
-			if (lane->port->can_wait)
-				return i;
+		ticket = take_ticket(worker, tickets, index, nb - i, can_wait);
+		if (unlikely(ticket->nb_places == 0)) {
+			if (can_wait) {
+				lane->waits_for = index;
+				break;
+			}
 			count_shed(worker, path, 1);
 			onvm_worker_drop(worker, mbufs[i], ONVM_DROP_SHED);
 			continue;
 		}
-		path_reserve(worker, path, 1);
+		ticket->nb_places--;
 		if (path->opposite != 0 && position != ONVM_FLOW_NONE &&
 		    (dp->flows.flows[position].flags & ONVM_FLOW_LEARNED) == 0)
 			flags = ONVM_BUFFER_LEARN;
-		enter(worker, path, index,
-		      path->nb_hops == 0 ? NULL : onvm_link_of_hop(worker, &path->hops[0]),
-		      mbufs[i], lane->port->id, position, burst.hashes[i], flags);
+		enter(worker, path, index, ticket->first, mbufs[i], lane->port->id, position,
+		      burst.hashes[i], flags);
 	}
-	return nb;
+	for (uint32_t i = 0; i < TICKETS; i++)
+		give_back_places(worker, &tickets[i]);
+	return nb_done;
 }
 
 void
@@ -581,6 +632,21 @@ must_wait(struct onvm_worker *worker, const struct onvm_lane *lane)
 	return path_room(worker, path, true) < ONVM_BURST_SIZE / (path->nb_visits + 1u);
 }
 
+/** Whether what a lane holds would be looked up in vain: its path is as full as it was. */
+static bool
+still_waits(struct onvm_worker *worker, struct onvm_lane *lane)
+{
+	const struct onvm_path *path = &worker->dp->steering.paths[lane->waits_for];
+
+	if (lane->waits_for == 0)
+		return false;
+	if (onvm_steering_resolve(&worker->dp->steering, lane->waits_for) == lane->waits_for &&
+	    path_room(worker, path, true) < HELD_ROOM)
+		return true;
+	lane->waits_for = 0;
+	return false;
+}
+
 uint32_t
 onvm_ingress_poll(struct onvm_worker *worker)
 {
@@ -593,6 +659,9 @@ onvm_ingress_poll(struct onvm_worker *worker)
 
 		if (lane->nb_held != 0) {
 			const uint16_t nb_held = lane->nb_held;
+
+			if (still_waits(worker, lane))
+				continue;
 
 			admit(worker, lane, lane->held, nb_held);
 			nb_total += nb_held - lane->nb_held;

@@ -177,21 +177,6 @@ out:
 	return index;
 }
 
-/** Whether flows must leave the path: it is retired, or on its way to be used again. */
-static inline bool
-is_retired(const struct onvm_path *path)
-{
-	return __atomic_load_n(&path->state, __ATOMIC_ACQUIRE) >= ONVM_PATH_RETIRED;
-}
-
-uint16_t
-onvm_steering_resolve(const struct onvm_steering *steering, uint16_t index)
-{
-	while (index != 0 && is_retired(&steering->paths[index]))
-		index = __atomic_load_n(&steering->paths[index].successor, __ATOMIC_ACQUIRE);
-	return index;
-}
-
 /* ---- choosing ---- */
 
 /** Smooth weighted round robin: over time each host gets flows in proportion to its weight. */

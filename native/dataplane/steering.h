@@ -147,6 +147,21 @@ struct onvm_selector {
 	int64_t credit[ONVM_HOSTS_MAX];
 };
 
+static inline bool
+onvm_path_is_retired(const struct onvm_path *path)
+{
+	return __atomic_load_n(&path->state, __ATOMIC_ACQUIRE) >= ONVM_PATH_RETIRED;
+}
+
+/** The path that stands for path @p index now: itself, a successor, or 0. */
+static inline uint16_t
+onvm_steering_resolve(const struct onvm_steering *steering, uint16_t index)
+{
+	while (index != 0 && onvm_path_is_retired(&steering->paths[index]))
+		index = __atomic_load_n(&steering->paths[index].successor, __ATOMIC_ACQUIRE);
+	return index;
+}
+
 int onvm_steering_init(struct onvm_steering *steering);
 void onvm_steering_fini(struct onvm_steering *steering);
 
@@ -173,8 +188,6 @@ uint16_t onvm_steering_detour(struct onvm_steering *steering, uint16_t host, uin
 /** Choose among the active hosts that begin with @p service; 0: none. */
 uint16_t onvm_steering_host_of(struct onvm_steering *steering, uint16_t service,
 			       struct onvm_selector *selector);
-/** The path that stands for @p path now: itself, a successor, or 0. */
-uint16_t onvm_steering_resolve(const struct onvm_steering *steering, uint16_t path);
 
 /* ---- control thread ---- */
 

@@ -13,7 +13,10 @@
 #include <rte_rcu_qsbr.h>
 
 /** Idle turns before an adaptive worker sleeps. */
-#define IDLE_TURNS 256
+#define IDLE_TURNS_MIN 256
+#define IDLE_TURNS_MAX 4096
+/** A sleep shorter than this was not worth its wake-up: the next one comes later. */
+#define SHORT_SLEEP_NS 40000u
 /** Sleep of a worker with ports that must be polled: doubled from the first to the second. */
 #define POLLED_SLEEP_MIN_NS 20000u
 #define POLLED_SLEEP_MAX_NS 500000u
@@ -294,9 +297,11 @@ has_returns(struct onvm_worker *worker)
 	       __atomic_load_n(&worker->dp->must_stop, __ATOMIC_ACQUIRE);
 }
 
-static void
+/** Sleep for @p wait_ns or until woken; @return nanoseconds slept. */
+static uint64_t
 sleep_for(struct onvm_worker *worker, uint64_t wait_ns)
 {
+	const uint64_t begin = rte_rdtsc();
 	struct pollfd poller = {.fd = worker->poll_fd, .events = POLLIN};
 	const struct timespec timeout = {.tv_sec = (time_t)(wait_ns / 1000000000u),
 					 .tv_nsec = (long)(wait_ns % 1000000000u)};
@@ -317,6 +322,16 @@ sleep_for(struct onvm_worker *worker, uint64_t wait_ns)
 	for (uint32_t i = 0; i < worker->nb_links; i++)
 		__atomic_store_n(&worker->links[i]->control->worker_sleeping[worker->index], 0,
 				 __ATOMIC_RELAXED);
+	return (uint64_t)((double)(rte_rdtsc() - begin) * worker->dp->ns_per_cycle);
+}
+
+/** Turns to idle before the next sleep, after one of @p slept_ns that was to last @p wait_ns. */
+static uint32_t
+next_idle_turns(uint32_t turns, uint64_t slept_ns, uint64_t wait_ns)
+{
+	if (slept_ns < SHORT_SLEEP_NS && slept_ns < wait_ns)
+		return RTE_MIN(turns * 2, (uint32_t)IDLE_TURNS_MAX);
+	return RTE_MAX(turns / 2, (uint32_t)IDLE_TURNS_MIN);
 }
 
 /* ---- the loop ---- */
@@ -328,7 +343,7 @@ onvm_worker_run(void *arg)
 	struct onvm_dataplane *dp = worker->dp;
 	const bool is_adaptive = dp->config.idle_policy == ONVM_IDLE_ADAPTIVE;
 	uint64_t polled_ns = POLLED_SLEEP_MIN_NS, idle_since = 0;
-	uint32_t nb_idle = 0, turn = 0;
+	uint32_t nb_idle = 0, turn = 0, idle_turns = IDLE_TURNS_MIN;
 
 	/* Timers of ordinary threads may be 50 us late; a sleeping worker's must not. */
 	prctl(PR_SET_TIMERSLACK, 1000, 0, 0, 0);
@@ -362,14 +377,16 @@ onvm_worker_run(void *arg)
 		if (idle_since == 0)
 			idle_since = rte_rdtsc();
 		rte_pause();
-		if (is_adaptive && ++nb_idle >= IDLE_TURNS) {
+		if (is_adaptive && ++nb_idle >= idle_turns) {
 			const uint64_t wait_ns = sleep_time(worker, polled_ns);
 
 			if (wait_ns == 0)
 				continue;
-			sleep_for(worker, wait_ns);
+			idle_turns =
+				next_idle_turns(idle_turns, sleep_for(worker, wait_ns), wait_ns);
 			polled_ns = RTE_MIN(polled_ns * 2, (uint64_t)POLLED_SLEEP_MAX_NS);
-			nb_idle = IDLE_TURNS - IDLE_TURNS / 8;
+			/* What there is to see is seen in a few turns. */
+			nb_idle = idle_turns - IDLE_TURNS_MIN / 8;
 		}
 	}
 	rte_rcu_qsbr_thread_offline(worker->qsbr, worker->index);

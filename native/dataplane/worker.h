@@ -38,7 +38,8 @@ struct onvm_lane {
 	struct onvm_port *port;
 	uint16_t nb_queues; /**< receive queues that this worker serves */
 	uint16_t queues[16];
-	uint16_t nb_held; /**< received, not yet admitted: only of sources that can wait */
+	uint16_t waits_for; /**< path that had no room for the first packet held; 0: none */
+	uint16_t nb_held;   /**< received, not yet admitted: only of sources that can wait */
 	uint32_t nb_staged;
 	struct onvm_lane_stats stats;
 	struct rte_mbuf *held[ONVM_BURST_SIZE];
