@@ -1,580 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * Ingress: from a port's receive queue to the first NF of a path.
+ * Ingress: ports are read, each lane in its turn.
  *
- * A port whose chain has one possible path needs no look-up: its bursts are admitted whole
- * (admit_direct). Others are parsed, looked up in bulk and admitted one by one (admit_flows).
+ * What takes the only path of its chain is admitted at once. What must be looked up is classified
+ * now and admitted in the next turn. What finds no room stays held when its source can wait.
  */
 
 #include "worker.h"
 
 #include <string.h>
 
-#include <rte_byteorder.h>
-#include <rte_cycles.h>
-#include <rte_prefetch.h>
-
-#define PREFETCH_AHEAD 4
 /** Places that must be free before what is held is looked up again. */
 #define HELD_ROOM 16
-
-/* ---- places ---- */
-
-/** Packets that may enter @p path now; updates the watermark state of its links. */
-static uint32_t
-path_room(struct onvm_worker *worker, const struct onvm_path *path, bool can_wait)
-{
-	uint32_t room = UINT32_MAX;
-
-	for (uint32_t i = 0; i < path->nb_hops; i++) {
-		struct onvm_link *link = onvm_link_of_hop(worker, &path->hops[i]);
-		uint32_t limit;
-
-		if (unlikely(link == NULL))
-			return 0;
-		if (can_wait) {
-			limit = link->length;
-		} else {
-			if (link->is_above && link->reserved < link->low)
-				link->is_above = false;
-			else if (!link->is_above && link->reserved >= link->high)
-				link->is_above = true;
-			limit = link->is_above ? 0 : link->high;
-		}
-		if (limit <= link->reserved)
-			return 0;
-		if (limit - link->reserved < room)
-			room = limit - link->reserved;
-	}
-	/* A host that serves several positions needs a place for each. */
-	return likely(path->nb_visits <= 1) ? room : room / path->nb_visits;
-}
-
-static void
-path_reserve(struct onvm_worker *worker, const struct onvm_path *path, uint32_t nb)
-{
-	for (uint32_t i = 0; i < path->nb_hops; i++) {
-		struct onvm_link *link = onvm_link_of_hop(worker, &path->hops[i]);
-
-		link->reserved += nb;
-		if (link->reserved > link->stats.peak)
-			link->stats.peak = link->reserved;
-	}
-}
-
-/** Count @p nb packets shed against the link that had no room. */
-static void
-count_shed(struct onvm_worker *worker, const struct onvm_path *path, uint32_t nb)
-{
-	for (uint32_t i = 0; i < path->nb_hops; i++) {
-		struct onvm_link *link = onvm_link_of_hop(worker, &path->hops[i]);
-
-		if (link == NULL || link->is_above || link->reserved >= link->high) {
-			if (link != NULL)
-				link->stats.nb_shed += nb;
-			return;
-		}
-	}
-}
-
-/* ---- one packet in ---- */
-
-static inline uint8_t
-sample(struct onvm_worker *worker, uint32_t index)
-{
-	if (likely(--worker->sample_countdown != 0))
-		return 0;
-	worker->sample_countdown = worker->dp->config.sample_every;
-	worker->dp->memory.times[index].received = rte_rdtsc();
-	return ONVM_BUFFER_SAMPLED;
-}
-
-/** Fill a packet's record and send it to the first hop, or out when the path has none. */
-static inline void
-enter(struct onvm_worker *worker, const struct onvm_path *path, uint16_t path_index,
-      struct onvm_link *first, struct rte_mbuf *mbuf, uint16_t port, uint32_t flow,
-      uint32_t flow_hash, uint8_t flags)
-{
-	struct onvm_packet_memory *memory = &worker->dp->memory;
-	const uint32_t index = onvm_buffer_index(memory, mbuf);
-	struct onvm_buffer *buffer = &memory->buffers[index];
-
-	buffer->path = path_index;
-	buffer->flags = (uint8_t)(flags | ONVM_BUFFER_RESERVED | sample(worker, index));
-	buffer->port = port;
-	buffer->flow = flow;
-	buffer->flow_hash = flow_hash;
-	if (likely(first != NULL)) {
-		onvm_stage_to_link(worker, first, mbuf, index, buffer, 0, path->is_reverse);
-		return;
-	}
-	if (flags & ONVM_BUFFER_LEARN)
-		onvm_learn_reverse(worker, mbuf, buffer, path->egress);
-	if (worker->lane_of[path->egress] != NULL)
-		onvm_stage_to_lane(worker, worker->lane_of[path->egress], mbuf);
-	else
-		onvm_worker_drop(worker, mbuf, ONVM_DROP_BAD_PORT);
-}
-
-static inline uint32_t
-rss_of(const struct rte_mbuf *mbuf)
-{
-	return mbuf->ol_flags & RTE_MBUF_F_RX_RSS_HASH ? mbuf->hash.rss : 0;
-}
-
-/* ---- bursts on the only path ---- */
-
-/**
- * enter() for a burst without flows: the same records and descriptors, but counters and ring space
- * are looked at once. Measured against a loop over enter(): see docs/architecture.md.
- */
-static inline void
-enter_burst(struct onvm_worker *worker, const struct onvm_path *path, uint16_t path_index,
-	    struct onvm_link *first, struct rte_mbuf **mbufs, uint32_t nb, uint16_t port)
-{
-	struct onvm_packet_memory *memory = &worker->dp->memory;
-	struct onvm_desc *desc;
-	uint32_t next_sample = worker->sample_countdown - 1;
-
-	if (unlikely(first->nb_staged + nb > ONVM_STAGED_MAX))
-		onvm_link_flush(worker, first);
-	desc = &first->staged[first->nb_staged];
-	for (uint32_t i = 0; i < nb; i++) {
-		struct rte_mbuf *mbuf = mbufs[i];
-		const uint32_t index = onvm_buffer_index(memory, mbuf);
-		const uint32_t flow_hash = rss_of(mbuf);
-
-		memory->buffers[index] = (struct onvm_buffer){
-			.owner = first->id,
-			.path = path_index,
-			.hop = 0,
-			.flags = ONVM_BUFFER_RESERVED,
-			.port = port,
-			.flow = ONVM_FLOW_NONE,
-			.flow_hash = flow_hash,
-		};
-		desc[i] = (struct onvm_desc){
-			.buffer = index,
-			.offset = mbuf->data_off,
-			.length = mbuf->data_len,
-			.flow_hash = flow_hash,
-			.port = port,
-			.verdict_stage = ONVM_NEXT,
-			.flags = path->is_reverse ? ONVM_F_REVERSE : 0,
-		};
-	}
-	for (; next_sample < nb; next_sample += worker->dp->config.sample_every) {
-		const uint32_t index = desc[next_sample].buffer;
-
-		memory->buffers[index].flags |= ONVM_BUFFER_SAMPLED;
-		memory->times[index].received = rte_rdtsc();
-		memory->times[index].handed_over = memory->times[index].received;
-	}
-	worker->sample_countdown = next_sample - nb + 1;
-	first->nb_staged += nb;
-	first->stats.rx[path->is_reverse] += nb;
-}
-
-/** Admit a burst; @return how many packets are done with (admitted or dropped). */
-static uint32_t
-admit_direct(struct onvm_worker *worker, struct onvm_lane *lane, uint16_t path_index,
-	     struct rte_mbuf **mbufs, uint32_t nb)
-{
-	const struct onvm_path *path = &worker->dp->steering.paths[path_index];
-	struct onvm_link *first = path->nb_hops == 0 ? NULL :
-						       onvm_link_of_hop(worker, &path->hops[0]);
-	const uint32_t room = path_room(worker, path, lane->port->can_wait);
-	uint32_t nb_in = nb < room ? nb : room;
-
-	path_reserve(worker, path, nb_in);
-	if (likely(first != NULL))
-		enter_burst(worker, path, path_index, first, mbufs, nb_in, lane->port->id);
-	else
-		for (uint32_t i = 0; i < nb_in; i++)
-			enter(worker, path, path_index, NULL, mbufs[i], lane->port->id,
-			      ONVM_FLOW_NONE, rss_of(mbufs[i]), 0);
-	if (likely(nb_in == nb) || lane->port->can_wait)
-		return nb_in;
-	count_shed(worker, path, nb - nb_in);
-	for (; nb_in < nb; nb_in++)
-		onvm_worker_drop(worker, mbufs[nb_in],
-				 path->nb_hops != 0 && first == NULL ? ONVM_DROP_NO_INSTANCE :
-								       ONVM_DROP_SHED);
-	return nb;
-}
-
-/* ---- bursts that are looked up ---- */
-
-/** A burst on its way through classification. */
-struct burst {
-	union onvm_flow_key keys[ONVM_BURST_SIZE];
-	uint32_t hashes[ONVM_BURST_SIZE];
-	uint32_t positions[ONVM_BURST_SIZE];
-	uint8_t kinds[ONVM_BURST_SIZE]; /**< enum onvm_flow_kind */
-	bool is_fragment[ONVM_BURST_SIZE];
-};
-
-/** Look up the packets of one kind in bulk. */
-static void
-look_up(const struct onvm_flow_table *flows, struct burst *burst, uint32_t nb,
-	enum onvm_flow_kind kind)
-{
-	const struct rte_hash *hash = kind == ONVM_FLOW_KIND_IPV4 ? flows->hash4 : flows->hash6;
-	const uint32_t base = kind == ONVM_FLOW_KIND_IPV4 ? 0 : flows->nb4;
-	const void *keys[ONVM_BURST_SIZE];
-	hash_sig_t hashes[ONVM_BURST_SIZE];
-	int32_t positions[ONVM_BURST_SIZE];
-	uint8_t packets[ONVM_BURST_SIZE];
-	uint32_t nb_keys = 0;
-
-	for (uint32_t i = 0; i < nb; i++) {
-		if (burst->kinds[i] != kind)
-			continue;
-		keys[nb_keys] = &burst->keys[i];
-		hashes[nb_keys] = burst->hashes[i];
-		packets[nb_keys++] = (uint8_t)i;
-	}
-	if (nb_keys == 0)
-		return;
-	rte_hash_lookup_with_hash_bulk(hash, keys, hashes, nb_keys, positions);
-	for (uint32_t i = 0; i < nb_keys; i++) {
-		if (positions[i] < 0)
-			continue;
-		burst->positions[packets[i]] = base + (uint32_t)positions[i];
-		rte_prefetch0(&flows->flows[base + (uint32_t)positions[i]]);
-	}
-}
-
-/**
- * Key of the common packet: untagged, IPv4 without options, TCP or UDP, no fragment. Gives what
- * onvm_parse() and onvm_flow_key_make() give, in a quarter of the instructions.
- */
-static inline bool
-key_of_common(const uint8_t *data, uint32_t length, uint8_t port, struct onvm_flow_key4 *key)
-{
-	uint16_t ethertype, fragment;
-	uint32_t total, ports;
-
-	if (unlikely(length < 14 + 20 + 8))
-		return false;
-	memcpy(&ethertype, data + 12, sizeof(ethertype));
-	memcpy(&fragment, data + 20, sizeof(fragment));
-	total = onvm_load_be16(data + 16);
-	if (unlikely(ethertype != RTE_BE16(ONVM_ETHERTYPE_IPV4) || data[14] != 0x45 ||
-		     (fragment & RTE_BE16(0x3fff)) != 0 || total > length - 14))
-		return false;
-	if (data[23] == ONVM_PROTO_TCP ? total < 20 + 20 : total < 20 + 8)
-		return false;
-	if (unlikely(data[23] != ONVM_PROTO_TCP && data[23] != ONVM_PROTO_UDP))
-		return false;
-	memcpy(&key->src, data + 26, 8);
-	memcpy(&ports, data + 34, sizeof(ports));
-	ports = rte_be_to_cpu_32(ports);
-	key->src_port = (uint16_t)(ports >> 16);
-	key->dst_port = (uint16_t)ports;
-	key->vlan = 0;
-	key->port = port;
-	key->protocol = data[23];
-	return true;
-}
-
-/** Key, hash and kind of packet @p i. */
-static inline void
-make_key(const struct onvm_lane *lane, const struct rte_mbuf *mbuf, struct burst *burst, uint32_t i)
-{
-	const uint8_t *data = rte_pktmbuf_mtod(mbuf, const uint8_t *);
-	const uint8_t port = (uint8_t)lane->port->id;
-	struct onvm_headers headers;
-	enum onvm_flow_kind kind = ONVM_FLOW_KIND_IPV4;
-
-	burst->positions[i] = ONVM_FLOW_NONE;
-	burst->is_fragment[i] = false;
-	if (unlikely(!key_of_common(data, mbuf->data_len, port, &burst->keys[i].v4))) {
-		onvm_parse(data, mbuf->data_len, &headers);
-		kind = onvm_flow_key_make(data, &headers, port, &burst->keys[i]);
-		burst->is_fragment[i] = onvm_headers_is_fragment(&headers);
-	}
-	burst->kinds[i] = (uint8_t)kind;
-	burst->hashes[i] = kind == ONVM_FLOW_KIND_NONE ? 0 :
-							 onvm_flow_key_hash(kind, &burst->keys[i]);
-}
-
-static void
-classify(struct onvm_worker *worker, const struct onvm_lane *lane, struct rte_mbuf **mbufs,
-	 uint32_t nb, struct burst *burst)
-{
-	for (uint32_t i = 0; i < nb && i < PREFETCH_AHEAD; i++)
-		rte_prefetch0(rte_pktmbuf_mtod(mbufs[i], void *));
-	for (uint32_t i = 0; i < nb; i++) {
-		if (i + PREFETCH_AHEAD < nb)
-			rte_prefetch0(rte_pktmbuf_mtod(mbufs[i + PREFETCH_AHEAD], void *));
-		make_key(lane, mbufs[i], burst, i);
-	}
-	look_up(&worker->dp->flows, burst, nb, ONVM_FLOW_KIND_IPV4);
-	look_up(&worker->dp->flows, burst, nb, ONVM_FLOW_KIND_IPV6);
-}
-
-/** The path of a packet whose destination an NF instance has claimed; 0: nobody has. */
-static uint16_t
-claimed_path(struct onvm_worker *worker, const struct burst *burst, uint32_t i, uint16_t chain,
-	     const struct onvm_candidates *candidates)
-{
-	const struct onvm_claims *claims =
-		__atomic_load_n(&worker->dp->steering.claims, __ATOMIC_ACQUIRE);
-	const union onvm_flow_key *key = &burst->keys[i];
-	uint16_t host;
-
-	if (likely(claims == NULL) || burst->kinds[i] == ONVM_FLOW_KIND_NONE)
-		return 0;
-	if (burst->kinds[i] == ONVM_FLOW_KIND_IPV4)
-		host = onvm_claims_find(claims, 4, (const uint8_t *)&key->v4.dst, key->v4.protocol,
-					key->v4.dst_port);
-	else
-		host = onvm_claims_find(claims, 6, key->v6.dst, key->v6.protocol, key->v6.dst_port);
-	if (host == 0)
-		return 0;
-	return onvm_steering_choose_with(&worker->dp->steering, chain, candidates,
-					 &worker->selector, host);
-}
-
-/** Choose the path of a flow seen for the first time. */
-static uint16_t
-choose_path(struct onvm_worker *worker, const struct burst *burst, uint32_t i, uint16_t chain,
-	    const struct onvm_candidates *candidates, bool is_far)
-{
-	struct onvm_steering *steering = &worker->dp->steering;
-	uint16_t path = 0;
-
-	if (burst->kinds[i] == ONVM_FLOW_KIND_NONE)
-		path = candidates->default_path;
-	else if (is_far)
-		path = claimed_path(worker, burst, i, chain, candidates);
-	if (path == 0)
-		path = onvm_steering_choose(steering, chain, candidates, &worker->selector);
-	return is_far && path != 0 ? steering->paths[path].opposite : path;
-}
-
-static void
-flow_set(struct onvm_flow_table *table, uint32_t position, uint16_t path, uint8_t flags)
-{
-	struct onvm_flow *flow = &table->flows[position];
-
-	flow->last_seen = __atomic_load_n(&table->now, __ATOMIC_RELAXED);
-	flow->peer = ONVM_FLOW_NONE;
-	flow->flags = flags;
-	onvm_flow_set_path(table, position, path);
-}
-
-/** Remember a new flow; @return its position. */
-static uint32_t
-flow_add(struct onvm_worker *worker, const struct burst *burst, uint32_t i, uint16_t path,
-	 bool is_far)
-{
-	struct onvm_flow_table *table = &worker->dp->flows;
-	const uint32_t position = onvm_flow_table_put(table, (enum onvm_flow_kind)burst->kinds[i],
-						      &burst->keys[i], burst->hashes[i]);
-
-	if (position == ONVM_FLOW_NONE) {
-		worker->stats.flow_table_full++;
-		return position;
-	}
-	worker->stats.new_flows++;
-	flow_set(table, position, path, is_far ? ONVM_FLOW_REVERSE : 0);
-	return position;
-}
-
-/** Let the other fragments of a datagram follow its first one. */
-static void
-fragment_add(struct onvm_worker *worker, const struct onvm_lane *lane, struct rte_mbuf *mbuf,
-	     uint16_t path)
-{
-	const uint8_t *data = rte_pktmbuf_mtod(mbuf, const uint8_t *);
-	struct onvm_headers headers;
-	union onvm_flow_key key;
-	enum onvm_flow_kind kind;
-	uint32_t position;
-
-	onvm_parse(data, mbuf->data_len, &headers);
-	if (headers.fragment_offset != 0 ||
-	    !onvm_flow_key_fragment(data, &headers, (uint8_t)lane->port->id, &key))
-		return;
-	kind = headers.ip_version == 4 ? ONVM_FLOW_KIND_IPV4 : ONVM_FLOW_KIND_IPV6;
-	position =
-		onvm_flow_table_put(&worker->dp->flows, kind, &key, onvm_flow_key_hash(kind, &key));
-	if (position != ONVM_FLOW_NONE)
-		flow_set(&worker->dp->flows, position, path, ONVM_FLOW_LEARNED);
-}
-
-/** Path of packet i, and its flow's position in @p position. */
-static uint16_t
-path_of(struct onvm_worker *worker, const struct onvm_lane *lane, struct rte_mbuf *mbuf,
-	struct burst *burst, uint32_t i, uint16_t chain, const struct onvm_candidates *candidates,
-	bool is_far)
-{
-	struct onvm_dataplane *dp = worker->dp;
-	uint32_t position = burst->positions[i];
-	uint16_t path = 0;
-
-	/* An earlier packet of this burst may have added the flow. */
-	if (position == ONVM_FLOW_NONE && burst->kinds[i] != ONVM_FLOW_KIND_NONE)
-		position = onvm_flow_table_find(&dp->flows, (enum onvm_flow_kind)burst->kinds[i],
-						&burst->keys[i], burst->hashes[i]);
-	if (position != ONVM_FLOW_NONE) {
-		struct onvm_flow *flow = &dp->flows.flows[position];
-		const uint32_t now = __atomic_load_n(&dp->flows.now, __ATOMIC_RELAXED);
-		const uint16_t known = __atomic_load_n(&flow->path, __ATOMIC_ACQUIRE);
-
-		path = onvm_steering_resolve(&dp->steering, known);
-		/* 0: without successor; or another worker adds the flow now, or it is forgotten. */
-		if (unlikely(path == 0))
-			path = choose_path(worker, burst, i, chain, candidates, is_far);
-		if (unlikely(path != known) && path != 0)
-			onvm_flow_set_path(&dp->flows, position, path);
-		if (flow->last_seen != now)
-			__atomic_store_n(&flow->last_seen, now, __ATOMIC_RELAXED);
-		burst->positions[i] = position;
-	} else {
-		path = choose_path(worker, burst, i, chain, candidates, is_far);
-		if (path != 0 && burst->kinds[i] != ONVM_FLOW_KIND_NONE)
-			burst->positions[i] = flow_add(worker, burst, i, path, is_far);
-	}
-	if (unlikely(path != 0 && burst->is_fragment[i]))
-		fragment_add(worker, lane, mbuf, path);
-	return path;
-}
-
-/** Paths that a burst meets, with places taken for it in advance: links are asked once a path. */
-#define TICKETS 8
-
-struct ticket {
-	uint16_t path;
-	uint32_t nb_places; /**< taken and not yet used */
-	struct onvm_link *first;
-};
-
-static void
-give_back_places(struct onvm_worker *worker, struct ticket *ticket)
-{
-	const struct onvm_path *path = &worker->dp->steering.paths[ticket->path];
-
-	for (uint32_t i = 0; ticket->nb_places != 0 && i < path->nb_hops; i++)
-		onvm_link_of_hop(worker, &path->hops[i])->reserved -= ticket->nb_places;
-	ticket->nb_places = 0;
-}
-
-/** A ticket with a place for one packet on path @p index; without one if there is no room. */
-static inline struct ticket *
-take_ticket(struct onvm_worker *worker, struct ticket *tickets, uint16_t index, uint32_t nb_wanted,
-	    bool can_wait)
-{
-	struct ticket *ticket = &tickets[index % TICKETS];
-	const struct onvm_path *path;
-	uint32_t room;
-
-	if (likely(ticket->path == index && ticket->nb_places != 0))
-		return ticket;
-	give_back_places(worker, ticket);
-	path = &worker->dp->steering.paths[index];
-	room = path_room(worker, path, can_wait);
-	ticket->path = index;
-	ticket->nb_places = room < nb_wanted ? room : nb_wanted;
-	ticket->first = path->nb_hops == 0 ? NULL : onvm_link_of_hop(worker, &path->hops[0]);
-	path_reserve(worker, path, ticket->nb_places);
-	return ticket;
-}
-
-/** Admit packets that are looked up; @return how many are done with (admitted or dropped). */
-static uint32_t
-admit_flows(struct onvm_worker *worker, struct onvm_lane *lane, uint32_t binding,
-	    const struct onvm_candidates *candidates, struct rte_mbuf **mbufs, uint32_t nb)
-{
-	const uint16_t chain = (uint16_t)binding;
-	const bool is_far = (binding & ONVM_BINDING_FAR) != 0;
-	struct onvm_dataplane *dp = worker->dp;
-	const bool can_wait = lane->port->can_wait;
-	struct ticket tickets[TICKETS] = {{0}};
-	struct burst burst;
-	uint32_t nb_done;
-
-	classify(worker, lane, mbufs, nb, &burst);
-	for (nb_done = 0; nb_done < nb; nb_done++) {
-		const uint32_t i = nb_done;
-		const uint16_t index =
-			path_of(worker, lane, mbufs[i], &burst, i, chain, candidates, is_far);
-		const struct onvm_path *path = &dp->steering.paths[index];
-		const uint32_t position = burst.positions[i];
-		struct ticket *ticket;
-		uint8_t flags = 0;
-
-		if (unlikely(index == 0)) {
-			onvm_worker_drop(worker, mbufs[i], ONVM_DROP_NO_INSTANCE);
-			continue;
-		}
-		ticket = take_ticket(worker, tickets, index, nb - i, can_wait);
-		if (unlikely(ticket->nb_places == 0)) {
-			if (can_wait) {
-				lane->waits_for = index;
-				break;
-			}
-			count_shed(worker, path, 1);
-			onvm_worker_drop(worker, mbufs[i], ONVM_DROP_SHED);
-			continue;
-		}
-		ticket->nb_places--;
-		if (path->opposite != 0 && position != ONVM_FLOW_NONE &&
-		    (dp->flows.flows[position].flags & ONVM_FLOW_LEARNED) == 0)
-			flags = ONVM_BUFFER_LEARN;
-		enter(worker, path, index, ticket->first, mbufs[i], lane->port->id, position,
-		      burst.hashes[i], flags);
-	}
-	for (uint32_t i = 0; i < TICKETS; i++)
-		give_back_places(worker, &tickets[i]);
-	return nb_done;
-}
-
-void
-onvm_learn_reverse(struct onvm_worker *worker, struct rte_mbuf *mbuf,
-		   const struct onvm_buffer *buffer, uint16_t port)
-{
-	struct onvm_dataplane *dp = worker->dp;
-	const uint8_t *data = rte_pktmbuf_mtod(mbuf, const uint8_t *);
-	const uint16_t opposite =
-		onvm_steering_resolve(&dp->steering, dp->steering.paths[buffer->path].opposite);
-	struct onvm_flow *flow;
-	struct onvm_headers headers;
-	union onvm_flow_key key, reverse;
-	enum onvm_flow_kind kind;
-	uint32_t position;
-
-	if (buffer->flow == ONVM_FLOW_NONE || opposite == 0)
-		return;
-	flow = &dp->flows.flows[buffer->flow];
-	/* Another path: the position may belong to another flow by now; the next packet learns. */
-	if (flow->flags & ONVM_FLOW_LEARNED ||
-	    __atomic_load_n(&flow->path, __ATOMIC_ACQUIRE) != buffer->path)
-		return;
-	onvm_parse(data, mbuf->data_len, &headers);
-	kind = onvm_flow_key_make(data, &headers, (uint8_t)port, &key);
-	if (kind == ONVM_FLOW_KIND_NONE)
-		return;
-	onvm_flow_key_reverse(kind, &key, (uint8_t)port, &reverse);
-	position =
-		onvm_flow_table_put(&dp->flows, kind, &reverse, onvm_flow_key_hash(kind, &reverse));
-	if (position == ONVM_FLOW_NONE) {
-		worker->stats.flow_table_full++;
-		return;
-	}
-	flow_set(&dp->flows, position, opposite,
-		 (uint8_t)(ONVM_FLOW_LEARNED |
-			   (flow->flags & ONVM_FLOW_REVERSE ? 0 : ONVM_FLOW_REVERSE)));
-	dp->flows.flows[position].peer = buffer->flow;
-	flow->peer = position;
-	flow->flags |= ONVM_FLOW_LEARNED;
-	worker->stats.learned_flows++;
-}
-
-/* ---- lanes ---- */
 
 /** Take @p nb packets of a lane into the platform; what must wait stays held. */
 static void
@@ -602,9 +40,9 @@ admit(struct onvm_worker *worker, struct onvm_lane *lane, struct rte_mbuf **mbuf
 	if (single != 0 && (binding & ONVM_BINDING_FAR))
 		single = worker->dp->steering.paths[single].opposite;
 	if (single != 0)
-		nb_done = admit_direct(worker, lane, single, mbufs, nb);
+		nb_done = onvm_admit_direct(worker, lane, single, mbufs, nb);
 	else
-		nb_done = admit_flows(worker, lane, binding, candidates, mbufs, nb);
+		nb_done = onvm_admit_flows(worker, lane, binding, candidates, mbufs, nb);
 	if (nb_done < nb) /* perhaps within `held` itself */
 		memmove(lane->held, mbufs + nb_done, (nb - nb_done) * sizeof(*mbufs));
 	lane->nb_held = (uint16_t)(nb - nb_done);
@@ -629,7 +67,7 @@ must_wait(struct onvm_worker *worker, const struct onvm_lane *lane)
 			 worker->dp->steering.paths[candidates->single_path].opposite :
 			 candidates->single_path;
 	path = &worker->dp->steering.paths[single];
-	return path_room(worker, path, true) < ONVM_BURST_SIZE / (path->nb_visits + 1u);
+	return onvm_path_room(worker, path, true) < ONVM_BURST_SIZE / (path->nb_visits + 1u);
 }
 
 /** Whether what a lane holds would be looked up in vain: its path is as full as it was. */
@@ -641,14 +79,75 @@ still_waits(struct onvm_worker *worker, struct onvm_lane *lane)
 	if (lane->waits_for == 0)
 		return false;
 	if (onvm_steering_resolve(&worker->dp->steering, lane->waits_for) == lane->waits_for &&
-	    path_room(worker, path, true) < HELD_ROOM)
+	    onvm_path_room(worker, path, true) < HELD_ROOM)
 		return true;
 	lane->waits_for = 0;
 	return false;
 }
 
 uint32_t
-onvm_ingress_poll(struct onvm_worker *worker)
+onvm_ingress_admit(struct onvm_worker *worker)
+{
+	uint32_t nb_total = 0;
+
+	for (uint32_t i = 0; i < worker->nb_lanes; i++) {
+		struct onvm_lane *lane = worker->lanes[i];
+		const uint16_t nb_held = lane->nb_held;
+
+		if (nb_held == 0 || still_waits(worker, lane))
+			continue;
+		admit(worker, lane, lane->held, nb_held);
+		nb_total += nb_held - lane->nb_held;
+	}
+	return nb_total;
+}
+
+/** Take in a burst that was received: at once where there is one path, else in the next turn. */
+static void
+take_in(struct onvm_worker *worker, struct onvm_lane *lane, struct rte_mbuf **mbufs, uint16_t nb)
+{
+	const uint16_t id = (uint16_t)__atomic_load_n(&lane->port->binding, __ATOMIC_ACQUIRE);
+	const struct onvm_candidates *candidates =
+		__atomic_load_n(&worker->dp->steering.chains[id].candidates, __ATOMIC_ACQUIRE);
+
+	if (id == 0 || candidates == NULL ||
+	    (!worker->dp->steering.chains[id].track_flows && candidates->single_path != 0)) {
+		admit(worker, lane, mbufs, nb);
+		return;
+	}
+	memcpy(lane->held, mbufs, nb * sizeof(*mbufs));
+	lane->nb_held = nb;
+	onvm_classify(&worker->dp->flows, (uint8_t)lane->port->id, lane->held, nb, &lane->burst);
+	lane->is_classified = true;
+}
+
+/** Receive a burst from one queue; @return packets. */
+static uint16_t
+receive(struct onvm_worker *worker, struct onvm_lane *lane, uint16_t queue)
+{
+	struct onvm_port *port = lane->port;
+	struct rte_mbuf *mbufs[ONVM_BURST_SIZE];
+	struct onvm_rx_result result = {0};
+	uint16_t nb;
+
+	nb = port->ops->rx_burst(port, queue, mbufs, ONVM_BURST_SIZE, &result);
+	if (unlikely(result.nb_oversize != 0)) {
+		lane->stats.rx += result.nb_oversize;
+		worker->stats.drops[ONVM_DROP_OVERSIZE] += result.nb_oversize;
+	}
+	if (nb == 0)
+		return 0;
+	if (onvm_capture_wants(&worker->dp->captures, ONVM_CAPTURE_PORT_IN))
+		onvm_capture_port(worker, port->id, ONVM_CAPTURE_PORT_IN, mbufs, nb);
+	lane->stats.rx += nb;
+	for (uint16_t i = 0; i < nb; i++)
+		lane->stats.rx_bytes += mbufs[i]->data_len;
+	take_in(worker, lane, mbufs, nb);
+	return nb;
+}
+
+uint32_t
+onvm_ingress_receive(struct onvm_worker *worker)
 {
 	const bool is_paused = __atomic_load_n(&worker->dp->sources_paused, __ATOMIC_RELAXED);
 	uint32_t nb_total = 0;
@@ -657,41 +156,15 @@ onvm_ingress_poll(struct onvm_worker *worker)
 		struct onvm_lane *lane = worker->lanes[i];
 		struct onvm_port *port = lane->port;
 
-		if (lane->nb_held != 0) {
-			const uint16_t nb_held = lane->nb_held;
-
-			if (still_waits(worker, lane))
-				continue;
-
-			admit(worker, lane, lane->held, nb_held);
-			nb_total += nb_held - lane->nb_held;
-			continue;
-		}
 		if (port->is_finished || (is_paused && !port->only_answers))
 			continue;
-		for (uint16_t q = 0; q < lane->nb_queues && lane->nb_held == 0; q++) {
-			struct rte_mbuf *mbufs[ONVM_BURST_SIZE];
-			struct onvm_rx_result result = {0};
-			uint16_t nb;
-
+		/* Each queue in its turn: what is held of one keeps the others waiting. */
+		for (uint16_t k = 0; k < lane->nb_queues && lane->nb_held == 0; k++) {
 			if (port->can_wait && must_wait(worker, lane))
 				break;
-			nb = port->ops->rx_burst(port, lane->queues[q], mbufs, ONVM_BURST_SIZE,
-						 &result);
-			if (unlikely(result.nb_oversize != 0)) {
-				lane->stats.rx += result.nb_oversize;
-				worker->stats.drops[ONVM_DROP_OVERSIZE] += result.nb_oversize;
-			}
-			if (nb == 0)
-				continue;
-			if (onvm_capture_wants(&worker->dp->captures, ONVM_CAPTURE_PORT_IN))
-				onvm_capture_port(worker, port->id, ONVM_CAPTURE_PORT_IN, mbufs,
-						  nb);
-			lane->stats.rx += nb;
-			for (uint16_t k = 0; k < nb; k++)
-				lane->stats.rx_bytes += mbufs[k]->data_len;
-			nb_total += nb;
-			admit(worker, lane, mbufs, nb);
+			if (++lane->next_queue >= lane->nb_queues)
+				lane->next_queue = 0;
+			nb_total += receive(worker, lane, lane->queues[lane->next_queue]);
 		}
 	}
 	return nb_total;

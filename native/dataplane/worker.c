@@ -336,6 +336,14 @@ next_idle_turns(uint32_t turns, uint64_t slept_ns, uint64_t wait_ns)
 
 /* ---- the loop ---- */
 
+/** What could not be admitted is to be looked up again. */
+static void
+forget_classified(struct onvm_worker *worker)
+{
+	for (uint32_t i = 0; i < worker->nb_lanes; i++)
+		worker->lanes[i]->is_classified = false;
+}
+
 int
 onvm_worker_run(void *arg)
 {
@@ -357,11 +365,14 @@ onvm_worker_run(void *arg)
 
 		if (unlikely(epoch != worker->seen))
 			take_over(worker, epoch);
-		nb_done = onvm_ingress_poll(worker);
+		nb_done = onvm_ingress_admit(worker);
+		/* Nothing is classified and not yet admitted: positions may be reused. */
+		forget_classified(worker);
+		rte_rcu_qsbr_quiescent(worker->qsbr, worker->index);
+		nb_done += onvm_ingress_receive(worker);
 		for (uint32_t i = 0; i < worker->nb_links; i++)
 			nb_done += onvm_return_poll(worker, worker->links[i]);
 		flush(worker);
-		rte_rcu_qsbr_quiescent(worker->qsbr, worker->index);
 		if (++turn % LOAN_TURNS == 0)
 			for (uint32_t i = 0; i < worker->nb_links; i++)
 				if (worker->links[i]->nb_loaned < worker->links[i]->nb_loans_wanted)

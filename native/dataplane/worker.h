@@ -6,7 +6,8 @@
  * @file
  * A worker lcore: takes packets from ports, steers them, moves them between NFs, sends them.
  *
- * One turn of the loop: receive and classify (ingress.c), take back from NF hosts and pass on
+ * One turn of the loop: admit what was received in the last turn, receive and classify (ingress.c),
+ * take back from NF hosts and pass on
  * (return.c), flush what was staged for links and ports, and now and then look at what the
  * control thread has changed. Without packets for a while it sleeps on its eventfd until the
  * earliest of: a wake-up by an NF host or the control thread, the next packet of a paced source,
@@ -19,6 +20,7 @@
 #include <stdint.h>
 
 #include "capture.h"
+#include "classify.h"
 #include "dataplane.h"
 #include "flow_table.h"
 #include "link.h"
@@ -38,10 +40,13 @@ struct onvm_lane {
 	struct onvm_port *port;
 	uint16_t nb_queues; /**< receive queues that this worker serves */
 	uint16_t queues[16];
-	uint16_t waits_for; /**< path that had no room for the first packet held; 0: none */
-	uint16_t nb_held;   /**< received, not yet admitted: only of sources that can wait */
+	uint16_t next_queue; /**< index into `queues` */
+	uint16_t waits_for;  /**< path that had no room for the first packet held; 0: none */
+	uint16_t nb_held;    /**< received, not yet admitted: only of sources that can wait */
 	uint32_t nb_staged;
 	struct onvm_lane_stats stats;
+	bool is_classified; /**< `burst` is of what is held */
+	struct onvm_burst burst;
 	struct rte_mbuf *held[ONVM_BURST_SIZE];
 	struct rte_mbuf *staged[ONVM_STAGED_MAX];
 };
@@ -116,8 +121,19 @@ onvm_worker_drop(struct onvm_worker *worker, struct rte_mbuf *mbuf, enum onvm_dr
 	rte_pktmbuf_free(mbuf);
 }
 
-/** Receive on all lanes and admit; @return packets received. */
-uint32_t onvm_ingress_poll(struct onvm_worker *worker);
+/** Packets that may enter @p path now; updates the watermark state of its links. */
+uint32_t onvm_path_room(struct onvm_worker *worker, const struct onvm_path *path, bool can_wait);
+/** Admit a burst to the only path; @return how many packets are done with (admitted or dropped). */
+uint32_t onvm_admit_direct(struct onvm_worker *worker, struct onvm_lane *lane, uint16_t path_index,
+			   struct rte_mbuf **mbufs, uint32_t nb);
+/** Admit packets by their flows; @return how many are done with (admitted or dropped). */
+uint32_t
+onvm_admit_flows(struct onvm_worker *worker, struct onvm_lane *lane, uint32_t binding,
+		 const struct onvm_candidates *candidates, struct rte_mbuf **mbufs, uint32_t nb);
+/** Admit what the last turn has received and classified; @return packets admitted. */
+uint32_t onvm_ingress_admit(struct onvm_worker *worker);
+/** Receive on all lanes; @return packets received. */
+uint32_t onvm_ingress_receive(struct onvm_worker *worker);
 /** Take back from one NF host and pass on; @return packets taken. */
 uint32_t onvm_return_poll(struct onvm_worker *worker, struct onvm_link *link);
 /** Install the reverse of the flow of a packet that leaves through @p port. */
