@@ -315,8 +315,10 @@ path_of(struct onvm_worker *worker, const struct onvm_lane *lane, struct rte_mbu
 		/* 0: without successor; or another worker adds the flow now, or it is forgotten. */
 		if (unlikely(path == 0))
 			path = choose_path(worker, burst, i, chain, candidates, is_far);
-		if (unlikely(path != known) && path != 0)
+		if (unlikely(path != known) && path != 0) {
 			onvm_flow_set_path(&dp->flows, position, path);
+			flow->flags &= (uint8_t)~ONVM_FLOW_LEARNED; /* nor its reverse */
+		}
 		if (flow->last_seen != now)
 			__atomic_store_n(&flow->last_seen, now, __ATOMIC_RELAXED);
 		burst->positions[i] = position;

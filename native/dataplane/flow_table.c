@@ -349,8 +349,11 @@ forget(struct onvm_flow_table *table, uint32_t position)
 
 	if (!onvm_flow_table_read(table, position, &kind, &key, &copy))
 		return;
-	if (copy.peer != ONVM_FLOW_NONE && table->flows[copy.peer].peer == position)
+	if (copy.peer != ONVM_FLOW_NONE && table->flows[copy.peer].peer == position) {
 		table->flows[copy.peer].peer = ONVM_FLOW_NONE;
+		/* Should the other direction live on, its next packet teaches this one again. */
+		table->flows[copy.peer].flags &= (uint8_t)~ONVM_FLOW_LEARNED;
+	}
 	if (__atomic_exchange_n(&flow->path, 0, __ATOMIC_ACQ_REL) != 0)
 		__atomic_sub_fetch(&table->nb_used, 1, __ATOMIC_RELAXED);
 	/* A worker that met the flow while it was forgotten has left a path in a dead position;

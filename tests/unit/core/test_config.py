@@ -110,12 +110,15 @@ def test_empty_file_is_a_manager_without_anything(packages: list[NfPackage]) -> 
         ("[nfs.nat.config]\nprt = 1", "f.toml: nfs.nat.config.prt: 1: one of these keys expected"),
         ("[nfs.nat.config]\nport = 70000", "f.toml: nfs.nat.config.port: 70000: "),
         ("[[fused]]\nnfs = []", "f.toml: fused[0].nfs: []: expected `array` of length >= 1"),
-        ('[[fused]]\nnfs = ["nat"]', "f.toml: fused[0].nfs: 'nat': there is none"),
+        ('[[fused]]\nnfs = ["natt"]', "f.toml: fused[0].nfs: 'natt': there is none"),
         (
             GOOD.replace('"wan"\n', '"wann"\n'),
             "f.toml: chains.main.out: 'wann': did you mean 'wan'?",
         ),
-        (GOOD.replace("[nfs.nat]", ""), "f.toml: chains.main.services: 'nat': expected a service"),
+        (
+            GOOD.replace('"nat"]', '"natt"]'),
+            "f.toml: chains.main.services: 'natt': expected a service",
+        ),
         (
             GOOD + '[chains.b]\nin = "wan"\nout = "lan"\n',
             "f.toml: chains.b.in: 'wan': expected a port that is not chain main's",
@@ -192,3 +195,8 @@ def test_any_bytes_are_read_or_refused(packages: list[NfPackage], data: bytes) -
 @given(st.dictionaries(st.text(max_size=5), VALUES, max_size=4).map(without_none))
 def test_written_toml_reads_back(table: dict[str, Any]) -> None:
     assert msgspec.json.encode(tomllib.loads(format_toml(table))) == msgspec.json.encode(table)
+
+
+def test_an_installed_nf_that_a_chain_names_is_implied(packages: list[NfPackage]) -> None:
+    config = read(GOOD.replace("[nfs.nat]", ""), packages)
+    assert [group.names for group in config.groups()].count(("nat",)) == 1
