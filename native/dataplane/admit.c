@@ -53,6 +53,8 @@ path_reserve(struct onvm_worker *worker, const struct onvm_path *path, uint32_t 
 	for (uint32_t i = 0; i < path->nb_hops; i++) {
 		struct onvm_link *link = onvm_link_of_hop(worker, &path->hops[i]);
 
+		if (unlikely(link == NULL))
+			continue;
 		link->reserved += nb;
 		if (link->reserved > link->stats.peak)
 			link->stats.peak = link->reserved;
@@ -292,6 +294,14 @@ fragment_add(struct onvm_worker *worker, const struct onvm_lane *lane, struct rt
 		flow_set(&worker->dp->flows, position, path, ONVM_FLOW_LEARNED);
 }
 
+/** Whether flows of this chain and direction may take @p path. */
+static inline bool
+is_path_of(const struct onvm_path *path, uint16_t chain, bool is_far)
+{
+	return path->chain == chain && path->is_reverse == is_far &&
+	       __atomic_load_n(&path->state, __ATOMIC_ACQUIRE) == ONVM_PATH_LIVE;
+}
+
 /** Path of packet i, and its flow's position in @p position. */
 static uint16_t
 path_of(struct onvm_worker *worker, const struct onvm_lane *lane, struct rte_mbuf *mbuf,
@@ -312,6 +322,9 @@ path_of(struct onvm_worker *worker, const struct onvm_lane *lane, struct rte_mbu
 		const uint16_t known = __atomic_load_n(&flow->path, __ATOMIC_ACQUIRE);
 
 		path = onvm_steering_resolve(&dp->steering, known);
+		/* An index that has come to mean another path is as good as none. */
+		if (unlikely(!is_path_of(&dp->steering.paths[path], chain, is_far)))
+			path = 0;
 		/* 0: without successor; or another worker adds the flow now, or it is forgotten. */
 		if (unlikely(path == 0))
 			path = choose_path(worker, burst, i, chain, candidates, is_far);
@@ -346,8 +359,12 @@ give_back_places(struct onvm_worker *worker, struct ticket *ticket)
 {
 	const struct onvm_path *path = &worker->dp->steering.paths[ticket->path];
 
-	for (uint32_t i = 0; ticket->nb_places != 0 && i < path->nb_hops; i++)
-		onvm_link_of_hop(worker, &path->hops[i])->reserved -= ticket->nb_places;
+	for (uint32_t i = 0; ticket->nb_places != 0 && i < path->nb_hops; i++) {
+		struct onvm_link *link = onvm_link_of_hop(worker, &path->hops[i]);
+
+		if (likely(link != NULL))
+			link->reserved -= ticket->nb_places;
+	}
 	ticket->nb_places = 0;
 }
 

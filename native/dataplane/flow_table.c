@@ -347,8 +347,12 @@ forget(struct onvm_flow_table *table, uint32_t position)
 	enum onvm_flow_kind kind;
 	struct onvm_flow copy;
 
-	if (!onvm_flow_table_read(table, position, &kind, &key, &copy))
+	if (!onvm_flow_table_read(table, position, &kind, &key, &copy)) {
+		/* A position without a key must not keep a path's index for ever. */
+		if (__atomic_exchange_n(&flow->path, 0, __ATOMIC_ACQ_REL) != 0)
+			__atomic_sub_fetch(&table->nb_used, 1, __ATOMIC_RELAXED);
 		return;
+	}
 	if (copy.peer != ONVM_FLOW_NONE && table->flows[copy.peer].peer == position) {
 		table->flows[copy.peer].peer = ONVM_FLOW_NONE;
 		/* Should the other direction live on, its next packet teaches this one again. */
