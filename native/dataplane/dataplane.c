@@ -14,7 +14,6 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -23,7 +22,6 @@
 #include <rte_errno.h>
 #include <rte_launch.h>
 #include <rte_lcore.h>
-#include <rte_memory.h>
 
 /** The housekeeper ages flows this often, looking at so many positions each time. */
 #define HOUSEKEEPING_NS 10000000
@@ -182,16 +180,6 @@ init_tables(struct onvm_dataplane *dp, const struct onvm_dp_config *config)
 				   strerror(-rc));
 }
 
-/** Ask for transparent huge pages: looking a flow up touches three random lines. */
-static int
-advise_huge(const struct rte_memseg_list *list, const struct rte_memseg *segment, void *arg)
-{
-	RTE_SET_USED(list);
-	RTE_SET_USED(arg);
-	madvise(segment->addr, segment->len, MADV_HUGEPAGE); /* a wish, not a need */
-	return 0;
-}
-
 int
 onvm_dp_init(const struct onvm_dp_config *config, int argc, char **argv)
 {
@@ -210,7 +198,6 @@ onvm_dp_init(const struct onvm_dp_config *config, int argc, char **argv)
 				 config->ring_length, ONVM_BURST_SIZE * 2);
 	if (rte_eal_init(argc, argv) < 0)
 		return onvm_fail(-EIO, "DPDK environment: %s", rte_strerror(rte_errno));
-	rte_memseg_walk(advise_huge, NULL);
 	memset(dp, 0, sizeof(*dp));
 	dp->config = *config;
 	dp->hz = rte_get_tsc_hz();

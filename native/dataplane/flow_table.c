@@ -245,8 +245,6 @@ onvm_flow_table_init(struct onvm_flow_table *table, uint32_t capacity, uint32_t 
 	/* Fresh pages: those of slots that are never used are never there. */
 	table->flows = mmap(NULL, flows_bytes(table), PROT_READ | PROT_WRITE,
 			    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (table->flows != MAP_FAILED)
-		madvise(table->flows, flows_bytes(table), MADV_HUGEPAGE); /* a wish */
 	table->idle_ticks = idle_ms / ONVM_FLOW_TICK_MS + 1;
 	table->now = 1;
 	if (table->flows == MAP_FAILED) {
