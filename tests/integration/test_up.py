@@ -182,3 +182,22 @@ def shared(hosts: Host) -> Host:
     hosts.configure(HASTY + TWO_NFS)
     hosts.do("up", "-d")
     return hosts
+
+
+def test_capture_at_a_port_and_an_nf_while_traffic_runs(host: Host) -> None:
+    scapy = pytest.importorskip("scapy.utils")
+    host.configure(PATIENT + TWO_NFS)
+    host.do("up", "-d")
+    for point, n_packets in (("wan", 100), ("hop-1", 64)):
+        file = host.folder / f"{point}.pcapng"
+        reply = host.json("capture", point, "-o", str(file), "--count", str(n_packets))
+        assert reply["written"] == n_packets
+        assert reply["is_full"]
+        with scapy.RawPcapNgReader(str(file)) as reader:
+            frames = [frame for frame, _ in reader]
+        assert len(frames) == n_packets
+        assert {len(frame) for frame in frames} == {68}
+    done = host.onvm("capture", "nobody", "-o", str(host.folder / "x"))
+    assert done.returncode == 2
+    assert "expected a port (wan, lan), an instance or a service" in done.stderr
+    assert host.json("down")["report"]["drops"] == {}
