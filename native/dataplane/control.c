@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * Changes by the control thread: ports, NF hosts, chains.
+ * Changes by the control thread: NF hosts and chains; ports are in port_control.c.
  *
  * Each change is published, then made known by raising the epoch; what was there before is freed
  * when all workers have taken the change over.
@@ -25,8 +25,8 @@
 
 /* ---- telling the workers ---- */
 
-static void
-wake_workers(struct onvm_dataplane *dp)
+void
+onvm_wake_workers(struct onvm_dataplane *dp)
 {
 	const uint64_t one = 1;
 
@@ -40,7 +40,7 @@ onvm_publish(struct onvm_dataplane *dp)
 {
 	const uint32_t epoch = __atomic_add_fetch(&dp->epoch, 1, __ATOMIC_ACQ_REL);
 
-	wake_workers(dp);
+	onvm_wake_workers(dp);
 	for (uint32_t i = 0; i < dp->config.nb_workers; i++) {
 		struct onvm_worker *worker = &dp->workers[i];
 
@@ -94,174 +94,6 @@ publish_candidates(struct onvm_dataplane *dp)
 	onvm_publish(dp);
 	free_candidates(old);
 	return rc;
-}
-
-/* ---- ports ---- */
-
-void
-onvm_port_free(struct onvm_dataplane *dp, uint32_t id)
-{
-	struct onvm_port *port = &dp->ports[id];
-
-	if (port->state != ONVM_PORT_CLOSED)
-		port->ops->close(port);
-	port->state = ONVM_PORT_CLOSED;
-	for (uint32_t w = 0; w < dp->config.nb_workers; w++) {
-		free(dp->lanes[w][id]);
-		dp->lanes[w][id] = NULL;
-	}
-}
-
-/** Give every worker its lane of a port that has been opened. */
-static int
-add_lanes(struct onvm_dataplane *dp, struct onvm_port *port)
-{
-	for (uint32_t w = 0; w < dp->config.nb_workers; w++) {
-		struct onvm_lane *lane = calloc(1, sizeof(*lane));
-
-		if (lane == NULL)
-			return -ENOMEM;
-		lane->port = port;
-		for (uint32_t q = w; q < port->nb_queues; q += dp->config.nb_workers)
-			if (lane->nb_queues < RTE_DIM(lane->queues))
-				lane->queues[lane->nb_queues++] = (uint16_t)q;
-		dp->lanes[w][port->id] = lane;
-	}
-	return 0;
-}
-
-/** A free port with its name and memory; NULL when all are taken. */
-static struct onvm_port *
-take_port(struct onvm_dataplane *dp, const char *name)
-{
-	for (uint32_t id = 0; id < ONVM_PORTS_MAX; id++) {
-		struct onvm_port *port = &dp->ports[id];
-
-		if (port->state != ONVM_PORT_CLOSED)
-			continue;
-		memset(port, 0, sizeof(*port));
-		port->id = (uint16_t)id;
-		port->memory = &dp->memory;
-		snprintf(port->name, sizeof(port->name), "%s", name);
-		return port;
-	}
-	onvm_fail(-ENOSPC, "port %s: all %u ports are taken", name, ONVM_PORTS_MAX);
-	return NULL;
-}
-
-/** Put a port that its kind has opened, or not (@p rc), into service. */
-static int
-finish_port(struct onvm_dataplane *dp, struct onvm_port *port, int rc, const char *reason)
-{
-	if (rc != 0)
-		return onvm_fail(rc, "port %s: %s", port->name,
-				 reason[0] != '\0' ? reason : strerror(-rc));
-	rc = add_lanes(dp, port);
-	if (rc != 0) {
-		port->state = ONVM_PORT_OPEN;
-		onvm_port_free(dp, port->id);
-		return onvm_fail(rc, "port %s: %s", port->name, strerror(-rc));
-	}
-	__atomic_store_n(&port->state, ONVM_PORT_OPEN, __ATOMIC_RELEASE);
-	onvm_publish(dp);
-	return port->id;
-}
-
-int
-onvm_dp_port_null(const char *name, uint32_t size, uint32_t nb_flows, uint32_t is_random,
-		  uint32_t is_source, uint32_t nb_queues, uint64_t rate_pps, uint64_t count)
-{
-	const struct onvm_null_options options = {.size = size,
-						  .nb_flows = nb_flows,
-						  .is_random = is_random != 0,
-						  .is_source = is_source != 0,
-						  .nb_queues = nb_queues,
-						  .rate_pps = rate_pps,
-						  .count = count};
-	struct onvm_port *port = take_port(&onvm_dp, name);
-	char reason[256] = "";
-
-	if (port == NULL)
-		return -ENOSPC;
-	return finish_port(&onvm_dp, port,
-			   onvm_port_null_open(port, &options, reason, sizeof(reason)), reason);
-}
-
-int
-onvm_dp_port_pcap(const char *name, const char *rx_path, const char *tx_path, uint32_t loop,
-		  uint64_t rate_pps, uint64_t count)
-{
-	const struct onvm_pcap_options options = {.rx_path = rx_path,
-						  .tx_path = tx_path,
-						  .loop = loop,
-						  .rate_pps = rate_pps,
-						  .count = count};
-	struct onvm_port *port = take_port(&onvm_dp, name);
-	char reason[256] = "";
-
-	if (port == NULL)
-		return -ENOSPC;
-	return finish_port(&onvm_dp, port,
-			   onvm_port_pcap_open(port, &options, reason, sizeof(reason)), reason);
-}
-
-int
-onvm_dp_port_ethdev(const char *name, const char *device, uint32_t nb_queues, uint32_t mtu,
-		    uint32_t needs_copy, uint32_t is_promiscuous)
-{
-	const struct onvm_ethdev_options options = {.device = device,
-						    .nb_queues = nb_queues,
-						    .mtu = mtu,
-						    .needs_copy = needs_copy != 0,
-						    .is_promiscuous = is_promiscuous != 0};
-	struct onvm_port *port = take_port(&onvm_dp, name);
-	char reason[256] = "";
-
-	if (port == NULL)
-		return -ENOSPC;
-	return finish_port(&onvm_dp, port,
-			   onvm_port_ethdev_open(port, &options, onvm_dp.config.nb_workers, reason,
-						 sizeof(reason)),
-			   reason);
-}
-
-int
-onvm_dp_port_gen(const char *name, const struct onvm_gen_options *options)
-{
-	struct onvm_port *port = take_port(&onvm_dp, name);
-	char reason[256] = "";
-
-	if (port == NULL)
-		return -ENOSPC;
-	return finish_port(&onvm_dp, port,
-			   onvm_port_gen_open(port, options, onvm_dp.config.nb_workers, reason,
-					      sizeof(reason)),
-			   reason);
-}
-
-int
-onvm_dp_port_close(uint32_t id)
-{
-	struct onvm_dataplane *dp = &onvm_dp;
-
-	if (id >= ONVM_PORTS_MAX || dp->ports[id].state != ONVM_PORT_OPEN)
-		return onvm_fail(-ENOENT, "port %u is not open", id);
-	for (uint16_t chain = 1; chain < ONVM_CHAINS_MAX; chain++)
-		if (dp->steering.chains[chain].is_used &&
-		    (dp->steering.chains[chain].near_port == id ||
-		     dp->steering.chains[chain].far_port == id))
-			return onvm_fail(-EBUSY, "port %s belongs to a chain", dp->ports[id].name);
-	__atomic_store_n(&dp->ports[id].state, ONVM_PORT_CLOSING, __ATOMIC_RELEASE);
-	onvm_publish(dp);
-	onvm_port_free(dp, id);
-	return 0;
-}
-
-void
-onvm_dp_pause_sources(uint32_t is_paused)
-{
-	__atomic_store_n(&onvm_dp.sources_paused, is_paused != 0, __ATOMIC_RELEASE);
-	wake_workers(&onvm_dp);
 }
 
 /* ---- NF hosts ---- */

@@ -15,6 +15,8 @@ extern struct onvm_dataplane onvm_dp;
 /** Leave a line for the user and give back @p result. */
 __attribute__((format(printf, 2, 3))) int onvm_fail(int result, const char *format, ...);
 
+/** Make sleeping workers look around. */
+void onvm_wake_workers(struct onvm_dataplane *dp);
 /** Raise the epoch and wait until every running worker has taken over all changes. */
 void onvm_publish(struct onvm_dataplane *dp);
 /** Free captures that nobody stopped; the workers have stopped. */

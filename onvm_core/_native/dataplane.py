@@ -5,10 +5,21 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from onvm_core._native._dataplane import ffi, lib
+from onvm_core._native.values import (
+    CaptureCounters,
+    CapturePoint,
+    ChainSpec,
+    DataplaneSettings,
+    FlowRecord,
+    GenCounters,
+    Handover,
+    HostCounters,
+    PlaneCounters,
+    PortCounters,
+)
 from onvm_sdk.errors import NativeError
 
 __all__ = [
@@ -35,169 +46,6 @@ class DataplaneError(NativeError):
     def __init__(self, number: int, line: str) -> None:
         self.errno = number
         Exception.__init__(self, line)
-
-
-@dataclass(frozen=True, slots=True)
-class DataplaneSettings:
-    """What the data plane is made with; see ``struct onvm_dp_config``."""
-
-    n_workers: int = 1
-    n_buffers: int = 8192
-    data_bytes: int = 2048
-    ring_length: int = 1024
-    idle_policy: int = 0
-    flow_capacity: int = 1 << 20
-    flow_idle_ms: int = 300_000
-    sample_every: int = 64
-    use_huge_pages: bool = False
-    high_percent: int = 80
-    low_percent: int = 60
-
-
-@dataclass(frozen=True, slots=True)
-class ChainSpec:
-    """A chain as the data plane knows it: service IDs between two port IDs."""
-
-    near_port: int
-    far_port: int
-    services: tuple[int, ...]
-    is_bidirectional: bool = True
-    track_flows: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Handover:
-    """What a new NF host gets; `area_fd` is the receiver's to close."""
-
-    memory_fd: int
-    area_fd: int
-    event_fds: tuple[int, ...]
-    buffer_stride: int
-    n_buffers: int
-    memory_bytes: int
-    area_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class PortCounters:
-    """Counters of one port, all workers together."""
-
-    rx: int
-    rx_bytes: int
-    tx: int
-    tx_bytes: int
-    is_finished: bool
-    n_held: int
-    latency: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class HostCounters:
-    """Counters of one NF host, all workers together; pairs are (forwards, backwards)."""
-
-    rx: tuple[int, int]
-    exits: tuple[tuple[int, ...], tuple[int, ...]]
-    drops: tuple[tuple[int, ...], ...]
-    originated: tuple[int, ...]
-    lost: int
-    shed: int
-    bad: int
-    peak: int
-    reserved: int
-    latency: tuple[int, ...]
-    packets: tuple[int, ...]
-    busy_cycles: tuple[int, ...]
-    idle_cycles: int
-    sleeps: int
-    loops: int
-    counters: tuple[tuple[int, ...], ...]
-    is_bad: bool
-
-
-@dataclass(frozen=True, slots=True)
-class PlaneCounters:
-    """Counters of the data plane as a whole."""
-
-    drops: dict[str, int]
-    originated: int
-    new_flows: int
-    learned_flows: int
-    flow_table_full: int
-    flows: int
-    idle_cycles: int
-    sleeps: int
-    buffers_total: int
-    buffers_free: int
-    buffers_with_nfs: int
-    paths: int
-
-
-@dataclass(frozen=True, slots=True)
-class CapturePoint:
-    """Where packets are captured: a port (or the slot of an NF host), and which way they go.
-
-    `is_in` is received by the port, or handed to the host; `is_out` sent by the port, or taken
-    back from the host. `name` is that of the interface in the file.
-    """
-
-    name: str
-    id: int
-    is_host: bool = False
-    is_in: bool = True
-    is_out: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class CaptureCounters:
-    """Counters of one capture, in packets; `overflow` counts copies for which no room was."""
-
-    captured: int
-    overflow: int
-    written: int
-    is_full: bool
-
-
-@dataclass(frozen=True, slots=True)
-class GenCounters:
-    """Counters of a generator; see ``struct onvm_dp_gen_stats``."""
-
-    sent: int
-    received: int
-    opened: int
-    completed: int
-    failed: int
-    tcp: int
-    udp: int
-    icmp: int
-    ipv6: int
-    requests: int
-    replies: int
-    lost: int
-    bad_checksum: int
-    bad_payload: int
-    out_of_order: int
-    unexpected: int
-    n_active: int
-    is_finished: bool
-    rtt: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class FlowRecord:
-    """One direction of one flow."""
-
-    src: str
-    dst: str
-    src_port: int
-    dst_port: int
-    protocol: int
-    vlan: int
-    port: int
-    is_reverse: bool
-    path: int
-    chain: int
-    hosts: tuple[int, ...] = field(default=())
-    idle_ms: int = 0
 
 
 def _check(result: int) -> int:
