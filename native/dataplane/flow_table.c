@@ -164,8 +164,8 @@ onvm_flow_key_fragment(const uint8_t *data, const struct onvm_headers *headers, 
 	if (headers->ip_version == 4) {
 		key4_set(&key->v4, ip, headers->protocol, onvm_load_be16(ip + 4), 0, vlan, port);
 	} else {
-		/* The fragment header is the last one before the payload (RFC 8200 4.5). */
-		const uint8_t *id = data + headers->l4_offset - 4;
+		/* Identification: the last four bytes of the fragment header (RFC 8200 4.5). */
+		const uint8_t *id = data + headers->fragment_header + 4;
 
 		key6_set(&key->v6, ip, headers->protocol, onvm_load_be16(id),
 			 onvm_load_be16(id + 2), vlan, port);

@@ -74,6 +74,7 @@ struct onvm_headers {
 	uint16_t src_port;	  /**< host order; 0 without ports. ICMP: type * 256 + code */
 	uint16_t dst_port;	  /**< host order; 0 without ports. ICMP echo: identifier */
 	uint16_t fragment_offset; /**< bytes */
+	uint16_t fragment_header; /**< offset of IPv6's fragment header; 0: there is none */
 	uint8_t nb_vlans;
 	uint8_t ip_version; /**< 4, 6, or 0 when not IP */
 	uint8_t protocol;   /**< transport protocol, behind IPv6 extension headers */
@@ -253,6 +254,7 @@ onvm_parse_ipv6(const uint8_t *data, uint32_t offset, uint32_t length, struct on
 			if (step != 0) {
 				const uint16_t fragment = onvm_load_be16(data + cursor + 2);
 
+				headers->fragment_header = (uint16_t)cursor;
 				headers->more_fragments = (fragment & 1) != 0;
 				headers->fragment_offset = fragment & 0xfff8;
 			}
