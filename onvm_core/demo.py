@@ -21,7 +21,9 @@ from onvm_sdk.errors import OnvmError
 __all__ = ["main"]
 
 CHAIN = ("firewall", "nat", "lb")
-DEFAULT_SECONDS = 10.0
+DEFAULT_SECONDS = 40.0
+# So many that the NAT of the chain has a port for every connection.
+PACKETS = 800_000
 CAPTURED_PACKETS = 100_000
 
 
@@ -44,8 +46,8 @@ def _demo(pcap: Path | None, seconds: float, output: Path | None) -> None:
     print(f"Chain: {' → '.join(CHAIN)}, each in a process of its own.", flush=True)
     if pcap is None:
         output = output or Path("demo-out.pcapng")
-        near, far = "gen:?flows=4000&seed=1&timeout_ms=3000", "gen:"
-        print(f"Traffic: generated client and server, {seconds:g} s.\n", flush=True)
+        near, far = f"gen:?flows=4000&seed=1&timeout_ms=3000&count={PACKETS}", "gen:"
+        print(f"Traffic: generated client and server, {PACKETS:,} packets.\n", flush=True)
     else:
         output = output or Path("demo-out.pcap")
         near, far = f"pcap:{pcap}", f"pcap:{output}"
