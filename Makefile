@@ -22,7 +22,11 @@ stamps := build/stamps
 $(shell mkdir -p $(stamps) build/wheels)
 
 $(stamps)/apt: packaging/apt-packages.txt packaging/apt-install
-	@packaging/apt-install
+	@packaging/apt-install packaging/apt-packages.txt
+	@touch $@
+
+$(stamps)/apt-test: packaging/apt-packages-test.txt packaging/apt-install
+	@packaging/apt-install packaging/apt-packages-test.txt
 	@touch $@
 
 .venv/ready: packaging/requirements-dev.txt $(stamps)/apt
@@ -58,7 +62,7 @@ demo: packages  ## run firewall, NAT and load balancer over generated traffic, o
 	@$(python) -m onvm_core.demo $(if $(PCAP),--pcap "$(PCAP)")
 
 .PHONY: test
-test: packages  ## run every test on every Python here, C tests with sanitizers, lint and types
+test: packages $(stamps)/apt-test  ## run every test on every Python here, C tests with sanitizers, lint and types
 	@discover=$$(packaging/all-pythons) && \
 	  .venv/bin/tox run $${discover:+--discover $$discover} $(TOX_ARGS)
 

@@ -125,7 +125,7 @@ rss_of(const struct rte_mbuf *mbuf)
 
 /**
  * enter() for a burst without flows: the same records and descriptors, but counters and ring space
- * are looked at once. Measured against a loop over enter(): see docs/architecture.md.
+ * are looked at once.
  */
 static inline void
 enter_burst(struct onvm_worker *worker, const struct onvm_path *path, uint16_t path_index,
