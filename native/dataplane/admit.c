@@ -250,7 +250,7 @@ flow_set(struct onvm_flow_table *table, uint32_t position, uint16_t path, uint8_
 
 	flow->last_seen = __atomic_load_n(&table->now, __ATOMIC_RELAXED);
 	flow->peer = ONVM_FLOW_NONE;
-	flow->flags = flags;
+	__atomic_store_n(&flow->flags, flags, __ATOMIC_RELAXED);
 	onvm_flow_set_path(table, position, path);
 }
 
@@ -294,50 +294,56 @@ fragment_add(struct onvm_worker *worker, const struct onvm_lane *lane, struct rt
 		flow_set(&worker->dp->flows, position, path, ONVM_FLOW_LEARNED);
 }
 
-/** Whether flows of this chain and direction may take @p path. */
-static inline bool
-is_path_of(const struct onvm_path *path, uint16_t chain, bool is_far)
+/** Path of the flow at @p position; 0 when it is forgotten, just being added, or has nowhere to go. */
+static uint16_t
+path_of_known(struct onvm_worker *worker, const struct onvm_burst *burst, uint32_t i,
+	      uint32_t position, uint16_t chain, const struct onvm_candidates *candidates,
+	      bool is_far)
 {
-	return path->chain == chain && path->is_reverse == is_far &&
-	       __atomic_load_n(&path->state, __ATOMIC_ACQUIRE) == ONVM_PATH_LIVE;
+	struct onvm_flow_table *flows = &worker->dp->flows;
+	struct onvm_flow *flow = &flows->flows[position];
+	const uint32_t now = __atomic_load_n(&flows->now, __ATOMIC_RELAXED);
+	uint16_t known = __atomic_load_n(&flow->path, __ATOMIC_ACQUIRE);
+
+	while (known != 0) {
+		uint16_t path = onvm_steering_resolve(&worker->dp->steering, known);
+
+		if (unlikely(path == 0)) /* without successor */
+			path = choose_path(worker, burst, i, chain, candidates, is_far);
+		if (unlikely(path != known)) {
+			if (path == 0)
+				return 0;
+			if (!onvm_flow_change_path(flows, position, &known, path))
+				continue;
+			onvm_flow_unlearn(flows, position); /* its reverse is on the old path */
+		}
+		if (flow->last_seen != now)
+			__atomic_store_n(&flow->last_seen, now, __ATOMIC_RELAXED);
+		return path;
+	}
+	return 0;
 }
 
-/** Path of packet i, and its flow's position in @p position. */
+/** Path of packet i, and its flow's position in @p burst. */
 static uint16_t
 path_of(struct onvm_worker *worker, const struct onvm_lane *lane, struct rte_mbuf *mbuf,
 	struct onvm_burst *burst, uint32_t i, uint16_t chain,
 	const struct onvm_candidates *candidates, bool is_far)
 {
-	struct onvm_dataplane *dp = worker->dp;
-	uint32_t position = burst->positions[i];
+	const bool has_flow = burst->kinds[i] != ONVM_FLOW_KIND_NONE;
 	uint16_t path = 0;
 
 	/* An earlier packet of this burst may have added the flow. */
-	if (position == ONVM_FLOW_NONE && burst->kinds[i] != ONVM_FLOW_KIND_NONE)
-		position = onvm_flow_table_find(&dp->flows, (enum onvm_flow_kind)burst->kinds[i],
-						&burst->keys[i], burst->hashes[i]);
-	if (position != ONVM_FLOW_NONE) {
-		struct onvm_flow *flow = &dp->flows.flows[position];
-		const uint32_t now = __atomic_load_n(&dp->flows.now, __ATOMIC_RELAXED);
-		const uint16_t known = __atomic_load_n(&flow->path, __ATOMIC_ACQUIRE);
-
-		path = onvm_steering_resolve(&dp->steering, known);
-		/* An index that has come to mean another path is as good as none. */
-		if (unlikely(!is_path_of(&dp->steering.paths[path], chain, is_far)))
-			path = 0;
-		/* 0: without successor; or another worker adds the flow now, or it is forgotten. */
-		if (unlikely(path == 0))
-			path = choose_path(worker, burst, i, chain, candidates, is_far);
-		if (unlikely(path != known) && path != 0) {
-			onvm_flow_set_path(&dp->flows, position, path);
-			flow->flags &= (uint8_t)~ONVM_FLOW_LEARNED; /* nor its reverse */
-		}
-		if (flow->last_seen != now)
-			__atomic_store_n(&flow->last_seen, now, __ATOMIC_RELAXED);
-		burst->positions[i] = position;
-	} else {
+	if (burst->positions[i] == ONVM_FLOW_NONE && has_flow)
+		burst->positions[i] = onvm_flow_table_find(&worker->dp->flows,
+							   (enum onvm_flow_kind)burst->kinds[i],
+							   &burst->keys[i], burst->hashes[i]);
+	if (burst->positions[i] != ONVM_FLOW_NONE)
+		path = path_of_known(worker, burst, i, burst->positions[i], chain, candidates,
+				     is_far);
+	if (unlikely(path == 0)) {
 		path = choose_path(worker, burst, i, chain, candidates, is_far);
-		if (path != 0 && burst->kinds[i] != ONVM_FLOW_KIND_NONE)
+		if (path != 0 && has_flow)
 			burst->positions[i] = flow_add(worker, burst, i, path, is_far);
 	}
 	if (unlikely(path != 0 && burst->is_fragment[i]))
@@ -476,6 +482,6 @@ onvm_learn_reverse(struct onvm_worker *worker, struct rte_mbuf *mbuf,
 			   (flow->flags & ONVM_FLOW_REVERSE ? 0 : ONVM_FLOW_REVERSE)));
 	dp->flows.flows[position].peer = buffer->flow;
 	flow->peer = position;
-	flow->flags |= ONVM_FLOW_LEARNED;
+	__atomic_or_fetch(&flow->flags, ONVM_FLOW_LEARNED, __ATOMIC_RELAXED);
 	worker->stats.learned_flows++;
 }

@@ -338,10 +338,12 @@ onvm_dp_host_remove(uint32_t slot, struct onvm_dp_host_stats *last)
 	if (slot == 0 || slot >= ONVM_HOSTS_MAX || dp->steering.hosts[slot].state == ONVM_HOST_FREE)
 		return onvm_fail(-ENOENT, "there is no NF host %u", slot);
 	host = &dp->steering.hosts[slot];
-	__atomic_store_n(&host->state, ONVM_HOST_DEAD, __ATOMIC_RELEASE);
-	/* Its flows have successors before the workers lose it: they never find nobody. */
+	/* Its flows have successors before the workers lose it: they never find nobody. Workers
+	 * may take over at any time, for the housekeeper publishes, too: dead comes last. */
+	__atomic_store_n(&host->state, ONVM_HOST_LEAVING, __ATOMIC_RELEASE);
 	swap_candidates(dp, old);
 	onvm_steering_retire_host(&dp->steering, (uint16_t)slot);
+	__atomic_store_n(&host->state, ONVM_HOST_DEAD, __ATOMIC_RELEASE);
 	onvm_publish(dp);
 	free_candidates(old);
 	/* The workers have swept their links to it; before, one may have made another path. */

@@ -336,32 +336,43 @@ is_forgettable(const struct onvm_flow_table *table, uint32_t position, uint32_t 
 	       is_idle(table, &table->flows[peer], now);
 }
 
-/** Take the flow at @p position out of the table. */
-static void
-forget(struct onvm_flow_table *table, uint32_t position)
+/** Whether the other direction, which was in the table, is there no more. */
+static bool
+has_lost_peer(const struct onvm_flow_table *table, uint32_t position)
+{
+	const struct onvm_flow *flow = &table->flows[position];
+	const uint32_t peer = __atomic_load_n(&flow->peer, __ATOMIC_RELAXED);
+
+	return peer != ONVM_FLOW_NONE &&
+	       (__atomic_load_n(&flow->flags, __ATOMIC_RELAXED) & ONVM_FLOW_LEARNED) != 0 &&
+	       (table->flows[peer].peer != position ||
+		__atomic_load_n(&table->flows[peer].path, __ATOMIC_ACQUIRE) == 0);
+}
+
+/** Take the flow at @p position out of the table, unless its path is @p known no more. */
+static bool
+forget(struct onvm_flow_table *table, uint32_t position, uint16_t known)
 {
 	struct onvm_flow *flow = &table->flows[position];
 	union onvm_flow_key key;
 	enum onvm_flow_kind kind;
 	struct onvm_flow copy;
+	const bool has_key = onvm_flow_table_read(table, position, &kind, &key, &copy);
 
-	if (!onvm_flow_table_read(table, position, &kind, &key, &copy)) {
-		/* A position without a key must not keep a path's index for ever. */
-		if (__atomic_exchange_n(&flow->path, 0, __ATOMIC_ACQ_REL) != 0)
-			__atomic_sub_fetch(&table->nb_used, 1, __ATOMIC_RELAXED);
-		return;
-	}
-	if (copy.peer != ONVM_FLOW_NONE && table->flows[copy.peer].peer == position) {
-		table->flows[copy.peer].peer = ONVM_FLOW_NONE;
-		/* Should the other direction live on, its next packet teaches this one again. */
-		table->flows[copy.peer].flags &= (uint8_t)~ONVM_FLOW_LEARNED;
-	}
+	/* A worker has given it another one: it lives. */
+	if (!onvm_flow_change_path(table, position, &known, 0))
+		return false;
+	__atomic_sub_fetch(&table->nb_used, 1, __ATOMIC_RELAXED);
+	if (!has_key)
+		return true;
+	if (copy.peer != ONVM_FLOW_NONE && table->flows[copy.peer].peer == position)
+		onvm_flow_unlearn(table, copy.peer);
+	rte_hash_del_key(kind == ONVM_FLOW_KIND_IPV4 ? table->hash4 : table->hash6, &key);
+	/* A worker may have put the key again before it was deleted; then it is put once more by
+	 * the next packet, and this position must not keep a path. */
 	if (__atomic_exchange_n(&flow->path, 0, __ATOMIC_ACQ_REL) != 0)
 		__atomic_sub_fetch(&table->nb_used, 1, __ATOMIC_RELAXED);
-	/* A worker that met the flow while it was forgotten has left a path in a dead position;
-	 * the key may be in the table again, elsewhere. */
-	if (onvm_flow_table_find(table, kind, &key, onvm_flow_key_hash(kind, &key)) == position)
-		rte_hash_del_key(kind == ONVM_FLOW_KIND_IPV4 ? table->hash4 : table->hash6, &key);
+	return true;
 }
 
 uint32_t
@@ -373,7 +384,6 @@ onvm_flow_table_age(struct onvm_flow_table *table, uint32_t budget,
 	uint32_t nb_forgotten = 0;
 
 	for (; budget != 0; budget--) {
-		struct onvm_flow *flow;
 		uint16_t path, resolved;
 
 		if (table->cursor >= end) {
@@ -381,17 +391,14 @@ onvm_flow_table_age(struct onvm_flow_table *table, uint32_t budget,
 			table->passes++;
 			break;
 		}
-		flow = &table->flows[table->cursor];
-		path = __atomic_load_n(&flow->path, __ATOMIC_ACQUIRE);
+		path = __atomic_load_n(&table->flows[table->cursor].path, __ATOMIC_ACQUIRE);
 		resolved = steering == NULL ? path : onvm_steering_resolve(steering, path);
-		if (path != 0 && (resolved == 0 || is_forgettable(table, table->cursor, now))) {
-			forget(table, table->cursor);
-			nb_forgotten++;
-		} else if (resolved != path) {
-			/* If a worker was quicker, it has written what it resolved itself. */
-			__atomic_compare_exchange_n(&flow->path, &path, resolved, false,
-						    __ATOMIC_RELEASE, __ATOMIC_RELAXED);
-		}
+		if (path != 0 && (resolved == 0 || is_forgettable(table, table->cursor, now)))
+			nb_forgotten += forget(table, table->cursor, path);
+		else if (resolved != path) /* a worker that is quicker has resolved it, too */
+			onvm_flow_change_path(table, table->cursor, &path, resolved);
+		if (path != 0 && has_lost_peer(table, table->cursor))
+			onvm_flow_unlearn(table, table->cursor);
 		table->cursor++;
 	}
 	return nb_forgotten;

@@ -16,7 +16,9 @@
  * first one leaves an entry under the datagram's identification.
  *
  * Threads: look-up and add by workers; expire by one registered non-worker thread. Removed slots
- * are reused only after every worker has passed a quiescent state (rte_rcu_qsbr).
+ * are reused only after every worker has passed a quiescent state (rte_rcu_qsbr). A worker may
+ * meet a flow in the moment in which it is forgotten: path 0 tells it, and only who changes the
+ * path from what it has seen (compare and exchange) may go on.
  */
 
 #include <stdbool.h>
@@ -33,7 +35,7 @@
 #include "steering.h"
 
 enum onvm_flow_flags {
-	ONVM_FLOW_LEARNED = 1 << 0, /**< the reverse is in the table */
+	ONVM_FLOW_LEARNED = 1 << 0, /**< the reverse is in the table, or was a moment ago */
 	ONVM_FLOW_REVERSE = 1 << 1, /**< this is the reverse of a flow */
 };
 
@@ -41,8 +43,8 @@ enum onvm_flow_flags {
 struct onvm_flow {
 	uint32_t last_seen; /**< ticks of onvm_flow_table.now */
 	uint32_t peer;	    /**< position of the other direction, or ONVM_FLOW_NONE */
-	uint16_t path;	    /**< rendered path; 0: the slot is free */
-	uint8_t flags;	    /**< enum onvm_flow_flags */
+	uint16_t path;	    /**< atomic: rendered path; 0: the slot is free, or being taken */
+	uint8_t flags;	    /**< atomic: enum onvm_flow_flags */
 	uint8_t pad;
 };
 
@@ -139,12 +141,33 @@ uint32_t onvm_flow_table_find(const struct onvm_flow_table *table, enum onvm_flo
 /** Position of the flow, added if need be, or ONVM_FLOW_NONE when the table is full. */
 uint32_t onvm_flow_table_put(struct onvm_flow_table *table, enum onvm_flow_kind kind,
 			     const union onvm_flow_key *key, uint32_t hash);
-/** Let the flow at @p position take @p path, not 0. */
+/** Let the flow at @p position, just put, take @p path, not 0. */
 static inline void
 onvm_flow_set_path(struct onvm_flow_table *table, uint32_t position, uint16_t path)
 {
 	if (__atomic_exchange_n(&table->flows[position].path, path, __ATOMIC_ACQ_REL) == 0)
 		__atomic_add_fetch(&table->nb_used, 1, __ATOMIC_RELAXED);
+}
+
+/**
+ * Let the flow at @p position take @p path instead of @p known.
+ *
+ * @return false: somebody else was quicker, and @p known is what it has now; 0: it was forgotten
+ */
+static inline bool
+onvm_flow_change_path(struct onvm_flow_table *table, uint32_t position, uint16_t *known,
+		      uint16_t path)
+{
+	return __atomic_compare_exchange_n(&table->flows[position].path, known, path, false,
+					   __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
+}
+
+/** Let the next packet of the flow at @p position teach the other direction again. */
+static inline void
+onvm_flow_unlearn(struct onvm_flow_table *table, uint32_t position)
+{
+	__atomic_and_fetch(&table->flows[position].flags, (uint8_t)~ONVM_FLOW_LEARNED,
+			   __ATOMIC_RELAXED);
 }
 
 /**

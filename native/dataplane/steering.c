@@ -52,12 +52,23 @@ intern_hash(uint16_t chain, const uint16_t *hosts, uint32_t nb_hosts, uint16_t e
 	return (hash ^ hash >> 15) % INTERN_BUCKETS;
 }
 
+/** Whether the other direction of @p path is what @p chain wants it to be. */
+static bool
+has_reverse_of(const struct onvm_steering *steering, const struct onvm_path *path,
+	       const struct onvm_chain *chain)
+{
+	if (path->opposite == 0 || !chain->is_bidirectional)
+		return path->opposite == 0 && !chain->is_bidirectional;
+	return steering->paths[path->opposite].egress == chain->near_port;
+}
+
 static bool
 path_matches(const struct onvm_steering *steering, const struct onvm_path *path, uint16_t chain,
 	     const uint16_t *hosts, uint32_t nb_hosts, uint16_t egress)
 {
 	if (path->chain != chain || path->nb_hops != nb_hosts || path->egress != egress ||
-	    path->is_reverse || __atomic_load_n(&path->state, __ATOMIC_ACQUIRE) != ONVM_PATH_LIVE)
+	    path->is_reverse || __atomic_load_n(&path->state, __ATOMIC_ACQUIRE) != ONVM_PATH_LIVE ||
+	    (chain != 0 && !has_reverse_of(steering, path, &steering->chains[chain])))
 		return false;
 	for (uint32_t i = 0; i < nb_hosts; i++)
 		if (path->hops[i].host != hosts[i] ||
@@ -79,6 +90,14 @@ path_alloc(struct onvm_steering *steering)
 	if (steering->nb_paths >= ONVM_PATHS_MAX)
 		return 0;
 	return (uint16_t)__atomic_fetch_add(&steering->nb_paths, 1, __ATOMIC_RELAXED);
+}
+
+/** Undo path_alloc(); the lock is held. */
+static void
+path_give_back(struct onvm_steering *steering, uint16_t index)
+{
+	steering->spare[steering->nb_spare] = index;
+	__atomic_store_n(&steering->nb_spare, steering->nb_spare + 1, __ATOMIC_RELAXED);
 }
 
 static void
@@ -159,14 +178,22 @@ path_intern(struct onvm_steering *steering, uint16_t chain, const uint16_t *host
 	rte_spinlock_lock(&steering->lock);
 	index = intern_find(steering, bucket, chain, hosts, nb_hosts, egress);
 	if (index == 0) {
+		const bool has_reverse = chain != 0 && steering->chains[chain].is_bidirectional;
+
 		index = path_alloc(steering);
 		if (index == 0)
 			goto out;
 		path = &steering->paths[index];
 		path_fill(steering, index, chain, hosts, nb_hosts, egress);
-		if (chain != 0 && steering->chains[chain].is_bidirectional)
+		if (has_reverse) {
 			path->opposite =
 				path_reverse(steering, index, steering->chains[chain].near_port);
+			if (path->opposite == 0) {
+				path_give_back(steering, index);
+				index = 0;
+				goto out;
+			}
+		}
 		path->bucket = (uint16_t)bucket;
 		path->next = steering->intern[bucket];
 		__atomic_store_n(&path->state, ONVM_PATH_LIVE, __ATOMIC_RELEASE);
@@ -439,9 +466,7 @@ is_of_chain(const struct onvm_steering *steering, const struct onvm_path *path,
 	uint32_t position = 0;
 
 	if (!chain->is_used || path->egress != chain->far_port ||
-	    path->nb_services != chain->nb_services ||
-	    (path->opposite != 0) != chain->is_bidirectional ||
-	    (path->opposite != 0 && steering->paths[path->opposite].egress != chain->near_port))
+	    path->nb_services != chain->nb_services || !has_reverse_of(steering, path, chain))
 		return false;
 	for (uint32_t i = 0; i < path->nb_hops; i++) {
 		const uint32_t nb = path->hops[i].nb_services;

@@ -215,6 +215,7 @@ take_over_lanes(struct onvm_worker *worker)
 			worker->lane_of[id] = NULL;
 			continue;
 		}
+		lane->waits_for = 0; /* may be another path by the next turn */
 		worker->lane_of[id] = lane;
 		worker->lanes[worker->nb_lanes++] = lane;
 	}

@@ -96,6 +96,19 @@ class Cases:
             bed.run(0.005)
         return {"dropped_by_service_changes": kept}
 
+    def forgotten_flows(self) -> dict[str, object]:
+        """Flows are forgotten while their packets come: each is in the table once again."""
+        bed = self.bed
+        bed.chain(1, bed.null_pair(rate_pps=400_000, flows=2000), ["a"])
+        for service in "ab":
+            self.nf(service)
+        seen = []
+        for turn in range(150):
+            bed.chain(1, bed.ports, ["ab"[turn % 2]])
+            bed.run(0.04)  # each flow comes every 5 ms
+            seen.append(dp.read_plane().flows)
+        return {"seen": sorted(set(seen[1:])), "keys": len(dp.read_flows(10_000))}
+
     def drain(self) -> dict[str, object]:
         """A drained instance keeps its flows and gets no new ones."""
         bed = self.bed
