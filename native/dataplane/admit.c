@@ -248,8 +248,9 @@ flow_set(struct onvm_flow_table *table, uint32_t position, uint16_t path, uint8_
 {
 	struct onvm_flow *flow = &table->flows[position];
 
-	flow->last_seen = __atomic_load_n(&table->now, __ATOMIC_RELAXED);
-	flow->peer = ONVM_FLOW_NONE;
+	__atomic_store_n(&flow->seen, __atomic_load_n(&table->now, __ATOMIC_RELAXED),
+			 __ATOMIC_RELAXED);
+	__atomic_store_n(&table->peers[position], ONVM_FLOW_NONE, __ATOMIC_RELAXED);
 	__atomic_store_n(&flow->flags, flags, __ATOMIC_RELAXED);
 	onvm_flow_set_path(table, position, path);
 }
@@ -302,7 +303,6 @@ path_of_known(struct onvm_worker *worker, const struct onvm_burst *burst, uint32
 {
 	struct onvm_flow_table *flows = &worker->dp->flows;
 	struct onvm_flow *flow = &flows->flows[position];
-	const uint32_t now = __atomic_load_n(&flows->now, __ATOMIC_RELAXED);
 	uint16_t known = __atomic_load_n(&flow->path, __ATOMIC_ACQUIRE);
 
 	while (known != 0) {
@@ -317,8 +317,7 @@ path_of_known(struct onvm_worker *worker, const struct onvm_burst *burst, uint32
 				continue;
 			onvm_flow_unlearn(flows, position); /* its reverse is on the old path */
 		}
-		if (flow->last_seen != now)
-			__atomic_store_n(&flow->last_seen, now, __ATOMIC_RELAXED);
+		onvm_flow_touch(flow, __atomic_load_n(&flows->now, __ATOMIC_RELAXED));
 		return path;
 	}
 	return 0;
@@ -355,7 +354,8 @@ path_of(struct onvm_worker *worker, const struct onvm_lane *lane, struct rte_mbu
 #define TICKETS 8
 
 struct ticket {
-	uint16_t path;
+	uint16_t path;	    /**< live when the ticket was taken, in this burst */
+	bool learns;	    /**< has another direction to teach */
 	uint32_t nb_places; /**< taken and not yet used */
 	struct onvm_link *first;
 };
@@ -389,9 +389,30 @@ take_ticket(struct onvm_worker *worker, struct ticket *tickets, uint16_t index, 
 	path = &worker->dp->steering.paths[index];
 	room = onvm_path_room(worker, path, can_wait);
 	ticket->path = index;
+	ticket->learns = path->opposite != 0;
 	ticket->nb_places = room < nb_wanted ? room : nb_wanted;
 	ticket->first = path->nb_hops == 0 ? NULL : onvm_link_of_hop(worker, &path->hops[0]);
 	path_reserve(worker, path, ticket->nb_places);
+	return ticket;
+}
+
+/** The ticket of a known flow whose path another packet of the burst has taken; else NULL. */
+static inline struct ticket *
+ticket_of_known(struct onvm_flow_table *flows, const struct onvm_burst *burst, uint32_t i,
+		struct ticket *tickets, uint8_t now)
+{
+	struct onvm_flow *flow;
+	struct ticket *ticket;
+	uint16_t path;
+
+	if (unlikely(burst->positions[i] == ONVM_FLOW_NONE || burst->is_fragment[i]))
+		return NULL;
+	flow = &flows->flows[burst->positions[i]];
+	path = __atomic_load_n(&flow->path, __ATOMIC_ACQUIRE);
+	ticket = &tickets[path % TICKETS];
+	if (path == 0 || ticket->path != path || ticket->nb_places == 0)
+		return NULL;
+	onvm_flow_touch(flow, now);
 	return ticket;
 }
 
@@ -405,6 +426,7 @@ onvm_admit_flows(struct onvm_worker *worker, struct onvm_lane *lane, uint32_t bi
 	const bool can_wait = lane->port->can_wait;
 	struct ticket tickets[TICKETS] = {{0}};
 	struct onvm_burst *burst = &lane->burst;
+	const uint8_t now = __atomic_load_n(&dp->flows.now, __ATOMIC_RELAXED);
 	uint32_t nb_done;
 
 	if (!lane->is_classified)
@@ -412,33 +434,37 @@ onvm_admit_flows(struct onvm_worker *worker, struct onvm_lane *lane, uint32_t bi
 	lane->is_classified = false;
 	for (nb_done = 0; nb_done < nb; nb_done++) {
 		const uint32_t i = nb_done;
-		const uint16_t index =
-			path_of(worker, lane, mbufs[i], burst, i, chain, candidates, is_far);
-		const struct onvm_path *path = &dp->steering.paths[index];
-		const uint32_t position = burst->positions[i];
-		struct ticket *ticket;
+		struct ticket *ticket = ticket_of_known(&dp->flows, burst, i, tickets, now);
+		uint32_t position;
+		uint16_t index;
 		uint8_t flags = 0;
 
-		if (unlikely(index == 0)) {
-			onvm_worker_drop(worker, mbufs[i], ONVM_DROP_NO_INSTANCE);
-			continue;
+		if (unlikely(ticket == NULL)) {
+			index = path_of(worker, lane, mbufs[i], burst, i, chain, candidates,
+					is_far);
+			if (unlikely(index == 0)) {
+				onvm_worker_drop(worker, mbufs[i], ONVM_DROP_NO_INSTANCE);
+				continue;
+			}
+			ticket = take_ticket(worker, tickets, index, nb - i, can_wait);
 		}
-		ticket = take_ticket(worker, tickets, index, nb - i, can_wait);
+		index = ticket->path;
 		if (unlikely(ticket->nb_places == 0)) {
 			if (can_wait) {
 				lane->waits_for = index;
 				break;
 			}
-			count_shed(worker, path, 1);
+			count_shed(worker, &dp->steering.paths[index], 1);
 			onvm_worker_drop(worker, mbufs[i], ONVM_DROP_SHED);
 			continue;
 		}
 		ticket->nb_places--;
-		if (path->opposite != 0 && position != ONVM_FLOW_NONE &&
+		position = burst->positions[i];
+		if (ticket->learns && position != ONVM_FLOW_NONE &&
 		    (dp->flows.flows[position].flags & ONVM_FLOW_LEARNED) == 0)
 			flags = ONVM_BUFFER_LEARN;
-		enter(worker, path, index, ticket->first, mbufs[i], lane->port->id, position,
-		      burst->hashes[i], flags);
+		enter(worker, &dp->steering.paths[index], index, ticket->first, mbufs[i],
+		      lane->port->id, position, burst->hashes[i], flags);
 	}
 	for (uint32_t i = 0; i < TICKETS; i++)
 		give_back_places(worker, &tickets[i]);
@@ -480,8 +506,8 @@ onvm_learn_reverse(struct onvm_worker *worker, struct rte_mbuf *mbuf,
 	flow_set(&dp->flows, position, opposite,
 		 (uint8_t)(ONVM_FLOW_LEARNED |
 			   (flow->flags & ONVM_FLOW_REVERSE ? 0 : ONVM_FLOW_REVERSE)));
-	dp->flows.flows[position].peer = buffer->flow;
-	flow->peer = position;
+	__atomic_store_n(&dp->flows.peers[position], buffer->flow, __ATOMIC_RELAXED);
+	__atomic_store_n(&dp->flows.peers[buffer->flow], position, __ATOMIC_RELAXED);
 	__atomic_or_fetch(&flow->flags, ONVM_FLOW_LEARNED, __ATOMIC_RELAXED);
 	worker->stats.learned_flows++;
 }

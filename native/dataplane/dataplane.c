@@ -131,10 +131,8 @@ keep_house(void *arg)
 		return NULL;
 	while (__atomic_load_n(&housekeeper_runs, __ATOMIC_ACQUIRE)) {
 		clock_gettime(CLOCK_MONOTONIC, &now);
-		__atomic_store_n(&flows->now,
-				 (uint32_t)((uint64_t)now.tv_sec * 1000 / ONVM_FLOW_TICK_MS +
-					    (uint64_t)now.tv_nsec / 1000000 / ONVM_FLOW_TICK_MS),
-				 __ATOMIC_RELAXED);
+		onvm_flow_table_set_time(flows, (uint64_t)now.tv_sec * 1000 +
+							(uint64_t)now.tv_nsec / 1000000);
 		onvm_flow_table_age(flows, AGE_BUDGET,
 				    __atomic_load_n(&steering->nb_retired, __ATOMIC_ACQUIRE) == 0 ?
 					    NULL :

@@ -219,10 +219,27 @@ create_hash(const char *name, uint32_t entries, uint32_t key_bytes, rte_hash_fun
 	return hash;
 }
 
-static size_t
-flows_bytes(const struct onvm_flow_table *table)
+/** Ticks until an idle flow is forgotten: of 256, so that older ones are not taken for young. */
+#define IDLE_TICKS 64
+#define TICK_MS_MIN 10
+/** Positions for each millisecond of a tick; ageing passes 65,536 in ten. */
+#define POSITIONS_PER_MS (1u << 18)
+
+/** Fresh pages: those of positions that are never used are never there. */
+static void *
+map_positions(const struct onvm_flow_table *table, size_t size)
 {
-	return ((size_t)table->nb4 + table->nb6) * sizeof(*table->flows);
+	void *mapped = mmap(NULL, ((size_t)table->nb4 + table->nb6) * size, PROT_READ | PROT_WRITE,
+			    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	return mapped == MAP_FAILED ? NULL : mapped;
+}
+
+static void
+unmap_positions(const struct onvm_flow_table *table, void *mapped, size_t size)
+{
+	if (mapped != NULL)
+		munmap(mapped, ((size_t)table->nb4 + table->nb6) * size);
 }
 
 int
@@ -242,13 +259,13 @@ onvm_flow_table_init(struct onvm_flow_table *table, uint32_t capacity, uint32_t 
 	}
 	table->nb4 = (uint32_t)rte_hash_max_key_id(table->hash4) + 1;
 	table->nb6 = (uint32_t)rte_hash_max_key_id(table->hash6) + 1;
-	/* Fresh pages: those of slots that are never used are never there. */
-	table->flows = mmap(NULL, flows_bytes(table), PROT_READ | PROT_WRITE,
-			    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	table->idle_ticks = idle_ms / ONVM_FLOW_TICK_MS + 1;
+	table->flows = map_positions(table, sizeof(*table->flows));
+	table->peers = map_positions(table, sizeof(*table->peers));
+	table->tick_ms = RTE_MAX(RTE_MAX((uint32_t)TICK_MS_MIN, idle_ms / IDLE_TICKS),
+				 (table->nb4 + table->nb6) / POSITIONS_PER_MS);
+	table->idle_ticks = (uint8_t)(idle_ms / table->tick_ms + 1);
 	table->now = 1;
-	if (table->flows == MAP_FAILED) {
-		table->flows = NULL;
+	if (table->flows == NULL || table->peers == NULL) {
 		onvm_flow_table_fini(table);
 		return -ENOMEM;
 	}
@@ -260,8 +277,8 @@ onvm_flow_table_fini(struct onvm_flow_table *table)
 {
 	rte_hash_free(table->hash4);
 	rte_hash_free(table->hash6);
-	if (table->flows != NULL)
-		munmap(table->flows, flows_bytes(table));
+	unmap_positions(table, table->flows, sizeof(*table->flows));
+	unmap_positions(table, table->peers, sizeof(*table->peers));
 	memset(table, 0, sizeof(*table));
 }
 
@@ -316,36 +333,42 @@ onvm_flow_table_read(const struct onvm_flow_table *table, uint32_t position,
 	return true;
 }
 
-static bool
-is_idle(const struct onvm_flow_table *table, const struct onvm_flow *flow, uint32_t now)
+static uint32_t
+peer_of(const struct onvm_flow_table *table, uint32_t position)
 {
-	return now - __atomic_load_n(&flow->last_seen, __ATOMIC_RELAXED) > table->idle_ticks;
+	return __atomic_load_n(&table->peers[position], __ATOMIC_RELAXED);
+}
+
+static bool
+is_idle(const struct onvm_flow_table *table, uint32_t position, uint8_t now)
+{
+	const uint8_t seen = __atomic_load_n(&table->flows[position].seen, __ATOMIC_RELAXED);
+
+	return (uint8_t)(now - seen) > table->idle_ticks;
 }
 
 /** Whether the flow and its other direction have been idle for long enough. */
 static bool
-is_forgettable(const struct onvm_flow_table *table, uint32_t position, uint32_t now)
+is_forgettable(const struct onvm_flow_table *table, uint32_t position, uint8_t now)
 {
-	const struct onvm_flow *flow = &table->flows[position];
-	const uint32_t peer = __atomic_load_n(&flow->peer, __ATOMIC_RELAXED);
+	const uint32_t peer = peer_of(table, position);
 
-	if (!is_idle(table, flow, now))
+	if (!is_idle(table, position, now))
 		return false;
 	/* A position that does not know us has been given to another flow since. */
-	return peer == ONVM_FLOW_NONE || table->flows[peer].peer != position ||
-	       is_idle(table, &table->flows[peer], now);
+	return peer == ONVM_FLOW_NONE || peer_of(table, peer) != position ||
+	       is_idle(table, peer, now);
 }
 
 /** Whether the other direction, which was in the table, is there no more. */
 static bool
 has_lost_peer(const struct onvm_flow_table *table, uint32_t position)
 {
-	const struct onvm_flow *flow = &table->flows[position];
-	const uint32_t peer = __atomic_load_n(&flow->peer, __ATOMIC_RELAXED);
+	const uint8_t flags = __atomic_load_n(&table->flows[position].flags, __ATOMIC_RELAXED);
+	const uint32_t peer = peer_of(table, position);
 
-	return peer != ONVM_FLOW_NONE &&
-	       (__atomic_load_n(&flow->flags, __ATOMIC_RELAXED) & ONVM_FLOW_LEARNED) != 0 &&
-	       (table->flows[peer].peer != position ||
+	return (flags & ONVM_FLOW_LEARNED) != 0 && peer != ONVM_FLOW_NONE &&
+	       (peer_of(table, peer) != position ||
 		__atomic_load_n(&table->flows[peer].path, __ATOMIC_ACQUIRE) == 0);
 }
 
@@ -357,6 +380,7 @@ forget(struct onvm_flow_table *table, uint32_t position, uint16_t known)
 	union onvm_flow_key key;
 	enum onvm_flow_kind kind;
 	struct onvm_flow copy;
+	uint32_t peer;
 	const bool has_key = onvm_flow_table_read(table, position, &kind, &key, &copy);
 
 	/* A worker has given it another one: it lives. */
@@ -365,8 +389,9 @@ forget(struct onvm_flow_table *table, uint32_t position, uint16_t known)
 	__atomic_sub_fetch(&table->nb_used, 1, __ATOMIC_RELAXED);
 	if (!has_key)
 		return true;
-	if (copy.peer != ONVM_FLOW_NONE && table->flows[copy.peer].peer == position)
-		onvm_flow_unlearn(table, copy.peer);
+	peer = peer_of(table, position);
+	if (peer != ONVM_FLOW_NONE && peer_of(table, peer) == position)
+		onvm_flow_unlearn(table, peer);
 	rte_hash_del_key(kind == ONVM_FLOW_KIND_IPV4 ? table->hash4 : table->hash6, &key);
 	/* A worker may have put the key again before it was deleted; then it is put once more by
 	 * the next packet, and this position must not keep a path. */
@@ -380,7 +405,7 @@ onvm_flow_table_age(struct onvm_flow_table *table, uint32_t budget,
 		    const struct onvm_steering *steering)
 {
 	const uint32_t end = __atomic_load_n(&table->high, __ATOMIC_RELAXED);
-	const uint32_t now = __atomic_load_n(&table->now, __ATOMIC_RELAXED);
+	const uint8_t now = __atomic_load_n(&table->now, __ATOMIC_RELAXED);
 	uint32_t nb_forgotten = 0;
 
 	for (; budget != 0; budget--) {

@@ -15,6 +15,10 @@
  * of their flow (RFC 5508 wants that of a NAT). Fragments after the first carry no ports: the
  * first one leaves an entry under the datagram's identification.
  *
+ * Of each direction a packet reads four bytes beside the key, so that those of many flows stay in
+ * the cache. The time of its last packet is eight bits of ticks, which ageing looks at before
+ * they come round again.
+ *
  * Threads: look-up and add by workers; expire by one registered non-worker thread. Removed slots
  * are reused only after every worker has passed a quiescent state (rte_rcu_qsbr). A worker may
  * meet a flow in the moment in which it is forgotten: path 0 tells it, and only who changes the
@@ -39,14 +43,13 @@ enum onvm_flow_flags {
 	ONVM_FLOW_REVERSE = 1 << 1, /**< this is the reverse of a flow */
 };
 
-/** One direction of a flow. */
+/** One direction of a flow: what every packet reads, so it is kept small. */
 struct onvm_flow {
-	uint32_t last_seen; /**< ticks of onvm_flow_table.now */
-	uint32_t peer;	    /**< position of the other direction, or ONVM_FLOW_NONE */
-	uint16_t path;	    /**< atomic: rendered path; 0: the slot is free, or being taken */
-	uint8_t flags;	    /**< atomic: enum onvm_flow_flags */
-	uint8_t pad;
+	uint16_t path; /**< atomic: rendered path; 0: the slot is free, or being taken */
+	uint8_t flags; /**< atomic: enum onvm_flow_flags */
+	uint8_t seen;  /**< atomic: tick of the last packet, of onvm_flow_table.now */
 };
+static_assert(sizeof(struct onvm_flow) == 4, "sixteen flows per cache line");
 
 struct onvm_flow_key4 {
 	uint32_t src, dst;	     /**< network order */
@@ -87,16 +90,16 @@ union onvm_flow_key {
 struct onvm_flow_table {
 	struct rte_hash *hash4, *hash6;
 	struct onvm_flow *flows; /**< by position */
+	uint32_t *peers;	 /**< position of the other direction, or ONVM_FLOW_NONE */
 	uint32_t nb4, nb6;	 /**< positions of each */
-	uint32_t now;		 /**< atomic: ticks of ONVM_FLOW_TICK_MS, set by the housekeeper */
-	uint32_t idle_ticks;
-	uint32_t cursor;  /**< the housekeeper's: next position to look at */
-	uint32_t passes;  /**< the housekeeper's: whole passes made */
-	uint32_t high;	  /**< atomic: positions below this one have been used */
-	uint32_t nb_used; /**< atomic: positions with a path; rte_hash counts late */
+	uint32_t tick_ms;
+	uint8_t now;	    /**< atomic: ticks modulo 256, set by the housekeeper */
+	uint8_t idle_ticks; /**< far fewer than 256, and each tick sees a whole pass of ageing */
+	uint32_t cursor;    /**< the housekeeper's: next position to look at */
+	uint32_t passes;    /**< the housekeeper's: whole passes made */
+	uint32_t high;	    /**< atomic: positions below this one have been used */
+	uint32_t nb_used;   /**< atomic: positions with a path; rte_hash counts late */
 };
-
-#define ONVM_FLOW_TICK_MS 100
 
 /**
  * @param capacity  flows, each with its reverse, of IPv4; a quarter as many of IPv6
@@ -141,6 +144,21 @@ uint32_t onvm_flow_table_find(const struct onvm_flow_table *table, enum onvm_flo
 /** Position of the flow, added if need be, or ONVM_FLOW_NONE when the table is full. */
 uint32_t onvm_flow_table_put(struct onvm_flow_table *table, enum onvm_flow_kind kind,
 			     const union onvm_flow_key *key, uint32_t hash);
+/** Housekeeper: what time it is. */
+static inline void
+onvm_flow_table_set_time(struct onvm_flow_table *table, uint64_t time_ms)
+{
+	__atomic_store_n(&table->now, (uint8_t)(time_ms / table->tick_ms), __ATOMIC_RELAXED);
+}
+
+/** A packet of the flow has come; stores only what is new, for the line may be another core's. */
+static inline void
+onvm_flow_touch(struct onvm_flow *flow, uint8_t now)
+{
+	if (__atomic_load_n(&flow->seen, __ATOMIC_RELAXED) != now)
+		__atomic_store_n(&flow->seen, now, __ATOMIC_RELAXED);
+}
+
 /** Let the flow at @p position, just put, take @p path, not 0. */
 static inline void
 onvm_flow_set_path(struct onvm_flow_table *table, uint32_t position, uint16_t path)

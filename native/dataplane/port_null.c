@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <rte_byteorder.h>
 #include <rte_cycles.h>
 
 #include <onvm/checksum.h>
@@ -32,6 +33,7 @@ struct null_port {
 	uint32_t size;
 	uint32_t nb_flows;
 	bool is_random;
+	uint32_t flow_sum; /**< of template 0's IPv4 header, without checksum and source */
 	struct null_queue *queues;
 	uint8_t templates[NB_TEMPLATES][TEMPLATE_BYTES] __rte_aligned(64);
 };
@@ -60,18 +62,33 @@ make_template(uint8_t *packet, uint32_t index, uint32_t size)
 	memcpy(packet + 24, &checksum, 2);
 }
 
-/** Give the packet the addresses of flow @p flow: 2^16 sources times 2^16 source ports. */
+/**
+ * Give a copy of template 0 the addresses of flow @p flow: 2^16 sources, 10.1.x.x, times 2^16
+ * source ports. @p sum is of its IPv4 header without checksum and source.
+ */
 static inline void
-set_flow(uint8_t *packet, uint32_t flow)
+set_flow(uint8_t *packet, uint32_t flow, uint32_t sum)
 {
-	uint8_t fields[4];
+	const uint32_t source = 0x0a010000u | flow >> 16;
+	uint16_t checksum;
 
-	memcpy(fields, packet + 26, 4);
-	onvm_store_be16(fields + 2, (uint16_t)(flow >> 16));
-	fields[1] = 1;
-	onvm_checksum_replace(packet + 24, packet + 26, fields, 4);
-	memcpy(packet + 26, fields, 4);
+	onvm_store_be32(packet + 26, source);
 	onvm_store_be16(packet + 34, (uint16_t)flow);
+	/* The sum is of words in memory order (RFC 1071 section 2 B). */
+	sum += (uint32_t)rte_cpu_to_be_16((uint16_t)(source >> 16)) +
+	       rte_cpu_to_be_16((uint16_t)source);
+	checksum = (uint16_t)~onvm_checksum_fold(sum);
+	memcpy(packet + 24, &checksum, 2);
+}
+
+static uint32_t
+sum_without_source(const uint8_t *packet)
+{
+	uint8_t header[20];
+
+	memcpy(header, packet + 14, sizeof(header));
+	memset(header + 10, 0, 6);
+	return onvm_checksum_fold(onvm_checksum_add(0, header, sizeof(header)));
 }
 
 static inline uint32_t
@@ -120,7 +137,7 @@ null_rx(struct onvm_port *port, uint16_t index, struct rte_mbuf **mbufs, uint16_
 			memcpy(packet, null->templates[queue->next++ & 255], TEMPLATE_BYTES);
 		} else {
 			memcpy(packet, null->templates[0], TEMPLATE_BYTES);
-			set_flow(packet, next_flow(null, queue));
+			set_flow(packet, next_flow(null, queue), null->flow_sum);
 		}
 	}
 	return nb;
@@ -186,6 +203,7 @@ onvm_port_null_open(struct onvm_port *port, const struct onvm_null_options *opti
 	null->is_random = options->is_random;
 	for (uint32_t i = 0; i < NB_TEMPLATES; i++)
 		make_template(null->templates[i], i, options->size);
+	null->flow_sum = sum_without_source(null->templates[0]);
 	for (uint32_t i = 0; i < nb_queues; i++)
 		null->queues[i] = (struct null_queue){
 			.random = 2463534242u + i,

@@ -142,7 +142,7 @@ show_flow(const struct onvm_dataplane *dp, const struct onvm_flow *flow, enum on
 	shown->nb_hops = path->nb_hops;
 	for (int i = 0; i < path->nb_hops; i++)
 		shown->hosts[i] = path->hops[i].host;
-	shown->idle_ms = (dp->flows.now - flow->last_seen) * ONVM_FLOW_TICK_MS;
+	shown->idle_ms = (uint8_t)(dp->flows.now - flow->seen) * dp->flows.tick_ms;
 	if (kind == ONVM_FLOW_KIND_IPV4) {
 		memcpy(shown->src, &key->v4.src, 4);
 		memcpy(shown->dst, &key->v4.dst, 4);

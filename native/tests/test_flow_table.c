@@ -162,8 +162,8 @@ put(uint32_t number, uint16_t path)
 				       onvm_flow_key_hash(ONVM_FLOW_KIND_IPV4, &key));
 	if (position == ONVM_FLOW_NONE)
 		return position;
-	table.flows[position].peer = ONVM_FLOW_NONE;
-	table.flows[position].last_seen = table.now;
+	table.peers[position] = ONVM_FLOW_NONE;
+	table.flows[position].seen = table.now;
 	onvm_flow_set_path(&table, position, path);
 	return position;
 }
@@ -202,14 +202,14 @@ test_idle_flow_is_forgotten_unless_its_peer_is_busy(void)
 	begin(1024);
 	flow = put(1, 5);
 	peer = put(2, 6);
-	table.flows[flow].peer = peer;
-	table.flows[peer].peer = flow;
-	table.now += table.idle_ticks + 1;
-	table.flows[peer].last_seen = table.now;
+	table.peers[flow] = peer;
+	table.peers[peer] = flow;
+	table.now = (uint8_t)(table.now + table.idle_ticks + 1);
+	table.flows[peer].seen = table.now;
 	age(NULL);
 	CHECK_EQUAL(find(1), flow);
 	CHECK_EQUAL(onvm_flow_table_used(&table), 2);
-	table.flows[flow].peer = put(3, 7); /* that one does not know us */
+	table.peers[flow] = put(3, 7); /* that one does not know us */
 	age(NULL);
 	CHECK_EQUAL(find(1), ONVM_FLOW_NONE);
 	CHECK_EQUAL(find(2), peer);
@@ -245,15 +245,46 @@ test_dead_position_does_not_take_the_living_flow_along(void)
 
 	begin(1024);
 	dead = put(1, 5);
-	table.now += table.idle_ticks + 1;
+	table.now = (uint8_t)(table.now + table.idle_ticks + 1);
 	age(NULL);
 	onvm_flow_set_path(&table, dead, 5); /* a worker that had looked it up before */
 	living = put(1, 6);
-	table.flows[living].last_seen = table.now + table.idle_ticks + 1;
-	table.now += table.idle_ticks + 1;
+	table.flows[living].seen = (uint8_t)(table.now + table.idle_ticks + 1);
+	table.now = (uint8_t)(table.now + table.idle_ticks + 1);
 	age(NULL);
 	CHECK_EQUAL(find(1), living);
 	CHECK_EQUAL(table.flows[living].path, 6);
+}
+
+static void
+test_flow_whose_reverse_is_gone_teaches_it_again(void)
+{
+	uint32_t flow, reverse;
+
+	begin(1024);
+	flow = put(1, 5);
+	reverse = put(2, 6);
+	table.peers[flow] = reverse;
+	table.peers[reverse] = flow;
+	table.flows[flow].flags = table.flows[reverse].flags = ONVM_FLOW_LEARNED;
+	age(NULL);
+	CHECK_EQUAL(table.flows[flow].flags, ONVM_FLOW_LEARNED);
+	table.flows[reverse].path = 0; /* as when a worker taught what was being forgotten */
+	age(NULL);
+	CHECK_EQUAL(table.flows[flow].flags, 0);
+}
+
+static void
+test_path_is_changed_only_from_what_was_seen(void)
+{
+	uint16_t known = 5;
+	uint32_t flow;
+
+	begin(1024);
+	flow = put(1, 5);
+	CHECK(onvm_flow_change_path(&table, flow, &known, 6));
+	CHECK(!onvm_flow_change_path(&table, flow, &known, 7));
+	CHECK_EQUAL(known, 6);
 }
 
 static void
@@ -266,7 +297,7 @@ test_full_table_says_so_and_has_room_again_after_ageing(void)
 		nb++;
 	CHECK(nb >= 1024 && nb < 100000);
 	CHECK_EQUAL(onvm_flow_table_used(&table), nb);
-	table.now += table.idle_ticks + 1;
+	table.now = (uint8_t)(table.now + table.idle_ticks + 1);
 	age(NULL);
 	CHECK_EQUAL(onvm_flow_table_used(&table), 0);
 	while (nb_again < nb && put(200000 + nb_again, 1) != ONVM_FLOW_NONE)
@@ -301,6 +332,8 @@ main(int argc, char **argv)
 	RUN(test_idle_flow_is_forgotten_unless_its_peer_is_busy);
 	RUN(test_retired_paths_are_replaced_or_their_flows_forgotten);
 	RUN(test_dead_position_does_not_take_the_living_flow_along);
+	RUN(test_flow_whose_reverse_is_gone_teaches_it_again);
+	RUN(test_path_is_changed_only_from_what_was_seen);
 	RUN(test_full_table_says_so_and_has_room_again_after_ageing);
 	onvm_flow_table_fini(&table);
 	free(qsbr);
