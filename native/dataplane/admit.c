@@ -203,153 +203,6 @@ onvm_admit_direct(struct onvm_worker *worker, struct onvm_lane *lane, uint16_t p
 
 /* ---- bursts that are looked up ---- */
 
-/** The path of a packet whose destination an NF instance has claimed; 0: nobody has. */
-static uint16_t
-claimed_path(struct onvm_worker *worker, const struct onvm_burst *burst, uint32_t i, uint16_t chain,
-	     const struct onvm_candidates *candidates)
-{
-	const struct onvm_claims *claims =
-		__atomic_load_n(&worker->dp->steering.claims, __ATOMIC_ACQUIRE);
-	const union onvm_flow_key *key = &burst->keys[i];
-	uint16_t host;
-
-	if (likely(claims == NULL) || burst->kinds[i] == ONVM_FLOW_KIND_NONE)
-		return 0;
-	if (burst->kinds[i] == ONVM_FLOW_KIND_IPV4)
-		host = onvm_claims_find(claims, 4, (const uint8_t *)&key->v4.dst, key->v4.protocol,
-					key->v4.dst_port);
-	else
-		host = onvm_claims_find(claims, 6, key->v6.dst, key->v6.protocol, key->v6.dst_port);
-	if (host == 0)
-		return 0;
-	return onvm_steering_choose_with(&worker->dp->steering, chain, candidates,
-					 &worker->selector, host);
-}
-
-/** Choose the path of a flow seen for the first time. */
-static uint16_t
-choose_path(struct onvm_worker *worker, const struct onvm_burst *burst, uint32_t i, uint16_t chain,
-	    const struct onvm_candidates *candidates, bool is_far)
-{
-	struct onvm_steering *steering = &worker->dp->steering;
-	uint16_t path = 0;
-
-	if (burst->kinds[i] == ONVM_FLOW_KIND_NONE)
-		path = candidates->default_path;
-	else if (is_far)
-		path = claimed_path(worker, burst, i, chain, candidates);
-	if (path == 0)
-		path = onvm_steering_choose(steering, chain, candidates, &worker->selector);
-	return is_far && path != 0 ? steering->paths[path].opposite : path;
-}
-
-static void
-flow_set(struct onvm_flow_table *table, uint32_t position, uint16_t path, uint8_t flags)
-{
-	struct onvm_flow *flow = &table->flows[position];
-
-	__atomic_store_n(&flow->seen, __atomic_load_n(&table->now, __ATOMIC_RELAXED),
-			 __ATOMIC_RELAXED);
-	__atomic_store_n(&table->peers[position], ONVM_FLOW_NONE, __ATOMIC_RELAXED);
-	__atomic_store_n(&flow->flags, flags, __ATOMIC_RELAXED);
-	onvm_flow_set_path(table, position, path);
-}
-
-/** Remember a new flow; @return its position. */
-static uint32_t
-flow_add(struct onvm_worker *worker, const struct onvm_burst *burst, uint32_t i, uint16_t path,
-	 bool is_far)
-{
-	struct onvm_flow_table *table = &worker->dp->flows;
-	const uint32_t position = onvm_flow_table_put(table, (enum onvm_flow_kind)burst->kinds[i],
-						      &burst->keys[i], burst->hashes[i]);
-
-	if (position == ONVM_FLOW_NONE) {
-		worker->stats.flow_table_full++;
-		return position;
-	}
-	worker->stats.new_flows++;
-	flow_set(table, position, path, is_far ? ONVM_FLOW_REVERSE : 0);
-	return position;
-}
-
-/** Let the other fragments of a datagram follow its first one. */
-static void
-fragment_add(struct onvm_worker *worker, const struct onvm_lane *lane, struct rte_mbuf *mbuf,
-	     uint16_t path)
-{
-	const uint8_t *data = rte_pktmbuf_mtod(mbuf, const uint8_t *);
-	struct onvm_headers headers;
-	union onvm_flow_key key;
-	enum onvm_flow_kind kind;
-	uint32_t position;
-
-	onvm_parse(data, mbuf->data_len, &headers);
-	if (headers.fragment_offset != 0 ||
-	    !onvm_flow_key_fragment(data, &headers, (uint8_t)lane->port->id, &key))
-		return;
-	kind = headers.ip_version == 4 ? ONVM_FLOW_KIND_IPV4 : ONVM_FLOW_KIND_IPV6;
-	position =
-		onvm_flow_table_put(&worker->dp->flows, kind, &key, onvm_flow_key_hash(kind, &key));
-	if (position != ONVM_FLOW_NONE)
-		flow_set(&worker->dp->flows, position, path, ONVM_FLOW_LEARNED);
-}
-
-/** Path of the flow at @p position; 0 when it is forgotten, just being added, or has nowhere to go. */
-static uint16_t
-path_of_known(struct onvm_worker *worker, const struct onvm_burst *burst, uint32_t i,
-	      uint32_t position, uint16_t chain, const struct onvm_candidates *candidates,
-	      bool is_far)
-{
-	struct onvm_flow_table *flows = &worker->dp->flows;
-	struct onvm_flow *flow = &flows->flows[position];
-	uint16_t known = __atomic_load_n(&flow->path, __ATOMIC_ACQUIRE);
-
-	while (known != 0) {
-		uint16_t path = onvm_steering_resolve(&worker->dp->steering, known);
-
-		if (unlikely(path == 0)) /* without successor */
-			path = choose_path(worker, burst, i, chain, candidates, is_far);
-		if (unlikely(path != known)) {
-			if (path == 0)
-				return 0;
-			if (!onvm_flow_change_path(flows, position, &known, path))
-				continue;
-			onvm_flow_unlearn(flows, position); /* its reverse is on the old path */
-		}
-		onvm_flow_touch(flow, __atomic_load_n(&flows->now, __ATOMIC_RELAXED));
-		return path;
-	}
-	return 0;
-}
-
-/** Path of packet i, and its flow's position in @p burst. */
-static uint16_t
-path_of(struct onvm_worker *worker, const struct onvm_lane *lane, struct rte_mbuf *mbuf,
-	struct onvm_burst *burst, uint32_t i, uint16_t chain,
-	const struct onvm_candidates *candidates, bool is_far)
-{
-	const bool has_flow = burst->kinds[i] != ONVM_FLOW_KIND_NONE;
-	uint16_t path = 0;
-
-	/* An earlier packet of this burst may have added the flow. */
-	if (burst->positions[i] == ONVM_FLOW_NONE && has_flow)
-		burst->positions[i] = onvm_flow_table_find(&worker->dp->flows,
-							   (enum onvm_flow_kind)burst->kinds[i],
-							   &burst->keys[i], burst->hashes[i]);
-	if (burst->positions[i] != ONVM_FLOW_NONE)
-		path = path_of_known(worker, burst, i, burst->positions[i], chain, candidates,
-				     is_far);
-	if (unlikely(path == 0)) {
-		path = choose_path(worker, burst, i, chain, candidates, is_far);
-		if (path != 0 && has_flow)
-			burst->positions[i] = flow_add(worker, burst, i, path, is_far);
-	}
-	if (unlikely(path != 0 && burst->is_fragment[i]))
-		fragment_add(worker, lane, mbuf, path);
-	return path;
-}
-
 /** Paths that a burst meets, with places taken for it in advance: links are asked once a path. */
 #define TICKETS 8
 
@@ -420,8 +273,8 @@ uint32_t
 onvm_admit_flows(struct onvm_worker *worker, struct onvm_lane *lane, uint32_t binding,
 		 const struct onvm_candidates *candidates, struct rte_mbuf **mbufs, uint32_t nb)
 {
-	const uint16_t chain = (uint16_t)binding;
-	const bool is_far = (binding & ONVM_BINDING_FAR) != 0;
+	const struct onvm_way bound = {(uint16_t)binding, (binding & ONVM_BINDING_FAR) != 0,
+				       candidates};
 	struct onvm_dataplane *dp = worker->dp;
 	const bool can_wait = lane->port->can_wait;
 	struct ticket tickets[TICKETS] = {{0}};
@@ -440,8 +293,7 @@ onvm_admit_flows(struct onvm_worker *worker, struct onvm_lane *lane, uint32_t bi
 		uint8_t flags = 0;
 
 		if (unlikely(ticket == NULL)) {
-			index = path_of(worker, lane, mbufs[i], burst, i, chain, candidates,
-					is_far);
+			index = onvm_path_of(worker, lane, &bound, mbufs[i], i);
 			if (unlikely(index == 0)) {
 				onvm_worker_drop(worker, mbufs[i], ONVM_DROP_NO_INSTANCE);
 				continue;
@@ -469,45 +321,4 @@ onvm_admit_flows(struct onvm_worker *worker, struct onvm_lane *lane, uint32_t bi
 	for (uint32_t i = 0; i < TICKETS; i++)
 		give_back_places(worker, &tickets[i]);
 	return nb_done;
-}
-
-void
-onvm_learn_reverse(struct onvm_worker *worker, struct rte_mbuf *mbuf,
-		   const struct onvm_buffer *buffer, uint16_t port)
-{
-	struct onvm_dataplane *dp = worker->dp;
-	const uint8_t *data = rte_pktmbuf_mtod(mbuf, const uint8_t *);
-	const uint16_t opposite =
-		onvm_steering_resolve(&dp->steering, dp->steering.paths[buffer->path].opposite);
-	struct onvm_flow *flow;
-	struct onvm_headers headers;
-	union onvm_flow_key key, reverse;
-	enum onvm_flow_kind kind;
-	uint32_t position;
-
-	if (buffer->flow == ONVM_FLOW_NONE || opposite == 0)
-		return;
-	flow = &dp->flows.flows[buffer->flow];
-	/* Another path: the position may belong to another flow by now; the next packet learns. */
-	if (flow->flags & ONVM_FLOW_LEARNED ||
-	    __atomic_load_n(&flow->path, __ATOMIC_ACQUIRE) != buffer->path)
-		return;
-	onvm_parse(data, mbuf->data_len, &headers);
-	kind = onvm_flow_key_make(data, &headers, (uint8_t)port, &key);
-	if (kind == ONVM_FLOW_KIND_NONE)
-		return;
-	onvm_flow_key_reverse(kind, &key, (uint8_t)port, &reverse);
-	position =
-		onvm_flow_table_put(&dp->flows, kind, &reverse, onvm_flow_key_hash(kind, &reverse));
-	if (position == ONVM_FLOW_NONE) {
-		worker->stats.flow_table_full++;
-		return;
-	}
-	flow_set(&dp->flows, position, opposite,
-		 (uint8_t)(ONVM_FLOW_LEARNED |
-			   (flow->flags & ONVM_FLOW_REVERSE ? 0 : ONVM_FLOW_REVERSE)));
-	__atomic_store_n(&dp->flows.peers[position], buffer->flow, __ATOMIC_RELAXED);
-	__atomic_store_n(&dp->flows.peers[buffer->flow], position, __ATOMIC_RELAXED);
-	__atomic_or_fetch(&flow->flags, ONVM_FLOW_LEARNED, __ATOMIC_RELAXED);
-	worker->stats.learned_flows++;
 }

@@ -404,7 +404,8 @@ has_same_ports(const struct onvm_chain *chain, const struct onvm_dp_chain *wante
 {
 	return chain->is_used && chain->near_port == wanted->near_port &&
 	       chain->far_port == wanted->far_port &&
-	       chain->is_bidirectional == (wanted->is_bidirectional != 0);
+	       chain->is_bidirectional == (wanted->is_bidirectional != 0) &&
+	       chain->by_rules == (wanted->by_rules != 0);
 }
 
 int
@@ -425,6 +426,7 @@ onvm_dp_chain_set(uint32_t id, const struct onvm_dp_chain *wanted)
 		onvm_publish(dp);
 	}
 	chain->is_bidirectional = wanted->is_bidirectional != 0;
+	chain->by_rules = wanted->by_rules != 0;
 	__atomic_store_n(&chain->track_flows, wanted->track_flows != 0, __ATOMIC_RELAXED);
 	chain->nb_services = (uint8_t)wanted->nb_services;
 	memcpy(chain->services, wanted->services, sizeof(chain->services));
@@ -433,6 +435,8 @@ onvm_dp_chain_set(uint32_t id, const struct onvm_dp_chain *wanted)
 	__atomic_store_n(&chain->is_used, true, __ATOMIC_RELEASE);
 	rc = publish_candidates(dp);
 	onvm_steering_retire_chain(&dp->steering, (uint16_t)id);
+	if (chain->by_rules)
+		return rc;
 	bind(dp, chain->near_port, id);
 	if (chain->is_bidirectional && chain->far_port != chain->near_port)
 		bind(dp, chain->far_port, id | ONVM_BINDING_FAR);

@@ -100,8 +100,22 @@ struct onvm_dp_chain {
 	uint16_t near_port, far_port;
 	uint32_t is_bidirectional;
 	uint32_t track_flows;
+	uint32_t by_rules; /**< only rules lead to it; its ports are bound to another chain */
 	uint32_t nb_services;
 	uint16_t services[16];
+};
+
+/**
+ * Flows that take a chain: a packet's 5-tuple as it comes in. Addresses in network order (IPv4:
+ * the first 4 bytes), ranges inclusive; packets without ports count as from 0 to 0.
+ */
+struct onvm_dp_rule {
+	uint8_t ip_version; /**< 4, 6, or 0: both, and no prefix */
+	uint8_t protocol, any_protocol;
+	uint8_t src_prefix, dst_prefix; /**< bits */
+	uint8_t src[16], dst[16];
+	uint16_t src_port_first, src_port_last, dst_port_first, dst_port_last;
+	uint16_t chain;
 };
 
 /** One direction of one flow, for display. Addresses in network order. */
@@ -200,6 +214,11 @@ int onvm_dp_host_claim(uint32_t host, uint8_t ip_version, const uint8_t *address
 /** Set chain @p id (1..255) and bind its ports; flows of a chain that was there are kept. */
 int onvm_dp_chain_set(uint32_t id, const struct onvm_dp_chain *chain);
 int onvm_dp_chain_remove(uint32_t id);
+/**
+ * New flows that come in on @p port take the chain of the first rule that they match, else the
+ * chain that the port is bound to. Running flows stay. @p nb 0: no rules.
+ */
+int onvm_dp_port_rules(uint32_t port, const struct onvm_dp_rule *rules, uint32_t nb);
 
 /* Captures: pcapng, while traffic runs. */
 /**

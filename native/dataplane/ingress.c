@@ -14,6 +14,20 @@
 /** Places that must be free before what is held is looked up again. */
 #define HELD_ROOM 16
 
+/** The only path of all that a lane receives, or 0 when its packets must be looked up. */
+static inline uint16_t
+only_path(const struct onvm_worker *worker, const struct onvm_lane *lane, uint32_t binding,
+	  const struct onvm_candidates *candidates)
+{
+	const struct onvm_steering *steering = &worker->dp->steering;
+
+	if (steering->chains[(uint16_t)binding].track_flows || candidates->single_path == 0 ||
+	    __atomic_load_n(&lane->port->rules, __ATOMIC_RELAXED) != NULL)
+		return 0;
+	return binding & ONVM_BINDING_FAR ? steering->paths[candidates->single_path].opposite :
+					    candidates->single_path;
+}
+
 /** Take @p nb packets of a lane into the platform; what must wait stays held. */
 static void
 admit(struct onvm_worker *worker, struct onvm_lane *lane, struct rte_mbuf **mbufs, uint32_t nb)
@@ -36,9 +50,7 @@ admit(struct onvm_worker *worker, struct onvm_lane *lane, struct rte_mbuf **mbuf
 		lane->nb_held = 0;
 		return;
 	}
-	single = chain->track_flows ? 0 : candidates->single_path;
-	if (single != 0 && (binding & ONVM_BINDING_FAR))
-		single = worker->dp->steering.paths[single].opposite;
+	single = only_path(worker, lane, binding, candidates);
 	if (single != 0)
 		nb_done = onvm_admit_direct(worker, lane, single, mbufs, nb);
 	else
@@ -61,11 +73,9 @@ must_wait(struct onvm_worker *worker, const struct onvm_lane *lane)
 
 	if ((uint16_t)binding == 0 || candidates == NULL)
 		return true;
-	if (chain->track_flows || candidates->single_path == 0)
+	single = only_path(worker, lane, binding, candidates);
+	if (single == 0)
 		return candidates->default_path == 0;
-	single = binding & ONVM_BINDING_FAR ?
-			 worker->dp->steering.paths[candidates->single_path].opposite :
-			 candidates->single_path;
 	path = &worker->dp->steering.paths[single];
 	return onvm_path_room(worker, path, true) < ONVM_BURST_SIZE / (path->nb_visits + 1u);
 }
@@ -106,12 +116,13 @@ onvm_ingress_admit(struct onvm_worker *worker)
 static void
 take_in(struct onvm_worker *worker, struct onvm_lane *lane, struct rte_mbuf **mbufs, uint16_t nb)
 {
-	const uint16_t id = (uint16_t)__atomic_load_n(&lane->port->binding, __ATOMIC_ACQUIRE);
+	const uint32_t binding = __atomic_load_n(&lane->port->binding, __ATOMIC_ACQUIRE);
 	const struct onvm_candidates *candidates =
-		__atomic_load_n(&worker->dp->steering.chains[id].candidates, __ATOMIC_ACQUIRE);
+		__atomic_load_n(&worker->dp->steering.chains[(uint16_t)binding].candidates,
+				__ATOMIC_ACQUIRE);
 
-	if (id == 0 || candidates == NULL ||
-	    (!worker->dp->steering.chains[id].track_flows && candidates->single_path != 0)) {
+	if ((uint16_t)binding == 0 || candidates == NULL ||
+	    only_path(worker, lane, binding, candidates) != 0) {
 		admit(worker, lane, mbufs, nb);
 		return;
 	}

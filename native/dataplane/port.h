@@ -23,6 +23,7 @@
 #include "dataplane.h"
 #include "packet_memory.h"
 
+struct onvm_chain_rules;
 struct onvm_port;
 
 /** What the receive function found but could not deliver. */
@@ -59,6 +60,7 @@ struct onvm_port {
 	uint16_t nb_queues;
 	/** atomic: chain in bits 0-15; bit 16: this is the far end, its packets go backwards */
 	uint32_t binding;
+	struct onvm_chain_rules *rules; /**< atomic: chains of new flows; NULL: the bound one */
 	const struct onvm_port_ops *ops;
 	void *priv;
 	struct onvm_packet_memory *memory;

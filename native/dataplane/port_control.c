@@ -4,6 +4,7 @@
  * Opening and closing ports: the control thread's side of port.h.
  */
 
+#include "chain_rules.h"
 #include "control.h"
 
 #include <errno.h>
@@ -18,6 +19,8 @@ onvm_port_free(struct onvm_dataplane *dp, uint32_t id)
 
 	if (port->state != ONVM_PORT_CLOSED)
 		port->ops->close(port);
+	onvm_chain_rules_free(port->rules);
+	port->rules = NULL;
 	port->state = ONVM_PORT_CLOSED;
 	for (uint32_t w = 0; w < dp->config.nb_workers; w++) {
 		free(dp->lanes[w][id]);
@@ -167,6 +170,30 @@ onvm_dp_port_close(uint32_t id)
 	__atomic_store_n(&dp->ports[id].state, ONVM_PORT_CLOSING, __ATOMIC_RELEASE);
 	onvm_publish(dp);
 	onvm_port_free(dp, id);
+	return 0;
+}
+
+int
+onvm_dp_port_rules(uint32_t id, const struct onvm_dp_rule *rules, uint32_t nb)
+{
+	struct onvm_dataplane *dp = &onvm_dp;
+	struct onvm_chain_rules *made = NULL, *old;
+
+	if (id >= ONVM_PORTS_MAX || dp->ports[id].state != ONVM_PORT_OPEN)
+		return onvm_fail(-ENOENT, "port %u is not open", id);
+	for (uint32_t i = 0; i < nb; i++)
+		if (rules[i].chain == 0 || rules[i].chain >= ONVM_CHAINS_MAX)
+			return onvm_fail(-EINVAL, "rule %u: chain %u", i, rules[i].chain);
+	if (nb != 0) {
+		made = onvm_chain_rules_create(rules, nb);
+		if (made == NULL)
+			return onvm_fail(-errno, "rules of port %s: %s", dp->ports[id].name,
+					 strerror(errno));
+	}
+	old = dp->ports[id].rules;
+	__atomic_store_n(&dp->ports[id].rules, made, __ATOMIC_RELEASE);
+	onvm_publish(dp);
+	onvm_chain_rules_free(old);
 	return 0;
 }
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * Return: packets come back from an NF host and go to the next hop, out, or to the pool.
+ * Return, one by one: a packet comes back from an NF host and goes to the next hop, out, or to the
+ * pool. Most packets come in runs, which return_poll.c passes on.
  *
  * Nothing that an NF host writes is believed. A descriptor must name a buffer that this link
  * owns and bounds inside its slot; the position in the chain, the ingress port and the flow are
@@ -16,15 +17,12 @@
 
 #include <onvm/nf.h>
 
-/** Smallest packet that an NF may make: an Ethernet header. */
-#define PACKET_MIN 14
-
 /** Whether a descriptor's bounds, verdict and stage can be true of @p mbuf. */
 static inline bool
 is_possible(const struct onvm_link *link, uint32_t stride, const struct rte_mbuf *mbuf,
 	    const struct onvm_desc *desc)
 {
-	if (unlikely(desc->length < PACKET_MIN) &&
+	if (unlikely(desc->length < ONVM_PACKET_MIN) &&
 	    (desc->length == 0 || desc->length < mbuf->data_len || mbuf->data_len == 0))
 		return false; /* shorter than a frame, and it did not come in so short */
 	return (uint32_t)desc->offset + desc->length <= stride &&
@@ -273,59 +271,43 @@ obey(struct onvm_worker *worker, struct onvm_link *link, struct rte_mbuf *mbuf, 
 	}
 }
 
-uint32_t
-onvm_return_poll(struct onvm_worker *worker, struct onvm_link *link)
+void
+onvm_take_back(struct onvm_worker *worker, struct onvm_link *link, const struct onvm_desc *desc)
 {
 	struct onvm_packet_memory *memory = &worker->dp->memory;
-	struct onvm_desc descs[ONVM_BURST_SIZE];
-	const uint32_t nb = onvm_ring_dequeue_burst(&link->from_nf, descs, ONVM_BURST_SIZE);
+	const uint32_t index = desc->buffer;
+	struct onvm_buffer *buffer;
+	struct rte_mbuf *mbuf;
 
-	if (unlikely(link->from_nf.is_bad))
-		onvm_link_accuse(worker, link);
-	if (nb != 0 && onvm_capture_wants(&worker->dp->captures, ONVM_CAPTURE_FROM_HOST))
-		onvm_capture_host(worker, link->host, link->id, ONVM_CAPTURE_FROM_HOST, descs, nb);
-	for (uint32_t i = 0; i < nb; i++) {
-		const struct onvm_desc *desc = &descs[i];
-		const uint32_t index = desc->buffer;
-		struct onvm_buffer *buffer;
-		struct rte_mbuf *mbuf;
-
-		if (unlikely(index >= memory->nb_buffers ||
-			     memory->buffers[index].owner != link->id)) {
-			onvm_link_accuse(worker, link); /* not its own: nothing to take back */
-			continue;
-		}
-		buffer = &memory->buffers[index];
-		buffer->owner = ONVM_OWNER_NONE;
-		mbuf = memory->mbufs[index];
-		if (unlikely(!is_possible(link, memory->stride, mbuf, desc))) {
-			if (buffer->flags & ONVM_BUFFER_LOANED &&
-			    (desc->verdict_stage & 15) == ONVM_DROP &&
-			    (uint32_t)(desc->verdict_stage >> 4) < link->nb_stages) {
-				link->nb_loaned--; /* an unused loan has no length */
-				buffer->flags = 0;
-				free_later(worker, mbuf);
-				continue;
-			}
-			onvm_link_accuse(worker, link);
-			if (buffer->flags & ONVM_BUFFER_LOANED) {
-				link->nb_loaned--;
-				free_later(worker, mbuf);
-			} else {
-				onvm_release_places(worker,
-						    &worker->dp->steering.paths[buffer->path],
-						    buffer->hop);
-				drop(worker, mbuf, ONVM_DROP_BAD_DESCRIPTOR);
-			}
-			continue;
-		}
-		mbuf->data_off = desc->offset;
-		mbuf->data_len = desc->length;
-		mbuf->pkt_len = desc->length;
-		if (unlikely(buffer->flags & ONVM_BUFFER_LOANED))
-			take_originated(worker, link, mbuf, index, buffer, desc);
-		else
-			obey(worker, link, mbuf, index, buffer, desc);
+	if (unlikely(index >= memory->nb_buffers || memory->buffers[index].owner != link->id)) {
+		onvm_link_accuse(worker, link); /* not its own: nothing to take back */
+		return;
 	}
-	return nb;
+	buffer = &memory->buffers[index];
+	buffer->owner = ONVM_OWNER_NONE;
+	mbuf = memory->mbufs[index];
+	if (unlikely(!is_possible(link, memory->stride, mbuf, desc))) {
+		if (buffer->flags & ONVM_BUFFER_LOANED && (desc->verdict_stage & 15) == ONVM_DROP &&
+		    (uint32_t)(desc->verdict_stage >> 4) < link->nb_stages) {
+			link->nb_loaned--; /* an unused loan has no length */
+			buffer->flags = 0;
+			free_later(worker, mbuf);
+			return;
+		}
+		onvm_link_accuse(worker, link);
+		if (buffer->flags & ONVM_BUFFER_LOANED) {
+			link->nb_loaned--;
+			free_later(worker, mbuf);
+		} else {
+			onvm_release_places(worker, &worker->dp->steering.paths[buffer->path],
+					    buffer->hop);
+			drop(worker, mbuf, ONVM_DROP_BAD_DESCRIPTOR);
+		}
+		return;
+	}
+	onvm_set_bounds(mbuf, desc);
+	if (unlikely(buffer->flags & ONVM_BUFFER_LOANED))
+		take_originated(worker, link, mbuf, index, buffer, desc);
+	else
+		obey(worker, link, mbuf, index, buffer, desc);
 }

@@ -91,6 +91,7 @@ struct onvm_chain {
 	bool is_used;
 	bool is_bidirectional;
 	bool track_flows; /**< look flows up even where only one path exists */
+	bool by_rules;	  /**< only rules of a port lead here: no port is bound to it */
 	uint8_t nb_services;
 	uint16_t services[ONVM_CHAIN_LENGTH_MAX];
 	uint16_t near_port; /**< packets received here take the chain forwards */

@@ -85,11 +85,9 @@ onvm_lane_flush(struct onvm_worker *worker, struct onvm_lane *lane)
 {
 	struct onvm_port *port = lane->port;
 	const uint16_t nb = (uint16_t)lane->nb_staged;
-	uint64_t nb_bytes = 0;
+	uint64_t nb_bytes = lane->staged_bytes;
 	uint16_t nb_tx;
 
-	for (uint16_t i = 0; i < nb; i++)
-		nb_bytes += lane->staged[i]->data_len;
 	if (onvm_capture_wants(&worker->dp->captures, ONVM_CAPTURE_PORT_OUT))
 		onvm_capture_port(worker, port->id, ONVM_CAPTURE_PORT_OUT, lane->staged, nb);
 	nb_tx = port->ops->tx_burst(port, (uint16_t)worker->index, lane->staged, nb);
@@ -100,6 +98,7 @@ onvm_lane_flush(struct onvm_worker *worker, struct onvm_lane *lane)
 	lane->stats.tx += nb_tx;
 	lane->stats.tx_bytes += nb_bytes;
 	lane->nb_staged = 0;
+	lane->staged_bytes = 0;
 }
 
 static void

@@ -44,6 +44,7 @@ struct onvm_lane {
 	uint16_t waits_for;  /**< path that had no room for the first packet held; 0: none */
 	uint16_t nb_held;    /**< received, not yet admitted: only of sources that can wait */
 	uint32_t nb_staged;
+	uint64_t staged_bytes;
 	struct onvm_lane_stats stats;
 	bool is_classified; /**< `burst` is of what is held */
 	struct onvm_burst burst;
@@ -130,12 +131,29 @@ uint32_t onvm_admit_direct(struct onvm_worker *worker, struct onvm_lane *lane, u
 uint32_t
 onvm_admit_flows(struct onvm_worker *worker, struct onvm_lane *lane, uint32_t binding,
 		 const struct onvm_candidates *candidates, struct rte_mbuf **mbufs, uint32_t nb);
+/** Where the new flows of a port go: a chain, and from which of its ends. */
+struct onvm_way {
+	uint16_t chain;
+	bool is_far;
+	const struct onvm_candidates *candidates;
+};
+
+/**
+ * Path of the flow of packet @p i of the lane's burst, chosen if it is a new one, and the flow's
+ * position in the burst. @p bound is the way of the chain that the port is bound to; 0: a service
+ * has no instance.
+ */
+uint16_t onvm_path_of(struct onvm_worker *worker, struct onvm_lane *lane,
+		      const struct onvm_way *bound, struct rte_mbuf *mbuf, uint32_t i);
 /** Admit what the last turn has received and classified; @return packets admitted. */
 uint32_t onvm_ingress_admit(struct onvm_worker *worker);
 /** Receive on all lanes; @return packets received. */
 uint32_t onvm_ingress_receive(struct onvm_worker *worker);
 /** Take back from one NF host and pass on; @return packets taken. */
 uint32_t onvm_return_poll(struct onvm_worker *worker, struct onvm_link *link);
+/** Take back what one descriptor from an NF host names, whatever it is, and obey or accuse it. */
+void
+onvm_take_back(struct onvm_worker *worker, struct onvm_link *link, const struct onvm_desc *desc);
 /** Install the reverse of the flow of a packet that leaves through @p port. */
 void onvm_learn_reverse(struct onvm_worker *worker, struct rte_mbuf *mbuf,
 			const struct onvm_buffer *buffer, uint16_t port);
@@ -176,6 +194,7 @@ onvm_stage_to_lane(struct onvm_worker *worker, struct onvm_lane *lane, struct rt
 	if (unlikely(lane->nb_staged == ONVM_STAGED_MAX))
 		onvm_lane_flush(worker, lane);
 	lane->staged[lane->nb_staged++] = mbuf;
+	lane->staged_bytes += mbuf->data_len;
 }
 
 /** The worker's link to the host of @p hop, or NULL when that host is not the same any more. */
@@ -185,6 +204,18 @@ onvm_link_of_hop(const struct onvm_worker *worker, const struct onvm_hop *hop)
 	struct onvm_link *link = worker->link_of[hop->host];
 
 	return likely(link != NULL && link->generation == hop->generation) ? link : NULL;
+}
+
+/** Smallest packet that an NF may make: an Ethernet header. */
+#define ONVM_PACKET_MIN 14
+
+/** Let an mbuf be what an NF made of its packet; the bounds have been checked. */
+static inline void
+onvm_set_bounds(struct rte_mbuf *mbuf, const struct onvm_desc *desc)
+{
+	mbuf->data_off = desc->offset;
+	mbuf->data_len = desc->length;
+	mbuf->pkt_len = desc->length;
 }
 
 /** Give up the places that a packet holds on the hops from @p first on. */

@@ -19,6 +19,7 @@ from onvm_core._native.values import (
     HostCounters,
     PlaneCounters,
     PortCounters,
+    PortRule,
 )
 from onvm_sdk.errors import NativeError
 
@@ -34,6 +35,7 @@ __all__ = [
     "HostCounters",
     "PlaneCounters",
     "PortCounters",
+    "PortRule",
 ]
 
 NB_LATENCY_BUCKETS = 128
@@ -267,6 +269,7 @@ def set_chain(chain_id: int, spec: ChainSpec) -> None:
             "far_port": spec.far_port,
             "is_bidirectional": spec.is_bidirectional,
             "track_flows": spec.track_flows,
+            "by_rules": spec.by_rules,
             "nb_services": len(spec.services),
             "services": list(spec.services),
         },
@@ -277,6 +280,29 @@ def set_chain(chain_id: int, spec: ChainSpec) -> None:
 def remove_chain(chain_id: int) -> None:
     """Remove a chain; its ports have none then."""
     _check(lib.onvm_dp_chain_remove(chain_id))
+
+
+def set_port_rules(port: int, rules: Sequence[PortRule]) -> None:
+    """Let new flows from `port` take the chain of the first rule that they match.
+
+    Those that match none take the chain that the port is bound to; running flows stay.
+    """
+    native = ffi.new("struct onvm_dp_rule[]", max(len(rules), 1))
+    for slot, rule in zip(native, rules, strict=False):
+        versions = {prefix.version for prefix in (rule.src, rule.dst) if prefix is not None}
+        slot.ip_version = versions.pop() if versions else 0
+        slot.any_protocol = rule.protocol is None
+        slot.protocol = rule.protocol or 0
+        if rule.src is not None:
+            ffi.memmove(slot.src, rule.src.network_address.packed, rule.src.max_prefixlen // 8)
+            slot.src_prefix = rule.src.prefixlen
+        if rule.dst is not None:
+            ffi.memmove(slot.dst, rule.dst.network_address.packed, rule.dst.max_prefixlen // 8)
+            slot.dst_prefix = rule.dst.prefixlen
+        slot.src_port_first, slot.src_port_last = rule.src_ports
+        slot.dst_port_first, slot.dst_port_last = rule.dst_ports
+        slot.chain = rule.chain
+    _check(lib.onvm_dp_port_rules(port, native, len(rules)))
 
 
 def start_capture(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network
 
 __all__ = [
     "CaptureCounters",
@@ -15,6 +16,7 @@ __all__ = [
     "HostCounters",
     "PlaneCounters",
     "PortCounters",
+    "PortRule",
 ]
 
 
@@ -44,6 +46,27 @@ class ChainSpec:
     services: tuple[int, ...]
     is_bidirectional: bool = True
     track_flows: bool = True
+    by_rules: bool = False
+    """Only rules of a port lead to it; its ports are bound to another chain."""
+
+
+@dataclass(frozen=True, slots=True)
+class PortRule:
+    """New flows that take a chain: their 5-tuple as it comes in.
+
+    Attributes:
+        chain: number of the chain.
+        protocol: IP protocol number; None: any.
+        src, dst: prefixes of one IP version; None: any address, of both versions if both are.
+        src_ports, dst_ports: first and last, both included; what has no ports counts as 0.
+    """
+
+    chain: int
+    protocol: int | None = None
+    src: IPv4Network | IPv6Network | None = None
+    dst: IPv4Network | IPv6Network | None = None
+    src_ports: tuple[int, int] = (0, 65535)
+    dst_ports: tuple[int, int] = (0, 65535)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * The path of a packet's flow: known, or chosen for the first packet of a new one; and the reverse
+ * flow, learned when a packet leaves.
+ */
+
+#include "chain_rules.h"
+#include "worker.h"
+
+#include <rte_byteorder.h>
+
+/** The path of a packet whose destination an NF instance has claimed; 0: nobody has. */
+static uint16_t
+claimed_path(struct onvm_worker *worker, const struct onvm_burst *burst, uint32_t i,
+	     const struct onvm_way *way)
+{
+	const struct onvm_claims *claims =
+		__atomic_load_n(&worker->dp->steering.claims, __ATOMIC_ACQUIRE);
+	const union onvm_flow_key *key = &burst->keys[i];
+	uint16_t host;
+
+	if (likely(claims == NULL) || burst->kinds[i] == ONVM_FLOW_KIND_NONE)
+		return 0;
+	if (burst->kinds[i] == ONVM_FLOW_KIND_IPV4)
+		host = onvm_claims_find(claims, 4, (const uint8_t *)&key->v4.dst, key->v4.protocol,
+					key->v4.dst_port);
+	else
+		host = onvm_claims_find(claims, 6, key->v6.dst, key->v6.protocol, key->v6.dst_port);
+	if (host == 0)
+		return 0;
+	return onvm_steering_choose_with(&worker->dp->steering, way->chain, way->candidates,
+					 &worker->selector, host);
+}
+
+/** The way of a new flow: what the rules of its port say, else that of the port's chain. */
+static struct onvm_way
+way_of(const struct onvm_worker *worker, const struct onvm_lane *lane, uint32_t i,
+       const struct onvm_way *bound)
+{
+	const struct onvm_chain_rules *rules =
+		__atomic_load_n(&lane->port->rules, __ATOMIC_ACQUIRE);
+	const enum onvm_flow_kind kind = (enum onvm_flow_kind)lane->burst.kinds[i];
+	const struct onvm_chain *chain;
+	struct onvm_way way;
+
+	if (likely(rules == NULL) || kind == ONVM_FLOW_KIND_NONE)
+		return *bound;
+	way.chain = onvm_chain_rules_find(rules, kind, &lane->burst.keys[i]);
+	chain = &worker->dp->steering.chains[way.chain];
+	way.candidates = __atomic_load_n(&chain->candidates, __ATOMIC_ACQUIRE);
+	if (way.chain == 0 || way.candidates == NULL)
+		return *bound;
+	way.is_far = chain->near_port != lane->port->id;
+	return way;
+}
+
+/** Choose the path of a flow seen for the first time. */
+static uint16_t
+choose_path(struct onvm_worker *worker, const struct onvm_burst *burst, uint32_t i,
+	    const struct onvm_way *way)
+{
+	struct onvm_steering *steering = &worker->dp->steering;
+	uint16_t path = 0;
+
+	if (burst->kinds[i] == ONVM_FLOW_KIND_NONE)
+		path = way->candidates->default_path;
+	else if (way->is_far)
+		path = claimed_path(worker, burst, i, way);
+	if (path == 0)
+		path = onvm_steering_choose(steering, way->chain, way->candidates,
+					    &worker->selector);
+	return way->is_far && path != 0 ? steering->paths[path].opposite : path;
+}
+
+static void
+flow_set(struct onvm_flow_table *table, uint32_t position, uint16_t path, uint8_t flags)
+{
+	struct onvm_flow *flow = &table->flows[position];
+
+	__atomic_store_n(&flow->seen, __atomic_load_n(&table->now, __ATOMIC_RELAXED),
+			 __ATOMIC_RELAXED);
+	__atomic_store_n(&table->peers[position], ONVM_FLOW_NONE, __ATOMIC_RELAXED);
+	__atomic_store_n(&flow->flags, flags, __ATOMIC_RELAXED);
+	onvm_flow_set_path(table, position, path);
+}
+
+/** Remember a new flow; @return its position. */
+static uint32_t
+flow_add(struct onvm_worker *worker, const struct onvm_burst *burst, uint32_t i, uint16_t path,
+	 bool is_far)
+{
+	struct onvm_flow_table *table = &worker->dp->flows;
+	const uint32_t position = onvm_flow_table_put(table, (enum onvm_flow_kind)burst->kinds[i],
+						      &burst->keys[i], burst->hashes[i]);
+
+	if (position == ONVM_FLOW_NONE) {
+		worker->stats.flow_table_full++;
+		return position;
+	}
+	worker->stats.new_flows++;
+	flow_set(table, position, path, is_far ? ONVM_FLOW_REVERSE : 0);
+	return position;
+}
+
+/** Let the other fragments of a datagram follow its first one. */
+static void
+fragment_add(struct onvm_worker *worker, const struct onvm_lane *lane, struct rte_mbuf *mbuf,
+	     uint16_t path)
+{
+	const uint8_t *data = rte_pktmbuf_mtod(mbuf, const uint8_t *);
+	struct onvm_headers headers;
+	union onvm_flow_key key;
+	enum onvm_flow_kind kind;
+	uint32_t position;
+
+	onvm_parse(data, mbuf->data_len, &headers);
+	if (headers.fragment_offset != 0 ||
+	    !onvm_flow_key_fragment(data, &headers, (uint8_t)lane->port->id, &key))
+		return;
+	kind = headers.ip_version == 4 ? ONVM_FLOW_KIND_IPV4 : ONVM_FLOW_KIND_IPV6;
+	position =
+		onvm_flow_table_put(&worker->dp->flows, kind, &key, onvm_flow_key_hash(kind, &key));
+	if (position != ONVM_FLOW_NONE)
+		flow_set(&worker->dp->flows, position, path, ONVM_FLOW_LEARNED);
+}
+
+/** Path of the flow at @p position; 0 when it is forgotten, just being added, or has nowhere to go. */
+static uint16_t
+path_of_known(struct onvm_worker *worker, const struct onvm_lane *lane,
+	      const struct onvm_way *bound, uint32_t i)
+{
+	const uint32_t position = lane->burst.positions[i];
+	struct onvm_flow_table *flows = &worker->dp->flows;
+	struct onvm_flow *flow = &flows->flows[position];
+	uint16_t known = __atomic_load_n(&flow->path, __ATOMIC_ACQUIRE);
+
+	while (known != 0) {
+		uint16_t path = onvm_steering_resolve(&worker->dp->steering, known);
+
+		if (unlikely(path == 0)) { /* without successor */
+			const struct onvm_way way = way_of(worker, lane, i, bound);
+
+			path = choose_path(worker, &lane->burst, i, &way);
+		}
+		if (unlikely(path != known)) {
+			if (path == 0)
+				return 0;
+			if (!onvm_flow_change_path(flows, position, &known, path))
+				continue;
+			onvm_flow_unlearn(flows, position); /* its reverse is on the old path */
+		}
+		onvm_flow_touch(flow, __atomic_load_n(&flows->now, __ATOMIC_RELAXED));
+		return path;
+	}
+	return 0;
+}
+
+uint16_t
+onvm_path_of(struct onvm_worker *worker, struct onvm_lane *lane, const struct onvm_way *bound,
+	     struct rte_mbuf *mbuf, uint32_t i)
+{
+	struct onvm_burst *burst = &lane->burst;
+	const bool has_flow = burst->kinds[i] != ONVM_FLOW_KIND_NONE;
+	uint16_t path = 0;
+
+	/* An earlier packet of this burst may have added the flow. */
+	if (burst->positions[i] == ONVM_FLOW_NONE && has_flow)
+		burst->positions[i] = onvm_flow_table_find(&worker->dp->flows,
+							   (enum onvm_flow_kind)burst->kinds[i],
+							   &burst->keys[i], burst->hashes[i]);
+	if (burst->positions[i] != ONVM_FLOW_NONE)
+		path = path_of_known(worker, lane, bound, i);
+	if (path == 0) {
+		const struct onvm_way way = way_of(worker, lane, i, bound);
+
+		path = choose_path(worker, burst, i, &way);
+		if (path != 0 && has_flow)
+			burst->positions[i] = flow_add(worker, burst, i, path, way.is_far);
+	}
+	if (unlikely(path != 0 && burst->is_fragment[i]))
+		fragment_add(worker, lane, mbuf, path);
+	return path;
+}
+
+void
+onvm_learn_reverse(struct onvm_worker *worker, struct rte_mbuf *mbuf,
+		   const struct onvm_buffer *buffer, uint16_t port)
+{
+	struct onvm_dataplane *dp = worker->dp;
+	const uint8_t *data = rte_pktmbuf_mtod(mbuf, const uint8_t *);
+	const uint16_t opposite =
+		onvm_steering_resolve(&dp->steering, dp->steering.paths[buffer->path].opposite);
+	struct onvm_flow *flow;
+	struct onvm_headers headers;
+	union onvm_flow_key key, reverse;
+	enum onvm_flow_kind kind;
+	uint32_t position;
+
+	if (buffer->flow == ONVM_FLOW_NONE || opposite == 0)
+		return;
+	flow = &dp->flows.flows[buffer->flow];
+	/* Another path: the position may belong to another flow by now; the next packet learns. */
+	if (flow->flags & ONVM_FLOW_LEARNED ||
+	    __atomic_load_n(&flow->path, __ATOMIC_ACQUIRE) != buffer->path)
+		return;
+	onvm_parse(data, mbuf->data_len, &headers);
+	kind = onvm_flow_key_make(data, &headers, (uint8_t)port, &key);
+	if (kind == ONVM_FLOW_KIND_NONE)
+		return;
+	onvm_flow_key_reverse(kind, &key, (uint8_t)port, &reverse);
+	position =
+		onvm_flow_table_put(&dp->flows, kind, &reverse, onvm_flow_key_hash(kind, &reverse));
+	if (position == ONVM_FLOW_NONE) {
+		worker->stats.flow_table_full++;
+		return;
+	}
+	flow_set(&dp->flows, position, opposite,
+		 (uint8_t)(ONVM_FLOW_LEARNED |
+			   (flow->flags & ONVM_FLOW_REVERSE ? 0 : ONVM_FLOW_REVERSE)));
+	__atomic_store_n(&dp->flows.peers[position], buffer->flow, __ATOMIC_RELAXED);
+	__atomic_store_n(&dp->flows.peers[buffer->flow], position, __ATOMIC_RELAXED);
+	__atomic_or_fetch(&flow->flags, ONVM_FLOW_LEARNED, __ATOMIC_RELAXED);
+	worker->stats.learned_flows++;
+}
