@@ -158,6 +158,4 @@ def _ports(field: str, given: int | str | None) -> tuple[int, int]:
         bounds = int(first), int(last)
         if bounds[0] <= bounds[1] <= 65535:
             return bounds
-    raise ConfigError(
-        'expected a port or a range like "1024-65535"', field=field, value=given
-    )
+    raise ConfigError('expected a port or a range like "1024-65535"', field=field, value=given)
