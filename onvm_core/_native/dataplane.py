@@ -17,6 +17,7 @@ from onvm_core._native.values import (
     GenCounters,
     Handover,
     HostCounters,
+    LoadCounters,
     PlaneCounters,
     PortCounters,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "GenCounters",
     "Handover",
     "HostCounters",
+    "LoadCounters",
     "PlaneCounters",
     "PortCounters",
 ]
@@ -422,6 +424,23 @@ def read_host(slot: int) -> HostCounters:
     stats = ffi.new("struct onvm_dp_host_stats *")
     _check(lib.onvm_dp_read_host(slot, stats))
     return _host_counters(stats)
+
+
+def read_load(slot: int) -> LoadCounters:
+    """Those counters of one NF host that its load is made of."""
+    stats = ffi.new("struct onvm_dp_host_stats *")
+    _check(lib.onvm_dp_read_host(slot, stats))
+    return LoadCounters(
+        packets=stats.rx[0] + stats.rx[1],
+        done=max(stats.packets),
+        busy_cycles=sum(stats.busy_cycles),
+        idle_cycles=stats.idle_cycles,
+        loops=stats.loops,
+        shed=stats.nb_shed,
+        reserved=stats.reserved,
+        peak=stats.peak,
+        latency=tuple(ffi.unpack(stats.latency, NB_LATENCY_BUCKETS)),
+    )
 
 
 def read_flows(limit: int) -> list[FlowRecord]:

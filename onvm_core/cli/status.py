@@ -15,7 +15,7 @@ from rich.text import Text
 
 from onvm_core.cli.connect import JsonOption, NameOption, connect
 from onvm_core.cli.output import make_console, print_json
-from onvm_core.cli.report import make_table, report_tables
+from onvm_core.cli.report import LOAD_HEADINGS, load_cells, make_table, report_tables
 from onvm_core.manager.messages import ChainReply, LaunchedNf, StatusReply, StatusRequest
 
 __all__ = ["chain_table", "status", "status_tables", "top"]
@@ -128,7 +128,8 @@ def _rates(before: StatusReply, now: StatusReply) -> RenderableType:
                 f"{(port.rx_bytes - old.rx_bytes) * 8 / seconds / 1e6:,.1f}",
                 f"{(port.tx_bytes - old.tx_bytes) * 8 / seconds / 1e6:,.1f}",
             )
-    nfs = make_table("NFs", ("instance", "state"), ("kpps", "drops/s", "CPU %", "cycles/pkt"))
+    columns = ("kpps", "drops/s", "CPU %", "cycles/pkt", *LOAD_HEADINGS)
+    nfs = make_table("NFs", ("instance", "state"), columns)
     old_nfs = {(nf.instance, nf.pid): nf for nf in before.report.nfs}
     for nf in now.report.nfs:
         was = old_nfs.get((nf.instance, nf.pid))
@@ -139,6 +140,7 @@ def _rates(before: StatusReply, now: StatusReply) -> RenderableType:
                 nf.instance, nf.state,
                 f"{(nf.rx - was.rx) / seconds / 1e3:,.1f}", f"{drops / seconds:,.0f}",
                 f"{max(used, 0) / seconds * 100:.0f}", f"{nf.cycles_per_packet:,.0f}",
+                *load_cells(nf),
             )  # fmt: skip
     buffers = now.report.buffers
     return Group(
