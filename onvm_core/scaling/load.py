@@ -6,8 +6,13 @@ yielding and sleeping are none) and of the cycles around them for each packet: r
 Nobody counts those, but a host with a backlog has no other use for its time, and then they are the
 rest; until a host has been seen so, `HANDLING_CYCLES` stands for them.
 
-Capacity is the rate divided by utilisation, spare capacity what the rate leaves of it. For an NF
-whose cost falls as bursts grow (NumPy columns) this is a lower bound while it has little to do.
+Capacity is the rate divided by utilisation, spare capacity what the rate leaves of it.
+
+An NF that works on large bursts at once (NumPy columns) costs about as much for ten packets as for
+a thousand: it is always busy, and takes more packets with each turn as more come. With a fixed
+cost f for a burst and v for a packet, bursts at the rate r hold rf / (1 - rv) packets, so it is
+near its limit only when they fill up. For such a host, busy time counts in proportion to how far
+its bursts are filled, up to half.
 
 The counters lie in memory that the NF host writes: whatever it writes there, the results keep to
 their ranges.
@@ -30,6 +35,8 @@ PACKETS_MIN = 50
 """Fewer in an interval say nothing about capacity."""
 SATURATED = 0.9
 BACKLOG_SHARE = 0.25
+SMALL_BURST = 64
+"""Up to here, the cost of a packet hardly depends on how many come with it."""
 CAPACITY_TRUST = 0.2
 """Below this utilisation the cost of a packet is mostly that of waking up and of small bursts."""
 STUCK_STEP_MAX_S = 0.1
@@ -69,7 +76,7 @@ class Load:
         sheds: packets not let in because its places were taken.
         occupancy_mean, occupancy_peak: share of its places that was taken, 0 to 1.
         p50_us, p99_us: from hand-over to return, of sampled packets; None without samples.
-        utilisation: share of the time for which it was busy, 0 to 1.
+        utilisation: share of its capacity that was in use, 0 to 1.
         capacity_pps: packets per second it can take in all; None: too few came to tell.
         is_stuck: packets wait and it did not even look for them.
     """
@@ -99,11 +106,18 @@ class Load:
         return self.utilisation * (1 + self.sheds / self.packets if self.packets else 1)
 
 
-def measure(before: Reading, now: Reading, units: Units, handling: float = HANDLING_CYCLES) -> Load:
+def measure(
+    before: Reading,
+    now: Reading,
+    units: Units,
+    handling: float = HANDLING_CYCLES,
+    burst_size: int = SMALL_BURST,
+) -> Load:
     """The load between two readings.
 
     Args:
         handling: cycles around the NF for each packet; see `handling_cycles`.
+        burst_size: packets that the host takes at once, at most.
     """
     old, new = before.counters, now.counters
     seconds = max(now.at_s - before.at_s, 1e-6)
@@ -111,9 +125,12 @@ def measure(before: Reading, now: Reading, units: Units, handling: float = HANDL
     busy = max(new.busy_cycles - old.busy_cycles, 0)
     is_stuck = _is_stuck(before, now)
     share = min((busy + handling * packets) / (units.hz * seconds), 1.0)
-    utilisation = 1.0 if is_stuck else share if packets or busy else 0.0
     histogram = [max(n - o, 0) for n, o in zip(new.latency, old.latency, strict=True)]
     mean, peak = _occupancy(before, now, packets / seconds, histogram, units)
+    if burst_size > SMALL_BURST:
+        inside = mean * units.ring_length * units.n_workers
+        share *= min(2 * inside / burst_size, 1.0)
+    utilisation = 1.0 if is_stuck else share
     is_known = packets >= PACKETS_MIN and utilisation > 0 and not is_stuck
     return Load(
         seconds=seconds,
@@ -212,8 +229,9 @@ class Meter:
             0.1 s: when the manager itself was stopped, nothing can be said about the host.
     """
 
-    def __init__(self, units: Units) -> None:
+    def __init__(self, units: Units, burst_size: int = SMALL_BURST) -> None:
         self._units = units
+        self._burst_size = burst_size
         self._readings: deque[Reading] = deque()
         self._handling = HANDLING_CYCLES
         self.capacity_pps: float | None = None
@@ -242,7 +260,7 @@ class Meter:
             return None
         *earlier, now = self._readings
         before = next((r for r in reversed(earlier) if now.at_s - r.at_s >= seconds), earlier[0])
-        return measure(before, now, self._units, self._handling)
+        return measure(before, now, self._units, self._handling, self._burst_size)
 
     @property
     def has_worked(self) -> bool:

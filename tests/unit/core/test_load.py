@@ -57,6 +57,16 @@ def test_one_that_only_spins_is_not_busy() -> None:
     assert not load.is_stuck
 
 
+def test_large_bursts_are_busy_when_they_fill_up() -> None:
+    busy = {"packets": 100_000, "done": 100_000, "loops": 9, "busy_cycles": int(0.9 * HZ)}
+    # 1.5 µs inside: 0.15 packets of the 1,000 that a burst could have.
+    few = measure(BEGIN, after(1.0, **busy, latency=(0, 9, 0, 0, 0, 0, 0, 0)), UNITS, 0, 1000)
+    assert few.utilisation < 0.001
+    reserved = Reading(10.0, replace(NOTHING, reserved=500))
+    full = measure(reserved, after(1.0, **busy, reserved=700), UNITS, 0, 1000)
+    assert full.utilisation == pytest.approx(0.9)
+
+
 def test_few_packets_say_nothing_about_capacity() -> None:
     assert measure(BEGIN, serve(pps=20, cost=1000, seconds=1.0), UNITS).capacity_pps is None
 
