@@ -456,6 +456,19 @@ def read_flows(limit: int) -> list[FlowRecord]:
     return records
 
 
+def read_flow_hosts(cursor: int, limit: int) -> tuple[int | None, set[int]]:
+    """NF hosts that the flows from position `cursor` on take.
+
+    Returns:
+        Where to go on (None: those were the last), and the slots of up to `limit` flows.
+    """
+    position = ffi.new("uint32_t *", cursor)
+    chunk = ffi.new("struct onvm_dp_flow[]", limit)
+    n = _check(lib.onvm_dp_read_flows(position, chunk, limit))
+    slots = {slot for i in range(n) for slot in chunk[i].hosts[0 : chunk[i].nb_hops]}
+    return (position[0] if n == limit else None), slots
+
+
 def _flow_record(flow: Any) -> FlowRecord:
     family, length = (socket.AF_INET, 4) if flow.ip_version == 4 else (socket.AF_INET6, 16)
     return FlowRecord(

@@ -25,6 +25,7 @@ class Meters:
 
     Attributes:
         interval_s: time between two readings.
+        at_s: when the last one was.
     """
 
     def __init__(self, registry: Registry, settings: DataplaneSettings) -> None:
@@ -33,15 +34,15 @@ class Meters:
         self._settings = settings
         self._units: Units | None = None
         self._meters: dict[int, Meter] = {}
-        self._at_s = time.monotonic()
+        self.at_s = time.monotonic()
 
     def turn(self) -> None:
         """Read all hosts when it is time to."""
         now = time.monotonic()
         # A turn that comes a little early is as good as one that comes a whole turn late.
-        if now - self._at_s < 0.8 * self.interval_s:
+        if now - self.at_s < 0.8 * self.interval_s:
             return
-        self._at_s = now
+        self.at_s = now
         for host in self._registry.living():
             if host.state in (HostState.ACTIVE, HostState.DRAINING):
                 self._read(host)
@@ -49,7 +50,7 @@ class Meters:
     def _read(self, host: NfHost) -> None:
         meter = self._meters.get(host.slot)
         if meter is None:
-            meter = self._meters[host.slot] = Meter(self._make_units())
+            meter = self._meters[host.slot] = Meter(self._make_units(), host.burst_size)
         meter.add(Reading(time.monotonic(), dataplane.read_load(host.slot)))
         load = meter.over(STEER_OVER_S)
         spare = None if load is None else meter.spare_pps(load)
@@ -67,12 +68,13 @@ class Meters:
         return self._units
 
     def of(self, host: NfHost) -> Meter | None:
-        """What is known of a host's load."""
-        return self._meters.get(host.slot)
+        """What is known of the load of a living host."""
+        # A dead host's slot may be another's by now.
+        return None if host.state is HostState.DEAD else self._meters.get(host.slot)
 
     def load(self, host: NfHost, seconds: float) -> Load | None:
         """The load of a host over the last seconds; None when it does not serve yet."""
-        meter = self._meters.get(host.slot)
+        meter = self.of(host)
         return None if meter is None else meter.over(seconds)
 
     def welcome(self, host: NfHost) -> None:

@@ -50,7 +50,7 @@ class LoadReport(msgspec.Struct, frozen=True):
     queue: Latency
     """From hand-over to return."""
     utilisation: float
-    """Share of the time for which it was busy, 0 to 1."""
+    """Share of its capacity that was in use, 0 to 1."""
     spare_pps: int | None
     """Packets per second that it could take on top; None: not known yet."""
 
