@@ -17,6 +17,7 @@ from onvm_core._native.values import (
     GenCounters,
     Handover,
     HostCounters,
+    LoadCounters,
     PlaneCounters,
     PortCounters,
     PortRule,
@@ -33,6 +34,7 @@ __all__ = [
     "GenCounters",
     "Handover",
     "HostCounters",
+    "LoadCounters",
     "PlaneCounters",
     "PortCounters",
     "PortRule",
@@ -450,6 +452,23 @@ def read_host(slot: int) -> HostCounters:
     return _host_counters(stats)
 
 
+def read_load(slot: int) -> LoadCounters:
+    """Those counters of one NF host that its load is made of."""
+    stats = ffi.new("struct onvm_dp_host_stats *")
+    _check(lib.onvm_dp_read_host(slot, stats))
+    return LoadCounters(
+        packets=stats.rx[0] + stats.rx[1],
+        done=max(stats.packets),
+        busy_cycles=sum(stats.busy_cycles),
+        idle_cycles=stats.idle_cycles,
+        loops=stats.loops,
+        shed=stats.nb_shed,
+        reserved=stats.reserved,
+        peak=stats.peak,
+        latency=tuple(ffi.unpack(stats.latency, NB_LATENCY_BUCKETS)),
+    )
+
+
 def read_flows(limit: int) -> list[FlowRecord]:
     """Up to `limit` flows."""
     cursor = ffi.new("uint32_t *")
@@ -461,6 +480,19 @@ def read_flows(limit: int) -> list[FlowRecord]:
             break
         records.extend(_flow_record(chunk[i]) for i in range(n))
     return records
+
+
+def read_flow_hosts(cursor: int, limit: int) -> tuple[int | None, set[int]]:
+    """NF hosts that the flows from position `cursor` on take.
+
+    Returns:
+        Where to go on (None: those were the last), and the slots of up to `limit` flows.
+    """
+    position = ffi.new("uint32_t *", cursor)
+    chunk = ffi.new("struct onvm_dp_flow[]", limit)
+    n = _check(lib.onvm_dp_read_flows(position, chunk, limit))
+    slots = {slot for i in range(n) for slot in chunk[i].hosts[0 : chunk[i].nb_hops]}
+    return (position[0] if n == limit else None), slots
 
 
 def _flow_record(flow: Any) -> FlowRecord:

@@ -14,6 +14,7 @@ __all__ = [
     "GenCounters",
     "Handover",
     "HostCounters",
+    "LoadCounters",
     "PlaneCounters",
     "PortCounters",
     "PortRule",
@@ -116,6 +117,24 @@ class HostCounters:
     loops: int
     counters: tuple[tuple[int, ...], ...]
     is_bad: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LoadCounters:
+    """Those counters of an NF host from which its load is made; cheap to read.
+
+    `packets` were handed to it, `done` it has taken; `busy_cycles` is of all stages together.
+    """
+
+    packets: int
+    done: int
+    busy_cycles: int
+    idle_cycles: int
+    loops: int
+    shed: int
+    reserved: int
+    peak: int
+    latency: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,6 +51,9 @@ def add(
     track_flows: Annotated[
         bool, typer.Option("--track-flows/--no-track-flows", help="Look each flow up.")
     ] = True,
+    bypass: Annotated[
+        bool, typer.Option("--bypass", help="Go on without a service that has no instance.")
+    ] = False,
     name: NameOption = "main",
     as_json: JsonOption = False,
 ) -> None:
@@ -59,6 +62,7 @@ def add(
         name=chain, near=near, far=far,
         services=[service.strip() for service in services.split(",") if service.strip()],
         bidirectional=not one_way, track_flows=track_flows,
+        on_failure="bypass" if bypass else "drop",
     )  # fmt: skip
     with connect(name) as client:
         reply = client.ask(request, ChainReply)

@@ -6,9 +6,11 @@ from rich.console import Group
 from rich.table import Table
 
 from onvm_core.cli.output import make_console
-from onvm_core.manager.report import GeneratorReport, Report
+from onvm_core.manager.report import GeneratorReport, NfReport, Report
 
-__all__ = ["make_table", "print_report", "report_tables"]
+__all__ = ["LOAD_HEADINGS", "load_cells", "make_table", "print_report", "report_tables"]
+
+LOAD_HEADINGS = ("util %", "spare kpps")
 
 
 def print_report(report: Report) -> None:
@@ -69,16 +71,27 @@ def _nfs(report: Report) -> Table:
     table = make_table(
         "NFs",
         ("instance", "state"),
-        ("received", "sent", "made", "dropped", "Mpps", "p50 µs", "p99 µs", "CPU %", "cycles/pkt"),
-    )
+        (
+            "received", "sent", "made", "dropped", "Mpps", "p50 µs", "p99 µs", "CPU %",
+            "cycles/pkt", *LOAD_HEADINGS,
+        ),
+    )  # fmt: skip
     for nf in report.nfs:
         table.add_row(
             nf.instance, nf.state, f"{nf.rx:,}", f"{nf.tx:,}", f"{nf.originated:,}",
             f"{sum(nf.drops.values()):,}", f"{nf.rx / report.seconds / 1e6:.2f}",
             _us(nf.latency.p50_us), _us(nf.latency.p99_us), f"{nf.cpu * 100:.0f}",
-            f"{nf.cycles_per_packet:,.0f}",
+            f"{nf.cycles_per_packet:,.0f}", *load_cells(nf),
         )  # fmt: skip
     return table
+
+
+def load_cells(nf: NfReport) -> tuple[str, str]:
+    """Utilisation and spare capacity of an instance, as `LOAD_HEADINGS` say."""
+    if nf.load is None:
+        return "-", "-"
+    spare = nf.load.spare_pps
+    return f"{nf.load.utilisation * 100:.0f}", "-" if spare is None else f"{spare / 1e3:,.1f}"
 
 
 def _drops(report: Report) -> Table:

@@ -28,7 +28,7 @@ from onvm_core.manager.deployment import Deployment
 from onvm_core.manager.directory import temporary_directory
 from onvm_core.manager.ports import PortKind, parse_uri
 from onvm_core.manager.report import Report
-from onvm_core.plugins import discover, find, load_plugins
+from onvm_core.plugins import PluginManager, discover, find, load_plugins
 from onvm_sdk.errors import ConfigError
 
 __all__ = ["RunRequest", "run", "run_once"]
@@ -159,7 +159,12 @@ def _configs(entries: list[str], names: tuple[str, ...]) -> dict[str, Path]:
 
 def load_port_kinds() -> dict[str, PortKind]:
     """Port kinds of all plugins, by scheme."""
-    return {name: offer.load() for name, offer in load_plugins().offers("onvm_port_kinds").items()}
+    return port_kinds(load_plugins())
+
+
+def port_kinds(plugins: PluginManager) -> dict[str, PortKind]:
+    """As `load_port_kinds`, of plugins that are loaded."""
+    return {name: offer.load() for name, offer in plugins.offers("onvm_port_kinds").items()}
 
 
 def run_once(request: RunRequest) -> Report:

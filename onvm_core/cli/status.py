@@ -15,7 +15,8 @@ from rich.text import Text
 
 from onvm_core.cli.connect import JsonOption, NameOption, connect
 from onvm_core.cli.output import make_console, print_json
-from onvm_core.cli.report import make_table, report_tables
+from onvm_core.cli.report import LOAD_HEADINGS, load_cells, make_table, report_tables
+from onvm_core.export.runner import ExporterReport
 from onvm_core.manager.messages import ChainReply, LaunchedNf, StatusReply, StatusRequest
 
 __all__ = ["chain_table", "status", "status_tables", "top"]
@@ -88,6 +89,7 @@ def status_tables(reply: StatusReply) -> RenderableType:
     failed = [nf for nf in reply.launched if nf.reason or nf.state in ("starting", "waiting")]
     if failed:
         parts += [_failures(failed), ""]
+    parts += [Text(_exporter(one)) for one in reply.exporters if one.problem or one.dropped]
     return Group(*parts, report_tables(reply.report))
 
 
@@ -103,6 +105,12 @@ def chain_table(chains: list[ChainReply]) -> RenderableType:
             "tracked" if chain.track_flows else "not tracked", chain.state,
         )  # fmt: skip
     return table
+
+
+def _exporter(exporter: ExporterReport) -> str:
+    if exporter.problem:
+        return f"exporter {exporter.name} {exporter.problem}; it gets nothing any more"
+    return f"exporter {exporter.name} is slow: {exporter.dropped:,} snapshots left out"
 
 
 def _failures(failed: list[LaunchedNf]) -> RenderableType:
@@ -128,7 +136,8 @@ def _rates(before: StatusReply, now: StatusReply) -> RenderableType:
                 f"{(port.rx_bytes - old.rx_bytes) * 8 / seconds / 1e6:,.1f}",
                 f"{(port.tx_bytes - old.tx_bytes) * 8 / seconds / 1e6:,.1f}",
             )
-    nfs = make_table("NFs", ("instance", "state"), ("kpps", "drops/s", "CPU %", "cycles/pkt"))
+    columns = ("kpps", "drops/s", "CPU %", "cycles/pkt", *LOAD_HEADINGS)
+    nfs = make_table("NFs", ("instance", "state"), columns)
     old_nfs = {(nf.instance, nf.pid): nf for nf in before.report.nfs}
     for nf in now.report.nfs:
         was = old_nfs.get((nf.instance, nf.pid))
@@ -139,6 +148,7 @@ def _rates(before: StatusReply, now: StatusReply) -> RenderableType:
                 nf.instance, nf.state,
                 f"{(nf.rx - was.rx) / seconds / 1e3:,.1f}", f"{drops / seconds:,.0f}",
                 f"{max(used, 0) / seconds * 100:.0f}", f"{nf.cycles_per_packet:,.0f}",
+                *load_cells(nf),
             )  # fmt: skip
     buffers = now.report.buffers
     return Group(

@@ -13,13 +13,14 @@ import typer
 
 from onvm_core.cli.connect import NameOption
 from onvm_core.cli.report import print_report
-from onvm_core.cli.run import load_port_kinds, stop_on_signals
+from onvm_core.cli.run import port_kinds, stop_on_signals
 from onvm_core.manager.client import Client, NoManagerError
 from onvm_core.manager.config import load_config
 from onvm_core.manager.directory import manager_directory
+from onvm_core.manager.extensions import load_extensions
 from onvm_core.manager.messages import StatusReply, StatusRequest
 from onvm_core.manager.service import Service
-from onvm_core.plugins import discover
+from onvm_core.plugins import discover, load_plugins
 from onvm_sdk.errors import OnvmError
 
 __all__ = ["up"]
@@ -43,8 +44,10 @@ def up(
     It stays in the foreground until Ctrl-C, SIGTERM or `onvm down`, and prints what it has done.
     NFs that a killed manager has left are taken over with their state.
     """
-    kinds = load_port_kinds()
+    plugins = load_plugins()
+    kinds = port_kinds(plugins)
     config = load_config(file, kinds, discover())
+    extensions = load_extensions(config, file, plugins)
     directory = manager_directory(name)
     if check:
         print(f"{file}: fine")
@@ -53,7 +56,10 @@ def up(
         _detach(file, name, directory)
         return
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
-    with stop_on_signals() as received, Service(directory, config, file, kinds) as service:
+    with (
+        stop_on_signals() as received,
+        Service(directory, config, file, kinds, extensions) as service,
+    ):
         service.start()
         report = service.run(lambda: bool(received), lambda: _announce(name))
     print_report(report)

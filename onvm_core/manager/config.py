@@ -5,7 +5,8 @@
     [nfs.NAME]             plugin, instances, config (a file or a table); one instance without
                            configuration is implied for an installed NF that a chain names
     [[fused]]              nfs, instances: NFs that share one process
-    [chains.NAME]          in, out, services, bidirectional, track_flows
+    [chains.NAME]          in, out, services, bidirectional, track_flows, on_failure
+    [scale.SERVICE], [exporters.NAME], [faults]: see ``sections``
 
 Everything is checked before the first change is made. A mistake is one line: file, field, value,
 what was expected.
@@ -13,11 +14,10 @@ what was expected.
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -25,6 +25,13 @@ import msgspec
 
 from onvm_core._native.dataplane import DataplaneSettings
 from onvm_core.manager.ports import Direction, PortKind, parse_uri
+from onvm_core.manager.sections import (
+    ExporterConfig,
+    FaultsConfig,
+    ScaleConfig,
+    check_scale,
+    nearest,
+)
 from onvm_core.plugins import NfPackage, find
 from onvm_sdk.errors import ConfigError
 from onvm_sdk.manifest import read_config
@@ -105,6 +112,8 @@ class ChainConfig(_Table, frozen=True, rename={"near": "in", "far": "out"}):
     services: Annotated[list[str], msgspec.Meta(max_length=STAGES_MAX)] = []
     bidirectional: bool = True
     track_flows: bool = True
+    on_failure: Literal["drop", "bypass"] = "drop"
+    """What happens to packets when one of the services has no instance."""
 
 
 class Config(_Table, frozen=True):
@@ -115,6 +124,9 @@ class Config(_Table, frozen=True):
     nfs: dict[str, NfConfig] = {}
     fused: list[FusedConfig] = []
     chains: dict[str, ChainConfig] = {}
+    scale: dict[str, ScaleConfig] = {}
+    exporters: dict[str, ExporterConfig] = {}
+    faults: FaultsConfig = FaultsConfig()
 
     def direction(self, port: str) -> Direction:
         """How a port is used."""
@@ -207,10 +219,21 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
+_NAMED: tuple[tuple[str, type[msgspec.Struct]], ...] = (
+    ("ports", PortConfig),
+    ("nfs", NfConfig),
+    ("chains", ChainConfig),
+    ("scale", ScaleConfig),
+    ("exporters", ExporterConfig),
+)
+"""Sections with a table for each name."""
+
+
 def _check_keys(tree: Mapping[str, Any], path: Path) -> None:
     _known(tree, Config, "", path)
     _known(tree.get("dataplane"), DataplaneConfig, "dataplane", path)
-    for section, kind in (("ports", PortConfig), ("nfs", NfConfig), ("chains", ChainConfig)):
+    _known(tree.get("faults"), FaultsConfig, "faults", path)
+    for section, kind in _NAMED:
         tables = tree.get(section)
         if isinstance(tables, dict):
             for name, table in tables.items():
@@ -229,17 +252,9 @@ def _known(table: object, kind: type[msgspec.Struct], field: str, path: Path) ->
     for key in table:
         if key not in names:
             raise ConfigError(
-                f"unknown: {_nearest(key, names)}",
+                f"unknown: {nearest(key, names)}",
                 file=path, field=f"{field}.{key}" if field else key,
             )  # fmt: skip
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    names = list(known)
-    near = difflib.get_close_matches(name, names, n=1)
-    if near:
-        return f"did you mean {near[0]!r}?"
-    return f"expected one of {', '.join(sorted(names))}" if names else "there is none"
 
 
 def _wrong(error: msgspec.ValidationError, tree: Any, path: Path) -> ConfigError:
@@ -266,7 +281,7 @@ def _steps(tree: Any, place: str, what: str) -> list[str]:
     is seen again is the one.
     """
     wanted = place
-    for section, kind in (("ports", PortConfig), ("nfs", NfConfig), ("chains", ChainConfig)):
+    for section, kind in _NAMED:
         if not wanted.startswith(f"$.{section}[...]"):
             continue
         for name, table in tree[section].items():
@@ -294,9 +309,14 @@ def _cross_check(
         field = f"ports.{name}.uri"
         uri = parse_uri(port.uri, file=str(path), field=field)
         if uri.scheme not in kinds:
-            raise ConfigError(_nearest(uri.scheme, kinds), file=path, field=field, value=uri.scheme)
+            raise ConfigError(nearest(uri.scheme, kinds), file=path, field=field, value=uri.scheme)
     services = _check_nfs(config, path, packages)
     _check_chains(config, path, services)
+    by_name = {package.name: package.service or package.name for package in packages}
+    fused = [
+        [by_name[config.nfs[name].plugin or name] for name in group.nfs] for group in config.fused
+    ]
+    check_scale(config.scale, path, services, fused)
 
 
 def _check_dataplane(plane: DataplaneConfig, path: Path) -> None:
@@ -366,7 +386,7 @@ def _check_fused(config: Config, path: Path) -> None:
         plugins: set[str] = set()
         for name in group.nfs:
             if name not in config.nfs:
-                raise ConfigError(_nearest(name, config.nfs), file=path, field=field, value=name)
+                raise ConfigError(nearest(name, config.nfs), file=path, field=field, value=name)
             if name in seen:
                 raise ConfigError(
                     "expected an NF that is fused only once", file=path, field=field, value=name
@@ -392,7 +412,7 @@ def _check_chains(config: Config, path: Path, services: set[str]) -> None:
         for field, port in (("in", chain.near), ("out", chain.far)):
             if port not in config.ports:
                 raise ConfigError(
-                    _nearest(port, config.ports),
+                    nearest(port, config.ports),
                     file=path, field=f"chains.{name}.{field}", value=port,
                 )  # fmt: skip
             if port in owner:

@@ -20,6 +20,7 @@ from onvm_core._native import dataplane
 from onvm_core._native.dataplane import ChainSpec, DataplaneSettings
 from onvm_core.manager import wire
 from onvm_core.manager.attach import AttachServer, Connection
+from onvm_core.manager.meters import Meters
 from onvm_core.manager.registry import HostState, NfHost, Registry
 from onvm_sdk.errors import OnvmError
 
@@ -27,7 +28,6 @@ __all__ = ["Manager", "eal_arguments"]
 
 log = logging.getLogger("onvm.manager")
 
-CAPACITY_INTERVAL_S = 0.1
 LEAVE_TIMEOUT_S = 2.0
 LOGGED_BYTES_MAX = 200
 
@@ -74,9 +74,9 @@ class Manager:
         self.secrets: dict[str, tuple[str, ...]] = {}
         self.on_host_change: Callable[[NfHost], None] = lambda host: None
         self._by_slot: dict[int, NfHost] = {}
-        self._capacity_at = time.monotonic()
         self._leaving: dict[int, float] = {}
-        self._load: dict[int, tuple[int, int, int]] = {}
+        self._held: set[str] = set()
+        self.meters = Meters(self.registry, settings)
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.attach = AttachServer(directory / "attach.sock", self.selector, self)
         try:
@@ -119,10 +119,7 @@ class Manager:
             key.data(mask)
         self.attach.expire()
         self._let_leave()
-        now = time.monotonic()
-        if now - self._capacity_at >= CAPACITY_INTERVAL_S:
-            self._update_capacity(now - self._capacity_at)
-            self._capacity_at = now
+        self.meters.turn()
 
     # ---- chains ----
 
@@ -142,9 +139,27 @@ class Manager:
         """Let the process that knows `secret` attach as these services, once."""
         self.secrets[secret] = tuple(services)
 
+    def hold(self, secret: str) -> None:
+        """Keep the host that attaches with `secret` on standby until `activate_host`."""
+        self._held &= self.secrets.keys()  # without those that were never used
+        self._held.add(secret)
+
     def host_of(self, slot: int) -> NfHost:
         """The living host in a slot."""
         return self._by_slot[slot]
+
+    def activate_host(self, host: NfHost) -> None:
+        """Let new flows come to a host that is ready."""
+        self.meters.welcome(host)
+        dataplane.activate_host(host.slot)
+        host.state = HostState.ACTIVE
+        self.on_host_change(host)
+
+    def drain_host(self, host: NfHost) -> None:
+        """Let no new flows come to an active host; its running ones stay."""
+        dataplane.drain_host(host.slot)
+        host.state = HostState.DRAINING
+        self.on_host_change(host)
 
     def stop_host(self, host: NfHost) -> None:
         """Send a host's flows elsewhere; when it holds no packet any more, let it leave."""
@@ -192,6 +207,8 @@ class Manager:
         slot, handover = dataplane.add_host(ids, hello.n_loaned)
         host = self.registry.add(slot, hello)
         host.pid = connection.pid
+        host.is_held = hello.secret in self._held
+        self._held.discard(hello.secret)
         self._by_slot[slot] = host
         reply = wire.pack_reply(
             n_workers=self.settings.n_workers,
@@ -212,10 +229,11 @@ class Manager:
         """A host says something."""
         host = self._by_slot[connection.slot]
         if message.kind == wire.READY:
-            if host.state is HostState.ATTACHED:
-                dataplane.activate_host(host.slot)
-                host.state = HostState.ACTIVE
+            if host.state is HostState.ATTACHED and host.is_held:
+                host.state = HostState.STANDBY
                 self.on_host_change(host)
+            elif host.state is HostState.ATTACHED:
+                self.activate_host(host)
         elif message.kind == wire.CLAIM:
             claim = wire.unpack_claim(message.payload)
             dataplane.claim(
@@ -244,7 +262,7 @@ class Manager:
     def on_gone(self, connection: Connection, reason: str) -> None:
         """A host's socket is closed: take everything back from it."""
         host = self._by_slot.pop(connection.slot)
-        self._load.pop(host.slot, None)
+        self.meters.forget(host)
         self._leaving.pop(host.slot, None)
         host.last = dataplane.remove_host(host.slot)
         host.state = HostState.DEAD
@@ -258,32 +276,6 @@ class Manager:
             counters = dataplane.read_host(slot)
             if counters.is_bad:
                 self.attach.detach(slot, "it broke the rules of its rings or descriptors")
-
-    # ---- capacity ----
-
-    def _update_capacity(self, elapsed_s: float) -> None:
-        """Tell the data plane how much more each host could take.
-
-        A host's capacity is its rate divided by the share of time in which it was busy; what
-        is spare goes to new flows.
-        """
-        hz = dataplane.cycles_per_second()
-        for slot, host in self._by_slot.items():
-            if host.state is not HostState.ACTIVE:
-                continue
-            counters = dataplane.read_host(slot)
-            now = (sum(counters.rx), sum(counters.busy_cycles), counters.idle_cycles)
-            before = self._load.get(slot)
-            self._load[slot] = now
-            if before is None:
-                continue
-            packets, busy = now[0] - before[0], now[1] - before[1]
-            share = busy / (hz * elapsed_s)
-            if packets < 100 or not 0 < share <= 1.5:
-                continue
-            rate = packets / elapsed_s
-            spare = max(rate / share - rate, 1.0)
-            dataplane.set_spare(slot, int(spare))
 
 
 def _refused(number: int, reason: str) -> OnvmError:

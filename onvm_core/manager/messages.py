@@ -10,7 +10,9 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from onvm_core.export.runner import ExporterReport
 from onvm_core.manager.report import Report
+from onvm_core.scaling.autoscaler import Decision
 from onvm_sdk.errors import OnvmError
 
 __all__ = [
@@ -94,6 +96,7 @@ class ChainAddRequest(_Tagged, frozen=True, tag="chain_add"):
     services: Annotated[list[Name], msgspec.Meta(max_length=16)]
     bidirectional: bool = True
     track_flows: bool = True
+    on_failure: Literal["drop", "bypass"] = "drop"
 
 
 class ChainRemoveRequest(_Tagged, frozen=True, tag="chain_remove"):
@@ -119,6 +122,18 @@ class SendRequest(_Tagged, frozen=True, tag="send"):
 
     name: Name
     message: Annotated[str, msgspec.Meta(max_length=16000)]
+
+
+class ScaleRequest(_Tagged, frozen=True, tag="scale"):
+    """Have so many instances of a service."""
+
+    service: Name
+    instances: Annotated[int, msgspec.Meta(ge=1, le=64)] | None = None
+    """None: as many as its policy wants."""
+
+
+class ScaleStatusRequest(_Tagged, frozen=True, tag="scale_status"):
+    """Services that are scaled, and why."""
 
 
 class CaptureStartRequest(_Tagged, frozen=True, tag="capture_start"):
@@ -156,6 +171,8 @@ Request = (
     | ChainShowRequest
     | FlowListRequest
     | SendRequest
+    | ScaleRequest
+    | ScaleStatusRequest
     | CaptureStartRequest
     | CaptureReadRequest
     | CaptureStopRequest
@@ -171,7 +188,8 @@ class LaunchedNf(msgspec.Struct, frozen=True):
     nfs: list[str]
     instances: list[str]
     state: str
-    """starting, active, draining, or waiting: it died and is started again in a while."""
+    """starting, standby, active, draining; waiting: it died and is started again in a while;
+    crash-loop: the same, but it has died so often that the while is long."""
     pid: int
     restarts: int
     reason: str
@@ -191,7 +209,8 @@ class ChainReply(_Tagged, frozen=True, tag="chain"):
     bidirectional: bool
     track_flows: bool
     state: str
-    """active, or waiting for a service that has no instance yet."""
+    """active, waiting for a service that has no instance yet, or bypassing one that has none."""
+    on_failure: str = "drop"
 
 
 class StatusReply(_Tagged, frozen=True, tag="status"):
@@ -206,6 +225,7 @@ class StatusReply(_Tagged, frozen=True, tag="status"):
     launched: list[LaunchedNf]
     chains: list[ChainReply]
     report: Report
+    exporters: list[ExporterReport] = []
 
 
 class DownReply(_Tagged, frozen=True, tag="down"):
@@ -289,6 +309,40 @@ class CaptureReply(_Tagged, frozen=True, tag="capture"):
     is_full: bool
 
 
+class ScaleReply(_Tagged, frozen=True, tag="scale"):
+    """What was done; nothing when a service is left to its policy."""
+
+    decision: Decision | None = None
+
+
+class ScaledService(msgspec.Struct, frozen=True):
+    """A service that is scaled; instances by their states."""
+
+    service: str
+    mode: str
+    """auto, or manual: a command has set the number."""
+    min: int
+    max: int
+    target: float
+    spares: int
+    serving: int
+    starting: int
+    failing: int
+    standby: int
+    draining: int
+    utilisation: float | None
+    """Mean at the last reading; None when there is none."""
+    demand: float | None
+    """Instances it would take at full utilisation."""
+
+
+class ScaleStatusReply(_Tagged, frozen=True, tag="scale_status"):
+    """Services and decisions, oldest first."""
+
+    services: list[ScaledService]
+    decisions: list[Decision]
+
+
 class DoneReply(_Tagged, frozen=True, tag="done"):
     """It is done; `count` of the things asked for."""
 
@@ -311,6 +365,8 @@ Reply = (
     | FlowsReply
     | DoneReply
     | CaptureReply
+    | ScaleReply
+    | ScaleStatusReply
     | ErrorReply
 )
 
@@ -319,7 +375,8 @@ Reply = (
 
 
 class NfEvent(_Tagged, frozen=True, tag="nf"):
-    """An NF host has attached, serves, drains, is gone, or has failed."""
+    """An NF host has attached, stands by, serves, drains, is gone, has failed (crash-loop: again
+    and again)."""
 
     instances: list[str]
     state: str
@@ -328,7 +385,7 @@ class NfEvent(_Tagged, frozen=True, tag="nf"):
 
 
 class ChainEvent(_Tagged, frozen=True, tag="chain"):
-    """A chain was added, changed or removed."""
+    """A chain was added, changed or removed; it bypasses services, or is whole again."""
 
     name: str
     action: str

@@ -20,6 +20,8 @@ class HostState(Enum):
 
     ATTACHED = "attached"
     """It has its rings and sets itself up."""
+    STANDBY = "standby"
+    """It could serve at once, and is kept until it is needed."""
     ACTIVE = "active"
     """It serves."""
     DRAINING = "draining"
@@ -46,6 +48,7 @@ class NfHost:
         slot: its place in the data plane.
         last: what it had done in the end; only of a dead host.
         reason: why it is dead, for people.
+        is_held: on standby once it is ready, instead of active.
         cpu_before: CPU seconds it had used when packets began to flow.
         cpu_seconds: CPU seconds it had used when it died.
     """
@@ -57,6 +60,7 @@ class NfHost:
     state: HostState = HostState.ATTACHED
     last: HostCounters | None = None
     reason: str = ""
+    is_held: bool = False
     cpu_before: float = 0.0
     cpu_seconds: float = 0.0
 

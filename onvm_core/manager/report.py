@@ -11,9 +11,11 @@ from onvm_core._native import dataplane
 from onvm_core._native.dataplane import HostCounters
 from onvm_core.manager.manager import Manager
 from onvm_core.manager.registry import HostState, NfHost, Registry
+from onvm_core.scaling.load import quantile
 
 __all__ = [
     "BufferReport",
+    "LoadReport",
     "NfReport",
     "PortReport",
     "Report",
@@ -23,11 +25,34 @@ __all__ = [
 ]
 
 
+LOAD_OVER_S = 1.0
+
+
 class Latency(msgspec.Struct, frozen=True):
     """Quantiles of sampled packets, in microseconds; None without samples."""
 
     p50_us: float | None
     p99_us: float | None
+
+
+class LoadReport(msgspec.Struct, frozen=True):
+    """Load of an NF host over the last second; of all instances in it, where it is fused."""
+
+    seconds: float
+    packets: int
+    busy_cycles: int
+    idle_cycles: int
+    cycles_per_packet: float
+    occupancy_mean: float
+    """Share of its places for packets that was taken, 0 to 1."""
+    occupancy_peak: float
+    sheds: int
+    queue: Latency
+    """From hand-over to return."""
+    utilisation: float
+    """Share of its capacity that was in use, 0 to 1."""
+    spare_pps: int | None
+    """Packets per second that it could take on top; None: not known yet."""
 
 
 class NfReport(msgspec.Struct, frozen=True):
@@ -47,6 +72,8 @@ class NfReport(msgspec.Struct, frozen=True):
     cycles_per_packet: float
     counters: dict[str, int]
     reason: str
+    load: LoadReport | None = None
+    """None when it does not serve."""
 
 
 class PortReport(msgspec.Struct, frozen=True):
@@ -117,18 +144,8 @@ def cpu_seconds(pid: int) -> float:
 
 
 def quantile_us(histogram: Sequence[int], share: float) -> float | None:
-    """Quantile of a latency histogram in microseconds: the middle of its bucket."""
-    total = sum(histogram)
-    if total == 0:
-        return None
-    bounds = dataplane.latency_bounds_ns()
-    below = 0
-    for bucket, count in enumerate(histogram):
-        below += count
-        if below >= share * total:
-            upper = bounds[bucket + 1] if bucket + 1 < len(bounds) else bounds[bucket]
-            return round((bounds[bucket] + upper) / 2000, 3)
-    return None
+    """Quantile of a latency histogram of the data plane; see `quantile`."""
+    return quantile(histogram, dataplane.latency_bounds_ns(), share)
 
 
 def _latency(histogram: Sequence[int]) -> Latency:
@@ -146,7 +163,29 @@ def _stage_rx(counters: HostCounters, stage: int) -> int:
     return forward + backward
 
 
-def _nf_reports(host: NfHost, cpu: float) -> list[NfReport]:
+def load_report(manager: Manager, host: NfHost) -> LoadReport | None:
+    """The load of a host over the last second."""
+    meter = manager.meters.of(host)
+    load = None if meter is None else meter.over(LOAD_OVER_S)
+    if meter is None or load is None:
+        return None
+    spare = meter.spare_pps(load)
+    return LoadReport(
+        seconds=round(load.seconds, 3),
+        packets=load.packets,
+        busy_cycles=load.busy_cycles,
+        idle_cycles=load.idle_cycles,
+        cycles_per_packet=round(load.cycles_per_packet, 1),
+        occupancy_mean=round(load.occupancy_mean, 4),
+        occupancy_peak=round(load.occupancy_peak, 4),
+        sheds=load.sheds,
+        queue=Latency(load.p50_us, load.p99_us),
+        utilisation=round(load.utilisation, 4),
+        spare_pps=None if spare is None else int(spare),
+    )
+
+
+def _nf_reports(host: NfHost, cpu: float, load: LoadReport | None = None) -> list[NfReport]:
     counters = host.last if host.last is not None else dataplane.read_host(host.slot)
     busy = sum(counters.busy_cycles) or 1
     reports = []
@@ -178,6 +217,7 @@ def _nf_reports(host: NfHost, cpu: float) -> list[NfReport]:
                     if name
                 },
                 reason=host.reason,
+                load=load,
             )
         )
     return reports
@@ -234,7 +274,8 @@ def make_report(manager: Manager, ports: Mapping[int, tuple[str, str]], seconds:
     nfs: list[NfReport] = []
     for host in sorted(manager.registry.hosts, key=lambda h: _order(manager, h)):
         used = host.cpu_seconds if host.state is HostState.DEAD else cpu_seconds(host.pid)
-        nfs.extend(_nf_reports(host, max(used - host.cpu_before, 0.0) / seconds))
+        cpu = max(used - host.cpu_before, 0.0) / seconds
+        nfs.extend(_nf_reports(host, cpu, load_report(manager, host)))
     for nf in nfs:
         _add_drops(drops, nf)
     shown = []

@@ -13,11 +13,13 @@ from typing import Any
 
 from onvm_core._native import dataplane
 from onvm_core.manager import messages as m
+from onvm_core.manager.automation import Automation
 from onvm_core.manager.captures import Captures
 from onvm_core.manager.config import ChainConfig, Config, NfConfig
 from onvm_core.manager.control import ControlServer
 from onvm_core.manager.deployment import Chain, Deployment, NfFailed
 from onvm_core.manager.directory import DirectoryLock
+from onvm_core.manager.extensions import Extensions
 from onvm_core.manager.ports import PortKind, parse_uri
 from onvm_core.manager.registry import HostState
 from onvm_core.manager.report import Report
@@ -31,7 +33,6 @@ __all__ = ["Service"]
 
 log = logging.getLogger("onvm.service")
 
-POLL_S = 0.05
 SOURCES_WAIT_S = 5.0
 PATH_FLOWS_MAX = 50_000
 
@@ -44,10 +45,16 @@ class Service:
         config: checked.
         config_path: the file it comes from; relative paths in it count from its folder.
         kinds: port kinds by scheme.
+        extensions: policies and exporters that the file names.
     """
 
     def __init__(
-        self, directory: Path, config: Config, config_path: Path, kinds: Mapping[str, PortKind]
+        self,
+        directory: Path,
+        config: Config,
+        config_path: Path,
+        kinds: Mapping[str, PortKind],
+        extensions: Extensions,
     ) -> None:
         self._directory = directory
         self._config = config
@@ -91,7 +98,13 @@ class Service:
         self._handlers[m.CaptureReadRequest] = self._captures.read
         self._handlers[m.CaptureStopRequest] = self._captures.stop
         self._supervisor = Supervisor(directory, self._deployment, self._control.publish)
-        self._deployment.on_host_change = self._supervisor.on_host_change
+        self._automation = Automation(
+            directory.name, self._deployment, self._supervisor, config, extensions,
+            self._control.publish,
+        )  # fmt: skip
+        self._handlers[m.ScaleRequest] = self._automation.scaling.set_count
+        self._handlers[m.ScaleStatusRequest] = self._automation.scaling.status
+        self._deployment.on_host_change = self._automation.on_host_change
 
     def _deploy(self, kinds: Mapping[str, PortKind]) -> Deployment:
         schemes = {parse_uri(port.uri).scheme for port in self._config.ports.values()}
@@ -113,6 +126,7 @@ class Service:
 
     def close(self) -> None:
         """End the NFs, unless they are to be kept, and free everything."""
+        self._automation.close()
         if not self._keep_nfs:
             self._supervisor.stop_all()
         self._captures.close()
@@ -153,9 +167,10 @@ class Service:
         """
         while not self._ending and not should_stop():
             is_busy = self._captures.turn() or self._control.has_more
-            self._deployment.poll(0.0 if is_busy else POLL_S)
+            self._deployment.poll(0.0 if is_busy else self._automation.poll_s)
             self._control.turn()
             self._supervisor.turn()
+            self._automation.turn()
             self._add_pending()
             if self._state == "starting":
                 self._check_start(on_ready)
@@ -191,6 +206,10 @@ class Service:
             name, chain.near, chain.far, chain.services,
             is_bidirectional=chain.bidirectional, track_flows=chain.track_flows,
         )  # fmt: skip
+        if chain.on_failure == "bypass":
+            self._automation.bypass.watch(name)
+        else:
+            self._automation.bypass.forget(name)
         self._control.publish(m.ChainEvent(name=name, action=action))
 
     def _finish(self) -> bool:
@@ -266,6 +285,7 @@ class Service:
             launched=self._supervisor.launched(),
             chains=self._chains(),
             report=self._deployment.report(),
+            exporters=self._automation.exporters(),
         )
 
     def _down(self, request: m.DownRequest) -> m.DownReply:
@@ -321,15 +341,26 @@ class Service:
     # ---- chains and flows ----
 
     def _chains(self) -> list[m.ChainReply]:
-        shown = [_show_chain(chain) for chain in self._deployment.chains.values()]
+        shown = [self._chain(chain) for chain in self._deployment.chains.values()]
         shown += [
             m.ChainReply(
                 name=name, near=chain.near, far=chain.far, services=chain.services,
                 bidirectional=chain.bidirectional, track_flows=chain.track_flows, state="waiting",
+                on_failure=chain.on_failure,
             )
             for name, chain in self._pending.items()
         ]  # fmt: skip
         return sorted(shown, key=lambda chain: chain.name)
+
+    def _chain(self, chain: Chain) -> m.ChainReply:
+        bypass = self._automation.bypass
+        missing = bypass.missing(chain.name)
+        return m.ChainReply(
+            name=chain.name, near=chain.near, far=chain.far, services=list(chain.services),
+            bidirectional=chain.is_bidirectional, track_flows=chain.track_flows,
+            state=f"bypassing {', '.join(missing)}" if missing else "active",
+            on_failure="bypass" if bypass.watches(chain.name) else "drop",
+        )  # fmt: skip
 
     def _chain_list(self, _request: m.ChainListRequest) -> m.ChainsReply:
         return m.ChainsReply(chains=self._chains())
@@ -344,13 +375,15 @@ class Service:
         chain = ChainConfig(
             near=request.near, far=request.far, services=request.services,
             bidirectional=request.bidirectional, track_flows=request.track_flows,
+            on_failure=request.on_failure,
         )  # fmt: skip
         self._add_chain(request.name, chain)
         self._pending.pop(request.name, None)
-        return _show_chain(self._deployment.chains[request.name])
+        return self._chain(self._deployment.chains[request.name])
 
     def _chain_remove(self, request: m.ChainRemoveRequest) -> m.DoneReply:
         if self._pending.pop(request.name, None) is None:
+            self._automation.bypass.forget(request.name)
             self._deployment.remove_chain(request.name)
         self._control.publish(m.ChainEvent(name=request.name, action="removed"))
         return m.DoneReply()
@@ -369,7 +402,7 @@ class Service:
                    hops=self._hops(chain, hosts, is_reverse))
             for (path, hosts, is_reverse), count in sorted(counts.items())
         ]  # fmt: skip
-        return m.ChainShowReply(chain=_show_chain(chain), paths=paths, flows_seen=len(flows))
+        return m.ChainShowReply(chain=self._chain(chain), paths=paths, flows_seen=len(flows))
 
     def _hops(self, chain: Chain, slots: tuple[int, ...], is_reverse: bool) -> list[m.Hop]:
         services = chain.services[::-1] if is_reverse else chain.services
@@ -414,10 +447,3 @@ class Service:
                 for flow in dataplane.read_flows(request.limit)
             ],
         )  # fmt: skip
-
-
-def _show_chain(chain: Chain) -> m.ChainReply:
-    return m.ChainReply(
-        name=chain.name, near=chain.near, far=chain.far, services=list(chain.services),
-        bidirectional=chain.is_bidirectional, track_flows=chain.track_flows, state="active",
-    )  # fmt: skip

@@ -6,7 +6,10 @@ starts and again when its PID is known, so there is no moment at which a killed 
 NF host that the next one cannot find. The next one reads it back and expects those secrets: NF
 hosts that live, and still run what is wanted, are adopted with their state; others are ended.
 
-An NF host that dies is started again after a while: 0.1 s, doubled each time up to 5 s.
+An NF host that dies is started again after a while: 0.1 s, doubled each time up to 5 s. When it
+has died five times in a row without living for ten seconds, that is a crash loop, and it is tried
+only every 30 s. If a spare of the same services stands by, that takes its place at once, and who
+died becomes the spare.
 """
 
 from __future__ import annotations
@@ -15,32 +18,33 @@ import hashlib
 import logging
 import secrets
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 
 from onvm_core.launch.identity import ProcessId, find_by_environment
-from onvm_core.launch.process import SECRET_VARIABLE, AdoptedHandle, LaunchSpec, ProcessHandle
+from onvm_core.launch.process import SECRET_VARIABLE, AdoptedHandle, LaunchSpec
 from onvm_core.manager.deployment import Deployment
 from onvm_core.manager.directory import write_private
+from onvm_core.manager.drain import FlowWatch
 from onvm_core.manager.messages import LaunchedNf, NfEvent
 from onvm_core.manager.registry import HostState, NfHost
+from onvm_core.manager.supervised import CRASH_LOOP, FIRST_DELAY_S, LOG_LINES, Supervised
 
 __all__ = ["Supervisor", "WantedHost"]
 
 log = logging.getLogger("onvm.supervisor")
 
 RECORD = "nfs.json"
-FIRST_DELAY_S = 0.1
 LAST_DELAY_S = 5.0
 HEALTHY_S = 10.0
+CRASH_LOOP_DELAY_S = 30.0
 ATTACH_TIMEOUT_S = 30.0
 DETACHED_TIMEOUT_S = 1.0
 STOP_TIMEOUT_S = 5.0
 POLL_S = 0.01
-LOG_LINES = 5
 
 
 class WantedHost(msgspec.Struct, frozen=True):
@@ -52,7 +56,8 @@ class WantedHost(msgspec.Struct, frozen=True):
         instances: names of their instances.
         configs: configuration file by plugin.
         digest: of the content of those files; an NF host with an older one is replaced.
-        is_by_command: started by ``onvm nf run``, not by the file.
+        is_by_command: started by ``onvm nf run`` or the autoscaler, not by the file.
+        is_spare: stands by until it is needed.
     """
 
     nfs: tuple[str, ...]
@@ -61,6 +66,7 @@ class WantedHost(msgspec.Struct, frozen=True):
     configs: dict[str, str] = {}
     digest: str = ""
     is_by_command: bool = False
+    is_spare: bool = False
 
     @classmethod
     def make(
@@ -90,28 +96,6 @@ class _Record(msgspec.Struct, frozen=True):
         return process if process.is_alive else None
 
 
-@dataclass(slots=True, eq=False)
-class _Nf:
-    """An NF host that is looked after; without a handle it waits to be started again."""
-
-    wanted: WantedHost
-    handle: ProcessHandle | AdoptedHandle | None = None
-    secret: str = ""
-    log: str = ""
-    start_time: int = 0
-    since: float = 0.0
-    host: NfHost | None = None
-    gone_at: float = 0.0
-    is_stopping: bool = False
-    stop_at: float = 0.0
-    delay_s: float = FIRST_DELAY_S
-    retry_at: float = 0.0
-    restarts: int = 0
-    reason: str = ""
-    log_tail: list[str] = field(default_factory=list)
-    status: int | None = None
-
-
 class Supervisor:
     """Starts, adopts, watches, restarts and stops NF hosts.
 
@@ -125,13 +109,14 @@ class Supervisor:
         self._record_path = directory / RECORD
         self._deployment = deployment
         self._publish = publish
-        self._nfs: list[_Nf] = []
+        self._nfs: list[Supervised] = []
+        self._drains = FlowWatch()
 
     # ---- what there is ----
 
     def launched(self) -> list[LaunchedNf]:
         """All NF hosts that are looked after."""
-        return [_show(nf) for nf in self._nfs]
+        return [nf.show() for nf in self._nfs]
 
     def instance_names(self) -> set[str]:
         """Names that are taken."""
@@ -145,8 +130,27 @@ class Supervisor:
         return ""
 
     def all_active(self) -> bool:
-        """Whether every NF host serves."""
-        return all(nf.host is not None and nf.host.state is HostState.ACTIVE for nf in self._nfs)
+        """Whether every NF host serves, or stands by."""
+        return all(nf.is_serving or nf.is_standby or nf.is_leaving for nf in self._nfs)
+
+    def count(self, service: str) -> Counter[str]:
+        """How many NF hosts of a service are in which state, by the names of `ServiceState`."""
+        counts: Counter[str] = Counter()
+        for nf in self._nfs:
+            if service in nf.wanted.services:
+                counts[nf.part] += 1
+        return counts
+
+    def serving(self, service: str) -> list[NfHost]:
+        """Hosts of a service to which new flows may come."""
+        return [
+            nf.host for nf in self._nfs
+            if nf.host is not None and nf.is_serving and service in nf.wanted.services
+        ]  # fmt: skip
+
+    def example(self, service: str) -> WantedHost | None:
+        """What an NF host of the service runs; None when there is none."""
+        return next((nf.wanted for nf in self._nfs if service in nf.wanted.services), None)
 
     # ---- start ----
 
@@ -174,28 +178,32 @@ class Supervisor:
 
     def run(self, wanted: WantedHost) -> LaunchedNf:
         """Start an NF host and look after it."""
-        nf = _Nf(wanted)
+        nf = Supervised(wanted)
         self._nfs.append(nf)
         self._start(nf)
-        return _show(nf)
+        return nf.show()
 
     def _adopt(self, record: _Record, process: ProcessId) -> None:
         spec = _spec(record, self._deployment)
+        if record.wanted.is_spare:
+            self._deployment.manager.hold(record.secret)
         handle = self._deployment.adopt(spec, process, record.wanted.services)
         log.info("adopting %s (pid %d)", _label(record), process.pid)
         self._nfs.append(
-            _Nf(
+            Supervised(
                 record.wanted, handle, record.secret, record.log, process.start_time,
                 since=time.monotonic(),
             )
         )  # fmt: skip
         self._write()
 
-    def _start(self, nf: _Nf) -> None:
+    def _start(self, nf: Supervised) -> None:
         nf.secret = secrets.token_hex(16)
         nf.log = str(self._record_path.parent / "logs" / f"{'+'.join(nf.wanted.instances)}.log")
         nf.handle, nf.host, nf.gone_at, nf.status = None, None, 0.0, None
         self._write()
+        if nf.wanted.is_spare:
+            self._deployment.manager.hold(nf.secret)
         handle = self._deployment.launch(
             nf.wanted.nfs,
             configs={name: Path(path) for name, path in nf.wanted.configs.items()},
@@ -222,6 +230,7 @@ class Supervisor:
                 self._ended(nf, now)
             else:
                 self._watch(nf, now)
+        self._end_drained(now)
 
     def on_host_change(self, host: NfHost) -> None:
         """The manager says that a host is active or dead."""
@@ -230,6 +239,7 @@ class Supervisor:
             nf.host = host
             if host.state is HostState.DEAD:
                 nf.gone_at = time.monotonic()
+                self._replace(nf)
         self._publish(
             NfEvent(
                 instances=[instance.name for instance in host.instances],
@@ -239,7 +249,18 @@ class Supervisor:
             )
         )
 
-    def _watch(self, nf: _Nf, now: float) -> None:
+    def _replace(self, dead: Supervised) -> None:
+        """Let a spare take the place of one that died."""
+        if dead.is_leaving or dead.wanted.is_spare:
+            return
+        for nf in self._nfs:
+            if nf.is_standby and nf.wanted.services == dead.wanted.services:
+                self._activate(nf)
+                dead.wanted = msgspec.structs.replace(dead.wanted, is_spare=True)
+                self._write()
+                return
+
+    def _watch(self, nf: Supervised, now: float) -> None:
         """End a process that runs but does not serve."""
         assert nf.handle is not None
         is_lost = nf.gone_at and now - nf.gone_at > DETACHED_TIMEOUT_S
@@ -248,7 +269,7 @@ class Supervisor:
         if is_lost or is_slow or is_stuck:
             nf.handle.kill()
 
-    def _ended(self, nf: _Nf, now: float) -> None:
+    def _ended(self, nf: Supervised, now: float) -> None:
         assert nf.handle is not None
         handle, nf.handle = nf.handle, None
         nf.status = handle.poll()
@@ -257,22 +278,81 @@ class Supervisor:
             nf.reason = f"{nf.host.reason}; {nf.reason}"
         nf.log_tail = handle.log_tail()[-LOG_LINES:]
         self._deployment.forget(handle)
-        if nf.is_stopping:
+        if nf.is_leaving:
             self._nfs.remove(nf)
             self._write()
             return
         if now - nf.since > HEALTHY_S:
-            nf.delay_s = FIRST_DELAY_S
+            nf.delay_s, nf.failures = FIRST_DELAY_S, 0
         nf.restarts += 1
-        nf.retry_at = now + nf.delay_s
-        log.warning("%s; started again in %g s", nf.reason, nf.delay_s)
+        nf.failures += 1
+        delay_s = CRASH_LOOP_DELAY_S if nf.failures >= CRASH_LOOP else nf.delay_s
+        nf.retry_at = now + delay_s
+        log.warning("%s; started again in %g s", nf.reason, delay_s)
         nf.delay_s = min(nf.delay_s * 2, LAST_DELAY_S)
         self._publish(
             NfEvent(
-                instances=list(nf.wanted.instances), state="failed", pid=handle.pid,
-                reason=nf.reason,
+                instances=list(nf.wanted.instances), pid=handle.pid, reason=nf.reason,
+                state="crash-loop" if nf.failures >= CRASH_LOOP else "failed",
             )
         )  # fmt: skip
+
+    def end(self, pid: int) -> None:
+        """End a process that does not react; it is started again."""
+        for nf in self._nfs:
+            if nf.handle is not None and nf.handle.pid == pid:
+                nf.handle.kill()
+
+    # ---- scale ----
+
+    def activate(self, service: str) -> str | None:
+        """Let new flows come to a spare of the service; its name, or None without one."""
+        for nf in self._nfs:
+            if nf.is_standby and service in nf.wanted.services:
+                self._activate(nf)
+                return "+".join(nf.wanted.instances)
+        return None
+
+    def _activate(self, nf: Supervised) -> None:
+        assert nf.host is not None
+        nf.wanted = msgspec.structs.replace(nf.wanted, is_spare=False)
+        self._deployment.manager.activate_host(nf.host)
+        self._write()
+
+    def drain(self, service: str, deadline_s: float) -> str | None:
+        """Let the newest host of the service end with its flows; its name, or None.
+
+        One that does not serve yet is stopped at once.
+        """
+        for nf in reversed(self._nfs):
+            if service not in nf.wanted.services or nf.is_leaving or nf.wanted.is_spare:
+                continue
+            if nf.is_serving and nf.host is not None:
+                nf.is_draining = True
+                nf.drain_until = time.monotonic() + deadline_s
+                self._deployment.manager.drain_host(nf.host)
+                self._drains.add(nf.host.slot)
+            else:
+                self._stop(nf)
+            return "+".join(nf.wanted.instances)
+        return None
+
+    def stop_spare(self, service: str) -> str | None:
+        """Stop a spare of the service; its name, or None without one."""
+        for nf in reversed(self._nfs):
+            if service in nf.wanted.services and nf.wanted.is_spare and not nf.is_leaving:
+                self._stop(nf)
+                return "+".join(nf.wanted.instances)
+        return None
+
+    def _end_drained(self, now: float) -> None:
+        ended = self._drains.turn(now)
+        for nf in self._nfs:
+            if not nf.is_draining or nf.is_stopping or nf.host is None:
+                continue
+            if nf.host.slot in ended or now > nf.drain_until or nf.host.state is HostState.DEAD:
+                self._drains.discard(nf.host.slot)
+                self._stop(nf)
 
     # ---- stop ----
 
@@ -281,11 +361,11 @@ class Supervisor:
         asked = []
         for nf in list(self._nfs):
             if name in nf.wanted.instances or name in nf.wanted.services:
-                asked.append(_show(nf))
+                asked.append(nf.show())
                 self._stop(nf)
         return asked
 
-    def _stop(self, nf: _Nf) -> None:
+    def _stop(self, nf: Supervised) -> None:
         nf.is_stopping = True
         nf.stop_at = time.monotonic() + STOP_TIMEOUT_S
         if nf.handle is None:
@@ -339,24 +419,3 @@ def _spec(record: _Record, deployment: Deployment) -> LaunchSpec:
 
 def _label(record: _Record) -> str:
     return "+".join(record.wanted.instances)
-
-
-def _show(nf: _Nf) -> LaunchedNf:
-    if nf.handle is None:
-        state = "waiting"
-    elif nf.is_stopping:
-        state = "draining"
-    elif nf.host is None or nf.host.state is HostState.ATTACHED:
-        state = "starting"
-    else:
-        state = nf.host.state.value
-    return LaunchedNf(
-        nfs=list(nf.wanted.nfs),
-        instances=list(nf.wanted.instances),
-        state=state,
-        pid=nf.handle.pid if nf.handle else 0,
-        restarts=nf.restarts,
-        reason=nf.reason,
-        log=nf.log,
-        log_tail=nf.log_tail,
-    )

@@ -6,7 +6,13 @@ from collections.abc import Sequence
 
 from onvm_core.plugins.hookspecs import CliCommand, Offer, hookimpl
 
-__all__ = ["onvm_cli_commands", "onvm_launchers", "onvm_port_kinds"]
+__all__ = [
+    "onvm_cli_commands",
+    "onvm_launchers",
+    "onvm_port_kinds",
+    "onvm_scaling_policies",
+    "onvm_stats_exporters",
+]
 
 _PORT_KINDS = (
     Offer(
@@ -21,6 +27,21 @@ _PORT_KINDS = (
     Offer("tap", "a network interface that is made", "onvm_core.manager.ports:TAP"),
 )
 _LAUNCHERS = (Offer("process", "a child process", "onvm_core.launch.process:ProcessLauncher"),)
+_SCALING_POLICIES = (
+    Offer(
+        "utilisation",
+        "keep the utilisation of instances at a target",
+        "onvm_core.scaling.policy:UtilisationPolicy",
+    ),
+)
+_STATS_EXPORTERS = (
+    Offer("jsonl", "a line of JSON for each snapshot", "onvm_core.export.jsonl:JsonLines"),
+    Offer(
+        "prometheus",
+        "a file for node_exporter's textfile collector",
+        "onvm_core.export.prometheus:Prometheus",
+    ),
+)
 
 _COMMANDS = (
     CliCommand(
@@ -39,6 +60,12 @@ _COMMANDS = (
         "chain",
         "List, add, change and remove service chains.",
         "onvm_core.cli.chain:app",
+        panel="Traffic",
+    ),
+    CliCommand(
+        "scale",
+        "Set how many instances a service has; show why it has so many.",
+        "onvm_core.cli.scale:scale",
         panel="Traffic",
     ),
     CliCommand("flow", "List flows.", "onvm_core.cli.flow:app", panel="Traffic"),
@@ -87,3 +114,15 @@ def onvm_port_kinds() -> Sequence[Offer]:
 def onvm_launchers() -> Sequence[Offer]:
     """The launchers of this package."""
     return _LAUNCHERS
+
+
+@hookimpl
+def onvm_scaling_policies() -> Sequence[Offer]:
+    """The scaling policies of this package."""
+    return _SCALING_POLICIES
+
+
+@hookimpl
+def onvm_stats_exporters() -> Sequence[Offer]:
+    """The exporters of this package."""
+    return _STATS_EXPORTERS

@@ -106,8 +106,12 @@ class HookSpecs:
     def onvm_scaling_policies(self) -> Sequence[Offer]:
         """Decide how many instances a service should have.
 
-        Target: a class; ``decide(load)`` gets the load of one service over the last interval and
-        returns the wanted number of instances.
+        Target: a class, made with the `ScaleSettings` of the service's section; it raises
+        ConfigError for ``options`` that it does not know. ``decide(history)`` gets the
+        `ServiceLoad` of each of the last readings, oldest first, and returns a `Wish`: the wanted
+        number of instances and the reason in one line. It keeps nothing between two calls. It is
+        asked after each reading (20 to 40 times a second), but not while instances start nor in
+        the cool-down; what it wants is kept within min and max. See ``onvm_core.scaling.policy``.
         """
         raise NotImplementedError
 
@@ -124,8 +128,12 @@ class HookSpecs:
     def onvm_stats_exporters(self) -> Sequence[Offer]:
         """Hand counters to another system.
 
-        Target: a class and context manager; ``export(snapshot)`` is called once per interval with
-        all counters. It may be slow: the data path does not wait for it.
+        Target: a class and context manager, made with the ``options`` of its section and the
+        folder from which relative paths in them count; it raises ConfigError for what is wrong
+        there. ``export(snapshot)`` is called once per interval with a `Snapshot`: time, manager
+        and all counters. It may be slow: it runs on a thread of its own, and of snapshots that
+        wait for it only the last four are kept. Entered and left by that thread. One that raises
+        is reported once and gets nothing any more. See ``onvm_core.export``.
         """
         raise NotImplementedError
 

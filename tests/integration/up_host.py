@@ -35,6 +35,26 @@ class Nf(NetworkFunction):
         if payload == b"die":
             raise RuntimeError("asked to die")
 '''
+SLOW_SOURCE = '''
+import time
+from onvm_sdk import NetworkFunction
+
+class Nf(NetworkFunction):
+    """Take about 0.3 ms for each packet without using the CPU; hang when told to."""
+
+    def setup(self, ctx):
+        self.ctx = ctx
+
+    def process_packet(self, pkt):
+        self.ctx.counters["seen"] += 1
+        time.sleep(0.0002)
+
+    def on_message(self, sender, payload):
+        if payload == b"hang":
+            print("hangs", flush=True)
+            time.sleep(3600)
+        raise RuntimeError("asked to die")
+'''
 MANIFEST = """
 schema = 1
 name = "{name}"
@@ -53,11 +73,11 @@ description = "a port"
 """
 
 
-def install_nf(site: Path, name: str) -> None:
+def install_nf(site: Path, name: str, source: str = NF_SOURCE) -> None:
     """What pip would have put there for a package with one NF."""
     module = f"onvm_nf_{name}"
     (site / module).mkdir(parents=True)
-    (site / module / "__init__.py").write_text(NF_SOURCE)
+    (site / module / "__init__.py").write_text(source)
     (site / module / "onvm-nf.toml").write_text(MANIFEST.format(name=name))
     info = site / f"onvm_nf_{name}-0.1.dist-info"
     info.mkdir()
@@ -90,6 +110,7 @@ class Host:
         self._site = folder / "site"
         for name in ("hop", "skip"):
             install_nf(self._site, name)
+        install_nf(self._site, "slow", SLOW_SOURCE)
         write_capture(folder / "in.pcap")
 
     def onvm(self, *arguments: str, timeout_s: float = 30) -> subprocess.CompletedProcess[str]:

@@ -12,9 +12,11 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from onvm_core.manager.config import Config, parse_config
+from onvm_core.manager.extensions import load_extensions
 from onvm_core.manager.ports import NULL, PCAP
 from onvm_core.manager.toml import format_toml
-from onvm_core.plugins import NfPackage
+from onvm_core.plugins import NfPackage, load_plugins
+from onvm_core.scaling.policy import UtilisationPolicy
 from onvm_sdk.errors import ConfigError
 from onvm_sdk.manifest import read_manifest
 
@@ -84,7 +86,7 @@ def test_empty_file_is_a_manager_without_anything(packages: list[NfPackage]) -> 
         ("\n\nx y", "f.toml: not TOML: Expected '=' after a key in a key/value pair (at line 3, "),
         (b"\n\xff", "f.toml: expected UTF-8 text (line 2)"),
         ("port = 1", "f.toml: port: unknown: did you mean 'ports'?"),
-        ("zzz = 1", "f.toml: zzz: unknown: expected one of chains, dataplane, fused, nfs, ports"),
+        ("zzz = 1", "f.toml: zzz: unknown: expected one of chains, dataplane, exporters,"),
         ("[dataplane]\nworker = 2", "f.toml: dataplane.worker: unknown: did you mean 'workers'?"),
         ("[dataplane]\nworkers = 0", "f.toml: dataplane.workers: 0: expected `int` >= 1"),
         ('[dataplane]\nworkers = "2"', "f.toml: dataplane.workers: '2': expected `int`, got `str`"),
@@ -127,6 +129,29 @@ def test_empty_file_is_a_manager_without_anything(packages: list[NfPackage]) -> 
             GOOD + '[nfs.nat2]\nplugin = "nat"\n[[fused]]\nnfs = ["nat", "nat2"]\n',
             "f.toml: fused[0].nfs: 'nat2': expected each plugin once",
         ),
+        (
+            GOOD + "[scale.nat]\nmin = 5\nmax = 2\n",
+            "f.toml: scale.nat.min: 5: expected at most max (2)",
+        ),
+        (GOOD + "[scale.nat]\nmin = 0\n", "f.toml: scale.nat.min: 0: expected `int` >= 1"),
+        (GOOD + "[scale.nat]\ntarget = 1.5\n", "f.toml: scale.nat.target: 1.5: expected `float`"),
+        (GOOD + "[scale.nat]\ntarget = nan\n", "f.toml: scale.nat.target: nan: expected `float`"),
+        (GOOD + "[scale.nat]\nmaxx = 1\n", "f.toml: scale.nat.maxx: unknown: did you mean 'max'?"),
+        (GOOD + "[scale.natt]\n", "f.toml: scale: 'natt': expected a service that an NF of this"),
+        (
+            GOOD + '[[fused]]\nnfs = ["firewall", "nat"]\n[scale.nat]\n[scale.firewall]\n',
+            "f.toml: scale: 'nat': expected only one of nat and firewall: they are fused",
+        ),
+        (
+            "[exporters.a]\ninterval_s = 0",
+            "f.toml: exporters.a.interval_s: 0: expected `float` >= 0.1",
+        ),
+        ("[faults]\nhang_ms = -1", "f.toml: faults.hang_ms: -1: expected `int` >= 0"),
+        ("[faults]\nhang = 1", "f.toml: faults.hang: unknown: did you mean 'hang_ms'?"),
+        (
+            GOOD.replace('in = "lan"', 'in = "lan"\non_failure = "wait"'),
+            "f.toml: chains.main.on_failure: 'wait': invalid enum value 'wait'",
+        ),
         ("[chains.a]\nin = 1\nout = 'b'", "f.toml: chains.a.in: 1: expected `str`, got `int`"),
         ("a = " + "[" * 5000, "f.toml: not TOML: nested too deeply"),
     ],
@@ -136,6 +161,40 @@ def test_mistake_is_one_line(text: str | bytes, line: str, packages: list[NfPack
         read(text, packages)
     assert str(caught.value).startswith(line), str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (
+            '[scale.nat]\npolicy = "utilization"',
+            "f.toml: scale.nat.policy: 'utilization': did you mean 'utilisation'?",
+        ),
+        (
+            "[scale.nat.options]\nspeed = 3",
+            "f.toml: scale.nat.options.speed: 3: unknown: this policy has no options",
+        ),
+        ("[exporters.jsonn]", "f.toml: exporters.jsonn.kind: 'jsonn': did you mean 'jsonl'?"),
+        (
+            '[exporters.a]\nkind = "jsonl"',
+            "f.toml: exporters.a.options.file: expected the path of a file",
+        ),
+    ],
+)
+def test_mistake_about_a_plugin_s_thing_is_one_line(
+    text: str, line: str, packages: list[NfPackage]
+) -> None:
+    config = read(GOOD + text, packages)
+    with pytest.raises(ConfigError) as caught:
+        load_extensions(config, Path("f.toml"), load_plugins())
+    assert str(caught.value) == line
+
+
+def test_what_a_file_names_is_made(packages: list[NfPackage], tmp_path: Path) -> None:
+    text = GOOD + '[scale.nat]\n[exporters.x]\nkind = "jsonl"\noptions = { file = "o" }\n'
+    made = load_extensions(read(text, packages), tmp_path / "f.toml", load_plugins())
+    assert isinstance(made.policies["nat"], UtilisationPolicy)
+    assert (made.exporters["x"].kind, made.exporters["x"].interval_s) == ("jsonl", 10.0)
 
 
 # The first draws import hypothesis's tables; on a loaded machine that takes seconds.

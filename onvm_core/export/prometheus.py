@@ -1,0 +1,153 @@
+"""Exporter "prometheus": a file for the textfile collector of node_exporter.
+
+The text format 0.0.4: for each metric HELP and TYPE once, then all its series together; each
+series once. Metrics that only grow end in ``_total``. The file is written anew beside the old one
+and then renamed, so that nobody ever reads half of it.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from onvm_core.export.snapshot import Snapshot, file_option
+from onvm_core.manager.report import NfReport, PortReport
+
+__all__ = ["Prometheus", "exposition"]
+
+_HELP = {
+    "received_packets_total": "Packets received on all ports.",
+    "sent_packets_total": "Packets sent on all ports.",
+    "originated_packets_total": "Packets made by NFs.",
+    "dropped_packets_total": "Packets dropped, by reason.",
+    "port_received_packets_total": "Packets received on a port.",
+    "port_received_bytes_total": "Bytes received on a port.",
+    "port_sent_packets_total": "Packets sent on a port.",
+    "port_sent_bytes_total": "Bytes sent on a port.",
+    "nf_received_packets_total": "Packets handed to an NF instance.",
+    "nf_sent_packets_total": "Packets that an NF instance passed on.",
+    "nf_originated_packets_total": "Packets that an NF instance made.",
+    "nf_dropped_packets_total": "Packets that an NF instance dropped, by reason.",
+    "nf_counter_total": "Counters that an NF keeps itself.",
+    "nf_instances": "NF instances by state.",
+    "nf_utilisation_ratio": "Share of its capacity that an NF instance uses.",
+    "nf_spare_packets_per_second": "Packets per second that an NF instance could take on top.",
+    "nf_occupancy_ratio": "Share of its places for packets that is taken, on average.",
+    "nf_shed_packets": "Packets shed in the last second because an NF instance had no room.",
+    "flows": "Flows in the flow table.",
+    "buffers": "Packet buffers by holder.",
+    "uptime_seconds": "Time since the manager started.",
+}
+
+Labels = tuple[tuple[str, str], ...]
+
+
+class Prometheus:
+    """Options: ``file``, whose name ends with ``.prom``."""
+
+    def __init__(self, options: Mapping[str, Any], folder: Path) -> None:
+        self._path = file_option(options, folder, ".prom")
+        # node_exporter reads what ends with .prom: the unfinished file does not.
+        self._new = self._path.with_name(f"{self._path.name}.{os.getpid()}.new")
+
+    def __enter__(self) -> Prometheus:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """The file would show old figures for ever: away with it."""
+        self._new.unlink(missing_ok=True)
+        self._path.unlink(missing_ok=True)
+
+    def export(self, snapshot: Snapshot) -> None:
+        """Replace the file."""
+        self._new.write_text(exposition(snapshot), encoding="utf-8")
+        self._new.chmod(0o644)  # node_exporter is another user
+        self._new.replace(self._path)
+
+
+def exposition(snapshot: Snapshot) -> str:
+    """A snapshot in the text format."""
+    families: dict[str, dict[Labels, float]] = {}
+    for name, labels, value in _series(snapshot):
+        family = families.setdefault(name, {})
+        # Instances that died are listed beside those that took their names: one series for both.
+        family[labels] = family.get(labels, 0) + value
+    lines = []
+    for name, family in families.items():
+        lines.append(f"# HELP onvm_{name} {_escape_help(_HELP[name])}")
+        lines.append(f"# TYPE onvm_{name} {'counter' if name.endswith('_total') else 'gauge'}")
+        for labels, value in family.items():
+            shown = (("manager", snapshot.manager), *labels)
+            text = ",".join(f'{key}="{_escape_label(label)}"' for key, label in shown)
+            lines.append(f"onvm_{name}{{{text}}} {_number(value)}")
+    return "\n".join(lines) + "\n"
+
+
+def _series(snapshot: Snapshot) -> Iterator[tuple[str, Labels, float]]:
+    report = snapshot.report
+    yield "uptime_seconds", (), snapshot.uptime_s
+    yield "received_packets_total", (), report.rx
+    yield "sent_packets_total", (), report.tx
+    yield "originated_packets_total", (), report.originated
+    for reason, count in report.drops.items():
+        yield "dropped_packets_total", (("reason", reason),), count
+    yield "flows", (), report.flows
+    for holder, count in (
+        ("pool", report.buffers.free),
+        ("nfs", report.buffers.with_nfs),
+        ("manager", report.buffers.total - report.buffers.free - report.buffers.with_nfs),
+    ):
+        yield "buffers", (("holder", holder),), count
+    for port in report.ports:
+        yield from _port(port)
+    for nf in report.nfs:
+        yield from _nf(nf)
+
+
+def _port(port: PortReport) -> Iterator[tuple[str, Labels, float]]:
+    labels = (("port", port.name),)
+    yield "port_received_packets_total", labels, port.rx
+    yield "port_received_bytes_total", labels, port.rx_bytes
+    yield "port_sent_packets_total", labels, port.tx
+    yield "port_sent_bytes_total", labels, port.tx_bytes
+
+
+def _nf(nf: NfReport) -> Iterator[tuple[str, Labels, float]]:
+    labels = (("service", nf.service), ("instance", nf.instance))
+    yield "nf_received_packets_total", labels, nf.rx
+    yield "nf_sent_packets_total", labels, nf.tx
+    yield "nf_originated_packets_total", labels, nf.originated
+    for reason, count in nf.drops.items():
+        yield "nf_dropped_packets_total", (*labels, ("reason", reason)), count
+    for name, count in nf.counters.items():
+        yield "nf_counter_total", (*labels, ("counter", name)), count
+    if nf.state == "dead":
+        return
+    yield "nf_instances", (("service", nf.service), ("state", nf.state)), 1
+    if nf.load is not None:
+        yield "nf_utilisation_ratio", labels, nf.load.utilisation
+        yield "nf_occupancy_ratio", labels, nf.load.occupancy_mean
+        yield "nf_shed_packets", labels, nf.load.sheds
+        if nf.load.spare_pps is not None:
+            yield "nf_spare_packets_per_second", labels, nf.load.spare_pps
+
+
+def _number(value: float) -> str:
+    if isinstance(value, int):
+        return str(value)
+    if math.isnan(value):
+        return "NaN"
+    if math.isinf(value):
+        return "+Inf" if value > 0 else "-Inf"
+    return repr(value)
+
+
+def _escape_help(text: str) -> str:
+    return text.replace("\\", r"\\").replace("\n", r"\n")
+
+
+def _escape_label(text: str) -> str:
+    return text.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")

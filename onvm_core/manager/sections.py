@@ -1,0 +1,124 @@
+"""Sections of ``onvm.toml`` for what happens by itself: scaling, exporters, faults.
+
+[scale.SERVICE]        min, max, target, hysteresis, out_after_s, in_after_s, cooldown_s,
+                       spares, drain_s, policy, options
+[exporters.NAME]       kind, interval_s, options
+[faults]               hang_ms
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+
+from onvm_core.scaling.policy import ScaleSettings
+from onvm_sdk.errors import ConfigError
+
+__all__ = ["ExporterConfig", "FaultsConfig", "ScaleConfig", "check_scale", "nearest"]
+
+Count = Annotated[int, msgspec.Meta(ge=1, le=64)]
+Share = Annotated[float, msgspec.Meta(gt=0, le=1)]
+
+
+class _Table(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """A table of the file."""
+
+
+class ScaleConfig(_Table, frozen=True):
+    """``[scale.SERVICE]``."""
+
+    min: Count = 1
+    max: Count = 4
+    target: Share = 0.7
+    """Utilisation to keep to."""
+    hysteresis: Annotated[float, msgspec.Meta(ge=0.05, le=0.95)] = 0.2
+    """An instance may go when the others stay this share below `target`."""
+    out_after_s: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 0.1
+    in_after_s: Annotated[float, msgspec.Meta(ge=0.1, le=86400)] = 10.0
+    cooldown_s: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 1.0
+    """No other change so soon after one."""
+    spares: Annotated[int, msgspec.Meta(ge=0, le=8)] = 0
+    """Instances that are started and set up, and serve only when they are needed."""
+    drain_s: Annotated[float, msgspec.Meta(ge=0, le=86400)] = 300.0
+    """A draining instance's flows move to others when they have not ended by then."""
+    policy: str = "utilisation"
+    options: dict[str, Any] = {}
+    """Of a policy that a plugin brought."""
+
+    def settings(self) -> ScaleSettings:
+        """As a policy gets it."""
+        return ScaleSettings(
+            min=self.min,
+            max=self.max,
+            target=self.target,
+            hysteresis=self.hysteresis,
+            out_after_s=self.out_after_s,
+            in_after_s=self.in_after_s,
+            options=self.options,
+        )
+
+
+class ExporterConfig(_Table, frozen=True):
+    """``[exporters.NAME]``."""
+
+    kind: str = ""
+    """Name of an offered exporter; the table's own name when it is left out."""
+    interval_s: Annotated[float, msgspec.Meta(ge=0.1, le=86400)] = 10.0
+    options: dict[str, Any] = {}
+
+
+class FaultsConfig(_Table, frozen=True):
+    """``[faults]``."""
+
+    hang_ms: Annotated[int, msgspec.Meta(ge=0, le=3_600_000)] = 400
+    """An NF host that has packets and makes no progress for so long is ended; 0: never."""
+
+
+def check_scale(
+    scale: Mapping[str, ScaleConfig],
+    path: Path,
+    services: Iterable[str],
+    fused: Sequence[Sequence[str]],
+) -> None:
+    """See what msgspec cannot.
+
+    Args:
+        services: those that NFs of the file provide.
+        fused: services of each process that runs several.
+
+    Raises:
+        ConfigError: a mistake.
+    """
+    for service, config in scale.items():
+        place = f"scale.{service}"
+        if service not in services:
+            raise ConfigError(
+                f"expected a service that an NF of this file provides; "
+                f"{nearest(service, services)}",
+                file=path, field="scale", value=service,
+            )  # fmt: skip
+        if config.min > config.max:
+            raise ConfigError(
+                f"expected at most max ({config.max})",
+                file=path, field=f"{place}.min", value=config.min,
+            )  # fmt: skip
+        for together in fused:
+            others = [name for name in together if name in scale and name != service]
+            if service in together and others:
+                raise ConfigError(
+                    f"expected only one of {service} and {others[0]}: they are fused",
+                    file=path, field="scale", value=service,
+                )  # fmt: skip
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """What a user who wrote `name` may have meant."""
+    names = list(known)
+    near = difflib.get_close_matches(name, names, n=1)
+    if near:
+        return f"did you mean {near[0]!r}?"
+    return f"expected one of {', '.join(sorted(names))}" if names else "there is none"

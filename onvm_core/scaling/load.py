@@ -1,0 +1,284 @@
+"""The load of an NF host: what two readings of its counters say.
+
+Utilisation is the share of the time for which packets kept the host busy. It is made of the cycles
+inside the NFs (`busy_cycles`, which an NF host counts around its kernels only, so that spinning,
+yielding and sleeping are none) and of the cycles around them for each packet: rings, descriptors.
+Nobody counts those, but a host with a backlog has no other use for its time, and then they are the
+rest; until a host has been seen so, `HANDLING_CYCLES` stands for them.
+
+Capacity is the rate divided by utilisation, spare capacity what the rate leaves of it.
+
+An NF that works on large bursts at once (NumPy columns) costs about as much for ten packets as for
+a thousand: it is always busy, and takes more packets with each turn as more come. With a fixed
+cost f for a burst and v for a packet, bursts at the rate r hold rf / (1 - rv) packets, so it is
+near its limit only when they fill up. For such a host, busy time counts in proportion to how far
+its bursts are filled, up to half.
+
+The counters lie in memory that the NF host writes: whatever it writes there, the results keep to
+their ranges.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from onvm_core._native.values import LoadCounters
+
+__all__ = ["Load", "Meter", "Reading", "Units", "handling_cycles", "measure", "quantile"]
+
+HANDLING_CYCLES = 60.0
+"""Cycles around the NF for each packet, until they are known; 40 to 90 on the machines tried."""
+HANDLING_CYCLES_MAX = 2000.0
+PACKETS_MIN = 50
+"""Fewer in an interval say nothing about capacity."""
+SATURATED = 0.9
+BACKLOG_SHARE = 0.25
+SMALL_BURST = 64
+"""Up to here, the cost of a packet hardly depends on how many come with it."""
+CAPACITY_TRUST = 0.2
+"""Below this utilisation the cost of a packet is mostly that of waking up and of small bursts."""
+STUCK_STEP_MAX_S = 0.1
+KEPT_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The counters of an NF host at one moment of a monotonic clock."""
+
+    at_s: float
+    counters: LoadCounters
+
+
+@dataclass(frozen=True, slots=True)
+class Units:
+    """What counters count in.
+
+    Args:
+        hz: cycles per second.
+        ring_length: places for packets, for each worker.
+        bounds_ns: lower bounds of the latency buckets.
+    """
+
+    hz: float
+    ring_length: int
+    n_workers: int
+    bounds_ns: tuple[float, ...] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """The load of an NF host over an interval.
+
+    Attributes:
+        packets: handed to it.
+        sheds: packets not let in because its places were taken.
+        occupancy_mean, occupancy_peak: share of its places that was taken, 0 to 1.
+        p50_us, p99_us: from hand-over to return, of sampled packets; None without samples.
+        utilisation: share of its capacity that was in use, 0 to 1.
+        capacity_pps: packets per second it can take in all; None: too few came to tell.
+        is_stuck: packets wait and it did not even look for them.
+    """
+
+    seconds: float
+    packets: int
+    busy_cycles: int
+    idle_cycles: int
+    cycles_per_packet: float
+    sheds: int
+    occupancy_mean: float
+    occupancy_peak: float
+    p50_us: float | None
+    p99_us: float | None
+    utilisation: float
+    capacity_pps: float | None
+    is_stuck: bool
+
+    @property
+    def pps(self) -> float:
+        """Packets per second handed to it."""
+        return self.packets / self.seconds
+
+    @property
+    def demand(self) -> float:
+        """Utilisation it would have with what was shed; above 1 when it is overloaded."""
+        return self.utilisation * (1 + self.sheds / self.packets if self.packets else 1)
+
+
+def measure(
+    before: Reading,
+    now: Reading,
+    units: Units,
+    handling: float = HANDLING_CYCLES,
+    burst_size: int = SMALL_BURST,
+) -> Load:
+    """The load between two readings.
+
+    Args:
+        handling: cycles around the NF for each packet; see `handling_cycles`.
+        burst_size: packets that the host takes at once, at most.
+    """
+    old, new = before.counters, now.counters
+    seconds = max(now.at_s - before.at_s, 1e-6)
+    packets = max(new.packets - old.packets, 0)
+    busy = max(new.busy_cycles - old.busy_cycles, 0)
+    is_stuck = _is_stuck(before, now)
+    share = min((busy + handling * packets) / (units.hz * seconds), 1.0)
+    histogram = [max(n - o, 0) for n, o in zip(new.latency, old.latency, strict=True)]
+    mean, peak = _occupancy(before, now, packets / seconds, histogram, units)
+    if burst_size > SMALL_BURST:
+        inside = mean * units.ring_length * units.n_workers
+        share *= min(2 * inside / burst_size, 1.0)
+    utilisation = 1.0 if is_stuck else share
+    is_known = packets >= PACKETS_MIN and utilisation > 0 and not is_stuck
+    return Load(
+        seconds=seconds,
+        packets=packets,
+        busy_cycles=busy,
+        idle_cycles=max(new.idle_cycles - old.idle_cycles, 0),
+        cycles_per_packet=busy / packets if packets else 0.0,
+        sheds=max(new.shed - old.shed, 0),
+        occupancy_mean=mean,
+        occupancy_peak=peak,
+        p50_us=quantile(histogram, units.bounds_ns, 0.5),
+        p99_us=quantile(histogram, units.bounds_ns, 0.99),
+        utilisation=utilisation,
+        capacity_pps=packets / seconds / utilisation if is_known else None,
+        is_stuck=is_stuck,
+    )
+
+
+def handling_cycles(before: Reading, now: Reading, units: Units, known: float) -> float:
+    """Cycles around the NF for each packet, seen between two readings; `known` if not to see.
+
+    A host with a backlog at both readings was not waiting for packets at either, so its idle
+    cycles are complete, and what is neither idle nor busy was spent around the NF.
+    """
+    old, new = before.counters, now.counters
+    packets = new.packets - old.packets
+    cycles = units.hz * (now.at_s - before.at_s)
+    backlog = BACKLOG_SHARE * units.ring_length * units.n_workers
+    used = cycles - max(new.idle_cycles - old.idle_cycles, 0)
+    if packets < PACKETS_MIN or min(old.reserved, new.reserved) < backlog:
+        return known
+    if used < SATURATED * cycles:
+        return known
+    cost = (used - (new.busy_cycles - old.busy_cycles)) / packets
+    return min(max(cost, 0.0), HANDLING_CYCLES_MAX)
+
+
+def quantile(histogram: Sequence[int], bounds_ns: Sequence[float], share: float) -> float | None:
+    """Quantile of a latency histogram in microseconds, the middle of its bucket.
+
+    Returns:
+        None when there are no samples.
+    """
+    total = sum(histogram)
+    if total == 0:
+        return None
+    below = 0
+    for bucket, count in enumerate(histogram):
+        below += count
+        if below >= share * total:
+            return round(_middle_ns(bounds_ns, bucket) / 1000, 3)
+    return None
+
+
+def _middle_ns(bounds_ns: Sequence[float], bucket: int) -> float:
+    upper = bounds_ns[bucket + 1] if bucket + 1 < len(bounds_ns) else bounds_ns[bucket]
+    return (bounds_ns[bucket] + upper) / 2
+
+
+def _occupancy(
+    before: Reading, now: Reading, pps: float, histogram: Sequence[int], units: Units
+) -> tuple[float, float]:
+    """Mean and peak share of places taken.
+
+    The mean number inside is the rate times the mean time inside (Little, "A proof for the
+    queuing formula L = λW", 1961); a look at two moments would miss what lies between them.
+    """
+    old, new = before.counters, now.counters
+    places = units.ring_length * units.n_workers
+    n_samples = sum(histogram)
+    if n_samples:
+        total_ns = sum(
+            count * _middle_ns(units.bounds_ns, bucket) for bucket, count in enumerate(histogram)
+        )
+        inside = pps * total_ns / n_samples / 1e9
+    else:
+        inside = (old.reserved + new.reserved) / 2
+    mean = min(inside / places, 1.0)
+    # The counted peak is that of all time: it speaks of this interval only if it rose in it.
+    risen = new.peak / units.ring_length if new.peak > old.peak else 0.0
+    peak = max(risen, old.reserved / places, new.reserved / places, mean)
+    return mean, min(peak, 1.0)
+
+
+def _is_stuck(before: Reading, now: Reading) -> bool:
+    old, new = before.counters, now.counters
+    return min(old.reserved, new.reserved) > 0 and (old.loops, old.done) == (new.loops, new.done)
+
+
+class Meter:
+    """The last readings of one NF host, and what they say.
+
+    Attributes:
+        capacity_pps: the last that was known; None at first.
+        stuck_s: for how long it has made no progress while packets wait. A reading adds at most
+            0.1 s: when the manager itself was stopped, nothing can be said about the host.
+    """
+
+    def __init__(self, units: Units, burst_size: int = SMALL_BURST) -> None:
+        self._units = units
+        self._burst_size = burst_size
+        self._readings: deque[Reading] = deque()
+        self._handling = HANDLING_CYCLES
+        self.capacity_pps: float | None = None
+        self.stuck_s = 0.0
+
+    def add(self, reading: Reading) -> None:
+        """Take a new reading."""
+        if self._readings:
+            before = self._readings[-1]
+            stuck = _is_stuck(before, reading)
+            step = min(reading.at_s - before.at_s, STUCK_STEP_MAX_S)
+            self.stuck_s = self.stuck_s + step if stuck else 0.0
+            self._handling = handling_cycles(before, reading, self._units, self._handling)
+        self._readings.append(reading)
+        while len(self._readings) > 2 and reading.at_s - self._readings[1].at_s > KEPT_S:
+            self._readings.popleft()
+        self._learn_capacity()
+
+    def over(self, seconds: float) -> Load | None:
+        """The load over at least `seconds`, or since the first reading.
+
+        Returns:
+            None before the second reading.
+        """
+        if len(self._readings) < 2:
+            return None
+        *earlier, now = self._readings
+        before = next((r for r in reversed(earlier) if now.at_s - r.at_s >= seconds), earlier[0])
+        return measure(before, now, self._units, self._handling, self._burst_size)
+
+    @property
+    def has_worked(self) -> bool:
+        """Whether it has ever given a packet back."""
+        return bool(self._readings) and self._readings[-1].counters.done > 0
+
+    def spare_pps(self, load: Load) -> float | None:
+        """Packets per second it could take on top of `load`; None: not known."""
+        if self.capacity_pps is None:
+            return None
+        return max(self.capacity_pps - load.pps, 0.0)
+
+    def _learn_capacity(self) -> None:
+        load = self.over(0.1)
+        if load is None or load.capacity_pps is None:
+            return
+        known = self.capacity_pps
+        if known is None or load.utilisation >= CAPACITY_TRUST:
+            self.capacity_pps = load.capacity_pps
+        else:
+            self.capacity_pps = max(known, load.capacity_pps)
