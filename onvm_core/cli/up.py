@@ -14,6 +14,7 @@ import typer
 from onvm_core.cli.connect import NameOption
 from onvm_core.cli.report import print_report
 from onvm_core.cli.run import load_port_kinds, stop_on_signals
+from onvm_core.launch.launcher import Launchers
 from onvm_core.manager.client import Client, NoManagerError
 from onvm_core.manager.config import load_config
 from onvm_core.manager.directory import manager_directory
@@ -44,7 +45,8 @@ def up(
     NFs that a killed manager has left are taken over with their state.
     """
     kinds = load_port_kinds()
-    config = load_config(file, kinds, discover())
+    launchers = Launchers()
+    config = load_config(file, kinds, discover(), launchers.names)
     directory = manager_directory(name)
     if check:
         print(f"{file}: fine")
@@ -53,7 +55,10 @@ def up(
         _detach(file, name, directory)
         return
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
-    with stop_on_signals() as received, Service(directory, config, file, kinds) as service:
+    with (
+        stop_on_signals() as received,
+        Service(directory, config, file, kinds, launchers) as service,
+    ):
         service.start()
         report = service.run(lambda: bool(received), lambda: _announce(name))
     print_report(report)

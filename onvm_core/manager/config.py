@@ -2,9 +2,9 @@
 
     [dataplane]            workers, cpus, buffers, buffer_size, ring_length, idle, flows, …
     [ports.NAME]           uri, direction
-    [nfs.NAME]             plugin, instances, config (a file or a table); one instance without
-                           configuration is implied for an installed NF that a chain names
-    [[fused]]              nfs, instances: NFs that share one process
+    [nfs.NAME]             plugin, instances, launcher, config (a file or a table); one instance
+                           without configuration is implied for an installed NF that a chain names
+    [[fused]]              nfs, instances, launcher: NFs that share one process
     [chains.NAME]          in, out, services, bidirectional, track_flows
 
 Everything is checked before the first change is made. A mistake is one line: file, field, value,
@@ -17,13 +17,14 @@ import difflib
 import os
 import re
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
 
 from onvm_core._native.dataplane import DataplaneSettings
+from onvm_core.launch.launcher import DEFAULT_LAUNCHER
 from onvm_core.manager.ports import Direction, PortKind, parse_uri
 from onvm_core.plugins import NfPackage, find
 from onvm_sdk.errors import ConfigError
@@ -88,6 +89,8 @@ class NfConfig(_Table, frozen=True):
     """Name of an installed NF; the table's own name when it is left out."""
     instances: Instances = 1
     config: str | dict[str, Any] = {}
+    launcher: str = ""
+    """What starts it; empty: `DEFAULT_LAUNCHER`."""
 
 
 class FusedConfig(_Table, frozen=True):
@@ -95,6 +98,7 @@ class FusedConfig(_Table, frozen=True):
 
     nfs: Annotated[list[str], msgspec.Meta(min_length=1, max_length=STAGES_MAX)]
     instances: Instances = 1
+    launcher: str = ""
 
 
 class ChainConfig(_Table, frozen=True, rename={"near": "in", "far": "out"}):
@@ -128,29 +132,49 @@ class Config(_Table, frozen=True):
     def groups(self) -> list[NfGroup]:
         """NF hosts to start: one for each instance."""
         fused = {name for group in self.fused for name in group.nfs}
-        sets: list[tuple[tuple[str, ...], int]]
-        sets = [((name,), nf.instances) for name, nf in self.nfs.items() if name not in fused]
-        sets += [(tuple(group.nfs), group.instances) for group in self.fused]
+        sets: list[tuple[tuple[str, ...], NfConfig | FusedConfig, str]]
+        sets = [((name,), nf, f"nfs.{name}") for name, nf in self.nfs.items() if name not in fused]
+        sets += [
+            (tuple(group.nfs), group, f"fused[{number}]") for number, group in enumerate(self.fused)
+        ]
         return [
-            NfGroup(names, tuple(f"{name}-{number}" for name in names))
-            for names, instances in sets
-            for number in range(1, instances + 1)
+            NfGroup(
+                names,
+                tuple(f"{name}-{number}" for name in names),
+                table.launcher or DEFAULT_LAUNCHER,
+                field,
+            )
+            for names, table, field in sets
+            for number in range(1, table.instances + 1)
         ]
 
 
 class NfGroup(msgspec.Struct, frozen=True):
-    """NFs of one process: their names in the file, and the names of their instances."""
+    """NFs of one process.
+
+    Attributes:
+        names: in the file.
+        instances: names of their instances.
+        launcher: what starts it.
+        field: the table of the file that says so.
+    """
 
     names: tuple[str, ...]
     instances: tuple[str, ...]
+    launcher: str
+    field: str
 
 
-def load_config(path: Path, kinds: Mapping[str, PortKind], packages: Sequence[NfPackage]) -> Config:
+def load_config(
+    path: Path, kinds: Mapping[str, PortKind], packages: Sequence[NfPackage],
+    launchers: Collection[str] = (DEFAULT_LAUNCHER,),
+) -> Config:  # fmt: skip
     """Read and check a file.
 
     Args:
         kinds: port kinds by scheme.
         packages: installed NFs.
+        launchers: names of those that are offered.
 
     Raises:
         ConfigError: a mistake.
@@ -159,12 +183,13 @@ def load_config(path: Path, kinds: Mapping[str, PortKind], packages: Sequence[Nf
         data = path.read_bytes()
     except OSError as error:
         raise ConfigError(error.strerror or "cannot be read", file=path) from None
-    return parse_config(data, path, kinds, packages)
+    return parse_config(data, path, kinds, packages, launchers)
 
 
 def parse_config(
-    data: bytes, path: Path, kinds: Mapping[str, PortKind], packages: Sequence[NfPackage]
-) -> Config:
+    data: bytes, path: Path, kinds: Mapping[str, PortKind], packages: Sequence[NfPackage],
+    launchers: Collection[str] = (DEFAULT_LAUNCHER,),
+) -> Config:  # fmt: skip
     """As `load_config`, of what the file at `path` contains."""
     try:
         tree = tomllib.loads(data.decode())
@@ -182,6 +207,7 @@ def parse_config(
         raise _wrong(error, tree, path) from None
     config = _with_implied(config, packages)
     _cross_check(config, path, kinds, packages)
+    _check_launchers(config, path, launchers)
     return config
 
 
@@ -384,6 +410,22 @@ def _check_fused(config: Config, path: Path) -> None:
                 )  # fmt: skip
             plugins.add(plugin)
             seen.add(name)
+
+
+def _check_launchers(config: Config, path: Path, launchers: Collection[str]) -> None:
+    for number, group in enumerate(config.fused):
+        for name in group.nfs:
+            if config.nfs[name].launcher:
+                raise ConfigError(
+                    f"expected none: it is fused, set fused[{number}].launcher instead",
+                    file=path, field=f"nfs.{name}.launcher", value=config.nfs[name].launcher,
+                )  # fmt: skip
+    for one in config.groups():
+        if one.launcher not in launchers:
+            raise ConfigError(
+                f"expected one of {', '.join(launchers)}",
+                file=path, field=f"{one.field}.launcher", value=one.launcher,
+            )  # fmt: skip
 
 
 def _check_chains(config: Config, path: Path, services: set[str]) -> None:

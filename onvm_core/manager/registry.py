@@ -44,6 +44,9 @@ class NfHost:
 
     Attributes:
         slot: its place in the data plane.
+        pid: the process that attached, by the peer's credentials.
+        secret: what it attached with; "" when it was not launched here. Tells which launched NF
+            host it is, whatever processes its launcher has put around it.
         last: what it had done in the end; only of a dead host.
         reason: why it is dead, for people.
         cpu_before: CPU seconds it had used when packets began to flow.
@@ -59,6 +62,7 @@ class NfHost:
     reason: str = ""
     cpu_before: float = 0.0
     cpu_seconds: float = 0.0
+    secret: str = field(default="", repr=False)
 
     @property
     def services(self) -> tuple[str, ...]:

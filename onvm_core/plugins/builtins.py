@@ -20,7 +20,14 @@ _PORT_KINDS = (
     Offer("pci", "a NIC, by its PCI address", "onvm_core.manager.ports:PCI"),
     Offer("tap", "a network interface that is made", "onvm_core.manager.ports:TAP"),
 )
-_LAUNCHERS = (Offer("process", "a child process", "onvm_core.launch.process:ProcessLauncher"),)
+_LAUNCHERS = (
+    Offer("process", "a child process", "onvm_core.launch.process:ProcessLauncher"),
+    Offer(
+        "sandbox",
+        "no network, no rights, a file system of what it needs, by bubblewrap",
+        "onvm_core.launch.sandbox:SandboxLauncher",
+    ),
+)
 
 _COMMANDS = (
     CliCommand(

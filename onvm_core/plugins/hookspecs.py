@@ -115,8 +115,9 @@ class HookSpecs:
     def onvm_launchers(self) -> Sequence[Offer]:
         """Start NF host processes: plain, in a sandbox, in a container.
 
-        Target: a class; ``launch(spec)`` starts one and returns a handle with ``pid``,
-        ``wait()`` and ``stop()``.
+        Target: a class made without arguments, an `onvm_core.launch.launcher.Launcher`:
+        ``obstacle()`` says why it cannot work on this host, ``launch(spec)`` starts an NF host
+        and returns a handle on it, ``adopt(spec, process)`` takes one over.
         """
         raise NotImplementedError
 
