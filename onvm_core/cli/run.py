@@ -27,6 +27,8 @@ from onvm_core.launch.launcher import DEFAULT_LAUNCHER, Launchers
 from onvm_core.manager.capture import Capture, CapturePoint
 from onvm_core.manager.deployment import Deployment
 from onvm_core.manager.directory import temporary_directory
+from onvm_core.manager.placement import DEFAULT_POLICY
+from onvm_core.manager.placer import load_policy
 from onvm_core.manager.ports import PortKind, parse_uri
 from onvm_core.manager.report import Report
 from onvm_core.plugins import discover, find, load_plugins
@@ -199,6 +201,7 @@ def run_once(request: RunRequest) -> Report:
             kinds=kinds,
             package=installed.get,
             launchers=launchers,
+            placement=load_policy(DEFAULT_POLICY),
             use_pci=use_pci,
         ) as deployment,
     ):

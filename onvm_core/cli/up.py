@@ -19,6 +19,7 @@ from onvm_core.manager.client import Client, NoManagerError
 from onvm_core.manager.config import load_config
 from onvm_core.manager.directory import manager_directory
 from onvm_core.manager.messages import StatusReply, StatusRequest
+from onvm_core.manager.placer import policy_names
 from onvm_core.manager.service import Service
 from onvm_core.plugins import discover
 from onvm_sdk.errors import OnvmError
@@ -46,7 +47,7 @@ def up(
     """
     kinds = load_port_kinds()
     launchers = Launchers()
-    config = load_config(file, kinds, discover(), launchers.names)
+    config = load_config(file, kinds, discover(), launchers.names, policy_names())
     directory = manager_directory(name)
     if check:
         print(f"{file}: fine")

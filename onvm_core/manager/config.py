@@ -1,5 +1,6 @@
 """``onvm.toml``: what a manager is to run.
 
+    [manager]              placement
     [dataplane]            workers, cpus, buffers, buffer_size, ring_length, idle, flows, …
     [ports.NAME]           uri, direction
     [nfs.NAME]             plugin, instances, launcher, config (a file or a table); one instance
@@ -25,6 +26,7 @@ import msgspec
 
 from onvm_core._native.dataplane import DataplaneSettings
 from onvm_core.launch.launcher import DEFAULT_LAUNCHER
+from onvm_core.manager.placement import DEFAULT_POLICY
 from onvm_core.manager.ports import Direction, PortKind, parse_uri
 from onvm_core.plugins import NfPackage, find
 from onvm_sdk.errors import ConfigError
@@ -41,6 +43,13 @@ Instances = Annotated[int, msgspec.Meta(ge=1, le=64)]
 
 class _Table(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
     """A table of the file."""
+
+
+class ManagerConfig(_Table, frozen=True):
+    """``[manager]``."""
+
+    placement: str = DEFAULT_POLICY
+    """Policy that decides on which CPUs NFs run."""
 
 
 class DataplaneConfig(_Table, frozen=True):
@@ -114,6 +123,7 @@ class ChainConfig(_Table, frozen=True, rename={"near": "in", "far": "out"}):
 class Config(_Table, frozen=True):
     """The whole file."""
 
+    manager: ManagerConfig = ManagerConfig()
     dataplane: DataplaneConfig = DataplaneConfig()
     ports: dict[str, PortConfig] = {}
     nfs: dict[str, NfConfig] = {}
@@ -128,6 +138,11 @@ class Config(_Table, frozen=True):
         is_near = any(chain.near == port for chain in self.chains.values())
         is_far = any(chain.far == port for chain in self.chains.values())
         return "in" if is_near and not is_far else "out" if is_far and not is_near else "both"
+
+    def ports_of(self, services: Collection[str]) -> list[str]:
+        """Ports whose packets some of these services get."""
+        chains = [chain for chain in self.chains.values() if {*chain.services} & {*services}]
+        return list(dict.fromkeys(port for chain in chains for port in (chain.near, chain.far)))
 
     def groups(self) -> list[NfGroup]:
         """NF hosts to start: one for each instance."""
@@ -168,6 +183,7 @@ class NfGroup(msgspec.Struct, frozen=True):
 def load_config(
     path: Path, kinds: Mapping[str, PortKind], packages: Sequence[NfPackage],
     launchers: Collection[str] = (DEFAULT_LAUNCHER,),
+    policies: Collection[str] = (DEFAULT_POLICY,),
 ) -> Config:  # fmt: skip
     """Read and check a file.
 
@@ -175,6 +191,7 @@ def load_config(
         kinds: port kinds by scheme.
         packages: installed NFs.
         launchers: names of those that are offered.
+        policies: placement policies that are offered.
 
     Raises:
         ConfigError: a mistake.
@@ -183,12 +200,13 @@ def load_config(
         data = path.read_bytes()
     except OSError as error:
         raise ConfigError(error.strerror or "cannot be read", file=path) from None
-    return parse_config(data, path, kinds, packages, launchers)
+    return parse_config(data, path, kinds, packages, launchers, policies)
 
 
 def parse_config(
     data: bytes, path: Path, kinds: Mapping[str, PortKind], packages: Sequence[NfPackage],
     launchers: Collection[str] = (DEFAULT_LAUNCHER,),
+    policies: Collection[str] = (DEFAULT_POLICY,),
 ) -> Config:  # fmt: skip
     """As `load_config`, of what the file at `path` contains."""
     try:
@@ -208,6 +226,11 @@ def parse_config(
     config = _with_implied(config, packages)
     _cross_check(config, path, kinds, packages)
     _check_launchers(config, path, launchers)
+    if config.manager.placement not in policies:
+        raise ConfigError(
+            f"expected one of {', '.join(policies)}",
+            file=path, field="manager.placement", value=config.manager.placement,
+        )  # fmt: skip
     return config
 
 
@@ -235,6 +258,7 @@ def _one_line(error: Exception) -> str:
 
 def _check_keys(tree: Mapping[str, Any], path: Path) -> None:
     _known(tree, Config, "", path)
+    _known(tree.get("manager"), ManagerConfig, "manager", path)
     _known(tree.get("dataplane"), DataplaneConfig, "dataplane", path)
     for section, kind in (("ports", PortConfig), ("nfs", NfConfig), ("chains", ChainConfig)):
         tables = tree.get(section)

@@ -8,7 +8,8 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 
@@ -19,6 +20,8 @@ from onvm_core._native.dataplane import DataplaneSettings
 from onvm_core.launch.identity import ProcessId
 from onvm_core.launch.launcher import DEFAULT_LAUNCHER, Handle, Launchers, LaunchSpec
 from onvm_core.manager.manager import Manager
+from onvm_core.manager.placement import Need, PlacementPolicy
+from onvm_core.manager.placer import Placer
 from onvm_core.manager.ports import Direction, PortKind, open_port, parse_uri
 from onvm_core.manager.registry import HostState, NfHost
 from onvm_core.manager.report import (
@@ -28,6 +31,7 @@ from onvm_core.manager.report import (
     make_report,
     retire_dead,
 )
+from onvm_core.manager.topology import read_topology
 from onvm_core.plugins import NfPackage
 from onvm_sdk.errors import ConfigError, OnvmError
 from onvm_sdk.manifest import read_config
@@ -99,6 +103,8 @@ class Deployment:
         kinds: port kinds by scheme.
         package: an installed NF by its name; None when there is none.
         launchers: those that NFs may be launched with.
+        placement: decides on which CPUs they run.
+        ports_of: names of the ports whose packets services get; None: all ports.
         survives: whether launched NFs wait for a new manager when this one is gone.
     """
 
@@ -110,17 +116,20 @@ class Deployment:
         kinds: Mapping[str, PortKind],
         package: Callable[[str], NfPackage | None],
         launchers: Launchers,
+        placement: PlacementPolicy,
+        ports_of: Callable[[Sequence[str]], Sequence[str]] | None = None,
         worker_cpus: Sequence[int] | None = None,
         use_pci: bool = False,
         survives: bool = False,
     ) -> None:
-        workers, self._nf_cpus = split_cpus(settings.n_workers, worker_cpus or ())
+        workers, _ = split_cpus(settings.n_workers, worker_cpus or ())
         self._directory = directory
         self._kinds = kinds
         self._package = package
         self._launchers = launchers
         self._survives = survives
-        self._next_cpu = 0
+        self._placement = placement
+        self._ports_of = ports_of or (lambda _services: list(self._state.ports))
         self._n_launched = 1
         self._state = _State()
         self._begin = time.monotonic()
@@ -231,6 +240,7 @@ class Deployment:
 
         Raises:
             ConfigError: there is no such launcher, or it cannot work here.
+            NoRoomError: the host has no place for it.
             NfFailed: it cannot be started.
         """
         starter = self._launchers.get(launcher)
@@ -239,6 +249,9 @@ class Deployment:
         secret = secret or secrets.token_hex(16)
         used = {name: path for name, path in (configs or {}).items() if name in nfs}
         label = "+".join(instances) or f"{'+'.join(nfs)}-{self._n_launched}"
+        files = files_read(packages, used)
+        decision = self._placer.place(secret, label, self._need(packages, services))
+        log.info("%s on CPU %s: %s", label, ",".join(map(str, decision.cpus)), decision.reason)
         spec = LaunchSpec(
             nfs=tuple(nfs),
             attach_path=self.manager.attach_path,
@@ -246,17 +259,17 @@ class Deployment:
             log_path=self._directory / "logs" / f"{label}.log",
             instances=tuple(instances),
             configs=used,
-            files=files_read(packages, used),
-            cpus=(self._nf_cpus[self._next_cpu % len(self._nf_cpus)],),
+            files=files,
+            cpus=decision.cpus,
             survives_manager=self._survives,
         )
-        self._next_cpu += 1
         self._n_launched += 1
         self.manager.expect(secret, services)
         try:
             handle = starter.launch(spec)
         except OSError as error:
             del self.manager.secrets[secret]
+            self._placer.release(secret)
             raise NfFailed(f"NF {label} cannot be started: {error}") from None
         self._state.launched.append(_Launched(handle, services))
         return handle
@@ -266,7 +279,10 @@ class Deployment:
         launcher: str = DEFAULT_LAUNCHER,
     ) -> Handle:  # fmt: skip
         """Take over an NF host that an earlier manager launched; it attaches by itself."""
-        handle = self._launchers.get(launcher).adopt(spec, process)
+        starter = self._launchers.get(launcher)
+        need = self._need([self._package(name) for name in spec.nfs], services)
+        cpus = self._placer.adopt(spec.secret, "+".join(spec.instances), need, process.pid)
+        handle = starter.adopt(replace(spec, cpus=cpus), process)
         self.manager.expect(spec.secret, services)
         self._state.launched.append(_Launched(handle, tuple(services)))
         return handle
@@ -275,6 +291,16 @@ class Deployment:
         """Look no longer after an NF host that has ended."""
         self._state.launched = [one for one in self._state.launched if one.handle is not handle]
         self.manager.secrets.pop(handle.spec.secret, None)
+        self._placer.release(handle.spec.secret)
+
+    @cached_property
+    def _placer(self) -> Placer:
+        # When the first NF host is launched: ports are open, and packet memory is taken.
+        return Placer(self._placement, read_topology(self.ports), self.manager.worker_cpus)
+
+    def _need(self, packages: Sequence[NfPackage | None], services: Sequence[str]) -> Need:
+        manifests = [one.manifest for one in packages if one is not None and one.manifest]
+        return Need.of(manifests, self._placer.socket_of(self._ports_of(services)))
 
     def wait_ready(self, services: Sequence[str], timeout_s: float = READY_TIMEOUT_S) -> None:
         """Wait until each service has an active instance.

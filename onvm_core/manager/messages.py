@@ -176,6 +176,8 @@ class LaunchedNf(msgspec.Struct, frozen=True):
     state: str
     """starting, active, draining, or waiting: it died and is started again in a while."""
     pid: int
+    cpus: list[int]
+    """Those it may run on; empty: any."""
     restarts: int
     reason: str
     """How it ended last."""

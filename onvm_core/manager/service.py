@@ -6,7 +6,7 @@ import logging
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from onvm_core.manager.config import ChainConfig, Config, NfConfig
 from onvm_core.manager.control import ControlServer
 from onvm_core.manager.deployment import Chain, Deployment, NfFailed
 from onvm_core.manager.directory import DirectoryLock
+from onvm_core.manager.placer import load_policy
 from onvm_core.manager.ports import PortKind, parse_uri
 from onvm_core.manager.registry import HostState
 from onvm_core.manager.report import Report
@@ -105,10 +106,22 @@ class Service:
             kinds=kinds,
             package=self._installed,
             launchers=self._launchers,
+            placement=load_policy(self._config.manager.placement),
+            ports_of=self._ports_of,
             worker_cpus=self._config.dataplane.cpus or None,
             use_pci=any(kinds[scheme].needs_pci for scheme in schemes),
             survives=True,
         )
+
+    def _ports_of(self, services: Sequence[str]) -> list[str]:
+        """Of the chains of the file, and of those that were added since."""
+        added = [
+            port
+            for chain in self._deployment.chains.values()
+            if {*chain.services} & {*services}
+            for port in (chain.near, chain.far)
+        ]
+        return [*self._config.ports_of(services), *added]
 
     def __enter__(self) -> Service:
         return self

@@ -391,6 +391,7 @@ def _show(nf: _Nf) -> LaunchedNf:
         launcher=nf.wanted.launcher,
         state=state,
         pid=nf.handle.pid if nf.handle else 0,
+        cpus=list(nf.handle.spec.cpus) if nf.handle else [],
         restarts=nf.restarts,
         reason=nf.reason,
         log=nf.log,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from onvm_core.plugins.hookspecs import CliCommand, Offer, hookimpl
 
-__all__ = ["onvm_cli_commands", "onvm_launchers", "onvm_port_kinds"]
+__all__ = ["onvm_cli_commands", "onvm_launchers", "onvm_placement_policies", "onvm_port_kinds"]
 
 _PORT_KINDS = (
     Offer(
@@ -29,6 +29,16 @@ _LAUNCHERS = (
     ),
 )
 
+_PLACEMENT_POLICIES = (
+    Offer(
+        "balanced",
+        "a core for each NF while there are any, then the least loaded",
+        "onvm_core.manager.placement:Balanced",
+    ),
+    Offer("dedicated", "a core for each NF, or none", "onvm_core.manager.placement:Dedicated"),
+    Offer("pack", "as few CPUs as hold the load", "onvm_core.manager.placement:Pack"),
+)
+
 _COMMANDS = (
     CliCommand(
         "run",
@@ -38,6 +48,12 @@ _COMMANDS = (
     ),
     CliCommand(
         "up", "Start a manager that stays, from a file.", "onvm_core.cli.up:up", panel="Traffic"
+    ),
+    CliCommand(
+        "plan",
+        "Show where the NFs of a file would run, and why, before anything starts.",
+        "onvm_core.cli.plan:plan",
+        panel="Traffic",
     ),
     CliCommand("down", "End a manager and its NFs.", "onvm_core.cli.down:down", panel="Traffic"),
     CliCommand("status", "Show a manager.", "onvm_core.cli.status:status", panel="Traffic"),
@@ -88,6 +104,12 @@ def onvm_cli_commands() -> Sequence[CliCommand]:
 def onvm_port_kinds() -> Sequence[Offer]:
     """The port kinds of this package."""
     return _PORT_KINDS
+
+
+@hookimpl
+def onvm_placement_policies() -> Sequence[Offer]:
+    """The placement policies of this package."""
+    return _PLACEMENT_POLICIES
 
 
 @hookimpl
