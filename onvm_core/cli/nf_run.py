@@ -32,6 +32,10 @@ def run(
     instance: Annotated[
         int | None, typer.Option(min=1, max=9999, metavar="N", help="Instance NF-N.")
     ] = None,
+    launcher: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="What starts it; left out: as onvm.toml says."),
+    ] = None,
     name: NameOption = "main",
     as_json: JsonOption = False,
 ) -> None:
@@ -40,7 +44,7 @@ def run(
         raise ConfigError("no such file", field="--config", value=str(config))
     path = None if config is None else str(config.absolute())
     with connect(name) as client:
-        request = NfRunRequest(name=nf, config=path, instance=instance)
+        request = NfRunRequest(name=nf, config=path, instance=instance, launcher=launcher)
         started = client.ask(request, InstancesReply).launched[0]
         serving = _wait_active(client, started)
     if as_json:

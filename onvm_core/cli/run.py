@@ -23,9 +23,12 @@ from rich.progress import (
 
 from onvm_core._native.dataplane import DataplaneSettings
 from onvm_core.cli.report import print_report
+from onvm_core.launch.launcher import DEFAULT_LAUNCHER, Launchers
 from onvm_core.manager.capture import Capture, CapturePoint
 from onvm_core.manager.deployment import Deployment
 from onvm_core.manager.directory import temporary_directory
+from onvm_core.manager.placement import DEFAULT_POLICY
+from onvm_core.manager.placer import load_policy
 from onvm_core.manager.ports import PortKind, parse_uri
 from onvm_core.manager.report import Report
 from onvm_core.plugins import PluginManager, discover, find, load_plugins
@@ -58,6 +61,7 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
     wants_progress: bool = False
     """A bar on stderr."""
     instances: int = 1
+    launcher: str = DEFAULT_LAUNCHER
     capture: Path | None = None
     """File for what leaves through the far port, as pcapng."""
     capture_limit: int = 0
@@ -81,6 +85,9 @@ def run(
     instances: Annotated[
         int, typer.Option("--instances", min=1, max=64, help="Instances of each NF.")
     ] = 1,
+    launcher: Annotated[
+        str, typer.Option("--launcher", metavar="NAME", help="What starts the NFs.")
+    ] = DEFAULT_LAUNCHER,
     workers: Annotated[int, typer.Option("--workers", min=1, max=16, help="Worker lcores.")] = 1,
     buffers: Annotated[
         int, typer.Option("--buffers", min=1024, max=1 << 20, help="Packet buffers.")
@@ -118,6 +125,7 @@ def run(
             n_buffers=buffers,
             buffer_bytes=buffer_size,
             instances=instances,
+            launcher=launcher,
             wants_progress=sys.stderr.isatty(),
         )
     )
@@ -176,7 +184,10 @@ def run_once(request: RunRequest) -> Report:
     """
     kinds = load_port_kinds()
     packages = discover()
-    services = {name: find(name, packages).service or name for name in request.nfs}
+    installed = {name: find(name, packages) for name in request.nfs}
+    services = {name: package.service or name for name, package in installed.items()}
+    launchers = Launchers()
+    launchers.get(request.launcher, field="--launcher")
     uris = (parse_uri(request.near, field="--in"), parse_uri(request.far, field="--out"))
     settings = DataplaneSettings(
         n_workers=request.n_workers,
@@ -190,7 +201,13 @@ def run_once(request: RunRequest) -> Report:
         temporary_directory() as directory,
         stop_on_signals() as stop,
         Deployment(
-            Path(directory), settings, kinds=kinds, services=services, use_pci=use_pci
+            Path(directory),
+            settings,
+            kinds=kinds,
+            package=installed.get,
+            launchers=launchers,
+            placement=load_policy(DEFAULT_POLICY),
+            use_pci=use_pci,
         ) as deployment,
     ):
         deployment.open_port("in", request.near, "in", field="--in")
@@ -199,10 +216,10 @@ def run_once(request: RunRequest) -> Report:
             deployment.manager.registry.service_id(services[name])
         for _ in range(request.instances):
             if request.is_fused and request.nfs:
-                deployment.launch(request.nfs, configs=request.configs)
+                deployment.launch(request.nfs, configs=request.configs, launcher=request.launcher)
             else:
                 for name in request.nfs:
-                    deployment.launch([name], configs=request.configs)
+                    deployment.launch([name], configs=request.configs, launcher=request.launcher)
         deployment.wait_ready([services[name] for name in request.nfs])
         deployment.begin()
         deployment.add_chain(

@@ -14,11 +14,13 @@ import typer
 from onvm_core.cli.connect import NameOption
 from onvm_core.cli.report import print_report
 from onvm_core.cli.run import port_kinds, stop_on_signals
+from onvm_core.launch.launcher import Launchers
 from onvm_core.manager.client import Client, NoManagerError
 from onvm_core.manager.config import load_config
 from onvm_core.manager.directory import manager_directory
 from onvm_core.manager.extensions import load_extensions
 from onvm_core.manager.messages import StatusReply, StatusRequest
+from onvm_core.manager.placer import policy_names
 from onvm_core.manager.service import Service
 from onvm_core.plugins import discover, load_plugins
 from onvm_sdk.errors import OnvmError
@@ -46,7 +48,8 @@ def up(
     """
     plugins = load_plugins()
     kinds = port_kinds(plugins)
-    config = load_config(file, kinds, discover())
+    launchers = Launchers(plugins.offers("onvm_launchers"))
+    config = load_config(file, kinds, discover(), launchers.names, policy_names())
     extensions = load_extensions(config, file, plugins)
     directory = manager_directory(name)
     if check:
@@ -58,7 +61,7 @@ def up(
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
     with (
         stop_on_signals() as received,
-        Service(directory, config, file, kinds, extensions) as service,
+        Service(directory, config, file, kinds, extensions, launchers) as service,
     ):
         service.start()
         report = service.run(lambda: bool(received), lambda: _announce(name))

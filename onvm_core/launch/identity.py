@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["ProcessId", "find_by_environment"]
+__all__ = ["ProcessId", "children", "find_by_environment", "namespace_init"]
 
 WAIT_STEP_S = 0.01
 
@@ -61,9 +61,13 @@ class ProcessId:
         return True
 
 
-def find_by_environment(name: str, value: str) -> ProcessId | None:
-    """A process of this user that was started with the environment variable `name`=`value`."""
+def find_by_environment(name: str, value: str) -> list[ProcessId]:
+    """Processes of this user that were started with the environment variable `name`=`value`.
+
+    The oldest comes first: what it has started itself has inherited the variable.
+    """
     wanted = f"{name}={value}".encode()
+    found = []
     for folder in Path("/proc").iterdir():
         if not folder.name.isdigit():
             continue
@@ -71,6 +75,43 @@ def find_by_environment(name: str, value: str) -> ProcessId | None:
             variables = (folder / "environ").read_bytes().split(b"\0")
         except OSError:
             continue  # gone, or somebody else's
-        if wanted in variables:
-            return ProcessId.of(int(folder.name))
+        process = ProcessId.of(int(folder.name)) if wanted in variables else None
+        if process is not None:
+            found.append(process)
+    return sorted(found, key=lambda process: (process.start_time, process.pid))
+
+
+def namespace_init(process: ProcessId) -> ProcessId | None:
+    """The first process of the PID namespace in which `process` is; None when that is ours.
+
+    Whoever ends it ends everything in the namespace.
+    """
+    pid = process.pid
+    while (parent := _status(pid, "PPid:")) and int(parent[0]) > 1:
+        pid = int(parent[0])
+        numbers = _status(pid, "NSpid:")
+        if len(numbers) < 2:  # outside: one number only
+            return None
+        if numbers[-1] == "1":
+            return ProcessId.of(pid)
     return None
+
+
+def children(pid: int) -> list[ProcessId]:
+    """The child processes of `pid`, the oldest first."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit() and _status(int(folder.name), "PPid:") == [str(pid)]:
+            process = ProcessId.of(int(folder.name))
+            if process is not None:
+                found.append(process)
+    return sorted(found, key=lambda process: (process.start_time, process.pid))
+
+
+def _status(pid: int, field: str) -> list[str]:
+    """The values of a line of /proc/PID/status; none when the process is gone."""
+    try:
+        with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
+            return next((line.split()[1:] for line in file if line.startswith(field)), [])
+    except OSError:
+        return []

@@ -5,43 +5,20 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Sequence
 
 from onvm_core.launch.identity import ProcessId
+from onvm_core.launch.launcher import (
+    SECRET_VARIABLE,
+    LaunchSpec,
+    host_command,
+    log_tail,
+    pinned,
+)
 
-__all__ = ["SECRET_VARIABLE", "AdoptedHandle", "LaunchSpec", "ProcessHandle", "ProcessLauncher"]
+__all__ = ["AdoptedHandle", "ProcessHandle", "ProcessLauncher"]
 
-SECRET_VARIABLE = "ONVM_ATTACH_SECRET"
-LOG_TAIL_LINES = 20
-LOG_TAIL_BYTES = 16384
 KILL_TIMEOUT_S = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class LaunchSpec:
-    """What an NF host is started with.
-
-    Attributes:
-        nfs: NF names; several are fused in this order.
-        instances: instance names, in the same order; empty: the manager makes them.
-        configs: configuration file by NF name.
-        attach_path: the manager's attach socket.
-        secret: what lets it attach as these services.
-        cpu: the CPU it is pinned to; None leaves it free.
-        log_path: file for its stdout and stderr.
-        survives_manager: whether it waits for a new manager when this one is gone.
-    """
-
-    nfs: tuple[str, ...]
-    attach_path: Path
-    secret: str
-    log_path: Path
-    instances: tuple[str, ...] = ()
-    configs: dict[str, Path] = field(default_factory=dict)
-    cpu: int | None = None
-    survives_manager: bool = False
 
 
 class ProcessHandle:
@@ -80,15 +57,23 @@ class ProcessHandle:
 
     def log_tail(self) -> list[str]:
         """The last lines it wrote."""
-        return _log_tail(self.spec.log_path)
+        return log_tail(self.spec.log_path)
 
 
 class AdoptedHandle:
-    """An NF host that an earlier manager started: not a child, so its status stays unknown."""
+    """An NF host that an earlier manager started: not a child, so its status stays unknown.
 
-    def __init__(self, spec: LaunchSpec, process: ProcessId) -> None:
+    Args:
+        process: what runs the NFs.
+        around: what ends with it, for instance the first process of its PID namespace.
+    """
+
+    def __init__(
+        self, spec: LaunchSpec, process: ProcessId, around: Sequence[ProcessId] = ()
+    ) -> None:
         self.spec = spec
         self._process = process
+        self._around = tuple(around)
 
     @property
     def pid(self) -> int:
@@ -97,7 +82,10 @@ class AdoptedHandle:
 
     def poll(self) -> int | None:
         """0 when it has ended (how, its parent would know), None while it runs."""
-        return None if self._process.is_alive else 0
+        if self._process.is_alive:
+            return None
+        self._end_around()
+        return 0
 
     def stop(self) -> None:
         """Ask it to finish what it holds and leave."""
@@ -105,52 +93,36 @@ class AdoptedHandle:
 
     def wait(self, timeout_s: float) -> int | None:
         """Wait for it to leave; None when it has not."""
-        return 0 if self._process.wait(timeout_s) else None
+        return self.poll() if self._process.wait(timeout_s) else None
 
     def kill(self) -> None:
         """End it at once."""
+        self._end_around()
         self._process.send(signal.SIGKILL)
         self._process.wait(KILL_TIMEOUT_S)
 
     def log_tail(self) -> list[str]:
         """The last lines it wrote."""
-        return _log_tail(self.spec.log_path)
+        return log_tail(self.spec.log_path)
 
-
-def _log_tail(path: Path) -> list[str]:
-    """The last lines of a file that may be large."""
-    try:
-        with open(path, "rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(size - LOG_TAIL_BYTES, 0))
-            text = file.read().decode("utf-8", "replace")
-    except OSError:
-        return []
-    return text.splitlines()[-LOG_TAIL_LINES:]
+    def _end_around(self) -> None:
+        for process in self._around:
+            process.send(signal.SIGKILL)
 
 
 class ProcessLauncher:
-    """Starts NF hosts with the interpreter that runs the manager."""
+    """Starts NF hosts with the interpreter, the user and the rights of the manager."""
+
+    def obstacle(self) -> str:
+        """Nothing ever keeps it from working."""
+        return ""
 
     def launch(self, spec: LaunchSpec) -> ProcessHandle:
         """Start an NF host; it attaches by itself."""
-        command = [
-            sys.executable, "-P", "-m", "onvm_sdk.runtime",
-            "--socket", str(spec.attach_path), "--nf", ",".join(spec.nfs),
-        ]  # fmt: skip
-        if spec.instances:
-            command += ["--instance", ",".join(spec.instances)]
-        for name, path in spec.configs.items():
-            command += ["--config", f"{name}={path}"]
-        if spec.cpu is not None:
-            command += ["--core", str(spec.cpu)]
-        if not spec.survives_manager:
-            command.append("--leave-with-manager")
-        environment = {**os.environ, SECRET_VARIABLE: spec.secret}
-        with open(spec.log_path, "ab") as log:
+        with open(spec.log_path, "ab") as log, pinned(spec.cpus):
             process = subprocess.Popen(
-                command,
-                env=environment,
+                host_command(spec),
+                env={**os.environ, SECRET_VARIABLE: spec.secret},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -158,3 +130,7 @@ class ProcessLauncher:
                 start_new_session=True,
             )
         return ProcessHandle(spec, process)
+
+    def adopt(self, spec: LaunchSpec, process: ProcessId) -> AdoptedHandle:
+        """Take over an NF host of an earlier manager."""
+        return AdoptedHandle(spec, process)

@@ -61,9 +61,8 @@ class Automation:
     def turn(self) -> None:
         """Look whether there is something to do."""
         for host, reason in self._hangs.turn():
-            pid = host.pid
             self._deployment.manager.attach.detach(host.slot, reason)
-            self._supervisor.end(pid)
+            self._supervisor.end(host)
         self.scaling.turn()
         self._exporters.turn()
 

@@ -1,10 +1,11 @@
 """``onvm.toml``: what a manager is to run.
 
+    [manager]              placement
     [dataplane]            workers, cpus, buffers, buffer_size, ring_length, idle, flows, …
     [ports.NAME]           uri, direction
-    [nfs.NAME]             plugin, instances, config (a file or a table); one instance without
-                           configuration is implied for an installed NF that a chain names
-    [[fused]]              nfs, instances: NFs that share one process
+    [nfs.NAME]             plugin, instances, launcher, config (a file or a table); one instance
+                           without configuration is implied for an installed NF that a chain names
+    [[fused]]              nfs, instances, launcher: NFs that share one process
     [chains.NAME]          in, out, services, bidirectional, track_flows, on_failure
     [scale.SERVICE], [exporters.NAME], [faults]: see ``sections``
 
@@ -17,13 +18,15 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
 
 from onvm_core._native.dataplane import DataplaneSettings
+from onvm_core.launch.launcher import DEFAULT_LAUNCHER
+from onvm_core.manager.placement import DEFAULT_POLICY
 from onvm_core.manager.ports import Direction, PortKind, parse_uri
 from onvm_core.manager.sections import (
     ExporterConfig,
@@ -47,6 +50,13 @@ Instances = Annotated[int, msgspec.Meta(ge=1, le=64)]
 
 class _Table(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
     """A table of the file."""
+
+
+class ManagerConfig(_Table, frozen=True):
+    """``[manager]``."""
+
+    placement: str = DEFAULT_POLICY
+    """Policy that decides on which CPUs NFs run."""
 
 
 class DataplaneConfig(_Table, frozen=True):
@@ -95,6 +105,8 @@ class NfConfig(_Table, frozen=True):
     """Name of an installed NF; the table's own name when it is left out."""
     instances: Instances = 1
     config: str | dict[str, Any] = {}
+    launcher: str = ""
+    """What starts it; empty: `DEFAULT_LAUNCHER`."""
 
 
 class FusedConfig(_Table, frozen=True):
@@ -102,6 +114,7 @@ class FusedConfig(_Table, frozen=True):
 
     nfs: Annotated[list[str], msgspec.Meta(min_length=1, max_length=STAGES_MAX)]
     instances: Instances = 1
+    launcher: str = ""
 
 
 class ChainConfig(_Table, frozen=True, rename={"near": "in", "far": "out"}):
@@ -119,6 +132,7 @@ class ChainConfig(_Table, frozen=True, rename={"near": "in", "far": "out"}):
 class Config(_Table, frozen=True):
     """The whole file."""
 
+    manager: ManagerConfig = ManagerConfig()
     dataplane: DataplaneConfig = DataplaneConfig()
     ports: dict[str, PortConfig] = {}
     nfs: dict[str, NfConfig] = {}
@@ -137,32 +151,59 @@ class Config(_Table, frozen=True):
         is_far = any(chain.far == port for chain in self.chains.values())
         return "in" if is_near and not is_far else "out" if is_far and not is_near else "both"
 
+    def ports_of(self, services: Collection[str]) -> list[str]:
+        """Ports whose packets some of these services get."""
+        chains = [chain for chain in self.chains.values() if {*chain.services} & {*services}]
+        return list(dict.fromkeys(port for chain in chains for port in (chain.near, chain.far)))
+
     def groups(self) -> list[NfGroup]:
         """NF hosts to start: one for each instance."""
         fused = {name for group in self.fused for name in group.nfs}
-        sets: list[tuple[tuple[str, ...], int]]
-        sets = [((name,), nf.instances) for name, nf in self.nfs.items() if name not in fused]
-        sets += [(tuple(group.nfs), group.instances) for group in self.fused]
+        sets: list[tuple[tuple[str, ...], NfConfig | FusedConfig, str]]
+        sets = [((name,), nf, f"nfs.{name}") for name, nf in self.nfs.items() if name not in fused]
+        sets += [
+            (tuple(group.nfs), group, f"fused[{number}]") for number, group in enumerate(self.fused)
+        ]
         return [
-            NfGroup(names, tuple(f"{name}-{number}" for name in names))
-            for names, instances in sets
-            for number in range(1, instances + 1)
+            NfGroup(
+                names,
+                tuple(f"{name}-{number}" for name in names),
+                table.launcher or DEFAULT_LAUNCHER,
+                field,
+            )
+            for names, table, field in sets
+            for number in range(1, table.instances + 1)
         ]
 
 
 class NfGroup(msgspec.Struct, frozen=True):
-    """NFs of one process: their names in the file, and the names of their instances."""
+    """NFs of one process.
+
+    Attributes:
+        names: in the file.
+        instances: names of their instances.
+        launcher: what starts it.
+        field: the table of the file that says so.
+    """
 
     names: tuple[str, ...]
     instances: tuple[str, ...]
+    launcher: str
+    field: str
 
 
-def load_config(path: Path, kinds: Mapping[str, PortKind], packages: Sequence[NfPackage]) -> Config:
+def load_config(
+    path: Path, kinds: Mapping[str, PortKind], packages: Sequence[NfPackage],
+    launchers: Collection[str] = (DEFAULT_LAUNCHER,),
+    policies: Collection[str] = (DEFAULT_POLICY,),
+) -> Config:  # fmt: skip
     """Read and check a file.
 
     Args:
         kinds: port kinds by scheme.
         packages: installed NFs.
+        launchers: names of those that are offered.
+        policies: placement policies that are offered.
 
     Raises:
         ConfigError: a mistake.
@@ -171,12 +212,14 @@ def load_config(path: Path, kinds: Mapping[str, PortKind], packages: Sequence[Nf
         data = path.read_bytes()
     except OSError as error:
         raise ConfigError(error.strerror or "cannot be read", file=path) from None
-    return parse_config(data, path, kinds, packages)
+    return parse_config(data, path, kinds, packages, launchers, policies)
 
 
 def parse_config(
-    data: bytes, path: Path, kinds: Mapping[str, PortKind], packages: Sequence[NfPackage]
-) -> Config:
+    data: bytes, path: Path, kinds: Mapping[str, PortKind], packages: Sequence[NfPackage],
+    launchers: Collection[str] = (DEFAULT_LAUNCHER,),
+    policies: Collection[str] = (DEFAULT_POLICY,),
+) -> Config:  # fmt: skip
     """As `load_config`, of what the file at `path` contains."""
     try:
         tree = tomllib.loads(data.decode())
@@ -194,6 +237,12 @@ def parse_config(
         raise _wrong(error, tree, path) from None
     config = _with_implied(config, packages)
     _cross_check(config, path, kinds, packages)
+    _check_launchers(config, path, launchers)
+    if config.manager.placement not in policies:
+        raise ConfigError(
+            f"expected one of {', '.join(policies)}",
+            file=path, field="manager.placement", value=config.manager.placement,
+        )  # fmt: skip
     return config
 
 
@@ -231,6 +280,7 @@ _NAMED: tuple[tuple[str, type[msgspec.Struct]], ...] = (
 
 def _check_keys(tree: Mapping[str, Any], path: Path) -> None:
     _known(tree, Config, "", path)
+    _known(tree.get("manager"), ManagerConfig, "manager", path)
     _known(tree.get("dataplane"), DataplaneConfig, "dataplane", path)
     _known(tree.get("faults"), FaultsConfig, "faults", path)
     for section, kind in _NAMED:
@@ -404,6 +454,22 @@ def _check_fused(config: Config, path: Path) -> None:
                 )  # fmt: skip
             plugins.add(plugin)
             seen.add(name)
+
+
+def _check_launchers(config: Config, path: Path, launchers: Collection[str]) -> None:
+    for number, group in enumerate(config.fused):
+        for name in group.nfs:
+            if config.nfs[name].launcher:
+                raise ConfigError(
+                    f"expected none: it is fused, set fused[{number}].launcher instead",
+                    file=path, field=f"nfs.{name}.launcher", value=config.nfs[name].launcher,
+                )  # fmt: skip
+    for one in config.groups():
+        if one.launcher not in launchers:
+            raise ConfigError(
+                f"expected one of {', '.join(launchers)}",
+                file=path, field=f"{one.field}.launcher", value=one.launcher,
+            )  # fmt: skip
 
 
 def _check_chains(config: Config, path: Path, services: set[str]) -> None:

@@ -8,7 +8,8 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 
@@ -17,8 +18,10 @@ import msgspec
 from onvm_core._native import dataplane
 from onvm_core._native.dataplane import DataplaneSettings
 from onvm_core.launch.identity import ProcessId
-from onvm_core.launch.process import AdoptedHandle, LaunchSpec, ProcessHandle, ProcessLauncher
+from onvm_core.launch.launcher import DEFAULT_LAUNCHER, Handle, Launchers, LaunchSpec
 from onvm_core.manager.manager import Manager
+from onvm_core.manager.placement import Need, PlacementPolicy
+from onvm_core.manager.placer import Placer
 from onvm_core.manager.ports import Direction, PortKind, open_port, parse_uri
 from onvm_core.manager.registry import HostState, NfHost
 from onvm_core.manager.report import (
@@ -28,7 +31,10 @@ from onvm_core.manager.report import (
     make_report,
     retire_dead,
 )
+from onvm_core.manager.topology import read_topology
+from onvm_core.plugins import NfPackage
 from onvm_sdk.errors import ConfigError, OnvmError
+from onvm_sdk.manifest import read_config
 
 __all__ = ["Chain", "Deployment", "NfFailed", "split_cpus"]
 
@@ -60,7 +66,7 @@ class Chain:
 
 @dataclass(slots=True)
 class _Launched:
-    handle: ProcessHandle | AdoptedHandle
+    handle: Handle
     services: tuple[str, ...]
     is_reported: bool = False
     asked_to_stop: bool = False
@@ -95,7 +101,10 @@ class Deployment:
     Args:
         directory: for its sockets and logs.
         kinds: port kinds by scheme.
-        services: service type by NF name (an NF's name and service may differ).
+        package: an installed NF by its name; None when there is none.
+        launchers: those that NFs may be launched with.
+        placement: decides on which CPUs they run.
+        ports_of: names of the ports whose packets services get; None: all ports.
         survives: whether launched NFs wait for a new manager when this one is gone.
     """
 
@@ -105,18 +114,22 @@ class Deployment:
         settings: DataplaneSettings,
         *,
         kinds: Mapping[str, PortKind],
-        services: Mapping[str, str],
+        package: Callable[[str], NfPackage | None],
+        launchers: Launchers,
+        placement: PlacementPolicy,
+        ports_of: Callable[[Sequence[str]], Sequence[str]] | None = None,
         worker_cpus: Sequence[int] | None = None,
         use_pci: bool = False,
         survives: bool = False,
     ) -> None:
-        workers, self._nf_cpus = split_cpus(settings.n_workers, worker_cpus or ())
+        workers, _ = split_cpus(settings.n_workers, worker_cpus or ())
         self._directory = directory
         self._kinds = kinds
-        self._services = services
-        self._launcher = ProcessLauncher()
+        self._package = package
+        self._launchers = launchers
         self._survives = survives
-        self._next_cpu = 0
+        self._placement = placement
+        self._ports_of = ports_of or (lambda _services: list(self._state.ports))
         self._n_launched = 1
         self._state = _State()
         self._begin = time.monotonic()
@@ -216,44 +229,78 @@ class Deployment:
         instances: Sequence[str] = (),
         services: Sequence[str] | None = None,
         secret: str | None = None,
-    ) -> ProcessHandle:
+        launcher: str = DEFAULT_LAUNCHER,
+    ) -> Handle:
         """Start an NF host for `nfs`; several are fused. It serves when it has attached.
 
         Args:
-            services: their service types, when they are not those given to the deployment.
+            services: their service types, when they are not those of the installed NFs.
             secret: what it attaches with; one is made when it is None.
+            launcher: name of the launcher.
+
+        Raises:
+            ConfigError: there is no such launcher, or it cannot work here.
+            NoRoomError: the host has no place for it.
+            NfFailed: it cannot be started.
         """
-        services = tuple(services or (self._services.get(name, name) for name in nfs))
+        starter = self._launchers.get(launcher)
+        packages = [self._package(name) for name in nfs]
+        services = tuple(services or _services(nfs, packages))
         secret = secret or secrets.token_hex(16)
-        self.manager.expect(secret, services)
+        used = {name: path for name, path in (configs or {}).items() if name in nfs}
         label = "+".join(instances) or f"{'+'.join(nfs)}-{self._n_launched}"
+        files = files_read(packages, used)
+        decision = self._placer.place(secret, label, self._need(packages, services))
+        log.info("%s on CPU %s: %s", label, ",".join(map(str, decision.cpus)), decision.reason)
         spec = LaunchSpec(
             nfs=tuple(nfs),
             attach_path=self.manager.attach_path,
             secret=secret,
             log_path=self._directory / "logs" / f"{label}.log",
             instances=tuple(instances),
-            configs={name: path for name, path in (configs or {}).items() if name in nfs},
-            cpu=self._nf_cpus[self._next_cpu % len(self._nf_cpus)],
+            configs=used,
+            files=files,
+            cpus=decision.cpus,
             survives_manager=self._survives,
         )
-        self._next_cpu += 1
         self._n_launched += 1
-        handle = self._launcher.launch(spec)
+        self.manager.expect(secret, services)
+        try:
+            handle = starter.launch(spec)
+        except OSError as error:
+            del self.manager.secrets[secret]
+            self._placer.release(secret)
+            raise NfFailed(f"NF {label} cannot be started: {error}") from None
         self._state.launched.append(_Launched(handle, services))
         return handle
 
-    def adopt(self, spec: LaunchSpec, process: ProcessId, services: Sequence[str]) -> AdoptedHandle:
+    def adopt(
+        self, spec: LaunchSpec, process: ProcessId, services: Sequence[str],
+        launcher: str = DEFAULT_LAUNCHER,
+    ) -> Handle:  # fmt: skip
         """Take over an NF host that an earlier manager launched; it attaches by itself."""
+        starter = self._launchers.get(launcher)
+        need = self._need([self._package(name) for name in spec.nfs], services)
+        cpus = self._placer.adopt(spec.secret, "+".join(spec.instances), need, process.pid)
+        handle = starter.adopt(replace(spec, cpus=cpus), process)
         self.manager.expect(spec.secret, services)
-        handle = AdoptedHandle(spec, process)
         self._state.launched.append(_Launched(handle, tuple(services)))
         return handle
 
-    def forget(self, handle: ProcessHandle | AdoptedHandle) -> None:
+    def forget(self, handle: Handle) -> None:
         """Look no longer after an NF host that has ended."""
         self._state.launched = [one for one in self._state.launched if one.handle is not handle]
         self.manager.secrets.pop(handle.spec.secret, None)
+        self._placer.release(handle.spec.secret)
+
+    @cached_property
+    def _placer(self) -> Placer:
+        # When the first NF host is launched: ports are open, and packet memory is taken.
+        return Placer(self._placement, read_topology(self.ports), self.manager.worker_cpus)
+
+    def _need(self, packages: Sequence[NfPackage | None], services: Sequence[str]) -> Need:
+        manifests = [one.manifest for one in packages if one is not None and one.manifest]
+        return Need.of(manifests, self._placer.socket_of(self._ports_of(services)))
 
     def wait_ready(self, services: Sequence[str], timeout_s: float = READY_TIMEOUT_S) -> None:
         """Wait until each service has an active instance.
@@ -284,7 +331,7 @@ class Deployment:
             launched.is_reported = True
             raise NfFailed(self.last_words(launched.handle))
 
-    def last_words(self, handle: ProcessHandle | AdoptedHandle) -> str:
+    def last_words(self, handle: Handle) -> str:
         """How an NF host ended, with the last line it wrote."""
         status = handle.poll()
         how = "still runs" if status is None else (
@@ -304,7 +351,7 @@ class Deployment:
     def stop_host(self, host: NfHost) -> None:
         """Let an NF host finish what it holds and leave."""
         for launched in self._state.launched:
-            if launched.handle.pid == host.pid:
+            if launched.handle.spec.secret == host.secret:
                 launched.asked_to_stop = True
         self.manager.stop_host(host)
 
@@ -400,3 +447,27 @@ class Deployment:
                 launched.handle.kill()
         with contextlib.suppress(OSError):
             self.manager.close()
+
+
+def _services(nfs: Sequence[str], packages: Sequence[NfPackage | None]) -> list[str]:
+    return [
+        (package.service if package is not None else None) or name
+        for name, package in zip(nfs, packages, strict=True)
+    ]
+
+
+def files_read(
+    packages: Sequence[NfPackage | None], configs: Mapping[str, Path]
+) -> tuple[Path, ...]:
+    """What NFs read besides their configuration files: their own folders, and the files that
+    those configurations name."""
+    files = []
+    for package in packages:
+        if package is None or package.manifest is None:
+            continue
+        if package.manifest_path is not None:
+            files.append(package.manifest_path.absolute().parent)
+        config = read_config(package.manifest, configs.get(package.name))
+        named = (key for key, schema in package.manifest.config.items() if schema.type == "path")
+        files += [Path(config[key]) for key in named if config[key]]
+    return tuple(files)

@@ -77,8 +77,11 @@ class Manager:
         self._leaving: dict[int, float] = {}
         self._held: set[str] = set()
         self.meters = Meters(self.registry, settings)
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.attach = AttachServer(directory / "attach.sock", self.selector, self)
+        # In a folder of its own, which outlives this manager: launchers show it to NF hosts that
+        # see nothing else of the file system, and that are to find the next manager's socket.
+        folder = directory / "attach"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.attach = AttachServer(folder / "attach.sock", self.selector, self)
         try:
             dataplane.init(settings, eal_arguments(worker_cpus, use_pci=use_pci))
             dataplane.start()
@@ -207,6 +210,7 @@ class Manager:
         slot, handover = dataplane.add_host(ids, hello.n_loaned)
         host = self.registry.add(slot, hello)
         host.pid = connection.pid
+        host.secret = hello.secret
         host.is_held = hello.secret in self._held
         self._held.discard(hello.secret)
         self._by_slot[slot] = host

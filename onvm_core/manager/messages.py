@@ -69,6 +69,8 @@ class NfRunRequest(_Tagged, frozen=True, tag="nf_run"):
     """A table of the file, or an installed NF."""
     config: Annotated[str, msgspec.Meta(max_length=4096)] | None = None
     """Absolute path of a configuration file."""
+    launcher: Name | None = None
+    """None: that of the NF's table."""
     instance: Annotated[int, msgspec.Meta(ge=1, le=9999)] | None = None
 
 
@@ -187,10 +189,13 @@ class LaunchedNf(msgspec.Struct, frozen=True):
 
     nfs: list[str]
     instances: list[str]
+    launcher: str
     state: str
     """starting, standby, active, draining; waiting: it died and is started again in a while;
     crash-loop: the same, but it has died so often that the while is long."""
     pid: int
+    cpus: list[int]
+    """Those it may run on; empty: any."""
     restarts: int
     reason: str
     """How it ended last."""

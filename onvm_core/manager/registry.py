@@ -46,6 +46,9 @@ class NfHost:
 
     Attributes:
         slot: its place in the data plane.
+        pid: the process that attached, by the peer's credentials.
+        secret: what it attached with; "" when it was not launched here. Tells which launched NF
+            host it is, whatever processes its launcher has put around it.
         last: what it had done in the end; only of a dead host.
         reason: why it is dead, for people.
         is_held: on standby once it is ready, instead of active.
@@ -63,6 +66,7 @@ class NfHost:
     is_held: bool = False
     cpu_before: float = 0.0
     cpu_seconds: float = 0.0
+    secret: str = field(default="", repr=False)
 
     @property
     def services(self) -> tuple[str, ...]:

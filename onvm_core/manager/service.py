@@ -6,12 +6,13 @@ import logging
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from onvm_core._native import dataplane
+from onvm_core.launch.launcher import DEFAULT_LAUNCHER, Launchers
 from onvm_core.manager import messages as m
 from onvm_core.manager.automation import Automation
 from onvm_core.manager.captures import Captures
@@ -20,6 +21,7 @@ from onvm_core.manager.control import ControlServer
 from onvm_core.manager.deployment import Chain, Deployment, NfFailed
 from onvm_core.manager.directory import DirectoryLock
 from onvm_core.manager.extensions import Extensions
+from onvm_core.manager.placer import load_policy
 from onvm_core.manager.ports import PortKind, parse_uri
 from onvm_core.manager.registry import HostState
 from onvm_core.manager.report import Report
@@ -46,20 +48,18 @@ class Service:
         config_path: the file it comes from; relative paths in it count from its folder.
         kinds: port kinds by scheme.
         extensions: policies and exporters that the file names.
+        launchers: those that NFs may be launched with.
     """
 
     def __init__(
-        self,
-        directory: Path,
-        config: Config,
-        config_path: Path,
-        kinds: Mapping[str, PortKind],
-        extensions: Extensions,
-    ) -> None:
+        self, directory: Path, config: Config, config_path: Path, kinds: Mapping[str, PortKind],
+        extensions: Extensions, launchers: Launchers,
+    ) -> None:  # fmt: skip
         self._directory = directory
         self._config = config
         self._config_path = config_path
         self._packages = discover()
+        self._launchers = launchers
         self._pending: dict[str, ChainConfig] = dict(config.chains)
         self._state = "starting"
         self._ending = False
@@ -112,11 +112,24 @@ class Service:
             self._directory,
             self._config.dataplane.settings(),
             kinds=kinds,
-            services={},
+            package=self._installed,
+            launchers=self._launchers,
+            placement=load_policy(self._config.manager.placement),
+            ports_of=self._ports_of,
             worker_cpus=self._config.dataplane.cpus or None,
             use_pci=any(kinds[scheme].needs_pci for scheme in schemes),
             survives=True,
         )
+
+    def _ports_of(self, services: Sequence[str]) -> list[str]:
+        """Of the chains of the file, and of those that were added since."""
+        added = [
+            port
+            for chain in self._deployment.chains.values()
+            if {*chain.services} & {*services}
+            for port in (chain.near, chain.far)
+        ]
+        return [*self._config.ports_of(services), *added]
 
     def __enter__(self) -> Service:
         return self
@@ -143,7 +156,12 @@ class Service:
         Raises:
             ConfigError: a port or an NF cannot be what the file says.
         """
-        wanted = [self._wanted(group.names, group.instances) for group in self._config.groups()]
+        wanted = []
+        for group in self._config.groups():
+            self._launchers.get(
+                group.launcher, file=self._config_path, field=f"{group.field}.launcher"
+            )
+            wanted.append(self._wanted(group.names, group.instances, launcher=group.launcher))
         dataplane.pause_sources(True)  # they can wait until their chains serve
         for name, port in self._config.ports.items():
             self._open_port(name, port.uri)
@@ -229,8 +247,11 @@ class Service:
             self._packages = discover()  # it may have been installed since
             return find(plugin, self._packages)
 
+    def _installed(self, name: str) -> NfPackage | None:
+        return next((package for package in self._packages if package.name == name), None)
+
     def _wanted(
-        self, names: tuple[str, ...], instances: tuple[str, ...], *,
+        self, names: tuple[str, ...], instances: tuple[str, ...], *, launcher: str,
         config: Path | None = None, is_by_command: bool = False,
     ) -> WantedHost:  # fmt: skip
         packages = [self._package(name) for name in names]
@@ -244,6 +265,7 @@ class Service:
             tuple(package.service or package.name for package in packages),
             instances,
             configs,
+            launcher=launcher,
             is_by_command=is_by_command,
         )
 
@@ -316,7 +338,12 @@ class Service:
             number = 1
             while (instance := f"{request.name}-{number}") in taken:
                 number += 1
-        wanted = self._wanted((request.name,), (instance,), config=config, is_by_command=True)
+        table = self._config.nfs.get(request.name, NfConfig())
+        launcher = request.launcher or table.launcher or DEFAULT_LAUNCHER
+        self._launchers.get(launcher, field="--launcher")
+        wanted = self._wanted(
+            (request.name,), (instance,), launcher=launcher, config=config, is_by_command=True
+        )
         return m.InstancesReply(launched=[self._supervisor.run(wanted)])
 
     def _nf_stop(self, request: m.NfStopRequest) -> m.InstancesReply:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from onvm_core.launch.process import AdoptedHandle, ProcessHandle
+from onvm_core.launch.identity import ProcessId
+from onvm_core.launch.launcher import Handle
 from onvm_core.manager.messages import LaunchedNf
 from onvm_core.manager.registry import HostState, NfHost
 
@@ -24,10 +25,10 @@ class Supervised:
     """An NF host that is looked after; without a handle it waits to be started again."""
 
     wanted: WantedHost
-    handle: ProcessHandle | AdoptedHandle | None = None
+    handle: Handle | None = None
     secret: str = ""
     log: str = ""
-    start_time: int = 0
+    process: ProcessId | None = None
     since: float = 0.0
     host: NfHost | None = None
     gone_at: float = 0.0
@@ -87,8 +88,10 @@ class Supervised:
         return LaunchedNf(
             nfs=list(self.wanted.nfs),
             instances=list(self.wanted.instances),
+            launcher=self.wanted.launcher,
             state=state,
             pid=self.handle.pid if self.handle else 0,
+            cpus=list(self.handle.spec.cpus) if self.handle else [],
             restarts=self.restarts,
             reason=self.reason,
             log=self.log,

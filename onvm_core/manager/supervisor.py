@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import secrets
+import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -24,14 +25,16 @@ from pathlib import Path
 
 import msgspec
 
-from onvm_core.launch.identity import ProcessId, find_by_environment
-from onvm_core.launch.process import SECRET_VARIABLE, AdoptedHandle, LaunchSpec
+from onvm_core.launch.identity import ProcessId, find_by_environment, namespace_init
+from onvm_core.launch.launcher import DEFAULT_LAUNCHER, SECRET_VARIABLE, LaunchSpec
+from onvm_core.launch.process import AdoptedHandle
 from onvm_core.manager.deployment import Deployment
 from onvm_core.manager.directory import write_private
 from onvm_core.manager.drain import FlowWatch
 from onvm_core.manager.messages import LaunchedNf, NfEvent
 from onvm_core.manager.registry import HostState, NfHost
 from onvm_core.manager.supervised import CRASH_LOOP, FIRST_DELAY_S, LOG_LINES, Supervised
+from onvm_sdk.errors import OnvmError
 
 __all__ = ["Supervisor", "WantedHost"]
 
@@ -56,6 +59,7 @@ class WantedHost(msgspec.Struct, frozen=True):
         instances: names of their instances.
         configs: configuration file by plugin.
         digest: of the content of those files; an NF host with an older one is replaced.
+        launcher: what starts it.
         is_by_command: started by ``onvm nf run`` or the autoscaler, not by the file.
         is_spare: stands by until it is needed.
     """
@@ -65,20 +69,21 @@ class WantedHost(msgspec.Struct, frozen=True):
     instances: tuple[str, ...]
     configs: dict[str, str] = {}
     digest: str = ""
+    launcher: str = DEFAULT_LAUNCHER
     is_by_command: bool = False
     is_spare: bool = False
 
     @classmethod
     def make(
         cls, nfs: tuple[str, ...], services: tuple[str, ...], instances: tuple[str, ...],
-        configs: dict[str, Path], *, is_by_command: bool = False,
+        configs: dict[str, Path], *, launcher: str = DEFAULT_LAUNCHER, is_by_command: bool = False,
     ) -> WantedHost:  # fmt: skip
         """With the digest of its configuration as it is now."""
         digest = hashlib.sha256()
         for name, path in sorted(configs.items()):
             digest.update(name.encode() + b"\0" + path.read_bytes())
         files = {name: str(path) for name, path in configs.items()}
-        return cls(nfs, services, instances, files, digest.hexdigest(), is_by_command)
+        return cls(nfs, services, instances, files, digest.hexdigest(), launcher, is_by_command)
 
 
 class _Record(msgspec.Struct, frozen=True):
@@ -91,7 +96,7 @@ class _Record(msgspec.Struct, frozen=True):
     def process(self) -> ProcessId | None:
         """The process, if it lives."""
         if self.pid == 0:  # the manager died between writing this and knowing the PID
-            return find_by_environment(SECRET_VARIABLE, self.secret)
+            return next(iter(find_by_environment(SECRET_VARIABLE, self.secret)), None)
         process = ProcessId(self.pid, self.start_time)
         return process if process.is_alive else None
 
@@ -161,6 +166,8 @@ class Supervisor:
         for record in self._read():
             process = record.process()
             if process is None:
+                for left in find_by_environment(SECRET_VARIABLE, record.secret):
+                    left.send(signal.SIGKILL)  # what the NF host had started
                 if record.wanted.is_by_command:  # nobody else would start it again
                     missing.append(record.wanted)
                 continue
@@ -171,49 +178,59 @@ class Supervisor:
                 n_adopted += 1
             else:
                 log.info("ending %s (pid %d): no longer wanted", _label(record), process.pid)
-                AdoptedHandle(_spec(record, self._deployment), process).kill()
+                around = filter(None, [namespace_init(process)])
+                AdoptedHandle(_spec(record, self._deployment), process, tuple(around)).kill()
         for host in missing:
             self.run(host)
         return n_adopted
 
     def run(self, wanted: WantedHost) -> LaunchedNf:
-        """Start an NF host and look after it."""
+        """Start an NF host and look after it.
+
+        Raises:
+            OnvmError: it cannot be started, and is not looked after.
+        """
         nf = Supervised(wanted)
         self._nfs.append(nf)
-        self._start(nf)
+        try:
+            self._start(nf)
+        except OnvmError:
+            self._nfs.remove(nf)
+            self._write()
+            raise
         return nf.show()
 
     def _adopt(self, record: _Record, process: ProcessId) -> None:
         spec = _spec(record, self._deployment)
         if record.wanted.is_spare:
             self._deployment.manager.hold(record.secret)
-        handle = self._deployment.adopt(spec, process, record.wanted.services)
+        handle = self._deployment.adopt(
+            spec, process, record.wanted.services, record.wanted.launcher
+        )
         log.info("adopting %s (pid %d)", _label(record), process.pid)
         self._nfs.append(
             Supervised(
-                record.wanted, handle, record.secret, record.log, process.start_time,
-                since=time.monotonic(),
+                record.wanted, handle, record.secret, record.log, process, since=time.monotonic()
             )
-        )  # fmt: skip
+        )
         self._write()
 
     def _start(self, nf: Supervised) -> None:
         nf.secret = secrets.token_hex(16)
         nf.log = str(self._record_path.parent / "logs" / f"{'+'.join(nf.wanted.instances)}.log")
-        nf.handle, nf.host, nf.gone_at, nf.status = None, None, 0.0, None
+        nf.handle, nf.host, nf.process, nf.gone_at, nf.status = None, None, None, 0.0, None
         self._write()
         if nf.wanted.is_spare:
             self._deployment.manager.hold(nf.secret)
-        handle = self._deployment.launch(
+        nf.handle = self._deployment.launch(
             nf.wanted.nfs,
             configs={name: Path(path) for name, path in nf.wanted.configs.items()},
             instances=nf.wanted.instances,
             services=nf.wanted.services,
             secret=nf.secret,
+            launcher=nf.wanted.launcher,
         )
-        process = ProcessId.of(handle.pid)
-        nf.handle = handle
-        nf.start_time = process.start_time if process else 0
+        nf.process = ProcessId.of(nf.handle.pid)
         nf.since = time.monotonic()
         self._write()
 
@@ -225,7 +242,7 @@ class Supervisor:
         for nf in list(self._nfs):
             if nf.handle is None:
                 if now >= nf.retry_at:
-                    self._start(nf)
+                    self._start_again(nf, now)
             elif nf.handle.poll() is not None:
                 self._ended(nf, now)
             else:
@@ -234,9 +251,10 @@ class Supervisor:
 
     def on_host_change(self, host: NfHost) -> None:
         """The manager says that a host is active or dead."""
-        nf = next((n for n in self._nfs if n.handle is not None and n.handle.pid == host.pid), None)
+        nf = next((n for n in self._nfs if n.handle is not None and n.secret == host.secret), None)
         if nf is not None:
             nf.host = host
+            self._remember_process(nf, host)
             if host.state is HostState.DEAD:
                 nf.gone_at = time.monotonic()
                 self._replace(nf)
@@ -259,6 +277,13 @@ class Supervisor:
                 dead.wanted = msgspec.structs.replace(dead.wanted, is_spare=True)
                 self._write()
                 return
+
+    def _remember_process(self, nf: Supervised, host: NfHost) -> None:
+        """Record which process it is, if its launcher did not know that when it had started it."""
+        assert nf.handle is not None
+        if nf.process is None and host.state is not HostState.DEAD:
+            nf.process = ProcessId.of(nf.handle.pid or host.pid)
+            self._write()
 
     def _watch(self, nf: Supervised, now: float) -> None:
         """End a process that runs but does not serve."""
@@ -284,6 +309,17 @@ class Supervisor:
             return
         if now - nf.since > HEALTHY_S:
             nf.delay_s, nf.failures = FIRST_DELAY_S, 0
+        self._failed(nf, now, handle.pid)
+
+    def _start_again(self, nf: Supervised, now: float) -> None:
+        try:
+            self._start(nf)
+        except OnvmError as error:  # no room now, its package is gone: it may come back
+            nf.reason = str(error)
+            self._failed(nf, now, 0)
+
+    def _failed(self, nf: Supervised, now: float, pid: int) -> None:
+        """Say so, and set the time at which it is started again."""
         nf.restarts += 1
         nf.failures += 1
         delay_s = CRASH_LOOP_DELAY_S if nf.failures >= CRASH_LOOP else nf.delay_s
@@ -292,15 +328,15 @@ class Supervisor:
         nf.delay_s = min(nf.delay_s * 2, LAST_DELAY_S)
         self._publish(
             NfEvent(
-                instances=list(nf.wanted.instances), pid=handle.pid, reason=nf.reason,
+                instances=list(nf.wanted.instances), pid=pid, reason=nf.reason,
                 state="crash-loop" if nf.failures >= CRASH_LOOP else "failed",
             )
         )  # fmt: skip
 
-    def end(self, pid: int) -> None:
-        """End a process that does not react; it is started again."""
+    def end(self, host: NfHost) -> None:
+        """End the process of a host that does not react; it is started again."""
         for nf in self._nfs:
-            if nf.handle is not None and nf.handle.pid == pid:
+            if nf.handle is not None and nf.host is host:
                 nf.handle.kill()
 
     # ---- scale ----
@@ -389,10 +425,14 @@ class Supervisor:
 
     def _write(self) -> None:
         records = [
-            _Record(nf.wanted, nf.secret, nf.log, nf.handle.pid if nf.handle else 0, nf.start_time)
+            _Record(
+                nf.wanted, nf.secret, nf.log,
+                nf.process.pid if nf.process else 0,
+                nf.process.start_time if nf.process else 0,
+            )
             for nf in self._nfs
             if nf.secret
-        ]
+        ]  # fmt: skip
         write_private(self._record_path, records)
 
     def _read(self) -> list[_Record]:

@@ -9,6 +9,7 @@ from onvm_core.plugins.hookspecs import CliCommand, Offer, hookimpl
 __all__ = [
     "onvm_cli_commands",
     "onvm_launchers",
+    "onvm_placement_policies",
     "onvm_port_kinds",
     "onvm_scaling_policies",
     "onvm_stats_exporters",
@@ -26,7 +27,25 @@ _PORT_KINDS = (
     Offer("pci", "a NIC, by its PCI address", "onvm_core.manager.ports:PCI"),
     Offer("tap", "a network interface that is made", "onvm_core.manager.ports:TAP"),
 )
-_LAUNCHERS = (Offer("process", "a child process", "onvm_core.launch.process:ProcessLauncher"),)
+_LAUNCHERS = (
+    Offer("process", "a child process", "onvm_core.launch.process:ProcessLauncher"),
+    Offer(
+        "sandbox",
+        "no network, no rights, a file system of what it needs, by bubblewrap",
+        "onvm_core.launch.sandbox:SandboxLauncher",
+    ),
+)
+
+_PLACEMENT_POLICIES = (
+    Offer(
+        "balanced",
+        "a core for each NF while there are any, then the least loaded",
+        "onvm_core.manager.placement:Balanced",
+    ),
+    Offer("dedicated", "a core for each NF, or none", "onvm_core.manager.placement:Dedicated"),
+    Offer("pack", "as few CPUs as hold the load", "onvm_core.manager.placement:Pack"),
+)
+
 _SCALING_POLICIES = (
     Offer(
         "utilisation",
@@ -34,6 +53,7 @@ _SCALING_POLICIES = (
         "onvm_core.scaling.policy:UtilisationPolicy",
     ),
 )
+
 _STATS_EXPORTERS = (
     Offer("jsonl", "a line of JSON for each snapshot", "onvm_core.export.jsonl:JsonLines"),
     Offer(
@@ -52,6 +72,12 @@ _COMMANDS = (
     ),
     CliCommand(
         "up", "Start a manager that stays, from a file.", "onvm_core.cli.up:up", panel="Traffic"
+    ),
+    CliCommand(
+        "plan",
+        "Show where the NFs of a file would run, and why, before anything starts.",
+        "onvm_core.cli.plan:plan",
+        panel="Traffic",
     ),
     CliCommand("down", "End a manager and its NFs.", "onvm_core.cli.down:down", panel="Traffic"),
     CliCommand("status", "Show a manager.", "onvm_core.cli.status:status", panel="Traffic"),
@@ -108,6 +134,12 @@ def onvm_cli_commands() -> Sequence[CliCommand]:
 def onvm_port_kinds() -> Sequence[Offer]:
     """The port kinds of this package."""
     return _PORT_KINDS
+
+
+@hookimpl
+def onvm_placement_policies() -> Sequence[Offer]:
+    """The placement policies of this package."""
+    return _PLACEMENT_POLICIES
 
 
 @hookimpl

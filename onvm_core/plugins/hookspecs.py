@@ -95,10 +95,11 @@ class HookSpecs:
 
     @_hookspec
     def onvm_placement_policies(self) -> Sequence[Offer]:
-        """Choose the cores of a new NF instance.
+        """Choose the CPUs of a new NF host.
 
-        Target: a class; ``place(manifest, cores)`` gets the NF's manifest and the free cores and
-        returns those to use, or None when the host has no room for it.
+        Target: a class made without arguments, an `onvm_core.manager.placement.PlacementPolicy`:
+        ``place(need, room)`` gets what the NF host needs (`Need`) and the topology with all that
+        is placed (`Room`), and returns a `Decision` or a `Refusal`, each with its reason.
         """
         raise NotImplementedError
 
@@ -119,8 +120,9 @@ class HookSpecs:
     def onvm_launchers(self) -> Sequence[Offer]:
         """Start NF host processes: plain, in a sandbox, in a container.
 
-        Target: a class; ``launch(spec)`` starts one and returns a handle with ``pid``,
-        ``wait()`` and ``stop()``.
+        Target: a class made without arguments, an `onvm_core.launch.launcher.Launcher`:
+        ``obstacle()`` says why it cannot work on this host, ``launch(spec)`` starts an NF host
+        and returns a handle on it, ``adopt(spec, process)`` takes one over.
         """
         raise NotImplementedError
 

@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from onvm_core.launch.identity import ProcessId
+from onvm_core.launch.identity import ProcessId, find_by_environment, namespace_init
+from onvm_core.launch.launcher import SECRET_VARIABLE
 
 ONVM = [sys.executable, "-P", "-m", "onvm_core.cli"]
 
@@ -73,12 +74,12 @@ description = "a port"
 """
 
 
-def install_nf(site: Path, name: str, source: str = NF_SOURCE) -> None:
+def install_nf(site: Path, name: str, source: str = NF_SOURCE, manifest: str = "") -> None:
     """What pip would have put there for a package with one NF."""
     module = f"onvm_nf_{name}"
     (site / module).mkdir(parents=True)
     (site / module / "__init__.py").write_text(source)
-    (site / module / "onvm-nf.toml").write_text(MANIFEST.format(name=name))
+    (site / module / "onvm-nf.toml").write_text(manifest + MANIFEST.format(name=name))
     info = site / f"onvm_nf_{name}-0.1.dist-info"
     info.mkdir()
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: onvm-nf-{name}\nVersion: 0.1\n")
@@ -107,21 +108,25 @@ class Host:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.runtime = folder / "r"
-        self._site = folder / "site"
+        self.site = folder / "site"
         for name in ("hop", "skip"):
-            install_nf(self._site, name)
-        install_nf(self._site, "slow", SLOW_SOURCE)
+            install_nf(self.site, name)
+        install_nf(self.site, "slow", SLOW_SOURCE)
         write_capture(folder / "in.pcap")
 
-    def onvm(self, *arguments: str, timeout_s: float = 30) -> subprocess.CompletedProcess[str]:
-        environment = {
+    @property
+    def environment(self) -> dict[str, str]:
+        """Of its commands."""
+        return {
             **os.environ,
             "ONVM_RUNTIME_DIR": str(self.runtime),
-            "PYTHONPATH": str(self._site),
+            "PYTHONPATH": str(self.site),
         }
+
+    def onvm(self, *arguments: str, timeout_s: float = 30) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [*ONVM, *arguments], capture_output=True, text=True, check=False,
-            env=environment, timeout=timeout_s, cwd=self.folder,
+            env=self.environment, timeout=timeout_s, cwd=self.folder,
         )  # fmt: skip
 
     def do(self, *arguments: str) -> str:
@@ -142,6 +147,15 @@ class Host:
     def nf_pids(self) -> dict[str, int]:
         return {nf["instances"][0]: nf["pid"] for nf in self.json("status")["launched"]}
 
+    def processes(self) -> list[ProcessId]:
+        """The processes of launched NFs that run, with what they have started."""
+        secrets = [
+            record["secret"]
+            for path in self.runtime.glob("*/nfs.json")
+            for record in json.loads(path.read_text())
+        ]
+        return [one for secret in secrets for one in find_by_environment(SECRET_VARIABLE, secret)]
+
     def wait(self, condition: Callable[[], bool], timeout_s: float = 8) -> None:
         deadline = time.monotonic() + timeout_s
         while not condition():
@@ -151,6 +165,10 @@ class Host:
     def clean(self) -> list[str]:
         """End what a test has left; who that was."""
         left = []
+        for process in self.processes():
+            for one in (namespace_init(process), process):
+                if one is not None:
+                    one.send(signal.SIGKILL)
         for name in ("manager.json", "nfs.json"):
             for path in self.runtime.glob(f"*/{name}"):
                 records = json.loads(path.read_text())

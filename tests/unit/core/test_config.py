@@ -98,6 +98,10 @@ def test_empty_file_is_a_manager_without_anything(packages: list[NfPackage]) -> 
         ("[dataplane]\ncpus = [0, 0]", "f.toml: dataplane.cpus: [0, 0]: expected one CPU for each"),
         ("[dataplane]\ncpus = [99999]", "f.toml: dataplane.cpus: 99999: expected CPUs that may be"),
         ("[dataplane]\nlow_percent = 90", "f.toml: dataplane.low_percent: 90: expected less than"),
+        (
+            '[manager]\nplacement = "luck"',
+            "f.toml: manager.placement: 'luck': expected one of balanced",
+        ),
         ("dataplane = 3", "f.toml: dataplane: 3: expected `object`, got `int`"),
         ("ports = 3", "f.toml: ports: 3: expected `object`, got `int`"),
         ('[ports.a]\nurl = "null:"', "f.toml: ports.a.url: unknown: did you mean 'uri'?"),
@@ -111,6 +115,18 @@ def test_empty_file_is_a_manager_without_anything(packages: list[NfPackage]) -> 
         ('[nfs.nat]\nconfig = "none"', "f.toml: nfs.nat.config: 'none': no such file"),
         ("[nfs.nat.config]\nprt = 1", "f.toml: nfs.nat.config.prt: 1: one of these keys expected"),
         ("[nfs.nat.config]\nport = 70000", "f.toml: nfs.nat.config.port: 70000: "),
+        (
+            '[nfs.nat]\nlauncher = "boat"',
+            "f.toml: nfs.nat.launcher: 'boat': expected one of process",
+        ),
+        (
+            '[[fused]]\nnfs = ["nat"]\nlauncher = "boat"',
+            "f.toml: fused[0].launcher: 'boat': expected one of process",
+        ),
+        (
+            '[nfs.nat]\nlauncher = "process"\n[[fused]]\nnfs = ["nat"]',
+            "f.toml: nfs.nat.launcher: 'process': expected none: it is fused, set fused[0].l",
+        ),
         ("[[fused]]\nnfs = []", "f.toml: fused[0].nfs: []: expected `array` of length >= 1"),
         ('[[fused]]\nnfs = ["natt"]', "f.toml: fused[0].nfs: 'natt': there is none"),
         (

@@ -1,0 +1,91 @@
+"""``onvm plan``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from onvm_core.cli.output import print_json, print_table
+from onvm_core.cli.run import load_port_kinds
+from onvm_core.launch.launcher import Launchers
+from onvm_core.manager.config import load_config
+from onvm_core.manager.deployment import split_cpus
+from onvm_core.manager.placer import load_policy, policy_names
+from onvm_core.manager.plan import Plan, make_plan
+from onvm_core.manager.topology import read_topology
+from onvm_core.plugins import discover
+
+__all__ = ["plan"]
+
+
+def plan(
+    file: Annotated[
+        Path, typer.Option("--file", "-f", metavar="FILE", help="What is to run.")
+    ] = Path("onvm.toml"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show on which CPUs the NFs of a file would run, and why; nothing is started.
+
+    Exit status 1: there is no place for some of them.
+    """
+    packages = discover()
+    config = load_config(file, load_port_kinds(), packages, Launchers().names, policy_names())
+    workers, _ = split_cpus(config.dataplane.workers, config.dataplane.cpus)
+    made = make_plan(
+        config,
+        packages,
+        load_policy(config.manager.placement),
+        read_topology({name: port.uri for name, port in config.ports.items()}),
+        workers,
+    )
+    if as_json:
+        print_json(made)
+    else:
+        _print(made)
+    if not made.is_complete:
+        raise typer.Exit(1)
+
+
+def _print(made: Plan) -> None:
+    topology = made.topology
+    cores = len({cpu.core for cpu in topology.cpus})
+    quota = "" if topology.cpu_quota is None else f", time of {topology.cpu_quota:g}"
+    print(
+        f"{_count(len(topology.cpus), 'CPU')} on {_count(cores, 'core')} and "
+        f"{_count(len(topology.sockets), 'socket')}{quota}, {topology.available_mib} MiB; "
+        f"workers on CPU {_numbers(made.workers)}; placement {made.policy!r}\n"
+    )
+    rows = [
+        {
+            "instance": "+".join(nf.instances),
+            "launcher": nf.launcher,
+            "cpus": _numbers(nf.cpus) or "-",
+            "kind": ("dedicated" if nf.is_dedicated else "shared") if nf.is_placed else "refused",
+            "socket": "-" if nf.socket is None else nf.socket,
+            "cores": f"{nf.cores:g}",
+            "memory": nf.memory_mib,
+            "reason": nf.reason,
+        }
+        for nf in made.nfs
+    ]
+    columns = {
+        "instance": "Instance",
+        "launcher": "Launcher",
+        "cpus": "CPU",
+        "kind": "Core",
+        "socket": "Socket",
+        "cores": "Needs cores",
+        "memory": "MiB",
+        "reason": "Reason",
+    }
+    print_table(rows, columns)
+
+
+def _numbers(numbers: list[int]) -> str:
+    return ",".join(map(str, numbers))
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

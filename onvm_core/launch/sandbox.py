@@ -1,0 +1,280 @@
+"""Launcher "sandbox": an NF host that sees nothing of this host but what it needs, by bubblewrap.
+
+It has its own network (none), PID, IPC, UTS and, where that is allowed, user and cgroup namespaces;
+no capabilities, no way to new privileges, a seccomp filter (`onvm_core.launch.seccomp`), an empty
+environment but for what Python and its libraries read, and a file system of
+
+* the system's programs and libraries, the Python environment, the NF's folder, its configuration
+  and the kernels that were compiled before: all read-only;
+* /proc, a minimal /dev, the CPUs and nodes of /sys, and a private /tmp of limited size;
+* the folder of the attach socket: the only way out.
+
+Three processes belong to it: bwrap outside, the first process of the PID namespace (its end is the
+end of all inside), and the NF host, whose PID is the one that the manager sees on the attach
+socket. They outlive a killed manager only when the NF host is meant to.
+
+The secret goes through a file descriptor, neither on a command line nor in the environment of the
+outer two: so it finds the NF host itself when a manager was killed before it knew the PID.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from onvm_core.launch.identity import ProcessId, children, find_by_environment, namespace_init
+from onvm_core.launch.launcher import (
+    SECRET_VARIABLE,
+    LaunchSpec,
+    host_command,
+    log_tail,
+    pinned,
+)
+from onvm_core.launch.process import AdoptedHandle
+from onvm_core.launch.seccomp import make_filter
+
+__all__ = ["SandboxHandle", "SandboxLauncher"]
+
+PROGRAM = "bwrap"
+ATTACH_FOLDER = Path("/run/onvm")
+TMP_BYTES = 64 << 20
+TRIAL_TIMEOUT_S = 10.0
+SIGNALLED = 128
+"""bwrap ends with this plus the number of the signal that ended what it ran."""
+
+# What programs and libraries need of the system. Of /etc no more: the rest is the host's business.
+_SYSTEM = (
+    "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32",
+    "/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/alternatives",
+    "/etc/localtime",
+    "/sys/devices/system/cpu", "/sys/devices/system/node",  # DPDK's tables count CPUs there
+)  # fmt: skip
+_VARIABLES = ("LANG", "LANGUAGE", "LD_LIBRARY_PATH", "PATH", "TZ", "VIRTUAL_ENV")
+_PREFIXES = ("LC_", "NUMBA_", "OMP_", "OPENBLAS_", "PYTHON")
+
+
+class SandboxHandle:
+    """A started NF host; `outer` is bwrap.
+
+    Args:
+        info: descriptor of the memory file in which bwrap says what it has started.
+    """
+
+    def __init__(self, spec: LaunchSpec, outer: subprocess.Popen[bytes], info: int) -> None:
+        self.spec = spec
+        self._outer = outer
+        self._info = info
+        self._init: ProcessId | None = None
+        self._host: ProcessId | None = None
+
+    @property
+    def pid(self) -> int:
+        """Process ID of the NF host inside, as it is outside; 0 while there is none yet."""
+        if self._host is None:
+            init = self._first_inside()
+            # What the NF host starts may become a child of `init` too, but later.
+            self._host = next(iter(children(init.pid)), None) if init is not None else None
+        return self._host.pid if self._host is not None else 0
+
+    def poll(self) -> int | None:
+        """Its exit status, or None while it runs; negative: the signal that ended it."""
+        status = self._outer.poll()
+        if status is None:
+            return None
+        self._end_inside()  # bwrap may have been killed by itself, or an NF have left a child
+        return SIGNALLED - status if status > SIGNALLED else status
+
+    def stop(self) -> None:
+        """Ask it to finish what it holds and leave; if it has not begun yet, end it."""
+        if self._outer.poll() is None:
+            if self.pid and self._host is not None:
+                self._host.send(signal.SIGTERM)
+            else:
+                self.kill()
+
+    def wait(self, timeout_s: float) -> int | None:
+        """Wait for it to leave; None when it has not."""
+        try:
+            self._outer.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            return None
+        return self.poll()
+
+    def kill(self) -> None:
+        """End it, and all that it has started, at once."""
+        self._end_inside()
+        if self._outer.poll() is None:
+            self._outer.kill()
+            self._outer.wait()
+
+    def log_tail(self) -> list[str]:
+        """The last lines it wrote."""
+        return log_tail(self.spec.log_path)
+
+    def _first_inside(self) -> ProcessId | None:
+        """The first process of its PID namespace, once bwrap has made it."""
+        if self._init is None and self._info >= 0:
+            try:
+                said = json.loads(os.pread(self._info, 4096, 0))
+            except ValueError:  # not yet, or not all of it
+                return None
+            self._init = ProcessId.of(said["child-pid"])
+            os.close(self._info)
+            self._info = -1
+        return self._init
+
+    def _end_inside(self) -> None:
+        first = self._first_inside()
+        if first is not None:
+            first.send(signal.SIGKILL)
+            return
+        # Very early, or never: what bwrap has made waits for it, and would do so for ever.
+        found = children(self._outer.pid) if self._outer.poll() is None else []
+        for process in found or find_by_environment(SECRET_VARIABLE, self.spec.secret):
+            process.send(signal.SIGKILL)
+
+    def __del__(self) -> None:
+        if self._info >= 0:
+            os.close(self._info)
+
+
+class SandboxLauncher:
+    """Starts NF hosts in sandboxes."""
+
+    def obstacle(self) -> str:
+        """Why no sandbox can be made here, in one line; "" when one was made."""
+        if shutil.which(PROGRAM) is None:
+            return "bubblewrap is not installed; run: sudo apt-get install bubblewrap"
+        arguments = [*_isolation(survives=False), *_system(), "--remount-ro", "/"]
+        try:
+            tried = subprocess.run(
+                [PROGRAM, *arguments, "--", "true"],
+                capture_output=True, text=True, timeout=TRIAL_TIMEOUT_S, check=False,
+            )  # fmt: skip
+        except (OSError, subprocess.TimeoutExpired) as error:
+            return f"bubblewrap cannot make a sandbox here: {error}"
+        if tried.returncode == 0:
+            return ""
+        said = (tried.stderr.strip().splitlines() or [f"status {tried.returncode}"])[-1]
+        return f"bubblewrap cannot make a sandbox here: {said.removeprefix(f'{PROGRAM}: ')}"
+
+    def launch(self, spec: LaunchSpec) -> SandboxHandle:
+        """Start an NF host; it attaches by itself."""
+        program = make_filter()
+        info = os.memfd_create("onvm-sandbox-info")
+        opened = [info]
+        try:
+            with open(spec.log_path, "ab") as log, pinned(spec.cpus):
+                arguments = [*_arguments(spec), "--info-fd", str(info)]
+                if program:
+                    opened.append(_memory_file(program))
+                    arguments += ["--seccomp", str(opened[-1])]
+                opened.append(_memory_file(b"".join(os.fsencode(a) + b"\0" for a in arguments)))
+                command = host_command(spec, attach_path=ATTACH_FOLDER / spec.attach_path.name)
+                outer = subprocess.Popen(
+                    [PROGRAM, "--args", str(opened[-1]), "--", *command],
+                    env=_environment(),
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    pass_fds=opened,
+                    # Ctrl-C is for the manager; it stops its NFs in order.
+                    start_new_session=True,
+                )
+        except BaseException:
+            os.close(info)
+            raise
+        finally:
+            for descriptor in opened[1:]:
+                os.close(descriptor)
+        return SandboxHandle(spec, outer, info)
+
+    def adopt(self, spec: LaunchSpec, process: ProcessId) -> AdoptedHandle:
+        """Take over an NF host of an earlier manager."""
+        first = namespace_init(process)
+        return AdoptedHandle(spec, process, () if first is None else (first,))
+
+
+def _memory_file(content: bytes) -> int:
+    """A descriptor from which `content` is read."""
+    descriptor = os.memfd_create("onvm-sandbox")
+    os.write(descriptor, content)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor
+
+
+def _environment() -> dict[str, str]:
+    """Of the manager's environment, what Python and its libraries read."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name in _VARIABLES or name.startswith(_PREFIXES)
+    }
+
+
+def _isolation(*, survives: bool) -> list[str]:
+    """Namespaces, and what a process needs of a kernel's file systems."""
+    arguments = [
+        "--unshare-user-try", "--unshare-cgroup-try",
+        "--unshare-net", "--unshare-pid", "--unshare-ipc", "--unshare-uts",
+        "--hostname", "onvm-nf", "--cap-drop", "ALL",
+        "--proc", "/proc", "--dev", "/dev", "--size", str(TMP_BYTES), "--tmpfs", "/tmp",
+        # DPDK's tables: root's lock lies in one, and without the other it does not start.
+        "--symlink", "/tmp", "/var/run", "--dir", "/sys/module",
+        "--chdir", "/tmp",
+    ]  # fmt: skip
+    return arguments if survives else [*arguments, "--die-with-parent"]
+
+
+def _system() -> Iterator[str]:
+    for place in _SYSTEM:
+        path = Path(place)
+        if path.is_symlink():  # of a merged /usr
+            yield from ("--symlink", str(path.readlink()), place)
+        elif path.exists():
+            yield from ("--ro-bind", place, place)
+
+
+def _arguments(spec: LaunchSpec) -> Iterator[str]:
+    yield from _isolation(survives=spec.survives_manager)
+    yield from _system()
+    files = [path.absolute() for path in (*spec.configs.values(), *spec.files)]
+    for path in _outermost([*_python_folders(), *files]):
+        yield from ("--ro-bind", str(path), str(path))
+    # The folder, not the socket: after a restart of the manager it holds another one.
+    yield from ("--ro-bind", str(spec.attach_path.parent), str(ATTACH_FOLDER))
+    home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    yield from ("--ro-bind-try", str(home / "onvm"), "/tmp/.cache/onvm")
+    yield from ("--remount-ro", "/")
+    for name, value in {
+        "HOME": "/tmp",
+        "TMPDIR": "/tmp",
+        "XDG_CACHE_HOME": "/tmp/.cache",
+        "XDG_RUNTIME_DIR": "/tmp",
+        SECRET_VARIABLE: spec.secret,
+    }.items():
+        yield from ("--setenv", name, value)
+
+
+def _python_folders() -> list[Path]:
+    """Where this interpreter and all that it can import lie; links and what they lead to."""
+    names = [sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix, *sys.path]
+    names += [os.environ[name] for name in ("NUMBA_CACHE_DIR",) if name in os.environ]
+    paths = [Path(name).absolute() for name in names if name]
+    return [*paths, *(path.resolve() for path in paths)]
+
+
+def _outermost(paths: Sequence[Path]) -> list[Path]:
+    """Those that exist and do not lie in another of them, or in what every sandbox has."""
+    kept: list[Path] = []
+    for path in sorted(set(paths), key=lambda path: len(path.parts)):
+        inside = any(path.is_relative_to(outer) for outer in [*kept, *map(Path, _SYSTEM)])
+        if path.exists() and not inside and path != Path("/"):
+            kept.append(path)
+    return kept

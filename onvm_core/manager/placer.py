@@ -1,0 +1,100 @@
+"""Keeps who is placed where, and asks the policy for each that comes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from onvm_core.manager.placement import Decision, Need, Placed, PlacementPolicy, Refusal, Room
+from onvm_core.manager.topology import Topology
+from onvm_core.plugins import load_plugins
+from onvm_sdk.errors import ConfigError, OnvmError, PluginError
+
+__all__ = ["NoRoomError", "Placer", "load_policy", "policy_names"]
+
+HOOK = "onvm_placement_policies"
+
+
+class NoRoomError(OnvmError):
+    """The host has no place for an NF host; `reason` says why."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"no place for {name}: {reason}")
+        self.reason = reason
+
+
+def policy_names() -> list[str]:
+    """Placement policies that plugins offer."""
+    return list(load_plugins().offers(HOOK))
+
+
+def load_policy(name: str, *, file: object = None, field: str = "placement") -> PlacementPolicy:
+    """Make the policy of that name.
+
+    Raises:
+        ConfigError: nobody offers it.
+    """
+    plugins = load_plugins()
+    names = list(plugins.offers(HOOK))
+    if name not in names:
+        raise ConfigError(
+            f"expected one of {', '.join(names)}",
+            file=None if file is None else str(file), field=field, value=name,
+        )  # fmt: skip
+    policy: PlacementPolicy = plugins.load(HOOK, name)()
+    return policy
+
+
+class Placer:
+    """The NF hosts of one manager and their places.
+
+    Args:
+        topology: as it was before the first of them was placed: what they need is taken from it.
+        workers: CPUs of the manager's workers.
+    """
+
+    def __init__(self, policy: PlacementPolicy, topology: Topology, workers: Sequence[int]) -> None:
+        self.topology = topology
+        self._policy = policy
+        self._workers = tuple(workers)
+        self._placed: dict[str, Placed] = {}
+
+    def socket_of(self, ports: Sequence[str]) -> int | None:
+        """Socket of the packets of these ports: that of their devices, or else of the workers."""
+        known = (self.topology.ports.get(port) for port in ports)
+        workers = (self.topology.socket_of(cpu) for cpu in self._workers)
+        return next((socket for socket in (*known, *workers) if socket is not None), None)
+
+    def place(self, key: str, name: str, need: Need) -> Decision:
+        """Find a place; `key` has it until it is released.
+
+        Raises:
+            NoRoomError: there is none.
+            PluginError: the policy gives CPUs that may not be used.
+        """
+        room = Room(self.topology, self._workers, tuple(self._placed.values()))
+        found = self._policy.place(need, room)
+        if isinstance(found, Refusal):
+            raise NoRoomError(name, found.reason)
+        usable = {cpu.number for cpu in self.topology.cpus}
+        if not found.cpus or not usable.issuperset(found.cpus):
+            raise PluginError(
+                "expected CPUs that may be used here", field="placement", value=found.cpus
+            )
+        self._placed[key] = Placed(name, found.cpus, need.cores, need.memory_mib)
+        return found
+
+    def adopt(self, key: str, name: str, need: Need, pid: int) -> tuple[int, ...]:
+        """An NF host that runs already has its CPUs, which it gives, and has taken its memory."""
+        usable = {cpu.number for cpu in self.topology.cpus}
+        try:
+            cpus = os.sched_getaffinity(pid) & usable
+        except OSError:  # it is going
+            return ()
+        pinned = () if cpus == usable and len(usable) > 1 else tuple(sorted(cpus))
+        self._placed[key] = Placed(name, pinned, need.cores, 0)
+        return pinned
+
+    def release(self, key: str) -> None:
+        """Who had a place is gone."""
+        self._placed.pop(key, None)

@@ -1,0 +1,245 @@
+"""The same NF under every launcher that works here: it serves, stops, dies, and is found again."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from up_host import ONVM, install_nf
+
+from onvm_core.launch.identity import ProcessId, children, find_by_environment, namespace_init
+from onvm_core.launch.launcher import SECRET_VARIABLE, Launchers
+from onvm_sdk.errors import ConfigError
+
+if TYPE_CHECKING:
+    from up_host import Host
+
+LAUNCHERS = Launchers()
+CONFIG = """
+[dataplane]
+flows = 4096
+buffers = 2048
+[ports.lan]
+uri = "null:?flows=64&rate=5000"
+[ports.wan]
+uri = "null:"
+[nfs.hop]
+launcher = "LAUNCHER"
+[nfs.hop.config]
+port = 99
+[chains.main]
+in = "lan"
+out = "wan"
+services = ["hop"]
+"""
+# An NF that tells what it sees, and one that starts a process.
+CURIOUS = """
+import ctypes, json, os, socket, subprocess
+from pathlib import Path
+from onvm_sdk import NetworkFunction
+
+
+def attempt(function, *arguments):
+    try:
+        return str(function(*arguments))
+    except OSError as error:
+        return error.strerror
+
+
+class Nf(NetworkFunction):
+    def setup(self, ctx):
+        status = Path("/proc/self/status").read_text().splitlines()
+        seen = {
+            "port": ctx.config["port"],
+            "status": dict(line.split(":\\t") for line in status if ":\\t" in line),
+            "interfaces": [
+                line.split(":")[0].strip()
+                for line in Path("/proc/net/dev").read_text().splitlines() if ":" in line
+            ],
+            "inet": attempt(socket.socket, socket.AF_INET),
+            "write": attempt(Path(__file__).with_name("mine").write_text, ""),
+            "tmp": attempt(Path("/tmp/mine").write_text, "x"),
+            "manager": os.path.exists(OUTSIDE),
+            "environment": sorted(os.environ),
+            "processes": [name for name in os.listdir("/proc") if name.isdigit()],
+            "attach": os.listdir("/run/onvm") if os.path.isdir("/run/onvm") else [],
+        }
+        libc = ctypes.CDLL(None, use_errno=True)
+        libc.unshare(0x10000000)
+        seen["unshare"] = os.strerror(ctypes.get_errno())
+        print("SEEN " + json.dumps(seen), flush=True)
+
+    def process_packet(self, pkt):
+        pass
+
+    def on_message(self, sender, payload):
+        subprocess.Popen(["sleep", "300"], stdin=subprocess.DEVNULL)
+"""
+
+
+@pytest.fixture(params=LAUNCHERS.names)
+def launcher(request: pytest.FixtureRequest) -> str:
+    """Each launcher that works on this host."""
+    try:
+        LAUNCHERS.get(request.param)
+    except ConfigError as error:
+        pytest.skip(str(error))
+    return str(request.param)
+
+
+def launched(host: Host) -> dict[str, Any]:
+    one: dict[str, Any] = host.json("status")["launched"][0]
+    return one
+
+
+@pytest.mark.once
+def test_serves_dies_is_restarted_and_stops(host: Host, launcher: str) -> None:
+    host.configure(CONFIG.replace("LAUNCHER", launcher))
+    host.do("up", "-d")
+    first = launched(host)
+    assert first["launcher"] == launcher
+    assert "ONVM_ATTACH_SECRET" in str(Path(f"/proc/{first['pid']}/environ").read_bytes())
+    host.wait(lambda: host.json("status")["report"]["tx"] > 200)
+
+    assert "hop-2 serves" in host.do("nf", "run", "hop", "--launcher", launcher)
+    pid = host.nf_pids()["hop-2"]
+    assert "stopped hop-2" in host.do("nf", "stop", "hop-2")
+    assert not Path(f"/proc/{pid}").exists()
+
+    host.do("send", "hop", "die")
+    host.wait(lambda: launched(host)["restarts"] == 1)
+    assert "asked to die" in launched(host)["log_tail"][-1]
+    host.wait(lambda: launched(host)["state"] == "active")
+    os.kill(launched(host)["pid"], signal.SIGKILL)
+    host.wait(lambda: launched(host)["restarts"] == 2)
+    assert launched(host)["reason"].split("; ")[-1].startswith("NF hop was ended by signal 9: ")
+    host.wait(lambda: launched(host)["state"] == "active")
+    tx = host.json("status")["report"]["tx"]
+    host.wait(lambda: host.json("status")["report"]["tx"] > tx + 200)
+
+    left = host.processes()
+    assert left
+    report = host.json("down")["report"]
+    assert report["rx"] == report["tx"] + sum(report["drops"].values())
+    assert report["buffers"]["free"] == report["buffers"]["total"]
+    assert not any(process.is_alive for process in left)
+
+
+@pytest.mark.once
+def test_next_manager_adopts_what_a_killed_one_left(host: Host, launcher: str) -> None:
+    host.configure(CONFIG.replace("LAUNCHER", launcher))
+    host.do("up", "-d")
+    pids = host.nf_pids()
+    os.kill(host.manager_pid(), signal.SIGKILL)
+    host.do("up", "-d")
+    assert host.nf_pids() == pids  # it has attached to the new socket
+    tx = host.json("status")["report"]["tx"]
+    host.wait(lambda: host.json("status")["report"]["tx"] > tx + 200)
+    # A manager that was killed before it knew the PID: the secret leads to the process.
+    os.kill(host.manager_pid(), signal.SIGKILL)
+    path = host.runtime / "main" / "nfs.json"
+    path.write_text(json.dumps([{**r, "pid": 0, "start_time": 0}
+                                for r in json.loads(path.read_text())]))  # fmt: skip
+    host.do("up", "-d")
+    assert host.nf_pids() == pids
+    left = host.processes()
+    assert [process.pid for process in left] == list(pids.values())
+    host.do("down")
+    assert not any(process.is_alive for process in left)
+
+
+@pytest.mark.once
+def test_next_manager_ends_what_is_no_longer_wanted(host: Host, launcher: str) -> None:
+    """And with it what it has started, and what is left of one that has died meanwhile."""
+    install_nf(host.site, "fork", CURIOUS.replace("OUTSIDE", "''"))
+    host.configure(CONFIG.replace("LAUNCHER", launcher).replace("hop", "fork"))
+    host.do("up", "-d")
+    host.do("send", "fork", "now")
+    host.wait(lambda: len(host.processes()) == 2)
+    left = host.processes()
+    assert left[0].pid == host.nf_pids()["fork-1"]
+    os.kill(host.manager_pid(), signal.SIGKILL)
+    if launcher == "process":
+        left[0].send(signal.SIGKILL)  # in a namespace the child's parent would have gone as well
+    host.configure(CONFIG.replace("LAUNCHER", launcher))
+    host.do("up", "-d")
+    host.wait(lambda: not any(process.is_alive for process in left))
+    assert list(host.nf_pids()) == ["hop-1"]
+    host.do("down")
+
+
+@pytest.mark.once
+def test_killed_run_takes_its_nfs_along(host: Host, launcher: str) -> None:
+    with subprocess.Popen(
+        [*ONVM, "run", "--in", "null:?rate=1000", "--out", "null:", "--chain", "hop",
+         "--launcher", launcher],
+        env=host.environment, cwd=host.folder, stdout=subprocess.DEVNULL,
+    ) as manager:  # fmt: skip
+        found: list[ProcessId] = []
+
+        def inside() -> bool:
+            for child in children(manager.pid):
+                found[:] = [child, *(grand for grand in children(child.pid))]
+            found.extend(host_of(found[-1]) if found else [])
+            return bool(found) and "onvm_sdk.runtime" in command_of(found[-1])
+
+        host.wait(inside)
+        manager.kill()
+    host.wait(lambda: not any(process.is_alive for process in found))
+
+
+def host_of(process: ProcessId) -> list[ProcessId]:
+    """What the first process of a PID namespace runs."""
+    return children(process.pid)
+
+
+def command_of(process: ProcessId) -> str:
+    try:
+        return Path(f"/proc/{process.pid}/cmdline").read_bytes().decode()
+    except OSError:
+        return ""
+
+
+def test_sandbox_shows_nothing_of_the_host(host: Host) -> None:
+    try:
+        LAUNCHERS.get("sandbox")
+    except ConfigError as error:
+        pytest.skip(str(error))
+    outside = str(host.folder / "onvm.toml")
+    install_nf(host.site, "peek", CURIOUS.replace("OUTSIDE", repr(outside)))
+    host.configure(CONFIG.replace("LAUNCHER", "sandbox").replace("hop", "peek"))
+    host.do("up", "-d")
+    log = (host.runtime / "main" / "logs" / "peek-1.log").read_text()
+    seen = json.loads(next(line for line in log.splitlines() if line.startswith("SEEN"))[5:])
+    status = seen.pop("status")
+    assert {key: set(status[key]) for key in ("CapEff", "CapPrm", "CapBnd", "CapAmb")} == {
+        "CapEff": {"0"}, "CapPrm": {"0"}, "CapBnd": {"0"}, "CapAmb": {"0"},
+    }  # fmt: skip
+    assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
+    assert {"PYTHONPATH", SECRET_VARIABLE} <= set(seen.pop("environment"))
+    assert seen == {
+        "port": 99,
+        "interfaces": ["lo"],
+        "inet": "Address family not supported by protocol",
+        "write": "Read-only file system",
+        "tmp": "1",
+        "manager": False,
+        "processes": ["1", "2"],
+        "attach": ["attach.sock"],
+        "unshare": "Operation not permitted",
+    }
+    # Of the three processes only the one inside knows the secret, and no command line has it.
+    process = ProcessId.of(host.nf_pids()["peek-1"])
+    assert process is not None
+    first = namespace_init(process)
+    assert first is not None
+    secret = json.loads((host.runtime / "main" / "nfs.json").read_text())[0]["secret"]
+    assert find_by_environment(SECRET_VARIABLE, secret) == [process]
+    assert secret not in command_of(first) + command_of(process)
+    host.do("down")
+    assert not first.is_alive
