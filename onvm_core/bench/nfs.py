@@ -8,6 +8,7 @@ and correct the checksum. What is no UDP over IPv4, or has no TTL left, is dropp
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from onvm_sdk import NetworkFunction, Verdict, kernel
@@ -15,7 +16,7 @@ from onvm_sdk import NetworkFunction, Verdict, kernel
 if TYPE_CHECKING:
     from onvm_sdk import Burst, Context, PacketView
 
-__all__ = ["BLOCKED_PORTS", "Pass", "W2Columns", "W2Kernel", "W2Packets"]
+__all__ = ["BLOCKED_PORTS", "Pass", "W2Columns", "W2Kernel", "W2Packets", "Wait"]
 
 BLOCKED_PORTS = frozenset({9999, *(20000 + number * 7 for number in range(64))})
 _PERMISSIONS = ["read", "rewrite", "drop"]
@@ -89,6 +90,23 @@ def _blocked_array() -> Any:
     blocked = np.zeros(65536, np.bool_)
     blocked[list(BLOCKED_PORTS)] = True
     return blocked
+
+
+class Wait(NetworkFunction):
+    """Take a time for each packet without a CPU, so that few cores carry many instances."""
+
+    manifest: ClassVar = {
+        "permissions": ["read"],
+        "service": "w",
+    }
+
+    def setup(self, ctx: Context) -> None:
+        """See how slow it is to be: instance ``300us-1`` takes 300 µs."""
+        self.wait_s = int(ctx.instance.partition("us")[0]) / 1e6
+
+    def process_packet(self, pkt: PacketView) -> None:
+        """Wait, and let it go on."""
+        time.sleep(self.wait_s)
 
 
 class Pass(NetworkFunction):

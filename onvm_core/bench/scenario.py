@@ -36,7 +36,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     kind: str = "throughput"
-    """throughput, startup, latency, new_flows, crash."""
+    """throughput, startup, latency, new_flows, crash, or one of `elastic`."""
     way: str = "c"
     hosts: list[list[str]] = []
     instances: int = 1
@@ -53,6 +53,9 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     warmup_s: float = 0.5
     seconds: float = 1.0
     kills: int = 200
+    spares: int = 0
+    waits_us: list[int] = []
+    """For elastic scenarios: the time for a packet, of each instance."""
 
 
 def run_scenario(scenario: Scenario) -> dict[str, float]:
@@ -325,7 +328,9 @@ _KINDS: dict[str, Callable[[Scenario], dict[str, float]]] = {
 def main() -> None:
     """Read a scenario on stdin, measure, write the figures to stdout."""
     scenario = msgspec.json.decode(sys.stdin.buffer.read(), type=Scenario)
-    figures = _KINDS[scenario.kind](scenario)
+    from onvm_core.bench.elastic import KINDS as ELASTIC  # it imports this module
+
+    figures = {**_KINDS, **ELASTIC}[scenario.kind](scenario)
     sys.stdout.buffer.write(msgspec.json.encode(figures))
 
 

@@ -120,6 +120,24 @@ def _crash(runs: int, seconds: float) -> Iterator[BenchLine]:
     yield BenchLine.of("crash.restart.max", "ms", [figures["restart_max_ms"]])
 
 
+def _elastic(runs: int, seconds: float) -> Iterator[BenchLine]:
+    for name, spares in (("launch", 0), ("spare", 1)):
+        figures = _repeat(Scenario(kind="elastic_out", spares=spares), runs)
+        yield BenchLine.of(f"elastic.out.{name}", "ms", _column(figures, "serving_ms"))
+        yield BenchLine.of(f"elastic.out.{name}.decided", "ms", _column(figures, "decided_ms"))
+        yield BenchLine.of(f"elastic.out.{name}.moved", "flows", _column(figures, "moved"))
+    for ratio, waits in (("2", [300, 650]), ("10", [150, 1950])):
+        scenario = Scenario(kind="elastic_spread", waits_us=waits, seconds=max(seconds, 2.0))
+        figures = _repeat(scenario, runs)
+        yield BenchLine.of(f"elastic.spread.{ratio}", "points", _column(figures, "spread"))
+        yield BenchLine.of(f"elastic.spread.{ratio}.speed", "ratio", _column(figures, "ratio"))
+        yield BenchLine.of(f"elastic.estimate.{ratio}", "%", _column(figures, "estimate_error"))
+    for name in ("crash", "hang"):
+        figures = _repeat(Scenario(kind=f"elastic_{name}", waits_us=[150, 150]), runs)
+        yield BenchLine.of(f"elastic.{name}.seen", "ms", _column(figures, "seen_ms"))
+        yield BenchLine.of(f"elastic.{name}.gap", "ms", _column(figures, "gap_ms"))
+
+
 SUITES: dict[str, Suite] = {
     "hop": _hop,
     "chain": _chain,
@@ -128,6 +146,7 @@ SUITES: dict[str, Suite] = {
     "startup": _startup,
     "latency": _latency,
     "crash": _crash,
+    "elastic": _elastic,
 }
 
 

@@ -11,14 +11,14 @@ from onvm_core.manager import messages as m
 from onvm_core.manager.deployment import Deployment
 from onvm_core.manager.sections import ScaleConfig
 from onvm_core.manager.supervisor import Supervisor
-from onvm_core.scaling.autoscaler import Autoscaler, Scaled, ServiceState
+from onvm_core.scaling.autoscaler import Autoscaler, Decision, Scaled, ServiceState
 from onvm_core.scaling.policy import ScalingPolicy
 from onvm_sdk.errors import ConfigError, OnvmError
 
 __all__ = ["Scaling"]
 
-QUICK_INTERVAL_S = 0.025
-"""Between two readings while a service may soon need another instance."""
+QUICK_INTERVAL_S = 0.02
+"""Between two readings while a service may soon need another instance, or a spare stands by."""
 QUIET_INTERVAL_S = 0.05
 COMMAND_DRAIN_S = 300.0
 
@@ -56,8 +56,8 @@ class Scaling:
         self._seen_s = self._meters.at_s
         states = {service: self._state(service) for service in self._autoscaler.services}
         self._autoscaler.turn(self._seen_s, states)
-        is_loaded = self._autoscaler.is_loaded
-        self._meters.interval_s = QUICK_INTERVAL_S if is_loaded else QUIET_INTERVAL_S
+        is_watchful = self._autoscaler.is_watchful
+        self._meters.interval_s = QUICK_INTERVAL_S if is_watchful else QUIET_INTERVAL_S
 
     def _state(self, service: str) -> ServiceState:
         loads = [self._meters.load(host, 0.0) for host in self._supervisor.serving(service)]
@@ -126,6 +126,10 @@ class Scaling:
             decision=self._autoscaler.command(service, count, time.monotonic(), state)
         )
 
+    def decisions(self) -> list[Decision]:
+        """What was decided, oldest first."""
+        return list(self._autoscaler.decisions)
+
     def status(self, _request: m.ScaleStatusRequest) -> m.ScaleStatusReply:
         """Services that are scaled, and the history of decisions."""
         return m.ScaleStatusReply(
@@ -133,7 +137,7 @@ class Scaling:
                 _show(service, scaled, self._state(service))
                 for service, scaled in self._autoscaler.services.items()
             ],
-            decisions=list(self._autoscaler.decisions),
+            decisions=self.decisions(),
         )
 
 

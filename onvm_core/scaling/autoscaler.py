@@ -163,13 +163,13 @@ class Autoscaler:
         self.services[service].is_manual = False
 
     @property
-    def is_loaded(self) -> bool:
-        """Whether a service may soon need another instance."""
+    def is_watchful(self) -> bool:
+        """Whether a service may soon need another instance, or could have one at once."""
         return any(
-            scaled.history
-            and not scaled.is_manual
-            and scaled.history[-1].utilisation > scaled.settings.target / 2
+            scaled.history[-1].utilisation > scaled.settings.target / 2
+            or (scaled.state.standby > 0 and scaled.history[-1].pps > 0)
             for scaled in self.services.values()
+            if scaled.history and not scaled.is_manual
         )
 
     # ---- one service ----

@@ -31,7 +31,7 @@ __all__ = ["Load", "Meter", "Reading", "Units", "handling_cycles", "measure", "q
 HANDLING_CYCLES = 60.0
 """Cycles around the NF for each packet, until they are known; 40 to 90 on the machines tried."""
 HANDLING_CYCLES_MAX = 2000.0
-PACKETS_MIN = 50
+PACKETS_MIN = 10
 """Fewer in an interval say nothing about capacity."""
 SATURATED = 0.9
 BACKLOG_SHARE = 0.25
@@ -73,26 +73,33 @@ class Load:
 
     Attributes:
         packets: handed to it.
+        done: that it has worked on.
         sheds: packets not let in because its places were taken.
         occupancy_mean, occupancy_peak: share of its places that was taken, 0 to 1.
         p50_us, p99_us: from hand-over to return, of sampled packets; None without samples.
         utilisation: share of its capacity that was in use, 0 to 1.
         capacity_pps: packets per second it can take in all; None: too few came to tell.
+        arrival: what came, shed or not, as a share of its known capacity; 0 while none is known.
+            Above 1, and a queue grows; seen sooner than the queue is.
+        occupancy: share of its places that was taken in the end.
         is_stuck: packets wait and it did not even look for them.
     """
 
     seconds: float
     packets: int
+    done: int
     busy_cycles: int
     idle_cycles: int
     cycles_per_packet: float
     sheds: int
+    occupancy: float
     occupancy_mean: float
     occupancy_peak: float
     p50_us: float | None
     p99_us: float | None
     utilisation: float
     capacity_pps: float | None
+    arrival: float
     is_stuck: bool
 
     @property
@@ -102,8 +109,9 @@ class Load:
 
     @property
     def demand(self) -> float:
-        """Utilisation it would have with what was shed; above 1 when it is overloaded."""
-        return self.utilisation * (1 + self.sheds / self.packets if self.packets else 1)
+        """Utilisation it would have with all that came; above 1 when it is overloaded."""
+        shed = self.sheds / self.packets if self.packets else 0.0
+        return max(self.utilisation * (1 + shed), self.arrival)
 
 
 def measure(
@@ -112,39 +120,46 @@ def measure(
     units: Units,
     handling: float = HANDLING_CYCLES,
     burst_size: int = SMALL_BURST,
+    capacity_pps: float | None = None,
 ) -> Load:
     """The load between two readings.
 
     Args:
         handling: cycles around the NF for each packet; see `handling_cycles`.
         burst_size: packets that the host takes at once, at most.
+        capacity_pps: what is known of its capacity.
     """
     old, new = before.counters, now.counters
     seconds = max(now.at_s - before.at_s, 1e-6)
     packets = max(new.packets - old.packets, 0)
+    done = max(new.done - old.done, 0)
+    sheds = max(new.shed - old.shed, 0)
     busy = max(new.busy_cycles - old.busy_cycles, 0)
     is_stuck = _is_stuck(before, now)
-    share = min((busy + handling * packets) / (units.hz * seconds), 1.0)
+    share = min((busy + handling * done) / (units.hz * seconds), 1.0)
     histogram = [max(n - o, 0) for n, o in zip(new.latency, old.latency, strict=True)]
     mean, peak = _occupancy(before, now, packets / seconds, histogram, units)
     if burst_size > SMALL_BURST:
         inside = mean * units.ring_length * units.n_workers
         share *= min(2 * inside / burst_size, 1.0)
     utilisation = 1.0 if is_stuck else share
-    is_known = packets >= PACKETS_MIN and utilisation > 0 and not is_stuck
+    is_known = done >= PACKETS_MIN and utilisation > 0 and not is_stuck
     return Load(
         seconds=seconds,
         packets=packets,
+        done=done,
         busy_cycles=busy,
         idle_cycles=max(new.idle_cycles - old.idle_cycles, 0),
-        cycles_per_packet=busy / packets if packets else 0.0,
-        sheds=max(new.shed - old.shed, 0),
+        cycles_per_packet=busy / done if done else 0.0,
+        sheds=sheds,
+        occupancy=min(new.reserved / (units.ring_length * units.n_workers), 1.0),
         occupancy_mean=mean,
         occupancy_peak=peak,
         p50_us=quantile(histogram, units.bounds_ns, 0.5),
         p99_us=quantile(histogram, units.bounds_ns, 0.99),
         utilisation=utilisation,
-        capacity_pps=packets / seconds / utilisation if is_known else None,
+        capacity_pps=done / seconds / utilisation if is_known else None,
+        arrival=(packets + sheds) / seconds / capacity_pps if capacity_pps else 0.0,
         is_stuck=is_stuck,
     )
 
@@ -156,7 +171,7 @@ def handling_cycles(before: Reading, now: Reading, units: Units, known: float) -
     cycles are complete, and what is neither idle nor busy was spent around the NF.
     """
     old, new = before.counters, now.counters
-    packets = new.packets - old.packets
+    packets = new.done - old.done
     cycles = units.hz * (now.at_s - before.at_s)
     backlog = BACKLOG_SHARE * units.ring_length * units.n_workers
     used = cycles - max(new.idle_cycles - old.idle_cycles, 0)
@@ -260,7 +275,9 @@ class Meter:
             return None
         *earlier, now = self._readings
         before = next((r for r in reversed(earlier) if now.at_s - r.at_s >= seconds), earlier[0])
-        return measure(before, now, self._units, self._handling, self._burst_size)
+        return measure(
+            before, now, self._units, self._handling, self._burst_size, self.capacity_pps
+        )
 
     @property
     def has_worked(self) -> bool:

@@ -20,6 +20,8 @@ __all__ = ["ScaleSettings", "ScalingPolicy", "ServiceLoad", "UtilisationPolicy",
 
 QUEUE_SHARE = 0.5
 """A host with more of its places taken has a queue."""
+GROWING_SHARE = 0.05
+"""A host that gets more than it can take has a growing queue from here on."""
 ROUNDING = 1e-6
 
 
@@ -90,8 +92,8 @@ class ServiceLoad:
 
     @property
     def occupancy(self) -> float:
-        """Mean share of places taken, of the fullest."""
-        return max((load.occupancy_mean for load in self.loads), default=0.0)
+        """Share of places taken, of the fullest."""
+        return max((load.occupancy for load in self.loads), default=0.0)
 
     @property
     def p99_us(self) -> float | None:
@@ -123,7 +125,8 @@ class UtilisationPolicy:
 
     *Out*: the demand, in instances at full utilisation, has been above `target` for each instance
     at every reading of the last `out_after_s`; as many are added as the least of these demands
-    needs. If packets were shed, or queue up, at the last reading, that one is enough.
+    needs. If busy instances shed packets or have a queue at the last reading, or one gets more
+    than its capacity and its queue grows, that reading is enough.
 
     *In*: at every reading of the last `in_after_s` the others alone, without the one of most
     capacity, would have stayed `hysteresis` below `target`. One goes at a time.
@@ -208,7 +211,8 @@ def _is_saturated(load: ServiceLoad, settings: ScaleSettings) -> bool:
     another instance would not help.
     """
     return any(
-        one.utilisation > settings.target and (one.sheds or one.occupancy_mean > QUEUE_SHARE)
+        (one.utilisation > settings.target and (one.sheds or one.occupancy_mean > QUEUE_SHARE))
+        or (one.arrival > 1 and one.occupancy > GROWING_SHARE)
         for one in load.loads
     )
 

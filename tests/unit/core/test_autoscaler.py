@@ -19,13 +19,19 @@ SLOW = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max
 
 
 def load(
-    utilisation: float, *, sheds: int = 0, occupancy: float = 0.0, capacity: float = CAPACITY_PPS
+    utilisation: float,
+    *,
+    sheds: int = 0,
+    occupancy: float = 0.0,
+    capacity: float = CAPACITY_PPS,
+    arrival: float = 0.0,
 ) -> Load:
     packets = int(capacity * utilisation * STEP_S * 1000)
     return Load(
-        seconds=STEP_S, packets=packets, busy_cycles=0, idle_cycles=0, cycles_per_packet=0,
+        seconds=STEP_S, packets=packets, done=packets, occupancy=occupancy,
+        busy_cycles=0, idle_cycles=0, cycles_per_packet=0,
         sheds=sheds, occupancy_mean=occupancy, occupancy_peak=occupancy, p50_us=None, p99_us=None,
-        utilisation=utilisation, capacity_pps=None, is_stuck=False,
+        utilisation=utilisation, capacity_pps=None, arrival=arrival, is_stuck=False,
     )  # fmt: skip
 
 
@@ -58,6 +64,11 @@ def test_shed_packets_of_a_busy_nf_are_reason_enough_at_once() -> None:
 
 def test_queue_of_a_busy_nf_is_reason_enough_at_once() -> None:
     assert wish([(load(0.1),), (load(0.95, occupancy=0.8),)]) == 2
+
+
+def test_more_than_it_can_take_is_reason_enough_before_the_queue_is_long() -> None:
+    assert wish([(load(0.1),), (load(0.5, arrival=1.3, occupancy=0.1),)]) == 2
+    assert wish([(load(0.1),), (load(0.5, arrival=1.3, occupancy=0.01),)]) == 1, "a short burst"
 
 
 def test_queue_in_front_of_an_idle_nf_is_the_worker_s() -> None:

@@ -67,8 +67,18 @@ def test_large_bursts_are_busy_when_they_fill_up() -> None:
     assert full.utilisation == pytest.approx(0.9)
 
 
+def test_growing_queue_does_not_raise_the_capacity() -> None:
+    """What was handed over is not yet done."""
+    now = after(0.5, packets=500, done=300, loops=9, busy_cycles=int(HZ * 0.5), reserved=200)
+    load = measure(BEGIN, now, UNITS, 0, capacity_pps=600)
+    assert load.capacity_pps == pytest.approx(600)
+    assert load.arrival == pytest.approx(1000 / 600)
+    assert load.demand == pytest.approx(1000 / 600)
+    assert load.occupancy == 0.2
+
+
 def test_few_packets_say_nothing_about_capacity() -> None:
-    assert measure(BEGIN, serve(pps=20, cost=1000, seconds=1.0), UNITS).capacity_pps is None
+    assert measure(BEGIN, serve(pps=9, cost=1000, seconds=1.0), UNITS).capacity_pps is None
 
 
 def test_shed_packets_are_demand() -> None:
@@ -141,7 +151,7 @@ def test_cost_of_waking_up_does_not_lower_the_capacity() -> None:
     meter.add(BEGIN)
     busy = serve(pps=500_000, cost=1940, seconds=0.5)
     meter.add(busy)
-    few = replace(busy.counters, packets=busy.counters.packets + 1000,
+    few = replace(busy.counters, done=busy.counters.done + 1000,
                   busy_cycles=busy.counters.busy_cycles + 20_000_000)  # fmt: skip
     meter.add(Reading(busy.at_s + 1.0, few))
     assert meter.capacity_pps == pytest.approx(1_000_000)
@@ -152,7 +162,7 @@ def test_host_that_slows_down_loses_capacity() -> None:
     meter.add(BEGIN)
     fast = serve(pps=500_000, cost=1940, seconds=0.5)
     meter.add(fast)
-    slow = replace(fast.counters, packets=fast.counters.packets + 50_000,
+    slow = replace(fast.counters, done=fast.counters.done + 50_000,
                    busy_cycles=fast.counters.busy_cycles + 50_000 * 19_940)  # fmt: skip
     meter.add(Reading(fast.at_s + 1.0, slow))
     assert meter.capacity_pps == pytest.approx(100_000)
