@@ -17,6 +17,8 @@ from enum import Enum
 from importlib import resources
 from pathlib import Path
 
+from onvm_core.launch.sandbox import SandboxLauncher
+
 __all__ = ["Finding", "Health", "dpdk_drivers", "dpdk_version", "examine"]
 
 # Bits of /proc/self/status CapEff, from linux/capability.h.
@@ -69,6 +71,7 @@ def examine(root: Path = Path("/")) -> list[Finding]:
         _tun,
         _memlock,
         _runtime_dir,
+        _sandbox,
         _drivers,
         _compiled_kernels,
     )
@@ -237,6 +240,17 @@ def _runtime_dir(root: Path) -> Finding:
         if is_fine
         else f"sudo install -d -m 0700 -o {os.getuid()} {wanted}"
         f" && export XDG_RUNTIME_DIR={wanted}",
+    )
+
+
+def _sandbox(_root: Path) -> Finding:
+    obstacle, _, fix = SandboxLauncher().obstacle().partition("; run: ")
+    return Finding(
+        "sandbox",
+        obstacle or "works",
+        _lack_unless(not obstacle),
+        'NFs with launcher = "sandbox"',
+        fix,
     )
 
 

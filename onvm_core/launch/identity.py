@@ -8,7 +8,13 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["ProcessId", "children", "find_by_environment", "namespace_init"]
+__all__ = [
+    "ProcessId",
+    "children",
+    "find_by_environment",
+    "is_in_other_namespace",
+    "namespace_init",
+]
 
 WAIT_STEP_S = 0.01
 
@@ -95,6 +101,11 @@ def namespace_init(process: ProcessId) -> ProcessId | None:
         if numbers[-1] == "1":
             return ProcessId.of(pid)
     return None
+
+
+def is_in_other_namespace(pid: int) -> bool:
+    """Whether a process is in a PID namespace below ours."""
+    return len(_status(pid, "NSpid:")) > 1
 
 
 def children(pid: int) -> list[ProcessId]:

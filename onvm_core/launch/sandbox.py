@@ -72,6 +72,7 @@ class SandboxHandle:
         self._info = info
         self._init: ProcessId | None = None
         self._host: ProcessId | None = None
+        self._is_over = False
 
     @property
     def pid(self) -> int:
@@ -87,7 +88,9 @@ class SandboxHandle:
         status = self._outer.poll()
         if status is None:
             return None
-        self._end_inside()  # bwrap may have been killed by itself, or an NF have left a child
+        if not self._is_over:
+            self._is_over = True
+            self._end_inside()  # bwrap may have been killed by itself, or an NF have left a child
         return SIGNALLED - status if status > SIGNALLED else status
 
     def stop(self) -> None:

@@ -18,6 +18,7 @@ from types import TracebackType
 
 from onvm_core._native import dataplane
 from onvm_core._native.dataplane import ChainSpec, DataplaneSettings
+from onvm_core.launch.identity import is_in_other_namespace
 from onvm_core.manager import wire
 from onvm_core.manager.attach import AttachServer, Connection
 from onvm_core.manager.meters import Meters
@@ -204,6 +205,8 @@ class Manager:
             if self.secrets.get(hello.secret) != services:
                 raise _refused(errno.EPERM, f"the secret is not for {','.join(services)}")
             del self.secrets[hello.secret]
+        elif is_in_other_namespace(connection.pid):
+            raise _refused(errno.EPERM, "an NF host in a sandbox attaches with its secret, once")
         if not 0 <= hello.n_loaned <= self.settings.ring_length // 2:
             raise _refused(errno.EINVAL, f"{hello.n_loaned} loaned buffers are too many")
         ids = tuple(self.registry.service_id(service) for service in services)

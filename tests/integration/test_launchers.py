@@ -42,6 +42,9 @@ CURIOUS = """
 import ctypes, json, os, socket, subprocess
 from pathlib import Path
 from onvm_sdk import NetworkFunction
+from onvm_sdk._native.nf import Host, StageHello
+from onvm_sdk._stage import build_stage
+from onvm_sdk.errors import OnvmError
 
 
 def attempt(function, *arguments):
@@ -49,6 +52,19 @@ def attempt(function, *arguments):
         return str(function(*arguments))
     except OSError as error:
         return error.strerror
+
+
+def attach_again(nf):
+    # As another service, without a secret: so may who is started by hand.
+    hello = StageHello("firewall", "", [], [])
+    host, stage = Host(), build_stage(nf, print)
+    host.set_stage(0, stage.function, stage.state)
+    try:
+        host.attach("/run/onvm/attach.sock", [hello], burst_size=1, loaned_buffers=0, secret="",
+                    timeout_ms=500)
+    except OnvmError as error:
+        return str(error)
+    return "attached"
 
 
 class Nf(NetworkFunction):
@@ -72,6 +88,7 @@ class Nf(NetworkFunction):
         libc = ctypes.CDLL(None, use_errno=True)
         libc.unshare(0x10000000)
         seen["unshare"] = os.strerror(ctypes.get_errno())
+        seen["second"] = attach_again(self)
         print("SEEN " + json.dumps(seen), flush=True)
 
     def process_packet(self, pkt):
@@ -190,7 +207,8 @@ def test_killed_run_takes_its_nfs_along(host: Host, launcher: str) -> None:
 
         host.wait(inside)
         manager.kill()
-    host.wait(lambda: not any(process.is_alive for process in found))
+    # As a process it may be on its way to attach, which it gives up after 5 s.
+    host.wait(lambda: not any(process.is_alive for process in found), timeout_s=30)
 
 
 def host_of(process: ProcessId) -> list[ProcessId]:
@@ -231,6 +249,8 @@ def test_sandbox_shows_nothing_of_the_host(host: Host) -> None:
         "manager": False,
         "processes": ["1", "2"],
         "attach": ["attach.sock"],
+        "second": "attach to /run/onvm/attach.sock: "
+        "an NF host in a sandbox attaches with its secret, once",
         "unshare": "Operation not permitted",
     }
     # Of the three processes only the one inside knows the secret, and no command line has it.
@@ -243,3 +263,42 @@ def test_sandbox_shows_nothing_of_the_host(host: Host) -> None:
     assert secret not in command_of(first) + command_of(process)
     host.do("down")
     assert not first.is_alive
+
+
+def test_plan_decides_as_up_does_and_refuses_before_anything_starts(host: Host) -> None:
+    host.configure(CONFIG.replace("LAUNCHER", "process"))
+    plan = host.json("plan")
+    assert [nf["instances"] for nf in plan["nfs"]] == [["hop-1"]]
+    host.do("up", "-d")
+    assert launched(host)["cpus"] == plan["nfs"][0]["cpus"]
+    host.do("down")
+
+    install_nf(host.site, "greedy", manifest="memory_mib = 1048576\n")
+    host.configure(CONFIG.replace("LAUNCHER", "process").replace("hop", "greedy"))
+    reason = "it needs 1048576 MiB of memory, "
+    planned = host.onvm("plan")
+    assert planned.returncode == 1
+    assert reason in " ".join(planned.stdout.split())
+    done = host.onvm("up", "-d")
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: no place for greedy-1: {reason}")
+    assert done.stderr.count("\n") == 1
+    assert not list(host.runtime.glob("main/*.json"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (
+            ("run", "--in", "null:", "--out", "null:", "--chain", "hop", "--launcher", "boat"),
+            "error: --launcher: 'boat': expected one of process, sandbox\n",
+        ),
+        (("up",), "error: onvm.toml: nfs.hop.launcher: 'LAUNCHER': expected one of process, s"),
+    ],
+)
+def test_unknown_launcher_is_one_line(host: Host, arguments: tuple[str, ...], line: str) -> None:
+    host.configure(CONFIG)
+    done = host.onvm(*arguments)
+    assert done.returncode == 2
+    assert done.stderr.startswith(line)
+    assert done.stderr.count("\n") == 1
