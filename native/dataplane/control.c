@@ -435,8 +435,12 @@ onvm_dp_chain_set(uint32_t id, const struct onvm_dp_chain *wanted)
 	__atomic_store_n(&chain->is_used, true, __ATOMIC_RELEASE);
 	rc = publish_candidates(dp);
 	onvm_steering_retire_chain(&dp->steering, (uint16_t)id);
-	if (chain->by_rules)
+	if (chain->by_rules) {
+		/* The far port's new flows take it where no other chain has that port. */
+		if (chain->is_bidirectional && dp->ports[chain->far_port].binding == 0)
+			bind(dp, chain->far_port, id | ONVM_BINDING_FAR);
 		return rc;
+	}
 	bind(dp, chain->near_port, id);
 	if (chain->is_bidirectional && chain->far_port != chain->near_port)
 		bind(dp, chain->far_port, id | ONVM_BINDING_FAR);

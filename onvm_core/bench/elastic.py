@@ -18,11 +18,14 @@ from pathlib import Path
 from onvm_core._native import dataplane
 from onvm_core._native.dataplane import DataplaneSettings
 from onvm_core.bench.scenario import Scenario
+from onvm_core.launch.launcher import Launchers
 from onvm_core.manager.automation import Automation
 from onvm_core.manager.config import Config
 from onvm_core.manager.deployment import Deployment
 from onvm_core.manager.directory import temporary_directory
 from onvm_core.manager.extensions import Extensions
+from onvm_core.manager.placement import DEFAULT_POLICY
+from onvm_core.manager.placer import load_policy
 from onvm_core.manager.registry import HostState, NfHost
 from onvm_core.manager.sections import ScaleConfig
 from onvm_core.manager.supervisor import Supervisor, WantedHost
@@ -45,7 +48,10 @@ class _Bed:
 
     def __init__(self, directory: Path, scale: dict[str, ScaleConfig], waits_us: list[int]) -> None:
         settings = DataplaneSettings(ring_length=RING_LENGTH, n_buffers=4096, flow_capacity=1 << 21)
-        self.deployment = Deployment(directory, settings, kinds={}, services={})
+        self.deployment = Deployment(
+            directory, settings, kinds={}, package=lambda name: None, launchers=Launchers(),
+            placement=load_policy(DEFAULT_POLICY),
+        )  # fmt: skip
         self.supervisor = Supervisor(directory, self.deployment, lambda event: None)
         policies = {name: UtilisationPolicy(one.settings()) for name, one in scale.items()}
         self.automation = Automation(

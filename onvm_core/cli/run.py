@@ -222,7 +222,7 @@ def run_once(request: RunRequest) -> Report:
                     deployment.launch([name], configs=request.configs, launcher=request.launcher)
         deployment.wait_ready([services[name] for name in request.nfs])
         deployment.begin()
-        deployment.add_chain(
+        deployment.chains.add(
             "main",
             "in",
             "out",

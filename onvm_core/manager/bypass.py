@@ -36,7 +36,7 @@ class Bypass:
 
     def watch(self, name: str) -> None:
         """Look after a chain that has just been added or changed."""
-        self._taken[name] = self._deployment.chains[name].services
+        self._taken[name] = self._deployment.chains.by_name[name].services
 
     def forget(self, name: str) -> None:
         """Look after it no longer."""
@@ -50,7 +50,9 @@ class Bypass:
         """Services that the chain goes without now."""
         if name not in self._taken:
             return []
-        return [s for s in self._deployment.chains[name].services if s not in self._taken[name]]
+        return [
+            s for s in self._deployment.chains.by_name[name].services if s not in self._taken[name]
+        ]
 
     def turn(self) -> None:
         """Take services out of chains, or put them back, after the state of a host changed."""
@@ -60,18 +62,11 @@ class Bypass:
             if host.state in (HostState.ACTIVE, HostState.DRAINING)
         }
         for name, taken in self._taken.items():
-            chain = self._deployment.chains[name]
+            chain = self._deployment.chains.by_name[name]
             wanted = tuple(service for service in chain.services if service in there)
             if wanted == taken:
                 continue
-            self._deployment.manager.set_chain(
-                chain.number,
-                self._deployment.port_number(chain.near),
-                self._deployment.port_number(chain.far),
-                wanted,
-                is_bidirectional=chain.is_bidirectional,
-                track_flows=chain.track_flows,
-            )
+            self._deployment.chains.set_services(chain, wanted)
             self._taken[name] = wanted
             without = ", ".join(self.missing(name))
             log.warning("chain %s: %s", name, f"goes without {without}" if without else "whole")

@@ -2,11 +2,11 @@
 
     [manager]              placement
     [dataplane]            workers, cpus, buffers, buffer_size, ring_length, idle, flows, …
-    [ports.NAME]           uri, direction
+    [ports.NAME]           uri, direction, classifier, classifier_options
     [nfs.NAME]             plugin, instances, launcher, config (a file or a table); one instance
                            without configuration is implied for an installed NF that a chain names
     [[fused]]              nfs, instances, launcher: NFs that share one process
-    [chains.NAME]          in, out, services, bidirectional, track_flows, on_failure
+    [chains.NAME]          in, out, services, bidirectional, track_flows, on_failure, match
     [scale.SERVICE], [exporters.NAME], [faults]: see ``sections``
 
 Everything is checked before the first change is made. A mistake is one line: file, field, value,
@@ -26,6 +26,7 @@ import msgspec
 
 from onvm_core._native.dataplane import DataplaneSettings
 from onvm_core.launch.launcher import DEFAULT_LAUNCHER
+from onvm_core.manager.chain_config import STAGES_MAX, ChainConfig, PortConfig, check_chains
 from onvm_core.manager.placement import DEFAULT_POLICY
 from onvm_core.manager.ports import Direction, PortKind, parse_uri
 from onvm_core.manager.sections import (
@@ -43,7 +44,6 @@ __all__ = ["ChainConfig", "Config", "NfConfig", "NfGroup", "load_config", "parse
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,19}")
 NAME_HELP = "expected a name of 1 to 20 letters, digits, '_', '.' or '-', a letter or digit first"
-STAGES_MAX = 16
 
 Instances = Annotated[int, msgspec.Meta(ge=1, le=64)]
 
@@ -91,13 +91,6 @@ class DataplaneConfig(_Table, frozen=True):
         )
 
 
-class PortConfig(_Table, frozen=True):
-    """``[ports.NAME]``; without a direction, what the chains make of it."""
-
-    uri: str
-    direction: Literal["in", "out", "both"] | None = None
-
-
 class NfConfig(_Table, frozen=True):
     """``[nfs.NAME]``."""
 
@@ -115,18 +108,6 @@ class FusedConfig(_Table, frozen=True):
     nfs: Annotated[list[str], msgspec.Meta(min_length=1, max_length=STAGES_MAX)]
     instances: Instances = 1
     launcher: str = ""
-
-
-class ChainConfig(_Table, frozen=True, rename={"near": "in", "far": "out"}):
-    """``[chains.NAME]``."""
-
-    near: str
-    far: str
-    services: Annotated[list[str], msgspec.Meta(max_length=STAGES_MAX)] = []
-    bidirectional: bool = True
-    track_flows: bool = True
-    on_failure: Literal["drop", "bypass"] = "drop"
-    """What happens to packets when one of the services has no instance."""
 
 
 class Config(_Table, frozen=True):
@@ -361,7 +342,7 @@ def _cross_check(
         if uri.scheme not in kinds:
             raise ConfigError(nearest(uri.scheme, kinds), file=path, field=field, value=uri.scheme)
     services = _check_nfs(config, path, packages)
-    _check_chains(config, path, services)
+    check_chains(config.chains, path, config.ports, services)
     by_name = {package.name: package.service or package.name for package in packages}
     fused = [
         [by_name[config.nfs[name].plugin or name] for name in group.nfs] for group in config.fused
@@ -470,28 +451,3 @@ def _check_launchers(config: Config, path: Path, launchers: Collection[str]) -> 
                 f"expected one of {', '.join(launchers)}",
                 file=path, field=f"{one.field}.launcher", value=one.launcher,
             )  # fmt: skip
-
-
-def _check_chains(config: Config, path: Path, services: set[str]) -> None:
-    owner: dict[str, str] = {}
-    for name, chain in config.chains.items():
-        for field, port in (("in", chain.near), ("out", chain.far)):
-            if port not in config.ports:
-                raise ConfigError(
-                    nearest(port, config.ports),
-                    file=path, field=f"chains.{name}.{field}", value=port,
-                )  # fmt: skip
-            if port in owner:
-                raise ConfigError(
-                    f"expected a port that is not chain {owner[port]}'s",
-                    file=path, field=f"chains.{name}.{field}", value=port,
-                )  # fmt: skip
-        owner[chain.near] = owner[chain.far] = name
-        for service in chain.services:
-            if service not in services:
-                known = ", ".join(sorted(services)) or "none is"
-                raise ConfigError(
-                    f"expected a service that an NF of this file provides ({known}); "
-                    f"add [nfs.{service}]",
-                    file=path, field=f"chains.{name}.services", value=service,
-                )  # fmt: skip

@@ -19,6 +19,8 @@ from onvm_core._native import dataplane
 from onvm_core._native.dataplane import DataplaneSettings
 from onvm_core.launch.identity import ProcessId
 from onvm_core.launch.launcher import DEFAULT_LAUNCHER, Handle, Launchers, LaunchSpec
+from onvm_core.manager.chains import Chains
+from onvm_core.manager.classifier import Classifier
 from onvm_core.manager.manager import Manager
 from onvm_core.manager.placement import Need, PlacementPolicy
 from onvm_core.manager.placer import Placer
@@ -36,7 +38,7 @@ from onvm_core.plugins import NfPackage
 from onvm_sdk.errors import ConfigError, OnvmError
 from onvm_sdk.manifest import read_config
 
-__all__ = ["Chain", "Deployment", "NfFailed", "split_cpus"]
+__all__ = ["Deployment", "NfFailed", "split_cpus"]
 
 log = logging.getLogger("onvm.deployment")
 
@@ -49,19 +51,6 @@ DEAD_KEPT = 32
 
 class NfFailed(OnvmError):  # noqa: N818  it failed; the error may be anything
     """An NF ended, or was not ready in time; the message has its last words."""
-
-
-@dataclass(frozen=True, slots=True)
-class Chain:
-    """A chain by names."""
-
-    name: str
-    number: int
-    near: str
-    far: str
-    services: tuple[str, ...]
-    is_bidirectional: bool
-    track_flows: bool
 
 
 @dataclass(slots=True)
@@ -91,7 +80,6 @@ def split_cpus(n_workers: int, wanted: Sequence[int] = ()) -> tuple[list[int], l
 @dataclass(slots=True)
 class _State:
     ports: dict[str, _OpenPort] = field(default_factory=dict)
-    chains: dict[str, Chain] = field(default_factory=dict)
     launched: list[_Launched] = field(default_factory=list)
 
 
@@ -105,6 +93,7 @@ class Deployment:
         launchers: those that NFs may be launched with.
         placement: decides on which CPUs they run.
         ports_of: names of the ports whose packets services get; None: all ports.
+        classifiers: those of ports that have one of their own.
         survives: whether launched NFs wait for a new manager when this one is gone.
     """
 
@@ -120,6 +109,7 @@ class Deployment:
         ports_of: Callable[[Sequence[str]], Sequence[str]] | None = None,
         worker_cpus: Sequence[int] | None = None,
         use_pci: bool = False,
+        classifiers: Mapping[str, Classifier] | None = None,
         survives: bool = False,
     ) -> None:
         workers, _ = split_cpus(settings.n_workers, worker_cpus or ())
@@ -135,6 +125,7 @@ class Deployment:
         self._begin = time.monotonic()
         self.manager = Manager(directory, settings, workers, use_pci=use_pci)
         self.manager.on_host_change = self._on_host_change
+        self.chains = Chains(self.manager, self.port_number, classifiers)
         self.on_host_change: Callable[[NfHost], None] = lambda host: None
         (directory / "logs").mkdir(exist_ok=True)
 
@@ -148,11 +139,6 @@ class Deployment:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
-
-    @property
-    def chains(self) -> Mapping[str, Chain]:
-        """Chains by name."""
-        return self._state.chains
 
     @property
     def ports(self) -> dict[str, str]:
@@ -185,39 +171,6 @@ class Deployment:
             known = ", ".join(self._state.ports) or "none is open"
             raise ConfigError(f"expected a port ({known})", field="port", value=name)
         return port.number
-
-    def add_chain(
-        self, name: str, near: str, far: str, services: Sequence[str],
-        *, is_bidirectional: bool, track_flows: bool,
-    ) -> None:  # fmt: skip
-        """Add a chain, or change one of that name; traffic takes it at once."""
-        known = self._state.chains.get(name)
-        taken = {chain.number for chain in self._state.chains.values()}
-        number = known.number if known else min(set(range(1, 256)) - taken, default=0)
-        if number == 0:
-            raise ConfigError("at most 255 chains", field="chain", value=name)
-        near_number, far_number = self.port_number(near), self.port_number(far)
-        for other in self._state.chains.values():
-            for end, port in (("in", near), ("out", far)):
-                if other.name != name and port in (other.near, other.far):
-                    raise ConfigError(
-                        f"expected a port that is not chain {other.name}'s", field=end, value=port
-                    )
-        self.manager.set_chain(
-            number, near_number, far_number, services,
-            is_bidirectional=is_bidirectional, track_flows=track_flows,
-        )  # fmt: skip
-        self._state.chains[name] = Chain(
-            name, number, near, far, tuple(services), is_bidirectional, track_flows
-        )
-
-    def remove_chain(self, name: str) -> None:
-        """Remove a chain; its ports have none then."""
-        chain = self._state.chains.pop(name, None)
-        if chain is None:
-            known = ", ".join(self._state.chains) or "there is none"
-            raise ConfigError(f"expected a chain ({known})", field="chain", value=name)
-        dataplane.remove_chain(chain.number)
 
     # ---- NFs ----
 
@@ -418,8 +371,8 @@ class Deployment:
         """
         report = self.report(seconds)
         dataplane.stop()
-        for name in list(self._state.chains):
-            self.remove_chain(name)
+        for name in list(self.chains.by_name):
+            self.chains.remove(name)
         for port in self._state.ports.values():
             dataplane.close_port(port.number)
         self._state.ports.clear()

@@ -1,4 +1,4 @@
-"""Makes the things of plugins that a file names: scaling policies and exporters."""
+"""Makes the things of plugins that a file names: classifiers, scaling policies, exporters."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from onvm_core.export.runner import PlannedExporter
+from onvm_core.manager.classifier import Classifier
 from onvm_core.manager.config import Config
 from onvm_core.manager.sections import nearest
 from onvm_core.plugins import PluginManager
@@ -18,8 +19,9 @@ __all__ = ["Extensions", "load_extensions"]
 
 @dataclass(frozen=True, slots=True)
 class Extensions:
-    """Policies by service, exporters by name."""
+    """Classifiers by port, policies by service, exporters by name."""
 
+    classifiers: dict[str, Classifier] = field(default_factory=dict)
     policies: dict[str, ScalingPolicy] = field(default_factory=dict)
     exporters: dict[str, PlannedExporter] = field(default_factory=dict)
 
@@ -33,6 +35,10 @@ def load_extensions(config: Config, path: Path, plugins: PluginManager) -> Exten
     """
     made = Extensions()
     folder = path.absolute().parent
+    for name, port in config.ports.items():
+        place = f"ports.{name}"
+        kind = _load(plugins, "onvm_classifiers", port.classifier, path, f"{place}.classifier")
+        made.classifiers[name] = _make(path, place, kind, port.classifier_options)
     for service, scale in config.scale.items():
         place = f"scale.{service}"
         kind = _load(plugins, "onvm_scaling_policies", scale.policy, path, f"{place}.policy")

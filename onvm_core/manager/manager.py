@@ -129,12 +129,15 @@ class Manager:
 
     def set_chain(
         self, chain_id: int, near_port: int, far_port: int, services: Sequence[str],
-        *, is_bidirectional: bool = True, track_flows: bool = True,
+        *, is_bidirectional: bool = True, track_flows: bool = True, by_rules: bool = False,
     ) -> None:  # fmt: skip
-        """Set a chain of services between two ports; packets take it at once."""
+        """Set a chain of services between two ports; packets take it at once.
+
+        With `by_rules` only flows take it that a rule of the port leads to it.
+        """
         ids = tuple(self.registry.service_id(service) for service in services)
         dataplane.set_chain(
-            chain_id, ChainSpec(near_port, far_port, ids, is_bidirectional, track_flows)
+            chain_id, ChainSpec(near_port, far_port, ids, is_bidirectional, track_flows, by_rules)
         )
 
     # ---- hosts ----

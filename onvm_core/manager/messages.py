@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from onvm_core.export.runner import ExporterReport
+from onvm_core.manager.classifier import MatchConfig
 from onvm_core.manager.report import Report
 from onvm_core.scaling.autoscaler import Decision
 from onvm_sdk.errors import OnvmError
@@ -216,6 +217,8 @@ class ChainReply(_Tagged, frozen=True, tag="chain"):
     state: str
     """active, waiting for a service that has no instance yet, or bypassing one that has none."""
     on_failure: str = "drop"
+    match: list[MatchConfig] | None = None
+    """Flows that take it where another chain has the port; None: it has the port."""
 
 
 class StatusReply(_Tagged, frozen=True, tag="status"):

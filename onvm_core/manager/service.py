@@ -16,9 +16,11 @@ from onvm_core.launch.launcher import DEFAULT_LAUNCHER, Launchers
 from onvm_core.manager import messages as m
 from onvm_core.manager.automation import Automation
 from onvm_core.manager.captures import Captures
+from onvm_core.manager.chains import Chain
+from onvm_core.manager.classifier import Classifier
 from onvm_core.manager.config import ChainConfig, Config, NfConfig
 from onvm_core.manager.control import ControlServer
-from onvm_core.manager.deployment import Chain, Deployment, NfFailed
+from onvm_core.manager.deployment import Deployment, NfFailed
 from onvm_core.manager.directory import DirectoryLock
 from onvm_core.manager.extensions import Extensions
 from onvm_core.manager.placer import load_policy
@@ -83,7 +85,7 @@ class Service:
         }
         self._lock = DirectoryLock(directory)
         try:
-            self._deployment = self._deploy(kinds)
+            self._deployment = self._deploy(kinds, extensions.classifiers)
         except BaseException:
             self._lock.release()
             raise
@@ -106,7 +108,9 @@ class Service:
         self._handlers[m.ScaleStatusRequest] = self._automation.scaling.status
         self._deployment.on_host_change = self._automation.on_host_change
 
-    def _deploy(self, kinds: Mapping[str, PortKind]) -> Deployment:
+    def _deploy(
+        self, kinds: Mapping[str, PortKind], classifiers: Mapping[str, Classifier]
+    ) -> Deployment:
         schemes = {parse_uri(port.uri).scheme for port in self._config.ports.values()}
         return Deployment(
             self._directory,
@@ -118,6 +122,7 @@ class Service:
             ports_of=self._ports_of,
             worker_cpus=self._config.dataplane.cpus or None,
             use_pci=any(kinds[scheme].needs_pci for scheme in schemes),
+            classifiers=classifiers,
             survives=True,
         )
 
@@ -125,7 +130,7 @@ class Service:
         """Of the chains of the file, and of those that were added since."""
         added = [
             port
-            for chain in self._deployment.chains.values()
+            for chain in self._deployment.chains.by_name.values()
             if {*chain.services} & {*services}
             for port in (chain.near, chain.far)
         ]
@@ -219,10 +224,11 @@ class Service:
                 self._add_chain(name, chain)
 
     def _add_chain(self, name: str, chain: ChainConfig) -> None:
-        action = "changed" if name in self._deployment.chains else "added"
-        self._deployment.add_chain(
+        action = "changed" if name in self._deployment.chains.by_name else "added"
+        self._deployment.chains.add(
             name, chain.near, chain.far, chain.services,
             is_bidirectional=chain.bidirectional, track_flows=chain.track_flows,
+            match=chain.match,
         )  # fmt: skip
         if chain.on_failure == "bypass":
             self._automation.bypass.watch(name)
@@ -368,11 +374,12 @@ class Service:
     # ---- chains and flows ----
 
     def _chains(self) -> list[m.ChainReply]:
-        shown = [self._chain(chain) for chain in self._deployment.chains.values()]
+        shown = [self._chain(chain) for chain in self._deployment.chains.by_name.values()]
         shown += [
             m.ChainReply(
                 name=name, near=chain.near, far=chain.far, services=chain.services,
                 bidirectional=chain.bidirectional, track_flows=chain.track_flows, state="waiting",
+                match=chain.match,
                 on_failure=chain.on_failure,
             )
             for name, chain in self._pending.items()
@@ -387,6 +394,7 @@ class Service:
             bidirectional=chain.is_bidirectional, track_flows=chain.track_flows,
             state=f"bypassing {', '.join(missing)}" if missing else "active",
             on_failure="bypass" if bypass.watches(chain.name) else "drop",
+            match=None if chain.match is None else list(chain.match),
         )  # fmt: skip
 
     def _chain_list(self, _request: m.ChainListRequest) -> m.ChainsReply:
@@ -399,26 +407,28 @@ class Service:
                     f"no instance of it serves; start one: onvm nf run {service}",
                     field="chain add", value=service,
                 )  # fmt: skip
+        known = self._deployment.chains.by_name.get(request.name)
         chain = ChainConfig(
             near=request.near, far=request.far, services=request.services,
             bidirectional=request.bidirectional, track_flows=request.track_flows,
             on_failure=request.on_failure,
+            match=None if known is None or known.match is None else list(known.match),
         )  # fmt: skip
         self._add_chain(request.name, chain)
         self._pending.pop(request.name, None)
-        return self._chain(self._deployment.chains[request.name])
+        return self._chain(self._deployment.chains.by_name[request.name])
 
     def _chain_remove(self, request: m.ChainRemoveRequest) -> m.DoneReply:
         if self._pending.pop(request.name, None) is None:
             self._automation.bypass.forget(request.name)
-            self._deployment.remove_chain(request.name)
+            self._deployment.chains.remove(request.name)
         self._control.publish(m.ChainEvent(name=request.name, action="removed"))
         return m.DoneReply()
 
     def _chain_show(self, request: m.ChainShowRequest) -> m.ChainShowReply:
-        chain = self._deployment.chains.get(request.name)
+        chain = self._deployment.chains.by_name.get(request.name)
         if chain is None:
-            known = ", ".join(sorted(self._deployment.chains)) or "there is none"
+            known = ", ".join(sorted(self._deployment.chains.by_name)) or "there is none"
             raise ConfigError(f"expected a chain ({known})", field="chain show", value=request.name)
         flows = dataplane.read_flows(PATH_FLOWS_MAX)
         counts = Counter(
@@ -454,7 +464,7 @@ class Service:
 
     def _flow_list(self, request: m.FlowListRequest) -> m.FlowsReply:
         ports = {self._deployment.port_number(name): name for name in self._deployment.ports}
-        chains = {chain.number: chain.name for chain in self._deployment.chains.values()}
+        chains = {chain.number: chain.name for chain in self._deployment.chains.by_name.values()}
         names: dict[int, list[str]] = {}
         for host, instance in self._deployment.manager.registry.instances():
             if host.state is not HostState.DEAD:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from onvm_core.plugins.hookspecs import CliCommand, Offer, hookimpl
 
 __all__ = [
+    "onvm_classifiers",
     "onvm_cli_commands",
     "onvm_launchers",
     "onvm_placement_policies",
@@ -27,6 +28,14 @@ _PORT_KINDS = (
     Offer("pci", "a NIC, by its PCI address", "onvm_core.manager.ports:PCI"),
     Offer("tap", "a network interface that is made", "onvm_core.manager.ports:TAP"),
 )
+_CLASSIFIERS = (
+    Offer(
+        "match",
+        "what the `match` of chains says",
+        "onvm_core.manager.classifier:MatchClassifier",
+    ),
+)
+
 _LAUNCHERS = (
     Offer("process", "a child process", "onvm_core.launch.process:ProcessLauncher"),
     Offer(
@@ -128,6 +137,12 @@ _COMMANDS = (
 def onvm_cli_commands() -> Sequence[CliCommand]:
     """The commands of this package."""
     return _COMMANDS
+
+
+@hookimpl
+def onvm_classifiers() -> Sequence[Offer]:
+    """The classifiers of this package."""
+    return _CLASSIFIERS
 
 
 @hookimpl

@@ -85,11 +85,11 @@ class HookSpecs:
 
     @_hookspec
     def onvm_classifiers(self) -> Sequence[Offer]:
-        """Choose the service chain of a flow's first packet.
+        """Lead the new flows of a port to one of several chains.
 
-        Target: a class, made with the options of its section in ``onvm.toml``; its
-        ``classify(five_tuple, port)`` returns the name of a chain, or None for the default.
-        Cold path: asked once per flow that no rule in the flow table knows.
+        Target: a `onvm_core.manager.classifier.Classifier`, made with the ``classifier_options``
+        of the port. Its ``rules(port, chains)`` is asked when chains change; the data plane looks
+        at the rules once for each new flow.
         """
         raise NotImplementedError
 

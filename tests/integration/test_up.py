@@ -65,6 +65,44 @@ def test_changes_under_load_lose_nothing(host: Host) -> None:
     assert not list((host.runtime / "main").glob("*.sock"))
 
 
+SHARED_PORT = """
+[nfs.hop]
+[nfs.skip]
+[chains.rest]
+in = "lan"
+out = "wan"
+services = ["hop"]
+[chains.some]
+in = "lan"
+out = "wan"
+services = ["skip"]
+match = [{ protocol = "udp", src = "10.0.0.1/32", src_port = "1000-1007", dst_port = 9 }]
+"""
+
+
+def flows_of_chains(host: Host) -> dict[str, set[int]]:
+    """Source ports of the flows from lan, by chain."""
+    found: dict[str, set[int]] = {}
+    for flow in host.json("flow", "list", "--limit", "1000")["flows"]:
+        if flow["port"] == "lan":
+            found.setdefault(flow["chain"], set()).add(flow["src_port"])
+    return found
+
+
+def test_new_flows_take_the_chain_whose_match_they_meet(host: Host) -> None:
+    host.configure(PATIENT + SHARED_PORT)
+    host.do("up", "-d")
+    everything = {"rest": set(range(1008, 1032)), "some": set(range(1000, 1008))}
+    host.wait(lambda: flows_of_chains(host) == everything)
+    assert host.json("chain", "show", "some")["chain"]["match"][0]["dst_port"] == 9
+    # Without the chain its flows take the one that has the port.
+    host.do("chain", "remove", "some")
+    host.wait(lambda: flows_of_chains(host) == {"rest": set(range(1000, 1032))})
+    down = host.json("down")
+    check_sums(down["report"])
+    assert down["report"]["drops"] == {}
+
+
 def test_killed_manager_finds_its_nfs_again(host: Host) -> None:
     host.configure(HASTY + TWO_NFS)
     host.do("up", "-d")
