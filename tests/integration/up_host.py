@@ -150,25 +150,41 @@ class Host:
 
     def clean(self) -> list[str]:
         """End what a test has left; who that was."""
-        left = []
-        for name in ("manager.json", "nfs.json"):
-            for path in self.runtime.glob(f"*/{name}"):
-                records = json.loads(path.read_text())
-                for record in records if isinstance(records, list) else [records]:
-                    process = ProcessId(record["pid"], record["start_time"])
-                    if process.is_alive:
-                        left.append(f"{path}: {record['pid']}")
-                        process.send(signal.SIGKILL)
-                        process.wait(2)
-        shutil.rmtree(self.folder)
-        return left
+        return clean(self.folder)
+
+
+def clean(folder: Path) -> list[str]:
+    """End the processes of managers below a folder, then remove it; who they were."""
+    left = []
+    for name in ("manager.json", "nfs.json"):
+        for path in folder.glob(f"r/*/{name}"):
+            records = json.loads(path.read_text())
+            for record in records if isinstance(records, list) else [records]:
+                process = ProcessId(record["pid"], record["start_time"])
+                if process.is_alive:
+                    left.append(f"{path}: {record['pid']}")
+                    process.send(signal.SIGKILL)
+                    process.wait(2)
+    shutil.rmtree(folder, ignore_errors=True)
+    return left
 
 
 def managed() -> Iterator[Host]:
-    """A host that is cleaned up whatever happens."""
+    """A host that is cleaned up whatever happens, even if the test's own process is killed."""
     # A short path: sockets have room for 107 bytes.
-    made = Host(Path(tempfile.mkdtemp(prefix="onvm-up-")))
+    folder = Path(tempfile.mkdtemp(prefix="onvm-up-"))
+    # It cleans up when its pipe closes, which no signal can prevent.
+    cleaner = subprocess.Popen(
+        [sys.executable, "-P", __file__, str(folder)],
+        stdin=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
     try:
-        yield made
+        yield Host(folder)
     finally:
-        made.clean()
+        clean(folder)
+        cleaner.communicate()
+
+
+if __name__ == "__main__":
+    sys.stdin.read()
+    clean(Path(sys.argv[1]))
