@@ -42,6 +42,7 @@ __all__ = [
 
 NB_LATENCY_BUCKETS = 128
 NB_DROPS = 16
+NB_STAGES = 16
 
 
 class DataplaneError(NativeError):
@@ -458,8 +459,8 @@ def read_load(slot: int) -> LoadCounters:
     _check(lib.onvm_dp_read_host(slot, stats))
     return LoadCounters(
         packets=stats.rx[0] + stats.rx[1],
-        done=max(stats.packets),
-        busy_cycles=sum(stats.busy_cycles),
+        done=max(ffi.unpack(stats.packets, NB_STAGES)),
+        busy_cycles=sum(ffi.unpack(stats.busy_cycles, NB_STAGES)),
         idle_cycles=stats.idle_cycles,
         loops=stats.loops,
         shed=stats.nb_shed,

@@ -15,7 +15,6 @@ from onvm_core.scaling.load import Load, Meter, Reading, Units
 __all__ = ["Meters"]
 
 INTERVAL_S = 0.05
-STEER_OVER_S = 0.1
 FLOOR_SHARE = 0.01
 """Where nothing is spare, new flows still follow the speed of the hosts."""
 
@@ -52,7 +51,7 @@ class Meters:
         if meter is None:
             meter = self._meters[host.slot] = Meter(self._make_units(), host.burst_size)
         meter.add(Reading(time.monotonic(), dataplane.read_load(host.slot)))
-        load = meter.over(STEER_OVER_S)
+        load = meter.recent
         spare = None if load is None else meter.spare_pps(load)
         if spare is not None and meter.capacity_pps is not None:
             dataplane.set_spare(host.slot, int(max(spare, meter.capacity_pps * FLOOR_SHARE, 1)))

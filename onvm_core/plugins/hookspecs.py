@@ -111,7 +111,7 @@ class HookSpecs:
         ConfigError for ``options`` that it does not know. ``decide(history)`` gets the
         `ServiceLoad` of each of the last readings, oldest first, and returns a `Wish`: the wanted
         number of instances and the reason in one line. It keeps nothing between two calls. It is
-        asked after each reading (20 to 40 times a second), but not while instances start nor in
+        asked after each reading (20 to 50 times a second), but not while instances start nor in
         the cool-down; what it wants is kept within min and max. See ``onvm_core.scaling.policy``.
         """
         raise NotImplementedError

@@ -20,9 +20,11 @@ their ranges.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 from onvm_core._native.values import LoadCounters
 
@@ -40,6 +42,7 @@ SMALL_BURST = 64
 CAPACITY_TRUST = 0.2
 """Below this utilisation the cost of a packet is mostly that of waking up and of small bursts."""
 STUCK_STEP_MAX_S = 0.1
+RECENT_S = 0.1
 KEPT_S = 2.0
 
 
@@ -137,7 +140,7 @@ def measure(
     busy = max(new.busy_cycles - old.busy_cycles, 0)
     is_stuck = _is_stuck(before, now)
     share = min((busy + handling * done) / (units.hz * seconds), 1.0)
-    histogram = [max(n - o, 0) for n, o in zip(new.latency, old.latency, strict=True)]
+    histogram = [n - o if n > o else 0 for n, o in zip(new.latency, old.latency, strict=True)]
     mean, peak = _occupancy(before, now, packets / seconds, histogram, units)
     if burst_size > SMALL_BURST:
         inside = mean * units.ring_length * units.n_workers
@@ -189,15 +192,11 @@ def quantile(histogram: Sequence[int], bounds_ns: Sequence[float], share: float)
     Returns:
         None when there are no samples.
     """
-    total = sum(histogram)
-    if total == 0:
+    below = list(accumulate(histogram))
+    if not below or below[-1] == 0:
         return None
-    below = 0
-    for bucket, count in enumerate(histogram):
-        below += count
-        if below >= share * total:
-            return round(_middle_ns(bounds_ns, bucket) / 1000, 3)
-    return None
+    bucket = bisect_left(below, share * below[-1])
+    return round(_middle_ns(bounds_ns, bucket) / 1000, 3)
 
 
 def _middle_ns(bounds_ns: Sequence[float], bucket: int) -> float:
@@ -218,7 +217,9 @@ def _occupancy(
     n_samples = sum(histogram)
     if n_samples:
         total_ns = sum(
-            count * _middle_ns(units.bounds_ns, bucket) for bucket, count in enumerate(histogram)
+            count * _middle_ns(units.bounds_ns, bucket)
+            for bucket, count in enumerate(histogram)
+            if count
         )
         inside = pps * total_ns / n_samples / 1e9
     else:
@@ -239,6 +240,7 @@ class Meter:
     """The last readings of one NF host, and what they say.
 
     Attributes:
+        recent: the load over the last 0.1 s or a little more; None before the second reading.
         capacity_pps: the last that was known; None at first.
         stuck_s: for how long it has made no progress while packets wait. A reading adds at most
             0.1 s: when the manager itself was stopped, nothing can be said about the host.
@@ -249,6 +251,7 @@ class Meter:
         self._burst_size = burst_size
         self._readings: deque[Reading] = deque()
         self._handling = HANDLING_CYCLES
+        self.recent: Load | None = None
         self.capacity_pps: float | None = None
         self.stuck_s = 0.0
 
@@ -291,7 +294,7 @@ class Meter:
         return max(self.capacity_pps - load.pps, 0.0)
 
     def _learn_capacity(self) -> None:
-        load = self.over(0.1)
+        load = self.recent = self.over(RECENT_S)
         if load is None or load.capacity_pps is None:
             return
         known = self.capacity_pps

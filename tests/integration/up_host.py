@@ -149,12 +149,7 @@ class Host:
 
     def processes(self) -> list[ProcessId]:
         """The processes of launched NFs that run, with what they have started."""
-        secrets = [
-            record["secret"]
-            for path in self.runtime.glob("*/nfs.json")
-            for record in json.loads(path.read_text())
-        ]
-        return [one for secret in secrets for one in find_by_environment(SECRET_VARIABLE, secret)]
+        return launched_processes(self.runtime)
 
     def wait(self, condition: Callable[[], bool], timeout_s: float = 8) -> None:
         deadline = time.monotonic() + timeout_s
@@ -164,29 +159,55 @@ class Host:
 
     def clean(self) -> list[str]:
         """End what a test has left; who that was."""
-        left = []
-        for process in self.processes():
-            for one in (namespace_init(process), process):
-                if one is not None:
-                    one.send(signal.SIGKILL)
-        for name in ("manager.json", "nfs.json"):
-            for path in self.runtime.glob(f"*/{name}"):
-                records = json.loads(path.read_text())
-                for record in records if isinstance(records, list) else [records]:
-                    process = ProcessId(record["pid"], record["start_time"])
-                    if process.is_alive:
-                        left.append(f"{path}: {record['pid']}")
-                        process.send(signal.SIGKILL)
-                        process.wait(2)
-        shutil.rmtree(self.folder)
-        return left
+        return clean(self.folder)
+
+
+def launched_processes(runtime: Path) -> list[ProcessId]:
+    """The processes of launched NFs that run, with what they have started."""
+    secrets = [
+        record["secret"]
+        for path in runtime.glob("*/nfs.json")
+        for record in json.loads(path.read_text())
+    ]
+    return [one for secret in secrets for one in find_by_environment(SECRET_VARIABLE, secret)]
+
+
+def clean(folder: Path) -> list[str]:
+    """End the processes of managers below a folder, then remove it; who they were."""
+    left = []
+    for process in launched_processes(folder / "r"):
+        for one in (namespace_init(process), process):
+            if one is not None:
+                one.send(signal.SIGKILL)
+    for name in ("manager.json", "nfs.json"):
+        for path in folder.glob(f"r/*/{name}"):
+            records = json.loads(path.read_text())
+            for record in records if isinstance(records, list) else [records]:
+                process = ProcessId(record["pid"], record["start_time"])
+                if process.is_alive:
+                    left.append(f"{path}: {record['pid']}")
+                    process.send(signal.SIGKILL)
+                    process.wait(2)
+    shutil.rmtree(folder, ignore_errors=True)
+    return left
 
 
 def managed() -> Iterator[Host]:
-    """A host that is cleaned up whatever happens."""
+    """A host that is cleaned up whatever happens, even if the test's own process is killed."""
     # A short path: sockets have room for 107 bytes.
-    made = Host(Path(tempfile.mkdtemp(prefix="onvm-up-")))
+    folder = Path(tempfile.mkdtemp(prefix="onvm-up-"))
+    # It cleans up when its pipe closes, which no signal can prevent.
+    cleaner = subprocess.Popen(
+        [sys.executable, "-P", __file__, str(folder)],
+        stdin=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
     try:
-        yield made
+        yield Host(folder)
     finally:
-        made.clean()
+        clean(folder)
+        cleaner.communicate()
+
+
+if __name__ == "__main__":
+    sys.stdin.read()
+    clean(Path(sys.argv[1]))
