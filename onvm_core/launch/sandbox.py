@@ -138,8 +138,12 @@ class SandboxHandle:
             first.send(signal.SIGKILL)
             return
         # Very early, or never: what bwrap has made waits for it, and would do so for ever.
-        found = children(self._outer.pid) if self._outer.poll() is None else []
-        for process in found or find_by_environment(SECRET_VARIABLE, self.spec.secret):
+        found = find_by_environment(SECRET_VARIABLE, self.spec.secret)
+        if self._outer.poll() is None:
+            self._outer.send_signal(signal.SIGSTOP)  # it makes nothing while we look
+            os.waitid(os.P_PID, self._outer.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+            found += children(self._outer.pid)
+        for process in found:
             process.send(signal.SIGKILL)
 
     def __del__(self) -> None:

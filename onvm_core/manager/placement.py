@@ -2,7 +2,7 @@
 
 What is admitted:
 
-* as many cores as it needs are there, and a cgroup's quota is as large;
+* as many cores as it needs are there, and a cgroup's quota, rounded up, is as large;
 * the memory it needs is left when all that is placed has taken what it needs.
 
 Where it goes:
@@ -182,7 +182,8 @@ def admit(need: Need, room: Room) -> Refusal | None:
     topology = room.topology
     if _count(need) > len(topology.cpus):
         return Refusal(f"it needs {_count(need)} cores, {len(topology.cpus)} CPUs may be used here")
-    if topology.cpu_quota is not None and need.cores > topology.cpu_quota:
+    # Rounded up: a manifest's usual 1 is to run in a container with half a CPU, too.
+    if topology.cpu_quota is not None and _count(need) > max(math.ceil(topology.cpu_quota), 1):
         return Refusal(
             f"it needs {need.cores:g} cores, its cgroup grants {topology.cpu_quota:g} CPUs of time"
         )

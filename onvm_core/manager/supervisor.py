@@ -116,6 +116,8 @@ class Supervisor:
         self._publish = publish
         self._nfs: list[Supervised] = []
         self._drains = FlowWatch()
+        self._unread: list[_Record] = []
+        """Of the earlier manager, as long as they are neither adopted nor ended."""
 
     # ---- what there is ----
 
@@ -163,7 +165,9 @@ class Supervisor:
         """Take over what an earlier manager left, start what is missing; how many were adopted."""
         missing = list(wanted)
         n_adopted = 0
-        for record in self._read():
+        self._unread = self._read()
+        while self._unread:
+            record = self._unread.pop(0)
             process = record.process()
             if process is None:
                 for left in find_by_environment(SECRET_VARIABLE, record.secret):
@@ -171,18 +175,27 @@ class Supervisor:
                 if record.wanted.is_by_command:  # nobody else would start it again
                     missing.append(record.wanted)
                 continue
-            if record.wanted in missing or record.wanted.is_by_command:
+            is_wanted = record.wanted in missing or record.wanted.is_by_command
+            if is_wanted and self._adopt(record, process):
+                n_adopted += 1
                 if record.wanted in missing:
                     missing.remove(record.wanted)
-                self._adopt(record, process)
-                n_adopted += 1
             else:
                 log.info("ending %s (pid %d): no longer wanted", _label(record), process.pid)
                 around = filter(None, [namespace_init(process)])
                 AdoptedHandle(_spec(record, self._deployment), process, tuple(around)).kill()
         for host in missing:
-            self.run(host)
+            self._run_if_possible(host)
         return n_adopted
+
+    def _run_if_possible(self, wanted: WantedHost) -> None:
+        """As `run`; a manager starts without what was once added by command and has no place."""
+        try:
+            self.run(wanted)
+        except OnvmError as error:
+            if not wanted.is_by_command:
+                raise
+            log.warning("%s is not started again: %s", "+".join(wanted.instances), error)
 
     def run(self, wanted: WantedHost) -> LaunchedNf:
         """Start an NF host and look after it.
@@ -200,13 +213,18 @@ class Supervisor:
             raise
         return nf.show()
 
-    def _adopt(self, record: _Record, process: ProcessId) -> None:
+    def _adopt(self, record: _Record, process: ProcessId) -> bool:
+        """Whether that is possible: the plugin that launched it may be gone."""
         spec = _spec(record, self._deployment)
         if record.wanted.is_spare:
             self._deployment.manager.hold(record.secret)
-        handle = self._deployment.adopt(
-            spec, process, record.wanted.services, record.wanted.launcher
-        )
+        try:
+            handle = self._deployment.adopt(
+                spec, process, record.wanted.services, record.wanted.launcher
+            )
+        except OnvmError as error:
+            log.warning("%s cannot be adopted: %s", _label(record), error)
+            return False
         log.info("adopting %s (pid %d)", _label(record), process.pid)
         self._nfs.append(
             Supervised(
@@ -214,6 +232,7 @@ class Supervisor:
             )
         )
         self._write()
+        return True
 
     def _start(self, nf: Supervised) -> None:
         nf.secret = secrets.token_hex(16)
@@ -432,7 +451,7 @@ class Supervisor:
             )
             for nf in self._nfs
             if nf.secret
-        ]  # fmt: skip
+        ] + self._unread  # fmt: skip
         write_private(self._record_path, records)
 
     def _read(self) -> list[_Record]:

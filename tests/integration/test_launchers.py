@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ import pytest
 from up_host import ONVM, install_nf
 
 from onvm_core.launch.identity import ProcessId, children, find_by_environment, namespace_init
-from onvm_core.launch.launcher import SECRET_VARIABLE, Launchers
+from onvm_core.launch.launcher import SECRET_VARIABLE, Launchers, LaunchSpec
 from onvm_sdk.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -211,6 +212,60 @@ def test_killed_run_takes_its_nfs_along(host: Host, launcher: str) -> None:
     host.wait(lambda: not any(process.is_alive for process in found), timeout_s=30)
 
 
+@pytest.mark.once
+def test_killed_outer_process_takes_the_inside_along(host: Host) -> None:
+    need_sandbox()
+    host.configure(CONFIG.replace("LAUNCHER", "sandbox"))
+    host.do("up", "-d")
+    inside = ProcessId.of(launched(host)["pid"])
+    assert inside is not None
+    first = namespace_init(inside)
+    assert first is not None
+    (parent,) = (
+        line.split()[1]
+        for line in Path(f"/proc/{first.pid}/status").read_text().splitlines()
+        if line.startswith("PPid:")
+    )
+    os.kill(int(parent), signal.SIGKILL)
+    host.wait(lambda: launched(host)["restarts"] == 1)
+    assert not first.is_alive
+    assert not inside.is_alive
+    host.wait(lambda: launched(host)["state"] == "active")
+    host.do("down")
+
+
+def test_sandbox_that_is_ended_while_it_is_made_leaves_nothing(tmp_path: Path) -> None:
+    need_sandbox()
+    name = f"no-such-nf-{os.getpid()}"  # in the command line of all its processes
+    (tmp_path / "attach").mkdir()
+
+    def left() -> list[str]:
+        found = (folder.name for folder in Path("/proc").iterdir() if folder.name.isdigit())
+        return [pid for pid in found if name in command_of(ProcessId(int(pid), 0))]
+
+    for number in range(12):
+        spec = LaunchSpec(
+            nfs=(name,), attach_path=tmp_path / "attach" / "attach.sock", secret=f"{name}{number}",
+            log_path=tmp_path / "log", survives_manager=True,
+        )  # fmt: skip
+        handle = LAUNCHERS.get("sandbox").launch(spec)
+        time.sleep(number / 1000)
+        handle.stop() if number % 2 else handle.kill()
+        assert handle.wait(10) is not None
+        assert handle.poll() is not None
+    deadline = time.monotonic() + 10
+    while left() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert left() == []
+
+
+def need_sandbox() -> None:
+    try:
+        LAUNCHERS.get("sandbox")
+    except ConfigError as error:
+        pytest.skip(str(error))
+
+
 def host_of(process: ProcessId) -> list[ProcessId]:
     """What the first process of a PID namespace runs."""
     return children(process.pid)
@@ -224,10 +279,7 @@ def command_of(process: ProcessId) -> str:
 
 
 def test_sandbox_shows_nothing_of_the_host(host: Host) -> None:
-    try:
-        LAUNCHERS.get("sandbox")
-    except ConfigError as error:
-        pytest.skip(str(error))
+    need_sandbox()
     outside = str(host.folder / "onvm.toml")
     install_nf(host.site, "peek", CURIOUS.replace("OUTSIDE", repr(outside)))
     host.configure(CONFIG.replace("LAUNCHER", "sandbox").replace("hop", "peek"))

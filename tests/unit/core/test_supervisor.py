@@ -1,0 +1,106 @@
+"""What a supervisor does with what an earlier manager has left, whatever goes wrong."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from onvm_core.launch.identity import ProcessId
+from onvm_core.launch.launcher import LaunchSpec
+from onvm_core.launch.process import AdoptedHandle
+from onvm_core.manager.deployment import Deployment
+from onvm_core.manager.placer import NoRoomError
+from onvm_core.manager.supervisor import Supervisor, WantedHost
+from onvm_sdk.errors import ConfigError
+
+FIRST = WantedHost(("a",), ("a",), ("a-1",))
+SECOND = WantedHost(("a",), ("a",), ("a-2",))
+BY_COMMAND = WantedHost(("a",), ("a",), ("a-3",), launcher="lost", is_by_command=True)
+
+
+class FullHost:
+    """A deployment on a host without room, where the launcher "lost" is no longer offered."""
+
+    def __init__(self, folder: Path) -> None:
+        self.manager = SimpleNamespace(attach_path=folder / "attach.sock")
+        self.record = folder / "nfs.json"
+        self.recorded: list[set[str]] = []
+
+    def launch(self, nfs: tuple[str, ...], **_: Any) -> None:
+        raise NoRoomError(nfs[0], "it is full")
+
+    def adopt(
+        self, spec: LaunchSpec, process: ProcessId, _services: tuple[str, ...], launcher: str
+    ) -> AdoptedHandle:
+        self.recorded.append({one["secret"] for one in json.loads(self.record.read_text())})
+        if launcher == "lost":
+            raise ConfigError("expected one of process", field="launcher", value=launcher)
+        return AdoptedHandle(spec, process)
+
+
+@pytest.fixture
+def sleepers() -> Iterator[list[subprocess.Popen[bytes]]]:
+    made = [subprocess.Popen(["sleep", "60"]) for _ in range(3)]
+    yield made
+    for one in made:
+        one.kill()
+        one.wait()
+
+
+def write(folder: Path, wanted: list[tuple[WantedHost, int]]) -> None:
+    """The record of a manager that was killed; NF hosts with a PID live."""
+    records = []
+    for one, pid in wanted:
+        process = ProcessId.of(pid) or ProcessId(1 << 30, 1)
+        records.append(
+            {
+                "wanted": {
+                    name: getattr(one, name) for name in WantedHost.__struct_fields__
+                },
+                "secret": one.instances[0], "log": str(folder / "log"),
+                "pid": process.pid, "start_time": process.start_time,
+            }
+        )  # fmt: skip
+    (folder / "nfs.json").write_text(json.dumps(records))
+
+
+def make(folder: Path) -> tuple[Supervisor, FullHost]:
+    deployment = FullHost(folder)
+    return Supervisor(folder, cast("Deployment", deployment), lambda _event: None), deployment
+
+
+def test_record_is_whole_while_hosts_are_adopted(
+    tmp_path: Path, sleepers: list[subprocess.Popen[bytes]]
+) -> None:
+    """A manager that is killed meanwhile leaves nothing that the next one cannot find."""
+    write(tmp_path, [(FIRST, sleepers[0].pid), (SECOND, sleepers[1].pid)])
+    supervisor, deployment = make(tmp_path)
+    assert supervisor.adopt([FIRST, SECOND]) == 2
+    assert deployment.recorded == [{"a-1", "a-2"}] * 2
+    assert [one.pid for one in supervisor.launched()] == [one.pid for one in sleepers[:2]]
+
+
+def test_host_that_cannot_be_adopted_is_ended(
+    tmp_path: Path, sleepers: list[subprocess.Popen[bytes]]
+) -> None:
+    write(tmp_path, [(BY_COMMAND, sleepers[0].pid), (SECOND, sleepers[1].pid)])
+    supervisor, _ = make(tmp_path)
+    assert supervisor.adopt([SECOND]) == 1
+    assert sleepers[0].wait(10) == -9
+    assert sleepers[1].poll() is None
+
+
+def test_without_room_only_what_the_file_wants_is_an_error(tmp_path: Path) -> None:
+    write(tmp_path, [(BY_COMMAND, 0)])
+    supervisor, deployment = make(tmp_path)
+    assert supervisor.adopt([]) == 0
+    assert supervisor.launched() == []
+    with pytest.raises(NoRoomError, match="no place for a: it is full"):
+        supervisor.adopt([FIRST])
+    assert json.loads(deployment.record.read_text()) == []
