@@ -11,7 +11,7 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -34,7 +34,8 @@ from onvm_sdk.errors import OnvmError
 
 __all__ = ["KINDS"]
 
-NF = "onvm_core.bench.nfs:Wait"
+WAIT = "onvm_core.bench.nfs:Wait"
+SPIN = "onvm_core.bench.nfs:Spin"
 SERVICE = "w"
 RING_LENGTH = 256
 NEW_FLOWS = 1 << 20
@@ -46,7 +47,9 @@ WAIT_MAX_S = 20.0
 class _Bed:
     """What `onvm up` is made of, without its sockets for commands."""
 
-    def __init__(self, directory: Path, scale: dict[str, ScaleConfig], waits_us: list[int]) -> None:
+    def __init__(
+        self, directory: Path, scale: dict[str, ScaleConfig], instances: Sequence[str], nf: str
+    ) -> None:
         settings = DataplaneSettings(ring_length=RING_LENGTH, n_buffers=4096, flow_capacity=1 << 21)
         self.deployment = Deployment(
             directory, settings, kinds={}, package=lambda name: None, launchers=Launchers(),
@@ -60,10 +63,9 @@ class _Bed:
         )  # fmt: skip
         self.deployment.on_host_change = self._on_host_change
         self.gone: dict[int, float] = {}
-        for number, wait_us in enumerate(waits_us, 1):
-            name = f"{wait_us}us-{number}"
-            self.supervisor.run(WantedHost.make((NF,), (SERVICE,), (name,), {}))
-        self.until(lambda: len(self.serving()) == len(waits_us), "NFs serve")
+        for name in instances:
+            self.supervisor.run(WantedHost.make((nf,), (SERVICE,), (name,), {}))
+        self.until(lambda: len(self.serving()) == len(instances), "NFs serve")
         self.far = dataplane.open_null("out", is_source=False)
 
     def close(self) -> None:
@@ -105,9 +107,9 @@ class _Bed:
 
 
 @contextmanager
-def _bed(scale: dict[str, ScaleConfig], waits_us: list[int]) -> Iterator[_Bed]:
+def _bed(scale: dict[str, ScaleConfig], instances: Sequence[str], nf: str = WAIT) -> Iterator[_Bed]:
     with temporary_directory() as directory:
-        bed = _Bed(Path(directory), scale, waits_us)
+        bed = _Bed(Path(directory), scale, instances, nf)
         try:
             yield bed
         finally:
@@ -135,7 +137,7 @@ class _Watch(threading.Thread):
 def _out(scenario: Scenario) -> dict[str, float]:
     """From a load step until a new instance has its first packet."""
     scale = {SERVICE: ScaleConfig(max=2, spares=scenario.spares)}
-    with _bed(scale, [300]) as bed:
+    with _bed(scale, ["300us-1"]) as bed:
         old = bed.serving()[0].slot
         calm = bed.source("calm", RUNNING_FLOWS, 500)
         bed.chain(calm)
@@ -180,9 +182,13 @@ def _places() -> dict[tuple[object, ...], tuple[int, ...]]:
     }
 
 
+def _names(scenario: Scenario) -> list[str]:
+    return [f"{wait_us}us-{number}" for number, wait_us in enumerate(scenario.waits_us, 1)]
+
+
 def _spread(scenario: Scenario) -> dict[str, float]:
     """Utilisation of instances of unequal speed, and how far their capacity is misjudged."""
-    with _bed({}, scenario.waits_us) as bed:
+    with _bed({}, _names(scenario)) as bed:
         meters = bed.deployment.manager.meters
         flood = bed.source("flood", NEW_FLOWS, 20_000)
         bed.chain(flood)
@@ -214,10 +220,35 @@ def _spread(scenario: Scenario) -> dict[str, float]:
     }
 
 
+def _estimate(scenario: Scenario) -> dict[str, float]:
+    """How far the capacity of an NF that computes is misjudged at 80 % of its limit."""
+    with _bed({}, [f"{scenario.cycles}cy-1"], SPIN) as bed:
+        meters, host = bed.deployment.manager.meters, bed.serving()[0]
+        bed.chain(bed.source("flood", RUNNING_FLOWS, 0))
+        bed.run(1.0)
+        count, begin = dataplane.read_load(host.slot).done, time.perf_counter()
+        bed.run(scenario.seconds)
+        limit = (dataplane.read_load(host.slot).done - count) / (time.perf_counter() - begin)
+        full = meters.load(host, 1.0)
+        bed.chain(bed.source("most", RUNNING_FLOWS, int(0.8 * limit)))
+        bed.run(0.5)
+        meters.forget(host)  # it is to judge by this load alone
+        bed.run(scenario.seconds)
+        meter = meters.of(host)
+        estimate = None if meter is None else meter.capacity_pps
+    if estimate is None or full is None:
+        raise OnvmError("no load was measured")
+    return {
+        "error": 100 * abs(estimate / limit - 1),
+        "limit_mpps": limit / 1e6,
+        "full_percent": 100 * full.utilisation,
+    }
+
+
 def _failure(number: signal.Signals) -> Callable[[Scenario], dict[str, float]]:
     def measure(scenario: Scenario) -> dict[str, float]:
         """One of two instances dies or stops: until it is seen, and traffic's longest pause."""
-        with _bed({}, scenario.waits_us) as bed:
+        with _bed({}, _names(scenario)) as bed:
             near = bed.source("in", RUNNING_FLOWS, 2000)
             bed.chain(near)
             bed.run(1.5)
@@ -250,6 +281,7 @@ def _failure(number: signal.Signals) -> Callable[[Scenario], dict[str, float]]:
 KINDS: dict[str, Callable[[Scenario], dict[str, float]]] = {
     "elastic_out": _out,
     "elastic_spread": _spread,
+    "elastic_estimate": _estimate,
     "elastic_crash": _failure(signal.SIGKILL),
     "elastic_hang": _failure(signal.SIGSTOP),
 }

@@ -16,9 +16,10 @@ from onvm_sdk import NetworkFunction, Verdict, kernel
 if TYPE_CHECKING:
     from onvm_sdk import Burst, Context, PacketView
 
-__all__ = ["BLOCKED_PORTS", "Pass", "W2Columns", "W2Kernel", "W2Packets", "Wait"]
+__all__ = ["BLOCKED_PORTS", "Pass", "Spin", "W2Columns", "W2Kernel", "W2Packets", "Wait"]
 
 BLOCKED_PORTS = frozenset({9999, *(20000 + number * 7 for number in range(64))})
+CYCLES_PER_TURN = 8
 _PERMISSIONS = ["read", "rewrite", "drop"]
 
 
@@ -107,6 +108,28 @@ class Wait(NetworkFunction):
     def process_packet(self, pkt: PacketView) -> None:
         """Wait, and let it go on."""
         time.sleep(self.wait_s)
+
+
+class Spin(NetworkFunction):
+    """Compute for about so many cycles with each packet, compiled."""
+
+    manifest: ClassVar = {"permissions": ["read"], "service": "w", "burst_size": 64}
+
+    def setup(self, ctx: Context) -> None:
+        """See how long it is to compute: instance ``500cy-1`` about 500 cycles."""
+        import numpy as np
+
+        turns = max(int(ctx.instance.partition("cy")[0]) // CYCLES_PER_TURN, 1)
+        self.state = np.array([turns, 1.0])
+
+    @kernel(compile="required")
+    def process_packet(pkt: Any, state: Any) -> Any:
+        """Multiply and add, each waiting for the last."""
+        value = state[1]
+        for _ in range(int(state[0])):
+            value = value * 0.999 + 0.001
+        state[1] = value
+        return Verdict.NEXT
 
 
 class Pass(NetworkFunction):

@@ -56,6 +56,8 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     spares: int = 0
     waits_us: list[int] = []
     """For elastic scenarios: the time for a packet, of each instance."""
+    cycles: int = 100
+    """For the scenario elastic_estimate: what a packet costs."""
 
 
 def run_scenario(scenario: Scenario) -> dict[str, float]:

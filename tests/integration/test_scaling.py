@@ -104,7 +104,7 @@ def test_load_brings_instances_and_quiet_takes_them_away(host: Host) -> None:
     assert [one["by"] for one in decisions] == ["policy"] * len(decisions)
     first, last = decisions[0], decisions[-1]
     assert first["wanted"] > first["before"] == 1
-    assert first["figures"]["utilisation"] > 0.7
+    assert first["figures"]["demand"] > 0.7
     assert first["done_ms"] > 0
     assert (last["before"], last["wanted"]) == (2, 1)
     text = host.do("scale", "status")

@@ -43,11 +43,11 @@ def serve(pps: float, cost: float, seconds: float, **more: object) -> Reading:
 
 
 def test_half_of_its_time_is_half_its_capacity() -> None:
-    load = measure(BEGIN, serve(pps=500_000, cost=1940, seconds=0.5), UNITS)
+    load = measure(BEGIN, serve(pps=500_000, cost=1970, seconds=0.5), UNITS)
     assert load.utilisation == pytest.approx(0.5)
     assert load.capacity_pps == pytest.approx(1_000_000)
     assert load.pps == pytest.approx(500_000)
-    assert load.cycles_per_packet == pytest.approx(1940)
+    assert load.cycles_per_packet == pytest.approx(1970)
 
 
 def test_one_that_only_spins_is_not_busy() -> None:
@@ -82,7 +82,7 @@ def test_few_packets_say_nothing_about_capacity() -> None:
 
 
 def test_shed_packets_are_demand() -> None:
-    load = measure(BEGIN, serve(pps=900_000, cost=1940, seconds=1.0, shed=900_000), UNITS)
+    load = measure(BEGIN, serve(pps=900_000, cost=1970, seconds=1.0, shed=900_000), UNITS)
     assert load.sheds == 900_000
     assert load.demand == pytest.approx(1.8)
 
@@ -136,7 +136,7 @@ def test_meter_keeps_the_capacity_of_a_host_that_has_nothing_to_do() -> None:
     meter = Meter(UNITS)
     meter.add(BEGIN)
     assert meter.over(1.0) is None
-    busy = serve(pps=500_000, cost=1940, seconds=0.5)
+    busy = serve(pps=500_000, cost=1970, seconds=0.5)
     meter.add(busy)
     meter.add(Reading(busy.at_s + 1.0, busy.counters))
     load = meter.over(0.5)
@@ -149,7 +149,7 @@ def test_meter_keeps_the_capacity_of_a_host_that_has_nothing_to_do() -> None:
 def test_cost_of_waking_up_does_not_lower_the_capacity() -> None:
     meter = Meter(UNITS)
     meter.add(BEGIN)
-    busy = serve(pps=500_000, cost=1940, seconds=0.5)
+    busy = serve(pps=500_000, cost=1970, seconds=0.5)
     meter.add(busy)
     few = replace(busy.counters, done=busy.counters.done + 1000,
                   busy_cycles=busy.counters.busy_cycles + 20_000_000)  # fmt: skip
@@ -160,10 +160,10 @@ def test_cost_of_waking_up_does_not_lower_the_capacity() -> None:
 def test_host_that_slows_down_loses_capacity() -> None:
     meter = Meter(UNITS)
     meter.add(BEGIN)
-    fast = serve(pps=500_000, cost=1940, seconds=0.5)
+    fast = serve(pps=500_000, cost=1970, seconds=0.5)
     meter.add(fast)
     slow = replace(fast.counters, done=fast.counters.done + 50_000,
-                   busy_cycles=fast.counters.busy_cycles + 50_000 * 19_940)  # fmt: skip
+                   busy_cycles=fast.counters.busy_cycles + 50_000 * 19_970)  # fmt: skip
     meter.add(Reading(fast.at_s + 1.0, slow))
     assert meter.capacity_pps == pytest.approx(100_000)
 
