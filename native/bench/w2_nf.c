@@ -19,8 +19,6 @@
 
 #include "../nf/host.h"
 
-#define PREFETCH_AHEAD 4
-
 static uint64_t blocked[65536 / 64];
 static struct onvm_nf_host *host;
 
@@ -33,10 +31,11 @@ block(uint32_t port)
 static inline uint8_t
 work(uint8_t *packet, uint32_t length)
 {
+	static const uint8_t ipv4[2] = {0x08, 0x00};
 	uint32_t l4, port, checksum;
 	uint16_t old;
 
-	if (length < 42 || packet[12] != 8 || packet[13] != 0 || packet[14] >> 4 != 4 ||
+	if (length < 42 || memcmp(packet + 12, ipv4, sizeof(ipv4)) != 0 || packet[14] >> 4 != 4 ||
 	    packet[23] != 17)
 		return ONVM_DROP;
 	l4 = 14 + (packet[14] & 15) * 4u;
@@ -60,11 +59,9 @@ static void
 w2(struct onvm_ctx *ctx, struct onvm_pkt *pkts, uint32_t nb_pkts)
 {
 	(void)ctx;
-	for (uint32_t i = 0; i < nb_pkts; i++) {
-		if (i + PREFETCH_AHEAD < nb_pkts)
-			__builtin_prefetch(pkts[i + PREFETCH_AHEAD].data, 1);
+	/* The runtime has prefetched what `data` points to. */
+	for (uint32_t i = 0; i < nb_pkts; i++)
 		pkts[i].verdict = work(pkts[i].data, pkts[i].length);
-	}
 }
 
 static void

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import onvm_core
 
-__all__ = ["WAYS", "start_nf"]
+__all__ = ["WAYS", "measure_wakeups", "start_nf"]
 
 WAYS = {
     "columns": "onvm_core.bench.nfs:W2Columns",
@@ -23,6 +23,22 @@ WAYS = {
 def c_program() -> Path:
     """The benchmark NF in C."""
     return Path(str(onvm_core.__file__)).parent / "bin" / "onvm-bench-nf"
+
+
+def measure_wakeups(rate: int, seconds: float, cpus: tuple[int, int]) -> tuple[float, float]:
+    """Cost of three sleeps and wake-ups for each of `rate` packets a second, without any packet.
+
+    Returns:
+        CPU time of both processes in percent of a core, and the median microseconds from one
+        process to the other and back.
+    """
+    program = Path(str(onvm_core.__file__)).parent / "bin" / "onvm-bench-wakeups"
+    done = subprocess.run(
+        [program, str(rate), str(int(seconds * 1000)), *map(str, cpus)],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    percent, microseconds = map(float, done.stdout.split())
+    return percent, microseconds
 
 
 def start_nf(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from onvm_core.bench.bench_nf import measure_wakeups
 from onvm_core.bench.line import BenchLine
 from onvm_core.bench.scenario import Scenario, run_scenario
+from onvm_core.manager.deployment import split_cpus
 from onvm_sdk.errors import ConfigError
 
 __all__ = ["SUITES", "run_suite"]
@@ -109,6 +111,11 @@ def _latency(runs: int, seconds: float) -> Iterator[BenchLine]:
         yield BenchLine.of(f"latency.{policy}", "us", _column(figures, "p50_us"))
         yield BenchLine.of(f"latency.{policy}.p99", "us", _column(figures, "p99_us"))
         yield BenchLine.of(f"latency.{policy}.cpu", "% of a core", _column(figures, "cpu_percent"))
+    workers, nfs = split_cpus(1)
+    bare = [measure_wakeups(10_000, max(seconds, 2.0), (workers[0], nfs[0])) for _ in range(runs)]
+    # What sleeping and waking alone cost on this machine: nothing adaptive can be cheaper.
+    yield BenchLine.of("latency.wakeups", "us", [one[1] for one in bare])
+    yield BenchLine.of("latency.wakeups.cpu", "% of a core", [one[0] for one in bare])
 
 
 def _crash(runs: int, seconds: float) -> Iterator[BenchLine]:
