@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -51,6 +51,8 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
     configs: dict[str, Path] = {}
     is_fused: bool = False
     duration_s: float | None = None
+    count: int | None = None
+    """Packets to receive: exactly as many from a source that can count, else at least."""
     track_flows: bool = False
     is_bidirectional: bool = True
     is_busy: bool = False
@@ -113,7 +115,8 @@ def run(
     names = tuple(name.strip() for name in chain.split(",") if name.strip())
     report = run_once(
         RunRequest(
-            near=near if count is None else _with_count(near, count),
+            near=near,
+            count=count,
             far=far,
             nfs=names,
             configs=_configs(nf_config or [], names),
@@ -145,8 +148,14 @@ def run(
     print_report(report)
 
 
-def _with_count(uri: str, count: int) -> str:
-    return f"{uri}{'&' if '?' in uri else '?'}count={count}"
+def _counting(request: RunRequest, kinds: Mapping[str, PortKind]) -> RunRequest:
+    """Let the source count the packets itself, if it can."""
+    kind = kinds.get(parse_uri(request.near, field="--in").scheme)
+    if request.count is None or kind is None or "count" not in kind.options.__struct_fields__:
+        return request
+    joint = "&" if "?" in request.near else "?"
+    near = f"{request.near}{joint}count={request.count}"
+    return msgspec.structs.replace(request, near=near, count=None)
 
 
 def _configs(entries: list[str], names: tuple[str, ...]) -> dict[str, Path]:
@@ -183,6 +192,7 @@ def run_once(request: RunRequest) -> Report:
         NfFailed: an NF ended or was never ready.
     """
     kinds = load_port_kinds()
+    request = _counting(request, kinds)
     packages = discover()
     installed = {name: find(name, packages) for name in request.nfs}
     services = {name: package.service or name for name, package in installed.items()}
@@ -263,6 +273,8 @@ def _let_through(
                 return
             if deployment.sources_finished() and deployment.is_drained():
                 return
+            if request.count is not None and deployment.received() >= request.count:
+                return
             if elapsed - shown >= PROGRESS_EVERY_S:
                 shown = elapsed
                 show(elapsed, deployment.received())
@@ -292,7 +304,7 @@ class _Bar:
     def __init__(self, progress: Progress, request: RunRequest) -> None:
         self._progress = progress
         count = parse_uri(request.near).options.get("count", "0")
-        self._count = int(count) if count.isdigit() else 0
+        self._count = request.count or (int(count) if count.isdigit() else 0)
         self._duration_s = request.duration_s
         total = self._duration_s or (self._count or None)
         self._task = progress.add_task("packets", total=total)
