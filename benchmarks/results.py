@@ -23,8 +23,9 @@ GOALS = {
     "startup.python": "<= 60", "startup.columns": "<= 250", "latency.busy": "<= 1",
     "latency.adaptive": "<= 40", "latency.adaptive.cpu": "<= 20", "crash.lost": "<= 0",
     "crash.gap": "<= 50", "crash.restart": "<= 100", "startup.python.rss": "<= 30",
-    "startup.manager.rss": "<= 150",
+    "startup.manager.rss": "<= 150", "elastic.out.launch": "<= 300", "elastic.out.spare": "<= 50",
 }  # fmt: skip
+RATIOS = {("hop.kernel", "hop.c"): ">= 0.9", ("chain.fused.5", "chain.fused.1"): ">= 0.8"}
 
 
 def processor() -> str:
@@ -70,6 +71,11 @@ def main() -> None:
             f"| {line['name']} | {line['unit']} | {line['median']:,.3f} | {line['min']:,.3f} | "
             f"{line['max']:,.3f} | {line['runs']} | {goal} | {is_met(line['median'], goal)} |"
         )
+    medians = {line["name"]: line["median"] for line in lines}
+    page.append("")
+    for (name, other), goal in RATIOS.items():
+        ratio = medians[name] / medians[other]
+        page.append(f"* {name} / {other}: {ratio:.2f} (goal {goal}: {is_met(ratio, goal)})")
     if options.yardstick:
         page += [
             "",

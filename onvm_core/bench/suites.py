@@ -24,8 +24,14 @@ def _column(figures: list[dict[str, float]], name: str) -> list[float]:
     return [figure[name] for figure in figures]
 
 
-def _throughput(name: str, scenario: Scenario, runs: int) -> BenchLine:
-    return BenchLine.of(name, "Mpps", _column(_repeat(scenario, runs), "mpps"))
+def _throughputs(scenarios: dict[str, Scenario], runs: int) -> Iterator[BenchLine]:
+    """All scenarios in turn, so that a machine's fast and slow spells meet all of them alike."""
+    figures: dict[str, list[float]] = {name: [] for name in scenarios}
+    for _ in range(runs):
+        for name, scenario in scenarios.items():
+            figures[name].append(run_scenario(scenario)["mpps"])
+    for name, column in figures.items():
+        yield BenchLine.of(name, "Mpps", column)
 
 
 def hop_scenario(way: str, seconds: float = 1.0) -> Scenario:
@@ -56,29 +62,32 @@ def chain_scenario(form: str, length: int, seconds: float = 1.0) -> Scenario:
 
 def _hop(runs: int, seconds: float) -> Iterator[BenchLine]:
     ways = ("none", "c", "kernel", "columns.256", "columns.1024", "columns.2048", "packets")
-    for way in ways:
-        yield _throughput(f"hop.{way}", hop_scenario(way, seconds), runs)
+    yield from _throughputs({f"hop.{way}": hop_scenario(way, seconds) for way in ways}, runs)
 
 
 def _chain(runs: int, seconds: float) -> Iterator[BenchLine]:
     for form in ("fused", "processes"):
-        for length in _CHAIN_LENGTHS:
-            scenario = chain_scenario(form, length, seconds)
-            yield _throughput(f"chain.{form}.{length}", scenario, runs)
+        scenarios = {
+            f"chain.{form}.{length}": chain_scenario(form, length, seconds)
+            for length in _CHAIN_LENGTHS
+        }
+        yield from _throughputs(scenarios, runs)
 
 
 def _handlers(runs: int, seconds: float) -> Iterator[BenchLine]:
-    for way in ("c", "kernel", "columns.1024", "packets"):
-        yield _throughput(f"hop.{way}", hop_scenario(way, seconds), runs)
+    ways = ("c", "kernel", "columns.1024", "packets")
+    yield from _throughputs({f"hop.{way}": hop_scenario(way, seconds) for way in ways}, runs)
 
 
 def _steering(runs: int, seconds: float) -> Iterator[BenchLine]:
-    for name, flows in (("1", 1), ("64k", 1 << 16), ("1m", 1_000_000)):
-        scenario = Scenario(
+    scenarios = {
+        f"steering.{name}": Scenario(
             hosts=[["w"]], instances=2, flows=flows, track_flows=True,
             warmup_s=3.0 if flows > 1 << 16 else 0.5, seconds=seconds,
-        )  # fmt: skip
-        yield _throughput(f"steering.{name}", scenario, runs)
+        )
+        for name, flows in (("1", 1), ("64k", 1 << 16), ("1m", 1_000_000))
+    }  # fmt: skip
+    yield from _throughputs(scenarios, runs)
     scenario = Scenario(
         kind="new_flows", hosts=[["w"]], instances=2, flows=1_500_000, count=1_500_000,
         track_flows=True, is_bidirectional=True, flow_capacity=1 << 21,
