@@ -123,7 +123,7 @@ class Host:
             "PYTHONPATH": str(self.site),
         }
 
-    def onvm(self, *arguments: str, timeout_s: float = 30) -> subprocess.CompletedProcess[str]:
+    def onvm(self, *arguments: str, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [*ONVM, *arguments], capture_output=True, text=True, check=False,
             env=self.environment, timeout=timeout_s, cwd=self.folder,
@@ -151,7 +151,7 @@ class Host:
         """The processes of launched NFs that run, with what they have started."""
         return launched_processes(self.runtime)
 
-    def wait(self, condition: Callable[[], bool], timeout_s: float = 8) -> None:
+    def wait(self, condition: Callable[[], bool], timeout_s: float = 25) -> None:
         deadline = time.monotonic() + timeout_s
         while not condition():
             assert time.monotonic() < deadline, "it did not happen in time"
