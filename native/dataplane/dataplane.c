@@ -282,8 +282,10 @@ empty(struct onvm_dataplane *dp)
 				onvm_worker_drop(worker, lane->held[i], ONVM_DROP_STOPPED);
 			for (uint32_t i = 0; lane != NULL && i < lane->nb_staged; i++)
 				onvm_worker_drop(worker, lane->staged[i], ONVM_DROP_STOPPED);
-			if (lane != NULL)
-				lane->nb_held = lane->nb_staged = 0;
+			if (lane == NULL)
+				continue;
+			lane->nb_held = lane->nb_staged = 0;
+			lane->staged_bytes = 0;
 		}
 	}
 	for (uint32_t i = 0; i < dp->memory.nb_buffers; i++) {

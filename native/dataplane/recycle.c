@@ -91,8 +91,7 @@ static void
 free_path(struct onvm_steering *steering, uint32_t index)
 {
 	set_state(steering, index, ONVM_PATH_FREE);
-	steering->spare[steering->nb_spare] = (uint16_t)index;
-	__atomic_store_n(&steering->nb_spare, steering->nb_spare + 1, __ATOMIC_RELAXED);
+	onvm_steering_give_back(steering, (uint16_t)index);
 	__atomic_sub_fetch(&steering->nb_retired, 1, __ATOMIC_RELAXED);
 }
 

@@ -92,9 +92,8 @@ path_alloc(struct onvm_steering *steering)
 	return (uint16_t)__atomic_fetch_add(&steering->nb_paths, 1, __ATOMIC_RELAXED);
 }
 
-/** Undo path_alloc(); the lock is held. */
-static void
-path_give_back(struct onvm_steering *steering, uint16_t index)
+void
+onvm_steering_give_back(struct onvm_steering *steering, uint16_t index)
 {
 	steering->spare[steering->nb_spare] = index;
 	__atomic_store_n(&steering->nb_spare, steering->nb_spare + 1, __ATOMIC_RELAXED);
@@ -189,7 +188,7 @@ path_intern(struct onvm_steering *steering, uint16_t chain, const uint16_t *host
 			path->opposite =
 				path_reverse(steering, index, steering->chains[chain].near_port);
 			if (path->opposite == 0) {
-				path_give_back(steering, index);
+				onvm_steering_give_back(steering, index);
 				index = 0;
 				goto out;
 			}

@@ -190,6 +190,9 @@ uint16_t onvm_steering_detour(struct onvm_steering *steering, uint16_t host, uin
 uint16_t onvm_steering_host_of(struct onvm_steering *steering, uint16_t service,
 			       struct onvm_selector *selector);
 
+/** Let the index of a path that nobody names be taken again; the lock is held. */
+void onvm_steering_give_back(struct onvm_steering *steering, uint16_t index);
+
 /* ---- control thread ---- */
 
 /** New candidates for @p chain from the hosts as they are. */

@@ -1,7 +1,8 @@
 """Load plugins, and keep one plugin's faults from the others.
 
-The only place that catches `Exception`: a foreign plugin may do anything while it is imported or
-called. What it did becomes a `PluginProblem` that names plugin and hook; the rest goes on.
+Like the other places that call foreign code it catches `Exception`: a plugin may do anything while
+it is imported or called. What it did becomes a `PluginProblem` that names plugin and hook; the
+rest goes on.
 """
 
 from __future__ import annotations
