@@ -49,6 +49,7 @@ const char *const onvm_drop_names[ONVM_DROPS] = {
 	[ONVM_DROP_NO_NEXT] = "no_next",
 	[ONVM_DROP_TX_FULL] = "tx_full",
 	[ONVM_DROP_STOPPED] = "stopped",
+	[ONVM_DROP_WAITING] = "waiting",
 };
 
 int

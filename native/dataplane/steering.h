@@ -74,6 +74,7 @@ struct onvm_path {
 /** NF hosts that can serve one position of a chain. */
 struct onvm_choice {
 	uint16_t nb_hosts;
+	uint16_t nb_draining; /**< behind them in `hosts`: take only what they have claimed */
 	uint16_t hosts[ONVM_HOSTS_MAX];
 };
 
@@ -92,6 +93,7 @@ struct onvm_chain {
 	bool is_bidirectional;
 	bool track_flows; /**< look flows up even where only one path exists */
 	bool by_rules;	  /**< only rules of a port lead here: no port is bound to it */
+	bool waits;	  /**< atomic: its entry waits while a service has no instance */
 	uint8_t nb_services;
 	uint16_t services[ONVM_CHAIN_LENGTH_MAX];
 	uint16_t near_port; /**< packets received here take the chain forwards */
@@ -197,8 +199,12 @@ void onvm_steering_give_back(struct onvm_steering *steering, uint16_t index);
 
 /** New candidates for @p chain from the hosts as they are. */
 struct onvm_candidates *onvm_steering_candidates(struct onvm_steering *steering, uint16_t chain);
-/** Retire the live paths through @p host; @return how many. */
-uint32_t onvm_steering_retire_host(struct onvm_steering *steering, uint16_t host);
+/**
+ * Retire the live paths through @p host; @return how many.
+ *
+ * @param heir  takes its place in the successors where it can; 0: chosen as for new flows
+ */
+uint32_t onvm_steering_retire_host(struct onvm_steering *steering, uint16_t host, uint16_t heir);
 /** Retire the live paths of @p chain that are not paths of it as it is now; @return how many. */
 uint32_t onvm_steering_retire_chain(struct onvm_steering *steering, uint16_t chain);
 

@@ -33,6 +33,7 @@ enum onvm_drop {
 	ONVM_DROP_NO_NEXT,	  /**< an originated packet without destination */
 	ONVM_DROP_TX_FULL,	  /**< the port did not take it */
 	ONVM_DROP_STOPPED,	  /**< still inside when the manager stopped */
+	ONVM_DROP_WAITING, /**< came while its chain waited for a service to have an instance */
 	ONVM_DROPS,
 };
 

@@ -49,6 +49,8 @@ class ChainSpec:
     track_flows: bool = True
     by_rules: bool = False
     """Only rules of a port lead to it; its ports are bound to another chain."""
+    waits: bool = False
+    """Its entry waits while a service has no instance."""
 
 
 @dataclass(frozen=True, slots=True)
