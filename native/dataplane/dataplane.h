@@ -218,6 +218,9 @@ int onvm_dp_host_spare(uint32_t host, uint32_t spare_pps);
 /** Traffic that belongs to this host alone: ports [first, end) of an address. */
 int onvm_dp_host_claim(uint32_t host, uint8_t ip_version, const uint8_t *address, uint8_t protocol,
 		       uint32_t first_port, uint32_t end_port);
+/** Forget such a claim of the host. */
+int onvm_dp_host_unclaim(uint32_t host, uint8_t ip_version, const uint8_t *address,
+			 uint8_t protocol, uint32_t first_port, uint32_t end_port);
 
 /* Chains. */
 /** Set chain @p id (1..255) and bind its ports; flows of a chain that was there are kept. */

@@ -275,6 +275,16 @@ def claim(slot: int, address: bytes, protocol: int, first_port: int, end_port: i
     )
 
 
+def unclaim(slot: int, address: bytes, protocol: int, first_port: int, end_port: int) -> None:
+    """Forget such a claim of the host."""
+    version = 4 if len(address) == 4 else 6
+    _check(
+        lib.onvm_dp_host_unclaim(
+            slot, version, ffi.from_buffer(address), protocol, first_port, end_port
+        )
+    )
+
+
 def set_chain(chain_id: int, spec: ChainSpec) -> None:
     """Set a chain and bind its ports."""
     chain = ffi.new(

@@ -181,6 +181,15 @@ enum onvm_message_type {
 	ONVM_MSG_DETACH = 6, /**< manager: you are thrown out; the payload is the reason */
 	ONVM_MSG_CLAIM =
 		7, /**< NF: traffic that belongs to this instance alone (struct onvm_claim) */
+	ONVM_MSG_UNCLAIM = 8,	/**< NF: gives such a claim up */
+	ONVM_MSG_RESUME = 9,	/**< manager: new flows come again, the draining is over */
+	ONVM_MSG_OFFER = 10,	/**< manager: can you hand your state over? NF: yes */
+	ONVM_MSG_SNAPSHOT = 11, /**< manager: give the state of all your NFs; no packets come now */
+	ONVM_MSG_RESTORE = 12,	/**< manager: the state of `peer` follows: take it over */
+	ONVM_MSG_STATE = 13, /**< either: a piece of the state of `stage`; an empty one ends it */
+	ONVM_MSG_RESTORED = 14, /**< NF: the state of `peer` is mine now */
+	ONVM_MSG_REFUSED = 15,	/**< NF: it is not; or I cannot give mine. The payload says why */
+	ONVM_MSG_RELEASED = 16, /**< NF: nothing of what I have taken over is in use any more */
 };
 
 struct onvm_message_header {
