@@ -49,7 +49,8 @@ struct onvm_dp_host_stats {
 	uint64_t latency[128];				      /**< histogram, hand-over to return */
 	uint64_t packets[16];				      /**< as the NF host says */
 	uint64_t busy_cycles[16], idle_cycles, sleeps, loops; /**< as the NF host says */
-	uint64_t counters[16][16];			      /**< as the NF host says */
+	uint64_t turn_sums[5];	   /**< struct onvm_turn_sums, as the NF host says */
+	uint64_t counters[16][16]; /**< as the NF host says */
 	uint32_t is_bad;
 };
 

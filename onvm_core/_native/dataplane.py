@@ -21,6 +21,7 @@ from onvm_core._native.values import (
     PlaneCounters,
     PortCounters,
     PortRule,
+    TurnSums,
 )
 from onvm_sdk.errors import NativeError
 
@@ -490,6 +491,7 @@ def read_load(slot: int) -> LoadCounters:
         reserved=stats.reserved,
         peak=stats.peak,
         latency=tuple(ffi.unpack(stats.latency, NB_LATENCY_BUCKETS)),
+        turns=TurnSums(*ffi.unpack(stats.turn_sums, 5)),
     )
 
 

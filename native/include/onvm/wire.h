@@ -83,6 +83,19 @@ struct onvm_stage_stats {
 	uint64_t counters[ONVM_COUNTERS_MAX]; /**< the NF's own, named in its manifest */
 };
 
+/**
+ * Turns of an NF host's loop that had packets: what the manager needs to tell what a turn costs and
+ * what a packet does (least squares). Cycles are those from the look into the ring until the packets
+ * lie in the other, but for waking a worker that sleeps.
+ */
+struct onvm_turn_sums {
+	uint64_t turns;
+	uint64_t packets;
+	uint64_t packets_squared;
+	uint64_t cycles;
+	uint64_t cycles_by_packets; /**< cycles of each turn times its packets */
+};
+
 /** Head of the attach area. One writer per cache line. */
 struct onvm_area_control {
 	/** NF host: 1 before it waits on this futex. Manager: 0, then wake. */
@@ -95,6 +108,7 @@ struct onvm_area_control {
 	_Alignas(128) uint64_t idle_cycles;
 	uint64_t sleeps;
 	uint64_t loops; /**< turns of the receive loop: progress */
+	struct onvm_turn_sums sums;
 	struct onvm_stage_stats stage[ONVM_STAGES_MAX];
 };
 
