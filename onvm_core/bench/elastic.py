@@ -188,24 +188,34 @@ def _names(scenario: Scenario) -> list[str]:
     return [f"{wait_us}us-{number}" for number, wait_us in enumerate(scenario.waits_us, 1)]
 
 
+def _limits(bed: _Bed, seconds: float) -> list[float]:
+    """Packets per second that each instance does when there are always more."""
+    bed.chain(bed.source(f"flood{time.perf_counter_ns()}", NEW_FLOWS, 20_000))
+    bed.run(1.5)
+    counts = [dataplane.read_load(host.slot).done for host in bed.serving()]
+    begin = time.perf_counter()
+    bed.run(seconds)
+    elapsed = time.perf_counter() - begin
+    return [
+        (dataplane.read_load(host.slot).done - count) / elapsed
+        for host, count in zip(bed.serving(), counts, strict=True)
+    ]
+
+
 def _spread(scenario: Scenario) -> dict[str, float]:
     """Utilisation of instances of unequal speed, and how far their capacity is misjudged."""
     with _bed({}, _names(scenario)) as bed:
         meters = bed.deployment.manager.meters
-        flood = bed.source("flood", NEW_FLOWS, 20_000)
-        bed.chain(flood)
-        bed.run(1.5)
-        counts = [dataplane.read_load(host.slot).done for host in bed.serving()]
-        begin = time.perf_counter()
-        bed.run(scenario.seconds)
-        elapsed = time.perf_counter() - begin
-        limits = [
-            (dataplane.read_load(host.slot).done - count) / elapsed
-            for host, count in zip(bed.serving(), counts, strict=True)
-        ]
+        limits = _limits(bed, scenario.seconds)
         part = bed.source("part", NEW_FLOWS, int(0.6 * sum(limits)))
+        if scenario.slowed_us:
+            bed.chain(part)
+            bed.run(1.0)
+            bed.deployment.manager.send_user(_names(scenario)[-1], str(scenario.slowed_us).encode())
+            bed.run(1.0)  # it is overloaded at first, if it was given so much
+            limits = _limits(bed, scenario.seconds)
+            part = bed.source("part2", NEW_FLOWS, int(0.6 * sum(limits)))
         bed.chain(part)
-        dataplane.close_port(flood)
         bed.run(3.0)
         loads = [meters.load(host, 1.0) for host in bed.serving()]
         estimates = [meter.capacity_pps for h in bed.serving() if (meter := meters.of(h))]

@@ -105,6 +105,10 @@ class Wait(NetworkFunction):
         """See how slow it is to be: instance ``300us-1`` takes 300 µs."""
         self.wait_s = int(ctx.instance.partition("us")[0]) / 1e6
 
+    def on_message(self, sender: str, payload: bytes) -> None:
+        """Be as slow as it says from now on, in microseconds."""
+        self.wait_s = int(payload) / 1e6
+
     def process_packet(self, pkt: PacketView) -> None:
         """Wait, and let it go on."""
         time.sleep(self.wait_s)

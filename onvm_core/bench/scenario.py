@@ -56,6 +56,8 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     spares: int = 0
     waits_us: list[int] = []
     """For elastic scenarios: the time for a packet, of each instance."""
+    slowed_us: int = 0
+    """For elastic_spread: what the last one takes from half-way on; 0: as before."""
     cycles: int = 100
     """For the scenario elastic_estimate: what a packet costs."""
 

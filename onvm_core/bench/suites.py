@@ -14,6 +14,8 @@ __all__ = ["SUITES", "run_suite"]
 
 Suite = Callable[[int, float], Iterator[BenchLine]]
 _CHAIN_LENGTHS = (1, 2, 3, 5)
+SPREADS = (("2", [300, 650], 0), ("10", [150, 1950], 0), ("slowed", [300, 300], 1000))
+"""Unequal instances: name, microseconds for a packet of each, and of the last one in the end."""
 
 
 def _repeat(scenario: Scenario, runs: int) -> list[dict[str, float]]:
@@ -142,8 +144,10 @@ def _elastic(runs: int, seconds: float) -> Iterator[BenchLine]:
         yield BenchLine.of(f"elastic.out.{name}", "ms", _column(figures, "serving_ms"))
         yield BenchLine.of(f"elastic.out.{name}.decided", "ms", _column(figures, "decided_ms"))
         yield BenchLine.of(f"elastic.out.{name}.moved", "flows", _column(figures, "moved"))
-    for ratio, waits in (("2", [300, 650]), ("10", [150, 1950])):
-        scenario = Scenario(kind="elastic_spread", waits_us=waits, seconds=max(seconds, 2.0))
+    for ratio, waits, slowed in SPREADS:
+        scenario = Scenario(
+            kind="elastic_spread", waits_us=waits, slowed_us=slowed, seconds=max(seconds, 2.0)
+        )
         figures = _repeat(scenario, runs)
         yield BenchLine.of(f"elastic.spread.{ratio}", "points", _column(figures, "spread"))
         yield BenchLine.of(f"elastic.spread.{ratio}.speed", "ratio", _column(figures, "ratio"))
