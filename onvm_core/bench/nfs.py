@@ -62,7 +62,7 @@ class W2Columns(NetworkFunction):
 class W2Kernel(NetworkFunction):
     """w2 compiled by numba."""
 
-    manifest: ClassVar = {"permissions": _PERMISSIONS, "burst_size": 64}
+    manifest: ClassVar = {"permissions": _PERMISSIONS, "service": "w", "burst_size": 64}
 
     def setup(self, ctx: Context) -> None:
         """Make the set an array of bits, as the one in C."""
@@ -139,7 +139,7 @@ class Spin(NetworkFunction):
 class Pass(NetworkFunction):
     """Look at nothing: what starting an NF in Python costs."""
 
-    manifest: ClassVar = {"permissions": ["read"]}
+    manifest: ClassVar = {"permissions": ["read"], "service": "w"}
 
     def process_packet(self, pkt: PacketView) -> None:
         """Let it go on."""

@@ -54,6 +54,8 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float = 1.0
     kills: int = 200
     spares: int = 0
+    launcher: str = "process"
+    """For elastic_start and elastic_through."""
     waits_us: list[int] = []
     """For elastic scenarios: the time for a packet, of each instance."""
     slowed_us: int = 0
@@ -332,9 +334,10 @@ _KINDS: dict[str, Callable[[Scenario], dict[str, float]]] = {
 def main() -> None:
     """Read a scenario on stdin, measure, write the figures to stdout."""
     scenario = msgspec.json.decode(sys.stdin.buffer.read(), type=Scenario)
-    from onvm_core.bench.elastic import KINDS as ELASTIC  # it imports this module
+    from onvm_core.bench.elastic import KINDS as ELASTIC  # they import this module
+    from onvm_core.bench.restart import KINDS as RESTART
 
-    figures = {**_KINDS, **ELASTIC}[scenario.kind](scenario)
+    figures = {**_KINDS, **ELASTIC, **RESTART}[scenario.kind](scenario)
     sys.stdout.buffer.write(msgspec.json.encode(figures))
 
 
