@@ -156,12 +156,14 @@ def _draw(panel: Panel, axis: Any) -> None:
                       linestyle="--")  # fmt: skip
     if any(goal is not None for goal in goals):
         axis.plot([], [], color=GOAL_COLOUR, linewidth=2, linestyle="--", label=f"goal: {word}")
-        axis.legend(loc="lower right", fontsize=8, framealpha=0.9)
+        axis.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), fontsize=8, frameon=False)
     shown = [value for value in (*medians, *(g for g in goals if g)) if value > 0]
     if shown and max(shown) > LOG_RATIO * min(shown):
         axis.set_xscale("log")
     else:
         axis.set_xlim(left=0)
+    if not shown:
+        axis.set_xlim(0, 1)
     axis.margins(x=0.15)
     for row, line in zip(rows, panel.lines, strict=True):
         axis.annotate(

@@ -48,4 +48,5 @@ def bench(
     if as_json:
         print_json(msgspec.to_builtins(lines))
     if plot is not None:
-        write_plot(lines, plot, title=f"onvm bench {suite}: median of {runs} runs or more")
+        title = f"onvm bench {suite}: medians, whiskers from least to greatest"
+        write_plot(lines, plot, title=title)

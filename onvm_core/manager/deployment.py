@@ -22,7 +22,7 @@ from onvm_core.launch.launcher import DEFAULT_LAUNCHER, Handle, Launchers, Launc
 from onvm_core.manager.chains import Chains
 from onvm_core.manager.classifier import Classifier
 from onvm_core.manager.manager import Manager
-from onvm_core.manager.placement import Need, PlacementPolicy
+from onvm_core.manager.placement import Need, PlacementPolicy, Room
 from onvm_core.manager.placer import Placer
 from onvm_core.manager.ports import Direction, PortKind, open_port, parse_uri
 from onvm_core.manager.registry import HostState, NfHost
@@ -250,6 +250,11 @@ class Deployment:
     def _placer(self) -> Placer:
         # When the first NF host is launched: ports are open, and packet memory is taken.
         return Placer(self._placement, read_topology(self.ports), self.manager.worker_cpus)
+
+    @property
+    def room(self) -> Room:
+        """What there is for NF hosts, and who has it now."""
+        return self._placer.room
 
     def _need(self, packages: Sequence[NfPackage | None], services: Sequence[str]) -> Need:
         manifests = [one.manifest for one in packages if one is not None and one.manifest]

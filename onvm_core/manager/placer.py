@@ -65,6 +65,11 @@ class Placer:
         workers = (self.topology.socket_of(cpu) for cpu in self._workers)
         return next((socket for socket in (*known, *workers) if socket is not None), None)
 
+    @property
+    def room(self) -> Room:
+        """What there is, and who has it now."""
+        return Room(self.topology, self._workers, tuple(self._placed.values()))
+
     def place(self, key: str, name: str, need: Need) -> Decision:
         """Find a place; `key` has it until it is released.
 
@@ -72,8 +77,7 @@ class Placer:
             NoRoomError: there is none.
             PluginError: the policy gives CPUs that may not be used.
         """
-        room = Room(self.topology, self._workers, tuple(self._placed.values()))
-        found = self._policy.place(need, room)
+        found = self._policy.place(need, self.room)
         if isinstance(found, Refusal):
             raise NoRoomError(name, found.reason)
         usable = {cpu.number for cpu in self.topology.cpus}

@@ -149,6 +149,10 @@ class Supervisor:
                 counts[nf.part] += 1
         return counts
 
+    def wanted(self) -> list[WantedHost]:
+        """What is to run, but for what leaves."""
+        return [nf.wanted for nf in self._nfs if not nf.is_leaving]
+
     def serving(self, service: str) -> list[NfHost]:
         """Hosts of a service to which new flows may come."""
         return [
