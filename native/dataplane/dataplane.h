@@ -97,9 +97,10 @@ struct onvm_dp_stats {
 };
 
 struct onvm_dp_chain {
-	uint16_t near_port, far_port;
+	uint16_t near_port, far_port; /**< of this host; 0x8000 + peer: one of a peer */
 	uint32_t is_bidirectional;
 	uint32_t track_flows;
+	uint32_t number;   /**< in the cluster, below 2^23; 0: a chain of this host alone */
 	uint32_t by_rules; /**< only rules lead to it; its ports are bound to another chain */
 	uint32_t nb_services;
 	uint16_t services[16];
@@ -219,6 +220,30 @@ int onvm_dp_chain_remove(uint32_t id);
  * chain that the port is bound to. Running flows stay. @p nb 0: no rules.
  */
 int onvm_dp_port_rules(uint32_t port, const struct onvm_dp_rule *rules, uint32_t nb);
+
+/* Peers: other hosts of a cluster. */
+/**
+ * Open the port to the peers on this host's address on the data network.
+ *
+ * @param ip_version  4 or 6; @p address in network order
+ * @param vni         of the cluster, 24 bits; what carries another one is dropped as foreign
+ * @return the port's ID
+ */
+int
+onvm_dp_tunnel_open(const char *name, uint32_t ip_version, const uint8_t *address, uint32_t vni);
+/** Packets from this address are believed from now on. @return the peer's ID, 1..1023 */
+int onvm_dp_peer_add(uint32_t ip_version, const uint8_t *address);
+/** Forget a peer at which no NF host and no end of a chain is. */
+int onvm_dp_peer_remove(uint32_t peer);
+/** An NF host at a peer, active at once. @return its slot, as of a host here */
+int
+onvm_dp_remote_add(const uint16_t *services, uint32_t nb_stages, uint32_t peer, uint32_t number);
+/** It has ended, or cannot be reached: its flows go to other hosts. */
+int onvm_dp_remote_remove(uint32_t slot);
+/** Number in the cluster of an NF host here; 0: none. */
+int onvm_dp_host_number(uint32_t slot, uint32_t number);
+/** Packets from and to a peer. */
+int onvm_dp_read_peer(uint32_t peer, uint64_t *rx, uint64_t *tx);
 
 /* Captures: pcapng, while traffic runs. */
 /**

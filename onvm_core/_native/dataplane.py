@@ -273,6 +273,7 @@ def set_chain(chain_id: int, spec: ChainSpec) -> None:
             "is_bidirectional": spec.is_bidirectional,
             "track_flows": spec.track_flows,
             "by_rules": spec.by_rules,
+            "number": spec.number,
             "nb_services": len(spec.services),
             "services": list(spec.services),
         },
@@ -306,6 +307,53 @@ def set_port_rules(port: int, rules: Sequence[PortRule]) -> None:
         slot.dst_port_first, slot.dst_port_last = rule.dst_ports
         slot.chain = rule.chain
     _check(lib.onvm_dp_port_rules(port, native, len(rules)))
+
+
+def _address(address: bytes) -> tuple[int, Any]:
+    return 4 if len(address) == 4 else 6, ffi.from_buffer(address)
+
+
+def open_tunnel(name: str, address: bytes, vni: int) -> int:
+    """Open the port to the peers on this host's address (4 or 16 bytes); its ID."""
+    version, data = _address(address)
+    return _check(lib.onvm_dp_tunnel_open(name.encode(), version, data, vni))
+
+
+def add_peer(address: bytes) -> int:
+    """Believe packets from this address; the peer's ID."""
+    version, data = _address(address)
+    return _check(lib.onvm_dp_peer_add(version, data))
+
+
+def remove_peer(peer: int) -> None:
+    """Forget a peer at which nothing is any more."""
+    _check(lib.onvm_dp_peer_remove(peer))
+
+
+def add_remote(services: Sequence[int], peer: int, number: int) -> int:
+    """Let an NF host at a peer serve; its slot."""
+    return _check(
+        lib.onvm_dp_remote_add(
+            ffi.new("uint16_t[]", list(services)), len(services), peer, number
+        )
+    )
+
+
+def remove_remote(slot: int) -> None:
+    """Send the flows of an NF host at a peer elsewhere."""
+    _check(lib.onvm_dp_remote_remove(slot))
+
+
+def set_number(slot: int, number: int) -> None:
+    """Number in the cluster of an NF host here; 0: none."""
+    _check(lib.onvm_dp_host_number(slot, number))
+
+
+def read_peer(peer: int) -> tuple[int, int]:
+    """Packets from and to a peer."""
+    counts = ffi.new("uint64_t[2]")
+    _check(lib.onvm_dp_read_peer(peer, counts, counts + 1))
+    return int(counts[0]), int(counts[1])
 
 
 def start_capture(

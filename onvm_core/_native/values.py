@@ -49,6 +49,8 @@ class ChainSpec:
     track_flows: bool = True
     by_rules: bool = False
     """Only rules of a port lead to it; its ports are bound to another chain."""
+    number: int = 0
+    """In the cluster; 0: a chain of this host alone."""
 
 
 @dataclass(frozen=True, slots=True)
