@@ -29,7 +29,7 @@ onvm_path_room(struct onvm_worker *worker, const struct onvm_path *path, uint32_
 		struct onvm_link *link = onvm_link_of_hop(worker, &path->hops[i]);
 		uint32_t limit;
 
-		if (unlikely(link == NULL))
+		if (unlikely(link == NULL || __atomic_load_n(&link->is_paused, __ATOMIC_RELAXED)))
 			return 0;
 		if (can_wait) {
 			limit = link->length;
@@ -64,6 +64,30 @@ onvm_path_reserve(struct onvm_worker *worker, const struct onvm_path *path, uint
 		if (link->reserved > link->stats.peak)
 			link->stats.peak = link->reserved;
 	}
+}
+
+/** Whether a host on the path is held still for a moment: who wants to go there waits. */
+static bool
+path_is_paused(const struct onvm_worker *worker, const struct onvm_path *path)
+{
+	const uint32_t end = onvm_path_end_here(path, 0);
+
+	for (uint32_t i = 0; i < end; i++) {
+		const struct onvm_link *link = onvm_link_of_hop(worker, &path->hops[i]);
+
+		if (link != NULL && __atomic_load_n(&link->is_paused, __ATOMIC_RELAXED))
+			return true;
+	}
+	return false;
+}
+
+/** Why packets of a chain are dropped while a service of it has no instance. */
+static enum onvm_drop
+no_instance(const struct onvm_worker *worker, uint16_t chain)
+{
+	return __atomic_load_n(&worker->dp->steering.chains[chain].waits, __ATOMIC_RELAXED) ?
+		       ONVM_DROP_WAITING :
+		       ONVM_DROP_NO_INSTANCE;
 }
 
 void
@@ -201,8 +225,9 @@ onvm_admit_direct(struct onvm_worker *worker, struct onvm_lane *lane, uint16_t p
 	onvm_count_shed(worker, path, 0, nb - nb_in);
 	for (; nb_in < nb; nb_in++)
 		onvm_worker_drop(worker, mbufs[nb_in],
-				 path->nb_hops != 0 && first == NULL ? ONVM_DROP_NO_INSTANCE :
-								       ONVM_DROP_SHED);
+				 path->nb_hops != 0 && first == NULL ?
+					 no_instance(worker, path->chain) :
+					 ONVM_DROP_SHED);
 	return nb;
 }
 
@@ -302,14 +327,22 @@ onvm_admit_flows(struct onvm_worker *worker, struct onvm_lane *lane, uint32_t bi
 		if (unlikely(ticket == NULL)) {
 			index = onvm_path_of(worker, lane, &bound, mbufs[i], i);
 			if (unlikely(index == 0)) {
-				onvm_worker_drop(worker, mbufs[i], ONVM_DROP_NO_INSTANCE);
+				const uint16_t chain = onvm_chain_of(worker, lane, &bound, i);
+				const enum onvm_drop reason = no_instance(worker, chain);
+
+				if (can_wait && reason == ONVM_DROP_WAITING) {
+					lane->waits_for = 0; /* looked up again in each turn */
+					break;
+				}
+				onvm_worker_drop(worker, mbufs[i], reason);
 				continue;
 			}
 			ticket = take_ticket(worker, tickets, index, nb - i, can_wait);
 		}
 		index = ticket->path;
 		if (unlikely(ticket->nb_places == 0)) {
-			if (can_wait) {
+			if (can_wait ||
+			    unlikely(path_is_paused(worker, &dp->steering.paths[index]))) {
 				lane->waits_for = index;
 				break;
 			}

@@ -250,30 +250,17 @@ set_host_state(uint32_t slot, enum onvm_host_state from, enum onvm_host_state to
 int
 onvm_dp_host_activate(uint32_t slot)
 {
-	return set_host_state(slot, ONVM_HOST_ATTACHED, ONVM_HOST_ACTIVE);
+	const bool drains = slot < ONVM_SLOTS_MAX &&
+			    onvm_dp.steering.hosts[slot].state == ONVM_HOST_DRAINING;
+
+	return set_host_state(slot, drains ? ONVM_HOST_DRAINING : ONVM_HOST_ATTACHED,
+			      ONVM_HOST_ACTIVE);
 }
 
 int
 onvm_dp_host_drain(uint32_t slot)
 {
 	return set_host_state(slot, ONVM_HOST_ACTIVE, ONVM_HOST_DRAINING);
-}
-
-int
-onvm_dp_host_leave(uint32_t slot)
-{
-	struct onvm_dataplane *dp = &onvm_dp;
-	struct onvm_host *host = &dp->steering.hosts[slot];
-
-	if (slot == 0 || slot >= ONVM_HOSTS_MAX ||
-	    (host->state != ONVM_HOST_ACTIVE && host->state != ONVM_HOST_DRAINING))
-		return onvm_fail(-ENOENT, "NF host %u does not serve", slot);
-	__atomic_store_n(&host->state, ONVM_HOST_LEAVING, __ATOMIC_RELEASE);
-	onvm_publish_candidates(dp);
-	onvm_steering_retire_host(&dp->steering, (uint16_t)slot);
-	/* From here on no worker admits a packet to a path of the host. */
-	onvm_publish(dp);
-	return 0;
 }
 
 /** Forget the claims of @p slot, or add @p entry; publishes. */
@@ -331,6 +318,23 @@ onvm_dp_host_claim(uint32_t slot, uint8_t ip_version, const uint8_t *address, ui
 }
 
 int
+onvm_dp_host_leave(uint32_t slot, uint32_t heir)
+{
+	struct onvm_dataplane *dp = &onvm_dp;
+	struct onvm_host *host = &dp->steering.hosts[slot];
+
+	if (slot == 0 || slot >= ONVM_HOSTS_MAX || heir >= ONVM_HOSTS_MAX ||
+	    (host->state != ONVM_HOST_ACTIVE && host->state != ONVM_HOST_DRAINING))
+		return onvm_fail(-ENOENT, "NF host %u does not serve", slot);
+	__atomic_store_n(&host->state, ONVM_HOST_LEAVING, __ATOMIC_RELEASE);
+	onvm_publish_candidates(dp);
+	onvm_steering_retire_host(&dp->steering, (uint16_t)slot, (uint16_t)heir);
+	/* From here on no worker admits a packet to a path of the host. */
+	onvm_publish(dp);
+	return dp->steering.claims == NULL ? 0 : change_claims(dp, (uint16_t)slot, NULL);
+}
+
+int
 onvm_dp_host_remove(uint32_t slot, struct onvm_dp_host_stats *last)
 {
 	struct onvm_dataplane *dp = &onvm_dp;
@@ -344,12 +348,12 @@ onvm_dp_host_remove(uint32_t slot, struct onvm_dp_host_stats *last)
 	 * may take over at any time, for the housekeeper publishes, too: dead comes last. */
 	__atomic_store_n(&host->state, ONVM_HOST_LEAVING, __ATOMIC_RELEASE);
 	onvm_swap_candidates(dp, &old);
-	onvm_steering_retire_host(&dp->steering, (uint16_t)slot);
+	onvm_steering_retire_host(&dp->steering, (uint16_t)slot, 0);
 	__atomic_store_n(&host->state, ONVM_HOST_DEAD, __ATOMIC_RELEASE);
 	onvm_publish(dp);
 	onvm_free_candidates(&old);
 	/* The workers have swept their links to it; before, one may have made another path. */
-	onvm_steering_retire_host(&dp->steering, (uint16_t)slot);
+	onvm_steering_retire_host(&dp->steering, (uint16_t)slot, 0);
 	onvm_forget_claims(dp, (uint16_t)slot);
 	onvm_host_set_number(dp, slot, 0);
 	if (last != NULL)
@@ -441,6 +445,7 @@ onvm_dp_chain_set(uint32_t id, const struct onvm_dp_chain *wanted)
 	chain->is_bidirectional = wanted->is_bidirectional != 0;
 	chain->by_rules = wanted->by_rules != 0;
 	__atomic_store_n(&chain->number, wanted->number, __ATOMIC_RELEASE);
+	__atomic_store_n(&chain->waits, wanted->waits != 0, __ATOMIC_RELAXED);
 	__atomic_store_n(&chain->track_flows, wanted->track_flows != 0, __ATOMIC_RELAXED);
 	chain->nb_services = (uint8_t)wanted->nb_services;
 	memcpy(chain->services, wanted->services, sizeof(chain->services));

@@ -51,6 +51,7 @@ const char *const onvm_drop_names[ONVM_DROPS] = {
 	[ONVM_DROP_STOPPED] = "stopped",
 	[ONVM_DROP_FOREIGN] = "foreign",
 	[ONVM_DROP_NO_PATH] = "no_path",
+	[ONVM_DROP_WAITING] = "waiting",
 };
 
 int

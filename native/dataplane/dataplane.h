@@ -102,6 +102,7 @@ struct onvm_dp_chain {
 	uint32_t track_flows;
 	uint32_t number;   /**< in the cluster, below 2^23; 0: a chain of this host alone */
 	uint32_t by_rules; /**< only rules lead to it; its ports are bound to another chain */
+	uint32_t waits;	   /**< its entry waits while a service has no instance */
 	uint32_t nb_services;
 	uint16_t services[16];
 };
@@ -188,15 +189,23 @@ void onvm_dp_pause_sources(uint32_t is_paused);
 /** A slot for a host with @p nb_stages services. @return the host slot */
 int onvm_dp_host_add(const uint16_t *services, uint32_t nb_stages, uint32_t nb_loaned,
 		     struct onvm_dp_handover *handover);
-/** New flows may come. */
+/** New flows may come; also when it was draining. */
 int onvm_dp_host_activate(uint32_t host);
-/** No new flows; running ones stay. */
+/** No new flows, but those that it has claimed; running ones stay. */
 int onvm_dp_host_drain(uint32_t host);
 /**
- * Its flows go to other hosts now. When `reserved` of its counters has come to 0 it has no packet
- * and will get none: whoever ends it then loses nothing.
+ * Let no packet enter a path through a draining host, or let them enter again. What comes for it
+ * meanwhile keeps its port waiting: short pauses only. When `reserved` of its counters has come to
+ * 0, its state stands still.
  */
-int onvm_dp_host_leave(uint32_t host);
+int onvm_dp_host_pause(uint32_t host, uint32_t is_paused);
+/**
+ * Its flows go to other hosts now, and its claims end. When `reserved` of its counters has come to
+ * 0 it has no packet and will get none: whoever ends it then loses nothing.
+ *
+ * @param heir  the host that takes all its flows where it can; 0: as new flows are shared out
+ */
+int onvm_dp_host_leave(uint32_t host, uint32_t heir);
 /**
  * Its buffers go back to the pool, its flows to other hosts; the slot is free afterwards.
  *

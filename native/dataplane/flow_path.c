@@ -8,7 +8,25 @@
 #include "chain_rules.h"
 #include "worker.h"
 
+#include <string.h>
+
 #include <rte_byteorder.h>
+
+uint16_t
+onvm_claims_find(const struct onvm_claims *claims, uint8_t ip_version, const uint8_t *address,
+		 uint8_t protocol, uint16_t port)
+{
+	for (uint32_t i = 0; i < claims->nb; i++) {
+		const struct onvm_claim *claim = &claims->entries[i].claim;
+
+		if (claim->ip_version == ip_version &&
+		    memcmp(claim->address, address, ip_version == 4 ? 4 : 16) == 0 &&
+		    (claim->protocol == 0 || claim->protocol == protocol) &&
+		    port >= claim->first_port && port < claim->end_port)
+			return claims->entries[i].host;
+	}
+	return 0;
+}
 
 /** The path of a packet whose destination an NF instance has claimed; 0: nobody has. */
 static uint16_t
@@ -53,6 +71,13 @@ way_of(const struct onvm_worker *worker, const struct onvm_lane *lane, uint32_t 
 		return *bound;
 	way.is_far = chain->near_port != lane->port->id;
 	return way;
+}
+
+uint16_t
+onvm_chain_of(const struct onvm_worker *worker, const struct onvm_lane *lane,
+	      const struct onvm_way *bound, uint32_t i)
+{
+	return way_of(worker, lane, i, bound).chain;
 }
 
 /** Choose the path of a flow seen for the first time. */

@@ -221,12 +221,12 @@ onvm_dp_remote_remove(uint32_t slot)
 	/* As with a host here: its flows have successors before it is gone. */
 	__atomic_store_n(&host->state, ONVM_HOST_LEAVING, __ATOMIC_RELEASE);
 	onvm_swap_candidates(dp, &old);
-	onvm_steering_retire_host(&dp->steering, (uint16_t)slot);
+	onvm_steering_retire_host(&dp->steering, (uint16_t)slot, 0);
 	__atomic_store_n(&host->state, ONVM_HOST_DEAD, __ATOMIC_RELEASE);
 	onvm_publish(dp);
 	onvm_free_candidates(&old);
 	/* A worker may have made another path before. */
-	onvm_steering_retire_host(&dp->steering, (uint16_t)slot);
+	onvm_steering_retire_host(&dp->steering, (uint16_t)slot, 0);
 	onvm_forget_claims(dp, (uint16_t)slot);
 	onvm_host_set_number(dp, slot, 0);
 	host->generation++;

@@ -80,7 +80,7 @@ choose_host(const struct onvm_steering *steering, const uint16_t *hosts, uint32_
 static bool
 choice_has(const struct onvm_choice *choice, uint16_t host)
 {
-	for (uint32_t i = 0; i < choice->nb_hosts; i++)
+	for (uint32_t i = 0; i < (uint32_t)choice->nb_hosts + choice->nb_draining; i++)
 		if (choice->hosts[i] == host)
 			return true;
 	return false;
@@ -98,11 +98,12 @@ onvm_steering_choose_with(struct onvm_steering *steering, uint16_t chain,
 		const struct onvm_choice *choice = &candidates->choices[position];
 		uint16_t host;
 
-		if (choice->nb_hosts == 0)
+		if (choice_has(choice, wanted))
+			host = wanted;
+		else if (choice->nb_hosts != 0)
+			host = choose_host(steering, choice->hosts, choice->nb_hosts, selector);
+		else
 			return 0;
-		host = choice_has(choice, wanted) ?
-			       wanted :
-			       choose_host(steering, choice->hosts, choice->nb_hosts, selector);
 		hosts[nb_hosts++] = host;
 		position += steering->hosts[host].nb_stages;
 	}
@@ -114,22 +115,6 @@ onvm_steering_choose(struct onvm_steering *steering, uint16_t chain,
 		     const struct onvm_candidates *candidates, struct onvm_selector *selector)
 {
 	return onvm_steering_choose_with(steering, chain, candidates, selector, 0);
-}
-
-uint16_t
-onvm_claims_find(const struct onvm_claims *claims, uint8_t ip_version, const uint8_t *address,
-		 uint8_t protocol, uint16_t port)
-{
-	for (uint32_t i = 0; i < claims->nb; i++) {
-		const struct onvm_claim *claim = &claims->entries[i].claim;
-
-		if (claim->ip_version == ip_version &&
-		    memcmp(claim->address, address, ip_version == 4 ? 4 : 16) == 0 &&
-		    (claim->protocol == 0 || claim->protocol == protocol) &&
-		    port >= claim->first_port && port < claim->end_port)
-			return claims->entries[i].host;
-	}
-	return 0;
 }
 
 uint16_t
@@ -157,9 +142,10 @@ onvm_steering_detour(struct onvm_steering *steering, uint16_t host, uint16_t egr
 
 /** Whether @p host serves @p chain from @p position on, with all of its stages. */
 static bool
-host_fits(const struct onvm_host *host, const struct onvm_chain *chain, uint32_t position)
+host_fits(const struct onvm_host *host, const struct onvm_chain *chain, uint32_t position,
+	  enum onvm_host_state state)
 {
-	if (host->state != ONVM_HOST_ACTIVE || position + host->nb_stages > chain->nb_services)
+	if (host->state != state || position + host->nb_stages > chain->nb_services)
 		return false;
 	if (chain->number == 0 ? host->peer != 0 : host->number == 0)
 		return false;
@@ -188,7 +174,8 @@ candidates_alloc(const struct onvm_steering *steering, uint32_t nb_services)
 	uint16_t *hosts;
 
 	for (uint32_t slot = 1; slot < steering->nb_slots; slot++)
-		nb_hosts += steering->hosts[slot].state == ONVM_HOST_ACTIVE;
+		nb_hosts += steering->hosts[slot].state == ONVM_HOST_ACTIVE ||
+			    steering->hosts[slot].state == ONVM_HOST_DRAINING;
 	candidates = calloc(1, sizeof(*candidates) + nb_services * (sizeof(candidates->choices[0]) +
 								    nb_hosts * sizeof(*hosts)));
 	if (candidates == NULL)
@@ -214,9 +201,14 @@ onvm_steering_candidates(struct onvm_steering *steering, uint16_t index)
 		struct onvm_choice *choice = &candidates->choices[position];
 
 		for (uint16_t host = 1; host < steering->nb_slots; host++)
-			if (host_fits(&steering->hosts[host], chain, position) &&
+			if (host_fits(&steering->hosts[host], chain, position, ONVM_HOST_ACTIVE) &&
 			    can_continue(steering, candidates, position, host))
 				choice->hosts[choice->nb_hosts++] = host;
+		for (uint16_t host = 1; host < steering->nb_slots; host++)
+			if (host_fits(&steering->hosts[host], chain, position,
+				      ONVM_HOST_DRAINING) &&
+			    can_continue(steering, candidates, position, host))
+				choice->hosts[choice->nb_hosts + choice->nb_draining++] = host;
 	}
 	for (uint32_t position = 0; position < chain->nb_services && is_single;) {
 		const struct onvm_choice *choice = &candidates->choices[position];
@@ -236,12 +228,14 @@ onvm_steering_candidates(struct onvm_steering *steering, uint16_t index)
 /** Who takes the place of a host that has ended on paths of @p chain; 0: nobody. */
 static uint16_t
 replacement(struct onvm_steering *steering, const struct onvm_path *path,
-	    const struct onvm_choice *choice, uint32_t nb_stages)
+	    const struct onvm_choice *choice, uint32_t nb_stages, uint16_t heir)
 {
 	uint16_t numbers[ONVM_SPAN_MAX], host;
 
 	if (choice->nb_hosts == 0)
 		return 0;
+	if (choice_has(choice, heir))
+		return steering->hosts[heir].nb_stages == nb_stages ? heir : 0;
 	if (steering->chains[path->chain].number != 0) {
 		onvm_span_numbers(steering, path, numbers);
 		return onvm_span_stand_in(steering, choice, onvm_span_seed(numbers), nb_stages);
@@ -253,7 +247,7 @@ replacement(struct onvm_steering *steering, const struct onvm_path *path,
 
 /** A path like @p path with another host in place of each that is not active; 0: none. */
 static uint16_t
-find_successor(struct onvm_steering *steering, const struct onvm_path *path)
+find_successor(struct onvm_steering *steering, const struct onvm_path *path, uint16_t heir)
 {
 	const struct onvm_chain *chain = &steering->chains[path->chain];
 	const struct onvm_candidates *candidates = chain->candidates;
@@ -271,7 +265,7 @@ find_successor(struct onvm_steering *steering, const struct onvm_path *path)
 		if (host->generation != hop->generation || host->state == ONVM_HOST_DEAD ||
 		    host->state == ONVM_HOST_LEAVING || host->state == ONVM_HOST_FREE) {
 			hosts[i] = replacement(steering, path, &candidates->choices[position],
-					       hop->nb_services);
+					       hop->nb_services, heir);
 			if (hosts[i] == 0)
 				return 0;
 		}
@@ -315,7 +309,7 @@ passes_host(const struct onvm_path *path, uint16_t host)
 }
 
 uint32_t
-onvm_steering_retire_host(struct onvm_steering *steering, uint16_t host)
+onvm_steering_retire_host(struct onvm_steering *steering, uint16_t host, uint16_t heir)
 {
 	const uint32_t end = __atomic_load_n(&steering->nb_paths, __ATOMIC_RELAXED);
 	uint32_t nb = 0;
@@ -325,7 +319,7 @@ onvm_steering_retire_host(struct onvm_steering *steering, uint16_t host)
 
 		if (!is_live_forward(path) || !passes_host(path, host))
 			continue;
-		retire(steering, (uint16_t)index, find_successor(steering, path));
+		retire(steering, (uint16_t)index, find_successor(steering, path, heir));
 		nb++;
 	}
 	return nb;

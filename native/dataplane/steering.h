@@ -80,7 +80,8 @@ struct onvm_path {
 /** NF hosts that can serve one position of a chain. */
 struct onvm_choice {
 	uint16_t nb_hosts;
-	uint16_t *hosts; /**< behind the choices of its candidates */
+	uint16_t nb_draining; /**< behind them in `hosts`: take only what they have claimed */
+	uint16_t *hosts;      /**< behind the choices of its candidates */
 };
 
 /** What workers choose from for one chain; immutable once published. */
@@ -99,6 +100,7 @@ struct onvm_chain {
 	bool track_flows; /**< look flows up even where only one path exists */
 	bool by_rules;	  /**< only rules of a port lead here: no port is bound to it */
 	uint32_t number;  /**< atomic: in the cluster; 0: a chain of this host alone */
+	bool waits;	  /**< atomic: its entry waits while a service has no instance */
 	uint8_t nb_services;
 	uint16_t services[ONVM_CHAIN_LENGTH_MAX];
 	uint16_t near_port; /**< packets received here take the chain forwards */
@@ -260,8 +262,12 @@ uint64_t onvm_span_seed(const uint16_t *numbers);
 
 /** New candidates for @p chain from the hosts as they are. */
 struct onvm_candidates *onvm_steering_candidates(struct onvm_steering *steering, uint16_t chain);
-/** Retire the live paths through @p host; @return how many. */
-uint32_t onvm_steering_retire_host(struct onvm_steering *steering, uint16_t host);
+/**
+ * Retire the live paths through @p host; @return how many.
+ *
+ * @param heir  takes its place in the successors where it can; 0: chosen as for new flows
+ */
+uint32_t onvm_steering_retire_host(struct onvm_steering *steering, uint16_t host, uint16_t heir);
 /** Retire the live paths of @p chain that are not paths of it as it is now; @return how many. */
 uint32_t onvm_steering_retire_chain(struct onvm_steering *steering, uint16_t chain);
 

@@ -39,6 +39,7 @@ enum onvm_drop {
 	ONVM_DROP_STOPPED,	  /**< still inside when the manager stopped */
 	ONVM_DROP_FOREIGN,	  /**< from the data network, but not of this cluster */
 	ONVM_DROP_NO_PATH,	  /**< from a peer, on a path that is not known here */
+	ONVM_DROP_WAITING, /**< came while its chain waited for a service to have an instance */
 	ONVM_DROPS,
 };
 

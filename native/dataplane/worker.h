@@ -44,7 +44,7 @@ struct onvm_lane {
 	uint16_t queues[16];
 	uint16_t next_queue; /**< index into `queues` */
 	uint16_t waits_for;  /**< path that had no room for the first packet held; 0: none */
-	uint16_t nb_held;    /**< received, not yet admitted: only of sources that can wait */
+	uint16_t nb_held;    /**< received, not yet admitted */
 	uint32_t nb_staged;
 	uint64_t staged_bytes;
 	struct onvm_lane_stats stats;
@@ -165,6 +165,9 @@ struct onvm_way {
  */
 uint16_t onvm_path_of(struct onvm_worker *worker, struct onvm_lane *lane,
 		      const struct onvm_way *bound, struct rte_mbuf *mbuf, uint32_t i);
+/** Chain that packet @p i of the lane's burst would take as the first of a flow. */
+uint16_t onvm_chain_of(const struct onvm_worker *worker, const struct onvm_lane *lane,
+		       const struct onvm_way *bound, uint32_t i);
 /** Admit what the last turn has received and classified; @return packets admitted. */
 uint32_t onvm_ingress_admit(struct onvm_worker *worker);
 /** Receive on all lanes; @return packets received. */

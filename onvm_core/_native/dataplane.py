@@ -222,7 +222,7 @@ def add_host(services: Sequence[int], n_loaned: int) -> tuple[int, Handover]:
 
 
 def activate_host(slot: int) -> None:
-    """Let new flows come to the host."""
+    """Let new flows come to the host, also when it was draining."""
     _check(lib.onvm_dp_host_activate(slot))
 
 
@@ -231,9 +231,21 @@ def drain_host(slot: int) -> None:
     _check(lib.onvm_dp_host_drain(slot))
 
 
-def leave_host(slot: int) -> None:
-    """Send the host's flows to others; with `reserved` at 0 it has no packet any more."""
-    _check(lib.onvm_dp_host_leave(slot))
+def pause_host(slot: int, is_paused: bool) -> None:
+    """Let no packet enter a path through a draining host, or let them enter again.
+
+    With `reserved` at 0 its state stands still. What comes for it keeps its port waiting.
+    """
+    _check(lib.onvm_dp_host_pause(slot, is_paused))
+
+
+def leave_host(slot: int, heir: int = 0) -> None:
+    """Send the host's flows to others; with `reserved` at 0 it has no packet any more.
+
+    Args:
+        heir: slot of the host that takes them all; 0: they are shared out.
+    """
+    _check(lib.onvm_dp_host_leave(slot, heir))
 
 
 def remove_host(slot: int) -> HostCounters:
@@ -274,6 +286,7 @@ def set_chain(chain_id: int, spec: ChainSpec) -> None:
             "track_flows": spec.track_flows,
             "by_rules": spec.by_rules,
             "number": spec.number,
+            "waits": spec.waits,
             "nb_services": len(spec.services),
             "services": list(spec.services),
         },

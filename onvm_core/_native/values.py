@@ -51,6 +51,8 @@ class ChainSpec:
     """Only rules of a port lead to it; its ports are bound to another chain."""
     number: int = 0
     """In the cluster; 0: a chain of this host alone."""
+    waits: bool = False
+    """Its entry waits while a service has no instance."""
 
 
 @dataclass(frozen=True, slots=True)

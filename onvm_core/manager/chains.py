@@ -26,6 +26,7 @@ class Chain:
     Attributes:
         match: flows that take it where another chain has the port `near`; None: it has the port,
             and takes what matches no other.
+        waits: its entry waits while a service has no instance.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Chain:
     is_bidirectional: bool
     track_flows: bool
     match: tuple[MatchConfig, ...] | None = None
+    waits: bool = False
 
 
 class Chains:
@@ -68,6 +70,7 @@ class Chains:
     def add(
         self, name: str, near: str, far: str, services: Sequence[str],
         *, is_bidirectional: bool, track_flows: bool, match: Sequence[MatchConfig] | None = None,
+        waits: bool = False,
     ) -> None:  # fmt: skip
         """Add a chain, or change one of that name; traffic takes it at once.
 
@@ -81,7 +84,7 @@ class Chains:
             raise ConfigError(f"at most {CHAINS_MAX} chains", field="chain", value=name)
         chain = Chain(
             name, number, near, far, tuple(services), is_bidirectional, track_flows,
-            None if match is None else tuple(match),
+            None if match is None else tuple(match), waits,
         )  # fmt: skip
         self._port_number(near), self._port_number(far)
         self._check_ports(chain)
@@ -100,6 +103,7 @@ class Chains:
             is_bidirectional=chain.is_bidirectional,
             track_flows=chain.track_flows,
             by_rules=chain.match is not None,
+            waits=chain.waits,
         )
 
     def remove(self, name: str) -> None:

@@ -130,14 +130,17 @@ class Manager:
     def set_chain(
         self, chain_id: int, near_port: int, far_port: int, services: Sequence[str],
         *, is_bidirectional: bool = True, track_flows: bool = True, by_rules: bool = False,
+        waits: bool = False,
     ) -> None:  # fmt: skip
         """Set a chain of services between two ports; packets take it at once.
 
-        With `by_rules` only flows take it that a rule of the port leads to it.
+        With `by_rules` only flows take it that a rule of the port leads to it; with `waits` its
+        entry waits while a service has no instance.
         """
         ids = tuple(self.registry.service_id(service) for service in services)
         dataplane.set_chain(
-            chain_id, ChainSpec(near_port, far_port, ids, is_bidirectional, track_flows, by_rules)
+            chain_id,
+            ChainSpec(near_port, far_port, ids, is_bidirectional, track_flows, by_rules, waits),
         )
 
     # ---- hosts ----

@@ -228,7 +228,7 @@ class Service:
         self._deployment.chains.add(
             name, chain.near, chain.far, chain.services,
             is_bidirectional=chain.bidirectional, track_flows=chain.track_flows,
-            match=chain.match,
+            match=chain.match, waits=chain.on_failure == "wait",
         )  # fmt: skip
         if chain.on_failure == "bypass":
             self._automation.bypass.watch(name)
@@ -392,10 +392,16 @@ class Service:
         return m.ChainReply(
             name=chain.name, near=chain.near, far=chain.far, services=list(chain.services),
             bidirectional=chain.is_bidirectional, track_flows=chain.track_flows,
-            state=f"bypassing {', '.join(missing)}" if missing else "active",
-            on_failure="bypass" if bypass.watches(chain.name) else "drop",
+            state=f"bypassing {', '.join(missing)}" if missing else self._state_of(chain),
+            on_failure=(
+                "wait" if chain.waits else "bypass" if bypass.watches(chain.name) else "drop"
+            ),
             match=None if chain.match is None else list(chain.match),
         )  # fmt: skip
+
+    def _state_of(self, chain: Chain) -> str:
+        absent = [name for name in chain.services if not self._deployment.serves(name)]
+        return f"waiting for {', '.join(absent)}" if chain.waits and absent else "active"
 
     def _chain_list(self, _request: m.ChainListRequest) -> m.ChainsReply:
         return m.ChainsReply(chains=self._chains())
