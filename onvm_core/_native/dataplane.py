@@ -346,9 +346,7 @@ def remove_peer(peer: int) -> None:
 def add_remote(services: Sequence[int], peer: int, number: int) -> int:
     """Let an NF host at a peer serve; its slot."""
     return _check(
-        lib.onvm_dp_remote_add(
-            ffi.new("uint16_t[]", list(services)), len(services), peer, number
-        )
+        lib.onvm_dp_remote_add(ffi.new("uint16_t[]", list(services)), len(services), peer, number)
     )
 
 

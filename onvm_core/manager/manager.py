@@ -130,7 +130,7 @@ class Manager:
     def set_chain(
         self, chain_id: int, near_port: int, far_port: int, services: Sequence[str],
         *, is_bidirectional: bool = True, track_flows: bool = True, by_rules: bool = False,
-        waits: bool = False,
+        waits: bool = False, cluster_number: int = 0,
     ) -> None:  # fmt: skip
         """Set a chain of services between two ports; packets take it at once.
 
@@ -140,7 +140,16 @@ class Manager:
         ids = tuple(self.registry.service_id(service) for service in services)
         dataplane.set_chain(
             chain_id,
-            ChainSpec(near_port, far_port, ids, is_bidirectional, track_flows, by_rules, waits),
+            ChainSpec(
+                near_port,
+                far_port,
+                ids,
+                is_bidirectional,
+                track_flows,
+                by_rules,
+                waits=waits,
+                number=cluster_number,
+            ),
         )
 
     # ---- hosts ----
@@ -252,6 +261,7 @@ class Manager:
             dataplane.claim(
                 host.slot, claim.address, claim.protocol, claim.first_port, claim.end_port
             )
+            host.claims.append(claim)
         elif message.kind == wire.USER:
             self._route(host, message)
         elif message.kind == wire.DRAINED:

@@ -18,6 +18,7 @@ from onvm_core.manager.automation import Automation
 from onvm_core.manager.captures import Captures
 from onvm_core.manager.chains import Chain
 from onvm_core.manager.classifier import Classifier
+from onvm_core.manager.cluster import ClusterTables
 from onvm_core.manager.config import ChainConfig, Config, NfConfig
 from onvm_core.manager.control import ControlServer
 from onvm_core.manager.deployment import Deployment, NfFailed
@@ -25,7 +26,7 @@ from onvm_core.manager.directory import DirectoryLock
 from onvm_core.manager.extensions import Extensions
 from onvm_core.manager.placer import load_policy
 from onvm_core.manager.ports import PortKind, parse_uri
-from onvm_core.manager.registry import HostState
+from onvm_core.manager.registry import HostState, NfHost
 from onvm_core.manager.report import Report
 from onvm_core.manager.supervisor import Supervisor, WantedHost
 from onvm_core.manager.toml import format_toml
@@ -104,9 +105,19 @@ class Service:
             directory.name, self._deployment, self._supervisor, config, extensions,
             self._control.publish,
         )  # fmt: skip
+        self._cluster = ClusterTables(
+            self._deployment, self._automation.bypass,
+            lambda chain, action: self._control.publish(m.ChainEvent(name=chain, action=action)),
+        )  # fmt: skip
+        self._handlers[m.ClusterApplyRequest] = self._cluster.apply
+        self._handlers[m.ClusterLocalRequest] = self._cluster.local
         self._handlers[m.ScaleRequest] = self._automation.scaling.set_count
         self._handlers[m.ScaleStatusRequest] = self._automation.scaling.status
-        self._deployment.on_host_change = self._automation.on_host_change
+        self._deployment.on_host_change = self._on_host_change
+
+    def _on_host_change(self, host: NfHost) -> None:
+        self._cluster.on_host_change(host)
+        self._automation.on_host_change(host)
 
     def _deploy(
         self, kinds: Mapping[str, PortKind], classifiers: Mapping[str, Classifier]
@@ -400,13 +411,17 @@ class Service:
         )  # fmt: skip
 
     def _state_of(self, chain: Chain) -> str:
-        absent = [name for name in chain.services if not self._deployment.serves(name)]
+        absent = [
+            name for name in chain.services
+            if not self._deployment.serves(name, anywhere=chain.cluster_number != 0)
+        ]  # fmt: skip
         return f"waiting for {', '.join(absent)}" if chain.waits and absent else "active"
 
     def _chain_list(self, _request: m.ChainListRequest) -> m.ChainsReply:
         return m.ChainsReply(chains=self._chains())
 
     def _chain_add(self, request: m.ChainAddRequest) -> m.ChainReply:
+        self._check_own(request.name, "chain add")
         for service in request.services:
             if not self._deployment.serves(service):
                 raise ConfigError(
@@ -424,7 +439,12 @@ class Service:
         self._pending.pop(request.name, None)
         return self._chain(self._deployment.chains.by_name[request.name])
 
+    def _check_own(self, name: str, field: str) -> None:
+        if name in self._cluster.chains:
+            raise ConfigError("it is the cluster's: onvm cluster chain", field=field, value=name)
+
     def _chain_remove(self, request: m.ChainRemoveRequest) -> m.DoneReply:
+        self._check_own(request.name, "chain remove")
         if self._pending.pop(request.name, None) is None:
             self._automation.bypass.forget(request.name)
             self._deployment.chains.remove(request.name)
