@@ -339,6 +339,7 @@ onvm_dp_fini(void)
 		onvm_host_free(dp, host);
 	onvm_flow_table_fini(&dp->flows);
 	free(dp->steering.claims);
+	onvm_prober_stop(&dp->prober);
 	free(dp->peers.index);
 	onvm_steering_fini(&dp->steering);
 	onvm_packet_memory_free(&dp->memory);

@@ -130,6 +130,14 @@ struct onvm_dp_flow {
 	uint8_t src[16], dst[16];
 };
 
+/** A peer, and the data network between it and this host. */
+struct onvm_dp_peer_stats {
+	uint64_t rx, tx;    /**< packets */
+	uint64_t heard_us;  /**< since its last probe; UINT64_MAX: there was none */
+	uint32_t is_down;   /**< it does not answer; onvm_dp_notice_fd() tells of changes */
+	uint32_t bfd_state; /**< of the session with it, RFC 5880: 0 to 3 */
+};
+
 /** Where packets are captured: a port or an NF host, and which way they go. */
 struct onvm_dp_capture_point {
 	uint32_t is_host;
@@ -232,7 +240,7 @@ int onvm_dp_port_rules(uint32_t port, const struct onvm_dp_rule *rules, uint32_t
 
 /* Peers: other hosts of a cluster. */
 /**
- * Open the port to the peers on this host's address on the data network.
+ * Open the port to the peers, and probe them, on this host's address on the data network.
  *
  * @param ip_version  4 or 6; @p address in network order
  * @param vni         of the cluster, 24 bits; what carries another one is dropped as foreign
@@ -251,8 +259,7 @@ onvm_dp_remote_add(const uint16_t *services, uint32_t nb_stages, uint32_t peer, 
 int onvm_dp_remote_remove(uint32_t slot);
 /** Number in the cluster of an NF host here; 0: none. */
 int onvm_dp_host_number(uint32_t slot, uint32_t number);
-/** Packets from and to a peer. */
-int onvm_dp_read_peer(uint32_t peer, uint64_t *rx, uint64_t *tx);
+int onvm_dp_read_peer(uint32_t peer, struct onvm_dp_peer_stats *stats);
 
 /* Captures: pcapng, while traffic runs. */
 /**
@@ -283,7 +290,7 @@ int onvm_dp_read_flows(uint32_t *cursor, struct onvm_dp_flow *flows, uint32_t nb
 double onvm_dp_cycles_per_second(void);
 /** CPU time that worker @p worker has used, in nanoseconds. */
 uint64_t onvm_dp_worker_cpu_ns(uint32_t worker);
-/** eventfd that becomes readable when a host has broken the rules. */
+/** eventfd that becomes readable when a host has broken the rules, or a peer went up or down. */
 int onvm_dp_notice_fd(void);
 
 #endif /* _ONVM_DATAPLANE_H_ */

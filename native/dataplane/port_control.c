@@ -181,6 +181,8 @@ onvm_dp_port_close(uint32_t id)
 		    (dp->steering.chains[chain].near_port == id ||
 		     dp->steering.chains[chain].far_port == id))
 			return onvm_fail(-EBUSY, "port %s belongs to a chain", dp->ports[id].name);
+	if (dp->ports[id].is_tunnel)
+		onvm_prober_stop(&dp->prober);
 	__atomic_store_n(&dp->ports[id].state, ONVM_PORT_CLOSING, __ATOMIC_RELEASE);
 	onvm_publish(dp);
 	onvm_port_free(dp, id);

@@ -34,6 +34,7 @@ onvm_dp_tunnel_open(const char *name, uint32_t ip_version, const uint8_t *addres
 					      .steering = &dp->steering};
 	char reason[256] = "";
 	struct onvm_port *port;
+	int rc;
 
 	if (tunnel_of(dp) != NULL)
 		return onvm_fail(-EEXIST, "port %s: there is a tunnel already", name);
@@ -43,9 +44,20 @@ onvm_dp_tunnel_open(const char *name, uint32_t ip_version, const uint8_t *addres
 	port = onvm_port_take(dp, name);
 	if (port == NULL)
 		return -ENOSPC;
-	return onvm_port_finish(dp, port,
-				onvm_port_tunnel_open(port, &options, reason, sizeof(reason)),
-				reason);
+	rc = onvm_prober_start(&dp->prober, options.ip_version, options.address, &dp->peers,
+			       dp->notice_fd);
+	if (rc != 0)
+		return onvm_fail(rc, "port %s: UDP port %u of the data address: %s", name,
+				 ONVM_BFD_PORT, strerror(-rc));
+	rc = onvm_port_finish(dp, port,
+			      onvm_port_tunnel_open(port, &options, reason, sizeof(reason)),
+			      reason);
+	if (rc < 0)
+		onvm_prober_stop(&dp->prober);
+	for (uint16_t peer = 1; peer < ONVM_PEERS_MAX; peer++)
+		if (dp->peers.peers[peer].is_used)
+			onvm_prober_add(&dp->prober, peer);
+	return rc;
 }
 
 /* ---- peers ---- */
@@ -61,6 +73,7 @@ publish_peers(struct onvm_dataplane *dp)
 		return onvm_fail(-ENOMEM, "peers: out of memory");
 	__atomic_store_n(&dp->peers.index, index, __ATOMIC_RELEASE);
 	onvm_publish(dp);
+	onvm_prober_pass(&dp->prober);
 	free(old);
 	return 0;
 }
@@ -89,10 +102,12 @@ onvm_dp_peer_add(uint32_t ip_version, const uint8_t *address)
 						 ONVM_VXLAN_GPE_PORT);
 	peer->is_used = true;
 	rc = publish_peers(dp);
-	if (rc == 0)
-		return id;
-	peer->is_used = false;
-	return rc;
+	if (rc != 0) {
+		peer->is_used = false;
+		return rc;
+	}
+	onvm_prober_add(&dp->prober, id);
+	return id;
 }
 
 static bool
@@ -121,20 +136,22 @@ onvm_dp_peer_remove(uint32_t peer)
 		return onvm_fail(-ENOENT, "there is no peer %u", peer);
 	if (is_peer_needed(dp, peer))
 		return onvm_fail(-EBUSY, "peer %u has NF hosts, or an end of a chain", peer);
+	onvm_prober_remove(&dp->prober, (uint16_t)peer);
 	dp->peers.peers[peer].is_used = false;
 	return publish_peers(dp);
 }
 
 int
-onvm_dp_read_peer(uint32_t peer, uint64_t *rx, uint64_t *tx)
+onvm_dp_read_peer(uint32_t peer, struct onvm_dp_peer_stats *stats)
 {
 	const struct onvm_port *tunnel = tunnel_of(&onvm_dp);
 
-	*rx = *tx = 0;
+	memset(stats, 0, sizeof(*stats));
 	if (peer == 0 || peer >= ONVM_PEERS_MAX || !onvm_dp.peers.peers[peer].is_used)
 		return onvm_fail(-ENOENT, "there is no peer %u", peer);
 	if (tunnel != NULL)
-		onvm_tunnel_read_peer(tunnel, (uint16_t)peer, rx, tx);
+		onvm_tunnel_read_peer(tunnel, (uint16_t)peer, &stats->rx, &stats->tx);
+	onvm_prober_read(&onvm_dp.prober, (uint16_t)peer, stats);
 	return 0;
 }
 

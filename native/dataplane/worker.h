@@ -28,6 +28,7 @@
 #include "packet_memory.h"
 #include "peers.h"
 #include "port.h"
+#include "probe.h"
 #include "steering.h"
 
 /** Counters of one port on one worker. */
@@ -104,6 +105,7 @@ struct onvm_dataplane {
 	struct onvm_steering steering;
 	struct onvm_flow_table flows;
 	struct onvm_peers peers;
+	struct onvm_prober prober;
 	struct onvm_captures captures;
 	struct rte_rcu_qsbr *qsbr;
 	struct onvm_port ports[ONVM_PORTS_MAX];

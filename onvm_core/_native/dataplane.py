@@ -18,6 +18,7 @@ from onvm_core._native.values import (
     Handover,
     HostCounters,
     LoadCounters,
+    PeerCounters,
     PlaneCounters,
     PortCounters,
     PortRule,
@@ -35,6 +36,7 @@ __all__ = [
     "Handover",
     "HostCounters",
     "LoadCounters",
+    "PeerCounters",
     "PlaneCounters",
     "PortCounters",
     "PortRule",
@@ -360,11 +362,16 @@ def set_number(slot: int, number: int) -> None:
     _check(lib.onvm_dp_host_number(slot, number))
 
 
-def read_peer(peer: int) -> tuple[int, int]:
-    """Packets from and to a peer."""
-    counts = ffi.new("uint64_t[2]")
-    _check(lib.onvm_dp_read_peer(peer, counts, counts + 1))
-    return int(counts[0]), int(counts[1])
+def read_peer(peer: int) -> PeerCounters:
+    """Counters of a peer, and whether it answers probes."""
+    stats = ffi.new("struct onvm_dp_peer_stats *")
+    _check(lib.onvm_dp_read_peer(peer, stats))
+    return PeerCounters(
+        rx=stats.rx,
+        tx=stats.tx,
+        heard_us=None if stats.heard_us == 0xFFFFFFFFFFFFFFFF else stats.heard_us,
+        is_down=bool(stats.is_down),
+    )
 
 
 def start_capture(

@@ -142,6 +142,17 @@ class LoadCounters:
 
 
 @dataclass(frozen=True, slots=True)
+class PeerCounters:
+    """Packets from and to a peer, and its probes."""
+
+    rx: int
+    tx: int
+    heard_us: int | None
+    """Since its last probe; None: there was none."""
+    is_down: bool
+
+
+@dataclass(frozen=True, slots=True)
 class PlaneCounters:
     """Counters of the data plane as a whole."""
 

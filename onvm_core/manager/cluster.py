@@ -144,14 +144,17 @@ class ClusterTables:
 
     # ---- peers that answer, or do not ----
 
-    def set_reachable(self, name: str, is_up: bool) -> None:
-        """Let a peer's NF hosts serve, or not, as probes have found it."""
-        peer = self._peers.get(name)
-        if peer is None or peer.is_up == is_up or self._view is None:
-            return
-        peer.is_up = is_up
-        log.warning("peer %s %s", name, "answers again" if is_up else "does not answer")
-        self._apply(self._view, [])
+    def on_notice(self) -> None:
+        """Let the NF hosts of peers serve, or not, as probes have found them."""
+        has_changed = False
+        for name, peer in self._peers.items():
+            is_up = not dataplane.read_peer(peer.id).is_down
+            if is_up != peer.is_up:
+                peer.is_up = is_up
+                has_changed = True
+                log.warning("peer %s %s", name, "answers again" if is_up else "does not answer")
+        if has_changed and self._view is not None:
+            self._apply(self._view, [])
 
     # ---- applying ----
 
@@ -388,12 +391,12 @@ class ClusterTables:
         )
 
     def _peer_status(self, peer: _Peer) -> PeerStatus:
-        rx, tx = dataplane.read_peer(peer.id)
+        counters = dataplane.read_peer(peer.id)
         return PeerStatus(
             name=peer.view.name,
             address=peer.view.address,
             is_up=peer.is_up,
-            heard_ms=None,
-            tx=tx,
-            rx=rx,
+            heard_ms=None if counters.heard_us is None else round(counters.heard_us / 1000, 1),
+            tx=counters.tx,
+            rx=counters.rx,
         )

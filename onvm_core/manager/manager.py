@@ -74,6 +74,7 @@ class Manager:
         self.selector = selectors.DefaultSelector()
         self.secrets: dict[str, tuple[str, ...]] = {}
         self.on_host_change: Callable[[NfHost], None] = lambda host: None
+        self.on_notice: Callable[[], None] = lambda: None
         self._by_slot: dict[int, NfHost] = {}
         self._leaving: dict[int, float] = {}
         self._held: set[str] = set()
@@ -299,6 +300,7 @@ class Manager:
             counters = dataplane.read_host(slot)
             if counters.is_bad:
                 self.attach.detach(slot, "it broke the rules of its rings or descriptors")
+        self.on_notice()
 
 
 def _refused(number: int, reason: str) -> OnvmError:

@@ -109,6 +109,7 @@ class Service:
             self._deployment, self._automation.bypass,
             lambda chain, action: self._control.publish(m.ChainEvent(name=chain, action=action)),
         )  # fmt: skip
+        self._deployment.manager.on_notice = self._cluster.on_notice
         self._handlers[m.ClusterApplyRequest] = self._cluster.apply
         self._handlers[m.ClusterLocalRequest] = self._cluster.local
         self._handlers[m.ScaleRequest] = self._automation.scaling.set_count
