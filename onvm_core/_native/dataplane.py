@@ -573,7 +573,7 @@ def _flow_record(flow: Any) -> FlowRecord:
         vlan=flow.vlan,
         port=flow.port,
         is_reverse=bool(flow.is_reverse),
-        path=flow.path,
+        spi=flow.spi,
         chain=flow.chain,
         hosts=tuple(flow.hosts[0 : flow.nb_hops]),
         idle_ms=flow.idle_ms,

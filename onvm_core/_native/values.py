@@ -232,7 +232,8 @@ class FlowRecord:
     vlan: int
     port: int
     is_reverse: bool
-    path: int
+    spi: int
+    """Service path identifier."""
     chain: int
     hosts: tuple[int, ...] = field(default=())
     idle_ms: int = 0

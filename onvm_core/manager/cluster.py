@@ -89,6 +89,20 @@ class ClusterTables:
         """Chains that are the cluster's: not to be changed here."""
         return self._chains
 
+    def instance_at(self, slot: int, service: str) -> str | None:
+        """Name of the instance of `service` at a peer that has this slot; None: there is none."""
+        for remote in self._remotes.values():
+            if remote.slot == slot and service in remote.view.services:
+                return f"{remote.view.name}@{remote.view.host}"
+        return None
+
+    def names(self) -> dict[int, list[str]]:
+        """Names of the NF hosts at peers, by slot."""
+        return {
+            remote.slot: [f"{remote.view.name}@{remote.view.host}"]
+            for remote in self._remotes.values()
+        }
+
     # ---- requests ----
 
     def apply(self, request: m.ClusterApplyRequest) -> m.ClusterReply:

@@ -459,12 +459,12 @@ class Service:
             raise ConfigError(f"expected a chain ({known})", field="chain show", value=request.name)
         flows = dataplane.read_flows(PATH_FLOWS_MAX)
         counts = Counter(
-            (flow.path, flow.hosts, flow.is_reverse) for flow in flows if flow.chain == chain.number
+            (flow.spi, flow.hosts, flow.is_reverse) for flow in flows if flow.chain == chain.number
         )
         paths = [
-            m.Path(spi=path, is_reverse=is_reverse, flows=count,
+            m.Path(spi=spi, is_reverse=is_reverse, flows=count,
                    hops=self._hops(chain, hosts, is_reverse))
-            for (path, hosts, is_reverse), count in sorted(counts.items())
+            for (spi, hosts, is_reverse), count in sorted(counts.items())
         ]  # fmt: skip
         return m.ChainShowReply(chain=self._chain(chain), paths=paths, flows_seen=len(flows))
 
@@ -482,17 +482,22 @@ class Service:
             for index, (service, instance) in enumerate(hops)
         ]
 
-    def _instances_of(self, slot: int, service: str | None = None) -> list[str]:
-        return [
-            instance.name
-            for host, instance in self._deployment.manager.registry.instances()
-            if host.slot == slot and service in (None, instance.service)
-        ]
+    def _instances_of(self, slot: int, service: str) -> list[str]:
+        remote = self._cluster.instance_at(slot, service)
+        return (
+            [remote]
+            if remote
+            else [
+                instance.name
+                for host, instance in self._deployment.manager.registry.instances()
+                if host.slot == slot and service == instance.service
+            ]
+        )
 
     def _flow_list(self, request: m.FlowListRequest) -> m.FlowsReply:
         ports = {self._deployment.port_number(name): name for name in self._deployment.ports}
         chains = {chain.number: chain.name for chain in self._deployment.chains.by_name.values()}
-        names: dict[int, list[str]] = {}
+        names = self._cluster.names()
         for host, instance in self._deployment.manager.registry.instances():
             if host.state is not HostState.DEAD:
                 names.setdefault(host.slot, []).append(instance.name)
@@ -504,7 +509,7 @@ class Service:
                     protocol=flow.protocol, vlan=flow.vlan,
                     port=ports.get(flow.port, str(flow.port)),
                     chain=chains.get(flow.chain, str(flow.chain)),
-                    spi=flow.path, is_reverse=flow.is_reverse,
+                    spi=flow.spi, is_reverse=flow.is_reverse,
                     instances=[name for slot in flow.hosts for name in names.get(slot, [])],
                     idle_s=flow.idle_ms / 1000,
                 )
