@@ -326,6 +326,20 @@ class ClusterTables:
             number = wanted.get(host.instances[0].name, 0)
             if self._numbers.get(slot, 0) != number:
                 self._number(slot, number)
+            self._welcome(host)
+
+    def _welcome(self, host: NfHost) -> None:
+        """Let new flows come to an own host of which nothing is known, as to those at peers."""
+        meter = self._deployment.manager.meters.of(host)
+        if meter is not None and meter.capacity_pps is not None:
+            return
+        known = [
+            remote.view.spare_pps
+            for remote in self._remotes.values()
+            if tuple(remote.view.services) == host.services
+        ]
+        if known:
+            dataplane.set_spare(host.slot, max(sum(known) // len(known), 1))
 
     def _number(self, slot: int, number: int) -> None:
         dataplane.set_number(slot, number)

@@ -24,12 +24,12 @@ pytestmark = pytest.mark.once
 PLANE = """
 [dataplane]
 flows = 65536
-buffers = 2048
-ring_length = 256
+buffers = 8192
+ring_length = 2048
 """
 CLIENTS = """
 [ports.clients]
-uri = "gen:?flows=300&rate=20000&timeout_ms=4000"
+uri = "gen:?flows=100&rate=8000&timeout_ms=4000"
 direction = "in"
 """
 SERVERS = """
@@ -93,14 +93,14 @@ def test_flows_pass_three_hosts_both_ways(host: Host) -> None:
     # Both directions have met all three.
     counts = {nf["instance"]: nf["rx"] for name in "abc" for nf in reports[name]["nfs"]}
     assert len(counts) == 3
-    assert min(counts.values()) > 30000
+    assert min(counts.values()) > 15000
     assert max(counts.values()) - min(counts.values()) < 2000  # what was on its way
 
 
 def watch(managers: Managers) -> dict[str, Any]:
     """Let traffic run for a while: of what began after the chain was there, all completes."""
     early = generator(managers, "a")["opened"]
-    wait_for(lambda: generator(managers, "a")["completed"] > early + 6000)
+    wait_for(lambda: generator(managers, "a")["completed"] > early + 3000)
     seen = generator(managers, "a")
     assert seen["failed"] <= early
     return seen
@@ -158,9 +158,9 @@ def test_flows_of_a_dead_host_go_on_elsewhere(host: Host) -> None:
     try:
         wait_for(lambda: not managers.local("a")["peers"][0]["is_up"])
         before = generator(managers, "a")
-        wait_for(lambda: generator(managers, "a")["completed"] > before["completed"] + 3000)
+        wait_for(lambda: generator(managers, "a")["completed"] > before["completed"] + 1000)
         failed = generator(managers, "a")["failed"]
-        wait_for(lambda: generator(managers, "a")["completed"] > before["completed"] + 6000)
+        wait_for(lambda: generator(managers, "a")["completed"] > before["completed"] + 2000)
         assert generator(managers, "a")["failed"] <= failed + 5
     finally:
         os.kill(host.manager_pid("b"), signal.SIGCONT)
