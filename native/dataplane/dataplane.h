@@ -124,7 +124,8 @@ struct onvm_dp_rule {
 struct onvm_dp_flow {
 	uint8_t ip_version, protocol, port, is_reverse;
 	uint16_t src_port, dst_port, vlan, path, chain;
-	uint32_t spi; /**< service path identifier; of a chain of the cluster, the same on all hosts */
+	uint32_t
+		spi; /**< service path identifier; of a chain of the cluster, the same on all hosts */
 	uint16_t nb_hops;
 	uint16_t hosts[16];
 	uint32_t idle_ms;
