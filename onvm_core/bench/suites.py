@@ -150,13 +150,15 @@ def _elastic(runs: int, seconds: float) -> Iterator[BenchLine]:
         errors = _column(figures, "estimate_error")
         yield BenchLine.of(f"elastic.spread.{ratio}.estimate", "% off", errors)
     for cycles in (100, 500, 2000, 5000):
-        # For 100 cycles the worker is the limit: the NF's capacity is above what is measured.
         scenario = Scenario(kind="elastic_estimate", cycles=cycles, seconds=max(seconds, 1.0))
         figures = _repeat(scenario, runs)
         yield BenchLine.of(f"elastic.estimate.{cycles}", "% off", _column(figures, "error"))
         yield BenchLine.of(
             f"elastic.estimate.{cycles}.limit", "Mpps", _column(figures, "limit_mpps")
         )
+        # Below the limit where the worker is slower than the NF.
+        through = _column(figures, "through_mpps")
+        yield BenchLine.of(f"elastic.estimate.{cycles}.through", "Mpps", through)
         yield BenchLine.of(f"elastic.estimate.{cycles}.util", "%", _column(figures, "full_percent"))
     for name in ("crash", "hang"):
         figures = _repeat(Scenario(kind=f"elastic_{name}", waits_us=[150, 150]), runs)

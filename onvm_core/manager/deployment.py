@@ -320,12 +320,12 @@ class Deployment:
             self.stop_host(host)
         return len(hosts)
 
-    def stop_host(self, host: NfHost) -> None:
-        """Let an NF host finish what it holds and leave."""
+    def stop_host(self, host: NfHost, heir: NfHost | None = None) -> None:
+        """Let an NF host finish what it holds and leave; its flows go to `heir`, or to all."""
         for launched in self._state.launched:
             if launched.handle.spec.secret == host.secret:
                 launched.asked_to_stop = True
-        self.manager.stop_host(host)
+        self.manager.stop_host(host, heir)
 
     def _on_host_change(self, host: NfHost) -> None:
         if host.state is HostState.DEAD:
