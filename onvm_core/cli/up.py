@@ -48,8 +48,8 @@ def up(
     """
     plugins = load_plugins()
     kinds = port_kinds(plugins)
-    launchers = Launchers(plugins.offers("onvm_launchers"))
-    config = load_config(file, kinds, discover(), launchers.names, policy_names())
+    config = load_config(file, kinds, discover(), Launchers().names, policy_names())
+    launchers = config.make_launchers()
     extensions = load_extensions(config, file, plugins)
     directory = manager_directory(name)
     if check:
@@ -87,7 +87,7 @@ def _detach(file: Path, name: str, directory: Path) -> None:
             stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
         )  # fmt: skip
     deadline = time.monotonic() + READY_TIMEOUT_S
-    while not _is_ready(directory, process.pid):
+    while (ready := _if_ready(directory, process.pid)) is None:
         status = process.poll()
         if status is not None:
             lines = log.read_text(errors="replace").strip().splitlines() or ["it said nothing"]
@@ -95,14 +95,18 @@ def _detach(file: Path, name: str, directory: Path) -> None:
         if time.monotonic() > deadline:
             raise OnvmError(f"not ready within {READY_TIMEOUT_S:g} s; see onvm status, {log}")
         time.sleep(POLL_S)
+    for warning in ready.warnings:
+        print(f"note: {warning}", file=sys.stderr)
     _announce(name)
 
 
-def _is_ready(directory: Path, pid: int) -> bool:
+def _if_ready(directory: Path, pid: int) -> StatusReply | None:
+    """What the manager says of itself, once it is ready."""
     try:
         with Client(directory) as client:
             if client.process.pid != pid:
-                return False
-            return client.ask(StatusRequest(), StatusReply).state == "ready"
+                return None
+            reply = client.ask(StatusRequest(), StatusReply)
+            return reply if reply.state == "ready" else None
     except NoManagerError:
-        return False
+        return None

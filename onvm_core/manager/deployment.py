@@ -18,11 +18,19 @@ import msgspec
 from onvm_core._native import dataplane
 from onvm_core._native.dataplane import DataplaneSettings
 from onvm_core.launch.identity import ProcessId
-from onvm_core.launch.launcher import DEFAULT_LAUNCHER, Handle, Launchers, LaunchSpec
+from onvm_core.launch.launcher import (
+    DEFAULT_LAUNCHER,
+    Handle,
+    Launcher,
+    Launchers,
+    LaunchSpec,
+)
+from onvm_core.launch.limits import LimitMode, Limits
+from onvm_core.launch.process import ProcessLauncher
 from onvm_core.manager.chains import Chains
 from onvm_core.manager.classifier import Classifier
 from onvm_core.manager.manager import Manager
-from onvm_core.manager.placement import Need, PlacementPolicy
+from onvm_core.manager.placement import Decision, Need, PlacementPolicy
 from onvm_core.manager.placer import Placer
 from onvm_core.manager.ports import Direction, PortKind, open_port, parse_uri
 from onvm_core.manager.registry import HostState, NfHost
@@ -203,7 +211,8 @@ class Deployment:
         used = {name: path for name, path in (configs or {}).items() if name in nfs}
         label = "+".join(instances) or f"{'+'.join(nfs)}-{self._n_launched}"
         files = files_read(packages, used)
-        decision = self._placer.place(secret, label, self._need(packages, services))
+        need = self._need(packages, services)
+        decision = self._placer.place(secret, label, need)
         log.info("%s on CPU %s: %s", label, ",".join(map(str, decision.cpus)), decision.reason)
         spec = LaunchSpec(
             nfs=tuple(nfs),
@@ -214,15 +223,18 @@ class Deployment:
             configs=used,
             files=files,
             cpus=decision.cpus,
+            limits=self._limits(decision, need),
             survives_manager=self._survives,
         )
         self._n_launched += 1
         self.manager.expect(secret, services)
         try:
             handle = starter.launch(spec)
-        except OSError as error:
+        except (OSError, OnvmError) as error:
             del self.manager.secrets[secret]
             self._placer.release(secret)
+            if isinstance(error, OnvmError):
+                raise
             raise NfFailed(f"NF {label} cannot be started: {error}") from None
         self._state.launched.append(_Launched(handle, services))
         return handle
@@ -240,6 +252,21 @@ class Deployment:
         self._state.launched.append(_Launched(handle, tuple(services)))
         return handle
 
+    def end_earlier(self, spec: LaunchSpec, process: ProcessId | None, launcher: str) -> None:
+        """End an NF host of an earlier manager, with all that it has started.
+
+        Args:
+            process: None: it has ended already, and only what is left of it is to go.
+        """
+        try:
+            starter: Launcher = self._launchers.get(launcher)
+        except OnvmError as error:  # the plugin that launched it is gone, or its program
+            log.warning("%s: %s", "+".join(spec.instances), error)
+            starter = ProcessLauncher()
+        if process is not None:
+            starter.adopt(spec, process).kill()
+        starter.clean(spec)
+
     def forget(self, handle: Handle) -> None:
         """Look no longer after an NF host that has ended."""
         self._state.launched = [one for one in self._state.launched if one.handle is not handle]
@@ -254,6 +281,12 @@ class Deployment:
     def _need(self, packages: Sequence[NfPackage | None], services: Sequence[str]) -> Need:
         manifests = [one.manifest for one in packages if one is not None and one.manifest]
         return Need.of(manifests, self._placer.socket_of(self._ports_of(services)))
+
+    def _limits(self, decision: Decision, need: Need) -> Limits | None:
+        if self._launchers.limits is LimitMode.OFF:
+            return None
+        quota = need.cores if self._launchers.with_quota else None
+        return Limits(decision.cpus, need.memory_mib, quota)
 
     def wait_ready(self, services: Sequence[str], timeout_s: float = READY_TIMEOUT_S) -> None:
         """Wait until each service has an active instance.

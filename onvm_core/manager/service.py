@@ -170,6 +170,8 @@ class Service:
         dataplane.pause_sources(True)  # they can wait until their chains serve
         for name, port in self._config.ports.items():
             self._open_port(name, port.uri)
+        for warning in self._launchers.warnings:
+            log.warning("%s", warning)
         self._n_adopted = self._supervisor.adopt(wanted)
         self._lock.announce()
 
@@ -314,6 +316,7 @@ class Service:
             chains=self._chains(),
             report=self._deployment.report(),
             exporters=self._automation.exporters(),
+            warnings=self._launchers.warnings,
         )
 
     def _down(self, request: m.DownRequest) -> m.DownReply:

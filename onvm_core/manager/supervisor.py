@@ -17,7 +17,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import secrets
-import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -25,9 +24,8 @@ from pathlib import Path
 
 import msgspec
 
-from onvm_core.launch.identity import ProcessId, find_by_environment, namespace_init
+from onvm_core.launch.identity import ProcessId, find_by_environment
 from onvm_core.launch.launcher import DEFAULT_LAUNCHER, SECRET_VARIABLE, LaunchSpec
-from onvm_core.launch.process import AdoptedHandle
 from onvm_core.manager.deployment import Deployment
 from onvm_core.manager.directory import write_private
 from onvm_core.manager.drain import FlowWatch
@@ -168,10 +166,9 @@ class Supervisor:
         self._unread = self._read()
         while self._unread:
             record = self._unread.pop(0)
-            process = record.process()
+            process, spec = record.process(), _spec(record, self._deployment)
             if process is None:
-                for left in find_by_environment(SECRET_VARIABLE, record.secret):
-                    left.send(signal.SIGKILL)  # what the NF host had started
+                self._deployment.end_earlier(spec, None, record.wanted.launcher)
                 if record.wanted.is_by_command:  # nobody else would start it again
                     missing.append(record.wanted)
                 continue
@@ -182,8 +179,7 @@ class Supervisor:
                     missing.remove(record.wanted)
             else:
                 log.info("ending %s (pid %d): no longer wanted", _label(record), process.pid)
-                around = filter(None, [namespace_init(process)])
-                AdoptedHandle(_spec(record, self._deployment), process, tuple(around)).kill()
+                self._deployment.end_earlier(spec, process, record.wanted.launcher)
         for host in missing:
             self._run_if_possible(host)
         return n_adopted
