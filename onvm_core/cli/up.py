@@ -15,7 +15,7 @@ from onvm_core.cli.connect import NameOption
 from onvm_core.cli.report import print_report
 from onvm_core.cli.run import port_kinds, stop_on_signals
 from onvm_core.launch.launcher import Launchers
-from onvm_core.manager.client import Client, NoManagerError
+from onvm_core.manager.client import Client
 from onvm_core.manager.config import load_config
 from onvm_core.manager.directory import manager_directory
 from onvm_core.manager.extensions import load_extensions
@@ -108,5 +108,5 @@ def _if_ready(directory: Path, pid: int) -> StatusReply | None:
                 return None
             reply = client.ask(StatusRequest(), StatusReply)
             return reply if reply.state == "ready" else None
-    except NoManagerError:
+    except OnvmError:  # not there yet, or no longer: its process says which
         return None

@@ -41,7 +41,7 @@ from onvm_core.launch.cgroup_tree import Tree, read_trees
 from onvm_core.launch.identity import ProcessId
 from onvm_core.launch.limits import Limits
 
-__all__ = ["NO_CGROUP", "Cgroup", "Cgroups"]
+__all__ = ["NO_CGROUP", "Cgroup", "Cgroups", "is_abandoned", "owner"]
 
 FOLDER = "onvm"
 _OWNER = re.compile(r"(\d+)-(\d+)-(\d+)")
@@ -122,7 +122,7 @@ class Cgroups:
     def __init__(self, root: Path = Path("/")) -> None:
         self._root = root
         self._trees = read_trees(root)
-        self._owner = _owner(root)
+        self._owner = owner(root)
         self._bases: dict[Tree, Path | _LackError] = {}
         self._left: list[Cgroup] = []
         self.sweep()
@@ -190,16 +190,10 @@ class Cgroups:
         for tree in self._trees:
             for base in (tree.own, *tree.above):
                 for folder in _folders(base / FOLDER):
-                    if folder.name != self._owner and self._is_abandoned(folder.name):
+                    if is_abandoned(folder.name, self._root):
                         for below in _folders(folder):
                             _remove(below)
                         _remove(folder) and _remove(folder.parent)
-
-    def _is_abandoned(self, owner: str) -> bool:
-        match = _OWNER.fullmatch(owner)
-        if match is None or match[1] != self._owner.partition("-")[0]:
-            return False  # of another PID namespace: its PIDs mean nothing here
-        return not ProcessId(int(match[2]), int(match[3])).is_alive
 
     # ---- where ----
 
@@ -271,7 +265,16 @@ class Cgroups:
 _CONTROLLERS = ("cpuset", "memory", "cpu")
 
 
-def _owner(root: Path) -> str:
+def is_abandoned(name: str, root: Path = Path("/")) -> bool:
+    """Whether a name as `owner` gives it is that of a manager that is dead."""
+    match = _OWNER.fullmatch(name)
+    if match is None or match[1] != owner(root).partition("-")[0]:
+        return False  # of another PID namespace: its PIDs mean nothing here
+    return not ProcessId(int(match[2]), int(match[3])).is_alive
+
+
+def owner(root: Path = Path("/")) -> str:
+    """What a manager writes onto that which may outlive it: namespace, PID and start time."""
     me = ProcessId.of(os.getpid())
     assert me is not None
     namespace = (root / "proc/self/ns/pid").stat().st_ino

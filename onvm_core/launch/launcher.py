@@ -32,6 +32,7 @@ __all__ = [
     "LaunchSpec",
     "Launcher",
     "Launchers",
+    "host_arguments",
     "host_command",
     "log_tail",
     "pinned",
@@ -53,7 +54,8 @@ class LaunchSpec:
         nfs: NF names; several are fused in this order.
         instances: instance names, in the same order; empty: the manager makes them.
         configs: configuration file by NF name.
-        files: what else the NFs read: files that their configurations name, folders of NFs.
+        files: files that their configurations name.
+        folders: those of the NFs' own packages.
         attach_path: the manager's attach socket. Its folder holds nothing else, and stays when
             a manager comes after another: a launcher that hides the file system shows the folder.
         secret: what lets it attach as these services; its environment has it in `SECRET_VARIABLE`.
@@ -70,6 +72,7 @@ class LaunchSpec:
     instances: tuple[str, ...] = ()
     configs: dict[str, Path] = field(default_factory=dict)
     files: tuple[Path, ...] = ()
+    folders: tuple[Path, ...] = ()
     cpus: tuple[int, ...] = ()
     limits: Limits | None = None
     survives_manager: bool = False
@@ -214,10 +217,13 @@ def host_command(spec: LaunchSpec, *, attach_path: Path | None = None) -> list[s
     Args:
         attach_path: where the host sees the attach socket, when that is another place.
     """
-    command = [
-        sys.executable, "-P", "-m", "onvm_sdk.runtime",
-        "--socket", str(attach_path or spec.attach_path), "--nf", ",".join(spec.nfs),
-    ]  # fmt: skip
+    start = [sys.executable, "-P", "-m", "onvm_sdk.runtime"]
+    return [*start, *host_arguments(spec, attach_path=attach_path or spec.attach_path)]
+
+
+def host_arguments(spec: LaunchSpec, *, attach_path: Path) -> list[str]:
+    """Of that command, what follows the program."""
+    command = ["--socket", str(attach_path), "--nf", ",".join(spec.nfs)]
     if spec.instances:
         command += ["--instance", ",".join(spec.instances)]
     for name, path in spec.configs.items():

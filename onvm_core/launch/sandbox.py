@@ -281,7 +281,7 @@ def _system() -> Iterator[str]:
 def _arguments(spec: LaunchSpec) -> Iterator[str]:
     yield from _isolation(survives=spec.survives_manager)
     yield from _system()
-    files = [path.absolute() for path in (*spec.configs.values(), *spec.files)]
+    files = [path.absolute() for path in (*spec.configs.values(), *spec.files, *spec.folders)]
     for path in _outermost([*_python_folders(), *files]):
         yield from ("--ro-bind", str(path), str(path))
     # The folder, not the socket: after a restart of the manager it holds another one.

@@ -222,6 +222,11 @@ class Deployment:
             instances=tuple(instances),
             configs=used,
             files=files,
+            folders=tuple(
+                one.manifest_path.absolute().parent
+                for one in packages
+                if one is not None and one.manifest_path is not None
+            ),
             cpus=decision.cpus,
             limits=self._limits(decision, need),
             survives_manager=self._survives,
@@ -445,14 +450,11 @@ def _services(nfs: Sequence[str], packages: Sequence[NfPackage | None]) -> list[
 def files_read(
     packages: Sequence[NfPackage | None], configs: Mapping[str, Path]
 ) -> tuple[Path, ...]:
-    """What NFs read besides their configuration files: their own folders, and the files that
-    those configurations name."""
+    """What NFs read besides their configuration files: those that these name."""
     files = []
     for package in packages:
         if package is None or package.manifest is None:
             continue
-        if package.manifest_path is not None:
-            files.append(package.manifest_path.absolute().parent)
         config = read_config(package.manifest, configs.get(package.name))
         named = (key for key, schema in package.manifest.config.items() if schema.type == "path")
         files += [Path(config[key]) for key in named if config[key]]

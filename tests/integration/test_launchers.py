@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from up_host import ONVM, install_nf
 
+from onvm_core.launch.engine import find_engine
 from onvm_core.launch.identity import ProcessId, children, find_by_environment, namespace_init
 from onvm_core.launch.launcher import SECRET_VARIABLE, Launchers, LaunchSpec
 from onvm_sdk.errors import ConfigError
@@ -40,7 +41,7 @@ services = ["hop"]
 """
 # An NF that tells what it sees, and one that starts a process.
 CURIOUS = """
-import ctypes, json, os, socket, subprocess
+import ctypes, json, os, socket, subprocess, sys
 from pathlib import Path
 from onvm_sdk import NetworkFunction
 from onvm_sdk._native.nf import Host, StageHello
@@ -96,18 +97,25 @@ class Nf(NetworkFunction):
         pass
 
     def on_message(self, sender, payload):
-        subprocess.Popen(["sleep", "300"], stdin=subprocess.DEVNULL)
+        subprocess.Popen(
+            [sys.executable, "-c", "import time; time.sleep(300)"], stdin=subprocess.DEVNULL
+        )
 """
 
 
 @pytest.fixture(params=LAUNCHERS.names)
-def launcher(request: pytest.FixtureRequest) -> str:
-    """Each launcher that works on this host."""
-    try:
-        LAUNCHERS.get(request.param)
-    except ConfigError as error:
-        pytest.skip(str(error))
+def launcher(request: pytest.FixtureRequest, host: Host) -> str:
+    """Each launcher that works on this host; for containers with an image of the NF "hop"."""
+    need(request.param)
+    if request.param == "container":
+        request.getfixturevalue("storage")
+        make_image(host, "hop")
     return str(request.param)
+
+
+def make_image(host: Host, *nfs: str) -> None:
+    """An image of each; equal ones are made once for all tests."""
+    host.do("nf", "image", *nfs)
 
 
 def launched(host: Host) -> dict[str, Any]:
@@ -175,6 +183,8 @@ def test_next_manager_adopts_what_a_killed_one_left(host: Host, launcher: str) -
 def test_next_manager_ends_what_is_no_longer_wanted(host: Host, launcher: str) -> None:
     """And with it what it has started, and what is left of one that has died meanwhile."""
     install_nf(host.site, "fork", CURIOUS.replace("OUTSIDE", "''"))
+    if launcher == "container":
+        make_image(host, "fork")
     host.configure(CONFIG.replace("LAUNCHER", launcher).replace("hop", "fork"))
     host.do("up", "-d")
     host.do("send", "fork", "now")
@@ -203,18 +213,24 @@ def test_killed_run_takes_its_nfs_along(host: Host, launcher: str) -> None:
         def inside() -> bool:
             for child in children(manager.pid):
                 found[:] = [child, *(grand for grand in children(child.pid))]
-            found.extend(host_of(found[-1]) if found else [])
+            if launcher == "container":
+                found[1:] = contained()
+            else:
+                found.extend(host_of(found[-1]) if found else [])
             return bool(found) and "onvm_sdk.runtime" in command_of(found[-1])
 
-        host.wait(inside)
-        manager.kill()
+        try:
+            host.wait(inside)
+        finally:
+            manager.kill()
     # As a process it may be on its way to attach, which it gives up after 5 s.
     host.wait(lambda: not any(process.is_alive for process in found), timeout_s=30)
+    host.wait(lambda: launcher != "container" or not find_engine().containers())
 
 
 @pytest.mark.once
 def test_killed_outer_process_takes_the_inside_along(host: Host) -> None:
-    need_sandbox()
+    need("sandbox")
     host.configure(CONFIG.replace("LAUNCHER", "sandbox"))
     host.do("up", "-d")
     inside = ProcessId.of(launched(host)["pid"])
@@ -235,7 +251,7 @@ def test_killed_outer_process_takes_the_inside_along(host: Host) -> None:
 
 
 def test_sandbox_that_is_ended_while_it_is_made_leaves_nothing(tmp_path: Path) -> None:
-    need_sandbox()
+    need("sandbox")
     name = f"no-such-nf-{os.getpid()}"  # in the command line of all its processes
     (tmp_path / "attach").mkdir()
 
@@ -259,11 +275,17 @@ def test_sandbox_that_is_ended_while_it_is_made_leaves_nothing(tmp_path: Path) -
     assert left() == []
 
 
-def need_sandbox() -> None:
+def need(launcher: str) -> None:
     try:
-        LAUNCHERS.get("sandbox")
+        LAUNCHERS.get(launcher)
     except ConfigError as error:
         pytest.skip(str(error))
+
+
+def contained() -> list[ProcessId]:
+    """The processes of NF hosts in containers."""
+    found = (ProcessId.of(one.pid) for one in find_engine().containers())
+    return [process for process in found if process is not None]
 
 
 def host_of(process: ProcessId) -> list[ProcessId]:
@@ -279,7 +301,7 @@ def command_of(process: ProcessId) -> str:
 
 
 def test_sandbox_shows_nothing_of_the_host(host: Host) -> None:
-    need_sandbox()
+    need("sandbox")
     outside = str(host.folder / "onvm.toml")
     install_nf(host.site, "peek", CURIOUS.replace("OUTSIDE", repr(outside)))
     host.configure(CONFIG.replace("LAUNCHER", "sandbox").replace("hop", "peek"))
@@ -343,9 +365,9 @@ def test_plan_decides_as_up_does_and_refuses_before_anything_starts(host: Host) 
     [
         (
             ("run", "--in", "null:", "--out", "null:", "--chain", "hop", "--launcher", "boat"),
-            "error: --launcher: 'boat': expected one of process, sandbox\n",
+            "error: --launcher: 'boat': expected one of container, process, sandbox\n",
         ),
-        (("up",), "error: onvm.toml: nfs.hop.launcher: 'LAUNCHER': expected one of process, s"),
+        (("up",), "error: onvm.toml: nfs.hop.launcher: 'LAUNCHER': expected one of container, pr"),
     ],
 )
 def test_unknown_launcher_is_one_line(host: Host, arguments: tuple[str, ...], line: str) -> None:
