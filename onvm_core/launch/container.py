@@ -2,8 +2,8 @@
 
 The container's file system is an image that ``onvm nf image`` has made of what is installed here
 (`onvm_core.launch.image`). It is read-only but for a private /tmp; there is no network, no
-capability, no way to new privileges, and the engine's own seccomp filter. CPUs and memory are
-limited by the engine. Of the host it sees only the folder of the attach socket.
+capability, no way to new privileges, and the engine's own seccomp filter, made tighter. CPUs and
+memory are limited by the engine. Of the host it sees only the folder of the attach socket.
 
 Configuration files, and files that they name, come as a tar archive on its standard input: they
 are copies in memory, at the paths that they have here, where nobody else sees them.
@@ -196,11 +196,15 @@ class ContainerLauncher:
             "".join(f"{key}={value}\n" for key, value in environment.items()).encode()
         )
         given = _memory_file(files) if files else None
+        program = self._engine.filter()
+        profile = _memory_file(program) if program else None
+        opened = [one for one in (variables, given, profile) if one is not None]
         arguments = [
             *self._engine.isolation(),
             *(self._engine.limits(spec.limits) if spec.limits is not None else ()),
             f"--name={name}", f"--label={OWNER_LABEL}={owner()}",
             f"--env-file=/dev/fd/{variables}",
+            *(() if profile is None else (f"--security-opt=seccomp=/dev/fd/{profile}",)),
             f"--tmpfs=/tmp:rw,exec,nosuid,nodev,mode=1777,size={TMP_BYTES}",
             *(f"--tmpfs={folder}:rw,nosuid,nodev,mode=1777" for folder in _folders(spec)),
             f"--mount=type=bind,source={spec.attach_path.parent},target={ATTACH_FOLDER},readonly",
@@ -215,12 +219,12 @@ class ContainerLauncher:
                     stdin=subprocess.DEVNULL if given is None else given,
                     stdout=log,
                     stderr=log,
-                    pass_fds=[variables],
+                    pass_fds=opened,
                     # Ctrl-C is for the manager; it stops its NFs in order.
                     start_new_session=True,
                 )
         finally:
-            for descriptor in (variables, *(() if given is None else (given,))):
+            for descriptor in opened:
                 os.close(descriptor)
         return ContainerHandle(spec, outer, self._engine, name)
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from onvm_core.launch.limits import Limits
+from onvm_core.launch.seccomp import tighten
 from onvm_sdk.errors import ConfigError, OnvmError
 
 __all__ = ["ENGINES", "VARIABLE", "Engine", "Found", "find_engine"]
@@ -144,6 +145,20 @@ class Engine:
             f"--ulimit=nproc={_at_most(resource.RLIMIT_NPROC, _NPROC)}",
             *own,
         ]  # fmt: skip
+
+    def filter(self) -> bytes:
+        """Its seccomp profile without what no NF needs; empty where it does not say where it is.
+
+        That of docker is inside its daemon. It denies new namespaces by itself, podman's does not.
+        """
+        security = self._facts.get("host", {}).get("security", {}) if self.is_podman else {}
+        if not security.get("seccompEnabled"):
+            return b""
+        try:
+            profile = json.loads(Path(security["seccompProfilePath"]).read_bytes())
+        except (OSError, KeyError, ValueError):
+            return b""
+        return json.dumps(tighten(profile)).encode()
 
     def limits(self, limits: Limits) -> Iterator[str]:
         """Arguments of ``run`` that enforce what it can."""

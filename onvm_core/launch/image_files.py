@@ -209,7 +209,7 @@ def _distribution_files(distribution: IDistribution) -> LayerFiles:
                     HOME / "site" / folder.name / k: v for k, v in _files_below(folder).items()
                 }
     for entry in distribution.files or ():
-        relative = PurePosixPath(entry.as_posix())
+        relative = PurePosixPath(str(entry))
         outside = relative.is_absolute() or ".." in relative.parts
         manager = (
             is_sdk and relative.parts[0] not in _SDK_PARTS and "dist-info" not in str(relative)

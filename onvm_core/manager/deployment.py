@@ -322,15 +322,15 @@ class Deployment:
             launched.is_reported = True
             raise NfFailed(self.last_words(launched.handle))
 
-    def last_words(self, handle: Handle) -> str:
-        """How an NF host ended, with the last line it wrote."""
+    def last_words(self, handle: Handle, why: str = "") -> str:
+        """How an NF host ended, or `why` it was, with the last line it wrote."""
         status = handle.poll()
         how = "still runs" if status is None else (
             f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
         )  # fmt: skip
         lines = [line for line in handle.log_tail() if line.strip()]
         said = lines[-1].strip() if lines else "it said nothing"
-        return f"NF {'+'.join(handle.spec.nfs)} {how}: {said} (log: {handle.spec.log_path})"
+        return f"NF {'+'.join(handle.spec.nfs)} {why or how}: {said} (log: {handle.spec.log_path})"
 
     def stop_nf(self, name: str) -> int:
         """Let the hosts of an instance or service finish and leave; how many there were."""

@@ -99,7 +99,9 @@ class Service:
         self._handlers[m.CaptureStartRequest] = self._captures.start
         self._handlers[m.CaptureReadRequest] = self._captures.read
         self._handlers[m.CaptureStopRequest] = self._captures.stop
-        self._supervisor = Supervisor(directory, self._deployment, self._control.publish)
+        self._supervisor = Supervisor(
+            directory, self._deployment, self._control.publish, config.faults.ready_s
+        )
         self._automation = Automation(
             directory.name, self._deployment, self._supervisor, config, extensions,
             self._control.publish,

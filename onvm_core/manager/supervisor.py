@@ -42,7 +42,6 @@ RECORD = "nfs.json"
 LAST_DELAY_S = 5.0
 HEALTHY_S = 10.0
 CRASH_LOOP_DELAY_S = 30.0
-ATTACH_TIMEOUT_S = 30.0
 DETACHED_TIMEOUT_S = 1.0
 STOP_TIMEOUT_S = 5.0
 POLL_S = 0.01
@@ -104,11 +103,14 @@ class Supervisor:
 
     Args:
         publish: gets what happens to them.
+        ready_s: how long one may take until it serves.
     """
 
     def __init__(
-        self, directory: Path, deployment: Deployment, publish: Callable[[NfEvent], None]
-    ) -> None:
+        self, directory: Path, deployment: Deployment, publish: Callable[[NfEvent], None],
+        ready_s: float = 30.0,
+    ) -> None:  # fmt: skip
+        self._ready_s = ready_s
         self._record_path = directory / RECORD
         self._deployment = deployment
         self._publish = publish
@@ -128,9 +130,9 @@ class Supervisor:
         return {name for nf in self._nfs for name in nf.wanted.instances}
 
     def first_failure(self) -> str:
-        """The line of an NF host that could not even start for the first time; "" if none."""
+        """The line of an NF host that has failed and never served; "" if none."""
         for nf in self._nfs:
-            if nf.restarts and nf.host is None and nf.status == 2 and not nf.wanted.is_by_command:
+            if nf.restarts and not nf.has_served and not nf.wanted.is_by_command:
                 return nf.reason
         return ""
 
@@ -233,7 +235,7 @@ class Supervisor:
     def _start(self, nf: Supervised) -> None:
         nf.secret = secrets.token_hex(16)
         nf.log = str(self._record_path.parent / "logs" / f"{'+'.join(nf.wanted.instances)}.log")
-        nf.handle, nf.host, nf.process, nf.gone_at, nf.status = None, None, None, 0.0, None
+        nf.handle, nf.host, nf.process, nf.gone_at, nf.is_slow = None, None, None, 0.0, False
         self._write()
         if nf.wanted.is_spare:
             self._deployment.manager.hold(nf.secret)
@@ -269,6 +271,7 @@ class Supervisor:
         nf = next((n for n in self._nfs if n.handle is not None and n.secret == host.secret), None)
         if nf is not None:
             nf.host = host
+            nf.has_served |= host.state in (HostState.ACTIVE, HostState.STANDBY)
             self._remember_process(nf, host)
             if host.state is HostState.DEAD:
                 nf.gone_at = time.monotonic()
@@ -304,7 +307,8 @@ class Supervisor:
         """End a process that runs but does not serve."""
         assert nf.handle is not None
         is_lost = nf.gone_at and now - nf.gone_at > DETACHED_TIMEOUT_S
-        is_slow = nf.host is None and now - nf.since > ATTACH_TIMEOUT_S
+        is_slow = nf.host is None and now - nf.since > self._ready_s
+        nf.is_slow |= is_slow
         is_stuck = nf.is_stopping and now > nf.stop_at
         if is_lost or is_slow or is_stuck:
             nf.handle.kill()
@@ -312,8 +316,9 @@ class Supervisor:
     def _ended(self, nf: Supervised, now: float) -> None:
         assert nf.handle is not None
         handle, nf.handle = nf.handle, None
-        nf.status = handle.poll()
-        nf.reason = self._deployment.last_words(handle)
+        nf.reason = self._deployment.last_words(
+            handle, f"was not ready within {self._ready_s:g} s" if nf.is_slow else ""
+        )
         if nf.host is not None and nf.host.reason not in ("", "process ended"):
             nf.reason = f"{nf.host.reason}; {nf.reason}"
         nf.log_tail = handle.log_tail()[-LOG_LINES:]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from up_host import ONVM, install_nf
 
-from onvm_core.launch.engine import find_engine
+from onvm_core.launch.engine import Found, find_engine
 from onvm_core.launch.identity import ProcessId, children, find_by_environment, namespace_init
 from onvm_core.launch.launcher import SECRET_VARIABLE, Launchers, LaunchSpec
 from onvm_sdk.errors import ConfigError
@@ -225,24 +225,20 @@ def test_killed_run_takes_its_nfs_along(host: Host, launcher: str) -> None:
             manager.kill()
     # As a process it may be on its way to attach, which it gives up after 5 s.
     host.wait(lambda: not any(process.is_alive for process in found), timeout_s=30)
-    host.wait(lambda: launcher != "container" or not find_engine().containers())
+    host.wait(lambda: launcher != "container" or not contained_names())
 
 
 @pytest.mark.once
-def test_killed_outer_process_takes_the_inside_along(host: Host) -> None:
-    need("sandbox")
-    host.configure(CONFIG.replace("LAUNCHER", "sandbox"))
+@pytest.mark.parametrize("launcher", ["sandbox", "container"], indirect=True)
+def test_killed_outer_process_takes_the_inside_along(host: Host, launcher: str) -> None:
+    host.configure(CONFIG.replace("LAUNCHER", launcher))
     host.do("up", "-d")
     inside = ProcessId.of(launched(host)["pid"])
     assert inside is not None
     first = namespace_init(inside)
     assert first is not None
-    (parent,) = (
-        line.split()[1]
-        for line in Path(f"/proc/{first.pid}/status").read_text().splitlines()
-        if line.startswith("PPid:")
-    )
-    os.kill(int(parent), signal.SIGKILL)
+    (outer,) = children(host.manager_pid())
+    outer.send(signal.SIGKILL)
     host.wait(lambda: launched(host)["restarts"] == 1)
     assert not first.is_alive
     assert not inside.is_alive
@@ -250,26 +246,35 @@ def test_killed_outer_process_takes_the_inside_along(host: Host) -> None:
     host.do("down")
 
 
-def test_sandbox_that_is_ended_while_it_is_made_leaves_nothing(tmp_path: Path) -> None:
-    need("sandbox")
-    name = f"no-such-nf-{os.getpid()}"  # in the command line of all its processes
-    (tmp_path / "attach").mkdir()
+@pytest.mark.parametrize("launcher", ["sandbox", "container"], indirect=True)
+def test_host_that_is_ended_while_it_is_made_leaves_nothing(
+    host: Host, launcher: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whenever that is. What tells its processes from others is the folder of their socket."""
+    monkeypatch.syspath_prepend(host.site)
+    name = f"gone-{os.getpid()}"
+    (tmp_path / name).mkdir()
 
     def left() -> list[str]:
         found = (folder.name for folder in Path("/proc").iterdir() if folder.name.isdigit())
-        return [pid for pid in found if name in command_of(ProcessId(int(pid), 0))]
+        there = [pid for pid in found if name in command_of(ProcessId(int(pid), 0))]
+        for secret in secrets:
+            there += [str(one.pid) for one in find_by_environment(SECRET_VARIABLE, secret)]
+        return there + ([one.name for one in contained_names()] if launcher == "container" else [])
 
-    for number in range(12):
+    secrets = [f"{name}-{number}" for number in range(12)]
+    step_s = 0.001 if launcher == "sandbox" else 0.03
+    for number, secret in enumerate(secrets):
         spec = LaunchSpec(
-            nfs=(name,), attach_path=tmp_path / "attach" / "attach.sock", secret=f"{name}{number}",
+            nfs=("hop",), attach_path=tmp_path / name / "attach.sock", secret=secret,
             log_path=tmp_path / "log", survives_manager=True,
         )  # fmt: skip
-        handle = LAUNCHERS.get("sandbox").launch(spec)
-        time.sleep(number / 1000)
+        handle = LAUNCHERS.get(launcher).launch(spec)
+        time.sleep(number * step_s)
         handle.stop() if number % 2 else handle.kill()
         assert handle.wait(10) is not None
         assert handle.poll() is not None
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 20
     while left() and time.monotonic() < deadline:
         time.sleep(0.02)
     assert left() == []
@@ -282,9 +287,14 @@ def need(launcher: str) -> None:
         pytest.skip(str(error))
 
 
+def contained_names() -> list[Found]:
+    """NF hosts' containers, in whatever state."""
+    return find_engine().containers()
+
+
 def contained() -> list[ProcessId]:
     """The processes of NF hosts in containers."""
-    found = (ProcessId.of(one.pid) for one in find_engine().containers())
+    found = (ProcessId.of(one.pid) for one in contained_names())
     return [process for process in found if process is not None]
 
 
@@ -300,11 +310,13 @@ def command_of(process: ProcessId) -> str:
         return ""
 
 
-def test_sandbox_shows_nothing_of_the_host(host: Host) -> None:
-    need("sandbox")
+@pytest.mark.parametrize("launcher", ["sandbox", "container"], indirect=True)
+def test_isolated_nf_sees_nothing_of_the_host(host: Host, launcher: str) -> None:
     outside = str(host.folder / "onvm.toml")
     install_nf(host.site, "peek", CURIOUS.replace("OUTSIDE", repr(outside)))
-    host.configure(CONFIG.replace("LAUNCHER", "sandbox").replace("hop", "peek"))
+    if launcher == "container":
+        make_image(host, "peek")
+    host.configure(CONFIG.replace("LAUNCHER", launcher).replace("hop", "peek"))
     host.do("up", "-d")
     log = (host.runtime / "main" / "logs" / "peek-1.log").read_text()
     seen = json.loads(next(line for line in log.splitlines() if line.startswith("SEEN"))[5:])
@@ -321,7 +333,7 @@ def test_sandbox_shows_nothing_of_the_host(host: Host) -> None:
         "write": "Read-only file system",
         "tmp": "1",
         "manager": False,
-        "processes": ["1", "2"],
+        "processes": ["1", "2"] if launcher == "sandbox" else ["1"],
         "attach": ["attach.sock"],
         "second": "attach to /run/onvm/attach.sock: "
         "an NF host in a sandbox attaches with its secret, once",
@@ -336,7 +348,7 @@ def test_sandbox_shows_nothing_of_the_host(host: Host) -> None:
     assert find_by_environment(SECRET_VARIABLE, secret) == [process]
     assert secret not in command_of(first) + command_of(process)
     host.do("down")
-    assert not first.is_alive
+    host.wait(lambda: not first.is_alive)
 
 
 def test_plan_decides_as_up_does_and_refuses_before_anything_starts(host: Host) -> None:
