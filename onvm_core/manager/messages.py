@@ -248,6 +248,8 @@ class StatusReply(_Tagged, frozen=True, tag="status"):
     chains: list[ChainReply]
     report: Report
     exporters: list[ExporterReport] = []
+    warnings: list[str] = []
+    """What this host does not let the manager do; a line for each."""
 
 
 class DownReply(_Tagged, frozen=True, tag="down"):

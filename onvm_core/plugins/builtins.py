@@ -37,6 +37,11 @@ _CLASSIFIERS = (
 )
 
 _LAUNCHERS = (
+    Offer(
+        "container",
+        "no network, no rights, an image of its own, by podman or docker",
+        "onvm_core.launch.container:ContainerLauncher",
+    ),
     Offer("process", "a child process", "onvm_core.launch.process:ProcessLauncher"),
     Offer(
         "sandbox",
