@@ -54,7 +54,7 @@ class NfHost:
     Args:
         path: the manager's attach socket.
         plugins: the NFs, in chain order.
-        configs: a configuration file by NF name, for those that have one.
+        configs: a configuration file by NF name, or module:Class, for those that have one.
         instances: instance names, in the order of `plugins`; "" lets the manager choose.
         burst_size: packets to take at once; 0: the largest that a manifest wishes.
         services: service types, likewise; "" is that of the manifest.
@@ -107,7 +107,7 @@ class NfHost:
                 Context(
                     name=manifest.name,
                     instance=instance,
-                    config=read_config(manifest, configs.get(manifest.name)),
+                    config=read_config(manifest, configs.get(plugin.entry_point.name)),
                     counters=Counters(manifest.counters),
                     reasons=tuple(manifest.drop_reasons),
                     send_message=self._sender(number),

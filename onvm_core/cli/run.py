@@ -204,7 +204,7 @@ def run_once(request: RunRequest) -> Report:
     services = {name: package.service or name for name, package in installed.items()}
     launchers = Launchers(limits=request.limits)
     launchers.get(request.launcher, field="--launcher")
-    for warning in launchers.warnings:
+    for warning in launchers.warnings if request.nfs else ():
         print(f"note: {warning}", file=sys.stderr)
     uris = (parse_uri(request.near, field="--in"), parse_uri(request.far, field="--out"))
     settings = DataplaneSettings(

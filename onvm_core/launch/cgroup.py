@@ -122,17 +122,17 @@ class Cgroups:
     def __init__(self, root: Path = Path("/")) -> None:
         self._root = root
         self._trees = read_trees(root)
-        self._owner = owner(root)
+        self._owner = owner()
         self._bases: dict[Tree, Path | _LackError] = {}
         self._left: list[Cgroup] = []
         self.sweep()
 
     def unenforced(self, limits: Limits) -> dict[str, str]:
-        """Which limits cannot be enforced here, each with the reason."""
+        """Which limits cannot be enforced here, each with the reason. Changes nothing."""
         lacking = {}
         for controller in limits.controllers:
             try:
-                self._base(controller)
+                self._base(controller, is_asked_only=True)
             except _LackError as lack:
                 lacking[limits.controllers[controller]] = str(lack)
         return lacking
@@ -190,15 +190,18 @@ class Cgroups:
         for tree in self._trees:
             for base in (tree.own, *tree.above):
                 for folder in _folders(base / FOLDER):
-                    if is_abandoned(folder.name, self._root):
+                    if is_abandoned(folder.name):
                         for below in _folders(folder):
                             _remove(below)
                         _remove(folder) and _remove(folder.parent)
 
     # ---- where ----
 
-    def _base(self, controller: str) -> Path:
+    def _base(self, controller: str, *, is_asked_only: bool = False) -> Path:
         """The cgroup below which those with a controller are made.
+
+        Args:
+            is_asked_only: whether all stays as it is; what can be switched on counts then.
 
         Raises:
             _LackError: there is none.
@@ -206,6 +209,10 @@ class Cgroups:
         tree = self._tree(controller)
         if tree.version == 1:
             return _writable(tree.own)
+        if tree not in self._bases and is_asked_only and self._is_own(tree):
+            if controller not in _words(tree.own / "cgroup.controllers"):
+                raise _LackError(f"{tree.own} has no {controller!r}")
+            return tree.own
         if tree not in self._bases:
             try:
                 self._bases[tree] = self._base_v2(tree)
@@ -234,6 +241,13 @@ class Cgroups:
             if not places:
                 raise _LackError(f"{v2.own} has no {controller!r}")
         return v2
+
+    def _is_own(self, tree: Tree) -> bool:
+        """Whether this process may give the controllers of its cgroup to children of that."""
+        is_root = not (tree.own / "cgroup.type").exists()
+        is_alone = _processes(tree.own) == [os.getpid()]
+        given = _words(tree.own / "cgroup.controllers") & set(_CONTROLLERS)
+        return bool(given) and os.access(tree.own, os.W_OK) and (is_root or is_alone)
 
     def _base_v2(self, tree: Tree) -> Path:
         wanted = set(_CONTROLLERS) & _words(tree.own / "cgroup.controllers")
@@ -265,19 +279,19 @@ class Cgroups:
 _CONTROLLERS = ("cpuset", "memory", "cpu")
 
 
-def is_abandoned(name: str, root: Path = Path("/")) -> bool:
+def is_abandoned(name: str) -> bool:
     """Whether a name as `owner` gives it is that of a manager that is dead."""
     match = _OWNER.fullmatch(name)
-    if match is None or match[1] != owner(root).partition("-")[0]:
+    if match is None or match[1] != owner().partition("-")[0]:
         return False  # of another PID namespace: its PIDs mean nothing here
     return not ProcessId(int(match[2]), int(match[3])).is_alive
 
 
-def owner(root: Path = Path("/")) -> str:
+def owner() -> str:
     """What a manager writes onto that which may outlive it: namespace, PID and start time."""
     me = ProcessId.of(os.getpid())
     assert me is not None
-    namespace = (root / "proc/self/ns/pid").stat().st_ino
+    namespace = Path("/proc/self/ns/pid").stat().st_ino
     return f"{namespace}-{me.pid}-{me.start_time}"
 
 

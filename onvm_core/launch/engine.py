@@ -219,11 +219,9 @@ def find_engine(choice: str = "", *, field: str = "engine") -> Engine:
     wanted = [choice] if choice else list(ENGINES)
     there = [program for program in wanted if shutil.which(program)]
     if not there:
-        missing = f"{choice} is" if choice else "neither podman nor docker is"
-        raise OnvmError(
-            f"{missing} not installed; run: sudo apt-get install {choice or 'podman'}"
-            f"{'' if choice == 'docker' else ' runc'}"
-        )
+        missing = f"{choice} is not" if choice else "neither podman nor docker is"
+        packages = "docker.io" if choice == "docker" else "podman runc"
+        raise OnvmError(f"{missing} installed; run: sudo apt-get install {packages}")
     problems = []
     for program in there:
         try:

@@ -461,7 +461,8 @@ class Deployment:
 
 def _services(nfs: Sequence[str], packages: Sequence[NfPackage | None]) -> list[str]:
     return [
-        (package.service if package is not None else None) or name
+        # A class that is not installed is a service of its own name.
+        (package.service if package is not None else None) or name.rpartition(":")[2].lower()
         for name, package in zip(nfs, packages, strict=True)
     ]
 

@@ -201,6 +201,35 @@ def test_next_manager_ends_what_is_no_longer_wanted(host: Host, launcher: str) -
     host.do("down")
 
 
+def test_next_run_removes_what_killed_ones_left(host: Host) -> None:
+    """Folders with their sockets; not those of runs that live."""
+    options = ("--in", "null:?rate=1000", "--out", "null:", "--chain", "hop")
+
+    def start() -> subprocess.Popen[bytes]:
+        known = set(host.runtime.glob("run-*/attach/attach.sock"))
+        run = subprocess.Popen(
+            [*ONVM, "run", *options], env=host.environment, cwd=host.folder,
+            stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+        host.wait(lambda: bool(set(host.runtime.glob("run-*/attach/attach.sock")) - known))
+        return run
+
+    runs: list[subprocess.Popen[bytes]] = []
+    try:
+        runs.append(start())
+        (abandoned,) = host.runtime.glob("run-*")
+        runs.append(start())
+        (other,) = set(host.runtime.glob("run-*")) - {abandoned}
+        runs[0].kill()
+        runs[0].wait()
+        host.do("run", *options, "--count", "10")
+        assert list(host.runtime.glob("run-*")) == [other]
+    finally:
+        for run in runs:
+            run.terminate()
+            run.wait()
+
+
 @pytest.mark.once
 def test_killed_run_takes_its_nfs_along(host: Host, launcher: str) -> None:
     with subprocess.Popen(

@@ -113,8 +113,7 @@ class Tall:
     def __init__(self, root: Path, own: str) -> None:
         self.root = root
         self.top = root / "sys/fs/cgroup"
-        (root / "proc/self/ns").mkdir(parents=True)
-        (root / "proc/self/ns/pid").touch()
+        (root / "proc/self").mkdir(parents=True)
         (root / "proc/self/mountinfo").write_text(V2[0])
         (root / "proc/self/cgroup").write_text(f"0::{own}\n")
         self.own = self.add(own.lstrip("/"))
@@ -125,6 +124,8 @@ class Tall:
         (folder / "cgroup.controllers").write_text(has)
         (folder / "cgroup.subtree_control").write_text(gives)
         (folder / "cgroup.procs").write_text(processes)
+        if path:
+            (folder / "cgroup.type").write_text("domain")
         return folder
 
 
@@ -154,9 +155,11 @@ def test_v2_with_the_cgroup_to_itself_takes_it(tmp_path: Path) -> None:
 def test_v2_alone_in_its_cgroup_moves_into_a_child(tmp_path: Path) -> None:
     host = Tall(tmp_path, "/system.slice/onvm.service")
     own = host.add("system.slice/onvm.service", "memory pids", "", f"{os.getpid()}\n")
+    cgroups = Cgroups(tmp_path)
+    assert set(cgroups.unenforced(LIMITS)) == {"CPU set", "CPU quota"}
+    assert not (own / "onvm").exists()  # only asked
     # Plain files take what is written as it is, so "+memory" is not "memory": not enabled here.
-    lacking = Cgroups(tmp_path).unenforced(LIMITS)
-    assert set(lacking) == {"memory limit", "CPU set", "CPU quota"}
+    assert cgroups.make("a", LIMITS) == NO_CGROUP
     (moved,) = own.glob("onvm/*/manager/cgroup.procs")
     assert moved.read_text() == str(os.getpid())
     assert (own / "cgroup.subtree_control").read_text() == "+memory"
@@ -193,8 +196,6 @@ def test_v2_where_nothing_can_be_made_says_why(tmp_path: Path) -> None:
 
 
 def test_host_without_cgroups_says_so_once(tmp_path: Path) -> None:
-    (tmp_path / "proc/self/ns").mkdir(parents=True)
-    (tmp_path / "proc/self/ns/pid").touch()
     cgroups = Cgroups(tmp_path)
     assert describe_unenforced(cgroups.unenforced(LIMITS)) == (
         "no CPU set: no cgroups with 'cpuset' are mounted; "
