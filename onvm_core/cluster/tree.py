@@ -267,6 +267,8 @@ class RequestNode(_Node, frozen=True, kw_only=True):
     """Seconds since 1970."""
     made: float
     placement: Name = "locality"
+    stop: str = ""
+    """Not one more, but one less: this instance, of the preferred host."""
     refused: dict[str, str] = {}
     """Hosts that have tried and could not, and why."""
 

@@ -9,6 +9,7 @@ from onvm_core.plugins.hookspecs import CliCommand, Offer, hookimpl
 __all__ = [
     "onvm_classifiers",
     "onvm_cli_commands",
+    "onvm_host_policies",
     "onvm_launchers",
     "onvm_placement_policies",
     "onvm_port_kinds",
@@ -34,6 +35,15 @@ _CLASSIFIERS = (
         "what the `match` of chains says",
         "onvm_core.manager.classifier:MatchClassifier",
     ),
+)
+
+_HOST_POLICIES = (
+    Offer(
+        "locality",
+        "the overloaded host, else one that runs the service, else the one with most free",
+        "onvm_core.cluster.host_policy:Locality",
+    ),
+    Offer("most-free", "the host with most free", "onvm_core.cluster.host_policy:MostFree"),
 )
 
 _LAUNCHERS = (
@@ -143,6 +153,12 @@ def onvm_cli_commands() -> Sequence[CliCommand]:
 def onvm_classifiers() -> Sequence[Offer]:
     """The classifiers of this package."""
     return _CLASSIFIERS
+
+
+@hookimpl
+def onvm_host_policies() -> Sequence[Offer]:
+    """The host policies of this package."""
+    return _HOST_POLICIES
 
 
 @hookimpl
