@@ -182,8 +182,13 @@ class Agent:
 
     # ---- running ----
 
-    def run(self, should_stop: Callable[[], bool]) -> None:
+    def run(
+        self, should_stop: Callable[[], bool], on_ready: Callable[[], None] = lambda: None
+    ) -> None:
         """Serve until told to end.
+
+        Args:
+            on_ready: called once, when the host is in the cluster.
 
         Raises:
             FencedError: this host's name was taken over or removed.
@@ -196,7 +201,7 @@ class Agent:
         poller.register(self._events, zmq.POLLIN)
         if self._peers is not None:
             poller.register(self._peers.subscriber, zmq.POLLIN)
-        local_at_s = 0.0
+        local_at_s, is_ready = 0.0, False
         while not should_stop():
             now = time.monotonic()
             if now >= local_at_s:
@@ -204,8 +209,13 @@ class Agent:
                 local_at_s = now + self._interval_s()
             self._follow(now)
             self._apply(now)
+            if not is_ready and self._keeper.may_decide and self._snapshot is not None:
+                is_ready = True
+                on_ready()
             if self._keeper.failure is not None:
                 raise self._keeper.failure
+            if self.scaler.has_failed:
+                raise OnvmError("the scaler has failed; see the traceback above")
             for source, _ in poller.poll(_wait_ms(local_at_s)):
                 if source == self._wake_fd:
                     os.eventfd_read(self._wake_fd)

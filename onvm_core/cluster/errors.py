@@ -6,6 +6,8 @@ OnvmError
 │   └── ConflictError      somebody else has changed it in between
 └── ConfigError
     ├── NameTakenError     another agent has the name
+    ├── FencedError        another agent has taken the name over
+    │   └── RemovedError   the name was taken out of the cluster
     └── NoClusterError     the ensemble has no such cluster, or it is another one
 """
 
@@ -20,6 +22,7 @@ __all__ = [
     "NameTakenError",
     "NoClusterError",
     "NoEnsembleError",
+    "RemovedError",
 ]
 
 
@@ -41,6 +44,10 @@ class NameTakenError(ConfigError):
 
 class FencedError(ConfigError):
     """Another agent has taken over this one's name while it was away; it must not go on."""
+
+
+class RemovedError(FencedError):
+    """This host's name was taken out of the cluster."""
 
 
 class NoClusterError(ConfigError):

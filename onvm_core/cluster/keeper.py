@@ -142,7 +142,14 @@ class Keeper:
         self._thread.start()
 
     def _run_thread(self) -> None:
-        """See `Keeper`."""
+        try:
+            self._loop()
+        finally:
+            if not self._is_stopping.is_set() and self.failure is None:
+                self.failure = OnvmError("the keeper has failed; see the traceback above")
+            self._notify()
+
+    def _loop(self) -> None:
         while not self._is_stopping.is_set():
             self._woken.wait(IDLE_S)
             self._woken.clear()
@@ -150,7 +157,6 @@ class Keeper:
                 self._turn()
             except (FencedError, NameTakenError, NoClusterError) as error:
                 self.failure = error
-                self._notify()
                 return
             except NoEnsembleError as error:
                 self._complain(error)

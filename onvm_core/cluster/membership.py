@@ -24,10 +24,10 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
-from kazoo.exceptions import BadVersionError, NodeExistsError, NoNodeError
+from kazoo.exceptions import NodeExistsError, NoNodeError
 
 from onvm_core.cluster.ensemble import Ensemble
-from onvm_core.cluster.errors import ConflictError, FencedError, NameTakenError
+from onvm_core.cluster.errors import ConflictError, FencedError, NameTakenError, RemovedError
 from onvm_core.cluster.numbers import HOST_MAX, HOSTS, NumberSource
 from onvm_core.cluster.state import StateDirectory
 from onvm_core.cluster.tree import (
@@ -41,7 +41,7 @@ from onvm_core.cluster.tree import (
     unpack,
 )
 
-__all__ = ["Membership", "remove_host"]
+__all__ = ["Membership", "remove_host", "say_goodbye"]
 
 log = logging.getLogger("onvm.cluster")
 
@@ -167,7 +167,7 @@ class Membership:
             self.seat = int(seat.rpartition("-")[2])
             stale = [path for path in self._nodes.values() if client.exists(path)]
         host, applied = self._mine(host), AppliedNode(view="", digest="")
-        node = msgspec.structs.replace(node, holder=self._run)
+        node = msgspec.structs.replace(node, holder=self._run, key=self._state.state.key)
         version = self._name_version
 
         def build(transaction: Any) -> None:
@@ -256,8 +256,8 @@ class Membership:
         is_held = not was_registered or node.holder == self._run
         return is_held and node.proof == self._state.state.proof
 
-    def _removed(self) -> FencedError:
-        return FencedError(
+    def _removed(self) -> RemovedError:
+        return RemovedError(
             "was removed from the cluster: onvm cluster join lets it in again",
             field="host", value=self.name,
         )  # fmt: skip
@@ -296,13 +296,23 @@ class Membership:
 
         self._ensemble.commit(f"publish {kind}", build)
 
-    def leave(self) -> None:
-        """Leave the cluster: the name is free for others."""
-        remove_host(self._ensemble, self._paths, self.name, self._token)
-        self._token = None
+
+def say_goodbye(ensemble: Ensemble, paths: Paths, name: str) -> bool:
+    """Say of a host that it leaves, so that nobody waits for it to come back; False when it is not
+    there.
+    """
+    path = posixpath.join(paths.hosts, name)
+    with ensemble.call(f"host {name!r} leaves") as client:
+        try:
+            data, _ = client.get(path)
+            node = msgspec.structs.replace(unpack(data, HostNode), state="leaving")
+            client.set(path, pack(node))
+        except (NoNodeError, DamagedError):
+            return False
+    return True
 
 
-def remove_host(ensemble: Ensemble, paths: Paths, name: str, token: int | None = None) -> bool:
+def remove_host(ensemble: Ensemble, paths: Paths, name: str) -> bool:
     """Take a host's name and nodes away, whether it lives or not; False when it is unknown.
 
     An agent that lives under that name is fenced by it.
@@ -318,11 +328,9 @@ def remove_host(ensemble: Ensemble, paths: Paths, name: str, token: int | None =
             transaction = client.transaction()
             for path in there:
                 transaction.delete(path)
-            transaction.delete(name_path, -1 if token is None else token)
+            transaction.delete(name_path)
             results = transaction.commit()
             errors = [one for one in results if isinstance(one, Exception)]
             if not errors:
                 return True
-            if any(isinstance(one, BadVersionError) for one in errors):
-                raise FencedError("another agent has taken the name over", field="host", value=name)
     raise ConflictError(f"remove host {name!r}: it comes and goes")

@@ -48,9 +48,14 @@ class Taken(msgspec.Struct, frozen=True):
 
 
 class RequestQueue:
-    """One cluster's."""
+    """One cluster's.
 
-    def __init__(self, ensemble: Ensemble, paths: Paths) -> None:
+    Args:
+        name: of the host that takes; "" for one that only looks and puts.
+    """
+
+    def __init__(self, ensemble: Ensemble, paths: Paths, name: str = "") -> None:
+        self._name = name
         self._ensemble = ensemble
         self._paths = paths
 
@@ -108,25 +113,42 @@ class RequestQueue:
             except (NoNodeError, DamagedError):
                 return None
 
+        if not self._lock_entry(entry, stat.version, fence, is_stale=False):
+            owner = self._owner(entry)
+            if owner == "other":
+                return None
+            # Ours already: a transaction may be done though its answer was lost. Or that of the
+            # agent before us, which can do nothing any more, for we have its name.
+            if owner == "stale" and not self._lock_entry(entry, stat.version, fence, is_stale=True):
+                return None
+        return Taken(entry, stat.version, request)
+
+    def _lock_entry(self, entry: str, version: int, fence: Fence, *, is_stale: bool) -> bool:
         def build(transaction: Any) -> None:
-            transaction.create(self._lock(entry), b"", ephemeral=True)
-            transaction.check(self._entry(entry), stat.version)
             fence(transaction)
+            if is_stale:
+                transaction.delete(self._lock(entry))
+            transaction.create(self._lock(entry), self._name.encode(), ephemeral=True)
+            transaction.check(self._entry(entry), version)
 
         try:
             self._ensemble.commit(f"take {entry}", build)
         except ConflictError as error:
-            if isinstance(error.__cause__, NodeExistsError) and not self._is_mine(entry):
-                return None
-            if not isinstance(error.__cause__, NodeExistsError):
-                raise
-        return Taken(entry, stat.version, request)
+            if isinstance(error.__cause__, NodeExistsError):
+                return False
+            raise
+        return True
 
-    def _is_mine(self, entry: str) -> bool:
-        """Whether we have it already: a transaction may be done though its answer was lost."""
+    def _owner(self, entry: str) -> str:
+        """Whose an entry is: mine, stale (of this host's last session), or another's."""
         with self._ensemble.call(f"take {entry}") as client:
-            stat = client.exists(self._lock(entry))
-        return stat is not None and stat.ephemeralOwner == self._ensemble.session_id
+            try:
+                name, stat = client.get(self._lock(entry))
+            except NoNodeError:
+                return "other"  # just ended
+        if stat.ephemeralOwner == self._ensemble.session_id:
+            return "mine"
+        return "stale" if name.decode(errors="replace") == self._name != "" else "other"
 
     def done(self, taken: Taken, host: str, instance: str, why: str, fence: Fence) -> None:
         """It is served; the entry is gone and the claim says by whom.

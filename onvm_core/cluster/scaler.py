@@ -79,7 +79,7 @@ class Scaler:
         self._membership = keeper.membership
         self._state = state
         self._link = link
-        self.queue = RequestQueue(ensemble, paths)
+        self.queue = RequestQueue(ensemble, paths, keeper.membership.name)
         self._autoscaler = ClusterAutoscaler(self.queue, keeper.membership.fence, loads)
         self._policies: dict[str, HostPolicy] = {}
         self._is_stopping = threading.Event()
@@ -103,8 +103,12 @@ class Scaler:
         """Begin."""
         self._thread.start()
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether it has ended by itself."""
+        return not self._is_stopping.is_set() and not self._thread.is_alive()
+
     def _run_thread(self) -> None:
-        """See `Scaler`."""
         while not self._is_stopping.wait(TURN_S):
             snapshot = self._keeper.snapshot
             if snapshot is None or not self._keeper.may_decide:

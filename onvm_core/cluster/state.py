@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import os
 import secrets
+import threading
 from pathlib import Path
 from types import TracebackType
 
@@ -21,7 +22,7 @@ from onvm_core.cluster.credentials import check_private
 from onvm_core.manager.directory import write_private
 from onvm_sdk.errors import ConfigError
 
-__all__ = ["AgentState", "Connection", "StateDirectory", "state_directory"]
+__all__ = ["AgentState", "Connection", "StateDirectory", "read_state", "state_directory"]
 
 FILE = "agent.json"
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -48,6 +49,8 @@ class AgentState(msgspec.Struct, kw_only=True):
     connection: Connection | None = None
     cluster_id: str = ""
     name: str = ""
+    address: str = ""
+    """On the data network."""
     numbers: dict[str, int] = {}
     """Of NF hosts, by the name of their first instance."""
     started: dict[str, str] = {}
@@ -79,12 +82,15 @@ def state_directory(manager: str) -> Path:
 class StateDirectory:
     """An agent's directory while it runs; a context manager that holds the lock.
 
+    Threads: any may change a field of `state` that is its own, and `save`.
+
     Raises:
         ConfigError: another agent runs with it, others may read it, or it is damaged.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._saving = threading.Lock()
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -124,9 +130,16 @@ class StateDirectory:
         """Let another agent have it."""
         os.close(self._fd)
 
+    def forget(self) -> None:
+        """Be of no cluster any more; the keys stay."""
+        old = self.state
+        self.state = AgentState(secret=old.secret, key=old.key, key_secret=old.key_secret)
+        self.save()
+
     def save(self) -> None:
         """Write the state, whole or not at all."""
-        write_private(self.folder / FILE, self.state)
+        with self._saving:
+            write_private(self.folder / FILE, self.state)
 
     @property
     def boot(self) -> str:

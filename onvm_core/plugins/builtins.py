@@ -113,6 +113,12 @@ _COMMANDS = (
         "onvm_core.cli.scale:scale",
         panel="Traffic",
     ),
+    CliCommand(
+        "cluster",
+        "Many hosts as one: join, chains across hosts, scaling.",
+        "onvm_core.cli.cluster:app",
+        panel="Traffic",
+    ),
     CliCommand("flow", "List flows.", "onvm_core.cli.flow:app", panel="Traffic"),
     CliCommand("send", "Send a message to an NF.", "onvm_core.cli.send:send", panel="Traffic"),
     CliCommand("nf", "Install, write, test, run and stop NFs.", "onvm_core.cli.nf:app"),
