@@ -100,7 +100,7 @@ class ChainAddRequest(_Tagged, frozen=True, tag="chain_add"):
     services: Annotated[list[Name], msgspec.Meta(max_length=16)]
     bidirectional: bool = True
     track_flows: bool = True
-    on_failure: Literal["drop", "bypass"] = "drop"
+    on_failure: Literal["drop", "bypass", "wait"] = "drop"
 
 
 class ChainRemoveRequest(_Tagged, frozen=True, tag="chain_remove"):
@@ -229,7 +229,7 @@ class ChainReply(_Tagged, frozen=True, tag="chain"):
     bidirectional: bool
     track_flows: bool
     state: str
-    """active, waiting for a service that has no instance yet, or bypassing one that has none."""
+    """active, waiting for a service that has no instance, or bypassing one that has none."""
     on_failure: str = "drop"
     match: list[MatchConfig] | None = None
     """Flows that take it where another chain has the port; None: it has the port."""

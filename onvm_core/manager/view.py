@@ -87,7 +87,7 @@ class ChainView(_Value, frozen=True):
     services: Annotated[list[Name], msgspec.Meta(max_length=15)]
     bidirectional: bool = True
     track_flows: bool = True
-    on_failure: Literal["drop", "bypass"] = "drop"
+    on_failure: Literal["drop", "bypass", "wait"] = "drop"
     match: list[MatchConfig] | None = None
 
 
