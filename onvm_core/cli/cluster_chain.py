@@ -71,6 +71,9 @@ def add(
     bypass: Annotated[
         bool, typer.Option("--bypass", help="Go on without a service that has no instance.")
     ] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait for a service that has no instance.")
+    ] = False,
     match: Annotated[
         list[str] | None,
         typer.Option(metavar="FIELD=VALUE,…", help="Flows that take it, like dst_port=80."),
@@ -87,6 +90,8 @@ def add(
     as_json: JsonOption = False,
 ) -> None:
     """Add a chain, or change the one of that name; all hosts follow at once."""
+    if wait and bypass:
+        raise ConfigError("expected one of the two", field="--bypass, --wait")
     rules = None if match is None else [_match(text) for text in match]
     with reach(manager, ensemble, cluster, credentials, tls) as found:
         chains = Chains(found.ensemble, found.paths)
@@ -97,7 +102,7 @@ def add(
             near=_port("--in", near), far=_port("--out", far),
             services=[one.strip() for one in services.split(",") if one.strip()],
             bidirectional=not one_way, track_flows=track_flows,
-            on_failure="bypass" if bypass else "drop", match=rules,
+            on_failure="wait" if wait else "bypass" if bypass else "drop", match=rules,
         )  # fmt: skip
         check_chain(read_snapshot(found.ensemble, found.paths), node)
         if known is None:

@@ -34,6 +34,8 @@ from onvm_sdk.errors import ConfigError
 __all__ = ["Chains", "Revision", "Services", "check_chain"]
 
 ATTEMPTS = 20
+SERVICES_MAX = 8
+"""Of a chain: NF hosts that NSH's fixed context names."""
 KEPT = 100
 """Revisions of one definition."""
 
@@ -315,6 +317,10 @@ def check_chain(snapshot: Snapshot, node: ChainNode) -> None:
                 f"expected a port of {end.host}; {nearest(end.port, host.ports)}",
                 field=option, value=f"{end.host}:{end.port}",
             )  # fmt: skip
+    if len(node.services) > SERVICES_MAX:
+        raise ConfigError(
+            f"expected at most {SERVICES_MAX}", field="--services", value=",".join(node.services)
+        )
     known = {plugin.service for host in snapshot.hosts.values() for plugin in host.plugins}
     known |= {
         service

@@ -228,10 +228,10 @@ class ChainNode(_Node, frozen=True, kw_only=True):
     revision: Annotated[int, msgspec.Meta(ge=1)]
     near: PortView
     far: PortView
-    services: Annotated[list[Name], msgspec.Meta(max_length=15)]
+    services: Annotated[list[Name], msgspec.Meta(max_length=8)]
     bidirectional: bool = True
     track_flows: bool = True
-    on_failure: Literal["drop", "bypass"] = "drop"
+    on_failure: Literal["drop", "bypass", "wait"] = "drop"
     match: list[MatchConfig] | None = None
 
 
