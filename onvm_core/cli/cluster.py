@@ -293,6 +293,52 @@ def status(
         make_console().print(_tables(shown))
 
 
+@app.command()
+def dev(
+    hosts: Annotated[int, typer.Option(min=2, max=16, help="How many.")] = 3,
+    services: Annotated[
+        str, typer.Option(metavar="SERVICE,SERVICE…", help="Of the chain across them.")
+    ] = "firewall",
+    servers: Annotated[int, typer.Option(min=1, max=5, help="Of ZooKeeper.")] = 1,
+    once: Annotated[
+        bool, typer.Option("--once", help="Start, show that packets pass, and end.")
+    ] = False,
+) -> None:
+    """Try a cluster out on this machine: ZooKeeper, hosts as network namespaces, a chain.
+
+    Needs root and ZooKeeper's package. It stays until Ctrl-C; then everything is gone.
+    """
+    from onvm_core.cluster.dev import DevCluster
+
+    names = [one.strip() for one in services.split(",") if one.strip()]
+    with stop_on_signals() as received, DevCluster(hosts, names, servers, _say) as made:
+        answered, mean_ms = made.probe()
+        _say(
+            f"20 datagrams from client to server: {answered} answered, {mean_ms:.1f} ms on average"
+        )
+        make_console().print(_tables(made.status()))
+        if answered == 0:
+            raise OnvmError("no datagram came back")
+        if once:
+            return
+        folder = made.folder
+        print(
+            f"\nIn another terminal, for example:\n"
+            f"  {folder}/onvm cluster status\n"
+            f"  {folder}/onvm cluster scale out {names[0] if names else 'firewall'}\n"
+            f"  {folder}/in client ping 10.9.0.2\n"
+            f"  {folder}/in h1 onvm status --name h1\n"
+            "Ctrl-C ends it.",
+            flush=True,
+        )
+        while not received:
+            time.sleep(POLL_S)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
 def _tables(shown: ClusterStatus) -> RenderableType:
     is_equal = "all managers know the same" if shown.is_equal else "managers are being told"
     parts: list[RenderableType] = [

@@ -20,7 +20,6 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import msgspec
 import zmq
 
 from onvm_core.cluster import facts
@@ -68,6 +67,11 @@ class Agent:
         make_peers: whether to talk to other agents at all.
         plugins: gives what is installed here.
 
+    Attributes:
+        applies: how often the manager was told something.
+        digest: of the view that it was told last.
+        applied_s: when that was, on the monotonic clock.
+
     Raises:
         ConfigError: the name is taken, or the cluster is another one.
         NoEnsembleError: ZooKeeper does not answer.
@@ -97,8 +101,12 @@ class Agent:
         self._is_applied = False
         self._apply_at_s = 0.0
         self._spare_at_s = 0.0
+        self._told: Snapshot | None = None
+        self._told_spare: dict[int, int] = {}
         self._complaint = ""
         self.applies = 0
+        self.digest = ""
+        self.applied_s = 0.0
         self._paths = Paths(cluster)
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._link = ManagerLink(manager)
@@ -318,14 +326,21 @@ class Agent:
         """Tell the manager what has changed."""
         if self._merged is None or self._local is None or now < self._apply_at_s:
             return
+        is_new = self._merged is not self._told or not self._is_applied
         spare = {number: load.spare_pps for number, load in self._loads_now.items()}
+        if not is_new and (now < self._spare_at_s or not _differs(spare, self._told_spare)):
+            return
         view = make_view(self._merged, self.name, spare, self._vanished)
-        if view is None or not self._is_news(view, now):
+        if view is None:
+            return
+        self._told, self._told_spare = self._merged, spare
+        if self._is_applied and view == self._view:
             return
         try:
             reply = self._link.apply(view)
         except OnvmError as error:
             self._complain(error)
+            self._is_applied = False
             self._apply_at_s = now + APPLY_RETRY_S
             return
         self._complaint = ""
@@ -333,21 +348,10 @@ class Agent:
         self._view = view
         self._is_applied = True
         self._spare_at_s = now + max(SPARE_S, SPARE_INSTANCE_S * len(view.instances))
+        self.digest = digest(view)
+        self.applied_s = time.monotonic()
         self._keeper.offer_applied(
-            AppliedNode(view=digest(view), digest=reply.digest, missing=reply.missing)
-        )
-
-    def _is_news(self, view: ClusterView, now: float) -> bool:
-        before = self._view
-        if before is None or not self._is_applied:
-            return True
-        if view == before:
-            return False
-        if _without_spare(view) != _without_spare(before):
-            return True
-        return now >= self._spare_at_s and any(
-            abs(one.spare_pps - other.spare_pps) > SPARE_STEP * max(one.spare_pps, other.spare_pps)
-            for one, other in zip(view.instances, before.instances, strict=True)
+            AppliedNode(view=self.digest, digest=reply.digest, missing=reply.missing)
         )
 
     def _complain(self, error: OnvmError) -> None:
@@ -360,6 +364,9 @@ def _wait_ms(until_s: float) -> int:
     return int(max(0.0, until_s - time.monotonic()) * 1000) + 1
 
 
-def _without_spare(view: ClusterView) -> ClusterView:
-    instances = [msgspec.structs.replace(one, spare_pps=0) for one in view.instances]
-    return msgspec.structs.replace(view, instances=instances)
+def _differs(spare: Mapping[int, int], told: Mapping[int, int]) -> bool:
+    """Whether spare capacities are other ones, by more than they always change."""
+    return spare.keys() != told.keys() or any(
+        abs(value - told[number]) > SPARE_STEP * max(value, told[number])
+        for number, value in spare.items()
+    )

@@ -39,6 +39,7 @@ class LocalEnsemble:
         is_enforced: whether a client without credentials may do nothing at all, not even look
             for nodes that anybody may read.
         settings: further lines of ``zoo.cfg``; "{folder}" stands for the server's folder.
+        ports: three for each server; None: any that are free.
         netty: whether clients' connections are Netty's, which TLS needs.
     """
 
@@ -46,6 +47,7 @@ class LocalEnsemble:
         self, folder: Path, members: int = 1, *, credentials: Credentials | None = None,
         address: str = "127.0.0.1", tick_ms: int = 500, is_enforced: bool = False,
         settings: Sequence[str] = (), heap_mib: int = 128, netty: bool = False,
+        ports: Sequence[int] | None = None,
     ) -> None:  # fmt: skip
         if not (JAVA / JARS[0]).exists():
             raise ConfigError("is not installed; run: apt-get install zookeeper", field="ZooKeeper")
@@ -55,8 +57,8 @@ class LocalEnsemble:
         self._heap_mib = heap_mib
         self._netty = netty
         self.processes: list[subprocess.Popen[bytes] | None] = [None] * members
-        self.ports = _free_ports(address, members)
-        peers = _free_ports(address, 2 * members)
+        taken = list(ports or _free_ports(address, 3 * members))
+        self.ports, peers = taken[:members], taken[members:]
         quorum = [
             f"server.{index + 1}={address}:{peers[2 * index]}:{peers[2 * index + 1]}"
             for index in range(members)
