@@ -42,6 +42,7 @@ from onvm_core.manager.report import (
     retire_dead,
 )
 from onvm_core.manager.topology import read_topology
+from onvm_core.manager.view import LocalRoom
 from onvm_core.plugins import NfPackage
 from onvm_sdk.errors import ConfigError, OnvmError
 from onvm_sdk.manifest import read_config
@@ -296,6 +297,11 @@ class Deployment:
         self._state.launched = [one for one in self._state.launched if one.handle is not handle]
         self.manager.secrets.pop(handle.spec.secret, None)
         self._placer.release(handle.spec.secret)
+
+    @property
+    def room(self) -> LocalRoom:
+        """What NF hosts can have here, and what is free."""
+        return self._placer.room
 
     @cached_property
     def _placer(self) -> Placer:
