@@ -54,7 +54,7 @@ class NfHost:
     Args:
         path: the manager's attach socket.
         plugins: the NFs, in chain order.
-        configs: a configuration file by NF name, for those that have one.
+        configs: a configuration file by NF name, or module:Class, for those that have one.
         instances: instance names, in the order of `plugins`; "" lets the manager choose.
         burst_size: packets to take at once; 0: the largest that a manifest wishes.
         services: service types, likewise; "" is that of the manifest.
@@ -107,7 +107,7 @@ class NfHost:
                 Context(
                     name=manifest.name,
                     instance=instance,
-                    config=read_config(manifest, configs.get(manifest.name)),
+                    config=read_config(manifest, configs.get(plugin.entry_point.name)),
                     counters=Counters(manifest.counters),
                     reasons=tuple(manifest.drop_reasons),
                     send_message=self._sender(number),
@@ -342,6 +342,17 @@ def _is_in(error: BaseException, stage: Stage) -> bool:
     return False
 
 
+def _unpack_stdin() -> None:
+    """Write the files of an archive to where they are named: a launcher sends them this way."""
+    import tarfile
+
+    # Whoever sends it has started us, and may name any place.
+    with tarfile.open(fileobj=sys.stdin.buffer, mode="r|") as archive:
+        archive.extraction_filter = lambda entry, _path: entry
+        for entry in archive:
+            archive.extract(entry, "/", set_attrs=False)
+
+
 class _Options:
     """What the command line says; parsed by hand, for argparse takes 3 ms of the 60."""
 
@@ -357,6 +368,7 @@ class _Options:
         "--burst-size": ("N", "packets to take at once, in place of the manifests' wish"),
         "--restore": ("FILE", "begin with the state of this snapshot"),
         "--snapshot": ("FILE", "write the state here when drained and at a clean end"),
+        "--files-from-stdin": ("", "first unpack a tar archive from standard input, below /"),
         "--core": ("N", "core to run on"),
         "--leave-with-manager": ("", "end when the manager is gone"),
     }
@@ -429,6 +441,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     f"NAME=FILE expected, NAME one of {known}", field="--config", value=entry
                 )
             configs[name] = file
+        if options.all("--files-from-stdin"):
+            _unpack_stdin()
         plugins = [load_plugin(name) for name in names]
         NfHost(
             options.last("--socket") or "",

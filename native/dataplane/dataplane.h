@@ -98,9 +98,10 @@ struct onvm_dp_stats {
 };
 
 struct onvm_dp_chain {
-	uint16_t near_port, far_port;
+	uint16_t near_port, far_port; /**< of this host; 0x8000 + peer: one of a peer */
 	uint32_t is_bidirectional;
 	uint32_t track_flows;
+	uint32_t number;   /**< in the cluster, below 2^23; 0: a chain of this host alone */
 	uint32_t by_rules; /**< only rules lead to it; its ports are bound to another chain */
 	uint32_t waits;	   /**< its entry waits while a service has no instance */
 	uint32_t nb_services;
@@ -124,10 +125,20 @@ struct onvm_dp_rule {
 struct onvm_dp_flow {
 	uint8_t ip_version, protocol, port, is_reverse;
 	uint16_t src_port, dst_port, vlan, path, chain;
+	uint32_t
+		spi; /**< service path identifier; of a chain of the cluster, the same on all hosts */
 	uint16_t nb_hops;
 	uint16_t hosts[16];
 	uint32_t idle_ms;
 	uint8_t src[16], dst[16];
+};
+
+/** A peer, and the data network between it and this host. */
+struct onvm_dp_peer_stats {
+	uint64_t rx, tx;    /**< packets */
+	uint64_t heard_us;  /**< since its last probe; UINT64_MAX: there was none */
+	uint32_t is_down;   /**< it does not answer; onvm_dp_notice_fd() tells of changes */
+	uint32_t bfd_state; /**< of the session with it, RFC 5880: 0 to 3 */
 };
 
 /** Where packets are captured: a port or an NF host, and which way they go. */
@@ -233,6 +244,29 @@ int onvm_dp_chain_remove(uint32_t id);
  */
 int onvm_dp_port_rules(uint32_t port, const struct onvm_dp_rule *rules, uint32_t nb);
 
+/* Peers: other hosts of a cluster. */
+/**
+ * Open the port to the peers, and probe them, on this host's address on the data network.
+ *
+ * @param ip_version  4 or 6; @p address in network order
+ * @param vni         of the cluster, 24 bits; what carries another one is dropped as foreign
+ * @return the port's ID
+ */
+int
+onvm_dp_tunnel_open(const char *name, uint32_t ip_version, const uint8_t *address, uint32_t vni);
+/** Packets from this address are believed from now on. @return the peer's ID, 1..1023 */
+int onvm_dp_peer_add(uint32_t ip_version, const uint8_t *address);
+/** Forget a peer at which no NF host and no end of a chain is. */
+int onvm_dp_peer_remove(uint32_t peer);
+/** An NF host at a peer, active at once. @return its slot, as of a host here */
+int
+onvm_dp_remote_add(const uint16_t *services, uint32_t nb_stages, uint32_t peer, uint32_t number);
+/** It has ended, or cannot be reached: its flows go to other hosts. */
+int onvm_dp_remote_remove(uint32_t slot);
+/** Number in the cluster of an NF host here; 0: none. */
+int onvm_dp_host_number(uint32_t slot, uint32_t number);
+int onvm_dp_read_peer(uint32_t peer, struct onvm_dp_peer_stats *stats);
+
 /* Captures: pcapng, while traffic runs. */
 /**
  * Begin a capture; what is before the first packet is written at once.
@@ -262,7 +296,7 @@ int onvm_dp_read_flows(uint32_t *cursor, struct onvm_dp_flow *flows, uint32_t nb
 double onvm_dp_cycles_per_second(void);
 /** CPU time that worker @p worker has used, in nanoseconds. */
 uint64_t onvm_dp_worker_cpu_ns(uint32_t worker);
-/** eventfd that becomes readable when a host has broken the rules. */
+/** eventfd that becomes readable when a host has broken the rules, or a peer went up or down. */
 int onvm_dp_notice_fd(void);
 
 #endif /* _ONVM_DATAPLANE_H_ */

@@ -18,6 +18,7 @@ from onvm_core._native.values import (
     Handover,
     HostCounters,
     LoadCounters,
+    PeerCounters,
     PlaneCounters,
     PortCounters,
     PortRule,
@@ -36,6 +37,7 @@ __all__ = [
     "Handover",
     "HostCounters",
     "LoadCounters",
+    "PeerCounters",
     "PlaneCounters",
     "PortCounters",
     "PortRule",
@@ -296,6 +298,7 @@ def set_chain(chain_id: int, spec: ChainSpec) -> None:
             "is_bidirectional": spec.is_bidirectional,
             "track_flows": spec.track_flows,
             "by_rules": spec.by_rules,
+            "number": spec.number,
             "waits": spec.waits,
             "nb_services": len(spec.services),
             "services": list(spec.services),
@@ -330,6 +333,56 @@ def set_port_rules(port: int, rules: Sequence[PortRule]) -> None:
         slot.dst_port_first, slot.dst_port_last = rule.dst_ports
         slot.chain = rule.chain
     _check(lib.onvm_dp_port_rules(port, native, len(rules)))
+
+
+def _address(address: bytes) -> tuple[int, Any]:
+    return 4 if len(address) == 4 else 6, ffi.from_buffer(address)
+
+
+def open_tunnel(name: str, address: bytes, vni: int) -> int:
+    """Open the port to the peers on this host's address (4 or 16 bytes); its ID."""
+    version, data = _address(address)
+    return _check(lib.onvm_dp_tunnel_open(name.encode(), version, data, vni))
+
+
+def add_peer(address: bytes) -> int:
+    """Believe packets from this address; the peer's ID."""
+    version, data = _address(address)
+    return _check(lib.onvm_dp_peer_add(version, data))
+
+
+def remove_peer(peer: int) -> None:
+    """Forget a peer at which nothing is any more."""
+    _check(lib.onvm_dp_peer_remove(peer))
+
+
+def add_remote(services: Sequence[int], peer: int, number: int) -> int:
+    """Let an NF host at a peer serve; its slot."""
+    return _check(
+        lib.onvm_dp_remote_add(ffi.new("uint16_t[]", list(services)), len(services), peer, number)
+    )
+
+
+def remove_remote(slot: int) -> None:
+    """Send the flows of an NF host at a peer elsewhere."""
+    _check(lib.onvm_dp_remote_remove(slot))
+
+
+def set_number(slot: int, number: int) -> None:
+    """Number in the cluster of an NF host here; 0: none."""
+    _check(lib.onvm_dp_host_number(slot, number))
+
+
+def read_peer(peer: int) -> PeerCounters:
+    """Counters of a peer, and whether it answers probes."""
+    stats = ffi.new("struct onvm_dp_peer_stats *")
+    _check(lib.onvm_dp_read_peer(peer, stats))
+    return PeerCounters(
+        rx=stats.rx,
+        tx=stats.tx,
+        heard_us=None if stats.heard_us == 0xFFFFFFFFFFFFFFFF else stats.heard_us,
+        is_down=bool(stats.is_down),
+    )
 
 
 def start_capture(
@@ -532,7 +585,7 @@ def _flow_record(flow: Any) -> FlowRecord:
         vlan=flow.vlan,
         port=flow.port,
         is_reverse=bool(flow.is_reverse),
-        path=flow.path,
+        spi=flow.spi,
         chain=flow.chain,
         hosts=tuple(flow.hosts[0 : flow.nb_hops]),
         idle_ms=flow.idle_ms,

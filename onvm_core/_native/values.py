@@ -50,6 +50,8 @@ class ChainSpec:
     track_flows: bool = True
     by_rules: bool = False
     """Only rules of a port lead to it; its ports are bound to another chain."""
+    number: int = 0
+    """In the cluster; 0: a chain of this host alone."""
     waits: bool = False
     """Its entry waits while a service has no instance."""
 
@@ -153,6 +155,17 @@ class LoadCounters:
 
 
 @dataclass(frozen=True, slots=True)
+class PeerCounters:
+    """Packets from and to a peer, and its probes."""
+
+    rx: int
+    tx: int
+    heard_us: int | None
+    """Since its last probe; None: there was none."""
+    is_down: bool
+
+
+@dataclass(frozen=True, slots=True)
 class PlaneCounters:
     """Counters of the data plane as a whole."""
 
@@ -232,7 +245,8 @@ class FlowRecord:
     vlan: int
     port: int
     is_reverse: bool
-    path: int
+    spi: int
+    """Service path identifier."""
     chain: int
     hosts: tuple[int, ...] = field(default=())
     idle_ms: int = 0

@@ -36,7 +36,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     kind: str = "throughput"
-    """throughput, startup, latency, new_flows, crash, or one of `elastic`."""
+    """throughput, startup, latency, new_flows, crash, or one of `elastic` or `remote`."""
     way: str = "c"
     hosts: list[list[str]] = []
     instances: int = 1
@@ -62,6 +62,8 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     """For elastic_spread: what the last one takes from half-way on; 0: as before."""
     cycles: int = 100
     """For the scenario elastic_estimate: what a packet costs."""
+    is_remote: bool = False
+    """For remote scenarios: the NF is at a peer."""
 
 
 def run_scenario(scenario: Scenario) -> dict[str, float]:
@@ -335,9 +337,10 @@ def main() -> None:
     """Read a scenario on stdin, measure, write the figures to stdout."""
     scenario = msgspec.json.decode(sys.stdin.buffer.read(), type=Scenario)
     from onvm_core.bench.elastic import KINDS as ELASTIC  # they import this module
+    from onvm_core.bench.remote import KINDS as REMOTE
     from onvm_core.bench.restart import KINDS as RESTART
 
-    figures = {**_KINDS, **ELASTIC, **RESTART}[scenario.kind](scenario)
+    figures = {**_KINDS, **ELASTIC, **REMOTE, **RESTART}[scenario.kind](scenario)
     sys.stdout.buffer.write(msgspec.json.encode(figures))
 
 

@@ -175,6 +175,21 @@ def _elastic(runs: int, seconds: float) -> Iterator[BenchLine]:
         yield BenchLine.of(f"elastic.{name}.gap", "ms", _column(figures, "gap_ms"))
 
 
+def _cluster(runs: int, seconds: float) -> Iterator[BenchLine]:
+    places = (("local", False), ("remote", True))
+    hops: dict[str, list[dict[str, float]]] = {name: [] for name, _ in places}
+    trips: dict[str, list[dict[str, float]]] = {name: [] for name, _ in places}
+    for _ in range(runs):
+        for name, is_remote in places:
+            for kind, figures in (("remote_hop", hops), ("remote_rtt", trips)):
+                scenario = Scenario(kind=kind, is_remote=is_remote, seconds=max(seconds, 1.0))
+                figures[name].append(run_scenario(scenario))
+    for name, _ in places:
+        yield BenchLine.of(f"cluster.hop.{name}", "Mpps", _column(hops[name], "mpps"))
+        yield BenchLine.of(f"cluster.rtt.{name}", "us", _column(trips[name], "p50_us"))
+        yield BenchLine.of(f"cluster.rtt.{name}.p99", "us", _column(trips[name], "p99_us"))
+
+
 def _launchers(runs: int, seconds: float) -> Iterator[BenchLine]:
     """Start time of an NF under each launcher that works here, and throughput against `process`."""
     names = usable_launchers()
@@ -237,6 +252,7 @@ SUITES: dict[str, Suite] = {
     "latency": _latency,
     "crash": _crash,
     "elastic": _elastic,
+    "cluster": _cluster,
 }
 
 

@@ -83,7 +83,7 @@ class Fusion:
         now = time.monotonic()
         if load is None or load.seconds < SUSTAINED_S or now < self._not_before.get(group.field, 0):
             return
-        decision = split(len(services), load.utilisation, self._deployment.room)
+        decision = split(len(services), load.utilisation, self._deployment.places)
         if decision.is_fused:
             return
         log.info("%s: %s", "+".join(group.instances), decision.reason)

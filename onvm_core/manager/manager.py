@@ -74,6 +74,7 @@ class Manager:
         self.selector = selectors.DefaultSelector()
         self.secrets: dict[str, tuple[str, ...]] = {}
         self.on_host_change: Callable[[NfHost], None] = lambda host: None
+        self.on_notice: Callable[[], None] = lambda: None
         self.on_state_message: Callable[[NfHost, wire.Message], None] = lambda host, message: None
         self._by_slot: dict[int, NfHost] = {}
         self._leaving: dict[int, float] = {}
@@ -131,7 +132,7 @@ class Manager:
     def set_chain(
         self, chain_id: int, near_port: int, far_port: int, services: Sequence[str],
         *, is_bidirectional: bool = True, track_flows: bool = True, by_rules: bool = False,
-        waits: bool = False,
+        waits: bool = False, cluster_number: int = 0,
     ) -> None:  # fmt: skip
         """Set a chain of services between two ports; packets take it at once.
 
@@ -141,7 +142,16 @@ class Manager:
         ids = tuple(self.registry.service_id(service) for service in services)
         dataplane.set_chain(
             chain_id,
-            ChainSpec(near_port, far_port, ids, is_bidirectional, track_flows, by_rules, waits),
+            ChainSpec(
+                near_port,
+                far_port,
+                ids,
+                is_bidirectional,
+                track_flows,
+                by_rules,
+                waits=waits,
+                number=cluster_number,
+            ),
         )
 
     # ---- hosts ----
@@ -271,6 +281,7 @@ class Manager:
             dataplane.claim(
                 host.slot, claim.address, claim.protocol, claim.first_port, claim.end_port
             )
+            host.claims.append(claim)
         elif message.kind == wire.USER:
             self._route(host, message)
         elif message.kind == wire.UNCLAIM:
@@ -278,6 +289,7 @@ class Manager:
             dataplane.unclaim(
                 host.slot, claim.address, claim.protocol, claim.first_port, claim.end_port
             )
+            host.claims = [known for known in host.claims if known != claim]
         elif message.kind == wire.DRAINED:
             host.drained.add(message.stage)
         elif message.kind in wire.STATE_MESSAGES:
@@ -315,6 +327,7 @@ class Manager:
             counters = dataplane.read_host(slot)
             if counters.is_bad:
                 self.attach.detach(slot, "it broke the rules of its rings or descriptors")
+        self.on_notice()
 
 
 def _refused(number: int, reason: str) -> OnvmError:

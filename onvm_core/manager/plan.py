@@ -49,6 +49,8 @@ class Plan(msgspec.Struct, frozen=True):
     workers: list[int]
     nfs: list[PlannedNf]
     topology: Topology
+    warnings: list[str] = []
+    """What this host does not let a manager do; a line for each."""
 
     @property
     def is_complete(self) -> bool:
@@ -102,7 +104,7 @@ def _decided(config: Config, placer: Placer) -> Iterator[tuple[NfGroup, str]]:
         if not group.is_auto:
             yield group, ""
             continue
-        fusing = fuse(len(group.names), placer.room)
+        fusing = fuse(len(group.names), placer.places)
         for one in [group] if fusing.is_fused else group.separate():
             yield one, fusing.reason
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from onvm_core._native.dataplane import HostCounters
-from onvm_core.manager.wire import Hello
+from onvm_core.manager.wire import Claim, Hello
 from onvm_sdk.errors import ConfigError
 
 __all__ = ["HostState", "Instance", "NfHost", "Registry"]
@@ -55,6 +55,7 @@ class NfHost:
         drained: its stages whose state may go, as it says while it drains.
         cpu_before: CPU seconds it had used when packets began to flow.
         cpu_seconds: CPU seconds it had used when it died.
+        claims: traffic that it has said is its own.
     """
 
     slot: int
@@ -69,6 +70,7 @@ class NfHost:
     cpu_before: float = 0.0
     cpu_seconds: float = 0.0
     secret: str = field(default="", repr=False)
+    claims: list[Claim] = field(default_factory=list)
 
     @property
     def is_drained(self) -> bool:

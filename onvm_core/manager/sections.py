@@ -3,7 +3,7 @@
 [scale.SERVICE]        min, max, target, hysteresis, out_after_s, in_after_s, cooldown_s,
                        spares, drain_s, handover_ms, policy, options
 [exporters.NAME]       kind, interval_s, options
-[faults]               hang_ms
+[faults]               hang_ms, ready_s
 """
 
 from __future__ import annotations
@@ -79,6 +79,8 @@ class FaultsConfig(_Table, frozen=True):
 
     hang_ms: Annotated[int, msgspec.Meta(ge=0, le=3_600_000)] = 400
     """An NF host that has packets and makes no progress for so long is ended; 0: never."""
+    ready_s: Annotated[float, msgspec.Meta(ge=0.1, le=3600)] = 30.0
+    """One that does not serve so long after its start is ended."""
 
 
 def check_scale(

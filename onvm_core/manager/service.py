@@ -18,6 +18,7 @@ from onvm_core.manager.automation import Automation
 from onvm_core.manager.captures import Captures
 from onvm_core.manager.chains import Chain
 from onvm_core.manager.classifier import Classifier
+from onvm_core.manager.cluster import ClusterTables
 from onvm_core.manager.config import ChainConfig, Config, NfConfig, NfGroup
 from onvm_core.manager.control import ControlServer
 from onvm_core.manager.deployment import Deployment, NfFailed
@@ -27,7 +28,7 @@ from onvm_core.manager.fusion import Fusion
 from onvm_core.manager.placer import load_policy
 from onvm_core.manager.plan import make_plan
 from onvm_core.manager.ports import PortKind, parse_uri
-from onvm_core.manager.registry import HostState
+from onvm_core.manager.registry import HostState, NfHost
 from onvm_core.manager.report import Report
 from onvm_core.manager.supervisor import Supervisor, WantedHost
 from onvm_core.manager.toml import format_toml
@@ -101,14 +102,27 @@ class Service:
         self._handlers[m.CaptureStartRequest] = self._captures.start
         self._handlers[m.CaptureReadRequest] = self._captures.read
         self._handlers[m.CaptureStopRequest] = self._captures.stop
-        self._supervisor = Supervisor(directory, self._deployment, self._control.publish)
+        self._supervisor = Supervisor(
+            directory, self._deployment, self._control.publish, config.faults.ready_s
+        )
         self._automation = Automation(
             directory.name, self._deployment, self._supervisor, config, extensions,
             self._control.publish,
         )  # fmt: skip
+        self._cluster = ClusterTables(
+            self._deployment, self._automation.bypass,
+            lambda chain, action: self._control.publish(m.ChainEvent(name=chain, action=action)),
+        )  # fmt: skip
+        self._deployment.manager.on_notice = self._cluster.on_notice
+        self._handlers[m.ClusterApplyRequest] = self._cluster.apply
+        self._handlers[m.ClusterLocalRequest] = self._cluster.local
         self._handlers[m.ScaleRequest] = self._automation.scaling.set_count
         self._handlers[m.ScaleStatusRequest] = self._automation.scaling.status
-        self._deployment.on_host_change = self._automation.on_host_change
+        self._deployment.on_host_change = self._on_host_change
+
+    def _on_host_change(self, host: NfHost) -> None:
+        self._cluster.on_host_change(host)
+        self._automation.on_host_change(host)
 
     def _deploy(
         self, kinds: Mapping[str, PortKind], classifiers: Mapping[str, Classifier]
@@ -175,8 +189,10 @@ class Service:
         dataplane.pause_sources(True)  # they can wait until their chains serve
         for name, port in self._config.ports.items():
             self._open_port(name, port.uri)
+        for warning in self._launchers.warnings:
+            log.warning("%s", warning)
         if any(one.is_auto for one in groups):
-            room = self._deployment.room
+            room = self._deployment.places
             policy = load_policy(self._config.manager.placement)
             plan = make_plan(self._config, self._packages, policy, room.topology, room.workers)
             groups = [one.group for one in plan.nfs]
@@ -329,6 +345,7 @@ class Service:
             chains=self._chains(),
             report=self._deployment.report(),
             exporters=self._automation.exporters(),
+            warnings=self._launchers.warnings,
         )
 
     def _down(self, request: m.DownRequest) -> m.DownReply:
@@ -415,13 +432,17 @@ class Service:
         )  # fmt: skip
 
     def _state_of(self, chain: Chain) -> str:
-        absent = [name for name in chain.services if not self._deployment.serves(name)]
+        absent = [
+            name for name in chain.services
+            if not self._deployment.serves(name, anywhere=chain.cluster_number != 0)
+        ]  # fmt: skip
         return f"waiting for {', '.join(absent)}" if chain.waits and absent else "active"
 
     def _chain_list(self, _request: m.ChainListRequest) -> m.ChainsReply:
         return m.ChainsReply(chains=self._chains())
 
     def _chain_add(self, request: m.ChainAddRequest) -> m.ChainReply:
+        self._check_own(request.name, "chain add")
         for service in request.services:
             if not self._deployment.serves(service):
                 raise ConfigError(
@@ -439,7 +460,12 @@ class Service:
         self._pending.pop(request.name, None)
         return self._chain(self._deployment.chains.by_name[request.name])
 
+    def _check_own(self, name: str, field: str) -> None:
+        if name in self._cluster.chains:
+            raise ConfigError("it is the cluster's: onvm cluster chain", field=field, value=name)
+
     def _chain_remove(self, request: m.ChainRemoveRequest) -> m.DoneReply:
+        self._check_own(request.name, "chain remove")
         if self._pending.pop(request.name, None) is None:
             self._automation.bypass.forget(request.name)
             self._deployment.chains.remove(request.name)
@@ -453,12 +479,12 @@ class Service:
             raise ConfigError(f"expected a chain ({known})", field="chain show", value=request.name)
         flows = dataplane.read_flows(PATH_FLOWS_MAX)
         counts = Counter(
-            (flow.path, flow.hosts, flow.is_reverse) for flow in flows if flow.chain == chain.number
+            (flow.spi, flow.hosts, flow.is_reverse) for flow in flows if flow.chain == chain.number
         )
         paths = [
-            m.Path(spi=path, is_reverse=is_reverse, flows=count,
+            m.Path(spi=spi, is_reverse=is_reverse, flows=count,
                    hops=self._hops(chain, hosts, is_reverse))
-            for (path, hosts, is_reverse), count in sorted(counts.items())
+            for (spi, hosts, is_reverse), count in sorted(counts.items())
         ]  # fmt: skip
         return m.ChainShowReply(chain=self._chain(chain), paths=paths, flows_seen=len(flows))
 
@@ -476,17 +502,22 @@ class Service:
             for index, (service, instance) in enumerate(hops)
         ]
 
-    def _instances_of(self, slot: int, service: str | None = None) -> list[str]:
-        return [
-            instance.name
-            for host, instance in self._deployment.manager.registry.instances()
-            if host.slot == slot and service in (None, instance.service)
-        ]
+    def _instances_of(self, slot: int, service: str) -> list[str]:
+        remote = self._cluster.instance_at(slot, service)
+        return (
+            [remote]
+            if remote
+            else [
+                instance.name
+                for host, instance in self._deployment.manager.registry.instances()
+                if host.slot == slot and service == instance.service
+            ]
+        )
 
     def _flow_list(self, request: m.FlowListRequest) -> m.FlowsReply:
         ports = {self._deployment.port_number(name): name for name in self._deployment.ports}
         chains = {chain.number: chain.name for chain in self._deployment.chains.by_name.values()}
-        names: dict[int, list[str]] = {}
+        names = self._cluster.names()
         for host, instance in self._deployment.manager.registry.instances():
             if host.state is not HostState.DEAD:
                 names.setdefault(host.slot, []).append(instance.name)
@@ -498,7 +529,7 @@ class Service:
                     protocol=flow.protocol, vlan=flow.vlan,
                     port=ports.get(flow.port, str(flow.port)),
                     chain=chains.get(flow.chain, str(flow.chain)),
-                    spi=flow.path, is_reverse=flow.is_reverse,
+                    spi=flow.spi, is_reverse=flow.is_reverse,
                     instances=[name for slot in flow.hosts for name in names.get(slot, [])],
                     idle_s=flow.idle_ms / 1000,
                 )

@@ -46,7 +46,9 @@ class Supervised:
     failures: int = 0
     reason: str = ""
     log_tail: list[str] = field(default_factory=list)
-    status: int | None = None
+    has_served: bool = False
+    is_slow: bool = False
+    """Whether it was ended because it was not ready in time."""
 
     @property
     def is_serving(self) -> bool:

@@ -17,7 +17,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import secrets
-import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -25,9 +24,8 @@ from pathlib import Path
 
 import msgspec
 
-from onvm_core.launch.identity import ProcessId, find_by_environment, namespace_init
+from onvm_core.launch.identity import ProcessId, find_by_environment
 from onvm_core.launch.launcher import DEFAULT_LAUNCHER, SECRET_VARIABLE, LaunchSpec
-from onvm_core.launch.process import AdoptedHandle
 from onvm_core.manager.deployment import Deployment
 from onvm_core.manager.directory import write_private
 from onvm_core.manager.drain import Drains
@@ -44,7 +42,6 @@ RECORD = "nfs.json"
 LAST_DELAY_S = 5.0
 HEALTHY_S = 10.0
 CRASH_LOOP_DELAY_S = 30.0
-ATTACH_TIMEOUT_S = 30.0
 DETACHED_TIMEOUT_S = 1.0
 STOP_TIMEOUT_S = 5.0
 POLL_S = 0.01
@@ -107,11 +104,14 @@ class Supervisor:
 
     Args:
         publish: gets what happens to them.
+        ready_s: how long one may take until it serves.
     """
 
     def __init__(
-        self, directory: Path, deployment: Deployment, publish: Callable[[NfEvent], None]
-    ) -> None:
+        self, directory: Path, deployment: Deployment, publish: Callable[[NfEvent], None],
+        ready_s: float = 30.0,
+    ) -> None:  # fmt: skip
+        self._ready_s = ready_s
         self._record_path = directory / RECORD
         self._deployment = deployment
         self._publish = publish
@@ -131,9 +131,9 @@ class Supervisor:
         return {name for nf in self._nfs for name in (*nf.wanted.instances, *nf.heirlooms)}
 
     def first_failure(self) -> str:
-        """The line of an NF host that could not even start for the first time; "" if none."""
+        """The line of an NF host that has failed and never served; "" if none."""
         for nf in self._nfs:
-            if nf.restarts and nf.host is None and nf.status == 2 and not nf.wanted.is_by_command:
+            if nf.restarts and not nf.has_served and not nf.wanted.is_by_command:
                 return nf.reason
         return ""
 
@@ -173,10 +173,9 @@ class Supervisor:
         self._unread = self._read()
         while self._unread:
             record = self._unread.pop(0)
-            process = record.process()
+            process, spec = record.process(), _spec(record, self._deployment)
             if process is None:
-                for left in find_by_environment(SECRET_VARIABLE, record.secret):
-                    left.send(signal.SIGKILL)  # what the NF host had started
+                self._deployment.end_earlier(spec, None, record.wanted.launcher)
                 if record.wanted.is_by_command:  # nobody else would start it again
                     missing.append(record.wanted)
                 continue
@@ -187,8 +186,7 @@ class Supervisor:
                     missing.remove(record.wanted)
             else:
                 log.info("ending %s (pid %d): no longer wanted", _label(record), process.pid)
-                around = filter(None, [namespace_init(process)])
-                AdoptedHandle(_spec(record, self._deployment), process, tuple(around)).kill()
+                self._deployment.end_earlier(spec, process, record.wanted.launcher)
         for host in missing:
             self._run_if_possible(host)
         return n_adopted
@@ -248,8 +246,8 @@ class Supervisor:
     def _start(self, nf: Supervised) -> None:
         nf.secret = secrets.token_hex(16)
         nf.log = str(self._record_path.parent / "logs" / f"{'+'.join(nf.wanted.instances)}.log")
-        nf.handle, nf.host, nf.process, nf.gone_at, nf.status = None, None, None, 0.0, None
-        nf.heirlooms = set()
+        nf.handle, nf.host, nf.process, nf.gone_at = None, None, None, 0.0
+        nf.heirlooms, nf.is_slow = set(), False
         self._write()
         if nf.wanted.is_spare:
             self._deployment.manager.hold(nf.secret)
@@ -285,6 +283,7 @@ class Supervisor:
         nf = next((n for n in self._nfs if n.handle is not None and n.secret == host.secret), None)
         if nf is not None:
             nf.host = host
+            nf.has_served |= host.state in (HostState.ACTIVE, HostState.STANDBY)
             self._remember_process(nf, host)
             if host.state is HostState.DEAD:
                 nf.gone_at = time.monotonic()
@@ -321,7 +320,8 @@ class Supervisor:
         """End a process that runs but does not serve."""
         assert nf.handle is not None
         is_lost = nf.gone_at and now - nf.gone_at > DETACHED_TIMEOUT_S
-        is_slow = nf.host is None and now - nf.since > ATTACH_TIMEOUT_S
+        is_slow = nf.host is None and now - nf.since > self._ready_s
+        nf.is_slow |= is_slow
         is_stuck = nf.is_stopping and now > nf.stop_at
         if is_lost or is_slow or is_stuck:
             nf.handle.kill()
@@ -329,8 +329,9 @@ class Supervisor:
     def _ended(self, nf: Supervised, now: float) -> None:
         assert nf.handle is not None
         handle, nf.handle = nf.handle, None
-        nf.status = handle.poll()
-        nf.reason = self._deployment.last_words(handle)
+        nf.reason = self._deployment.last_words(
+            handle, f"was not ready within {self._ready_s:g} s" if nf.is_slow else ""
+        )
         if nf.host is not None and nf.host.reason not in ("", "process ended"):
             nf.reason = f"{nf.host.reason}; {nf.reason}"
         nf.log_tail = handle.log_tail()[-LOG_LINES:]
