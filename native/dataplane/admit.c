@@ -19,15 +19,17 @@
 /* ---- places ---- */
 
 uint32_t
-onvm_path_room(struct onvm_worker *worker, const struct onvm_path *path, bool can_wait)
+onvm_path_room(struct onvm_worker *worker, const struct onvm_path *path, uint32_t first,
+	       bool can_wait)
 {
+	const uint32_t end = onvm_path_end_here(path, first);
 	uint32_t room = UINT32_MAX;
 
-	for (uint32_t i = 0; i < path->nb_hops; i++) {
+	for (uint32_t i = first; i < end; i++) {
 		struct onvm_link *link = onvm_link_of_hop(worker, &path->hops[i]);
 		uint32_t limit;
 
-		if (unlikely(link == NULL))
+		if (unlikely(link == NULL || __atomic_load_n(&link->is_paused, __ATOMIC_RELAXED)))
 			return 0;
 		if (can_wait) {
 			limit = link->length;
@@ -47,10 +49,13 @@ onvm_path_room(struct onvm_worker *worker, const struct onvm_path *path, bool ca
 	return likely(path->nb_visits <= 1) ? room : room / path->nb_visits;
 }
 
-static void
-path_reserve(struct onvm_worker *worker, const struct onvm_path *path, uint32_t nb)
+void
+onvm_path_reserve(struct onvm_worker *worker, const struct onvm_path *path, uint32_t first,
+		  uint32_t nb)
 {
-	for (uint32_t i = 0; i < path->nb_hops; i++) {
+	const uint32_t end = onvm_path_end_here(path, first);
+
+	for (uint32_t i = first; i < end; i++) {
 		struct onvm_link *link = onvm_link_of_hop(worker, &path->hops[i]);
 
 		if (unlikely(link == NULL))
@@ -61,11 +66,37 @@ path_reserve(struct onvm_worker *worker, const struct onvm_path *path, uint32_t 
 	}
 }
 
-/** Count @p nb packets shed against the link that had no room. */
-static void
-count_shed(struct onvm_worker *worker, const struct onvm_path *path, uint32_t nb)
+/** Whether a host on the path is held still for a moment: who wants to go there waits. */
+static bool
+path_is_paused(const struct onvm_worker *worker, const struct onvm_path *path)
 {
-	for (uint32_t i = 0; i < path->nb_hops; i++) {
+	const uint32_t end = onvm_path_end_here(path, 0);
+
+	for (uint32_t i = 0; i < end; i++) {
+		const struct onvm_link *link = onvm_link_of_hop(worker, &path->hops[i]);
+
+		if (link != NULL && __atomic_load_n(&link->is_paused, __ATOMIC_RELAXED))
+			return true;
+	}
+	return false;
+}
+
+/** Why packets of a chain are dropped while a service of it has no instance. */
+static enum onvm_drop
+no_instance(const struct onvm_worker *worker, uint16_t chain)
+{
+	return __atomic_load_n(&worker->dp->steering.chains[chain].waits, __ATOMIC_RELAXED) ?
+		       ONVM_DROP_WAITING :
+		       ONVM_DROP_NO_INSTANCE;
+}
+
+void
+onvm_count_shed(struct onvm_worker *worker, const struct onvm_path *path, uint32_t first,
+		uint32_t nb)
+{
+	const uint32_t end = onvm_path_end_here(path, first);
+
+	for (uint32_t i = first; i < end; i++) {
 		struct onvm_link *link = onvm_link_of_hop(worker, &path->hops[i]);
 
 		if (link == NULL || link->is_above || link->reserved >= link->high) {
@@ -107,12 +138,10 @@ enter(struct onvm_worker *worker, const struct onvm_path *path, uint16_t path_in
 		onvm_stage_to_link(worker, first, mbuf, index, buffer, 0, path->is_reverse);
 		return;
 	}
-	if (flags & ONVM_BUFFER_LEARN)
-		onvm_learn_reverse(worker, mbuf, buffer, path->egress);
-	if (worker->lane_of[path->egress] != NULL)
-		onvm_stage_to_lane(worker, worker->lane_of[path->egress], mbuf);
+	if (path->remotes != 0 || path->egress >= ONVM_PORTS_MAX)
+		onvm_remote_send(worker, mbuf, path_index, 0, ONVM_NSH_TTL);
 	else
-		onvm_worker_drop(worker, mbuf, ONVM_DROP_BAD_PORT);
+		onvm_leave(worker, mbuf, index, buffer, path->egress);
 }
 
 static inline uint32_t
@@ -181,10 +210,10 @@ onvm_admit_direct(struct onvm_worker *worker, struct onvm_lane *lane, uint16_t p
 	const struct onvm_path *path = &worker->dp->steering.paths[path_index];
 	struct onvm_link *first = path->nb_hops == 0 ? NULL :
 						       onvm_link_of_hop(worker, &path->hops[0]);
-	const uint32_t room = onvm_path_room(worker, path, lane->port->can_wait);
+	const uint32_t room = onvm_path_room(worker, path, 0, lane->port->can_wait);
 	uint32_t nb_in = nb < room ? nb : room;
 
-	path_reserve(worker, path, nb_in);
+	onvm_path_reserve(worker, path, 0, nb_in);
 	if (likely(first != NULL))
 		enter_burst(worker, path, path_index, first, mbufs, nb_in, lane->port->id);
 	else
@@ -193,11 +222,12 @@ onvm_admit_direct(struct onvm_worker *worker, struct onvm_lane *lane, uint16_t p
 			      ONVM_FLOW_NONE, rss_of(mbufs[i]), 0);
 	if (likely(nb_in == nb) || lane->port->can_wait)
 		return nb_in;
-	count_shed(worker, path, nb - nb_in);
+	onvm_count_shed(worker, path, 0, nb - nb_in);
 	for (; nb_in < nb; nb_in++)
 		onvm_worker_drop(worker, mbufs[nb_in],
-				 path->nb_hops != 0 && first == NULL ? ONVM_DROP_NO_INSTANCE :
-								       ONVM_DROP_SHED);
+				 path->nb_hops != 0 && first == NULL ?
+					 no_instance(worker, path->chain) :
+					 ONVM_DROP_SHED);
 	return nb;
 }
 
@@ -218,7 +248,9 @@ give_back_places(struct onvm_worker *worker, struct ticket *ticket)
 {
 	const struct onvm_path *path = &worker->dp->steering.paths[ticket->path];
 
-	for (uint32_t i = 0; ticket->nb_places != 0 && i < path->nb_hops; i++) {
+	const uint32_t end = onvm_path_end_here(path, 0);
+
+	for (uint32_t i = 0; ticket->nb_places != 0 && i < end; i++) {
 		struct onvm_link *link = onvm_link_of_hop(worker, &path->hops[i]);
 
 		if (likely(link != NULL))
@@ -240,12 +272,12 @@ take_ticket(struct onvm_worker *worker, struct ticket *tickets, uint16_t index, 
 		return ticket;
 	give_back_places(worker, ticket);
 	path = &worker->dp->steering.paths[index];
-	room = onvm_path_room(worker, path, can_wait);
+	room = onvm_path_room(worker, path, 0, can_wait);
 	ticket->path = index;
-	ticket->learns = path->opposite != 0;
+	ticket->learns = path->learns != 0;
 	ticket->nb_places = room < nb_wanted ? room : nb_wanted;
 	ticket->first = path->nb_hops == 0 ? NULL : onvm_link_of_hop(worker, &path->hops[0]);
-	path_reserve(worker, path, ticket->nb_places);
+	onvm_path_reserve(worker, path, 0, ticket->nb_places);
 	return ticket;
 }
 
@@ -295,18 +327,26 @@ onvm_admit_flows(struct onvm_worker *worker, struct onvm_lane *lane, uint32_t bi
 		if (unlikely(ticket == NULL)) {
 			index = onvm_path_of(worker, lane, &bound, mbufs[i], i);
 			if (unlikely(index == 0)) {
-				onvm_worker_drop(worker, mbufs[i], ONVM_DROP_NO_INSTANCE);
+				const uint16_t chain = onvm_chain_of(worker, lane, &bound, i);
+				const enum onvm_drop reason = no_instance(worker, chain);
+
+				if (can_wait && reason == ONVM_DROP_WAITING) {
+					lane->waits_for = 0; /* looked up again in each turn */
+					break;
+				}
+				onvm_worker_drop(worker, mbufs[i], reason);
 				continue;
 			}
 			ticket = take_ticket(worker, tickets, index, nb - i, can_wait);
 		}
 		index = ticket->path;
 		if (unlikely(ticket->nb_places == 0)) {
-			if (can_wait) {
+			if (can_wait ||
+			    unlikely(path_is_paused(worker, &dp->steering.paths[index]))) {
 				lane->waits_for = index;
 				break;
 			}
-			count_shed(worker, &dp->steering.paths[index], 1);
+			onvm_count_shed(worker, &dp->steering.paths[index], 0, 1);
 			onvm_worker_drop(worker, mbufs[i], ONVM_DROP_SHED);
 			continue;
 		}

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * Changes by the control thread: NF hosts and chains; ports are in port_control.c.
+ * Changes by the control thread: NF hosts and chains; ports are in port_control.c, what is at peers
+ * in remote_control.c.
  *
  * Each change is published, then made known by raising the epoch; what was there before is freed
  * when all workers have taken the change over.
@@ -51,13 +52,8 @@ onvm_publish(struct onvm_dataplane *dp)
 	}
 }
 
-/**
- * Build what workers choose from, for all chains, and let them see it.
- *
- * @param old  what they may still read until onvm_publish(); then for free_candidates()
- */
-static int
-swap_candidates(struct onvm_dataplane *dp, struct onvm_candidates **old)
+int
+onvm_swap_candidates(struct onvm_dataplane *dp, struct onvm_old_candidates *old)
 {
 	int rc = 0;
 
@@ -65,34 +61,33 @@ swap_candidates(struct onvm_dataplane *dp, struct onvm_candidates **old)
 		struct onvm_chain *chain = &dp->steering.chains[id];
 		struct onvm_candidates *candidates;
 
-		old[id] = NULL;
+		old->of[id] = NULL;
 		if (!chain->is_used)
 			continue;
 		candidates = onvm_steering_candidates(&dp->steering, id);
 		if (candidates == NULL) /* the old ones may name paths that will be retired */
 			rc = onvm_fail(-ENOMEM, "chain %u: out of memory", id);
-		old[id] = chain->candidates;
+		old->of[id] = chain->candidates;
 		__atomic_store_n(&chain->candidates, candidates, __ATOMIC_RELEASE);
 	}
 	return rc;
 }
 
-static void
-free_candidates(struct onvm_candidates **old)
+void
+onvm_free_candidates(struct onvm_old_candidates *old)
 {
 	for (uint16_t id = 1; id < ONVM_CHAINS_MAX; id++)
-		free(old[id]);
+		free(old->of[id]);
 }
 
-/** Build and publish what workers choose from, for all chains; free the old. */
-static int
-publish_candidates(struct onvm_dataplane *dp)
+int
+onvm_publish_candidates(struct onvm_dataplane *dp)
 {
-	struct onvm_candidates *old[ONVM_CHAINS_MAX];
-	const int rc = swap_candidates(dp, old);
+	struct onvm_old_candidates old;
+	const int rc = onvm_swap_candidates(dp, &old);
 
 	onvm_publish(dp);
-	free_candidates(old);
+	onvm_free_candidates(&old);
 	return rc;
 }
 
@@ -246,39 +241,26 @@ set_host_state(uint32_t slot, enum onvm_host_state from, enum onvm_host_state to
 {
 	struct onvm_dataplane *dp = &onvm_dp;
 
-	if (slot == 0 || slot >= ONVM_HOSTS_MAX || dp->steering.hosts[slot].state != from)
+	if (slot == 0 || slot >= ONVM_SLOTS_MAX || dp->steering.hosts[slot].state != from)
 		return onvm_fail(-ENOENT, "NF host %u is not in the state for this", slot);
 	__atomic_store_n(&dp->steering.hosts[slot].state, (uint8_t)to, __ATOMIC_RELEASE);
-	return publish_candidates(dp);
+	return onvm_publish_candidates(dp);
 }
 
 int
 onvm_dp_host_activate(uint32_t slot)
 {
-	return set_host_state(slot, ONVM_HOST_ATTACHED, ONVM_HOST_ACTIVE);
+	const bool drains = slot < ONVM_SLOTS_MAX &&
+			    onvm_dp.steering.hosts[slot].state == ONVM_HOST_DRAINING;
+
+	return set_host_state(slot, drains ? ONVM_HOST_DRAINING : ONVM_HOST_ATTACHED,
+			      ONVM_HOST_ACTIVE);
 }
 
 int
 onvm_dp_host_drain(uint32_t slot)
 {
 	return set_host_state(slot, ONVM_HOST_ACTIVE, ONVM_HOST_DRAINING);
-}
-
-int
-onvm_dp_host_leave(uint32_t slot)
-{
-	struct onvm_dataplane *dp = &onvm_dp;
-	struct onvm_host *host = &dp->steering.hosts[slot];
-
-	if (slot == 0 || slot >= ONVM_HOSTS_MAX ||
-	    (host->state != ONVM_HOST_ACTIVE && host->state != ONVM_HOST_DRAINING))
-		return onvm_fail(-ENOENT, "NF host %u does not serve", slot);
-	__atomic_store_n(&host->state, ONVM_HOST_LEAVING, __ATOMIC_RELEASE);
-	publish_candidates(dp);
-	onvm_steering_retire_host(&dp->steering, (uint16_t)slot);
-	/* From here on no worker admits a packet to a path of the host. */
-	onvm_publish(dp);
-	return 0;
 }
 
 /** Forget the claims of @p slot, or add @p entry; publishes. */
@@ -310,13 +292,20 @@ change_claims(struct onvm_dataplane *dp, uint16_t slot, const struct onvm_claim_
 	return 0;
 }
 
+void
+onvm_forget_claims(struct onvm_dataplane *dp, uint16_t slot)
+{
+	if (dp->steering.claims != NULL)
+		change_claims(dp, slot, NULL);
+}
+
 int
 onvm_dp_host_claim(uint32_t slot, uint8_t ip_version, const uint8_t *address, uint8_t protocol,
 		   uint32_t first_port, uint32_t end_port)
 {
 	struct onvm_claim_entry entry = {.host = (uint16_t)slot};
 
-	if (slot == 0 || slot >= ONVM_HOSTS_MAX || (ip_version != 4 && ip_version != 6) ||
+	if (slot == 0 || slot >= ONVM_SLOTS_MAX || (ip_version != 4 && ip_version != 6) ||
 	    first_port >= end_port || end_port > 65536)
 		return onvm_fail(-EINVAL, "claim of NF host %u: ports [%u, %u) of IPv%u", slot,
 				 first_port, end_port, ip_version);
@@ -329,10 +318,27 @@ onvm_dp_host_claim(uint32_t slot, uint8_t ip_version, const uint8_t *address, ui
 }
 
 int
+onvm_dp_host_leave(uint32_t slot, uint32_t heir)
+{
+	struct onvm_dataplane *dp = &onvm_dp;
+	struct onvm_host *host = &dp->steering.hosts[slot];
+
+	if (slot == 0 || slot >= ONVM_HOSTS_MAX || heir >= ONVM_HOSTS_MAX ||
+	    (host->state != ONVM_HOST_ACTIVE && host->state != ONVM_HOST_DRAINING))
+		return onvm_fail(-ENOENT, "NF host %u does not serve", slot);
+	__atomic_store_n(&host->state, ONVM_HOST_LEAVING, __ATOMIC_RELEASE);
+	onvm_publish_candidates(dp);
+	onvm_steering_retire_host(&dp->steering, (uint16_t)slot, (uint16_t)heir);
+	/* From here on no worker admits a packet to a path of the host. */
+	onvm_publish(dp);
+	return dp->steering.claims == NULL ? 0 : change_claims(dp, (uint16_t)slot, NULL);
+}
+
+int
 onvm_dp_host_remove(uint32_t slot, struct onvm_dp_host_stats *last)
 {
 	struct onvm_dataplane *dp = &onvm_dp;
-	struct onvm_candidates *old[ONVM_CHAINS_MAX];
+	struct onvm_old_candidates old;
 	struct onvm_host *host;
 
 	if (slot == 0 || slot >= ONVM_HOSTS_MAX || dp->steering.hosts[slot].state == ONVM_HOST_FREE)
@@ -341,15 +347,15 @@ onvm_dp_host_remove(uint32_t slot, struct onvm_dp_host_stats *last)
 	/* Its flows have successors before the workers lose it: they never find nobody. Workers
 	 * may take over at any time, for the housekeeper publishes, too: dead comes last. */
 	__atomic_store_n(&host->state, ONVM_HOST_LEAVING, __ATOMIC_RELEASE);
-	swap_candidates(dp, old);
-	onvm_steering_retire_host(&dp->steering, (uint16_t)slot);
+	onvm_swap_candidates(dp, &old);
+	onvm_steering_retire_host(&dp->steering, (uint16_t)slot, 0);
 	__atomic_store_n(&host->state, ONVM_HOST_DEAD, __ATOMIC_RELEASE);
 	onvm_publish(dp);
-	free_candidates(old);
+	onvm_free_candidates(&old);
 	/* The workers have swept their links to it; before, one may have made another path. */
-	onvm_steering_retire_host(&dp->steering, (uint16_t)slot);
-	if (dp->steering.claims != NULL)
-		change_claims(dp, (uint16_t)slot, NULL);
+	onvm_steering_retire_host(&dp->steering, (uint16_t)slot, 0);
+	onvm_forget_claims(dp, (uint16_t)slot);
+	onvm_host_set_number(dp, slot, 0);
 	if (last != NULL)
 		onvm_dp_read_host(slot, last);
 	onvm_host_free(dp, slot);
@@ -374,7 +380,7 @@ onvm_dp_host_attention(uint32_t slot)
 int
 onvm_dp_host_spare(uint32_t slot, uint32_t spare_pps)
 {
-	if (slot == 0 || slot >= ONVM_HOSTS_MAX)
+	if (slot == 0 || slot >= ONVM_SLOTS_MAX)
 		return onvm_fail(-ENOENT, "there is no NF host %u", slot);
 	__atomic_store_n(&onvm_dp.steering.hosts[slot].spare_pps, spare_pps, __ATOMIC_RELAXED);
 	return 0;
@@ -383,7 +389,7 @@ onvm_dp_host_spare(uint32_t slot, uint32_t spare_pps)
 /* ---- chains ---- */
 
 static void
-bind(struct onvm_dataplane *dp, uint16_t port, uint32_t binding)
+bind_port(struct onvm_dataplane *dp, uint16_t port, uint32_t binding)
 {
 	if (port < ONVM_PORTS_MAX)
 		__atomic_store_n(&dp->ports[port].binding, binding, __ATOMIC_RELEASE);
@@ -391,11 +397,11 @@ bind(struct onvm_dataplane *dp, uint16_t port, uint32_t binding)
 
 /** Take the ports of chain @p id away from it. */
 static void
-unbind(struct onvm_dataplane *dp, uint16_t id)
+unbind_ports(struct onvm_dataplane *dp, uint16_t id)
 {
 	for (uint32_t port = 0; port < ONVM_PORTS_MAX; port++)
 		if ((uint16_t)dp->ports[port].binding == id)
-			bind(dp, (uint16_t)port, 0);
+			bind_port(dp, (uint16_t)port, 0);
 }
 
 /** Whether the ports of @p chain stay as they are. */
@@ -405,7 +411,17 @@ has_same_ports(const struct onvm_chain *chain, const struct onvm_dp_chain *wante
 	return chain->is_used && chain->near_port == wanted->near_port &&
 	       chain->far_port == wanted->far_port &&
 	       chain->is_bidirectional == (wanted->is_bidirectional != 0) &&
-	       chain->by_rules == (wanted->by_rules != 0);
+	       chain->by_rules == (wanted->by_rules != 0) && chain->number == wanted->number;
+}
+
+/** Whether @p port can be the end of a chain: one of this host, or of a peer. */
+static bool
+is_port(const struct onvm_dataplane *dp, uint16_t port)
+{
+	const uint16_t peer = port & (ONVM_PORT_REMOTE - 1);
+
+	return port < ONVM_PORTS_MAX || ((port & ONVM_PORT_REMOTE) != 0 && peer < ONVM_PEERS_MAX &&
+					 dp->peers.peers[peer].is_used);
 }
 
 int
@@ -416,34 +432,38 @@ onvm_dp_chain_set(uint32_t id, const struct onvm_dp_chain *wanted)
 	int rc;
 
 	if (id == 0 || id >= ONVM_CHAINS_MAX || wanted->nb_services > ONVM_CHAIN_LENGTH_MAX ||
-	    wanted->near_port >= ONVM_PORTS_MAX || wanted->far_port >= ONVM_PORTS_MAX)
+	    !is_port(dp, wanted->near_port) || !is_port(dp, wanted->far_port) ||
+	    (wanted->number == 0 && (wanted->near_port | wanted->far_port) >= ONVM_PORTS_MAX))
 		return onvm_fail(-EINVAL, "chain %u: %u services, ports %u and %u", id,
 				 wanted->nb_services, wanted->near_port, wanted->far_port);
 	chain = &dp->steering.chains[id];
 	/* Of a chain, workers read the ports; its services they know from the candidates. */
 	if (chain->is_used && !has_same_ports(chain, wanted)) {
-		unbind(dp, (uint16_t)id);
+		unbind_ports(dp, (uint16_t)id);
 		onvm_publish(dp);
 	}
 	chain->is_bidirectional = wanted->is_bidirectional != 0;
 	chain->by_rules = wanted->by_rules != 0;
+	__atomic_store_n(&chain->number, wanted->number, __ATOMIC_RELEASE);
+	__atomic_store_n(&chain->waits, wanted->waits != 0, __ATOMIC_RELAXED);
 	__atomic_store_n(&chain->track_flows, wanted->track_flows != 0, __ATOMIC_RELAXED);
 	chain->nb_services = (uint8_t)wanted->nb_services;
 	memcpy(chain->services, wanted->services, sizeof(chain->services));
 	chain->near_port = wanted->near_port;
 	chain->far_port = wanted->far_port;
 	__atomic_store_n(&chain->is_used, true, __ATOMIC_RELEASE);
-	rc = publish_candidates(dp);
+	rc = onvm_publish_candidates(dp);
 	onvm_steering_retire_chain(&dp->steering, (uint16_t)id);
 	if (chain->by_rules) {
 		/* The far port's new flows take it where no other chain has that port. */
-		if (chain->is_bidirectional && dp->ports[chain->far_port].binding == 0)
-			bind(dp, chain->far_port, id | ONVM_BINDING_FAR);
+		if (chain->is_bidirectional && chain->far_port < ONVM_PORTS_MAX &&
+		    dp->ports[chain->far_port].binding == 0)
+			bind_port(dp, chain->far_port, id | ONVM_BINDING_FAR);
 		return rc;
 	}
-	bind(dp, chain->near_port, id);
+	bind_port(dp, chain->near_port, id);
 	if (chain->is_bidirectional && chain->far_port != chain->near_port)
-		bind(dp, chain->far_port, id | ONVM_BINDING_FAR);
+		bind_port(dp, chain->far_port, id | ONVM_BINDING_FAR);
 	return rc;
 }
 
@@ -457,7 +477,7 @@ onvm_dp_chain_remove(uint32_t id)
 	if (id == 0 || id >= ONVM_CHAINS_MAX || !dp->steering.chains[id].is_used)
 		return onvm_fail(-ENOENT, "there is no chain %u", id);
 	chain = &dp->steering.chains[id];
-	unbind(dp, (uint16_t)id);
+	unbind_ports(dp, (uint16_t)id);
 	old = chain->candidates;
 	__atomic_store_n(&chain->candidates, NULL, __ATOMIC_RELEASE);
 	chain->is_used = false;

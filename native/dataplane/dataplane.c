@@ -49,6 +49,9 @@ const char *const onvm_drop_names[ONVM_DROPS] = {
 	[ONVM_DROP_NO_NEXT] = "no_next",
 	[ONVM_DROP_TX_FULL] = "tx_full",
 	[ONVM_DROP_STOPPED] = "stopped",
+	[ONVM_DROP_FOREIGN] = "foreign",
+	[ONVM_DROP_NO_PATH] = "no_path",
+	[ONVM_DROP_WAITING] = "waiting",
 };
 
 int
@@ -336,6 +339,8 @@ onvm_dp_fini(void)
 		onvm_host_free(dp, host);
 	onvm_flow_table_fini(&dp->flows);
 	free(dp->steering.claims);
+	onvm_prober_stop(&dp->prober);
+	free(dp->peers.index);
 	onvm_steering_fini(&dp->steering);
 	onvm_packet_memory_free(&dp->memory);
 	for (uint32_t i = 0; i < dp->config.nb_workers; i++) {

@@ -49,7 +49,8 @@ struct onvm_dp_host_stats {
 	uint64_t latency[128];				      /**< histogram, hand-over to return */
 	uint64_t packets[16];				      /**< as the NF host says */
 	uint64_t busy_cycles[16], idle_cycles, sleeps, loops; /**< as the NF host says */
-	uint64_t counters[16][16];			      /**< as the NF host says */
+	uint64_t turn_sums[5];	   /**< struct onvm_turn_sums, as the NF host says */
+	uint64_t counters[16][16]; /**< as the NF host says */
 	uint32_t is_bad;
 };
 
@@ -97,10 +98,12 @@ struct onvm_dp_stats {
 };
 
 struct onvm_dp_chain {
-	uint16_t near_port, far_port;
+	uint16_t near_port, far_port; /**< of this host; 0x8000 + peer: one of a peer */
 	uint32_t is_bidirectional;
 	uint32_t track_flows;
+	uint32_t number;   /**< in the cluster, below 2^23; 0: a chain of this host alone */
 	uint32_t by_rules; /**< only rules lead to it; its ports are bound to another chain */
+	uint32_t waits;	   /**< its entry waits while a service has no instance */
 	uint32_t nb_services;
 	uint16_t services[16];
 };
@@ -122,10 +125,20 @@ struct onvm_dp_rule {
 struct onvm_dp_flow {
 	uint8_t ip_version, protocol, port, is_reverse;
 	uint16_t src_port, dst_port, vlan, path, chain;
+	uint32_t
+		spi; /**< service path identifier; of a chain of the cluster, the same on all hosts */
 	uint16_t nb_hops;
 	uint16_t hosts[16];
 	uint32_t idle_ms;
 	uint8_t src[16], dst[16];
+};
+
+/** A peer, and the data network between it and this host. */
+struct onvm_dp_peer_stats {
+	uint64_t rx, tx;    /**< packets */
+	uint64_t heard_us;  /**< since its last probe; UINT64_MAX: there was none */
+	uint32_t is_down;   /**< it does not answer; onvm_dp_notice_fd() tells of changes */
+	uint32_t bfd_state; /**< of the session with it, RFC 5880: 0 to 3 */
 };
 
 /** Where packets are captured: a port or an NF host, and which way they go. */
@@ -187,15 +200,23 @@ void onvm_dp_pause_sources(uint32_t is_paused);
 /** A slot for a host with @p nb_stages services. @return the host slot */
 int onvm_dp_host_add(const uint16_t *services, uint32_t nb_stages, uint32_t nb_loaned,
 		     struct onvm_dp_handover *handover);
-/** New flows may come. */
+/** New flows may come; also when it was draining. */
 int onvm_dp_host_activate(uint32_t host);
-/** No new flows; running ones stay. */
+/** No new flows, but those that it has claimed; running ones stay. */
 int onvm_dp_host_drain(uint32_t host);
 /**
- * Its flows go to other hosts now. When `reserved` of its counters has come to 0 it has no packet
- * and will get none: whoever ends it then loses nothing.
+ * Let no packet enter a path through a draining host, or let them enter again. What comes for it
+ * meanwhile keeps its port waiting: short pauses only. When `reserved` of its counters has come to
+ * 0, its state stands still.
  */
-int onvm_dp_host_leave(uint32_t host);
+int onvm_dp_host_pause(uint32_t host, uint32_t is_paused);
+/**
+ * Its flows go to other hosts now, and its claims end. When `reserved` of its counters has come to
+ * 0 it has no packet and will get none: whoever ends it then loses nothing.
+ *
+ * @param heir  the host that takes all its flows where it can; 0: as new flows are shared out
+ */
+int onvm_dp_host_leave(uint32_t host, uint32_t heir);
 /**
  * Its buffers go back to the pool, its flows to other hosts; the slot is free afterwards.
  *
@@ -209,6 +230,9 @@ int onvm_dp_host_spare(uint32_t host, uint32_t spare_pps);
 /** Traffic that belongs to this host alone: ports [first, end) of an address. */
 int onvm_dp_host_claim(uint32_t host, uint8_t ip_version, const uint8_t *address, uint8_t protocol,
 		       uint32_t first_port, uint32_t end_port);
+/** Forget such a claim of the host. */
+int onvm_dp_host_unclaim(uint32_t host, uint8_t ip_version, const uint8_t *address,
+			 uint8_t protocol, uint32_t first_port, uint32_t end_port);
 
 /* Chains. */
 /** Set chain @p id (1..255) and bind its ports; flows of a chain that was there are kept. */
@@ -219,6 +243,29 @@ int onvm_dp_chain_remove(uint32_t id);
  * chain that the port is bound to. Running flows stay. @p nb 0: no rules.
  */
 int onvm_dp_port_rules(uint32_t port, const struct onvm_dp_rule *rules, uint32_t nb);
+
+/* Peers: other hosts of a cluster. */
+/**
+ * Open the port to the peers, and probe them, on this host's address on the data network.
+ *
+ * @param ip_version  4 or 6; @p address in network order
+ * @param vni         of the cluster, 24 bits; what carries another one is dropped as foreign
+ * @return the port's ID
+ */
+int
+onvm_dp_tunnel_open(const char *name, uint32_t ip_version, const uint8_t *address, uint32_t vni);
+/** Packets from this address are believed from now on. @return the peer's ID, 1..1023 */
+int onvm_dp_peer_add(uint32_t ip_version, const uint8_t *address);
+/** Forget a peer at which no NF host and no end of a chain is. */
+int onvm_dp_peer_remove(uint32_t peer);
+/** An NF host at a peer, active at once. @return its slot, as of a host here */
+int
+onvm_dp_remote_add(const uint16_t *services, uint32_t nb_stages, uint32_t peer, uint32_t number);
+/** It has ended, or cannot be reached: its flows go to other hosts. */
+int onvm_dp_remote_remove(uint32_t slot);
+/** Number in the cluster of an NF host here; 0: none. */
+int onvm_dp_host_number(uint32_t slot, uint32_t number);
+int onvm_dp_read_peer(uint32_t peer, struct onvm_dp_peer_stats *stats);
 
 /* Captures: pcapng, while traffic runs. */
 /**
@@ -249,7 +296,7 @@ int onvm_dp_read_flows(uint32_t *cursor, struct onvm_dp_flow *flows, uint32_t nb
 double onvm_dp_cycles_per_second(void);
 /** CPU time that worker @p worker has used, in nanoseconds. */
 uint64_t onvm_dp_worker_cpu_ns(uint32_t worker);
-/** eventfd that becomes readable when a host has broken the rules. */
+/** eventfd that becomes readable when a host has broken the rules, or a peer went up or down. */
 int onvm_dp_notice_fd(void);
 
 #endif /* _ONVM_DATAPLANE_H_ */

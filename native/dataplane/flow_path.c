@@ -8,7 +8,25 @@
 #include "chain_rules.h"
 #include "worker.h"
 
+#include <string.h>
+
 #include <rte_byteorder.h>
+
+uint16_t
+onvm_claims_find(const struct onvm_claims *claims, uint8_t ip_version, const uint8_t *address,
+		 uint8_t protocol, uint16_t port)
+{
+	for (uint32_t i = 0; i < claims->nb; i++) {
+		const struct onvm_claim *claim = &claims->entries[i].claim;
+
+		if (claim->ip_version == ip_version &&
+		    memcmp(claim->address, address, ip_version == 4 ? 4 : 16) == 0 &&
+		    (claim->protocol == 0 || claim->protocol == protocol) &&
+		    port >= claim->first_port && port < claim->end_port)
+			return claims->entries[i].host;
+	}
+	return 0;
+}
 
 /** The path of a packet whose destination an NF instance has claimed; 0: nobody has. */
 static uint16_t
@@ -53,6 +71,13 @@ way_of(const struct onvm_worker *worker, const struct onvm_lane *lane, uint32_t 
 		return *bound;
 	way.is_far = chain->near_port != lane->port->id;
 	return way;
+}
+
+uint16_t
+onvm_chain_of(const struct onvm_worker *worker, const struct onvm_lane *lane,
+	      const struct onvm_way *bound, uint32_t i)
+{
+	return way_of(worker, lane, i, bound).chain;
 }
 
 /** Choose the path of a flow seen for the first time. */
@@ -183,38 +208,90 @@ onvm_path_of(struct onvm_worker *worker, struct onvm_lane *lane, const struct on
 	return path;
 }
 
+/**
+ * Position of the reverse of a packet that leaves through @p port, put in if need be; NONE: it has
+ * none. One that is expected to be there is looked for first: that is a third of the work.
+ */
+static uint32_t
+put_reverse(struct onvm_worker *worker, struct rte_mbuf *mbuf, uint16_t port, bool is_expected)
+{
+	struct onvm_flow_table *flows = &worker->dp->flows;
+	const uint8_t *data = rte_pktmbuf_mtod(mbuf, const uint8_t *);
+	struct onvm_headers headers;
+	union onvm_flow_key key, reverse;
+	uint32_t position = ONVM_FLOW_NONE, hash;
+	enum onvm_flow_kind kind;
+
+	onvm_parse(data, mbuf->data_len, &headers);
+	kind = onvm_flow_key_make(data, &headers, (uint8_t)port, &key);
+	if (kind == ONVM_FLOW_KIND_NONE)
+		return ONVM_FLOW_NONE;
+	onvm_flow_key_reverse(kind, &key, (uint8_t)port, &reverse);
+	hash = onvm_flow_key_hash(kind, &reverse);
+	if (is_expected)
+		position = onvm_flow_table_find(flows, kind, &reverse, hash);
+	if (position == ONVM_FLOW_NONE)
+		position = onvm_flow_table_put(flows, kind, &reverse, hash);
+	if (position == ONVM_FLOW_NONE)
+		worker->stats.flow_table_full++;
+	return position;
+}
+
+/**
+ * A packet whose flow a peer knows leaves here: its reverse is put in, or kept alive. The peer that
+ * has chosen the path is believed; what was chosen here is not changed.
+ */
+static void
+teach_reverse(struct onvm_worker *worker, struct rte_mbuf *mbuf, const struct onvm_buffer *buffer,
+	      uint16_t port, uint16_t opposite)
+{
+	struct onvm_flow_table *flows = &worker->dp->flows;
+	const bool is_forward = !worker->dp->steering.paths[buffer->path].is_reverse;
+	const uint32_t position = put_reverse(worker, mbuf, port, true);
+	struct onvm_flow *flow;
+	uint16_t known;
+
+	if (position == ONVM_FLOW_NONE)
+		return;
+	flow = &flows->flows[position];
+	known = __atomic_load_n(&flow->path, __ATOMIC_ACQUIRE);
+	if (known == 0) {
+		flow_set(flows, position, opposite,
+			 (uint8_t)(ONVM_FLOW_TAUGHT | (is_forward ? ONVM_FLOW_REVERSE : 0)));
+		worker->stats.learned_flows++;
+		return;
+	}
+	if (known != opposite && flow->flags & ONVM_FLOW_TAUGHT)
+		onvm_flow_change_path(flows, position, &known, opposite);
+	onvm_flow_touch(flow, __atomic_load_n(&flows->now, __ATOMIC_RELAXED));
+}
+
 void
 onvm_learn_reverse(struct onvm_worker *worker, struct rte_mbuf *mbuf,
 		   const struct onvm_buffer *buffer, uint16_t port)
 {
 	struct onvm_dataplane *dp = worker->dp;
-	const uint8_t *data = rte_pktmbuf_mtod(mbuf, const uint8_t *);
 	const uint16_t opposite =
 		onvm_steering_resolve(&dp->steering, dp->steering.paths[buffer->path].opposite);
 	struct onvm_flow *flow;
-	struct onvm_headers headers;
-	union onvm_flow_key key, reverse;
-	enum onvm_flow_kind kind;
 	uint32_t position;
 
-	if (buffer->flow == ONVM_FLOW_NONE || opposite == 0)
+	if (opposite == 0)
+		return;
+	if (buffer->flags & ONVM_BUFFER_TEACH) {
+		teach_reverse(worker, mbuf, buffer, port, opposite);
+		return;
+	}
+	if (buffer->flow == ONVM_FLOW_NONE)
 		return;
 	flow = &dp->flows.flows[buffer->flow];
 	/* Another path: the position may belong to another flow by now; the next packet learns. */
 	if (flow->flags & ONVM_FLOW_LEARNED ||
 	    __atomic_load_n(&flow->path, __ATOMIC_ACQUIRE) != buffer->path)
 		return;
-	onvm_parse(data, mbuf->data_len, &headers);
-	kind = onvm_flow_key_make(data, &headers, (uint8_t)port, &key);
-	if (kind == ONVM_FLOW_KIND_NONE)
+	position = put_reverse(worker, mbuf, port, false);
+	if (position == ONVM_FLOW_NONE)
 		return;
-	onvm_flow_key_reverse(kind, &key, (uint8_t)port, &reverse);
-	position =
-		onvm_flow_table_put(&dp->flows, kind, &reverse, onvm_flow_key_hash(kind, &reverse));
-	if (position == ONVM_FLOW_NONE) {
-		worker->stats.flow_table_full++;
-		return;
-	}
 	flow_set(&dp->flows, position, opposite,
 		 (uint8_t)(ONVM_FLOW_LEARNED |
 			   (flow->flags & ONVM_FLOW_REVERSE ? 0 : ONVM_FLOW_REVERSE)));

@@ -41,6 +41,7 @@
 enum onvm_flow_flags {
 	ONVM_FLOW_LEARNED = 1 << 0, /**< the reverse is in the table, or was a moment ago */
 	ONVM_FLOW_REVERSE = 1 << 1, /**< this is the reverse of a flow */
+	ONVM_FLOW_TAUGHT = 1 << 2,  /**< by a packet from a peer, which knows the path better */
 };
 
 /** One direction of a flow: what every packet reads, so it is kept small. */

@@ -77,7 +77,7 @@ must_wait(struct onvm_worker *worker, const struct onvm_lane *lane)
 	if (single == 0)
 		return candidates->default_path == 0;
 	path = &worker->dp->steering.paths[single];
-	return onvm_path_room(worker, path, true) < ONVM_BURST_SIZE / (path->nb_visits + 1u);
+	return onvm_path_room(worker, path, 0, true) < ONVM_BURST_SIZE / (path->nb_visits + 1u);
 }
 
 /** Whether what a lane holds would be looked up in vain: its path is as full as it was. */
@@ -89,7 +89,7 @@ still_waits(struct onvm_worker *worker, struct onvm_lane *lane)
 	if (lane->waits_for == 0)
 		return false;
 	if (onvm_steering_resolve(&worker->dp->steering, lane->waits_for) == lane->waits_for &&
-	    onvm_path_room(worker, path, true) < HELD_ROOM)
+	    onvm_path_room(worker, path, 0, true) < HELD_ROOM)
 		return true;
 	lane->waits_for = 0;
 	return false;
@@ -142,9 +142,11 @@ receive(struct onvm_worker *worker, struct onvm_lane *lane, uint16_t queue)
 	uint16_t nb;
 
 	nb = port->ops->rx_burst(port, queue, mbufs, ONVM_BURST_SIZE, &result);
-	if (unlikely(result.nb_oversize != 0)) {
-		lane->stats.rx += result.nb_oversize;
+	if (unlikely(result.nb_oversize + result.nb_foreign + result.nb_congested != 0)) {
+		lane->stats.rx += result.nb_oversize + result.nb_foreign + result.nb_congested;
 		worker->stats.drops[ONVM_DROP_OVERSIZE] += result.nb_oversize;
+		worker->stats.drops[ONVM_DROP_FOREIGN] += result.nb_foreign;
+		worker->stats.drops[ONVM_DROP_SHED] += result.nb_congested;
 	}
 	if (nb == 0)
 		return 0;
@@ -153,7 +155,10 @@ receive(struct onvm_worker *worker, struct onvm_lane *lane, uint16_t queue)
 	lane->stats.rx += nb;
 	for (uint16_t i = 0; i < nb; i++)
 		lane->stats.rx_bytes += mbufs[i]->data_len;
-	take_in(worker, lane, mbufs, nb);
+	if (unlikely(port->is_tunnel))
+		onvm_remote_take_in(worker, lane, queue, mbufs, nb);
+	else
+		take_in(worker, lane, mbufs, nb);
 	return nb;
 }
 

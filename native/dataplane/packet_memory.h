@@ -28,6 +28,7 @@ enum onvm_buffer_flags {
 	ONVM_BUFFER_SAMPLED = 1 << 1,  /**< its times are measured */
 	ONVM_BUFFER_LOANED = 1 << 2,   /**< empty, with an NF that may fill it */
 	ONVM_BUFFER_RESERVED = 1 << 3, /**< counted in the `reserved` of its path's links */
+	ONVM_BUFFER_TEACH = 1 << 4,    /**< as LEARN, but its flow is known at a peer */
 };
 
 #define ONVM_OWNER_NONE 0 /**< in the pool or with the manager */

@@ -7,7 +7,7 @@
  * Ports: where packets come from and go to.
  *
  * A kind of port is a table of functions (struct onvm_port_ops) over a private structure:
- * port_null.c, port_pcap.c, port_gen.c, port_ethdev.c (every DPDK driver). Workers call the burst
+ * port_null.c, port_pcap.c, port_gen.c, port_ethdev.c (every DPDK driver), port_tunnel.c (peers). Workers call the burst
  * functions; queue q of a port is served by worker q % nb_workers, and each worker sends on the
  * queue of its own number.
  *
@@ -28,7 +28,9 @@ struct onvm_port;
 
 /** What the receive function found but could not deliver. */
 struct onvm_rx_result {
-	uint32_t nb_oversize; /**< packets larger than a buffer */
+	uint32_t nb_oversize;  /**< packets larger than a buffer */
+	uint32_t nb_foreign;   /**< not of this cluster, or no packet at all */
+	uint32_t nb_congested; /**< that the data network wanted dropped (RFC 6040) */
 };
 
 struct onvm_port_ops {
@@ -54,10 +56,13 @@ struct onvm_port {
 	bool can_wait;	   /**< a source that loses nothing when it is read late */
 	bool only_answers; /**< makes packets from what it was sent: read on when sources rest */
 	bool is_polled;	   /**< must be asked again and again: nothing says when a packet is in */
+	bool is_tunnel;	   /**< to the peers: its packets say which path they are on */
 	/** atomic: no packet will come in again of itself (a generator's server may still answer) */
 	uint8_t is_finished;
 	uint16_t id;
 	uint16_t nb_queues;
+	uint16_t nb_wake_fds;
+	int wake_fds[ONVM_WORKERS_MAX]; /**< by queue: readable when packets are in */
 	/** atomic: chain in bits 0-15; bit 16: this is the far end, its packets go backwards */
 	uint32_t binding;
 	struct onvm_chain_rules *rules; /**< atomic: chains of new flows; NULL: the bound one */

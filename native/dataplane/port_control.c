@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 
 void
 onvm_port_free(struct onvm_dataplane *dp, uint32_t id)
@@ -28,6 +29,19 @@ onvm_port_free(struct onvm_dataplane *dp, uint32_t id)
 	}
 }
 
+/** Let packets that come in wake the workers that serve their queues. */
+static int
+watch(struct onvm_dataplane *dp, const struct onvm_port *port)
+{
+	struct epoll_event event = {.events = EPOLLIN};
+
+	for (uint32_t q = 0; q < port->nb_wake_fds; q++)
+		if (epoll_ctl(dp->workers[q % dp->config.nb_workers].poll_fd, EPOLL_CTL_ADD,
+			      port->wake_fds[q], &event) != 0)
+			return -errno;
+	return 0;
+}
+
 /** Give every worker its lane of a port that has been opened. */
 static int
 add_lanes(struct onvm_dataplane *dp, struct onvm_port *port)
@@ -43,12 +57,11 @@ add_lanes(struct onvm_dataplane *dp, struct onvm_port *port)
 				lane->queues[lane->nb_queues++] = (uint16_t)q;
 		dp->lanes[w][port->id] = lane;
 	}
-	return 0;
+	return watch(dp, port);
 }
 
-/** A free port with its name and memory; NULL when all are taken. */
-static struct onvm_port *
-take_port(struct onvm_dataplane *dp, const char *name)
+struct onvm_port *
+onvm_port_take(struct onvm_dataplane *dp, const char *name)
 {
 	for (uint32_t id = 0; id < ONVM_PORTS_MAX; id++) {
 		struct onvm_port *port = &dp->ports[id];
@@ -65,9 +78,8 @@ take_port(struct onvm_dataplane *dp, const char *name)
 	return NULL;
 }
 
-/** Put a port that its kind has opened, or not (@p rc), into service. */
-static int
-finish_port(struct onvm_dataplane *dp, struct onvm_port *port, int rc, const char *reason)
+int
+onvm_port_finish(struct onvm_dataplane *dp, struct onvm_port *port, int rc, const char *reason)
 {
 	if (rc != 0)
 		return onvm_fail(rc, "port %s: %s", port->name,
@@ -94,13 +106,14 @@ onvm_dp_port_null(const char *name, uint32_t size, uint32_t nb_flows, uint32_t i
 						  .nb_queues = nb_queues,
 						  .rate_pps = rate_pps,
 						  .count = count};
-	struct onvm_port *port = take_port(&onvm_dp, name);
+	struct onvm_port *port = onvm_port_take(&onvm_dp, name);
 	char reason[256] = "";
 
 	if (port == NULL)
 		return -ENOSPC;
-	return finish_port(&onvm_dp, port,
-			   onvm_port_null_open(port, &options, reason, sizeof(reason)), reason);
+	return onvm_port_finish(&onvm_dp, port,
+				onvm_port_null_open(port, &options, reason, sizeof(reason)),
+				reason);
 }
 
 int
@@ -112,13 +125,14 @@ onvm_dp_port_pcap(const char *name, const char *rx_path, const char *tx_path, ui
 						  .loop = loop,
 						  .rate_pps = rate_pps,
 						  .count = count};
-	struct onvm_port *port = take_port(&onvm_dp, name);
+	struct onvm_port *port = onvm_port_take(&onvm_dp, name);
 	char reason[256] = "";
 
 	if (port == NULL)
 		return -ENOSPC;
-	return finish_port(&onvm_dp, port,
-			   onvm_port_pcap_open(port, &options, reason, sizeof(reason)), reason);
+	return onvm_port_finish(&onvm_dp, port,
+				onvm_port_pcap_open(port, &options, reason, sizeof(reason)),
+				reason);
 }
 
 int
@@ -130,29 +144,29 @@ onvm_dp_port_ethdev(const char *name, const char *device, uint32_t nb_queues, ui
 						    .mtu = mtu,
 						    .needs_copy = needs_copy != 0,
 						    .is_promiscuous = is_promiscuous != 0};
-	struct onvm_port *port = take_port(&onvm_dp, name);
+	struct onvm_port *port = onvm_port_take(&onvm_dp, name);
 	char reason[256] = "";
 
 	if (port == NULL)
 		return -ENOSPC;
-	return finish_port(&onvm_dp, port,
-			   onvm_port_ethdev_open(port, &options, onvm_dp.config.nb_workers, reason,
-						 sizeof(reason)),
-			   reason);
+	return onvm_port_finish(&onvm_dp, port,
+				onvm_port_ethdev_open(port, &options, onvm_dp.config.nb_workers,
+						      reason, sizeof(reason)),
+				reason);
 }
 
 int
 onvm_dp_port_gen(const char *name, const struct onvm_gen_options *options)
 {
-	struct onvm_port *port = take_port(&onvm_dp, name);
+	struct onvm_port *port = onvm_port_take(&onvm_dp, name);
 	char reason[256] = "";
 
 	if (port == NULL)
 		return -ENOSPC;
-	return finish_port(&onvm_dp, port,
-			   onvm_port_gen_open(port, options, onvm_dp.config.nb_workers, reason,
-					      sizeof(reason)),
-			   reason);
+	return onvm_port_finish(&onvm_dp, port,
+				onvm_port_gen_open(port, options, onvm_dp.config.nb_workers, reason,
+						   sizeof(reason)),
+				reason);
 }
 
 int
@@ -167,6 +181,8 @@ onvm_dp_port_close(uint32_t id)
 		    (dp->steering.chains[chain].near_port == id ||
 		     dp->steering.chains[chain].far_port == id))
 			return onvm_fail(-EBUSY, "port %s belongs to a chain", dp->ports[id].name);
+	if (dp->ports[id].is_tunnel)
+		onvm_prober_stop(&dp->prober);
 	__atomic_store_n(&dp->ports[id].state, ONVM_PORT_CLOSING, __ATOMIC_RELEASE);
 	onvm_publish(dp);
 	onvm_port_free(dp, id);

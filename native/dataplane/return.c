@@ -48,9 +48,9 @@ drop(struct onvm_worker *worker, struct rte_mbuf *mbuf, enum onvm_drop reason)
 	free_later(worker, mbuf);
 }
 
-static void
-leave(struct onvm_worker *worker, struct rte_mbuf *mbuf, uint32_t index, struct onvm_buffer *buffer,
-      uint16_t port)
+void
+onvm_leave(struct onvm_worker *worker, struct rte_mbuf *mbuf, uint32_t index,
+	   struct onvm_buffer *buffer, uint16_t port)
 {
 	struct onvm_lane *lane = port < ONVM_PORTS_MAX ? worker->lane_of[port] : NULL;
 
@@ -58,7 +58,7 @@ leave(struct onvm_worker *worker, struct rte_mbuf *mbuf, uint32_t index, struct 
 		drop(worker, mbuf, ONVM_DROP_BAD_PORT);
 		return;
 	}
-	if (unlikely(buffer->flags & ONVM_BUFFER_LEARN))
+	if (unlikely(buffer->flags & (ONVM_BUFFER_LEARN | ONVM_BUFFER_TEACH)))
 		onvm_learn_reverse(worker, mbuf, buffer, port);
 	if (unlikely(buffer->flags & ONVM_BUFFER_SAMPLED)) {
 		const uint64_t cycles = rte_rdtsc() - worker->dp->memory.times[index].received;
@@ -89,14 +89,16 @@ reroute(struct onvm_worker *worker, struct rte_mbuf *mbuf, uint32_t index,
 	const uint16_t resolved = onvm_steering_resolve(steering, buffer->path);
 	const struct onvm_path *path = &steering->paths[resolved];
 	struct onvm_link *link;
+	uint32_t end;
 
 	/* The chain has changed under the packet: it ends as it began, while all hops live. */
 	if (resolved == 0) {
+		const uint32_t end = onvm_path_end_here(old, hop);
 		uint32_t i = hop;
 
-		while (i < old->nb_hops && onvm_link_of_hop(worker, &old->hops[i]) != NULL)
+		while (i < end && onvm_link_of_hop(worker, &old->hops[i]) != NULL)
 			i++;
-		if (i == old->nb_hops) {
+		if (i == end && i != hop) {
 			onvm_stage_to_link(worker, onvm_link_of_hop(worker, &old->hops[hop]), mbuf,
 					   index, buffer, hop, old->is_reverse);
 			return;
@@ -107,8 +109,13 @@ reroute(struct onvm_worker *worker, struct rte_mbuf *mbuf, uint32_t index,
 		drop(worker, mbuf, ONVM_DROP_NO_INSTANCE);
 		return;
 	}
+	if (onvm_hop_is_remote(worker, path, hop)) {
+		onvm_remote_send(worker, mbuf, resolved, hop, ONVM_NSH_TTL);
+		return;
+	}
 	/* Places on the whole rest of the new path, or none. */
-	for (uint32_t i = hop; i < path->nb_hops; i++) {
+	end = onvm_path_end_here(path, hop);
+	for (uint32_t i = hop; i < end; i++) {
 		link = onvm_link_of_hop(worker, &path->hops[i]);
 		if (link == NULL || !take_place(link)) {
 			while (i-- > hop)
@@ -132,16 +139,44 @@ pass_on(struct onvm_worker *worker, struct rte_mbuf *mbuf, uint32_t index,
 	struct onvm_link *link;
 
 	if (hop >= path->nb_hops) {
-		leave(worker, mbuf, index, buffer, path->egress);
+		if (unlikely(path->egress >= ONVM_PORTS_MAX))
+			onvm_remote_send(worker, mbuf, buffer->path, hop, ONVM_NSH_TTL);
+		else
+			onvm_leave(worker, mbuf, index, buffer, path->egress);
 		return;
 	}
 	link = onvm_link_of_hop(worker, &path->hops[hop]);
+	if (unlikely(link == NULL && onvm_hop_is_remote(worker, path, hop))) {
+		onvm_remote_send(worker, mbuf, buffer->path, hop, ONVM_NSH_TTL);
+		return;
+	}
 	/* A retired path is still walked by who is on it, as long as its hosts live. */
 	if (unlikely(link == NULL)) {
 		reroute(worker, mbuf, index, buffer, hop);
 		return;
 	}
 	onvm_stage_to_link(worker, link, mbuf, index, buffer, hop, path->is_reverse);
+}
+
+/** On to hop @p hop, at a peer or behind one: it holds no place there. */
+static void
+skip_peers(struct onvm_worker *worker, struct rte_mbuf *mbuf, uint32_t index,
+	   struct onvm_buffer *buffer, uint8_t hop)
+{
+	const struct onvm_path *path = &worker->dp->steering.paths[buffer->path];
+
+	onvm_release_places(worker, path, buffer->hop + 1u);
+	if (onvm_path_is_remote(path, hop)) {
+		onvm_remote_send(worker, mbuf, buffer->path, hop, ONVM_NSH_TTL);
+		return;
+	}
+	if (onvm_path_room(worker, path, hop, true) == 0) {
+		drop(worker, mbuf, ONVM_DROP_RING_FULL);
+		return;
+	}
+	onvm_path_reserve(worker, path, hop, 1);
+	onvm_stage_to_link(worker, onvm_link_of_hop(worker, &path->hops[hop]), mbuf, index, buffer,
+			   hop, path->is_reverse);
 }
 
 /** To a service by ID: later in this packet's path if it is there, else a detour of one hop. */
@@ -156,9 +191,16 @@ redirect(struct onvm_worker *worker, struct rte_mbuf *mbuf, uint32_t index,
 	uint16_t host, egress;
 
 	for (uint32_t hop = buffer->hop + 1u; is_reserved && hop < path->nb_hops; hop++) {
+		const bool is_remote = onvm_hop_is_remote(worker, path, hop);
+
 		link = onvm_link_of_hop(worker, &path->hops[hop]);
-		if (steering->hosts[path->hops[hop].host].services[0] != service || link == NULL)
+		if (steering->hosts[path->hops[hop].host].services[0] != service ||
+		    (link == NULL && !is_remote))
 			continue;
+		if (hop >= onvm_path_end_here(path, buffer->hop + 1u)) {
+			skip_peers(worker, mbuf, index, buffer, (uint8_t)hop);
+			return;
+		}
 		for (uint32_t i = buffer->hop + 1u; i < hop; i++) {
 			struct onvm_link *skipped = onvm_link_of_hop(worker, &path->hops[i]);
 
@@ -173,7 +215,8 @@ redirect(struct onvm_worker *worker, struct rte_mbuf *mbuf, uint32_t index,
 		onvm_release_places(worker, path, buffer->hop + 1u);
 	host = service == 0 ? 0 : onvm_steering_host_of(steering, service, &worker->selector);
 	link = host == 0 ? NULL : worker->link_of[host];
-	if (link == NULL) {
+	/* A detour is a path of this host alone: peers do not know what it would go on to. */
+	if (link == NULL || (buffer->path != 0 && path->egress >= ONVM_PORTS_MAX)) {
 		drop(worker, mbuf, ONVM_DROP_BAD_SERVICE);
 		return;
 	}
@@ -214,7 +257,7 @@ take_originated(struct onvm_worker *worker, struct onvm_link *link, struct rte_m
 	worker->stats.originated++;
 	link->stats.originated[stage]++;
 	if (verdict == ONVM_OUT)
-		leave(worker, mbuf, index, buffer, desc->port);
+		onvm_leave(worker, mbuf, index, buffer, desc->port);
 	else if (verdict == ONVM_TO_SERVICE)
 		redirect(worker, mbuf, index, buffer, desc->port);
 	else
@@ -266,7 +309,7 @@ obey(struct onvm_worker *worker, struct onvm_link *link, struct rte_mbuf *mbuf, 
 	case ONVM_OUT:
 		onvm_release_places(worker, path, buffer->hop + 1u);
 		link->stats.exits[path->is_reverse][stage]++;
-		leave(worker, mbuf, index, buffer, desc->port);
+		onvm_leave(worker, mbuf, index, buffer, desc->port);
 		break;
 	}
 }

@@ -124,6 +124,7 @@ onvm_dp_read_host(uint32_t host, struct onvm_dp_host_stats *stats)
 	stats->idle_cycles = control->idle_cycles;
 	stats->sleeps = control->sleeps;
 	stats->loops = control->loops;
+	memcpy(stats->turn_sums, &control->sums, sizeof(stats->turn_sums));
 	return 0;
 }
 
@@ -139,6 +140,7 @@ show_flow(const struct onvm_dataplane *dp, const struct onvm_flow *flow, enum on
 	shown->is_reverse = (flow->flags & ONVM_FLOW_REVERSE) != 0;
 	shown->path = index;
 	shown->chain = path->chain;
+	shown->spi = path->spi;
 	shown->nb_hops = path->nb_hops;
 	for (int i = 0; i < path->nb_hops; i++)
 		shown->hosts[i] = path->hops[i].host;

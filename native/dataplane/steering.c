@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define INTERN_BUCKETS 65536u
 /** A host about which nothing is known yet counts as this much spare. */
 #define SPARE_FLOOR_PPS 1u
 
@@ -15,12 +14,15 @@ onvm_steering_init(struct onvm_steering *steering)
 	memset(steering, 0, sizeof(*steering));
 	rte_spinlock_init(&steering->lock);
 	steering->paths = calloc(ONVM_PATHS_MAX, sizeof(*steering->paths));
-	steering->intern = calloc(INTERN_BUCKETS, sizeof(*steering->intern));
+	steering->intern = calloc(ONVM_INTERN_BUCKETS, sizeof(*steering->intern));
 	steering->spare = calloc(ONVM_PATHS_MAX, sizeof(*steering->spare));
 	steering->marks = calloc(ONVM_PATHS_MAX, sizeof(*steering->marks));
+	steering->slots = calloc(ONVM_NUMBERS_MAX, sizeof(*steering->slots));
+	steering->selector = calloc(1, sizeof(*steering->selector));
 	steering->nb_paths = 1;
+	steering->nb_slots = ONVM_HOSTS_MAX;
 	if (steering->paths == NULL || steering->intern == NULL || steering->spare == NULL ||
-	    steering->marks == NULL) {
+	    steering->marks == NULL || steering->slots == NULL || steering->selector == NULL) {
 		onvm_steering_fini(steering);
 		return -ENOMEM;
 	}
@@ -36,171 +38,9 @@ onvm_steering_fini(struct onvm_steering *steering)
 	free(steering->intern);
 	free(steering->spare);
 	free(steering->marks);
+	free(steering->slots);
+	free(steering->selector);
 	memset(steering, 0, sizeof(*steering));
-}
-
-/* ---- paths ---- */
-
-static uint32_t
-intern_hash(uint16_t chain, const uint16_t *hosts, uint32_t nb_hosts, uint16_t egress)
-{
-	uint32_t hash = 2166136261u ^ chain;
-
-	hash = (hash * 16777619u) ^ egress;
-	for (uint32_t i = 0; i < nb_hosts; i++)
-		hash = (hash * 16777619u) ^ hosts[i];
-	return (hash ^ hash >> 15) % INTERN_BUCKETS;
-}
-
-/** Whether the other direction of @p path is what @p chain wants it to be. */
-static bool
-has_reverse_of(const struct onvm_steering *steering, const struct onvm_path *path,
-	       const struct onvm_chain *chain)
-{
-	if (path->opposite == 0 || !chain->is_bidirectional)
-		return path->opposite == 0 && !chain->is_bidirectional;
-	return steering->paths[path->opposite].egress == chain->near_port;
-}
-
-static bool
-path_matches(const struct onvm_steering *steering, const struct onvm_path *path, uint16_t chain,
-	     const uint16_t *hosts, uint32_t nb_hosts, uint16_t egress)
-{
-	if (path->chain != chain || path->nb_hops != nb_hosts || path->egress != egress ||
-	    path->is_reverse || __atomic_load_n(&path->state, __ATOMIC_ACQUIRE) != ONVM_PATH_LIVE ||
-	    (chain != 0 && !has_reverse_of(steering, path, &steering->chains[chain])))
-		return false;
-	for (uint32_t i = 0; i < nb_hosts; i++)
-		if (path->hops[i].host != hosts[i] ||
-		    path->hops[i].generation != steering->hosts[hosts[i]].generation)
-			return false;
-	return true;
-}
-
-/** Index of a path that may be written, or 0; the lock is held. */
-static uint16_t
-path_alloc(struct onvm_steering *steering)
-{
-	if (steering->nb_spare != 0) {
-		const uint32_t nb = steering->nb_spare - 1;
-
-		__atomic_store_n(&steering->nb_spare, nb, __ATOMIC_RELAXED);
-		return steering->spare[nb];
-	}
-	if (steering->nb_paths >= ONVM_PATHS_MAX)
-		return 0;
-	return (uint16_t)__atomic_fetch_add(&steering->nb_paths, 1, __ATOMIC_RELAXED);
-}
-
-void
-onvm_steering_give_back(struct onvm_steering *steering, uint16_t index)
-{
-	steering->spare[steering->nb_spare] = index;
-	__atomic_store_n(&steering->nb_spare, steering->nb_spare + 1, __ATOMIC_RELAXED);
-}
-
-static void
-path_fill(struct onvm_steering *steering, uint16_t index, uint16_t chain, const uint16_t *hosts,
-	  uint32_t nb_hosts, uint16_t egress)
-{
-	struct onvm_path *path = &steering->paths[index];
-
-	memset(path, 0, sizeof(*path));
-	path->chain = chain;
-	path->egress = egress;
-	path->spi = index;
-	path->nb_hops = (uint8_t)nb_hosts;
-	for (uint32_t i = 0; i < nb_hosts; i++) {
-		const struct onvm_host *host = &steering->hosts[hosts[i]];
-
-		path->hops[i] = (struct onvm_hop){.host = hosts[i],
-						  .nb_services = host->nb_stages,
-						  .generation = host->generation};
-		path->nb_services = (uint8_t)(path->nb_services + host->nb_stages);
-	}
-	for (uint32_t i = 0; i < nb_hosts; i++) {
-		uint8_t nb_visits = 0;
-
-		for (uint32_t k = 0; k < nb_hosts; k++)
-			nb_visits = (uint8_t)(nb_visits + (hosts[k] == hosts[i]));
-		if (nb_visits > path->nb_visits)
-			path->nb_visits = nb_visits;
-	}
-}
-
-/** Make the path backwards through the same hosts; the lock is held. */
-static uint16_t
-path_reverse(struct onvm_steering *steering, uint16_t forward, uint16_t egress)
-{
-	const uint16_t index = path_alloc(steering);
-	struct onvm_path *path = &steering->paths[index];
-	const struct onvm_path *from = &steering->paths[forward];
-
-	if (index == 0)
-		return 0;
-	*path = *from;
-	path->next = 0;
-	path->is_reverse = 1;
-	path->egress = egress;
-	path->opposite = forward;
-	path->spi = index;
-	for (uint32_t i = 0; i < from->nb_hops; i++)
-		path->hops[i] = from->hops[from->nb_hops - 1 - i];
-	__atomic_store_n(&path->state, ONVM_PATH_LIVE, __ATOMIC_RELEASE);
-	return index;
-}
-
-/** The live path in @p bucket, or 0. Without the lock it may miss one that is being added. */
-static uint16_t
-intern_find(const struct onvm_steering *steering, uint32_t bucket, uint16_t chain,
-	    const uint16_t *hosts, uint32_t nb_hosts, uint16_t egress)
-{
-	uint16_t index = __atomic_load_n(&steering->intern[bucket], __ATOMIC_ACQUIRE);
-
-	while (index != 0 &&
-	       !path_matches(steering, &steering->paths[index], chain, hosts, nb_hosts, egress))
-		index = __atomic_load_n(&steering->paths[index].next, __ATOMIC_ACQUIRE);
-	return index;
-}
-
-/** The forward path of @p chain through @p hosts; made if it is new. */
-static uint16_t
-path_intern(struct onvm_steering *steering, uint16_t chain, const uint16_t *hosts,
-	    uint32_t nb_hosts, uint16_t egress)
-{
-	const uint32_t bucket = intern_hash(chain, hosts, nb_hosts, egress);
-	uint16_t index = intern_find(steering, bucket, chain, hosts, nb_hosts, egress);
-	struct onvm_path *path;
-
-	if (index != 0)
-		return index;
-	rte_spinlock_lock(&steering->lock);
-	index = intern_find(steering, bucket, chain, hosts, nb_hosts, egress);
-	if (index == 0) {
-		const bool has_reverse = chain != 0 && steering->chains[chain].is_bidirectional;
-
-		index = path_alloc(steering);
-		if (index == 0)
-			goto out;
-		path = &steering->paths[index];
-		path_fill(steering, index, chain, hosts, nb_hosts, egress);
-		if (has_reverse) {
-			path->opposite =
-				path_reverse(steering, index, steering->chains[chain].near_port);
-			if (path->opposite == 0) {
-				onvm_steering_give_back(steering, index);
-				index = 0;
-				goto out;
-			}
-		}
-		path->bucket = (uint16_t)bucket;
-		path->next = steering->intern[bucket];
-		__atomic_store_n(&path->state, ONVM_PATH_LIVE, __ATOMIC_RELEASE);
-		__atomic_store_n(&steering->intern[bucket], index, __ATOMIC_RELEASE);
-	}
-out:
-	rte_spinlock_unlock(&steering->lock);
-	return index;
 }
 
 /* ---- choosing ---- */
@@ -240,7 +80,7 @@ choose_host(const struct onvm_steering *steering, const uint16_t *hosts, uint32_
 static bool
 choice_has(const struct onvm_choice *choice, uint16_t host)
 {
-	for (uint32_t i = 0; i < choice->nb_hosts; i++)
+	for (uint32_t i = 0; i < (uint32_t)choice->nb_hosts + choice->nb_draining; i++)
 		if (choice->hosts[i] == host)
 			return true;
 	return false;
@@ -258,15 +98,16 @@ onvm_steering_choose_with(struct onvm_steering *steering, uint16_t chain,
 		const struct onvm_choice *choice = &candidates->choices[position];
 		uint16_t host;
 
-		if (choice->nb_hosts == 0)
+		if (choice_has(choice, wanted))
+			host = wanted;
+		else if (choice->nb_hosts != 0)
+			host = choose_host(steering, choice->hosts, choice->nb_hosts, selector);
+		else
 			return 0;
-		host = choice_has(choice, wanted) ?
-			       wanted :
-			       choose_host(steering, choice->hosts, choice->nb_hosts, selector);
 		hosts[nb_hosts++] = host;
 		position += steering->hosts[host].nb_stages;
 	}
-	return path_intern(steering, chain, hosts, nb_hosts, steering->chains[chain].far_port);
+	return onvm_path_intern(steering, chain, hosts, nb_hosts, steering->chains[chain].far_port);
 }
 
 uint16_t
@@ -274,22 +115,6 @@ onvm_steering_choose(struct onvm_steering *steering, uint16_t chain,
 		     const struct onvm_candidates *candidates, struct onvm_selector *selector)
 {
 	return onvm_steering_choose_with(steering, chain, candidates, selector, 0);
-}
-
-uint16_t
-onvm_claims_find(const struct onvm_claims *claims, uint8_t ip_version, const uint8_t *address,
-		 uint8_t protocol, uint16_t port)
-{
-	for (uint32_t i = 0; i < claims->nb; i++) {
-		const struct onvm_claim *claim = &claims->entries[i].claim;
-
-		if (claim->ip_version == ip_version &&
-		    memcmp(claim->address, address, ip_version == 4 ? 4 : 16) == 0 &&
-		    (claim->protocol == 0 || claim->protocol == protocol) &&
-		    port >= claim->first_port && port < claim->end_port)
-			return claims->entries[i].host;
-	}
-	return 0;
 }
 
 uint16_t
@@ -310,16 +135,19 @@ onvm_steering_host_of(struct onvm_steering *steering, uint16_t service,
 uint16_t
 onvm_steering_detour(struct onvm_steering *steering, uint16_t host, uint16_t egress)
 {
-	return path_intern(steering, 0, &host, 1, egress);
+	return onvm_path_intern(steering, 0, &host, 1, egress);
 }
 
 /* ---- control thread ---- */
 
 /** Whether @p host serves @p chain from @p position on, with all of its stages. */
 static bool
-host_fits(const struct onvm_host *host, const struct onvm_chain *chain, uint32_t position)
+host_fits(const struct onvm_host *host, const struct onvm_chain *chain, uint32_t position,
+	  enum onvm_host_state state)
 {
-	if (host->state != ONVM_HOST_ACTIVE || position + host->nb_stages > chain->nb_services)
+	if (host->state != state || position + host->nb_stages > chain->nb_services)
+		return false;
+	if (chain->number == 0 ? host->peer != 0 : host->number == 0)
 		return false;
 	for (uint32_t stage = 0; stage < host->nb_stages; stage++)
 		if (host->services[stage] != chain->services[position + stage])
@@ -337,27 +165,50 @@ can_continue(const struct onvm_steering *steering, const struct onvm_candidates 
 	return next == candidates->nb_services || candidates->choices[next].nb_hosts != 0;
 }
 
+/** Empty candidates with room for every active host at every position. */
+static struct onvm_candidates *
+candidates_alloc(const struct onvm_steering *steering, uint32_t nb_services)
+{
+	struct onvm_candidates *candidates;
+	uint32_t nb_hosts = 0;
+	uint16_t *hosts;
+
+	for (uint32_t slot = 1; slot < steering->nb_slots; slot++)
+		nb_hosts += steering->hosts[slot].state == ONVM_HOST_ACTIVE ||
+			    steering->hosts[slot].state == ONVM_HOST_DRAINING;
+	candidates = calloc(1, sizeof(*candidates) + nb_services * (sizeof(candidates->choices[0]) +
+								    nb_hosts * sizeof(*hosts)));
+	if (candidates == NULL)
+		return NULL;
+	candidates->nb_services = (uint16_t)nb_services;
+	hosts = (uint16_t *)&candidates->choices[nb_services];
+	for (uint32_t position = 0; position < nb_services; position++)
+		candidates->choices[position].hosts = hosts + position * nb_hosts;
+	return candidates;
+}
+
 struct onvm_candidates *
 onvm_steering_candidates(struct onvm_steering *steering, uint16_t index)
 {
 	const struct onvm_chain *chain = &steering->chains[index];
-	struct onvm_candidates *candidates =
-		calloc(1,
-		       sizeof(*candidates) + chain->nb_services * sizeof(candidates->choices[0]));
-	struct onvm_selector selector;
+	struct onvm_candidates *candidates = candidates_alloc(steering, chain->nb_services);
 	bool is_single = true;
 
 	if (candidates == NULL)
 		return NULL;
-	candidates->nb_services = chain->nb_services;
 	/* From the end, so that no choice leads to where nobody goes on. */
 	for (uint32_t position = chain->nb_services; position-- > 0;) {
 		struct onvm_choice *choice = &candidates->choices[position];
 
-		for (uint16_t host = 1; host < ONVM_HOSTS_MAX; host++)
-			if (host_fits(&steering->hosts[host], chain, position) &&
+		for (uint16_t host = 1; host < steering->nb_slots; host++)
+			if (host_fits(&steering->hosts[host], chain, position, ONVM_HOST_ACTIVE) &&
 			    can_continue(steering, candidates, position, host))
 				choice->hosts[choice->nb_hosts++] = host;
+		for (uint16_t host = 1; host < steering->nb_slots; host++)
+			if (host_fits(&steering->hosts[host], chain, position,
+				      ONVM_HOST_DRAINING) &&
+			    can_continue(steering, candidates, position, host))
+				choice->hosts[choice->nb_hosts + choice->nb_draining++] = host;
 	}
 	for (uint32_t position = 0; position < chain->nb_services && is_single;) {
 		const struct onvm_choice *choice = &candidates->choices[position];
@@ -366,44 +217,61 @@ onvm_steering_candidates(struct onvm_steering *steering, uint16_t index)
 		if (is_single)
 			position += steering->hosts[choice->hosts[0]].nb_stages;
 	}
-	memset(&selector, 0, sizeof(selector));
-	candidates->default_path = onvm_steering_choose(steering, index, candidates, &selector);
+	memset(steering->selector, 0, sizeof(*steering->selector));
+	candidates->default_path =
+		onvm_steering_choose(steering, index, candidates, steering->selector);
 	if (is_single)
 		candidates->single_path = candidates->default_path;
 	return candidates;
 }
 
+/** Who takes the place of a host that has ended on paths of @p chain; 0: nobody. */
+static uint16_t
+replacement(struct onvm_steering *steering, const struct onvm_path *path,
+	    const struct onvm_choice *choice, uint32_t nb_stages, uint16_t heir)
+{
+	uint16_t numbers[ONVM_SPAN_MAX], host;
+
+	if (choice->nb_hosts == 0)
+		return 0;
+	if (choice_has(choice, heir))
+		return steering->hosts[heir].nb_stages == nb_stages ? heir : 0;
+	if (steering->chains[path->chain].number != 0) {
+		onvm_span_numbers(steering, path, numbers);
+		return onvm_span_stand_in(steering, choice, onvm_span_seed(numbers), nb_stages);
+	}
+	host = choose_host(steering, choice->hosts, choice->nb_hosts, steering->selector);
+	/* Fused otherwise: the flow is chosen anew. */
+	return steering->hosts[host].nb_stages == nb_stages ? host : 0;
+}
+
 /** A path like @p path with another host in place of each that is not active; 0: none. */
 static uint16_t
-find_successor(struct onvm_steering *steering, const struct onvm_path *path)
+find_successor(struct onvm_steering *steering, const struct onvm_path *path, uint16_t heir)
 {
 	const struct onvm_chain *chain = &steering->chains[path->chain];
 	const struct onvm_candidates *candidates = chain->candidates;
 	uint16_t hosts[ONVM_CHAIN_LENGTH_MAX];
-	struct onvm_selector selector;
 	uint32_t position = 0;
 
 	if (path->chain == 0 || candidates == NULL)
 		return 0;
-	memset(&selector, 0, sizeof(selector));
+	memset(steering->selector, 0, sizeof(*steering->selector));
 	for (uint32_t i = 0; i < path->nb_hops; i++) {
 		const struct onvm_hop *hop = &path->hops[i];
 		const struct onvm_host *host = &steering->hosts[hop->host];
-		const struct onvm_choice *choice = &candidates->choices[position];
 
 		hosts[i] = hop->host;
 		if (host->generation != hop->generation || host->state == ONVM_HOST_DEAD ||
 		    host->state == ONVM_HOST_LEAVING || host->state == ONVM_HOST_FREE) {
-			if (choice->nb_hosts == 0)
+			hosts[i] = replacement(steering, path, &candidates->choices[position],
+					       hop->nb_services, heir);
+			if (hosts[i] == 0)
 				return 0;
-			hosts[i] =
-				choose_host(steering, choice->hosts, choice->nb_hosts, &selector);
-			if (steering->hosts[hosts[i]].nb_stages != hop->nb_services)
-				return 0; /* fused otherwise: the flow is chosen anew */
 		}
 		position += hop->nb_services;
 	}
-	return path_intern(steering, path->chain, hosts, path->nb_hops, path->egress);
+	return onvm_path_intern(steering, path->chain, hosts, path->nb_hops, path->egress);
 }
 
 static void
@@ -441,7 +309,7 @@ passes_host(const struct onvm_path *path, uint16_t host)
 }
 
 uint32_t
-onvm_steering_retire_host(struct onvm_steering *steering, uint16_t host)
+onvm_steering_retire_host(struct onvm_steering *steering, uint16_t host, uint16_t heir)
 {
 	const uint32_t end = __atomic_load_n(&steering->nb_paths, __ATOMIC_RELAXED);
 	uint32_t nb = 0;
@@ -451,7 +319,7 @@ onvm_steering_retire_host(struct onvm_steering *steering, uint16_t host)
 
 		if (!is_live_forward(path) || !passes_host(path, host))
 			continue;
-		retire(steering, (uint16_t)index, find_successor(steering, path));
+		retire(steering, (uint16_t)index, find_successor(steering, path, heir));
 		nb++;
 	}
 	return nb;
@@ -464,8 +332,11 @@ is_of_chain(const struct onvm_steering *steering, const struct onvm_path *path,
 {
 	uint32_t position = 0;
 
+	if (chain->number != 0 && path->spi >> 1 != chain->number)
+		return false;
 	if (!chain->is_used || path->egress != chain->far_port ||
-	    path->nb_services != chain->nb_services || !has_reverse_of(steering, path, chain))
+	    path->nb_services != chain->nb_services ||
+	    !onvm_path_has_reverse_of(steering, path, chain))
 		return false;
 	for (uint32_t i = 0; i < path->nb_hops; i++) {
 		const uint32_t nb = path->hops[i].nb_services;

@@ -28,6 +28,10 @@
  * change and published with a release store; the old one is freed when every worker has passed a
  * quiescent state.
  *
+ * In a cluster, paths may lead over peers: NF hosts there have slots from ONVM_HOSTS_MAX on, and no
+ * link. All hosts render the same paths, and packets name them by numbers that mean the same
+ * everywhere (spanning.c).
+ *
  * Threads: the control thread changes chains and hosts; workers intern paths (a spinlock for new
  * ones, lock-free look-up of known ones).
  */
@@ -35,6 +39,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include <rte_branch_prediction.h>
 #include <rte_spinlock.h>
 
 #include "table_sizes.h"
@@ -59,7 +64,7 @@ struct onvm_path {
 	uint8_t nb_hops;
 	uint8_t nb_services; /**< service index at its head (RFC 8300) */
 	uint8_t is_reverse;
-	uint16_t egress;    /**< port behind the last hop */
+	uint16_t egress;    /**< port behind the last hop; one of a peer: see ONVM_PORT_REMOTE */
 	uint16_t opposite;  /**< path of the other direction; 0: the chain has one direction */
 	uint16_t successor; /**< atomic: once retired */
 	uint16_t chain;
@@ -67,14 +72,16 @@ struct onvm_path {
 	uint16_t next;	   /**< atomic: next path of the intern table's bucket */
 	uint16_t bucket;   /**< of the intern table */
 	uint8_t nb_visits; /**< hops at the host that has most of them */
-	uint8_t pad;
+	uint8_t learns;	   /**< who leaves teaches the other direction: all of it is here */
+	uint16_t remotes;  /**< bit i: hop i is at a peer */
 	struct onvm_hop hops[ONVM_CHAIN_LENGTH_MAX];
 };
 
 /** NF hosts that can serve one position of a chain. */
 struct onvm_choice {
 	uint16_t nb_hosts;
-	uint16_t hosts[ONVM_HOSTS_MAX];
+	uint16_t nb_draining; /**< behind them in `hosts`: take only what they have claimed */
+	uint16_t *hosts;      /**< behind the choices of its candidates */
 };
 
 /** What workers choose from for one chain; immutable once published. */
@@ -92,6 +99,8 @@ struct onvm_chain {
 	bool is_bidirectional;
 	bool track_flows; /**< look flows up even where only one path exists */
 	bool by_rules;	  /**< only rules of a port lead here: no port is bound to it */
+	uint32_t number;  /**< atomic: in the cluster; 0: a chain of this host alone */
+	bool waits;	  /**< atomic: its entry waits while a service has no instance */
 	uint8_t nb_services;
 	uint16_t services[ONVM_CHAIN_LENGTH_MAX];
 	uint16_t near_port; /**< packets received here take the chain forwards */
@@ -115,6 +124,8 @@ struct onvm_host {
 	uint16_t services[ONVM_STAGES_MAX];
 	uint32_t generation; /**< counts uses of the slot */
 	uint32_t spare_pps;  /**< atomic: capacity that new flows may take */
+	uint16_t peer;	     /**< where it is; 0: here */
+	uint16_t number;     /**< atomic: in the cluster; 0: unknown there */
 };
 
 /** Traffic that belongs to one NF instance alone; what a claim says, and whose it is. */
@@ -129,23 +140,26 @@ struct onvm_claims {
 	struct onvm_claim_entry entries[];
 };
 
+/** A worker's memory of how it has shared out flows (smooth weighted round robin). */
+struct onvm_selector {
+	int64_t credit[ONVM_SLOTS_MAX];
+};
+
 struct onvm_steering {
 	struct onvm_claims *claims; /**< atomic; NULL without claims */
 	struct onvm_chain chains[ONVM_CHAINS_MAX];
-	struct onvm_host hosts[ONVM_HOSTS_MAX];
-	struct onvm_path *paths; /**< ONVM_PATHS_MAX */
-	uint16_t *intern;	 /**< buckets of forward paths by chain and hosts */
-	uint32_t nb_paths;	 /**< atomic: indices ever used, with 0 */
-	uint16_t *spare;	 /**< indices that are free again */
-	uint32_t nb_spare;	 /**< atomic */
-	uint32_t nb_retired;	 /**< atomic: retired and not yet free */
-	uint8_t *marks;		 /**< atomic, by path: a packet is on its way on it */
-	rte_spinlock_t lock;	 /**< of `intern`, `paths` and `spare`, for changes */
-};
-
-/** A worker's memory of how it has shared out flows (smooth weighted round robin). */
-struct onvm_selector {
-	int64_t credit[ONVM_HOSTS_MAX];
+	struct onvm_host hosts[ONVM_SLOTS_MAX];
+	uint32_t nb_slots;		/**< those from here on have never been used */
+	uint16_t *slots;		/**< atomic: by number in the cluster; 0: unknown */
+	struct onvm_selector *selector; /**< the control thread's */
+	struct onvm_path *paths;	/**< ONVM_PATHS_MAX */
+	uint16_t *intern;		/**< buckets of forward paths by chain and hosts */
+	uint32_t nb_paths;		/**< atomic: indices ever used, with 0 */
+	uint16_t *spare;		/**< indices that are free again */
+	uint32_t nb_spare;		/**< atomic */
+	uint32_t nb_retired;		/**< atomic: retired and not yet free */
+	uint8_t *marks;			/**< atomic, by path: a packet is on its way on it */
+	rte_spinlock_t lock;		/**< of `intern`, `paths` and `spare`, for changes */
 };
 
 static inline bool
@@ -190,15 +204,70 @@ uint16_t onvm_steering_detour(struct onvm_steering *steering, uint16_t host, uin
 uint16_t onvm_steering_host_of(struct onvm_steering *steering, uint16_t service,
 			       struct onvm_selector *selector);
 
+/* ---- paths (path.c) ---- */
+
+#define ONVM_INTERN_BUCKETS 65536u
+
+/** The forward path of @p chain through @p hosts; made if it is new. 0: there is no room. */
+uint16_t onvm_path_intern(struct onvm_steering *steering, uint16_t chain, const uint16_t *hosts,
+			  uint32_t nb_hosts, uint16_t egress);
+/** Whether the other direction of @p path is what @p chain wants it to be. */
+bool onvm_path_has_reverse_of(const struct onvm_steering *steering, const struct onvm_path *path,
+			      const struct onvm_chain *chain);
+/** Whether hop @p hop is at a peer. */
+static inline bool
+onvm_path_is_remote(const struct onvm_path *path, uint32_t hop)
+{
+	return (path->remotes >> hop & 1) != 0;
+}
+
+/** Where a packet that is here at hop @p first leaves this host: a hop at a peer, or the end. */
+static inline uint32_t
+onvm_path_end_here(const struct onvm_path *path, uint32_t first)
+{
+	const uint32_t remotes = first < ONVM_CHAIN_LENGTH_MAX ? path->remotes >> first : 0;
+
+	return likely(remotes == 0) ? path->nb_hops : first + (uint32_t)__builtin_ctz(remotes);
+}
+
 /** Let the index of a path that nobody names be taken again; the lock is held. */
 void onvm_steering_give_back(struct onvm_steering *steering, uint16_t index);
+
+/* ---- paths that span hosts (spanning.c) ---- */
+
+/** Most NF hosts of a path whose packets go to peers. */
+#define ONVM_SPAN_MAX 8
+
+/** Numbers of the NF hosts of @p path as the cluster knows them, in forward order; 0: unknown. */
+void onvm_span_numbers(const struct onvm_steering *steering, const struct onvm_path *path,
+		       uint16_t *numbers);
+/**
+ * The path of chain @p number of the cluster through the NF hosts with these numbers.
+ *
+ * For a number that is unknown or has ended, all hosts choose the same other one (by rendezvous,
+ * Thaler and Ravishankar 1998), so both directions of a flow meet it.
+ *
+ * @param hash  of the flow; decides where all numbers are 0
+ * @return the forward path, or 0
+ */
+uint16_t onvm_span_path(struct onvm_steering *steering, uint32_t number, const uint16_t *numbers,
+			uint32_t hash);
+/** Among those that serve a position, who stands in for what the path had there; 0: nobody. */
+uint16_t onvm_span_stand_in(const struct onvm_steering *steering, const struct onvm_choice *choice,
+			    uint64_t seed, uint32_t nb_stages);
+/** What all hosts that see these numbers make of them. */
+uint64_t onvm_span_seed(const uint16_t *numbers);
 
 /* ---- control thread ---- */
 
 /** New candidates for @p chain from the hosts as they are. */
 struct onvm_candidates *onvm_steering_candidates(struct onvm_steering *steering, uint16_t chain);
-/** Retire the live paths through @p host; @return how many. */
-uint32_t onvm_steering_retire_host(struct onvm_steering *steering, uint16_t host);
+/**
+ * Retire the live paths through @p host; @return how many.
+ *
+ * @param heir  takes its place in the successors where it can; 0: chosen as for new flows
+ */
+uint32_t onvm_steering_retire_host(struct onvm_steering *steering, uint16_t host, uint16_t heir);
 /** Retire the live paths of @p chain that are not paths of it as it is now; @return how many. */
 uint32_t onvm_steering_retire_chain(struct onvm_steering *steering, uint16_t chain);
 

@@ -9,12 +9,16 @@
 
 #include <onvm/wire.h>
 
-#define ONVM_HOSTS_MAX 256    /* NF hosts; slot 0 is never used */
-#define ONVM_SERVICES_MAX 256 /* service IDs; 0 is none */
-#define ONVM_CHAINS_MAX 256   /* chains; 0 is none */
+#define ONVM_HOSTS_MAX 256     /* NF hosts here; slot 0 is never used */
+#define ONVM_SLOTS_MAX 4096    /* NF hosts that paths may name; from ONVM_HOSTS_MAX on at peers */
+#define ONVM_NUMBERS_MAX 65536 /* numbers of NF hosts in the cluster; 0 is none */
+#define ONVM_PEERS_MAX 1024    /* other hosts of the cluster; 0 is none */
+#define ONVM_SERVICES_MAX 256  /* service IDs; 0 is none */
+#define ONVM_CHAINS_MAX 256    /* chains; 0 is none */
 #define ONVM_PORTS_MAX 64
-#define ONVM_PATHS_MAX 65536 /* rendered paths; 0 is none */
-#define ONVM_CLAIMS_MAX 64   /* claims of one NF host: packets of new flows look at all of them */
+#define ONVM_PORT_REMOTE 0x8000 /* port of a path or chain: one of peer (port - this) */
+#define ONVM_PATHS_MAX 65536	/* rendered paths; 0 is none */
+#define ONVM_CLAIMS_MAX 64 /* claims of one NF host: packets of new flows look at all of them */
 #define ONVM_CHAIN_LENGTH_MAX 16 /* services of a chain */
 #define ONVM_BURST_SIZE 64	 /* packets a worker takes at once */
 #define ONVM_STAGED_MAX 512	 /* packets a worker holds back for one link or port */
@@ -33,6 +37,9 @@ enum onvm_drop {
 	ONVM_DROP_NO_NEXT,	  /**< an originated packet without destination */
 	ONVM_DROP_TX_FULL,	  /**< the port did not take it */
 	ONVM_DROP_STOPPED,	  /**< still inside when the manager stopped */
+	ONVM_DROP_FOREIGN,	  /**< from the data network, but not of this cluster */
+	ONVM_DROP_NO_PATH,	  /**< from a peer, on a path that is not known here */
+	ONVM_DROP_WAITING, /**< came while its chain waited for a service to have an instance */
 	ONVM_DROPS,
 };
 

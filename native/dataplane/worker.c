@@ -3,6 +3,7 @@
 
 #include <linux/futex.h>
 #include <poll.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -200,6 +201,7 @@ take_over_lanes(struct onvm_worker *worker)
 	struct onvm_dataplane *dp = worker->dp;
 
 	worker->nb_lanes = 0;
+	worker->tunnel = NULL;
 	for (uint32_t id = 0; id < ONVM_PORTS_MAX; id++) {
 		const uint8_t state = __atomic_load_n(&dp->ports[id].state, __ATOMIC_ACQUIRE);
 		struct onvm_lane *lane = dp->lanes[worker->index][id];
@@ -217,6 +219,8 @@ take_over_lanes(struct onvm_worker *worker)
 		lane->waits_for = 0; /* may be another path by the next turn */
 		worker->lane_of[id] = lane;
 		worker->lanes[worker->nb_lanes++] = lane;
+		if (lane->port->is_tunnel)
+			worker->tunnel = lane;
 	}
 }
 
@@ -242,6 +246,7 @@ take_over(struct onvm_worker *worker, uint32_t epoch)
 {
 	take_over_lanes(worker);
 	take_over_links(worker);
+	memset(worker->resolved, 0, sizeof(worker->resolved));
 	if (__atomic_load_n(&worker->dp->recycling.wants_marks, __ATOMIC_ACQUIRE))
 		mark_paths(worker);
 	for (uint32_t i = 0; i < worker->nb_links; i++)

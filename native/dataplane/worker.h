@@ -24,8 +24,11 @@
 #include "dataplane.h"
 #include "flow_table.h"
 #include "link.h"
+#include "nsh.h"
 #include "packet_memory.h"
+#include "peers.h"
 #include "port.h"
+#include "probe.h"
 #include "steering.h"
 
 /** Counters of one port on one worker. */
@@ -42,7 +45,7 @@ struct onvm_lane {
 	uint16_t queues[16];
 	uint16_t next_queue; /**< index into `queues` */
 	uint16_t waits_for;  /**< path that had no room for the first packet held; 0: none */
-	uint16_t nb_held;    /**< received, not yet admitted: only of sources that can wait */
+	uint16_t nb_held;    /**< received, not yet admitted */
 	uint32_t nb_staged;
 	uint64_t staged_bytes;
 	struct onvm_lane_stats stats;
@@ -61,6 +64,14 @@ struct onvm_worker_stats {
 	uint64_t busy_cycles, idle_cycles, sleeps;
 };
 
+/** What NSH headers that came lately mean here. */
+struct onvm_resolved {
+	struct onvm_nsh nsh;
+	uint16_t path; /**< 0: nothing is remembered */
+	uint8_t hop;   /**< nb_hops: out of the path's egress */
+};
+#define ONVM_RESOLVED_MAX 64
+
 struct onvm_worker {
 	struct onvm_dataplane *dp;
 	uint32_t index;
@@ -73,11 +84,13 @@ struct onvm_worker {
 	uint32_t seen; /**< atomic: epoch whose changes have been taken over */
 	uint32_t nb_links;
 	struct onvm_link *links[ONVM_HOSTS_MAX];   /**< of living hosts */
-	struct onvm_link *link_of[ONVM_HOSTS_MAX]; /**< by host slot */
+	struct onvm_link *link_of[ONVM_SLOTS_MAX]; /**< by host slot; NULL of those at peers */
 	uint32_t nb_lanes;
 	struct onvm_lane *lanes[ONVM_PORTS_MAX];   /**< of open ports */
 	struct onvm_lane *lane_of[ONVM_PORTS_MAX]; /**< by port ID */
+	struct onvm_lane *tunnel;		   /**< to the peers; NULL without a cluster */
 	struct onvm_selector selector;
+	struct onvm_resolved resolved[ONVM_RESOLVED_MAX]; /**< valid until the next change */
 	struct onvm_worker_stats stats;
 	uint32_t sample_countdown;
 	uint32_t nb_free; /**< mbufs in `free` */
@@ -91,6 +104,8 @@ struct onvm_dataplane {
 	struct onvm_packet_memory memory;
 	struct onvm_steering steering;
 	struct onvm_flow_table flows;
+	struct onvm_peers peers;
+	struct onvm_prober prober;
 	struct onvm_captures captures;
 	struct rte_rcu_qsbr *qsbr;
 	struct onvm_port ports[ONVM_PORTS_MAX];
@@ -122,8 +137,15 @@ onvm_worker_drop(struct onvm_worker *worker, struct rte_mbuf *mbuf, enum onvm_dr
 	rte_pktmbuf_free(mbuf);
 }
 
-/** Packets that may enter @p path now; updates the watermark state of its links. */
-uint32_t onvm_path_room(struct onvm_worker *worker, const struct onvm_path *path, bool can_wait);
+/** Packets that may enter @p path at hop @p first; updates the watermark state of its links. */
+uint32_t onvm_path_room(struct onvm_worker *worker, const struct onvm_path *path, uint32_t first,
+			bool can_wait);
+/** Take @p nb places on the links from hop @p first on. */
+void onvm_path_reserve(struct onvm_worker *worker, const struct onvm_path *path, uint32_t first,
+		       uint32_t nb);
+/** Count @p nb packets shed against the link from hop @p first on that had no room. */
+void onvm_count_shed(struct onvm_worker *worker, const struct onvm_path *path, uint32_t first,
+		     uint32_t nb);
 /** Admit a burst to the only path; @return how many packets are done with (admitted or dropped). */
 uint32_t onvm_admit_direct(struct onvm_worker *worker, struct onvm_lane *lane, uint16_t path_index,
 			   struct rte_mbuf **mbufs, uint32_t nb);
@@ -145,6 +167,9 @@ struct onvm_way {
  */
 uint16_t onvm_path_of(struct onvm_worker *worker, struct onvm_lane *lane,
 		      const struct onvm_way *bound, struct rte_mbuf *mbuf, uint32_t i);
+/** Chain that packet @p i of the lane's burst would take as the first of a flow. */
+uint16_t onvm_chain_of(const struct onvm_worker *worker, const struct onvm_lane *lane,
+		       const struct onvm_way *bound, uint32_t i);
 /** Admit what the last turn has received and classified; @return packets admitted. */
 uint32_t onvm_ingress_admit(struct onvm_worker *worker);
 /** Receive on all lanes; @return packets received. */
@@ -157,6 +182,15 @@ onvm_take_back(struct onvm_worker *worker, struct onvm_link *link, const struct 
 /** Install the reverse of the flow of a packet that leaves through @p port. */
 void onvm_learn_reverse(struct onvm_worker *worker, struct rte_mbuf *mbuf,
 			const struct onvm_buffer *buffer, uint16_t port);
+/** Let a packet leave through port @p port. */
+void onvm_leave(struct onvm_worker *worker, struct rte_mbuf *mbuf, uint32_t index,
+		struct onvm_buffer *buffer, uint16_t port);
+/** Send a packet to where hop @p hop of its path is: a peer. */
+void onvm_remote_send(struct onvm_worker *worker, struct rte_mbuf *mbuf, uint16_t path, uint8_t hop,
+		      uint8_t ttl);
+/** Take in what peers have sent: @p nb packets of @p lane's queue @p queue. */
+void onvm_remote_take_in(struct onvm_worker *worker, struct onvm_lane *lane, uint16_t queue,
+			 struct rte_mbuf **mbufs, uint16_t nb);
 
 /** Mark the link bad and tell the control thread, once. */
 void onvm_link_accuse(struct onvm_worker *worker, struct onvm_link *link);
@@ -206,6 +240,15 @@ onvm_link_of_hop(const struct onvm_worker *worker, const struct onvm_hop *hop)
 	return likely(link != NULL && link->generation == hop->generation) ? link : NULL;
 }
 
+/** Whether hop @p hop is at a peer, at an NF host that has not ended. */
+static inline bool
+onvm_hop_is_remote(const struct onvm_worker *worker, const struct onvm_path *path, uint32_t hop)
+{
+	return onvm_path_is_remote(path, hop) &&
+	       worker->dp->steering.hosts[path->hops[hop].host].generation ==
+		       path->hops[hop].generation;
+}
+
 /** Smallest packet that an NF may make: an Ethernet header. */
 #define ONVM_PACKET_MIN 14
 
@@ -218,11 +261,13 @@ onvm_set_bounds(struct rte_mbuf *mbuf, const struct onvm_desc *desc)
 	mbuf->pkt_len = desc->length;
 }
 
-/** Give up the places that a packet holds on the hops from @p first on. */
+/** Give up the places that a packet holds on the hops from @p first on, as far as they are here. */
 static inline void
 onvm_release_places(const struct onvm_worker *worker, const struct onvm_path *path, uint32_t first)
 {
-	for (uint32_t i = first; i < path->nb_hops; i++) {
+	const uint32_t end = onvm_path_end_here(path, first);
+
+	for (uint32_t i = first; i < end; i++) {
 		struct onvm_link *link = onvm_link_of_hop(worker, &path->hops[i]);
 
 		if (link != NULL)

@@ -2,6 +2,7 @@
 /*
  * Plan: chains, hosts and paths without workers: what is found again and what is made; retirement
  * and successors; fused hosts; a host that serves several positions; shares of flows by weight;
+ * a draining host takes what it has claimed, and leaves all to its heir;
  * recycling: what is marked waits with all it leads to, 100,000 deaths do not use up the paths.
  */
 #include "../dataplane/steering.h"
@@ -59,7 +60,7 @@ kill_host(uint16_t slot)
 {
 	steering.hosts[slot].state = ONVM_HOST_DEAD;
 	rebuild();
-	onvm_steering_retire_host(&steering, slot);
+	onvm_steering_retire_host(&steering, slot, 0);
 	steering.hosts[slot].state = ONVM_HOST_FREE;
 	steering.hosts[slot].generation++;
 }
@@ -107,6 +108,63 @@ test_paths_are_found_again_with_their_reverse(void)
 	CHECK(back->is_reverse && back->spi != path->spi);
 	for (int i = 0; i < 3; i++)
 		CHECK_EQUAL(path->hops[i].host, back->hops[2 - i].host);
+}
+
+static void
+test_draining_host_takes_only_what_it_has_claimed(void)
+{
+	const struct onvm_candidates *candidates;
+	uint16_t path;
+
+	begin(1);
+	set_host(2, 1, &(uint16_t){1});
+	set_host(3, 1, &(uint16_t){1});
+	steering.hosts[2].state = ONVM_HOST_DRAINING;
+	rebuild();
+	candidates = steering.chains[1].candidates;
+	CHECK_EQUAL(candidates->choices[0].nb_hosts, 2);
+	for (int i = 0; i < 20; i++)
+		CHECK(steering.paths[choose()].hops[0].host != 2);
+	path = onvm_steering_choose_with(&steering, 1, candidates, &selector, 2);
+	CHECK_EQUAL(steering.paths[path].hops[0].host, 2);
+	steering.hosts[1].state = steering.hosts[3].state = ONVM_HOST_LEAVING;
+	rebuild();
+	candidates = steering.chains[1].candidates;
+	CHECK_EQUAL(choose(), 0);
+	path = onvm_steering_choose_with(&steering, 1, candidates, &selector, 2);
+	CHECK_EQUAL(steering.paths[path].hops[0].host, 2);
+}
+
+static void
+test_all_flows_of_a_leaving_host_go_to_its_heir(void)
+{
+	uint16_t paths[2];
+
+	begin(2);
+	set_host(3, 1, &(uint16_t){1});
+	set_host(4, 1, &(uint16_t){1});
+	set_host(5, 1, &(uint16_t){2});
+	rebuild();
+	for (uint16_t i = 0; i < 2; i++) { /* host 1 with either host of the second service */
+		steering.hosts[i == 0 ? 5 : 2].state = ONVM_HOST_DRAINING;
+		rebuild();
+		paths[i] = onvm_steering_choose_with(&steering, 1, steering.chains[1].candidates,
+						     &selector, 1);
+		steering.hosts[i == 0 ? 5 : 2].state = ONVM_HOST_ACTIVE;
+	}
+	rebuild();
+	CHECK(paths[0] != paths[1]);
+	steering.hosts[1].state = ONVM_HOST_LEAVING;
+	rebuild();
+	CHECK_EQUAL(onvm_steering_retire_host(&steering, 1, 4), 2);
+	for (uint16_t i = 0; i < 2; i++) {
+		const struct onvm_path *old = &steering.paths[paths[i]];
+		const struct onvm_path *now =
+			&steering.paths[onvm_steering_resolve(&steering, paths[i])];
+
+		CHECK_EQUAL(now->hops[0].host, 4);
+		CHECK_EQUAL(now->hops[1].host, old->hops[1].host);
+	}
 }
 
 static void
@@ -264,6 +322,8 @@ int
 main(void)
 {
 	RUN(test_paths_are_found_again_with_their_reverse);
+	RUN(test_draining_host_takes_only_what_it_has_claimed);
+	RUN(test_all_flows_of_a_leaving_host_go_to_its_heir);
 	RUN(test_chain_without_instance_has_no_path);
 	RUN(test_fused_host_covers_its_positions);
 	RUN(test_host_that_serves_two_positions_is_counted_twice);

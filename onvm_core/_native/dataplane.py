@@ -18,9 +18,11 @@ from onvm_core._native.values import (
     Handover,
     HostCounters,
     LoadCounters,
+    PeerCounters,
     PlaneCounters,
     PortCounters,
     PortRule,
+    TurnSums,
 )
 from onvm_sdk.errors import NativeError
 
@@ -35,6 +37,7 @@ __all__ = [
     "Handover",
     "HostCounters",
     "LoadCounters",
+    "PeerCounters",
     "PlaneCounters",
     "PortCounters",
     "PortRule",
@@ -222,7 +225,7 @@ def add_host(services: Sequence[int], n_loaned: int) -> tuple[int, Handover]:
 
 
 def activate_host(slot: int) -> None:
-    """Let new flows come to the host."""
+    """Let new flows come to the host, also when it was draining."""
     _check(lib.onvm_dp_host_activate(slot))
 
 
@@ -231,9 +234,21 @@ def drain_host(slot: int) -> None:
     _check(lib.onvm_dp_host_drain(slot))
 
 
-def leave_host(slot: int) -> None:
-    """Send the host's flows to others; with `reserved` at 0 it has no packet any more."""
-    _check(lib.onvm_dp_host_leave(slot))
+def pause_host(slot: int, is_paused: bool) -> None:
+    """Let no packet enter a path through a draining host, or let them enter again.
+
+    With `reserved` at 0 its state stands still. What comes for it keeps its port waiting.
+    """
+    _check(lib.onvm_dp_host_pause(slot, is_paused))
+
+
+def leave_host(slot: int, heir: int = 0) -> None:
+    """Send the host's flows to others; with `reserved` at 0 it has no packet any more.
+
+    Args:
+        heir: slot of the host that takes them all; 0: they are shared out.
+    """
+    _check(lib.onvm_dp_host_leave(slot, heir))
 
 
 def remove_host(slot: int) -> HostCounters:
@@ -263,6 +278,16 @@ def claim(slot: int, address: bytes, protocol: int, first_port: int, end_port: i
     )
 
 
+def unclaim(slot: int, address: bytes, protocol: int, first_port: int, end_port: int) -> None:
+    """Forget such a claim of the host."""
+    version = 4 if len(address) == 4 else 6
+    _check(
+        lib.onvm_dp_host_unclaim(
+            slot, version, ffi.from_buffer(address), protocol, first_port, end_port
+        )
+    )
+
+
 def set_chain(chain_id: int, spec: ChainSpec) -> None:
     """Set a chain and bind its ports."""
     chain = ffi.new(
@@ -273,6 +298,8 @@ def set_chain(chain_id: int, spec: ChainSpec) -> None:
             "is_bidirectional": spec.is_bidirectional,
             "track_flows": spec.track_flows,
             "by_rules": spec.by_rules,
+            "number": spec.number,
+            "waits": spec.waits,
             "nb_services": len(spec.services),
             "services": list(spec.services),
         },
@@ -306,6 +333,56 @@ def set_port_rules(port: int, rules: Sequence[PortRule]) -> None:
         slot.dst_port_first, slot.dst_port_last = rule.dst_ports
         slot.chain = rule.chain
     _check(lib.onvm_dp_port_rules(port, native, len(rules)))
+
+
+def _address(address: bytes) -> tuple[int, Any]:
+    return 4 if len(address) == 4 else 6, ffi.from_buffer(address)
+
+
+def open_tunnel(name: str, address: bytes, vni: int) -> int:
+    """Open the port to the peers on this host's address (4 or 16 bytes); its ID."""
+    version, data = _address(address)
+    return _check(lib.onvm_dp_tunnel_open(name.encode(), version, data, vni))
+
+
+def add_peer(address: bytes) -> int:
+    """Believe packets from this address; the peer's ID."""
+    version, data = _address(address)
+    return _check(lib.onvm_dp_peer_add(version, data))
+
+
+def remove_peer(peer: int) -> None:
+    """Forget a peer at which nothing is any more."""
+    _check(lib.onvm_dp_peer_remove(peer))
+
+
+def add_remote(services: Sequence[int], peer: int, number: int) -> int:
+    """Let an NF host at a peer serve; its slot."""
+    return _check(
+        lib.onvm_dp_remote_add(ffi.new("uint16_t[]", list(services)), len(services), peer, number)
+    )
+
+
+def remove_remote(slot: int) -> None:
+    """Send the flows of an NF host at a peer elsewhere."""
+    _check(lib.onvm_dp_remote_remove(slot))
+
+
+def set_number(slot: int, number: int) -> None:
+    """Number in the cluster of an NF host here; 0: none."""
+    _check(lib.onvm_dp_host_number(slot, number))
+
+
+def read_peer(peer: int) -> PeerCounters:
+    """Counters of a peer, and whether it answers probes."""
+    stats = ffi.new("struct onvm_dp_peer_stats *")
+    _check(lib.onvm_dp_read_peer(peer, stats))
+    return PeerCounters(
+        rx=stats.rx,
+        tx=stats.tx,
+        heard_us=None if stats.heard_us == 0xFFFFFFFFFFFFFFFF else stats.heard_us,
+        is_down=bool(stats.is_down),
+    )
 
 
 def start_capture(
@@ -467,6 +544,7 @@ def read_load(slot: int) -> LoadCounters:
         reserved=stats.reserved,
         peak=stats.peak,
         latency=tuple(ffi.unpack(stats.latency, NB_LATENCY_BUCKETS)),
+        turns=TurnSums(*ffi.unpack(stats.turn_sums, 5)),
     )
 
 
@@ -507,7 +585,7 @@ def _flow_record(flow: Any) -> FlowRecord:
         vlan=flow.vlan,
         port=flow.port,
         is_reverse=bool(flow.is_reverse),
-        path=flow.path,
+        spi=flow.spi,
         chain=flow.chain,
         hosts=tuple(flow.hosts[0 : flow.nb_hops]),
         idle_ms=flow.idle_ms,

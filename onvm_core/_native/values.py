@@ -18,6 +18,7 @@ __all__ = [
     "PlaneCounters",
     "PortCounters",
     "PortRule",
+    "TurnSums",
 ]
 
 
@@ -49,6 +50,10 @@ class ChainSpec:
     track_flows: bool = True
     by_rules: bool = False
     """Only rules of a port lead to it; its ports are bound to another chain."""
+    number: int = 0
+    """In the cluster; 0: a chain of this host alone."""
+    waits: bool = False
+    """Its entry waits while a service has no instance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +125,17 @@ class HostCounters:
 
 
 @dataclass(frozen=True, slots=True)
+class TurnSums:
+    """Sums over the turns of an NF host's loop that had packets; see ``struct onvm_turn_sums``."""
+
+    turns: int = 0
+    packets: int = 0
+    packets_squared: int = 0
+    cycles: int = 0
+    cycles_by_packets: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class LoadCounters:
     """Those counters of an NF host from which its load is made; cheap to read.
 
@@ -135,6 +151,18 @@ class LoadCounters:
     reserved: int
     peak: int
     latency: tuple[int, ...]
+    turns: TurnSums = TurnSums()
+
+
+@dataclass(frozen=True, slots=True)
+class PeerCounters:
+    """Packets from and to a peer, and its probes."""
+
+    rx: int
+    tx: int
+    heard_us: int | None
+    """Since its last probe; None: there was none."""
+    is_down: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +245,8 @@ class FlowRecord:
     vlan: int
     port: int
     is_reverse: bool
-    path: int
+    spi: int
+    """Service path identifier."""
     chain: int
     hosts: tuple[int, ...] = field(default=())
     idle_ms: int = 0

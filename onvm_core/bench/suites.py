@@ -150,18 +150,35 @@ def _elastic(runs: int, seconds: float) -> Iterator[BenchLine]:
         errors = _column(figures, "estimate_error")
         yield BenchLine.of(f"elastic.spread.{ratio}.estimate", "% off", errors)
     for cycles in (100, 500, 2000, 5000):
-        # For 100 cycles the worker is the limit: the NF's capacity is above what is measured.
         scenario = Scenario(kind="elastic_estimate", cycles=cycles, seconds=max(seconds, 1.0))
         figures = _repeat(scenario, runs)
         yield BenchLine.of(f"elastic.estimate.{cycles}", "% off", _column(figures, "error"))
         yield BenchLine.of(
             f"elastic.estimate.{cycles}.limit", "Mpps", _column(figures, "limit_mpps")
         )
+        # Below the limit where the worker is slower than the NF.
+        through = _column(figures, "through_mpps")
+        yield BenchLine.of(f"elastic.estimate.{cycles}.through", "Mpps", through)
         yield BenchLine.of(f"elastic.estimate.{cycles}.util", "%", _column(figures, "full_percent"))
     for name in ("crash", "hang"):
         figures = _repeat(Scenario(kind=f"elastic_{name}", waits_us=[150, 150]), runs)
         yield BenchLine.of(f"elastic.{name}.seen", "ms", _column(figures, "seen_ms"))
         yield BenchLine.of(f"elastic.{name}.gap", "ms", _column(figures, "gap_ms"))
+
+
+def _cluster(runs: int, seconds: float) -> Iterator[BenchLine]:
+    places = (("local", False), ("remote", True))
+    hops: dict[str, list[dict[str, float]]] = {name: [] for name, _ in places}
+    trips: dict[str, list[dict[str, float]]] = {name: [] for name, _ in places}
+    for _ in range(runs):
+        for name, is_remote in places:
+            for kind, figures in (("remote_hop", hops), ("remote_rtt", trips)):
+                scenario = Scenario(kind=kind, is_remote=is_remote, seconds=max(seconds, 1.0))
+                figures[name].append(run_scenario(scenario))
+    for name, _ in places:
+        yield BenchLine.of(f"cluster.hop.{name}", "Mpps", _column(hops[name], "mpps"))
+        yield BenchLine.of(f"cluster.rtt.{name}", "us", _column(trips[name], "p50_us"))
+        yield BenchLine.of(f"cluster.rtt.{name}.p99", "us", _column(trips[name], "p99_us"))
 
 
 SUITES: dict[str, Suite] = {
@@ -173,6 +190,7 @@ SUITES: dict[str, Suite] = {
     "latency": _latency,
     "crash": _crash,
     "elastic": _elastic,
+    "cluster": _cluster,
 }
 
 

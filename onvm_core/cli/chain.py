@@ -20,6 +20,7 @@ from onvm_core.manager.messages import (
     DoneReply,
     Hop,
 )
+from onvm_sdk.errors import ConfigError
 
 __all__ = ["app"]
 
@@ -54,15 +55,20 @@ def add(
     bypass: Annotated[
         bool, typer.Option("--bypass", help="Go on without a service that has no instance.")
     ] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait for a service that has no instance.")
+    ] = False,
     name: NameOption = "main",
     as_json: JsonOption = False,
 ) -> None:
     """Add a chain, or change the one of that name; packets take it at once."""
+    if wait and bypass:
+        raise ConfigError("expected one of the two", field="--bypass, --wait")
     request = ChainAddRequest(
         name=chain, near=near, far=far,
         services=[service.strip() for service in services.split(",") if service.strip()],
         bidirectional=not one_way, track_flows=track_flows,
-        on_failure="bypass" if bypass else "drop",
+        on_failure="wait" if wait else "bypass" if bypass else "drop",
     )  # fmt: skip
     with connect(name) as client:
         reply = client.ask(request, ChainReply)

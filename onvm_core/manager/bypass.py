@@ -63,7 +63,8 @@ class Bypass:
         }
         for name, taken in self._taken.items():
             chain = self._deployment.chains.by_name[name]
-            wanted = tuple(service for service in chain.services if service in there)
+            serving = there | self._deployment.remote_services if chain.cluster_number else there
+            wanted = tuple(service for service in chain.services if service in serving)
             if wanted == taken:
                 continue
             self._deployment.chains.set_services(chain, wanted)

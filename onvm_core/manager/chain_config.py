@@ -39,7 +39,7 @@ class ChainConfig(
     services: Annotated[list[str], msgspec.Meta(max_length=STAGES_MAX)] = []
     bidirectional: bool = True
     track_flows: bool = True
-    on_failure: Literal["drop", "bypass"] = "drop"
+    on_failure: Literal["drop", "bypass", "wait"] = "drop"
     """What happens to packets when one of the services has no instance."""
     match: list[MatchConfig] | None = None
     """Flows that take it, where another chain has the port; None: it has the port."""

@@ -12,11 +12,13 @@ from onvm_core.manager.classifier import ChainMatch, Classifier, MatchClassifier
 from onvm_core.manager.manager import Manager
 from onvm_sdk.errors import ConfigError
 
-__all__ = ["Chain", "Chains"]
+__all__ = ["PORT_REMOTE", "Chain", "Chains"]
 
 log = logging.getLogger("onvm.chains")
 
 CHAINS_MAX = 255
+PORT_REMOTE = 0x8000
+"""Numbers of ports from here on are those of peers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,8 @@ class Chain:
     Attributes:
         match: flows that take it where another chain has the port `near`; None: it has the port,
             and takes what matches no other.
+        waits: its entry waits while a service has no instance.
+        cluster_number: number in the cluster of a chain that may span hosts; 0: it does not.
     """
 
     name: str
@@ -36,6 +40,8 @@ class Chain:
     is_bidirectional: bool
     track_flows: bool
     match: tuple[MatchConfig, ...] | None = None
+    waits: bool = False
+    cluster_number: int = 0
 
 
 class Chains:
@@ -68,6 +74,7 @@ class Chains:
     def add(
         self, name: str, near: str, far: str, services: Sequence[str],
         *, is_bidirectional: bool, track_flows: bool, match: Sequence[MatchConfig] | None = None,
+        waits: bool = False, cluster_number: int = 0,
     ) -> None:  # fmt: skip
         """Add a chain, or change one of that name; traffic takes it at once.
 
@@ -81,7 +88,7 @@ class Chains:
             raise ConfigError(f"at most {CHAINS_MAX} chains", field="chain", value=name)
         chain = Chain(
             name, number, near, far, tuple(services), is_bidirectional, track_flows,
-            None if match is None else tuple(match),
+            None if match is None else tuple(match), waits, cluster_number,
         )  # fmt: skip
         self._port_number(near), self._port_number(far)
         self._check_ports(chain)
@@ -100,6 +107,8 @@ class Chains:
             is_bidirectional=chain.is_bidirectional,
             track_flows=chain.track_flows,
             by_rules=chain.match is not None,
+            waits=chain.waits,
+            cluster_number=chain.cluster_number,
         )
 
     def remove(self, name: str) -> None:
@@ -122,7 +131,9 @@ class Chains:
                     )
 
     def _classify(self, port: str) -> None:
-        """Give the data plane the rules of a port as they are now."""
+        """Give the data plane the rules of a port as they are now; those of peers do it there."""
+        if self._port_number(port) >= PORT_REMOTE:
+            return
         here = [chain for chain in self._chains.values() if chain.near == port]
         numbers = {chain.name: chain.number for chain in here}
         rules: list[PortRule] = []

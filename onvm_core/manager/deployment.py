@@ -129,6 +129,8 @@ class Deployment:
         self._placement = placement
         self._ports_of = ports_of or (lambda _services: list(self._state.ports))
         self._n_launched = 1
+        self._peers: dict[str, int] = {}
+        self.remote_services: set[str] = set()
         self._state = _State()
         self._begin = time.monotonic()
         self.manager = Manager(directory, settings, workers, use_pci=use_pci)
@@ -168,13 +170,30 @@ class Deployment:
         )  # fmt: skip
         self._state.ports[name] = _OpenPort(number, uri)
 
+    def take_port(self, name: str, number: int, uri: str) -> None:
+        """Show a port that somebody else has opened as one of the manager's."""
+        self._state.ports[name] = _OpenPort(number, uri)
+
+    def close_port(self, name: str) -> None:
+        """Close a port that no chain uses."""
+        dataplane.close_port(self._state.ports.pop(name).number)
+
+    def remote_ports_of(self, peer: str, number: int | None) -> None:
+        """Let chains end at ports of a peer, named HOST:PORT; None: no more."""
+        if number is None:
+            self._peers.pop(peer, None)
+        else:
+            self._peers[peer] = number
+
     def port_number(self, name: str) -> int:
-        """ID of an open port.
+        """ID of an open port, or of one of a peer.
 
         Raises:
             ConfigError: there is none of that name.
         """
         port = self._state.ports.get(name)
+        if port is None and name.partition(":")[0] in self._peers:
+            return self._peers[name.partition(":")[0]]
         if port is None:
             known = ", ".join(self._state.ports) or "none is open"
             raise ConfigError(f"expected a port ({known})", field="port", value=name)
@@ -306,9 +325,9 @@ class Deployment:
             if time.monotonic() > deadline:
                 raise NfFailed(f"NF {missing[0]} was not ready within {timeout_s:g} s")
 
-    def serves(self, service: str) -> bool:
-        """Whether the service has an active instance."""
-        return any(
+    def serves(self, service: str, *, anywhere: bool = False) -> bool:
+        """Whether the service has an active instance; `anywhere`: one at a peer will do."""
+        return (anywhere and service in self.remote_services) or any(
             host.state is HostState.ACTIVE and instance.service == service
             for host, instance in self.manager.registry.instances()
         )
@@ -339,12 +358,12 @@ class Deployment:
             self.stop_host(host)
         return len(hosts)
 
-    def stop_host(self, host: NfHost) -> None:
-        """Let an NF host finish what it holds and leave."""
+    def stop_host(self, host: NfHost, heir: NfHost | None = None) -> None:
+        """Let an NF host finish what it holds and leave; its flows go to `heir`, or to all."""
         for launched in self._state.launched:
             if launched.handle.spec.secret == host.secret:
                 launched.asked_to_stop = True
-        self.manager.stop_host(host)
+        self.manager.stop_host(host, heir)
 
     def _on_host_change(self, host: NfHost) -> None:
         if host.state is HostState.DEAD:

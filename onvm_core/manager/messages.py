@@ -13,6 +13,7 @@ import msgspec
 from onvm_core.export.runner import ExporterReport
 from onvm_core.manager.classifier import MatchConfig
 from onvm_core.manager.report import Report
+from onvm_core.manager.view import ClusterView, LocalHost, PeerStatus
 from onvm_core.scaling.autoscaler import Decision
 from onvm_sdk.errors import OnvmError
 
@@ -32,7 +33,7 @@ __all__ = [
 ]
 
 VERSION = 1
-REQUEST_BYTES_MAX = 1 << 18
+REQUEST_BYTES_MAX = 1 << 22  # a view of some thousand instances
 FLOWS_MAX = 100_000
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=31)]
@@ -99,7 +100,7 @@ class ChainAddRequest(_Tagged, frozen=True, tag="chain_add"):
     services: Annotated[list[Name], msgspec.Meta(max_length=16)]
     bidirectional: bool = True
     track_flows: bool = True
-    on_failure: Literal["drop", "bypass"] = "drop"
+    on_failure: Literal["drop", "bypass", "wait"] = "drop"
 
 
 class ChainRemoveRequest(_Tagged, frozen=True, tag="chain_remove"):
@@ -162,6 +163,17 @@ class CaptureStopRequest(_Tagged, frozen=True, tag="capture_stop"):
     number: int
 
 
+class ClusterApplyRequest(_Tagged, frozen=True, tag="cluster_apply"):
+    """Make the tables what a view of the cluster says."""
+
+    view: ClusterView | None
+    """None: leave the cluster."""
+
+
+class ClusterLocalRequest(_Tagged, frozen=True, tag="cluster_local"):
+    """What the cluster is to know of this manager; cheap."""
+
+
 Request = (
     StatusRequest
     | DownRequest
@@ -179,6 +191,8 @@ Request = (
     | CaptureStartRequest
     | CaptureReadRequest
     | CaptureStopRequest
+    | ClusterApplyRequest
+    | ClusterLocalRequest
 )
 
 
@@ -199,7 +213,7 @@ class LaunchedNf(msgspec.Struct, frozen=True):
     """Those it may run on; empty: any."""
     restarts: int
     reason: str
-    """How it ended last."""
+    """How it ended last; of one that drains, why its state was not handed over."""
     log: str
     log_tail: list[str]
     """Last lines of one that has failed."""
@@ -215,7 +229,7 @@ class ChainReply(_Tagged, frozen=True, tag="chain"):
     bidirectional: bool
     track_flows: bool
     state: str
-    """active, waiting for a service that has no instance yet, or bypassing one that has none."""
+    """active, waiting for a service that has no instance, or bypassing one that has none."""
     on_failure: str = "drop"
     match: list[MatchConfig] | None = None
     """Flows that take it where another chain has the port; None: it has the port."""
@@ -353,6 +367,27 @@ class ScaleStatusReply(_Tagged, frozen=True, tag="scale_status"):
     decisions: list[Decision]
 
 
+class ClusterReply(_Tagged, frozen=True, tag="cluster"):
+    """A view was applied."""
+
+    digest: str
+    """Of the tables as they are: equal on all hosts that have equal views."""
+    missing: list[str] = []
+    """What could not be applied, a line each."""
+
+
+class ClusterLocalReply(_Tagged, frozen=True, tag="cluster_local"):
+    """A manager as its cluster is to know it."""
+
+    hosts: list[LocalHost]
+    ports: list[str]
+    peers: list[PeerStatus]
+    digest: str
+    """As of `ClusterReply`; "" without a cluster."""
+    drops: dict[str, int] = {}
+    """Of packets between hosts, by reason."""
+
+
 class DoneReply(_Tagged, frozen=True, tag="done"):
     """It is done; `count` of the things asked for."""
 
@@ -377,6 +412,8 @@ Reply = (
     | CaptureReply
     | ScaleReply
     | ScaleStatusReply
+    | ClusterReply
+    | ClusterLocalReply
     | ErrorReply
 )
 

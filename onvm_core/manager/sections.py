@@ -1,7 +1,7 @@
 """Sections of ``onvm.toml`` for what happens by itself: scaling, exporters, faults.
 
 [scale.SERVICE]        min, max, target, hysteresis, out_after_s, in_after_s, cooldown_s,
-                       spares, drain_s, policy, options
+                       spares, drain_s, handover_ms, policy, options
 [exporters.NAME]       kind, interval_s, options
 [faults]               hang_ms, ready_s
 """
@@ -45,6 +45,9 @@ class ScaleConfig(_Table, frozen=True):
     """Instances that are started and set up, and serve only when they are needed."""
     drain_s: Annotated[float, msgspec.Meta(ge=0, le=86400)] = 300.0
     """A draining instance's flows move to others when they have not ended by then."""
+    handover_ms: Annotated[int, msgspec.Meta(ge=0, le=60_000)] = 250
+    """For how long packets may wait while a draining instance hands its state over; 0: it never
+    does."""
     policy: str = "utilisation"
     options: dict[str, Any] = {}
     """Of a policy that a plugin brought."""

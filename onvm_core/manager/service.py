@@ -18,6 +18,7 @@ from onvm_core.manager.automation import Automation
 from onvm_core.manager.captures import Captures
 from onvm_core.manager.chains import Chain
 from onvm_core.manager.classifier import Classifier
+from onvm_core.manager.cluster import ClusterTables
 from onvm_core.manager.config import ChainConfig, Config, NfConfig
 from onvm_core.manager.control import ControlServer
 from onvm_core.manager.deployment import Deployment, NfFailed
@@ -25,7 +26,7 @@ from onvm_core.manager.directory import DirectoryLock
 from onvm_core.manager.extensions import Extensions
 from onvm_core.manager.placer import load_policy
 from onvm_core.manager.ports import PortKind, parse_uri
-from onvm_core.manager.registry import HostState
+from onvm_core.manager.registry import HostState, NfHost
 from onvm_core.manager.report import Report
 from onvm_core.manager.supervisor import Supervisor, WantedHost
 from onvm_core.manager.toml import format_toml
@@ -106,9 +107,20 @@ class Service:
             directory.name, self._deployment, self._supervisor, config, extensions,
             self._control.publish,
         )  # fmt: skip
+        self._cluster = ClusterTables(
+            self._deployment, self._automation.bypass,
+            lambda chain, action: self._control.publish(m.ChainEvent(name=chain, action=action)),
+        )  # fmt: skip
+        self._deployment.manager.on_notice = self._cluster.on_notice
+        self._handlers[m.ClusterApplyRequest] = self._cluster.apply
+        self._handlers[m.ClusterLocalRequest] = self._cluster.local
         self._handlers[m.ScaleRequest] = self._automation.scaling.set_count
         self._handlers[m.ScaleStatusRequest] = self._automation.scaling.status
-        self._deployment.on_host_change = self._automation.on_host_change
+        self._deployment.on_host_change = self._on_host_change
+
+    def _on_host_change(self, host: NfHost) -> None:
+        self._cluster.on_host_change(host)
+        self._automation.on_host_change(host)
 
     def _deploy(
         self, kinds: Mapping[str, PortKind], classifiers: Mapping[str, Classifier]
@@ -232,7 +244,7 @@ class Service:
         self._deployment.chains.add(
             name, chain.near, chain.far, chain.services,
             is_bidirectional=chain.bidirectional, track_flows=chain.track_flows,
-            match=chain.match,
+            match=chain.match, waits=chain.on_failure == "wait",
         )  # fmt: skip
         if chain.on_failure == "bypass":
             self._automation.bypass.watch(name)
@@ -397,15 +409,25 @@ class Service:
         return m.ChainReply(
             name=chain.name, near=chain.near, far=chain.far, services=list(chain.services),
             bidirectional=chain.is_bidirectional, track_flows=chain.track_flows,
-            state=f"bypassing {', '.join(missing)}" if missing else "active",
-            on_failure="bypass" if bypass.watches(chain.name) else "drop",
+            state=f"bypassing {', '.join(missing)}" if missing else self._state_of(chain),
+            on_failure=(
+                "wait" if chain.waits else "bypass" if bypass.watches(chain.name) else "drop"
+            ),
             match=None if chain.match is None else list(chain.match),
         )  # fmt: skip
+
+    def _state_of(self, chain: Chain) -> str:
+        absent = [
+            name for name in chain.services
+            if not self._deployment.serves(name, anywhere=chain.cluster_number != 0)
+        ]  # fmt: skip
+        return f"waiting for {', '.join(absent)}" if chain.waits and absent else "active"
 
     def _chain_list(self, _request: m.ChainListRequest) -> m.ChainsReply:
         return m.ChainsReply(chains=self._chains())
 
     def _chain_add(self, request: m.ChainAddRequest) -> m.ChainReply:
+        self._check_own(request.name, "chain add")
         for service in request.services:
             if not self._deployment.serves(service):
                 raise ConfigError(
@@ -423,7 +445,12 @@ class Service:
         self._pending.pop(request.name, None)
         return self._chain(self._deployment.chains.by_name[request.name])
 
+    def _check_own(self, name: str, field: str) -> None:
+        if name in self._cluster.chains:
+            raise ConfigError("it is the cluster's: onvm cluster chain", field=field, value=name)
+
     def _chain_remove(self, request: m.ChainRemoveRequest) -> m.DoneReply:
+        self._check_own(request.name, "chain remove")
         if self._pending.pop(request.name, None) is None:
             self._automation.bypass.forget(request.name)
             self._deployment.chains.remove(request.name)
@@ -437,12 +464,12 @@ class Service:
             raise ConfigError(f"expected a chain ({known})", field="chain show", value=request.name)
         flows = dataplane.read_flows(PATH_FLOWS_MAX)
         counts = Counter(
-            (flow.path, flow.hosts, flow.is_reverse) for flow in flows if flow.chain == chain.number
+            (flow.spi, flow.hosts, flow.is_reverse) for flow in flows if flow.chain == chain.number
         )
         paths = [
-            m.Path(spi=path, is_reverse=is_reverse, flows=count,
+            m.Path(spi=spi, is_reverse=is_reverse, flows=count,
                    hops=self._hops(chain, hosts, is_reverse))
-            for (path, hosts, is_reverse), count in sorted(counts.items())
+            for (spi, hosts, is_reverse), count in sorted(counts.items())
         ]  # fmt: skip
         return m.ChainShowReply(chain=self._chain(chain), paths=paths, flows_seen=len(flows))
 
@@ -460,17 +487,22 @@ class Service:
             for index, (service, instance) in enumerate(hops)
         ]
 
-    def _instances_of(self, slot: int, service: str | None = None) -> list[str]:
-        return [
-            instance.name
-            for host, instance in self._deployment.manager.registry.instances()
-            if host.slot == slot and service in (None, instance.service)
-        ]
+    def _instances_of(self, slot: int, service: str) -> list[str]:
+        remote = self._cluster.instance_at(slot, service)
+        return (
+            [remote]
+            if remote
+            else [
+                instance.name
+                for host, instance in self._deployment.manager.registry.instances()
+                if host.slot == slot and service == instance.service
+            ]
+        )
 
     def _flow_list(self, request: m.FlowListRequest) -> m.FlowsReply:
         ports = {self._deployment.port_number(name): name for name in self._deployment.ports}
         chains = {chain.number: chain.name for chain in self._deployment.chains.by_name.values()}
-        names: dict[int, list[str]] = {}
+        names = self._cluster.names()
         for host, instance in self._deployment.manager.registry.instances():
             if host.state is not HostState.DEAD:
                 names.setdefault(host.slot, []).append(instance.name)
@@ -482,7 +514,7 @@ class Service:
                     protocol=flow.protocol, vlan=flow.vlan,
                     port=ports.get(flow.port, str(flow.port)),
                     chain=chains.get(flow.chain, str(flow.chain)),
-                    spi=flow.path, is_reverse=flow.is_reverse,
+                    spi=flow.spi, is_reverse=flow.is_reverse,
                     instances=[name for slot in flow.hosts for name in names.get(slot, [])],
                     idle_s=flow.idle_ms / 1000,
                 )

@@ -28,7 +28,7 @@ from onvm_core.launch.identity import ProcessId, find_by_environment
 from onvm_core.launch.launcher import DEFAULT_LAUNCHER, SECRET_VARIABLE, LaunchSpec
 from onvm_core.manager.deployment import Deployment
 from onvm_core.manager.directory import write_private
-from onvm_core.manager.drain import FlowWatch
+from onvm_core.manager.drain import Drains
 from onvm_core.manager.messages import LaunchedNf, NfEvent
 from onvm_core.manager.registry import HostState, NfHost
 from onvm_core.manager.supervised import CRASH_LOOP, FIRST_DELAY_S, LOG_LINES, Supervised
@@ -89,6 +89,7 @@ class _Record(msgspec.Struct, frozen=True):
     log: str
     pid: int = 0
     start_time: int = 0
+    heirlooms: tuple[str, ...] = ()
 
     def process(self) -> ProcessId | None:
         """The process, if it lives."""
@@ -115,7 +116,7 @@ class Supervisor:
         self._deployment = deployment
         self._publish = publish
         self._nfs: list[Supervised] = []
-        self._drains = FlowWatch()
+        self.drains = Drains(deployment, self._nfs, self._stop, self._write)
         self._unread: list[_Record] = []
         """Of the earlier manager, as long as they are neither adopted nor ended."""
 
@@ -127,7 +128,7 @@ class Supervisor:
 
     def instance_names(self) -> set[str]:
         """Names that are taken."""
-        return {name for nf in self._nfs for name in nf.wanted.instances}
+        return {name for nf in self._nfs for name in (*nf.wanted.instances, *nf.heirlooms)}
 
     def first_failure(self) -> str:
         """The line of an NF host that has failed and never served; "" if none."""
@@ -226,7 +227,13 @@ class Supervisor:
         log.info("adopting %s (pid %d)", _label(record), process.pid)
         self._nfs.append(
             Supervised(
-                record.wanted, handle, record.secret, record.log, process, since=time.monotonic()
+                record.wanted,
+                handle,
+                record.secret,
+                record.log,
+                process,
+                since=time.monotonic(),
+                heirlooms=set(record.heirlooms),
             )
         )
         self._write()
@@ -236,6 +243,7 @@ class Supervisor:
         nf.secret = secrets.token_hex(16)
         nf.log = str(self._record_path.parent / "logs" / f"{'+'.join(nf.wanted.instances)}.log")
         nf.handle, nf.host, nf.process, nf.gone_at, nf.is_slow = None, None, None, 0.0, False
+        nf.heirlooms = set()
         self._write()
         if nf.wanted.is_spare:
             self._deployment.manager.hold(nf.secret)
@@ -264,7 +272,7 @@ class Supervisor:
                 self._ended(nf, now)
             else:
                 self._watch(nf, now)
-        self._end_drained(now)
+        self.drains.turn(now)
 
     def on_host_change(self, host: NfHost) -> None:
         """The manager says that a host is active or dead."""
@@ -275,6 +283,7 @@ class Supervisor:
             self._remember_process(nf, host)
             if host.state is HostState.DEAD:
                 nf.gone_at = time.monotonic()
+                self.drains.on_gone(host)
                 self._replace(nf)
         self._publish(
             NfEvent(
@@ -375,24 +384,6 @@ class Supervisor:
         self._deployment.manager.activate_host(nf.host)
         self._write()
 
-    def drain(self, service: str, deadline_s: float) -> str | None:
-        """Let the newest host of the service end with its flows; its name, or None.
-
-        One that does not serve yet is stopped at once.
-        """
-        for nf in reversed(self._nfs):
-            if service not in nf.wanted.services or nf.is_leaving or nf.wanted.is_spare:
-                continue
-            if nf.is_serving and nf.host is not None:
-                nf.is_draining = True
-                nf.drain_until = time.monotonic() + deadline_s
-                self._deployment.manager.drain_host(nf.host)
-                self._drains.add(nf.host.slot)
-            else:
-                self._stop(nf)
-            return "+".join(nf.wanted.instances)
-        return None
-
     def stop_spare(self, service: str) -> str | None:
         """Stop a spare of the service; its name, or None without one."""
         for nf in reversed(self._nfs):
@@ -400,15 +391,6 @@ class Supervisor:
                 self._stop(nf)
                 return "+".join(nf.wanted.instances)
         return None
-
-    def _end_drained(self, now: float) -> None:
-        ended = self._drains.turn(now)
-        for nf in self._nfs:
-            if not nf.is_draining or nf.is_stopping or nf.host is None:
-                continue
-            if nf.host.slot in ended or now > nf.drain_until or nf.host.state is HostState.DEAD:
-                self._drains.discard(nf.host.slot)
-                self._stop(nf)
 
     # ---- stop ----
 
@@ -421,14 +403,16 @@ class Supervisor:
                 self._stop(nf)
         return asked
 
-    def _stop(self, nf: Supervised) -> None:
+    def _stop(self, nf: Supervised, heir: NfHost | None = None) -> None:
+        if heir is None and nf.host is not None:
+            self.drains.forget(nf.host)
         nf.is_stopping = True
         nf.stop_at = time.monotonic() + STOP_TIMEOUT_S
         if nf.handle is None:
             self._nfs.remove(nf)
             self._write()
         elif nf.host is not None and nf.host.state is not HostState.DEAD:
-            self._deployment.stop_host(nf.host)
+            self._deployment.stop_host(nf.host, heir)
         else:
             nf.handle.stop()
 
@@ -449,6 +433,7 @@ class Supervisor:
                 nf.wanted, nf.secret, nf.log,
                 nf.process.pid if nf.process else 0,
                 nf.process.start_time if nf.process else 0,
+                tuple(sorted(nf.heirlooms)),
             )
             for nf in self._nfs
             if nf.secret

@@ -42,6 +42,24 @@ def test_only_instance_of_a_service_dies(case, n_workers: int) -> None:
 
 
 @pytest.mark.parametrize("n_workers", WORKERS)
+def test_entry_of_a_chain_waits_for_an_instance(case, n_workers: int) -> None:
+    line = case("wait_for_instance", n_workers)
+    assert line["read_meanwhile"] <= 64, "no more than what the worker held already"
+    assert line["dropped"] == ["waiting"]
+    assert line["lost"] == line["died_with"], "only what was with the NF is lost"
+    read, sent = line["patient"]
+    assert read == 2_000_000
+    assert read - sent <= line["died_with"]
+
+
+@pytest.mark.parametrize("n_workers", WORKERS)
+def test_flows_of_a_paused_instance_wait_and_move(case, n_workers: int) -> None:
+    line = case("pause", n_workers)
+    assert line["stood"] == [0, 0]
+    assert line["drops"] == {}
+
+
+@pytest.mark.parametrize("n_workers", WORKERS)
 def test_change_of_services_drops_nothing(case, n_workers: int) -> None:
     dropped = case("chain_changes", n_workers)["dropped_by_service_changes"]
     assert set(dropped) <= {"shed"}

@@ -6,82 +6,22 @@ names carry the process ID, so that nobody else's are touched.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from namespaces import Net, download, missing, namespaces, onvm
 
-CAPABILITY_NET_ADMIN, CAPABILITY_NET_RAW, CAPABILITY_SYS_ADMIN = 12, 13, 21
 DOWNLOAD_BYTES = 20_000_000
 READY_TIMEOUT_S = 30
 
-
-def _has_capabilities(*wanted: int) -> bool:
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    effective = next(line for line in status.splitlines() if line.startswith("CapEff:"))
-    mask = int(effective.split()[1], 16)
-    return all(mask >> number & 1 for number in wanted)
-
-
-def _missing() -> str:
-    if not _has_capabilities(CAPABILITY_NET_ADMIN, CAPABILITY_NET_RAW, CAPABILITY_SYS_ADMIN):
-        return "network namespaces need root"
-    absent = [tool for tool in ("ip", "ping", "iperf3", "ethtool") if not shutil.which(tool)]
-    return f"not installed: {', '.join(absent)}" if absent else ""
-
-
-pytestmark = pytest.mark.skipif(bool(_missing()), reason=_missing() or "complete")
-
-
-@dataclass
-class Net:
-    """Three namespaces: client, device under test, server."""
-
-    prefix: str
-    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
-
-    def space(self, role: str) -> str:
-        return f"{self.prefix}{role}"
-
-    def ip(self, role: str, *arguments: str) -> None:
-        subprocess.run(["ip", "-n", self.space(role), *arguments], check=True)
-
-    def run(self, role: str, *command: str, timeout: float = 30) -> str:
-        done = subprocess.run(
-            ["ip", "netns", "exec", self.space(role), *command],
-            capture_output=True, text=True, timeout=timeout, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
-        return done.stdout
-
-    def start(
-        self, role: str, *command: str, log: Path, environment: dict[str, str] | None = None
-    ) -> subprocess.Popen[bytes]:
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                ["ip", "netns", "exec", self.space(role), *command],
-                stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-                env={**os.environ, **(environment or {})},
-            )  # fmt: skip
-        self.processes.append(process)
-        return process
-
-    def stop(self, process: subprocess.Popen[bytes]) -> None:
-        if process.poll() is None:
-            process.terminate()
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+MISSING = missing("ping", "iperf3")
+pytestmark = pytest.mark.skipif(bool(MISSING), reason=MISSING or "complete")
 
 
 ADDRESSES = {"c": ("10.9.0.1/24", "fd00:9::1/64"), "s": ("10.9.0.2/24", "fd00:9::2/64")}
@@ -89,18 +29,8 @@ ADDRESSES = {"c": ("10.9.0.1/24", "fd00:9::1/64"), "s": ("10.9.0.2/24", "fd00:9:
 
 @pytest.fixture
 def net() -> Iterator[Net]:
-    made = Net(f"onvm{os.getpid()}")
-    for role in "cds":
-        subprocess.run(["ip", "netns", "add", made.space(role)], check=True)
-        made.ip(role, "link", "set", "lo", "up")
-        made.run(role, "sysctl", "-qw", "net.ipv6.conf.default.accept_dad=0")
-    try:
+    with namespaces("cds") as made:
         yield made
-    finally:
-        for process in reversed(made.processes):
-            made.stop(process)
-        for role in "cds":
-            subprocess.run(["ip", "netns", "del", made.space(role)], check=False)
 
 
 def _add_veths(net: Net) -> None:
@@ -121,10 +51,6 @@ def _configure(net: Net, role: str, interface: str) -> None:
     net.ip(role, "link", "set", interface, "up")
 
 
-def _onvm(*arguments: str) -> list[str]:
-    return [sys.executable, "-P", "-m", "onvm_core.cli", *arguments]
-
-
 @dataclass
 class Manager:
     net: Net
@@ -133,7 +59,7 @@ class Manager:
 
     def call(self, *arguments: str) -> str:
         done = subprocess.run(
-            _onvm(*arguments), capture_output=True, text=True, timeout=30, check=False,
+            onvm(*arguments), capture_output=True, text=True, timeout=30, check=False,
             env={**os.environ, "ONVM_RUNTIME_DIR": str(self.folder)},
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
@@ -149,7 +75,7 @@ def _up(net: Net, folder: Path, uris: Sequence[str]) -> Manager:
     )
     log = folder / "manager.log"
     process = net.start(
-        "d", *_onvm("up", "-f", str(config)), log=log,
+        "d", *onvm("up", "-f", str(config)), log=log,
         environment={"ONVM_RUNTIME_DIR": str(folder)},
     )  # fmt: skip
     deadline = time.monotonic() + READY_TIMEOUT_S
@@ -194,30 +120,6 @@ def _wait_reachable(net: Net) -> None:
             assert time.monotonic() < deadline, f"{target} does not answer"
 
 
-def _download(net: Net, folder: Path, host: str) -> None:
-    content = os.urandom(1 << 16) * (DOWNLOAD_BYTES // (1 << 16) + 1)
-    content = content[:DOWNLOAD_BYTES]
-    served = folder / "www"
-    served.mkdir(exist_ok=True)
-    (served / "blob").write_bytes(content)
-    server = net.start(
-        "s", sys.executable, "-m", "http.server", "8000", "--bind", host.strip("[]"),
-        "--directory", str(served), log=folder / "http.log",
-    )  # fmt: skip
-    fetch = (
-        "import hashlib,time,urllib.request\n"
-        "for attempt in range(50):\n"
-        "    try:\n"
-        f"        answer = urllib.request.urlopen('http://{host}:8000/blob', timeout=20); break\n"
-        "    except OSError:\n"
-        "        time.sleep(0.1)\n"
-        "print(hashlib.sha256(answer.read()).hexdigest())\n"
-    )
-    got = net.run("c", sys.executable, "-c", fetch, timeout=60).strip()
-    net.stop(server)
-    assert got == hashlib.sha256(content).hexdigest()
-
-
 def _iperf(net: Net, folder: Path, host: str, *options: str) -> float:
     server = net.start("s", "iperf3", "-s", "-1", log=folder / "iperf.log")
     time.sleep(0.3)
@@ -230,7 +132,7 @@ def test_ping_download_and_iperf(manager: Manager, net: Net, tmp_path: Path) -> 
     _wait_reachable(net)
     for host, url_host in (("10.9.0.2", "10.9.0.2"), ("fd00:9::2", "[fd00:9::2]")):
         assert " 0% packet loss" in net.run("c", "ping", "-c5", "-i0.05", host)
-        _download(net, tmp_path, url_host)
+        download(net, tmp_path, url_host, DOWNLOAD_BYTES, "c", "s")
         assert _iperf(net, tmp_path, host) > 1  # Mbit/s: it flows; how fast is a benchmark's
         assert _iperf(net, tmp_path, host, "-R") > 1
     status = json.loads(manager.call("status", "--json"))

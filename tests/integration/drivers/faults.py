@@ -74,6 +74,61 @@ class Cases:
             bed.run(0.005)
         return {}
 
+    def wait_for_instance(self) -> dict[str, object]:
+        """The only instance dies; a source that can wait and one that cannot are at its chain."""
+        bed = self.bed
+        dp.pause_sources(True)
+        patient = bed.null_pair(flows=100, count=2_000_000)
+        hasty = bed.null_pair(flows=100, rate_pps=50_000)
+        bed.chain(1, patient, ["a"], waits=True)
+        bed.chain(2, hasty, ["a"], waits=True)
+        self.nf("a")
+        dp.pause_sources(False)
+        bed.until(lambda: dp.read_port(patient[1]).tx > 10_000, 5, "traffic")
+        bed.kill(bed.processes[0])
+        bed.until(lambda: not list(bed.manager.registry.living()), 5, "it is gone")
+        stands_at = dp.read_port(patient[0]).rx
+        before = dp.read_plane().drops
+        bed.until(lambda: dp.read_plane().drops["waiting"] > 5000, 5, "the hasty one is shed")
+        read_meanwhile = dp.read_port(patient[0]).rx - stands_at
+        dropped = {k: v for k, v in dp.read_plane().drops.items() if v != before[k]}
+        self.nf("a")
+        bed.until(lambda: dp.read_port(patient[0]).is_finished, 20, "all is read")
+        bed.drain()
+        drops = dp.read_plane().drops
+        lost = sum(v for k, v in drops.items() if k not in ("waiting", "shed"))
+        return {
+            "read_meanwhile": read_meanwhile, "dropped": sorted(dropped),
+            "lost": lost, "died_with": drops["nf_died"],
+            "patient": [dp.read_port(patient[0]).rx, dp.read_port(patient[1]).tx],
+        }  # fmt: skip
+
+    def pause(self) -> dict[str, object]:
+        """A draining instance is held still, and its flows move to the other: none is lost."""
+        bed = self.bed
+        dp.pause_sources(True)
+        bed.chain(1, (pair := bed.null_pair(rate_pps=20_000, flows=100)), ["a"])
+        first = self.nf("a")
+        dp.pause_sources(False)
+        bed.until(lambda: dp.read_plane().flows >= 100, 5, "all flows")
+        heir = bed.hosts_of(self.nf("a"))[0]
+        host = bed.hosts_of(first)[0]
+        bed.manager.drain_host(host)
+        dp.pause_host(host.slot, True)
+        bed.until(lambda: dp.read_host(host.slot).reserved == 0, 5, "it holds nothing")
+        bed.until(
+            lambda: dp.read_port(pair[1]).tx == dp.read_host(host.slot).rx[0], 5, "all is sent"
+        )
+        stands_at, sent = dp.read_host(host.slot).rx[0], dp.read_port(pair[1]).tx
+        bed.run(0.02)
+        stood = [dp.read_host(host.slot).rx[0] - stands_at, dp.read_port(pair[1]).tx - sent]
+        dp.pause_host(host.slot, False)  # taken back
+        bed.until(lambda: dp.read_host(host.slot).rx[0] > stands_at + 100, 5, "it goes on")
+        dp.pause_host(host.slot, True)
+        dp.leave_host(host.slot, heir.slot)
+        bed.until(lambda: dp.read_host(heir.slot).rx[0] > 1000, 5, "the heir has its flows")
+        return {"stood": stood, "drops": {k: v for k, v in dp.read_plane().drops.items() if v}}
+
     def chain_changes(self) -> dict[str, object]:
         """Services, tracking and ports of a chain change under load."""
         bed = self.bed

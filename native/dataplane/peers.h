@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef _ONVM_PEERS_H_
+#define _ONVM_PEERS_H_
+
+/**
+ * @file
+ * The other hosts of a cluster, and who of them has sent a packet.
+ *
+ * Threads: the control thread adds and removes; workers read. An address changes only while no
+ * worker uses its peer.
+ */
+
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/socket.h>
+
+#include "table_sizes.h"
+
+union onvm_sockaddr {
+	struct sockaddr any;
+	struct sockaddr_in v4;
+	struct sockaddr_in6 v6;
+};
+
+struct onvm_peer {
+	bool is_used;
+	socklen_t address_length;
+	union onvm_sockaddr address; /**< of its tunnel port */
+};
+
+/** Peers by their addresses; immutable once published. */
+struct onvm_peer_index {
+	uint32_t nb_slots; /**< a power of two, at least twice the peers */
+	struct {
+		uint8_t address[16]; /**< network order; IPv4 as in ::ffff:0:0/96 */
+		uint16_t peer;	     /**< 0: free */
+	} slots[];
+};
+
+struct onvm_peers {
+	struct onvm_peer peers[ONVM_PEERS_MAX];
+	struct onvm_peer_index *index; /**< atomic */
+};
+
+/** The peer that has this address; 0: none. */
+uint16_t onvm_peers_find(const struct onvm_peer_index *index, const union onvm_sockaddr *address);
+/** An index of all peers; NULL: out of memory. */
+struct onvm_peer_index *onvm_peers_make_index(const struct onvm_peers *peers);
+
+/**
+ * Fill a socket address from @p ip_version 4 or 6, an address in network order and a port in host
+ * order; @return its length.
+ */
+socklen_t onvm_sockaddr_set(union onvm_sockaddr *address, uint8_t ip_version, const uint8_t *bytes,
+			    uint16_t port);
+
+#endif /* _ONVM_PEERS_H_ */

@@ -1,0 +1,132 @@
+"""Several managers of one machine as the hosts of a cluster, without ZooKeeper or agents.
+
+Each has a loopback address as its address on the data network; the test sends them their views.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+from up_host import Host
+
+from onvm_core.manager import messages as m
+from onvm_core.manager.client import Client
+from onvm_core.manager.view import (
+    ChainView,
+    ClusterView,
+    InstanceView,
+    LocalHost,
+    PeerView,
+    PortView,
+)
+
+VNI = 0x123456
+TUNNEL_PORT = 4790
+
+
+def ask(host: Host, name: str, request: m.Request) -> Any:
+    """What `--json` would give, without starting a program for each look."""
+    with Client(host.runtime / name) as client:
+        return msgspec.to_builtins(client.ask(request, object))
+
+
+@dataclass
+class Managers:
+    """Managers by name, and the view that they have in common.
+
+    Attributes:
+        addresses: of hosts; one without a configuration is no manager, but the test itself.
+    """
+
+    host: Host
+    configs: Mapping[str, str]
+    addresses: Mapping[str, str]
+    chains: Sequence[ChainView]
+    numbers: dict[tuple[str, str], int] = field(default_factory=dict)
+
+    def start(self) -> None:
+        for name, text in self.configs.items():
+            (self.host.folder / f"{name}.toml").write_text(text)
+            self.host.do("up", "-d", "--name", name, "-f", f"{name}.toml")
+
+    def status(self, name: str) -> dict[str, Any]:
+        return ask(self.host, name, m.StatusRequest())
+
+    def local(self, name: str) -> dict[str, Any]:
+        return ask(self.host, name, m.ClusterLocalRequest())
+
+    def instances(self) -> list[InstanceView]:
+        """All NF hosts of all managers that answer; each keeps its number."""
+        found = []
+        for name in self.configs:
+            for one in msgspec.convert(self.local(name)["hosts"], list[LocalHost]):
+                number = self.numbers.setdefault((name, one.name), 100 + len(self.numbers))
+                found.append(
+                    InstanceView(
+                        number=number,
+                        host=name,
+                        name=one.name,
+                        services=one.services,
+                        state="active" if one.state == "active" else "draining",
+                        spare_pps=5_000_000,
+                        claims=one.claims,
+                    )
+                )
+        return found
+
+    def view(self, name: str, instances: list[InstanceView]) -> ClusterView:
+        names = list(self.addresses)
+        return ClusterView(
+            cluster="test", vni=VNI, host=name, number=names.index(name) + 1,
+            address=self.addresses[name],
+            peers=[
+                PeerView(name=other, number=number + 1, address=address)
+                for number, (other, address) in enumerate(self.addresses.items())
+                if other != name
+            ],
+            instances=instances, chains=list(self.chains),
+        )  # fmt: skip
+
+    def apply(self) -> dict[str, dict[str, Any]]:
+        """Give all managers the view of what there is now; what they reply."""
+        instances = self.instances()
+        return {
+            name: ask(self.host, name, m.ClusterApplyRequest(view=self.view(name, instances)))
+            for name in self.configs
+        }
+
+    def down(self) -> dict[str, dict[str, Any]]:
+        """Let packets come to an end, then end all; their last reports."""
+        reports = {}
+        for name in self.configs:
+            reports[name] = ask(self.host, name, m.DownRequest())["report"]
+        return reports
+
+
+def wait_for(condition: Callable[[], bool], timeout_s: float = 40) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.1)
+
+
+def chain(near: str, far: str, *services: str, **settings: Any) -> ChainView:
+    """A chain between ports HOST:PORT."""
+    ends = [PortView(host=text.split(":")[0], port=text.split(":")[1]) for text in (near, far)]
+    return ChainView(
+        number=7, name="edge", near=ends[0], far=ends[1], services=list(services), **settings
+    )
+
+
+def data_socket(address: str) -> socket.socket:
+    """The data network's end of a host that is the test itself."""
+    made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    made.setsockopt(socket.IPPROTO_IP, socket.IP_RECVTOS, 1)
+    made.settimeout(10)
+    made.bind((address, TUNNEL_PORT))
+    return made

@@ -1,0 +1,307 @@
+"""Chains that span hosts: NSH in VXLAN-GPE between managers, each on a loopback address.
+
+Nothing here needs root or ZooKeeper: the test plays the agents, and in some cases a host.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from cluster_hosts import TUNNEL_PORT, VNI, Managers, chain, data_socket, wait_for
+
+if TYPE_CHECKING:
+    from up_host import Host
+
+pytestmark = pytest.mark.once
+
+PLANE = """
+[dataplane]
+flows = 65536
+buffers = 8192
+ring_length = 2048
+"""
+CLIENTS = """
+[ports.clients]
+uri = "gen:?flows=100&rate=8000&timeout_ms=4000"
+direction = "in"
+"""
+SERVERS = """
+[ports.servers]
+uri = "gen:?role=server"
+direction = "out"
+"""
+
+
+def nf(name: str, plugin: str = "", **config: str) -> str:
+    lines = [f"[nfs.{name}]"] + ([f'plugin = "{plugin}"'] if plugin else [])
+    lines += [f"[nfs.{name}.config]"] if config else []
+    return "\n".join(lines + [f'{key} = "{value}"' for key, value in config.items()]) + "\n"
+
+
+def base(n: int) -> dict[str, str]:
+    """Addresses that another run of these tests does not use."""
+    net = 2 + os.getpid() % 250
+    return {name: f"127.{net}.{n}.{index + 2}" for index, name in enumerate("abcx")}
+
+
+def generator(managers: Managers, name: str) -> dict[str, Any]:
+    (one,) = managers.status(name)["report"]["generators"]
+    return one
+
+
+def check_books(reports: dict[str, dict[str, Any]]) -> None:
+    """Nothing vanishes: on each host, and between them."""
+    for report in reports.values():
+        assert report["rx"] + report["originated"] == report["tx"] + sum(report["drops"].values())
+        assert report["buffers"]["free"] == report["buffers"]["total"]
+
+
+def test_flows_pass_three_hosts_both_ways(host: Host) -> None:
+    addresses = base(1)
+    addresses.pop("x")
+    managers = Managers(
+        host,
+        {
+            "a": PLANE + CLIENTS + nf("firewall"),
+            "b": PLANE + nf("nat"),
+            "c": PLANE + SERVERS + nf("lb"),
+        },
+        addresses,
+        [chain("a:clients", "c:servers", "firewall", "nat", "lb")],
+    )
+    managers.start()
+    replies = managers.apply()
+    assert [reply["missing"] for reply in replies.values()] == [[], [], []]
+    assert len({reply["digest"] for reply in replies.values()}) == 1
+    seen = watch(managers)
+    assert [seen[key] for key in ("bad_checksum", "bad_payload", "out_of_order")] == [0, 0, 0]
+    paths = ask_paths(managers, "a")
+    assert {tuple(hop["instance"] for hop in path["hops"]) for path in paths} == {
+        ("firewall-1", "nat-1@b", "lb-1@c")
+    }
+    assert all(path["spi"] == 14 for path in paths)
+    reports = managers.down()
+    check_books(reports)
+    assert not any(reports[name]["drops"].get("no_path") for name in "bc")
+    # Both directions have met all three.
+    counts = {nf["instance"]: nf["rx"] for name in "abc" for nf in reports[name]["nfs"]}
+    assert len(counts) == 3
+    assert min(counts.values()) > 15000
+    assert max(counts.values()) - min(counts.values()) < 2000  # what was on its way
+
+
+def watch(managers: Managers) -> dict[str, Any]:
+    """Let traffic run for a while: of what began after the chain was there, all completes."""
+    early = generator(managers, "a")["opened"]
+    wait_for(lambda: generator(managers, "a")["completed"] > early + 3000)
+    seen = generator(managers, "a")
+    assert seen["failed"] <= early
+    return seen
+
+
+def ask_paths(managers: Managers, name: str) -> list[dict[str, Any]]:
+    shown = managers.host.json("chain", "show", "edge", "--name", name)
+    return shown["paths"]
+
+
+def test_replies_meet_the_instance_that_holds_their_state(host: Host) -> None:
+    """Two NATs and two balancers on different hosts, and every connection completes."""
+    addresses = base(2)
+    addresses.pop("x")
+    managers = Managers(
+        host,
+        {
+            "a": PLANE + CLIENTS + nf("firewall")
+            + nf("nat", ports="1024-30000"),
+            "b": PLANE + nf("nat", ports="30001-65535") + nf("lb"),
+            "c": PLANE + SERVERS + nf("lb"),
+        },
+        addresses,
+        [chain("a:clients", "c:servers", "firewall", "nat", "lb")],
+    )  # fmt: skip
+    managers.start()
+    assert not any(reply["missing"] for reply in managers.apply().values())
+    watch(managers)
+    reports = managers.down()
+    check_books(reports)
+    for name in "abc":
+        for one in reports[name]["nfs"]:
+            assert one["rx"] > 1000, one["instance"]
+            assert not one["drops"], one["instance"]
+
+
+def test_flows_of_a_dead_host_go_on_elsewhere(host: Host) -> None:
+    """A manager is stopped without a word: probes find out, and new flows take other instances."""
+    addresses = base(3)
+    addresses.pop("x")
+    managers = Managers(
+        host,
+        {
+            "a": PLANE + CLIENTS.replace("timeout_ms=4000", "timeout_ms=300")
+            + SERVERS + nf("lb"),
+            "b": PLANE + nf("lb"),
+        },
+        {name: addresses[name] for name in "ab"},
+        [chain("a:clients", "a:servers", "lb")],
+    )  # fmt: skip
+    managers.start()
+    assert not any(reply["missing"] for reply in managers.apply().values())
+    wait_for(lambda: managers.local("b")["peers"][0]["is_up"] and rx_of(managers, "b") > 1000)
+    os.kill(host.manager_pid("b"), signal.SIGSTOP)
+    try:
+        wait_for(lambda: not managers.local("a")["peers"][0]["is_up"])
+        before = generator(managers, "a")
+        wait_for(lambda: generator(managers, "a")["completed"] > before["completed"] + 1000)
+        failed = generator(managers, "a")["failed"]
+        wait_for(lambda: generator(managers, "a")["completed"] > before["completed"] + 2000)
+        assert generator(managers, "a")["failed"] <= failed + 5
+    finally:
+        os.kill(host.manager_pid("b"), signal.SIGCONT)
+    wait_for(lambda: managers.local("a")["peers"][0]["is_up"])
+    there = rx_of(managers, "b")
+    wait_for(lambda: rx_of(managers, "b") > there + 1000)
+
+
+def rx_of(managers: Managers, name: str) -> int:
+    return sum(one["rx"] for one in managers.status(name)["report"]["nfs"])
+
+
+# ---- the test is a host: what is on the wire ----
+
+
+@pytest.fixture
+def wire(host: Host) -> Managers:
+    """One manager with an NF, and a chain whose ends are at host x: the test."""
+    addresses = {name: address for name, address in base(4).items() if name in "bx"}
+    managers = Managers(host, {"b": PLANE + nf("hop")}, addresses, [chain("x:in", "x:out", "hop")])
+    managers.start()
+    assert managers.apply()["b"]["missing"] == []
+    return managers
+
+
+def nsh_packet(frame: Any, **fields: Any) -> bytes:
+    scapy_nsh = pytest.importorskip("scapy.contrib.nsh")
+    vxlan = pytest.importorskip("scapy.layers.vxlan")
+    vni = fields.pop("vni", VNI)
+    header = {"mdtype": 1, "nextproto": 3, "spi": 14, "si": 2, "context_header": bytes(16)}
+    return bytes(
+        vxlan.VXLAN(flags=0x0C, NextProtocol=4, vni=vni)
+        / scapy_nsh.NSH(**{**header, **fields})
+        / frame
+    )
+
+
+def inner(tos: int = 0, dport: int = 53, size: int = 100) -> Any:
+    layers = pytest.importorskip("scapy.layers.inet")
+    ether = pytest.importorskip("scapy.layers.l2").Ether
+    return (
+        ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02")
+        / layers.IP(src="10.0.0.1", dst="10.0.0.2", tos=tos)
+        / layers.UDP(sport=1234, dport=dport)
+        / bytes(size)
+    )
+
+
+def drops(managers: Managers) -> dict[str, int]:
+    return {key: value for key, value in managers.local("b")["drops"].items() if value}
+
+
+def test_packets_made_by_others_are_accepted(wire: Managers, tmp_path: Path) -> None:
+    target = (wire.addresses["b"], TUNNEL_PORT)
+    number = wire.numbers["b", "hop-1"]
+    context = number.to_bytes(2, "big") + bytes(14)
+    frame = inner(tos=0xB8 | 2)
+    with data_socket(wire.addresses["x"]) as peer:
+        for spi, named in ((14, context), (14, bytes(16)), (15, context)):
+            peer.sendto(nsh_packet(frame, spi=spi, context_header=named), target)
+            data, ancillary, _, sender = peer.recvmsg(2048, 256)
+            assert sender == target
+            scapy_vxlan = pytest.importorskip("scapy.layers.vxlan").VXLAN
+            reply = scapy_vxlan(data)
+            assert reply.vni == VNI
+            nsh = reply["NSH"]
+            assert (nsh.spi, nsh.si, nsh.ttl, nsh.mdtype) == (spi, 1, 63, 1)
+            assert bytes(nsh.context_header) == context
+            assert data[32:] == bytes(frame)
+            # The outer header has the inner one's DSCP and ECN.
+            assert [int.from_bytes(value, "little") for _, _, value in ancillary] == [0xB8 | 2]
+        # MD type 2, with and without metadata.
+        for metadata in (
+            [],
+            [pytest.importorskip("scapy.contrib.nsh").NSHTLV(metadata=[0x61626364])],
+        ):
+            peer.sendto(nsh_packet(frame, mdtype=2, context_header=b"", vlch=metadata), target)
+            assert peer.recv(2048)[32:] == bytes(frame)
+    assert drops(wire) == {}
+    check_dissection(data, tmp_path)
+
+
+def check_dissection(data: bytes, folder: Path) -> None:
+    """tshark reads what we send as NSH in VXLAN-GPE with our numbers."""
+    if not shutil.which("tshark"):
+        pytest.skip("not installed: tshark")
+    layers = pytest.importorskip("scapy.layers.inet")
+    utils = pytest.importorskip("scapy.utils")
+    ether = pytest.importorskip("scapy.layers.l2").Ether
+    outer = ether() / layers.IP() / layers.UDP(sport=TUNNEL_PORT, dport=TUNNEL_PORT) / data
+    utils.wrpcap(str(folder / "sent.pcap"), [outer])
+    fields = ["vxlan.vni", "vxlan.next_proto", "nsh.spi", "nsh.si", "nsh.ttl", "udp.dstport",
+              "_ws.malformed"]  # fmt: skip
+    shown = subprocess.run(
+        ["tshark", "-r", str(folder / "sent.pcap"), "-T", "fields",
+         *(argument for name in fields for argument in ("-e", name))],
+        capture_output=True, text=True, check=True,
+    ).stdout.rstrip("\n").split("\t")  # fmt: skip
+    vni, protocol, spi, si, ttl, ports, *malformed = shown
+    assert [int(value, 0) for value in (vni, protocol, spi, si, ttl)] == [VNI, 4, 15, 1, 63]
+    assert ports == f"{TUNNEL_PORT},53"
+    assert not any(malformed)
+
+
+def test_congestion_marks_come_out_of_the_tunnel(wire: Managers) -> None:
+    target = (wire.addresses["b"], TUNNEL_PORT)
+    with data_socket(wire.addresses["x"]) as peer:
+        for inner_ecn, outer_ecn, wanted in ((2, 3, 3), (1, 3, 3), (2, 1, 1), (2, 0, 2)):
+            peer.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, outer_ecn)
+            peer.sendto(nsh_packet(inner(tos=0x28 | inner_ecn)), target)
+            data = peer.recv(2048)
+            assert data[32 + 15] == 0x28 | wanted
+            layers = pytest.importorskip("scapy.layers.inet")
+            again = layers.IP(data[32 + 14 :])
+            checksum = again.chksum
+            del again.chksum
+            assert layers.IP(bytes(again)).chksum == checksum
+        peer.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, 3)
+        peer.sendto(nsh_packet(inner(tos=0)), target)
+        wait_for(lambda: drops(wire) == {"shed": 1})
+
+
+def test_strangers_are_dropped_and_counted(wire: Managers) -> None:
+    target = (wire.addresses["b"], TUNNEL_PORT)
+    good = nsh_packet(inner())
+    stranger = base(5)["x"]
+    with data_socket(stranger) as outside, data_socket(wire.addresses["x"]) as peer:
+        outside.sendto(good, target)
+        wait_for(lambda: drops(wire) == {"foreign": 1})
+        bad = [
+            nsh_packet(inner(), vni=VNI + 1), b"", b"\0", bytes(64), good[:31], good[:40],
+            nsh_packet(inner(), oam=1), nsh_packet(inner(), ver=1),
+            nsh_packet(inner(), nextproto=1),
+        ]  # fmt: skip
+        for packet in bad:
+            peer.sendto(packet, target)
+        wait_for(lambda: drops(wire) == {"foreign": 1 + len(bad)})
+        for fields in ({"spi": 16}, {"si": 9}, {"si": 0}):
+            peer.sendto(nsh_packet(inner(), **fields), target)
+        wait_for(lambda: drops(wire) == {"foreign": 1 + len(bad), "no_path": 3})
+        peer.sendto(good, target)
+        assert peer.recv(2048)[32:] == bytes(inner())
+    (report,) = wire.down().values()
+    assert report["rx"] == report["tx"] + sum(report["drops"].values())
