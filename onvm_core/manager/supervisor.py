@@ -246,8 +246,8 @@ class Supervisor:
     def _start(self, nf: Supervised) -> None:
         nf.secret = secrets.token_hex(16)
         nf.log = str(self._record_path.parent / "logs" / f"{'+'.join(nf.wanted.instances)}.log")
-        nf.handle, nf.host, nf.process, nf.gone_at = None, None, None, 0.0
-        nf.heirlooms, nf.is_slow = set(), False
+        nf.handle, nf.host, nf.process, nf.gone_at, nf.is_slow = None, None, None, 0.0, False
+        nf.heirlooms = set()
         self._write()
         if nf.wanted.is_spare:
             self._deployment.manager.hold(nf.secret)
