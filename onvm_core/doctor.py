@@ -17,7 +17,12 @@ from enum import Enum
 from importlib import resources
 from pathlib import Path
 
+from onvm_core.launch.cgroup import Cgroups
+from onvm_core.launch.cgroup_tree import kind_of, read_trees
+from onvm_core.launch.container import ContainerLauncher
+from onvm_core.launch.limits import Limits, describe_unenforced
 from onvm_core.launch.sandbox import SandboxLauncher
+from onvm_sdk.errors import ConfigError
 
 __all__ = ["Finding", "Health", "dpdk_drivers", "dpdk_version", "examine"]
 
@@ -71,7 +76,9 @@ def examine(root: Path = Path("/")) -> list[Finding]:
         _tun,
         _memlock,
         _runtime_dir,
+        _cgroups,
         _sandbox,
+        _container,
         _drivers,
         _compiled_kernels,
     )
@@ -240,6 +247,41 @@ def _runtime_dir(root: Path) -> Finding:
         if is_fine
         else f"sudo install -d -m 0700 -o {os.getuid()} {wanted}"
         f" && export XDG_RUNTIME_DIR={wanted}",
+    )
+
+
+def _cgroups(root: Path) -> Finding:
+    """Looks and makes nothing."""
+    trees = read_trees(root)
+    version = max((tree.version for tree in trees), default=0)
+    lacking = describe_unenforced(Cgroups(root).unenforced(Limits.example(with_quota=False)))
+    return Finding(
+        "cgroups",
+        f"{kind_of(trees)}{f', {lacking}' if lacking else ''}",
+        _lack_unless(not lacking),
+        "keeping NFs within their CPUs and memory",
+        f"sudo systemd-run --scope -p Delegate=yes --uid={os.getuid()} onvm up"
+        if lacking and version == 2
+        else "",
+    )
+
+
+def _container(_root: Path) -> Finding:
+    launcher = ContainerLauncher()
+    try:
+        obstacle, _, fix = launcher.obstacle().partition("; run: ")
+    except ConfigError as error:
+        obstacle, fix = str(error), ""
+    if obstacle:
+        lacking = ""
+    else:
+        lacking = describe_unenforced(launcher.unenforced(Limits.example(with_quota=False)))
+    return Finding(
+        "container",
+        obstacle or f"{launcher.describe()}{f', {lacking}' if lacking else ''}",
+        _lack_unless(not (obstacle or lacking)),
+        'NFs with launcher = "container"',
+        fix,
     )
 
 

@@ -162,6 +162,8 @@ class Manifest(_Record):
     summary: str
     cores: float
     memory_mib: int
+    """What a process with this NF alone needs at most: interpreter, libraries and its own state;
+    not packet memory."""
     huge_pages: bool
     numa: str
     """port: on the socket of the ports its packets come from."""
@@ -182,7 +184,7 @@ class Manifest(_Record):
         "service": _Field("str", ""),
         "summary": _Field("str", ""),
         "cores": _Field("float", 1.0),
-        "memory_mib": _Field("int", 64),
+        "memory_mib": _Field("int", 128),
         "huge_pages": _Field("bool", False),
         "numa": _Field("str", "any", choices=_NUMA),
         "state": _Field("str", "none", choices=_STATE),

@@ -100,9 +100,12 @@ class Context:
         send_message: send bytes to a service or an instance by name; "" is the manager.
         claim: ``claim(address, first_port, end_port, protocol)``: that traffic belongs to this
             instance.
+        unclaim: the same arguments: it does so no longer.
     """
 
-    __slots__ = ("claim", "config", "counters", "instance", "name", "reasons", "send_message")
+    __slots__ = (
+        "claim", "config", "counters", "instance", "name", "reasons", "send_message", "unclaim",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -113,6 +116,7 @@ class Context:
         reasons: tuple[str, ...] = (),
         send_message: Callable[[str, bytes], None] = _nowhere,
         claim: Callable[[str, int, int, int], None] = _no_claim,
+        unclaim: Callable[[str, int, int, int], None] = _no_claim,
     ) -> None:
         self.name = name
         self.instance = instance
@@ -121,6 +125,7 @@ class Context:
         self.reasons = reasons
         self.send_message = send_message
         self.claim = claim
+        self.unclaim = unclaim
 
     def reason(self, name: str) -> int:
         """Give the number of a drop reason of the manifest."""
@@ -167,15 +172,29 @@ class NetworkFunction:
         """Do what is due every ``timer_interval_s``."""
 
     def snapshot(self) -> bytes:
-        """Give the state for an instance that takes over.
+        """Give the state for an instance that takes over; at most 64 MiB.
 
-        Called when the NF host ends cleanly and was started with ``--snapshot``, before
-        ``teardown``; no packets come any more.
+        Called when a draining instance hands its flows over to another, and when the NF host ends
+        cleanly and was started with ``--snapshot``. No packets come meanwhile. If the other does
+        not take the state, packets come again as if nothing had been asked. Whoever overrides it
+        overrides ``restore`` too.
         """
         return b""
 
     def restore(self, snapshot: bytes) -> None:
-        """Take over the state that ``snapshot`` gave; called after ``setup``, before any packet."""
+        """Add the state that ``snapshot`` gave, of an instance with the same configuration.
+
+        Called after ``setup``, before any packet, or on an instance that serves: its own state
+        stays. Raising refuses: check before anything is changed.
+        """
+
+    def inherits(self) -> bool:
+        """Say whether anything is in use that another instance owned and ``restore`` brought.
+
+        Asked about once a second after a ``restore``; as long as it is so, no new instance gets the
+        name of the one that owned it. For NFs whose name decides what they own.
+        """
+        return False
 
     def drain(self) -> bool:
         """Say whether the state may go; asked again every 100 ms once no new flows come."""

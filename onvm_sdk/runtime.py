@@ -7,8 +7,9 @@ or ``module:Class``. When the manager goes away the NFs keep their state and the
 anew as soon as a manager listens again. SIGTERM, or the manager's word, ends it after the packets
 it holds. An NF that raises ends it with a traceback.
 
-State can be handed over: ``--snapshot FILE`` writes it when the NFs are drained and at a clean end,
-``--restore FILE`` gives it to the NFs after ``setup``, before packets come.
+State can be handed over: on scale-in by the manager (see ``_handover.py``), and by files:
+``--snapshot FILE`` writes it when the NFs are drained and at a clean end, ``--restore FILE`` gives
+it to the NFs after ``setup``, before packets come.
 
 Imports here are few, and so are those of all modules on the way to the first packet, which is to
 come 60 ms after exec: no typing, dataclasses, argparse, pathlib or msgspec.
@@ -20,6 +21,8 @@ import os
 import sys
 import time
 
+from onvm_sdk._handover import MESSAGES as HANDOVER_MESSAGES
+from onvm_sdk._handover import HandOver
 from onvm_sdk._native.nf import Event, Host, Message, MessageType, StageHello
 from onvm_sdk._plugin import Plugin, load_plugin
 from onvm_sdk._stage import Stage, build_stage
@@ -37,6 +40,7 @@ __all__ = ["NfHost", "main"]
 SECRET_VARIABLE = "ONVM_ATTACH_SECRET"
 _RETRY_S = 0.05
 _DRAIN_POLL_NS = 100_000_000
+_RELEASE_POLL_NS = 1_000_000_000
 _FIRST_ATTACH_MS = 5000
 
 
@@ -50,7 +54,7 @@ class NfHost:
     Args:
         path: the manager's attach socket.
         plugins: the NFs, in chain order.
-        configs: a configuration file by NF name, for those that have one.
+        configs: a configuration file by NF name, or module:Class, for those that have one.
         instances: instance names, in the order of `plugins`; "" lets the manager choose.
         burst_size: packets to take at once; 0: the largest that a manifest wishes.
         services: service types, likewise; "" is that of the manifest.
@@ -84,6 +88,7 @@ class NfHost:
         self._outbox: list[tuple[int, str, bytes]] = []
         self._draining: set[int] = set()
         self._drain_at_ns = 0
+        self._release_at_ns = 0
         self._stages: list[Stage] = []
         self._nfs: list[NetworkFunction] = []
         self._contexts: list[Context] = []
@@ -102,14 +107,16 @@ class NfHost:
                 Context(
                     name=manifest.name,
                     instance=instance,
-                    config=read_config(manifest, configs.get(manifest.name)),
+                    config=read_config(manifest, configs.get(plugin.entry_point.name)),
                     counters=Counters(manifest.counters),
                     reasons=tuple(manifest.drop_reasons),
                     send_message=self._sender(number),
                     claim=self._claimer(number),
+                    unclaim=self._unclaimer(number),
                 )
             )
             self._nfs.append(self._call(number, "load", lambda kind: kind(), plugin.load()))
+        self._hand_over = HandOver(self._host, self._nfs, self._manifests)
 
     def run(self) -> None:
         """Attach, set up and serve until told to stop.
@@ -192,6 +199,7 @@ class NfHost:
                 self._attach_again()
             self._run_timers()
             self._ask_drained()
+            self._ask_released()
 
     def _attach_again(self) -> None:
         """Wait for a manager, as long as it takes; the NFs' state stays as it is."""
@@ -214,10 +222,14 @@ class NfHost:
         elif message.kind == MessageType.DETACH:
             reason = message.payload.decode(errors="replace")
             raise AttachError(f"{self._path}: the manager has detached this NF host: {reason}")
+        elif message.kind in HANDOVER_MESSAGES:
+            self._hand_over.take(message)
         elif message.stage >= len(self._nfs):
             return
         elif message.kind == MessageType.DRAIN:
             self._draining.add(message.stage)
+        elif message.kind == MessageType.RESUME:
+            self._draining.discard(message.stage)
         elif message.kind == MessageType.USER:
             nf = self._nfs[message.stage]
             self._call(message.stage, "on_message", nf.on_message, message.peer, message.payload)
@@ -234,6 +246,12 @@ class NfHost:
                     self._write_snapshot()
                 self._host.send(MessageType.DRAINED, number)
 
+    def _ask_released(self) -> None:
+        if not self._hand_over.is_watching or time.monotonic_ns() < self._release_at_ns:
+            return
+        self._release_at_ns = time.monotonic_ns() + _RELEASE_POLL_NS
+        self._hand_over.turn()
+
     def _run_timers(self) -> None:
         if not self._timers:
             return
@@ -248,6 +266,8 @@ class NfHost:
         due = [due_ns for due_ns, _ in self._timers]
         if self._draining:
             due.append(self._drain_at_ns or time.monotonic_ns())
+        if self._hand_over.is_watching:
+            due.append(self._release_at_ns or time.monotonic_ns())
         return min(due, default=0)
 
     def _sender(self, number: int) -> Callable[[str, bytes], None]:
@@ -266,6 +286,17 @@ class NfHost:
                 self._host.send_claim(number, address, first_port, end_port, protocol)
 
         return claim
+
+    def _unclaimer(self, number: int) -> Callable[[str, int, int, int], None]:
+        def unclaim(address: str, first_port: int, end_port: int, protocol: int) -> None:
+            claim = (number, address, first_port, end_port, protocol)
+            if claim not in self._claims:
+                return
+            self._claims.remove(claim)
+            if self._is_attached:
+                self._host.send_claim(*claim, is_given_up=True)
+
+        return unclaim
 
     def _get_ready(self) -> None:
         """Let packets come; send what was sent before there was anybody to send it to."""
@@ -311,6 +342,17 @@ def _is_in(error: BaseException, stage: Stage) -> bool:
     return False
 
 
+def _unpack_stdin() -> None:
+    """Write the files of an archive to where they are named: a launcher sends them this way."""
+    import tarfile
+
+    # Whoever sends it has started us, and may name any place.
+    with tarfile.open(fileobj=sys.stdin.buffer, mode="r|") as archive:
+        archive.extraction_filter = lambda entry, _path: entry
+        for entry in archive:
+            archive.extract(entry, "/", set_attrs=False)
+
+
 class _Options:
     """What the command line says; parsed by hand, for argparse takes 3 ms of the 60."""
 
@@ -326,6 +368,7 @@ class _Options:
         "--burst-size": ("N", "packets to take at once, in place of the manifests' wish"),
         "--restore": ("FILE", "begin with the state of this snapshot"),
         "--snapshot": ("FILE", "write the state here when drained and at a clean end"),
+        "--files-from-stdin": ("", "first unpack a tar archive from standard input, below /"),
         "--core": ("N", "core to run on"),
         "--leave-with-manager": ("", "end when the manager is gone"),
     }
@@ -398,6 +441,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     f"NAME=FILE expected, NAME one of {known}", field="--config", value=entry
                 )
             configs[name] = file
+        if options.all("--files-from-stdin"):
+            _unpack_stdin()
         plugins = [load_plugin(name) for name in names]
         NfHost(
             options.last("--socket") or "",

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import ctypes
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from types import TracebackType
@@ -371,6 +371,17 @@ class FlowTable(_Table):
     def key(self, slot: int) -> bytes:
         """Give the key of the flow at `slot`."""
         return _native.flow_key(self._handle, self._used(slot), self.key_bytes) or b""
+
+    def slots(self) -> Iterator[int]:
+        """Give the slot of each flow, as for a snapshot; the table must not change meanwhile."""
+        slot = _native.flow_next(self._handle, 0)
+        while slot >= 0:
+            yield slot
+            slot = _native.flow_next(self._handle, slot + 1)
+
+    def used_ns(self, slot: int) -> int:
+        """Say when the flow in a slot was used last."""
+        return _native.flow_used_ns(self._handle, self._used(slot))
 
     def touch(self, slot: int, now_ns: int | None = None) -> None:
         """Mark the flow as used."""

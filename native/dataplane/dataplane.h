@@ -49,7 +49,8 @@ struct onvm_dp_host_stats {
 	uint64_t latency[128];				      /**< histogram, hand-over to return */
 	uint64_t packets[16];				      /**< as the NF host says */
 	uint64_t busy_cycles[16], idle_cycles, sleeps, loops; /**< as the NF host says */
-	uint64_t counters[16][16];			      /**< as the NF host says */
+	uint64_t turn_sums[5];	   /**< struct onvm_turn_sums, as the NF host says */
+	uint64_t counters[16][16]; /**< as the NF host says */
 	uint32_t is_bad;
 };
 
@@ -229,6 +230,9 @@ int onvm_dp_host_spare(uint32_t host, uint32_t spare_pps);
 /** Traffic that belongs to this host alone: ports [first, end) of an address. */
 int onvm_dp_host_claim(uint32_t host, uint8_t ip_version, const uint8_t *address, uint8_t protocol,
 		       uint32_t first_port, uint32_t end_port);
+/** Forget such a claim of the host. */
+int onvm_dp_host_unclaim(uint32_t host, uint8_t ip_version, const uint8_t *address,
+			 uint8_t protocol, uint32_t first_port, uint32_t end_port);
 
 /* Chains. */
 /** Set chain @p id (1..255) and bind its ports; flows of a chain that was there are kept. */

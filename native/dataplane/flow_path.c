@@ -208,23 +208,30 @@ onvm_path_of(struct onvm_worker *worker, struct onvm_lane *lane, const struct on
 	return path;
 }
 
-/** Position of the reverse of a packet that leaves through @p port; NONE: it has none. */
+/**
+ * Position of the reverse of a packet that leaves through @p port, put in if need be; NONE: it has
+ * none. One that is expected to be there is looked for first: that is a third of the work.
+ */
 static uint32_t
-put_reverse(struct onvm_worker *worker, struct rte_mbuf *mbuf, uint16_t port)
+put_reverse(struct onvm_worker *worker, struct rte_mbuf *mbuf, uint16_t port, bool is_expected)
 {
 	struct onvm_flow_table *flows = &worker->dp->flows;
 	const uint8_t *data = rte_pktmbuf_mtod(mbuf, const uint8_t *);
 	struct onvm_headers headers;
 	union onvm_flow_key key, reverse;
+	uint32_t position = ONVM_FLOW_NONE, hash;
 	enum onvm_flow_kind kind;
-	uint32_t position;
 
 	onvm_parse(data, mbuf->data_len, &headers);
 	kind = onvm_flow_key_make(data, &headers, (uint8_t)port, &key);
 	if (kind == ONVM_FLOW_KIND_NONE)
 		return ONVM_FLOW_NONE;
 	onvm_flow_key_reverse(kind, &key, (uint8_t)port, &reverse);
-	position = onvm_flow_table_put(flows, kind, &reverse, onvm_flow_key_hash(kind, &reverse));
+	hash = onvm_flow_key_hash(kind, &reverse);
+	if (is_expected)
+		position = onvm_flow_table_find(flows, kind, &reverse, hash);
+	if (position == ONVM_FLOW_NONE)
+		position = onvm_flow_table_put(flows, kind, &reverse, hash);
 	if (position == ONVM_FLOW_NONE)
 		worker->stats.flow_table_full++;
 	return position;
@@ -240,7 +247,7 @@ teach_reverse(struct onvm_worker *worker, struct rte_mbuf *mbuf, const struct on
 {
 	struct onvm_flow_table *flows = &worker->dp->flows;
 	const bool is_forward = !worker->dp->steering.paths[buffer->path].is_reverse;
-	const uint32_t position = put_reverse(worker, mbuf, port);
+	const uint32_t position = put_reverse(worker, mbuf, port, true);
 	struct onvm_flow *flow;
 	uint16_t known;
 
@@ -282,7 +289,7 @@ onvm_learn_reverse(struct onvm_worker *worker, struct rte_mbuf *mbuf,
 	if (flow->flags & ONVM_FLOW_LEARNED ||
 	    __atomic_load_n(&flow->path, __ATOMIC_ACQUIRE) != buffer->path)
 		return;
-	position = put_reverse(worker, mbuf, port);
+	position = put_reverse(worker, mbuf, port, false);
 	if (position == ONVM_FLOW_NONE)
 		return;
 	flow_set(&dp->flows, position, opposite,

@@ -124,6 +124,7 @@ onvm_dp_read_host(uint32_t host, struct onvm_dp_host_stats *stats)
 	stats->idle_cycles = control->idle_cycles;
 	stats->sleeps = control->sleeps;
 	stats->loops = control->loops;
+	memcpy(stats->turn_sums, &control->sums, sizeof(stats->turn_sums));
 	return 0;
 }
 

@@ -133,6 +133,7 @@ give_back(struct onvm_nf_host *host, uint32_t worker, const struct onvm_desc *de
 	struct onvm_ring *ring = &host->links[worker].from_nf;
 	uint32_t nb_done = onvm_ring_enqueue_burst(ring, descs, nb);
 
+	host->given_back = cycles_now();
 	for (uint32_t turn = 1; nb_done < nb; turn++) {
 		if (host->reply.idle_policy == ONVM_IDLE_ADAPTIVE)
 			wake_worker(host, worker);
@@ -253,6 +254,17 @@ process_burst(struct onvm_nf_host *host, uint32_t worker, uint32_t nb)
 
 /* ---- the loop ---- */
 
+/** Count a turn that had packets. */
+static inline void
+count_turn(struct onvm_turn_sums *sums, uint64_t nb, uint64_t cycles)
+{
+	sums->turns++;
+	sums->packets += nb;
+	sums->packets_squared += nb * nb;
+	sums->cycles += cycles;
+	sums->cycles_by_packets += cycles * nb;
+}
+
 static bool
 has_work(struct onvm_nf_host *host)
 {
@@ -297,7 +309,7 @@ onvm_nf_host_run(struct onvm_nf_host *host, uint64_t deadline_ns)
 {
 	const bool is_busy = host->reply.idle_policy == ONVM_IDLE_BUSY;
 	uint32_t nb_idle = 0, nb_spins = IDLE_SPINS_MIN;
-	uint64_t idle_since = 0;
+	uint64_t idle_since = 0, turn_began = 0;
 
 	if (host->control == NULL)
 		return ONVM_EVENT_DETACHED;
@@ -311,10 +323,14 @@ onvm_nf_host_run(struct onvm_nf_host *host, uint64_t deadline_ns)
 
 			if (nb == 0)
 				continue;
+			if (turn_began == 0)
+				turn_began = cycles_now();
 			if (idle_since != 0)
-				host->control->idle_cycles += cycles_now() - idle_since;
+				host->control->idle_cycles += turn_began - idle_since;
 			idle_since = 0;
 			process_burst(host, worker, nb);
+			count_turn(&host->control->sums, nb, host->given_back - turn_began);
+			turn_began = cycles_now(); /* of the next, which is looked for at once */
 			nb_done += nb;
 		}
 		if (host->nb_originated != 0)
@@ -333,6 +349,7 @@ onvm_nf_host_run(struct onvm_nf_host *host, uint64_t deadline_ns)
 			nb_idle = 0;
 			continue;
 		}
+		turn_began = 0;
 		if (idle_since == 0)
 			idle_since = cycles_now();
 		nb_idle++;

@@ -216,6 +216,23 @@ onvm_flow_table_key(struct onvm_flow_table *table, int32_t slot)
 	return key;
 }
 
+int32_t
+onvm_flow_table_next(const struct onvm_flow_table *table, int32_t slot)
+{
+	const int32_t end = rte_hash_max_key_id(table->hash) + 1;
+
+	for (slot = slot < 0 ? 0 : slot; slot < end; slot++)
+		if (table->is_used[slot])
+			return slot;
+	return -ENOENT;
+}
+
+uint64_t
+onvm_flow_table_used_ns(const struct onvm_flow_table *table, int32_t slot)
+{
+	return table->slots[slot].last_used_ns;
+}
+
 void
 onvm_flow_table_touch(struct onvm_flow_table *table, int32_t slot, uint64_t now_ns)
 {

@@ -22,6 +22,7 @@ from onvm_core._native.values import (
     PlaneCounters,
     PortCounters,
     PortRule,
+    TurnSums,
 )
 from onvm_sdk.errors import NativeError
 
@@ -272,6 +273,16 @@ def claim(slot: int, address: bytes, protocol: int, first_port: int, end_port: i
     version = 4 if len(address) == 4 else 6
     _check(
         lib.onvm_dp_host_claim(
+            slot, version, ffi.from_buffer(address), protocol, first_port, end_port
+        )
+    )
+
+
+def unclaim(slot: int, address: bytes, protocol: int, first_port: int, end_port: int) -> None:
+    """Forget such a claim of the host."""
+    version = 4 if len(address) == 4 else 6
+    _check(
+        lib.onvm_dp_host_unclaim(
             slot, version, ffi.from_buffer(address), protocol, first_port, end_port
         )
     )
@@ -533,6 +544,7 @@ def read_load(slot: int) -> LoadCounters:
         reserved=stats.reserved,
         peak=stats.peak,
         latency=tuple(ffi.unpack(stats.latency, NB_LATENCY_BUCKETS)),
+        turns=TurnSums(*ffi.unpack(stats.turn_sums, 5)),
     )
 
 

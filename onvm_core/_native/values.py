@@ -18,6 +18,7 @@ __all__ = [
     "PlaneCounters",
     "PortCounters",
     "PortRule",
+    "TurnSums",
 ]
 
 
@@ -124,6 +125,17 @@ class HostCounters:
 
 
 @dataclass(frozen=True, slots=True)
+class TurnSums:
+    """Sums over the turns of an NF host's loop that had packets; see ``struct onvm_turn_sums``."""
+
+    turns: int = 0
+    packets: int = 0
+    packets_squared: int = 0
+    cycles: int = 0
+    cycles_by_packets: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class LoadCounters:
     """Those counters of an NF host from which its load is made; cheap to read.
 
@@ -139,6 +151,7 @@ class LoadCounters:
     reserved: int
     peak: int
     latency: tuple[int, ...]
+    turns: TurnSums = TurnSums()
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     kind: str = "throughput"
-    """throughput, startup, latency, new_flows, crash, or one of `elastic`."""
+    """throughput, startup, latency, new_flows, crash, or one of `elastic` or `remote`."""
     way: str = "c"
     hosts: list[list[str]] = []
     instances: int = 1
@@ -54,10 +54,16 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float = 1.0
     kills: int = 200
     spares: int = 0
+    launcher: str = "process"
+    """For elastic_start and elastic_through."""
     waits_us: list[int] = []
     """For elastic scenarios: the time for a packet, of each instance."""
+    slowed_us: int = 0
+    """For elastic_spread: what the last one takes from half-way on; 0: as before."""
     cycles: int = 100
     """For the scenario elastic_estimate: what a packet costs."""
+    is_remote: bool = False
+    """For remote scenarios: the NF is at a peer."""
 
 
 def run_scenario(scenario: Scenario) -> dict[str, float]:
@@ -330,9 +336,11 @@ _KINDS: dict[str, Callable[[Scenario], dict[str, float]]] = {
 def main() -> None:
     """Read a scenario on stdin, measure, write the figures to stdout."""
     scenario = msgspec.json.decode(sys.stdin.buffer.read(), type=Scenario)
-    from onvm_core.bench.elastic import KINDS as ELASTIC  # it imports this module
+    from onvm_core.bench.elastic import KINDS as ELASTIC  # they import this module
+    from onvm_core.bench.remote import KINDS as REMOTE
+    from onvm_core.bench.restart import KINDS as RESTART
 
-    figures = {**_KINDS, **ELASTIC}[scenario.kind](scenario)
+    figures = {**_KINDS, **ELASTIC, **REMOTE, **RESTART}[scenario.kind](scenario)
     sys.stdout.buffer.write(msgspec.json.encode(figures))
 
 

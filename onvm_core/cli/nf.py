@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from onvm_core.cli.nf_image import image
 from onvm_core.cli.nf_install import install, uninstall
 from onvm_core.cli.nf_new import new
 from onvm_core.cli.nf_run import run, stop
@@ -66,6 +67,7 @@ def info(
 
 app.command()(install)
 app.command()(uninstall)
+app.command()(image)
 app.command()(new)
 app.command()(test)
 app.command()(run)

@@ -22,7 +22,7 @@ from onvm_sdk.errors import ConfigError, OnvmError
 
 __all__ = ["run", "stop"]
 
-TIMEOUT_S = 20.0
+TIMEOUT_S = 60.0
 POLL_S = 0.02
 
 
@@ -80,6 +80,7 @@ def _wait_active(client: Client, started: LaunchedNf) -> LaunchedNf:
             client.ask(NfStopRequest(name=started.instances[0]), InstancesReply)
             raise OnvmError(now.reason)
         time.sleep(POLL_S)
+    client.ask(NfStopRequest(name=started.instances[0]), InstancesReply)
     raise OnvmError(f"{started.instances[0]} was not ready within {TIMEOUT_S:g} s")
 
 

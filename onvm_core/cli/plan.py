@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
 
 from onvm_core.cli.output import print_json, print_table
@@ -33,6 +34,9 @@ def plan(
     packages = discover()
     config = load_config(file, load_port_kinds(), packages, Launchers().names, policy_names())
     workers, _ = split_cpus(config.dataplane.workers, config.dataplane.cpus)
+    launchers = config.make_launchers()
+    for group in config.groups():
+        launchers.get(group.launcher, file=file, field=f"{group.field}.launcher")
     made = make_plan(
         config,
         packages,
@@ -40,6 +44,7 @@ def plan(
         read_topology({name: port.uri for name, port in config.ports.items()}),
         workers,
     )
+    made = msgspec.structs.replace(made, warnings=launchers.warnings)
     if as_json:
         print_json(made)
     else:
@@ -81,6 +86,8 @@ def _print(made: Plan) -> None:
         "reason": "Reason",
     }
     print_table(rows, columns)
+    for warning in made.warnings:
+        print(f"\nnote: {warning}")
 
 
 def _numbers(numbers: list[int]) -> str:

@@ -24,6 +24,7 @@ from onvm_core._native.dataplane import DataplaneSettings
 from onvm_core.cli.report import print_report
 from onvm_core.cli.signals import stop_on_signals
 from onvm_core.launch.launcher import DEFAULT_LAUNCHER, Launchers
+from onvm_core.launch.limits import LimitMode
 from onvm_core.manager.capture import Capture, CapturePoint
 from onvm_core.manager.deployment import Deployment
 from onvm_core.manager.directory import temporary_directory
@@ -64,6 +65,7 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A bar on stderr."""
     instances: int = 1
     launcher: str = DEFAULT_LAUNCHER
+    limits: LimitMode = LimitMode.AVAILABLE
     capture: Path | None = None
     """File for what leaves through the far port, as pcapng."""
     capture_limit: int = 0
@@ -90,6 +92,9 @@ def run(
     launcher: Annotated[
         str, typer.Option("--launcher", metavar="NAME", help="What starts the NFs.")
     ] = DEFAULT_LAUNCHER,
+    limits: Annotated[
+        LimitMode, typer.Option("--limits", help="Keep NFs within their CPUs and memory.")
+    ] = LimitMode.AVAILABLE,
     workers: Annotated[int, typer.Option("--workers", min=1, max=16, help="Worker lcores.")] = 1,
     buffers: Annotated[
         int, typer.Option("--buffers", min=1024, max=1 << 20, help="Packet buffers.")
@@ -129,6 +134,7 @@ def run(
             buffer_bytes=buffer_size,
             instances=instances,
             launcher=launcher,
+            limits=limits,
             wants_progress=sys.stderr.isatty(),
         )
     )
@@ -196,8 +202,10 @@ def run_once(request: RunRequest) -> Report:
     packages = discover()
     installed = {name: find(name, packages) for name in request.nfs}
     services = {name: package.service or name for name, package in installed.items()}
-    launchers = Launchers()
+    launchers = Launchers(limits=request.limits)
     launchers.get(request.launcher, field="--launcher")
+    for warning in launchers.warnings if request.nfs else ():
+        print(f"note: {warning}", file=sys.stderr)
     uris = (parse_uri(request.near, field="--in"), parse_uri(request.far, field="--out"))
     settings = DataplaneSettings(
         n_workers=request.n_workers,

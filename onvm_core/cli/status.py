@@ -89,6 +89,7 @@ def status_tables(reply: StatusReply) -> RenderableType:
     failed = [nf for nf in reply.launched if nf.reason or nf.state in ("starting", "waiting")]
     if failed:
         parts += [_failures(failed), ""]
+    parts += [Text(line) for line in reply.warnings]
     parts += [Text(_exporter(one)) for one in reply.exporters if one.problem or one.dropped]
     return Group(*parts, report_tables(reply.report))
 

@@ -16,7 +16,7 @@ from onvm_core.cli.report import print_report
 from onvm_core.cli.run import port_kinds
 from onvm_core.cli.signals import stop_on_signals
 from onvm_core.launch.launcher import Launchers
-from onvm_core.manager.client import Client, NoManagerError
+from onvm_core.manager.client import Client
 from onvm_core.manager.config import load_config
 from onvm_core.manager.directory import manager_directory
 from onvm_core.manager.extensions import load_extensions
@@ -28,7 +28,8 @@ from onvm_sdk.errors import OnvmError
 
 __all__ = ["up"]
 
-READY_TIMEOUT_S = 60.0
+READY_TIMEOUT_S = 30.0
+"""Beyond the time that an NF has."""
 POLL_S = 0.02
 
 
@@ -49,15 +50,15 @@ def up(
     """
     plugins = load_plugins()
     kinds = port_kinds(plugins)
-    launchers = Launchers(plugins.offers("onvm_launchers"))
-    config = load_config(file, kinds, discover(), launchers.names, policy_names())
+    config = load_config(file, kinds, discover(), Launchers().names, policy_names())
+    launchers = config.make_launchers()
     extensions = load_extensions(config, file, plugins)
     directory = manager_directory(name)
     if check:
         print(f"{file}: fine")
         return
     if detach:
-        _detach(file, name, directory)
+        _detach(file, name, directory, READY_TIMEOUT_S + config.faults.ready_s)
         return
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
     with (
@@ -75,7 +76,7 @@ def _announce(name: str) -> None:
     sys.stdout.flush()
 
 
-def _detach(file: Path, name: str, directory: Path) -> None:
+def _detach(file: Path, name: str, directory: Path, timeout_s: float) -> None:
     """Start the manager in a session of its own and wait until it is ready."""
     directory.mkdir(mode=0o700, exist_ok=True)
     logs = directory / "logs"
@@ -87,23 +88,29 @@ def _detach(file: Path, name: str, directory: Path) -> None:
             [*command, "--file", str(file.absolute()), "--name", name],
             stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
         )  # fmt: skip
-    deadline = time.monotonic() + READY_TIMEOUT_S
-    while not _is_ready(directory, process.pid):
+    deadline = time.monotonic() + timeout_s
+    while (ready := _ask(directory, process.pid)) is None or ready.state != "ready":
+        failed = [nf.reason for nf in (ready.launched if ready else ()) if nf.reason]
+        if failed:  # a manager that has taken NFs over stays for them
+            raise OnvmError(f"{failed[0]}; the manager runs, see: onvm status")
         status = process.poll()
         if status is not None:
             lines = log.read_text(errors="replace").strip().splitlines() or ["it said nothing"]
             raise OnvmError(f"{lines[-1].removeprefix('error: ')}")
         if time.monotonic() > deadline:
-            raise OnvmError(f"not ready within {READY_TIMEOUT_S:g} s; see onvm status, {log}")
+            raise OnvmError(f"not ready within {timeout_s:g} s; see onvm status, {log}")
         time.sleep(POLL_S)
+    for warning in ready.warnings:
+        print(f"note: {warning}", file=sys.stderr)
     _announce(name)
 
 
-def _is_ready(directory: Path, pid: int) -> bool:
+def _ask(directory: Path, pid: int) -> StatusReply | None:
+    """What the manager says of itself, once it answers."""
     try:
         with Client(directory) as client:
             if client.process.pid != pid:
-                return False
-            return client.ask(StatusRequest(), StatusReply).state == "ready"
-    except NoManagerError:
-        return False
+                return None
+            return client.ask(StatusRequest(), StatusReply)
+    except OnvmError:  # not there yet, or no longer: its process says which
+        return None

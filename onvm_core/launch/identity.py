@@ -93,13 +93,13 @@ def namespace_init(process: ProcessId) -> ProcessId | None:
     Whoever ends it ends everything in the namespace.
     """
     pid = process.pid
-    while (parent := _status(pid, "PPid:")) and int(parent[0]) > 1:
-        pid = int(parent[0])
+    while pid > 1:
         numbers = _status(pid, "NSpid:")
         if len(numbers) < 2:  # outside: one number only
             return None
         if numbers[-1] == "1":
             return ProcessId.of(pid)
+        pid = int((_status(pid, "PPid:") or ["0"])[0])
     return None
 
 

@@ -1,7 +1,8 @@
 """What a launcher is: it starts NF hosts, and gives a handle on each.
 
-A launcher is offered through the hook `onvm_launchers` and made without arguments, once for each
-manager (`Launchers`). The same NF behaves the same under all of them, because all start the same
+A launcher is offered through the hook `onvm_launchers` and made once for each manager
+(`Launchers`), with the table ``[launchers.NAME]`` of ``onvm.toml`` where there is one, else without
+arguments. The same NF behaves the same under all of them, because all start the same
 command (`host_command`) and what tells the manager which NF host attaches is the secret it was
 launched with, not a PID: the process that a launcher starts need not be the one that attaches.
 
@@ -10,15 +11,17 @@ Threads: everything here belongs to the thread that runs the manager.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from onvm_core.launch.identity import ProcessId
+from onvm_core.launch.limits import LimitMode, Limits, describe_unenforced
 from onvm_core.plugins import Offer, load_plugins
 from onvm_sdk.errors import ConfigError
 
@@ -29,9 +32,11 @@ __all__ = [
     "LaunchSpec",
     "Launcher",
     "Launchers",
+    "host_arguments",
     "host_command",
     "log_tail",
     "pinned",
+    "refuse_options",
 ]
 
 HOOK = "onvm_launchers"
@@ -49,11 +54,13 @@ class LaunchSpec:
         nfs: NF names; several are fused in this order.
         instances: instance names, in the same order; empty: the manager makes them.
         configs: configuration file by NF name.
-        files: what else the NFs read: files that their configurations name, folders of NFs.
+        files: files that their configurations name.
+        folders: those of the NFs' own packages.
         attach_path: the manager's attach socket. Its folder holds nothing else, and stays when
             a manager comes after another: a launcher that hides the file system shows the folder.
         secret: what lets it attach as these services; its environment has it in `SECRET_VARIABLE`.
         cpus: the CPUs it may run on; empty leaves it free.
+        limits: what is to be enforced, as far as the launcher can; None: nothing.
         log_path: file for its stdout and stderr.
         survives_manager: whether it waits for a new manager when this one is gone.
     """
@@ -65,8 +72,16 @@ class LaunchSpec:
     instances: tuple[str, ...] = ()
     configs: dict[str, Path] = field(default_factory=dict)
     files: tuple[Path, ...] = ()
+    folders: tuple[Path, ...] = ()
     cpus: tuple[int, ...] = ()
+    limits: Limits | None = None
     survives_manager: bool = False
+
+    @property
+    def label(self) -> str:
+        """A name for people that no other NF host of this user has had."""
+        tail = hashlib.sha256(self.secret.encode()).hexdigest()[:8]
+        return f"{'+'.join(self.instances or self.nfs)}-{tail}"
 
 
 class Handle(Protocol):
@@ -105,15 +120,22 @@ class Launcher(Protocol):
     def obstacle(self) -> str:
         """Why it cannot work on this host, in one line; "" when it can."""
 
+    def unenforced(self, limits: Limits) -> Mapping[str, str]:
+        """Which of these limits it cannot enforce on this host, each with the reason."""
+
     def launch(self, spec: LaunchSpec) -> Handle:
         """Start an NF host; it attaches by itself. Does not wait for that.
 
         Raises:
             OSError: it cannot be started.
+            OnvmError: something is missing that the user can make.
         """
 
     def adopt(self, spec: LaunchSpec, process: ProcessId) -> Handle:
         """Take over the NF host that runs in `process` and was launched by an earlier manager."""
+
+    def clean(self, spec: LaunchSpec) -> None:
+        """Remove what is left of an NF host of an earlier manager that has ended."""
 
 
 class Launchers:
@@ -121,11 +143,21 @@ class Launchers:
 
     Args:
         offers: of the hook `onvm_launchers`; None: those of the installed plugins.
+        limits: whether those of NF hosts must be enforced.
+        with_quota: whether a CPU quota is among them.
+        options: what they are made with, by name.
     """
 
-    def __init__(self, offers: Mapping[str, Offer] | None = None) -> None:
+    def __init__(
+        self, offers: Mapping[str, Offer] | None = None,
+        *, limits: LimitMode = LimitMode.AVAILABLE, with_quota: bool = False,
+        options: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> None:  # fmt: skip
         self._offers = load_plugins().offers(HOOK) if offers is None else offers
         self._made: dict[str, Launcher] = {}
+        self.limits = limits
+        self.with_quota = with_quota
+        self._options = options or {}
 
     @property
     def names(self) -> list[str]:
@@ -136,7 +168,8 @@ class Launchers:
         """The launcher of that name; `file` and `field` say who wants it.
 
         Raises:
-            ConfigError: nobody offers it, or it cannot work on this host.
+            ConfigError: nobody offers it, it cannot work on this host, or it cannot enforce
+                limits that must be.
         """
         if name in self._made:
             return self._made[name]
@@ -145,12 +178,37 @@ class Launchers:
             raise ConfigError(
                 f"expected one of {', '.join(self._offers)}", file=place, field=field, value=name
             )
-        launcher: Launcher = self._offers[name].load()()
+        kind, options = self._offers[name].load(), self._options.get(name)
+        try:
+            launcher: Launcher = kind() if options is None else kind(options)
+        except ConfigError as error:
+            raise ConfigError(
+                error.expected, file=place, field=f"launchers.{name}.{error.field}",
+                value=error.value,
+            ) from None  # fmt: skip
         obstacle = launcher.obstacle()
         if obstacle:
             raise ConfigError(obstacle, file=place, field=field, value=name)
+        if self.limits is LimitMode.REQUIRED and (lacking := self._unenforced(launcher)):
+            raise ConfigError(
+                f"expected one that can enforce limits here ({lacking})",
+                file=place, field=field, value=name,
+            )  # fmt: skip
         self._made[name] = launcher
         return launcher
+
+    def unenforced(self, name: str) -> str:
+        """What a launcher cannot enforce on this host, and why, in one line; "" when nothing."""
+        return "" if self.limits is LimitMode.OFF else self._unenforced(self.get(name))
+
+    def _unenforced(self, launcher: Launcher) -> str:
+        return describe_unenforced(launcher.unenforced(Limits.example(with_quota=self.with_quota)))
+
+    @property
+    def warnings(self) -> list[str]:
+        """What the launchers that are in use cannot enforce here; a line for each."""
+        lines = {name: self.unenforced(name) for name in self._made}
+        return [f"limits of launcher {name!r}: {line}" for name, line in lines.items() if line]
 
 
 def host_command(spec: LaunchSpec, *, attach_path: Path | None = None) -> list[str]:
@@ -159,10 +217,13 @@ def host_command(spec: LaunchSpec, *, attach_path: Path | None = None) -> list[s
     Args:
         attach_path: where the host sees the attach socket, when that is another place.
     """
-    command = [
-        sys.executable, "-P", "-m", "onvm_sdk.runtime",
-        "--socket", str(attach_path or spec.attach_path), "--nf", ",".join(spec.nfs),
-    ]  # fmt: skip
+    start = [sys.executable, "-P", "-m", "onvm_sdk.runtime"]
+    return [*start, *host_arguments(spec, attach_path=attach_path or spec.attach_path)]
+
+
+def host_arguments(spec: LaunchSpec, *, attach_path: Path) -> list[str]:
+    """Of that command, what follows the program."""
+    command = ["--socket", str(attach_path), "--nf", ",".join(spec.nfs)]
     if spec.instances:
         command += ["--instance", ",".join(spec.instances)]
     for name, path in spec.configs.items():
@@ -170,6 +231,15 @@ def host_command(spec: LaunchSpec, *, attach_path: Path | None = None) -> list[s
     if not spec.survives_manager:
         command.append("--leave-with-manager")
     return command
+
+
+def refuse_options(options: Mapping[str, object], known: Collection[str] = ()) -> None:
+    """Raise ConfigError for an option that is not known."""
+    names = ", ".join(known)
+    for name in options:
+        if name not in known:
+            what = f"expected one of {names}" if names else "it has no options"
+            raise ConfigError(f"unknown: {what}", field=name)
 
 
 @contextmanager

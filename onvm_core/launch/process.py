@@ -5,28 +5,70 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 
-from onvm_core.launch.identity import ProcessId
+from onvm_core.launch.cgroup import NO_CGROUP, Cgroup, Cgroups
+from onvm_core.launch.identity import ProcessId, find_by_environment
 from onvm_core.launch.launcher import (
     SECRET_VARIABLE,
     LaunchSpec,
     host_command,
     log_tail,
     pinned,
+    refuse_options,
 )
+from onvm_core.launch.limits import Limits
 
-__all__ = ["AdoptedHandle", "ProcessHandle", "ProcessLauncher"]
+__all__ = [
+    "AdoptedHandle",
+    "Fence",
+    "ProcessHandle",
+    "ProcessLauncher",
+    "end_left_behind",
+    "fenced",
+]
 
 KILL_TIMEOUT_S = 2.0
+
+
+class Fence:
+    """The cgroup around one NF host: says why the kernel ended it, and goes when it has ended.
+
+    Args:
+        cgroups: those of the launcher.
+        cgroup: that of the NF host.
+        spec: what the NF host was started with.
+    """
+
+    def __init__(self, cgroups: Cgroups, cgroup: Cgroup, spec: LaunchSpec) -> None:
+        self._cgroups = cgroups
+        self._cgroup = cgroup
+        self._spec = spec
+
+    def open(self) -> None:
+        """End what is left inside, and remove the cgroup; once is enough."""
+        if self._cgroup.folders:
+            if self._cgroup.memory_kills():
+                _say_why_killed(self._spec)
+            self._cgroups.discard(self._cgroup)
+            self._cgroup = NO_CGROUP
+
+
+def _say_why_killed(spec: LaunchSpec) -> None:
+    """Write into the log of an NF host that it was ended because it needed too much memory."""
+    limit = f" of {spec.limits.memory_mib} MiB" if spec.limits is not None else ""
+    with open(spec.log_path, "a", encoding="utf-8") as log:
+        log.write(f"onvm: ended by the kernel: it reached its memory limit{limit}\n")
 
 
 class ProcessHandle:
     """A started NF host."""
 
-    def __init__(self, spec: LaunchSpec, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, spec: LaunchSpec, process: subprocess.Popen[bytes], fence: Fence) -> None:
         self.spec = spec
         self._process = process
+        self._fence = fence
 
     @property
     def pid(self) -> int:
@@ -35,7 +77,10 @@ class ProcessHandle:
 
     def poll(self) -> int | None:
         """Its exit status, or None while it runs; negative: the signal that ended it."""
-        return self._process.poll()
+        status = self._process.poll()
+        if status is not None:
+            self._fence.open()
+        return status
 
     def stop(self) -> None:
         """Ask it to finish what it holds and leave."""
@@ -45,15 +90,17 @@ class ProcessHandle:
     def wait(self, timeout_s: float) -> int | None:
         """Wait for it to leave; None when it has not."""
         try:
-            return self._process.wait(timeout_s)
+            self._process.wait(timeout_s)
         except subprocess.TimeoutExpired:
             return None
+        return self.poll()
 
     def kill(self) -> None:
-        """End it at once."""
+        """End it, and, where it has a cgroup, all that it has started, at once."""
         if self._process.poll() is None:
             self._process.kill()
             self._process.wait()
+        self._fence.open()
 
     def log_tail(self) -> list[str]:
         """The last lines it wrote."""
@@ -66,14 +113,17 @@ class AdoptedHandle:
     Args:
         process: what runs the NFs.
         around: what ends with it, for instance the first process of its PID namespace.
+        fence: its cgroup; None: it has none.
     """
 
     def __init__(
-        self, spec: LaunchSpec, process: ProcessId, around: Sequence[ProcessId] = ()
-    ) -> None:
+        self, spec: LaunchSpec, process: ProcessId, around: Sequence[ProcessId] = (),
+        fence: Fence | None = None,
+    ) -> None:  # fmt: skip
         self.spec = spec
         self._process = process
         self._around = tuple(around)
+        self._fence = fence
 
     @property
     def pid(self) -> int:
@@ -85,6 +135,7 @@ class AdoptedHandle:
         if self._process.is_alive:
             return None
         self._end_around()
+        self._open_fence()
         return 0
 
     def stop(self) -> None:
@@ -100,6 +151,7 @@ class AdoptedHandle:
         self._end_around()
         self._process.send(signal.SIGKILL)
         self._process.wait(KILL_TIMEOUT_S)
+        self._open_fence()
 
     def log_tail(self) -> list[str]:
         """The last lines it wrote."""
@@ -109,28 +161,66 @@ class AdoptedHandle:
         for process in self._around:
             process.send(signal.SIGKILL)
 
+    def _open_fence(self) -> None:
+        if self._fence is not None:
+            self._fence.open()
+
 
 class ProcessLauncher:
     """Starts NF hosts with the interpreter, the user and the rights of the manager."""
+
+    def __init__(self, options: Mapping[str, object] | None = None) -> None:
+        refuse_options(options or {})
 
     def obstacle(self) -> str:
         """Nothing ever keeps it from working."""
         return ""
 
+    @cached_property
+    def cgroups(self) -> Cgroups:
+        """Those of its NF hosts."""
+        return Cgroups()
+
+    def unenforced(self, limits: Limits) -> Mapping[str, str]:
+        """Limits that cgroups do not enforce here."""
+        return self.cgroups.unenforced(limits)
+
     def launch(self, spec: LaunchSpec) -> ProcessHandle:
         """Start an NF host; it attaches by itself."""
-        with open(spec.log_path, "ab") as log, pinned(spec.cpus):
-            process = subprocess.Popen(
-                host_command(spec),
-                env={**os.environ, SECRET_VARIABLE: spec.secret},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                # Ctrl-C is for the manager; it stops its NFs in order.
-                start_new_session=True,
-            )
-        return ProcessHandle(spec, process)
+        cgroup = fenced(self.cgroups, spec)
+        try:
+            with open(spec.log_path, "ab") as log, pinned(spec.cpus):
+                process = subprocess.Popen(
+                    cgroup.command(host_command(spec)),
+                    env={**os.environ, SECRET_VARIABLE: spec.secret},
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    # Ctrl-C is for the manager; it stops its NFs in order.
+                    start_new_session=True,
+                )
+        except BaseException:
+            self.cgroups.discard(cgroup)
+            raise
+        return ProcessHandle(spec, process, Fence(self.cgroups, cgroup, spec))
 
     def adopt(self, spec: LaunchSpec, process: ProcessId) -> AdoptedHandle:
         """Take over an NF host of an earlier manager."""
-        return AdoptedHandle(spec, process)
+        fence = Fence(self.cgroups, self.cgroups.find(process.pid), spec)
+        return AdoptedHandle(spec, process, (), fence)
+
+    def clean(self, spec: LaunchSpec) -> None:
+        """End what an NF host had started, and remove its cgroup."""
+        end_left_behind(spec)
+        self.cgroups.sweep()
+
+
+def end_left_behind(spec: LaunchSpec) -> None:
+    """End what an NF host had started that has itself ended."""
+    for process in find_by_environment(SECRET_VARIABLE, spec.secret):
+        process.send(signal.SIGKILL)
+
+
+def fenced(cgroups: Cgroups, spec: LaunchSpec) -> Cgroup:
+    """A cgroup for an NF host with the limits that it is to have."""
+    return NO_CGROUP if spec.limits is None else cgroups.make(spec.label, spec.limits)

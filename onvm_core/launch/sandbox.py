@@ -25,9 +25,11 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 
+from onvm_core.launch.cgroup import Cgroups
 from onvm_core.launch.identity import ProcessId, children, find_by_environment, namespace_init
 from onvm_core.launch.launcher import (
     SECRET_VARIABLE,
@@ -35,8 +37,10 @@ from onvm_core.launch.launcher import (
     host_command,
     log_tail,
     pinned,
+    refuse_options,
 )
-from onvm_core.launch.process import AdoptedHandle
+from onvm_core.launch.limits import Limits
+from onvm_core.launch.process import AdoptedHandle, Fence, end_left_behind, fenced
 from onvm_core.launch.seccomp import make_filter
 
 __all__ = ["SandboxHandle", "SandboxLauncher"]
@@ -64,12 +68,16 @@ class SandboxHandle:
 
     Args:
         info: descriptor of the memory file in which bwrap says what it has started.
+        fence: the cgroup of all three processes.
     """
 
-    def __init__(self, spec: LaunchSpec, outer: subprocess.Popen[bytes], info: int) -> None:
+    def __init__(
+        self, spec: LaunchSpec, outer: subprocess.Popen[bytes], info: int, fence: Fence
+    ) -> None:
         self.spec = spec
         self._outer = outer
         self._info = info
+        self._fence = fence
         self._init: ProcessId | None = None
         self._host: ProcessId | None = None
         self._is_over = False
@@ -91,6 +99,7 @@ class SandboxHandle:
         if not self._is_over:
             self._is_over = True
             self._end_inside()  # bwrap may have been killed by itself, or an NF have left a child
+            self._fence.open()
         return SIGNALLED - status if status > SIGNALLED else status
 
     def stop(self) -> None:
@@ -115,6 +124,7 @@ class SandboxHandle:
         if self._outer.poll() is None:
             self._outer.kill()
             self._outer.wait()
+        self._fence.open()
 
     def log_tail(self) -> list[str]:
         """The last lines it wrote."""
@@ -154,6 +164,9 @@ class SandboxHandle:
 class SandboxLauncher:
     """Starts NF hosts in sandboxes."""
 
+    def __init__(self, options: Mapping[str, object] | None = None) -> None:
+        refuse_options(options or {})
+
     def obstacle(self) -> str:
         """Why no sandbox can be made here, in one line; "" when one was made."""
         if shutil.which(PROGRAM) is None:
@@ -171,8 +184,18 @@ class SandboxLauncher:
         said = (tried.stderr.strip().splitlines() or [f"status {tried.returncode}"])[-1]
         return f"bubblewrap cannot make a sandbox here: {said.removeprefix(f'{PROGRAM}: ')}"
 
+    @cached_property
+    def cgroups(self) -> Cgroups:
+        """Those of its NF hosts."""
+        return Cgroups()
+
+    def unenforced(self, limits: Limits) -> Mapping[str, str]:
+        """Limits that cgroups do not enforce here."""
+        return self.cgroups.unenforced(limits)
+
     def launch(self, spec: LaunchSpec) -> SandboxHandle:
         """Start an NF host; it attaches by itself."""
+        cgroup = fenced(self.cgroups, spec)
         program = make_filter()
         info = os.memfd_create("onvm-sandbox-info")
         opened = [info]
@@ -185,7 +208,7 @@ class SandboxLauncher:
                 opened.append(_memory_file(b"".join(os.fsencode(a) + b"\0" for a in arguments)))
                 command = host_command(spec, attach_path=ATTACH_FOLDER / spec.attach_path.name)
                 outer = subprocess.Popen(
-                    [PROGRAM, "--args", str(opened[-1]), "--", *command],
+                    cgroup.command([PROGRAM, "--args", str(opened[-1]), "--", *command]),
                     env=_environment(),
                     stdin=subprocess.DEVNULL,
                     stdout=log,
@@ -196,16 +219,23 @@ class SandboxLauncher:
                 )
         except BaseException:
             os.close(info)
+            self.cgroups.discard(cgroup)
             raise
         finally:
             for descriptor in opened[1:]:
                 os.close(descriptor)
-        return SandboxHandle(spec, outer, info)
+        return SandboxHandle(spec, outer, info, Fence(self.cgroups, cgroup, spec))
 
     def adopt(self, spec: LaunchSpec, process: ProcessId) -> AdoptedHandle:
         """Take over an NF host of an earlier manager."""
         first = namespace_init(process)
-        return AdoptedHandle(spec, process, () if first is None else (first,))
+        fence = Fence(self.cgroups, self.cgroups.find(process.pid), spec)
+        return AdoptedHandle(spec, process, () if first is None else (first,), fence)
+
+    def clean(self, spec: LaunchSpec) -> None:
+        """End what an NF host had started, and remove its cgroup."""
+        end_left_behind(spec)
+        self.cgroups.sweep()
 
 
 def _memory_file(content: bytes) -> int:
@@ -251,7 +281,7 @@ def _system() -> Iterator[str]:
 def _arguments(spec: LaunchSpec) -> Iterator[str]:
     yield from _isolation(survives=spec.survives_manager)
     yield from _system()
-    files = [path.absolute() for path in (*spec.configs.values(), *spec.files)]
+    files = [path.absolute() for path in (*spec.configs.values(), *spec.files, *spec.folders)]
     for path in _outermost([*_python_folders(), *files]):
         yield from ("--ro-bind", str(path), str(path))
     # The folder, not the socket: after a restart of the manager it holds another one.

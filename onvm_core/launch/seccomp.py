@@ -14,9 +14,11 @@ import errno
 import platform
 import socket
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-__all__ = ["DENIED", "MACHINES", "Machine", "make_filter"]
+__all__ = ["DENIED", "MACHINES", "Machine", "make_filter", "tighten"]
 
 # BPF: load a word, jump if equal, jump if greater or equal, jump if any bit is set, return.
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
@@ -123,6 +125,43 @@ def make_filter(machine: str | None = None) -> bytes:
         _op(_RETURN, _ALLOW),
     ]
     return b"".join(program)
+
+
+def tighten(profile: Mapping[str, Any]) -> dict[str, Any]:
+    """A profile of a container engine, without what `make_filter` denies.
+
+    Args:
+        profile: as containers/common and the OCI runtime specification write it: an action for
+            everything, and rules, each with names, an action and conditions on arguments.
+    """
+    taken = {*DENIED, "clone", "clone3", "socket"}
+    rules = []
+    for rule in profile.get("syscalls", ()):
+        names = [name for name in rule["names"] if name not in taken]
+        if names:
+            rules.append({**rule, "names": names})
+
+    def first_argument(value: int, comparison: str) -> list[dict[str, Any]]:
+        return [{"index": 0, "value": value, "valueTwo": 0, "op": f"SCMP_CMP_{comparison}"}]
+
+    unix = int(socket.AF_UNIX)
+    rules += [
+        {"names": list(DENIED), "action": "SCMP_ACT_ERRNO", "errnoRet": errno.EPERM},
+        {"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": errno.ENOSYS},
+        {
+            "names": ["clone"],
+            "action": "SCMP_ACT_ALLOW",
+            "args": first_argument(_NEW_NAMESPACES, "MASKED_EQ"),
+        },
+        {"names": ["socket"], "action": "SCMP_ACT_ALLOW", "args": first_argument(unix, "EQ")},
+        {
+            "names": ["socket"],
+            "action": "SCMP_ACT_ERRNO",
+            "errnoRet": errno.EAFNOSUPPORT,
+            "args": first_argument(unix, "NE"),
+        },
+    ]
+    return {**profile, "syscalls": rules}
 
 
 def _op(code: int, constant: int, if_true: int = 0, if_false: int = 0) -> bytes:

@@ -115,6 +115,11 @@ class AttachServer:
         connection.unsent.append(message)
         self._flush(connection)
 
+    def n_unsent(self, slot: int) -> int:
+        """Messages that wait for room in a host's socket."""
+        connection = self._connections.get(slot)
+        return 0 if connection is None else len(connection.unsent)
+
     def detach(self, slot: int, reason: str) -> None:
         """Throw a host out; `AttachHandler.on_gone` follows."""
         connection = self._connections.get(slot)

@@ -19,6 +19,9 @@ from onvm_core.manager.supervisor import Supervisor
 
 __all__ = ["Automation"]
 
+URGENT_S = 0.0005
+"""Between two looks while packets wait for a hand-over."""
+
 
 class Automation:
     """Bundles it; `turn` is called after each poll.
@@ -42,7 +45,10 @@ class Automation:
         self._deployment = deployment
         self._supervisor = supervisor
         manager = deployment.manager
-        self._hangs = HangWatch(manager.registry, manager.meters, config.faults.hang_ms / 1000)
+        self._hangs = HangWatch(
+            manager.registry, manager.meters, config.faults.hang_ms / 1000,
+            supervisor.drains.is_excused,
+        )  # fmt: skip
         self._exporters = Exporters(extensions.exporters, self._snapshot)
         self.scaling = Scaling(deployment, supervisor, config.scale, extensions.policies)
         self.bypass = Bypass(
@@ -56,6 +62,8 @@ class Automation:
     @property
     def poll_s(self) -> float:
         """For how long to wait for events at most."""
+        if self._supervisor.drains.is_urgent:
+            return URGENT_S
         return self._deployment.manager.meters.interval_s
 
     def turn(self) -> None:

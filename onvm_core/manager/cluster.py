@@ -62,6 +62,11 @@ class _Remote:
     claims: set[ClaimView] = field(default_factory=set)
 
 
+def _traffic_of(claim: ClaimView) -> tuple[bytes, int, int, int]:
+    address = ipaddress.ip_address(claim.address).packed
+    return address, claim.protocol, claim.first_port, claim.end_port
+
+
 class ClusterTables:
     """What this manager knows of its cluster, and the data plane of it.
 
@@ -264,9 +269,6 @@ class ClusterTables:
             if now is None or (now.host, now.services) != (remote.view.host, remote.view.services):
                 self._remove_remote(number)
                 continue
-            if remote.claims - set(now.claims):
-                self._remove_remote(number)
-                continue
             self._update_remote(remote, now)
         self._tell_services()
 
@@ -290,13 +292,12 @@ class ClusterTables:
     def _update_remote(self, remote: _Remote, now: InstanceView) -> None:
         if now.spare_pps != remote.view.spare_pps:
             dataplane.set_spare(remote.slot, now.spare_pps)
-        for claim in now.claims:
-            if claim not in remote.claims:
-                address = ipaddress.ip_address(claim.address).packed
-                dataplane.claim(
-                    remote.slot, address, claim.protocol, claim.first_port, claim.end_port
-                )
-                remote.claims.add(claim)
+        claims = set(now.claims)
+        for claim in remote.claims - claims:
+            dataplane.unclaim(remote.slot, *_traffic_of(claim))
+        for claim in claims - remote.claims:
+            dataplane.claim(remote.slot, *_traffic_of(claim))
+        remote.claims = claims
         if now.state != remote.view.state:
             if now.state == "draining":
                 dataplane.drain_host(remote.slot)

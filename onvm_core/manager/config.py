@@ -1,10 +1,11 @@
 """``onvm.toml``: what a manager is to run.
 
-    [manager]              placement
+    [manager]              placement, limits, cpu_quota
     [dataplane]            workers, cpus, buffers, buffer_size, ring_length, idle, flows, …
     [ports.NAME]           uri, direction, classifier, classifier_options
     [nfs.NAME]             plugin, instances, launcher, config (a file or a table); one instance
                            without configuration is implied for an installed NF that a chain names
+    [launchers.NAME]       options of a launcher
     [[fused]]              nfs, instances, launcher: NFs that share one process
     [chains.NAME]          in, out, services, bidirectional, track_flows, on_failure, match
     [scale.SERVICE], [exporters.NAME], [faults]: see ``sections``
@@ -25,7 +26,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from onvm_core._native.dataplane import DataplaneSettings
-from onvm_core.launch.launcher import DEFAULT_LAUNCHER
+from onvm_core.launch.launcher import DEFAULT_LAUNCHER, Launchers
+from onvm_core.launch.limits import LimitMode
 from onvm_core.manager.chain_config import STAGES_MAX, ChainConfig, PortConfig, check_chains
 from onvm_core.manager.placement import DEFAULT_POLICY
 from onvm_core.manager.ports import Direction, PortKind, parse_uri
@@ -57,6 +59,10 @@ class ManagerConfig(_Table, frozen=True):
 
     placement: str = DEFAULT_POLICY
     """Policy that decides on which CPUs NFs run."""
+    limits: Literal["available", "required", "off"] = "available"
+    """Whether NFs are kept within their CPUs and memory; see `LimitMode`."""
+    cpu_quota: bool = False
+    """Whether an NF gets no more CPU time than its manifest's ``cores``."""
 
 
 class DataplaneConfig(_Table, frozen=True):
@@ -116,12 +122,22 @@ class Config(_Table, frozen=True):
     manager: ManagerConfig = ManagerConfig()
     dataplane: DataplaneConfig = DataplaneConfig()
     ports: dict[str, PortConfig] = {}
+    launchers: dict[str, dict[str, Any]] = {}
+    """Options of launchers, by their names."""
     nfs: dict[str, NfConfig] = {}
     fused: list[FusedConfig] = []
     chains: dict[str, ChainConfig] = {}
     scale: dict[str, ScaleConfig] = {}
     exporters: dict[str, ExporterConfig] = {}
     faults: FaultsConfig = FaultsConfig()
+
+    def make_launchers(self) -> Launchers:
+        """Launchers with the options that the file has for them."""
+        return Launchers(
+            limits=LimitMode(self.manager.limits),
+            with_quota=self.manager.cpu_quota,
+            options=self.launchers,
+        )
 
     def direction(self, port: str) -> Direction:
         """How a port is used."""
@@ -445,6 +461,11 @@ def _check_launchers(config: Config, path: Path, launchers: Collection[str]) -> 
                     f"expected none: it is fused, set fused[{number}].launcher instead",
                     file=path, field=f"nfs.{name}.launcher", value=config.nfs[name].launcher,
                 )  # fmt: skip
+    for name in config.launchers:
+        if name not in launchers:
+            raise ConfigError(
+                f"expected one of {', '.join(launchers)}", file=path, field="launchers", value=name
+            )
     for one in config.groups():
         if one.launcher not in launchers:
             raise ConfigError(

@@ -18,11 +18,19 @@ import msgspec
 from onvm_core._native import dataplane
 from onvm_core._native.dataplane import DataplaneSettings
 from onvm_core.launch.identity import ProcessId
-from onvm_core.launch.launcher import DEFAULT_LAUNCHER, Handle, Launchers, LaunchSpec
+from onvm_core.launch.launcher import (
+    DEFAULT_LAUNCHER,
+    Handle,
+    Launcher,
+    Launchers,
+    LaunchSpec,
+)
+from onvm_core.launch.limits import LimitMode, Limits
+from onvm_core.launch.process import ProcessLauncher
 from onvm_core.manager.chains import Chains
 from onvm_core.manager.classifier import Classifier
 from onvm_core.manager.manager import Manager
-from onvm_core.manager.placement import Need, PlacementPolicy
+from onvm_core.manager.placement import Decision, Need, PlacementPolicy
 from onvm_core.manager.placer import Placer
 from onvm_core.manager.ports import Direction, PortKind, open_port, parse_uri
 from onvm_core.manager.registry import HostState, NfHost
@@ -223,7 +231,8 @@ class Deployment:
         used = {name: path for name, path in (configs or {}).items() if name in nfs}
         label = "+".join(instances) or f"{'+'.join(nfs)}-{self._n_launched}"
         files = files_read(packages, used)
-        decision = self._placer.place(secret, label, self._need(packages, services))
+        need = self._need(packages, services)
+        decision = self._placer.place(secret, label, need)
         log.info("%s on CPU %s: %s", label, ",".join(map(str, decision.cpus)), decision.reason)
         spec = LaunchSpec(
             nfs=tuple(nfs),
@@ -233,16 +242,24 @@ class Deployment:
             instances=tuple(instances),
             configs=used,
             files=files,
+            folders=tuple(
+                one.manifest_path.absolute().parent
+                for one in packages
+                if one is not None and one.manifest_path is not None
+            ),
             cpus=decision.cpus,
+            limits=self._limits(decision, need),
             survives_manager=self._survives,
         )
         self._n_launched += 1
         self.manager.expect(secret, services)
         try:
             handle = starter.launch(spec)
-        except OSError as error:
+        except (OSError, OnvmError) as error:
             del self.manager.secrets[secret]
             self._placer.release(secret)
+            if isinstance(error, OnvmError):
+                raise
             raise NfFailed(f"NF {label} cannot be started: {error}") from None
         self._state.launched.append(_Launched(handle, services))
         return handle
@@ -259,6 +276,21 @@ class Deployment:
         self.manager.expect(spec.secret, services)
         self._state.launched.append(_Launched(handle, tuple(services)))
         return handle
+
+    def end_earlier(self, spec: LaunchSpec, process: ProcessId | None, launcher: str) -> None:
+        """End an NF host of an earlier manager, with all that it has started.
+
+        Args:
+            process: None: it has ended already, and only what is left of it is to go.
+        """
+        try:
+            starter: Launcher = self._launchers.get(launcher)
+        except OnvmError as error:  # the plugin that launched it is gone, or its program
+            log.warning("%s: %s", "+".join(spec.instances), error)
+            starter = ProcessLauncher()
+        if process is not None:
+            starter.adopt(spec, process).kill()
+        starter.clean(spec)
 
     def forget(self, handle: Handle) -> None:
         """Look no longer after an NF host that has ended."""
@@ -279,6 +311,12 @@ class Deployment:
     def _need(self, packages: Sequence[NfPackage | None], services: Sequence[str]) -> Need:
         manifests = [one.manifest for one in packages if one is not None and one.manifest]
         return Need.of(manifests, self._placer.socket_of(self._ports_of(services)))
+
+    def _limits(self, decision: Decision, need: Need) -> Limits | None:
+        if self._launchers.limits is LimitMode.OFF:
+            return None
+        quota = need.cores if self._launchers.with_quota else None
+        return Limits(decision.cpus, need.memory_mib, quota)
 
     def wait_ready(self, services: Sequence[str], timeout_s: float = READY_TIMEOUT_S) -> None:
         """Wait until each service has an active instance.
@@ -309,15 +347,15 @@ class Deployment:
             launched.is_reported = True
             raise NfFailed(self.last_words(launched.handle))
 
-    def last_words(self, handle: Handle) -> str:
-        """How an NF host ended, with the last line it wrote."""
+    def last_words(self, handle: Handle, why: str = "") -> str:
+        """How an NF host ended, or `why` it was, with the last line it wrote."""
         status = handle.poll()
         how = "still runs" if status is None else (
             f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
         )  # fmt: skip
         lines = [line for line in handle.log_tail() if line.strip()]
         said = lines[-1].strip() if lines else "it said nothing"
-        return f"NF {'+'.join(handle.spec.nfs)} {how}: {said} (log: {handle.spec.log_path})"
+        return f"NF {'+'.join(handle.spec.nfs)} {why or how}: {said} (log: {handle.spec.log_path})"
 
     def stop_nf(self, name: str) -> int:
         """Let the hosts of an instance or service finish and leave; how many there were."""
@@ -326,12 +364,12 @@ class Deployment:
             self.stop_host(host)
         return len(hosts)
 
-    def stop_host(self, host: NfHost) -> None:
-        """Let an NF host finish what it holds and leave."""
+    def stop_host(self, host: NfHost, heir: NfHost | None = None) -> None:
+        """Let an NF host finish what it holds and leave; its flows go to `heir`, or to all."""
         for launched in self._state.launched:
             if launched.handle.spec.secret == host.secret:
                 launched.asked_to_stop = True
-        self.manager.stop_host(host)
+        self.manager.stop_host(host, heir)
 
     def _on_host_change(self, host: NfHost) -> None:
         if host.state is HostState.DEAD:
@@ -429,7 +467,8 @@ class Deployment:
 
 def _services(nfs: Sequence[str], packages: Sequence[NfPackage | None]) -> list[str]:
     return [
-        (package.service if package is not None else None) or name
+        # A class that is not installed is a service of its own name.
+        (package.service if package is not None else None) or name.rpartition(":")[2].lower()
         for name, package in zip(nfs, packages, strict=True)
     ]
 
@@ -437,14 +476,11 @@ def _services(nfs: Sequence[str], packages: Sequence[NfPackage | None]) -> list[
 def files_read(
     packages: Sequence[NfPackage | None], configs: Mapping[str, Path]
 ) -> tuple[Path, ...]:
-    """What NFs read besides their configuration files: their own folders, and the files that
-    those configurations name."""
+    """What NFs read besides their configuration files: those that these name."""
     files = []
     for package in packages:
         if package is None or package.manifest is None:
             continue
-        if package.manifest_path is not None:
-            files.append(package.manifest_path.absolute().parent)
         config = read_config(package.manifest, configs.get(package.name))
         named = (key for key, schema in package.manifest.config.items() if schema.type == "path")
         files += [Path(config[key]) for key in named if config[key]]

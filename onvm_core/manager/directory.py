@@ -5,7 +5,11 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import shutil
 import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +30,9 @@ __all__ = [
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")
 RECORD = "manager.json"
+LOCK = "lock"
+UNLOCKED_S = 60.0
+"""How long a run may take from making its directory to locking it."""
 
 
 def runtime_directory() -> Path:
@@ -52,9 +59,40 @@ def runtime_directory() -> Path:
     return path.resolve()
 
 
-def temporary_directory() -> tempfile.TemporaryDirectory[str]:
-    """A directory for one run inside `runtime_directory`; removed when it is closed."""
-    return tempfile.TemporaryDirectory(prefix="run-", dir=runtime_directory())
+@contextmanager
+def temporary_directory() -> Iterator[str]:
+    """A directory for one run inside `runtime_directory`, removed when it is left.
+
+    Those of runs that were killed are removed first. Which these are says a lock in each: the
+    kernel lets go of it when its process dies.
+    """
+    base = runtime_directory()
+    for folder in base.glob("run-*"):
+        _remove_abandoned(folder)
+    with tempfile.TemporaryDirectory(prefix="run-", dir=base) as name:
+        descriptor = os.open(Path(name) / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield name
+        finally:
+            os.close(descriptor)
+
+
+def _remove_abandoned(folder: Path) -> None:
+    try:
+        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        with suppress(OSError):
+            if time.time() - folder.stat().st_mtime > UNLOCKED_S:
+                shutil.rmtree(folder, ignore_errors=True)
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(folder, ignore_errors=True)
+    except BlockingIOError:
+        pass  # its run lives
+    finally:
+        os.close(descriptor)
 
 
 def manager_directory(name: str) -> Path:
@@ -111,7 +149,7 @@ class DirectoryLock:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         directory.chmod(0o700)
         self._record = directory / RECORD
-        self._fd = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._fd = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -8,6 +8,7 @@ first packet takes its time.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from onvm_core.manager.meters import Meters
@@ -23,9 +24,17 @@ class HangWatch:
 
     Args:
         after_s: of no progress; 0: nobody is ever taken for hung.
+        is_excused: says of a host that it may make none now.
     """
 
-    def __init__(self, registry: Registry, meters: Meters, after_s: float) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        meters: Meters,
+        after_s: float,
+        is_excused: Callable[[NfHost], bool] = lambda host: False,
+    ) -> None:
+        self._is_excused = is_excused
         self._registry = registry
         self._meters = meters
         self._after_s = after_s
@@ -36,7 +45,7 @@ class HangWatch:
         hung = []
         for host in self._registry.living() if self._after_s else ():
             meter = self._meters.of(host)
-            if meter is None or meter.stuck_s == 0:
+            if meter is None or meter.stuck_s == 0 or self._is_excused(host):
                 self._ticks.pop(host.slot, None)
                 continue
             state, ticks = _process(host.pid)

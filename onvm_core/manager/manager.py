@@ -75,6 +75,7 @@ class Manager:
         self.secrets: dict[str, tuple[str, ...]] = {}
         self.on_host_change: Callable[[NfHost], None] = lambda host: None
         self.on_notice: Callable[[], None] = lambda: None
+        self.on_state_message: Callable[[NfHost, wire.Message], None] = lambda host, message: None
         self._by_slot: dict[int, NfHost] = {}
         self._leaving: dict[int, float] = {}
         self._held: set[str] = set()
@@ -179,16 +180,33 @@ class Manager:
         """Let no new flows come to an active host; its running ones stay."""
         dataplane.drain_host(host.slot)
         host.state = HostState.DRAINING
+        host.drained.clear()
+        for stage in range(len(host.instances)):
+            self.send(host, wire.pack_message(wire.DRAIN, stage=stage))
         self.on_host_change(host)
 
-    def stop_host(self, host: NfHost) -> None:
-        """Send a host's flows elsewhere; when it holds no packet any more, let it leave."""
+    def resume_host(self, host: NfHost) -> None:
+        """Let new flows come to a draining host again."""
+        dataplane.activate_host(host.slot)
+        host.state = HostState.ACTIVE
+        for stage in range(len(host.instances)):
+            self.send(host, wire.pack_message(wire.RESUME, stage=stage))
+        self.on_host_change(host)
+
+    def stop_host(self, host: NfHost, heir: NfHost | None = None) -> None:
+        """Send a host's flows elsewhere; when it holds no packet any more, let it leave.
+
+        Args:
+            heir: takes all its flows; None: they are shared out.
+        """
+        if host.slot in self._leaving:
+            return
         if host.state in (HostState.ACTIVE, HostState.DRAINING):
-            dataplane.leave_host(host.slot)
+            dataplane.leave_host(host.slot, 0 if heir is None else heir.slot)
             host.state = HostState.DRAINING
             self._leaving[host.slot] = time.monotonic() + LEAVE_TIMEOUT_S
         else:
-            self._send(host, wire.pack_message(wire.STOP))
+            self.send(host, wire.pack_message(wire.STOP))
 
     def _let_leave(self) -> None:
         """Ask those to stop that hold nothing, or for too long."""
@@ -196,16 +214,17 @@ class Manager:
         for slot, deadline in list(self._leaving.items()):
             if dataplane.read_host(slot).reserved == 0 or now > deadline:
                 del self._leaving[slot]
-                self._send(self._by_slot[slot], wire.pack_message(wire.STOP))
+                self.send(self._by_slot[slot], wire.pack_message(wire.STOP))
 
     def send_user(self, name: str, payload: bytes) -> int:
         """Send a message to instance or service `name`; how many got it."""
         targets = self.registry.find(name)
         for host, stage in targets:
-            self._send(host, wire.pack_message(wire.USER, stage=stage, payload=payload))
+            self.send(host, wire.pack_message(wire.USER, stage=stage, payload=payload))
         return len(targets)
 
-    def _send(self, host: NfHost, message: bytes) -> None:
+    def send(self, host: NfHost, message: bytes) -> None:
+        """Send a message of the attach socket to a host."""
         self.attach.send(host.slot, message)
         if host.slot in self._by_slot:
             dataplane.raise_attention(host.slot)
@@ -265,8 +284,16 @@ class Manager:
             host.claims.append(claim)
         elif message.kind == wire.USER:
             self._route(host, message)
+        elif message.kind == wire.UNCLAIM:
+            claim = wire.unpack_claim(message.payload)
+            dataplane.unclaim(
+                host.slot, claim.address, claim.protocol, claim.first_port, claim.end_port
+            )
+            host.claims = [known for known in host.claims if known != claim]
         elif message.kind == wire.DRAINED:
-            self._send(host, wire.pack_message(wire.STOP))
+            host.drained.add(message.stage)
+        elif message.kind in wire.STATE_MESSAGES:
+            self.on_state_message(host, message)
         else:
             raise wire.WireError(f"message type {message.kind}")
 
@@ -278,7 +305,7 @@ class Manager:
             log.info("%s says: %r", name, message.payload[:LOGGED_BYTES_MAX])
             return
         for host, stage in self.registry.find(message.peer):
-            self._send(
+            self.send(
                 host,
                 wire.pack_message(wire.USER, stage=stage, peer=name, payload=message.payload),
             )

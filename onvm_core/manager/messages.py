@@ -213,7 +213,7 @@ class LaunchedNf(msgspec.Struct, frozen=True):
     """Those it may run on; empty: any."""
     restarts: int
     reason: str
-    """How it ended last."""
+    """How it ended last; of one that drains, why its state was not handed over."""
     log: str
     log_tail: list[str]
     """Last lines of one that has failed."""
@@ -248,6 +248,8 @@ class StatusReply(_Tagged, frozen=True, tag="status"):
     chains: list[ChainReply]
     report: Report
     exporters: list[ExporterReport] = []
+    warnings: list[str] = []
+    """What this host does not let the manager do; a line for each."""
 
 
 class DownReply(_Tagged, frozen=True, tag="down"):

@@ -76,6 +76,13 @@ class Meters:
         meter = self.of(host)
         return None if meter is None else meter.over(seconds)
 
+    def spare_pps(self, host: NfHost) -> float:
+        """Packets per second that a host could take on top; 0 when nothing is known."""
+        meter = self.of(host)
+        if meter is None or meter.recent is None:
+            return 0.0
+        return meter.spare_pps(meter.recent) or 0.0
+
     def welcome(self, host: NfHost) -> None:
         """Let new flows come to a host of which nothing is known, as to others of its service.
 

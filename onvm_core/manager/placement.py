@@ -47,6 +47,10 @@ FULL = 1.0 + 1e-9
 """Load of a CPU that has all it can do; sums of decimal fractions are not exact."""
 
 
+SHARED_MIB = 26
+"""What a process of an NF needs before the NF does anything: interpreter, SDK and NumPy."""
+
+
 class Need(msgspec.Struct, frozen=True):
     """What an NF host needs.
 
@@ -56,19 +60,25 @@ class Need(msgspec.Struct, frozen=True):
     """
 
     cores: float = 1.0
-    memory_mib: int = 64
+    memory_mib: int = 128
     socket: int | None = None
     only_there: bool = False
 
     @classmethod
     def of(cls, manifests: Iterable[Manifest], socket: int | None) -> Need:
-        """Of NFs that share a process: one thread runs them all, each with its memory."""
+        """Of NFs that share a process: one thread runs them all, each with its own memory.
+
+        What each states is for a process of its own; `SHARED_MIB` of it is there only once.
+        """
         given = list(manifests)
         if not given:
             return cls(socket=socket)
         return cls(
             cores=max(manifest.cores for manifest in given),
-            memory_mib=sum(manifest.memory_mib for manifest in given),
+            memory_mib=SHARED_MIB
+            + sum(max(manifest.memory_mib - SHARED_MIB, 0) for manifest in given)
+            if len(given) > 1
+            else given[0].memory_mib,
             socket=socket,
             only_there=any(manifest.numa == "port" for manifest in given),
         )

@@ -44,6 +44,8 @@ class Plan(msgspec.Struct, frozen=True):
     workers: list[int]
     nfs: list[PlannedNf]
     topology: Topology
+    warnings: list[str] = []
+    """What this host does not let a manager do; a line for each."""
 
     @property
     def is_complete(self) -> bool:

@@ -52,6 +52,7 @@ class NfHost:
         last: what it had done in the end; only of a dead host.
         reason: why it is dead, for people.
         is_held: on standby once it is ready, instead of active.
+        drained: its stages whose state may go, as it says while it drains.
         cpu_before: CPU seconds it had used when packets began to flow.
         cpu_seconds: CPU seconds it had used when it died.
         claims: traffic that it has said is its own.
@@ -65,10 +66,16 @@ class NfHost:
     last: HostCounters | None = None
     reason: str = ""
     is_held: bool = False
+    drained: set[int] = field(default_factory=set)
     cpu_before: float = 0.0
     cpu_seconds: float = 0.0
     secret: str = field(default="", repr=False)
     claims: list[Claim] = field(default_factory=list)
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether the state of all of its instances may go."""
+        return len(self.drained) == len(self.instances)
 
     @property
     def services(self) -> tuple[str, ...]:

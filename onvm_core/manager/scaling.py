@@ -84,6 +84,10 @@ class Scaling:
         )
         return "+".join(names)
 
+    def resume(self, service: str) -> str | None:
+        """Let new flows come to an instance that drains."""
+        return self._supervisor.drains.resume(service)
+
     def activate(self, service: str) -> str | None:
         """Let new flows come to a spare."""
         return self._supervisor.activate(service)
@@ -91,7 +95,9 @@ class Scaling:
     def drain(self, service: str) -> str | None:
         """Let an instance end with its flows."""
         config = self._configs.get(service)
-        return self._supervisor.drain(service, config.drain_s if config else COMMAND_DRAIN_S)
+        drain_s = config.drain_s if config else COMMAND_DRAIN_S
+        handover_ms = config.handover_ms if config else ScaleConfig().handover_ms
+        return self._supervisor.drains.drain(service, drain_s, handover_ms / 1000)
 
     def stop_spare(self, service: str) -> str | None:
         """End a spare."""

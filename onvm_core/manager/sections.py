@@ -1,9 +1,9 @@
 """Sections of ``onvm.toml`` for what happens by itself: scaling, exporters, faults.
 
 [scale.SERVICE]        min, max, target, hysteresis, out_after_s, in_after_s, cooldown_s,
-                       spares, drain_s, policy, options
+                       spares, drain_s, handover_ms, policy, options
 [exporters.NAME]       kind, interval_s, options
-[faults]               hang_ms
+[faults]               hang_ms, ready_s
 """
 
 from __future__ import annotations
@@ -45,6 +45,9 @@ class ScaleConfig(_Table, frozen=True):
     """Instances that are started and set up, and serve only when they are needed."""
     drain_s: Annotated[float, msgspec.Meta(ge=0, le=86400)] = 300.0
     """A draining instance's flows move to others when they have not ended by then."""
+    handover_ms: Annotated[int, msgspec.Meta(ge=0, le=60_000)] = 250
+    """For how long packets may wait while a draining instance hands its state over; 0: it never
+    does."""
     policy: str = "utilisation"
     options: dict[str, Any] = {}
     """Of a policy that a plugin brought."""
@@ -76,6 +79,8 @@ class FaultsConfig(_Table, frozen=True):
 
     hang_ms: Annotated[int, msgspec.Meta(ge=0, le=3_600_000)] = 400
     """An NF host that has packets and makes no progress for so long is ended; 0: never."""
+    ready_s: Annotated[float, msgspec.Meta(ge=0.1, le=3600)] = 30.0
+    """One that does not serve so long after its start is ended."""
 
 
 def check_scale(

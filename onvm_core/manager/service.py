@@ -100,7 +100,9 @@ class Service:
         self._handlers[m.CaptureStartRequest] = self._captures.start
         self._handlers[m.CaptureReadRequest] = self._captures.read
         self._handlers[m.CaptureStopRequest] = self._captures.stop
-        self._supervisor = Supervisor(directory, self._deployment, self._control.publish)
+        self._supervisor = Supervisor(
+            directory, self._deployment, self._control.publish, config.faults.ready_s
+        )
         self._automation = Automation(
             directory.name, self._deployment, self._supervisor, config, extensions,
             self._control.publish,
@@ -182,6 +184,8 @@ class Service:
         dataplane.pause_sources(True)  # they can wait until their chains serve
         for name, port in self._config.ports.items():
             self._open_port(name, port.uri)
+        for warning in self._launchers.warnings:
+            log.warning("%s", warning)
         self._n_adopted = self._supervisor.adopt(wanted)
         self._lock.announce()
 
@@ -326,6 +330,7 @@ class Service:
             chains=self._chains(),
             report=self._deployment.report(),
             exporters=self._automation.exporters(),
+            warnings=self._launchers.warnings,
         )
 
     def _down(self, request: m.DownRequest) -> m.DownReply:

@@ -34,6 +34,10 @@ class Supervised:
     gone_at: float = 0.0
     is_draining: bool = False
     drain_until: float = 0.0
+    drain_note: str = ""
+    """Why its state was not handed over."""
+    heirlooms: set[str] = field(default_factory=set)
+    """Names of instances whose state it has taken over and still uses."""
     is_stopping: bool = False
     stop_at: float = 0.0
     delay_s: float = FIRST_DELAY_S
@@ -42,7 +46,9 @@ class Supervised:
     failures: int = 0
     reason: str = ""
     log_tail: list[str] = field(default_factory=list)
-    status: int | None = None
+    has_served: bool = False
+    is_slow: bool = False
+    """Whether it was ended because it was not ready in time."""
 
     @property
     def is_serving(self) -> bool:
@@ -93,7 +99,7 @@ class Supervised:
             pid=self.handle.pid if self.handle else 0,
             cpus=list(self.handle.spec.cpus) if self.handle else [],
             restarts=self.restarts,
-            reason=self.reason,
+            reason=self.drain_note if self.is_leaving and self.drain_note else self.reason,
             log=self.log,
             log_tail=tail,
         )

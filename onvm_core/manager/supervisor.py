@@ -17,7 +17,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import secrets
-import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -25,12 +24,11 @@ from pathlib import Path
 
 import msgspec
 
-from onvm_core.launch.identity import ProcessId, find_by_environment, namespace_init
+from onvm_core.launch.identity import ProcessId, find_by_environment
 from onvm_core.launch.launcher import DEFAULT_LAUNCHER, SECRET_VARIABLE, LaunchSpec
-from onvm_core.launch.process import AdoptedHandle
 from onvm_core.manager.deployment import Deployment
 from onvm_core.manager.directory import write_private
-from onvm_core.manager.drain import FlowWatch
+from onvm_core.manager.drain import Drains
 from onvm_core.manager.messages import LaunchedNf, NfEvent
 from onvm_core.manager.registry import HostState, NfHost
 from onvm_core.manager.supervised import CRASH_LOOP, FIRST_DELAY_S, LOG_LINES, Supervised
@@ -44,7 +42,6 @@ RECORD = "nfs.json"
 LAST_DELAY_S = 5.0
 HEALTHY_S = 10.0
 CRASH_LOOP_DELAY_S = 30.0
-ATTACH_TIMEOUT_S = 30.0
 DETACHED_TIMEOUT_S = 1.0
 STOP_TIMEOUT_S = 5.0
 POLL_S = 0.01
@@ -92,6 +89,7 @@ class _Record(msgspec.Struct, frozen=True):
     log: str
     pid: int = 0
     start_time: int = 0
+    heirlooms: tuple[str, ...] = ()
 
     def process(self) -> ProcessId | None:
         """The process, if it lives."""
@@ -106,16 +104,19 @@ class Supervisor:
 
     Args:
         publish: gets what happens to them.
+        ready_s: how long one may take until it serves.
     """
 
     def __init__(
-        self, directory: Path, deployment: Deployment, publish: Callable[[NfEvent], None]
-    ) -> None:
+        self, directory: Path, deployment: Deployment, publish: Callable[[NfEvent], None],
+        ready_s: float = 30.0,
+    ) -> None:  # fmt: skip
+        self._ready_s = ready_s
         self._record_path = directory / RECORD
         self._deployment = deployment
         self._publish = publish
         self._nfs: list[Supervised] = []
-        self._drains = FlowWatch()
+        self.drains = Drains(deployment, self._nfs, self._stop, self._write)
         self._unread: list[_Record] = []
         """Of the earlier manager, as long as they are neither adopted nor ended."""
 
@@ -127,12 +128,12 @@ class Supervisor:
 
     def instance_names(self) -> set[str]:
         """Names that are taken."""
-        return {name for nf in self._nfs for name in nf.wanted.instances}
+        return {name for nf in self._nfs for name in (*nf.wanted.instances, *nf.heirlooms)}
 
     def first_failure(self) -> str:
-        """The line of an NF host that could not even start for the first time; "" if none."""
+        """The line of an NF host that has failed and never served; "" if none."""
         for nf in self._nfs:
-            if nf.restarts and nf.host is None and nf.status == 2 and not nf.wanted.is_by_command:
+            if nf.restarts and not nf.has_served and not nf.wanted.is_by_command:
                 return nf.reason
         return ""
 
@@ -168,10 +169,9 @@ class Supervisor:
         self._unread = self._read()
         while self._unread:
             record = self._unread.pop(0)
-            process = record.process()
+            process, spec = record.process(), _spec(record, self._deployment)
             if process is None:
-                for left in find_by_environment(SECRET_VARIABLE, record.secret):
-                    left.send(signal.SIGKILL)  # what the NF host had started
+                self._deployment.end_earlier(spec, None, record.wanted.launcher)
                 if record.wanted.is_by_command:  # nobody else would start it again
                     missing.append(record.wanted)
                 continue
@@ -182,8 +182,7 @@ class Supervisor:
                     missing.remove(record.wanted)
             else:
                 log.info("ending %s (pid %d): no longer wanted", _label(record), process.pid)
-                around = filter(None, [namespace_init(process)])
-                AdoptedHandle(_spec(record, self._deployment), process, tuple(around)).kill()
+                self._deployment.end_earlier(spec, process, record.wanted.launcher)
         for host in missing:
             self._run_if_possible(host)
         return n_adopted
@@ -228,7 +227,13 @@ class Supervisor:
         log.info("adopting %s (pid %d)", _label(record), process.pid)
         self._nfs.append(
             Supervised(
-                record.wanted, handle, record.secret, record.log, process, since=time.monotonic()
+                record.wanted,
+                handle,
+                record.secret,
+                record.log,
+                process,
+                since=time.monotonic(),
+                heirlooms=set(record.heirlooms),
             )
         )
         self._write()
@@ -237,7 +242,8 @@ class Supervisor:
     def _start(self, nf: Supervised) -> None:
         nf.secret = secrets.token_hex(16)
         nf.log = str(self._record_path.parent / "logs" / f"{'+'.join(nf.wanted.instances)}.log")
-        nf.handle, nf.host, nf.process, nf.gone_at, nf.status = None, None, None, 0.0, None
+        nf.handle, nf.host, nf.process, nf.gone_at = None, None, None, 0.0
+        nf.heirlooms, nf.is_slow = set(), False
         self._write()
         if nf.wanted.is_spare:
             self._deployment.manager.hold(nf.secret)
@@ -266,16 +272,18 @@ class Supervisor:
                 self._ended(nf, now)
             else:
                 self._watch(nf, now)
-        self._end_drained(now)
+        self.drains.turn(now)
 
     def on_host_change(self, host: NfHost) -> None:
         """The manager says that a host is active or dead."""
         nf = next((n for n in self._nfs if n.handle is not None and n.secret == host.secret), None)
         if nf is not None:
             nf.host = host
+            nf.has_served |= host.state in (HostState.ACTIVE, HostState.STANDBY)
             self._remember_process(nf, host)
             if host.state is HostState.DEAD:
                 nf.gone_at = time.monotonic()
+                self.drains.on_gone(host)
                 self._replace(nf)
         self._publish(
             NfEvent(
@@ -308,7 +316,8 @@ class Supervisor:
         """End a process that runs but does not serve."""
         assert nf.handle is not None
         is_lost = nf.gone_at and now - nf.gone_at > DETACHED_TIMEOUT_S
-        is_slow = nf.host is None and now - nf.since > ATTACH_TIMEOUT_S
+        is_slow = nf.host is None and now - nf.since > self._ready_s
+        nf.is_slow |= is_slow
         is_stuck = nf.is_stopping and now > nf.stop_at
         if is_lost or is_slow or is_stuck:
             nf.handle.kill()
@@ -316,8 +325,9 @@ class Supervisor:
     def _ended(self, nf: Supervised, now: float) -> None:
         assert nf.handle is not None
         handle, nf.handle = nf.handle, None
-        nf.status = handle.poll()
-        nf.reason = self._deployment.last_words(handle)
+        nf.reason = self._deployment.last_words(
+            handle, f"was not ready within {self._ready_s:g} s" if nf.is_slow else ""
+        )
         if nf.host is not None and nf.host.reason not in ("", "process ended"):
             nf.reason = f"{nf.host.reason}; {nf.reason}"
         nf.log_tail = handle.log_tail()[-LOG_LINES:]
@@ -374,24 +384,6 @@ class Supervisor:
         self._deployment.manager.activate_host(nf.host)
         self._write()
 
-    def drain(self, service: str, deadline_s: float) -> str | None:
-        """Let the newest host of the service end with its flows; its name, or None.
-
-        One that does not serve yet is stopped at once.
-        """
-        for nf in reversed(self._nfs):
-            if service not in nf.wanted.services or nf.is_leaving or nf.wanted.is_spare:
-                continue
-            if nf.is_serving and nf.host is not None:
-                nf.is_draining = True
-                nf.drain_until = time.monotonic() + deadline_s
-                self._deployment.manager.drain_host(nf.host)
-                self._drains.add(nf.host.slot)
-            else:
-                self._stop(nf)
-            return "+".join(nf.wanted.instances)
-        return None
-
     def stop_spare(self, service: str) -> str | None:
         """Stop a spare of the service; its name, or None without one."""
         for nf in reversed(self._nfs):
@@ -399,15 +391,6 @@ class Supervisor:
                 self._stop(nf)
                 return "+".join(nf.wanted.instances)
         return None
-
-    def _end_drained(self, now: float) -> None:
-        ended = self._drains.turn(now)
-        for nf in self._nfs:
-            if not nf.is_draining or nf.is_stopping or nf.host is None:
-                continue
-            if nf.host.slot in ended or now > nf.drain_until or nf.host.state is HostState.DEAD:
-                self._drains.discard(nf.host.slot)
-                self._stop(nf)
 
     # ---- stop ----
 
@@ -420,14 +403,16 @@ class Supervisor:
                 self._stop(nf)
         return asked
 
-    def _stop(self, nf: Supervised) -> None:
+    def _stop(self, nf: Supervised, heir: NfHost | None = None) -> None:
+        if heir is None and nf.host is not None:
+            self.drains.forget(nf.host)
         nf.is_stopping = True
         nf.stop_at = time.monotonic() + STOP_TIMEOUT_S
         if nf.handle is None:
             self._nfs.remove(nf)
             self._write()
         elif nf.host is not None and nf.host.state is not HostState.DEAD:
-            self._deployment.stop_host(nf.host)
+            self._deployment.stop_host(nf.host, heir)
         else:
             nf.handle.stop()
 
@@ -448,6 +433,7 @@ class Supervisor:
                 nf.wanted, nf.secret, nf.log,
                 nf.process.pid if nf.process else 0,
                 nf.process.start_time if nf.process else 0,
+                tuple(sorted(nf.heirlooms)),
             )
             for nf in self._nfs
             if nf.secret

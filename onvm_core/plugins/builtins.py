@@ -47,6 +47,11 @@ _HOST_POLICIES = (
 )
 
 _LAUNCHERS = (
+    Offer(
+        "container",
+        "no network, no rights, an image of its own, by podman or docker",
+        "onvm_core.launch.container:ContainerLauncher",
+    ),
     Offer("process", "a child process", "onvm_core.launch.process:ProcessLauncher"),
     Offer(
         "sandbox",

@@ -1,9 +1,10 @@
 """Keeps the number of instances of each service that its policy, or a command, wants.
 
-*Out*: a spare that stands by is activated, or an instance is started. *In*: an instance drains; it
-gets no new flows and ends with its last one. Nothing is decided while an instance starts, nor for
-`cooldown_s` after a change. Instances that somebody starts or stops by hand, or that die, are
-accepted as they are; min and max always hold.
+*Out*: an instance that drains serves again, a spare that stands by is activated, or an instance is
+started. *In*: an instance drains; it gets no new flows and ends with its last one, or hands its
+state over. Nothing is decided while an instance starts, nor for `cooldown_s` after a change.
+Instances that somebody starts or stops by hand, or that die, are accepted as they are; min and max
+always hold.
 
 Threads: those who call it; it waits for nothing.
 """
@@ -39,6 +40,9 @@ class Instances(Protocol):
         Raises:
             OnvmError: it cannot be.
         """
+
+    def resume(self, service: str) -> str | None:
+        """Let new flows come to one that drains; None when there is none."""
 
     def activate(self, service: str) -> str | None:
         """Let new flows come to a spare that stands by; None when there is none."""
@@ -235,6 +239,9 @@ class Autoscaler:
         return decision
 
     def _add(self, service: str) -> str:
+        draining = self._instances.resume(service)
+        if draining is not None:
+            return f"resumed {draining}"
         spare = self._instances.activate(service)
         if spare is not None:
             return f"activated {spare}"

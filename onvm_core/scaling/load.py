@@ -1,18 +1,17 @@
 """The load of an NF host: what two readings of its counters say.
 
-Utilisation is the share of the time for which packets kept the host busy. It is made of the cycles
-inside the NFs (`busy_cycles`, which an NF host counts around its kernels only, so that spinning,
-yielding and sleeping are none) and of the cycles around them for each packet: rings, descriptors.
-Nobody counts those, but a host with a backlog has no other use for its time, and then they are the
-rest; until a host has been seen so, `HANDLING_CYCLES` stands for them.
+Capacity is the rate at which an NF host would find a full burst in its ring whenever it looks;
+utilisation is the rate as a share of it, and spare capacity what is left. What a full burst costs
+follows from the turns of its loop (`TurnSums`): a turn with p packets costs f + v p cycles, f for
+rings, clock and entry into the NF, v for each packet; least squares over the turns between two
+readings give both. So spinning, yielding and sleeping are no load, and an NF that works on large
+bursts (NumPy columns: f is large) is not near its limit before its bursts fill up.
 
-Capacity is the rate divided by utilisation, spare capacity what the rate leaves of it.
-
-An NF that works on large bursts at once (NumPy columns) costs about as much for ten packets as for
-a thousand: it is always busy, and takes more packets with each turn as more come. With a fixed
-cost f for a burst and v for a packet, bursts at the rate r hold rf / (1 - rv) packets, so it is
-near its limit only when they fill up. For such a host, busy time counts in proportion to how far
-its bursts are filled, up to half.
+A host that does not count its turns (one of an older SDK) is judged by the cycles inside its NFs
+(`busy_cycles`) and by those around them for each packet. Nobody counts the latter, but one with a
+backlog has no other use for its time, and then they are the rest; until a host has been seen so,
+`HANDLING_CYCLES` stands for them. With large bursts, busy time counts in proportion to how far
+bursts are filled, up to half.
 
 The counters lie in memory that the NF host writes: whatever it writes there, the results keep to
 their ranges.
@@ -26,9 +25,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 
-from onvm_core._native.values import LoadCounters
+from onvm_core._native.values import LoadCounters, TurnSums
 
-__all__ = ["Load", "Meter", "Reading", "Units", "handling_cycles", "measure", "quantile"]
+__all__ = [
+    "Load",
+    "Meter",
+    "Reading",
+    "Units",
+    "full_burst_cycles",
+    "handling_cycles",
+    "measure",
+    "quantile",
+]
 
 HANDLING_CYCLES = 30.0
 """Cycles around the NF for each packet, until they are known; 15 to 50 on the machines tried."""
@@ -37,6 +45,8 @@ PACKETS_MIN = 10
 """Fewer in an interval say nothing about capacity."""
 SATURATED = 0.9
 BACKLOG_SHARE = 0.25
+SPREAD_MIN = 0.01
+"""Variance of burst lengths as a share of their mean, below which they are alike."""
 SMALL_BURST = 64
 """Up to here, the cost of a packet hardly depends on how many come with it."""
 CAPACITY_TRUST = 0.2
@@ -139,13 +149,17 @@ def measure(
     sheds = max(new.shed - old.shed, 0)
     busy = max(new.busy_cycles - old.busy_cycles, 0)
     is_stuck = _is_stuck(before, now)
-    share = min((busy + handling * done) / (units.hz * seconds), 1.0)
+    turns = _turns_between(old.turns, new.turns)
     histogram = [n - o if n > o else 0 for n, o in zip(new.latency, old.latency, strict=True)]
     mean, peak = _occupancy(before, now, packets / seconds, histogram, units)
-    if burst_size > SMALL_BURST:
+    if turns.turns:
+        share = full_burst_cycles(turns, burst_size) * done / (units.hz * seconds)
+    else:
+        share = (busy + handling * done) / (units.hz * seconds)
         inside = mean * units.ring_length * units.n_workers
-        share *= min(2 * inside / burst_size, 1.0)
-    utilisation = 1.0 if is_stuck else share
+        if burst_size > SMALL_BURST:
+            share *= min(2 * inside / burst_size, 1.0)
+    utilisation = 1.0 if is_stuck else min(share, 1.0)
     is_known = done >= PACKETS_MIN and utilisation > 0 and not is_stuck
     return Load(
         seconds=seconds,
@@ -165,6 +179,33 @@ def measure(
         arrival=(packets + sheds) / seconds / capacity_pps if capacity_pps else 0.0,
         is_stuck=is_stuck,
     )
+
+
+def _turns_between(old: TurnSums, new: TurnSums) -> TurnSums:
+    return TurnSums(
+        turns=max(new.turns - old.turns, 0),
+        packets=max(new.packets - old.packets, 0),
+        packets_squared=max(new.packets_squared - old.packets_squared, 0),
+        cycles=max(new.cycles - old.cycles, 0),
+        cycles_by_packets=max(new.cycles_by_packets - old.cycles_by_packets, 0),
+    )
+
+
+def full_burst_cycles(turns: TurnSums, burst_size: int) -> float:
+    """Cycles for each packet when bursts are full, from turns with all kinds of bursts.
+
+    Where all bursts are alike, or the sums make no sense, it is the mean.
+    """
+    n, packets = turns.turns, turns.packets
+    mean = turns.cycles / max(packets, 1)
+    spread = n * turns.packets_squared - packets * packets
+    if spread <= n * packets * SPREAD_MIN:
+        return mean
+    each = (n * turns.cycles_by_packets - packets * turns.cycles) / spread
+    fixed = (turns.cycles - each * packets) / n
+    if each < 0 or fixed < 0:
+        return mean
+    return min(each + fixed / burst_size, mean)
 
 
 def handling_cycles(before: Reading, now: Reading, units: Units, known: float) -> float:

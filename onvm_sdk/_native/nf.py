@@ -34,6 +34,15 @@ class MessageType:
     USER = lib.ONVM_MSG_USER
     DETACH = lib.ONVM_MSG_DETACH
     CLAIM = lib.ONVM_MSG_CLAIM
+    UNCLAIM = lib.ONVM_MSG_UNCLAIM
+    RESUME = lib.ONVM_MSG_RESUME
+    OFFER = lib.ONVM_MSG_OFFER
+    SNAPSHOT = lib.ONVM_MSG_SNAPSHOT
+    RESTORE = lib.ONVM_MSG_RESTORE
+    STATE = lib.ONVM_MSG_STATE
+    RESTORED = lib.ONVM_MSG_RESTORED
+    REFUSED = lib.ONVM_MSG_REFUSED
+    RELEASED = lib.ONVM_MSG_RELEASED
 
 
 class StageHello:
@@ -176,9 +185,10 @@ class Host:
         check(result, f"send a message to {peer or 'the manager'!r}")
 
     def send_claim(
-        self, stage: int, address: str, first_port: int, end_port: int, protocol: int
-    ) -> None:
-        """Announce that a range of an address's ports belongs to an NF."""
+        self, stage: int, address: str, first_port: int, end_port: int, protocol: int,
+        *, is_given_up: bool = False,
+    ) -> None:  # fmt: skip
+        """Announce that a range of an address's ports belongs to an NF, or does no longer."""
         import socket
 
         claim = ffi.new("struct onvm_claim *")
@@ -189,7 +199,8 @@ class Host:
         claim.protocol = protocol
         claim.first_port = first_port
         claim.end_port = end_port
-        self.send(MessageType.CLAIM, stage, payload=bytes(ffi.buffer(claim)))
+        kind = MessageType.UNCLAIM if is_given_up else MessageType.CLAIM
+        self.send(kind, stage, payload=bytes(ffi.buffer(claim)))
 
     def counters(self, stage: int) -> memoryview | None:
         """Counters of a stage, in memory shared with the manager until the next attach."""

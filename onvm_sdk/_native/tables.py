@@ -103,6 +103,14 @@ def flow_key(handle: Any, slot: int, key_bytes: int) -> bytes | None:
     return None if key == _ffi.NULL else bytes(_ffi.buffer(key, key_bytes))
 
 
+def flow_next(handle: Any, slot: int) -> int:
+    return int(_lib.onvm_flow_table_next(handle, slot))
+
+
+def flow_used_ns(handle: Any, slot: int) -> int:
+    return int(_lib.onvm_flow_table_used_ns(handle, slot))
+
+
 def flow_touch(handle: Any, slot: int, now_ns: int) -> None:
     _lib.onvm_flow_table_touch(handle, slot, now_ns)
 

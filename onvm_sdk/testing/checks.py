@@ -98,4 +98,8 @@ def test_same_packets_in_both_directions_and_any_burst(runner: Runner) -> None:
 def test_drain_and_snapshot_answer(runner: Runner) -> None:
     nf = runner.stages[0].nf
     assert isinstance(nf.drain(), bool)
-    assert isinstance(nf.snapshot(), bytes)
+    state = nf.snapshot()
+    assert isinstance(state, bytes)
+    if state:
+        nf.restore(state)  # on an instance that serves, too
+    assert isinstance(nf.inherits(), bool)

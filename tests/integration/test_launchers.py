@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from up_host import ONVM, install_nf
 
+from onvm_core.launch.engine import Found, find_engine
 from onvm_core.launch.identity import ProcessId, children, find_by_environment, namespace_init
 from onvm_core.launch.launcher import SECRET_VARIABLE, Launchers, LaunchSpec
 from onvm_sdk.errors import ConfigError
@@ -40,7 +41,7 @@ services = ["hop"]
 """
 # An NF that tells what it sees, and one that starts a process.
 CURIOUS = """
-import ctypes, json, os, socket, subprocess
+import ctypes, json, os, socket, subprocess, sys
 from pathlib import Path
 from onvm_sdk import NetworkFunction
 from onvm_sdk._native.nf import Host, StageHello
@@ -96,18 +97,25 @@ class Nf(NetworkFunction):
         pass
 
     def on_message(self, sender, payload):
-        subprocess.Popen(["sleep", "300"], stdin=subprocess.DEVNULL)
+        subprocess.Popen(
+            [sys.executable, "-c", "import time; time.sleep(300)"], stdin=subprocess.DEVNULL
+        )
 """
 
 
 @pytest.fixture(params=LAUNCHERS.names)
-def launcher(request: pytest.FixtureRequest) -> str:
-    """Each launcher that works on this host."""
-    try:
-        LAUNCHERS.get(request.param)
-    except ConfigError as error:
-        pytest.skip(str(error))
+def launcher(request: pytest.FixtureRequest, host: Host) -> str:
+    """Each launcher that works on this host; for containers with an image of the NF "hop"."""
+    need(request.param)
+    if request.param == "container":
+        request.getfixturevalue("storage")
+        make_image(host, "hop")
     return str(request.param)
+
+
+def make_image(host: Host, *nfs: str) -> None:
+    """An image of each; equal ones are made once for all tests."""
+    host.do("nf", "image", *nfs)
 
 
 def launched(host: Host) -> dict[str, Any]:
@@ -175,6 +183,8 @@ def test_next_manager_adopts_what_a_killed_one_left(host: Host, launcher: str) -
 def test_next_manager_ends_what_is_no_longer_wanted(host: Host, launcher: str) -> None:
     """And with it what it has started, and what is left of one that has died meanwhile."""
     install_nf(host.site, "fork", CURIOUS.replace("OUTSIDE", "''"))
+    if launcher == "container":
+        make_image(host, "fork")
     host.configure(CONFIG.replace("LAUNCHER", launcher).replace("hop", "fork"))
     host.do("up", "-d")
     host.do("send", "fork", "now")
@@ -191,6 +201,35 @@ def test_next_manager_ends_what_is_no_longer_wanted(host: Host, launcher: str) -
     host.do("down")
 
 
+def test_next_run_removes_what_killed_ones_left(host: Host) -> None:
+    """Folders with their sockets; not those of runs that live."""
+    options = ("--in", "null:?rate=1000", "--out", "null:", "--chain", "hop")
+
+    def start() -> subprocess.Popen[bytes]:
+        known = set(host.runtime.glob("run-*/attach/attach.sock"))
+        run = subprocess.Popen(
+            [*ONVM, "run", *options], env=host.environment, cwd=host.folder,
+            stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+        host.wait(lambda: bool(set(host.runtime.glob("run-*/attach/attach.sock")) - known))
+        return run
+
+    runs: list[subprocess.Popen[bytes]] = []
+    try:
+        runs.append(start())
+        (abandoned,) = host.runtime.glob("run-*")
+        runs.append(start())
+        (other,) = set(host.runtime.glob("run-*")) - {abandoned}
+        runs[0].kill()
+        runs[0].wait()
+        host.do("run", *options, "--count", "10")
+        assert list(host.runtime.glob("run-*")) == [other]
+    finally:
+        for run in runs:
+            run.terminate()
+            run.wait()
+
+
 @pytest.mark.once
 def test_killed_run_takes_its_nfs_along(host: Host, launcher: str) -> None:
     with subprocess.Popen(
@@ -203,30 +242,32 @@ def test_killed_run_takes_its_nfs_along(host: Host, launcher: str) -> None:
         def inside() -> bool:
             for child in children(manager.pid):
                 found[:] = [child, *(grand for grand in children(child.pid))]
-            found.extend(host_of(found[-1]) if found else [])
+            if launcher == "container":
+                found[1:] = contained()
+            else:
+                found.extend(host_of(found[-1]) if found else [])
             return bool(found) and "onvm_sdk.runtime" in command_of(found[-1])
 
-        host.wait(inside)
-        manager.kill()
+        try:
+            host.wait(inside)
+        finally:
+            manager.kill()
     # As a process it may be on its way to attach, which it gives up after 5 s.
     host.wait(lambda: not any(process.is_alive for process in found), timeout_s=30)
+    host.wait(lambda: launcher != "container" or not contained_names())
 
 
 @pytest.mark.once
-def test_killed_outer_process_takes_the_inside_along(host: Host) -> None:
-    need_sandbox()
-    host.configure(CONFIG.replace("LAUNCHER", "sandbox"))
+@pytest.mark.parametrize("launcher", ["sandbox", "container"], indirect=True)
+def test_killed_outer_process_takes_the_inside_along(host: Host, launcher: str) -> None:
+    host.configure(CONFIG.replace("LAUNCHER", launcher))
     host.do("up", "-d")
     inside = ProcessId.of(launched(host)["pid"])
     assert inside is not None
     first = namespace_init(inside)
     assert first is not None
-    (parent,) = (
-        line.split()[1]
-        for line in Path(f"/proc/{first.pid}/status").read_text().splitlines()
-        if line.startswith("PPid:")
-    )
-    os.kill(int(parent), signal.SIGKILL)
+    (outer,) = children(host.manager_pid())
+    outer.send(signal.SIGKILL)
     host.wait(lambda: launched(host)["restarts"] == 1)
     assert not first.is_alive
     assert not inside.is_alive
@@ -234,36 +275,56 @@ def test_killed_outer_process_takes_the_inside_along(host: Host) -> None:
     host.do("down")
 
 
-def test_sandbox_that_is_ended_while_it_is_made_leaves_nothing(tmp_path: Path) -> None:
-    need_sandbox()
-    name = f"no-such-nf-{os.getpid()}"  # in the command line of all its processes
-    (tmp_path / "attach").mkdir()
+@pytest.mark.parametrize("launcher", ["sandbox", "container"], indirect=True)
+def test_host_that_is_ended_while_it_is_made_leaves_nothing(
+    host: Host, launcher: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whenever that is. What tells its processes from others is the folder of their socket."""
+    monkeypatch.syspath_prepend(host.site)
+    name = f"gone-{os.getpid()}"
+    (tmp_path / name).mkdir()
 
     def left() -> list[str]:
         found = (folder.name for folder in Path("/proc").iterdir() if folder.name.isdigit())
-        return [pid for pid in found if name in command_of(ProcessId(int(pid), 0))]
+        there = [pid for pid in found if name in command_of(ProcessId(int(pid), 0))]
+        for secret in secrets:
+            there += [str(one.pid) for one in find_by_environment(SECRET_VARIABLE, secret)]
+        return there + ([one.name for one in contained_names()] if launcher == "container" else [])
 
-    for number in range(12):
+    secrets = [f"{name}-{number}" for number in range(12)]
+    step_s = 0.001 if launcher == "sandbox" else 0.03
+    for number, secret in enumerate(secrets):
         spec = LaunchSpec(
-            nfs=(name,), attach_path=tmp_path / "attach" / "attach.sock", secret=f"{name}{number}",
+            nfs=("hop",), attach_path=tmp_path / name / "attach.sock", secret=secret,
             log_path=tmp_path / "log", survives_manager=True,
         )  # fmt: skip
-        handle = LAUNCHERS.get("sandbox").launch(spec)
-        time.sleep(number / 1000)
+        handle = LAUNCHERS.get(launcher).launch(spec)
+        time.sleep(number * step_s)
         handle.stop() if number % 2 else handle.kill()
         assert handle.wait(10) is not None
         assert handle.poll() is not None
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 20
     while left() and time.monotonic() < deadline:
         time.sleep(0.02)
     assert left() == []
 
 
-def need_sandbox() -> None:
+def need(launcher: str) -> None:
     try:
-        LAUNCHERS.get("sandbox")
+        LAUNCHERS.get(launcher)
     except ConfigError as error:
         pytest.skip(str(error))
+
+
+def contained_names() -> list[Found]:
+    """NF hosts' containers, in whatever state."""
+    return find_engine().containers()
+
+
+def contained() -> list[ProcessId]:
+    """The processes of NF hosts in containers."""
+    found = (ProcessId.of(one.pid) for one in contained_names())
+    return [process for process in found if process is not None]
 
 
 def host_of(process: ProcessId) -> list[ProcessId]:
@@ -278,11 +339,13 @@ def command_of(process: ProcessId) -> str:
         return ""
 
 
-def test_sandbox_shows_nothing_of_the_host(host: Host) -> None:
-    need_sandbox()
+@pytest.mark.parametrize("launcher", ["sandbox", "container"], indirect=True)
+def test_isolated_nf_sees_nothing_of_the_host(host: Host, launcher: str) -> None:
     outside = str(host.folder / "onvm.toml")
     install_nf(host.site, "peek", CURIOUS.replace("OUTSIDE", repr(outside)))
-    host.configure(CONFIG.replace("LAUNCHER", "sandbox").replace("hop", "peek"))
+    if launcher == "container":
+        make_image(host, "peek")
+    host.configure(CONFIG.replace("LAUNCHER", launcher).replace("hop", "peek"))
     host.do("up", "-d")
     log = (host.runtime / "main" / "logs" / "peek-1.log").read_text()
     seen = json.loads(next(line for line in log.splitlines() if line.startswith("SEEN"))[5:])
@@ -299,7 +362,7 @@ def test_sandbox_shows_nothing_of_the_host(host: Host) -> None:
         "write": "Read-only file system",
         "tmp": "1",
         "manager": False,
-        "processes": ["1", "2"],
+        "processes": ["1", "2"] if launcher == "sandbox" else ["1"],
         "attach": ["attach.sock"],
         "second": "attach to /run/onvm/attach.sock: "
         "an NF host in a sandbox attaches with its secret, once",
@@ -314,7 +377,7 @@ def test_sandbox_shows_nothing_of_the_host(host: Host) -> None:
     assert find_by_environment(SECRET_VARIABLE, secret) == [process]
     assert secret not in command_of(first) + command_of(process)
     host.do("down")
-    assert not first.is_alive
+    host.wait(lambda: not first.is_alive)
 
 
 def test_plan_decides_as_up_does_and_refuses_before_anything_starts(host: Host) -> None:
@@ -343,9 +406,9 @@ def test_plan_decides_as_up_does_and_refuses_before_anything_starts(host: Host) 
     [
         (
             ("run", "--in", "null:", "--out", "null:", "--chain", "hop", "--launcher", "boat"),
-            "error: --launcher: 'boat': expected one of process, sandbox\n",
+            "error: --launcher: 'boat': expected one of container, process, sandbox\n",
         ),
-        (("up",), "error: onvm.toml: nfs.hop.launcher: 'LAUNCHER': expected one of process, s"),
+        (("up",), "error: onvm.toml: nfs.hop.launcher: 'LAUNCHER': expected one of container, pr"),
     ],
 )
 def test_unknown_launcher_is_one_line(host: Host, arguments: tuple[str, ...], line: str) -> None:

@@ -102,6 +102,39 @@ def write_capture(path: Path, n_flows: int = 32) -> None:
     path.write_bytes(head + b"".join(records))
 
 
+def container_storage() -> Iterator[Path]:
+    """Let podman keep images and containers in a folder that goes with the tests."""
+    folder = Path(tempfile.mkdtemp(prefix="onvm-pod-"))
+    (folder / "storage.conf").write_text(
+        f'[storage]\ndriver = "overlay"\ngraphroot = "{folder}/g"\nrunroot = "{folder}/r"\n'
+        f'rootless_storage_path = "{folder}/g"\n'
+    )
+    cleaner = subprocess.Popen(
+        [sys.executable, "-P", __file__, str(folder)],
+        stdin=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+    os.environ["CONTAINERS_STORAGE_CONF"] = str(folder / "storage.conf")
+    try:
+        yield folder
+    finally:
+        del os.environ["CONTAINERS_STORAGE_CONF"]
+        cleaner.communicate()
+
+
+def clean_storage(folder: Path) -> None:
+    """End the containers of such a folder, and remove it with its images."""
+    environment = {**os.environ, "CONTAINERS_STORAGE_CONF": str(folder / "storage.conf")}
+    for arguments in (("rm", "--all", "--force", "--time=0"), ("rmi", "--all", "--force")):
+        subprocess.run(
+            ["podman", *arguments], env=environment, check=False, stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+    mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    for mount in reversed([mount for mount in mounts if mount.startswith(f"{folder}/")]):
+        subprocess.run(["umount", "--lazy", mount], check=False)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 class Host:
     """A user's runtime directory, and the command line in it."""
 
@@ -210,4 +243,5 @@ def managed() -> Iterator[Host]:
 
 if __name__ == "__main__":
     sys.stdin.read()
-    clean(Path(sys.argv[1]))
+    left = Path(sys.argv[1])
+    clean_storage(left) if (left / "storage.conf").exists() else clean(left)

@@ -117,6 +117,10 @@ ONVM_EXPORT int onvm_flow_table_delete_slot(struct onvm_flow_table *table, int32
 ONVM_EXPORT void *onvm_flow_table_value(struct onvm_flow_table *table, int32_t slot);
 /** The key, zero-padded to a multiple of 16 bytes; NULL when the slot is free. */
 ONVM_EXPORT const void *onvm_flow_table_key(struct onvm_flow_table *table, int32_t slot);
+/** First slot with a flow, from @p slot on; -ENOENT when there is none. For walks over all flows. */
+ONVM_EXPORT int32_t onvm_flow_table_next(const struct onvm_flow_table *table, int32_t slot);
+/** When the flow was used last. */
+ONVM_EXPORT uint64_t onvm_flow_table_used_ns(const struct onvm_flow_table *table, int32_t slot);
 /** Say that the flow was used at @p now_ns. */
 ONVM_EXPORT void
 onvm_flow_table_touch(struct onvm_flow_table *table, int32_t slot, uint64_t now_ns);

@@ -83,6 +83,19 @@ struct onvm_stage_stats {
 	uint64_t counters[ONVM_COUNTERS_MAX]; /**< the NF's own, named in its manifest */
 };
 
+/**
+ * Turns of an NF host's loop that had packets: what the manager needs to tell what a turn costs and
+ * what a packet does (least squares). Cycles are those from the look into the ring until the packets
+ * lie in the other, but for waking a worker that sleeps.
+ */
+struct onvm_turn_sums {
+	uint64_t turns;
+	uint64_t packets;
+	uint64_t packets_squared;
+	uint64_t cycles;
+	uint64_t cycles_by_packets; /**< cycles of each turn times its packets */
+};
+
 /** Head of the attach area. One writer per cache line. */
 struct onvm_area_control {
 	/** NF host: 1 before it waits on this futex. Manager: 0, then wake. */
@@ -95,6 +108,7 @@ struct onvm_area_control {
 	_Alignas(128) uint64_t idle_cycles;
 	uint64_t sleeps;
 	uint64_t loops; /**< turns of the receive loop: progress */
+	struct onvm_turn_sums sums;
 	struct onvm_stage_stats stage[ONVM_STAGES_MAX];
 };
 
@@ -181,6 +195,15 @@ enum onvm_message_type {
 	ONVM_MSG_DETACH = 6, /**< manager: you are thrown out; the payload is the reason */
 	ONVM_MSG_CLAIM =
 		7, /**< NF: traffic that belongs to this instance alone (struct onvm_claim) */
+	ONVM_MSG_UNCLAIM = 8,	/**< NF: gives such a claim up */
+	ONVM_MSG_RESUME = 9,	/**< manager: new flows come again, the draining is over */
+	ONVM_MSG_OFFER = 10,	/**< manager: can you hand your state over? NF: yes */
+	ONVM_MSG_SNAPSHOT = 11, /**< manager: give the state of all your NFs; no packets come now */
+	ONVM_MSG_RESTORE = 12,	/**< manager: the state of `peer` follows: take it over */
+	ONVM_MSG_STATE = 13, /**< either: a piece of the state of `stage`; an empty one ends it */
+	ONVM_MSG_RESTORED = 14, /**< NF: the state of `peer` is mine now */
+	ONVM_MSG_REFUSED = 15,	/**< NF: it is not; or I cannot give mine. The payload says why */
+	ONVM_MSG_RELEASED = 16, /**< NF: nothing of what I have taken over is in use any more */
 };
 
 struct onvm_message_header {

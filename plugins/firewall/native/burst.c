@@ -121,8 +121,8 @@ candidate_add(const struct firewall *firewall, struct candidates *all, uint8_t p
 	}
 }
 
-static uint64_t
-idle_time(const struct firewall_config *config, uint8_t protocol, uint8_t tcp_state)
+uint64_t
+firewall_idle_time(const struct firewall_config *config, uint8_t protocol, uint8_t tcp_state)
 {
 	switch (protocol) {
 	case ONVM_PROTO_TCP:
@@ -154,8 +154,8 @@ connection_use(const struct firewall *firewall, int32_t slot, const struct candi
 		if (state != connection->tcp_state) {
 			connection->tcp_state = state;
 			onvm_flow_table_set_idle(firewall->connections, slot,
-						 idle_time(&firewall->config, ONVM_PROTO_TCP,
-							   state));
+						 firewall_idle_time(&firewall->config,
+								    ONVM_PROTO_TCP, state));
 		}
 	}
 	onvm_flow_table_touch(firewall->connections, slot, now_ns);
@@ -185,7 +185,8 @@ connection_open(struct firewall *firewall, const struct candidates *all, uint32_
 	connection = onvm_flow_table_value(firewall->connections, slot);
 	connection->initiator_is_high = all->src_is_high[at];
 	onvm_flow_table_set_idle(firewall->connections, slot,
-				 idle_time(&firewall->config, all->headers[at].protocol, 0));
+				 firewall_idle_time(&firewall->config, all->headers[at].protocol,
+						    0));
 	connection_use(firewall, slot, all, at, now_ns);
 	return true;
 }

@@ -24,6 +24,14 @@ struct connection {
 };
 static_assert(sizeof(struct connection) == 8, "value size");
 
+/** A connection as it is saved. */
+struct firewall_saved {
+	struct connection_key key;
+	struct connection connection;
+	uint64_t age_ns; /**< since it was used */
+};
+static_assert(sizeof(struct firewall_saved) == 64, "it lies in snapshots");
+
 /**
  * @param src  address of the IP version's size, then port, in `src_port`, host order
  * @return whether the source is the higher end

@@ -6,7 +6,8 @@
  * @file
  * A stateful packet filter: first matching 5-tuple rule, then the default; replies pass.
  *
- * firewall.c builds the tables from a configuration, burst.c is what happens to packets.
+ * firewall.c builds the tables from a configuration, burst.c is what happens to packets, handover.c
+ * saves connections and takes them over.
  * Connections are kept only where they can matter: if nothing but malformed packets can be
  * dropped, no table is made.
  *
@@ -64,5 +65,22 @@ struct firewall {
 struct firewall *firewall_create(const struct firewall_config *config);
 void firewall_burst(struct onvm_ctx *ctx, struct onvm_pkt *pkts, uint32_t nb_pkts);
 void firewall_free(struct firewall *firewall);
+
+/** Idle time of a connection. */
+uint64_t
+firewall_idle_time(const struct firewall_config *config, uint8_t protocol, uint8_t tcp_state);
+
+/* ---- handover.c ---- */
+
+struct firewall_saved;
+
+/** Connections; 0 when none are tracked. */
+uint32_t firewall_nb_connections(const struct firewall *firewall);
+/** Save up to @p nb connections; @return how many. */
+uint32_t firewall_save(struct firewall *firewall, struct firewall_saved *saved, uint32_t nb,
+		       uint64_t now_ns);
+/** Take connections over. @return 0, or -ENOSPC without room for them: then nothing has changed. */
+int firewall_restore(struct firewall *firewall, const struct firewall_saved *saved, uint32_t nb,
+		     uint64_t now_ns);
 
 #endif /* _ONVM_FIREWALL_H_ */

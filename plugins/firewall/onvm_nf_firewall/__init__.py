@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from onvm_nf_firewall import config as _config
 from onvm_sdk import NativeKernel, NetworkFunction
 
 __all__ = ["Firewall"]
+
+_MAGIC = b"FW01"
 
 
 class Firewall(NetworkFunction):
@@ -25,3 +28,17 @@ class Firewall(NetworkFunction):
     def native(self) -> NativeKernel:
         """Give the C kernel."""
         return self._kernel
+
+    def snapshot(self) -> bytes:
+        """Give the connections."""
+        from onvm_nf_firewall.kernel import save
+
+        return _MAGIC + save(self._kernel, time.monotonic_ns())
+
+    def restore(self, snapshot: bytes) -> None:
+        """Take over another instance's connections."""
+        from onvm_nf_firewall.kernel import restore
+
+        if not snapshot.startswith(_MAGIC):
+            raise ValueError("the snapshot is of something else")
+        restore(self._kernel, snapshot[len(_MAGIC) :], time.monotonic_ns())

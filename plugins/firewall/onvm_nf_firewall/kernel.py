@@ -3,14 +3,15 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
 from onvm_nf_firewall import _firewall  # type: ignore[attr-defined]  # compiled
 from onvm_nf_firewall.config import FirewallConfig, Rule
 from onvm_sdk import NativeKernel
-from onvm_sdk.errors import NativeError
+from onvm_sdk.errors import NativeError, check
 
-__all__ = ["make_kernel", "rule_hits"]
+__all__ = ["make_kernel", "restore", "rule_hits", "save"]
 
 _ffi: Any = _firewall.ffi
 _lib: Any = _firewall.lib
@@ -84,3 +85,25 @@ def rule_hits(kernel: NativeKernel, rules: int) -> list[int]:
     """Give how many packets each rule has decided."""
     owner: Any = kernel.keep
     return [int(owner.hits[i]) for i in range(rules)]
+
+
+def save(kernel: NativeKernel, now_ns: int) -> bytes:
+    """Give all connections as bytes; for an NF host of the same machine or one like it."""
+    firewall: Any = kernel.keep
+    count = _lib.firewall_nb_connections(firewall)
+    saved = _ffi.new("struct firewall_saved[]", count)
+    count = _lib.firewall_save(firewall, saved, count, now_ns)
+    return bytes(_ffi.buffer(saved, count * _ffi.sizeof("struct firewall_saved")))
+
+
+def restore(kernel: NativeKernel, state: bytes, now_ns: int) -> None:
+    """Take over the connections that `save` gave.
+
+    Raises:
+        NativeError: there is no room for them, or they are no such bytes; nothing has changed then.
+    """
+    count, rest = divmod(len(state), _ffi.sizeof("struct firewall_saved"))
+    saved = _ffi.new("struct firewall_saved[]", count)
+    _ffi.memmove(saved, state, len(state) - rest)
+    rc = -errno.EINVAL if rest else _lib.firewall_restore(kernel.keep, saved, count, now_ns)
+    check(rc, f"take over {count} connections")

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onvm_nf_firewall.config import load
-from onvm_nf_firewall.kernel import make_kernel, rule_hits
+from onvm_nf_firewall.kernel import make_kernel, restore, rule_hits, save
 from onvm_nf_firewall.model import FirewallModel
 
-from onvm_sdk.errors import ConfigError
+from onvm_sdk.errors import ConfigError, NativeError
 from onvm_sdk.testing.frames import ACK, FIN, RST, SYN, echo, ip, tcp, udp
 from onvm_sdk.testing.frames import icmp_error as unreachable
 from onvm_sdk.testing.kernel import DROP, NEXT, KernelRunner, Packet
@@ -196,3 +196,37 @@ def test_garbage_is_survived(tails: list[bytes], head: bytes) -> None:
 
 
 GARBAGE_RUNNER = runner_of()
+
+
+def test_connections_go_to_another_instance() -> None:
+    first, second = (make_kernel(load(ONLY_WEB)) for _ in range(2))
+    out, back = ("10.0.0.1", 999, "10.0.0.2", 80), ("10.0.0.2", 80, "10.0.0.1", 999)
+    verdicts(KernelRunner(first), [tcp(*out, SYN), tcp(*back, SYN | ACK)])
+    heir = KernelRunner(second)
+    assert verdicts(heir, [tcp(*back)]) == ["default"]
+    restore(second, save(first, NS), NS)
+    assert verdicts(heir, [tcp(*back), tcp(*out)]) == [None, None]
+    for now_s in range(2, 400):  # established: it outlives the transitory idle time
+        verdicts(heir, [], now_s)
+    assert verdicts(heir, [tcp(*back)], 400) == [None]
+
+
+def test_connections_that_do_not_fit_change_nothing() -> None:
+    first, small = (
+        make_kernel(load(ONLY_WEB)),
+        make_kernel(load({**ONLY_WEB, "max_connections": 1})),
+    )
+    runner = KernelRunner(first)
+    verdicts(runner, [tcp("10.0.0.1", port, "10.0.0.2", 80, SYN) for port in (1, 2)])
+    with pytest.raises(NativeError, match="take over 2 connections"):
+        restore(small, save(first, NS), NS)
+    with pytest.raises(NativeError, match="Invalid argument"):
+        restore(small, save(first, NS)[1:], NS)
+    assert save(small, NS) == b""
+
+
+def test_firewall_that_tracks_nothing_has_no_state() -> None:
+    passes = make_kernel(load({}))
+    verdicts(KernelRunner(passes), [udp("10.0.0.1", 1, "10.0.0.2", 2)])
+    assert save(passes, NS) == b""
+    restore(passes, b"", NS)

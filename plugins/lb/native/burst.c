@@ -71,7 +71,7 @@ connection_use(struct lb *lb, int32_t slot, const struct onvm_headers *headers, 
 
 static void
 entry_fill(struct lb *lb, int32_t slot, const uint8_t *address, const uint8_t *port, bool is_reply,
-	   int32_t partner, uint8_t protocol)
+	   int32_t partner, uint64_t idle_ns)
 {
 	struct lb_entry *const entry = onvm_flow_table_value(lb->connections, slot);
 
@@ -79,7 +79,31 @@ entry_fill(struct lb *lb, int32_t slot, const uint8_t *address, const uint8_t *p
 	memcpy(entry->port, port, sizeof(entry->port));
 	entry->is_reply = is_reply;
 	entry->partner = partner;
-	onvm_flow_table_set_idle(lb->connections, slot, idle_time(&lb->config, protocol, 0));
+	onvm_flow_table_set_idle(lb->connections, slot, idle_ns);
+}
+
+int32_t
+lb_connection_add(struct lb *lb, const struct lb_key *key, const struct lb_key *reply,
+		  uint8_t tcp_state, uint64_t now_ns)
+{
+	const uint64_t idle_ns = idle_time(&lb->config, key->protocol, tcp_state);
+	const int32_t there = onvm_flow_table_add(lb->connections, key, now_ns);
+	struct lb_entry *entry;
+	int32_t back;
+
+	if (there < 0)
+		return there;
+	back = onvm_flow_table_add(lb->connections, reply, now_ns);
+	if (back < 0) {
+		onvm_flow_table_delete_slot(lb->connections, there);
+		return back;
+	}
+	entry_fill(lb, there, reply->src, reply->src_port, false, back, idle_ns);
+	entry_fill(lb, back, key->dst, key->dst_port, true, there, idle_ns);
+	entry = onvm_flow_table_value(lb->connections, there);
+	entry->tcp_state = tcp_state;
+	lb->counters[LB_CONNECTIONS_OPENED]++;
+	return there;
 }
 
 /* Slot of the new connection's entry from the client, or -reason - 1. */
@@ -89,7 +113,7 @@ connection_open(struct lb *lb, const struct lb_vip *vip, const struct lb_key *ke
 	struct lb_key reply = {.protocol = key->protocol, .ip_version = key->ip_version};
 	const struct lb_backend *backend;
 	const uint8_t *port;
-	int32_t there, back;
+	int32_t slot;
 
 	if (vip->nb_backends == 0)
 		return -LB_DROP_NO_BACKEND - 1;
@@ -103,18 +127,8 @@ connection_open(struct lb *lb, const struct lb_vip *vip, const struct lb_key *ke
 	/* the same client end talks to this backend through another VIP: replies would be ambiguous */
 	if (onvm_flow_table_lookup(lb->connections, &reply) >= 0)
 		return -LB_DROP_CONFLICT - 1;
-	there = onvm_flow_table_add(lb->connections, key, now_ns);
-	if (there < 0)
-		return -LB_DROP_TABLE_FULL - 1;
-	back = onvm_flow_table_add(lb->connections, &reply, now_ns);
-	if (back < 0) {
-		onvm_flow_table_delete_slot(lb->connections, there);
-		return -LB_DROP_TABLE_FULL - 1;
-	}
-	entry_fill(lb, there, backend->address, port, false, back, key->protocol);
-	entry_fill(lb, back, key->dst, key->dst_port, true, there, key->protocol);
-	lb->counters[LB_CONNECTIONS_OPENED]++;
-	return there;
+	slot = lb_connection_add(lb, key, &reply, 0, now_ns);
+	return slot < 0 ? -LB_DROP_TABLE_FULL - 1 : slot;
 }
 
 static void

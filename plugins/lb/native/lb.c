@@ -101,6 +101,7 @@ lb_create(const struct lb_config *config)
 
 	if (lb == NULL)
 		return NULL;
+	lb->counters = lb->unused_counters;
 	rc = lb_update(lb, config);
 	if (rc == 0) {
 		lb->connections = onvm_flow_table_create(2 * config->max_connections,

@@ -12,7 +12,8 @@
  *
  * A connection is two entries of one table, one per direction, each naming the other.
  *
- * lb.c makes and frees; maglev.c fills lookup tables; burst.c is what happens to packets.
+ * lb.c makes and frees; maglev.c fills lookup tables; burst.c is what happens to packets;
+ * handover.c saves connections and takes them over.
  * Threads: one.
  */
 
@@ -104,6 +105,7 @@ struct lb {
 	struct onvm_flow_table *vips; /**< lb_vip_key -> index into config.vips */
 	struct onvm_flow_table *connections;
 	uint64_t *counters;
+	uint64_t unused_counters[16]; /**< counted into before the first burst */
 };
 
 struct lb *lb_create(const struct lb_config *config);
@@ -111,6 +113,24 @@ struct lb *lb_create(const struct lb_config *config);
 int lb_update(struct lb *lb, const struct lb_config *config);
 void lb_burst(struct onvm_ctx *ctx, struct onvm_pkt *pkts, uint32_t nb_pkts);
 void lb_free(struct lb *lb);
+
+/** A connection as it is saved: both directions' keys. */
+struct lb_saved {
+	struct lb_key key, reply;
+	uint8_t tcp_state;
+	uint8_t pad[7];
+	uint64_t age_ns; /**< since it was used */
+};
+static_assert(sizeof(struct lb_saved) == 112, "it lies in snapshots");
+
+/** Entries of both directions; the slot of that from the client, or below 0 without room. */
+int32_t lb_connection_add(struct lb *lb, const struct lb_key *key, const struct lb_key *reply,
+			  uint8_t tcp_state, uint64_t now_ns);
+uint32_t lb_nb_connections(const struct lb *lb);
+/** Save up to @p nb connections; @return how many. */
+uint32_t lb_save(struct lb *lb, struct lb_saved *saved, uint32_t nb, uint64_t now_ns);
+/** Take connections over. @return 0, or -ENOSPC without room for them: then nothing has changed. */
+int lb_restore(struct lb *lb, const struct lb_saved *saved, uint32_t nb, uint64_t now_ns);
 
 /**
  * Fill a Maglev lookup table; permutation j of backend i is (offsets[i] + j * skips[i]) mod size.

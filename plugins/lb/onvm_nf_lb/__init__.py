@@ -3,24 +3,42 @@
 
 from __future__ import annotations
 
+import time
+from typing import TYPE_CHECKING
+
 from onvm_nf_lb import config as _config
 from onvm_sdk import NativeKernel, NetworkFunction
 from onvm_sdk.nf import Context
 
+if TYPE_CHECKING:
+    from onvm_nf_lb.kernel import Balancer
+
 __all__ = ["Lb"]
+
+_MAGIC = b"LB01"
 
 
 class Lb(NetworkFunction):
     """Maglev hashing for new connections, a table for those that run."""
 
-    _kernel: NativeKernel
+    _balancer: Balancer
 
     def setup(self, ctx: Context) -> None:
         """Check the configuration and build the tables."""
         from onvm_nf_lb.kernel import Balancer
 
-        self._kernel = Balancer(_config.load(ctx.config)).kernel
+        self._balancer = Balancer(_config.load(ctx.config))
 
     def native(self) -> NativeKernel:
         """Give the C kernel."""
-        return self._kernel
+        return self._balancer.kernel
+
+    def snapshot(self) -> bytes:
+        """Give the connections."""
+        return _MAGIC + self._balancer.save(time.monotonic_ns())
+
+    def restore(self, snapshot: bytes) -> None:
+        """Take over another instance's connections."""
+        if not snapshot.startswith(_MAGIC):
+            raise ValueError("the snapshot is of something else")
+        self._balancer.restore(snapshot[len(_MAGIC) :], time.monotonic_ns())

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from typing import Any
 
@@ -50,6 +51,25 @@ class Balancer:
         given, kept = _convert(config)
         check(_lib.lb_update(self._state, given), "change the load balancer's VIPs")
         self._kept = kept
+
+    def save(self, now_ns: int) -> bytes:
+        """Give all connections as bytes; for an NF host of the same machine or one like it."""
+        count = _lib.lb_nb_connections(self._state)
+        saved = _ffi.new("struct lb_saved[]", count)
+        count = _lib.lb_save(self._state, saved, count, now_ns)
+        return bytes(_ffi.buffer(saved, count * _ffi.sizeof("struct lb_saved")))
+
+    def restore(self, state: bytes, now_ns: int) -> None:
+        """Take over the connections that `save` gave.
+
+        Raises:
+            NativeError: there is no room for them, or they are no such bytes; nothing has changed.
+        """
+        count, rest = divmod(len(state), _ffi.sizeof("struct lb_saved"))
+        saved = _ffi.new("struct lb_saved[]", count)
+        _ffi.memmove(saved, state, len(state) - rest)
+        rc = -errno.EINVAL if rest else _lib.lb_restore(self._state, saved, count, now_ns)
+        check(rc, f"take over {count} connections")
 
     @property
     def kernel(self) -> NativeKernel:

@@ -15,7 +15,7 @@ from onvm_nf_lb.config import load
 from onvm_nf_lb.kernel import Balancer, fill_table
 from onvm_nf_lb.model import Drop, LbModel, maglev_fill, maglev_table, permutation
 
-from onvm_sdk.errors import ConfigError
+from onvm_sdk.errors import ConfigError, NativeError
 from onvm_sdk.headers import read_headers
 from onvm_sdk.testing.frames import ACK, FIN, RST, SYN, echo, ip, is_sound, tcp, udp
 from onvm_sdk.testing.kernel import DROP, NEXT, KernelRunner, Packet
@@ -238,3 +238,31 @@ def test_garbage_is_survived(tails: list[bytes]) -> None:
 
 
 GARBAGE = KernelRunner(Balancer(load(config_of())).kernel)
+
+
+def test_connections_go_to_another_instance() -> None:
+    first, second = (Balancer(load(config_of(4))) for _ in range(2))
+    runner, heir = KernelRunner(first.kernel), KernelRunner(second.kernel)
+    frames = [tcp(CLIENT, port, VIP, 80, SYN) for port in range(32)]
+    before = [one(runner, frame) for frame in frames]
+    second.update(load(config_of(1)))  # so that it would choose otherwise by itself
+    second.restore(first.save(NS), NS)
+    second.restore(first.save(NS), NS)  # what is known already is left alone
+    assert [one(heir, frame) for frame in frames] == before
+    backend = ".".join(map(str, read_headers(before[0].data).dst))
+    back = one(heir, tcp(backend, 80, CLIENT, 0, SYN | ACK))
+    assert back.data == tcp(VIP, 80, CLIENT, 0, SYN | ACK)
+    assert len(second.save(NS)) == len(first.save(NS)) == 32 * 112
+
+
+def test_connections_that_do_not_fit_change_nothing() -> None:
+    first = Balancer(load(config_of(4)))
+    small = Balancer(load(config_of(4, max_connections=1)))
+    runner = KernelRunner(first.kernel)
+    for port in range(2):
+        one(runner, tcp(CLIENT, port, VIP, 80, SYN))
+    with pytest.raises(NativeError, match="take over 2 connections"):
+        small.restore(first.save(NS), NS)
+    with pytest.raises(NativeError, match="Invalid argument"):
+        small.restore(first.save(NS)[1:], NS)
+    assert small.save(NS) == b""

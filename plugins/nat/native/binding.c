@@ -59,7 +59,10 @@ static void
 port_give_back(struct nat *nat, enum nat_space space, uint32_t port)
 {
 	nat->used[space][port >> 6] &= ~(1ull << (port & 63));
-	nat->nb_used[space]--;
+	if (nat_port_is_own(nat, port))
+		nat->nb_used[space]--;
+	else
+		nat->nb_inherited--;
 	nat->mapping_of[space][port] = -1;
 }
 
@@ -92,8 +95,8 @@ mapping_open(struct nat *nat, const struct nat_session_key *session, uint64_t no
 	return slot;
 }
 
-static void
-mapping_release(struct nat *nat, int32_t slot)
+void
+nat_mapping_release(struct nat *nat, int32_t slot)
 {
 	struct nat_mapping *const mapping = onvm_flow_table_value(nat->mappings, slot);
 
@@ -140,27 +143,40 @@ idle_time(const struct nat_config *config, uint8_t protocol, uint8_t tcp_state)
 }
 
 int32_t
-nat_session_open(struct nat *nat, const struct nat_session_key *key, uint64_t now_ns)
+nat_session_add(struct nat *nat, const struct nat_session_key *key, int32_t mapping,
+		uint8_t tcp_state, uint64_t now_ns)
 {
-	const int32_t mapping_slot = mapping_open(nat, key, now_ns);
-	struct nat_mapping *mapping;
+	const int32_t slot = onvm_flow_table_add(nat->sessions, key, now_ns);
+	struct nat_mapping *value;
 	struct nat_session *session;
-	int32_t slot;
 
-	if (mapping_slot < 0)
-		return mapping_slot;
-	slot = onvm_flow_table_add(nat->sessions, key, now_ns);
-	if (slot < 0) {
-		mapping_release(nat, mapping_slot);
-		return -NAT_DROP_TABLE_FULL - 1;
-	}
-	mapping = onvm_flow_table_value(nat->mappings, mapping_slot);
-	mapping->nb_sessions++;
+	if (slot < 0)
+		return slot;
+	value = onvm_flow_table_value(nat->mappings, mapping);
+	value->nb_sessions++;
 	session = onvm_flow_table_value(nat->sessions, slot);
-	session->mapping = mapping_slot;
-	onvm_flow_table_set_idle(nat->sessions, slot, idle_time(&nat->config, key->protocol, 0));
+	session->mapping = mapping;
+	session->tcp_state = tcp_state;
+	onvm_flow_table_set_idle(nat->sessions, slot,
+				 idle_time(&nat->config, key->protocol, tcp_state));
 	peer_count(nat, key, true, now_ns);
 	nat->counters[NAT_SESSIONS_OPENED]++;
+	return slot;
+}
+
+int32_t
+nat_session_open(struct nat *nat, const struct nat_session_key *key, uint64_t now_ns)
+{
+	const int32_t mapping = mapping_open(nat, key, now_ns);
+	int32_t slot;
+
+	if (mapping < 0)
+		return mapping;
+	slot = nat_session_add(nat, key, mapping, 0, now_ns);
+	if (slot < 0) {
+		nat_mapping_release(nat, mapping);
+		return -NAT_DROP_TABLE_FULL - 1;
+	}
 	return slot;
 }
 
@@ -193,7 +209,7 @@ session_expired(void *arg, int32_t slot)
 
 	peer_count(nat, onvm_flow_table_key(nat->sessions, slot), false, 0);
 	mapping->nb_sessions--;
-	mapping_release(nat, session->mapping);
+	nat_mapping_release(nat, session->mapping);
 }
 
 void

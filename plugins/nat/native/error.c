@@ -58,6 +58,7 @@ enum nat_reason
 nat_error_out(struct nat *nat, uint8_t *data, const struct onvm_headers *headers)
 {
 	struct nat_endpoint endpoint = {0};
+	struct nat_session_key key;
 	struct onvm_embedded embedded;
 	const struct nat_mapping *mapping;
 	int32_t slot;
@@ -69,7 +70,14 @@ nat_error_out(struct nat *nat, uint8_t *data, const struct onvm_headers *headers
 	endpoint.protocol = embedded.protocol;
 	memcpy(endpoint.address, data + embedded.l3_offset + 16, 4);
 	onvm_store_be16(endpoint.port, embedded.dst_port);
-	slot = onvm_flow_table_lookup(nat->mappings, &endpoint);
+	/* That of the session, which may be inherited, before the endpoint's own. */
+	session_key_fill(&key, &embedded, &endpoint, data + embedded.l3_offset + 12,
+			 embedded.src_port);
+	slot = onvm_flow_table_lookup(nat->sessions, &key);
+	if (slot >= 0)
+		slot = ((struct nat_session *)onvm_flow_table_value(nat->sessions, slot))->mapping;
+	else
+		slot = onvm_flow_table_lookup(nat->mappings, &endpoint);
 	if (slot < 0)
 		return NAT_DROP_NO_MAPPING;
 	mapping = onvm_flow_table_value(nat->mappings, slot);

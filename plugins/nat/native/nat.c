@@ -9,11 +9,9 @@ static int
 tables_create(struct nat *nat)
 {
 	const struct nat_config *config = &nat->config;
-	const uint32_t nb_ports = NAT_SPACES * (config->end_port - config->first_port);
-	const uint32_t nb_mappings = nb_ports < config->max_sessions ? nb_ports :
-								       config->max_sessions;
 
-	nat->mappings = onvm_flow_table_create(nb_mappings, sizeof(struct nat_endpoint),
+	/* As many as sessions: those that are inherited have ports outside the block. */
+	nat->mappings = onvm_flow_table_create(config->max_sessions, sizeof(struct nat_endpoint),
 					       sizeof(struct nat_mapping));
 	if (nat->mappings == NULL)
 		return -errno;
@@ -46,6 +44,7 @@ nat_create(const struct nat_config *config)
 	if (nat == NULL)
 		return NULL;
 	nat->config = *config;
+	nat->counters = nat->unused_counters;
 	memset(nat->mapping_of, 0xff, sizeof(nat->mapping_of));
 	rc = tables_create(nat);
 	if (rc != 0) {

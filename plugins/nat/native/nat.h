@@ -13,7 +13,8 @@
  * gives the mapping; inbound, an array by external port does.
  *
  * binding.c keeps mappings, sessions and ports; burst.c is what happens to packets; error.c
- * translates ICMP errors; nat.c makes and frees all of it.
+ * translates ICMP errors; handover.c saves sessions and takes over those of another instance, with
+ * their external ports, which are *inherited*; nat.c makes and frees all of it.
  *
  * Threads: one.
  */
@@ -90,7 +91,9 @@ struct nat_endpoint {
 	uint8_t address[4];
 	uint8_t port[2];
 	uint8_t protocol;
-	uint8_t pad[9];
+	uint8_t tag
+		[3]; /**< zero, or of an inherited mapping beside the endpoint's own: its port, 1 */
+	uint8_t pad[6];
 };
 static_assert(sizeof(struct nat_endpoint) == 16, "looked up in place");
 
@@ -120,9 +123,11 @@ struct nat {
 	struct nat_config config;
 	struct onvm_flow_table *mappings, *sessions;
 	struct onvm_flow_table
-		*peers;	    /**< sessions per remote address; only when filtering by it */
-	uint64_t *counters; /**< the running burst's; for callbacks of expiry */
-	uint32_t nb_used[NAT_SPACES];
+		*peers;		      /**< sessions per remote address; only when filtering by it */
+	uint64_t *counters;	      /**< the running burst's; for callbacks of expiry */
+	uint64_t unused_counters[16]; /**< counted into before the first burst */
+	uint32_t nb_inherited;	      /**< mappings of ports outside the block */
+	uint32_t nb_used[NAT_SPACES]; /**< ports of the block */
 	uint64_t used[NAT_SPACES][NAT_PORTS / 64];
 	int32_t mapping_of[NAT_SPACES][NAT_PORTS]; /**< by external port; below 0: none */
 };
@@ -174,6 +179,43 @@ nat_endpoint_behind(struct nat *nat, enum nat_space space, const uint8_t *port)
 
 	return slot < 0 ? NULL : onvm_flow_table_key(nat->mappings, slot);
 }
+
+static inline bool
+nat_port_is_own(const struct nat *nat, uint32_t port)
+{
+	return port >= nat->config.first_port && port < nat->config.end_port;
+}
+
+/** Close a mapping without sessions. */
+void nat_mapping_release(struct nat *nat, int32_t slot);
+/** A session of a mapping, with its timer; the slot, or below 0 when the table is full. */
+int32_t nat_session_add(struct nat *nat, const struct nat_session_key *key, int32_t mapping,
+			uint8_t tcp_state, uint64_t now_ns);
+
+/* ---- handover.c ---- */
+
+/** A session as it is saved. */
+struct nat_saved {
+	struct nat_session_key key;
+	uint8_t port[2]; /**< external, network order */
+	uint8_t tcp_state;
+	uint8_t pad[5];
+	uint64_t age_ns; /**< since it was used */
+};
+static_assert(sizeof(struct nat_saved) == 32, "it lies in snapshots");
+
+uint32_t nat_nb_sessions(const struct nat *nat);
+/** Save up to @p nb sessions; @return how many. */
+uint32_t nat_save(struct nat *nat, struct nat_saved *saved, uint32_t nb, uint64_t now_ns);
+/**
+ * Take sessions over, with their external ports.
+ *
+ * @return 0, or nothing has changed: -ENOSPC without room for them, -EEXIST when one of their ports
+ *         is another endpoint's here, -EINVAL when they are not what nat_save() gives
+ */
+int nat_restore(struct nat *nat, const struct nat_saved *saved, uint32_t nb, uint64_t now_ns);
+/** Mappings of ports outside this instance's block. */
+uint32_t nat_nb_inherited(const struct nat *nat);
 
 /* ---- error.c ---- */
 

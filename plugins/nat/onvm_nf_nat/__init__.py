@@ -3,11 +3,18 @@
 
 from __future__ import annotations
 
+import struct
+import time
+
 from onvm_nf_nat import config as _config
 from onvm_sdk import NativeKernel, NetworkFunction
 from onvm_sdk.nf import Context
 
 __all__ = ["Nat"]
+
+_HEAD = struct.Struct("=4s4sI")
+_BLOCK = struct.Struct("=II")
+_MAGIC = b"NAT1"
 
 
 class Nat(NetworkFunction):
@@ -19,10 +26,51 @@ class Nat(NetworkFunction):
         """Check the configuration, build the tables, claim the external ports."""
         from onvm_nf_nat.kernel import make_kernel
 
-        config = _config.load(ctx.config)
+        config = _config.load(ctx.config).of_instance(ctx.instance)
+        self._ctx = ctx
+        self._external = config.external
+        self._block = (config.ports.start, config.ports.stop)
+        self._inherited: list[tuple[int, int]] = []
         self._kernel = make_kernel(config)
-        ctx.claim(str(config.external), config.ports.start, config.ports.stop, 0)
+        ctx.claim(str(config.external), *self._block, 0)
 
     def native(self) -> NativeKernel:
         """Give the C kernel."""
         return self._kernel
+
+    def snapshot(self) -> bytes:
+        """Give the sessions, with the blocks that their external ports lie in."""
+        from onvm_nf_nat.kernel import save
+
+        blocks = [self._block, *self._inherited]
+        head = _HEAD.pack(_MAGIC, self._external.packed, len(blocks))
+        sessions = save(self._kernel, time.monotonic_ns())
+        return head + b"".join(_BLOCK.pack(*block) for block in blocks) + sessions
+
+    def restore(self, snapshot: bytes) -> None:
+        """Take over another instance's sessions, and claim their blocks."""
+        from onvm_nf_nat.kernel import restore
+
+        if len(snapshot) < _HEAD.size:
+            raise ValueError("the snapshot is too short")
+        magic, external, n_blocks = _HEAD.unpack_from(snapshot)
+        end = _HEAD.size + n_blocks * _BLOCK.size
+        if magic != _MAGIC or len(snapshot) < end:
+            raise ValueError("the snapshot is of something else")
+        if external != self._external.packed:
+            raise ValueError("the snapshot is of another external address")
+        restore(self._kernel, snapshot[end:], time.monotonic_ns())
+        for block in _BLOCK.iter_unpack(snapshot[_HEAD.size : end]):
+            if block not in (self._block, *self._inherited):
+                self._inherited.append((block[0], block[1]))
+                self._ctx.claim(str(self._external), *block, 0)
+
+    def inherits(self) -> bool:
+        """Say whether another instance's block is in use still; if not, give it up."""
+        from onvm_nf_nat.kernel import inherited
+
+        if inherited(self._kernel):
+            return True
+        while self._inherited:
+            self._ctx.unclaim(str(self._external), *self._inherited.pop(), 0)
+        return False

@@ -23,6 +23,7 @@ class NatText(msgspec.Struct, forbid_unknown_fields=True):
 
     external: str = "192.0.2.1"
     ports: int | str = "1024-65535"
+    blocks: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 1
     inside: Annotated[list[str], msgspec.Meta(max_length=16)] = []
     filtering: Literal[
         "endpoint-independent", "address-dependent", "address-and-port-dependent"
@@ -43,6 +44,30 @@ class NatConfig(msgspec.Struct, frozen=True):
     external: IPv4Address
     ports: range
     inside: tuple[IPv4Network, ...]
+
+    def of_instance(self, instance: str) -> NatConfig:
+        """The same with the block of an instance: nat-3 has the third; without number, or without
+        blocks, it has all ports.
+
+        Raises:
+            ConfigError: there are not so many blocks.
+        """
+        number, blocks = instance.rpartition("-")[2], self.settings.blocks
+        if not number.isdecimal() or blocks == 0 or int(number) == blocks == 1:
+            return self
+        if not 1 <= int(number) <= blocks:
+            raise ConfigError(
+                f"at least {number} expected, so that {instance} has a block of ports of its own",
+                field="blocks", value=blocks,
+            )  # fmt: skip
+        length = len(self.ports) // blocks
+        if length == 0:
+            raise ConfigError(
+                f"at most {len(self.ports)} expected, the number of ports", field="blocks",
+                value=blocks,
+            )  # fmt: skip
+        first = self.ports.start + (int(number) - 1) * length
+        return msgspec.structs.replace(self, ports=range(first, first + length))
 
 
 def load(data: Mapping[str, Any], *, file: str | None = None) -> NatConfig:

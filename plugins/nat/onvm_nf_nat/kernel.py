@@ -3,14 +3,15 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
 from onvm_nf_nat import _nat  # type: ignore[attr-defined]  # compiled
 from onvm_nf_nat.config import NatConfig
 from onvm_sdk import NativeKernel
-from onvm_sdk.errors import NativeError
+from onvm_sdk.errors import NativeError, check
 
-__all__ = ["make_kernel"]
+__all__ = ["inherited", "make_kernel", "restore", "save"]
 
 _ffi: Any = _nat.ffi
 _lib: Any = _nat.lib
@@ -52,3 +53,31 @@ def make_kernel(config: NatConfig) -> NativeKernel:
     owner = _ffi.gc(state, _lib.nat_free)
     function = _ffi.cast("uintptr_t", _ffi.addressof(_lib, "nat_burst"))
     return NativeKernel(int(function), int(_ffi.cast("uintptr_t", state)), owner)
+
+
+def save(kernel: NativeKernel, now_ns: int) -> bytes:
+    """Give all sessions as bytes; for an NF host of the same machine or one like it."""
+    nat: Any = kernel.keep
+    count = _lib.nat_nb_sessions(nat)
+    saved = _ffi.new("struct nat_saved[]", count)
+    count = _lib.nat_save(nat, saved, count, now_ns)
+    return bytes(_ffi.buffer(saved, count * _ffi.sizeof("struct nat_saved")))
+
+
+def restore(kernel: NativeKernel, state: bytes, now_ns: int) -> None:
+    """Take over the sessions that `save` gave, with their external ports.
+
+    Raises:
+        NativeError: there is no room for them, a port of theirs is taken, or they are no such
+            bytes; nothing has changed then.
+    """
+    count, rest = divmod(len(state), _ffi.sizeof("struct nat_saved"))
+    saved = _ffi.new("struct nat_saved[]", count)
+    _ffi.memmove(saved, state, len(state) - rest)
+    rc = _lib.nat_restore(kernel.keep, saved, count, now_ns) if not rest else -errno.EINVAL
+    check(rc, f"take over {count} NAT sessions")
+
+
+def inherited(kernel: NativeKernel) -> int:
+    """Say how many mappings have ports outside the block of this instance."""
+    return int(_lib.nat_nb_inherited(kernel.keep))

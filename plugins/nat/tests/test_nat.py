@@ -6,11 +6,11 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onvm_nf_nat.config import load
-from onvm_nf_nat.kernel import make_kernel
+from onvm_nf_nat.config import NatConfig, load
+from onvm_nf_nat.kernel import inherited, make_kernel, restore, save
 from onvm_nf_nat.model import Drop, NatModel
 
-from onvm_sdk.errors import ConfigError
+from onvm_sdk.errors import ConfigError, NativeError
 from onvm_sdk.headers import read_headers
 from onvm_sdk.testing.frames import (
     ACK,
@@ -35,8 +35,12 @@ class Nat:
     """One NAT with a clock."""
 
     def __init__(self, **config: object) -> None:
-        self.runner = KernelRunner(make_kernel(load(config)))
+        self.use(load(config))
         self.now_s = 1
+
+    def use(self, config: NatConfig) -> None:
+        self.kernel = make_kernel(config)
+        self.runner = KernelRunner(self.kernel)
 
     def wait(self, seconds: int) -> None:
         """Let time pass, with enough bursts for a sweep of all slots."""
@@ -337,3 +341,69 @@ def test_garbage_is_survived(tails: list) -> None:
 
 
 GARBAGE = Nat()
+
+
+def test_sessions_go_to_another_instance_with_their_ports() -> None:
+    config = load({"ports": "1024-5023", "blocks": 4, "filtering": "address-and-port-dependent"})
+    first, second = Nat(), Nat()
+    for number, nat in ((1, first), (2, second)):
+        nat.use(config.of_instance(f"nat-{number}"))
+    opened = src(first.out(tcp(I1, 1500, O1, 80, SYN)))[1]
+    own = src(second.out(tcp(I1, 1500, O2, 80, SYN)))[1]
+    first.back(tcp(O1, 80, E, opened, SYN | ACK))
+    echoed = src(first.out(echo(I2, O1, 1700)))[1]
+    restore(second.kernel, save(first.kernel, NS), NS)
+    # Both directions are as before, also beside a mapping that the endpoint has here.
+    assert src(second.out(tcp(I1, 1500, O1, 80, ACK)))[1] == opened
+    assert second.back(tcp(O1, 80, E, opened, ACK)) == tcp(O1, 80, I1, 1500, ACK)
+    assert src(second.out(tcp(I1, 1500, O2, 80, ACK)))[1] == own
+    assert src(second.out(echo(I2, O1, 1700)))[1] == echoed
+    # New sessions get ports of the instance's own block, even where another's are free.
+    assert src(second.out(tcp(I1, 1500, O2, 81, SYN)))[1] == own
+    assert 2024 <= src(second.out(udp(I2, 1600, O1, 53)))[1] < 3024
+    assert inherited(second.kernel) == 2
+    second.wait(8000)
+    assert inherited(second.kernel) == 0, "all have ended"
+
+
+def test_state_that_does_not_fit_changes_nothing() -> None:
+    first, small, busy = Nat(), make_kernel(load({"max_sessions": 1})), Nat()
+    for port in (1500, 1502):
+        first.out(udp(I1, port, O1, 53))
+    state = save(first.kernel, NS)
+    with pytest.raises(NativeError, match="take over 2 NAT sessions"):
+        restore(small, state, NS)
+    assert save(small, NS) == b""
+    busy.out(udp(I2, 1502, O1, 53))
+    before = save(busy.kernel, NS)
+    with pytest.raises(NativeError, match="File exists"):
+        restore(busy.kernel, state, NS)
+    assert save(busy.kernel, NS) == before
+    for damaged in (state[:-1], b"\xff" * len(state)):
+        with pytest.raises(NativeError, match="Invalid argument"):
+            restore(busy.kernel, damaged, NS)
+
+
+@given(st.binary(max_size=400))
+def test_any_bytes_are_taken_or_refused(state: bytes) -> None:
+    nat = Nat(max_sessions=100)
+    try:
+        restore(nat.kernel, state, NS)
+    except NativeError:
+        assert save(nat.kernel, NS) == b""
+    nat.out(udp(I1, 5000, O1, 53))
+    nat.wait(8000)
+
+
+def test_instance_has_a_block_of_its_own() -> None:
+    config = load({"ports": "1000-1999", "blocks": 4})
+    assert config.of_instance("nat-2").ports == range(1250, 1500)
+    assert config.of_instance("").ports == range(1000, 2000)
+    assert load({}).of_instance("nat-1").ports == load({}).ports
+    assert load({"blocks": 0}).of_instance("nat-7").ports == load({}).ports
+    with pytest.raises(ConfigError, match="blocks: 4: at least 5 expected"):
+        config.of_instance("nat-5")
+    with pytest.raises(ConfigError, match="blocks: 1: at least 2 expected"):
+        load({}).of_instance("nat-2")
+    with pytest.raises(ConfigError, match="at most 3 expected"):
+        load({"ports": "1-3", "blocks": 4}).of_instance("nat-1")

@@ -116,6 +116,9 @@ class Cases:
         bed.manager.drain_host(host)
         dp.pause_host(host.slot, True)
         bed.until(lambda: dp.read_host(host.slot).reserved == 0, 5, "it holds nothing")
+        bed.until(
+            lambda: dp.read_port(pair[1]).tx == dp.read_host(host.slot).rx[0], 5, "all is sent"
+        )
         stands_at, sent = dp.read_host(host.slot).rx[0], dp.read_port(pair[1]).tx
         bed.run(0.02)
         stood = [dp.read_host(host.slot).rx[0] - stands_at, dp.read_port(pair[1]).tx - sent]

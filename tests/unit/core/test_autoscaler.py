@@ -115,7 +115,9 @@ class Service:
         self.starting: list[float] = []
         self.spares_starting: list[float] = []
         self.standby = 0
+        self.draining = 0
         self.refuses = False
+        self.drains_slowly = False
         self.autoscaler = Autoscaler(self, clock=lambda: self.now_s)
         self.scaled = Scaled(settings, UtilisationPolicy(settings), spares=spares)
         self.autoscaler.services["s"] = self.scaled
@@ -125,6 +127,13 @@ class Service:
             raise OnvmError("no room")
         (self.spares_starting if is_spare else self.starting).append(self.now_s + self.start_s)
         return "new"
+
+    def resume(self, service: str) -> str | None:
+        if not self.draining:
+            return None
+        self.draining -= 1
+        self.serving += 1
+        return "draining"
 
     def activate(self, service: str) -> str | None:
         if not self.standby:
@@ -138,6 +147,7 @@ class Service:
             self.starting.pop()
         elif self.serving:
             self.serving -= 1
+            self.draining += self.drains_slowly
         else:
             return None
         return "old"
@@ -192,6 +202,17 @@ def test_load_step_brings_an_instance_and_quiet_takes_it_away() -> None:
     assert out.figures.sheds > 0
     assert out.done_ms == pytest.approx(150, abs=60)
     assert (back.before, back.wanted, back.actions) == (2, 1, ["draining old"])
+
+
+def test_instance_that_drains_serves_again_before_another_is_started() -> None:
+    service = Service(ScaleSettings(max=3, in_after_s=1.0), spares=1)
+    service.drains_slowly = True
+    service.run(3, 1.2)
+    service.run(4, 0.2)
+    assert (service.serving, service.draining) == (1, 1)
+    service.run(2, 1.2)
+    assert (service.serving, service.draining) == (2, 0)
+    assert service.changes[-1].actions == ["resumed draining"]
 
 
 def test_spare_serves_at_once_and_is_followed_by_another() -> None:

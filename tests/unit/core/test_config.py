@@ -165,8 +165,8 @@ def test_empty_file_is_a_manager_without_anything(packages: list[NfPackage]) -> 
         ("[faults]\nhang_ms = -1", "f.toml: faults.hang_ms: -1: expected `int` >= 0"),
         ("[faults]\nhang = 1", "f.toml: faults.hang: unknown: did you mean 'hang_ms'?"),
         (
-            GOOD.replace('in = "lan"', 'in = "lan"\non_failure = "wait"'),
-            "f.toml: chains.main.on_failure: 'wait': invalid enum value 'wait'",
+            GOOD.replace('in = "lan"', 'in = "lan"\non_failure = "retry"'),
+            "f.toml: chains.main.on_failure: 'retry': invalid enum value 'retry'",
         ),
         ("[chains.a]\nin = 1\nout = 'b'", "f.toml: chains.a.in: 1: expected `str`, got `int`"),
         ("a = " + "[" * 5000, "f.toml: not TOML: nested too deeply"),

@@ -8,12 +8,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from onvm_core._native.values import LoadCounters
+from onvm_core._native.values import LoadCounters, TurnSums
 from onvm_core.scaling.load import (
     HANDLING_CYCLES,
     Meter,
     Reading,
     Units,
+    full_burst_cycles,
     handling_cycles,
     measure,
     quantile,
@@ -227,3 +228,44 @@ def test_capacity_is_that_of_the_limit(
         idle_cycles=idle, reserved=0,
     )))  # fmt: skip
     assert meter.capacity_pps == pytest.approx(limit, rel=0.1)
+
+
+def turns_of(bursts: list[int], fixed: float, each: float) -> TurnSums:
+    """What a host counts whose turns cost `fixed` cycles, and `each` for a packet."""
+    cycles = [int(fixed + each * n) for n in bursts]
+    return TurnSums(
+        len(bursts), sum(bursts), sum(n * n for n in bursts), sum(cycles),
+        sum(c * n for c, n in zip(cycles, bursts, strict=True)),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("fixed", "each"), [(0, 100), (600, 100), (150_000, 20), (50, 5000)])
+def test_cost_of_a_full_burst_is_seen_in_small_ones(fixed: float, each: float) -> None:
+    small = turns_of([1, 2, 3, 5, 2, 1, 4] * 50, fixed, each)
+    assert full_burst_cycles(small, 64) == pytest.approx(each + fixed / 64, rel=0.01)
+
+
+def test_turns_that_are_alike_or_senseless_cost_their_mean() -> None:
+    assert full_burst_cycles(turns_of([1] * 99, 500, 100), 64) == pytest.approx(600)
+    assert full_burst_cycles(turns_of([64] * 99, 640, 100), 64) == pytest.approx(110)
+    # More packets take less time: a neighbour has taken the CPU during the small ones.
+    assert full_burst_cycles(TurnSums(2, 65, 4097, 10_000, 9000 + 64 * 1000), 64) == (
+        pytest.approx(10_000 / 65)
+    )
+
+
+def test_utilisation_is_the_share_of_what_full_bursts_allow() -> None:
+    bursts = [1, 2, 3, 2] * 1000
+    packets = sum(bursts)
+    sums = turns_of(bursts, 640, 90)
+    load = measure(BEGIN, after(0.1, packets=packets, done=packets, loops=9, turns=sums), UNITS)
+    assert load.capacity_pps == pytest.approx(HZ / 100, rel=0.01)
+    assert load.utilisation == pytest.approx(packets / 0.1 * 100 / HZ, rel=0.01)
+    assert sums.cycles / HZ / 0.1 > 3 * load.utilisation, "small bursts take more of its time"
+
+
+@SLOW
+@given(st.tuples(*[st.integers(0, 2**64 - 1)] * 5), st.integers(1, 2048))
+def test_any_sums_give_a_cost_within_bounds(values: tuple[int, ...], burst: int) -> None:
+    cost = full_burst_cycles(TurnSums(*values), burst)
+    assert 0 <= cost <= values[3]

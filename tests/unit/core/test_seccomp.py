@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from onvm_core.launch.seccomp import DENIED, MACHINES, make_filter
+from onvm_core.launch.seccomp import DENIED, MACHINES, make_filter, tighten
 
 ALLOW, KILL, ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
 THREAD = 0x3D0F00  # what glibc's pthread_create gives clone
@@ -83,3 +83,22 @@ def test_numbers_are_those_of_this_system(tmp_path: Path) -> None:
     assert len(known) > len(DENIED) // 2
     assert known == [(n, v) for n, v in zip(DENIED, machine.denied, strict=True)
                      if n in dict(known)]  # fmt: skip
+
+
+def test_tightened_profile_of_an_engine_denies_the_same() -> None:
+    profile = {
+        "defaultAction": "SCMP_ACT_ERRNO",
+        "syscalls": [
+            {"names": ["read", "unshare", "clone", "clone3"], "action": "SCMP_ACT_ALLOW"},
+            {"names": ["mount", "bpf"], "action": "SCMP_ACT_ALLOW", "includes": {"caps": ["X"]}},
+            {"names": ["socket"], "action": "SCMP_ACT_ALLOW", "args": []},
+        ],
+    }
+    tight = tighten(profile)
+    allowed = [rule for rule in tight["syscalls"] if rule["action"] == "SCMP_ACT_ALLOW"]
+    names = [name for rule in allowed for name in rule["names"]]
+    assert names == ["read", "clone", "socket"]
+    assert all(rule["args"] for rule in allowed[1:])
+    (denied,) = (rule for rule in tight["syscalls"] if "unshare" in rule["names"])
+    assert denied == {"names": list(DENIED), "action": "SCMP_ACT_ERRNO", "errnoRet": 1}
+    assert profile["syscalls"][0]["names"] == ["read", "unshare", "clone", "clone3"]

@@ -43,6 +43,10 @@ class FullHost:
             raise ConfigError("expected one of process", field="launcher", value=launcher)
         return AdoptedHandle(spec, process)
 
+    def end_earlier(self, spec: LaunchSpec, process: ProcessId | None, launcher: str) -> None:
+        if process is not None:
+            AdoptedHandle(spec, process).kill()
+
 
 @pytest.fixture
 def sleepers() -> Iterator[list[subprocess.Popen[bytes]]]:

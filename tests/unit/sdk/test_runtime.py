@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -190,6 +191,33 @@ def test_imports_are_light(module: str) -> None:
     code = f"import sys, {module}; print(*({heavy} & set(sys.modules)))"
     command = [sys.executable, "-P", "-c", code]
     assert subprocess.run(command, capture_output=True, check=True).stdout.strip() == b""
+
+
+CONFIGURED = """
+from onvm_sdk import NetworkFunction
+
+class Shaper(NetworkFunction):
+    manifest = {"config": {"rate": {"type": "int", "default": 1}}}
+
+    def setup(self, ctx):
+        raise RuntimeError(f"rate {ctx.config['rate']}")
+
+    def process_packet(self, pkt):
+        pass
+"""
+
+
+def test_a_class_that_is_not_installed_gets_its_configuration(tmp_path: Path) -> None:
+    (tmp_path / "shaping.py").write_text(CONFIGURED)
+    (tmp_path / "shaper.toml").write_text("rate = 7\n")
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "onvm_sdk.runtime", "--socket", str(tmp_path / "s"),
+         "--nf", "shaping:Shaper", "--config", f"shaping:Shaper={tmp_path}/shaper.toml"],
+        capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.endswith("onvm: shaper.setup raised RuntimeError: rate 7\n")
 
 
 def test_an_unknown_nf_is_one_line_and_exit_status_2(tmp_path: Path) -> None:

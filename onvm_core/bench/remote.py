@@ -1,0 +1,169 @@
+"""Scenarios of the suite "cluster" that need no ZooKeeper: a hop at a peer against one here.
+
+Two managers of this machine on loopback addresses are two hosts. This one has both ends of the
+chain; its NF runs here, or at the other, which is a process of its own. NSH and the kernel's UDP
+are as between machines; the wire is not, and the other's worker shares its core with the NF.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import ipaddress
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from onvm_core._native import dataplane
+from onvm_core._native.dataplane import DataplaneSettings
+from onvm_core.bench.bench_nf import start_nf
+from onvm_core.bench.scenario import Scenario
+from onvm_core.manager.chains import PORT_REMOTE
+from onvm_core.manager.deployment import split_cpus
+from onvm_core.manager.directory import temporary_directory
+from onvm_core.manager.manager import Manager
+from onvm_core.manager.registry import HostState
+from onvm_core.manager.report import quantile_us
+from onvm_sdk.errors import OnvmError
+
+__all__ = ["KINDS"]
+
+HERE, THERE = (ipaddress.ip_address(text).packed for text in ("127.111.0.1", "127.111.0.2"))
+VNI, CHAIN, NUMBER = 0x6E66, 1, 1
+SERVICE = "w"
+WAIT_MAX_S = 20.0
+PR_SET_PDEATHSIG = 1
+
+
+@contextmanager
+def _manager(*, is_peer: bool = False) -> Iterator[Manager]:
+    workers = split_cpus(1)[1][:1] if is_peer else split_cpus(1)[0]
+    settings = DataplaneSettings(ring_length=4096, n_buffers=16384)
+    with (
+        temporary_directory() as directory,
+        Manager(Path(directory), settings, workers) as manager,
+    ):
+        yield manager
+
+
+def _until(manager: Manager, is_done: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + WAIT_MAX_S
+    while not is_done():
+        manager.poll(0.005)
+        if time.monotonic() > deadline:
+            raise OnvmError(f"{what}: not within {WAIT_MAX_S:g} s")
+
+
+def _start_nf(manager: Manager) -> subprocess.Popen[bytes]:
+    process = start_nf("c", manager.attach_path, [SERVICE], 64, split_cpus(1)[1][0])
+    _until(
+        manager,
+        lambda: any(host.state is HostState.ACTIVE for host in manager.registry.living()),
+        "NF ready",
+    )
+    return process
+
+
+def _serve_peer(scenario: Scenario) -> dict[str, float]:
+    """Be the other host until the first one ends."""
+    del scenario
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    with _manager(is_peer=True) as manager:
+        dataplane.open_tunnel("cluster", THERE, VNI)
+        end = PORT_REMOTE | dataplane.add_peer(HERE)
+        nf = _start_nf(manager)
+        (host,) = manager.registry.living()
+        dataplane.set_number(host.slot, NUMBER)
+        manager.set_chain(1, end, end, [SERVICE], cluster_number=CHAIN)
+        while nf.poll() is None:
+            manager.poll(0.1)
+    return {}
+
+
+@contextmanager
+def _bed(scenario: Scenario) -> Iterator[Manager]:
+    """A manager whose service is here, or at a peer."""
+    with _manager() as manager:
+        if not scenario.is_remote:
+            nf = _start_nf(manager)
+            try:
+                yield manager
+            finally:
+                nf.kill()
+                nf.wait()
+            return
+        other = subprocess.Popen(
+            [sys.executable, "-P", "-m", "onvm_core.bench.scenario"], stdin=subprocess.PIPE
+        )
+        try:
+            assert other.stdin is not None
+            other.stdin.write(msgspec.json.encode(Scenario(kind="remote_peer")))
+            other.stdin.close()
+            dataplane.open_tunnel("cluster", HERE, VNI)
+            peer = dataplane.add_peer(THERE)
+            _until(
+                manager,
+                lambda: dataplane.read_peer(peer).heard_us is not None or other.poll() is not None,
+                "the other manager",
+            )
+            dataplane.add_remote([manager.registry.service_id(SERVICE)], peer, NUMBER)
+            yield manager
+        finally:
+            other.kill()
+            other.wait()
+
+
+def _chain(manager: Manager, scenario: Scenario, near: int, far: int) -> None:
+    manager.set_chain(1, near, far, [SERVICE], cluster_number=CHAIN if scenario.is_remote else 0)
+
+
+def _hop(scenario: Scenario) -> dict[str, float]:
+    """Packets that come back in a second, of as many as are sent: 64 B, 1,000 flows."""
+    with _bed(scenario) as manager:
+        far = dataplane.open_null("out", is_source=False)
+        near = dataplane.open_null("in", n_flows=1000, rate_pps=scenario.rate_pps)
+        _chain(manager, scenario, near, far)
+        _until(manager, lambda: dataplane.read_port(far).tx > 1000, "packets")
+        _pass_time(manager, scenario.warmup_s)
+        received, sent = dataplane.read_port(near).rx, dataplane.read_port(far).tx
+        begin = time.perf_counter()
+        _pass_time(manager, scenario.seconds)
+        elapsed = time.perf_counter() - begin
+        received = dataplane.read_port(near).rx - received
+        sent = dataplane.read_port(far).tx - sent
+    return {"mpps": sent / elapsed / 1e6, "share": sent / max(received, 1)}
+
+
+def _rtt(scenario: Scenario) -> dict[str, float]:
+    """Time from a request to its answer, through the NF both ways, at 10,000 packets a second."""
+    with _bed(scenario) as manager:
+        far = dataplane.open_gen("out", role="server")
+        near = dataplane.open_gen("in", role="client", flows=50, rate_pps=10_000)
+        _chain(manager, scenario, near, far)
+        _until(manager, lambda: dataplane.read_gen(near).completed > 100, "connections")
+        before = dataplane.read_gen(near).rtt
+        _pass_time(manager, scenario.seconds)
+        after = dataplane.read_gen(near).rtt
+    histogram = [now - then for now, then in zip(after, before, strict=True)]
+    return {
+        "p50_us": quantile_us(histogram, 0.5) or 0.0,
+        "p99_us": quantile_us(histogram, 0.99) or 0.0,
+    }
+
+
+def _pass_time(manager: Manager, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        manager.poll(min(left, 0.1))
+
+
+KINDS: dict[str, Callable[[Scenario], dict[str, float]]] = {
+    "remote_peer": _serve_peer,
+    "remote_hop": _hop,
+    "remote_rtt": _rtt,
+}

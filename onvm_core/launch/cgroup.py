@@ -1,0 +1,392 @@
+"""Cgroups of NF hosts: what keeps them within the CPUs and the memory they were given.
+
+Each NF host gets a cgroup of its own, in whatever trees there are: those of v1 with one controller
+each, the one of v2, or both beside each other (*hybrid*). Below the cgroup in which the manager
+may make others::
+
+    onvm/NAMESPACE-PID-START/INSTANCE      e.g. onvm/4026531836-812-41007/firewall-1
+
+so that the name says which manager made it, and whether that one lives. A manager removes its own
+when their NF host has ended, and empty ones of managers that are dead; never those of others.
+
+Where: in v1 below the manager's own cgroup. In v2 a cgroup whose processes are limited has no
+children with limits, so it is the first of
+
+* the manager's own, if it is the root, or if nobody else is in it: the manager then moves into a
+  child (what systemd calls delegation);
+* one above, if it already gives the controllers to its children.
+
+What this changes belongs to it: in cgroups above, nothing is switched on.
+
+The ``cpu`` controller is used for a quota only. Weights would do nothing for NFs that have their
+CPUs to themselves, and each level of it makes every wake-up dearer.
+
+A process enters its cgroup by itself, before it becomes what is to run (`Cgroup.command`), so that
+all its memory, and whatever it starts, is counted there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from onvm_core.launch.cgroup_tree import Tree, read_trees
+from onvm_core.launch.identity import ProcessId
+from onvm_core.launch.limits import Limits
+
+__all__ = ["NO_CGROUP", "Cgroup", "Cgroups", "is_abandoned", "owner"]
+
+FOLDER = "onvm"
+_OWNER = re.compile(r"(\d+)-(\d+)-(\d+)")
+_PERIOD_US = 10_000
+"""Of a CPU quota. The kernel's usual 100 ms would stop an NF for longer than it takes to call it
+hung."""
+_QUOTA_LEAST_US = 1_000
+_REMOVE_S = 0.05
+_STEP_S = 0.005
+
+# Write one's PID into the files that are named first, then become the rest.
+_ENTER = (
+    'n=$1; shift; while [ "$n" -gt 0 ]; do echo $$ > "$1" || exit 126; shift; n=$((n-1)); done; '
+    'exec "$@"'
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Cgroup:
+    """The cgroup of one NF host: a folder in each tree that limits something."""
+
+    folders: tuple[Path, ...] = ()
+
+    def command(self, command: Sequence[str]) -> list[str]:
+        """What enters the cgroup and then becomes `command`, with the same PID."""
+        if not self.folders:
+            return list(command)
+        files = [str(folder / "cgroup.procs") for folder in self.folders]
+        return ["/bin/sh", "-c", _ENTER, "onvm-cgroup", str(len(files)), *files, *command]
+
+    def processes(self) -> list[int]:
+        """PIDs of who is in it."""
+        return sorted({pid for folder in self.folders for pid in _processes(folder)})
+
+    def memory_kills(self) -> int:
+        """How many of its processes the kernel has ended because they needed more memory."""
+        for folder in self.folders:
+            for name in ("memory.events", "memory.oom_control"):
+                for line in _read(folder / name).splitlines():
+                    if line.startswith("oom_kill "):
+                        return int(line.split()[1])
+        return 0
+
+    def kill(self) -> None:
+        """End who is in it. They may be on their way out when it returns."""
+        for pid in self.processes():
+            process = ProcessId.of(pid)
+            if process is not None:
+                process.send(signal.SIGKILL)
+
+    def remove(self) -> bool:
+        """End who is left in it and remove it; whether it is gone."""
+        deadline = time.monotonic() + _REMOVE_S
+        while not all(_remove(folder) for folder in self.folders):
+            self.kill()
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(_STEP_S)
+        for folder in self.folders:
+            _remove(folder.parent) and _remove(folder.parent.parent)
+        return True
+
+
+NO_CGROUP = Cgroup()
+
+
+class _LackError(Exception):
+    """Why a limit cannot be enforced."""
+
+
+class Cgroups:
+    """Makes the cgroups of this process's NF hosts.
+
+    Args:
+        root: where /proc and the trees are.
+    """
+
+    def __init__(self, root: Path = Path("/")) -> None:
+        self._root = root
+        self._trees = read_trees(root)
+        self._owner = owner()
+        self._bases: dict[Tree, Path | _LackError] = {}
+        self._left: list[Cgroup] = []
+        self.sweep()
+
+    def unenforced(self, limits: Limits) -> dict[str, str]:
+        """Which limits cannot be enforced here, each with the reason. Changes nothing."""
+        lacking = {}
+        for controller in limits.controllers:
+            try:
+                self._base(controller, is_asked_only=True)
+            except _LackError as lack:
+                lacking[limits.controllers[controller]] = str(lack)
+        return lacking
+
+    def make(self, name: str, limits: Limits) -> Cgroup:
+        """A cgroup for an NF host; what cannot be enforced is left out.
+
+        Args:
+            name: unique: an earlier one of the same name may not be empty yet.
+
+        Raises:
+            OSError: the kernel does not take a limit.
+        """
+        self.sweep()
+        folders: list[Path] = []
+        made: Cgroup = NO_CGROUP
+        try:
+            for controller in limits.controllers:
+                try:
+                    folder = self._base(controller) / FOLDER / self._owner / _folder_name(name)
+                except _LackError:
+                    continue
+                if folder not in folders:
+                    _make(folder, self._bases_of(controller))
+                    folders.append(folder)
+                    made = Cgroup(tuple(folders))
+                _set(folder, self._tree(controller).version, controller, limits)
+        except OSError as error:
+            made.remove()
+            raise OSError(
+                error.errno, f"cgroup: {error.strerror}", error.filename and str(error.filename)
+            ) from None
+        return made
+
+    def find(self, pid: int) -> Cgroup:
+        """The cgroup of an NF host that runs already, whoever made it."""
+        folders = {
+            folder
+            for tree in read_trees(self._root, str(pid))
+            for folder in (tree.own, *tree.own.parents)
+            if folder.parent.parent.name == FOLDER and _OWNER.fullmatch(folder.parent.name)
+        }
+        return Cgroup(tuple(sorted(folders)))
+
+    def discard(self, cgroup: Cgroup) -> None:
+        """Remove a cgroup whose NF host has ended; one that is not empty yet, a little later."""
+        if not cgroup.remove():
+            self._left.append(cgroup)
+
+    def sweep(self) -> None:
+        """Remove empty cgroups of dead managers, and own ones that were still in use before."""
+        left, self._left = self._left, []
+        for cgroup in left:
+            self.discard(cgroup)
+        for tree in self._trees:
+            for base in (tree.own, *tree.above):
+                for folder in _folders(base / FOLDER):
+                    if is_abandoned(folder.name):
+                        for below in _folders(folder):
+                            _remove(below)
+                        _remove(folder) and _remove(folder.parent)
+
+    # ---- where ----
+
+    def _base(self, controller: str, *, is_asked_only: bool = False) -> Path:
+        """The cgroup below which those with a controller are made.
+
+        Args:
+            is_asked_only: whether all stays as it is; what can be switched on counts then.
+
+        Raises:
+            _LackError: there is none.
+        """
+        tree = self._tree(controller)
+        if tree.version == 1:
+            return _writable(tree.own)
+        if tree not in self._bases and is_asked_only and self._is_own(tree):
+            if controller not in _words(tree.own / "cgroup.controllers"):
+                raise _LackError(f"{tree.own} has no {controller!r}")
+            return tree.own
+        if tree not in self._bases:
+            try:
+                self._bases[tree] = self._base_v2(tree)
+            except _LackError as lack:
+                self._bases[tree] = lack
+        base = self._bases[tree]
+        if isinstance(base, _LackError):
+            raise base
+        if controller not in _words(base / "cgroup.subtree_control"):
+            raise _LackError(f"{base} does not give {controller!r} to its children")
+        return base
+
+    def _bases_of(self, controller: str) -> frozenset[Path]:
+        tree = self._tree(controller)
+        return frozenset((tree.own, *tree.above))
+
+    def _tree(self, controller: str) -> Tree:
+        v1 = next((tree for tree in self._trees if controller in tree.controllers), None)
+        v2 = next((tree for tree in self._trees if tree.version == 2), None)
+        if v1 is not None:
+            return v1
+        if v2 is None:
+            raise _LackError(f"no cgroups with {controller!r} are mounted")
+        if controller not in _words(v2.own / "cgroup.controllers"):
+            places = [at for at in v2.above if controller in _words(at / "cgroup.subtree_control")]
+            if not places:
+                raise _LackError(f"{v2.own} has no {controller!r}")
+        return v2
+
+    def _is_own(self, tree: Tree) -> bool:
+        """Whether this process may give the controllers of its cgroup to children of that."""
+        is_root = not (tree.own / "cgroup.type").exists()
+        is_alone = _processes(tree.own) == [os.getpid()]
+        given = _words(tree.own / "cgroup.controllers") & set(_CONTROLLERS)
+        return bool(given) and os.access(tree.own, os.W_OK) and (is_root or is_alone)
+
+    def _base_v2(self, tree: Tree) -> Path:
+        wanted = set(_CONTROLLERS) & _words(tree.own / "cgroup.controllers")
+        if wanted and os.access(tree.own, os.W_OK):
+            if self._enable(tree.own, wanted):
+                return tree.own
+            if _processes(tree.own) == [os.getpid()]:
+                _mkdir(inside := tree.own / FOLDER / self._owner / "manager")
+                _write(inside / "cgroup.procs", str(os.getpid()))
+                if self._enable(tree.own, wanted):
+                    return tree.own
+        given = {at: set(_CONTROLLERS) & _words(at / "cgroup.subtree_control") for at in tree.above}
+        usable = [at for at in tree.above if given[at] and os.access(at, os.W_OK)]
+        if usable:
+            return max(usable, key=lambda at: (len(given[at]), len(at.parts)))
+        _writable(tree.own)
+        raise _LackError(
+            f"other processes are in {tree.own}; start the manager by: "
+            "systemd-run --scope -p Delegate=yes"
+        )
+
+    def _enable(self, folder: Path, controllers: set[str]) -> bool:
+        for controller in sorted(controllers - _words(folder / "cgroup.subtree_control")):
+            with contextlib.suppress(OSError):  # busy: processes are in it; what is on is looked at
+                _write(folder / "cgroup.subtree_control", f"+{controller}")
+        return bool(controllers & _words(folder / "cgroup.subtree_control"))
+
+
+_CONTROLLERS = ("cpuset", "memory", "cpu")
+
+
+def is_abandoned(name: str) -> bool:
+    """Whether a name as `owner` gives it is that of a manager that is dead."""
+    match = _OWNER.fullmatch(name)
+    if match is None or match[1] != owner().partition("-")[0]:
+        return False  # of another PID namespace: its PIDs mean nothing here
+    return not ProcessId(int(match[2]), int(match[3])).is_alive
+
+
+def owner() -> str:
+    """What a manager writes onto that which may outlive it: namespace, PID and start time."""
+    me = ProcessId.of(os.getpid())
+    assert me is not None
+    namespace = Path("/proc/self/ns/pid").stat().st_ino
+    return f"{namespace}-{me.pid}-{me.start_time}"
+
+
+def _folder_name(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.+-]", "_", name)
+
+
+def _writable(folder: Path) -> Path:
+    if not os.access(folder, os.W_OK):
+        raise _LackError(f"user {os.geteuid()} may not write to {folder}")
+    return folder
+
+
+def _make(folder: Path, bases: frozenset[Path]) -> None:
+    """Make a cgroup and those between it and its base, each with the controllers of the base."""
+    path = [folder]
+    while path[-1].parent not in bases:
+        path.append(path[-1].parent)
+    base = path[-1].parent
+    given = set(_CONTROLLERS) & _words(base / "cgroup.subtree_control")
+    for below in reversed(path):
+        _mkdir(below)
+        for name in ("cpuset.cpus", "cpuset.mems"):  # in v1 a new one has none, and takes nobody
+            if not given and (below / name).exists() and not _read(below / name):
+                _write(below / name, _read(below.parent / name))
+        if below != folder:
+            for controller in given - _words(below / "cgroup.subtree_control"):
+                _write(below / "cgroup.subtree_control", f"+{controller}")
+
+
+def _set(folder: Path, version: int, controller: str, limits: Limits) -> None:
+    is_v2 = version == 2
+    if controller == "cpuset":
+        _write(folder / "cpuset.cpus", ",".join(map(str, limits.cpus)))
+    elif controller == "memory":
+        size = str(limits.memory_mib << 20)
+        _write(folder / ("memory.max" if is_v2 else "memory.limit_in_bytes"), size)
+        swap = ("memory.swap.max", "0") if is_v2 else ("memory.memsw.limit_in_bytes", size)
+        if (folder / swap[0]).exists():  # an NF that waits for a disk is of no use
+            _write(folder / swap[0], swap[1])
+        if (folder / "memory.oom.group").exists():
+            _write(folder / "memory.oom.group", "1")
+    else:
+        assert limits.cpu_quota is not None
+        quota = max(int(limits.cpu_quota * _PERIOD_US), _QUOTA_LEAST_US)
+        if is_v2:
+            _write(folder / "cpu.max", f"{quota} {_PERIOD_US}")
+        else:
+            _write(folder / "cpu.cfs_period_us", str(_PERIOD_US))
+            _write(folder / "cpu.cfs_quota_us", str(quota))
+
+
+def _mkdir(folder: Path) -> None:
+    for _ in range(3):  # who removes an empty one above may come between
+        with contextlib.suppress(FileNotFoundError):
+            folder.mkdir(parents=True, exist_ok=True)
+            return
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def _remove(folder: Path) -> bool:
+    """Remove one cgroup; whether it is gone."""
+    try:
+        folder.rmdir()
+    except FileNotFoundError:
+        return True
+    except OSError as error:
+        if error.errno not in (errno.EBUSY, errno.ENOTEMPTY, errno.EACCES, errno.EPERM):
+            raise
+        return False
+    return True
+
+
+def _folders(folder: Path) -> Iterator[Path]:
+    try:
+        yield from [below for below in folder.iterdir() if below.is_dir()]
+    except OSError:
+        return
+
+
+def _processes(folder: Path) -> list[int]:
+    return sorted(int(line) for line in _read(folder / "cgroup.procs").split())
+
+
+def _words(path: Path) -> set[str]:
+    return set(_read(path).split())
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""
+
+
+def _write(path: Path, text: str) -> None:
+    with open(path, "w", encoding="ascii") as file:
+        file.write(text)

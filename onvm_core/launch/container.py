@@ -1,0 +1,322 @@
+"""Launcher "container": an NF host in a container of podman or docker.
+
+The container's file system is an image that ``onvm nf image`` has made of what is installed here
+(`onvm_core.launch.image`). It is read-only but for a private /tmp; there is no network, no
+capability, no way to new privileges, and the engine's own seccomp filter, made tighter. CPUs and
+memory are limited by the engine. Of the host it sees only the folder of the attach socket.
+
+Configuration files, and files that they name, come as a tar archive on its standard input: they
+are copies in memory, at the paths that they have here, where nobody else sees them.
+
+The engine's command line stays as long as the container (`outer`): its exit status is that of the
+NF host. With podman the NF host writes to its log directly. When everything has been killed, the
+engine may still have the container in its books: `ContainerLauncher` removes those of dead
+managers.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import signal
+import subprocess
+import tarfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from onvm_core.launch.cgroup import is_abandoned, owner
+from onvm_core.launch.engine import OWNER_LABEL, Engine, find_engine
+from onvm_core.launch.identity import ProcessId, find_by_environment
+from onvm_core.launch.image import ATTACH_FOLDER, reference
+from onvm_core.launch.launcher import (
+    SECRET_VARIABLE,
+    LaunchSpec,
+    host_arguments,
+    log_tail,
+    pinned,
+    refuse_options,
+)
+from onvm_core.launch.limits import Limits
+from onvm_core.launch.process import AdoptedHandle, end_left_behind
+from onvm_core.launch.sandbox import SIGNALLED, TMP_BYTES
+from onvm_sdk.errors import ConfigError, OnvmError
+
+__all__ = ["ContainerHandle", "ContainerLauncher"]
+
+LOOK_S = 0.05
+KILL_TIMEOUT_S = 5.0
+_VARIABLES = re.compile(r"(?:LANG|LC_|TZ$|NUMBA_(?!CACHE_DIR)|OMP_|OPENBLAS_)")
+_IN_THE_IMAGE = tuple(map(Path, ("/opt/onvm", "/proc", "/sys", "/dev", "/run/onvm")))
+
+
+class ContainerHandle:
+    """A started NF host; `outer` is the engine's command line."""
+
+    def __init__(
+        self, spec: LaunchSpec, outer: subprocess.Popen[bytes], engine: Engine, name: str
+    ) -> None:
+        self.spec = spec
+        self._outer = outer
+        self._engine = engine
+        self._name = name
+        self._host: ProcessId | None = None
+        self._looked_at = 0.0
+        self._memory_kills = _memory_kills()
+        self._is_over = False
+
+    @property
+    def pid(self) -> int:
+        """Process ID of the NF host inside, as it is outside; 0 while there is none yet."""
+        now = time.monotonic()
+        if self._host is None and now - self._looked_at > LOOK_S:
+            self._looked_at = now
+            found = find_by_environment(SECRET_VARIABLE, self.spec.secret)
+            self._host = found[0] if found else None
+        return self._host.pid if self._host is not None else 0
+
+    def poll(self) -> int | None:
+        """Its exit status, or None while it runs; negative: the signal that ended it."""
+        status = self._outer.poll()
+        if status is None:
+            return None
+        if status > SIGNALLED:
+            status = SIGNALLED - status
+        if not self._is_over:
+            self._is_over = True
+            if self._outer.returncode < 0:  # by itself: what it stood for may still be there
+                self._remove()
+            elif status == -signal.SIGKILL and _memory_kills() > self._memory_kills:
+                self._say_memory()
+        return status
+
+    def stop(self) -> None:
+        """Ask it to finish what it holds and leave; if it has not begun yet, end it."""
+        if self._outer.poll() is None:
+            if self.pid and self._host is not None and _catches(self._host, signal.SIGTERM):
+                self._host.send(signal.SIGTERM)
+            else:
+                self.kill()
+
+    def wait(self, timeout_s: float) -> int | None:
+        """Wait for it to leave; None when it has not."""
+        try:
+            self._outer.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            return None
+        return self.poll()
+
+    def kill(self) -> None:
+        """End it, and all that it has started, at once."""
+        self._looked_at = 0.0
+        if self._outer.poll() is None and self.pid and self._host is not None:
+            self._host.send(signal.SIGKILL)  # the first process of its PID namespace
+            if self.wait(KILL_TIMEOUT_S) is not None:
+                return
+        if self._outer.poll() is None:
+            self._outer.kill()
+            self._outer.wait()
+        self.poll()
+
+    def log_tail(self) -> list[str]:
+        """The last lines it wrote."""
+        return log_tail(self.spec.log_path)
+
+    def _remove(self) -> None:
+        end_left_behind(self.spec)
+        self._engine.remove(self._name)
+
+    def _say_memory(self) -> None:
+        # The container is gone, and with it the kernel's count of its own.
+        limit = f"; its limit is {self.spec.limits.memory_mib} MiB" if self.spec.limits else ""
+        with open(self.spec.log_path, "a", encoding="utf-8") as log:
+            log.write(f"onvm: killed when the kernel ended who needed too much memory{limit}\n")
+
+
+class ContainerLauncher:
+    """Starts NF hosts in containers.
+
+    Args:
+        options: ``engine``: podman or docker; left out: the first that works.
+
+    Raises:
+        ConfigError: an option is wrong.
+    """
+
+    def __init__(self, options: Mapping[str, object] | None = None) -> None:
+        refuse_options(options or {}, ["engine"])
+        self._choice = str((options or {}).get("engine", ""))
+        self._found: Engine | None = None
+        self._images: set[str] = set()
+
+    @property
+    def _engine(self) -> Engine:
+        if self._found is None:
+            self._found = find_engine(self._choice)
+            self._sweep(self._found)
+        return self._found
+
+    def describe(self) -> str:
+        """The engine and its version.
+
+        Raises:
+            OnvmError: there is none that works.
+        """
+        return self._engine.describe()
+
+    def obstacle(self) -> str:
+        """Why no container can be started here, in one line; "" when an engine answers."""
+        try:
+            self._engine  # noqa: B018  it is looked for
+        except ConfigError:
+            raise
+        except OnvmError as error:
+            return str(error)
+        return ""
+
+    def unenforced(self, limits: Limits) -> Mapping[str, str]:
+        """Limits that the engine cannot enforce here."""
+        return self._engine.unenforced(limits)
+
+    def launch(self, spec: LaunchSpec) -> ContainerHandle:
+        """Start an NF host; it attaches by itself.
+
+        Raises:
+            ConfigError: there is no image of the NFs as they are installed now.
+        """
+        image = self._image(spec.nfs)
+        name = _name(spec)
+        environment = {
+            **{key: value for key, value in os.environ.items() if _VARIABLES.match(key)},
+            SECRET_VARIABLE: spec.secret,
+        }
+        files = _archive(spec)
+        variables = _memory_file(
+            "".join(f"{key}={value}\n" for key, value in environment.items()).encode()
+        )
+        given = _memory_file(files) if files else None
+        program = self._engine.filter()
+        profile = _memory_file(program) if program else None
+        opened = [one for one in (variables, given, profile) if one is not None]
+        arguments = [
+            *self._engine.isolation(),
+            *(self._engine.limits(spec.limits) if spec.limits is not None else ()),
+            f"--name={name}", f"--label={OWNER_LABEL}={owner()}",
+            f"--env-file=/dev/fd/{variables}",
+            *(() if profile is None else (f"--security-opt=seccomp=/dev/fd/{profile}",)),
+            f"--tmpfs=/tmp:rw,exec,nosuid,nodev,mode=1777,size={TMP_BYTES}",
+            *(f"--tmpfs={folder}:rw,nosuid,nodev,mode=1777" for folder in _folders(spec)),
+            f"--mount=type=bind,source={spec.attach_path.parent},target={ATTACH_FOLDER},readonly",
+        ]  # fmt: skip
+        inside = host_arguments(spec, attach_path=Path(ATTACH_FOLDER / spec.attach_path.name))
+        if files:
+            inside.append("--files-from-stdin")
+        try:
+            with open(spec.log_path, "ab") as log, pinned(spec.cpus):
+                outer = subprocess.Popen(
+                    [self._engine.program, "run", "--rm", *arguments, image, *inside],
+                    stdin=subprocess.DEVNULL if given is None else given,
+                    stdout=log,
+                    stderr=log,
+                    pass_fds=opened,
+                    # Ctrl-C is for the manager; it stops its NFs in order.
+                    start_new_session=True,
+                )
+        finally:
+            for descriptor in opened:
+                os.close(descriptor)
+        return ContainerHandle(spec, outer, self._engine, name)
+
+    def adopt(self, spec: LaunchSpec, process: ProcessId) -> AdoptedHandle:
+        """Take over an NF host of an earlier manager."""
+        return AdoptedHandle(spec, process)
+
+    def clean(self, spec: LaunchSpec) -> None:
+        """Remove the container of an NF host that has ended."""
+        end_left_behind(spec)
+        self._engine.remove(_name(spec))
+
+    def _image(self, nfs: tuple[str, ...]) -> str:
+        name = reference(nfs)
+        if name not in self._images:
+            if not self._engine.has_image(name):
+                command = f"onvm nf image {','.join(nfs)}"
+                raise ConfigError(
+                    f"there is no image of it as it is installed now; run: {command}",
+                    field="launcher 'container'", value=",".join(nfs),
+                )  # fmt: skip
+            self._images.add(name)
+        return name
+
+    def _sweep(self, engine: Engine) -> None:
+        """Remove containers that do not run any more, of managers that do not run any more."""
+        try:
+            found = engine.containers()
+        except OnvmError:
+            return  # what it cannot list it will not have
+        for one in found:
+            is_running = ProcessId.of(one.pid) is not None if one.pid else one.is_running
+            if is_abandoned(one.owner) and not is_running:
+                engine.remove(one.name)
+
+
+def _name(spec: LaunchSpec) -> str:
+    return re.sub(r"[^A-Za-z0-9_.-]", "_", f"onvm-{spec.label}")
+
+
+def _files(spec: LaunchSpec) -> list[Path]:
+    files = [path.absolute() for path in (*spec.configs.values(), *spec.files)]
+    return sorted({path for path in files if path.exists()})
+
+
+def _folders(spec: LaunchSpec) -> list[Path]:
+    """Where its files go: folders that are private to it and in memory."""
+    kept: list[Path] = []
+    for path in _files(spec):
+        folder = path.parent
+        if folder == Path("/") or any(folder.is_relative_to(one) for one in _IN_THE_IMAGE):
+            raise ConfigError(
+                "expected a file in a folder that a container does not have itself",
+                field="launcher 'container'", value=str(path),
+            )  # fmt: skip
+        if not any(folder.is_relative_to(one) for one in (Path("/tmp"), *kept)):
+            kept = [one for one in kept if not one.is_relative_to(folder)] + [folder]
+    return kept
+
+
+def _archive(spec: LaunchSpec) -> bytes:
+    """Its files as a tar archive; nothing when it has none."""
+    files = _files(spec)
+    if not files:
+        return b""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as archive:
+        for path in files:
+            archive.add(path, str(path).lstrip("/"))
+    return stream.getvalue()
+
+
+def _memory_file(content: bytes) -> int:
+    """A descriptor from which `content` is read."""
+    descriptor = os.memfd_create("onvm-container")
+    with open(descriptor, "wb", closefd=False) as file:
+        file.write(content)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor
+
+
+def _memory_kills() -> int:
+    """How many processes the kernel has ended since it began because memory was short."""
+    lines = (line.split() for line in Path("/proc/vmstat").read_text().splitlines())
+    return next((int(value) for name, value in lines if name == "oom_kill"), 0)
+
+
+def _catches(process: ProcessId, number: signal.Signals) -> bool:
+    """Whether a process handles a signal; the first one of a namespace gets no other."""
+    try:
+        lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+    except OSError:
+        return False
+    caught = next((line.split()[1] for line in lines if line.startswith("SigCgt:")), "0")
+    return bool(int(caught, 16) >> (number - 1) & 1)

@@ -1,0 +1,231 @@
+"""Hands the state of a draining NF host over to the sibling that takes its flows.
+
+What happens, each step only after the one before:
+
+1. the host is asked whether its NFs can hand their state over;
+2. no packet enters a path through it any more, and what it still holds comes back: its state stands
+   still, and what comes for it waits in the ports;
+3. it gives its state, in pieces, which are kept here;
+4. the heir gets them, and says that it has taken the state over;
+5. the flows move to the heir: the caller stops the host.
+
+Step 2 to 5 take a few milliseconds for thousands of flows, and may take `pause_s`: then, and on
+whatever else goes wrong, packets go to the host again as before, and the caller is told why. The
+state has at most `STATE_BYTES_MAX` bytes.
+
+Threads: that of the manager.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+
+from onvm_core._native import dataplane
+from onvm_core.manager import wire
+from onvm_core.manager.manager import Manager
+from onvm_core.manager.registry import HostState, NfHost
+
+__all__ = ["HandOvers"]
+
+STATE_BYTES_MAX = 64 << 20
+ANSWER_TIMEOUT_S = 2.0
+"""For the answer to the first question, with which nobody waits."""
+QUEUED_MAX = 64
+"""Pieces on their way to the heir at a time."""
+EXCUSED_S = 5.0
+"""For so long whoever writes or reads a state is not taken for hung."""
+
+
+class _Step(Enum):
+    ASKED = "it did not answer whether it can"
+    EMPTYING = "its packets did not come back"
+    TAKING = "it did not give its state"
+    GIVING = "{heir} did not take the state"
+
+
+@dataclass(slots=True, eq=False)
+class _Transfer:
+    source: NfHost
+    heir: NfHost
+    pause_s: float
+    deadline_s: float
+    step: _Step = _Step.ASKED
+    pieces: deque[tuple[int, bytes]] = field(default_factory=deque)
+    n_bytes: int = 0
+    is_paused: bool = False
+
+    @property
+    def name(self) -> str:
+        """By which the heir knows it."""
+        return self.source.instances[0].name
+
+
+class HandOvers:
+    """All that go on.
+
+    Args:
+        on_end: gets the source, the heir, and why it failed; "" when the heir has the state and the
+            flows may move.
+        on_inherited: gets an heir and the name of the first instance of which it has taken state.
+        on_released: gets an heir that uses nothing of such a state any more.
+    """
+
+    def __init__(
+        self,
+        manager: Manager,
+        *,
+        on_end: Callable[[NfHost, NfHost, str], None],
+        on_inherited: Callable[[NfHost, str], None],
+        on_released: Callable[[NfHost], None],
+    ) -> None:
+        self._manager = manager
+        self._on_end = on_end
+        self._on_inherited = on_inherited
+        self._on_released = on_released
+        self._transfers: dict[int, _Transfer] = {}
+        self._excused: dict[int, float] = {}
+        manager.on_state_message = self._take
+
+    @property
+    def is_urgent(self) -> bool:
+        """Whether packets wait for one."""
+        return any(transfer.is_paused for transfer in self._transfers.values())
+
+    def is_excused(self, host: NfHost) -> bool:
+        """Whether a host that makes no progress may be busy with a state."""
+        return time.monotonic() < self._excused.get(host.slot, 0.0)
+
+    def begin(self, source: NfHost, heir: NfHost, pause_s: float) -> None:
+        """Begin to hand the state of a draining host over."""
+        deadline = time.monotonic() + ANSWER_TIMEOUT_S
+        self._transfers[source.slot] = _Transfer(source, heir, pause_s, deadline)
+        self._send(source, wire.OFFER)
+
+    def cancel(self, source: NfHost) -> None:
+        """Let packets go to a host as before."""
+        transfer = self._transfers.pop(source.slot, None)
+        if transfer is not None:
+            self._unpause(transfer)
+
+    def on_gone(self, host: NfHost) -> None:
+        """A host is dead."""
+        self._excused.pop(host.slot, None)
+        self._transfers.pop(host.slot, None)
+        for transfer in list(self._transfers.values()):
+            if transfer.heir is host:
+                self._fail(transfer, f"{host.instances[0].name} is gone")
+
+    def turn(self) -> None:
+        """Go on where something has happened, and end what takes too long."""
+        now = time.monotonic()
+        for transfer in list(self._transfers.values()):
+            if transfer.heir.state is not HostState.ACTIVE:
+                self._fail(transfer, f"{transfer.heir.instances[0].name} does not serve any more")
+            elif now > transfer.deadline_s:
+                heir = transfer.heir.instances[0].name
+                reason = transfer.step.value.format(heir=heir)
+                self._fail(transfer, f"{reason} in time")
+            elif transfer.step is _Step.EMPTYING:
+                self._ask_for_state(transfer)
+            elif transfer.step is _Step.GIVING:
+                self._give(transfer)
+
+    # ---- steps ----
+
+    def _pause(self, transfer: _Transfer) -> None:
+        transfer.is_paused = True
+        transfer.deadline_s = time.monotonic() + transfer.pause_s
+        transfer.step = _Step.EMPTYING
+        dataplane.pause_host(transfer.source.slot, True)
+        self._ask_for_state(transfer)
+
+    def _ask_for_state(self, transfer: _Transfer) -> None:
+        if dataplane.read_host(transfer.source.slot).reserved == 0:
+            transfer.step = _Step.TAKING
+            self._excuse(transfer.source)
+            self._send(transfer.source, wire.SNAPSHOT)
+
+    def _keep(self, transfer: _Transfer, message: wire.Message) -> None:
+        transfer.pieces.append((message.stage, message.payload))
+        transfer.n_bytes += len(message.payload)
+        is_last = not message.payload and message.stage + 1 == len(transfer.source.instances)
+        if transfer.n_bytes > STATE_BYTES_MAX:
+            self._fail(transfer, f"its state has more than {STATE_BYTES_MAX} bytes")
+        elif is_last:
+            transfer.step = _Step.GIVING
+            self._excuse(transfer.heir)
+            self._send(transfer.heir, wire.RESTORE, peer=transfer.name)
+            self._give(transfer)
+
+    def _give(self, transfer: _Transfer) -> None:
+        room = QUEUED_MAX - self._manager.attach.n_unsent(transfer.heir.slot)
+        for _ in range(min(room, len(transfer.pieces))):
+            stage, piece = transfer.pieces.popleft()
+            self._send(transfer.heir, wire.STATE, stage=stage, payload=piece)
+
+    def _end(self, transfer: _Transfer) -> None:
+        del self._transfers[transfer.source.slot]
+        self._on_end(transfer.source, transfer.heir, "")
+
+    def _fail(self, transfer: _Transfer, reason: str) -> None:
+        del self._transfers[transfer.source.slot]
+        self._unpause(transfer)
+        self._on_end(transfer.source, transfer.heir, reason)
+
+    def _unpause(self, transfer: _Transfer) -> None:
+        if transfer.is_paused and transfer.source.state is HostState.DRAINING:
+            dataplane.pause_host(transfer.source.slot, False)
+
+    # ---- messages ----
+
+    def _take(self, host: NfHost, message: wire.Message) -> None:
+        """What an NF host says of its state."""
+        if message.kind == wire.RELEASED:
+            self._on_released(host)
+        elif message.kind == wire.RESTORED or (message.kind == wire.REFUSED and message.peer):
+            self._take_from_heir(host, message)
+        else:
+            self._take_from_source(host, message)
+
+    def _take_from_heir(self, host: NfHost, message: wire.Message) -> None:
+        self._excused.pop(host.slot, None)
+        if message.kind == wire.RESTORED:  # also when it comes too late to move the flows
+            self._on_inherited(host, message.peer)
+        for transfer in list(self._transfers.values()):
+            if (
+                transfer.heir is not host
+                or transfer.name != message.peer
+                or transfer.step is not _Step.GIVING
+            ):
+                continue
+            if message.kind == wire.REFUSED:
+                self._fail(transfer, f"{host.instances[0].name}: {_text(message)}")
+            elif not transfer.pieces:
+                self._end(transfer)
+
+    def _take_from_source(self, host: NfHost, message: wire.Message) -> None:
+        transfer = self._transfers.get(host.slot)
+        if transfer is None:  # taken back meanwhile, or too late
+            return
+        if message.kind == wire.REFUSED:
+            self._excused.pop(host.slot, None)
+            self._fail(transfer, _text(message))
+        elif message.kind == wire.OFFER and transfer.step is _Step.ASKED:
+            self._pause(transfer)
+        elif message.kind == wire.STATE and transfer.step is _Step.TAKING:
+            self._keep(transfer, message)
+
+    def _excuse(self, host: NfHost) -> None:
+        self._excused[host.slot] = time.monotonic() + EXCUSED_S
+
+    def _send(self, host: NfHost, kind: int, **parts: int | str | bytes) -> None:
+        self._manager.send(host, wire.pack_message(kind, **parts))  # type: ignore[arg-type]
+
+
+def _text(message: wire.Message) -> str:
+    text = message.payload.decode(errors="replace")
+    return "".join(c if c.isprintable() else "?" for c in text) or "it gave no reason"

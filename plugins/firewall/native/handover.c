@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* Connections on their way to another instance of the firewall. */
+
+#include "firewall.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "connection.h"
+
+uint32_t
+firewall_nb_connections(const struct firewall *firewall)
+{
+	return firewall->connections == NULL ? 0 : onvm_flow_table_count(firewall->connections);
+}
+
+uint32_t
+firewall_save(struct firewall *firewall, struct firewall_saved *saved, uint32_t nb, uint64_t now_ns)
+{
+	struct onvm_flow_table *const table = firewall->connections;
+	int32_t slot = table == NULL ? -1 : onvm_flow_table_next(table, 0);
+	uint32_t nb_saved = 0;
+
+	for (; slot >= 0 && nb_saved < nb; slot = onvm_flow_table_next(table, slot + 1)) {
+		const uint64_t used_ns = onvm_flow_table_used_ns(table, slot);
+		struct firewall_saved *one = &saved[nb_saved++];
+
+		memcpy(&one->key, onvm_flow_table_key(table, slot), sizeof(one->key));
+		memcpy(&one->connection, onvm_flow_table_value(table, slot),
+		       sizeof(one->connection));
+		one->age_ns = now_ns > used_ns ? now_ns - used_ns : 0;
+	}
+	return nb_saved;
+}
+
+int
+firewall_restore(struct firewall *firewall, const struct firewall_saved *saved, uint32_t nb,
+		 uint64_t now_ns)
+{
+	struct onvm_flow_table *const table = firewall->connections;
+	const uint32_t max = firewall->config.max_connections;
+
+	if (table == NULL)
+		return 0; /* nothing that could be dropped depends on connections */
+	if (nb > max || onvm_flow_table_count(table) > max - nb)
+		return -ENOSPC;
+	for (uint32_t i = 0; i < nb; i++) {
+		const uint64_t used_ns = now_ns > saved[i].age_ns ? now_ns - saved[i].age_ns : 0;
+		int32_t slot;
+
+		if (onvm_flow_table_lookup(table, &saved[i].key) >= 0)
+			continue; /* it is known here, too, and newer */
+		slot = onvm_flow_table_add(table, &saved[i].key, used_ns);
+		if (slot < 0)
+			continue;
+		memcpy(onvm_flow_table_value(table, slot), &saved[i].connection,
+		       sizeof(saved[i].connection));
+		onvm_flow_table_set_idle(table, slot,
+					 firewall_idle_time(&firewall->config,
+							    saved[i].key.protocol,
+							    saved[i].connection.tcp_state));
+	}
+	return 0;
+}

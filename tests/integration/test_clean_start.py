@@ -1,0 +1,154 @@
+"""After kill -9 of everything the next start finds nothing in its way, and leaves nothing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from up_host import ONVM
+
+from onvm_core.launch.cgroup_tree import read_trees
+from onvm_core.launch.engine import find_engine
+from onvm_core.launch.identity import ProcessId, namespace_init
+from onvm_core.launch.launcher import Launchers
+from onvm_sdk.errors import ConfigError
+
+if TYPE_CHECKING:
+    from up_host import Host
+
+LAUNCHERS = Launchers()
+CONFIG = """
+[dataplane]
+flows = 4096
+buffers = 2048
+[ports.lan]
+uri = "null:?flows=64&rate=5000"
+[ports.wan]
+uri = "null:"
+[nfs.hop]
+launcher = "LAUNCHER"
+[chains.main]
+in = "lan"
+out = "wan"
+services = ["hop"]
+"""
+
+
+def cgroups_of(manager: int) -> list[Path]:
+    return [
+        folder for tree in read_trees() for base in (tree.own, *tree.above)
+        for folder in base.glob(f"onvm/*-{manager}-*/*")
+    ]  # fmt: skip
+
+
+def with_parents(process: ProcessId, manager: int) -> list[ProcessId]:
+    """A process and those above it, up to the manager or the first process of the host."""
+    found = [process]
+    while True:
+        status = Path(f"/proc/{found[-1].pid}/status").read_text().splitlines()
+        parent = int(next(line.split()[1] for line in status if line.startswith("PPid:")))
+        above = ProcessId.of(parent)
+        if above is None or parent in (1, manager) or b"conmon" not in command(parent):
+            return found
+        found.append(above)
+
+
+def command(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("launcher", LAUNCHERS.names)
+def test_start_after_everything_was_killed(
+    host: Host, launcher: str, request: pytest.FixtureRequest
+) -> None:
+    try:
+        LAUNCHERS.get(launcher)
+    except ConfigError as error:
+        pytest.skip(str(error))
+    if launcher == "container":
+        request.getfixturevalue("storage")
+        host.do("nf", "image", "hop")
+    host.configure(CONFIG.replace("LAUNCHER", launcher))
+    host.do("up", "-d")
+    manager = host.manager_pid()
+    nf = ProcessId.of(host.nf_pids()["hop-1"])
+    assert nf is not None
+    first = namespace_init(nf)
+    # conmon last of all would remove the container: it goes first.
+    victims = [*reversed(with_parents(nf, manager)), *([first] if first else [])]
+    os.kill(manager, signal.SIGKILL)
+    for victim in victims:
+        victim.send(signal.SIGKILL)
+    for victim in victims:
+        assert victim.wait(10)
+
+    host.configure(CONFIG.replace("LAUNCHER", "process"))  # nothing of it is wanted any more
+    host.do("up", "-d")
+    host.wait(lambda: not cgroups_of(manager))
+    if launcher == "container":
+        host.wait(lambda: not find_engine().containers())
+    host.wait(lambda: host.json("status")["report"]["tx"] > 100)
+    second = host.manager_pid()
+    report = host.json("down")["report"]
+    assert report["buffers"]["free"] == report["buffers"]["total"]
+    host.wait(lambda: not cgroups_of(second))
+    assert not list(host.runtime.glob("**/*.sock"))
+    assert not list(host.runtime.glob("main/*.json"))
+
+
+@pytest.fixture
+def interface() -> Iterator[list[str]]:
+    """A command that runs another in a network namespace with interfaces near and far."""
+    name = f"onvm-xdp-{os.getpid()}"
+    made = shutil.which("ip") and subprocess.run(
+        ["ip", "netns", "add", name], capture_output=True, check=False
+    )
+    if not made or made.returncode != 0:
+        pytest.skip("cannot make a network namespace here")
+    inside = ["ip", "netns", "exec", name]
+    try:
+        for arguments in (
+            ("link", "add", "near", "type", "veth", "peer", "name", "far"),
+            ("link", "set", "near", "up"), ("link", "set", "far", "up"),
+        ):  # fmt: skip
+            subprocess.run([*inside, "ip", *arguments], check=True)
+        yield inside
+    finally:
+        subprocess.run(["ip", "netns", "del", name], check=False)
+
+
+@pytest.mark.once
+def test_xdp_program_of_a_killed_run_is_replaced_and_goes(host: Host, interface: list[str]) -> None:
+    def programs() -> int:
+        shown = subprocess.run(
+            [*interface, "ip", "link", "show", "near"], capture_output=True, text=True, check=True
+        )
+        return shown.stdout.count("prog/xdp")
+
+    options = ["run", "--in", "af_xdp:near", "--out", "null:", "--chain", ""]
+    with subprocess.Popen(
+        [*interface, *ONVM, *options], env=host.environment, cwd=host.folder,
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    ) as run:  # fmt: skip
+        try:
+            host.wait(lambda: run.poll() is not None or programs() == 1)
+        finally:
+            run.kill()
+        assert run.stderr is not None
+        said = run.stderr.read()
+    if run.returncode != -signal.SIGKILL:
+        pytest.skip(f"no XDP here: {said.strip()}")
+    assert programs() == 1
+    done = subprocess.run(
+        [*interface, *ONVM, *options, "--duration", "0.2"], env=host.environment,
+        cwd=host.folder, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert programs() == 0

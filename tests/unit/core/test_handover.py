@@ -1,0 +1,184 @@
+"""The manager's side of a hand-over, step by step, against a data plane that only counts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from onvm_core.manager import handover, wire
+from onvm_core.manager.registry import HostState, Instance, NfHost
+
+
+class World:
+    """Two hosts, what is sent to them, and what comes of it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now_s = 100.0
+        self.reserved = 3
+        self.paused: list[bool] = []
+        self.sent: list[tuple[str, wire.Message]] = []
+        self.unsent = 0
+        self.ended: list[str] = []
+        self.inherited: list[str] = []
+        self.released = 0
+        plane = SimpleNamespace(
+            pause_host=lambda slot, is_paused: self.paused.append(is_paused),
+            read_host=lambda slot: SimpleNamespace(reserved=self.reserved),
+        )
+        monkeypatch.setattr(handover, "dataplane", plane)
+        monkeypatch.setattr(handover.time, "monotonic", lambda: self.now_s)
+        manager: Any = SimpleNamespace(
+            send=lambda host, data: self.sent.append(
+                (host.instances[0].name, wire.unpack_message(data))
+            ),
+            attach=SimpleNamespace(n_unsent=lambda slot: self.unsent),
+        )
+        self.hand_overs = handover.HandOvers(
+            manager,
+            on_end=lambda source, heir, why: self.ended.append(why),
+            on_inherited=lambda heir, name: self.inherited.append(name),
+            on_released=lambda heir: setattr(self, "released", self.released + 1),
+        )
+        self.manager = manager
+        self.source = self.host(1, "a-2", HostState.DRAINING)
+        self.heir = self.host(2, "a-1", HostState.ACTIVE)
+        self.hand_overs.begin(self.source, self.heir, 0.25)
+
+    @staticmethod
+    def host(slot: int, name: str, state: HostState) -> NfHost:
+        return NfHost(slot, 1, [Instance("a", name, (), ())], 32, state)
+
+    def says(self, host: NfHost, kind: int, payload: bytes = b"", peer: str = "") -> None:
+        self.manager.on_state_message(host, wire.Message(kind, 0, peer, payload))
+
+    def kinds(self) -> list[tuple[str, int]]:
+        return [(name, message.kind) for name, message in self.sent]
+
+    def until_taking(self) -> None:
+        self.says(self.source, wire.OFFER)
+        self.reserved = 0
+        self.hand_overs.turn()
+
+    def until_giving(self) -> None:
+        self.until_taking()
+        self.says(self.source, wire.STATE, b"12")
+        self.says(self.source, wire.STATE)
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    yield World(monkeypatch)
+
+
+def test_flows_move_when_the_state_has_moved(world: World) -> None:
+    assert not world.paused
+    world.says(world.source, wire.OFFER)
+    assert world.paused == [True]
+    assert world.hand_overs.is_urgent
+    world.hand_overs.turn()
+    assert world.kinds() == [("a-2", wire.OFFER)], "it holds packets still"
+    world.until_giving()
+    assert world.kinds()[1:] == [
+        ("a-2", wire.SNAPSHOT), ("a-1", wire.RESTORE), ("a-1", wire.STATE), ("a-1", wire.STATE),
+    ]  # fmt: skip
+    assert [m.payload for _, m in world.sent[3:]] == [b"12", b""]
+    assert world.sent[2][1].peer == "a-2"
+    assert world.hand_overs.is_excused(world.heir)
+    assert not world.ended
+    world.says(world.heir, wire.RESTORED, peer="a-2")
+    assert world.ended == [""]
+    assert world.inherited == ["a-2"]
+    assert world.paused == [True], "its flows have gone: there is nothing to let in again"
+    world.says(world.heir, wire.RELEASED)
+    assert world.released == 1
+
+
+@pytest.mark.parametrize(
+    ("steps", "why"),
+    [
+        (0, "it did not answer whether it can in time"),
+        (1, "its packets did not come back in time"),
+        (2, "it did not give its state in time"),
+        (3, "a-1 did not take the state in time"),
+    ],
+)
+def test_what_takes_too_long_is_given_up(world: World, steps: int, why: str) -> None:
+    [
+        lambda: None,
+        lambda: world.says(world.source, wire.OFFER),
+        world.until_taking,
+        world.until_giving,
+    ][steps]()
+    world.now_s += 0.24
+    world.hand_overs.turn()
+    assert not world.ended
+    world.now_s += 3 if steps == 0 else 0.02
+    world.hand_overs.turn()
+    assert world.ended == [why]
+    assert world.paused == ([True, False] if steps else [])
+    assert not world.hand_overs.is_urgent
+    # What comes too late changes nothing, but for who must keep the name.
+    world.says(world.heir, wire.RESTORED, peer="a-2")
+    world.says(world.source, wire.STATE, b"x")
+    assert world.ended == [why]
+    assert world.inherited == ["a-2"]
+
+
+def test_refusals_are_passed_on(world: World) -> None:
+    world.says(world.source, wire.REFUSED, b"a has no snapshot\nand restore")
+    assert world.ended == ["a has no snapshot?and restore"]
+    assert not world.paused
+    world.hand_overs.begin(world.source, world.heir, 0.25)
+    world.until_giving()
+    world.says(world.heir, wire.REFUSED, b"no", peer="another")
+    assert len(world.ended) == 1
+    world.says(world.heir, wire.REFUSED, b"no", peer="a-2")
+    assert world.ended[1:] == ["a-1: no"]
+    assert world.paused == [True, False]
+
+
+def test_too_much_state_is_given_up(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handover, "STATE_BYTES_MAX", 3)
+    world.until_taking()
+    world.says(world.source, wire.STATE, b"12")
+    world.says(world.source, wire.STATE, b"34")
+    assert world.ended == ["its state has more than 3 bytes"]
+
+
+def test_heir_gets_pieces_as_it_reads_them(world: World) -> None:
+    world.until_taking()
+    for _ in range(100):
+        world.says(world.source, wire.STATE, b"x")
+    world.says(world.source, wire.STATE)
+    sent = len(world.sent)
+    world.unsent = handover.QUEUED_MAX
+    world.hand_overs.turn()
+    assert len(world.sent) == sent
+    world.unsent = 0
+    world.hand_overs.turn()
+    assert len(world.sent) == 3 + 101
+
+
+def test_heir_that_dies_or_stops_ends_it(world: World) -> None:
+    world.until_giving()
+    world.hand_overs.on_gone(world.heir)
+    assert world.ended == ["a-1 is gone"]
+    world.hand_overs.begin(world.source, world.heir, 0.25)
+    world.heir.state = HostState.DRAINING
+    world.hand_overs.turn()
+    assert world.ended[1:] == ["a-1 does not serve any more"]
+
+
+def test_source_that_is_gone_or_taken_back_is_forgotten(world: World) -> None:
+    world.until_taking()
+    world.hand_overs.cancel(world.source)
+    assert world.paused == [True, False]
+    world.hand_overs.begin(world.source, world.heir, 0.25)
+    world.until_taking()
+    world.source.state = HostState.DEAD
+    world.hand_overs.on_gone(world.source)
+    world.hand_overs.turn()
+    assert world.ended == []
