@@ -38,6 +38,7 @@ from onvm_core.cluster.agent import Agent
 from onvm_core.cluster.credentials import Credentials
 from onvm_core.cluster.definitions import Chains
 from onvm_core.cluster.ensemble import Ensemble
+from onvm_core.cluster.errors import ClusterError
 from onvm_core.cluster.foundation import make_cluster
 from onvm_core.cluster.server import LocalEnsemble
 from onvm_core.cluster.state import StateDirectory
@@ -45,9 +46,9 @@ from onvm_core.cluster.tree import ChainNode, Paths, PluginNode
 from onvm_core.manager.view import PortView
 
 SERVICES = ("firewall", "nat", "lb", "router", "monitor")
-SESSION_S = 6.0
+SESSION_S = 15.0  # as hundreds of agents share the CPUs of one machine
 LINGER_S = 120.0
-STARTERS = 8
+STARTERS = 2
 
 
 class Host:
@@ -67,11 +68,17 @@ class Host:
             PluginNode(name=name, service=name, version="1.0", digest="0" * 16) for name in SERVICES
         ]
         self.state = StateDirectory(folder / "s" / self.name)
-        self.agent = Agent(
-            Ensemble(hosts, credentials, session_s=SESSION_S), self.state, cluster, self.name,
-            f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}", self.manager.directory,
-            make_peers=False, linger_s=LINGER_S, plugins=lambda: plugins,
-        )  # fmt: skip
+        while True:
+            try:
+                self.agent = Agent(
+                    Ensemble(hosts, credentials, session_s=SESSION_S), self.state, cluster,
+                    self.name, f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}",
+                    self.manager.directory, make_peers=False, linger_s=LINGER_S,
+                    plugins=lambda: plugins,
+                )  # fmt: skip
+                break
+            except ClusterError:  # ZooKeeper is busy; systemd would start it again
+                time.sleep(0.5)
         self._is_stopping = threading.Event()
         self._thread = threading.Thread(
             target=self.agent.run, args=(self._is_stopping.is_set,), daemon=True

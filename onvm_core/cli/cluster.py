@@ -37,7 +37,7 @@ from onvm_core.cli.report import make_table
 from onvm_core.cli.signals import stop_on_signals
 from onvm_core.cluster.agent import Agent
 from onvm_core.cluster.credentials import read_credentials
-from onvm_core.cluster.errors import RemovedError
+from onvm_core.cluster.errors import NoEnsembleError, RemovedError
 from onvm_core.cluster.foundation import make_cluster
 from onvm_core.cluster.membership import remove_host, say_goodbye
 from onvm_core.cluster.state import StateDirectory, read_state, state_directory
@@ -146,11 +146,15 @@ def join(
         return
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
     with StateDirectory(folder) as state, stop_on_signals() as received:
-        agent = Agent(
-            open_ensemble(connection)[0], state, connection.cluster, name, address,
-            manager_directory(manager), control=control_address or address,
-            control_port=control_port,
-        )  # fmt: skip
+        try:
+            agent = Agent(
+                open_ensemble(connection)[0], state, connection.cluster, name, address,
+                manager_directory(manager), control=control_address or address,
+                control_port=control_port,
+            )  # fmt: skip
+        except NoEnsembleError as error:  # whoever starts us may try again
+            print(f"error: {error}", file=sys.stderr)
+            raise typer.Exit(1) from None
         state.state.connection, state.state.address = connection, address
         state.save()
 

@@ -160,12 +160,14 @@ class Agent:
         """End it. Our nodes in ZooKeeper stay for the length of a session, so that the next agent
         can take them over; not so when the host leaves.
         """
-        self.scaler.stop()
-        self._keeper.stop()
+        self.scaler.begin_stop()
+        self._keeper.begin_stop()
         if is_leaving:
             self._ensemble.close()
         else:
             self._ensemble.abandon()
+        self.scaler.stop()  # whoever waited for ZooKeeper waits no more
+        self._keeper.stop()
         self._close_local()
 
     def _close_local(self) -> None:
@@ -224,7 +226,9 @@ class Agent:
                 raise self._keeper.failure
             if self.scaler.has_failed:
                 raise OnvmError("the scaler has failed; see the traceback above")
-            for source, _ in poller.poll(_wait_ms(local_at_s)):
+            is_held_back = self._merged is not self._told and self._apply_at_s > now
+            until_s = min(self._apply_at_s, local_at_s) if is_held_back else local_at_s
+            for source, _ in poller.poll(_wait_ms(until_s)):
                 if source == self._wake_fd:
                     os.eventfd_read(self._wake_fd)
                 elif source is self._events:
@@ -344,6 +348,8 @@ class Agent:
             self._apply_at_s = now + APPLY_RETRY_S
             return
         self._complaint = ""
+        # Where telling takes long, more changes are told at once; others want the CPU, too.
+        self._apply_at_s = now + min(2 * (time.monotonic() - now), APPLY_RETRY_S)
         self.applies += 1
         self._view = view
         self._is_applied = True

@@ -265,6 +265,10 @@ class DevCluster:
 
     # ---- looking ----
 
+    def command(self, role: str, *arguments: str) -> list[str]:
+        """A command as it runs on a host, the client or the server."""
+        return self._spaces.command(role, *arguments)
+
     def status(self) -> ClusterStatus:
         """The cluster as it is."""
         return read_status(self.ensemble, Paths(CLUSTER))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 
 import msgspec
@@ -46,7 +47,7 @@ IDLE_S = 0.5
 RETRY_S = 0.1
 COALESCE_S = 0.004
 COALESCE_HOST_S = 0.0003
-COALESCE_MAX_S = 0.1
+COALESCE_MAX_S = 0.5
 
 
 class Offer(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,6 +89,8 @@ class Keeper:
         self._was_away = False
         self._seen = InstancesNode()
         self._complaint = ""
+        self._read_s = 0.0
+        """How long reading took last; where that is long, more changes are taken at once."""
         self.membership = Membership(ensemble, paths, name, state)
         self.mirror = Mirror(ensemble, cluster, paths, self._woken.set)
         self._numbers = NumberSource(ensemble, paths, INSTANCES, HOST_MAX, self._used_numbers)
@@ -123,10 +126,14 @@ class Keeper:
             and self._ensemble.session_id == self._session
         )
 
-    def stop(self) -> None:
-        """End the thread; our nodes stay."""
+    def begin_stop(self) -> None:
+        """Let the thread end when it can; one that waits for ZooKeeper cannot."""
         self._is_stopping.set()
         self._woken.set()
+
+    def stop(self) -> None:
+        """End the thread; our nodes stay."""
+        self.begin_stop()
         if self._thread.is_alive():
             self._thread.join()
 
@@ -191,8 +198,13 @@ class Keeper:
             self.absences += 1
         if self.mirror.is_stale and self.snapshot is not None:
             hosts = len(self.snapshot.hosts)
-            self._is_stopping.wait(min(COALESCE_S + COALESCE_HOST_S * hosts, COALESCE_MAX_S))
-        if self.mirror.refresh() or self.snapshot is None:
+            self._is_stopping.wait(
+                min(max(COALESCE_S + COALESCE_HOST_S * hosts, self._read_s), COALESCE_MAX_S)
+            )
+        begin = time.monotonic()
+        has_changed = self.mirror.refresh()
+        self._read_s = time.monotonic() - begin
+        if has_changed or self.snapshot is None:
             self.snapshot = self.mirror.snapshot
             self._notify()
         if self.membership.name not in self.mirror.snapshot.hosts:

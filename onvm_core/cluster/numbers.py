@@ -7,6 +7,8 @@ goes round, and what is in use is left out.
 from __future__ import annotations
 
 import posixpath
+import random
+import time
 from collections.abc import Callable, Collection
 
 from kazoo.exceptions import BadVersionError, NodeExistsError, NoNodeError
@@ -21,6 +23,7 @@ HOSTS, INSTANCES, CHAINS = "hosts", "instances", "chains"
 HOST_MAX = 65535
 CHAIN_MAX = (1 << 23) - 1
 ATTEMPTS = 100
+BACKOFF_S = 0.002
 
 
 def next_numbers(last: int, count: int, maximum: int, used: Collection[int]) -> list[int]:
@@ -70,22 +73,28 @@ class NumberSource:
             NoEnsembleError: ZooKeeper does not answer; some may be lost, which harms nobody.
         """
         with self._ensemble.call(f"get a number for {self._kind}") as client:
-            for _ in range(ATTEMPTS):
+            for attempt in range(ATTEMPTS):
                 try:
                     data, stat = client.get(self._path)
-                    last, version = unpack(data, CounterNode).last, stat.version
+                    counter, version = unpack(data, CounterNode), stat.version
                 except NoNodeError:
-                    last, version = 0, None
+                    counter, version = CounterNode(last=0), None
                 except DamagedError:  # begin anew, behind all that are in use
-                    last, version = max(self._used(), default=0) % self._maximum, stat.version
-                numbers = next_numbers(last, count, self._maximum, self._used())
-                value = pack(CounterNode(last=numbers[-1]))
+                    last = max(self._used(), default=0) % self._maximum
+                    counter, version = CounterNode(last=last, laps=1), stat.version
+                is_round = counter.laps > 0 or counter.last + count > self._maximum
+                used = self._used() if is_round else ()
+                numbers = next_numbers(counter.last, count, self._maximum, used)
+                laps = counter.laps + (numbers[-1] <= counter.last)
+                value = pack(CounterNode(last=numbers[-1], laps=laps))
                 try:
                     if version is None:
                         client.create(self._path, value)
                     else:
                         client.set(self._path, value, version)
                 except (BadVersionError, NodeExistsError):
-                    continue  # another agent was quicker
+                    # Others were quicker; not all at once again.
+                    time.sleep(random.random() * BACKOFF_S * (attempt + 1))
+                    continue
                 return numbers
         raise ConflictError(f"get a number for {self._kind}: too many others do so at once")

@@ -92,9 +92,13 @@ class Scaler:
         """This host."""
         return self._membership.name
 
+    def begin_stop(self) -> None:
+        """Let the thread end when it can; one that waits for ZooKeeper cannot."""
+        self._is_stopping.set()
+
     def stop(self) -> None:
         """End the thread; what it had begun the next agent ends."""
-        self._is_stopping.set()
+        self.begin_stop()
         if self._thread.is_alive():
             self._thread.join()
         self._link.close()

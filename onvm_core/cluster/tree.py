@@ -291,6 +291,8 @@ class CounterNode(_Node, frozen=True, kw_only=True):
     """The last number that was given out."""
 
     last: Count
+    laps: Count = 0
+    """How often it has gone round; until then a number that is next cannot be in use."""
 
 
 NodeT = TypeVar("NodeT", bound=_Node)

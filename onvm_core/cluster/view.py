@@ -10,7 +10,9 @@ What does not count:
 
 What gets no new flows, while running ones stay (``draining``):
 
-* instances of hosts that drain or have just vanished from ZooKeeper;
+* instances of hosts that drain;
+* instances of hosts that have just vanished from ZooKeeper, where others serve as well: if nobody
+  else does, one that may be dead is better than none, and its manager's peers know by their probes;
 * instances of another edition of a plugin than that of the cluster, see `editions`.
 """
 
@@ -49,12 +51,25 @@ def make_view(
     there[host] = me
     chosen = editions(snapshot)
 
-    def is_leaving(name: str) -> bool:
-        is_up = there[name].state == "up"
-        return not is_up or name in vanished or name in snapshot.draining
+    def leaves(name: str) -> bool:
+        return there[name].state != "up" or name in snapshot.draining
 
+    served = {
+        service
+        for name in there.keys() - set(vanished)
+        if not leaves(name) and name in snapshot.instances
+        for node in snapshot.instances[name].instances
+        if node.state == "active"
+        for service in node.services
+    }
     instances = [
-        _instance(node, name, spare_pps, chosen, is_leaving=is_leaving(name))
+        _instance(
+            node,
+            name,
+            spare_pps,
+            chosen,
+            is_leaving=leaves(name) or (name in vanished and served.issuperset(node.services)),
+        )
         for name in there
         for node in (snapshot.instances[name].instances if name in snapshot.instances else ())
     ]
