@@ -9,8 +9,6 @@ from typing import Any
 
 from onvm_core._native._dataplane import ffi, lib
 from onvm_core._native.values import (
-    CaptureCounters,
-    CapturePoint,
     ChainSpec,
     DataplaneSettings,
     FlowRecord,
@@ -18,7 +16,6 @@ from onvm_core._native.values import (
     Handover,
     HostCounters,
     LoadCounters,
-    PeerCounters,
     PlaneCounters,
     PortCounters,
     PortRule,
@@ -27,8 +24,6 @@ from onvm_core._native.values import (
 from onvm_sdk.errors import NativeError
 
 __all__ = [
-    "CaptureCounters",
-    "CapturePoint",
     "ChainSpec",
     "DataplaneError",
     "DataplaneSettings",
@@ -37,10 +32,10 @@ __all__ = [
     "Handover",
     "HostCounters",
     "LoadCounters",
-    "PeerCounters",
     "PlaneCounters",
     "PortCounters",
     "PortRule",
+    "check",
 ]
 
 NB_LATENCY_BUCKETS = 128
@@ -56,7 +51,12 @@ class DataplaneError(NativeError):
         Exception.__init__(self, line)
 
 
-def _check(result: int) -> int:
+def check(result: int) -> int:
+    """Give back the result of a call.
+
+    Raises:
+        DataplaneError: it failed.
+    """
     if result < 0:
         raise DataplaneError(-result, ffi.string(lib.onvm_dp_error()).decode())
     return result
@@ -83,7 +83,7 @@ def init(settings: DataplaneSettings, eal_arguments: Sequence[str]) -> None:
     # EAL permutes the array and keeps the first string.
     _arguments[:] = [ffi.new("char[]", argument.encode()) for argument in eal_arguments]
     argv = ffi.new("char *[]", [*_arguments, ffi.NULL])
-    _check(lib.onvm_dp_init(config, len(_arguments), argv))
+    check(lib.onvm_dp_init(config, len(_arguments), argv))
 
 
 _arguments: list[Any] = []
@@ -91,7 +91,7 @@ _arguments: list[Any] = []
 
 def start() -> None:
     """Start the workers."""
-    _check(lib.onvm_dp_start())
+    check(lib.onvm_dp_start())
 
 
 def stop() -> None:
@@ -109,7 +109,7 @@ def open_null(
     is_source: bool = True, n_queues: int = 1, rate_pps: int = 0, count: int = 0,
 ) -> int:  # fmt: skip
     """Open a "null" port; its ID."""
-    return _check(
+    return check(
         lib.onvm_dp_port_null(
             name.encode(), size, n_flows, is_random, is_source, n_queues, rate_pps, count
         )
@@ -122,14 +122,14 @@ def open_pcap(
     """Open a "pcap" port; its ID."""
     source = ffi.NULL if rx_path is None else rx_path.encode()
     sink = ffi.NULL if tx_path is None else tx_path.encode()
-    return _check(lib.onvm_dp_port_pcap(name.encode(), source, sink, loop, rate_pps, count))
+    return check(lib.onvm_dp_port_pcap(name.encode(), source, sink, loop, rate_pps, count))
 
 
 def open_ethdev(
     name: str, device: str, *, n_queues: int, mtu: int, needs_copy: bool, is_promiscuous: bool
 ) -> int:
     """Open a port over a DPDK driver; its ID."""
-    return _check(
+    return check(
         lib.onvm_dp_port_ethdev(
             name.encode(), device.encode(), n_queues, mtu, needs_copy, is_promiscuous
         )
@@ -192,12 +192,12 @@ def open_gen(
             "servers": servers_text,
         },
     )
-    return _check(lib.onvm_dp_port_gen(name.encode(), options))
+    return check(lib.onvm_dp_port_gen(name.encode(), options))
 
 
 def close_port(port: int) -> None:
     """Close a port that no chain uses."""
-    _check(lib.onvm_dp_port_close(port))
+    check(lib.onvm_dp_port_close(port))
 
 
 def pause_sources(is_paused: bool) -> None:
@@ -208,7 +208,7 @@ def pause_sources(is_paused: bool) -> None:
 def add_host(services: Sequence[int], n_loaned: int) -> tuple[int, Handover]:
     """A slot and the files for a new NF host."""
     handover = ffi.new("struct onvm_dp_handover *")
-    slot = _check(
+    slot = check(
         lib.onvm_dp_host_add(
             ffi.new("uint16_t[]", list(services)), len(services), n_loaned, handover
         )
@@ -226,12 +226,12 @@ def add_host(services: Sequence[int], n_loaned: int) -> tuple[int, Handover]:
 
 def activate_host(slot: int) -> None:
     """Let new flows come to the host, also when it was draining."""
-    _check(lib.onvm_dp_host_activate(slot))
+    check(lib.onvm_dp_host_activate(slot))
 
 
 def drain_host(slot: int) -> None:
     """Let no new flows come to the host."""
-    _check(lib.onvm_dp_host_drain(slot))
+    check(lib.onvm_dp_host_drain(slot))
 
 
 def pause_host(slot: int, is_paused: bool) -> None:
@@ -239,7 +239,7 @@ def pause_host(slot: int, is_paused: bool) -> None:
 
     With `reserved` at 0 its state stands still. What comes for it keeps its port waiting.
     """
-    _check(lib.onvm_dp_host_pause(slot, is_paused))
+    check(lib.onvm_dp_host_pause(slot, is_paused))
 
 
 def leave_host(slot: int, heir: int = 0) -> None:
@@ -248,30 +248,30 @@ def leave_host(slot: int, heir: int = 0) -> None:
     Args:
         heir: slot of the host that takes them all; 0: they are shared out.
     """
-    _check(lib.onvm_dp_host_leave(slot, heir))
+    check(lib.onvm_dp_host_leave(slot, heir))
 
 
 def remove_host(slot: int) -> HostCounters:
     """Take everything back from the host; what it had done in the end."""
     last = ffi.new("struct onvm_dp_host_stats *")
-    _check(lib.onvm_dp_host_remove(slot, last))
+    check(lib.onvm_dp_host_remove(slot, last))
     return _host_counters(last)
 
 
 def raise_attention(slot: int) -> None:
     """Make the host look at its socket."""
-    _check(lib.onvm_dp_host_attention(slot))
+    check(lib.onvm_dp_host_attention(slot))
 
 
 def set_spare(slot: int, spare_pps: int) -> None:
     """Say how many packets per second of new flows the host can take."""
-    _check(lib.onvm_dp_host_spare(slot, min(max(spare_pps, 0), 0xFFFFFFFF)))
+    check(lib.onvm_dp_host_spare(slot, min(max(spare_pps, 0), 0xFFFFFFFF)))
 
 
 def claim(slot: int, address: bytes, protocol: int, first_port: int, end_port: int) -> None:
     """Give the host all traffic to ports [first, end) of an address (4 or 16 bytes)."""
     version = 4 if len(address) == 4 else 6
-    _check(
+    check(
         lib.onvm_dp_host_claim(
             slot, version, ffi.from_buffer(address), protocol, first_port, end_port
         )
@@ -281,7 +281,7 @@ def claim(slot: int, address: bytes, protocol: int, first_port: int, end_port: i
 def unclaim(slot: int, address: bytes, protocol: int, first_port: int, end_port: int) -> None:
     """Forget such a claim of the host."""
     version = 4 if len(address) == 4 else 6
-    _check(
+    check(
         lib.onvm_dp_host_unclaim(
             slot, version, ffi.from_buffer(address), protocol, first_port, end_port
         )
@@ -304,12 +304,12 @@ def set_chain(chain_id: int, spec: ChainSpec) -> None:
             "services": list(spec.services),
         },
     )
-    _check(lib.onvm_dp_chain_set(chain_id, chain))
+    check(lib.onvm_dp_chain_set(chain_id, chain))
 
 
 def remove_chain(chain_id: int) -> None:
     """Remove a chain; its ports have none then."""
-    _check(lib.onvm_dp_chain_remove(chain_id))
+    check(lib.onvm_dp_chain_remove(chain_id))
 
 
 def set_port_rules(port: int, rules: Sequence[PortRule]) -> None:
@@ -332,101 +332,7 @@ def set_port_rules(port: int, rules: Sequence[PortRule]) -> None:
         slot.src_port_first, slot.src_port_last = rule.src_ports
         slot.dst_port_first, slot.dst_port_last = rule.dst_ports
         slot.chain = rule.chain
-    _check(lib.onvm_dp_port_rules(port, native, len(rules)))
-
-
-def _address(address: bytes) -> tuple[int, Any]:
-    return 4 if len(address) == 4 else 6, ffi.from_buffer(address)
-
-
-def open_tunnel(name: str, address: bytes, vni: int) -> int:
-    """Open the port to the peers on this host's address (4 or 16 bytes); its ID."""
-    version, data = _address(address)
-    return _check(lib.onvm_dp_tunnel_open(name.encode(), version, data, vni))
-
-
-def add_peer(address: bytes) -> int:
-    """Believe packets from this address; the peer's ID."""
-    version, data = _address(address)
-    return _check(lib.onvm_dp_peer_add(version, data))
-
-
-def remove_peer(peer: int) -> None:
-    """Forget a peer at which nothing is any more."""
-    _check(lib.onvm_dp_peer_remove(peer))
-
-
-def add_remote(services: Sequence[int], peer: int, number: int) -> int:
-    """Let an NF host at a peer serve; its slot."""
-    return _check(
-        lib.onvm_dp_remote_add(ffi.new("uint16_t[]", list(services)), len(services), peer, number)
-    )
-
-
-def remove_remote(slot: int) -> None:
-    """Send the flows of an NF host at a peer elsewhere."""
-    _check(lib.onvm_dp_remote_remove(slot))
-
-
-def set_number(slot: int, number: int) -> None:
-    """Number in the cluster of an NF host here; 0: none."""
-    _check(lib.onvm_dp_host_number(slot, number))
-
-
-def read_peer(peer: int) -> PeerCounters:
-    """Counters of a peer, and whether it answers probes."""
-    stats = ffi.new("struct onvm_dp_peer_stats *")
-    _check(lib.onvm_dp_read_peer(peer, stats))
-    return PeerCounters(
-        rx=stats.rx,
-        tx=stats.tx,
-        heard_us=None if stats.heard_us == 0xFFFFFFFFFFFFFFFF else stats.heard_us,
-        is_down=bool(stats.is_down),
-    )
-
-
-def start_capture(
-    points: Sequence[CapturePoint], *, snap_length: int, limit: int, ring_bytes: int, fd: int
-) -> int:
-    """Begin a capture into the file `fd`; its ID."""
-    native = ffi.new("struct onvm_dp_capture_point[]", max(len(points), 1))
-    for slot, point in zip(native, points, strict=False):
-        slot.is_host = point.is_host
-        slot.id = point.id
-        slot.is_in = point.is_in
-        slot.is_out = point.is_out
-        slot.name = point.name.encode()[:63]
-    return _check(
-        lib.onvm_dp_capture_start(native, len(points), snap_length, limit, ring_bytes, fd)
-    )
-
-
-def drain_capture(capture: int) -> int:
-    """Write what has been captured; how many packets."""
-    return _check(lib.onvm_dp_capture_drain(capture))
-
-
-def stop_capture(capture: int) -> CaptureCounters:
-    """End a capture and write the rest of it."""
-    last = ffi.new("struct onvm_dp_capture_stats *")
-    _check(lib.onvm_dp_capture_stop(capture, last))
-    return _capture_counters(last)
-
-
-def read_capture(capture: int) -> CaptureCounters:
-    """Counters of one capture."""
-    stats = ffi.new("struct onvm_dp_capture_stats *")
-    _check(lib.onvm_dp_read_capture(capture, stats))
-    return _capture_counters(stats)
-
-
-def _capture_counters(stats: Any) -> CaptureCounters:
-    return CaptureCounters(
-        captured=stats.captured,
-        overflow=stats.overflow,
-        written=stats.written,
-        is_full=bool(stats.is_full),
-    )
+    check(lib.onvm_dp_port_rules(port, native, len(rules)))
 
 
 def drop_names() -> list[str]:
@@ -462,7 +368,7 @@ def read_plane() -> PlaneCounters:
 def read_port(port: int) -> PortCounters:
     """Counters of one port."""
     stats = ffi.new("struct onvm_dp_port_stats *")
-    _check(lib.onvm_dp_read_port(port, stats))
+    check(lib.onvm_dp_read_port(port, stats))
     return PortCounters(
         rx=stats.rx,
         rx_bytes=stats.rx_bytes,
@@ -477,7 +383,7 @@ def read_port(port: int) -> PortCounters:
 def read_gen(port: int) -> GenCounters:
     """Counters of a generator."""
     stats = ffi.new("struct onvm_dp_gen_stats *")
-    _check(lib.onvm_dp_read_gen(port, stats))
+    check(lib.onvm_dp_read_gen(port, stats))
     return GenCounters(
         sent=stats.sent,
         received=stats.received,
@@ -526,14 +432,14 @@ def _host_counters(stats: Any) -> HostCounters:
 def read_host(slot: int) -> HostCounters:
     """Counters of one NF host."""
     stats = ffi.new("struct onvm_dp_host_stats *")
-    _check(lib.onvm_dp_read_host(slot, stats))
+    check(lib.onvm_dp_read_host(slot, stats))
     return _host_counters(stats)
 
 
 def read_load(slot: int) -> LoadCounters:
     """Those counters of one NF host that its load is made of."""
     stats = ffi.new("struct onvm_dp_host_stats *")
-    _check(lib.onvm_dp_read_host(slot, stats))
+    check(lib.onvm_dp_read_host(slot, stats))
     return LoadCounters(
         packets=stats.rx[0] + stats.rx[1],
         done=max(ffi.unpack(stats.packets, NB_STAGES)),
@@ -554,7 +460,7 @@ def read_flows(limit: int) -> list[FlowRecord]:
     chunk = ffi.new("struct onvm_dp_flow[]", 256)
     records: list[FlowRecord] = []
     while len(records) < limit:
-        n = _check(lib.onvm_dp_read_flows(cursor, chunk, min(256, limit - len(records))))
+        n = check(lib.onvm_dp_read_flows(cursor, chunk, min(256, limit - len(records))))
         if n == 0:
             break
         records.extend(_flow_record(chunk[i]) for i in range(n))
@@ -569,7 +475,7 @@ def read_flow_hosts(cursor: int, limit: int) -> tuple[int | None, set[int]]:
     """
     position = ffi.new("uint32_t *", cursor)
     chunk = ffi.new("struct onvm_dp_flow[]", limit)
-    n = _check(lib.onvm_dp_read_flows(position, chunk, limit))
+    n = check(lib.onvm_dp_read_flows(position, chunk, limit))
     slots = {slot for i in range(n) for slot in chunk[i].hosts[0 : chunk[i].nb_hops]}
     return (position[0] if n == limit else None), slots
 

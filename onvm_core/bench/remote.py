@@ -19,7 +19,7 @@ from pathlib import Path
 
 import msgspec
 
-from onvm_core._native import dataplane
+from onvm_core._native import dataplane, peers
 from onvm_core._native.dataplane import DataplaneSettings
 from onvm_core.bench.bench_nf import start_nf
 from onvm_core.bench.scenario import Scenario
@@ -74,11 +74,11 @@ def _serve_peer(scenario: Scenario) -> dict[str, float]:
     del scenario
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     with _manager(is_peer=True) as manager:
-        dataplane.open_tunnel("cluster", THERE, VNI)
-        end = PORT_REMOTE | dataplane.add_peer(HERE)
+        peers.open_tunnel("cluster", THERE, VNI)
+        end = PORT_REMOTE | peers.add_peer(HERE)
         nf = _start_nf(manager)
         (host,) = manager.registry.living()
-        dataplane.set_number(host.slot, NUMBER)
+        peers.set_number(host.slot, NUMBER)
         manager.set_chain(1, end, end, [SERVICE], cluster_number=CHAIN)
         while nf.poll() is None:
             manager.poll(0.1)
@@ -104,14 +104,14 @@ def _bed(scenario: Scenario) -> Iterator[Manager]:
             assert other.stdin is not None
             other.stdin.write(msgspec.json.encode(Scenario(kind="remote_peer")))
             other.stdin.close()
-            dataplane.open_tunnel("cluster", HERE, VNI)
-            peer = dataplane.add_peer(THERE)
+            peers.open_tunnel("cluster", HERE, VNI)
+            peer = peers.add_peer(THERE)
             _until(
                 manager,
-                lambda: dataplane.read_peer(peer).heard_us is not None or other.poll() is not None,
+                lambda: peers.read_peer(peer).heard_us is not None or other.poll() is not None,
                 "the other manager",
             )
-            dataplane.add_remote([manager.registry.service_id(SERVICE)], peer, NUMBER)
+            peers.add_remote([manager.registry.service_id(SERVICE)], peer, NUMBER)
             yield manager
         finally:
             other.kill()

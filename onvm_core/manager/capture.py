@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
-from onvm_core._native import dataplane
-from onvm_core._native.dataplane import CaptureCounters, CapturePoint
+from onvm_core._native import capture as native
+from onvm_core._native.values import CaptureCounters, CapturePoint
 
 __all__ = ["Capture", "CaptureCounters", "CapturePoint"]
 
@@ -54,7 +54,7 @@ class Capture:
             else target
         )
         try:
-            self._id = dataplane.start_capture(
+            self._id = native.start_capture(
                 self.points, snap_length=snap_length, limit=limit, ring_bytes=ring_bytes,
                 fd=self._fd,
             )  # fmt: skip
@@ -76,19 +76,19 @@ class Capture:
     @property
     def counters(self) -> CaptureCounters:
         """What it has captured so far, or had in the end."""
-        return dataplane.read_capture(self._id) if self._last is None else self._last
+        return native.read_capture(self._id) if self._last is None else self._last
 
     def drain(self) -> int:
         """Write what has been captured; how many packets."""
-        return dataplane.drain_capture(self._id) if self._last is None else 0
+        return native.drain_capture(self._id) if self._last is None else 0
 
     def stop(self) -> CaptureCounters:
         """End it and write the rest; a second call changes nothing."""
         if self._last is None:
             # Gone in any case: the counters stand even if the file takes no more.
-            self._last = dataplane.read_capture(self._id)
+            self._last = native.read_capture(self._id)
             try:
-                self._last = dataplane.stop_capture(self._id)
+                self._last = native.stop_capture(self._id)
             finally:
                 self._close_file()
         return self._last

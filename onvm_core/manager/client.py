@@ -12,15 +12,8 @@ import zmq
 
 from onvm_core.manager.control import CONTROL_SOCKET, EVENT_SOCKET, endpoint
 from onvm_core.manager.directory import ManagerRecord
-from onvm_core.manager.messages import (
-    ErrorReply,
-    Event,
-    Reply,
-    Request,
-    pack_request,
-    unpack_event,
-    unpack_reply,
-)
+from onvm_core.manager.messages import ErrorReply, Event, Reply, Request
+from onvm_core.manager.packing import pack_request, unpack_event, unpack_reply
 from onvm_sdk.errors import ConfigError, OnvmError
 
 __all__ = ["Client", "NoManagerError"]

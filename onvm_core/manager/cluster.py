@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from onvm_core._native import dataplane
+from onvm_core._native import peers as native
 from onvm_core._native.dataplane import DataplaneError
 from onvm_core.manager import messages as m
 from onvm_core.manager.bypass import Bypass
@@ -168,7 +169,7 @@ class ClusterTables:
         """Let the NF hosts of peers serve, or not, as probes have found them."""
         has_changed = False
         for name, peer in self._peers.items():
-            is_up = not dataplane.read_peer(peer.id).is_down
+            is_up = not native.read_peer(peer.id).is_down
             if is_up != peer.is_up:
                 peer.is_up = is_up
                 has_changed = True
@@ -215,7 +216,7 @@ class ClusterTables:
             self._tunnel = None
         try:
             address = ipaddress.ip_address(view.address).packed
-            number = dataplane.open_tunnel(TUNNEL, address, view.vni)
+            number = native.open_tunnel(TUNNEL, address, view.vni)
         except (DataplaneError, ValueError) as error:
             missing.append(f"data address {view.address}: {error}")
             return
@@ -239,7 +240,7 @@ class ClusterTables:
             if name in self._peers:
                 continue
             try:
-                peer_id = dataplane.add_peer(ipaddress.ip_address(peer_view.address).packed)
+                peer_id = native.add_peer(ipaddress.ip_address(peer_view.address).packed)
             except (DataplaneError, ValueError) as error:
                 missing.append(f"peer {name} at {peer_view.address}: {error}")
                 continue
@@ -249,7 +250,7 @@ class ClusterTables:
     def _remove_peer(self, name: str) -> None:
         peer = self._peers.pop(name)
         self._deployment.remote_ports_of(name, None)
-        dataplane.remove_peer(peer.id)
+        native.remove_peer(peer.id)
 
     # NF hosts
 
@@ -280,7 +281,7 @@ class ClusterTables:
                 continue
             try:
                 ids = [registry.service_id(service) for service in one.services]
-                slot = dataplane.add_remote(ids, peer.id, number)
+                slot = native.add_remote(ids, peer.id, number)
             except (DataplaneError, ConfigError) as error:
                 missing.append(f"{one.name} at {one.host}: {error}")
                 continue
@@ -306,7 +307,7 @@ class ClusterTables:
         remote.view = now
 
     def _remove_remote(self, number: int) -> None:
-        dataplane.remove_remote(self._remotes.pop(number).slot)
+        native.remove_remote(self._remotes.pop(number).slot)
 
     def _tell_services(self) -> None:
         self._deployment.remote_services = {
@@ -344,7 +345,7 @@ class ClusterTables:
             dataplane.set_spare(host.slot, max(sum(known) // len(known), 1))
 
     def _number(self, slot: int, number: int) -> None:
-        dataplane.set_number(slot, number)
+        native.set_number(slot, number)
         self._numbers[slot] = number
 
     def on_host_change(self, host: NfHost) -> None:
@@ -423,7 +424,7 @@ class ClusterTables:
         )
 
     def _peer_status(self, peer: _Peer) -> PeerStatus:
-        counters = dataplane.read_peer(peer.id)
+        counters = native.read_peer(peer.id)
         return PeerStatus(
             name=peer.view.name,
             address=peer.view.address,

@@ -18,15 +18,8 @@ from pathlib import Path
 
 import zmq
 
-from onvm_core.manager.messages import (
-    REQUEST_BYTES_MAX,
-    ErrorReply,
-    Event,
-    Reply,
-    Request,
-    pack_reply,
-    unpack_request,
-)
+from onvm_core.manager.messages import ErrorReply, Event, Reply, Request
+from onvm_core.manager.packing import REQUEST_BYTES_MAX, pack_reply, unpack_request
 from onvm_sdk.errors import ConfigError, OnvmError
 
 __all__ = ["CONTROL_SOCKET", "EVENT_SOCKET", "ControlServer", "endpoint"]

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from onvm_core.manager import messages as m
+from onvm_core.manager import packing
 from onvm_core.manager.control import CONTROL_SOCKET, ControlServer, endpoint
 from onvm_sdk.errors import ConfigError
 
@@ -55,7 +56,7 @@ class Pair:
         while not client.poll(0):
             assert time.monotonic() < deadline
             self.turn()
-        reply = m.unpack_reply(client.recv_multipart()[-1])
+        reply = packing.unpack_reply(client.recv_multipart()[-1])
         client.close()
         return reply
 
@@ -70,11 +71,15 @@ def pair(tmp_path: Path) -> Iterator[Pair]:
 
 
 def test_request_gets_its_reply(pair: Pair) -> None:
-    assert pair.ask([b"", m.pack_request(m.StatusRequest())]) == m.DoneReply(count=7)
+    assert pair.ask([b"", packing.pack_request(m.StatusRequest())]) == m.DoneReply(count=7)
 
 
 def test_socket_is_for_its_user_alone(pair: Pair) -> None:
     assert pair.path.stat().st_mode & 0o777 == 0o600
+
+
+NO = m.SendRequest(name="no", message="")
+BUG = m.SendRequest(name="bug", message="")
 
 
 @pytest.mark.parametrize(
@@ -89,8 +94,14 @@ def test_socket_is_for_its_user_alone(pair: Pair) -> None:
         ([b"", b'{"version":1,"request":{"type":"status","x":1}}'], "request: Object contains un"),
         ([b"", b"[" * 200_000], "request: "),
         ([b"", b'{"x":' * 40_000], "request: "),
-        ([b"", m.pack_request(m.SendRequest(name="no", message=""))], "send: 'no': expected som"),
-        ([b"", m.pack_request(m.SendRequest(name="bug", message=""))], "the manager failed: Zero"),
+        (
+            [b"", packing.pack_request(m.SendRequest(name="no", message=""))],
+            "send: 'no': expected som",
+        ),
+        (
+            [b"", packing.pack_request(m.SendRequest(name="bug", message=""))],
+            "the manager failed: Zero",
+        ),
     ],
 )
 def test_what_is_wrong_gets_one_line(pair: Pair, frames: list[bytes], line: str) -> None:
@@ -104,16 +115,16 @@ def test_clients_that_never_read_do_not_stop_the_others(pair: Pair) -> None:
     deaf = [pair.client() for _ in range(20)]
     for client in deaf:
         for _ in range(300):
-            client.send_multipart([b"", m.pack_request(m.StatusRequest())])
+            client.send_multipart([b"", packing.pack_request(m.StatusRequest())])
     begin = time.monotonic()
-    assert pair.ask([b"", m.pack_request(m.StatusRequest())]) == m.DoneReply(count=7)
+    assert pair.ask([b"", packing.pack_request(m.StatusRequest())]) == m.DoneReply(count=7)
     assert time.monotonic() - begin < 5
 
 
 def test_message_beyond_the_limit_ends_only_its_connection(pair: Pair) -> None:
     client = pair.client()
-    client.send_multipart([b"", bytes(m.REQUEST_BYTES_MAX + 1)])
-    assert pair.ask([b"", m.pack_request(m.StatusRequest())]) == m.DoneReply(count=7)
+    client.send_multipart([b"", bytes(packing.REQUEST_BYTES_MAX + 1)])
+    assert pair.ask([b"", packing.pack_request(m.StatusRequest())]) == m.DoneReply(count=7)
 
 
 def test_events_reach_who_listens(pair: Pair) -> None:
@@ -128,7 +139,7 @@ def test_events_reach_who_listens(pair: Pair) -> None:
         pair.server.publish(event)
     topic, data = listener.recv_multipart()
     assert topic == b"chain"
-    assert m.unpack_event(data) == event
+    assert packing.unpack_event(data) == event
 
 
 def test_long_path_is_refused() -> None:
@@ -140,8 +151,8 @@ def test_long_path_is_refused() -> None:
 @given(st.binary(max_size=300) | st.text(max_size=100).map(str.encode))
 def test_any_bytes_are_a_request_or_refused(data: bytes) -> None:
     try:
-        m.unpack_request(data)
-    except m.MessageError as error:
+        packing.unpack_request(data)
+    except packing.MessageError as error:
         assert "\n" not in str(error)
 
 
@@ -149,4 +160,4 @@ def test_any_bytes_are_a_request_or_refused(data: bytes) -> None:
 @given(st.text(min_size=1, max_size=31), st.text(max_size=200))
 def test_request_survives_its_bytes(name: str, text: str) -> None:
     request = m.SendRequest(name=name, message=text)
-    assert m.unpack_request(m.pack_request(request)) == request
+    assert packing.unpack_request(packing.pack_request(request)) == request
