@@ -46,7 +46,7 @@ CONFIG = """
 workers = 2
 cpus = [{cpus}]
 buffers = 8192
-ring_length = 2048
+ring_length = 128
 [ports.calm]
 uri = "null:?flows=40&rate=300"
 [ports.busy]
