@@ -22,7 +22,7 @@ from onvm_sdk.errors import ConfigError, OnvmError
 
 __all__ = ["run", "stop"]
 
-TIMEOUT_S = 60.0
+TIMEOUT_S = 90.0
 POLL_S = 0.02
 
 

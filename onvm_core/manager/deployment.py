@@ -51,7 +51,7 @@ __all__ = ["Deployment", "NfFailed", "split_cpus"]
 
 log = logging.getLogger("onvm.deployment")
 
-READY_TIMEOUT_S = 20.0
+READY_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 3.0
 DRAIN_TIMEOUT_S = 5.0
 POLL_S = 0.02

@@ -79,7 +79,7 @@ class FaultsConfig(_Table, frozen=True):
 
     hang_ms: Annotated[int, msgspec.Meta(ge=0, le=3_600_000)] = 400
     """An NF host that has packets and makes no progress for so long is ended; 0: never."""
-    ready_s: Annotated[float, msgspec.Meta(ge=0.1, le=3600)] = 30.0
+    ready_s: Annotated[float, msgspec.Meta(ge=0.1, le=3600)] = 60.0
     """One that does not serve so long after its start is ended."""
 
 

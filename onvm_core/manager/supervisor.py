@@ -109,7 +109,7 @@ class Supervisor:
 
     def __init__(
         self, directory: Path, deployment: Deployment, publish: Callable[[NfEvent], None],
-        ready_s: float = 30.0,
+        ready_s: float = 60.0,
     ) -> None:  # fmt: skip
         self._ready_s = ready_s
         self._record_path = directory / RECORD

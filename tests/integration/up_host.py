@@ -156,7 +156,7 @@ class Host:
             "PYTHONPATH": str(self.site),
         }
 
-    def onvm(self, *arguments: str, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
+    def onvm(self, *arguments: str, timeout_s: float = 150) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [*ONVM, *arguments], capture_output=True, text=True, check=False,
             env=self.environment, timeout=timeout_s, cwd=self.folder,
