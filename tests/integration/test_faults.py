@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.once
+
 GAP_S = 0.1
 WORKERS = [1, 2]
 

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from scenario import run
 
+pytestmark = pytest.mark.once
+
 scapy = pytest.importorskip("scapy.all")
 
 ONE_WAY = """
