@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from onvm_core._native import dataplane
 from onvm_core.manager.deployment import Deployment
@@ -26,6 +27,9 @@ log = logging.getLogger("onvm.drain")
 
 FLOWS_PER_TURN = 2048
 PAUSE_S = 0.2
+TRIES_MAX = 5
+"""Hand-overs that are begun: one fails where a queue does not run empty within the pause."""
+RETRY_S = 2.0
 
 
 class FlowWatch:
@@ -65,6 +69,16 @@ class FlowWatch:
         return set(ended) & self._watched
 
 
+@dataclass(slots=True)
+class _Plan:
+    """A hand-over that is wanted, from its first try to its last."""
+
+    heirs: Sequence[NfHost]
+    pause_s: float
+    tries: int = 0
+    retry_at: float | None = None
+
+
 class Drains:
     """Drains NF hosts that are looked after.
 
@@ -86,6 +100,7 @@ class Drains:
         self._stop = stop
         self._write = write
         self._flows = FlowWatch()
+        self._plans: dict[int, _Plan] = {}
         self._hand_overs = HandOvers(
             self._manager, on_end=self._handed_over, on_inherited=self._inherited,
             on_released=self._released,
@@ -106,6 +121,7 @@ class Drains:
 
     def forget(self, host: NfHost) -> None:
         """A host is to stop, whatever it was doing."""
+        self._plans.pop(host.slot, None)
         self._hand_overs.cancel(host)
         self._flows.discard(host.slot)
 
@@ -146,7 +162,14 @@ class Drains:
         self._manager.drain_host(host)
         self._flows.add(host.slot)
         if heirs and handover_s > 0:
-            self._hand_overs.begin(host, heirs, handover_s)
+            self._plans[host.slot] = _Plan(heirs, handover_s)
+            self._hand_over(host)
+
+    def _hand_over(self, host: NfHost) -> None:
+        plan = self._plans[host.slot]
+        plan.tries += 1
+        plan.retry_at = None
+        self._hand_overs.begin(host, plan.heirs, plan.pause_s)
 
     def resume(self, service: str) -> str | None:
         """Let new flows come to a host that drains; its name, or None without one."""
@@ -155,8 +178,7 @@ class Drains:
                 nf.is_draining and not nf.is_stopping and service in nf.wanted.services
                 and nf.host is not None and nf.host.state is HostState.DRAINING
             ):  # fmt: skip
-                self._hand_overs.cancel(nf.host)
-                self._flows.discard(nf.host.slot)
+                self.forget(nf.host)
                 nf.is_draining = False
                 self._manager.resume_host(nf.host)
                 return "+".join(nf.wanted.instances)
@@ -173,6 +195,10 @@ class Drains:
             if has_ended or now > nf.drain_until or nf.host.state is HostState.DEAD:
                 self.forget(nf.host)
                 self._stop(nf, None)
+                continue
+            plan = self._plans.get(nf.host.slot)
+            if plan is not None and plan.retry_at is not None and now > plan.retry_at:
+                self._hand_over(nf.host)
 
     # ---- the state ----
 
@@ -195,6 +221,14 @@ class Drains:
         if nf is None or not nf.is_draining or nf.is_stopping:
             return
         label = "+".join(nf.wanted.instances)
+        plan = self._plans.get(host.slot)
+        is_late = failure.endswith(" in time")  # a refusal is an answer
+        if is_late and plan is not None and plan.tries < TRIES_MAX and _all_serve(heirs):
+            plan.retry_at = time.monotonic() + RETRY_S
+            nf.drain_note = f"state not handed over yet: {failure}; it is tried again"
+            log.warning("%s drains: %s", label, nf.drain_note)
+            return
+        self._plans.pop(host.slot, None)
         if failure:
             nf.drain_note = f"state not handed over: {failure}; its flows may end by themselves"
             log.warning("%s drains: %s", label, nf.drain_note)
@@ -220,3 +254,7 @@ class Drains:
         if nf is not None:
             nf.heirlooms = set()
             self._write()
+
+
+def _all_serve(hosts: Sequence[NfHost]) -> bool:
+    return all(host.state is HostState.ACTIVE for host in hosts)
