@@ -18,7 +18,7 @@ from pathlib import Path
 from onvm_core._native import dataplane
 from onvm_core._native.dataplane import DataplaneSettings
 from onvm_core.bench.scenario import Scenario
-from onvm_core.launch.launcher import Launchers
+from onvm_core.launch.launcher import DEFAULT_LAUNCHER, Launchers
 from onvm_core.manager.automation import Automation
 from onvm_core.manager.config import Config
 from onvm_core.manager.deployment import Deployment
@@ -36,6 +36,8 @@ __all__ = ["KINDS"]
 
 WAIT = "onvm_core.bench.nfs:Wait"
 SPIN = "onvm_core.bench.nfs:Spin"
+PASS = "onvm_core.bench.nfs:Pass"
+W2 = "onvm_core.bench.nfs:W2Kernel"
 SERVICE = "w"
 RING_LENGTH = 256
 NEW_FLOWS = 1 << 20
@@ -66,9 +68,12 @@ class _Bed:
         self.deployment.on_host_change = self._on_host_change
         self.gone: dict[int, float] = {}
         for name in instances:
-            self.supervisor.run(WantedHost.make((nf,), (SERVICE,), (name,), {}))
+            self.launch(nf, name)
         self.until(lambda: len(self.serving()) == len(instances), "NFs serve")
         self.far = dataplane.open_null("out", is_source=False)
+
+    def launch(self, nf: str, name: str, launcher: str = DEFAULT_LAUNCHER) -> None:
+        self.supervisor.run(WantedHost.make((nf,), (SERVICE,), (name,), {}, launcher=launcher))
 
     def close(self) -> None:
         self.automation.close()
@@ -188,24 +193,34 @@ def _names(scenario: Scenario) -> list[str]:
     return [f"{wait_us}us-{number}" for number, wait_us in enumerate(scenario.waits_us, 1)]
 
 
+def _limits(bed: _Bed, seconds: float) -> list[float]:
+    """Packets per second that each instance does when there are always more."""
+    bed.chain(bed.source(f"flood{time.perf_counter_ns()}", NEW_FLOWS, 20_000))
+    bed.run(1.5)
+    counts = [dataplane.read_load(host.slot).done for host in bed.serving()]
+    begin = time.perf_counter()
+    bed.run(seconds)
+    elapsed = time.perf_counter() - begin
+    return [
+        (dataplane.read_load(host.slot).done - count) / elapsed
+        for host, count in zip(bed.serving(), counts, strict=True)
+    ]
+
+
 def _spread(scenario: Scenario) -> dict[str, float]:
     """Utilisation of instances of unequal speed, and how far their capacity is misjudged."""
     with _bed({}, _names(scenario)) as bed:
         meters = bed.deployment.manager.meters
-        flood = bed.source("flood", NEW_FLOWS, 20_000)
-        bed.chain(flood)
-        bed.run(1.5)
-        counts = [dataplane.read_load(host.slot).done for host in bed.serving()]
-        begin = time.perf_counter()
-        bed.run(scenario.seconds)
-        elapsed = time.perf_counter() - begin
-        limits = [
-            (dataplane.read_load(host.slot).done - count) / elapsed
-            for host, count in zip(bed.serving(), counts, strict=True)
-        ]
+        limits = _limits(bed, scenario.seconds)
         part = bed.source("part", NEW_FLOWS, int(0.6 * sum(limits)))
+        if scenario.slowed_us:
+            bed.chain(part)
+            bed.run(1.0)
+            bed.deployment.manager.send_user(_names(scenario)[-1], str(scenario.slowed_us).encode())
+            bed.run(1.0)  # it is overloaded at first, if it was given so much
+            limits = _limits(bed, scenario.seconds)
+            part = bed.source("part2", NEW_FLOWS, int(0.6 * sum(limits)))
         bed.chain(part)
-        dataplane.close_port(flood)
         bed.run(3.0)
         loads = [meters.load(host, 1.0) for host in bed.serving()]
         estimates = [meter.capacity_pps for h in bed.serving() if (meter := meters.of(h))]
@@ -260,6 +275,29 @@ def _estimate(scenario: Scenario) -> dict[str, float]:
     }
 
 
+def _start(scenario: Scenario) -> dict[str, float]:
+    """From the call of a launcher until the NF's first packet has left, in milliseconds."""
+    with _bed({}, []) as bed:
+        bed.chain(bed.source("in", RUNNING_FLOWS, 20_000))
+        begin = time.perf_counter()
+        bed.launch(PASS, "pass-1", scenario.launcher)
+        bed.until(lambda: dataplane.read_port(bed.far).tx > 0, "the first packet")
+        return {"ms": (time.perf_counter() - begin) * 1000}
+
+
+def _through(scenario: Scenario) -> dict[str, float]:
+    """Packets per second through a compiled NF, in millions."""
+    with _bed({}, []) as bed:
+        bed.launch(W2, "w2-1", scenario.launcher)
+        bed.until(lambda: len(bed.serving()) == 1, "the NF serves")
+        bed.chain(bed.source("in", 0, 0))
+        bed.run(0.5)
+        count, begin = dataplane.read_load(bed.serving()[0].slot).done, time.perf_counter()
+        bed.run(scenario.seconds)
+        done = dataplane.read_load(bed.serving()[0].slot).done - count
+        return {"mpps": done / (time.perf_counter() - begin) / 1e6}
+
+
 def _failure(number: signal.Signals) -> Callable[[Scenario], dict[str, float]]:
     def measure(scenario: Scenario) -> dict[str, float]:
         """One of two instances dies or stops: until it is seen, and traffic's longest pause."""
@@ -297,6 +335,8 @@ KINDS: dict[str, Callable[[Scenario], dict[str, float]]] = {
     "elastic_out": _out,
     "elastic_spread": _spread,
     "elastic_estimate": _estimate,
+    "elastic_start": _start,
+    "elastic_through": _through,
     "elastic_crash": _failure(signal.SIGKILL),
     "elastic_hang": _failure(signal.SIGSTOP),
 }

@@ -62,7 +62,7 @@ class W2Columns(NetworkFunction):
 class W2Kernel(NetworkFunction):
     """w2 compiled by numba."""
 
-    manifest: ClassVar = {"permissions": _PERMISSIONS, "burst_size": 64}
+    manifest: ClassVar = {"permissions": _PERMISSIONS, "service": "w", "burst_size": 64}
 
     def setup(self, ctx: Context) -> None:
         """Make the set an array of bits, as the one in C."""
@@ -105,6 +105,10 @@ class Wait(NetworkFunction):
         """See how slow it is to be: instance ``300us-1`` takes 300 µs."""
         self.wait_s = int(ctx.instance.partition("us")[0]) / 1e6
 
+    def on_message(self, sender: str, payload: bytes) -> None:
+        """Be as slow as it says from now on, in microseconds."""
+        self.wait_s = int(payload) / 1e6
+
     def process_packet(self, pkt: PacketView) -> None:
         """Wait, and let it go on."""
         time.sleep(self.wait_s)
@@ -135,7 +139,7 @@ class Spin(NetworkFunction):
 class Pass(NetworkFunction):
     """Look at nothing: what starting an NF in Python costs."""
 
-    manifest: ClassVar = {"permissions": ["read"]}
+    manifest: ClassVar = {"permissions": ["read"], "service": "w"}
 
     def process_packet(self, pkt: PacketView) -> None:
         """Let it go on."""

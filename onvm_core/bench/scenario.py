@@ -54,8 +54,12 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float = 1.0
     kills: int = 200
     spares: int = 0
+    launcher: str = "process"
+    """For elastic_start and elastic_through."""
     waits_us: list[int] = []
     """For elastic scenarios: the time for a packet, of each instance."""
+    slowed_us: int = 0
+    """For elastic_spread: what the last one takes from half-way on; 0: as before."""
     cycles: int = 100
     """For the scenario elastic_estimate: what a packet costs."""
     is_remote: bool = False
@@ -334,8 +338,9 @@ def main() -> None:
     scenario = msgspec.json.decode(sys.stdin.buffer.read(), type=Scenario)
     from onvm_core.bench.elastic import KINDS as ELASTIC  # they import this module
     from onvm_core.bench.remote import KINDS as REMOTE
+    from onvm_core.bench.restart import KINDS as RESTART
 
-    figures = {**_KINDS, **ELASTIC, **REMOTE}[scenario.kind](scenario)
+    figures = {**_KINDS, **ELASTIC, **REMOTE, **RESTART}[scenario.kind](scenario)
     sys.stdout.buffer.write(msgspec.json.encode(figures))
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 
 from onvm_core.bench.bench_nf import measure_wakeups
 from onvm_core.bench.line import BenchLine
+from onvm_core.bench.restart import installed_nf
 from onvm_core.bench.scenario import Scenario, run_scenario
+from onvm_core.launch.launcher import DEFAULT_LAUNCHER, Launchers
 from onvm_core.manager.deployment import split_cpus
 from onvm_sdk.errors import ConfigError
 
@@ -14,6 +17,8 @@ __all__ = ["SUITES", "run_suite"]
 
 Suite = Callable[[int, float], Iterator[BenchLine]]
 _CHAIN_LENGTHS = (1, 2, 3, 5)
+SPREADS = (("2", [300, 650], 0), ("10", [150, 1950], 0), ("slowed", [300, 300], 1000))
+"""Unequal instances: name, microseconds for a packet of each, and of the last one in the end."""
 
 
 def _repeat(scenario: Scenario, runs: int) -> list[dict[str, float]]:
@@ -142,8 +147,10 @@ def _elastic(runs: int, seconds: float) -> Iterator[BenchLine]:
         yield BenchLine.of(f"elastic.out.{name}", "ms", _column(figures, "serving_ms"))
         yield BenchLine.of(f"elastic.out.{name}.decided", "ms", _column(figures, "decided_ms"))
         yield BenchLine.of(f"elastic.out.{name}.moved", "flows", _column(figures, "moved"))
-    for ratio, waits in (("2", [300, 650]), ("10", [150, 1950])):
-        scenario = Scenario(kind="elastic_spread", waits_us=waits, seconds=max(seconds, 2.0))
+    for ratio, waits, slowed in SPREADS:
+        scenario = Scenario(
+            kind="elastic_spread", waits_us=waits, slowed_us=slowed, seconds=max(seconds, 2.0)
+        )
         figures = _repeat(scenario, runs)
         yield BenchLine.of(f"elastic.spread.{ratio}", "points", _column(figures, "spread"))
         yield BenchLine.of(f"elastic.spread.{ratio}.speed", "ratio", _column(figures, "ratio"))
@@ -160,6 +167,8 @@ def _elastic(runs: int, seconds: float) -> Iterator[BenchLine]:
         through = _column(figures, "through_mpps")
         yield BenchLine.of(f"elastic.estimate.{cycles}.through", "Mpps", through)
         yield BenchLine.of(f"elastic.estimate.{cycles}.util", "%", _column(figures, "full_percent"))
+    yield from _launchers(runs, seconds)
+    yield from _restart(runs)
     for name in ("crash", "hang"):
         figures = _repeat(Scenario(kind=f"elastic_{name}", waits_us=[150, 150]), runs)
         yield BenchLine.of(f"elastic.{name}.seen", "ms", _column(figures, "seen_ms"))
@@ -179,6 +188,59 @@ def _cluster(runs: int, seconds: float) -> Iterator[BenchLine]:
         yield BenchLine.of(f"cluster.hop.{name}", "Mpps", _column(hops[name], "mpps"))
         yield BenchLine.of(f"cluster.rtt.{name}", "us", _column(trips[name], "p50_us"))
         yield BenchLine.of(f"cluster.rtt.{name}.p99", "us", _column(trips[name], "p99_us"))
+
+
+def _launchers(runs: int, seconds: float) -> Iterator[BenchLine]:
+    """Start time of an NF under each launcher that works here, and throughput against `process`."""
+    names = usable_launchers()
+    starts: dict[str, list[float]] = {name: [] for name in names}
+    for _ in range(max(runs, 5)):
+        for name in names:
+            figures = run_scenario(Scenario(kind="elastic_start", launcher=name))
+            starts[name].append(figures["ms"])
+    for name, column in starts.items():
+        yield BenchLine.of(f"elastic.start.{name}", "ms", column)
+    for name in names:
+        if name == DEFAULT_LAUNCHER:
+            continue
+        ratios = []
+        for _ in range(max(runs, 5)):
+            pair = [
+                run_scenario(Scenario(kind="elastic_through", launcher=one, seconds=seconds))
+                for one in (DEFAULT_LAUNCHER, name)
+            ]
+            ratios.append(pair[1]["mpps"] / pair[0]["mpps"])
+        yield BenchLine.of(f"elastic.through.{name}", "of process", ratios)
+
+
+def usable_launchers() -> list[str]:
+    """Those that work on this host; why others do not goes to stderr."""
+    launchers = Launchers()
+    usable = []
+    for name in launchers.names:
+        try:
+            launchers.get(name)
+        except ConfigError as error:
+            print(f"not measured: {error}", file=sys.stderr)
+        else:
+            usable.append(name)
+    return usable
+
+
+def _restart(runs: int) -> Iterator[BenchLine]:
+    if installed_nf() is None:
+        print("not measured: elastic.restart: no NF is installed", file=sys.stderr)
+        return
+    gaps, eals, pythons = (
+        [run_scenario(Scenario(kind=f"elastic_{kind}"))["ms"] for _ in range(runs)]
+        for kind in ("restart", "eal", "python")
+    )
+    beside = [gap - eal for gap, eal in zip(gaps, eals, strict=True)]
+    yield BenchLine.of("elastic.restart", "ms", gaps)
+    yield BenchLine.of("elastic.restart.eal", "ms", eals)
+    yield BenchLine.of("elastic.restart.beside", "ms", beside)
+    # Part of what is beside it: the interpreter, and the modules of `onvm up`.
+    yield BenchLine.of("elastic.restart.python", "ms", pythons)
 
 
 SUITES: dict[str, Suite] = {

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import msgspec
 import typer
 
 from onvm_core.bench.line import BenchLine
+from onvm_core.bench.plot import check_plot, write_plot
 from onvm_core.bench.suites import SUITES, run_suite
 from onvm_core.cli.output import print_json
 
@@ -23,11 +25,17 @@ def bench(
         float, typer.Option("--seconds", min=0.1, help="Length of a measurement.")
     ] = 1.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    plot: Annotated[
+        Path | None,
+        typer.Option("--plot", metavar="FILE", help="Draw the figures: FILE.png or FILE.svg."),
+    ] = None,
 ) -> None:
     """Measure throughput, latency, start-up and recovery, with null ports on this host.
 
     Nothing else should run meanwhile. Figures are medians; compare only runs of one hour.
     """
+    if plot is not None:
+        check_plot(plot)
     lines: list[BenchLine] = []
     for name in SUITES if suite == "all" else [suite]:
         for line in run_suite(name, runs, seconds):
@@ -39,3 +47,6 @@ def bench(
                 )
     if as_json:
         print_json(msgspec.to_builtins(lines))
+    if plot is not None:
+        title = f"onvm bench {suite}: medians, whiskers from least to greatest"
+        write_plot(lines, plot, title=title)

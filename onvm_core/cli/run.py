@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -23,6 +22,7 @@ from rich.progress import (
 
 from onvm_core._native.dataplane import DataplaneSettings
 from onvm_core.cli.report import print_report
+from onvm_core.cli.signals import stop_on_signals
 from onvm_core.launch.launcher import DEFAULT_LAUNCHER, Launchers
 from onvm_core.launch.limits import LimitMode
 from onvm_core.manager.capture import Capture, CapturePoint
@@ -286,21 +286,6 @@ def _let_through(
             if elapsed - shown >= PROGRESS_EVERY_S:
                 shown = elapsed
                 show(elapsed, deployment.received())
-
-
-@contextmanager
-def stop_on_signals() -> Iterator[list[int]]:
-    """Ctrl-C and SIGTERM end the run, not the process: the report still comes."""
-    received: list[int] = []
-    before = {
-        number: signal.signal(number, lambda n, frame: received.append(n))
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 class _Silent:

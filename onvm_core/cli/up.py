@@ -13,7 +13,8 @@ import typer
 
 from onvm_core.cli.connect import NameOption
 from onvm_core.cli.report import print_report
-from onvm_core.cli.run import port_kinds, stop_on_signals
+from onvm_core.cli.run import port_kinds
+from onvm_core.cli.signals import stop_on_signals
 from onvm_core.launch.launcher import Launchers
 from onvm_core.manager.client import Client
 from onvm_core.manager.config import load_config

@@ -12,6 +12,7 @@ from onvm_core.manager.bypass import Bypass
 from onvm_core.manager.config import Config
 from onvm_core.manager.deployment import Deployment
 from onvm_core.manager.extensions import Extensions
+from onvm_core.manager.fusion import Fusion
 from onvm_core.manager.hang import HangWatch
 from onvm_core.manager.registry import NfHost
 from onvm_core.manager.scaling import Scaling
@@ -50,6 +51,8 @@ class Automation:
             supervisor.drains.is_excused,
         )  # fmt: skip
         self._exporters = Exporters(extensions.exporters, self._snapshot)
+        self.fusion: Fusion | None = None
+        """Set when the manager knows which NFs it may fuse."""
         self.scaling = Scaling(deployment, supervisor, config.scale, extensions.policies)
         self.bypass = Bypass(
             deployment, lambda chain, action: publish(m.ChainEvent(name=chain, action=action))
@@ -72,6 +75,8 @@ class Automation:
             self._deployment.manager.attach.detach(host.slot, reason)
             self._supervisor.end(host)
         self.scaling.turn()
+        if self.fusion is not None:
+            self.fusion.turn()
         self._exporters.turn()
 
     def on_host_change(self, host: NfHost) -> None:

@@ -135,6 +135,7 @@ class ClusterTables:
             ports=[name for name in self._deployment.ports if name != TUNNEL],
             peers=[self._peer_status(peer) for peer in self._peers.values()],
             digest=self.digest(),
+            room=self._deployment.room,
             drops={reason: drops[reason] for reason in REMOTE_REASONS},
         )
 
@@ -408,6 +409,8 @@ class ClusterTables:
             spare_pps=int(max(spare or 0, 0)),
             capacity_pps=None if capacity is None else int(capacity),
             utilisation=None if load is None else round(load.utilisation, 3),
+            demand=None if load is None else round(load.demand, 3),
+            sheds=0 if load is None else load.sheds,
             claims=[
                 ClaimView(
                     address=str(ipaddress.ip_address(claim.address)),

@@ -6,7 +6,7 @@
     [nfs.NAME]             plugin, instances, launcher, config (a file or a table); one instance
                            without configuration is implied for an installed NF that a chain names
     [launchers.NAME]       options of a launcher
-    [[fused]]              nfs, instances, launcher: NFs that share one process
+    [[fused]]              nfs, instances, launcher, fuse: NFs that share one process
     [chains.NAME]          in, out, services, bidirectional, track_flows, on_failure, match
     [scale.SERVICE], [exporters.NAME], [faults]: see ``sections``
 
@@ -114,6 +114,8 @@ class FusedConfig(_Table, frozen=True):
     nfs: Annotated[list[str], msgspec.Meta(min_length=1, max_length=STAGES_MAX)]
     instances: Instances = 1
     launcher: str = ""
+    fuse: Literal["always", "auto"] = "always"
+    """auto: while cores are short, and as long as one core is enough."""
 
 
 class Config(_Table, frozen=True):
@@ -167,6 +169,7 @@ class Config(_Table, frozen=True):
                 tuple(f"{name}-{number}" for name in names),
                 table.launcher or DEFAULT_LAUNCHER,
                 field,
+                isinstance(table, FusedConfig) and table.fuse == "auto",
             )
             for names, table, field in sets
             for number in range(1, table.instances + 1)
@@ -181,12 +184,21 @@ class NfGroup(msgspec.Struct, frozen=True):
         instances: names of their instances.
         launcher: what starts it.
         field: the table of the file that says so.
+        is_auto: whether they share it only while that is better.
     """
 
     names: tuple[str, ...]
     instances: tuple[str, ...]
     launcher: str
     field: str
+    is_auto: bool = False
+
+    def separate(self) -> list[NfGroup]:
+        """The same NFs, each in a process of its own."""
+        return [
+            NfGroup((name,), (instance,), self.launcher, self.field)
+            for name, instance in zip(self.names, self.instances, strict=True)
+        ]
 
 
 def load_config(
@@ -431,6 +443,11 @@ def _check_fused(config: Config, path: Path) -> None:
     for number, group in enumerate(config.fused):
         field = f"fused[{number}].nfs"
         plugins: set[str] = set()
+        if group.fuse == "auto" and group.instances != 1:
+            raise ConfigError(
+                "expected 1: NFs that are fused or not, as is better, begin with one instance",
+                file=path, field=f"fused[{number}].instances", value=group.instances,
+            )  # fmt: skip
         for name in group.nfs:
             if name not in config.nfs:
                 raise ConfigError(nearest(name, config.nfs), file=path, field=field, value=name)

@@ -30,7 +30,7 @@ from onvm_core.launch.process import ProcessLauncher
 from onvm_core.manager.chains import Chains
 from onvm_core.manager.classifier import Classifier
 from onvm_core.manager.manager import Manager
-from onvm_core.manager.placement import Decision, Need, PlacementPolicy
+from onvm_core.manager.placement import Decision, Need, PlacementPolicy, Room
 from onvm_core.manager.placer import Placer
 from onvm_core.manager.ports import Direction, PortKind, open_port, parse_uri
 from onvm_core.manager.registry import HostState, NfHost
@@ -42,6 +42,7 @@ from onvm_core.manager.report import (
     retire_dead,
 )
 from onvm_core.manager.topology import read_topology
+from onvm_core.manager.view import LocalRoom
 from onvm_core.plugins import NfPackage
 from onvm_sdk.errors import ConfigError, OnvmError
 from onvm_sdk.manifest import read_config
@@ -297,10 +298,20 @@ class Deployment:
         self.manager.secrets.pop(handle.spec.secret, None)
         self._placer.release(handle.spec.secret)
 
+    @property
+    def room(self) -> LocalRoom:
+        """What NF hosts can have here, and what is free."""
+        return self._placer.room
+
     @cached_property
     def _placer(self) -> Placer:
         # When the first NF host is launched: ports are open, and packet memory is taken.
         return Placer(self._placement, read_topology(self.ports), self.manager.worker_cpus)
+
+    @property
+    def places(self) -> Room:
+        """CPUs and memory for NF hosts, and who has them now."""
+        return self._placer.places
 
     def _need(self, packages: Sequence[NfPackage | None], services: Sequence[str]) -> Need:
         manifests = [one.manifest for one in packages if one is not None and one.manifest]

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from onvm_core._native import dataplane
 from onvm_core.manager.deployment import Deployment
@@ -122,18 +122,31 @@ class Drains:
             if service not in nf.wanted.services or nf.is_leaving or nf.wanted.is_spare:
                 continue
             if nf.is_serving and nf.host is not None:
-                nf.is_draining = True
-                nf.drain_until = time.monotonic() + deadline_s
-                nf.drain_note = ""
-                self._manager.drain_host(nf.host)
-                self._flows.add(nf.host.slot)
-                heir = self._heir_of(nf)
-                if heir is not None and handover_s > 0:
-                    self._hand_overs.begin(nf.host, heir, handover_s)
+                self._begin(nf, nf.host, self._heir_of(nf), deadline_s, handover_s)
             else:
                 self._stop(nf, None)
             return "+".join(nf.wanted.instances)
         return None
+
+    def drain_host(
+        self, host: NfHost, heirs: Sequence[NfHost], deadline_s: float, handover_s: float
+    ) -> None:
+        """As `drain`, a host that serves; its state goes to `heirs`, one or one for each stage."""
+        nf = self._of(host)
+        if nf is not None and nf.is_serving:
+            self._begin(nf, host, heirs, deadline_s, handover_s)
+
+    def _begin(
+        self, nf: Supervised, host: NfHost, heirs: Sequence[NfHost], deadline_s: float,
+        handover_s: float,
+    ) -> None:  # fmt: skip
+        nf.is_draining = True
+        nf.drain_until = time.monotonic() + deadline_s
+        nf.drain_note = ""
+        self._manager.drain_host(host)
+        self._flows.add(host.slot)
+        if heirs and handover_s > 0:
+            self._hand_overs.begin(host, heirs, handover_s)
 
     def resume(self, service: str) -> str | None:
         """Let new flows come to a host that drains; its name, or None without one."""
@@ -163,8 +176,8 @@ class Drains:
 
     # ---- the state ----
 
-    def _heir_of(self, nf: Supervised) -> NfHost | None:
-        """The sibling that could best take its flows."""
+    def _heir_of(self, nf: Supervised) -> list[NfHost]:
+        """The sibling that could best take its flows, if there is one."""
         meters = self._manager.meters
         siblings = [
             other.host for other in self._nfs
@@ -172,12 +185,12 @@ class Drains:
             and (other.wanted.nfs, other.wanted.services) == (nf.wanted.nfs, nf.wanted.services)
             and other.wanted.digest == nf.wanted.digest
         ]  # fmt: skip
-        return max(siblings, key=meters.spare_pps, default=None)
+        return sorted(siblings, key=meters.spare_pps)[-1:]
 
     def _of(self, host: NfHost) -> Supervised | None:
         return next((nf for nf in self._nfs if nf.host is host), None)
 
-    def _handed_over(self, host: NfHost, heir: NfHost, failure: str) -> None:
+    def _handed_over(self, host: NfHost, heirs: Sequence[NfHost], failure: str) -> None:
         nf = self._of(host)
         if nf is None or not nf.is_draining or nf.is_stopping:
             return
@@ -186,9 +199,11 @@ class Drains:
             nf.drain_note = f"state not handed over: {failure}; its flows may end by themselves"
             log.warning("%s drains: %s", label, nf.drain_note)
             return
-        log.info("%s has handed its state over to %s", label, heir.instances[0].name)
+        names = [heir.instances[0].name for heir in heirs]
+        log.info("%s has handed its state over to %s", label, ", ".join(names))
         self._flows.discard(host.slot)
-        self._stop(nf, heir)
+        # Where several take it, there is one for each service, and so no choice.
+        self._stop(nf, heirs[0])
 
     def _inherited(self, heir: NfHost, name: str) -> None:
         """As long as the state is used, nobody else gets the names of who owned it."""

@@ -1,5 +1,8 @@
 """Hands the state of a draining NF host over to the sibling that takes its flows.
 
+The state of a fused host may also go to several hosts, one for each of its NFs: then each is an
+heir.
+
 What happens, each step only after the one before:
 
 1. the host is asked whether its NFs can hand their state over;
@@ -20,7 +23,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -44,17 +47,20 @@ class _Step(Enum):
     ASKED = "it did not answer whether it can"
     EMPTYING = "its packets did not come back"
     TAKING = "it did not give its state"
-    GIVING = "{heir} did not take the state"
+    GIVING = "{heirs} did not take the state"
 
 
 @dataclass(slots=True, eq=False)
 class _Transfer:
     source: NfHost
-    heir: NfHost
+    heirs: tuple[NfHost, ...]
     pause_s: float
     deadline_s: float
     step: _Step = _Step.ASKED
-    pieces: deque[tuple[int, bytes]] = field(default_factory=deque)
+    pieces: deque[tuple[NfHost, int, bytes]] = field(default_factory=deque)
+    """For whom, for which of its stages, and what."""
+    waits_for: set[int] = field(default_factory=set)
+    """Slots of heirs that have not yet said that they have the state."""
     n_bytes: int = 0
     is_paused: bool = False
 
@@ -63,12 +69,17 @@ class _Transfer:
         """By which the heir knows it."""
         return self.source.instances[0].name
 
+    @property
+    def heir_names(self) -> str:
+        """For people."""
+        return " and ".join(heir.instances[0].name for heir in self.heirs)
+
 
 class HandOvers:
     """All that go on.
 
     Args:
-        on_end: gets the source, the heir, and why it failed; "" when the heir has the state and the
+        on_end: gets the source, the heirs, and why it failed; "" when they have the state and the
             flows may move.
         on_inherited: gets an heir and the name of the first instance of which it has taken state.
         on_released: gets an heir that uses nothing of such a state any more.
@@ -78,7 +89,7 @@ class HandOvers:
         self,
         manager: Manager,
         *,
-        on_end: Callable[[NfHost, NfHost, str], None],
+        on_end: Callable[[NfHost, Sequence[NfHost], str], None],
         on_inherited: Callable[[NfHost, str], None],
         on_released: Callable[[NfHost], None],
     ) -> None:
@@ -99,10 +110,14 @@ class HandOvers:
         """Whether a host that makes no progress may be busy with a state."""
         return time.monotonic() < self._excused.get(host.slot, 0.0)
 
-    def begin(self, source: NfHost, heir: NfHost, pause_s: float) -> None:
-        """Begin to hand the state of a draining host over."""
+    def begin(self, source: NfHost, heirs: Sequence[NfHost], pause_s: float) -> None:
+        """Begin to hand the state of a draining host over.
+
+        Args:
+            heirs: one that takes all of it, or one for each stage.
+        """
         deadline = time.monotonic() + ANSWER_TIMEOUT_S
-        self._transfers[source.slot] = _Transfer(source, heir, pause_s, deadline)
+        self._transfers[source.slot] = _Transfer(source, tuple(heirs), pause_s, deadline)
         self._send(source, wire.OFFER)
 
     def cancel(self, source: NfHost) -> None:
@@ -116,18 +131,17 @@ class HandOvers:
         self._excused.pop(host.slot, None)
         self._transfers.pop(host.slot, None)
         for transfer in list(self._transfers.values()):
-            if transfer.heir is host:
+            if host in transfer.heirs:
                 self._fail(transfer, f"{host.instances[0].name} is gone")
 
     def turn(self) -> None:
         """Go on where something has happened, and end what takes too long."""
         now = time.monotonic()
         for transfer in list(self._transfers.values()):
-            if transfer.heir.state is not HostState.ACTIVE:
-                self._fail(transfer, f"{transfer.heir.instances[0].name} does not serve any more")
+            if any(heir.state is not HostState.ACTIVE for heir in transfer.heirs):
+                self._fail(transfer, f"{transfer.heir_names} does not serve any more")
             elif now > transfer.deadline_s:
-                heir = transfer.heir.instances[0].name
-                reason = transfer.step.value.format(heir=heir)
+                reason = transfer.step.value.format(heirs=transfer.heir_names)
                 self._fail(transfer, f"{reason} in time")
             elif transfer.step is _Step.EMPTYING:
                 self._ask_for_state(transfer)
@@ -150,31 +164,37 @@ class HandOvers:
             self._send(transfer.source, wire.SNAPSHOT)
 
     def _keep(self, transfer: _Transfer, message: wire.Message) -> None:
-        transfer.pieces.append((message.stage, message.payload))
+        if message.stage >= len(transfer.source.instances):
+            raise wire.WireError(f"state of stage {message.stage}")
+        is_one = len(transfer.heirs) == 1
+        heir = transfer.heirs[0 if is_one else message.stage]
+        transfer.pieces.append((heir, message.stage if is_one else 0, message.payload))
         transfer.n_bytes += len(message.payload)
         is_last = not message.payload and message.stage + 1 == len(transfer.source.instances)
         if transfer.n_bytes > STATE_BYTES_MAX:
             self._fail(transfer, f"its state has more than {STATE_BYTES_MAX} bytes")
         elif is_last:
             transfer.step = _Step.GIVING
-            self._excuse(transfer.heir)
-            self._send(transfer.heir, wire.RESTORE, peer=transfer.name)
+            transfer.waits_for = {heir.slot for heir in transfer.heirs}
+            for heir in transfer.heirs:
+                self._excuse(heir)
+                self._send(heir, wire.RESTORE, peer=transfer.name)
             self._give(transfer)
 
     def _give(self, transfer: _Transfer) -> None:
-        room = QUEUED_MAX - self._manager.attach.n_unsent(transfer.heir.slot)
+        room = QUEUED_MAX - max(self._manager.attach.n_unsent(h.slot) for h in transfer.heirs)
         for _ in range(min(room, len(transfer.pieces))):
-            stage, piece = transfer.pieces.popleft()
-            self._send(transfer.heir, wire.STATE, stage=stage, payload=piece)
+            heir, stage, piece = transfer.pieces.popleft()
+            self._send(heir, wire.STATE, stage=stage, payload=piece)
 
     def _end(self, transfer: _Transfer) -> None:
         del self._transfers[transfer.source.slot]
-        self._on_end(transfer.source, transfer.heir, "")
+        self._on_end(transfer.source, transfer.heirs, "")
 
     def _fail(self, transfer: _Transfer, reason: str) -> None:
         del self._transfers[transfer.source.slot]
         self._unpause(transfer)
-        self._on_end(transfer.source, transfer.heir, reason)
+        self._on_end(transfer.source, transfer.heirs, reason)
 
     def _unpause(self, transfer: _Transfer) -> None:
         if transfer.is_paused and transfer.source.state is HostState.DRAINING:
@@ -197,15 +217,17 @@ class HandOvers:
             self._on_inherited(host, message.peer)
         for transfer in list(self._transfers.values()):
             if (
-                transfer.heir is not host
+                host not in transfer.heirs
                 or transfer.name != message.peer
                 or transfer.step is not _Step.GIVING
             ):
                 continue
             if message.kind == wire.REFUSED:
                 self._fail(transfer, f"{host.instances[0].name}: {_text(message)}")
-            elif not transfer.pieces:
-                self._end(transfer)
+            else:
+                transfer.waits_for.discard(host.slot)
+                if not transfer.waits_for:
+                    self._end(transfer)
 
     def _take_from_source(self, host: NfHost, message: wire.Message) -> None:
         transfer = self._transfers.get(host.slot)

@@ -13,7 +13,7 @@ import msgspec
 from onvm_core.export.runner import ExporterReport
 from onvm_core.manager.classifier import MatchConfig
 from onvm_core.manager.report import Report
-from onvm_core.manager.view import ClusterView, LocalHost, PeerStatus
+from onvm_core.manager.view import ClusterView, LocalHost, LocalRoom, PeerStatus
 from onvm_core.scaling.autoscaler import Decision
 from onvm_sdk.errors import OnvmError
 
@@ -386,6 +386,7 @@ class ClusterLocalReply(_Tagged, frozen=True, tag="cluster_local"):
     """As of `ClusterReply`; "" without a cluster."""
     drops: dict[str, int] = {}
     """Of packets between hosts, by reason."""
+    room: LocalRoom | None = None
 
 
 class DoneReply(_Tagged, frozen=True, tag="done"):

@@ -14,6 +14,10 @@ Where it goes:
 * A whole physical core that nobody uses, on any socket that will do, comes before sharing.
 * Shared is the CPU with the least load; load is the sum of the ``cores`` of those that have it.
 
+NFs that may be fused (``fuse = "auto"``) share a process while cores are short: a burst that stays
+on one core costs less than one that changes it. They are separated when that core is not enough,
+which shows only when traffic flows.
+
 A policy (hook `onvm_placement_policies`) decides between these; three are here.
 """
 
@@ -33,6 +37,7 @@ __all__ = [
     "Balanced",
     "Decision",
     "Dedicated",
+    "Fusing",
     "Need",
     "Pack",
     "Placed",
@@ -40,9 +45,13 @@ __all__ = [
     "Refusal",
     "Room",
     "admit",
+    "fuse",
+    "split",
 ]
 
 DEFAULT_POLICY = "balanced"
+SPLIT_AT = 0.85
+"""Utilisation of a fused chain above which one core is not enough."""
 FULL = 1.0 + 1e-9
 """Load of a CPU that has all it can do; sums of decimal fractions are not exact."""
 
@@ -135,6 +144,13 @@ class Refusal(msgspec.Struct, frozen=True):
     reason: str
 
 
+class Fusing(msgspec.Struct, frozen=True):
+    """Whether NFs are to share a process, and why, in one line."""
+
+    is_fused: bool
+    reason: str
+
+
 class PlacementPolicy(Protocol):
     """Decides where an NF host runs. It keeps nothing: the same arguments, the same decision."""
 
@@ -185,6 +201,37 @@ class Pack:
             if len(fitting) >= _count(need):
                 return _sharing(fitting[: _count(need)], room, "it fits there")
         return _dedicated(need, room) or _shared(need, room)
+
+
+def fuse(n_nfs: int, room: Room) -> Fusing:
+    """Whether NFs begin fused: as long as there is not a whole core for each."""
+    cpus = [cpu for socket in _all_sockets(room) for cpu in _for_nfs(room, socket)]
+    free = len({cpu.core for cpu in cpus if room.is_free(cpu.core)})
+    if free >= n_nfs:
+        return Fusing(False, f"separate: {free} whole cores are free")
+    return Fusing(True, f"fused: {_cores(free)} free for {n_nfs} NFs")
+
+
+def split(n_nfs: int, utilisation: float, room: Room) -> Fusing:
+    """Whether NFs that are fused go on so: until one core is not enough and others would help."""
+    if utilisation < SPLIT_AT:
+        return Fusing(True, f"fused: one core is enough, it is used to {utilisation:.0%}")
+    cpus = [cpu for socket in _all_sockets(room) for cpu in _for_nfs(room, socket)]
+    if len(cpus) < 2:
+        return Fusing(True, f"fused: one core is used to {utilisation:.0%}, there is no other")
+    return Fusing(
+        False,
+        f"separate: one core is used to {utilisation:.0%}, "
+        f"there are {len(cpus)} CPUs for {n_nfs} NFs",
+    )
+
+
+def _all_sockets(room: Room) -> list[int]:
+    return sorted({cpu.socket for cpu in room.topology.cpus})
+
+
+def _cores(count: int) -> str:
+    return "1 whole core is" if count == 1 else f"{count or 'no'} whole cores are"
 
 
 def admit(need: Need, room: Room) -> Refusal | None:

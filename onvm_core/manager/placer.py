@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from onvm_core.manager.placement import Decision, Need, Placed, PlacementPolicy, Refusal, Room
 from onvm_core.manager.topology import Topology
+from onvm_core.manager.view import LocalRoom
 from onvm_core.plugins import load_plugins
 from onvm_sdk.errors import ConfigError, OnvmError, PluginError
 
@@ -65,6 +66,11 @@ class Placer:
         workers = (self.topology.socket_of(cpu) for cpu in self._workers)
         return next((socket for socket in (*known, *workers) if socket is not None), None)
 
+    @property
+    def places(self) -> Room:
+        """What there is, and who has it now."""
+        return Room(self.topology, self._workers, tuple(self._placed.values()))
+
     def place(self, key: str, name: str, need: Need) -> Decision:
         """Find a place; `key` has it until it is released.
 
@@ -72,8 +78,7 @@ class Placer:
             NoRoomError: there is none.
             PluginError: the policy gives CPUs that may not be used.
         """
-        room = Room(self.topology, self._workers, tuple(self._placed.values()))
-        found = self._policy.place(need, room)
+        found = self._policy.place(need, self.places)
         if isinstance(found, Refusal):
             raise NoRoomError(name, found.reason)
         usable = {cpu.number for cpu in self.topology.cpus}
@@ -94,6 +99,24 @@ class Placer:
         pinned = () if cpus == usable and len(usable) > 1 else tuple(sorted(cpus))
         self._placed[key] = Placed(name, pinned, need.cores, 0)
         return pinned
+
+    @property
+    def room(self) -> LocalRoom:
+        """What NF hosts can have here, and what no NF host has yet.
+
+        CPUs of workers count only where there are no others, as they are used.
+        """
+        cpus = [cpu for cpu in self.topology.cpus if cpu.number not in self._workers]
+        cores = float(len(cpus) or len(self.topology.cpus))
+        if self.topology.cpu_quota is not None:
+            cores = min(cores, self.topology.cpu_quota)
+        used = sum(one.cores for one in self._placed.values())
+        memory = self.topology.available_mib - sum(one.memory_mib for one in self._placed.values())
+        return LocalRoom(
+            cores=cores, free_cores=max(cores - used, 0.0),
+            memory_mib=sum(socket.memory_mib for socket in self.topology.sockets),
+            free_memory_mib=max(memory, 0),
+        )  # fmt: skip
 
     def release(self, key: str) -> None:
         """Who had a place is gone."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from onvm_core.manager.config import Config
-from onvm_core.manager.placement import Decision, Need, PlacementPolicy
+from onvm_core.manager.config import Config, NfGroup
+from onvm_core.manager.placement import Decision, Need, PlacementPolicy, fuse
 from onvm_core.manager.placer import NoRoomError, Placer
 from onvm_core.manager.topology import Topology
 from onvm_core.plugins import NfPackage, find
@@ -36,6 +36,11 @@ class PlannedNf(msgspec.Struct, frozen=True):
     socket: int | None
     reason: str
 
+    @property
+    def group(self) -> NfGroup:
+        """As what it is to be started."""
+        return NfGroup(tuple(self.nfs), tuple(self.instances), self.launcher, "")
+
 
 class Plan(msgspec.Struct, frozen=True):
     """All of a file's NF hosts, in the order in which they would be started."""
@@ -63,7 +68,7 @@ def make_plan(
     """Decide for each NF host of a checked file."""
     placer = Placer(policy, topology, workers)
     planned = []
-    for group in config.groups():
+    for group, why in _decided(config, placer):
         installed = [find(config.nfs[name].plugin or name, packages) for name in group.names]
         services = [package.service or package.name for package in installed]
         manifests = [package.manifest for package in installed if package.manifest is not None]
@@ -86,11 +91,22 @@ def make_plan(
                 cpus=list(decision.cpus) if decision else [],
                 is_dedicated=decision.is_dedicated if decision else False,
                 socket=decision.socket if decision else None,
-                reason=reason,
+                reason=f"{why}; {reason}" if why else reason,
             )
         )
     shown = [_with_later(nf, planned[number + 1 :], topology) for number, nf in enumerate(planned)]
     return Plan(config.manager.placement, list(workers), shown, topology)
+
+
+def _decided(config: Config, placer: Placer) -> Iterator[tuple[NfGroup, str]]:
+    """The file's groups; those with ``fuse = "auto"`` fused or not, as there is room then."""
+    for group in config.groups():
+        if not group.is_auto:
+            yield group, ""
+            continue
+        fusing = fuse(len(group.names), placer.places)
+        for one in [group] if fusing.is_fused else group.separate():
+            yield one, fusing.reason
 
 
 def _with_later(nf: PlannedNf, later: Sequence[PlannedNf], topology: Topology) -> PlannedNf:

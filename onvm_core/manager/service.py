@@ -19,12 +19,14 @@ from onvm_core.manager.captures import Captures
 from onvm_core.manager.chains import Chain
 from onvm_core.manager.classifier import Classifier
 from onvm_core.manager.cluster import ClusterTables
-from onvm_core.manager.config import ChainConfig, Config, NfConfig
+from onvm_core.manager.config import ChainConfig, Config, NfConfig, NfGroup
 from onvm_core.manager.control import ControlServer
 from onvm_core.manager.deployment import Deployment, NfFailed
 from onvm_core.manager.directory import DirectoryLock
 from onvm_core.manager.extensions import Extensions
+from onvm_core.manager.fusion import Fusion
 from onvm_core.manager.placer import load_policy
+from onvm_core.manager.plan import make_plan
 from onvm_core.manager.ports import PortKind, parse_uri
 from onvm_core.manager.registry import HostState, NfHost
 from onvm_core.manager.report import Report
@@ -175,18 +177,26 @@ class Service:
         Raises:
             ConfigError: a port or an NF cannot be what the file says.
         """
-        wanted = []
-        for group in self._config.groups():
+        groups = self._config.groups()
+        for group in groups:
             self._launchers.get(
                 group.launcher, file=self._config_path, field=f"{group.field}.launcher"
             )
-            wanted.append(self._wanted(group.names, group.instances, launcher=group.launcher))
+        self._automation.fusion = Fusion(
+            self._deployment, self._supervisor, [one for one in groups if one.is_auto],
+            lambda group: self._want(group, is_by_command=True),
+        )  # fmt: skip
         dataplane.pause_sources(True)  # they can wait until their chains serve
         for name, port in self._config.ports.items():
             self._open_port(name, port.uri)
         for warning in self._launchers.warnings:
             log.warning("%s", warning)
-        self._n_adopted = self._supervisor.adopt(wanted)
+        if any(one.is_auto for one in groups):
+            room = self._deployment.places
+            policy = load_policy(self._config.manager.placement)
+            plan = make_plan(self._config, self._packages, policy, room.topology, room.workers)
+            groups = [one.group for one in plan.nfs]
+        self._n_adopted = self._supervisor.adopt([self._want(one) for one in groups])
         self._lock.announce()
 
     def _open_port(self, name: str, uri: str) -> None:
@@ -271,6 +281,11 @@ class Service:
 
     def _installed(self, name: str) -> NfPackage | None:
         return next((package for package in self._packages if package.name == name), None)
+
+    def _want(self, group: NfGroup, *, is_by_command: bool = False) -> WantedHost:
+        return self._wanted(
+            group.names, group.instances, launcher=group.launcher, is_by_command=is_by_command
+        )
 
     def _wanted(
         self, names: tuple[str, ...], instances: tuple[str, ...], *, launcher: str,

@@ -149,6 +149,10 @@ class Supervisor:
                 counts[nf.part] += 1
         return counts
 
+    def wanted(self) -> list[WantedHost]:
+        """What is to run, but for what leaves."""
+        return [nf.wanted for nf in self._nfs if not nf.is_leaving]
+
     def serving(self, service: str) -> list[NfHost]:
         """Hosts of a service to which new flows may come."""
         return [
@@ -242,8 +246,8 @@ class Supervisor:
     def _start(self, nf: Supervised) -> None:
         nf.secret = secrets.token_hex(16)
         nf.log = str(self._record_path.parent / "logs" / f"{'+'.join(nf.wanted.instances)}.log")
-        nf.handle, nf.host, nf.process, nf.gone_at, nf.is_slow = None, None, None, 0.0, False
-        nf.heirlooms = set()
+        nf.handle, nf.host, nf.process, nf.gone_at = None, None, None, 0.0
+        nf.heirlooms, nf.is_slow = set(), False
         self._write()
         if nf.wanted.is_spare:
             self._deployment.manager.hold(nf.secret)

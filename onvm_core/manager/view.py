@@ -19,6 +19,7 @@ __all__ = [
     "ClusterView",
     "InstanceView",
     "LocalHost",
+    "LocalRoom",
     "PeerStatus",
     "PeerView",
     "PortView",
@@ -119,6 +120,19 @@ class LocalHost(msgspec.Struct, frozen=True, kw_only=True):
     capacity_pps: int | None
     utilisation: float | None
     claims: list[ClaimView] = []
+    demand: float | None = None
+    """Share of its capacity that what comes would need; above 1 when it gets more than it can."""
+    sheds: int = 0
+    """Packets not let in because its places were taken, at the last reading."""
+
+
+class LocalRoom(msgspec.Struct, frozen=True, kw_only=True):
+    """What NF hosts can have on this host, and what of it is free."""
+
+    cores: float
+    free_cores: float
+    memory_mib: int
+    free_memory_mib: int
 
 
 class PeerStatus(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,6 +9,7 @@ from onvm_core.plugins.hookspecs import CliCommand, Offer, hookimpl
 __all__ = [
     "onvm_classifiers",
     "onvm_cli_commands",
+    "onvm_host_policies",
     "onvm_launchers",
     "onvm_placement_policies",
     "onvm_port_kinds",
@@ -34,6 +35,15 @@ _CLASSIFIERS = (
         "what the `match` of chains says",
         "onvm_core.manager.classifier:MatchClassifier",
     ),
+)
+
+_HOST_POLICIES = (
+    Offer(
+        "locality",
+        "the overloaded host, else one that runs the service, else the one with most free",
+        "onvm_core.cluster.host_policy:Locality",
+    ),
+    Offer("most-free", "the host with most free", "onvm_core.cluster.host_policy:MostFree"),
 )
 
 _LAUNCHERS = (
@@ -108,6 +118,12 @@ _COMMANDS = (
         "onvm_core.cli.scale:scale",
         panel="Traffic",
     ),
+    CliCommand(
+        "cluster",
+        "Many hosts as one: join, chains across hosts, scaling.",
+        "onvm_core.cli.cluster:app",
+        panel="Traffic",
+    ),
     CliCommand("flow", "List flows.", "onvm_core.cli.flow:app", panel="Traffic"),
     CliCommand("send", "Send a message to an NF.", "onvm_core.cli.send:send", panel="Traffic"),
     CliCommand("nf", "Install, write, test, run and stop NFs.", "onvm_core.cli.nf:app"),
@@ -148,6 +164,12 @@ def onvm_cli_commands() -> Sequence[CliCommand]:
 def onvm_classifiers() -> Sequence[Offer]:
     """The classifiers of this package."""
     return _CLASSIFIERS
+
+
+@hookimpl
+def onvm_host_policies() -> Sequence[Offer]:
+    """The host policies of this package."""
+    return _HOST_POLICIES
 
 
 @hookimpl

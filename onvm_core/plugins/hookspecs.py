@@ -117,6 +117,18 @@ class HookSpecs:
         raise NotImplementedError
 
     @_hookspec
+    def onvm_host_policies(self) -> Sequence[Offer]:
+        """Choose the host of a cluster that gets a new instance.
+
+        Target: a class made without arguments, an `onvm_core.cluster.host_policy.HostPolicy`:
+        ``order(request, candidates)`` gets a `RequestNode` and a `Candidate` for each host that
+        can serve it, by name, and returns names, best first. Each agent asks it by itself, so that
+        it must give the same for the same, and has to be installed on all hosts; one on which it
+        is not serves no request that names it.
+        """
+        raise NotImplementedError
+
+    @_hookspec
     def onvm_launchers(self) -> Sequence[Offer]:
         """Start NF host processes: plain, in a sandbox, in a container.
 

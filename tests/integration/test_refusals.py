@@ -161,10 +161,11 @@ def test_memory_limit_ends_an_nf_and_status_says_so(host: Host, launcher: str) -
 @pytest.mark.once
 def test_missing_image_names_the_command_that_makes_it(host: Host) -> None:
     need_container()
-    host.configure(CONFIG.replace("LAUNCHER", "container"))
-    missing = "'hop': there is no image of it as it is installed now; run: onvm nf image hop"
+    install_nf(host.site, "bare")  # other tests make images of the others
+    host.configure(CONFIG.replace("LAUNCHER", "container").replace("hop", "bare"))
+    missing = "'bare': there is no image of it as it is installed now; run: onvm nf image bare"
     assert refused(host.onvm("up", "-d")).endswith(missing)
-    done = host.onvm("run", "--in", "null:", "--out", "null:", "--chain", "hop",
+    done = host.onvm("run", "--in", "null:", "--out", "null:", "--chain", "bare",
                      "--launcher", "container")  # fmt: skip
     assert refused(done).endswith(missing)
     nothing_left(host, "container", cgroups())

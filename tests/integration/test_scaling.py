@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
+from onvm_core.bench.scenario import Scenario, run_scenario
+from onvm_core.bench.suites import SPREADS
 from onvm_core.manager import messages as m
 from onvm_core.manager.client import Client
 
@@ -144,6 +146,19 @@ def test_running_flows_stay_where_they_are_on_scale_out(host: Host) -> None:
     report = host.json("down")["report"]
     check_sums(report)
     assert set(report["drops"]) <= {"shed", "no_chain"}
+
+
+@pytest.mark.parametrize(("name", "waits", "slowed"), SPREADS)
+def test_flows_bring_unequal_instances_to_equal_utilisation(
+    name: str, waits: list[int], slowed: int
+) -> None:
+    scenario = Scenario(kind="elastic_spread", waits_us=waits, slowed_us=slowed, seconds=1.0)
+    for _ in range(3):  # other programs on the machine slow one of them, or all
+        figures = run_scenario(scenario)
+        if figures["spread"] < 10:
+            break
+    assert figures["spread"] < 10, "points of utilisation between them"
+    assert figures["ratio"] > (5 if name == "10" else 1.5)
 
 
 def test_spare_takes_over_from_one_that_hangs_and_serves_under_load(host: Host) -> None:

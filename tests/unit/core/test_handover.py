@@ -38,14 +38,14 @@ class World:
         )
         self.hand_overs = handover.HandOvers(
             manager,
-            on_end=lambda source, heir, why: self.ended.append(why),
+            on_end=lambda source, heirs, why: self.ended.append(why),
             on_inherited=lambda heir, name: self.inherited.append(name),
             on_released=lambda heir: setattr(self, "released", self.released + 1),
         )
         self.manager = manager
         self.source = self.host(1, "a-2", HostState.DRAINING)
         self.heir = self.host(2, "a-1", HostState.ACTIVE)
-        self.hand_overs.begin(self.source, self.heir, 0.25)
+        self.hand_overs.begin(self.source, [self.heir], 0.25)
 
     @staticmethod
     def host(slot: int, name: str, state: HostState) -> NfHost:
@@ -131,7 +131,7 @@ def test_refusals_are_passed_on(world: World) -> None:
     world.says(world.source, wire.REFUSED, b"a has no snapshot\nand restore")
     assert world.ended == ["a has no snapshot?and restore"]
     assert not world.paused
-    world.hand_overs.begin(world.source, world.heir, 0.25)
+    world.hand_overs.begin(world.source, [world.heir], 0.25)
     world.until_giving()
     world.says(world.heir, wire.REFUSED, b"no", peer="another")
     assert len(world.ended) == 1
@@ -166,7 +166,7 @@ def test_heir_that_dies_or_stops_ends_it(world: World) -> None:
     world.until_giving()
     world.hand_overs.on_gone(world.heir)
     assert world.ended == ["a-1 is gone"]
-    world.hand_overs.begin(world.source, world.heir, 0.25)
+    world.hand_overs.begin(world.source, [world.heir], 0.25)
     world.heir.state = HostState.DRAINING
     world.hand_overs.turn()
     assert world.ended[1:] == ["a-1 does not serve any more"]
@@ -176,9 +176,29 @@ def test_source_that_is_gone_or_taken_back_is_forgotten(world: World) -> None:
     world.until_taking()
     world.hand_overs.cancel(world.source)
     assert world.paused == [True, False]
-    world.hand_overs.begin(world.source, world.heir, 0.25)
+    world.hand_overs.begin(world.source, [world.heir], 0.25)
     world.until_taking()
     world.source.state = HostState.DEAD
     world.hand_overs.on_gone(world.source)
     world.hand_overs.turn()
     assert world.ended == []
+
+
+def test_each_nf_of_a_fused_host_may_have_an_heir_of_its_own(world: World) -> None:
+    world.hand_overs.cancel(world.source)
+    world.sent.clear()
+    fused = world.host(3, "a-1+", HostState.DRAINING)
+    fused.instances.append(Instance("b", "b-1", (), ()))
+    other = world.host(4, "b-2", HostState.ACTIVE)
+    world.hand_overs.begin(fused, [world.heir, other], 0.25)
+    world.says(fused, wire.OFFER)
+    world.reserved = 0
+    world.hand_overs.turn()
+    for stage, piece in ((0, b"a"), (0, b""), (1, b"b"), (1, b"")):
+        world.manager.on_state_message(fused, wire.Message(wire.STATE, stage, "", piece))
+    given = [(name, m.stage, m.payload) for name, m in world.sent if m.kind == wire.STATE]
+    assert given == [("a-1", 0, b"a"), ("a-1", 0, b""), ("b-2", 0, b"b"), ("b-2", 0, b"")]
+    world.says(world.heir, wire.RESTORED, peer="a-1+")
+    assert not world.ended
+    world.says(other, wire.RESTORED, peer="a-1+")
+    assert world.ended == [""]

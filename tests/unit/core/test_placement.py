@@ -17,12 +17,15 @@ from onvm_core.manager.placement import (
     Balanced,
     Decision,
     Dedicated,
+    Fusing,
     Need,
     Pack,
     Placed,
     PlacementPolicy,
     Refusal,
     Room,
+    fuse,
+    split,
 )
 from onvm_core.manager.placer import NoRoomError, Placer, load_policy, policy_names
 from onvm_core.manager.plan import make_plan
@@ -450,3 +453,40 @@ def test_plan_says_who_shares_in_the_end(packages: list[NfPackage]) -> None:
     assert plan.nfs[0].reason == (
         "a whole core of socket 0, where its packets are; later shared with firewall-2, nat-1+lb-1"
     )
+
+
+def cores_of(n_cores: int, n_workers: int, placed: int = 0) -> Room:
+    cpus = tuple(Cpu(number, number) for number in range(n_cores))
+    topology = Topology(cpus, (Socket(0, 4096, 4096),), 4096)
+    hosts = tuple(Placed(f"nf-{i}", (n_workers + i,), 1.0, 64) for i in range(placed))
+    return Room(topology, tuple(range(n_workers)), hosts)
+
+
+@pytest.mark.parametrize(
+    ("n_cores", "n_workers", "placed", "is_fused", "reason"),
+    [
+        (2, 1, 0, True, "fused: 1 whole core is free for 2 NFs"),
+        (4, 1, 0, False, "separate: 3 whole cores are free"),
+        (4, 1, 2, True, "fused: 1 whole core is free for 2 NFs"),
+        (4, 1, 3, True, "fused: no whole cores are free for 2 NFs"),
+        (3, 1, 0, False, "separate: 2 whole cores are free"),
+    ],
+)
+def test_nfs_are_fused_while_cores_are_short(
+    n_cores: int, n_workers: int, placed: int, is_fused: bool, reason: str
+) -> None:
+    assert fuse(2, cores_of(n_cores, n_workers, placed)) == Fusing(is_fused, reason)
+
+
+@pytest.mark.parametrize(
+    ("n_cores", "utilisation", "is_fused", "reason"),
+    [
+        (4, 0.5, True, "fused: one core is enough, it is used to 50%"),
+        (4, 0.97, False, "separate: one core is used to 97%, there are 3 CPUs for 2 NFs"),
+        (2, 0.97, True, "fused: one core is used to 97%, there is no other"),
+    ],
+)
+def test_fused_nfs_are_separated_when_one_core_is_not_enough(
+    n_cores: int, utilisation: float, is_fused: bool, reason: str
+) -> None:
+    assert split(2, utilisation, cores_of(n_cores, 1)) == Fusing(is_fused, reason)

@@ -1,0 +1,225 @@
+"""A manager without a data plane: the control socket, and NF hosts that are only entries.
+
+What talks to it cannot tell it from a real one by what the cluster asks; the agent, its tests and
+`benchmarks/cluster_sim` run against it.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import selectors
+import threading
+import time
+from pathlib import Path
+
+import msgspec
+
+from onvm_core.cluster.view import digest
+from onvm_core.launch.identity import ProcessId
+from onvm_core.manager import messages as m
+from onvm_core.manager.control import ControlServer
+from onvm_core.manager.directory import RECORD, ManagerRecord, write_private
+from onvm_core.manager.view import ClusterView, LocalHost, LocalRoom
+from onvm_sdk.errors import ConfigError
+
+__all__ = ["SimulatedManager"]
+
+POLL_S = 0.5
+STARTING_POLL_S = 0.005
+
+
+class SimulatedManager:
+    """One manager; runs until `close`.
+
+    Args:
+        directory: the manager's; made if need be.
+        cores: that NF hosts can have; each takes one.
+        start_s: from the request until an instance serves.
+        capacity_pps: of each instance.
+        is_quick: does not compute digests, for where very many share a machine.
+
+    Attributes:
+        view: the last one applied.
+        applied: when a view of which digest was applied, on the monotonic clock.
+        refuses: why it does not start NFs; "" when it does.
+        utilisation: of each instance.
+    """
+
+    def __init__(
+        self, directory: Path, *, cores: float = 4.0, start_s: float = 0.0,
+        capacity_pps: int = 1_000_000, ports: tuple[str, ...] = ("client", "server"),
+        is_quick: bool = False,
+    ) -> None:  # fmt: skip
+        self._thread = threading.Thread(
+            target=self._run_thread, name=f"simulated-{directory.name}", daemon=True
+        )
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.directory = directory
+        self.cores = cores
+        self.start_s = start_s
+        self.capacity_pps = capacity_pps
+        self.ports = list(ports)
+        self._is_quick = is_quick
+        self.view: ClusterView | None = None
+        self.applied: list[tuple[float, str]] = []
+        self.n_applied = 0
+        self.refuses = ""
+        self.utilisation = 0.0
+        self._lock = threading.RLock()
+        self._nfs: dict[str, tuple[str, str, float]] = {}
+        self._digest = ""
+        self._is_ending = False
+        self._selector = selectors.DefaultSelector()
+        self._server = ControlServer(directory, self._selector, self._handle)
+        # So that whoever changes something from another thread is heard at once.
+        self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._selector.register(self._wake_fd, selectors.EVENT_READ, self._woken)
+        self._events: list[m.Event] = []
+        me = ProcessId.of(os.getpid())
+        assert me is not None
+        write_private(directory / RECORD, ManagerRecord(me.pid, me.start_time))
+
+    # ---- what a test or a benchmark does ----
+
+    def set_nfs(self, *names: str) -> None:
+        """Have just these instances, at once; a name is SERVICE-NUMBER."""
+        with self._lock:
+            now = time.monotonic()
+            self._nfs = {
+                name: self._nfs.get(name, (name.rpartition("-")[0], "active", now))
+                for name in names
+            }
+        self._tell(names[:1])
+
+    def drain_nf(self, name: str) -> None:
+        """Let one drain."""
+        with self._lock:
+            service, _, since = self._nfs[name]
+            self._nfs[name] = (service, "draining", since)
+        self._tell((name,))
+
+    def nfs(self) -> list[str]:
+        """The instances there are."""
+        with self._lock:
+            return sorted(self._nfs)
+
+    def _tell(self, names: tuple[str, ...]) -> None:
+        with self._lock:
+            self._events.append(m.NfEvent(instances=list(names), state="changed", pid=0))
+        os.eventfd_write(self._wake_fd, 1)
+
+    def close(self) -> None:
+        """End it, as a manager that goes down does."""
+        self._is_ending = True
+        os.eventfd_write(self._wake_fd, 1)
+        self._thread.join()
+        (self.directory / RECORD).unlink(missing_ok=True)
+        self._server.close()
+        self._selector.close()
+        os.close(self._wake_fd)
+
+    # ---- the manager ----
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def _run_thread(self) -> None:
+        """See `SimulatedManager`."""
+        while not self._is_ending:
+            for key, mask in self._selector.select(self._timeout_s()):
+                key.data(mask)
+            self._server.turn()
+            with self._lock:
+                events, self._events = self._events, []
+                self._grow_up()
+            for event in events:
+                self._server.publish(event)
+
+    def _timeout_s(self) -> float:
+        if self._server.has_more:
+            return 0.0
+        is_starting = any(state == "starting" for _, state, _ in list(self._nfs.values()))
+        return STARTING_POLL_S if is_starting else POLL_S
+
+    def _woken(self, _mask: int) -> None:
+        if select.select([self._wake_fd], [], [], 0)[0]:
+            os.eventfd_read(self._wake_fd)
+
+    def _grow_up(self) -> None:
+        now = time.monotonic()
+        for name, (service, state, ready_s) in self._nfs.items():
+            if state == "starting" and now >= ready_s:
+                self._nfs[name] = (service, "active", now)
+                self._events.append(m.NfEvent(instances=[name], state="active", pid=0))
+
+    def _handle(self, request: m.Request) -> m.Reply:
+        with self._lock:
+            self._grow_up()
+            if isinstance(request, m.ClusterLocalRequest):
+                return self._local()
+            if isinstance(request, m.ClusterApplyRequest):
+                return self._apply(request.view)
+            if isinstance(request, m.NfRunRequest):
+                return self._run_nf(request)
+            if isinstance(request, m.NfStopRequest):
+                return self._stop_nf(request.name)
+            if isinstance(request, m.InstancesRequest):
+                return m.InstancesReply(launched=[self._launched(name) for name in self._nfs])
+        raise ConfigError("a simulated manager does not do that")
+
+    def _local(self) -> m.ClusterLocalReply:
+        spare = round(self.capacity_pps * max(1 - self.utilisation, 0))
+        return m.ClusterLocalReply(
+            hosts=[
+                LocalHost(
+                    name=name, services=[service], state=state, spare_pps=spare,
+                    capacity_pps=self.capacity_pps, utilisation=self.utilisation,
+                    demand=self.utilisation,
+                )
+                for name, (service, state, _) in self._nfs.items()
+            ],
+            ports=self.ports, peers=[], digest=self._digest,
+            room=LocalRoom(
+                cores=self.cores, free_cores=max(self.cores - len(self._nfs), 0.0),
+                memory_mib=8192, free_memory_mib=8192,
+            ),
+        )  # fmt: skip
+
+    def _apply(self, view: ClusterView | None) -> m.ClusterReply:
+        self.view = view
+        self.n_applied += 1
+        if view is None:
+            self._digest = ""
+        else:
+            self._digest = f"applied {self.n_applied}" if self._is_quick else digest(view)
+        if not self.applied or self.applied[-1][1] != self._digest:
+            self.applied.append((time.monotonic(), self._digest))
+        return m.ClusterReply(digest=self._digest)
+
+    def _run_nf(self, request: m.NfRunRequest) -> m.InstancesReply:
+        if self.refuses:
+            raise ConfigError(self.refuses)
+        name = f"{request.name}-{request.instance}"
+        if name in self._nfs:
+            raise ConfigError("expected one that does not run", field="nf run", value=name)
+        if len(self._nfs) >= self.cores:
+            raise ConfigError(f"no place for {name}: no core is free")
+        self._nfs[name] = (request.name, "starting", time.monotonic() + self.start_s)
+        return m.InstancesReply(launched=[self._launched(name)])
+
+    def _stop_nf(self, name: str) -> m.InstancesReply:
+        if name not in self._nfs:
+            raise ConfigError("expected an instance or a service", field="nf stop", value=name)
+        launched = self._launched(name)
+        del self._nfs[name]
+        self._tell((name,))
+        return m.InstancesReply(launched=[msgspec.structs.replace(launched, state="draining")])
+
+    def _launched(self, name: str) -> m.LaunchedNf:
+        service, state, _ = self._nfs[name]
+        return m.LaunchedNf(
+            nfs=[service], instances=[name], launcher="simulated", state=state, pid=0, cpus=[],
+            restarts=0, reason="", log="", log_tail=[],
+        )  # fmt: skip

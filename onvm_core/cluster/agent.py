@@ -1,0 +1,372 @@
+"""The agent: one process beside each manager, the only one that knows ZooKeeper.
+
+```
+ ZooKeeper ◀──▶ keeper (thread) ──snapshot──▶ agent ──view──▶ manager
+                    ▲                           │ ▲
+                    └────────── offer ──────────┘ └── local state, events
+ other agents ◀────────── loads, CURVE ─────────┘
+ ZooKeeper ◀──▶ scaler (thread): queue, claims, leadership ──▶ manager: start, stop
+```
+
+It may be killed, frozen or replaced while packets flow: the manager goes on with the last view, and
+the next agent finds names, numbers and unfinished work in its state directory and in ZooKeeper.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import zmq
+
+from onvm_core.cluster import facts
+from onvm_core.cluster.absence import LINGER_S, Absences
+from onvm_core.cluster.ensemble import Ensemble
+from onvm_core.cluster.errors import NoClusterError
+from onvm_core.cluster.keeper import Keeper, Offer
+from onvm_core.cluster.link import ManagerLink
+from onvm_core.cluster.mirror import Snapshot, read_cluster
+from onvm_core.cluster.peers import Peer, PeerLoad, PeerNetwork, interval_s
+from onvm_core.cluster.scaler import Scaler
+from onvm_core.cluster.state import StateDirectory
+from onvm_core.cluster.tree import AppliedNode, Paths, PluginNode, check_name
+from onvm_core.cluster.view import digest, make_view
+from onvm_core.manager.client import NoManagerError
+from onvm_core.manager.messages import ClusterLocalReply
+from onvm_core.manager.view import ClusterView, LocalRoom
+from onvm_sdk.errors import ConfigError, OnvmError
+
+__all__ = ["Agent"]
+
+log = logging.getLogger("onvm.cluster")
+
+LOCAL_S = 0.15
+"""How often the manager is asked; it is asked at once when it says that something has happened."""
+PLUGINS_S = 10.0
+SPARE_S = 0.2
+SPARE_INSTANCE_S = 0.0005
+SPARE_STEP = 0.1
+"""Spare capacity that differs by a smaller share of the instance's capacity is the same."""
+APPLY_RETRY_S = 1.0
+
+
+class Agent:
+    """One host's agent; a context manager.
+
+    Args:
+        ensemble: not connected yet; closed by the agent.
+        state: its directory, locked.
+        cluster: name of the cluster.
+        name: of the host.
+        address: of the host on the data network.
+        manager: directory of its manager.
+        control: where to listen for other agents; "" for nowhere.
+        make_peers: whether to talk to other agents at all.
+        plugins: gives what is installed here.
+
+    Attributes:
+        applies: how often the manager was told something.
+        digest: of the view that it was told last.
+        applied_s: when that was, on the monotonic clock.
+
+    Raises:
+        ConfigError: the name is taken, or the cluster is another one.
+        NoEnsembleError: ZooKeeper does not answer.
+    """
+
+    def __init__(
+        self, ensemble: Ensemble, state: StateDirectory, cluster: str, name: str, address: str,
+        manager: Path, *, control: str = "", control_port: int = 0, make_peers: bool = True,
+        linger_s: float = LINGER_S,
+        plugins: Callable[[], list[PluginNode]] = facts.installed_plugins,
+    ) -> None:  # fmt: skip
+        self.name = check_name(name, "--name")
+        self._address = address
+        self._ensemble = ensemble
+        self._state = state
+        self._plugins_of = plugins
+        self._plugins: list[PluginNode] = []
+        self._plugins_at_s = 0.0
+        self._local: ClusterLocalReply | None = None
+        self._room: LocalRoom | None = None
+        self._snapshot: Snapshot | None = None
+        self._merged: Snapshot | None = None
+        self._vanished: frozenset[str] = frozenset()
+        self._absences = Absences(ensemble.session_s, linger_s)
+        self._n_absences = 0
+        self._view: ClusterView | None = None
+        self._is_applied = False
+        self._apply_at_s = 0.0
+        self._spare_at_s = 0.0
+        self._told: Snapshot | None = None
+        self._told_spare: dict[int, int] = {}
+        self._complaint = ""
+        self.applies = 0
+        self.digest = ""
+        self.applied_s = 0.0
+        self._paths = Paths(cluster)
+        self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._link = ManagerLink(manager)
+        self._peers: PeerNetwork | None = None
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        try:
+            self._events = self._link.subscribe(self._context)
+            ensemble.connect()
+            self._keeper = self._join(cluster)
+            if make_peers:
+                self._peers = PeerNetwork(
+                    name, control, state.state.key, state.state.key_secret, control_port
+                )
+            self._loads_now: dict[int, PeerLoad] = {}
+            self.scaler = Scaler(
+                ensemble, self._paths, self._keeper, state, ManagerLink(manager), self._loads
+            )
+        except BaseException:
+            self._close_local()
+            ensemble.close()
+            raise
+
+    def _join(self, cluster: str) -> Keeper:
+        node = read_cluster(self._ensemble, self._paths)
+        state = self._state.state
+        if state.cluster_id not in ("", node.id):
+            raise NoClusterError(
+                f"this host has joined another cluster of that name; leave that one, or remove "
+                f"{self._state.folder}",
+                field="cluster", value=cluster,
+            )  # fmt: skip
+        if state.name not in ("", self.name):
+            raise ConfigError(
+                f"this state directory has joined as {state.name!r}; "
+                f"onvm cluster leave, then join with the new name",
+                field="--name", value=self.name,
+            )  # fmt: skip
+        keeper = Keeper(self._ensemble, node, self._paths, self.name, self._state, self._wake)
+        keeper.membership.claim_name()
+        state.cluster_id, state.name = node.id, self.name
+        self._state.save()
+        return keeper
+
+    def __enter__(self) -> Agent:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self, is_leaving: bool = False) -> None:
+        """End it. Our nodes in ZooKeeper stay for the length of a session, so that the next agent
+        can take them over; not so when the host leaves.
+        """
+        self.scaler.stop()
+        self._keeper.stop()
+        if is_leaving:
+            self._ensemble.close()
+        else:
+            self._ensemble.abandon()
+        self._close_local()
+
+    def _close_local(self) -> None:
+        if self._peers is not None:
+            self._peers.close()
+        self._link.close()
+        self._context.destroy(linger=0)
+        os.close(self._wake_fd)
+
+    def _wake(self) -> None:
+        os.eventfd_write(self._wake_fd, 1)
+
+    @property
+    def keeper(self) -> Keeper:
+        """Its side to ZooKeeper."""
+        return self._keeper
+
+    @property
+    def view(self) -> ClusterView | None:
+        """What the manager was told last."""
+        return self._view
+
+    # ---- running ----
+
+    def run(
+        self, should_stop: Callable[[], bool], on_ready: Callable[[], None] = lambda: None
+    ) -> None:
+        """Serve until told to end.
+
+        Args:
+            on_ready: called once, when the host is in the cluster.
+
+        Raises:
+            FencedError: this host's name was taken over or removed.
+            OnvmError: the cluster is gone.
+        """
+        self._keeper.start()
+        self.scaler.start()
+        poller = zmq.Poller()
+        poller.register(self._wake_fd, zmq.POLLIN)
+        poller.register(self._events, zmq.POLLIN)
+        if self._peers is not None:
+            poller.register(self._peers.subscriber, zmq.POLLIN)
+        local_at_s, is_ready = 0.0, False
+        while not should_stop():
+            now = time.monotonic()
+            if now >= local_at_s:
+                self._look(now)
+                local_at_s = now + self._interval_s()
+            self._follow(now)
+            self._apply(now)
+            if not is_ready and self._keeper.may_decide and self._snapshot is not None:
+                is_ready = True
+                on_ready()
+            if self._keeper.failure is not None:
+                raise self._keeper.failure
+            if self.scaler.has_failed:
+                raise OnvmError("the scaler has failed; see the traceback above")
+            for source, _ in poller.poll(_wait_ms(local_at_s)):
+                if source == self._wake_fd:
+                    os.eventfd_read(self._wake_fd)
+                elif source is self._events:
+                    self._drain_events()
+                    local_at_s = 0.0
+            if self._peers is not None:
+                self._peers.receive()
+
+    def forget_manager(self) -> None:
+        """Tell the manager that it is in no cluster any more."""
+        try:
+            self._link.apply(None)
+        except OnvmError as error:
+            log.warning("%s", error)
+
+    def _interval_s(self) -> float:
+        hosts = 0 if self._snapshot is None else len(self._snapshot.hosts)
+        return max(LOCAL_S, interval_s(hosts))
+
+    def _drain_events(self) -> None:
+        while self._events.poll(0):
+            self._events.recv_multipart()
+
+    def _look(self, now: float) -> None:
+        """Ask the manager, and offer what it says to the cluster."""
+        if now >= self._plugins_at_s:
+            self._plugins = self._plugins_of()
+            self._plugins_at_s = now + PLUGINS_S
+        try:
+            local = self._link.local()
+        except NoManagerError:
+            self._local = self._room = None
+            self._is_applied = False
+        except OnvmError as error:  # it hangs, or ends just now: what is known stays
+            self._complain(error)
+            return
+        else:
+            if local.digest == "":
+                self._is_applied = False  # it has just started
+            self._local, self._room = local, facts.local_room(local, self._plugins)
+        self._keeper.offer(
+            Offer(
+                host=facts.host_facts(
+                    address=self._address,
+                    control="" if self._peers is None else self._peers.endpoint,
+                    key=self._state.state.key,
+                    local=self._local, plugins=self._plugins, room=self._room,
+                ),
+                plugins=self._plugins, local=self._local, room=self._room,
+            )
+        )  # fmt: skip
+        self._share()
+
+    def _share(self) -> None:
+        """Tell the other agents how much is spare here."""
+        mine: list[PeerLoad] = []
+        numbers = self._keeper.numbers
+        for host in self._local.hosts if self._local is not None else ():
+            if host.name in numbers:
+                mine.append(
+                    PeerLoad(
+                        numbers[host.name], host.spare_pps, host.utilisation,
+                        host.capacity_pps or 0, host.demand, host.sheds,
+                    )
+                )  # fmt: skip
+        loads = {load.number: load for load in mine}
+        if self._peers is not None:
+            self._peers.publish(mine)
+            loads = {**self._peers.loads(), **loads}
+        self._loads_now = loads
+
+    def _loads(self) -> Mapping[int, PeerLoad]:
+        return self._loads_now
+
+    def _follow(self, now: float) -> None:
+        """Take the newest snapshot, with those that have vanished."""
+        snapshot = self._keeper.snapshot
+        if snapshot is None:
+            return
+        if self._keeper.absences != self._n_absences:
+            self._n_absences = self._keeper.absences
+            self._absences.reconnected(now)
+        due_s = self._absences.due_s(now - self._interval_s())
+        if snapshot is self._snapshot and (due_s is None or now < due_s):
+            return
+        is_new = snapshot is not self._snapshot
+        self._snapshot = snapshot
+        self._merged, self._vanished = self._absences.update(snapshot, now)
+        if is_new and self._peers is not None:
+            self._peers.set_peers(
+                {
+                    name: Peer(host.control, host.key)
+                    for name, host in snapshot.hosts.items()
+                    if name != self.name
+                }
+            )
+
+    def _apply(self, now: float) -> None:
+        """Tell the manager what has changed."""
+        if self._merged is None or self._local is None or now < self._apply_at_s:
+            return
+        is_new = self._merged is not self._told or not self._is_applied
+        spare = {number: load.spare_pps for number, load in self._loads_now.items()}
+        if not is_new and (now < self._spare_at_s or not _differs(spare, self._told_spare)):
+            return
+        view = make_view(self._merged, self.name, spare, self._vanished)
+        if view is None:
+            return
+        self._told, self._told_spare = self._merged, spare
+        if self._is_applied and view == self._view:
+            return
+        try:
+            reply = self._link.apply(view)
+        except OnvmError as error:
+            self._complain(error)
+            self._is_applied = False
+            self._apply_at_s = now + APPLY_RETRY_S
+            return
+        self._complaint = ""
+        self.applies += 1
+        self._view = view
+        self._is_applied = True
+        self._spare_at_s = now + max(SPARE_S, SPARE_INSTANCE_S * len(view.instances))
+        self.digest = digest(view)
+        self.applied_s = time.monotonic()
+        self._keeper.offer_applied(
+            AppliedNode(view=self.digest, digest=reply.digest, missing=reply.missing)
+        )
+
+    def _complain(self, error: OnvmError) -> None:
+        if str(error) != self._complaint:
+            self._complaint = str(error)
+            log.warning("manager: %s", error)
+
+
+def _wait_ms(until_s: float) -> int:
+    return int(max(0.0, until_s - time.monotonic()) * 1000) + 1
+
+
+def _differs(spare: Mapping[int, int], told: Mapping[int, int]) -> bool:
+    """Whether spare capacities are other ones, by more than they always change."""
+    return spare.keys() != told.keys() or any(
+        abs(value - told[number]) > SPARE_STEP * max(value, told[number])
+        for number, value in spare.items()
+    )

@@ -1,0 +1,54 @@
+"""What can go wrong between an agent and its cluster.
+
+OnvmError
+├── ClusterError           cannot be done now; trying again may help
+│   ├── NoEnsembleError    ZooKeeper does not answer, or not us
+│   └── ConflictError      somebody else has changed it in between
+└── ConfigError
+    ├── NameTakenError     another agent has the name
+    ├── FencedError        another agent has taken the name over
+    │   └── RemovedError   the name was taken out of the cluster
+    └── NoClusterError     the ensemble has no such cluster, or it is another one
+"""
+
+from __future__ import annotations
+
+from onvm_sdk.errors import ConfigError, OnvmError
+
+__all__ = [
+    "ClusterError",
+    "ConflictError",
+    "FencedError",
+    "NameTakenError",
+    "NoClusterError",
+    "NoEnsembleError",
+    "RemovedError",
+]
+
+
+class ClusterError(OnvmError):
+    """It cannot be done now."""
+
+
+class NoEnsembleError(ClusterError):
+    """ZooKeeper does not answer, or does not accept us."""
+
+
+class ConflictError(ClusterError):
+    """Somebody else has changed it in between."""
+
+
+class NameTakenError(ConfigError):
+    """Another agent has the name."""
+
+
+class FencedError(ConfigError):
+    """Another agent has taken over this one's name while it was away; it must not go on."""
+
+
+class RemovedError(FencedError):
+    """This host's name was taken out of the cluster."""
+
+
+class NoClusterError(ConfigError):
+    """The ensemble has no such cluster, or it is another one of that name."""

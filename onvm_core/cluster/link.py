@@ -1,0 +1,127 @@
+"""The manager's end: its control socket, and nothing else of it.
+
+A manager may end, start anew, hang or be older than the agent; then there is no answer, and the
+agent asks again. A connection on which an answer came too late is not used again, for the answer
+would be taken for that of the next request.
+
+Threads: one for each link; a manager takes as many links as there are.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TypeVar
+
+import zmq
+
+from onvm_core.manager.client import Client, NoManagerError
+from onvm_core.manager.control import EVENT_SOCKET, endpoint
+from onvm_core.manager.messages import (
+    ClusterApplyRequest,
+    ClusterLocalReply,
+    ClusterLocalRequest,
+    ClusterReply,
+    InstancesReply,
+    InstancesRequest,
+    NfRunRequest,
+    NfStopRequest,
+    Request,
+)
+from onvm_core.manager.view import ClusterView
+from onvm_sdk.errors import ConfigError, OnvmError
+
+__all__ = ["ManagerLink"]
+
+TIMEOUT_S = 2.0
+RETRY_S = 0.2
+
+ReplyT = TypeVar("ReplyT")
+
+
+class ManagerLink:
+    """Asks one manager; a context manager.
+
+    Args:
+        directory: the manager's.
+    """
+
+    def __init__(self, directory: Path, timeout_s: float = TIMEOUT_S) -> None:
+        self._directory = directory
+        self._timeout_s = timeout_s
+        self._client: Client | None = None
+        self._retry_at_s = 0.0
+
+    def __enter__(self) -> ManagerLink:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection; the next request makes a new one."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+    @property
+    def is_up(self) -> bool:
+        """Whether there is a manager that answered last."""
+        return self._client is not None and self._client.process.is_alive
+
+    def _ask(
+        self, request: Request, expected: type[ReplyT], timeout_s: float | None = None
+    ) -> ReplyT:
+        """A reply.
+
+        Raises:
+            NoManagerError: there is no manager.
+            ConfigError: it says no.
+            OnvmError: it does not answer.
+        """
+        if self._client is not None and not self._client.process.is_alive:
+            self.close()
+        if self._client is None:
+            now = time.monotonic()
+            if now < self._retry_at_s:
+                raise NoManagerError(f"no manager {self._directory.name!r} runs")
+            self._retry_at_s = now + RETRY_S
+            self._client = Client(self._directory)
+        try:
+            return self._client.ask(request, expected, timeout_s or self._timeout_s)
+        except ConfigError:
+            raise
+        except OnvmError:
+            self.close()
+            raise
+
+    def local(self) -> ClusterLocalReply:
+        """What the cluster is to know of the manager."""
+        return self._ask(ClusterLocalRequest(), ClusterLocalReply)
+
+    def apply(self, view: ClusterView | None) -> ClusterReply:
+        """Make the manager's tables what a view says."""
+        return self._ask(ClusterApplyRequest(view=view), ClusterReply, 3 * self._timeout_s)
+
+    def run(self, nf: str, number: int) -> InstancesReply:
+        """Start instance `number` of an NF."""
+        return self._ask(NfRunRequest(name=nf, instance=number), InstancesReply)
+
+    def stop(self, instance: str) -> InstancesReply:
+        """Let an instance finish and leave."""
+        return self._ask(NfStopRequest(name=instance), InstancesReply)
+
+    def launched(self) -> InstancesReply:
+        """The NF hosts that were launched, whatever their state."""
+        return self._ask(InstancesRequest(), InstancesReply)
+
+    def subscribe(self, context: zmq.Context[zmq.Socket[bytes]]) -> zmq.Socket[bytes]:
+        """A socket on which something comes when an NF host or a chain has changed.
+
+        It connects again by itself when another manager comes.
+        """
+        socket = context.socket(zmq.SUB)
+        socket.setsockopt(zmq.LINGER, 0)
+        socket.subscribe(b"")
+        socket.connect(endpoint(self._directory / EVENT_SOCKET))
+        return socket

@@ -1,0 +1,205 @@
+"""A cluster at one moment, for people: read once, without watching anything."""
+
+from __future__ import annotations
+
+import posixpath
+from collections import defaultdict
+
+import msgspec
+from kazoo.exceptions import NoNodeError
+
+from onvm_core.cluster import tree
+from onvm_core.cluster.ensemble import Ensemble
+from onvm_core.cluster.mirror import Mirror, Snapshot, read_cluster
+from onvm_core.cluster.requests import RequestQueue
+from onvm_core.cluster.scaler import is_leader
+from onvm_core.cluster.tree import AppliedNode, DamagedError, NameNode, Paths
+from onvm_core.cluster.view import editions, mismatches
+
+__all__ = [
+    "ClusterStatus",
+    "HostStatus",
+    "RequestStatus",
+    "ServiceStatus",
+    "read_requests",
+    "read_snapshot",
+    "read_status",
+]
+
+
+class HostStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """A host that has joined; it may be away."""
+
+    name: str
+    number: int
+    address: str
+    state: str
+    """up, draining, leaving, no_manager, or away: its agent has no session."""
+    is_leader: bool
+    version: str
+    cores: float
+    free_cores: float
+    instances: int
+    view: str
+    """Digest of what its manager was told; equal on all hosts when nothing is changing."""
+    missing: list[str]
+    """What its manager could not do."""
+    key: str
+
+
+class ServiceStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """A service that runs or is to scale."""
+
+    name: str
+    edition: str
+    """Version that the cluster runs."""
+    instances: dict[str, int]
+    """By host."""
+    draining: int
+    min: int | None
+    max: int | None
+    target: float | None
+
+
+class RequestStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """A scale request and what has become of it."""
+
+    key: str
+    service: str
+    state: str
+    reason: str
+    made: float
+    ended: float | None
+    host: str | None
+    instance: str | None
+    why: str
+
+
+class ClusterStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything."""
+
+    cluster: str
+    id: str
+    vni: int
+    ensemble: str
+    is_equal: bool
+    """Whether all managers have been told the same."""
+    hosts: list[HostStatus]
+    services: list[ServiceStatus]
+    chains: dict[str, tree.ChainNode]
+    requests: list[RequestStatus]
+    mismatches: list[str]
+    damaged: dict[str, str]
+
+
+def read_snapshot(ensemble: Ensemble, paths: Paths) -> Snapshot:
+    """The cluster as it is now."""
+    mirror = Mirror(ensemble, read_cluster(ensemble, paths), paths)
+    mirror.refresh()
+    return mirror.snapshot
+
+
+def read_status(ensemble: Ensemble, paths: Paths) -> ClusterStatus:
+    """Read everything.
+
+    Raises:
+        NoClusterError: there is no such cluster.
+        NoEnsembleError: ZooKeeper does not answer.
+    """
+    snapshot = read_snapshot(ensemble, paths)
+    names = _read(ensemble, paths.names, NameNode)
+    applied = _read(ensemble, paths.applied, AppliedNode)
+    hosts = [_host(snapshot, name, node, applied.get(name)) for name, node in sorted(names.items())]
+    views = {host.view for host in hosts if host.state not in ("away", "no_manager")}
+    return ClusterStatus(
+        cluster=snapshot.cluster.name,
+        id=snapshot.cluster.id,
+        vni=snapshot.cluster.vni,
+        ensemble=ensemble.hosts,
+        is_equal=len(views) <= 1 and "" not in views,
+        hosts=hosts,
+        services=_services(snapshot),
+        chains=snapshot.chains,
+        requests=read_requests(RequestQueue(ensemble, paths), snapshot),
+        mismatches=mismatches(snapshot),
+        damaged=snapshot.damaged,
+    )
+
+
+def read_requests(queue: RequestQueue, snapshot: Snapshot) -> list[RequestStatus]:
+    """Requests that wait or were ended not long ago, in the order in which they were made."""
+    waiting = {request.key: request for request in snapshot.requests.values()}
+    return [
+        RequestStatus(
+            key=key, service=claim.service, state=claim.state, reason=claim.reason,
+            made=claim.made, ended=claim.ended, host=claim.host, instance=claim.instance,
+            why=claim.why or _refusals(waiting[key].refused if key in waiting else {}),
+        )
+        for key, claim in queue.claims().items()
+    ]  # fmt: skip
+
+
+def _refusals(refused: dict[str, str]) -> str:
+    return "; ".join(f"{host}: {why}" for host, why in sorted(refused.items()))
+
+
+def _read(ensemble: Ensemble, folder: str, kind: type[tree.NodeT]) -> dict[str, tree.NodeT]:
+    found = {}
+    with ensemble.call("read the cluster") as client:
+        for name in client.get_children(folder):
+            try:
+                found[name] = tree.unpack(client.get(posixpath.join(folder, name))[0], kind)
+            except (NoNodeError, DamagedError):
+                continue
+    return found
+
+
+def _host(
+    snapshot: Snapshot, name: str, owner: NameNode, applied: AppliedNode | None
+) -> HostStatus:
+    host = snapshot.hosts.get(name)
+    has = snapshot.instances.get(name)
+    state: str = "away" if host is None else host.state
+    if state == "up" and name in snapshot.draining:
+        state = "draining"
+    return HostStatus(
+        name=name,
+        number=owner.number,
+        address="" if host is None else host.address,
+        state=state,
+        is_leader=is_leader(snapshot, name),
+        version="" if host is None else host.version,
+        cores=0.0 if host is None else host.cores,
+        free_cores=0.0 if has is None else has.free_cores,
+        instances=0 if has is None else len(has.instances),
+        view="" if applied is None else applied.view,
+        missing=[] if applied is None else applied.missing,
+        key=owner.key,
+    )
+
+
+def _services(snapshot: Snapshot) -> list[ServiceStatus]:
+    active: dict[str, dict[str, int]] = defaultdict(dict)
+    draining: dict[str, int] = defaultdict(int)
+    for host, node in sorted(snapshot.instances.items()):
+        for instance in node.instances:
+            for service in instance.services:
+                if instance.state == "active":
+                    active[service][host] = active[service].get(host, 0) + 1
+                else:
+                    draining[service] += 1
+    chosen = editions(snapshot)
+    wanted = {service for chain in snapshot.chains.values() for service in chain.services}
+    names = {*active, *draining, *snapshot.services, *wanted}
+    return [
+        ServiceStatus(
+            name=name,
+            edition=chosen[name][0] if name in chosen else "",
+            instances=active.get(name, {}),
+            draining=draining.get(name, 0),
+            min=None if name not in snapshot.services else snapshot.services[name].min,
+            max=None if name not in snapshot.services else snapshot.services[name].max,
+            target=None if name not in snapshot.services else snapshot.services[name].target,
+        )
+        for name in sorted(names)
+    ]

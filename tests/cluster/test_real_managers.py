@@ -1,0 +1,157 @@
+"""Real managers, real agents, real ZooKeeper: a chain across hosts, and what its flows survive.
+
+The hosts are managers on loopback addresses; what the managers do with a view by themselves is
+tested in tests/integration/test_spanning.py.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bench import Cluster, wait
+from up_host import ONVM, Host, managed
+
+pytestmark = pytest.mark.once
+
+PLANE = "[dataplane]\nflows = 65536\nbuffers = 8192\nring_length = 2048\n"
+CONFIGS = {
+    "a": PLANE + '[ports.clients]\nuri = "gen:?flows=50&rate=4000&timeout_ms=4000"\n'
+    'direction = "in"\n[nfs.hop]\n',
+    "b": PLANE + "[nfs.skip]\n",
+    "c": PLANE + '[ports.servers]\nuri = "gen:?role=server"\ndirection = "out"\n',
+}
+
+
+@pytest.fixture
+def host() -> Iterator[Host]:
+    yield from managed()
+
+
+class RealHosts:
+    """Managers and agents of one machine."""
+
+    def __init__(self, cluster: Cluster, host: Host) -> None:
+        self.cluster = cluster
+        self.host = host
+        self.agents: dict[str, subprocess.Popen[bytes]] = {}
+        net = 2 + os.getpid() % 250
+        self.addresses = {name: f"127.{net}.77.{index + 2}" for index, name in enumerate(CONFIGS)}
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            **self.host.environment,
+            "ONVM_STATE_DIR": str(self.host.folder / "state"),
+            "ONVM_CLUSTER_CREDENTIALS": self.cluster.credentials.line.strip(),
+        }
+
+    def start_manager(self, name: str) -> None:
+        (self.host.folder / f"{name}.toml").write_text(CONFIGS[name])
+        self.host.do("up", "-d", "--name", name, "-f", f"{name}.toml")
+
+    def start_agent(self, name: str) -> None:
+        with (self.host.folder / f"{name}-agent.log").open("ab") as log:
+            self.agents[name] = subprocess.Popen(
+                [*ONVM, "cluster", "join", self.cluster.hosts, "--cluster", self.cluster.name,
+                 "--manager", name, "--name", name, "--data-address", self.addresses[name],
+                 "--session-timeout", "2"],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment,
+            )  # fmt: skip
+
+    def do(self, *arguments: str, manager: str = "a") -> str:
+        done = subprocess.run(
+            [*ONVM, "cluster", *arguments, "--manager", manager],
+            capture_output=True, text=True, check=False, env=self.environment, timeout=60,
+        )  # fmt: skip
+        assert done.returncode == 0, (arguments, done.stderr)
+        return done.stdout
+
+    def status(self) -> dict[str, Any]:
+        shown: dict[str, Any] = json.loads(self.do("status", "--json"))
+        return shown
+
+    def completed(self) -> int:
+        (one,) = self.host.json("status", "--name", "a")["report"]["generators"]
+        return int(one["completed"])
+
+    def flows_go_on(self) -> None:
+        before = self.completed()
+        wait(lambda: self.completed() > before + 200, 60, "connections that complete")
+
+    def close(self) -> None:
+        for agent in self.agents.values():
+            if agent.poll() is None:
+                agent.kill()
+                agent.wait()
+
+
+@pytest.fixture
+def hosts(cluster: Cluster, host: Host) -> Iterator[RealHosts]:
+    made = RealHosts(cluster, host)
+    try:
+        for name in CONFIGS:
+            made.start_manager(name)
+            made.start_agent(name)
+        yield made
+    finally:
+        made.close()
+
+
+def test_chain_across_hosts_and_agents_that_come_and_go(hosts: RealHosts) -> None:
+    def has_joined() -> bool:
+        shown = hosts.status()
+        there = [one for one in shown["hosts"] if one["state"] == "up"]
+        return len(there) == 3 and shown["is_equal"] and len(shown["services"]) >= 2
+
+    state = hosts.host.folder / "state" / "a" / "agent.json"
+    wait(lambda: state.exists() and '"connection":{' in state.read_text(), what="joining")
+    wait(has_joined, 60, "three hosts that know each other")
+    print(hosts.do("chain", "add", "web", "--in", "a:clients", "--out", "c:servers",
+                   "--services", "hop,skip"))  # fmt: skip
+    hosts.flows_go_on()
+    # without agents, packets go on; with new ones, too
+    for agent in hosts.agents.values():
+        agent.send_signal(signal.SIGKILL)
+        agent.wait()
+    time.sleep(3)
+    hosts.flows_go_on()
+    for name in CONFIGS:
+        hosts.start_agent(name)
+    wait(has_joined, 60, "the new agents")
+    hosts.flows_go_on()
+    # one more where there is room: the request goes through the queue, the instance serves
+    out = hosts.do("scale", "out", "skip", "--prefer", "b")
+    assert "skip-" in out
+    wait(lambda: sum(next(one for one in hosts.status()["services"] if one["name"] == "skip")
+                     ["instances"].values()) == 2)  # fmt: skip
+    hosts.flows_go_on()
+    shown = hosts.status()
+    assert [one["missing"] for one in shown["hosts"]] == [[], [], []]
+    assert shown["damaged"] == {}
+    hosts.do("chain", "remove", "web")
+    hosts.do("leave", manager="c")
+    wait(lambda: hosts.agents["c"].poll() is not None, what="the end of its agent")
+    assert hosts.agents["c"].returncode == 0
+    assert hosts.host.json("chain", "list", "--name", "c") == []
+
+
+def test_readable_when_there_is_no_cluster() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", "onvm_core.cli", "cluster", "status"],
+            capture_output=True, text=True, check=False,
+            env={**os.environ, "ONVM_STATE_DIR": folder, "ONVM_RUNTIME_DIR": str(Path(folder))},
+        )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "this host has joined no cluster" in done.stderr

@@ -1,0 +1,321 @@
+"""Scale requests: who is to serve them, and that each is served once whoever dies when."""
+
+from __future__ import annotations
+
+import random
+import time
+
+import msgspec
+import pytest
+from bench import (
+    SESSION_S,
+    Cluster,
+    host_node,
+    instance,
+    instances_node,
+    plugin,
+    wait,
+)
+from hosts import SimulatedHost, are_equal, start_hosts
+from kazoo.recipe.queue import LockingQueue
+
+from onvm_core.cluster.errors import ConflictError
+from onvm_core.cluster.host_policy import HostPolicy, Locality, MostFree, choose
+from onvm_core.cluster.mirror import Snapshot
+from onvm_core.cluster.requests import RequestQueue
+from onvm_core.cluster.scaler import is_leader
+from onvm_core.cluster.tree import (
+    ClaimNode,
+    ClusterNode,
+    DrainNode,
+    HostNode,
+    InstancesNode,
+    RequestNode,
+    ServiceNode,
+)
+
+
+def request(
+    key: str = "k", *preferred: str, deadline_s: float = 60.0, **fields: object
+) -> RequestNode:
+    now = time.time()
+    given: dict[str, object] = {
+        "key": key, "service": "firewall", "reason": "test", "preferred": list(preferred),
+        "made": now, "deadline": now + deadline_s, **fields,
+    }  # fmt: skip
+    return RequestNode(**given)  # type: ignore[arg-type]
+
+
+# ---- the rule ----
+
+
+def snapshot_of(**hosts: tuple[HostNode, InstancesNode]) -> Snapshot:
+    return Snapshot(
+        cluster=ClusterNode(id="12345678", name="t", vni=1),
+        hosts={name: host for name, (host, _) in hosts.items()},
+        instances={name: node for name, (_, node) in hosts.items()},
+    )
+
+
+def free(
+    cores: float, *numbers: int, state: str = "active", **host: object
+) -> tuple[HostNode, InstancesNode]:
+    host.setdefault("plugins", [plugin("firewall")])
+    host["state"] = host.pop("host_state", "up")
+    node = instances_node(*(instance(number, state=state) for number in numbers), cores=cores)
+    return host_node(**host), msgspec.structs.replace(node, free_memory_mib=1000)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("title", "hosts", "policy", "expected"),
+    [
+        ("own host has room", {"a": free(1, 1), "b": free(4, 2), "c": free(8)}, Locality(), "a"),
+        ("then who runs it", {"a": free(0, 1), "b": free(1, 2), "c": free(8)}, Locality(), "b"),
+        (
+            "the one of them with most free",
+            {"a": free(0, 1), "b": free(1, 2), "c": free(2, 3), "d": free(8)}, Locality(), "c",
+        ),
+        (
+            "then most free",
+            {"a": free(0, 1), "b": free(0, 2), "c": free(2), "d": free(3)}, Locality(), "d",
+        ),
+        (
+            "one that only drains there does not count",
+            {"a": free(0, 1), "b": free(1, 2, state="draining"), "c": free(2)}, Locality(), "c",
+        ),
+        ("names decide at last", {"a": free(0), "c": free(2), "b": free(2)}, Locality(), "b"),
+        ("most free", {"a": free(1, 1), "b": free(4), "c": free(2)}, MostFree(), "b"),
+        ("nobody", {"a": free(0, 1), "b": free(0.5)}, Locality(), None),
+    ],
+)  # fmt: skip
+def test_rule(
+    title: str, hosts: dict[str, tuple[HostNode, InstancesNode]], policy: HostPolicy,
+    expected: str | None,
+) -> None:  # fmt: skip
+    found = choose(request("k", "a"), snapshot_of(**hosts), policy)
+    assert found.host == expected, (title, found)
+    assert found.reason
+
+
+@pytest.mark.parametrize(
+    ("host", "why"),
+    [
+        (free(4, plugins=[]), "has no NF for firewall"),
+        (free(4, plugins=[plugin("firewall", version="2")]), "has another version of firewall (2)"),
+        (free(4, host_state="no_manager"), "has no manager"),
+        (free(4, plugins=[plugin("firewall", cores=8.0)]), "4 cores are free, 8 needed"),
+    ],
+)
+def test_hosts_that_cannot_are_left_out(host: tuple[HostNode, InstancesNode], why: str) -> None:
+    snapshot = snapshot_of(a=host, b=free(0, 1), c=free(0, 2), d=free(0, 3))
+    found = choose(request("k", "a"), snapshot, Locality())
+    assert found.host is None
+    assert f"a: {why}" in found.reason
+
+
+def test_hosts_that_drain_or_refused_are_left_out() -> None:
+    snapshot = snapshot_of(a=free(4), b=free(3), c=free(2))
+    draining = msgspec.structs.replace(snapshot, draining={"a": DrainNode(since=0)})
+    assert choose(request(), draining, Locality()).host == "b"
+    refused = request(refused={"a": "no", "b": "no"})
+    assert choose(refused, snapshot, Locality()).host == "c"
+
+
+def test_lowest_seat_leads() -> None:
+    snapshot = snapshot_of(a=free(1, seat=9), b=free(1, seat=3), c=free(1, seat=4))
+    assert [name for name in "abc" if is_leader(snapshot, name)] == ["b"]
+
+
+# ---- the queue ----
+
+
+def test_queue_has_the_nodes_of_a_locking_queue(cluster: Cluster) -> None:
+    queue = RequestQueue(cluster.ensemble, cluster.paths)
+    assert queue.put(request("one"))
+    assert not queue.put(request("one"))  # idempotent
+    assert queue.put(request("two"))
+    other = LockingQueue(cluster.connect().client, cluster.paths.requests)
+    assert len(other) == 2
+    first = other.get(5)
+    assert msgspec.json.decode(first)["key"] == "one"
+    entry = queue.entry_of("one")
+    assert entry is not None
+    assert queue.take(entry, lambda _: None) is None  # taken is taken, by whomever
+    other.release()
+    assert queue.take(entry, lambda _: None) is not None
+
+
+def test_former_leader_and_one_cut_off_can_do_nothing(cluster: Cluster) -> None:
+    member = cluster.member("a")
+    member.register(host_node(), instances_node())
+    queue = RequestQueue(member._ensemble, cluster.paths)
+    queue.put(request("one"), member.fence)
+    entry = queue.entry_of("one")
+    assert entry is not None
+    taken = queue.take(entry, member.fence)
+    assert taken is not None
+    cluster.ensemble.client.delete(member.seat_path)  # as the end of its session does
+    with pytest.raises(ConflictError):
+        queue.put(request("two"), member.fence)
+    with pytest.raises(ConflictError):
+        queue.done(taken, "a", "firewall-1", "", member.fence)
+    with pytest.raises(ConflictError):
+        queue.refuse(taken, "a", "no", member.fence)
+    assert list(queue.waiting()) == [entry]
+    assert queue.claim("two") is None
+
+
+# ---- agents ----
+
+
+def ask(cluster: Cluster, *requests: RequestNode) -> RequestQueue:
+    queue = RequestQueue(cluster.ensemble, cluster.paths)
+    for one in requests:
+        queue.put(one)
+    return queue
+
+
+def ended(queue: RequestQueue, key: str, timeout_s: float = 30) -> ClaimNode:
+    wait(
+        lambda: (claim := queue.claim(key)) and claim.state != "waiting", timeout_s, f"end of {key}"
+    )
+    claim = queue.claim(key)
+    assert claim is not None
+    return claim
+
+
+def test_overflow_goes_to_the_own_host_then_to_another(cluster: Cluster) -> None:
+    a, b = hosts = start_hosts(cluster, 2, cores=2.0)
+    a.manager.set_nfs("firewall-1")
+    wait(lambda: are_equal(hosts) and len(a.manager.view.instances) == 1)  # type: ignore[union-attr]
+    begin = time.monotonic()
+    queue = ask(cluster, request("first", "a"))
+    first = ended(queue, "first")
+    seconds = time.monotonic() - begin
+    assert (first.host, first.instance) == ("a", "firewall-2")
+    second = ended(ask(cluster, request("second", "a")), "second")
+    assert (second.host, second.instance) == ("b", "firewall-1")
+    wait(lambda: are_equal(hosts) and len(b.manager.view.instances) == 3)  # type: ignore[union-attr]
+    print(f"seconds from a request to a serving instance: {seconds:.3f}")
+
+
+def test_request_that_nobody_can_serve_waits_and_expires(cluster: Cluster) -> None:
+    hosts = start_hosts(cluster, 2, cores=1.0)
+    for host in hosts:
+        host.manager.set_nfs("nat-1")
+    wait(lambda: are_equal(hosts) and len(hosts[0].manager.view.instances) == 2)  # type: ignore[union-attr]
+    queue = ask(cluster, request("waits"), request("expires", deadline_s=0.5))
+    expired = ended(queue, "expires")
+    assert expired.state == "expired"
+    assert expired.why == "a: 0 cores are free, 1 needed; b: 0 cores are free, 1 needed"
+    assert [one.key for one in queue.waiting().values()] == ["waits"]
+    hosts[1].manager.set_nfs()
+    assert ended(queue, "waits").host == "b"
+
+
+def test_host_that_cannot_start_it_refuses_and_another_does(cluster: Cluster) -> None:
+    a, b = start_hosts(cluster, 2)
+    wait(lambda: are_equal([a, b]))
+    a.manager.refuses = "no place for it"
+    claim = ended(ask(cluster, request("k", "a")), "k")
+    assert (claim.host, claim.state) == ("b", "done")
+    assert a.manager.nfs() == []
+    assert a.live._state.state.started == {}
+
+
+def test_leader_is_followed_by_another(cluster: Cluster) -> None:
+    a, *_ = hosts = start_hosts(cluster, 3, cores=1.0)
+    for host in hosts:
+        host.manager.set_nfs("nat-1")
+    wait(lambda: are_equal(hosts) and len(a.manager.view.instances) == 3)  # type: ignore[union-attr]
+    leader = next(host for host in hosts if is_leader(cluster.snapshot(), host.name))
+    leader.stop_agent()
+    queue = ask(cluster, request("expires", deadline_s=0.5))
+    claim = ended(queue, "expires")  # by the next leader, when the session of the first has ended
+    assert claim.state == "expired"
+
+
+def test_policy_scales_a_service_over_the_cluster(cluster: Cluster) -> None:
+    a, b = hosts = start_hosts(cluster, 2, cores=2.0)
+    node = ServiceNode(
+        revision=1, min=1, max=3, out_after_s=0.0, in_after_s=1.0, cooldown_s=0.2, request_s=30
+    )
+    cluster.services.put("firewall", node, "me")
+
+    def count() -> int:
+        return sum(name.startswith("firewall") for host in hosts for name in host.manager.nfs())
+
+    wait(lambda: are_equal(hosts) and count() == 1, what="the first instance")
+    for host in hosts:
+        host.manager.utilisation = 1.0
+    wait(lambda: count() == 3, what="scaling out")
+    assert len(a.manager.nfs()) in (1, 2)
+    for host in hosts:
+        host.manager.utilisation = 0.05
+    wait(lambda: count() == 1, what="scaling in")
+    for host in hosts:
+        host.manager.utilisation = 0.5  # within the band
+    queue = RequestQueue(cluster.ensemble, cluster.paths)
+    assert {claim.state for claim in queue.claims().values()} == {"done"}
+    assert (a.error, b.error) == (None, None)
+
+
+def test_each_of_100_requests_is_acted_on_once_while_agents_die(cluster: Cluster) -> None:
+    hosts = start_hosts(cluster, 3, cores=1000.0, start_s=0.02, session_s=2.0)
+    wait(lambda: are_equal(hosts))
+    chance = random.Random(7)
+    queue = RequestQueue(cluster.ensemble, cluster.paths)
+    keys = [f"r{index}" for index in range(100)]
+    kills = 0
+    for index, key in enumerate(keys):
+        queue.put(request(key, "abc"[index % 3], deadline_s=300))
+        if index % 8 == 4:
+            victim = chance.choice(hosts)
+            kill(victim)
+            kills += 1
+            time.sleep(chance.random() * 0.3)
+            victim.start_agent()
+    for key in keys:
+        assert ended(queue, key, 120).state == "done"
+    for host in hosts:
+        wait(lambda host=host: host.live._state.state.started == {}, what="the end of notes")
+    assert kills >= 12
+    check_exactly_once(queue, keys, hosts)
+
+
+def test_request_of_a_dead_agent_is_served_by_another_and_no_instance_is_left(
+    cluster: Cluster,
+) -> None:
+    a, _ = hosts = start_hosts(cluster, 2, start_s=0.5)
+    wait(lambda: are_equal(hosts))
+    queue = ask(cluster, request("k", "a"))
+    wait(lambda: a.live._state.state.started == {"k": "firewall-1"} and a.manager.nfs())
+    kill(a)  # in the middle
+    claim = ended(queue, "k")  # when the session of a has ended
+    assert (claim.host, claim.instance) == ("b", "firewall-1")
+    assert a.manager.nfs() == ["firewall-1"]  # nobody there can stop it yet
+    a.start_agent()
+    wait(lambda: a.manager.nfs() == [], what="the end of what a had started")
+    check_exactly_once(queue, ["k"], hosts)
+
+
+def kill(host: SimulatedHost) -> None:
+    """Let an agent vanish: nothing is said to ZooKeeper, whatever it was about to do is not done.
+
+    Threads cannot be killed; cutting off all that they do is as good. test_faults kills processes.
+    """
+    agent = host.live
+    agent.scaler._is_stopping.set()
+    agent.keeper._ensemble.abandon()
+    host.stop_agent()
+
+
+def check_exactly_once(queue: RequestQueue, keys: list[str], hosts: list[SimulatedHost]) -> None:
+    """Each request has one instance, and there are no others."""
+    claims = queue.claims()
+    served = sorted(f"{claims[key].host}/{claims[key].instance}" for key in keys)
+    there = sorted(f"{host.name}/{name}" for host in hosts for name in host.manager.nfs())
+    assert served == there
+    assert len(set(served)) == len(keys)
+    assert queue.waiting() == {}
+    assert SESSION_S > 0
