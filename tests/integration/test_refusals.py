@@ -106,8 +106,8 @@ def refused(done: subprocess.CompletedProcess[str]) -> str:
 
 def nothing_left(host: Host, launcher: str, before: list[str]) -> None:
     host.wait(lambda: not host.processes())
-    assert not list(host.runtime.glob("main/*.json"))
-    assert not list(host.runtime.glob("main/**/*.sock"))
+    host.wait(lambda: not list(host.runtime.glob("main/*.json")))
+    host.wait(lambda: not list(host.runtime.glob("main/**/*.sock")))
     host.wait(lambda: not [name for name in cgroups() if name not in before])
     host.wait(lambda: launcher != "container" or not find_engine().containers())
 
