@@ -99,8 +99,8 @@ def test_start_after_everything_was_killed(
     report = host.json("down")["report"]
     assert report["buffers"]["free"] == report["buffers"]["total"]
     host.wait(lambda: not cgroups_of(second))
-    assert not list(host.runtime.glob("**/*.sock"))
-    assert not list(host.runtime.glob("main/*.json"))
+    host.wait(lambda: not list(host.runtime.glob("**/*.sock")))
+    host.wait(lambda: not list(host.runtime.glob("main/*.json")))
 
 
 @pytest.fixture

@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from onvm_core.launch.cgroup import Cgroups, is_abandoned
+from onvm_core.launch.cgroup_tree import read_trees
 from onvm_core.launch.identity import ProcessId, find_by_environment, namespace_init
 from onvm_core.launch.launcher import SECRET_VARIABLE
 
@@ -222,7 +224,22 @@ def clean(folder: Path) -> list[str]:
                     process.send(signal.SIGKILL)
                     process.wait(2)
     shutil.rmtree(folder, ignore_errors=True)
+    sweep_cgroups()
     return left
+
+
+def sweep_cgroups() -> None:
+    """Remove the cgroups of managers that are dead, when those in them are."""
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        Cgroups().sweep()
+        left = [
+            folder for tree in read_trees() for base in (tree.own, *tree.above)
+            for folder in base.glob("onvm/*") if is_abandoned(folder.name)
+        ]  # fmt: skip
+        if not left:
+            return
+        time.sleep(0.1)
 
 
 def managed() -> Iterator[Host]:
