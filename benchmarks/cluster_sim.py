@@ -101,7 +101,10 @@ def work(pipe: Pipe, folder: Path, hosts: str, credentials: Credentials, cluster
     here: dict[int, Host] = {}
     base_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     while True:
-        command, *arguments = pipe.recv()
+        try:
+            command, *arguments = pipe.recv()
+        except EOFError:  # whoever started us is gone
+            os._exit(1)
         if command == "start":
             start(here, folder, hosts, credentials, cluster, *arguments)
             pipe.send(len(here))

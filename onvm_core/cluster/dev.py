@@ -130,6 +130,7 @@ class DevCluster:
         self._add_chain()
         self._wait(lambda: self.status().is_equal, "all managers to know the chain")
         threading.Thread(target=self._spaces.inside, args=(SERVER, _echo), daemon=True).start()
+        self._wait(lambda: self.probe(1)[0] == 1, "packets to pass")
 
     def _make_cluster(self) -> None:
         # kazoo's thread opens connections; it has to begin in the namespace.

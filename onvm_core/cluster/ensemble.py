@@ -108,7 +108,6 @@ class Ensemble:
         self._on_change = on_change
         self._revive_at = 0.0
         self._refusals = 0
-        self._is_refused = False
         options: dict[str, Any] = {}
         if credentials is not None:
             options["sasl_options"] = {
@@ -142,6 +141,7 @@ class Ensemble:
         Raises:
             NoEnsembleError: nobody answers in time, or what answers does not accept us.
         """
+        self._revive_at = time.monotonic() + REVIVE_S
         self.client.start_async()
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline and self._refusals < REFUSALS_MAX:
@@ -205,11 +205,10 @@ class Ensemble:
     def revive(self) -> None:
         """Begin again where kazoo has given up; call it now and then."""
         now = time.monotonic()
-        if not self._is_refused or self.client.client_state != KeeperState.CLOSED:
+        if self.client.client_state != KeeperState.CLOSED:
             self._revive_at = now + REVIVE_S
         elif now >= self._revive_at:
             self._revive_at = now + REVIVE_S
-            self._is_refused = False
             log.info("ZooKeeper has refused us; trying again")
             self.client.stop()
             self.client.start_async()
@@ -218,7 +217,6 @@ class Ensemble:
         session = _STATES[state]
         if self.client.client_state == KeeperState.AUTH_FAILED:
             self._refusals += 1
-            self._is_refused = True
         log.info("ZooKeeper: %s", session.value)
         if self._on_change is not None:
             self._on_change(session)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from importlib.metadata import version
 
 from onvm_core.cluster.tree import HostNode, InstanceNode, InstancesNode, PluginNode
@@ -73,13 +74,18 @@ def host_facts(
     state = "leaving" if is_leaving else "no_manager" if local is None else "up"
     return HostNode(
         number=1, seat=0,  # the membership knows them
-        address=address, control=control, key=key, version=version("onvm"),
+        address=address, control=control, key=key, version=_version(),
         state=state,  # type: ignore[arg-type]
         cores=0.0 if room is None else room.cores,
         memory_mib=0 if room is None else room.memory_mib,
         ports=[] if local is None else sorted(local.ports),
         plugins=plugins,
     )  # fmt: skip
+
+
+@cache
+def _version() -> str:
+    return version("onvm")  # reads files
 
 
 def of_cluster(hosts: Iterable[LocalHost]) -> list[LocalHost]:

@@ -174,6 +174,9 @@ def digest(view: ClusterView) -> str:
         *((peer.number, peer.name, peer.address) for peer in view.peers),
         (view.number, view.host, view.address),
     ]
-    instances = [msgspec.structs.replace(instance, spare_pps=0) for instance in view.instances]
+    instances = [
+        (one.number, one.host, one.name, one.services, one.state, one.claims)
+        for one in view.instances
+    ]
     text = msgspec.json.encode([view.cluster, view.vni, sorted(hosts), instances, view.chains])
     return hashlib.sha256(text).hexdigest()[:16]
