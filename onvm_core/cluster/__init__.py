@@ -2,3 +2,14 @@
 
 Nothing else in onvm knows ZooKeeper. A manager without a cluster has no agent.
 """
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from onvm_sdk.errors import PluginError
+
+if find_spec("puresasl") is None:
+    raise PluginError(
+        "needs the package pure-sasl; run: pip install 'onvm[cluster]'", field="onvm cluster"
+    )
