@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -16,10 +15,10 @@ from onvm_core.launch.launcher import DEFAULT_LAUNCHER, Launchers
 from onvm_core.manager import messages as m
 from onvm_core.manager.automation import Automation
 from onvm_core.manager.captures import Captures
-from onvm_core.manager.chains import Chain
+from onvm_core.manager.chain_requests import ChainRequests
 from onvm_core.manager.classifier import Classifier
 from onvm_core.manager.cluster import ClusterTables
-from onvm_core.manager.config import ChainConfig, Config, NfConfig, NfGroup
+from onvm_core.manager.config import Config, NfConfig, NfGroup
 from onvm_core.manager.control import ControlServer
 from onvm_core.manager.deployment import Deployment, NfFailed
 from onvm_core.manager.directory import DirectoryLock
@@ -28,7 +27,7 @@ from onvm_core.manager.fusion import Fusion
 from onvm_core.manager.placer import load_policy
 from onvm_core.manager.plan import make_plan
 from onvm_core.manager.ports import PortKind, parse_uri
-from onvm_core.manager.registry import HostState, NfHost
+from onvm_core.manager.registry import NfHost
 from onvm_core.manager.report import Report
 from onvm_core.manager.supervisor import Supervisor, WantedHost
 from onvm_core.manager.toml import format_toml
@@ -41,7 +40,6 @@ __all__ = ["Service"]
 log = logging.getLogger("onvm.service")
 
 SOURCES_WAIT_S = 5.0
-PATH_FLOWS_MAX = 50_000
 
 
 class Service:
@@ -65,7 +63,6 @@ class Service:
         self._config_path = config_path
         self._packages = discover()
         self._launchers = launchers
-        self._pending: dict[str, ChainConfig] = dict(config.chains)
         self._state = "starting"
         self._ending = False
         self._keep_nfs = False
@@ -79,11 +76,6 @@ class Service:
             m.InstancesRequest: self._instances,
             m.NfRunRequest: self._nf_run,
             m.NfStopRequest: self._nf_stop,
-            m.ChainListRequest: self._chain_list,
-            m.ChainAddRequest: self._chain_add,
-            m.ChainRemoveRequest: self._chain_remove,
-            m.ChainShowRequest: self._chain_show,
-            m.FlowListRequest: self._flow_list,
             m.SendRequest: self._send,
         }
         self._lock = DirectoryLock(directory)
@@ -114,6 +106,15 @@ class Service:
             lambda chain, action: self._control.publish(m.ChainEvent(name=chain, action=action)),
         )  # fmt: skip
         self._deployment.manager.on_notice = self._cluster.on_notice
+        self._chains = ChainRequests(
+            self._deployment, self._automation.bypass, self._cluster, config.chains,
+            self._control.publish,
+        )  # fmt: skip
+        self._handlers[m.ChainListRequest] = self._chains.list_all
+        self._handlers[m.ChainAddRequest] = self._chains.add
+        self._handlers[m.ChainRemoveRequest] = self._chains.remove
+        self._handlers[m.ChainShowRequest] = self._chains.show
+        self._handlers[m.FlowListRequest] = self._chains.flows
         self._handlers[m.ClusterApplyRequest] = self._cluster.apply
         self._handlers[m.ClusterLocalRequest] = self._cluster.local
         self._handlers[m.ScaleRequest] = self._automation.scaling.set_count
@@ -220,7 +221,7 @@ class Service:
             self._control.turn()
             self._supervisor.turn()
             self._automation.turn()
-            self._add_pending()
+            self._chains.add_pending()
             if self._state == "starting":
                 self._check_start(on_ready)
         if self._last is None:
@@ -232,7 +233,7 @@ class Service:
         failure = self._supervisor.first_failure()
         if failure and self._n_adopted == 0:
             raise NfFailed(failure)
-        is_ready = not self._pending and self._supervisor.all_active()
+        is_ready = not self._chains.has_pending and self._supervisor.all_active()
         waited_s = time.monotonic() - self._began
         if not self._flows and (is_ready or waited_s > SOURCES_WAIT_S):
             self._flows = True  # in the end without those that cannot start
@@ -242,25 +243,6 @@ class Service:
             self._state = "ready"
             self._control.publish(m.ManagerEvent(state="ready"))
             on_ready()
-
-    def _add_pending(self) -> None:
-        for name, chain in list(self._pending.items()):
-            if all(self._deployment.serves(service) for service in chain.services):
-                del self._pending[name]
-                self._add_chain(name, chain)
-
-    def _add_chain(self, name: str, chain: ChainConfig) -> None:
-        action = "changed" if name in self._deployment.chains.by_name else "added"
-        self._deployment.chains.add(
-            name, chain.near, chain.far, chain.services,
-            is_bidirectional=chain.bidirectional, track_flows=chain.track_flows,
-            match=chain.match, waits=chain.on_failure == "wait",
-        )  # fmt: skip
-        if chain.on_failure == "bypass":
-            self._automation.bypass.watch(name)
-        else:
-            self._automation.bypass.forget(name)
-        self._control.publish(m.ChainEvent(name=name, action=action))
 
     def _finish(self) -> bool:
         seconds = self._deployment.elapsed_s
@@ -342,7 +324,7 @@ class Service:
             state=self._state,
             uptime_s=round(time.monotonic() - self._began, 3),
             launched=self._supervisor.launched(),
-            chains=self._chains(),
+            chains=self._chains.all(),
             report=self._deployment.report(),
             exporters=self._automation.exporters(),
             warnings=self._launchers.warnings,
@@ -402,137 +384,3 @@ class Service:
         if count == 0:
             raise ConfigError(self._known_instances(), field="send", value=request.name)
         return m.DoneReply(count=count)
-
-    # ---- chains and flows ----
-
-    def _chains(self) -> list[m.ChainReply]:
-        shown = [self._chain(chain) for chain in self._deployment.chains.by_name.values()]
-        shown += [
-            m.ChainReply(
-                name=name, near=chain.near, far=chain.far, services=chain.services,
-                bidirectional=chain.bidirectional, track_flows=chain.track_flows, state="waiting",
-                match=chain.match,
-                on_failure=chain.on_failure,
-            )
-            for name, chain in self._pending.items()
-        ]  # fmt: skip
-        return sorted(shown, key=lambda chain: chain.name)
-
-    def _chain(self, chain: Chain) -> m.ChainReply:
-        bypass = self._automation.bypass
-        missing = bypass.missing(chain.name)
-        return m.ChainReply(
-            name=chain.name, near=chain.near, far=chain.far, services=list(chain.services),
-            bidirectional=chain.is_bidirectional, track_flows=chain.track_flows,
-            state=f"bypassing {', '.join(missing)}" if missing else self._state_of(chain),
-            on_failure=(
-                "wait" if chain.waits else "bypass" if bypass.watches(chain.name) else "drop"
-            ),
-            match=None if chain.match is None else list(chain.match),
-        )  # fmt: skip
-
-    def _state_of(self, chain: Chain) -> str:
-        absent = [
-            name for name in chain.services
-            if not self._deployment.serves(name, anywhere=chain.cluster_number != 0)
-        ]  # fmt: skip
-        return f"waiting for {', '.join(absent)}" if chain.waits and absent else "active"
-
-    def _chain_list(self, _request: m.ChainListRequest) -> m.ChainsReply:
-        return m.ChainsReply(chains=self._chains())
-
-    def _chain_add(self, request: m.ChainAddRequest) -> m.ChainReply:
-        self._check_own(request.name, "chain add")
-        for service in request.services:
-            if not self._deployment.serves(service):
-                raise ConfigError(
-                    f"no instance of it serves; start one: onvm nf run {service}",
-                    field="chain add", value=service,
-                )  # fmt: skip
-        known = self._deployment.chains.by_name.get(request.name)
-        chain = ChainConfig(
-            near=request.near, far=request.far, services=request.services,
-            bidirectional=request.bidirectional, track_flows=request.track_flows,
-            on_failure=request.on_failure,
-            match=None if known is None or known.match is None else list(known.match),
-        )  # fmt: skip
-        self._add_chain(request.name, chain)
-        self._pending.pop(request.name, None)
-        return self._chain(self._deployment.chains.by_name[request.name])
-
-    def _check_own(self, name: str, field: str) -> None:
-        if name in self._cluster.chains:
-            raise ConfigError("it is the cluster's: onvm cluster chain", field=field, value=name)
-
-    def _chain_remove(self, request: m.ChainRemoveRequest) -> m.DoneReply:
-        self._check_own(request.name, "chain remove")
-        if self._pending.pop(request.name, None) is None:
-            self._automation.bypass.forget(request.name)
-            self._deployment.chains.remove(request.name)
-        self._control.publish(m.ChainEvent(name=request.name, action="removed"))
-        return m.DoneReply()
-
-    def _chain_show(self, request: m.ChainShowRequest) -> m.ChainShowReply:
-        chain = self._deployment.chains.by_name.get(request.name)
-        if chain is None:
-            known = ", ".join(sorted(self._deployment.chains.by_name)) or "there is none"
-            raise ConfigError(f"expected a chain ({known})", field="chain show", value=request.name)
-        flows = dataplane.read_flows(PATH_FLOWS_MAX)
-        counts = Counter(
-            (flow.spi, flow.hosts, flow.is_reverse) for flow in flows if flow.chain == chain.number
-        )
-        paths = [
-            m.Path(spi=spi, is_reverse=is_reverse, flows=count,
-                   hops=self._hops(chain, hosts, is_reverse))
-            for (spi, hosts, is_reverse), count in sorted(counts.items())
-        ]  # fmt: skip
-        return m.ChainShowReply(chain=self._chain(chain), paths=paths, flows_seen=len(flows))
-
-    def _hops(self, chain: Chain, slots: tuple[int, ...], is_reverse: bool) -> list[m.Hop]:
-        services = chain.services[::-1] if is_reverse else chain.services
-        hops: list[tuple[str, str]] = []
-        for slot in slots:
-            for service in services[len(hops) :]:
-                names = self._instances_of(slot, service)
-                if not names:
-                    break
-                hops.append((service, names[0]))
-        return [
-            m.Hop(si=len(hops) - index, service=service, instance=instance)
-            for index, (service, instance) in enumerate(hops)
-        ]
-
-    def _instances_of(self, slot: int, service: str) -> list[str]:
-        remote = self._cluster.instance_at(slot, service)
-        return (
-            [remote]
-            if remote
-            else [
-                instance.name
-                for host, instance in self._deployment.manager.registry.instances()
-                if host.slot == slot and service == instance.service
-            ]
-        )
-
-    def _flow_list(self, request: m.FlowListRequest) -> m.FlowsReply:
-        ports = {self._deployment.port_number(name): name for name in self._deployment.ports}
-        chains = {chain.number: chain.name for chain in self._deployment.chains.by_name.values()}
-        names = self._cluster.names()
-        for host, instance in self._deployment.manager.registry.instances():
-            if host.state is not HostState.DEAD:
-                names.setdefault(host.slot, []).append(instance.name)
-        return m.FlowsReply(
-            total=dataplane.read_plane().flows,
-            flows=[
-                m.Flow(
-                    src=flow.src, src_port=flow.src_port, dst=flow.dst, dst_port=flow.dst_port,
-                    protocol=flow.protocol, vlan=flow.vlan,
-                    port=ports.get(flow.port, str(flow.port)),
-                    chain=chains.get(flow.chain, str(flow.chain)),
-                    spi=flow.spi, is_reverse=flow.is_reverse,
-                    instances=[name for slot in flow.hosts for name in names.get(slot, [])],
-                    idle_s=flow.idle_ms / 1000,
-                )
-                for flow in dataplane.read_flows(request.limit)
-            ],
-        )  # fmt: skip
