@@ -89,6 +89,8 @@ def status_tables(reply: StatusReply) -> RenderableType:
     failed = [nf for nf in reply.launched if nf.reason or nf.state in ("starting", "waiting")]
     if failed:
         parts += [_failures(failed), ""]
+    if reply.peers:
+        parts += [_peers(reply), ""]
     parts += [Text(line) for line in reply.warnings]
     parts += [Text(_exporter(one)) for one in reply.exporters if one.problem or one.dropped]
     return Group(*parts, report_tables(reply.report))
@@ -105,6 +107,16 @@ def chain_table(chains: list[ChainReply]) -> RenderableType:
             "yes" if chain.bidirectional else "no",
             "tracked" if chain.track_flows else "not tracked", chain.state,
         )  # fmt: skip
+    return table
+
+
+def _peers(reply: StatusReply) -> RenderableType:
+    share = "" if reply.crossing is None else f"; {reply.crossing:.1%} of hops led to another host"
+    table = make_table(f"Peers{share}", ("host", "address", "state"), ("to it", "from it"))
+    for peer in reply.peers:
+        heard = "never" if peer.heard_ms is None else f"{peer.heard_ms:,.0f} ms ago"
+        state = "answers" if peer.is_up else f"does not answer, heard {heard}"
+        table.add_row(peer.name, peer.address, state, f"{peer.tx:,}", f"{peer.rx:,}")
     return table
 
 

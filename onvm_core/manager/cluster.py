@@ -134,11 +134,15 @@ class ClusterTables:
         return m.ClusterLocalReply(
             hosts=[self._local(host) for host in self._serving()],
             ports=[name for name in self._deployment.ports if name != TUNNEL],
-            peers=[self._peer_status(peer) for peer in self._peers.values()],
+            peers=self.peers(),
             digest=self.digest(),
             room=self._deployment.room,
             drops={reason: drops[reason] for reason in REMOTE_REASONS},
         )
+
+    def peers(self) -> list[PeerStatus]:
+        """The other hosts, and the data network to each."""
+        return [self._peer_status(peer) for peer in self._peers.values()]
 
     def digest(self) -> str:
         """Of the tables: equal on all hosts that have applied equal views."""

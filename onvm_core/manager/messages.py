@@ -234,6 +234,11 @@ class StatusReply(_Tagged, frozen=True, tag="status"):
     exporters: list[ExporterReport] = []
     warnings: list[str] = []
     """What this host does not let the manager do; a line for each."""
+    peers: list[PeerStatus] = []
+    """Other hosts of the cluster."""
+    crossing: float | None = None
+    """Share of hops that led to another host: packets sent to peers, of those and of what NFs
+    here got; None: there was none."""
 
 
 class DownReply(_Tagged, frozen=True, tag="down"):

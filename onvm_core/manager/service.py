@@ -317,6 +317,8 @@ class Service:
         return self._handlers[type(request)](request)
 
     def _status(self, _request: m.StatusRequest) -> m.StatusReply:
+        report, peers = self._deployment.report(), self._cluster.peers()
+        hops, crossed = sum(nf.rx for nf in report.nfs), sum(peer.tx for peer in peers)
         return m.StatusReply(
             name=self._directory.name,
             pid=os.getpid(),
@@ -325,7 +327,9 @@ class Service:
             uptime_s=round(time.monotonic() - self._began, 3),
             launched=self._supervisor.launched(),
             chains=self._chains.all(),
-            report=self._deployment.report(),
+            report=report,
+            peers=peers,
+            crossing=crossed / (hops + crossed) if peers and hops + crossed else None,
             exporters=self._automation.exporters(),
             warnings=self._launchers.warnings,
         )

@@ -87,6 +87,9 @@ def test_flows_pass_three_hosts_both_ways(host: Host) -> None:
         ("firewall-1", "nat-1@b", "lb-1@c")
     }
     assert all(path["spi"] == 14 for path in paths)
+    # Everything that b's NF gets goes on to a peer.
+    assert 0.4 < managers.status("b")["crossing"] < 0.6
+    assert "of hops led to another host" in host.do("status", "--name", "b")
     reports = managers.down()
     check_books(reports)
     assert not any(reports[name]["drops"].get("no_path") for name in "bc")
