@@ -12,6 +12,8 @@ from bench import wait
 from onvm_core.cluster.peers import Peer, PeerLoad, PeerNetwork
 from onvm_sdk.errors import ConfigError
 
+pytestmark = pytest.mark.once
+
 LOAD = PeerLoad(7, 1234, 0.5, 2000)
 
 

@@ -48,6 +48,8 @@ from onvm_sdk._native.nf import Host, StageHello
 from onvm_sdk._stage import build_stage
 from onvm_sdk.errors import OnvmError
 
+pytestmark = pytest.mark.once
+
 
 def attempt(function, *arguments):
     try:
@@ -123,7 +125,6 @@ def launched(host: Host) -> dict[str, Any]:
     return one
 
 
-@pytest.mark.once
 def test_serves_dies_is_restarted_and_stops(host: Host, launcher: str) -> None:
     host.configure(CONFIG.replace("LAUNCHER", launcher))
     host.do("up", "-d")
@@ -156,7 +157,6 @@ def test_serves_dies_is_restarted_and_stops(host: Host, launcher: str) -> None:
     assert not any(process.is_alive for process in left)
 
 
-@pytest.mark.once
 def test_next_manager_adopts_what_a_killed_one_left(host: Host, launcher: str) -> None:
     host.configure(CONFIG.replace("LAUNCHER", launcher))
     host.do("up", "-d")
@@ -179,7 +179,6 @@ def test_next_manager_adopts_what_a_killed_one_left(host: Host, launcher: str) -
     assert not any(process.is_alive for process in left)
 
 
-@pytest.mark.once
 def test_next_manager_ends_what_is_no_longer_wanted(host: Host, launcher: str) -> None:
     """And with it what it has started, and what is left of one that has died meanwhile."""
     install_nf(host.site, "fork", CURIOUS.replace("OUTSIDE", "''"))
@@ -230,7 +229,6 @@ def test_next_run_removes_what_killed_ones_left(host: Host) -> None:
             run.wait()
 
 
-@pytest.mark.once
 def test_killed_run_takes_its_nfs_along(host: Host, launcher: str) -> None:
     with subprocess.Popen(
         [*ONVM, "run", "--in", "null:?rate=1000", "--out", "null:", "--chain", "hop",
@@ -257,7 +255,6 @@ def test_killed_run_takes_its_nfs_along(host: Host, launcher: str) -> None:
     host.wait(lambda: launcher != "container" or not contained_names())
 
 
-@pytest.mark.once
 @pytest.mark.parametrize("launcher", ["sandbox", "container"], indirect=True)
 def test_killed_outer_process_takes_the_inside_along(host: Host, launcher: str) -> None:
     host.configure(CONFIG.replace("LAUNCHER", launcher))
