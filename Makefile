@@ -63,8 +63,11 @@ demo: packages  ## run firewall, NAT and load balancer over generated traffic, t
 
 .PHONY: test
 test: packages $(stamps)/apt-test  ## run every test on every Python here, C tests with sanitizers, lint and types
-	@discover=$$(packaging/all-pythons) && \
-	  .venv/bin/tox run $${discover:+--discover $$discover} $(TOX_ARGS)
+	@pythons=$$(packaging/all-pythons); pythons=$${pythons:+--discover $$pythons}; failed=0; \
+	$(if $(TOX_ARGS),.venv/bin/tox run $$pythons $(TOX_ARGS) || failed=1,\
+	.venv/bin/tox run -m alone $$pythons || failed=1; \
+	.venv/bin/tox run-parallel -p 2 --parallel-no-spinner -m together $$pythons || failed=1); \
+	exit $$failed
 
 .PHONY: bench
 bench: packages  ## run all benchmarks, or SUITE=hop
