@@ -21,6 +21,8 @@ from onvm_sdk.errors import ConfigError
 if TYPE_CHECKING:
     from up_host import Host
 
+pytestmark = pytest.mark.once
+
 LAUNCHERS = Launchers()
 CONFIG = """
 [dataplane]
@@ -47,8 +49,6 @@ from onvm_sdk import NetworkFunction
 from onvm_sdk._native.nf import Host, StageHello
 from onvm_sdk._stage import build_stage
 from onvm_sdk.errors import OnvmError
-
-pytestmark = pytest.mark.once
 
 
 def attempt(function, *arguments):
