@@ -20,7 +20,7 @@ from onvm_core.manager.directory import temporary_directory
 from onvm_core.manager.manager import Manager
 from onvm_core.manager.registry import HostState, NfHost
 from onvm_core.manager.report import cpu_seconds, quantile_us
-from onvm_sdk.errors import OnvmError
+from onvm_sdk.errors import ConfigError, OnvmError
 
 __all__ = ["Scenario", "run_scenario"]
 
@@ -340,7 +340,10 @@ def main() -> None:
     from onvm_core.bench.remote import KINDS as REMOTE
     from onvm_core.bench.restart import KINDS as RESTART
 
-    figures = {**_KINDS, **ELASTIC, **REMOTE, **RESTART}[scenario.kind](scenario)
+    try:
+        figures = {**_KINDS, **ELASTIC, **REMOTE, **RESTART}[scenario.kind](scenario)
+    except ConfigError as error:
+        sys.exit(f"{error}")
     sys.stdout.buffer.write(msgspec.json.encode(figures))
 
 

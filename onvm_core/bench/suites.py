@@ -11,7 +11,7 @@ from onvm_core.bench.restart import installed_nf
 from onvm_core.bench.scenario import Scenario, run_scenario
 from onvm_core.launch.launcher import DEFAULT_LAUNCHER, Launchers
 from onvm_core.manager.deployment import split_cpus
-from onvm_sdk.errors import ConfigError
+from onvm_sdk.errors import ConfigError, OnvmError
 
 __all__ = ["SUITES", "run_suite"]
 
@@ -192,7 +192,7 @@ def _cluster(runs: int, seconds: float) -> Iterator[BenchLine]:
 
 def _launchers(runs: int, seconds: float) -> Iterator[BenchLine]:
     """Start time of an NF under each launcher that works here, and throughput against `process`."""
-    names = usable_launchers()
+    names = [name for name in usable_launchers() if _starts(name)]
     starts: dict[str, list[float]] = {name: [] for name in names}
     for _ in range(max(runs, 5)):
         for name in names:
@@ -211,6 +211,16 @@ def _launchers(runs: int, seconds: float) -> Iterator[BenchLine]:
             ]
             ratios.append(pair[1]["mpps"] / pair[0]["mpps"])
         yield BenchLine.of(f"elastic.through.{name}", "of process", ratios)
+
+
+def _starts(launcher: str) -> bool:
+    """Whether the benchmark's NF can be started with it: a container needs an image."""
+    try:
+        run_scenario(Scenario(kind="elastic_start", launcher=launcher))
+    except OnvmError as error:
+        print(f"not measured: launcher {launcher}: {error}", file=sys.stderr)
+        return False
+    return True
 
 
 def usable_launchers() -> list[str]:
