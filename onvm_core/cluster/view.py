@@ -6,13 +6,15 @@ spare capacity it knows of. `digest` leaves these out.
 What does not count:
 
 * hosts without a manager, and all of their instances;
+* instances that have handed their state to another: their flows are there (`heirs`);
 * chains whose ends are not both on hosts that are there.
 
 What gets no new flows, while running ones stay (``draining``):
 
-* instances of hosts that drain;
-* instances of hosts that have just vanished from ZooKeeper, where others serve as well: if nobody
-  else does, one that may be dead is better than none, and its manager's peers know by their probes;
+* instances of hosts that leave;
+* instances of hosts that drain, or have just vanished from ZooKeeper, where others serve as well: if
+  nobody else does, one that is to end, or may be dead, is better than none, and its manager's peers
+  know by their probes;
 * instances of another edition of a plugin than that of the cluster, see `editions`.
 """
 
@@ -28,7 +30,7 @@ from onvm_core.cluster.mirror import Snapshot
 from onvm_core.cluster.tree import InstanceNode
 from onvm_core.manager.view import ChainView, ClusterView, InstanceView, PeerView
 
-__all__ = ["Edition", "digest", "editions", "make_view", "mismatches"]
+__all__ = ["Edition", "digest", "editions", "heirs_of", "make_view", "mismatches"]
 
 Edition = tuple[str, str]
 """Version and manifest digest of a plugin."""
@@ -51,15 +53,17 @@ def make_view(
     there[host] = me
     chosen = editions(snapshot)
 
+    heirs = heirs_of(snapshot)
+
     def leaves(name: str) -> bool:
-        return there[name].state != "up" or name in snapshot.draining
+        return there[name].state != "up"
 
     served = {
         service
-        for name in there.keys() - set(vanished)
+        for name in there.keys() - set(vanished) - snapshot.draining.keys()
         if not leaves(name) and name in snapshot.instances
         for node in snapshot.instances[name].instances
-        if node.state == "active"
+        if node.state == "active" and node.number not in heirs
         for service in node.services
     }
     instances = [
@@ -68,10 +72,15 @@ def make_view(
             name,
             spare_pps,
             chosen,
-            is_leaving=leaves(name) or (name in vanished and served.issuperset(node.services)),
+            is_leaving=leaves(name)
+            or (
+                (name in vanished or name in snapshot.draining)
+                and served.issuperset(node.services)
+            ),
         )
         for name in there
         for node in (snapshot.instances[name].instances if name in snapshot.instances else ())
+        if node.number not in heirs
     ]
     return ClusterView(
         cluster=snapshot.cluster.name,
@@ -88,6 +97,7 @@ def make_view(
             key=lambda peer: peer.number,
         ),
         instances=sorted(instances, key=lambda instance: instance.number),
+        heirs=sorted(heirs.items()),
         chains=sorted(
             (
                 ChainView(
@@ -101,6 +111,15 @@ def make_view(
             key=lambda chain: chain.number,
         ),
     )  # fmt: skip
+
+
+def heirs_of(snapshot: Snapshot) -> dict[int, int]:
+    """NF hosts that have handed their state to another, and to which."""
+    return {
+        number: heir
+        for node in snapshot.instances.values()
+        for number, heir in node.heirs
+    }  # fmt: skip
 
 
 def _instance(
@@ -178,5 +197,7 @@ def digest(view: ClusterView) -> str:
         (one.number, one.host, one.name, one.services, one.state, one.claims)
         for one in view.instances
     ]
-    text = msgspec.json.encode([view.cluster, view.vni, sorted(hosts), instances, view.chains])
+    text = msgspec.json.encode(
+        [view.cluster, view.vni, sorted(hosts), instances, view.heirs, view.chains]
+    )
     return hashlib.sha256(text).hexdigest()[:16]

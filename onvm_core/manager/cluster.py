@@ -26,6 +26,7 @@ from onvm_core.manager.bypass import Bypass
 from onvm_core.manager.chains import PORT_REMOTE
 from onvm_core.manager.deployment import Deployment
 from onvm_core.manager.registry import HostState, NfHost
+from onvm_core.manager.wire import Claim
 from onvm_core.manager.view import (
     ChainView,
     ClaimView,
@@ -44,6 +45,8 @@ log = logging.getLogger("onvm.cluster")
 
 TUNNEL = "cluster"
 """Name of the port to the peers."""
+HEIRS_MAX = 8
+"""State that went from heir to heir is followed so often."""
 SPAN_MAX = 8
 """NF hosts of a chain that spans hosts: as many as NSH's fixed context names."""
 REMOTE_REASONS = ("foreign", "no_path", "no_instance", "tx_full", "shed")
@@ -61,6 +64,10 @@ class _Remote:
     slot: int
     view: InstanceView
     claims: set[ClaimView] = field(default_factory=set)
+
+
+def _state(host: NfHost) -> str:
+    return HostState.DRAINING.value if host.is_kept_back else host.state.value
 
 
 def _traffic_of(claim: ClaimView) -> tuple[bytes, int, int, int]:
@@ -89,6 +96,10 @@ class ClusterTables:
         self._chains: dict[str, ChainView] = {}
         self._numbers: dict[int, int] = {}
         """Of the own NF hosts, by slot."""
+        self.reserved: Callable[[], set[str]] = set
+        """Names of instances that have moved from here."""
+        self._heirs: dict[int, int] = {}
+        """Who has the state of NF hosts that have moved, by number."""
 
     @property
     def chains(self) -> Mapping[str, ChainView]:
@@ -108,6 +119,30 @@ class ClusterTables:
             remote.slot: [f"{remote.view.name}@{remote.view.host}"]
             for remote in self._remotes.values()
         }
+
+    def number_of(self, slot: int) -> int | None:
+        """Number in the cluster of an own NF host; None: it has none."""
+        return self._numbers.get(slot) or None
+
+    def slot_of(self, number: int) -> int | None:
+        """Slot of an NF host of the cluster, or of who has its state; None: nobody serves for it."""
+        for _ in range(HEIRS_MAX):
+            if number in self._remotes:
+                return self._remotes[number].slot
+            own = next((slot for slot, one in self._numbers.items() if one == number), None)
+            if own is not None:
+                return own
+            if number not in self._heirs:
+                break
+            number = self._heirs[number]
+        return None
+
+    def remote_claims(self) -> set[Claim]:
+        """What belongs to NF hosts at peers."""
+        return {
+            Claim(*_traffic_of(claim)) for remote in self._remotes.values()
+            for claim in remote.claims
+        }  # fmt: skip
 
     # ---- requests ----
 
@@ -138,6 +173,7 @@ class ClusterTables:
             digest=self.digest(),
             room=self._deployment.room,
             drops={reason: drops[reason] for reason in REMOTE_REASONS},
+            reserved=sorted(self.reserved()),
         )
 
     def peers(self) -> list[PeerStatus]:
@@ -156,7 +192,7 @@ class ClusterTables:
             (remote.view.number, remote.view.host, remote.view.services, remote.view.state)
             for remote in self._remotes.values()
         ] + [
-            (number, view.host, list(by_slot[slot].services), by_slot[slot].state.value)
+            (number, view.host, list(by_slot[slot].services), _state(by_slot[slot]))
             for slot, number in numbers.items()
             if slot in by_slot
         ]
@@ -188,10 +224,12 @@ class ClusterTables:
         for name in [n for n in self._chains if n not in wanted_chains]:
             self._remove_chain(name)
         self._open_tunnel(view, missing)
+        self._set_heirs(view)
         self._set_instances(view, missing)
         self._set_peers(view, missing)
         self._add_instances(view, missing)
         self._number_own(view)
+        self.keep_back_own()
         for chain in view.chains:
             if self._chains.get(chain.name) != chain:
                 self._add_chain(chain, view, missing)
@@ -210,6 +248,8 @@ class ClusterTables:
             self._deployment.close_port(TUNNEL)
             self._tunnel = None
         self._view = None
+        self._heirs = {}
+        self.keep_back_own()
 
     def _open_tunnel(self, view: ClusterView, missing: list[str]) -> None:
         wanted = (view.address, view.vni)
@@ -265,6 +305,14 @@ class ClusterTables:
             if one.host != view.host and ((peer := self._peers.get(one.host)) is None or peer.is_up)
         }
 
+    def _set_heirs(self, view: ClusterView) -> None:
+        """Where the state of NF hosts has gone; before these go."""
+        heirs = dict(view.heirs)
+        for source, heir in heirs.items():
+            if self._heirs.get(source) != heir:
+                native.set_heir(source, heir)
+        self._heirs = heirs
+
     def _set_instances(self, view: ClusterView, missing: list[str]) -> None:
         """Remove what has gone, change what has changed; before peers go."""
         del missing
@@ -311,7 +359,8 @@ class ClusterTables:
         remote.view = now
 
     def _remove_remote(self, number: int) -> None:
-        native.remove_remote(self._remotes.pop(number).slot)
+        slot = self._remotes.pop(number).slot
+        native.remove_remote(slot, self.slot_of(number) or 0)
 
     def _tell_services(self) -> None:
         self._deployment.remote_services = {
@@ -335,6 +384,16 @@ class ClusterTables:
                 self._number(slot, number)
             self._welcome(host)
 
+    def keep_back_own(self) -> None:
+        """Let no new flows come to own NF hosts that drain for the cluster, though not for us."""
+        view = self._view
+        draining = {
+            one.name for one in (() if view is None else view.instances)
+            if view is not None and one.host == view.host and one.state == "draining"
+        }  # fmt: skip
+        for host in self._serving():
+            self._deployment.manager.keep_back(host, host.instances[0].name in draining)
+
     def _welcome(self, host: NfHost) -> None:
         """Let new flows come to an own host of which nothing is known, as to those at peers."""
         meter = self._deployment.manager.meters.of(host)
@@ -351,6 +410,7 @@ class ClusterTables:
     def _number(self, slot: int, number: int) -> None:
         native.set_number(slot, number)
         self._numbers[slot] = number
+        self._deployment.manager.host_of(slot).is_shared |= number != 0
 
     def on_host_change(self, host: NfHost) -> None:
         """A host of this manager serves, drains or is gone: its number is the slot's no more."""

@@ -12,6 +12,15 @@ import msgspec
 from onvm_core.export.runner import ExporterReport
 from onvm_core.manager.classifier import MatchConfig
 from onvm_core.manager.report import Report
+from onvm_core.manager.state_messages import (
+    NfDrainRequest,
+    StateDoneRequest,
+    StateGiveRequest,
+    StateGivenRequest,
+    StateReadRequest,
+    StateReply,
+    StateTakeRequest,
+)
 from onvm_core.manager.view import ClusterView, LocalHost, LocalRoom, PeerStatus
 from onvm_core.scaling.autoscaler import Decision
 
@@ -177,6 +186,12 @@ Request = (
     | CaptureStopRequest
     | ClusterApplyRequest
     | ClusterLocalRequest
+    | NfDrainRequest
+    | StateTakeRequest
+    | StateReadRequest
+    | StateDoneRequest
+    | StateGiveRequest
+    | StateGivenRequest
 )
 
 
@@ -376,6 +391,8 @@ class ClusterLocalReply(_Tagged, frozen=True, tag="cluster_local"):
     drops: dict[str, int] = {}
     """Of packets between hosts, by reason."""
     room: LocalRoom | None = None
+    reserved: list[str] = []
+    """Instance names that are not free, though nothing here has them."""
 
 
 class DoneReply(_Tagged, frozen=True, tag="done"):
@@ -404,6 +421,7 @@ Reply = (
     | ScaleStatusReply
     | ClusterReply
     | ClusterLocalReply
+    | StateReply
     | ErrorReply
 )
 
