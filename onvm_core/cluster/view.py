@@ -74,8 +74,7 @@ def make_view(
             chosen,
             is_leaving=leaves(name)
             or (
-                (name in vanished or name in snapshot.draining)
-                and served.issuperset(node.services)
+                (name in vanished or name in snapshot.draining) and served.issuperset(node.services)
             ),
         )
         for name in there

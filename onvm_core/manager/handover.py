@@ -306,4 +306,3 @@ class HandOvers:
 
     def _send(self, host: NfHost, kind: int, **parts: int | str | bytes) -> None:
         self._manager.send(host, wire.pack_message(kind, **parts))  # type: ignore[arg-type]
-

@@ -104,9 +104,7 @@ class Moves:
         """Hold an instance still, and take its state."""
         _, host = self._find(request.instance)
         if self._hand_overs.is_going_on(host):
-            raise ConfigError(
-                "it hands its state over already", field="nf", value=request.instance
-            )
+            raise ConfigError("it hands its state over already", field="nf", value=request.instance)
         self._manager.keep_back(host, True)
         self._hand_overs.begin_leaving(host, request.pause_ms / 1000)
         return m.DoneReply()

@@ -4,8 +4,9 @@
 BLOB_PORT`` is told by lines on its standard input what to do, and answers each with a line of JSON:
 
     open N        N connections more that stay; each says a number, checks the echo, and so on
-    pause, go     nothing is said, or again
+    close         all of these end at once
     load N        have N downloads going on, one after the other each
+    forget        what has failed so far
     stat          what has come of it
 """
 
@@ -64,20 +65,19 @@ class Talker:
         self.bad_downloads: list[str] = []
         self.wanted_loads = 0
         self.active_loads = 0
-        self.waiting = 0
-        """Messages whose answer has not come yet."""
-        self.is_going = asyncio.Event()
-        self.is_going.set()
         self.tasks: set[asyncio.Task[None]] = set()
+        self.talks: list[asyncio.Task[None]] = []
         self.begun = 0
 
-    def spawn(self, work: Any) -> None:
-        task = asyncio.create_task(work)
+    def spawn(self, work: Any) -> asyncio.Task[None]:
+        task: asyncio.Task[None] = asyncio.create_task(work)
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
+        return task
 
     async def connection(self, number: int) -> None:
         port = 0
+        writer = None
         try:
             reader, writer = await asyncio.wait_for(
                 asyncio.open_connection(self.address, self.echo_port), ANSWER_S
@@ -86,14 +86,9 @@ class Talker:
             self.ports[number] = port
             await asyncio.sleep(random.random() * PERIOD_S)
             for count in range(1 << 30):
-                await self.is_going.wait()
                 said = f"{number} {count}\n".encode()
-                self.waiting += 1
-                try:
-                    writer.write(said)
-                    heard = await asyncio.wait_for(reader.readline(), ANSWER_S)
-                finally:
-                    self.waiting -= 1
+                writer.write(said)
+                heard = await asyncio.wait_for(reader.readline(), ANSWER_S)
                 if heard != said:
                     raise ConnectionError(f"said {said!r}, heard {heard!r}")
                 self.messages[number] = count + 1
@@ -101,18 +96,17 @@ class Talker:
         except (OSError, asyncio.TimeoutError) as error:
             self.ports.pop(number, None)
             self.failed[number] = (port, f"{type(error).__name__}: {error}")
+        finally:
+            if writer is not None:
+                writer.transport.abort()
 
     async def downloads_one_by_one(self) -> None:
         while self.active_loads <= self.wanted_loads:
-            await self.is_going.wait()
-            self.waiting += 1
             try:
                 await asyncio.wait_for(self.download(), ANSWER_S)
                 self.downloads += 1
             except (OSError, asyncio.TimeoutError, asyncio.IncompleteReadError) as error:
                 self.bad_downloads.append(f"{type(error).__name__}: {error}")
-            finally:
-                self.waiting -= 1
             await asyncio.sleep(BLOB_PAUSE_S)
         self.active_loads -= 1
 
@@ -130,12 +124,14 @@ class Talker:
         command, _, rest = line.partition(" ")
         if command == "open":
             for _ in range(int(rest)):
-                self.spawn(self.connection(self.begun))
+                self.talks.append(self.spawn(self.connection(self.begun)))
                 self.begun += 1
-        elif command == "pause":
-            self.is_going.clear()
-        elif command == "go":
-            self.is_going.set()
+        elif command == "close":
+            for task in self.talks:
+                task.cancel()
+            self.talks, self.ports, self.failed = [], {}, {}
+        elif command == "forget":
+            self.failed, self.bad_downloads = {}, []
         elif command == "load":
             self.wanted_loads = int(rest)
             while self.active_loads < self.wanted_loads:
@@ -155,7 +151,7 @@ class Talker:
                     {
                         "ports": self.ports, "failed": self.failed, "messages": self.messages,
                         "downloads": self.downloads, "bad_downloads": self.bad_downloads,
-                        "waiting": self.waiting, "begun": self.begun,
+                        "loads": self.active_loads,
                     }
                 ),
                 flush=True,

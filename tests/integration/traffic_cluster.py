@@ -35,7 +35,7 @@ from onvm_core.cluster.ensemble import Ensemble
 from onvm_core.cluster.foundation import make_cluster
 from onvm_core.cluster.namespaces import Spaces, make_spaces
 from onvm_core.cluster.server import LocalEnsemble
-from onvm_core.cluster.status import ClusterStatus, read_status
+from onvm_core.cluster.status import ClusterStatus, read_snapshot, read_status
 from onvm_core.cluster.tree import AppliedNode, Paths, unpack
 from onvm_core.manager import messages as m
 from onvm_core.manager.client import Client
@@ -281,14 +281,37 @@ class TrafficCluster:
         }
 
     def seen(self) -> set[str]:
-        """NF hosts in the cluster's view."""
-        shown = self.status()
+        """NF hosts that the cluster knows, likewise."""
+        snapshot = read_snapshot(self.ensemble, Paths(CLUSTER))
         return {
-            f"{service.name}-{index}@{host}"
-            for service in shown.services
-            for host, count in service.instances.items()
-            for index in range(1, count + 1)
+            f"{one.name}@{host}"
+            for host, node in snapshot.instances.items()
+            for one in node.instances
         }
+
+    def serving(self, service: str) -> set[str]:
+        """Hosts with instances of a service that get new flows."""
+        found = [one for one in self.status().services if one.name == service]
+        return set(found[0].instances) if found else set()
+
+    def arrange(self, **places: str) -> None:
+        """Have one instance of each service at each of the hosts that are named by letters."""
+        for service, hosts in places.items():
+            for host in sorted(set(hosts) - self.serving(service)):
+                self.onvm("cluster", "scale", "out", service, "--prefer", host)
+            for host in sorted(self.serving(service) - set(hosts)):
+                self.onvm("cluster", "scale", "in", service, "--host", host)
+        wanted = {service: set(hosts) for service, hosts in places.items()}
+        count = sum(map(len, places.values()))
+        self.wait(
+            lambda: (
+                {one: self.serving(one) for one in places} == wanted
+                and len(self.instances()) == count
+                and self.instances() == self.seen()
+                and self.is_whole(len(HOSTS))
+            ),
+            f"instances {places}",
+        )
 
     def flows(self) -> dict[int, set[str]]:
         """NF hosts that connections of the clients lead through, by the client's port."""
@@ -323,7 +346,9 @@ class TrafficCluster:
         tables = {name: self.ask(name, m.ClusterLocalRequest())["digest"] for name in names}
         return tables if is_equal else {name: name for name in names}
 
-    def wait(self, condition: Callable[[], object], what: str, timeout_s: float = TIMEOUT_S) -> float:
+    def wait(
+        self, condition: Callable[[], object], what: str, timeout_s: float = TIMEOUT_S
+    ) -> float:
         begin = time.monotonic()
         while not condition():
             if time.monotonic() - begin > timeout_s:
