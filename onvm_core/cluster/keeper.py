@@ -48,6 +48,9 @@ RETRY_S = 0.1
 COALESCE_S = 0.004
 COALESCE_HOST_S = 0.0003
 COALESCE_MAX_S = 0.5
+APPLIED_HOST_S = 0.005
+"""All hosts follow a change, and each writes down that it has: at most once in so long for each
+host that there is."""
 
 
 class Offer(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,6 +88,7 @@ class Keeper:
         self._is_stopping = threading.Event()
         self._offer: Offer | None = None
         self._applied: AppliedNode | None = None
+        self._applied_at_s = 0.0
         self._session: int | None = None
         self._was_away = False
         self._seen = InstancesNode()
@@ -158,7 +162,7 @@ class Keeper:
 
     def _loop(self) -> None:
         while not self._is_stopping.is_set():
-            self._woken.wait(IDLE_S)
+            self._woken.wait(self._idle_s())
             self._woken.clear()
             try:
                 self._turn()
@@ -176,6 +180,12 @@ class Keeper:
                 self._retry()
             else:
                 self._complaint = ""
+
+    def _idle_s(self) -> float:
+        if self._applied is None or self._applied == self.membership.applied:
+            return IDLE_S
+        left_s = self._applied_at_s - time.monotonic()
+        return min(left_s, IDLE_S) if left_s > 0 else RETRY_S
 
     def _complain(self, error: OnvmError) -> None:
         if str(error) != self._complaint:
@@ -229,8 +239,12 @@ class Keeper:
         self.writes += self.membership.publish_instances(instances)
         self._seen = instances
         self.writes += self.membership.publish_host(offer.host)
-        if self._applied is not None:
-            self.writes += self.membership.publish_applied(self._applied)
+        now = time.monotonic()
+        if self._applied is None or now < self._applied_at_s:
+            return
+        if self.membership.publish_applied(self._applied):
+            self.writes += 1
+            self._applied_at_s = now + APPLIED_HOST_S * len(self.mirror.snapshot.hosts)
 
     def _instances(self, offer: Offer) -> InstancesNode:
         if offer.local is None or offer.room is None:

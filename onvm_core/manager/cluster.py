@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import logging
+import secrets
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -36,6 +37,7 @@ from onvm_core.manager.view import (
     PeerView,
     PortView,
 )
+from onvm_core.manager.view_change import ViewTables
 from onvm_sdk.errors import ConfigError
 
 __all__ = ["TUNNEL", "ClusterTables"]
@@ -46,6 +48,7 @@ TUNNEL = "cluster"
 """Name of the port to the peers."""
 SPAN_MAX = 8
 """NF hosts of a chain that spans hosts: as many as NSH's fixed context names."""
+REVISION_BITS = 48
 REMOTE_REASONS = ("foreign", "no_path", "no_instance", "tx_full", "shed")
 
 
@@ -83,6 +86,9 @@ class ClusterTables:
         self._bypass = bypass
         self._publish = publish
         self._view: ClusterView | None = None
+        self._views: ViewTables | None = None
+        # So that no agent takes this manager for the one before it.
+        self._revision = secrets.randbits(REVISION_BITS)
         self._tunnel: tuple[str, int] | None = None
         self._peers: dict[str, _Peer] = {}
         self._remotes: dict[int, _Remote] = {}
@@ -113,7 +119,6 @@ class ClusterTables:
 
     def apply(self, request: m.ClusterApplyRequest) -> m.ClusterReply:
         """Make the tables what a view says."""
-        missing: list[str] = []
         view = request.view
         if view is None:
             self._leave()
@@ -122,11 +127,27 @@ class ClusterTables:
             view.cluster, view.host,
         ):  # fmt: skip
             self._leave()
+        self._views = ViewTables(view)
+        return self._follow(view)
+
+    def change(self, request: m.ClusterChangeRequest) -> m.ClusterReply:
+        """Make the tables what a change of the view says."""
+        if self._views is None or request.revision != self._revision:
+            raise ConfigError(
+                "expected a change of the view that is here", field="revision",
+                value=request.revision,
+            )  # fmt: skip
+        self._views.change(request.change)
+        return self._follow(self._views.view)
+
+    def _follow(self, view: ClusterView) -> m.ClusterReply:
+        missing: list[str] = []
         self._view = view
+        self._revision += 1
         self._apply(view, missing)
         for line in missing:
             log.warning("%s", line)
-        return m.ClusterReply(digest=self.digest(), missing=missing)
+        return m.ClusterReply(digest=self.digest(), missing=missing, revision=self._revision)
 
     def local(self, _request: m.ClusterLocalRequest) -> m.ClusterLocalReply:
         """What the cluster is to know of this manager."""
@@ -209,7 +230,7 @@ class ClusterTables:
         if self._tunnel is not None:
             self._deployment.close_port(TUNNEL)
             self._tunnel = None
-        self._view = None
+        self._view = self._views = None
 
     def _open_tunnel(self, view: ClusterView, missing: list[str]) -> None:
         wanted = (view.address, view.vni)

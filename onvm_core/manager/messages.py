@@ -13,6 +13,7 @@ from onvm_core.export.runner import ExporterReport
 from onvm_core.manager.classifier import MatchConfig
 from onvm_core.manager.report import Report
 from onvm_core.manager.view import ClusterView, LocalHost, LocalRoom, PeerStatus
+from onvm_core.manager.view_change import ViewChange
 from onvm_core.scaling.autoscaler import Decision
 
 __all__ = [
@@ -154,6 +155,14 @@ class ClusterApplyRequest(_Tagged, frozen=True, tag="cluster_apply"):
     """None: leave the cluster."""
 
 
+class ClusterChangeRequest(_Tagged, frozen=True, tag="cluster_change"):
+    """The same, for a manager that has the view before."""
+
+    revision: int
+    """Of the view that the change is to, as the manager has said."""
+    change: ViewChange
+
+
 class ClusterLocalRequest(_Tagged, frozen=True, tag="cluster_local"):
     """What the cluster is to know of this manager; cheap."""
 
@@ -176,6 +185,7 @@ Request = (
     | CaptureReadRequest
     | CaptureStopRequest
     | ClusterApplyRequest
+    | ClusterChangeRequest
     | ClusterLocalRequest
 )
 
@@ -363,6 +373,8 @@ class ClusterReply(_Tagged, frozen=True, tag="cluster"):
     """Of the tables as they are: equal on all hosts that have equal views."""
     missing: list[str] = []
     """What could not be applied, a line each."""
+    revision: int = 0
+    """Of the view, for a `ClusterChangeRequest`; never the same for two, whatever manager."""
 
 
 class ClusterLocalReply(_Tagged, frozen=True, tag="cluster_local"):
