@@ -182,6 +182,7 @@ class Agent:
 
     def _wake(self) -> None:
         os.eventfd_write(self._wake_fd, 1)
+        self.scaler.wake()
 
     @property
     def keeper(self) -> Keeper:
@@ -314,7 +315,7 @@ class Agent:
         if self._keeper.absences != self._n_absences:
             self._n_absences = self._keeper.absences
             self._absences.reconnected(now)
-        due_s = self._absences.due_s(now - self._interval_s())
+        due_s = self._absences.due_s
         if snapshot is self._snapshot and (due_s is None or now < due_s):
             return
         is_new = snapshot is not self._snapshot

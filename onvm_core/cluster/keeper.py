@@ -47,6 +47,9 @@ IDLE_S = 0.5
 RETRY_S = 0.1
 COALESCE_S = 0.004
 COALESCE_HOST_S = 0.0003
+BURST_HOST_S = 0.0025
+BURST_S = 1.0
+"""Changes that follow each other within so long are one of many."""
 COALESCE_MAX_S = 0.5
 APPLIED_HOST_S = 0.005
 """All hosts follow a change, and each writes down that it has: at most once in so long for each
@@ -93,6 +96,7 @@ class Keeper:
         self._was_away = False
         self._seen = InstancesNode()
         self._complaint = ""
+        self._read_at_s = 0.0
         self._read_s = 0.0
         """How long reading took last; where that is long, more changes are taken at once."""
         self.membership = Membership(ensemble, paths, name, state)
@@ -207,13 +211,13 @@ class Keeper:
             self._was_away = False
             self.absences += 1
         if self.mirror.is_stale and self.snapshot is not None:
-            hosts = len(self.snapshot.hosts)
-            self._is_stopping.wait(
-                min(max(COALESCE_S + COALESCE_HOST_S * hosts, self._read_s), COALESCE_MAX_S)
-            )
+            self._is_stopping.wait(self._coalesce_s(len(self.snapshot.hosts)))
         begin = time.monotonic()
         has_changed = self.mirror.refresh()
-        self._read_s = time.monotonic() - begin
+        now = time.monotonic()
+        self._read_s = now - begin
+        if has_changed:
+            self._read_at_s = now
         if has_changed or self.snapshot is None:
             self.snapshot = self.mirror.snapshot
             self._notify()
@@ -223,6 +227,16 @@ class Keeper:
             self._woken.set()
             return
         self._publish(offer)
+
+    def _coalesce_s(self, hosts: int) -> float:
+        """How long to wait for more changes: shortly for one alone, longer for one of many.
+
+        Every change costs every host something, so that what many hosts do at once, like joining,
+        costs the cluster the square of their number.
+        """
+        is_burst = time.monotonic() - self._read_at_s < BURST_S
+        wait_s = COALESCE_S + hosts * (BURST_HOST_S if is_burst else COALESCE_HOST_S)
+        return min(max(wait_s, self._read_s), COALESCE_MAX_S)
 
     def _register(self, offer: Offer) -> None:
         if self.membership.is_registered:

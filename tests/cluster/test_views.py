@@ -11,6 +11,7 @@ from bench import chain_node, host_node, instance, plugin
 from hypothesis import given
 from hypothesis import strategies as st
 
+from onvm_core.cluster.absence import Absences
 from onvm_core.cluster.mirror import Snapshot
 from onvm_core.cluster.tree import (
     ChainNode,
@@ -220,3 +221,20 @@ def test_a_change_of_another_view_is_refused_and_changes_nothing(change: ViewCha
     with pytest.raises(ConfigError, match="of the view"):
         tables.change(change)
     assert tables.view == _view()
+
+
+def test_who_looks_late_still_forgets_those_that_have_vanished() -> None:
+    absences = Absences(settle_s=2.0, linger_s=30.0)
+    both = Snapshot(cluster=CLUSTER, hosts={"a": host_node(1), "b": host_node(2)})
+    one = Snapshot(cluster=CLUSTER, hosts={"a": host_node(1)})
+    absences.update(both, 100.0)
+    absences.reconnected(101.0)
+    merged, vanished = absences.update(one, 101.5)
+    assert ("b" in merged.hosts, vanished, absences.due_s) == (True, frozenset(), 103.0)
+    assert absences.update(one, 102.9) == (both, frozenset())
+    assert absences.due_s == 103.0
+    # However long nobody has looked, what was due then is due still.
+    assert absences.update(one, 110.0) == (both, frozenset({"b"}))
+    assert absences.due_s == 133.0
+    assert absences.update(one, 500.0) == (one, frozenset())
+    assert absences.due_s is None
