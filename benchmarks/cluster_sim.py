@@ -43,12 +43,14 @@ from onvm_core.cluster.foundation import make_cluster
 from onvm_core.cluster.server import LocalEnsemble
 from onvm_core.cluster.state import StateDirectory
 from onvm_core.cluster.tree import ChainNode, Paths, PluginNode
+from onvm_core.cluster.view import digest
 from onvm_core.manager.view import PortView
 
 SERVICES = ("firewall", "nat", "lb", "router", "monitor")
 SESSION_S = 15.0  # as hundreds of agents share the CPUs of one machine
 LINGER_S = 120.0
 STARTERS = 2
+SWITCH_S = 0.05
 
 
 class Host:
@@ -98,6 +100,8 @@ def work(pipe: Pipe, folder: Path, hosts: str, credentials: Credentials, cluster
     """One process with a share of the hosts; obeys what comes through the pipe."""
     logging.disable(logging.WARNING)
     threading.stack_size(256 * 1024)
+    # Hundreds of threads that want the interpreter wake up this often, only to want it still.
+    sys.setswitchinterval(SWITCH_S)
     here: dict[int, Host] = {}
     base_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     while True:
@@ -110,6 +114,9 @@ def work(pipe: Pipe, folder: Path, hosts: str, credentials: Credentials, cluster
             pipe.send(len(here))
         elif command == "look":
             pipe.send([(host.agent.digest, host.agent.applied_s) for host in here.values()])
+        elif command == "verify":
+            views = [host.manager.view for host in here.values()]
+            pipe.send([None if view is None else digest(view) for view in views])
         elif command == "die":
             number = arguments[0]
             if number in here:
@@ -224,6 +231,12 @@ class Simulation:
                 raise TimeoutError(f"{len(digests)} views of {len(seen)} hosts after {limit_s:g} s")
             time.sleep(0.1)
 
+    def verify(self, expected: str) -> None:
+        """See that the managers have, in full, what their agents say that they have."""
+        found = {one for part in self._all("verify") for one in part}
+        if found != {expected}:
+            raise AssertionError(f"the managers' views are {found}, and not {expected}")
+
     def counters(self) -> dict[str, int]:
         """Of all servers together."""
         total: dict[str, int] = {}
@@ -286,6 +299,7 @@ def step(
     gone = sim.wait_gone(victim)
     packets = sim.counters().get("zk_packets_received", 0)
     dead_s, digest = sim.wait_equal(hosts - 1, gone, digest, limit_s)
+    sim.verify(digest)
     time.sleep(max(0.0, gone + 5 - time.monotonic()))
     around = (sim.counters().get("zk_packets_received", 0) - packets) / 5
     result = {

@@ -6,8 +6,9 @@ What talks to it cannot tell it from a real one by what the cluster asks; the ag
 
 from __future__ import annotations
 
+import contextlib
 import os
-import select
+import secrets
 import selectors
 import threading
 import time
@@ -22,6 +23,7 @@ from onvm_core.manager.control import ControlServer
 from onvm_core.manager.directory import RECORD, ManagerRecord, write_private
 from onvm_core.manager.state_messages import NfDrainRequest
 from onvm_core.manager.view import ClusterView, LocalHost, LocalRoom
+from onvm_core.manager.view_change import ViewTables
 from onvm_sdk.errors import ConfigError
 
 __all__ = ["SimulatedManager"]
@@ -41,7 +43,6 @@ class SimulatedManager:
         is_quick: does not compute digests, for where very many share a machine.
 
     Attributes:
-        view: the last one applied.
         applied: when a view of which digest was applied, on the monotonic clock.
         refuses: why it does not start NFs; "" when it does.
         utilisation: of each instance.
@@ -62,7 +63,7 @@ class SimulatedManager:
         self.capacity_pps = capacity_pps
         self.ports = list(ports)
         self._is_quick = is_quick
-        self.view: ClusterView | None = None
+        self._views: ViewTables | None = None
         self.applied: list[tuple[float, str]] = []
         self.n_applied = 0
         self.refuses = ""
@@ -70,6 +71,7 @@ class SimulatedManager:
         self._lock = threading.RLock()
         self._nfs: dict[str, tuple[str, str, float]] = {}
         self._digest = ""
+        self._revision = secrets.randbits(48)
         self._is_ending = False
         self._selector = selectors.DefaultSelector()
         self._server = ControlServer(directory, self._selector, self._handle)
@@ -99,6 +101,12 @@ class SimulatedManager:
             service, _, since = self._nfs[name]
             self._nfs[name] = (service, "draining", since)
         self._tell((name,))
+
+    @property
+    def view(self) -> ClusterView | None:
+        """The last one that was applied."""
+        with self._lock:
+            return None if self._views is None else self._views.view
 
     def nfs(self) -> list[str]:
         """The instances there are."""
@@ -145,7 +153,7 @@ class SimulatedManager:
         return STARTING_POLL_S if is_starting else POLL_S
 
     def _woken(self, _mask: int) -> None:
-        if select.select([self._wake_fd], [], [], 0)[0]:
+        with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self._wake_fd)
 
     def _grow_up(self) -> None:
@@ -161,14 +169,19 @@ class SimulatedManager:
             if isinstance(request, m.ClusterLocalRequest):
                 return self._local()
             if isinstance(request, m.ClusterApplyRequest):
-                return self._apply(request.view)
+                view = request.view
+                self._views = None if view is None else ViewTables(view)
+                return self._applied()
+            if isinstance(request, m.ClusterChangeRequest):
+                if self._views is None or request.revision != self._revision:
+                    raise ConfigError("expected a change of the view that is here")
+                self._views.change(request.change)
+                return self._applied()
             if isinstance(request, m.NfRunRequest):
                 return self._run_nf(request)
-            if isinstance(request, m.NfStopRequest):
-                return self._stop_nf(request.name)
-            if isinstance(request, NfDrainRequest):  # it has no flows
-                self._stop_nf(request.name)
-                return m.DoneReply()
+            if isinstance(request, (m.NfStopRequest, NfDrainRequest)):  # it has no flows
+                stopped = self._stop_nf(request.name)
+                return m.DoneReply() if isinstance(request, NfDrainRequest) else stopped
             if isinstance(request, m.InstancesRequest):
                 return m.InstancesReply(launched=[self._launched(name) for name in self._nfs])
         raise ConfigError("a simulated manager does not do that")
@@ -191,16 +204,18 @@ class SimulatedManager:
             ),
         )  # fmt: skip
 
-    def _apply(self, view: ClusterView | None) -> m.ClusterReply:
-        self.view = view
+    def _applied(self) -> m.ClusterReply:
+        self._revision += 1
         self.n_applied += 1
-        if view is None:
+        if self._views is None:
             self._digest = ""
+        elif self._is_quick:
+            self._digest = f"applied {self.n_applied}"
         else:
-            self._digest = f"applied {self.n_applied}" if self._is_quick else digest(view)
+            self._digest = digest(self._views.view)
         if not self.applied or self.applied[-1][1] != self._digest:
             self.applied.append((time.monotonic(), self._digest))
-        return m.ClusterReply(digest=self._digest)
+        return m.ClusterReply(digest=self._digest, revision=self._revision)
 
     def _run_nf(self, request: m.NfRunRequest) -> m.InstancesReply:
         if self.refuses:

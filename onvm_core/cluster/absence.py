@@ -45,6 +45,7 @@ class Absences:
         self._last: Snapshot | None = None
         self._absent: dict[str, _Absent] = {}
         self._settled_at_s = 0.0
+        self._updated_s = 0.0
 
     def reconnected(self, now_s: float) -> None:
         """We were cut off ourselves and are back."""
@@ -63,6 +64,7 @@ class Absences:
                         host, self._last.instances.get(name), since, since + self._linger_s
                     )
         self._last = snapshot
+        self._updated_s = now_s
         self._absent = {
             name: one
             for name, one in self._absent.items()
@@ -85,12 +87,13 @@ class Absences:
         vanished = (name for name, one in self._absent.items() if now_s >= one.since_s)
         return merged, frozenset(vanished)
 
-    def due_s(self, now_s: float) -> float | None:
-        """When `update` gives something else by itself; None when never."""
+    @property
+    def due_s(self) -> float | None:
+        """When `update` gives something else than it did last; None when never by itself."""
         times = [
             time_s
             for one in self._absent.values()
             for time_s in (one.since_s, one.until_s)
-            if time_s > now_s
+            if time_s > self._updated_s
         ]
         return min(times, default=None)

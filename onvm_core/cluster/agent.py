@@ -36,10 +36,11 @@ from onvm_core.cluster.peers import Peer, PeerLoad, PeerNetwork, interval_s
 from onvm_core.cluster.scaler import Scaler
 from onvm_core.cluster.state import StateDirectory
 from onvm_core.cluster.tree import AppliedNode, Paths, PluginNode, check_name
-from onvm_core.cluster.view import digest, make_view
+from onvm_core.cluster.view_maker import ViewMaker
 from onvm_core.manager.client import NoManagerError
-from onvm_core.manager.messages import ClusterLocalReply
+from onvm_core.manager.messages import ClusterLocalReply, ClusterReply
 from onvm_core.manager.view import ClusterView, LocalRoom
+from onvm_core.manager.view_change import difference
 from onvm_sdk.errors import ConfigError, OnvmError
 
 __all__ = ["Agent"]
@@ -100,7 +101,9 @@ class Agent:
         self._vanished: frozenset[str] = frozenset()
         self._absences = Absences(ensemble.session_s, linger_s)
         self._n_absences = 0
+        self._maker = ViewMaker(name)
         self._view: ClusterView | None = None
+        self._revision = 0
         self._is_applied = False
         self._apply_at_s = 0.0
         self._spare_at_s = 0.0
@@ -196,6 +199,7 @@ class Agent:
 
     def _wake(self) -> None:
         os.eventfd_write(self._wake_fd, 1)
+        self.scaler.wake()
 
     @property
     def keeper(self) -> Keeper:
@@ -334,7 +338,7 @@ class Agent:
         if self._keeper.absences != self._n_absences:
             self._n_absences = self._keeper.absences
             self._absences.reconnected(now)
-        due_s = self._absences.due_s(now - self._interval_s())
+        due_s = self._absences.due_s
         if snapshot is self._snapshot and (due_s is None or now < due_s):
             return
         is_new = snapshot is not self._snapshot
@@ -357,14 +361,14 @@ class Agent:
         spare = {number: load.spare_pps for number, load in self._loads_now.items()}
         if not is_new and (now < self._spare_at_s or not _differs(spare, self._told_spare)):
             return
-        view = make_view(self._merged, self.name, spare, self._vanished)
+        view = self._maker.make(self._merged, spare, self._vanished)
         if view is None:
             return
         self._told, self._told_spare = self._merged, spare
         if self._is_applied and view == self._view:
             return
         try:
-            reply = self._link.apply(view)
+            reply = self._tell(view)
         except OnvmError as error:
             self._complain(error)
             self._is_applied = False
@@ -375,13 +379,25 @@ class Agent:
         self._apply_at_s = now + min(2 * (time.monotonic() - now), APPLY_RETRY_S)
         self.applies += 1
         self._view = view
+        self._revision = reply.revision
         self._is_applied = True
         self._spare_at_s = now + max(SPARE_S, SPARE_INSTANCE_S * len(view.instances))
-        self.digest = digest(view)
+        self.digest = self._maker.digest
         self.applied_s = time.monotonic()
         self._keeper.offer_applied(
             AppliedNode(view=self.digest, digest=reply.digest, missing=reply.missing)
         )
+
+    def _tell(self, view: ClusterView) -> ClusterReply:
+        """The manager's answer to what has changed, or to all where it has to be told all."""
+        if self._is_applied and self._revision and self._view is not None:
+            change = difference(self._view, view)
+            if change is not None:
+                try:
+                    return self._link.change(self._revision, change)
+                except ConfigError as error:
+                    log.info("manager: %s; it is told the whole view", error)
+        return self._link.apply(view)
 
     def _complain(self, error: OnvmError) -> None:
         if str(error) != self._complaint:

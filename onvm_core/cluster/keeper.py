@@ -47,7 +47,13 @@ IDLE_S = 0.5
 RETRY_S = 0.1
 COALESCE_S = 0.004
 COALESCE_HOST_S = 0.0003
+BURST_HOST_S = 0.0025
+BURST_S = 1.0
+"""Changes that follow each other within so long are one of many."""
 COALESCE_MAX_S = 0.5
+APPLIED_HOST_S = 0.005
+"""All hosts follow a change, and each writes down that it has: at most once in so long for each
+host that there is."""
 
 
 class Offer(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,10 +91,12 @@ class Keeper:
         self._is_stopping = threading.Event()
         self._offer: Offer | None = None
         self._applied: AppliedNode | None = None
+        self._applied_at_s = 0.0
         self._session: int | None = None
         self._was_away = False
         self._seen = InstancesNode()
         self._complaint = ""
+        self._read_at_s = 0.0
         self._read_s = 0.0
         """How long reading took last; where that is long, more changes are taken at once."""
         self.membership = Membership(ensemble, paths, name, state)
@@ -162,7 +170,7 @@ class Keeper:
 
     def _loop(self) -> None:
         while not self._is_stopping.is_set():
-            self._woken.wait(IDLE_S)
+            self._woken.wait(self._idle_s())
             self._woken.clear()
             try:
                 self._turn()
@@ -180,6 +188,12 @@ class Keeper:
                 self._retry()
             else:
                 self._complaint = ""
+
+    def _idle_s(self) -> float:
+        if self._applied is None or self._applied == self.membership.applied:
+            return IDLE_S
+        left_s = self._applied_at_s - time.monotonic()
+        return min(left_s, IDLE_S) if left_s > 0 else RETRY_S
 
     def _complain(self, error: OnvmError) -> None:
         if str(error) != self._complaint:
@@ -201,13 +215,13 @@ class Keeper:
             self._was_away = False
             self.absences += 1
         if self.mirror.is_stale and self.snapshot is not None:
-            hosts = len(self.snapshot.hosts)
-            self._is_stopping.wait(
-                min(max(COALESCE_S + COALESCE_HOST_S * hosts, self._read_s), COALESCE_MAX_S)
-            )
+            self._is_stopping.wait(self._coalesce_s(len(self.snapshot.hosts)))
         begin = time.monotonic()
         has_changed = self.mirror.refresh()
-        self._read_s = time.monotonic() - begin
+        now = time.monotonic()
+        self._read_s = now - begin
+        if has_changed:
+            self._read_at_s = now
         if has_changed or self.snapshot is None:
             self.snapshot = self.mirror.snapshot
             self._notify()
@@ -217,6 +231,16 @@ class Keeper:
             self._woken.set()
             return
         self._publish(offer)
+
+    def _coalesce_s(self, hosts: int) -> float:
+        """How long to wait for more changes: shortly for one alone, longer for one of many.
+
+        Every change costs every host something, so that what many hosts do at once, like joining,
+        costs the cluster the square of their number.
+        """
+        is_burst = time.monotonic() - self._read_at_s < BURST_S
+        wait_s = COALESCE_S + hosts * (BURST_HOST_S if is_burst else COALESCE_HOST_S)
+        return min(max(wait_s, self._read_s), COALESCE_MAX_S)
 
     def _register(self, offer: Offer) -> None:
         if self.membership.is_registered:
@@ -233,8 +257,12 @@ class Keeper:
         self.writes += self.membership.publish_instances(instances)
         self._seen = instances
         self.writes += self.membership.publish_host(offer.host)
-        if self._applied is not None:
-            self.writes += self.membership.publish_applied(self._applied)
+        now = time.monotonic()
+        if self._applied is None or now < self._applied_at_s:
+            return
+        if self.membership.publish_applied(self._applied):
+            self.writes += 1
+            self._applied_at_s = now + APPLIED_HOST_S * len(self.mirror.snapshot.hosts)
 
     def _instances(self, offer: Offer) -> InstancesNode:
         if offer.local is None or offer.room is None:

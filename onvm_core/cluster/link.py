@@ -19,6 +19,7 @@ from onvm_core.manager.client import Client, NoManagerError
 from onvm_core.manager.control import EVENT_SOCKET, endpoint
 from onvm_core.manager.messages import (
     ClusterApplyRequest,
+    ClusterChangeRequest,
     ClusterLocalReply,
     ClusterLocalRequest,
     ClusterReply,
@@ -32,14 +33,15 @@ from onvm_core.manager.messages import (
 from onvm_core.manager.state_messages import (
     NfDrainRequest,
     StateDoneRequest,
-    StateGiveRequest,
     StateGivenRequest,
+    StateGiveRequest,
     StatePiece,
     StateReadRequest,
     StateReply,
     StateTakeRequest,
 )
 from onvm_core.manager.view import ClusterView
+from onvm_core.manager.view_change import ViewChange
 from onvm_sdk.errors import ConfigError, OnvmError
 
 __all__ = ["ManagerLink"]
@@ -113,6 +115,15 @@ class ManagerLink:
     def apply(self, view: ClusterView | None) -> ClusterReply:
         """Make the manager's tables what a view says."""
         return self._ask(ClusterApplyRequest(view=view), ClusterReply, 3 * self._timeout_s)
+
+    def change(self, revision: int, change: ViewChange) -> ClusterReply:
+        """The same, where the manager has the view of that revision.
+
+        Raises:
+            ConfigError: it has another one; it has to be told the whole.
+        """
+        request = ClusterChangeRequest(revision=revision, change=change)
+        return self._ask(request, ClusterReply, 3 * self._timeout_s)
 
     def run(self, nf: str, number: int) -> InstancesReply:
         """Start instance `number` of an NF."""

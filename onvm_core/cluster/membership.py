@@ -264,6 +264,11 @@ class Membership:
 
     # ---- what others see ----
 
+    @property
+    def applied(self) -> AppliedNode | None:
+        """What others see of the view that the manager has."""
+        return self._applied
+
     def publish_host(self, node: HostNode) -> bool:
         """Change what others see of the host; whether it was another than before."""
         node = self._mine(node)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import posixpath
 import queue
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 from kazoo.exceptions import NoNodeError
@@ -33,8 +33,6 @@ from onvm_core.cluster.tree import (
 
 __all__ = ["Mirror", "Snapshot", "read_cluster"]
 
-NodeT = TypeVar("NodeT")
-
 LISTED: dict[str, type[tree._Node]] = {
     "hosts": HostNode,
     "draining": DrainNode,
@@ -43,6 +41,8 @@ LISTED: dict[str, type[tree._Node]] = {
     "entries": RequestNode,
 }
 """Folders whose children are watched, and what they hold."""
+FIELDS = {"entries": "requests"}
+"""Of the snapshot, where they are not named like their folders."""
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,8 +66,6 @@ class _Leaf(msgspec.Struct):
     data: bytes
     value: Any
     damage: str = ""
-    version: int = 0
-    owner: int = 0
 
 
 class Mirror:
@@ -94,7 +92,10 @@ class Mirror:
             **self._folders,
             paths.instances: InstancesNode,
         }
-        self._leaves: dict[str, _Leaf] = {}
+        self._leaves: dict[str, dict[str, _Leaf]] = {folder: {} for folder in self._kinds}
+        """By folder and name."""
+        self._changed: set[str] = set()
+        """Folders of which the snapshot is not right any more."""
         self._stale: set[str] = set()
         self.snapshot = Snapshot(cluster=cluster)
         self.events = 0
@@ -111,12 +112,14 @@ class Mirror:
     @property
     def watches(self) -> int:
         """Watches that stand."""
-        return 0 if self._wake is None else len(self._folders) + len(self._leaves)
+        leaves = sum(len(leaves) for leaves in self._leaves.values())
+        return 0 if self._wake is None else len(self._folders) + leaves
 
     def forget(self) -> None:
         """Read everything anew at the next `refresh`."""
         self._stale.update(self._folders)
-        self._stale.update(self._leaves)
+        for folder, leaves in self._leaves.items():
+            self._stale.update(posixpath.join(folder, name) for name in leaves)
 
     def _on_event(self, event: Any) -> None:
         self._events.put(event.path)
@@ -144,21 +147,21 @@ class Mirror:
         self._drain()
         if self._wake is None:
             self.forget()
-        has_changed = False
         watch = None if self._wake is None else self._on_event
         while self._stale:
             folders = [path for path in self._stale if path in self._folders]
             if folders:
-                has_changed |= self._read_folders(folders, watch)
+                self._read_folders(folders, watch)
             else:
-                has_changed |= self._read_leaves(list(self._stale), watch)
+                self._read_leaves(list(self._stale), watch)
             self._drain()
-        if has_changed:
-            self.snapshot = self._take()
-        return has_changed
+        if not self._changed:
+            return False
+        self.snapshot = self._take()
+        self._changed.clear()
+        return True
 
-    def _read_folders(self, folders: list[str], watch: Any) -> bool:
-        has_changed = False
+    def _read_folders(self, folders: list[str], watch: Any) -> None:
         with self._ensemble.call("read the cluster") as client:
             results = [(path, client.get_children_async(path, watch)) for path in folders]
             for path, result in results:
@@ -170,77 +173,71 @@ class Mirror:
                         f"it is gone from ZooKeeper at {self._ensemble.hosts}",
                         field="cluster", value=self._paths.cluster,
                     ) from None  # fmt: skip
-                has_changed |= self._list(path, names)
+                self._list(path, names)
                 self._stale.discard(path)
-        return has_changed
 
-    def _list(self, folder: str, names: set[str]) -> bool:
-        """Take note of a folder's children; whether some have gone."""
-        known = {posixpath.basename(path) for path in self._leaves if _is_in(path, folder)}
+    def _list(self, folder: str, names: set[str]) -> None:
+        """Take note of a folder's children."""
+        known = self._leaves[folder].keys()
+        folders = (folder, self._paths.instances) if folder == self._paths.hosts else (folder,)
         for name in names - known:
-            self._stale.add(posixpath.join(folder, name))
-            if folder == self._paths.hosts:
-                self._stale.add(posixpath.join(self._paths.instances, name))
+            self._stale.update(posixpath.join(one, name) for one in folders)
         for name in known - names:
-            self._drop(posixpath.join(folder, name))
-            if folder == self._paths.hosts:
-                self._drop(posixpath.join(self._paths.instances, name))
-        return bool(known - names)
+            for one in folders:
+                self._drop(posixpath.join(one, name))
 
-    def _drop(self, path: str) -> bool:
+    def _drop(self, path: str) -> None:
         self._stale.discard(path)
-        return self._leaves.pop(path, None) is not None
+        folder, name = posixpath.split(path)
+        if self._leaves[folder].pop(name, None) is not None:
+            self._changed.add(folder)
 
-    def _read_leaves(self, leaves: Iterable[str], watch: Any) -> bool:
-        has_changed = False
+    def _read_leaves(self, leaves: Iterable[str], watch: Any) -> None:
         with self._ensemble.call("read the cluster") as client:
             results = [(path, client.get_async(path, watch)) for path in leaves]
             for path, result in results:
                 self.reads += 1
                 try:
-                    data, stat = result.get()
+                    data, _ = result.get()
                 except NoNodeError:
-                    has_changed |= self._drop(path)
+                    self._drop(path)
                     continue
-                has_changed |= self._keep(path, data, stat)
+                self._keep(path, data)
                 self._stale.discard(path)
-        return has_changed
 
-    def _keep(self, path: str, data: bytes, stat: Any) -> bool:
-        """Take note of a node; whether it says something else than before."""
-        known = self._leaves.get(path)
+    def _keep(self, path: str, data: bytes) -> None:
+        """Take note of a node."""
+        folder, name = posixpath.split(path)
+        known = self._leaves[folder].get(name)
         if known is not None and known.data == data:
-            known.version, known.owner = stat.version, stat.ephemeralOwner
-            return False
-        kind = self._kinds[posixpath.dirname(path)]
-        leaf = _Leaf(data, None, version=stat.version, owner=stat.ephemeralOwner)
+            return
+        kind = self._kinds[folder]
+        leaf = _Leaf(data, None)
         try:
             leaf.value = tree.unpack(data, kind)
         except DamagedError as error:
             leaf.damage = str(error)
-        self._leaves[path] = leaf
-        return True
+        self._leaves[folder][name] = leaf
+        self._changed.add(folder)
 
     def _take(self) -> Snapshot:
-        return Snapshot(
-            cluster=self._cluster,
-            hosts=self._values(self._paths.hosts, HostNode),
-            instances=self._values(self._paths.instances, InstancesNode),
-            draining=self._values(self._paths.draining, DrainNode),
-            chains=self._values(self._paths.chains, ChainNode),
-            services=self._values(self._paths.services, ServiceNode),
-            requests=self._values(self._paths.entries, RequestNode),
-            damaged={
-                path: leaf.damage for path, leaf in sorted(self._leaves.items()) if leaf.damage
-            },
-        )
-
-    def _values(self, folder: str, _kind: type[NodeT]) -> dict[str, NodeT]:
-        return {
-            posixpath.basename(path): leaf.value
-            for path, leaf in sorted(self._leaves.items())
-            if _is_in(path, folder) and leaf.value is not None
+        """The snapshot, with what has not changed as it is in the one before."""
+        changes: dict[str, dict[str, Any]] = {}
+        for name in (*LISTED, "instances"):
+            folder = getattr(self._paths, name)
+            if folder in self._changed:
+                changes[FIELDS.get(name, name)] = {
+                    name: leaf.value
+                    for name, leaf in sorted(self._leaves[folder].items())
+                    if leaf.value is not None
+                }
+        damaged = {
+            posixpath.join(folder, name): leaf.damage
+            for folder, leaves in sorted(self._leaves.items())
+            for name, leaf in sorted(leaves.items())
+            if leaf.damage
         }
+        return msgspec.structs.replace(self.snapshot, damaged=damaged, **changes)
 
 
 def read_cluster(ensemble: Ensemble, paths: Paths) -> ClusterNode:
@@ -272,7 +269,3 @@ def _known(client: Any) -> str:
     except NoNodeError:
         names = []
     return ", ".join(sorted(names)) or "it has none"
-
-
-def _is_in(path: str, folder: str) -> bool:
-    return path.startswith(folder) and path[len(folder) : len(folder) + 1] == "/"

@@ -1,7 +1,7 @@
 """Moves NF hosts that drain to others of their kind on other hosts, with their state and flows.
 
-An instance drains when its host does (`onvm cluster drain`, `leave`), or when one less is wanted and
-no sibling on its own host can take its state. Then
+An instance drains when its host does (`onvm cluster drain`, `leave`), or when one less is wanted
+and no sibling on its own host can take its state. Then
 
 1. the agent asks the agent of the heir's host whether the heir is there;
 2. the manager holds the instance still and gives its state, which goes to the heir in pieces;

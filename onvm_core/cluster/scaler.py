@@ -45,6 +45,8 @@ __all__ = ["Scaler", "is_leader"]
 log = logging.getLogger("onvm.cluster.scale")
 
 TURN_S = 0.1
+IDLE_S = 0.5
+"""Where there is nothing to do: no request, and another leads."""
 START_TIMEOUT_S = 20.0
 POLL_S = 0.02
 KEPT_S = 3600.0
@@ -83,6 +85,9 @@ class Scaler:
         self._autoscaler = ClusterAutoscaler(self.queue, keeper.membership.fence, loads)
         self._policies: dict[str, HostPolicy] = {}
         self._is_stopping = threading.Event()
+        self._woken = threading.Event()
+        self._requests: Mapping[str, RequestNode] = {}
+        self._led: tuple[Snapshot | None, bool] = (None, False)
         self._forget_at_s = 0.0
         self._complaint = ""
         self.served = 0
@@ -95,6 +100,14 @@ class Scaler:
     def begin_stop(self) -> None:
         """Let the thread end when it can; one that waits for ZooKeeper cannot."""
         self._is_stopping.set()
+        self._woken.set()
+
+    def wake(self) -> None:
+        """There is another snapshot; called by the keeper's thread."""
+        snapshot = self._keeper.snapshot
+        if snapshot is not None and snapshot.requests is not self._requests:
+            self._requests = snapshot.requests  # the same object as long as none comes or goes
+            self._woken.set()
 
     def stop(self) -> None:
         """End the thread; what it had begun the next agent ends."""
@@ -113,20 +126,31 @@ class Scaler:
         return not self._is_stopping.is_set() and not self._thread.is_alive()
 
     def _run_thread(self) -> None:
-        while not self._is_stopping.wait(TURN_S):
+        while not self._is_stopping.is_set():
+            self._woken.wait(TURN_S if self._is_busy else IDLE_S)
+            self._woken.clear()
             snapshot = self._keeper.snapshot
             if snapshot is None or not self._keeper.may_decide:
                 continue
             try:
                 self._finish_started()
                 self._serve(snapshot)
-                if is_leader(snapshot, self.name_of_host):
+                if self._leads(snapshot):
                     self._lead(snapshot)
             except OnvmError as error:
                 # Cut off, or not registered any more: the keeper sees to that.
                 if str(error) != self._complaint:
                     self._complaint = str(error)
                     log.warning("%s", error)
+
+    def _leads(self, snapshot: Snapshot) -> bool:
+        if self._led[0] is not snapshot:
+            self._led = snapshot, is_leader(snapshot, self.name_of_host)
+        return self._led[1]
+
+    @property
+    def _is_busy(self) -> bool:
+        return self._led[1] or bool(self._requests) or bool(self._state.state.started)
 
     # ---- serving ----
 

@@ -1,7 +1,8 @@
 """From what stands in ZooKeeper to what a manager is told: pure functions.
 
 Equal snapshots give equal views on all hosts, but for what is a host's own: who it is, and the
-spare capacity it knows of. `digest` leaves these out.
+spare capacity it knows of. `digest` leaves these out. `make_view` says what a view is; agents make
+theirs with `view_maker`, which gives the same and keeps what has not changed.
 
 What does not count:
 
@@ -12,9 +13,9 @@ What does not count:
 What gets no new flows, while running ones stay (``draining``):
 
 * instances of hosts that leave;
-* instances of hosts that drain, or have just vanished from ZooKeeper, where others serve as well: if
-  nobody else does, one that is to end, or may be dead, is better than none, and its manager's peers
-  know by their probes;
+* instances of hosts that drain, or have just vanished from ZooKeeper, where others serve as well:
+  if nobody else does, one that is to end, or may be dead, is better than none, and its manager's
+  peers know by their probes;
 * instances of another edition of a plugin than that of the cluster, see `editions`.
 """
 
@@ -27,10 +28,25 @@ from collections.abc import Collection, Mapping
 import msgspec
 
 from onvm_core.cluster.mirror import Snapshot
-from onvm_core.cluster.tree import InstanceNode
+from onvm_core.cluster.tree import ChainNode, HostNode, InstanceNode, InstancesNode
 from onvm_core.manager.view import ChainView, ClusterView, InstanceView, PeerView
 
-__all__ = ["Edition", "digest", "editions", "heirs_of", "make_view", "mismatches"]
+__all__ = [
+    "Census",
+    "Edition",
+    "chain_view",
+    "digest",
+    "digest_of",
+    "digest_of_instance",
+    "digest_text",
+    "editions",
+    "heirs_of",
+    "instance_view",
+    "make_view",
+    "mismatches",
+]
+
+DIGEST_BYTES = 8
 
 Edition = tuple[str, str]
 """Version and manifest digest of a plugin."""
@@ -67,11 +83,11 @@ def make_view(
         for service in node.services
     }
     instances = [
-        _instance(
+        instance_view(
             node,
             name,
-            spare_pps,
             chosen,
+            spare_pps.get(node.number, node.capacity_pps),
             is_leaving=leaves(name)
             or (
                 (name in vanished or name in snapshot.draining) and served.issuperset(node.services)
@@ -99,32 +115,36 @@ def make_view(
         heirs=sorted(heirs.items()),
         chains=sorted(
             (
-                ChainView(
-                    number=node.number, name=name, near=node.near, far=node.far,
-                    services=node.services, bidirectional=node.bidirectional,
-                    track_flows=node.track_flows, on_failure=node.on_failure, match=node.match,
-                )
+                chain_view(name, node)
                 for name, node in snapshot.chains.items()
                 if node.near.host in there and node.far.host in there
             ),
             key=lambda chain: chain.number,
         ),
+    )
+
+
+def chain_view(name: str, node: ChainNode) -> ChainView:
+    """A chain in the view."""
+    return ChainView(
+        number=node.number, name=name, near=node.near, far=node.far, services=node.services,
+        bidirectional=node.bidirectional, track_flows=node.track_flows,
+        on_failure=node.on_failure, match=node.match,
     )  # fmt: skip
 
 
 def heirs_of(snapshot: Snapshot) -> dict[int, int]:
     """NF hosts that have handed their state to another, and to which."""
     return {
-        number: heir
-        for node in snapshot.instances.values()
-        for number, heir in node.heirs
+        number: heir for node in snapshot.instances.values() for number, heir in node.heirs
     }  # fmt: skip
 
 
-def _instance(
-    node: InstanceNode, host: str, spare_pps: Mapping[int, int],
-    chosen: Mapping[str, Edition], *, is_leaving: bool,
+def instance_view(
+    node: InstanceNode, host: str, chosen: Mapping[str, Edition], spare_pps: int, *,
+    is_leaving: bool,
 ) -> InstanceView:  # fmt: skip
+    """An NF host in the view."""
     is_other = any(
         chosen.get(service, edition) != edition
         for service, edition in zip(node.services, node.editions, strict=False)
@@ -135,9 +155,46 @@ def _instance(
         name=node.name,
         services=node.services,
         state="draining" if is_leaving or is_other else node.state,
-        spare_pps=spare_pps.get(node.number, node.capacity_pps),
+        spare_pps=spare_pps,
         claims=node.claims,
     )
+
+
+class Census:
+    """Which host has which edition of which service, and what the cluster runs."""
+
+    def __init__(self) -> None:
+        self._running: dict[str, Counter[Edition]] = defaultdict(Counter)
+        self._installed: dict[str, Counter[Edition]] = defaultdict(Counter)
+
+    def add(self, host: HostNode, instances: InstancesNode | None, count: int = 1) -> None:
+        """Count a host; with a `count` of -1, no longer."""
+        for plugin in host.plugins:
+            _count(self._installed, plugin.service, plugin.edition, count)
+        if instances is None or host.state == "no_manager":
+            return
+        for instance in instances.instances:
+            for service, edition in zip(instance.services, instance.editions, strict=False):
+                _count(self._running, service, edition, count)
+
+    def editions(self) -> dict[str, Edition]:
+        """See `editions`."""
+        return {
+            service: max(
+                (self._running.get(service) or self._installed[service]).items(),
+                key=lambda one: (one[1], one[0]),
+            )[0]
+            for service in sorted(self._installed.keys() | self._running.keys())
+        }
+
+
+def _count(counts: dict[str, Counter[Edition]], service: str, edition: Edition, count: int) -> None:
+    counter = counts[service]
+    counter[edition] += count
+    if not counter[edition]:
+        del counter[edition]
+        if not counter:
+            del counts[service]
 
 
 def editions(snapshot: Snapshot) -> dict[str, Edition]:
@@ -146,20 +203,10 @@ def editions(snapshot: Snapshot) -> dict[str, Edition]:
     It is the one that most instances have; where none runs, the one that most hosts have
     installed. Of several the highest counts, so that all hosts come to the same.
     """
-    running: dict[str, Counter[Edition]] = defaultdict(Counter)
-    installed: dict[str, Counter[Edition]] = defaultdict(Counter)
+    census = Census()
     for name, host in snapshot.hosts.items():
-        for plugin in host.plugins:
-            installed[plugin.service][plugin.edition] += 1
-        if name not in snapshot.instances or host.state == "no_manager":
-            continue
-        for instance in snapshot.instances[name].instances:
-            for service, edition in zip(instance.services, instance.editions, strict=False):
-                running[service][edition] += 1
-    return {
-        service: max((running[service] or counts).items(), key=lambda one: (one[1], one[0]))[0]
-        for service, counts in sorted((installed | running).items())
-    }
+        census.add(host, snapshot.instances.get(name))
+    return census.editions()
 
 
 def mismatches(snapshot: Snapshot) -> list[str]:
@@ -188,15 +235,31 @@ def mismatches(snapshot: Snapshot) -> list[str]:
 
 def digest(view: ClusterView) -> str:
     """Of what is equal on all hosts: 16 hexadecimal digits."""
-    hosts = [
-        *((peer.number, peer.name, peer.address) for peer in view.peers),
-        (view.number, view.host, view.address),
-    ]
-    instances = [
-        (one.number, one.host, one.name, one.services, one.state, one.claims)
-        for one in view.instances
-    ]
-    text = msgspec.json.encode(
-        [view.cluster, view.vni, sorted(hosts), instances, view.heirs, view.chains]
+    hosts = [(peer.number, peer.name, peer.address) for peer in view.peers]
+    return digest_text(
+        digest_of((view.cluster, view.vni))
+        + sum(digest_of(host) for host in [*hosts, (view.number, view.host, view.address)])
+        + sum(digest_of_instance(one) for one in view.instances)
+        + sum(digest_of(pair) for pair in view.heirs)
+        + sum(digest_of(chain) for chain in view.chains)
     )
-    return hashlib.sha256(text).hexdigest()[:16]
+
+
+# The digest is a sum over the parts of a view, so that who has changed one part need not read the
+# others again.
+
+
+def digest_of(part: object) -> int:
+    """Of one part, as JSON."""
+    data = msgspec.json.encode(part)
+    return int.from_bytes(hashlib.blake2b(data, digest_size=DIGEST_BYTES).digest(), "big")
+
+
+def digest_of_instance(one: InstanceView) -> int:
+    """Of what is equal on all hosts of an NF host."""
+    return digest_of((one.number, one.host, one.name, one.services, one.state, one.claims))
+
+
+def digest_text(total: int) -> str:
+    """As it is shown, of the sum of all parts."""
+    return f"{total % (1 << 8 * DIGEST_BYTES):0{2 * DIGEST_BYTES}x}"

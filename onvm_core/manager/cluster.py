@@ -13,7 +13,8 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import logging
-from collections.abc import Callable, Iterable, Mapping
+import secrets
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import msgspec
@@ -25,18 +26,19 @@ from onvm_core.manager import messages as m
 from onvm_core.manager.bypass import Bypass
 from onvm_core.manager.chains import PORT_REMOTE
 from onvm_core.manager.deployment import Deployment
-from onvm_core.manager.registry import HostState, NfHost
-from onvm_core.manager.wire import Claim
+from onvm_core.manager.own_hosts import OwnHosts
+from onvm_core.manager.registry import NfHost
 from onvm_core.manager.view import (
     ChainView,
     ClaimView,
     ClusterView,
     InstanceView,
-    LocalHost,
     PeerStatus,
     PeerView,
     PortView,
 )
+from onvm_core.manager.view_change import ViewTables
+from onvm_core.manager.wire import Claim
 from onvm_sdk.errors import ConfigError
 
 __all__ = ["TUNNEL", "ClusterTables"]
@@ -49,6 +51,7 @@ HEIRS_MAX = 8
 """State that went from heir to heir is followed so often."""
 SPAN_MAX = 8
 """NF hosts of a chain that spans hosts: as many as NSH's fixed context names."""
+REVISION_BITS = 48
 REMOTE_REASONS = ("foreign", "no_path", "no_instance", "tx_full", "shed")
 
 
@@ -64,10 +67,6 @@ class _Remote:
     slot: int
     view: InstanceView
     claims: set[ClaimView] = field(default_factory=set)
-
-
-def _state(host: NfHost) -> str:
-    return HostState.DRAINING.value if host.is_kept_back else host.state.value
 
 
 def _traffic_of(claim: ClaimView) -> tuple[bytes, int, int, int]:
@@ -87,15 +86,17 @@ class ClusterTables:
         self, deployment: Deployment, bypass: Bypass, publish: Callable[[str, str], None]
     ) -> None:
         self._deployment = deployment
+        self.own = OwnHosts(deployment)
         self._bypass = bypass
         self._publish = publish
         self._view: ClusterView | None = None
+        self._views: ViewTables | None = None
+        # So that no agent takes this manager for the one before it.
+        self._revision = secrets.randbits(REVISION_BITS)
         self._tunnel: tuple[str, int] | None = None
         self._peers: dict[str, _Peer] = {}
         self._remotes: dict[int, _Remote] = {}
         self._chains: dict[str, ChainView] = {}
-        self._numbers: dict[int, int] = {}
-        """Of the own NF hosts, by slot."""
         self.reserved: Callable[[], set[str]] = set
         """Names of instances that have moved from here."""
         self._heirs: dict[int, int] = {}
@@ -120,16 +121,12 @@ class ClusterTables:
             for remote in self._remotes.values()
         }
 
-    def number_of(self, slot: int) -> int | None:
-        """Number in the cluster of an own NF host; None: it has none."""
-        return self._numbers.get(slot) or None
-
     def slot_of(self, number: int) -> int | None:
-        """Slot of an NF host of the cluster, or of who has its state; None: nobody serves for it."""
+        """Slot of an NF host of the cluster, or of who has its state; None: there is none."""
         for _ in range(HEIRS_MAX):
             if number in self._remotes:
                 return self._remotes[number].slot
-            own = next((slot for slot, one in self._numbers.items() if one == number), None)
+            own = self.own.slot_of(number)
             if own is not None:
                 return own
             if number not in self._heirs:
@@ -148,7 +145,6 @@ class ClusterTables:
 
     def apply(self, request: m.ClusterApplyRequest) -> m.ClusterReply:
         """Make the tables what a view says."""
-        missing: list[str] = []
         view = request.view
         if view is None:
             self._leave()
@@ -157,17 +153,35 @@ class ClusterTables:
             view.cluster, view.host,
         ):  # fmt: skip
             self._leave()
+        self._views = ViewTables(view)
+        return self._follow(view)
+
+    def change(self, request: m.ClusterChangeRequest) -> m.ClusterReply:
+        """Make the tables what a change of the view says."""
+        if self._views is None or request.revision != self._revision:
+            raise ConfigError(
+                "expected a change of the view that is here", field="revision",
+                value=request.revision,
+            )  # fmt: skip
+        self._views.change(request.change)
+        return self._follow(self._views.view)
+
+    def _follow(self, view: ClusterView) -> m.ClusterReply:
+        missing: list[str] = []
         self._view = view
+        self._revision += 1
         self._apply(view, missing)
         for line in missing:
             log.warning("%s", line)
-        return m.ClusterReply(digest=self.digest(), missing=missing)
+        return m.ClusterReply(digest=self.digest(), missing=missing, revision=self._revision)
 
     def local(self, _request: m.ClusterLocalRequest) -> m.ClusterLocalReply:
         """What the cluster is to know of this manager."""
         drops = dataplane.read_plane().drops
         return m.ClusterLocalReply(
-            hosts=[self._local(host) for host in self._serving()],
+            hosts=[
+                self.own.show(host, self._spare_of(host.services)) for host in self.own.serving()
+            ],
             ports=[name for name in self._deployment.ports if name != TUNNEL],
             peers=self.peers(),
             digest=self.digest(),
@@ -186,15 +200,12 @@ class ClusterTables:
         if view is None:
             return ""
         names = {peer.id: name for name, peer in self._peers.items()}
-        numbers = {slot: number for slot, number in self._numbers.items() if number}
-        by_slot = {host.slot: host for host in self._serving()}
         instances = [
             (remote.view.number, remote.view.host, remote.view.services, remote.view.state)
             for remote in self._remotes.values()
         ] + [
-            (number, view.host, list(by_slot[slot].services), _state(by_slot[slot]))
-            for slot, number in numbers.items()
-            if slot in by_slot
+            (number, view.host, list(host.services), state)
+            for number, host, state in self.own.numbered()
         ]
         state = (
             view.cluster, view.vni, sorted([*names.values(), view.host]),
@@ -228,8 +239,7 @@ class ClusterTables:
         self._set_instances(view, missing)
         self._set_peers(view, missing)
         self._add_instances(view, missing)
-        self._number_own(view)
-        self.keep_back_own()
+        self._tell_own(view)
         for chain in view.chains:
             if self._chains.get(chain.name) != chain:
                 self._add_chain(chain, view, missing)
@@ -240,16 +250,14 @@ class ClusterTables:
             self._remove_chain(name)
         for number in list(self._remotes):
             self._remove_remote(number)
-        for slot in [s for s, number in self._numbers.items() if number]:
-            self._number(slot, 0)
         for name in list(self._peers):
             self._remove_peer(name)
         if self._tunnel is not None:
             self._deployment.close_port(TUNNEL)
             self._tunnel = None
-        self._view = None
+        self._view = self._views = None
         self._heirs = {}
-        self.keep_back_own()
+        self.own.forget()
 
     def _open_tunnel(self, view: ClusterView, missing: list[str]) -> None:
         wanted = (view.address, view.vni)
@@ -367,55 +375,26 @@ class ClusterTables:
             service for remote in self._remotes.values() for service in remote.view.services
         }
 
-    def _serving(self) -> Iterable[NfHost]:
-        return [
-            host
-            for host in self._deployment.manager.registry.living()
-            if host.state in (HostState.ACTIVE, HostState.DRAINING)
-        ]
-
-    def _number_own(self, view: ClusterView) -> None:
-        wanted = {one.name: one.number for one in view.instances if one.host == view.host}
-        living = {host.slot: host for host in self._serving()}
-        self._numbers = {slot: n for slot, n in self._numbers.items() if slot in living}
-        for slot, host in living.items():
-            number = wanted.get(host.instances[0].name, 0)
-            if self._numbers.get(slot, 0) != number:
-                self._number(slot, number)
-            self._welcome(host)
-
-    def keep_back_own(self) -> None:
-        """Let no new flows come to own NF hosts that drain for the cluster, though not for us."""
-        view = self._view
-        draining = {
-            one.name for one in (() if view is None else view.instances)
-            if view is not None and one.host == view.host and one.state == "draining"
-        }  # fmt: skip
-        for host in self._serving():
-            self._deployment.manager.keep_back(host, host.instances[0].name in draining)
-
-    def _welcome(self, host: NfHost) -> None:
-        """Let new flows come to an own host of which nothing is known, as to those at peers."""
-        meter = self._deployment.manager.meters.of(host)
-        if meter is not None and meter.capacity_pps is not None:
-            return
+    def _spare_of(self, services: tuple[str, ...]) -> int | None:
+        """Mean spare capacity of those at peers that run these services; None: there are none."""
         known = [
             remote.view.spare_pps
             for remote in self._remotes.values()
-            if tuple(remote.view.services) == host.services
+            if tuple(remote.view.services) == services
         ]
-        if known:
-            dataplane.set_spare(host.slot, max(sum(known) // len(known), 1))
+        return max(sum(known) // len(known), 1) if known else None
 
-    def _number(self, slot: int, number: int) -> None:
-        native.set_number(slot, number)
-        self._numbers[slot] = number
-        self._deployment.manager.host_of(slot).is_shared |= number != 0
+    def _tell_own(self, view: ClusterView) -> None:
+        own = [one for one in view.instances if one.host == view.host]
+        self.own.number({one.name: one.number for one in own})
+        self.own.draining = frozenset(one.name for one in own if one.state == "draining")
+        self.own.keep_back()
+        for host in self.own.serving():
+            self.own.welcome(host, self._spare_of(host.services))
 
     def on_host_change(self, host: NfHost) -> None:
-        """A host of this manager serves, drains or is gone: its number is the slot's no more."""
-        if host.state is HostState.DEAD:
-            self._numbers.pop(host.slot, None)
+        """A host of this manager serves, drains or is gone."""
+        self.own.on_host_change(host)
 
     # chains
 
@@ -460,32 +439,6 @@ class ClusterTables:
         self._publish(name, "removed")
 
     # ---- reading ----
-
-    def _local(self, host: NfHost) -> LocalHost:
-        meters = self._deployment.manager.meters
-        meter = meters.of(host)
-        load = None if meter is None else meter.recent
-        spare = None if meter is None or load is None else meter.spare_pps(load)
-        capacity = None if meter is None else meter.capacity_pps
-        return LocalHost(
-            name=host.instances[0].name,
-            services=list(host.services),
-            state=host.state.value,
-            spare_pps=int(max(spare or 0, 0)),
-            capacity_pps=None if capacity is None else int(capacity),
-            utilisation=None if load is None else round(load.utilisation, 3),
-            demand=None if load is None else round(load.demand, 3),
-            sheds=0 if load is None else load.sheds,
-            claims=[
-                ClaimView(
-                    address=str(ipaddress.ip_address(claim.address)),
-                    protocol=claim.protocol,
-                    first_port=claim.first_port,
-                    end_port=claim.end_port,
-                )
-                for claim in host.claims
-            ],
-        )
 
     def _peer_status(self, peer: _Peer) -> PeerStatus:
         counters = native.read_peer(peer.id)

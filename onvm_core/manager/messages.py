@@ -15,13 +15,14 @@ from onvm_core.manager.report import Report
 from onvm_core.manager.state_messages import (
     NfDrainRequest,
     StateDoneRequest,
-    StateGiveRequest,
     StateGivenRequest,
+    StateGiveRequest,
     StateReadRequest,
     StateReply,
     StateTakeRequest,
 )
 from onvm_core.manager.view import ClusterView, LocalHost, LocalRoom, PeerStatus
+from onvm_core.manager.view_change import ViewChange
 from onvm_core.scaling.autoscaler import Decision
 
 __all__ = [
@@ -163,6 +164,14 @@ class ClusterApplyRequest(_Tagged, frozen=True, tag="cluster_apply"):
     """None: leave the cluster."""
 
 
+class ClusterChangeRequest(_Tagged, frozen=True, tag="cluster_change"):
+    """The same, for a manager that has the view before."""
+
+    revision: int
+    """Of the view that the change is to, as the manager has said."""
+    change: ViewChange
+
+
 class ClusterLocalRequest(_Tagged, frozen=True, tag="cluster_local"):
     """What the cluster is to know of this manager; cheap."""
 
@@ -185,6 +194,7 @@ Request = (
     | CaptureReadRequest
     | CaptureStopRequest
     | ClusterApplyRequest
+    | ClusterChangeRequest
     | ClusterLocalRequest
     | NfDrainRequest
     | StateTakeRequest
@@ -378,6 +388,8 @@ class ClusterReply(_Tagged, frozen=True, tag="cluster"):
     """Of the tables as they are: equal on all hosts that have equal views."""
     missing: list[str] = []
     """What could not be applied, a line each."""
+    revision: int = 0
+    """Of the view, for a `ClusterChangeRequest`; never the same for two, whatever manager."""
 
 
 class ClusterLocalReply(_Tagged, frozen=True, tag="cluster_local"):

@@ -1,4 +1,4 @@
-"""Requests about instances that move: they drain, or their state goes to or comes from another host.
+"""Requests about instances that move: they drain, or state goes to or comes from another host.
 
 The agents carry the state (`onvm_core.cluster.mover`); what happens to packets meanwhile is in
 `handover`.
@@ -22,8 +22,8 @@ from onvm_core.manager.sections import ScaleConfig
 from onvm_core.manager.state_messages import (
     NfDrainRequest,
     StateDoneRequest,
-    StateGiveRequest,
     StateGivenRequest,
+    StateGiveRequest,
     StatePiece,
     StateReadRequest,
     StateReply,
@@ -126,9 +126,9 @@ class Moves:
         nf, host = self._find(request.instance)
         if request.heir is None:
             self._hand_overs.cancel(host)
-            self._tables.keep_back_own()
+            self._tables.own.keep_back()
             return m.DoneReply()
-        number, heir = self._tables.number_of(host.slot), self._tables.slot_of(request.heir)
+        number, heir = self._tables.own.number_of(host.slot), self._tables.slot_of(request.heir)
         if heir is None or number is None:
             raise ConfigError("is not known here", field="heir", value=request.heir)
         if not self._hand_overs.end_leaving(host):

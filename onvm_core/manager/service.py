@@ -117,6 +117,7 @@ class Service:
         self._handlers[m.ChainShowRequest] = self._chains.show
         self._handlers[m.FlowListRequest] = self._chains.flows
         self._handlers[m.ClusterApplyRequest] = self._cluster.apply
+        self._handlers[m.ClusterChangeRequest] = self._cluster.change
         self._handlers[m.ClusterLocalRequest] = self._cluster.local
         self._handlers[m.ScaleRequest] = self._automation.scaling.set_count
         self._handlers[m.ScaleStatusRequest] = self._automation.scaling.status

@@ -93,7 +93,7 @@ class Talker:
                     raise ConnectionError(f"said {said!r}, heard {heard!r}")
                 self.messages[number] = count + 1
                 await asyncio.sleep(PERIOD_S)
-        except (OSError, asyncio.TimeoutError) as error:
+        except (TimeoutError, OSError) as error:
             self.ports.pop(number, None)
             self.failed[number] = (port, f"{type(error).__name__}: {error}")
         finally:
@@ -105,7 +105,7 @@ class Talker:
             try:
                 await asyncio.wait_for(self.download(), ANSWER_S)
                 self.downloads += 1
-            except (OSError, asyncio.TimeoutError, asyncio.IncompleteReadError) as error:
+            except (TimeoutError, OSError, asyncio.IncompleteReadError) as error:
                 self.bad_downloads.append(f"{type(error).__name__}: {error}")
             await asyncio.sleep(BLOB_PAUSE_S)
         self.active_loads -= 1

@@ -1,8 +1,8 @@
 """Real traffic over a cluster of three hosts while instances and hosts come and go.
 
 A hundred connections say numbers and check what comes back, and downloads are compared by their
-SHA-256, through a firewall, a NAT and a load balancer that lose whom they do not know. Nothing of it
-may fail but what was led through a host that was killed.
+SHA-256, through a firewall, a NAT and a load balancer that lose whom they do not know. Nothing of
+it may fail but what was led through a host that was killed.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ class Traffic:
         self.goes_on()
 
     def goes_on(self, lost: frozenset[str] = frozenset()) -> None:
-        """Wait until each connection but those that are lost (numbers) has said more, and files have
-        come.
+        """Wait until each connection but those that are lost (numbers) has said more, and files
+        have come.
         """
         before = self.talk.tell("stat")
 

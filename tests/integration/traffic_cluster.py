@@ -1,4 +1,4 @@
-"""A cluster of three hosts in namespaces, with real traffic through firewall, NAT and load balancer.
+"""A cluster of three hosts in namespaces, with real traffic through firewall, NAT and balancer.
 
 ```
  client ── a ══╗               ╔══ c ── server
@@ -6,8 +6,8 @@
 ```
 
 Managers and agents are those of the command line, ZooKeeper is real, TCP is the kernel's. The
-firewall drops what it has not let in, the NAT what it does not know; the balancer has four backends.
-They are those of `plugins`, under names whose manifests want a quarter of a core, so that a machine
+firewall drops what it has not let in, the NAT what it does not know; the balancer has four
+backends. They are those of `plugins`, under names whose manifests want a quarter of a core, so that a machine
 with two has room for what is asked for.
 """
 

@@ -1,0 +1,241 @@
+"""Views that are made and sent piece by piece are those that would be made and sent whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import msgspec
+import pytest
+from bench import chain_node, host_node, instance, plugin
+from hypothesis import given
+from hypothesis import strategies as st
+
+from onvm_core.cluster.absence import Absences
+from onvm_core.cluster.mirror import Snapshot
+from onvm_core.cluster.tree import (
+    ChainNode,
+    ClusterNode,
+    DrainNode,
+    HostNode,
+    InstanceNode,
+    InstancesNode,
+)
+from onvm_core.cluster.view import digest, make_view
+from onvm_core.cluster.view_maker import ViewMaker
+from onvm_core.manager import messages as m
+from onvm_core.manager.packing import pack_request, unpack_request
+from onvm_core.manager.view import ClusterView
+from onvm_core.manager.view_change import ViewChange, ViewTables, difference
+from onvm_sdk.errors import ConfigError
+
+HOSTS = ("a", "b", "c", "d")
+SERVICES = ("firewall", "nat")
+CLUSTER = ClusterNode(id="0123456789", name="main", vni=7)
+
+
+class Step(NamedTuple):
+    """A cluster at one moment, as an agent sees it."""
+
+    snapshot: Snapshot
+    vanished: frozenset[str]
+    spare: dict[int, int]
+
+
+def _hosts(name: str) -> st.SearchStrategy[HostNode]:
+    number = HOSTS.index(name) + 1
+    return st.builds(
+        lambda state, version, moved: host_node(
+            number + 10 * moved, state=state, address=f"10.0.{moved}.{number}",
+            plugins=[plugin(service, version) for service in SERVICES],
+        ),
+        st.sampled_from(["up", "up", "leaving", "no_manager"]),
+        st.sampled_from(["1", "2"]),
+        st.integers(0, 1),
+    )  # fmt: skip
+
+
+def _instance(number: int) -> st.SearchStrategy[InstanceNode]:
+    return st.builds(
+        lambda service, version, state, capacity: instance(
+            number, service, editions=[(version, "d")], state=state, capacity_pps=capacity
+        ),
+        st.sampled_from(SERVICES),
+        st.sampled_from(["1", "2"]),
+        st.sampled_from(["active", "active", "draining"]),
+        st.sampled_from([0, 1000]),
+    )
+
+
+def _instances(name: str) -> st.SearchStrategy[InstancesNode]:
+    first = 100 * HOSTS.index(name) + 1
+    return st.builds(
+        lambda some, heirs: InstancesNode(instances=list(some), heirs=heirs),
+        st.tuples(*(_instance(first + index) for index in range(2))).flatmap(
+            lambda some: st.sampled_from([some, some[:1], some[1:], ()])
+        ),
+        st.sampled_from([[], [], [(first, 201)], [(first + 1, 1), (9, 1)]]),
+    )
+
+
+def _chains(number: int) -> st.SearchStrategy[ChainNode]:
+    return st.builds(
+        lambda far, services: chain_node(number, "a", far, services=services),
+        st.sampled_from(HOSTS),
+        st.lists(st.sampled_from(SERVICES), max_size=2),
+    )
+
+
+_NODES = st.fixed_dictionaries(
+    {},
+    optional={
+        **{f"hosts/{name}": _hosts(name) for name in HOSTS},
+        **{f"instances/{name}": _instances(name) for name in HOSTS},
+        **{f"draining/{name}": st.just(DrainNode(since=1.0)) for name in HOSTS},
+        **{f"chains/{name}": _chains(number) for number, name in enumerate(("web", "dns"), 1)},
+    },
+)
+_GONE = st.frozensets(
+    st.sampled_from([f"{kind}/{name}" for kind in ("hosts", "draining") for name in HOSTS])
+)
+_SPARE = st.dictionaries(st.sampled_from([1, 2, 101, 102, 201]), st.integers(0, 9), max_size=3)
+
+
+@st.composite
+def steps(draw: st.DrawFn) -> list[Step]:
+    """Moments that follow each other: what does not change is the same object, as in a mirror."""
+    known: dict[str, object] = {}
+    made = []
+    for _ in range(draw(st.integers(2, 6))):
+        for path in draw(_GONE):
+            known.pop(path, None)
+        known |= draw(_NODES)
+        parts: dict[str, dict[str, object]] = {}
+        for path, node in sorted(known.items()):
+            kind, _, name = path.partition("/")
+            if kind != "instances" or f"hosts/{name}" in known:
+                parts.setdefault(kind, {})[name] = node
+        made.append(
+            Step(
+                Snapshot(cluster=CLUSTER, **parts),  # type: ignore[arg-type]
+                draw(st.frozensets(st.sampled_from(HOSTS[1:]))),
+                draw(_SPARE),
+            )
+        )
+    return made
+
+
+@given(steps())
+def test_views_made_one_after_the_other_are_those_made_whole(moments: Sequence[Step]) -> None:
+    maker = ViewMaker("a")
+    for snapshot, vanished, spare in moments:
+        whole = make_view(snapshot, "a", spare, vanished)
+        assert maker.make(snapshot, spare, vanished) == whole
+        if whole is not None:
+            assert maker.digest == digest(whole)
+
+
+@given(steps())
+def test_equal_snapshots_have_equal_digests_on_all_hosts(moments: Sequence[Step]) -> None:
+    makers = {name: ViewMaker(name) for name in HOSTS}
+    for snapshot, vanished, spare in moments:
+        serving = [name for name, node in snapshot.hosts.items() if node.state != "no_manager"]
+        found = set()
+        for name in serving:
+            makers[name].make(snapshot, spare if name == "a" else {}, vanished)
+            found.add(makers[name].digest)
+        assert len(found) <= 1
+
+
+def _travel(change: ViewChange) -> ViewChange:
+    request = unpack_request(pack_request(m.ClusterChangeRequest(revision=1, change=change)))
+    assert isinstance(request, m.ClusterChangeRequest)
+    return request.change
+
+
+@given(steps())
+def test_changes_that_were_sent_add_up_to_the_view(moments: Sequence[Step]) -> None:
+    maker = ViewMaker("a")
+    tables: ViewTables | None = None
+    before: ClusterView | None = None
+    for snapshot, vanished, spare in moments:
+        view = maker.make(snapshot, spare, vanished)
+        if view is None:
+            continue
+        change = None if before is None else difference(before, view)
+        if tables is None or change is None:
+            tables = ViewTables(view)
+        else:
+            tables.change(_travel(change))
+        before = view
+        assert tables.view == view
+
+
+def _view(**fields: object) -> ClusterView:
+    snapshot = Snapshot(
+        cluster=CLUSTER,
+        hosts={"a": host_node(1), "b": host_node(2)},
+        instances={"b": InstancesNode(instances=[instance(5), instance(6)])},
+        chains={"web": chain_node()},
+    )
+    view = make_view(snapshot, "a", {})
+    assert view is not None
+    return msgspec.structs.replace(view, **fields)
+
+
+def test_only_what_is_another_is_sent() -> None:
+    before = _view()
+    assert difference(before, _view()) == ViewChange()
+    other = msgspec.structs.replace(before.instances[0], state="draining")
+    spare = msgspec.structs.replace(before.instances[1], spare_pps=77)
+    after = _view(instances=[other, spare], chains=[])
+    assert difference(before, after) == ViewChange(
+        instances=[other], spare_pps=[(6, 77)], chains_gone=["web"]
+    )
+
+
+@pytest.mark.parametrize(
+    "fields", [{"number": 9}, {"address": "10.0.0.9"}, {"vni": 8}, {"host": "c"}], ids=str
+)
+def test_a_view_of_another_host_or_cluster_is_sent_whole(fields: dict[str, object]) -> None:
+    assert difference(_view(), _view(**fields)) is None
+
+
+def test_two_nf_hosts_of_one_number_are_sent_whole() -> None:
+    twice = _view(instances=[_view().instances[0]] * 2)
+    assert difference(_view(), twice) is None
+    assert difference(twice, _view()) is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ViewChange(peers_gone=["c"]),
+        ViewChange(instances_gone=[5, 7]),
+        ViewChange(spare_pps=[(7, 1)]),
+        ViewChange(chains_gone=["dns"]),
+    ],
+    ids=str,
+)
+def test_a_change_of_another_view_is_refused_and_changes_nothing(change: ViewChange) -> None:
+    tables = ViewTables(_view())
+    with pytest.raises(ConfigError, match="of the view"):
+        tables.change(change)
+    assert tables.view == _view()
+
+
+def test_who_looks_late_still_forgets_those_that_have_vanished() -> None:
+    absences = Absences(settle_s=2.0, linger_s=30.0)
+    both = Snapshot(cluster=CLUSTER, hosts={"a": host_node(1), "b": host_node(2)})
+    one = Snapshot(cluster=CLUSTER, hosts={"a": host_node(1)})
+    absences.update(both, 100.0)
+    absences.reconnected(101.0)
+    merged, vanished = absences.update(one, 101.5)
+    assert ("b" in merged.hosts, vanished, absences.due_s) == (True, frozenset(), 103.0)
+    assert absences.update(one, 102.9) == (both, frozenset())
+    assert absences.due_s == 103.0
+    # However long nobody has looked, what was due then is due still.
+    assert absences.update(one, 110.0) == (both, frozenset({"b"}))
+    assert absences.due_s == 133.0
+    assert absences.update(one, 500.0) == (one, frozenset())
+    assert absences.due_s is None
