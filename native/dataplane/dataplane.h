@@ -95,6 +95,7 @@ struct onvm_dp_stats {
 	uint64_t idle_cycles, sleeps;
 	uint64_t buffers_total, buffers_free, buffers_with_nfs;
 	uint64_t nb_paths;
+	uint64_t closed_rx, closed_tx; /**< packets of ports that are no more */
 };
 
 struct onvm_dp_chain {

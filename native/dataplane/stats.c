@@ -39,6 +39,8 @@ onvm_dp_read_stats(struct onvm_dp_stats *stats)
 	for (uint32_t i = 0; i < dp->memory.nb_buffers; i++)
 		stats->buffers_with_nfs += dp->memory.buffers[i].owner != ONVM_OWNER_NONE;
 	stats->nb_paths = onvm_steering_nb_paths(&dp->steering);
+	stats->closed_rx = dp->closed_rx;
+	stats->closed_tx = dp->closed_tx;
 }
 
 int

@@ -362,6 +362,8 @@ def read_plane() -> PlaneCounters:
         buffers_free=stats.buffers_free,
         buffers_with_nfs=stats.buffers_with_nfs,
         paths=stats.nb_paths,
+        closed_rx=stats.closed_rx,
+        closed_tx=stats.closed_tx,
     )
 
 

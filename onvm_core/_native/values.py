@@ -181,6 +181,9 @@ class PlaneCounters:
     buffers_free: int
     buffers_with_nfs: int
     paths: int
+    closed_rx: int
+    closed_tx: int
+    """Packets of ports that are no more."""
 
 
 @dataclass(frozen=True, slots=True)

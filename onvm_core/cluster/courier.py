@@ -1,8 +1,8 @@
 """From agent to agent: the state of NF hosts that move.
 
 Each agent listens on a second ZeroMQ socket, for questions of agents whose keys are known (CURVE,
-as in `peers`), and passes what they bring to its manager. One question at a time has one answer; who
-asks gives up after a while and lets packets go to the old instance again.
+as in `peers`), and passes what they bring to its manager. One question at a time has one answer;
+who asks gives up after a while and lets packets go to the old instance again.
 
 Threads: the server has one of its own; an `Errand` belongs to who makes it.
 """

@@ -7,8 +7,8 @@
 
 Managers and agents are those of the command line, ZooKeeper is real, TCP is the kernel's. The
 firewall drops what it has not let in, the NAT what it does not know; the balancer has four
-backends. They are those of `plugins`, under names whose manifests want a quarter of a core, so that a machine
-with two has room for what is asked for.
+backends. They are those of `plugins`, under names whose manifests want a quarter of a core, so that
+a machine with two has room for what is asked for.
 """
 
 from __future__ import annotations
