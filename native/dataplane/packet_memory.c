@@ -16,7 +16,7 @@
 #define MFD_HUGETLB 4u
 #endif
 
-#define STRIDE_UNIT 128u
+#define STRIDE_UNIT 64u /* a cache line; onvm_buffer_index() shifts by it */
 #define HUGE_PAGE_BYTES (2ull << 20)
 #define POOL_CACHE 512
 
