@@ -7,7 +7,7 @@
  * What the control plane (Python, through cffi) calls. One data plane per process, because DPDK's
  * environment is one per process.
  *
- * Life: init, then ports, chains and hosts in any order, start; stop; fini.
+ * Life: environment, init, then ports, chains and hosts in any order, start; stop; fini.
  * Threads: one control thread for all calls, except onvm_dp_wait_notice() and the reading of
  * counters, which any thread may do. Workers never wait for any of it.
  * Results: 0 or a positive number, or -errno; then onvm_dp_error() has one line for the user.
@@ -177,8 +177,11 @@ const char *onvm_dp_drop_name(uint32_t reason);
 /** Lower bound of latency bucket @p bucket, in nanoseconds. */
 double onvm_dp_latency_bound_ns(uint32_t bucket);
 
-/** Start DPDK's environment with @p argv and make packet memory and tables. */
-int onvm_dp_init(const struct onvm_dp_config *config, int argc, char **argv);
+/** Start DPDK's environment with @p argv, which it keeps. Any thread, before the others' calls. */
+int onvm_dp_environment(int argc, char **argv);
+/** Make packet memory and tables. The thread that has called onvm_dp_environment(). */
+int onvm_dp_init(const struct onvm_dp_config *config);
+/** Start the workers; who calls this is the control thread. */
 int onvm_dp_start(void);
 /** Stop the workers; packets still inside count as drop_stopped. */
 void onvm_dp_stop(void);

@@ -62,8 +62,16 @@ def check(result: int) -> int:
     return result
 
 
-def init(settings: DataplaneSettings, eal_arguments: Sequence[str]) -> None:
-    """Start DPDK's environment and make memory and tables; once per process."""
+def start_environment(eal_arguments: Sequence[str]) -> None:
+    """Start DPDK's environment; once per process."""
+    # EAL permutes the array and keeps the first string.
+    _arguments[:] = [ffi.new("char[]", argument.encode()) for argument in eal_arguments]
+    argv = ffi.new("char *[]", [*_arguments, ffi.NULL])
+    check(lib.onvm_dp_environment(len(_arguments), argv))
+
+
+def init(settings: DataplaneSettings) -> None:
+    """Make memory and tables, in the thread that has started the environment."""
     config = ffi.new(
         "struct onvm_dp_config *",
         {
@@ -80,10 +88,7 @@ def init(settings: DataplaneSettings, eal_arguments: Sequence[str]) -> None:
             "low_percent": settings.low_percent,
         },
     )
-    # EAL permutes the array and keeps the first string.
-    _arguments[:] = [ffi.new("char[]", argument.encode()) for argument in eal_arguments]
-    argv = ffi.new("char *[]", [*_arguments, ffi.NULL])
-    check(lib.onvm_dp_init(config, len(_arguments), argv))
+    check(lib.onvm_dp_init(config))
 
 
 _arguments: list[Any] = []

@@ -23,7 +23,7 @@ from onvm_core._native import dataplane
 from onvm_core._native.dataplane import DataplaneSettings
 from onvm_core.bench.scenario import Scenario
 from onvm_core.manager.client import Client
-from onvm_core.manager.deployment import split_cpus
+from onvm_core.manager.environment import split_cpus
 from onvm_core.manager.manager import eal_arguments
 from onvm_core.manager.messages import StatusReply, StatusRequest
 from onvm_core.plugins import discover

@@ -15,7 +15,7 @@ import msgspec
 from onvm_core._native import dataplane
 from onvm_core._native.dataplane import DataplaneSettings
 from onvm_core.bench.bench_nf import start_nf
-from onvm_core.manager.deployment import split_cpus
+from onvm_core.manager.environment import split_cpus
 from onvm_core.manager.directory import temporary_directory
 from onvm_core.manager.manager import Manager
 from onvm_core.manager.registry import HostState, NfHost

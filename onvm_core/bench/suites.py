@@ -10,7 +10,7 @@ from onvm_core.bench.line import BenchLine
 from onvm_core.bench.restart import installed_nf
 from onvm_core.bench.scenario import Scenario, run_scenario
 from onvm_core.launch.launcher import DEFAULT_LAUNCHER, Launchers
-from onvm_core.manager.deployment import split_cpus
+from onvm_core.manager.environment import split_cpus
 from onvm_sdk.errors import ConfigError, OnvmError
 
 __all__ = ["SUITES", "run_suite"]

@@ -16,7 +16,8 @@ from typing import Any
 
 import typer
 
-from onvm_core.plugins import CliCommand, PluginManager, load_plugins
+from onvm_core.cli.installed import plugins_of_process
+from onvm_core.plugins import CliCommand, PluginManager
 from onvm_sdk.errors import OnvmError, PluginError
 
 __all__ = ["build_app", "main"]
@@ -55,7 +56,7 @@ def build_app(commands: Iterable[CliCommand], wanted: str | None) -> typer.Typer
 
 def _run(arguments: Sequence[str]) -> int:
     try:
-        plugins = load_plugins()
+        plugins = plugins_of_process()
         commands = _commands(plugins)
         _warn(plugins)
         is_completing = _COMPLETION_VARIABLE in os.environ

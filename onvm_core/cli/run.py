@@ -21,6 +21,7 @@ from rich.progress import (
 )
 
 from onvm_core._native.dataplane import DataplaneSettings
+from onvm_core.cli.installed import plugins_of_process
 from onvm_core.cli.report import print_report
 from onvm_core.cli.signals import stop_on_signals
 from onvm_core.launch.launcher import DEFAULT_LAUNCHER, Launchers
@@ -30,9 +31,9 @@ from onvm_core.manager.deployment import Deployment
 from onvm_core.manager.directory import temporary_directory
 from onvm_core.manager.placement import DEFAULT_POLICY
 from onvm_core.manager.placer import load_policy
-from onvm_core.manager.ports import PortKind, parse_uri
+from onvm_core.manager.ports import parse_uri, port_kinds
 from onvm_core.manager.report import Report
-from onvm_core.plugins import PluginManager, discover, find, load_plugins
+from onvm_core.plugins import discover, find
 from onvm_sdk.errors import ConfigError
 
 __all__ = ["RunRequest", "run", "run_once"]
@@ -180,16 +181,6 @@ def _configs(entries: list[str], names: tuple[str, ...]) -> dict[str, Path]:
     return configs
 
 
-def load_port_kinds() -> dict[str, PortKind]:
-    """Port kinds of all plugins, by scheme."""
-    return port_kinds(load_plugins())
-
-
-def port_kinds(plugins: PluginManager) -> dict[str, PortKind]:
-    """As `load_port_kinds`, of plugins that are loaded."""
-    return {name: offer.load() for name, offer in plugins.offers("onvm_port_kinds").items()}
-
-
 def run_once(request: RunRequest) -> Report:
     """Set a chain up, let the packets through and take it down again.
 
@@ -197,7 +188,7 @@ def run_once(request: RunRequest) -> Report:
         ConfigError: the request names what is not there.
         NfFailed: an NF ended or was never ready.
     """
-    kinds = load_port_kinds()
+    kinds = port_kinds(plugins_of_process())
     request = _counting(request, kinds)
     packages = discover()
     installed = {name: find(name, packages) for name in request.nfs}

@@ -7,24 +7,26 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from onvm_core.cli.connect import NameOption
-from onvm_core.cli.report import print_report
-from onvm_core.cli.run import port_kinds
+from onvm_core.cli.installed import plugins_of_process
+from onvm_core.cli.options import NameOption
 from onvm_core.cli.signals import stop_on_signals
-from onvm_core.launch.launcher import Launchers
-from onvm_core.manager.client import Client
+from onvm_core.launch.launcher import HOOK as LAUNCHERS
+from onvm_core.manager import stopwatch
 from onvm_core.manager.config import load_config
 from onvm_core.manager.directory import manager_directory
 from onvm_core.manager.extensions import load_extensions
-from onvm_core.manager.messages import StatusReply, StatusRequest
 from onvm_core.manager.placer import policy_names
+from onvm_core.manager.ports import port_kinds
 from onvm_core.manager.service import Service
-from onvm_core.plugins import discover, load_plugins
+from onvm_core.plugins import discover
 from onvm_sdk.errors import OnvmError
+
+if TYPE_CHECKING:
+    from onvm_core.manager.messages import StatusReply
 
 __all__ = ["up"]
 
@@ -48,10 +50,11 @@ def up(
     It stays in the foreground until Ctrl-C, SIGTERM or `onvm down`, and prints what it has done.
     NFs that a killed manager has left are taken over with their state.
     """
-    plugins = load_plugins()
-    kinds = port_kinds(plugins)
-    config = load_config(file, kinds, discover(), Launchers().names, policy_names())
-    launchers = config.make_launchers()
+    stopwatch.lap("modules")
+    plugins = plugins_of_process()
+    kinds, offers, packages = port_kinds(plugins), plugins.offers(LAUNCHERS), discover()
+    config = load_config(file, kinds, packages, offers, policy_names(plugins))
+    launchers = config.make_launchers(offers)
     extensions = load_extensions(config, file, plugins)
     directory = manager_directory(name)
     if check:
@@ -60,13 +63,16 @@ def up(
     if detach:
         _detach(file, name, directory, READY_TIMEOUT_S + config.faults.ready_s)
         return
+    stopwatch.lap("checks")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
     with (
         stop_on_signals() as received,
-        Service(directory, config, file, kinds, extensions, launchers) as service,
+        Service(directory, config, file, kinds, extensions, launchers, packages) as service,
     ):
         service.start()
         report = service.run(lambda: bool(received), lambda: _announce(name))
+    from onvm_core.cli.report import print_report  # rich: not before packets flow
+
     print_report(report)
 
 
@@ -107,6 +113,9 @@ def _detach(file: Path, name: str, directory: Path, timeout_s: float) -> None:
 
 def _ask(directory: Path, pid: int) -> StatusReply | None:
     """What the manager says of itself, once it answers."""
+    from onvm_core.manager.client import Client
+    from onvm_core.manager.messages import StatusReply, StatusRequest
+
     try:
         with Client(directory) as client:
             if client.process.pid != pid:

@@ -18,9 +18,10 @@ import msgspec
 
 from onvm_core._native import dataplane
 from onvm_core._native.dataplane import DataplaneError
+from onvm_core.plugins import PluginManager
 from onvm_sdk.errors import ConfigError
 
-__all__ = ["Direction", "PortKind", "PortUri", "open_port", "parse_uri"]
+__all__ = ["Direction", "PortKind", "PortUri", "open_port", "parse_uri", "port_kinds"]
 
 Direction = Literal["in", "out", "both"]
 
@@ -53,6 +54,11 @@ class PortKind:
     options: type[msgspec.Struct]
     open: Callable[[str, str, Any, Direction], int]
     needs_pci: bool = False
+
+
+def port_kinds(plugins: PluginManager) -> dict[str, PortKind]:
+    """Port kinds of all plugins, by scheme."""
+    return {name: offer.load() for name, offer in plugins.offers("onvm_port_kinds").items()}
 
 
 def parse_uri(text: str, *, file: str | None = None, field: str | None = None) -> PortUri:

@@ -13,10 +13,10 @@ from typing import Any
 from onvm_core._native import dataplane
 from onvm_core.launch.launcher import DEFAULT_LAUNCHER, Launchers
 from onvm_core.manager import messages as m
+from onvm_core.manager import stopwatch
 from onvm_core.manager.automation import Automation
 from onvm_core.manager.captures import Captures
 from onvm_core.manager.chain_requests import ChainRequests
-from onvm_core.manager.classifier import Classifier
 from onvm_core.manager.cluster import ClusterTables
 from onvm_core.manager.config import Config, NfConfig, NfGroup
 from onvm_core.manager.control import ControlServer
@@ -24,7 +24,6 @@ from onvm_core.manager.deployment import Deployment, NfFailed
 from onvm_core.manager.directory import DirectoryLock
 from onvm_core.manager.extensions import Extensions
 from onvm_core.manager.fusion import Fusion
-from onvm_core.manager.placer import load_policy
 from onvm_core.manager.plan import make_plan
 from onvm_core.manager.ports import PortKind, parse_uri
 from onvm_core.manager.registry import NfHost
@@ -52,16 +51,18 @@ class Service:
         kinds: port kinds by scheme.
         extensions: policies and exporters that the file names.
         launchers: those that NFs may be launched with.
+        packages: installed NFs.
     """
 
     def __init__(
         self, directory: Path, config: Config, config_path: Path, kinds: Mapping[str, PortKind],
-        extensions: Extensions, launchers: Launchers,
+        extensions: Extensions, launchers: Launchers, packages: Sequence[NfPackage],
     ) -> None:  # fmt: skip
         self._directory = directory
         self._config = config
         self._config_path = config_path
-        self._packages = discover()
+        self._packages = list(packages)
+        self._placement = extensions.placement
         self._launchers = launchers
         self._state = "starting"
         self._ending = False
@@ -80,7 +81,7 @@ class Service:
         }
         self._lock = DirectoryLock(directory)
         try:
-            self._deployment = self._deploy(kinds, extensions.classifiers)
+            self._deployment = self._deploy(kinds, extensions)
         except BaseException:
             self._lock.release()
             raise
@@ -120,13 +121,14 @@ class Service:
         self._handlers[m.ScaleRequest] = self._automation.scaling.set_count
         self._handlers[m.ScaleStatusRequest] = self._automation.scaling.status
         self._deployment.on_host_change = self._on_host_change
+        stopwatch.lap("wiring")
 
     def _on_host_change(self, host: NfHost) -> None:
         self._cluster.on_host_change(host)
         self._automation.on_host_change(host)
 
     def _deploy(
-        self, kinds: Mapping[str, PortKind], classifiers: Mapping[str, Classifier]
+        self, kinds: Mapping[str, PortKind], extensions: Extensions
     ) -> Deployment:
         schemes = {parse_uri(port.uri).scheme for port in self._config.ports.values()}
         return Deployment(
@@ -135,11 +137,11 @@ class Service:
             kinds=kinds,
             package=self._installed,
             launchers=self._launchers,
-            placement=load_policy(self._config.manager.placement),
+            placement=extensions.placement,
             ports_of=self._ports_of,
             worker_cpus=self._config.dataplane.cpus or None,
             use_pci=any(kinds[scheme].needs_pci for scheme in schemes),
-            classifiers=classifiers,
+            classifiers=extensions.classifiers,
             survives=True,
         )
 
@@ -190,15 +192,18 @@ class Service:
         dataplane.pause_sources(True)  # they can wait until their chains serve
         for name, port in self._config.ports.items():
             self._open_port(name, port.uri)
+        stopwatch.lap("ports")
         for warning in self._launchers.warnings:
             log.warning("%s", warning)
         if any(one.is_auto for one in groups):
             room = self._deployment.places
-            policy = load_policy(self._config.manager.placement)
-            plan = make_plan(self._config, self._packages, policy, room.topology, room.workers)
+            plan = make_plan(
+                self._config, self._packages, self._placement, room.topology, room.workers
+            )
             groups = [one.group for one in plan.nfs]
         self._n_adopted = self._supervisor.adopt([self._want(one) for one in groups])
         self._lock.announce()
+        stopwatch.lap("adopt")
 
     def _open_port(self, name: str, uri: str) -> None:
         place = {"file": str(self._config_path), "field": f"ports.{name}.uri"}
@@ -239,6 +244,7 @@ class Service:
             self._flows = True  # in the end without those that cannot start
             self._deployment.begin()
             dataplane.pause_sources(False)
+            stopwatch.lap("attach")
         if is_ready:
             self._state = "ready"
             self._control.publish(m.ManagerEvent(state="ready"))
@@ -332,6 +338,7 @@ class Service:
             crossing=crossed / (hops + crossed) if peers and hops + crossed else None,
             exporters=self._automation.exporters(),
             warnings=self._launchers.warnings,
+            startup=stopwatch.startup(),
         )
 
     def _down(self, request: m.DownRequest) -> m.DownReply:
