@@ -241,16 +241,19 @@ def _restart(runs: int) -> Iterator[BenchLine]:
     if installed_nf() is None:
         print("not measured: elastic.restart: no NF is installed", file=sys.stderr)
         return
-    gaps, eals, pythons = (
-        [run_scenario(Scenario(kind=f"elastic_{kind}"))["ms"] for _ in range(runs)]
-        for kind in ("restart", "eal", "python")
-    )
-    beside = [gap - eal for gap, eal in zip(gaps, eals, strict=True)]
-    yield BenchLine.of("elastic.restart", "ms", gaps)
-    yield BenchLine.of("elastic.restart.eal", "ms", eals)
-    yield BenchLine.of("elastic.restart.beside", "ms", beside)
-    # Part of what is beside it: the interpreter, and the modules of `onvm up`.
-    yield BenchLine.of("elastic.restart.python", "ms", pythons)
+    for kind in ("restart", "down_up"):
+        figures = _repeat(Scenario(kind=f"elastic_{kind}"), runs)
+        name, gaps = f"elastic.{kind}", _column(figures, "gap")
+        eals = _column(figures, "beside.environment")
+        beside = [gap - eal for gap, eal in zip(gaps, eals, strict=True)]
+        yield BenchLine.of(name, "ms", gaps)
+        yield BenchLine.of(f"{name}.eal", "ms", eals)
+        yield BenchLine.of(f"{name}.without_eal", "ms", beside)
+        # What the gap is made of, one after the other; EAL and tables are made meanwhile.
+        for part in figures[0]:
+            if part not in ("gap", "beside.environment"):
+                short = part.rpartition(".")[2].replace(" ", "_")
+                yield BenchLine.of(f"{name}.{short}", "ms", _column(figures, part))
 
 
 SUITES: dict[str, Suite] = {

@@ -1,4 +1,9 @@
-"""Where ``onvm`` begins: with what takes longest, while the command line is still being imported."""
+"""Where ``onvm`` begins.
+
+``onvm up FILE`` becomes a manager, and until it has started no packet flows. So a plain one (the
+file and the name, nothing else) starts the data plane at once, and does not wait for the library
+that reads command lines. All else, and all that is doubtful, is for the command line itself.
+"""
 
 from __future__ import annotations
 
@@ -7,38 +12,31 @@ from collections.abc import Sequence
 
 __all__ = ["main"]
 
-_VALUED = ("--file", "-f", "--name")
 _FILE = ("--file", "-f")
 _DEFAULT_FILE = "onvm.toml"
+_DEFAULT_NAME = "main"
 
 
 def main() -> None:
     """Run the command line and exit."""
-    file = _file_of_manager(sys.argv[1:])
-    if file is not None:
-        from pathlib import Path
+    plain = _plain_up(sys.argv[1:])
+    if plain is None:
+        from onvm_core.cli.app import main as run
 
-        from onvm_core.manager import head_start, stopwatch
-
-        stopwatch.lap("begin")
-        head_start.begin(Path(file))
-    from onvm_core.cli.app import main as run
-
-    run()
+        run()
+    else:
+        sys.exit(_up(*plain))
 
 
-def _file_of_manager(arguments: Sequence[str]) -> str | None:
-    """The file of an ``onvm up`` that becomes a manager; None: another command, or a doubt.
-
-    What is doubtful is left to the command line itself, which reads all of it again.
-    """
+def _plain_up(arguments: Sequence[str]) -> tuple[str, str] | None:
+    """File and name of an ``onvm up`` that becomes a manager and has no other options."""
     if not arguments or arguments[0] != "up":
         return None
-    file = _DEFAULT_FILE
+    file, name = _DEFAULT_FILE, _DEFAULT_NAME
     rest = list(arguments[1:])
     while rest:
         option, equals, value = rest.pop(0).partition("=")
-        if option not in _VALUED or (equals and option == "-f"):
+        if option not in (*_FILE, "--name") or (equals and option == "-f"):
             return None
         if not equals:
             if not rest:
@@ -46,4 +44,21 @@ def _file_of_manager(arguments: Sequence[str]) -> str | None:
             value = rest.pop(0)
         if option in _FILE:
             file = value
-    return file
+        else:
+            name = value
+    return file, name
+
+
+def _up(file: str, name: str) -> int:
+    from pathlib import Path
+
+    from onvm_core.manager import head_start, stopwatch
+
+    stopwatch.lap("begin")
+    head_start.begin(Path(file))
+    from onvm_core.cli.installed import plugins_of_process
+    from onvm_core.cli.outcome import outcome_of, warn
+    from onvm_core.cli.serve import serve
+
+    warn(plugins_of_process())
+    return outcome_of(lambda: serve(Path(file), name))
