@@ -1,8 +1,8 @@
 """How long traffic rests when a manager ends and another one takes its place.
 
-A manager is started by ``onvm up``, with one NF. It is killed, or ended by ``onvm down --keep-nfs``,
-and another one is started at once, which adopts the NF. What is measured is the time from the end
-of the one until the other has sent its first packet, and what the parts of that were.
+A manager is started by ``onvm up``, with one NF. It is killed, or ended by ``onvm down
+--keep-nfs``, and another one is started at once, which adopts the NF. What is measured is the time
+from the end of the one until the other has sent its first packet, and what the parts of that were.
 
 The first packet is found from the counter of packets sent: the source gives so many a second from
 its first on, so the counter says how long ago that was. Whether it keeps to that is checked.

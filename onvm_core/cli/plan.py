@@ -8,8 +8,8 @@ from typing import Annotated
 import msgspec
 import typer
 
-from onvm_core.cli.output import print_json, print_table
 from onvm_core.cli.installed import plugins_of_process
+from onvm_core.cli.output import print_json, print_table
 from onvm_core.launch.launcher import HOOK as LAUNCHERS
 from onvm_core.manager.config import load_config
 from onvm_core.manager.environment import split_cpus

@@ -31,7 +31,7 @@ from onvm_core.manager.deployment import Deployment
 from onvm_core.manager.directory import temporary_directory
 from onvm_core.manager.placement import DEFAULT_POLICY
 from onvm_core.manager.placer import load_policy
-from onvm_core.manager.ports import parse_uri, port_kinds
+from onvm_core.manager.ports import PortKind, parse_uri, port_kinds
 from onvm_core.manager.report import Report
 from onvm_core.plugins import discover, find
 from onvm_sdk.errors import ConfigError
