@@ -165,12 +165,13 @@ init_qsbr(struct onvm_dataplane *dp)
 static int
 init_tables(struct onvm_dataplane *dp, const struct onvm_dp_config *config)
 {
-	int rc = onvm_packet_memory_init(&dp->memory, config->nb_buffers, config->data_bytes,
+	int rc = onvm_packet_memory_init(&dp->memory, config->sockets, config->nb_sockets,
+					 config->nb_buffers, config->data_bytes,
 					 (int)config->use_huge_pages);
 
 	if (rc != 0)
-		return onvm_fail(rc, "packet memory of %u buffers: %s", config->nb_buffers,
-				 strerror(-rc));
+		return onvm_fail(rc, "packet memory of %u buffers on each of %u sockets: %s",
+				 config->nb_buffers, config->nb_sockets, strerror(-rc));
 	rc = onvm_steering_init(&dp->steering);
 	if (rc == 0)
 		rc = init_qsbr(dp);

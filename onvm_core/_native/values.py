@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from ipaddress import IPv4Network, IPv6Network
 
 __all__ = [
+    "AreaCounters",
     "CaptureCounters",
     "CapturePoint",
     "ChainSpec",
@@ -30,7 +31,12 @@ class DataplaneSettings(msgspec.Struct, frozen=True):
     """What the data plane is made with; see ``struct onvm_dp_config``."""
 
     n_workers: int = 1
+    worker_sockets: tuple[int, ...] = (0,)
+    """CPU socket of each worker; those beyond the last are on the last one's."""
+    memory_sockets: tuple[int, ...] = (0,)
+    """CPU sockets that have packet memory."""
     n_buffers: int = 8192
+    """On each of them."""
     data_bytes: int = 2048
     ring_length: int = 1024
     idle_policy: int = 0
@@ -160,6 +166,17 @@ class PeerCounters(msgspec.Struct, frozen=True):
     is_down: bool
 
 
+class AreaCounters(msgspec.Struct, frozen=True):
+    """Packet memory near one CPU socket, in buffers."""
+
+    socket: int
+    total: int
+    free: int
+    with_nfs: int
+    bind_errno: int
+    """Why the kernel did not give that socket's memory; 0: it did."""
+
+
 class PlaneCounters(msgspec.Struct, frozen=True):
     """Counters of the data plane as a whole."""
 
@@ -175,6 +192,7 @@ class PlaneCounters(msgspec.Struct, frozen=True):
     buffers_free: int
     buffers_with_nfs: int
     paths: int
+    areas: tuple[AreaCounters, ...]
 
 
 class CapturePoint(msgspec.Struct, frozen=True):

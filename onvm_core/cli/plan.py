@@ -63,8 +63,13 @@ def _print(made: Plan) -> None:
     print(
         f"{_count(len(topology.cpus), 'CPU')} on {_count(cores, 'core')} and "
         f"{_count(len(topology.sockets), 'socket')}{quota}, {topology.available_mib} MiB; "
-        f"workers on CPU {_numbers(made.workers)}; placement {made.policy!r}\n"
+        f"workers on CPU {_numbers(made.workers)}; placement {made.policy!r}"
     )
+    memory = "; ".join(
+        f"{one.buffers:,} buffers ({one.memory_mib} MiB) on socket {one.socket}"
+        for one in made.packet_memory
+    )
+    print(f"packet memory: {memory}\n")
     rows = [
         {
             "instance": "+".join(nf.instances),

@@ -29,10 +29,13 @@ from onvm_core.launch.limits import LimitMode
 from onvm_core.manager.capture import Capture, CapturePoint
 from onvm_core.manager.deployment import Deployment
 from onvm_core.manager.directory import temporary_directory
+from onvm_core.manager.environment import split_cpus, worker_sockets
 from onvm_core.manager.placement import DEFAULT_POLICY
 from onvm_core.manager.placer import load_policy
 from onvm_core.manager.ports import PortKind, parse_uri, port_kinds
 from onvm_core.manager.report import Report
+from onvm_core.manager.sockets import memory_sockets
+from onvm_core.manager.topology import port_socket
 from onvm_core.plugins import discover, find
 from onvm_sdk.errors import ConfigError
 
@@ -98,7 +101,13 @@ def run(
     ] = LimitMode.AVAILABLE,
     workers: Annotated[int, typer.Option("--workers", min=1, max=16, help="Worker lcores.")] = 1,
     buffers: Annotated[
-        int, typer.Option("--buffers", min=1024, max=1 << 20, help="Packet buffers.")
+        int,
+        typer.Option(
+            "--buffers",
+            min=1024,
+            max=1 << 20,
+            help="Packet buffers, on each CPU socket with workers or ports.",
+        ),
     ] = 8192,
     buffer_size: Annotated[
         int,
@@ -200,6 +209,8 @@ def run_once(request: RunRequest) -> Report:
     uris = (parse_uri(request.near, field="--in"), parse_uri(request.far, field="--out"))
     settings = DataplaneSettings(
         n_workers=request.n_workers,
+        worker_sockets=(sockets := worker_sockets(split_cpus(request.n_workers)[0])),
+        memory_sockets=memory_sockets(sockets, map(port_socket, (request.near, request.far))),
         n_buffers=request.n_buffers,
         data_bytes=request.buffer_bytes,
         ring_length=request.ring_length,

@@ -439,7 +439,7 @@ class Deployment:
         return msgspec.structs.replace(
             report,
             drops=dict(sorted({**report.drops, **own}.items())),
-            buffers=BufferReport(plane.buffers_total, plane.buffers_free, plane.buffers_with_nfs),
+            buffers=BufferReport.of(plane),
         )
 
     def close(self) -> None:

@@ -7,16 +7,27 @@ Light, because a manager begins with this while the rest of it is still being im
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
 
 from onvm_core._native.values import DataplaneSettings
+from onvm_core.manager.sockets import cpu_sockets, device_socket, memory_sockets
 from onvm_sdk.errors import ConfigError
 
-__all__ = ["DataplaneConfig", "check_dataplane", "eal_arguments", "split_cpus"]
+__all__ = [
+    "DataplaneConfig",
+    "buffer_bytes",
+    "check_dataplane",
+    "eal_arguments",
+    "split_cpus",
+    "worker_sockets",
+]
+
+_HEADROOM_BYTES, _UNIT_BYTES, _MBUF_BYTES = 128, 128, 128
+"""Of a buffer, before its packet; its size is an odd multiple of a unit; and beside it."""
 
 
 class DataplaneConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
@@ -35,10 +46,18 @@ class DataplaneConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, k
     high_percent: Annotated[int, msgspec.Meta(ge=1, le=100)] = 80
     low_percent: Annotated[int, msgspec.Meta(ge=0, le=99)] = 60
 
-    def settings(self) -> DataplaneSettings:
-        """As the data plane takes it."""
+    def settings(self, ports: Iterable[str] = ()) -> DataplaneSettings:
+        """As the data plane takes it.
+
+        Args:
+            ports: URIs; the sockets of their devices have packet memory as well.
+        """
+        workers, _ = split_cpus(self.workers, self.cpus)
+        sockets = worker_sockets(workers)
         return DataplaneSettings(
             n_workers=self.workers,
+            worker_sockets=sockets,
+            memory_sockets=memory_sockets(sockets, map(_socket_of, ports)),
             n_buffers=self.buffers,
             data_bytes=self.buffer_size,
             ring_length=self.ring_length,
@@ -91,6 +110,23 @@ def split_cpus(n_workers: int, wanted: Sequence[int] = ()) -> tuple[list[int], l
     cpus = sorted(os.sched_getaffinity(0))
     workers = list(wanted) or [cpus[i % len(cpus)] for i in range(n_workers)]
     return workers, [cpu for cpu in cpus if cpu not in workers] or cpus
+
+
+def worker_sockets(workers: Sequence[int]) -> tuple[int, ...]:
+    """CPU socket of each worker, by its CPU."""
+    known = cpu_sockets()
+    return tuple(known.get(cpu, 0) for cpu in workers)
+
+
+def _socket_of(uri: str) -> int | None:
+    scheme, _, rest = uri.partition(":")
+    return device_socket(scheme, rest.partition("?")[0])
+
+
+def buffer_bytes(data_bytes: int) -> int:
+    """Memory that a buffer for packets of `data_bytes` takes, with its descriptor."""
+    units = -(-(data_bytes + _HEADROOM_BYTES) // _UNIT_BYTES) | 1
+    return units * _UNIT_BYTES + _MBUF_BYTES
 
 
 def eal_arguments(

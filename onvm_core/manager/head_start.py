@@ -76,7 +76,7 @@ def _plan(file: Path) -> tuple[DataplaneSettings, list[str]] | None:
     if any(not isinstance(uri, str) or uri.startswith(_PCI) for uri in uris):
         return None
     workers, _ = split_cpus(plane.workers, plane.cpus)
-    return plane.settings(), eal_arguments(workers)
+    return plane.settings(uris), eal_arguments(workers)
 
 
 def init(settings: DataplaneSettings, arguments: Sequence[str]) -> None:

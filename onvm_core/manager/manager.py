@@ -24,6 +24,7 @@ from onvm_core.manager.attach import AttachServer, Connection
 from onvm_core.manager.environment import eal_arguments
 from onvm_core.manager.meters import Meters
 from onvm_core.manager.registry import HostState, NfHost, Registry
+from onvm_core.manager.sockets import cpu_sockets, process_socket
 from onvm_sdk.errors import OnvmError
 
 __all__ = ["Manager"]
@@ -230,7 +231,7 @@ class Manager:
         if not 0 <= hello.n_loaned <= self.settings.ring_length // 2:
             raise _refused(errno.EINVAL, f"{hello.n_loaned} loaned buffers are too many")
         ids = tuple(self.registry.service_id(service) for service in services)
-        slot, handover = dataplane.add_host(ids, hello.n_loaned)
+        slot, handover = dataplane.add_host(ids, hello.n_loaned, self._socket_of(connection.pid))
         host = self.registry.add(slot, hello)
         host.pid = connection.pid
         host.secret = hello.secret
@@ -251,6 +252,12 @@ class Manager:
         )
         descriptors = (handover.memory_fd, handover.area_fd, *handover.event_fds)
         return reply, descriptors, slot
+
+    def _socket_of(self, pid: int) -> int | None:
+        """Socket on which an NF host runs, where that makes a difference."""
+        if len(self.settings.memory_sockets) == 1:
+            return None
+        return process_socket(pid, cpu_sockets())
 
     def on_message(self, connection: Connection, message: wire.Message) -> None:
         """A host says something."""

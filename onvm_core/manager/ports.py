@@ -18,6 +18,7 @@ import msgspec
 
 from onvm_core._native import dataplane
 from onvm_core._native.dataplane import DataplaneError
+from onvm_core.manager.sockets import device_socket
 from onvm_core.plugins import PluginManager
 from onvm_sdk.errors import ConfigError
 
@@ -239,8 +240,9 @@ class DeviceOptions(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def _open_device(
-    name: str, device: str, options: DeviceOptions, *, needs_copy: bool = False
-) -> int:
+    name: str, device: str, options: DeviceOptions,
+    *, needs_copy: bool = False, socket: int | None = None,
+) -> int:  # fmt: skip
     return dataplane.open_ethdev(
         name,
         device,
@@ -248,6 +250,7 @@ def _open_device(
         mtu=options.mtu,
         needs_copy=needs_copy,
         is_promiscuous=options.promiscuous,
+        socket=socket,
     )
 
 
@@ -278,7 +281,7 @@ def _open_af_packet(name: str, target: str, options: DeviceOptions, direction: D
     device = (
         f"net_af_packet{next(_device_numbers)},iface={interface},qpairs={options.queues},{sizes}"
     )
-    return _open_device(name, device, options)
+    return _open_device(name, device, options, socket=device_socket("af_packet", interface))
 
 
 def _open_af_xdp(name: str, target: str, options: DeviceOptions, direction: Direction) -> int:
@@ -289,7 +292,8 @@ def _open_af_xdp(name: str, target: str, options: DeviceOptions, direction: Dire
         f"queue_count={options.queues}"
     )
     # The driver keeps packets behind their mbufs: they are copied into packet memory.
-    return _open_device(name, device, options, needs_copy=True)
+    socket = device_socket("af_xdp", interface)
+    return _open_device(name, device, options, needs_copy=True, socket=socket)
 
 
 class MemifOptions(DeviceOptions):

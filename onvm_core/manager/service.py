@@ -132,7 +132,7 @@ class Service:
         schemes = {parse_uri(port.uri).scheme for port in self._config.ports.values()}
         return Deployment(
             self._directory,
-            self._config.dataplane.settings(),
+            self._config.dataplane.settings(port.uri for port in self._config.ports.values()),
             kinds=kinds,
             package=self._installed,
             launchers=self._launchers,
