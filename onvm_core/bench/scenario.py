@@ -61,7 +61,9 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     slowed_us: int = 0
     """For elastic_spread: what the last one takes from half-way on; 0: as before."""
     cycles: int = 100
-    """For the scenario elastic_estimate: what a packet costs."""
+    """For the scenario elastic_estimate: what a packet costs each NF."""
+    fused: int = 1
+    """For the scenario elastic_estimate: NFs of the host."""
     is_remote: bool = False
     """For remote scenarios: the NF is at a peer."""
 

@@ -26,9 +26,7 @@ BENCH_NF = Path(onvm_core.__file__).parent / "bin" / "onvm-bench-nf"
 def start(bed: Bed, service: str):
     """An NF that serves."""
     process = bed.start(BENCH_NF, bed.manager.attach_path, service, 1, 64, bed.nf_cpus[0])
-    bed.until(
-        lambda: any(h.state is HostState.ACTIVE for h in bed.hosts_of(process)), 10, service
-    )
+    bed.until(lambda: any(h.state is HostState.ACTIVE for h in bed.hosts_of(process)), 10, service)
     return process
 
 
