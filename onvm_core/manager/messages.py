@@ -21,6 +21,7 @@ from onvm_core.manager.state_messages import (
     StateReply,
     StateTakeRequest,
 )
+from onvm_core.manager.stopwatch import Startup
 from onvm_core.manager.view import ClusterView, LocalHost, LocalRoom, PeerStatus
 from onvm_core.manager.view_change import ViewChange
 from onvm_core.scaling.autoscaler import Decision
@@ -264,6 +265,8 @@ class StatusReply(_Tagged, frozen=True, tag="status"):
     crossing: float | None = None
     """Share of hops that led to another host: packets sent to peers, of those and of what NFs
     here got; None: there was none."""
+    startup: Startup | None = None
+    """How long the parts of its start took."""
 
 
 class DownReply(_Tagged, frozen=True, tag="down"):
