@@ -67,6 +67,8 @@ class _Remote:
     slot: int
     view: InstanceView
     claims: set[ClaimView] = field(default_factory=set)
+    is_known: bool = False
+    """Whether it ever had something to spare: new ones are not known, and not full."""
 
 
 def _traffic_of(claim: ClaimView) -> tuple[bytes, int, int, int]:
@@ -352,7 +354,9 @@ class ClusterTables:
 
     def _update_remote(self, remote: _Remote, now: InstanceView) -> None:
         if now.spare_pps != remote.view.spare_pps:
-            dataplane.set_spare(remote.slot, now.spare_pps)
+            remote.is_known |= now.spare_pps > 0
+            unknown = 0 if remote.is_known else self._spare_of(tuple(now.services)) or 0
+            dataplane.set_spare(remote.slot, now.spare_pps or unknown)
         claims = set(now.claims)
         for claim in remote.claims - claims:
             dataplane.unclaim(remote.slot, *_traffic_of(claim))
@@ -376,12 +380,15 @@ class ClusterTables:
         }
 
     def _spare_of(self, services: tuple[str, ...]) -> int | None:
-        """Mean spare capacity of those at peers that run these services; None: there are none."""
+        """Mean spare capacity of those that run these services and have some; None: none has."""
         known = [
             remote.view.spare_pps
             for remote in self._remotes.values()
-            if tuple(remote.view.services) == services
-        ]
+            if remote.view.spare_pps > 0 and tuple(remote.view.services) == services
+        ] + [
+            spare for host in self.own.serving()
+            if host.services == services and (spare := self.own.spare_pps(host))
+        ]  # fmt: skip
         return max(sum(known) // len(known), 1) if known else None
 
     def _tell_own(self, view: ClusterView) -> None:

@@ -99,6 +99,13 @@ class OwnHosts:
 
     # ---- reading ----
 
+    def spare_pps(self, host: NfHost) -> int | None:
+        """What new flows may take of one; None: nothing is known of it yet."""
+        meter = self._manager.meters.of(host)
+        if meter is None or meter.recent is None or meter.capacity_pps is None:
+            return None
+        return int(max(meter.spare_pps(meter.recent) or 0, 0))
+
     def show(self, host: NfHost, unknown_pps: int | None) -> LocalHost:
         """One as the cluster is to know it.
 
@@ -109,14 +116,12 @@ class OwnHosts:
         meter = self._manager.meters.of(host)
         load = None if meter is None else meter.recent
         capacity = None if meter is None else meter.capacity_pps
-        spare = None if meter is None or load is None else meter.spare_pps(load)
-        if capacity is None:
-            spare = unknown_pps
+        spare = unknown_pps if capacity is None else self.spare_pps(host)
         return LocalHost(
             name=host.instances[0].name,
             services=list(host.services),
             state=host.state.value,
-            spare_pps=int(max(spare or 0, 0)),
+            spare_pps=spare or 0,
             capacity_pps=None if capacity is None else int(capacity),
             utilisation=None if load is None else round(load.utilisation, 3),
             demand=None if load is None else round(load.demand, 3),

@@ -111,7 +111,7 @@ def test_empty_file_is_a_manager_without_anything(packages: list[NfPackage]) -> 
         ('[ports.a]\nuri = "nul:"', "f.toml: ports.a.uri: 'nul': did you mean 'null'?"),
         ('[ports."a b"]\nuri = "null:"', "f.toml: ports: 'a b': expected a name of 1 to 20"),
         ("[nfs.firewal]", "f.toml: nfs.firewal.plugin: 'firewal': expected an installed NF"),
-        ("[nfs.nat]\ninstances = 0", "f.toml: nfs.nat.instances: 0: expected `int` >= 1"),
+        ("[nfs.nat]\ninstances = -1", "f.toml: nfs.nat.instances: -1: expected `int` >= 0"),
         ('[nfs.nat]\nconfig = "none"', "f.toml: nfs.nat.config: 'none': no such file"),
         ("[nfs.nat.config]\nprt = 1", "f.toml: nfs.nat.config.prt: 1: one of these keys expected"),
         ("[nfs.nat.config]\nport = 70000", "f.toml: nfs.nat.config.port: 70000: "),
