@@ -20,7 +20,7 @@ from collections.abc import Callable, Collection, Iterator
 
 import msgspec
 
-from onvm_core.bench.probes import Probes, probes
+from onvm_core.bench.probes import probes
 from onvm_core.bench.restart import installed_nf
 from onvm_core.bench.scenario import Scenario
 from onvm_core.cluster.definitions import Chains
@@ -37,6 +37,7 @@ __all__ = ["FIGURES", "KINDS"]
 
 HOSTS = 3
 VICTIM = "h2"
+ECHO = (SERVER_ADDRESS, ECHO_PORT)
 POLL_S = 0.002
 WAIT_MAX_S = 40.0
 SETTLE_S = 1.5
@@ -203,7 +204,7 @@ def _failover(cluster: DevCluster, tables: _Tables) -> dict[str, float]:
     """One of two hosts with the service is cut off, and comes back; then it dies."""
     others = [name for name in cluster.names if name != VICTIM]
     time.sleep(SETTLE_S)
-    with probes(_probes(cluster)) as cut:
+    with probes(ECHO, cluster.in_client) as cut:
         time.sleep(WARM_S)
         cut_s = time.monotonic()
         cluster.cut(VICTIM)
@@ -218,7 +219,7 @@ def _failover(cluster: DevCluster, tables: _Tables) -> dict[str, float]:
     )
     time.sleep(SESSION_S)  # it does not judge others before
     before = _views(cluster, others)
-    with probes(_probes(cluster)) as kill:
+    with probes(ECHO, cluster.in_client) as kill:
         time.sleep(WARM_S)
         kill_s = time.monotonic()
         cluster.kill(VICTIM)
@@ -234,10 +235,6 @@ def _failover(cluster: DevCluster, tables: _Tables) -> dict[str, float]:
         "failover.kill.new": kill.lost_until_ms(kill_s),
         "failover.kill.views": (views_s - gone_s) * 1e3,
     }
-
-
-def _probes(cluster: DevCluster) -> Probes:
-    return cluster.in_client(lambda: Probes((SERVER_ADDRESS, ECHO_PORT)))
 
 
 def _views(cluster: DevCluster, names: Collection[str]) -> set[str]:

@@ -43,7 +43,7 @@ class Panel:
         return next((v for k, v in self.goals.items() if fnmatchcase(line.name, k)), None)
 
 
-_ELASTIC: tuple[tuple[str, tuple[str, ...], dict[str, float], bool], ...] = (
+_PANELS: tuple[tuple[str, tuple[str, ...], dict[str, float], bool], ...] = (
     ("From a load step to a new instance that serves", ("elastic.out.*",),
      {"elastic.out.launch": 300, "elastic.out.spare": 50}, False),
     ("Running flows that moved on scale-out", ("elastic.out.*.moved",), {"*": 0}, False),
@@ -56,8 +56,19 @@ _ELASTIC: tuple[tuple[str, tuple[str, ...], dict[str, float], bool], ...] = (
      {"elastic.crash.seen": 5, "elastic.hang.seen": 500}, False),
     ("Longest pause of traffic", ("elastic.crash.gap", "elastic.hang.gap", "elastic.restart*"),
      {"elastic.restart.beside": 200}, False),
+    ("A change of the cluster, until the tables of all hosts follow",
+     ("cluster.join.tables", "cluster.leave", "cluster.chain", "cluster.nf"), {"*": 200}, False),
+    ("Start of an agent, until the tables of all hosts have its host", ("cluster.join",), {},
+     False),
+    ("A scale request, until all hosts have the new instance on another one",
+     ("cluster.scale", "cluster.scale.*"),
+     {"cluster.scale": 1000, "cluster.scale.outside": 150}, False),
+    ("A host with an instance is cut off, or dies", ("cluster.failover.*",),
+     {"cluster.failover.*.new": 1000, "cluster.failover.*.views": 200}, False),
+    ("Throughput of a hop here and at a peer", ("cluster.hop.*",), {}, False),
+    ("Time to a server and back, over a hop here and at a peer", ("cluster.rtt.*",), {}, False),
 )  # fmt: skip
-"""Titles, names, goals and whether they are least values, of the suite "elastic"; of one unit."""
+"""Titles, names, goals and whether they are least values, of some suites; of one unit."""
 _UNITS = {
     "From a load step to a new instance that serves": "ms",
     "Running flows that moved on scale-out": "flows",
@@ -94,10 +105,10 @@ def _pyplot() -> Any:
 
 
 def panels_of(lines: Sequence[BenchLine]) -> list[Panel]:
-    """Sort lines into panels: those of the suite "elastic" by what they say, others by unit."""
+    """Sort lines into panels: those of some suites by what they say, others by unit."""
     left = list(lines)
     panels = []
-    for title, patterns, goals, is_least in _ELASTIC:
+    for title, patterns, goals, is_least in _PANELS:
         unit = _UNITS.get(title)
         found = [
             line for line in left

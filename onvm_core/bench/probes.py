@@ -15,7 +15,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 __all__ = ["Probes", "probes"]
@@ -25,6 +25,7 @@ PERIOD_S = 0.005
 """Each running flow sends one datagram in so long, and there is one new flow."""
 ANSWER_S = 0.5
 """Whatever has no answer by then is lost."""
+WAIT_S = 10.0
 NUMBER = struct.Struct("!I")
 
 
@@ -32,6 +33,8 @@ NUMBER = struct.Struct("!I")
 class _Flow:
     """When datagrams were sent, and which were answered."""
 
+    port: int = 0
+    """Of the last datagram."""
     sent_s: list[float] = field(default_factory=list)
     answered: set[int] = field(default_factory=set)
 
@@ -49,11 +52,7 @@ class _Flow:
 
 
 class Probes:
-    """Sends from where it is made, in the namespace of that thread.
-
-    Args:
-        address: of a server that sends back what it gets.
-    """
+    """Sends from the network namespace of the thread that makes it and runs it."""
 
     def __init__(self, address: tuple[str, int]) -> None:
         self._address = address
@@ -69,6 +68,7 @@ class Probes:
         made.setblocking(False)
         made.connect(self._address)
         self._selector.register(made, selectors.EVENT_READ, flow)
+        flow.port = made.getsockname()[1]
         return made
 
     def run(self) -> None:
@@ -112,6 +112,11 @@ class Probes:
 
     # ---- figures ----
 
+    @property
+    def ports(self) -> list[int]:
+        """Of the running flows."""
+        return [flow.port for flow in self._flows]
+
     def pause_ms(self, since_s: float) -> float:
         """The longest pause of a running flow since then, in milliseconds."""
         return max(flow.pause_s(since_s) for flow in self._flows) * 1e3
@@ -125,24 +130,30 @@ class Probes:
         ]
         return max(lost, default=0.0) * 1e3
 
-    def moved(self, since_s: float) -> int:
-        """Running flows that have missed an answer since then."""
-        return sum(
-            any(
-                at_s >= since_s and number not in flow.answered
-                for number, at_s in enumerate(flow.sent_s)
-            )
-            for flow in self._flows
-        )
-
 
 @contextlib.contextmanager
-def probes(made: Probes) -> Iterator[Probes]:
-    """Let it run meanwhile."""
-    thread = threading.Thread(target=made.run, name="probes", daemon=True)
+def probes(
+    address: tuple[str, int], inside: Callable[[Callable[[], None]], None]
+) -> Iterator[Probes]:
+    """Send meanwhile.
+
+    Args:
+        address: of a server that sends back what it gets.
+        inside: calls something where the clients are: in their network namespace.
+    """
+    made: list[Probes] = []
+    is_made = threading.Event()
+
+    def run() -> None:
+        made.append(Probes(address))
+        is_made.set()
+        made[0].run()
+
+    thread = threading.Thread(target=inside, args=(run,), name="probes", daemon=True)
     thread.start()
+    is_made.wait(WAIT_S)
     try:
-        yield made
+        yield made[0]
     finally:
-        made.finish()
+        made[0].finish()
         thread.join()

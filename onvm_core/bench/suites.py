@@ -183,7 +183,8 @@ def _cluster(runs: int, seconds: float) -> Iterator[BenchLine]:
         if installed_nf() is None:
             raise ConfigError("no NF is installed")
     except ConfigError as error:
-        print(f"not measured: {', '.join(CLUSTER_FIGURES)}: {error}", file=sys.stderr)
+        names = ", ".join(f"cluster.{name}" for name in CLUSTER_FIGURES)
+        print(f"not measured: {names}: {error}", file=sys.stderr)
     else:
         figures = _repeat(Scenario(kind="cluster"), runs)
         for name in CLUSTER_FIGURES:
