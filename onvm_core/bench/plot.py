@@ -18,6 +18,7 @@ __all__ = ["FORMATS", "Panel", "check_plot", "panels_of", "write_plot"]
 
 FORMATS = (".png", ".svg")
 BAR_COLOUR, GOAL_COLOUR = "#4477aa", "#cc3311"
+LABEL_BOX = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.8}
 ROW_INCHES = 0.3
 PANEL_INCHES = 0.9
 LOG_RATIO = 50.0
@@ -179,7 +180,7 @@ def _draw(panel: Panel, axis: Any) -> None:
     for row, line in zip(rows, panel.lines, strict=True):
         axis.annotate(
             f"{line.median:,.4g}", (line.max if line.max > 0 else 0.0, row), xytext=(6, 0),
-            textcoords="offset points", va="center", fontsize=8,
+            textcoords="offset points", va="center", fontsize=8, bbox=LABEL_BOX,
         )  # fmt: skip
     axis.set_yticks(list(rows), [line.name for line in panel.lines], fontsize=8)
     axis.invert_yaxis()
