@@ -69,6 +69,7 @@ def examine(root: Path = Path("/")) -> list[Finding]:
         _sockets,
         _smt,
         _memory,
+        _packet_memory,
         _huge_pages,
         _capabilities,
         _iommu,
@@ -147,6 +148,25 @@ def _memory(root: Path) -> Finding:
         f"{available_mb} MB available",
         _lack_unless(available_mb >= _MEMORY_WANTED_MB),
         "packet memory",
+    )
+
+
+def _packet_memory(root: Path) -> Finding:
+    nodes = len(list((root / "sys/devices/system/node").glob("node[0-9]*")))
+    knows = (root / "proc/self/numa_maps").exists()
+    if nodes < 2:
+        found = "on the only socket"
+    elif knows:
+        found = "on each socket with workers or ports, in its own memory"
+    else:
+        found = (
+            "on each socket with workers or ports, but anywhere: the kernel has no NUMA policies"
+        )
+    return Finding(
+        "packet memory",
+        found,
+        _lack_unless(knows or nodes < 2),
+        "packets stay in memory near the NIC and the worker",
     )
 
 

@@ -39,6 +39,10 @@ __all__ = ["NfHost", "main"]
 
 SECRET_VARIABLE = "ONVM_ATTACH_SECRET"
 _RETRY_S = 0.05
+_EAGER_S = 10.0
+"""For so long the next manager is expected any moment, and tried for every millisecond."""
+_EAGER_ATTACH_MS = 50
+_EAGER_RETRY_S = 0.002
 _DRAIN_POLL_NS = 100_000_000
 _RELEASE_POLL_NS = 1_000_000_000
 _FIRST_ATTACH_MS = 5000
@@ -207,12 +211,14 @@ class NfHost:
         self._stop = self._stop or self._leaves_with_manager
         for ctx in self._contexts:  # attaching anew unmaps the memory that they are in
             ctx.counters.keep()
+        until = time.monotonic() + _EAGER_S
         while not self._is_stopping:
+            is_eager = time.monotonic() < until
             try:
-                self._attach(0)
+                self._attach(_EAGER_ATTACH_MS if is_eager else 0)
                 self._get_ready()
             except (AttachError, NativeError):
-                time.sleep(_RETRY_S)
+                time.sleep(_EAGER_RETRY_S if is_eager else _RETRY_S)
             else:
                 return
 

@@ -102,7 +102,7 @@ links_bytes(void)
 /** Make one worker's end of a host's rings. */
 static struct onvm_link *
 create_link(struct onvm_dataplane *dp, uint32_t worker, uint32_t host, uint8_t *area,
-	    uint32_t nb_loaned)
+	    uint32_t nb_loaned, int socket)
 {
 	struct epoll_event event = {.events = EPOLLIN | EPOLLET};
 	const uint32_t length = dp->config.ring_length;
@@ -134,6 +134,9 @@ create_link(struct onvm_dataplane *dp, uint32_t worker, uint32_t host, uint8_t *
 	link->high = length * dp->config.high_percent / 100;
 	link->low = length * dp->config.low_percent / 100;
 	link->nb_loans_wanted = worker == 0 ? nb_loaned : 0;
+	link->loan_pool = onvm_packet_pool(&dp->memory, socket < 0 ?
+								dp->config.worker_sockets[worker] :
+								(uint32_t)socket);
 	return link;
 }
 
@@ -182,7 +185,7 @@ onvm_host_free(struct onvm_dataplane *dp, uint32_t host)
 }
 
 int
-onvm_dp_host_add(const uint16_t *services, uint32_t nb_stages, uint32_t nb_loaned,
+onvm_dp_host_add(const uint16_t *services, uint32_t nb_stages, uint32_t nb_loaned, int socket,
 		 struct onvm_dp_handover *handover)
 {
 	struct onvm_dataplane *dp = &onvm_dp;
@@ -210,7 +213,7 @@ onvm_dp_host_add(const uint16_t *services, uint32_t nb_stages, uint32_t nb_loane
 	memcpy(host->services, services, nb_stages * sizeof(*services));
 	host->spare_pps = 0;
 	for (uint32_t w = 0; w < dp->config.nb_workers; w++) {
-		dp->links[w][slot] = create_link(dp, w, slot, area, nb_loaned);
+		dp->links[w][slot] = create_link(dp, w, slot, area, nb_loaned, socket);
 		if (dp->links[w][slot] == NULL) {
 			if (w == 0)
 				munmap(area, onvm_area_bytes(dp->config.ring_length,

@@ -34,6 +34,7 @@ struct onvm_dataplane onvm_dp;
 static pthread_t housekeeper;
 static uint8_t housekeeper_runs;
 static pthread_t worker_threads[ONVM_WORKERS_MAX];
+static bool is_registered; /**< the control thread, by us */
 static char error_line[512];
 
 const char *const onvm_drop_names[ONVM_DROPS] = {
@@ -164,12 +165,13 @@ init_qsbr(struct onvm_dataplane *dp)
 static int
 init_tables(struct onvm_dataplane *dp, const struct onvm_dp_config *config)
 {
-	int rc = onvm_packet_memory_init(&dp->memory, config->nb_buffers, config->data_bytes,
+	int rc = onvm_packet_memory_init(&dp->memory, config->sockets, config->nb_sockets,
+					 config->nb_buffers, config->data_bytes,
 					 (int)config->use_huge_pages);
 
 	if (rc != 0)
-		return onvm_fail(rc, "packet memory of %u buffers: %s", config->nb_buffers,
-				 strerror(-rc));
+		return onvm_fail(rc, "packet memory of %u buffers on each of %u sockets: %s",
+				 config->nb_buffers, config->nb_sockets, strerror(-rc));
 	rc = onvm_steering_init(&dp->steering);
 	if (rc == 0)
 		rc = init_qsbr(dp);
@@ -182,7 +184,15 @@ init_tables(struct onvm_dataplane *dp, const struct onvm_dp_config *config)
 }
 
 int
-onvm_dp_init(const struct onvm_dp_config *config, int argc, char **argv)
+onvm_dp_environment(int argc, char **argv)
+{
+	if (rte_eal_init(argc, argv) < 0)
+		return onvm_fail(-EIO, "DPDK environment: %s", rte_strerror(rte_errno));
+	return 0;
+}
+
+int
+onvm_dp_init(const struct onvm_dp_config *config)
 {
 	struct epoll_event event = {.events = EPOLLIN | EPOLLET};
 	struct onvm_dataplane *dp = &onvm_dp;
@@ -197,8 +207,6 @@ onvm_dp_init(const struct onvm_dp_config *config, int argc, char **argv)
 	    (config->ring_length & (config->ring_length - 1)) != 0)
 		return onvm_fail(-EINVAL, "ring length %u: expected a power of two from %u",
 				 config->ring_length, ONVM_BURST_SIZE * 2);
-	if (rte_eal_init(argc, argv) < 0)
-		return onvm_fail(-EIO, "DPDK environment: %s", rte_strerror(rte_errno));
 	memset(dp, 0, sizeof(*dp));
 	dp->config = *config;
 	dp->hz = rte_get_tsc_hz();
@@ -238,6 +246,12 @@ onvm_dp_start(void)
 	uint32_t index = 0;
 	unsigned int lcore;
 
+	/* Who controls need not be who has made the environment: tables ask for an lcore's number. */
+	if (rte_lcore_id() == LCORE_ID_ANY) {
+		if (rte_thread_register() != 0)
+			return onvm_fail(-rte_errno, "control thread: %s", rte_strerror(rte_errno));
+		is_registered = true;
+	}
 	__atomic_store_n(&dp->must_stop, 0, __ATOMIC_RELEASE);
 	housekeeper_runs = 1;
 	if (rte_ctrl_thread_create(&housekeeper, "onvm-keeper", NULL, keep_house, NULL) != 0)
@@ -349,6 +363,9 @@ onvm_dp_fini(void)
 	}
 	close(dp->notice_fd);
 	free(dp->qsbr);
+	if (is_registered)
+		rte_thread_unregister();
+	is_registered = false;
 	rte_eal_cleanup();
 	memset(dp, 0, sizeof(*dp));
 }

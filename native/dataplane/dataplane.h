@@ -7,7 +7,7 @@
  * What the control plane (Python, through cffi) calls. One data plane per process, because DPDK's
  * environment is one per process.
  *
- * Life: init, then ports, chains and hosts in any order, start; stop; fini.
+ * Life: environment, init, then ports, chains and hosts in any order, start; stop; fini.
  * Threads: one control thread for all calls, except onvm_dp_wait_notice() and the reading of
  * counters, which any thread may do. Workers never wait for any of it.
  * Results: 0 or a positive number, or -errno; then onvm_dp_error() has one line for the user.
@@ -19,7 +19,10 @@
 
 struct onvm_dp_config {
 	uint32_t nb_workers;
-	uint32_t nb_buffers;
+	uint32_t worker_sockets[16]; /**< CPU socket (NUMA node) of each worker */
+	uint32_t nb_sockets;
+	uint32_t sockets[8];	/**< those that have packet memory, 1 to 8 */
+	uint32_t nb_buffers;	/**< on each of them */
 	uint32_t data_bytes;	/**< largest packet a buffer holds */
 	uint32_t ring_length;	/**< places of a link; a power of two */
 	uint32_t idle_policy;	/**< enum onvm_idle_policy */
@@ -88,6 +91,13 @@ struct onvm_dp_gen_stats {
 	uint32_t is_finished;
 };
 
+/** Packet memory near one CPU socket. */
+struct onvm_dp_area_stats {
+	uint32_t socket;
+	int bind_error; /**< errno with which the kernel refused that socket's memory, or 0 */
+	uint64_t total, free, with_nfs;
+};
+
 struct onvm_dp_stats {
 	uint64_t drops[16]; /**< by enum onvm_drop */
 	uint64_t originated;
@@ -95,6 +105,8 @@ struct onvm_dp_stats {
 	uint64_t idle_cycles, sleeps;
 	uint64_t buffers_total, buffers_free, buffers_with_nfs;
 	uint64_t nb_paths;
+	uint32_t nb_areas;
+	struct onvm_dp_area_stats areas[8];
 };
 
 struct onvm_dp_chain {
@@ -177,28 +189,40 @@ const char *onvm_dp_drop_name(uint32_t reason);
 /** Lower bound of latency bucket @p bucket, in nanoseconds. */
 double onvm_dp_latency_bound_ns(uint32_t bucket);
 
-/** Start DPDK's environment with @p argv and make packet memory and tables. */
-int onvm_dp_init(const struct onvm_dp_config *config, int argc, char **argv);
+/** Start DPDK's environment with @p argv, which it keeps. Any thread, before the others' calls. */
+int onvm_dp_environment(int argc, char **argv);
+/** Make packet memory and tables. The thread that has called onvm_dp_environment(). */
+int onvm_dp_init(const struct onvm_dp_config *config);
+/** Start the workers; who calls this is the control thread. */
 int onvm_dp_start(void);
 /** Stop the workers; packets still inside count as drop_stopped. */
 void onvm_dp_stop(void);
 void onvm_dp_fini(void);
 
-/* Ports. Each gives the port's ID. */
+/*
+ * Ports. Each gives the port's ID. What comes in is received into memory near the device, or, where
+ * that is nowhere (generators, captures), near the worker of the queue.
+ */
 int onvm_dp_port_null(const char *name, uint32_t size, uint32_t nb_flows, uint32_t is_random,
 		      uint32_t is_source, uint32_t nb_queues, uint64_t rate_pps, uint64_t count);
 int onvm_dp_port_pcap(const char *name, const char *rx_path, const char *tx_path, uint32_t loop,
 		      uint64_t rate_pps, uint64_t count);
 int onvm_dp_port_ethdev(const char *name, const char *device, uint32_t nb_queues, uint32_t mtu,
-			uint32_t needs_copy, uint32_t is_promiscuous);
+			uint32_t needs_copy, uint32_t is_promiscuous, int socket);
 int onvm_dp_port_gen(const char *name, const struct onvm_gen_options *options);
 int onvm_dp_port_close(uint32_t port);
 /** Whether sources are read; workers go on with what is inside. */
 void onvm_dp_pause_sources(uint32_t is_paused);
 
 /* NF hosts. */
-/** A slot for a host with @p nb_stages services. @return the host slot */
-int onvm_dp_host_add(const uint16_t *services, uint32_t nb_stages, uint32_t nb_loaned,
+/**
+ * A slot for a host with @p nb_stages services.
+ *
+ * @param nb_loaned  empty buffers that each worker lends it
+ * @param socket     whose memory these are from; below 0: the worker's
+ * @return the host slot
+ */
+int onvm_dp_host_add(const uint16_t *services, uint32_t nb_stages, uint32_t nb_loaned, int socket,
 		     struct onvm_dp_handover *handover);
 /** New flows may come; also when it was draining. */
 int onvm_dp_host_activate(uint32_t host);

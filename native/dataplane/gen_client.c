@@ -225,13 +225,13 @@ send_next(struct onvm_gen_client *client, struct onvm_gen_connection *connection
 }
 
 uint32_t
-onvm_gen_client_give(struct onvm_gen_client *client, struct onvm_packet_memory *memory,
+onvm_gen_client_give(struct onvm_gen_client *client, struct rte_mempool *pool,
 		     struct rte_mbuf **mbufs, uint32_t nb, uint64_t now)
 {
 	uint32_t nb_made = 0;
 
 	nb = RTE_MIN(nb, client->ready_head - client->ready_tail);
-	if (nb == 0 || rte_pktmbuf_alloc_bulk(memory->pool, mbufs, nb) != 0)
+	if (nb == 0 || rte_pktmbuf_alloc_bulk(pool, mbufs, nb) != 0)
 		return 0;
 	while (nb_made < nb && client->ready_tail != client->ready_head) {
 		struct onvm_gen_connection *connection =

@@ -82,7 +82,7 @@ int onvm_gen_client_init(struct onvm_gen_client *client, const struct onvm_gen_o
 			 uint32_t room, char *error, size_t error_size);
 void onvm_gen_client_free(struct onvm_gen_client *client);
 /** Make up to @p nb packets. */
-uint32_t onvm_gen_client_give(struct onvm_gen_client *client, struct onvm_packet_memory *memory,
+uint32_t onvm_gen_client_give(struct onvm_gen_client *client, struct rte_mempool *pool,
 			      struct rte_mbuf **mbufs, uint32_t nb, uint64_t now);
 /** Take and check a burst; all of it is the client's. */
 void onvm_gen_client_take(struct onvm_gen_client *client, struct rte_mbuf **mbufs, uint32_t nb,

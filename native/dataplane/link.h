@@ -43,6 +43,8 @@ struct onvm_link_stats {
 	struct onvm_latency latency; /**< of sampled packets, hand-over to return */
 };
 
+struct rte_mempool;
+
 struct onvm_link {
 	struct onvm_ring to_nf;
 	struct onvm_ring from_nf;
@@ -64,6 +66,7 @@ struct onvm_link {
 	uint32_t nb_staged;
 	struct onvm_link_stats stats;
 	struct onvm_desc staged[ONVM_STAGED_MAX];
+	struct rte_mempool *loan_pool; /**< where the host's empty buffers come from */
 };
 
 /** Link ID of worker @p worker and host slot @p host; never 0, because slot 0 is not used. */

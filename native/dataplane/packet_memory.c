@@ -3,9 +3,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <rte_eal.h>
@@ -16,7 +19,17 @@
 #define MFD_HUGETLB 4u
 #endif
 
-#define STRIDE_UNIT 128u
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+
+/* linux/mempolicy.h; the calls have no wrapper in the C library, and libnuma would be one more. */
+#define POLICY_DEFAULT 0
+#define POLICY_PREFERRED 1
+#define NODES_MAX 1024
+#define NODE_WORDS (NODES_MAX / (8 * sizeof(unsigned long)))
+
+#define STRIDE_UNIT 64u /* a cache line; onvm_buffer_index() shifts by it */
 #define HUGE_PAGE_BYTES (2ull << 20)
 #define POOL_CACHE 512
 
@@ -53,8 +66,9 @@ map_file(struct onvm_packet_memory *memory, unsigned int huge)
 	memory->fd = create_file(memory->bytes, huge);
 	if (memory->fd < 0)
 		return memory->fd;
-	memory->base = mmap(NULL, memory->bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE,
-			    memory->fd, 0);
+	/* Pages come when the areas touch them, each from its socket. Huge ones are reserved here,
+	 * so that a lack of them shows now. */
+	memory->base = mmap(NULL, memory->bytes, PROT_READ | PROT_WRITE, MAP_SHARED, memory->fd, 0);
 	if (memory->base == MAP_FAILED) {
 		const int error = errno;
 
@@ -70,47 +84,109 @@ map_file(struct onvm_packet_memory *memory, unsigned int huge)
 	return 0;
 }
 
+struct area_of_memory {
+	struct onvm_packet_memory *memory;
+	const struct onvm_memory_area *area;
+};
+
 static void
-init_mbuf(struct rte_mempool *pool, void *arg, void *object, unsigned int index)
+init_mbuf(struct rte_mempool *pool, void *arg, void *object, unsigned int number)
 {
-	struct onvm_packet_memory *memory = arg;
+	const struct area_of_memory *made = arg;
+	struct onvm_packet_memory *memory = made->memory;
+	const uint32_t index = made->area->first + number;
 	struct rte_mbuf *mbuf = object;
 
-	rte_pktmbuf_init(pool, NULL, object, index);
+	rte_pktmbuf_init(pool, NULL, object, number);
 	mbuf->buf_addr = memory->base + (uint64_t)index * memory->stride;
 	rte_mbuf_iova_set(mbuf, (rte_iova_t)(uintptr_t)mbuf->buf_addr);
 	mbuf->buf_len = (uint16_t)memory->stride;
 	memory->mbufs[index] = mbuf;
 }
 
+/** What this thread touches first comes from @p node, if it can; 0 or the errno. */
+static int
+prefer_node(uint32_t node)
+{
+	unsigned long nodes[NODE_WORDS] = {0};
+
+	if (node >= NODES_MAX)
+		return EINVAL;
+	nodes[node / (8 * sizeof(nodes[0]))] = 1ul << node % (8 * sizeof(nodes[0]));
+	/* The kernel reads one bit less than it is told of. */
+	return syscall(SYS_set_mempolicy, POLICY_PREFERRED, nodes, NODES_MAX + 1) == 0 ? 0 : errno;
+}
+
+/** Touch the pages of an area, so that they come now and not with the first packet. */
+static void
+touch(const struct onvm_packet_memory *memory, const struct onvm_memory_area *area)
+{
+	const uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+	const uint64_t first = (uint64_t)area->first * memory->stride / page * page;
+	const uint64_t end = (uint64_t)(area->first + area->nb_buffers) * memory->stride;
+
+	if (madvise(memory->base + first, end - first, MADV_POPULATE_WRITE) == 0)
+		return;
+	/* Before Linux 5.14. Nobody has mapped it yet, and all of it is 0. */
+	for (uint64_t offset = first; offset < end; offset += page)
+		*(volatile uint8_t *)(memory->base + offset) = 0;
+}
+
 /** A mempool of bare mbufs; their data rooms lie in the memfd. */
 static int
-create_pool(struct onvm_packet_memory *memory)
+create_pool(struct onvm_packet_memory *memory, struct onvm_memory_area *area)
 {
 	struct rte_pktmbuf_pool_private priv;
+	struct area_of_memory made = {memory, area};
 	struct rte_mempool *pool;
+	char name[RTE_MEMPOOL_NAMESIZE];
 
 	memset(&priv, 0, sizeof(priv));
-	pool = rte_mempool_create_empty("onvm-packets", memory->nb_buffers, sizeof(struct rte_mbuf),
-					POOL_CACHE, sizeof(priv), (int)rte_socket_id(), 0);
+	snprintf(name, sizeof(name), "onvm-packets-%u", area->socket);
+	/* Any socket's as far as DPDK is concerned: without huge pages it knows of one alone, and
+	 * what we touch now is from where we prefer it. */
+	pool = rte_mempool_create_empty(name, area->nb_buffers, sizeof(struct rte_mbuf), POOL_CACHE,
+					sizeof(priv), SOCKET_ID_ANY, 0);
 	if (pool == NULL)
 		return -rte_errno;
-	memory->pool = pool;
+	area->pool = pool;
 	rte_pktmbuf_pool_init(pool, &priv);
 	if (rte_mempool_populate_default(pool) < 0)
 		return -ENOMEM;
 	/* rte_pktmbuf_init() derives buf_len from this; it must be 0 until the mbufs are ours. */
-	rte_mempool_obj_iter(pool, init_mbuf, memory);
+	rte_mempool_obj_iter(pool, init_mbuf, &made);
 	((struct rte_pktmbuf_pool_private *)rte_mempool_get_priv(pool))->mbuf_data_room_size =
 		(uint16_t)memory->stride;
-	for (uint32_t i = 0; i < memory->nb_buffers; i++)
+	for (uint32_t i = area->first; i < area->first + area->nb_buffers; i++)
 		if (memory->mbufs[i] == NULL || onvm_buffer_index(memory, memory->mbufs[i]) != i)
 			return -EFAULT;
 	return 0;
 }
 
+/** Make the areas, each in its socket's memory; the thread's own policy is as before after. */
+static int
+create_areas(struct onvm_packet_memory *memory)
+{
+	unsigned long nodes[NODE_WORDS] = {0};
+	int policy = POLICY_DEFAULT, rc = 0;
+	const bool is_known = syscall(SYS_get_mempolicy, &policy, nodes, NODES_MAX + 1, NULL, 0) ==
+			      0;
+
+	for (uint32_t i = 0; i < memory->nb_areas && rc == 0; i++) {
+		struct onvm_memory_area *area = &memory->areas[i];
+
+		area->bind_error = prefer_node(area->socket);
+		touch(memory, area);
+		rc = create_pool(memory, area);
+		if (is_known)
+			(void)syscall(SYS_set_mempolicy, policy, nodes, NODES_MAX + 1);
+	}
+	return rc;
+}
+
 int
-onvm_packet_memory_init(struct onvm_packet_memory *memory, uint32_t nb_buffers, uint32_t data_bytes,
+onvm_packet_memory_init(struct onvm_packet_memory *memory, const uint32_t *sockets,
+			uint32_t nb_sockets, uint32_t nb_buffers, uint32_t data_bytes,
 			int use_huge_pages)
 {
 	uint64_t units = round_up((uint64_t)data_bytes + RTE_PKTMBUF_HEADROOM, STRIDE_UNIT) /
@@ -120,8 +196,15 @@ onvm_packet_memory_init(struct onvm_packet_memory *memory, uint32_t nb_buffers, 
 	memset(memory, 0, sizeof(*memory));
 	memory->fd = -1;
 	units |= 1;
-	if (nb_buffers == 0 || units * STRIDE_UNIT > UINT16_MAX)
+	if (nb_buffers == 0 || units * STRIDE_UNIT > UINT16_MAX || nb_sockets == 0 ||
+	    nb_sockets > ONVM_AREAS_MAX || (uint64_t)nb_buffers * nb_sockets > UINT32_MAX)
 		return -EINVAL;
+	for (uint32_t i = 0; i < nb_sockets; i++)
+		memory->areas[i] = (struct onvm_memory_area){.socket = sockets[i],
+							     .first = i * nb_buffers,
+							     .nb_buffers = nb_buffers};
+	memory->nb_areas = nb_sockets;
+	nb_buffers *= nb_sockets;
 	memory->nb_buffers = nb_buffers;
 	memory->stride = (uint32_t)(units * STRIDE_UNIT);
 	memory->reciprocal = (1ull << 32) / units + 1;
@@ -134,7 +217,7 @@ onvm_packet_memory_init(struct onvm_packet_memory *memory, uint32_t nb_buffers, 
 		if (rc != 0)
 			rc = map_file(memory, 0);
 		if (rc == 0)
-			rc = create_pool(memory);
+			rc = create_areas(memory);
 	}
 	if (rc != 0)
 		onvm_packet_memory_free(memory);
@@ -144,7 +227,8 @@ onvm_packet_memory_init(struct onvm_packet_memory *memory, uint32_t nb_buffers, 
 void
 onvm_packet_memory_free(struct onvm_packet_memory *memory)
 {
-	rte_mempool_free(memory->pool);
+	for (uint32_t i = 0; i < memory->nb_areas; i++)
+		rte_mempool_free(memory->areas[i].pool);
 	if (memory->base != NULL) {
 		rte_extmem_unregister(memory->base, memory->bytes);
 		munmap(memory->base, memory->bytes);
@@ -156,4 +240,25 @@ onvm_packet_memory_free(struct onvm_packet_memory *memory)
 	free(memory->buffers);
 	memset(memory, 0, sizeof(*memory));
 	memory->fd = -1;
+}
+
+struct rte_mempool *
+onvm_packet_pool(const struct onvm_packet_memory *memory, uint32_t socket)
+{
+	for (uint32_t i = 0; i < memory->nb_areas; i++)
+		if (memory->areas[i].socket == socket)
+			return memory->areas[i].pool;
+	return memory->areas[0].pool;
+}
+
+void
+onvm_packets_free_mixed(struct rte_mbuf **mbufs, uint32_t nb)
+{
+	for (uint32_t begin = 0, end; begin < nb; begin = end) {
+		struct rte_mempool *pool = mbufs[begin]->pool;
+
+		for (end = begin + 1; end < nb && mbufs[end]->pool == pool; end++)
+			;
+		rte_mempool_put_bulk(pool, (void **)&mbufs[begin], end - begin);
+	}
 }

@@ -10,7 +10,13 @@
  * onvm_buffer) that says who holds it and where in its chain the packet stands. NFs can write
  * any byte of packet data and nothing else; so no NF can make the manager follow a pointer.
  *
- * The stride is an odd multiple of 128 bytes: slots spread over all cache sets.
+ * The stride is an odd number of cache lines: the headers of a burst spread over all cache sets.
+ * (Of an even number, they would share half of them.)
+ *
+ * Each CPU socket with workers or NICs has an *area*: a range of buffers whose data and mbufs lie in
+ * that socket's memory, and a mempool over them. Who takes a buffer says from which area; it goes
+ * back to where it came from (mbuf->pool), whoever frees it. Indices count through all areas, so
+ * that descriptors, records and checks know nothing of areas.
  *
  * Life: one per process, created after rte_eal_init(), freed after the workers have stopped.
  * Threads: the mempool is DPDK's; the record of a buffer belongs to whoever holds the buffer,
@@ -21,6 +27,8 @@
 
 #include <rte_mbuf.h>
 #include <rte_mempool.h>
+
+#include "table_sizes.h"
 
 /** Bits of onvm_buffer.flags. */
 enum onvm_buffer_flags {
@@ -52,36 +60,66 @@ struct onvm_buffer_times {
 	uint64_t handed_over;
 };
 
+/** Buffers [first, first + nb_buffers), near one socket. */
+struct onvm_memory_area {
+	uint32_t socket; /**< NUMA node */
+	uint32_t first;
+	uint32_t nb_buffers;
+	int bind_error; /**< errno with which the kernel refused that node's memory, or 0 */
+	struct rte_mempool *pool;
+};
+
 struct onvm_packet_memory {
 	int fd;
 	uint8_t *base;
 	uint64_t bytes;
 	uint32_t nb_buffers;
 	uint32_t stride;     /**< bytes */
-	uint64_t reciprocal; /**< of the stride in 128-byte units, for onvm_buffer_index() */
-	struct rte_mempool *pool;
+	uint64_t reciprocal; /**< of the stride in cache lines, for onvm_buffer_index() */
+	uint32_t nb_areas;
+	struct onvm_memory_area areas[ONVM_AREAS_MAX];
 	struct rte_mbuf **mbufs;	 /**< by buffer index */
 	struct onvm_buffer *buffers;	 /**< by buffer index */
 	struct onvm_buffer_times *times; /**< by buffer index */
 };
 
 /**
- * Make packet memory.
+ * Make packet memory. Where the kernel does not give a socket's memory, the area is made in
+ * any, and its bind_error says why.
  *
- * @param nb_buffers     buffers
+ * @param sockets        one area for each; no socket twice
+ * @param nb_sockets     1..ONVM_AREAS_MAX
+ * @param nb_buffers     buffers of each area
  * @param data_bytes     largest packet it must hold, headroom not counted
  * @param use_huge_pages MFD_HUGETLB; falls back to ordinary pages when there are too few
  * @return 0 or -errno
  */
-int onvm_packet_memory_init(struct onvm_packet_memory *memory, uint32_t nb_buffers,
-			    uint32_t data_bytes, int use_huge_pages);
+int onvm_packet_memory_init(struct onvm_packet_memory *memory, const uint32_t *sockets,
+			    uint32_t nb_sockets, uint32_t nb_buffers, uint32_t data_bytes,
+			    int use_huge_pages);
 void onvm_packet_memory_free(struct onvm_packet_memory *memory);
+
+/** The pool of a socket; of the first area for one that has none. */
+struct rte_mempool *onvm_packet_pool(const struct onvm_packet_memory *memory, uint32_t socket);
+
+/** As onvm_packets_free(), of several areas. */
+void onvm_packets_free_mixed(struct rte_mbuf **mbufs, uint32_t nb);
+
+/** Give own mbufs with one reference and one segment back to the pools that they are from. */
+static inline void
+onvm_packets_free(const struct onvm_packet_memory *memory, struct rte_mbuf **mbufs, uint32_t nb)
+{
+	if (likely(memory->nb_areas == 1))
+		rte_mempool_put_bulk(memory->areas[0].pool, (void **)mbufs, nb);
+	else
+		onvm_packets_free_mixed(mbufs, nb);
+}
 
 /** Index of the buffer that @p mbuf describes. */
 static inline uint32_t
 onvm_buffer_index(const struct onvm_packet_memory *memory, const struct rte_mbuf *mbuf)
 {
-	const uint64_t offset = (uint64_t)((const uint8_t *)mbuf->buf_addr - memory->base) >> 7;
+	const uint64_t offset = (uint64_t)((const uint8_t *)mbuf->buf_addr - memory->base) >> 6;
 
 	return (uint32_t)((offset * memory->reciprocal) >> 32);
 }

@@ -69,6 +69,8 @@ struct onvm_port {
 	const struct onvm_port_ops *ops;
 	void *priv;
 	struct onvm_packet_memory *memory;
+	/** By receive queue: near the device, or the worker of a port that is nowhere. */
+	struct rte_mempool *pools[ONVM_WORKERS_MAX];
 	char name[64];
 };
 
@@ -140,6 +142,7 @@ struct onvm_ethdev_options {
 	uint32_t mtu;	 /**< 0: the driver's */
 	bool needs_copy; /**< the driver wants mbufs with data behind them: receive by copy */
 	bool is_promiscuous;
+	int socket; /**< of the NIC behind a virtual device; below 0: unknown, or there is none */
 };
 
 struct onvm_pcap_options {

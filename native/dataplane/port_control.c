@@ -71,6 +71,9 @@ onvm_port_take(struct onvm_dataplane *dp, const char *name)
 		memset(port, 0, sizeof(*port));
 		port->id = (uint16_t)id;
 		port->memory = &dp->memory;
+		for (uint32_t q = 0; q < RTE_DIM(port->pools); q++)
+			port->pools[q] = onvm_packet_pool(
+				&dp->memory, dp->config.worker_sockets[q % dp->config.nb_workers]);
 		snprintf(port->name, sizeof(port->name), "%s", name);
 		return port;
 	}
@@ -84,7 +87,7 @@ onvm_port_finish(struct onvm_dataplane *dp, struct onvm_port *port, int rc, cons
 	if (rc != 0)
 		return onvm_fail(rc, "port %s: %s", port->name,
 				 reason[0] != '\0' ? reason : strerror(-rc));
-	rc = add_lanes(dp, port);
+	rc = port->nb_queues > RTE_DIM(port->pools) ? -EINVAL : add_lanes(dp, port);
 	if (rc != 0) {
 		port->state = ONVM_PORT_OPEN;
 		onvm_port_free(dp, port->id);
@@ -137,13 +140,14 @@ onvm_dp_port_pcap(const char *name, const char *rx_path, const char *tx_path, ui
 
 int
 onvm_dp_port_ethdev(const char *name, const char *device, uint32_t nb_queues, uint32_t mtu,
-		    uint32_t needs_copy, uint32_t is_promiscuous)
+		    uint32_t needs_copy, uint32_t is_promiscuous, int socket)
 {
 	const struct onvm_ethdev_options options = {.device = device,
 						    .nb_queues = nb_queues,
 						    .mtu = mtu,
 						    .needs_copy = needs_copy != 0,
-						    .is_promiscuous = is_promiscuous != 0};
+						    .is_promiscuous = is_promiscuous != 0,
+						    .socket = socket};
 	struct onvm_port *port = onvm_port_take(&onvm_dp, name);
 	char reason[256] = "";
 

@@ -30,8 +30,8 @@ struct ethdev_port {
 
 /** Copy what the driver received into packet memory. */
 static uint16_t
-copy_in(struct onvm_port *port, struct rte_mbuf **from, uint16_t nb, struct rte_mbuf **mbufs,
-	struct onvm_rx_result *result)
+copy_in(struct onvm_port *port, uint16_t queue, struct rte_mbuf **from, uint16_t nb,
+	struct rte_mbuf **mbufs, struct onvm_rx_result *result)
 {
 	const uint32_t room = port->memory->stride - RTE_PKTMBUF_HEADROOM;
 	uint16_t nb_copied = 0;
@@ -41,7 +41,7 @@ copy_in(struct onvm_port *port, struct rte_mbuf **from, uint16_t nb, struct rte_
 		struct rte_mbuf *mbuf = NULL;
 
 		if (length <= room && from[i]->nb_segs == 1)
-			mbuf = rte_pktmbuf_alloc(port->memory->pool);
+			mbuf = rte_pktmbuf_alloc(port->pools[queue]);
 		if (mbuf == NULL) {
 			result->nb_oversize++;
 		} else {
@@ -67,7 +67,7 @@ ethdev_rx(struct onvm_port *port, uint16_t queue, struct rte_mbuf **mbufs, uint1
 		struct rte_mbuf *from[RX_MAX];
 
 		nb_rx = rte_eth_rx_burst(own->ethdev, queue, from, RTE_MIN(nb, RX_MAX));
-		return copy_in(port, from, nb_rx, mbufs, result);
+		return copy_in(port, queue, from, nb_rx, mbufs, result);
 	}
 	nb_rx = rte_eth_rx_burst(own->ethdev, queue, mbufs, nb);
 	for (uint16_t i = 0; i < nb_rx; i++) {
@@ -130,12 +130,22 @@ configure_rss(struct rte_eth_conf *conf, const struct rte_eth_dev_info *info, ui
 		(RTE_ETH_RSS_IP | RTE_ETH_RSS_TCP | RTE_ETH_RSS_UDP | RTE_ETH_RSS_SCTP);
 }
 
+/** Socket of the device, or of the NIC behind a virtual one; below 0: none, or unknown. */
+static int
+socket_of(const struct ethdev_port *own, const struct onvm_ethdev_options *options,
+	  const struct rte_eth_dev_info *info)
+{
+	/* Virtual devices say where the thread was that made them. */
+	if (info->device == NULL || strcmp(rte_bus_name(rte_dev_bus(info->device)), "vdev") == 0)
+		return options->socket;
+	return rte_eth_dev_socket_id(own->ethdev);
+}
+
 static int
 start_device(struct onvm_port *port, struct ethdev_port *own,
 	     const struct onvm_ethdev_options *options, uint32_t nb_workers, const char **step)
 {
-	struct rte_mempool *pool = own->copy_pool != NULL ? own->copy_pool : port->memory->pool;
-	const int socket = rte_eth_dev_socket_id(own->ethdev);
+	int socket;
 	struct rte_eth_dev_info info;
 	struct rte_eth_conf conf;
 	uint16_t nb_rx_desc = NB_DESCRIPTORS, nb_tx_desc = NB_DESCRIPTORS;
@@ -147,6 +157,9 @@ start_device(struct onvm_port *port, struct ethdev_port *own,
 	rc = rte_eth_dev_info_get(own->ethdev, &info);
 	if (rc != 0)
 		return rc;
+	socket = socket_of(own, options, &info);
+	for (uint32_t q = 0; q < RTE_DIM(port->pools) && socket >= 0; q++)
+		port->pools[q] = onvm_packet_pool(port->memory, (uint32_t)socket);
 	*step = "queues: the device has fewer than workers and queues need";
 	if (nb_rx > info.max_rx_queues || nb_workers > info.max_tx_queues)
 		return -EINVAL;
@@ -167,7 +180,9 @@ start_device(struct onvm_port *port, struct ethdev_port *own,
 	rc = rte_eth_dev_adjust_nb_rx_tx_desc(own->ethdev, &nb_rx_desc, &nb_tx_desc);
 	for (uint32_t queue = 0; queue < nb_rx && rc == 0; queue++)
 		rc = rte_eth_rx_queue_setup(own->ethdev, (uint16_t)queue, nb_rx_desc,
-					    (unsigned int)(socket < 0 ? 0 : socket), NULL, pool);
+					    (unsigned int)(socket < 0 ? 0 : socket), NULL,
+					    own->copy_pool != NULL ? own->copy_pool :
+								     port->pools[queue]);
 	for (uint32_t queue = 0; queue < nb_workers && rc == 0; queue++)
 		rc = rte_eth_tx_queue_setup(own->ethdev, (uint16_t)queue, nb_tx_desc,
 					    (unsigned int)(socket < 0 ? 0 : socket), NULL);

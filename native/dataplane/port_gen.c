@@ -67,7 +67,6 @@ gen_rx(struct onvm_port *port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t
 	const uint64_t now = rte_rdtsc();
 	bool is_finished;
 
-	RTE_SET_USED(queue);
 	RTE_SET_USED(result);
 	nb = onvm_pace_due(&own->pace, now, nb);
 	if (!rte_spinlock_trylock(&own->lock))
@@ -77,7 +76,8 @@ gen_rx(struct onvm_port *port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t
 		is_finished = own->server.head == own->server.tail;
 	} else {
 		look_for_expired(own, now);
-		nb = (uint16_t)onvm_gen_client_give(&own->client, port->memory, mbufs, nb, now);
+		nb = (uint16_t)onvm_gen_client_give(&own->client, port->pools[queue], mbufs, nb,
+						    now);
 		is_finished = own->client.nb_active == 0;
 	}
 	own->pace.nb_sent += nb;

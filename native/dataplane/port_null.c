@@ -124,7 +124,7 @@ null_rx(struct onvm_port *port, uint16_t index, struct rte_mbuf **mbufs, uint16_
 	}
 	/* Free mbufs have one reference and one segment: only what packets change is set again,
 	 * and so the second cache line of an mbuf is never touched. */
-	if (rte_mempool_get_bulk(port->memory->pool, (void **)mbufs, nb) != 0)
+	if (rte_mempool_get_bulk(port->pools[index], (void **)mbufs, nb) != 0)
 		return 0;
 	queue->pace.nb_sent += nb;
 	/* An NF on another core wrote these lines last: fetch them side by side. */
@@ -152,7 +152,7 @@ null_tx(struct onvm_port *port, uint16_t queue, struct rte_mbuf **mbufs, uint16_
 {
 	RTE_SET_USED(queue);
 	/* Own mbufs have one reference and one segment: straight back to the pool. */
-	rte_mempool_put_bulk(port->memory->pool, (void **)mbufs, nb);
+	onvm_packets_free(port->memory, mbufs, nb);
 	return nb;
 }
 

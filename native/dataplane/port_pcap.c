@@ -118,14 +118,13 @@ pcap_rx(struct onvm_port *port, uint16_t queue, struct rte_mbuf **mbufs, uint16_
 	const uint32_t room = port->memory->stride - RTE_PKTMBUF_HEADROOM;
 	uint16_t nb_rx = 0;
 
-	RTE_SET_USED(queue);
 	if (own->source == NULL) {
 		__atomic_store_n(&port->is_finished, 1, __ATOMIC_RELEASE);
 		return 0;
 	}
 	nb = onvm_pace_due(&own->pace, rte_rdtsc(), nb);
 	for (uint16_t i = 0; i < nb; i++) {
-		struct rte_mbuf *mbuf = rte_pktmbuf_alloc(port->memory->pool);
+		struct rte_mbuf *mbuf = rte_pktmbuf_alloc(port->pools[queue]);
 		struct pcap_pkthdr *header;
 		const uint8_t *data;
 

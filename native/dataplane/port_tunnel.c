@@ -124,7 +124,7 @@ tunnel_rx(struct onvm_port *port, uint16_t index, struct rte_mbuf **mbufs, uint1
 		queue->nb_skips--;
 		return 0;
 	}
-	if (rte_mempool_get_bulk(port->memory->pool, (void **)fresh, nb) != 0)
+	if (rte_mempool_get_bulk(port->pools[index], (void **)fresh, nb) != 0)
 		return 0;
 	for (uint16_t i = 0; i < nb; i++)
 		prepare_receive(queue, i, fresh[i], room);
@@ -158,7 +158,7 @@ tunnel_rx(struct onvm_port *port, uint16_t index, struct rte_mbuf **mbufs, uint1
 			mbufs[nb_kept++] = mbuf;
 		}
 	}
-	rte_mempool_put_bulk(port->memory->pool, (void **)&fresh[nb_kept], nb - nb_kept);
+	onvm_packets_free(port->memory, &fresh[nb_kept], nb - nb_kept);
 	return nb_kept;
 }
 
@@ -234,7 +234,7 @@ tunnel_tx(struct onvm_port *port, uint16_t index, struct rte_mbuf **mbufs, uint1
 	}
 	for (uint32_t i = 0; i < nb_sent; i++)
 		queue->tx[mbufs[i]->hash.fdir.hi]++;
-	rte_mempool_put_bulk(port->memory->pool, (void **)mbufs, nb_sent);
+	onvm_packets_free(port->memory, mbufs, nb_sent);
 	return (uint16_t)nb_sent;
 }
 

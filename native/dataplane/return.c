@@ -35,8 +35,7 @@ free_later(struct onvm_worker *worker, struct rte_mbuf *mbuf)
 {
 	worker->free[worker->nb_free++] = mbuf;
 	if (worker->nb_free == RTE_DIM(worker->free)) {
-		rte_mempool_put_bulk(worker->dp->memory.pool, (void **)worker->free,
-				     worker->nb_free);
+		onvm_packets_free(&worker->dp->memory, worker->free, worker->nb_free);
 		worker->nb_free = 0;
 	}
 }

@@ -35,9 +35,20 @@ onvm_dp_read_stats(struct onvm_dp_stats *stats)
 	}
 	stats->flows = onvm_flow_table_used(&dp->flows);
 	stats->buffers_total = dp->memory.nb_buffers;
-	stats->buffers_free = rte_mempool_avail_count(dp->memory.pool);
-	for (uint32_t i = 0; i < dp->memory.nb_buffers; i++)
-		stats->buffers_with_nfs += dp->memory.buffers[i].owner != ONVM_OWNER_NONE;
+	stats->nb_areas = dp->memory.nb_areas;
+	for (uint32_t a = 0; a < dp->memory.nb_areas; a++) {
+		const struct onvm_memory_area *area = &dp->memory.areas[a];
+		struct onvm_dp_area_stats *own = &stats->areas[a];
+
+		own->socket = area->socket;
+		own->bind_error = area->bind_error;
+		own->total = area->nb_buffers;
+		own->free = rte_mempool_avail_count(area->pool);
+		for (uint32_t i = area->first; i < area->first + area->nb_buffers; i++)
+			own->with_nfs += dp->memory.buffers[i].owner != ONVM_OWNER_NONE;
+		stats->buffers_free += own->free;
+		stats->buffers_with_nfs += own->with_nfs;
+	}
 	stats->nb_paths = onvm_steering_nb_paths(&dp->steering);
 }
 

@@ -112,8 +112,7 @@ flush(struct onvm_worker *worker)
 		if (worker->lanes[i]->nb_staged != 0)
 			onvm_lane_flush(worker, worker->lanes[i]);
 	if (worker->nb_free != 0) {
-		rte_mempool_put_bulk(worker->dp->memory.pool, (void **)worker->free,
-				     worker->nb_free);
+		onvm_packets_free(&worker->dp->memory, worker->free, worker->nb_free);
 		worker->nb_free = 0;
 	}
 }
@@ -127,7 +126,7 @@ top_up_loans(struct onvm_worker *worker, struct onvm_link *link)
 	struct onvm_packet_memory *memory = &worker->dp->memory;
 
 	while (link->nb_loaned < link->nb_loans_wanted) {
-		struct rte_mbuf *mbuf = rte_pktmbuf_alloc(memory->pool);
+		struct rte_mbuf *mbuf = rte_pktmbuf_alloc(link->loan_pool);
 		struct onvm_desc desc = {.offset = RTE_PKTMBUF_HEADROOM};
 
 		if (mbuf == NULL)

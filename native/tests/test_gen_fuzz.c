@@ -128,7 +128,6 @@ converse(uint64_t seed, uint32_t damaged_percent)
 						 .udp_percent = 30,
 						 .timeout_ms = 1};
 	const uint32_t room = STRIDE - RTE_PKTMBUF_HEADROOM;
-	struct onvm_packet_memory memory = {0};
 	struct onvm_gen_server *server = calloc(1, sizeof(*server));
 	struct onvm_gen_client *client = aligned_alloc(64, RTE_ALIGN(sizeof(*client), 64));
 	struct rte_mbuf *mbufs[64];
@@ -143,7 +142,7 @@ converse(uint64_t seed, uint32_t damaged_percent)
 		return 1;
 	}
 	while (client->nb_active != 0 && now < 4000000000ull) {
-		uint32_t nb = onvm_gen_client_give(client, &memory, mbufs, 1 + fuzz(64), now);
+		uint32_t nb = onvm_gen_client_give(client, NULL, mbufs, 1 + fuzz(64), now);
 
 		for (uint32_t i = 0; i < nb; i++)
 			if (fuzz(100) < damaged_percent)

@@ -9,6 +9,7 @@ from typing import Any
 
 from onvm_core._native._dataplane import ffi, lib
 from onvm_core._native.values import (
+    AreaCounters,
     ChainSpec,
     DataplaneSettings,
     FlowRecord,
@@ -62,12 +63,23 @@ def check(result: int) -> int:
     return result
 
 
-def init(settings: DataplaneSettings, eal_arguments: Sequence[str]) -> None:
-    """Start DPDK's environment and make memory and tables; once per process."""
+def start_environment(eal_arguments: Sequence[str]) -> None:
+    """Start DPDK's environment; once per process."""
+    # EAL permutes the array and keeps the first string.
+    _arguments[:] = [ffi.new("char[]", argument.encode()) for argument in eal_arguments]
+    argv = ffi.new("char *[]", [*_arguments, ffi.NULL])
+    check(lib.onvm_dp_environment(len(_arguments), argv))
+
+
+def init(settings: DataplaneSettings) -> None:
+    """Make memory and tables, in the thread that has started the environment."""
     config = ffi.new(
         "struct onvm_dp_config *",
         {
             "nb_workers": settings.n_workers,
+            "worker_sockets": _filled(settings.worker_sockets, settings.n_workers),
+            "nb_sockets": len(settings.memory_sockets),
+            "sockets": settings.memory_sockets,
             "nb_buffers": settings.n_buffers,
             "data_bytes": settings.data_bytes,
             "ring_length": settings.ring_length,
@@ -80,10 +92,11 @@ def init(settings: DataplaneSettings, eal_arguments: Sequence[str]) -> None:
             "low_percent": settings.low_percent,
         },
     )
-    # EAL permutes the array and keeps the first string.
-    _arguments[:] = [ffi.new("char[]", argument.encode()) for argument in eal_arguments]
-    argv = ffi.new("char *[]", [*_arguments, ffi.NULL])
-    check(lib.onvm_dp_init(config, len(_arguments), argv))
+    check(lib.onvm_dp_init(config))
+
+
+def _filled(sockets: Sequence[int], n_workers: int) -> list[int]:
+    return [sockets[min(worker, len(sockets) - 1)] for worker in range(n_workers)]
 
 
 _arguments: list[Any] = []
@@ -126,12 +139,23 @@ def open_pcap(
 
 
 def open_ethdev(
-    name: str, device: str, *, n_queues: int, mtu: int, needs_copy: bool, is_promiscuous: bool
-) -> int:
-    """Open a port over a DPDK driver; its ID."""
+    name: str, device: str,
+    *, n_queues: int, mtu: int, needs_copy: bool, is_promiscuous: bool, socket: int | None = None,
+) -> int:  # fmt: skip
+    """Open a port over a DPDK driver; its ID.
+
+    Args:
+        socket: CPU socket of the NIC behind a virtual device; None: there is none, or unknown.
+    """
     return check(
         lib.onvm_dp_port_ethdev(
-            name.encode(), device.encode(), n_queues, mtu, needs_copy, is_promiscuous
+            name.encode(),
+            device.encode(),
+            n_queues,
+            mtu,
+            needs_copy,
+            is_promiscuous,
+            -1 if socket is None else socket,
         )
     )
 
@@ -205,12 +229,23 @@ def pause_sources(is_paused: bool) -> None:
     lib.onvm_dp_pause_sources(is_paused)
 
 
-def add_host(services: Sequence[int], n_loaned: int) -> tuple[int, Handover]:
-    """A slot and the files for a new NF host."""
+def add_host(
+    services: Sequence[int], n_loaned: int, cpu_socket: int | None = None
+) -> tuple[int, Handover]:
+    """A slot and the files for a new NF host.
+
+    Args:
+        n_loaned: empty buffers that it is lent.
+        cpu_socket: whose memory these are from; None: the worker's.
+    """
     handover = ffi.new("struct onvm_dp_handover *")
     slot = check(
         lib.onvm_dp_host_add(
-            ffi.new("uint16_t[]", list(services)), len(services), n_loaned, handover
+            ffi.new("uint16_t[]", list(services)),
+            len(services),
+            n_loaned,
+            -1 if cpu_socket is None else cpu_socket,
+            handover,
         )
     )
     return slot, Handover(
@@ -362,6 +397,10 @@ def read_plane() -> PlaneCounters:
         buffers_free=stats.buffers_free,
         buffers_with_nfs=stats.buffers_with_nfs,
         paths=stats.nb_paths,
+        areas=tuple(
+            AreaCounters(area.socket, area.total, area.free, area.with_nfs, area.bind_error)
+            for area in stats.areas[0 : stats.nb_areas]
+        ),
     )
 
 

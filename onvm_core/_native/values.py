@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from ipaddress import IPv4Network, IPv6Network
+from typing import TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:
+    from ipaddress import IPv4Network, IPv6Network
 
 __all__ = [
+    "AreaCounters",
     "CaptureCounters",
     "CapturePoint",
     "ChainSpec",
@@ -22,12 +27,16 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class DataplaneSettings:
+class DataplaneSettings(msgspec.Struct, frozen=True):
     """What the data plane is made with; see ``struct onvm_dp_config``."""
 
     n_workers: int = 1
+    worker_sockets: tuple[int, ...] = (0,)
+    """CPU socket of each worker; those beyond the last are on the last one's."""
+    memory_sockets: tuple[int, ...] = (0,)
+    """CPU sockets that have packet memory."""
     n_buffers: int = 8192
+    """On each of them."""
     data_bytes: int = 2048
     ring_length: int = 1024
     idle_policy: int = 0
@@ -39,8 +48,7 @@ class DataplaneSettings:
     low_percent: int = 60
 
 
-@dataclass(frozen=True, slots=True)
-class ChainSpec:
+class ChainSpec(msgspec.Struct, frozen=True):
     """A chain as the data plane knows it: service IDs between two port IDs."""
 
     near_port: int
@@ -56,8 +64,7 @@ class ChainSpec:
     """Its entry waits while a service has no instance."""
 
 
-@dataclass(frozen=True, slots=True)
-class PortRule:
+class PortRule(msgspec.Struct, frozen=True):
     """New flows that take a chain: their 5-tuple as it comes in.
 
     Attributes:
@@ -75,8 +82,7 @@ class PortRule:
     dst_ports: tuple[int, int] = (0, 65535)
 
 
-@dataclass(frozen=True, slots=True)
-class Handover:
+class Handover(msgspec.Struct, frozen=True):
     """What a new NF host gets; `area_fd` is the receiver's to close."""
 
     memory_fd: int
@@ -88,8 +94,7 @@ class Handover:
     area_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class PortCounters:
+class PortCounters(msgspec.Struct, frozen=True):
     """Counters of one port, all workers together."""
 
     rx: int
@@ -101,8 +106,7 @@ class PortCounters:
     latency: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class HostCounters:
+class HostCounters(msgspec.Struct, frozen=True):
     """Counters of one NF host, all workers together; pairs are (forwards, backwards)."""
 
     rx: tuple[int, int]
@@ -124,8 +128,7 @@ class HostCounters:
     is_bad: bool
 
 
-@dataclass(frozen=True, slots=True)
-class TurnSums:
+class TurnSums(msgspec.Struct, frozen=True):
     """Sums over the turns of an NF host's loop that had packets; see ``struct onvm_turn_sums``."""
 
     turns: int = 0
@@ -135,8 +138,7 @@ class TurnSums:
     cycles_by_packets: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class LoadCounters:
+class LoadCounters(msgspec.Struct, frozen=True):
     """Those counters of an NF host from which its load is made; cheap to read.
 
     `packets` were handed to it, `done` it has taken; `busy_cycles` is of all stages together.
@@ -154,8 +156,7 @@ class LoadCounters:
     turns: TurnSums = TurnSums()
 
 
-@dataclass(frozen=True, slots=True)
-class PeerCounters:
+class PeerCounters(msgspec.Struct, frozen=True):
     """Packets from and to a peer, and its probes."""
 
     rx: int
@@ -165,8 +166,18 @@ class PeerCounters:
     is_down: bool
 
 
-@dataclass(frozen=True, slots=True)
-class PlaneCounters:
+class AreaCounters(msgspec.Struct, frozen=True):
+    """Packet memory near one CPU socket, in buffers."""
+
+    socket: int
+    total: int
+    free: int
+    with_nfs: int
+    bind_errno: int
+    """Why the kernel did not give that socket's memory; 0: it did."""
+
+
+class PlaneCounters(msgspec.Struct, frozen=True):
     """Counters of the data plane as a whole."""
 
     drops: dict[str, int]
@@ -181,10 +192,10 @@ class PlaneCounters:
     buffers_free: int
     buffers_with_nfs: int
     paths: int
+    areas: tuple[AreaCounters, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class CapturePoint:
+class CapturePoint(msgspec.Struct, frozen=True):
     """Where packets are captured: a port (or the slot of an NF host), and which way they go.
 
     `is_in` is received by the port, or handed to the host; `is_out` sent by the port, or taken
@@ -198,8 +209,7 @@ class CapturePoint:
     is_out: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class CaptureCounters:
+class CaptureCounters(msgspec.Struct, frozen=True):
     """Counters of one capture, in packets; `overflow` counts copies for which no room was."""
 
     captured: int
@@ -208,8 +218,7 @@ class CaptureCounters:
     is_full: bool
 
 
-@dataclass(frozen=True, slots=True)
-class GenCounters:
+class GenCounters(msgspec.Struct, frozen=True):
     """Counters of a generator; see ``struct onvm_dp_gen_stats``."""
 
     sent: int
@@ -233,8 +242,7 @@ class GenCounters:
     rtt: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class FlowRecord:
+class FlowRecord(msgspec.Struct, frozen=True):
     """One direction of one flow."""
 
     src: str
@@ -248,5 +256,5 @@ class FlowRecord:
     spi: int
     """Service path identifier."""
     chain: int
-    hosts: tuple[int, ...] = field(default=())
+    hosts: tuple[int, ...] = ()
     idle_ms: int = 0

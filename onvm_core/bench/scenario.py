@@ -15,8 +15,8 @@ import msgspec
 from onvm_core._native import dataplane
 from onvm_core._native.dataplane import DataplaneSettings
 from onvm_core.bench.bench_nf import start_nf
-from onvm_core.manager.deployment import split_cpus
 from onvm_core.manager.directory import temporary_directory
+from onvm_core.manager.environment import split_cpus
 from onvm_core.manager.manager import Manager
 from onvm_core.manager.registry import HostState, NfHost
 from onvm_core.manager.report import cpu_seconds, quantile_us
@@ -62,7 +62,9 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     slowed_us: int = 0
     """For elastic_spread: what the last one takes from half-way on; 0: as before."""
     cycles: int = 100
-    """For the scenario elastic_estimate: what a packet costs."""
+    """For the scenario elastic_estimate: what a packet costs each NF."""
+    fused: int = 1
+    """For the scenario elastic_estimate: NFs of the host."""
     is_remote: bool = False
     """For remote scenarios: the NF is at a peer."""
 

@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterator
 
 from onvm_core.bench.bench_nf import measure_wakeups
 from onvm_core.bench.cluster import FIGURES as CLUSTER_FIGURES
+from onvm_core.bench.images import images
 from onvm_core.bench.line import BenchLine
 from onvm_core.bench.restart import installed_nf
 from onvm_core.bench.scenario import Scenario, run_scenario
 from onvm_core.cluster.dev import check_machine
 from onvm_core.launch.launcher import DEFAULT_LAUNCHER, Launchers
-from onvm_core.manager.deployment import split_cpus
+from onvm_core.manager.environment import split_cpus
 from onvm_sdk.errors import ConfigError, OnvmError
 
 __all__ = ["SUITES", "run_suite"]
@@ -21,6 +22,12 @@ Suite = Callable[[int, float], Iterator[BenchLine]]
 _CHAIN_LENGTHS = (1, 2, 3, 5)
 SPREADS = (("2", [300, 650], 0), ("10", [150, 1950], 0), ("slowed", [300, 300], 1000))
 """Unequal instances: name, microseconds for a packet of each, and of the last one in the end."""
+
+
+ESTIMATED = ((100, 8), (500, 2), (2000, 1), (5000, 1))
+"""Cycles that an NF takes for a packet, and so many of them fused that they are slower than the
+worker."""
+PAIRS_MIN = 7
 
 
 def _repeat(scenario: Scenario, runs: int) -> list[dict[str, float]]:
@@ -158,16 +165,15 @@ def _elastic(runs: int, seconds: float) -> Iterator[BenchLine]:
         yield BenchLine.of(f"elastic.spread.{ratio}.speed", "ratio", _column(figures, "ratio"))
         errors = _column(figures, "estimate_error")
         yield BenchLine.of(f"elastic.spread.{ratio}.estimate", "% off", errors)
-    for cycles in (100, 500, 2000, 5000):
-        scenario = Scenario(kind="elastic_estimate", cycles=cycles, seconds=max(seconds, 1.0))
+    for cycles, fused in ESTIMATED:
+        scenario = Scenario(
+            kind="elastic_estimate", cycles=cycles, fused=fused, seconds=max(seconds, 1.0)
+        )
         figures = _repeat(scenario, runs)
         yield BenchLine.of(f"elastic.estimate.{cycles}", "% off", _column(figures, "error"))
         yield BenchLine.of(
             f"elastic.estimate.{cycles}.limit", "Mpps", _column(figures, "limit_mpps")
         )
-        # Below the limit where the worker is slower than the NF.
-        through = _column(figures, "through_mpps")
-        yield BenchLine.of(f"elastic.estimate.{cycles}.through", "Mpps", through)
         yield BenchLine.of(f"elastic.estimate.{cycles}.util", "%", _column(figures, "full_percent"))
     yield from _launchers(runs, seconds)
     yield from _restart(runs)
@@ -209,32 +215,44 @@ def _remote(runs: int, seconds: float) -> Iterator[BenchLine]:
 
 
 def _launchers(runs: int, seconds: float) -> Iterator[BenchLine]:
-    """Start time of an NF under each launcher that works here, and throughput against `process`."""
-    names = [name for name in usable_launchers() if _starts(name)]
-    starts: dict[str, list[float]] = {name: [] for name in names}
-    for _ in range(max(runs, 5)):
-        for name in names:
-            figures = run_scenario(Scenario(kind="elastic_start", launcher=name))
-            starts[name].append(figures["ms"])
-    for name, column in starts.items():
-        yield BenchLine.of(f"elastic.start.{name}", "ms", column)
-    for name in names:
-        if name == DEFAULT_LAUNCHER:
-            continue
-        ratios = []
+    """Start time of an NF under each launcher that works here, and throughput against `process`.
+
+    A machine's speed changes more within minutes than launchers differ: so the ratio is that of
+    two runs one right after the other, and beside it stands that of two runs of `process`.
+    """
+    with images() as has_images:
+        names = [
+            name for name in usable_launchers()
+            if (name != "container" or has_images) and _starts(name)
+        ]  # fmt: skip
+        starts: dict[str, list[float]] = {name: [] for name in names}
         for _ in range(max(runs, 5)):
-            pair = [
-                run_scenario(Scenario(kind="elastic_through", launcher=one, seconds=seconds))
-                for one in (DEFAULT_LAUNCHER, name)
-            ]
-            ratios.append(pair[1]["mpps"] / pair[0]["mpps"])
-        yield BenchLine.of(f"elastic.through.{name}", "of process", ratios)
+            for name in names:
+                figures = run_scenario(Scenario(kind="elastic_start", launcher=name))
+                starts[name].append(figures["ms"])
+        for name, column in starts.items():
+            yield BenchLine.of(f"elastic.start.{name}", "ms", column)
+        ratios: dict[str, list[float]] = {name: [] for name in names}
+        for turn in range(max(runs, PAIRS_MIN)):
+            for name in names:
+                pair = [name, DEFAULT_LAUNCHER] if turn % 2 else [DEFAULT_LAUNCHER, name]
+                rates = [_through(one, seconds) for one in pair]
+                ratios[name].append(rates[0] / rates[1] if turn % 2 else rates[1] / rates[0])
+        for name, column in ratios.items():
+            yield BenchLine.of(f"elastic.through.{name}", "of process", column)
+
+
+def _through(launcher: str, seconds: float) -> float:
+    return run_scenario(Scenario(kind="elastic_through", launcher=launcher, seconds=seconds))[
+        "mpps"
+    ]
 
 
 def _starts(launcher: str) -> bool:
-    """Whether the benchmark's NF can be started with it: a container needs an image."""
+    """Whether the benchmark's NFs can be started with it; their kernel is compiled then."""
     try:
         run_scenario(Scenario(kind="elastic_start", launcher=launcher))
+        _through(launcher, 0.1)
     except OnvmError as error:
         print(f"not measured: launcher {launcher}: {error}", file=sys.stderr)
         return False
@@ -259,16 +277,19 @@ def _restart(runs: int) -> Iterator[BenchLine]:
     if installed_nf() is None:
         print("not measured: elastic.restart: no NF is installed", file=sys.stderr)
         return
-    gaps, eals, pythons = (
-        [run_scenario(Scenario(kind=f"elastic_{kind}"))["ms"] for _ in range(runs)]
-        for kind in ("restart", "eal", "python")
-    )
-    beside = [gap - eal for gap, eal in zip(gaps, eals, strict=True)]
-    yield BenchLine.of("elastic.restart", "ms", gaps)
-    yield BenchLine.of("elastic.restart.eal", "ms", eals)
-    yield BenchLine.of("elastic.restart.beside", "ms", beside)
-    # Part of what is beside it: the interpreter, and the modules of `onvm up`.
-    yield BenchLine.of("elastic.restart.python", "ms", pythons)
+    for kind in ("restart", "down_up"):
+        figures = _repeat(Scenario(kind=f"elastic_{kind}"), runs)
+        name, gaps = f"elastic.{kind}", _column(figures, "gap")
+        eals = _column(figures, "beside.environment")
+        beside = [gap - eal for gap, eal in zip(gaps, eals, strict=True)]
+        yield BenchLine.of(name, "ms", gaps)
+        yield BenchLine.of(f"{name}.eal", "ms", eals)
+        yield BenchLine.of(f"{name}.without_eal", "ms", beside)
+        # What the gap is made of, one after the other; EAL and tables are made meanwhile.
+        for part in figures[0]:
+            if part not in ("gap", "beside.environment"):
+                short = part.rpartition(".")[2].replace(" ", "_")
+                yield BenchLine.of(f"{name}.{short}", "ms", _column(figures, part))
 
 
 SUITES: dict[str, Suite] = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from onvm_core.cli.app import main
+from onvm_core.cli.entry import main
 
 if __name__ == "__main__":
     main()

@@ -2,9 +2,6 @@
 
 Commands come from the hook `onvm_cli_commands`. Only the one that is used is imported, so that
 ``onvm --help`` does not wait for the data plane.
-
-Exit status: 0 done, 1 the command's own "no", 2 a user's mistake (one line on stderr),
-130 interrupted. A bug shows its traceback.
 """
 
 from __future__ import annotations
@@ -16,13 +13,13 @@ from typing import Any
 
 import typer
 
-from onvm_core.plugins import CliCommand, PluginManager, load_plugins
-from onvm_sdk.errors import OnvmError, PluginError
+from onvm_core.cli.installed import plugins_of_process
+from onvm_core.cli.outcome import INTERRUPTED, outcome_of, refuse, warn
+from onvm_core.plugins import CliCommand, PluginManager
+from onvm_sdk.errors import PluginError
 
 __all__ = ["build_app", "main"]
 
-_EXIT_USER_MISTAKE = 2
-_EXIT_INTERRUPTED = 130
 _COMPLETION_VARIABLE = "_ONVM_COMPLETE"
 # What typer raises for a wrong command line. It comes from click, or from the copy of click inside
 # newer versions of typer; this is the way to it that works for both.
@@ -54,24 +51,21 @@ def build_app(commands: Iterable[CliCommand], wanted: str | None) -> typer.Typer
 
 
 def _run(arguments: Sequence[str]) -> int:
+    return outcome_of(lambda: _command(arguments))
+
+
+def _command(arguments: Sequence[str]) -> Any:
+    plugins = plugins_of_process()
+    commands = _commands(plugins)
+    warn(plugins)
+    is_completing = _COMPLETION_VARIABLE in os.environ
+    app = build_app(commands, None if is_completing else _command_of(arguments))
     try:
-        plugins = load_plugins()
-        commands = _commands(plugins)
-        _warn(plugins)
-        is_completing = _COMPLETION_VARIABLE in os.environ
-        app = build_app(commands, None if is_completing else _command_of(arguments))
-        status = app(args=list(arguments), prog_name="onvm", standalone_mode=False)
-    except SystemExit as exit_:
-        return _flush(_status(exit_))
-    except (KeyboardInterrupt, typer.Abort):
-        return _EXIT_INTERRUPTED
-    except BrokenPipeError:
-        return _close_pipe()
-    except OnvmError as error:
-        return _refuse(str(error))
+        return app(args=list(arguments), prog_name="onvm", standalone_mode=False)
+    except typer.Abort:
+        return INTERRUPTED
     except _UsageError as error:
-        return _refuse(_usage_message(error))
-    return _flush(status if isinstance(status, int) else 0)
+        return refuse(_usage_message(error))
 
 
 def _root() -> None:
@@ -102,39 +96,7 @@ def _add(app: typer.Typer, command: CliCommand, *, is_wanted: bool) -> None:
         raise PluginError("expected a function or a typer.Typer", field=command.name, value=target)
 
 
-def _warn(plugins: PluginManager) -> None:
-    for problem in plugins.problems:
-        print(f"warning: {problem}", file=sys.stderr)
-
-
-def _status(exit_: SystemExit) -> int:
-    if exit_.code is None or isinstance(exit_.code, int):
-        return exit_.code or 0
-    print(exit_.code, file=sys.stderr)
-    return 1
-
-
-def _refuse(message: str) -> int:
-    if message:  # typer has none when it has just printed its help
-        print(f"error: {' '.join(message.split())}", file=sys.stderr)
-    return _EXIT_USER_MISTAKE
-
-
 def _usage_message(error: Any) -> str:
     command = error.ctx.command_path if error.ctx is not None else "onvm"
     message = error.format_message()
     return f"{message.rstrip('.')}; see: {command} --help" if message else ""
-
-
-def _flush(status: int) -> int:
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        return _close_pipe()
-    return status
-
-
-def _close_pipe() -> int:
-    """The reader has gone (``onvm nf list | head``): nothing to say, and nobody to say it to."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0

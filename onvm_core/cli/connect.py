@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
+from onvm_core.cli.options import JsonOption, NameOption
 from onvm_core.manager.client import Client
 from onvm_core.manager.directory import manager_directory, manager_names
 from onvm_sdk.errors import ConfigError
 
 __all__ = ["JsonOption", "NameOption", "connect"]
-
-NameOption = Annotated[
-    str, typer.Option("--name", metavar="NAME", help="Which of this user's managers.")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def connect(name: str) -> Client:

@@ -8,13 +8,14 @@ from typing import Annotated
 import msgspec
 import typer
 
+from onvm_core.cli.installed import plugins_of_process
 from onvm_core.cli.output import print_json, print_table
-from onvm_core.cli.run import load_port_kinds
-from onvm_core.launch.launcher import Launchers
+from onvm_core.launch.launcher import HOOK as LAUNCHERS
 from onvm_core.manager.config import load_config
-from onvm_core.manager.deployment import split_cpus
+from onvm_core.manager.environment import split_cpus
 from onvm_core.manager.placer import load_policy, policy_names
 from onvm_core.manager.plan import Plan, make_plan
+from onvm_core.manager.ports import port_kinds
 from onvm_core.manager.topology import read_topology
 from onvm_core.plugins import discover
 
@@ -32,15 +33,17 @@ def plan(
     Exit status 1: there is no place for some of them.
     """
     packages = discover()
-    config = load_config(file, load_port_kinds(), packages, Launchers().names, policy_names())
+    plugins = plugins_of_process()
+    offers = plugins.offers(LAUNCHERS)
+    config = load_config(file, port_kinds(plugins), packages, offers, policy_names(plugins))
     workers, _ = split_cpus(config.dataplane.workers, config.dataplane.cpus)
-    launchers = config.make_launchers()
+    launchers = config.make_launchers(offers)
     for group in config.groups():
         launchers.get(group.launcher, file=file, field=f"{group.field}.launcher")
     made = make_plan(
         config,
         packages,
-        load_policy(config.manager.placement),
+        load_policy(config.manager.placement, plugins),
         read_topology({name: port.uri for name, port in config.ports.items()}),
         workers,
     )
@@ -60,8 +63,13 @@ def _print(made: Plan) -> None:
     print(
         f"{_count(len(topology.cpus), 'CPU')} on {_count(cores, 'core')} and "
         f"{_count(len(topology.sockets), 'socket')}{quota}, {topology.available_mib} MiB; "
-        f"workers on CPU {_numbers(made.workers)}; placement {made.policy!r}\n"
+        f"workers on CPU {_numbers(made.workers)}; placement {made.policy!r}"
     )
+    memory = "; ".join(
+        f"{one.buffers:,} buffers ({one.memory_mib} MiB) on socket {one.socket}"
+        for one in made.packet_memory
+    )
+    print(f"packet memory: {memory}\n")
     rows = [
         {
             "instance": "+".join(nf.instances),

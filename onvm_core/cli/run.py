@@ -21,6 +21,7 @@ from rich.progress import (
 )
 
 from onvm_core._native.dataplane import DataplaneSettings
+from onvm_core.cli.installed import plugins_of_process
 from onvm_core.cli.report import print_report
 from onvm_core.cli.signals import stop_on_signals
 from onvm_core.launch.launcher import DEFAULT_LAUNCHER, Launchers
@@ -28,11 +29,14 @@ from onvm_core.launch.limits import LimitMode
 from onvm_core.manager.capture import Capture, CapturePoint
 from onvm_core.manager.deployment import Deployment
 from onvm_core.manager.directory import temporary_directory
+from onvm_core.manager.environment import split_cpus, worker_sockets
 from onvm_core.manager.placement import DEFAULT_POLICY
 from onvm_core.manager.placer import load_policy
-from onvm_core.manager.ports import PortKind, parse_uri
+from onvm_core.manager.ports import PortKind, parse_uri, port_kinds
 from onvm_core.manager.report import Report
-from onvm_core.plugins import PluginManager, discover, find, load_plugins
+from onvm_core.manager.sockets import memory_sockets
+from onvm_core.manager.topology import port_socket
+from onvm_core.plugins import discover, find
 from onvm_sdk.errors import ConfigError
 
 __all__ = ["RunRequest", "run", "run_once"]
@@ -97,7 +101,13 @@ def run(
     ] = LimitMode.AVAILABLE,
     workers: Annotated[int, typer.Option("--workers", min=1, max=16, help="Worker lcores.")] = 1,
     buffers: Annotated[
-        int, typer.Option("--buffers", min=1024, max=1 << 20, help="Packet buffers.")
+        int,
+        typer.Option(
+            "--buffers",
+            min=1024,
+            max=1 << 20,
+            help="Packet buffers, on each CPU socket with workers or ports.",
+        ),
     ] = 8192,
     buffer_size: Annotated[
         int,
@@ -180,16 +190,6 @@ def _configs(entries: list[str], names: tuple[str, ...]) -> dict[str, Path]:
     return configs
 
 
-def load_port_kinds() -> dict[str, PortKind]:
-    """Port kinds of all plugins, by scheme."""
-    return port_kinds(load_plugins())
-
-
-def port_kinds(plugins: PluginManager) -> dict[str, PortKind]:
-    """As `load_port_kinds`, of plugins that are loaded."""
-    return {name: offer.load() for name, offer in plugins.offers("onvm_port_kinds").items()}
-
-
 def run_once(request: RunRequest) -> Report:
     """Set a chain up, let the packets through and take it down again.
 
@@ -197,7 +197,7 @@ def run_once(request: RunRequest) -> Report:
         ConfigError: the request names what is not there.
         NfFailed: an NF ended or was never ready.
     """
-    kinds = load_port_kinds()
+    kinds = port_kinds(plugins_of_process())
     request = _counting(request, kinds)
     packages = discover()
     installed = {name: find(name, packages) for name in request.nfs}
@@ -209,6 +209,8 @@ def run_once(request: RunRequest) -> Report:
     uris = (parse_uri(request.near, field="--in"), parse_uri(request.far, field="--out"))
     settings = DataplaneSettings(
         n_workers=request.n_workers,
+        worker_sockets=(sockets := worker_sockets(split_cpus(request.n_workers)[0])),
+        memory_sockets=memory_sockets(sockets, map(port_socket, (request.near, request.far))),
         n_buffers=request.n_buffers,
         data_bytes=request.buffer_bytes,
         ring_length=request.ring_length,

@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import logging
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from onvm_core.cli.connect import NameOption
-from onvm_core.cli.report import print_report
-from onvm_core.cli.run import port_kinds
-from onvm_core.cli.signals import stop_on_signals
-from onvm_core.launch.launcher import Launchers
-from onvm_core.manager.client import Client
-from onvm_core.manager.config import load_config
+from onvm_core.cli.options import NameOption
+from onvm_core.cli.serve import announce, serve
+from onvm_core.cli.serve import check as check_file
 from onvm_core.manager.directory import manager_directory
-from onvm_core.manager.extensions import load_extensions
-from onvm_core.manager.messages import StatusReply, StatusRequest
-from onvm_core.manager.placer import policy_names
-from onvm_core.manager.service import Service
-from onvm_core.plugins import discover, load_plugins
 from onvm_sdk.errors import OnvmError
+
+if TYPE_CHECKING:
+    from onvm_core.manager.messages import StatusReply
 
 __all__ = ["up"]
 
@@ -48,32 +41,15 @@ def up(
     It stays in the foreground until Ctrl-C, SIGTERM or `onvm down`, and prints what it has done.
     NFs that a killed manager has left are taken over with their state.
     """
-    plugins = load_plugins()
-    kinds = port_kinds(plugins)
-    config = load_config(file, kinds, discover(), Launchers().names, policy_names())
-    launchers = config.make_launchers()
-    extensions = load_extensions(config, file, plugins)
+    if not check and not detach:
+        serve(file, name)
+        return
+    made = check_file(file)
     directory = manager_directory(name)
     if check:
         print(f"{file}: fine")
-        return
-    if detach:
-        _detach(file, name, directory, READY_TIMEOUT_S + config.faults.ready_s)
-        return
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
-    with (
-        stop_on_signals() as received,
-        Service(directory, config, file, kinds, extensions, launchers) as service,
-    ):
-        service.start()
-        report = service.run(lambda: bool(received), lambda: _announce(name))
-    print_report(report)
-
-
-def _announce(name: str) -> None:
-    option = "" if name == "main" else f" --name {name}"
-    print(f"manager {name!r} is ready; see: onvm status{option}; end: onvm down{option}")
-    sys.stdout.flush()
+    else:
+        _detach(file, name, directory, READY_TIMEOUT_S + made.config.faults.ready_s)
 
 
 def _detach(file: Path, name: str, directory: Path, timeout_s: float) -> None:
@@ -102,11 +78,14 @@ def _detach(file: Path, name: str, directory: Path, timeout_s: float) -> None:
         time.sleep(POLL_S)
     for warning in ready.warnings:
         print(f"note: {warning}", file=sys.stderr)
-    _announce(name)
+    announce(name)
 
 
 def _ask(directory: Path, pid: int) -> StatusReply | None:
     """What the manager says of itself, once it answers."""
+    from onvm_core.manager.client import Client
+    from onvm_core.manager.messages import StatusReply, StatusRequest
+
     try:
         with Client(directory) as client:
             if client.process.pid != pid:

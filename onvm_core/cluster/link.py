@@ -16,7 +16,8 @@ from typing import TypeVar
 import zmq
 
 from onvm_core.manager.client import Client, NoManagerError
-from onvm_core.manager.control import EVENT_SOCKET, endpoint
+from onvm_core.manager.control import endpoint
+from onvm_core.manager.directory import EVENT_SOCKET
 from onvm_core.manager.messages import (
     ClusterApplyRequest,
     ClusterChangeRequest,

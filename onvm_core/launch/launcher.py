@@ -27,6 +27,7 @@ from onvm_sdk.errors import ConfigError
 
 __all__ = [
     "DEFAULT_LAUNCHER",
+    "HOOK",
     "SECRET_VARIABLE",
     "Handle",
     "LaunchSpec",
@@ -40,6 +41,7 @@ __all__ = [
 ]
 
 HOOK = "onvm_launchers"
+"""The hook that launchers are offered through."""
 DEFAULT_LAUNCHER = "process"
 SECRET_VARIABLE = "ONVM_ATTACH_SECRET"
 LOG_TAIL_LINES = 20

@@ -10,8 +10,8 @@ from typing import TypeVar
 
 import zmq
 
-from onvm_core.manager.control import CONTROL_SOCKET, EVENT_SOCKET, endpoint
-from onvm_core.manager.directory import ManagerRecord
+from onvm_core.manager.control import endpoint
+from onvm_core.manager.directory import CONTROL_SOCKET, EVENT_SOCKET, ManagerRecord
 from onvm_core.manager.messages import ErrorReply, Event, Reply, Request
 from onvm_core.manager.packing import pack_request, unpack_event, unpack_reply
 from onvm_sdk.errors import ConfigError, OnvmError
@@ -19,6 +19,7 @@ from onvm_sdk.errors import ConfigError, OnvmError
 __all__ = ["Client", "NoManagerError"]
 
 REPLY_TIMEOUT_S = 10.0
+RECONNECT_MS = 5
 
 ReplyT = TypeVar("ReplyT")
 
@@ -48,6 +49,8 @@ class Client:
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.DEALER)
         self._socket.setsockopt(zmq.LINGER, 0)
+        # A manager that starts has its record a moment before its socket.
+        self._socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)
         self._socket.connect(endpoint(directory / CONTROL_SOCKET))
 
     def __enter__(self) -> Client:

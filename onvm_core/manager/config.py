@@ -16,7 +16,6 @@ what was expected.
 
 from __future__ import annotations
 
-import os
 import re
 import tomllib
 from collections.abc import Collection, Mapping, Sequence
@@ -25,10 +24,10 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from onvm_core._native.dataplane import DataplaneSettings
 from onvm_core.launch.launcher import DEFAULT_LAUNCHER, Launchers
 from onvm_core.launch.limits import LimitMode
 from onvm_core.manager.chain_config import STAGES_MAX, ChainConfig, PortConfig, check_chains
+from onvm_core.manager.environment import DataplaneConfig, check_dataplane
 from onvm_core.manager.placement import DEFAULT_POLICY
 from onvm_core.manager.ports import Direction, PortKind, parse_uri
 from onvm_core.manager.sections import (
@@ -38,7 +37,7 @@ from onvm_core.manager.sections import (
     check_scale,
     nearest,
 )
-from onvm_core.plugins import NfPackage, find
+from onvm_core.plugins import NfPackage, Offer, find
 from onvm_sdk.errors import ConfigError
 from onvm_sdk.manifest import read_config
 
@@ -63,38 +62,6 @@ class ManagerConfig(_Table, frozen=True):
     """Whether NFs are kept within their CPUs and memory; see `LimitMode`."""
     cpu_quota: bool = False
     """Whether an NF gets no more CPU time than its manifest's ``cores``."""
-
-
-class DataplaneConfig(_Table, frozen=True):
-    """``[dataplane]``."""
-
-    workers: Annotated[int, msgspec.Meta(ge=1, le=16)] = 1
-    cpus: list[Annotated[int, msgspec.Meta(ge=0)]] = []
-    """One CPU for each worker; empty: the first ones that may be used."""
-    buffers: Annotated[int, msgspec.Meta(ge=1024, le=1 << 20)] = 8192
-    buffer_size: Annotated[int, msgspec.Meta(ge=256, le=60000)] = 2048
-    ring_length: Annotated[int, msgspec.Meta(ge=64, le=16384)] = 1024
-    idle: Literal["adaptive", "busy"] = "adaptive"
-    flows: Annotated[int, msgspec.Meta(ge=1024, le=1 << 24)] = 1 << 20
-    flow_idle_s: Annotated[float, msgspec.Meta(ge=0.001, le=86400)] = 300.0
-    huge_pages: bool = False
-    high_percent: Annotated[int, msgspec.Meta(ge=1, le=100)] = 80
-    low_percent: Annotated[int, msgspec.Meta(ge=0, le=99)] = 60
-
-    def settings(self) -> DataplaneSettings:
-        """As the data plane takes it."""
-        return DataplaneSettings(
-            n_workers=self.workers,
-            n_buffers=self.buffers,
-            data_bytes=self.buffer_size,
-            ring_length=self.ring_length,
-            idle_policy=1 if self.idle == "busy" else 0,
-            flow_capacity=self.flows,
-            flow_idle_ms=int(self.flow_idle_s * 1000),
-            use_huge_pages=self.huge_pages,
-            high_percent=self.high_percent,
-            low_percent=self.low_percent,
-        )
 
 
 class NfConfig(_Table, frozen=True):
@@ -133,9 +100,10 @@ class Config(_Table, frozen=True):
     exporters: dict[str, ExporterConfig] = {}
     faults: FaultsConfig = FaultsConfig()
 
-    def make_launchers(self) -> Launchers:
-        """Launchers with the options that the file has for them."""
+    def make_launchers(self, offers: Mapping[str, Offer] | None = None) -> Launchers:
+        """Launchers, of those offered (None: by installed plugins), with the file's options."""
         return Launchers(
+            offers,
             limits=LimitMode(self.manager.limits),
             with_quota=self.manager.cpu_quota,
             options=self.launchers,
@@ -363,7 +331,7 @@ def _split(place: str) -> list[str]:
 def _cross_check(
     config: Config, path: Path, kinds: Mapping[str, PortKind], packages: Sequence[NfPackage]
 ) -> None:
-    _check_dataplane(config.dataplane, path)
+    check_dataplane(config.dataplane, path)
     for name, port in config.ports.items():
         field = f"ports.{name}.uri"
         uri = parse_uri(port.uri, file=str(path), field=field)
@@ -376,33 +344,6 @@ def _cross_check(
         [by_name[config.nfs[name].plugin or name] for name in group.nfs] for group in config.fused
     ]
     check_scale(config.scale, path, services, fused)
-
-
-def _check_dataplane(plane: DataplaneConfig, path: Path) -> None:
-    if plane.ring_length & (plane.ring_length - 1):
-        raise ConfigError(
-            "expected a power of two", file=path, field="dataplane.ring_length",
-            value=plane.ring_length,
-        )  # fmt: skip
-    if plane.low_percent >= plane.high_percent:
-        raise ConfigError(
-            f"expected less than high_percent ({plane.high_percent})",
-            file=path, field="dataplane.low_percent", value=plane.low_percent,
-        )  # fmt: skip
-    if not plane.cpus:
-        return
-    if len(plane.cpus) != plane.workers:
-        raise ConfigError(
-            f"expected one CPU for each of {plane.workers} workers",
-            file=path, field="dataplane.cpus", value=plane.cpus,
-        )  # fmt: skip
-    usable = sorted(os.sched_getaffinity(0))
-    for cpu in plane.cpus:
-        if cpu not in usable:
-            raise ConfigError(
-                f"expected CPUs that may be used here ({', '.join(map(str, usable))})",
-                file=path, field="dataplane.cpus", value=cpu,
-            )  # fmt: skip
 
 
 def _check_nfs(config: Config, path: Path, packages: Sequence[NfPackage]) -> set[str]:

@@ -11,26 +11,23 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import selectors
 from collections.abc import Callable
 from pathlib import Path
 
 import zmq
 
+from onvm_core.manager.directory import CONTROL_SOCKET, EVENT_SOCKET, check_socket_path
 from onvm_core.manager.messages import ErrorReply, Event, Reply, Request
 from onvm_core.manager.packing import REQUEST_BYTES_MAX, pack_reply, unpack_request
 from onvm_sdk.errors import ConfigError, OnvmError
 
-__all__ = ["CONTROL_SOCKET", "EVENT_SOCKET", "ControlServer", "endpoint"]
+__all__ = ["ControlServer", "endpoint"]
 
 log = logging.getLogger("onvm.control")
 
-CONTROL_SOCKET = "control.sock"
-EVENT_SOCKET = "events.sock"
 REQUESTS_PER_TURN = 16
 QUEUE_LENGTH = 256
-PATH_BYTES_MAX = 107  # sun_path of a UNIX socket, with its final 0
 
 
 def endpoint(path: Path) -> str:
@@ -39,11 +36,7 @@ def endpoint(path: Path) -> str:
     Raises:
         ConfigError: the path is too long for a socket.
     """
-    if len(os.fsencode(path)) > PATH_BYTES_MAX:
-        raise ConfigError(
-            f"expected a path of at most {PATH_BYTES_MAX} bytes; set ONVM_RUNTIME_DIR",
-            field="control socket", value=str(path),
-        )  # fmt: skip
+    check_socket_path(path)
     return f"ipc://{path}"
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -29,6 +28,7 @@ from onvm_core.launch.limits import LimitMode, Limits
 from onvm_core.launch.process import ProcessLauncher
 from onvm_core.manager.chains import Chains
 from onvm_core.manager.classifier import Classifier
+from onvm_core.manager.environment import split_cpus
 from onvm_core.manager.manager import Manager
 from onvm_core.manager.placement import Decision, Need, PlacementPolicy, Room
 from onvm_core.manager.placer import Placer
@@ -47,7 +47,7 @@ from onvm_core.plugins import NfPackage
 from onvm_sdk.errors import ConfigError, OnvmError
 from onvm_sdk.manifest import read_config
 
-__all__ = ["Deployment", "NfFailed", "split_cpus"]
+__all__ = ["Deployment", "NfFailed"]
 
 log = logging.getLogger("onvm.deployment")
 
@@ -74,16 +74,6 @@ class _Launched:
 class _OpenPort:
     number: int
     uri: str
-
-
-def split_cpus(n_workers: int, wanted: Sequence[int] = ()) -> tuple[list[int], list[int]]:
-    """CPUs for workers and for NFs, from those this process may use.
-
-    Workers get those `wanted`, or the first ones; NFs the rest, or all when there is no rest.
-    """
-    cpus = sorted(os.sched_getaffinity(0))
-    workers = list(wanted) or [cpus[i % len(cpus)] for i in range(n_workers)]
-    return workers, [cpu for cpu in cpus if cpu not in workers] or cpus
 
 
 @dataclass(slots=True)
@@ -449,7 +439,7 @@ class Deployment:
         return msgspec.structs.replace(
             report,
             drops=dict(sorted({**report.drops, **own}.items())),
-            buffers=BufferReport(plane.buffers_total, plane.buffers_free, plane.buffers_with_nfs),
+            buffers=BufferReport.of(plane),
         )
 
     def close(self) -> None:

@@ -19,8 +19,12 @@ from onvm_core.launch.identity import ProcessId
 from onvm_sdk.errors import ConfigError
 
 __all__ = [
+    "CONTROL_SOCKET",
+    "EVENT_SOCKET",
     "DirectoryLock",
     "ManagerRecord",
+    "check_socket_path",
+    "check_socket_paths",
     "manager_directory",
     "manager_names",
     "runtime_directory",
@@ -31,8 +35,26 @@ __all__ = [
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")
 RECORD = "manager.json"
 LOCK = "lock"
+CONTROL_SOCKET = "control.sock"
+EVENT_SOCKET = "events.sock"
+PATH_BYTES_MAX = 107  # sun_path of a UNIX socket, with its final 0
 UNLOCKED_S = 60.0
 """How long a run may take from making its directory to locking it."""
+
+
+def check_socket_paths(directory: Path) -> None:
+    """Raise ConfigError where a manager's directory has too long a name for its sockets."""
+    for name in (CONTROL_SOCKET, EVENT_SOCKET):
+        check_socket_path(directory / name)
+
+
+def check_socket_path(path: Path) -> None:
+    """Raise ConfigError when a path is too long for a socket."""
+    if len(os.fsencode(path)) > PATH_BYTES_MAX:
+        raise ConfigError(
+            f"expected a path of at most {PATH_BYTES_MAX} bytes; set ONVM_RUNTIME_DIR",
+            field="control socket", value=str(path),
+        )  # fmt: skip
 
 
 def runtime_directory() -> Path:

@@ -1,4 +1,4 @@
-"""Makes the things of plugins that a file names: classifiers, scaling policies, exporters."""
+"""Makes what a file names of plugins: placement, classifiers, scaling policies, exporters."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any
 from onvm_core.export.runner import PlannedExporter
 from onvm_core.manager.classifier import Classifier
 from onvm_core.manager.config import Config
+from onvm_core.manager.placement import Balanced, PlacementPolicy
+from onvm_core.manager.placer import load_policy
 from onvm_core.manager.sections import nearest
 from onvm_core.plugins import PluginManager
 from onvm_core.scaling.policy import ScalingPolicy
@@ -19,8 +21,9 @@ __all__ = ["Extensions", "load_extensions"]
 
 @dataclass(frozen=True, slots=True)
 class Extensions:
-    """Classifiers by port, policies by service, exporters by name."""
+    """Placement; classifiers by port, policies by service, exporters by name."""
 
+    placement: PlacementPolicy = field(default_factory=Balanced)
     classifiers: dict[str, Classifier] = field(default_factory=dict)
     policies: dict[str, ScalingPolicy] = field(default_factory=dict)
     exporters: dict[str, PlannedExporter] = field(default_factory=dict)
@@ -33,7 +36,7 @@ def load_extensions(config: Config, path: Path, plugins: PluginManager) -> Exten
         ConfigError: nobody offers it, or it does not like its options.
         PluginError: it cannot be imported.
     """
-    made = Extensions()
+    made = Extensions(load_policy(config.manager.placement, plugins))
     folder = path.absolute().parent
     for name, port in config.ports.items():
         place = f"ports.{name}"

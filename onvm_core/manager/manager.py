@@ -19,36 +19,20 @@ from types import TracebackType
 from onvm_core._native import dataplane
 from onvm_core._native.dataplane import ChainSpec, DataplaneSettings
 from onvm_core.launch.identity import is_in_other_namespace
-from onvm_core.manager import wire
+from onvm_core.manager import head_start, stopwatch, wire
 from onvm_core.manager.attach import AttachServer, Connection
+from onvm_core.manager.environment import eal_arguments
 from onvm_core.manager.meters import Meters
 from onvm_core.manager.registry import HostState, NfHost, Registry
+from onvm_core.manager.sockets import cpu_sockets, process_socket
 from onvm_sdk.errors import OnvmError
 
-__all__ = ["Manager", "eal_arguments"]
+__all__ = ["Manager"]
 
 log = logging.getLogger("onvm.manager")
 
 LEAVE_TIMEOUT_S = 2.0
 LOGGED_BYTES_MAX = 200
-
-
-def eal_arguments(
-    worker_cpus: Sequence[int], *, memory_mib: int = 512, use_pci: bool = False
-) -> list[str]:
-    """Arguments of DPDK's environment for workers on the given CPUs.
-
-    Lcore 0 is the control thread and may run on any CPU; worker i is lcore i + 1.
-    """
-    everywhere = ",".join(str(cpu) for cpu in sorted(os.sched_getaffinity(0)))
-    lcores = [f"0@({everywhere})"]
-    lcores += [f"{i + 1}@{cpu}" for i, cpu in enumerate(worker_cpus)]
-    arguments = [
-        "onvm", "--no-huge", "--no-shconf", "--iova-mode=va", "--no-telemetry",
-        "--log-level=4", "--log-level=pmd.net.tap:2", "-m", str(memory_mib),
-        "--lcores", ",".join(lcores),
-    ]  # fmt: skip
-    return arguments if use_pci else [*arguments, "--no-pci"]
 
 
 class Manager:
@@ -86,8 +70,10 @@ class Manager:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.attach = AttachServer(folder / "attach.sock", self.selector, self)
         try:
-            dataplane.init(settings, eal_arguments(worker_cpus, use_pci=use_pci))
+            stopwatch.lap("wiring")
+            head_start.init(settings, eal_arguments(worker_cpus, use_pci=use_pci))
             dataplane.start()
+            stopwatch.lap("data plane")
         except BaseException:
             self.attach.close()
             raise
@@ -245,7 +231,7 @@ class Manager:
         if not 0 <= hello.n_loaned <= self.settings.ring_length // 2:
             raise _refused(errno.EINVAL, f"{hello.n_loaned} loaned buffers are too many")
         ids = tuple(self.registry.service_id(service) for service in services)
-        slot, handover = dataplane.add_host(ids, hello.n_loaned)
+        slot, handover = dataplane.add_host(ids, hello.n_loaned, self._socket_of(connection.pid))
         host = self.registry.add(slot, hello)
         host.pid = connection.pid
         host.secret = hello.secret
@@ -266,6 +252,12 @@ class Manager:
         )
         descriptors = (handover.memory_fd, handover.area_fd, *handover.event_fds)
         return reply, descriptors, slot
+
+    def _socket_of(self, pid: int) -> int | None:
+        """Socket on which an NF host runs, where that makes a difference."""
+        if len(self.settings.memory_sockets) == 1:
+            return None
+        return process_socket(pid, cpu_sockets())
 
     def on_message(self, connection: Connection, message: wire.Message) -> None:
         """A host says something."""

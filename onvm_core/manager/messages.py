@@ -12,6 +12,7 @@ import msgspec
 from onvm_core.export.runner import ExporterReport
 from onvm_core.manager.classifier import MatchConfig
 from onvm_core.manager.report import Report
+from onvm_core.manager.stopwatch import Startup
 from onvm_core.manager.view import ClusterView, LocalHost, LocalRoom, PeerStatus
 from onvm_core.manager.view_change import ViewChange
 from onvm_core.scaling.autoscaler import Decision
@@ -249,6 +250,8 @@ class StatusReply(_Tagged, frozen=True, tag="status"):
     crossing: float | None = None
     """Share of hops that led to another host: packets sent to peers, of those and of what NFs
     here got; None: there was none."""
+    startup: Startup | None = None
+    """How long the parts of its start took."""
 
 
 class DownReply(_Tagged, frozen=True, tag="down"):

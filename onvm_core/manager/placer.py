@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from onvm_core.manager.placement import Decision, Need, Placed, PlacementPolicy, Refusal, Room
 from onvm_core.manager.topology import Topology
 from onvm_core.manager.view import LocalRoom
-from onvm_core.plugins import load_plugins
+from onvm_core.plugins import PluginManager, load_plugins
 from onvm_sdk.errors import ConfigError, OnvmError, PluginError
 
 __all__ = ["NoRoomError", "Placer", "load_policy", "policy_names"]
@@ -24,18 +24,21 @@ class NoRoomError(OnvmError):
         self.reason = reason
 
 
-def policy_names() -> list[str]:
-    """Placement policies that plugins offer."""
-    return list(load_plugins().offers(HOOK))
+def policy_names(plugins: PluginManager | None = None) -> list[str]:
+    """Placement policies that plugins (those installed) offer."""
+    return list((plugins or load_plugins()).offers(HOOK))
 
 
-def load_policy(name: str, *, file: object = None, field: str = "placement") -> PlacementPolicy:
-    """Make the policy of that name.
+def load_policy(
+    name: str, plugins: PluginManager | None = None,
+    *, file: object = None, field: str = "placement",
+) -> PlacementPolicy:  # fmt: skip
+    """Make the policy of that name, as plugins (those installed) offer it.
 
     Raises:
         ConfigError: nobody offers it.
     """
-    plugins = load_plugins()
+    plugins = plugins or load_plugins()
     names = list(plugins.offers(HOOK))
     if name not in names:
         raise ConfigError(

@@ -7,8 +7,10 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from onvm_core.manager.config import Config, NfGroup
+from onvm_core.manager.environment import DataplaneConfig, buffer_bytes
 from onvm_core.manager.placement import Decision, Need, PlacementPolicy, fuse
 from onvm_core.manager.placer import NoRoomError, Placer
+from onvm_core.manager.sockets import memory_sockets
 from onvm_core.manager.topology import Topology
 from onvm_core.plugins import NfPackage, find
 
@@ -42,6 +44,14 @@ class PlannedNf(msgspec.Struct, frozen=True):
         return NfGroup(tuple(self.nfs), tuple(self.instances), self.launcher, "")
 
 
+class PlannedMemory(msgspec.Struct, frozen=True):
+    """Packet memory near one CPU socket."""
+
+    socket: int
+    buffers: int
+    memory_mib: int
+
+
 class Plan(msgspec.Struct, frozen=True):
     """All of a file's NF hosts, in the order in which they would be started."""
 
@@ -49,6 +59,7 @@ class Plan(msgspec.Struct, frozen=True):
     workers: list[int]
     nfs: list[PlannedNf]
     topology: Topology
+    packet_memory: list[PlannedMemory] = []
     warnings: list[str] = []
     """What this host does not let a manager do; a line for each."""
 
@@ -95,7 +106,21 @@ def make_plan(
             )
         )
     shown = [_with_later(nf, planned[number + 1 :], topology) for number, nf in enumerate(planned)]
-    return Plan(config.manager.placement, list(workers), shown, topology)
+    return Plan(
+        config.manager.placement, list(workers), shown, topology,
+        _packet_memory(config.dataplane, topology, workers),
+    )  # fmt: skip
+
+
+def _packet_memory(
+    plane: DataplaneConfig, topology: Topology, workers: Sequence[int]
+) -> list[PlannedMemory]:
+    on_sockets = [topology.socket_of(cpu) or 0 for cpu in workers]
+    mib = (plane.buffers * buffer_bytes(plane.buffer_size) + (1 << 20) - 1) >> 20
+    return [
+        PlannedMemory(socket, plane.buffers, mib)
+        for socket in memory_sockets(on_sockets, topology.ports.values())
+    ]
 
 
 def _decided(config: Config, placer: Placer) -> Iterator[tuple[NfGroup, str]]:

@@ -18,9 +18,11 @@ import msgspec
 
 from onvm_core._native import dataplane
 from onvm_core._native.dataplane import DataplaneError
+from onvm_core.manager.sockets import device_socket
+from onvm_core.plugins import PluginManager
 from onvm_sdk.errors import ConfigError
 
-__all__ = ["Direction", "PortKind", "PortUri", "open_port", "parse_uri"]
+__all__ = ["Direction", "PortKind", "PortUri", "open_port", "parse_uri", "port_kinds"]
 
 Direction = Literal["in", "out", "both"]
 
@@ -53,6 +55,11 @@ class PortKind:
     options: type[msgspec.Struct]
     open: Callable[[str, str, Any, Direction], int]
     needs_pci: bool = False
+
+
+def port_kinds(plugins: PluginManager) -> dict[str, PortKind]:
+    """Port kinds of all plugins, by scheme."""
+    return {name: offer.load() for name, offer in plugins.offers("onvm_port_kinds").items()}
 
 
 def parse_uri(text: str, *, file: str | None = None, field: str | None = None) -> PortUri:
@@ -233,8 +240,9 @@ class DeviceOptions(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def _open_device(
-    name: str, device: str, options: DeviceOptions, *, needs_copy: bool = False
-) -> int:
+    name: str, device: str, options: DeviceOptions,
+    *, needs_copy: bool = False, socket: int | None = None,
+) -> int:  # fmt: skip
     return dataplane.open_ethdev(
         name,
         device,
@@ -242,6 +250,7 @@ def _open_device(
         mtu=options.mtu,
         needs_copy=needs_copy,
         is_promiscuous=options.promiscuous,
+        socket=socket,
     )
 
 
@@ -272,7 +281,7 @@ def _open_af_packet(name: str, target: str, options: DeviceOptions, direction: D
     device = (
         f"net_af_packet{next(_device_numbers)},iface={interface},qpairs={options.queues},{sizes}"
     )
-    return _open_device(name, device, options)
+    return _open_device(name, device, options, socket=device_socket("af_packet", interface))
 
 
 def _open_af_xdp(name: str, target: str, options: DeviceOptions, direction: Direction) -> int:
@@ -283,7 +292,8 @@ def _open_af_xdp(name: str, target: str, options: DeviceOptions, direction: Dire
         f"queue_count={options.queues}"
     )
     # The driver keeps packets behind their mbufs: they are copied into packet memory.
-    return _open_device(name, device, options, needs_copy=True)
+    socket = device_socket("af_xdp", interface)
+    return _open_device(name, device, options, needs_copy=True, socket=socket)
 
 
 class MemifOptions(DeviceOptions):

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from onvm_core._native import dataplane
-from onvm_core._native.dataplane import HostCounters
+from onvm_core._native.dataplane import HostCounters, PlaneCounters
 from onvm_core.manager.manager import Manager
 from onvm_core.manager.registry import HostState, NfHost, Registry
 from onvm_core.scaling.load import quantile
@@ -108,12 +108,38 @@ class GeneratorReport(msgspec.Struct, frozen=True):
     rtt: Latency
 
 
+class SocketBuffers(msgspec.Struct, frozen=True):
+    """Buffers near one CPU socket."""
+
+    socket: int
+    total: int
+    free: int
+    with_nfs: int
+    problem: str = ""
+    """Why they are not in that socket's memory; "": they are."""
+
+
 class BufferReport(msgspec.Struct, frozen=True):
     """Where the buffers are; the rest is with ports and workers."""
 
     total: int
     free: int
     with_nfs: int
+    sockets: list[SocketBuffers] = []
+
+    @classmethod
+    def of(cls, plane: PlaneCounters) -> BufferReport:
+        """By the counters of the data plane."""
+        sockets = [
+            SocketBuffers(
+                area.socket, area.total, area.free, area.with_nfs,
+                f"the kernel gives no memory of it: {os.strerror(area.bind_errno)}"
+                if area.bind_errno
+                else "",
+            )
+            for area in plane.areas
+        ]  # fmt: skip
+        return cls(plane.buffers_total, plane.buffers_free, plane.buffers_with_nfs, sockets)
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -307,7 +333,7 @@ def make_report(manager: Manager, ports: Mapping[int, tuple[str, str]], seconds:
         nfs=nfs,
         ports=shown,
         generators=[report for report in generators if report.opened],
-        buffers=BufferReport(plane.buffers_total, plane.buffers_free, plane.buffers_with_nfs),
+        buffers=BufferReport.of(plane),
         flows=plane.flows,
         seconds=round(seconds, 6),
         mpps=round(rx / seconds / 1e6, 3),

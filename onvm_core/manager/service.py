@@ -8,23 +8,21 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from onvm_core._native import dataplane
 from onvm_core.launch.launcher import DEFAULT_LAUNCHER, Launchers
 from onvm_core.manager import messages as m
+from onvm_core.manager import stopwatch
 from onvm_core.manager.automation import Automation
 from onvm_core.manager.captures import Captures
 from onvm_core.manager.chain_requests import ChainRequests
-from onvm_core.manager.classifier import Classifier
 from onvm_core.manager.cluster import ClusterTables
 from onvm_core.manager.config import Config, NfConfig, NfGroup
-from onvm_core.manager.control import ControlServer
 from onvm_core.manager.deployment import Deployment, NfFailed
-from onvm_core.manager.directory import DirectoryLock
+from onvm_core.manager.directory import DirectoryLock, check_socket_paths
 from onvm_core.manager.extensions import Extensions
 from onvm_core.manager.fusion import Fusion
-from onvm_core.manager.placer import load_policy
 from onvm_core.manager.plan import make_plan
 from onvm_core.manager.ports import PortKind, parse_uri
 from onvm_core.manager.registry import NfHost
@@ -35,11 +33,17 @@ from onvm_core.plugins import NfPackage, discover, find
 from onvm_sdk.errors import ConfigError
 from onvm_sdk.manifest import read_config
 
+if TYPE_CHECKING:
+    from onvm_core.manager.control import ControlServer
+
 __all__ = ["Service"]
 
 log = logging.getLogger("onvm.service")
 
 SOURCES_WAIT_S = 5.0
+CONTROL_WAIT_S = 0.05
+"""Commands are heard when packets flow, and so much after the start where NFs take longer. To load
+what commands need takes as long as most of a manager's start."""
 
 
 class Service:
@@ -52,16 +56,18 @@ class Service:
         kinds: port kinds by scheme.
         extensions: policies and exporters that the file names.
         launchers: those that NFs may be launched with.
+        packages: installed NFs.
     """
 
     def __init__(
         self, directory: Path, config: Config, config_path: Path, kinds: Mapping[str, PortKind],
-        extensions: Extensions, launchers: Launchers,
+        extensions: Extensions, launchers: Launchers, packages: Sequence[NfPackage],
     ) -> None:  # fmt: skip
         self._directory = directory
         self._config = config
         self._config_path = config_path
-        self._packages = discover()
+        self._packages = list(packages)
+        self._placement = extensions.placement
         self._launchers = launchers
         self._state = "starting"
         self._ending = False
@@ -69,7 +75,7 @@ class Service:
         self._flows = False
         self._last: Report | None = None
         self._n_adopted = 0
-        self._began = time.monotonic()
+        self._began = self._served_since = time.monotonic()
         self._handlers: dict[type, Callable[[Any], m.Reply]] = {
             m.StatusRequest: self._status,
             m.DownRequest: self._down,
@@ -78,37 +84,33 @@ class Service:
             m.NfStopRequest: self._nf_stop,
             m.SendRequest: self._send,
         }
+        check_socket_paths(directory)
         self._lock = DirectoryLock(directory)
         try:
-            self._deployment = self._deploy(kinds, extensions.classifiers)
+            self._deployment = self._deploy(kinds, extensions)
         except BaseException:
             self._lock.release()
             raise
-        try:
-            self._control = ControlServer(directory, self._deployment.manager.selector, self.handle)
-        except BaseException:
-            self._deployment.close()
-            self._lock.release()
-            raise
+        self._control: ControlServer | None = None
         self._captures = Captures(self._deployment)
         self._handlers[m.CaptureStartRequest] = self._captures.start
         self._handlers[m.CaptureReadRequest] = self._captures.read
         self._handlers[m.CaptureStopRequest] = self._captures.stop
         self._supervisor = Supervisor(
-            directory, self._deployment, self._control.publish, config.faults.ready_s
+            directory, self._deployment, self._publish, config.faults.ready_s
         )
         self._automation = Automation(
             directory.name, self._deployment, self._supervisor, config, extensions,
-            self._control.publish,
+            self._publish,
         )  # fmt: skip
         self._cluster = ClusterTables(
             self._deployment, self._automation.bypass,
-            lambda chain, action: self._control.publish(m.ChainEvent(name=chain, action=action)),
+            lambda chain, action: self._publish(m.ChainEvent(name=chain, action=action)),
         )  # fmt: skip
         self._deployment.manager.on_notice = self._cluster.on_notice
         self._chains = ChainRequests(
             self._deployment, self._automation.bypass, self._cluster, config.chains,
-            self._control.publish,
+            self._publish,
         )  # fmt: skip
         self._handlers[m.ChainListRequest] = self._chains.list_all
         self._handlers[m.ChainAddRequest] = self._chains.add
@@ -121,26 +123,25 @@ class Service:
         self._handlers[m.ScaleRequest] = self._automation.scaling.set_count
         self._handlers[m.ScaleStatusRequest] = self._automation.scaling.status
         self._deployment.on_host_change = self._on_host_change
+        stopwatch.lap("wiring")
 
     def _on_host_change(self, host: NfHost) -> None:
         self._cluster.on_host_change(host)
         self._automation.on_host_change(host)
 
-    def _deploy(
-        self, kinds: Mapping[str, PortKind], classifiers: Mapping[str, Classifier]
-    ) -> Deployment:
+    def _deploy(self, kinds: Mapping[str, PortKind], extensions: Extensions) -> Deployment:
         schemes = {parse_uri(port.uri).scheme for port in self._config.ports.values()}
         return Deployment(
             self._directory,
-            self._config.dataplane.settings(),
+            self._config.dataplane.settings(port.uri for port in self._config.ports.values()),
             kinds=kinds,
             package=self._installed,
             launchers=self._launchers,
-            placement=load_policy(self._config.manager.placement),
+            placement=extensions.placement,
             ports_of=self._ports_of,
             worker_cpus=self._config.dataplane.cpus or None,
             use_pci=any(kinds[scheme].needs_pci for scheme in schemes),
-            classifiers=classifiers,
+            classifiers=extensions.classifiers,
             survives=True,
         )
 
@@ -166,8 +167,9 @@ class Service:
         if not self._keep_nfs:
             self._supervisor.stop_all()
         self._captures.close()
-        self._control.publish(m.ManagerEvent(state="down"))
-        self._control.close()
+        self._publish(m.ManagerEvent(state="down"))
+        if self._control is not None:
+            self._control.close()
         self._deployment.close()
         self._lock.release()
 
@@ -191,15 +193,18 @@ class Service:
         dataplane.pause_sources(True)  # they can wait until their chains serve
         for name, port in self._config.ports.items():
             self._open_port(name, port.uri)
+        stopwatch.lap("ports")
         for warning in self._launchers.warnings:
             log.warning("%s", warning)
         if any(one.is_auto for one in groups):
             room = self._deployment.places
-            policy = load_policy(self._config.manager.placement)
-            plan = make_plan(self._config, self._packages, policy, room.topology, room.workers)
+            plan = make_plan(
+                self._config, self._packages, self._placement, room.topology, room.workers
+            )
             groups = [one.group for one in plan.nfs]
         self._n_adopted = self._supervisor.adopt([self._want(one) for one in groups])
         self._lock.announce()
+        stopwatch.lap("adopt")
 
     def _open_port(self, name: str, uri: str) -> None:
         place = {"file": str(self._config_path), "field": f"ports.{name}.uri"}
@@ -216,10 +221,11 @@ class Service:
         Raises:
             NfFailed: an NF cannot start at all, while the manager starts.
         """
+        self._served_since = time.monotonic()
         while not self._ending and not should_stop():
-            is_busy = self._captures.turn() or self._control.has_more
+            is_busy = self._captures.turn() or (self._control and self._control.has_more)
             self._deployment.poll(0.0 if is_busy else self._automation.poll_s)
-            self._control.turn()
+            self._hear()
             self._supervisor.turn()
             self._automation.turn()
             self._chains.add_pending()
@@ -229,6 +235,22 @@ class Service:
             self._finish()
         assert self._last is not None
         return self._last
+
+    def _hear(self) -> None:
+        """Do what commands want; from the moment on at which there is time for them."""
+        if self._control is not None:
+            self._control.turn()
+        elif self._flows or time.monotonic() - self._served_since > CONTROL_WAIT_S:
+            from onvm_core.manager.control import ControlServer
+
+            self._control = ControlServer(
+                self._directory, self._deployment.manager.selector, self.handle
+            )
+
+    def _publish(self, event: m.Event) -> None:
+        """Tell those who listen; nobody can before there is a socket."""
+        if self._control is not None:
+            self._control.publish(event)
 
     def _check_start(self, on_ready: Callable[[], None]) -> None:
         failure = self._supervisor.first_failure()
@@ -240,9 +262,10 @@ class Service:
             self._flows = True  # in the end without those that cannot start
             self._deployment.begin()
             dataplane.pause_sources(False)
-        if is_ready:
+            stopwatch.lap("attach")
+        if is_ready and self._control is not None:
             self._state = "ready"
-            self._control.publish(m.ManagerEvent(state="ready"))
+            self._publish(m.ManagerEvent(state="ready"))
             on_ready()
 
     def _finish(self) -> bool:
@@ -333,6 +356,7 @@ class Service:
             crossing=crossed / (hops + crossed) if peers and hops + crossed else None,
             exporters=self._automation.exporters(),
             warnings=self._launchers.warnings,
+            startup=stopwatch.startup(),
         )
 
     def _down(self, request: m.DownRequest) -> m.DownReply:

@@ -8,19 +8,18 @@ on the value, so that it can be tried with the topology of any host.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 import msgspec
 
 from onvm_core.manager.ports import parse_uri
+from onvm_core.manager.sockets import cpu_sockets, device_socket, parse_cpu_list
 
 __all__ = ["Cpu", "Socket", "Topology", "parse_cpu_list", "port_socket", "read_topology"]
 
 _NO_LIMIT_MIB = 1 << 40
 """cgroup v1 writes "no limit" as a number of pages that no host has."""
-_PCI = re.compile(r"(?:[0-9a-f]{4}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]", re.IGNORECASE)
 
 
 class Cpu(msgspec.Struct, frozen=True):
@@ -81,11 +80,7 @@ def read_topology(
         int(folder.name.removeprefix("node")): folder
         for folder in (root / "sys/devices/system/node").glob("node[0-9]*")
     }
-    socket_of = {
-        cpu: number
-        for number, folder in nodes.items()
-        for cpu in parse_cpu_list(_read(folder / "cpulist"))
-    }
+    socket_of = cpu_sockets(root)
     available = _memory(root / "proc/meminfo").get("MemAvailable", 0)
     memory_left, quota = _cgroup_limits(root)
     placed = {name: port_socket(uri, root) for name, uri in (ports or {}).items()}
@@ -102,25 +97,7 @@ def read_topology(
 def port_socket(uri: str, root: Path = Path("/")) -> int | None:
     """Socket of a port's device; None when there is no device or it does not say."""
     parts = parse_uri(uri)
-    if parts.scheme == "pci" and _PCI.fullmatch(parts.target):
-        address = parts.target.lower()
-        full = address if address.count(":") == 2 else f"0000:{address}"
-        folder = root / "sys/bus/pci/devices" / full
-    elif parts.scheme.startswith("af_") and parts.target and "/" not in parts.target:
-        folder = root / "sys/class/net" / parts.target / "device"
-    else:
-        return None
-    text = _read(folder / "numa_node")
-    return int(text) if text.isdecimal() else None  # -1: unknown, or there is one socket only
-
-
-def parse_cpu_list(text: str) -> list[int]:
-    """Numbers of a list as the kernel writes it: ``0-3,8``."""
-    numbers: list[int] = []
-    for part in filter(None, text.strip().split(",")):
-        first, _, last = part.partition("-")
-        numbers += range(int(first), int(last or first) + 1)
-    return numbers
+    return device_socket(parts.scheme, parts.target, root)
 
 
 def _read(path: Path) -> str:

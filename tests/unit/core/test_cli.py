@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from onvm_core.cli import app
+from onvm_core.cli import app, outcome
 from onvm_core.plugins import CliCommand, PluginManager, hookimpl
 from onvm_sdk.errors import ConfigError
 
@@ -32,7 +32,7 @@ def run_with(monkeypatch: pytest.MonkeyPatch, action: Callable[[], None]) -> int
             return [CliCommand("act", "Act.", action)]
 
     manager.register(Plugin, "test")
-    monkeypatch.setattr(app, "load_plugins", lambda: manager)
+    monkeypatch.setattr(app, "plugins_of_process", lambda: manager)
     monkeypatch.setattr(sys, "argv", ["onvm", "act"])
     with pytest.raises(SystemExit) as exit_:
         app.main()
@@ -64,7 +64,7 @@ def test_bug_shows_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     ("error", "status"), [(KeyboardInterrupt(), 130), (BrokenPipeError(), 0), (SystemExit(3), 3)]
 )
 def test_exit_status(monkeypatch: pytest.MonkeyPatch, error: BaseException, status: int) -> None:
-    monkeypatch.setattr(app, "_close_pipe", lambda: 0)  # pytest's stdout has to stay open
+    monkeypatch.setattr(outcome, "_close_pipe", lambda: 0)  # pytest's stdout has to stay open
     assert run_with(monkeypatch, raising(error)) == status
 
 

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from onvm_core.manager import messages as m
 from onvm_core.manager import packing
-from onvm_core.manager.control import CONTROL_SOCKET, ControlServer, endpoint
+from onvm_core.manager.control import ControlServer, endpoint
+from onvm_core.manager.directory import CONTROL_SOCKET
 from onvm_sdk.errors import ConfigError
 
 SLOW = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])

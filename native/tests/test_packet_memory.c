@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Plan: packet memory of one and of two sockets, one of which this host does not have: indices
+ * count through both areas and each finds its mbuf; buffers go back to the area they are from,
+ * whoever frees them and in whatever order; an area that is used up takes nothing of the other; a
+ * socket that does not exist is said, and costs nothing; the thread's own memory policy stays.
+ */
+#include "../dataplane/packet_memory.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <rte_eal.h>
+
+#include "test.h"
+
+#define BUFFERS 2048 /* more than four times what an lcore keeps for itself */
+#define NOWHERE 900  /* a socket that no host has */
+
+static struct onvm_packet_memory memory;
+
+static void
+start_environment(void)
+{
+	char *argv[] = {"test", "--no-huge", "--no-shconf", "--no-pci", "--no-telemetry",
+			"-m",	"128",	     "--lcores",    "0",	"--log-level=4",
+			NULL};
+
+	CHECK(rte_eal_init(10, argv) >= 0);
+}
+
+static uint32_t
+nb_free(uint32_t area)
+{
+	return rte_mempool_avail_count(memory.areas[area].pool);
+}
+
+/** Every buffer of every area: its index, its data's place and its mbuf name each other. */
+static void
+check_indices(void)
+{
+	for (uint32_t i = 0; i < memory.nb_buffers; i++) {
+		const struct rte_mbuf *mbuf = memory.mbufs[i];
+		const struct onvm_memory_area *area = &memory.areas[i / BUFFERS];
+
+		CHECK(onvm_buffer_index(&memory, mbuf) == i);
+		CHECK((uint8_t *)mbuf->buf_addr == memory.base + (uint64_t)i * memory.stride);
+		CHECK(mbuf->buf_len == memory.stride);
+		CHECK(mbuf->pool == area->pool);
+		CHECK(i >= area->first && i < area->first + area->nb_buffers);
+	}
+}
+
+static void
+take(struct rte_mempool *pool, struct rte_mbuf **mbufs, uint32_t nb)
+{
+	for (uint32_t i = 0; i < nb; i++) {
+		mbufs[i] = rte_pktmbuf_alloc(pool);
+		CHECK(mbufs[i] != NULL);
+	}
+}
+
+static void
+test_one_area(void)
+{
+	static struct rte_mbuf *mbufs[BUFFERS];
+	const uint32_t sockets[] = {0};
+
+	CHECK(onvm_packet_memory_init(&memory, sockets, 1, BUFFERS, 2048, 0) == 0);
+	CHECK(memory.nb_areas == 1 && memory.nb_buffers == BUFFERS && nb_free(0) == BUFFERS);
+	check_indices();
+	take(onvm_packet_pool(&memory, 0), mbufs, BUFFERS);
+	CHECK(rte_pktmbuf_alloc(onvm_packet_pool(&memory, 0)) == NULL);
+	onvm_packets_free(&memory, mbufs, BUFFERS);
+	CHECK(nb_free(0) == BUFFERS);
+	onvm_packet_memory_free(&memory);
+}
+
+static void
+test_two_areas(void)
+{
+	static struct rte_mbuf *all[2 * BUFFERS], *mixed[2 * BUFFERS];
+	const uint32_t sockets[] = {0, NOWHERE};
+	struct rte_mempool *near, *far;
+
+	CHECK(onvm_packet_memory_init(&memory, sockets, 2, BUFFERS, 2048, 0) == 0);
+	CHECK(memory.nb_areas == 2 && memory.nb_buffers == 2 * BUFFERS);
+	CHECK(memory.areas[0].socket == 0 && memory.areas[0].first == 0);
+	CHECK(memory.areas[1].socket == NOWHERE && memory.areas[1].first == BUFFERS);
+	CHECK(memory.areas[1].bind_error != 0);
+	check_indices();
+	near = onvm_packet_pool(&memory, 0);
+	far = onvm_packet_pool(&memory, NOWHERE);
+	CHECK(near != far && near == onvm_packet_pool(&memory, 1));
+
+	take(near, all, BUFFERS);
+	CHECK(rte_pktmbuf_alloc(near) == NULL);
+	CHECK(nb_free(0) == 0 && nb_free(1) == BUFFERS);
+	take(far, &all[BUFFERS], BUFFERS);
+	CHECK(rte_pktmbuf_alloc(far) == NULL);
+	/* Runs of every length from 1 on, of one and the other in turn. */
+	for (uint32_t i = 0, n = 0, next[2] = {0, BUFFERS}, run = 1; n < 2 * BUFFERS; i ^= 1, run++)
+		for (uint32_t k = 0; k < run % 67 + 1 && next[i] < (i + 1) * BUFFERS; k++)
+			mixed[n++] = all[next[i]++];
+	for (uint32_t i = 0; i < 2 * BUFFERS; i += 64)
+		onvm_packets_free(&memory, &mixed[i], 64);
+	CHECK(nb_free(0) == BUFFERS && nb_free(1) == BUFFERS);
+	check_indices();
+
+	/* What comes from a pool is of its area, also after all that. */
+	take(far, all, BUFFERS);
+	for (uint32_t i = 0; i < BUFFERS; i++)
+		CHECK(onvm_buffer_index(&memory, all[i]) >= BUFFERS);
+	rte_pktmbuf_free_bulk(all, BUFFERS);
+	CHECK(nb_free(0) == BUFFERS && nb_free(1) == BUFFERS);
+	onvm_packet_memory_free(&memory);
+}
+
+static void
+test_impossible(void)
+{
+	const uint32_t sockets[ONVM_AREAS_MAX + 1] = {0};
+
+	CHECK(onvm_packet_memory_init(&memory, sockets, 0, BUFFERS, 2048, 0) == -EINVAL);
+	CHECK(onvm_packet_memory_init(&memory, sockets, ONVM_AREAS_MAX + 1, BUFFERS, 2048, 0) ==
+	      -EINVAL);
+	CHECK(onvm_packet_memory_init(&memory, sockets, 1, 0, 2048, 0) == -EINVAL);
+	CHECK(onvm_packet_memory_init(&memory, sockets, 1, BUFFERS, UINT16_MAX, 0) == -EINVAL);
+	/* The same socket twice: the second pool's name is taken; nothing is left of the first. */
+	CHECK(onvm_packet_memory_init(&memory, sockets, 2, BUFFERS, 2048, 0) != 0);
+	CHECK(memory.base == NULL && memory.nb_areas == 0);
+}
+
+static int
+own_policy(void)
+{
+	int policy = -1;
+
+	return syscall(SYS_get_mempolicy, &policy, NULL, 0, NULL, 0) == 0 ? policy : -1;
+}
+
+int
+main(void)
+{
+	int policy;
+
+	start_environment();
+	policy = own_policy();
+	RUN(test_one_area);
+	RUN(test_two_areas);
+	RUN(test_impossible);
+	CHECK(own_policy() == policy);
+	return 0;
+}

@@ -1,0 +1,64 @@
+"""Where ``onvm`` begins.
+
+``onvm up FILE`` becomes a manager, and until it has started no packet flows. So a plain one (the
+file and the name, nothing else) starts the data plane at once, and does not wait for the library
+that reads command lines. All else, and all that is doubtful, is for the command line itself.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+__all__ = ["main"]
+
+_FILE = ("--file", "-f")
+_DEFAULT_FILE = "onvm.toml"
+_DEFAULT_NAME = "main"
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    plain = _plain_up(sys.argv[1:])
+    if plain is None:
+        from onvm_core.cli.app import main as run
+
+        run()
+    else:
+        sys.exit(_up(*plain))
+
+
+def _plain_up(arguments: Sequence[str]) -> tuple[str, str] | None:
+    """File and name of an ``onvm up`` that becomes a manager and has no other options."""
+    if not arguments or arguments[0] != "up":
+        return None
+    file, name = _DEFAULT_FILE, _DEFAULT_NAME
+    rest = list(arguments[1:])
+    while rest:
+        option, equals, value = rest.pop(0).partition("=")
+        if option not in (*_FILE, "--name") or (equals and option == "-f"):
+            return None
+        if not equals:
+            if not rest:
+                return None
+            value = rest.pop(0)
+        if option in _FILE:
+            file = value
+        else:
+            name = value
+    return file, name
+
+
+def _up(file: str, name: str) -> int:
+    from pathlib import Path
+
+    from onvm_core.manager import head_start, stopwatch
+
+    stopwatch.lap("begin")
+    head_start.begin(Path(file))
+    from onvm_core.cli.installed import plugins_of_process
+    from onvm_core.cli.outcome import outcome_of, warn
+    from onvm_core.cli.serve import serve
+
+    warn(plugins_of_process())
+    return outcome_of(lambda: serve(Path(file), name))

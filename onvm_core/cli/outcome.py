@@ -1,0 +1,68 @@
+"""Exit statuses and last lines, for all ways into the command line.
+
+0 done, 1 the command's own "no", 2 a user's mistake (one line on stderr), 130 interrupted. A bug
+shows its traceback.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+
+from onvm_core.plugins import PluginManager
+from onvm_sdk.errors import OnvmError
+
+__all__ = ["INTERRUPTED", "outcome_of", "refuse", "warn"]
+
+INTERRUPTED = 130
+_USER_MISTAKE = 2
+
+
+def outcome_of(command: Callable[[], object]) -> int:
+    """The exit status of what `command` does; its result, where that is a number."""
+    try:
+        status = command()
+    except SystemExit as exit_:
+        return _flush(_status(exit_))
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        return _close_pipe()
+    except OnvmError as error:
+        return refuse(str(error))
+    return _flush(status if isinstance(status, int) else 0)
+
+
+def refuse(message: str) -> int:
+    """Say in one line what the user's mistake is; the status for it."""
+    if message:  # typer has none when it has just printed its help
+        print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    return _USER_MISTAKE
+
+
+def warn(plugins: PluginManager) -> None:
+    """Say what is wrong with installed plugins."""
+    for problem in plugins.problems:
+        print(f"warning: {problem}", file=sys.stderr)
+
+
+def _status(exit_: SystemExit) -> int:
+    if exit_.code is None or isinstance(exit_.code, int):
+        return exit_.code or 0
+    print(exit_.code, file=sys.stderr)
+    return 1
+
+
+def _flush(status: int) -> int:
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return _close_pipe()
+    return status
+
+
+def _close_pipe() -> int:
+    """The reader has gone (``onvm nf list | head``): nothing to say, and nobody to say it to."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0

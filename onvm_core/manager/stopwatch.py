@@ -1,0 +1,59 @@
+"""How long the parts of a manager's start took: read by ``onvm status --json`` and the benchmark.
+
+A process has one start, so this is one list for the process. Times are of the monotonic clock,
+which all processes of a host share.
+"""
+
+from __future__ import annotations
+
+import time
+
+import msgspec
+
+__all__ = ["Startup", "lap", "note", "startup"]
+
+
+class Startup(msgspec.Struct, frozen=True):
+    """A manager's start.
+
+    Attributes:
+        began_s: when its first line ran, on the monotonic clock.
+        laps_ms: what its thread did from then on, one after the other, in milliseconds.
+        beside_ms: what was done beside that, and for how long.
+    """
+
+    began_s: float
+    laps_ms: dict[str, float] = {}
+    beside_ms: dict[str, float] = {}
+
+
+_began: list[float] = []
+_laps: dict[str, float] = {}
+_beside: dict[str, float] = {}
+_last: list[float] = []
+
+
+def lap(name: str) -> None:
+    """Something is done; the next begins. The first call only begins."""
+    now = time.monotonic()
+    if _began:
+        _laps[name] = _laps.get(name, 0.0) + now - _last[0]
+    else:
+        _began.append(now)
+    _last[:] = [now]
+
+
+def note(name: str, seconds: float) -> None:
+    """Something took that long, in whatever thread."""
+    _beside[name] = seconds
+
+
+def startup() -> Startup | None:
+    """What has been measured; None: nothing, as in a process that is no ``onvm up``."""
+    if not _began:
+        return None
+    return Startup(
+        _began[0],
+        {name: round(seconds * 1000, 3) for name, seconds in _laps.items()},
+        {name: round(seconds * 1000, 3) for name, seconds in _beside.items()},
+    )

@@ -1,0 +1,72 @@
+"""Packet memory on two CPU sockets, one for each worker; the second is none that a host has.
+
+An NF of a chain that only the first worker serves is stopped until it holds all buffers of the
+first socket. Another chain has a queue at each worker.
+
+Usage: sockets.py DIRECTORY; one line of JSON.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+
+from bed import Bed, say
+
+import onvm_core
+from onvm_core._native import dataplane as dp
+from onvm_core.manager.registry import HostState
+
+NOWHERE = 900
+BUFFERS = 1024
+BENCH_NF = Path(onvm_core.__file__).parent / "bin" / "onvm-bench-nf"
+
+
+def start(bed: Bed, service: str):
+    """An NF that serves."""
+    process = bed.start(BENCH_NF, bed.manager.attach_path, service, 1, 64, bed.nf_cpus[0])
+    bed.until(lambda: any(h.state is HostState.ACTIVE for h in bed.hosts_of(process)), 10, service)
+    return process
+
+
+def free() -> list[int]:
+    """Free buffers of each socket."""
+    return [area.free for area in dp.read_plane().areas]
+
+
+def main() -> None:
+    """Run it."""
+    (directory,) = sys.argv[1:]
+    settings = {
+        "n_workers": 2, "worker_sockets": (0, NOWHERE), "memory_sockets": (0, NOWHERE),
+        "n_buffers": BUFFERS, "ring_length": 2048, "high_percent": 100, "low_percent": 99,
+    }  # fmt: skip
+    with Bed(Path(directory), **settings) as bed:
+        before = dp.read_plane().areas
+        victim = start(bed, "victim")
+        start(bed, "other")
+        near = bed.add(dp.open_null("both", n_queues=2, rate_pps=20_000))
+        far = bed.add(dp.open_null("out", is_source=False))
+        bed.chain(2, (near, far), ["other"], track_flows=False)
+        bed.until(lambda: dp.read_port(far).tx > 1000, 10, "traffic of both queues")
+        victim.send_signal(signal.SIGSTOP)
+        bed.chain(1, (flood := bed.null_pair()), ["victim"], track_flows=False)
+        bed.until(lambda: free()[0] == 0, 10, f"the first socket has nothing left: {free()}")
+        bed.run(0.1)  # what it had is out
+        sent, used_up = dp.read_port(far).tx, free()
+        bed.until(lambda: dp.read_port(far).tx > sent + 2000, 10, "traffic from the other socket")
+        meanwhile = free()
+        victim.send_signal(signal.SIGCONT)
+        bed.until(lambda: dp.read_port(flood[1]).tx > 10_000, 10, "the victim goes on")
+        bed.drain()
+        bed.run(0.2)
+        drained = [[area.free, area.with_nfs] for area in dp.read_plane().areas]
+        balance = bed.balance()
+        say(
+            sockets=[[area.socket, area.total, area.free, area.bind_errno != 0] for area in before],
+            used_up=used_up, meanwhile=meanwhile, drained=drained, balance=balance,
+        )  # fmt: skip
+
+
+main()
