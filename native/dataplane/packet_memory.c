@@ -29,7 +29,7 @@
 #define NODES_MAX 1024
 #define NODE_WORDS (NODES_MAX / (8 * sizeof(unsigned long)))
 
-#define STRIDE_UNIT 128u
+#define STRIDE_UNIT 64u /* a cache line; onvm_buffer_index() shifts by it */
 #define HUGE_PAGE_BYTES (2ull << 20)
 #define POOL_CACHE 512
 

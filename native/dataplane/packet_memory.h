@@ -10,7 +10,8 @@
  * onvm_buffer) that says who holds it and where in its chain the packet stands. NFs can write
  * any byte of packet data and nothing else; so no NF can make the manager follow a pointer.
  *
- * The stride is an odd multiple of 128 bytes: slots spread over all cache sets.
+ * The stride is an odd number of cache lines: the headers of a burst spread over all cache sets.
+ * (Of an even number, they would share half of them.)
  *
  * Each CPU socket with workers or NICs has an *area*: a range of buffers whose data and mbufs lie in
  * that socket's memory, and a mempool over them. Who takes a buffer says from which area; it goes
@@ -74,7 +75,7 @@ struct onvm_packet_memory {
 	uint64_t bytes;
 	uint32_t nb_buffers;
 	uint32_t stride;     /**< bytes */
-	uint64_t reciprocal; /**< of the stride in 128-byte units, for onvm_buffer_index() */
+	uint64_t reciprocal; /**< of the stride in cache lines, for onvm_buffer_index() */
 	uint32_t nb_areas;
 	struct onvm_memory_area areas[ONVM_AREAS_MAX];
 	struct rte_mbuf **mbufs;	 /**< by buffer index */
@@ -118,7 +119,7 @@ onvm_packets_free(const struct onvm_packet_memory *memory, struct rte_mbuf **mbu
 static inline uint32_t
 onvm_buffer_index(const struct onvm_packet_memory *memory, const struct rte_mbuf *mbuf)
 {
-	const uint64_t offset = (uint64_t)((const uint8_t *)mbuf->buf_addr - memory->base) >> 7;
+	const uint64_t offset = (uint64_t)((const uint8_t *)mbuf->buf_addr - memory->base) >> 6;
 
 	return (uint32_t)((offset * memory->reciprocal) >> 32);
 }

@@ -1,31 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "columns.h"
+#include "columns_priv.h"
 
 #include <errno.h>
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define ONVM_MASK_COUNT 16
 /* Measured at bursts of 1024: 4 hides the miss as well as 8 does; less than 3 does not. */
 #define PREFETCH_DISTANCE 4
-
-struct onvm_columns {
-	struct onvm_ctx *ctx;
-	struct onvm_pkt *pkts;
-	uint32_t nb_pkts;
-	uint32_t masks;	   /**< bit h: mask[h] is gathered */
-	uint64_t gathered; /**< bit c: column c is gathered */
-	onvm_columns_handler handler;
-	void *handle;
-	bool has_failed;
-	bool has_layouts;
-	uint8_t *value[ONVM_COLUMN_COUNT];
-	uint8_t *original[ONVM_COLUMN_COUNT];
-	uint8_t *mask[ONVM_MASK_COUNT];
-	struct onvm_layout layout[ONVM_BURST_MAX];
-};
-static_assert(ONVM_COLUMN_COUNT <= 64, "one bit per column");
 
 static const struct onvm_field fields[ONVM_FIELD_COUNT] = {
 #define ONVM_X(header, name, offset, bytes, shift, bits, sums, writable) \
@@ -55,10 +36,9 @@ onvm_field_name(uint32_t id)
 uint64_t
 onvm_layout_word(const struct onvm_pkt *pkt)
 {
-	struct onvm_layout layout;
+	const struct onvm_layout layout = onvm_layout_of(pkt);
 	uint64_t word;
 
-	onvm_layout_read(pkt, &layout);
 	memcpy(&word, &layout, 8);
 	return word;
 }
@@ -110,17 +90,51 @@ onvm_columns_free(struct onvm_columns *columns)
 	free(columns);
 }
 
+/** Keep a copy of column @p id, to see later which entries the handler changed. */
 static void
-read_layouts(struct onvm_columns *columns)
+keep_originals(struct onvm_columns *columns, uint32_t id)
+{
+	memcpy(columns->original[id], columns->value[id],
+	       (size_t)columns->nb_pkts * onvm_columns_entry_bytes(id));
+}
+
+/** Read the layouts of @p block and see whether they are all the same. */
+static void
+read_layouts(struct onvm_columns *columns, uint32_t block)
 {
 	const struct onvm_pkt *pkts = columns->pkts;
-	const uint32_t nb_pkts = columns->nb_pkts;
+	const uint32_t first = block * ONVM_COLUMN_BLOCK;
+	const uint32_t end = onvm_columns_block_end(columns, block);
+	uint64_t word, first_word = 0, differs = 0;
+	struct onvm_layout layout;
 
-	for (uint32_t i = 0; i < nb_pkts; i++) {
-		if (i + PREFETCH_DISTANCE < nb_pkts)
+	for (uint32_t i = first; i < end; i++) {
+		if (i + PREFETCH_DISTANCE < columns->nb_pkts)
 			__builtin_prefetch(pkts[i + PREFETCH_DISTANCE].data, 1);
-		onvm_layout_read(&pkts[i], &columns->layout[i]);
+		layout = onvm_layout_of(&pkts[i]);
+		columns->layout[i] = layout;
+		memcpy(&word, &layout, sizeof(word));
+		if (i == first)
+			first_word = word;
+		differs |= word ^ first_word;
 	}
+	columns->alike[block] = differs == 0;
+}
+
+/** Read all layouts, and with them the columns that this burst's handler will ask for, too. */
+static void
+read_packets(struct onvm_columns *columns)
+{
+	const uint64_t usual = columns->usual & ~columns->gathered;
+
+	for (uint32_t block = 0; block * ONVM_COLUMN_BLOCK < columns->nb_pkts; block++) {
+		read_layouts(columns, block);
+		for (uint64_t left = usual; left != 0; left &= left - 1)
+			onvm_columns_gather(columns, (uint32_t)__builtin_ctzll(left), block);
+	}
+	for (uint64_t left = usual; left != 0; left &= left - 1)
+		keep_originals(columns, (uint32_t)__builtin_ctzll(left));
+	columns->gathered |= usual;
 	columns->has_layouts = true;
 }
 
@@ -134,6 +148,10 @@ onvm_columns_begin(struct onvm_columns *columns, struct onvm_ctx *ctx, struct on
 	columns->gathered = 0;
 	columns->masks = 0;
 	columns->has_layouts = false;
+	if (nb_pkts != 0) {
+		columns->usual = columns->used;
+		columns->used = 0;
+	}
 }
 
 uint32_t
@@ -148,153 +166,6 @@ onvm_columns_ctx(const struct onvm_columns *columns)
 	return columns->ctx;
 }
 
-/* Called with constant fields only, so that each column gets a loop of its own. */
-static ONVM_FIELD_INLINE void
-gather(struct onvm_columns *columns, const struct onvm_field *field, void *values, uint32_t bytes)
-{
-	for (uint32_t i = 0; i < columns->nb_pkts; i++) {
-		const struct onvm_layout *layout = &columns->layout[i];
-		uint8_t *data = columns->pkts[i].data;
-		uint8_t *at = onvm_header_at(data, layout, field->header) + field->offset;
-
-		if (bytes == 6 || bytes == 16) {
-			if (onvm_layout_has(layout, field->header))
-				memcpy((uint8_t *)values + i * bytes, at, bytes);
-			else
-				memset((uint8_t *)values + i * bytes, 0, bytes);
-			continue;
-		}
-		const uint64_t value = onvm_field_load(data, layout, field);
-
-		switch (bytes) {
-		case 1:
-			((uint8_t *)values)[i] = (uint8_t)value;
-			break;
-		case 2:
-			((uint16_t *)values)[i] = (uint16_t)value;
-			break;
-		case 4:
-			((uint32_t *)values)[i] = (uint32_t)value;
-			break;
-		default:
-			((uint64_t *)values)[i] = value;
-			break;
-		}
-	}
-}
-
-static ONVM_FIELD_INLINE uint64_t
-entry(const uint8_t *values, uint32_t i, uint32_t bytes)
-{
-	switch (bytes) {
-	case 1:
-		return values[i];
-	case 2:
-		return ((const uint16_t *)(const void *)values)[i];
-	case 4:
-		return ((const uint32_t *)(const void *)values)[i];
-	default:
-		return ((const uint64_t *)(const void *)values)[i];
-	}
-}
-
-static ONVM_FIELD_INLINE void
-scatter(struct onvm_columns *columns, const struct onvm_field *field, const uint8_t *values,
-	const uint8_t *originals, uint32_t bytes)
-{
-	for (uint32_t i = 0; i < columns->nb_pkts; i++) {
-		const struct onvm_layout *layout = &columns->layout[i];
-		uint8_t *data = columns->pkts[i].data;
-		uint8_t *at = onvm_header_at(data, layout, field->header) + field->offset;
-
-		if (bytes == 6 || bytes == 16) {
-			const uint8_t *value = values + i * bytes;
-
-			if (memcmp(value, originals + i * bytes, bytes) == 0 ||
-			    !onvm_layout_has(layout, field->header))
-				continue;
-			if (bytes == 6) {
-				memcpy(at, value, 6);
-				continue;
-			}
-			onvm_field_replace(data, layout, field, at, 8, onvm_load_be(value, 8));
-			onvm_field_replace(data, layout, field, at + 8, 8,
-					   onvm_load_be(value + 8, 8));
-		} else if (entry(values, i, bytes) != entry(originals, i, bytes)) {
-			onvm_field_store(data, layout, field, entry(values, i, bytes));
-		}
-	}
-}
-
-#define ENTRY_BYTES(bits) ((bits) <= 8 ? 1 : (bits) <= 16 ? 2 : (bits) <= 32 ? 4 : (bits) / 8)
-
-static void
-gather_column(struct onvm_columns *columns, uint32_t id, uint8_t *values)
-{
-	const struct onvm_pkt *pkts = columns->pkts;
-	const uint32_t nb_pkts = columns->nb_pkts;
-
-	switch (id) {
-#define ONVM_X(header, name, offset, bytes, shift, bits, sums, writable)                       \
-	case ONVM_FIELD_##header##_##name:                                                     \
-		gather(columns,                                                                \
-		       &(const struct onvm_field){ONVM_H_##header, offset, bytes, shift, bits, \
-						  sums, writable},                             \
-		       values, ENTRY_BYTES(bits));                                             \
-		break;
-		ONVM_FIELDS(ONVM_X)
-#undef ONVM_X
-#define META(name, type, expression)                                      \
-	case ONVM_META_##name:                                            \
-		for (uint32_t i = 0; i < nb_pkts; i++)                    \
-			((type *)(void *)values)[i] = (type)(expression); \
-		break;
-		META(length, uint16_t, pkts[i].length)
-		META(port, uint16_t, pkts[i].port)
-		META(flow_hash, uint32_t, pkts[i].flow_hash)
-		META(protocol, uint8_t, columns->layout[i].protocol)
-		META(vlan_count, uint8_t,
-		     onvm_layout_has(&columns->layout[i], ONVM_H_VLAN) ?
-			     (columns->layout[i].l3 - 14) / 4 :
-			     0)
-		META(verdict, uint8_t, pkts[i].verdict)
-		META(destination, uint16_t, pkts[i].destination)
-#undef META
-	default:
-		break;
-	}
-}
-
-static void
-scatter_column(struct onvm_columns *columns, uint32_t id)
-{
-	const uint8_t *values = columns->value[id];
-	const uint8_t *originals = columns->original[id];
-
-	switch (id) {
-#define ONVM_X(header, name, offset, bytes, shift, bits, sums, writable)                          \
-	case ONVM_FIELD_##header##_##name:                                                        \
-		if (writable)                                                                     \
-			scatter(columns,                                                          \
-				&(const struct onvm_field){ONVM_H_##header, offset, bytes, shift, \
-							   bits, sums, writable},                 \
-				values, originals, ENTRY_BYTES(bits));                            \
-		break;
-		ONVM_FIELDS(ONVM_X)
-#undef ONVM_X
-	case ONVM_META_verdict:
-		for (uint32_t i = 0; i < columns->nb_pkts; i++)
-			columns->pkts[i].verdict = values[i];
-		break;
-	case ONVM_META_destination:
-		for (uint32_t i = 0; i < columns->nb_pkts; i++)
-			columns->pkts[i].destination = (uint16_t)entry(values, i, 2);
-		break;
-	default:
-		break;
-	}
-}
-
 void *
 onvm_columns_get(struct onvm_columns *columns, uint32_t id)
 {
@@ -306,13 +177,17 @@ onvm_columns_get(struct onvm_columns *columns, uint32_t id)
 			return NULL;
 		columns->original[id] = columns->value[id] + (size_t)ONVM_BURST_MAX * bytes;
 	}
+	if (!columns->has_layouts)
+		read_packets(columns);
 	if (!(columns->gathered >> id & 1)) {
-		if (!columns->has_layouts)
-			read_layouts(columns);
-		gather_column(columns, id, columns->value[id]);
-		memcpy(columns->original[id], columns->value[id], (size_t)columns->nb_pkts * bytes);
+		for (uint32_t block = 0; block * ONVM_COLUMN_BLOCK < columns->nb_pkts; block++)
+			onvm_columns_gather(columns, id, block);
+		keep_originals(columns, id);
 		columns->gathered |= UINT64_C(1) << id;
 	}
+	/* Decisions may be read again and again in one burst, so they are not read ahead. */
+	if (id != ONVM_META_verdict && id != ONVM_META_destination)
+		columns->used |= UINT64_C(1) << id;
 	return columns->value[id];
 }
 
@@ -328,7 +203,7 @@ onvm_columns_mask(struct onvm_columns *columns, uint32_t header)
 	}
 	if (!(columns->masks >> header & 1)) {
 		if (!columns->has_layouts)
-			read_layouts(columns);
+			read_packets(columns);
 		for (uint32_t i = 0; i < columns->nb_pkts; i++)
 			mask[i] = columns->layout[i].flags >> header & 1;
 		columns->masks |= 1u << header;
@@ -344,6 +219,13 @@ is_checksum(uint32_t id)
 	       id == ONVM_FIELD_UDP_checksum || id == ONVM_FIELD_ICMP_checksum;
 }
 
+static void
+scatter(struct onvm_columns *columns, uint32_t id)
+{
+	for (uint32_t block = 0; block * ONVM_COLUMN_BLOCK < columns->nb_pkts; block++)
+		onvm_columns_scatter(columns, id, block);
+}
+
 void
 onvm_columns_flush(struct onvm_columns *columns)
 {
@@ -354,7 +236,7 @@ onvm_columns_flush(struct onvm_columns *columns)
 
 			if (is_checksum(id) == (last != 0) &&
 			    memcmp(columns->value[id], columns->original[id], size) != 0)
-				scatter_column(columns, id);
+				scatter(columns, id);
 		}
 	}
 	columns->gathered = 0;
@@ -396,7 +278,16 @@ onvm_columns_decide(struct onvm_columns *columns, const uint8_t *mask, uint32_t 
 	}
 	for (uint32_t i = 0; i < columns->nb_pkts; i++) {
 		struct onvm_pkt *pkt = &columns->pkts[i];
+		uint64_t eight;
 
+		if (mask != NULL && i % 8 == 0 && i + 8 <= columns->nb_pkts) {
+			/* Most masks choose few: eight that are not chosen cost one look. */
+			memcpy(&eight, mask + i, sizeof(eight));
+			if (eight == 0) {
+				i += 7;
+				continue;
+			}
+		}
 		if (mask == NULL || mask[i] != 0) {
 			pkt->verdict = (uint8_t)verdict;
 			pkt->destination = (uint16_t)destination;

@@ -84,7 +84,7 @@ ONVM_EXPORT int onvm_originate(struct onvm_ctx *ctx, const uint8_t *bytes, uint3
 /** The table of onvm/fields.h, ONVM_FIELD_COUNT long, and its names ("ipv4.ttl"). */
 ONVM_EXPORT const struct onvm_field *onvm_field_table(void);
 ONVM_EXPORT const char *onvm_field_name(uint32_t id);
-/** onvm_layout_read() as a number, for compiled kernels. */
+/** onvm_layout_of() as a number, for compiled kernels. */
 ONVM_EXPORT uint64_t onvm_layout_word(const struct onvm_pkt *pkt);
 
 #endif /* _ONVM_COLUMNS_H_ */

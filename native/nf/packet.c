@@ -25,7 +25,7 @@ packet_view(PyObject *module, PyObject *arguments)
 		return NULL;
 	view->pkt = (struct onvm_pkt *)(uintptr_t)pkt;
 	view->ctx = (struct onvm_ctx *)(uintptr_t)ctx;
-	onvm_layout_read(view->pkt, &view->layout);
+	view->layout = onvm_layout_of(view->pkt);
 	return (PyObject *)view;
 }
 

@@ -53,7 +53,7 @@ loop_call(struct loop *loop, struct onvm_ctx *ctx, struct onvm_pkt *pkt)
 
 	view->pkt = pkt;
 	view->ctx = ctx;
-	onvm_layout_read(pkt, &view->layout);
+	view->layout = onvm_layout_of(pkt);
 	result = PyObject_CallFunctionObjArgs(loop->function, (PyObject *)view, loop->state, NULL);
 	if (result == NULL)
 		return -1;

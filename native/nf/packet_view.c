@@ -150,7 +150,7 @@ view_move(PyObject *self, PyObject *argument, uint8_t *(*move)(struct onvm_pkt *
 	if (length > UINT16_MAX || move(view->pkt, (uint16_t)length) == NULL)
 		Py_RETURN_FALSE;
 	release_data(view);
-	onvm_layout_read(view->pkt, &view->layout);
+	view->layout = onvm_layout_of(view->pkt);
 	Py_RETURN_TRUE;
 }
 

@@ -10,33 +10,42 @@
  * complement sum is the same in either order (RFC 1071 section 2(B)).
  */
 
+#include <endian.h>
 #include <stdint.h>
 #include <string.h>
+
+/* One access each: of bytes stored one by one, a load of the whole waits until they are done. */
 
 static inline uint16_t
 onvm_load_be16(const uint8_t *p)
 {
-	return (uint16_t)(p[0] << 8 | p[1]);
+	uint16_t value;
+
+	memcpy(&value, p, sizeof(value));
+	return be16toh(value);
 }
 
 static inline uint32_t
 onvm_load_be32(const uint8_t *p)
 {
-	return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+	uint32_t value;
+
+	memcpy(&value, p, sizeof(value));
+	return be32toh(value);
 }
 
 static inline void
 onvm_store_be16(uint8_t *p, uint16_t value)
 {
-	p[0] = (uint8_t)(value >> 8);
-	p[1] = (uint8_t)value;
+	value = htobe16(value);
+	memcpy(p, &value, sizeof(value));
 }
 
 static inline void
 onvm_store_be32(uint8_t *p, uint32_t value)
 {
-	onvm_store_be16(p, (uint16_t)(value >> 16));
-	onvm_store_be16(p + 2, (uint16_t)value);
+	value = htobe32(value);
+	memcpy(p, &value, sizeof(value));
 }
 
 /** Fold a sum of 16-bit words into 16 bits. */

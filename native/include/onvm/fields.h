@@ -180,31 +180,41 @@ onvm_layout_read_any(const uint8_t *data, uint32_t length, struct onvm_layout *l
 	layout->flags = (uint16_t)flags;
 }
 
-/** Read the headers of a packet: a short way for untagged, whole IPv4 without options. */
-static inline void
-onvm_layout_read(const struct onvm_pkt *pkt, struct onvm_layout *layout)
+/** Most packets: untagged, whole IPv4 without options, with TCP or UDP. */
+static ONVM_FIELD_INLINE int
+onvm_is_plain(const uint8_t *data, uint32_t length)
 {
-	const uint8_t *data = pkt->data;
-	const uint32_t length = pkt->length;
-	const uint16_t common = 1u << ONVM_H_ETH | 1u << ONVM_H_TYPE | 1u << ONVM_H_IPV4 |
-				1u << ONVM_H_PSEUDO;
+	uint32_t total, rest;
 
-	if (__builtin_expect(length >= 54, 1) && data[12] == 8 && data[13] == 0 &&
-	    data[14] == 0x45 && (data[20] & 0x3f) == 0 && data[21] == 0 &&
-	    onvm_load_be16(data + 16) >= 40 && onvm_load_be16(data + 16) <= length - 14 &&
-	    (data[23] == ONVM_PROTO_UDP || data[23] == ONVM_PROTO_TCP)) {
-		const uint32_t is_udp = data[23] == ONVM_PROTO_UDP;
+	if (length < 54 || onvm_load_be32(data + 12) >> 8 != 0x080045)
+		return 0;
+	total = onvm_load_be16(data + 16);
+	rest = onvm_load_be32(data + 20); /* fragment, TTL, protocol */
+	return (rest & 0x3fff0000) == 0 && total >= 40 && total <= length - 14 &&
+	       ((rest & 0xff) == ONVM_PROTO_UDP || (rest & 0xff) == ONVM_PROTO_TCP);
+}
 
-		layout->l3 = 14;
-		layout->l4 = 34;
-		layout->flags = (uint16_t)(common | 1u << (ONVM_H_TCP + is_udp));
-		layout->protocol = data[23];
-		layout->l4_checksum = is_udp ? 6 : 16;
-	} else {
-		onvm_layout_read_any(data, length, layout);
-	}
+/** Read where the headers of a packet are. */
+static inline struct onvm_layout
+onvm_layout_of(const struct onvm_pkt *pkt)
+{
+	/* Constants as a whole: of a layout stored field by field, a load of all eight bytes waits
+	 * until the stores are done. */
+	enum {
+		COMMON = 1 << ONVM_H_ETH | 1 << ONVM_H_TYPE | 1 << ONVM_H_IPV4 | 1 << ONVM_H_PSEUDO
+	};
+	static const struct onvm_layout udp = {14, 34, COMMON | 1 << ONVM_H_UDP, ONVM_PROTO_UDP, 6};
+	static const struct onvm_layout tcp = {14, 34, COMMON | 1 << ONVM_H_TCP, ONVM_PROTO_TCP,
+					       16};
+	struct onvm_layout layout;
+
+	if (__builtin_expect(onvm_is_plain(pkt->data, pkt->length), 1))
+		layout = pkt->data[23] == ONVM_PROTO_UDP ? udp : tcp;
+	else
+		onvm_layout_read_any(pkt->data, pkt->length, &layout);
 	if (pkt->flags & ONVM_F_REVERSE)
-		layout->flags |= 1u << ONVM_H_REVERSE;
+		layout.flags |= 1u << ONVM_H_REVERSE;
+	return layout;
 }
 
 static inline int
