@@ -326,7 +326,7 @@ onvm_dp_host_leave(uint32_t slot, uint32_t heir)
 	struct onvm_dataplane *dp = &onvm_dp;
 	struct onvm_host *host = &dp->steering.hosts[slot];
 
-	if (slot == 0 || slot >= ONVM_HOSTS_MAX || heir >= ONVM_HOSTS_MAX ||
+	if (slot == 0 || slot >= ONVM_HOSTS_MAX || heir >= ONVM_SLOTS_MAX ||
 	    (host->state != ONVM_HOST_ACTIVE && host->state != ONVM_HOST_DRAINING))
 		return onvm_fail(-ENOENT, "NF host %u does not serve", slot);
 	__atomic_store_n(&host->state, ONVM_HOST_LEAVING, __ATOMIC_RELEASE);

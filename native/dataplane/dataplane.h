@@ -105,6 +105,7 @@ struct onvm_dp_stats {
 	uint64_t idle_cycles, sleeps;
 	uint64_t buffers_total, buffers_free, buffers_with_nfs;
 	uint64_t nb_paths;
+	uint64_t closed_rx, closed_tx; /**< packets of ports that are no more */
 	uint32_t nb_areas;
 	struct onvm_dp_area_stats areas[8];
 };
@@ -238,7 +239,8 @@ int onvm_dp_host_pause(uint32_t host, uint32_t is_paused);
  * Its flows go to other hosts now, and its claims end. When `reserved` of its counters has come to
  * 0 it has no packet and will get none: whoever ends it then loses nothing.
  *
- * @param heir  the host that takes all its flows where it can; 0: as new flows are shared out
+ * @param heir  the host, here or at a peer, that takes all its flows where it can; 0: as new flows
+ *              are shared out
  */
 int onvm_dp_host_leave(uint32_t host, uint32_t heir);
 /**
@@ -285,8 +287,14 @@ int onvm_dp_peer_remove(uint32_t peer);
 /** An NF host at a peer, active at once. @return its slot, as of a host here */
 int
 onvm_dp_remote_add(const uint16_t *services, uint32_t nb_stages, uint32_t peer, uint32_t number);
-/** It has ended, or cannot be reached: its flows go to other hosts. */
-int onvm_dp_remote_remove(uint32_t slot);
+/**
+ * It has ended, or cannot be reached: its flows go to other hosts.
+ *
+ * @param heir  the slot of the host that takes them all where it can; 0: as all hosts choose alike
+ */
+int onvm_dp_remote_remove(uint32_t slot, uint32_t heir);
+/** Packets that name an NF host that has ended are for another, which has its state. */
+int onvm_dp_number_heir(uint32_t number, uint32_t heir);
 /** Number in the cluster of an NF host here; 0: none. */
 int onvm_dp_host_number(uint32_t slot, uint32_t number);
 int onvm_dp_read_peer(uint32_t peer, struct onvm_dp_peer_stats *stats);

@@ -189,6 +189,11 @@ onvm_dp_port_close(uint32_t id)
 		onvm_prober_stop(&dp->prober);
 	__atomic_store_n(&dp->ports[id].state, ONVM_PORT_CLOSING, __ATOMIC_RELEASE);
 	onvm_publish(dp);
+	/* No worker uses it any more. What came and left is still part of the sums. */
+	for (uint32_t w = 0; w < dp->config.nb_workers; w++) {
+		dp->closed_rx += dp->lanes[w][id]->stats.rx;
+		dp->closed_tx += dp->lanes[w][id]->stats.tx;
+	}
 	onvm_port_free(dp, id);
 	return 0;
 }

@@ -168,9 +168,20 @@ onvm_host_set_number(struct onvm_dataplane *dp, uint32_t slot, uint16_t number)
 	if (host->number != 0 && slots[host->number] == slot)
 		__atomic_store_n(&slots[host->number], 0, __ATOMIC_RELEASE);
 	__atomic_store_n(&host->number, number, __ATOMIC_RELEASE);
-	if (number != 0)
+	if (number != 0) {
+		__atomic_store_n(&dp->steering.heirs[number], number, __ATOMIC_RELEASE);
 		__atomic_store_n(&slots[number], (uint16_t)slot, __ATOMIC_RELEASE);
+	}
 	onvm_publish(dp);
+}
+
+int
+onvm_dp_number_heir(uint32_t number, uint32_t heir)
+{
+	if (number == 0 || number >= ONVM_NUMBERS_MAX || heir == 0 || heir >= ONVM_NUMBERS_MAX)
+		return onvm_fail(-EINVAL, "NF host %u as heir of %u", heir, number);
+	__atomic_store_n(&onvm_dp.steering.heirs[number], (uint16_t)heir, __ATOMIC_RELEASE);
+	return 0;
 }
 
 int
@@ -218,32 +229,32 @@ onvm_dp_remote_add(const uint16_t *services, uint32_t nb_stages, uint32_t peer, 
 	__atomic_store_n(&host->state, ONVM_HOST_ACTIVE, __ATOMIC_RELEASE);
 	onvm_host_set_number(dp, slot, (uint16_t)number);
 	if (onvm_publish_candidates(dp) != 0) {
-		onvm_dp_remote_remove(slot);
+		onvm_dp_remote_remove(slot, 0);
 		return -ENOMEM;
 	}
 	return (int)slot;
 }
 
 int
-onvm_dp_remote_remove(uint32_t slot)
+onvm_dp_remote_remove(uint32_t slot, uint32_t heir)
 {
 	struct onvm_dataplane *dp = &onvm_dp;
 	struct onvm_old_candidates old;
 	struct onvm_host *host;
 
-	if (slot < ONVM_HOSTS_MAX || slot >= ONVM_SLOTS_MAX ||
+	if (slot < ONVM_HOSTS_MAX || slot >= ONVM_SLOTS_MAX || heir >= ONVM_SLOTS_MAX ||
 	    dp->steering.hosts[slot].state == ONVM_HOST_FREE)
 		return onvm_fail(-ENOENT, "there is no NF host %u at a peer", slot);
 	host = &dp->steering.hosts[slot];
 	/* As with a host here: its flows have successors before it is gone. */
 	__atomic_store_n(&host->state, ONVM_HOST_LEAVING, __ATOMIC_RELEASE);
 	onvm_swap_candidates(dp, &old);
-	onvm_steering_retire_host(&dp->steering, (uint16_t)slot, 0);
+	onvm_steering_retire_host(&dp->steering, (uint16_t)slot, (uint16_t)heir);
 	__atomic_store_n(&host->state, ONVM_HOST_DEAD, __ATOMIC_RELEASE);
 	onvm_publish(dp);
 	onvm_free_candidates(&old);
 	/* A worker may have made another path before. */
-	onvm_steering_retire_host(&dp->steering, (uint16_t)slot, 0);
+	onvm_steering_retire_host(&dp->steering, (uint16_t)slot, (uint16_t)heir);
 	onvm_forget_claims(dp, (uint16_t)slot);
 	onvm_host_set_number(dp, slot, 0);
 	host->generation++;

@@ -8,6 +8,7 @@
 #include "steering.h"
 
 #include <string.h>
+#include <time.h>
 
 /** 64-bit mixer of MurmurHash3: each bit of the result depends on each of @p word. */
 static inline uint64_t
@@ -93,6 +94,46 @@ serves(const struct onvm_steering *steering, uint16_t slot, const struct onvm_ch
 		      host->nb_stages * sizeof(host->services[0])) == 0;
 }
 
+/** Whether @p number has been unknown for so long that it will not be told any more. */
+static bool
+is_long_unknown(struct onvm_steering *steering, uint16_t number)
+{
+	uint32_t *since = &steering->strange_s[number], first;
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+	first = __atomic_load_n(since, __ATOMIC_RELAXED);
+	if (first == 0)
+		__atomic_store_n(since, (uint32_t)now.tv_sec + 1, __ATOMIC_RELAXED);
+	return first != 0 && (uint32_t)now.tv_sec + 1 - first > ONVM_STRANGE_S;
+}
+
+/**
+ * Who serves as NF host @p number at @p position of @p chain: itself, or whoever has its state.
+ *
+ * @return its slot; 0: nobody any more; ONVM_SLOTS_MAX: that is not known yet
+ */
+static uint16_t
+serving(struct onvm_steering *steering, uint16_t number, const struct onvm_chain *chain,
+	uint32_t position)
+{
+	for (uint32_t i = 0; number != 0 && i < ONVM_HEIRS_MAX; i++) {
+		const uint16_t slot = __atomic_load_n(&steering->slots[number], __ATOMIC_ACQUIRE);
+		const uint16_t heir = __atomic_load_n(&steering->heirs[number], __ATOMIC_ACQUIRE);
+
+		if (slot != 0 && serves(steering, slot, chain, position))
+			return slot;
+		/*
+		 * Another host has heard of it before us. Were its flows given to a stand-in, their
+		 * state would come to be there, and not be found in a moment.
+		 */
+		if (heir == 0 && !is_long_unknown(steering, number))
+			return ONVM_SLOTS_MAX;
+		number = heir == number ? 0 : heir;
+	}
+	return 0;
+}
+
 uint16_t
 onvm_span_path(struct onvm_steering *steering, uint32_t number, const uint16_t *numbers,
 	       uint32_t hash)
@@ -111,9 +152,11 @@ onvm_span_path(struct onvm_steering *steering, uint32_t number, const uint16_t *
 		seed = mix(hash);
 	while (position < candidates->nb_services) {
 		const uint16_t wanted = nb_hosts < ONVM_SPAN_MAX ? numbers[nb_hosts] : 0;
-		uint16_t host = __atomic_load_n(&steering->slots[wanted], __ATOMIC_ACQUIRE);
+		uint16_t host = serving(steering, wanted, chain, position);
 
-		if (host == 0 || !serves(steering, host, chain, position))
+		if (host == ONVM_SLOTS_MAX)
+			return 0;
+		if (host == 0)
 			host = onvm_span_stand_in(steering, &candidates->choices[position], seed,
 						  0);
 		if (host == 0)

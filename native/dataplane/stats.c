@@ -50,6 +50,8 @@ onvm_dp_read_stats(struct onvm_dp_stats *stats)
 		stats->buffers_with_nfs += own->with_nfs;
 	}
 	stats->nb_paths = onvm_steering_nb_paths(&dp->steering);
+	stats->closed_rx = dp->closed_rx;
+	stats->closed_tx = dp->closed_tx;
 }
 
 int

@@ -18,11 +18,14 @@ onvm_steering_init(struct onvm_steering *steering)
 	steering->spare = calloc(ONVM_PATHS_MAX, sizeof(*steering->spare));
 	steering->marks = calloc(ONVM_PATHS_MAX, sizeof(*steering->marks));
 	steering->slots = calloc(ONVM_NUMBERS_MAX, sizeof(*steering->slots));
+	steering->heirs = calloc(ONVM_NUMBERS_MAX, sizeof(*steering->heirs));
+	steering->strange_s = calloc(ONVM_NUMBERS_MAX, sizeof(*steering->strange_s));
 	steering->selector = calloc(1, sizeof(*steering->selector));
 	steering->nb_paths = 1;
 	steering->nb_slots = ONVM_HOSTS_MAX;
 	if (steering->paths == NULL || steering->intern == NULL || steering->spare == NULL ||
-	    steering->marks == NULL || steering->slots == NULL || steering->selector == NULL) {
+	    steering->marks == NULL || steering->slots == NULL || steering->heirs == NULL ||
+	    steering->strange_s == NULL || steering->selector == NULL) {
 		onvm_steering_fini(steering);
 		return -ENOMEM;
 	}
@@ -39,6 +42,8 @@ onvm_steering_fini(struct onvm_steering *steering)
 	free(steering->spare);
 	free(steering->marks);
 	free(steering->slots);
+	free(steering->heirs);
+	free(steering->strange_s);
 	free(steering->selector);
 	memset(steering, 0, sizeof(*steering));
 }

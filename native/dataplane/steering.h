@@ -151,6 +151,9 @@ struct onvm_steering {
 	struct onvm_host hosts[ONVM_SLOTS_MAX];
 	uint32_t nb_slots;		/**< those from here on have never been used */
 	uint16_t *slots;		/**< atomic: by number in the cluster; 0: unknown */
+	uint16_t *heirs;		/**< atomic: by number, who has its state; itself: it has,
+					   or nobody; 0: never known here */
+	uint32_t *strange_s;		/**< atomic: by number, when it was first met unknown */
 	struct onvm_selector *selector; /**< the control thread's */
 	struct onvm_path *paths;	/**< ONVM_PATHS_MAX */
 	uint16_t *intern;		/**< buckets of forward paths by chain and hosts */
@@ -237,6 +240,10 @@ void onvm_steering_give_back(struct onvm_steering *steering, uint16_t index);
 
 /** Most NF hosts of a path whose packets go to peers. */
 #define ONVM_SPAN_MAX 8
+/** For so long packets that name an NF host of which we have never heard are dropped, seconds. */
+#define ONVM_STRANGE_S 2
+/** State that went from heir to heir is followed so often. */
+#define ONVM_HEIRS_MAX 8
 
 /** Numbers of the NF hosts of @p path as the cluster knows them, in forward order; 0: unknown. */
 void onvm_span_numbers(const struct onvm_steering *steering, const struct onvm_path *path,

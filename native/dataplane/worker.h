@@ -117,10 +117,11 @@ struct onvm_dataplane {
 		bool is_waiting;     /**< the housekeeper's: paths are leaving since pass */
 		uint32_t since;
 	} recycling;
-	uint32_t epoch;		/**< atomic: counts changes that workers must take over */
-	uint8_t must_stop;	/**< atomic */
-	uint8_t sources_paused; /**< atomic: workers receive nothing */
-	int notice_fd;		/**< eventfd: something for the control thread to look at */
+	uint32_t epoch;		       /**< atomic: counts changes that workers must take over */
+	uint8_t must_stop;	       /**< atomic */
+	uint8_t sources_paused;	       /**< atomic: workers receive nothing */
+	int notice_fd;		       /**< eventfd: something for the control thread to look at */
+	uint64_t closed_rx, closed_tx; /**< packets of ports that are no more */
 	uint64_t hz;
 	double ns_per_cycle;
 };

@@ -2,7 +2,8 @@
 /*
  * Plan: three hosts that have the same view render the same paths: a packet's numbers lead each of
  * them to the same NF hosts, whatever slots these have there; places end where a path leaves the
- * host; when an NF host ends, all choose the same one in its place, known numbers or not; chains
+ * host; when an NF host ends, all choose the same one in its place, known numbers or not, or the one
+ * that has its state; of which nobody has told us yet is waited for; chains
  * of one host alone never leave it.
  */
 #include "../dataplane/steering.h"
@@ -40,6 +41,7 @@ add_everywhere(uint32_t where, uint16_t number, uint16_t service)
 					   .peer = (uint16_t)(i == where ? 0 : where + 1),
 					   .number = number};
 		view->steering.slots[number] = slot;
+		view->steering.heirs[number] = number;
 		if (slot >= view->steering.nb_slots)
 			view->steering.nb_slots = slot + 1u;
 	}
@@ -218,6 +220,53 @@ test_successor_is_the_stand_in(void)
 	}
 }
 
+/** Packets that name who has handed its state over go where the state is, whoever else serves. */
+static void
+test_heir_takes_the_place_of_who_has_ended(void)
+{
+	const uint16_t before[ONVM_SPAN_MAX] = {1003, 2000, 3001};
+	uint16_t numbers[ONVM_SPAN_MAX];
+
+	for (uint16_t heir = 2001; heir < 2006; heir++) {
+		begin(6);
+		for (uint32_t i = 0; i < NB_HOSTS; i++) {
+			/* From hand to hand. */
+			views[i].steering.heirs[2000] = heir == 2001 ? 2002 : 2001;
+			views[i].steering.heirs[heir == 2001 ? 2002 : 2001] = heir;
+		}
+		end_everywhere(2000);
+		end_everywhere(heir == 2001 ? 2002 : 2001);
+		for (uint32_t i = 0; i < NB_HOSTS; i++) {
+			struct onvm_steering *steering = &views[i].steering;
+			const uint16_t path = onvm_span_path(steering, CHAIN, before, 0);
+
+			onvm_span_numbers(steering, &steering->paths[path], numbers);
+			CHECK_EQUAL(numbers[1], heir);
+		}
+	}
+	/* A circle is left in the end. */
+	for (uint32_t i = 0; i < NB_HOSTS; i++) {
+		views[i].steering.heirs[2000] = 2001;
+		views[i].steering.heirs[2001] = 2000;
+		CHECK(onvm_span_path(&views[i].steering, CHAIN, before, 0) != 0);
+	}
+}
+
+static void
+test_number_that_was_never_known_is_waited_for(void)
+{
+	const uint16_t numbers[ONVM_SPAN_MAX] = {1000, 9000, 3000};
+	struct onvm_steering *steering = &views[0].steering;
+
+	begin(2);
+	CHECK_EQUAL(onvm_span_path(steering, CHAIN, numbers, 0), 0);
+	CHECK(steering->strange_s[9000] != 0);
+	CHECK_EQUAL(onvm_span_path(steering, CHAIN, numbers, 0), 0);
+	/* As if some seconds had passed. */
+	steering->strange_s[9000] -= ONVM_STRANGE_S + 1;
+	CHECK(onvm_span_path(steering, CHAIN, numbers, 0) != 0);
+}
+
 static void
 test_stand_ins_are_shared_out(void)
 {
@@ -265,6 +314,8 @@ main(void)
 	RUN(test_places_end_where_the_path_leaves);
 	RUN(test_all_choose_the_same_stand_in);
 	RUN(test_successor_is_the_stand_in);
+	RUN(test_heir_takes_the_place_of_who_has_ended);
+	RUN(test_number_that_was_never_known_is_waited_for);
 	RUN(test_stand_ins_are_shared_out);
 	RUN(test_chain_of_one_host_stays_there);
 	RUN(test_unknown_chain_has_no_path);

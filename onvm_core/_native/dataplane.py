@@ -397,6 +397,8 @@ def read_plane() -> PlaneCounters:
         buffers_free=stats.buffers_free,
         buffers_with_nfs=stats.buffers_with_nfs,
         paths=stats.nb_paths,
+        closed_rx=stats.closed_rx,
+        closed_tx=stats.closed_tx,
         areas=tuple(
             AreaCounters(area.socket, area.total, area.free, area.with_nfs, area.bind_error)
             for area in stats.areas[0 : stats.nb_areas]

@@ -38,9 +38,18 @@ def add_remote(services: Sequence[int], peer: int, number: int) -> int:
     )
 
 
-def remove_remote(slot: int) -> None:
-    """Send the flows of an NF host at a peer elsewhere."""
-    check(lib.onvm_dp_remote_remove(slot))
+def remove_remote(slot: int, heir: int = 0) -> None:
+    """Send the flows of an NF host at a peer elsewhere.
+
+    Args:
+        heir: slot of the host that takes them all; 0: that which all hosts choose.
+    """
+    check(lib.onvm_dp_remote_remove(slot, heir))
+
+
+def set_heir(number: int, heir: int) -> None:
+    """Let packets that name an NF host which has ended go to the one that has its state."""
+    check(lib.onvm_dp_number_heir(number, heir))
 
 
 def set_number(slot: int, number: int) -> None:

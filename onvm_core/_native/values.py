@@ -192,6 +192,9 @@ class PlaneCounters(msgspec.Struct, frozen=True):
     buffers_free: int
     buffers_with_nfs: int
     paths: int
+    closed_rx: int
+    closed_tx: int
+    """Packets of ports that are no more."""
     areas: tuple[AreaCounters, ...]
 
 

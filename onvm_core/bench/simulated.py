@@ -21,6 +21,7 @@ from onvm_core.launch.identity import ProcessId
 from onvm_core.manager import messages as m
 from onvm_core.manager.control import ControlServer
 from onvm_core.manager.directory import RECORD, ManagerRecord, write_private
+from onvm_core.manager.state_messages import NfDrainRequest
 from onvm_core.manager.view import ClusterView, LocalHost, LocalRoom
 from onvm_core.manager.view_change import ViewTables
 from onvm_sdk.errors import ConfigError
@@ -178,8 +179,9 @@ class SimulatedManager:
                 return self._applied()
             if isinstance(request, m.NfRunRequest):
                 return self._run_nf(request)
-            if isinstance(request, m.NfStopRequest):
-                return self._stop_nf(request.name)
+            if isinstance(request, (m.NfStopRequest, NfDrainRequest)):  # it has no flows
+                stopped = self._stop_nf(request.name)
+                return m.DoneReply() if isinstance(request, NfDrainRequest) else stopped
             if isinstance(request, m.InstancesRequest):
                 return m.InstancesReply(launched=[self._launched(name) for name in self._nfs])
         raise ConfigError("a simulated manager does not do that")

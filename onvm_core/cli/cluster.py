@@ -39,10 +39,10 @@ from onvm_core.cluster.agent import Agent
 from onvm_core.cluster.credentials import read_credentials
 from onvm_core.cluster.errors import NoEnsembleError, RemovedError
 from onvm_core.cluster.foundation import make_cluster
+from onvm_core.cluster.leaving import move_away, set_draining
 from onvm_core.cluster.membership import remove_host, say_goodbye
 from onvm_core.cluster.state import StateDirectory, read_state, state_directory
 from onvm_core.cluster.status import ClusterStatus, read_status
-from onvm_core.cluster.tree import DrainNode, pack
 from onvm_core.manager.directory import manager_directory
 from onvm_core.manager.sections import nearest
 from onvm_sdk.errors import ConfigError, OnvmError
@@ -222,13 +222,23 @@ def leave(
     host: Annotated[
         str | None, typer.Option(metavar="NAME", help="Another host, that is gone for good.")
     ] = None,
+    drain_s: Annotated[
+        float,
+        typer.Option(
+            min=0, max=3600, metavar="S", help="Its NFs may take so long to move to other hosts."
+        ),
+    ] = 10.0,
     ensemble: EnsembleOption = None,
     cluster: ClusterOption = None,
     manager: ManagerOption = "main",
     credentials: CredentialsOption = None,
     tls: TlsOption = None,
 ) -> None:
-    """Take this host, or another, out of the cluster. Its agent ends; its NFs stay."""
+    """Take this host, or another, out of the cluster.
+
+    NFs that have others of their kind elsewhere hand their state over first, and end. Then its
+    agent ends; the other NFs stay.
+    """
     folder = state_directory(manager)
     if host is None:
         known = read_state(folder)
@@ -236,6 +246,8 @@ def leave(
             raise ConfigError("this host has joined no cluster", field="leave")
         host = known.name
     with reach(manager, ensemble, cluster, credentials, tls) as found:
+        if drain_s > 0 and not move_away(found.ensemble, found.paths, host, drain_s):
+            print(f"not all of {host}'s NFs have moved within {drain_s:g} s", file=sys.stderr)
         if say_goodbye(found.ensemble, found.paths, host):
             time.sleep(GOODBYE_S)  # so that all see it before the host is gone
         if not remove_host(found.ensemble, found.paths, host):
@@ -259,23 +271,23 @@ def drain(
 ) -> None:
     """Let a host's instances get no new flows and no new instances come there.
 
-    Running flows stay until they end; onvm cluster status shows the state.
+    Instances that can hand their state over move to others of their kind, and end; where there are
+    none elsewhere, one is asked for. Of the rest, running flows stay until they end; onvm cluster
+    status shows the state.
     """
-    with (
-        reach(manager, ensemble, cluster, credentials, tls) as found,
-        found.ensemble.call(f"drain {host}") as client,
-    ):
-        names = client.get_children(found.paths.names)
-        if host not in names:
-            raise ConfigError(
-                f"expected a host of the cluster; {nearest(host, names)}",
-                field="drain", value=host,
-            )  # fmt: skip
-        path = posixpath.join(found.paths.draining, host)
-        if undo and client.exists(path) is not None:
-            client.delete(path)
-        elif not undo and client.exists(path) is None:
-            client.create(path, pack(DrainNode(since=round(time.time(), 3))))
+    with reach(manager, ensemble, cluster, credentials, tls) as found:
+        with found.ensemble.call(f"drain {host}") as client:
+            names = client.get_children(found.paths.names)
+            if host not in names:
+                raise ConfigError(
+                    f"expected a host of the cluster; {nearest(host, names)}",
+                    field="drain", value=host,
+                )  # fmt: skip
+            path = posixpath.join(found.paths.draining, host)
+            if undo and client.exists(path) is not None:
+                client.delete(path)
+        if not undo:
+            set_draining(found.ensemble, found.paths, host)
     print(f"{host} {'gets new flows again' if undo else 'drains'}")
 
 

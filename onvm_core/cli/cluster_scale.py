@@ -31,6 +31,7 @@ __all__ = ["app", "request_table"]
 
 POLL_S = 0.02
 GRACE_S = 10.0
+STOP_DEADLINE_S = 30.0
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -88,16 +89,64 @@ def out(
                 f"expected a service that some host has an NF for; {nearest(service, known)}",
                 field="scale out", value=service,
             )  # fmt: skip
-        queue = RequestQueue(found.ensemble, found.paths)
-        queue.put(request)
-        claim = queue.claim(key)
-        deadline = now + deadline_s + GRACE_S
-        while wait and claim is not None and claim.state == "waiting" and time.time() < deadline:
-            time.sleep(POLL_S)
-            claim = queue.claim(key)
-    if claim is None or (wait and claim.state == "waiting"):
-        raise OnvmError(f"{key}: nobody has answered; is there an agent? see onvm cluster status")
+        claim = _put(RequestQueue(found.ensemble, found.paths), request, wait=wait)
     _report(key, claim, as_json)
+
+
+@app.command("in")
+def in_(
+    service: Annotated[str, typer.Argument(metavar="SERVICE")],
+    host: Annotated[
+        str | None, typer.Option(metavar="HOST", help="One of this host; left out: the newest.")
+    ] = None,
+    reason: Annotated[str, typer.Option(help="Shown with it.")] = "asked for",
+    ensemble: EnsembleOption = None,
+    cluster: ClusterOption = None,
+    manager: ManagerOption = "main",
+    credentials: CredentialsOption = None,
+    tls: TlsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Let one instance of a service end; another takes its flows with their state."""
+    with reach(manager, ensemble, cluster, credentials, tls) as found:
+        snapshot = read_snapshot(found.ensemble, found.paths)
+        running = sorted(
+            (one.number, name, one.name)
+            for name, node in snapshot.instances.items()
+            for one in node.instances
+            if service in one.services and one.state == "active"
+        )
+        chosen = [one for one in running if host in (None, one[1])]
+        if not chosen:
+            where = ", ".join(dict.fromkeys(name for _, name, _ in running))
+            raise ConfigError(
+                f"expected a service that has an instance there ({where or 'it has none'})",
+                field="scale in", value=service,
+            )  # fmt: skip
+        _, name, instance = chosen[-1]
+        now = time.time()
+        request = RequestNode(
+            key=f"{service}-{uuid.uuid4().hex[:12]}", service=service,
+            reason=f"{reason} ({author()})", preferred=[name], stop=instance,
+            deadline=round(now + STOP_DEADLINE_S, 3), made=round(now, 3),
+        )  # fmt: skip
+        claim = _put(RequestQueue(found.ensemble, found.paths), request, wait=True)
+    _report(request.key, claim, as_json)
+
+
+def _put(queue: RequestQueue, request: RequestNode, *, wait: bool) -> ClaimNode:
+    """Put a request into the queue, and wait for what becomes of it."""
+    queue.put(request)
+    claim = queue.claim(request.key)
+    deadline = request.deadline + GRACE_S
+    while wait and claim is not None and claim.state == "waiting" and time.time() < deadline:
+        time.sleep(POLL_S)
+        claim = queue.claim(request.key)
+    if claim is None or (wait and claim.state == "waiting"):
+        raise OnvmError(
+            f"{request.key}: nobody has answered; is there an agent? see onvm cluster status"
+        )
+    return claim
 
 
 def _report(key: str, claim: ClaimNode, as_json: bool) -> None:

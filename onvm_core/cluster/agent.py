@@ -5,7 +5,8 @@
                     ▲                           │ ▲
                     └────────── offer ──────────┘ └── local state, events
  other agents ◀────────── loads, CURVE ─────────┘
- ZooKeeper ◀──▶ scaler (thread): queue, claims, leadership ──▶ manager: start, stop
+ ZooKeeper ◀──▶ scaler (thread): queue, claims, leadership ──▶ manager: start, drain
+ other agents ◀─── mover, courier (threads): state that moves, CURVE ───▶ manager
 ```
 
 It may be killed, frozen or replaced while packets flow: the manager goes on with the last view, and
@@ -24,11 +25,13 @@ import zmq
 
 from onvm_core.cluster import facts
 from onvm_core.cluster.absence import LINGER_S, Absences
+from onvm_core.cluster.courier import Courier
 from onvm_core.cluster.ensemble import Ensemble
 from onvm_core.cluster.errors import NoClusterError
 from onvm_core.cluster.keeper import Keeper, Offer
 from onvm_core.cluster.link import ManagerLink
 from onvm_core.cluster.mirror import Snapshot, read_cluster
+from onvm_core.cluster.mover import Mover
 from onvm_core.cluster.peers import Peer, PeerLoad, PeerNetwork, interval_s
 from onvm_core.cluster.scaler import Scaler
 from onvm_core.cluster.state import StateDirectory
@@ -114,6 +117,8 @@ class Agent:
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._link = ManagerLink(manager)
         self._peers: PeerNetwork | None = None
+        self._courier: Courier | None = None
+        self.mover: Mover | None = None
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         try:
             self._events = self._link.subscribe(self._context)
@@ -123,10 +128,18 @@ class Agent:
                 self._peers = PeerNetwork(
                     name, control, state.state.key, state.state.key_secret, control_port
                 )
+                self._courier = Courier(
+                    self._peers, ManagerLink(manager), lambda: self._keeper.numbers
+                )
             self._loads_now: dict[int, PeerLoad] = {}
             self.scaler = Scaler(
                 ensemble, self._paths, self._keeper, state, ManagerLink(manager), self._loads
             )
+            if self._peers is not None:
+                self.mover = Mover(
+                    self._keeper, state, self._peers, ManagerLink(manager), self.scaler.queue,
+                    self._loads,
+                )  # fmt: skip
         except BaseException:
             self._close_local()
             ensemble.close()
@@ -165,6 +178,8 @@ class Agent:
         """
         self.scaler.begin_stop()
         self._keeper.begin_stop()
+        if self.mover is not None:
+            self.mover.stop()
         if is_leaving:
             self._ensemble.close()
         else:
@@ -174,6 +189,8 @@ class Agent:
         self._close_local()
 
     def _close_local(self) -> None:
+        if self._courier is not None:
+            self._courier.close()
         if self._peers is not None:
             self._peers.close()
         self._link.close()
@@ -210,6 +227,9 @@ class Agent:
         """
         self._keeper.start()
         self.scaler.start()
+        if self._courier is not None and self.mover is not None:
+            self._courier.start()
+            self.mover.start()
         poller = zmq.Poller()
         poller.register(self._wake_fd, zmq.POLLIN)
         poller.register(self._events, zmq.POLLIN)
@@ -230,6 +250,8 @@ class Agent:
                 raise self._keeper.failure
             if self.scaler.has_failed:
                 raise OnvmError("the scaler has failed; see the traceback above")
+            if self.mover is not None and self.mover.has_failed:
+                raise OnvmError("the mover has failed; see the traceback above")
             is_held_back = self._merged is not self._told and self._apply_at_s > now
             until_s = min(self._apply_at_s, local_at_s) if is_held_back else local_at_s
             for source, _ in poller.poll(_wait_ms(until_s)):
@@ -278,6 +300,7 @@ class Agent:
                 host=facts.host_facts(
                     address=self._address,
                     control="" if self._peers is None else self._peers.endpoint,
+                    courier="" if self._courier is None else self._courier.endpoint,
                     key=self._state.state.key,
                     local=self._local, plugins=self._plugins, room=self._room,
                 ),

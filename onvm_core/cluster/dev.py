@@ -326,6 +326,14 @@ class DevCluster:
         """The cluster as it is."""
         return read_status(self.ensemble, Paths(CLUSTER))
 
+    def stop_server(self, index: int) -> None:
+        """Kill a server of ZooKeeper."""
+        self._servers.kill(index)
+
+    def start_server(self, index: int) -> None:
+        """Start it again."""
+        self._spaces.inside(NET, lambda: self._servers.start_member(index))
+
     def probe(self, count: int = 20) -> tuple[int, float]:
         """Send datagrams through the chain: how many came back, and the mean of their times in
         milliseconds.

@@ -67,14 +67,14 @@ def local_room(local: ClusterLocalReply, plugins: Sequence[PluginNode]) -> Local
 
 
 def host_facts(
-    *, address: str, control: str, key: str, local: ClusterLocalReply | None,
+    *, address: str, control: str, courier: str, key: str, local: ClusterLocalReply | None,
     plugins: list[PluginNode], room: LocalRoom | None, is_leaving: bool = False,
 ) -> HostNode:  # fmt: skip
     """A host as others are to see it; `local` is None while there is no manager."""
     state = "leaving" if is_leaving else "no_manager" if local is None else "up"
     return HostNode(
         number=1, seat=0,  # the membership knows them
-        address=address, control=control, key=key, version=_version(),
+        address=address, control=control, courier=courier, key=key, version=_version(),
         state=state,  # type: ignore[arg-type]
         cores=0.0 if room is None else room.cores,
         memory_mib=0 if room is None else room.memory_mib,
@@ -95,13 +95,14 @@ def of_cluster(hosts: Iterable[LocalHost]) -> list[LocalHost]:
 
 def instance_facts(
     local: ClusterLocalReply, numbers: Mapping[str, int], plugins: Sequence[PluginNode],
-    room: LocalRoom, before: InstancesNode,
+    room: LocalRoom, before: InstancesNode, heirs: Iterable[tuple[int, int]] = (),
 ) -> InstancesNode:  # fmt: skip
     """The NF hosts as others are to see them.
 
     Args:
         numbers: of all of them, by name.
         before: what others see now: what has hardly changed stays as it is there.
+        heirs: of NF hosts that have moved from here, by numbers.
     """
     editions = {plugin.service: plugin.edition for plugin in plugins}
     known = {instance.number: instance for instance in before.instances}
@@ -118,6 +119,7 @@ def instance_facts(
             ),
             key=lambda instance: instance.number,
         ),
+        heirs=sorted(heirs),
     )
 
 

@@ -123,6 +123,10 @@ class Keeper:
             self._applied = node
             self._woken.set()
 
+    def look_again(self) -> None:
+        """Something in the state directory is to be published."""
+        self._woken.set()
+
     @property
     def may_decide(self) -> bool:
         """Whether this agent is connected and registered in this session, so that what it decides
@@ -267,7 +271,7 @@ class Keeper:
         names = [host.name for host in facts.of_cluster(offer.local.hosts)]
         self._give_numbers(names)
         return facts.instance_facts(
-            offer.local, self.numbers, offer.plugins, offer.room, self._seen
+            offer.local, self.numbers, offer.plugins, offer.room, self._seen, self._state.heirs()
         )
 
     def _give_numbers(self, names: list[str]) -> None:

@@ -24,11 +24,22 @@ from onvm_core.manager.messages import (
     ClusterLocalReply,
     ClusterLocalRequest,
     ClusterReply,
+    DoneReply,
     InstancesReply,
     InstancesRequest,
     NfRunRequest,
     NfStopRequest,
     Request,
+)
+from onvm_core.manager.state_messages import (
+    NfDrainRequest,
+    StateDoneRequest,
+    StateGivenRequest,
+    StateGiveRequest,
+    StatePiece,
+    StateReadRequest,
+    StateReply,
+    StateTakeRequest,
 )
 from onvm_core.manager.view import ClusterView
 from onvm_core.manager.view_change import ViewChange
@@ -122,6 +133,37 @@ class ManagerLink:
     def stop(self, instance: str) -> InstancesReply:
         """Let an instance finish and leave."""
         return self._ask(NfStopRequest(name=instance), InstancesReply)
+
+    def drain(self, instance: str) -> None:
+        """Let an instance end with its flows, or when its state is elsewhere."""
+        self._ask(NfDrainRequest(name=instance), DoneReply)
+
+    # ---- state that moves ----
+
+    def take_state(self, instance: str, pause_ms: int) -> None:
+        """Hold an instance still, and take its state."""
+        self._ask(StateTakeRequest(instance=instance, pause_ms=pause_ms), DoneReply)
+
+    def read_state(self, instance: str) -> StateReply:
+        """Some of the state that was taken."""
+        return self._ask(StateReadRequest(instance=instance), StateReply)
+
+    def end_state(self, instance: str, heir: int | None) -> None:
+        """Say who has the state now; None: nobody, and packets come to the instance again."""
+        self._ask(StateDoneRequest(instance=instance, heir=heir), DoneReply)
+
+    def give_state(
+        self, instance: str, source: int, pieces: list[StatePiece], *, is_first: bool
+    ) -> None:
+        """Give an instance pieces of the state of another."""
+        self._ask(
+            StateGiveRequest(instance=instance, source=source, pieces=pieces, is_first=is_first),
+            DoneReply,
+        )
+
+    def state_given(self, instance: str, source: int) -> StateReply:
+        """Whether it has taken the state over."""
+        return self._ask(StateGivenRequest(instance=instance, source=source), StateReply)
 
     def launched(self) -> InstancesReply:
         """The NF hosts that were launched, whatever their state."""

@@ -24,7 +24,7 @@ import msgspec
 import zmq
 import zmq.auth.thread
 
-from onvm_sdk.errors import ConfigError
+from onvm_sdk.errors import ConfigError, OnvmError
 
 __all__ = ["Peer", "PeerLoad", "PeerNetwork", "interval_s"]
 
@@ -94,6 +94,9 @@ class PeerNetwork:
         self._known = _KnownKeys()
         self._loads: dict[int, tuple[PeerLoad, float]] = {}
         self._decoder = msgspec.msgpack.Decoder(_Message)
+        self._keys = key, key_secret
+        self._address = address
+        self._port = port
         self.endpoint = ""
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._authenticator: Any = zmq.auth.thread.ThreadAuthenticator(
@@ -102,45 +105,81 @@ class PeerNetwork:
         self._authenticator.log.setLevel(logging.ERROR)
         self._authenticator.start()
         self._authenticator.configure_curve_callback(DOMAIN, self._known)
-        self._publisher = self._socket(zmq.PUB, key, key_secret)
+        self._publisher = self._socket(zmq.PUB)
         self._publisher.curve_server = True
         self._publisher.zap_domain = DOMAIN.encode()
-        self.subscriber = self._socket(zmq.SUB, key, key_secret)
+        self.subscriber = self._socket(zmq.SUB)
         self.subscriber.subscribe(b"")
         try:
             if address:
-                self._bind(address, port)
+                self._bind(self._publisher, port)
+                self.endpoint = self.endpoint_of(self._publisher)
         except BaseException:
             self.close()
             raise
 
-    def _socket(self, kind: int, key: str, key_secret: str) -> zmq.Socket[bytes]:
+    def _socket(self, kind: int, bytes_max: int = MESSAGE_BYTES_MAX) -> zmq.Socket[bytes]:
         socket = self._context.socket(kind)
         socket.setsockopt(zmq.LINGER, 0)
         socket.setsockopt(zmq.IPV6, 1)
         socket.setsockopt(zmq.SNDHWM, QUEUE_LENGTH)
         socket.setsockopt(zmq.RCVHWM, MESSAGES_PER_TURN)
-        socket.setsockopt(zmq.MAXMSGSIZE, MESSAGE_BYTES_MAX)
+        socket.setsockopt(zmq.MAXMSGSIZE, bytes_max)
         socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
         socket.setsockopt(zmq.RECONNECT_IVL, 100)
         socket.setsockopt(zmq.RECONNECT_IVL_MAX, 2000)
-        socket.curve_publickey = key.encode()
-        socket.curve_secretkey = key_secret.encode()
+        socket.curve_publickey, socket.curve_secretkey = (key.encode() for key in self._keys)
         return socket
 
-    def _bind(self, address: str, port: int) -> None:
-        host = f"[{address}]" if ":" in address else address
+    @property
+    def _host(self) -> str:
+        return f"[{self._address}]" if ":" in self._address else self._address
+
+    def _bind(self, socket: zmq.Socket[bytes], port: int) -> None:
         try:
-            self._publisher.bind(f"tcp://{host}:{port or '*'}")
+            socket.bind(f"tcp://{self._host}:{port or '*'}")
         except zmq.ZMQError as error:
             raise ConfigError(
                 f"an agent cannot listen there: {error.strerror}",
-                field="--control-address", value=f"{host}:{port}",
+                field="--control-address", value=f"{self._host}:{port}",
             ) from None  # fmt: skip
-        last = self._publisher.getsockopt(zmq.LAST_ENDPOINT)
+
+    # ---- further sockets with the same keys; each belongs to the thread that uses it ----
+
+    def listen(self, kind: int, bytes_max: int) -> zmq.Socket[bytes]:
+        """A socket that hosts with known keys may connect to, on the next port.
+
+        Raises:
+            ConfigError: it cannot listen there.
+        """
+        socket = self._socket(kind, bytes_max)
+        socket.curve_server = True
+        socket.zap_domain = DOMAIN.encode()
+        try:
+            if self._address:
+                self._bind(socket, self._port and self._port + 1)
+        except BaseException:
+            socket.close(linger=0)
+            raise
+        return socket
+
+    def endpoint_of(self, socket: zmq.Socket[bytes]) -> str:
+        """Where a socket listens; "": nowhere."""
+        last = socket.getsockopt(zmq.LAST_ENDPOINT)
         assert isinstance(last, bytes)
         bound = last.rstrip(b"\0").decode().rpartition(":")[2]
-        self.endpoint = f"tcp://{host}:{bound}"
+        return f"tcp://{self._host}:{bound}" if bound else ""
+
+    def connect(self, kind: int, peer: Peer, bytes_max: int) -> zmq.Socket[bytes]:
+        """A socket to another agent's."""
+        socket = self._socket(kind, bytes_max)
+        socket.curve_serverkey = peer.key.encode()
+        try:
+            socket.connect(peer.endpoint)
+        except zmq.ZMQError as error:
+            socket.close(linger=0)
+            raise OnvmError(f"{peer.endpoint}: {error.strerror}") from None
+        return socket
 
     def __enter__(self) -> PeerNetwork:
         return self

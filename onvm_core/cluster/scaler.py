@@ -188,11 +188,11 @@ class Scaler:
     def _stop_one(self, taken: Taken) -> None:
         instance = taken.request.stop
         try:
-            self._link.stop(instance)
+            self._link.drain(instance)
         except OnvmError as error:
             self.queue.refuse(taken, self.name_of_host, str(error), self._membership.fence)
             return
-        self._end(taken, instance, "stopped")
+        self._end(taken, instance, "drains")
 
     def _start_one(self, taken: Taken, nf: str, why: str) -> None:
         key = taken.request.key
@@ -212,7 +212,8 @@ class Scaler:
 
     def _free_name(self, nf: str) -> str:
         taken = {name for one in self._link.launched().launched for name in one.instances}
-        taken |= {host.name for host in self._link.local().hosts}
+        local = self._link.local()
+        taken |= {host.name for host in local.hosts} | set(local.reserved)
         taken |= set(self._state.state.started.values())
         number = 1
         while f"{nf}-{number}" in taken:

@@ -12,6 +12,7 @@ import hashlib
 import os
 import secrets
 import threading
+import time
 from pathlib import Path
 from types import TracebackType
 
@@ -25,6 +26,8 @@ from onvm_sdk.errors import ConfigError
 __all__ = ["AgentState", "Connection", "StateDirectory", "read_state", "state_directory"]
 
 FILE = "agent.json"
+HEIRS_S = 600.0
+"""Longer than any packet or view of another host still names who has moved."""
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -55,6 +58,9 @@ class AgentState(msgspec.Struct, kw_only=True):
     """Of NF hosts, by the name of their first instance."""
     started: dict[str, str] = {}
     """Instance by the request for which it was started, until that is told to the cluster."""
+    heirs: dict[int, tuple[int, float]] = {}
+    """Of NF hosts that have moved from here, by number: who has their state, and since when, in
+    seconds since 1970."""
 
     @classmethod
     def make(cls) -> AgentState:
@@ -134,6 +140,19 @@ class StateDirectory:
         """Be of no cluster any more; the keys stay."""
         old = self.state
         self.state = AgentState(secret=old.secret, key=old.key, key_secret=old.key_secret)
+        self.save()
+
+    def heirs(self) -> list[tuple[int, int]]:
+        """NF hosts that have moved from here not long ago, and who has their state."""
+        return [(number, heir) for number, (heir, _) in sorted(self.state.heirs.items())]
+
+    def add_heir(self, number: int, heir: int) -> None:
+        """Keep who has the state of an NF host now, and forget those of long ago."""
+        now = time.time()
+        self.state.heirs = {
+            **{one: at for one, at in self.state.heirs.items() if now - at[1] < HEIRS_S},
+            number: (heir, now),
+        }
         self.save()
 
     def save(self) -> None:

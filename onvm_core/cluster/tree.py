@@ -167,6 +167,8 @@ class HostNode(_Node, frozen=True, kw_only=True):
     """On the data network."""
     control: str = ""
     """ZeroMQ endpoint of its agent; "" without."""
+    courier: str = ""
+    """Where its agent takes the state of NF hosts that move; "": nowhere."""
     key: str = ""
     """Public CURVE key of its agent."""
     version: str
@@ -201,6 +203,8 @@ class InstancesNode(_Node, frozen=True, kw_only=True):
     free_cores: float = 0.0
     free_memory_mib: int = 0
     instances: list[InstanceNode] = []
+    heirs: list[tuple[Number, Number]] = []
+    """NF hosts that have handed their state to another host, and to which NF host there."""
 
 
 class DrainNode(_Node, frozen=True, kw_only=True):

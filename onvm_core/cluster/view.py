@@ -7,13 +7,15 @@ theirs with `view_maker`, which gives the same and keeps what has not changed.
 What does not count:
 
 * hosts without a manager, and all of their instances;
+* instances that have handed their state to another: their flows are there (`heirs`);
 * chains whose ends are not both on hosts that are there.
 
 What gets no new flows, while running ones stay (``draining``):
 
-* instances of hosts that drain;
-* instances of hosts that have just vanished from ZooKeeper, where others serve as well: if nobody
-  else does, one that may be dead is better than none, and its manager's peers know by their probes;
+* instances of hosts that leave;
+* instances of hosts that drain, or have just vanished from ZooKeeper, where others serve as well:
+  if nobody else does, one that is to end, or may be dead, is better than none, and its manager's
+  peers know by their probes;
 * instances of another edition of a plugin than that of the cluster, see `editions`.
 """
 
@@ -38,6 +40,7 @@ __all__ = [
     "digest_of_instance",
     "digest_text",
     "editions",
+    "heirs_of",
     "instance_view",
     "make_view",
     "mismatches",
@@ -66,15 +69,17 @@ def make_view(
     there[host] = me
     chosen = editions(snapshot)
 
+    heirs = heirs_of(snapshot)
+
     def leaves(name: str) -> bool:
-        return there[name].state != "up" or name in snapshot.draining
+        return there[name].state != "up"
 
     served = {
         service
-        for name in there.keys() - set(vanished)
+        for name in there.keys() - set(vanished) - snapshot.draining.keys()
         if not leaves(name) and name in snapshot.instances
         for node in snapshot.instances[name].instances
-        if node.state == "active"
+        if node.state == "active" and node.number not in heirs
         for service in node.services
     }
     instances = [
@@ -83,10 +88,14 @@ def make_view(
             name,
             chosen,
             spare_pps.get(node.number, node.capacity_pps),
-            is_leaving=leaves(name) or (name in vanished and served.issuperset(node.services)),
+            is_leaving=leaves(name)
+            or (
+                (name in vanished or name in snapshot.draining) and served.issuperset(node.services)
+            ),
         )
         for name in there
         for node in (snapshot.instances[name].instances if name in snapshot.instances else ())
+        if node.number not in heirs
     ]
     return ClusterView(
         cluster=snapshot.cluster.name,
@@ -103,6 +112,7 @@ def make_view(
             key=lambda peer: peer.number,
         ),
         instances=sorted(instances, key=lambda instance: instance.number),
+        heirs=sorted(heirs.items()),
         chains=sorted(
             (
                 chain_view(name, node)
@@ -121,6 +131,13 @@ def chain_view(name: str, node: ChainNode) -> ChainView:
         bidirectional=node.bidirectional, track_flows=node.track_flows,
         on_failure=node.on_failure, match=node.match,
     )  # fmt: skip
+
+
+def heirs_of(snapshot: Snapshot) -> dict[int, int]:
+    """NF hosts that have handed their state to another, and to which."""
+    return {
+        number: heir for node in snapshot.instances.values() for number, heir in node.heirs
+    }  # fmt: skip
 
 
 def instance_view(
@@ -223,6 +240,7 @@ def digest(view: ClusterView) -> str:
         digest_of((view.cluster, view.vni))
         + sum(digest_of(host) for host in [*hosts, (view.number, view.host, view.address)])
         + sum(digest_of_instance(one) for one in view.instances)
+        + sum(digest_of(pair) for pair in view.heirs)
         + sum(digest_of(chain) for chain in view.chains)
     )
 

@@ -26,6 +26,7 @@ from onvm_core.cluster.view import (
     digest_of,
     digest_of_instance,
     digest_text,
+    heirs_of,
     instance_view,
 )
 from onvm_core.manager.view import ChainView, ClusterView, InstanceView, PeerView
@@ -44,7 +45,9 @@ class _Origin:
     chosen: Mapping[str, Edition]
     is_leaving: bool
     served: frozenset[str]
-    """Services for which others get new flows, because this host has vanished."""
+    """Services for which others get new flows, because this host drains or has vanished."""
+    moved: frozenset[int]
+    """NF hosts whose state is elsewhere."""
 
     def is_same(self, other: _Origin) -> bool:
         """Whether the same comes of it; quick, so that "no" may also be "perhaps"."""
@@ -54,6 +57,7 @@ class _Origin:
             and self.chosen is other.chosen
             and self.is_leaving == other.is_leaving
             and self.served == other.served
+            and self.moved == other.moved
         )
 
 
@@ -62,7 +66,10 @@ class _Part:
 
     def __init__(self, name: str, origin: _Origin, spare_pps: Mapping[int, int]) -> None:
         node = origin.host
-        nodes = () if origin.instances is None else origin.instances.instances
+        nodes = [
+            one for one in (() if origin.instances is None else origin.instances.instances)
+            if one.number not in origin.moved
+        ]  # fmt: skip
         self.origin = origin
         self.peer = PeerView(name=name, number=node.number, address=node.address)
         self.capacities = {one.number: one.capacity_pps for one in nodes}
@@ -131,10 +138,12 @@ class ViewMaker:
             self._instances = sorted(
                 chain.from_iterable(self._parts[name].views for name in there), key=_number
             )
+        heirs = heirs_of(snapshot)
         chains = self._follow_chains(snapshot, there)
         self.digest = digest_text(
             digest_of((snapshot.cluster.name, snapshot.cluster.vni))
             + sum(part.digest for part in self._parts.values())
+            + sum(digest_of(pair) for pair in heirs.items())
             + sum(self._chains[one.name][2] for one in chains)
         )
         return ClusterView(
@@ -147,6 +156,7 @@ class ViewMaker:
                 (self._parts[name].peer for name in there if name != self._host), key=_number
             ),
             instances=self._instances,
+            heirs=sorted(heirs.items()),
             chains=chains,
         )
 
@@ -181,15 +191,19 @@ class ViewMaker:
         has_changed = bool(gone)
         is_priced = spare_pps == self._spare
         self._spare = spare_pps
-        # Those that have vanished come last: what they are depends on what the others serve.
-        for name in sorted(there, key=lambda name: name in vanished) if vanished else there:
+        # Those that drain or have vanished come last: what they are depends on what the others
+        # serve.
+        unsure = {*vanished, *snapshot.draining}
+        moved = heirs_of(snapshot)
+        for name in sorted(there, key=lambda name: name in unsure) if unsure else there:
             node = there[name]
             origin = _Origin(
                 node,
                 snapshot.instances.get(name),
                 self._chosen,
-                node.state != "up" or name in snapshot.draining,
-                self._served(there, vanished) if name in vanished else frozenset(),
+                node.state != "up",
+                self._served(there, unsure) if name in unsure else frozenset(),
+                self._moved(snapshot, name, moved),
             )
             part = self._parts.get(name)
             if part is None or not part.origin.is_same(origin):
@@ -199,9 +213,17 @@ class ViewMaker:
                 has_changed |= part.price(spare_pps)
         return has_changed
 
-    def _served(self, there: Mapping[str, HostNode], vanished: Collection[str]) -> frozenset[str]:
+    def _served(self, there: Mapping[str, HostNode], unsure: Collection[str]) -> frozenset[str]:
         return frozenset(
-            chain.from_iterable(self._parts[name].serves for name in there if name not in vanished)
+            chain.from_iterable(self._parts[name].serves for name in there if name not in unsure)
+        )
+
+    @staticmethod
+    def _moved(snapshot: Snapshot, name: str, moved: Mapping[int, int]) -> frozenset[int]:
+        if not moved or name not in snapshot.instances:
+            return frozenset()
+        return frozenset(
+            one.number for one in snapshot.instances[name].instances if one.number in moved
         )
 
     def _follow_chains(self, snapshot: Snapshot, there: Collection[str]) -> list[ChainView]:

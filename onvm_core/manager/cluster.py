@@ -14,7 +14,7 @@ import hashlib
 import ipaddress
 import logging
 import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import msgspec
@@ -26,18 +26,19 @@ from onvm_core.manager import messages as m
 from onvm_core.manager.bypass import Bypass
 from onvm_core.manager.chains import PORT_REMOTE
 from onvm_core.manager.deployment import Deployment
-from onvm_core.manager.registry import HostState, NfHost
+from onvm_core.manager.own_hosts import OwnHosts
+from onvm_core.manager.registry import NfHost
 from onvm_core.manager.view import (
     ChainView,
     ClaimView,
     ClusterView,
     InstanceView,
-    LocalHost,
     PeerStatus,
     PeerView,
     PortView,
 )
 from onvm_core.manager.view_change import ViewTables
+from onvm_core.manager.wire import Claim
 from onvm_sdk.errors import ConfigError
 
 __all__ = ["TUNNEL", "ClusterTables"]
@@ -46,6 +47,8 @@ log = logging.getLogger("onvm.cluster")
 
 TUNNEL = "cluster"
 """Name of the port to the peers."""
+HEIRS_MAX = 8
+"""State that went from heir to heir is followed so often."""
 SPAN_MAX = 8
 """NF hosts of a chain that spans hosts: as many as NSH's fixed context names."""
 REVISION_BITS = 48
@@ -83,6 +86,7 @@ class ClusterTables:
         self, deployment: Deployment, bypass: Bypass, publish: Callable[[str, str], None]
     ) -> None:
         self._deployment = deployment
+        self.own = OwnHosts(deployment)
         self._bypass = bypass
         self._publish = publish
         self._view: ClusterView | None = None
@@ -93,8 +97,10 @@ class ClusterTables:
         self._peers: dict[str, _Peer] = {}
         self._remotes: dict[int, _Remote] = {}
         self._chains: dict[str, ChainView] = {}
-        self._numbers: dict[int, int] = {}
-        """Of the own NF hosts, by slot."""
+        self.reserved: Callable[[], set[str]] = set
+        """Names of instances that have moved from here."""
+        self._heirs: dict[int, int] = {}
+        """Who has the state of NF hosts that have moved, by number."""
 
     @property
     def chains(self) -> Mapping[str, ChainView]:
@@ -114,6 +120,26 @@ class ClusterTables:
             remote.slot: [f"{remote.view.name}@{remote.view.host}"]
             for remote in self._remotes.values()
         }
+
+    def slot_of(self, number: int) -> int | None:
+        """Slot of an NF host of the cluster, or of who has its state; None: there is none."""
+        for _ in range(HEIRS_MAX):
+            if number in self._remotes:
+                return self._remotes[number].slot
+            own = self.own.slot_of(number)
+            if own is not None:
+                return own
+            if number not in self._heirs:
+                break
+            number = self._heirs[number]
+        return None
+
+    def remote_claims(self) -> set[Claim]:
+        """What belongs to NF hosts at peers."""
+        return {
+            Claim(*_traffic_of(claim)) for remote in self._remotes.values()
+            for claim in remote.claims
+        }  # fmt: skip
 
     # ---- requests ----
 
@@ -153,12 +179,15 @@ class ClusterTables:
         """What the cluster is to know of this manager."""
         drops = dataplane.read_plane().drops
         return m.ClusterLocalReply(
-            hosts=[self._local(host) for host in self._serving()],
+            hosts=[
+                self.own.show(host, self._spare_of(host.services)) for host in self.own.serving()
+            ],
             ports=[name for name in self._deployment.ports if name != TUNNEL],
             peers=self.peers(),
             digest=self.digest(),
             room=self._deployment.room,
             drops={reason: drops[reason] for reason in REMOTE_REASONS},
+            reserved=sorted(self.reserved()),
         )
 
     def peers(self) -> list[PeerStatus]:
@@ -171,15 +200,12 @@ class ClusterTables:
         if view is None:
             return ""
         names = {peer.id: name for name, peer in self._peers.items()}
-        numbers = {slot: number for slot, number in self._numbers.items() if number}
-        by_slot = {host.slot: host for host in self._serving()}
         instances = [
             (remote.view.number, remote.view.host, remote.view.services, remote.view.state)
             for remote in self._remotes.values()
         ] + [
-            (number, view.host, list(by_slot[slot].services), by_slot[slot].state.value)
-            for slot, number in numbers.items()
-            if slot in by_slot
+            (number, view.host, list(host.services), state)
+            for number, host, state in self.own.numbered()
         ]
         state = (
             view.cluster, view.vni, sorted([*names.values(), view.host]),
@@ -209,10 +235,11 @@ class ClusterTables:
         for name in [n for n in self._chains if n not in wanted_chains]:
             self._remove_chain(name)
         self._open_tunnel(view, missing)
+        self._set_heirs(view)
         self._set_instances(view, missing)
         self._set_peers(view, missing)
         self._add_instances(view, missing)
-        self._number_own(view)
+        self._tell_own(view)
         for chain in view.chains:
             if self._chains.get(chain.name) != chain:
                 self._add_chain(chain, view, missing)
@@ -223,14 +250,14 @@ class ClusterTables:
             self._remove_chain(name)
         for number in list(self._remotes):
             self._remove_remote(number)
-        for slot in [s for s, number in self._numbers.items() if number]:
-            self._number(slot, 0)
         for name in list(self._peers):
             self._remove_peer(name)
         if self._tunnel is not None:
             self._deployment.close_port(TUNNEL)
             self._tunnel = None
         self._view = self._views = None
+        self._heirs = {}
+        self.own.forget()
 
     def _open_tunnel(self, view: ClusterView, missing: list[str]) -> None:
         wanted = (view.address, view.vni)
@@ -286,6 +313,14 @@ class ClusterTables:
             if one.host != view.host and ((peer := self._peers.get(one.host)) is None or peer.is_up)
         }
 
+    def _set_heirs(self, view: ClusterView) -> None:
+        """Where the state of NF hosts has gone; before these go."""
+        heirs = dict(view.heirs)
+        for source, heir in heirs.items():
+            if self._heirs.get(source) != heir:
+                native.set_heir(source, heir)
+        self._heirs = heirs
+
     def _set_instances(self, view: ClusterView, missing: list[str]) -> None:
         """Remove what has gone, change what has changed; before peers go."""
         del missing
@@ -332,51 +367,34 @@ class ClusterTables:
         remote.view = now
 
     def _remove_remote(self, number: int) -> None:
-        native.remove_remote(self._remotes.pop(number).slot)
+        slot = self._remotes.pop(number).slot
+        native.remove_remote(slot, self.slot_of(number) or 0)
 
     def _tell_services(self) -> None:
         self._deployment.remote_services = {
             service for remote in self._remotes.values() for service in remote.view.services
         }
 
-    def _serving(self) -> Iterable[NfHost]:
-        return [
-            host
-            for host in self._deployment.manager.registry.living()
-            if host.state in (HostState.ACTIVE, HostState.DRAINING)
-        ]
-
-    def _number_own(self, view: ClusterView) -> None:
-        wanted = {one.name: one.number for one in view.instances if one.host == view.host}
-        living = {host.slot: host for host in self._serving()}
-        self._numbers = {slot: n for slot, n in self._numbers.items() if slot in living}
-        for slot, host in living.items():
-            number = wanted.get(host.instances[0].name, 0)
-            if self._numbers.get(slot, 0) != number:
-                self._number(slot, number)
-            self._welcome(host)
-
-    def _welcome(self, host: NfHost) -> None:
-        """Let new flows come to an own host of which nothing is known, as to those at peers."""
-        meter = self._deployment.manager.meters.of(host)
-        if meter is not None and meter.capacity_pps is not None:
-            return
+    def _spare_of(self, services: tuple[str, ...]) -> int | None:
+        """Mean spare capacity of those at peers that run these services; None: there are none."""
         known = [
             remote.view.spare_pps
             for remote in self._remotes.values()
-            if tuple(remote.view.services) == host.services
+            if tuple(remote.view.services) == services
         ]
-        if known:
-            dataplane.set_spare(host.slot, max(sum(known) // len(known), 1))
+        return max(sum(known) // len(known), 1) if known else None
 
-    def _number(self, slot: int, number: int) -> None:
-        native.set_number(slot, number)
-        self._numbers[slot] = number
+    def _tell_own(self, view: ClusterView) -> None:
+        own = [one for one in view.instances if one.host == view.host]
+        self.own.number({one.name: one.number for one in own})
+        self.own.draining = frozenset(one.name for one in own if one.state == "draining")
+        self.own.keep_back()
+        for host in self.own.serving():
+            self.own.welcome(host, self._spare_of(host.services))
 
     def on_host_change(self, host: NfHost) -> None:
-        """A host of this manager serves, drains or is gone: its number is the slot's no more."""
-        if host.state is HostState.DEAD:
-            self._numbers.pop(host.slot, None)
+        """A host of this manager serves, drains or is gone."""
+        self.own.on_host_change(host)
 
     # chains
 
@@ -421,32 +439,6 @@ class ClusterTables:
         self._publish(name, "removed")
 
     # ---- reading ----
-
-    def _local(self, host: NfHost) -> LocalHost:
-        meters = self._deployment.manager.meters
-        meter = meters.of(host)
-        load = None if meter is None else meter.recent
-        spare = None if meter is None or load is None else meter.spare_pps(load)
-        capacity = None if meter is None else meter.capacity_pps
-        return LocalHost(
-            name=host.instances[0].name,
-            services=list(host.services),
-            state=host.state.value,
-            spare_pps=int(max(spare or 0, 0)),
-            capacity_pps=None if capacity is None else int(capacity),
-            utilisation=None if load is None else round(load.utilisation, 3),
-            demand=None if load is None else round(load.demand, 3),
-            sheds=0 if load is None else load.sheds,
-            claims=[
-                ClaimView(
-                    address=str(ipaddress.ip_address(claim.address)),
-                    protocol=claim.protocol,
-                    first_port=claim.first_port,
-                    end_port=claim.end_port,
-                )
-                for claim in host.claims
-            ],
-        )
 
     def _peer_status(self, peer: _Peer) -> PeerStatus:
         counters = native.read_peer(peer.id)

@@ -69,7 +69,8 @@ class NfConfig(_Table, frozen=True):
 
     plugin: str = ""
     """Name of an installed NF; the table's own name when it is left out."""
-    instances: Instances = 1
+    instances: Annotated[int, msgspec.Meta(ge=0, le=64)] = 1
+    """0: what it says is for those that are started later."""
     config: str | dict[str, Any] = {}
     launcher: str = ""
     """What starts it; empty: `DEFAULT_LAUNCHER`."""

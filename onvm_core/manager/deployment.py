@@ -359,8 +359,8 @@ class Deployment:
             self.stop_host(host)
         return len(hosts)
 
-    def stop_host(self, host: NfHost, heir: NfHost | None = None) -> None:
-        """Let an NF host finish what it holds and leave; its flows go to `heir`, or to all."""
+    def stop_host(self, host: NfHost, heir: int = 0) -> None:
+        """Let an NF host finish what it holds and leave; its flows go to slot `heir`, or to all."""
         for launched in self._state.launched:
             if launched.handle.spec.secret == host.secret:
                 launched.asked_to_stop = True

@@ -5,7 +5,9 @@ ends when its flows have ended and its NFs say that their state may go, or after
 is left of its flows moves to others.
 
 The flow table may have millions of entries: each turn looks at some of them. A host whose slot no
-entry has named in a whole pass has no flow any more, for it gets no new ones.
+entry has named in a whole pass has no flow any more, for it gets no new ones. Flows that came in at
+another host of the cluster stand in its table: such a host must have been without packets for as
+long as a flow is kept, too.
 """
 
 from __future__ import annotations
@@ -84,7 +86,7 @@ class Drains:
 
     Args:
         nfs: all of them; the supervisor's own list.
-        stop: ends one of them; its flows go to the second argument, or to all others.
+        stop: ends one of them; its flows go to the slot in the second argument, or to all others.
         write: records what is known of them.
     """
 
@@ -92,7 +94,7 @@ class Drains:
         self,
         deployment: Deployment,
         nfs: list[Supervised],
-        stop: Callable[[Supervised, NfHost | None], None],
+        stop: Callable[[Supervised, int], None],
         write: Callable[[], None],
     ) -> None:
         self._manager = deployment.manager
@@ -101,7 +103,9 @@ class Drains:
         self._write = write
         self._flows = FlowWatch()
         self._plans: dict[int, _Plan] = {}
-        self._hand_overs = HandOvers(
+        self._heard: dict[int, tuple[int, float]] = {}
+        """Of hosts to which others send: packets so far, and since when they are so many."""
+        self.hand_overs = HandOvers(
             self._manager, on_end=self._handed_over, on_inherited=self._inherited,
             on_released=self._released,
         )  # fmt: skip
@@ -109,20 +113,21 @@ class Drains:
     @property
     def is_urgent(self) -> bool:
         """Whether packets wait for a hand-over of state."""
-        return self._hand_overs.is_urgent
+        return self.hand_overs.is_urgent
 
     def is_excused(self, host: NfHost) -> bool:
         """Whether a host that makes no progress may be busy with a state."""
-        return self._hand_overs.is_excused(host)
+        return self.hand_overs.is_excused(host)
 
     def on_gone(self, host: NfHost) -> None:
         """A host is dead."""
-        self._hand_overs.on_gone(host)
+        self.hand_overs.on_gone(host)
 
     def forget(self, host: NfHost) -> None:
         """A host is to stop, whatever it was doing."""
         self._plans.pop(host.slot, None)
-        self._hand_overs.cancel(host)
+        self._heard.pop(host.slot, None)
+        self.hand_overs.cancel(host)
         self._flows.discard(host.slot)
 
     def drain(self, service: str, deadline_s: float, handover_s: float) -> str | None:
@@ -140,9 +145,16 @@ class Drains:
             if nf.is_serving and nf.host is not None:
                 self._begin(nf, nf.host, self._heir_of(nf), deadline_s, handover_s)
             else:
-                self._stop(nf, None)
+                self._stop(nf, 0)
             return "+".join(nf.wanted.instances)
         return None
+
+    def drain_one(self, nf: Supervised, deadline_s: float, handover_s: float) -> None:
+        """As `drain`, one that was chosen."""
+        if nf.is_serving and nf.host is not None:
+            self._begin(nf, nf.host, self._heir_of(nf), deadline_s, handover_s)
+        elif not nf.is_leaving:
+            self._stop(nf, 0)
 
     def drain_host(
         self, host: NfHost, heirs: Sequence[NfHost], deadline_s: float, handover_s: float
@@ -169,7 +181,7 @@ class Drains:
         plan = self._plans[host.slot]
         plan.tries += 1
         plan.retry_at = None
-        self._hand_overs.begin(host, plan.heirs, plan.pause_s)
+        self.hand_overs.begin(host, plan.heirs, plan.pause_s)
 
     def resume(self, service: str) -> str | None:
         """Let new flows come to a host that drains; its name, or None without one."""
@@ -186,19 +198,31 @@ class Drains:
 
     def turn(self, now: float) -> None:
         """Go on with hand-overs, and end who has no flow any more."""
-        self._hand_overs.turn()
+        self.hand_overs.turn()
         ended = self._flows.turn(now)
         for nf in list(self._nfs):
             if not nf.is_draining or nf.is_stopping or nf.host is None:
                 continue
-            has_ended = nf.host.slot in ended and nf.host.is_drained
+            has_ended = (
+                nf.host.slot in ended and nf.host.is_drained and self._is_quiet(nf.host, now)
+            )
             if has_ended or now > nf.drain_until or nf.host.state is HostState.DEAD:
                 self.forget(nf.host)
-                self._stop(nf, None)
+                self._stop(nf, 0)
                 continue
             plan = self._plans.get(nf.host.slot)
             if plan is not None and plan.retry_at is not None and now > plan.retry_at:
                 self._hand_over(nf.host)
+
+    def _is_quiet(self, host: NfHost, now: float) -> bool:
+        """Whether no flow that other hosts know can be there any more."""
+        if not host.is_shared:
+            return True
+        rx = sum(dataplane.read_host(host.slot).rx)
+        known = self._heard.get(host.slot)
+        if known is None or known[0] != rx:
+            known = self._heard[host.slot] = rx, now
+        return now - known[1] > self._manager.settings.flow_idle_ms / 1000
 
     # ---- the state ----
 
@@ -237,7 +261,7 @@ class Drains:
         log.info("%s has handed its state over to %s", label, ", ".join(names))
         self._flows.discard(host.slot)
         # Where several take it, there is one for each service, and so no choice.
-        self._stop(nf, heirs[0])
+        self._stop(nf, heirs[0].slot)
 
     def _inherited(self, heir: NfHost, name: str) -> None:
         """As long as the state is used, nobody else gets the names of who owned it."""

@@ -12,6 +12,9 @@ What happens, each step only after the one before:
 4. the heir gets them, and says that it has taken the state over;
 5. the flows move to the heir: the caller stops the host.
 
+The heir may also be on another host: then step 4 is the agents' matter. They read the pieces here
+and give them to the manager there (`inherit`), and the flows move when they say that it is done.
+
 Step 2 to 5 take a few milliseconds for thousands of flows, and may take `pause_s`: then, and on
 whatever else goes wrong, packets go to the host again as before, and the caller is told why. The
 state has at most `STATE_BYTES_MAX` bytes.
@@ -29,16 +32,15 @@ from enum import Enum
 
 from onvm_core._native import dataplane
 from onvm_core.manager import wire
+from onvm_core.manager.inherit import QUEUED_MAX, STATE_BYTES_MAX, Inheritances, reason_of
 from onvm_core.manager.manager import Manager
 from onvm_core.manager.registry import HostState, NfHost
+from onvm_sdk.errors import ConfigError
 
 __all__ = ["HandOvers"]
 
-STATE_BYTES_MAX = 64 << 20
 ANSWER_TIMEOUT_S = 2.0
 """For the answer to the first question, with which nobody waits."""
-QUEUED_MAX = 64
-"""Pieces on their way to the heir at a time."""
 EXCUSED_S = 5.0
 """For so long whoever writes or reads a state is not taken for hung."""
 
@@ -48,6 +50,7 @@ class _Step(Enum):
     EMPTYING = "its packets did not come back"
     TAKING = "it did not give its state"
     GIVING = "{heirs} did not take the state"
+    LEAVING = "it was not taken over by another host"
 
 
 @dataclass(slots=True, eq=False)
@@ -57,8 +60,8 @@ class _Transfer:
     pause_s: float
     deadline_s: float
     step: _Step = _Step.ASKED
-    pieces: deque[tuple[NfHost, int, bytes]] = field(default_factory=deque)
-    """For whom, for which of its stages, and what."""
+    pieces: deque[tuple[NfHost | None, int, bytes]] = field(default_factory=deque)
+    """For whom (None: an heir elsewhere), for which of its stages, and what."""
     waits_for: set[int] = field(default_factory=set)
     """Slots of heirs that have not yet said that they have the state."""
     n_bytes: int = 0
@@ -73,6 +76,11 @@ class _Transfer:
     def heir_names(self) -> str:
         """For people."""
         return " and ".join(heir.instances[0].name for heir in self.heirs)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether an heir elsewhere may have all of the state."""
+        return self.step is _Step.LEAVING and not self.pieces
 
 
 class HandOvers:
@@ -99,6 +107,9 @@ class HandOvers:
         self._on_released = on_released
         self._transfers: dict[int, _Transfer] = {}
         self._excused: dict[int, float] = {}
+        self._failures: dict[int, str] = {}
+        """Of hand-overs to other hosts that nobody has read yet, by slot."""
+        self.inheritances = Inheritances(manager, self._excuse)
         manager.on_state_message = self._take
 
     @property
@@ -120,6 +131,44 @@ class HandOvers:
         self._transfers[source.slot] = _Transfer(source, tuple(heirs), pause_s, deadline)
         self._send(source, wire.OFFER)
 
+    def begin_leaving(self, source: NfHost, pause_s: float) -> None:
+        """Begin to give the state of a host that gets no new flows to another host."""
+        self._failures.pop(source.slot, None)
+        self.begin(source, (), pause_s)
+
+    def read(self, source: NfHost, n_bytes: int) -> tuple[list[tuple[int, bytes]], bool]:
+        """Pieces of a state that is to leave, stage and content, up to about `n_bytes`; and whether
+        there are no more.
+
+        Raises:
+            ConfigError: it cannot leave; why.
+        """
+        if source.slot in self._failures:
+            raise ConfigError(self._failures.pop(source.slot))
+        transfer = self._transfers.get(source.slot)
+        if transfer is None or transfer.heirs:
+            raise ConfigError(f"the state of {source.instances[0].name} is not to leave")
+        pieces: list[tuple[int, bytes]] = []
+        while transfer.step is _Step.LEAVING and transfer.pieces and n_bytes > 0:
+            _, stage, piece = transfer.pieces.popleft()
+            pieces.append((stage, piece))
+            n_bytes -= len(piece)
+        return pieces, transfer.is_whole
+
+    def end_leaving(self, source: NfHost) -> bool:
+        """Another host has the state, and packets are to come here no more; False when it was too
+        late: they do again.
+        """
+        transfer = self._transfers.get(source.slot)
+        if transfer is None or not transfer.is_whole:
+            return False
+        del self._transfers[source.slot]
+        return True
+
+    def is_going_on(self, source: NfHost) -> bool:
+        """Whether the state of a host is being handed over."""
+        return source.slot in self._transfers
+
     def cancel(self, source: NfHost) -> None:
         """Let packets go to a host as before."""
         transfer = self._transfers.pop(source.slot, None)
@@ -129,7 +178,9 @@ class HandOvers:
     def on_gone(self, host: NfHost) -> None:
         """A host is dead."""
         self._excused.pop(host.slot, None)
+        self._failures.pop(host.slot, None)
         self._transfers.pop(host.slot, None)
+        self.inheritances.on_gone(host)
         for transfer in list(self._transfers.values()):
             if host in transfer.heirs:
                 self._fail(transfer, f"{host.instances[0].name} is gone")
@@ -147,6 +198,7 @@ class HandOvers:
                 self._ask_for_state(transfer)
             elif transfer.step is _Step.GIVING:
                 self._give(transfer)
+        self.inheritances.turn(now)
 
     # ---- steps ----
 
@@ -167,12 +219,15 @@ class HandOvers:
         if message.stage >= len(transfer.source.instances):
             raise wire.WireError(f"state of stage {message.stage}")
         is_one = len(transfer.heirs) == 1
-        heir = transfer.heirs[0 if is_one else message.stage]
+        heir = transfer.heirs[0 if is_one else message.stage] if transfer.heirs else None
+        is_one |= heir is None
         transfer.pieces.append((heir, message.stage if is_one else 0, message.payload))
         transfer.n_bytes += len(message.payload)
         is_last = not message.payload and message.stage + 1 == len(transfer.source.instances)
         if transfer.n_bytes > STATE_BYTES_MAX:
             self._fail(transfer, f"its state has more than {STATE_BYTES_MAX} bytes")
+        elif is_last and not transfer.heirs:
+            transfer.step = _Step.LEAVING
         elif is_last:
             transfer.step = _Step.GIVING
             transfer.waits_for = {heir.slot for heir in transfer.heirs}
@@ -185,6 +240,7 @@ class HandOvers:
         room = QUEUED_MAX - max(self._manager.attach.n_unsent(h.slot) for h in transfer.heirs)
         for _ in range(min(room, len(transfer.pieces))):
             heir, stage, piece = transfer.pieces.popleft()
+            assert heir is not None
             self._send(heir, wire.STATE, stage=stage, payload=piece)
 
     def _end(self, transfer: _Transfer) -> None:
@@ -194,10 +250,13 @@ class HandOvers:
     def _fail(self, transfer: _Transfer, reason: str) -> None:
         del self._transfers[transfer.source.slot]
         self._unpause(transfer)
-        self._on_end(transfer.source, transfer.heirs, reason)
+        if transfer.heirs:
+            self._on_end(transfer.source, transfer.heirs, reason)
+        else:
+            self._failures[transfer.source.slot] = reason
 
     def _unpause(self, transfer: _Transfer) -> None:
-        if transfer.is_paused and transfer.source.state is HostState.DRAINING:
+        if transfer.is_paused and transfer.source.state in (HostState.ACTIVE, HostState.DRAINING):
             dataplane.pause_host(transfer.source.slot, False)
 
     # ---- messages ----
@@ -215,6 +274,7 @@ class HandOvers:
         self._excused.pop(host.slot, None)
         if message.kind == wire.RESTORED:  # also when it comes too late to move the flows
             self._on_inherited(host, message.peer)
+        self.inheritances.answered(host, message)
         for transfer in list(self._transfers.values()):
             if (
                 host not in transfer.heirs
@@ -223,7 +283,7 @@ class HandOvers:
             ):
                 continue
             if message.kind == wire.REFUSED:
-                self._fail(transfer, f"{host.instances[0].name}: {_text(message)}")
+                self._fail(transfer, f"{host.instances[0].name}: {reason_of(message)}")
             else:
                 transfer.waits_for.discard(host.slot)
                 if not transfer.waits_for:
@@ -235,7 +295,7 @@ class HandOvers:
             return
         if message.kind == wire.REFUSED:
             self._excused.pop(host.slot, None)
-            self._fail(transfer, _text(message))
+            self._fail(transfer, reason_of(message))
         elif message.kind == wire.OFFER and transfer.step is _Step.ASKED:
             self._pause(transfer)
         elif message.kind == wire.STATE and transfer.step is _Step.TAKING:
@@ -246,8 +306,3 @@ class HandOvers:
 
     def _send(self, host: NfHost, kind: int, **parts: int | str | bytes) -> None:
         self._manager.send(host, wire.pack_message(kind, **parts))  # type: ignore[arg-type]
-
-
-def _text(message: wire.Message) -> str:
-    text = message.payload.decode(errors="replace")
-    return "".join(c if c.isprintable() else "?" for c in text) or "it gave no reason"

@@ -164,7 +164,8 @@ class Manager:
 
     def drain_host(self, host: NfHost) -> None:
         """Let no new flows come to an active host; its running ones stay."""
-        dataplane.drain_host(host.slot)
+        if not host.is_kept_back:
+            dataplane.drain_host(host.slot)
         host.state = HostState.DRAINING
         host.drained.clear()
         for stage in range(len(host.instances)):
@@ -173,22 +174,34 @@ class Manager:
 
     def resume_host(self, host: NfHost) -> None:
         """Let new flows come to a draining host again."""
-        dataplane.activate_host(host.slot)
+        if not host.is_kept_back:
+            dataplane.activate_host(host.slot)
         host.state = HostState.ACTIVE
         for stage in range(len(host.instances)):
             self.send(host, wire.pack_message(wire.RESUME, stage=stage))
         self.on_host_change(host)
 
-    def stop_host(self, host: NfHost, heir: NfHost | None = None) -> None:
+    def keep_back(self, host: NfHost, is_kept_back: bool) -> None:
+        """Let no new flows come to an active host because its cluster wants that, or let them come
+        again; the NFs hear nothing of it.
+        """
+        if is_kept_back == host.is_kept_back:
+            return
+        host.is_kept_back = is_kept_back
+        if host.state is HostState.ACTIVE:
+            (dataplane.drain_host if is_kept_back else dataplane.activate_host)(host.slot)
+
+    def stop_host(self, host: NfHost, heir: int = 0) -> None:
         """Send a host's flows elsewhere; when it holds no packet any more, let it leave.
 
         Args:
-            heir: takes all its flows; None: they are shared out.
+            heir: slot of the host, here or at a peer, that takes all its flows; 0: they are shared
+                out.
         """
         if host.slot in self._leaving:
             return
         if host.state in (HostState.ACTIVE, HostState.DRAINING):
-            dataplane.leave_host(host.slot, 0 if heir is None else heir.slot)
+            dataplane.leave_host(host.slot, heir)
             host.state = HostState.DRAINING
             self._leaving[host.slot] = time.monotonic() + LEAVE_TIMEOUT_S
         else:

@@ -12,6 +12,15 @@ import msgspec
 from onvm_core.export.runner import ExporterReport
 from onvm_core.manager.classifier import MatchConfig
 from onvm_core.manager.report import Report
+from onvm_core.manager.state_messages import (
+    NfDrainRequest,
+    StateDoneRequest,
+    StateGivenRequest,
+    StateGiveRequest,
+    StateReadRequest,
+    StateReply,
+    StateTakeRequest,
+)
 from onvm_core.manager.stopwatch import Startup
 from onvm_core.manager.view import ClusterView, LocalHost, LocalRoom, PeerStatus
 from onvm_core.manager.view_change import ViewChange
@@ -188,6 +197,12 @@ Request = (
     | ClusterApplyRequest
     | ClusterChangeRequest
     | ClusterLocalRequest
+    | NfDrainRequest
+    | StateTakeRequest
+    | StateReadRequest
+    | StateDoneRequest
+    | StateGiveRequest
+    | StateGivenRequest
 )
 
 
@@ -391,6 +406,8 @@ class ClusterLocalReply(_Tagged, frozen=True, tag="cluster_local"):
     drops: dict[str, int] = {}
     """Of packets between hosts, by reason."""
     room: LocalRoom | None = None
+    reserved: list[str] = []
+    """Instance names that are not free, though nothing here has them."""
 
 
 class DoneReply(_Tagged, frozen=True, tag="done"):
@@ -419,6 +436,7 @@ Reply = (
     | ScaleStatusReply
     | ClusterReply
     | ClusterLocalReply
+    | StateReply
     | ErrorReply
 )
 

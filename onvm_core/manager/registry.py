@@ -52,6 +52,8 @@ class NfHost:
         last: what it had done in the end; only of a dead host.
         reason: why it is dead, for people.
         is_held: on standby once it is ready, instead of active.
+        is_kept_back: gets no new flows, because its cluster wants that.
+        is_shared: other hosts of its cluster may send it packets of flows that only they know.
         drained: its stages whose state may go, as it says while it drains.
         cpu_before: CPU seconds it had used when packets began to flow.
         cpu_seconds: CPU seconds it had used when it died.
@@ -66,6 +68,8 @@ class NfHost:
     last: HostCounters | None = None
     reason: str = ""
     is_held: bool = False
+    is_kept_back: bool = False
+    is_shared: bool = False
     drained: set[int] = field(default_factory=set)
     cpu_before: float = 0.0
     cpu_seconds: float = 0.0

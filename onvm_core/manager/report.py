@@ -324,11 +324,11 @@ def make_report(manager: Manager, ports: Mapping[int, tuple[str, str]], seconds:
         for port, (name, uri) in ports.items()
         if uri.startswith("gen:") and dataplane.read_gen(port).sent
     ]
-    rx = sum(port.rx for port in shown)
+    rx = plane.closed_rx + sum(port.rx for port in shown)
     return Report(
         rx=rx,
         originated=plane.originated,
-        tx=sum(port.tx for port in shown),
+        tx=plane.closed_tx + sum(port.tx for port in shown),
         drops=dict(sorted(drops.items())),
         nfs=nfs,
         ports=shown,

@@ -23,6 +23,7 @@ from onvm_core.manager.deployment import Deployment, NfFailed
 from onvm_core.manager.directory import DirectoryLock, check_socket_paths
 from onvm_core.manager.extensions import Extensions
 from onvm_core.manager.fusion import Fusion
+from onvm_core.manager.moves import Moves
 from onvm_core.manager.plan import make_plan
 from onvm_core.manager.ports import PortKind, parse_uri
 from onvm_core.manager.registry import NfHost
@@ -122,6 +123,7 @@ class Service:
         self._handlers[m.ClusterLocalRequest] = self._cluster.local
         self._handlers[m.ScaleRequest] = self._automation.scaling.set_count
         self._handlers[m.ScaleStatusRequest] = self._automation.scaling.status
+        self._handlers |= Moves(self._deployment, self._supervisor, self._cluster).handlers
         self._deployment.on_host_change = self._on_host_change
         stopwatch.lap("wiring")
 

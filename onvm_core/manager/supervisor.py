@@ -117,6 +117,8 @@ class Supervisor:
         self._publish = publish
         self._nfs: list[Supervised] = []
         self.drains = Drains(deployment, self._nfs, self._stop, self._write)
+        self.reserved: Callable[[], set[str]] = set
+        """Names that nobody is to get, though none here has them."""
         self._unread: list[_Record] = []
         """Of the earlier manager, as long as they are neither adopted nor ended."""
 
@@ -128,7 +130,8 @@ class Supervisor:
 
     def instance_names(self) -> set[str]:
         """Names that are taken."""
-        return {name for nf in self._nfs for name in (*nf.wanted.instances, *nf.heirlooms)}
+        taken = {name for nf in self._nfs for name in (*nf.wanted.instances, *nf.heirlooms)}
+        return taken | self.reserved()
 
     def first_failure(self) -> str:
         """The line of an NF host that has failed and never served; "" if none."""
@@ -407,8 +410,16 @@ class Supervisor:
                 self._stop(nf)
         return asked
 
-    def _stop(self, nf: Supervised, heir: NfHost | None = None) -> None:
-        if heir is None and nf.host is not None:
+    def stop_with_heir(self, nf: Supervised, heir: int) -> None:
+        """Let one end whose state a host has, here or at a peer; its flows go to that slot."""
+        self._stop(nf, heir)
+
+    def find(self, instance: str) -> Supervised | None:
+        """The NF host of an instance; None when none of that name is looked after."""
+        return next((nf for nf in self._nfs if instance in nf.wanted.instances), None)
+
+    def _stop(self, nf: Supervised, heir: int = 0) -> None:
+        if heir == 0 and nf.host is not None:
             self.drains.forget(nf.host)
         nf.is_stopping = True
         nf.stop_at = time.monotonic() + STOP_TIMEOUT_S

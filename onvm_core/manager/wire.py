@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from onvm_sdk.errors import OnvmError
 
 __all__ = [
+    "Claim",
     "Hello",
     "Message",
     "StageHello",

@@ -37,15 +37,25 @@ def host() -> Iterator[Host]:
     yield from managed()
 
 
+# More than `slow` can do, which takes 0.3 ms for a packet; a has a core for one of it.
+LOADED = {
+    "a": PLANE + '[ports.clients]\nuri = "gen:?flows=400&rate=12000&timeout_ms=4000"\n'
+    'direction = "in"\n[nfs.slow]\n',
+    "b": PLANE,
+    "c": CONFIGS["c"],
+}
+
+
 class RealHosts:
     """Managers and agents of one machine."""
 
-    def __init__(self, cluster: Cluster, host: Host) -> None:
+    def __init__(self, cluster: Cluster, host: Host, configs: dict[str, str]) -> None:
+        self.configs = configs
         self.cluster = cluster
         self.host = host
         self.agents: dict[str, subprocess.Popen[bytes]] = {}
         net = 2 + os.getpid() % 250
-        self.addresses = {name: f"127.{net}.77.{index + 2}" for index, name in enumerate(CONFIGS)}
+        self.addresses = {name: f"127.{net}.77.{index + 2}" for index, name in enumerate(configs)}
 
     @property
     def environment(self) -> dict[str, str]:
@@ -56,7 +66,7 @@ class RealHosts:
         }
 
     def start_manager(self, name: str) -> None:
-        (self.host.folder / f"{name}.toml").write_text(CONFIGS[name])
+        (self.host.folder / f"{name}.toml").write_text(self.configs[name])
         self.host.do("up", "-d", "--name", name, "-f", f"{name}.toml")
 
     def start_agent(self, name: str) -> None:
@@ -84,6 +94,16 @@ class RealHosts:
         (one,) = self.host.json("status", "--name", "a")["report"]["generators"]
         return int(one["completed"])
 
+    def has_joined(self) -> bool:
+        shown = self.status()
+        there = [one for one in shown["hosts"] if one["state"] == "up"]
+        return len(there) == len(self.configs) and shown["is_equal"]
+
+    def running(self, service: str) -> dict[str, int]:
+        """Active instances, by host."""
+        found = [one for one in self.status()["services"] if one["name"] == service]
+        return dict(found[0]["instances"]) if found else {}
+
     def flows_go_on(self) -> None:
         before = self.completed()
         wait(lambda: self.completed() > before + 200, 60, "connections that complete")
@@ -96,10 +116,10 @@ class RealHosts:
 
 
 @pytest.fixture
-def hosts(cluster: Cluster, host: Host) -> Iterator[RealHosts]:
-    made = RealHosts(cluster, host)
+def hosts(cluster: Cluster, host: Host, request: pytest.FixtureRequest) -> Iterator[RealHosts]:
+    made = RealHosts(cluster, host, getattr(request, "param", CONFIGS))
     try:
-        for name in CONFIGS:
+        for name in made.configs:
             made.start_manager(name)
             made.start_agent(name)
         yield made
@@ -143,6 +163,33 @@ def test_chain_across_hosts_and_agents_that_come_and_go(hosts: RealHosts) -> Non
     wait(lambda: hosts.agents["c"].poll() is not None, what="the end of its agent")
     assert hosts.agents["c"].returncode == 0
     assert hosts.host.json("chain", "list", "--name", "c") == []
+
+
+@pytest.mark.parametrize("hosts", [LOADED], indirect=True)
+def test_load_on_a_full_host_leads_to_an_instance_on_another(hosts: RealHosts) -> None:
+    """Real packets, measured load, the policy of the leader, the queue, another host's manager."""
+    state = hosts.host.folder / "state" / "a" / "agent.json"
+    wait(lambda: state.exists() and '"connection":{' in state.read_text(), what="joining")
+    wait(lambda: hosts.has_joined() and hosts.running("slow") == {"a": 1}, 60, "three hosts")
+    full = next(one for one in hosts.status()["hosts"] if one["name"] == "a")
+    if full["free_cores"] >= 1:
+        pytest.skip("a machine with so many cores is not full")
+    hosts.do("service", "set", "slow", "--min", "1", "--max", "2", "--target", "0.7")
+    hosts.do("chain", "add", "web", "--in", "a:clients", "--out", "c:servers",
+             "--services", "slow")  # fmt: skip
+    wait(lambda: sum(hosts.running("slow").values()) == 2, 60, "another instance")
+    (other,) = hosts.running("slow").keys() - {"a"}
+    hosts.flows_go_on()
+    # It serves what comes now, and was asked for once.
+    wait(
+        lambda: any(
+            one["rx"] > 500 for one in hosts.host.json("status", "--name", other)["report"]["nfs"]
+        ),
+        60, "packets at the new instance",
+    )  # fmt: skip
+    served = [one for one in hosts.status()["requests"] if one["service"] == "slow"]
+    assert [(one["state"], one["host"]) for one in served] == [("done", other)]
+    assert hosts.has_joined()
 
 
 def test_readable_when_there_is_no_cluster() -> None:

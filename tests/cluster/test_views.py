@@ -70,10 +70,11 @@ def _instance(number: int) -> st.SearchStrategy[InstanceNode]:
 def _instances(name: str) -> st.SearchStrategy[InstancesNode]:
     first = 100 * HOSTS.index(name) + 1
     return st.builds(
-        lambda some: InstancesNode(instances=list(some)),
+        lambda some, heirs: InstancesNode(instances=list(some), heirs=heirs),
         st.tuples(*(_instance(first + index) for index in range(2))).flatmap(
             lambda some: st.sampled_from([some, some[:1], some[1:], ()])
         ),
+        st.sampled_from([[], [], [(first, 201)], [(first + 1, 1), (9, 1)]]),
     )
 
 

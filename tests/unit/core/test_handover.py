@@ -10,6 +10,7 @@ import pytest
 
 from onvm_core.manager import handover, wire
 from onvm_core.manager.registry import HostState, Instance, NfHost
+from onvm_sdk.errors import ConfigError
 
 
 class World:
@@ -202,3 +203,83 @@ def test_each_nf_of_a_fused_host_may_have_an_heir_of_its_own(world: World) -> No
     assert not world.ended
     world.says(other, wire.RESTORED, peer="a-1+")
     assert world.ended == [""]
+
+
+# ---- to and from another host ----
+
+
+def leave(world: World) -> None:
+    """Let the source's state leave for another host, as far as it is known here."""
+    world.hand_overs.cancel(world.source)
+    world.paused.clear()
+    world.hand_overs.begin_leaving(world.source, 0.25)
+
+
+def test_state_leaves_in_pieces_and_packets_wait_until_another_has_it(world: World) -> None:
+    leave(world)
+    assert world.hand_overs.read(world.source, 100) == ([], False)
+    world.until_giving()
+    assert world.paused == [True]
+    assert world.hand_overs.read(world.source, 1) == ([(0, b"12")], False)
+    assert not world.hand_overs.end_leaving(world.source)  # not all of it has been read
+    assert world.hand_overs.read(world.source, 1) == ([(0, b"")], True)
+    assert world.hand_overs.end_leaving(world.source)
+    assert world.paused == [True]  # they go on to the heir with the paths, when the host leaves
+    assert not world.hand_overs.is_going_on(world.source)
+
+
+def test_other_host_that_never_answers_leaves_everything_as_it_was(world: World) -> None:
+    leave(world)
+    world.until_giving()
+    world.hand_overs.read(world.source, 100)
+    world.now_s += 0.3
+    world.hand_overs.turn()
+    assert world.paused == [True, False]
+    assert not world.hand_overs.end_leaving(world.source)
+    with pytest.raises(ConfigError, match="it was not taken over by another host in time"):
+        world.hand_overs.read(world.source, 100)
+
+
+def test_source_that_refuses_says_why_to_who_reads(world: World) -> None:
+    leave(world)
+    world.says(world.source, wire.REFUSED, b"no snapshot")
+    with pytest.raises(ConfigError, match="no snapshot"):
+        world.hand_overs.read(world.source, 100)
+    with pytest.raises(ConfigError, match="is not to leave"):
+        world.hand_overs.read(world.source, 100)
+
+
+def test_heir_gets_the_state_of_another_host_under_its_number(world: World) -> None:
+    given = world.hand_overs.inheritances
+    world.sent.clear()
+    given.give(world.heir, 77, [(0, b"12")], is_first=True)
+    given.give(world.heir, 77, [(0, b"")], is_first=False)
+    assert [(message.kind, message.peer, message.payload) for _, message in world.sent] == [
+        (wire.RESTORE, "@77", b""), (wire.STATE, "", b"12"), (wire.STATE, "", b""),
+    ]  # fmt: skip
+    assert given.look(77) == ("waiting", "")
+    world.says(world.heir, wire.RESTORED, peer="@77")
+    assert given.look(77) == ("done", "")
+    assert world.inherited == ["@77"]
+
+
+def test_heir_that_refuses_or_dies_or_has_no_room_is_told(world: World) -> None:
+    given = world.hand_overs.inheritances
+    given.give(world.heir, 77, [(0, b"")], is_first=True)
+    world.says(world.heir, wire.REFUSED, b"of another address", "@77")
+    assert given.look(77) == ("failed", "a-1: of another address")
+    given.give(world.heir, 78, [(0, b"")], is_first=True)
+    world.hand_overs.on_gone(world.heir)
+    assert given.look(78) == ("failed", "a-1 is gone")
+    assert given.look(79) == ("failed", "it is not known")
+    with pytest.raises(ConfigError, match="no state of @79 was begun with"):
+        given.give(world.heir, 79, [(0, b"1")], is_first=False)
+    with pytest.raises(ConfigError, match="a-2 does not serve"):
+        given.give(world.source, 80, [], is_first=True)
+    world.unsent = 1 << 20  # its socket is full: nothing is lost
+    world.sent.clear()
+    given.give(world.heir, 81, [(0, b"1")], is_first=True)
+    assert world.kinds() == [("a-1", wire.RESTORE)]
+    world.unsent = 0
+    given.turn(world.now_s)
+    assert world.kinds() == [("a-1", wire.RESTORE), ("a-1", wire.STATE)]
