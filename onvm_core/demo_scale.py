@@ -25,7 +25,6 @@ from rich.text import Text
 from onvm_core._native import dataplane
 from onvm_core._native.dataplane import DataplaneSettings
 from onvm_core.cli.report import make_table
-from onvm_core.cli.run import load_port_kinds
 from onvm_core.launch.launcher import Launchers
 from onvm_core.manager.automation import Automation
 from onvm_core.manager.config import Config
@@ -35,9 +34,11 @@ from onvm_core.manager.extensions import Extensions
 from onvm_core.manager.messages import ScaleStatusRequest
 from onvm_core.manager.placement import DEFAULT_POLICY
 from onvm_core.manager.placer import load_policy
+from onvm_core.manager.ports import port_kinds
 from onvm_core.manager.report import Report
 from onvm_core.manager.sections import ScaleConfig
 from onvm_core.manager.supervisor import Supervisor, WantedHost
+from onvm_core.plugins import load_plugins
 from onvm_core.scaling.autoscaler import Decision
 from onvm_core.scaling.policy import UtilisationPolicy
 from onvm_sdk.errors import OnvmError
@@ -134,7 +135,7 @@ class _Act:
         config = ScaleConfig(max=3, in_after_s=1.5, cooldown_s=1.0)
         settings = DataplaneSettings(ring_length=2048, n_buffers=16384, flow_capacity=1 << 16)
         self.deployment = Deployment(
-            directory, settings, kinds=load_port_kinds(), package=lambda name: None,
+            directory, settings, kinds=port_kinds(load_plugins()), package=lambda name: None,
             launchers=Launchers(), placement=load_policy(DEFAULT_POLICY),
         )  # fmt: skip
         self.supervisor = Supervisor(directory, self.deployment, lambda event: None)

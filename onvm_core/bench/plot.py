@@ -18,6 +18,7 @@ __all__ = ["FORMATS", "Panel", "check_plot", "panels_of", "write_plot"]
 
 FORMATS = (".png", ".svg")
 BAR_COLOUR, GOAL_COLOUR = "#4477aa", "#cc3311"
+LABEL_BOX = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.8}
 ROW_INCHES = 0.3
 PANEL_INCHES = 0.9
 LOG_RATIO = 50.0
@@ -43,7 +44,7 @@ class Panel:
         return next((v for k, v in self.goals.items() if fnmatchcase(line.name, k)), None)
 
 
-_ELASTIC: tuple[tuple[str, tuple[str, ...], dict[str, float], bool], ...] = (
+_PANELS: tuple[tuple[str, tuple[str, ...], dict[str, float], bool], ...] = (
     ("From a load step to a new instance that serves", ("elastic.out.*",),
      {"elastic.out.launch": 300, "elastic.out.spare": 50}, False),
     ("Running flows that moved on scale-out", ("elastic.out.*.moved",), {"*": 0}, False),
@@ -56,8 +57,19 @@ _ELASTIC: tuple[tuple[str, tuple[str, ...], dict[str, float], bool], ...] = (
      {"elastic.crash.seen": 5, "elastic.hang.seen": 500}, False),
     ("Longest pause of traffic", ("elastic.crash.gap", "elastic.hang.gap", "elastic.restart*"),
      {"elastic.restart.beside": 200}, False),
+    ("A change of the cluster, until the tables of all hosts follow",
+     ("cluster.join.tables", "cluster.leave", "cluster.chain", "cluster.nf"), {"*": 200}, False),
+    ("Start of an agent, until the tables of all hosts have its host", ("cluster.join",), {},
+     False),
+    ("A scale request, until all hosts have the new instance on another one",
+     ("cluster.scale", "cluster.scale.*"),
+     {"cluster.scale": 1000, "cluster.scale.outside": 150}, False),
+    ("A host with an instance is cut off, or dies", ("cluster.failover.*",),
+     {"cluster.failover.*.new": 1000, "cluster.failover.*.views": 200}, False),
+    ("Throughput of a hop here and at a peer", ("cluster.hop.*",), {}, False),
+    ("Time to a server and back, over a hop here and at a peer", ("cluster.rtt.*",), {}, False),
 )  # fmt: skip
-"""Titles, names, goals and whether they are least values, of the suite "elastic"; of one unit."""
+"""Titles, names, goals and whether they are least values, of some suites; of one unit."""
 _UNITS = {
     "From a load step to a new instance that serves": "ms",
     "Running flows that moved on scale-out": "flows",
@@ -94,10 +106,10 @@ def _pyplot() -> Any:
 
 
 def panels_of(lines: Sequence[BenchLine]) -> list[Panel]:
-    """Sort lines into panels: those of the suite "elastic" by what they say, others by unit."""
+    """Sort lines into panels: those of some suites by what they say, others by unit."""
     left = list(lines)
     panels = []
-    for title, patterns, goals, is_least in _ELASTIC:
+    for title, patterns, goals, is_least in _PANELS:
         unit = _UNITS.get(title)
         found = [
             line for line in left
@@ -168,7 +180,7 @@ def _draw(panel: Panel, axis: Any) -> None:
     for row, line in zip(rows, panel.lines, strict=True):
         axis.annotate(
             f"{line.median:,.4g}", (line.max if line.max > 0 else 0.0, row), xytext=(6, 0),
-            textcoords="offset points", va="center", fontsize=8,
+            textcoords="offset points", va="center", fontsize=8, bbox=LABEL_BOX,
         )  # fmt: skip
     axis.set_yticks(list(rows), [line.name for line in panel.lines], fontsize=8)
     axis.invert_yaxis()

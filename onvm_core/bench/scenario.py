@@ -36,7 +36,8 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     kind: str = "throughput"
-    """throughput, startup, latency, new_flows, crash, or one of `elastic` or `remote`."""
+    """throughput, startup, latency, new_flows, crash, or one of `elastic`, `remote`, `restart` or
+    `cluster`."""
     way: str = "c"
     hosts: list[list[str]] = []
     instances: int = 1
@@ -338,12 +339,14 @@ _KINDS: dict[str, Callable[[Scenario], dict[str, float]]] = {
 def main() -> None:
     """Read a scenario on stdin, measure, write the figures to stdout."""
     scenario = msgspec.json.decode(sys.stdin.buffer.read(), type=Scenario)
-    from onvm_core.bench.elastic import KINDS as ELASTIC  # they import this module
+    from onvm_core.bench.cluster import KINDS as CLUSTER  # they import this module
+    from onvm_core.bench.elastic import KINDS as ELASTIC
     from onvm_core.bench.remote import KINDS as REMOTE
     from onvm_core.bench.restart import KINDS as RESTART
 
     try:
-        figures = {**_KINDS, **ELASTIC, **REMOTE, **RESTART}[scenario.kind](scenario)
+        kinds = {**_KINDS, **CLUSTER, **ELASTIC, **REMOTE, **RESTART}
+        figures = kinds[scenario.kind](scenario)
     except ConfigError as error:
         sys.exit(f"{error}")
     sys.stdout.buffer.write(msgspec.json.encode(figures))

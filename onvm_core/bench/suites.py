@@ -6,10 +6,12 @@ import sys
 from collections.abc import Callable, Iterator
 
 from onvm_core.bench.bench_nf import measure_wakeups
+from onvm_core.bench.cluster import FIGURES as CLUSTER_FIGURES
 from onvm_core.bench.images import images
 from onvm_core.bench.line import BenchLine
 from onvm_core.bench.restart import installed_nf
 from onvm_core.bench.scenario import Scenario, run_scenario
+from onvm_core.cluster.dev import check_machine
 from onvm_core.launch.launcher import DEFAULT_LAUNCHER, Launchers
 from onvm_core.manager.environment import split_cpus
 from onvm_sdk.errors import ConfigError, OnvmError
@@ -182,6 +184,22 @@ def _elastic(runs: int, seconds: float) -> Iterator[BenchLine]:
 
 
 def _cluster(runs: int, seconds: float) -> Iterator[BenchLine]:
+    try:
+        check_machine()
+        if installed_nf() is None:
+            raise ConfigError("no NF is installed")
+    except ConfigError as error:
+        names = ", ".join(f"cluster.{name}" for name in CLUSTER_FIGURES)
+        print(f"not measured: {names}: {error}", file=sys.stderr)
+    else:
+        figures = _repeat(Scenario(kind="cluster"), runs)
+        for name in CLUSTER_FIGURES:
+            yield BenchLine.of(f"cluster.{name}", "ms", _column(figures, name))
+    yield from _remote(runs, seconds)
+
+
+def _remote(runs: int, seconds: float) -> Iterator[BenchLine]:
+    """A hop at a peer against one here."""
     places = (("local", False), ("remote", True))
     hops: dict[str, list[dict[str, float]]] = {name: [] for name, _ in places}
     trips: dict[str, list[dict[str, float]]] = {name: [] for name, _ in places}

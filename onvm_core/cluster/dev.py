@@ -27,6 +27,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
@@ -35,14 +36,14 @@ from onvm_core.cluster.definitions import Chains, check_chain
 from onvm_core.cluster.ensemble import Ensemble
 from onvm_core.cluster.errors import ClusterError
 from onvm_core.cluster.foundation import make_cluster
-from onvm_core.cluster.namespaces import Spaces, make_spaces
-from onvm_core.cluster.server import LocalEnsemble
+from onvm_core.cluster.namespaces import Spaces, check_spaces, make_spaces
+from onvm_core.cluster.server import LocalEnsemble, check_installed
 from onvm_core.cluster.status import ClusterStatus, read_snapshot, read_status
 from onvm_core.cluster.tree import ChainNode, Paths
 from onvm_core.manager.view import PortView
 from onvm_sdk.errors import ConfigError
 
-__all__ = ["DevCluster"]
+__all__ = ["CHAIN", "ECHO_PORT", "SERVER_ADDRESS", "SESSION_S", "DevCluster", "check_machine"]
 
 CLUSTER = "dev"
 CHAIN = "web"
@@ -51,9 +52,24 @@ CLIENT, SERVER = "client", "server"
 SERVER_ADDRESS = "10.9.0.2"
 DATA = "172.30.0"
 ECHO_PORT = 7
+SESSION_S = 4.0
 READY_TIMEOUT_S = 90.0
 POLL_S = 0.1
+ResultT = TypeVar("ResultT")
+
 PLANE = "[dataplane]\nbuffers = 8192\nflows = 65536\n"
+
+
+def check_machine() -> None:
+    """See that a cluster can be made here.
+
+    Raises:
+        ConfigError: not as this user, or something is not installed.
+    """
+    check_spaces()
+    check_installed()
+    if shutil.which("ethtool") is None:
+        raise ConfigError("needs ethtool; run: apt-get install ethtool", field="cluster dev")
 
 
 class DevCluster:
@@ -73,14 +89,13 @@ class DevCluster:
         self, hosts: int, services: Sequence[str], servers: int = 1,
         say: Callable[[str], None] = lambda _: None,
     ) -> None:  # fmt: skip
-        if shutil.which("ethtool") is None:
-            raise ConfigError("needs ethtool; run: apt-get install ethtool", field="cluster dev")
+        check_machine()
         self.names = [f"h{number}" for number in range(1, hosts + 1)]
         self._services = list(services)
         self._n_servers = servers
         self._say = say
         self._stack = ExitStack()
-        self._processes: list[subprocess.Popen[bytes]] = []
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._logs: dict[str, Path] = {}
         self.ensemble: Ensemble
         self.folder: Path
@@ -119,7 +134,7 @@ class DevCluster:
         self._stack.callback(self._servers.stop)
         self._spaces.inside(NET, self._servers.start)
         self.ensemble = self._stack.enter_context(
-            Ensemble(self._servers.hosts, credentials, session_s=4.0)
+            Ensemble(self._servers.hosts, credentials, session_s=SESSION_S)
         )
         self._spaces.inside(NET, self._make_cluster)
         self._write_script()
@@ -200,36 +215,60 @@ class DevCluster:
             self._services, itertools.cycle([*self.names[1:], self.names[0]]), strict=False
         ):
             turns[name].append(service)
-        for number, name in enumerate(self.names, 1):
+        for name in self.names:
             text = PLANE + "".join(f"[nfs.{service}]\n" for service in turns[name])
             for role, host in ((CLIENT, self.names[0]), (SERVER, self.names[-1])):
                 if host == name:
                     text += f'[ports.{role}]\nuri = "af_packet:{role}0"\n'
-            config = self.folder / f"{name}.toml"
-            config.write_text(text)
-            self._spawn(name, f"{name}-manager", "up", "--name", name, "-f", str(config))
-            self._spawn(
-                name, f"{name}-agent", "cluster", "join", "--manager", name, "--name", name,
-                "--data-address", f"{DATA}.{number}", "--session-timeout", "4",
-            )  # fmt: skip
+            (self.folder / f"{name}.toml").write_text(text)
+            self.start_manager(name)
+            self.start_agent(name)
+
+    def start_manager(self, name: str) -> None:
+        """Start the manager of a host that has none; returns at once."""
+        config = str(self.folder / f"{name}.toml")
+        self._spawn(name, f"{name}-manager", "up", "--name", name, "-f", config)
+
+    def start_agent(self, name: str) -> None:
+        """Start the agent of a host that has none; returns at once."""
+        number = self.names.index(name) + 1
+        self._spawn(
+            name, f"{name}-agent", "cluster", "join", "--manager", name, "--name", name,
+            "--data-address", f"{DATA}.{number}", "--session-timeout", f"{SESSION_S:g}",
+        )  # fmt: skip
 
     def _spawn(self, role: str, label: str, *arguments: str) -> None:
         log = self._logs[label] = self.folder / f"{label}.log"
         with log.open("wb") as output:
-            self._processes.append(
-                subprocess.Popen(
-                    self._spaces.command(
-                        role, sys.executable, "-P", "-m", "onvm_core.cli", *arguments
-                    ),
-                    stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-                    env=self.environment, start_new_session=True,
-                )
+            self._processes[label] = subprocess.Popen(
+                self._spaces.command(
+                    role, sys.executable, "-P", "-m", "onvm_core.cli", *arguments
+                ),
+                stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                env=self.environment, start_new_session=True,
             )  # fmt: skip
 
+    def end_agent(self, name: str, timeout_s: float = 10.0) -> None:
+        """Wait until the agent of a host that was removed has ended."""
+        self._processes.pop(f"{name}-agent").wait(timeout_s)
+
+    def kill(self, name: str) -> None:
+        """Let a host die: manager, NFs and agent at once."""
+        labels = [label for label in self._processes if label.partition("-")[0] == name]
+        processes = [self._processes.pop(label) for label in labels]
+        self._spaces.kill(name)
+        for process in processes:
+            process.wait()
+
+    def cut(self, name: str, is_cut: bool = True) -> None:
+        """Cut a host off from the data network, where ZooKeeper is, too; or mend that."""
+        self._spaces.ip(NET, "link", "set", f"to-{name}", "down" if is_cut else "up")
+
     def _end_processes(self) -> None:
-        for process in reversed(self._processes):
+        processes = list(reversed(self._processes.values()))
+        for process in processes:
             process.terminate()
-        for process in reversed(self._processes):
+        for process in processes:
             try:
                 process.wait(10)
             except subprocess.TimeoutExpired:
@@ -239,9 +278,9 @@ class DevCluster:
     def _wait(self, condition: Callable[[], bool], what: str) -> None:
         deadline = time.monotonic() + READY_TIMEOUT_S
         while not condition():
-            for process, (label, log) in zip(self._processes, self._logs.items(), strict=True):
+            for label, process in self._processes.items():
                 if process.poll() is not None:
-                    raise ClusterError(f"{label} has ended: {_last_line(log)}")
+                    raise ClusterError(f"{label} has ended: {_last_line(self._logs[label])}")
             if time.monotonic() > deadline:
                 raise ClusterError(f"waited {READY_TIMEOUT_S:g} s for {what}")
             time.sleep(POLL_S)
@@ -265,6 +304,19 @@ class DevCluster:
         chains.put(CHAIN, msgspec.structs.replace(node, number=chains.new_number()), "dev")
 
     # ---- looking ----
+
+    @property
+    def paths(self) -> Paths:
+        """Of the cluster in ZooKeeper."""
+        return Paths(CLUSTER)
+
+    def manager(self, name: str) -> Path:
+        """The directory of a host's manager."""
+        return self.folder / "r" / name
+
+    def in_client(self, call: Callable[[], ResultT]) -> ResultT:
+        """Call something where the clients are."""
+        return self._spaces.inside(CLIENT, call)
 
     def command(self, role: str, *arguments: str) -> list[str]:
         """A command as it runs on a host, the client or the server."""

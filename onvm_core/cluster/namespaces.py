@@ -18,7 +18,7 @@ from typing import TypeVar
 
 from onvm_sdk.errors import ConfigError, OnvmError
 
-__all__ = ["Spaces", "make_spaces"]
+__all__ = ["Spaces", "check_spaces", "make_spaces"]
 
 NETNS = Path("/run/netns")
 CLONE_NEWNET = 0x40000000
@@ -48,6 +48,10 @@ class Spaces:
         """A command as it runs in a namespace."""
         return ["ip", "netns", "exec", self.name(role), *arguments]
 
+    def kill(self, role: str) -> None:
+        """Kill all processes of a namespace."""
+        _kill(self.name(role))
+
     def inside(self, role: str, call: Callable[[], ResultT]) -> ResultT:
         """Call something in a namespace: this thread is there meanwhile, others are not."""
         with (
@@ -67,6 +71,18 @@ def _enter(descriptor: int) -> None:
         raise OnvmError(f"cannot enter a network namespace: {os.strerror(ctypes.get_errno())}")
 
 
+def check_spaces() -> None:
+    """See that namespaces can be made here.
+
+    Raises:
+        ConfigError: not as this user, or not on this machine.
+    """
+    if os.geteuid() != 0:
+        raise ConfigError("needs root, for network namespaces; use sudo", field="cluster dev")
+    if shutil.which("ip") is None:
+        raise ConfigError("needs ip; run: apt-get install iproute2", field="cluster dev")
+
+
 @contextlib.contextmanager
 def make_spaces(roles: Sequence[str], folder: Path) -> Iterator[Spaces]:
     """One namespace for each role, with a loopback interface.
@@ -77,10 +93,7 @@ def make_spaces(roles: Sequence[str], folder: Path) -> Iterator[Spaces]:
     Raises:
         ConfigError: not as this user, or not on this machine.
     """
-    if os.geteuid() != 0:
-        raise ConfigError("needs root, for network namespaces; use sudo", field="cluster dev")
-    if shutil.which("ip") is None:
-        raise ConfigError("needs ip; run: apt-get install iproute2", field="cluster dev")
+    check_spaces()
     spaces = Spaces(f"onvmdev{os.getpid()}")
     # It cleans up when its pipe closes, which no signal can prevent.
     cleaner = subprocess.Popen(
@@ -108,13 +121,17 @@ def _remove(names: Sequence[str]) -> None:
     for name in names:
         if not (NETNS / name).exists():
             continue
-        listed = subprocess.run(
-            ["ip", "netns", "pids", name], capture_output=True, text=True, check=False
-        )
-        for pid in listed.stdout.split():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(int(pid), signal.SIGKILL)
+        _kill(name)
         subprocess.run(["ip", "netns", "del", name], check=False)
+
+
+def _kill(name: str) -> None:
+    listed = subprocess.run(
+        ["ip", "netns", "pids", name], capture_output=True, text=True, check=False
+    )
+    for pid in listed.stdout.split():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(pid), signal.SIGKILL)
 
 
 if __name__ == "__main__":

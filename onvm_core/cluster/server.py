@@ -17,7 +17,7 @@ from onvm_core.cluster.credentials import Credentials
 from onvm_core.cluster.errors import ClusterError
 from onvm_sdk.errors import ConfigError
 
-__all__ = ["LocalEnsemble"]
+__all__ = ["LocalEnsemble", "check_installed"]
 
 JARS = ("zookeeper.jar", "slf4j-simple.jar", "netty-codec.jar", "netty-resolver.jar")
 JAVA = Path("/usr/share/java")
@@ -25,6 +25,16 @@ START_TIMEOUT_S = 60.0
 POLL_S = 0.02
 WORD_TIMEOUT_S = 0.5
 MAIN = "org.apache.zookeeper.server.quorum.QuorumPeerMain"
+
+
+def check_installed() -> None:
+    """See that there is a ZooKeeper to start.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if not (JAVA / JARS[0]).exists():
+        raise ConfigError("is not installed; run: apt-get install zookeeper", field="ZooKeeper")
 
 
 class LocalEnsemble:
@@ -49,8 +59,7 @@ class LocalEnsemble:
         settings: Sequence[str] = (), heap_mib: int = 128, netty: bool = False,
         ports: Sequence[int] | None = None,
     ) -> None:  # fmt: skip
-        if not (JAVA / JARS[0]).exists():
-            raise ConfigError("is not installed; run: apt-get install zookeeper", field="ZooKeeper")
+        check_installed()
         self._folder = folder
         self._address = address
         self._credentials = credentials

@@ -19,6 +19,13 @@ LINES = [
     BenchLine.of("elastic.through.sandbox", "of process", [0.99, 1.01]),
     BenchLine.of("elastic.hang.seen", "ms", [450.0]),
     BenchLine.of("elastic.restart.beside", "ms", [900.0]),
+    BenchLine.of("cluster.join", "ms", [380.0]),
+    BenchLine.of("cluster.join.tables", "ms", [25.0]),
+    BenchLine.of("cluster.scale", "ms", [160.0]),
+    BenchLine.of("cluster.scale.outside", "ms", [90.0]),
+    BenchLine.of("cluster.failover.kill.new", "ms", [150.0]),
+    BenchLine.of("cluster.hop.remote", "Mpps", [0.4]),
+    BenchLine.of("cluster.rtt.remote.p99", "us", [120.0]),
     BenchLine.of("hop.c", "Mpps", [40.0, 42.0]),
     BenchLine.of("hop.packets", "Mpps", [0.8, 0.9]),
     BenchLine.of("latency.busy", "us", [9.0]),
@@ -33,6 +40,9 @@ def test_each_line_is_in_one_panel_of_its_unit() -> None:
     assert all({line.unit for line in panel.lines} == {panel.unit} for panel in panels)
     goals = {line.name: panel.goal(line) for panel in panels for line in panel.lines}
     assert goals["elastic.out.launch"] == 300
+    assert (goals["cluster.join"], goals["cluster.join.tables"]) == (None, 200)
+    assert (goals["cluster.scale"], goals["cluster.scale.outside"]) == (1000, 150)
+    assert goals["cluster.failover.kill.new"] == 1000
     assert goals["elastic.through.sandbox"] == 0.97
     assert goals["hop.c"] is None
 
