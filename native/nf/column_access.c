@@ -8,6 +8,7 @@
 struct block {
 	const struct onvm_pkt *pkts;
 	const struct onvm_layout *layouts;
+	uint8_t *const *data;
 	uint32_t first;
 	uint32_t end;
 };
@@ -50,7 +51,7 @@ static ONVM_FIELD_INLINE void
 gather_one(const struct block *block, uint32_t i, const struct onvm_layout *layout,
 	   const struct onvm_field *field, uint8_t *values, uint32_t bytes)
 {
-	uint8_t *data = block->pkts[i].data;
+	uint8_t *data = block->data[i];
 
 	if (bytes != 6 && bytes != 16)
 		set_entry(values, i, bytes, onvm_field_load(data, layout, field));
@@ -83,7 +84,7 @@ scatter_one(const struct block *block, uint32_t i, const struct onvm_layout *lay
 	    const struct onvm_field *field, const uint8_t *values, const uint8_t *originals,
 	    uint32_t bytes)
 {
-	uint8_t *data = block->pkts[i].data;
+	uint8_t *data = block->data[i];
 
 	if (bytes == 6 || bytes == 16) {
 		uint8_t *at = onvm_header_at(data, layout, field->header) + field->offset;
@@ -127,6 +128,7 @@ block_of(const struct onvm_columns *columns, uint32_t block)
 {
 	return (struct block){.pkts = columns->pkts,
 			      .layouts = columns->layout,
+			      .data = columns->data,
 			      .first = block * ONVM_COLUMN_BLOCK,
 			      .end = onvm_columns_block_end(columns, block)};
 }

@@ -113,6 +113,7 @@ read_layouts(struct onvm_columns *columns, uint32_t block)
 			__builtin_prefetch(pkts[i + PREFETCH_DISTANCE].data, 1);
 		layout = onvm_layout_of(&pkts[i]);
 		columns->layout[i] = layout;
+		columns->data[i] = pkts[i].data;
 		memcpy(&word, &layout, sizeof(word));
 		if (i == first)
 			first_word = word;

@@ -36,6 +36,7 @@ struct onvm_columns {
 	uint8_t *original[ONVM_COLUMN_COUNT];
 	uint8_t *mask[ONVM_MASK_COUNT];
 	struct onvm_layout layout[ONVM_BURST_MAX];
+	uint8_t *data[ONVM_BURST_MAX]; /**< of the packets; side by side, for fewer cache lines */
 };
 static_assert(ONVM_COLUMN_COUNT <= 64, "one bit per column");
 static_assert(ONVM_BURST_MAX % ONVM_COLUMN_BLOCK == 0, "a burst is whole blocks");

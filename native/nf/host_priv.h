@@ -4,11 +4,15 @@
 
 /**
  * @file
- * Inside of an NF host: attach.c fills it, host.c runs it.
+ * Inside of an NF host: attach.c fills it, host.c runs it, burst.c does what is done to packets.
  */
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <time.h>
+#if defined(__x86_64__)
+#include <x86intrin.h>
+#endif
 
 #include <onvm/ring.h>
 
@@ -49,10 +53,48 @@ struct onvm_nf_host {
 	uint64_t unused_counters[ONVM_COUNTERS_MAX]; /**< counted into while not attached */
 	char error[600];
 	struct onvm_pkt originated[ONVM_ORIGINATED_MAX];
-	struct onvm_desc descs[ONVM_BURST_MAX + ONVM_ORIGINATED_MAX];
 	struct onvm_desc returns[ONVM_BURST_MAX + ONVM_ORIGINATED_MAX];
 	struct onvm_pkt pkts[ONVM_BURST_MAX];
 };
+
+static inline uint64_t
+onvm_now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000ull + (uint64_t)now.tv_nsec;
+}
+
+/** A clock for differences: the processor's where it has one to read quickly. */
+static inline uint64_t
+onvm_cycles_now(void)
+{
+#if defined(__x86_64__)
+	return __rdtsc();
+#else
+	return onvm_now_ns();
+#endif
+}
+
+static inline void
+onvm_cpu_relax(void)
+{
+#if defined(__x86_64__)
+	_mm_pause();
+#else
+	__asm__ volatile("yield" ::: "memory");
+#endif
+}
+
+/** Packets that wait at @p worker's ring, at most a burst. */
+uint32_t onvm_burst_ready(struct onvm_nf_host *host, uint32_t worker);
+/** Take @p nb of them, run them through the stages and give them back. */
+void onvm_burst_process(struct onvm_nf_host *host, uint32_t worker, uint32_t nb);
+/** onvm_ctx.originate */
+struct onvm_pkt *onvm_burst_originate(struct onvm_ctx *ctx);
+/** Hand over what the NF has made. */
+void onvm_burst_return_originated(struct onvm_nf_host *host);
 
 /** Drop the mapping and the socket; the manager takes the buffers back. */
 void onvm_nf_host_detach(struct onvm_nf_host *host);

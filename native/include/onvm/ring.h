@@ -85,6 +85,32 @@ onvm_ring_count(struct onvm_ring *ring, uint32_t wanted)
 	return filled;
 }
 
+/**
+ * Slot @p i from the own index on: of a consumer a filled one, of a producer a free one, as far as
+ * onvm_ring_count() or onvm_ring_free_count() said. To work in the ring without a copy.
+ */
+static ONVM_ALWAYS_INLINE struct onvm_desc *
+onvm_ring_at(const struct onvm_ring *ring, uint32_t i)
+{
+	return &ring->shared->desc[(ring->local + i) & ring->mask];
+}
+
+/** Producer: the next @p nb slots are filled. */
+static ONVM_ALWAYS_INLINE void
+onvm_ring_publish(struct onvm_ring *ring, uint32_t nb)
+{
+	ring->local += nb;
+	__atomic_store_n(&ring->shared->tail, ring->local, __ATOMIC_RELEASE); /* A */
+}
+
+/** Consumer: the next @p nb slots have been read. */
+static ONVM_ALWAYS_INLINE void
+onvm_ring_consume(struct onvm_ring *ring, uint32_t nb)
+{
+	ring->local += nb;
+	__atomic_store_n(&ring->shared->head, ring->local, __ATOMIC_RELEASE); /* C */
+}
+
 /** Put as many of @p nb descriptors as there is room for; @return how many. */
 static ONVM_ALWAYS_INLINE uint32_t
 onvm_ring_enqueue_burst(struct onvm_ring *ring, const struct onvm_desc *descs, uint32_t nb)
@@ -103,8 +129,7 @@ onvm_ring_enqueue_burst(struct onvm_ring *ring, const struct onvm_desc *descs, u
 	if (nb_straight < nb)
 		memcpy(ring->shared->desc, descs + nb_straight,
 		       (size_t)(nb - nb_straight) * sizeof(*descs));
-	ring->local += nb;
-	__atomic_store_n(&ring->shared->tail, ring->local, __ATOMIC_RELEASE); /* A */
+	onvm_ring_publish(ring, nb);
 	return nb;
 }
 
@@ -126,8 +151,7 @@ onvm_ring_dequeue_burst(struct onvm_ring *ring, struct onvm_desc *descs, uint32_
 	if (nb_straight < nb)
 		memcpy(descs + nb_straight, ring->shared->desc,
 		       (size_t)(nb - nb_straight) * sizeof(*descs));
-	ring->local += nb;
-	__atomic_store_n(&ring->shared->head, ring->local, __ATOMIC_RELEASE); /* C */
+	onvm_ring_consume(ring, nb);
 	return nb;
 }
 
