@@ -16,6 +16,7 @@ from typing import Any
 _FRAME = """
 import json, sys, time
 from pathlib import Path
+from msgspec import to_builtins as counters
 from onvm_core._native import dataplane
 from onvm_core.manager.capture import Capture, CapturePoint
 from onvm_core.manager.manager import Manager
@@ -30,9 +31,6 @@ def until(condition, timeout_s=20.0):
         if time.monotonic() > end:
             raise TimeoutError("the scenario's condition does not come true")
         manager.poll(0.005)
-
-def counters(value):
-    return {name: getattr(value, name) for name in value.__slots__}
 
 workers = arguments.get("workers", 1)
 settings = dataplane.DataplaneSettings(n_workers=workers, **arguments.get("settings", {}))

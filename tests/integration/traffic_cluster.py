@@ -314,10 +314,10 @@ class TrafficCluster:
         )
 
     def flows(self) -> dict[int, set[str]]:
-        """NF hosts that connections of the clients lead through, by the client's port."""
+        """NF hosts that the lasting connections of the clients lead through, by the client's port."""
         found: dict[int, set[str]] = {}
         for flow in self.ask("a", m.FlowListRequest(limit=10_000))["flows"]:
-            if flow["src"] == CLIENT and flow["dst"] == VIP:
+            if (flow["src"], flow["dst"], flow["dst_port"]) == (CLIENT, VIP, ECHO_PORT):
                 found[flow["src_port"]] = {
                     one if "@" in one else f"{one}@a" for one in flow["instances"]
                 }

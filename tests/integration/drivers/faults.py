@@ -110,7 +110,7 @@ class Cases:
         bed.chain(1, (pair := bed.null_pair(rate_pps=20_000, flows=100)), ["a"])
         first = self.nf("a")
         dp.pause_sources(False)
-        bed.until(lambda: dp.read_plane().flows >= 100, 5, "all flows")
+        bed.until(lambda: dp.read_plane().new_flows >= 100, 5, "all flows")
         heir = bed.hosts_of(self.nf("a"))[0]
         host = bed.hosts_of(first)[0]
         bed.manager.drain_host(host)
