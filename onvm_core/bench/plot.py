@@ -56,7 +56,7 @@ _PANELS: tuple[tuple[str, tuple[str, ...], dict[str, float], bool], ...] = (
     ("A failure is seen", ("elastic.crash.seen", "elastic.hang.seen"),
      {"elastic.crash.seen": 5, "elastic.hang.seen": 500}, False),
     ("Longest pause of traffic", ("elastic.crash.gap", "elastic.hang.gap", "elastic.restart*"),
-     {"elastic.restart.beside": 200}, False),
+     {"elastic.restart.without_eal": 200}, False),
     ("A change of the cluster, until the tables of all hosts follow",
      ("cluster.join.tables", "cluster.leave", "cluster.chain", "cluster.nf"), {"*": 200}, False),
     ("Start of an agent, until the tables of all hosts have its host", ("cluster.join",), {},

@@ -38,14 +38,22 @@ def _column(figures: list[dict[str, float]], name: str) -> list[float]:
     return [figure[name] for figure in figures]
 
 
-def _throughputs(scenarios: dict[str, Scenario], runs: int) -> Iterator[BenchLine]:
-    """All scenarios in turn, so that a machine's fast and slow spells meet all of them alike."""
+def _throughputs(
+    scenarios: dict[str, Scenario], runs: int, ratios: dict[str, tuple[str, str]] | None = None
+) -> Iterator[BenchLine]:
+    """All scenarios in turn, so that a machine's fast and slow spells meet all of them alike.
+
+    `ratios` are those of two figures of the same turn.
+    """
     figures: dict[str, list[float]] = {name: [] for name in scenarios}
     for _ in range(runs):
         for name, scenario in scenarios.items():
             figures[name].append(run_scenario(scenario)["mpps"])
     for name, column in figures.items():
         yield BenchLine.of(name, "Mpps", column)
+    for name, (over, under) in (ratios or {}).items():
+        pairs = zip(figures[over], figures[under], strict=True)
+        yield BenchLine.of(name, "ratio", [one / other for one, other in pairs])
 
 
 def hop_scenario(way: str, seconds: float = 1.0) -> Scenario:
@@ -76,16 +84,15 @@ def chain_scenario(form: str, length: int, seconds: float = 1.0) -> Scenario:
 
 def _hop(runs: int, seconds: float) -> Iterator[BenchLine]:
     ways = ("none", "c", "kernel", "columns.256", "columns.1024", "columns.2048", "packets")
-    yield from _throughputs({f"hop.{way}": hop_scenario(way, seconds) for way in ways}, runs)
+    scenarios = {f"hop.{way}": hop_scenario(way, seconds) for way in ways}
+    yield from _throughputs(scenarios, runs, {"hop.kernel.to_c": ("hop.kernel", "hop.c")})
 
 
 def _chain(runs: int, seconds: float) -> Iterator[BenchLine]:
     for form in ("fused", "processes"):
-        scenarios = {
-            f"chain.{form}.{length}": chain_scenario(form, length, seconds)
-            for length in _CHAIN_LENGTHS
-        }
-        yield from _throughputs(scenarios, runs)
+        names = {length: f"chain.{form}.{length}" for length in _CHAIN_LENGTHS}
+        scenarios = {names[n]: chain_scenario(form, n, seconds) for n in _CHAIN_LENGTHS}
+        yield from _throughputs(scenarios, runs, {f"{names[5]}.to_1": (names[5], names[1])})
 
 
 def _handlers(runs: int, seconds: float) -> Iterator[BenchLine]:

@@ -314,7 +314,7 @@ class TrafficCluster:
         )
 
     def flows(self) -> dict[int, set[str]]:
-        """NF hosts that the lasting connections of the clients lead through, by the client's port."""
+        """NF hosts that lasting connections lead through, by the client's port."""
         found: dict[int, set[str]] = {}
         for flow in self.ask("a", m.FlowListRequest(limit=10_000))["flows"]:
             if (flow["src"], flow["dst"], flow["dst_port"]) == (CLIENT, VIP, ECHO_PORT):
