@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from namespaces import missing
-from traffic_cluster import HOSTS, TrafficCluster
+from traffic_cluster import ECHO_PORT, HOSTS, TrafficCluster
 
 from onvm_core.cluster.server import JARS, JAVA
 from onvm_core.plugins import discover
@@ -85,7 +85,7 @@ class Traffic:
         return frozenset(
             number
             for number, port in self.talk.tell("stat")["ports"].items()
-            if any(one.endswith(f"@{host}") for one in flows[port])
+            if any(one.endswith(f"@{host}") for one in flows[port, ECHO_PORT])
         )
 
     def end(self) -> None:

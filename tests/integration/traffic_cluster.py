@@ -313,12 +313,12 @@ class TrafficCluster:
             f"instances {places}",
         )
 
-    def flows(self) -> dict[int, set[str]]:
-        """NF hosts that lasting connections lead through, by the client's port."""
-        found: dict[int, set[str]] = {}
+    def flows(self) -> dict[tuple[int, int], set[str]]:
+        """NF hosts that the clients' connections lead through, by the ports of both ends."""
+        found: dict[tuple[int, int], set[str]] = {}
         for flow in self.ask("a", m.FlowListRequest(limit=10_000))["flows"]:
-            if (flow["src"], flow["dst"], flow["dst_port"]) == (CLIENT, VIP, ECHO_PORT):
-                found[flow["src_port"]] = {
+            if flow["src"] == CLIENT and flow["dst"] == VIP:
+                found[flow["src_port"], flow["dst_port"]] = {
                     one if "@" in one else f"{one}@a" for one in flow["instances"]
                 }
         return found
