@@ -26,6 +26,17 @@ pytestmark = [
     pytest.mark.skipif(not {"firewall", "nat", "lb"} <= INSTALLED, reason="no NFs of plugins/"),
 ]
 CONNECTIONS = 100
+REASONS = (
+    "no_chain",
+    "no_instance",
+    "shed",
+    "ring_full",
+    "nf_died",
+    "no_path",
+    "foreign",
+    "waiting",
+)
+"""Why a manager, and no NF, drops packets when something changes."""
 
 
 @pytest.fixture(scope="module")
@@ -167,6 +178,26 @@ def test_host_leaves_and_comes_back(cluster: TrafficCluster, traffic: Traffic) -
     cluster.start_agent("b")
     cluster.wait(lambda: cluster.is_whole(len(HOSTS)), "its return")
     traffic.goes_on()
+
+
+def test_hosts_that_come_and_go_elsewhere_lose_no_packet(
+    cluster: TrafficCluster, traffic: Traffic
+) -> None:
+    cluster.arrange(guard="a", translator="c", balancer="c")
+    traffic.begin()
+
+    def dropped() -> dict[str, dict[str, int]]:
+        drops = {name: cluster.report(name)["drops"] for name in "ac"}
+        return {name: {why: one.get(why, 0) for why in REASONS} for name, one in drops.items()}
+
+    before = dropped()
+    cluster.onvm("cluster", "leave", "--host", "b")
+    cluster.wait(lambda: cluster.processes["b-agent"].poll() is not None, "the end of its agent")
+    traffic.goes_on()
+    cluster.start_agent("b")
+    cluster.wait(lambda: cluster.is_whole(len(HOSTS)), "its return")
+    traffic.goes_on()
+    assert dropped() == before
 
 
 def test_host_is_killed(cluster: TrafficCluster, traffic: Traffic) -> None:
