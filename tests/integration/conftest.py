@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from up_host import Host, container_storage, managed
+from up_host import Host, managed
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -64,12 +64,6 @@ def shared_data() -> Path:
     if not (folder / "pcap").is_dir():
         pytest.skip("no shared data: set ONVM_SHARED_DATA")
     return folder
-
-
-@pytest.fixture(scope="session")
-def storage() -> Iterator[Path]:
-    """A folder for images and containers."""
-    yield from container_storage()
 
 
 @pytest.fixture

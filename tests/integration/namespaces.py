@@ -68,13 +68,7 @@ class Net:
         return process
 
     def stop(self, process: subprocess.Popen[bytes]) -> None:
-        if process.poll() is None:
-            process.terminate()
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        end(process)
 
 
 @contextlib.contextmanager
@@ -146,3 +140,14 @@ def download(
 if __name__ == "__main__":
     sys.stdin.read()
     remove(sys.argv[1:])
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a process that may have ended already."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from namespaces import end
 from up_host import ONVM, install_nf
 
 from onvm_core.cluster.credentials import Credentials, write_secret
@@ -213,7 +214,7 @@ class TrafficCluster:
                 stderr=output, env=self.environment, start_new_session=True,
             )  # fmt: skip
         self.processes[label] = process
-        self._stack.callback(_end, process)
+        self._stack.callback(end, process)
 
     # ---- hosts ----
 
@@ -377,13 +378,3 @@ def _install_small(site: Path, name: str, plugin: str) -> None:
         assert manifest.count(old) == 1
         manifest = manifest.replace(old, new)
     (site / f"onvm_nf_{name}" / "onvm-nf.toml").write_text(manifest)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()

@@ -115,22 +115,37 @@ def container_storage() -> Iterator[Path]:
         [sys.executable, "-P", __file__, str(folder)],
         stdin=subprocess.PIPE, start_new_session=True,
     )  # fmt: skip
-    os.environ["CONTAINERS_STORAGE_CONF"] = str(folder / "storage.conf")
+    (folder / "containers.conf").write_text('[engine]\nlock_type = "file"\n')
+    environment = container_environment(folder)
+    os.environ.update(environment)
     try:
         yield folder
     finally:
-        del os.environ["CONTAINERS_STORAGE_CONF"]
+        for name in environment:
+            del os.environ[name]
         cleaner.communicate()
+
+
+def container_environment(folder: Path) -> dict[str, str]:
+    """What keeps podman in the folder: its locks, too, which would stay in shared memory.
+
+    A machine that has a file of its own for the engine keeps that one.
+    """
+    found = {"CONTAINERS_STORAGE_CONF": str(folder / "storage.conf")}
+    if not Path("/etc/containers/containers.conf").exists():
+        found["CONTAINERS_CONF"] = str(folder / "containers.conf")
+    return found
 
 
 def clean_storage(folder: Path) -> None:
     """End the containers of such a folder, and remove it with its images."""
-    environment = {**os.environ, "CONTAINERS_STORAGE_CONF": str(folder / "storage.conf")}
-    for arguments in (("rm", "--all", "--force", "--time=0"), ("rmi", "--all", "--force")):
-        subprocess.run(
-            ["podman", *arguments], env=environment, check=False, stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+    environment = {**os.environ, **container_environment(folder)}
+    if (folder / "g").exists():
+        for arguments in (("rm", "--all", "--force", "--time=0"), ("rmi", "--all", "--force")):
+            subprocess.run(
+                ["podman", *arguments], env=environment, check=False, stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            )  # fmt: skip
     mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
     for mount in reversed([mount for mount in mounts if mount.startswith(f"{folder}/")]):
         subprocess.run(["umount", "--lazy", mount], check=False)
