@@ -1,9 +1,14 @@
 """Compare the data plane with a yardstick program, run alternately.
 
-    python -P benchmarks/yardstick.py FOLDER [--pairs 5] [--only hop.c] [--python PYTHON]
+    python -P benchmarks/yardstick.py FOLDER [--columns COLUMNS] [--pairs 5] [--only hop.c]
+        [--python PYTHON]
 
 FOLDER holds the built experiments that the design was measured with: ``mgr`` (a manager), ``nf``
-(an NF in C) and ``pynf.py`` (an NF in Python, for which PYTHON has NumPy and the built module).
+(an NF in C) and ``pynf.py`` (an NF in Python, for which PYTHON has NumPy and the built module). Its
+descriptors have 8 bytes, ours 16: for a comparison of columns like for like, COLUMNS is a copy of
+FOLDER with a module for those of 16 (``desc16_t D``, and 16 for 8 in its calls of ``NF_deq`` and
+``NF_enq_all``).
+
 Machines like virtual ones have a fast and a slow mode, so only ratios of neighbouring runs mean
 something: each pair is one run of theirs and one of ours, and the median of the ratios counts.
 """
@@ -54,7 +59,9 @@ class Yardstick:
         return float(found.group(1))
 
 
-def pairs(yardstick: Yardstick, seconds: float) -> dict[str, tuple[Callable[[], float], ...]]:
+def pairs(
+    yardstick: Yardstick, columns: Yardstick, descriptor: int, seconds: float
+) -> dict[str, tuple[Callable[[], float], ...]]:
     """Theirs and ours, by name of the figure."""
 
     def ours(scenario: object) -> Callable[[], float]:
@@ -86,8 +93,9 @@ def pairs(yardstick: Yardstick, seconds: float) -> dict[str, tuple[Callable[[], 
         )  # fmt: skip
     for burst in (256, 1024, 2048):
         table[f"hop.columns.{burst}"] = (
-            lambda burst=burst: yardstick.run(
-                f"{{python}} pynf.py {{socket}} soa {burst}", "--desc", "8", "--batch", "64",
+            lambda burst=burst: columns.run(
+                f"{{python}} pynf.py {{socket}} soa {burst}", "--desc", str(descriptor),
+                "--batch", "64",
                 "--ring", str(max(1024, burst * 2)),
             ),
             ours(hop_scenario(f"columns.{burst}", seconds)),
@@ -99,14 +107,17 @@ def main() -> None:
     """Print a line for each figure."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
+    parser.add_argument("--columns", type=Path)
     parser.add_argument("--python", default=sys.executable)
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1.0)
     parser.add_argument("--only", action="append", default=[])
     options = parser.parse_args()
     yardstick = Yardstick(options.folder, options.python, options.seconds)
+    columns = Yardstick(options.columns or options.folder, options.python, options.seconds)
+    descriptor = 16 if options.columns else 8
     print(f"{'figure':20} {'theirs':>8} {'ours':>8} {'ratio':>7}  (medians, Mpps; ratios of pairs)")
-    for name, (theirs, ours) in pairs(yardstick, options.seconds).items():
+    for name, (theirs, ours) in pairs(yardstick, columns, descriptor, options.seconds).items():
         if options.only and name not in options.only:
             continue
         runs = [(theirs(), ours()) for _ in range(options.pairs)]

@@ -8,8 +8,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from onvm_core.bench.elastic import PASS, W2
+from onvm_core.bench.elastic import PASS
 from onvm_core.bench.scenario import Scenario, run_scenario
+from onvm_core.bench.turns import W2
 from onvm_core.launch.engine import Engine, find_engine
 from onvm_core.launch.image import reference, write_archive
 from onvm_sdk.errors import OnvmError

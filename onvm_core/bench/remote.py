@@ -19,7 +19,8 @@ from pathlib import Path
 
 import msgspec
 
-from onvm_core._native import dataplane, peers
+from onvm_core._native import peers
+from onvm_core._native import ports as native_ports
 from onvm_core._native.dataplane import DataplaneSettings
 from onvm_core.bench.bench_nf import start_nf
 from onvm_core.bench.scenario import Scenario
@@ -125,30 +126,30 @@ def _chain(manager: Manager, scenario: Scenario, near: int, far: int) -> None:
 def _hop(scenario: Scenario) -> dict[str, float]:
     """Packets that come back in a second, of as many as are sent: 64 B, 1,000 flows."""
     with _bed(scenario) as manager:
-        far = dataplane.open_null("out", is_source=False)
-        near = dataplane.open_null("in", n_flows=1000, rate_pps=scenario.rate_pps)
+        far = native_ports.open_null("out", is_source=False)
+        near = native_ports.open_null("in", n_flows=1000, rate_pps=scenario.rate_pps)
         _chain(manager, scenario, near, far)
-        _until(manager, lambda: dataplane.read_port(far).tx > 1000, "packets")
+        _until(manager, lambda: native_ports.read_port(far).tx > 1000, "packets")
         _pass_time(manager, scenario.warmup_s)
-        received, sent = dataplane.read_port(near).rx, dataplane.read_port(far).tx
+        received, sent = native_ports.read_port(near).rx, native_ports.read_port(far).tx
         begin = time.perf_counter()
         _pass_time(manager, scenario.seconds)
         elapsed = time.perf_counter() - begin
-        received = dataplane.read_port(near).rx - received
-        sent = dataplane.read_port(far).tx - sent
+        received = native_ports.read_port(near).rx - received
+        sent = native_ports.read_port(far).tx - sent
     return {"mpps": sent / elapsed / 1e6, "share": sent / max(received, 1)}
 
 
 def _rtt(scenario: Scenario) -> dict[str, float]:
     """Time from a request to its answer, through the NF both ways, at 10,000 packets a second."""
     with _bed(scenario) as manager:
-        far = dataplane.open_gen("out", role="server")
-        near = dataplane.open_gen("in", role="client", flows=50, rate_pps=10_000)
+        far = native_ports.open_gen("out", role="server")
+        near = native_ports.open_gen("in", role="client", flows=50, rate_pps=10_000)
         _chain(manager, scenario, near, far)
-        _until(manager, lambda: dataplane.read_gen(near).completed > 100, "connections")
-        before = dataplane.read_gen(near).rtt
+        _until(manager, lambda: native_ports.read_gen(near).completed > 100, "connections")
+        before = native_ports.read_gen(near).rtt
         _pass_time(manager, scenario.seconds)
-        after = dataplane.read_gen(near).rtt
+        after = native_ports.read_gen(near).rtt
     histogram = [now - then for now, then in zip(after, before, strict=True)]
     return {
         "p50_us": quantile_us(histogram, 0.5) or 0.0,

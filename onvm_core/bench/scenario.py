@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from onvm_core._native import dataplane
+from onvm_core._native import ports as native_ports
 from onvm_core._native.dataplane import DataplaneSettings
 from onvm_core.bench.bench_nf import start_nf
 from onvm_core.manager.directory import temporary_directory
@@ -22,7 +23,15 @@ from onvm_core.manager.registry import HostState, NfHost
 from onvm_core.manager.report import cpu_seconds, quantile_us
 from onvm_sdk.errors import ConfigError, OnvmError
 
-__all__ = ["Scenario", "run_scenario"]
+__all__ = [
+    "Scenario",
+    "await_hosts",
+    "end_all",
+    "manager_of",
+    "nf_cpu",
+    "pass_time",
+    "run_scenario",
+]
 
 READY_TIMEOUT_S = 60.0
 POLL_S = 0.02
@@ -36,8 +45,8 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     kind: str = "throughput"
-    """throughput, startup, latency, new_flows, crash, or one of `elastic`, `remote`, `restart` or
-    `cluster`."""
+    """throughput, startup, latency, new_flows, crash, or one of `elastic`, `turns`, `remote`,
+    `restart` or `cluster`."""
     way: str = "c"
     hosts: list[list[str]] = []
     instances: int = 1
@@ -55,6 +64,8 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float = 1.0
     kills: int = 200
     spares: int = 0
+    ways: list[str] = []
+    """For the scenario pair: that of each of the two NF hosts."""
     launcher: str = "process"
     """For elastic_start and elastic_through."""
     waits_us: list[int] = []
@@ -87,7 +98,8 @@ def run_scenario(scenario: Scenario) -> dict[str, float]:
 
 
 @contextmanager
-def _manager(scenario: Scenario) -> Iterator[Manager]:
+def manager_of(scenario: Scenario) -> Iterator[Manager]:
+    """A manager as the scenario wants it, for a while."""
     workers, _ = split_cpus(1)
     settings = DataplaneSettings(
         idle_policy=1 if scenario.is_busy else 0,
@@ -103,7 +115,8 @@ def _manager(scenario: Scenario) -> Iterator[Manager]:
         yield manager
 
 
-def _nf_cpu() -> int:
+def nf_cpu() -> int:
+    """The core that is for NFs."""
     return split_cpus(1)[1][0]
 
 
@@ -119,7 +132,8 @@ def _active(manager: Manager) -> int:
     return sum(host.state is HostState.ACTIVE for host in manager.registry.living())
 
 
-def _pass_time(manager: Manager, seconds: float) -> None:
+def pass_time(manager: Manager, seconds: float) -> None:
+    """Let the manager do its work for so long."""
     end = time.monotonic() + seconds
     while (left := end - time.monotonic()) > 0:
         manager.poll(min(left, POLL_S * 5))
@@ -128,11 +142,16 @@ def _pass_time(manager: Manager, seconds: float) -> None:
 def _start(manager: Manager, scenario: Scenario) -> list[subprocess.Popen[bytes]]:
     hosts = [services for services in scenario.hosts for _ in range(scenario.instances)]
     processes = [
-        start_nf(scenario.way, manager.attach_path, services, scenario.burst, _nf_cpu())
+        start_nf(scenario.way, manager.attach_path, services, scenario.burst, nf_cpu())
         for services in hosts
     ]
-    _wait(manager, lambda: _active(manager) == len(hosts), READY_TIMEOUT_S, "NFs ready")
+    await_hosts(manager, len(hosts))
     return processes
+
+
+def await_hosts(manager: Manager, count: int) -> None:
+    """Poll until so many NF hosts serve."""
+    _wait(manager, lambda: _active(manager) == count, READY_TIMEOUT_S, "NFs ready")
 
 
 def _chain(scenario: Scenario) -> list[str]:
@@ -140,11 +159,11 @@ def _chain(scenario: Scenario) -> list[str]:
 
 
 def _set_up(manager: Manager, scenario: Scenario) -> tuple[int, int]:
-    near = dataplane.open_null(
+    near = native_ports.open_null(
         "in", n_flows=scenario.flows, is_random=scenario.kind == "throughput",
         rate_pps=scenario.rate_pps, count=scenario.count,
     )  # fmt: skip
-    far = dataplane.open_null("out", is_source=False)
+    far = native_ports.open_null("out", is_source=False)
     manager.set_chain(
         1, near, far, _chain(scenario),
         is_bidirectional=scenario.is_bidirectional, track_flows=scenario.track_flows,
@@ -153,32 +172,32 @@ def _set_up(manager: Manager, scenario: Scenario) -> tuple[int, int]:
 
 
 def _throughput(scenario: Scenario) -> dict[str, float]:
-    with _manager(scenario) as manager:
+    with manager_of(scenario) as manager:
         processes = _start(manager, scenario)
         near, far = _set_up(manager, scenario)
-        _pass_time(manager, scenario.warmup_s)
-        before, sent = dataplane.read_port(near).rx, dataplane.read_port(far).tx
+        pass_time(manager, scenario.warmup_s)
+        before, sent = native_ports.read_port(near).rx, native_ports.read_port(far).tx
         begin = time.perf_counter()
-        _pass_time(manager, scenario.seconds)
-        received = dataplane.read_port(near).rx - before
-        sent = dataplane.read_port(far).tx - sent
+        pass_time(manager, scenario.seconds)
+        received = native_ports.read_port(near).rx - before
+        sent = native_ports.read_port(far).tx - sent
         elapsed = time.perf_counter() - begin
         flows = dataplane.read_plane().flows
-        _end(processes)
+        end_all(processes)
     return {"mpps": received / elapsed / 1e6, "tx_share": sent / max(received, 1), "flows": flows}
 
 
 def _new_flows(scenario: Scenario) -> dict[str, float]:
-    with _manager(scenario) as manager:
+    with manager_of(scenario) as manager:
         processes = _start(manager, scenario)
         begin = time.perf_counter()
         near, _ = _set_up(manager, scenario)
-        while not dataplane.read_port(near).is_finished:
+        while not native_ports.read_port(near).is_finished:
             manager.poll(0.002)
         elapsed = time.perf_counter() - begin
-        _pass_time(manager, 0.1)
+        pass_time(manager, 0.1)
         plane = dataplane.read_plane()
-        _end(processes)
+        end_all(processes)
     return {
         "flows_per_s": plane.new_flows / elapsed,
         "learned_share": plane.learned_flows / max(plane.new_flows, 1),
@@ -186,21 +205,21 @@ def _new_flows(scenario: Scenario) -> dict[str, float]:
 
 
 def _startup(scenario: Scenario) -> dict[str, float]:
-    with _manager(scenario) as manager:
+    with manager_of(scenario) as manager:
         _, far = _set_up(manager, scenario)
         begin = time.perf_counter()
         process = start_nf(
-            scenario.way, manager.attach_path, scenario.hosts[0], scenario.burst, _nf_cpu()
+            scenario.way, manager.attach_path, scenario.hosts[0], scenario.burst, nf_cpu()
         )
-        while dataplane.read_port(far).tx == 0:
+        while native_ports.read_port(far).tx == 0:
             manager.poll(0.0002)
             if process.poll() is not None or time.perf_counter() - begin > READY_TIMEOUT_S:
                 raise OnvmError("the NF did not start")
         elapsed = time.perf_counter() - begin
-        _pass_time(manager, 0.05)
+        pass_time(manager, 0.05)
         rss = _rss_mib(process.pid)
         own = _rss_mib("self")
-        _end([process])
+        end_all([process])
     return {"ms": elapsed * 1000, "nf_rss_mib": rss, "manager_rss_mib": own}
 
 
@@ -215,18 +234,18 @@ def _rss_mib(pid: int | str) -> float:
 
 
 def _latency(scenario: Scenario) -> dict[str, float]:
-    with _manager(scenario) as manager:
+    with manager_of(scenario) as manager:
         processes = _start(manager, scenario)
         _, far = _set_up(manager, scenario)
-        _pass_time(manager, scenario.warmup_s)
-        before = dataplane.read_port(far).latency
+        pass_time(manager, scenario.warmup_s)
+        before = native_ports.read_port(far).latency
         cpu = -_cpu_ns(processes)
         begin = time.perf_counter()
-        _pass_time(manager, scenario.seconds)
+        pass_time(manager, scenario.seconds)
         elapsed = time.perf_counter() - begin
         cpu += _cpu_ns(processes)
-        after = dataplane.read_port(far).latency
-        _end(processes)
+        after = native_ports.read_port(far).latency
+        end_all(processes)
     histogram = [now - then for now, then in zip(after, before, strict=True)]
     return {
         "p50_us": quantile_us(histogram, 0.5) or 0.0,
@@ -262,7 +281,7 @@ class _Watch(threading.Thread):
         """Look about every millisecond."""
         seen, since = 0, time.perf_counter()
         while not self._is_over.wait(0.001):
-            now, count = time.perf_counter(), dataplane.read_port(self._port).tx
+            now, count = time.perf_counter(), native_ports.read_port(self._port).tx
             if count != seen:
                 seen, since = count, now
             self.longest_s = max(self.longest_s, now - since)
@@ -276,23 +295,23 @@ class _Watch(threading.Thread):
 
 def _crash(scenario: Scenario) -> dict[str, float]:
     """Kill one chain's NF again and again while another chain carries traffic."""
-    with _manager(scenario) as manager:
+    with manager_of(scenario) as manager:
         ports = []
         for number, service in enumerate(("victim", "other"), 1):
-            near = dataplane.open_null(f"in-{service}", rate_pps=scenario.rate_pps)
-            far = dataplane.open_null(f"out-{service}", is_source=False)
+            near = native_ports.open_null(f"in-{service}", rate_pps=scenario.rate_pps)
+            far = native_ports.open_null(f"out-{service}", is_source=False)
             manager.set_chain(number, near, far, [service], is_bidirectional=False,
                               track_flows=False)  # fmt: skip
             ports.append(far)
-        other = start_nf("c", manager.attach_path, ["other"], scenario.burst, _nf_cpu())
-        _wait(manager, lambda: dataplane.read_port(ports[1]).tx > 0, 10, "traffic of the other")
+        other = start_nf("c", manager.attach_path, ["other"], scenario.burst, nf_cpu())
+        _wait(manager, lambda: native_ports.read_port(ports[1]).tx > 0, 10, "traffic of the other")
         watch = _Watch(ports[1])
         watch.start()
         restarts = [_kill_once(manager, ports[0], scenario) for _ in range(scenario.kills)]
         gap = watch.finish()
-        dataplane.pause_sources(True)
-        _pass_time(manager, 0.3)
-        _end([other])
+        native_ports.pause_sources(True)
+        pass_time(manager, 0.3)
+        end_all([other])
         _wait(manager, lambda: _active(manager) == 0, 5, "the other NF gone")
         plane = dataplane.read_plane()
     restarts.sort()
@@ -307,21 +326,22 @@ def _crash(scenario: Scenario) -> dict[str, float]:
 
 def _kill_once(manager: Manager, port: int, scenario: Scenario) -> float:
     """Start the victim, wait for its traffic, kill it under load; start to first packet, in s."""
-    sent = dataplane.read_port(port).tx
+    sent = native_ports.read_port(port).tx
     gone: list[NfHost] = []
     manager.on_host_change = lambda h: gone.append(h) if h.state is HostState.DEAD else None
     begin = time.perf_counter()
-    process = start_nf("c", manager.attach_path, ["victim"], scenario.burst, _nf_cpu())
-    _wait(manager, lambda: dataplane.read_port(port).tx > sent, 10, "traffic of the victim")
+    process = start_nf("c", manager.attach_path, ["victim"], scenario.burst, nf_cpu())
+    _wait(manager, lambda: native_ports.read_port(port).tx > sent, 10, "traffic of the victim")
     elapsed = time.perf_counter() - begin
-    _pass_time(manager, 0.01)
+    pass_time(manager, 0.01)
     process.kill()
     process.wait()
     _wait(manager, lambda: bool(gone), 5, "the victim gone")
     return elapsed
 
 
-def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+def end_all(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    """End NF hosts."""
     for process in processes:
         process.kill()
         process.wait()
@@ -343,9 +363,10 @@ def main() -> None:
     from onvm_core.bench.elastic import KINDS as ELASTIC
     from onvm_core.bench.remote import KINDS as REMOTE
     from onvm_core.bench.restart import KINDS as RESTART
+    from onvm_core.bench.turns import KINDS as TURNS
 
     try:
-        kinds = {**_KINDS, **CLUSTER, **ELASTIC, **REMOTE, **RESTART}
+        kinds = {**_KINDS, **CLUSTER, **ELASTIC, **REMOTE, **RESTART, **TURNS}
         figures = kinds[scenario.kind](scenario)
     except ConfigError as error:
         sys.exit(f"{error}")

@@ -12,7 +12,7 @@ from onvm_core.bench.line import BenchLine
 from onvm_core.bench.restart import installed_nf
 from onvm_core.bench.scenario import Scenario, run_scenario
 from onvm_core.cluster.dev import check_machine
-from onvm_core.launch.launcher import DEFAULT_LAUNCHER, Launchers
+from onvm_core.launch.launcher import Launchers
 from onvm_core.manager.environment import split_cpus
 from onvm_sdk.errors import ConfigError, OnvmError
 
@@ -28,6 +28,7 @@ ESTIMATED = ((100, 8), (500, 2), (2000, 1), (5000, 1))
 """Cycles that an NF takes for a packet, and so many of them fused that they are slower than the
 worker."""
 PAIRS_MIN = 7
+PAIR_S = 3.0
 
 
 def _repeat(scenario: Scenario, runs: int) -> list[dict[str, float]]:
@@ -38,22 +39,20 @@ def _column(figures: list[dict[str, float]], name: str) -> list[float]:
     return [figure[name] for figure in figures]
 
 
-def _throughputs(
-    scenarios: dict[str, Scenario], runs: int, ratios: dict[str, tuple[str, str]] | None = None
-) -> Iterator[BenchLine]:
-    """All scenarios in turn, so that a machine's fast and slow spells meet all of them alike.
-
-    `ratios` are those of two figures of the same turn.
-    """
+def _throughputs(scenarios: dict[str, Scenario], runs: int) -> Iterator[BenchLine]:
+    """All scenarios in turn, so that a machine's fast and slow spells meet all of them alike."""
     figures: dict[str, list[float]] = {name: [] for name in scenarios}
     for _ in range(runs):
         for name, scenario in scenarios.items():
             figures[name].append(run_scenario(scenario)["mpps"])
     for name, column in figures.items():
         yield BenchLine.of(name, "Mpps", column)
-    for name, (over, under) in (ratios or {}).items():
-        pairs = zip(figures[over], figures[under], strict=True)
-        yield BenchLine.of(name, "ratio", [one / other for one, other in pairs])
+
+
+def _pairs(name: str, scenario: Scenario, runs: int) -> Iterator[BenchLine]:
+    """What the second side does, of what the first does."""
+    figures = _repeat(scenario, max(runs, PAIRS_MIN))
+    yield BenchLine.of(name, "ratio", _column(figures, "ratio"))
 
 
 def hop_scenario(way: str, seconds: float = 1.0) -> Scenario:
@@ -85,14 +84,21 @@ def chain_scenario(form: str, length: int, seconds: float = 1.0) -> Scenario:
 def _hop(runs: int, seconds: float) -> Iterator[BenchLine]:
     ways = ("none", "c", "kernel", "columns.256", "columns.1024", "columns.2048", "packets")
     scenarios = {f"hop.{way}": hop_scenario(way, seconds) for way in ways}
-    yield from _throughputs(scenarios, runs, {"hop.kernel.to_c": ("hop.kernel", "hop.c")})
+    yield from _throughputs(scenarios, runs)
+    pair = Scenario(
+        kind="pair", ways=["c", "kernel"], hosts=[["c"], ["kernel"]], seconds=max(seconds, PAIR_S)
+    )
+    yield from _pairs("hop.kernel.to_c", pair, runs)
 
 
 def _chain(runs: int, seconds: float) -> Iterator[BenchLine]:
     for form in ("fused", "processes"):
         names = {length: f"chain.{form}.{length}" for length in _CHAIN_LENGTHS}
         scenarios = {names[n]: chain_scenario(form, n, seconds) for n in _CHAIN_LENGTHS}
-        yield from _throughputs(scenarios, runs, {f"{names[5]}.to_1": (names[5], names[1])})
+        yield from _throughputs(scenarios, runs)
+    hosts = [["one"], [f"w{number}" for number in range(5)]]
+    pair = Scenario(kind="pair", ways=["c", "c"], hosts=hosts, seconds=max(seconds, PAIR_S))
+    yield from _pairs("chain.fused.5.to_1", pair, runs)
 
 
 def _handlers(runs: int, seconds: float) -> Iterator[BenchLine]:
@@ -174,7 +180,7 @@ def _elastic(runs: int, seconds: float) -> Iterator[BenchLine]:
         yield BenchLine.of(f"elastic.spread.{ratio}.estimate", "% off", errors)
     for cycles, fused in ESTIMATED:
         scenario = Scenario(
-            kind="elastic_estimate", cycles=cycles, fused=fused, seconds=max(seconds, 1.0)
+            kind="elastic_estimate", cycles=cycles, fused=fused, seconds=max(seconds, 2.0)
         )
         figures = _repeat(scenario, runs)
         yield BenchLine.of(f"elastic.estimate.{cycles}", "% off", _column(figures, "error"))
@@ -224,8 +230,7 @@ def _remote(runs: int, seconds: float) -> Iterator[BenchLine]:
 def _launchers(runs: int, seconds: float) -> Iterator[BenchLine]:
     """Start time of an NF under each launcher that works here, and throughput against `process`.
 
-    A machine's speed changes more within minutes than launchers differ: so the ratio is that of
-    two runs one right after the other, and beside it stands that of two runs of `process`.
+    Beside the ratios stands that of `process` against another process: what is noise.
     """
     with images() as has_images:
         names = [
@@ -239,27 +244,16 @@ def _launchers(runs: int, seconds: float) -> Iterator[BenchLine]:
                 starts[name].append(figures["ms"])
         for name, column in starts.items():
             yield BenchLine.of(f"elastic.start.{name}", "ms", column)
-        ratios: dict[str, list[float]] = {name: [] for name in names}
-        for turn in range(max(runs, PAIRS_MIN)):
-            for name in names:
-                pair = [name, DEFAULT_LAUNCHER] if turn % 2 else [DEFAULT_LAUNCHER, name]
-                rates = [_through(one, seconds) for one in pair]
-                ratios[name].append(rates[0] / rates[1] if turn % 2 else rates[1] / rates[0])
-        for name, column in ratios.items():
-            yield BenchLine.of(f"elastic.through.{name}", "of process", column)
-
-
-def _through(launcher: str, seconds: float) -> float:
-    return run_scenario(Scenario(kind="elastic_through", launcher=launcher, seconds=seconds))[
-        "mpps"
-    ]
+        for name in names:
+            pair = Scenario(kind="elastic_through", launcher=name, seconds=max(seconds, PAIR_S))
+            yield from _pairs(f"elastic.through.{name}", pair, runs)
 
 
 def _starts(launcher: str) -> bool:
     """Whether the benchmark's NFs can be started with it; their kernel is compiled then."""
     try:
         run_scenario(Scenario(kind="elastic_start", launcher=launcher))
-        _through(launcher, 0.1)
+        run_scenario(Scenario(kind="elastic_through", launcher=launcher, seconds=0.1))
     except OnvmError as error:
         print(f"not measured: launcher {launcher}: {error}", file=sys.stderr)
         return False

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from onvm_core._native import dataplane
+from onvm_core._native import ports as native_ports
 from onvm_core._native.dataplane import PortRule
 from onvm_core.manager.classifier import ChainMatch, Classifier, MatchClassifier, MatchConfig
 from onvm_core.manager.manager import Manager
@@ -152,4 +153,4 @@ class Chains:
                 if classifier is self._default:
                     raise
                 log.error("classifier of port %s: %s: %s", port, type(error).__name__, error)
-        dataplane.set_port_rules(self._port_number(port), rules)
+        native_ports.set_port_rules(self._port_number(port), rules)

@@ -15,6 +15,7 @@ from types import TracebackType
 import msgspec
 
 from onvm_core._native import dataplane
+from onvm_core._native import ports as native_ports
 from onvm_core._native.dataplane import DataplaneSettings
 from onvm_core.launch.identity import ProcessId
 from onvm_core.launch.launcher import (
@@ -167,7 +168,7 @@ class Deployment:
 
     def close_port(self, name: str) -> None:
         """Close a port that no chain uses."""
-        dataplane.close_port(self._state.ports.pop(name).number)
+        native_ports.close_port(self._state.ports.pop(name).number)
 
     def remote_ports_of(self, peer: str, number: int | None) -> None:
         """Let chains end at ports of a peer, named HOST:PORT; None: no more."""
@@ -391,7 +392,7 @@ class Deployment:
 
     def received(self) -> int:
         """Packets received on all ports."""
-        return sum(dataplane.read_port(port.number).rx for port in self._state.ports.values())
+        return sum(native_ports.read_port(port.number).rx for port in self._state.ports.values())
 
     def report(self, seconds: float | None = None) -> Report:
         """All counters; rates are over `seconds`, or the time since `begin`."""
@@ -400,7 +401,7 @@ class Deployment:
 
     def is_drained(self) -> bool:
         """Whether no packet is inside."""
-        if any(dataplane.read_port(p.number).n_held for p in self._state.ports.values()):
+        if any(native_ports.read_port(p.number).n_held for p in self._state.ports.values()):
             return False
         return not any(
             dataplane.read_host(host.slot).reserved for host in self.manager.registry.living()
@@ -408,11 +409,11 @@ class Deployment:
 
     def sources_finished(self) -> bool:
         """Whether no port will ever receive again."""
-        return all(dataplane.read_port(p.number).is_finished for p in self._state.ports.values())
+        return all(native_ports.read_port(p.number).is_finished for p in self._state.ports.values())
 
     def drain(self, timeout_s: float = DRAIN_TIMEOUT_S) -> bool:
         """Stop the sources and wait until nothing is inside; whether that was reached."""
-        dataplane.pause_sources(True)
+        native_ports.pause_sources(True)
         deadline = time.monotonic() + timeout_s
         quiet = 0
         while quiet < 3:
@@ -432,7 +433,7 @@ class Deployment:
         for name in list(self.chains.by_name):
             self.chains.remove(name)
         for port in self._state.ports.values():
-            dataplane.close_port(port.number)
+            native_ports.close_port(port.number)
         self._state.ports.clear()
         plane = dataplane.read_plane()
         own = {reason: count for reason, count in plane.drops.items() if count}

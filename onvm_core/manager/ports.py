@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from onvm_core._native import dataplane
+from onvm_core._native import ports as native_ports
 from onvm_core._native.dataplane import DataplaneError
 from onvm_core.manager.sockets import device_socket
 from onvm_core.plugins import PluginManager
@@ -143,7 +143,7 @@ class NullOptions(msgspec.Struct, forbid_unknown_fields=True):
 
 def _open_null(name: str, target: str, options: NullOptions, direction: Direction) -> int:
     del target
-    return dataplane.open_null(
+    return native_ports.open_null(
         name,
         size=options.size,
         n_flows=options.flows,
@@ -176,7 +176,7 @@ def _open_pcap(name: str, target: str, options: PcapOptions, direction: Directio
     sink = target if direction == "out" else options.write or None
     if sink is not None and not Path(sink).absolute().parent.is_dir():
         raise ConfigError("its folder does not exist", field=f"port {name}", value=sink)
-    return dataplane.open_pcap(
+    return native_ports.open_pcap(
         name,
         rx_path=None if direction == "out" else target,
         tx_path=sink,
@@ -212,7 +212,7 @@ class GenOptions(msgspec.Struct, forbid_unknown_fields=True):
 def _open_gen(name: str, target: str, options: GenOptions, direction: Direction) -> int:
     del target
     role = options.role or ("server" if direction == "out" else "client")
-    return dataplane.open_gen(
+    return native_ports.open_gen(
         name,
         role=role,
         flows=options.flows,
@@ -243,7 +243,7 @@ def _open_device(
     name: str, device: str, options: DeviceOptions,
     *, needs_copy: bool = False, socket: int | None = None,
 ) -> int:  # fmt: skip
-    return dataplane.open_ethdev(
+    return native_ports.open_ethdev(
         name,
         device,
         n_queues=options.queues,

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from onvm_core._native import dataplane
+from onvm_core._native import ports as native_ports
 from onvm_core._native.dataplane import HostCounters, PlaneCounters
 from onvm_core.manager.manager import Manager
 from onvm_core.manager.registry import HostState, NfHost, Registry
@@ -250,7 +251,7 @@ def _nf_reports(host: NfHost, cpu: float, load: LoadReport | None = None) -> lis
 
 
 def _generator(port: int, name: str) -> GeneratorReport:
-    counters = dataplane.read_gen(port)
+    counters = native_ports.read_gen(port)
     return GeneratorReport(
         port=name,
         opened=counters.opened,
@@ -306,7 +307,7 @@ def make_report(manager: Manager, ports: Mapping[int, tuple[str, str]], seconds:
         _add_drops(drops, nf)
     shown = []
     for port, (name, uri) in ports.items():
-        counters = dataplane.read_port(port)
+        counters = native_ports.read_port(port)
         shown.append(
             PortReport(
                 name=name,
@@ -322,7 +323,7 @@ def make_report(manager: Manager, ports: Mapping[int, tuple[str, str]], seconds:
     generators = [
         _generator(port, name)
         for port, (name, uri) in ports.items()
-        if uri.startswith("gen:") and dataplane.read_gen(port).sent
+        if uri.startswith("gen:") and native_ports.read_gen(port).sent
     ]
     rx = plane.closed_rx + sum(port.rx for port in shown)
     return Report(

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from onvm_core._native import dataplane
+from onvm_core._native import ports as native_ports
 from onvm_core.launch.launcher import DEFAULT_LAUNCHER, Launchers
 from onvm_core.manager import messages as m
 from onvm_core.manager import stopwatch
@@ -192,7 +192,7 @@ class Service:
             self._deployment, self._supervisor, [one for one in groups if one.is_auto],
             lambda group: self._want(group, is_by_command=True),
         )  # fmt: skip
-        dataplane.pause_sources(True)  # they can wait until their chains serve
+        native_ports.pause_sources(True)  # they can wait until their chains serve
         for name, port in self._config.ports.items():
             self._open_port(name, port.uri)
         stopwatch.lap("ports")
@@ -263,7 +263,7 @@ class Service:
         if not self._flows and (is_ready or waited_s > SOURCES_WAIT_S):
             self._flows = True  # in the end without those that cannot start
             self._deployment.begin()
-            dataplane.pause_sources(False)
+            native_ports.pause_sources(False)
             stopwatch.lap("attach")
         if is_ready and self._control is not None:
             self._state = "ready"

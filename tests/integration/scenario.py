@@ -1,7 +1,8 @@
 """Run one scenario with a manager in a process of its own: DPDK's environment is one per process.
 
-A scenario is the text of Python code that is given `manager`, `dataplane`, `Path`, `until`,
-`directory` and `arguments`, and leaves its answer, anything that JSON knows, in `result`.
+A scenario is the text of Python code that is given `manager`, `dataplane`, `native_ports`,
+`Path`, `until`, `directory` and `arguments`, and leaves its answer, anything that JSON knows, in
+`result`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import json, sys, time
 from pathlib import Path
 from msgspec import to_builtins as counters
 from onvm_core._native import dataplane
+from onvm_core._native import ports as native_ports
 from onvm_core.manager.capture import Capture, CapturePoint
 from onvm_core.manager.manager import Manager
 
@@ -35,7 +37,7 @@ def until(condition, timeout_s=20.0):
 workers = arguments.get("workers", 1)
 settings = dataplane.DataplaneSettings(n_workers=workers, **arguments.get("settings", {}))
 with Manager(directory / "run", settings, list(range(workers))) as manager:
-    dataplane.pause_sources(True)
+    native_ports.pause_sources(True)
 %s
     plane = dataplane.read_plane()
 print(json.dumps({"result": result, "plane": counters(plane)}))

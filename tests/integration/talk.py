@@ -79,16 +79,17 @@ class Talker:
         port = 0
         writer = None
         try:
-            reader, writer = await asyncio.wait_for(
-                asyncio.open_connection(self.address, self.echo_port), ANSWER_S
-            )
+            # Not wait_for: that of Python 3.11 may swallow that the task is cancelled.
+            async with asyncio.timeout(ANSWER_S):
+                reader, writer = await asyncio.open_connection(self.address, self.echo_port)
             port = writer.get_extra_info("sockname")[1]
             self.ports[number] = port
             await asyncio.sleep(random.random() * PERIOD_S)
             for count in range(1 << 30):
                 said = f"{number} {count}\n".encode()
                 writer.write(said)
-                heard = await asyncio.wait_for(reader.readline(), ANSWER_S)
+                async with asyncio.timeout(ANSWER_S):
+                    heard = await reader.readline()
                 if heard != said:
                     raise ConnectionError(f"said {said!r}, heard {heard!r}")
                 self.messages[number] = count + 1
@@ -103,7 +104,8 @@ class Talker:
     async def downloads_one_by_one(self) -> None:
         while self.active_loads <= self.wanted_loads:
             try:
-                await asyncio.wait_for(self.download(), ANSWER_S)
+                async with asyncio.timeout(ANSWER_S):
+                    await self.download()
                 self.downloads += 1
             except (TimeoutError, OSError, asyncio.IncompleteReadError) as error:
                 self.bad_downloads.append(f"{type(error).__name__}: {error}")

@@ -13,13 +13,13 @@ from scenario import run
 pytestmark = pytest.mark.once
 
 LEARN = """
-source = dataplane.open_pcap(
+source = native_ports.open_pcap(
     "in", rx_path=arguments["path"], tx_path=None, loop=1, rate_pps=0, count=0
 )
-sink = dataplane.open_null("out", is_source=False)
+sink = native_ports.open_null("out", is_source=False)
 manager.set_chain(1, source, sink, [], is_bidirectional=False, track_flows=True)
-dataplane.pause_sources(False)
-until(lambda: dataplane.read_port(source).is_finished)
+native_ports.pause_sources(False)
+until(lambda: native_ports.read_port(source).is_finished)
 until(lambda: dataplane.read_plane().buffers_free == settings.n_buffers)
 result = [
     [flow.protocol, flow.src, flow.src_port, flow.dst, flow.dst_port]

@@ -16,27 +16,27 @@ pytestmark = pytest.mark.once
 scapy = pytest.importorskip("scapy.all")
 
 ONE_WAY = """
-source = dataplane.open_gen("in", role="client", answer=False, **arguments["gen"])
-sink = dataplane.open_pcap(
+source = native_ports.open_gen("in", role="client", answer=False, **arguments["gen"])
+sink = native_ports.open_pcap(
     "out", rx_path=None, tx_path=arguments["path"], loop=1, rate_pps=0, count=0
 )
 manager.set_chain(1, source, sink, [], is_bidirectional=False, track_flows=False)
-dataplane.pause_sources(False)
-until(lambda: dataplane.read_gen(source).is_finished)
-until(lambda: dataplane.read_port(sink).tx == dataplane.read_gen(source).sent)
-result = counters(dataplane.read_gen(source))
+native_ports.pause_sources(False)
+until(lambda: native_ports.read_gen(source).is_finished)
+until(lambda: native_ports.read_port(sink).tx == native_ports.read_gen(source).sent)
+result = counters(native_ports.read_gen(source))
 """
 
 CONVERSATION = """
-client = dataplane.open_gen("in", role="client", **arguments["gen"])
-server = dataplane.open_gen("out", role="server")
+client = native_ports.open_gen("in", role="client", **arguments["gen"])
+server = native_ports.open_gen("out", role="server")
 manager.set_chain(1, client, server, [], track_flows=arguments["track"])
-dataplane.pause_sources(False)
-until(lambda: dataplane.read_gen(client).is_finished)
+native_ports.pause_sources(False)
+until(lambda: native_ports.read_gen(client).is_finished)
 until(lambda: dataplane.read_plane().buffers_free == settings.n_buffers)
 result = {
-    "client": counters(dataplane.read_gen(client)),
-    "server": counters(dataplane.read_gen(server)),
+    "client": counters(native_ports.read_gen(client)),
+    "server": counters(native_ports.read_gen(server)),
 }
 """
 
@@ -147,17 +147,17 @@ def test_fixed_sizes_and_one_flow(tmp_path: Path, size: int) -> None:
 def test_silence_fails_connections_and_never_stalls(tmp_path: Path) -> None:
     result = run(
         """
-        client = dataplane.open_gen(
+        client = native_ports.open_gen(
             "in", role="client", flows=100, count=5000, timeout_ms=5, seed=1
         )
-        sink = dataplane.open_null(
+        sink = native_ports.open_null(
             "out", size=64, n_flows=0, is_random=False, n_queues=1, rate_pps=0, count=1
         )
         manager.set_chain(1, client, sink, [], is_bidirectional=False, track_flows=False)
         begin = time.monotonic()
-        dataplane.pause_sources(False)
-        until(lambda: dataplane.read_gen(client).is_finished)
-        result = counters(dataplane.read_gen(client)) | {"seconds": time.monotonic() - begin}
+        native_ports.pause_sources(False)
+        until(lambda: native_ports.read_gen(client).is_finished)
+        result = counters(native_ports.read_gen(client)) | {"seconds": time.monotonic() - begin}
         """,
         tmp_path,
     )["result"]
@@ -170,16 +170,16 @@ def test_silence_fails_connections_and_never_stalls(tmp_path: Path) -> None:
 def test_answers_go_home_when_sources_rest(tmp_path: Path) -> None:
     result = run(
         """
-        client = dataplane.open_gen("in", role="client", flows=300)
-        server = dataplane.open_gen("out", role="server")
+        client = native_ports.open_gen("in", role="client", flows=300)
+        server = native_ports.open_gen("out", role="server")
         manager.set_chain(1, client, server, [])
         for _ in range(3):
-            sent = dataplane.read_gen(client).sent
-            dataplane.pause_sources(False)
-            until(lambda: dataplane.read_gen(client).sent > sent + 20000)
-            dataplane.pause_sources(True)
+            sent = native_ports.read_gen(client).sent
+            native_ports.pause_sources(False)
+            until(lambda: native_ports.read_gen(client).sent > sent + 20000)
+            native_ports.pause_sources(True)
             until(lambda: dataplane.read_plane().buffers_free == settings.n_buffers)
-        result = counters(dataplane.read_gen(client))
+        result = counters(native_ports.read_gen(client))
         """,
         tmp_path,
     )["result"]
@@ -190,13 +190,13 @@ def test_answers_go_home_when_sources_rest(tmp_path: Path) -> None:
 def test_paced_client_keeps_its_rate(tmp_path: Path) -> None:
     result = run(
         """
-        client = dataplane.open_gen("in", role="client", flows=50, rate_pps=20000)
-        server = dataplane.open_gen("out", role="server")
+        client = native_ports.open_gen("in", role="client", flows=50, rate_pps=20000)
+        server = native_ports.open_gen("out", role="server")
         manager.set_chain(1, client, server, [])
-        dataplane.pause_sources(False)
+        native_ports.pause_sources(False)
         end = time.monotonic() + 1
         until(lambda: time.monotonic() > end)
-        result = counters(dataplane.read_gen(client))
+        result = counters(native_ports.read_gen(client))
         """,
         tmp_path,
     )["result"]
@@ -210,7 +210,7 @@ def test_bad_options_are_one_line(tmp_path: Path) -> None:
         for bad in ({"size": 20}, {"ipv6_percent": 120}, {"servers": ["nowhere"]},
                     {"vip": "::1"}, {"flows": 1 << 21}, {"role": "both"}):
             try:
-                dataplane.open_gen("in", **({"role": "client"} | bad))
+                native_ports.open_gen("in", **({"role": "client"} | bad))
             except dataplane.DataplaneError as error:
                 result.append(str(error))
         """,

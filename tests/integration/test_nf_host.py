@@ -21,13 +21,14 @@ MANAGER = """
 import json, select, sys
 from pathlib import Path
 from onvm_core._native import dataplane
+from onvm_core._native import ports as native_ports
 from onvm_core.manager.manager import Manager
 
 settings = dataplane.DataplaneSettings(idle_policy=0, ring_length=1024, sample_every=64)
 with Manager(Path(sys.argv[1]), settings, [0]) as manager:
     ports = [
-        dataplane.open_null(name, size=64, n_flows=0, is_random=False, n_queues=1,
-                            rate_pps=rate, count=count)
+        native_ports.open_null(name, size=64, n_flows=0, is_random=False, n_queues=1,
+                               rate_pps=rate, count=count)
         for name, rate, count in (("in", 20_000, 0), ("out", 0, 1))
     ]
     manager.set_chain(1, *ports, ["w"], is_bidirectional=False, track_flows=False)
@@ -37,7 +38,7 @@ with Manager(Path(sys.argv[1]), settings, [0]) as manager:
         if select.select([sys.stdin], [], [], 0)[0]:
             if not sys.stdin.readline():
                 break
-            sent = dataplane.read_port(ports[1]).tx
+            sent = native_ports.read_port(ports[1]).tx
             print(json.dumps([sent, dataplane.read_plane().originated]), flush=True)
 """
 NFS = '''

@@ -71,25 +71,25 @@ def inside():
 try:
     for number in (1, 2, 3):
         nat(number)
-    near = dataplane.open_pcap(
+    near = native_ports.open_pcap(
         "near", rx_path=arguments["out"], tx_path=arguments["back"], loop=1, rate_pps=0, count=0
     )
-    sent = dataplane.open_pcap(
+    sent = native_ports.open_pcap(
         "sent", rx_path=None, tx_path=arguments["sent"], loop=1, rate_pps=0, count=0
     )
     manager.set_chain(1, near, sent, ["nat"])
-    dataplane.pause_sources(False)
-    until(lambda: dataplane.read_port(near).is_finished and not inside())
-    until(lambda: dataplane.read_port(sent).tx == arguments["n_flows"])
+    native_ports.pause_sources(False)
+    until(lambda: native_ports.read_port(near).is_finished and not inside())
+    until(lambda: native_ports.read_port(sent).tx == arguments["n_flows"])
     drained = next(h for h in manager.registry.living() if h.instances[0].name == "nat-2")
     if arguments["drains"]:
         manager.drain_host(drained)
     # Nobody knows these flows: what they go to is claimed.
-    strangers = dataplane.open_pcap(
+    strangers = native_ports.open_pcap(
         "strangers", rx_path=arguments["strangers"], tx_path=None, loop=1, rate_pps=0, count=0
     )
     manager.set_chain(1, near, strangers, ["nat"])
-    until(lambda: dataplane.read_port(strangers).is_finished and not inside())
+    until(lambda: native_ports.read_port(strangers).is_finished and not inside())
     result = {
         host.instances[0].name: {
             "rx": list(dataplane.read_host(host.slot).rx),

@@ -13,6 +13,7 @@ a machine with two has room for what is asked for.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -20,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from importlib.metadata import entry_points
 from importlib.util import find_spec
@@ -33,6 +34,7 @@ from up_host import ONVM, install_nf
 
 from onvm_core.cluster.credentials import Credentials, write_secret
 from onvm_core.cluster.ensemble import Ensemble
+from onvm_core.cluster.errors import NoEnsembleError
 from onvm_core.cluster.foundation import make_cluster
 from onvm_core.cluster.namespaces import Spaces, make_spaces
 from onvm_core.cluster.server import LocalEnsemble
@@ -97,10 +99,15 @@ class Talk:
 
 
 class TrafficCluster:
-    """Makes all of it; a context manager."""
+    """Makes all of it; a context manager.
 
-    def __init__(self, session_s: float = 2.0) -> None:
-        self._session_s = session_s
+    Args:
+        servers: of ZooKeeper.
+    """
+
+    def __init__(self, servers: int = 1, session_s: float = 2.0) -> None:
+        self._n_servers = servers
+        self.session_s = session_s
         self._stack = ExitStack()
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -125,11 +132,13 @@ class TrafficCluster:
         self._connect()
         for name, plugin in PLUGINS.items():
             _install_small(self.folder / "site", name, plugin)
+        install_nf(self.folder / "site", "dot", manifest="memory_mib = 16\ncores = 0.01\n")
         credentials = Credentials.make()
         write_secret(self.folder / "credentials", credentials.line)
         self.servers = LocalEnsemble(
-            self.folder, credentials=credentials, address=f"{DATA}.254", ports=(2181, 2888, 3888)
-        )
+            self.folder, self._n_servers, credentials=credentials, address=f"{DATA}.254",
+            ports=range(2181, 2181 + 3 * self._n_servers),
+        )  # fmt: skip
         self._stack.callback(self.servers.stop)
         self.spaces.inside(NET, self.servers.start)
         self.ensemble = self._stack.enter_context(
@@ -237,8 +246,36 @@ class TrafficCluster:
         self._spawn(
             name, f"{name}-agent", *ONVM, "cluster", "join", "--manager", name, "--name", name,
             "--data-address", f"{DATA}.{HOSTS.index(name) + 1}",
-            "--session-timeout", f"{self._session_s:g}",
+            "--session-timeout", f"{self.session_s:g}",
         )  # fmt: skip
+
+    def state(self, name: str) -> str:
+        """Of a host: up, away, …; "" when the cluster does not know it."""
+        return next((one.state for one in self.status().hosts if one.name == name), "")
+
+    @contextlib.contextmanager
+    def cut(self, name: str, *addresses: str) -> Iterator[None]:
+        """Packets from a host to some addresses go nowhere."""
+        for action in ("add", "del"):
+            for address in addresses:
+                self.spaces.ip(name, "route", action, "blackhole", f"{address}/32")
+            if action == "add":
+                yield
+
+    @contextlib.contextmanager
+    def server_gone(self, role: str, fault: str) -> Iterator[None]:
+        """A server of ZooKeeper, a follower or the leader, is killed or frozen for a while."""
+        roles = self.spaces.inside(
+            NET, lambda: [self.servers.role(one) for one in range(self._n_servers)]
+        )
+        index = roles.index(role)
+        (self.servers.kill if fault == "kill" else self.servers.freeze)(index)
+        yield
+        if fault == "kill":
+            self.spaces.inside(NET, lambda: self.servers.start_member(index))
+            self.spaces.inside(NET, lambda: self.servers.wait_member(index))
+        else:
+            self.servers.thaw(index)
 
     def kill_host(self, name: str) -> None:
         """kill -9 of everything that runs there: manager, NFs, agent."""
@@ -280,6 +317,15 @@ class TrafficCluster:
             if self.processes[f"{name}-manager"].poll() is None
             for one in self.ask(name, m.InstancesRequest())["launched"]
         }
+
+    def nf_processes(self) -> list[int]:
+        """What runs NFs in the hosts' namespaces, whoever knows of it."""
+        pids = [
+            int(pid)
+            for name in HOSTS
+            for pid in self.run_outside("ip", "netns", "pids", self.spaces.name(name)).split()
+        ]
+        return [pid for pid in pids if b"onvm_sdk.runtime" in _command_line(pid)]
 
     def seen(self) -> set[str]:
         """NF hosts that the cluster knows, likewise."""
@@ -351,11 +397,18 @@ class TrafficCluster:
         self, condition: Callable[[], object], what: str, timeout_s: float = TIMEOUT_S
     ) -> float:
         begin = time.monotonic()
-        while not condition():
+        while not self._holds(condition):
             if time.monotonic() - begin > timeout_s:
                 raise AssertionError(f"{what}: not within {timeout_s:g} s\n{self.logs()}")
             time.sleep(0.05)
         return time.monotonic() - begin
+
+    @staticmethod
+    def _holds(condition: Callable[[], object]) -> bool:
+        try:
+            return bool(condition())
+        except NoEnsembleError:  # its server has gone; another one is looked for
+            return False
 
     def logs(self) -> str:
         texts = []
@@ -363,6 +416,13 @@ class TrafficCluster:
             lines = path.read_text(errors="replace").splitlines()
             texts.append(f"--- {path.name}\n" + "\n".join(lines[-25:]))
         return "\n".join(texts)
+
+
+def _command_line(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:  # it has just ended
+        return b""
 
 
 def _install_small(site: Path, name: str, plugin: str) -> None:

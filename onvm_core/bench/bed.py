@@ -1,0 +1,116 @@
+"""A manager for the scenarios of the suite "elastic": it launches, scales and heals by itself."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from onvm_core._native import ports as native_ports
+from onvm_core._native.dataplane import DataplaneSettings
+from onvm_core.launch.launcher import DEFAULT_LAUNCHER, Launchers
+from onvm_core.manager.automation import Automation
+from onvm_core.manager.config import Config
+from onvm_core.manager.deployment import Deployment
+from onvm_core.manager.directory import temporary_directory
+from onvm_core.manager.extensions import Extensions
+from onvm_core.manager.placement import DEFAULT_POLICY
+from onvm_core.manager.placer import load_policy
+from onvm_core.manager.registry import HostState, NfHost
+from onvm_core.manager.sections import ScaleConfig
+from onvm_core.manager.supervisor import Supervisor, WantedHost
+from onvm_core.scaling.policy import UtilisationPolicy
+from onvm_sdk.errors import OnvmError
+
+__all__ = ["SERVICE", "WAIT", "Bed", "running"]
+
+WAIT = "onvm_core.bench.nfs:Wait"
+SERVICE = "w"
+RING_LENGTH = 256
+WAIT_MAX_S = 20.0
+
+
+class Bed:
+    """What `onvm up` is made of, without its sockets for commands."""
+
+    def __init__(
+        self, directory: Path, scale: dict[str, ScaleConfig], instances: Sequence[str], nf: str
+    ) -> None:
+        settings = DataplaneSettings(ring_length=RING_LENGTH, n_buffers=4096, flow_capacity=1 << 21)
+        self.deployment = Deployment(
+            directory, settings, kinds={}, package=lambda name: None, launchers=Launchers(),
+            placement=load_policy(DEFAULT_POLICY),
+        )  # fmt: skip
+        self.supervisor = Supervisor(directory, self.deployment, lambda event: None)
+        policies = {name: UtilisationPolicy(one.settings()) for name, one in scale.items()}
+        self.automation = Automation(
+            "bench", self.deployment, self.supervisor, Config(scale=scale),
+            Extensions(policies=dict(policies)), lambda event: None,
+        )  # fmt: skip
+        self.deployment.on_host_change = self._on_host_change
+        self.gone: dict[int, float] = {}
+        for name in instances:
+            self.launch(nf, name)
+        self.until(lambda: len(self.serving()) == len(instances), "NFs serve")
+        self.far = native_ports.open_null("out", is_source=False)
+
+    def launch(
+        self, nf: str, name: str, launcher: str = DEFAULT_LAUNCHER, service: str = SERVICE
+    ) -> None:
+        self.supervisor.run(WantedHost.make((nf,), (service,), (name,), {}, launcher=launcher))
+
+    def close(self) -> None:
+        self.automation.close()
+        self.supervisor.stop_all()
+        self.deployment.close()
+
+    def _on_host_change(self, host: NfHost) -> None:
+        if host.state is HostState.DEAD:
+            self.gone[host.pid] = time.perf_counter()
+        self.automation.on_host_change(host)
+
+    def turn(self) -> None:
+        """As `Service.run` does."""
+        self.deployment.poll(self.automation.poll_s)
+        self.supervisor.turn()
+        self.automation.turn()
+
+    def run(self, seconds: float) -> None:
+        end = time.perf_counter() + seconds
+        while time.perf_counter() < end:
+            self.turn()
+
+    def until(self, is_true: Callable[[], bool], what: str) -> None:
+        deadline = time.perf_counter() + WAIT_MAX_S
+        while not is_true():
+            self.turn()
+            if time.perf_counter() > deadline:
+                raise OnvmError(f"{what}: not within {WAIT_MAX_S:g} s")
+
+    def serving(self, service: str = SERVICE) -> list[NfHost]:
+        return self.supervisor.serving(service)
+
+    def source(self, name: str, flows: int, rate_pps: int) -> int:
+        return native_ports.open_null(name, n_flows=flows, rate_pps=rate_pps)
+
+    def chain(self, near: int, services: Sequence[str] = (SERVICE,)) -> None:
+        self.deployment.manager.set_chain(1, near, self.far, services)
+
+    def sent_pps(self, seconds: float) -> float:
+        """Packets that leave in a second, over so many seconds by the wall clock."""
+        count, begin = native_ports.read_port(self.far).tx, time.perf_counter()
+        self.run(seconds)
+        return (native_ports.read_port(self.far).tx - count) / (time.perf_counter() - begin)
+
+
+@contextmanager
+def running(
+    scale: dict[str, ScaleConfig], instances: Sequence[str], nf: str = WAIT
+) -> Iterator[Bed]:
+    with temporary_directory() as directory:
+        bed = Bed(Path(directory), scale, instances, nf)
+        try:
+            yield bed
+        finally:
+            bed.close()

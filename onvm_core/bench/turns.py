@@ -1,0 +1,176 @@
+"""Scenarios that compare two figures, taken in turns in one process.
+
+Virtual machines have a fast and a slow mode that differ by two and last from parts of a second to
+minutes. Figures taken one after the other so differ by what the machine did in between; those of
+neighbouring parts of a second do not, and the median of many such pairs even less.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+
+from onvm_core._native import dataplane
+from onvm_core._native import ports as native_ports
+from onvm_core.bench.bed import SERVICE, Bed, running
+from onvm_core.bench.bench_nf import start_nf
+from onvm_core.bench.scenario import (
+    Scenario,
+    await_hosts,
+    end_all,
+    manager_of,
+    nf_cpu,
+    pass_time,
+)
+from onvm_core.launch.launcher import DEFAULT_LAUNCHER
+from onvm_core.manager.registry import NfHost
+from onvm_core.manager.supervisor import WantedHost
+from onvm_sdk.errors import OnvmError
+
+__all__ = ["KINDS", "W2"]
+
+SPIN = "onvm_core.bench.nfs:Spin"
+W2 = "onvm_core.bench.nfs:W2Kernel"
+OTHER_SERVICE = "other"
+RUNNING_FLOWS = 200
+FULL_BURST = 64
+"""Packets that `Spin` takes at once."""
+ESTIMATE_LOAD = 0.4
+"""Of the limit: the load at which the limit is estimated."""
+TURNS = 9
+SETTLE_S = 0.15
+"""After a change of the load, until what is measured is of the new one alone."""
+SLICE_S = 0.03
+SLICE_SETTLE_S = 0.01
+WARMUP_S = 0.5
+
+
+def _estimate(scenario: Scenario) -> dict[str, float]:
+    """How far the capacity of NFs that compute is misjudged, at a load of `ESTIMATE_LOAD`.
+
+    The limit is what leaves through the port in a time by the wall clock while the source always
+    has more. It knows nothing of the counters that the estimate is made of. It is that of the NF
+    host only while this is slower than the worker: quick NFs are fused, `fused` of them, so that a
+    packet costs each of them what is asked and the host enough. Each estimate is compared with the
+    limits just before and just after it.
+    """
+    part_s = scenario.seconds / TURNS
+    with running({}, []) as bed:
+        services = (SERVICE,) * scenario.fused
+        names = tuple(f"{scenario.cycles}cy-{number}" for number, _ in enumerate(services, 1))
+        bed.supervisor.run(WantedHost.make((SPIN,) * scenario.fused, services, names, {}))
+        bed.until(lambda: len(bed.serving()) == 1, "the NFs serve")
+        host = bed.serving()[0]
+        flood = bed.source("flood", RUNNING_FLOWS, 0)
+        bed.chain(flood, services)
+        bed.run(1.0)
+        some = bed.source("some", RUNNING_FLOWS, int(ESTIMATE_LOAD * bed.sent_pps(0.5)))
+        full = bed.deployment.manager.meters.load(host, 1.0)
+        limits = [_limit(bed, host, flood, services, part_s)]
+        ratios = []
+        for _ in range(TURNS):
+            estimate = _estimated(bed, host, some, services, part_s)
+            limits.append(_limit(bed, host, flood, services, part_s))
+            ratios.append(2 * estimate / (limits[-2] + limits[-1]))
+    assert full is not None
+    return {
+        "error": 100 * abs(statistics.median(ratios) - 1),
+        "limit_mpps": statistics.median(limits) / 1e6,
+        "full_percent": 100 * full.utilisation,
+    }
+
+
+def _limit(bed: Bed, host: NfHost, near: int, services: Sequence[str], seconds: float) -> float:
+    """Packets per second that leave while there are always more."""
+    bed.chain(near, services)
+    bed.run(SETTLE_S)
+    before = dataplane.read_load(host.slot).turns
+    sent = bed.sent_pps(seconds)
+    after = dataplane.read_load(host.slot).turns
+    if after.packets - before.packets < 0.9 * FULL_BURST * (after.turns - before.turns):
+        raise OnvmError("the worker is slower than the NF host, whose limit so cannot be measured")
+    return sent
+
+
+def _estimated(bed: Bed, host: NfHost, near: int, services: Sequence[str], seconds: float) -> float:
+    """The capacity that the manager believes in, from this load alone."""
+    bed.chain(near, services)
+    bed.run(SETTLE_S)
+    bed.deployment.manager.meters.forget(host)
+    bed.run(max(seconds, SETTLE_S))
+    meter = bed.deployment.manager.meters.of(host)
+    if meter is None or meter.capacity_pps is None:
+        raise OnvmError("no load was measured")
+    return meter.capacity_pps
+
+
+def _through(scenario: Scenario) -> dict[str, float]:
+    """Packets per second through a compiled NF of a launcher, against one of another process."""
+    sides = ((SERVICE, "w2-1", DEFAULT_LAUNCHER), (OTHER_SERVICE, "w2-2", scenario.launcher))
+    with running({}, []) as bed:
+        for service, name, launcher in sides:
+            bed.launch(W2, name, launcher, service)
+        bed.until(lambda: all(len(bed.serving(side[0])) == 1 for side in sides), "the NFs serve")
+        near = bed.source("in", 0, 0)
+        return _compare(
+            lambda side: bed.chain(near, (sides[side][0],)), bed.run, bed.far, scenario.seconds
+        )
+
+
+def _pair(scenario: Scenario) -> dict[str, float]:
+    """Packets per second through the second of two NF hosts, against the first."""
+    with manager_of(scenario) as manager:
+        processes = [
+            start_nf(way, manager.attach_path, services, scenario.burst, nf_cpu())
+            for way, services in zip(scenario.ways, scenario.hosts, strict=True)
+        ]
+        await_hosts(manager, len(processes))
+        near, far = native_ports.open_null("in"), native_ports.open_null("out", is_source=False)
+        figures = _compare(
+            lambda side: manager.set_chain(1, near, far, scenario.hosts[side]),
+            lambda seconds: pass_time(manager, seconds), far, scenario.seconds,
+        )  # fmt: skip
+        end_all(processes)
+    return figures
+
+
+def _compare(
+    use: Callable[[int], None], run: Callable[[float], None], far: int, seconds: float
+) -> dict[str, float]:
+    """Give two sides the packets in turns, while the other one sleeps.
+
+    Args:
+        use: gives them to side 0 or 1.
+        run: lets time pass, in seconds.
+        far: the port by which they leave.
+        seconds: of measurement.
+    """
+    ratios: list[float] = []
+    rates: list[float] = []
+    for side in (0, 1):
+        use(side)
+        run(WARMUP_S)
+    for _ in range(max(int(seconds / (4 * SLICE_S)), 1)):
+        turn = [0.0, 0.0]
+        # There and back: a machine that becomes slower meanwhile meets both alike.
+        for side in (0, 1, 1, 0):
+            use(side)
+            run(SLICE_SETTLE_S)
+            turn[side] += _sent_pps(far, run, SLICE_S)
+        ratios.append(turn[1] / turn[0])
+        rates.append(turn[1] / 2)
+    return {"ratio": statistics.median(ratios), "mpps": statistics.median(rates) / 1e6}
+
+
+def _sent_pps(far: int, run: Callable[[float], None], seconds: float) -> float:
+    count, begin = native_ports.read_port(far).tx, time.perf_counter()
+    run(seconds)
+    return (native_ports.read_port(far).tx - count) / (time.perf_counter() - begin)
+
+
+KINDS: dict[str, Callable[[Scenario], dict[str, float]]] = {
+    "elastic_estimate": _estimate,
+    "elastic_through": _through,
+    "pair": _pair,
+}
