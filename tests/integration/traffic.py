@@ -37,14 +37,13 @@ class Traffic:
         self.talk = cluster.talk
         self.before: dict[str, Any] = {}
 
-    def begin(self, loads: int = 2) -> None:
-        """Open connections, and have so many downloads going on."""
+    def begin(self) -> None:
         known = len(self.talk.tell("stat")["ports"])
         self.talk.tell(f"open {CONNECTIONS}")
         self.cluster.wait(
             lambda: len(self.talk.tell("stat")["ports"]) == known + CONNECTIONS, "connections"
         )
-        self.talk.tell(f"load {loads}")
+        self.talk.tell("load 2")
         self.goes_on()
 
     def goes_on(self, lost: frozenset[str] = frozenset()) -> None:
