@@ -10,14 +10,14 @@ from pathlib import Path
 
 from onvm_core.bench.elastic import PASS
 from onvm_core.bench.scenario import Scenario, run_scenario
-from onvm_core.bench.turns import W2
+from onvm_core.bench.turns import TWIN
 from onvm_core.launch.engine import Engine, find_engine
 from onvm_core.launch.image import reference, write_archive
 from onvm_sdk.errors import OnvmError
 
 __all__ = ["images"]
 
-_NEEDS = {PASS: (), W2: ("numpy", "numba")}
+_NEEDS = {PASS: (), TWIN: ("numpy", "numba")}
 """Distributions that they import, besides the SDK."""
 
 

@@ -16,7 +16,7 @@ from onvm_sdk import NetworkFunction, Verdict, kernel
 if TYPE_CHECKING:
     from onvm_sdk import Burst, Context, PacketView
 
-__all__ = ["BLOCKED_PORTS", "Pass", "Spin", "W2Columns", "W2Kernel", "W2Packets", "Wait"]
+__all__ = ["BLOCKED_PORTS", "Pass", "Spin", "W2Columns", "W2Kernel", "W2Packets", "W2Twin", "Wait"]
 
 BLOCKED_PORTS = frozenset({9999, *(20000 + number * 7 for number in range(64))})
 CYCLES_PER_TURN = 8
@@ -83,6 +83,12 @@ class W2Kernel(NetworkFunction):
             return pkt.drop()
         pkt.ipv4.ttl = ttl - 1
         return Verdict.NEXT
+
+
+class W2Twin(W2Kernel):
+    """The same for another service: both can run at once."""
+
+    manifest: ClassVar = {**W2Kernel.manifest, "service": "twin"}
 
 
 def _blocked_array() -> Any:

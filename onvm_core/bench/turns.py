@@ -28,11 +28,12 @@ from onvm_core.manager.registry import NfHost
 from onvm_core.manager.supervisor import WantedHost
 from onvm_sdk.errors import OnvmError
 
-__all__ = ["KINDS", "W2"]
+__all__ = ["KINDS", "TWIN"]
 
 SPIN = "onvm_core.bench.nfs:Spin"
 W2 = "onvm_core.bench.nfs:W2Kernel"
-OTHER_SERVICE = "other"
+TWIN = "onvm_core.bench.nfs:W2Twin"
+TWIN_SERVICE = "twin"
 RUNNING_FLOWS = 200
 FULL_BURST = 64
 """Packets that `Spin` takes at once."""
@@ -66,35 +67,37 @@ def _estimate(scenario: Scenario) -> dict[str, float]:
         bed.chain(flood, services)
         bed.run(1.0)
         some = bed.source("some", RUNNING_FLOWS, int(ESTIMATE_LOAD * bed.sent_pps(0.5)))
-        full = bed.deployment.manager.meters.load(host, 1.0)
-        limits = [_limit(bed, host, flood, services, part_s)]
+        full = [_limit(bed, host, flood, services, part_s)]
         ratios = []
         for _ in range(TURNS):
             estimate = _estimated(bed, host, some, services, part_s)
-            limits.append(_limit(bed, host, flood, services, part_s))
-            ratios.append(2 * estimate / (limits[-2] + limits[-1]))
-    assert full is not None
+            full.append(_limit(bed, host, flood, services, part_s))
+            ratios.append(2 * estimate / (full[-2][0] + full[-1][0]))
+    limits, utilisations = zip(*full, strict=True)
     return {
         "error": 100 * abs(statistics.median(ratios) - 1),
         "limit_mpps": statistics.median(limits) / 1e6,
-        "full_percent": 100 * full.utilisation,
+        "full_percent": 100 * statistics.median(utilisations),
     }
 
 
-def _limit(bed: Bed, host: NfHost, near: int, services: Sequence[str], seconds: float) -> float:
-    """Packets per second that leave while there are always more."""
+def _limit(
+    bed: Bed, host: NfHost, near: int, services: Sequence[str], seconds: float
+) -> tuple[float, float]:
+    """Packets per second that leave while there are always more, and the utilisation then."""
     bed.chain(near, services)
     bed.run(SETTLE_S)
     before = dataplane.read_load(host.slot).turns
     sent = bed.sent_pps(seconds)
     after = dataplane.read_load(host.slot).turns
+    load = bed.deployment.manager.meters.load(host, seconds)
     if after.packets - before.packets < 0.9 * FULL_BURST * (after.turns - before.turns):
         raise OnvmError("the worker is slower than the NF host, whose limit so cannot be measured")
-    return sent
+    return sent, 0.0 if load is None else load.utilisation
 
 
 def _estimated(bed: Bed, host: NfHost, near: int, services: Sequence[str], seconds: float) -> float:
-    """The capacity that the manager believes in, from this load alone."""
+    """The capacity that the manager believes in, from this load alone, in packets per second."""
     bed.chain(near, services)
     bed.run(SETTLE_S)
     bed.deployment.manager.meters.forget(host)
@@ -107,14 +110,14 @@ def _estimated(bed: Bed, host: NfHost, near: int, services: Sequence[str], secon
 
 def _through(scenario: Scenario) -> dict[str, float]:
     """Packets per second through a compiled NF of a launcher, against one of another process."""
-    sides = ((SERVICE, "w2-1", DEFAULT_LAUNCHER), (OTHER_SERVICE, "w2-2", scenario.launcher))
+    services = (SERVICE, TWIN_SERVICE)
     with running({}, []) as bed:
-        for service, name, launcher in sides:
-            bed.launch(W2, name, launcher, service)
-        bed.until(lambda: all(len(bed.serving(side[0])) == 1 for side in sides), "the NFs serve")
+        bed.launch(W2, "w-1", DEFAULT_LAUNCHER, SERVICE)
+        bed.launch(TWIN, "twin-1", scenario.launcher, TWIN_SERVICE)
+        bed.until(lambda: all(bed.serving(service) for service in services), "the NFs serve")
         near = bed.source("in", 0, 0)
         return _compare(
-            lambda side: bed.chain(near, (sides[side][0],)), bed.run, bed.far, scenario.seconds
+            lambda side: bed.chain(near, (services[side],)), bed.run, bed.far, scenario.seconds
         )
 
 
