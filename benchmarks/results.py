@@ -25,6 +25,8 @@ GOALS = {
     "crash.gap": "<= 50", "crash.restart": "<= 100", "startup.python.rss": "<= 30",
     "startup.manager.rss": "<= 150", "hop.kernel.to_c": ">= 0.9", "chain.fused.5.to_1": ">= 0.8",
     "elastic.out.launch": "<= 300", "elastic.out.spare": "<= 50",
+    "elastic.spread.2": "<= 10", "elastic.spread.10": "<= 10", "elastic.spread.slowed": "<= 10",
+    "elastic.out.launch.moved": "<= 0", "elastic.out.spare.moved": "<= 0",
     "elastic.estimate.100": "<= 10", "elastic.estimate.500": "<= 10",
     "elastic.estimate.2000": "<= 10", "elastic.estimate.5000": "<= 10",
     "elastic.crash.seen": "<= 5", "elastic.hang.seen": "<= 500",
