@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 
 from onvm_core._native import dataplane as dp
+from onvm_core._native import ports as dp_ports
 from onvm_core.manager.manager import Manager
 from onvm_core.manager.registry import HostState, NfHost
 
@@ -94,11 +95,11 @@ class Bed:
     def longest_gap_s(self, port: int, seconds: float) -> float:
         """Longest time in which nothing left through a port, seen every few milliseconds."""
         longest = gap = 0.0
-        last, seen = time.monotonic(), dp.read_port(port).tx
+        last, seen = time.monotonic(), dp_ports.read_port(port).tx
         deadline = last + seconds
         while last < deadline:
             self.manager.poll(0.003)
-            now, tx = time.monotonic(), dp.read_port(port).tx
+            now, tx = time.monotonic(), dp_ports.read_port(port).tx
             gap = gap + now - last if tx == seen else 0.0
             longest = max(longest, gap)
             last, seen = now, tx
@@ -111,26 +112,26 @@ class Bed:
         return port
 
     def close_port(self, port: int) -> None:
-        counters = dp.read_port(port)
+        counters = dp_ports.read_port(port)
         self.closed[0] += counters.rx
         self.closed[1] += counters.tx
-        dp.close_port(port)
+        dp_ports.close_port(port)
         self.ports.remove(port)
 
     def is_drained(self) -> bool:
-        return not any(dp.read_port(port).n_held for port in self.ports) and not any(
+        return not any(dp_ports.read_port(port).n_held for port in self.ports) and not any(
             dp.read_host(host.slot).reserved for host in self.manager.registry.living()
         )
 
     def drain(self, timeout_s: float = 5.0) -> None:
         """Pause the sources until nothing is inside."""
-        dp.pause_sources(True)
+        dp_ports.pause_sources(True)
         for _ in range(3):
             self.run(0.01)
             self.until(self.is_drained, timeout_s, f"drained: {self.reserved()}")
 
     def resume(self) -> None:
-        dp.pause_sources(False)
+        dp_ports.pause_sources(False)
 
     def reserved(self) -> dict[str, int]:
         """Places taken, by instance."""
@@ -142,8 +143,8 @@ class Bed:
     def balance(self) -> dict[str, int]:
         """Packets in, out and dropped; `missing` is 0 when nothing vanished."""
         plane = dp.read_plane()
-        rx = self.closed[0] + sum(dp.read_port(port).rx for port in self.ports)
-        tx = self.closed[1] + sum(dp.read_port(port).tx for port in self.ports)
+        rx = self.closed[0] + sum(dp_ports.read_port(port).rx for port in self.ports)
+        tx = self.closed[1] + sum(dp_ports.read_port(port).tx for port in self.ports)
         drops = sum(plane.drops.values())
         for host in self.manager.registry.hosts:
             counters = host.last if host.last is not None else dp.read_host(host.slot)
@@ -168,8 +169,8 @@ class Bed:
     def null_pair(self, rate_pps: int = 0, flows: int = 0, count: int = 0) -> tuple[int, int]:
         """A source and a sink."""
         number = len(self.ports)
-        near = dp.open_null(f"in{number}", n_flows=flows, rate_pps=rate_pps, count=count)
-        far = dp.open_null(f"out{number}", is_source=False)
+        near = dp_ports.open_null(f"in{number}", n_flows=flows, rate_pps=rate_pps, count=count)
+        far = dp_ports.open_null(f"out{number}", is_source=False)
         return self.add(near), self.add(far)
 
     def chain(

@@ -11,6 +11,7 @@ from pathlib import Path
 from bed import Bed, say
 
 from onvm_core._native import dataplane as dp
+from onvm_core._native import ports as dp_ports
 
 NFS = ("firewall", "nat", "lb")
 CHAINS: tuple[tuple[str, ...], ...] = ((), ("firewall",), ("nat",), ("lb",), NFS)
@@ -27,16 +28,16 @@ def total_drops(bed: Bed) -> dict[str, int]:
 
 def through(bed: Bed, capture: str, chain: tuple[str, ...], output: Path) -> None:
     try:
-        near = dp.open_pcap("in", rx_path=capture, tx_path=None, loop=1, rate_pps=0, count=0)
+        near = dp_ports.open_pcap("in", rx_path=capture, tx_path=None, loop=1, rate_pps=0, count=0)
     except dp.DataplaneError as error:
         say(capture=capture, chain=chain, error=str(error))
         return
-    far = dp.open_pcap("out", rx_path=None, tx_path=str(output), loop=1, rate_pps=0, count=0)
+    far = dp_ports.open_pcap("out", rx_path=None, tx_path=str(output), loop=1, rate_pps=0, count=0)
     ports = [bed.add(near), bed.add(far)]
     before = total_drops(bed)
     bed.chain(1, ports, chain, track_flows=len(capture) % 2 == 0)
     bed.until(
-        lambda: bool(dp.read_port(near).is_finished) and bed.is_drained(),
+        lambda: bool(dp_ports.read_port(near).is_finished) and bed.is_drained(),
         TIMEOUT_S, f"{capture} through {chain}",
     )  # fmt: skip
     bed.until(
@@ -47,8 +48,8 @@ def through(bed: Bed, capture: str, chain: tuple[str, ...], output: Path) -> Non
     say(
         capture=capture,
         chain=chain,
-        rx=dp.read_port(near).rx,
-        tx=dp.read_port(far).tx,
+        rx=dp_ports.read_port(near).rx,
+        tx=dp_ports.read_port(far).tx,
         drops=drops,
         output=str(output),
     )

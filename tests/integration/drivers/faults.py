@@ -15,6 +15,7 @@ from bed import Bed, say
 
 import onvm_core
 from onvm_core._native import dataplane as dp
+from onvm_core._native import ports as dp_ports
 from onvm_core.manager.registry import HostState
 
 BENCH_NF = Path(onvm_core.__file__).parent / "bin" / "onvm-bench-nf"
@@ -77,39 +78,39 @@ class Cases:
     def wait_for_instance(self) -> dict[str, object]:
         """The only instance dies; a source that can wait and one that cannot are at its chain."""
         bed = self.bed
-        dp.pause_sources(True)
+        dp_ports.pause_sources(True)
         patient = bed.null_pair(flows=100, count=2_000_000)
         hasty = bed.null_pair(flows=100, rate_pps=50_000)
         bed.chain(1, patient, ["a"], waits=True)
         bed.chain(2, hasty, ["a"], waits=True)
         self.nf("a")
-        dp.pause_sources(False)
-        bed.until(lambda: dp.read_port(patient[1]).tx > 10_000, 5, "traffic")
+        dp_ports.pause_sources(False)
+        bed.until(lambda: dp_ports.read_port(patient[1]).tx > 10_000, 5, "traffic")
         bed.kill(bed.processes[0])
         bed.until(lambda: not list(bed.manager.registry.living()), 5, "it is gone")
-        stands_at = dp.read_port(patient[0]).rx
+        stands_at = dp_ports.read_port(patient[0]).rx
         before = dp.read_plane().drops
         bed.until(lambda: dp.read_plane().drops["waiting"] > 5000, 5, "the hasty one is shed")
-        read_meanwhile = dp.read_port(patient[0]).rx - stands_at
+        read_meanwhile = dp_ports.read_port(patient[0]).rx - stands_at
         dropped = {k: v for k, v in dp.read_plane().drops.items() if v != before[k]}
         self.nf("a")
-        bed.until(lambda: dp.read_port(patient[0]).is_finished, 20, "all is read")
+        bed.until(lambda: dp_ports.read_port(patient[0]).is_finished, 20, "all is read")
         bed.drain()
         drops = dp.read_plane().drops
         lost = sum(v for k, v in drops.items() if k not in ("waiting", "shed"))
         return {
             "read_meanwhile": read_meanwhile, "dropped": sorted(dropped),
             "lost": lost, "died_with": drops["nf_died"],
-            "patient": [dp.read_port(patient[0]).rx, dp.read_port(patient[1]).tx],
+            "patient": [dp_ports.read_port(patient[0]).rx, dp_ports.read_port(patient[1]).tx],
         }  # fmt: skip
 
     def pause(self) -> dict[str, object]:
         """A draining instance is held still, and its flows move to the other: none is lost."""
         bed = self.bed
-        dp.pause_sources(True)
+        dp_ports.pause_sources(True)
         bed.chain(1, (pair := bed.null_pair(rate_pps=20_000, flows=100)), ["a"])
         first = self.nf("a")
-        dp.pause_sources(False)
+        dp_ports.pause_sources(False)
         bed.until(lambda: dp.read_plane().new_flows >= 100, 5, "all flows")
         heir = bed.hosts_of(self.nf("a"))[0]
         host = bed.hosts_of(first)[0]
@@ -117,11 +118,16 @@ class Cases:
         dp.pause_host(host.slot, True)
         bed.until(lambda: dp.read_host(host.slot).reserved == 0, 5, "it holds nothing")
         bed.until(
-            lambda: dp.read_port(pair[1]).tx == dp.read_host(host.slot).rx[0], 5, "all is sent"
+            lambda: dp_ports.read_port(pair[1]).tx == dp.read_host(host.slot).rx[0],
+            5,
+            "all is sent",
         )
-        stands_at, sent = dp.read_host(host.slot).rx[0], dp.read_port(pair[1]).tx
+        stands_at, sent = dp.read_host(host.slot).rx[0], dp_ports.read_port(pair[1]).tx
         bed.run(0.02)
-        stood = [dp.read_host(host.slot).rx[0] - stands_at, dp.read_port(pair[1]).tx - sent]
+        stood = [
+            dp.read_host(host.slot).rx[0] - stands_at,
+            dp_ports.read_port(pair[1]).tx - sent,
+        ]
         dp.pause_host(host.slot, False)  # taken back
         bed.until(lambda: dp.read_host(host.slot).rx[0] > stands_at + 100, 5, "it goes on")
         dp.pause_host(host.slot, True)
@@ -133,11 +139,11 @@ class Cases:
         """Services, tracking and ports of a chain change under load."""
         bed = self.bed
         pair = bed.null_pair(rate_pps=50_000, flows=50)
-        others = [bed.add(dp.open_null(f"other{i}", is_source=False)) for i in range(2)]
-        dp.pause_sources(True)
+        others = [bed.add(dp_ports.open_null(f"other{i}", is_source=False)) for i in range(2)]
+        dp_ports.pause_sources(True)
         for service in "abc":
             self.nf(service)
-        dp.pause_sources(False)
+        dp_ports.pause_sources(False)
         before: dict[str, int] = {}
         for turn in range(60):
             services = [["a"], ["a", "b", "c"], ["c", "b"], [], ["a", "b", "a"]][turn % 5]
@@ -186,8 +192,8 @@ class Cases:
     def both_directions(self) -> dict[str, object]:
         """Flows in both directions over three instances: each meets one of them."""
         bed = self.bed
-        near = bed.add(dp.open_null("near", n_flows=300, rate_pps=100_000))
-        far = bed.add(dp.open_null("far", n_flows=300, rate_pps=1, count=1))
+        near = bed.add(dp_ports.open_null("near", n_flows=300, rate_pps=100_000))
+        far = bed.add(dp_ports.open_null("far", n_flows=300, rate_pps=1, count=1))
         bed.drain()
         bed.chain(1, (near, far), ["a"], is_bidirectional=True, track_flows=True)
         for _ in range(3):
@@ -212,7 +218,7 @@ class Cases:
         bed.until(lambda: dp.read_plane().flows == 0, 10, "no flow is left")
         before = dp.read_plane().new_flows
         bed.chain(2, again := bed.null_pair(rate_pps=50_000, flows=8000, count=8000), ["a"])
-        bed.until(lambda: dp.read_port(again[0]).is_finished, 5, "more flows")
+        bed.until(lambda: dp_ports.read_port(again[0]).is_finished, 5, "more flows")
         return {
             "full": full.flow_table_full,
             "again": dp.read_plane().new_flows - before,
@@ -237,7 +243,7 @@ class Cases:
         for service in "xy":
             bed.start(BENCH_NF, bed.manager.attach_path, service, 1, 64, bed.nf_cpus[0])
         bed.until(lambda: bool(bed.serving("x") and bed.serving("y")), 5, "both serve")
-        bed.until(lambda: dp.read_port(bed.ports[0]).is_finished, 20, "all is read")
+        bed.until(lambda: dp_ports.read_port(bed.ports[0]).is_finished, 20, "all is read")
         bed.drain()
         return {"drops": {k: v for k, v in dp.read_plane().drops.items() if v}}
 
@@ -259,8 +265,8 @@ class Cases:
                 bed.manager.poll(0)
         serves = dp.read_plane().drops["no_instance"]
         self.nf("a")
-        tx = dp.read_port(bed.ports[1]).tx
-        bed.until(lambda: dp.read_port(bed.ports[1]).tx > tx + 1000, 5, f"traffic {serves}")
+        tx = dp_ports.read_port(bed.ports[1]).tx
+        bed.until(lambda: dp_ports.read_port(bed.ports[1]).tx > tx + 1000, 5, f"traffic {serves}")
         bed.until(lambda: dp.read_plane().paths < 60, 5, "retired paths are free")
         return {"most": most, "paths": dp.read_plane().paths}
 

@@ -16,6 +16,7 @@ from bed import Bed, say
 
 import onvm_core
 from onvm_core._native import dataplane as dp
+from onvm_core._native import ports as dp_ports
 from onvm_core.manager.registry import HostState
 
 NOWHERE = 900
@@ -46,19 +47,23 @@ def main() -> None:
         before = dp.read_plane().areas
         victim = start(bed, "victim")
         start(bed, "other")
-        near = bed.add(dp.open_null("both", n_queues=2, rate_pps=20_000))
-        far = bed.add(dp.open_null("out", is_source=False))
+        near = bed.add(dp_ports.open_null("both", n_queues=2, rate_pps=20_000))
+        far = bed.add(dp_ports.open_null("out", is_source=False))
         bed.chain(2, (near, far), ["other"], track_flows=False)
-        bed.until(lambda: dp.read_port(far).tx > 1000, 10, "traffic of both queues")
+        bed.until(lambda: dp_ports.read_port(far).tx > 1000, 10, "traffic of both queues")
         victim.send_signal(signal.SIGSTOP)
         bed.chain(1, (flood := bed.null_pair()), ["victim"], track_flows=False)
         bed.until(lambda: free()[0] == 0, 10, f"the first socket has nothing left: {free()}")
         bed.run(0.1)  # what it had is out
-        sent, used_up = dp.read_port(far).tx, free()
-        bed.until(lambda: dp.read_port(far).tx > sent + 2000, 10, "traffic from the other socket")
+        sent, used_up = dp_ports.read_port(far).tx, free()
+        bed.until(
+            lambda: dp_ports.read_port(far).tx > sent + 2000,
+            10,
+            "traffic from the other socket",
+        )
         meanwhile = free()
         victim.send_signal(signal.SIGCONT)
-        bed.until(lambda: dp.read_port(flood[1]).tx > 10_000, 10, "the victim goes on")
+        bed.until(lambda: dp_ports.read_port(flood[1]).tx > 10_000, 10, "the victim goes on")
         bed.drain()
         bed.run(0.2)
         drained = [[area.free, area.with_nfs] for area in dp.read_plane().areas]
