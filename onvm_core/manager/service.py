@@ -41,7 +41,7 @@ __all__ = ["Service"]
 
 log = logging.getLogger("onvm.service")
 
-SOURCES_WAIT_S = 5.0
+SOURCES_WAIT_S = 10.0
 CONTROL_WAIT_S = 0.05
 """Commands are heard when packets flow, and so much after the start where NFs take longer. To load
 what commands need takes as long as most of a manager's start."""
