@@ -30,7 +30,7 @@ __all__ = ["ATTACH_FOLDER", "LABEL", "reference", "write_archive"]
 ATTACH_FOLDER = PurePosixPath("/run/onvm")
 LABEL = "onvm.nfs"
 _MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
-_FOLDERS = ("dev", "proc", "sys", "etc", "tmp", "var", str(ATTACH_FOLDER).lstrip("/"))
+_FOLDERS = ("dev", "proc", "sys", "etc", "tmp", "var", "run", str(ATTACH_FOLDER).lstrip("/"))
 _ENVIRONMENT = {
     "HOME": "/tmp",
     "LANG": "C.UTF-8",
@@ -112,16 +112,30 @@ def _write_layer(file: Path, layer: Layer, *, with_folders: bool) -> None:
     with tarfile.open(file, "w", format=tarfile.PAX_FORMAT) as archive:
         if with_folders:
             for folder in _FOLDERS:
-                entry = tarfile.TarInfo(folder)
-                entry.type, entry.mode = tarfile.DIRTYPE, 0o1777 if folder == "tmp" else 0o755
-                archive.addfile(entry)
+                _add_folder(archive, folder, 0o1777 if folder == "tmp" else 0o755)
             link = tarfile.TarInfo("var/run")  # DPDK's tables have their lock there
             link.type, link.linkname = tarfile.SYMTYPE, "/tmp"
             archive.addfile(link)
             _add_bytes(archive, "etc/passwd", b"root:x:0:0:root:/tmp:/nonexistent\n")
+        # docker makes folders that no entry names for root with all its rights alone.
+        for folder in sorted(_folders_of(layer.files)):
+            _add_folder(archive, folder, 0o755)
         for target, path in sorted(layer.files.items()):
             _add_file(archive, target, path)
         _add_byte_code(archive, layer.files)
+
+
+def _folders_of(files: Mapping[PurePosixPath, Path]) -> set[str]:
+    """Folders above the files and their byte code, but for those that each image has anyway."""
+    above = {folder for target in files for folder in target.parents}
+    above |= {target.parent / "__pycache__" for target in files if target.suffix == ".py"}
+    return {str(folder).strip("/") for folder in above} - {"", ".", *_FOLDERS}
+
+
+def _add_folder(archive: tarfile.TarFile, name: str, mode: int) -> None:
+    entry = tarfile.TarInfo(name)
+    entry.type, entry.mode = tarfile.DIRTYPE, mode
+    archive.addfile(entry)
 
 
 def _add_file(archive: tarfile.TarFile, target: PurePosixPath, path: Path) -> None:
