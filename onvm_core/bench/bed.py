@@ -23,7 +23,7 @@ from onvm_core.manager.supervisor import Supervisor, WantedHost
 from onvm_core.scaling.policy import UtilisationPolicy
 from onvm_sdk.errors import OnvmError
 
-__all__ = ["SERVICE", "WAIT", "Bed", "running"]
+__all__ = ["SERVICE", "Bed", "running", "sent_pps"]
 
 WAIT = "onvm_core.bench.nfs:Wait"
 SERVICE = "w"
@@ -98,19 +98,29 @@ class Bed:
         self.deployment.manager.set_chain(1, near, self.far, services)
 
     def sent_pps(self, seconds: float) -> float:
-        """Packets that leave in a second, over so many seconds by the wall clock."""
-        count, begin = native_ports.read_port(self.far).tx, time.perf_counter()
-        self.run(seconds)
-        return (native_ports.read_port(self.far).tx - count) / (time.perf_counter() - begin)
+        """Packets that leave in a second, over so many seconds."""
+        return sent_pps(self.far, self.run, seconds)
 
 
 @contextmanager
 def running(
     scale: dict[str, ScaleConfig], instances: Sequence[str], nf: str = WAIT
 ) -> Iterator[Bed]:
+    """A bed for a while, in which all `instances` of `nf` serve."""
     with temporary_directory() as directory:
         bed = Bed(Path(directory), scale, instances, nf)
         try:
             yield bed
         finally:
             bed.close()
+
+
+def sent_pps(far: int, run: Callable[[float], None], seconds: float) -> float:
+    """Packets that leave by a port in a second, over so many seconds by the wall clock.
+
+    Args:
+        run: lets time pass, in seconds.
+    """
+    count, begin = native_ports.read_port(far).tx, time.perf_counter()
+    run(seconds)
+    return (native_ports.read_port(far).tx - count) / (time.perf_counter() - begin)

@@ -8,12 +8,11 @@ neighbouring parts of a second do not, and the median of many such pairs even le
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable, Sequence
 
 from onvm_core._native import dataplane
 from onvm_core._native import ports as native_ports
-from onvm_core.bench.bed import SERVICE, Bed, running
+from onvm_core.bench.bed import SERVICE, Bed, running, sent_pps
 from onvm_core.bench.bench_nf import start_nf
 from onvm_core.bench.scenario import (
     Scenario,
@@ -160,16 +159,10 @@ def _compare(
         for side in (0, 1, 1, 0):
             use(side)
             run(SLICE_SETTLE_S)
-            turn[side] += _sent_pps(far, run, SLICE_S)
+            turn[side] += sent_pps(far, run, SLICE_S)
         ratios.append(turn[1] / turn[0])
         rates.append(turn[1] / 2)
     return {"ratio": statistics.median(ratios), "mpps": statistics.median(rates) / 1e6}
-
-
-def _sent_pps(far: int, run: Callable[[float], None], seconds: float) -> float:
-    count, begin = native_ports.read_port(far).tx, time.perf_counter()
-    run(seconds)
-    return (native_ports.read_port(far).tx - count) / (time.perf_counter() - begin)
 
 
 KINDS: dict[str, Callable[[Scenario], dict[str, float]]] = {

@@ -137,11 +137,6 @@ def download(
     assert got == hashlib.sha256(content).hexdigest()
 
 
-if __name__ == "__main__":
-    sys.stdin.read()
-    remove(sys.argv[1:])
-
-
 def end(process: subprocess.Popen[bytes]) -> None:
     """End a process that may have ended already."""
     if process.poll() is None:
@@ -151,3 +146,8 @@ def end(process: subprocess.Popen[bytes]) -> None:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+if __name__ == "__main__":
+    sys.stdin.read()
+    remove(sys.argv[1:])
