@@ -28,7 +28,7 @@ from contextlib import contextmanager
 from enum import Enum
 from typing import Any
 
-from kazoo.client import KazooClient, KazooState
+from kazoo.client import CLOSED_STATES, KazooClient, KazooState
 from kazoo.exceptions import (
     AuthFailedError,
     BadVersionError,
@@ -122,7 +122,7 @@ class Ensemble:
             }  # fmt: skip
         quiet = logging.getLogger("onvm.cluster.kazoo")  # it says at warning what is our business
         quiet.setLevel(logging.CRITICAL)
-        self.client: Any = KazooClient(
+        self.client: Any = _Client(
             hosts=hosts, timeout=session_s, default_acl=self.acl, logger=quiet,
             connection_retry=KazooRetry(max_tries=-1, delay=0.05, backoff=1.5, max_delay=1.0),
             command_retry=KazooRetry(max_tries=0), **options,
@@ -210,7 +210,8 @@ class Ensemble:
         elif now >= self._revive_at:
             self._revive_at = now + REVIVE_S
             log.info("ZooKeeper has refused us; trying again")
-            self.client.stop()
+            # No stop() before: of a client that has ended it would stay queued, and close the
+            # session that begins here.
             self.client.start_async()
 
     def _changed(self, state: str) -> None:
@@ -262,6 +263,21 @@ class Ensemble:
                 if isinstance(result, Exception):
                     raise result
         return results
+
+
+class _Client(KazooClient):  # type: ignore[misc]
+    """Answers requests that come while a session ends.
+
+    kazoo fails all that waits, then drops its queue: a request between the two would wait for ever.
+    """
+
+    def _call(self, request: Any, async_object: Any) -> Any:
+        queue = self._queue
+        result = super()._call(request, async_object)
+        has_ended = self._state in CLOSED_STATES or self._queue is not queue
+        if has_ended and not async_object.ready():
+            async_object.set_exception(ConnectionLoss())
+        return result
 
 
 def check_hosts(hosts: str) -> None:

@@ -78,6 +78,7 @@ def changes_reach_all(cluster: Cluster, hosts: list[ProcessHost]) -> float:
             break
         except Exception:  # noqa: BLE001 -- the session of the test has to survive the fault, too
             assert time.monotonic() - begin < 60
+            cluster.ensemble.revive()
             time.sleep(0.1)
     wait(
         lambda: are_equal(hosts)
@@ -219,3 +220,10 @@ def test_refusal_by_a_dying_server_does_not_last(cluster: Cluster, three: LocalE
         return ensemble.is_connected
 
     wait(is_back, what="another try")
+    session_id = ensemble.session_id
+    end = time.monotonic() + 2.5
+    while time.monotonic() < end:
+        ensemble.revive()
+        assert ensemble.session_id == session_id
+        time.sleep(0.01)
+    assert ensemble.client.exists("/") is not None
