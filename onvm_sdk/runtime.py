@@ -20,10 +20,11 @@ from __future__ import annotations
 import os
 import sys
 import time
+from binascii import a2b_base64
 
 from onvm_sdk._handover import MESSAGES as HANDOVER_MESSAGES
 from onvm_sdk._handover import HandOver
-from onvm_sdk._native.nf import Event, Host, Message, MessageType, StageHello
+from onvm_sdk._native.nf import Event, Host, Message, MessageType, StageHello, confine
 from onvm_sdk._plugin import Plugin, load_plugin
 from onvm_sdk._stage import Stage, build_stage
 from onvm_sdk.errors import AttachError, ConfigError, NativeError, OnvmError
@@ -375,6 +376,7 @@ class _Options:
         "--restore": ("FILE", "begin with the state of this snapshot"),
         "--snapshot": ("FILE", "write the state here when drained and at a clean end"),
         "--files-from-stdin": ("", "first unpack a tar archive from standard input, below /"),
+        "--seccomp": ("BASE64", "filter for this process: a BPF program as linux/filter.h has it"),
         "--core": ("N", "core to run on"),
         "--leave-with-manager": ("", "end when the manager is gone"),
     }
@@ -434,6 +436,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         core = options.number("--core")
         if core is not None:
             os.sched_setaffinity(0, {core})
+        for program in options.all("--seccomp"):
+            confine(a2b_base64(program))
         burst_size = options.number("--burst-size") or 0
         if burst_size > 2048:
             raise ConfigError("1..2048 expected", field="--burst-size", value=burst_size)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from up_host import container_storage
+from containers import container_storage
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -23,6 +23,7 @@ import signal
 import subprocess
 import tarfile
 import time
+from base64 import b64encode
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -41,6 +42,7 @@ from onvm_core.launch.launcher import (
 from onvm_core.launch.limits import Limits
 from onvm_core.launch.process import AdoptedHandle, end_left_behind
 from onvm_core.launch.sandbox import SIGNALLED, TMP_BYTES
+from onvm_core.launch.seccomp import make_filter
 from onvm_sdk.errors import ConfigError, OnvmError
 
 __all__ = ["ContainerHandle", "ContainerLauncher"]
@@ -114,10 +116,20 @@ class ContainerHandle:
             self._host.send(signal.SIGKILL)  # the first process of its PID namespace
             if self.wait(KILL_TIMEOUT_S) is not None:
                 return
+        if not self._engine.is_podman:
+            self._remove_when_made()
         if self._outer.poll() is None:
             self._outer.kill()
             self._outer.wait()
         self.poll()
+
+    def _remove_when_made(self) -> None:
+        # A daemon goes on making a container whose command line has been killed.
+        deadline = time.monotonic() + KILL_TIMEOUT_S
+        while self._outer.poll() is None and time.monotonic() < deadline:
+            if self._engine.has_container(self._name):
+                self._remove()
+            time.sleep(LOOK_S)
 
     def log_tail(self) -> list[str]:
         """The last lines it wrote."""
@@ -212,6 +224,8 @@ class ContainerLauncher:
         inside = host_arguments(spec, attach_path=Path(ATTACH_FOLDER / spec.attach_path.name))
         if files:
             inside.append("--files-from-stdin")
+        if not program and (ours := make_filter()):  # on top of what the engine has
+            inside.append(f"--seccomp={b64encode(ours).decode()}")
         try:
             with open(spec.log_path, "ab") as log, pinned(spec.cpus):
                 outer = subprocess.Popen(

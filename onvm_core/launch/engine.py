@@ -193,6 +193,14 @@ class Engine:
         rows = (line.split("\t") for line in said.splitlines())
         return [Found(name, owner, 0, state == "running") for name, state, owner in rows]
 
+    def has_container(self, name: str) -> bool:
+        """Whether it has made a container of that name."""
+        try:
+            self.ask("container", "inspect", "--format", "{{.Id}}", name)
+        except OnvmError:
+            return False
+        return True
+
     def remove(self, name: str) -> bool:
         """End a container, if there is one, and remove it; whether there is none any more."""
         try:

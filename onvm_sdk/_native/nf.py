@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-__all__ = ["Attached", "Event", "Host", "Message", "MessageType", "StageHello"]
+__all__ = ["Attached", "Event", "Host", "Message", "MessageType", "StageHello", "confine"]
 
 
 class Event:
@@ -216,3 +216,15 @@ def _name(text: str) -> bytes:
     if len(raw) >= lib.ONVM_NAME_LENGTH:
         raise ValueError(f"{text!r}: a name of up to {lib.ONVM_NAME_LENGTH - 1} bytes expected")
     return raw
+
+
+def confine(program: bytes) -> None:
+    """Let this process make only the system calls that a seccomp program allows, for good.
+
+    Args:
+        program: classic BPF over ``struct seccomp_data``, as linux/filter.h has it.
+
+    Raises:
+        NativeError: the kernel does not take it.
+    """
+    check(lib.onvm_confine(program, len(program)), "confine this process")

@@ -12,7 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from containers import docker_address, start_docker
 from up_host import Host, managed
+
+from onvm_core.launch import engine
+from onvm_core.launch.launcher import Launchers
+from onvm_sdk.errors import ConfigError
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -76,3 +81,34 @@ def host() -> Iterator[Host]:
 def hosts() -> Iterator[Host]:
     """A host for the tests of a module."""
     yield from managed()
+
+
+@pytest.fixture(scope="session")
+def docker(storage: Path) -> str:
+    """Address of a docker daemon of the tests' own."""
+    if obstacle := start_docker(storage):
+        pytest.skip(obstacle)
+    return docker_address(storage)
+
+
+@pytest.fixture(params=["process", "sandbox", "container", "docker"])
+def launcher(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, storage: Path, host: Host
+) -> str:
+    """Each launcher that works on this host; for containers there is an image of the NF "hop".
+
+    A container is podman's, or that of whatever engine is there; "docker" is one of docker.
+    """
+    assert storage.is_dir()
+    name = str(request.param)
+    if name == "docker":
+        monkeypatch.setenv("DOCKER_HOST", request.getfixturevalue("docker"))
+        monkeypatch.setenv(engine.VARIABLE, "docker")
+        name = "container"
+    try:
+        Launchers().get(name)
+    except ConfigError as error:
+        pytest.skip(str(error))
+    if name == "container":
+        host.do("nf", "image", "hop")
+    return name

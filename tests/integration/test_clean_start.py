@@ -16,13 +16,10 @@ from up_host import ONVM
 from onvm_core.launch.cgroup_tree import read_trees
 from onvm_core.launch.engine import find_engine
 from onvm_core.launch.identity import ProcessId, namespace_init
-from onvm_core.launch.launcher import Launchers
-from onvm_sdk.errors import ConfigError
 
 if TYPE_CHECKING:
     from up_host import Host
 
-LAUNCHERS = Launchers()
 CONFIG = """
 [dataplane]
 flows = 4096
@@ -64,17 +61,7 @@ def command(pid: int) -> bytes:
 
 
 @pytest.mark.once
-@pytest.mark.parametrize("launcher", LAUNCHERS.names)
-def test_start_after_everything_was_killed(
-    host: Host, launcher: str, request: pytest.FixtureRequest
-) -> None:
-    try:
-        LAUNCHERS.get(launcher)
-    except ConfigError as error:
-        pytest.skip(str(error))
-    if launcher == "container":
-        request.getfixturevalue("storage")
-        host.do("nf", "image", "hop")
+def test_start_after_everything_was_killed(host: Host, launcher: str) -> None:
     host.configure(CONFIG.replace("LAUNCHER", launcher))
     host.do("up", "-d")
     manager = host.manager_pid()

@@ -16,14 +16,13 @@ from up_host import ONVM, install_nf
 from onvm_core.launch.engine import Found, find_engine
 from onvm_core.launch.identity import ProcessId, children, find_by_environment, namespace_init
 from onvm_core.launch.launcher import SECRET_VARIABLE, Launchers, LaunchSpec
-from onvm_sdk.errors import ConfigError
 
 if TYPE_CHECKING:
     from up_host import Host
 
 pytestmark = pytest.mark.once
 
-LAUNCHERS = Launchers()
+isolated = pytest.mark.parametrize("launcher", ["sandbox", "container", "docker"], indirect=True)
 CONFIG = """
 [dataplane]
 flows = 4096
@@ -103,16 +102,6 @@ class Nf(NetworkFunction):
             [sys.executable, "-c", "import time; time.sleep(300)"], stdin=subprocess.DEVNULL
         )
 """
-
-
-@pytest.fixture(params=LAUNCHERS.names)
-def launcher(request: pytest.FixtureRequest, host: Host) -> str:
-    """Each launcher that works on this host; for containers with an image of the NF "hop"."""
-    need(request.param)
-    if request.param == "container":
-        request.getfixturevalue("storage")
-        make_image(host, "hop")
-    return str(request.param)
 
 
 def make_image(host: Host, *nfs: str) -> None:
@@ -255,7 +244,7 @@ def test_killed_run_takes_its_nfs_along(host: Host, launcher: str) -> None:
     host.wait(lambda: launcher != "container" or not contained_names())
 
 
-@pytest.mark.parametrize("launcher", ["sandbox", "container"], indirect=True)
+@isolated
 def test_killed_outer_process_takes_the_inside_along(host: Host, launcher: str) -> None:
     host.configure(CONFIG.replace("LAUNCHER", launcher))
     host.do("up", "-d")
@@ -272,7 +261,7 @@ def test_killed_outer_process_takes_the_inside_along(host: Host, launcher: str) 
     host.do("down")
 
 
-@pytest.mark.parametrize("launcher", ["sandbox", "container"], indirect=True)
+@isolated
 def test_host_that_is_ended_while_it_is_made_leaves_nothing(
     host: Host, launcher: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -288,6 +277,7 @@ def test_host_that_is_ended_while_it_is_made_leaves_nothing(
             there += [str(one.pid) for one in find_by_environment(SECRET_VARIABLE, secret)]
         return there + ([one.name for one in contained_names()] if launcher == "container" else [])
 
+    launchers = Launchers()
     secrets = [f"{name}-{number}" for number in range(12)]
     step_s = 0.001 if launcher == "sandbox" else 0.03
     for number, secret in enumerate(secrets):
@@ -295,7 +285,7 @@ def test_host_that_is_ended_while_it_is_made_leaves_nothing(
             nfs=("hop",), attach_path=tmp_path / name / "attach.sock", secret=secret,
             log_path=tmp_path / "log", survives_manager=True,
         )  # fmt: skip
-        handle = LAUNCHERS.get(launcher).launch(spec)
+        handle = launchers.get(launcher).launch(spec)
         time.sleep(number * step_s)
         handle.stop() if number % 2 else handle.kill()
         assert handle.wait(10) is not None
@@ -306,22 +296,28 @@ def test_host_that_is_ended_while_it_is_made_leaves_nothing(
     assert left() == []
 
 
-def need(launcher: str) -> None:
-    try:
-        LAUNCHERS.get(launcher)
-    except ConfigError as error:
-        pytest.skip(str(error))
-
-
 def contained_names() -> list[Found]:
     """NF hosts' containers, in whatever state."""
     return find_engine().containers()
 
 
 def contained() -> list[ProcessId]:
-    """The processes of NF hosts in containers."""
-    found = (ProcessId.of(one.pid) for one in contained_names())
-    return [process for process in found if process is not None]
+    """The processes of NF hosts in containers; docker does not list their PIDs."""
+    there = (ProcessId.of(int(one.name)) for one in Path("/proc").iterdir() if one.name.isdigit())
+    return [
+        process
+        for process in there
+        if process is not None and "onvm_sdk.runtime" in command_of(process) and is_inside(process)
+    ]
+
+
+def is_inside(process: ProcessId) -> bool:
+    """Whether it is in a PID namespace below ours."""
+    try:
+        lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+    except OSError:
+        return False
+    return any(line.startswith("NSpid:") and len(line.split()) > 2 for line in lines)
 
 
 def host_of(process: ProcessId) -> list[ProcessId]:
@@ -336,7 +332,7 @@ def command_of(process: ProcessId) -> str:
         return ""
 
 
-@pytest.mark.parametrize("launcher", ["sandbox", "container"], indirect=True)
+@isolated
 def test_isolated_nf_sees_nothing_of_the_host(host: Host, launcher: str) -> None:
     outside = str(host.folder / "onvm.toml")
     install_nf(host.site, "peek", CURIOUS.replace("OUTSIDE", repr(outside)))

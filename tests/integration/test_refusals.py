@@ -20,7 +20,6 @@ from onvm_sdk.errors import ConfigError
 if TYPE_CHECKING:
     from up_host import Host
 
-LAUNCHERS = Launchers()
 CONFIG = """
 [dataplane]
 flows = 4096
@@ -69,18 +68,6 @@ class Nf(NetworkFunction):
         self.all = bytearray(512 << 20)
         self.all[::4096] = bytes(len(self.all) // 4096)
 """
-
-
-@pytest.fixture(params=LAUNCHERS.names)
-def launcher(request: pytest.FixtureRequest) -> str:
-    """Each launcher that works on this host."""
-    try:
-        LAUNCHERS.get(request.param)
-    except ConfigError as error:
-        pytest.skip(str(error))
-    if request.param == "container":
-        request.getfixturevalue("storage")
-    return str(request.param)
 
 
 def install(host: Host, name: str, source: str, launcher: str, manifest: str = "") -> None:
@@ -143,7 +130,7 @@ def test_nf_that_never_gets_ready_is_ended_with_the_reason(host: Host, launcher:
 
 @pytest.mark.once
 def test_memory_limit_ends_an_nf_and_status_says_so(host: Host, launcher: str) -> None:
-    if lacking := LAUNCHERS.unenforced(launcher):
+    if lacking := Launchers().unenforced(launcher):
         pytest.skip(lacking)
     install(host, "grows", GROWS, launcher, "memory_mib = 96\n")
     before = cgroups()
@@ -220,7 +207,7 @@ def test_files_of_a_configuration_come_along(host: Host, launcher: str) -> None:
 
 def need_container() -> None:
     try:
-        LAUNCHERS.get("container")
+        Launchers().get("container")
     except ConfigError as error:
         pytest.skip(str(error))
 

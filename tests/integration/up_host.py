@@ -104,54 +104,6 @@ def write_capture(path: Path, n_flows: int = 32) -> None:
     path.write_bytes(head + b"".join(records))
 
 
-def container_storage() -> Iterator[Path]:
-    """Let podman keep images and containers in a folder that goes with the tests."""
-    folder = Path(tempfile.mkdtemp(prefix="onvm-pod-"))
-    (folder / "storage.conf").write_text(
-        f'[storage]\ndriver = "overlay"\ngraphroot = "{folder}/g"\nrunroot = "{folder}/r"\n'
-        f'rootless_storage_path = "{folder}/g"\n'
-    )
-    cleaner = subprocess.Popen(
-        [sys.executable, "-P", __file__, str(folder)],
-        stdin=subprocess.PIPE, start_new_session=True,
-    )  # fmt: skip
-    (folder / "containers.conf").write_text('[engine]\nlock_type = "file"\n')
-    environment = container_environment(folder)
-    os.environ.update(environment)
-    try:
-        yield folder
-    finally:
-        for name in environment:
-            del os.environ[name]
-        cleaner.communicate()
-
-
-def container_environment(folder: Path) -> dict[str, str]:
-    """What keeps podman in the folder: its locks, too, which would stay in shared memory.
-
-    A machine that has a file of its own for the engine keeps that one.
-    """
-    found = {"CONTAINERS_STORAGE_CONF": str(folder / "storage.conf")}
-    if not Path("/etc/containers/containers.conf").exists():
-        found["CONTAINERS_CONF"] = str(folder / "containers.conf")
-    return found
-
-
-def clean_storage(folder: Path) -> None:
-    """End the containers of such a folder, and remove it with its images."""
-    environment = {**os.environ, **container_environment(folder)}
-    if (folder / "g").exists():
-        for arguments in (("rm", "--all", "--force", "--time=0"), ("rmi", "--all", "--force")):
-            subprocess.run(
-                ["podman", *arguments], env=environment, check=False, stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            )  # fmt: skip
-    mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
-    for mount in reversed([mount for mount in mounts if mount.startswith(f"{folder}/")]):
-        subprocess.run(["umount", "--lazy", mount], check=False)
-    shutil.rmtree(folder, ignore_errors=True)
-
-
 class Host:
     """A user's runtime directory, and the command line in it."""
 
@@ -275,5 +227,4 @@ def managed() -> Iterator[Host]:
 
 if __name__ == "__main__":
     sys.stdin.read()
-    left = Path(sys.argv[1])
-    clean_storage(left) if (left / "storage.conf").exists() else clean(left)
+    clean(Path(sys.argv[1]))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import errno
 import platform
 import struct
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -66,6 +68,29 @@ def test_calls_of_another_architecture_end_the_process() -> None:
 
 def test_unknown_machine_has_no_filter() -> None:
     assert make_filter("pdp11") == b""
+
+
+@pytest.mark.skipif(platform.machine() not in MACHINES, reason="no filter for this machine")
+def test_process_can_confine_itself() -> None:
+    source = """
+import base64, errno, socket, sys
+from onvm_sdk._native.nf import confine
+from onvm_sdk.errors import NativeError
+try:
+    confine(b"no program")
+except NativeError as error:
+    assert error.errno == errno.EINVAL, error
+confine(base64.b64decode(sys.argv[1]))
+socket.socket(socket.AF_UNIX).close()
+try:
+    socket.socket(socket.AF_INET)
+except OSError as error:
+    assert error.errno == errno.EAFNOSUPPORT, error
+else:
+    raise AssertionError("it may still make any socket")
+"""
+    program = base64.b64encode(make_filter()).decode()
+    subprocess.run([sys.executable, "-P", "-c", source, program], check=True)
 
 
 @pytest.mark.skipif(platform.machine() not in MACHINES, reason="no filter for this machine")
