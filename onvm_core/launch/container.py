@@ -116,15 +116,15 @@ class ContainerHandle:
             self._host.send(signal.SIGKILL)  # the first process of its PID namespace
             if self.wait(KILL_TIMEOUT_S) is not None:
                 return
-        if not self._engine.is_podman:
-            self._remove_when_made()
+        self._remove_when_made()
         if self._outer.poll() is None:
             self._outer.kill()
             self._outer.wait()
         self.poll()
 
     def _remove_when_made(self) -> None:
-        # A daemon goes on making a container whose command line has been killed.
+        # A container whose command line is killed while it is made stays: docker's daemon goes on
+        # with it, and podman's books do not have it yet.
         deadline = time.monotonic() + KILL_TIMEOUT_S
         while self._outer.poll() is None and time.monotonic() < deadline:
             if self._engine.has_container(self._name):

@@ -265,26 +265,34 @@ def test_killed_outer_process_takes_the_inside_along(host: Host, launcher: str) 
 def test_host_that_is_ended_while_it_is_made_leaves_nothing(
     host: Host, launcher: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whenever that is. What tells its processes from others is the folder of their socket."""
+    """Whenever that is. What tells its processes from others is the folder of their socket, and
+    those of a container's engine the container's name.
+    """
     monkeypatch.syspath_prepend(host.site)
     name = f"gone-{os.getpid()}"
     (tmp_path / name).mkdir()
 
     def left() -> list[str]:
         found = (folder.name for folder in Path("/proc").iterdir() if folder.name.isdigit())
-        there = [pid for pid in found if name in command_of(ProcessId(int(pid), 0))]
+        there = [
+            pid
+            for pid in found
+            if any(mark in command_of(ProcessId(int(pid), 0)) for mark in marks)
+        ]
         for secret in secrets:
             there += [str(one.pid) for one in find_by_environment(SECRET_VARIABLE, secret)]
         return there + ([one.name for one in contained_names()] if launcher == "container" else [])
 
     launchers = Launchers()
     secrets = [f"{name}-{number}" for number in range(12)]
+    marks = [name]
     step_s = 0.001 if launcher == "sandbox" else 0.03
     for number, secret in enumerate(secrets):
         spec = LaunchSpec(
             nfs=("hop",), attach_path=tmp_path / name / "attach.sock", secret=secret,
             log_path=tmp_path / "log", survives_manager=True,
         )  # fmt: skip
+        marks.append(spec.label)
         handle = launchers.get(launcher).launch(spec)
         time.sleep(number * step_s)
         handle.stop() if number % 2 else handle.kill()
