@@ -204,10 +204,24 @@ class Engine:
     def remove(self, name: str) -> bool:
         """End a container, if there is one, and remove it; whether there is none any more."""
         try:
-            self.ask("rm", "--force", *(["--ignore", "--time=0"] if self.is_podman else []), name)
+            if not self.is_podman:
+                self.ask("rm", "--force", name)
+                return True
+            number = self.ask("container", "inspect", "--format", "{{.Id}}", name).strip()
+            self.ask("rm", "--force", "--ignore", "--time=0", name)
         except OnvmError as error:
             return "no such container" in str(error).lower()
+        self._forget(number)
         return True
+
+    def _forget(self, number: str) -> None:
+        # podman leaves this out where the container's monitor (conmon) has been killed, too: its
+        # cgroups would stay.
+        runtime = self._facts["host"]["ociRuntime"]["path"]
+        subprocess.run(
+            [runtime, "delete", "--force", number], check=False, timeout=TIMEOUT_S,
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
 
 
 def find_engine(choice: str = "", *, field: str = "engine") -> Engine:

@@ -56,6 +56,13 @@ def with_parents(process: ProcessId, manager: int) -> list[ProcessId]:
         found.append(above)
 
 
+def contained_cgroups() -> set[str]:
+    """Containers that have a cgroup of the engine's."""
+    top = Path("/sys/fs/cgroup")
+    found = [*top.glob("**/libpod-*"), *top.glob("**/docker/*"), *top.glob("**/docker-*")]
+    return {path.name for path in found if path.is_dir()}
+
+
 def command(pid: int) -> bytes:
     return Path(f"/proc/{pid}/cmdline").read_bytes()
 
@@ -63,11 +70,13 @@ def command(pid: int) -> bytes:
 @pytest.mark.once
 def test_start_after_everything_was_killed(host: Host, launcher: str) -> None:
     host.configure(CONFIG.replace("LAUNCHER", launcher))
+    others = contained_cgroups()
     host.do("up", "-d")
     manager = host.manager_pid()
     nf = ProcessId.of(host.nf_pids()["hop-1"])
     assert nf is not None
     first = namespace_init(nf)
+    assert launcher != "container" or contained_cgroups() - others
     # conmon last of all would remove the container: it goes first.
     victims = [*reversed(with_parents(nf, manager)), *([first] if first else [])]
     os.kill(manager, signal.SIGKILL)
@@ -81,6 +90,7 @@ def test_start_after_everything_was_killed(host: Host, launcher: str) -> None:
     host.wait(lambda: not cgroups_of(manager))
     if launcher == "container":
         host.wait(lambda: not find_engine().containers())
+        host.wait(lambda: not contained_cgroups() - others)
     host.wait(lambda: host.json("status")["report"]["tx"] > 100)
     second = host.manager_pid()
     report = host.json("down")["report"]
