@@ -123,6 +123,7 @@ class Host:
             **os.environ,
             "ONVM_RUNTIME_DIR": str(self.runtime),
             "PYTHONPATH": str(self.site),
+            "TMPDIR": str(self.folder),
         }
 
     def onvm(self, *arguments: str, timeout_s: float = 150) -> subprocess.CompletedProcess[str]:
@@ -227,4 +228,7 @@ def managed() -> Iterator[Host]:
 
 if __name__ == "__main__":
     sys.stdin.read()
-    clean(Path(sys.argv[1]))
+    left = Path(sys.argv[1])
+    for command in find_by_environment("ONVM_RUNTIME_DIR", str(left / "r")):
+        command.send(signal.SIGKILL)  # one that a killed test was waiting for
+    clean(left)
