@@ -43,32 +43,47 @@ onvm_burst_originate(struct onvm_ctx *ctx)
 
 /* ---- descriptors and packets ---- */
 
-static ONVM_ALWAYS_INLINE void
-unpack(const struct onvm_nf_host *host, const struct onvm_desc *desc, uint32_t worker,
-       struct onvm_pkt *pkt)
-{
-	const uint32_t stride = host->reply.buffer_stride;
+/**
+ * Where slots are. Loops work with copies of this and of rings: stores into packets and descriptors
+ * change none of them, which the compiler cannot know.
+ */
+struct slots {
+	uint8_t *memory;
+	uint32_t stride;
+};
 
-	pkt->data = host->memory + (uint64_t)desc->buffer * stride + desc->offset;
+static ONVM_ALWAYS_INLINE struct slots
+slots_of(const struct onvm_nf_host *host)
+{
+	return (struct slots){host->memory, host->reply.buffer_stride};
+}
+
+static_assert(offsetof(struct onvm_pkt, destination) == 24 &&
+		      __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
+	      "unpack() stores the last five fields as one word");
+
+static ONVM_ALWAYS_INLINE void
+unpack(struct slots slots, const struct onvm_desc *desc, uint32_t worker, struct onvm_pkt *pkt)
+{
+	/* From `destination` to the end, little-endian, in one store. */
+	const uint64_t rest = (uint64_t)ONVM_NEXT << 16 | (uint64_t)desc->flags << 24 |
+			      (uint64_t)worker << 32;
+
+	pkt->data = slots.memory + (uint64_t)desc->buffer * slots.stride + desc->offset;
 	__builtin_prefetch(pkt->data, 1);
 	pkt->buffer = desc->buffer;
 	pkt->flow_hash = desc->flow_hash;
 	pkt->length = desc->length;
 	pkt->headroom = desc->offset;
-	pkt->tailroom = (uint16_t)(stride - desc->offset - desc->length);
+	pkt->tailroom = (uint16_t)(slots.stride - desc->offset - desc->length);
 	pkt->port = desc->port;
-	pkt->destination = 0;
-	pkt->verdict = ONVM_NEXT;
-	pkt->flags = desc->flags;
-	pkt->worker = (uint16_t)worker;
-	pkt->stage = 0;
+	memcpy(&pkt->destination, &rest, sizeof(rest));
 }
 
 static ONVM_ALWAYS_INLINE void
-pack(const struct onvm_nf_host *host, const struct onvm_pkt *pkt, uint32_t stage,
-     struct onvm_desc *desc)
+pack(struct slots slots, const struct onvm_pkt *pkt, uint32_t stage, struct onvm_desc *desc)
 {
-	const uint8_t *slot = host->memory + (uint64_t)pkt->buffer * host->reply.buffer_stride;
+	const uint8_t *slot = slots.memory + (uint64_t)pkt->buffer * slots.stride;
 
 	desc->buffer = pkt->buffer;
 	desc->offset = (uint16_t)(pkt->data - slot);
@@ -128,7 +143,7 @@ onvm_burst_return_originated(struct onvm_nf_host *host)
 	const uint32_t nb = host->nb_originated;
 
 	for (uint32_t i = 0; i < nb; i++)
-		pack(host, &host->originated[i], host->originated[i].stage, &descs[i]);
+		pack(slots_of(host), &host->originated[i], host->originated[i].stage, &descs[i]);
 	host->nb_originated = 0;
 	give_back(host, 0, descs, nb);
 }
@@ -153,7 +168,7 @@ part(const struct onvm_nf_host *host, uint32_t stage, struct onvm_pkt *pkts, uin
 		if (pkts[i].verdict == ONVM_NEXT)
 			pkts[nb_left++] = pkts[i];
 		else
-			pack(host, &pkts[i], stage, &returns[(*nb_returns)++]);
+			pack(slots_of(host), &pkts[i], stage, &returns[(*nb_returns)++]);
 	}
 	return nb_left;
 }
@@ -195,11 +210,14 @@ give_back_packets(struct onvm_nf_host *host, uint32_t worker, uint32_t nb_return
 		  const struct onvm_pkt *pkts, uint32_t nb, uint32_t stage)
 {
 	struct onvm_ring *ring = &host->links[worker].from_nf;
+	const struct slots slots = slots_of(host);
 
 	if (nb_returns == 0 && onvm_ring_free_count(ring, nb) >= nb) {
 		/* As mostly: without a copy in between. */
+		const struct onvm_ring to = *ring;
+
 		for (uint32_t i = 0; i < nb; i++)
-			pack(host, &pkts[i], stage, onvm_ring_at(ring, i));
+			pack(slots, &pkts[i], stage, onvm_ring_at(&to, i));
 		onvm_ring_publish(ring, nb);
 		host->given_back = onvm_cycles_now();
 		if (host->reply.idle_policy == ONVM_IDLE_ADAPTIVE)
@@ -207,7 +225,7 @@ give_back_packets(struct onvm_nf_host *host, uint32_t worker, uint32_t nb_return
 		return;
 	}
 	for (uint32_t i = 0; i < nb; i++)
-		pack(host, &pkts[i], stage, &host->returns[nb_returns + i]);
+		pack(slots, &pkts[i], stage, &host->returns[nb_returns + i]);
 	give_back(host, worker, host->returns, nb_returns + nb);
 }
 
@@ -224,6 +242,8 @@ onvm_burst_process(struct onvm_nf_host *host, uint32_t worker, uint32_t nb)
 {
 	const uint32_t last = host->nb_stages - 1;
 	struct onvm_ring *ring = &host->links[worker].to_nf;
+	const struct onvm_ring from = *ring;
+	const struct slots slots = slots_of(host);
 	struct onvm_pkt *pkts = host->pkts;
 	uint32_t nb_forward = 0, forward = 0, reverse, nb_returns = 0;
 	const uint64_t time_ns = onvm_now_ns();
@@ -233,10 +253,10 @@ onvm_burst_process(struct onvm_nf_host *host, uint32_t worker, uint32_t nb)
 		nb_forward = nb;
 	else
 		for (uint32_t i = 0; i < nb; i++)
-			nb_forward += (onvm_ring_at(ring, i)->flags & ONVM_F_REVERSE) == 0;
+			nb_forward += (onvm_ring_at(&from, i)->flags & ONVM_F_REVERSE) == 0;
 	if (nb_forward == nb || nb_forward == 0) {
 		for (uint32_t i = 0; i < nb; i++)
-			unpack(host, onvm_ring_at(ring, i), worker, &pkts[i]);
+			unpack(slots, onvm_ring_at(&from, i), worker, &pkts[i]);
 		onvm_ring_consume(ring, nb);
 		nb = run_stages(host, pkts, nb, nb_forward == 0, time_ns, &nb_returns);
 		give_back_packets(host, worker, nb_returns, pkts, nb, nb_forward == 0 ? 0 : last);
@@ -245,15 +265,15 @@ onvm_burst_process(struct onvm_nf_host *host, uint32_t worker, uint32_t nb)
 	/* Both directions in one burst: each passes the stages in its own order. */
 	reverse = nb_forward;
 	for (uint32_t i = 0; i < nb; i++) {
-		const struct onvm_desc *desc = onvm_ring_at(ring, i);
+		const struct onvm_desc *desc = onvm_ring_at(&from, i);
 		const bool is_reverse = (desc->flags & ONVM_F_REVERSE) != 0;
 
-		unpack(host, desc, worker, &pkts[is_reverse ? reverse++ : forward++]);
+		unpack(slots, desc, worker, &pkts[is_reverse ? reverse++ : forward++]);
 	}
 	onvm_ring_consume(ring, nb);
 	forward = run_stages(host, pkts, nb_forward, false, time_ns, &nb_returns);
 	for (uint32_t i = 0; i < forward; i++)
-		pack(host, &pkts[i], last, &host->returns[nb_returns++]);
+		pack(slots, &pkts[i], last, &host->returns[nb_returns++]);
 	reverse = run_stages(host, pkts + nb_forward, nb - nb_forward, true, time_ns, &nb_returns);
 	give_back_packets(host, worker, nb_returns, pkts + nb_forward, reverse, 0);
 }
