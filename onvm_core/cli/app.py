@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -68,8 +68,25 @@ def _command(arguments: Sequence[str]) -> Any:
         return refuse(_usage_message(error))
 
 
-def _root() -> None:
-    pass  # makes the application a group even while it has one command
+def _print_version(is_wanted: bool) -> None:
+    if is_wanted:
+        from onvm_core.cli.version import version
+
+        version()
+        raise typer.Exit
+
+
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print versions.", is_eager=True, callback=_print_version),
+    ] = False,
+) -> None:
+    pass
+
+
+def _later() -> None:
+    pass  # stands for a command that is not wanted now
 
 
 def _command_of(arguments: Sequence[str]) -> str:
@@ -83,7 +100,7 @@ def _commands(plugins: PluginManager) -> list[CliCommand]:
 
 
 def _add(app: typer.Typer, command: CliCommand, *, is_wanted: bool) -> None:
-    target = command.load() if is_wanted else _root
+    target = command.load() if is_wanted else _later
     if isinstance(target, typer.Typer):
         app.add_typer(
             target, name=command.name, help=command.summary, rich_help_panel=command.panel

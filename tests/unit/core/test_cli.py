@@ -99,6 +99,10 @@ def test_help_imports_no_command() -> None:
     subprocess.run([sys.executable, "-P", "-c", code], stdout=subprocess.DEVNULL, check=True)
 
 
+def test_version_is_an_option_too() -> None:
+    assert onvm("--version").stdout == onvm("version").stdout != ""
+
+
 @pytest.mark.parametrize("command", ["doctor", "version", "nf list"])
 def test_json_is_json(command: str) -> None:
     done = onvm(*command.split(), "--json")
