@@ -244,20 +244,21 @@ class Cgroups:
 
     def _is_own(self, tree: Tree) -> bool:
         """Whether this process may give the controllers of its cgroup to children of that."""
-        is_root = not (tree.own / "cgroup.type").exists()
         is_alone = _processes(tree.own) == [os.getpid()]
         given = _words(tree.own / "cgroup.controllers") & set(_CONTROLLERS)
-        return bool(given) and os.access(tree.own, os.W_OK) and (is_root or is_alone)
+        return bool(given) and os.access(tree.own, os.W_OK) and (_is_root(tree.own) or is_alone)
 
     def _base_v2(self, tree: Tree) -> Path:
         wanted = set(_CONTROLLERS) & _words(tree.own / "cgroup.controllers")
         if wanted and os.access(tree.own, os.W_OK):
-            if self._enable(tree.own, wanted):
-                return tree.own
-            if _processes(tree.own) == [os.getpid()]:
+            # First out of it, then on: `cpu` and `cpuset` can be switched on with processes inside,
+            # but make it a thread root then, whose children take no process (cgroups(7)).
+            if not _is_root(tree.own) and _processes(tree.own) == [os.getpid()]:
                 _mkdir(inside := tree.own / FOLDER / self._owner / "manager")
                 _write(inside / "cgroup.procs", str(os.getpid()))
-                if self._enable(tree.own, wanted):
+            if _is_root(tree.own) or not _processes(tree.own):
+                self._enable(tree.own, wanted)
+                if wanted & _words(tree.own / "cgroup.subtree_control"):
                     return tree.own
         given = {at: set(_CONTROLLERS) & _words(at / "cgroup.subtree_control") for at in tree.above}
         usable = [at for at in tree.above if given[at] and os.access(at, os.W_OK)]
@@ -269,11 +270,10 @@ class Cgroups:
             "systemd-run --scope -p Delegate=yes"
         )
 
-    def _enable(self, folder: Path, controllers: set[str]) -> bool:
+    def _enable(self, folder: Path, controllers: set[str]) -> None:
         for controller in sorted(controllers - _words(folder / "cgroup.subtree_control")):
-            with contextlib.suppress(OSError):  # busy: processes are in it; what is on is looked at
+            with contextlib.suppress(OSError):  # what is on is looked at
                 _write(folder / "cgroup.subtree_control", f"+{controller}")
-        return bool(controllers & _words(folder / "cgroup.subtree_control"))
 
 
 _CONTROLLERS = ("cpuset", "memory", "cpu")
@@ -293,6 +293,11 @@ def owner() -> str:
     assert me is not None
     namespace = Path("/proc/self/ns/pid").stat().st_ino
     return f"{namespace}-{me.pid}-{me.start_time}"
+
+
+def _is_root(folder: Path) -> bool:
+    """Whether it is the root of v2, which may have processes beside children with limits."""
+    return not (folder / "cgroup.type").exists()
 
 
 def _folder_name(name: str) -> str:
@@ -388,5 +393,8 @@ def _read(path: Path) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    with open(path, "w", encoding="ascii") as file:
-        file.write(text)
+    try:
+        with open(path, "w", encoding="ascii") as file:
+            file.write(text)
+    except OSError as error:  # a write does not say to what
+        raise OSError(error.errno, error.strerror, str(path)) from None

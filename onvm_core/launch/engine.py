@@ -7,6 +7,7 @@ that anything here depends on.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
@@ -217,11 +218,12 @@ class Engine:
     def _forget(self, number: str) -> None:
         # podman leaves this out where the container's monitor (conmon) has been killed, too: its
         # cgroups would stay.
-        runtime = self._facts["host"]["ociRuntime"]["path"]
-        subprocess.run(
-            [runtime, "delete", "--force", number], check=False, timeout=TIMEOUT_S,
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+        runtime = self._facts["host"]["ociRuntime"].get("path", "runc")
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            subprocess.run(
+                [runtime, "delete", "--force", number], check=False, timeout=TIMEOUT_S,
+                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            )  # fmt: skip
 
 
 def find_engine(choice: str = "", *, field: str = "engine") -> Engine:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from onvm_core.launch import cgroup
 from onvm_core.launch.cgroup import NO_CGROUP, Cgroup, Cgroups
 from onvm_core.launch.cgroup_tree import Tree, kind_of, parse_trees, read_trees
 from onvm_core.launch.identity import ProcessId
@@ -152,17 +154,54 @@ def test_v2_with_the_cgroup_to_itself_takes_it(tmp_path: Path) -> None:
     assert (folder.parent / "cgroup.subtree_control").read_text().startswith("+")
 
 
-def test_v2_alone_in_its_cgroup_moves_into_a_child(tmp_path: Path) -> None:
+def as_the_kernel(top: Path, write: Callable[[Path, str], None]) -> Callable[[Path, str], None]:
+    """Writes to cgroups below `top` with the kernel's rules for processes (cgroups(7))."""
+
+    def checked(path: Path, text: str) -> None:
+        if path.name == "cgroup.procs":
+            for other in top.rglob(path.name):
+                other.write_text(other.read_text().replace(f"{text}\n", ""))
+            write(path, f"{text}\n")
+        elif path.name == "cgroup.subtree_control":
+            name, before = text.removeprefix("+"), path.read_text() if path.exists() else ""
+            if _read_processes(path.parent):
+                if name == "memory":
+                    raise OSError(errno.EBUSY, "processes are in it")
+                (path.parent / "cgroup.type").write_text("domain threaded")
+            write(path, f"{before} {name}".strip())
+        else:
+            write(path, text)
+
+    return checked
+
+
+def _read_processes(folder: Path) -> str:
+    path = folder / "cgroup.procs"
+    return path.read_text() if path.exists() else ""
+
+
+@pytest.mark.parametrize("controllers", ["memory pids", ALL])
+def test_v2_alone_in_its_cgroup_moves_into_a_child(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, controllers: str
+) -> None:
     host = Tall(tmp_path, "/system.slice/onvm.service")
-    own = host.add("system.slice/onvm.service", "memory pids", "", f"{os.getpid()}\n")
+    own = host.add("system.slice/onvm.service", controllers, "", f"{os.getpid()}\n")
+    monkeypatch.setattr(cgroup, "_write", as_the_kernel(host.top, cgroup._write))
     cgroups = Cgroups(tmp_path)
-    assert set(cgroups.unenforced(LIMITS)) == {"CPU set", "CPU quota"}
+    lacking = {"CPU set", "CPU quota"} if controllers != ALL else set()
+    assert set(cgroups.unenforced(LIMITS)) == lacking
     assert not (own / "onvm").exists()  # only asked
-    # Plain files take what is written as it is, so "+memory" is not "memory": not enabled here.
-    assert cgroups.make("a", LIMITS) == NO_CGROUP
+    (folder,) = cgroups.make("a", LIMITS).folders
+    assert (folder / "memory.max").read_text() == str(64 << 20)
+    assert (folder / "cpuset.cpus").exists() == (not lacking)
     (moved,) = own.glob("onvm/*/manager/cgroup.procs")
-    assert moved.read_text() == str(os.getpid())
-    assert (own / "cgroup.subtree_control").read_text() == "+memory"
+    assert moved.read_text() == f"{os.getpid()}\n"
+    assert set((own / "cgroup.subtree_control").read_text().split()) == (
+        {"memory"} if lacking else {"memory", "cpu", "cpuset"}
+    )
+    # With processes inside it would be "domain threaded", whose children take none.
+    assert (own / "cgroup.type").read_text() == "domain"
+    assert set(cgroups.unenforced(LIMITS)) == lacking
 
 
 def test_v2_beside_others_uses_what_is_given_above_and_changes_nothing(tmp_path: Path) -> None:
