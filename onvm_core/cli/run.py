@@ -20,6 +20,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
+from onvm_core._native import ports as native_ports
 from onvm_core._native.dataplane import DataplaneSettings
 from onvm_core.cli.installed import plugins_of_process
 from onvm_core.cli.report import print_report
@@ -230,6 +231,7 @@ def run_once(request: RunRequest) -> Report:
             use_pci=use_pci,
         ) as deployment,
     ):
+        native_ports.pause_sources(True)  # they can wait until there is a chain
         deployment.open_port("in", request.near, "in", field="--in")
         deployment.open_port("out", request.far, "out", field="--out")
         for name in request.nfs:  # numbers, and so tables, in the order of the chain
@@ -250,6 +252,7 @@ def run_once(request: RunRequest) -> Report:
             is_bidirectional=request.is_bidirectional,
             track_flows=request.track_flows,
         )
+        native_ports.pause_sources(False)
         with _captured(deployment, request) as capture:
             _let_through(deployment, request, stop, capture)
             seconds = deployment.elapsed_s

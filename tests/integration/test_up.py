@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -151,6 +152,16 @@ def test_nf_that_dies_comes_back_and_its_flows_with_it(host: Host) -> None:
     report = host.json("down")["report"]
     check_sums(report)
     assert set(report["drops"]) <= {"nf_died", "no_instance", "shed"}
+
+
+def test_run_sends_nothing_before_there_is_a_chain(host: Host) -> None:
+    path = host.folder / "report.json"
+    host.do("run", "--in", "null:?rate=1000", "--out", "null:", "--chain", "hop",
+            "--duration", "0.5", "--json", str(path))  # fmt: skip
+    report = json.loads(path.read_text())
+    check_sums(report)
+    assert report["drops"] == {}
+    assert report["tx"] > 100
 
 
 @pytest.mark.parametrize(
