@@ -82,7 +82,7 @@ def _root(
         typer.Option("--version", help="Print versions.", is_eager=True, callback=_print_version),
     ] = False,
 ) -> None:
-    pass
+    pass  # it makes the application a group even while it has one command
 
 
 def _later() -> None:

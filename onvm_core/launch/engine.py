@@ -97,15 +97,21 @@ class Engine:
             raise OnvmError(f"{self.program} {arguments[0]}: {_last_line(done.stderr)}")
         return done.stdout
 
+    def _has(self, kind: str, name: str) -> bool:
+        try:
+            self._identify(kind, name)
+        except OnvmError:
+            return False
+        return True
+
+    def _identify(self, kind: str, name: str) -> str:
+        return self.ask(kind, "inspect", "--format", "{{.Id}}", name).strip()
+
     # ---- images ----
 
     def has_image(self, name: str) -> bool:
         """Whether there is an image of that name and tag."""
-        try:
-            self.ask("image", "inspect", "--format", "{{.Id}}", name)
-        except OnvmError:
-            return False
-        return True
+        return self._has("image", name)
 
     def load(self, archive: Path) -> None:
         """Take an image from an archive."""
@@ -196,11 +202,7 @@ class Engine:
 
     def has_container(self, name: str) -> bool:
         """Whether it has made a container of that name."""
-        try:
-            self.ask("container", "inspect", "--format", "{{.Id}}", name)
-        except OnvmError:
-            return False
-        return True
+        return self._has("container", name)
 
     def remove(self, name: str) -> bool:
         """End a container, if there is one, and remove it; whether there is none any more."""
@@ -208,7 +210,7 @@ class Engine:
             if not self.is_podman:
                 self.ask("rm", "--force", name)
                 return True
-            number = self.ask("container", "inspect", "--format", "{{.Id}}", name).strip()
+            number = self._identify("container", name)
             self.ask("rm", "--force", "--ignore", "--time=0", name)
         except OnvmError as error:
             return "no such container" in str(error).lower()
