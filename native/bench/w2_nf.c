@@ -7,51 +7,63 @@
  *
  * w2: parse Ethernet, IPv4 and UDP, look the destination port up in a set, drop it if found,
  * else lower the TTL and correct the checksum. Everything that is no such packet is dropped.
+ * For little-endian hosts, as the wire between manager and NF host is.
  */
 
+#include <arpa/inet.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/prctl.h>
-
-#include <onvm/checksum.h>
 
 #include "../nf/host.h"
 
+/** A bit for each port, by the port as it lies in memory: looked up without a swap. */
 static uint64_t blocked[65536 / 64];
 static struct onvm_nf_host *host;
 
 static void
-block(uint32_t port)
+block(uint16_t port)
 {
-	blocked[port / 64] |= 1ull << port % 64;
+	const uint16_t in_memory = htons(port);
+
+	blocked[in_memory / 64] |= 1ull << in_memory % 64;
 }
 
 static inline uint8_t
 work(uint8_t *packet, uint32_t length)
 {
-	static const uint8_t ipv4[2] = {0x08, 0x00};
-	uint32_t l4, port, checksum;
-	uint16_t old;
+	uint32_t l4, ttl_to_checksum, port;
+	uint16_t type, port_in_memory;
+	bool carry;
 
-	if (length < 42 || memcmp(packet + 12, ipv4, sizeof(ipv4)) != 0 || packet[14] >> 4 != 4 ||
-	    packet[23] != 17)
+	if (length < 42)
+		return ONVM_DROP;
+	memcpy(&type, packet + 12, sizeof(type));
+	if (type != htons(0x0800) || (packet[14] & 0xf0) != 0x40)
+		return ONVM_DROP;
+	memcpy(&ttl_to_checksum, packet + 22, sizeof(ttl_to_checksum));
+	if ((ttl_to_checksum & 0xff00) != 17 << 8)
 		return ONVM_DROP;
 	l4 = 14 + (packet[14] & 15) * 4u;
 	if (l4 + 8 > length)
 		return ONVM_DROP;
-	port = onvm_load_be16(packet + l4 + 2);
+	memcpy(&port_in_memory, packet + l4 + 2, sizeof(port_in_memory));
+	port = port_in_memory;
 	if (blocked[port / 64] >> port % 64 & 1)
 		return ONVM_DROP;
-	if (packet[22] <= 1)
+	if ((ttl_to_checksum & 0xff) <= 1)
 		return ONVM_DROP;
-	packet[22]--;
-	/* The TTL is the high byte of its word: the checksum rises by 0x0100 (RFC 1624). */
-	memcpy(&old, packet + 24, 2);
-	checksum = (uint32_t)old + 1;
-	old = (uint16_t)(checksum + (checksum >> 16));
-	memcpy(packet + 24, &old, 2);
+	/*
+	 * One off the TTL, the lowest byte, and one onto the checksum, the upper half: the TTL is
+	 * the high byte of its word in network order, so that the sum rises by 0x0100 (RFC 1624).
+	 */
+	carry = __builtin_add_overflow(ttl_to_checksum, 0xffffu, &ttl_to_checksum);
+	ttl_to_checksum += (uint32_t)carry << 16;
+	memcpy(packet + 22, &ttl_to_checksum, sizeof(ttl_to_checksum));
 	return ONVM_NEXT;
 }
 
@@ -89,7 +101,7 @@ main(int argc, char **argv)
 		perror("sched_setaffinity");
 	block(9999);
 	for (uint32_t i = 0; i < 64; i++)
-		block(20000 + i * 7);
+		block((uint16_t)(20000 + i * 7));
 	host = onvm_nf_host_create();
 	if (host == NULL)
 		return 1;

@@ -58,40 +58,50 @@ slots_of(const struct onvm_nf_host *host)
 	return (struct slots){host->memory, host->reply.buffer_stride};
 }
 
+/** A packet's copy of its descriptor: two words, in which a field is at the same place. */
+#define WORDS_AT offsetof(struct onvm_pkt, buffer)
+#define SAME_PLACE(pkt_field, desc_field)                                        \
+	static_assert(offsetof(struct onvm_pkt, pkt_field) ==                    \
+			      WORDS_AT + offsetof(struct onvm_desc, desc_field), \
+		      "unpack() and pack() copy words")
+SAME_PLACE(buffer, buffer);
+SAME_PLACE(headroom, offset);
+SAME_PLACE(length, length);
+SAME_PLACE(flow_hash, flow_hash);
+SAME_PLACE(port, port);
+SAME_PLACE(verdict, verdict_stage);
+SAME_PLACE(flags, flags);
 static_assert(offsetof(struct onvm_pkt, destination) == 24 &&
 		      __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
-	      "unpack() stores the last five fields as one word");
+	      "unpack() stores the last four fields as one word, pack() makes one");
 
+/** The verdict is ONVM_NEXT: the manager sends descriptors with it. */
 static ONVM_ALWAYS_INLINE void
 unpack(struct slots slots, const struct onvm_desc *desc, uint32_t worker, struct onvm_pkt *pkt)
 {
-	/* From `destination` to the end, little-endian, in one store. */
-	const uint64_t rest = (uint64_t)ONVM_NEXT << 16 | (uint64_t)desc->flags << 24 |
-			      (uint64_t)worker << 32;
+	uint8_t *data = slots.memory + (uint64_t)desc->buffer * slots.stride + desc->offset;
+	const uint16_t tailroom = (uint16_t)(slots.stride - desc->offset - desc->length);
+	const uint64_t rest = (uint64_t)tailroom << 16 | (uint64_t)worker << 32;
 
-	pkt->data = slots.memory + (uint64_t)desc->buffer * slots.stride + desc->offset;
-	__builtin_prefetch(pkt->data, 1);
-	pkt->buffer = desc->buffer;
-	pkt->flow_hash = desc->flow_hash;
-	pkt->length = desc->length;
-	pkt->headroom = desc->offset;
-	pkt->tailroom = (uint16_t)(slots.stride - desc->offset - desc->length);
-	pkt->port = desc->port;
+	__builtin_prefetch(data, 1);
+	pkt->data = data;
+	memcpy((uint8_t *)pkt + WORDS_AT, desc, sizeof(*desc));
 	memcpy(&pkt->destination, &rest, sizeof(rest));
 }
 
 static ONVM_ALWAYS_INLINE void
-pack(struct slots slots, const struct onvm_pkt *pkt, uint32_t stage, struct onvm_desc *desc)
+pack(const struct onvm_pkt *pkt, uint32_t stage, struct onvm_desc *desc)
 {
-	const uint8_t *slot = slots.memory + (uint64_t)pkt->buffer * slots.stride;
+	/*
+	 * The first word as it is. The second by fields: the last stage has just stored a byte in
+	 * it, and a load of more than that byte waits until the store is done.
+	 */
+	const uint64_t second = (uint64_t)pkt->flow_hash | (uint64_t)pkt->destination << 32 |
+				(uint64_t)((pkt->verdict & 15) | stage << 4) << 48 |
+				(uint64_t)pkt->flags << 56;
 
-	desc->buffer = pkt->buffer;
-	desc->offset = (uint16_t)(pkt->data - slot);
-	desc->length = pkt->length;
-	desc->flow_hash = pkt->flow_hash;
-	desc->port = pkt->destination;
-	desc->verdict_stage = (uint8_t)((pkt->verdict & 15) | stage << 4);
-	desc->flags = pkt->flags;
+	memcpy(desc, &pkt->buffer, 8);
+	memcpy(&desc->flow_hash, &second, sizeof(second));
 }
 
 /* ---- returning ---- */
@@ -143,7 +153,7 @@ onvm_burst_return_originated(struct onvm_nf_host *host)
 	const uint32_t nb = host->nb_originated;
 
 	for (uint32_t i = 0; i < nb; i++)
-		pack(slots_of(host), &host->originated[i], host->originated[i].stage, &descs[i]);
+		pack(&host->originated[i], host->originated[i].stage, &descs[i]);
 	host->nb_originated = 0;
 	give_back(host, 0, descs, nb);
 }
@@ -151,39 +161,63 @@ onvm_burst_return_originated(struct onvm_nf_host *host)
 /* ---- stages ---- */
 
 /**
- * Give packets with a verdict of their own back and close the gaps they leave.
+ * Put packets down after those that are in host->returns.
+ *
+ * There and not in the ring itself: the worker's core reads ahead in the ring and so takes lines
+ * away that are being written; while such stores wait, no later one gets on. One copy into the ring
+ * needs few stores (80 instead of 85 cycles a packet between distant cores).
+ */
+static ONVM_ALWAYS_INLINE void
+put_down(struct onvm_nf_host *host, const struct onvm_pkt *pkts, uint32_t nb, uint32_t stage)
+{
+	struct onvm_desc *desc = &host->returns[host->nb_returns];
+
+	host->nb_returns += nb;
+	for (const struct onvm_pkt *end = pkts + nb; pkts != end; pkts++)
+		pack(pkts, stage, desc++);
+}
+
+/** Packets up to the first that does not go on; most stages keep most packets. */
+static ONVM_ALWAYS_INLINE struct onvm_pkt *
+first_leaving(struct onvm_pkt *pkt, const struct onvm_pkt *end)
+{
+	/* Four by four while they all go on. */
+	static_assert(ONVM_NEXT == 0, "verdicts are or-ed");
+	while (end - pkt >= 4 &&
+	       (pkt[0].verdict | pkt[1].verdict | pkt[2].verdict | pkt[3].verdict) == ONVM_NEXT)
+		pkt += 4;
+	while (pkt != end && pkt->verdict == ONVM_NEXT)
+		pkt++;
+	return pkt;
+}
+
+/**
+ * Put packets with a verdict of their own down and close the gaps they leave.
  *
  * @return packets that go on
  */
 static uint32_t
-part(const struct onvm_nf_host *host, uint32_t stage, struct onvm_pkt *pkts, uint32_t nb,
-     struct onvm_desc *returns, uint32_t *nb_returns)
+part(struct onvm_nf_host *host, uint32_t stage, struct onvm_pkt *pkts, uint32_t nb)
 {
-	uint32_t nb_left = 0;
+	const struct onvm_pkt *end = pkts + nb;
+	struct onvm_pkt *left = first_leaving(pkts, end);
 
-	/* Most stages keep most packets: up to the first that goes, nothing moves. */
-	while (nb_left < nb && pkts[nb_left].verdict == ONVM_NEXT)
-		nb_left++;
-	for (uint32_t i = nb_left; i < nb; i++) {
-		if (pkts[i].verdict == ONVM_NEXT)
-			pkts[nb_left++] = pkts[i];
+	for (const struct onvm_pkt *pkt = left; pkt != end; pkt++) {
+		if (pkt->verdict == ONVM_NEXT)
+			*left++ = *pkt;
 		else
-			pack(slots_of(host), &pkts[i], stage, &returns[(*nb_returns)++]);
+			put_down(host, pkt, 1, stage);
 	}
-	return nb_left;
+	return (uint32_t)(left - pkts);
 }
 
-/**
- * Run the packets of one direction through the stages.
- *
- * @return packets that have passed the last one, in @p pkts; the others are in host->returns, from
- *         *@p nb_returns on
- */
-static uint32_t
+/** Run the packets of one direction through the stages, and put them down. */
+static void
 run_stages(struct onvm_nf_host *host, struct onvm_pkt *pkts, uint32_t nb, bool is_reverse,
-	   uint64_t time_ns, uint32_t *nb_returns)
+	   uint64_t time_ns)
 {
 	const uint32_t nb_stages = host->nb_stages;
+	const uint32_t last = is_reverse ? 0 : nb_stages - 1;
 	uint64_t begin = onvm_cycles_now();
 
 	for (uint32_t turn = 0; turn < nb_stages && nb != 0; turn++) {
@@ -195,38 +229,13 @@ run_stages(struct onvm_nf_host *host, struct onvm_pkt *pkts, uint32_t nb, bool i
 		stage->ctx.now_ns = time_ns;
 		stage->kernel(&stage->ctx, pkts, nb);
 		stats->packets += nb;
-		if (turn + 1 < nb_stages)
-			nb = part(host, index, pkts, nb, host->returns, nb_returns);
+		if (index != last)
+			nb = part(host, index, pkts, nb);
 		end = onvm_cycles_now();
 		stats->busy_cycles += end - begin;
 		begin = end;
 	}
-	return nb;
-}
-
-/** Give back host->returns, of which there are @p nb_returns, and @p nb packets of @p stage. */
-static void
-give_back_packets(struct onvm_nf_host *host, uint32_t worker, uint32_t nb_returns,
-		  const struct onvm_pkt *pkts, uint32_t nb, uint32_t stage)
-{
-	struct onvm_ring *ring = &host->links[worker].from_nf;
-	const struct slots slots = slots_of(host);
-
-	if (nb_returns == 0 && onvm_ring_free_count(ring, nb) >= nb) {
-		/* As mostly: without a copy in between. */
-		const struct onvm_ring to = *ring;
-
-		for (uint32_t i = 0; i < nb; i++)
-			pack(slots, &pkts[i], stage, onvm_ring_at(&to, i));
-		onvm_ring_publish(ring, nb);
-		host->given_back = onvm_cycles_now();
-		if (host->reply.idle_policy == ONVM_IDLE_ADAPTIVE)
-			wake_worker(host, worker);
-		return;
-	}
-	for (uint32_t i = 0; i < nb; i++)
-		pack(slots, &pkts[i], stage, &host->returns[nb_returns + i]);
-	give_back(host, worker, host->returns, nb_returns + nb);
+	put_down(host, pkts, nb, last);
 }
 
 uint32_t
@@ -237,43 +246,59 @@ onvm_burst_ready(struct onvm_nf_host *host, uint32_t worker)
 	return nb < host->burst_size ? nb : host->burst_size;
 }
 
-void
-onvm_burst_process(struct onvm_nf_host *host, uint32_t worker, uint32_t nb)
+/** Both directions in one burst: each passes the stages in its own order. */
+static void
+process_mixed(struct onvm_nf_host *host, uint32_t worker, uint32_t nb, uint64_t time_ns)
 {
-	const uint32_t last = host->nb_stages - 1;
 	struct onvm_ring *ring = &host->links[worker].to_nf;
-	const struct onvm_ring from = *ring;
 	const struct slots slots = slots_of(host);
 	struct onvm_pkt *pkts = host->pkts;
-	uint32_t nb_forward = 0, forward = 0, reverse, nb_returns = 0;
-	const uint64_t time_ns = onvm_now_ns();
+	uint32_t nb_forward = 0, forward = 0, reverse;
 
-	/* With one stage all come out of the same one, whichever way they go. */
-	if (host->nb_stages == 1)
-		nb_forward = nb;
-	else
-		for (uint32_t i = 0; i < nb; i++)
-			nb_forward += (onvm_ring_at(&from, i)->flags & ONVM_F_REVERSE) == 0;
-	if (nb_forward == nb || nb_forward == 0) {
-		for (uint32_t i = 0; i < nb; i++)
-			unpack(slots, onvm_ring_at(&from, i), worker, &pkts[i]);
-		onvm_ring_consume(ring, nb);
-		nb = run_stages(host, pkts, nb, nb_forward == 0, time_ns, &nb_returns);
-		give_back_packets(host, worker, nb_returns, pkts, nb, nb_forward == 0 ? 0 : last);
-		return;
-	}
-	/* Both directions in one burst: each passes the stages in its own order. */
+	for (uint32_t i = 0; i < nb; i++)
+		nb_forward += (onvm_ring_at(ring, i)->flags & ONVM_F_REVERSE) == 0;
 	reverse = nb_forward;
 	for (uint32_t i = 0; i < nb; i++) {
-		const struct onvm_desc *desc = onvm_ring_at(&from, i);
+		const struct onvm_desc *desc = onvm_ring_at(ring, i);
 		const bool is_reverse = (desc->flags & ONVM_F_REVERSE) != 0;
 
 		unpack(slots, desc, worker, &pkts[is_reverse ? reverse++ : forward++]);
 	}
 	onvm_ring_consume(ring, nb);
-	forward = run_stages(host, pkts, nb_forward, false, time_ns, &nb_returns);
-	for (uint32_t i = 0; i < forward; i++)
-		pack(slots, &pkts[i], last, &host->returns[nb_returns++]);
-	reverse = run_stages(host, pkts + nb_forward, nb - nb_forward, true, time_ns, &nb_returns);
-	give_back_packets(host, worker, nb_returns, pkts + nb_forward, reverse, 0);
+	run_stages(host, pkts, nb_forward, false, time_ns);
+	run_stages(host, pkts + nb_forward, nb - nb_forward, true, time_ns);
+}
+
+void
+onvm_burst_process(struct onvm_nf_host *host, uint32_t worker, uint32_t nb)
+{
+	struct onvm_ring *ring = &host->links[worker].to_nf;
+	const struct slots slots = slots_of(host);
+	const uint64_t time_ns = onvm_now_ns();
+	struct onvm_pkt *pkt = host->pkts;
+	const struct onvm_pkt *end = pkt + nb;
+	uint8_t in_all = ONVM_F_REVERSE, in_some = 0;
+
+	host->nb_returns = 0;
+	/* In one piece, or two where the ring ends. */
+	while (pkt != end) {
+		const uint32_t nb_left = (uint32_t)(end - pkt);
+		const struct onvm_desc *desc = onvm_ring_at(ring, nb - nb_left);
+		const uint32_t nb_straight = ring->mask + 1 - (uint32_t)(desc - ring->shared->desc);
+		const struct onvm_pkt *stop = nb_left < nb_straight ? end : pkt + nb_straight;
+
+		for (; pkt != stop; pkt++, desc++) {
+			unpack(slots, desc, worker, pkt);
+			in_all &= desc->flags;
+			in_some |= desc->flags;
+		}
+	}
+	/* With one stage all come out of the same one, whichever way they go. */
+	if (in_all == (in_some & ONVM_F_REVERSE) || host->nb_stages == 1) {
+		onvm_ring_consume(ring, nb);
+		run_stages(host, host->pkts, nb, in_all != 0, time_ns);
+	} else {
+		process_mixed(host, worker, nb, time_ns);
+	}
+	give_back(host, worker, host->returns, host->nb_returns);
 }

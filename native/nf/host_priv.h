@@ -49,6 +49,7 @@ struct onvm_nf_host {
 	uint32_t attention_seen;
 	uint32_t interrupt; /**< atomic: onvm_nf_host_interrupt() was called */
 	uint32_t nb_originated;
+	uint32_t nb_returns;			     /**< of the burst in work */
 	uint64_t given_back;			     /**< when the last burst lay in the ring */
 	uint64_t unused_counters[ONVM_COUNTERS_MAX]; /**< counted into while not attached */
 	char error[600];

@@ -53,13 +53,14 @@ PACKET = PacketType()
 _HEADERS = {name: HeaderType(name) for name in emit.HEADERS}
 # Byte offsets and widths in struct onvm_pkt
 _OWN = {
-    "flow_hash": (12, 32),
-    "length": (16, 16),
-    "headroom": (18, 16),
-    "tailroom": (20, 16),
-    "port": (22, 16),
+    "headroom": (12, 16),
+    "length": (14, 16),
+    "flow_hash": (16, 32),
+    "port": (20, 16),
+    "verdict": (22, 8),
+    "flags": (23, 8),
     "destination": (24, 16),
-    "verdict": (26, 8),
+    "tailroom": (26, 16),
 }
 _LAYOUT = ("protocol", "vlan_count")
 
@@ -156,7 +157,7 @@ def _read_layout(builder: Any, slot: Any) -> None:
             _fast_layout(builder, data, length, pkt, place)
         with short:
             _slow_layout(builder, pkt, place)
-    flags = builder.load(builder.gep(pkt, [I64(27)]))
+    flags = builder.load(builder.gep(pkt, [I64(_OWN["flags"][0])]))
     reverse = builder.shl(builder.zext(builder.and_(flags, I8(1)), I64), I64(32 + 9))
     builder.store(builder.or_(builder.load(place), reverse), place)
 

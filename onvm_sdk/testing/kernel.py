@@ -20,8 +20,8 @@ _ffi: Any = cffi.FFI()
 _ffi.cdef(
     """
     struct onvm_pkt {
-        uint8_t *data; uint32_t buffer; uint32_t flow_hash; uint16_t length; uint16_t headroom;
-        uint16_t tailroom; uint16_t port; uint16_t destination; uint8_t verdict; uint8_t flags;
+        uint8_t *data; uint32_t buffer; uint16_t headroom; uint16_t length; uint32_t flow_hash;
+        uint16_t port; uint8_t verdict; uint8_t flags; uint16_t destination; uint16_t tailroom;
         uint16_t worker; uint16_t stage;
     };
     struct onvm_ctx {

@@ -24,18 +24,24 @@
 
 #include <onvm/wire.h>
 
-/** One packet of a burst. Lies in memory of the NF host; not shared. */
+/**
+ * One packet of a burst. Lies in memory of the NF host; not shared.
+ *
+ * From `buffer` to `flags` it is the descriptor it came with (struct onvm_desc), so that the runtime
+ * copies rather than converts. `headroom` says where `data` is in its slot: the two move together,
+ * as onvm_pkt_push() and onvm_pkt_pull() do it.
+ */
 struct onvm_pkt {
-	uint8_t *data;	 /**< first byte of the Ethernet header */
-	uint32_t buffer; /**< slot of packet memory; the runtime's, not to be written */
+	uint8_t *data;	   /**< first byte of the Ethernet header */
+	uint32_t buffer;   /**< slot of packet memory; the runtime's, not to be written */
+	uint16_t headroom; /**< bytes before `data` that headers may be pushed into */
+	uint16_t length;   /**< bytes from `data` */
 	uint32_t flow_hash;
-	uint16_t length;      /**< bytes from `data` */
-	uint16_t headroom;    /**< bytes before `data` that headers may be pushed into */
-	uint16_t tailroom;    /**< bytes behind the packet that it may grow into */
 	uint16_t port;	      /**< ingress port */
-	uint16_t destination; /**< drop reason, service ID or port, as the verdict says */
 	uint8_t verdict;      /**< enum onvm_verdict */
 	uint8_t flags;	      /**< ONVM_F_REVERSE: from the chain's far end towards its head */
+	uint16_t destination; /**< drop reason, service ID or port, as the verdict says */
+	uint16_t tailroom;    /**< bytes behind the packet that it may grow into */
 	uint16_t worker;      /**< the runtime's, not to be written */
 	uint16_t stage;	      /**< the runtime's, not to be written */
 };
