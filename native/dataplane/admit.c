@@ -283,21 +283,16 @@ take_ticket(struct onvm_worker *worker, struct ticket *tickets, uint16_t index, 
 
 /** The ticket of a known flow whose path another packet of the burst has taken; else NULL. */
 static inline struct ticket *
-ticket_of_known(struct onvm_flow_table *flows, const struct onvm_burst *burst, uint32_t i,
+ticket_of_known(struct onvm_flow_table *flows, struct onvm_burst *burst, uint32_t i,
 		struct ticket *tickets, uint8_t now)
 {
-	struct onvm_flow *flow;
-	struct ticket *ticket;
-	uint16_t path;
+	const uint16_t path = onvm_burst_path(flows, burst, i);
+	struct ticket *ticket = &tickets[path % TICKETS];
 
-	if (unlikely(burst->positions[i] == ONVM_FLOW_NONE || burst->is_fragment[i]))
+	if (path == 0 || ticket->path != path || ticket->nb_places == 0 ||
+	    unlikely(burst->is_fragment[i]))
 		return NULL;
-	flow = &flows->flows[burst->positions[i]];
-	path = __atomic_load_n(&flow->path, __ATOMIC_ACQUIRE);
-	ticket = &tickets[path % TICKETS];
-	if (path == 0 || ticket->path != path || ticket->nb_places == 0)
-		return NULL;
-	onvm_flow_touch(flow, now);
+	onvm_flow_touch(&flows->flows[burst->positions[i]], now);
 	return ticket;
 }
 

@@ -227,19 +227,19 @@ create_hash(const char *name, uint32_t entries, uint32_t key_bytes, rte_hash_fun
 
 /** Fresh pages: those of positions that are never used are never there. */
 static void *
-map_positions(const struct onvm_flow_table *table, size_t size)
+map_positions(uint32_t nb, size_t size)
 {
-	void *mapped = mmap(NULL, ((size_t)table->nb4 + table->nb6) * size, PROT_READ | PROT_WRITE,
-			    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	void *mapped =
+		mmap(NULL, nb * size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	return mapped == MAP_FAILED ? NULL : mapped;
 }
 
 static void
-unmap_positions(const struct onvm_flow_table *table, void *mapped, size_t size)
+unmap_positions(void *mapped, uint32_t nb, size_t size)
 {
 	if (mapped != NULL)
-		munmap(mapped, ((size_t)table->nb4 + table->nb6) * size);
+		munmap(mapped, nb * size);
 }
 
 int
@@ -259,13 +259,17 @@ onvm_flow_table_init(struct onvm_flow_table *table, uint32_t capacity, uint32_t 
 	}
 	table->nb4 = (uint32_t)rte_hash_max_key_id(table->hash4) + 1;
 	table->nb6 = (uint32_t)rte_hash_max_key_id(table->hash6) + 1;
-	table->flows = map_positions(table, sizeof(*table->flows));
-	table->peers = map_positions(table, sizeof(*table->peers));
+	table->flows = map_positions(table->nb4 + table->nb6, sizeof(*table->flows));
+	table->peers = map_positions(table->nb4 + table->nb6, sizeof(*table->peers));
+	table->keys4 = map_positions(table->nb4, sizeof(*table->keys4));
+	table->keys6 = map_positions(table->nb6, sizeof(*table->keys6));
 	table->tick_ms = RTE_MAX(RTE_MAX((uint32_t)TICK_MS_MIN, idle_ms / IDLE_TICKS),
 				 (table->nb4 + table->nb6) / POSITIONS_PER_MS);
 	table->idle_ticks = (uint8_t)(idle_ms / table->tick_ms + 1);
 	table->now = 1;
-	if (table->flows == NULL || table->peers == NULL) {
+	if (onvm_flow_cache_init(&table->cache, table->nb4 + table->nb6) != 0 ||
+	    table->flows == NULL || table->peers == NULL || table->keys4 == NULL ||
+	    table->keys6 == NULL) {
 		onvm_flow_table_fini(table);
 		return -ENOMEM;
 	}
@@ -277,8 +281,11 @@ onvm_flow_table_fini(struct onvm_flow_table *table)
 {
 	rte_hash_free(table->hash4);
 	rte_hash_free(table->hash6);
-	unmap_positions(table, table->flows, sizeof(*table->flows));
-	unmap_positions(table, table->peers, sizeof(*table->peers));
+	unmap_positions(table->flows, table->nb4 + table->nb6, sizeof(*table->flows));
+	unmap_positions(table->peers, table->nb4 + table->nb6, sizeof(*table->peers));
+	unmap_positions(table->keys4, table->nb4, sizeof(*table->keys4));
+	unmap_positions(table->keys6, table->nb6, sizeof(*table->keys6));
+	onvm_flow_cache_fini(&table->cache);
 	memset(table, 0, sizeof(*table));
 }
 
@@ -292,6 +299,26 @@ onvm_flow_table_find(const struct onvm_flow_table *table, enum onvm_flow_kind ki
 	if (position < 0)
 		return ONVM_FLOW_NONE;
 	return kind == ONVM_FLOW_KIND_IPV4 ? (uint32_t)position : table->nb4 + (uint32_t)position;
+}
+
+/** Note the key of the flow at @p position, which has no path yet if it is another one than before. */
+static void
+note_key(struct onvm_flow_table *table, uint32_t position, enum onvm_flow_kind kind,
+	 const union onvm_flow_key *key)
+{
+	const bool is_v4 = kind == ONVM_FLOW_KIND_IPV4;
+	const uint32_t nb = is_v4 ? 2 : 6;
+	uint64_t *words = is_v4 ? table->keys4[position] : table->keys6[position - table->nb4];
+	uint64_t wanted[6];
+
+	if (onvm_flow_words_are(words, key, nb))
+		return;
+	/* A flow that got a path while it was deleted has left it here. */
+	if (__atomic_exchange_n(&table->flows[position].path, 0, __ATOMIC_ACQ_REL) != 0)
+		__atomic_sub_fetch(&table->nb_used, 1, __ATOMIC_RELAXED);
+	memcpy(wanted, key, nb * sizeof(*wanted));
+	for (uint32_t i = 0; i < nb; i++)
+		__atomic_store_n(&words[i], wanted[i], __ATOMIC_RELAXED);
 }
 
 uint32_t
@@ -309,6 +336,7 @@ onvm_flow_table_put(struct onvm_flow_table *table, enum onvm_flow_kind kind,
 	while (place >= high && !__atomic_compare_exchange_n(&table->high, &high, place + 1, true,
 							     __ATOMIC_RELAXED, __ATOMIC_RELAXED))
 		;
+	note_key(table, place, kind, key);
 	return place;
 }
 

@@ -15,8 +15,9 @@
  * of their flow (RFC 5508 wants that of a NAT). Fragments after the first carry no ports: the
  * first one leaves an entry under the datagram's identification.
  *
- * Of each direction a packet reads four bytes beside the key, so that those of many flows stay in
- * the cache. The time of its last packet is eight bits of ticks, which ageing looks at before
+ * Where a flow lies is mostly known from a small cache of positions (flow_cache.h); the hash tables
+ * are asked when it does not know. Of each direction a packet then reads the key and four bytes, so
+ * that those of many flows stay in the cache. The time of its last packet is eight bits of ticks, which ageing looks at before
  * they come round again.
  *
  * Threads: look-up and add by workers; expire by one registered non-worker thread. Removed slots
@@ -36,6 +37,7 @@
 
 #include <onvm/parse.h>
 
+#include "flow_cache.h"
 #include "steering.h"
 
 enum onvm_flow_flags {
@@ -59,7 +61,7 @@ struct onvm_flow_key4 {
 	uint8_t port;  /**< ingress port */
 	uint8_t protocol;
 };
-static_assert(sizeof(struct onvm_flow_key4) == 16, "rte_hash compares 16-byte keys fastest");
+static_assert(sizeof(struct onvm_flow_key4) == 16, "two words; rte_hash compares those fastest");
 
 struct onvm_flow_key6 {
 	uint8_t src[16], dst[16];
@@ -69,7 +71,7 @@ struct onvm_flow_key6 {
 	uint8_t protocol;
 	uint64_t pad;
 };
-static_assert(sizeof(struct onvm_flow_key6) == 48, "a multiple of 16");
+static_assert(sizeof(struct onvm_flow_key6) == 48, "six words, and a multiple of 16");
 
 #define ONVM_FLOW_VLAN_FRAGMENT 0x8000
 
@@ -90,7 +92,10 @@ union onvm_flow_key {
  */
 struct onvm_flow_table {
 	struct rte_hash *hash4, *hash6;
+	struct onvm_flow_cache cache;
 	struct onvm_flow *flows; /**< by position */
+	uint64_t (*keys4)[2];	 /**< atomic words; by position */
+	uint64_t (*keys6)[6];	 /**< the same, by position less nb4 */
 	uint32_t *peers;	 /**< position of the other direction, or ONVM_FLOW_NONE */
 	uint32_t nb4, nb6;	 /**< positions of each */
 	uint32_t tick_ms;
@@ -123,13 +128,20 @@ bool onvm_flow_key_fragment(const uint8_t *data, const struct onvm_headers *head
 
 uint32_t onvm_flow_key_hash6(const struct onvm_flow_key6 *key);
 
+/** Hash of a key of IPv4, of which these are the words. */
+static inline uint32_t
+onvm_flow_words_hash4(uint64_t addresses, uint64_t rest)
+{
+	return rte_hash_crc_8byte(rest, rte_hash_crc_8byte(addresses, 0));
+}
+
 static inline uint32_t
 onvm_flow_key_hash4(const struct onvm_flow_key4 *key)
 {
 	uint64_t words[2];
 
 	memcpy(words, key, sizeof(words));
-	return rte_hash_crc_8byte(words[1], rte_hash_crc_8byte(words[0], 0));
+	return onvm_flow_words_hash4(words[0], words[1]);
 }
 
 static inline uint32_t
@@ -165,7 +177,45 @@ static inline void
 onvm_flow_set_path(struct onvm_flow_table *table, uint32_t position, uint16_t path)
 {
 	if (__atomic_exchange_n(&table->flows[position].path, path, __ATOMIC_ACQ_REL) == 0)
-		__atomic_add_fetch(&table->nb_used, 1, __ATOMIC_RELAXED);
+		onvm_flow_cache_fit(&table->cache,
+				    __atomic_add_fetch(&table->nb_used, 1, __ATOMIC_RELAXED));
+}
+
+/** Whether @p words, which another worker may be writing, are the first @p nb of @p key. */
+static __rte_always_inline bool
+onvm_flow_words_are(const uint64_t *words, const union onvm_flow_key *key, uint32_t nb)
+{
+	uint64_t differences = 0;
+
+	for (uint32_t i = 0; i < nb; i++) {
+		uint64_t wanted;
+
+		memcpy(&wanted, (const uint8_t *)key + i * sizeof(wanted), sizeof(wanted));
+		differences |= wanted ^ __atomic_load_n(&words[i], __ATOMIC_RELAXED);
+	}
+	return differences == 0;
+}
+
+/**
+ * Path of the flow with @p key if it is the one at @p position; 0: it is another one, or forgotten.
+ *
+ * The path is read first: keys are written while it is 0, so who has read one that is not reads the
+ * key of that flow or of a later one.
+ */
+static inline uint16_t
+onvm_flow_path_of_key(const struct onvm_flow_table *table, uint32_t position,
+		      enum onvm_flow_kind kind, const union onvm_flow_key *key)
+{
+	const uint16_t path = __atomic_load_n(&table->flows[position].path, __ATOMIC_ACQUIRE);
+	bool is_it;
+
+	if (likely(kind == ONVM_FLOW_KIND_IPV4))
+		is_it = position < table->nb4 &&
+			onvm_flow_words_are(table->keys4[position], key, 2);
+	else
+		is_it = position >= table->nb4 &&
+			onvm_flow_words_are(table->keys6[position - table->nb4], key, 6);
+	return likely(is_it) ? path : 0;
 }
 
 /**

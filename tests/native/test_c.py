@@ -24,7 +24,7 @@ OPTIONS = {
     "TSAN_OPTIONS": "halt_on_error=1",
 }
 CASES = [(name, "asan-ubsan") for name in NAMES] + [
-    (name, "tsan") for name in NAMES if name.startswith("ring")
+    (name, "tsan") for name in NAMES if "stress" in name or name == "ring"
 ]
 
 

@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Plan: one thread puts flows and forgets them, so that each position belongs to one flow after
+ * another; two ask the cache for positions and the positions for paths. The path that a key gets is
+ * that key's or none; ThreadSanitizer sees whether reading keys while they are written is in order.
+ */
+#include "../dataplane/flow_table.h"
+
+#include <pthread.h>
+#include <string.h>
+
+#include <rte_eal.h>
+
+#include "../dataplane/packet_memory.h"
+#include "test.h"
+
+#define NB_KEYS 1000u
+#define NB_ROUNDS 1000u
+#define NB_READERS 2
+
+static struct rte_rcu_qsbr *qsbr;
+static struct onvm_flow_table table;
+static uint32_t must_stop;
+static uint64_t nb_known;
+
+static union onvm_flow_key
+key_of(uint32_t number)
+{
+	return (union onvm_flow_key){.v4 = {.src = number, .dst = ~number, .src_port = 5}};
+}
+
+static uint16_t
+path_of(uint32_t number)
+{
+	return (uint16_t)(number + 1);
+}
+
+static void *
+ask(void *arg)
+{
+	const uint32_t index = *(const uint32_t *)arg;
+	uint64_t seed = 100 + index, nb = 0;
+
+	rte_rcu_qsbr_thread_register(qsbr, index);
+	rte_rcu_qsbr_thread_online(qsbr, index);
+	while (!__atomic_load_n(&must_stop, __ATOMIC_ACQUIRE)) {
+		const uint32_t number = (uint32_t)(test_random(&seed) % NB_KEYS);
+		const union onvm_flow_key key = key_of(number);
+		const uint32_t hash = onvm_flow_key_hash4(&key.v4);
+		const uint32_t guess = onvm_flow_cache_find(&table.cache, hash);
+		uint16_t path = 0;
+
+		if (guess != ONVM_FLOW_NONE)
+			path = onvm_flow_path_of_key(&table, guess, ONVM_FLOW_KIND_IPV4, &key);
+		CHECK(path == 0 || path == path_of(number));
+		nb += path != 0;
+		rte_rcu_qsbr_quiescent(qsbr, index);
+	}
+	rte_rcu_qsbr_thread_offline(qsbr, index);
+	rte_rcu_qsbr_thread_unregister(qsbr, index);
+	__atomic_add_fetch(&nb_known, nb, __ATOMIC_RELAXED);
+	return NULL;
+}
+
+/** Put flows until there is no place, then forget them all. */
+static void
+turn_over(uint64_t *seed)
+{
+	for (uint32_t i = 0; i < 512; i++) {
+		const uint32_t number = (uint32_t)(test_random(seed) % NB_KEYS);
+		const union onvm_flow_key key = key_of(number);
+		const uint32_t hash = onvm_flow_key_hash4(&key.v4);
+		const uint32_t position =
+			onvm_flow_table_put(&table, ONVM_FLOW_KIND_IPV4, &key, hash);
+
+		if (position == ONVM_FLOW_NONE)
+			break;
+		__atomic_store_n(&table.peers[position], ONVM_FLOW_NONE, __ATOMIC_RELAXED);
+		onvm_flow_set_path(&table, position, path_of(number));
+		onvm_flow_cache_put(&table.cache, hash, position);
+	}
+	__atomic_store_n(&table.now, (uint8_t)(table.now + table.idle_ticks + 1), __ATOMIC_RELAXED);
+	table.cursor = 0;
+	onvm_flow_table_age(&table, UINT32_MAX, NULL);
+}
+
+static void
+test_a_key_never_gets_another_flows_path(void)
+{
+	static const uint32_t indices[NB_READERS] = {0, 1};
+	pthread_t readers[NB_READERS];
+	uint64_t seed = 5;
+
+	for (uint32_t i = 0; i < NB_READERS; i++)
+		CHECK_EQUAL(pthread_create(&readers[i], NULL, ask, (void *)(uintptr_t)&indices[i]),
+			    0);
+	for (uint32_t round = 0; round < NB_ROUNDS; round++)
+		turn_over(&seed);
+	__atomic_store_n(&must_stop, 1, __ATOMIC_RELEASE);
+	for (uint32_t i = 0; i < NB_READERS; i++)
+		CHECK_EQUAL(pthread_join(readers[i], NULL), 0);
+	CHECK(nb_known > 100);
+}
+
+int
+main(int argc, char **argv)
+{
+	char *eal[] = {argv[0],
+		       (char *)"--no-huge",
+		       (char *)"--no-shconf",
+		       (char *)"--no-pci",
+		       (char *)"--no-telemetry",
+		       (char *)"--iova-mode=va",
+		       (char *)"-m",
+		       (char *)"64",
+		       (char *)"--lcores",
+		       (char *)"0@0",
+		       (char *)"--log-level=4",
+		       NULL};
+
+	(void)argc;
+	CHECK(rte_eal_init(11, eal) >= 0);
+	qsbr = aligned_alloc(64, (rte_rcu_qsbr_get_memsize(4) + 63) & ~(size_t)63);
+	CHECK_EQUAL(rte_rcu_qsbr_init(qsbr, 4), 0);
+	CHECK_EQUAL(onvm_flow_table_init(&table, 256, 1000, qsbr), 0);
+	RUN(test_a_key_never_gets_another_flows_path);
+	onvm_flow_table_fini(&table);
+	free(qsbr);
+	rte_eal_cleanup();
+	return 0;
+}
