@@ -4,11 +4,13 @@
  * What the adaptive idle policy cannot be cheaper than here: two processes that hand each other
  * nothing, at a packet's rhythm.
  *
- *	onvm-bench-wakeups RATE MILLISECONDS CPU_A CPU_B
+ *	onvm-bench-wakeups RATE MILLISECONDS CPU_A [CPU_B]
  *
  * A sleeps until the next packet would come (as a worker with a paced source), wakes B by a futex
  * (as an NF host is woken), and sleeps until B wakes it by an eventfd (as a worker is). One line:
  * CPU time of both in percent of a core, and the median time from A's wake of B to its own.
+ *
+ * Without CPU_B nobody is woken: A only sleeps until each packet would come.
  */
 
 #include <errno.h>
@@ -16,6 +18,7 @@
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -118,9 +121,9 @@ by_value(const void *a, const void *b)
 	return (left > right) - (left < right);
 }
 
-/** Ask @p rate times a second until @p end_ns; @return how many rounds were timed. */
+/** Ask @p rate times a second until @p end_ns, if anybody answers; @return how many rounds were timed. */
 static uint32_t
-ask(struct shared *shared, int event_fd, uint64_t rate, uint64_t end_ns)
+ask(struct shared *shared, int event_fd, uint64_t rate, uint64_t end_ns, bool is_answered)
 {
 	uint64_t next = now_ns();
 	uint32_t nb = 0;
@@ -132,7 +135,8 @@ ask(struct shared *shared, int event_fd, uint64_t rate, uint64_t end_ns)
 		while (now_ns() < next)
 			sleep_until(event_fd, next);
 		begin = now_ns();
-		wake(shared);
+		if (is_answered)
+			wake(shared);
 		while (__atomic_load_n(&shared->answered, __ATOMIC_ACQUIRE) != shared->asked)
 			sleep_until(event_fd, 0);
 		rounds[nb++] = now_ns() - begin;
@@ -149,19 +153,21 @@ main(int argc, char **argv)
 	uint64_t begin, rate;
 	double used, seconds;
 	uint32_t nb;
-	pid_t child;
+	const bool is_answered = argc == 5;
+	pid_t child = 0;
 
-	if (argc != 5 || atoi(argv[1]) <= 0) {
-		fprintf(stderr, "usage: %s RATE MILLISECONDS CPU_A CPU_B\n", argv[0]);
+	if (argc < 4 || argc > 5 || atoi(argv[1]) <= 0) {
+		fprintf(stderr, "usage: %s RATE MILLISECONDS CPU_A [CPU_B]\n", argv[0]);
 		return 2;
 	}
 	if (event_fd < 0 || shared == MAP_FAILED)
 		return 1;
 	rate = (uint64_t)atoi(argv[1]);
-	child = fork();
+	if (is_answered)
+		child = fork();
 	if (child < 0)
 		return 1;
-	if (child == 0) {
+	if (is_answered && child == 0) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		run_on(atoi(argv[4]));
 		answer(shared, event_fd);
@@ -170,12 +176,13 @@ main(int argc, char **argv)
 	run_on(atoi(argv[3]));
 	used = cpu_seconds(RUSAGE_SELF);
 	begin = now_ns();
-	nb = ask(shared, event_fd, rate, begin + (uint64_t)atoi(argv[2]) * 1000000u);
+	nb = ask(shared, event_fd, rate, begin + (uint64_t)atoi(argv[2]) * 1000000u, is_answered);
 	seconds = (double)(now_ns() - begin) / 1e9;
 	used = cpu_seconds(RUSAGE_SELF) - used;
 	__atomic_store_n(&shared->must_stop, 1, __ATOMIC_RELEASE);
 	wake(shared);
-	waitpid(child, NULL, 0);
+	if (is_answered)
+		waitpid(child, NULL, 0);
 	used += cpu_seconds(RUSAGE_CHILDREN);
 	if (nb == 0)
 		return 1;

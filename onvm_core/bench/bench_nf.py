@@ -25,11 +25,15 @@ def c_program() -> Path:
     return Path(str(onvm_core.__file__)).parent / "bin" / "onvm-bench-nf"
 
 
-def measure_wakeups(rate: int, seconds: float, cpus: tuple[int, int]) -> tuple[float, float]:
-    """Cost of three sleeps and wake-ups for each of `rate` packets a second, without any packet.
+def measure_wakeups(rate: int, seconds: float, cpus: tuple[int, ...]) -> tuple[float, float]:
+    """Cost of the sleeps and wake-ups for each of `rate` packets a second, without any packet.
+
+    Args:
+        cpus: of a worker, which sleeps until the next packet is due, and of an NF host, which it
+            wakes and which wakes it; or of the worker alone, which then only sleeps.
 
     Returns:
-        CPU time of both processes in percent of a core, and the median microseconds from one
+        CPU time of all processes in percent of a core, and the median microseconds from one
         process to the other and back.
     """
     program = Path(str(onvm_core.__file__)).parent / "bin" / "onvm-bench-wakeups"

@@ -147,11 +147,13 @@ def _latency(runs: int, seconds: float) -> Iterator[BenchLine]:
         yield BenchLine.of(f"latency.{policy}", "us", _column(figures, "p50_us"))
         yield BenchLine.of(f"latency.{policy}.p99", "us", _column(figures, "p99_us"))
         yield BenchLine.of(f"latency.{policy}.cpu", "% of a core", _column(figures, "cpu_percent"))
+    # What sleeping and waking cost on this machine, without packets: what any adaptive policy pays.
     workers, nfs = split_cpus(1)
-    bare = [measure_wakeups(10_000, max(seconds, 2.0), (workers[0], nfs[0])) for _ in range(runs)]
-    # What sleeping and waking alone cost on this machine: nothing adaptive can be cheaper.
-    yield BenchLine.of("latency.wakeups", "us", [one[1] for one in bare])
-    yield BenchLine.of("latency.wakeups.cpu", "% of a core", [one[0] for one in bare])
+    for name, cpus in (("wakeups", (workers[0], nfs[0])), ("sleeps", (workers[0],))):
+        bare = [measure_wakeups(10_000, max(seconds, 2.0), cpus) for _ in range(runs)]
+        if name == "wakeups":
+            yield BenchLine.of("latency.wakeups", "us", [one[1] for one in bare])
+        yield BenchLine.of(f"latency.{name}.cpu", "% of a core", [one[0] for one in bare])
 
 
 def _crash(runs: int, seconds: float) -> Iterator[BenchLine]:

@@ -288,7 +288,9 @@ def _order(manager: Manager, host: NfHost) -> tuple[int, int]:
 
 
 def make_report(manager: Manager, ports: Mapping[int, tuple[str, str]], seconds: float) -> Report:
-    """Read all counters.
+    """Read all counters: what has left first, then what has come in.
+
+    So a packet that passes meanwhile may be seen inside, but none that left and did not come.
 
     Args:
         ports: name and URI by port ID.
@@ -305,30 +307,31 @@ def make_report(manager: Manager, ports: Mapping[int, tuple[str, str]], seconds:
         nfs.extend(_nf_reports(host, cpu, load_report(manager, host)))
     for nf in nfs:
         _add_drops(drops, nf)
-    shown = []
-    for port, (name, uri) in ports.items():
-        counters = native_ports.read_port(port)
-        shown.append(
-            PortReport(
-                name=name,
-                uri=uri,
-                rx=counters.rx,
-                rx_bytes=counters.rx_bytes,
-                tx=counters.tx,
-                tx_bytes=counters.tx_bytes,
-                mpps=round((counters.rx + counters.tx) / seconds / 1e6, 3),
-                latency=_latency(counters.latency),
-            )
+    sent = {port: native_ports.read_port(port) for port in ports}
+    came = dataplane.read_plane()
+    received = {port: native_ports.read_port(port) for port in ports}
+    shown = [
+        PortReport(
+            name=name,
+            uri=uri,
+            rx=received[port].rx,
+            rx_bytes=received[port].rx_bytes,
+            tx=sent[port].tx,
+            tx_bytes=sent[port].tx_bytes,
+            mpps=round((received[port].rx + sent[port].tx) / seconds / 1e6, 3),
+            latency=_latency(sent[port].latency),
         )
+        for port, (name, uri) in ports.items()
+    ]
     generators = [
         _generator(port, name)
         for port, (name, uri) in ports.items()
         if uri.startswith("gen:") and native_ports.read_gen(port).sent
     ]
-    rx = plane.closed_rx + sum(port.rx for port in shown)
+    rx = came.closed_rx + sum(port.rx for port in shown)
     return Report(
         rx=rx,
-        originated=plane.originated,
+        originated=came.originated,
         tx=plane.closed_tx + sum(port.tx for port in shown),
         drops=dict(sorted(drops.items())),
         nfs=nfs,
