@@ -5,6 +5,7 @@
  */
 
 #include "control.h"
+#include "control_thread.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -31,7 +32,7 @@
 
 struct onvm_dataplane onvm_dp;
 
-static pthread_t housekeeper;
+static onvm_control_thread housekeeper;
 static uint8_t housekeeper_runs;
 static pthread_t worker_threads[ONVM_WORKERS_MAX];
 static bool is_registered; /**< the control thread, by us */
@@ -121,7 +122,7 @@ recycle_paths(struct onvm_dataplane *dp)
 	dp->recycling.since = dp->flows.passes;
 }
 
-static void *
+static onvm_control_thread_result
 keep_house(void *arg)
 {
 	struct onvm_flow_table *flows = &onvm_dp.flows;
@@ -132,7 +133,7 @@ keep_house(void *arg)
 	RTE_SET_USED(arg);
 	/* rte_hash wants to know which thread deletes. */
 	if (rte_thread_register() != 0)
-		return NULL;
+		return 0;
 	while (__atomic_load_n(&housekeeper_runs, __ATOMIC_ACQUIRE)) {
 		clock_gettime(CLOCK_MONOTONIC, &now);
 		onvm_flow_table_set_time(flows, (uint64_t)now.tv_sec * 1000 +
@@ -146,7 +147,7 @@ keep_house(void *arg)
 		nanosleep(&pause, NULL);
 	}
 	rte_thread_unregister();
-	return NULL;
+	return 0;
 }
 
 /* ---- life ---- */
@@ -254,7 +255,7 @@ onvm_dp_start(void)
 	}
 	__atomic_store_n(&dp->must_stop, 0, __ATOMIC_RELEASE);
 	housekeeper_runs = 1;
-	if (rte_ctrl_thread_create(&housekeeper, "onvm-keeper", NULL, keep_house, NULL) != 0)
+	if (onvm_control_thread_create(&housekeeper, "onvm-keeper", keep_house) != 0)
 		return onvm_fail(-EAGAIN, "housekeeping thread does not start");
 	RTE_LCORE_FOREACH_WORKER (lcore) {
 		if (index == dp->config.nb_workers)
@@ -334,7 +335,7 @@ onvm_dp_stop(void)
 	rte_eal_mp_wait_lcore();
 	if (housekeeper_runs) {
 		__atomic_store_n(&housekeeper_runs, 0, __ATOMIC_RELEASE);
-		pthread_join(housekeeper, NULL);
+		onvm_control_thread_join(housekeeper);
 	}
 	if (was_running)
 		empty(dp);

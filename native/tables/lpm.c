@@ -11,6 +11,7 @@
 #include <rte_memory.h>
 #include <rte_rib.h>
 #include <rte_rib6.h>
+#include <rte_version.h>
 
 #include <onvm/checksum.h>
 
@@ -22,6 +23,13 @@
 #define V4_TBL8_MAX 65536u
 #define V6_TBL8_MAX 131072u
 #define V6_LEVELS 14u
+
+/* Sixteen bytes, as DPDK wants to be given them: a type of its own since 24.11. */
+#if RTE_VERSION >= RTE_VERSION_NUM(24, 11, 0, 0)
+#define IPV6(bytes) ((const struct rte_ipv6_addr *)(bytes))
+#else
+#define IPV6(bytes) (bytes)
+#endif
 
 struct onvm_lpm {
 	struct rte_fib *fib;   /* IPv4 */
@@ -112,7 +120,7 @@ has_route(const struct onvm_lpm *lpm, const uint8_t *prefix, uint8_t depth)
 	if (lpm->fib != NULL)
 		return rte_rib_lookup_exact(rte_fib_get_rib(lpm->fib), onvm_load_be32(prefix),
 					    depth) != NULL;
-	return rte_rib6_lookup_exact(rte_fib6_get_rib(lpm->fib6), prefix, depth) != NULL;
+	return rte_rib6_lookup_exact(rte_fib6_get_rib(lpm->fib6), IPV6(prefix), depth) != NULL;
 }
 
 static int
@@ -120,7 +128,7 @@ route_add(struct onvm_lpm *lpm, const uint8_t *prefix, uint8_t depth, uint32_t v
 {
 	if (lpm->fib != NULL)
 		return rte_fib_add(lpm->fib, onvm_load_be32(prefix), depth, value);
-	return rte_fib6_add(lpm->fib6, prefix, depth, value);
+	return rte_fib6_add(lpm->fib6, IPV6(prefix), depth, value);
 }
 
 int
@@ -159,14 +167,14 @@ onvm_lpm_delete(struct onvm_lpm *lpm, const uint8_t *prefix, uint8_t depth)
 	}
 	if (lpm->fib != NULL)
 		return rte_fib_delete(lpm->fib, onvm_load_be32(prefix), depth);
-	return rte_fib6_delete(lpm->fib6, prefix, depth);
+	return rte_fib6_delete(lpm->fib6, IPV6(prefix), depth);
 }
 
 static int
 lookup_chunk(const struct onvm_lpm *lpm, const uint8_t *addresses, uint64_t *hops, uint32_t nb)
 {
 	uint32_t v4[ONVM_TABLE_CHUNK];
-	uint8_t v6[ONVM_TABLE_CHUNK][RTE_FIB6_IPV6_ADDR_SIZE];
+	uint8_t v6[ONVM_TABLE_CHUNK][16];
 
 	if (lpm->fib != NULL) {
 		for (uint32_t i = 0; i < nb; i++)
@@ -174,7 +182,7 @@ lookup_chunk(const struct onvm_lpm *lpm, const uint8_t *addresses, uint64_t *hop
 		return rte_fib_lookup_bulk(lpm->fib, v4, hops, (int)nb);
 	}
 	memcpy(v6, addresses, (size_t)nb * sizeof(v6[0]));
-	return rte_fib6_lookup_bulk(lpm->fib6, v6, hops, (int)nb);
+	return rte_fib6_lookup_bulk(lpm->fib6, IPV6(v6), hops, (int)nb);
 }
 
 int
