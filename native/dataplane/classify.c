@@ -75,9 +75,9 @@ static_assert(offsetof(struct onvm_flow_key4, dst_port) == 10 &&
 	      "words_of_common() makes a key of words");
 
 /**
- * Words of the key of the common packet: untagged, IPv4 without options, TCP or UDP, no fragment. Gives
- * what onvm_parse() and onvm_flow_key_make() give, in a quarter of the instructions; words, because
- * one that is loaded right after its parts were stored has to wait for them.
+ * Words of the key of the common packet: untagged, IPv4 without options, TCP or UDP, no fragment.
+ * Gives what onvm_parse() and onvm_flow_key_make() give, in a quarter of the instructions; words,
+ * because one that is loaded right after its parts were stored has to wait for them.
  */
 static inline bool
 words_of_common(const uint8_t *data, uint32_t length, uint8_t port, uint64_t words[2])

@@ -7,8 +7,8 @@
  * A burst on its way through the flow director: keys made and looked up in bulk.
  *
  * A worker classifies a burst in one turn of its loop and admits it in the next: what the look-up
- * has prefetched arrives meanwhile. Where a flow lies may be a guess of the cache's, so whoever admits
- * it compares the key (onvm_burst_path()). No quiescent state lies between the two, so what
+ * has prefetched arrives meanwhile. Where a flow lies may be a guess of the cache's, so whoever
+ * admits it compares the key (onvm_burst_path()). No quiescent state lies between the two, so what
  * was found in the table stays the flow's.
  */
 

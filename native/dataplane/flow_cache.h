@@ -109,7 +109,7 @@ onvm_flow_cache_find(const struct onvm_flow_cache *cache, uint32_t hash)
 	return UINT32_MAX;
 }
 
-/** The flow with @p hash is at @p position: instead of one with its tag, in an empty place, or of any. */
+/** The flow with @p hash is at @p position. It takes the place of its tag, an empty one, or any. */
 static inline void
 onvm_flow_cache_put(const struct onvm_flow_cache *cache, uint32_t hash, uint32_t position)
 {

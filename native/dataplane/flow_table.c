@@ -301,7 +301,7 @@ onvm_flow_table_find(const struct onvm_flow_table *table, enum onvm_flow_kind ki
 	return kind == ONVM_FLOW_KIND_IPV4 ? (uint32_t)position : table->nb4 + (uint32_t)position;
 }
 
-/** Note the key of the flow at @p position, which has no path yet if it is another one than before. */
+/** Note the key of the flow at @p position; if it was another one, it has no path yet. */
 static void
 note_key(struct onvm_flow_table *table, uint32_t position, enum onvm_flow_kind kind,
 	 const union onvm_flow_key *key)

@@ -17,8 +17,8 @@
  *
  * Where a flow lies is mostly known from a small cache of positions (flow_cache.h); the hash tables
  * are asked when it does not know. Of each direction a packet then reads the key and four bytes, so
- * that those of many flows stay in the cache. The time of its last packet is eight bits of ticks, which ageing looks at before
- * they come round again.
+ * that those of many flows stay in the cache. The time of its last packet is eight bits of ticks,
+ * which ageing looks at before they come round again.
  *
  * Threads: look-up and add by workers; expire by one registered non-worker thread. Removed slots
  * are reused only after every worker has passed a quiescent state (rte_rcu_qsbr). A worker may

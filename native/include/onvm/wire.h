@@ -23,7 +23,7 @@
  *
  * Trust: neither side believes an index that the other one wrote. Sizes and masks are kept
  * privately; a peer's ring index is range-checked (ring.h), a returned descriptor is checked for
- * index, ownership and bounds (native/dataplane/nf_link.c).
+ * index, ownership and bounds (native/dataplane/return.c).
  *
  * All integers are of host byte order; both sides run on one host.
  */
