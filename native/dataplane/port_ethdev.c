@@ -164,6 +164,9 @@ start_device(struct onvm_port *port, struct ethdev_port *own,
 	if (nb_rx > info.max_rx_queues || nb_workers > info.max_tx_queues)
 		return -EINVAL;
 	configure_rss(&conf, &info, nb_rx);
+	*step = "mtu: larger than the frames of this driver";
+	if (options->mtu + RTE_ETHER_HDR_LEN + RTE_ETHER_CRC_LEN > info.max_rx_pktlen)
+		return -EINVAL;
 	if (options->mtu != 0)
 		conf.rxmode.mtu = options->mtu;
 	*step = "configuration";
@@ -186,6 +189,8 @@ start_device(struct onvm_port *port, struct ethdev_port *own,
 	for (uint32_t queue = 0; queue < nb_workers && rc == 0; queue++)
 		rc = rte_eth_tx_queue_setup(own->ethdev, (uint16_t)queue, nb_tx_desc,
 					    (unsigned int)(socket < 0 ? 0 : socket), NULL);
+	if (rc == -ENOMEM)
+		*step = "queue set-up: its frames need a larger buffer_size, or there is no memory";
 	if (rc != 0)
 		return rc;
 	*step = "start";

@@ -8,7 +8,8 @@ refused with its name, its value and what was expected.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -275,13 +276,38 @@ def _open_tap(name: str, target: str, options: DeviceOptions, direction: Directi
 def _open_af_packet(name: str, target: str, options: DeviceOptions, direction: Direction) -> int:
     del direction
     interface = _interface(name, target)
-    # A frame holds the packet and its header of about 80 bytes; blocks hold whole frames.
-    frame = 2048 if options.mtu <= 1900 else 16384
-    sizes = f"framesz={frame},blocksz={max(frame, 4096)},framecnt={512 if frame == 2048 else 256}"
+    # A frame holds the packet and up to 98 bytes beside it. It must fit into a packet buffer, and a
+    # block, which is whole pages, must hold nothing but whole frames.
+    frame = 2048 if options.mtu <= 1900 else -(-(options.mtu + 98) // 1024) * 1024
+    sizes = f"framesz={frame},blocksz={frame * 4},framecnt={512 if frame == 2048 else 256}"
     device = (
         f"net_af_packet{next(_device_numbers)},iface={interface},qpairs={options.queues},{sizes}"
     )
-    return _open_device(name, device, options, socket=device_socket("af_packet", interface))
+    # The driver would take any frame that fits, but says that it takes none above 1,518 bytes.
+    socket = device_socket("af_packet", interface)
+    with _mtu(name, interface, options.mtu):
+        return _open_device(name, device, msgspec.structs.replace(options, mtu=0), socket=socket)
+
+
+@contextmanager
+def _mtu(name: str, interface: str, mtu: int) -> Iterator[None]:
+    """Give an interface an MTU, 0: the one it has; it gets its own back when the block raises."""
+    file = Path("/sys/class/net", interface, "mtu")
+    before = file.read_text(encoding="ascii")
+    try:
+        if mtu not in (0, int(before)):
+            file.write_text(str(mtu), encoding="ascii")
+    except OSError as error:
+        raise ConfigError(
+            f"expected an MTU that {interface} can be given: {error.strerror}",
+            field=f"port {name}: mtu", value=mtu,
+        ) from error  # fmt: skip
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            file.write_text(before, encoding="ascii")
+        raise
 
 
 def _open_af_xdp(name: str, target: str, options: DeviceOptions, direction: Direction) -> int:

@@ -36,19 +36,20 @@ def net() -> Iterator[Net]:
         yield made
 
 
-def _add_veths(net: Net) -> None:
+def _add_veths(net: Net, mtu: int = 1500) -> None:
     for role, inner, outer in (("c", "c0", "d0"), ("s", "s0", "d1")):
         net.ip(role, "link", "add", inner, "type", "veth", "peer", "name", outer,
                "netns", net.space("d"))  # fmt: skip
         # A veth leaves checksums to a NIC that is not there.
         net.run(role, "ethtool", "-K", inner, "tx", "off", "tso", "off", "gso", "off")
         net.run("d", "sysctl", "-qw", f"net.ipv6.conf.{outer}.disable_ipv6=1")
-        net.ip("d", "link", "set", outer, "up")
-        _configure(net, role, inner)
+        net.ip("d", "link", "set", outer, "mtu", str(mtu), "up")
+        _configure(net, role, inner, mtu)
 
 
-def _configure(net: Net, role: str, interface: str) -> None:
+def _configure(net: Net, role: str, interface: str, mtu: int = 1500) -> None:
     v4, v6 = ADDRESSES[role]
+    net.ip(role, "link", "set", interface, "mtu", str(mtu))
     net.ip(role, "addr", "add", v4, "dev", interface)
     net.ip(role, "addr", "add", v6, "dev", interface, "nodad")
     net.ip(role, "link", "set", interface, "up")
@@ -69,9 +70,10 @@ class Manager:
         return done.stdout
 
 
-def _up(net: Net, folder: Path, uris: Sequence[str]) -> Manager:
+def _up(net: Net, folder: Path, uris: Sequence[str], buffer_size: int = 2048) -> Manager:
     config = folder / "onvm.toml"
     config.write_text(
+        f"[dataplane]\nbuffer_size = {buffer_size}\n"
         f'[ports.client]\nuri = "{uris[0]}"\n[ports.server]\nuri = "{uris[1]}"\n'
         '[nfs.firewall]\n[chains.main]\nin = "client"\nout = "server"\nservices = ["firewall"]\n',
         encoding="utf-8",
@@ -146,3 +148,47 @@ def test_ping_download_and_iperf(manager: Manager, net: Net, tmp_path: Path) -> 
     assert flows
     manager.call("down")
     manager.process.wait(15)
+
+
+@pytest.fixture
+def jumbo_manager(net: Net, tmp_path: Path) -> Iterator[Manager]:
+    _add_veths(net, mtu=9000)
+    uris = ("af_packet:d0?mtu=9000", "af_packet:d1?mtu=9000")
+    up = _up(net, tmp_path, uris, buffer_size=9216)
+    try:
+        yield up
+    finally:
+        net.stop(up.process)
+
+
+def test_jumbo_frames_pass_whole(jumbo_manager: Manager, net: Net, tmp_path: Path) -> None:
+    _wait_reachable(net)
+    for host, url_host, payload in (
+        ("10.9.0.2", "10.9.0.2", 9000 - 28),
+        ("fd00:9::2", "[fd00:9::2]", 9000 - 48),
+    ):
+        # -M do: nobody may cut them
+        pings = net.run("c", "ping", "-c5", "-i0.05", "-M", "do", "-s", str(payload), host)
+        assert " 0% packet loss" in pings
+        download(net, tmp_path, url_host, DOWNLOAD_BYTES, "c", "s")
+    status = json.loads(jumbo_manager.call("status", "--json"))
+    ports = {port["name"]: port for port in status.get("report", status)["ports"]}
+    assert ports["server"]["rx_bytes"] / ports["server"]["rx"] > 4000, "not in jumbo frames"
+    jumbo_manager.call("down")
+    jumbo_manager.process.wait(15)
+
+
+def test_mtu_larger_than_packet_buffers_is_refused_and_not_left_behind(
+    net: Net, tmp_path: Path
+) -> None:
+    _add_veths(net)
+    for uri, reason in (("af_packet:d0", "buffer_size"), ("tap:t0", "mtu: larger than")):
+        done = subprocess.run(
+            ["ip", "netns", "exec", net.space("d"),
+             *onvm("run", "--in", f"{uri}?mtu=9000", "--out", "null:", "--chain", "firewall")],
+            capture_output=True, text=True, timeout=30, check=False,
+            env={**os.environ, "ONVM_RUNTIME_DIR": str(tmp_path)},
+        )  # fmt: skip
+        assert done.returncode == 2
+        assert reason in done.stderr.splitlines()[-1]
+    assert net.run("d", "cat", "/sys/class/net/d0/mtu").strip() == "1500"
