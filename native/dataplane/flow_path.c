@@ -158,7 +158,10 @@ path_of_known(struct onvm_worker *worker, const struct onvm_lane *lane,
 	const uint32_t position = lane->burst.positions[i];
 	struct onvm_flow_table *flows = &worker->dp->flows;
 	struct onvm_flow *flow = &flows->flows[position];
-	uint16_t known = __atomic_load_n(&flow->path, __ATOMIC_ACQUIRE);
+	/* A guess may have become another flow's position since it was looked at. */
+	uint16_t known = onvm_flow_path_of_key(flows, position,
+					       (enum onvm_flow_kind)lane->burst.kinds[i],
+					       &lane->burst.keys[i]);
 
 	while (known != 0) {
 		uint16_t path = onvm_steering_resolve(&worker->dp->steering, known);

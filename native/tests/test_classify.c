@@ -9,9 +9,7 @@
 
 #include <string.h>
 
-#include <rte_eal.h>
-
-#include "test.h"
+#include "test_eal.h"
 
 #define FRAME_BYTES 96
 #define NB_FLOWS 3000u
@@ -181,21 +179,8 @@ test_the_cache_grows_with_the_flows(void)
 int
 main(int argc, char **argv)
 {
-	char *eal[] = {argv[0],
-		       (char *)"--no-huge",
-		       (char *)"--no-shconf",
-		       (char *)"--no-pci",
-		       (char *)"--no-telemetry",
-		       (char *)"--iova-mode=va",
-		       (char *)"-m",
-		       (char *)"128",
-		       (char *)"--lcores",
-		       (char *)"0@0",
-		       (char *)"--log-level=4",
-		       NULL};
-
 	(void)argc;
-	CHECK(rte_eal_init(11, eal) >= 0);
+	test_eal_init(argv[0], "128");
 	qsbr = aligned_alloc(64, (rte_rcu_qsbr_get_memsize(4) + 63) & ~(size_t)63);
 	CHECK_EQUAL(rte_rcu_qsbr_init(qsbr, 4), 0);
 	CHECK_EQUAL(onvm_flow_table_init(&table, 2048, 1000, qsbr), 0);

@@ -9,10 +9,8 @@
 #include <pthread.h>
 #include <string.h>
 
-#include <rte_eal.h>
-
 #include "../dataplane/packet_memory.h"
-#include "test.h"
+#include "test_eal.h"
 
 #define NB_KEYS 1000u
 #define NB_ROUNDS 1000u
@@ -105,21 +103,8 @@ test_a_key_never_gets_another_flows_path(void)
 int
 main(int argc, char **argv)
 {
-	char *eal[] = {argv[0],
-		       (char *)"--no-huge",
-		       (char *)"--no-shconf",
-		       (char *)"--no-pci",
-		       (char *)"--no-telemetry",
-		       (char *)"--iova-mode=va",
-		       (char *)"-m",
-		       (char *)"64",
-		       (char *)"--lcores",
-		       (char *)"0@0",
-		       (char *)"--log-level=4",
-		       NULL};
-
 	(void)argc;
-	CHECK(rte_eal_init(11, eal) >= 0);
+	test_eal_init(argv[0], "64");
 	qsbr = aligned_alloc(64, (rte_rcu_qsbr_get_memsize(4) + 63) & ~(size_t)63);
 	CHECK_EQUAL(rte_rcu_qsbr_init(qsbr, 4), 0);
 	CHECK_EQUAL(onvm_flow_table_init(&table, 256, 1000, qsbr), 0);

@@ -8,10 +8,8 @@
 
 #include <string.h>
 
-#include <rte_eal.h>
-
 #include "../dataplane/packet_memory.h"
-#include "test.h"
+#include "test_eal.h"
 
 static uint8_t frame[256];
 
@@ -308,25 +306,12 @@ test_full_table_says_so_and_has_room_again_after_ageing(void)
 int
 main(int argc, char **argv)
 {
-	char *eal[] = {argv[0],
-		       (char *)"--no-huge",
-		       (char *)"--no-shconf",
-		       (char *)"--no-pci",
-		       (char *)"--no-telemetry",
-		       (char *)"--iova-mode=va",
-		       (char *)"-m",
-		       (char *)"128",
-		       (char *)"--lcores",
-		       (char *)"0@0",
-		       (char *)"--log-level=4",
-		       NULL};
-
 	(void)argc;
 	RUN(test_reply_has_the_reverse_key);
 	RUN(test_fragments_of_a_datagram_share_a_key);
 	RUN(test_icmp_error_has_the_key_of_the_flow_it_answers);
 	RUN(test_random_frames_stay_inside_their_bounds);
-	CHECK(rte_eal_init(11, eal) >= 0);
+	test_eal_init(argv[0], "128");
 	qsbr = aligned_alloc(64, (rte_rcu_qsbr_get_memsize(4) + 63) & ~(size_t)63);
 	CHECK_EQUAL(rte_rcu_qsbr_init(qsbr, 4), 0);
 	RUN(test_idle_flow_is_forgotten_unless_its_peer_is_busy);

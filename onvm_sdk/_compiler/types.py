@@ -58,10 +58,10 @@ _OWN = {
     "flow_hash": (16, 32),
     "port": (20, 16),
     "verdict": (22, 8),
-    "flags": (23, 8),
     "destination": (24, 16),
     "tailroom": (26, 16),
 }
+_FLAGS = 23
 _LAYOUT = ("protocol", "vlan_count")
 
 
@@ -157,7 +157,7 @@ def _read_layout(builder: Any, slot: Any) -> None:
             _fast_layout(builder, data, length, pkt, place)
         with short:
             _slow_layout(builder, pkt, place)
-    flags = builder.load(builder.gep(pkt, [I64(_OWN["flags"][0])]))
+    flags = builder.load(builder.gep(pkt, [I64(_FLAGS)]))
     reverse = builder.shl(builder.zext(builder.and_(flags, I8(1)), I64), I64(32 + 9))
     builder.store(builder.or_(builder.load(place), reverse), place)
 
