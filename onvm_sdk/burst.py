@@ -228,6 +228,11 @@ class Burst(_Columns):
     vlan_count = _Column(U8, "VLAN tags. Read-only.")
     verdict = _Column(U8, "What becomes of each packet, as in Verdict.")
     destination = _Column(U16, "Drop reason, service ID or port, as the verdict says.")
+    flow_key = _Column(
+        U8,
+        "What names each packet's flow, n × 40 bytes: keys for `onvm_sdk.tables`. Changes of other "
+        "columns that are not written back yet are not in it. Read-only.",
+    )
 
     is_vlan = _Mask(1, "Has a VLAN tag.")
     is_ipv4 = _Mask(2, "Has a whole, sound IPv4 header.")

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import ipaddress
+import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
     from onvm_sdk.packet import PacketView
 
 __all__ = ["FiveTuple"]
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+PACKED = struct.Struct("!BBxx16s16sHH")
+"""The layout of ``struct onvm_tuple``: protocol, IP version, addresses, ports."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,24 +53,29 @@ class FiveTuple:
     @classmethod
     def of(cls, packet: PacketView) -> Self | None:
         """Read the 5-tuple of a packet; None when it is not IP."""
-        src: Address
-        dst: Address
-        if packet.is_ipv4:
-            src = ipaddress.IPv4Address(packet.ipv4.src)
-            dst = ipaddress.IPv4Address(packet.ipv4.dst)
-        elif packet.is_ipv6:
-            src = ipaddress.IPv6Address(packet.ipv6.src)
-            dst = ipaddress.IPv6Address(packet.ipv6.dst)
-        else:
+        return cls.unpack(packet.flow_key)
+
+    @classmethod
+    def unpack(cls, key: Buffer) -> Self | None:
+        """Read a packed 5-tuple, as `PacketView.flow_key` gives it; None when it is not IP.
+
+        Raises:
+            struct.error: `key` is not 40 bytes.
+        """
+        protocol, version, source, destination, src_port, dst_port = PACKED.unpack(key)
+        size = {4: 4, 6: 16}.get(version)
+        if size is None:
             return None
-        ports = (0, 0)
-        if packet.is_tcp:
-            ports = (packet.tcp.src_port, packet.tcp.dst_port)
-        elif packet.is_udp:
-            ports = (packet.udp.src_port, packet.udp.dst_port)
-        elif packet.is_icmp and packet.icmp.type in (0, 8, 128, 129):
-            ports = (packet.icmp.id, packet.icmp.id)
-        return cls(src, dst, *ports, packet.protocol)
+        src = ipaddress.ip_address(source[:size])
+        dst = ipaddress.ip_address(destination[:size])
+        return cls(src, dst, src_port, dst_port, protocol)
+
+    def pack(self) -> bytes:
+        """Give the 40 bytes that look-ups of `onvm_sdk.tables` want for it."""
+        return PACKED.pack(
+            self.protocol, self.ip_version, self.src.packed, self.dst.packed,
+            self.src_port, self.dst_port,
+        )  # fmt: skip
 
     @property
     def ip_version(self) -> int:

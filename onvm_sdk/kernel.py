@@ -13,14 +13,14 @@
 
 `pkt` has the names and rules of :class:`~onvm_sdk.packet.PacketView`, without ``data`` and
 ``tobytes``, and with ``ipv6.src_high`` and ``src_low`` (unsigned, 64 bits) for IPv6 addresses.
-`state` is None, a C-contiguous NumPy array, a structured record, or a tuple of those; it is handed
-over by address, so changes are seen by both sides.
+`state` is None, a C-contiguous NumPy array, a structured record, a table of `onvm_sdk.tables`, or a
+tuple of those (a NamedTuple, too); it is handed over by address, so changes are seen by both sides.
 
 numba compiles it when the NF starts for the first time (not when it is imported), a second or two.
 The object code is kept in ``$NUMBA_CACHE_DIR/onvm``, else under ``$XDG_CACHE_HOME/onvm``, and later
 starts do not even import numba. A kernel that refers to what has no name outside of this process
-(such as ``onvm_sdk.tables.native_function``) is compiled each time. Without numba it runs
-interpreted, with the same results.
+(such as a ctypes function) is compiled each time. Without numba it runs interpreted, with the same
+results.
 
 An exception inside a compiled kernel ends the NF host, as it does in an interpreted one: the burst
 is dropped, and the packet is given to the interpreted function for its traceback.

@@ -11,60 +11,41 @@ pages, 0.1 s. A process without tables never starts it.
 Bulk look-ups take any C-contiguous buffer (a NumPy array, bytes, …) and return a NumPy array, or
 fill the buffer given as ``out``; only the former imports NumPy.
 
-Kernels: `native_function` gives the C functions of ``onvm/tables.h`` as ctypes functions, which
-numba compiles into direct calls, and every table has an `address` to pass to them. The table must
-live as long as the kernel may run.
+Kernels: a table may be the state of a ``@kernel`` or a part of it. `Acl.find`, `Lpm.find`,
+`FlowTable.find`, `try_add`, `remove`, `touch`, `value` and ``len()`` mean the same there, compiled
+into direct calls, and changes are seen by both sides. `find` and `try_add` give -1 for nothing, as
+``str.find`` does. The table must live as long as the kernel may run.
 
 Threads: one thread per table.
 """
 
 from __future__ import annotations
 
-import ctypes
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from onvm_sdk._native import tables as _native
+from onvm_sdk.five_tuple import PACKED
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from typing_extensions import Buffer
 
-__all__ = ["MISS", "Acl", "AclRule", "FlowTable", "Lpm", "native_function", "pack_tuple", "start"]
+__all__ = [
+    "FLOW_KEY_BYTES", "MISS", "Acl", "AclRule", "FlowTable", "Lpm", "pack_tuple", "start",
+]  # fmt: skip
 
 MISS = _native.MISS
 """What `Lpm.lookup` gives for an address without a route."""
+FLOW_KEY_BYTES = PACKED.size
+"""Size of a packed 5-tuple, as ``flow_key`` of packets and bursts."""
 
 _ANY_PORT = range(65536)
-_POINTER, _U64, _U32, _I32 = ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint32, ctypes.c_int32
-_SIGNATURES: dict[str, tuple[Any, ...]] = {
-    "onvm_acl_lookup": (_I32, _POINTER, _POINTER, _POINTER, _U32),
-    "onvm_lpm_lookup": (_I32, _POINTER, _POINTER, _POINTER, _U32),
-    "onvm_flow_table_lookup": (_I32, _POINTER, _POINTER),
-    "onvm_flow_table_lookup_bulk": (None, _POINTER, _POINTER, _POINTER, _U32),
-    "onvm_flow_table_add": (_I32, _POINTER, _POINTER, _U64),
-    "onvm_flow_table_delete": (_I32, _POINTER, _POINTER),
-    "onvm_flow_table_value": (_POINTER, _POINTER, _I32),
-    "onvm_flow_table_touch": (None, _POINTER, _I32, _U64),
-    "onvm_flow_table_set_idle": (None, _POINTER, _I32, _U64),
-}
-
-
-def native_function(name: str) -> Callable[..., Any]:
-    """Give a function of ``onvm/tables.h`` as a ctypes function that numba can call.
-
-    Args:
-        name: as in C, for example ``onvm_flow_table_lookup``.
-
-    Raises:
-        KeyError: `name` is not a function that kernels may call.
-    """
-    return ctypes.CFUNCTYPE(*_SIGNATURES[name])(_native.function_address(name))
 
 
 def start(megabytes: int = 0) -> None:
@@ -90,7 +71,7 @@ class _Table:
 
     @property
     def address(self) -> int:
-        """Where the table lies, as the first argument of native functions."""
+        """Where the table lies, for native code."""
         return _native.address(self._handle)
 
     def close(self) -> None:
@@ -176,15 +157,9 @@ class AclRule:
 
 def pack_tuple(src: str, dst: str, protocol: int, src_port: int = 0, dst_port: int = 0) -> bytes:
     """Give the 40 bytes that `Acl.lookup` wants for one packet (``struct onvm_tuple``)."""
-    return b"".join(
-        (
-            bytes((protocol, 0, 0, 0)),
-            ip_address(src).packed.ljust(16, b"\0"),
-            ip_address(dst).packed.ljust(16, b"\0"),
-            src_port.to_bytes(2, "big"),
-            dst_port.to_bytes(2, "big"),
-        )
-    )
+    source = ip_address(src)
+    addresses = source.packed, ip_address(dst).packed
+    return PACKED.pack(protocol, source.version, *addresses, src_port, dst_port)
 
 
 class Acl(_Table):
@@ -204,18 +179,26 @@ class Acl(_Table):
     """
 
     def __init__(self, rules: Iterable[AclRule], *, version: int = 4) -> None:
+        self.version = version
         given = list(rules)
         fields = [rule._native(version, i, len(given)) for i, rule in enumerate(given)]
         super().__init__(_native.acl_create(version, fields))
 
+    @property
+    def kernel_type(self) -> tuple[Any, ...]:
+        """What the code of a kernel depends on that has this table in its state."""
+        return "Acl", self.version
+
     def lookup(self, tuples: Buffer, out: Buffer | None = None) -> NDArray[np.uint32]:
         """Give the value of each tuple's best rule, 0 where none matches.
 
+        A tuple of another IP version, or of what is not IP, matches none.
+
         Args:
-            tuples: ``struct onvm_tuple``s of 40 bytes one behind the other (`pack_tuple`).
+            tuples: packed 5-tuples one behind the other: ``burst.flow_key``, or of `pack_tuple`.
             out: filled with uint32 and returned, if given.
         """
-        view, length = _records(tuples, _native.TUPLE_BYTES, "tuples")
+        view, length = _records(tuples, FLOW_KEY_BYTES, "tuples")
         values = _output(out, length, "u4")
         _native.acl_lookup(self._handle, view, values, length)
         return values  # type: ignore[no-any-return]
@@ -224,9 +207,20 @@ class Acl(_Table):
         self, src: str, dst: str, protocol: int, src_port: int = 0, dst_port: int = 0
     ) -> int | None:
         """Give the value of one packet's best rule, or None."""
+        value = self.find(pack_tuple(src, dst, protocol, src_port, dst_port))
+        return value if value >= 0 else None
+
+    def find(self, key: Buffer) -> int:
+        """Give the value of the best rule of a packed 5-tuple, as ``pkt.flow_key``; -1: no match.
+
+        Both ports of an ICMP echo are its identifier there: rules with ports should say of which
+        protocol.
+        """
         out = bytearray(4)
-        self.lookup(pack_tuple(src, dst, protocol, src_port, dst_port), out)
-        return memoryview(out).cast("I")[0] or None
+        if _records(key, FLOW_KEY_BYTES, "key")[1] != 1:
+            raise ValueError(f"key must be {FLOW_KEY_BYTES} bytes")
+        self.lookup(key, out)
+        return memoryview(out).cast("I")[0] or -1
 
 
 class Lpm(_Table):
@@ -241,12 +235,17 @@ class Lpm(_Table):
         ...     routes.add("10.0.0.0/8", 1)
         ...     routes.add("10.1.0.0/16", 2)
         ...     routes.find("10.1.2.3"), routes.find("192.0.2.1")
-        (2, None)
+        (2, -1)
     """
 
     def __init__(self, max_routes: int = 65536, *, version: int = 4) -> None:
         self.version = version
         super().__init__(_native.lpm_create(version, max_routes))
+
+    @property
+    def kernel_type(self) -> tuple[Any, ...]:
+        """What the code of a kernel depends on that has this table in its state."""
+        return "Lpm", self.version
 
     def _network(self, prefix: str | IPv4Network | IPv6Network) -> IPv4Network | IPv6Network:
         net = ip_network(prefix)
@@ -284,12 +283,22 @@ class Lpm(_Table):
         _native.lpm_lookup(self._handle, view, values, length)
         return values  # type: ignore[no-any-return]
 
-    def find(self, address: str) -> int | None:
-        """Give one address's value, or None."""
+    def find(self, address: str | int, low: int | None = None) -> int:
+        """Give one address's value; -1: no prefix matches.
+
+        Args:
+            address: as text or number, or, with `low`, the upper 64 bits of an IPv6 address:
+                ``routes.find(pkt.ipv4.dst)``, ``routes.find(pkt.ipv6.dst_high, pkt.ipv6.dst_low)``.
+                Kernels have no text and no numbers of 128 bits.
+            low: the lower 64 bits.
+        """
+        if low is not None:
+            address = int(address) << 64 | low
+        key = IPv4Address(address) if self.version == 4 else IPv6Address(address)
         out = bytearray(4)
-        self.lookup(ip_address(address).packed, out)
+        self.lookup(key.packed, out)
         value = memoryview(out).cast("I")[0]
-        return None if value == MISS else value
+        return -1 if value == MISS else value
 
 
 class FlowTable(_Table):
@@ -317,6 +326,11 @@ class FlowTable(_Table):
         self.value_bytes = value_bytes
         super().__init__(_native.flow_create(capacity, key_bytes, value_bytes))
 
+    @property
+    def kernel_type(self) -> tuple[Any, ...]:
+        """What the code of a kernel depends on that has this table in its state."""
+        return "FlowTable", self.key_bytes, self.value_bytes
+
     def _key(self, key: Buffer) -> bytes:
         data = bytes(key)
         if len(data) != self.key_bytes:
@@ -340,10 +354,14 @@ class FlowTable(_Table):
         now = time.monotonic_ns() if now_ns is None else now_ns
         return _native.flow_add(self._handle, self._key(key), now)
 
-    def find(self, key: Buffer) -> int | None:
-        """Give the slot of the flow, or None. That alone is not a use."""
-        slot = _native.flow_lookup(self._handle, self._key(key))
-        return slot if slot >= 0 else None
+    def try_add(self, key: Buffer, now_ns: int | None = None) -> int:
+        """Do as `add`; give -1 when the table is full."""
+        now = time.monotonic_ns() if now_ns is None else now_ns
+        return _native.flow_try_add(self._handle, self._key(key), now)
+
+    def find(self, key: Buffer) -> int:
+        """Give the slot of the flow; -1: there is none. That alone is not a use."""
+        return max(_native.flow_lookup(self._handle, self._key(key)), -1)
 
     def lookup(self, keys: Buffer, out: Buffer | None = None) -> NDArray[np.int32]:
         """Give the slot of each flow, below 0 where there is none.
@@ -416,4 +434,4 @@ class FlowTable(_Table):
         return _native.flow_count(self._handle)
 
     def __contains__(self, key: Buffer) -> bool:
-        return self.find(key) is not None
+        return self.find(key) >= 0

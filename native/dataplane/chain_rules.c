@@ -82,7 +82,7 @@ onvm_chain_rules_find(const struct onvm_chain_rules *rules, enum onvm_flow_kind 
 {
 	const bool is_v4 = kind == ONVM_FLOW_KIND_IPV4;
 	const struct onvm_acl *acl = is_v4 ? rules->ipv4 : rules->ipv6;
-	struct onvm_tuple tuple = {0};
+	struct onvm_tuple tuple = {.ip_version = is_v4 ? 4 : 6};
 	uint32_t chain = 0;
 
 	if (acl == NULL)

@@ -43,6 +43,15 @@ onvm_layout_word(const struct onvm_pkt *pkt)
 	return word;
 }
 
+void
+onvm_flow_key(const uint8_t *data, uint64_t layout_word, struct onvm_tuple *key)
+{
+	struct onvm_layout layout;
+
+	memcpy(&layout, &layout_word, sizeof(layout));
+	onvm_tuple_read(data, &layout, key);
+}
+
 uint32_t
 onvm_columns_entry_bytes(uint32_t id)
 {
@@ -55,6 +64,8 @@ onvm_columns_entry_bytes(uint32_t id)
 		return 2;
 	case ONVM_META_flow_hash:
 		return 4;
+	case ONVM_META_flow_key:
+		return sizeof(struct onvm_tuple);
 	case ONVM_META_protocol:
 	case ONVM_META_vlan_count:
 	case ONVM_META_verdict:

@@ -18,7 +18,7 @@
 
 #include <stdint.h>
 
-#include <onvm/fields.h>
+#include <onvm/tuple.h>
 
 #ifndef ONVM_EXPORT
 #define ONVM_EXPORT __attribute__((visibility("default")))
@@ -35,6 +35,7 @@ enum onvm_meta {
 	ONVM_META_vlan_count,		     /**< uint8_t */
 	ONVM_META_verdict,		     /**< uint8_t, writable */
 	ONVM_META_destination,		     /**< uint16_t, writable */
+	ONVM_META_flow_key,		     /**< struct onvm_tuple */
 	ONVM_COLUMN_COUNT
 };
 
@@ -86,5 +87,7 @@ ONVM_EXPORT const struct onvm_field *onvm_field_table(void);
 ONVM_EXPORT const char *onvm_field_name(uint32_t id);
 /** onvm_layout_of() as a number, for compiled kernels. */
 ONVM_EXPORT uint64_t onvm_layout_word(const struct onvm_pkt *pkt);
+/** onvm_tuple_read() with such a number. */
+ONVM_EXPORT void onvm_flow_key(const uint8_t *data, uint64_t layout_word, struct onvm_tuple *key);
 
 #endif /* _ONVM_COLUMNS_H_ */

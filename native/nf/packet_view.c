@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "packet_priv.h"
 
+#include <onvm/tuple.h>
+
 #include "columns.h"
 
 PyObject *packet_stale_error;
@@ -104,6 +106,19 @@ view_own(PyObject *self, void *closure)
 		break;
 	}
 	return PyLong_FromUnsignedLong(value);
+}
+
+static PyObject *
+view_flow_key(PyObject *self, void *closure)
+{
+	const struct view *view = live(self);
+	struct onvm_tuple key;
+
+	(void)closure;
+	if (view == NULL)
+		return NULL;
+	onvm_tuple_read(view->pkt->data, &view->layout, &key);
+	return PyBytes_FromStringAndSize((const char *)&key, sizeof(key));
 }
 
 static PyObject *
@@ -285,6 +300,7 @@ static PyGetSetDef view_getset[] = {
 	OWN("destination", DESTINATION),
 	OWN("headroom", HEADROOM),
 	OWN("tailroom", TAILROOM),
+	{"flow_key", view_flow_key, NULL, NULL, NULL},
 	{"data", view_data, NULL, NULL, NULL},
 	{NULL, NULL, NULL, NULL, NULL},
 };

@@ -43,6 +43,7 @@ struct outcome {
 struct onvm_acl {
 	struct rte_acl_ctx *ctxs[PARTS_MAX];
 	uint32_t nb_ctxs;
+	uint8_t ip_version;
 	struct outcome *outcomes; /* by rule; NULL for a set in one part */
 };
 
@@ -223,6 +224,7 @@ onvm_acl_create(uint32_t ip_version, const struct onvm_acl_rule *rules, uint32_t
 	acl = calloc(1, sizeof(*acl));
 	if (acl == NULL)
 		return NULL;
+	acl->ip_version = (uint8_t)ip_version;
 	rc = parts_build(acl, rules, nb_rules, nb_words);
 	if (rc != 0) {
 		onvm_acl_free(acl);
@@ -274,8 +276,19 @@ onvm_acl_lookup(const struct onvm_acl *acl, const struct onvm_tuple *tuples, uin
 			rc = parts_merge(acl, data, values + first, length);
 		if (rc != 0)
 			return rc;
+		for (uint32_t i = first; i < first + length; i++)
+			if (tuples[i].ip_version != acl->ip_version)
+				values[i] = 0;
 	}
 	return 0;
+}
+
+uint32_t
+onvm_acl_find(const struct onvm_acl *acl, const struct onvm_tuple *tuple)
+{
+	uint32_t value = 0;
+
+	return onvm_acl_lookup(acl, tuple, &value, 1) == 0 ? value : 0;
 }
 
 void

@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
+#include <time.h>
 
 #include <rte_eal.h>
 #include <rte_errno.h>
@@ -84,4 +85,13 @@ onvm_table_name(char name[ONVM_TABLE_NAME_SIZE], const char *kind)
 
 	snprintf(name, ONVM_TABLE_NAME_SIZE, "onvm_%s_%u", kind,
 		 __atomic_fetch_add(&serial, 1, __ATOMIC_RELAXED));
+}
+
+uint64_t
+onvm_tables_now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }

@@ -12,6 +12,8 @@
 #include "tables_priv.h"
 
 #define KEY_BYTES_MAX 64
+#define PADDED_BYTES_MAX (KEY_BYTES_MAX + 16)
+#define SLOTS_MIN 8u /* rte_hash has no fewer */
 #define VALUE_BYTES_MAX 256
 #define SWEEP_NS 1000000000ull /* a whole table once a second ... */
 #define SWEEP_SLOTS_MAX 8192u  /* ... but never so much that one burst waits long */
@@ -45,7 +47,7 @@ round_up(uint32_t value, uint32_t multiple)
 
 /* The key as rte_hash wants it: @p key itself, or a zero-padded copy in @p space. */
 static const void *
-key_padded(const struct onvm_flow_table *table, const void *key, uint8_t space[KEY_BYTES_MAX])
+key_padded(const struct onvm_flow_table *table, const void *key, uint8_t space[PADDED_BYTES_MAX])
 {
 	if (table->key_bytes == table->padded_bytes)
 		return key;
@@ -60,7 +62,7 @@ hash_create(uint32_t capacity, uint32_t padded_bytes)
 	char name[ONVM_TABLE_NAME_SIZE];
 	const struct rte_hash_parameters params = {
 		.name = name,
-		.entries = capacity < 8 ? 8 : capacity,
+		.entries = capacity < SLOTS_MIN ? SLOTS_MIN : capacity,
 		.key_len = padded_bytes,
 		.hash_func = rte_hash_crc,
 		.hash_func_init_val = 0,
@@ -71,6 +73,25 @@ hash_create(uint32_t capacity, uint32_t padded_bytes)
 
 	onvm_table_name(name, "flow");
 	return rte_hash_create(&params);
+}
+
+/*
+ * Put what is no key of a flow, for its last byte, into the slots beyond the capacity: authors take
+ * a slot as an index of an array of that length.
+ */
+static int
+slots_fence(const struct onvm_flow_table *table)
+{
+	uint8_t key[PADDED_BYTES_MAX] = {0};
+	uint8_t *const last = &key[table->padded_bytes - 1];
+
+	for (*last = 1; *last <= SLOTS_MIN; ++*last)
+		if (rte_hash_add_key(table->hash, key) < 0)
+			return -ENOMEM;
+	for (*last = 1; *last <= SLOTS_MIN; ++*last)
+		if (rte_hash_lookup(table->hash, key) < (int32_t)table->capacity)
+			rte_hash_del_key(table->hash, key);
+	return 0;
 }
 
 struct onvm_flow_table *
@@ -95,7 +116,7 @@ onvm_flow_table_create(uint32_t capacity, uint32_t key_bytes, uint32_t value_byt
 		return NULL;
 	table->capacity = capacity;
 	table->key_bytes = key_bytes;
-	table->padded_bytes = round_up(key_bytes, 16);
+	table->padded_bytes = round_up(capacity < SLOTS_MIN ? key_bytes + 1 : key_bytes, 16);
 	table->value_bytes = value_bytes;
 	table->value_stride = round_up(value_bytes == 0 ? 1 : value_bytes, 8);
 	table->hash = hash_create(capacity, table->padded_bytes);
@@ -108,7 +129,8 @@ onvm_flow_table_create(uint32_t capacity, uint32_t key_bytes, uint32_t value_byt
 	table->slots = calloc(nb_slots, sizeof(*table->slots));
 	table->is_used = calloc(nb_slots, sizeof(*table->is_used));
 	table->values = calloc(nb_slots, table->value_stride);
-	if (table->slots == NULL || table->is_used == NULL || table->values == NULL) {
+	if (table->slots == NULL || table->is_used == NULL || table->values == NULL ||
+	    (capacity < SLOTS_MIN && slots_fence(table) != 0)) {
 		onvm_flow_table_free(table);
 		errno = ENOMEM;
 		return NULL;
@@ -119,7 +141,7 @@ onvm_flow_table_create(uint32_t capacity, uint32_t key_bytes, uint32_t value_byt
 int32_t
 onvm_flow_table_lookup(struct onvm_flow_table *table, const void *key)
 {
-	uint8_t space[KEY_BYTES_MAX];
+	uint8_t space[PADDED_BYTES_MAX];
 
 	return rte_hash_lookup(table->hash, key_padded(table, key, space));
 }
@@ -128,7 +150,7 @@ void
 onvm_flow_table_lookup_bulk(struct onvm_flow_table *table, const void *keys, int32_t *slots,
 			    uint32_t nb)
 {
-	uint8_t space[ONVM_TABLE_CHUNK][KEY_BYTES_MAX];
+	uint8_t space[ONVM_TABLE_CHUNK][PADDED_BYTES_MAX];
 	const void *pointers[ONVM_TABLE_CHUNK];
 	const uint8_t *key = keys;
 
@@ -146,7 +168,7 @@ onvm_flow_table_lookup_bulk(struct onvm_flow_table *table, const void *keys, int
 int32_t
 onvm_flow_table_add(struct onvm_flow_table *table, const void *key, uint64_t now_ns)
 {
-	uint8_t space[KEY_BYTES_MAX];
+	uint8_t space[PADDED_BYTES_MAX];
 	const void *padded = key_padded(table, key, space);
 	int32_t slot = rte_hash_lookup(table->hash, padded);
 
@@ -168,7 +190,7 @@ onvm_flow_table_add(struct onvm_flow_table *table, const void *key, uint64_t now
 int
 onvm_flow_table_delete(struct onvm_flow_table *table, const void *key)
 {
-	uint8_t space[KEY_BYTES_MAX];
+	uint8_t space[PADDED_BYTES_MAX];
 	const int32_t slot = rte_hash_del_key(table->hash, key_padded(table, key, space));
 
 	if (slot < 0)

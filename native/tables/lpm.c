@@ -185,6 +185,12 @@ lookup_chunk(const struct onvm_lpm *lpm, const uint8_t *addresses, uint64_t *hop
 	return rte_fib6_lookup_bulk(lpm->fib6, IPV6(v6), hops, (int)nb);
 }
 
+static uint32_t
+value_of(const struct onvm_lpm *lpm, uint64_t hop)
+{
+	return hop == DEFAULT_HOP ? lpm->default_value : (uint32_t)hop;
+}
+
 int
 onvm_lpm_lookup(const struct onvm_lpm *lpm, const uint8_t *addresses, uint32_t *values, uint32_t nb)
 {
@@ -199,10 +205,34 @@ onvm_lpm_lookup(const struct onvm_lpm *lpm, const uint8_t *addresses, uint32_t *
 		if (rc != 0)
 			return rc;
 		for (uint32_t i = 0; i < length; i++)
-			values[first + i] = hops[i] == DEFAULT_HOP ? lpm->default_value :
-								     (uint32_t)hops[i];
+			values[first + i] = value_of(lpm, hops[i]);
 	}
 	return 0;
+}
+
+uint32_t
+onvm_lpm_find4(const struct onvm_lpm *lpm, uint32_t address)
+{
+	uint64_t hop;
+
+	if (lpm->fib == NULL || rte_fib_lookup_bulk(lpm->fib, &address, &hop, 1) != 0)
+		return ONVM_TABLE_MISS;
+	return value_of(lpm, hop);
+}
+
+uint32_t
+onvm_lpm_find6(const struct onvm_lpm *lpm, uint64_t high, uint64_t low)
+{
+	uint8_t address[1][16];
+	uint64_t hop;
+
+	onvm_store_be32(address[0], (uint32_t)(high >> 32));
+	onvm_store_be32(address[0] + 4, (uint32_t)high);
+	onvm_store_be32(address[0] + 8, (uint32_t)(low >> 32));
+	onvm_store_be32(address[0] + 12, (uint32_t)low);
+	if (lpm->fib6 == NULL || rte_fib6_lookup_bulk(lpm->fib6, IPV6(address), &hop, 1) != 0)
+		return ONVM_TABLE_MISS;
+	return value_of(lpm, hop);
 }
 
 void

@@ -32,9 +32,7 @@ def compile_burst(function: Callable[..., Any], state: Any, *, is_bounds_checked
     Raises:
         PluginError: numba cannot compile it.
     """
-    prepare([])
-    kinds = [numba.typeof(part) for part in parts_of(state)]
-    kind = types.Tuple(tuple(kinds)) if isinstance(state, tuple) else kinds[0]
+    kind = _type_of(state)
     try:
         library, name = _compile(function, kind, is_bounds_checked)
     except NumbaError as error:
@@ -51,6 +49,22 @@ def compile_burst(function: Callable[..., Any], state: Any, *, is_bounds_checked
     return Entry(name, symbols, code)
 
 
+def _type_of(state: Any) -> Any:
+    parts = parts_of(state)
+    if any(hasattr(part, "kernel_type") for part in parts):
+        from onvm_sdk._compiler.tables import SYMBOLS, type_of
+
+        prepare(SYMBOLS)
+    else:
+        type_of = numba.typeof
+        prepare([])
+    kinds = tuple(type_of(part) for part in parts)
+    if not isinstance(state, tuple):
+        return kinds[0]
+    is_named = hasattr(state, "_fields")
+    return types.NamedTuple(kinds, type(state)) if is_named else types.Tuple(kinds)
+
+
 def _make_state_reader(kind: Any) -> Any:
     """An intrinsic that gives the state that ctx->state describes."""
 
@@ -60,7 +74,7 @@ def _make_state_reader(kind: Any) -> Any:
 
         if part is types.none:
             return context.get_dummy_value(), at
-        if isinstance(part, types.Record):
+        if isinstance(part, types.Record) or hasattr(part, "is_onvm_table"):
             return builder.inttoptr(word(at), context.get_value_type(part)), at + 1
         array = make_array(part)(context, builder)
         shape = [word(at + 1 + axis) for axis in range(part.ndim)]

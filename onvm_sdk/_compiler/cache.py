@@ -38,7 +38,7 @@ from onvm_sdk._native import _nf
 
 __all__ = ["Entry", "cache_file", "load", "prepare", "store"]
 
-_LAYOUT = "onvm_layout_word"
+_OWN = "onvm_"
 _DESTRUCTOR = "NRT_MemInfo_call_dtor"
 _RUNTIME = ("NRT_", "numba_", "Py", "_Py")
 _MAGIC = b"onvm kernel 1\n"
@@ -175,13 +175,20 @@ def load(path: Path) -> Entry | None:
 
 def prepare(symbols: list[str]) -> bool:
     """Make the symbols known to LLVM; False when one of them is not to be had."""
-    layout = _nf.ffi.addressof(_nf.lib, _LAYOUT)
-    llvm.add_symbol(_LAYOUT, int(_nf.ffi.cast("uintptr_t", layout)))
-    needed = [name for name in symbols if name != _LAYOUT]
+    own = {"onvm_layout_word", "onvm_flow_key"}
+    for name in own:
+        llvm.add_symbol(name, _address(_nf, name))
+    tables = [name for name in symbols if name.startswith(_OWN) and name not in own]
+    if tables:
+        from onvm_sdk._native import _tables
+
+        for name in tables:
+            llvm.add_symbol(name, _address(_tables, name))
+    needed = [name for name in symbols if not name.startswith(_OWN)]
     if "numba" not in sys.modules and set(needed) <= {_DESTRUCTOR}:
         # Arrays of a state have no owner that numba knows, so nothing is ever destroyed by it.
         if needed:
-            llvm.add_symbol(_DESTRUCTOR, int(_nf.ffi.cast("uintptr_t", layout)))
+            llvm.add_symbol(_DESTRUCTOR, _address(_nf, "onvm_layout_word"))
         return True
     if any(name.startswith(_RUNTIME) for name in needed):
         from numba.core.registry import cpu_target
@@ -189,6 +196,11 @@ def prepare(symbols: list[str]) -> bool:
 
         rtsys.initialize(cpu_target.target_context)
     return all(llvm.address_of_symbol(name) is not None for name in needed)
+
+
+def _address(module: Any, name: str) -> int:
+    """Address of a function of a cffi module."""
+    return int(module.ffi.cast("uintptr_t", module.ffi.addressof(module.lib, name)))
 
 
 def link(entry: Entry) -> tuple[int, object]:

@@ -29,16 +29,20 @@ def check_state(function: Callable[..., Any], state: Any) -> None:
     """Refuse what compiled code cannot have.
 
     Raises:
-        PluginError: `state` is something else than None, arrays and records.
+        PluginError: `state` is something else than None, arrays, records and tables.
     """
     for value in parts_of(state):
         if isinstance(value, np.ndarray) and not value.flags.c_contiguous:
             raise PluginError(
                 "C-contiguous arrays expected", field=f"state of {function.__qualname__}"
             )
-        if value is not None and not isinstance(value, (np.ndarray, np.void)):
+        if not (
+            value is None
+            or isinstance(value, (np.ndarray, np.void))
+            or hasattr(value, "kernel_type")
+        ):
             raise PluginError(
-                "None, a NumPy array, a record, or a tuple of those expected",
+                "None, a NumPy array, a record, a table, or a tuple of those expected",
                 field=f"state of {function.__qualname__}",
                 value=value,
             )
@@ -46,10 +50,13 @@ def check_state(function: Callable[..., Any], state: Any) -> None:
 
 def describe_state(state: Any) -> str:
     """Say all that compiled code depends on: types and dimensions, not values."""
-    seen = [type(state).__name__]
+    seen = [type(state).__name__, repr(getattr(state, "_fields", None))]
     for value in parts_of(state):
         if value is None:
             seen.append("None")
+            continue
+        if hasattr(value, "kernel_type"):
+            seen.append(repr(value.kernel_type))
             continue
         dtype = value.dtype
         # Offsets and alignment are not in descr of a padded or aligned dtype.
@@ -64,7 +71,9 @@ def state_words(state: Any, raised: int, handle: int) -> Any:
     """Make the words; they hold addresses, so `state` must live as long."""
     words = [raised, handle, 0]
     for value in parts_of(state):
-        if value is not None:
+        if hasattr(value, "kernel_type"):
+            words.append(value.address)
+        elif value is not None:
             words.append(value.__array_interface__["data"][0])
             words.extend(value.shape if isinstance(value, np.ndarray) else ())
     return np.array(words, dtype=np.uint64)

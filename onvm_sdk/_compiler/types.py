@@ -21,7 +21,10 @@ from numba.extending import (
 from onvm_sdk._compiler import emit
 from onvm_sdk._compiler.emit import I8, I16, I32, I64
 
-__all__ = ["PACKET", "PKT_BYTES", "drop_packet", "open_packet", "store_verdict"]
+__all__ = [
+    "FLOW_KEY", "PACKET", "PKT_BYTES", "FlowKeyType", "drop_packet", "emit_alloca", "open_packet",
+    "store_verdict",
+]  # fmt: skip
 
 PKT_BYTES = 32
 """Size of struct onvm_pkt."""
@@ -40,6 +43,23 @@ class HeaderType(types.Type):
     def __init__(self, header: str) -> None:
         self.header = header
         super().__init__(name=f"onvm.Header({header})")
+
+
+FLOW_KEY = ir.ArrayType(I64, 5)
+"""A struct onvm_tuple."""
+
+
+class FlowKeyType(types.Type):
+    """`pkt.flow_key`, by value."""
+
+    def __init__(self) -> None:
+        super().__init__(name="onvm.FlowKey")
+
+
+@register_model(FlowKeyType)
+class _FlowKeyModel(models.PrimitiveModel):
+    def __init__(self, manager: Any, kind: Any) -> None:
+        super().__init__(manager, kind, FLOW_KEY)
 
 
 @register_model(PacketType)
@@ -74,6 +94,8 @@ class _PacketAttributes(AttributeTemplate):
             return _HEADERS[name]
         if name in emit.MASKS:
             return types.boolean
+        if name == "flow_key":
+            return FlowKeyType()
         return types.int64 if name in _OWN or name in _LAYOUT else None
 
 
@@ -113,6 +135,7 @@ def _install() -> None:
         lambda context, builder, kind, slot: emit.layout_bits(builder, slot, 48, 8)
     )
     lower_getattr(PacketType, "vlan_count")(_vlan_count)
+    lower_getattr(PacketType, "flow_key")(_flow_key)
     for name in {name for _, name in emit.FIELDS}:
         lower_getattr(HeaderType, name)(
             lambda context, builder, kind, slot, name=name: emit.load_field(
@@ -130,6 +153,22 @@ def _vlan_count(context: Any, builder: Any, kind: Any, slot: Any) -> Any:
     l3 = emit.layout_bits(builder, slot, 0, 16)
     count = builder.lshr(builder.sub(l3, I64(14)), I64(2))
     return builder.select(emit.has(builder, slot, emit.HEADERS["vlan"]), count, I64(0))
+
+
+def _flow_key(context: Any, builder: Any, kind: Any, slot: Any) -> Any:
+    place = emit_alloca(builder, FLOW_KEY)
+    function = _declare(
+        builder, "onvm_flow_key", ir.VoidType(), [emit.BYTES, I64, FLOW_KEY.as_pointer()]
+    )
+    data, layout = (builder.load(emit.part(builder, slot, index)) for index in (1, 2))
+    builder.call(function, [data, layout, place])
+    return builder.load(place)
+
+
+def _declare(builder: Any, name: str, result: Any, arguments: list[Any]) -> Any:
+    """Give a function of the SDK's native part."""
+    known = builder.module.globals.get(name)
+    return known or ir.Function(builder.module, ir.FunctionType(result, arguments), name)
 
 
 def _set_field(context: Any, builder: Any, signature: Any, arguments: Any, name: str) -> None:
@@ -179,7 +218,7 @@ def _fast_layout(builder: Any, data: Any, length: Any, pkt: Any, place: Any) -> 
     is_common = tests[0]
     for test in tests[1:]:
         is_common = builder.and_(is_common, test)
-    common = 14 | 34 << 16 | (1 << 0 | 1 << 7 | 1 << 2 | 1 << 10) << 32
+    common = 14 | 34 << 16 | (1 << 0 | 1 << 7 | 1 << 2 | 1 << 10 | 1 << 11) << 32
     udp = I64(common | 1 << (32 + 5) | 17 << 48 | 6 << 56)
     tcp = I64(common | 1 << (32 + 4) | 6 << 48 | 16 << 56)
     with builder.if_else(is_common, likely=True) as (fast, slow):
@@ -190,9 +229,7 @@ def _fast_layout(builder: Any, data: Any, length: Any, pkt: Any, place: Any) -> 
 
 
 def _slow_layout(builder: Any, pkt: Any, place: Any) -> None:
-    name = "onvm_layout_word"
-    kind = ir.FunctionType(I64, [emit.BYTES])
-    function = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
+    function = _declare(builder, "onvm_layout_word", I64, [emit.BYTES])
     builder.store(builder.call(function, [pkt]), place)
 
 
@@ -223,10 +260,10 @@ def open_packet(typing: Any, pkts: Any, row: Any, count: Any) -> Any:
     return PACKET(types.voidptr, types.int64, types.int64), code
 
 
-def emit_alloca(builder: Any) -> Any:
-    """One SLOT on the stack of the function, not one per turn of a loop."""
+def emit_alloca(builder: Any, kind: Any = emit.SLOT) -> Any:
+    """One place on the stack of the function, not one per turn of a loop."""
     with builder.goto_entry_block():
-        return builder.alloca(emit.SLOT)
+        return builder.alloca(kind)
 
 
 def drop_packet(builder: Any, pkt: Any) -> None:

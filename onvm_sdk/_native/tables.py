@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,6 @@ _ffi: Any = _tables.ffi
 _lib: Any = _tables.lib
 
 MISS = 0xFFFFFFFF
-TUPLE_BYTES = 40
 
 
 def function_address(name: str) -> int:
@@ -88,6 +88,11 @@ def flow_lookup_bulk(handle: Any, keys: Any, slots: Any, length: int) -> None:
 
 def flow_add(handle: Any, key: bytes, now_ns: int) -> int:
     return check(_lib.onvm_flow_table_add(handle, key, now_ns), "add a flow")
+
+
+def flow_try_add(handle: Any, key: bytes, now_ns: int) -> int:
+    slot = int(_lib.onvm_flow_table_add(handle, key, now_ns))
+    return -1 if slot == -errno.ENOSPC else check(slot, "add a flow")
 
 
 def flow_delete(handle: Any, key: bytes) -> bool:

@@ -16,6 +16,7 @@ from scapy.packet import Packet, Raw
 
 from onvm_sdk import NetworkFunction, Verdict, kernel
 from onvm_sdk.nf import Context
+from onvm_sdk.tables import FLOW_KEY_BYTES, FlowTable
 from onvm_sdk.testing import Runner
 
 pytest.importorskip("numba")
@@ -26,11 +27,15 @@ class Everything(NetworkFunction):
 
     def setup(self, ctx: Context) -> None:
         record = np.zeros(1, dtype=[("seen", "u8"), ("last_port", "u2")])
-        self.state = (np.zeros(256, dtype=np.uint64), record)
+        flows = FlowTable(65536, FLOW_KEY_BYTES, value_bytes=1)
+        self.state = (np.zeros(256, dtype=np.uint64), record, flows)
 
     @kernel
     def process_packet(pkt: Any, state: Any) -> Any:
-        counts, record = state
+        counts, record, flows = state
+        slot = flows.try_add(pkt.flow_key, counts[0])
+        if slot >= 0:
+            flows.value(slot)[0] = pkt.vlan_count + 1
         counts[pkt.protocol] += 1
         record[0]["seen"] += 1
         if pkt.length < 20:
@@ -127,6 +132,8 @@ def test_compiled_and_interpreted_agree(runners: Any, frames: list[bytes]) -> No
     states = [runner.stages[0].nf.state for runner in runners]
     assert (states[0][0] == states[1][0]).all()
     assert states[0][1] == states[1][1]
+    flows = [{table.key(i): table.value(i)[0] for i in table.slots()} for *_, table in states]
+    assert flows[0] == flows[1]
 
 
 def test_random_bytes_behind_an_ipv4_header() -> None:

@@ -21,7 +21,6 @@ from onvm_sdk.tables import (
     AclRule,
     FlowTable,
     Lpm,
-    native_function,
     pack_tuple,
 )
 
@@ -67,7 +66,7 @@ def test_lpm_agrees_with_linear_search(version: int) -> None:
                 address = near(network, step)
                 matching = [r for r in routes if ip_address(address) in ip_network(r)]
                 best = max(matching, key=lambda r: ip_network(r).prefixlen, default=None)
-                assert lpm.find(address) == (None if best is None else routes[best])
+                assert lpm.find(address) == (-1 if best is None else routes[best])
 
         check()
 
@@ -78,7 +77,7 @@ def test_default_route_below_longer_prefixes() -> None:
         lpm.add("0.0.0.0/0", 2)
         assert [lpm.find(a) for a in ("0.0.0.1", "0.0.0.128", "255.255.255.255")] == [1, 2, 2]
         lpm.remove("0.0.0.0/0")
-        assert lpm.find("255.255.255.255") is None
+        assert lpm.find("255.255.255.255") == -1
         with pytest.raises(NativeError):
             lpm.remove("0.0.0.0/0")
 
@@ -194,7 +193,7 @@ def test_flow_table_agrees_with_dict(key_bytes: int, steps: list) -> None:
             elif action == "r":
                 assert flows.remove(key) == (model.pop(key, None) is not None)
             elif action == "t" and key in model:
-                flows.touch(flows.find(key) or 0, now)
+                flows.touch(flows.find(key), now)
                 model[key] = now
             elif action == "e":
                 gone = [k for k, used in model.items() if now - used >= idle]
@@ -204,7 +203,7 @@ def test_flow_table_agrees_with_dict(key_bytes: int, steps: list) -> None:
                 for k in gone:
                     del model[k]
             assert len(flows) == len(model)
-            assert all(flows.value(flows.find(k) or 0)[0] == k[0] for k in model)
+            assert all(flows.value(flows.find(k))[0] == k[0] for k in model)
 
 
 def test_flow_table_fills_to_capacity() -> None:
@@ -225,23 +224,21 @@ def test_flow_table_fills_to_capacity() -> None:
             flows.find(b"short")
 
 
-def test_numba_kernel_calls_a_table() -> None:
-    numba = pytest.importorskip("numba")
-    lookup = native_function("onvm_flow_table_lookup")
-
-    @numba.njit
-    def count_known(table: int, keys: int, length: int) -> int:
-        known = 0
-        for i in range(length):
-            known += lookup(table, keys + 16 * i) >= 0
-        return known
-
-    with FlowTable(64, 16) as flows:
-        keys = np.zeros((10, 2), np.uint64)
-        keys[:, 0] = np.arange(10)
-        for key in keys[::2]:
-            flows.add(key.tobytes(), 0)
-        assert count_known(flows.address, keys.ctypes.data, 10) == 5
+@pytest.mark.parametrize("key_bytes", [1, 15, 16, 64])
+@pytest.mark.parametrize("capacity", [1, 2, 7, 8, 9, 100])
+def test_slots_are_below_the_capacity(capacity: int, key_bytes: int) -> None:
+    with FlowTable(capacity, key_bytes) as flows:
+        seen = set()
+        for number in range(capacity + 20):
+            key = bytes([number]) + bytes([8]) * (key_bytes - 1)
+            seen.add(flows.add(key))
+            assert flows.remove(key)
+        assert max(seen) < capacity
+        keys = [bytes([number]) + bytes(key_bytes - 1) for number in range(capacity)]
+        assert sorted(flows.add(key) for key in keys) == list(range(capacity))
+        assert flows.try_add(b"\xff" * key_bytes) == -1
+        assert flows.lookup(b"".join(keys)).tolist() == [flows.find(key) for key in keys]
+        assert sorted(map(flows.key, flows.slots())) == keys
 
 
 def test_cpu_affinity_survives_the_start() -> None:
@@ -266,6 +263,6 @@ def test_tables_need_no_privileges() -> None:
 def test_pack_tuple_is_the_c_structure() -> None:
     packed = pack_tuple("10.0.0.1", "10.0.0.2", 6, 1, 0x1234)
     assert len(packed) == 40
-    assert packed[0] == 6
+    assert packed[:2] == b"\6\4"
     assert packed[36:] == b"\0\x01\x12\x34"
     assert ctypes.sizeof(ctypes.c_void_p) == 8

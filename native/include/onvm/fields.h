@@ -39,6 +39,7 @@ enum onvm_header {
 	ONVM_H_FRAGMENT = 8, /**< no header, but a bit of onvm_layout.flags: an IP fragment */
 	ONVM_H_REVERSE = 9,  /**< likewise: ONVM_F_REVERSE */
 	ONVM_H_PSEUDO = 10,  /**< likewise: the transport checksum covers the addresses */
+	ONVM_H_PORTS = 11,   /**< likewise: the transport header begins with two ports */
 };
 
 /** Where the headers of one packet are. */
@@ -150,6 +151,8 @@ onvm_layout_read_any(const uint8_t *data, uint32_t length, struct onvm_layout *l
 		flags |= headers.ip_version == 4 ? 1u << ONVM_H_IPV4 : 1u << ONVM_H_IPV6;
 	if (onvm_headers_is_fragment(&headers))
 		flags |= 1u << ONVM_H_FRAGMENT;
+	if (headers.has_ports)
+		flags |= 1u << ONVM_H_PORTS;
 	if (headers.l4_status == ONVM_L4_OK || headers.l4_status == ONVM_L4_BAD_HEADER) {
 		switch (headers.protocol) {
 		case ONVM_PROTO_TCP:
@@ -201,7 +204,8 @@ onvm_layout_of(const struct onvm_pkt *pkt)
 	/* Constants as a whole: of a layout stored field by field, a load of all eight bytes waits
 	 * until the stores are done. */
 	enum {
-		COMMON = 1 << ONVM_H_ETH | 1 << ONVM_H_TYPE | 1 << ONVM_H_IPV4 | 1 << ONVM_H_PSEUDO
+		COMMON = 1 << ONVM_H_ETH | 1 << ONVM_H_TYPE | 1 << ONVM_H_IPV4 |
+			 1 << ONVM_H_PSEUDO | 1 << ONVM_H_PORTS
 	};
 	static const struct onvm_layout udp = {14, 34, COMMON | 1 << ONVM_H_UDP, ONVM_PROTO_UDP, 6};
 	static const struct onvm_layout tcp = {14, 34, COMMON | 1 << ONVM_H_TCP, ONVM_PROTO_TCP,

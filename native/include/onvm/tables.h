@@ -33,6 +33,8 @@
  * A second call, whatever it asks for, changes nothing.
  */
 ONVM_EXPORT int onvm_tables_init(uint32_t megabytes);
+/** CLOCK_MONOTONIC, a few milliseconds late and therefore cheap: when a flow was used. */
+ONVM_EXPORT uint64_t onvm_tables_now_ns(void);
 
 /* ---- ACL: first match by priority over 5-tuples (rte_acl) ---- */
 
@@ -49,10 +51,14 @@ struct onvm_acl_rule {
 	uint32_t value;	  /**< what a look-up gives; 1..2^32-2 */
 };
 
-/** What is looked up: 40 bytes, network order. IPv4 uses the first 4 bytes of each address. */
+/**
+ * What is looked up: 40 bytes, network order. IPv4 uses the first 4 bytes of each address, and the
+ * others are 0 where it is the key of a flow. onvm/tuple.h reads that of a packet.
+ */
 struct onvm_tuple {
 	uint8_t protocol;
-	uint8_t pad[3];
+	uint8_t ip_version; /**< 4 or 6; 0: not IP */
+	uint8_t pad[2];
 	uint8_t src[16], dst[16];
 	uint8_t src_port[2], dst_port[2];
 };
@@ -66,9 +72,11 @@ struct onvm_tuple {
  */
 ONVM_EXPORT struct onvm_acl *
 onvm_acl_create(uint32_t ip_version, const struct onvm_acl_rule *rules, uint32_t nb_rules);
-/** Value of the best match of each tuple, or 0 without one. */
+/** Value of the best match of each tuple; 0: none, or a tuple of another IP version. */
 ONVM_EXPORT int onvm_acl_lookup(const struct onvm_acl *acl, const struct onvm_tuple *tuples,
 				uint32_t *values, uint32_t nb);
+/** onvm_acl_lookup() of one tuple. */
+ONVM_EXPORT uint32_t onvm_acl_find(const struct onvm_acl *acl, const struct onvm_tuple *tuple);
 ONVM_EXPORT void onvm_acl_free(struct onvm_acl *acl);
 
 /* ---- LPM: longest prefix match (rte_fib, rte_fib6) ---- */
@@ -90,6 +98,9 @@ ONVM_EXPORT int onvm_lpm_delete(struct onvm_lpm *lpm, const uint8_t *prefix, uin
 /** @param addresses  nb times 4 or 16 bytes, network order; misses give ONVM_TABLE_MISS */
 ONVM_EXPORT int onvm_lpm_lookup(const struct onvm_lpm *lpm, const uint8_t *addresses,
 				uint32_t *values, uint32_t nb);
+/** onvm_lpm_lookup() of one address, given as numbers in host order. */
+ONVM_EXPORT uint32_t onvm_lpm_find4(const struct onvm_lpm *lpm, uint32_t address);
+ONVM_EXPORT uint32_t onvm_lpm_find6(const struct onvm_lpm *lpm, uint64_t high, uint64_t low);
 ONVM_EXPORT void onvm_lpm_free(struct onvm_lpm *lpm);
 
 /* ---- Flow table: exact match with values and idle expiry (rte_hash) ---- */

@@ -104,6 +104,7 @@ candidate_add(const struct firewall *firewall, struct candidates *all, uint8_t p
 
 		all->tuple[at] = (uint8_t)all->nb_tuples[version]++;
 		tuple->protocol = headers->protocol;
+		tuple->ip_version = headers->ip_version;
 		memcpy(tuple->src, src, size);
 		memcpy(tuple->dst, src + size, size);
 		onvm_store_be16(tuple->src_port, headers->has_ports ? headers->src_port : 0);

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import csv
+import gzip
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from scapy.utils import RawPcapReader
 
 ROOT = Path(__file__).resolve().parents[3]
 SHARED_DATA = Path(os.environ.get("ONVM_SHARED_DATA", ROOT.parent / "shared" / "data"))
@@ -17,6 +21,30 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip(f"no shared data at {SHARED_DATA}")
     return SHARED_DATA
+
+
+def _frames_of(path: Path) -> Iterator[bytes]:
+    with RawPcapReader(str(path)) as reader:
+        if getattr(reader, "linktype", 1) != 1:
+            return
+        for frame, meta in reader:
+            if getattr(meta, "linktype", 1) != 1:
+                return
+            yield bytes(frame)
+
+
+@pytest.fixture
+def packets(shared_data: Path, capture: str) -> list[tuple[dict[str, str], bytes]]:
+    """The packets of a capture, each with what tshark says of it."""
+    expectations = shared_data / "pcap_expect" / f"{capture}.csv.gz"
+    if not expectations.is_file():
+        pytest.skip(f"no expectations for {capture}")
+    with gzip.open(expectations, "rt") as file:
+        rows = list(csv.DictReader(file))
+    frames = list(_frames_of(shared_data / "pcap" / capture))
+    if not frames:
+        pytest.skip("another link type")
+    return list(zip(rows, frames, strict=True))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

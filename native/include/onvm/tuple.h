@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef _ONVM_TUPLE_H_
+#define _ONVM_TUPLE_H_
+
+/**
+ * @file
+ * The tuple of a packet: what names its flow, as tables want to be given it.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <onvm/fields.h>
+#include <onvm/tables.h>
+
+/** Whether the ICMP or ICMPv6 message at @p l4 is an echo request or reply. */
+static inline bool
+onvm_icmp_is_echo(const uint8_t *l4, uint8_t protocol)
+{
+	return protocol == ONVM_PROTO_ICMP ? l4[0] == 8 || l4[0] == 0 :
+					     l4[0] == 128 || l4[0] == 129;
+}
+
+/**
+ * Read the tuple of a packet; all zeros when it is not IP.
+ *
+ * Ports are 0 where the protocol has none, and in fragments behind the first. Both ports of an ICMP
+ * echo are its identifier, so that a request and its reply are each other's reverse.
+ */
+static inline void
+onvm_tuple_read(const uint8_t *data, const struct onvm_layout *layout, struct onvm_tuple *tuple)
+{
+	const uint8_t *const l3 = data + layout->l3, *const l4 = data + layout->l4;
+
+	memset(tuple, 0, sizeof(*tuple));
+	if (onvm_layout_has(layout, ONVM_H_IPV4)) {
+		tuple->ip_version = 4;
+		memcpy(tuple->src, l3 + 12, 4);
+		memcpy(tuple->dst, l3 + 16, 4);
+	} else if (onvm_layout_has(layout, ONVM_H_IPV6)) {
+		tuple->ip_version = 6;
+		memcpy(tuple->src, l3 + 8, 16);
+		memcpy(tuple->dst, l3 + 24, 16);
+	} else {
+		return;
+	}
+	tuple->protocol = layout->protocol;
+	if (onvm_layout_has(layout, ONVM_H_PORTS)) {
+		memcpy(tuple->src_port, l4, 2);
+		memcpy(tuple->dst_port, l4 + 2, 2);
+	} else if (onvm_layout_has(layout, ONVM_H_ICMP) &&
+		   onvm_icmp_is_echo(l4, layout->protocol)) {
+		memcpy(tuple->src_port, l4 + 4, 2);
+		memcpy(tuple->dst_port, l4 + 4, 2);
+	}
+}
+
+#endif /* _ONVM_TUPLE_H_ */
