@@ -46,6 +46,7 @@ FLOW_KEY_BYTES = PACKED.size
 """Size of a packed 5-tuple, as ``flow_key`` of packets and bursts."""
 
 _ANY_PORT = range(65536)
+_NUMBERS = {"I", "@I", "=I", "<I"}  # of 32 bits in this machine's order; network order is ">I"
 
 
 def start(megabytes: int = 0) -> None:
@@ -275,9 +276,14 @@ class Lpm(_Table):
         """Give each address's value, `MISS` where no prefix matches.
 
         Args:
-            addresses: 4 or 16 bytes each, network order, one behind the other.
+            addresses: 4 or 16 bytes each, network order, one behind the other, as
+                ``burst.ipv6.dst``; or IPv4 as numbers of 32 bits, as ``burst.ipv4.dst``.
             out: filled with uint32 and returned, if given.
         """
+        if self.version == 4 and memoryview(addresses).format in _NUMBERS:
+            import numpy
+
+            addresses = numpy.asarray(addresses).astype(">u4")
         view, length = _records(addresses, 4 if self.version == 4 else 16, "addresses")
         values = _output(out, length, "u4")
         _native.lpm_lookup(self._handle, view, values, length)

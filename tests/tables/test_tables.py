@@ -224,6 +224,18 @@ def test_flow_table_fills_to_capacity() -> None:
             flows.find(b"short")
 
 
+def test_ipv4_addresses_may_be_numbers() -> None:
+    with Lpm(16) as routes:
+        routes.add("10.1.0.0/16", 3)
+        numbers = np.array([0x0A010203, 0xC0000201, 0x0A010000], np.uint32)
+        expected = [3, MISS, 3]
+        assert routes.lookup(numbers).tolist() == expected
+        assert routes.lookup(numbers[::2].copy()).tolist() == expected[::2]
+        assert routes.lookup(numbers.astype(">u4")).tolist() == expected
+        assert routes.lookup(numbers.astype(">u4").tobytes()).tolist() == expected
+        assert [routes.find(int(number)) for number in numbers] == [3, -1, 3]
+
+
 @pytest.mark.parametrize("key_bytes", [1, 15, 16, 64])
 @pytest.mark.parametrize("capacity", [1, 2, 7, 8, 9, 100])
 def test_slots_are_below_the_capacity(capacity: int, key_bytes: int) -> None:
