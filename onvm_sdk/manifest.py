@@ -184,7 +184,7 @@ class Manifest(_Record):
         "service": _Field("str", ""),
         "summary": _Field("str", ""),
         "cores": _Field("float", 1.0),
-        "memory_mib": _Field("int", 128),
+        "memory_mib": _Field("int", 256),
         "huge_pages": _Field("bool", False),
         "numa": _Field("str", "any", choices=_NUMA),
         "state": _Field("str", "none", choices=_STATE),

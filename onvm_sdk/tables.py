@@ -283,7 +283,7 @@ class Lpm(_Table):
         if self.version == 4 and memoryview(addresses).format in _NUMBERS:
             import numpy
 
-            addresses = numpy.asarray(addresses).astype(">u4")
+            addresses = numpy.asarray(addresses).astype(">u4").data
         view, length = _records(addresses, 4 if self.version == 4 else 16, "addresses")
         values = _output(out, length, "u4")
         _native.lpm_lookup(self._handle, view, values, length)

@@ -46,20 +46,25 @@ class Fence:
         self._cgroup = cgroup
         self._spec = spec
 
+    def note_shortage(self) -> None:
+        """Say in the NF host's log, before it is ended, if want of memory holds it up."""
+        if self._cgroup.is_short_of_memory():
+            _say(self._spec, "slowed down: it reads its files again and again, for want of memory")
+
     def open(self) -> None:
         """End what is left inside, and remove the cgroup; once is enough."""
         if self._cgroup.folders:
             if self._cgroup.memory_kills():
-                _say_why_killed(self._spec)
+                _say(self._spec, "ended by the kernel: it reached its memory limit")
             self._cgroups.discard(self._cgroup)
             self._cgroup = NO_CGROUP
 
 
-def _say_why_killed(spec: LaunchSpec) -> None:
-    """Write into the log of an NF host that it was ended because it needed too much memory."""
-    limit = f" of {spec.limits.memory_mib} MiB" if spec.limits is not None else ""
+def _say(spec: LaunchSpec, what: str) -> None:
+    """Write into the log of an NF host what its memory limit has done to it."""
+    limit = f"; its limit is {spec.limits.memory_mib} MiB" if spec.limits is not None else ""
     with open(spec.log_path, "a", encoding="utf-8") as log:
-        log.write(f"onvm: ended by the kernel: it reached its memory limit{limit}\n")
+        log.write(f"onvm: {what}{limit} (memory_mib in its manifest)\n")
 
 
 class ProcessHandle:
@@ -98,6 +103,7 @@ class ProcessHandle:
     def kill(self) -> None:
         """End it, and, where it has a cgroup, all that it has started, at once."""
         if self._process.poll() is None:
+            self._fence.note_shortage()
             self._process.kill()
             self._process.wait()
         self._fence.open()
@@ -148,6 +154,8 @@ class AdoptedHandle:
 
     def kill(self) -> None:
         """End it at once."""
+        if self._fence is not None:
+            self._fence.note_shortage()
         self._end_around()
         self._process.send(signal.SIGKILL)
         self._process.wait(KILL_TIMEOUT_S)

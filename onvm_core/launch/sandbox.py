@@ -120,6 +120,8 @@ class SandboxHandle:
 
     def kill(self) -> None:
         """End it, and all that it has started, at once."""
+        if self._outer.poll() is None:
+            self._fence.note_shortage()
         self._end_inside()
         if self._outer.poll() is None:
             self._outer.kill()

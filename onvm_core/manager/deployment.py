@@ -325,7 +325,16 @@ class Deployment:
             self.poll(POLL_S)
             self.check_launched()
             if time.monotonic() > deadline:
-                raise NfFailed(f"NF {missing[0]} was not ready within {timeout_s:g} s")
+                raise NfFailed(self._end_slow(missing[0], f"was not ready within {timeout_s:g} s"))
+
+    def _end_slow(self, service: str, why: str) -> str:
+        """End who was to serve it, for it does not; what to say of it."""
+        for launched in self._state.launched:
+            if service in launched.services and launched.handle.poll() is None:
+                launched.is_reported = True
+                launched.handle.kill()
+                return self.last_words(launched.handle, why)
+        return f"NF {service} {why}"
 
     def serves(self, service: str, *, anywhere: bool = False) -> bool:
         """Whether the service has an active instance; `anywhere`: one at a peer will do."""

@@ -69,7 +69,7 @@ class Need(msgspec.Struct, frozen=True):
     """
 
     cores: float = 1.0
-    memory_mib: int = 128
+    memory_mib: int = 256
     socket: int | None = None
     only_there: bool = False
 

@@ -17,7 +17,9 @@ from onvm_core.launch import cgroup
 from onvm_core.launch.cgroup import NO_CGROUP, Cgroup, Cgroups
 from onvm_core.launch.cgroup_tree import Tree, kind_of, parse_trees, read_trees
 from onvm_core.launch.identity import ProcessId
+from onvm_core.launch.launcher import LaunchSpec
 from onvm_core.launch.limits import Limits, describe_unenforced
+from onvm_core.launch.process import Fence
 
 # /proc/self/mountinfo and /proc/self/cgroup as hosts have them; mounts of other kinds shortened.
 V1 = (
@@ -270,6 +272,43 @@ def cgroups() -> Iterator[Cgroups]:
 
 def cpu() -> int:
     return max(os.sched_getaffinity(0))
+
+
+@pytest.mark.parametrize(
+    ("used", "faults", "is_short"), [(159, 7000, True), (159, 200, False), (100, 7000, False)]
+)
+@pytest.mark.parametrize(
+    "names",
+    [("memory.usage_in_bytes", "memory.limit_in_bytes"), ("memory.current", "memory.max")],
+)
+def test_want_of_memory_is_seen_and_said(
+    tmp_path: Path, names: tuple[str, str], used: int, faults: int, is_short: bool
+) -> None:
+    limits = Limits((cpu(),), 160, None)
+    for name, text in (
+        (names[0], f"{used << 20}\n"),
+        (names[1], f"{160 << 20}\n"),
+        ("memory.stat", f"cache 5\npgfault 90000\npgmajfault {faults}\n"),
+    ):
+        (tmp_path / name).write_text(text)
+    fenced = Cgroup((tmp_path / "cpuset", tmp_path))
+    assert fenced.is_short_of_memory() == is_short
+
+    spec = LaunchSpec(("router",), tmp_path, "secret", tmp_path / "log", limits=limits)
+    Fence(Cgroups(), fenced, spec).note_shortage()
+    assert spec.log_path.exists() == is_short
+    if is_short:
+        assert spec.log_path.read_text() == (
+            "onvm: slowed down: it reads its files again and again, for want of memory; "
+            "its limit is 160 MiB (memory_mib in its manifest)\n"
+        )
+
+
+def test_no_limit_is_no_want_of_memory(tmp_path: Path) -> None:
+    (tmp_path / "memory.current").write_text("1000000\n")
+    (tmp_path / "memory.max").write_text("max\n")
+    (tmp_path / "memory.stat").write_text("pgmajfault 90000\n")
+    assert not Cgroup((tmp_path,)).is_short_of_memory()
 
 
 def test_limits_hold_and_the_cgroup_goes_with_its_processes(cgroups: Cgroups) -> None:

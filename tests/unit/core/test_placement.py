@@ -169,7 +169,7 @@ ROWS = {
         [(0, False), (1, False), (1, False), (0, False)],
     ),
     "a usual need and a quota of half a CPU": (
-        Balanced(), Topology((Cpu(0, 0), Cpu(1, 1)), (), 128, 0.5), [0], [ANY], [(1, True)],
+        Balanced(), Topology((Cpu(0, 0), Cpu(1, 1)), (), 256, 0.5), [0], [ANY], [(1, True)],
     ),
     "packed until a CPU is full": (
         Pack(), ONE, [0], [HALF, HALF, HALF, ANY, HALF],
@@ -439,8 +439,8 @@ def test_plan_shows_each_place_and_why(packages: list[NfPackage]) -> None:
     ]
     refused = plan.nfs[2]
     assert refused.launcher == "sandbox"
-    assert refused.reason == ("it needs 1048576 MiB of memory, 179744 of 180000 MiB are left")
-    assert plan.nfs[3].memory_mib == 26 + 2 * (128 - 26)
+    assert refused.reason == ("it needs 1048576 MiB of memory, 179488 of 180000 MiB are left")
+    assert plan.nfs[3].memory_mib == 26 + 2 * (256 - 26)
 
 
 def test_plan_says_who_shares_in_the_end(packages: list[NfPackage]) -> None:
