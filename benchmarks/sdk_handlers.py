@@ -93,8 +93,7 @@ class ColumnsTables(NetworkFunction):
         keys = burst.flow_key
         bad = self.rules.lookup(keys) != 0
         bad |= self.routes.lookup(burst.ipv4.dst) == MISS
-        for key in keys[(self.flows.lookup(keys) < 0) & ~bad]:
-            self.flows.add(key)
+        self.flows.add_bulk(keys)
         burst.drop(bad)
 
 

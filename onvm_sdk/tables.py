@@ -381,6 +381,21 @@ class FlowTable(_Table):
         _native.flow_lookup_bulk(self._handle, view, slots, length)
         return slots  # type: ignore[no-any-return]
 
+    def add_bulk(
+        self, keys: Buffer, now_ns: int | None = None, out: Buffer | None = None
+    ) -> NDArray[np.int32]:
+        """Do as `try_add` for many keys: give each one's slot, below 0 where the table is full.
+
+        Args:
+            keys: `key_bytes` each, one behind the other, as ``burst.flow_key``.
+            out: filled with int32 and returned, if given.
+        """
+        view, length = _records(keys, self.key_bytes, "keys")
+        slots = _output(out, length, "i4")
+        now = time.monotonic_ns() if now_ns is None else now_ns
+        _native.flow_add_bulk(self._handle, view, slots, length, now)
+        return slots  # type: ignore[no-any-return]
+
     def remove(self, key: Buffer) -> bool:
         """Forget the flow; False if it was not there."""
         return _native.flow_delete(self._handle, self._key(key))

@@ -187,6 +187,22 @@ onvm_flow_table_add(struct onvm_flow_table *table, const void *key, uint64_t now
 	return slot;
 }
 
+void
+onvm_flow_table_add_bulk(struct onvm_flow_table *table, const void *keys, int32_t *slots,
+			 uint32_t nb, uint64_t now_ns)
+{
+	const uint8_t *const first = keys;
+
+	onvm_flow_table_lookup_bulk(table, keys, slots, nb);
+	for (uint32_t i = 0; i < nb; i++) {
+		if (slots[i] >= 0)
+			table->slots[slots[i]].last_used_ns = now_ns;
+		else
+			slots[i] = onvm_flow_table_add(table, first + (size_t)i * table->key_bytes,
+						       now_ns);
+	}
+}
+
 int
 onvm_flow_table_delete(struct onvm_flow_table *table, const void *key)
 {

@@ -95,6 +95,11 @@ def flow_try_add(handle: Any, key: bytes, now_ns: int) -> int:
     return -1 if slot == -errno.ENOSPC else check(slot, "add a flow")
 
 
+def flow_add_bulk(handle: Any, keys: Any, slots: Any, length: int, now_ns: int) -> None:
+    out = _ffi.from_buffer("int32_t[]", slots, require_writable=True)
+    _lib.onvm_flow_table_add_bulk(handle, _ffi.from_buffer(keys), out, length, now_ns)
+
+
 def flow_delete(handle: Any, key: bytes) -> bool:
     return bool(_lib.onvm_flow_table_delete(handle, key) == 0)
 

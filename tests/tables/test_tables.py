@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import random
 import subprocess
 import sys
 from ipaddress import ip_address, ip_network
@@ -251,6 +252,19 @@ def test_slots_are_below_the_capacity(capacity: int, key_bytes: int) -> None:
         assert flows.try_add(b"\xff" * key_bytes) == -1
         assert flows.lookup(b"".join(keys)).tolist() == [flows.find(key) for key in keys]
         assert sorted(map(flows.key, flows.slots())) == keys
+
+
+def test_adding_in_bulk_is_adding_one_by_one() -> None:
+    rng = random.Random(3)
+    with FlowTable(50, 40) as one, FlowTable(50, 40) as bulk:
+        for now in range(1, 40):
+            keys = [rng.randrange(60).to_bytes(40, "big") for _ in range(rng.randrange(150))]
+            slots = bulk.add_bulk(b"".join(keys), now)
+            assert [max(slot, -1) for slot in slots] == [one.try_add(key, now) for key in keys]
+            for table in (one, bulk):
+                table.expire(now, idle_ns=2)
+            assert list(one.slots()) == list(bulk.slots())
+            assert all(one.used_ns(slot) == bulk.used_ns(slot) for slot in one.slots())
 
 
 def test_cpu_affinity_survives_the_start() -> None:

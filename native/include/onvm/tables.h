@@ -122,6 +122,9 @@ ONVM_EXPORT void onvm_flow_table_lookup_bulk(struct onvm_flow_table *table, cons
 /** Slot of the flow, added if it was not there; -ENOSPC when full. */
 ONVM_EXPORT int32_t onvm_flow_table_add(struct onvm_flow_table *table, const void *key,
 					uint64_t now_ns);
+/** onvm_flow_table_add() for @p nb keys that lie one behind the other; -ENOSPC where it is full. */
+ONVM_EXPORT void onvm_flow_table_add_bulk(struct onvm_flow_table *table, const void *keys,
+					  int32_t *slots, uint32_t nb, uint64_t now_ns);
 ONVM_EXPORT int onvm_flow_table_delete(struct onvm_flow_table *table, const void *key);
 /** Delete the flow of @p slot; -ENOENT when the slot is free. */
 ONVM_EXPORT int onvm_flow_table_delete_slot(struct onvm_flow_table *table, int32_t slot);

@@ -104,8 +104,7 @@ class Firewall(NetworkFunction):
 
     def process(self, burst: Burst) -> None:
         burst.drop(self.rules.lookup(burst.flow_key) == 0, reason=1)
-        for key in burst.flow_key[self.flows.lookup(burst.flow_key) < 0]:
-            self.flows.add(key)
+        assert (self.flows.add_bulk(burst.flow_key) >= 0).all()
 
 
 def test_columns_of_keys_go_into_tables() -> None:
