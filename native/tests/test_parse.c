@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Plan: the parser never reads outside the frame, whatever is in it. Frames lie in allocations of
- * exactly their length, so AddressSanitizer sees one byte too many.
+ * Plan: the parser never reads outside the frame, whatever is in it, and neither does who reads the
+ * tuple where it says. Frames lie in allocations of exactly their length, so AddressSanitizer sees
+ * one byte too many.
  *  - every prefix of a few good frames
  *  - mutated frames: bytes changed, cut, length fields that lie
  * That its answers are right is tests/unit/sdk's and the captures' subject.
@@ -9,6 +10,7 @@
 #include <string.h>
 
 #include <onvm/parse.h>
+#include <onvm/tuple.h>
 
 #include "test.h"
 
@@ -35,11 +37,22 @@ static void
 parse_copy(const uint8_t *frame, uint32_t length)
 {
 	uint8_t *exact = malloc(length ? length : 1);
+	const struct onvm_pkt pkt = {.data = exact, .length = (uint16_t)length};
 	struct onvm_headers headers;
+	struct onvm_layout layout;
+	struct onvm_tuple tuple;
 
 	CHECK(exact != NULL);
 	memcpy(exact, frame, length);
 	onvm_parse(exact, length, &headers);
+	layout = onvm_layout_of(&pkt);
+	onvm_tuple_read(exact, &layout, &tuple);
+	CHECK_EQUAL(tuple.ip_version, headers.ip_version);
+	CHECK_EQUAL(tuple.protocol, headers.protocol);
+	if (headers.has_ports) {
+		CHECK_EQUAL(onvm_load_be16(tuple.src_port), headers.src_port);
+		CHECK_EQUAL(onvm_load_be16(tuple.dst_port), headers.dst_port);
+	}
 	if (headers.l3_status == ONVM_L3_OK) {
 		CHECK(headers.l3_offset <= length);
 		CHECK(headers.l4_offset <= length);
