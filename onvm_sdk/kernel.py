@@ -13,6 +13,7 @@
 
 `pkt` has the names and rules of :class:`~onvm_sdk.packet.PacketView`, without ``data`` and
 ``tobytes``, and with ``ipv6.src_high`` and ``src_low`` (unsigned, 64 bits) for IPv6 addresses.
+``pkt.flow_key`` is good for asking tables, and for nothing else.
 `state` is None, a C-contiguous NumPy array, a structured record, a table of `onvm_sdk.tables`, or a
 tuple of those (a NamedTuple, too); it is handed over by address, so changes are seen by both sides.
 

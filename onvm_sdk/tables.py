@@ -25,6 +25,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from operator import index
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -298,8 +299,8 @@ class Lpm(_Table):
                 Kernels have no text and no numbers of 128 bits.
             low: the lower 64 bits.
         """
-        if low is not None:
-            address = int(address) << 64 | low
+        if not isinstance(address, str):
+            address = index(address) if low is None else index(address) << 64 | index(low)
         key = IPv4Address(address) if self.version == 4 else IPv6Address(address)
         out = bytearray(4)
         self.lookup(key.packed, out)
@@ -402,6 +403,9 @@ class FlowTable(_Table):
 
     def value(self, slot: int) -> memoryview:
         """Give the flow's value to read and write, without a copy.
+
+        Bytes: a number above 255 raises ValueError, and is cut in a compiled kernel, where the
+        value is an array. Count in arrays of your own, with the slot as an index.
 
         Lifetime: until the flow is removed or the table closed; do not use it afterwards.
         """

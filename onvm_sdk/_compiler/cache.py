@@ -70,10 +70,13 @@ def _folder() -> Path:
 
 def _tools() -> Iterator[str]:
     """Name the builds of the SDK and of numba that made the code."""
-    for file in sorted(Path(__file__).parent.glob("*.py")):
+    sdk = Path(__file__).parents[1]
+    constants = sdk / "five_tuple.py", sdk / "_native" / "tables.py"
+    for file in (*sorted(Path(__file__).parent.glob("*.py")), *constants):
         yield file.read_text()
-    built = Path(_nf.__file__).stat()
-    yield f"{built.st_size} {built.st_mtime_ns}"
+    for file in sorted(Path(_nf.__file__).parent.glob("_*.so")):
+        built = file.stat()
+        yield f"{file.name} {built.st_size} {built.st_mtime_ns}"
     numba = importlib.util.find_spec("numba")
     if numba is not None and numba.origin is not None:
         yield Path(numba.origin).with_name("_version.py").read_text()
@@ -93,6 +96,7 @@ def _describe_function(function: Any, above: set[int]) -> Iterator[str]:
 
 def _describe_code(code: types.CodeType, names: dict[str, Any], above: set[int]) -> Iterator[str]:
     yield code.co_code.hex()
+    yield code.co_exceptiontable.hex()
     yield repr((code.co_names, code.co_varnames, code.co_freevars, code.co_argcount))
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
@@ -113,7 +117,11 @@ def _describe(value: Any, above: set[int]) -> Iterator[str]:
             yield from _describe(part, above)
     elif isinstance(value, type) and issubclass(value, enum.Enum):
         yield repr([(member.name, member.value) for member in value])
-    elif value in (np, math) or getattr(value, "__module__", None) in ("numpy", "builtins", "math"):
+    elif (
+        value is np
+        or value is math
+        or getattr(value, "__module__", None) in ("numpy", "builtins", "math")
+    ):
         yield f"{getattr(value, '__module__', '')} {value.__name__}"
     elif isinstance(value, types.FunctionType):
         yield from _describe_function(value, above)

@@ -39,7 +39,7 @@ def check_state(function: Callable[..., Any], state: Any) -> None:
         if not (
             value is None
             or isinstance(value, (np.ndarray, np.void))
-            or hasattr(value, "kernel_type")
+            or "kernel_type" in vars(type(value))  # not of a subclass, whose methods are others
         ):
             raise PluginError(
                 "None, a NumPy array, a record, a table, or a tuple of those expected",

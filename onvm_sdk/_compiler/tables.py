@@ -149,10 +149,14 @@ def _now(now_ns: Any) -> int:
 
 @overload(_now, strict=False)
 def _now_of(now_ns: Any) -> Any:
-    if not isinstance(now_ns, types.Integer):
+    if now_ns is None or isinstance(now_ns, (types.NoneType, types.Omitted)):
         return lambda now_ns: _now_ns()
+    if not isinstance(now_ns, types.Integer):
+        raise TypingError("now_ns is an integer, or left out")
 
     def given(now_ns: Any) -> Any:
+        if now_ns < 0:
+            raise OverflowError("now_ns is below 0")
         return np.uint64(now_ns)
 
     return given
@@ -179,10 +183,14 @@ def _find_route(table: Any, address: Any, low: Any = None) -> Any:
         )
 
     def find4(table: Any, address: Any, low: Any = None) -> Any:
+        if address < 0 or address > 0xFFFFFFFF:
+            raise ValueError("no IPv4 address")
         value = _lpm_find4(_address(table), np.uint32(address))
         return -1 if value == MISS else np.int64(value)
 
     def find6(table: Any, address: Any, low: Any = None) -> Any:
+        if address < 0 or low < 0:
+            raise ValueError("no IPv6 address")
         value = _lpm_find6(_address(table), np.uint64(address), np.uint64(low))
         return -1 if value == MISS else np.int64(value)
 

@@ -16,11 +16,6 @@ _lib: Any = _tables.lib
 MISS = 0xFFFFFFFF
 
 
-def function_address(name: str) -> int:
-    """Give the address of the C function `name`, for compiled kernels."""
-    return int(_ffi.cast("uintptr_t", _ffi.addressof(_lib, name)))
-
-
 def address(handle: Any) -> int:
     """Give the address of a table, for compiled kernels."""
     return int(_ffi.cast("uintptr_t", handle))

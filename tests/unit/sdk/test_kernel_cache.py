@@ -14,6 +14,7 @@ np = pytest.importorskip("numpy")
 pytest.importorskip("numba")
 
 from onvm_sdk import NetworkFunction, kernel  # noqa: E402
+from onvm_sdk._compiler import cache  # noqa: E402
 from onvm_sdk.testing import Runner  # noqa: E402
 
 NF = """
@@ -70,6 +71,31 @@ def test_another_constant_or_state_is_another_kernel(tmp_path: Path) -> None:
     run_nf(tmp_path)
     assert run_nf(tmp_path, limit=100) == "[1, 1] 16 True"
     assert len(kept(tmp_path)) == 2
+
+
+def cache_file_of(text: str) -> Path | None:
+    names: dict[str, Any] = {"np": np, "table": np.zeros(4)}
+    exec(text, names)
+    return cache.cache_file(names["process_packet"], "", False)
+
+
+def test_what_try_covers_is_part_of_the_kernel() -> None:
+    covered = """
+def process_packet(pkt, state):
+    try:
+        state[0] += 1
+        state[1] = state[5]
+    except Exception:
+        state[2] = 1
+"""
+    outside = covered.replace("        state[1] = state[5]\n", "")
+    outside += "    else:\n        state[1] = state[5]\n"
+    assert cache_file_of(covered) == cache_file_of(covered)
+    assert cache_file_of(covered) != cache_file_of(outside)
+
+
+def test_a_kernel_with_a_global_array_is_not_kept() -> None:
+    assert cache_file_of("def process_packet(pkt, state):\n    state[0] = table[1]\n") is None
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "writable"])

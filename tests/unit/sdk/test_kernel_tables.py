@@ -60,8 +60,7 @@ class Router(NetworkFunction):
         if slot < 0:
             return pkt.drop(3)
         state.nb_bytes[slot] += pkt.length
-        count = state.flows.value(slot)
-        count[0] += 1
+        state.flows.value(slot)[0] = port
         return pkt.out(port)
 
     def teardown(self) -> None:
@@ -94,7 +93,7 @@ def test_a_kernel_routes_and_counts_with_tables(compiled: bool) -> None:
         assert len(state.flows) == 4
         flow = FiveTuple.make("10.0.0.1", 1, "10.1.2.3", 2, 17)
         slot = state.flows.find(flow.pack())
-        assert state.flows.value(slot)[0] == 2
+        assert state.flows.value(slot)[0] == 7
         assert state.nb_bytes[slot] == 2 * len(PACKETS[1])
         assert FiveTuple.unpack(state.flows.key(slot)) == flow
 
@@ -172,6 +171,62 @@ def test_a_slot_without_a_flow_is_refused(flows: FlowTable, slot: int, compiled:
     for function in (touch, value):
         with pytest.raises(KeyError, match=f"no flow has slot {slot}"):
             run(function, flows, compiled)
+
+
+@WAYS
+def test_addresses_may_come_from_arrays(compiled: bool) -> None:
+    def process_packet(pkt: Any, state: Any) -> Any:
+        found = state[1]
+        targets = np.array([0x0A010203, 0xC0000201], np.uint32)
+        for i in range(2):
+            found[i] = state[0].find(targets[i])
+
+    with Lpm(16) as routes:
+        routes.add("10.1.0.0/16", 3)
+        assert run(process_packet, routes, compiled)[:2].tolist() == [3, -1]
+
+
+@WAYS
+def test_numbers_that_cannot_be_are_refused(flows: FlowTable, compiled: bool) -> None:
+    def address(pkt: Any, state: Any) -> Any:
+        state[0].find(pkt.ipv4.dst + (1 << 32))
+
+    def negative(pkt: Any, state: Any) -> Any:
+        state[0].find(pkt.udp.src_port - 10)
+
+    def time(pkt: Any, state: Any) -> Any:
+        state[0].try_add(np.zeros(4, np.uint8), pkt.udp.src_port - 10)
+
+    with Lpm(16) as routes:
+        for function in (address, negative):
+            with pytest.raises(ValueError, match=r"not permitted|IPv4 address"):
+                run(function, routes, compiled)
+    with pytest.raises(OverflowError):
+        run(time, flows, compiled)
+
+
+def test_times_are_integers(flows: FlowTable) -> None:
+    def process_packet(pkt: Any, state: Any) -> Any:
+        state[0].try_add(np.zeros(4, np.uint8), 5.0)
+
+    with pytest.raises(PluginError, match="now_ns is an integer, or left out"):
+        run(process_packet, flows, compiled=True)
+    with pytest.raises(TypeError):
+        run(process_packet, flows, compiled=False)
+
+
+def test_a_table_with_other_methods_is_refused() -> None:
+    class Counting(Lpm):
+        def find(self, address: str | int, low: int | None = None) -> int:
+            return 5
+
+    def process_packet(pkt: Any, state: Any) -> Any:
+        state[1][0] = state[0].find(pkt.ipv4.dst)
+
+    with Counting(16) as routes:
+        with pytest.raises(PluginError, match="a table, or a tuple of those expected"):
+            run(process_packet, routes, compiled=True)
+        assert run(process_packet, routes, compiled=False)[0] == 5
 
 
 def test_a_flow_key_is_refused_by_a_table_of_other_keys(flows: FlowTable) -> None:
