@@ -280,11 +280,18 @@ class Lpm(_Table):
             addresses: 4 or 16 bytes each, network order, one behind the other, as
                 ``burst.ipv6.dst``; or IPv4 as numbers of 32 bits, as ``burst.ipv4.dst``.
             out: filled with uint32 and returned, if given.
+
+        Raises:
+            ValueError: `addresses` are numbers of another size, or IPv6 as numbers.
         """
-        if self.version == 4 and memoryview(addresses).format in _NUMBERS:
+        given = memoryview(addresses)
+        if self.version == 4 and given.format in _NUMBERS:
             import numpy
 
             addresses = numpy.asarray(addresses).astype(">u4").data
+        elif given.itemsize != 1 and (self.version, given.format) != (4, ">I"):
+            wanted = "bytes or numbers of 32 bits" if self.version == 4 else "bytes"
+            raise ValueError(f"addresses: {wanted} expected, not an array of {given.format!r}")
         view, length = _records(addresses, 4 if self.version == 4 else 16, "addresses")
         values = _output(out, length, "u4")
         _native.lpm_lookup(self._handle, view, values, length)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import secrets
 import time
@@ -466,8 +465,10 @@ class Deployment:
                 self.poll(POLL_S)
             for launched in self._state.launched:
                 launched.handle.kill()
-        with contextlib.suppress(OSError):
+        try:
             self.manager.close()
+        except OSError:
+            log.exception("not everything could be closed")
 
 
 def _services(nfs: Sequence[str], packages: Sequence[NfPackage | None]) -> list[str]:

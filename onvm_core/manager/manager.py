@@ -92,13 +92,14 @@ class Manager:
 
     def close(self) -> None:
         """Stop the workers and throw everybody out."""
-        dataplane.stop()
-        for host in list(self.registry.living()):
-            self.attach.detach(host.slot, "the manager stops")
-        self.attach.close()
-        self.selector.unregister(dataplane.notice_fd())
-        self.selector.close()
-        dataplane.fini()
+        with contextlib.ExitStack() as whatever_happens:
+            whatever_happens.callback(dataplane.fini)
+            whatever_happens.callback(self.selector.close)
+            whatever_happens.callback(self.selector.unregister, dataplane.notice_fd())
+            whatever_happens.callback(self.attach.close)
+            dataplane.stop()
+            for host in list(self.registry.living()):
+                self.attach.detach(host.slot, "the manager stops")
 
     @property
     def attach_path(self) -> Path:

@@ -170,10 +170,13 @@ class Service:
             self._supervisor.stop_all()
         self._captures.close()
         self._publish(m.ManagerEvent(state="down"))
-        if self._control is not None:
-            self._control.close()
-        self._deployment.close()
-        self._lock.release()
+        control, self._control = self._control, None  # of hosts that go now nobody is told
+        try:
+            if control is not None:
+                control.close()
+        finally:
+            self._deployment.close()
+            self._lock.release()
 
     # ---- running ----
 

@@ -113,7 +113,7 @@ def _key_address(typing: Any, key: Any) -> Any:
     return types.voidptr(key), array if isinstance(key, types.Array) else flow_key
 
 
-def _flow_key_of(size: int, key: Any) -> None:
+def _check_key_type(size: int, key: Any) -> None:
     """Refuse, when it is compiled, a key that no table of keys of `size` bytes can have."""
     if isinstance(key, FlowKeyType):
         if size != FLOW_KEY_BYTES:
@@ -164,7 +164,7 @@ def _now_of(now_ns: Any) -> Any:
 
 @overload_method(AclType, "find", strict=False)
 def _find_rule(table: Any, key: Any) -> Any:
-    _flow_key_of(FLOW_KEY_BYTES, key)
+    _check_key_type(FLOW_KEY_BYTES, key)
 
     def find(table: Any, key: Any) -> Any:
         _check_key(key, FLOW_KEY_BYTES)
@@ -200,7 +200,7 @@ def _find_route(table: Any, address: Any, low: Any = None) -> Any:
 @overload_method(FlowTableType, "find", strict=False)
 def _find_flow(table: Any, key: Any) -> Any:
     size = table.key_bytes
-    _flow_key_of(size, key)
+    _check_key_type(size, key)
 
     def find(table: Any, key: Any) -> Any:
         _check_key(key, size)
@@ -213,7 +213,7 @@ def _find_flow(table: Any, key: Any) -> Any:
 @overload_method(FlowTableType, "try_add", strict=False)
 def _try_add_flow(table: Any, key: Any, now_ns: Any = None) -> Any:
     size = table.key_bytes
-    _flow_key_of(size, key)
+    _check_key_type(size, key)
 
     def try_add(table: Any, key: Any, now_ns: Any = None) -> Any:
         _check_key(key, size)
@@ -226,7 +226,7 @@ def _try_add_flow(table: Any, key: Any, now_ns: Any = None) -> Any:
 @overload_method(FlowTableType, "remove", strict=False)
 def _remove_flow(table: Any, key: Any) -> Any:
     size = table.key_bytes
-    _flow_key_of(size, key)
+    _check_key_type(size, key)
 
     def remove(table: Any, key: Any) -> bool:
         _check_key(key, size)

@@ -130,6 +130,8 @@ def test_changed_configuration_replaces_the_nf(host: Host) -> None:
     host.do("up", "-d")
     before = host.nf_pids()
     host.do("down", "--keep-nfs")
+    assert not list(host.runtime.glob("**/*.sock"))
+    assert "Traceback" not in (host.runtime / "main" / "logs" / "manager.log").read_text()
     host.configure(HASTY + TWO_NFS.replace("99", "100"))
     host.do("up", "-d")
     after = host.nf_pids()
