@@ -99,6 +99,14 @@ onvm_ethertype_is_vlan(uint16_t ethertype)
 	       ethertype == 0x9200;
 }
 
+/** Whether the ICMP or ICMPv6 message at @p l4 is an echo request or reply. */
+static inline bool
+onvm_icmp_is_echo(const uint8_t *l4, uint8_t protocol)
+{
+	return protocol == ONVM_PROTO_ICMP ? l4[0] == 8 || l4[0] == 0 :
+					     l4[0] == 128 || l4[0] == 129;
+}
+
 /** Transport header between @p offset and @p end (exclusive). */
 static inline void
 onvm_parse_l4(const uint8_t *data, uint32_t offset, uint32_t end, struct onvm_headers *headers)
@@ -150,8 +158,7 @@ onvm_parse_l4(const uint8_t *data, uint32_t offset, uint32_t end, struct onvm_he
 		}
 		headers->l4_status = ONVM_L4_OK;
 		headers->src_port = onvm_load_be16(l4);
-		if (headers->protocol == ONVM_PROTO_ICMP ? (l4[0] == 0 || l4[0] == 8) :
-							   (l4[0] == 128 || l4[0] == 129))
+		if (onvm_icmp_is_echo(l4, headers->protocol))
 			headers->dst_port = onvm_load_be16(l4 + 4);
 		break;
 	default:

@@ -7,20 +7,11 @@
  * The tuple of a packet: what names its flow, as tables want to be given it.
  */
 
-#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 
 #include <onvm/fields.h>
 #include <onvm/tables.h>
-
-/** Whether the ICMP or ICMPv6 message at @p l4 is an echo request or reply. */
-static inline bool
-onvm_icmp_is_echo(const uint8_t *l4, uint8_t protocol)
-{
-	return protocol == ONVM_PROTO_ICMP ? l4[0] == 8 || l4[0] == 0 :
-					     l4[0] == 128 || l4[0] == 129;
-}
 
 /**
  * Read the tuple of a packet; all zeros when it is not IP.
