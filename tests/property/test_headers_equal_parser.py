@@ -76,7 +76,7 @@ def frames(draw: st.DrawFn) -> bytes:
     return made[: draw(st.integers(0, len(made)))] if draw(st.integers(0, 3)) == 0 else made
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(frames())
 def test_same_reading_of_random_frames(frame: bytes) -> None:
     assert plain(frame) == native(frame)

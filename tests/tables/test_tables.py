@@ -53,7 +53,7 @@ def test_lpm_agrees_with_linear_search(version: int) -> None:
     with Lpm(4096, version=version) as lpm:
         routes: dict[str, int] = {}
 
-        @settings(max_examples=60, deadline=None)
+        @settings(max_examples=60)
         @given(st.lists(st.tuples(networks(version), st.integers(0, 2**31 - 2), st.booleans()),
                         max_size=12), st.sampled_from([-1, 0, 1]))  # fmt: skip
         def check(changes: list, step: int) -> None:
@@ -132,7 +132,7 @@ def test_acl_agrees_with_linear_search(version: int) -> None:
             and dport in rule.dst_ports
         )
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(st.lists(rules, min_size=1, max_size=20), st.data())
     def check(given_rules: list[AclRule], data: st.DataObject) -> None:
         with Acl(given_rules, version=version) as acl:
@@ -171,7 +171,7 @@ def expire_all(flows: FlowTable, now: int, idle: int) -> tuple[int, list[bytes]]
     return expired, seen
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.sampled_from([1, 13, 16, 40, 48, 64]),
     st.lists(st.tuples(st.sampled_from("arte"), st.integers(0, 30), st.integers(0, 20))),

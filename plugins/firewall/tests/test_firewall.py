@@ -160,7 +160,7 @@ BURSTS = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     rules=st.lists(RULES, max_size=6),
     default=st.sampled_from(["accept", "drop"]),
@@ -186,7 +186,7 @@ def test_kernel_agrees_with_model(
         assert verdicts(runner, burst, now_s) == expected
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(st.binary(max_size=120), max_size=8), st.sampled_from([b"\x08\x00E", b"\x86\xdd`"]))
 def test_garbage_is_survived(tails: list[bytes], head: bytes) -> None:
     runner = GARBAGE_RUNNER

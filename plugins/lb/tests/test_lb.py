@@ -26,7 +26,7 @@ VIP, CLIENT = "198.51.100.10", "192.0.2.77"
 NAMES = st.lists(st.text("abcdef", min_size=1), min_size=1, max_size=20, unique=True)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(NAMES, st.sampled_from([23, 101, 251]))
 def test_equal_backends_differ_by_one_slot_at_most(names: list[str], size: int) -> None:
     shares = Counter(maglev_table(names, size))
@@ -34,7 +34,7 @@ def test_equal_backends_differ_by_one_slot_at_most(names: list[str], size: int) 
     assert max(shares.values()) - min(shares.values()) <= 1
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(NAMES, st.randoms())
 def test_order_of_backends_does_not_matter(names: list[str], random) -> None:
     mixed = random.sample(names, len(names))
@@ -55,7 +55,7 @@ def test_weights_share_in_proportion() -> None:
     assert [round(8 * shares[i] / 5003) for i in range(3)] == [1, 2, 5]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=12), st.sampled_from([13, 101, 251]))
 def test_native_table_is_the_models(weights: list[int], size: int) -> None:
     permutations = [permutation(str(i), size) for i in range(len(weights))]
@@ -194,7 +194,7 @@ BURSTS = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.sampled_from([2, 64]), st.sampled_from([0, 8080]), BURSTS)
 def test_kernel_agrees_with_model(capacity: int, port: int, bursts: list) -> None:
     def config(backends: int) -> dict:
@@ -229,7 +229,7 @@ def test_kernel_agrees_with_model(capacity: int, port: int, bursts: list) -> Non
             assert is_sound(done.data) == is_sound(frame)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(st.binary(max_size=120), max_size=8))
 def test_garbage_is_survived(tails: list[bytes]) -> None:
     for head in (b"\x08\x00E", b"\x86\xdd`"):

@@ -293,7 +293,7 @@ def packets(draw: st.DrawFn) -> Packet:
     return Packet(made, reverse, port=1)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.fixed_dictionaries({
         "ports": st.sampled_from(["2000-2002", "2000-2009", "1024-65535"]),
@@ -331,7 +331,7 @@ def test_kernel_agrees_with_model(values: dict, bursts: list) -> None:
             assert result.data == expected.data
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(st.tuples(st.binary(max_size=120), st.booleans()), max_size=8))
 def test_garbage_is_survived(tails: list) -> None:
     for result in GARBAGE.runner.run(

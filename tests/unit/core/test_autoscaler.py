@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from onvm_core.scaling.autoscaler import Autoscaler, Decision, Scaled, ServiceState
@@ -15,7 +15,6 @@ from onvm_sdk.errors import ConfigError, OnvmError
 
 STEP_S = 0.05
 CAPACITY_PPS = 1000.0
-SLOW = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=60)
 
 
 def load(
@@ -303,7 +302,7 @@ swings = st.tuples(
 )
 
 
-@SLOW
+@settings(max_examples=60)
 @given(swings, st.floats(0.0, 0.99))
 def test_load_that_swings_around_the_threshold_changes_the_number_once(
     swing: tuple[float, float, int, float], amplitude: float
@@ -326,7 +325,7 @@ def test_load_that_swings_around_the_threshold_changes_the_number_once(
     assert directions in ([], [True]), service.changes
 
 
-@SLOW
+@settings(max_examples=60)
 @given(st.lists(st.floats(0, 6), min_size=1, max_size=30), st.floats(0.1, 2.0))
 def test_whatever_the_load_does_scale_in_waits_for_quiet(steps: list[float], each_s: float) -> None:
     chosen = ScaleSettings(min=1, max=5, in_after_s=1.5)

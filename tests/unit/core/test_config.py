@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from onvm_core.manager.config import Config, parse_config
@@ -213,8 +213,6 @@ def test_what_a_file_names_is_made(packages: list[NfPackage], tmp_path: Path) ->
     assert (made.exporters["x"].kind, made.exporters["x"].interval_s) == ("jsonl", 10.0)
 
 
-# The first draws import hypothesis's tables; on a loaded machine that takes seconds.
-SLOW = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
     lambda inner: (
@@ -244,7 +242,6 @@ def without_none(value: Any) -> Any:
     return value
 
 
-@SLOW
 @given(SECTIONS.map(without_none))
 def test_any_table_is_read_or_refused_in_one_line(
     packages: list[NfPackage], tree: dict[str, Any]
@@ -256,7 +253,6 @@ def test_any_table_is_read_or_refused_in_one_line(
         assert "\n" not in str(error)
 
 
-@SLOW
 @given(st.binary(max_size=200))
 @example(b'"\\ud800" = 1')
 def test_any_bytes_are_read_or_refused(packages: list[NfPackage], data: bytes) -> None:
@@ -266,7 +262,6 @@ def test_any_bytes_are_read_or_refused(packages: list[NfPackage], data: bytes) -
         assert "\n" not in str(error)
 
 
-@SLOW
 @given(st.dictionaries(st.text(max_size=5), VALUES, max_size=4).map(without_none))
 def test_written_toml_reads_back(table: dict[str, Any]) -> None:
     assert msgspec.json.encode(tomllib.loads(format_toml(table))) == msgspec.json.encode(table)

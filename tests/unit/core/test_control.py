@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import zmq
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from onvm_core.manager import messages as m
@@ -17,8 +17,6 @@ from onvm_core.manager import packing
 from onvm_core.manager.control import ControlServer, endpoint
 from onvm_core.manager.directory import CONTROL_SOCKET
 from onvm_sdk.errors import ConfigError
-
-SLOW = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def handle(request: m.Request) -> m.Reply:
@@ -148,7 +146,6 @@ def test_long_path_is_refused() -> None:
         endpoint(Path("/" + "x" * 107))
 
 
-@SLOW
 @given(st.binary(max_size=300) | st.text(max_size=100).map(str.encode))
 def test_any_bytes_are_a_request_or_refused(data: bytes) -> None:
     try:
@@ -157,7 +154,6 @@ def test_any_bytes_are_a_request_or_refused(data: bytes) -> None:
         assert "\n" not in str(error)
 
 
-@SLOW
 @given(st.text(min_size=1, max_size=31), st.text(max_size=200))
 def test_request_survives_its_bytes(name: str, text: str) -> None:
     request = m.SendRequest(name=name, message=text)

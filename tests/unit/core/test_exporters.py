@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from onvm_core.export.jsonl import JsonLines
@@ -115,7 +115,6 @@ def test_dead_instance_and_its_successor_are_one_series() -> None:
     assert list(found["onvm_nf_instances"].values()) == [1]
 
 
-@settings(deadline=None)
 @given(st.text(max_size=20), st.text(max_size=20), st.floats())
 def test_any_name_and_value_can_be_read_back(name: str, reason: str, value: float) -> None:
     one = nf(instance=name, drops={reason: 1}, load=msgspec.structs.replace(

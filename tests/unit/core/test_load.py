@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -26,7 +26,6 @@ NOTHING = LoadCounters(
     latency=(0,) * 8,
 )  # fmt: skip
 BEGIN = Reading(10.0, NOTHING)
-SLOW = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=200)
 
 
 def after(seconds: float, **counters: object) -> Reading:
@@ -191,7 +190,7 @@ readings = st.builds(
 )  # fmt: skip
 
 
-@SLOW
+@settings(max_examples=200)
 @given(readings, readings, st.floats(0, 100), st.floats(0, 2000))
 def test_load_keeps_to_its_ranges(
     before: LoadCounters, now: LoadCounters, seconds: float, known: float
@@ -205,7 +204,7 @@ def test_load_keeps_to_its_ranges(
     assert min(load.packets, load.busy_cycles, load.sheds, load.idle_cycles) >= 0
 
 
-@SLOW
+@settings(max_examples=200)
 @given(
     st.floats(100, 5000), st.floats(0.05, 0.95), st.floats(1, 200), st.sampled_from([0.05, 0.1, 1])
 )
@@ -263,8 +262,9 @@ def test_utilisation_is_the_share_of_what_full_bursts_allow() -> None:
     assert sums.cycles / HZ / 0.1 > 3 * load.utilisation, "small bursts take more of its time"
 
 
-@SLOW
+@settings(max_examples=200)
 @given(st.tuples(*[st.integers(0, 2**64 - 1)] * 5), st.integers(1, 2048))
+@example((0, 0, 0, 2**54 - 1, 0), 1)
 def test_any_sums_give_a_cost_within_bounds(values: tuple[int, ...], burst: int) -> None:
     cost = full_burst_cycles(TurnSums(*values), burst)
-    assert 0 <= cost <= values[3]
+    assert 0 <= cost <= float(values[3])  # a mean is rounded as its sum is

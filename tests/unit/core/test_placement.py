@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from onvm_core.manager.config import parse_config
@@ -280,7 +280,6 @@ NEEDS = st.builds(
 )
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     topologies(),
     st.data(),
@@ -328,7 +327,6 @@ def check(found: Decision, need: Need, room: Room, core_of: dict[int, int]) -> N
         assert packed or room.load(found.cpus[0]) == min(room.load(cpu) for cpu in there)
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(topologies(), st.lists(NEEDS, max_size=8))
 def test_balanced_shares_only_when_no_core_is_free(topology: Topology, needs: list[Need]) -> None:
     placed: list[Placed] = []
