@@ -102,6 +102,10 @@ lock:  ## pin and hash what .venv holds (asks the package index; needs uv)
 	  --no-emit-index-url packaging/requirements-dev.in -o packaging/requirements-dev.txt
 	@sed -n 's/ *\\$$//; /^[^ #].*==/p' packaging/requirements-dev.txt > packaging/constraints.txt
 
+.PHONY: changelog
+changelog: .venv/ready  ## show what the next section of CHANGELOG.md will say
+	@.venv/bin/towncrier build --draft --version next
+
 .PHONY: clean
 clean:  ## remove everything that was built, and .venv
 	@rm -rf build dist .venv .tox .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
