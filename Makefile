@@ -62,12 +62,21 @@ demo: packages  ## run firewall, NAT and load balancer over generated traffic, t
 	@$(python) -m onvm_core.demo $(if $(PCAP),--pcap "$(PCAP)")
 
 .PHONY: test
-test: packages $(stamps)/apt-test  ## run every test on every Python here, C tests with sanitizers, lint and types
+test: packages $(stamps)/apt-test  ## run all tests: C under sanitizers, the SDK on every Python here, lint, types
 	@pythons=$$(packaging/all-pythons); pythons=$${pythons:+--discover $$pythons}; failed=0; \
 	$(if $(TOX_ARGS),.venv/bin/tox run $$pythons $(TOX_ARGS) || failed=1,\
 	.venv/bin/tox run -m alone $$pythons || failed=1; \
 	.venv/bin/tox run-parallel -p 2 --parallel-no-spinner -m together $$pythons || failed=1); \
 	exit $$failed
+
+.PHONY: fuzz
+fuzz: packages $(stamps)/apt-test  ## property and fuzz tests with new random examples, for FUZZ_SECONDS (300)
+	@tests/fuzz $(or $(FUZZ_SECONDS),300)
+
+.PHONY: develop
+develop: .venv/ready  ## build the core in place: edits of Python and C count at once, without a reinstall
+	@.venv/bin/python -m pip install -q --no-build-isolation --no-deps -e .
+	@rm -f $(stamps)/core
 
 .PHONY: bench
 bench: packages  ## run all benchmarks, or SUITE=hop

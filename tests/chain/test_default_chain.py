@@ -64,7 +64,6 @@ def test_errors_about_requests_come_back() -> None:
         assert error.packets == [icmp_error("203.0.113.99", CLIENT, udp(CLIENT, 4000, VIP, 80))]
 
 
-@pytest.mark.once
 def test_capture_and_its_replies() -> None:
     path = DATA / "pcap" / "mix" / "glb__1k_pkts.pcap"
     if not path.is_file():

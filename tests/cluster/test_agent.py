@@ -17,8 +17,6 @@ from onvm_core.cluster.membership import remove_host
 from onvm_core.cluster.view import editions, mismatches
 from onvm_sdk.errors import ConfigError
 
-pytestmark = pytest.mark.once
-
 
 def test_every_change_reaches_all_managers_with_equal_views(cluster: Cluster) -> None:
     a, b, c = hosts = start_hosts(cluster, 3)

@@ -81,7 +81,6 @@ def test_probes_see_that_one_running_flow_does_not_come_back(server: Server) -> 
     assert math.isinf(seen.pause_ms(begin))
 
 
-@pytest.mark.once
 @pytest.mark.skipif(bool(MISSING), reason=MISSING or "complete")
 @pytest.mark.skipif("firewall" not in SERVICES, reason="onvm-nf-firewall is not installed")
 def test_all_figures_are_measured() -> None:

@@ -17,7 +17,6 @@ from processes import SERVICES
 
 MISSING = missing()
 pytestmark = [
-    pytest.mark.once,
     pytest.mark.skipif(bool(MISSING), reason=MISSING or "complete"),
     pytest.mark.skipif("firewall" not in SERVICES, reason="onvm-nf-firewall is not installed"),
 ]

@@ -23,10 +23,9 @@ from onvm_core.cluster.ensemble import Ensemble, Session
 from onvm_core.cluster.requests import RequestQueue
 from onvm_core.cluster.server import LocalEnsemble
 
-pytestmark = [
-    pytest.mark.once,
-    pytest.mark.skipif("firewall" not in SERVICES, reason="onvm-nf-firewall is not installed"),
-]
+pytestmark = pytest.mark.skipif(
+    "firewall" not in SERVICES, reason="onvm-nf-firewall is not installed"
+)
 _numbers = itertools.count(1)
 
 

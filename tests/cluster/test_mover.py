@@ -21,8 +21,6 @@ from onvm_core.cluster.view import make_view
 from onvm_core.manager.state_messages import StatePiece, StateReply
 from onvm_sdk.errors import ConfigError, OnvmError
 
-pytestmark = pytest.mark.once
-
 CLUSTER = ClusterNode(id="0123456789", name="test", vni=1)
 
 

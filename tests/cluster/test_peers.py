@@ -12,8 +12,6 @@ from bench import wait
 from onvm_core.cluster.peers import Peer, PeerLoad, PeerNetwork
 from onvm_sdk.errors import ConfigError
 
-pytestmark = pytest.mark.once
-
 LOAD = PeerLoad(7, 1234, 0.5, 2000)
 
 

@@ -22,7 +22,6 @@ from onvm_core.manager.client import Client
 
 MISSING = missing()
 pytestmark = [
-    pytest.mark.once,
     pytest.mark.skipif(bool(MISSING), reason=MISSING or "complete"),
     pytest.mark.skipif("firewall" not in SERVICES, reason="onvm-nf-firewall is not installed"),
 ]

@@ -21,8 +21,6 @@ import pytest
 from bench import Cluster, wait
 from up_host import ONVM, Host, managed
 
-pytestmark = pytest.mark.once
-
 PLANE = "[dataplane]\nflows = 65536\nbuffers = 8192\nring_length = 2048\n"
 CONFIGS = {
     "a": PLANE + '[ports.clients]\nuri = "gen:?flows=50&rate=4000&timeout_ms=4000"\n'

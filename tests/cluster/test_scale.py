@@ -34,8 +34,6 @@ from onvm_core.cluster.tree import (
     ServiceNode,
 )
 
-pytestmark = pytest.mark.once
-
 
 def request(
     key: str = "k", *preferred: str, deadline_s: float = 60.0, **fields: object

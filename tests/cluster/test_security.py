@@ -19,8 +19,6 @@ from onvm_core.cluster.errors import NoEnsembleError
 from onvm_core.cluster.foundation import make_cluster
 from onvm_core.cluster.server import LocalEnsemble
 
-pytestmark = pytest.mark.once
-
 
 def openssl(folder: Path, *arguments: str) -> None:
     subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)

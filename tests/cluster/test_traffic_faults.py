@@ -22,10 +22,7 @@ from onvm_core.cluster.tree import Paths, RequestNode
 from onvm_core.manager import messages as m
 
 MISSING = missing()
-pytestmark = [
-    pytest.mark.once,
-    pytest.mark.skipif(bool(MISSING), reason=MISSING or "complete"),
-]
+pytestmark = pytest.mark.skipif(bool(MISSING), reason=MISSING or "complete")
 ZOOKEEPER = f"{DATA}.254"
 REQUESTS = 100
 

@@ -9,8 +9,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -58,7 +56,6 @@ def test_tour_runs(tmp_path: Path) -> None:
     assert (tmp_path / "report.json").is_file()
 
 
-@pytest.mark.once
 def test_write_your_own_nf_runs(tmp_path: Path) -> None:
     lines = commands(section("Write your own NF"))
     assert lines

@@ -13,8 +13,6 @@ from typing import Any, Literal
 import pytest
 from scapy.utils import RawPcapNgReader
 
-pytestmark = pytest.mark.once
-
 ROOM = 2048
 """Bytes of a buffer at least; frames between this and the real room may go either way."""
 ETHERNET = 1

@@ -67,7 +67,6 @@ def command(pid: int) -> bytes:
     return Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
-@pytest.mark.once
 def test_start_after_everything_was_killed(host: Host, launcher: str) -> None:
     host.configure(CONFIG.replace("LAUNCHER", launcher))
     others = contained_cgroups()
@@ -121,7 +120,6 @@ def interface() -> Iterator[list[str]]:
         subprocess.run(["ip", "netns", "del", name], check=False)
 
 
-@pytest.mark.once
 def test_xdp_program_of_a_killed_run_is_replaced_and_goes(host: Host, interface: list[str]) -> None:
     def programs() -> int:
         shown = subprocess.run(

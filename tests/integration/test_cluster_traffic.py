@@ -14,10 +14,7 @@ from traffic import CONNECTIONS, Traffic, missing, traffic_over
 from traffic_cluster import HOSTS, TrafficCluster
 
 MISSING = missing()
-pytestmark = [
-    pytest.mark.once,
-    pytest.mark.skipif(bool(MISSING), reason=MISSING or "complete"),
-]
+pytestmark = pytest.mark.skipif(bool(MISSING), reason=MISSING or "complete")
 REASONS = (
     "no_chain",
     "no_instance",

@@ -5,10 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 
-import pytest
-
-pytestmark = pytest.mark.once
-
 
 def test_service_scales_out_under_rising_load_and_loses_nothing() -> None:
     for _ in range(3):  # a machine that stops programs for half a second makes it shed

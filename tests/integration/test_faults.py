@@ -7,8 +7,6 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.once
-
 GAP_S = 0.1
 WORKERS = [1, 2]
 

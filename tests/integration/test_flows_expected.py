@@ -10,8 +10,6 @@ from pathlib import Path
 import pytest
 from scenario import run
 
-pytestmark = pytest.mark.once
-
 LEARN = """
 source = native_ports.open_pcap(
     "in", rx_path=arguments["path"], tx_path=None, loop=1, rate_pps=0, count=0

@@ -15,10 +15,7 @@ from onvm_core.manager.client import Client
 if TYPE_CHECKING:
     from up_host import Host
 
-pytestmark = [
-    pytest.mark.once,
-    pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="it needs two CPUs"),
-]
+pytestmark = pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="it needs two CPUs")
 
 WAITS = """
 import time

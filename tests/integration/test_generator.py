@@ -11,8 +11,6 @@ from typing import Any
 import pytest
 from scenario import run
 
-pytestmark = pytest.mark.once
-
 scapy = pytest.importorskip("scapy.all")
 
 ONE_WAY = """

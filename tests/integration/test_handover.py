@@ -18,7 +18,6 @@ from onvm_core.manager.client import Client
 if TYPE_CHECKING:
     from up_host import Host
 
-pytestmark = pytest.mark.once
 
 CONFIG = """
 [dataplane]

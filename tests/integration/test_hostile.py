@@ -7,8 +7,6 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.once
-
 GAP_S = 0.1
 ATTEMPTS = 3
 RINGS = "it broke the rules of its rings or descriptors"

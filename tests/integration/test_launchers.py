@@ -20,7 +20,6 @@ from onvm_core.launch.launcher import SECRET_VARIABLE, Launchers, LaunchSpec
 if TYPE_CHECKING:
     from up_host import Host
 
-pytestmark = pytest.mark.once
 
 isolated = pytest.mark.parametrize("launcher", ["sandbox", "container", "docker"], indirect=True)
 CONFIG = """

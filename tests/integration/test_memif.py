@@ -25,7 +25,6 @@ def start(folder: Path, name: str, *arguments: str) -> subprocess.Popen[bytes]:
     )  # fmt: skip
 
 
-@pytest.mark.once
 def test_packets_pass_from_manager_to_manager(runtime_directory: Path) -> None:
     scapy = pytest.importorskip("scapy.utils")
     folder = runtime_directory

@@ -21,10 +21,7 @@ DOWNLOAD_BYTES = 20_000_000
 READY_TIMEOUT_S = 30
 
 MISSING = missing("ping", "iperf3")
-pytestmark = [
-    pytest.mark.once,
-    pytest.mark.skipif(bool(MISSING), reason=MISSING or "complete"),
-]
+pytestmark = pytest.mark.skipif(bool(MISSING), reason=MISSING or "complete")
 
 
 ADDRESSES = {"c": ("10.9.0.1/24", "fd00:9::1/64"), "s": ("10.9.0.2/24", "fd00:9::2/64")}

@@ -100,7 +100,6 @@ def nothing_left(host: Host, launcher: str, before: list[str]) -> None:
     host.wait(lambda: launcher != "container" or not find_engine().containers())
 
 
-@pytest.mark.once
 def test_nf_that_fails_at_its_start_ends_up_at_once(host: Host, launcher: str) -> None:
     install(host, "fails", FAILS, launcher)
     before = cgroups()
@@ -117,7 +116,6 @@ def test_nf_that_fails_at_its_start_ends_up_at_once(host: Host, launcher: str) -
     nothing_left(host, launcher, before)
 
 
-@pytest.mark.once
 def test_nf_that_never_gets_ready_is_ended_with_the_reason(host: Host, launcher: str) -> None:
     install(host, "sleeps", SLEEPS, launcher)
     before = cgroups()
@@ -128,7 +126,6 @@ def test_nf_that_never_gets_ready_is_ended_with_the_reason(host: Host, launcher:
     nothing_left(host, launcher, before)
 
 
-@pytest.mark.once
 def test_memory_limit_ends_an_nf_and_status_says_so(host: Host, launcher: str) -> None:
     if lacking := Launchers().unenforced(launcher):
         pytest.skip(lacking)
@@ -146,7 +143,6 @@ def test_memory_limit_ends_an_nf_and_status_says_so(host: Host, launcher: str) -
     nothing_left(host, launcher, before)
 
 
-@pytest.mark.once
 def test_missing_image_names_the_command_that_makes_it(host: Host) -> None:
     need_container()
     install_nf(host.site, "bare")  # other tests make images of the others
@@ -159,7 +155,6 @@ def test_missing_image_names_the_command_that_makes_it(host: Host) -> None:
     nothing_left(host, "container", cgroups())
 
 
-@pytest.mark.once
 def test_image_that_does_not_start_is_refused(
     host: Host, storage: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -178,7 +173,6 @@ def test_image_that_does_not_start_is_refused(
     nothing_left(host, "container", cgroups())
 
 
-@pytest.mark.once
 def test_files_of_a_configuration_come_along(host: Host, launcher: str) -> None:
     """Though a container sees no file of this host."""
     rules = host.folder / "etc" / "rules.txt"
@@ -212,7 +206,6 @@ def need_container() -> None:
         pytest.skip(str(error))
 
 
-@pytest.mark.once
 def test_without_cgroups_it_says_what_is_not_enforced_or_refuses(host: Host) -> None:
     if os.geteuid() != 0:
         pytest.skip("hides the cgroups in a mount namespace: needs root")

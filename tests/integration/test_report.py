@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 from scenario import run
-
-pytestmark = pytest.mark.once
 
 PASSING = """
 from onvm_core.manager.report import make_report

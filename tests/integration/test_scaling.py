@@ -22,7 +22,6 @@ from onvm_core.manager.client import Client
 if TYPE_CHECKING:
     from up_host import Host
 
-pytestmark = pytest.mark.once
 
 PORTS = """
 [dataplane]

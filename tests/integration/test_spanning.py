@@ -19,7 +19,6 @@ from cluster_hosts import TUNNEL_PORT, VNI, Managers, chain, data_socket, wait_f
 if TYPE_CHECKING:
     from up_host import Host
 
-pytestmark = pytest.mark.once
 
 PLANE = """
 [dataplane]

@@ -19,10 +19,7 @@ if TYPE_CHECKING:
     from up_host import Host
 
 MISSING = missing("ping")
-pytestmark = [
-    pytest.mark.once,
-    pytest.mark.skipif(bool(MISSING), reason=MISSING or "complete"),
-]
+pytestmark = pytest.mark.skipif(bool(MISSING), reason=MISSING or "complete")
 
 DOWNLOAD_BYTES = 3_000_000
 READY_TIMEOUT_S = 40

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 pytest.importorskip("onvm_nf_nat")
 pytest.importorskip("onvm_nf_lb")
-pytestmark = pytest.mark.once
 
 EXTERNAL, STRANGER = "192.0.2.1", "203.0.113.200"
 N_FLOWS = 60

@@ -19,7 +19,6 @@ import pytest
 pytest.importorskip("cookiecutter", reason="needs the extra 'author'")
 
 WHEELS = Path(os.environ.get("ONVM_WHEELS", Path(__file__).parents[2] / "build" / "wheels"))
-pytestmark = pytest.mark.once  # minutes of pip and virtual environments
 KINDS = ("columns", "packets", "kernel", "c")
 
 

@@ -18,8 +18,6 @@ from onvm_sdk.tables import Acl, AclRule, pack_tuple
 GIVEN = os.environ.get("ONVM_SHARED_DATA")
 DATA = Path(GIVEN) if GIVEN else Path(__file__).resolve().parents[3] / "shared" / "data"
 
-pytestmark = pytest.mark.once  # it tests C, of which there is one wheel for all Pythons
-
 
 def read(path: Path) -> list[str]:
     return (gzip.open(path, "rt") if path.suffix == ".gz" else path.open()).read().splitlines()

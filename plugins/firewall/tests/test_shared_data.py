@@ -26,7 +26,6 @@ GIVEN = os.environ.get("ONVM_SHARED_DATA")
 DATA = Path(GIVEN) if GIVEN else Path(__file__).resolve().parents[4] / "shared" / "data"
 if not DATA.is_dir():
     pytest.skip("shared test data is not there (ONVM_SHARED_DATA)", allow_module_level=True)
-pytestmark = pytest.mark.once  # the C kernels are one wheel for all Pythons
 
 NS = 1_000_000_000
 FRAMES_MAX = 1000
