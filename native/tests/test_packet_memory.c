@@ -5,7 +5,7 @@
  * whoever frees them and in whatever order; an area that is used up takes nothing of the other; a
  * socket that does not exist is said, and costs nothing; the thread's own memory policy stays.
  */
-#include "../dataplane/packet_memory.h"
+#include "packet_memory.h"
 
 #include <errno.h>
 #include <string.h>

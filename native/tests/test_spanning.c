@@ -6,7 +6,7 @@
  * that has its state; of which nobody has told us yet is waited for; chains
  * of one host alone never leave it.
  */
-#include "../dataplane/steering.h"
+#include "steering/steering.h"
 
 #include <string.h>
 

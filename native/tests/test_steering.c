@@ -5,7 +5,7 @@
  * a draining host takes what it has claimed, and leaves all to its heir;
  * recycling: what is marked waits with all it leads to, 100,000 deaths do not use up the paths.
  */
-#include "../dataplane/steering.h"
+#include "steering/steering.h"
 
 #include <string.h>
 
