@@ -41,27 +41,27 @@ publish_kinds(struct onvm_dataplane *dp)
 
 	for (uint32_t c = 0; c < ONVM_CAPTURES_MAX; c++)
 		for (uint32_t i = 0;
-		     dp->captures.list[c] != NULL && i < dp->captures.list[c]->nb_places; i++)
-			kinds |= dp->captures.list[c]->places[i].kinds;
+		     dp->captures.list[c] != NULL && i < dp->captures.list[c]->nb_points; i++)
+			kinds |= dp->captures.list[c]->points[i].kinds;
 	__atomic_store_n(&dp->captures.kinds, kinds, __ATOMIC_RELEASE);
 	onvm_publish(dp);
 }
 
-/** The place a point means; kinds 0: there is no such thing. */
-static struct onvm_capture_place
-place_of(const struct onvm_dataplane *dp, const struct onvm_dp_capture_point *point)
+/** What workers compare with; kinds 0: there is no such port or NF host. */
+static struct onvm_capture_point
+point_of(const struct onvm_dataplane *dp, const struct onvm_dp_capture_point *wanted)
 {
-	struct onvm_capture_place place = {.id = (uint16_t)point->id};
+	struct onvm_capture_point point = {.id = (uint16_t)wanted->id};
 
-	if (point->is_host) {
-		if (point->id < ONVM_HOSTS_MAX && dp->links[0][point->id] != NULL)
-			place.kinds = (uint8_t)((point->is_in ? ONVM_CAPTURE_TO_HOST : 0) |
-						(point->is_out ? ONVM_CAPTURE_FROM_HOST : 0));
-	} else if (point->id < ONVM_PORTS_MAX && dp->ports[point->id].state == ONVM_PORT_OPEN) {
-		place.kinds = (uint8_t)((point->is_in ? ONVM_CAPTURE_PORT_IN : 0) |
-					(point->is_out ? ONVM_CAPTURE_PORT_OUT : 0));
+	if (wanted->is_host) {
+		if (wanted->id < ONVM_HOSTS_MAX && dp->links[0][wanted->id] != NULL)
+			point.kinds = (uint8_t)((wanted->is_in ? ONVM_CAPTURE_TO_HOST : 0) |
+						(wanted->is_out ? ONVM_CAPTURE_FROM_HOST : 0));
+	} else if (wanted->id < ONVM_PORTS_MAX && dp->ports[wanted->id].state == ONVM_PORT_OPEN) {
+		point.kinds = (uint8_t)((wanted->is_in ? ONVM_CAPTURE_PORT_IN : 0) |
+					(wanted->is_out ? ONVM_CAPTURE_PORT_OUT : 0));
 	}
-	return place;
+	return point;
 }
 
 static int
@@ -104,10 +104,10 @@ onvm_dp_capture_start(const struct onvm_dp_capture_point *points, uint32_t nb_po
 		return onvm_fail(-ENOMEM, "capture: %s", strerror(ENOMEM));
 	capture->snap_length = snap_length;
 	capture->limit = limit == 0 ? UINT64_MAX : limit;
-	capture->nb_places = nb_points;
+	capture->nb_points = nb_points;
 	for (uint32_t i = 0; i < nb_points; i++) {
-		capture->places[i] = place_of(dp, &points[i]);
-		if (capture->places[i].kinds != 0)
+		capture->points[i] = point_of(dp, &points[i]);
+		if (capture->points[i].kinds != 0)
 			continue;
 		onvm_capture_free(capture);
 		return onvm_fail(-ENOENT, "capture: %s: there is no such %s", points[i].name,
@@ -141,14 +141,14 @@ drain(struct onvm_capture *capture, struct reader *reader)
 	uint32_t ring;
 
 	while ((record = onvm_capture_peek(capture, &ring)) != NULL && record->tsc <= until) {
-		const int rc = onvm_pcapng_packet(&reader->file, record->place,
+		const int rc = onvm_pcapng_packet(&reader->file, record->point,
 						  to_ns(reader, record->tsc),
 						  (const uint8_t *)(record + 1), record->captured,
 						  record->length, record->is_outbound);
 
 		if (rc != 0)
 			return onvm_fail(rc, "capture file: %s", strerror(-rc));
-		reader->nb_written[record->place]++;
+		reader->nb_written[record->point]++;
 		nb_written++;
 		onvm_capture_next(capture, ring);
 	}
@@ -179,7 +179,7 @@ read_capture(const struct onvm_capture *capture, const struct reader *reader,
 		stats->captured += capture->rings[w].nb_captured;
 		stats->overflow += capture->rings[w].nb_overflow;
 	}
-	for (uint32_t i = 0; i < capture->nb_places; i++)
+	for (uint32_t i = 0; i < capture->nb_points; i++)
 		stats->written += reader->nb_written[i];
 	stats->is_full = __atomic_load_n(&capture->nb_taken, __ATOMIC_RELAXED) >= capture->limit;
 }
@@ -211,7 +211,7 @@ onvm_dp_capture_stop(uint32_t id, struct onvm_dp_capture_stats *last)
 	publish_kinds(dp);
 	rc = drain(capture, reader);
 	read_capture(capture, reader, &stats);
-	for (uint32_t i = 0; rc >= 0 && i < capture->nb_places; i++)
+	for (uint32_t i = 0; rc >= 0 && i < capture->nb_points; i++)
 		rc = onvm_pcapng_statistics(&reader->file, i, to_ns(reader, rte_rdtsc()),
 					    reader->nb_written[i], i == 0 ? stats.overflow : 0);
 	if (rc >= 0)

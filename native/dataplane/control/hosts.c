@@ -102,7 +102,7 @@ links_bytes(void)
 /** Make one worker's end of a host's rings. */
 static struct onvm_link *
 create_link(struct onvm_dataplane *dp, uint32_t worker, uint32_t host, uint8_t *area,
-	    uint32_t nb_loaned, int socket)
+	    uint32_t nb_loaned, int node)
 {
 	struct epoll_event event = {.events = EPOLLIN | EPOLLET};
 	const uint32_t length = dp->config.ring_length;
@@ -134,9 +134,8 @@ create_link(struct onvm_dataplane *dp, uint32_t worker, uint32_t host, uint8_t *
 	link->high = length * dp->config.high_percent / 100;
 	link->low = length * dp->config.low_percent / 100;
 	link->nb_loans_wanted = worker == 0 ? nb_loaned : 0;
-	link->loan_pool = onvm_packet_pool(&dp->memory, socket < 0 ?
-								dp->config.worker_sockets[worker] :
-								(uint32_t)socket);
+	link->loan_pool = onvm_packet_pool(&dp->memory, node < 0 ? dp->config.worker_nodes[worker] :
+								   (uint32_t)node);
 	return link;
 }
 
@@ -185,8 +184,8 @@ onvm_host_free(struct onvm_dataplane *dp, uint32_t host)
 }
 
 int
-onvm_dp_host_add(const uint16_t *services, uint32_t nb_stages, uint32_t nb_loaned, int socket,
-		 struct onvm_dp_handover *handover)
+onvm_dp_host_add(const uint16_t *services, uint32_t nb_stages, uint32_t nb_loaned, int node,
+		 struct onvm_dp_attach_files *files)
 {
 	struct onvm_dataplane *dp = &onvm_dp;
 	struct onvm_host *host = NULL;
@@ -213,7 +212,7 @@ onvm_dp_host_add(const uint16_t *services, uint32_t nb_stages, uint32_t nb_loane
 	memcpy(host->services, services, nb_stages * sizeof(*services));
 	host->spare_pps = 0;
 	for (uint32_t w = 0; w < dp->config.nb_workers; w++) {
-		dp->links[w][slot] = create_link(dp, w, slot, area, nb_loaned, socket);
+		dp->links[w][slot] = create_link(dp, w, slot, area, nb_loaned, node);
 		if (dp->links[w][slot] == NULL) {
 			if (w == 0)
 				munmap(area, onvm_area_bytes(dp->config.ring_length,
@@ -223,7 +222,7 @@ onvm_dp_host_add(const uint16_t *services, uint32_t nb_stages, uint32_t nb_loane
 			return onvm_fail(-ENOMEM, "attach area: out of memory");
 		}
 	}
-	*handover = (struct onvm_dp_handover){
+	*files = (struct onvm_dp_attach_files){
 		.memory_fd = dp->memory.fd,
 		.area_fd = fd,
 		.nb_workers = dp->config.nb_workers,
@@ -233,7 +232,7 @@ onvm_dp_host_add(const uint16_t *services, uint32_t nb_stages, uint32_t nb_loane
 		.area_bytes = onvm_area_bytes(dp->config.ring_length, dp->config.nb_workers),
 	};
 	for (uint32_t w = 0; w < dp->config.nb_workers; w++)
-		handover->event_fds[w] = dp->links[w][slot]->event_fd;
+		files->event_fds[w] = dp->links[w][slot]->event_fd;
 	__atomic_store_n(&host->state, ONVM_HOST_ATTACHED, __ATOMIC_RELEASE);
 	onvm_publish(dp);
 	return (int)slot;
@@ -321,17 +320,17 @@ onvm_dp_host_claim(uint32_t slot, uint8_t ip_version, const uint8_t *address, ui
 }
 
 int
-onvm_dp_host_leave(uint32_t slot, uint32_t heir)
+onvm_dp_host_leave(uint32_t slot, uint32_t successor)
 {
 	struct onvm_dataplane *dp = &onvm_dp;
 	struct onvm_host *host = &dp->steering.hosts[slot];
 
-	if (slot == 0 || slot >= ONVM_HOSTS_MAX || heir >= ONVM_SLOTS_MAX ||
+	if (slot == 0 || slot >= ONVM_HOSTS_MAX || successor >= ONVM_SLOTS_MAX ||
 	    (host->state != ONVM_HOST_ACTIVE && host->state != ONVM_HOST_DRAINING))
 		return onvm_fail(-ENOENT, "NF host %u does not serve", slot);
 	__atomic_store_n(&host->state, ONVM_HOST_LEAVING, __ATOMIC_RELEASE);
 	onvm_publish_candidates(dp);
-	onvm_steering_retire_host(&dp->steering, (uint16_t)slot, (uint16_t)heir);
+	onvm_steering_retire_host(&dp->steering, (uint16_t)slot, (uint16_t)successor);
 	/* From here on no worker admits a packet to a path of the host. */
 	onvm_publish(dp);
 	return dp->steering.claims == NULL ? 0 : change_claims(dp, (uint16_t)slot, NULL);
@@ -381,7 +380,7 @@ onvm_dp_host_attention(uint32_t slot)
 }
 
 int
-onvm_dp_host_spare(uint32_t slot, uint32_t spare_pps)
+onvm_dp_host_spare_pps(uint32_t slot, uint32_t spare_pps)
 {
 	if (slot == 0 || slot >= ONVM_SLOTS_MAX)
 		return onvm_fail(-ENOENT, "there is no NF host %u", slot);

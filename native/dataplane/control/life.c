@@ -32,8 +32,8 @@
 
 struct onvm_dataplane onvm_dp;
 
-static onvm_control_thread housekeeper;
-static uint8_t housekeeper_runs;
+static onvm_control_thread housekeeping;
+static uint8_t housekeeping_runs;
 static pthread_t worker_threads[ONVM_WORKERS_MAX];
 static bool is_registered; /**< the control thread, by us */
 static char error_line[512];
@@ -117,13 +117,13 @@ recycle_paths(struct onvm_dataplane *dp)
 	    onvm_steering_unlink_retired(steering) == 0)
 		return;
 	__atomic_store_n(&dp->recycling.wants_marks, 1, __ATOMIC_RELEASE);
-	dp->recycling.is_waiting = all_have_passed(dp) && onvm_steering_spare_marked(steering) != 0;
+	dp->recycling.is_waiting = all_have_passed(dp) && onvm_steering_hold_marked(steering) != 0;
 	__atomic_store_n(&dp->recycling.wants_marks, 0, __ATOMIC_RELEASE);
 	dp->recycling.since = dp->flows.passes;
 }
 
 static onvm_control_thread_result
-keep_house(void *arg)
+run_housekeeping(void *arg)
 {
 	struct onvm_flow_table *flows = &onvm_dp.flows;
 	struct onvm_steering *steering = &onvm_dp.steering;
@@ -134,7 +134,7 @@ keep_house(void *arg)
 	/* rte_hash wants to know which thread deletes. */
 	if (rte_thread_register() != 0)
 		return 0;
-	while (__atomic_load_n(&housekeeper_runs, __ATOMIC_ACQUIRE)) {
+	while (__atomic_load_n(&housekeeping_runs, __ATOMIC_ACQUIRE)) {
 		clock_gettime(CLOCK_MONOTONIC, &now);
 		onvm_flow_table_set_time(flows, (uint64_t)now.tv_sec * 1000 +
 							(uint64_t)now.tv_nsec / 1000000);
@@ -166,13 +166,13 @@ init_qsbr(struct onvm_dataplane *dp)
 static int
 init_tables(struct onvm_dataplane *dp, const struct onvm_dp_config *config)
 {
-	int rc = onvm_packet_memory_init(&dp->memory, config->sockets, config->nb_sockets,
+	int rc = onvm_packet_memory_init(&dp->memory, config->nodes, config->nb_nodes,
 					 config->nb_buffers, config->data_bytes,
 					 (int)config->use_huge_pages);
 
 	if (rc != 0)
 		return onvm_fail(rc, "packet memory of %u buffers on each of %u sockets: %s",
-				 config->nb_buffers, config->nb_sockets, strerror(-rc));
+				 config->nb_buffers, config->nb_nodes, strerror(-rc));
 	rc = onvm_steering_init(&dp->steering);
 	if (rc == 0)
 		rc = init_qsbr(dp);
@@ -254,8 +254,8 @@ onvm_dp_start(void)
 		is_registered = true;
 	}
 	__atomic_store_n(&dp->must_stop, 0, __ATOMIC_RELEASE);
-	housekeeper_runs = 1;
-	if (onvm_control_thread_create(&housekeeper, "onvm-keeper", keep_house) != 0)
+	housekeeping_runs = 1;
+	if (onvm_control_thread_create(&housekeeping, "onvm-keeper", run_housekeeping) != 0)
 		return onvm_fail(-EAGAIN, "housekeeping thread does not start");
 	RTE_LCORE_FOREACH_WORKER (lcore) {
 		if (index == dp->config.nb_workers)
@@ -294,16 +294,16 @@ empty(struct onvm_dataplane *dp)
 		struct onvm_worker *worker = &dp->workers[w];
 
 		for (uint32_t id = 0; id < ONVM_PORTS_MAX; id++) {
-			struct onvm_lane *lane = dp->lanes[w][id];
+			struct onvm_worker_port *wport = dp->wports[w][id];
 
-			for (uint32_t i = 0; lane != NULL && i < lane->nb_held; i++)
-				onvm_worker_drop(worker, lane->held[i], ONVM_DROP_STOPPED);
-			for (uint32_t i = 0; lane != NULL && i < lane->nb_staged; i++)
-				onvm_worker_drop(worker, lane->staged[i], ONVM_DROP_STOPPED);
-			if (lane == NULL)
+			for (uint32_t i = 0; wport != NULL && i < wport->nb_held; i++)
+				onvm_worker_drop(worker, wport->held[i], ONVM_DROP_STOPPED);
+			for (uint32_t i = 0; wport != NULL && i < wport->nb_pending; i++)
+				onvm_worker_drop(worker, wport->pending[i], ONVM_DROP_STOPPED);
+			if (wport == NULL)
 				continue;
-			lane->nb_held = lane->nb_staged = 0;
-			lane->staged_bytes = 0;
+			wport->nb_held = wport->nb_pending = 0;
+			wport->pending_bytes = 0;
 		}
 	}
 	for (uint32_t i = 0; i < dp->memory.nb_buffers; i++) {
@@ -333,9 +333,9 @@ onvm_dp_stop(void)
 			continue; /* awake already */
 	}
 	rte_eal_mp_wait_lcore();
-	if (housekeeper_runs) {
-		__atomic_store_n(&housekeeper_runs, 0, __ATOMIC_RELEASE);
-		onvm_control_thread_join(housekeeper);
+	if (housekeeping_runs) {
+		__atomic_store_n(&housekeeping_runs, 0, __ATOMIC_RELEASE);
+		onvm_control_thread_join(housekeeping);
 	}
 	if (was_running)
 		empty(dp);

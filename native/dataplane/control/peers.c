@@ -169,18 +169,20 @@ onvm_host_set_number(struct onvm_dataplane *dp, uint32_t slot, uint16_t number)
 		__atomic_store_n(&slots[host->number], 0, __ATOMIC_RELEASE);
 	__atomic_store_n(&host->number, number, __ATOMIC_RELEASE);
 	if (number != 0) {
-		__atomic_store_n(&dp->steering.heirs[number], number, __ATOMIC_RELEASE);
+		__atomic_store_n(&dp->steering.successors[number], number, __ATOMIC_RELEASE);
 		__atomic_store_n(&slots[number], (uint16_t)slot, __ATOMIC_RELEASE);
 	}
 	onvm_publish(dp);
 }
 
 int
-onvm_dp_number_heir(uint32_t number, uint32_t heir)
+onvm_dp_number_successor(uint32_t number, uint32_t successor)
 {
-	if (number == 0 || number >= ONVM_NUMBERS_MAX || heir == 0 || heir >= ONVM_NUMBERS_MAX)
-		return onvm_fail(-EINVAL, "NF host %u as heir of %u", heir, number);
-	__atomic_store_n(&onvm_dp.steering.heirs[number], (uint16_t)heir, __ATOMIC_RELEASE);
+	if (number == 0 || number >= ONVM_NUMBERS_MAX || successor == 0 ||
+	    successor >= ONVM_NUMBERS_MAX)
+		return onvm_fail(-EINVAL, "NF host %u as successor of %u", successor, number);
+	__atomic_store_n(&onvm_dp.steering.successors[number], (uint16_t)successor,
+			 __ATOMIC_RELEASE);
 	return 0;
 }
 
@@ -236,25 +238,25 @@ onvm_dp_remote_add(const uint16_t *services, uint32_t nb_stages, uint32_t peer, 
 }
 
 int
-onvm_dp_remote_remove(uint32_t slot, uint32_t heir)
+onvm_dp_remote_remove(uint32_t slot, uint32_t successor)
 {
 	struct onvm_dataplane *dp = &onvm_dp;
 	struct onvm_old_candidates old;
 	struct onvm_host *host;
 
-	if (slot < ONVM_HOSTS_MAX || slot >= ONVM_SLOTS_MAX || heir >= ONVM_SLOTS_MAX ||
+	if (slot < ONVM_HOSTS_MAX || slot >= ONVM_SLOTS_MAX || successor >= ONVM_SLOTS_MAX ||
 	    dp->steering.hosts[slot].state == ONVM_HOST_FREE)
 		return onvm_fail(-ENOENT, "there is no NF host %u at a peer", slot);
 	host = &dp->steering.hosts[slot];
 	/* As with a host here: its flows have successors before it is gone. */
 	__atomic_store_n(&host->state, ONVM_HOST_LEAVING, __ATOMIC_RELEASE);
 	onvm_swap_candidates(dp, &old);
-	onvm_steering_retire_host(&dp->steering, (uint16_t)slot, (uint16_t)heir);
+	onvm_steering_retire_host(&dp->steering, (uint16_t)slot, (uint16_t)successor);
 	__atomic_store_n(&host->state, ONVM_HOST_DEAD, __ATOMIC_RELEASE);
 	onvm_publish(dp);
 	onvm_free_candidates(&old);
 	/* A worker may have made another path before. */
-	onvm_steering_retire_host(&dp->steering, (uint16_t)slot, (uint16_t)heir);
+	onvm_steering_retire_host(&dp->steering, (uint16_t)slot, (uint16_t)successor);
 	onvm_forget_claims(dp, (uint16_t)slot);
 	onvm_host_set_number(dp, slot, 0);
 	host->generation++;

@@ -24,8 +24,8 @@ onvm_port_free(struct onvm_dataplane *dp, uint32_t id)
 	port->rules = NULL;
 	port->state = ONVM_PORT_CLOSED;
 	for (uint32_t w = 0; w < dp->config.nb_workers; w++) {
-		free(dp->lanes[w][id]);
-		dp->lanes[w][id] = NULL;
+		free(dp->wports[w][id]);
+		dp->wports[w][id] = NULL;
 	}
 }
 
@@ -42,20 +42,20 @@ watch(struct onvm_dataplane *dp, const struct onvm_port *port)
 	return 0;
 }
 
-/** Give every worker its lane of a port that has been opened. */
+/** Give every worker its worker port of a port that has been opened. */
 static int
-add_lanes(struct onvm_dataplane *dp, struct onvm_port *port)
+add_worker_ports(struct onvm_dataplane *dp, struct onvm_port *port)
 {
 	for (uint32_t w = 0; w < dp->config.nb_workers; w++) {
-		struct onvm_lane *lane = calloc(1, sizeof(*lane));
+		struct onvm_worker_port *wport = calloc(1, sizeof(*wport));
 
-		if (lane == NULL)
+		if (wport == NULL)
 			return -ENOMEM;
-		lane->port = port;
+		wport->port = port;
 		for (uint32_t q = w; q < port->nb_queues; q += dp->config.nb_workers)
-			if (lane->nb_queues < RTE_DIM(lane->queues))
-				lane->queues[lane->nb_queues++] = (uint16_t)q;
-		dp->lanes[w][port->id] = lane;
+			if (wport->nb_queues < RTE_DIM(wport->queues))
+				wport->queues[wport->nb_queues++] = (uint16_t)q;
+		dp->wports[w][port->id] = wport;
 	}
 	return watch(dp, port);
 }
@@ -73,7 +73,7 @@ onvm_port_take(struct onvm_dataplane *dp, const char *name)
 		port->memory = &dp->memory;
 		for (uint32_t q = 0; q < RTE_DIM(port->pools); q++)
 			port->pools[q] = onvm_packet_pool(
-				&dp->memory, dp->config.worker_sockets[q % dp->config.nb_workers]);
+				&dp->memory, dp->config.worker_nodes[q % dp->config.nb_workers]);
 		snprintf(port->name, sizeof(port->name), "%s", name);
 		return port;
 	}
@@ -87,7 +87,7 @@ onvm_port_finish(struct onvm_dataplane *dp, struct onvm_port *port, int rc, cons
 	if (rc != 0)
 		return onvm_fail(rc, "port %s: %s", port->name,
 				 reason[0] != '\0' ? reason : strerror(-rc));
-	rc = port->nb_queues > RTE_DIM(port->pools) ? -EINVAL : add_lanes(dp, port);
+	rc = port->nb_queues > RTE_DIM(port->pools) ? -EINVAL : add_worker_ports(dp, port);
 	if (rc != 0) {
 		port->state = ONVM_PORT_OPEN;
 		onvm_port_free(dp, port->id);
@@ -140,14 +140,14 @@ onvm_dp_port_pcap(const char *name, const char *rx_path, const char *tx_path, ui
 
 int
 onvm_dp_port_ethdev(const char *name, const char *device, uint32_t nb_queues, uint32_t mtu,
-		    uint32_t needs_copy, uint32_t is_promiscuous, int socket)
+		    uint32_t needs_copy, uint32_t is_promiscuous, int node)
 {
 	const struct onvm_ethdev_options options = {.device = device,
 						    .nb_queues = nb_queues,
 						    .mtu = mtu,
 						    .needs_copy = needs_copy != 0,
 						    .is_promiscuous = is_promiscuous != 0,
-						    .socket = socket};
+						    .node = node};
 	struct onvm_port *port = onvm_port_take(&onvm_dp, name);
 	char reason[256] = "";
 
@@ -191,8 +191,8 @@ onvm_dp_port_close(uint32_t id)
 	onvm_publish(dp);
 	/* No worker uses it any more. What came and left is still part of the sums. */
 	for (uint32_t w = 0; w < dp->config.nb_workers; w++) {
-		dp->closed_rx += dp->lanes[w][id]->stats.rx;
-		dp->closed_tx += dp->lanes[w][id]->stats.tx;
+		dp->closed_rx += dp->wports[w][id]->stats.rx;
+		dp->closed_tx += dp->wports[w][id]->stats.tx;
 	}
 	onvm_port_free(dp, id);
 	return 0;

@@ -40,7 +40,7 @@ onvm_dp_read_stats(struct onvm_dp_stats *stats)
 		const struct onvm_memory_area *area = &dp->memory.areas[a];
 		struct onvm_dp_area_stats *own = &stats->areas[a];
 
-		own->socket = area->socket;
+		own->numa_node = area->node;
 		own->bind_error = area->bind_error;
 		own->total = area->nb_buffers;
 		own->free = rte_mempool_avail_count(area->pool);
@@ -63,15 +63,15 @@ onvm_dp_read_port(uint32_t port, struct onvm_dp_port_stats *stats)
 	if (port >= ONVM_PORTS_MAX || dp->ports[port].state == ONVM_PORT_CLOSED)
 		return onvm_fail(-ENOENT, "there is no port %u", port);
 	for (uint32_t w = 0; w < dp->config.nb_workers; w++) {
-		const struct onvm_lane *lane = dp->lanes[w][port];
+		const struct onvm_worker_port *wport = dp->wports[w][port];
 
-		stats->rx += lane->stats.rx;
-		stats->rx_bytes += lane->stats.rx_bytes;
-		stats->tx += lane->stats.tx;
-		stats->tx_bytes += lane->stats.tx_bytes;
+		stats->rx += wport->stats.rx;
+		stats->rx_bytes += wport->stats.rx_bytes;
+		stats->tx += wport->stats.tx;
+		stats->tx_bytes += wport->stats.tx_bytes;
 		for (int i = 0; i < ONVM_LATENCY_BUCKETS; i++)
-			stats->latency[i] += lane->stats.latency.buckets[i];
-		stats->nb_held += lane->nb_held;
+			stats->latency[i] += wport->stats.latency.buckets[i];
+		stats->nb_held += wport->nb_held;
 	}
 	stats->is_finished = __atomic_load_n(&dp->ports[port].is_finished, __ATOMIC_ACQUIRE);
 	return 0;

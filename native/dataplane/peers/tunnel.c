@@ -30,8 +30,8 @@ struct tunnel_queue {
 	struct onvm_tunnel_packet received[ONVM_BURST_SIZE];
 	struct mmsghdr in_headers[ONVM_BURST_SIZE];
 	struct message in[ONVM_BURST_SIZE];
-	struct mmsghdr out_headers[ONVM_STAGED_MAX];
-	struct message out[ONVM_STAGED_MAX];
+	struct mmsghdr out_headers[ONVM_PENDING_MAX];
+	struct message out[ONVM_PENDING_MAX];
 };
 
 struct tunnel_port {

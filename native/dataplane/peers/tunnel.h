@@ -45,7 +45,7 @@ const struct onvm_tunnel_packet *onvm_tunnel_received(const struct onvm_port *po
 /** Packets from and to @p peer. */
 void onvm_tunnel_read_peer(const struct onvm_port *port, uint16_t peer, uint64_t *rx, uint64_t *tx);
 
-/** Say where a packet goes that is staged to the tunnel: to @p peer, for hop @p hop of @p path. */
+/** Say where a packet goes that is pending to the tunnel: to @p peer, for hop @p hop of @p path. */
 static inline void
 onvm_tunnel_address(struct rte_mbuf *mbuf, uint16_t peer, uint16_t path, uint8_t hop, uint8_t ttl)
 {

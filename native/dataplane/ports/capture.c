@@ -15,7 +15,7 @@
 
 /** Room for @p nb_bytes in one piece, or NULL; a gap at the ring's end is skipped. */
 static uint8_t *
-make_room(struct onvm_capture_ring *ring, uint64_t nb_bytes, uint64_t *head)
+reserve_bytes(struct onvm_capture_ring *ring, uint64_t nb_bytes, uint64_t *head)
 {
 	/* C1 pairs with C2: what was read may be overwritten. */
 	const uint64_t tail = __atomic_load_n(&ring->tail, __ATOMIC_ACQUIRE);
@@ -33,7 +33,7 @@ make_room(struct onvm_capture_ring *ring, uint64_t nb_bytes, uint64_t *head)
 }
 
 static void
-copy(struct onvm_capture *capture, struct onvm_capture_ring *ring, uint8_t place, bool is_outbound,
+copy(struct onvm_capture *capture, struct onvm_capture_ring *ring, uint8_t point, bool is_outbound,
      uint64_t now, const uint8_t *data, uint32_t length)
 {
 	const uint32_t captured = RTE_MIN(length, capture->snap_length);
@@ -43,17 +43,17 @@ copy(struct onvm_capture *capture, struct onvm_capture_ring *ring, uint8_t place
 
 	if (__atomic_load_n(&capture->nb_taken, __ATOMIC_RELAXED) >= capture->limit)
 		return;
-	record = (struct onvm_capture_record *)make_room(ring, nb_bytes, &head);
+	record = (struct onvm_capture_record *)reserve_bytes(ring, nb_bytes, &head);
 	if (record == NULL) {
 		ring->nb_overflow++;
 		return;
 	}
 	if (__atomic_fetch_add(&capture->nb_taken, 1, __ATOMIC_RELAXED) >= capture->limit)
-		return; /* another worker took the last place; nothing has been published */
+		return; /* another worker took the last one; nothing has been published */
 	record->tsc = now;
 	record->length = length;
 	record->captured = (uint16_t)captured;
-	record->place = place;
+	record->point = point;
 	record->is_outbound = is_outbound;
 	memcpy(record + 1, data, captured);
 	ring->nb_captured++;
@@ -61,13 +61,13 @@ copy(struct onvm_capture *capture, struct onvm_capture_ring *ring, uint8_t place
 	__atomic_store_n(&ring->head, head + nb_bytes, __ATOMIC_RELEASE);
 }
 
-/** Next place of @p capture from @p from on that is @p id seen as @p kind; nb_places: none. */
+/** Next point of @p capture from @p from on that is @p id seen as @p kind; nb_points: none. */
 static uint32_t
-find_place(const struct onvm_capture *capture, uint32_t from, uint16_t id,
+find_point(const struct onvm_capture *capture, uint32_t from, uint16_t id,
 	   enum onvm_capture_kind kind)
 {
-	while (from < capture->nb_places &&
-	       (capture->places[from].id != id || (capture->places[from].kinds & kind) == 0))
+	while (from < capture->nb_points &&
+	       (capture->points[from].id != id || (capture->points[from].kinds & kind) == 0))
 		from++;
 	return from;
 }
@@ -81,12 +81,12 @@ onvm_capture_port(struct onvm_worker *worker, uint16_t port, enum onvm_capture_k
 	for (uint32_t c = 0; c < ONVM_CAPTURES_MAX; c++) {
 		struct onvm_capture *capture =
 			__atomic_load_n(&worker->dp->captures.list[c], __ATOMIC_ACQUIRE);
-		const uint32_t place = capture == NULL ? 0 : find_place(capture, 0, port, kind);
+		const uint32_t point = capture == NULL ? 0 : find_point(capture, 0, port, kind);
 
-		if (capture == NULL || place == capture->nb_places)
+		if (capture == NULL || point == capture->nb_points)
 			continue;
 		for (uint32_t i = 0; i < nb; i++)
-			copy(capture, &capture->rings[worker->index], (uint8_t)place,
+			copy(capture, &capture->rings[worker->index], (uint8_t)point,
 			     kind == ONVM_CAPTURE_PORT_OUT, now,
 			     rte_pktmbuf_mtod(mbufs[i], const uint8_t *), mbufs[i]->data_len);
 	}
@@ -102,9 +102,9 @@ onvm_capture_host(struct onvm_worker *worker, uint16_t host, uint16_t owner,
 	for (uint32_t c = 0; c < ONVM_CAPTURES_MAX; c++) {
 		struct onvm_capture *capture =
 			__atomic_load_n(&worker->dp->captures.list[c], __ATOMIC_ACQUIRE);
-		const uint32_t place = capture == NULL ? 0 : find_place(capture, 0, host, kind);
+		const uint32_t point = capture == NULL ? 0 : find_point(capture, 0, host, kind);
 
-		if (capture == NULL || place == capture->nb_places)
+		if (capture == NULL || point == capture->nb_points)
 			continue;
 		for (uint32_t i = 0; i < nb; i++) {
 			/* One read of each field: what comes from a host is not to be trusted. */
@@ -114,7 +114,7 @@ onvm_capture_host(struct onvm_worker *worker, uint16_t host, uint16_t owner,
 			    memory->buffers[desc.buffer].owner != owner || desc.length == 0 ||
 			    (uint32_t)desc.offset + desc.length > memory->stride)
 				continue;
-			copy(capture, &capture->rings[worker->index], (uint8_t)place,
+			copy(capture, &capture->rings[worker->index], (uint8_t)point,
 			     kind == ONVM_CAPTURE_FROM_HOST, now,
 			     memory->base + (uint64_t)desc.buffer * memory->stride + desc.offset,
 			     desc.length);
@@ -168,7 +168,7 @@ peek_ring(struct onvm_capture_ring *ring)
 		const struct onvm_capture_record *record =
 			(const struct onvm_capture_record *)(ring->bytes + offset);
 
-		if (record->place != ONVM_CAPTURE_SKIP)
+		if (record->point != ONVM_CAPTURE_SKIP)
 			return record;
 		__atomic_store_n(&ring->tail, ring->tail + (ring->size - offset), __ATOMIC_RELEASE);
 	}

@@ -44,7 +44,7 @@ enum onvm_capture_kind {
 	ONVM_CAPTURE_FROM_HOST = 1 << 3,
 };
 
-struct onvm_capture_place {
+struct onvm_capture_point {
 	uint16_t id;   /**< port, or host slot */
 	uint8_t kinds; /**< enum onvm_capture_kind */
 };
@@ -54,7 +54,7 @@ struct onvm_capture_record {
 	uint64_t tsc;
 	uint32_t length;     /**< of the packet */
 	uint16_t captured;   /**< bytes of it that follow */
-	uint8_t place;	     /**< index; ONVM_CAPTURE_SKIP: nothing up to the ring's end */
+	uint8_t point;	     /**< index; ONVM_CAPTURE_SKIP: nothing up to the ring's end */
 	uint8_t is_outbound; /**< leaves by the port, or comes from the host */
 };
 #define ONVM_CAPTURE_SKIP 0xff
@@ -69,8 +69,8 @@ struct onvm_capture_ring {
 };
 
 struct onvm_capture {
-	uint32_t nb_places;
-	struct onvm_capture_place places[ONVM_CAPTURE_POINTS_MAX];
+	uint32_t nb_points;
+	struct onvm_capture_point points[ONVM_CAPTURE_POINTS_MAX];
 	uint32_t snap_length;
 	uint64_t limit;	   /**< packets in all */
 	uint64_t nb_taken; /**< atomic: of the limit */

@@ -137,7 +137,7 @@ socket_of(const struct ethdev_port *own, const struct onvm_ethdev_options *optio
 {
 	/* Virtual devices say where the thread was that made them. */
 	if (info->device == NULL || strcmp(rte_bus_name(rte_dev_bus(info->device)), "vdev") == 0)
-		return options->socket;
+		return options->node;
 	return rte_eth_dev_socket_id(own->ethdev);
 }
 
@@ -145,7 +145,7 @@ static int
 start_device(struct onvm_port *port, struct ethdev_port *own,
 	     const struct onvm_ethdev_options *options, uint32_t nb_workers, const char **step)
 {
-	int socket;
+	int node;
 	struct rte_eth_dev_info info;
 	struct rte_eth_conf conf;
 	uint16_t nb_rx_desc = NB_DESCRIPTORS, nb_tx_desc = NB_DESCRIPTORS;
@@ -157,9 +157,9 @@ start_device(struct onvm_port *port, struct ethdev_port *own,
 	rc = rte_eth_dev_info_get(own->ethdev, &info);
 	if (rc != 0)
 		return rc;
-	socket = socket_of(own, options, &info);
-	for (uint32_t q = 0; q < RTE_DIM(port->pools) && socket >= 0; q++)
-		port->pools[q] = onvm_packet_pool(port->memory, (uint32_t)socket);
+	node = socket_of(own, options, &info);
+	for (uint32_t q = 0; q < RTE_DIM(port->pools) && node >= 0; q++)
+		port->pools[q] = onvm_packet_pool(port->memory, (uint32_t)node);
 	*step = "queues: the device has fewer than workers and queues need";
 	if (nb_rx > info.max_rx_queues || nb_workers > info.max_tx_queues)
 		return -EINVAL;
@@ -183,12 +183,12 @@ start_device(struct onvm_port *port, struct ethdev_port *own,
 	rc = rte_eth_dev_adjust_nb_rx_tx_desc(own->ethdev, &nb_rx_desc, &nb_tx_desc);
 	for (uint32_t queue = 0; queue < nb_rx && rc == 0; queue++)
 		rc = rte_eth_rx_queue_setup(own->ethdev, (uint16_t)queue, nb_rx_desc,
-					    (unsigned int)(socket < 0 ? 0 : socket), NULL,
+					    (unsigned int)(node < 0 ? 0 : node), NULL,
 					    own->copy_pool != NULL ? own->copy_pool :
 								     port->pools[queue]);
 	for (uint32_t queue = 0; queue < nb_workers && rc == 0; queue++)
 		rc = rte_eth_tx_queue_setup(own->ethdev, (uint16_t)queue, nb_tx_desc,
-					    (unsigned int)(socket < 0 ? 0 : socket), NULL);
+					    (unsigned int)(node < 0 ? 0 : node), NULL);
 	if (rc == -ENOMEM)
 		*step = "queue set-up: its frames need a larger buffer_size, or there is no memory";
 	if (rc != 0)

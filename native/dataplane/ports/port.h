@@ -142,7 +142,7 @@ struct onvm_ethdev_options {
 	uint32_t mtu;	 /**< 0: the driver's */
 	bool needs_copy; /**< the driver wants mbufs with data behind them: receive by copy */
 	bool is_promiscuous;
-	int socket; /**< of the NIC behind a virtual device; below 0: unknown, or there is none */
+	int node; /**< of the NIC behind a virtual device; below 0: unknown, or there is none */
 };
 
 struct onvm_pcap_options {

@@ -49,11 +49,11 @@ path_matches(const struct onvm_steering *steering, const struct onvm_path *path,
 static uint16_t
 path_alloc(struct onvm_steering *steering)
 {
-	if (steering->nb_spare != 0) {
-		const uint32_t nb = steering->nb_spare - 1;
+	if (steering->nb_free_paths != 0) {
+		const uint32_t nb = steering->nb_free_paths - 1;
 
-		__atomic_store_n(&steering->nb_spare, nb, __ATOMIC_RELAXED);
-		return steering->spare[nb];
+		__atomic_store_n(&steering->nb_free_paths, nb, __ATOMIC_RELAXED);
+		return steering->free_paths[nb];
 	}
 	if (steering->nb_paths >= ONVM_PATHS_MAX)
 		return 0;
@@ -63,8 +63,8 @@ path_alloc(struct onvm_steering *steering)
 void
 onvm_steering_give_back(struct onvm_steering *steering, uint16_t index)
 {
-	steering->spare[steering->nb_spare] = index;
-	__atomic_store_n(&steering->nb_spare, steering->nb_spare + 1, __ATOMIC_RELAXED);
+	steering->free_paths[steering->nb_free_paths] = index;
+	__atomic_store_n(&steering->nb_free_paths, steering->nb_free_paths + 1, __ATOMIC_RELAXED);
 }
 
 /** Service path identifier: this host's own, or one that means the same in all of the cluster. */

@@ -67,7 +67,7 @@ mark_from(struct onvm_steering *steering, uint16_t index)
 }
 
 uint32_t
-onvm_steering_spare_marked(struct onvm_steering *steering)
+onvm_steering_hold_marked(struct onvm_steering *steering)
 {
 	const uint32_t end = __atomic_load_n(&steering->nb_paths, __ATOMIC_RELAXED);
 	uint32_t nb = 0;
@@ -120,5 +120,5 @@ uint32_t
 onvm_steering_nb_paths(const struct onvm_steering *steering)
 {
 	return __atomic_load_n(&steering->nb_paths, __ATOMIC_RELAXED) - 1 -
-	       __atomic_load_n(&steering->nb_spare, __ATOMIC_RELAXED);
+	       __atomic_load_n(&steering->nb_free_paths, __ATOMIC_RELAXED);
 }

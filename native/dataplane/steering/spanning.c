@@ -50,8 +50,8 @@ onvm_span_seed(const uint16_t *numbers)
 }
 
 uint16_t
-onvm_span_stand_in(const struct onvm_steering *steering, const struct onvm_choice *choice,
-		   uint64_t seed, uint32_t nb_stages)
+onvm_span_substitute(const struct onvm_steering *steering, const struct onvm_choice *choice,
+		     uint64_t seed, uint32_t nb_stages)
 {
 	uint64_t best_score = 0;
 	uint16_t best = 0;
@@ -98,14 +98,14 @@ serves(const struct onvm_steering *steering, uint16_t slot, const struct onvm_ch
 static bool
 is_long_unknown(struct onvm_steering *steering, uint16_t number)
 {
-	uint32_t *since = &steering->strange_s[number], first;
+	uint32_t *since = &steering->unknown_since_s[number], first;
 	struct timespec now;
 
 	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
 	first = __atomic_load_n(since, __ATOMIC_RELAXED);
 	if (first == 0)
 		__atomic_store_n(since, (uint32_t)now.tv_sec + 1, __ATOMIC_RELAXED);
-	return first != 0 && (uint32_t)now.tv_sec + 1 - first > ONVM_STRANGE_S;
+	return first != 0 && (uint32_t)now.tv_sec + 1 - first > ONVM_UNKNOWN_S;
 }
 
 /**
@@ -117,9 +117,10 @@ static uint16_t
 serving(struct onvm_steering *steering, uint16_t number, const struct onvm_chain *chain,
 	uint32_t position)
 {
-	for (uint32_t i = 0; number != 0 && i < ONVM_HEIRS_MAX; i++) {
+	for (uint32_t i = 0; number != 0 && i < ONVM_SUCCESSORS_MAX; i++) {
 		const uint16_t slot = __atomic_load_n(&steering->slots[number], __ATOMIC_ACQUIRE);
-		const uint16_t heir = __atomic_load_n(&steering->heirs[number], __ATOMIC_ACQUIRE);
+		const uint16_t successor =
+			__atomic_load_n(&steering->successors[number], __ATOMIC_ACQUIRE);
 
 		if (slot != 0 && serves(steering, slot, chain, position))
 			return slot;
@@ -127,9 +128,9 @@ serving(struct onvm_steering *steering, uint16_t number, const struct onvm_chain
 		 * Another host has heard of it before us. Were its flows given to a stand-in, their
 		 * state would come to be there, and not be found in a moment.
 		 */
-		if (heir == 0 && !is_long_unknown(steering, number))
+		if (successor == 0 && !is_long_unknown(steering, number))
 			return ONVM_SLOTS_MAX;
-		number = heir == number ? 0 : heir;
+		number = successor == number ? 0 : successor;
 	}
 	return 0;
 }
@@ -157,8 +158,8 @@ onvm_span_path(struct onvm_steering *steering, uint32_t number, const uint16_t *
 		if (host == ONVM_SLOTS_MAX)
 			return 0;
 		if (host == 0)
-			host = onvm_span_stand_in(steering, &candidates->choices[position], seed,
-						  0);
+			host = onvm_span_substitute(steering, &candidates->choices[position], seed,
+						    0);
 		if (host == 0)
 			return 0;
 		hosts[nb_hosts++] = host;

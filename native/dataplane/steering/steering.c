@@ -15,17 +15,17 @@ onvm_steering_init(struct onvm_steering *steering)
 	rte_spinlock_init(&steering->lock);
 	steering->paths = calloc(ONVM_PATHS_MAX, sizeof(*steering->paths));
 	steering->intern = calloc(ONVM_INTERN_BUCKETS, sizeof(*steering->intern));
-	steering->spare = calloc(ONVM_PATHS_MAX, sizeof(*steering->spare));
+	steering->free_paths = calloc(ONVM_PATHS_MAX, sizeof(*steering->free_paths));
 	steering->marks = calloc(ONVM_PATHS_MAX, sizeof(*steering->marks));
 	steering->slots = calloc(ONVM_NUMBERS_MAX, sizeof(*steering->slots));
-	steering->heirs = calloc(ONVM_NUMBERS_MAX, sizeof(*steering->heirs));
-	steering->strange_s = calloc(ONVM_NUMBERS_MAX, sizeof(*steering->strange_s));
+	steering->successors = calloc(ONVM_NUMBERS_MAX, sizeof(*steering->successors));
+	steering->unknown_since_s = calloc(ONVM_NUMBERS_MAX, sizeof(*steering->unknown_since_s));
 	steering->selector = calloc(1, sizeof(*steering->selector));
 	steering->nb_paths = 1;
 	steering->nb_slots = ONVM_HOSTS_MAX;
-	if (steering->paths == NULL || steering->intern == NULL || steering->spare == NULL ||
-	    steering->marks == NULL || steering->slots == NULL || steering->heirs == NULL ||
-	    steering->strange_s == NULL || steering->selector == NULL) {
+	if (steering->paths == NULL || steering->intern == NULL || steering->free_paths == NULL ||
+	    steering->marks == NULL || steering->slots == NULL || steering->successors == NULL ||
+	    steering->unknown_since_s == NULL || steering->selector == NULL) {
 		onvm_steering_fini(steering);
 		return -ENOMEM;
 	}
@@ -39,11 +39,11 @@ onvm_steering_fini(struct onvm_steering *steering)
 		free(steering->chains[chain].candidates);
 	free(steering->paths);
 	free(steering->intern);
-	free(steering->spare);
+	free(steering->free_paths);
 	free(steering->marks);
 	free(steering->slots);
-	free(steering->heirs);
-	free(steering->strange_s);
+	free(steering->successors);
+	free(steering->unknown_since_s);
 	free(steering->selector);
 	memset(steering, 0, sizeof(*steering));
 }
@@ -233,17 +233,17 @@ onvm_steering_candidates(struct onvm_steering *steering, uint16_t index)
 /** Who takes the place of a host that has ended on paths of @p chain; 0: nobody. */
 static uint16_t
 replacement(struct onvm_steering *steering, const struct onvm_path *path,
-	    const struct onvm_choice *choice, uint32_t nb_stages, uint16_t heir)
+	    const struct onvm_choice *choice, uint32_t nb_stages, uint16_t successor)
 {
 	uint16_t numbers[ONVM_SPAN_MAX], host;
 
 	if (choice->nb_hosts == 0)
 		return 0;
-	if (choice_has(choice, heir))
-		return steering->hosts[heir].nb_stages == nb_stages ? heir : 0;
+	if (choice_has(choice, successor))
+		return steering->hosts[successor].nb_stages == nb_stages ? successor : 0;
 	if (steering->chains[path->chain].number != 0) {
 		onvm_span_numbers(steering, path, numbers);
-		return onvm_span_stand_in(steering, choice, onvm_span_seed(numbers), nb_stages);
+		return onvm_span_substitute(steering, choice, onvm_span_seed(numbers), nb_stages);
 	}
 	host = choose_host(steering, choice->hosts, choice->nb_hosts, steering->selector);
 	/* Fused otherwise: the flow is chosen anew. */
@@ -252,7 +252,7 @@ replacement(struct onvm_steering *steering, const struct onvm_path *path,
 
 /** A path like @p path with another host in place of each that is not active; 0: none. */
 static uint16_t
-find_successor(struct onvm_steering *steering, const struct onvm_path *path, uint16_t heir)
+find_successor(struct onvm_steering *steering, const struct onvm_path *path, uint16_t successor)
 {
 	const struct onvm_chain *chain = &steering->chains[path->chain];
 	const struct onvm_candidates *candidates = chain->candidates;
@@ -270,7 +270,7 @@ find_successor(struct onvm_steering *steering, const struct onvm_path *path, uin
 		if (host->generation != hop->generation || host->state == ONVM_HOST_DEAD ||
 		    host->state == ONVM_HOST_LEAVING || host->state == ONVM_HOST_FREE) {
 			hosts[i] = replacement(steering, path, &candidates->choices[position],
-					       hop->nb_services, heir);
+					       hop->nb_services, successor);
 			if (hosts[i] == 0)
 				return 0;
 		}
@@ -314,7 +314,7 @@ passes_host(const struct onvm_path *path, uint16_t host)
 }
 
 uint32_t
-onvm_steering_retire_host(struct onvm_steering *steering, uint16_t host, uint16_t heir)
+onvm_steering_retire_host(struct onvm_steering *steering, uint16_t host, uint16_t successor)
 {
 	const uint32_t end = __atomic_load_n(&steering->nb_paths, __ATOMIC_RELAXED);
 	uint32_t nb = 0;
@@ -324,7 +324,7 @@ onvm_steering_retire_host(struct onvm_steering *steering, uint16_t host, uint16_
 
 		if (!is_live_forward(path) || !passes_host(path, host))
 			continue;
-		retire(steering, (uint16_t)index, find_successor(steering, path, heir));
+		retire(steering, (uint16_t)index, find_successor(steering, path, successor));
 		nb++;
 	}
 	return nb;

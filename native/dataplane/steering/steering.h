@@ -151,15 +151,15 @@ struct onvm_steering {
 	struct onvm_host hosts[ONVM_SLOTS_MAX];
 	uint32_t nb_slots;		/**< those from here on have never been used */
 	uint16_t *slots;		/**< atomic: by number in the cluster; 0: unknown */
-	uint16_t *heirs;		/**< atomic: by number, who has its state; itself: it has,
+	uint16_t *successors;		/**< atomic: by number, who has its state; itself: it has,
 					   or nobody; 0: never known here */
-	uint32_t *strange_s;		/**< atomic: by number, when it was first met unknown */
+	uint32_t *unknown_since_s;	/**< atomic: by number, when it was first met unknown */
 	struct onvm_selector *selector; /**< the control thread's */
 	struct onvm_path *paths;	/**< ONVM_PATHS_MAX */
 	uint16_t *intern;		/**< buckets of forward paths by chain and hosts */
 	uint32_t nb_paths;		/**< atomic: indices ever used, with 0 */
-	uint16_t *spare;		/**< indices that are free again */
-	uint32_t nb_spare;		/**< atomic */
+	uint16_t *free_paths;		/**< indices that are free again */
+	uint32_t nb_free_paths;		/**< atomic */
 	uint32_t nb_retired;		/**< atomic: retired and not yet free */
 	uint8_t *marks;			/**< atomic, by path: a packet is on its way on it */
 	rte_spinlock_t lock;		/**< of `intern`, `paths` and `spare`, for changes */
@@ -241,9 +241,9 @@ void onvm_steering_give_back(struct onvm_steering *steering, uint16_t index);
 /** Most NF hosts of a path whose packets go to peers. */
 #define ONVM_SPAN_MAX 8
 /** For so long packets that name an NF host of which we have never heard are dropped, seconds. */
-#define ONVM_STRANGE_S 2
-/** State that went from heir to heir is followed so often. */
-#define ONVM_HEIRS_MAX 8
+#define ONVM_UNKNOWN_S 2
+/** State that went from successor to successor is followed so often. */
+#define ONVM_SUCCESSORS_MAX 8
 
 /** Numbers of the NF hosts of @p path as the cluster knows them, in forward order; 0: unknown. */
 void onvm_span_numbers(const struct onvm_steering *steering, const struct onvm_path *path,
@@ -260,8 +260,8 @@ void onvm_span_numbers(const struct onvm_steering *steering, const struct onvm_p
 uint16_t onvm_span_path(struct onvm_steering *steering, uint32_t number, const uint16_t *numbers,
 			uint32_t hash);
 /** Among those that serve a position, who stands in for what the path had there; 0: nobody. */
-uint16_t onvm_span_stand_in(const struct onvm_steering *steering, const struct onvm_choice *choice,
-			    uint64_t seed, uint32_t nb_stages);
+uint16_t onvm_span_substitute(const struct onvm_steering *steering,
+			      const struct onvm_choice *choice, uint64_t seed, uint32_t nb_stages);
 /** What all hosts that see these numbers make of them. */
 uint64_t onvm_span_seed(const uint16_t *numbers);
 
@@ -272,9 +272,10 @@ struct onvm_candidates *onvm_steering_candidates(struct onvm_steering *steering,
 /**
  * Retire the live paths through @p host; @return how many.
  *
- * @param heir  takes its place in the successors where it can; 0: chosen as for new flows
+ * @param successor  takes its place in the successors where it can; 0: chosen as for new flows
  */
-uint32_t onvm_steering_retire_host(struct onvm_steering *steering, uint16_t host, uint16_t heir);
+uint32_t
+onvm_steering_retire_host(struct onvm_steering *steering, uint16_t host, uint16_t successor);
 /** Retire the live paths of @p chain that are not paths of it as it is now; @return how many. */
 uint32_t onvm_steering_retire_chain(struct onvm_steering *steering, uint16_t chain);
 
@@ -289,7 +290,7 @@ onvm_steering_mark(struct onvm_steering *steering, uint16_t path)
 	__atomic_store_n(&steering->marks[path], 1, __ATOMIC_RELAXED);
 }
 /** After step 1: let what is marked wait; @return how many are leaving still. */
-uint32_t onvm_steering_spare_marked(struct onvm_steering *steering);
+uint32_t onvm_steering_hold_marked(struct onvm_steering *steering);
 /** Step 3: free what is leaving; @return how many. */
 uint32_t onvm_steering_free_leaving(struct onvm_steering *steering);
 /** Paths that are live or retired. */

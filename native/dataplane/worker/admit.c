@@ -19,8 +19,8 @@
 /* ---- places ---- */
 
 uint32_t
-onvm_path_room(struct onvm_worker *worker, const struct onvm_path *path, uint32_t first,
-	       bool can_wait)
+onvm_credits_available(struct onvm_worker *worker, const struct onvm_path *path, uint32_t first,
+		       bool can_wait)
 {
 	const uint32_t end = onvm_path_end_here(path, first);
 	uint32_t room = UINT32_MAX;
@@ -50,8 +50,8 @@ onvm_path_room(struct onvm_worker *worker, const struct onvm_path *path, uint32_
 }
 
 void
-onvm_path_reserve(struct onvm_worker *worker, const struct onvm_path *path, uint32_t first,
-		  uint32_t nb)
+onvm_credits_reserve(struct onvm_worker *worker, const struct onvm_path *path, uint32_t first,
+		     uint32_t nb)
 {
 	const uint32_t end = onvm_path_end_here(path, first);
 
@@ -91,8 +91,8 @@ no_instance(const struct onvm_worker *worker, uint16_t chain)
 }
 
 void
-onvm_count_shed(struct onvm_worker *worker, const struct onvm_path *path, uint32_t first,
-		uint32_t nb)
+onvm_credits_count_shed(struct onvm_worker *worker, const struct onvm_path *path, uint32_t first,
+			uint32_t nb)
 {
 	const uint32_t end = onvm_path_end_here(path, first);
 
@@ -135,7 +135,7 @@ enter(struct onvm_worker *worker, const struct onvm_path *path, uint16_t path_in
 	buffer->flow = flow;
 	buffer->flow_hash = flow_hash;
 	if (likely(first != NULL)) {
-		onvm_stage_to_link(worker, first, mbuf, index, buffer, 0, path->is_reverse);
+		onvm_queue_to_link(worker, first, mbuf, index, buffer, 0, path->is_reverse);
 		return;
 	}
 	if (path->remotes != 0 || path->egress >= ONVM_PORTS_MAX)
@@ -164,9 +164,9 @@ enter_burst(struct onvm_worker *worker, const struct onvm_path *path, uint16_t p
 	struct onvm_desc *desc;
 	uint32_t next_sample = worker->sample_countdown - 1;
 
-	if (unlikely(first->nb_staged + nb > ONVM_STAGED_MAX))
+	if (unlikely(first->nb_pending + nb > ONVM_PENDING_MAX))
 		onvm_link_flush(worker, first);
-	desc = &first->staged[first->nb_staged];
+	desc = &first->pending[first->nb_pending];
 	for (uint32_t i = 0; i < nb; i++) {
 		struct rte_mbuf *mbuf = mbufs[i];
 		const uint32_t index = onvm_buffer_index(memory, mbuf);
@@ -196,33 +196,33 @@ enter_burst(struct onvm_worker *worker, const struct onvm_path *path, uint16_t p
 
 		memory->buffers[index].flags |= ONVM_BUFFER_SAMPLED;
 		memory->times[index].received = rte_rdtsc();
-		memory->times[index].handed_over = memory->times[index].received;
+		memory->times[index].enqueued = memory->times[index].received;
 	}
 	worker->sample_countdown = next_sample - nb + 1;
-	first->nb_staged += nb;
+	first->nb_pending += nb;
 	first->stats.rx[path->is_reverse] += nb;
 }
 
 uint32_t
-onvm_admit_direct(struct onvm_worker *worker, struct onvm_lane *lane, uint16_t path_index,
+onvm_admit_direct(struct onvm_worker *worker, struct onvm_worker_port *wport, uint16_t path_index,
 		  struct rte_mbuf **mbufs, uint32_t nb)
 {
 	const struct onvm_path *path = &worker->dp->steering.paths[path_index];
 	struct onvm_link *first = path->nb_hops == 0 ? NULL :
 						       onvm_link_of_hop(worker, &path->hops[0]);
-	const uint32_t room = onvm_path_room(worker, path, 0, lane->port->can_wait);
+	const uint32_t room = onvm_credits_available(worker, path, 0, wport->port->can_wait);
 	uint32_t nb_in = nb < room ? nb : room;
 
-	onvm_path_reserve(worker, path, 0, nb_in);
+	onvm_credits_reserve(worker, path, 0, nb_in);
 	if (likely(first != NULL))
-		enter_burst(worker, path, path_index, first, mbufs, nb_in, lane->port->id);
+		enter_burst(worker, path, path_index, first, mbufs, nb_in, wport->port->id);
 	else
 		for (uint32_t i = 0; i < nb_in; i++)
-			enter(worker, path, path_index, NULL, mbufs[i], lane->port->id,
+			enter(worker, path, path_index, NULL, mbufs[i], wport->port->id,
 			      ONVM_FLOW_NONE, rss_of(mbufs[i]), 0);
-	if (likely(nb_in == nb) || lane->port->can_wait)
+	if (likely(nb_in == nb) || wport->port->can_wait)
 		return nb_in;
-	onvm_count_shed(worker, path, 0, nb - nb_in);
+	onvm_credits_count_shed(worker, path, 0, nb - nb_in);
 	for (; nb_in < nb; nb_in++)
 		onvm_worker_drop(worker, mbufs[nb_in],
 				 path->nb_hops != 0 && first == NULL ?
@@ -234,126 +234,127 @@ onvm_admit_direct(struct onvm_worker *worker, struct onvm_lane *lane, uint16_t p
 /* ---- bursts that are looked up ---- */
 
 /** Paths that a burst meets, with places taken for it in advance: links are asked once a path. */
-#define TICKETS 8
+#define RESERVATIONS 8
 
-struct ticket {
-	uint16_t path;	    /**< live when the ticket was taken, in this burst */
-	bool learns;	    /**< has another direction to teach */
-	uint32_t nb_places; /**< taken and not yet used */
+struct reservation {
+	uint16_t path;	     /**< live when the reservation was taken, in this burst */
+	bool learns;	     /**< has another direction to teach */
+	uint32_t nb_credits; /**< taken and not yet used */
 	struct onvm_link *first;
 };
 
 static void
-give_back_places(struct onvm_worker *worker, struct ticket *ticket)
+give_back(struct onvm_worker *worker, struct reservation *reservation)
 {
-	const struct onvm_path *path = &worker->dp->steering.paths[ticket->path];
+	const struct onvm_path *path = &worker->dp->steering.paths[reservation->path];
 
 	const uint32_t end = onvm_path_end_here(path, 0);
 
-	for (uint32_t i = 0; ticket->nb_places != 0 && i < end; i++) {
+	for (uint32_t i = 0; reservation->nb_credits != 0 && i < end; i++) {
 		struct onvm_link *link = onvm_link_of_hop(worker, &path->hops[i]);
 
 		if (likely(link != NULL))
-			link->reserved -= ticket->nb_places;
+			link->reserved -= reservation->nb_credits;
 	}
-	ticket->nb_places = 0;
+	reservation->nb_credits = 0;
 }
 
-/** A ticket with a place for one packet on path @p index; without one if there is no room. */
-static inline struct ticket *
-take_ticket(struct onvm_worker *worker, struct ticket *tickets, uint16_t index, uint32_t nb_wanted,
-	    bool can_wait)
+/** A reservation with a place for one packet on path @p index; without one if there is no room. */
+static inline struct reservation *
+reserve(struct onvm_worker *worker, struct reservation *reservations, uint16_t index,
+	uint32_t nb_wanted, bool can_wait)
 {
-	struct ticket *ticket = &tickets[index % TICKETS];
+	struct reservation *reservation = &reservations[index % RESERVATIONS];
 	const struct onvm_path *path;
 	uint32_t room;
 
-	if (likely(ticket->path == index && ticket->nb_places != 0))
-		return ticket;
-	give_back_places(worker, ticket);
+	if (likely(reservation->path == index && reservation->nb_credits != 0))
+		return reservation;
+	give_back(worker, reservation);
 	path = &worker->dp->steering.paths[index];
-	room = onvm_path_room(worker, path, 0, can_wait);
-	ticket->path = index;
-	ticket->learns = path->learns != 0;
-	ticket->nb_places = room < nb_wanted ? room : nb_wanted;
-	ticket->first = path->nb_hops == 0 ? NULL : onvm_link_of_hop(worker, &path->hops[0]);
-	onvm_path_reserve(worker, path, 0, ticket->nb_places);
-	return ticket;
+	room = onvm_credits_available(worker, path, 0, can_wait);
+	reservation->path = index;
+	reservation->learns = path->learns != 0;
+	reservation->nb_credits = room < nb_wanted ? room : nb_wanted;
+	reservation->first = path->nb_hops == 0 ? NULL : onvm_link_of_hop(worker, &path->hops[0]);
+	onvm_credits_reserve(worker, path, 0, reservation->nb_credits);
+	return reservation;
 }
 
-/** The ticket of a known flow whose path another packet of the burst has taken; else NULL. */
-static inline struct ticket *
-ticket_of_known(struct onvm_flow_table *flows, struct onvm_burst *burst, uint32_t i,
-		struct ticket *tickets, uint8_t now)
+/** The reservation of a known flow whose path another packet of the burst has taken; else NULL. */
+static inline struct reservation *
+reservation_of_known(struct onvm_flow_table *flows, struct onvm_burst *burst, uint32_t i,
+		     struct reservation *reservations, uint8_t now)
 {
 	const uint16_t path = onvm_burst_path(flows, burst, i);
-	struct ticket *ticket = &tickets[path % TICKETS];
+	struct reservation *reservation = &reservations[path % RESERVATIONS];
 
-	if (path == 0 || ticket->path != path || ticket->nb_places == 0 ||
+	if (path == 0 || reservation->path != path || reservation->nb_credits == 0 ||
 	    unlikely(burst->is_fragment[i]))
 		return NULL;
 	onvm_flow_touch(&flows->flows[burst->positions[i]], now);
-	return ticket;
+	return reservation;
 }
 
 uint32_t
-onvm_admit_flows(struct onvm_worker *worker, struct onvm_lane *lane, uint32_t binding,
+onvm_admit_flows(struct onvm_worker *worker, struct onvm_worker_port *wport, uint32_t binding,
 		 const struct onvm_candidates *candidates, struct rte_mbuf **mbufs, uint32_t nb)
 {
-	const struct onvm_way bound = {(uint16_t)binding, (binding & ONVM_BINDING_FAR) != 0,
-				       candidates};
+	const struct onvm_chain_entry bound = {(uint16_t)binding, (binding & ONVM_BINDING_FAR) != 0,
+					       candidates};
 	struct onvm_dataplane *dp = worker->dp;
-	const bool can_wait = lane->port->can_wait;
-	struct ticket tickets[TICKETS] = {{0}};
-	struct onvm_burst *burst = &lane->burst;
+	const bool can_wait = wport->port->can_wait;
+	struct reservation reservations[RESERVATIONS] = {{0}};
+	struct onvm_burst *burst = &wport->burst;
 	const uint8_t now = __atomic_load_n(&dp->flows.now, __ATOMIC_RELAXED);
 	uint32_t nb_done;
 
-	if (!lane->is_classified)
-		onvm_classify(&dp->flows, (uint8_t)lane->port->id, mbufs, nb, burst);
-	lane->is_classified = false;
+	if (!wport->is_classified)
+		onvm_classify(&dp->flows, (uint8_t)wport->port->id, mbufs, nb, burst);
+	wport->is_classified = false;
 	for (nb_done = 0; nb_done < nb; nb_done++) {
 		const uint32_t i = nb_done;
-		struct ticket *ticket = ticket_of_known(&dp->flows, burst, i, tickets, now);
+		struct reservation *reservation =
+			reservation_of_known(&dp->flows, burst, i, reservations, now);
 		uint32_t position;
 		uint16_t index;
 		uint8_t flags = 0;
 
-		if (unlikely(ticket == NULL)) {
-			index = onvm_path_of(worker, lane, &bound, mbufs[i], i);
+		if (unlikely(reservation == NULL)) {
+			index = onvm_path_of(worker, wport, &bound, mbufs[i], i);
 			if (unlikely(index == 0)) {
-				const uint16_t chain = onvm_chain_of(worker, lane, &bound, i);
+				const uint16_t chain = onvm_chain_of(worker, wport, &bound, i);
 				const enum onvm_drop reason = no_instance(worker, chain);
 
 				if (can_wait && reason == ONVM_DROP_WAITING) {
-					lane->waits_for = 0; /* looked up again in each turn */
+					wport->waits_for = 0; /* looked up again in each turn */
 					break;
 				}
 				onvm_worker_drop(worker, mbufs[i], reason);
 				continue;
 			}
-			ticket = take_ticket(worker, tickets, index, nb - i, can_wait);
+			reservation = reserve(worker, reservations, index, nb - i, can_wait);
 		}
-		index = ticket->path;
-		if (unlikely(ticket->nb_places == 0)) {
+		index = reservation->path;
+		if (unlikely(reservation->nb_credits == 0)) {
 			if (can_wait ||
 			    unlikely(path_is_paused(worker, &dp->steering.paths[index]))) {
-				lane->waits_for = index;
+				wport->waits_for = index;
 				break;
 			}
-			onvm_count_shed(worker, &dp->steering.paths[index], 0, 1);
+			onvm_credits_count_shed(worker, &dp->steering.paths[index], 0, 1);
 			onvm_worker_drop(worker, mbufs[i], ONVM_DROP_SHED);
 			continue;
 		}
-		ticket->nb_places--;
+		reservation->nb_credits--;
 		position = burst->positions[i];
-		if (ticket->learns && position != ONVM_FLOW_NONE &&
+		if (reservation->learns && position != ONVM_FLOW_NONE &&
 		    (dp->flows.flows[position].flags & ONVM_FLOW_LEARNED) == 0)
 			flags = ONVM_BUFFER_LEARN;
-		enter(worker, &dp->steering.paths[index], index, ticket->first, mbufs[i],
-		      lane->port->id, position, burst->hashes[i], flags);
+		enter(worker, &dp->steering.paths[index], index, reservation->first, mbufs[i],
+		      wport->port->id, position, burst->hashes[i], flags);
 	}
-	for (uint32_t i = 0; i < TICKETS; i++)
-		give_back_places(worker, &tickets[i]);
+	for (uint32_t i = 0; i < RESERVATIONS; i++)
+		give_back(worker, &reservations[i]);
 	return nb_done;
 }

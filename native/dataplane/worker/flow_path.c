@@ -31,7 +31,7 @@ onvm_claims_find(const struct onvm_claims *claims, uint8_t ip_version, const uin
 /** The path of a packet whose destination an NF instance has claimed; 0: nobody has. */
 static uint16_t
 claimed_path(struct onvm_worker *worker, const struct onvm_burst *burst, uint32_t i,
-	     const struct onvm_way *way)
+	     const struct onvm_chain_entry *entry)
 {
 	const struct onvm_claims *claims =
 		__atomic_load_n(&worker->dp->steering.claims, __ATOMIC_ACQUIRE);
@@ -47,55 +47,55 @@ claimed_path(struct onvm_worker *worker, const struct onvm_burst *burst, uint32_
 		host = onvm_claims_find(claims, 6, key->v6.dst, key->v6.protocol, key->v6.dst_port);
 	if (host == 0)
 		return 0;
-	return onvm_steering_choose_with(&worker->dp->steering, way->chain, way->candidates,
+	return onvm_steering_choose_with(&worker->dp->steering, entry->chain, entry->candidates,
 					 &worker->selector, host);
 }
 
 /** The way of a new flow: what the rules of its port say, else that of the port's chain. */
-static struct onvm_way
-way_of(const struct onvm_worker *worker, const struct onvm_lane *lane, uint32_t i,
-       const struct onvm_way *bound)
+static struct onvm_chain_entry
+entry_of(const struct onvm_worker *worker, const struct onvm_worker_port *wport, uint32_t i,
+	 const struct onvm_chain_entry *bound)
 {
 	const struct onvm_chain_rules *rules =
-		__atomic_load_n(&lane->port->rules, __ATOMIC_ACQUIRE);
-	const enum onvm_flow_kind kind = (enum onvm_flow_kind)lane->burst.kinds[i];
+		__atomic_load_n(&wport->port->rules, __ATOMIC_ACQUIRE);
+	const enum onvm_flow_kind kind = (enum onvm_flow_kind)wport->burst.kinds[i];
 	const struct onvm_chain *chain;
-	struct onvm_way way;
+	struct onvm_chain_entry entry;
 
 	if (likely(rules == NULL) || kind == ONVM_FLOW_KIND_NONE)
 		return *bound;
-	way.chain = onvm_chain_rules_find(rules, kind, &lane->burst.keys[i]);
-	chain = &worker->dp->steering.chains[way.chain];
-	way.candidates = __atomic_load_n(&chain->candidates, __ATOMIC_ACQUIRE);
-	if (way.chain == 0 || way.candidates == NULL)
+	entry.chain = onvm_chain_rules_find(rules, kind, &wport->burst.keys[i]);
+	chain = &worker->dp->steering.chains[entry.chain];
+	entry.candidates = __atomic_load_n(&chain->candidates, __ATOMIC_ACQUIRE);
+	if (entry.chain == 0 || entry.candidates == NULL)
 		return *bound;
-	way.is_far = chain->near_port != lane->port->id;
-	return way;
+	entry.is_far = chain->near_port != wport->port->id;
+	return entry;
 }
 
 uint16_t
-onvm_chain_of(const struct onvm_worker *worker, const struct onvm_lane *lane,
-	      const struct onvm_way *bound, uint32_t i)
+onvm_chain_of(const struct onvm_worker *worker, const struct onvm_worker_port *wport,
+	      const struct onvm_chain_entry *bound, uint32_t i)
 {
-	return way_of(worker, lane, i, bound).chain;
+	return entry_of(worker, wport, i, bound).chain;
 }
 
 /** Choose the path of a flow seen for the first time. */
 static uint16_t
 choose_path(struct onvm_worker *worker, const struct onvm_burst *burst, uint32_t i,
-	    const struct onvm_way *way)
+	    const struct onvm_chain_entry *entry)
 {
 	struct onvm_steering *steering = &worker->dp->steering;
 	uint16_t path = 0;
 
 	if (burst->kinds[i] == ONVM_FLOW_KIND_NONE)
-		path = way->candidates->default_path;
-	else if (way->is_far)
-		path = claimed_path(worker, burst, i, way);
+		path = entry->candidates->default_path;
+	else if (entry->is_far)
+		path = claimed_path(worker, burst, i, entry);
 	if (path == 0)
-		path = onvm_steering_choose(steering, way->chain, way->candidates,
+		path = onvm_steering_choose(steering, entry->chain, entry->candidates,
 					    &worker->selector);
-	return way->is_far && path != 0 ? steering->paths[path].opposite : path;
+	return entry->is_far && path != 0 ? steering->paths[path].opposite : path;
 }
 
 static void
@@ -130,8 +130,8 @@ flow_add(struct onvm_worker *worker, const struct onvm_burst *burst, uint32_t i,
 
 /** Let the other fragments of a datagram follow its first one. */
 static void
-fragment_add(struct onvm_worker *worker, const struct onvm_lane *lane, struct rte_mbuf *mbuf,
-	     uint16_t path)
+fragment_add(struct onvm_worker *worker, const struct onvm_worker_port *wport,
+	     struct rte_mbuf *mbuf, uint16_t path)
 {
 	const uint8_t *data = rte_pktmbuf_mtod(mbuf, const uint8_t *);
 	struct onvm_headers headers;
@@ -141,7 +141,7 @@ fragment_add(struct onvm_worker *worker, const struct onvm_lane *lane, struct rt
 
 	onvm_parse(data, mbuf->data_len, &headers);
 	if (headers.fragment_offset != 0 ||
-	    !onvm_flow_key_fragment(data, &headers, (uint8_t)lane->port->id, &key))
+	    !onvm_flow_key_fragment(data, &headers, (uint8_t)wport->port->id, &key))
 		return;
 	kind = headers.ip_version == 4 ? ONVM_FLOW_KIND_IPV4 : ONVM_FLOW_KIND_IPV6;
 	position =
@@ -152,24 +152,24 @@ fragment_add(struct onvm_worker *worker, const struct onvm_lane *lane, struct rt
 
 /** Path of the flow at @p position; 0 when it is forgotten, just being added, or has nowhere to go. */
 static uint16_t
-path_of_known(struct onvm_worker *worker, const struct onvm_lane *lane,
-	      const struct onvm_way *bound, uint32_t i)
+path_of_known(struct onvm_worker *worker, const struct onvm_worker_port *wport,
+	      const struct onvm_chain_entry *bound, uint32_t i)
 {
-	const uint32_t position = lane->burst.positions[i];
+	const uint32_t position = wport->burst.positions[i];
 	struct onvm_flow_table *flows = &worker->dp->flows;
 	struct onvm_flow *flow = &flows->flows[position];
 	/* A guess may have become another flow's position since it was looked at. */
 	uint16_t known = onvm_flow_path_of_key(flows, position,
-					       (enum onvm_flow_kind)lane->burst.kinds[i],
-					       &lane->burst.keys[i]);
+					       (enum onvm_flow_kind)wport->burst.kinds[i],
+					       &wport->burst.keys[i]);
 
 	while (known != 0) {
 		uint16_t path = onvm_steering_resolve(&worker->dp->steering, known);
 
 		if (unlikely(path == 0)) { /* without successor */
-			const struct onvm_way way = way_of(worker, lane, i, bound);
+			const struct onvm_chain_entry entry = entry_of(worker, wport, i, bound);
 
-			path = choose_path(worker, &lane->burst, i, &way);
+			path = choose_path(worker, &wport->burst, i, &entry);
 		}
 		if (unlikely(path != known)) {
 			if (path == 0)
@@ -185,10 +185,10 @@ path_of_known(struct onvm_worker *worker, const struct onvm_lane *lane,
 }
 
 uint16_t
-onvm_path_of(struct onvm_worker *worker, struct onvm_lane *lane, const struct onvm_way *bound,
-	     struct rte_mbuf *mbuf, uint32_t i)
+onvm_path_of(struct onvm_worker *worker, struct onvm_worker_port *wport,
+	     const struct onvm_chain_entry *bound, struct rte_mbuf *mbuf, uint32_t i)
 {
-	struct onvm_burst *burst = &lane->burst;
+	struct onvm_burst *burst = &wport->burst;
 	const bool has_flow = burst->kinds[i] != ONVM_FLOW_KIND_NONE;
 	uint16_t path = 0;
 
@@ -198,16 +198,16 @@ onvm_path_of(struct onvm_worker *worker, struct onvm_lane *lane, const struct on
 							   (enum onvm_flow_kind)burst->kinds[i],
 							   &burst->keys[i], burst->hashes[i]);
 	if (burst->positions[i] != ONVM_FLOW_NONE)
-		path = path_of_known(worker, lane, bound, i);
+		path = path_of_known(worker, wport, bound, i);
 	if (path == 0) {
-		const struct onvm_way way = way_of(worker, lane, i, bound);
+		const struct onvm_chain_entry entry = entry_of(worker, wport, i, bound);
 
-		path = choose_path(worker, burst, i, &way);
+		path = choose_path(worker, burst, i, &entry);
 		if (path != 0 && has_flow)
-			burst->positions[i] = flow_add(worker, burst, i, path, way.is_far);
+			burst->positions[i] = flow_add(worker, burst, i, path, entry.is_far);
 	}
 	if (unlikely(path != 0 && burst->is_fragment[i]))
-		fragment_add(worker, lane, mbuf, path);
+		fragment_add(worker, wport, mbuf, path);
 	return path;
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * Ingress: ports are read, each lane in its turn.
+ * Ingress: ports are read, each worker port in its turn.
  *
  * What takes the only path of its chain is admitted at once. What must be looked up is classified
  * now and admitted in the next turn. What finds no room stays held when its source can wait.
@@ -12,27 +12,28 @@
 #include <string.h>
 
 /** Places that must be free before what is held is looked up again. */
-#define HELD_ROOM 16
+#define HELD_CREDITS 16
 
-/** The only path of all that a lane receives, or 0 when its packets must be looked up. */
+/** The only path of all that a worker port receives, or 0 when its packets must be looked up. */
 static inline uint16_t
-only_path(const struct onvm_worker *worker, const struct onvm_lane *lane, uint32_t binding,
+only_path(const struct onvm_worker *worker, const struct onvm_worker_port *wport, uint32_t binding,
 	  const struct onvm_candidates *candidates)
 {
 	const struct onvm_steering *steering = &worker->dp->steering;
 
 	if (steering->chains[(uint16_t)binding].track_flows || candidates->single_path == 0 ||
-	    __atomic_load_n(&lane->port->rules, __ATOMIC_RELAXED) != NULL)
+	    __atomic_load_n(&wport->port->rules, __ATOMIC_RELAXED) != NULL)
 		return 0;
 	return binding & ONVM_BINDING_FAR ? steering->paths[candidates->single_path].opposite :
 					    candidates->single_path;
 }
 
-/** Take @p nb packets of a lane into the platform; what must wait stays held. */
+/** Take @p nb packets of a worker port into the platform; what must wait stays held. */
 static void
-admit(struct onvm_worker *worker, struct onvm_lane *lane, struct rte_mbuf **mbufs, uint32_t nb)
+admit(struct onvm_worker *worker, struct onvm_worker_port *wport, struct rte_mbuf **mbufs,
+      uint32_t nb)
 {
-	const uint32_t binding = __atomic_load_n(&lane->port->binding, __ATOMIC_ACQUIRE);
+	const uint32_t binding = __atomic_load_n(&wport->port->binding, __ATOMIC_ACQUIRE);
 	const struct onvm_chain *chain = &worker->dp->steering.chains[(uint16_t)binding];
 	const struct onvm_candidates *candidates =
 		__atomic_load_n(&chain->candidates, __ATOMIC_ACQUIRE);
@@ -40,31 +41,31 @@ admit(struct onvm_worker *worker, struct onvm_lane *lane, struct rte_mbuf **mbuf
 	uint32_t nb_done;
 
 	if (unlikely((uint16_t)binding == 0 || candidates == NULL)) {
-		if (lane->port->can_wait) { /* its chain is being changed */
-			memmove(lane->held, mbufs, nb * sizeof(*mbufs));
-			lane->nb_held = (uint16_t)nb;
+		if (wport->port->can_wait) { /* its chain is being changed */
+			memmove(wport->held, mbufs, nb * sizeof(*mbufs));
+			wport->nb_held = (uint16_t)nb;
 			return;
 		}
 		for (uint32_t i = 0; i < nb; i++)
 			onvm_worker_drop(worker, mbufs[i], ONVM_DROP_NO_CHAIN);
-		lane->nb_held = 0;
+		wport->nb_held = 0;
 		return;
 	}
-	single = only_path(worker, lane, binding, candidates);
+	single = only_path(worker, wport, binding, candidates);
 	if (single != 0)
-		nb_done = onvm_admit_direct(worker, lane, single, mbufs, nb);
+		nb_done = onvm_admit_direct(worker, wport, single, mbufs, nb);
 	else
-		nb_done = onvm_admit_flows(worker, lane, binding, candidates, mbufs, nb);
+		nb_done = onvm_admit_flows(worker, wport, binding, candidates, mbufs, nb);
 	if (nb_done < nb) /* perhaps within `held` itself */
-		memmove(lane->held, mbufs + nb_done, (nb - nb_done) * sizeof(*mbufs));
-	lane->nb_held = (uint16_t)(nb - nb_done);
+		memmove(wport->held, mbufs + nb_done, (nb - nb_done) * sizeof(*mbufs));
+	wport->nb_held = (uint16_t)(nb - nb_done);
 }
 
 /** Whether a source that can wait should: its only path has no room for a burst. */
 static bool
-must_wait(struct onvm_worker *worker, const struct onvm_lane *lane)
+must_wait(struct onvm_worker *worker, const struct onvm_worker_port *wport)
 {
-	const uint32_t binding = __atomic_load_n(&lane->port->binding, __ATOMIC_ACQUIRE);
+	const uint32_t binding = __atomic_load_n(&wport->port->binding, __ATOMIC_ACQUIRE);
 	const struct onvm_chain *chain = &worker->dp->steering.chains[(uint16_t)binding];
 	const struct onvm_candidates *candidates =
 		__atomic_load_n(&chain->candidates, __ATOMIC_ACQUIRE);
@@ -73,25 +74,26 @@ must_wait(struct onvm_worker *worker, const struct onvm_lane *lane)
 
 	if ((uint16_t)binding == 0 || candidates == NULL)
 		return true;
-	single = only_path(worker, lane, binding, candidates);
+	single = only_path(worker, wport, binding, candidates);
 	if (single == 0)
 		return candidates->default_path == 0;
 	path = &worker->dp->steering.paths[single];
-	return onvm_path_room(worker, path, 0, true) < ONVM_BURST_SIZE / (path->nb_visits + 1u);
+	return onvm_credits_available(worker, path, 0, true) <
+	       ONVM_BURST_SIZE / (path->nb_visits + 1u);
 }
 
-/** Whether what a lane holds would be looked up in vain: its path is as full as it was. */
+/** Whether what a worker port holds would be looked up in vain: its path is as full as it was. */
 static bool
-still_waits(struct onvm_worker *worker, struct onvm_lane *lane)
+still_waits(struct onvm_worker *worker, struct onvm_worker_port *wport)
 {
-	const struct onvm_path *path = &worker->dp->steering.paths[lane->waits_for];
+	const struct onvm_path *path = &worker->dp->steering.paths[wport->waits_for];
 
-	if (lane->waits_for == 0)
+	if (wport->waits_for == 0)
 		return false;
-	if (onvm_steering_resolve(&worker->dp->steering, lane->waits_for) == lane->waits_for &&
-	    onvm_path_room(worker, path, 0, true) < HELD_ROOM)
+	if (onvm_steering_resolve(&worker->dp->steering, wport->waits_for) == wport->waits_for &&
+	    onvm_credits_available(worker, path, 0, true) < HELD_CREDITS)
 		return true;
-	lane->waits_for = 0;
+	wport->waits_for = 0;
 	return false;
 }
 
@@ -100,50 +102,51 @@ onvm_ingress_admit(struct onvm_worker *worker)
 {
 	uint32_t nb_total = 0;
 
-	for (uint32_t i = 0; i < worker->nb_lanes; i++) {
-		struct onvm_lane *lane = worker->lanes[i];
-		const uint16_t nb_held = lane->nb_held;
+	for (uint32_t i = 0; i < worker->nb_wports; i++) {
+		struct onvm_worker_port *wport = worker->wports[i];
+		const uint16_t nb_held = wport->nb_held;
 
-		if (nb_held == 0 || still_waits(worker, lane))
+		if (nb_held == 0 || still_waits(worker, wport))
 			continue;
-		admit(worker, lane, lane->held, nb_held);
-		nb_total += nb_held - lane->nb_held;
+		admit(worker, wport, wport->held, nb_held);
+		nb_total += nb_held - wport->nb_held;
 	}
 	return nb_total;
 }
 
 /** Take in a burst that was received: at once where there is one path, else in the next turn. */
 static void
-take_in(struct onvm_worker *worker, struct onvm_lane *lane, struct rte_mbuf **mbufs, uint16_t nb)
+take_in(struct onvm_worker *worker, struct onvm_worker_port *wport, struct rte_mbuf **mbufs,
+	uint16_t nb)
 {
-	const uint32_t binding = __atomic_load_n(&lane->port->binding, __ATOMIC_ACQUIRE);
+	const uint32_t binding = __atomic_load_n(&wport->port->binding, __ATOMIC_ACQUIRE);
 	const struct onvm_candidates *candidates =
 		__atomic_load_n(&worker->dp->steering.chains[(uint16_t)binding].candidates,
 				__ATOMIC_ACQUIRE);
 
 	if ((uint16_t)binding == 0 || candidates == NULL ||
-	    only_path(worker, lane, binding, candidates) != 0) {
-		admit(worker, lane, mbufs, nb);
+	    only_path(worker, wport, binding, candidates) != 0) {
+		admit(worker, wport, mbufs, nb);
 		return;
 	}
-	memcpy(lane->held, mbufs, nb * sizeof(*mbufs));
-	lane->nb_held = nb;
-	onvm_classify(&worker->dp->flows, (uint8_t)lane->port->id, lane->held, nb, &lane->burst);
-	lane->is_classified = true;
+	memcpy(wport->held, mbufs, nb * sizeof(*mbufs));
+	wport->nb_held = nb;
+	onvm_classify(&worker->dp->flows, (uint8_t)wport->port->id, wport->held, nb, &wport->burst);
+	wport->is_classified = true;
 }
 
 /** Receive a burst from one queue; @return packets. */
 static uint16_t
-receive(struct onvm_worker *worker, struct onvm_lane *lane, uint16_t queue)
+receive(struct onvm_worker *worker, struct onvm_worker_port *wport, uint16_t queue)
 {
-	struct onvm_port *port = lane->port;
+	struct onvm_port *port = wport->port;
 	struct rte_mbuf *mbufs[ONVM_BURST_SIZE];
 	struct onvm_rx_result result = {0};
 	uint16_t nb;
 
 	nb = port->ops->rx_burst(port, queue, mbufs, ONVM_BURST_SIZE, &result);
 	if (unlikely(result.nb_oversize + result.nb_foreign + result.nb_congested != 0)) {
-		lane->stats.rx += result.nb_oversize + result.nb_foreign + result.nb_congested;
+		wport->stats.rx += result.nb_oversize + result.nb_foreign + result.nb_congested;
 		worker->stats.drops[ONVM_DROP_OVERSIZE] += result.nb_oversize;
 		worker->stats.drops[ONVM_DROP_FOREIGN] += result.nb_foreign;
 		worker->stats.drops[ONVM_DROP_SHED] += result.nb_congested;
@@ -152,13 +155,13 @@ receive(struct onvm_worker *worker, struct onvm_lane *lane, uint16_t queue)
 		return 0;
 	if (onvm_capture_wants(&worker->dp->captures, ONVM_CAPTURE_PORT_IN))
 		onvm_capture_port(worker, port->id, ONVM_CAPTURE_PORT_IN, mbufs, nb);
-	lane->stats.rx += nb;
+	wport->stats.rx += nb;
 	for (uint16_t i = 0; i < nb; i++)
-		lane->stats.rx_bytes += mbufs[i]->data_len;
+		wport->stats.rx_bytes += mbufs[i]->data_len;
 	if (unlikely(port->is_tunnel))
-		onvm_remote_take_in(worker, lane, queue, mbufs, nb);
+		onvm_remote_take_in(worker, wport, queue, mbufs, nb);
 	else
-		take_in(worker, lane, mbufs, nb);
+		take_in(worker, wport, mbufs, nb);
 	return nb;
 }
 
@@ -168,19 +171,19 @@ onvm_ingress_receive(struct onvm_worker *worker)
 	const bool is_paused = __atomic_load_n(&worker->dp->sources_paused, __ATOMIC_RELAXED);
 	uint32_t nb_total = 0;
 
-	for (uint32_t i = 0; i < worker->nb_lanes; i++) {
-		struct onvm_lane *lane = worker->lanes[i];
-		struct onvm_port *port = lane->port;
+	for (uint32_t i = 0; i < worker->nb_wports; i++) {
+		struct onvm_worker_port *wport = worker->wports[i];
+		struct onvm_port *port = wport->port;
 
 		if (port->is_finished || (is_paused && !port->only_answers))
 			continue;
 		/* Each queue in its turn: what is held of one keeps the others waiting. */
-		for (uint16_t k = 0; k < lane->nb_queues && lane->nb_held == 0; k++) {
-			if (port->can_wait && must_wait(worker, lane))
+		for (uint16_t k = 0; k < wport->nb_queues && wport->nb_held == 0; k++) {
+			if (port->can_wait && must_wait(worker, wport))
 				break;
-			if (++lane->next_queue >= lane->nb_queues)
-				lane->next_queue = 0;
-			nb_total += receive(worker, lane, lane->queues[lane->next_queue]);
+			if (++wport->next_queue >= wport->nb_queues)
+				wport->next_queue = 0;
+			nb_total += receive(worker, wport, wport->queues[wport->next_queue]);
 		}
 	}
 	return nb_total;

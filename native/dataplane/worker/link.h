@@ -63,9 +63,9 @@ struct onvm_link {
 	uint32_t nb_loaned; /**< empty buffers with the NF */
 	uint8_t is_bad;	    /**< atomic: the host broke the rules; see bad_reason */
 	uint8_t is_paused;  /**< atomic: no packet enters a path through it */
-	uint32_t nb_staged;
+	uint32_t nb_pending;
 	struct onvm_link_stats stats;
-	struct onvm_desc staged[ONVM_STAGED_MAX];
+	struct onvm_desc pending[ONVM_PENDING_MAX];
 	struct rte_mempool *loan_pool; /**< where the host's empty buffers come from */
 };
 

@@ -54,27 +54,27 @@ void
 onvm_link_flush(struct onvm_worker *worker, struct onvm_link *link)
 {
 	struct onvm_packet_memory *memory = &worker->dp->memory;
-	const uint32_t nb = link->nb_staged;
+	const uint32_t nb = link->nb_pending;
 	uint32_t nb_sent;
 
 	if (onvm_capture_wants(&worker->dp->captures, ONVM_CAPTURE_TO_HOST))
-		onvm_capture_host(worker, link->host, link->id, ONVM_CAPTURE_TO_HOST, link->staged,
+		onvm_capture_host(worker, link->host, link->id, ONVM_CAPTURE_TO_HOST, link->pending,
 				  nb);
-	nb_sent = onvm_ring_enqueue_burst(&link->to_nf, link->staged, nb);
-	link->nb_staged = 0;
+	nb_sent = onvm_ring_enqueue_burst(&link->to_nf, link->pending, nb);
+	link->nb_pending = 0;
 	/* Reservations leave room for all; only a host that lies about its index gets here. */
 	for (uint32_t i = nb_sent; unlikely(i < nb); i++) {
-		const uint32_t index = link->staged[i].buffer;
+		const uint32_t index = link->pending[i].buffer;
 		struct onvm_buffer *buffer = &memory->buffers[index];
 		const struct onvm_path *path = &worker->dp->steering.paths[buffer->path];
 
-		onvm_link_accuse(worker, link);
+		onvm_link_report_fault(worker, link);
 		/* It guessed the index and has "returned" it before it was sent. */
 		if (buffer->owner != link->id)
 			continue;
 		buffer->owner = ONVM_OWNER_NONE;
 		link->stats.rx[path->is_reverse]--;
-		onvm_release_places(worker, path, buffer->hop);
+		onvm_credits_release(worker, path, buffer->hop);
 		onvm_worker_drop(worker, memory->mbufs[index], ONVM_DROP_BAD_DESCRIPTOR);
 	}
 	if (worker->dp->config.idle_policy == ONVM_IDLE_ADAPTIVE)
@@ -82,35 +82,35 @@ onvm_link_flush(struct onvm_worker *worker, struct onvm_link *link)
 }
 
 void
-onvm_lane_flush(struct onvm_worker *worker, struct onvm_lane *lane)
+onvm_worker_port_flush(struct onvm_worker *worker, struct onvm_worker_port *wport)
 {
-	struct onvm_port *port = lane->port;
-	const uint16_t nb = (uint16_t)lane->nb_staged;
-	uint64_t nb_bytes = lane->staged_bytes;
+	struct onvm_port *port = wport->port;
+	const uint16_t nb = (uint16_t)wport->nb_pending;
+	uint64_t nb_bytes = wport->pending_bytes;
 	uint16_t nb_tx;
 
 	if (onvm_capture_wants(&worker->dp->captures, ONVM_CAPTURE_PORT_OUT))
-		onvm_capture_port(worker, port->id, ONVM_CAPTURE_PORT_OUT, lane->staged, nb);
-	nb_tx = port->ops->tx_burst(port, (uint16_t)worker->index, lane->staged, nb);
+		onvm_capture_port(worker, port->id, ONVM_CAPTURE_PORT_OUT, wport->pending, nb);
+	nb_tx = port->ops->tx_burst(port, (uint16_t)worker->index, wport->pending, nb);
 	for (uint16_t i = nb_tx; unlikely(i < nb); i++) {
-		nb_bytes -= lane->staged[i]->data_len;
-		onvm_worker_drop(worker, lane->staged[i], ONVM_DROP_TX_FULL);
+		nb_bytes -= wport->pending[i]->data_len;
+		onvm_worker_drop(worker, wport->pending[i], ONVM_DROP_TX_FULL);
 	}
-	lane->stats.tx += nb_tx;
-	lane->stats.tx_bytes += nb_bytes;
-	lane->nb_staged = 0;
-	lane->staged_bytes = 0;
+	wport->stats.tx += nb_tx;
+	wport->stats.tx_bytes += nb_bytes;
+	wport->nb_pending = 0;
+	wport->pending_bytes = 0;
 }
 
 static void
 flush(struct onvm_worker *worker)
 {
 	for (uint32_t i = 0; i < worker->nb_links; i++)
-		if (worker->links[i]->nb_staged != 0)
+		if (worker->links[i]->nb_pending != 0)
 			onvm_link_flush(worker, worker->links[i]);
-	for (uint32_t i = 0; i < worker->nb_lanes; i++)
-		if (worker->lanes[i]->nb_staged != 0)
-			onvm_lane_flush(worker, worker->lanes[i]);
+	for (uint32_t i = 0; i < worker->nb_wports; i++)
+		if (worker->wports[i]->nb_pending != 0)
+			onvm_worker_port_flush(worker, worker->wports[i]);
 	if (worker->nb_free != 0) {
 		onvm_packets_free(&worker->dp->memory, worker->free, worker->nb_free);
 		worker->nb_free = 0;
@@ -139,7 +139,7 @@ top_up_loans(struct onvm_worker *worker, struct onvm_link *link)
 			memory->buffers[desc.buffer].owner = ONVM_OWNER_NONE;
 			rte_pktmbuf_free(mbuf);
 			/* The ring has twice as many slots as it may be lent: it lies. */
-			onvm_link_accuse(worker, link);
+			onvm_link_report_fault(worker, link);
 			return;
 		}
 		link->nb_loaned++;
@@ -154,7 +154,7 @@ sweep(struct onvm_worker *worker, struct onvm_link *link)
 {
 	struct onvm_packet_memory *memory = &worker->dp->memory;
 
-	link->nb_staged = 0; /* staged descriptors name buffers that the link owns */
+	link->nb_pending = 0; /* pending descriptors name buffers that the link owns */
 	for (uint32_t index = 0; index < memory->nb_buffers; index++) {
 		struct onvm_buffer *buffer = &memory->buffers[index];
 
@@ -164,8 +164,8 @@ sweep(struct onvm_worker *worker, struct onvm_link *link)
 		if (buffer->flags & ONVM_BUFFER_LOANED) {
 			rte_pktmbuf_free(memory->mbufs[index]);
 		} else {
-			onvm_release_places(worker, &worker->dp->steering.paths[buffer->path],
-					    buffer->hop + 1u);
+			onvm_credits_release(worker, &worker->dp->steering.paths[buffer->path],
+					     buffer->hop + 1u);
 			onvm_worker_drop(worker, memory->mbufs[index], ONVM_DROP_NF_DIED);
 			link->stats.lost++;
 		}
@@ -195,31 +195,31 @@ take_over_links(struct onvm_worker *worker)
 }
 
 static void
-take_over_lanes(struct onvm_worker *worker)
+take_over_ports(struct onvm_worker *worker)
 {
 	struct onvm_dataplane *dp = worker->dp;
 
-	worker->nb_lanes = 0;
+	worker->nb_wports = 0;
 	worker->tunnel = NULL;
 	for (uint32_t id = 0; id < ONVM_PORTS_MAX; id++) {
 		const uint8_t state = __atomic_load_n(&dp->ports[id].state, __ATOMIC_ACQUIRE);
-		struct onvm_lane *lane = dp->lanes[worker->index][id];
+		struct onvm_worker_port *wport = dp->wports[worker->index][id];
 
-		if (state != ONVM_PORT_OPEN || lane == NULL) {
-			/* A closed port's lane may be gone: only one that we still use is ours. */
-			lane = worker->lane_of[id];
-			for (uint32_t i = 0; lane != NULL && i < lane->nb_held; i++)
-				onvm_worker_drop(worker, lane->held[i], ONVM_DROP_STOPPED);
-			if (lane != NULL)
-				lane->nb_held = 0;
-			worker->lane_of[id] = NULL;
+		if (state != ONVM_PORT_OPEN || wport == NULL) {
+			/* A closed port's worker port may be gone: only one that we still use is ours. */
+			wport = worker->wport_of[id];
+			for (uint32_t i = 0; wport != NULL && i < wport->nb_held; i++)
+				onvm_worker_drop(worker, wport->held[i], ONVM_DROP_STOPPED);
+			if (wport != NULL)
+				wport->nb_held = 0;
+			worker->wport_of[id] = NULL;
 			continue;
 		}
-		lane->waits_for = 0; /* may be another path by the next turn */
-		worker->lane_of[id] = lane;
-		worker->lanes[worker->nb_lanes++] = lane;
-		if (lane->port->is_tunnel)
-			worker->tunnel = lane;
+		wport->waits_for = 0; /* may be another path by the next turn */
+		worker->wport_of[id] = wport;
+		worker->wports[worker->nb_wports++] = wport;
+		if (wport->port->is_tunnel)
+			worker->tunnel = wport;
 	}
 }
 
@@ -239,11 +239,11 @@ mark_paths(struct onvm_worker *worker)
 	}
 }
 
-/** Take over what has changed since the last turn; everything staged has been flushed. */
+/** Take over what has changed since the last turn; everything pending has been flushed. */
 static void
 take_over(struct onvm_worker *worker, uint32_t epoch)
 {
-	take_over_lanes(worker);
+	take_over_ports(worker);
 	take_over_links(worker);
 	memset(worker->resolved, 0, sizeof(worker->resolved));
 	if (__atomic_load_n(&worker->dp->recycling.wants_marks, __ATOMIC_ACQUIRE))
@@ -262,20 +262,20 @@ sleep_time(const struct onvm_worker *worker, uint64_t polled_ns)
 	const bool is_paused = __atomic_load_n(&worker->dp->sources_paused, __ATOMIC_RELAXED);
 	uint64_t wait_ns = SLEEP_MAX_NS;
 
-	for (uint32_t i = 0; i < worker->nb_lanes; i++) {
-		const struct onvm_lane *lane = worker->lanes[i];
-		struct onvm_port *port = lane->port;
+	for (uint32_t i = 0; i < worker->nb_wports; i++) {
+		const struct onvm_worker_port *wport = worker->wports[i];
+		struct onvm_port *port = wport->port;
 
-		if (lane->nb_queues == 0 || (is_paused && !port->only_answers))
+		if (wport->nb_queues == 0 || (is_paused && !port->only_answers))
 			continue;
 		if (port->is_polled && polled_ns < wait_ns)
 			wait_ns = polled_ns;
-		if (lane->nb_held != 0 && polled_ns < wait_ns)
+		if (wport->nb_held != 0 && polled_ns < wait_ns)
 			wait_ns = polled_ns;
 		if (port->is_finished || port->ops->next_due == NULL)
 			continue;
-		for (uint16_t q = 0; q < lane->nb_queues; q++) {
-			const uint64_t due = port->ops->next_due(port, lane->queues[q]);
+		for (uint16_t q = 0; q < wport->nb_queues; q++) {
+			const uint64_t due = port->ops->next_due(port, wport->queues[q]);
 			const uint64_t now = rte_rdtsc();
 			uint64_t ns;
 
@@ -359,8 +359,8 @@ next_idle_turns(uint32_t turns, uint64_t slept_ns, uint64_t wait_ns)
 static void
 forget_classified(struct onvm_worker *worker)
 {
-	for (uint32_t i = 0; i < worker->nb_lanes; i++)
-		worker->lanes[i]->is_classified = false;
+	for (uint32_t i = 0; i < worker->nb_wports; i++)
+		worker->wports[i]->is_classified = false;
 }
 
 int

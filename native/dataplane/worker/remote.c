@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * Packets between hosts: what goes to a peer is staged to the tunnel; what comes from one says in
+ * Packets between hosts: what goes to a peer is pending to the tunnel; what comes from one says in
  * its NSH which path it is on and how far it has come, and goes on from there.
  */
 
@@ -28,7 +28,7 @@ onvm_remote_send(struct onvm_worker *worker, struct rte_mbuf *mbuf, uint16_t ind
 		return;
 	}
 	onvm_tunnel_address(mbuf, peer, index, hop, ttl);
-	onvm_stage_to_lane(worker, worker->tunnel, mbuf);
+	onvm_queue_to_port(worker, worker->tunnel, mbuf);
 }
 
 /** Hop of @p path at which @p si services are still to come, with the exit as one; or false. */
@@ -138,26 +138,26 @@ take_in(struct onvm_worker *worker, uint16_t port, struct rte_mbuf *mbuf,
 			onvm_worker_drop(worker, mbuf, ONVM_DROP_NO_INSTANCE);
 		return;
 	}
-	if (onvm_path_room(worker, path, hop, false) == 0) {
-		onvm_count_shed(worker, path, hop, 1);
+	if (onvm_credits_available(worker, path, hop, false) == 0) {
+		onvm_credits_count_shed(worker, path, hop, 1);
 		onvm_worker_drop(worker, mbuf, ONVM_DROP_SHED);
 		return;
 	}
-	onvm_path_reserve(worker, path, hop, 1);
+	onvm_credits_reserve(worker, path, hop, 1);
 	if (unlikely(--worker->sample_countdown == 0)) {
 		worker->sample_countdown = worker->dp->config.sample_every;
 		memory->times[index].received = rte_rdtsc();
 		buffer->flags |= ONVM_BUFFER_SAMPLED;
 	}
-	onvm_stage_to_link(worker, link, mbuf, index, buffer, hop, path->is_reverse);
+	onvm_queue_to_link(worker, link, mbuf, index, buffer, hop, path->is_reverse);
 }
 
 void
-onvm_remote_take_in(struct onvm_worker *worker, struct onvm_lane *lane, uint16_t queue,
+onvm_remote_take_in(struct onvm_worker *worker, struct onvm_worker_port *wport, uint16_t queue,
 		    struct rte_mbuf **mbufs, uint16_t nb)
 {
-	const struct onvm_tunnel_packet *packets = onvm_tunnel_received(lane->port, queue);
+	const struct onvm_tunnel_packet *packets = onvm_tunnel_received(wport->port, queue);
 
 	for (uint16_t i = 0; i < nb; i++)
-		take_in(worker, lane->port->id, mbufs[i], &packets[i].nsh);
+		take_in(worker, wport->port->id, mbufs[i], &packets[i].nsh);
 }

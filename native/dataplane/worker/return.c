@@ -51,9 +51,9 @@ void
 onvm_leave(struct onvm_worker *worker, struct rte_mbuf *mbuf, uint32_t index,
 	   struct onvm_buffer *buffer, uint16_t port)
 {
-	struct onvm_lane *lane = port < ONVM_PORTS_MAX ? worker->lane_of[port] : NULL;
+	struct onvm_worker_port *wport = port < ONVM_PORTS_MAX ? worker->wport_of[port] : NULL;
 
-	if (unlikely(lane == NULL)) {
+	if (unlikely(wport == NULL)) {
 		drop(worker, mbuf, ONVM_DROP_BAD_PORT);
 		return;
 	}
@@ -62,10 +62,10 @@ onvm_leave(struct onvm_worker *worker, struct rte_mbuf *mbuf, uint32_t index,
 	if (unlikely(buffer->flags & ONVM_BUFFER_SAMPLED)) {
 		const uint64_t cycles = rte_rdtsc() - worker->dp->memory.times[index].received;
 
-		onvm_latency_add(&lane->stats.latency,
+		onvm_latency_add(&wport->stats.latency,
 				 (uint64_t)((double)cycles * worker->dp->ns_per_cycle));
 	}
-	onvm_stage_to_lane(worker, lane, mbuf);
+	onvm_queue_to_port(worker, wport, mbuf);
 }
 
 /** Take a place on @p link that was not reserved at the entry. */
@@ -98,12 +98,12 @@ reroute(struct onvm_worker *worker, struct rte_mbuf *mbuf, uint32_t index,
 		while (i < end && onvm_link_of_hop(worker, &old->hops[i]) != NULL)
 			i++;
 		if (i == end && i != hop) {
-			onvm_stage_to_link(worker, onvm_link_of_hop(worker, &old->hops[hop]), mbuf,
+			onvm_queue_to_link(worker, onvm_link_of_hop(worker, &old->hops[hop]), mbuf,
 					   index, buffer, hop, old->is_reverse);
 			return;
 		}
 	}
-	onvm_release_places(worker, old, hop);
+	onvm_credits_release(worker, old, hop);
 	if (resolved == 0 || hop >= path->nb_hops) {
 		drop(worker, mbuf, ONVM_DROP_NO_INSTANCE);
 		return;
@@ -125,7 +125,7 @@ reroute(struct onvm_worker *worker, struct rte_mbuf *mbuf, uint32_t index,
 		}
 	}
 	buffer->path = resolved;
-	onvm_stage_to_link(worker, onvm_link_of_hop(worker, &path->hops[hop]), mbuf, index, buffer,
+	onvm_queue_to_link(worker, onvm_link_of_hop(worker, &path->hops[hop]), mbuf, index, buffer,
 			   hop, path->is_reverse);
 }
 
@@ -154,7 +154,7 @@ pass_on(struct onvm_worker *worker, struct rte_mbuf *mbuf, uint32_t index,
 		reroute(worker, mbuf, index, buffer, hop);
 		return;
 	}
-	onvm_stage_to_link(worker, link, mbuf, index, buffer, hop, path->is_reverse);
+	onvm_queue_to_link(worker, link, mbuf, index, buffer, hop, path->is_reverse);
 }
 
 /** On to hop @p hop, at a peer or behind one: it holds no place there. */
@@ -164,17 +164,17 @@ skip_peers(struct onvm_worker *worker, struct rte_mbuf *mbuf, uint32_t index,
 {
 	const struct onvm_path *path = &worker->dp->steering.paths[buffer->path];
 
-	onvm_release_places(worker, path, buffer->hop + 1u);
+	onvm_credits_release(worker, path, buffer->hop + 1u);
 	if (onvm_path_is_remote(path, hop)) {
 		onvm_remote_send(worker, mbuf, buffer->path, hop, ONVM_NSH_TTL);
 		return;
 	}
-	if (onvm_path_room(worker, path, hop, true) == 0) {
+	if (onvm_credits_available(worker, path, hop, true) == 0) {
 		drop(worker, mbuf, ONVM_DROP_RING_FULL);
 		return;
 	}
-	onvm_path_reserve(worker, path, hop, 1);
-	onvm_stage_to_link(worker, onvm_link_of_hop(worker, &path->hops[hop]), mbuf, index, buffer,
+	onvm_credits_reserve(worker, path, hop, 1);
+	onvm_queue_to_link(worker, onvm_link_of_hop(worker, &path->hops[hop]), mbuf, index, buffer,
 			   hop, path->is_reverse);
 }
 
@@ -206,12 +206,12 @@ redirect(struct onvm_worker *worker, struct rte_mbuf *mbuf, uint32_t index,
 			if (skipped != NULL)
 				skipped->reserved--;
 		}
-		onvm_stage_to_link(worker, link, mbuf, index, buffer, (uint8_t)hop,
+		onvm_queue_to_link(worker, link, mbuf, index, buffer, (uint8_t)hop,
 				   path->is_reverse);
 		return;
 	}
 	if (is_reserved)
-		onvm_release_places(worker, path, buffer->hop + 1u);
+		onvm_credits_release(worker, path, buffer->hop + 1u);
 	host = service == 0 ? 0 : onvm_steering_host_of(steering, service, &worker->selector);
 	link = host == 0 ? NULL : worker->link_of[host];
 	/* A detour is a path of this host alone: peers do not know what it would go on to. */
@@ -231,7 +231,7 @@ redirect(struct onvm_worker *worker, struct rte_mbuf *mbuf, uint32_t index,
 		drop(worker, mbuf, ONVM_DROP_NO_INSTANCE);
 		return;
 	}
-	onvm_stage_to_link(worker, link, mbuf, index, buffer, 0, false);
+	onvm_queue_to_link(worker, link, mbuf, index, buffer, 0, false);
 }
 
 /** A packet that the NF made in a loaned buffer. */
@@ -264,7 +264,7 @@ take_originated(struct onvm_worker *worker, struct onvm_link *link, struct rte_m
 }
 
 void
-onvm_link_accuse(struct onvm_worker *worker, struct onvm_link *link)
+onvm_link_report_fault(struct onvm_worker *worker, struct onvm_link *link)
 {
 	const uint64_t one = 1;
 
@@ -286,7 +286,7 @@ obey(struct onvm_worker *worker, struct onvm_link *link, struct rte_mbuf *mbuf, 
 
 	link->reserved--;
 	if (unlikely(buffer->flags & ONVM_BUFFER_SAMPLED)) {
-		const uint64_t cycles = rte_rdtsc() - worker->dp->memory.times[index].handed_over;
+		const uint64_t cycles = rte_rdtsc() - worker->dp->memory.times[index].enqueued;
 
 		onvm_latency_add(&link->stats.latency,
 				 (uint64_t)((double)cycles * worker->dp->ns_per_cycle));
@@ -296,7 +296,7 @@ obey(struct onvm_worker *worker, struct onvm_link *link, struct rte_mbuf *mbuf, 
 		pass_on(worker, mbuf, index, buffer);
 		break;
 	case ONVM_DROP:
-		onvm_release_places(worker, path, buffer->hop + 1u);
+		onvm_credits_release(worker, path, buffer->hop + 1u);
 		link->stats.exits[path->is_reverse][stage]++;
 		link->stats.drops[stage][desc->port & (ONVM_REASONS_MAX - 1)]++;
 		free_later(worker, mbuf);
@@ -306,7 +306,7 @@ obey(struct onvm_worker *worker, struct onvm_link *link, struct rte_mbuf *mbuf, 
 		redirect(worker, mbuf, index, buffer, desc->port);
 		break;
 	case ONVM_OUT:
-		onvm_release_places(worker, path, buffer->hop + 1u);
+		onvm_credits_release(worker, path, buffer->hop + 1u);
 		link->stats.exits[path->is_reverse][stage]++;
 		onvm_leave(worker, mbuf, index, buffer, desc->port);
 		break;
@@ -322,7 +322,7 @@ onvm_take_back(struct onvm_worker *worker, struct onvm_link *link, const struct 
 	struct rte_mbuf *mbuf;
 
 	if (unlikely(index >= memory->nb_buffers || memory->buffers[index].owner != link->id)) {
-		onvm_link_accuse(worker, link); /* not its own: nothing to take back */
+		onvm_link_report_fault(worker, link); /* not its own: nothing to take back */
 		return;
 	}
 	buffer = &memory->buffers[index];
@@ -336,13 +336,13 @@ onvm_take_back(struct onvm_worker *worker, struct onvm_link *link, const struct 
 			free_later(worker, mbuf);
 			return;
 		}
-		onvm_link_accuse(worker, link);
+		onvm_link_report_fault(worker, link);
 		if (buffer->flags & ONVM_BUFFER_LOANED) {
 			link->nb_loaned--;
 			free_later(worker, mbuf);
 		} else {
-			onvm_release_places(worker, &worker->dp->steering.paths[buffer->path],
-					    buffer->hop);
+			onvm_credits_release(worker, &worker->dp->steering.paths[buffer->path],
+					     buffer->hop);
 			drop(worker, mbuf, ONVM_DROP_BAD_DESCRIPTOR);
 		}
 		return;

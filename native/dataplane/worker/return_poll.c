@@ -22,11 +22,11 @@
  * nothing special about them, to go on. Where that leads is found once a run.
  */
 struct run {
-	uint64_t like;		/**< what_of() their records */
-	struct onvm_lane *lane; /**< where they leave, or NULL */
-	struct onvm_link *next; /**< their next hop, or NULL */
-	uint16_t owner;		/**< their owner from now on */
-	uint8_t hop;		/**< their hop from now on */
+	uint64_t like;			/**< what_of() their records */
+	struct onvm_worker_port *wport; /**< where they leave, or NULL */
+	struct onvm_link *next;		/**< their next hop, or NULL */
+	uint16_t owner;			/**< their owner from now on */
+	uint8_t hop;			/**< their hop from now on */
 	uint8_t desc_flags;
 };
 
@@ -54,7 +54,7 @@ run_begin(struct onvm_worker *worker, const struct onvm_buffer *buffer, struct r
 	if (hop < path->nb_hops)
 		run->next = onvm_link_of_hop(worker, &path->hops[hop]);
 	else if (path->egress < ONVM_PORTS_MAX)
-		run->lane = worker->lane_of[path->egress];
+		run->wport = worker->wport_of[path->egress];
 	run->owner = run->next != NULL ? run->next->id : ONVM_OWNER_NONE;
 	run->desc_flags = path->is_reverse ? ONVM_F_REVERSE : 0;
 }
@@ -78,11 +78,11 @@ run_take(const struct onvm_packet_memory *memory, const struct onvm_link *link,
 
 /** Let packets of a run leave, up to the first that is none of it; @return how many. */
 static uint32_t
-run_to_lane(const struct onvm_packet_memory *memory, const struct onvm_link *link,
+run_to_port(const struct onvm_packet_memory *memory, const struct onvm_link *link,
 	    const struct run *run, const struct onvm_desc *descs, uint32_t nb)
 {
-	struct onvm_lane *lane = run->lane;
-	struct rte_mbuf **staged = &lane->staged[lane->nb_staged];
+	struct onvm_worker_port *wport = run->wport;
+	struct rte_mbuf **pending = &wport->pending[wport->nb_pending];
 	uint64_t nb_bytes = 0;
 	uint32_t i;
 
@@ -95,11 +95,11 @@ run_to_lane(const struct onvm_packet_memory *memory, const struct onvm_link *lin
 		buffer->owner = ONVM_OWNER_NONE;
 		mbuf = memory->mbufs[descs[i].buffer];
 		onvm_set_bounds(mbuf, &descs[i]);
-		staged[i] = mbuf;
+		pending[i] = mbuf;
 		nb_bytes += descs[i].length;
 	}
-	lane->nb_staged += i;
-	lane->staged_bytes += nb_bytes;
+	wport->nb_pending += i;
+	wport->pending_bytes += nb_bytes;
 	return i;
 }
 
@@ -109,7 +109,7 @@ run_to_link(const struct onvm_packet_memory *memory, const struct onvm_link *lin
 	    const struct run *run, const struct onvm_desc *descs, uint32_t nb)
 {
 	struct onvm_link *next = run->next;
-	struct onvm_desc *staged = &next->staged[next->nb_staged];
+	struct onvm_desc *pending = &next->pending[next->nb_pending];
 	uint32_t i;
 
 	for (i = 0; i < nb; i++) {
@@ -120,7 +120,7 @@ run_to_link(const struct onvm_packet_memory *memory, const struct onvm_link *lin
 		buffer->owner = run->owner;
 		buffer->hop = run->hop;
 		onvm_set_bounds(memory->mbufs[descs[i].buffer], &descs[i]);
-		staged[i] = (struct onvm_desc){
+		pending[i] = (struct onvm_desc){
 			.buffer = descs[i].buffer,
 			.offset = descs[i].offset,
 			.length = descs[i].length,
@@ -130,7 +130,7 @@ run_to_link(const struct onvm_packet_memory *memory, const struct onvm_link *lin
 			.flags = run->desc_flags,
 		};
 	}
-	next->nb_staged += i;
+	next->nb_pending += i;
 	next->stats.rx[run->desc_flags & ONVM_F_REVERSE ? 1 : 0] += i;
 	return i;
 }
@@ -142,12 +142,12 @@ run_pass_on(struct onvm_worker *worker, struct onvm_link *link, const struct run
 {
 	uint32_t nb_done = 0;
 
-	if (run->lane != NULL) {
-		if (unlikely(run->lane->nb_staged + nb > ONVM_STAGED_MAX))
-			onvm_lane_flush(worker, run->lane);
-		nb_done = run_to_lane(&worker->dp->memory, link, run, descs, nb);
+	if (run->wport != NULL) {
+		if (unlikely(run->wport->nb_pending + nb > ONVM_PENDING_MAX))
+			onvm_worker_port_flush(worker, run->wport);
+		nb_done = run_to_port(&worker->dp->memory, link, run, descs, nb);
 	} else if (run->next != NULL) {
-		if (unlikely(run->next->nb_staged + nb > ONVM_STAGED_MAX))
+		if (unlikely(run->next->nb_pending + nb > ONVM_PENDING_MAX))
 			onvm_link_flush(worker, run->next);
 		nb_done = run_to_link(&worker->dp->memory, link, run, descs, nb);
 	}
@@ -164,7 +164,7 @@ onvm_return_poll(struct onvm_worker *worker, struct onvm_link *link)
 	struct run run = {.like = 0}; /* no buffer of a link looks so */
 
 	if (unlikely(link->from_nf.is_bad))
-		onvm_link_accuse(worker, link);
+		onvm_link_report_fault(worker, link);
 	if (nb != 0 && onvm_capture_wants(&worker->dp->captures, ONVM_CAPTURE_FROM_HOST))
 		onvm_capture_host(worker, link->host, link->id, ONVM_CAPTURE_FROM_HOST, descs, nb);
 	for (uint32_t i = 0; i < nb;) {

@@ -8,12 +8,12 @@
  *
  * One turn of the loop: admit what was received in the last turn, receive and classify (ingress.c),
  * take back from NF hosts and pass on
- * (return.c), flush what was staged for links and ports, and now and then look at what the
+ * (return.c), flush what was pending for links and ports, and now and then look at what the
  * control thread has changed. Without packets for a while it sleeps on its eventfd until the
  * earliest of: a wake-up by an NF host or the control thread, the next packet of a paced source,
  * the next look at a port that must be polled.
  *
- * Threads: a worker owns its lanes and links. The control thread publishes changes and raises
+ * Threads: a worker owns its worker ports and links. The control thread publishes changes and raises
  * onvm_dataplane.epoch; the worker acts on them between two turns and copies the epoch to `seen`.
  */
 
@@ -32,27 +32,27 @@
 #include "worker/link.h"
 
 /** Counters of one port on one worker. */
-struct onvm_lane_stats {
+struct onvm_worker_port_stats {
 	uint64_t rx, rx_bytes;
 	uint64_t tx, tx_bytes;
 	struct onvm_latency latency; /**< of sampled packets, from port to port */
 };
 
 /** One port as one worker uses it. */
-struct onvm_lane {
+struct onvm_worker_port {
 	struct onvm_port *port;
 	uint16_t nb_queues; /**< receive queues that this worker serves */
 	uint16_t queues[16];
 	uint16_t next_queue; /**< index into `queues` */
 	uint16_t waits_for;  /**< path that had no room for the first packet held; 0: none */
 	uint16_t nb_held;    /**< received, not yet admitted */
-	uint32_t nb_staged;
-	uint64_t staged_bytes;
-	struct onvm_lane_stats stats;
+	uint32_t nb_pending;
+	uint64_t pending_bytes;
+	struct onvm_worker_port_stats stats;
 	bool is_classified; /**< `burst` is of what is held */
 	struct onvm_burst burst;
 	struct rte_mbuf *held[ONVM_BURST_SIZE];
-	struct rte_mbuf *staged[ONVM_STAGED_MAX];
+	struct rte_mbuf *pending[ONVM_PENDING_MAX];
 };
 
 struct onvm_worker_stats {
@@ -85,10 +85,10 @@ struct onvm_worker {
 	uint32_t nb_links;
 	struct onvm_link *links[ONVM_HOSTS_MAX];   /**< of living hosts */
 	struct onvm_link *link_of[ONVM_SLOTS_MAX]; /**< by host slot; NULL of those at peers */
-	uint32_t nb_lanes;
-	struct onvm_lane *lanes[ONVM_PORTS_MAX];   /**< of open ports */
-	struct onvm_lane *lane_of[ONVM_PORTS_MAX]; /**< by port ID */
-	struct onvm_lane *tunnel;		   /**< to the peers; NULL without a cluster */
+	uint32_t nb_wports;
+	struct onvm_worker_port *wports[ONVM_PORTS_MAX];   /**< of open ports */
+	struct onvm_worker_port *wport_of[ONVM_PORTS_MAX]; /**< by port ID */
+	struct onvm_worker_port *tunnel; /**< to the peers; NULL without a cluster */
 	struct onvm_selector selector;
 	struct onvm_resolved resolved[ONVM_RESOLVED_MAX]; /**< valid until the next change */
 	struct onvm_worker_stats stats;
@@ -109,7 +109,7 @@ struct onvm_dataplane {
 	struct onvm_captures captures;
 	struct rte_rcu_qsbr *qsbr;
 	struct onvm_port ports[ONVM_PORTS_MAX];
-	struct onvm_lane *lanes[ONVM_WORKERS_MAX][ONVM_PORTS_MAX];
+	struct onvm_worker_port *wports[ONVM_WORKERS_MAX][ONVM_PORTS_MAX];
 	struct onvm_link *links[ONVM_WORKERS_MAX][ONVM_HOSTS_MAX];
 	struct onvm_worker workers[ONVM_WORKERS_MAX];
 	struct {
@@ -139,41 +139,41 @@ onvm_worker_drop(struct onvm_worker *worker, struct rte_mbuf *mbuf, enum onvm_dr
 }
 
 /** Packets that may enter @p path at hop @p first; updates the watermark state of its links. */
-uint32_t onvm_path_room(struct onvm_worker *worker, const struct onvm_path *path, uint32_t first,
-			bool can_wait);
+uint32_t onvm_credits_available(struct onvm_worker *worker, const struct onvm_path *path,
+				uint32_t first, bool can_wait);
 /** Take @p nb places on the links from hop @p first on. */
-void onvm_path_reserve(struct onvm_worker *worker, const struct onvm_path *path, uint32_t first,
-		       uint32_t nb);
+void onvm_credits_reserve(struct onvm_worker *worker, const struct onvm_path *path, uint32_t first,
+			  uint32_t nb);
 /** Count @p nb packets shed against the link from hop @p first on that had no room. */
-void onvm_count_shed(struct onvm_worker *worker, const struct onvm_path *path, uint32_t first,
-		     uint32_t nb);
+void onvm_credits_count_shed(struct onvm_worker *worker, const struct onvm_path *path,
+			     uint32_t first, uint32_t nb);
 /** Admit a burst to the only path; @return how many packets are done with (admitted or dropped). */
-uint32_t onvm_admit_direct(struct onvm_worker *worker, struct onvm_lane *lane, uint16_t path_index,
-			   struct rte_mbuf **mbufs, uint32_t nb);
+uint32_t onvm_admit_direct(struct onvm_worker *worker, struct onvm_worker_port *wport,
+			   uint16_t path_index, struct rte_mbuf **mbufs, uint32_t nb);
 /** Admit packets by their flows; @return how many are done with (admitted or dropped). */
 uint32_t
-onvm_admit_flows(struct onvm_worker *worker, struct onvm_lane *lane, uint32_t binding,
+onvm_admit_flows(struct onvm_worker *worker, struct onvm_worker_port *wport, uint32_t binding,
 		 const struct onvm_candidates *candidates, struct rte_mbuf **mbufs, uint32_t nb);
 /** Where the new flows of a port go: a chain, and from which of its ends. */
-struct onvm_way {
+struct onvm_chain_entry {
 	uint16_t chain;
 	bool is_far;
 	const struct onvm_candidates *candidates;
 };
 
 /**
- * Path of the flow of packet @p i of the lane's burst, chosen if it is a new one, and the flow's
+ * Path of the flow of packet @p i of the worker port's burst, chosen if it is a new one, and the flow's
  * position in the burst. @p bound is the way of the chain that the port is bound to; 0: a service
  * has no instance.
  */
-uint16_t onvm_path_of(struct onvm_worker *worker, struct onvm_lane *lane,
-		      const struct onvm_way *bound, struct rte_mbuf *mbuf, uint32_t i);
-/** Chain that packet @p i of the lane's burst would take as the first of a flow. */
-uint16_t onvm_chain_of(const struct onvm_worker *worker, const struct onvm_lane *lane,
-		       const struct onvm_way *bound, uint32_t i);
+uint16_t onvm_path_of(struct onvm_worker *worker, struct onvm_worker_port *wport,
+		      const struct onvm_chain_entry *bound, struct rte_mbuf *mbuf, uint32_t i);
+/** Chain that packet @p i of the worker port's burst would take as the first of a flow. */
+uint16_t onvm_chain_of(const struct onvm_worker *worker, const struct onvm_worker_port *wport,
+		       const struct onvm_chain_entry *bound, uint32_t i);
 /** Admit what the last turn has received and classified; @return packets admitted. */
 uint32_t onvm_ingress_admit(struct onvm_worker *worker);
-/** Receive on all lanes; @return packets received. */
+/** Receive on all worker ports; @return packets received. */
 uint32_t onvm_ingress_receive(struct onvm_worker *worker);
 /** Take back from one NF host and pass on; @return packets taken. */
 uint32_t onvm_return_poll(struct onvm_worker *worker, struct onvm_link *link);
@@ -189,25 +189,25 @@ void onvm_leave(struct onvm_worker *worker, struct rte_mbuf *mbuf, uint32_t inde
 /** Send a packet to where hop @p hop of its path is: a peer. */
 void onvm_remote_send(struct onvm_worker *worker, struct rte_mbuf *mbuf, uint16_t path, uint8_t hop,
 		      uint8_t ttl);
-/** Take in what peers have sent: @p nb packets of @p lane's queue @p queue. */
-void onvm_remote_take_in(struct onvm_worker *worker, struct onvm_lane *lane, uint16_t queue,
+/** Take in what peers have sent: @p nb packets of @p worker port's queue @p queue. */
+void onvm_remote_take_in(struct onvm_worker *worker, struct onvm_worker_port *wport, uint16_t queue,
 			 struct rte_mbuf **mbufs, uint16_t nb);
 
 /** Mark the link bad and tell the control thread, once. */
-void onvm_link_accuse(struct onvm_worker *worker, struct onvm_link *link);
+void onvm_link_report_fault(struct onvm_worker *worker, struct onvm_link *link);
 void onvm_link_flush(struct onvm_worker *worker, struct onvm_link *link);
-void onvm_lane_flush(struct onvm_worker *worker, struct onvm_lane *lane);
+void onvm_worker_port_flush(struct onvm_worker *worker, struct onvm_worker_port *wport);
 
 /** Put a packet on the way to the NF host behind @p link, as hop @p hop of its path. */
 static inline void
-onvm_stage_to_link(struct onvm_worker *worker, struct onvm_link *link, struct rte_mbuf *mbuf,
+onvm_queue_to_link(struct onvm_worker *worker, struct onvm_link *link, struct rte_mbuf *mbuf,
 		   uint32_t index, struct onvm_buffer *buffer, uint8_t hop, bool is_reverse)
 {
 	struct onvm_desc *desc;
 
-	if (unlikely(link->nb_staged == ONVM_STAGED_MAX))
+	if (unlikely(link->nb_pending == ONVM_PENDING_MAX))
 		onvm_link_flush(worker, link);
-	desc = &link->staged[link->nb_staged++];
+	desc = &link->pending[link->nb_pending++];
 	buffer->owner = link->id;
 	buffer->hop = hop;
 	desc->buffer = index;
@@ -219,17 +219,18 @@ onvm_stage_to_link(struct onvm_worker *worker, struct onvm_link *link, struct rt
 	desc->flags = is_reverse ? ONVM_F_REVERSE : 0;
 	link->stats.rx[is_reverse]++;
 	if (unlikely(buffer->flags & ONVM_BUFFER_SAMPLED))
-		worker->dp->memory.times[index].handed_over = rte_rdtsc();
+		worker->dp->memory.times[index].enqueued = rte_rdtsc();
 }
 
 /** Put a packet on the way out of @p port. */
 static inline void
-onvm_stage_to_lane(struct onvm_worker *worker, struct onvm_lane *lane, struct rte_mbuf *mbuf)
+onvm_queue_to_port(struct onvm_worker *worker, struct onvm_worker_port *wport,
+		   struct rte_mbuf *mbuf)
 {
-	if (unlikely(lane->nb_staged == ONVM_STAGED_MAX))
-		onvm_lane_flush(worker, lane);
-	lane->staged[lane->nb_staged++] = mbuf;
-	lane->staged_bytes += mbuf->data_len;
+	if (unlikely(wport->nb_pending == ONVM_PENDING_MAX))
+		onvm_worker_port_flush(worker, wport);
+	wport->pending[wport->nb_pending++] = mbuf;
+	wport->pending_bytes += mbuf->data_len;
 }
 
 /** The worker's link to the host of @p hop, or NULL when that host is not the same any more. */
@@ -264,7 +265,7 @@ onvm_set_bounds(struct rte_mbuf *mbuf, const struct onvm_desc *desc)
 
 /** Give up the places that a packet holds on the hops from @p first on, as far as they are here. */
 static inline void
-onvm_release_places(const struct onvm_worker *worker, const struct onvm_path *path, uint32_t first)
+onvm_credits_release(const struct onvm_worker *worker, const struct onvm_path *path, uint32_t first)
 {
 	const uint32_t end = onvm_path_end_here(path, first);
 
