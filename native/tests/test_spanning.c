@@ -6,10 +6,13 @@
  * that has its state; of which nobody has told us yet is waited for; chains
  * of one host alone never leave it.
  */
-#include "steering/steering.h"
+#include "steering/candidates.h"
 
 #include <string.h>
 
+#include "steering/choose.h"
+#include "steering/retire.h"
+#include "steering/spanning.h"
 #include "test.h"
 
 #define NB_HOSTS 3

@@ -5,10 +5,13 @@
  * a draining host takes what it has claimed, and leaves all to its successor;
  * recycling: what is marked waits with all it leads to, 100,000 deaths do not use up the paths.
  */
-#include "steering/steering.h"
+#include "steering/candidates.h"
 
 #include <string.h>
 
+#include "steering/choose.h"
+#include "steering/recycle.h"
+#include "steering/retire.h"
 #include "test.h"
 
 static struct onvm_steering steering;

@@ -4,7 +4,7 @@
  * Captures as the control thread runs them: start, drain into a file, stop.
  */
 
-#include "ports/capture.h"
+#include "control/captures.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -14,6 +14,7 @@
 #include <rte_cycles.h>
 
 #include "control/publish.h"
+#include "ports/capture.h"
 #include "ports/pcapng.h"
 
 #define SNAP_LENGTH_MAX 65535u

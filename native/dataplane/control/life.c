@@ -1,16 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * Life of the data plane: environment, memory, workers, housekeeping.
+ * Life of the data plane: environment, memory, workers.
  */
-
-#include "control/publish.h"
-#include "control_thread.h"
 
 #include <errno.h>
 #include <pthread.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -24,133 +19,15 @@
 #include <rte_launch.h>
 #include <rte_lcore.h>
 
-/** The housekeeper ages flows this often, looking at so many positions each time. */
-#define HOUSEKEEPING_NS 10000000
-#define AGE_BUDGET 65536
-/** Turns of the housekeeper between two looks at retired paths: each wakes the workers. */
-#define RECYCLE_TURNS 10
+#include "control/attach_files.h"
+#include "control/captures.h"
+#include "control/housekeeping.h"
+#include "control/ports.h"
+#include "control/publish.h"
+#include "worker/loop.h"
 
-struct onvm_dataplane onvm_dp;
-
-static onvm_control_thread housekeeping;
-static uint8_t housekeeping_runs;
 static pthread_t worker_threads[ONVM_WORKERS_MAX];
 static bool is_registered; /**< the control thread, by us */
-static char error_line[512];
-
-const char *const onvm_drop_names[ONVM_DROPS] = {
-	[ONVM_DROP_OVERSIZE] = "oversize",
-	[ONVM_DROP_NO_CHAIN] = "no_chain",
-	[ONVM_DROP_NO_INSTANCE] = "no_instance",
-	[ONVM_DROP_SHED] = "shed",
-	[ONVM_DROP_RING_FULL] = "ring_full",
-	[ONVM_DROP_NF_DIED] = "nf_died",
-	[ONVM_DROP_BAD_DESCRIPTOR] = "bad_descriptor",
-	[ONVM_DROP_BAD_PORT] = "bad_port",
-	[ONVM_DROP_BAD_SERVICE] = "bad_service",
-	[ONVM_DROP_NO_NEXT] = "no_next",
-	[ONVM_DROP_TX_FULL] = "tx_full",
-	[ONVM_DROP_STOPPED] = "stopped",
-	[ONVM_DROP_FOREIGN] = "foreign",
-	[ONVM_DROP_NO_PATH] = "no_path",
-	[ONVM_DROP_WAITING] = "waiting",
-};
-
-int
-onvm_fail(int result, const char *format, ...)
-{
-	va_list args;
-
-	va_start(args, format);
-	vsnprintf(error_line, sizeof(error_line), format, args);
-	va_end(args);
-	return result;
-}
-
-const char *
-onvm_dp_error(void)
-{
-	return error_line;
-}
-
-const char *
-onvm_dp_drop_name(uint32_t reason)
-{
-	return reason < ONVM_DROPS ? onvm_drop_names[reason] : NULL;
-}
-
-double
-onvm_dp_cycles_per_second(void)
-{
-	return (double)onvm_dp.hz;
-}
-
-int
-onvm_dp_notice_fd(void)
-{
-	return onvm_dp.notice_fd;
-}
-
-/* ---- housekeeping ---- */
-
-/** Publish for recycling; false: the workers stop, nothing may be concluded. */
-static bool
-all_have_passed(struct onvm_dataplane *dp)
-{
-	onvm_publish(dp);
-	return !__atomic_load_n(&dp->must_stop, __ATOMIC_ACQUIRE);
-}
-
-/** Use retired paths again, a step at a time; steering.h has the reasons. */
-static void
-recycle_paths(struct onvm_dataplane *dp)
-{
-	struct onvm_steering *steering = &dp->steering;
-
-	if (dp->recycling.is_waiting) {
-		if (dp->flows.passes - dp->recycling.since < 2 || !all_have_passed(dp))
-			return;
-		onvm_steering_free_leaving(steering);
-		dp->recycling.is_waiting = false;
-	}
-	if (__atomic_load_n(&steering->nb_retired, __ATOMIC_ACQUIRE) == 0 ||
-	    onvm_steering_unlink_retired(steering) == 0)
-		return;
-	__atomic_store_n(&dp->recycling.wants_marks, 1, __ATOMIC_RELEASE);
-	dp->recycling.is_waiting = all_have_passed(dp) && onvm_steering_hold_marked(steering) != 0;
-	__atomic_store_n(&dp->recycling.wants_marks, 0, __ATOMIC_RELEASE);
-	dp->recycling.since = dp->flows.passes;
-}
-
-static onvm_control_thread_result
-run_housekeeping(void *arg)
-{
-	struct onvm_flow_table *flows = &onvm_dp.flows;
-	struct onvm_steering *steering = &onvm_dp.steering;
-	struct timespec pause = {.tv_nsec = HOUSEKEEPING_NS}, now;
-	uint32_t nb_turns = 0;
-
-	RTE_SET_USED(arg);
-	/* rte_hash wants to know which thread deletes. */
-	if (rte_thread_register() != 0)
-		return 0;
-	while (__atomic_load_n(&housekeeping_runs, __ATOMIC_ACQUIRE)) {
-		clock_gettime(CLOCK_MONOTONIC, &now);
-		onvm_flow_table_set_time(flows, (uint64_t)now.tv_sec * 1000 +
-							(uint64_t)now.tv_nsec / 1000000);
-		onvm_flow_table_age(flows, AGE_BUDGET,
-				    __atomic_load_n(&steering->nb_retired, __ATOMIC_ACQUIRE) == 0 ?
-					    NULL :
-					    steering);
-		if (++nb_turns % RECYCLE_TURNS == 0)
-			recycle_paths(&onvm_dp);
-		nanosleep(&pause, NULL);
-	}
-	rte_thread_unregister();
-	return 0;
-}
-
-/* ---- life ---- */
 
 static int
 init_qsbr(struct onvm_dataplane *dp)
@@ -254,8 +131,7 @@ onvm_dp_start(void)
 		is_registered = true;
 	}
 	__atomic_store_n(&dp->must_stop, 0, __ATOMIC_RELEASE);
-	housekeeping_runs = 1;
-	if (onvm_control_thread_create(&housekeeping, "onvm-keeper", run_housekeeping) != 0)
+	if (onvm_housekeeping_start() != 0)
 		return onvm_fail(-EAGAIN, "housekeeping thread does not start");
 	RTE_LCORE_FOREACH_WORKER (lcore) {
 		if (index == dp->config.nb_workers)
@@ -333,10 +209,7 @@ onvm_dp_stop(void)
 			continue; /* awake already */
 	}
 	rte_eal_mp_wait_lcore();
-	if (housekeeping_runs) {
-		__atomic_store_n(&housekeeping_runs, 0, __ATOMIC_RELEASE);
-		onvm_control_thread_join(housekeeping);
-	}
+	onvm_housekeeping_stop();
 	if (was_running)
 		empty(dp);
 }
@@ -351,7 +224,7 @@ onvm_dp_fini(void)
 	for (uint32_t id = 0; id < ONVM_PORTS_MAX; id++)
 		onvm_port_free(dp, id);
 	for (uint32_t host = 0; host < ONVM_HOSTS_MAX; host++)
-		onvm_host_free(dp, host);
+		onvm_attach_files_free(dp, host);
 	onvm_flow_table_fini(&dp->flows);
 	free(dp->steering.claims);
 	onvm_prober_stop(&dp->prober);

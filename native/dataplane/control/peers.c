@@ -4,14 +4,17 @@
  * Changes by the control thread: the tunnel, peers, and NF hosts that are there.
  */
 
-#include "control/publish.h"
-
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "control/claims.h"
+#include "control/numbers.h"
+#include "control/ports.h"
+#include "control/publish.h"
 #include "peers/tunnel.h"
+#include "steering/retire.h"
 
 /** The open tunnel, or NULL. */
 static const struct onvm_port *
@@ -157,48 +160,6 @@ onvm_dp_read_peer(uint32_t peer, struct onvm_dp_peer_stats *stats)
 
 /* ---- NF hosts ---- */
 
-void
-onvm_host_set_number(struct onvm_dataplane *dp, uint32_t slot, uint16_t number)
-{
-	struct onvm_host *host = &dp->steering.hosts[slot];
-	uint16_t *slots = dp->steering.slots;
-
-	if (host->number == number)
-		return;
-	if (host->number != 0 && slots[host->number] == slot)
-		__atomic_store_n(&slots[host->number], 0, __ATOMIC_RELEASE);
-	__atomic_store_n(&host->number, number, __ATOMIC_RELEASE);
-	if (number != 0) {
-		__atomic_store_n(&dp->steering.successors[number], number, __ATOMIC_RELEASE);
-		__atomic_store_n(&slots[number], (uint16_t)slot, __ATOMIC_RELEASE);
-	}
-	onvm_publish(dp);
-}
-
-int
-onvm_dp_number_successor(uint32_t number, uint32_t successor)
-{
-	if (number == 0 || number >= ONVM_NUMBERS_MAX || successor == 0 ||
-	    successor >= ONVM_NUMBERS_MAX)
-		return onvm_fail(-EINVAL, "NF host %u as successor of %u", successor, number);
-	__atomic_store_n(&onvm_dp.steering.successors[number], (uint16_t)successor,
-			 __ATOMIC_RELEASE);
-	return 0;
-}
-
-int
-onvm_dp_host_number(uint32_t slot, uint32_t number)
-{
-	struct onvm_dataplane *dp = &onvm_dp;
-
-	if (slot == 0 || slot >= ONVM_HOSTS_MAX ||
-	    dp->steering.hosts[slot].state == ONVM_HOST_FREE || number >= ONVM_NUMBERS_MAX)
-		return onvm_fail(-ENOENT, "there is no NF host %u", slot);
-	onvm_host_set_number(dp, slot, (uint16_t)number);
-	/* It can serve chains that span hosts now, or no more. */
-	return onvm_publish_candidates(dp);
-}
-
 int
 onvm_dp_remote_add(const uint16_t *services, uint32_t nb_stages, uint32_t peer, uint32_t number)
 {
@@ -257,7 +218,7 @@ onvm_dp_remote_remove(uint32_t slot, uint32_t successor)
 	onvm_free_candidates(&old);
 	/* A worker may have made another path before. */
 	onvm_steering_retire_host(&dp->steering, (uint16_t)slot, (uint16_t)successor);
-	onvm_forget_claims(dp, (uint16_t)slot);
+	onvm_claims_remove(dp, (uint16_t)slot);
 	onvm_host_set_number(dp, slot, 0);
 	host->generation++;
 	__atomic_store_n(&host->state, ONVM_HOST_FREE, __ATOMIC_RELEASE);

@@ -4,14 +4,17 @@
  * Opening and closing ports: the control thread's side of port.h.
  */
 
-#include "control/publish.h"
-#include "flows/chain_rules.h"
+#include "control/ports.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+
+#include "control/publish.h"
+#include "flows/chain_rules.h"
+#include "ports/kinds.h"
 
 void
 onvm_port_free(struct onvm_dataplane *dp, uint32_t id)

@@ -4,10 +4,47 @@
  * Reading counters: each has one writer; readers add up over workers.
  */
 
-#include "control/publish.h"
-
 #include <errno.h>
 #include <string.h>
+
+#include "control/publish.h"
+#include "ports/kinds.h"
+
+const char *const onvm_drop_names[ONVM_DROPS] = {
+	[ONVM_DROP_OVERSIZE] = "oversize",
+	[ONVM_DROP_NO_CHAIN] = "no_chain",
+	[ONVM_DROP_NO_INSTANCE] = "no_instance",
+	[ONVM_DROP_SHED] = "shed",
+	[ONVM_DROP_RING_FULL] = "ring_full",
+	[ONVM_DROP_NF_DIED] = "nf_died",
+	[ONVM_DROP_BAD_DESCRIPTOR] = "bad_descriptor",
+	[ONVM_DROP_BAD_PORT] = "bad_port",
+	[ONVM_DROP_BAD_SERVICE] = "bad_service",
+	[ONVM_DROP_NO_NEXT] = "no_next",
+	[ONVM_DROP_TX_FULL] = "tx_full",
+	[ONVM_DROP_STOPPED] = "stopped",
+	[ONVM_DROP_FOREIGN] = "foreign",
+	[ONVM_DROP_NO_PATH] = "no_path",
+	[ONVM_DROP_WAITING] = "waiting",
+};
+
+const char *
+onvm_dp_drop_name(uint32_t reason)
+{
+	return reason < ONVM_DROPS ? onvm_drop_names[reason] : NULL;
+}
+
+double
+onvm_dp_cycles_per_second(void)
+{
+	return (double)onvm_dp.hz;
+}
+
+int
+onvm_dp_notice_fd(void)
+{
+	return onvm_dp.notice_fd;
+}
 
 double
 onvm_dp_latency_bound_ns(uint32_t bucket)

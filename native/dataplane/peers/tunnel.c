@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "peers/ecn.h"
+#include "steering/spanning.h"
 
 /** Room in the kernel for bursts, in bytes. */
 #define SOCKET_BYTES (8 << 20)

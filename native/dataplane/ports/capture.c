@@ -7,8 +7,6 @@
 #include <rte_common.h>
 #include <rte_cycles.h>
 
-#include "worker/worker.h"
-
 #define RING_BYTES_MIN (256u << 10)
 
 /* ---- the worker's side ---- */
@@ -73,35 +71,35 @@ find_point(const struct onvm_capture *capture, uint32_t from, uint16_t id,
 }
 
 void
-onvm_capture_port(struct onvm_worker *worker, uint16_t port, enum onvm_capture_kind kind,
-		  struct rte_mbuf *const *mbufs, uint32_t nb)
+onvm_capture_port(struct onvm_captures *captures, uint32_t worker, uint16_t port,
+		  enum onvm_capture_kind kind, struct rte_mbuf *const *mbufs, uint32_t nb)
 {
 	const uint64_t now = rte_rdtsc();
 
 	for (uint32_t c = 0; c < ONVM_CAPTURES_MAX; c++) {
 		struct onvm_capture *capture =
-			__atomic_load_n(&worker->dp->captures.list[c], __ATOMIC_ACQUIRE);
+			__atomic_load_n(&captures->list[c], __ATOMIC_ACQUIRE);
 		const uint32_t point = capture == NULL ? 0 : find_point(capture, 0, port, kind);
 
 		if (capture == NULL || point == capture->nb_points)
 			continue;
 		for (uint32_t i = 0; i < nb; i++)
-			copy(capture, &capture->rings[worker->index], (uint8_t)point,
+			copy(capture, &capture->rings[worker], (uint8_t)point,
 			     kind == ONVM_CAPTURE_PORT_OUT, now,
 			     rte_pktmbuf_mtod(mbufs[i], const uint8_t *), mbufs[i]->data_len);
 	}
 }
 
 void
-onvm_capture_host(struct onvm_worker *worker, uint16_t host, uint16_t owner,
+onvm_capture_host(struct onvm_captures *captures, uint32_t worker,
+		  const struct onvm_packet_memory *memory, uint16_t host, uint16_t owner,
 		  enum onvm_capture_kind kind, const struct onvm_desc *descs, uint32_t nb)
 {
-	const struct onvm_packet_memory *memory = &worker->dp->memory;
 	const uint64_t now = rte_rdtsc();
 
 	for (uint32_t c = 0; c < ONVM_CAPTURES_MAX; c++) {
 		struct onvm_capture *capture =
-			__atomic_load_n(&worker->dp->captures.list[c], __ATOMIC_ACQUIRE);
+			__atomic_load_n(&captures->list[c], __ATOMIC_ACQUIRE);
 		const uint32_t point = capture == NULL ? 0 : find_point(capture, 0, host, kind);
 
 		if (capture == NULL || point == capture->nb_points)
@@ -114,7 +112,7 @@ onvm_capture_host(struct onvm_worker *worker, uint16_t host, uint16_t owner,
 			    memory->buffers[desc.buffer].owner != owner || desc.length == 0 ||
 			    (uint32_t)desc.offset + desc.length > memory->stride)
 				continue;
-			copy(capture, &capture->rings[worker->index], (uint8_t)point,
+			copy(capture, &capture->rings[worker], (uint8_t)point,
 			     kind == ONVM_CAPTURE_FROM_HOST, now,
 			     memory->base + (uint64_t)desc.buffer * memory->stride + desc.offset,
 			     desc.length);

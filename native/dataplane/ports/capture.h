@@ -29,12 +29,11 @@
 
 #include <onvm/ring.h>
 
+#include "packet_memory.h"
 #include "table_sizes.h"
 
 #define ONVM_CAPTURES_MAX 8
 #define ONVM_CAPTURE_POINTS_MAX 16
-
-struct onvm_worker;
 
 /** Kinds of points; the bits of onvm_captures.kinds. */
 enum onvm_capture_kind {
@@ -94,10 +93,11 @@ onvm_capture_wants(const struct onvm_captures *captures, enum onvm_capture_kind 
 /* ---- the worker's side; all of it off the usual path ---- */
 
 /** Copy a burst that has come in by, or is about to leave by, port @p port. */
-void onvm_capture_port(struct onvm_worker *worker, uint16_t port, enum onvm_capture_kind kind,
-		       struct rte_mbuf *const *mbufs, uint32_t nb);
+void onvm_capture_port(struct onvm_captures *captures, uint32_t worker, uint16_t port,
+		       enum onvm_capture_kind kind, struct rte_mbuf *const *mbufs, uint32_t nb);
 /** Copy a burst that is about to go to, or has come from, host @p host; it holds the buffers. */
-void onvm_capture_host(struct onvm_worker *worker, uint16_t host, uint16_t owner,
+void onvm_capture_host(struct onvm_captures *captures, uint32_t worker,
+		       const struct onvm_packet_memory *memory, uint16_t host, uint16_t owner,
 		       enum onvm_capture_kind kind, const struct onvm_desc *descs, uint32_t nb);
 
 /* ---- the reader's side ---- */

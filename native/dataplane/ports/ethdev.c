@@ -4,7 +4,7 @@
  * Ports over DPDK drivers: NICs, af_packet, af_xdp, tap, memif.
  */
 
-#include "ports/port.h"
+#include "ports/kinds.h"
 
 #include <errno.h>
 #include <stdio.h>

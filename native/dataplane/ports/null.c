@@ -8,7 +8,7 @@
  * gets the addresses of the next flow.
  */
 
-#include "ports/port.h"
+#include "ports/kinds.h"
 
 #include <errno.h>
 #include <stdio.h>

@@ -7,7 +7,7 @@
  * because it is larger or because the capture cut it, is counted as oversize and left out.
  */
 
-#include "ports/port.h"
+#include "ports/kinds.h"
 
 #include <errno.h>
 #include <stdio.h>

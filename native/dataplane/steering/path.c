@@ -4,7 +4,7 @@
  * Rendered paths: made once for each choice of NF hosts, and found again. steering.h has the rules.
  */
 
-#include "steering/steering.h"
+#include "steering/path.h"
 
 #include <string.h>
 

@@ -4,7 +4,9 @@
  * Retired paths become free again; steering.h says in which steps and why.
  */
 
-#include "steering/steering.h"
+#include "steering/recycle.h"
+
+#include "steering/path.h"
 
 /** Take a forward path out of its bucket; readers on it go on through `next`. */
 static void
@@ -114,11 +116,4 @@ onvm_steering_free_leaving(struct onvm_steering *steering)
 		nb += opposite != 0 ? 2 : 1;
 	}
 	return nb;
-}
-
-uint32_t
-onvm_steering_nb_paths(const struct onvm_steering *steering)
-{
-	return __atomic_load_n(&steering->nb_paths, __ATOMIC_RELAXED) - 1 -
-	       __atomic_load_n(&steering->nb_free_paths, __ATOMIC_RELAXED);
 }

@@ -5,10 +5,12 @@
  * hosts they lead through, by numbers that the cluster gives out.
  */
 
-#include "steering/steering.h"
+#include "steering/spanning.h"
 
 #include <string.h>
 #include <time.h>
+
+#include "steering/path.h"
 
 /** 64-bit mixer of MurmurHash3: each bit of the result depends on each of @p word. */
 static inline uint64_t

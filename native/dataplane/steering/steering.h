@@ -128,22 +128,12 @@ struct onvm_host {
 	uint16_t number;     /**< atomic: in the cluster; 0: unknown there */
 };
 
-/** Traffic that belongs to one NF instance alone; what a claim says, and whose it is. */
-struct onvm_claim_entry {
-	struct onvm_claim claim;
-	uint16_t host;
-};
-
-/** All claims; immutable once published. */
-struct onvm_claims {
-	uint32_t nb;
-	struct onvm_claim_entry entries[];
-};
-
 /** A worker's memory of how it has shared out flows (smooth weighted round robin). */
 struct onvm_selector {
 	int64_t credit[ONVM_SLOTS_MAX];
 };
+
+struct onvm_claims;
 
 struct onvm_steering {
 	struct onvm_claims *claims; /**< atomic; NULL without claims */
@@ -165,6 +155,8 @@ struct onvm_steering {
 	rte_spinlock_t lock;		/**< of `intern`, `paths` and `spare`, for changes */
 };
 
+#define ONVM_INTERN_BUCKETS 65536u
+
 static inline bool
 onvm_path_is_retired(const struct onvm_path *path)
 {
@@ -180,43 +172,6 @@ onvm_steering_resolve(const struct onvm_steering *steering, uint16_t index)
 	return index;
 }
 
-int onvm_steering_init(struct onvm_steering *steering);
-void onvm_steering_fini(struct onvm_steering *steering);
-
-/**
- * Choose an instance for each service of a chain and give the path through them.
- *
- * Instances are chosen in proportion to their spare capacity, so that all come to the same
- * utilisation.
- *
- * @return the forward path, or 0 when a service has no instance
- */
-uint16_t
-onvm_steering_choose(struct onvm_steering *steering, uint16_t chain,
-		     const struct onvm_candidates *candidates, struct onvm_selector *selector);
-/** onvm_steering_choose(), but where @p host can serve a position it is taken. */
-uint16_t onvm_steering_choose_with(struct onvm_steering *steering, uint16_t chain,
-				   const struct onvm_candidates *candidates,
-				   struct onvm_selector *selector, uint16_t host);
-/** Host that has claimed a destination (address in network, port in host order); 0: none. */
-uint16_t onvm_claims_find(const struct onvm_claims *claims, uint8_t ip_version,
-			  const uint8_t *address, uint8_t protocol, uint16_t port);
-/** Path of one hop to @p host and out of @p egress, for packets redirected off their chain. */
-uint16_t onvm_steering_detour(struct onvm_steering *steering, uint16_t host, uint16_t egress);
-/** Choose among the active hosts that begin with @p service; 0: none. */
-uint16_t onvm_steering_host_of(struct onvm_steering *steering, uint16_t service,
-			       struct onvm_selector *selector);
-
-/* ---- paths (path.c) ---- */
-
-#define ONVM_INTERN_BUCKETS 65536u
-
-/** The forward path of @p chain through @p hosts; made if it is new. 0: there is no room. */
-uint16_t onvm_path_intern(struct onvm_steering *steering, uint16_t chain, const uint16_t *hosts,
-			  uint32_t nb_hosts, uint16_t egress);
-/** Whether the other direction of @p path is what @p chain wants it to be. */
-bool onvm_path_has_reverse_of(const struct onvm_steering *steering, const struct onvm_path *path,
-			      const struct onvm_chain *chain);
 /** Whether hop @p hop is at a peer. */
 static inline bool
 onvm_path_is_remote(const struct onvm_path *path, uint32_t hop)
@@ -233,66 +188,8 @@ onvm_path_end_here(const struct onvm_path *path, uint32_t first)
 	return likely(remotes == 0) ? path->nb_hops : first + (uint32_t)__builtin_ctz(remotes);
 }
 
-/** Let the index of a path that nobody names be taken again; the lock is held. */
-void onvm_steering_give_back(struct onvm_steering *steering, uint16_t index);
-
-/* ---- paths that span hosts (spanning.c) ---- */
-
-/** Most NF hosts of a path whose packets go to peers. */
-#define ONVM_SPAN_MAX 8
-/** For so long packets that name an NF host of which we have never heard are dropped, seconds. */
-#define ONVM_UNKNOWN_S 2
-/** State that went from successor to successor is followed so often. */
-#define ONVM_SUCCESSORS_MAX 8
-
-/** Numbers of the NF hosts of @p path as the cluster knows them, in forward order; 0: unknown. */
-void onvm_span_numbers(const struct onvm_steering *steering, const struct onvm_path *path,
-		       uint16_t *numbers);
-/**
- * The path of chain @p number of the cluster through the NF hosts with these numbers.
- *
- * For a number that is unknown or has ended, all hosts choose the same other one (by rendezvous,
- * Thaler and Ravishankar 1998), so both directions of a flow meet it.
- *
- * @param hash  of the flow; decides where all numbers are 0
- * @return the forward path, or 0
- */
-uint16_t onvm_span_path(struct onvm_steering *steering, uint32_t number, const uint16_t *numbers,
-			uint32_t hash);
-/** Among those that serve a position, who stands in for what the path had there; 0: nobody. */
-uint16_t onvm_span_substitute(const struct onvm_steering *steering,
-			      const struct onvm_choice *choice, uint64_t seed, uint32_t nb_stages);
-/** What all hosts that see these numbers make of them. */
-uint64_t onvm_span_seed(const uint16_t *numbers);
-
-/* ---- control thread ---- */
-
-/** New candidates for @p chain from the hosts as they are. */
-struct onvm_candidates *onvm_steering_candidates(struct onvm_steering *steering, uint16_t chain);
-/**
- * Retire the live paths through @p host; @return how many.
- *
- * @param successor  takes its place in the successors where it can; 0: chosen as for new flows
- */
-uint32_t
-onvm_steering_retire_host(struct onvm_steering *steering, uint16_t host, uint16_t successor);
-/** Retire the live paths of @p chain that are not paths of it as it is now; @return how many. */
-uint32_t onvm_steering_retire_chain(struct onvm_steering *steering, uint16_t chain);
-
-/* ---- housekeeper; see the head of this file ---- */
-
-/** Step 1: unlink all retired paths and clear the marks; @return how many are leaving. */
-uint32_t onvm_steering_unlink_retired(struct onvm_steering *steering);
-/** Step 1, by workers: a packet is on its way on @p path. */
-static inline void
-onvm_steering_mark(struct onvm_steering *steering, uint16_t path)
-{
-	__atomic_store_n(&steering->marks[path], 1, __ATOMIC_RELAXED);
-}
-/** After step 1: let what is marked wait; @return how many are leaving still. */
-uint32_t onvm_steering_hold_marked(struct onvm_steering *steering);
-/** Step 3: free what is leaving; @return how many. */
-uint32_t onvm_steering_free_leaving(struct onvm_steering *steering);
+int onvm_steering_init(struct onvm_steering *steering);
+void onvm_steering_fini(struct onvm_steering *steering);
 /** Paths that are live or retired. */
 uint32_t onvm_steering_nb_paths(const struct onvm_steering *steering);
 

@@ -8,7 +8,7 @@
  * (onvm_admit_flows).
  */
 
-#include "worker/worker.h"
+#include "worker/admit.h"
 
 #include <string.h>
 
@@ -16,55 +16,9 @@
 #include <rte_cycles.h>
 #include <rte_prefetch.h>
 
-/* ---- places ---- */
-
-uint32_t
-onvm_credits_available(struct onvm_worker *worker, const struct onvm_path *path, uint32_t first,
-		       bool can_wait)
-{
-	const uint32_t end = onvm_path_end_here(path, first);
-	uint32_t room = UINT32_MAX;
-
-	for (uint32_t i = first; i < end; i++) {
-		struct onvm_link *link = onvm_link_of_hop(worker, &path->hops[i]);
-		uint32_t limit;
-
-		if (unlikely(link == NULL || __atomic_load_n(&link->is_paused, __ATOMIC_RELAXED)))
-			return 0;
-		if (can_wait) {
-			limit = link->length;
-		} else {
-			if (link->is_above && link->reserved < link->low)
-				link->is_above = false;
-			else if (!link->is_above && link->reserved >= link->high)
-				link->is_above = true;
-			limit = link->is_above ? 0 : link->high;
-		}
-		if (limit <= link->reserved)
-			return 0;
-		if (limit - link->reserved < room)
-			room = limit - link->reserved;
-	}
-	/* A host that serves several positions needs a place for each. */
-	return likely(path->nb_visits <= 1) ? room : room / path->nb_visits;
-}
-
-void
-onvm_credits_reserve(struct onvm_worker *worker, const struct onvm_path *path, uint32_t first,
-		     uint32_t nb)
-{
-	const uint32_t end = onvm_path_end_here(path, first);
-
-	for (uint32_t i = first; i < end; i++) {
-		struct onvm_link *link = onvm_link_of_hop(worker, &path->hops[i]);
-
-		if (unlikely(link == NULL))
-			continue;
-		link->reserved += nb;
-		if (link->reserved > link->stats.peak)
-			link->stats.peak = link->reserved;
-	}
-}
+#include "worker/credits.h"
+#include "worker/egress.h"
+#include "worker/flow_path.h"
 
 /** Whether a host on the path is held still for a moment: who wants to go there waits. */
 static bool
@@ -88,23 +42,6 @@ no_instance(const struct onvm_worker *worker, uint16_t chain)
 	return __atomic_load_n(&worker->dp->steering.chains[chain].waits, __ATOMIC_RELAXED) ?
 		       ONVM_DROP_WAITING :
 		       ONVM_DROP_NO_INSTANCE;
-}
-
-void
-onvm_credits_count_shed(struct onvm_worker *worker, const struct onvm_path *path, uint32_t first,
-			uint32_t nb)
-{
-	const uint32_t end = onvm_path_end_here(path, first);
-
-	for (uint32_t i = first; i < end; i++) {
-		struct onvm_link *link = onvm_link_of_hop(worker, &path->hops[i]);
-
-		if (link == NULL || link->is_above || link->reserved >= link->high) {
-			if (link != NULL)
-				link->stats.nb_shed += nb;
-			return;
-		}
-	}
 }
 
 /* ---- one packet in ---- */
@@ -246,16 +183,10 @@ struct reservation {
 static void
 give_back(struct onvm_worker *worker, struct reservation *reservation)
 {
-	const struct onvm_path *path = &worker->dp->steering.paths[reservation->path];
-
-	const uint32_t end = onvm_path_end_here(path, 0);
-
-	for (uint32_t i = 0; reservation->nb_credits != 0 && i < end; i++) {
-		struct onvm_link *link = onvm_link_of_hop(worker, &path->hops[i]);
-
-		if (likely(link != NULL))
-			link->reserved -= reservation->nb_credits;
-	}
+	if (reservation->nb_credits == 0)
+		return;
+	onvm_credits_release(worker, &worker->dp->steering.paths[reservation->path], 0,
+			     reservation->nb_credits);
 	reservation->nb_credits = 0;
 }
 

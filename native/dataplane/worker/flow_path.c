@@ -5,28 +5,13 @@
  * flow, learned when a packet leaves.
  */
 
-#include "flows/chain_rules.h"
-#include "worker/worker.h"
-
-#include <string.h>
+#include "worker/flow_path.h"
 
 #include <rte_byteorder.h>
 
-uint16_t
-onvm_claims_find(const struct onvm_claims *claims, uint8_t ip_version, const uint8_t *address,
-		 uint8_t protocol, uint16_t port)
-{
-	for (uint32_t i = 0; i < claims->nb; i++) {
-		const struct onvm_claim *claim = &claims->entries[i].claim;
-
-		if (claim->ip_version == ip_version &&
-		    memcmp(claim->address, address, ip_version == 4 ? 4 : 16) == 0 &&
-		    (claim->protocol == 0 || claim->protocol == protocol) &&
-		    port >= claim->first_port && port < claim->end_port)
-			return claims->entries[i].host;
-	}
-	return 0;
-}
+#include "flows/chain_rules.h"
+#include "steering/choose.h"
+#include "steering/claims.h"
 
 /** The path of a packet whose destination an NF instance has claimed; 0: nobody has. */
 static uint16_t

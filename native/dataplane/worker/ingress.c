@@ -7,9 +7,13 @@
  * now and admitted in the next turn. What finds no room stays held when its source can wait.
  */
 
-#include "worker/worker.h"
+#include "worker/ingress.h"
 
 #include <string.h>
+
+#include "worker/admit.h"
+#include "worker/credits.h"
+#include "worker/remote.h"
 
 /** Places that must be free before what is held is looked up again. */
 #define HELD_CREDITS 16
@@ -154,7 +158,8 @@ receive(struct onvm_worker *worker, struct onvm_worker_port *wport, uint16_t que
 	if (nb == 0)
 		return 0;
 	if (onvm_capture_wants(&worker->dp->captures, ONVM_CAPTURE_PORT_IN))
-		onvm_capture_port(worker, port->id, ONVM_CAPTURE_PORT_IN, mbufs, nb);
+		onvm_capture_port(&worker->dp->captures, worker->index, port->id,
+				  ONVM_CAPTURE_PORT_IN, mbufs, nb);
 	wport->stats.rx += nb;
 	for (uint16_t i = 0; i < nb; i++)
 		wport->stats.rx_bytes += mbufs[i]->data_len;

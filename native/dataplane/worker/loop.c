@@ -1,17 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "worker/worker.h"
+#include "worker/loop.h"
 
-#include <linux/futex.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
-#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
 #include <rte_cycles.h>
 #include <rte_rcu_qsbr.h>
+
+#include "steering/recycle.h"
+#include "worker/credits.h"
+#include "worker/egress.h"
+#include "worker/ingress.h"
+#include "worker/return_poll.h"
 
 /** Idle turns before an adaptive worker sleeps. */
 #define IDLE_TURNS_MIN 64
@@ -34,88 +38,6 @@
 #define EVENTS_MAX 16
 /** Turns between two looks at loans. */
 #define LOAN_TURNS 64
-
-/* ---- flushing ---- */
-
-static void
-wake_host(struct onvm_link *link)
-{
-	uint32_t *word = &link->control->sleeping;
-
-	/* H: pairs with G in the NF host: it sets the word, then looks at the ring again. */
-	__atomic_thread_fence(__ATOMIC_SEQ_CST);
-	if (likely(__atomic_load_n(word, __ATOMIC_RELAXED) == 0))
-		return;
-	__atomic_store_n(word, 0, __ATOMIC_RELAXED);
-	syscall(SYS_futex, word, FUTEX_WAKE, 1, NULL, NULL, 0);
-}
-
-void
-onvm_link_flush(struct onvm_worker *worker, struct onvm_link *link)
-{
-	struct onvm_packet_memory *memory = &worker->dp->memory;
-	const uint32_t nb = link->nb_pending;
-	uint32_t nb_sent;
-
-	if (onvm_capture_wants(&worker->dp->captures, ONVM_CAPTURE_TO_HOST))
-		onvm_capture_host(worker, link->host, link->id, ONVM_CAPTURE_TO_HOST, link->pending,
-				  nb);
-	nb_sent = onvm_ring_enqueue_burst(&link->to_nf, link->pending, nb);
-	link->nb_pending = 0;
-	/* Reservations leave room for all; only a host that lies about its index gets here. */
-	for (uint32_t i = nb_sent; unlikely(i < nb); i++) {
-		const uint32_t index = link->pending[i].buffer;
-		struct onvm_buffer *buffer = &memory->buffers[index];
-		const struct onvm_path *path = &worker->dp->steering.paths[buffer->path];
-
-		onvm_link_report_fault(worker, link);
-		/* It guessed the index and has "returned" it before it was sent. */
-		if (buffer->owner != link->id)
-			continue;
-		buffer->owner = ONVM_OWNER_NONE;
-		link->stats.rx[path->is_reverse]--;
-		onvm_credits_release(worker, path, buffer->hop);
-		onvm_worker_drop(worker, memory->mbufs[index], ONVM_DROP_BAD_DESCRIPTOR);
-	}
-	if (worker->dp->config.idle_policy == ONVM_IDLE_ADAPTIVE)
-		wake_host(link);
-}
-
-void
-onvm_worker_port_flush(struct onvm_worker *worker, struct onvm_worker_port *wport)
-{
-	struct onvm_port *port = wport->port;
-	const uint16_t nb = (uint16_t)wport->nb_pending;
-	uint64_t nb_bytes = wport->pending_bytes;
-	uint16_t nb_tx;
-
-	if (onvm_capture_wants(&worker->dp->captures, ONVM_CAPTURE_PORT_OUT))
-		onvm_capture_port(worker, port->id, ONVM_CAPTURE_PORT_OUT, wport->pending, nb);
-	nb_tx = port->ops->tx_burst(port, (uint16_t)worker->index, wport->pending, nb);
-	for (uint16_t i = nb_tx; unlikely(i < nb); i++) {
-		nb_bytes -= wport->pending[i]->data_len;
-		onvm_worker_drop(worker, wport->pending[i], ONVM_DROP_TX_FULL);
-	}
-	wport->stats.tx += nb_tx;
-	wport->stats.tx_bytes += nb_bytes;
-	wport->nb_pending = 0;
-	wport->pending_bytes = 0;
-}
-
-static void
-flush(struct onvm_worker *worker)
-{
-	for (uint32_t i = 0; i < worker->nb_links; i++)
-		if (worker->links[i]->nb_pending != 0)
-			onvm_link_flush(worker, worker->links[i]);
-	for (uint32_t i = 0; i < worker->nb_wports; i++)
-		if (worker->wports[i]->nb_pending != 0)
-			onvm_worker_port_flush(worker, worker->wports[i]);
-	if (worker->nb_free != 0) {
-		onvm_packets_free(&worker->dp->memory, worker->free, worker->nb_free);
-		worker->nb_free = 0;
-	}
-}
 
 /* ---- loans ---- */
 
@@ -165,7 +87,7 @@ sweep(struct onvm_worker *worker, struct onvm_link *link)
 			rte_pktmbuf_free(memory->mbufs[index]);
 		} else {
 			onvm_credits_release(worker, &worker->dp->steering.paths[buffer->path],
-					     buffer->hop + 1u);
+					     buffer->hop + 1u, 1);
 			onvm_worker_drop(worker, memory->mbufs[index], ONVM_DROP_NF_DIED);
 			link->stats.lost++;
 		}
@@ -392,7 +314,7 @@ onvm_worker_run(void *arg)
 		nb_done += onvm_ingress_receive(worker);
 		for (uint32_t i = 0; i < worker->nb_links; i++)
 			nb_done += onvm_return_poll(worker, worker->links[i]);
-		flush(worker);
+		onvm_egress_flush(worker);
 		if (++turn % LOAN_TURNS == 0)
 			for (uint32_t i = 0; i < worker->nb_links; i++)
 				if (worker->links[i]->nb_loaned < worker->links[i]->nb_loans_wanted)

@@ -5,31 +5,16 @@
  * its NSH which path it is on and how far it has come, and goes on from there.
  */
 
-#include "worker/worker.h"
+#include "worker/remote.h"
 
 #include <string.h>
 
 #include <rte_cycles.h>
 
 #include "peers/tunnel.h"
-
-void
-onvm_remote_send(struct onvm_worker *worker, struct rte_mbuf *mbuf, uint16_t index, uint8_t hop,
-		 uint8_t ttl)
-{
-	const struct onvm_steering *steering = &worker->dp->steering;
-	const struct onvm_path *path = &steering->paths[index];
-	const uint16_t peer = hop < path->nb_hops ? steering->hosts[path->hops[hop].host].peer :
-						    path->egress & (ONVM_PORT_REMOTE - 1);
-
-	if (unlikely(worker->tunnel == NULL || peer >= ONVM_PEERS_MAX ||
-		     !worker->dp->peers.peers[peer].is_used)) {
-		onvm_worker_drop(worker, mbuf, ONVM_DROP_NO_INSTANCE);
-		return;
-	}
-	onvm_tunnel_address(mbuf, peer, index, hop, ttl);
-	onvm_queue_to_port(worker, worker->tunnel, mbuf);
-}
+#include "steering/spanning.h"
+#include "worker/credits.h"
+#include "worker/egress.h"
 
 /** Hop of @p path at which @p si services are still to come, with the exit as one; or false. */
 static bool

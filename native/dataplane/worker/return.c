@@ -9,13 +9,15 @@
  * read from the private record.
  */
 
-#include "worker/worker.h"
-
-#include <unistd.h>
+#include "worker/return.h"
 
 #include <rte_cycles.h>
 
 #include <onvm/nf.h>
+
+#include "steering/choose.h"
+#include "worker/credits.h"
+#include "worker/egress.h"
 
 /** Whether a descriptor's bounds, verdict and stage can be true of @p mbuf. */
 static inline bool
@@ -31,51 +33,10 @@ is_possible(const struct onvm_link *link, uint32_t stride, const struct rte_mbuf
 }
 
 static void
-free_later(struct onvm_worker *worker, struct rte_mbuf *mbuf)
-{
-	worker->free[worker->nb_free++] = mbuf;
-	if (worker->nb_free == RTE_DIM(worker->free)) {
-		onvm_packets_free(&worker->dp->memory, worker->free, worker->nb_free);
-		worker->nb_free = 0;
-	}
-}
-
-static void
 drop(struct onvm_worker *worker, struct rte_mbuf *mbuf, enum onvm_drop reason)
 {
 	worker->stats.drops[reason]++;
-	free_later(worker, mbuf);
-}
-
-void
-onvm_leave(struct onvm_worker *worker, struct rte_mbuf *mbuf, uint32_t index,
-	   struct onvm_buffer *buffer, uint16_t port)
-{
-	struct onvm_worker_port *wport = port < ONVM_PORTS_MAX ? worker->wport_of[port] : NULL;
-
-	if (unlikely(wport == NULL)) {
-		drop(worker, mbuf, ONVM_DROP_BAD_PORT);
-		return;
-	}
-	if (unlikely(buffer->flags & (ONVM_BUFFER_LEARN | ONVM_BUFFER_TEACH)))
-		onvm_learn_reverse(worker, mbuf, buffer, port);
-	if (unlikely(buffer->flags & ONVM_BUFFER_SAMPLED)) {
-		const uint64_t cycles = rte_rdtsc() - worker->dp->memory.times[index].received;
-
-		onvm_latency_add(&wport->stats.latency,
-				 (uint64_t)((double)cycles * worker->dp->ns_per_cycle));
-	}
-	onvm_queue_to_port(worker, wport, mbuf);
-}
-
-/** Take a place on @p link that was not reserved at the entry. */
-static bool
-take_place(struct onvm_link *link)
-{
-	if (link->reserved >= link->length)
-		return false;
-	link->reserved++;
-	return true;
+	onvm_worker_free_later(worker, mbuf);
 }
 
 /** On along a path that is no longer what it was when the packet entered. */
@@ -103,7 +64,7 @@ reroute(struct onvm_worker *worker, struct rte_mbuf *mbuf, uint32_t index,
 			return;
 		}
 	}
-	onvm_credits_release(worker, old, hop);
+	onvm_credits_release(worker, old, hop, 1);
 	if (resolved == 0 || hop >= path->nb_hops) {
 		drop(worker, mbuf, ONVM_DROP_NO_INSTANCE);
 		return;
@@ -116,7 +77,7 @@ reroute(struct onvm_worker *worker, struct rte_mbuf *mbuf, uint32_t index,
 	end = onvm_path_end_here(path, hop);
 	for (uint32_t i = hop; i < end; i++) {
 		link = onvm_link_of_hop(worker, &path->hops[i]);
-		if (link == NULL || !take_place(link)) {
+		if (link == NULL || !onvm_credits_take(link)) {
 			while (i-- > hop)
 				onvm_link_of_hop(worker, &path->hops[i])->reserved--;
 			drop(worker, mbuf,
@@ -164,7 +125,7 @@ skip_peers(struct onvm_worker *worker, struct rte_mbuf *mbuf, uint32_t index,
 {
 	const struct onvm_path *path = &worker->dp->steering.paths[buffer->path];
 
-	onvm_credits_release(worker, path, buffer->hop + 1u);
+	onvm_credits_release(worker, path, buffer->hop + 1u, 1);
 	if (onvm_path_is_remote(path, hop)) {
 		onvm_remote_send(worker, mbuf, buffer->path, hop, ONVM_NSH_TTL);
 		return;
@@ -211,7 +172,7 @@ redirect(struct onvm_worker *worker, struct rte_mbuf *mbuf, uint32_t index,
 		return;
 	}
 	if (is_reserved)
-		onvm_credits_release(worker, path, buffer->hop + 1u);
+		onvm_credits_release(worker, path, buffer->hop + 1u, 1);
 	host = service == 0 ? 0 : onvm_steering_host_of(steering, service, &worker->selector);
 	link = host == 0 ? NULL : worker->link_of[host];
 	/* A detour is a path of this host alone: peers do not know what it would go on to. */
@@ -219,7 +180,7 @@ redirect(struct onvm_worker *worker, struct rte_mbuf *mbuf, uint32_t index,
 		drop(worker, mbuf, ONVM_DROP_BAD_SERVICE);
 		return;
 	}
-	if (!take_place(link)) {
+	if (!onvm_credits_take(link)) {
 		drop(worker, mbuf, ONVM_DROP_RING_FULL);
 		return;
 	}
@@ -250,7 +211,8 @@ take_originated(struct onvm_worker *worker, struct onvm_link *link, struct rte_m
 	buffer->flow = ONVM_FLOW_NONE;
 	buffer->flow_hash = desc->flow_hash;
 	if (verdict == ONVM_DROP) {
-		free_later(worker, mbuf); /* handed back unused: there never was a packet */
+		onvm_worker_free_later(worker,
+				       mbuf); /* handed back unused: there never was a packet */
 		return;
 	}
 	worker->stats.originated++;
@@ -261,19 +223,6 @@ take_originated(struct onvm_worker *worker, struct onvm_link *link, struct rte_m
 		redirect(worker, mbuf, index, buffer, desc->port);
 	else
 		drop(worker, mbuf, ONVM_DROP_NO_NEXT);
-}
-
-void
-onvm_link_report_fault(struct onvm_worker *worker, struct onvm_link *link)
-{
-	const uint64_t one = 1;
-
-	link->stats.nb_bad++;
-	if (link->is_bad)
-		return;
-	__atomic_store_n(&link->is_bad, 1, __ATOMIC_RELEASE);
-	if (write(worker->dp->notice_fd, &one, sizeof(one)) < 0)
-		return; /* it has been told already */
 }
 
 /** Do what the NF decided for a packet; its record and bounds have been checked. */
@@ -296,17 +245,17 @@ obey(struct onvm_worker *worker, struct onvm_link *link, struct rte_mbuf *mbuf, 
 		pass_on(worker, mbuf, index, buffer);
 		break;
 	case ONVM_DROP:
-		onvm_credits_release(worker, path, buffer->hop + 1u);
+		onvm_credits_release(worker, path, buffer->hop + 1u, 1);
 		link->stats.exits[path->is_reverse][stage]++;
 		link->stats.drops[stage][desc->port & (ONVM_REASONS_MAX - 1)]++;
-		free_later(worker, mbuf);
+		onvm_worker_free_later(worker, mbuf);
 		break;
 	case ONVM_TO_SERVICE:
 		link->stats.exits[path->is_reverse][stage]++;
 		redirect(worker, mbuf, index, buffer, desc->port);
 		break;
 	case ONVM_OUT:
-		onvm_credits_release(worker, path, buffer->hop + 1u);
+		onvm_credits_release(worker, path, buffer->hop + 1u, 1);
 		link->stats.exits[path->is_reverse][stage]++;
 		onvm_leave(worker, mbuf, index, buffer, desc->port);
 		break;
@@ -333,16 +282,16 @@ onvm_take_back(struct onvm_worker *worker, struct onvm_link *link, const struct 
 		    (uint32_t)(desc->verdict_stage >> 4) < link->nb_stages) {
 			link->nb_loaned--; /* an unused loan has no length */
 			buffer->flags = 0;
-			free_later(worker, mbuf);
+			onvm_worker_free_later(worker, mbuf);
 			return;
 		}
 		onvm_link_report_fault(worker, link);
 		if (buffer->flags & ONVM_BUFFER_LOANED) {
 			link->nb_loaned--;
-			free_later(worker, mbuf);
+			onvm_worker_free_later(worker, mbuf);
 		} else {
 			onvm_credits_release(worker, &worker->dp->steering.paths[buffer->path],
-					     buffer->hop);
+					     buffer->hop, 1);
 			drop(worker, mbuf, ONVM_DROP_BAD_DESCRIPTOR);
 		}
 		return;

@@ -8,7 +8,7 @@
  * this link owns, with bounds inside its slot, is obeyed.
  */
 
-#include "worker/worker.h"
+#include "worker/return_poll.h"
 
 #include <stddef.h>
 #include <string.h>
@@ -16,6 +16,9 @@
 #include <rte_byteorder.h>
 
 #include <onvm/nf.h>
+
+#include "worker/egress.h"
+#include "worker/return.h"
 
 /**
  * Most packets come back like the one before: owned by this link, on the same path and hop, with
@@ -166,7 +169,8 @@ onvm_return_poll(struct onvm_worker *worker, struct onvm_link *link)
 	if (unlikely(link->from_nf.is_bad))
 		onvm_link_report_fault(worker, link);
 	if (nb != 0 && onvm_capture_wants(&worker->dp->captures, ONVM_CAPTURE_FROM_HOST))
-		onvm_capture_host(worker, link->host, link->id, ONVM_CAPTURE_FROM_HOST, descs, nb);
+		onvm_capture_host(&worker->dp->captures, worker->index, &worker->dp->memory,
+				  link->host, link->id, ONVM_CAPTURE_FROM_HOST, descs, nb);
 	for (uint32_t i = 0; i < nb;) {
 		const uint32_t index = descs[i].buffer;
 		uint32_t nb_run = 0;

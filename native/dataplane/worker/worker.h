@@ -126,111 +126,12 @@ struct onvm_dataplane {
 	double ns_per_cycle;
 };
 
-/** Run worker @p worker until onvm_dataplane.must_stop; the body of an lcore. */
-int onvm_worker_run(void *worker);
-
-/* ---- between the worker's files ---- */
-
+/** Free a packet and count it. */
 static inline void
 onvm_worker_drop(struct onvm_worker *worker, struct rte_mbuf *mbuf, enum onvm_drop reason)
 {
 	worker->stats.drops[reason]++;
 	rte_pktmbuf_free(mbuf);
-}
-
-/** Packets that may enter @p path at hop @p first; updates the watermark state of its links. */
-uint32_t onvm_credits_available(struct onvm_worker *worker, const struct onvm_path *path,
-				uint32_t first, bool can_wait);
-/** Take @p nb places on the links from hop @p first on. */
-void onvm_credits_reserve(struct onvm_worker *worker, const struct onvm_path *path, uint32_t first,
-			  uint32_t nb);
-/** Count @p nb packets shed against the link from hop @p first on that had no room. */
-void onvm_credits_count_shed(struct onvm_worker *worker, const struct onvm_path *path,
-			     uint32_t first, uint32_t nb);
-/** Admit a burst to the only path; @return how many packets are done with (admitted or dropped). */
-uint32_t onvm_admit_direct(struct onvm_worker *worker, struct onvm_worker_port *wport,
-			   uint16_t path_index, struct rte_mbuf **mbufs, uint32_t nb);
-/** Admit packets by their flows; @return how many are done with (admitted or dropped). */
-uint32_t
-onvm_admit_flows(struct onvm_worker *worker, struct onvm_worker_port *wport, uint32_t binding,
-		 const struct onvm_candidates *candidates, struct rte_mbuf **mbufs, uint32_t nb);
-/** Where the new flows of a port go: a chain, and from which of its ends. */
-struct onvm_chain_entry {
-	uint16_t chain;
-	bool is_far;
-	const struct onvm_candidates *candidates;
-};
-
-/**
- * Path of the flow of packet @p i of the worker port's burst, chosen if it is a new one, and the flow's
- * position in the burst. @p bound is the way of the chain that the port is bound to; 0: a service
- * has no instance.
- */
-uint16_t onvm_path_of(struct onvm_worker *worker, struct onvm_worker_port *wport,
-		      const struct onvm_chain_entry *bound, struct rte_mbuf *mbuf, uint32_t i);
-/** Chain that packet @p i of the worker port's burst would take as the first of a flow. */
-uint16_t onvm_chain_of(const struct onvm_worker *worker, const struct onvm_worker_port *wport,
-		       const struct onvm_chain_entry *bound, uint32_t i);
-/** Admit what the last turn has received and classified; @return packets admitted. */
-uint32_t onvm_ingress_admit(struct onvm_worker *worker);
-/** Receive on all worker ports; @return packets received. */
-uint32_t onvm_ingress_receive(struct onvm_worker *worker);
-/** Take back from one NF host and pass on; @return packets taken. */
-uint32_t onvm_return_poll(struct onvm_worker *worker, struct onvm_link *link);
-/** Take back what one descriptor from an NF host names, whatever it is, and obey or accuse it. */
-void
-onvm_take_back(struct onvm_worker *worker, struct onvm_link *link, const struct onvm_desc *desc);
-/** Install the reverse of the flow of a packet that leaves through @p port. */
-void onvm_learn_reverse(struct onvm_worker *worker, struct rte_mbuf *mbuf,
-			const struct onvm_buffer *buffer, uint16_t port);
-/** Let a packet leave through port @p port. */
-void onvm_leave(struct onvm_worker *worker, struct rte_mbuf *mbuf, uint32_t index,
-		struct onvm_buffer *buffer, uint16_t port);
-/** Send a packet to where hop @p hop of its path is: a peer. */
-void onvm_remote_send(struct onvm_worker *worker, struct rte_mbuf *mbuf, uint16_t path, uint8_t hop,
-		      uint8_t ttl);
-/** Take in what peers have sent: @p nb packets of @p worker port's queue @p queue. */
-void onvm_remote_take_in(struct onvm_worker *worker, struct onvm_worker_port *wport, uint16_t queue,
-			 struct rte_mbuf **mbufs, uint16_t nb);
-
-/** Mark the link bad and tell the control thread, once. */
-void onvm_link_report_fault(struct onvm_worker *worker, struct onvm_link *link);
-void onvm_link_flush(struct onvm_worker *worker, struct onvm_link *link);
-void onvm_worker_port_flush(struct onvm_worker *worker, struct onvm_worker_port *wport);
-
-/** Put a packet on the way to the NF host behind @p link, as hop @p hop of its path. */
-static inline void
-onvm_queue_to_link(struct onvm_worker *worker, struct onvm_link *link, struct rte_mbuf *mbuf,
-		   uint32_t index, struct onvm_buffer *buffer, uint8_t hop, bool is_reverse)
-{
-	struct onvm_desc *desc;
-
-	if (unlikely(link->nb_pending == ONVM_PENDING_MAX))
-		onvm_link_flush(worker, link);
-	desc = &link->pending[link->nb_pending++];
-	buffer->owner = link->id;
-	buffer->hop = hop;
-	desc->buffer = index;
-	desc->offset = mbuf->data_off;
-	desc->length = mbuf->data_len;
-	desc->flow_hash = buffer->flow_hash;
-	desc->port = buffer->port;
-	desc->verdict_stage = ONVM_NEXT;
-	desc->flags = is_reverse ? ONVM_F_REVERSE : 0;
-	link->stats.rx[is_reverse]++;
-	if (unlikely(buffer->flags & ONVM_BUFFER_SAMPLED))
-		worker->dp->memory.times[index].enqueued = rte_rdtsc();
-}
-
-/** Put a packet on the way out of @p port. */
-static inline void
-onvm_queue_to_port(struct onvm_worker *worker, struct onvm_worker_port *wport,
-		   struct rte_mbuf *mbuf)
-{
-	if (unlikely(wport->nb_pending == ONVM_PENDING_MAX))
-		onvm_worker_port_flush(worker, wport);
-	wport->pending[wport->nb_pending++] = mbuf;
-	wport->pending_bytes += mbuf->data_len;
 }
 
 /** The worker's link to the host of @p hop, or NULL when that host is not the same any more. */
@@ -261,20 +162,6 @@ onvm_set_bounds(struct rte_mbuf *mbuf, const struct onvm_desc *desc)
 	mbuf->data_off = desc->offset;
 	mbuf->data_len = desc->length;
 	mbuf->pkt_len = desc->length;
-}
-
-/** Give up the places that a packet holds on the hops from @p first on, as far as they are here. */
-static inline void
-onvm_credits_release(const struct onvm_worker *worker, const struct onvm_path *path, uint32_t first)
-{
-	const uint32_t end = onvm_path_end_here(path, first);
-
-	for (uint32_t i = first; i < end; i++) {
-		struct onvm_link *link = onvm_link_of_hop(worker, &path->hops[i]);
-
-		if (link != NULL)
-			link->reserved--;
-	}
 }
 
 #endif /* _ONVM_WORKER_H_ */

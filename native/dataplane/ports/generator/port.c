@@ -11,7 +11,7 @@
  * comes back later; a sender waits for the length of a burst.
  */
 
-#include "ports/port.h"
+#include "ports/kinds.h"
 
 #include <errno.h>
 #include <stdio.h>
