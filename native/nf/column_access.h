@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#ifndef _ONVM_COLUMNS_PRIV_H_
-#define _ONVM_COLUMNS_PRIV_H_
+#ifndef _ONVM_NF_COLUMN_ACCESS_H_
+#define _ONVM_NF_COLUMN_ACCESS_H_
 
 /**
  * @file
- * What the files of the columns share.
+ * Columns from the inside: reading and writing the packets of one block.
  *
  * Packets are read in blocks that fit the nearest cache: the layouts of a block, then every column
  * that the last burst used, then the next block. Packets of a block that all have the same layout,
@@ -13,7 +13,9 @@
 
 #include <stdbool.h>
 
-#include "columns.h"
+#include <onvm/nf.h>
+
+#include "column_ids.h"
 
 #define ONVM_MASK_COUNT 16
 #define ONVM_COLUMN_BLOCK 64
@@ -23,11 +25,11 @@ struct onvm_columns {
 	struct onvm_ctx *ctx;
 	struct onvm_pkt *pkts;
 	uint32_t nb_pkts;
-	uint32_t masks;	   /**< bit h: mask[h] is gathered */
-	uint64_t gathered; /**< bit c: column c is gathered */
-	uint64_t used;	   /**< bit c: this burst's handler asked for column c */
-	uint64_t usual;	   /**< bit c: the last burst's did */
-	onvm_columns_handler handler;
+	uint32_t masks;		      /**< bit h: mask[h] is gathered */
+	uint64_t gathered;	      /**< bit c: column c is gathered */
+	uint64_t used;		      /**< bit c: this burst's handler asked for column c */
+	uint64_t usual;		      /**< bit c: the last burst's did */
+	int (*handler)(void *handle); /**< onvm_columns_handler */
 	void *handle;
 	bool has_failed;
 	bool has_layouts;
@@ -55,4 +57,4 @@ void onvm_columns_gather(struct onvm_columns *columns, uint32_t id, uint32_t blo
 /** Write the entries of column @p id that have changed into the packets of @p block. */
 void onvm_columns_scatter(struct onvm_columns *columns, uint32_t id, uint32_t block);
 
-#endif /* _ONVM_COLUMNS_PRIV_H_ */
+#endif /* _ONVM_NF_COLUMN_ACCESS_H_ */

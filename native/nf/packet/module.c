@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "packet_priv.h"
+#include "packet/header.h"
+#include "packet/loop.h"
+#include "packet/stale.h"
+#include "packet/view.h"
 
 /*
  * PacketView and the loop that calls process_packet(): Python objects written in C, because at a

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "packet_priv.h"
+#include "packet/loop.h"
+
+#include "packet/view.h"
 
 #define PREFETCH_DISTANCE 2
 

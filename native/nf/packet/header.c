@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "packet_priv.h"
+#include "packet/header.h"
+
+#include "packet/stale.h"
 
 static PyTypeObject *header_type[NB_HEADERS];
 

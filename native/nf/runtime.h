@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#ifndef _ONVM_NF_HOST_PRIV_H_
-#define _ONVM_NF_HOST_PRIV_H_
+#ifndef _ONVM_NF_RUNTIME_H_
+#define _ONVM_NF_RUNTIME_H_
 
 /**
  * @file
- * Inside of an NF host: attach.c fills it, host.c runs it, burst.c does what is done to packets.
+ * The state of an NF host, which host.c, attach.c and burst.c share.
  */
 
 #include <stdbool.h>
@@ -14,9 +14,8 @@
 #include <x86intrin.h>
 #endif
 
+#include <onvm/nf.h>
 #include <onvm/ring.h>
-
-#include "host.h"
 
 /** Packets an NF may make during one burst. */
 #define ONVM_ORIGINATED_MAX 64
@@ -88,18 +87,4 @@ onvm_cpu_relax(void)
 #endif
 }
 
-/** Packets that wait at @p worker's ring, at most a burst. */
-uint32_t onvm_burst_ready(struct onvm_nf_host *host, uint32_t worker);
-/** Take @p nb of them, run them through the stages and give them back. */
-void onvm_burst_process(struct onvm_nf_host *host, uint32_t worker, uint32_t nb);
-/** onvm_ctx.originate */
-struct onvm_pkt *onvm_burst_originate(struct onvm_ctx *ctx);
-/** Hand over what the NF has made. */
-void onvm_burst_return_originated(struct onvm_nf_host *host);
-
-/** Drop the mapping and the socket; the manager takes the buffers back. */
-void onvm_nf_host_detach(struct onvm_nf_host *host);
-/** Whether the manager's end of the socket is still open. */
-bool onvm_nf_host_is_alive(const struct onvm_nf_host *host);
-
-#endif /* _ONVM_NF_HOST_PRIV_H_ */
+#endif /* _ONVM_NF_RUNTIME_H_ */

@@ -1,20 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "packet_priv.h"
+#include "packet/view.h"
 
 #include <onvm/tuple.h>
 
 #include "columns.h"
+#include "packet/header.h"
+#include "packet/stale.h"
 
-PyObject *packet_stale_error;
 PyTypeObject *packet_view_type;
-
-int
-packet_raise_stale(void)
-{
-	PyErr_SetString(packet_stale_error,
-			"a packet view lives as long as its burst; copy what you keep");
-	return -1;
-}
 
 static struct view *
 live(PyObject *self)
