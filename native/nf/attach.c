@@ -12,7 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "host.h"
+#include "runtime.h"
 
 #define NB_FDS_MAX (2 + ONVM_WORKERS_MAX)
 

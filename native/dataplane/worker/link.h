@@ -21,14 +21,8 @@
 
 #include <onvm/ring.h>
 
+#include "latency.h"
 #include "table_sizes.h"
-
-/** Buckets of a latency histogram: four per power of two of nanoseconds, from 32 ns up. */
-#define ONVM_LATENCY_BUCKETS 128
-
-struct onvm_latency {
-	uint64_t buckets[ONVM_LATENCY_BUCKETS];
-};
 
 /** Counters of one link; index 0 of a pair is forwards, 1 backwards. */
 struct onvm_link_stats {
@@ -74,18 +68,6 @@ static inline uint16_t
 onvm_link_id(uint32_t host, uint32_t worker)
 {
 	return (uint16_t)(host * ONVM_WORKERS_MAX + worker);
-}
-
-static inline void
-onvm_latency_add(struct onvm_latency *latency, uint64_t ns)
-{
-	uint32_t exponent, bucket;
-
-	if (ns < 32)
-		ns = 32;
-	exponent = 63u - (uint32_t)__builtin_clzll(ns);
-	bucket = (exponent - 5) * 4 + (uint32_t)(ns >> (exponent - 2) & 3);
-	latency->buckets[bucket < ONVM_LATENCY_BUCKETS ? bucket : ONVM_LATENCY_BUCKETS - 1]++;
 }
 
 #endif /* _ONVM_LINK_H_ */

@@ -8,9 +8,9 @@
 
 #include <rte_cycles.h>
 
+#include "latency.h"
 #include "ports/generator/packet.h"
 #include "ports/generator/request.h"
-#include "worker/link.h"
 
 /** Requests of one connection that may be unanswered. */
 #define WINDOW 4

@@ -13,7 +13,7 @@
 
 #include <stdint.h>
 
-#include "ports/generator/client.h"
+#include "ports/generator/connection.h"
 #include "ports/generator/packet.h"
 
 #define ONVM_GEN_CLIENT4_BASE 0x0a100001u /* 10.16.0.1 */
