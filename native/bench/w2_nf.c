@@ -19,6 +19,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 
+#include "../nf/attach.h"
 #include "../nf/host.h"
 
 /** A bit for each port, by the port as it lies in memory: looked up without a swap. */

@@ -19,9 +19,9 @@
 
 struct onvm_dp_config {
 	uint32_t nb_workers;
-	uint32_t worker_sockets[16]; /**< CPU socket (NUMA node) of each worker */
-	uint32_t nb_sockets;
-	uint32_t sockets[8];	/**< those that have packet memory, 1 to 8 */
+	uint32_t worker_nodes[16]; /**< NUMA node of each worker */
+	uint32_t nb_nodes;
+	uint32_t nodes[8];	/**< those that have packet memory, 1 to 8 */
 	uint32_t nb_buffers;	/**< on each of them */
 	uint32_t data_bytes;	/**< largest packet a buffer holds */
 	uint32_t ring_length;	/**< places of a link; a power of two */
@@ -91,9 +91,9 @@ struct onvm_dp_gen_stats {
 	uint32_t is_finished;
 };
 
-/** Packet memory near one CPU socket. */
+/** Packet memory near one NUMA node. */
 struct onvm_dp_area_stats {
-	uint32_t socket;
+	uint32_t numa_node;
 	int bind_error; /**< errno with which the kernel refused that socket's memory, or 0 */
 	uint64_t total, free, with_nfs;
 };
@@ -174,7 +174,7 @@ struct onvm_dp_capture_stats {
  * Files that a new NF host is to get; the caller closes `area_fd`, the others stay ours. The
  * eventfds are made for this host: one that fills, empties or blocks them harms itself alone.
  */
-struct onvm_dp_handover {
+struct onvm_dp_attach_files {
 	int memory_fd;
 	int area_fd;
 	int event_fds[16];
@@ -209,7 +209,7 @@ int onvm_dp_port_null(const char *name, uint32_t size, uint32_t nb_flows, uint32
 int onvm_dp_port_pcap(const char *name, const char *rx_path, const char *tx_path, uint32_t loop,
 		      uint64_t rate_pps, uint64_t count);
 int onvm_dp_port_ethdev(const char *name, const char *device, uint32_t nb_queues, uint32_t mtu,
-			uint32_t needs_copy, uint32_t is_promiscuous, int socket);
+			uint32_t needs_copy, uint32_t is_promiscuous, int node);
 int onvm_dp_port_gen(const char *name, const struct onvm_gen_options *options);
 int onvm_dp_port_close(uint32_t port);
 /** Whether sources are read; workers go on with what is inside. */
@@ -223,8 +223,8 @@ void onvm_dp_pause_sources(uint32_t is_paused);
  * @param socket     whose memory these are from; below 0: the worker's
  * @return the host slot
  */
-int onvm_dp_host_add(const uint16_t *services, uint32_t nb_stages, uint32_t nb_loaned, int socket,
-		     struct onvm_dp_handover *handover);
+int onvm_dp_host_add(const uint16_t *services, uint32_t nb_stages, uint32_t nb_loaned, int node,
+		     struct onvm_dp_attach_files *files);
 /** New flows may come; also when it was draining. */
 int onvm_dp_host_activate(uint32_t host);
 /** No new flows, but those that it has claimed; running ones stay. */
@@ -239,10 +239,10 @@ int onvm_dp_host_pause(uint32_t host, uint32_t is_paused);
  * Its flows go to other hosts now, and its claims end. When `reserved` of its counters has come to
  * 0 it has no packet and will get none: whoever ends it then loses nothing.
  *
- * @param heir  the host, here or at a peer, that takes all its flows where it can; 0: as new flows
+ * @param successor  the host, here or at a peer, that takes all its flows where it can; 0: as new flows
  *              are shared out
  */
-int onvm_dp_host_leave(uint32_t host, uint32_t heir);
+int onvm_dp_host_leave(uint32_t host, uint32_t successor);
 /**
  * Its buffers go back to the pool, its flows to other hosts; the slot is free afterwards.
  *
@@ -252,7 +252,7 @@ int onvm_dp_host_remove(uint32_t host, struct onvm_dp_host_stats *last);
 /** Make the host look at its socket. */
 int onvm_dp_host_attention(uint32_t host);
 /** Capacity that new flows may take, in packets per second. */
-int onvm_dp_host_spare(uint32_t host, uint32_t spare_pps);
+int onvm_dp_host_spare_pps(uint32_t host, uint32_t spare_pps);
 /** Traffic that belongs to this host alone: ports [first, end) of an address. */
 int onvm_dp_host_claim(uint32_t host, uint8_t ip_version, const uint8_t *address, uint8_t protocol,
 		       uint32_t first_port, uint32_t end_port);
@@ -290,11 +290,11 @@ onvm_dp_remote_add(const uint16_t *services, uint32_t nb_stages, uint32_t peer, 
 /**
  * It has ended, or cannot be reached: its flows go to other hosts.
  *
- * @param heir  the slot of the host that takes them all where it can; 0: as all hosts choose alike
+ * @param successor  the slot of the host that takes them all where it can; 0: as all hosts choose alike
  */
-int onvm_dp_remote_remove(uint32_t slot, uint32_t heir);
+int onvm_dp_remote_remove(uint32_t slot, uint32_t successor);
 /** Packets that name an NF host that has ended are for another, which has its state. */
-int onvm_dp_number_heir(uint32_t number, uint32_t heir);
+int onvm_dp_number_successor(uint32_t number, uint32_t successor);
 /** Number in the cluster of an NF host here; 0: none. */
 int onvm_dp_host_number(uint32_t slot, uint32_t number);
 int onvm_dp_read_peer(uint32_t peer, struct onvm_dp_peer_stats *stats);

@@ -142,7 +142,7 @@ create_pool(struct onvm_packet_memory *memory, struct onvm_memory_area *area)
 	char name[RTE_MEMPOOL_NAMESIZE];
 
 	memset(&priv, 0, sizeof(priv));
-	snprintf(name, sizeof(name), "onvm-packets-%u", area->socket);
+	snprintf(name, sizeof(name), "onvm-packets-%u", area->node);
 	/* Any socket's as far as DPDK is concerned: without huge pages it knows of one alone, and
 	 * what we touch now is from where we prefer it. */
 	pool = rte_mempool_create_empty(name, area->nb_buffers, sizeof(struct rte_mbuf), POOL_CACHE,
@@ -175,7 +175,7 @@ create_areas(struct onvm_packet_memory *memory)
 	for (uint32_t i = 0; i < memory->nb_areas && rc == 0; i++) {
 		struct onvm_memory_area *area = &memory->areas[i];
 
-		area->bind_error = prefer_node(area->socket);
+		area->bind_error = prefer_node(area->node);
 		touch(memory, area);
 		rc = create_pool(memory, area);
 		if (is_known)
@@ -185,9 +185,8 @@ create_areas(struct onvm_packet_memory *memory)
 }
 
 int
-onvm_packet_memory_init(struct onvm_packet_memory *memory, const uint32_t *sockets,
-			uint32_t nb_sockets, uint32_t nb_buffers, uint32_t data_bytes,
-			int use_huge_pages)
+onvm_packet_memory_init(struct onvm_packet_memory *memory, const uint32_t *nodes, uint32_t nb_nodes,
+			uint32_t nb_buffers, uint32_t data_bytes, int use_huge_pages)
 {
 	uint64_t units = round_up((uint64_t)data_bytes + RTE_PKTMBUF_HEADROOM, STRIDE_UNIT) /
 			 STRIDE_UNIT;
@@ -196,15 +195,15 @@ onvm_packet_memory_init(struct onvm_packet_memory *memory, const uint32_t *socke
 	memset(memory, 0, sizeof(*memory));
 	memory->fd = -1;
 	units |= 1;
-	if (nb_buffers == 0 || units * STRIDE_UNIT > UINT16_MAX || nb_sockets == 0 ||
-	    nb_sockets > ONVM_AREAS_MAX || (uint64_t)nb_buffers * nb_sockets > UINT32_MAX)
+	if (nb_buffers == 0 || units * STRIDE_UNIT > UINT16_MAX || nb_nodes == 0 ||
+	    nb_nodes > ONVM_AREAS_MAX || (uint64_t)nb_buffers * nb_nodes > UINT32_MAX)
 		return -EINVAL;
-	for (uint32_t i = 0; i < nb_sockets; i++)
-		memory->areas[i] = (struct onvm_memory_area){.socket = sockets[i],
+	for (uint32_t i = 0; i < nb_nodes; i++)
+		memory->areas[i] = (struct onvm_memory_area){.node = nodes[i],
 							     .first = i * nb_buffers,
 							     .nb_buffers = nb_buffers};
-	memory->nb_areas = nb_sockets;
-	nb_buffers *= nb_sockets;
+	memory->nb_areas = nb_nodes;
+	nb_buffers *= nb_nodes;
 	memory->nb_buffers = nb_buffers;
 	memory->stride = (uint32_t)(units * STRIDE_UNIT);
 	memory->reciprocal = (1ull << 32) / units + 1;
@@ -243,10 +242,10 @@ onvm_packet_memory_free(struct onvm_packet_memory *memory)
 }
 
 struct rte_mempool *
-onvm_packet_pool(const struct onvm_packet_memory *memory, uint32_t socket)
+onvm_packet_pool(const struct onvm_packet_memory *memory, uint32_t node)
 {
 	for (uint32_t i = 0; i < memory->nb_areas; i++)
-		if (memory->areas[i].socket == socket)
+		if (memory->areas[i].node == node)
 			return memory->areas[i].pool;
 	return memory->areas[0].pool;
 }

@@ -13,7 +13,7 @@
  * The stride is an odd number of cache lines: the headers of a burst spread over all cache sets.
  * (Of an even number, they would share half of them.)
  *
- * Each CPU socket with workers or NICs has an *area*: a range of buffers whose data and mbufs lie in
+ * Each NUMA node with workers or NICs has an *area*: a range of buffers whose data and mbufs lie in
  * that socket's memory, and a mempool over them. Who takes a buffer says from which area; it goes
  * back to where it came from (mbuf->pool), whoever frees it. Indices count through all areas, so
  * that descriptors, records and checks know nothing of areas.
@@ -57,12 +57,12 @@ static_assert(sizeof(struct onvm_buffer) == 16, "four buffers per cache line");
 /** Times of a sampled packet, in TSC cycles. */
 struct onvm_buffer_times {
 	uint64_t received;
-	uint64_t handed_over;
+	uint64_t enqueued;
 };
 
 /** Buffers [first, first + nb_buffers), near one socket. */
 struct onvm_memory_area {
-	uint32_t socket; /**< NUMA node */
+	uint32_t node; /**< NUMA node */
 	uint32_t first;
 	uint32_t nb_buffers;
 	int bind_error; /**< errno with which the kernel refused that node's memory, or 0 */
@@ -88,19 +88,19 @@ struct onvm_packet_memory {
  * any, and its bind_error says why.
  *
  * @param sockets        one area for each; no socket twice
- * @param nb_sockets     1..ONVM_AREAS_MAX
+ * @param nb_nodes     1..ONVM_AREAS_MAX
  * @param nb_buffers     buffers of each area
  * @param data_bytes     largest packet it must hold, headroom not counted
  * @param use_huge_pages MFD_HUGETLB; falls back to ordinary pages when there are too few
  * @return 0 or -errno
  */
-int onvm_packet_memory_init(struct onvm_packet_memory *memory, const uint32_t *sockets,
-			    uint32_t nb_sockets, uint32_t nb_buffers, uint32_t data_bytes,
-			    int use_huge_pages);
+int
+onvm_packet_memory_init(struct onvm_packet_memory *memory, const uint32_t *nodes, uint32_t nb_nodes,
+			uint32_t nb_buffers, uint32_t data_bytes, int use_huge_pages);
 void onvm_packet_memory_free(struct onvm_packet_memory *memory);
 
 /** The pool of a socket; of the first area for one that has none. */
-struct rte_mempool *onvm_packet_pool(const struct onvm_packet_memory *memory, uint32_t socket);
+struct rte_mempool *onvm_packet_pool(const struct onvm_packet_memory *memory, uint32_t node);
 
 /** As onvm_packets_free(), of several areas. */
 void onvm_packets_free_mixed(struct rte_mbuf **mbufs, uint32_t nb);

@@ -21,8 +21,8 @@
 #define ONVM_CLAIMS_MAX 64 /* claims of one NF host: packets of new flows look at all of them */
 #define ONVM_CHAIN_LENGTH_MAX 16 /* services of a chain */
 #define ONVM_BURST_SIZE 64	 /* packets a worker takes at once */
-#define ONVM_AREAS_MAX 8	 /* CPU sockets that have packet memory */
-#define ONVM_STAGED_MAX 512	 /* packets a worker holds back for one link or port */
+#define ONVM_AREAS_MAX 8	 /* NUMA nodes that have packet memory */
+#define ONVM_PENDING_MAX 512	 /* packets a worker holds back for one link or port */
 
 /** Why the manager itself dropped a packet; NFs name reasons of their own. */
 enum onvm_drop {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "host_priv.h"
+#include "attach.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -11,6 +11,8 @@
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "runtime.h"
 
 #define NB_FDS_MAX (2 + ONVM_WORKERS_MAX)
 

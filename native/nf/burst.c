@@ -5,10 +5,12 @@
  * into the ring.
  */
 
-#include "host_priv.h"
+#include "burst.h"
 
 #include <sched.h>
 #include <unistd.h>
+
+#include "attach.h"
 
 /** Turns against a full return ring before the core is given away. */
 #define FULL_RING_SPINS 256

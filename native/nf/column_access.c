@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "columns_priv.h"
+#include "column_access.h"
 
 #include <string.h>
+
+#include <onvm/tuple.h>
 
 /* Of the packets of one block. Called with constant fields, so that each column gets loops of its
  * own; a layout that all have in common is taken out of the loop by the compiler. */

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "columns_priv.h"
+#include "columns.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "column_access.h"
 
 /* Measured at bursts of 1024: 4 hides the miss as well as 8 does; less than 3 does not. */
 #define PREFETCH_DISTANCE 4

@@ -20,24 +20,13 @@
 
 #include <onvm/tuple.h>
 
+#include "column_ids.h"
+
 #ifndef ONVM_EXPORT
 #define ONVM_EXPORT __attribute__((visibility("default")))
 #endif
 
 struct onvm_columns;
-
-/** What is not a header field but the packet's own; read-only except for the verdict. */
-enum onvm_meta {
-	ONVM_META_length = ONVM_FIELD_COUNT, /**< uint16_t */
-	ONVM_META_port,			     /**< uint16_t, ingress */
-	ONVM_META_flow_hash,		     /**< uint32_t */
-	ONVM_META_protocol,		     /**< uint8_t, behind IPv6 extension headers */
-	ONVM_META_vlan_count,		     /**< uint8_t */
-	ONVM_META_verdict,		     /**< uint8_t, writable */
-	ONVM_META_destination,		     /**< uint16_t, writable */
-	ONVM_META_flow_key,		     /**< struct onvm_tuple */
-	ONVM_COLUMN_COUNT
-};
 
 /** Calls the author's handler; less than 0: it raised. */
 typedef int (*onvm_columns_handler)(void *handle);

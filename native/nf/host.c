@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "host_priv.h"
+#include "host.h"
 
 #include <errno.h>
 #include <linux/futex.h>
@@ -8,6 +8,9 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+#include "attach.h"
+#include "burst.h"
 
 /**
  * Idle turns before an adaptive host sleeps. A sleep that ends soon was not worth its wake-up:

@@ -43,16 +43,6 @@ ONVM_EXPORT void onvm_nf_host_free(struct onvm_nf_host *host);
 ONVM_EXPORT int
 onvm_nf_host_set_stage(struct onvm_nf_host *host, uint32_t stage, onvm_kernel kernel, void *state);
 
-/**
- * Attach to the manager that listens at @p path. Blocks up to @p timeout_ms for it to be there.
- *
- * @p hello needs everything but magic, version and pid.
- *
- * @return 0, or -errno with a line for the user in onvm_nf_host_error(): -ETIMEDOUT nobody
- *         listens, -EPROTO another layout version, others as the manager refused
- */
-ONVM_EXPORT int onvm_nf_host_attach(struct onvm_nf_host *host, const char *path,
-				    const struct onvm_attach_hello *hello, uint32_t timeout_ms);
 /** Tell the manager that packets may come (ONVM_MSG_READY). */
 ONVM_EXPORT int onvm_nf_host_ready(struct onvm_nf_host *host);
 ONVM_EXPORT const char *onvm_nf_host_error(const struct onvm_nf_host *host);

@@ -3,7 +3,7 @@
  * Plan: two ends of a BFD session come up, and go down together (RFC 5880 section 6.8.6); packets
  * are laid out as section 4.1 shows; what is damaged, foreign or unwanted changes nothing.
  */
-#include "../dataplane/bfd.h"
+#include "peers/bfd.h"
 
 #include "test.h"
 

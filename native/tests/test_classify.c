@@ -5,7 +5,7 @@
  * positions has guessed, while flows are put, forgotten and put again at positions of others. Most
  * guesses are right, also after the cache has grown.
  */
-#include "../dataplane/classify.h"
+#include "flows/classify.h"
 
 #include <string.h>
 

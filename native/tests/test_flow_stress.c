@@ -4,13 +4,13 @@
  * another; two ask the cache for positions and the positions for paths. The path that a key gets is
  * that key's or none; ThreadSanitizer sees whether reading keys while they are written is in order.
  */
-#include "../dataplane/flow_table.h"
+#include "flows/flow_table.h"
 
 #include <pthread.h>
 #include <sched.h>
 #include <string.h>
 
-#include "../dataplane/packet_memory.h"
+#include "packet_memory.h"
 #include "test_eal.h"
 
 #define NB_KEYS 1000u

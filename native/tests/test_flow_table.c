@@ -4,11 +4,11 @@
  * the sanitizers; then a table in DPDK's environment: add, find, ageing with its peer, retired
  * paths rewritten or forgotten, a full table.
  */
-#include "../dataplane/flow_table.h"
+#include "flows/flow_table.h"
 
 #include <string.h>
 
-#include "../dataplane/packet_memory.h"
+#include "packet_memory.h"
 #include "test_eal.h"
 
 static uint8_t frame[256];

@@ -54,11 +54,11 @@ fake_alloc_bulk(struct rte_mempool *pool, struct rte_mbuf **mbufs, unsigned int 
 #define rte_pktmbuf_free_bulk fake_free_bulk
 #define rte_pktmbuf_alloc_bulk fake_alloc_bulk
 #define rte_get_tsc_hz() 1000000000ull
-#include "gen_client.c"
-#include "gen_mix.c"
-#include "gen_packet.c"
-#include "gen_request.c"
-#include "gen_server.c"
+#include "ports/generator/client.c"
+#include "ports/generator/mix.c"
+#include "ports/generator/packet.c"
+#include "ports/generator/request.c"
+#include "ports/generator/server.c"
 
 static uint64_t fuzz_state;
 

@@ -4,11 +4,11 @@
  * what is damaged or cut short anywhere is refused or harmless; ECN over a tunnel is the table of
  * RFC 6040 section 4.2, with checksums right, for IPv4, IPv6 and behind VLAN tags.
  */
-#include "../dataplane/nsh.h"
+#include "peers/nsh.h"
 
 #include <string.h>
 
-#include "../dataplane/ecn.h"
+#include "peers/ecn.h"
 #include "test.h"
 
 #define VNI 0x123456

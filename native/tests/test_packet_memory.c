@@ -5,7 +5,7 @@
  * whoever frees them and in whatever order; an area that is used up takes nothing of the other; a
  * socket that does not exist is said, and costs nothing; the thread's own memory policy stays.
  */
-#include "../dataplane/packet_memory.h"
+#include "packet_memory.h"
 
 #include <errno.h>
 #include <string.h>
@@ -66,9 +66,9 @@ static void
 test_one_area(void)
 {
 	static struct rte_mbuf *mbufs[BUFFERS];
-	const uint32_t sockets[] = {0};
+	const uint32_t nodes[] = {0};
 
-	CHECK(onvm_packet_memory_init(&memory, sockets, 1, BUFFERS, 2048, 0) == 0);
+	CHECK(onvm_packet_memory_init(&memory, nodes, 1, BUFFERS, 2048, 0) == 0);
 	CHECK(memory.nb_areas == 1 && memory.nb_buffers == BUFFERS && nb_free(0) == BUFFERS);
 	check_indices();
 	take(onvm_packet_pool(&memory, 0), mbufs, BUFFERS);
@@ -82,13 +82,13 @@ static void
 test_two_areas(void)
 {
 	static struct rte_mbuf *all[2 * BUFFERS], *mixed[2 * BUFFERS];
-	const uint32_t sockets[] = {0, NOWHERE};
+	const uint32_t nodes[] = {0, NOWHERE};
 	struct rte_mempool *near, *far;
 
-	CHECK(onvm_packet_memory_init(&memory, sockets, 2, BUFFERS, 2048, 0) == 0);
+	CHECK(onvm_packet_memory_init(&memory, nodes, 2, BUFFERS, 2048, 0) == 0);
 	CHECK(memory.nb_areas == 2 && memory.nb_buffers == 2 * BUFFERS);
-	CHECK(memory.areas[0].socket == 0 && memory.areas[0].first == 0);
-	CHECK(memory.areas[1].socket == NOWHERE && memory.areas[1].first == BUFFERS);
+	CHECK(memory.areas[0].node == 0 && memory.areas[0].first == 0);
+	CHECK(memory.areas[1].node == NOWHERE && memory.areas[1].first == BUFFERS);
 	CHECK(memory.areas[1].bind_error != 0);
 	check_indices();
 	near = onvm_packet_pool(&memory, 0);
@@ -121,15 +121,15 @@ test_two_areas(void)
 static void
 test_impossible(void)
 {
-	const uint32_t sockets[ONVM_AREAS_MAX + 1] = {0};
+	const uint32_t nodes[ONVM_AREAS_MAX + 1] = {0};
 
-	CHECK(onvm_packet_memory_init(&memory, sockets, 0, BUFFERS, 2048, 0) == -EINVAL);
-	CHECK(onvm_packet_memory_init(&memory, sockets, ONVM_AREAS_MAX + 1, BUFFERS, 2048, 0) ==
+	CHECK(onvm_packet_memory_init(&memory, nodes, 0, BUFFERS, 2048, 0) == -EINVAL);
+	CHECK(onvm_packet_memory_init(&memory, nodes, ONVM_AREAS_MAX + 1, BUFFERS, 2048, 0) ==
 	      -EINVAL);
-	CHECK(onvm_packet_memory_init(&memory, sockets, 1, 0, 2048, 0) == -EINVAL);
-	CHECK(onvm_packet_memory_init(&memory, sockets, 1, BUFFERS, UINT16_MAX, 0) == -EINVAL);
+	CHECK(onvm_packet_memory_init(&memory, nodes, 1, 0, 2048, 0) == -EINVAL);
+	CHECK(onvm_packet_memory_init(&memory, nodes, 1, BUFFERS, UINT16_MAX, 0) == -EINVAL);
 	/* The same socket twice: the second pool's name is taken; nothing is left of the first. */
-	CHECK(onvm_packet_memory_init(&memory, sockets, 2, BUFFERS, 2048, 0) != 0);
+	CHECK(onvm_packet_memory_init(&memory, nodes, 2, BUFFERS, 2048, 0) != 0);
 	CHECK(memory.base == NULL && memory.nb_areas == 0);
 }
 

@@ -6,10 +6,13 @@
  * that has its state; of which nobody has told us yet is waited for; chains
  * of one host alone never leave it.
  */
-#include "../dataplane/steering.h"
+#include "steering/candidates.h"
 
 #include <string.h>
 
+#include "steering/choose.h"
+#include "steering/retire.h"
+#include "steering/spanning.h"
 #include "test.h"
 
 #define NB_HOSTS 3
@@ -41,7 +44,7 @@ add_everywhere(uint32_t where, uint16_t number, uint16_t service)
 					   .peer = (uint16_t)(i == where ? 0 : where + 1),
 					   .number = number};
 		view->steering.slots[number] = slot;
-		view->steering.heirs[number] = number;
+		view->steering.successors[number] = number;
 		if (slot >= view->steering.nb_slots)
 			view->steering.nb_slots = slot + 1u;
 	}
@@ -227,27 +230,27 @@ test_heir_takes_the_place_of_who_has_ended(void)
 	const uint16_t before[ONVM_SPAN_MAX] = {1003, 2000, 3001};
 	uint16_t numbers[ONVM_SPAN_MAX];
 
-	for (uint16_t heir = 2001; heir < 2006; heir++) {
+	for (uint16_t successor = 2001; successor < 2006; successor++) {
 		begin(6);
 		for (uint32_t i = 0; i < NB_HOSTS; i++) {
 			/* From hand to hand. */
-			views[i].steering.heirs[2000] = heir == 2001 ? 2002 : 2001;
-			views[i].steering.heirs[heir == 2001 ? 2002 : 2001] = heir;
+			views[i].steering.successors[2000] = successor == 2001 ? 2002 : 2001;
+			views[i].steering.successors[successor == 2001 ? 2002 : 2001] = successor;
 		}
 		end_everywhere(2000);
-		end_everywhere(heir == 2001 ? 2002 : 2001);
+		end_everywhere(successor == 2001 ? 2002 : 2001);
 		for (uint32_t i = 0; i < NB_HOSTS; i++) {
 			struct onvm_steering *steering = &views[i].steering;
 			const uint16_t path = onvm_span_path(steering, CHAIN, before, 0);
 
 			onvm_span_numbers(steering, &steering->paths[path], numbers);
-			CHECK_EQUAL(numbers[1], heir);
+			CHECK_EQUAL(numbers[1], successor);
 		}
 	}
 	/* A circle is left in the end. */
 	for (uint32_t i = 0; i < NB_HOSTS; i++) {
-		views[i].steering.heirs[2000] = 2001;
-		views[i].steering.heirs[2001] = 2000;
+		views[i].steering.successors[2000] = 2001;
+		views[i].steering.successors[2001] = 2000;
 		CHECK(onvm_span_path(&views[i].steering, CHAIN, before, 0) != 0);
 	}
 }
@@ -260,10 +263,10 @@ test_number_that_was_never_known_is_waited_for(void)
 
 	begin(2);
 	CHECK_EQUAL(onvm_span_path(steering, CHAIN, numbers, 0), 0);
-	CHECK(steering->strange_s[9000] != 0);
+	CHECK(steering->unknown_since_s[9000] != 0);
 	CHECK_EQUAL(onvm_span_path(steering, CHAIN, numbers, 0), 0);
 	/* As if some seconds had passed. */
-	steering->strange_s[9000] -= ONVM_STRANGE_S + 1;
+	steering->unknown_since_s[9000] -= ONVM_UNKNOWN_S + 1;
 	CHECK(onvm_span_path(steering, CHAIN, numbers, 0) != 0);
 }
 
@@ -277,8 +280,8 @@ test_stand_ins_are_shared_out(void)
 		const uint16_t numbers[ONVM_SPAN_MAX] = {(uint16_t)(9000 + n), 9999, 9999};
 		const struct onvm_choice *choice =
 			&views[0].steering.chains[1].candidates->choices[1];
-		const uint16_t slot =
-			onvm_span_stand_in(&views[0].steering, choice, onvm_span_seed(numbers), 0);
+		const uint16_t slot = onvm_span_substitute(&views[0].steering, choice,
+							   onvm_span_seed(numbers), 0);
 
 		nb_of[views[0].steering.hosts[slot].number - 2000]++;
 	}

@@ -2,13 +2,16 @@
 /*
  * Plan: chains, hosts and paths without workers: what is found again and what is made; retirement
  * and successors; fused hosts; a host that serves several positions; shares of flows by weight;
- * a draining host takes what it has claimed, and leaves all to its heir;
+ * a draining host takes what it has claimed, and leaves all to its successor;
  * recycling: what is marked waits with all it leads to, 100,000 deaths do not use up the paths.
  */
-#include "../dataplane/steering.h"
+#include "steering/candidates.h"
 
 #include <string.h>
 
+#include "steering/choose.h"
+#include "steering/recycle.h"
+#include "steering/retire.h"
 #include "test.h"
 
 static struct onvm_steering steering;
@@ -72,7 +75,7 @@ recycle(uint16_t marked)
 	onvm_steering_unlink_retired(&steering);
 	if (marked != 0)
 		onvm_steering_mark(&steering, marked);
-	onvm_steering_spare_marked(&steering);
+	onvm_steering_hold_marked(&steering);
 	return onvm_steering_free_leaving(&steering);
 }
 

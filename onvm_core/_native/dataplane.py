@@ -76,9 +76,9 @@ def init(settings: DataplaneSettings) -> None:
         "struct onvm_dp_config *",
         {
             "nb_workers": settings.n_workers,
-            "worker_sockets": _filled(settings.worker_sockets, settings.n_workers),
-            "nb_sockets": len(settings.memory_sockets),
-            "sockets": settings.memory_sockets,
+            "worker_nodes": _filled(settings.worker_sockets, settings.n_workers),
+            "nb_nodes": len(settings.memory_sockets),
+            "nodes": settings.memory_sockets,
             "nb_buffers": settings.n_buffers,
             "data_bytes": settings.data_bytes,
             "ring_length": settings.ring_length,
@@ -125,7 +125,7 @@ def add_host(
         n_loaned: empty buffers that it is lent.
         cpu_socket: whose memory these are from; None: the worker's.
     """
-    handover = ffi.new("struct onvm_dp_handover *")
+    handover = ffi.new("struct onvm_dp_attach_files *")
     slot = check(
         lib.onvm_dp_host_add(
             ffi.new("uint16_t[]", list(services)),
@@ -187,7 +187,7 @@ def raise_attention(slot: int) -> None:
 
 def set_spare(slot: int, spare_pps: int) -> None:
     """Say how many packets per second of new flows the host can take."""
-    check(lib.onvm_dp_host_spare(slot, min(max(spare_pps, 0), 0xFFFFFFFF)))
+    check(lib.onvm_dp_host_spare_pps(slot, min(max(spare_pps, 0), 0xFFFFFFFF)))
 
 
 def claim(slot: int, address: bytes, protocol: int, first_port: int, end_port: int) -> None:
@@ -264,7 +264,7 @@ def read_plane() -> PlaneCounters:
         closed_rx=stats.closed_rx,
         closed_tx=stats.closed_tx,
         areas=tuple(
-            AreaCounters(area.socket, area.total, area.free, area.with_nfs, area.bind_error)
+            AreaCounters(area.numa_node, area.total, area.free, area.with_nfs, area.bind_error)
             for area in stats.areas[0 : stats.nb_areas]
         ),
     )

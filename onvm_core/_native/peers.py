@@ -49,7 +49,7 @@ def remove_remote(slot: int, heir: int = 0) -> None:
 
 def set_heir(number: int, heir: int) -> None:
     """Let packets that name an NF host which has ended go to the one that has its state."""
-    check(lib.onvm_dp_number_heir(number, heir))
+    check(lib.onvm_dp_number_successor(number, heir))
 
 
 def set_number(slot: int, number: int) -> None:

@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * Changes by the control thread: the tunnel, peers, and NF hosts that are there.
+ */
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "control/claims.h"
+#include "control/numbers.h"
+#include "control/ports.h"
+#include "control/publish.h"
+#include "peers/tunnel.h"
+#include "steering/retire.h"
+
+/** The open tunnel, or NULL. */
+static const struct onvm_port *
+tunnel_of(const struct onvm_dataplane *dp)
+{
+	for (uint32_t id = 0; id < ONVM_PORTS_MAX; id++)
+		if (dp->ports[id].state == ONVM_PORT_OPEN && dp->ports[id].is_tunnel)
+			return &dp->ports[id];
+	return NULL;
+}
+
+int
+onvm_dp_tunnel_open(const char *name, uint32_t ip_version, const uint8_t *address, uint32_t vni)
+{
+	struct onvm_dataplane *dp = &onvm_dp;
+	struct onvm_tunnel_options options = {.ip_version = (uint8_t)ip_version,
+					      .vni = vni,
+					      .nb_queues = dp->config.nb_workers,
+					      .peers = &dp->peers,
+					      .steering = &dp->steering};
+	char reason[256] = "";
+	struct onvm_port *port;
+	int rc;
+
+	if (tunnel_of(dp) != NULL)
+		return onvm_fail(-EEXIST, "port %s: there is a tunnel already", name);
+	if ((ip_version != 4 && ip_version != 6) || vni >= 1u << 24)
+		return onvm_fail(-EINVAL, "port %s: IPv%u, VNI %u", name, ip_version, vni);
+	memcpy(options.address, address, ip_version == 4 ? 4 : 16);
+	port = onvm_port_take(dp, name);
+	if (port == NULL)
+		return -ENOSPC;
+	rc = onvm_prober_start(&dp->prober, options.ip_version, options.address, &dp->peers,
+			       dp->notice_fd);
+	if (rc != 0)
+		return onvm_fail(rc, "port %s: UDP port %u of the data address: %s", name,
+				 ONVM_BFD_PORT, strerror(-rc));
+	rc = onvm_port_finish(dp, port,
+			      onvm_port_tunnel_open(port, &options, reason, sizeof(reason)),
+			      reason);
+	if (rc < 0)
+		onvm_prober_stop(&dp->prober);
+	for (uint16_t peer = 1; peer < ONVM_PEERS_MAX; peer++)
+		if (dp->peers.peers[peer].is_used)
+			onvm_prober_add(&dp->prober, peer);
+	return rc;
+}
+
+/* ---- peers ---- */
+
+/** Let workers know peers by the addresses that they have now. */
+static int
+publish_peers(struct onvm_dataplane *dp)
+{
+	struct onvm_peer_index *index = onvm_peers_make_index(&dp->peers);
+	struct onvm_peer_index *old = dp->peers.index;
+
+	if (index == NULL)
+		return onvm_fail(-ENOMEM, "peers: out of memory");
+	__atomic_store_n(&dp->peers.index, index, __ATOMIC_RELEASE);
+	onvm_publish(dp);
+	onvm_prober_pass(&dp->prober);
+	free(old);
+	return 0;
+}
+
+int
+onvm_dp_peer_add(uint32_t ip_version, const uint8_t *address)
+{
+	struct onvm_dataplane *dp = &onvm_dp;
+	union onvm_sockaddr wanted;
+	struct onvm_peer *peer;
+	uint16_t id;
+	int rc;
+
+	if (ip_version != 4 && ip_version != 6)
+		return onvm_fail(-EINVAL, "peer of IPv%u", ip_version);
+	onvm_sockaddr_set(&wanted, (uint8_t)ip_version, address, ONVM_VXLAN_GPE_PORT);
+	if (onvm_peers_find(dp->peers.index, &wanted) != 0)
+		return onvm_fail(-EEXIST, "two peers of one address");
+	for (id = 1; id < ONVM_PEERS_MAX; id++)
+		if (!dp->peers.peers[id].is_used)
+			break;
+	if (id == ONVM_PEERS_MAX)
+		return onvm_fail(-ENOSPC, "all %u places for peers are taken", ONVM_PEERS_MAX - 1);
+	peer = &dp->peers.peers[id];
+	peer->address_length = onvm_sockaddr_set(&peer->address, (uint8_t)ip_version, address,
+						 ONVM_VXLAN_GPE_PORT);
+	peer->is_used = true;
+	rc = publish_peers(dp);
+	if (rc != 0) {
+		peer->is_used = false;
+		return rc;
+	}
+	onvm_prober_add(&dp->prober, id);
+	return id;
+}
+
+static bool
+is_peer_needed(const struct onvm_dataplane *dp, uint32_t peer)
+{
+	const struct onvm_steering *steering = &dp->steering;
+
+	for (uint32_t slot = ONVM_HOSTS_MAX; slot < steering->nb_slots; slot++)
+		if (steering->hosts[slot].state != ONVM_HOST_FREE &&
+		    steering->hosts[slot].peer == peer)
+			return true;
+	for (uint32_t id = 1; id < ONVM_CHAINS_MAX; id++)
+		if (steering->chains[id].is_used &&
+		    (steering->chains[id].near_port == (ONVM_PORT_REMOTE | peer) ||
+		     steering->chains[id].far_port == (ONVM_PORT_REMOTE | peer)))
+			return true;
+	return false;
+}
+
+int
+onvm_dp_peer_remove(uint32_t peer)
+{
+	struct onvm_dataplane *dp = &onvm_dp;
+
+	if (peer == 0 || peer >= ONVM_PEERS_MAX || !dp->peers.peers[peer].is_used)
+		return onvm_fail(-ENOENT, "there is no peer %u", peer);
+	if (is_peer_needed(dp, peer))
+		return onvm_fail(-EBUSY, "peer %u has NF hosts, or an end of a chain", peer);
+	onvm_prober_remove(&dp->prober, (uint16_t)peer);
+	dp->peers.peers[peer].is_used = false;
+	return publish_peers(dp);
+}
+
+int
+onvm_dp_read_peer(uint32_t peer, struct onvm_dp_peer_stats *stats)
+{
+	const struct onvm_port *tunnel = tunnel_of(&onvm_dp);
+
+	memset(stats, 0, sizeof(*stats));
+	if (peer == 0 || peer >= ONVM_PEERS_MAX || !onvm_dp.peers.peers[peer].is_used)
+		return onvm_fail(-ENOENT, "there is no peer %u", peer);
+	if (tunnel != NULL)
+		onvm_tunnel_read_peer(tunnel, (uint16_t)peer, &stats->rx, &stats->tx);
+	onvm_prober_read(&onvm_dp.prober, (uint16_t)peer, stats);
+	return 0;
+}
+
+/* ---- NF hosts ---- */
+
+int
+onvm_dp_remote_add(const uint16_t *services, uint32_t nb_stages, uint32_t peer, uint32_t number)
+{
+	struct onvm_dataplane *dp = &onvm_dp;
+	struct onvm_steering *steering = &dp->steering;
+	struct onvm_host *host;
+	uint32_t slot;
+
+	if (nb_stages == 0 || nb_stages > ONVM_STAGES_MAX || number == 0 ||
+	    number >= ONVM_NUMBERS_MAX)
+		return onvm_fail(-EINVAL, "NF host %u at a peer: %u stages", number, nb_stages);
+	if (peer == 0 || peer >= ONVM_PEERS_MAX || !dp->peers.peers[peer].is_used)
+		return onvm_fail(-ENOENT, "there is no peer %u", peer);
+	if (steering->slots[number] != 0)
+		return onvm_fail(-EEXIST, "two NF hosts of number %u", number);
+	for (slot = ONVM_HOSTS_MAX; slot < ONVM_SLOTS_MAX; slot++)
+		if (steering->hosts[slot].state == ONVM_HOST_FREE)
+			break;
+	if (slot == ONVM_SLOTS_MAX)
+		return onvm_fail(-ENOSPC, "all %u places for NF hosts at peers are taken",
+				 ONVM_SLOTS_MAX - ONVM_HOSTS_MAX);
+	host = &steering->hosts[slot];
+	host->nb_stages = (uint8_t)nb_stages;
+	memset(host->services, 0, sizeof(host->services));
+	memcpy(host->services, services, nb_stages * sizeof(*services));
+	host->spare_pps = 0;
+	host->peer = (uint16_t)peer;
+	if (slot >= steering->nb_slots)
+		steering->nb_slots = slot + 1;
+	__atomic_store_n(&host->state, ONVM_HOST_ACTIVE, __ATOMIC_RELEASE);
+	onvm_host_set_number(dp, slot, (uint16_t)number);
+	if (onvm_publish_candidates(dp) != 0) {
+		onvm_dp_remote_remove(slot, 0);
+		return -ENOMEM;
+	}
+	return (int)slot;
+}
+
+int
+onvm_dp_remote_remove(uint32_t slot, uint32_t successor)
+{
+	struct onvm_dataplane *dp = &onvm_dp;
+	struct onvm_old_candidates old;
+	struct onvm_host *host;
+
+	if (slot < ONVM_HOSTS_MAX || slot >= ONVM_SLOTS_MAX || successor >= ONVM_SLOTS_MAX ||
+	    dp->steering.hosts[slot].state == ONVM_HOST_FREE)
+		return onvm_fail(-ENOENT, "there is no NF host %u at a peer", slot);
+	host = &dp->steering.hosts[slot];
+	/* As with a host here: its flows have successors before it is gone. */
+	__atomic_store_n(&host->state, ONVM_HOST_LEAVING, __ATOMIC_RELEASE);
+	onvm_swap_candidates(dp, &old);
+	onvm_steering_retire_host(&dp->steering, (uint16_t)slot, (uint16_t)successor);
+	__atomic_store_n(&host->state, ONVM_HOST_DEAD, __ATOMIC_RELEASE);
+	onvm_publish(dp);
+	onvm_free_candidates(&old);
+	/* A worker may have made another path before. */
+	onvm_steering_retire_host(&dp->steering, (uint16_t)slot, (uint16_t)successor);
+	onvm_claims_remove(dp, (uint16_t)slot);
+	onvm_host_set_number(dp, slot, 0);
+	host->generation++;
+	__atomic_store_n(&host->state, ONVM_HOST_FREE, __ATOMIC_RELEASE);
+	return 0;
+}

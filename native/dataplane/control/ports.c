@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * Opening and closing ports: the control thread's side of port.h.
+ */
+
+#include "control/ports.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+
+#include "control/publish.h"
+#include "flows/chain_rules.h"
+#include "ports/kinds.h"
+
+void
+onvm_port_free(struct onvm_dataplane *dp, uint32_t id)
+{
+	struct onvm_port *port = &dp->ports[id];
+
+	if (port->state != ONVM_PORT_CLOSED)
+		port->ops->close(port);
+	onvm_chain_rules_free(port->rules);
+	port->rules = NULL;
+	port->state = ONVM_PORT_CLOSED;
+	for (uint32_t w = 0; w < dp->config.nb_workers; w++) {
+		free(dp->wports[w][id]);
+		dp->wports[w][id] = NULL;
+	}
+}
+
+/** Let packets that come in wake the workers that serve their queues. */
+static int
+watch(struct onvm_dataplane *dp, const struct onvm_port *port)
+{
+	struct epoll_event event = {.events = EPOLLIN};
+
+	for (uint32_t q = 0; q < port->nb_wake_fds; q++)
+		if (epoll_ctl(dp->workers[q % dp->config.nb_workers].poll_fd, EPOLL_CTL_ADD,
+			      port->wake_fds[q], &event) != 0)
+			return -errno;
+	return 0;
+}
+
+/** Give every worker its worker port of a port that has been opened. */
+static int
+add_worker_ports(struct onvm_dataplane *dp, struct onvm_port *port)
+{
+	for (uint32_t w = 0; w < dp->config.nb_workers; w++) {
+		struct onvm_worker_port *wport = calloc(1, sizeof(*wport));
+
+		if (wport == NULL)
+			return -ENOMEM;
+		wport->port = port;
+		for (uint32_t q = w; q < port->nb_queues; q += dp->config.nb_workers)
+			if (wport->nb_queues < RTE_DIM(wport->queues))
+				wport->queues[wport->nb_queues++] = (uint16_t)q;
+		dp->wports[w][port->id] = wport;
+	}
+	return watch(dp, port);
+}
+
+struct onvm_port *
+onvm_port_take(struct onvm_dataplane *dp, const char *name)
+{
+	for (uint32_t id = 0; id < ONVM_PORTS_MAX; id++) {
+		struct onvm_port *port = &dp->ports[id];
+
+		if (port->state != ONVM_PORT_CLOSED)
+			continue;
+		memset(port, 0, sizeof(*port));
+		port->id = (uint16_t)id;
+		port->memory = &dp->memory;
+		for (uint32_t q = 0; q < RTE_DIM(port->pools); q++)
+			port->pools[q] = onvm_packet_pool(
+				&dp->memory, dp->config.worker_nodes[q % dp->config.nb_workers]);
+		snprintf(port->name, sizeof(port->name), "%s", name);
+		return port;
+	}
+	onvm_fail(-ENOSPC, "port %s: all %u ports are taken", name, ONVM_PORTS_MAX);
+	return NULL;
+}
+
+int
+onvm_port_finish(struct onvm_dataplane *dp, struct onvm_port *port, int rc, const char *reason)
+{
+	if (rc != 0)
+		return onvm_fail(rc, "port %s: %s", port->name,
+				 reason[0] != '\0' ? reason : strerror(-rc));
+	rc = port->nb_queues > RTE_DIM(port->pools) ? -EINVAL : add_worker_ports(dp, port);
+	if (rc != 0) {
+		port->state = ONVM_PORT_OPEN;
+		onvm_port_free(dp, port->id);
+		return onvm_fail(rc, "port %s: %s", port->name, strerror(-rc));
+	}
+	__atomic_store_n(&port->state, ONVM_PORT_OPEN, __ATOMIC_RELEASE);
+	onvm_publish(dp);
+	return port->id;
+}
+
+int
+onvm_dp_port_null(const char *name, uint32_t size, uint32_t nb_flows, uint32_t is_random,
+		  uint32_t is_source, uint32_t nb_queues, uint64_t rate_pps, uint64_t count)
+{
+	const struct onvm_null_options options = {.size = size,
+						  .nb_flows = nb_flows,
+						  .is_random = is_random != 0,
+						  .is_source = is_source != 0,
+						  .nb_queues = nb_queues,
+						  .rate_pps = rate_pps,
+						  .count = count};
+	struct onvm_port *port = onvm_port_take(&onvm_dp, name);
+	char reason[256] = "";
+
+	if (port == NULL)
+		return -ENOSPC;
+	return onvm_port_finish(&onvm_dp, port,
+				onvm_port_null_open(port, &options, reason, sizeof(reason)),
+				reason);
+}
+
+int
+onvm_dp_port_pcap(const char *name, const char *rx_path, const char *tx_path, uint32_t loop,
+		  uint64_t rate_pps, uint64_t count)
+{
+	const struct onvm_pcap_options options = {.rx_path = rx_path,
+						  .tx_path = tx_path,
+						  .loop = loop,
+						  .rate_pps = rate_pps,
+						  .count = count};
+	struct onvm_port *port = onvm_port_take(&onvm_dp, name);
+	char reason[256] = "";
+
+	if (port == NULL)
+		return -ENOSPC;
+	return onvm_port_finish(&onvm_dp, port,
+				onvm_port_pcap_open(port, &options, reason, sizeof(reason)),
+				reason);
+}
+
+int
+onvm_dp_port_ethdev(const char *name, const char *device, uint32_t nb_queues, uint32_t mtu,
+		    uint32_t needs_copy, uint32_t is_promiscuous, int node)
+{
+	const struct onvm_ethdev_options options = {.device = device,
+						    .nb_queues = nb_queues,
+						    .mtu = mtu,
+						    .needs_copy = needs_copy != 0,
+						    .is_promiscuous = is_promiscuous != 0,
+						    .node = node};
+	struct onvm_port *port = onvm_port_take(&onvm_dp, name);
+	char reason[256] = "";
+
+	if (port == NULL)
+		return -ENOSPC;
+	return onvm_port_finish(&onvm_dp, port,
+				onvm_port_ethdev_open(port, &options, onvm_dp.config.nb_workers,
+						      reason, sizeof(reason)),
+				reason);
+}
+
+int
+onvm_dp_port_gen(const char *name, const struct onvm_gen_options *options)
+{
+	struct onvm_port *port = onvm_port_take(&onvm_dp, name);
+	char reason[256] = "";
+
+	if (port == NULL)
+		return -ENOSPC;
+	return onvm_port_finish(&onvm_dp, port,
+				onvm_port_gen_open(port, options, onvm_dp.config.nb_workers, reason,
+						   sizeof(reason)),
+				reason);
+}
+
+int
+onvm_dp_port_close(uint32_t id)
+{
+	struct onvm_dataplane *dp = &onvm_dp;
+
+	if (id >= ONVM_PORTS_MAX || dp->ports[id].state != ONVM_PORT_OPEN)
+		return onvm_fail(-ENOENT, "port %u is not open", id);
+	for (uint16_t chain = 1; chain < ONVM_CHAINS_MAX; chain++)
+		if (dp->steering.chains[chain].is_used &&
+		    (dp->steering.chains[chain].near_port == id ||
+		     dp->steering.chains[chain].far_port == id))
+			return onvm_fail(-EBUSY, "port %s belongs to a chain", dp->ports[id].name);
+	if (dp->ports[id].is_tunnel)
+		onvm_prober_stop(&dp->prober);
+	__atomic_store_n(&dp->ports[id].state, ONVM_PORT_CLOSING, __ATOMIC_RELEASE);
+	onvm_publish(dp);
+	/* No worker uses it any more. What came and left is still part of the sums. */
+	for (uint32_t w = 0; w < dp->config.nb_workers; w++) {
+		dp->closed_rx += dp->wports[w][id]->stats.rx;
+		dp->closed_tx += dp->wports[w][id]->stats.tx;
+	}
+	onvm_port_free(dp, id);
+	return 0;
+}
+
+int
+onvm_dp_port_rules(uint32_t id, const struct onvm_dp_rule *rules, uint32_t nb)
+{
+	struct onvm_dataplane *dp = &onvm_dp;
+	struct onvm_chain_rules *made = NULL, *old;
+
+	if (id >= ONVM_PORTS_MAX || dp->ports[id].state != ONVM_PORT_OPEN)
+		return onvm_fail(-ENOENT, "port %u is not open", id);
+	for (uint32_t i = 0; i < nb; i++)
+		if (rules[i].chain == 0 || rules[i].chain >= ONVM_CHAINS_MAX)
+			return onvm_fail(-EINVAL, "rule %u: chain %u", i, rules[i].chain);
+	if (nb != 0) {
+		made = onvm_chain_rules_create(rules, nb);
+		if (made == NULL)
+			return onvm_fail(-errno, "rules of port %s: %s", dp->ports[id].name,
+					 strerror(errno));
+	}
+	old = dp->ports[id].rules;
+	__atomic_store_n(&dp->ports[id].rules, made, __ATOMIC_RELEASE);
+	onvm_publish(dp);
+	onvm_chain_rules_free(old);
+	return 0;
+}
+
+void
+onvm_dp_pause_sources(uint32_t is_paused)
+{
+	__atomic_store_n(&onvm_dp.sources_paused, is_paused != 0, __ATOMIC_RELEASE);
+	onvm_wake_workers(&onvm_dp);
+}

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef _ONVM_CHAIN_RULES_H_
+#define _ONVM_CHAIN_RULES_H_
+
+/**
+ * @file
+ * Which chain the new flows of a port take, where it is not always the same: rules over the
+ * 5-tuple (rte_acl), the first of which wins. A flow is classified once; then the flow table
+ * knows its path.
+ *
+ * Threads: made and freed by the control thread, read by workers; immutable once published.
+ */
+
+#include "dataplane.h"
+#include "flows/flow_table.h"
+
+struct onvm_chain_rules;
+
+/** Rules in order; NULL with errno EINVAL for an impossible one, or ENOMEM. */
+struct onvm_chain_rules *onvm_chain_rules_create(const struct onvm_dp_rule *rules, uint32_t nb);
+/** Chain of the first rule that a flow matches; 0: none does. */
+uint16_t onvm_chain_rules_find(const struct onvm_chain_rules *rules, enum onvm_flow_kind kind,
+			       const union onvm_flow_key *key);
+void onvm_chain_rules_free(struct onvm_chain_rules *rules);
+
+#endif /* _ONVM_CHAIN_RULES_H_ */

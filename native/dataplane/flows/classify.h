@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef _ONVM_CLASSIFY_H_
+#define _ONVM_CLASSIFY_H_
+
+/**
+ * @file
+ * A burst on its way through the flow director: keys made and looked up in bulk.
+ *
+ * A worker classifies a burst in one turn of its loop and admits it in the next: what the look-up
+ * has prefetched arrives meanwhile. Where a flow lies may be a guess of the cache's, so whoever
+ * admits it compares the key (onvm_burst_path()). No quiescent state lies between the two, so what
+ * was found in the table stays the flow's.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <rte_mbuf.h>
+
+#include "flows/flow_table.h"
+#include "packet_memory.h"
+#include "table_sizes.h"
+
+struct onvm_burst {
+	union onvm_flow_key keys[ONVM_BURST_SIZE];
+	uint32_t hashes[ONVM_BURST_SIZE];
+	uint32_t positions[ONVM_BURST_SIZE]; /**< where it may be, or ONVM_FLOW_NONE */
+	uint8_t kinds[ONVM_BURST_SIZE];	     /**< enum onvm_flow_kind */
+	bool is_fragment[ONVM_BURST_SIZE];
+};
+
+/** Find the flows of packets that came in on @p port, and prefetch their entries. */
+void onvm_classify(const struct onvm_flow_table *flows, uint8_t port, struct rte_mbuf **mbufs,
+		   uint32_t nb, struct onvm_burst *burst);
+
+/**
+ * Path of the flow of packet @p i; 0: it has none yet, and its position is ONVM_FLOW_NONE then, for
+ * what was guessed was wrong.
+ */
+static inline uint16_t
+onvm_burst_path(const struct onvm_flow_table *flows, struct onvm_burst *burst, uint32_t i)
+{
+	uint16_t path;
+
+	if (unlikely(burst->positions[i] == ONVM_FLOW_NONE))
+		return 0;
+	path = onvm_flow_path_of_key(flows, burst->positions[i],
+				     (enum onvm_flow_kind)burst->kinds[i], &burst->keys[i]);
+	if (unlikely(path == 0)) {
+		onvm_flow_cache_forget(&flows->cache, burst->hashes[i], burst->positions[i]);
+		burst->positions[i] = ONVM_FLOW_NONE;
+	}
+	return path;
+}
+
+#endif /* _ONVM_CLASSIFY_H_ */

@@ -1,0 +1,464 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "flows/flow_table.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include <rte_errno.h>
+#include <rte_hash_crc.h>
+
+#include "packet_memory.h"
+
+/* ---- keys ---- */
+
+static uint32_t
+hash4(const void *key, uint32_t length, uint32_t seed)
+{
+	(void)length;
+	(void)seed;
+	return onvm_flow_key_hash4(key);
+}
+
+static uint32_t
+hash6(const void *key, uint32_t length, uint32_t seed)
+{
+	uint64_t words[5];
+
+	(void)length;
+	memcpy(words, key, sizeof(words));
+	for (int i = 0; i < 5; i++)
+		seed = rte_hash_crc_8byte(words[i], seed);
+	return seed;
+}
+
+uint32_t
+onvm_flow_key_hash6(const struct onvm_flow_key6 *key)
+{
+	return hash6(key, sizeof(*key), 0);
+}
+
+static void
+key4_set(struct onvm_flow_key4 *key, const uint8_t *ip, uint8_t protocol, uint16_t src_port,
+	 uint16_t dst_port, uint16_t vlan, uint8_t port)
+{
+	memcpy(&key->src, ip + 12, 4);
+	memcpy(&key->dst, ip + 16, 4);
+	key->src_port = src_port;
+	key->dst_port = dst_port;
+	key->vlan = vlan;
+	key->port = port;
+	key->protocol = protocol;
+}
+
+static void
+key6_set(struct onvm_flow_key6 *key, const uint8_t *ip, uint8_t protocol, uint16_t src_port,
+	 uint16_t dst_port, uint16_t vlan, uint8_t port)
+{
+	memcpy(key->src, ip + 8, 16);
+	memcpy(key->dst, ip + 24, 16);
+	key->src_port = src_port;
+	key->dst_port = dst_port;
+	key->vlan = vlan;
+	key->port = port;
+	key->protocol = protocol;
+	key->pad = 0;
+}
+
+static uint16_t
+vlan_of(const struct onvm_headers *headers)
+{
+	return headers->nb_vlans == 0 ? 0 : headers->vlan_tci[0] & 0x0fff;
+}
+
+static bool
+is_icmp_error(const struct onvm_headers *headers, uint8_t type)
+{
+	if (headers->protocol == ONVM_PROTO_ICMP)
+		return type == 3 || type == 4 || type == 5 || type == 11 || type == 12;
+	return headers->protocol == ONVM_PROTO_ICMPV6 && type >= 1 && type <= 4;
+}
+
+/** Key of the flow whose packet an ICMP error quotes; false when it quotes too little. */
+static bool
+key_of_quoted(const uint8_t *data, const struct onvm_headers *headers, uint8_t port,
+	      union onvm_flow_key *key)
+{
+	const uint8_t *quoted = data + headers->l4_offset + 8;
+	const uint32_t room = headers->l4_length - 8u;
+	struct onvm_headers inner;
+	union onvm_flow_key forward;
+	uint32_t offset;
+	uint16_t src_port, dst_port;
+
+	if (headers->l4_status != ONVM_L4_OK)
+		return false;
+	memset(&inner, 0, sizeof(inner));
+	if (headers->ip_version == 4) {
+		offset = room < 20 ? 0 : (quoted[0] & 15) * 4u;
+		inner.protocol = room < 20 ? 0 : quoted[9];
+	} else {
+		offset = 40;
+		inner.protocol = room < 40 ? 0 : quoted[6];
+	}
+	/* RFC 792 and 4443: at least 8 bytes of the transport header are quoted. */
+	if (offset < 20 || room < offset + 8)
+		return false;
+	src_port = onvm_load_be16(quoted + offset);
+	dst_port = onvm_load_be16(quoted + offset + 2);
+	if (inner.protocol == ONVM_PROTO_ICMP || inner.protocol == ONVM_PROTO_ICMPV6)
+		src_port = dst_port = onvm_load_be16(quoted + offset + 4);
+	if (headers->ip_version == 4) {
+		key4_set(&forward.v4, quoted, inner.protocol, src_port, dst_port, vlan_of(headers),
+			 port);
+		onvm_flow_key_reverse(ONVM_FLOW_KIND_IPV4, &forward, port, key);
+	} else {
+		key6_set(&forward.v6, quoted, inner.protocol, src_port, dst_port, vlan_of(headers),
+			 port);
+		onvm_flow_key_reverse(ONVM_FLOW_KIND_IPV6, &forward, port, key);
+	}
+	return true;
+}
+
+enum onvm_flow_kind
+onvm_flow_key_make(const uint8_t *data, const struct onvm_headers *headers, uint8_t port,
+		   union onvm_flow_key *key)
+{
+	const uint8_t *ip = data + headers->l3_offset;
+	uint16_t src_port = headers->src_port, dst_port = headers->dst_port;
+
+	if (headers->l3_status != ONVM_L3_OK || headers->ip_version == 0)
+		return ONVM_FLOW_KIND_NONE;
+	if (headers->fragment_offset != 0) {
+		(void)onvm_flow_key_fragment(data, headers, port, key);
+	} else {
+		if (headers->protocol == ONVM_PROTO_ICMP ||
+		    headers->protocol == ONVM_PROTO_ICMPV6) {
+			if (is_icmp_error(headers, (uint8_t)(src_port >> 8)) &&
+			    key_of_quoted(data, headers, port, key))
+				return (enum onvm_flow_kind)(headers->ip_version == 4 ?
+								     ONVM_FLOW_KIND_IPV4 :
+								     ONVM_FLOW_KIND_IPV6);
+			src_port = dst_port;
+		}
+		if (headers->ip_version == 4)
+			key4_set(&key->v4, ip, headers->protocol, src_port, dst_port,
+				 vlan_of(headers), port);
+		else
+			key6_set(&key->v6, ip, headers->protocol, src_port, dst_port,
+				 vlan_of(headers), port);
+	}
+	return headers->ip_version == 4 ? ONVM_FLOW_KIND_IPV4 : ONVM_FLOW_KIND_IPV6;
+}
+
+bool
+onvm_flow_key_fragment(const uint8_t *data, const struct onvm_headers *headers, uint8_t port,
+		       union onvm_flow_key *key)
+{
+	const uint8_t *ip = data + headers->l3_offset;
+	const uint16_t vlan = vlan_of(headers) | ONVM_FLOW_VLAN_FRAGMENT;
+
+	if (!onvm_headers_is_fragment(headers))
+		return false;
+	if (headers->ip_version == 4) {
+		key4_set(&key->v4, ip, headers->protocol, onvm_load_be16(ip + 4), 0, vlan, port);
+	} else {
+		/* Identification: the last four bytes of the fragment header (RFC 8200 4.5). */
+		const uint8_t *id = data + headers->fragment_header + 4;
+
+		key6_set(&key->v6, ip, headers->protocol, onvm_load_be16(id),
+			 onvm_load_be16(id + 2), vlan, port);
+	}
+	return true;
+}
+
+void
+onvm_flow_key_reverse(enum onvm_flow_kind kind, const union onvm_flow_key *key, uint8_t port,
+		      union onvm_flow_key *reverse)
+{
+	*reverse = *key;
+	if (kind == ONVM_FLOW_KIND_IPV4) {
+		reverse->v4.src = key->v4.dst;
+		reverse->v4.dst = key->v4.src;
+		reverse->v4.src_port = key->v4.dst_port;
+		reverse->v4.dst_port = key->v4.src_port;
+		reverse->v4.port = port;
+	} else {
+		memcpy(reverse->v6.src, key->v6.dst, 16);
+		memcpy(reverse->v6.dst, key->v6.src, 16);
+		reverse->v6.src_port = key->v6.dst_port;
+		reverse->v6.dst_port = key->v6.src_port;
+		reverse->v6.port = port;
+	}
+}
+
+/* ---- tables ---- */
+
+static struct rte_hash *
+create_hash(const char *name, uint32_t entries, uint32_t key_bytes, rte_hash_function function,
+	    struct rte_rcu_qsbr *qsbr)
+{
+	const struct rte_hash_parameters parameters = {
+		.name = name,
+		.entries = entries,
+		.key_len = key_bytes,
+		.hash_func = function,
+		.socket_id = (int)rte_socket_id(),
+		.extra_flag = RTE_HASH_EXTRA_FLAGS_RW_CONCURRENCY_LF |
+			      RTE_HASH_EXTRA_FLAGS_MULTI_WRITER_ADD |
+			      RTE_HASH_EXTRA_FLAGS_EXT_TABLE,
+	};
+	struct rte_hash_rcu_config rcu = {.v = qsbr, .mode = RTE_HASH_QSBR_MODE_DQ};
+	struct rte_hash *hash = rte_hash_create(&parameters);
+
+	if (hash != NULL && rte_hash_rcu_qsbr_add(hash, &rcu) != 0) {
+		rte_hash_free(hash);
+		return NULL;
+	}
+	return hash;
+}
+
+/** Ticks until an idle flow is forgotten: of 256, so that older ones are not taken for young. */
+#define IDLE_TICKS 64
+#define TICK_MS_MIN 10
+/** Positions for each millisecond of a tick; ageing passes 65,536 in ten. */
+#define POSITIONS_PER_MS (1u << 18)
+
+/** Fresh pages: those of positions that are never used are never there. */
+static void *
+map_positions(uint32_t nb, size_t size)
+{
+	void *mapped =
+		mmap(NULL, nb * size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	return mapped == MAP_FAILED ? NULL : mapped;
+}
+
+static void
+unmap_positions(void *mapped, uint32_t nb, size_t size)
+{
+	if (mapped != NULL)
+		munmap(mapped, nb * size);
+}
+
+int
+onvm_flow_table_init(struct onvm_flow_table *table, uint32_t capacity, uint32_t idle_ms,
+		     struct rte_rcu_qsbr *qsbr)
+{
+	const uint32_t entries6 = capacity / 2 < 1024 ? 1024 : capacity / 2;
+
+	memset(table, 0, sizeof(*table));
+	table->hash4 = create_hash("onvm-flows4", capacity * 2, sizeof(struct onvm_flow_key4),
+				   hash4, qsbr);
+	table->hash6 =
+		create_hash("onvm-flows6", entries6, sizeof(struct onvm_flow_key6), hash6, qsbr);
+	if (table->hash4 == NULL || table->hash6 == NULL) {
+		onvm_flow_table_fini(table);
+		return -ENOMEM;
+	}
+	table->nb4 = (uint32_t)rte_hash_max_key_id(table->hash4) + 1;
+	table->nb6 = (uint32_t)rte_hash_max_key_id(table->hash6) + 1;
+	table->flows = map_positions(table->nb4 + table->nb6, sizeof(*table->flows));
+	table->peers = map_positions(table->nb4 + table->nb6, sizeof(*table->peers));
+	table->keys4 = map_positions(table->nb4, sizeof(*table->keys4));
+	table->keys6 = map_positions(table->nb6, sizeof(*table->keys6));
+	table->tick_ms = RTE_MAX(RTE_MAX((uint32_t)TICK_MS_MIN, idle_ms / IDLE_TICKS),
+				 (table->nb4 + table->nb6) / POSITIONS_PER_MS);
+	table->idle_ticks = (uint8_t)(idle_ms / table->tick_ms + 1);
+	table->now = 1;
+	if (onvm_flow_cache_init(&table->cache, table->nb4 + table->nb6) != 0 ||
+	    table->flows == NULL || table->peers == NULL || table->keys4 == NULL ||
+	    table->keys6 == NULL) {
+		onvm_flow_table_fini(table);
+		return -ENOMEM;
+	}
+	return 0;
+}
+
+void
+onvm_flow_table_fini(struct onvm_flow_table *table)
+{
+	rte_hash_free(table->hash4);
+	rte_hash_free(table->hash6);
+	unmap_positions(table->flows, table->nb4 + table->nb6, sizeof(*table->flows));
+	unmap_positions(table->peers, table->nb4 + table->nb6, sizeof(*table->peers));
+	unmap_positions(table->keys4, table->nb4, sizeof(*table->keys4));
+	unmap_positions(table->keys6, table->nb6, sizeof(*table->keys6));
+	onvm_flow_cache_fini(&table->cache);
+	memset(table, 0, sizeof(*table));
+}
+
+uint32_t
+onvm_flow_table_find(const struct onvm_flow_table *table, enum onvm_flow_kind kind,
+		     const union onvm_flow_key *key, uint32_t hash)
+{
+	const struct rte_hash *h = kind == ONVM_FLOW_KIND_IPV4 ? table->hash4 : table->hash6;
+	const int32_t position = rte_hash_lookup_with_hash(h, key, hash);
+
+	if (position < 0)
+		return ONVM_FLOW_NONE;
+	return kind == ONVM_FLOW_KIND_IPV4 ? (uint32_t)position : table->nb4 + (uint32_t)position;
+}
+
+/** Note the key of the flow at @p position; if it was another one, it has no path yet. */
+static void
+note_key(struct onvm_flow_table *table, uint32_t position, enum onvm_flow_kind kind,
+	 const union onvm_flow_key *key)
+{
+	const bool is_v4 = kind == ONVM_FLOW_KIND_IPV4;
+	const uint32_t nb = is_v4 ? 2 : 6;
+	uint64_t *words = is_v4 ? table->keys4[position] : table->keys6[position - table->nb4];
+	uint64_t wanted[6];
+
+	if (onvm_flow_words_are(words, key, nb))
+		return;
+	/* A flow that got a path while it was deleted has left it here. */
+	if (__atomic_exchange_n(&table->flows[position].path, 0, __ATOMIC_ACQ_REL) != 0)
+		__atomic_sub_fetch(&table->nb_used, 1, __ATOMIC_RELAXED);
+	memcpy(wanted, key, nb * sizeof(*wanted));
+	for (uint32_t i = 0; i < nb; i++)
+		__atomic_store_n(&words[i], wanted[i], __ATOMIC_RELAXED);
+}
+
+uint32_t
+onvm_flow_table_put(struct onvm_flow_table *table, enum onvm_flow_kind kind,
+		    const union onvm_flow_key *key, uint32_t hash)
+{
+	const struct rte_hash *h = kind == ONVM_FLOW_KIND_IPV4 ? table->hash4 : table->hash6;
+	const int32_t position = rte_hash_add_key_with_hash(h, key, hash);
+	uint32_t place, high;
+
+	if (position < 0)
+		return ONVM_FLOW_NONE;
+	place = kind == ONVM_FLOW_KIND_IPV4 ? (uint32_t)position : table->nb4 + (uint32_t)position;
+	high = __atomic_load_n(&table->high, __ATOMIC_RELAXED);
+	while (place >= high && !__atomic_compare_exchange_n(&table->high, &high, place + 1, true,
+							     __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+		;
+	note_key(table, place, kind, key);
+	return place;
+}
+
+bool
+onvm_flow_table_read(const struct onvm_flow_table *table, uint32_t position,
+		     enum onvm_flow_kind *kind, union onvm_flow_key *key, struct onvm_flow *flow)
+{
+	const bool is_v4 = position < table->nb4;
+	void *stored;
+
+	if (position >= table->nb4 + table->nb6)
+		return false;
+	*flow = table->flows[position];
+	if (flow->path == 0)
+		return false;
+	*kind = is_v4 ? ONVM_FLOW_KIND_IPV4 : ONVM_FLOW_KIND_IPV6;
+	if (rte_hash_get_key_with_position(is_v4 ? table->hash4 : table->hash6,
+					   (int32_t)(is_v4 ? position : position - table->nb4),
+					   &stored) != 0)
+		return false;
+	memcpy(key, stored, is_v4 ? sizeof(key->v4) : sizeof(key->v6));
+	return true;
+}
+
+static uint32_t
+peer_of(const struct onvm_flow_table *table, uint32_t position)
+{
+	return __atomic_load_n(&table->peers[position], __ATOMIC_RELAXED);
+}
+
+static bool
+is_idle(const struct onvm_flow_table *table, uint32_t position, uint8_t now)
+{
+	const uint8_t seen = __atomic_load_n(&table->flows[position].seen, __ATOMIC_RELAXED);
+
+	return (uint8_t)(now - seen) > table->idle_ticks;
+}
+
+/** Whether the flow and its other direction have been idle for long enough. */
+static bool
+is_forgettable(const struct onvm_flow_table *table, uint32_t position, uint8_t now)
+{
+	const uint32_t peer = peer_of(table, position);
+
+	if (!is_idle(table, position, now))
+		return false;
+	/* A position that does not know us has been given to another flow since. */
+	return peer == ONVM_FLOW_NONE || peer_of(table, peer) != position ||
+	       is_idle(table, peer, now);
+}
+
+/** Whether the other direction, which was in the table, is there no more. */
+static bool
+has_lost_peer(const struct onvm_flow_table *table, uint32_t position)
+{
+	const uint8_t flags = __atomic_load_n(&table->flows[position].flags, __ATOMIC_RELAXED);
+	const uint32_t peer = peer_of(table, position);
+
+	return (flags & ONVM_FLOW_LEARNED) != 0 && peer != ONVM_FLOW_NONE &&
+	       (peer_of(table, peer) != position ||
+		__atomic_load_n(&table->flows[peer].path, __ATOMIC_ACQUIRE) == 0);
+}
+
+/** Take the flow at @p position out of the table, unless its path is @p known no more. */
+static bool
+forget(struct onvm_flow_table *table, uint32_t position, uint16_t known)
+{
+	struct onvm_flow *flow = &table->flows[position];
+	union onvm_flow_key key;
+	enum onvm_flow_kind kind;
+	struct onvm_flow copy;
+	uint32_t peer;
+	const bool has_key = onvm_flow_table_read(table, position, &kind, &key, &copy);
+
+	/* A worker has given it another one: it lives. */
+	if (!onvm_flow_change_path(table, position, &known, 0))
+		return false;
+	__atomic_sub_fetch(&table->nb_used, 1, __ATOMIC_RELAXED);
+	if (!has_key)
+		return true;
+	peer = peer_of(table, position);
+	if (peer != ONVM_FLOW_NONE && peer_of(table, peer) == position)
+		onvm_flow_unlearn(table, peer);
+	rte_hash_del_key(kind == ONVM_FLOW_KIND_IPV4 ? table->hash4 : table->hash6, &key);
+	/* A worker may have put the key again before it was deleted; then it is put once more by
+	 * the next packet, and this position must not keep a path. */
+	if (__atomic_exchange_n(&flow->path, 0, __ATOMIC_ACQ_REL) != 0)
+		__atomic_sub_fetch(&table->nb_used, 1, __ATOMIC_RELAXED);
+	return true;
+}
+
+uint32_t
+onvm_flow_table_age(struct onvm_flow_table *table, uint32_t budget,
+		    const struct onvm_steering *steering)
+{
+	const uint32_t end = __atomic_load_n(&table->high, __ATOMIC_RELAXED);
+	const uint8_t now = __atomic_load_n(&table->now, __ATOMIC_RELAXED);
+	uint32_t nb_forgotten = 0;
+
+	for (; budget != 0; budget--) {
+		uint16_t path, resolved;
+
+		if (table->cursor >= end) {
+			table->cursor = 0;
+			table->passes++;
+			break;
+		}
+		path = __atomic_load_n(&table->flows[table->cursor].path, __ATOMIC_ACQUIRE);
+		resolved = steering == NULL ? path : onvm_steering_resolve(steering, path);
+		if (path != 0 && (resolved == 0 || is_forgettable(table, table->cursor, now)))
+			nb_forgotten += forget(table, table->cursor, path);
+		else if (resolved != path) /* a worker that is quicker has resolved it, too */
+			onvm_flow_change_path(table, table->cursor, &path, resolved);
+		if (path != 0 && has_lost_peer(table, table->cursor))
+			onvm_flow_unlearn(table, table->cursor);
+		table->cursor++;
+	}
+	return nb_forgotten;
+}
+
+uint32_t
+onvm_flow_table_used(const struct onvm_flow_table *table)
+{
+	return __atomic_load_n(&table->nb_used, __ATOMIC_RELAXED);
+}

@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef _ONVM_FLOW_TABLE_H_
+#define _ONVM_FLOW_TABLE_H_
+
+/**
+ * @file
+ * Flow director: which rendered path the packets of a flow take.
+ *
+ * Two rte_hash tables (IPv4 with 16-byte, IPv6 with 48-byte keys) with lock-free readers. A flow
+ * and its reverse are two entries that know each other; either one's traffic keeps both alive.
+ *
+ * Keys: addresses, ports, protocol, the outermost VLAN ID and the port the packet came in on, so
+ * that two ports may carry the same addresses. ICMP queries use their identifier as both ports;
+ * ICMP errors are looked up as the reverse of the packet they quote, so that they meet the NFs
+ * of their flow (RFC 5508 wants that of a NAT). Fragments after the first carry no ports: the
+ * first one leaves an entry under the datagram's identification.
+ *
+ * Where a flow lies is mostly known from a small cache of positions (flow_cache.h); the hash tables
+ * are asked when it does not know. Of each direction a packet then reads the key and four bytes, so
+ * that those of many flows stay in the cache. The time of its last packet is eight bits of ticks,
+ * which ageing looks at before they come round again.
+ *
+ * Threads: look-up and add by workers; expire by one registered non-worker thread. Removed slots
+ * are reused only after every worker has passed a quiescent state (rte_rcu_qsbr). A worker may
+ * meet a flow in the moment in which it is forgotten: path 0 tells it, and only who changes the
+ * path from what it has seen (compare and exchange) may go on.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <string.h>
+
+#include <rte_hash.h>
+#include <rte_hash_crc.h>
+#include <rte_rcu_qsbr.h>
+
+#include <onvm/parse.h>
+
+#include "flows/flow_cache.h"
+#include "steering/steering.h"
+
+enum onvm_flow_flags {
+	ONVM_FLOW_LEARNED = 1 << 0, /**< the reverse is in the table, or was a moment ago */
+	ONVM_FLOW_REVERSE = 1 << 1, /**< this is the reverse of a flow */
+	ONVM_FLOW_TAUGHT = 1 << 2,  /**< by a packet from a peer, which knows the path better */
+};
+
+/** One direction of a flow: what every packet reads, so it is kept small. */
+struct onvm_flow {
+	uint16_t path; /**< atomic: rendered path; 0: the slot is free, or being taken */
+	uint8_t flags; /**< atomic: enum onvm_flow_flags */
+	uint8_t seen;  /**< atomic: tick of the last packet, of onvm_flow_table.now */
+};
+static_assert(sizeof(struct onvm_flow) == 4, "sixteen flows per cache line");
+
+struct onvm_flow_key4 {
+	uint32_t src, dst;	     /**< network order */
+	uint16_t src_port, dst_port; /**< host order */
+	uint16_t vlan; /**< VLAN ID; bit 15: the ports are a datagram's identification */
+	uint8_t port;  /**< ingress port */
+	uint8_t protocol;
+};
+static_assert(sizeof(struct onvm_flow_key4) == 16, "two words; rte_hash compares those fastest");
+
+struct onvm_flow_key6 {
+	uint8_t src[16], dst[16];
+	uint16_t src_port, dst_port;
+	uint16_t vlan;
+	uint8_t port;
+	uint8_t protocol;
+	uint64_t pad;
+};
+static_assert(sizeof(struct onvm_flow_key6) == 48, "six words, and a multiple of 16");
+
+#define ONVM_FLOW_VLAN_FRAGMENT 0x8000
+
+/** Which table a packet is looked up in. */
+enum onvm_flow_kind {
+	ONVM_FLOW_KIND_NONE = 0, /**< no IP: no flow */
+	ONVM_FLOW_KIND_IPV4 = 1,
+	ONVM_FLOW_KIND_IPV6 = 2,
+};
+
+union onvm_flow_key {
+	struct onvm_flow_key4 v4;
+	struct onvm_flow_key6 v6;
+};
+
+/**
+ * Position of a flow in either table: IPv4 positions come first, IPv6 behind them.
+ */
+struct onvm_flow_table {
+	struct rte_hash *hash4, *hash6;
+	struct onvm_flow_cache cache;
+	struct onvm_flow *flows; /**< by position */
+	uint64_t (*keys4)[2];	 /**< atomic words; by position */
+	uint64_t (*keys6)[6];	 /**< the same, by position less nb4 */
+	uint32_t *peers;	 /**< position of the other direction, or ONVM_FLOW_NONE */
+	uint32_t nb4, nb6;	 /**< positions of each */
+	uint32_t tick_ms;
+	uint8_t now;	    /**< atomic: ticks modulo 256, set by the housekeeper */
+	uint8_t idle_ticks; /**< far fewer than 256, and each tick sees a whole pass of ageing */
+	uint32_t cursor;    /**< the housekeeper's: next position to look at */
+	uint32_t passes;    /**< the housekeeper's: whole passes made */
+	uint32_t high;	    /**< atomic: positions below this one have been used */
+	uint32_t nb_used;   /**< atomic: positions with a path; rte_hash counts late */
+};
+
+/**
+ * @param capacity  flows, each with its reverse, of IPv4; a quarter as many of IPv6
+ * @param idle_ms   a flow idle for this long is forgotten
+ * @param qsbr      of the workers
+ */
+int onvm_flow_table_init(struct onvm_flow_table *table, uint32_t capacity, uint32_t idle_ms,
+			 struct rte_rcu_qsbr *qsbr);
+void onvm_flow_table_fini(struct onvm_flow_table *table);
+
+/** Key of a packet that came in on @p port. */
+enum onvm_flow_kind onvm_flow_key_make(const uint8_t *data, const struct onvm_headers *headers,
+				       uint8_t port, union onvm_flow_key *key);
+/** Key that the reverse of @p key has when it comes in on @p port. */
+void onvm_flow_key_reverse(enum onvm_flow_kind kind, const union onvm_flow_key *key, uint8_t port,
+			   union onvm_flow_key *reverse);
+/** Key under which the other fragments of the datagram will be looked up; false: no fragment. */
+bool onvm_flow_key_fragment(const uint8_t *data, const struct onvm_headers *headers, uint8_t port,
+			    union onvm_flow_key *key);
+
+uint32_t onvm_flow_key_hash6(const struct onvm_flow_key6 *key);
+
+/** Hash of a key of IPv4, of which these are the words. */
+static inline uint32_t
+onvm_flow_words_hash4(uint64_t addresses, uint64_t rest)
+{
+	return rte_hash_crc_8byte(rest, rte_hash_crc_8byte(addresses, 0));
+}
+
+static inline uint32_t
+onvm_flow_key_hash4(const struct onvm_flow_key4 *key)
+{
+	uint64_t words[2];
+
+	memcpy(words, key, sizeof(words));
+	return onvm_flow_words_hash4(words[0], words[1]);
+}
+
+static inline uint32_t
+onvm_flow_key_hash(enum onvm_flow_kind kind, const union onvm_flow_key *key)
+{
+	return kind == ONVM_FLOW_KIND_IPV4 ? onvm_flow_key_hash4(&key->v4) :
+					     onvm_flow_key_hash6(&key->v6);
+}
+
+/** Position of the flow, or ONVM_FLOW_NONE. */
+uint32_t onvm_flow_table_find(const struct onvm_flow_table *table, enum onvm_flow_kind kind,
+			      const union onvm_flow_key *key, uint32_t hash);
+/** Position of the flow, added if need be, or ONVM_FLOW_NONE when the table is full. */
+uint32_t onvm_flow_table_put(struct onvm_flow_table *table, enum onvm_flow_kind kind,
+			     const union onvm_flow_key *key, uint32_t hash);
+/** Housekeeper: what time it is. */
+static inline void
+onvm_flow_table_set_time(struct onvm_flow_table *table, uint64_t time_ms)
+{
+	__atomic_store_n(&table->now, (uint8_t)(time_ms / table->tick_ms), __ATOMIC_RELAXED);
+}
+
+/** A packet of the flow has come; stores only what is new, for the line may be another core's. */
+static inline void
+onvm_flow_touch(struct onvm_flow *flow, uint8_t now)
+{
+	if (__atomic_load_n(&flow->seen, __ATOMIC_RELAXED) != now)
+		__atomic_store_n(&flow->seen, now, __ATOMIC_RELAXED);
+}
+
+/** Let the flow at @p position, just put, take @p path, not 0. */
+static inline void
+onvm_flow_set_path(struct onvm_flow_table *table, uint32_t position, uint16_t path)
+{
+	if (__atomic_exchange_n(&table->flows[position].path, path, __ATOMIC_ACQ_REL) == 0)
+		onvm_flow_cache_fit(&table->cache,
+				    __atomic_add_fetch(&table->nb_used, 1, __ATOMIC_RELAXED));
+}
+
+/** Whether @p words, which another worker may be writing, are the first @p nb of @p key. */
+static __rte_always_inline bool
+onvm_flow_words_are(const uint64_t *words, const union onvm_flow_key *key, uint32_t nb)
+{
+	uint64_t differences = 0;
+
+	for (uint32_t i = 0; i < nb; i++) {
+		uint64_t wanted;
+
+		memcpy(&wanted, (const uint8_t *)key + i * sizeof(wanted), sizeof(wanted));
+		differences |= wanted ^ __atomic_load_n(&words[i], __ATOMIC_RELAXED);
+	}
+	return differences == 0;
+}
+
+/**
+ * Path of the flow with @p key if it is the one at @p position; 0: it is another one, or forgotten.
+ *
+ * The path is read first: keys are written while it is 0, so who has read one that is not reads the
+ * key of that flow or of a later one.
+ */
+static inline uint16_t
+onvm_flow_path_of_key(const struct onvm_flow_table *table, uint32_t position,
+		      enum onvm_flow_kind kind, const union onvm_flow_key *key)
+{
+	const uint16_t path = __atomic_load_n(&table->flows[position].path, __ATOMIC_ACQUIRE);
+	bool is_it;
+
+	if (likely(kind == ONVM_FLOW_KIND_IPV4))
+		is_it = position < table->nb4 &&
+			onvm_flow_words_are(table->keys4[position], key, 2);
+	else
+		is_it = position >= table->nb4 &&
+			onvm_flow_words_are(table->keys6[position - table->nb4], key, 6);
+	return likely(is_it) ? path : 0;
+}
+
+/**
+ * Let the flow at @p position take @p path instead of @p known.
+ *
+ * @return false: somebody else was quicker, and @p known is what it has now; 0: it was forgotten
+ */
+static inline bool
+onvm_flow_change_path(struct onvm_flow_table *table, uint32_t position, uint16_t *known,
+		      uint16_t path)
+{
+	return __atomic_compare_exchange_n(&table->flows[position].path, known, path, false,
+					   __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
+}
+
+/** Let the next packet of the flow at @p position teach the other direction again. */
+static inline void
+onvm_flow_unlearn(struct onvm_flow_table *table, uint32_t position)
+{
+	__atomic_and_fetch(&table->flows[position].flags, (uint8_t)~ONVM_FLOW_LEARNED,
+			   __ATOMIC_RELAXED);
+}
+
+/**
+ * Look at up to @p budget positions and forget idle flows.
+ *
+ * @param steering  NULL, or whose retired paths are replaced in flows by their successors; a flow
+ *                  without successor is forgotten
+ * @return flows forgotten
+ */
+uint32_t onvm_flow_table_age(struct onvm_flow_table *table, uint32_t budget,
+			     const struct onvm_steering *steering);
+/** Copy the key at @p position; false when it is free. */
+bool
+onvm_flow_table_read(const struct onvm_flow_table *table, uint32_t position,
+		     enum onvm_flow_kind *kind, union onvm_flow_key *key, struct onvm_flow *flow);
+uint32_t onvm_flow_table_used(const struct onvm_flow_table *table);
+
+#endif /* _ONVM_FLOW_TABLE_H_ */

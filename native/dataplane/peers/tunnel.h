@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef _ONVM_PORT_TUNNEL_H_
+#define _ONVM_PORT_TUNNEL_H_
+
+/**
+ * @file
+ * The port to the other hosts of a cluster: NSH in VXLAN-GPE over UDP sockets.
+ *
+ * The kernel carries the UDP datagrams: routes, neighbours, path MTU and fragments of the outer
+ * header are its matter, any interface it knows will do, and no privilege is needed. An inner
+ * packet that does not fit into the data network's MTU goes out in fragments of the outer header
+ * and is put together by the peer's kernel, so NFs always see whole packets.
+ *
+ * Packets are received with their NSH beside them, in private memory, and sent as the record says
+ * that onvm_tunnel_address() has left in the mbuf.
+ *
+ * Threads: queue q belongs to one worker, in both directions.
+ */
+
+#include "dataplane.h"
+#include "peers/nsh.h"
+#include "peers/peers.h"
+#include "ports/port.h"
+#include "steering/steering.h"
+
+struct onvm_tunnel_options {
+	uint8_t ip_version;
+	uint8_t address[16]; /**< this host's, network order */
+	uint32_t vni;
+	uint32_t nb_queues; /**< one for each worker */
+	const struct onvm_peers *peers;
+	const struct onvm_steering *steering;
+};
+
+/** What came with a packet. */
+struct onvm_tunnel_packet {
+	struct onvm_nsh nsh;
+	uint16_t peer;
+};
+
+int onvm_port_tunnel_open(struct onvm_port *port, const struct onvm_tunnel_options *options,
+			  char *error, size_t error_size);
+/** Headers of the burst that was received last on @p queue, one for each packet. */
+const struct onvm_tunnel_packet *onvm_tunnel_received(const struct onvm_port *port, uint16_t queue);
+/** Packets from and to @p peer. */
+void onvm_tunnel_read_peer(const struct onvm_port *port, uint16_t peer, uint64_t *rx, uint64_t *tx);
+
+/** Say where a packet goes that is pending to the tunnel: to @p peer, for hop @p hop of @p path. */
+static inline void
+onvm_tunnel_address(struct rte_mbuf *mbuf, uint16_t peer, uint16_t path, uint8_t hop, uint8_t ttl)
+{
+	mbuf->hash.fdir.lo = path | (uint32_t)hop << 16 | (uint32_t)ttl << 24;
+	mbuf->hash.fdir.hi = peer;
+}
+
+#endif /* _ONVM_PORT_TUNNEL_H_ */

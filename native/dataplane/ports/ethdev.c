@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * Ports over DPDK drivers: NICs, af_packet, af_xdp, tap, memif.
+ */
+
+#include "ports/kinds.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <bpf/libbpf.h>
+#include <rte_bus.h>
+#include <rte_dev.h>
+#include <rte_errno.h>
+#include <rte_ethdev.h>
+#include <xdp/libxdp.h>
+
+#define NB_DESCRIPTORS 512
+#define COPY_POOL_BUFFERS 8192
+#define RX_MAX 64
+
+struct ethdev_port {
+	uint16_t ethdev;
+	struct rte_mempool *copy_pool; /**< of drivers that cannot use split memory, or NULL */
+	char device[128];
+};
+
+/** Copy what the driver received into packet memory. */
+static uint16_t
+copy_in(struct onvm_port *port, uint16_t queue, struct rte_mbuf **from, uint16_t nb,
+	struct rte_mbuf **mbufs, struct onvm_rx_result *result)
+{
+	const uint32_t room = port->memory->stride - RTE_PKTMBUF_HEADROOM;
+	uint16_t nb_copied = 0;
+
+	for (uint16_t i = 0; i < nb; i++) {
+		const uint32_t length = from[i]->pkt_len;
+		struct rte_mbuf *mbuf = NULL;
+
+		if (length <= room && from[i]->nb_segs == 1)
+			mbuf = rte_pktmbuf_alloc(port->pools[queue]);
+		if (mbuf == NULL) {
+			result->nb_oversize++;
+		} else {
+			memcpy(rte_pktmbuf_mtod(mbuf, void *), rte_pktmbuf_mtod(from[i], void *),
+			       length);
+			mbuf->data_len = (uint16_t)length;
+			mbuf->pkt_len = length;
+			mbufs[nb_copied++] = mbuf;
+		}
+	}
+	rte_pktmbuf_free_bulk(from, nb);
+	return nb_copied;
+}
+
+static uint16_t
+ethdev_rx(struct onvm_port *port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t nb,
+	  struct onvm_rx_result *result)
+{
+	const struct ethdev_port *own = port->priv;
+	uint16_t nb_rx, nb_kept = 0;
+
+	if (own->copy_pool != NULL) {
+		struct rte_mbuf *from[RX_MAX];
+
+		nb_rx = rte_eth_rx_burst(own->ethdev, queue, from, RTE_MIN(nb, RX_MAX));
+		return copy_in(port, queue, from, nb_rx, mbufs, result);
+	}
+	nb_rx = rte_eth_rx_burst(own->ethdev, queue, mbufs, nb);
+	for (uint16_t i = 0; i < nb_rx; i++) {
+		/* A packet in several buffers is larger than one: NFs see whole packets. */
+		if (unlikely(mbufs[i]->nb_segs != 1)) {
+			result->nb_oversize++;
+			rte_pktmbuf_free(mbufs[i]);
+		} else {
+			mbufs[nb_kept++] = mbufs[i];
+		}
+	}
+	return nb_kept;
+}
+
+static uint16_t
+ethdev_tx(struct onvm_port *port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t nb)
+{
+	const struct ethdev_port *own = port->priv;
+	uint16_t nb_tx = rte_eth_tx_burst(own->ethdev, queue, mbufs, nb);
+
+	/* Virtual devices fill up for microseconds; a short second look saves a retransmission. */
+	for (int turn = 0; nb_tx < nb && turn < 8; turn++) {
+		rte_pause();
+		nb_tx = (uint16_t)(nb_tx + rte_eth_tx_burst(own->ethdev, queue, mbufs + nb_tx,
+							    (uint16_t)(nb - nb_tx)));
+	}
+	return nb_tx;
+}
+
+static void
+ethdev_close(struct onvm_port *port)
+{
+	struct ethdev_port *own = port->priv;
+	struct rte_eth_dev_info info;
+
+	rte_eth_dev_stop(own->ethdev);
+	if (rte_eth_dev_info_get(own->ethdev, &info) == 0 && info.device != NULL)
+		rte_dev_remove(info.device);
+	else
+		rte_eth_dev_close(own->ethdev);
+	rte_mempool_free(own->copy_pool);
+	free(own);
+}
+
+static const struct onvm_port_ops ethdev_ops = {
+	.rx_burst = ethdev_rx,
+	.tx_burst = ethdev_tx,
+	.close = ethdev_close,
+};
+
+/** Ask for RSS over what the device can hash. */
+static void
+configure_rss(struct rte_eth_conf *conf, const struct rte_eth_dev_info *info, uint32_t nb_queues)
+{
+	if (nb_queues < 2 || info->flow_type_rss_offloads == 0)
+		return;
+	conf->rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
+	conf->rx_adv_conf.rss_conf.rss_hf =
+		info->flow_type_rss_offloads &
+		(RTE_ETH_RSS_IP | RTE_ETH_RSS_TCP | RTE_ETH_RSS_UDP | RTE_ETH_RSS_SCTP);
+}
+
+/** Socket of the device, or of the NIC behind a virtual one; below 0: none, or unknown. */
+static int
+socket_of(const struct ethdev_port *own, const struct onvm_ethdev_options *options,
+	  const struct rte_eth_dev_info *info)
+{
+	/* Virtual devices say where the thread was that made them. */
+	if (info->device == NULL || strcmp(rte_bus_name(rte_dev_bus(info->device)), "vdev") == 0)
+		return options->node;
+	return rte_eth_dev_socket_id(own->ethdev);
+}
+
+static int
+start_device(struct onvm_port *port, struct ethdev_port *own,
+	     const struct onvm_ethdev_options *options, uint32_t nb_workers, const char **step)
+{
+	int node;
+	struct rte_eth_dev_info info;
+	struct rte_eth_conf conf;
+	uint16_t nb_rx_desc = NB_DESCRIPTORS, nb_tx_desc = NB_DESCRIPTORS;
+	uint32_t nb_rx = options->nb_queues == 0 ? 1 : options->nb_queues;
+	int rc;
+
+	memset(&conf, 0, sizeof(conf));
+	*step = "device information";
+	rc = rte_eth_dev_info_get(own->ethdev, &info);
+	if (rc != 0)
+		return rc;
+	node = socket_of(own, options, &info);
+	for (uint32_t q = 0; q < RTE_DIM(port->pools) && node >= 0; q++)
+		port->pools[q] = onvm_packet_pool(port->memory, (uint32_t)node);
+	*step = "queues: the device has fewer than workers and queues need";
+	if (nb_rx > info.max_rx_queues || nb_workers > info.max_tx_queues)
+		return -EINVAL;
+	configure_rss(&conf, &info, nb_rx);
+	*step = "mtu: larger than the frames of this driver";
+	if (options->mtu + RTE_ETHER_HDR_LEN + RTE_ETHER_CRC_LEN > info.max_rx_pktlen)
+		return -EINVAL;
+	if (options->mtu != 0)
+		conf.rxmode.mtu = options->mtu;
+	*step = "configuration";
+	rc = rte_eth_dev_configure(own->ethdev, (uint16_t)nb_rx, (uint16_t)nb_workers, &conf);
+	if (rc != 0)
+		return rc;
+	if (options->mtu != 0) {
+		*step = "mtu";
+		rc = rte_eth_dev_set_mtu(own->ethdev, (uint16_t)options->mtu);
+		if (rc != 0 && rc != -ENOTSUP)
+			return rc;
+	}
+	*step = "queue set-up";
+	rc = rte_eth_dev_adjust_nb_rx_tx_desc(own->ethdev, &nb_rx_desc, &nb_tx_desc);
+	for (uint32_t queue = 0; queue < nb_rx && rc == 0; queue++)
+		rc = rte_eth_rx_queue_setup(own->ethdev, (uint16_t)queue, nb_rx_desc,
+					    (unsigned int)(node < 0 ? 0 : node), NULL,
+					    own->copy_pool != NULL ? own->copy_pool :
+								     port->pools[queue]);
+	for (uint32_t queue = 0; queue < nb_workers && rc == 0; queue++)
+		rc = rte_eth_tx_queue_setup(own->ethdev, (uint16_t)queue, nb_tx_desc,
+					    (unsigned int)(node < 0 ? 0 : node), NULL);
+	if (rc == -ENOMEM)
+		*step = "queue set-up: its frames need a larger buffer_size, or there is no memory";
+	if (rc != 0)
+		return rc;
+	*step = "start";
+	rc = rte_eth_dev_start(own->ethdev);
+	if (rc == 0 && options->is_promiscuous)
+		(void)rte_eth_promiscuous_enable(own->ethdev); /* not every driver has it */
+	port->nb_queues = (uint16_t)nb_rx;
+	return rc;
+}
+
+int
+onvm_port_ethdev_open(struct onvm_port *port, const struct onvm_ethdev_options *options,
+		      uint32_t nb_workers, char *error, size_t error_size)
+{
+	struct ethdev_port *own = calloc(1, sizeof(*own));
+	const char *step = "probe";
+	char name[64];
+	int rc;
+
+	if (own == NULL)
+		return -ENOMEM;
+	own->ethdev = RTE_MAX_ETHPORTS;
+	/* Their chatter about kernel features would end up between the user's tables. */
+	libbpf_set_print(NULL);
+	libxdp_set_print(NULL);
+	rc = rte_dev_probe(options->device);
+	if (rc == -EEXIST) /* a PCI device that the environment has probed */
+		rc = 0;
+	if (rc == 0) {
+		snprintf(name, sizeof(name), "%.*s", (int)strcspn(options->device, ","),
+			 options->device);
+		if (rte_eth_dev_get_port_by_name(name, &own->ethdev) != 0) {
+			own->ethdev = RTE_MAX_ETHPORTS;
+			rc = -ENODEV;
+		}
+	}
+	if (rc == 0 && options->needs_copy) {
+		step = "receive pool";
+		snprintf(name, sizeof(name), "onvm-rx-%u", port->id);
+		own->copy_pool = rte_pktmbuf_pool_create(name, COPY_POOL_BUFFERS, 256, 0,
+							 RTE_MBUF_DEFAULT_BUF_SIZE,
+							 (int)rte_socket_id());
+		rc = own->copy_pool == NULL ? -rte_errno : 0;
+	}
+	if (rc == 0)
+		rc = start_device(port, own, options, nb_workers, &step);
+	if (rc != 0) {
+		snprintf(error, error_size, "%s: %s", step, strerror(-rc));
+		port->priv = own;
+		if (own->ethdev != RTE_MAX_ETHPORTS) {
+			ethdev_close(port);
+		} else {
+			rte_mempool_free(own->copy_pool);
+			free(own);
+		}
+		port->priv = NULL;
+		return rc;
+	}
+	port->ops = &ethdev_ops;
+	port->priv = own;
+	port->can_wait = false;
+	port->is_polled = true;
+	return 0;
+}

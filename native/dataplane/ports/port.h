@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef _ONVM_PORT_H_
+#define _ONVM_PORT_H_
+
+/**
+ * @file
+ * Ports: where packets come from and go to.
+ *
+ * A kind of port is a table of functions (struct onvm_port_ops) over a private structure:
+ * port_null.c, port_pcap.c, port_gen.c, port_ethdev.c (every DPDK driver), port_tunnel.c (peers). Workers call the burst
+ * functions; queue q of a port is served by worker q % nb_workers, and each worker sends on the
+ * queue of its own number.
+ *
+ * Life: opened and closed by the control thread; closing waits until no worker uses the port.
+ * Threads: one worker per queue and direction; counters of a queue have that one writer.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <rte_mbuf.h>
+
+#include "dataplane.h"
+#include "packet_memory.h"
+
+struct onvm_chain_rules;
+struct onvm_port;
+
+/** What the receive function found but could not deliver. */
+struct onvm_rx_result {
+	uint32_t nb_oversize;  /**< packets larger than a buffer */
+	uint32_t nb_foreign;   /**< not of this cluster, or no packet at all */
+	uint32_t nb_congested; /**< that the data network wanted dropped (RFC 6040) */
+};
+
+struct onvm_port_ops {
+	/** Fill @p mbufs with up to @p nb packets; sets is_finished at the end of a finite source. */
+	uint16_t (*rx_burst)(struct onvm_port *port, uint16_t queue, struct rte_mbuf **mbufs,
+			     uint16_t nb, struct onvm_rx_result *result);
+	/** Take up to @p nb packets from the front of @p mbufs; those taken are no longer ours. */
+	uint16_t (*tx_burst)(struct onvm_port *port, uint16_t queue, struct rte_mbuf **mbufs,
+			     uint16_t nb);
+	/** TSC at which the queue has its next packet, 0: at any time. May be NULL. */
+	uint64_t (*next_due)(struct onvm_port *port, uint16_t queue);
+	void (*close)(struct onvm_port *port);
+};
+
+enum onvm_port_state {
+	ONVM_PORT_CLOSED = 0,
+	ONVM_PORT_OPEN = 1,
+	ONVM_PORT_CLOSING = 2, /**< no worker begins anything new with it */
+};
+
+struct onvm_port {
+	uint8_t state;	   /**< atomic: enum onvm_port_state */
+	bool can_wait;	   /**< a source that loses nothing when it is read late */
+	bool only_answers; /**< makes packets from what it was sent: read on when sources rest */
+	bool is_polled;	   /**< must be asked again and again: nothing says when a packet is in */
+	bool is_tunnel;	   /**< to the peers: its packets say which path they are on */
+	/** atomic: no packet will come in again of itself (a generator's server may still answer) */
+	uint8_t is_finished;
+	uint16_t id;
+	uint16_t nb_queues;
+	uint16_t nb_wake_fds;
+	int wake_fds[ONVM_WORKERS_MAX]; /**< by queue: readable when packets are in */
+	/** atomic: chain in bits 0-15; bit 16: this is the far end, its packets go backwards */
+	uint32_t binding;
+	struct onvm_chain_rules *rules; /**< atomic: chains of new flows; NULL: the bound one */
+	const struct onvm_port_ops *ops;
+	void *priv;
+	struct onvm_packet_memory *memory;
+	/** By receive queue: near the device, or the worker of a port that is nowhere. */
+	struct rte_mempool *pools[ONVM_WORKERS_MAX];
+	char name[64];
+};
+
+#define ONVM_BINDING_FAR (1u << 16)
+
+/** A source's pace: so many packets per second, and so many in all. */
+struct onvm_pace {
+	uint64_t rate_pps; /**< 0: as fast as they are taken */
+	uint64_t limit;	   /**< packets in all; UINT64_MAX: endless */
+	uint64_t nb_sent;
+	uint64_t begin; /**< TSC of the first packet */
+	uint64_t hz;
+};
+
+/** Packets that are due at TSC @p now, at most @p nb. */
+static inline uint16_t
+onvm_pace_due(struct onvm_pace *pace, uint64_t now, uint16_t nb)
+{
+	uint64_t nb_due = nb;
+
+	if (pace->limit - pace->nb_sent < nb_due)
+		nb_due = pace->limit - pace->nb_sent;
+	if (pace->rate_pps != 0) {
+		uint64_t nb_by_now;
+
+		if (pace->begin == 0)
+			pace->begin = now;
+		nb_by_now = (uint64_t)((double)(now - pace->begin) * (double)pace->rate_pps /
+				       (double)pace->hz) +
+			    1;
+		/* After a pause do not make up for more than 10 ms. */
+		if (nb_by_now > pace->nb_sent + pace->rate_pps / 100 + 64) {
+			pace->begin = now;
+			pace->limit -= pace->nb_sent;
+			pace->nb_sent = 0;
+			nb_by_now = 1;
+		}
+		if (nb_by_now <= pace->nb_sent)
+			return 0;
+		if (nb_by_now - pace->nb_sent < nb_due)
+			nb_due = nb_by_now - pace->nb_sent;
+	}
+	return (uint16_t)nb_due;
+}
+
+/** TSC at which the next packet is due; 0: at once. */
+static inline uint64_t
+onvm_pace_next(const struct onvm_pace *pace)
+{
+	if (pace->rate_pps == 0 || pace->begin == 0)
+		return 0;
+	return pace->begin +
+	       (uint64_t)((double)pace->nb_sent * (double)pace->hz / (double)pace->rate_pps);
+}
+
+#endif /* _ONVM_PORT_H_ */

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "steering/candidates.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "steering/choose.h"
+
+/** Whether @p host serves @p chain from @p position on, with all of its stages. */
+static bool
+host_fits(const struct onvm_host *host, const struct onvm_chain *chain, uint32_t position,
+	  enum onvm_host_state state)
+{
+	if (host->state != state || position + host->nb_stages > chain->nb_services)
+		return false;
+	if (chain->number == 0 ? host->peer != 0 : host->number == 0)
+		return false;
+	for (uint32_t stage = 0; stage < host->nb_stages; stage++)
+		if (host->services[stage] != chain->services[position + stage])
+			return false;
+	return true;
+}
+
+/** Whether the rest of the chain can be served from @p position on, by what was found so far. */
+static bool
+can_continue(const struct onvm_steering *steering, const struct onvm_candidates *candidates,
+	     uint32_t position, uint16_t host)
+{
+	const uint32_t next = position + steering->hosts[host].nb_stages;
+
+	return next == candidates->nb_services || candidates->choices[next].nb_hosts != 0;
+}
+
+/** Empty candidates with room for every active host at every position. */
+static struct onvm_candidates *
+candidates_alloc(const struct onvm_steering *steering, uint32_t nb_services)
+{
+	struct onvm_candidates *candidates;
+	uint32_t nb_hosts = 0;
+	uint16_t *hosts;
+
+	for (uint32_t slot = 1; slot < steering->nb_slots; slot++)
+		nb_hosts += steering->hosts[slot].state == ONVM_HOST_ACTIVE ||
+			    steering->hosts[slot].state == ONVM_HOST_DRAINING;
+	candidates = calloc(1, sizeof(*candidates) + nb_services * (sizeof(candidates->choices[0]) +
+								    nb_hosts * sizeof(*hosts)));
+	if (candidates == NULL)
+		return NULL;
+	candidates->nb_services = (uint16_t)nb_services;
+	hosts = (uint16_t *)&candidates->choices[nb_services];
+	for (uint32_t position = 0; position < nb_services; position++)
+		candidates->choices[position].hosts = hosts + position * nb_hosts;
+	return candidates;
+}
+
+struct onvm_candidates *
+onvm_steering_candidates(struct onvm_steering *steering, uint16_t index)
+{
+	const struct onvm_chain *chain = &steering->chains[index];
+	struct onvm_candidates *candidates = candidates_alloc(steering, chain->nb_services);
+	bool is_single = true;
+
+	if (candidates == NULL)
+		return NULL;
+	/* From the end, so that no choice leads to where nobody goes on. */
+	for (uint32_t position = chain->nb_services; position-- > 0;) {
+		struct onvm_choice *choice = &candidates->choices[position];
+
+		for (uint16_t host = 1; host < steering->nb_slots; host++)
+			if (host_fits(&steering->hosts[host], chain, position, ONVM_HOST_ACTIVE) &&
+			    can_continue(steering, candidates, position, host))
+				choice->hosts[choice->nb_hosts++] = host;
+		for (uint16_t host = 1; host < steering->nb_slots; host++)
+			if (host_fits(&steering->hosts[host], chain, position,
+				      ONVM_HOST_DRAINING) &&
+			    can_continue(steering, candidates, position, host))
+				choice->hosts[choice->nb_hosts + choice->nb_draining++] = host;
+	}
+	for (uint32_t position = 0; position < chain->nb_services && is_single;) {
+		const struct onvm_choice *choice = &candidates->choices[position];
+
+		is_single = choice->nb_hosts == 1;
+		if (is_single)
+			position += steering->hosts[choice->hosts[0]].nb_stages;
+	}
+	memset(steering->selector, 0, sizeof(*steering->selector));
+	candidates->default_path =
+		onvm_steering_choose(steering, index, candidates, steering->selector);
+	if (is_single)
+		candidates->single_path = candidates->default_path;
+	return candidates;
+}

@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef _ONVM_CANDIDATES_H_
+#define _ONVM_CANDIDATES_H_
+
+/**
+ * @file
+ * What workers choose from for one chain, built from the NF hosts as they are.
+ *
+ * Threads: the control thread.
+ */
+
+#include "steering/steering.h"
+
+/** New candidates for @p chain from the hosts as they are. */
+struct onvm_candidates *onvm_steering_candidates(struct onvm_steering *steering, uint16_t chain);
+
+#endif /* _ONVM_CANDIDATES_H_ */

@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "steering/choose.h"
+
+#include "steering/path.h"
+
+/** A host about which nothing is known yet counts as this much spare. */
+#define SPARE_FLOOR_PPS 1u
+
+uint16_t
+onvm_steering_choose_host(const struct onvm_steering *steering, const uint16_t *hosts,
+			  uint32_t nb_hosts, struct onvm_selector *selector)
+{
+	uint16_t best = hosts[0];
+	int64_t total = 0;
+
+	if (nb_hosts == 1)
+		return best;
+	for (uint32_t i = 0; i < nb_hosts; i++) {
+		const uint16_t host = hosts[i];
+		int64_t *credit = &selector->credit[host];
+		const int64_t weight = (int64_t)__atomic_load_n(&steering->hosts[host].spare_pps,
+								__ATOMIC_RELAXED) +
+				       SPARE_FLOOR_PPS;
+
+		*credit += weight;
+		total += weight;
+		if (*credit > selector->credit[best])
+			best = host;
+	}
+	/* Weights change: what one owes from better times must not bar it for ever. */
+	if (selector->credit[best] > total)
+		selector->credit[best] = total;
+	selector->credit[best] -= total;
+	for (uint32_t i = 0; i < nb_hosts; i++)
+		if (selector->credit[hosts[i]] < -total)
+			selector->credit[hosts[i]] = -total;
+	return best;
+}
+
+bool
+onvm_choice_has(const struct onvm_choice *choice, uint16_t host)
+{
+	for (uint32_t i = 0; i < (uint32_t)choice->nb_hosts + choice->nb_draining; i++)
+		if (choice->hosts[i] == host)
+			return true;
+	return false;
+}
+
+uint16_t
+onvm_steering_choose_with(struct onvm_steering *steering, uint16_t chain,
+			  const struct onvm_candidates *candidates, struct onvm_selector *selector,
+			  uint16_t wanted)
+{
+	uint16_t hosts[ONVM_CHAIN_LENGTH_MAX];
+	uint32_t nb_hosts = 0;
+
+	for (uint32_t position = 0; position < candidates->nb_services;) {
+		const struct onvm_choice *choice = &candidates->choices[position];
+		uint16_t host;
+
+		if (onvm_choice_has(choice, wanted))
+			host = wanted;
+		else if (choice->nb_hosts != 0)
+			host = onvm_steering_choose_host(steering, choice->hosts, choice->nb_hosts,
+							 selector);
+		else
+			return 0;
+		hosts[nb_hosts++] = host;
+		position += steering->hosts[host].nb_stages;
+	}
+	return onvm_path_intern(steering, chain, hosts, nb_hosts, steering->chains[chain].far_port);
+}
+
+uint16_t
+onvm_steering_choose(struct onvm_steering *steering, uint16_t chain,
+		     const struct onvm_candidates *candidates, struct onvm_selector *selector)
+{
+	return onvm_steering_choose_with(steering, chain, candidates, selector, 0);
+}
+
+uint16_t
+onvm_steering_host_of(struct onvm_steering *steering, uint16_t service,
+		      struct onvm_selector *selector)
+{
+	uint16_t hosts[ONVM_HOSTS_MAX];
+	uint32_t nb_hosts = 0;
+
+	for (uint16_t host = 1; host < ONVM_HOSTS_MAX; host++)
+		if (__atomic_load_n(&steering->hosts[host].state, __ATOMIC_ACQUIRE) ==
+			    ONVM_HOST_ACTIVE &&
+		    steering->hosts[host].services[0] == service)
+			hosts[nb_hosts++] = host;
+	return nb_hosts == 0 ? 0 : onvm_steering_choose_host(steering, hosts, nb_hosts, selector);
+}
+
+uint16_t
+onvm_steering_detour(struct onvm_steering *steering, uint16_t host, uint16_t egress)
+{
+	return onvm_path_intern(steering, 0, &host, 1, egress);
+}

@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * Paths that span hosts. Every host renders them for itself; what travels in packets is which NF
+ * hosts they lead through, by numbers that the cluster gives out.
+ */
+
+#include "steering/spanning.h"
+
+#include <string.h>
+#include <time.h>
+
+#include "steering/path.h"
+
+/** 64-bit mixer of MurmurHash3: each bit of the result depends on each of @p word. */
+static inline uint64_t
+mix(uint64_t word)
+{
+	word = (word ^ word >> 33) * 0xff51afd7ed558ccdull;
+	word = (word ^ word >> 33) * 0xc4ceb9fe1a85ec53ull;
+	return word ^ word >> 33;
+}
+
+static inline uint16_t
+number_of(const struct onvm_host *host)
+{
+	return __atomic_load_n(&host->number, __ATOMIC_ACQUIRE);
+}
+
+void
+onvm_span_numbers(const struct onvm_steering *steering, const struct onvm_path *path,
+		  uint16_t *numbers)
+{
+	memset(numbers, 0, ONVM_SPAN_MAX * sizeof(*numbers));
+	for (uint32_t i = 0; i < path->nb_hops && i < ONVM_SPAN_MAX; i++) {
+		const struct onvm_hop *hop =
+			&path->hops[path->is_reverse ? path->nb_hops - 1 - i : i];
+		const struct onvm_host *host = &steering->hosts[hop->host];
+
+		if (host->generation == hop->generation)
+			numbers[i] = number_of(host);
+	}
+}
+
+uint64_t
+onvm_span_seed(const uint16_t *numbers)
+{
+	uint64_t words[ONVM_SPAN_MAX / 4];
+
+	memcpy(words, numbers, sizeof(words));
+	return mix(words[0] + mix(words[1]));
+}
+
+uint16_t
+onvm_span_substitute(const struct onvm_steering *steering, const struct onvm_choice *choice,
+		     uint64_t seed, uint32_t nb_stages)
+{
+	uint64_t best_score = 0;
+	uint16_t best = 0;
+
+	for (uint32_t i = 0; i < choice->nb_hosts; i++) {
+		const struct onvm_host *host = &steering->hosts[choice->hosts[i]];
+		const uint64_t score = mix(seed ^ number_of(host));
+
+		if (nb_stages != 0 && host->nb_stages != nb_stages)
+			continue;
+		if (best == 0 || score > best_score) {
+			best = choice->hosts[i];
+			best_score = score;
+		}
+	}
+	return best;
+}
+
+static uint16_t
+chain_by_number(const struct onvm_steering *steering, uint32_t number)
+{
+	for (uint16_t id = 1; number != 0 && id < ONVM_CHAINS_MAX; id++)
+		if (steering->chains[id].is_used &&
+		    __atomic_load_n(&steering->chains[id].number, __ATOMIC_ACQUIRE) == number)
+			return id;
+	return 0;
+}
+
+/** Whether @p slot still takes packets of @p chain at @p position. */
+static bool
+serves(const struct onvm_steering *steering, uint16_t slot, const struct onvm_chain *chain,
+       uint32_t position)
+{
+	const struct onvm_host *host = &steering->hosts[slot];
+	const uint8_t state = __atomic_load_n(&host->state, __ATOMIC_ACQUIRE);
+
+	return (state == ONVM_HOST_ACTIVE || state == ONVM_HOST_DRAINING) &&
+	       position + host->nb_stages <= chain->nb_services &&
+	       memcmp(host->services, chain->services + position,
+		      host->nb_stages * sizeof(host->services[0])) == 0;
+}
+
+/** Whether @p number has been unknown for so long that it will not be told any more. */
+static bool
+is_long_unknown(struct onvm_steering *steering, uint16_t number)
+{
+	uint32_t *since = &steering->unknown_since_s[number], first;
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+	first = __atomic_load_n(since, __ATOMIC_RELAXED);
+	if (first == 0)
+		__atomic_store_n(since, (uint32_t)now.tv_sec + 1, __ATOMIC_RELAXED);
+	return first != 0 && (uint32_t)now.tv_sec + 1 - first > ONVM_UNKNOWN_S;
+}
+
+/**
+ * Who serves as NF host @p number at @p position of @p chain: itself, or whoever has its state.
+ *
+ * @return its slot; 0: nobody any more; ONVM_SLOTS_MAX: that is not known yet
+ */
+static uint16_t
+serving(struct onvm_steering *steering, uint16_t number, const struct onvm_chain *chain,
+	uint32_t position)
+{
+	for (uint32_t i = 0; number != 0 && i < ONVM_SUCCESSORS_MAX; i++) {
+		const uint16_t slot = __atomic_load_n(&steering->slots[number], __ATOMIC_ACQUIRE);
+		const uint16_t successor =
+			__atomic_load_n(&steering->successors[number], __ATOMIC_ACQUIRE);
+
+		if (slot != 0 && serves(steering, slot, chain, position))
+			return slot;
+		/*
+		 * Another host has heard of it before us. Were its flows given to a stand-in, their
+		 * state would come to be there, and not be found in a moment.
+		 */
+		if (successor == 0 && !is_long_unknown(steering, number))
+			return ONVM_SLOTS_MAX;
+		number = successor == number ? 0 : successor;
+	}
+	return 0;
+}
+
+uint16_t
+onvm_span_path(struct onvm_steering *steering, uint32_t number, const uint16_t *numbers,
+	       uint32_t hash)
+{
+	const uint16_t id = chain_by_number(steering, number);
+	const struct onvm_chain *chain = &steering->chains[id];
+	const struct onvm_candidates *candidates =
+		id == 0 ? NULL : __atomic_load_n(&chain->candidates, __ATOMIC_ACQUIRE);
+	uint64_t seed = onvm_span_seed(numbers);
+	uint16_t hosts[ONVM_CHAIN_LENGTH_MAX];
+	uint32_t nb_hosts = 0, position = 0;
+
+	if (candidates == NULL)
+		return 0;
+	if (numbers[0] == 0)
+		seed = mix(hash);
+	while (position < candidates->nb_services) {
+		const uint16_t wanted = nb_hosts < ONVM_SPAN_MAX ? numbers[nb_hosts] : 0;
+		uint16_t host = serving(steering, wanted, chain, position);
+
+		if (host == ONVM_SLOTS_MAX)
+			return 0;
+		if (host == 0)
+			host = onvm_span_substitute(steering, &candidates->choices[position], seed,
+						    0);
+		if (host == 0)
+			return 0;
+		hosts[nb_hosts++] = host;
+		position += steering->hosts[host].nb_stages;
+	}
+	return position == candidates->nb_services ?
+		       onvm_path_intern(steering, id, hosts, nb_hosts, chain->far_port) :
+		       0;
+}

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef _ONVM_SPANNING_H_
+#define _ONVM_SPANNING_H_
+
+/**
+ * @file
+ * Paths that span hosts. Every host renders them for itself; packets carry which NF hosts they lead
+ * through, by numbers that the cluster gives out.
+ *
+ * Threads: workers and the control thread.
+ */
+
+#include "steering/steering.h"
+
+/** Most NF hosts of a path whose packets go to peers. */
+#define ONVM_SPAN_MAX 8
+/** For so long packets that name an NF host of which we have never heard are dropped, seconds. */
+#define ONVM_UNKNOWN_S 2
+/** State that went from successor to successor is followed so often. */
+#define ONVM_SUCCESSORS_MAX 8
+
+/** Numbers of the NF hosts of @p path as the cluster knows them, in forward order; 0: unknown. */
+void onvm_span_numbers(const struct onvm_steering *steering, const struct onvm_path *path,
+		       uint16_t *numbers);
+/**
+ * The path of chain @p number of the cluster through the NF hosts with these numbers.
+ *
+ * For a number that is unknown or has ended, all hosts choose the same other one (by rendezvous,
+ * Thaler and Ravishankar 1998), so both directions of a flow meet it.
+ *
+ * @param hash  of the flow; decides where all numbers are 0
+ * @return the forward path, or 0
+ */
+uint16_t onvm_span_path(struct onvm_steering *steering, uint32_t number, const uint16_t *numbers,
+			uint32_t hash);
+/** Among those that serve a position, who stands in for what the path had there; 0: nobody. */
+uint16_t onvm_span_substitute(const struct onvm_steering *steering,
+			      const struct onvm_choice *choice, uint64_t seed, uint32_t nb_stages);
+/** What all hosts that see these numbers make of them. */
+uint64_t onvm_span_seed(const uint16_t *numbers);
+
+#endif /* _ONVM_SPANNING_H_ */

@@ -1,0 +1,291 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * Admission: from a burst that was received to the first NF of a path.
+ *
+ * A port whose chain has one possible path needs no look-up: its bursts are admitted whole
+ * (onvm_admit_direct). Others have been looked up in bulk and are admitted one by one
+ * (onvm_admit_flows).
+ */
+
+#include "worker/admit.h"
+
+#include <string.h>
+
+#include <rte_byteorder.h>
+#include <rte_cycles.h>
+#include <rte_prefetch.h>
+
+#include "worker/credits.h"
+#include "worker/egress.h"
+#include "worker/flow_path.h"
+
+/** Whether a host on the path is held still for a moment: who wants to go there waits. */
+static bool
+path_is_paused(const struct onvm_worker *worker, const struct onvm_path *path)
+{
+	const uint32_t end = onvm_path_end_here(path, 0);
+
+	for (uint32_t i = 0; i < end; i++) {
+		const struct onvm_link *link = onvm_link_of_hop(worker, &path->hops[i]);
+
+		if (link != NULL && __atomic_load_n(&link->is_paused, __ATOMIC_RELAXED))
+			return true;
+	}
+	return false;
+}
+
+/** Why packets of a chain are dropped while a service of it has no instance. */
+static enum onvm_drop
+no_instance(const struct onvm_worker *worker, uint16_t chain)
+{
+	return __atomic_load_n(&worker->dp->steering.chains[chain].waits, __ATOMIC_RELAXED) ?
+		       ONVM_DROP_WAITING :
+		       ONVM_DROP_NO_INSTANCE;
+}
+
+/* ---- one packet in ---- */
+
+static inline uint8_t
+sample(struct onvm_worker *worker, uint32_t index)
+{
+	if (likely(--worker->sample_countdown != 0))
+		return 0;
+	worker->sample_countdown = worker->dp->config.sample_every;
+	worker->dp->memory.times[index].received = rte_rdtsc();
+	return ONVM_BUFFER_SAMPLED;
+}
+
+/** Fill a packet's record and send it to the first hop, or out when the path has none. */
+static inline void
+enter(struct onvm_worker *worker, const struct onvm_path *path, uint16_t path_index,
+      struct onvm_link *first, struct rte_mbuf *mbuf, uint16_t port, uint32_t flow,
+      uint32_t flow_hash, uint8_t flags)
+{
+	struct onvm_packet_memory *memory = &worker->dp->memory;
+	const uint32_t index = onvm_buffer_index(memory, mbuf);
+	struct onvm_buffer *buffer = &memory->buffers[index];
+
+	buffer->path = path_index;
+	buffer->flags = (uint8_t)(flags | ONVM_BUFFER_RESERVED | sample(worker, index));
+	buffer->port = port;
+	buffer->flow = flow;
+	buffer->flow_hash = flow_hash;
+	if (likely(first != NULL)) {
+		onvm_queue_to_link(worker, first, mbuf, index, buffer, 0, path->is_reverse);
+		return;
+	}
+	if (path->remotes != 0 || path->egress >= ONVM_PORTS_MAX)
+		onvm_remote_send(worker, mbuf, path_index, 0, ONVM_NSH_TTL);
+	else
+		onvm_leave(worker, mbuf, index, buffer, path->egress);
+}
+
+static inline uint32_t
+rss_of(const struct rte_mbuf *mbuf)
+{
+	return mbuf->ol_flags & RTE_MBUF_F_RX_RSS_HASH ? mbuf->hash.rss : 0;
+}
+
+/* ---- bursts on the only path ---- */
+
+/**
+ * enter() for a burst without flows: the same records and descriptors, but counters and ring space
+ * are looked at once.
+ */
+static inline void
+enter_burst(struct onvm_worker *worker, const struct onvm_path *path, uint16_t path_index,
+	    struct onvm_link *first, struct rte_mbuf **mbufs, uint32_t nb, uint16_t port)
+{
+	struct onvm_packet_memory *memory = &worker->dp->memory;
+	struct onvm_desc *desc;
+	uint32_t next_sample = worker->sample_countdown - 1;
+
+	if (unlikely(first->nb_pending + nb > ONVM_PENDING_MAX))
+		onvm_link_flush(worker, first);
+	desc = &first->pending[first->nb_pending];
+	for (uint32_t i = 0; i < nb; i++) {
+		struct rte_mbuf *mbuf = mbufs[i];
+		const uint32_t index = onvm_buffer_index(memory, mbuf);
+		const uint32_t flow_hash = rss_of(mbuf);
+
+		memory->buffers[index] = (struct onvm_buffer){
+			.owner = first->id,
+			.path = path_index,
+			.hop = 0,
+			.flags = ONVM_BUFFER_RESERVED,
+			.port = port,
+			.flow = ONVM_FLOW_NONE,
+			.flow_hash = flow_hash,
+		};
+		desc[i] = (struct onvm_desc){
+			.buffer = index,
+			.offset = mbuf->data_off,
+			.length = mbuf->data_len,
+			.flow_hash = flow_hash,
+			.port = port,
+			.verdict_stage = ONVM_NEXT,
+			.flags = path->is_reverse ? ONVM_F_REVERSE : 0,
+		};
+	}
+	for (; next_sample < nb; next_sample += worker->dp->config.sample_every) {
+		const uint32_t index = desc[next_sample].buffer;
+
+		memory->buffers[index].flags |= ONVM_BUFFER_SAMPLED;
+		memory->times[index].received = rte_rdtsc();
+		memory->times[index].enqueued = memory->times[index].received;
+	}
+	worker->sample_countdown = next_sample - nb + 1;
+	first->nb_pending += nb;
+	first->stats.rx[path->is_reverse] += nb;
+}
+
+uint32_t
+onvm_admit_direct(struct onvm_worker *worker, struct onvm_worker_port *wport, uint16_t path_index,
+		  struct rte_mbuf **mbufs, uint32_t nb)
+{
+	const struct onvm_path *path = &worker->dp->steering.paths[path_index];
+	struct onvm_link *first = path->nb_hops == 0 ? NULL :
+						       onvm_link_of_hop(worker, &path->hops[0]);
+	const uint32_t room = onvm_credits_available(worker, path, 0, wport->port->can_wait);
+	uint32_t nb_in = nb < room ? nb : room;
+
+	onvm_credits_reserve(worker, path, 0, nb_in);
+	if (likely(first != NULL))
+		enter_burst(worker, path, path_index, first, mbufs, nb_in, wport->port->id);
+	else
+		for (uint32_t i = 0; i < nb_in; i++)
+			enter(worker, path, path_index, NULL, mbufs[i], wport->port->id,
+			      ONVM_FLOW_NONE, rss_of(mbufs[i]), 0);
+	if (likely(nb_in == nb) || wport->port->can_wait)
+		return nb_in;
+	onvm_credits_count_shed(worker, path, 0, nb - nb_in);
+	for (; nb_in < nb; nb_in++)
+		onvm_worker_drop(worker, mbufs[nb_in],
+				 path->nb_hops != 0 && first == NULL ?
+					 no_instance(worker, path->chain) :
+					 ONVM_DROP_SHED);
+	return nb;
+}
+
+/* ---- bursts that are looked up ---- */
+
+/** Paths that a burst meets, with places taken for it in advance: links are asked once a path. */
+#define RESERVATIONS 8
+
+struct reservation {
+	uint16_t path;	     /**< live when the reservation was taken, in this burst */
+	bool learns;	     /**< has another direction to teach */
+	uint32_t nb_credits; /**< taken and not yet used */
+	struct onvm_link *first;
+};
+
+static void
+give_back(struct onvm_worker *worker, struct reservation *reservation)
+{
+	if (reservation->nb_credits == 0)
+		return;
+	onvm_credits_release(worker, &worker->dp->steering.paths[reservation->path], 0,
+			     reservation->nb_credits);
+	reservation->nb_credits = 0;
+}
+
+/** A reservation with a place for one packet on path @p index; without one if there is no room. */
+static inline struct reservation *
+reserve(struct onvm_worker *worker, struct reservation *reservations, uint16_t index,
+	uint32_t nb_wanted, bool can_wait)
+{
+	struct reservation *reservation = &reservations[index % RESERVATIONS];
+	const struct onvm_path *path;
+	uint32_t room;
+
+	if (likely(reservation->path == index && reservation->nb_credits != 0))
+		return reservation;
+	give_back(worker, reservation);
+	path = &worker->dp->steering.paths[index];
+	room = onvm_credits_available(worker, path, 0, can_wait);
+	reservation->path = index;
+	reservation->learns = path->learns != 0;
+	reservation->nb_credits = room < nb_wanted ? room : nb_wanted;
+	reservation->first = path->nb_hops == 0 ? NULL : onvm_link_of_hop(worker, &path->hops[0]);
+	onvm_credits_reserve(worker, path, 0, reservation->nb_credits);
+	return reservation;
+}
+
+/** The reservation of a known flow whose path another packet of the burst has taken; else NULL. */
+static inline struct reservation *
+reservation_of_known(struct onvm_flow_table *flows, struct onvm_burst *burst, uint32_t i,
+		     struct reservation *reservations, uint8_t now)
+{
+	const uint16_t path = onvm_burst_path(flows, burst, i);
+	struct reservation *reservation = &reservations[path % RESERVATIONS];
+
+	if (path == 0 || reservation->path != path || reservation->nb_credits == 0 ||
+	    unlikely(burst->is_fragment[i]))
+		return NULL;
+	onvm_flow_touch(&flows->flows[burst->positions[i]], now);
+	return reservation;
+}
+
+uint32_t
+onvm_admit_flows(struct onvm_worker *worker, struct onvm_worker_port *wport, uint32_t binding,
+		 const struct onvm_candidates *candidates, struct rte_mbuf **mbufs, uint32_t nb)
+{
+	const struct onvm_chain_entry bound = {(uint16_t)binding, (binding & ONVM_BINDING_FAR) != 0,
+					       candidates};
+	struct onvm_dataplane *dp = worker->dp;
+	const bool can_wait = wport->port->can_wait;
+	struct reservation reservations[RESERVATIONS] = {{0}};
+	struct onvm_burst *burst = &wport->burst;
+	const uint8_t now = __atomic_load_n(&dp->flows.now, __ATOMIC_RELAXED);
+	uint32_t nb_done;
+
+	if (!wport->is_classified)
+		onvm_classify(&dp->flows, (uint8_t)wport->port->id, mbufs, nb, burst);
+	wport->is_classified = false;
+	for (nb_done = 0; nb_done < nb; nb_done++) {
+		const uint32_t i = nb_done;
+		struct reservation *reservation =
+			reservation_of_known(&dp->flows, burst, i, reservations, now);
+		uint32_t position;
+		uint16_t index;
+		uint8_t flags = 0;
+
+		if (unlikely(reservation == NULL)) {
+			index = onvm_path_of(worker, wport, &bound, mbufs[i], i);
+			if (unlikely(index == 0)) {
+				const uint16_t chain = onvm_chain_of(worker, wport, &bound, i);
+				const enum onvm_drop reason = no_instance(worker, chain);
+
+				if (can_wait && reason == ONVM_DROP_WAITING) {
+					wport->waits_for = 0; /* looked up again in each turn */
+					break;
+				}
+				onvm_worker_drop(worker, mbufs[i], reason);
+				continue;
+			}
+			reservation = reserve(worker, reservations, index, nb - i, can_wait);
+		}
+		index = reservation->path;
+		if (unlikely(reservation->nb_credits == 0)) {
+			if (can_wait ||
+			    unlikely(path_is_paused(worker, &dp->steering.paths[index]))) {
+				wport->waits_for = index;
+				break;
+			}
+			onvm_credits_count_shed(worker, &dp->steering.paths[index], 0, 1);
+			onvm_worker_drop(worker, mbufs[i], ONVM_DROP_SHED);
+			continue;
+		}
+		reservation->nb_credits--;
+		position = burst->positions[i];
+		if (reservation->learns && position != ONVM_FLOW_NONE &&
+		    (dp->flows.flows[position].flags & ONVM_FLOW_LEARNED) == 0)
+			flags = ONVM_BUFFER_LEARN;
+		enter(worker, &dp->steering.paths[index], index, reservation->first, mbufs[i],
+		      wport->port->id, position, burst->hashes[i], flags);
+	}
+	for (uint32_t i = 0; i < RESERVATIONS; i++)
+		give_back(worker, &reservations[i]);
+	return nb_done;
+}

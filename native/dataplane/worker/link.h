@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef _ONVM_LINK_H_
+#define _ONVM_LINK_H_
+
+/**
+ * @file
+ * A link joins one worker lcore and one NF host: three rings and the books about them.
+ *
+ * *Reservations* keep rings from overflowing. A packet enters the platform only when every link
+ * of its path has a place for it, and holds that place until it has come back through the link
+ * or left the path. A link has as many places as its rings have slots, so no ring is ever full
+ * inside the platform: packets that would queue are shed at the entry, before work is spent on
+ * them, or stay in a source that can wait.
+ *
+ * Threads: everything here belongs to one worker, but for the rings' shared halves; the control
+ * thread reads the counters.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <onvm/ring.h>
+
+#include "latency.h"
+#include "table_sizes.h"
+
+/** Counters of one link; index 0 of a pair is forwards, 1 backwards. */
+struct onvm_link_stats {
+	uint64_t rx[2];			    /**< packets handed to the NF host */
+	uint64_t exits[2][ONVM_STAGES_MAX]; /**< packets that left the host at this stage early */
+	uint64_t drops[ONVM_STAGES_MAX][ONVM_REASONS_MAX]; /**< of those, dropped */
+	uint64_t originated[ONVM_STAGES_MAX];
+	uint64_t lost;		     /**< with the host when it died */
+	uint64_t nb_shed;	     /**< packets shed because this link was above its watermark */
+	uint64_t nb_bad;	     /**< impossible descriptors */
+	uint64_t peak;		     /**< most places ever reserved */
+	struct onvm_latency latency; /**< of sampled packets, hand-over to return */
+};
+
+struct rte_mempool;
+
+struct onvm_link {
+	struct onvm_ring to_nf;
+	struct onvm_ring from_nf;
+	struct onvm_ring loan;
+	struct onvm_area_control *control;
+	int event_fd; /**< the host wakes the worker with it; nobody else's */
+	uint16_t id;  /**< onvm_buffer.owner of what it holds */
+	uint16_t host;
+	uint32_t generation;
+	uint32_t nb_stages;
+	uint32_t length;    /**< places */
+	uint32_t reserved;  /**< places taken */
+	uint32_t high, low; /**< watermarks, in places */
+	bool is_above;	    /**< above the high one, and not yet below the low one */
+	uint32_t nb_loans_wanted;
+	uint32_t nb_loaned; /**< empty buffers with the NF */
+	uint8_t is_bad;	    /**< atomic: the host broke the rules; see bad_reason */
+	uint8_t is_paused;  /**< atomic: no packet enters a path through it */
+	uint32_t nb_pending;
+	struct onvm_link_stats stats;
+	struct onvm_desc pending[ONVM_PENDING_MAX];
+	struct rte_mempool *loan_pool; /**< where the host's empty buffers come from */
+};
+
+/** Link ID of worker @p worker and host slot @p host; never 0, because slot 0 is not used. */
+static inline uint16_t
+onvm_link_id(uint32_t host, uint32_t worker)
+{
+	return (uint16_t)(host * ONVM_WORKERS_MAX + worker);
+}
+
+#endif /* _ONVM_LINK_H_ */

@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * Packets between hosts: what goes to a peer is pending to the tunnel; what comes from one says in
+ * its NSH which path it is on and how far it has come, and goes on from there.
+ */
+
+#include "worker/remote.h"
+
+#include <string.h>
+
+#include <rte_cycles.h>
+
+#include "peers/tunnel.h"
+#include "steering/spanning.h"
+#include "worker/credits.h"
+#include "worker/egress.h"
+
+/** Hop of @p path at which @p si services are still to come, with the exit as one; or false. */
+static bool
+hop_of(const struct onvm_path *path, uint8_t si, uint8_t *hop)
+{
+	uint32_t left = path->nb_services + 1u;
+
+	for (*hop = 0; left > si && *hop < path->nb_hops; (*hop)++)
+		left -= path->hops[*hop].nb_services;
+	return left == si;
+}
+
+static uint32_t
+hash_of(const struct rte_mbuf *mbuf)
+{
+	const uint8_t *data = rte_pktmbuf_mtod(mbuf, const uint8_t *);
+	struct onvm_headers headers;
+	union onvm_flow_key key;
+	enum onvm_flow_kind kind;
+
+	onvm_parse(data, mbuf->data_len, &headers);
+	kind = onvm_flow_key_make(data, &headers, 0, &key);
+	return kind == ONVM_FLOW_KIND_NONE ? 0 : onvm_flow_key_hash(kind, &key);
+}
+
+/** What a header means here; false: nothing. */
+static bool
+resolve(struct onvm_worker *worker, const struct onvm_nsh *nsh, uint32_t hash, uint16_t *path,
+	uint8_t *hop)
+{
+	struct onvm_steering *steering = &worker->dp->steering;
+	struct onvm_resolved *known =
+		&worker->resolved[(nsh->numbers[0] ^ nsh->numbers[1] * 5u ^ nsh->numbers[2] * 25u ^
+				   nsh->chain ^ nsh->si) %
+				  ONVM_RESOLVED_MAX];
+	uint16_t index;
+
+	if (likely(known->path != 0 && known->nsh.chain == nsh->chain &&
+		   known->nsh.is_reverse == nsh->is_reverse && known->nsh.si == nsh->si &&
+		   memcmp(known->nsh.numbers, nsh->numbers, sizeof(nsh->numbers)) == 0 &&
+		   !onvm_path_is_retired(&steering->paths[known->path]))) {
+		*path = known->path;
+		*hop = known->hop;
+		return true;
+	}
+	index = onvm_span_path(steering, nsh->chain, nsh->numbers, hash);
+	if (index != 0 && nsh->is_reverse)
+		index = steering->paths[index].opposite;
+	if (index == 0 || !hop_of(&steering->paths[index], nsh->si, hop))
+		return false;
+	*path = index;
+	if (nsh->numbers[0] != 0) /* else every flow may take another path */
+		*known = (struct onvm_resolved){.nsh = *nsh, .path = index, .hop = *hop};
+	return true;
+}
+
+/** On to a peer without having met an NF here: an instance has moved on, or views differ. */
+static void
+forward(struct onvm_worker *worker, struct rte_mbuf *mbuf, uint16_t path, uint8_t hop, uint8_t ttl)
+{
+	if (ttl <= 1)
+		onvm_worker_drop(worker, mbuf, ONVM_DROP_NO_PATH);
+	else
+		onvm_remote_send(worker, mbuf, path, hop, (uint8_t)(ttl - 1));
+}
+
+/** Take in one packet of a peer. */
+static void
+take_in(struct onvm_worker *worker, uint16_t port, struct rte_mbuf *mbuf,
+	const struct onvm_nsh *nsh)
+{
+	struct onvm_packet_memory *memory = &worker->dp->memory;
+	const uint32_t index = onvm_buffer_index(memory, mbuf);
+	struct onvm_buffer *buffer = &memory->buffers[index];
+	const uint32_t hash = hash_of(mbuf);
+	const struct onvm_path *path;
+	struct onvm_link *link;
+	uint16_t path_index;
+	uint8_t hop;
+
+	if (!resolve(worker, nsh, hash, &path_index, &hop)) {
+		onvm_worker_drop(worker, mbuf, ONVM_DROP_NO_PATH);
+		return;
+	}
+	path = &worker->dp->steering.paths[path_index];
+	*buffer = (struct onvm_buffer){.path = path_index,
+				       .hop = hop,
+				       .flags = ONVM_BUFFER_RESERVED,
+				       .port = port,
+				       .flow = ONVM_FLOW_NONE,
+				       .flow_hash = hash};
+	if (path->opposite != 0 && path->egress < ONVM_PORTS_MAX)
+		buffer->flags |= ONVM_BUFFER_TEACH;
+	if (hop == path->nb_hops) {
+		if (path->egress < ONVM_PORTS_MAX)
+			onvm_leave(worker, mbuf, index, buffer, path->egress);
+		else
+			forward(worker, mbuf, path_index, hop, nsh->ttl);
+		return;
+	}
+	link = onvm_link_of_hop(worker, &path->hops[hop]);
+	if (link == NULL) {
+		if (onvm_hop_is_remote(worker, path, hop))
+			forward(worker, mbuf, path_index, hop, nsh->ttl);
+		else
+			onvm_worker_drop(worker, mbuf, ONVM_DROP_NO_INSTANCE);
+		return;
+	}
+	if (onvm_credits_available(worker, path, hop, false) == 0) {
+		onvm_credits_count_shed(worker, path, hop, 1);
+		onvm_worker_drop(worker, mbuf, ONVM_DROP_SHED);
+		return;
+	}
+	onvm_credits_reserve(worker, path, hop, 1);
+	if (unlikely(--worker->sample_countdown == 0)) {
+		worker->sample_countdown = worker->dp->config.sample_every;
+		memory->times[index].received = rte_rdtsc();
+		buffer->flags |= ONVM_BUFFER_SAMPLED;
+	}
+	onvm_queue_to_link(worker, link, mbuf, index, buffer, hop, path->is_reverse);
+}
+
+void
+onvm_remote_take_in(struct onvm_worker *worker, struct onvm_worker_port *wport, uint16_t queue,
+		    struct rte_mbuf **mbufs, uint16_t nb)
+{
+	const struct onvm_tunnel_packet *packets = onvm_tunnel_received(wport->port, queue);
+
+	for (uint16_t i = 0; i < nb; i++)
+		take_in(worker, wport->port->id, mbufs[i], &packets[i].nsh);
+}

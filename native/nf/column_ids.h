@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef _ONVM_NF_COLUMN_IDS_H_
+#define _ONVM_NF_COLUMN_IDS_H_
+
+/**
+ * @file
+ * Numbers of columns: the header fields of onvm/fields.h, then what a packet has besides.
+ */
+
+#include <onvm/fields.h>
+
+/** What is not a header field but the packet's own; read-only except for the verdict. */
+enum onvm_meta {
+	ONVM_META_length = ONVM_FIELD_COUNT, /**< uint16_t */
+	ONVM_META_port,			     /**< uint16_t, ingress */
+	ONVM_META_flow_hash,		     /**< uint32_t */
+	ONVM_META_protocol,		     /**< uint8_t, behind IPv6 extension headers */
+	ONVM_META_vlan_count,		     /**< uint8_t */
+	ONVM_META_verdict,		     /**< uint8_t, writable */
+	ONVM_META_destination,		     /**< uint16_t, writable */
+	ONVM_META_flow_key,		     /**< struct onvm_tuple */
+	ONVM_COLUMN_COUNT
+};
+
+#endif /* _ONVM_NF_COLUMN_IDS_H_ */

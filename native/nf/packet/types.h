@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef _ONVM_NF_PACKET_TYPES_H_
+#define _ONVM_NF_PACKET_TYPES_H_
+
+/**
+ * @file
+ * The objects of the extension module _packet.
+ */
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <onvm/fields.h>
+
+#define NB_HEADERS (ONVM_H_ICMP + 1)
+
+struct view;
+
+struct header {
+	PyObject_HEAD struct view *view; /* borrowed; NULL once the view is gone */
+};
+
+struct view {
+	PyObject_HEAD struct onvm_pkt *pkt; /* NULL: stale */
+	struct onvm_ctx *ctx;
+	struct onvm_layout layout;
+	struct header *header[NB_HEADERS];
+	PyObject *data; /* memoryview handed out, or NULL */
+};
+
+#endif /* _ONVM_NF_PACKET_TYPES_H_ */

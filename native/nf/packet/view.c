@@ -1,0 +1,355 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "packet/view.h"
+
+#include <onvm/tuple.h>
+
+#include "columns.h"
+#include "packet/header.h"
+#include "packet/stale.h"
+
+PyTypeObject *packet_view_type;
+
+static struct view *
+live(PyObject *self)
+{
+	struct view *view = (struct view *)self;
+
+	if (view->pkt == NULL) {
+		packet_raise_stale();
+		return NULL;
+	}
+	return view;
+}
+
+static PyObject *
+view_header(PyObject *self, void *closure)
+{
+	struct view *view = (struct view *)self;
+	const uintptr_t id = (uintptr_t)closure;
+	struct header *header = view->header[id];
+
+	if (header == NULL) {
+		header = packet_header_create(view, (uint32_t)id);
+		if (header == NULL)
+			return NULL;
+		view->header[id] = header;
+	}
+	Py_INCREF((PyObject *)header);
+	return (PyObject *)header;
+}
+
+static PyObject *
+view_has(PyObject *self, void *closure)
+{
+	const struct view *view = live(self);
+
+	if (view == NULL)
+		return NULL;
+	return PyBool_FromLong(onvm_layout_has(&view->layout, (uint32_t)(uintptr_t)closure));
+}
+
+enum own {
+	LENGTH,
+	PORT,
+	FLOW_HASH,
+	PROTOCOL,
+	VLAN_COUNT,
+	VERDICT,
+	DESTINATION,
+	HEADROOM,
+	TAILROOM
+};
+
+static PyObject *
+view_own(PyObject *self, void *closure)
+{
+	const struct view *view = live(self);
+	uint32_t value = 0;
+
+	if (view == NULL)
+		return NULL;
+	switch ((enum own)(uintptr_t)closure) {
+	case LENGTH:
+		value = view->pkt->length;
+		break;
+	case PORT:
+		value = view->pkt->port;
+		break;
+	case FLOW_HASH:
+		value = view->pkt->flow_hash;
+		break;
+	case PROTOCOL:
+		value = view->layout.protocol;
+		break;
+	case VLAN_COUNT:
+		value = onvm_layout_has(&view->layout, ONVM_H_VLAN) ? (view->layout.l3 - 14) / 4u :
+								      0;
+		break;
+	case VERDICT:
+		value = view->pkt->verdict;
+		break;
+	case DESTINATION:
+		value = view->pkt->destination;
+		break;
+	case HEADROOM:
+		value = view->pkt->headroom;
+		break;
+	case TAILROOM:
+		value = view->pkt->tailroom;
+		break;
+	}
+	return PyLong_FromUnsignedLong(value);
+}
+
+static PyObject *
+view_flow_key(PyObject *self, void *closure)
+{
+	const struct view *view = live(self);
+	struct onvm_tuple key;
+
+	(void)closure;
+	if (view == NULL)
+		return NULL;
+	onvm_tuple_read(view->pkt->data, &view->layout, &key);
+	return PyBytes_FromStringAndSize((const char *)&key, sizeof(key));
+}
+
+static PyObject *
+view_data(PyObject *self, void *closure)
+{
+	struct view *view = live(self);
+
+	(void)closure;
+	if (view == NULL)
+		return NULL;
+	if (view->data == NULL)
+		view->data = PyMemoryView_FromMemory((char *)view->pkt->data, view->pkt->length,
+						     PyBUF_WRITE);
+	Py_XINCREF(view->data);
+	return view->data;
+}
+
+/* The memoryview of the packet ends; one that is exported further cannot be, and is let go. */
+static void
+release_data(struct view *view)
+{
+	PyObject *result;
+
+	if (view->data == NULL)
+		return;
+	result = PyObject_CallMethod(view->data, "release", NULL);
+	if (result == NULL)
+		PyErr_Clear();
+	Py_XDECREF(result);
+	Py_CLEAR(view->data);
+}
+
+static PyObject *
+view_move(PyObject *self, PyObject *argument, uint8_t *(*move)(struct onvm_pkt *, uint16_t))
+{
+	struct view *view = live(self);
+	unsigned long length;
+
+	if (view == NULL)
+		return NULL;
+	length = PyLong_AsUnsignedLong(argument);
+	if (length == (unsigned long)-1 && PyErr_Occurred())
+		return NULL;
+	if (length > UINT16_MAX || move(view->pkt, (uint16_t)length) == NULL)
+		Py_RETURN_FALSE;
+	release_data(view);
+	view->layout = onvm_layout_of(view->pkt);
+	Py_RETURN_TRUE;
+}
+
+static PyObject *
+view_push(PyObject *self, PyObject *argument)
+{
+	return view_move(self, argument, onvm_pkt_push);
+}
+
+static PyObject *
+view_pull(PyObject *self, PyObject *argument)
+{
+	return view_move(self, argument, onvm_pkt_pull);
+}
+
+static PyObject *
+view_tobytes(PyObject *self, PyObject *unused)
+{
+	const struct view *view = live(self);
+
+	(void)unused;
+	if (view == NULL)
+		return NULL;
+	return PyBytes_FromStringAndSize((const char *)view->pkt->data, view->pkt->length);
+}
+
+/* Set verdict and destination; gives the verdict, so that "return pkt.drop(2)" reads well. */
+static PyObject *
+decide(PyObject *self, PyObject *const *arguments, Py_ssize_t nb_arguments, uint8_t verdict,
+       Py_ssize_t nb_needed)
+{
+	struct view *view = live(self);
+	unsigned long destination = 0;
+
+	if (view == NULL)
+		return NULL;
+	if (nb_arguments > 1 || nb_arguments < nb_needed) {
+		PyErr_SetString(PyExc_TypeError, "one number expected");
+		return NULL;
+	}
+	if (nb_arguments == 1) {
+		destination = PyLong_AsUnsignedLong(arguments[0]);
+		if (destination == (unsigned long)-1 && PyErr_Occurred())
+			return NULL;
+	}
+	if (destination > UINT16_MAX) {
+		PyErr_SetString(PyExc_OverflowError, "a reason, port or service ID is below 65536");
+		return NULL;
+	}
+	view->pkt->verdict = verdict;
+	view->pkt->destination = (uint16_t)destination;
+	return PyLong_FromLong(verdict);
+}
+
+static PyObject *
+view_drop(PyObject *self, PyObject *const *arguments, Py_ssize_t nb_arguments)
+{
+	return decide(self, arguments, nb_arguments, ONVM_DROP, 0);
+}
+
+static PyObject *
+view_out(PyObject *self, PyObject *const *arguments, Py_ssize_t nb_arguments)
+{
+	return decide(self, arguments, nb_arguments, ONVM_OUT, 1);
+}
+
+static PyObject *
+view_to_service(PyObject *self, PyObject *const *arguments, Py_ssize_t nb_arguments)
+{
+	return decide(self, arguments, nb_arguments, ONVM_TO_SERVICE, 1);
+}
+
+static PyObject *
+view_originate(PyObject *self, PyObject *arguments)
+{
+	const struct view *view = live(self);
+	const char *bytes;
+	Py_ssize_t length;
+	unsigned int verdict = ONVM_NEXT, destination = 0;
+
+	if (view == NULL ||
+	    !PyArg_ParseTuple(arguments, "y#|II", &bytes, &length, &verdict, &destination))
+		return NULL;
+	if (length > UINT16_MAX || view->ctx == NULL)
+		Py_RETURN_FALSE;
+	return PyBool_FromLong(onvm_originate(view->ctx, (const uint8_t *)bytes, (uint32_t)length,
+					      verdict, destination) == 0);
+}
+
+static void
+view_dealloc(PyObject *self)
+{
+	struct view *view = (struct view *)self;
+	PyTypeObject *type = Py_TYPE(self);
+
+	view->pkt = NULL;
+	release_data(view);
+	for (uint32_t id = 0; id < NB_HEADERS; id++) {
+		if (view->header[id] != NULL)
+			view->header[id]->view = NULL;
+		Py_CLEAR(view->header[id]);
+	}
+	PyObject_Free(self);
+	Py_DECREF(type);
+}
+
+#define HEADER(name, id) {name, view_header, NULL, NULL, (void *)(uintptr_t)(id)}
+#define HAS(name, id) {name, view_has, NULL, NULL, (void *)(uintptr_t)(id)}
+#define OWN(name, id) {name, view_own, NULL, NULL, (void *)(uintptr_t)(id)}
+static PyGetSetDef view_getset[] = {
+	HEADER("eth", ONVM_H_ETH),
+	HEADER("vlan", ONVM_H_VLAN),
+	HEADER("ipv4", ONVM_H_IPV4),
+	HEADER("ipv6", ONVM_H_IPV6),
+	HEADER("tcp", ONVM_H_TCP),
+	HEADER("udp", ONVM_H_UDP),
+	HEADER("icmp", ONVM_H_ICMP),
+	HAS("is_vlan", ONVM_H_VLAN),
+	HAS("is_ipv4", ONVM_H_IPV4),
+	HAS("is_ipv6", ONVM_H_IPV6),
+	HAS("is_tcp", ONVM_H_TCP),
+	HAS("is_udp", ONVM_H_UDP),
+	HAS("is_icmp", ONVM_H_ICMP),
+	HAS("is_fragment", ONVM_H_FRAGMENT),
+	HAS("is_reverse", ONVM_H_REVERSE),
+	OWN("length", LENGTH),
+	OWN("port", PORT),
+	OWN("flow_hash", FLOW_HASH),
+	OWN("protocol", PROTOCOL),
+	OWN("vlan_count", VLAN_COUNT),
+	OWN("verdict", VERDICT),
+	OWN("destination", DESTINATION),
+	OWN("headroom", HEADROOM),
+	OWN("tailroom", TAILROOM),
+	{"flow_key", view_flow_key, NULL, NULL, NULL},
+	{"data", view_data, NULL, NULL, NULL},
+	{NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyMethodDef view_methods[] = {
+	{"push", view_push, METH_O, NULL},
+	{"pull", view_pull, METH_O, NULL},
+	{"tobytes", view_tobytes, METH_NOARGS, NULL},
+	{"drop", (PyCFunction)(void (*)(void))view_drop, METH_FASTCALL, NULL},
+	{"out", (PyCFunction)(void (*)(void))view_out, METH_FASTCALL, NULL},
+	{"to_service", (PyCFunction)(void (*)(void))view_to_service, METH_FASTCALL, NULL},
+	{"originate", view_originate, METH_VARARGS, NULL},
+	{NULL, NULL, 0, NULL},
+};
+
+struct view *
+packet_view_create(void)
+{
+	struct view *view = PyObject_New(struct view, packet_view_type);
+
+	if (view != NULL)
+		memset((char *)view + sizeof(PyObject), 0, sizeof(*view) - sizeof(PyObject));
+	return view;
+}
+
+int
+packet_view_is_shared(const struct view *view)
+{
+	if (Py_REFCNT((PyObject *)(uintptr_t)view) > 1)
+		return 1;
+	for (uint32_t id = 0; id < NB_HEADERS; id++)
+		if (view->header[id] != NULL && Py_REFCNT((PyObject *)view->header[id]) > 1)
+			return 1;
+	return 0;
+}
+
+void
+packet_view_end(struct view *view)
+{
+	if (view->data != NULL)
+		release_data(view);
+	view->pkt = NULL;
+}
+
+static PyType_Slot view_slots[] = {
+	{Py_tp_dealloc, (void *)view_dealloc},
+	{Py_tp_getset, view_getset},
+	{Py_tp_methods, view_methods},
+	{0, NULL},
+};
+static PyType_Spec view_spec = {"onvm_sdk.packet.PacketView", sizeof(struct view), 0,
+				Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, view_slots};
+
+int
+packet_views_create(PyObject *module)
+{
+	packet_view_type = (PyTypeObject *)PyType_FromSpec(&view_spec);
+	return packet_view_type == NULL ? -1 : PyModule_AddType(module, packet_view_type);
+}
