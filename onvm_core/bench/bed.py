@@ -10,16 +10,16 @@ from pathlib import Path
 from onvm_core._native import ports as native_ports
 from onvm_core._native.dataplane import DataplaneSettings
 from onvm_core.launch.launcher import DEFAULT_LAUNCHER, Launchers
-from onvm_core.manager.automation import Automation
-from onvm_core.manager.config import Config
+from onvm_core.manager.api.directory import temporary_directory
+from onvm_core.manager.config.extensions import Extensions
+from onvm_core.manager.config.onvm_toml import Config
+from onvm_core.manager.config.sections import ScaleConfig
 from onvm_core.manager.deployment import Deployment
-from onvm_core.manager.directory import temporary_directory
-from onvm_core.manager.extensions import Extensions
-from onvm_core.manager.placement import DEFAULT_POLICY
-from onvm_core.manager.placer import load_policy
-from onvm_core.manager.registry import HostState, NfHost
-from onvm_core.manager.sections import ScaleConfig
-from onvm_core.manager.supervisor import Supervisor, WantedHost
+from onvm_core.manager.nf_hosts.registry import HostState, NfHost
+from onvm_core.manager.placement.allocator import load_policy
+from onvm_core.manager.placement.policy import DEFAULT_POLICY
+from onvm_core.manager.service.automation import Automation
+from onvm_core.manager.supervision.supervisor import Supervisor, WantedHost
 from onvm_core.scaling.policy import UtilisationPolicy
 from onvm_sdk.errors import OnvmError
 

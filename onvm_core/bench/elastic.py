@@ -17,7 +17,7 @@ from onvm_core._native import dataplane
 from onvm_core._native import ports as native_ports
 from onvm_core.bench.bed import SERVICE, Bed, running
 from onvm_core.bench.scenario import Scenario
-from onvm_core.manager.sections import ScaleConfig
+from onvm_core.manager.config.sections import ScaleConfig
 
 __all__ = ["KINDS"]
 

@@ -24,12 +24,12 @@ from onvm_core._native import ports as native_ports
 from onvm_core._native.dataplane import DataplaneSettings
 from onvm_core.bench.bench_nf import start_nf
 from onvm_core.bench.scenario import Scenario
-from onvm_core.manager.chains import PORT_REMOTE
-from onvm_core.manager.directory import temporary_directory
-from onvm_core.manager.environment import split_cpus
+from onvm_core.manager.api.directory import temporary_directory
+from onvm_core.manager.chains.chains import PORT_REMOTE
 from onvm_core.manager.manager import Manager
-from onvm_core.manager.registry import HostState
-from onvm_core.manager.report import quantile_us
+from onvm_core.manager.nf_hosts.registry import HostState
+from onvm_core.manager.reporting import quantile_us
+from onvm_core.manager.startup.environment import split_cpus
 from onvm_sdk.errors import OnvmError
 
 __all__ = ["KINDS"]

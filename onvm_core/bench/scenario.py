@@ -16,11 +16,11 @@ from onvm_core._native import dataplane
 from onvm_core._native import ports as native_ports
 from onvm_core._native.dataplane import DataplaneSettings
 from onvm_core.bench.bench_nf import start_nf
-from onvm_core.manager.directory import temporary_directory
-from onvm_core.manager.environment import split_cpus
+from onvm_core.manager.api.directory import temporary_directory
 from onvm_core.manager.manager import Manager
-from onvm_core.manager.registry import HostState, NfHost
-from onvm_core.manager.report import cpu_seconds, quantile_us
+from onvm_core.manager.nf_hosts.registry import HostState, NfHost
+from onvm_core.manager.reporting import cpu_seconds, quantile_us
+from onvm_core.manager.startup.environment import split_cpus
 from onvm_sdk.errors import ConfigError, OnvmError
 
 __all__ = [

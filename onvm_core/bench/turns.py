@@ -23,8 +23,8 @@ from onvm_core.bench.scenario import (
     pass_time,
 )
 from onvm_core.launch.launcher import DEFAULT_LAUNCHER
-from onvm_core.manager.registry import NfHost
-from onvm_core.manager.supervisor import WantedHost
+from onvm_core.manager.nf_hosts.registry import NfHost
+from onvm_core.manager.supervision.supervisor import WantedHost
 from onvm_sdk.errors import OnvmError
 
 __all__ = ["KINDS", "TWIN"]

@@ -27,16 +27,16 @@ from onvm_core.cli.report import print_report
 from onvm_core.cli.signals import stop_on_signals
 from onvm_core.launch.launcher import DEFAULT_LAUNCHER, Launchers
 from onvm_core.launch.limits import LimitMode
-from onvm_core.manager.capture import Capture, CapturePoint
+from onvm_core.manager.api.directory import temporary_directory
+from onvm_core.manager.captures.capture import Capture, CapturePoint
 from onvm_core.manager.deployment import Deployment
-from onvm_core.manager.directory import temporary_directory
-from onvm_core.manager.environment import split_cpus, worker_sockets
-from onvm_core.manager.placement import DEFAULT_POLICY
-from onvm_core.manager.placer import load_policy
+from onvm_core.manager.placement.allocator import load_policy
+from onvm_core.manager.placement.policy import DEFAULT_POLICY
+from onvm_core.manager.placement.topology import port_socket
 from onvm_core.manager.ports import PortKind, parse_uri, port_kinds
-from onvm_core.manager.report import Report
-from onvm_core.manager.sockets import memory_sockets
-from onvm_core.manager.topology import port_socket
+from onvm_core.manager.reporting import Report
+from onvm_core.manager.startup.environment import split_cpus, worker_sockets
+from onvm_core.manager.startup.numa import memory_sockets
 from onvm_core.plugins import discover, find
 from onvm_sdk.errors import ConfigError
 

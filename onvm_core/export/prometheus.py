@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from onvm_core.export.snapshot import Snapshot, file_option
-from onvm_core.manager.report import NfReport, PortReport
+from onvm_core.manager.reporting import NfReport, PortReport
 
 __all__ = ["Prometheus", "exposition"]
 

@@ -26,23 +26,23 @@ from onvm_core.launch.launcher import (
 )
 from onvm_core.launch.limits import LimitMode, Limits
 from onvm_core.launch.process import ProcessLauncher
-from onvm_core.manager.chains import Chains
-from onvm_core.manager.classifier import Classifier
-from onvm_core.manager.environment import split_cpus
+from onvm_core.manager.chains.chains import Chains
+from onvm_core.manager.chains.classifier import Classifier
+from onvm_core.manager.cluster_view.view import LocalRoom
 from onvm_core.manager.manager import Manager
-from onvm_core.manager.placement import Decision, Need, PlacementPolicy, Room
-from onvm_core.manager.placer import Placer
+from onvm_core.manager.nf_hosts.registry import HostState, NfHost
+from onvm_core.manager.placement.allocator import Placer
+from onvm_core.manager.placement.policy import Decision, Need, PlacementPolicy, Room
+from onvm_core.manager.placement.topology import read_topology
 from onvm_core.manager.ports import Direction, PortKind, open_port, parse_uri
-from onvm_core.manager.registry import HostState, NfHost
-from onvm_core.manager.report import (
+from onvm_core.manager.reporting import (
     BufferReport,
     Report,
     cpu_seconds,
     make_report,
     retire_dead,
 )
-from onvm_core.manager.topology import read_topology
-from onvm_core.manager.view import LocalRoom
+from onvm_core.manager.startup.environment import split_cpus
 from onvm_core.plugins import NfPackage
 from onvm_sdk.errors import ConfigError, OnvmError
 from onvm_sdk.manifest import read_config

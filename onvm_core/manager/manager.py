@@ -19,12 +19,13 @@ from types import TracebackType
 from onvm_core._native import dataplane
 from onvm_core._native.dataplane import ChainSpec, DataplaneSettings
 from onvm_core.launch.identity import is_in_other_namespace
-from onvm_core.manager import head_start, stopwatch, wire
-from onvm_core.manager.attach import AttachServer, Connection
-from onvm_core.manager.environment import eal_arguments
-from onvm_core.manager.meters import Meters
-from onvm_core.manager.registry import HostState, NfHost, Registry
-from onvm_core.manager.sockets import cpu_sockets, process_socket
+from onvm_core.manager.nf_hosts import codec
+from onvm_core.manager.nf_hosts.attach import AttachServer, Connection
+from onvm_core.manager.nf_hosts.meters import Meters
+from onvm_core.manager.nf_hosts.registry import HostState, NfHost, Registry
+from onvm_core.manager.startup import early_start, times
+from onvm_core.manager.startup.environment import eal_arguments
+from onvm_core.manager.startup.numa import cpu_sockets, process_socket
 from onvm_sdk.errors import OnvmError
 
 __all__ = ["Manager"]
@@ -59,7 +60,7 @@ class Manager:
         self.secrets: dict[str, tuple[str, ...]] = {}
         self.on_host_change: Callable[[NfHost], None] = lambda host: None
         self.on_notice: Callable[[], None] = lambda: None
-        self.on_state_message: Callable[[NfHost, wire.Message], None] = lambda host, message: None
+        self.on_state_message: Callable[[NfHost, codec.Message], None] = lambda host, message: None
         self._by_slot: dict[int, NfHost] = {}
         self._leaving: dict[int, float] = {}
         self._held: set[str] = set()
@@ -70,10 +71,10 @@ class Manager:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.attach = AttachServer(folder / "attach.sock", self.selector, self)
         try:
-            stopwatch.lap("wiring")
-            head_start.init(settings, eal_arguments(worker_cpus, use_pci=use_pci))
+            times.lap("wiring")
+            early_start.init(settings, eal_arguments(worker_cpus, use_pci=use_pci))
             dataplane.start()
-            stopwatch.lap("data plane")
+            times.lap("data plane")
         except BaseException:
             self.attach.close()
             raise
@@ -170,7 +171,7 @@ class Manager:
         host.state = HostState.DRAINING
         host.drained.clear()
         for stage in range(len(host.instances)):
-            self.send(host, wire.pack_message(wire.DRAIN, stage=stage))
+            self.send(host, codec.pack_message(codec.DRAIN, stage=stage))
         self.on_host_change(host)
 
     def resume_host(self, host: NfHost) -> None:
@@ -179,7 +180,7 @@ class Manager:
             dataplane.activate_host(host.slot)
         host.state = HostState.ACTIVE
         for stage in range(len(host.instances)):
-            self.send(host, wire.pack_message(wire.RESUME, stage=stage))
+            self.send(host, codec.pack_message(codec.RESUME, stage=stage))
         self.on_host_change(host)
 
     def keep_back(self, host: NfHost, is_kept_back: bool) -> None:
@@ -206,7 +207,7 @@ class Manager:
             host.state = HostState.DRAINING
             self._leaving[host.slot] = time.monotonic() + LEAVE_TIMEOUT_S
         else:
-            self.send(host, wire.pack_message(wire.STOP))
+            self.send(host, codec.pack_message(codec.STOP))
 
     def _let_leave(self) -> None:
         """Ask those to stop that hold nothing, or for too long."""
@@ -214,13 +215,13 @@ class Manager:
         for slot, deadline in list(self._leaving.items()):
             if dataplane.read_host(slot).reserved == 0 or now > deadline:
                 del self._leaving[slot]
-                self.send(self._by_slot[slot], wire.pack_message(wire.STOP))
+                self.send(self._by_slot[slot], codec.pack_message(codec.STOP))
 
     def send_user(self, name: str, payload: bytes) -> int:
         """Send a message to instance or service `name`; how many got it."""
         targets = self.registry.find(name)
         for host, stage in targets:
-            self.send(host, wire.pack_message(wire.USER, stage=stage, payload=payload))
+            self.send(host, codec.pack_message(codec.USER, stage=stage, payload=payload))
         return len(targets)
 
     def send(self, host: NfHost, message: bytes) -> None:
@@ -232,7 +233,7 @@ class Manager:
     # ---- the attach socket's events ----
 
     def on_hello(
-        self, connection: Connection, hello: wire.Hello
+        self, connection: Connection, hello: codec.Hello
     ) -> tuple[bytes, tuple[int, ...], int]:
         """Make a host for who says hello."""
         services = tuple(stage.service for stage in hello.stages)
@@ -252,7 +253,7 @@ class Manager:
         host.is_held = hello.secret in self._held
         self._held.discard(hello.secret)
         self._by_slot[slot] = host
-        reply = wire.pack_reply(
+        reply = codec.pack_reply(
             n_workers=self.settings.n_workers,
             ring_length=self.settings.ring_length,
             n_buffers=handover.n_buffers,
@@ -273,39 +274,39 @@ class Manager:
             return None
         return process_socket(pid, cpu_sockets())
 
-    def on_message(self, connection: Connection, message: wire.Message) -> None:
+    def on_message(self, connection: Connection, message: codec.Message) -> None:
         """A host says something."""
         host = self._by_slot[connection.slot]
-        if message.kind == wire.READY:
+        if message.kind == codec.READY:
             if host.state is HostState.ATTACHED and host.is_held:
                 host.state = HostState.STANDBY
                 self.on_host_change(host)
             elif host.state is HostState.ATTACHED:
                 self.activate_host(host)
-        elif message.kind == wire.CLAIM:
-            claim = wire.unpack_claim(message.payload)
+        elif message.kind == codec.CLAIM:
+            claim = codec.unpack_claim(message.payload)
             dataplane.claim(
                 host.slot, claim.address, claim.protocol, claim.first_port, claim.end_port
             )
             host.claims.append(claim)
-        elif message.kind == wire.USER:
+        elif message.kind == codec.USER:
             self._route(host, message)
-        elif message.kind == wire.UNCLAIM:
-            claim = wire.unpack_claim(message.payload)
+        elif message.kind == codec.UNCLAIM:
+            claim = codec.unpack_claim(message.payload)
             dataplane.unclaim(
                 host.slot, claim.address, claim.protocol, claim.first_port, claim.end_port
             )
             host.claims = [known for known in host.claims if known != claim]
-        elif message.kind == wire.DRAINED:
+        elif message.kind == codec.DRAINED:
             host.drained.add(message.stage)
-        elif message.kind in wire.STATE_MESSAGES:
+        elif message.kind in codec.STATE_MESSAGES:
             self.on_state_message(host, message)
         else:
-            raise wire.WireError(f"message type {message.kind}")
+            raise codec.WireError(f"message type {message.kind}")
 
-    def _route(self, sender: NfHost, message: wire.Message) -> None:
+    def _route(self, sender: NfHost, message: codec.Message) -> None:
         if message.stage >= len(sender.instances):
-            raise wire.WireError(f"message of stage {message.stage}")
+            raise codec.WireError(f"message of stage {message.stage}")
         name = sender.instances[message.stage].name
         if not message.peer:
             log.info("%s says: %r", name, message.payload[:LOGGED_BYTES_MAX])
@@ -313,7 +314,7 @@ class Manager:
         for host, stage in self.registry.find(message.peer):
             self.send(
                 host,
-                wire.pack_message(wire.USER, stage=stage, peer=name, payload=message.payload),
+                codec.pack_message(codec.USER, stage=stage, peer=name, payload=message.payload),
             )
 
     def on_gone(self, connection: Connection, reason: str) -> None:

@@ -19,7 +19,7 @@ import msgspec
 
 from onvm_core._native import ports as native_ports
 from onvm_core._native.dataplane import DataplaneError
-from onvm_core.manager.sockets import device_socket
+from onvm_core.manager.startup.numa import device_socket
 from onvm_core.plugins import PluginManager
 from onvm_sdk.errors import ConfigError
 

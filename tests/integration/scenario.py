@@ -20,7 +20,7 @@ from pathlib import Path
 from msgspec import to_builtins as counters
 from onvm_core._native import dataplane
 from onvm_core._native import ports as native_ports
-from onvm_core.manager.capture import Capture, CapturePoint
+from onvm_core.manager.captures.capture import Capture, CapturePoint
 from onvm_core.manager.manager import Manager
 
 directory = Path(sys.argv[1])

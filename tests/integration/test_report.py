@@ -10,7 +10,7 @@ from scenario import run
 pytestmark = pytest.mark.once
 
 PASSING = """
-from onvm_core.manager.report import make_report
+from onvm_core.manager.reporting import make_report
 
 near = native_ports.open_null("in")
 far = native_ports.open_null("out", is_source=False)

@@ -15,7 +15,7 @@ from types import TracebackType
 from onvm_core._native import dataplane as dp
 from onvm_core._native import ports as dp_ports
 from onvm_core.manager.manager import Manager
-from onvm_core.manager.registry import HostState, NfHost
+from onvm_core.manager.nf_hosts.registry import HostState, NfHost
 
 __all__ = ["Bed", "say"]
 

@@ -16,7 +16,7 @@ from bed import Bed, say
 import onvm_core
 from onvm_core._native import dataplane as dp
 from onvm_core._native import ports as dp_ports
-from onvm_core.manager.registry import HostState
+from onvm_core.manager.nf_hosts.registry import HostState
 
 BENCH_NF = Path(onvm_core.__file__).parent / "bin" / "onvm-bench-nf"
 

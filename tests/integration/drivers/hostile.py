@@ -11,7 +11,7 @@ from pathlib import Path
 from bed import Bed, say
 
 from onvm_core._native import dataplane as dp
-from onvm_core.manager.registry import HostState
+from onvm_core.manager.nf_hosts.registry import HostState
 
 WATCH_S = 0.35
 KNOCKERS = {"connect", "silent", "half", "garbage", "attach_1000"}

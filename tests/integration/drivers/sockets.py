@@ -17,7 +17,7 @@ from bed import Bed, say
 import onvm_core
 from onvm_core._native import dataplane as dp
 from onvm_core._native import ports as dp_ports
-from onvm_core.manager.registry import HostState
+from onvm_core.manager.nf_hosts.registry import HostState
 
 NOWHERE = 900
 BUFFERS = 1024

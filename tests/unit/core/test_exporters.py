@@ -18,7 +18,7 @@ from onvm_core.export.jsonl import JsonLines
 from onvm_core.export.prometheus import Prometheus, exposition
 from onvm_core.export.runner import Exporters, PlannedExporter
 from onvm_core.export.snapshot import Snapshot
-from onvm_core.manager.report import (
+from onvm_core.manager.reporting import (
     BufferReport,
     Latency,
     LoadReport,

@@ -1,0 +1,344 @@
+"""What a manager has done, as one value: text tables and ``--json`` are both made from it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from onvm_core._native import dataplane
+from onvm_core._native import ports as native_ports
+from onvm_core._native.dataplane import HostCounters, PlaneCounters
+from onvm_core.manager.manager import Manager
+from onvm_core.manager.nf_hosts.registry import HostState, NfHost, Registry
+from onvm_core.scaling.load import quantile
+
+__all__ = [
+    "BufferReport",
+    "LoadReport",
+    "NfReport",
+    "PortReport",
+    "Report",
+    "cpu_seconds",
+    "make_report",
+    "retire_dead",
+]
+
+
+LOAD_OVER_S = 1.0
+
+
+class Latency(msgspec.Struct, frozen=True):
+    """Quantiles of sampled packets, in microseconds; None without samples."""
+
+    p50_us: float | None
+    p99_us: float | None
+
+
+class LoadReport(msgspec.Struct, frozen=True):
+    """Load of an NF host over the last second; of all instances in it, where it is fused."""
+
+    seconds: float
+    packets: int
+    busy_cycles: int
+    idle_cycles: int
+    cycles_per_packet: float
+    occupancy_mean: float
+    """Share of its places for packets that was taken, 0 to 1."""
+    occupancy_peak: float
+    sheds: int
+    queue: Latency
+    """From hand-over to return."""
+    utilisation: float
+    """Share of its capacity that was in use, 0 to 1."""
+    spare_pps: int | None
+    """Packets per second that it could take on top; None: not known yet."""
+
+
+class NfReport(msgspec.Struct, frozen=True):
+    """One NF instance. `rx` = `tx` + drops + what it holds."""
+
+    service: str
+    instance: str
+    state: str
+    pid: int
+    rx: int
+    tx: int
+    originated: int
+    drops: dict[str, int]
+    latency: Latency
+    cpu: float
+    """CPU time used, as a share of one core."""
+    cycles_per_packet: float
+    counters: dict[str, int]
+    reason: str
+    load: LoadReport | None = None
+    """None when it does not serve."""
+
+
+class PortReport(msgspec.Struct, frozen=True):
+    """One port."""
+
+    name: str
+    uri: str
+    rx: int
+    rx_bytes: int
+    tx: int
+    tx_bytes: int
+    mpps: float
+    """Packets received and sent per second, in millions."""
+    latency: Latency
+    """From reception on any port to sending here."""
+
+
+class GeneratorReport(msgspec.Struct, frozen=True):
+    """What a ``gen:`` client saw of its connections."""
+
+    port: str
+    opened: int
+    completed: int
+    failed: int
+    requests: int
+    replies: int
+    lost: int
+    bad_checksum: int
+    bad_payload: int
+    out_of_order: int
+    unexpected: int
+    rtt: Latency
+
+
+class SocketBuffers(msgspec.Struct, frozen=True):
+    """Buffers near one CPU socket."""
+
+    socket: int
+    total: int
+    free: int
+    with_nfs: int
+    problem: str = ""
+    """Why they are not in that socket's memory; "": they are."""
+
+
+class BufferReport(msgspec.Struct, frozen=True):
+    """Where the buffers are; the rest is with ports and workers."""
+
+    total: int
+    free: int
+    with_nfs: int
+    sockets: list[SocketBuffers] = []
+
+    @classmethod
+    def of(cls, plane: PlaneCounters) -> BufferReport:
+        """By the counters of the data plane."""
+        sockets = [
+            SocketBuffers(
+                area.socket, area.total, area.free, area.with_nfs,
+                f"the kernel gives no memory of it: {os.strerror(area.bind_errno)}"
+                if area.bind_errno
+                else "",
+            )
+            for area in plane.areas
+        ]  # fmt: skip
+        return cls(plane.buffers_total, plane.buffers_free, plane.buffers_with_nfs, sockets)
+
+
+class Report(msgspec.Struct, frozen=True):
+    """A manager's counters. When nothing is inside, `rx` + `originated` = `tx` + all drops."""
+
+    rx: int
+    originated: int
+    tx: int
+    drops: dict[str, int]
+    nfs: list[NfReport]
+    ports: list[PortReport]
+    generators: list[GeneratorReport]
+    buffers: BufferReport
+    flows: int
+    seconds: float
+    mpps: float
+    """Packets received per second, in millions."""
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time that a process has used; 0 when it is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
+            fields = file.read().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def quantile_us(histogram: Sequence[int], share: float) -> float | None:
+    """Quantile of a latency histogram of the data plane; see `quantile`."""
+    return quantile(histogram, dataplane.latency_bounds_ns(), share)
+
+
+def _latency(histogram: Sequence[int]) -> Latency:
+    return Latency(quantile_us(histogram, 0.5), quantile_us(histogram, 0.99))
+
+
+def _reason(names: Sequence[str], index: int) -> str:
+    return names[index] if index < len(names) and names[index] else f"reason_{index}"
+
+
+def _stage_rx(counters: HostCounters, stage: int) -> int:
+    """Packets that reached a stage: those of earlier stages, in each direction, left before."""
+    forward = counters.rx[0] - sum(counters.exits[0][:stage])
+    backward = counters.rx[1] - sum(counters.exits[1][stage + 1 :])
+    return forward + backward
+
+
+def load_report(manager: Manager, host: NfHost) -> LoadReport | None:
+    """The load of a host over the last second."""
+    meter = manager.meters.of(host)
+    load = None if meter is None else meter.over(LOAD_OVER_S)
+    if meter is None or load is None:
+        return None
+    spare = meter.spare_pps(load)
+    return LoadReport(
+        seconds=round(load.seconds, 3),
+        packets=load.packets,
+        busy_cycles=load.busy_cycles,
+        idle_cycles=load.idle_cycles,
+        cycles_per_packet=round(load.cycles_per_packet, 1),
+        occupancy_mean=round(load.occupancy_mean, 4),
+        occupancy_peak=round(load.occupancy_peak, 4),
+        sheds=load.sheds,
+        queue=Latency(load.p50_us, load.p99_us),
+        utilisation=round(load.utilisation, 4),
+        spare_pps=None if spare is None else int(spare),
+    )
+
+
+def _nf_reports(host: NfHost, cpu: float, load: LoadReport | None = None) -> list[NfReport]:
+    counters = host.last if host.last is not None else dataplane.read_host(host.slot)
+    busy = sum(counters.busy_cycles) or 1
+    reports = []
+    for stage, instance in enumerate(host.instances):
+        rx = _stage_rx(counters, stage)
+        drops = {
+            _reason(instance.reasons, index): count
+            for index, count in enumerate(counters.drops[stage])
+            if count
+        }
+        held = counters.lost if host.state is HostState.DEAD else 0
+        packets = counters.packets[stage]
+        reports.append(
+            NfReport(
+                service=instance.service,
+                instance=instance.name,
+                state=host.state.value,
+                pid=host.pid,
+                rx=rx,
+                tx=max(rx - sum(drops.values()) - (held if stage == 0 else 0), 0),
+                originated=counters.originated[stage],
+                drops=drops,
+                latency=_latency(counters.latency),
+                cpu=round(cpu * counters.busy_cycles[stage] / busy, 3),
+                cycles_per_packet=round(counters.busy_cycles[stage] / packets, 1) if packets else 0,
+                counters={
+                    name: counters.counters[stage][index]
+                    for index, name in enumerate(instance.counters)
+                    if name
+                },
+                reason=host.reason,
+                load=load,
+            )
+        )
+    return reports
+
+
+def _generator(port: int, name: str) -> GeneratorReport:
+    counters = native_ports.read_gen(port)
+    return GeneratorReport(
+        port=name,
+        opened=counters.opened,
+        completed=counters.completed,
+        failed=counters.failed,
+        requests=counters.requests,
+        replies=counters.replies,
+        lost=counters.lost,
+        bad_checksum=counters.bad_checksum,
+        bad_payload=counters.bad_payload,
+        out_of_order=counters.out_of_order,
+        unexpected=counters.unexpected,
+        rtt=_latency(counters.rtt),
+    )
+
+
+def retire_dead(registry: Registry, keep: int) -> None:
+    """Keep only the drops of all but the last `keep` dead hosts: a manager lives long."""
+    dead = [host for host in registry.hosts if host.state is HostState.DEAD]
+    for host in dead[: max(len(dead) - keep, 0)]:
+        for nf in _nf_reports(host, 0.0):
+            _add_drops(registry.retired_drops, nf)
+        registry.hosts.remove(host)
+
+
+def _add_drops(drops: dict[str, int], nf: NfReport) -> None:
+    for reason, count in nf.drops.items():
+        key = f"{nf.service}.{reason}"
+        drops[key] = drops.get(key, 0) + count
+
+
+def _order(manager: Manager, host: NfHost) -> tuple[int, int]:
+    return manager.registry.service_id(host.services[0]), manager.registry.hosts.index(host)
+
+
+def make_report(manager: Manager, ports: Mapping[int, tuple[str, str]], seconds: float) -> Report:
+    """Read all counters: what has left first, then what has come in.
+
+    So a packet that passes meanwhile may be seen inside, but none that left and did not come.
+
+    Args:
+        ports: name and URI by port ID.
+        seconds: how long packets have been flowing.
+    """
+    seconds = max(seconds, 1e-9)
+    plane = dataplane.read_plane()
+    drops = {reason: count for reason, count in plane.drops.items() if count}
+    drops.update(manager.registry.retired_drops)
+    nfs: list[NfReport] = []
+    for host in sorted(manager.registry.hosts, key=lambda h: _order(manager, h)):
+        used = host.cpu_seconds if host.state is HostState.DEAD else cpu_seconds(host.pid)
+        cpu = max(used - host.cpu_before, 0.0) / seconds
+        nfs.extend(_nf_reports(host, cpu, load_report(manager, host)))
+    for nf in nfs:
+        _add_drops(drops, nf)
+    sent = {port: native_ports.read_port(port) for port in ports}
+    came = dataplane.read_plane()
+    received = {port: native_ports.read_port(port) for port in ports}
+    shown = [
+        PortReport(
+            name=name,
+            uri=uri,
+            rx=received[port].rx,
+            rx_bytes=received[port].rx_bytes,
+            tx=sent[port].tx,
+            tx_bytes=sent[port].tx_bytes,
+            mpps=round((received[port].rx + sent[port].tx) / seconds / 1e6, 3),
+            latency=_latency(sent[port].latency),
+        )
+        for port, (name, uri) in ports.items()
+    ]
+    generators = [
+        _generator(port, name)
+        for port, (name, uri) in ports.items()
+        if uri.startswith("gen:") and native_ports.read_gen(port).sent
+    ]
+    rx = came.closed_rx + sum(port.rx for port in shown)
+    return Report(
+        rx=rx,
+        originated=came.originated,
+        tx=plane.closed_tx + sum(port.tx for port in shown),
+        drops=dict(sorted(drops.items())),
+        nfs=nfs,
+        ports=shown,
+        generators=[report for report in generators if report.opened],
+        buffers=BufferReport.of(plane),
+        flows=plane.flows,
+        seconds=round(seconds, 6),
+        mpps=round(rx / seconds / 1e6, 3),
+    )

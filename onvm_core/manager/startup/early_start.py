@@ -1,0 +1,107 @@
+"""The data plane of ``onvm up`` begins while Python still reads the rest of the manager.
+
+DPDK's environment takes about 130 ms, of which it sleeps 100 ms to measure the TSC; packet memory
+and tables take some more. Imports and the checks of the file take as long, and need none of it. So
+`begin` starts the data plane in a thread as soon as the arguments of the command are known, from no
+more than the file's ``[dataplane]``. Nothing depends on it: whoever has no head start, or a file
+with a mistake, starts the data plane later (`init`), and hears of the mistake from who checks it.
+
+Threads: `begin` and `init` belong to the thread that runs the manager.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from onvm_core._native.values import DataplaneSettings
+from onvm_core.manager.startup import times
+from onvm_core.manager.startup.environment import (
+    DataplaneConfig,
+    check_dataplane,
+    eal_arguments,
+    split_cpus,
+)
+from onvm_sdk.errors import ConfigError, OnvmError
+
+__all__ = ["begin", "init"]
+
+_PCI = "pci:"
+"""Ports of NICs: DPDK takes hold of these when it starts, so that all must be checked before."""
+
+
+class _Start(threading.Thread):
+    """Starts the data plane. Not a daemon: Python ends only when DPDK is not in the middle."""
+
+    def __init__(self, settings: DataplaneSettings, arguments: Sequence[str]) -> None:
+        super().__init__(name="onvm-head-start")
+        self.settings = settings
+        self.arguments = arguments
+        self.error: Exception | None = None
+
+    def run(self) -> None:
+        """Start it, and keep what went wrong for who waits."""
+        try:
+            _init(self.settings, self.arguments)
+        except (ImportError, OnvmError) as error:
+            self.error = error
+
+
+_running: list[_Start] = []
+
+
+def begin(file: Path) -> None:
+    """Start the data plane that `file` describes, if nothing is wrong with that part of it."""
+    planned = _plan(file)
+    if planned is not None and not _running:
+        _running.append(_Start(*planned))
+        _running[0].start()
+
+
+def _plan(file: Path) -> tuple[DataplaneSettings, list[str]] | None:
+    try:
+        tree = tomllib.loads(file.read_text(encoding="utf-8"))
+        plane = msgspec.convert(tree.get("dataplane", {}), DataplaneConfig)
+        uris = [port["uri"] for port in tree.get("ports", {}).values()]
+        check_dataplane(plane, file)
+    except (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError):
+        return None  # who checks the file says what is wrong
+    except (ConfigError, msgspec.ValidationError):
+        return None
+    if any(not isinstance(uri, str) or uri.startswith(_PCI) for uri in uris):
+        return None
+    workers, _ = split_cpus(plane.workers, plane.cpus)
+    return plane.settings(uris), eal_arguments(workers)
+
+
+def init(settings: DataplaneSettings, arguments: Sequence[str]) -> None:
+    """Start the data plane, or wait for the one that has begun.
+
+    Raises:
+        OnvmError: it does not start.
+    """
+    if not _running:
+        _init(settings, arguments)
+        return
+    begun = _running.pop()
+    begun.join()
+    if begun.error is not None:
+        raise begun.error
+    if (begun.settings, list(begun.arguments)) != (settings, list(arguments)):
+        raise OnvmError("[dataplane] has changed while the manager started; start it again")
+
+
+def _init(settings: DataplaneSettings, arguments: Sequence[str]) -> None:
+    from onvm_core._native import dataplane  # loads DPDK
+
+    begun = time.monotonic()
+    dataplane.start_environment(arguments)
+    there = time.monotonic()
+    dataplane.init(settings)
+    times.note("environment", there - begun)
+    times.note("tables", time.monotonic() - there)
