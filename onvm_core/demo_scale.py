@@ -25,6 +25,7 @@ from rich.text import Text
 from onvm_core._native import ports as native_ports
 from onvm_core._native.dataplane import DataplaneSettings
 from onvm_core.cli.report import make_table
+from onvm_core.export.report import Report
 from onvm_core.launch.launcher import Launchers
 from onvm_core.manager.api.directory import temporary_directory
 from onvm_core.manager.api.messages import ScaleStatusRequest
@@ -35,9 +36,9 @@ from onvm_core.manager.deployment import Deployment
 from onvm_core.manager.placement.allocator import load_policy
 from onvm_core.manager.placement.policy import DEFAULT_POLICY
 from onvm_core.manager.ports import port_kinds
-from onvm_core.manager.reporting import Report
 from onvm_core.manager.service.automation import Automation
-from onvm_core.manager.supervision.supervisor import Supervisor, WantedHost
+from onvm_core.manager.supervision.supervised import WantedHost
+from onvm_core.manager.supervision.supervisor import Supervisor
 from onvm_core.plugins import load_plugins
 from onvm_core.scaling.autoscaler import Decision
 from onvm_core.scaling.policy import UtilisationPolicy

@@ -19,7 +19,8 @@ from onvm_core.manager.nf_hosts.registry import HostState, NfHost
 from onvm_core.manager.placement.allocator import load_policy
 from onvm_core.manager.placement.policy import DEFAULT_POLICY
 from onvm_core.manager.service.automation import Automation
-from onvm_core.manager.supervision.supervisor import Supervisor, WantedHost
+from onvm_core.manager.supervision.supervised import WantedHost
+from onvm_core.manager.supervision.supervisor import Supervisor
 from onvm_core.scaling.policy import UtilisationPolicy
 from onvm_sdk.errors import OnvmError
 

@@ -24,7 +24,7 @@ from onvm_core.bench.scenario import (
 )
 from onvm_core.launch.launcher import DEFAULT_LAUNCHER
 from onvm_core.manager.nf_hosts.registry import NfHost
-from onvm_core.manager.supervision.supervisor import WantedHost
+from onvm_core.manager.supervision.supervised import WantedHost
 from onvm_sdk.errors import OnvmError
 
 __all__ = ["KINDS", "TWIN"]

@@ -25,6 +25,7 @@ from onvm_core._native.dataplane import DataplaneSettings
 from onvm_core.cli.installed import plugins_of_process
 from onvm_core.cli.report import print_report
 from onvm_core.cli.signals import stop_on_signals
+from onvm_core.export.report import Report
 from onvm_core.launch.launcher import DEFAULT_LAUNCHER, Launchers
 from onvm_core.launch.limits import LimitMode
 from onvm_core.manager.api.directory import temporary_directory
@@ -34,7 +35,6 @@ from onvm_core.manager.placement.allocator import load_policy
 from onvm_core.manager.placement.policy import DEFAULT_POLICY
 from onvm_core.manager.placement.topology import port_socket
 from onvm_core.manager.ports import PortKind, parse_uri, port_kinds
-from onvm_core.manager.reporting import Report
 from onvm_core.manager.startup.environment import split_cpus, worker_sockets
 from onvm_core.manager.startup.numa import memory_sockets
 from onvm_core.plugins import discover, find

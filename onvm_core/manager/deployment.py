@@ -16,6 +16,7 @@ import msgspec
 from onvm_core._native import dataplane
 from onvm_core._native import ports as native_ports
 from onvm_core._native.dataplane import DataplaneSettings
+from onvm_core.export.report import Report
 from onvm_core.launch.identity import ProcessId
 from onvm_core.launch.launcher import (
     DEFAULT_LAUNCHER,
@@ -35,13 +36,7 @@ from onvm_core.manager.placement.allocator import Placer
 from onvm_core.manager.placement.policy import Decision, Need, PlacementPolicy, Room
 from onvm_core.manager.placement.topology import read_topology
 from onvm_core.manager.ports import Direction, PortKind, open_port, parse_uri
-from onvm_core.manager.reporting import (
-    BufferReport,
-    Report,
-    cpu_seconds,
-    make_report,
-    retire_dead,
-)
+from onvm_core.manager.reporting import buffer_report, cpu_seconds, make_report, retire_dead
 from onvm_core.manager.startup.environment import split_cpus
 from onvm_core.plugins import NfPackage
 from onvm_sdk.errors import ConfigError, OnvmError
@@ -448,7 +443,7 @@ class Deployment:
         return msgspec.structs.replace(
             report,
             drops=dict(sorted({**report.drops, **own}.items())),
-            buffers=BufferReport.of(plane),
+            buffers=buffer_report(plane),
         )
 
     def close(self) -> None:

@@ -88,8 +88,8 @@ class HookSpecs:
         """Lead the new flows of a port to one of several chains.
 
         Target: a `onvm_core.manager.chains.classifier.Classifier`, made with the
-        ``classifier_options`` of the port. Its ``rules(port, chains)`` is called when chains change;
-        the data plane applies the rules once to each new flow.
+        ``classifier_options`` of the port. Its ``rules(port, chains)`` is called when chains
+        change; the data plane applies the rules once to each new flow.
         """
         raise NotImplementedError
 

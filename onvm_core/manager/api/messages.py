@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from onvm_core.export.report import Report
 from onvm_core.export.runner import ExporterReport
 from onvm_core.manager.api.state_messages import (
     NfDrainRequest,
@@ -22,7 +23,6 @@ from onvm_core.manager.api.state_messages import (
 from onvm_core.manager.chains.classifier import MatchConfig
 from onvm_core.manager.cluster_view.view import ClusterView, LocalHost, LocalRoom, PeerStatus
 from onvm_core.manager.cluster_view.view_change import ViewChange
-from onvm_core.manager.reporting import Report
 from onvm_core.manager.startup.times import Startup
 from onvm_core.scaling.autoscaler import Decision
 

@@ -13,14 +13,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+from onvm_core.manager.manager import Manager
 from onvm_core.manager.nf_hosts import codec
 from onvm_core.manager.nf_hosts.registry import HostState, NfHost
 from onvm_sdk.errors import ConfigError
-
-if TYPE_CHECKING:
-    from onvm_core.manager.manager import Manager
 
 __all__ = ["QUEUED_MAX", "STATE_BYTES_MAX", "Inheritances", "reason_of"]
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onvm_core._native import ports as native_ports
+from onvm_core.export.report import Report
 from onvm_core.launch.launcher import DEFAULT_LAUNCHER, Launchers
 from onvm_core.manager.api import messages as m
 from onvm_core.manager.api.directory import DirectoryLock, check_socket_paths
@@ -23,13 +24,13 @@ from onvm_core.manager.config.toml_writer import format_toml
 from onvm_core.manager.deployment import Deployment, NfFailed
 from onvm_core.manager.nf_hosts.registry import NfHost
 from onvm_core.manager.ports import PortKind, parse_uri
-from onvm_core.manager.reporting import Report
 from onvm_core.manager.service.automation import Automation
 from onvm_core.manager.service.chain_requests import ChainRequests
 from onvm_core.manager.service.state_requests import Moves
 from onvm_core.manager.startup import times
 from onvm_core.manager.supervision.fusion import Fusion
-from onvm_core.manager.supervision.supervisor import Supervisor, WantedHost
+from onvm_core.manager.supervision.supervised import WantedHost
+from onvm_core.manager.supervision.supervisor import Supervisor
 from onvm_core.plugins import NfPackage, discover, find
 from onvm_sdk.errors import ConfigError
 from onvm_sdk.manifest import read_config

@@ -16,7 +16,8 @@ from onvm_core.manager.config.sections import ScaleConfig
 from onvm_core.manager.deployment import Deployment
 from onvm_core.manager.nf_hosts.registry import NfHost
 from onvm_core.manager.placement.policy import split
-from onvm_core.manager.supervision.supervisor import Supervisor, WantedHost
+from onvm_core.manager.supervision.supervised import WantedHost
+from onvm_core.manager.supervision.supervisor import Supervisor
 from onvm_sdk.errors import OnvmError
 
 __all__ = ["Fusion"]

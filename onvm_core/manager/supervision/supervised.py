@@ -1,23 +1,59 @@
-"""An NF host that is looked after: what is known of it, and how it is shown."""
+"""An NF host that is looked after: what is to run, what is known of it, and how it is shown."""
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from pathlib import Path
+
+import msgspec
 
 from onvm_core.launch.identity import ProcessId
-from onvm_core.launch.launcher import Handle
+from onvm_core.launch.launcher import DEFAULT_LAUNCHER, Handle
 from onvm_core.manager.api.messages import LaunchedNf
 from onvm_core.manager.nf_hosts.registry import HostState, NfHost
 
-if TYPE_CHECKING:
-    from onvm_core.manager.supervision.supervisor import WantedHost
-
-__all__ = ["CRASH_LOOP", "FIRST_DELAY_S", "LOG_LINES", "Supervised"]
+__all__ = ["CRASH_LOOP", "FIRST_DELAY_S", "LOG_LINES", "Supervised", "WantedHost"]
 
 FIRST_DELAY_S = 0.1
 CRASH_LOOP = 5
 LOG_LINES = 5
+
+
+class WantedHost(msgspec.Struct, frozen=True):
+    """An NF host that is to run.
+
+    Attributes:
+        nfs: plugins, in chain order; several are fused.
+        services: their service types.
+        instances: names of their instances.
+        configs: configuration file by plugin.
+        digest: of the content of those files; an NF host with an older one is replaced.
+        launcher: what starts it.
+        is_by_command: started by ``onvm nf run`` or the autoscaler, not by the file.
+        is_spare: stands by until it is needed.
+    """
+
+    nfs: tuple[str, ...]
+    services: tuple[str, ...]
+    instances: tuple[str, ...]
+    configs: dict[str, str] = {}
+    digest: str = ""
+    launcher: str = DEFAULT_LAUNCHER
+    is_by_command: bool = False
+    is_spare: bool = False
+
+    @classmethod
+    def make(
+        cls, nfs: tuple[str, ...], services: tuple[str, ...], instances: tuple[str, ...],
+        configs: dict[str, Path], *, launcher: str = DEFAULT_LAUNCHER, is_by_command: bool = False,
+    ) -> WantedHost:  # fmt: skip
+        """With the digest of its configuration as it is now."""
+        digest = hashlib.sha256()
+        for name, path in sorted(configs.items()):
+            digest.update(name.encode() + b"\0" + path.read_bytes())
+        files = {name: str(path) for name, path in configs.items()}
+        return cls(nfs, services, instances, files, digest.hexdigest(), launcher, is_by_command)
 
 
 @dataclass(slots=True, eq=False)

@@ -14,7 +14,6 @@ died becomes the spare.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import secrets
 import time
@@ -25,7 +24,7 @@ from pathlib import Path
 import msgspec
 
 from onvm_core.launch.identity import ProcessId, find_by_environment
-from onvm_core.launch.launcher import DEFAULT_LAUNCHER, SECRET_VARIABLE, LaunchSpec
+from onvm_core.launch.launcher import SECRET_VARIABLE, LaunchSpec
 from onvm_core.manager.api.directory import write_private
 from onvm_core.manager.api.messages import LaunchedNf, NfEvent
 from onvm_core.manager.deployment import Deployment
@@ -36,10 +35,11 @@ from onvm_core.manager.supervision.supervised import (
     FIRST_DELAY_S,
     LOG_LINES,
     Supervised,
+    WantedHost,
 )
 from onvm_sdk.errors import OnvmError
 
-__all__ = ["Supervisor", "WantedHost"]
+__all__ = ["Supervisor"]
 
 log = logging.getLogger("onvm.supervisor")
 
@@ -50,42 +50,6 @@ CRASH_LOOP_DELAY_S = 30.0
 DETACHED_TIMEOUT_S = 1.0
 STOP_TIMEOUT_S = 5.0
 POLL_S = 0.01
-
-
-class WantedHost(msgspec.Struct, frozen=True):
-    """An NF host that is to run.
-
-    Attributes:
-        nfs: plugins, in chain order; several are fused.
-        services: their service types.
-        instances: names of their instances.
-        configs: configuration file by plugin.
-        digest: of the content of those files; an NF host with an older one is replaced.
-        launcher: what starts it.
-        is_by_command: started by ``onvm nf run`` or the autoscaler, not by the file.
-        is_spare: stands by until it is needed.
-    """
-
-    nfs: tuple[str, ...]
-    services: tuple[str, ...]
-    instances: tuple[str, ...]
-    configs: dict[str, str] = {}
-    digest: str = ""
-    launcher: str = DEFAULT_LAUNCHER
-    is_by_command: bool = False
-    is_spare: bool = False
-
-    @classmethod
-    def make(
-        cls, nfs: tuple[str, ...], services: tuple[str, ...], instances: tuple[str, ...],
-        configs: dict[str, Path], *, launcher: str = DEFAULT_LAUNCHER, is_by_command: bool = False,
-    ) -> WantedHost:  # fmt: skip
-        """With the digest of its configuration as it is now."""
-        digest = hashlib.sha256()
-        for name, path in sorted(configs.items()):
-            digest.update(name.encode() + b"\0" + path.read_bytes())
-        files = {name: str(path) for name, path in configs.items()}
-        return cls(nfs, services, instances, files, digest.hexdigest(), launcher, is_by_command)
 
 
 class _Record(msgspec.Struct, frozen=True):

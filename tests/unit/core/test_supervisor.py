@@ -16,7 +16,8 @@ from onvm_core.launch.launcher import LaunchSpec
 from onvm_core.launch.process import AdoptedHandle
 from onvm_core.manager.deployment import Deployment
 from onvm_core.manager.placement.allocator import NoRoomError
-from onvm_core.manager.supervision.supervisor import Supervisor, WantedHost
+from onvm_core.manager.supervision.supervised import WantedHost
+from onvm_core.manager.supervision.supervisor import Supervisor
 from onvm_sdk.errors import ConfigError
 
 FIRST = WantedHost(("a",), ("a",), ("a-1",))
