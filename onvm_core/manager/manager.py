@@ -16,8 +16,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from onvm_core._native import dataplane
-from onvm_core._native.dataplane import ChainSpec, DataplaneSettings
+from onvm_core.dataplane.interface import StartDataPlane
+from onvm_core.dataplane.values import ChainSpec, DataplaneSettings
 from onvm_core.launch.identity import is_in_other_namespace
 from onvm_core.manager.nf_hosts import codec
 from onvm_core.manager.nf_hosts.attach import AttachServer, Connection
@@ -43,6 +43,10 @@ class Manager:
         directory: where its sockets are; made if need be.
         settings: sizes of the data plane.
         worker_cpus: one CPU for each worker lcore.
+        start_plane: makes the data plane.
+
+    Attributes:
+        plane: the data plane; its calls belong to the manager's thread.
     """
 
     def __init__(
@@ -52,6 +56,7 @@ class Manager:
         worker_cpus: Sequence[int],
         *,
         use_pci: bool = False,
+        start_plane: StartDataPlane = early_start.start_plane,
     ) -> None:
         self.settings = settings
         self.worker_cpus = tuple(worker_cpus)
@@ -64,7 +69,6 @@ class Manager:
         self._by_slot: dict[int, NfHost] = {}
         self._leaving: dict[int, float] = {}
         self._held: set[str] = set()
-        self.meters = Meters(self.registry, settings)
         # In a folder of its own, which outlives this manager: launchers show it to NF hosts that
         # see nothing else of the file system, and that are to find the next manager's socket.
         folder = directory / "attach"
@@ -72,13 +76,14 @@ class Manager:
         self.attach = AttachServer(folder / "attach.sock", self.selector, self)
         try:
             times.lap("wiring")
-            early_start.init(settings, eal_arguments(worker_cpus, use_pci=use_pci))
-            dataplane.start()
+            self.plane = start_plane(settings, eal_arguments(worker_cpus, use_pci=use_pci))
+            self.plane.start()
             times.lap("data plane")
         except BaseException:
             self.attach.close()
             raise
-        self.selector.register(dataplane.notice_fd(), selectors.EVENT_READ, self._on_notice)
+        self.meters = Meters(self.registry, settings, self.plane)
+        self.selector.register(self.plane.notice_fd(), selectors.EVENT_READ, self._on_notice)
 
     def __enter__(self) -> Manager:
         return self
@@ -94,11 +99,11 @@ class Manager:
     def close(self) -> None:
         """Stop the workers and throw everybody out."""
         with contextlib.ExitStack() as whatever_happens:
-            whatever_happens.callback(dataplane.fini)
+            whatever_happens.callback(self.plane.fini)
             whatever_happens.callback(self.selector.close)
-            whatever_happens.callback(self.selector.unregister, dataplane.notice_fd())
+            whatever_happens.callback(self.selector.unregister, self.plane.notice_fd())
             whatever_happens.callback(self.attach.close)
-            dataplane.stop()
+            self.plane.stop()
             for host in list(self.registry.living()):
                 self.attach.detach(host.slot, "the manager stops")
 
@@ -128,7 +133,7 @@ class Manager:
         entry waits while a service has no instance.
         """
         ids = tuple(self.registry.service_id(service) for service in services)
-        dataplane.set_chain(
+        self.plane.set_chain(
             chain_id,
             ChainSpec(
                 near_port,
@@ -160,14 +165,14 @@ class Manager:
     def activate_host(self, host: NfHost) -> None:
         """Let new flows come to a host that is ready."""
         self.meters.welcome(host)
-        dataplane.activate_host(host.slot)
+        self.plane.activate_host(host.slot)
         host.state = HostState.ACTIVE
         self.on_host_change(host)
 
     def drain_host(self, host: NfHost) -> None:
         """Let no new flows come to an active host; its running ones stay."""
         if not host.is_kept_back:
-            dataplane.drain_host(host.slot)
+            self.plane.drain_host(host.slot)
         host.state = HostState.DRAINING
         host.drained.clear()
         for stage in range(len(host.instances)):
@@ -177,7 +182,7 @@ class Manager:
     def resume_host(self, host: NfHost) -> None:
         """Let new flows come to a draining host again."""
         if not host.is_kept_back:
-            dataplane.activate_host(host.slot)
+            self.plane.activate_host(host.slot)
         host.state = HostState.ACTIVE
         for stage in range(len(host.instances)):
             self.send(host, codec.pack_message(codec.RESUME, stage=stage))
@@ -191,7 +196,7 @@ class Manager:
             return
         host.is_kept_back = is_kept_back
         if host.state is HostState.ACTIVE:
-            (dataplane.drain_host if is_kept_back else dataplane.activate_host)(host.slot)
+            (self.plane.drain_host if is_kept_back else self.plane.activate_host)(host.slot)
 
     def stop_host(self, host: NfHost, heir: int = 0) -> None:
         """Send a host's flows elsewhere; when it holds no packet any more, let it leave.
@@ -203,7 +208,7 @@ class Manager:
         if host.slot in self._leaving:
             return
         if host.state in (HostState.ACTIVE, HostState.DRAINING):
-            dataplane.leave_host(host.slot, heir)
+            self.plane.leave_host(host.slot, heir)
             host.state = HostState.DRAINING
             self._leaving[host.slot] = time.monotonic() + LEAVE_TIMEOUT_S
         else:
@@ -213,7 +218,7 @@ class Manager:
         """Ask those to stop that hold nothing, or for too long."""
         now = time.monotonic()
         for slot, deadline in list(self._leaving.items()):
-            if dataplane.read_host(slot).reserved == 0 or now > deadline:
+            if self.plane.read_host(slot).reserved == 0 or now > deadline:
                 del self._leaving[slot]
                 self.send(self._by_slot[slot], codec.pack_message(codec.STOP))
 
@@ -228,7 +233,7 @@ class Manager:
         """Send a message of the attach socket to a host."""
         self.attach.send(host.slot, message)
         if host.slot in self._by_slot:
-            dataplane.raise_attention(host.slot)
+            self.plane.raise_attention(host.slot)
 
     # ---- the attach socket's events ----
 
@@ -246,7 +251,7 @@ class Manager:
         if not 0 <= hello.n_loaned <= self.settings.ring_length // 2:
             raise _refused(errno.EINVAL, f"{hello.n_loaned} loaned buffers are too many")
         ids = tuple(self.registry.service_id(service) for service in services)
-        slot, handover = dataplane.add_host(ids, hello.n_loaned, self._socket_of(connection.pid))
+        slot, handover = self.plane.add_host(ids, hello.n_loaned, self._socket_of(connection.pid))
         host = self.registry.add(slot, hello)
         host.pid = connection.pid
         host.secret = hello.secret
@@ -285,7 +290,7 @@ class Manager:
                 self.activate_host(host)
         elif message.kind == codec.CLAIM:
             claim = codec.unpack_claim(message.payload)
-            dataplane.claim(
+            self.plane.claim(
                 host.slot, claim.address, claim.protocol, claim.first_port, claim.end_port
             )
             host.claims.append(claim)
@@ -293,7 +298,7 @@ class Manager:
             self._route(host, message)
         elif message.kind == codec.UNCLAIM:
             claim = codec.unpack_claim(message.payload)
-            dataplane.unclaim(
+            self.plane.unclaim(
                 host.slot, claim.address, claim.protocol, claim.first_port, claim.end_port
             )
             host.claims = [known for known in host.claims if known != claim]
@@ -322,16 +327,16 @@ class Manager:
         host = self._by_slot.pop(connection.slot)
         self.meters.forget(host)
         self._leaving.pop(host.slot, None)
-        host.last = dataplane.remove_host(host.slot)
+        host.last = self.plane.remove_host(host.slot)
         host.state = HostState.DEAD
         host.reason = reason
         self.on_host_change(host)
 
     def _on_notice(self, _mask: int) -> None:
         with contextlib.suppress(BlockingIOError):  # another turn has seen it
-            os.read(dataplane.notice_fd(), 8)
+            os.read(self.plane.notice_fd(), 8)
         for slot in list(self._by_slot):
-            counters = dataplane.read_host(slot)
+            counters = self.plane.read_host(slot)
             if counters.is_bad:
                 self.attach.detach(slot, "it broke the rules of its rings or descriptors")
         self.on_notice()

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 
-from onvm_core._native import dataplane
-from onvm_core._native import ports as native_ports
-from onvm_core._native.dataplane import HostCounters, PlaneCounters
+from onvm_core.dataplane.interface import CounterPlane, DataPlane
+from onvm_core.dataplane.values import HostCounters, PlaneCounters
 from onvm_core.export.report import (
     BufferReport,
     GeneratorReport,
@@ -25,9 +24,9 @@ from onvm_core.scaling.load import quantile
 __all__ = [
     "buffer_report",
     "cpu_seconds",
+    "latency_of",
     "load_report",
     "make_report",
-    "quantile_us",
     "retire_dead",
 ]
 
@@ -59,13 +58,10 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def quantile_us(histogram: Sequence[int], share: float) -> float | None:
-    """Quantile of a latency histogram of the data plane; see `quantile`."""
-    return quantile(histogram, dataplane.latency_bounds_ns(), share)
-
-
-def _latency(histogram: Sequence[int]) -> Latency:
-    return Latency(quantile_us(histogram, 0.5), quantile_us(histogram, 0.99))
+def latency_of(plane: CounterPlane, histogram: Sequence[int]) -> Latency:
+    """Quantiles of a latency histogram of the data plane; see `quantile`."""
+    bounds = plane.latency_bounds_ns()
+    return Latency(quantile(histogram, bounds, 0.5), quantile(histogram, bounds, 0.99))
 
 
 def _reason(names: Sequence[str], index: int) -> str:
@@ -101,8 +97,10 @@ def load_report(manager: Manager, host: NfHost) -> LoadReport | None:
     )
 
 
-def _nf_reports(host: NfHost, cpu: float, load: LoadReport | None = None) -> list[NfReport]:
-    counters = host.last if host.last is not None else dataplane.read_host(host.slot)
+def _nf_reports(
+    plane: DataPlane, host: NfHost, cpu: float, load: LoadReport | None = None
+) -> list[NfReport]:
+    counters = host.last if host.last is not None else plane.read_host(host.slot)
     busy = sum(counters.busy_cycles) or 1
     reports = []
     for stage, instance in enumerate(host.instances):
@@ -124,7 +122,7 @@ def _nf_reports(host: NfHost, cpu: float, load: LoadReport | None = None) -> lis
                 tx=max(rx - sum(drops.values()) - (held if stage == 0 else 0), 0),
                 originated=counters.originated[stage],
                 drops=drops,
-                latency=_latency(counters.latency),
+                latency=latency_of(plane, counters.latency),
                 cpu=round(cpu * counters.busy_cycles[stage] / busy, 3),
                 cycles_per_packet=round(counters.busy_cycles[stage] / packets, 1) if packets else 0,
                 counters={
@@ -139,8 +137,8 @@ def _nf_reports(host: NfHost, cpu: float, load: LoadReport | None = None) -> lis
     return reports
 
 
-def _generator(port: int, name: str) -> GeneratorReport:
-    counters = native_ports.read_gen(port)
+def _generator(plane: DataPlane, port: int, name: str) -> GeneratorReport:
+    counters = plane.read_gen(port)
     return GeneratorReport(
         port=name,
         opened=counters.opened,
@@ -153,15 +151,15 @@ def _generator(port: int, name: str) -> GeneratorReport:
         bad_payload=counters.bad_payload,
         out_of_order=counters.out_of_order,
         unexpected=counters.unexpected,
-        rtt=_latency(counters.rtt),
+        rtt=latency_of(plane, counters.rtt),
     )
 
 
-def retire_dead(registry: Registry, keep: int) -> None:
+def retire_dead(plane: DataPlane, registry: Registry, keep: int) -> None:
     """Keep only the drops of all but the last `keep` dead hosts: a manager lives long."""
     dead = [host for host in registry.hosts if host.state is HostState.DEAD]
     for host in dead[: max(len(dead) - keep, 0)]:
-        for nf in _nf_reports(host, 0.0):
+        for nf in _nf_reports(plane, host, 0.0):
             _add_drops(registry.retired_drops, nf)
         registry.hosts.remove(host)
 
@@ -186,19 +184,20 @@ def make_report(manager: Manager, ports: Mapping[int, tuple[str, str]], seconds:
         seconds: how long packets have been flowing.
     """
     seconds = max(seconds, 1e-9)
-    plane = dataplane.read_plane()
-    drops = {reason: count for reason, count in plane.drops.items() if count}
+    plane = manager.plane
+    total = plane.read_plane()
+    drops = {reason: count for reason, count in total.drops.items() if count}
     drops.update(manager.registry.retired_drops)
     nfs: list[NfReport] = []
     for host in sorted(manager.registry.hosts, key=lambda h: _order(manager, h)):
         used = host.cpu_seconds if host.state is HostState.DEAD else cpu_seconds(host.pid)
         cpu = max(used - host.cpu_before, 0.0) / seconds
-        nfs.extend(_nf_reports(host, cpu, load_report(manager, host)))
+        nfs.extend(_nf_reports(plane, host, cpu, load_report(manager, host)))
     for nf in nfs:
         _add_drops(drops, nf)
-    sent = {port: native_ports.read_port(port) for port in ports}
-    came = dataplane.read_plane()
-    received = {port: native_ports.read_port(port) for port in ports}
+    sent = {port: plane.read_port(port) for port in ports}
+    came = plane.read_plane()
+    received = {port: plane.read_port(port) for port in ports}
     shown = [
         PortReport(
             name=name,
@@ -208,26 +207,26 @@ def make_report(manager: Manager, ports: Mapping[int, tuple[str, str]], seconds:
             tx=sent[port].tx,
             tx_bytes=sent[port].tx_bytes,
             mpps=round((received[port].rx + sent[port].tx) / seconds / 1e6, 3),
-            latency=_latency(sent[port].latency),
+            latency=latency_of(plane, sent[port].latency),
         )
         for port, (name, uri) in ports.items()
     ]
     generators = [
-        _generator(port, name)
+        _generator(plane, port, name)
         for port, (name, uri) in ports.items()
-        if uri.startswith("gen:") and native_ports.read_gen(port).sent
+        if uri.startswith("gen:") and plane.read_gen(port).sent
     ]
     rx = came.closed_rx + sum(port.rx for port in shown)
     return Report(
         rx=rx,
         originated=came.originated,
-        tx=plane.closed_tx + sum(port.tx for port in shown),
+        tx=total.closed_tx + sum(port.tx for port in shown),
         drops=dict(sorted(drops.items())),
         nfs=nfs,
         ports=shown,
         generators=[report for report in generators if report.opened],
-        buffers=buffer_report(plane),
-        flows=plane.flows,
+        buffers=buffer_report(total),
+        flows=total.flows,
         seconds=round(seconds, 6),
         mpps=round(rx / seconds / 1e6, 3),
     )

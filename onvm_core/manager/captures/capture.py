@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
-from onvm_core._native import capture as native
-from onvm_core._native.values import CaptureCounters, CapturePoint
+from onvm_core.dataplane.interface import CapturePlane
+from onvm_core.dataplane.values import CaptureCounters, CapturePoint
 
 __all__ = ["Capture", "CaptureCounters", "CapturePoint"]
 
@@ -23,7 +23,9 @@ class Capture:
     """One capture. A context manager; `drain` writes what has come in.
 
     Args:
-        target: path of the file, made anew; or a file descriptor, which stays the caller's.
+        plane: the data plane whose packets are copied.
+        target: path of the file, which is made or emptied; or a file descriptor, which stays the
+            caller's.
         points: where packets are captured, one interface of the file for each.
         snap_length: bytes kept of each packet; 0: all.
         limit: packets in all; 0: endless.
@@ -38,6 +40,7 @@ class Capture:
 
     def __init__(
         self,
+        plane: CapturePlane,
         target: Path | int,
         points: Sequence[CapturePoint],
         *,
@@ -46,6 +49,7 @@ class Capture:
         ring_bytes: int = DEFAULT_RING_BYTES,
     ) -> None:
         self.points = tuple(points)
+        self._plane = plane
         self._owns_fd = isinstance(target, Path)
         self._last: CaptureCounters | None = None
         self._fd = (
@@ -54,7 +58,7 @@ class Capture:
             else target
         )
         try:
-            self._id = native.start_capture(
+            self._id = self._plane.start_capture(
                 self.points, snap_length=snap_length, limit=limit, ring_bytes=ring_bytes,
                 fd=self._fd,
             )  # fmt: skip
@@ -76,19 +80,19 @@ class Capture:
     @property
     def counters(self) -> CaptureCounters:
         """What it has captured so far, or had in the end."""
-        return native.read_capture(self._id) if self._last is None else self._last
+        return self._plane.read_capture(self._id) if self._last is None else self._last
 
     def drain(self) -> int:
         """Write what has been captured; how many packets."""
-        return native.drain_capture(self._id) if self._last is None else 0
+        return self._plane.drain_capture(self._id) if self._last is None else 0
 
     def stop(self) -> CaptureCounters:
         """End it and write the rest; a second call changes nothing."""
         if self._last is None:
             # Gone in any case: the counters stand even if the file takes no more.
-            self._last = native.read_capture(self._id)
+            self._last = self._plane.read_capture(self._id)
             try:
-                self._last = native.stop_capture(self._id)
+                self._last = self._plane.stop_capture(self._id)
             finally:
                 self._close_file()
         return self._last

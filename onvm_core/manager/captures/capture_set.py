@@ -32,7 +32,11 @@ class Captures:
         points = self._points(request)
         try:
             capture = Capture(
-                Path(request.path), points, snap_length=request.snap_length, limit=request.limit
+                self._deployment.plane,
+                Path(request.path),
+                points,
+                snap_length=request.snap_length,
+                limit=request.limit,
             )
         except OSError as error:
             raise ConfigError(

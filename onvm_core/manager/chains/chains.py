@@ -6,20 +6,16 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from onvm_core._native import dataplane
-from onvm_core._native import ports as native_ports
-from onvm_core._native.dataplane import PortRule
+from onvm_core.dataplane.values import PORT_REMOTE, PortRule
 from onvm_core.manager.chains.classifier import ChainMatch, Classifier, MatchClassifier, MatchConfig
 from onvm_core.manager.manager import Manager
 from onvm_sdk.errors import ConfigError
 
-__all__ = ["PORT_REMOTE", "Chain", "Chains"]
+__all__ = ["Chain", "Chains"]
 
 log = logging.getLogger("onvm.chains")
 
 CHAINS_MAX = 255
-PORT_REMOTE = 0x8000
-"""Numbers of ports from here on are those of peers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +115,7 @@ class Chains:
             known = ", ".join(self._chains) or "there is none"
             raise ConfigError(f"expected a chain ({known})", field="chain", value=name)
         self._classify(chain.near)
-        dataplane.remove_chain(chain.number)
+        self._manager.plane.remove_chain(chain.number)
 
     def _check_ports(self, chain: Chain) -> None:
         for other in self._chains.values():
@@ -153,4 +149,4 @@ class Chains:
                 if classifier is self._default:
                     raise
                 log.error("classifier of port %s: %s: %s", port, type(error).__name__, error)
-        native_ports.set_port_rules(self._port_number(port), rules)
+        self._manager.plane.set_port_rules(self._port_number(port), rules)

@@ -9,8 +9,6 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable, Mapping
 
-from onvm_core._native import dataplane
-from onvm_core._native import peers as native
 from onvm_core.manager.cluster_view.view import ClaimView, LocalHost
 from onvm_core.manager.deployment import Deployment
 from onvm_core.manager.nf_hosts.registry import HostState, NfHost
@@ -52,7 +50,7 @@ class OwnHosts:
                 host.is_shared |= number != 0
 
     def _set_number(self, slot: int, number: int) -> None:
-        native.set_number(slot, number)
+        self._manager.plane.set_number(slot, number)
         self._numbers[slot] = number
 
     def numbered(self) -> list[tuple[int, NfHost, str]]:
@@ -95,7 +93,7 @@ class OwnHosts:
         """Let new flows come to one of which nothing is known, as to those at peers."""
         meter = self._manager.meters.of(host)
         if spare_pps is not None and (meter is None or meter.capacity_pps is None):
-            dataplane.set_spare(host.slot, spare_pps)
+            self._manager.plane.set_spare_capacity(host.slot, spare_pps)
 
     # ---- reading ----
 

@@ -19,11 +19,9 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from onvm_core._native import dataplane
-from onvm_core._native import peers as native
-from onvm_core._native.dataplane import DataplaneError
+from onvm_core.dataplane.interface import DataplaneError
+from onvm_core.dataplane.values import PORT_REMOTE, TunnelPort
 from onvm_core.manager.api import messages as m
-from onvm_core.manager.chains.chains import PORT_REMOTE
 from onvm_core.manager.cluster_tables.local_hosts import OwnHosts
 from onvm_core.manager.cluster_view.view import (
     ChainView,
@@ -88,6 +86,7 @@ class ClusterTables:
         self, deployment: Deployment, bypass: Bypass, publish: Callable[[str, str], None]
     ) -> None:
         self._deployment = deployment
+        self._plane = deployment.plane
         self.own = OwnHosts(deployment)
         self._bypass = bypass
         self._publish = publish
@@ -179,7 +178,7 @@ class ClusterTables:
 
     def local(self, _request: m.ClusterLocalRequest) -> m.ClusterLocalReply:
         """What the cluster is to know of this manager."""
-        drops = dataplane.read_plane().drops
+        drops = self._plane.read_plane().drops
         return m.ClusterLocalReply(
             hosts=[
                 self.own.show(host, self._spare_of(host.services)) for host in self.own.serving()
@@ -222,7 +221,7 @@ class ClusterTables:
         """Let the NF hosts of peers serve, or not, as probes have found them."""
         has_changed = False
         for name, peer in self._peers.items():
-            is_up = not native.read_peer(peer.id).is_down
+            is_up = not self._plane.read_peer(peer.id).is_down
             if is_up != peer.is_up:
                 peer.is_up = is_up
                 has_changed = True
@@ -270,7 +269,7 @@ class ClusterTables:
             self._tunnel = None
         try:
             address = ipaddress.ip_address(view.address).packed
-            number = native.open_tunnel(TUNNEL, address, view.vni)
+            number = self._plane.open_port(TUNNEL, TunnelPort(address, view.vni))
         except (DataplaneError, ValueError) as error:
             missing.append(f"data address {view.address}: {error}")
             return
@@ -294,7 +293,7 @@ class ClusterTables:
             if name in self._peers:
                 continue
             try:
-                peer_id = native.add_peer(ipaddress.ip_address(peer_view.address).packed)
+                peer_id = self._plane.add_peer(ipaddress.ip_address(peer_view.address).packed)
             except (DataplaneError, ValueError) as error:
                 missing.append(f"peer {name} at {peer_view.address}: {error}")
                 continue
@@ -304,7 +303,7 @@ class ClusterTables:
     def _remove_peer(self, name: str) -> None:
         peer = self._peers.pop(name)
         self._deployment.remote_ports_of(name, None)
-        native.remove_peer(peer.id)
+        self._plane.remove_peer(peer.id)
 
     # NF hosts
 
@@ -320,7 +319,7 @@ class ClusterTables:
         heirs = dict(view.heirs)
         for source, heir in heirs.items():
             if self._heirs.get(source) != heir:
-                native.set_heir(source, heir)
+                self._plane.set_successor(source, heir)
         self._heirs = heirs
 
     def _set_instances(self, view: ClusterView, missing: list[str]) -> None:
@@ -343,7 +342,7 @@ class ClusterTables:
                 continue
             try:
                 ids = [registry.service_id(service) for service in one.services]
-                slot = native.add_remote(ids, peer.id, number)
+                slot = self._plane.add_remote(ids, peer.id, number)
             except (DataplaneError, ConfigError) as error:
                 missing.append(f"{one.name} at {one.host}: {error}")
                 continue
@@ -356,23 +355,23 @@ class ClusterTables:
         if now.spare_pps != remote.view.spare_pps:
             remote.is_known |= now.spare_pps > 0
             unknown = 0 if remote.is_known else self._spare_of(tuple(now.services)) or 0
-            dataplane.set_spare(remote.slot, now.spare_pps or unknown)
+            self._plane.set_spare_capacity(remote.slot, now.spare_pps or unknown)
         claims = set(now.claims)
         for claim in remote.claims - claims:
-            dataplane.unclaim(remote.slot, *_traffic_of(claim))
+            self._plane.unclaim(remote.slot, *_traffic_of(claim))
         for claim in claims - remote.claims:
-            dataplane.claim(remote.slot, *_traffic_of(claim))
+            self._plane.claim(remote.slot, *_traffic_of(claim))
         remote.claims = claims
         if now.state != remote.view.state:
             if now.state == "draining":
-                dataplane.drain_host(remote.slot)
+                self._plane.drain_host(remote.slot)
             else:
-                dataplane.activate_host(remote.slot)
+                self._plane.activate_host(remote.slot)
         remote.view = now
 
     def _remove_remote(self, number: int) -> None:
         slot = self._remotes.pop(number).slot
-        native.remove_remote(slot, self.slot_of(number) or 0)
+        self._plane.remove_remote(slot, self.slot_of(number) or 0)
 
     def _tell_services(self) -> None:
         self._deployment.remote_services = {
@@ -448,7 +447,7 @@ class ClusterTables:
     # ---- reading ----
 
     def _peer_status(self, peer: _Peer) -> PeerStatus:
-        counters = native.read_peer(peer.id)
+        counters = self._plane.read_peer(peer.id)
         return PeerStatus(
             name=peer.view.name,
             address=peer.view.address,

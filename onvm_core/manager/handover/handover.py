@@ -30,7 +30,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-from onvm_core._native import dataplane
 from onvm_core.manager.handover.receipt import QUEUED_MAX, STATE_BYTES_MAX, Inheritances, reason_of
 from onvm_core.manager.manager import Manager
 from onvm_core.manager.nf_hosts import codec
@@ -102,6 +101,7 @@ class HandOvers:
         on_released: Callable[[NfHost], None],
     ) -> None:
         self._manager = manager
+        self._plane = manager.plane
         self._on_end = on_end
         self._on_inherited = on_inherited
         self._on_released = on_released
@@ -206,11 +206,11 @@ class HandOvers:
         transfer.is_paused = True
         transfer.deadline_s = time.monotonic() + transfer.pause_s
         transfer.step = _Step.EMPTYING
-        dataplane.pause_host(transfer.source.slot, True)
+        self._plane.pause_host(transfer.source.slot, True)
         self._ask_for_state(transfer)
 
     def _ask_for_state(self, transfer: _Transfer) -> None:
-        if dataplane.read_host(transfer.source.slot).reserved == 0:
+        if self._plane.read_host(transfer.source.slot).reserved == 0:
             transfer.step = _Step.TAKING
             self._excuse(transfer.source)
             self._send(transfer.source, codec.SNAPSHOT)
@@ -257,7 +257,7 @@ class HandOvers:
 
     def _unpause(self, transfer: _Transfer) -> None:
         if transfer.is_paused and transfer.source.state in (HostState.ACTIVE, HostState.DRAINING):
-            dataplane.pause_host(transfer.source.slot, False)
+            self._plane.pause_host(transfer.source.slot, False)
 
     # ---- messages ----
 

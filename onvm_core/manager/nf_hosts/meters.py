@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import time
 
-from onvm_core._native import dataplane
-from onvm_core._native.dataplane import DataplaneSettings
+from onvm_core.dataplane.interface import DataPlane
+from onvm_core.dataplane.values import DataplaneSettings
 from onvm_core.manager.nf_hosts.registry import HostState, NfHost, Registry
 from onvm_core.scaling.load import Load, Meter, Reading, Units
 
@@ -27,10 +27,11 @@ class Meters:
         at_s: when the last one was.
     """
 
-    def __init__(self, registry: Registry, settings: DataplaneSettings) -> None:
+    def __init__(self, registry: Registry, settings: DataplaneSettings, plane: DataPlane) -> None:
         self.interval_s = INTERVAL_S
         self._registry = registry
         self._settings = settings
+        self._plane = plane
         self._units: Units | None = None
         self._meters: dict[int, Meter] = {}
         self.at_s = time.monotonic()
@@ -50,19 +51,21 @@ class Meters:
         meter = self._meters.get(host.slot)
         if meter is None:
             meter = self._meters[host.slot] = Meter(self._make_units(), host.burst_size)
-        meter.add(Reading(time.monotonic(), dataplane.read_load(host.slot)))
+        meter.add(Reading(time.monotonic(), self._plane.read_load(host.slot)))
         load = meter.recent
         spare = None if load is None else meter.spare_pps(load)
         if spare is not None and meter.capacity_pps is not None:
-            dataplane.set_spare(host.slot, int(max(spare, meter.capacity_pps * FLOOR_SHARE, 1)))
+            self._plane.set_spare_capacity(
+                host.slot, int(max(spare, meter.capacity_pps * FLOOR_SHARE, 1))
+            )
 
     def _make_units(self) -> Units:
         if self._units is None:
             self._units = Units(
-                hz=dataplane.cycles_per_second(),
+                hz=self._plane.cycles_per_second(),
                 ring_length=self._settings.ring_length,
                 n_workers=self._settings.n_workers,
-                bounds_ns=tuple(dataplane.latency_bounds_ns()),
+                bounds_ns=tuple(self._plane.latency_bounds_ns()),
             )
         return self._units
 
@@ -96,7 +99,7 @@ class Meters:
             and meter.capacity_pps is not None
         ]  # fmt: skip
         if known:
-            dataplane.set_spare(host.slot, int(max(sum(known) / len(known), 1)))
+            self._plane.set_spare_capacity(host.slot, int(max(sum(known) / len(known), 1)))
 
     def forget(self, host: NfHost) -> None:
         """It is gone."""

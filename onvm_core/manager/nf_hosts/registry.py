@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 
-from onvm_core._native.dataplane import HostCounters
+from onvm_core.dataplane.values import HostCounters
 from onvm_core.manager.nf_hosts.codec import Claim, Hello
 from onvm_sdk.errors import ConfigError
 

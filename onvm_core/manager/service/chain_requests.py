@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 
-from onvm_core._native import dataplane
 from onvm_core.manager.api import messages as m
 from onvm_core.manager.chains.chains import Chain
 from onvm_core.manager.cluster_tables.tables import ClusterTables
@@ -34,6 +33,7 @@ class ChainRequests:
         wanted: Mapping[str, ChainConfig], publish: Callable[[m.Event], None],
     ) -> None:  # fmt: skip
         self._deployment = deployment
+        self._plane = deployment.plane
         self._bypass = bypass
         self._cluster = cluster
         self._pending = dict(wanted)
@@ -141,7 +141,7 @@ class ChainRequests:
         if chain is None:
             known = ", ".join(sorted(self._deployment.chains.by_name)) or "there is none"
             raise ConfigError(f"expected a chain ({known})", field="chain show", value=request.name)
-        flows = dataplane.read_flows(PATH_FLOWS_MAX)
+        flows = self._plane.read_flows(PATH_FLOWS_MAX)
         counts = Counter(
             (flow.spi, flow.hosts, flow.is_reverse) for flow in flows if flow.chain == chain.number
         )
@@ -187,7 +187,7 @@ class ChainRequests:
             if host.state is not HostState.DEAD:
                 names.setdefault(host.slot, []).append(instance.name)
         return m.FlowsReply(
-            total=dataplane.read_plane().flows,
+            total=self._plane.read_plane().flows,
             flows=[
                 m.Flow(
                     src=flow.src, src_port=flow.src_port, dst=flow.dst, dst_port=flow.dst_port,
@@ -198,6 +198,6 @@ class ChainRequests:
                     instances=[name for slot in flow.hosts for name in names.get(slot, [])],
                     idle_s=flow.idle_ms / 1000,
                 )
-                for flow in dataplane.read_flows(request.limit)
+                for flow in self._plane.read_flows(request.limit)
             ],
         )  # fmt: skip

@@ -10,7 +10,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from onvm_core._native import ports as native_ports
 from onvm_core.export.report import Report
 from onvm_core.launch.launcher import DEFAULT_LAUNCHER, Launchers
 from onvm_core.manager.api import messages as m
@@ -196,7 +195,7 @@ class Service:
             self._deployment, self._supervisor, [one for one in groups if one.is_auto],
             lambda group: self._want(group, is_by_command=True),
         )  # fmt: skip
-        native_ports.pause_sources(True)  # they can wait until their chains serve
+        self._deployment.plane.pause_sources(True)  # they can wait until their chains serve
         for name, port in self._config.ports.items():
             self._open_port(name, port.uri)
         times.lap("ports")
@@ -267,7 +266,7 @@ class Service:
         if not self._flows and (is_ready or waited_s > SOURCES_WAIT_S):
             self._flows = True  # in the end without those that cannot start
             self._deployment.begin()
-            native_ports.pause_sources(False)
+            self._deployment.plane.pause_sources(False)
             times.lap("attach")
         if is_ready and self._control is not None:
             self._state = "ready"

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from onvm_core._native import peers as native
 from onvm_core.manager.api import messages as m
 from onvm_core.manager.api.state_messages import (
     NfDrainRequest,
@@ -133,7 +132,7 @@ class Moves:
             raise ConfigError("is not known here", field="heir", value=request.heir)
         if not self._hand_overs.end_leaving(host):
             raise ConfigError("came too late", field="heir", value=request.heir)
-        native.set_heir(number, request.heir)
+        self._manager.plane.set_successor(number, request.heir)
         for name in nf.wanted.instances:
             self._moved[name] = (time.monotonic(), frozenset(host.claims))
         self._supervisor.stop_with_heir(nf, heir)

@@ -3,10 +3,11 @@
 DPDK's environment takes about 130 ms, of which it sleeps 100 ms to measure the TSC; packet memory
 and tables take some more. Imports and the checks of the file take as long, and need none of it. So
 `begin` starts the data plane in a thread as soon as the arguments of the command are known, from no
-more than the file's ``[dataplane]``. Nothing depends on it: whoever has no head start, or a file
-with a mistake, starts the data plane later (`init`), and hears of the mistake from who checks it.
+more than the file's ``[dataplane]``. Nothing depends on it: without an early start, or with a
+mistake in the file, `start_plane` starts the data plane later, and the check of the file reports
+the mistake.
 
-Threads: `begin` and `init` belong to the thread that runs the manager.
+Threads: `begin` and `start_plane` belong to the thread that runs the manager.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from pathlib import Path
 
 import msgspec
 
-from onvm_core._native.values import DataplaneSettings
+from onvm_core.dataplane.interface import DataPlane
+from onvm_core.dataplane.values import DataplaneSettings
 from onvm_core.manager.startup import times
 from onvm_core.manager.startup.environment import (
     DataplaneConfig,
@@ -29,7 +31,7 @@ from onvm_core.manager.startup.environment import (
 )
 from onvm_sdk.errors import ConfigError, OnvmError
 
-__all__ = ["begin", "init"]
+__all__ = ["begin", "start_plane"]
 
 _PCI = "pci:"
 """Ports of NICs: DPDK takes hold of these when it starts, so that all must be checked before."""
@@ -39,17 +41,25 @@ class _Start(threading.Thread):
     """Starts the data plane. Not a daemon: Python ends only when DPDK is not in the middle."""
 
     def __init__(self, settings: DataplaneSettings, arguments: Sequence[str]) -> None:
-        super().__init__(name="onvm-head-start")
+        super().__init__(name="onvm-early-start")
         self.settings = settings
         self.arguments = arguments
-        self.error: Exception | None = None
+        self._result: DataPlane | Exception | None = None
 
     def run(self) -> None:
-        """Start it, and keep what went wrong for who waits."""
+        """Start it, and keep it, or the error, for `plane`."""
         try:
-            _init(self.settings, self.arguments)
+            self._result = _start(self.settings, self.arguments)
         except (ImportError, OnvmError) as error:
-            self.error = error
+            self._result = error
+
+    def plane(self) -> DataPlane:
+        """Wait for the data plane; raise what went wrong."""
+        self.join()
+        assert self._result is not None
+        if isinstance(self._result, Exception):
+            raise self._result
+        return self._result
 
 
 _running: list[_Start] = []
@@ -79,29 +89,29 @@ def _plan(file: Path) -> tuple[DataplaneSettings, list[str]] | None:
     return plane.settings(uris), eal_arguments(workers)
 
 
-def init(settings: DataplaneSettings, arguments: Sequence[str]) -> None:
-    """Start the data plane, or wait for the one that has begun.
+def start_plane(settings: DataplaneSettings, arguments: Sequence[str]) -> DataPlane:
+    """Make the native data plane, or wait for the one that has begun.
 
     Raises:
         OnvmError: it does not start.
     """
     if not _running:
-        _init(settings, arguments)
-        return
+        return _start(settings, arguments)
     begun = _running.pop()
-    begun.join()
-    if begun.error is not None:
-        raise begun.error
+    plane = begun.plane()
     if (begun.settings, list(begun.arguments)) != (settings, list(arguments)):
         raise OnvmError("[dataplane] has changed while the manager started; start it again")
+    return plane
 
 
-def _init(settings: DataplaneSettings, arguments: Sequence[str]) -> None:
-    from onvm_core._native import dataplane  # loads DPDK
+def _start(settings: DataplaneSettings, arguments: Sequence[str]) -> DataPlane:
+    from onvm_core._native.plane import NativeDataPlane  # loads DPDK
 
-    begun = time.monotonic()
-    dataplane.start_environment(arguments)
+    plane = NativeDataPlane()
+    began = time.monotonic()
+    plane.start_environment(arguments)
     there = time.monotonic()
-    dataplane.init(settings)
-    times.note("environment", there - begun)
+    plane.init(settings)
+    times.note("environment", there - began)
     times.note("tables", time.monotonic() - there)
+    return plane

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from onvm_core._native.values import DataplaneSettings
+from onvm_core.dataplane.values import DataplaneSettings
 from onvm_core.manager.startup.numa import cpu_sockets, device_socket, memory_sockets
 from onvm_sdk.errors import ConfigError
 

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from onvm_core._native import dataplane
+from onvm_core.dataplane.interface import ChainPlane
 from onvm_core.manager.deployment import Deployment
 from onvm_core.manager.handover.handover import HandOvers
 from onvm_core.manager.nf_hosts.registry import HostState, NfHost
@@ -37,7 +37,8 @@ RETRY_S = 2.0
 class FlowWatch:
     """Watches slots of draining hosts."""
 
-    def __init__(self) -> None:
+    def __init__(self, plane: ChainPlane) -> None:
+        self._plane = plane
         self._watched: set[int] = set()
         self._asked: frozenset[int] = frozenset()
         self._seen: set[int] = set()
@@ -59,7 +60,7 @@ class FlowWatch:
         if self._cursor == 0:
             self._asked = frozenset(self._watched)
             self._seen = set()
-        cursor, slots = dataplane.read_flow_hosts(self._cursor, FLOWS_PER_TURN)
+        cursor, slots = self._plane.read_flow_hosts(self._cursor, FLOWS_PER_TURN)
         self._seen |= slots
         ended = self._asked - self._seen
         if cursor is not None and ended:
@@ -101,7 +102,7 @@ class Drains:
         self._nfs = nfs
         self._stop = stop
         self._write = write
-        self._flows = FlowWatch()
+        self._flows = FlowWatch(self._manager.plane)
         self._plans: dict[int, _Plan] = {}
         self._heard: dict[int, tuple[int, float]] = {}
         """Of hosts to which others send: packets so far, and since when they are so many."""
@@ -218,7 +219,7 @@ class Drains:
         """Whether no flow that other hosts know can be there any more."""
         if not host.is_shared:
             return True
-        rx = sum(dataplane.read_host(host.slot).rx)
+        rx = sum(self._manager.plane.read_host(host.slot).rx)
         known = self._heard.get(host.slot)
         if known is None or known[0] != rx:
             known = self._heard[host.slot] = rx, now

@@ -30,9 +30,9 @@ class World:
             pause_host=lambda slot, is_paused: self.paused.append(is_paused),
             read_host=lambda slot: SimpleNamespace(reserved=self.reserved),
         )
-        monkeypatch.setattr(handover, "dataplane", plane)
         monkeypatch.setattr(handover.time, "monotonic", lambda: self.now_s)
         manager: Any = SimpleNamespace(
+            plane=plane,
             send=lambda host, data: self.sent.append(
                 (host.instances[0].name, codec.unpack_message(data))
             ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
@@ -10,21 +10,32 @@ if TYPE_CHECKING:
     from ipaddress import IPv4Network, IPv6Network
 
 __all__ = [
+    "PORT_REMOTE",
     "AreaCounters",
+    "AttachFiles",
     "CaptureCounters",
     "CapturePoint",
     "ChainSpec",
     "DataplaneSettings",
+    "DevicePort",
     "FlowRecord",
     "GenCounters",
-    "Handover",
+    "GeneratorPort",
     "HostCounters",
     "LoadCounters",
+    "NullPort",
+    "PcapPort",
     "PlaneCounters",
     "PortCounters",
+    "PortOptions",
     "PortRule",
+    "TunnelPort",
     "TurnSums",
 ]
+
+
+PORT_REMOTE = 0x8000
+"""Port IDs from here on name peers."""
 
 
 class DataplaneSettings(msgspec.Struct, frozen=True):
@@ -82,7 +93,90 @@ class PortRule(msgspec.Struct, frozen=True):
     dst_ports: tuple[int, int] = (0, 65535)
 
 
-class Handover(msgspec.Struct, frozen=True):
+class NullPort(msgspec.Struct, frozen=True, kw_only=True):
+    """A source of made-up packets (or only a sink), without a device."""
+
+    size: int = 64
+    n_flows: int = 0
+    is_random: bool = False
+    is_source: bool = True
+    n_queues: int = 1
+    rate_pps: int = 0
+    count: int = 0
+
+
+class PcapPort(msgspec.Struct, frozen=True, kw_only=True):
+    """A capture file that is read, one that is written, or both."""
+
+    rx_path: str | None = None
+    tx_path: str | None = None
+    loop: int = 1
+    rate_pps: int = 0
+    count: int = 0
+
+
+class DevicePort(msgspec.Struct, frozen=True, kw_only=True):
+    """A device of a DPDK driver.
+
+    Attributes:
+        device: as DPDK names it: a PCI address, or a virtual device with its arguments.
+        mtu: 0: the device's own.
+        needs_copy: the driver keeps packets where NFs cannot see them.
+        socket: NUMA node of the NIC behind a virtual device; None: there is none, or unknown.
+    """
+
+    device: str
+    n_queues: int = 1
+    mtu: int = 0
+    needs_copy: bool = False
+    is_promiscuous: bool = True
+    socket: int | None = None
+
+
+class GeneratorPort(msgspec.Struct, frozen=True, kw_only=True):
+    """Connections that are opened, or answered.
+
+    Attributes:
+        role: ``client`` opens connections; ``server`` answers, and only `rate_pps` counts.
+        flows: connections at a time.
+        count: packets that the client sends in all; 0: endless.
+        ipv6_percent, tcp_percent, udp_percent: of connections; the rest is ICMP echo.
+        size: bytes of frames with data, with frame check sequence; 0: IMIX.
+        timeout_ms: after which a silent connection has failed; 0: follows the RTT.
+        answer: False: go on as if answered, for chains without a server.
+        vip_percent: of IPv4 TCP connections that go to `vip`.
+        servers: addresses of the other connections' destinations.
+    """
+
+    role: Literal["client", "server"]
+    flows: int = 1024
+    seed: int = 1
+    rate_pps: int = 0
+    count: int = 0
+    ipv6_percent: int = 20
+    tcp_percent: int = 70
+    udp_percent: int = 25
+    size: int = 0
+    timeout_ms: int = 0
+    answer: bool = True
+    vip: str | None = "198.51.100.10"
+    vip_port: int = 80
+    vip_percent: int = 30
+    servers: tuple[str, ...] = ()
+
+
+class TunnelPort(msgspec.Struct, frozen=True):
+    """The port to the peers, on an address of this host (4 or 16 bytes)."""
+
+    address: bytes
+    vni: int
+
+
+PortOptions = NullPort | PcapPort | DevicePort | GeneratorPort | TunnelPort
+"""What a port is; its type is the kind of the port."""
+
+
+class AttachFiles(msgspec.Struct, frozen=True):
     """What a new NF host gets; `area_fd` is the receiver's to close."""
 
     memory_fd: int
