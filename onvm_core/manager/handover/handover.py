@@ -36,12 +36,28 @@ from onvm_core.manager.nf_hosts import codec
 from onvm_core.manager.nf_hosts.registry import HostState, NfHost
 from onvm_sdk.errors import ConfigError
 
-__all__ = ["HandOvers"]
+__all__ = ["HandOvers", "HandoverFailure"]
 
 ANSWER_TIMEOUT_S = 2.0
 """For the answer to the first question, with which nobody waits."""
 EXCUSED_S = 5.0
 """For so long whoever writes or reads a state is not taken for hung."""
+
+
+@dataclass(frozen=True, slots=True)
+class HandoverFailure:
+    """Why a state was not handed over.
+
+    Attributes:
+        reason: for people.
+        is_timeout: a step took too long, so that another try may do; otherwise it is an answer.
+    """
+
+    reason: str
+    is_timeout: bool = False
+
+    def __str__(self) -> str:
+        return self.reason
 
 
 class _Step(Enum):
@@ -86,8 +102,8 @@ class HandOvers:
     """All that go on.
 
     Args:
-        on_end: gets the source, the heirs, and why it failed; "" when they have the state and the
-            flows may move.
+        on_end: gets the source, the heirs, and why it failed; None when they have the state and
+            the flows may move.
         on_inherited: gets an heir and the name of the first instance of which it has taken state.
         on_released: gets an heir that uses nothing of such a state any more.
     """
@@ -96,7 +112,7 @@ class HandOvers:
         self,
         manager: Manager,
         *,
-        on_end: Callable[[NfHost, Sequence[NfHost], str], None],
+        on_end: Callable[[NfHost, Sequence[NfHost], HandoverFailure | None], None],
         on_inherited: Callable[[NfHost, str], None],
         on_released: Callable[[NfHost], None],
     ) -> None:
@@ -193,7 +209,7 @@ class HandOvers:
                 self._fail(transfer, f"{transfer.heir_names} does not serve any more")
             elif now > transfer.deadline_s:
                 reason = transfer.step.value.format(heirs=transfer.heir_names)
-                self._fail(transfer, f"{reason} in time")
+                self._fail(transfer, f"{reason} in time", is_timeout=True)
             elif transfer.step is _Step.EMPTYING:
                 self._ask_for_state(transfer)
             elif transfer.step is _Step.GIVING:
@@ -245,13 +261,14 @@ class HandOvers:
 
     def _end(self, transfer: _Transfer) -> None:
         del self._transfers[transfer.source.slot]
-        self._on_end(transfer.source, transfer.heirs, "")
+        self._on_end(transfer.source, transfer.heirs, None)
 
-    def _fail(self, transfer: _Transfer, reason: str) -> None:
+    def _fail(self, transfer: _Transfer, reason: str, *, is_timeout: bool = False) -> None:
         del self._transfers[transfer.source.slot]
         self._unpause(transfer)
         if transfer.heirs:
-            self._on_end(transfer.source, transfer.heirs, reason)
+            failure = HandoverFailure(reason, is_timeout)
+            self._on_end(transfer.source, transfer.heirs, failure)
         else:
             self._failures[transfer.source.slot] = reason
 

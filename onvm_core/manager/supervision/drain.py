@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from onvm_core.dataplane.interface import ChainPlane
 from onvm_core.manager.deployment import Deployment
-from onvm_core.manager.handover.handover import HandOvers
+from onvm_core.manager.handover.handover import HandoverFailure, HandOvers
 from onvm_core.manager.nf_hosts.registry import HostState, NfHost
 from onvm_core.manager.supervision.supervised import Supervised
 
@@ -241,20 +241,22 @@ class Drains:
     def _of(self, host: NfHost) -> Supervised | None:
         return next((nf for nf in self._nfs if nf.host is host), None)
 
-    def _handed_over(self, host: NfHost, heirs: Sequence[NfHost], failure: str) -> None:
+    def _handed_over(
+        self, host: NfHost, heirs: Sequence[NfHost], failure: HandoverFailure | None
+    ) -> None:
         nf = self._of(host)
         if nf is None or not nf.is_draining or nf.is_stopping:
             return
         label = "+".join(nf.wanted.instances)
         plan = self._plans.get(host.slot)
-        is_late = failure.endswith(" in time")  # a refusal is an answer
+        is_late = failure is not None and failure.is_timeout
         if is_late and plan is not None and plan.tries < TRIES_MAX and _all_serve(heirs):
             plan.retry_at = time.monotonic() + RETRY_S
             nf.drain_note = f"state not handed over yet: {failure}; it is tried again"
             log.warning("%s drains: %s", label, nf.drain_note)
             return
         self._plans.pop(host.slot, None)
-        if failure:
+        if failure is not None:
             nf.drain_note = f"state not handed over: {failure}; its flows may end by themselves"
             log.warning("%s drains: %s", label, nf.drain_note)
             return
