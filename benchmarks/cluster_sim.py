@@ -44,7 +44,7 @@ from onvm_core.cluster.server import LocalEnsemble
 from onvm_core.cluster.state import StateDirectory
 from onvm_core.cluster.tree import ChainNode, Paths, PluginNode
 from onvm_core.cluster.view import digest
-from onvm_core.manager.view import PortView
+from onvm_core.manager.cluster_view.view import PortView
 
 SERVICES = ("firewall", "nat", "lb", "router", "monitor")
 SESSION_S = 15.0  # as hundreds of agents share the CPUs of one machine

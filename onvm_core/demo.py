@@ -21,7 +21,7 @@ from pathlib import Path
 from onvm_core.cli.report import print_report
 from onvm_core.cli.run import RunRequest, run_once
 from onvm_core.demo_scale import losses
-from onvm_core.manager.report import Report
+from onvm_core.export.report import Report
 from onvm_sdk.errors import OnvmError
 
 __all__ = ["main"]

@@ -22,22 +22,22 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from onvm_core._native import ports as native_ports
-from onvm_core._native.dataplane import DataplaneSettings
 from onvm_core.cli.report import make_table
+from onvm_core.dataplane.values import DataplaneSettings
+from onvm_core.export.report import Report
 from onvm_core.launch.launcher import Launchers
-from onvm_core.manager.automation import Automation
-from onvm_core.manager.config import Config
+from onvm_core.manager.api.directory import temporary_directory
+from onvm_core.manager.api.messages import ScaleStatusRequest
+from onvm_core.manager.config.extensions import Extensions
+from onvm_core.manager.config.onvm_toml import Config
+from onvm_core.manager.config.sections import ScaleConfig
 from onvm_core.manager.deployment import Deployment
-from onvm_core.manager.directory import temporary_directory
-from onvm_core.manager.extensions import Extensions
-from onvm_core.manager.messages import ScaleStatusRequest
-from onvm_core.manager.placement import DEFAULT_POLICY
-from onvm_core.manager.placer import load_policy
+from onvm_core.manager.placement.allocator import load_policy
+from onvm_core.manager.placement.policy import DEFAULT_POLICY
 from onvm_core.manager.ports import port_kinds
-from onvm_core.manager.report import Report
-from onvm_core.manager.sections import ScaleConfig
-from onvm_core.manager.supervisor import Supervisor, WantedHost
+from onvm_core.manager.service.automation import Automation
+from onvm_core.manager.supervision.supervised import WantedHost
+from onvm_core.manager.supervision.supervisor import Supervisor
 from onvm_core.plugins import load_plugins
 from onvm_core.scaling.autoscaler import Decision
 from onvm_core.scaling.policy import UtilisationPolicy
@@ -171,13 +171,13 @@ class _Act:
         packets = int(CLIENT_PPS * seconds)
         near, far = f"client-{number}", f"server-{number}"
         uri = f"gen:?flows=30&rate={CLIENT_PPS}&count={packets}&seed={number}&timeout_ms=20000"
-        native_ports.pause_sources(True)  # until the new one has its chain
+        self.deployment.plane.pause_sources(True)  # until the new one has its chain
         self.deployment.open_port(near, uri, "in")
         self.deployment.open_port(far, "gen:", "out")
         self.deployment.chains.add(
             near, near, far, [SERVICE], is_bidirectional=True, track_flows=True
         )
-        native_ports.pause_sources(False)
+        self.deployment.plane.pause_sources(False)
 
     @property
     def decisions(self) -> list[Decision]:

@@ -7,19 +7,19 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from onvm_core._native import ports as native_ports
-from onvm_core._native.dataplane import DataplaneSettings
+from onvm_core.dataplane.values import DataplaneSettings, NullPort
 from onvm_core.launch.launcher import DEFAULT_LAUNCHER, Launchers
-from onvm_core.manager.automation import Automation
-from onvm_core.manager.config import Config
+from onvm_core.manager.api.directory import temporary_directory
+from onvm_core.manager.config.extensions import Extensions
+from onvm_core.manager.config.onvm_toml import Config
+from onvm_core.manager.config.sections import ScaleConfig
 from onvm_core.manager.deployment import Deployment
-from onvm_core.manager.directory import temporary_directory
-from onvm_core.manager.extensions import Extensions
-from onvm_core.manager.placement import DEFAULT_POLICY
-from onvm_core.manager.placer import load_policy
-from onvm_core.manager.registry import HostState, NfHost
-from onvm_core.manager.sections import ScaleConfig
-from onvm_core.manager.supervisor import Supervisor, WantedHost
+from onvm_core.manager.nf_hosts.registry import HostState, NfHost
+from onvm_core.manager.placement.allocator import load_policy
+from onvm_core.manager.placement.policy import DEFAULT_POLICY
+from onvm_core.manager.service.automation import Automation
+from onvm_core.manager.supervision.supervised import WantedHost
+from onvm_core.manager.supervision.supervisor import Supervisor
 from onvm_core.scaling.policy import UtilisationPolicy
 from onvm_sdk.errors import OnvmError
 
@@ -42,6 +42,7 @@ class Bed:
             directory, settings, kinds={}, package=lambda name: None, launchers=Launchers(),
             placement=load_policy(DEFAULT_POLICY),
         )  # fmt: skip
+        self.plane = self.deployment.plane
         self.supervisor = Supervisor(directory, self.deployment, lambda event: None)
         policies = {name: UtilisationPolicy(one.settings()) for name, one in scale.items()}
         self.automation = Automation(
@@ -53,7 +54,7 @@ class Bed:
         for name in instances:
             self.launch(nf, name)
         self.until(lambda: len(self.serving()) == len(instances), "NFs serve")
-        self.far = native_ports.open_null("out", is_source=False)
+        self.far = self.plane.open_port("out", NullPort(is_source=False))
 
     def launch(
         self, nf: str, name: str, launcher: str = DEFAULT_LAUNCHER, service: str = SERVICE
@@ -92,14 +93,18 @@ class Bed:
         return self.supervisor.serving(service)
 
     def source(self, name: str, flows: int, rate_pps: int) -> int:
-        return native_ports.open_null(name, n_flows=flows, rate_pps=rate_pps)
+        return self.plane.open_port(name, NullPort(n_flows=flows, rate_pps=rate_pps))
 
     def chain(self, near: int, services: Sequence[str] = (SERVICE,)) -> None:
         self.deployment.manager.set_chain(1, near, self.far, services)
 
+    def sent(self) -> int:
+        """Packets that have left."""
+        return self.plane.read_port(self.far).tx
+
     def sent_pps(self, seconds: float) -> float:
         """Packets that leave in a second, over so many seconds."""
-        return sent_pps(self.far, self.run, seconds)
+        return sent_pps(self.sent, self.run, seconds)
 
 
 @contextmanager
@@ -115,12 +120,13 @@ def running(
             bed.close()
 
 
-def sent_pps(far: int, run: Callable[[float], None], seconds: float) -> float:
-    """Packets that leave by a port in a second, over so many seconds by the wall clock.
+def sent_pps(sent: Callable[[], int], run: Callable[[float], None], seconds: float) -> float:
+    """Packets that leave in a second, over so many seconds by the wall clock.
 
     Args:
+        sent: how many have left.
         run: lets time pass, in seconds.
     """
-    count, begin = native_ports.read_port(far).tx, time.perf_counter()
+    count, begin = sent(), time.perf_counter()
     run(seconds)
-    return (native_ports.read_port(far).tx - count) / (time.perf_counter() - begin)
+    return (sent() - count) / (time.perf_counter() - begin)

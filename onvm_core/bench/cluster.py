@@ -28,8 +28,8 @@ from onvm_core.cluster.dev import CHAIN, ECHO_PORT, SERVER_ADDRESS, SESSION_S, D
 from onvm_core.cluster.membership import remove_host
 from onvm_core.cluster.requests import RequestQueue
 from onvm_core.cluster.tree import AppliedNode, RequestNode, unpack
-from onvm_core.manager import messages as m
-from onvm_core.manager.client import Client
+from onvm_core.manager.api import messages as m
+from onvm_core.manager.api.client import Client
 from onvm_core.plugins import discover
 from onvm_sdk.errors import OnvmError
 

@@ -13,11 +13,10 @@ import threading
 import time
 from collections.abc import Callable
 
-from onvm_core._native import dataplane
-from onvm_core._native import ports as native_ports
 from onvm_core.bench.bed import SERVICE, Bed, running
 from onvm_core.bench.scenario import Scenario
-from onvm_core.manager.sections import ScaleConfig
+from onvm_core.dataplane.values import NullPort
+from onvm_core.manager.config.sections import ScaleConfig
 
 __all__ = ["KINDS"]
 
@@ -53,18 +52,18 @@ def _out(scenario: Scenario) -> dict[str, float]:
         calm = bed.source("calm", RUNNING_FLOWS, 500)
         bed.chain(calm)
         bed.run(2.0)  # and the spare stands by
-        before = _places()
+        before = _places(bed)
         steep = bed.source("steep", NEW_FLOWS, 6000)
         first: list[float] = []
 
         def look(now: float) -> bool:
             slots = [host.slot for host in bed.serving() if host.slot != old]
-            if any(dataplane.read_load(slot).packets for slot in slots):
+            if any(bed.plane.read_load(slot).packets for slot in slots):
                 first.append(now)
             return not first
 
         # The calm flows go on through a chain of their own.
-        far = native_ports.open_null("out2", is_source=False)
+        far = bed.plane.open_port("out2", NullPort(is_source=False))
         watch = _Watch(look)
         # Loads do not rise just after the manager has looked.
         time.sleep(random.random() * bed.automation.poll_s)
@@ -73,7 +72,7 @@ def _out(scenario: Scenario) -> dict[str, float]:
         bed.until(lambda: bool(first), "a new instance has packets")
         watch.finish()
         bed.run(1.0)
-        after = _places()
+        after = _places(bed)
         decision = bed.automation.scaling.decisions()[0]
     moved = sum(after.get(flow, hosts) != hosts for flow, hosts in before.items())
     return {
@@ -84,11 +83,11 @@ def _out(scenario: Scenario) -> dict[str, float]:
     }
 
 
-def _places() -> dict[tuple[object, ...], tuple[int, ...]]:
+def _places(bed: Bed) -> dict[tuple[object, ...], tuple[int, ...]]:
     """Hosts of each flow of the first chain."""
     return {
         (flow.src, flow.src_port, flow.dst, flow.dst_port, flow.is_reverse): flow.hosts
-        for flow in dataplane.read_flows(1 << 16)
+        for flow in bed.plane.read_flows(1 << 16)
         if flow.chain == 1
     }
 
@@ -101,12 +100,12 @@ def _limits(bed: Bed, seconds: float) -> list[float]:
     """Packets per second that each instance does when there are always more."""
     bed.chain(bed.source(f"flood{time.perf_counter_ns()}", NEW_FLOWS, 20_000))
     bed.run(1.5)
-    counts = [dataplane.read_load(host.slot).done for host in bed.serving()]
+    counts = [bed.plane.read_load(host.slot).done for host in bed.serving()]
     begin = time.perf_counter()
     bed.run(seconds)
     elapsed = time.perf_counter() - begin
     return [
-        (dataplane.read_load(host.slot).done - count) / elapsed
+        (bed.plane.read_load(host.slot).done - count) / elapsed
         for host, count in zip(bed.serving(), counts, strict=True)
     ]
 
@@ -147,7 +146,7 @@ def _start(scenario: Scenario) -> dict[str, float]:
         bed.chain(bed.source("in", RUNNING_FLOWS, 20_000))
         begin = time.perf_counter()
         bed.launch(PASS, "pass-1", scenario.launcher)
-        bed.until(lambda: native_ports.read_port(bed.far).tx > 0, "the first packet")
+        bed.until(lambda: bed.sent() > 0, "the first packet")
         return {"ms": (time.perf_counter() - begin) * 1000}
 
 
@@ -162,7 +161,7 @@ def _failure(number: signal.Signals) -> Callable[[Scenario], dict[str, float]]:
             last, longest = [time.perf_counter(), 0.0], [0.0]
 
             def look(now: float) -> bool:
-                sent = native_ports.read_port(bed.far).tx
+                sent = bed.sent()
                 if sent != last[1]:
                     last[:] = [now, sent]
                 longest[0] = max(longest[0], now - last[0])

@@ -19,17 +19,20 @@ from pathlib import Path
 
 import msgspec
 
-from onvm_core._native import peers
-from onvm_core._native import ports as native_ports
-from onvm_core._native.dataplane import DataplaneSettings
 from onvm_core.bench.bench_nf import start_nf
 from onvm_core.bench.scenario import Scenario
-from onvm_core.manager.chains import PORT_REMOTE
-from onvm_core.manager.directory import temporary_directory
-from onvm_core.manager.environment import split_cpus
+from onvm_core.dataplane.values import (
+    PORT_REMOTE,
+    DataplaneSettings,
+    GeneratorPort,
+    NullPort,
+    TunnelPort,
+)
+from onvm_core.manager.api.directory import temporary_directory
 from onvm_core.manager.manager import Manager
-from onvm_core.manager.registry import HostState
-from onvm_core.manager.report import quantile_us
+from onvm_core.manager.nf_hosts.registry import HostState
+from onvm_core.manager.reporting import latency_of
+from onvm_core.manager.startup.environment import split_cpus
 from onvm_sdk.errors import OnvmError
 
 __all__ = ["KINDS"]
@@ -75,11 +78,11 @@ def _serve_peer(scenario: Scenario) -> dict[str, float]:
     del scenario
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     with _manager(is_peer=True) as manager:
-        peers.open_tunnel("cluster", THERE, VNI)
-        end = PORT_REMOTE | peers.add_peer(HERE)
+        manager.plane.open_port("cluster", TunnelPort(THERE, VNI))
+        end = PORT_REMOTE | manager.plane.add_peer(HERE)
         nf = _start_nf(manager)
         (host,) = manager.registry.living()
-        peers.set_number(host.slot, NUMBER)
+        manager.plane.set_number(host.slot, NUMBER)
         manager.set_chain(1, end, end, [SERVICE], cluster_number=CHAIN)
         while nf.poll() is None:
             manager.poll(0.1)
@@ -105,14 +108,16 @@ def _bed(scenario: Scenario) -> Iterator[Manager]:
             assert other.stdin is not None
             other.stdin.write(msgspec.json.encode(Scenario(kind="remote_peer")))
             other.stdin.close()
-            peers.open_tunnel("cluster", HERE, VNI)
-            peer = peers.add_peer(THERE)
+            manager.plane.open_port("cluster", TunnelPort(HERE, VNI))
+            peer = manager.plane.add_peer(THERE)
             _until(
                 manager,
-                lambda: peers.read_peer(peer).heard_us is not None or other.poll() is not None,
+                lambda: (
+                    manager.plane.read_peer(peer).heard_us is not None or other.poll() is not None
+                ),
                 "the other manager",
             )
-            peers.add_remote([manager.registry.service_id(SERVICE)], peer, NUMBER)
+            manager.plane.add_remote([manager.registry.service_id(SERVICE)], peer, NUMBER)
             yield manager
         finally:
             other.kill()
@@ -126,34 +131,37 @@ def _chain(manager: Manager, scenario: Scenario, near: int, far: int) -> None:
 def _hop(scenario: Scenario) -> dict[str, float]:
     """Packets that come back in a second, of as many as are sent: 64 B, 1,000 flows."""
     with _bed(scenario) as manager:
-        far = native_ports.open_null("out", is_source=False)
-        near = native_ports.open_null("in", n_flows=1000, rate_pps=scenario.rate_pps)
+        far = manager.plane.open_port("out", NullPort(is_source=False))
+        near = manager.plane.open_port("in", NullPort(n_flows=1000, rate_pps=scenario.rate_pps))
         _chain(manager, scenario, near, far)
-        _until(manager, lambda: native_ports.read_port(far).tx > 1000, "packets")
+        _until(manager, lambda: manager.plane.read_port(far).tx > 1000, "packets")
         _pass_time(manager, scenario.warmup_s)
-        received, sent = native_ports.read_port(near).rx, native_ports.read_port(far).tx
+        received, sent = manager.plane.read_port(near).rx, manager.plane.read_port(far).tx
         begin = time.perf_counter()
         _pass_time(manager, scenario.seconds)
         elapsed = time.perf_counter() - begin
-        received = native_ports.read_port(near).rx - received
-        sent = native_ports.read_port(far).tx - sent
+        received = manager.plane.read_port(near).rx - received
+        sent = manager.plane.read_port(far).tx - sent
     return {"mpps": sent / elapsed / 1e6, "share": sent / max(received, 1)}
 
 
 def _rtt(scenario: Scenario) -> dict[str, float]:
     """Time from a request to its answer, through the NF both ways, at 10,000 packets a second."""
     with _bed(scenario) as manager:
-        far = native_ports.open_gen("out", role="server")
-        near = native_ports.open_gen("in", role="client", flows=50, rate_pps=10_000)
+        far = manager.plane.open_port("out", GeneratorPort(role="server"))
+        near = manager.plane.open_port(
+            "in", GeneratorPort(role="client", flows=50, rate_pps=10_000)
+        )
         _chain(manager, scenario, near, far)
-        _until(manager, lambda: native_ports.read_gen(near).completed > 100, "connections")
-        before = native_ports.read_gen(near).rtt
+        _until(manager, lambda: manager.plane.read_gen(near).completed > 100, "connections")
+        before = manager.plane.read_gen(near).rtt
         _pass_time(manager, scenario.seconds)
-        after = native_ports.read_gen(near).rtt
+        after = manager.plane.read_gen(near).rtt
     histogram = [now - then for now, then in zip(after, before, strict=True)]
+    latency = latency_of(manager.plane, histogram)
     return {
-        "p50_us": quantile_us(histogram, 0.5) or 0.0,
-        "p99_us": quantile_us(histogram, 0.99) or 0.0,
+        "p50_us": latency.p50_us or 0.0,
+        "p99_us": latency.p99_us or 0.0,
     }
 
 

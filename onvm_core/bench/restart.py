@@ -23,8 +23,8 @@ from pathlib import Path
 import msgspec
 
 from onvm_core.bench.scenario import Scenario
-from onvm_core.manager.client import Client
-from onvm_core.manager.messages import DownReply, DownRequest, StatusReply, StatusRequest
+from onvm_core.manager.api.client import Client
+from onvm_core.manager.api.messages import DownReply, DownRequest, StatusReply, StatusRequest
 from onvm_core.plugins import discover
 from onvm_sdk.errors import OnvmError
 

@@ -12,15 +12,14 @@ from pathlib import Path
 
 import msgspec
 
-from onvm_core._native import dataplane
-from onvm_core._native import ports as native_ports
-from onvm_core._native.dataplane import DataplaneSettings
 from onvm_core.bench.bench_nf import start_nf
-from onvm_core.manager.directory import temporary_directory
-from onvm_core.manager.environment import split_cpus
+from onvm_core.dataplane.interface import PortPlane
+from onvm_core.dataplane.values import DataplaneSettings, NullPort
+from onvm_core.manager.api.directory import temporary_directory
 from onvm_core.manager.manager import Manager
-from onvm_core.manager.registry import HostState, NfHost
-from onvm_core.manager.report import cpu_seconds, quantile_us
+from onvm_core.manager.nf_hosts.registry import HostState, NfHost
+from onvm_core.manager.reporting import cpu_seconds, latency_of
+from onvm_core.manager.startup.environment import split_cpus
 from onvm_sdk.errors import ConfigError, OnvmError
 
 __all__ = [
@@ -159,11 +158,12 @@ def _chain(scenario: Scenario) -> list[str]:
 
 
 def _set_up(manager: Manager, scenario: Scenario) -> tuple[int, int]:
-    near = native_ports.open_null(
-        "in", n_flows=scenario.flows, is_random=scenario.kind == "throughput",
+    source = NullPort(
+        n_flows=scenario.flows, is_random=scenario.kind == "throughput",
         rate_pps=scenario.rate_pps, count=scenario.count,
     )  # fmt: skip
-    far = native_ports.open_null("out", is_source=False)
+    near = manager.plane.open_port("in", source)
+    far = manager.plane.open_port("out", NullPort(is_source=False))
     manager.set_chain(
         1, near, far, _chain(scenario),
         is_bidirectional=scenario.is_bidirectional, track_flows=scenario.track_flows,
@@ -176,13 +176,13 @@ def _throughput(scenario: Scenario) -> dict[str, float]:
         processes = _start(manager, scenario)
         near, far = _set_up(manager, scenario)
         pass_time(manager, scenario.warmup_s)
-        before, sent = native_ports.read_port(near).rx, native_ports.read_port(far).tx
+        before, sent = manager.plane.read_port(near).rx, manager.plane.read_port(far).tx
         begin = time.perf_counter()
         pass_time(manager, scenario.seconds)
-        received = native_ports.read_port(near).rx - before
-        sent = native_ports.read_port(far).tx - sent
+        received = manager.plane.read_port(near).rx - before
+        sent = manager.plane.read_port(far).tx - sent
         elapsed = time.perf_counter() - begin
-        flows = dataplane.read_plane().flows
+        flows = manager.plane.read_plane().flows
         end_all(processes)
     return {"mpps": received / elapsed / 1e6, "tx_share": sent / max(received, 1), "flows": flows}
 
@@ -192,11 +192,11 @@ def _new_flows(scenario: Scenario) -> dict[str, float]:
         processes = _start(manager, scenario)
         begin = time.perf_counter()
         near, _ = _set_up(manager, scenario)
-        while not native_ports.read_port(near).is_finished:
+        while not manager.plane.read_port(near).is_finished:
             manager.poll(0.002)
         elapsed = time.perf_counter() - begin
         pass_time(manager, 0.1)
-        plane = dataplane.read_plane()
+        plane = manager.plane.read_plane()
         end_all(processes)
     return {
         "flows_per_s": plane.new_flows / elapsed,
@@ -211,7 +211,7 @@ def _startup(scenario: Scenario) -> dict[str, float]:
         process = start_nf(
             scenario.way, manager.attach_path, scenario.hosts[0], scenario.burst, nf_cpu()
         )
-        while native_ports.read_port(far).tx == 0:
+        while manager.plane.read_port(far).tx == 0:
             manager.poll(0.0002)
             if process.poll() is not None or time.perf_counter() - begin > READY_TIMEOUT_S:
                 raise OnvmError("the NF did not start")
@@ -238,26 +238,27 @@ def _latency(scenario: Scenario) -> dict[str, float]:
         processes = _start(manager, scenario)
         _, far = _set_up(manager, scenario)
         pass_time(manager, scenario.warmup_s)
-        before = native_ports.read_port(far).latency
-        cpu = -_cpu_ns(processes)
+        before = manager.plane.read_port(far).latency
+        cpu = -_cpu_ns(manager, processes)
         begin = time.perf_counter()
         pass_time(manager, scenario.seconds)
         elapsed = time.perf_counter() - begin
-        cpu += _cpu_ns(processes)
-        after = native_ports.read_port(far).latency
+        cpu += _cpu_ns(manager, processes)
+        after = manager.plane.read_port(far).latency
         end_all(processes)
     histogram = [now - then for now, then in zip(after, before, strict=True)]
+    latency = latency_of(manager.plane, histogram)
     return {
-        "p50_us": quantile_us(histogram, 0.5) or 0.0,
-        "p99_us": quantile_us(histogram, 0.99) or 0.0,
+        "p50_us": latency.p50_us or 0.0,
+        "p99_us": latency.p99_us or 0.0,
         "cpu_percent": cpu / elapsed / 1e7,
     }
 
 
-def _cpu_ns(processes: Sequence[subprocess.Popen[bytes]]) -> float:
+def _cpu_ns(manager: Manager, processes: Sequence[subprocess.Popen[bytes]]) -> float:
     """CPU time of the worker and the NFs."""
     used = sum(_process_cpu_ns(process.pid) for process in processes)
-    return dataplane.worker_cpu_ns(0) + used
+    return manager.plane.worker_cpu_ns(0) + used
 
 
 def _process_cpu_ns(pid: int) -> float:
@@ -271,8 +272,9 @@ def _process_cpu_ns(pid: int) -> float:
 class _Watch(threading.Thread):
     """Watches a port's counter and keeps the longest time without progress."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, plane: PortPlane, port: int) -> None:
         super().__init__(daemon=True)
+        self._plane = plane
         self._port = port
         self._is_over = threading.Event()
         self.longest_s = 0.0
@@ -281,7 +283,7 @@ class _Watch(threading.Thread):
         """Look about every millisecond."""
         seen, since = 0, time.perf_counter()
         while not self._is_over.wait(0.001):
-            now, count = time.perf_counter(), native_ports.read_port(self._port).tx
+            now, count = time.perf_counter(), self._plane.read_port(self._port).tx
             if count != seen:
                 seen, since = count, now
             self.longest_s = max(self.longest_s, now - since)
@@ -298,22 +300,22 @@ def _crash(scenario: Scenario) -> dict[str, float]:
     with manager_of(scenario) as manager:
         ports = []
         for number, service in enumerate(("victim", "other"), 1):
-            near = native_ports.open_null(f"in-{service}", rate_pps=scenario.rate_pps)
-            far = native_ports.open_null(f"out-{service}", is_source=False)
+            near = manager.plane.open_port(f"in-{service}", NullPort(rate_pps=scenario.rate_pps))
+            far = manager.plane.open_port(f"out-{service}", NullPort(is_source=False))
             manager.set_chain(number, near, far, [service], is_bidirectional=False,
                               track_flows=False)  # fmt: skip
             ports.append(far)
         other = start_nf("c", manager.attach_path, ["other"], scenario.burst, nf_cpu())
-        _wait(manager, lambda: native_ports.read_port(ports[1]).tx > 0, 10, "traffic of the other")
-        watch = _Watch(ports[1])
+        _wait(manager, lambda: manager.plane.read_port(ports[1]).tx > 0, 10, "traffic of the other")
+        watch = _Watch(manager.plane, ports[1])
         watch.start()
         restarts = [_kill_once(manager, ports[0], scenario) for _ in range(scenario.kills)]
         gap = watch.finish()
-        native_ports.pause_sources(True)
+        manager.plane.pause_sources(True)
         pass_time(manager, 0.3)
         end_all([other])
         _wait(manager, lambda: _active(manager) == 0, 5, "the other NF gone")
-        plane = dataplane.read_plane()
+        plane = manager.plane.read_plane()
     restarts.sort()
     return {
         "lost": plane.buffers_total - plane.buffers_free,
@@ -326,12 +328,12 @@ def _crash(scenario: Scenario) -> dict[str, float]:
 
 def _kill_once(manager: Manager, port: int, scenario: Scenario) -> float:
     """Start the victim, wait for its traffic, kill it under load; start to first packet, in s."""
-    sent = native_ports.read_port(port).tx
+    sent = manager.plane.read_port(port).tx
     gone: list[NfHost] = []
     manager.on_host_change = lambda h: gone.append(h) if h.state is HostState.DEAD else None
     begin = time.perf_counter()
     process = start_nf("c", manager.attach_path, ["victim"], scenario.burst, nf_cpu())
-    _wait(manager, lambda: native_ports.read_port(port).tx > sent, 10, "traffic of the victim")
+    _wait(manager, lambda: manager.plane.read_port(port).tx > sent, 10, "traffic of the victim")
     elapsed = time.perf_counter() - begin
     pass_time(manager, 0.01)
     process.kill()

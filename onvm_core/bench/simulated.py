@@ -18,12 +18,12 @@ import msgspec
 
 from onvm_core.cluster.view import digest
 from onvm_core.launch.identity import ProcessId
-from onvm_core.manager import messages as m
-from onvm_core.manager.control import ControlServer
-from onvm_core.manager.directory import RECORD, ManagerRecord, write_private
-from onvm_core.manager.state_messages import NfDrainRequest
-from onvm_core.manager.view import ClusterView, LocalHost, LocalRoom
-from onvm_core.manager.view_change import ViewTables
+from onvm_core.manager.api import messages as m
+from onvm_core.manager.api.directory import RECORD, ManagerRecord, write_private
+from onvm_core.manager.api.server import ControlServer
+from onvm_core.manager.api.state_messages import NfDrainRequest
+from onvm_core.manager.cluster_view.view import ClusterView, LocalHost, LocalRoom
+from onvm_core.manager.cluster_view.view_change import ViewTables
 from onvm_sdk.errors import ConfigError
 
 __all__ = ["SimulatedManager"]

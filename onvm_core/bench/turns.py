@@ -10,8 +10,6 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Sequence
 
-from onvm_core._native import dataplane
-from onvm_core._native import ports as native_ports
 from onvm_core.bench.bed import SERVICE, Bed, running, sent_pps
 from onvm_core.bench.bench_nf import start_nf
 from onvm_core.bench.scenario import (
@@ -22,9 +20,10 @@ from onvm_core.bench.scenario import (
     nf_cpu,
     pass_time,
 )
+from onvm_core.dataplane.values import NullPort
 from onvm_core.launch.launcher import DEFAULT_LAUNCHER
-from onvm_core.manager.registry import NfHost
-from onvm_core.manager.supervisor import WantedHost
+from onvm_core.manager.nf_hosts.registry import NfHost
+from onvm_core.manager.supervision.supervised import WantedHost
 from onvm_sdk.errors import OnvmError
 
 __all__ = ["KINDS", "TWIN"]
@@ -86,9 +85,9 @@ def _limit(
     """Packets per second that leave while there are always more, and the utilisation then."""
     bed.chain(near, services)
     bed.run(SETTLE_S)
-    before = dataplane.read_load(host.slot).turns
+    before = bed.plane.read_load(host.slot).turns
     sent = bed.sent_pps(seconds)
-    after = dataplane.read_load(host.slot).turns
+    after = bed.plane.read_load(host.slot).turns
     load = bed.deployment.manager.meters.load(host, seconds)
     if after.packets - before.packets < 0.9 * FULL_BURST * (after.turns - before.turns):
         raise OnvmError("the worker is slower than the NF host, whose limit so cannot be measured")
@@ -116,7 +115,7 @@ def _through(scenario: Scenario) -> dict[str, float]:
         bed.until(lambda: all(bed.serving(service) for service in services), "the NFs serve")
         near = bed.source("in", 0, 0)
         return _compare(
-            lambda side: bed.chain(near, (services[side],)), bed.run, bed.far, scenario.seconds
+            lambda side: bed.chain(near, (services[side],)), bed.run, bed.sent, scenario.seconds
         )
 
 
@@ -128,24 +127,29 @@ def _pair(scenario: Scenario) -> dict[str, float]:
             for way, services in zip(scenario.ways, scenario.hosts, strict=True)
         ]
         await_hosts(manager, len(processes))
-        near, far = native_ports.open_null("in"), native_ports.open_null("out", is_source=False)
+        near = manager.plane.open_port("in", NullPort())
+        far = manager.plane.open_port("out", NullPort(is_source=False))
         figures = _compare(
             lambda side: manager.set_chain(1, near, far, scenario.hosts[side]),
-            lambda seconds: pass_time(manager, seconds), far, scenario.seconds,
+            lambda seconds: pass_time(manager, seconds),
+            lambda: manager.plane.read_port(far).tx, scenario.seconds,
         )  # fmt: skip
         end_all(processes)
     return figures
 
 
 def _compare(
-    use: Callable[[int], None], run: Callable[[float], None], far: int, seconds: float
+    use: Callable[[int], None],
+    run: Callable[[float], None],
+    sent: Callable[[], int],
+    seconds: float,
 ) -> dict[str, float]:
     """Give two sides the packets in turns, while the other one sleeps.
 
     Args:
         use: gives them to side 0 or 1.
         run: lets time pass, in seconds.
-        far: the port by which they leave.
+        sent: how many have left.
         seconds: of measurement.
     """
     ratios: list[float] = []
@@ -159,7 +163,7 @@ def _compare(
         for side in (0, 1, 1, 0):
             use(side)
             run(SLICE_SETTLE_S)
-            turn[side] += sent_pps(far, run, SLICE_S)
+            turn[side] += sent_pps(sent, run, SLICE_S)
         ratios.append(turn[1] / turn[0])
         rates.append(turn[1] / 2)
     return {"ratio": statistics.median(ratios), "mpps": statistics.median(rates) / 1e6}

@@ -11,7 +11,7 @@ import typer
 from onvm_core.cli.connect import JsonOption, NameOption, connect
 from onvm_core.cli.output import print_json
 from onvm_core.cli.signals import stop_on_signals
-from onvm_core.manager.messages import (
+from onvm_core.manager.api.messages import (
     CaptureReadRequest,
     CaptureReply,
     CaptureStartRequest,

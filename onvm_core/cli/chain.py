@@ -9,7 +9,7 @@ import typer
 from onvm_core.cli.connect import JsonOption, NameOption, connect
 from onvm_core.cli.output import make_console, print_json, print_table
 from onvm_core.cli.status import chain_table
-from onvm_core.manager.messages import (
+from onvm_core.manager.api.messages import (
     ChainAddRequest,
     ChainListRequest,
     ChainRemoveRequest,

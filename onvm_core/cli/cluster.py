@@ -43,8 +43,8 @@ from onvm_core.cluster.leaving import move_away, set_draining
 from onvm_core.cluster.membership import remove_host, say_goodbye
 from onvm_core.cluster.state import StateDirectory, read_state, state_directory
 from onvm_core.cluster.status import ClusterStatus, read_status
-from onvm_core.manager.directory import manager_directory
-from onvm_core.manager.sections import nearest
+from onvm_core.manager.api.directory import manager_directory
+from onvm_core.manager.config.sections import nearest
 from onvm_sdk.errors import ConfigError, OnvmError
 
 __all__ = ["app"]

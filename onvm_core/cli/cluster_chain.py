@@ -22,9 +22,9 @@ from onvm_core.cli.output import print_json, print_table
 from onvm_core.cluster.definitions import Chains, check_chain
 from onvm_core.cluster.status import read_snapshot
 from onvm_core.cluster.tree import ChainNode
-from onvm_core.manager.classifier import MatchConfig
-from onvm_core.manager.sections import nearest
-from onvm_core.manager.view import PortView
+from onvm_core.manager.chains.classifier import MatchConfig
+from onvm_core.manager.cluster_view.view import PortView
+from onvm_core.manager.config.sections import nearest
 from onvm_sdk.errors import ConfigError
 
 __all__ = ["app"]

@@ -24,7 +24,7 @@ from onvm_core.cli.report import make_table
 from onvm_core.cluster.requests import RequestQueue
 from onvm_core.cluster.status import RequestStatus, read_requests, read_snapshot
 from onvm_core.cluster.tree import ClaimNode, RequestNode, check_name
-from onvm_core.manager.sections import nearest
+from onvm_core.manager.config.sections import nearest
 from onvm_sdk.errors import ConfigError, OnvmError
 
 __all__ = ["app", "request_table"]

@@ -22,7 +22,7 @@ from onvm_core.cli.output import print_json, print_table
 from onvm_core.cluster.definitions import Services
 from onvm_core.cluster.status import read_snapshot
 from onvm_core.cluster.tree import ServiceNode
-from onvm_core.manager.sections import nearest
+from onvm_core.manager.config.sections import nearest
 from onvm_core.plugins import load_plugins
 from onvm_sdk.errors import ConfigError
 

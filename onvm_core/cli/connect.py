@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from onvm_core.cli.options import JsonOption, NameOption
-from onvm_core.manager.client import Client
-from onvm_core.manager.directory import manager_directory, manager_names
+from onvm_core.manager.api.client import Client
+from onvm_core.manager.api.directory import manager_directory, manager_names
 from onvm_sdk.errors import ConfigError
 
 __all__ = ["JsonOption", "NameOption", "connect"]

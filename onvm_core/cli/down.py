@@ -9,7 +9,7 @@ import typer
 from onvm_core.cli.connect import JsonOption, NameOption, connect
 from onvm_core.cli.output import print_json
 from onvm_core.cli.report import print_report
-from onvm_core.manager.messages import DownReply, DownRequest
+from onvm_core.manager.api.messages import DownReply, DownRequest
 from onvm_sdk.errors import OnvmError
 
 __all__ = ["down"]

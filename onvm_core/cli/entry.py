@@ -52,10 +52,10 @@ def _plain_up(arguments: Sequence[str]) -> tuple[str, str] | None:
 def _up(file: str, name: str) -> int:
     from pathlib import Path
 
-    from onvm_core.manager import head_start, stopwatch
+    from onvm_core.manager.startup import early_start, times
 
-    stopwatch.lap("begin")
-    head_start.begin(Path(file))
+    times.lap("begin")
+    early_start.begin(Path(file))
     from onvm_core.cli.installed import plugins_of_process
     from onvm_core.cli.outcome import outcome_of, warn
     from onvm_core.cli.serve import serve

@@ -8,7 +8,7 @@ import typer
 
 from onvm_core.cli.connect import JsonOption, NameOption, connect
 from onvm_core.cli.output import print_json, print_table
-from onvm_core.manager.messages import FLOWS_MAX, Flow, FlowListRequest, FlowsReply
+from onvm_core.manager.api.messages import FLOWS_MAX, Flow, FlowListRequest, FlowsReply
 
 __all__ = ["app"]
 

@@ -10,8 +10,8 @@ import typer
 
 from onvm_core.cli.connect import JsonOption, NameOption, connect
 from onvm_core.cli.output import print_json
-from onvm_core.manager.client import Client
-from onvm_core.manager.messages import (
+from onvm_core.manager.api.client import Client
+from onvm_core.manager.api.messages import (
     InstancesReply,
     InstancesRequest,
     LaunchedNf,

@@ -11,12 +11,12 @@ import typer
 from onvm_core.cli.installed import plugins_of_process
 from onvm_core.cli.output import print_json, print_table
 from onvm_core.launch.launcher import HOOK as LAUNCHERS
-from onvm_core.manager.config import load_config
-from onvm_core.manager.environment import split_cpus
-from onvm_core.manager.placer import load_policy, policy_names
-from onvm_core.manager.plan import Plan, make_plan
+from onvm_core.manager.config.onvm_toml import load_config
+from onvm_core.manager.config.plan import Plan, make_plan
+from onvm_core.manager.placement.allocator import load_policy, policy_names
+from onvm_core.manager.placement.topology import read_topology
 from onvm_core.manager.ports import port_kinds
-from onvm_core.manager.topology import read_topology
+from onvm_core.manager.startup.environment import split_cpus
 from onvm_core.plugins import discover
 
 __all__ = ["plan"]

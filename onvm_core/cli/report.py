@@ -6,7 +6,7 @@ from rich.console import Group
 from rich.table import Table
 
 from onvm_core.cli.output import make_console
-from onvm_core.manager.report import GeneratorReport, NfReport, Report
+from onvm_core.export.report import GeneratorReport, NfReport, Report
 
 __all__ = ["LOAD_HEADINGS", "load_cells", "make_table", "print_report", "report_tables"]
 

@@ -20,23 +20,22 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-from onvm_core._native import ports as native_ports
-from onvm_core._native.dataplane import DataplaneSettings
 from onvm_core.cli.installed import plugins_of_process
 from onvm_core.cli.report import print_report
 from onvm_core.cli.signals import stop_on_signals
+from onvm_core.dataplane.values import DataplaneSettings
+from onvm_core.export.report import Report
 from onvm_core.launch.launcher import DEFAULT_LAUNCHER, Launchers
 from onvm_core.launch.limits import LimitMode
-from onvm_core.manager.capture import Capture, CapturePoint
+from onvm_core.manager.api.directory import temporary_directory
+from onvm_core.manager.captures.capture import Capture, CapturePoint
 from onvm_core.manager.deployment import Deployment
-from onvm_core.manager.directory import temporary_directory
-from onvm_core.manager.environment import split_cpus, worker_sockets
-from onvm_core.manager.placement import DEFAULT_POLICY
-from onvm_core.manager.placer import load_policy
+from onvm_core.manager.placement.allocator import load_policy
+from onvm_core.manager.placement.policy import DEFAULT_POLICY
+from onvm_core.manager.placement.topology import port_socket
 from onvm_core.manager.ports import PortKind, parse_uri, port_kinds
-from onvm_core.manager.report import Report
-from onvm_core.manager.sockets import memory_sockets
-from onvm_core.manager.topology import port_socket
+from onvm_core.manager.startup.environment import split_cpus, worker_sockets
+from onvm_core.manager.startup.numa import memory_sockets
 from onvm_core.plugins import discover, find
 from onvm_sdk.errors import ConfigError
 
@@ -231,7 +230,7 @@ def run_once(request: RunRequest) -> Report:
             use_pci=use_pci,
         ) as deployment,
     ):
-        native_ports.pause_sources(True)  # they can wait until there is a chain
+        deployment.plane.pause_sources(True)  # they can wait until there is a chain
         deployment.open_port("in", request.near, "in", field="--in")
         deployment.open_port("out", request.far, "out", field="--out")
         for name in request.nfs:  # numbers, and so tables, in the order of the chain
@@ -252,7 +251,7 @@ def run_once(request: RunRequest) -> Report:
             is_bidirectional=request.is_bidirectional,
             track_flows=request.track_flows,
         )
-        native_ports.pause_sources(False)
+        deployment.plane.pause_sources(False)
         with _captured(deployment, request) as capture:
             _let_through(deployment, request, stop, capture)
             seconds = deployment.elapsed_s
@@ -266,7 +265,9 @@ def _captured(deployment: Deployment, request: RunRequest) -> Iterator[Capture |
         yield None
         return
     point = CapturePoint("out", deployment.port_number("out"), is_in=False, is_out=True)
-    with Capture(request.capture, [point], limit=request.capture_limit) as capture:
+    with Capture(
+        deployment.plane, request.capture, [point], limit=request.capture_limit
+    ) as capture:
         yield capture
 
 

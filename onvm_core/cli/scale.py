@@ -11,8 +11,8 @@ from rich.console import Group, RenderableType
 from onvm_core.cli.connect import JsonOption, NameOption, connect
 from onvm_core.cli.output import make_console, print_json
 from onvm_core.cli.report import make_table
-from onvm_core.manager.client import Client
-from onvm_core.manager.messages import (
+from onvm_core.manager.api.client import Client
+from onvm_core.manager.api.messages import (
     ScaledService,
     ScaleReply,
     ScaleRequest,

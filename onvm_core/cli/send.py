@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from onvm_core.cli.connect import NameOption, connect
-from onvm_core.manager.messages import DoneReply, SendRequest
+from onvm_core.manager.api.messages import DoneReply, SendRequest
 
 __all__ = ["send"]
 

@@ -16,13 +16,13 @@ from onvm_core.cli.installed import plugins_of_process
 from onvm_core.cli.signals import stop_on_signals
 from onvm_core.launch.launcher import HOOK as LAUNCHERS
 from onvm_core.launch.launcher import Launchers
-from onvm_core.manager import stopwatch
-from onvm_core.manager.config import Config, load_config
-from onvm_core.manager.directory import manager_directory
-from onvm_core.manager.extensions import Extensions, load_extensions
-from onvm_core.manager.placer import policy_names
+from onvm_core.manager.api.directory import manager_directory
+from onvm_core.manager.config.extensions import Extensions, load_extensions
+from onvm_core.manager.config.onvm_toml import Config, load_config
+from onvm_core.manager.placement.allocator import policy_names
 from onvm_core.manager.ports import PortKind, port_kinds
-from onvm_core.manager.service import Service
+from onvm_core.manager.service.service import Service
+from onvm_core.manager.startup import times
 from onvm_core.plugins import NfPackage, discover
 
 __all__ = ["announce", "check", "serve"]
@@ -57,10 +57,10 @@ def serve(file: Path, name: str) -> None:
     Raises:
         OnvmError: the file has a mistake, or something does not start.
     """
-    stopwatch.lap("modules")
+    times.lap("modules")
     made = check(file)
     directory = manager_directory(name)
-    stopwatch.lap("checks")
+    times.lap("checks")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
     with (
         stop_on_signals() as received,

@@ -17,7 +17,7 @@ from onvm_core.cli.connect import JsonOption, NameOption, connect
 from onvm_core.cli.output import make_console, print_json
 from onvm_core.cli.report import LOAD_HEADINGS, load_cells, make_table, report_tables
 from onvm_core.export.runner import ExporterReport
-from onvm_core.manager.messages import ChainReply, LaunchedNf, StatusReply, StatusRequest
+from onvm_core.manager.api.messages import ChainReply, LaunchedNf, StatusReply, StatusRequest
 
 __all__ = ["chain_table", "status", "status_tables", "top"]
 

@@ -13,11 +13,11 @@ import typer
 from onvm_core.cli.options import NameOption
 from onvm_core.cli.serve import announce, serve
 from onvm_core.cli.serve import check as check_file
-from onvm_core.manager.directory import manager_directory
+from onvm_core.manager.api.directory import manager_directory
 from onvm_sdk.errors import OnvmError
 
 if TYPE_CHECKING:
-    from onvm_core.manager.messages import StatusReply
+    from onvm_core.manager.api.messages import StatusReply
 
 __all__ = ["up"]
 
@@ -83,8 +83,8 @@ def _detach(file: Path, name: str, directory: Path, timeout_s: float) -> None:
 
 def _ask(directory: Path, pid: int) -> StatusReply | None:
     """What the manager says of itself, once it answers."""
-    from onvm_core.manager.client import Client
-    from onvm_core.manager.messages import StatusReply, StatusRequest
+    from onvm_core.manager.api.client import Client
+    from onvm_core.manager.api.messages import StatusReply, StatusRequest
 
     try:
         with Client(directory) as client:

@@ -37,10 +37,10 @@ from onvm_core.cluster.scaler import Scaler
 from onvm_core.cluster.state import StateDirectory
 from onvm_core.cluster.tree import AppliedNode, Paths, PluginNode, check_name
 from onvm_core.cluster.view_maker import ViewMaker
-from onvm_core.manager.client import NoManagerError
-from onvm_core.manager.messages import ClusterLocalReply, ClusterReply
-from onvm_core.manager.view import ClusterView, LocalRoom
-from onvm_core.manager.view_change import difference
+from onvm_core.manager.api.client import NoManagerError
+from onvm_core.manager.api.messages import ClusterLocalReply, ClusterReply
+from onvm_core.manager.cluster_view.view import ClusterView, LocalRoom
+from onvm_core.manager.cluster_view.view_change import difference
 from onvm_sdk.errors import ConfigError, OnvmError
 
 __all__ = ["Agent"]

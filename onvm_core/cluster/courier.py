@@ -19,7 +19,7 @@ import zmq
 
 from onvm_core.cluster.link import ManagerLink
 from onvm_core.cluster.peers import Peer, PeerNetwork
-from onvm_core.manager.state_messages import StatePiece
+from onvm_core.manager.api.state_messages import StatePiece
 from onvm_sdk.errors import ConfigError, OnvmError
 
 __all__ = ["Courier", "Errand"]

@@ -28,7 +28,7 @@ from onvm_core.cluster.tree import (
     pack,
     unpack,
 )
-from onvm_core.manager.sections import nearest
+from onvm_core.manager.config.sections import nearest
 from onvm_sdk.errors import ConfigError
 
 __all__ = ["Chains", "Revision", "Services", "check_chain"]

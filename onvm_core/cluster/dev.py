@@ -40,7 +40,7 @@ from onvm_core.cluster.namespaces import Spaces, check_spaces, make_spaces
 from onvm_core.cluster.server import LocalEnsemble, check_installed
 from onvm_core.cluster.status import ClusterStatus, read_snapshot, read_status
 from onvm_core.cluster.tree import ChainNode, Paths
-from onvm_core.manager.view import PortView
+from onvm_core.manager.cluster_view.view import PortView
 from onvm_sdk.errors import ConfigError
 
 __all__ = ["CHAIN", "ECHO_PORT", "SERVER_ADDRESS", "SESSION_S", "DevCluster", "check_machine"]

@@ -11,9 +11,9 @@ from importlib.metadata import version
 
 from onvm_core.cluster.tree import HostNode, InstanceNode, InstancesNode, PluginNode
 from onvm_core.cluster.view import Edition
-from onvm_core.manager.messages import ClusterLocalReply
-from onvm_core.manager.topology import read_topology
-from onvm_core.manager.view import LocalHost, LocalRoom
+from onvm_core.manager.api.messages import ClusterLocalReply
+from onvm_core.manager.cluster_view.view import LocalHost, LocalRoom
+from onvm_core.manager.placement.topology import read_topology
 from onvm_core.plugins import NfPackage, NfStatus, discover
 
 __all__ = [

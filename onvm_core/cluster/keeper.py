@@ -35,8 +35,8 @@ from onvm_core.cluster.tree import (
     Paths,
     PluginNode,
 )
-from onvm_core.manager.messages import ClusterLocalReply
-from onvm_core.manager.view import LocalRoom
+from onvm_core.manager.api.messages import ClusterLocalReply
+from onvm_core.manager.cluster_view.view import LocalRoom
 from onvm_sdk.errors import OnvmError
 
 __all__ = ["Keeper", "Offer"]

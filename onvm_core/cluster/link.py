@@ -15,10 +15,9 @@ from typing import TypeVar
 
 import zmq
 
-from onvm_core.manager.client import Client, NoManagerError
-from onvm_core.manager.control import endpoint
-from onvm_core.manager.directory import EVENT_SOCKET
-from onvm_core.manager.messages import (
+from onvm_core.manager.api.client import Client, NoManagerError
+from onvm_core.manager.api.directory import EVENT_SOCKET
+from onvm_core.manager.api.messages import (
     ClusterApplyRequest,
     ClusterChangeRequest,
     ClusterLocalReply,
@@ -31,7 +30,8 @@ from onvm_core.manager.messages import (
     NfStopRequest,
     Request,
 )
-from onvm_core.manager.state_messages import (
+from onvm_core.manager.api.server import endpoint
+from onvm_core.manager.api.state_messages import (
     NfDrainRequest,
     StateDoneRequest,
     StateGivenRequest,
@@ -41,8 +41,8 @@ from onvm_core.manager.state_messages import (
     StateReply,
     StateTakeRequest,
 )
-from onvm_core.manager.view import ClusterView
-from onvm_core.manager.view_change import ViewChange
+from onvm_core.manager.cluster_view.view import ClusterView
+from onvm_core.manager.cluster_view.view_change import ViewChange
 from onvm_sdk.errors import ConfigError, OnvmError
 
 __all__ = ["ManagerLink"]

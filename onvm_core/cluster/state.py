@@ -20,7 +20,7 @@ import msgspec
 import zmq
 
 from onvm_core.cluster.credentials import check_private
-from onvm_core.manager.directory import write_private
+from onvm_core.manager.api.directory import write_private
 from onvm_sdk.errors import ConfigError
 
 __all__ = ["AgentState", "Connection", "StateDirectory", "read_state", "state_directory"]

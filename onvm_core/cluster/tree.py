@@ -33,8 +33,8 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
-from onvm_core.manager.classifier import MatchConfig
-from onvm_core.manager.view import ClaimView, PortView
+from onvm_core.manager.chains.classifier import MatchConfig
+from onvm_core.manager.cluster_view.view import ClaimView, PortView
 from onvm_sdk.errors import ConfigError, OnvmError
 
 __all__ = [

@@ -29,7 +29,7 @@ import msgspec
 
 from onvm_core.cluster.mirror import Snapshot
 from onvm_core.cluster.tree import ChainNode, HostNode, InstanceNode, InstancesNode
-from onvm_core.manager.view import ChainView, ClusterView, InstanceView, PeerView
+from onvm_core.manager.cluster_view.view import ChainView, ClusterView, InstanceView, PeerView
 
 __all__ = [
     "Census",

@@ -29,7 +29,7 @@ from onvm_core.cluster.view import (
     heirs_of,
     instance_view,
 )
-from onvm_core.manager.view import ChainView, ClusterView, InstanceView, PeerView
+from onvm_core.manager.cluster_view.view import ChainView, ClusterView, InstanceView, PeerView
 
 __all__ = ["ViewMaker"]
 

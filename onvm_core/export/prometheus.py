@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from onvm_core.export.report import NfReport, PortReport
 from onvm_core.export.snapshot import Snapshot, file_option
-from onvm_core.manager.report import NfReport, PortReport
 
 __all__ = ["Prometheus", "exposition"]
 

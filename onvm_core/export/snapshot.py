@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from onvm_core.manager.report import Report
+from onvm_core.export.report import Report
 from onvm_sdk.errors import ConfigError
 
 __all__ = ["Snapshot", "file_option"]

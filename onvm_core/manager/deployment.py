@@ -13,9 +13,9 @@ from types import TracebackType
 
 import msgspec
 
-from onvm_core._native import dataplane
-from onvm_core._native import ports as native_ports
-from onvm_core._native.dataplane import DataplaneSettings
+from onvm_core.dataplane.interface import DataPlane, StartDataPlane
+from onvm_core.dataplane.values import DataplaneSettings
+from onvm_core.export.report import Report
 from onvm_core.launch.identity import ProcessId
 from onvm_core.launch.launcher import (
     DEFAULT_LAUNCHER,
@@ -26,23 +26,18 @@ from onvm_core.launch.launcher import (
 )
 from onvm_core.launch.limits import LimitMode, Limits
 from onvm_core.launch.process import ProcessLauncher
-from onvm_core.manager.chains import Chains
-from onvm_core.manager.classifier import Classifier
-from onvm_core.manager.environment import split_cpus
+from onvm_core.manager.chains.chains import Chains
+from onvm_core.manager.chains.classifier import Classifier
+from onvm_core.manager.cluster_view.view import LocalRoom
 from onvm_core.manager.manager import Manager
-from onvm_core.manager.placement import Decision, Need, PlacementPolicy, Room
-from onvm_core.manager.placer import Placer
+from onvm_core.manager.nf_hosts.registry import HostState, NfHost
+from onvm_core.manager.placement.allocator import Placer
+from onvm_core.manager.placement.policy import Decision, Need, PlacementPolicy, Room
+from onvm_core.manager.placement.topology import read_topology
 from onvm_core.manager.ports import Direction, PortKind, open_port, parse_uri
-from onvm_core.manager.registry import HostState, NfHost
-from onvm_core.manager.report import (
-    BufferReport,
-    Report,
-    cpu_seconds,
-    make_report,
-    retire_dead,
-)
-from onvm_core.manager.topology import read_topology
-from onvm_core.manager.view import LocalRoom
+from onvm_core.manager.reporting import buffer_report, cpu_seconds, make_report, retire_dead
+from onvm_core.manager.startup import early_start
+from onvm_core.manager.startup.environment import split_cpus
 from onvm_core.plugins import NfPackage
 from onvm_sdk.errors import ConfigError, OnvmError
 from onvm_sdk.manifest import read_config
@@ -94,6 +89,7 @@ class Deployment:
         ports_of: names of the ports whose packets services get; None: all ports.
         classifiers: those of ports that have one of their own.
         survives: whether launched NFs wait for a new manager when this one is gone.
+        start_plane: makes the data plane.
     """
 
     def __init__(
@@ -110,6 +106,7 @@ class Deployment:
         use_pci: bool = False,
         classifiers: Mapping[str, Classifier] | None = None,
         survives: bool = False,
+        start_plane: StartDataPlane = early_start.start_plane,
     ) -> None:
         workers, _ = split_cpus(settings.n_workers, worker_cpus or ())
         self._directory = directory
@@ -124,7 +121,9 @@ class Deployment:
         self.remote_services: set[str] = set()
         self._state = _State()
         self._begin = time.monotonic()
-        self.manager = Manager(directory, settings, workers, use_pci=use_pci)
+        self.manager = Manager(
+            directory, settings, workers, use_pci=use_pci, start_plane=start_plane
+        )
         self.manager.on_host_change = self._on_host_change
         self.chains = Chains(self.manager, self.port_number, classifiers)
         self.on_host_change: Callable[[NfHost], None] = lambda host: None
@@ -142,6 +141,11 @@ class Deployment:
         self.close()
 
     @property
+    def plane(self) -> DataPlane:
+        """The data plane."""
+        return self.manager.plane
+
+    @property
     def ports(self) -> dict[str, str]:
         """URI of each open port by name."""
         return {name: port.uri for name, port in self._state.ports.items()}
@@ -155,7 +159,7 @@ class Deployment:
         """Open a port under a name."""
         if name in self._state.ports:
             raise ConfigError("a port of this name is open", file=file, field=field, value=name)
-        number = open_port(
+        number = open_port(self.plane,
             parse_uri(uri, file=file, field=field),
             name, direction, self._kinds, file=file, field=field,
         )  # fmt: skip
@@ -167,7 +171,7 @@ class Deployment:
 
     def close_port(self, name: str) -> None:
         """Close a port that no chain uses."""
-        native_ports.close_port(self._state.ports.pop(name).number)
+        self.plane.close_port(self._state.ports.pop(name).number)
 
     def remote_ports_of(self, peer: str, number: int | None) -> None:
         """Let chains end at ports of a peer, named HOST:PORT; None: no more."""
@@ -378,7 +382,7 @@ class Deployment:
     def _on_host_change(self, host: NfHost) -> None:
         if host.state is HostState.DEAD:
             host.cpu_seconds = cpu_seconds(host.pid) or host.cpu_before
-            retire_dead(self.manager.registry, keep=DEAD_KEPT)
+            retire_dead(self.plane, self.manager.registry, keep=DEAD_KEPT)
         self.on_host_change(host)
 
     # ---- running ----
@@ -400,7 +404,7 @@ class Deployment:
 
     def received(self) -> int:
         """Packets received on all ports."""
-        return sum(native_ports.read_port(port.number).rx for port in self._state.ports.values())
+        return sum(self.plane.read_port(port.number).rx for port in self._state.ports.values())
 
     def report(self, seconds: float | None = None) -> Report:
         """All counters; rates are over `seconds`, or the time since `begin`."""
@@ -409,19 +413,19 @@ class Deployment:
 
     def is_drained(self) -> bool:
         """Whether no packet is inside."""
-        if any(native_ports.read_port(p.number).n_held for p in self._state.ports.values()):
+        if any(self.plane.read_port(p.number).n_held for p in self._state.ports.values()):
             return False
         return not any(
-            dataplane.read_host(host.slot).reserved for host in self.manager.registry.living()
+            self.plane.read_host(host.slot).reserved for host in self.manager.registry.living()
         )
 
     def sources_finished(self) -> bool:
         """Whether no port will ever receive again."""
-        return all(native_ports.read_port(p.number).is_finished for p in self._state.ports.values())
+        return all(self.plane.read_port(p.number).is_finished for p in self._state.ports.values())
 
     def drain(self, timeout_s: float = DRAIN_TIMEOUT_S) -> bool:
         """Stop the sources and wait until nothing is inside; whether that was reached."""
-        native_ports.pause_sources(True)
+        self.plane.pause_sources(True)
         deadline = time.monotonic() + timeout_s
         quiet = 0
         while quiet < 3:
@@ -437,18 +441,18 @@ class Deployment:
         Packets that an NF still holds count as ``stopped``; captures are complete.
         """
         report = self.report(seconds)
-        dataplane.stop()
+        self.plane.stop()
         for name in list(self.chains.by_name):
             self.chains.remove(name)
         for port in self._state.ports.values():
-            native_ports.close_port(port.number)
+            self.plane.close_port(port.number)
         self._state.ports.clear()
-        plane = dataplane.read_plane()
-        own = {reason: count for reason, count in plane.drops.items() if count}
+        total = self.plane.read_plane()
+        own = {reason: count for reason, count in total.drops.items() if count}
         return msgspec.structs.replace(
             report,
             drops=dict(sorted({**report.drops, **own}.items())),
-            buffers=BufferReport.of(plane),
+            buffers=buffer_report(total),
         )
 
     def close(self) -> None:

@@ -16,15 +16,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from onvm_core._native import dataplane
-from onvm_core._native.dataplane import ChainSpec, DataplaneSettings
+from onvm_core.dataplane.interface import StartDataPlane
+from onvm_core.dataplane.values import ChainSpec, DataplaneSettings
 from onvm_core.launch.identity import is_in_other_namespace
-from onvm_core.manager import head_start, stopwatch, wire
-from onvm_core.manager.attach import AttachServer, Connection
-from onvm_core.manager.environment import eal_arguments
-from onvm_core.manager.meters import Meters
-from onvm_core.manager.registry import HostState, NfHost, Registry
-from onvm_core.manager.sockets import cpu_sockets, process_socket
+from onvm_core.manager.nf_hosts import codec
+from onvm_core.manager.nf_hosts.attach import AttachServer, Connection
+from onvm_core.manager.nf_hosts.meters import Meters
+from onvm_core.manager.nf_hosts.registry import HostState, NfHost, Registry
+from onvm_core.manager.startup import early_start, times
+from onvm_core.manager.startup.environment import eal_arguments
+from onvm_core.manager.startup.numa import cpu_sockets, process_socket
 from onvm_sdk.errors import OnvmError
 
 __all__ = ["Manager"]
@@ -42,6 +43,10 @@ class Manager:
         directory: where its sockets are; made if need be.
         settings: sizes of the data plane.
         worker_cpus: one CPU for each worker lcore.
+        start_plane: makes the data plane.
+
+    Attributes:
+        plane: the data plane; its calls belong to the manager's thread.
     """
 
     def __init__(
@@ -51,6 +56,7 @@ class Manager:
         worker_cpus: Sequence[int],
         *,
         use_pci: bool = False,
+        start_plane: StartDataPlane = early_start.start_plane,
     ) -> None:
         self.settings = settings
         self.worker_cpus = tuple(worker_cpus)
@@ -59,25 +65,25 @@ class Manager:
         self.secrets: dict[str, tuple[str, ...]] = {}
         self.on_host_change: Callable[[NfHost], None] = lambda host: None
         self.on_notice: Callable[[], None] = lambda: None
-        self.on_state_message: Callable[[NfHost, wire.Message], None] = lambda host, message: None
+        self.on_state_message: Callable[[NfHost, codec.Message], None] = lambda host, message: None
         self._by_slot: dict[int, NfHost] = {}
         self._leaving: dict[int, float] = {}
         self._held: set[str] = set()
-        self.meters = Meters(self.registry, settings)
         # In a folder of its own, which outlives this manager: launchers show it to NF hosts that
         # see nothing else of the file system, and that are to find the next manager's socket.
         folder = directory / "attach"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.attach = AttachServer(folder / "attach.sock", self.selector, self)
         try:
-            stopwatch.lap("wiring")
-            head_start.init(settings, eal_arguments(worker_cpus, use_pci=use_pci))
-            dataplane.start()
-            stopwatch.lap("data plane")
+            times.lap("wiring")
+            self.plane = start_plane(settings, eal_arguments(worker_cpus, use_pci=use_pci))
+            self.plane.start()
+            times.lap("data plane")
         except BaseException:
             self.attach.close()
             raise
-        self.selector.register(dataplane.notice_fd(), selectors.EVENT_READ, self._on_notice)
+        self.meters = Meters(self.registry, settings, self.plane)
+        self.selector.register(self.plane.notice_fd(), selectors.EVENT_READ, self._on_notice)
 
     def __enter__(self) -> Manager:
         return self
@@ -93,11 +99,11 @@ class Manager:
     def close(self) -> None:
         """Stop the workers and throw everybody out."""
         with contextlib.ExitStack() as whatever_happens:
-            whatever_happens.callback(dataplane.fini)
+            whatever_happens.callback(self.plane.fini)
             whatever_happens.callback(self.selector.close)
-            whatever_happens.callback(self.selector.unregister, dataplane.notice_fd())
+            whatever_happens.callback(self.selector.unregister, self.plane.notice_fd())
             whatever_happens.callback(self.attach.close)
-            dataplane.stop()
+            self.plane.stop()
             for host in list(self.registry.living()):
                 self.attach.detach(host.slot, "the manager stops")
 
@@ -127,7 +133,7 @@ class Manager:
         entry waits while a service has no instance.
         """
         ids = tuple(self.registry.service_id(service) for service in services)
-        dataplane.set_chain(
+        self.plane.set_chain(
             chain_id,
             ChainSpec(
                 near_port,
@@ -159,27 +165,27 @@ class Manager:
     def activate_host(self, host: NfHost) -> None:
         """Let new flows come to a host that is ready."""
         self.meters.welcome(host)
-        dataplane.activate_host(host.slot)
+        self.plane.activate_host(host.slot)
         host.state = HostState.ACTIVE
         self.on_host_change(host)
 
     def drain_host(self, host: NfHost) -> None:
         """Let no new flows come to an active host; its running ones stay."""
         if not host.is_kept_back:
-            dataplane.drain_host(host.slot)
+            self.plane.drain_host(host.slot)
         host.state = HostState.DRAINING
         host.drained.clear()
         for stage in range(len(host.instances)):
-            self.send(host, wire.pack_message(wire.DRAIN, stage=stage))
+            self.send(host, codec.pack_message(codec.DRAIN, stage=stage))
         self.on_host_change(host)
 
     def resume_host(self, host: NfHost) -> None:
         """Let new flows come to a draining host again."""
         if not host.is_kept_back:
-            dataplane.activate_host(host.slot)
+            self.plane.activate_host(host.slot)
         host.state = HostState.ACTIVE
         for stage in range(len(host.instances)):
-            self.send(host, wire.pack_message(wire.RESUME, stage=stage))
+            self.send(host, codec.pack_message(codec.RESUME, stage=stage))
         self.on_host_change(host)
 
     def keep_back(self, host: NfHost, is_kept_back: bool) -> None:
@@ -190,7 +196,7 @@ class Manager:
             return
         host.is_kept_back = is_kept_back
         if host.state is HostState.ACTIVE:
-            (dataplane.drain_host if is_kept_back else dataplane.activate_host)(host.slot)
+            (self.plane.drain_host if is_kept_back else self.plane.activate_host)(host.slot)
 
     def stop_host(self, host: NfHost, heir: int = 0) -> None:
         """Send a host's flows elsewhere; when it holds no packet any more, let it leave.
@@ -202,37 +208,37 @@ class Manager:
         if host.slot in self._leaving:
             return
         if host.state in (HostState.ACTIVE, HostState.DRAINING):
-            dataplane.leave_host(host.slot, heir)
+            self.plane.leave_host(host.slot, heir)
             host.state = HostState.DRAINING
             self._leaving[host.slot] = time.monotonic() + LEAVE_TIMEOUT_S
         else:
-            self.send(host, wire.pack_message(wire.STOP))
+            self.send(host, codec.pack_message(codec.STOP))
 
     def _let_leave(self) -> None:
         """Ask those to stop that hold nothing, or for too long."""
         now = time.monotonic()
         for slot, deadline in list(self._leaving.items()):
-            if dataplane.read_host(slot).reserved == 0 or now > deadline:
+            if self.plane.read_host(slot).reserved == 0 or now > deadline:
                 del self._leaving[slot]
-                self.send(self._by_slot[slot], wire.pack_message(wire.STOP))
+                self.send(self._by_slot[slot], codec.pack_message(codec.STOP))
 
     def send_user(self, name: str, payload: bytes) -> int:
         """Send a message to instance or service `name`; how many got it."""
         targets = self.registry.find(name)
         for host, stage in targets:
-            self.send(host, wire.pack_message(wire.USER, stage=stage, payload=payload))
+            self.send(host, codec.pack_message(codec.USER, stage=stage, payload=payload))
         return len(targets)
 
     def send(self, host: NfHost, message: bytes) -> None:
         """Send a message of the attach socket to a host."""
         self.attach.send(host.slot, message)
         if host.slot in self._by_slot:
-            dataplane.raise_attention(host.slot)
+            self.plane.raise_attention(host.slot)
 
     # ---- the attach socket's events ----
 
     def on_hello(
-        self, connection: Connection, hello: wire.Hello
+        self, connection: Connection, hello: codec.Hello
     ) -> tuple[bytes, tuple[int, ...], int]:
         """Make a host for who says hello."""
         services = tuple(stage.service for stage in hello.stages)
@@ -245,14 +251,14 @@ class Manager:
         if not 0 <= hello.n_loaned <= self.settings.ring_length // 2:
             raise _refused(errno.EINVAL, f"{hello.n_loaned} loaned buffers are too many")
         ids = tuple(self.registry.service_id(service) for service in services)
-        slot, handover = dataplane.add_host(ids, hello.n_loaned, self._socket_of(connection.pid))
+        slot, handover = self.plane.add_host(ids, hello.n_loaned, self._socket_of(connection.pid))
         host = self.registry.add(slot, hello)
         host.pid = connection.pid
         host.secret = hello.secret
         host.is_held = hello.secret in self._held
         self._held.discard(hello.secret)
         self._by_slot[slot] = host
-        reply = wire.pack_reply(
+        reply = codec.pack_reply(
             n_workers=self.settings.n_workers,
             ring_length=self.settings.ring_length,
             n_buffers=handover.n_buffers,
@@ -273,39 +279,39 @@ class Manager:
             return None
         return process_socket(pid, cpu_sockets())
 
-    def on_message(self, connection: Connection, message: wire.Message) -> None:
+    def on_message(self, connection: Connection, message: codec.Message) -> None:
         """A host says something."""
         host = self._by_slot[connection.slot]
-        if message.kind == wire.READY:
+        if message.kind == codec.READY:
             if host.state is HostState.ATTACHED and host.is_held:
                 host.state = HostState.STANDBY
                 self.on_host_change(host)
             elif host.state is HostState.ATTACHED:
                 self.activate_host(host)
-        elif message.kind == wire.CLAIM:
-            claim = wire.unpack_claim(message.payload)
-            dataplane.claim(
+        elif message.kind == codec.CLAIM:
+            claim = codec.unpack_claim(message.payload)
+            self.plane.claim(
                 host.slot, claim.address, claim.protocol, claim.first_port, claim.end_port
             )
             host.claims.append(claim)
-        elif message.kind == wire.USER:
+        elif message.kind == codec.USER:
             self._route(host, message)
-        elif message.kind == wire.UNCLAIM:
-            claim = wire.unpack_claim(message.payload)
-            dataplane.unclaim(
+        elif message.kind == codec.UNCLAIM:
+            claim = codec.unpack_claim(message.payload)
+            self.plane.unclaim(
                 host.slot, claim.address, claim.protocol, claim.first_port, claim.end_port
             )
             host.claims = [known for known in host.claims if known != claim]
-        elif message.kind == wire.DRAINED:
+        elif message.kind == codec.DRAINED:
             host.drained.add(message.stage)
-        elif message.kind in wire.STATE_MESSAGES:
+        elif message.kind in codec.STATE_MESSAGES:
             self.on_state_message(host, message)
         else:
-            raise wire.WireError(f"message type {message.kind}")
+            raise codec.WireError(f"message type {message.kind}")
 
-    def _route(self, sender: NfHost, message: wire.Message) -> None:
+    def _route(self, sender: NfHost, message: codec.Message) -> None:
         if message.stage >= len(sender.instances):
-            raise wire.WireError(f"message of stage {message.stage}")
+            raise codec.WireError(f"message of stage {message.stage}")
         name = sender.instances[message.stage].name
         if not message.peer:
             log.info("%s says: %r", name, message.payload[:LOGGED_BYTES_MAX])
@@ -313,7 +319,7 @@ class Manager:
         for host, stage in self.registry.find(message.peer):
             self.send(
                 host,
-                wire.pack_message(wire.USER, stage=stage, peer=name, payload=message.payload),
+                codec.pack_message(codec.USER, stage=stage, peer=name, payload=message.payload),
             )
 
     def on_gone(self, connection: Connection, reason: str) -> None:
@@ -321,16 +327,16 @@ class Manager:
         host = self._by_slot.pop(connection.slot)
         self.meters.forget(host)
         self._leaving.pop(host.slot, None)
-        host.last = dataplane.remove_host(host.slot)
+        host.last = self.plane.remove_host(host.slot)
         host.state = HostState.DEAD
         host.reason = reason
         self.on_host_change(host)
 
     def _on_notice(self, _mask: int) -> None:
         with contextlib.suppress(BlockingIOError):  # another turn has seen it
-            os.read(dataplane.notice_fd(), 8)
+            os.read(self.plane.notice_fd(), 8)
         for slot in list(self._by_slot):
-            counters = dataplane.read_host(slot)
+            counters = self.plane.read_host(slot)
             if counters.is_bad:
                 self.attach.detach(slot, "it broke the rules of its rings or descriptors")
         self.on_notice()

@@ -17,9 +17,9 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from onvm_core._native import ports as native_ports
-from onvm_core._native.dataplane import DataplaneError
-from onvm_core.manager.sockets import device_socket
+from onvm_core.dataplane.interface import DataplaneError, PortPlane
+from onvm_core.dataplane.values import DevicePort, GeneratorPort, NullPort, PcapPort
+from onvm_core.manager.startup.numa import device_socket
 from onvm_core.plugins import PluginManager
 from onvm_sdk.errors import ConfigError
 
@@ -48,13 +48,13 @@ class PortKind:
 
     Attributes:
         options: struct that the options are read into.
-        open: opens the port and gives its ID; gets the port's name, the target, the options and
-            the direction in which the user named it.
+        open: opens the port in a data plane and gives its ID; gets the port's name, the target,
+            the options and the direction in which the user named it.
         needs_pci: the environment must look for PCI devices.
     """
 
     options: type[msgspec.Struct]
-    open: Callable[[str, str, Any, Direction], int]
+    open: Callable[[PortPlane, str, str, Any, Direction], int]
     needs_pci: bool = False
 
 
@@ -86,6 +86,7 @@ def parse_uri(text: str, *, file: str | None = None, field: str | None = None) -
 
 
 def open_port(
+    plane: PortPlane,
     uri: PortUri,
     name: str,
     direction: Direction,
@@ -113,7 +114,7 @@ def open_port(
             f"option {_option_error(error, kind.options)}", file=file, field=place, value=uri.text
         ) from None
     try:
-        return kind.open(name, uri.target, options, direction)
+        return kind.open(plane, name, uri.target, options, direction)
     except DataplaneError as error:
         line = str(error).removeprefix(f"port {name}: ")
         raise ConfigError(line, file=file, field=place, value=uri.text) from None
@@ -142,17 +143,21 @@ class NullOptions(msgspec.Struct, forbid_unknown_fields=True):
     count: Count = 0
 
 
-def _open_null(name: str, target: str, options: NullOptions, direction: Direction) -> int:
+def _open_null(
+    plane: PortPlane, name: str, target: str, options: NullOptions, direction: Direction
+) -> int:
     del target
-    return native_ports.open_null(
+    return plane.open_port(
         name,
-        size=options.size,
-        n_flows=options.flows,
-        is_random=options.random,
-        n_queues=options.queues,
-        rate_pps=options.rate,
-        count=options.count,
-        is_source=direction != "out",
+        NullPort(
+            size=options.size,
+            n_flows=options.flows,
+            is_random=options.random,
+            n_queues=options.queues,
+            rate_pps=options.rate,
+            count=options.count,
+            is_source=direction != "out",
+        ),
     )
 
 
@@ -166,7 +171,9 @@ class PcapOptions(msgspec.Struct, forbid_unknown_fields=True):
     """Where packets that leave through this port are written, when it is read from."""
 
 
-def _open_pcap(name: str, target: str, options: PcapOptions, direction: Direction) -> int:
+def _open_pcap(
+    plane: PortPlane, name: str, target: str, options: PcapOptions, direction: Direction
+) -> int:
     if not target:
         raise ConfigError("expected a file", field=f"port {name}", value="pcap:")
     if direction != "out" and not Path(target).is_file():
@@ -177,13 +184,15 @@ def _open_pcap(name: str, target: str, options: PcapOptions, direction: Directio
     sink = target if direction == "out" else options.write or None
     if sink is not None and not Path(sink).absolute().parent.is_dir():
         raise ConfigError("its folder does not exist", field=f"port {name}", value=sink)
-    return native_ports.open_pcap(
+    return plane.open_port(
         name,
-        rx_path=None if direction == "out" else target,
-        tx_path=sink,
-        loop=options.loop,
-        rate_pps=options.rate,
-        count=options.count,
+        PcapPort(
+            rx_path=None if direction == "out" else target,
+            tx_path=sink,
+            loop=options.loop,
+            rate_pps=options.rate,
+            count=options.count,
+        ),
     )
 
 
@@ -210,25 +219,29 @@ class GenOptions(msgspec.Struct, forbid_unknown_fields=True):
     vip_percent: Percent = 30
 
 
-def _open_gen(name: str, target: str, options: GenOptions, direction: Direction) -> int:
+def _open_gen(
+    plane: PortPlane, name: str, target: str, options: GenOptions, direction: Direction
+) -> int:
     del target
     role = options.role or ("server" if direction == "out" else "client")
-    return native_ports.open_gen(
+    return plane.open_port(
         name,
-        role=role,
-        flows=options.flows,
-        seed=options.seed,
-        rate_pps=options.rate,
-        count=options.count,
-        ipv6_percent=options.ipv6,
-        tcp_percent=options.tcp,
-        udp_percent=options.udp,
-        size=options.size,
-        timeout_ms=options.timeout_ms,
-        answer=options.answer,
-        vip=options.vip or None,
-        vip_port=options.vip_port,
-        vip_percent=options.vip_percent,
+        GeneratorPort(
+            role=role,
+            flows=options.flows,
+            seed=options.seed,
+            rate_pps=options.rate,
+            count=options.count,
+            ipv6_percent=options.ipv6,
+            tcp_percent=options.tcp,
+            udp_percent=options.udp,
+            size=options.size,
+            timeout_ms=options.timeout_ms,
+            answer=options.answer,
+            vip=options.vip or None,
+            vip_port=options.vip_port,
+            vip_percent=options.vip_percent,
+        ),
     )
 
 
@@ -241,17 +254,19 @@ class DeviceOptions(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def _open_device(
-    name: str, device: str, options: DeviceOptions,
+    plane: PortPlane, name: str, device: str, options: DeviceOptions,
     *, needs_copy: bool = False, socket: int | None = None,
 ) -> int:  # fmt: skip
-    return native_ports.open_ethdev(
+    return plane.open_port(
         name,
-        device,
-        n_queues=options.queues,
-        mtu=options.mtu,
-        needs_copy=needs_copy,
-        is_promiscuous=options.promiscuous,
-        socket=socket,
+        DevicePort(
+            device=device,
+            n_queues=options.queues,
+            mtu=options.mtu,
+            needs_copy=needs_copy,
+            is_promiscuous=options.promiscuous,
+            socket=socket,
+        ),
     )
 
 
@@ -263,17 +278,21 @@ def _interface(name: str, target: str) -> str:
     return target
 
 
-def _open_tap(name: str, target: str, options: DeviceOptions, direction: Direction) -> int:
+def _open_tap(
+    plane: PortPlane, name: str, target: str, options: DeviceOptions, direction: Direction
+) -> int:
     del direction
     if not target or len(target) > 15:
         raise ConfigError(
             "expected an interface name of 1 to 15 characters", field=f"port {name}", value=target
         )
     number = next(_device_numbers)
-    return _open_device(name, f"net_tap{number},iface={target}", options)
+    return _open_device(plane, name, f"net_tap{number},iface={target}", options)
 
 
-def _open_af_packet(name: str, target: str, options: DeviceOptions, direction: Direction) -> int:
+def _open_af_packet(
+    plane: PortPlane, name: str, target: str, options: DeviceOptions, direction: Direction
+) -> int:
     del direction
     interface = _interface(name, target)
     # A frame holds the packet and up to 98 bytes beside it. It must fit into a packet buffer, and a
@@ -286,7 +305,9 @@ def _open_af_packet(name: str, target: str, options: DeviceOptions, direction: D
     # The driver would take any frame that fits, but says that it takes none above 1,518 bytes.
     socket = device_socket("af_packet", interface)
     with _mtu(name, interface, options.mtu):
-        return _open_device(name, device, msgspec.structs.replace(options, mtu=0), socket=socket)
+        return _open_device(
+            plane, name, device, msgspec.structs.replace(options, mtu=0), socket=socket
+        )
 
 
 @contextmanager
@@ -310,7 +331,9 @@ def _mtu(name: str, interface: str, mtu: int) -> Iterator[None]:
         raise
 
 
-def _open_af_xdp(name: str, target: str, options: DeviceOptions, direction: Direction) -> int:
+def _open_af_xdp(
+    plane: PortPlane, name: str, target: str, options: DeviceOptions, direction: Direction
+) -> int:
     del direction
     interface = _interface(name, target)
     device = (
@@ -319,7 +342,7 @@ def _open_af_xdp(name: str, target: str, options: DeviceOptions, direction: Dire
     )
     # The driver keeps packets behind their mbufs: they are copied into packet memory.
     socket = device_socket("af_xdp", interface)
-    return _open_device(name, device, options, needs_copy=True, socket=socket)
+    return _open_device(plane, name, device, options, needs_copy=True, socket=socket)
 
 
 class MemifOptions(DeviceOptions):
@@ -329,7 +352,9 @@ class MemifOptions(DeviceOptions):
     id: Count = 0
 
 
-def _open_memif(name: str, target: str, options: MemifOptions, direction: Direction) -> int:
+def _open_memif(
+    plane: PortPlane, name: str, target: str, options: MemifOptions, direction: Direction
+) -> int:
     del direction
     if not target:
         raise ConfigError("expected the path of a socket", field=f"port {name}", value="memif:")
@@ -337,17 +362,19 @@ def _open_memif(name: str, target: str, options: MemifOptions, direction: Direct
         f"net_memif{next(_device_numbers)},role={options.role},id={options.id},"
         f"socket={target},socket-abstract=no"
     )
-    return _open_device(name, device, options)
+    return _open_device(plane, name, device, options)
 
 
-def _open_pci(name: str, target: str, options: DeviceOptions, direction: Direction) -> int:
+def _open_pci(
+    plane: PortPlane, name: str, target: str, options: DeviceOptions, direction: Direction
+) -> int:
     del direction
     if not Path("/sys/bus/pci/devices", target).exists():
         raise ConfigError(
             "expected the address of a PCI device, as in 0000:01:00.0",
             field=f"port {name}", value=target,
         )  # fmt: skip
-    return _open_device(name, target, options)
+    return _open_device(plane, name, target, options)
 
 
 GEN = PortKind(GenOptions, _open_gen)

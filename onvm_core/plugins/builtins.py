@@ -33,7 +33,7 @@ _CLASSIFIERS = (
     Offer(
         "match",
         "what the `match` of chains says",
-        "onvm_core.manager.classifier:MatchClassifier",
+        "onvm_core.manager.chains.classifier:MatchClassifier",
     ),
 )
 
@@ -64,10 +64,12 @@ _PLACEMENT_POLICIES = (
     Offer(
         "balanced",
         "a core for each NF while there are any, then the least loaded",
-        "onvm_core.manager.placement:Balanced",
+        "onvm_core.manager.placement.policy:Balanced",
     ),
-    Offer("dedicated", "a core for each NF, or none", "onvm_core.manager.placement:Dedicated"),
-    Offer("pack", "as few CPUs as hold the load", "onvm_core.manager.placement:Pack"),
+    Offer(
+        "dedicated", "a core for each NF, or none", "onvm_core.manager.placement.policy:Dedicated"
+    ),
+    Offer("pack", "as few CPUs as hold the load", "onvm_core.manager.placement.policy:Pack"),
 )
 
 _SCALING_POLICIES = (

@@ -87,9 +87,9 @@ class HookSpecs:
     def onvm_classifiers(self) -> Sequence[Offer]:
         """Lead the new flows of a port to one of several chains.
 
-        Target: a `onvm_core.manager.classifier.Classifier`, made with the ``classifier_options``
-        of the port. Its ``rules(port, chains)`` is asked when chains change; the data plane looks
-        at the rules once for each new flow.
+        Target: a `onvm_core.manager.chains.classifier.Classifier`, made with the
+        ``classifier_options`` of the port. Its ``rules(port, chains)`` is called when chains
+        change; the data plane applies the rules once to each new flow.
         """
         raise NotImplementedError
 
@@ -97,9 +97,10 @@ class HookSpecs:
     def onvm_placement_policies(self) -> Sequence[Offer]:
         """Choose the CPUs of a new NF host.
 
-        Target: a class made without arguments, an `onvm_core.manager.placement.PlacementPolicy`:
-        ``place(need, room)`` gets what the NF host needs (`Need`) and the topology with all that
-        is placed (`Room`), and returns a `Decision` or a `Refusal`, each with its reason.
+        Target: a class made without arguments, an
+        `onvm_core.manager.placement.policy.PlacementPolicy`: ``place(need, room)`` gets what the
+        NF host needs (`Need`) and the topology with all that is placed (`Room`), and returns a
+        `Decision` or a `Refusal`, each with its reason.
         """
         raise NotImplementedError
 

@@ -25,7 +25,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 
-from onvm_core._native.values import LoadCounters, TurnSums
+from onvm_core.dataplane.values import LoadCounters, TurnSums
 
 __all__ = [
     "Load",

@@ -22,7 +22,7 @@ from onvm_core.cluster.tree import (
     Paths,
     PluginNode,
 )
-from onvm_core.manager.view import PortView
+from onvm_core.manager.cluster_view.view import PortView
 
 SESSION_S = 2.0
 

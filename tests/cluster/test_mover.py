@@ -18,7 +18,7 @@ from onvm_core.cluster.mover import Mover, heirs_for, to_move
 from onvm_core.cluster.peers import Peer, PeerLoad, PeerNetwork
 from onvm_core.cluster.tree import ClusterNode, DrainNode, InstancesNode
 from onvm_core.cluster.view import make_view
-from onvm_core.manager.state_messages import StatePiece, StateReply
+from onvm_core.manager.api.state_messages import StatePiece, StateReply
 from onvm_sdk.errors import ConfigError, OnvmError
 
 CLUSTER = ClusterNode(id="0123456789", name="test", vni=1)

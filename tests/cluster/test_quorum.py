@@ -17,8 +17,8 @@ from namespaces import missing
 from processes import SERVICES
 
 from onvm_core.cluster.dev import DevCluster
-from onvm_core.manager import messages as m
-from onvm_core.manager.client import Client
+from onvm_core.manager.api import messages as m
+from onvm_core.manager.api.client import Client
 
 MISSING = missing()
 pytestmark = [

@@ -19,7 +19,7 @@ from traffic_cluster import CLUSTER, DATA, HOSTS, TrafficCluster
 
 from onvm_core.cluster.requests import RequestQueue
 from onvm_core.cluster.tree import Paths, RequestNode
-from onvm_core.manager import messages as m
+from onvm_core.manager.api import messages as m
 
 MISSING = missing()
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=MISSING or "complete")

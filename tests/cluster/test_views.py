@@ -23,10 +23,10 @@ from onvm_core.cluster.tree import (
 )
 from onvm_core.cluster.view import digest, make_view
 from onvm_core.cluster.view_maker import ViewMaker
-from onvm_core.manager import messages as m
-from onvm_core.manager.packing import pack_request, unpack_request
-from onvm_core.manager.view import ClusterView
-from onvm_core.manager.view_change import ViewChange, ViewTables, difference
+from onvm_core.manager.api import messages as m
+from onvm_core.manager.api.codec import pack_request, unpack_request
+from onvm_core.manager.cluster_view.view import ClusterView
+from onvm_core.manager.cluster_view.view_change import ViewChange, ViewTables, difference
 from onvm_sdk.errors import ConfigError
 
 HOSTS = ("a", "b", "c", "d")

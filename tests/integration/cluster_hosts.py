@@ -14,9 +14,9 @@ from typing import Any
 import msgspec
 from up_host import Host
 
-from onvm_core.manager import messages as m
-from onvm_core.manager.client import Client
-from onvm_core.manager.view import (
+from onvm_core.manager.api import messages as m
+from onvm_core.manager.api.client import Client
+from onvm_core.manager.cluster_view.view import (
     ChainView,
     ClusterView,
     InstanceView,

@@ -1,8 +1,8 @@
 """Run one scenario with a manager in a process of its own: DPDK's environment is one per process.
 
-A scenario is the text of Python code that is given `manager`, `dataplane`, `native_ports`,
-`Path`, `until`, `directory` and `arguments`, and leaves its answer, anything that JSON knows, in
-`result`.
+A scenario is the text of Python code that is given `manager`, its `plane`, the options of
+ports, `Path`, `until`, `directory` and `arguments`, and leaves its answer, anything that JSON
+knows, in `result`.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ _FRAME = """
 import json, sys, time
 from pathlib import Path
 from msgspec import to_builtins as counters
-from onvm_core._native import dataplane
-from onvm_core._native import ports as native_ports
-from onvm_core.manager.capture import Capture, CapturePoint
+from onvm_core.dataplane.interface import DataplaneError
+from onvm_core.dataplane.values import DataplaneSettings, GeneratorPort, NullPort, PcapPort
+from onvm_core.manager.captures.capture import Capture, CapturePoint
 from onvm_core.manager.manager import Manager
 
 directory = Path(sys.argv[1])
@@ -35,12 +35,13 @@ def until(condition, timeout_s=20.0):
         manager.poll(0.005)
 
 workers = arguments.get("workers", 1)
-settings = dataplane.DataplaneSettings(n_workers=workers, **arguments.get("settings", {}))
+settings = DataplaneSettings(n_workers=workers, **arguments.get("settings", {}))
 with Manager(directory / "run", settings, list(range(workers))) as manager:
-    native_ports.pause_sources(True)
+    plane = manager.plane
+    plane.pause_sources(True)
 %s
-    plane = dataplane.read_plane()
-print(json.dumps({"result": result, "plane": counters(plane)}))
+    last = plane.read_plane()
+print(json.dumps({"result": result, "plane": counters(last)}))
 """
 
 

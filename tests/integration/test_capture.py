@@ -14,20 +14,20 @@ pytestmark = pytest.mark.skipif(shutil.which("tshark") is None, reason="tshark i
 
 BOTH_PORTS = """
 path = Path(arguments["path"])
-client = native_ports.open_gen("in", role="client", flows=50, count=20000, seed=4)
-server = native_ports.open_gen("out", role="server")
+client = plane.open_port("in", GeneratorPort(role="client", flows=50, count=20000, seed=4))
+server = plane.open_port("out", GeneratorPort(role="server"))
 manager.set_chain(1, client, server, [])
 points = [CapturePoint("port in", client), CapturePoint("port out", server)]
-with Capture(path, points, **arguments["capture"]) as capture:
-    native_ports.pause_sources(False)
+with Capture(plane, path, points, **arguments["capture"]) as capture:
+    plane.pause_sources(False)
     def finished():
         if arguments["drains"]:
             capture.drain()
-        return native_ports.read_gen(client).is_finished
+        return plane.read_gen(client).is_finished
     until(finished)
 result = {
     "capture": counters(capture.counters),
-    "client": counters(native_ports.read_gen(client)),
+    "client": counters(plane.read_gen(client)),
 }
 """
 
@@ -123,36 +123,32 @@ def test_several_captures_of_an_nf_host_under_load(tmp_path: Path) -> None:
         """
         import subprocess, onvm_core
         program = Path(onvm_core.__file__).parent / "bin/onvm-bench-nf"
-        source = native_ports.open_null(
-            "in", size=64, n_flows=0, is_random=False, n_queues=1, rate_pps=50000, count=0
-        )
-        sink = native_ports.open_null(
-            "out", size=64, n_flows=0, is_random=False, n_queues=1, rate_pps=0, count=1
-        )
+        source = plane.open_port("in", NullPort(rate_pps=50000))
+        sink = plane.open_port("out", NullPort(count=1))
         manager.set_chain(1, source, sink, ["w"], is_bidirectional=False, track_flows=False)
         nf = subprocess.Popen([program, manager.attach_path, "w", "1", "64", "1"])
         until(lambda: any(h.state.name == "ACTIVE" for h in manager.registry.living()))
         slot = next(iter(manager.registry.living())).slot
-        native_ports.pause_sources(False)
-        until(lambda: native_ports.read_port(sink).tx > 1000)
-        first = Capture(directory / "nf.pcapng", [CapturePoint("nf w", slot, is_host=True)])
-        second = Capture(directory / "out.pcapng", [CapturePoint("port out", sink, is_in=False)],
-                         limit=1000)
+        plane.pause_sources(False)
+        until(lambda: plane.read_port(sink).tx > 1000)
+        first = Capture(plane, directory / "nf.pcapng", [CapturePoint("nf w", slot, is_host=True)])
+        out = CapturePoint("port out", sink, is_in=False)
+        second = Capture(plane, directory / "out.pcapng", [out], limit=1000)
         def enough():
             first.drain()
             second.drain()
             return second.counters.is_full and first.counters.written > 4000
         until(enough)
         second.stop()
-        native_ports.pause_sources(True)
-        until(lambda: dataplane.read_plane().buffers_free == settings.n_buffers)
+        plane.pause_sources(True)
+        until(lambda: plane.read_plane().buffers_free == settings.n_buffers)
         result = {
             "first": counters(first.stop()), "second": counters(second.stop()),
             "again": first.drain(),
         }
         try:
-            Capture(directory / "no.pcapng", [CapturePoint("nf x", 77, is_host=True)])
-        except dataplane.DataplaneError as error:
+            Capture(plane, directory / "no.pcapng", [CapturePoint("nf x", 77, is_host=True)])
+        except DataplaneError as error:
             result["error"] = str(error)
         for host in list(manager.registry.living()):
             manager.stop_host(host)

@@ -11,17 +11,15 @@ import pytest
 from scenario import run
 
 LEARN = """
-source = native_ports.open_pcap(
-    "in", rx_path=arguments["path"], tx_path=None, loop=1, rate_pps=0, count=0
-)
-sink = native_ports.open_null("out", is_source=False)
+source = plane.open_port("in", PcapPort(rx_path=arguments["path"]))
+sink = plane.open_port("out", NullPort(is_source=False))
 manager.set_chain(1, source, sink, [], is_bidirectional=False, track_flows=True)
-native_ports.pause_sources(False)
-until(lambda: native_ports.read_port(source).is_finished)
-until(lambda: dataplane.read_plane().buffers_free == settings.n_buffers)
+plane.pause_sources(False)
+until(lambda: plane.read_port(source).is_finished)
+until(lambda: plane.read_plane().buffers_free == settings.n_buffers)
 result = [
     [flow.protocol, flow.src, flow.src_port, flow.dst, flow.dst_port]
-    for flow in dataplane.read_flows(1_000_000)
+    for flow in plane.read_flows(1_000_000)
     if not flow.vlan & 0x8000
 ]
 """

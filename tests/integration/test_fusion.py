@@ -9,8 +9,8 @@ import msgspec
 import pytest
 from up_host import install_nf
 
-from onvm_core.manager import messages as m
-from onvm_core.manager.client import Client
+from onvm_core.manager.api import messages as m
+from onvm_core.manager.api.client import Client
 
 if TYPE_CHECKING:
     from up_host import Host

@@ -14,27 +14,25 @@ from scenario import run
 scapy = pytest.importorskip("scapy.all")
 
 ONE_WAY = """
-source = native_ports.open_gen("in", role="client", answer=False, **arguments["gen"])
-sink = native_ports.open_pcap(
-    "out", rx_path=None, tx_path=arguments["path"], loop=1, rate_pps=0, count=0
-)
+source = plane.open_port("in", GeneratorPort(role="client", answer=False, **arguments["gen"]))
+sink = plane.open_port("out", PcapPort(tx_path=arguments["path"]))
 manager.set_chain(1, source, sink, [], is_bidirectional=False, track_flows=False)
-native_ports.pause_sources(False)
-until(lambda: native_ports.read_gen(source).is_finished)
-until(lambda: native_ports.read_port(sink).tx == native_ports.read_gen(source).sent)
-result = counters(native_ports.read_gen(source))
+plane.pause_sources(False)
+until(lambda: plane.read_gen(source).is_finished)
+until(lambda: plane.read_port(sink).tx == plane.read_gen(source).sent)
+result = counters(plane.read_gen(source))
 """
 
 CONVERSATION = """
-client = native_ports.open_gen("in", role="client", **arguments["gen"])
-server = native_ports.open_gen("out", role="server")
+client = plane.open_port("in", GeneratorPort(role="client", **arguments["gen"]))
+server = plane.open_port("out", GeneratorPort(role="server"))
 manager.set_chain(1, client, server, [], track_flows=arguments["track"])
-native_ports.pause_sources(False)
-until(lambda: native_ports.read_gen(client).is_finished)
-until(lambda: dataplane.read_plane().buffers_free == settings.n_buffers)
+plane.pause_sources(False)
+until(lambda: plane.read_gen(client).is_finished)
+until(lambda: plane.read_plane().buffers_free == settings.n_buffers)
 result = {
-    "client": counters(native_ports.read_gen(client)),
-    "server": counters(native_ports.read_gen(server)),
+    "client": counters(plane.read_gen(client)),
+    "server": counters(plane.read_gen(server)),
 }
 """
 
@@ -145,17 +143,14 @@ def test_fixed_sizes_and_one_flow(tmp_path: Path, size: int) -> None:
 def test_silence_fails_connections_and_never_stalls(tmp_path: Path) -> None:
     result = run(
         """
-        client = native_ports.open_gen(
-            "in", role="client", flows=100, count=5000, timeout_ms=5, seed=1
-        )
-        sink = native_ports.open_null(
-            "out", size=64, n_flows=0, is_random=False, n_queues=1, rate_pps=0, count=1
-        )
+        generator = GeneratorPort(role="client", flows=100, count=5000, timeout_ms=5, seed=1)
+        client = plane.open_port("in", generator)
+        sink = plane.open_port("out", NullPort(count=1))
         manager.set_chain(1, client, sink, [], is_bidirectional=False, track_flows=False)
         begin = time.monotonic()
-        native_ports.pause_sources(False)
-        until(lambda: native_ports.read_gen(client).is_finished)
-        result = counters(native_ports.read_gen(client)) | {"seconds": time.monotonic() - begin}
+        plane.pause_sources(False)
+        until(lambda: plane.read_gen(client).is_finished)
+        result = counters(plane.read_gen(client)) | {"seconds": time.monotonic() - begin}
         """,
         tmp_path,
     )["result"]
@@ -168,16 +163,16 @@ def test_silence_fails_connections_and_never_stalls(tmp_path: Path) -> None:
 def test_answers_go_home_when_sources_rest(tmp_path: Path) -> None:
     result = run(
         """
-        client = native_ports.open_gen("in", role="client", flows=300)
-        server = native_ports.open_gen("out", role="server")
+        client = plane.open_port("in", GeneratorPort(role="client", flows=300))
+        server = plane.open_port("out", GeneratorPort(role="server"))
         manager.set_chain(1, client, server, [])
         for _ in range(3):
-            sent = native_ports.read_gen(client).sent
-            native_ports.pause_sources(False)
-            until(lambda: native_ports.read_gen(client).sent > sent + 20000)
-            native_ports.pause_sources(True)
-            until(lambda: dataplane.read_plane().buffers_free == settings.n_buffers)
-        result = counters(native_ports.read_gen(client))
+            sent = plane.read_gen(client).sent
+            plane.pause_sources(False)
+            until(lambda: plane.read_gen(client).sent > sent + 20000)
+            plane.pause_sources(True)
+            until(lambda: plane.read_plane().buffers_free == settings.n_buffers)
+        result = counters(plane.read_gen(client))
         """,
         tmp_path,
     )["result"]
@@ -188,13 +183,13 @@ def test_answers_go_home_when_sources_rest(tmp_path: Path) -> None:
 def test_paced_client_keeps_its_rate(tmp_path: Path) -> None:
     result = run(
         """
-        client = native_ports.open_gen("in", role="client", flows=50, rate_pps=20000)
-        server = native_ports.open_gen("out", role="server")
+        client = plane.open_port("in", GeneratorPort(role="client", flows=50, rate_pps=20000))
+        server = plane.open_port("out", GeneratorPort(role="server"))
         manager.set_chain(1, client, server, [])
-        native_ports.pause_sources(False)
+        plane.pause_sources(False)
         end = time.monotonic() + 1
         until(lambda: time.monotonic() > end)
-        result = counters(native_ports.read_gen(client))
+        result = counters(plane.read_gen(client))
         """,
         tmp_path,
     )["result"]
@@ -208,8 +203,8 @@ def test_bad_options_are_one_line(tmp_path: Path) -> None:
         for bad in ({"size": 20}, {"ipv6_percent": 120}, {"servers": ["nowhere"]},
                     {"vip": "::1"}, {"flows": 1 << 21}, {"role": "both"}):
             try:
-                native_ports.open_gen("in", **({"role": "client"} | bad))
-            except dataplane.DataplaneError as error:
+                plane.open_port("in", GeneratorPort(**({"role": "client"} | bad)))
+            except DataplaneError as error:
                 result.append(str(error))
         """,
         tmp_path,

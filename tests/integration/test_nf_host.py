@@ -20,15 +20,14 @@ np = pytest.importorskip("numpy")
 MANAGER = """
 import json, select, sys
 from pathlib import Path
-from onvm_core._native import dataplane
-from onvm_core._native import ports as native_ports
+from onvm_core.dataplane.values import DataplaneSettings, NullPort
 from onvm_core.manager.manager import Manager
 
-settings = dataplane.DataplaneSettings(idle_policy=0, ring_length=1024, sample_every=64)
+settings = DataplaneSettings(idle_policy=0, ring_length=1024, sample_every=64)
 with Manager(Path(sys.argv[1]), settings, [0]) as manager:
+    plane = manager.plane
     ports = [
-        native_ports.open_null(name, size=64, n_flows=0, is_random=False, n_queues=1,
-                               rate_pps=rate, count=count)
+        plane.open_port(name, NullPort(rate_pps=rate, count=count))
         for name, rate, count in (("in", 20_000, 0), ("out", 0, 1))
     ]
     manager.set_chain(1, *ports, ["w"], is_bidirectional=False, track_flows=False)
@@ -38,8 +37,8 @@ with Manager(Path(sys.argv[1]), settings, [0]) as manager:
         if select.select([sys.stdin], [], [], 0)[0]:
             if not sys.stdin.readline():
                 break
-            sent = native_ports.read_port(ports[1]).tx
-            print(json.dumps([sent, dataplane.read_plane().originated]), flush=True)
+            sent = plane.read_port(ports[1]).tx
+            print(json.dumps([sent, plane.read_plane().originated]), flush=True)
 """
 NFS = '''
 import os

@@ -7,13 +7,13 @@ from pathlib import Path
 from scenario import run
 
 PASSING = """
-from onvm_core.manager.report import make_report
+from onvm_core.manager.reporting import make_report
 
-near = native_ports.open_null("in")
-far = native_ports.open_null("out", is_source=False)
+near = plane.open_port("in", NullPort())
+far = plane.open_port("out", NullPort(is_source=False))
 manager.set_chain(1, near, far, [])
-native_ports.pause_sources(False)
-until(lambda: native_ports.read_port(far).tx > 0)
+plane.pause_sources(False)
+until(lambda: plane.read_port(far).tx > 0)
 names = {near: ("in", "null:"), far: ("out", "null:")}
 result = []
 for _ in range(300):

@@ -16,8 +16,8 @@ import pytest
 
 from onvm_core.bench.scenario import Scenario, run_scenario
 from onvm_core.bench.suites import SPREADS
-from onvm_core.manager import messages as m
-from onvm_core.manager.client import Client
+from onvm_core.manager.api import messages as m
+from onvm_core.manager.api.client import Client
 
 if TYPE_CHECKING:
     from up_host import Host

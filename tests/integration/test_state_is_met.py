@@ -65,34 +65,28 @@ def nat(number):
     until(lambda: all(h.state.value == "active" for h in manager.registry.living()))
 
 def inside():
-    return any(dataplane.read_host(h.slot).reserved for h in manager.registry.living())
+    return any(plane.read_host(h.slot).reserved for h in manager.registry.living())
 
 try:
     for number in (1, 2, 3):
         nat(number)
-    near = native_ports.open_pcap(
-        "near", rx_path=arguments["out"], tx_path=arguments["back"], loop=1, rate_pps=0, count=0
-    )
-    sent = native_ports.open_pcap(
-        "sent", rx_path=None, tx_path=arguments["sent"], loop=1, rate_pps=0, count=0
-    )
+    near = plane.open_port("near", PcapPort(rx_path=arguments["out"], tx_path=arguments["back"]))
+    sent = plane.open_port("sent", PcapPort(tx_path=arguments["sent"]))
     manager.set_chain(1, near, sent, ["nat"])
-    native_ports.pause_sources(False)
-    until(lambda: native_ports.read_port(near).is_finished and not inside())
-    until(lambda: native_ports.read_port(sent).tx == arguments["n_flows"])
+    plane.pause_sources(False)
+    until(lambda: plane.read_port(near).is_finished and not inside())
+    until(lambda: plane.read_port(sent).tx == arguments["n_flows"])
     drained = next(h for h in manager.registry.living() if h.instances[0].name == "nat-2")
     if arguments["drains"]:
         manager.drain_host(drained)
     # Nobody knows these flows: what they go to is claimed.
-    strangers = native_ports.open_pcap(
-        "strangers", rx_path=arguments["strangers"], tx_path=None, loop=1, rate_pps=0, count=0
-    )
+    strangers = plane.open_port("strangers", PcapPort(rx_path=arguments["strangers"]))
     manager.set_chain(1, near, strangers, ["nat"])
-    until(lambda: native_ports.read_port(strangers).is_finished and not inside())
+    until(lambda: plane.read_port(strangers).is_finished and not inside())
     result = {
         host.instances[0].name: {
-            "rx": list(dataplane.read_host(host.slot).rx),
-            "drops": sum(dataplane.read_host(host.slot).drops[0]),
+            "rx": list(plane.read_host(host.slot).rx),
+            "drops": sum(plane.read_host(host.slot).drops[0]),
         }
         for host in manager.registry.living()
     }

@@ -40,8 +40,8 @@ from onvm_core.cluster.namespaces import Spaces, make_spaces
 from onvm_core.cluster.server import LocalEnsemble
 from onvm_core.cluster.status import ClusterStatus, read_snapshot, read_status
 from onvm_core.cluster.tree import AppliedNode, Paths, unpack
-from onvm_core.manager import messages as m
-from onvm_core.manager.client import Client
+from onvm_core.manager.api import messages as m
+from onvm_core.manager.api.client import Client
 
 HOSTS = ("a", "b", "c")
 NET = "net"

@@ -12,10 +12,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from onvm_core._native import dataplane as dp
-from onvm_core._native import ports as dp_ports
+from onvm_core.dataplane.values import DataplaneSettings, NullPort
 from onvm_core.manager.manager import Manager
-from onvm_core.manager.registry import HostState, NfHost
+from onvm_core.manager.nf_hosts.registry import HostState, NfHost
 
 __all__ = ["Bed", "say"]
 
@@ -37,7 +36,8 @@ class Bed:
         self.processes: list[subprocess.Popen[bytes]] = []
         self.closed = [0, 0]
         defaults = {"n_buffers": 8192, "ring_length": 256}
-        self.manager = Manager(directory, dp.DataplaneSettings(**{**defaults, **settings}), workers)
+        self.manager = Manager(directory, DataplaneSettings(**{**defaults, **settings}), workers)
+        self.plane = self.manager.plane
 
     def __enter__(self) -> Bed:
         return self
@@ -95,11 +95,11 @@ class Bed:
     def longest_gap_s(self, port: int, seconds: float) -> float:
         """Longest time in which nothing left through a port, seen every few milliseconds."""
         longest = gap = 0.0
-        last, seen = time.monotonic(), dp_ports.read_port(port).tx
+        last, seen = time.monotonic(), self.plane.read_port(port).tx
         deadline = last + seconds
         while last < deadline:
             self.manager.poll(0.003)
-            now, tx = time.monotonic(), dp_ports.read_port(port).tx
+            now, tx = time.monotonic(), self.plane.read_port(port).tx
             gap = gap + now - last if tx == seen else 0.0
             longest = max(longest, gap)
             last, seen = now, tx
@@ -112,42 +112,42 @@ class Bed:
         return port
 
     def close_port(self, port: int) -> None:
-        counters = dp_ports.read_port(port)
+        counters = self.plane.read_port(port)
         self.closed[0] += counters.rx
         self.closed[1] += counters.tx
-        dp_ports.close_port(port)
+        self.plane.close_port(port)
         self.ports.remove(port)
 
     def is_drained(self) -> bool:
-        return not any(dp_ports.read_port(port).n_held for port in self.ports) and not any(
-            dp.read_host(host.slot).reserved for host in self.manager.registry.living()
+        return not any(self.plane.read_port(port).n_held for port in self.ports) and not any(
+            self.plane.read_host(host.slot).reserved for host in self.manager.registry.living()
         )
 
     def drain(self, timeout_s: float = 5.0) -> None:
         """Pause the sources until nothing is inside."""
-        dp_ports.pause_sources(True)
+        self.plane.pause_sources(True)
         for _ in range(3):
             self.run(0.01)
             self.until(self.is_drained, timeout_s, f"drained: {self.reserved()}")
 
     def resume(self) -> None:
-        dp_ports.pause_sources(False)
+        self.plane.pause_sources(False)
 
     def reserved(self) -> dict[str, int]:
         """Places taken, by instance."""
         return {
-            host.instances[0].name: dp.read_host(host.slot).reserved
+            host.instances[0].name: self.plane.read_host(host.slot).reserved
             for host in self.manager.registry.living()
         }
 
     def balance(self) -> dict[str, int]:
         """Packets in, out and dropped; `missing` is 0 when nothing vanished."""
-        plane = dp.read_plane()
-        rx = self.closed[0] + sum(dp_ports.read_port(port).rx for port in self.ports)
-        tx = self.closed[1] + sum(dp_ports.read_port(port).tx for port in self.ports)
+        plane = self.plane.read_plane()
+        rx = self.closed[0] + sum(self.plane.read_port(port).rx for port in self.ports)
+        tx = self.closed[1] + sum(self.plane.read_port(port).tx for port in self.ports)
         drops = sum(plane.drops.values())
         for host in self.manager.registry.hosts:
-            counters = host.last if host.last is not None else dp.read_host(host.slot)
+            counters = host.last if host.last is not None else self.plane.read_host(host.slot)
             drops += sum(sum(row) for row in counters.drops)
         return {
             "rx": rx,
@@ -159,7 +159,7 @@ class Bed:
 
     def census(self) -> dict[str, int]:
         """Buffers: how many there are, how many are free, how many NFs hold."""
-        plane = dp.read_plane()
+        plane = self.plane.read_plane()
         return {
             "total": plane.buffers_total,
             "free": plane.buffers_free,
@@ -169,8 +169,10 @@ class Bed:
     def null_pair(self, rate_pps: int = 0, flows: int = 0, count: int = 0) -> tuple[int, int]:
         """A source and a sink."""
         number = len(self.ports)
-        near = dp_ports.open_null(f"in{number}", n_flows=flows, rate_pps=rate_pps, count=count)
-        far = dp_ports.open_null(f"out{number}", is_source=False)
+        near = self.plane.open_port(
+            f"in{number}", NullPort(n_flows=flows, rate_pps=rate_pps, count=count)
+        )
+        far = self.plane.open_port(f"out{number}", NullPort(is_source=False))
         return self.add(near), self.add(far)
 
     def chain(

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from bed import Bed, say
 
-from onvm_core._native import dataplane as dp
-from onvm_core._native import ports as dp_ports
+from onvm_core.dataplane.interface import DataplaneError
+from onvm_core.dataplane.values import PcapPort
 
 NFS = ("firewall", "nat", "lb")
 CHAINS: tuple[tuple[str, ...], ...] = ((), ("firewall",), ("nat",), ("lb",), NFS)
@@ -19,41 +19,42 @@ TIMEOUT_S = 20.0
 
 
 def total_drops(bed: Bed) -> dict[str, int]:
-    drops = dict(dp.read_plane().drops)
+    drops = dict(bed.plane.read_plane().drops)
     drops["by_nfs"] = sum(
-        sum(map(sum, dp.read_host(host.slot).drops)) for host in bed.manager.registry.living()
+        sum(map(sum, bed.plane.read_host(host.slot).drops))
+        for host in bed.manager.registry.living()
     )
     return drops
 
 
 def through(bed: Bed, capture: str, chain: tuple[str, ...], output: Path) -> None:
     try:
-        near = dp_ports.open_pcap("in", rx_path=capture, tx_path=None, loop=1, rate_pps=0, count=0)
-    except dp.DataplaneError as error:
+        near = bed.plane.open_port("in", PcapPort(rx_path=capture))
+    except DataplaneError as error:
         say(capture=capture, chain=chain, error=str(error))
         return
-    far = dp_ports.open_pcap("out", rx_path=None, tx_path=str(output), loop=1, rate_pps=0, count=0)
+    far = bed.plane.open_port("out", PcapPort(tx_path=str(output)))
     ports = [bed.add(near), bed.add(far)]
     before = total_drops(bed)
     bed.chain(1, ports, chain, track_flows=len(capture) % 2 == 0)
     bed.until(
-        lambda: bool(dp_ports.read_port(near).is_finished) and bed.is_drained(),
+        lambda: bool(bed.plane.read_port(near).is_finished) and bed.is_drained(),
         TIMEOUT_S, f"{capture} through {chain}",
     )  # fmt: skip
     bed.until(
-        lambda: dp.read_plane().buffers_free == dp.read_plane().buffers_total,
+        lambda: bed.plane.read_plane().buffers_free == bed.plane.read_plane().buffers_total,
         2, f"buffers are back after {capture} through {chain}",
     )  # fmt: skip
     drops = {key: n - before[key] for key, n in total_drops(bed).items() if n != before[key]}
     say(
         capture=capture,
         chain=chain,
-        rx=dp_ports.read_port(near).rx,
-        tx=dp_ports.read_port(far).tx,
+        rx=bed.plane.read_port(near).rx,
+        tx=bed.plane.read_port(far).tx,
         drops=drops,
         output=str(output),
     )
-    dp.remove_chain(1)
+    bed.plane.remove_chain(1)
     for port in ports:
         bed.close_port(port)
 

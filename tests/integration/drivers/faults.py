@@ -14,9 +14,8 @@ from pathlib import Path
 from bed import Bed, say
 
 import onvm_core
-from onvm_core._native import dataplane as dp
-from onvm_core._native import ports as dp_ports
-from onvm_core.manager.registry import HostState
+from onvm_core.dataplane.values import NullPort
+from onvm_core.manager.nf_hosts.registry import HostState
 
 BENCH_NF = Path(onvm_core.__file__).parent / "bin" / "onvm-bench-nf"
 
@@ -59,7 +58,11 @@ class Cases:
             gap = max(gap, bed.longest_gap_s(pair[1], 0.015))
             bed.until(lambda h=victim: h.state is HostState.DEAD, 5, "it is gone")
             bed.kill(victim_process)
-        return {"gap": gap, "restart": sorted(restart)[100], "paths": dp.read_plane().paths}
+        return {
+            "gap": gap,
+            "restart": sorted(restart)[100],
+            "paths": bed.plane.read_plane().paths,
+        }
 
     def kill_only_instance(self) -> dict[str, object]:
         """The only instance of the middle of a chain dies again and again."""
@@ -78,80 +81,92 @@ class Cases:
     def wait_for_instance(self) -> dict[str, object]:
         """The only instance dies; a source that can wait and one that cannot are at its chain."""
         bed = self.bed
-        dp_ports.pause_sources(True)
+        bed.plane.pause_sources(True)
         patient = bed.null_pair(flows=100, count=2_000_000)
         hasty = bed.null_pair(flows=100, rate_pps=50_000)
         bed.chain(1, patient, ["a"], waits=True)
         bed.chain(2, hasty, ["a"], waits=True)
         self.nf("a")
-        dp_ports.pause_sources(False)
-        bed.until(lambda: dp_ports.read_port(patient[1]).tx > 10_000, 5, "traffic")
+        bed.plane.pause_sources(False)
+        bed.until(lambda: bed.plane.read_port(patient[1]).tx > 10_000, 5, "traffic")
         bed.kill(bed.processes[0])
         bed.until(lambda: not list(bed.manager.registry.living()), 5, "it is gone")
-        stands_at = dp_ports.read_port(patient[0]).rx
-        before = dp.read_plane().drops
-        bed.until(lambda: dp.read_plane().drops["waiting"] > 5000, 5, "the hasty one is shed")
-        read_meanwhile = dp_ports.read_port(patient[0]).rx - stands_at
-        dropped = {k: v for k, v in dp.read_plane().drops.items() if v != before[k]}
+        stands_at = bed.plane.read_port(patient[0]).rx
+        before = bed.plane.read_plane().drops
+        bed.until(
+            lambda: bed.plane.read_plane().drops["waiting"] > 5000,
+            5,
+            "the hasty one is shed",
+        )
+        read_meanwhile = bed.plane.read_port(patient[0]).rx - stands_at
+        dropped = {k: v for k, v in bed.plane.read_plane().drops.items() if v != before[k]}
         self.nf("a")
-        bed.until(lambda: dp_ports.read_port(patient[0]).is_finished, 20, "all is read")
+        bed.until(lambda: bed.plane.read_port(patient[0]).is_finished, 20, "all is read")
         bed.drain()
-        drops = dp.read_plane().drops
+        drops = bed.plane.read_plane().drops
         lost = sum(v for k, v in drops.items() if k not in ("waiting", "shed"))
         return {
             "read_meanwhile": read_meanwhile, "dropped": sorted(dropped),
             "lost": lost, "died_with": drops["nf_died"],
-            "patient": [dp_ports.read_port(patient[0]).rx, dp_ports.read_port(patient[1]).tx],
+            "patient": [bed.plane.read_port(patient[0]).rx, bed.plane.read_port(patient[1]).tx],
         }  # fmt: skip
 
     def pause(self) -> dict[str, object]:
         """A draining instance is held still, and its flows move to the other: none is lost."""
         bed = self.bed
-        dp_ports.pause_sources(True)
+        bed.plane.pause_sources(True)
         bed.chain(1, (pair := bed.null_pair(rate_pps=20_000, flows=100)), ["a"])
         first = self.nf("a")
-        dp_ports.pause_sources(False)
-        bed.until(lambda: dp.read_plane().new_flows >= 100, 5, "all flows")
+        bed.plane.pause_sources(False)
+        bed.until(lambda: bed.plane.read_plane().new_flows >= 100, 5, "all flows")
         heir = bed.hosts_of(self.nf("a"))[0]
         host = bed.hosts_of(first)[0]
         bed.manager.drain_host(host)
-        dp.pause_host(host.slot, True)
-        bed.until(lambda: dp.read_host(host.slot).reserved == 0, 5, "it holds nothing")
+        bed.plane.pause_host(host.slot, True)
+        bed.until(lambda: bed.plane.read_host(host.slot).reserved == 0, 5, "it holds nothing")
         bed.until(
-            lambda: dp_ports.read_port(pair[1]).tx == dp.read_host(host.slot).rx[0],
+            lambda: bed.plane.read_port(pair[1]).tx == bed.plane.read_host(host.slot).rx[0],
             5,
             "all is sent",
         )
-        stands_at, sent = dp.read_host(host.slot).rx[0], dp_ports.read_port(pair[1]).tx
+        stands_at, sent = (
+            bed.plane.read_host(host.slot).rx[0],
+            bed.plane.read_port(pair[1]).tx,
+        )
         bed.run(0.02)
         stood = [
-            dp.read_host(host.slot).rx[0] - stands_at,
-            dp_ports.read_port(pair[1]).tx - sent,
+            bed.plane.read_host(host.slot).rx[0] - stands_at,
+            bed.plane.read_port(pair[1]).tx - sent,
         ]
-        dp.pause_host(host.slot, False)  # taken back
-        bed.until(lambda: dp.read_host(host.slot).rx[0] > stands_at + 100, 5, "it goes on")
-        dp.pause_host(host.slot, True)
-        dp.leave_host(host.slot, heir.slot)
-        bed.until(lambda: dp.read_host(heir.slot).rx[0] > 1000, 5, "the heir has its flows")
-        return {"stood": stood, "drops": {k: v for k, v in dp.read_plane().drops.items() if v}}
+        bed.plane.pause_host(host.slot, False)  # taken back
+        bed.until(lambda: bed.plane.read_host(host.slot).rx[0] > stands_at + 100, 5, "it goes on")
+        bed.plane.pause_host(host.slot, True)
+        bed.plane.leave_host(host.slot, heir.slot)
+        bed.until(lambda: bed.plane.read_host(heir.slot).rx[0] > 1000, 5, "the heir has its flows")
+        return {
+            "stood": stood,
+            "drops": {k: v for k, v in bed.plane.read_plane().drops.items() if v},
+        }
 
     def chain_changes(self) -> dict[str, object]:
         """Services, tracking and ports of a chain change under load."""
         bed = self.bed
         pair = bed.null_pair(rate_pps=50_000, flows=50)
-        others = [bed.add(dp_ports.open_null(f"other{i}", is_source=False)) for i in range(2)]
-        dp_ports.pause_sources(True)
+        others = [
+            bed.add(bed.plane.open_port(f"other{i}", NullPort(is_source=False))) for i in range(2)
+        ]
+        bed.plane.pause_sources(True)
         for service in "abc":
             self.nf(service)
-        dp_ports.pause_sources(False)
+        bed.plane.pause_sources(False)
         before: dict[str, int] = {}
         for turn in range(60):
             services = [["a"], ["a", "b", "c"], ["c", "b"], [], ["a", "b", "a"]][turn % 5]
             bed.chain(1, pair, services, track_flows=turn % 2 == 0)
             bed.run(0.01)
-            before = before or dp.read_plane().drops
+            before = before or bed.plane.read_plane().drops
         bed.run(0.05)
-        kept = {k: v - before[k] for k, v in dp.read_plane().drops.items() if v != before[k]}
+        kept = {k: v - before[k] for k, v in bed.plane.read_plane().drops.items() if v != before[k]}
         for turn in range(20):
             bed.chain(1, (pair[0], others[turn % 2]), ["a"], is_bidirectional=turn % 3 == 0)
             bed.run(0.005)
@@ -167,33 +182,33 @@ class Cases:
         for turn in range(150):
             bed.chain(1, bed.ports, ["ab"[turn % 2]])
             bed.run(0.04)  # each flow comes every 5 ms
-            seen.append(dp.read_plane().flows)
-        return {"seen": sorted(set(seen[1:])), "keys": len(dp.read_flows(10_000))}
+            seen.append(bed.plane.read_plane().flows)
+        return {"seen": sorted(set(seen[1:])), "keys": len(bed.plane.read_flows(10_000))}
 
     def drain(self) -> dict[str, object]:
         """A drained instance keeps its flows and gets no new ones."""
         bed = self.bed
         bed.chain(1, bed.null_pair(rate_pps=100_000, flows=200), ["a"], track_flows=True)
         first = self.nf("a")
-        bed.until(lambda: dp.read_plane().flows >= 200, 5, "all flows")
+        bed.until(lambda: bed.plane.read_plane().flows >= 200, 5, "all flows")
         self.nf("a")
         host = bed.hosts_of(first)[0]
-        dp.drain_host(host.slot)
+        bed.plane.drain_host(host.slot)
         host.state = HostState.DRAINING
         bed.run(0.1)
-        before = dp.read_host(host.slot).rx[0]
+        before = bed.plane.read_host(host.slot).rx[0]
         bed.run(0.1)
-        kept = dp.read_host(host.slot).rx[0] - before
+        kept = bed.plane.read_host(host.slot).rx[0] - before
         bed.chain(2, bed.null_pair(rate_pps=50_000, flows=100), ["a"], track_flows=True)
         bed.run(0.2)
-        slots = {f.hosts for f in dp.read_flows(1000) if f.chain == 2}
+        slots = {f.hosts for f in bed.plane.read_flows(1000) if f.chain == 2}
         return {"kept": kept, "new_flows_at_drained": (host.slot,) in slots}
 
     def both_directions(self) -> dict[str, object]:
         """Flows in both directions over three instances: each meets one of them."""
         bed = self.bed
-        near = bed.add(dp_ports.open_null("near", n_flows=300, rate_pps=100_000))
-        far = bed.add(dp_ports.open_null("far", n_flows=300, rate_pps=1, count=1))
+        near = bed.add(bed.plane.open_port("near", NullPort(n_flows=300, rate_pps=100_000)))
+        far = bed.add(bed.plane.open_port("far", NullPort(n_flows=300, rate_pps=1, count=1)))
         bed.drain()
         bed.chain(1, (near, far), ["a"], is_bidirectional=True, track_flows=True)
         for _ in range(3):
@@ -201,7 +216,7 @@ class Cases:
         bed.resume()
         bed.run(0.4)
         bed.drain()
-        flows = dp.read_flows(10_000)
+        flows = bed.plane.read_flows(10_000)
         there = {(f.src, f.src_port, f.dst, f.dst_port): f.hosts for f in flows if not f.is_reverse}
         back = {(f.dst, f.dst_port, f.src, f.src_port): f.hosts for f in flows if f.is_reverse}
         split = sum(back[key] != hosts for key, hosts in there.items() if key in back)
@@ -214,14 +229,14 @@ class Cases:
         bed.chain(1, bed.null_pair(rate_pps=400_000, flows=60_000, count=120_000), ["a"])
         self.nf("a")
         bed.run(0.6)
-        full = dp.read_plane()
-        bed.until(lambda: dp.read_plane().flows == 0, 10, "no flow is left")
-        before = dp.read_plane().new_flows
+        full = bed.plane.read_plane()
+        bed.until(lambda: bed.plane.read_plane().flows == 0, 10, "no flow is left")
+        before = bed.plane.read_plane().new_flows
         bed.chain(2, again := bed.null_pair(rate_pps=50_000, flows=8000, count=8000), ["a"])
-        bed.until(lambda: dp_ports.read_port(again[0]).is_finished, 5, "more flows")
+        bed.until(lambda: bed.plane.read_port(again[0]).is_finished, 5, "more flows")
         return {
             "full": full.flow_table_full,
-            "again": dp.read_plane().new_flows - before,
+            "again": bed.plane.read_plane().new_flows - before,
             "missed": full.drops,
         }
 
@@ -243,9 +258,9 @@ class Cases:
         for service in "xy":
             bed.start(BENCH_NF, bed.manager.attach_path, service, 1, 64, bed.nf_cpus[0])
         bed.until(lambda: bool(bed.serving("x") and bed.serving("y")), 5, "both serve")
-        bed.until(lambda: dp_ports.read_port(bed.ports[0]).is_finished, 20, "all is read")
+        bed.until(lambda: bed.plane.read_port(bed.ports[0]).is_finished, 20, "all is read")
         bed.drain()
-        return {"drops": {k: v for k, v in dp.read_plane().drops.items() if v}}
+        return {"drops": {k: v for k, v in bed.plane.read_plane().drops.items() if v}}
 
     def recycling(self) -> dict[str, object]:
         """Hosts come and go until all paths would have been used up."""
@@ -256,19 +271,19 @@ class Cases:
         service = bed.manager.registry.service_id("a")
         most = 0
         for cycle in range(2000):
-            slot, handover = dp.add_host([service], 0)
+            slot, handover = bed.plane.add_host([service], 0)
             os.close(handover.area_fd)
-            dp.activate_host(slot)
-            dp.remove_host(slot)
+            bed.plane.activate_host(slot)
+            bed.plane.remove_host(slot)
             if cycle % 20 == 0:
-                most = max(most, dp.read_plane().paths)
+                most = max(most, bed.plane.read_plane().paths)
                 bed.manager.poll(0)
-        serves = dp.read_plane().drops["no_instance"]
+        serves = bed.plane.read_plane().drops["no_instance"]
         self.nf("a")
-        tx = dp_ports.read_port(bed.ports[1]).tx
-        bed.until(lambda: dp_ports.read_port(bed.ports[1]).tx > tx + 1000, 5, f"traffic {serves}")
-        bed.until(lambda: dp.read_plane().paths < 60, 5, "retired paths are free")
-        return {"most": most, "paths": dp.read_plane().paths}
+        tx = bed.plane.read_port(bed.ports[1]).tx
+        bed.until(lambda: bed.plane.read_port(bed.ports[1]).tx > tx + 1000, 5, f"traffic {serves}")
+        bed.until(lambda: bed.plane.read_plane().paths < 60, 5, "retired paths are free")
+        return {"most": most, "paths": bed.plane.read_plane().paths}
 
 
 SETTINGS = {
@@ -288,7 +303,7 @@ def main() -> None:
             bed.kill(process)
         bed.until(lambda: not list(bed.manager.registry.living()), 5, "all NFs are gone")
         bed.run(0.05)
-        result.setdefault("drops", dp.read_plane().drops)
+        result.setdefault("drops", bed.plane.read_plane().drops)
         say(reserved=reserved, census=bed.census(), balance=bed.balance(), **result)
 
 

@@ -10,8 +10,7 @@ from pathlib import Path
 
 from bed import Bed, say
 
-from onvm_core._native import dataplane as dp
-from onvm_core.manager.registry import HostState
+from onvm_core.manager.nf_hosts.registry import HostState
 
 WATCH_S = 0.35
 KNOCKERS = {"connect", "silent", "half", "garbage", "attach_1000"}
@@ -52,7 +51,7 @@ def main() -> None:
                 missing=bed.balance()["missing"],
                 reserved=bed.reserved(),
                 good=can_attach,
-                flows=dp.read_plane().flows,
+                flows=bed.plane.read_plane().flows,
             )
 
 

@@ -15,9 +15,8 @@ from pathlib import Path
 from bed import Bed, say
 
 import onvm_core
-from onvm_core._native import dataplane as dp
-from onvm_core._native import ports as dp_ports
-from onvm_core.manager.registry import HostState
+from onvm_core.dataplane.values import NullPort
+from onvm_core.manager.nf_hosts.registry import HostState
 
 NOWHERE = 900
 BUFFERS = 1024
@@ -31,9 +30,9 @@ def start(bed: Bed, service: str):
     return process
 
 
-def free() -> list[int]:
+def free(bed: Bed) -> list[int]:
     """Free buffers of each socket."""
-    return [area.free for area in dp.read_plane().areas]
+    return [area.free for area in bed.plane.read_plane().areas]
 
 
 def main() -> None:
@@ -44,29 +43,29 @@ def main() -> None:
         "n_buffers": BUFFERS, "ring_length": 2048, "high_percent": 100, "low_percent": 99,
     }  # fmt: skip
     with Bed(Path(directory), **settings) as bed:
-        before = dp.read_plane().areas
+        before = bed.plane.read_plane().areas
         victim = start(bed, "victim")
         start(bed, "other")
-        near = bed.add(dp_ports.open_null("both", n_queues=2, rate_pps=20_000))
-        far = bed.add(dp_ports.open_null("out", is_source=False))
+        near = bed.add(bed.plane.open_port("both", NullPort(n_queues=2, rate_pps=20_000)))
+        far = bed.add(bed.plane.open_port("out", NullPort(is_source=False)))
         bed.chain(2, (near, far), ["other"], track_flows=False)
-        bed.until(lambda: dp_ports.read_port(far).tx > 1000, 10, "traffic of both queues")
+        bed.until(lambda: bed.plane.read_port(far).tx > 1000, 10, "traffic of both queues")
         victim.send_signal(signal.SIGSTOP)
         bed.chain(1, (flood := bed.null_pair()), ["victim"], track_flows=False)
-        bed.until(lambda: free()[0] == 0, 10, f"the first socket has nothing left: {free()}")
+        bed.until(lambda: free(bed)[0] == 0, 10, f"the first socket has nothing left: {free(bed)}")
         bed.run(0.1)  # what it had is out
-        sent, used_up = dp_ports.read_port(far).tx, free()
+        sent, used_up = bed.plane.read_port(far).tx, free(bed)
         bed.until(
-            lambda: dp_ports.read_port(far).tx > sent + 2000,
+            lambda: bed.plane.read_port(far).tx > sent + 2000,
             10,
             "traffic from the other socket",
         )
-        meanwhile = free()
+        meanwhile = free(bed)
         victim.send_signal(signal.SIGCONT)
-        bed.until(lambda: dp_ports.read_port(flood[1]).tx > 10_000, 10, "the victim goes on")
+        bed.until(lambda: bed.plane.read_port(flood[1]).tx > 10_000, 10, "the victim goes on")
         bed.drain()
         bed.run(0.2)
-        drained = [[area.free, area.with_nfs] for area in dp.read_plane().areas]
+        drained = [[area.free, area.with_nfs] for area in bed.plane.read_plane().areas]
         balance = bed.balance()
         say(
             sockets=[[area.socket, area.total, area.free, area.bind_errno != 0] for area in before],

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from onvm_core.manager.chain_config import ChainConfig, check_chains
-from onvm_core.manager.classifier import ChainMatch, ChainRule, MatchClassifier, MatchConfig
+from onvm_core.manager.chains.classifier import ChainMatch, ChainRule, MatchClassifier, MatchConfig
+from onvm_core.manager.config.chains import ChainConfig, check_chains
 from onvm_sdk.errors import ConfigError
 
 

@@ -12,10 +12,10 @@ import zmq
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onvm_core.manager import messages as m
-from onvm_core.manager import packing
-from onvm_core.manager.control import ControlServer, endpoint
-from onvm_core.manager.directory import CONTROL_SOCKET
+from onvm_core.manager.api import codec
+from onvm_core.manager.api import messages as m
+from onvm_core.manager.api.directory import CONTROL_SOCKET
+from onvm_core.manager.api.server import ControlServer, endpoint
 from onvm_sdk.errors import ConfigError
 
 
@@ -55,7 +55,7 @@ class Pair:
         while not client.poll(0):
             assert time.monotonic() < deadline
             self.turn()
-        reply = packing.unpack_reply(client.recv_multipart()[-1])
+        reply = codec.unpack_reply(client.recv_multipart()[-1])
         client.close()
         return reply
 
@@ -70,7 +70,7 @@ def pair(tmp_path: Path) -> Iterator[Pair]:
 
 
 def test_request_gets_its_reply(pair: Pair) -> None:
-    assert pair.ask([b"", packing.pack_request(m.StatusRequest())]) == m.DoneReply(count=7)
+    assert pair.ask([b"", codec.pack_request(m.StatusRequest())]) == m.DoneReply(count=7)
 
 
 def test_socket_is_for_its_user_alone(pair: Pair) -> None:
@@ -94,11 +94,11 @@ BUG = m.SendRequest(name="bug", message="")
         ([b"", b"[" * 200_000], "request: "),
         ([b"", b'{"x":' * 40_000], "request: "),
         (
-            [b"", packing.pack_request(m.SendRequest(name="no", message=""))],
+            [b"", codec.pack_request(m.SendRequest(name="no", message=""))],
             "send: 'no': expected som",
         ),
         (
-            [b"", packing.pack_request(m.SendRequest(name="bug", message=""))],
+            [b"", codec.pack_request(m.SendRequest(name="bug", message=""))],
             "the manager failed: Zero",
         ),
     ],
@@ -114,16 +114,16 @@ def test_clients_that_never_read_do_not_stop_the_others(pair: Pair) -> None:
     deaf = [pair.client() for _ in range(20)]
     for client in deaf:
         for _ in range(300):
-            client.send_multipart([b"", packing.pack_request(m.StatusRequest())])
+            client.send_multipart([b"", codec.pack_request(m.StatusRequest())])
     begin = time.monotonic()
-    assert pair.ask([b"", packing.pack_request(m.StatusRequest())]) == m.DoneReply(count=7)
+    assert pair.ask([b"", codec.pack_request(m.StatusRequest())]) == m.DoneReply(count=7)
     assert time.monotonic() - begin < 5
 
 
 def test_message_beyond_the_limit_ends_only_its_connection(pair: Pair) -> None:
     client = pair.client()
-    client.send_multipart([b"", bytes(packing.REQUEST_BYTES_MAX + 1)])
-    assert pair.ask([b"", packing.pack_request(m.StatusRequest())]) == m.DoneReply(count=7)
+    client.send_multipart([b"", bytes(codec.REQUEST_BYTES_MAX + 1)])
+    assert pair.ask([b"", codec.pack_request(m.StatusRequest())]) == m.DoneReply(count=7)
 
 
 def test_events_reach_who_listens(pair: Pair) -> None:
@@ -138,7 +138,7 @@ def test_events_reach_who_listens(pair: Pair) -> None:
         pair.server.publish(event)
     topic, data = listener.recv_multipart()
     assert topic == b"chain"
-    assert packing.unpack_event(data) == event
+    assert codec.unpack_event(data) == event
 
 
 def test_long_path_is_refused() -> None:
@@ -149,12 +149,12 @@ def test_long_path_is_refused() -> None:
 @given(st.binary(max_size=300) | st.text(max_size=100).map(str.encode))
 def test_any_bytes_are_a_request_or_refused(data: bytes) -> None:
     try:
-        packing.unpack_request(data)
-    except packing.MessageError as error:
+        codec.unpack_request(data)
+    except codec.MessageError as error:
         assert "\n" not in str(error)
 
 
 @given(st.text(min_size=1, max_size=31), st.text(max_size=200))
 def test_request_survives_its_bytes(name: str, text: str) -> None:
     request = m.SendRequest(name=name, message=text)
-    assert packing.unpack_request(packing.pack_request(request)) == request
+    assert codec.unpack_request(codec.pack_request(request)) == request

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from onvm_core.demo_scale import Outcome, View, obstacles, show_live
-from onvm_core.manager.report import BufferReport, GeneratorReport, Latency, Report
+from onvm_core.export.report import BufferReport, GeneratorReport, Latency, Report
 from onvm_core.scaling.autoscaler import Decision
 
 LATENCY = Latency(None, None)

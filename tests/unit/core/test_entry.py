@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from onvm_core.cli import entry
-from onvm_core.manager import head_start
+from onvm_core.manager.startup import early_start
 
 
 @pytest.mark.parametrize(
@@ -58,5 +58,5 @@ def test_data_plane_begins_early_only_if_its_part_of_the_file_is_right(
 ) -> None:
     file = tmp_path / "onvm.toml"
     file.write_bytes(text.encode("latin-1"))
-    assert (head_start._plan(file) is not None) == begins
-    assert head_start._plan(tmp_path / "none.toml") is None
+    assert (early_start._plan(file) is not None) == begins
+    assert early_start._plan(tmp_path / "none.toml") is None

@@ -16,16 +16,9 @@ from hypothesis import strategies as st
 
 from onvm_core.export.jsonl import JsonLines
 from onvm_core.export.prometheus import Prometheus, exposition
+from onvm_core.export.report import BufferReport, Latency, LoadReport, NfReport, PortReport, Report
 from onvm_core.export.runner import Exporters, PlannedExporter
 from onvm_core.export.snapshot import Snapshot
-from onvm_core.manager.report import (
-    BufferReport,
-    Latency,
-    LoadReport,
-    NfReport,
-    PortReport,
-    Report,
-)
 from onvm_sdk.errors import ConfigError
 
 NONE = Latency(None, None)

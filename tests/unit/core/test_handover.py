@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from onvm_core.manager import handover, wire
-from onvm_core.manager.registry import HostState, Instance, NfHost
+from onvm_core.manager.handover import handover
+from onvm_core.manager.nf_hosts import codec
+from onvm_core.manager.nf_hosts.registry import HostState, Instance, NfHost
 from onvm_sdk.errors import ConfigError
 
 
@@ -20,20 +21,20 @@ class World:
         self.now_s = 100.0
         self.reserved = 3
         self.paused: list[bool] = []
-        self.sent: list[tuple[str, wire.Message]] = []
+        self.sent: list[tuple[str, codec.Message]] = []
         self.unsent = 0
-        self.ended: list[str] = []
+        self.ended: list[handover.HandoverFailure | None] = []
         self.inherited: list[str] = []
         self.released = 0
         plane = SimpleNamespace(
             pause_host=lambda slot, is_paused: self.paused.append(is_paused),
             read_host=lambda slot: SimpleNamespace(reserved=self.reserved),
         )
-        monkeypatch.setattr(handover, "dataplane", plane)
         monkeypatch.setattr(handover.time, "monotonic", lambda: self.now_s)
         manager: Any = SimpleNamespace(
+            plane=plane,
             send=lambda host, data: self.sent.append(
-                (host.instances[0].name, wire.unpack_message(data))
+                (host.instances[0].name, codec.unpack_message(data))
             ),
             attach=SimpleNamespace(n_unsent=lambda slot: self.unsent),
         )
@@ -53,20 +54,20 @@ class World:
         return NfHost(slot, 1, [Instance("a", name, (), ())], 32, state)
 
     def says(self, host: NfHost, kind: int, payload: bytes = b"", peer: str = "") -> None:
-        self.manager.on_state_message(host, wire.Message(kind, 0, peer, payload))
+        self.manager.on_state_message(host, codec.Message(kind, 0, peer, payload))
 
     def kinds(self) -> list[tuple[str, int]]:
         return [(name, message.kind) for name, message in self.sent]
 
     def until_taking(self) -> None:
-        self.says(self.source, wire.OFFER)
+        self.says(self.source, codec.OFFER)
         self.reserved = 0
         self.hand_overs.turn()
 
     def until_giving(self) -> None:
         self.until_taking()
-        self.says(self.source, wire.STATE, b"12")
-        self.says(self.source, wire.STATE)
+        self.says(self.source, codec.STATE, b"12")
+        self.says(self.source, codec.STATE)
 
 
 @pytest.fixture
@@ -76,24 +77,24 @@ def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
 
 def test_flows_move_when_the_state_has_moved(world: World) -> None:
     assert not world.paused
-    world.says(world.source, wire.OFFER)
+    world.says(world.source, codec.OFFER)
     assert world.paused == [True]
     assert world.hand_overs.is_urgent
     world.hand_overs.turn()
-    assert world.kinds() == [("a-2", wire.OFFER)], "it holds packets still"
+    assert world.kinds() == [("a-2", codec.OFFER)], "it holds packets still"
     world.until_giving()
     assert world.kinds()[1:] == [
-        ("a-2", wire.SNAPSHOT), ("a-1", wire.RESTORE), ("a-1", wire.STATE), ("a-1", wire.STATE),
+        ("a-2", codec.SNAPSHOT), ("a-1", codec.RESTORE), ("a-1", codec.STATE), ("a-1", codec.STATE),
     ]  # fmt: skip
     assert [m.payload for _, m in world.sent[3:]] == [b"12", b""]
     assert world.sent[2][1].peer == "a-2"
     assert world.hand_overs.is_excused(world.heir)
     assert not world.ended
-    world.says(world.heir, wire.RESTORED, peer="a-2")
-    assert world.ended == [""]
+    world.says(world.heir, codec.RESTORED, peer="a-2")
+    assert world.ended == [None]
     assert world.inherited == ["a-2"]
     assert world.paused == [True], "its flows have gone: there is nothing to let in again"
-    world.says(world.heir, wire.RELEASED)
+    world.says(world.heir, codec.RELEASED)
     assert world.released == 1
 
 
@@ -109,7 +110,7 @@ def test_flows_move_when_the_state_has_moved(world: World) -> None:
 def test_what_takes_too_long_is_given_up(world: World, steps: int, why: str) -> None:
     [
         lambda: None,
-        lambda: world.says(world.source, wire.OFFER),
+        lambda: world.says(world.source, codec.OFFER),
         world.until_taking,
         world.until_giving,
     ][steps]()
@@ -118,42 +119,42 @@ def test_what_takes_too_long_is_given_up(world: World, steps: int, why: str) -> 
     assert not world.ended
     world.now_s += 3 if steps == 0 else 0.02
     world.hand_overs.turn()
-    assert world.ended == [why]
+    assert world.ended == [handover.HandoverFailure(why, is_timeout=True)]
     assert world.paused == ([True, False] if steps else [])
     assert not world.hand_overs.is_urgent
     # What comes too late changes nothing, but for who must keep the name.
-    world.says(world.heir, wire.RESTORED, peer="a-2")
-    world.says(world.source, wire.STATE, b"x")
-    assert world.ended == [why]
+    world.says(world.heir, codec.RESTORED, peer="a-2")
+    world.says(world.source, codec.STATE, b"x")
+    assert [str(one) for one in world.ended] == [why]
     assert world.inherited == ["a-2"]
 
 
 def test_refusals_are_passed_on(world: World) -> None:
-    world.says(world.source, wire.REFUSED, b"a has no snapshot\nand restore")
-    assert world.ended == ["a has no snapshot?and restore"]
+    world.says(world.source, codec.REFUSED, b"a has no snapshot\nand restore")
+    assert [str(one) for one in world.ended] == ["a has no snapshot?and restore"]
     assert not world.paused
     world.hand_overs.begin(world.source, [world.heir], 0.25)
     world.until_giving()
-    world.says(world.heir, wire.REFUSED, b"no", peer="another")
+    world.says(world.heir, codec.REFUSED, b"no", peer="another")
     assert len(world.ended) == 1
-    world.says(world.heir, wire.REFUSED, b"no", peer="a-2")
-    assert world.ended[1:] == ["a-1: no"]
+    world.says(world.heir, codec.REFUSED, b"no", peer="a-2")
+    assert [str(one) for one in world.ended[1:]] == ["a-1: no"]
     assert world.paused == [True, False]
 
 
 def test_too_much_state_is_given_up(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(handover, "STATE_BYTES_MAX", 3)
     world.until_taking()
-    world.says(world.source, wire.STATE, b"12")
-    world.says(world.source, wire.STATE, b"34")
-    assert world.ended == ["its state has more than 3 bytes"]
+    world.says(world.source, codec.STATE, b"12")
+    world.says(world.source, codec.STATE, b"34")
+    assert [str(one) for one in world.ended] == ["its state has more than 3 bytes"]
 
 
 def test_heir_gets_pieces_as_it_reads_them(world: World) -> None:
     world.until_taking()
     for _ in range(100):
-        world.says(world.source, wire.STATE, b"x")
-    world.says(world.source, wire.STATE)
+        world.says(world.source, codec.STATE, b"x")
+    world.says(world.source, codec.STATE)
     sent = len(world.sent)
     world.unsent = handover.QUEUED_MAX
     world.hand_overs.turn()
@@ -166,11 +167,11 @@ def test_heir_gets_pieces_as_it_reads_them(world: World) -> None:
 def test_heir_that_dies_or_stops_ends_it(world: World) -> None:
     world.until_giving()
     world.hand_overs.on_gone(world.heir)
-    assert world.ended == ["a-1 is gone"]
+    assert [str(one) for one in world.ended] == ["a-1 is gone"]
     world.hand_overs.begin(world.source, [world.heir], 0.25)
     world.heir.state = HostState.DRAINING
     world.hand_overs.turn()
-    assert world.ended[1:] == ["a-1 does not serve any more"]
+    assert [str(one) for one in world.ended[1:]] == ["a-1 does not serve any more"]
 
 
 def test_source_that_is_gone_or_taken_back_is_forgotten(world: World) -> None:
@@ -192,17 +193,17 @@ def test_each_nf_of_a_fused_host_may_have_an_heir_of_its_own(world: World) -> No
     fused.instances.append(Instance("b", "b-1", (), ()))
     other = world.host(4, "b-2", HostState.ACTIVE)
     world.hand_overs.begin(fused, [world.heir, other], 0.25)
-    world.says(fused, wire.OFFER)
+    world.says(fused, codec.OFFER)
     world.reserved = 0
     world.hand_overs.turn()
     for stage, piece in ((0, b"a"), (0, b""), (1, b"b"), (1, b"")):
-        world.manager.on_state_message(fused, wire.Message(wire.STATE, stage, "", piece))
-    given = [(name, m.stage, m.payload) for name, m in world.sent if m.kind == wire.STATE]
+        world.manager.on_state_message(fused, codec.Message(codec.STATE, stage, "", piece))
+    given = [(name, m.stage, m.payload) for name, m in world.sent if m.kind == codec.STATE]
     assert given == [("a-1", 0, b"a"), ("a-1", 0, b""), ("b-2", 0, b"b"), ("b-2", 0, b"")]
-    world.says(world.heir, wire.RESTORED, peer="a-1+")
+    world.says(world.heir, codec.RESTORED, peer="a-1+")
     assert not world.ended
-    world.says(other, wire.RESTORED, peer="a-1+")
-    assert world.ended == [""]
+    world.says(other, codec.RESTORED, peer="a-1+")
+    assert world.ended == [None]
 
 
 # ---- to and from another host ----
@@ -242,7 +243,7 @@ def test_other_host_that_never_answers_leaves_everything_as_it_was(world: World)
 
 def test_source_that_refuses_says_why_to_who_reads(world: World) -> None:
     leave(world)
-    world.says(world.source, wire.REFUSED, b"no snapshot")
+    world.says(world.source, codec.REFUSED, b"no snapshot")
     with pytest.raises(ConfigError, match="no snapshot"):
         world.hand_overs.read(world.source, 100)
     with pytest.raises(ConfigError, match="is not to leave"):
@@ -255,10 +256,10 @@ def test_heir_gets_the_state_of_another_host_under_its_number(world: World) -> N
     given.give(world.heir, 77, [(0, b"12")], is_first=True)
     given.give(world.heir, 77, [(0, b"")], is_first=False)
     assert [(message.kind, message.peer, message.payload) for _, message in world.sent] == [
-        (wire.RESTORE, "@77", b""), (wire.STATE, "", b"12"), (wire.STATE, "", b""),
+        (codec.RESTORE, "@77", b""), (codec.STATE, "", b"12"), (codec.STATE, "", b""),
     ]  # fmt: skip
     assert given.look(77) == ("waiting", "")
-    world.says(world.heir, wire.RESTORED, peer="@77")
+    world.says(world.heir, codec.RESTORED, peer="@77")
     assert given.look(77) == ("done", "")
     assert world.inherited == ["@77"]
 
@@ -266,7 +267,7 @@ def test_heir_gets_the_state_of_another_host_under_its_number(world: World) -> N
 def test_heir_that_refuses_or_dies_or_has_no_room_is_told(world: World) -> None:
     given = world.hand_overs.inheritances
     given.give(world.heir, 77, [(0, b"")], is_first=True)
-    world.says(world.heir, wire.REFUSED, b"of another address", "@77")
+    world.says(world.heir, codec.REFUSED, b"of another address", "@77")
     assert given.look(77) == ("failed", "a-1: of another address")
     given.give(world.heir, 78, [(0, b"")], is_first=True)
     world.hand_overs.on_gone(world.heir)
@@ -279,7 +280,7 @@ def test_heir_that_refuses_or_dies_or_has_no_room_is_told(world: World) -> None:
     world.unsent = 1 << 20  # its socket is full: nothing is lost
     world.sent.clear()
     given.give(world.heir, 81, [(0, b"1")], is_first=True)
-    assert world.kinds() == [("a-1", wire.RESTORE)]
+    assert world.kinds() == [("a-1", codec.RESTORE)]
     world.unsent = 0
     given.turn(world.now_s)
-    assert world.kinds() == [("a-1", wire.RESTORE), ("a-1", wire.STATE)]
+    assert world.kinds() == [("a-1", codec.RESTORE), ("a-1", codec.STATE)]

@@ -7,7 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from onvm_core._native.values import LoadCounters, TurnSums
+from onvm_core.dataplane.values import LoadCounters, TurnSums
 from onvm_core.scaling.load import (
     HANDLING_CYCLES,
     Meter,

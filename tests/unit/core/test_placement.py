@@ -12,8 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onvm_core.manager.config import parse_config
-from onvm_core.manager.placement import (
+from onvm_core.manager.config.onvm_toml import parse_config
+from onvm_core.manager.config.plan import make_plan
+from onvm_core.manager.placement.allocator import NoRoomError, Placer, load_policy, policy_names
+from onvm_core.manager.placement.policy import (
     Balanced,
     Decision,
     Dedicated,
@@ -27,16 +29,14 @@ from onvm_core.manager.placement import (
     fuse,
     split,
 )
-from onvm_core.manager.placer import NoRoomError, Placer, load_policy, policy_names
-from onvm_core.manager.plan import make_plan
-from onvm_core.manager.ports import NULL, PCI
-from onvm_core.manager.topology import (
+from onvm_core.manager.placement.topology import (
     Cpu,
     Socket,
     Topology,
     parse_cpu_list,
     read_topology,
 )
+from onvm_core.manager.ports import NULL, PCI
 from onvm_core.plugins import NfPackage
 from onvm_sdk.errors import ConfigError, PluginError
 from onvm_sdk.manifest import parse_manifest

@@ -11,12 +11,14 @@ from typing import Any, cast
 
 import pytest
 
+from onvm_core.dataplane.fake import FakeDataPlane
 from onvm_core.launch.identity import ProcessId
 from onvm_core.launch.launcher import LaunchSpec
 from onvm_core.launch.process import AdoptedHandle
 from onvm_core.manager.deployment import Deployment
-from onvm_core.manager.placer import NoRoomError
-from onvm_core.manager.supervisor import Supervisor, WantedHost
+from onvm_core.manager.placement.allocator import NoRoomError
+from onvm_core.manager.supervision.supervised import WantedHost
+from onvm_core.manager.supervision.supervisor import Supervisor
 from onvm_sdk.errors import ConfigError
 
 FIRST = WantedHost(("a",), ("a",), ("a-1",))
@@ -28,7 +30,7 @@ class FullHost:
     """A deployment on a host without room, where the launcher "lost" is no longer offered."""
 
     def __init__(self, folder: Path) -> None:
-        self.manager = SimpleNamespace(attach_path=folder / "attach.sock")
+        self.manager = SimpleNamespace(attach_path=folder / "attach.sock", plane=FakeDataPlane())
         self.record = folder / "nfs.json"
         self.recorded: list[set[str]] = []
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from onvm_core.manager.topology import Cpu, Socket, Topology, port_socket, read_topology
+from onvm_core.manager.placement.topology import Cpu, Socket, Topology, port_socket, read_topology
 
 
 def write(root: Path, files: dict[str, str]) -> None:

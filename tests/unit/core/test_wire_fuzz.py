@@ -8,7 +8,7 @@ import struct
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onvm_core.manager import wire
+from onvm_core.manager.nf_hosts import codec
 
 words = st.integers(0, 0xFFFFFFFF)
 names = st.one_of(
@@ -19,59 +19,61 @@ names = st.one_of(
 
 def hello(n_stages: int, head: tuple[int, int, int], secret: bytes, name: bytes) -> bytes:
     stage = (name + name).ljust(1088, b"\0")
-    start = struct.pack("=6I", wire.MAGIC, wire.VERSION, n_stages, *head) + secret.ljust(64, b"\0")
-    return (start + stage * min(n_stages, 16)).ljust(wire.HELLO_BYTES, b"\0")
+    start = struct.pack("=6I", codec.MAGIC, codec.VERSION, n_stages, *head) + secret.ljust(
+        64, b"\0"
+    )
+    return (start + stage * min(n_stages, 16)).ljust(codec.HELLO_BYTES, b"\0")
 
 
 @given(st.binary(max_size=200))
 def test_random_bytes(data: bytes) -> None:
-    for read in (wire.unpack_hello, wire.unpack_message, wire.unpack_claim):
-        with contextlib.suppress(wire.WireError):
+    for read in (codec.unpack_hello, codec.unpack_message, codec.unpack_claim):
+        with contextlib.suppress(codec.WireError):
             read(data)
 
 
 @given(st.integers(0, 20), st.tuples(words, words, words), st.binary(max_size=64), names)
 def test_hello_of_the_right_size(n_stages, head, secret, name) -> None:
     try:
-        found = wire.unpack_hello(hello(n_stages, head, secret, name))
-    except wire.WireError as error:
+        found = codec.unpack_hello(hello(n_stages, head, secret, name))
+    except codec.WireError as error:
         assert str(error).isprintable()
         return
-    assert 1 <= len(found.stages) <= wire.STAGES_MAX
+    assert 1 <= len(found.stages) <= codec.STAGES_MAX
     assert all(stage.service.isprintable() and stage.service for stage in found.stages)
 
 
-@given(st.integers(0, wire.HELLO_BYTES))
+@given(st.integers(0, codec.HELLO_BYTES))
 def test_cut_hello_is_refused(length: int) -> None:
     whole = hello(1, (0, 64, 1), b"", b"nat".ljust(32, b"\0"))
     try:
-        wire.unpack_hello(whole[:length])
-    except wire.WireError:
-        assert length < wire.HELLO_BYTES
+        codec.unpack_hello(whole[:length])
+    except codec.WireError:
+        assert length < codec.HELLO_BYTES
     else:
-        assert length == wire.HELLO_BYTES
+        assert length == codec.HELLO_BYTES
 
 
 @given(words, words, words, names, st.binary(max_size=300))
 def test_message(kind, length, stage, peer, payload) -> None:
     try:
-        found = wire.unpack_message(struct.pack("=III32s", kind, length, stage, peer) + payload)
-    except wire.WireError:
+        found = codec.unpack_message(struct.pack("=III32s", kind, length, stage, peer) + payload)
+    except codec.WireError:
         return
     assert found.payload == payload
 
 
 @given(st.sampled_from(range(1, 8)), st.integers(0, 15), st.text("ab", max_size=31), st.binary())
 def test_message_round_trip(kind, stage, peer, payload) -> None:
-    found = wire.unpack_message(wire.pack_message(kind, stage=stage, peer=peer, payload=payload))
+    found = codec.unpack_message(codec.pack_message(kind, stage=stage, peer=peer, payload=payload))
     assert (found.kind, found.stage, found.peer, found.payload) == (kind, stage, peer, payload)
 
 
 @given(st.binary(min_size=28, max_size=28))
 def test_claim(payload: bytes) -> None:
     try:
-        claim = wire.unpack_claim(payload)
-    except wire.WireError:
+        claim = codec.unpack_claim(payload)
+    except codec.WireError:
         return
     assert len(claim.address) in (4, 16)
     assert 0 <= claim.first_port < claim.end_port <= 65536
@@ -79,4 +81,4 @@ def test_claim(payload: bytes) -> None:
 
 @given(st.integers(1, 200), st.text(max_size=600))
 def test_refusal_fits_its_place(number: int, reason: str) -> None:
-    assert len(wire.pack_refusal(number, reason)) == wire._REPLY.size
+    assert len(codec.pack_refusal(number, reason)) == codec._REPLY.size

@@ -1,0 +1,61 @@
+"""Thin binding of those calls of ``dataplane.h`` that read what the whole has done."""
+
+from __future__ import annotations
+
+from onvm_core._native._dataplane import ffi, lib
+from onvm_core.dataplane.values import AreaCounters, PlaneCounters
+
+__all__ = ["NativeCounters"]
+
+NB_DROPS = 16
+NB_LATENCY_BUCKETS = 128
+
+
+class NativeCounters:
+    """See `onvm_core.dataplane.interface.CounterPlane`."""
+
+    def read_plane(self) -> PlaneCounters:
+        stats = ffi.new("struct onvm_dp_stats *")
+        lib.onvm_dp_read_stats(stats)
+        return PlaneCounters(
+            drops={name: stats.drops[i] for i, name in enumerate(_drop_names())},
+            originated=stats.originated,
+            new_flows=stats.new_flows,
+            learned_flows=stats.learned_flows,
+            flow_table_full=stats.flow_table_full,
+            flows=stats.flows,
+            idle_cycles=stats.idle_cycles,
+            sleeps=stats.sleeps,
+            buffers_total=stats.buffers_total,
+            buffers_free=stats.buffers_free,
+            buffers_with_nfs=stats.buffers_with_nfs,
+            paths=stats.nb_paths,
+            closed_rx=stats.closed_rx,
+            closed_tx=stats.closed_tx,
+            areas=tuple(
+                AreaCounters(area.numa_node, area.total, area.free, area.with_nfs, area.bind_error)
+                for area in stats.areas[0 : stats.nb_areas]
+            ),
+        )
+
+    def cycles_per_second(self) -> float:
+        return float(lib.onvm_dp_cycles_per_second())
+
+    def worker_cpu_ns(self, worker: int) -> int:
+        return int(lib.onvm_dp_worker_cpu_ns(worker))
+
+    def notice_fd(self) -> int:
+        return int(lib.onvm_dp_notice_fd())
+
+    def latency_bounds_ns(self) -> list[float]:
+        return [lib.onvm_dp_latency_bound_ns(i) for i in range(NB_LATENCY_BUCKETS)]
+
+
+def _drop_names() -> list[str]:
+    """Names of the manager's own drop reasons."""
+    names = []
+    for reason in range(NB_DROPS):
+        name = lib.onvm_dp_drop_name(reason)
+        if name != ffi.NULL:
+            names.append(ffi.string(name).decode())
+    return names

@@ -1,0 +1,259 @@
+"""The data plane as an object: what the manager asks of it.
+
+`DataPlane` is made of one protocol for each subject, so that a module can say which part it needs.
+`onvm_core._native.plane` has the implementation in C, `onvm_core.dataplane.fake` one in memory.
+
+A host is named by its slot, a port by its ID, a peer by its ID. Calls that cannot be obeyed raise
+`DataplaneError`.
+
+Threads: all calls belong to the thread that has called `start_environment` and `init`; a manager
+takes a plane over that another thread has made ready.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from onvm_core.dataplane.values import (
+    AttachFiles,
+    CaptureCounters,
+    CapturePoint,
+    ChainSpec,
+    DataplaneSettings,
+    FlowRecord,
+    GenCounters,
+    HostCounters,
+    LoadCounters,
+    PeerCounters,
+    PlaneCounters,
+    PortCounters,
+    PortOptions,
+    PortRule,
+)
+from onvm_sdk.errors import NativeError
+
+__all__ = [
+    "CapturePlane",
+    "ChainPlane",
+    "CounterPlane",
+    "DataPlane",
+    "DataplaneError",
+    "HostPlane",
+    "Lifecycle",
+    "PeerPlane",
+    "PortPlane",
+    "StartDataPlane",
+]
+
+
+class DataplaneError(NativeError):
+    """A call of the data plane failed; the message is its own line for the user."""
+
+    def __init__(self, number: int, line: str) -> None:
+        self.errno = number
+        Exception.__init__(self, line)
+
+
+class Lifecycle(Protocol):
+    """Start and end; each is called once, in this order."""
+
+    def start_environment(self, eal_arguments: Sequence[str]) -> None:
+        """Start DPDK's environment; once per process."""
+
+    def init(self, settings: DataplaneSettings) -> None:
+        """Make memory and tables, in the thread that has started the environment."""
+
+    def start(self) -> None:
+        """Start the workers."""
+
+    def stop(self) -> None:
+        """Stop the workers; packets still inside are dropped and counted."""
+
+    def fini(self) -> None:
+        """Free everything; the process can never init again."""
+
+
+class HostPlane(Protocol):
+    """NF hosts of this machine, and the traffic they claim."""
+
+    def add_host(
+        self, services: Sequence[int], n_loaned: int, cpu_socket: int | None = None
+    ) -> tuple[int, AttachFiles]:
+        """A slot and the files for a new NF host.
+
+        Args:
+            n_loaned: empty buffers that it is lent.
+            cpu_socket: NUMA node that these are from; None: the worker's.
+        """
+
+    def activate_host(self, slot: int) -> None:
+        """Let new flows come to the host, also when it was draining."""
+
+    def drain_host(self, slot: int) -> None:
+        """Let no new flows come to the host."""
+
+    def pause_host(self, slot: int, is_paused: bool) -> None:
+        """Let no packet enter a path through a draining host, or let them enter again.
+
+        With `reserved` at 0 its state stands still. What comes for it keeps its port waiting.
+        """
+
+    def leave_host(self, slot: int, successor: int = 0) -> None:
+        """Send the host's flows to others; with `reserved` at 0 it has no packet any more.
+
+        Args:
+            successor: slot of the host that takes them all; 0: they are shared out.
+        """
+
+    def remove_host(self, slot: int) -> HostCounters:
+        """Take everything back from the host; its last counters."""
+
+    def raise_attention(self, slot: int) -> None:
+        """Make the host look at its socket."""
+
+    def set_spare_capacity(self, slot: int, spare_pps: int) -> None:
+        """Say how many packets per second of new flows the host can take."""
+
+    def claim(
+        self, slot: int, address: bytes, protocol: int, first_port: int, end_port: int
+    ) -> None:
+        """Give the host all traffic to ports [first, end) of an address (4 or 16 bytes)."""
+
+    def unclaim(
+        self, slot: int, address: bytes, protocol: int, first_port: int, end_port: int
+    ) -> None:
+        """End such a claim of the host."""
+
+    def read_host(self, slot: int) -> HostCounters:
+        """Counters of one NF host."""
+
+    def read_load(self, slot: int) -> LoadCounters:
+        """Those counters of one NF host that its load is made of."""
+
+
+class ChainPlane(Protocol):
+    """Chains, the rules that lead to them, and the flows that take them."""
+
+    def set_chain(self, chain_id: int, spec: ChainSpec) -> None:
+        """Set a chain and bind its ports."""
+
+    def remove_chain(self, chain_id: int) -> None:
+        """Remove a chain; its ports have none then."""
+
+    def set_port_rules(self, port: int, rules: Sequence[PortRule]) -> None:
+        """Let new flows from `port` take the chain of the first rule that they match.
+
+        Those that match none take the chain that the port is bound to; running flows stay.
+        """
+
+    def read_flows(self, limit: int) -> list[FlowRecord]:
+        """Up to `limit` flows."""
+
+    def read_flow_hosts(self, cursor: int, limit: int) -> tuple[int | None, set[int]]:
+        """NF hosts that the flows from position `cursor` on take.
+
+        Returns:
+            Where to go on (None: those were the last), and the slots of up to `limit` flows.
+        """
+
+
+class PortPlane(Protocol):
+    """Ports."""
+
+    def open_port(self, name: str, options: PortOptions) -> int:
+        """Open a port; its ID."""
+
+    def close_port(self, port: int) -> None:
+        """Close a port that no chain uses."""
+
+    def pause_sources(self, is_paused: bool) -> None:
+        """Let sources rest, or read them again."""
+
+    def read_port(self, port: int) -> PortCounters:
+        """Counters of one port."""
+
+    def read_gen(self, port: int) -> GenCounters:
+        """Counters of a generator."""
+
+
+class PeerPlane(Protocol):
+    """Other hosts of a cluster, and NF hosts there."""
+
+    def add_peer(self, address: bytes) -> int:
+        """Accept packets from this address; the peer's ID."""
+
+    def remove_peer(self, peer: int) -> None:
+        """Remove a peer that has no NF host any more."""
+
+    def add_remote(self, services: Sequence[int], peer: int, number: int) -> int:
+        """Let an NF host at a peer serve; its slot."""
+
+    def remove_remote(self, slot: int, successor: int = 0) -> None:
+        """Send the flows of an NF host at a peer elsewhere.
+
+        Args:
+            successor: slot of the host that takes them all; 0: that which all hosts choose.
+        """
+
+    def set_successor(self, number: int, successor: int) -> None:
+        """Let packets that name an NF host which has ended go to the one that has its state."""
+
+    def set_number(self, slot: int, number: int) -> None:
+        """Number in the cluster of an NF host here; 0: none."""
+
+    def read_peer(self, peer: int) -> PeerCounters:
+        """Counters of a peer, and whether it answers probes."""
+
+
+class CapturePlane(Protocol):
+    """Captures."""
+
+    def start_capture(
+        self,
+        points: Sequence[CapturePoint],
+        *,
+        snap_length: int,
+        limit: int,
+        ring_bytes: int,
+        fd: int,
+    ) -> int:
+        """Begin a capture into the file `fd`; its ID."""
+
+    def drain_capture(self, capture: int) -> int:
+        """Write what has been captured; how many packets."""
+
+    def stop_capture(self, capture: int) -> CaptureCounters:
+        """End a capture and write the rest of it."""
+
+    def read_capture(self, capture: int) -> CaptureCounters:
+        """Counters of one capture."""
+
+
+class CounterPlane(Protocol):
+    """Counters of the whole, and the units in which it counts."""
+
+    def read_plane(self) -> PlaneCounters:
+        """Counters of the data plane as a whole."""
+
+    def cycles_per_second(self) -> float:
+        """Rate of the TSC, in which `busy_cycles` and `idle_cycles` count."""
+
+    def worker_cpu_ns(self, worker: int) -> int:
+        """CPU time that a worker has used, in nanoseconds."""
+
+    def notice_fd(self) -> int:
+        """An eventfd, readable when an NF host has broken the rules or a peer has gone or come."""
+
+    def latency_bounds_ns(self) -> list[float]:
+        """Lower bounds of the latency buckets, in nanoseconds."""
+
+
+class DataPlane(
+    Lifecycle, HostPlane, ChainPlane, PortPlane, PeerPlane, CapturePlane, CounterPlane, Protocol
+):
+    """All of it."""
+
+
+StartDataPlane = Callable[[DataplaneSettings, Sequence[str]], DataPlane]
+"""Makes a data plane that is ready to `start`, given the arguments of DPDK's environment."""

@@ -1,0 +1,357 @@
+"""Values that go into the data plane and come out of it: settings, chains, counters, flows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+if TYPE_CHECKING:
+    from ipaddress import IPv4Network, IPv6Network
+
+__all__ = [
+    "PORT_REMOTE",
+    "AreaCounters",
+    "AttachFiles",
+    "CaptureCounters",
+    "CapturePoint",
+    "ChainSpec",
+    "DataplaneSettings",
+    "DevicePort",
+    "FlowRecord",
+    "GenCounters",
+    "GeneratorPort",
+    "HostCounters",
+    "LoadCounters",
+    "NullPort",
+    "PcapPort",
+    "PlaneCounters",
+    "PortCounters",
+    "PortOptions",
+    "PortRule",
+    "TunnelPort",
+    "TurnSums",
+]
+
+
+PORT_REMOTE = 0x8000
+"""Port IDs from here on name peers."""
+
+
+class DataplaneSettings(msgspec.Struct, frozen=True):
+    """What the data plane is made with; see ``struct onvm_dp_config``."""
+
+    n_workers: int = 1
+    worker_sockets: tuple[int, ...] = (0,)
+    """CPU socket of each worker; those beyond the last are on the last one's."""
+    memory_sockets: tuple[int, ...] = (0,)
+    """CPU sockets that have packet memory."""
+    n_buffers: int = 8192
+    """On each of them."""
+    data_bytes: int = 2048
+    ring_length: int = 1024
+    idle_policy: int = 0
+    flow_capacity: int = 1 << 20
+    flow_idle_ms: int = 300_000
+    sample_every: int = 64
+    use_huge_pages: bool = False
+    high_percent: int = 80
+    low_percent: int = 60
+
+
+class ChainSpec(msgspec.Struct, frozen=True):
+    """A chain as the data plane knows it: service IDs between two port IDs."""
+
+    near_port: int
+    far_port: int
+    services: tuple[int, ...]
+    is_bidirectional: bool = True
+    track_flows: bool = True
+    by_rules: bool = False
+    """Only rules of a port lead to it; its ports are bound to another chain."""
+    number: int = 0
+    """In the cluster; 0: a chain of this host alone."""
+    waits: bool = False
+    """Its entry waits while a service has no instance."""
+
+
+class PortRule(msgspec.Struct, frozen=True):
+    """New flows that take a chain: their 5-tuple as it comes in.
+
+    Attributes:
+        chain: number of the chain.
+        protocol: IP protocol number; None: any.
+        src, dst: prefixes of one IP version; None: any address, of both versions if both are.
+        src_ports, dst_ports: first and last, both included; what has no ports counts as 0.
+    """
+
+    chain: int
+    protocol: int | None = None
+    src: IPv4Network | IPv6Network | None = None
+    dst: IPv4Network | IPv6Network | None = None
+    src_ports: tuple[int, int] = (0, 65535)
+    dst_ports: tuple[int, int] = (0, 65535)
+
+
+class NullPort(msgspec.Struct, frozen=True, kw_only=True):
+    """A source of made-up packets (or only a sink), without a device."""
+
+    size: int = 64
+    n_flows: int = 0
+    is_random: bool = False
+    is_source: bool = True
+    n_queues: int = 1
+    rate_pps: int = 0
+    count: int = 0
+
+
+class PcapPort(msgspec.Struct, frozen=True, kw_only=True):
+    """A capture file that is read, one that is written, or both."""
+
+    rx_path: str | None = None
+    tx_path: str | None = None
+    loop: int = 1
+    rate_pps: int = 0
+    count: int = 0
+
+
+class DevicePort(msgspec.Struct, frozen=True, kw_only=True):
+    """A device of a DPDK driver.
+
+    Attributes:
+        device: as DPDK names it: a PCI address, or a virtual device with its arguments.
+        mtu: 0: the device's own.
+        needs_copy: the driver keeps packets where NFs cannot see them.
+        socket: NUMA node of the NIC behind a virtual device; None: there is none, or unknown.
+    """
+
+    device: str
+    n_queues: int = 1
+    mtu: int = 0
+    needs_copy: bool = False
+    is_promiscuous: bool = True
+    socket: int | None = None
+
+
+class GeneratorPort(msgspec.Struct, frozen=True, kw_only=True):
+    """Connections that are opened, or answered.
+
+    Attributes:
+        role: ``client`` opens connections; ``server`` answers, and only `rate_pps` counts.
+        flows: connections at a time.
+        count: packets that the client sends in all; 0: endless.
+        ipv6_percent, tcp_percent, udp_percent: of connections; the rest is ICMP echo.
+        size: bytes of frames with data, with frame check sequence; 0: IMIX.
+        timeout_ms: after which a silent connection has failed; 0: follows the RTT.
+        answer: False: go on as if answered, for chains without a server.
+        vip_percent: of IPv4 TCP connections that go to `vip`.
+        servers: addresses of the other connections' destinations.
+    """
+
+    role: Literal["client", "server"]
+    flows: int = 1024
+    seed: int = 1
+    rate_pps: int = 0
+    count: int = 0
+    ipv6_percent: int = 20
+    tcp_percent: int = 70
+    udp_percent: int = 25
+    size: int = 0
+    timeout_ms: int = 0
+    answer: bool = True
+    vip: str | None = "198.51.100.10"
+    vip_port: int = 80
+    vip_percent: int = 30
+    servers: tuple[str, ...] = ()
+
+
+class TunnelPort(msgspec.Struct, frozen=True):
+    """The port to the peers, on an address of this host (4 or 16 bytes)."""
+
+    address: bytes
+    vni: int
+
+
+PortOptions = NullPort | PcapPort | DevicePort | GeneratorPort | TunnelPort
+"""What a port is; its type is the kind of the port."""
+
+
+class AttachFiles(msgspec.Struct, frozen=True):
+    """What a new NF host gets; `area_fd` is the receiver's to close."""
+
+    memory_fd: int
+    area_fd: int
+    event_fds: tuple[int, ...]
+    buffer_stride: int
+    n_buffers: int
+    memory_bytes: int
+    area_bytes: int
+
+
+class PortCounters(msgspec.Struct, frozen=True):
+    """Counters of one port, all workers together."""
+
+    rx: int
+    rx_bytes: int
+    tx: int
+    tx_bytes: int
+    is_finished: bool
+    n_held: int
+    latency: tuple[int, ...]
+
+
+class HostCounters(msgspec.Struct, frozen=True):
+    """Counters of one NF host, all workers together; pairs are (forwards, backwards)."""
+
+    rx: tuple[int, int]
+    exits: tuple[tuple[int, ...], tuple[int, ...]]
+    drops: tuple[tuple[int, ...], ...]
+    originated: tuple[int, ...]
+    lost: int
+    shed: int
+    bad: int
+    peak: int
+    reserved: int
+    latency: tuple[int, ...]
+    packets: tuple[int, ...]
+    busy_cycles: tuple[int, ...]
+    idle_cycles: int
+    sleeps: int
+    loops: int
+    counters: tuple[tuple[int, ...], ...]
+    is_bad: bool
+
+
+class TurnSums(msgspec.Struct, frozen=True):
+    """Sums over the turns of an NF host's loop that had packets; see ``struct onvm_turn_sums``."""
+
+    turns: int = 0
+    packets: int = 0
+    packets_squared: int = 0
+    cycles: int = 0
+    cycles_by_packets: int = 0
+
+
+class LoadCounters(msgspec.Struct, frozen=True):
+    """Those counters of an NF host from which its load is made; cheap to read.
+
+    `packets` were handed to it, `done` it has taken; `busy_cycles` is of all stages together.
+    """
+
+    packets: int
+    done: int
+    busy_cycles: int
+    idle_cycles: int
+    loops: int
+    shed: int
+    reserved: int
+    peak: int
+    latency: tuple[int, ...]
+    turns: TurnSums = TurnSums()
+
+
+class PeerCounters(msgspec.Struct, frozen=True):
+    """Packets from and to a peer, and its probes."""
+
+    rx: int
+    tx: int
+    heard_us: int | None
+    """Since its last probe; None: there was none."""
+    is_down: bool
+
+
+class AreaCounters(msgspec.Struct, frozen=True):
+    """Packet memory near one CPU socket, in buffers."""
+
+    socket: int
+    total: int
+    free: int
+    with_nfs: int
+    bind_errno: int
+    """Why the kernel did not give that socket's memory; 0: it did."""
+
+
+class PlaneCounters(msgspec.Struct, frozen=True):
+    """Counters of the data plane as a whole."""
+
+    drops: dict[str, int]
+    originated: int
+    new_flows: int
+    learned_flows: int
+    flow_table_full: int
+    flows: int
+    idle_cycles: int
+    sleeps: int
+    buffers_total: int
+    buffers_free: int
+    buffers_with_nfs: int
+    paths: int
+    closed_rx: int
+    closed_tx: int
+    """Packets of ports that are no more."""
+    areas: tuple[AreaCounters, ...]
+
+
+class CapturePoint(msgspec.Struct, frozen=True):
+    """Where packets are captured: a port (or the slot of an NF host), and which way they go.
+
+    `is_in` is received by the port, or handed to the host; `is_out` sent by the port, or taken
+    back from the host. `name` is that of the interface in the file.
+    """
+
+    name: str
+    id: int
+    is_host: bool = False
+    is_in: bool = True
+    is_out: bool = True
+
+
+class CaptureCounters(msgspec.Struct, frozen=True):
+    """Counters of one capture, in packets; `overflow` counts copies for which no room was."""
+
+    captured: int
+    overflow: int
+    written: int
+    is_full: bool
+
+
+class GenCounters(msgspec.Struct, frozen=True):
+    """Counters of a generator; see ``struct onvm_dp_gen_stats``."""
+
+    sent: int
+    received: int
+    opened: int
+    completed: int
+    failed: int
+    tcp: int
+    udp: int
+    icmp: int
+    ipv6: int
+    requests: int
+    replies: int
+    lost: int
+    bad_checksum: int
+    bad_payload: int
+    out_of_order: int
+    unexpected: int
+    n_active: int
+    is_finished: bool
+    rtt: tuple[int, ...]
+
+
+class FlowRecord(msgspec.Struct, frozen=True):
+    """One direction of one flow."""
+
+    src: str
+    dst: str
+    src_port: int
+    dst_port: int
+    protocol: int
+    vlan: int
+    port: int
+    is_reverse: bool
+    spi: int
+    """Service path identifier."""
+    chain: int
+    hosts: tuple[int, ...] = ()
+    idle_ms: int = 0

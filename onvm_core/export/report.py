@@ -1,0 +1,133 @@
+"""What a manager has done, as one value: text tables and ``--json`` are both made from it."""
+
+from __future__ import annotations
+
+import msgspec
+
+__all__ = [
+    "BufferReport",
+    "GeneratorReport",
+    "Latency",
+    "LoadReport",
+    "NfReport",
+    "PortReport",
+    "Report",
+    "SocketBuffers",
+]
+
+
+class Latency(msgspec.Struct, frozen=True):
+    """Quantiles of sampled packets, in microseconds; None without samples."""
+
+    p50_us: float | None
+    p99_us: float | None
+
+
+class LoadReport(msgspec.Struct, frozen=True):
+    """Load of an NF host over the last second; of all instances in it, where it is fused."""
+
+    seconds: float
+    packets: int
+    busy_cycles: int
+    idle_cycles: int
+    cycles_per_packet: float
+    occupancy_mean: float
+    """Share of its places for packets that was taken, 0 to 1."""
+    occupancy_peak: float
+    sheds: int
+    queue: Latency
+    """From hand-over to return."""
+    utilisation: float
+    """Share of its capacity that was in use, 0 to 1."""
+    spare_pps: int | None
+    """Packets per second that it could take on top; None: not known yet."""
+
+
+class NfReport(msgspec.Struct, frozen=True):
+    """One NF instance. `rx` = `tx` + drops + what it holds."""
+
+    service: str
+    instance: str
+    state: str
+    pid: int
+    rx: int
+    tx: int
+    originated: int
+    drops: dict[str, int]
+    latency: Latency
+    cpu: float
+    """CPU time used, as a share of one core."""
+    cycles_per_packet: float
+    counters: dict[str, int]
+    reason: str
+    load: LoadReport | None = None
+    """None when it does not serve."""
+
+
+class PortReport(msgspec.Struct, frozen=True):
+    """One port."""
+
+    name: str
+    uri: str
+    rx: int
+    rx_bytes: int
+    tx: int
+    tx_bytes: int
+    mpps: float
+    """Packets received and sent per second, in millions."""
+    latency: Latency
+    """From reception on any port to sending here."""
+
+
+class GeneratorReport(msgspec.Struct, frozen=True):
+    """What a ``gen:`` client saw of its connections."""
+
+    port: str
+    opened: int
+    completed: int
+    failed: int
+    requests: int
+    replies: int
+    lost: int
+    bad_checksum: int
+    bad_payload: int
+    out_of_order: int
+    unexpected: int
+    rtt: Latency
+
+
+class SocketBuffers(msgspec.Struct, frozen=True):
+    """Buffers near one CPU socket."""
+
+    socket: int
+    total: int
+    free: int
+    with_nfs: int
+    problem: str = ""
+    """Why they are not in that socket's memory; "": they are."""
+
+
+class BufferReport(msgspec.Struct, frozen=True):
+    """Where the buffers are; the rest is with ports and workers."""
+
+    total: int
+    free: int
+    with_nfs: int
+    sockets: list[SocketBuffers] = []
+
+
+class Report(msgspec.Struct, frozen=True):
+    """A manager's counters. When nothing is inside, `rx` + `originated` = `tx` + all drops."""
+
+    rx: int
+    originated: int
+    tx: int
+    drops: dict[str, int]
+    nfs: list[NfReport]
+    ports: list[PortReport]
+    generators: list[GeneratorReport]
+    buffers: BufferReport
+    flows: int
+    seconds: float
+    mpps: float
+    """Packets received per second, in millions."""

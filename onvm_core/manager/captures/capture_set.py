@@ -1,0 +1,105 @@
+"""The captures that run in a manager, by number."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from onvm_core.manager.api import messages as m
+from onvm_core.manager.captures.capture import Capture, CapturePoint
+from onvm_core.manager.deployment import Deployment
+from onvm_sdk.errors import ConfigError
+
+__all__ = ["Captures"]
+
+
+class Captures:
+    """Starts, drains and ends captures for the control socket.
+
+    Threads: the manager's.
+    """
+
+    def __init__(self, deployment: Deployment) -> None:
+        self._deployment = deployment
+        self._running: dict[int, tuple[Capture, str]] = {}
+        self._next = 1
+
+    def start(self, request: m.CaptureStartRequest) -> m.CaptureReply:
+        """Begin one.
+
+        Raises:
+            ConfigError: there is no such port or instance, or the file cannot be made.
+        """
+        points = self._points(request)
+        try:
+            capture = Capture(
+                self._deployment.plane,
+                Path(request.path),
+                points,
+                snap_length=request.snap_length,
+                limit=request.limit,
+            )
+        except OSError as error:
+            raise ConfigError(
+                error.strerror or "cannot be made", field="-o", value=request.path
+            ) from None
+        number, self._next = self._next, self._next + 1
+        self._running[number] = (capture, request.path)
+        return self._show(number)
+
+    def read(self, request: m.CaptureReadRequest) -> m.CaptureReply:
+        """How far one is."""
+        self._find(request.number)
+        return self._show(request.number)
+
+    def stop(self, request: m.CaptureStopRequest) -> m.CaptureReply:
+        """End one; its file is complete then."""
+        capture = self._find(request.number)
+        capture.stop()
+        reply = self._show(request.number)
+        del self._running[request.number]
+        return reply
+
+    def turn(self) -> bool:
+        """Write what has been captured; whether there was anything."""
+        return sum(capture.drain() for capture, _ in self._running.values()) > 0
+
+    def close(self) -> None:
+        """End all."""
+        for capture, _ in self._running.values():
+            capture.stop()
+        self._running.clear()
+
+    def _points(self, request: m.CaptureStartRequest) -> list[CapturePoint]:
+        ways = {"is_in": request.direction != "out", "is_out": request.direction != "in"}
+        if request.name in self._deployment.ports:
+            return [CapturePoint(request.name, self._deployment.port_number(request.name), **ways)]
+        hosts = self._deployment.manager.registry.find(request.name)
+        points = {
+            host.slot: CapturePoint(host.instances[stage].name, host.slot, is_host=True, **ways)
+            for host, stage in hosts
+        }
+        if not points:
+            known = ", ".join(self._deployment.ports)
+            raise ConfigError(
+                f"expected a port ({known}), an instance or a service",
+                field="capture", value=request.name,
+            )  # fmt: skip
+        return list(points.values())
+
+    def _find(self, number: int) -> Capture:
+        if number not in self._running:
+            raise ConfigError("no such capture runs", field="capture", value=number)
+        return self._running[number][0]
+
+    def _show(self, number: int) -> m.CaptureReply:
+        capture, path = self._running[number]
+        counters = capture.counters
+        return m.CaptureReply(
+            number=number,
+            path=path,
+            points=[point.name for point in capture.points],
+            captured=counters.captured,
+            written=counters.written,
+            overflow=counters.overflow,
+            is_full=counters.is_full,
+        )

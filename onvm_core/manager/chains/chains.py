@@ -1,0 +1,152 @@
+"""The chains of a manager by name, and the rules that lead new flows to them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from onvm_core.dataplane.values import PORT_REMOTE, PortRule
+from onvm_core.manager.chains.classifier import ChainMatch, Classifier, MatchClassifier, MatchConfig
+from onvm_core.manager.manager import Manager
+from onvm_sdk.errors import ConfigError
+
+__all__ = ["Chain", "Chains"]
+
+log = logging.getLogger("onvm.chains")
+
+CHAINS_MAX = 255
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """A chain by names.
+
+    Attributes:
+        match: flows that take it where another chain has the port `near`; None: it has the port,
+            and takes what matches no other.
+        waits: its entry waits while a service has no instance.
+        cluster_number: number in the cluster of a chain that may span hosts; 0: it does not.
+    """
+
+    name: str
+    number: int
+    near: str
+    far: str
+    services: tuple[str, ...]
+    is_bidirectional: bool
+    track_flows: bool
+    match: tuple[MatchConfig, ...] | None = None
+    waits: bool = False
+    cluster_number: int = 0
+
+
+class Chains:
+    """Adds, changes and removes chains while traffic runs.
+
+    Args:
+        port_number: number of an open port by its name.
+        classifiers: those of ports that have one of their own, by the port's name.
+
+    Threads: the manager's.
+    """
+
+    def __init__(
+        self,
+        manager: Manager,
+        port_number: Callable[[str], int],
+        classifiers: Mapping[str, Classifier] | None = None,
+    ) -> None:
+        self._manager = manager
+        self._port_number = port_number
+        self._classifiers = dict(classifiers or {})
+        self._default = MatchClassifier({})
+        self._chains: dict[str, Chain] = {}
+
+    @property
+    def by_name(self) -> Mapping[str, Chain]:
+        """All chains, in the order in which they were added."""
+        return self._chains
+
+    def add(
+        self, name: str, near: str, far: str, services: Sequence[str],
+        *, is_bidirectional: bool, track_flows: bool, match: Sequence[MatchConfig] | None = None,
+        waits: bool = False, cluster_number: int = 0,
+    ) -> None:  # fmt: skip
+        """Add a chain, or change one of that name; traffic takes it at once.
+
+        Raises:
+            ConfigError: there is no such port, it is another chain's, or there is no room.
+        """
+        known = self._chains.get(name)
+        taken = {chain.number for chain in self._chains.values()}
+        number = known.number if known else min(set(range(1, CHAINS_MAX + 1)) - taken, default=0)
+        if number == 0:
+            raise ConfigError(f"at most {CHAINS_MAX} chains", field="chain", value=name)
+        chain = Chain(
+            name, number, near, far, tuple(services), is_bidirectional, track_flows,
+            None if match is None else tuple(match), waits, cluster_number,
+        )  # fmt: skip
+        self._port_number(near), self._port_number(far)
+        self._check_ports(chain)
+        self.set_services(chain, chain.services)
+        self._chains[name] = chain
+        for port in {near, known.near if known else near}:
+            self._classify(port)
+
+    def set_services(self, chain: Chain, services: Sequence[str]) -> None:
+        """Let packets of a chain take these services, some of its own, from now on."""
+        self._manager.set_chain(
+            chain.number,
+            self._port_number(chain.near),
+            self._port_number(chain.far),
+            services,
+            is_bidirectional=chain.is_bidirectional,
+            track_flows=chain.track_flows,
+            by_rules=chain.match is not None,
+            waits=chain.waits,
+            cluster_number=chain.cluster_number,
+        )
+
+    def remove(self, name: str) -> None:
+        """Remove a chain; ports that were its own have none then."""
+        chain = self._chains.pop(name, None)
+        if chain is None:
+            known = ", ".join(self._chains) or "there is none"
+            raise ConfigError(f"expected a chain ({known})", field="chain", value=name)
+        self._classify(chain.near)
+        self._manager.plane.remove_chain(chain.number)
+
+    def _check_ports(self, chain: Chain) -> None:
+        for other in self._chains.values():
+            if other.name == chain.name or other.match is not None or chain.match is not None:
+                continue
+            for end, port in (("in", chain.near), ("out", chain.far)):
+                if port in (other.near, other.far):
+                    raise ConfigError(
+                        f"expected a port that is not chain {other.name}'s", field=end, value=port
+                    )
+
+    def _classify(self, port: str) -> None:
+        """Give the data plane the rules of a port as they are now; those of peers do it there."""
+        if self._port_number(port) >= PORT_REMOTE:
+            return
+        here = [chain for chain in self._chains.values() if chain.near == port]
+        numbers = {chain.name: chain.number for chain in here}
+        rules: list[PortRule] = []
+        if any(chain.match is not None for chain in here):
+            classifier = self._classifiers.get(port, self._default)
+            matches = [ChainMatch(c.name, c.services, c.match or ()) for c in here]
+            try:
+                rules = [
+                    PortRule(
+                        numbers[rule.chain], rule.protocol, rule.src, rule.dst,
+                        rule.src_ports, rule.dst_ports,
+                    )
+                    for rule in classifier.rules(port, matches)
+                ]  # fmt: skip
+            except Exception as error:  # a plugin may do anything; the port's own chain remains
+                if classifier is self._default:
+                    raise
+                log.error("classifier of port %s: %s: %s", port, type(error).__name__, error)
+        self._manager.plane.set_port_rules(self._port_number(port), rules)

@@ -1,0 +1,140 @@
+"""The own NF hosts as part of a cluster: their numbers, what others are to know of them, and
+whether they get new flows.
+
+Threads: the manager's.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Mapping
+
+from onvm_core.manager.cluster_view.view import ClaimView, LocalHost
+from onvm_core.manager.deployment import Deployment
+from onvm_core.manager.nf_hosts.registry import HostState, NfHost
+
+__all__ = ["OwnHosts"]
+
+
+class OwnHosts:
+    """Those of one manager.
+
+    Attributes:
+        draining: names of those that get no new flows because the cluster wants that.
+    """
+
+    def __init__(self, deployment: Deployment) -> None:
+        self._manager = deployment.manager
+        self._numbers: dict[int, int] = {}
+        """In the cluster, by slot; 0: none."""
+        self.draining: frozenset[str] = frozenset()
+
+    def serving(self) -> Iterable[NfHost]:
+        """Those that have flows."""
+        return [
+            host
+            for host in self._manager.registry.living()
+            if host.state in (HostState.ACTIVE, HostState.DRAINING)
+        ]
+
+    # ---- numbers ----
+
+    def number(self, numbers: Mapping[str, int]) -> None:
+        """Give them the numbers that they have in the cluster, by name of the first instance."""
+        living = {host.slot: host for host in self.serving()}
+        self._numbers = {slot: n for slot, n in self._numbers.items() if slot in living}
+        for slot, host in living.items():
+            number = numbers.get(host.instances[0].name, 0)
+            if self._numbers.get(slot, 0) != number:
+                self._set_number(slot, number)
+                host.is_shared |= number != 0
+
+    def _set_number(self, slot: int, number: int) -> None:
+        self._manager.plane.set_number(slot, number)
+        self._numbers[slot] = number
+
+    def numbered(self) -> list[tuple[int, NfHost, str]]:
+        """Number, host and state, as the cluster sees it, of those that have a number."""
+        by_slot = {host.slot: host for host in self.serving()}
+        return [
+            (number, by_slot[slot], _state(by_slot[slot]))
+            for slot, number in self._numbers.items()
+            if number and slot in by_slot
+        ]
+
+    def number_of(self, slot: int) -> int | None:
+        """Number of one; None: it has none."""
+        return self._numbers.get(slot) or None
+
+    def slot_of(self, number: int) -> int | None:
+        """Slot of the one that has a number; None: it is not here."""
+        return next((slot for slot, one in self._numbers.items() if one == number), None)
+
+    def forget(self) -> None:
+        """They are in no cluster any more."""
+        for slot in [slot for slot, number in self._numbers.items() if number]:
+            self._set_number(slot, 0)
+        self.draining = frozenset()
+        self.keep_back()
+
+    def on_host_change(self, host: NfHost) -> None:
+        """One serves, drains or is gone: its number is the slot's no more."""
+        if host.state is HostState.DEAD:
+            self._numbers.pop(host.slot, None)
+
+    # ---- new flows ----
+
+    def keep_back(self) -> None:
+        """Let no new flows come to those that drain for the cluster, though not for us."""
+        for host in self.serving():
+            self._manager.keep_back(host, host.instances[0].name in self.draining)
+
+    def welcome(self, host: NfHost, spare_pps: int | None) -> None:
+        """Let new flows come to one of which nothing is known, as to those at peers."""
+        meter = self._manager.meters.of(host)
+        if spare_pps is not None and (meter is None or meter.capacity_pps is None):
+            self._manager.plane.set_spare_capacity(host.slot, spare_pps)
+
+    # ---- reading ----
+
+    def spare_pps(self, host: NfHost) -> int | None:
+        """What new flows may take of one; None: nothing is known of it yet."""
+        meter = self._manager.meters.of(host)
+        if meter is None or meter.recent is None or meter.capacity_pps is None:
+            return None
+        return int(max(meter.spare_pps(meter.recent) or 0, 0))
+
+    def show(self, host: NfHost, unknown_pps: int | None) -> LocalHost:
+        """One as the cluster is to know it.
+
+        Args:
+            unknown_pps: spare capacity as long as nothing is known of it: who would never get flows
+                would never be known.
+        """
+        meter = self._manager.meters.of(host)
+        load = None if meter is None else meter.recent
+        capacity = None if meter is None else meter.capacity_pps
+        spare = unknown_pps if capacity is None else self.spare_pps(host)
+        return LocalHost(
+            name=host.instances[0].name,
+            services=list(host.services),
+            state=host.state.value,
+            spare_pps=spare or 0,
+            capacity_pps=None if capacity is None else int(capacity),
+            utilisation=None if load is None else round(load.utilisation, 3),
+            demand=None if load is None else round(load.demand, 3),
+            sheds=0 if load is None else load.sheds,
+            claims=[
+                ClaimView(
+                    address=str(ipaddress.ip_address(claim.address)),
+                    protocol=claim.protocol,
+                    first_port=claim.first_port,
+                    end_port=claim.end_port,
+                )
+                for claim in host.claims
+            ],
+        )
+
+
+def _state(host: NfHost) -> str:
+    return HostState.DRAINING.value if host.is_kept_back else host.state.value

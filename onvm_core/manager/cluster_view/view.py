@@ -1,0 +1,151 @@
+"""What a manager is to know of its cluster: one value, sent whole whenever it changes.
+
+The agent derives it from ZooKeeper; the manager makes its tables equal to it. Sending the same view
+twice changes nothing, and a manager that has just started needs no more than the last one. Numbers
+are given out by the cluster and mean the same on every host, because they travel in packets (NSH).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from onvm_core.manager.chains.classifier import MatchConfig
+
+__all__ = [
+    "ChainView",
+    "ClaimView",
+    "ClusterView",
+    "InstanceView",
+    "LocalHost",
+    "LocalRoom",
+    "PeerStatus",
+    "PeerView",
+    "PortView",
+]
+
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=63)]
+Number = Annotated[int, msgspec.Meta(ge=1, le=65535)]
+"""Of a host or an NF host; given by the cluster, not used again soon."""
+ChainNumber = Annotated[int, msgspec.Meta(ge=1, le=(1 << 23) - 1)]
+"""Of a chain; with the direction it makes the service path identifier."""
+PortNumber = Annotated[int, msgspec.Meta(ge=0, le=65536)]
+
+
+class _Value(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A part of the view."""
+
+
+class PeerView(_Value, frozen=True):
+    """Another host of the cluster."""
+
+    name: Name
+    number: Number
+    address: str
+    """IPv4 or IPv6 address on the data network."""
+
+
+class ClaimView(_Value, frozen=True):
+    """Traffic that belongs to one instance alone: ports [first, end) of an address."""
+
+    address: str
+    protocol: Annotated[int, msgspec.Meta(ge=0, le=255)]
+    first_port: PortNumber
+    end_port: PortNumber
+
+
+class InstanceView(_Value, frozen=True):
+    """An NF host somewhere in the cluster: one instance, or several that are fused."""
+
+    number: Number
+    host: Name
+    name: Name
+    """Name of its first instance; unique on its host."""
+    services: Annotated[list[Name], msgspec.Meta(min_length=1, max_length=16)]
+    """Of its stages, in order."""
+    state: Literal["active", "draining"] = "active"
+    spare_pps: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Capacity that new flows may take, in packets per second."""
+    claims: list[ClaimView] = []
+
+
+class PortView(_Value, frozen=True):
+    """A port of a host."""
+
+    host: Name
+    port: Name
+
+
+class ChainView(_Value, frozen=True):
+    """A chain of the cluster; its ends may be on different hosts."""
+
+    number: ChainNumber
+    name: Name
+    near: PortView
+    far: PortView
+    services: Annotated[list[Name], msgspec.Meta(max_length=15)]
+    bidirectional: bool = True
+    track_flows: bool = True
+    on_failure: Literal["drop", "bypass", "wait"] = "drop"
+    match: list[MatchConfig] | None = None
+
+
+class ClusterView(_Value, frozen=True):
+    """All that a manager needs of its cluster."""
+
+    cluster: Name
+    vni: Annotated[int, msgspec.Meta(ge=0, lt=1 << 24)]
+    """VXLAN network identifier: what carries another one is not of this cluster."""
+    host: Name
+    """This one."""
+    number: Number
+    address: str
+    """This host's address on the data network."""
+    peers: list[PeerView] = []
+    instances: list[InstanceView] = []
+    """Of all hosts, this one too: its own are told apart by `host` and found by `name`."""
+    heirs: list[tuple[Number, Number]] = []
+    """NF hosts that are no more, and who has their state: their flows are there."""
+    chains: list[ChainView] = []
+
+
+class LocalHost(msgspec.Struct, frozen=True, kw_only=True):
+    """An NF host of this manager, as the cluster is to know it."""
+
+    name: str
+    """Of its first instance."""
+    services: list[str]
+    state: str
+    """active or draining; others are not the cluster's matter."""
+    spare_pps: int
+    capacity_pps: int | None
+    utilisation: float | None
+    claims: list[ClaimView] = []
+    demand: float | None = None
+    """Share of its capacity that what comes would need; above 1 when it gets more than it can."""
+    sheds: int = 0
+    """Packets not let in because its places were taken, at the last reading."""
+
+
+class LocalRoom(msgspec.Struct, frozen=True, kw_only=True):
+    """What NF hosts can have on this host, and what of it is free."""
+
+    cores: float
+    free_cores: float
+    memory_mib: int
+    free_memory_mib: int
+
+
+class PeerStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """The data network between this host and a peer."""
+
+    name: str
+    address: str
+    is_up: bool
+    """Probes are answered."""
+    heard_ms: float | None
+    """Since the last answer; None: never."""
+    tx: int
+    rx: int
+    """Packets."""

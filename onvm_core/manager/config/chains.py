@@ -1,0 +1,101 @@
+"""``[chains.NAME]`` of ``onvm.toml``, and what is checked of all chains together."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from onvm_core.manager.chains.classifier import MatchConfig
+from onvm_core.manager.config.sections import nearest
+from onvm_sdk.errors import ConfigError
+
+__all__ = ["STAGES_MAX", "ChainConfig", "PortConfig", "check_chains"]
+
+STAGES_MAX = 16
+DEFAULT_CLASSIFIER = "match"
+
+
+class PortConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """``[ports.NAME]``; without a direction, what the chains make of it."""
+
+    uri: str
+    direction: Literal["in", "out", "both"] | None = None
+    classifier: str = DEFAULT_CLASSIFIER
+    """What leads new flows to one of several chains that begin here."""
+    classifier_options: dict[str, Any] = {}
+
+
+class ChainConfig(
+    msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True,
+    rename={"near": "in", "far": "out"},
+):  # fmt: skip
+    """``[chains.NAME]``."""
+
+    near: str
+    far: str
+    services: Annotated[list[str], msgspec.Meta(max_length=STAGES_MAX)] = []
+    bidirectional: bool = True
+    track_flows: bool = True
+    on_failure: Literal["drop", "bypass", "wait"] = "drop"
+    """What happens to packets when one of the services has no instance."""
+    match: list[MatchConfig] | None = None
+    """Flows that take it, where another chain has the port; None: it has the port."""
+
+
+def check_chains(
+    chains: Mapping[str, ChainConfig],
+    path: Path,
+    ports: Collection[str],
+    services: Collection[str],
+) -> None:
+    """Check what chains name, and that each port belongs to one.
+
+    Raises:
+        ConfigError: a mistake.
+    """
+    owner: dict[str, str] = {}
+    for name, chain in chains.items():
+        place = f"chains.{name}"
+        for field, port in (("in", chain.near), ("out", chain.far)):
+            if port not in ports:
+                raise ConfigError(
+                    nearest(port, ports), file=path, field=f"{place}.{field}", value=port
+                )
+            if port in owner and chain.match is None:
+                raise ConfigError(
+                    f"expected a port that is not chain {owner[port]}'s, or a `match` that says "
+                    "which of its flows take this chain",
+                    file=path, field=f"{place}.{field}", value=port,
+                )  # fmt: skip
+        if chain.match is None:
+            owner[chain.near] = owner[chain.far] = name
+        _check_services(name, chain, path, services)
+        for number, match in enumerate(chain.match or ()):
+            try:
+                match.rule(name)
+            except ConfigError as error:
+                raise ConfigError(
+                    error.expected, file=path, field=f"{place}.match[{number}].{error.field}",
+                    value=error.value,
+                ) from None  # fmt: skip
+    begins = {chain.near for chain in chains.values() if chain.match is None}
+    for name, chain in chains.items():
+        if chain.match is not None and chain.near not in begins:
+            raise ConfigError(
+                "expected a port at which a chain without `match` begins, for the other flows",
+                file=path, field=f"chains.{name}.in", value=chain.near,
+            )  # fmt: skip
+
+
+def _check_services(name: str, chain: ChainConfig, path: Path, services: Collection[str]) -> None:
+    for service in chain.services:
+        if service not in services:
+            known = ", ".join(sorted(services)) or "none is"
+            raise ConfigError(
+                f"expected a service that an NF of this file provides ({known}); "
+                f"add [nfs.{service}]",
+                file=path, field=f"chains.{name}.services", value=service,
+            )  # fmt: skip

@@ -1,0 +1,145 @@
+"""What a file would start where, and why: decided as a manager would, with nothing started."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from onvm_core.manager.config.onvm_toml import Config, NfGroup
+from onvm_core.manager.placement.allocator import NoRoomError, Placer
+from onvm_core.manager.placement.policy import Decision, Need, PlacementPolicy, fuse
+from onvm_core.manager.placement.topology import Topology
+from onvm_core.manager.startup.environment import DataplaneConfig, buffer_bytes
+from onvm_core.manager.startup.numa import memory_sockets
+from onvm_core.plugins import NfPackage, find
+
+__all__ = ["Plan", "PlannedNf", "make_plan"]
+
+
+class PlannedNf(msgspec.Struct, frozen=True):
+    """An NF host that would be started.
+
+    Attributes:
+        cpus: empty when it is refused.
+        is_dedicated: whether their physical cores would be its own, when all are started.
+        socket: None when it is refused.
+        reason: of the decision or the refusal.
+    """
+
+    nfs: list[str]
+    instances: list[str]
+    launcher: str
+    cores: float
+    memory_mib: int
+    is_placed: bool
+    cpus: list[int]
+    is_dedicated: bool
+    socket: int | None
+    reason: str
+
+    @property
+    def group(self) -> NfGroup:
+        """As what it is to be started."""
+        return NfGroup(tuple(self.nfs), tuple(self.instances), self.launcher, "")
+
+
+class PlannedMemory(msgspec.Struct, frozen=True):
+    """Packet memory near one CPU socket."""
+
+    socket: int
+    buffers: int
+    memory_mib: int
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """All of a file's NF hosts, in the order in which they would be started."""
+
+    policy: str
+    workers: list[int]
+    nfs: list[PlannedNf]
+    topology: Topology
+    packet_memory: list[PlannedMemory] = []
+    warnings: list[str] = []
+    """What this host does not let a manager do; a line for each."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether there is a place for each."""
+        return all(nf.is_placed for nf in self.nfs)
+
+
+def make_plan(
+    config: Config,
+    packages: Sequence[NfPackage],
+    policy: PlacementPolicy,
+    topology: Topology,
+    workers: Sequence[int],
+) -> Plan:
+    """Decide for each NF host of a checked file."""
+    placer = Placer(policy, topology, workers)
+    planned = []
+    for group, why in _decided(config, placer):
+        installed = [find(config.nfs[name].plugin or name, packages) for name in group.names]
+        services = [package.service or package.name for package in installed]
+        manifests = [package.manifest for package in installed if package.manifest is not None]
+        need = Need.of(manifests, placer.socket_of(config.ports_of(services)))
+        label = "+".join(group.instances)
+        decision: Decision | None = None
+        try:
+            decision = placer.place(label, label, need)
+            reason = decision.reason
+        except NoRoomError as error:
+            reason = error.reason
+        planned.append(
+            PlannedNf(
+                nfs=list(group.names),
+                instances=list(group.instances),
+                launcher=group.launcher,
+                cores=need.cores,
+                memory_mib=need.memory_mib,
+                is_placed=decision is not None,
+                cpus=list(decision.cpus) if decision else [],
+                is_dedicated=decision.is_dedicated if decision else False,
+                socket=decision.socket if decision else None,
+                reason=f"{why}; {reason}" if why else reason,
+            )
+        )
+    shown = [_with_later(nf, planned[number + 1 :], topology) for number, nf in enumerate(planned)]
+    return Plan(
+        config.manager.placement, list(workers), shown, topology,
+        _packet_memory(config.dataplane, topology, workers),
+    )  # fmt: skip
+
+
+def _packet_memory(
+    plane: DataplaneConfig, topology: Topology, workers: Sequence[int]
+) -> list[PlannedMemory]:
+    on_sockets = [topology.socket_of(cpu) or 0 for cpu in workers]
+    mib = (plane.buffers * buffer_bytes(plane.buffer_size) + (1 << 20) - 1) >> 20
+    return [
+        PlannedMemory(socket, plane.buffers, mib)
+        for socket in memory_sockets(on_sockets, topology.ports.values())
+    ]
+
+
+def _decided(config: Config, placer: Placer) -> Iterator[tuple[NfGroup, str]]:
+    """The file's groups; those with ``fuse = "auto"`` fused or not, as there is room then."""
+    for group in config.groups():
+        if not group.is_auto:
+            yield group, ""
+            continue
+        fusing = fuse(len(group.names), placer.places)
+        for one in [group] if fusing.is_fused else group.separate():
+            yield one, fusing.reason
+
+
+def _with_later(nf: PlannedNf, later: Sequence[PlannedNf], topology: Topology) -> PlannedNf:
+    """Who had a core for itself may have it no longer when all are started."""
+    core_of = {cpu.number: cpu.core for cpu in topology.cpus}
+    own = {core_of[cpu] for cpu in nf.cpus}
+    names = ["+".join(one.instances) for one in later if own & {core_of[cpu] for cpu in one.cpus}]
+    if not nf.is_dedicated or not names:
+        return nf
+    reason = f"{nf.reason}; later shared with {', '.join(names)}"
+    return msgspec.structs.replace(nf, is_dedicated=False, reason=reason)

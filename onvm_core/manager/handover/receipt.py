@@ -1,0 +1,127 @@
+"""State of NF hosts of other hosts, on its way to heirs here.
+
+It comes from the agent, piece by piece; the heir gets the pieces as those of a sibling's state
+(`handover`), restores them between two bursts and says so. The source's number in the cluster
+stands for its name.
+
+Threads: that of the manager.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from onvm_core.manager.manager import Manager
+from onvm_core.manager.nf_hosts import codec
+from onvm_core.manager.nf_hosts.registry import HostState, NfHost
+from onvm_sdk.errors import ConfigError
+
+__all__ = ["QUEUED_MAX", "STATE_BYTES_MAX", "Inheritances", "reason_of"]
+
+STATE_BYTES_MAX = 64 << 20
+QUEUED_MAX = 64
+"""Pieces on their way to an heir at a time."""
+KEPT_S = 60.0
+"""For so long what has become of one can be asked."""
+
+
+@dataclass(slots=True, eq=False)
+class _Inheritance:
+    heir: NfHost
+    until_s: float
+    pieces: deque[tuple[int, bytes]] = field(default_factory=deque)
+    n_bytes: int = 0
+    step: Literal["waiting", "done", "failed"] = "waiting"
+    reason: str = ""
+
+
+class Inheritances:
+    """All that go on.
+
+    Args:
+        excuse: gets an heir that may be busy for a moment.
+    """
+
+    def __init__(self, manager: Manager, excuse: Callable[[NfHost], None]) -> None:
+        self._manager = manager
+        self._excuse = excuse
+        self._all: dict[str, _Inheritance] = {}
+
+    @staticmethod
+    def name_of(source: int) -> str:
+        """What the heir knows the source by."""
+        return f"@{source}"
+
+    def give(
+        self, heir: NfHost, source: int, pieces: Sequence[tuple[int, bytes]], *, is_first: bool
+    ) -> None:
+        """Give pieces of the state of `source` to a host; the first begins anew.
+
+        Raises:
+            ConfigError: the host does not serve, or the state is too large.
+        """
+        name = self.name_of(source)
+        if is_first:
+            if heir.state is not HostState.ACTIVE:
+                raise ConfigError(f"{heir.instances[0].name} does not serve")
+            self._all[name] = _Inheritance(heir, time.monotonic() + KEPT_S)
+            self._send(heir, codec.RESTORE, peer=name)
+        one = self._all.get(name)
+        if one is None or one.heir is not heir:
+            raise ConfigError(f"no state of {name} was begun with")
+        one.n_bytes += sum(len(piece) for _, piece in pieces)
+        if one.n_bytes > STATE_BYTES_MAX:
+            del self._all[name]
+            raise ConfigError(f"the state has more than {STATE_BYTES_MAX} bytes")
+        one.pieces.extend(pieces)
+        self._excuse(heir)
+        self._pass_on(one)
+
+    def look(self, source: int) -> tuple[Literal["waiting", "done", "failed"], str]:
+        """Whether the state of `source` was taken over; and why not."""
+        one = self._all.get(self.name_of(source))
+        return ("failed", "it is not known") if one is None else (one.step, one.reason)
+
+    def turn(self, now: float) -> None:
+        """Go on with what waits for room in a socket, and forget what is long past."""
+        for name, one in list(self._all.items()):
+            if now > one.until_s:
+                del self._all[name]
+            else:
+                self._pass_on(one)
+
+    def on_gone(self, host: NfHost) -> None:
+        """A host is dead."""
+        for one in self._all.values():
+            if one.heir is host and one.step == "waiting":
+                one.step, one.reason = "failed", f"{host.instances[0].name} is gone"
+
+    def answered(self, host: NfHost, message: codec.Message) -> None:
+        """A host says that it has taken a state over, or not."""
+        one = self._all.get(message.peer)
+        if one is None or one.heir is not host or one.step != "waiting":
+            return
+        if message.kind == codec.REFUSED:
+            one.step = "failed"
+            one.reason = f"{host.instances[0].name}: {reason_of(message)}"
+        else:
+            one.step = "done"
+
+    def _pass_on(self, one: _Inheritance) -> None:
+        room = QUEUED_MAX - self._manager.attach.n_unsent(one.heir.slot)
+        for _ in range(min(room, len(one.pieces))):
+            stage, piece = one.pieces.popleft()
+            self._send(one.heir, codec.STATE, stage=stage, payload=piece)
+
+    def _send(self, host: NfHost, kind: int, **parts: int | str | bytes) -> None:
+        self._manager.send(host, codec.pack_message(kind, **parts))  # type: ignore[arg-type]
+
+
+def reason_of(message: codec.Message) -> str:
+    """Why an NF host has refused, for people."""
+    text = message.payload.decode(errors="replace")
+    return "".join(c if c.isprintable() else "?" for c in text) or "it gave no reason"

@@ -1,0 +1,106 @@
+"""Reads the load of the NF hosts, and tells the data plane what each could take on top.
+
+Threads: that of the manager.
+"""
+
+from __future__ import annotations
+
+import time
+
+from onvm_core.dataplane.interface import DataPlane
+from onvm_core.dataplane.values import DataplaneSettings
+from onvm_core.manager.nf_hosts.registry import HostState, NfHost, Registry
+from onvm_core.scaling.load import Load, Meter, Reading, Units
+
+__all__ = ["Meters"]
+
+INTERVAL_S = 0.05
+FLOOR_SHARE = 0.01
+"""Where nothing is spare, new flows still follow the speed of the hosts."""
+
+
+class Meters:
+    """A `Meter` for each NF host that serves.
+
+    Attributes:
+        interval_s: time between two readings.
+        at_s: when the last one was.
+    """
+
+    def __init__(self, registry: Registry, settings: DataplaneSettings, plane: DataPlane) -> None:
+        self.interval_s = INTERVAL_S
+        self._registry = registry
+        self._settings = settings
+        self._plane = plane
+        self._units: Units | None = None
+        self._meters: dict[int, Meter] = {}
+        self.at_s = time.monotonic()
+
+    def turn(self) -> None:
+        """Read all hosts when it is time to."""
+        now = time.monotonic()
+        # A turn that comes a little early is as good as one that comes a whole turn late.
+        if now - self.at_s < 0.8 * self.interval_s:
+            return
+        self.at_s = now
+        for host in self._registry.living():
+            if host.state in (HostState.ACTIVE, HostState.DRAINING):
+                self._read(host)
+
+    def _read(self, host: NfHost) -> None:
+        meter = self._meters.get(host.slot)
+        if meter is None:
+            meter = self._meters[host.slot] = Meter(self._make_units(), host.burst_size)
+        meter.add(Reading(time.monotonic(), self._plane.read_load(host.slot)))
+        load = meter.recent
+        spare = None if load is None else meter.spare_pps(load)
+        if spare is not None and meter.capacity_pps is not None:
+            self._plane.set_spare_capacity(
+                host.slot, int(max(spare, meter.capacity_pps * FLOOR_SHARE, 1))
+            )
+
+    def _make_units(self) -> Units:
+        if self._units is None:
+            self._units = Units(
+                hz=self._plane.cycles_per_second(),
+                ring_length=self._settings.ring_length,
+                n_workers=self._settings.n_workers,
+                bounds_ns=tuple(self._plane.latency_bounds_ns()),
+            )
+        return self._units
+
+    def of(self, host: NfHost) -> Meter | None:
+        """What is known of the load of a living host."""
+        # A dead host's slot may be another's by now.
+        return None if host.state is HostState.DEAD else self._meters.get(host.slot)
+
+    def load(self, host: NfHost, seconds: float) -> Load | None:
+        """The load of a host over the last seconds; None when it does not serve yet."""
+        meter = self.of(host)
+        return None if meter is None else meter.over(seconds)
+
+    def spare_pps(self, host: NfHost) -> float:
+        """Packets per second that a host could take on top; 0 when nothing is known."""
+        meter = self.of(host)
+        if meter is None or meter.recent is None:
+            return 0.0
+        return meter.spare_pps(meter.recent) or 0.0
+
+    def welcome(self, host: NfHost) -> None:
+        """Let new flows come to a host of which nothing is known, as to others of its service.
+
+        Without this it would get none: it has no spare capacity before it has had packets.
+        """
+        known = [
+            meter.capacity_pps
+            for other in self._registry.living()
+            if other.services == host.services and other is not host
+            and (meter := self._meters.get(other.slot)) is not None
+            and meter.capacity_pps is not None
+        ]  # fmt: skip
+        if known:
+            self._plane.set_spare_capacity(host.slot, int(max(sum(known) / len(known), 1)))
+
+    def forget(self, host: NfHost) -> None:
+        """It is gone."""
+        self._meters.pop(host.slot, None)

@@ -1,0 +1,133 @@
+"""Keeps who is placed where, and asks the policy for each that comes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from onvm_core.manager.cluster_view.view import LocalRoom
+from onvm_core.manager.placement.policy import (
+    Decision,
+    Need,
+    Placed,
+    PlacementPolicy,
+    Refusal,
+    Room,
+)
+from onvm_core.manager.placement.topology import Topology
+from onvm_core.plugins import PluginManager, load_plugins
+from onvm_sdk.errors import ConfigError, OnvmError, PluginError
+
+__all__ = ["NoRoomError", "Placer", "load_policy", "policy_names"]
+
+HOOK = "onvm_placement_policies"
+
+
+class NoRoomError(OnvmError):
+    """The host has no place for an NF host; `reason` says why."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"no place for {name}: {reason}")
+        self.reason = reason
+
+
+def policy_names(plugins: PluginManager | None = None) -> list[str]:
+    """Placement policies that plugins (those installed) offer."""
+    return list((plugins or load_plugins()).offers(HOOK))
+
+
+def load_policy(
+    name: str, plugins: PluginManager | None = None,
+    *, file: object = None, field: str = "placement",
+) -> PlacementPolicy:  # fmt: skip
+    """Make the policy of that name, as plugins (those installed) offer it.
+
+    Raises:
+        ConfigError: nobody offers it.
+    """
+    plugins = plugins or load_plugins()
+    names = list(plugins.offers(HOOK))
+    if name not in names:
+        raise ConfigError(
+            f"expected one of {', '.join(names)}",
+            file=None if file is None else str(file), field=field, value=name,
+        )  # fmt: skip
+    policy: PlacementPolicy = plugins.load(HOOK, name)()
+    return policy
+
+
+class Placer:
+    """The NF hosts of one manager and their places.
+
+    Args:
+        topology: as it was before the first of them was placed: what they need is taken from it.
+        workers: CPUs of the manager's workers.
+    """
+
+    def __init__(self, policy: PlacementPolicy, topology: Topology, workers: Sequence[int]) -> None:
+        self.topology = topology
+        self._policy = policy
+        self._workers = tuple(workers)
+        self._placed: dict[str, Placed] = {}
+
+    def socket_of(self, ports: Sequence[str]) -> int | None:
+        """Socket of the packets of these ports: that of their devices, or else of the workers."""
+        known = (self.topology.ports.get(port) for port in ports)
+        workers = (self.topology.socket_of(cpu) for cpu in self._workers)
+        return next((socket for socket in (*known, *workers) if socket is not None), None)
+
+    @property
+    def places(self) -> Room:
+        """What there is, and who has it now."""
+        return Room(self.topology, self._workers, tuple(self._placed.values()))
+
+    def place(self, key: str, name: str, need: Need) -> Decision:
+        """Find a place; `key` has it until it is released.
+
+        Raises:
+            NoRoomError: there is none.
+            PluginError: the policy gives CPUs that may not be used.
+        """
+        found = self._policy.place(need, self.places)
+        if isinstance(found, Refusal):
+            raise NoRoomError(name, found.reason)
+        usable = {cpu.number for cpu in self.topology.cpus}
+        if not found.cpus or not usable.issuperset(found.cpus):
+            raise PluginError(
+                "expected CPUs that may be used here", field="placement", value=found.cpus
+            )
+        self._placed[key] = Placed(name, found.cpus, need.cores, need.memory_mib)
+        return found
+
+    def adopt(self, key: str, name: str, need: Need, pid: int) -> tuple[int, ...]:
+        """An NF host that runs already has its CPUs, which it gives, and has taken its memory."""
+        usable = {cpu.number for cpu in self.topology.cpus}
+        try:
+            cpus = os.sched_getaffinity(pid) & usable
+        except OSError:  # it is going
+            return ()
+        pinned = () if cpus == usable and len(usable) > 1 else tuple(sorted(cpus))
+        self._placed[key] = Placed(name, pinned, need.cores, 0)
+        return pinned
+
+    @property
+    def room(self) -> LocalRoom:
+        """What NF hosts can have here, and what no NF host has yet.
+
+        CPUs of workers count only where there are no others, as they are used.
+        """
+        cpus = [cpu for cpu in self.topology.cpus if cpu.number not in self._workers]
+        cores = float(len(cpus) or len(self.topology.cpus))
+        if self.topology.cpu_quota is not None:
+            cores = min(cores, self.topology.cpu_quota)
+        used = sum(one.cores for one in self._placed.values())
+        memory = self.topology.available_mib - sum(one.memory_mib for one in self._placed.values())
+        return LocalRoom(
+            cores=cores, free_cores=max(cores - used, 0.0),
+            memory_mib=sum(socket.memory_mib for socket in self.topology.sockets),
+            free_memory_mib=max(memory, 0),
+        )  # fmt: skip
+
+    def release(self, key: str) -> None:
+        """Who had a place is gone."""
+        self._placed.pop(key, None)

@@ -1,0 +1,352 @@
+"""Which CPUs an NF host gets: pure functions of its needs, the topology and what is placed already.
+
+What is admitted:
+
+* as many cores as it needs are there, and a cgroup's quota, rounded up, is as large;
+* the memory it needs is left when all that is placed has taken what it needs.
+
+Where it goes:
+
+* CPUs of workers are for workers, unless there are no others; one whose core a worker uses comes
+  after all others.
+* The socket of its packets comes first: that of its ports, or else of the workers. An NF whose
+  manifest says ``numa = "port"`` goes nowhere else while that socket has CPUs for NFs.
+* A whole physical core that nobody uses, on any socket that will do, comes before sharing.
+* Shared is the CPU with the least load; load is the sum of the ``cores`` of those that have it.
+
+NFs that may be fused (``fuse = "auto"``) share a process while cores are short: a burst that stays
+on one core costs less than one that changes it. They are separated when that core is not enough,
+which shows only when traffic flows.
+
+A policy (hook `onvm_placement_policies`) decides between these; three are here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+import msgspec
+
+from onvm_core.manager.placement.topology import Cpu, Topology
+from onvm_sdk.manifest import Manifest
+
+__all__ = [
+    "DEFAULT_POLICY",
+    "Balanced",
+    "Decision",
+    "Dedicated",
+    "Fusing",
+    "Need",
+    "Pack",
+    "Placed",
+    "PlacementPolicy",
+    "Refusal",
+    "Room",
+    "admit",
+    "fuse",
+    "split",
+]
+
+DEFAULT_POLICY = "balanced"
+SPLIT_AT = 0.85
+"""Utilisation of a fused chain above which one core is not enough."""
+FULL = 1.0 + 1e-9
+"""Load of a CPU that has all it can do; sums of decimal fractions are not exact."""
+
+
+SHARED_MIB = 26
+"""What a process of an NF needs before the NF does anything: interpreter, SDK and NumPy."""
+
+
+class Need(msgspec.Struct, frozen=True):
+    """What an NF host needs.
+
+    Attributes:
+        socket: that of its packets; None when nothing says which.
+        only_there: whether it is to run there, not just rather there than elsewhere.
+    """
+
+    cores: float = 1.0
+    memory_mib: int = 256
+    socket: int | None = None
+    only_there: bool = False
+
+    @classmethod
+    def of(cls, manifests: Iterable[Manifest], socket: int | None) -> Need:
+        """Of NFs that share a process: one thread runs them all, each with its own memory.
+
+        What each states is for a process of its own; `SHARED_MIB` of it is there only once.
+        """
+        given = list(manifests)
+        if not given:
+            return cls(socket=socket)
+        return cls(
+            cores=max(manifest.cores for manifest in given),
+            memory_mib=SHARED_MIB
+            + sum(max(manifest.memory_mib - SHARED_MIB, 0) for manifest in given)
+            if len(given) > 1
+            else given[0].memory_mib,
+            socket=socket,
+            only_there=any(manifest.numa == "port" for manifest in given),
+        )
+
+
+class Placed(msgspec.Struct, frozen=True):
+    """An NF host that has its place; without CPUs it may run anywhere."""
+
+    name: str
+    cpus: tuple[int, ...]
+    cores: float
+    memory_mib: int
+
+
+class Room(msgspec.Struct, frozen=True):
+    """What there is, and who has it: CPUs of workers, and the NF hosts."""
+
+    topology: Topology
+    workers: tuple[int, ...] = ()
+    placed: tuple[Placed, ...] = ()
+
+    def load(self, cpu: int) -> float:
+        """Cores that those placed on a CPU need of it."""
+        return sum(one.cores / len(one.cpus) for one in self.placed if cpu in one.cpus)
+
+    def names_on(self, cpu: int) -> list[str]:
+        """Who is placed on a CPU."""
+        return [one.name for one in self.placed if cpu in one.cpus]
+
+    def is_free(self, core: int) -> bool:
+        """Whether no worker and no NF host has a CPU of a physical core."""
+        taken = {cpu for one in self.placed for cpu in one.cpus} | set(self.workers)
+        return not any(cpu.number in taken for cpu in self.topology.cpus if cpu.core == core)
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """Where an NF host is to run.
+
+    Attributes:
+        cpus: one for each core it needs, all of one socket.
+        is_dedicated: whether their physical cores are its own.
+        reason: one line for people.
+    """
+
+    cpus: tuple[int, ...]
+    is_dedicated: bool
+    socket: int
+    reason: str
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """Why there is no place, in one line."""
+
+    reason: str
+
+
+class Fusing(msgspec.Struct, frozen=True):
+    """Whether NFs are to share a process, and why, in one line."""
+
+    is_fused: bool
+    reason: str
+
+
+class PlacementPolicy(Protocol):
+    """Decides where an NF host runs. It keeps nothing: the same arguments, the same decision."""
+
+    def place(self, need: Need, room: Room) -> Decision | Refusal:
+        """Find a place for `need`."""
+
+
+class Balanced:
+    """A core for each while there are any, then the least loaded CPU."""
+
+    def place(self, need: Need, room: Room) -> Decision | Refusal:
+        """Find a place for `need`."""
+        return admit(need, room) or _dedicated(need, room) or _shared(need, room)
+
+
+class Dedicated:
+    """A core for each, or none."""
+
+    def place(self, need: Need, room: Room) -> Decision | Refusal:
+        """Find a place for `need`."""
+        found = admit(need, room) or _dedicated(need, room)
+        if found is not None:
+            return found
+        where = f" on socket {need.socket}" if need.only_there and need.socket is not None else ""
+        count = _count(need)
+        return Refusal(
+            f"it needs {'a whole core' if count == 1 else f'{count} whole cores of a socket'} "
+            f"and {'none is' if count == 1 else 'as many are not'} free{where}"
+        )
+
+
+class Pack:
+    """As few CPUs as hold the load: for hosts that do other things too."""
+
+    def place(self, need: Need, room: Room) -> Decision | Refusal:
+        """Find a place for `need`."""
+        refusal = admit(need, room)
+        if refusal is not None:
+            return refusal
+        share = need.cores / _count(need)
+        for socket in _sockets(need, room):
+            fitting = [
+                cpu
+                for cpu in _for_nfs(room, socket)
+                if room.names_on(cpu.number) and room.load(cpu.number) + share <= FULL
+            ]
+            fitting.sort(key=lambda cpu: (-room.load(cpu.number), cpu.number))
+            if len(fitting) >= _count(need):
+                return _sharing(fitting[: _count(need)], room, "it fits there")
+        return _dedicated(need, room) or _shared(need, room)
+
+
+def fuse(n_nfs: int, room: Room) -> Fusing:
+    """Whether NFs begin fused: as long as there is not a whole core for each."""
+    cpus = [cpu for socket in _all_sockets(room) for cpu in _for_nfs(room, socket)]
+    free = len({cpu.core for cpu in cpus if room.is_free(cpu.core)})
+    if free >= n_nfs:
+        return Fusing(False, f"separate: {free} whole cores are free")
+    return Fusing(True, f"fused: {_cores(free)} free for {n_nfs} NFs")
+
+
+def split(n_nfs: int, utilisation: float, room: Room) -> Fusing:
+    """Whether NFs that are fused go on so: until one core is not enough and others would help."""
+    if utilisation < SPLIT_AT:
+        return Fusing(True, f"fused: one core is enough, it is used to {utilisation:.0%}")
+    cpus = [cpu for socket in _all_sockets(room) for cpu in _for_nfs(room, socket)]
+    if len(cpus) < 2:
+        return Fusing(True, f"fused: one core is used to {utilisation:.0%}, there is no other")
+    return Fusing(
+        False,
+        f"separate: one core is used to {utilisation:.0%}, "
+        f"there are {len(cpus)} CPUs for {n_nfs} NFs",
+    )
+
+
+def _all_sockets(room: Room) -> list[int]:
+    return sorted({cpu.socket for cpu in room.topology.cpus})
+
+
+def _cores(count: int) -> str:
+    return "1 whole core is" if count == 1 else f"{count or 'no'} whole cores are"
+
+
+def admit(need: Need, room: Room) -> Refusal | None:
+    """Whether the host has what is needed at all; None when it has."""
+    topology = room.topology
+    if _count(need) > len(topology.cpus):
+        return Refusal(f"it needs {_count(need)} cores, {len(topology.cpus)} CPUs may be used here")
+    # Rounded up: a manifest's usual 1 is to run in a container with half a CPU, too.
+    if topology.cpu_quota is not None and _count(need) > max(math.ceil(topology.cpu_quota), 1):
+        return Refusal(
+            f"it needs {need.cores:g} cores, its cgroup grants {topology.cpu_quota:g} CPUs of time"
+        )
+    left = topology.available_mib - sum(one.memory_mib for one in room.placed)
+    if need.memory_mib > left:
+        return Refusal(
+            f"it needs {need.memory_mib} MiB of memory, {max(left, 0)} of "
+            f"{topology.available_mib} MiB are left"
+        )
+    return None
+
+
+def _count(need: Need) -> int:
+    return max(math.ceil(need.cores), 1)
+
+
+def _sockets(need: Need, room: Room) -> list[int]:
+    """Sockets in the order in which they are tried: that of the packets, then the emptiest.
+
+    A socket without the memory that is needed comes last: it would be taken from the others.
+    """
+    topology = room.topology
+    memory = {one.number: one.available_mib for one in topology.sockets}
+    for one in room.placed:
+        if one.cpus:
+            socket = topology.socket_of(one.cpus[0])
+            if socket in memory:
+                memory[socket] -= one.memory_mib
+
+    def rank(socket: int) -> tuple[bool, bool, float, int]:
+        load = sum(room.load(cpu.number) for cpu in topology.cpus if cpu.socket == socket)
+        lacks = need.memory_mib > memory.get(socket, need.memory_mib)
+        return lacks, socket != need.socket, load, socket
+
+    ordered = sorted({cpu.socket for cpu in topology.cpus}, key=rank)
+    if need.only_there and need.socket is not None and _for_nfs(room, need.socket):
+        return [need.socket]
+    return ordered
+
+
+def _for_nfs(room: Room, socket: int) -> list[Cpu]:
+    """CPUs of a socket that NFs may have; workers' only where the host has no others."""
+    cpus = room.topology.cpus
+    others = [cpu for cpu in cpus if cpu.number not in room.workers] or cpus
+    return [cpu for cpu in others if cpu.socket == socket]
+
+
+def _dedicated(need: Need, room: Room) -> Decision | None:
+    count = _count(need)
+    for socket in _sockets(need, room):
+        first_of = {cpu.core: cpu for cpu in reversed(_for_nfs(room, socket))}
+        free = sorted(core for core in first_of if room.is_free(core))
+        if len(free) >= count:
+            cpus = tuple(first_of[core].number for core in free[:count])
+            return Decision(cpus, True, socket, _why_dedicated(cpus, socket, need))
+    return None
+
+
+def _why_dedicated(cpus: Sequence[int], socket: int, need: Need) -> str:
+    cores = "a whole core" if len(cpus) == 1 else f"{len(cpus)} whole cores"
+    if need.socket is None:
+        return f"{cores} of socket {socket}"
+    if socket == need.socket:
+        return f"{cores} of socket {socket}, where its packets are"
+    return (
+        f"{cores} of socket {socket}: none is free on socket {need.socket}, where its packets are"
+    )
+
+
+def _shared(need: Need, room: Room) -> Decision | Refusal:
+    count = _count(need)
+    best: tuple[tuple[float, ...], list[Cpu]] | None = None
+    workers_cores = {cpu.core for cpu in room.topology.cpus if cpu.number in room.workers}
+
+    def rank(cpu: Cpu) -> tuple[float, ...]:
+        core = [one for one in room.topology.cpus if one.core == cpu.core]
+        core_load = sum(room.load(one.number) for one in core)
+        return room.load(cpu.number), cpu.core in workers_cores, core_load, cpu.number
+
+    for order, socket in enumerate(_sockets(need, room)):
+        cpus = sorted(_for_nfs(room, socket), key=rank)[:count]
+        if len(cpus) == count:
+            rated = (*rank(cpus[-1])[:2], order)
+            if best is None or rated < best[0]:
+                best = rated, cpus
+    if best is None:
+        return Refusal(f"it needs {count} CPUs of a socket, no socket has as many for NFs")
+    return _sharing(best[1], room, "no whole core is free")
+
+
+def _sharing(cpus: Sequence[Cpu], room: Room, why: str) -> Decision:
+    names = sorted({name for cpu in cpus for name in room.names_on(cpu.number)})
+    if any(cpu.number in room.workers for cpu in cpus):
+        names.append("a worker")
+    if names:
+        text = f"shared with {', '.join(names)}: {why}"
+    else:
+        text = f"its core is shared with {_neighbours(cpus, room)}: {why}"
+    return Decision(tuple(cpu.number for cpu in cpus), False, cpus[0].socket, text)
+
+
+def _neighbours(cpus: Sequence[Cpu], room: Room) -> str:
+    """Who has the other CPUs of these CPUs' cores."""
+    cores = {cpu.core for cpu in cpus}
+    beside = [cpu.number for cpu in room.topology.cpus if cpu.core in cores]
+    names = sorted({name for cpu in beside for name in room.names_on(cpu)})
+    if set(beside) & set(room.workers):
+        names.append("a worker")
+    return ", ".join(names) or "nobody"

@@ -1,0 +1,420 @@
+"""A manager that stays: deployment, supervisor and control socket, and what each request does."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from onvm_core.export.report import Report
+from onvm_core.launch.launcher import DEFAULT_LAUNCHER, Launchers
+from onvm_core.manager.api import messages as m
+from onvm_core.manager.api.directory import DirectoryLock, check_socket_paths
+from onvm_core.manager.captures.capture_set import Captures
+from onvm_core.manager.cluster_tables.tables import ClusterTables
+from onvm_core.manager.config.extensions import Extensions
+from onvm_core.manager.config.onvm_toml import Config, NfConfig, NfGroup
+from onvm_core.manager.config.plan import make_plan
+from onvm_core.manager.config.toml_writer import format_toml
+from onvm_core.manager.deployment import Deployment, NfFailed
+from onvm_core.manager.nf_hosts.registry import NfHost
+from onvm_core.manager.ports import PortKind, parse_uri
+from onvm_core.manager.service.automation import Automation
+from onvm_core.manager.service.chain_requests import ChainRequests
+from onvm_core.manager.service.state_requests import Moves
+from onvm_core.manager.startup import times
+from onvm_core.manager.supervision.fusion import Fusion
+from onvm_core.manager.supervision.supervised import WantedHost
+from onvm_core.manager.supervision.supervisor import Supervisor
+from onvm_core.plugins import NfPackage, discover, find
+from onvm_sdk.errors import ConfigError
+from onvm_sdk.manifest import read_config
+
+if TYPE_CHECKING:
+    from onvm_core.manager.api.server import ControlServer
+
+__all__ = ["Service"]
+
+log = logging.getLogger("onvm.service")
+
+SOURCES_WAIT_S = 10.0
+CONTROL_WAIT_S = 0.05
+"""Commands are heard when packets flow, and so much after the start where NFs take longer. To load
+what commands need takes as long as most of a manager's start."""
+
+
+class Service:
+    """One ``onvm up``. A context manager; `run` serves until told to end.
+
+    Args:
+        directory: the manager's; its name is the manager's name.
+        config: checked.
+        config_path: the file it comes from; relative paths in it count from its folder.
+        kinds: port kinds by scheme.
+        extensions: policies and exporters that the file names.
+        launchers: those that NFs may be launched with.
+        packages: installed NFs.
+    """
+
+    def __init__(
+        self, directory: Path, config: Config, config_path: Path, kinds: Mapping[str, PortKind],
+        extensions: Extensions, launchers: Launchers, packages: Sequence[NfPackage],
+    ) -> None:  # fmt: skip
+        self._directory = directory
+        self._config = config
+        self._config_path = config_path
+        self._packages = list(packages)
+        self._placement = extensions.placement
+        self._launchers = launchers
+        self._state = "starting"
+        self._ending = False
+        self._keep_nfs = False
+        self._flows = False
+        self._last: Report | None = None
+        self._n_adopted = 0
+        self._began = self._served_since = time.monotonic()
+        self._handlers: dict[type, Callable[[Any], m.Reply]] = {
+            m.StatusRequest: self._status,
+            m.DownRequest: self._down,
+            m.InstancesRequest: self._instances,
+            m.NfRunRequest: self._nf_run,
+            m.NfStopRequest: self._nf_stop,
+            m.SendRequest: self._send,
+        }
+        check_socket_paths(directory)
+        self._lock = DirectoryLock(directory)
+        try:
+            self._deployment = self._deploy(kinds, extensions)
+        except BaseException:
+            self._lock.release()
+            raise
+        self._control: ControlServer | None = None
+        self._captures = Captures(self._deployment)
+        self._handlers[m.CaptureStartRequest] = self._captures.start
+        self._handlers[m.CaptureReadRequest] = self._captures.read
+        self._handlers[m.CaptureStopRequest] = self._captures.stop
+        self._supervisor = Supervisor(
+            directory, self._deployment, self._publish, config.faults.ready_s
+        )
+        self._automation = Automation(
+            directory.name, self._deployment, self._supervisor, config, extensions,
+            self._publish,
+        )  # fmt: skip
+        self._cluster = ClusterTables(
+            self._deployment, self._automation.bypass,
+            lambda chain, action: self._publish(m.ChainEvent(name=chain, action=action)),
+        )  # fmt: skip
+        self._deployment.manager.on_notice = self._cluster.on_notice
+        self._chains = ChainRequests(
+            self._deployment, self._automation.bypass, self._cluster, config.chains,
+            self._publish,
+        )  # fmt: skip
+        self._handlers[m.ChainListRequest] = self._chains.list_all
+        self._handlers[m.ChainAddRequest] = self._chains.add
+        self._handlers[m.ChainRemoveRequest] = self._chains.remove
+        self._handlers[m.ChainShowRequest] = self._chains.show
+        self._handlers[m.FlowListRequest] = self._chains.flows
+        self._handlers[m.ClusterApplyRequest] = self._cluster.apply
+        self._handlers[m.ClusterChangeRequest] = self._cluster.change
+        self._handlers[m.ClusterLocalRequest] = self._cluster.local
+        self._handlers[m.ScaleRequest] = self._automation.scaling.set_count
+        self._handlers[m.ScaleStatusRequest] = self._automation.scaling.status
+        self._handlers |= Moves(self._deployment, self._supervisor, self._cluster).handlers
+        self._deployment.on_host_change = self._on_host_change
+        times.lap("wiring")
+
+    def _on_host_change(self, host: NfHost) -> None:
+        self._cluster.on_host_change(host)
+        self._automation.on_host_change(host)
+
+    def _deploy(self, kinds: Mapping[str, PortKind], extensions: Extensions) -> Deployment:
+        schemes = {parse_uri(port.uri).scheme for port in self._config.ports.values()}
+        return Deployment(
+            self._directory,
+            self._config.dataplane.settings(port.uri for port in self._config.ports.values()),
+            kinds=kinds,
+            package=self._installed,
+            launchers=self._launchers,
+            placement=extensions.placement,
+            ports_of=self._ports_of,
+            worker_cpus=self._config.dataplane.cpus or None,
+            use_pci=any(kinds[scheme].needs_pci for scheme in schemes),
+            classifiers=extensions.classifiers,
+            survives=True,
+        )
+
+    def _ports_of(self, services: Sequence[str]) -> list[str]:
+        """Of the chains of the file, and of those that were added since."""
+        added = [
+            port
+            for chain in self._deployment.chains.by_name.values()
+            if {*chain.services} & {*services}
+            for port in (chain.near, chain.far)
+        ]
+        return [*self._config.ports_of(services), *added]
+
+    def __enter__(self) -> Service:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the NFs, unless they are to be kept, and free everything."""
+        self._automation.close()
+        if not self._keep_nfs:
+            self._supervisor.stop_all()
+        self._captures.close()
+        self._publish(m.ManagerEvent(state="down"))
+        control, self._control = self._control, None  # of hosts that go now nobody is told
+        try:
+            if control is not None:
+                control.close()
+        finally:
+            self._deployment.close()
+            self._lock.release()
+
+    # ---- running ----
+
+    def start(self) -> None:
+        """Open the ports, and start or adopt the NFs.
+
+        Raises:
+            ConfigError: a port or an NF cannot be what the file says.
+        """
+        groups = self._config.groups()
+        for group in groups:
+            self._launchers.get(
+                group.launcher, file=self._config_path, field=f"{group.field}.launcher"
+            )
+        self._automation.fusion = Fusion(
+            self._deployment, self._supervisor, [one for one in groups if one.is_auto],
+            lambda group: self._want(group, is_by_command=True),
+        )  # fmt: skip
+        self._deployment.plane.pause_sources(True)  # they can wait until their chains serve
+        for name, port in self._config.ports.items():
+            self._open_port(name, port.uri)
+        times.lap("ports")
+        for warning in self._launchers.warnings:
+            log.warning("%s", warning)
+        if any(one.is_auto for one in groups):
+            room = self._deployment.places
+            plan = make_plan(
+                self._config, self._packages, self._placement, room.topology, room.workers
+            )
+            groups = [one.group for one in plan.nfs]
+        self._n_adopted = self._supervisor.adopt([self._want(one) for one in groups])
+        self._lock.announce()
+        times.lap("adopt")
+
+    def _open_port(self, name: str, uri: str) -> None:
+        place = {"file": str(self._config_path), "field": f"ports.{name}.uri"}
+        try:
+            self._deployment.open_port(name, uri, self._config.direction(name), **place)
+        except ConfigError as error:
+            if error.file is not None:
+                raise
+            raise ConfigError(error.expected, **place, value=error.value) from None
+
+    def run(self, should_stop: Callable[[], bool], on_ready: Callable[[], None]) -> Report:
+        """Serve until `should_stop` or a request to end; the last counters.
+
+        Raises:
+            NfFailed: an NF cannot start at all, while the manager starts.
+        """
+        self._served_since = time.monotonic()
+        while not self._ending and not should_stop():
+            is_busy = self._captures.turn() or (self._control and self._control.has_more)
+            self._deployment.poll(0.0 if is_busy else self._automation.poll_s)
+            self._hear()
+            self._supervisor.turn()
+            self._automation.turn()
+            self._chains.add_pending()
+            if self._state == "starting":
+                self._check_start(on_ready)
+        if self._last is None:
+            self._finish()
+        assert self._last is not None
+        return self._last
+
+    def _hear(self) -> None:
+        """Do what commands want; from the moment on at which there is time for them."""
+        if self._control is not None:
+            self._control.turn()
+        elif self._flows or time.monotonic() - self._served_since > CONTROL_WAIT_S:
+            from onvm_core.manager.api.server import ControlServer
+
+            self._control = ControlServer(
+                self._directory, self._deployment.manager.selector, self.handle
+            )
+
+    def _publish(self, event: m.Event) -> None:
+        """Tell those who listen; nobody can before there is a socket."""
+        if self._control is not None:
+            self._control.publish(event)
+
+    def _check_start(self, on_ready: Callable[[], None]) -> None:
+        failure = self._supervisor.first_failure()
+        if failure and self._n_adopted == 0:
+            raise NfFailed(failure)
+        is_ready = not self._chains.has_pending and self._supervisor.all_active()
+        waited_s = time.monotonic() - self._began
+        if not self._flows and (is_ready or waited_s > SOURCES_WAIT_S):
+            self._flows = True  # in the end without those that cannot start
+            self._deployment.begin()
+            self._deployment.plane.pause_sources(False)
+            times.lap("attach")
+        if is_ready and self._control is not None:
+            self._state = "ready"
+            self._publish(m.ManagerEvent(state="ready"))
+            on_ready()
+
+    def _finish(self) -> bool:
+        seconds = self._deployment.elapsed_s
+        is_drained = self._deployment.drain()
+        self._last = self._deployment.report(seconds)
+        return is_drained
+
+    # ---- NFs ----
+
+    def _package(self, name: str) -> NfPackage:
+        table = self._config.nfs.get(name)
+        plugin = (table.plugin if table else "") or name
+        try:
+            return find(plugin, self._packages)
+        except ConfigError:
+            self._packages = discover()  # it may have been installed since
+            return find(plugin, self._packages)
+
+    def _installed(self, name: str) -> NfPackage | None:
+        return next((package for package in self._packages if package.name == name), None)
+
+    def _want(self, group: NfGroup, *, is_by_command: bool = False) -> WantedHost:
+        return self._wanted(
+            group.names, group.instances, launcher=group.launcher, is_by_command=is_by_command
+        )
+
+    def _wanted(
+        self, names: tuple[str, ...], instances: tuple[str, ...], *, launcher: str,
+        config: Path | None = None, is_by_command: bool = False,
+    ) -> WantedHost:  # fmt: skip
+        packages = [self._package(name) for name in names]
+        configs = {}
+        for name, package in zip(names, packages, strict=True):
+            path = config or self._config_file(name, package)
+            if path is not None:
+                configs[package.name] = path
+        return WantedHost.make(
+            tuple(package.name for package in packages),
+            tuple(package.service or package.name for package in packages),
+            instances,
+            configs,
+            launcher=launcher,
+            is_by_command=is_by_command,
+        )
+
+    def _config_file(self, name: str, package: NfPackage) -> Path | None:
+        """The file an NF reads: the one named, or its table written to one."""
+        config = self._config.nfs.get(name, NfConfig()).config
+        folder = self._config_path.absolute().parent
+        if isinstance(config, str):
+            return folder / config
+        if not config:
+            return None
+        schema = package.manifest.config if package.manifest is not None else {}
+        resolved: dict[str, Any] = {
+            key: str(folder / value) if key in schema and schema[key].type == "path" else value
+            for key, value in config.items()
+        }
+        path = self._directory / "config" / f"{name}.toml"
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        path.write_text(format_toml(resolved), encoding="utf-8")
+        return path
+
+    # ---- requests ----
+
+    def handle(self, request: m.Request) -> m.Reply:
+        """Do what is asked.
+
+        Raises:
+            OnvmError: it cannot be done; one line.
+        """
+        return self._handlers[type(request)](request)
+
+    def _status(self, _request: m.StatusRequest) -> m.StatusReply:
+        report, peers = self._deployment.report(), self._cluster.peers()
+        hops, crossed = sum(nf.rx for nf in report.nfs), sum(peer.tx for peer in peers)
+        return m.StatusReply(
+            name=self._directory.name,
+            pid=os.getpid(),
+            version=version("onvm"),
+            state=self._state,
+            uptime_s=round(time.monotonic() - self._began, 3),
+            launched=self._supervisor.launched(),
+            chains=self._chains.all(),
+            report=report,
+            peers=peers,
+            crossing=crossed / (hops + crossed) if peers and hops + crossed else None,
+            exporters=self._automation.exporters(),
+            warnings=self._launchers.warnings,
+            startup=times.startup(),
+        )
+
+    def _down(self, request: m.DownRequest) -> m.DownReply:
+        self._keep_nfs = request.keep_nfs
+        self._ending = True
+        is_drained = self._finish()
+        assert self._last is not None
+        return m.DownReply(is_drained=is_drained, report=self._last)
+
+    def _instances(self, _request: m.InstancesRequest) -> m.InstancesReply:
+        return m.InstancesReply(launched=self._supervisor.launched())
+
+    def _nf_run(self, request: m.NfRunRequest) -> m.InstancesReply:
+        package = self._package(request.name)
+        config = None if request.config is None else Path(request.config)
+        if config is not None:
+            if not config.is_file():
+                raise ConfigError("no such file", field="--config", value=request.config)
+            assert package.manifest is not None
+            read_config(package.manifest, config)
+        taken = self._supervisor.instance_names()
+        taken |= {one.name for _, one in self._deployment.manager.registry.instances()}
+        if request.instance is not None:
+            instance = f"{request.name}-{request.instance}"
+            if instance in taken:
+                raise ConfigError("expected one that does not run", field="nf run", value=instance)
+        else:
+            number = 1
+            while (instance := f"{request.name}-{number}") in taken:
+                number += 1
+        table = self._config.nfs.get(request.name, NfConfig())
+        launcher = request.launcher or table.launcher or DEFAULT_LAUNCHER
+        self._launchers.get(launcher, field="--launcher")
+        wanted = self._wanted(
+            (request.name,), (instance,), launcher=launcher, config=config, is_by_command=True
+        )
+        return m.InstancesReply(launched=[self._supervisor.run(wanted)])
+
+    def _nf_stop(self, request: m.NfStopRequest) -> m.InstancesReply:
+        stopped = self._supervisor.stop(request.name)
+        if not stopped:
+            # One that somebody started by hand and that attached by itself.
+            if self._deployment.stop_nf(request.name):
+                return m.InstancesReply(launched=[])
+            raise ConfigError(self._known_instances(), field="nf stop", value=request.name)
+        return m.InstancesReply(launched=stopped)
+
+    def _known_instances(self) -> str:
+        names = sorted(one.name for _, one in self._deployment.manager.registry.instances())
+        return f"expected an instance or a service ({', '.join(names) or 'nothing runs'})"
+
+    def _send(self, request: m.SendRequest) -> m.DoneReply:
+        count = self._deployment.manager.send_user(request.name, request.message.encode())
+        if count == 0:
+            raise ConfigError(self._known_instances(), field="send", value=request.name)
+        return m.DoneReply(count=count)

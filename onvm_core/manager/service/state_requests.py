@@ -1,0 +1,156 @@
+"""Requests about instances that move: they drain, or state goes to or comes from another host.
+
+The agents carry the state (`onvm_core.cluster.mover`); what happens to packets meanwhile is in
+`handover`.
+
+Threads: the manager's.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from onvm_core.manager.api import messages as m
+from onvm_core.manager.api.state_messages import (
+    NfDrainRequest,
+    StateDoneRequest,
+    StateGivenRequest,
+    StateGiveRequest,
+    StatePiece,
+    StateReadRequest,
+    StateReply,
+    StateTakeRequest,
+)
+from onvm_core.manager.cluster_tables.tables import ClusterTables
+from onvm_core.manager.config.sections import ScaleConfig
+from onvm_core.manager.deployment import Deployment
+from onvm_core.manager.nf_hosts.codec import Claim
+from onvm_core.manager.nf_hosts.registry import HostState, NfHost
+from onvm_core.manager.supervision.scaling import COMMAND_DRAIN_S
+from onvm_core.manager.supervision.supervised import Supervised
+from onvm_core.manager.supervision.supervisor import Supervisor
+from onvm_sdk.errors import ConfigError
+
+__all__ = ["Moves"]
+
+READ_BYTES = 1 << 20
+"""About as much of a state goes in one reply."""
+RESERVED_S = 60.0
+"""For so long at least nobody gets the name of an instance that has moved."""
+
+
+class Moves:
+    """Handles them.
+
+    Attributes:
+        handlers: by request.
+    """
+
+    def __init__(
+        self, deployment: Deployment, supervisor: Supervisor, tables: ClusterTables
+    ) -> None:
+        self._manager = deployment.manager
+        self._supervisor = supervisor
+        self._tables = tables
+        self._hand_overs = supervisor.drains.hand_overs
+        self._moved: dict[str, tuple[float, frozenset[Claim]]] = {}
+        supervisor.reserved = tables.reserved = self.reserved
+        self.handlers: dict[type, Callable[[Any], m.Reply]] = {
+            NfDrainRequest: self.drain,
+            StateTakeRequest: self.take,
+            StateReadRequest: self.read,
+            StateDoneRequest: self.done,
+            StateGiveRequest: self.give,
+            StateGivenRequest: self.given,
+        }
+
+    def reserved(self) -> set[str]:
+        """Names of instances that have moved away, while what belongs to a name (a block of ports)
+        is used where they went.
+        """
+        now, used = time.monotonic(), self._tables.remote_claims()
+        self._moved = {
+            name: (since, claims)
+            for name, (since, claims) in self._moved.items()
+            if now - since < RESERVED_S or claims & used
+        }
+        return set(self._moved)
+
+    def _find(self, instance: str) -> tuple[Supervised, NfHost]:
+        nf = self._supervisor.find(instance)
+        if nf is None or nf.host is None or nf.is_stopping:
+            raise ConfigError("expected one that was launched here", field="nf", value=instance)
+        if nf.host.state not in (HostState.ACTIVE, HostState.DRAINING):
+            raise ConfigError("it does not serve", field="nf", value=instance)
+        return nf, nf.host
+
+    def drain(self, request: NfDrainRequest) -> m.Reply:
+        """Let an instance end with its flows, or hand its state to a sibling."""
+        nf = self._supervisor.find(request.name)
+        if nf is None:
+            raise ConfigError(
+                "expected one that was launched here", field="nf drain", value=request.name
+            )
+        handover_s = ScaleConfig().handover_ms / 1000
+        self._supervisor.drains.drain_one(nf, COMMAND_DRAIN_S, handover_s)
+        return m.DoneReply()
+
+    # ---- from here to another host ----
+
+    def take(self, request: StateTakeRequest) -> m.Reply:
+        """Hold an instance still, and take its state."""
+        _, host = self._find(request.instance)
+        if self._hand_overs.is_going_on(host):
+            raise ConfigError("it hands its state over already", field="nf", value=request.instance)
+        self._manager.keep_back(host, True)
+        self._hand_overs.begin_leaving(host, request.pause_ms / 1000)
+        return m.DoneReply()
+
+    def read(self, request: StateReadRequest) -> m.Reply:
+        """Some of its state."""
+        _, host = self._find(request.instance)
+        try:
+            pieces, is_whole = self._hand_overs.read(host, READ_BYTES)
+        except ConfigError as error:
+            return StateReply(step="failed", reason=str(error))
+        return StateReply(
+            step="done" if is_whole else "waiting",
+            pieces=[StatePiece(stage, piece) for stage, piece in pieces],
+        )
+
+    def done(self, request: StateDoneRequest) -> m.Reply:
+        """Another host has its state, or none has."""
+        nf, host = self._find(request.instance)
+        if request.heir is None:
+            self._hand_overs.cancel(host)
+            self._tables.own.keep_back()
+            return m.DoneReply()
+        number, heir = self._tables.own.number_of(host.slot), self._tables.slot_of(request.heir)
+        if heir is None or number is None:
+            raise ConfigError("is not known here", field="heir", value=request.heir)
+        if not self._hand_overs.end_leaving(host):
+            raise ConfigError("came too late", field="heir", value=request.heir)
+        self._manager.plane.set_successor(number, request.heir)
+        for name in nf.wanted.instances:
+            self._moved[name] = (time.monotonic(), frozenset(host.claims))
+        self._supervisor.stop_with_heir(nf, heir)
+        return m.DoneReply()
+
+    # ---- from another host to here ----
+
+    def give(self, request: StateGiveRequest) -> m.Reply:
+        """Give an instance state of another."""
+        _, host = self._find(request.instance)
+        self._hand_overs.inheritances.give(
+            host, request.source, [(piece.stage, piece.data) for piece in request.pieces],
+            is_first=request.is_first,
+        )  # fmt: skip
+        return m.DoneReply(count=len(request.pieces))
+
+    def given(self, request: StateGivenRequest) -> m.Reply:
+        """Whether it has taken that over."""
+        self._find(request.instance)
+        step, reason = self._hand_overs.inheritances.look(request.source)
+        return StateReply(step=step, reason=reason)

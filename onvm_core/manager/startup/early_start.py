@@ -1,0 +1,117 @@
+"""The data plane of ``onvm up`` begins while Python still reads the rest of the manager.
+
+DPDK's environment takes about 130 ms, of which it sleeps 100 ms to measure the TSC; packet memory
+and tables take some more. Imports and the checks of the file take as long, and need none of it. So
+`begin` starts the data plane in a thread as soon as the arguments of the command are known, from no
+more than the file's ``[dataplane]``. Nothing depends on it: without an early start, or with a
+mistake in the file, `start_plane` starts the data plane later, and the check of the file reports
+the mistake.
+
+Threads: `begin` and `start_plane` belong to the thread that runs the manager.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from onvm_core.dataplane.interface import DataPlane
+from onvm_core.dataplane.values import DataplaneSettings
+from onvm_core.manager.startup import times
+from onvm_core.manager.startup.environment import (
+    DataplaneConfig,
+    check_dataplane,
+    eal_arguments,
+    split_cpus,
+)
+from onvm_sdk.errors import ConfigError, OnvmError
+
+__all__ = ["begin", "start_plane"]
+
+_PCI = "pci:"
+"""Ports of NICs: DPDK takes hold of these when it starts, so that all must be checked before."""
+
+
+class _Start(threading.Thread):
+    """Starts the data plane. Not a daemon: Python ends only when DPDK is not in the middle."""
+
+    def __init__(self, settings: DataplaneSettings, arguments: Sequence[str]) -> None:
+        super().__init__(name="onvm-early-start")
+        self.settings = settings
+        self.arguments = arguments
+        self._result: DataPlane | Exception | None = None
+
+    def run(self) -> None:
+        """Start it, and keep it, or the error, for `plane`."""
+        try:
+            self._result = _start(self.settings, self.arguments)
+        except (ImportError, OnvmError) as error:
+            self._result = error
+
+    def plane(self) -> DataPlane:
+        """Wait for the data plane; raise what went wrong."""
+        self.join()
+        assert self._result is not None
+        if isinstance(self._result, Exception):
+            raise self._result
+        return self._result
+
+
+_running: list[_Start] = []
+
+
+def begin(file: Path) -> None:
+    """Start the data plane that `file` describes, if nothing is wrong with that part of it."""
+    planned = _plan(file)
+    if planned is not None and not _running:
+        _running.append(_Start(*planned))
+        _running[0].start()
+
+
+def _plan(file: Path) -> tuple[DataplaneSettings, list[str]] | None:
+    try:
+        tree = tomllib.loads(file.read_text(encoding="utf-8"))
+        plane = msgspec.convert(tree.get("dataplane", {}), DataplaneConfig)
+        uris = [port["uri"] for port in tree.get("ports", {}).values()]
+        check_dataplane(plane, file)
+    except (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError):
+        return None  # who checks the file says what is wrong
+    except (ConfigError, msgspec.ValidationError):
+        return None
+    if any(not isinstance(uri, str) or uri.startswith(_PCI) for uri in uris):
+        return None
+    workers, _ = split_cpus(plane.workers, plane.cpus)
+    return plane.settings(uris), eal_arguments(workers)
+
+
+def start_plane(settings: DataplaneSettings, arguments: Sequence[str]) -> DataPlane:
+    """Make the native data plane, or wait for the one that has begun.
+
+    Raises:
+        OnvmError: it does not start.
+    """
+    if not _running:
+        return _start(settings, arguments)
+    begun = _running.pop()
+    plane = begun.plane()
+    if (begun.settings, list(begun.arguments)) != (settings, list(arguments)):
+        raise OnvmError("[dataplane] has changed while the manager started; start it again")
+    return plane
+
+
+def _start(settings: DataplaneSettings, arguments: Sequence[str]) -> DataPlane:
+    from onvm_core._native.plane import NativeDataPlane  # loads DPDK
+
+    plane = NativeDataPlane()
+    began = time.monotonic()
+    plane.start_environment(arguments)
+    there = time.monotonic()
+    plane.init(settings)
+    times.note("environment", there - began)
+    times.note("tables", time.monotonic() - there)
+    return plane

@@ -1,0 +1,147 @@
+"""What the data plane is started with: its part of ``onvm.toml``, CPUs, DPDK's arguments.
+
+Light, because a manager begins with this while the rest of it is still being imported
+(`head_start`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+
+from onvm_core.dataplane.values import DataplaneSettings
+from onvm_core.manager.startup.numa import cpu_sockets, device_socket, memory_sockets
+from onvm_sdk.errors import ConfigError
+
+__all__ = [
+    "DataplaneConfig",
+    "buffer_bytes",
+    "check_dataplane",
+    "eal_arguments",
+    "split_cpus",
+    "worker_sockets",
+]
+
+_HEADROOM_BYTES, _UNIT_BYTES, _MBUF_BYTES = 128, 128, 128
+"""Of a buffer, before its packet; its size is an odd multiple of a unit; and beside it."""
+
+
+class DataplaneConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """``[dataplane]``."""
+
+    workers: Annotated[int, msgspec.Meta(ge=1, le=16)] = 1
+    cpus: list[Annotated[int, msgspec.Meta(ge=0)]] = []
+    """One CPU for each worker; empty: the first ones that may be used."""
+    buffers: Annotated[int, msgspec.Meta(ge=1024, le=1 << 20)] = 8192
+    buffer_size: Annotated[int, msgspec.Meta(ge=256, le=60000)] = 2048
+    ring_length: Annotated[int, msgspec.Meta(ge=64, le=16384)] = 1024
+    idle: Literal["adaptive", "busy"] = "adaptive"
+    flows: Annotated[int, msgspec.Meta(ge=1024, le=1 << 24)] = 1 << 20
+    flow_idle_s: Annotated[float, msgspec.Meta(ge=0.001, le=86400)] = 300.0
+    huge_pages: bool = False
+    high_percent: Annotated[int, msgspec.Meta(ge=1, le=100)] = 80
+    low_percent: Annotated[int, msgspec.Meta(ge=0, le=99)] = 60
+
+    def settings(self, ports: Iterable[str] = ()) -> DataplaneSettings:
+        """As the data plane takes it.
+
+        Args:
+            ports: URIs; the sockets of their devices have packet memory as well.
+        """
+        workers, _ = split_cpus(self.workers, self.cpus)
+        sockets = worker_sockets(workers)
+        return DataplaneSettings(
+            n_workers=self.workers,
+            worker_sockets=sockets,
+            memory_sockets=memory_sockets(sockets, map(_socket_of, ports)),
+            n_buffers=self.buffers,
+            data_bytes=self.buffer_size,
+            ring_length=self.ring_length,
+            idle_policy=1 if self.idle == "busy" else 0,
+            flow_capacity=self.flows,
+            flow_idle_ms=int(self.flow_idle_s * 1000),
+            use_huge_pages=self.huge_pages,
+            high_percent=self.high_percent,
+            low_percent=self.low_percent,
+        )
+
+
+def check_dataplane(plane: DataplaneConfig, path: Path) -> None:
+    """See what msgspec cannot.
+
+    Raises:
+        ConfigError: a mistake in the file at `path`.
+    """
+    if plane.ring_length & (plane.ring_length - 1):
+        raise ConfigError(
+            "expected a power of two", file=path, field="dataplane.ring_length",
+            value=plane.ring_length,
+        )  # fmt: skip
+    if plane.low_percent >= plane.high_percent:
+        raise ConfigError(
+            f"expected less than high_percent ({plane.high_percent})",
+            file=path, field="dataplane.low_percent", value=plane.low_percent,
+        )  # fmt: skip
+    if not plane.cpus:
+        return
+    if len(plane.cpus) != plane.workers:
+        raise ConfigError(
+            f"expected one CPU for each of {plane.workers} workers",
+            file=path, field="dataplane.cpus", value=plane.cpus,
+        )  # fmt: skip
+    usable = sorted(os.sched_getaffinity(0))
+    for cpu in plane.cpus:
+        if cpu not in usable:
+            raise ConfigError(
+                f"expected CPUs that may be used here ({', '.join(map(str, usable))})",
+                file=path, field="dataplane.cpus", value=cpu,
+            )  # fmt: skip
+
+
+def split_cpus(n_workers: int, wanted: Sequence[int] = ()) -> tuple[list[int], list[int]]:
+    """CPUs for workers and for NFs, from those this process may use.
+
+    Workers get those `wanted`, or the first ones; NFs the rest, or all when there is no rest.
+    """
+    cpus = sorted(os.sched_getaffinity(0))
+    workers = list(wanted) or [cpus[i % len(cpus)] for i in range(n_workers)]
+    return workers, [cpu for cpu in cpus if cpu not in workers] or cpus
+
+
+def worker_sockets(workers: Sequence[int]) -> tuple[int, ...]:
+    """CPU socket of each worker, by its CPU."""
+    known = cpu_sockets()
+    return tuple(known.get(cpu, 0) for cpu in workers)
+
+
+def _socket_of(uri: str) -> int | None:
+    scheme, _, rest = uri.partition(":")
+    return device_socket(scheme, rest.partition("?")[0])
+
+
+def buffer_bytes(data_bytes: int) -> int:
+    """Memory that a buffer for packets of `data_bytes` takes, with its descriptor."""
+    units = -(-(data_bytes + _HEADROOM_BYTES) // _UNIT_BYTES) | 1
+    return units * _UNIT_BYTES + _MBUF_BYTES
+
+
+def eal_arguments(
+    worker_cpus: Sequence[int], *, memory_mib: int = 512, use_pci: bool = False
+) -> list[str]:
+    """Arguments of DPDK's environment for workers on the given CPUs.
+
+    Lcore 0 is the control thread and may run on any CPU; worker i is lcore i + 1.
+    """
+    everywhere = ",".join(str(cpu) for cpu in sorted(os.sched_getaffinity(0)))
+    lcores = [f"0@({everywhere})"]
+    lcores += [f"{i + 1}@{cpu}" for i, cpu in enumerate(worker_cpus)]
+    arguments = [
+        "onvm", "--no-huge", "--no-shconf", "--iova-mode=va", "--no-telemetry",
+        "--log-level=4", "--log-level=pmd.net.tap:2", "-m", str(memory_mib),
+        "--lcores", ",".join(lcores),
+    ]  # fmt: skip
+    return arguments if use_pci else [*arguments, "--no-pci"]

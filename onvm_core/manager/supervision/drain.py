@@ -1,0 +1,287 @@
+"""NF hosts that drain: they get no new flows, and end.
+
+One that can hand its state over to a sibling does so at once, and its flows go with it. Any other
+ends when its flows have ended and its NFs say that their state may go, or after a while, when what
+is left of its flows moves to others.
+
+The flow table may have millions of entries: each turn looks at some of them. A host whose slot no
+entry has named in a whole pass has no flow any more, for it gets no new ones. Flows that came in at
+another host of the cluster stand in its table: such a host must have been without packets for as
+long as a flow is kept, too.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from onvm_core.dataplane.interface import ChainPlane
+from onvm_core.manager.deployment import Deployment
+from onvm_core.manager.handover.handover import HandoverFailure, HandOvers
+from onvm_core.manager.nf_hosts.registry import HostState, NfHost
+from onvm_core.manager.supervision.supervised import Supervised
+
+__all__ = ["Drains", "FlowWatch"]
+
+log = logging.getLogger("onvm.drain")
+
+FLOWS_PER_TURN = 2048
+PAUSE_S = 0.2
+TRIES_MAX = 5
+"""Hand-overs that are begun: one fails where a queue does not run empty within the pause."""
+RETRY_S = 2.0
+
+
+class FlowWatch:
+    """Watches slots of draining hosts."""
+
+    def __init__(self, plane: ChainPlane) -> None:
+        self._plane = plane
+        self._watched: set[int] = set()
+        self._asked: frozenset[int] = frozenset()
+        self._seen: set[int] = set()
+        self._cursor = 0
+        self._next_s = 0.0
+
+    def add(self, slot: int) -> None:
+        """Watch a slot."""
+        self._watched.add(slot)
+
+    def discard(self, slot: int) -> None:
+        """Watch it no longer."""
+        self._watched.discard(slot)
+
+    def turn(self, now_s: float) -> set[int]:
+        """Look at some flows; slots that were found to have none."""
+        if not self._watched or now_s < self._next_s:
+            return set()
+        if self._cursor == 0:
+            self._asked = frozenset(self._watched)
+            self._seen = set()
+        cursor, slots = self._plane.read_flow_hosts(self._cursor, FLOWS_PER_TURN)
+        self._seen |= slots
+        ended = self._asked - self._seen
+        if cursor is not None and ended:
+            self._cursor = cursor
+            return set()
+        # The table's end, or all are known to have flows: once more, a little later.
+        self._cursor = 0
+        self._next_s = now_s + PAUSE_S
+        return set(ended) & self._watched
+
+
+@dataclass(slots=True)
+class _Plan:
+    """A hand-over that is wanted, from its first try to its last."""
+
+    heirs: Sequence[NfHost]
+    pause_s: float
+    tries: int = 0
+    retry_at: float | None = None
+
+
+class Drains:
+    """Drains NF hosts that are looked after.
+
+    Args:
+        nfs: all of them; the supervisor's own list.
+        stop: ends one of them; its flows go to the slot in the second argument, or to all others.
+        write: records what is known of them.
+    """
+
+    def __init__(
+        self,
+        deployment: Deployment,
+        nfs: list[Supervised],
+        stop: Callable[[Supervised, int], None],
+        write: Callable[[], None],
+    ) -> None:
+        self._manager = deployment.manager
+        self._nfs = nfs
+        self._stop = stop
+        self._write = write
+        self._flows = FlowWatch(self._manager.plane)
+        self._plans: dict[int, _Plan] = {}
+        self._heard: dict[int, tuple[int, float]] = {}
+        """Of hosts to which others send: packets so far, and since when they are so many."""
+        self.hand_overs = HandOvers(
+            self._manager, on_end=self._handed_over, on_inherited=self._inherited,
+            on_released=self._released,
+        )  # fmt: skip
+
+    @property
+    def is_urgent(self) -> bool:
+        """Whether packets wait for a hand-over of state."""
+        return self.hand_overs.is_urgent
+
+    def is_excused(self, host: NfHost) -> bool:
+        """Whether a host that makes no progress may be busy with a state."""
+        return self.hand_overs.is_excused(host)
+
+    def on_gone(self, host: NfHost) -> None:
+        """A host is dead."""
+        self.hand_overs.on_gone(host)
+
+    def forget(self, host: NfHost) -> None:
+        """A host is to stop, whatever it was doing."""
+        self._plans.pop(host.slot, None)
+        self._heard.pop(host.slot, None)
+        self.hand_overs.cancel(host)
+        self._flows.discard(host.slot)
+
+    def drain(self, service: str, deadline_s: float, handover_s: float) -> str | None:
+        """Let the newest host of the service end with its flows; its name, or None.
+
+        One that does not serve yet is stopped at once. One that can hand its state over does so,
+        and ends when its flows have gone with it.
+
+        Args:
+            handover_s: for how long packets may wait for that; 0: it does not.
+        """
+        for nf in reversed(self._nfs):
+            if service not in nf.wanted.services or nf.is_leaving or nf.wanted.is_spare:
+                continue
+            if nf.is_serving and nf.host is not None:
+                self._begin(nf, nf.host, self._heir_of(nf), deadline_s, handover_s)
+            else:
+                self._stop(nf, 0)
+            return "+".join(nf.wanted.instances)
+        return None
+
+    def drain_one(self, nf: Supervised, deadline_s: float, handover_s: float) -> None:
+        """As `drain`, one that was chosen."""
+        if nf.is_serving and nf.host is not None:
+            self._begin(nf, nf.host, self._heir_of(nf), deadline_s, handover_s)
+        elif not nf.is_leaving:
+            self._stop(nf, 0)
+
+    def drain_host(
+        self, host: NfHost, heirs: Sequence[NfHost], deadline_s: float, handover_s: float
+    ) -> None:
+        """As `drain`, a host that serves; its state goes to `heirs`, one or one for each stage."""
+        nf = self._of(host)
+        if nf is not None and nf.is_serving:
+            self._begin(nf, host, heirs, deadline_s, handover_s)
+
+    def _begin(
+        self, nf: Supervised, host: NfHost, heirs: Sequence[NfHost], deadline_s: float,
+        handover_s: float,
+    ) -> None:  # fmt: skip
+        nf.is_draining = True
+        nf.drain_until = time.monotonic() + deadline_s
+        nf.drain_note = ""
+        self._manager.drain_host(host)
+        self._flows.add(host.slot)
+        if heirs and handover_s > 0:
+            self._plans[host.slot] = _Plan(heirs, handover_s)
+            self._hand_over(host)
+
+    def _hand_over(self, host: NfHost) -> None:
+        plan = self._plans[host.slot]
+        plan.tries += 1
+        plan.retry_at = None
+        self.hand_overs.begin(host, plan.heirs, plan.pause_s)
+
+    def resume(self, service: str) -> str | None:
+        """Let new flows come to a host that drains; its name, or None without one."""
+        for nf in self._nfs:
+            if (
+                nf.is_draining and not nf.is_stopping and service in nf.wanted.services
+                and nf.host is not None and nf.host.state is HostState.DRAINING
+            ):  # fmt: skip
+                self.forget(nf.host)
+                nf.is_draining = False
+                self._manager.resume_host(nf.host)
+                return "+".join(nf.wanted.instances)
+        return None
+
+    def turn(self, now: float) -> None:
+        """Go on with hand-overs, and end who has no flow any more."""
+        self.hand_overs.turn()
+        ended = self._flows.turn(now)
+        for nf in list(self._nfs):
+            if not nf.is_draining or nf.is_stopping or nf.host is None:
+                continue
+            has_ended = (
+                nf.host.slot in ended and nf.host.is_drained and self._is_quiet(nf.host, now)
+            )
+            if has_ended or now > nf.drain_until or nf.host.state is HostState.DEAD:
+                self.forget(nf.host)
+                self._stop(nf, 0)
+                continue
+            plan = self._plans.get(nf.host.slot)
+            if plan is not None and plan.retry_at is not None and now > plan.retry_at:
+                self._hand_over(nf.host)
+
+    def _is_quiet(self, host: NfHost, now: float) -> bool:
+        """Whether no flow that other hosts know can be there any more."""
+        if not host.is_shared:
+            return True
+        rx = sum(self._manager.plane.read_host(host.slot).rx)
+        known = self._heard.get(host.slot)
+        if known is None or known[0] != rx:
+            known = self._heard[host.slot] = rx, now
+        return now - known[1] > self._manager.settings.flow_idle_ms / 1000
+
+    # ---- the state ----
+
+    def _heir_of(self, nf: Supervised) -> list[NfHost]:
+        """The sibling that could best take its flows, if there is one."""
+        meters = self._manager.meters
+        siblings = [
+            other.host for other in self._nfs
+            if other is not nf and other.is_serving and other.host is not None
+            and (other.wanted.nfs, other.wanted.services) == (nf.wanted.nfs, nf.wanted.services)
+            and other.wanted.digest == nf.wanted.digest
+        ]  # fmt: skip
+        return sorted(siblings, key=meters.spare_pps)[-1:]
+
+    def _of(self, host: NfHost) -> Supervised | None:
+        return next((nf for nf in self._nfs if nf.host is host), None)
+
+    def _handed_over(
+        self, host: NfHost, heirs: Sequence[NfHost], failure: HandoverFailure | None
+    ) -> None:
+        nf = self._of(host)
+        if nf is None or not nf.is_draining or nf.is_stopping:
+            return
+        label = "+".join(nf.wanted.instances)
+        plan = self._plans.get(host.slot)
+        is_late = failure is not None and failure.is_timeout
+        if is_late and plan is not None and plan.tries < TRIES_MAX and _all_serve(heirs):
+            plan.retry_at = time.monotonic() + RETRY_S
+            nf.drain_note = f"state not handed over yet: {failure}; it is tried again"
+            log.warning("%s drains: %s", label, nf.drain_note)
+            return
+        self._plans.pop(host.slot, None)
+        if failure is not None:
+            nf.drain_note = f"state not handed over: {failure}; its flows may end by themselves"
+            log.warning("%s drains: %s", label, nf.drain_note)
+            return
+        names = [heir.instances[0].name for heir in heirs]
+        log.info("%s has handed its state over to %s", label, ", ".join(names))
+        self._flows.discard(host.slot)
+        # Where several take it, there is one for each service, and so no choice.
+        self._stop(nf, heirs[0].slot)
+
+    def _inherited(self, heir: NfHost, name: str) -> None:
+        """As long as the state is used, nobody else gets the names of who owned it."""
+        nf = self._of(heir)
+        owner = next((one for one in self._nfs if name in one.wanted.instances), None)
+        if nf is not None:
+            nf.heirlooms |= {name}
+            if owner is not None:
+                nf.heirlooms |= {*owner.wanted.instances, *owner.heirlooms}
+            self._write()
+
+    def _released(self, heir: NfHost) -> None:
+        nf = self._of(heir)
+        if nf is not None:
+            nf.heirlooms = set()
+            self._write()
+
+
+def _all_serve(hosts: Sequence[NfHost]) -> bool:
+    return all(host.state is HostState.ACTIVE for host in hosts)

@@ -1,0 +1,141 @@
+"""An NF host that is looked after: what is to run, what is known of it, and how it is shown."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from onvm_core.launch.identity import ProcessId
+from onvm_core.launch.launcher import DEFAULT_LAUNCHER, Handle
+from onvm_core.manager.api.messages import LaunchedNf
+from onvm_core.manager.nf_hosts.registry import HostState, NfHost
+
+__all__ = ["CRASH_LOOP", "FIRST_DELAY_S", "LOG_LINES", "Supervised", "WantedHost"]
+
+FIRST_DELAY_S = 0.1
+CRASH_LOOP = 5
+LOG_LINES = 5
+
+
+class WantedHost(msgspec.Struct, frozen=True):
+    """An NF host that is to run.
+
+    Attributes:
+        nfs: plugins, in chain order; several are fused.
+        services: their service types.
+        instances: names of their instances.
+        configs: configuration file by plugin.
+        digest: of the content of those files; an NF host with an older one is replaced.
+        launcher: what starts it.
+        is_by_command: started by ``onvm nf run`` or the autoscaler, not by the file.
+        is_spare: stands by until it is needed.
+    """
+
+    nfs: tuple[str, ...]
+    services: tuple[str, ...]
+    instances: tuple[str, ...]
+    configs: dict[str, str] = {}
+    digest: str = ""
+    launcher: str = DEFAULT_LAUNCHER
+    is_by_command: bool = False
+    is_spare: bool = False
+
+    @classmethod
+    def make(
+        cls, nfs: tuple[str, ...], services: tuple[str, ...], instances: tuple[str, ...],
+        configs: dict[str, Path], *, launcher: str = DEFAULT_LAUNCHER, is_by_command: bool = False,
+    ) -> WantedHost:  # fmt: skip
+        """With the digest of its configuration as it is now."""
+        digest = hashlib.sha256()
+        for name, path in sorted(configs.items()):
+            digest.update(name.encode() + b"\0" + path.read_bytes())
+        files = {name: str(path) for name, path in configs.items()}
+        return cls(nfs, services, instances, files, digest.hexdigest(), launcher, is_by_command)
+
+
+@dataclass(slots=True, eq=False)
+class Supervised:
+    """An NF host that is looked after; without a handle it waits to be started again."""
+
+    wanted: WantedHost
+    handle: Handle | None = None
+    secret: str = ""
+    log: str = ""
+    process: ProcessId | None = None
+    since: float = 0.0
+    host: NfHost | None = None
+    gone_at: float = 0.0
+    is_draining: bool = False
+    drain_until: float = 0.0
+    drain_note: str = ""
+    """Why its state was not handed over."""
+    heirlooms: set[str] = field(default_factory=set)
+    """Names of instances whose state it has taken over and still uses."""
+    is_stopping: bool = False
+    stop_at: float = 0.0
+    delay_s: float = FIRST_DELAY_S
+    retry_at: float = 0.0
+    restarts: int = 0
+    failures: int = 0
+    reason: str = ""
+    log_tail: list[str] = field(default_factory=list)
+    has_served: bool = False
+    is_slow: bool = False
+    """Whether it was ended because it was not ready in time."""
+
+    @property
+    def is_serving(self) -> bool:
+        """Whether new flows may come to it."""
+        return self._is(HostState.ACTIVE) and not self.is_leaving
+
+    @property
+    def is_standby(self) -> bool:
+        """Whether it could serve at once."""
+        return self._is(HostState.STANDBY) and not self.is_leaving
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether it is not to come back."""
+        return self.is_draining or self.is_stopping
+
+    def _is(self, state: HostState) -> bool:
+        return self.handle is not None and self.host is not None and self.host.state is state
+
+    @property
+    def part(self) -> str:
+        """The field of `ServiceState` that it counts in."""
+        if self.is_leaving:
+            return "draining"
+        if self.wanted.is_spare:
+            return "standby" if self.is_standby else "standby_starting"
+        if self.is_serving:
+            return "serving"
+        return "failing" if self.restarts else "starting"
+
+    def show(self) -> LaunchedNf:
+        """For a client."""
+        tail = self.log_tail
+        if self.handle is None:
+            state = "crash-loop" if self.failures >= CRASH_LOOP else "waiting"
+        elif self.is_leaving:
+            state = "draining"
+        elif self.host is None or self.host.state is HostState.ATTACHED:
+            state = "starting"
+            tail = tail or self.handle.log_tail()[-LOG_LINES:]
+        else:
+            state = self.host.state.value
+        return LaunchedNf(
+            nfs=list(self.wanted.nfs),
+            instances=list(self.wanted.instances),
+            launcher=self.wanted.launcher,
+            state=state,
+            pid=self.handle.pid if self.handle else 0,
+            cpus=list(self.handle.spec.cpus) if self.handle else [],
+            restarts=self.restarts,
+            reason=self.drain_note if self.is_leaving and self.drain_note else self.reason,
+            log=self.log,
+            log_tail=tail,
+        )

@@ -1,0 +1,450 @@
+"""Keeps the NF hosts of a long-lived manager running, across its own death too.
+
+What was launched stands in ``nfs.json`` (mode 0600) in the manager's directory: the secret each
+NF host attaches with, its PID and start time, and what it runs. It is written before the process
+starts and again when its PID is known, so there is no moment at which a killed manager leaves an
+NF host that the next one cannot find. The next one reads it back and expects those secrets: NF
+hosts that live, and still run what is wanted, are adopted with their state; others are ended.
+
+An NF host that dies is started again after a while: 0.1 s, doubled each time up to 5 s. When it
+has died five times in a row without living for ten seconds, that is a crash loop, and it is tried
+only every 30 s. If a spare of the same services stands by, that takes its place at once, and who
+died becomes the spare.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import msgspec
+
+from onvm_core.launch.identity import ProcessId, find_by_environment
+from onvm_core.launch.launcher import SECRET_VARIABLE, LaunchSpec
+from onvm_core.manager.api.directory import write_private
+from onvm_core.manager.api.messages import LaunchedNf, NfEvent
+from onvm_core.manager.deployment import Deployment
+from onvm_core.manager.nf_hosts.registry import HostState, NfHost
+from onvm_core.manager.supervision.drain import Drains
+from onvm_core.manager.supervision.supervised import (
+    CRASH_LOOP,
+    FIRST_DELAY_S,
+    LOG_LINES,
+    Supervised,
+    WantedHost,
+)
+from onvm_sdk.errors import OnvmError
+
+__all__ = ["Supervisor"]
+
+log = logging.getLogger("onvm.supervisor")
+
+RECORD = "nfs.json"
+LAST_DELAY_S = 5.0
+HEALTHY_S = 10.0
+CRASH_LOOP_DELAY_S = 30.0
+DETACHED_TIMEOUT_S = 1.0
+STOP_TIMEOUT_S = 5.0
+POLL_S = 0.01
+
+
+class _Record(msgspec.Struct, frozen=True):
+    wanted: WantedHost
+    secret: str
+    log: str
+    pid: int = 0
+    start_time: int = 0
+    heirlooms: tuple[str, ...] = ()
+
+    def process(self) -> ProcessId | None:
+        """The process, if it lives."""
+        if self.pid == 0:  # the manager died between writing this and knowing the PID
+            return next(iter(find_by_environment(SECRET_VARIABLE, self.secret)), None)
+        process = ProcessId(self.pid, self.start_time)
+        return process if process.is_alive else None
+
+
+class Supervisor:
+    """Starts, adopts, watches, restarts and stops NF hosts.
+
+    Args:
+        publish: gets what happens to them.
+        ready_s: how long one may take until it serves.
+    """
+
+    def __init__(
+        self, directory: Path, deployment: Deployment, publish: Callable[[NfEvent], None],
+        ready_s: float = 60.0,
+    ) -> None:  # fmt: skip
+        self._ready_s = ready_s
+        self._record_path = directory / RECORD
+        self._deployment = deployment
+        self._publish = publish
+        self._nfs: list[Supervised] = []
+        self.drains = Drains(deployment, self._nfs, self._stop, self._write)
+        self.reserved: Callable[[], set[str]] = set
+        """Names that nobody is to get, though none here has them."""
+        self._unread: list[_Record] = []
+        """Of the earlier manager, as long as they are neither adopted nor ended."""
+
+    # ---- what there is ----
+
+    def launched(self) -> list[LaunchedNf]:
+        """All NF hosts that are looked after."""
+        return [nf.show() for nf in self._nfs]
+
+    def instance_names(self) -> set[str]:
+        """Names that are taken."""
+        taken = {name for nf in self._nfs for name in (*nf.wanted.instances, *nf.heirlooms)}
+        return taken | self.reserved()
+
+    def first_failure(self) -> str:
+        """The line of an NF host that has failed and never served; "" if none."""
+        for nf in self._nfs:
+            if nf.restarts and not nf.has_served and not nf.wanted.is_by_command:
+                return nf.reason
+        return ""
+
+    def all_active(self) -> bool:
+        """Whether every NF host serves, or stands by."""
+        return all(nf.is_serving or nf.is_standby or nf.is_leaving for nf in self._nfs)
+
+    def count(self, service: str) -> Counter[str]:
+        """How many NF hosts of a service are in which state, by the names of `ServiceState`."""
+        counts: Counter[str] = Counter()
+        for nf in self._nfs:
+            if service in nf.wanted.services:
+                counts[nf.part] += 1
+        return counts
+
+    def wanted(self) -> list[WantedHost]:
+        """What is to run, but for what leaves."""
+        return [nf.wanted for nf in self._nfs if not nf.is_leaving]
+
+    def serving(self, service: str) -> list[NfHost]:
+        """Hosts of a service to which new flows may come."""
+        return [
+            nf.host for nf in self._nfs
+            if nf.host is not None and nf.is_serving and service in nf.wanted.services
+        ]  # fmt: skip
+
+    def example(self, service: str) -> WantedHost | None:
+        """What an NF host of the service runs; None when there is none."""
+        return next((nf.wanted for nf in self._nfs if service in nf.wanted.services), None)
+
+    # ---- start ----
+
+    def adopt(self, wanted: Iterable[WantedHost]) -> int:
+        """Take over what an earlier manager left, start what is missing; how many were adopted."""
+        missing = list(wanted)
+        n_adopted = 0
+        self._unread = self._read()
+        while self._unread:
+            record = self._unread.pop(0)
+            process, spec = record.process(), _spec(record, self._deployment)
+            if process is None:
+                self._deployment.end_earlier(spec, None, record.wanted.launcher)
+                if record.wanted.is_by_command:  # nobody else would start it again
+                    missing.append(record.wanted)
+                continue
+            is_wanted = record.wanted in missing or record.wanted.is_by_command
+            if is_wanted and self._adopt(record, process):
+                n_adopted += 1
+                if record.wanted in missing:
+                    missing.remove(record.wanted)
+            else:
+                log.info("ending %s (pid %d): no longer wanted", _label(record), process.pid)
+                self._deployment.end_earlier(spec, process, record.wanted.launcher)
+        for host in missing:
+            self._run_if_possible(host)
+        return n_adopted
+
+    def _run_if_possible(self, wanted: WantedHost) -> None:
+        """As `run`; a manager starts without what was once added by command and has no place."""
+        try:
+            self.run(wanted)
+        except OnvmError as error:
+            if not wanted.is_by_command:
+                raise
+            log.warning("%s is not started again: %s", "+".join(wanted.instances), error)
+
+    def run(self, wanted: WantedHost) -> LaunchedNf:
+        """Start an NF host and look after it.
+
+        Raises:
+            OnvmError: it cannot be started, and is not looked after.
+        """
+        nf = Supervised(wanted)
+        self._nfs.append(nf)
+        try:
+            self._start(nf)
+        except OnvmError:
+            self._nfs.remove(nf)
+            self._write()
+            raise
+        return nf.show()
+
+    def _adopt(self, record: _Record, process: ProcessId) -> bool:
+        """Whether that is possible: the plugin that launched it may be gone."""
+        spec = _spec(record, self._deployment)
+        if record.wanted.is_spare:
+            self._deployment.manager.hold(record.secret)
+        try:
+            handle = self._deployment.adopt(
+                spec, process, record.wanted.services, record.wanted.launcher
+            )
+        except OnvmError as error:
+            log.warning("%s cannot be adopted: %s", _label(record), error)
+            return False
+        log.info("adopting %s (pid %d)", _label(record), process.pid)
+        self._nfs.append(
+            Supervised(
+                record.wanted,
+                handle,
+                record.secret,
+                record.log,
+                process,
+                since=time.monotonic(),
+                heirlooms=set(record.heirlooms),
+            )
+        )
+        self._write()
+        return True
+
+    def _start(self, nf: Supervised) -> None:
+        nf.secret = secrets.token_hex(16)
+        nf.log = str(self._record_path.parent / "logs" / f"{'+'.join(nf.wanted.instances)}.log")
+        nf.handle, nf.host, nf.process, nf.gone_at, nf.is_slow = None, None, None, 0.0, False
+        nf.heirlooms = set()
+        self._write()
+        if nf.wanted.is_spare:
+            self._deployment.manager.hold(nf.secret)
+        nf.handle = self._deployment.launch(
+            nf.wanted.nfs,
+            configs={name: Path(path) for name, path in nf.wanted.configs.items()},
+            instances=nf.wanted.instances,
+            services=nf.wanted.services,
+            secret=nf.secret,
+            launcher=nf.wanted.launcher,
+        )
+        nf.process = ProcessId.of(nf.handle.pid)
+        nf.since = time.monotonic()
+        self._write()
+
+    # ---- running ----
+
+    def turn(self) -> None:
+        """Look at each NF host: who died is started again when its time has come."""
+        now = time.monotonic()
+        for nf in list(self._nfs):
+            if nf.handle is None:
+                if now >= nf.retry_at:
+                    self._start_again(nf, now)
+            elif nf.handle.poll() is not None:
+                self._ended(nf, now)
+            else:
+                self._watch(nf, now)
+        self.drains.turn(now)
+
+    def on_host_change(self, host: NfHost) -> None:
+        """The manager says that a host is active or dead."""
+        nf = next((n for n in self._nfs if n.handle is not None and n.secret == host.secret), None)
+        if nf is not None:
+            nf.host = host
+            nf.has_served |= host.state in (HostState.ACTIVE, HostState.STANDBY)
+            self._remember_process(nf, host)
+            if host.state is HostState.DEAD:
+                nf.gone_at = time.monotonic()
+                self.drains.on_gone(host)
+                self._replace(nf)
+        self._publish(
+            NfEvent(
+                instances=[instance.name for instance in host.instances],
+                state="gone" if host.state is HostState.DEAD else host.state.value,
+                pid=host.pid,
+                reason=host.reason,
+            )
+        )
+
+    def _replace(self, dead: Supervised) -> None:
+        """Let a spare take the place of one that died."""
+        if dead.is_leaving or dead.wanted.is_spare:
+            return
+        for nf in self._nfs:
+            if nf.is_standby and nf.wanted.services == dead.wanted.services:
+                self._activate(nf)
+                dead.wanted = msgspec.structs.replace(dead.wanted, is_spare=True)
+                self._write()
+                return
+
+    def _remember_process(self, nf: Supervised, host: NfHost) -> None:
+        """Record which process it is, if its launcher did not know that when it had started it."""
+        assert nf.handle is not None
+        if nf.process is None and host.state is not HostState.DEAD:
+            nf.process = ProcessId.of(nf.handle.pid or host.pid)
+            self._write()
+
+    def _watch(self, nf: Supervised, now: float) -> None:
+        """End a process that runs but does not serve."""
+        assert nf.handle is not None
+        is_lost = nf.gone_at and now - nf.gone_at > DETACHED_TIMEOUT_S
+        is_slow = nf.host is None and now - nf.since > self._ready_s
+        nf.is_slow |= is_slow
+        is_stuck = nf.is_stopping and now > nf.stop_at
+        if is_lost or is_slow or is_stuck:
+            nf.handle.kill()
+
+    def _ended(self, nf: Supervised, now: float) -> None:
+        assert nf.handle is not None
+        handle, nf.handle = nf.handle, None
+        nf.reason = self._deployment.last_words(
+            handle, f"was not ready within {self._ready_s:g} s" if nf.is_slow else ""
+        )
+        if nf.host is not None and nf.host.reason not in ("", "process ended"):
+            nf.reason = f"{nf.host.reason}; {nf.reason}"
+        nf.log_tail = handle.log_tail()[-LOG_LINES:]
+        self._deployment.forget(handle)
+        if nf.is_leaving:
+            self._nfs.remove(nf)
+            self._write()
+            return
+        if now - nf.since > HEALTHY_S:
+            nf.delay_s, nf.failures = FIRST_DELAY_S, 0
+        self._failed(nf, now, handle.pid)
+
+    def _start_again(self, nf: Supervised, now: float) -> None:
+        try:
+            self._start(nf)
+        except OnvmError as error:  # no room now, its package is gone: it may come back
+            nf.reason = str(error)
+            self._failed(nf, now, 0)
+
+    def _failed(self, nf: Supervised, now: float, pid: int) -> None:
+        """Say so, and set the time at which it is started again."""
+        nf.restarts += 1
+        nf.failures += 1
+        delay_s = CRASH_LOOP_DELAY_S if nf.failures >= CRASH_LOOP else nf.delay_s
+        nf.retry_at = now + delay_s
+        log.warning("%s; started again in %g s", nf.reason, delay_s)
+        nf.delay_s = min(nf.delay_s * 2, LAST_DELAY_S)
+        self._publish(
+            NfEvent(
+                instances=list(nf.wanted.instances), pid=pid, reason=nf.reason,
+                state="crash-loop" if nf.failures >= CRASH_LOOP else "failed",
+            )
+        )  # fmt: skip
+
+    def end(self, host: NfHost) -> None:
+        """End the process of a host that does not react; it is started again."""
+        for nf in self._nfs:
+            if nf.handle is not None and nf.host is host:
+                nf.handle.kill()
+
+    # ---- scale ----
+
+    def activate(self, service: str) -> str | None:
+        """Let new flows come to a spare of the service; its name, or None without one."""
+        for nf in self._nfs:
+            if nf.is_standby and service in nf.wanted.services:
+                self._activate(nf)
+                return "+".join(nf.wanted.instances)
+        return None
+
+    def _activate(self, nf: Supervised) -> None:
+        assert nf.host is not None
+        nf.wanted = msgspec.structs.replace(nf.wanted, is_spare=False)
+        self._deployment.manager.activate_host(nf.host)
+        self._write()
+
+    def stop_spare(self, service: str) -> str | None:
+        """Stop a spare of the service; its name, or None without one."""
+        for nf in reversed(self._nfs):
+            if service in nf.wanted.services and nf.wanted.is_spare and not nf.is_leaving:
+                self._stop(nf)
+                return "+".join(nf.wanted.instances)
+        return None
+
+    # ---- stop ----
+
+    def stop(self, name: str) -> list[LaunchedNf]:
+        """Let the hosts of an instance or service finish and leave; who they are."""
+        asked = []
+        for nf in list(self._nfs):
+            if name in nf.wanted.instances or name in nf.wanted.services:
+                asked.append(nf.show())
+                self._stop(nf)
+        return asked
+
+    def stop_with_heir(self, nf: Supervised, heir: int) -> None:
+        """Let one end whose state a host has, here or at a peer; its flows go to that slot."""
+        self._stop(nf, heir)
+
+    def find(self, instance: str) -> Supervised | None:
+        """The NF host of an instance; None when none of that name is looked after."""
+        return next((nf for nf in self._nfs if instance in nf.wanted.instances), None)
+
+    def _stop(self, nf: Supervised, heir: int = 0) -> None:
+        if heir == 0 and nf.host is not None:
+            self.drains.forget(nf.host)
+        nf.is_stopping = True
+        nf.stop_at = time.monotonic() + STOP_TIMEOUT_S
+        if nf.handle is None:
+            self._nfs.remove(nf)
+            self._write()
+        elif nf.host is not None and nf.host.state is not HostState.DEAD:
+            self._deployment.stop_host(nf.host, heir)
+        else:
+            nf.handle.stop()
+
+    def stop_all(self) -> None:
+        """Stop all and wait until they are gone."""
+        for nf in list(self._nfs):
+            self._stop(nf)
+        while self._nfs:  # ends: who does not leave in time is killed
+            self._deployment.poll(POLL_S)
+            self.turn()
+        self._record_path.unlink(missing_ok=True)
+
+    # ---- the record ----
+
+    def _write(self) -> None:
+        records = [
+            _Record(
+                nf.wanted, nf.secret, nf.log,
+                nf.process.pid if nf.process else 0,
+                nf.process.start_time if nf.process else 0,
+                tuple(sorted(nf.heirlooms)),
+            )
+            for nf in self._nfs
+            if nf.secret
+        ] + self._unread  # fmt: skip
+        write_private(self._record_path, records)
+
+    def _read(self) -> list[_Record]:
+        try:
+            return msgspec.json.decode(self._record_path.read_bytes(), type=list[_Record])
+        except FileNotFoundError:
+            return []
+        except (OSError, msgspec.MsgspecError) as error:
+            log.warning("%s: not read: %s", self._record_path, error)
+            return []
+
+
+def _spec(record: _Record, deployment: Deployment) -> LaunchSpec:
+    return LaunchSpec(
+        nfs=record.wanted.nfs,
+        attach_path=deployment.manager.attach_path,
+        secret=record.secret,
+        log_path=Path(record.log),
+        instances=record.wanted.instances,
+        configs={name: Path(path) for name, path in record.wanted.configs.items()},
+        survives_manager=True,
+    )
+
+
+def _label(record: _Record) -> str:
+    return "+".join(record.wanted.instances)
