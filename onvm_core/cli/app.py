@@ -70,7 +70,7 @@ def _command(arguments: Sequence[str]) -> Any:
 
 def _print_version(is_wanted: bool) -> None:
     if is_wanted:
-        from onvm_core.cli.version import version
+        from onvm_core.cli.host.version import version
 
         version()
         raise typer.Exit

@@ -23,20 +23,20 @@ from pathlib import Path
 
 import zmq
 
-from onvm_core.cluster import facts
-from onvm_core.cluster.absence import LINGER_S, Absences
-from onvm_core.cluster.courier import Courier
-from onvm_core.cluster.ensemble import Ensemble
 from onvm_core.cluster.errors import NoClusterError
-from onvm_core.cluster.keeper import Keeper, Offer
-from onvm_core.cluster.link import ManagerLink
-from onvm_core.cluster.mirror import Snapshot, read_cluster
-from onvm_core.cluster.mover import Mover
-from onvm_core.cluster.peers import Peer, PeerLoad, PeerNetwork, interval_s
-from onvm_core.cluster.scaler import Scaler
-from onvm_core.cluster.state import StateDirectory
-from onvm_core.cluster.tree import AppliedNode, Paths, PluginNode, check_name
-from onvm_core.cluster.view_maker import ViewMaker
+from onvm_core.cluster.handover.state_sender import Mover
+from onvm_core.cluster.handover.state_server import Courier
+from onvm_core.cluster.links.manager import ManagerLink
+from onvm_core.cluster.links.peers import Peer, PeerLoad, PeerNetwork, interval_s
+from onvm_core.cluster.member import facts
+from onvm_core.cluster.member.session import Keeper, Offer
+from onvm_core.cluster.member.state_directory import StateDirectory
+from onvm_core.cluster.scaling.scaler import Scaler
+from onvm_core.cluster.tree.ensemble import Ensemble
+from onvm_core.cluster.tree.mirror import Snapshot, read_cluster
+from onvm_core.cluster.tree.nodes import AppliedNode, Paths, PluginNode, check_name
+from onvm_core.cluster.view.absence import LINGER_S, Absences
+from onvm_core.cluster.view.view_maker import ViewMaker
 from onvm_core.manager.client import NoManagerError
 from onvm_core.manager.messages import ClusterLocalReply, ClusterReply
 from onvm_core.manager.view import ClusterView, LocalRoom

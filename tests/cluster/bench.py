@@ -8,13 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from onvm_core.cluster.credentials import Credentials
-from onvm_core.cluster.definitions import Chains, Services
-from onvm_core.cluster.ensemble import Ensemble
-from onvm_core.cluster.foundation import make_cluster
-from onvm_core.cluster.membership import Membership
-from onvm_core.cluster.mirror import Mirror, Snapshot
-from onvm_core.cluster.state import StateDirectory
-from onvm_core.cluster.tree import (
+from onvm_core.cluster.member.membership import Membership
+from onvm_core.cluster.member.state_directory import StateDirectory
+from onvm_core.cluster.tree.definitions import Chains, Services
+from onvm_core.cluster.tree.ensemble import Ensemble
+from onvm_core.cluster.tree.foundation import make_cluster
+from onvm_core.cluster.tree.mirror import Mirror, Snapshot
+from onvm_core.cluster.tree.nodes import (
     ChainNode,
     HostNode,
     InstanceNode,

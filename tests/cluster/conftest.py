@@ -11,7 +11,7 @@ import pytest
 from bench import Cluster
 
 from onvm_core.cluster.credentials import Credentials
-from onvm_core.cluster.server import LocalEnsemble
+from onvm_core.cluster.dev.local_ensemble import LocalEnsemble
 
 _numbers = itertools.count(1)
 

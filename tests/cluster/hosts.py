@@ -11,10 +11,10 @@ from bench import SESSION_S, Cluster, plugin
 
 from onvm_core.bench.simulated import SimulatedManager
 from onvm_core.cluster.agent import Agent
-from onvm_core.cluster.ensemble import Ensemble
-from onvm_core.cluster.state import StateDirectory
-from onvm_core.cluster.tree import PluginNode
-from onvm_core.cluster.view import digest
+from onvm_core.cluster.member.state_directory import StateDirectory
+from onvm_core.cluster.tree.ensemble import Ensemble
+from onvm_core.cluster.tree.nodes import PluginNode
+from onvm_core.cluster.view.cluster_view import digest
 
 PLUGINS = [plugin("firewall"), plugin("nat"), plugin("lb")]
 

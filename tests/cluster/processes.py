@@ -11,7 +11,7 @@ from pathlib import Path
 from bench import Cluster, wait
 
 from onvm_core.bench.simulated import SimulatedManager
-from onvm_core.cluster.view import digest
+from onvm_core.cluster.view.cluster_view import digest
 from onvm_core.plugins import discover
 
 SERVICES = sorted(package.name for package in discover())

@@ -11,10 +11,10 @@ from bench import SESSION_S, Cluster, chain_node, plugin, wait
 from hosts import SimulatedHost, are_equal, instances_seen, start_hosts
 from test_tree import expire
 
-from onvm_core.cluster.definitions import check_chain
 from onvm_core.cluster.errors import FencedError, NameTakenError, NoClusterError
-from onvm_core.cluster.membership import remove_host
-from onvm_core.cluster.view import editions, mismatches
+from onvm_core.cluster.member.membership import remove_host
+from onvm_core.cluster.tree.definitions import check_chain
+from onvm_core.cluster.view.cluster_view import editions, mismatches
 from onvm_sdk.errors import ConfigError
 
 pytestmark = pytest.mark.once

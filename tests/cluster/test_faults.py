@@ -19,9 +19,9 @@ from processes import SERVICES, ProcessHost, active, are_equal, start_processes,
 from test_scale import ask, ended, request
 
 from onvm_core.cluster.credentials import Credentials
-from onvm_core.cluster.ensemble import Ensemble, Session
-from onvm_core.cluster.requests import RequestQueue
-from onvm_core.cluster.server import LocalEnsemble
+from onvm_core.cluster.dev.local_ensemble import LocalEnsemble
+from onvm_core.cluster.scaling.requests import RequestQueue
+from onvm_core.cluster.tree.ensemble import Ensemble, Session
 
 pytestmark = [
     pytest.mark.once,

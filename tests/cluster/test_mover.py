@@ -11,13 +11,13 @@ import pytest
 import zmq
 from bench import host_node, instance, instances_node, wait
 
-from onvm_core.cluster import mover
-from onvm_core.cluster.courier import Courier, Errand
-from onvm_core.cluster.mirror import Snapshot
-from onvm_core.cluster.mover import Mover, heirs_for, to_move
-from onvm_core.cluster.peers import Peer, PeerLoad, PeerNetwork
-from onvm_core.cluster.tree import ClusterNode, DrainNode, InstancesNode
-from onvm_core.cluster.view import make_view
+from onvm_core.cluster.handover import state_sender as mover
+from onvm_core.cluster.handover.state_sender import Mover, heirs_for, to_move
+from onvm_core.cluster.handover.state_server import Courier, Errand
+from onvm_core.cluster.links.peers import Peer, PeerLoad, PeerNetwork
+from onvm_core.cluster.tree.mirror import Snapshot
+from onvm_core.cluster.tree.nodes import ClusterNode, DrainNode, InstancesNode
+from onvm_core.cluster.view.cluster_view import make_view
 from onvm_core.manager.state_messages import StatePiece, StateReply
 from onvm_sdk.errors import ConfigError, OnvmError
 

@@ -16,7 +16,7 @@ from bench import wait
 from namespaces import missing
 from processes import SERVICES
 
-from onvm_core.cluster.dev import DevCluster
+from onvm_core.cluster.dev.dev_cluster import DevCluster
 from onvm_core.manager import messages as m
 from onvm_core.manager.client import Client
 

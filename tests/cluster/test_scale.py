@@ -20,11 +20,11 @@ from hosts import SimulatedHost, are_equal, start_hosts
 from kazoo.recipe.queue import LockingQueue
 
 from onvm_core.cluster.errors import ConflictError
-from onvm_core.cluster.host_policy import HostPolicy, Locality, MostFree, choose
-from onvm_core.cluster.mirror import Snapshot
-from onvm_core.cluster.requests import RequestQueue
-from onvm_core.cluster.scaler import is_leader
-from onvm_core.cluster.tree import (
+from onvm_core.cluster.scaling.host_policy import HostPolicy, Locality, MostFree, choose
+from onvm_core.cluster.scaling.requests import RequestQueue
+from onvm_core.cluster.scaling.scaler import is_leader
+from onvm_core.cluster.tree.mirror import Snapshot
+from onvm_core.cluster.tree.nodes import (
     ClaimNode,
     ClusterNode,
     DrainNode,

@@ -14,10 +14,10 @@ from kazoo.exceptions import KazooException, SessionClosedRequireSaslError
 from kazoo.handlers.threading import KazooTimeoutError
 
 from onvm_core.cluster.credentials import Credentials, Tls
-from onvm_core.cluster.ensemble import Ensemble
+from onvm_core.cluster.dev.local_ensemble import LocalEnsemble
 from onvm_core.cluster.errors import NoEnsembleError
-from onvm_core.cluster.foundation import make_cluster
-from onvm_core.cluster.server import LocalEnsemble
+from onvm_core.cluster.tree.ensemble import Ensemble
+from onvm_core.cluster.tree.foundation import make_cluster
 
 pytestmark = pytest.mark.once
 

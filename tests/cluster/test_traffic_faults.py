@@ -17,8 +17,8 @@ import pytest
 from traffic import Traffic, missing, traffic_over
 from traffic_cluster import CLUSTER, DATA, HOSTS, TrafficCluster
 
-from onvm_core.cluster.requests import RequestQueue
-from onvm_core.cluster.tree import Paths, RequestNode
+from onvm_core.cluster.scaling.requests import RequestQueue
+from onvm_core.cluster.tree.nodes import Paths, RequestNode
 from onvm_core.manager import messages as m
 
 MISSING = missing()

@@ -11,9 +11,8 @@ from bench import chain_node, host_node, instance, plugin
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onvm_core.cluster.absence import Absences
-from onvm_core.cluster.mirror import Snapshot
-from onvm_core.cluster.tree import (
+from onvm_core.cluster.tree.mirror import Snapshot
+from onvm_core.cluster.tree.nodes import (
     ChainNode,
     ClusterNode,
     DrainNode,
@@ -21,8 +20,9 @@ from onvm_core.cluster.tree import (
     InstanceNode,
     InstancesNode,
 )
-from onvm_core.cluster.view import digest, make_view
-from onvm_core.cluster.view_maker import ViewMaker
+from onvm_core.cluster.view.absence import Absences
+from onvm_core.cluster.view.cluster_view import digest, make_view
+from onvm_core.cluster.view.view_maker import ViewMaker
 from onvm_core.manager import messages as m
 from onvm_core.manager.packing import pack_request, unpack_request
 from onvm_core.manager.view import ClusterView

@@ -1,0 +1,95 @@
+"""``onvm up``."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from onvm_core.cli.manager.serve import announce, serve
+from onvm_core.cli.manager.serve import check as check_file
+from onvm_core.cli.options import NameOption
+from onvm_core.manager.directory import manager_directory
+from onvm_sdk.errors import OnvmError
+
+if TYPE_CHECKING:
+    from onvm_core.manager.messages import StatusReply
+
+__all__ = ["up"]
+
+READY_TIMEOUT_S = 30.0
+"""Beyond the time that an NF has."""
+POLL_S = 0.02
+
+
+def up(
+    file: Annotated[
+        Path, typer.Option("--file", "-f", metavar="FILE", help="What it is to run.")
+    ] = Path("onvm.toml"),
+    name: NameOption = "main",
+    detach: Annotated[
+        bool, typer.Option("--detach", "-d", help="Return when it is ready; it stays.")
+    ] = False,
+    check: Annotated[bool, typer.Option("--check", help="Only check the file.")] = False,
+) -> None:
+    """Start a manager with the ports, NFs and chains of a file.
+
+    It stays in the foreground until Ctrl-C, SIGTERM or `onvm down`, and prints what it has done.
+    NFs that a killed manager has left are taken over with their state.
+    """
+    if not check and not detach:
+        serve(file, name)
+        return
+    made = check_file(file)
+    directory = manager_directory(name)
+    if check:
+        print(f"{file}: fine")
+    else:
+        _detach(file, name, directory, READY_TIMEOUT_S + made.config.faults.ready_s)
+
+
+def _detach(file: Path, name: str, directory: Path, timeout_s: float) -> None:
+    """Start the manager in a session of its own and wait until it is ready."""
+    directory.mkdir(mode=0o700, exist_ok=True)
+    logs = directory / "logs"
+    logs.mkdir(mode=0o700, exist_ok=True)
+    log = logs / "manager.log"
+    command = [sys.executable, "-P", "-m", "onvm_core.cli", "up"]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [*command, "--file", str(file.absolute()), "--name", name],
+            stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
+        )  # fmt: skip
+    deadline = time.monotonic() + timeout_s
+    while (ready := _ask(directory, process.pid)) is None or ready.state != "ready":
+        failed = [nf.reason for nf in (ready.launched if ready else ()) if nf.reason]
+        if failed:  # a manager that has taken NFs over stays for them
+            raise OnvmError(f"{failed[0]}; the manager runs, see: onvm status")
+        status = process.poll()
+        if status is not None:
+            lines = log.read_text(errors="replace").strip().splitlines() or ["it said nothing"]
+            raise OnvmError(f"{lines[-1].removeprefix('error: ')}")
+        if time.monotonic() > deadline:
+            raise OnvmError(f"not ready within {timeout_s:g} s; see onvm status, {log}")
+        time.sleep(POLL_S)
+    for warning in ready.warnings:
+        print(f"note: {warning}", file=sys.stderr)
+    announce(name)
+
+
+def _ask(directory: Path, pid: int) -> StatusReply | None:
+    """What the manager says of itself, once it answers."""
+    from onvm_core.manager.client import Client
+    from onvm_core.manager.messages import StatusReply, StatusRequest
+
+    try:
+        with Client(directory) as client:
+            if client.process.pid != pid:
+                return None
+            return client.ask(StatusRequest(), StatusReply)
+    except OnvmError:  # not there yet, or no longer: its process says which
+        return None
