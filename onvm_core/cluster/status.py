@@ -131,12 +131,18 @@ def read_requests(queue: RequestQueue, snapshot: Snapshot) -> list[RequestStatus
     waiting = {request.key: request for request in snapshot.requests.values()}
     return [
         RequestStatus(
-            key=key, service=claim.service, state=claim.state, reason=claim.reason,
-            made=claim.made, ended=claim.ended, host=claim.host, instance=claim.instance,
+            key=key,
+            service=claim.service,
+            state=claim.state,
+            reason=claim.reason,
+            made=claim.made,
+            ended=claim.ended,
+            host=claim.host,
+            instance=claim.instance,
             why=claim.why or _refusals(waiting[key].refused if key in waiting else {}),
         )
         for key, claim in queue.claims().items()
-    ]  # fmt: skip
+    ]
 
 
 def _refusals(refused: dict[str, str]) -> str:

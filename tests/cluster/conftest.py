@@ -33,9 +33,11 @@ def server(credentials: Credentials) -> Iterator[LocalEnsemble]:
 
 @pytest.fixture
 def cluster(
-    server: LocalEnsemble, credentials: Credentials, tmp_path: Path,
+    server: LocalEnsemble,
+    credentials: Credentials,
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[Cluster]:  # fmt: skip
+) -> Iterator[Cluster]:
     """A new cluster for one test, and what it needs to put hosts in it."""
     with tempfile.TemporaryDirectory(prefix="onvm-c-") as runtime:
         monkeypatch.setenv("ONVM_RUNTIME_DIR", runtime)

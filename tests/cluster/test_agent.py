@@ -34,15 +34,17 @@ def test_every_change_reaches_all_managers_with_equal_views(cluster: Cluster) ->
     seconds = [
         reaches("an NF", lambda: a.manager.set_nfs("firewall-1"), {"a/firewall-1": "active"}),
         reaches(
-            "another", lambda: c.manager.set_nfs("nat-1"),
+            "another",
+            lambda: c.manager.set_nfs("nat-1"),
             {"a/firewall-1": "active", "c/nat-1": "active"},
         ),
         reaches(
-            "draining", lambda: a.manager.drain_nf("firewall-1"),
+            "draining",
+            lambda: a.manager.drain_nf("firewall-1"),
             {"a/firewall-1": "draining", "c/nat-1": "active"},
         ),
         reaches("an end", a.manager.set_nfs, {"c/nat-1": "active"}),
-    ]  # fmt: skip
+    ]
     check_chain(cluster.snapshot(), chain_node(services=["nat"]))
     begin = time.monotonic()
     cluster.chains.put("web", chain_node(services=["nat"]), "me")

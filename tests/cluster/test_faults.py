@@ -41,9 +41,11 @@ def three(credentials: Credentials) -> Iterator[LocalEnsemble]:
 
 @pytest.fixture
 def cluster(
-    three: LocalEnsemble, credentials: Credentials, tmp_path: Path,
+    three: LocalEnsemble,
+    credentials: Credentials,
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[Cluster]:  # fmt: skip
+) -> Iterator[Cluster]:
     with tempfile.TemporaryDirectory(prefix="onvm-c-") as runtime:
         monkeypatch.setenv("ONVM_RUNTIME_DIR", runtime)
         with Cluster(three.hosts, credentials, f"faults-{next(_numbers)}", tmp_path) as made:
@@ -81,10 +83,13 @@ def changes_reach_all(cluster: Cluster, hosts: list[ProcessHost]) -> float:
             cluster.ensemble.revive()
             time.sleep(0.1)
     wait(
-        lambda: are_equal(hosts)
-        and all(name in {chain.name for chain in host.manager.view.chains} for host in hosts),  # type: ignore[union-attr]
-        60, "a change",
-    )  # fmt: skip
+        lambda: (
+            are_equal(hosts)
+            and all(name in {chain.name for chain in host.manager.view.chains} for host in hosts)
+        ),  # type: ignore[union-attr]
+        60,
+        "a change",
+    )
     return time.monotonic() - begin
 
 

@@ -41,12 +41,13 @@ def snapshot(*draining: str, **hosts: InstancesNode) -> Snapshot:
 def test_what_drains_moves_to_the_one_with_most_to_spare() -> None:
     other = msgspec.structs.replace(instance(4), editions=[("2", "d")])
     some = snapshot(
-        "a", "d",
+        "a",
+        "d",
         a=instances_node(instance(1), instance(2, "nat", state="draining")),
         b=instances_node(instance(3), other, instance(5)),
         c=instances_node(instance(6), instance(7, state="draining")),
         d=instances_node(instance(8)),
-    )  # fmt: skip
+    )
     assert [one.number for one in to_move(some, "a")] == [1, 2]
     assert [one.number for one in to_move(some, "c")] == [7]
     assert to_move(some, "b") == []
@@ -248,8 +249,9 @@ def test_state_is_taken_from_members_and_from_nobody_else(ends: tuple[End, End, 
         ):
             errand.check()
         assert manager.pieces == [
-            ("firewall-1", 1, b"some", True), ("firewall-1", 1, bytes(1 << 20), False),
-        ]  # fmt: skip
+            ("firewall-1", 1, b"some", True),
+            ("firewall-1", 1, bytes(1 << 20), False),
+        ]
         with (
             Errand(stranger.network, peer, 1, 3) as errand,
             pytest.raises(OnvmError, match="does not answer"),

@@ -42,9 +42,14 @@ def request(
 ) -> RequestNode:
     now = time.time()
     given: dict[str, object] = {
-        "key": key, "service": "firewall", "reason": "test", "preferred": list(preferred),
-        "made": now, "deadline": now + deadline_s, **fields,
-    }  # fmt: skip
+        "key": key,
+        "service": "firewall",
+        "reason": "test",
+        "preferred": list(preferred),
+        "made": now,
+        "deadline": now + deadline_s,
+        **fields,
+    }
     return RequestNode(**given)  # type: ignore[arg-type]
 
 
@@ -75,25 +80,33 @@ def free(
         ("then who runs it", {"a": free(0, 1), "b": free(1, 2), "c": free(8)}, Locality(), "b"),
         (
             "the one of them with most free",
-            {"a": free(0, 1), "b": free(1, 2), "c": free(2, 3), "d": free(8)}, Locality(), "c",
+            {"a": free(0, 1), "b": free(1, 2), "c": free(2, 3), "d": free(8)},
+            Locality(),
+            "c",
         ),
         (
             "then most free",
-            {"a": free(0, 1), "b": free(0, 2), "c": free(2), "d": free(3)}, Locality(), "d",
+            {"a": free(0, 1), "b": free(0, 2), "c": free(2), "d": free(3)},
+            Locality(),
+            "d",
         ),
         (
             "one that only drains there does not count",
-            {"a": free(0, 1), "b": free(1, 2, state="draining"), "c": free(2)}, Locality(), "c",
+            {"a": free(0, 1), "b": free(1, 2, state="draining"), "c": free(2)},
+            Locality(),
+            "c",
         ),
         ("names decide at last", {"a": free(0), "c": free(2), "b": free(2)}, Locality(), "b"),
         ("most free", {"a": free(1, 1), "b": free(4), "c": free(2)}, MostFree(), "b"),
         ("nobody", {"a": free(0, 1), "b": free(0.5)}, Locality(), None),
     ],
-)  # fmt: skip
+)
 def test_rule(
-    title: str, hosts: dict[str, tuple[HostNode, InstancesNode]], policy: HostPolicy,
+    title: str,
+    hosts: dict[str, tuple[HostNode, InstancesNode]],
+    policy: HostPolicy,
     expected: str | None,
-) -> None:  # fmt: skip
+) -> None:
     found = choose(request("k", "a"), snapshot_of(**hosts), policy)
     assert found.host == expected, (title, found)
     assert found.reason

@@ -355,9 +355,12 @@ def test_definitions_have_revisions_history_and_rollback(cluster: Cluster) -> No
     assert chains.rollback("web", 2, "bob").services == ["firewall", "nat"]
     history = chains.history("web")
     assert [(one.revision, one.by, one.what) for one in history] == [
-        (1, "ann", "added"), (2, "bob", "changed"), (3, "ann", "rolled back to 1"),
-        (4, "ann", "removed"), (5, "bob", "rolled back to 2"),
-    ]  # fmt: skip
+        (1, "ann", "added"),
+        (2, "bob", "changed"),
+        (3, "ann", "rolled back to 1"),
+        (4, "ann", "removed"),
+        (5, "bob", "rolled back to 2"),
+    ]
     assert history[3].definition is None
     assert history[4].definition == history[1].definition
     with pytest.raises(ConfigError, match="expected a revision that is kept"):

@@ -46,13 +46,15 @@ def _hosts(name: str) -> st.SearchStrategy[HostNode]:
     number = HOSTS.index(name) + 1
     return st.builds(
         lambda state, version, moved: host_node(
-            number + 10 * moved, state=state, address=f"10.0.{moved}.{number}",
+            number + 10 * moved,
+            state=state,
+            address=f"10.0.{moved}.{number}",
             plugins=[plugin(service, version) for service in SERVICES],
         ),
         st.sampled_from(["up", "up", "leaving", "no_manager"]),
         st.sampled_from(["1", "2"]),
         st.integers(0, 1),
-    )  # fmt: skip
+    )
 
 
 def _instance(number: int) -> st.SearchStrategy[InstanceNode]:

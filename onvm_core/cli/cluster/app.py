@@ -63,10 +63,11 @@ app.add_typer(keys_app, name="keys", help="Credentials and keys.")
 EnsembleArgument = Annotated[
     str | None,
     typer.Argument(
-        metavar="HOST:PORT,…", envvar="ONVM_ENSEMBLE",
+        metavar="HOST:PORT,…",
+        envvar="ONVM_ENSEMBLE",
         help="ZooKeeper servers; left out: as joined before.",
     ),
-]  # fmt: skip
+]
 
 
 @app.command()
@@ -105,7 +106,8 @@ def join(
     data_address: Annotated[
         str | None,
         typer.Option(
-            metavar="IP", envvar="ONVM_DATA_ADDRESS",
+            metavar="IP",
+            envvar="ONVM_DATA_ADDRESS",
             help="Of this host, where packets of other hosts come to.",
         ),
     ] = None,
@@ -127,7 +129,7 @@ def join(
     detach: Annotated[
         bool, typer.Option("--detach", "-d", help="Return when the host has joined.")
     ] = False,
-) -> None:  # fmt: skip
+) -> None:
     """Make this host part of a cluster: run the agent of its manager.
 
     It stays in the foreground until Ctrl-C or SIGTERM. Ending it does not end the membership, and
@@ -148,10 +150,15 @@ def join(
     with StateDirectory(folder) as state, stop_on_signals() as received:
         try:
             agent = Agent(
-                open_ensemble(connection)[0], state, connection.cluster, name, address,
-                manager_directory(manager), control=control_address or address,
+                open_ensemble(connection)[0],
+                state,
+                connection.cluster,
+                name,
+                address,
+                manager_directory(manager),
+                control=control_address or address,
                 control_port=control_port,
-            )  # fmt: skip
+            )
         except NoEnsembleError as error:  # whoever starts us may try again
             print(f"error: {error}", file=sys.stderr)
             raise typer.Exit(1) from None
@@ -200,8 +207,11 @@ def _detach(folder: Path, manager: str) -> None:
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "onvm_core.cli", *arguments],
-            stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
-        )  # fmt: skip
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
     deadline = time.monotonic() + JOIN_TIMEOUT_S
     while True:
         said = log.read_text(errors="replace").strip().splitlines()
@@ -254,8 +264,9 @@ def leave(
             names = found.ensemble.client.get_children(found.paths.names)
             raise ConfigError(
                 f"expected a host of the cluster; {nearest(host, names)}",
-                field="--host", value=host,
-            )  # fmt: skip
+                field="--host",
+                value=host,
+            )
     print(f"{host} has left the cluster")
 
 
@@ -281,8 +292,9 @@ def drain(
             if host not in names:
                 raise ConfigError(
                     f"expected a host of the cluster; {nearest(host, names)}",
-                    field="drain", value=host,
-                )  # fmt: skip
+                    field="drain",
+                    value=host,
+                )
             path = posixpath.join(found.paths.draining, host)
             if undo and client.exists(path) is not None:
                 client.delete(path)
@@ -358,18 +370,26 @@ def _say(line: str) -> None:
 def _tables(shown: ClusterStatus) -> RenderableType:
     is_equal = "all managers know the same" if shown.is_equal else "managers are being told"
     parts: list[RenderableType] = [
-        f"cluster {shown.cluster} (VNI {shown.vni}) at {shown.ensemble}; {is_equal}", ""
-    ]  # fmt: skip
+        f"cluster {shown.cluster} (VNI {shown.vni}) at {shown.ensemble}; {is_equal}",
+        "",
+    ]
     hosts = make_table(
-        "Hosts", ("host", "state", "address", "version", "view"),
+        "Hosts",
+        ("host", "state", "address", "version", "view"),
         ("number", "cores", "free", "instances"),
-    )  # fmt: skip
+    )
     for host in shown.hosts:
         hosts.add_row(
-            host.name + (" (leads)" if host.is_leader else ""), host.state, host.address or "-",
-            host.version or "-", host.view or "-", str(host.number), f"{host.cores:g}",
-            f"{host.free_cores:g}", str(host.instances),
-        )  # fmt: skip
+            host.name + (" (leads)" if host.is_leader else ""),
+            host.state,
+            host.address or "-",
+            host.version or "-",
+            host.view or "-",
+            str(host.number),
+            f"{host.cores:g}",
+            f"{host.free_cores:g}",
+            str(host.instances),
+        )
     services = make_table(
         "Services",
         ("service", "version", "where"),
@@ -378,15 +398,21 @@ def _tables(shown: ClusterStatus) -> RenderableType:
     for service in shown.services:
         where = ", ".join(f"{host} {count}" for host, count in service.instances.items())
         services.add_row(
-            service.name, service.edition or "-", where or "-",
-            str(sum(service.instances.values())), str(service.draining),
+            service.name,
+            service.edition or "-",
+            where or "-",
+            str(sum(service.instances.values())),
+            str(service.draining),
             *("-" if one is None else str(one) for one in (service.min, service.max)),
             "-" if service.target is None else f"{service.target * 100:.0f}",
-        )  # fmt: skip
+        )
     chains = make_table("Chains", ("chain", "way"), ("revision", "number"))
     for name, chain in shown.chains.items():
-        way = [f"{chain.near.host}:{chain.near.port}", *chain.services,
-               f"{chain.far.host}:{chain.far.port}"]  # fmt: skip
+        way = [
+            f"{chain.near.host}:{chain.near.port}",
+            *chain.services,
+            f"{chain.far.host}:{chain.far.port}",
+        ]
         chains.add_row(name, " → ".join(way), str(chain.revision), str(chain.number))
     parts += [hosts, "", services, "", chains]
     waiting = [request for request in shown.requests if request.state == "waiting"]

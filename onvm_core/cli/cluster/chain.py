@@ -36,17 +36,23 @@ ChainName = Annotated[str, typer.Argument(metavar="CHAIN")]
 
 @app.command("list")
 def list_(
-    ensemble: EnsembleOption = None, cluster: ClusterOption = None, manager: ManagerOption = "main",
-    credentials: CredentialsOption = None, tls: TlsOption = None, as_json: JsonOption = False,
-) -> None:  # fmt: skip
+    ensemble: EnsembleOption = None,
+    cluster: ClusterOption = None,
+    manager: ManagerOption = "main",
+    credentials: CredentialsOption = None,
+    tls: TlsOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """List the chains."""
     with reach(manager, ensemble, cluster, credentials, tls) as found:
         chains = read_snapshot(found.ensemble, found.paths).chains
     if as_json:
         print_json(chains)
         return
-    rows = [{"name": name, "revision": node.revision, "way": _way(node),
-             "number": node.number} for name, node in chains.items()]  # fmt: skip
+    rows = [
+        {"name": name, "revision": node.revision, "way": _way(node), "number": node.number}
+        for name, node in chains.items()
+    ]
     print_table(rows, {"name": "Chain", "revision": "Rev", "number": "Number", "way": "Way"})
 
 
@@ -98,12 +104,16 @@ def add(
         known = chains.get(chain)
         last = chains.last(chain) if revision is None else revision
         node = ChainNode(
-            number=0 if known is None else known.number, revision=last + 1,
-            near=_port("--in", near), far=_port("--out", far),
+            number=0 if known is None else known.number,
+            revision=last + 1,
+            near=_port("--in", near),
+            far=_port("--out", far),
             services=[one.strip() for one in services.split(",") if one.strip()],
-            bidirectional=not one_way, track_flows=track_flows,
-            on_failure="wait" if wait else "bypass" if bypass else "drop", match=rules,
-        )  # fmt: skip
+            bidirectional=not one_way,
+            track_flows=track_flows,
+            on_failure="wait" if wait else "bypass" if bypass else "drop",
+            match=rules,
+        )
         check_chain(read_snapshot(found.ensemble, found.paths), node)
         if known is None:
             node = msgspec.structs.replace(node, number=chains.new_number())
@@ -133,9 +143,13 @@ def _match(text: str) -> MatchConfig:
 
 @app.command()
 def remove(
-    chain: ChainName, ensemble: EnsembleOption = None, cluster: ClusterOption = None,
-    manager: ManagerOption = "main", credentials: CredentialsOption = None, tls: TlsOption = None,
-) -> None:  # fmt: skip
+    chain: ChainName,
+    ensemble: EnsembleOption = None,
+    cluster: ClusterOption = None,
+    manager: ManagerOption = "main",
+    credentials: CredentialsOption = None,
+    tls: TlsOption = None,
+) -> None:
     """Remove a chain; its history stays, and rollback brings it back."""
     with reach(manager, ensemble, cluster, credentials, tls) as found:
         if not Chains(found.ensemble, found.paths).remove(chain, author()):
@@ -148,10 +162,14 @@ def remove(
 
 @app.command()
 def show(
-    chain: ChainName, ensemble: EnsembleOption = None, cluster: ClusterOption = None,
-    manager: ManagerOption = "main", credentials: CredentialsOption = None, tls: TlsOption = None,
+    chain: ChainName,
+    ensemble: EnsembleOption = None,
+    cluster: ClusterOption = None,
+    manager: ManagerOption = "main",
+    credentials: CredentialsOption = None,
+    tls: TlsOption = None,
     as_json: JsonOption = False,
-) -> None:  # fmt: skip
+) -> None:
     """Show a chain."""
     with reach(manager, ensemble, cluster, credentials, tls) as found:
         node = Chains(found.ensemble, found.paths).get(chain)
@@ -168,10 +186,14 @@ def show(
 
 @app.command()
 def history(
-    chain: ChainName, ensemble: EnsembleOption = None, cluster: ClusterOption = None,
-    manager: ManagerOption = "main", credentials: CredentialsOption = None, tls: TlsOption = None,
+    chain: ChainName,
+    ensemble: EnsembleOption = None,
+    cluster: ClusterOption = None,
+    manager: ManagerOption = "main",
+    credentials: CredentialsOption = None,
+    tls: TlsOption = None,
     as_json: JsonOption = False,
-) -> None:  # fmt: skip
+) -> None:
     """Show who has changed a chain, and how."""
     with reach(manager, ensemble, cluster, credentials, tls) as found:
         print_history(Chains(found.ensemble, found.paths).history(chain), as_json)

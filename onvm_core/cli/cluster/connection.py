@@ -38,10 +38,12 @@ CONNECT_S = 10.0
 EnsembleOption = Annotated[
     str | None,
     typer.Option(
-        "--ensemble", metavar="HOST:PORT,…", envvar="ONVM_ENSEMBLE",
+        "--ensemble",
+        metavar="HOST:PORT,…",
+        envvar="ONVM_ENSEMBLE",
         help="ZooKeeper servers; else those that the agent here has joined.",
     ),
-]  # fmt: skip
+]
 ClusterOption = Annotated[
     str | None,
     typer.Option("--cluster", metavar="NAME", envvar="ONVM_CLUSTER", help="Name of the cluster."),
@@ -49,16 +51,20 @@ ClusterOption = Annotated[
 CredentialsOption = Annotated[
     Path | None,
     typer.Option(
-        "--credentials", metavar="FILE", help="File with user:password, of mode 0600.",
+        "--credentials",
+        metavar="FILE",
+        help="File with user:password, of mode 0600.",
     ),
-]  # fmt: skip
+]
 TlsOption = Annotated[
     str | None,
     typer.Option(
-        "--tls", metavar="CA,CERT,KEY", envvar="ONVM_CLUSTER_TLS",
+        "--tls",
+        metavar="CA,CERT,KEY",
+        envvar="ONVM_CLUSTER_TLS",
         help="PEM files: use TLS with a client certificate.",
     ),
-]  # fmt: skip
+]
 ManagerOption = Annotated[
     str, typer.Option("--manager", metavar="NAME", help="Which of this user's managers.")
 ]
@@ -72,9 +78,13 @@ class Reach(msgspec.Struct, frozen=True):
 
 
 def make_connection(
-    manager: str, ensemble: str | None, cluster: str | None, credentials: Path | None,
-    tls: str | None, session_s: float | None = None,
-) -> Connection:  # fmt: skip
+    manager: str,
+    ensemble: str | None,
+    cluster: str | None,
+    credentials: Path | None,
+    tls: str | None,
+    session_s: float | None = None,
+) -> Connection:
     """What was given, and for the rest what the agent here has joined.
 
     Raises:
@@ -135,9 +145,12 @@ def connected(connection: Connection) -> Iterator[Reach]:
 
 @contextmanager
 def reach(
-    manager: str, ensemble: str | None, cluster: str | None, credentials: Path | None,
+    manager: str,
+    ensemble: str | None,
+    cluster: str | None,
+    credentials: Path | None,
     tls: str | None,
-) -> Iterator[Reach]:  # fmt: skip
+) -> Iterator[Reach]:
     """A session with the cluster that options, environment or the agent here name."""
     with connected(make_connection(manager, ensemble, cluster, credentials, tls)) as made:
         yield made

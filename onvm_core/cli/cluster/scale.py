@@ -38,9 +38,13 @@ app = typer.Typer(no_args_is_help=True)
 
 @app.command("list")
 def list_(
-    ensemble: EnsembleOption = None, cluster: ClusterOption = None, manager: ManagerOption = "main",
-    credentials: CredentialsOption = None, tls: TlsOption = None, as_json: JsonOption = False,
-) -> None:  # fmt: skip
+    ensemble: EnsembleOption = None,
+    cluster: ClusterOption = None,
+    manager: ManagerOption = "main",
+    credentials: CredentialsOption = None,
+    tls: TlsOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """List requests that wait, and those that ended within the last hour."""
     with reach(manager, ensemble, cluster, credentials, tls) as found:
         snapshot = read_snapshot(found.ensemble, found.paths)
@@ -77,18 +81,23 @@ def out(
     key = check_name(key or f"{service}-{uuid.uuid4().hex[:12]}", "--key")
     now = time.time()
     request = RequestNode(
-        key=key, service=service, reason=f"{reason} ({author()})",
+        key=key,
+        service=service,
+        reason=f"{reason} ({author()})",
         preferred=[one.strip() for one in prefer.split(",") if one.strip()],
-        deadline=round(now + deadline_s, 3), made=round(now, 3), placement=placement,
-    )  # fmt: skip
+        deadline=round(now + deadline_s, 3),
+        made=round(now, 3),
+        placement=placement,
+    )
     with reach(manager, ensemble, cluster, credentials, tls) as found:
         snapshot = read_snapshot(found.ensemble, found.paths)
         known = {one.service for host in snapshot.hosts.values() for one in host.plugins}
         if service not in known:
             raise ConfigError(
                 f"expected a service that some host has an NF for; {nearest(service, known)}",
-                field="scale out", value=service,
-            )  # fmt: skip
+                field="scale out",
+                value=service,
+            )
         claim = _put(RequestQueue(found.ensemble, found.paths), request, wait=wait)
     _report(key, claim, as_json)
 
@@ -121,15 +130,20 @@ def in_(
             where = ", ".join(dict.fromkeys(name for _, name, _ in running))
             raise ConfigError(
                 f"expected a service that has an instance there ({where or 'it has none'})",
-                field="scale in", value=service,
-            )  # fmt: skip
+                field="scale in",
+                value=service,
+            )
         _, name, instance = chosen[-1]
         now = time.time()
         request = RequestNode(
-            key=f"{service}-{uuid.uuid4().hex[:12]}", service=service,
-            reason=f"{reason} ({author()})", preferred=[name], stop=instance,
-            deadline=round(now + STOP_DEADLINE_S, 3), made=round(now, 3),
-        )  # fmt: skip
+            key=f"{service}-{uuid.uuid4().hex[:12]}",
+            service=service,
+            reason=f"{reason} ({author()})",
+            preferred=[name],
+            stop=instance,
+            deadline=round(now + STOP_DEADLINE_S, 3),
+            made=round(now, 3),
+        )
         claim = _put(RequestQueue(found.ensemble, found.paths), request, wait=True)
     _report(request.key, claim, as_json)
 
@@ -169,7 +183,13 @@ def request_table(requests: list[RequestStatus]) -> Table:
         took = "-" if one.ended is None else f"{(one.ended - one.made) * 1e3:,.0f}"
         served = "-" if one.host is None else f"{one.instance} on {one.host}"
         table.add_row(
-            time.strftime("%H:%M:%S", time.localtime(one.made)), one.key, one.service, one.state,
-            served, one.reason, one.why, took,
-        )  # fmt: skip
+            time.strftime("%H:%M:%S", time.localtime(one.made)),
+            one.key,
+            one.service,
+            one.state,
+            served,
+            one.reason,
+            one.why,
+            took,
+        )
     return table

@@ -36,9 +36,13 @@ Seconds = Annotated[float | None, typer.Option(min=0, max=86400, metavar="S")]
 
 @app.command("list")
 def list_(
-    ensemble: EnsembleOption = None, cluster: ClusterOption = None, manager: ManagerOption = "main",
-    credentials: CredentialsOption = None, tls: TlsOption = None, as_json: JsonOption = False,
-) -> None:  # fmt: skip
+    ensemble: EnsembleOption = None,
+    cluster: ClusterOption = None,
+    manager: ManagerOption = "main",
+    credentials: CredentialsOption = None,
+    tls: TlsOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """List the services that scale over the cluster."""
     with reach(manager, ensemble, cluster, credentials, tls) as found:
         services = read_snapshot(found.ensemble, found.paths).services
@@ -49,11 +53,17 @@ def list_(
     print_table(
         rows,
         {
-            "name": "Service", "revision": "Rev", "min": "Min", "max": "Max", "target": "Target",
-            "policy": "Policy", "placement": "Placement", "cooldown_s": "Cool-down s",
+            "name": "Service",
+            "revision": "Rev",
+            "min": "Min",
+            "max": "Max",
+            "target": "Target",
+            "policy": "Policy",
+            "placement": "Placement",
+            "cooldown_s": "Cool-down s",
             "request_s": "Request s",
         },
-    )  # fmt: skip
+    )
 
 
 @app.command("set")
@@ -95,10 +105,17 @@ def set_(
         if name is not None and name not in offers:
             raise ConfigError(nearest(name, offers), field=option, value=name)
     given: dict[str, Any] = {
-        "min": min_, "max": max_, "target": target, "hysteresis": hysteresis,
-        "out_after_s": out_after_s, "in_after_s": in_after_s, "cooldown_s": cooldown_s,
-        "request_s": request_s, "policy": policy, "placement": placement,
-    }  # fmt: skip
+        "min": min_,
+        "max": max_,
+        "target": target,
+        "hysteresis": hysteresis,
+        "out_after_s": out_after_s,
+        "in_after_s": in_after_s,
+        "cooldown_s": cooldown_s,
+        "request_s": request_s,
+        "policy": policy,
+        "placement": placement,
+    }
     changes = {name: value for name, value in given.items() if value is not None}
     with reach(manager, ensemble, cluster, credentials, tls) as found:
         services = Services(found.ensemble, found.paths)
@@ -112,38 +129,50 @@ def set_(
         if service not in known:
             raise ConfigError(
                 f"expected a service that some host has an NF for; {nearest(service, known)}",
-                field="service", value=service,
-            )  # fmt: skip
+                field="service",
+                value=service,
+            )
         services.put(service, node, author())
     if as_json:
         print_json(node)
     else:
-        print(f"service {service}, revision {node.revision}: {node.min} to {node.max} instances, "
-              f"utilisation {node.target:.0%}")  # fmt: skip
+        print(
+            f"service {service}, revision {node.revision}: {node.min} to {node.max} instances, "
+            f"utilisation {node.target:.0%}"
+        )
 
 
 @app.command()
 def remove(
-    service: ServiceName, ensemble: EnsembleOption = None, cluster: ClusterOption = None,
-    manager: ManagerOption = "main", credentials: CredentialsOption = None, tls: TlsOption = None,
-) -> None:  # fmt: skip
+    service: ServiceName,
+    ensemble: EnsembleOption = None,
+    cluster: ClusterOption = None,
+    manager: ManagerOption = "main",
+    credentials: CredentialsOption = None,
+    tls: TlsOption = None,
+) -> None:
     """Let a service stay as it is."""
     with reach(manager, ensemble, cluster, credentials, tls) as found:
         if not Services(found.ensemble, found.paths).remove(service, author()):
             known = read_snapshot(found.ensemble, found.paths).services
             raise ConfigError(
                 f"expected a service that scales; {nearest(service, known)}",
-                field="service remove", value=service,
-            )  # fmt: skip
+                field="service remove",
+                value=service,
+            )
     print(f"service {service} stays as it is")
 
 
 @app.command()
 def history(
-    service: ServiceName, ensemble: EnsembleOption = None, cluster: ClusterOption = None,
-    manager: ManagerOption = "main", credentials: CredentialsOption = None, tls: TlsOption = None,
+    service: ServiceName,
+    ensemble: EnsembleOption = None,
+    cluster: ClusterOption = None,
+    manager: ManagerOption = "main",
+    credentials: CredentialsOption = None,
+    tls: TlsOption = None,
     as_json: JsonOption = False,
-) -> None:  # fmt: skip
+) -> None:
     """Show who has changed how a service scales."""
     with reach(manager, ensemble, cluster, credentials, tls) as found:
         print_history(Services(found.ensemble, found.paths).history(service), as_json)

@@ -65,11 +65,14 @@ def add(
     if wait and bypass:
         raise ConfigError("expected one of the two", field="--bypass, --wait")
     request = ChainAddRequest(
-        name=chain, near=near, far=far,
+        name=chain,
+        near=near,
+        far=far,
         services=[service.strip() for service in services.split(",") if service.strip()],
-        bidirectional=not one_way, track_flows=track_flows,
+        bidirectional=not one_way,
+        track_flows=track_flows,
         on_failure="wait" if wait else "bypass" if bypass else "drop",
-    )  # fmt: skip
+    )
     with connect(name) as client:
         reply = client.ask(request, ChainReply)
     if as_json:

@@ -35,9 +35,16 @@ def list_(
         print_json(reply)
         return
     columns = {
-        "protocol": "Proto", "from": "From", "to": "To", "port": "Port", "chain": "Chain",
-        "way": "Way", "spi": "SPI", "instances": "Instances", "idle": "Idle s",
-    }  # fmt: skip
+        "protocol": "Proto",
+        "from": "From",
+        "to": "To",
+        "port": "Port",
+        "chain": "Chain",
+        "way": "Way",
+        "spi": "SPI",
+        "instances": "Instances",
+        "idle": "Idle s",
+    }
     print_table([_row(flow) for flow in reply.flows], columns)
     print(f"{len(reply.flows):,} of {reply.total:,} flows")
 

@@ -62,11 +62,16 @@ def _ports(report: Report) -> Table:
     )
     for port in report.ports:
         table.add_row(
-            port.name, port.uri if len(port.uri) <= 36 else port.uri[:35] + "…",
-            f"{port.rx:,}", f"{port.tx:,}", f"{port.mpps:.2f}",
-            f"{port.rx_bytes / 1e6:,.1f}", f"{port.tx_bytes / 1e6:,.1f}",
-            _us(port.latency.p50_us), _us(port.latency.p99_us),
-        )  # fmt: skip
+            port.name,
+            port.uri if len(port.uri) <= 36 else port.uri[:35] + "…",
+            f"{port.rx:,}",
+            f"{port.tx:,}",
+            f"{port.mpps:.2f}",
+            f"{port.rx_bytes / 1e6:,.1f}",
+            f"{port.tx_bytes / 1e6:,.1f}",
+            _us(port.latency.p50_us),
+            _us(port.latency.p99_us),
+        )
     return table
 
 
@@ -75,17 +80,33 @@ def _nfs(report: Report) -> Table:
         "NFs",
         ("instance", "state"),
         (
-            "received", "sent", "made", "dropped", "Mpps", "p50 µs", "p99 µs", "CPU %",
-            "cycles/pkt", *LOAD_HEADINGS,
+            "received",
+            "sent",
+            "made",
+            "dropped",
+            "Mpps",
+            "p50 µs",
+            "p99 µs",
+            "CPU %",
+            "cycles/pkt",
+            *LOAD_HEADINGS,
         ),
-    )  # fmt: skip
+    )
     for nf in report.nfs:
         table.add_row(
-            nf.instance, nf.state, f"{nf.rx:,}", f"{nf.tx:,}", f"{nf.originated:,}",
-            f"{sum(nf.drops.values()):,}", f"{nf.rx / report.seconds / 1e6:.2f}",
-            _us(nf.latency.p50_us), _us(nf.latency.p99_us), f"{nf.cpu * 100:.0f}",
-            f"{nf.cycles_per_packet:,.0f}", *load_cells(nf),
-        )  # fmt: skip
+            nf.instance,
+            nf.state,
+            f"{nf.rx:,}",
+            f"{nf.tx:,}",
+            f"{nf.originated:,}",
+            f"{sum(nf.drops.values()):,}",
+            f"{nf.rx / report.seconds / 1e6:.2f}",
+            _us(nf.latency.p50_us),
+            _us(nf.latency.p99_us),
+            f"{nf.cpu * 100:.0f}",
+            f"{nf.cycles_per_packet:,.0f}",
+            *load_cells(nf),
+        )
     return table
 
 
@@ -109,14 +130,31 @@ def _connections(generator: GeneratorReport) -> Table:
         "Connections",
         ("client",),
         (
-            "opened", "completed", "failed", "requests", "replies", "lost", "bad checksum",
-            "bad payload", "out of order", "RTT p50 µs", "p99 µs",
+            "opened",
+            "completed",
+            "failed",
+            "requests",
+            "replies",
+            "lost",
+            "bad checksum",
+            "bad payload",
+            "out of order",
+            "RTT p50 µs",
+            "p99 µs",
         ),
-    )  # fmt: skip
+    )
     table.add_row(
-        generator.port, f"{generator.opened:,}", f"{generator.completed:,}",
-        f"{generator.failed:,}", f"{generator.requests:,}", f"{generator.replies:,}",
-        f"{generator.lost:,}", f"{generator.bad_checksum:,}", f"{generator.bad_payload:,}",
-        f"{generator.out_of_order:,}", _us(generator.rtt.p50_us), _us(generator.rtt.p99_us),
-    )  # fmt: skip
+        generator.port,
+        f"{generator.opened:,}",
+        f"{generator.completed:,}",
+        f"{generator.failed:,}",
+        f"{generator.requests:,}",
+        f"{generator.replies:,}",
+        f"{generator.lost:,}",
+        f"{generator.bad_checksum:,}",
+        f"{generator.bad_payload:,}",
+        f"{generator.out_of_order:,}",
+        _us(generator.rtt.p50_us),
+        _us(generator.rtt.p99_us),
+    )
     return table

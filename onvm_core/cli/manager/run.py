@@ -182,8 +182,9 @@ def _configs(entries: list[str], names: tuple[str, ...]) -> dict[str, Path]:
         if not equals or name not in names:
             raise ConfigError(
                 f"expected NAME=FILE with a NAME of the chain ({', '.join(names)})",
-                field="--nf-config", value=entry,
-            )  # fmt: skip
+                field="--nf-config",
+                value=entry,
+            )
         path = Path(file)
         if not path.is_file():
             raise ConfigError("no such file", field=f"--nf-config {name}", value=file)

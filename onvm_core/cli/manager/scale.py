@@ -93,9 +93,19 @@ def _tables(reply: ScaleStatusReply) -> RenderableType:
     services = make_table(
         "Services",
         ("service", "mode"),
-        ("min", "max", "target %", "util %", "demand", "serve", "start", "fail", "stand by",
-         "drain"),
-    )  # fmt: skip
+        (
+            "min",
+            "max",
+            "target %",
+            "util %",
+            "demand",
+            "serve",
+            "start",
+            "fail",
+            "stand by",
+            "drain",
+        ),
+    )
     for one in reply.services:
         services.add_row(*_service(one))
     decisions = make_table(
@@ -110,21 +120,31 @@ def _tables(reply: ScaleStatusReply) -> RenderableType:
 
 def _service(one: ScaledService) -> tuple[str, ...]:
     return (
-        one.service, one.mode, str(one.min), str(one.max), f"{one.target:.0%}".rstrip("%"),
+        one.service,
+        one.mode,
+        str(one.min),
+        str(one.max),
+        f"{one.target:.0%}".rstrip("%"),
         "-" if one.utilisation is None else f"{one.utilisation * 100:.0f}",
         "-" if one.demand is None else f"{one.demand:.2f}",
-        str(one.serving), str(one.starting), str(one.failing), str(one.standby),
+        str(one.serving),
+        str(one.starting),
+        str(one.failing),
+        str(one.standby),
         str(one.draining),
-    )  # fmt: skip
+    )
 
 
 def _decision(one: Decision) -> tuple[str, ...]:
     figures = one.figures
     return (
         time.strftime("%H:%M:%S", time.localtime(one.time)),
-        one.service, one.by, f"{one.before} → {one.wanted}", one.reason,
+        one.service,
+        one.by,
+        f"{one.before} → {one.wanted}",
+        one.reason,
         one.error or ", ".join(one.actions),
         "-" if figures is None else f"{figures.pps / 1e3:,.1f}",
         "-" if figures is None else f"{figures.sheds:,}",
         "-" if one.done_ms is None else f"{one.done_ms:,.0f}",
-    )  # fmt: skip
+    )

@@ -65,10 +65,15 @@ def serve(file: Path, name: str) -> None:
     with (
         stop_on_signals() as received,
         Service(
-            directory, made.config, file, made.kinds, made.extensions, made.launchers,
+            directory,
+            made.config,
+            file,
+            made.kinds,
+            made.extensions,
+            made.launchers,
             made.packages,
         ) as service,
-    ):  # fmt: skip
+    ):
         service.start()
         report = service.run(lambda: bool(received), lambda: announce(name))
     from onvm_core.cli.manager.report import print_report  # tables, when there is time for them

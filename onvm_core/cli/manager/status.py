@@ -103,10 +103,14 @@ def chain_table(chains: list[ChainReply]) -> RenderableType:
     )
     for chain in chains:
         table.add_row(
-            chain.name, chain.near, " → ".join(chain.services) or "-", chain.far,
+            chain.name,
+            chain.near,
+            " → ".join(chain.services) or "-",
+            chain.far,
             "yes" if chain.bidirectional else "no",
-            "tracked" if chain.track_flows else "not tracked", chain.state,
-        )  # fmt: skip
+            "tracked" if chain.track_flows else "not tracked",
+            chain.state,
+        )
     return table
 
 
@@ -158,14 +162,20 @@ def _rates(before: StatusReply, now: StatusReply) -> RenderableType:
             drops = sum(nf.drops.values()) - sum(was.drops.values())
             used = nf.cpu * now.report.seconds - was.cpu * before.report.seconds
             nfs.add_row(
-                nf.instance, nf.state,
-                f"{(nf.rx - was.rx) / seconds / 1e3:,.1f}", f"{drops / seconds:,.0f}",
-                f"{max(used, 0) / seconds * 100:.0f}", f"{nf.cycles_per_packet:,.0f}",
+                nf.instance,
+                nf.state,
+                f"{(nf.rx - was.rx) / seconds / 1e3:,.1f}",
+                f"{drops / seconds:,.0f}",
+                f"{max(used, 0) / seconds * 100:.0f}",
+                f"{nf.cycles_per_packet:,.0f}",
                 *load_cells(nf),
-            )  # fmt: skip
+            )
     buffers = now.report.buffers
     return Group(
-        ports, "", nfs, "",
+        ports,
+        "",
+        nfs,
+        "",
         f"{now.report.flows:,} flows; buffers {buffers.free:,} of {buffers.total:,} free, "
         f"{buffers.with_nfs:,} with NFs",
-    )  # fmt: skip
+    )

@@ -62,8 +62,11 @@ def _detach(file: Path, name: str, directory: Path, timeout_s: float) -> None:
     with log.open("wb") as output:
         process = subprocess.Popen(
             [*command, "--file", str(file.absolute()), "--name", name],
-            stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
-        )  # fmt: skip
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
     deadline = time.monotonic() + timeout_s
     while (ready := _ask(directory, process.pid)) is None or ready.state != "ready":
         failed = [nf.reason for nf in (ready.launched if ready else ()) if nf.reason]

@@ -86,9 +86,12 @@ class DevCluster:
     """
 
     def __init__(
-        self, hosts: int, services: Sequence[str], servers: int = 1,
+        self,
+        hosts: int,
+        services: Sequence[str],
+        servers: int = 1,
         say: Callable[[str], None] = lambda _: None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         check_machine()
         self.names = [f"h{number}" for number in range(1, hosts + 1)]
         self._services = list(services)
@@ -128,9 +131,12 @@ class DevCluster:
         self._say(f"ZooKeeper: {self._n_servers} server{'s' if self._n_servers > 1 else ''}")
         # In the bridge's namespace, and so is this thread while it starts them.
         self._servers = LocalEnsemble(
-            self.folder, self._n_servers, credentials=credentials, address=f"{DATA}.254",
+            self.folder,
+            self._n_servers,
+            credentials=credentials,
+            address=f"{DATA}.254",
             ports=range(2181, 2181 + 3 * self._n_servers),
-        )  # fmt: skip
+        )
         self._stack.callback(self._servers.stop)
         self._spaces.inside(NET, self._servers.start)
         self.ensemble = self._stack.enter_context(
@@ -158,22 +164,46 @@ class DevCluster:
         ip(NET, "addr", "add", f"{DATA}.254/24", "dev", "br0")
         ip(NET, "link", "set", "br0", "up")
         for number, name in enumerate(self.names, 1):
-            ip(NET, "link", "add", f"to-{name}", "type", "veth", "peer", "name", "data0",
-               "netns", self._spaces.name(name))  # fmt: skip
+            ip(
+                NET,
+                "link",
+                "add",
+                f"to-{name}",
+                "type",
+                "veth",
+                "peer",
+                "name",
+                "data0",
+                "netns",
+                self._spaces.name(name),
+            )
             ip(NET, "link", "set", f"to-{name}", "master", "br0", "up")
             ip(name, "addr", "add", f"{DATA}.{number}/24", "dev", "data0")
             ip(name, "link", "set", "data0", "up")
 
     def _connect_end(self, role: str, number: int, host: str) -> None:
         ip = self._spaces.ip
-        ip(role, "link", "add", "e0", "type", "veth", "peer", "name", f"{role}0",
-           "netns", self._spaces.name(host))  # fmt: skip
+        ip(
+            role,
+            "link",
+            "add",
+            "e0",
+            "type",
+            "veth",
+            "peer",
+            "name",
+            f"{role}0",
+            "netns",
+            self._spaces.name(host),
+        )
         # A veth leaves checksums to a NIC that is not there.
         subprocess.run(
-            self._spaces.command(role, "ethtool", "-K", "e0", "tx", "off", "tso", "off", "gso",
-                                 "off"),
-            check=True, capture_output=True,
-        )  # fmt: skip
+            self._spaces.command(
+                role, "ethtool", "-K", "e0", "tx", "off", "tso", "off", "gso", "off"
+            ),
+            check=True,
+            capture_output=True,
+        )
         ip(host, "link", "set", f"{role}0", "up")
         ip(role, "addr", "add", f"10.9.0.{number}/24", "dev", "e0")
         ip(role, "link", "set", "e0", "up")
@@ -196,9 +226,14 @@ class DevCluster:
         """
         variables = " ".join(
             f"{name}={shlex.quote(self.environment[name])}"
-            for name in ("ONVM_RUNTIME_DIR", "ONVM_STATE_DIR", "ONVM_CLUSTER_CREDENTIALS_FILE",
-                         "ONVM_ENSEMBLE", "ONVM_CLUSTER")
-        )  # fmt: skip
+            for name in (
+                "ONVM_RUNTIME_DIR",
+                "ONVM_STATE_DIR",
+                "ONVM_CLUSTER_CREDENTIALS_FILE",
+                "ONVM_ENSEMBLE",
+                "ONVM_CLUSTER",
+            )
+        )
         net, prefix = self._spaces.name(NET), self._spaces.prefix
         python = f"{shlex.quote(sys.executable)} -P -m onvm_core.cli"
         for name, line in (
@@ -233,20 +268,31 @@ class DevCluster:
         """Start the agent of a host that has none; returns at once."""
         number = self.names.index(name) + 1
         self._spawn(
-            name, f"{name}-agent", "cluster", "join", "--manager", name, "--name", name,
-            "--data-address", f"{DATA}.{number}", "--session-timeout", f"{SESSION_S:g}",
-        )  # fmt: skip
+            name,
+            f"{name}-agent",
+            "cluster",
+            "join",
+            "--manager",
+            name,
+            "--name",
+            name,
+            "--data-address",
+            f"{DATA}.{number}",
+            "--session-timeout",
+            f"{SESSION_S:g}",
+        )
 
     def _spawn(self, role: str, label: str, *arguments: str) -> None:
         log = self._logs[label] = self.folder / f"{label}.log"
         with log.open("wb") as output:
             self._processes[label] = subprocess.Popen(
-                self._spaces.command(
-                    role, sys.executable, "-P", "-m", "onvm_core.cli", *arguments
-                ),
-                stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-                env=self.environment, start_new_session=True,
-            )  # fmt: skip
+                self._spaces.command(role, sys.executable, "-P", "-m", "onvm_core.cli", *arguments),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=self.environment,
+                start_new_session=True,
+            )
 
     def end_agent(self, name: str, timeout_s: float = 10.0) -> None:
         """Wait until the agent of a host that was removed has ended."""
@@ -297,9 +343,12 @@ class DevCluster:
     def _add_chain(self) -> None:
         chains, paths = Chains(self.ensemble, Paths(CLUSTER)), Paths(CLUSTER)
         node = ChainNode(
-            number=1, revision=1, near=PortView(host=self.names[0], port=CLIENT),
-            far=PortView(host=self.names[-1], port=SERVER), services=self._services,
-        )  # fmt: skip
+            number=1,
+            revision=1,
+            near=PortView(host=self.names[0], port=CLIENT),
+            far=PortView(host=self.names[-1], port=SERVER),
+            services=self._services,
+        )
         check_chain(read_snapshot(self.ensemble, paths), node)
         chains.put(CHAIN, msgspec.structs.replace(node, number=chains.new_number()), "dev")
 

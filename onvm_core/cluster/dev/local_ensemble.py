@@ -54,11 +54,19 @@ class LocalEnsemble:
     """
 
     def __init__(
-        self, folder: Path, members: int = 1, *, credentials: Credentials | None = None,
-        address: str = "127.0.0.1", tick_ms: int = 500, is_enforced: bool = False,
-        settings: Sequence[str] = (), heap_mib: int = 128, netty: bool = False,
+        self,
+        folder: Path,
+        members: int = 1,
+        *,
+        credentials: Credentials | None = None,
+        address: str = "127.0.0.1",
+        tick_ms: int = 500,
+        is_enforced: bool = False,
+        settings: Sequence[str] = (),
+        heap_mib: int = 128,
+        netty: bool = False,
         ports: Sequence[int] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         check_installed()
         self._folder = folder
         self._address = address
@@ -76,17 +84,28 @@ class LocalEnsemble:
             self._configure(index, tick_ms, quorum if members > 1 else [], is_enforced, settings)
 
     def _configure(
-        self, index: int, tick_ms: int, quorum: Sequence[str], is_enforced: bool,
+        self,
+        index: int,
+        tick_ms: int,
+        quorum: Sequence[str],
+        is_enforced: bool,
         settings: Sequence[str],
-    ) -> None:  # fmt: skip
+    ) -> None:
         home = self._home(index)
         (home / "data").mkdir(parents=True)
         lines = [
-            f"dataDir={home}/data", f"clientPort={self.ports[index]}",
-            f"clientPortAddress={self._address}", f"tickTime={tick_ms}", "initLimit=20",
-            "syncLimit=10", "maxClientCnxns=0", "admin.enableServer=false",
-            "4lw.commands.whitelist=*", "autopurge.purgeInterval=0", *quorum,
-        ]  # fmt: skip
+            f"dataDir={home}/data",
+            f"clientPort={self.ports[index]}",
+            f"clientPortAddress={self._address}",
+            f"tickTime={tick_ms}",
+            "initLimit=20",
+            "syncLimit=10",
+            "maxClientCnxns=0",
+            "admin.enableServer=false",
+            "4lw.commands.whitelist=*",
+            "autopurge.purgeInterval=0",
+            *quorum,
+        ]
         if quorum:
             (home / "data" / "myid").write_text(str(index + 1))
         if self._credentials is not None:
@@ -137,13 +156,21 @@ class LocalEnsemble:
         command = [
             # It must not outlive a test or a trial that was killed. The kernel looks at the thread
             # that started it, so that has to be one that stays.
-            "setpriv", "--pdeathsig", "KILL",
-            "java", f"-Xmx{self._heap_mib}m", "-Xms32m", "-XX:+UseSerialGC",
-            "-XX:TieredStopAtLevel=1", "-Xshare:auto", "-XX:-UsePerfData",
-            "-Dzookeeper.forceSync=no", "-Dzookeeper.jmx.log4j.disable=true",
+            "setpriv",
+            "--pdeathsig",
+            "KILL",
+            "java",
+            f"-Xmx{self._heap_mib}m",
+            "-Xms32m",
+            "-XX:+UseSerialGC",
+            "-XX:TieredStopAtLevel=1",
+            "-Xshare:auto",
+            "-XX:-UsePerfData",
+            "-Dzookeeper.forceSync=no",
+            "-Dzookeeper.jmx.log4j.disable=true",
             "-Dcom.sun.management.jmxremote=false",
             "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
-        ]  # fmt: skip
+        ]
         if self._credentials is not None:
             command.append(f"-Djava.security.auth.login.config={home}/jaas.conf")
         if self._netty:
@@ -153,9 +180,12 @@ class LocalEnsemble:
         command += ["-cp", ":".join(str(JAVA / jar) for jar in JARS), MAIN, f"{home}/zoo.cfg"]
         with (home / "log").open("ab") as log:
             self.processes[index] = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
                 start_new_session=True,
-            )  # fmt: skip
+            )
 
     def wait_member(self, index: int, timeout_s: float = START_TIMEOUT_S) -> None:
         """Wait until one serves.

@@ -97,10 +97,17 @@ def make_spaces(roles: Sequence[str], folder: Path) -> Iterator[Spaces]:
     spaces = Spaces(f"onvmdev{os.getpid()}")
     # It cleans up when its pipe closes, which no signal can prevent.
     cleaner = subprocess.Popen(
-        [sys.executable, "-P", "-m", "onvm_core.cluster.dev.namespaces", str(folder),
-         *map(spaces.name, roles)],
-        stdin=subprocess.PIPE, start_new_session=True,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-P",
+            "-m",
+            "onvm_core.cluster.dev.namespaces",
+            str(folder),
+            *map(spaces.name, roles),
+        ],
+        stdin=subprocess.PIPE,
+        start_new_session=True,
+    )
     try:
         for role in roles:
             _run("ip", "netns", "add", spaces.name(role))

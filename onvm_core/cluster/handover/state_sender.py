@@ -55,9 +55,10 @@ def to_move(snapshot: Snapshot, host: str) -> list[InstanceNode]:
         return []
     moved = heirs_of(snapshot)
     return [
-        one for one in node.instances
+        one
+        for one in node.instances
         if (drains or one.state == "draining") and one.number not in moved
-    ]  # fmt: skip
+    ]
 
 
 def heirs_for(
@@ -98,9 +99,14 @@ class Mover:
     """
 
     def __init__(
-        self, keeper: Keeper, state: StateDirectory, network: PeerNetwork, link: ManagerLink,
-        queue: RequestQueue, loads: Callable[[], Mapping[int, PeerLoad]],
-    ) -> None:  # fmt: skip
+        self,
+        keeper: Keeper,
+        state: StateDirectory,
+        network: PeerNetwork,
+        link: ManagerLink,
+        queue: RequestQueue,
+        loads: Callable[[], Mapping[int, PeerLoad]],
+    ) -> None:
         self._keeper = keeper
         self._state = state
         self._network = network
@@ -174,10 +180,13 @@ class Mover:
             return
         now, since = time.time(), int(snapshot.draining[me].since)
         request = RequestNode(
-            key=f"drain-{one.number}-{since}", service=one.services[0],
-            reason=f"{me} drains, and nobody else serves", preferred=[],
-            deadline=round(now + REQUEST_S, 3), made=round(now, 3),
-        )  # fmt: skip
+            key=f"drain-{one.number}-{since}",
+            service=one.services[0],
+            reason=f"{me} drains, and nobody else serves",
+            preferred=[],
+            deadline=round(now + REQUEST_S, 3),
+            made=round(now, 3),
+        )
         try:
             self._queue.put(request, self._keeper.membership.fence)
         except ClusterError as error:

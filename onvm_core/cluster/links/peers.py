@@ -141,8 +141,9 @@ class PeerNetwork:
         except zmq.ZMQError as error:
             raise ConfigError(
                 f"an agent cannot listen there: {error.strerror}",
-                field="--control-address", value=f"{self._host}:{port}",
-            ) from None  # fmt: skip
+                field="--control-address",
+                value=f"{self._host}:{port}",
+            ) from None
 
     # ---- further sockets with the same keys; each belongs to the thread that uses it ----
 

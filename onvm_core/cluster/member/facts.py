@@ -60,27 +60,40 @@ def local_room(local: ClusterLocalReply, plugins: Sequence[PluginNode]) -> Local
     )
     cores = float(len(topology.cpus))
     return LocalRoom(
-        cores=cores, free_cores=max(cores - used, 0.0),
+        cores=cores,
+        free_cores=max(cores - used, 0.0),
         memory_mib=sum(socket.memory_mib for socket in topology.sockets),
         free_memory_mib=topology.available_mib,
-    )  # fmt: skip
+    )
 
 
 def host_facts(
-    *, address: str, control: str, courier: str, key: str, local: ClusterLocalReply | None,
-    plugins: list[PluginNode], room: LocalRoom | None, is_leaving: bool = False,
-) -> HostNode:  # fmt: skip
+    *,
+    address: str,
+    control: str,
+    courier: str,
+    key: str,
+    local: ClusterLocalReply | None,
+    plugins: list[PluginNode],
+    room: LocalRoom | None,
+    is_leaving: bool = False,
+) -> HostNode:
     """A host as others are to see it; `local` is None while there is no manager."""
     state = "leaving" if is_leaving else "no_manager" if local is None else "up"
     return HostNode(
-        number=1, seat=0,  # the membership knows them
-        address=address, control=control, courier=courier, key=key, version=_version(),
+        number=1,
+        seat=0,  # the membership knows them
+        address=address,
+        control=control,
+        courier=courier,
+        key=key,
+        version=_version(),
         state=state,  # type: ignore[arg-type]
         cores=0.0 if room is None else room.cores,
         memory_mib=0 if room is None else room.memory_mib,
         ports=[] if local is None else sorted(local.ports),
         plugins=plugins,
-    )  # fmt: skip
+    )
 
 
 @cache
@@ -94,9 +107,13 @@ def of_cluster(hosts: Iterable[LocalHost]) -> list[LocalHost]:
 
 
 def instance_facts(
-    local: ClusterLocalReply, numbers: Mapping[str, int], plugins: Sequence[PluginNode],
-    room: LocalRoom, before: InstancesNode, heirs: Iterable[tuple[int, int]] = (),
-) -> InstancesNode:  # fmt: skip
+    local: ClusterLocalReply,
+    numbers: Mapping[str, int],
+    plugins: Sequence[PluginNode],
+    room: LocalRoom,
+    before: InstancesNode,
+    heirs: Iterable[tuple[int, int]] = (),
+) -> InstancesNode:
     """The NF hosts as others are to see them.
 
     Args:

@@ -73,9 +73,11 @@ class Membership:
         self._nodes = {
             kind: posixpath.join(folder, name)
             for kind, folder in (
-                ("host", paths.hosts), ("instances", paths.instances), ("applied", paths.applied)
+                ("host", paths.hosts),
+                ("instances", paths.instances),
+                ("applied", paths.applied),
             )
-        }  # fmt: skip
+        }
 
     # ---- the name ----
 
@@ -101,8 +103,9 @@ class Membership:
                         "is taken: another state directory has joined with it; choose another "
                         "name, or, if that host is gone for good: "
                         f"onvm cluster leave --host {self.name}",
-                        field="--name", value=self.name,
-                    )  # fmt: skip
+                        field="--name",
+                        value=self.name,
+                    )
                 self.number = node.number
                 return node.number
         raise ConflictError(f"join as {self.name!r}: others do so at once")
@@ -115,8 +118,9 @@ class Membership:
             raise NameTakenError(
                 f"{self._name_path} is damaged ({error}); "
                 f"remove it: onvm cluster leave --host {self.name}",
-                field="--name", value=self.name,
-            ) from None  # fmt: skip
+                field="--name",
+                value=self.name,
+            ) from None
         self._name_version = stat.version
         return node
 
@@ -136,9 +140,11 @@ class Membership:
     # ---- registration ----
 
     def register(
-        self, host: HostNode, instances: InstancesNode,
+        self,
+        host: HostNode,
+        instances: InstancesNode,
         should_stop: Callable[[], bool] = lambda: False,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Take a seat and make the ephemeral nodes, taking over those of a dead predecessor.
 
         Args:
@@ -205,15 +211,17 @@ class Membership:
                 raise NameTakenError(
                     "is taken: another agent with the same identity lives; was the state "
                     "directory copied?",
-                    field="--name", value=self.name,
-                )  # fmt: skip
+                    field="--name",
+                    value=self.name,
+                )
             time.sleep(WAIT_STEP_S)
 
     def _fenced(self) -> FencedError:
         return FencedError(
             "another agent has taken the name over; this one must not go on",
-            field="host", value=self.name,
-        )  # fmt: skip
+            field="host",
+            value=self.name,
+        )
 
     def _mine(self, host: HostNode) -> HostNode:
         return msgspec.structs.replace(
@@ -259,8 +267,9 @@ class Membership:
     def _removed(self) -> RemovedError:
         return RemovedError(
             "was removed from the cluster: onvm cluster join lets it in again",
-            field="host", value=self.name,
-        )  # fmt: skip
+            field="host",
+            value=self.name,
+        )
 
     # ---- what others see ----
 

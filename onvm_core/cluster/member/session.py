@@ -80,9 +80,14 @@ class Keeper:
     """
 
     def __init__(
-        self, ensemble: Ensemble, cluster: ClusterNode, paths: Paths, name: str,
-        state: StateDirectory, wake: Callable[[], None],
-    ) -> None:  # fmt: skip
+        self,
+        ensemble: Ensemble,
+        cluster: ClusterNode,
+        paths: Paths,
+        name: str,
+        state: StateDirectory,
+        wake: Callable[[], None],
+    ) -> None:
         self._thread = threading.Thread(target=self._run_thread, name="onvm-keeper", daemon=True)
         self._ensemble = ensemble
         self._state = state

@@ -111,8 +111,9 @@ class StateDirectory:
             os.close(self._fd)
             raise ConfigError(
                 f"an agent runs with it already (pid {pid}); end that one first",
-                file=folder, field="state directory",
-            ) from None  # fmt: skip
+                file=folder,
+                field="state directory",
+            ) from None
         os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
         try:

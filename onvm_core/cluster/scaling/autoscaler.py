@@ -34,12 +34,23 @@ def as_load(load: PeerLoad, seconds: float) -> Load:
     utilisation = load.utilisation or 0.0
     packets = int(utilisation * load.capacity_pps * seconds)
     return Load(
-        seconds=seconds, packets=packets, done=packets, sheds=load.sheds, busy_cycles=0,
-        idle_cycles=0, cycles_per_packet=0.0, occupancy=0.0,
-        occupancy_mean=1.0 if load.sheds else 0.0, occupancy_peak=0.0, p50_us=None, p99_us=None,
-        utilisation=utilisation, capacity_pps=load.capacity_pps or None,
-        arrival=load.demand or 0.0, is_stuck=False,
-    )  # fmt: skip
+        seconds=seconds,
+        packets=packets,
+        done=packets,
+        sheds=load.sheds,
+        busy_cycles=0,
+        idle_cycles=0,
+        cycles_per_packet=0.0,
+        occupancy=0.0,
+        occupancy_mean=1.0 if load.sheds else 0.0,
+        occupancy_peak=0.0,
+        p50_us=None,
+        p99_us=None,
+        utilisation=utilisation,
+        capacity_pps=load.capacity_pps or None,
+        arrival=load.demand or 0.0,
+        is_stuck=False,
+    )
 
 
 class _Service:
@@ -48,9 +59,14 @@ class _Service:
     def __init__(self, node: ServiceNode) -> None:
         self.node = node
         settings = ScaleSettings(
-            min=max(node.min, 1), max=node.max, target=node.target, hysteresis=node.hysteresis,
-            out_after_s=node.out_after_s, in_after_s=node.in_after_s, options=node.options,
-        )  # fmt: skip
+            min=max(node.min, 1),
+            max=node.max,
+            target=node.target,
+            hysteresis=node.hysteresis,
+            out_after_s=node.out_after_s,
+            in_after_s=node.in_after_s,
+            options=node.options,
+        )
         self.policy: ScalingPolicy = load_plugins().load(HOOK, node.policy)(settings)
         self.history: deque[ServiceLoad] = deque(maxlen=int(settings.history_s / INTERVAL_S) + 1)
         self.rest_until_s = 0.0
@@ -105,8 +121,9 @@ class ClusterAutoscaler:
         pending = [one for one in snapshot.requests.values() if one.service == name]
         now = time.monotonic()
         loads = self._loads()
-        known = [as_load(loads[one.number], INTERVAL_S) for _, one in running
-                 if one.number in loads]  # fmt: skip
+        known = [
+            as_load(loads[one.number], INTERVAL_S) for _, one in running if one.number in loads
+        ]
         service.history.append(ServiceLoad(now, tuple(known), len(running)))
         if pending or now < service.rest_until_s:
             return
@@ -134,10 +151,15 @@ class ClusterAutoscaler:
         self._count += 1
         now = time.time()
         request = RequestNode(
-            key=f"{name}-{seat}-{self._count}", service=name, reason=reason, preferred=preferred,
-            deadline=round(now + node.request_s, 3), made=round(now, 3), placement=node.placement,
+            key=f"{name}-{seat}-{self._count}",
+            service=name,
+            reason=reason,
+            preferred=preferred,
+            deadline=round(now + node.request_s, 3),
+            made=round(now, 3),
+            placement=node.placement,
             stop=stop,
-        )  # fmt: skip
+        )
         log.info("%s: %s%s", request.key, "one less, " if stop else "one more, ", reason)
         self._queue.put(request, self._fence)
 

@@ -113,14 +113,16 @@ def candidates(request: RequestNode, snapshot: Snapshot) -> tuple[list[Candidate
         else:
             able.append(
                 Candidate(
-                    name=name, plugin=plugin, free_cores=has.free_cores,
+                    name=name,
+                    plugin=plugin,
+                    free_cores=has.free_cores,
                     free_memory_mib=has.free_memory_mib,
                     instances=sum(
                         request.service in one.services and one.state == "active"
                         for one in has.instances
                     ),
                 )
-            )  # fmt: skip
+            )
     return able, unable
 
 

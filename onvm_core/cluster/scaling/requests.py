@@ -158,9 +158,15 @@ class RequestQueue:
         """
         request = taken.request
         claim = ClaimNode(
-            state="done", service=request.service, reason=request.reason, made=request.made,
-            ended=round(time.time(), 3), host=host, instance=instance, why=why,
-        )  # fmt: skip
+            state="done",
+            service=request.service,
+            reason=request.reason,
+            made=request.made,
+            ended=round(time.time(), 3),
+            host=host,
+            instance=instance,
+            why=why,
+        )
         self._end(taken, claim, fence)
 
     def _end(self, taken: Taken, claim: ClaimNode, fence: Fence) -> None:
@@ -183,9 +189,13 @@ class RequestQueue:
             return None
         request = taken.request
         claim = ClaimNode(
-            state="expired", service=request.service, reason=request.reason, made=request.made,
-            ended=round(time.time(), 3), why=why,
-        )  # fmt: skip
+            state="expired",
+            service=request.service,
+            reason=request.reason,
+            made=request.made,
+            ended=round(time.time(), 3),
+            why=why,
+        )
         self._end(taken, claim, fence)
         return claim
 

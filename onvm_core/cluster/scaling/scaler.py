@@ -73,9 +73,14 @@ class Scaler:
     """
 
     def __init__(
-        self, ensemble: Ensemble, paths: Paths, keeper: Keeper, state: StateDirectory,
-        link: ManagerLink, loads: Callable[[], Mapping[int, PeerLoad]],
-    ) -> None:  # fmt: skip
+        self,
+        ensemble: Ensemble,
+        paths: Paths,
+        keeper: Keeper,
+        state: StateDirectory,
+        link: ManagerLink,
+        loads: Callable[[], Mapping[int, PeerLoad]],
+    ) -> None:
         self._thread = threading.Thread(target=self._run_thread, name="onvm-scaler", daemon=True)
         self._keeper = keeper
         self._membership = keeper.membership

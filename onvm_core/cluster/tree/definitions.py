@@ -101,8 +101,9 @@ class _Definitions(Generic[NodeT]):
             raise ConfigError(
                 f"is damaged ({error}); onvm cluster {self.noun} rollback {name} brings "
                 "an earlier one back",
-                field=self.noun, value=name,
-            ) from None  # fmt: skip
+                field=self.noun,
+                value=name,
+            ) from None
 
     def put(self, name: str, node: NodeT, by: str, what: str = "") -> NodeT:
         """Add it, or change it. `node.revision` is that which was seen before, plus one.
@@ -224,9 +225,14 @@ class _Definitions(Generic[NodeT]):
                     continue
                 definition = None if node is None else _definition(node)
                 revisions.append(
-                    Revision(revision=number, time=record.time, by=record.by, what=record.what,
-                             definition=definition)
-                )  # fmt: skip
+                    Revision(
+                        revision=number,
+                        time=record.time,
+                        by=record.by,
+                        what=record.what,
+                        definition=definition,
+                    )
+                )
         if not revisions:
             raise ConfigError(f"there was never such a {self.noun}", field=self.noun, value=name)
         return revisions
@@ -244,8 +250,9 @@ class _Definitions(Generic[NodeT]):
                 kept = ", ".join(str(number) for number in self._numbers(client, name))
                 raise ConfigError(
                     f"expected a revision that is kept ({kept or 'there is none'})",
-                    field=f"{self.noun} {name}", value=revision,
-                ) from None  # fmt: skip
+                    field=f"{self.noun} {name}",
+                    value=revision,
+                ) from None
             last = self._last(client, name)
         try:
             record = msgspec.json.decode(data, type=_Record)
@@ -255,8 +262,9 @@ class _Definitions(Generic[NodeT]):
         if node is None:
             raise ConfigError(
                 f"at that one it was removed; use onvm cluster {self.noun} remove {name}",
-                field=f"{self.noun} {name}", value=revision,
-            )  # fmt: skip
+                field=f"{self.noun} {name}",
+                value=revision,
+            )
         again = msgspec.structs.replace(node, revision=last + 1)
         return self.put(name, again, by, f"rolled back to {revision}")
 
@@ -310,13 +318,15 @@ def check_chain(snapshot: Snapshot, node: ChainNode) -> None:
             raise ConfigError(
                 f"expected HOST:PORT, with a host of the cluster; "
                 f"{nearest(end.host, snapshot.hosts)}",
-                field=option, value=f"{end.host}:{end.port}",
-            )  # fmt: skip
+                field=option,
+                value=f"{end.host}:{end.port}",
+            )
         if end.port not in host.ports:
             raise ConfigError(
                 f"expected a port of {end.host}; {nearest(end.port, host.ports)}",
-                field=option, value=f"{end.host}:{end.port}",
-            )  # fmt: skip
+                field=option,
+                value=f"{end.host}:{end.port}",
+            )
     if len(node.services) > SERVICES_MAX:
         raise ConfigError(
             f"expected at most {SERVICES_MAX}", field="--services", value=",".join(node.services)
@@ -332,8 +342,9 @@ def check_chain(snapshot: Snapshot, node: ChainNode) -> None:
         if service not in known:
             raise ConfigError(
                 f"expected a service that some host has an NF for; {nearest(service, known)}",
-                field="--services", value=service,
-            )  # fmt: skip
+                field="--services",
+                value=service,
+            )
 
 
 def _definition(node: ChainNode | ServiceNode) -> dict[str, Any]:

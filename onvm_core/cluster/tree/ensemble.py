@@ -62,9 +62,13 @@ REFUSALS_MAX = 2
 """Of one attempt to connect: once may be a server that is just dying."""
 ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:,/\[\]]+):(\d{1,5})")
 TRANSIENT = (
-    ConnectionLoss, SessionExpiredError, OperationTimeoutError, ConnectionClosedError,
-    KazooTimeoutError, AuthFailedError,
-)  # fmt: skip
+    ConnectionLoss,
+    SessionExpiredError,
+    OperationTimeoutError,
+    ConnectionClosedError,
+    KazooTimeoutError,
+    AuthFailedError,
+)
 
 
 class Session(Enum):
@@ -97,10 +101,14 @@ class Ensemble:
     """
 
     def __init__(
-        self, hosts: str, credentials: Credentials | None = None, *,
-        session_s: float = DEFAULT_SESSION_S, tls: Tls | None = None,
+        self,
+        hosts: str,
+        credentials: Credentials | None = None,
+        *,
+        session_s: float = DEFAULT_SESSION_S,
+        tls: Tls | None = None,
         on_change: Callable[[Session], None] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         check_hosts(hosts)
         self.hosts = hosts
         self.session_s = session_s
@@ -117,16 +125,23 @@ class Ensemble:
             }
         if tls is not None:
             options |= {
-                "use_ssl": True, "ca": str(tls.ca), "certfile": str(tls.certificate),
-                "keyfile": str(tls.key), "verify_certs": True,
-            }  # fmt: skip
+                "use_ssl": True,
+                "ca": str(tls.ca),
+                "certfile": str(tls.certificate),
+                "keyfile": str(tls.key),
+                "verify_certs": True,
+            }
         quiet = logging.getLogger("onvm.cluster.kazoo")  # it says at warning what is our business
         quiet.setLevel(logging.CRITICAL)
         self.client: Any = _Client(
-            hosts=hosts, timeout=session_s, default_acl=self.acl, logger=quiet,
+            hosts=hosts,
+            timeout=session_s,
+            default_acl=self.acl,
+            logger=quiet,
             connection_retry=KazooRetry(max_tries=-1, delay=0.05, backoff=1.5, max_delay=1.0),
-            command_retry=KazooRetry(max_tries=0), **options,
-        )  # fmt: skip
+            command_retry=KazooRetry(max_tries=0),
+            **options,
+        )
         self.client.add_listener(self._changed)
 
     def __enter__(self) -> Ensemble:

@@ -48,8 +48,9 @@ def make_cluster(ensemble: Ensemble, name: str, vni: int | None = None) -> Clust
         raise ConfigError(
             f"there is one of that name in ZooKeeper at {ensemble.hosts}; join it: "
             f"onvm cluster join {ensemble.hosts} --cluster {name}",
-            field="--cluster", value=name,
-        ) from None  # fmt: skip
+            field="--cluster",
+            value=name,
+        ) from None
     return node
 
 

@@ -77,9 +77,12 @@ class Mirror:
     """
 
     def __init__(
-        self, ensemble: Ensemble, cluster: ClusterNode, paths: Paths,
+        self,
+        ensemble: Ensemble,
+        cluster: ClusterNode,
+        paths: Paths,
         wake: Callable[[], None] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._ensemble = ensemble
         self._cluster = cluster
         self._paths = paths
@@ -171,8 +174,9 @@ class Mirror:
                 except NoNodeError:
                     raise NoClusterError(
                         f"it is gone from ZooKeeper at {self._ensemble.hosts}",
-                        field="cluster", value=self._paths.cluster,
-                    ) from None  # fmt: skip
+                        field="cluster",
+                        value=self._paths.cluster,
+                    ) from None
                 self._list(path, names)
                 self._stale.discard(path)
 
@@ -253,8 +257,9 @@ def read_cluster(ensemble: Ensemble, paths: Paths) -> ClusterNode:
             raise NoClusterError(
                 f"expected a cluster of ZooKeeper at {ensemble.hosts} ({_known(client)}); "
                 f"make one: onvm cluster init {ensemble.hosts} --cluster {paths.cluster}",
-                field="cluster", value=paths.cluster,
-            ) from None  # fmt: skip
+                field="cluster",
+                value=paths.cluster,
+            ) from None
     try:
         return tree.unpack(data, ClusterNode)
     except DamagedError as error:

@@ -346,6 +346,7 @@ def check_name(name: str, field: str) -> str:
     if not NAME.fullmatch(name):
         raise ConfigError(
             "expected 1 to 63 letters, digits, '_', '.' or '-', a letter or digit first",
-            field=field, value=name,
-        )  # fmt: skip
+            field=field,
+            value=name,
+        )
     return name

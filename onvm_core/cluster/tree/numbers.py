@@ -56,9 +56,13 @@ class NumberSource:
     """
 
     def __init__(
-        self, ensemble: Ensemble, paths: Paths, kind: str, maximum: int,
+        self,
+        ensemble: Ensemble,
+        paths: Paths,
+        kind: str,
+        maximum: int,
         used: Callable[[], Collection[int]],
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._ensemble = ensemble
         self._path = posixpath.join(paths.numbers, kind)
         self._kind = kind

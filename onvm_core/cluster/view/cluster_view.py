@@ -127,23 +127,31 @@ def make_view(
 def chain_view(name: str, node: ChainNode) -> ChainView:
     """A chain in the view."""
     return ChainView(
-        number=node.number, name=name, near=node.near, far=node.far, services=node.services,
-        bidirectional=node.bidirectional, track_flows=node.track_flows,
-        on_failure=node.on_failure, match=node.match,
-    )  # fmt: skip
+        number=node.number,
+        name=name,
+        near=node.near,
+        far=node.far,
+        services=node.services,
+        bidirectional=node.bidirectional,
+        track_flows=node.track_flows,
+        on_failure=node.on_failure,
+        match=node.match,
+    )
 
 
 def heirs_of(snapshot: Snapshot) -> dict[int, int]:
     """NF hosts that have handed their state to another, and to which."""
-    return {
-        number: heir for node in snapshot.instances.values() for number, heir in node.heirs
-    }  # fmt: skip
+    return {number: heir for node in snapshot.instances.values() for number, heir in node.heirs}
 
 
 def instance_view(
-    node: InstanceNode, host: str, chosen: Mapping[str, Edition], spare_pps: int, *,
+    node: InstanceNode,
+    host: str,
+    chosen: Mapping[str, Edition],
+    spare_pps: int,
+    *,
     is_leaving: bool,
-) -> InstanceView:  # fmt: skip
+) -> InstanceView:
     """An NF host in the view."""
     is_other = any(
         chosen.get(service, edition) != edition

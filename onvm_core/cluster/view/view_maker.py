@@ -67,20 +67,24 @@ class _Part:
     def __init__(self, name: str, origin: _Origin, spare_pps: Mapping[int, int]) -> None:
         node = origin.host
         nodes = [
-            one for one in (() if origin.instances is None else origin.instances.instances)
+            one
+            for one in (() if origin.instances is None else origin.instances.instances)
             if one.number not in origin.moved
-        ]  # fmt: skip
+        ]
         self.origin = origin
         self.peer = PeerView(name=name, number=node.number, address=node.address)
         self.capacities = {one.number: one.capacity_pps for one in nodes}
         self.views = [
             instance_view(
-                one, name, origin.chosen, spare_pps.get(one.number, one.capacity_pps),
+                one,
+                name,
+                origin.chosen,
+                spare_pps.get(one.number, one.capacity_pps),
                 is_leaving=origin.is_leaving
                 or (bool(origin.served) and origin.served.issuperset(one.services)),
             )
             for one in nodes
-        ]  # fmt: skip
+        ]
         self.serves = (
             frozenset()
             if origin.is_leaving
@@ -181,9 +185,12 @@ class ViewMaker:
                 self._chosen = chosen
 
     def _follow(
-        self, snapshot: Snapshot, there: Mapping[str, HostNode], spare_pps: Mapping[int, int],
+        self,
+        snapshot: Snapshot,
+        there: Mapping[str, HostNode],
+        spare_pps: Mapping[int, int],
         vanished: Collection[str],
-    ) -> bool:  # fmt: skip
+    ) -> bool:
         """Bring the hosts' parts up to date; whether one has other instances than before."""
         gone = self._parts.keys() - there.keys()
         for name in gone:
