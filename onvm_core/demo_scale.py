@@ -24,7 +24,7 @@ from rich.text import Text
 
 from onvm_core._native import ports as native_ports
 from onvm_core._native.dataplane import DataplaneSettings
-from onvm_core.cli.manager.report import make_table
+from onvm_core.cli.output import make_table
 from onvm_core.launch.launcher import Launchers
 from onvm_core.manager.automation import Automation
 from onvm_core.manager.config import Config

@@ -42,6 +42,7 @@ def build_app(commands: Iterable[CliCommand], wanted: str | None) -> typer.Typer
         help="Network functions as pip packages, in service chains on a DPDK data plane.",
         no_args_is_help=True,
         pretty_exceptions_enable=False,
+        rich_markup_mode="markdown",  # lines of a paragraph flow together
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_root)
@@ -79,7 +80,12 @@ def _print_version(is_wanted: bool) -> None:
 def _root(
     version: Annotated[
         bool,
-        typer.Option("--version", help="Print versions.", is_eager=True, callback=_print_version),
+        typer.Option(
+            "--version",
+            help="Print the versions of onvm, DPDK and Python.",
+            is_eager=True,
+            callback=_print_version,
+        ),
     ] = False,
 ) -> None:
     pass  # it makes the application a group even while it has one command

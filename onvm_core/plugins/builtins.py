@@ -102,7 +102,7 @@ _COMMANDS = (
     ),
     CliCommand(
         "plan",
-        "Show where the NFs of a file would run, and why, before anything starts.",
+        "Show where the NFs of a file would run, and why.",
         "onvm_core.cli.manager.plan:plan",
         panel="Traffic",
     ),

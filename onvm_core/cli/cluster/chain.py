@@ -7,17 +7,9 @@ from typing import Annotated
 import msgspec
 import typer
 
-from onvm_core.cli.cluster.connection import (
-    ClusterOption,
-    CredentialsOption,
-    EnsembleOption,
-    ManagerOption,
-    TlsOption,
-    author,
-    reach,
-)
+from onvm_core.cli.cluster.connection import ClusterOptions, author
 from onvm_core.cli.cluster.history import print_history
-from onvm_core.cli.manager.connect import JsonOption
+from onvm_core.cli.options import ChainOptions, JsonOption, with_option_groups
 from onvm_core.cli.output import print_json, print_table
 from onvm_core.cluster.status import read_snapshot
 from onvm_core.cluster.tree.definitions import Chains, check_chain
@@ -31,20 +23,17 @@ __all__ = ["app"]
 
 app = typer.Typer(no_args_is_help=True)
 
-ChainName = Annotated[str, typer.Argument(metavar="CHAIN")]
+ChainName = Annotated[str, typer.Argument(metavar="CHAIN", help="Name of the chain.")]
 
 
 @app.command("list")
+@with_option_groups
 def list_(
-    ensemble: EnsembleOption = None,
-    cluster: ClusterOption = None,
-    manager: ManagerOption = "main",
-    credentials: CredentialsOption = None,
-    tls: TlsOption = None,
+    where: ClusterOptions,
     as_json: JsonOption = False,
 ) -> None:
     """List the chains."""
-    with reach(manager, ensemble, cluster, credentials, tls) as found:
+    with where.reach() as found:
         chains = read_snapshot(found.ensemble, found.paths).chains
     if as_json:
         print_json(chains)
@@ -63,43 +52,40 @@ def _way(node: ChainNode) -> str:
 
 
 @app.command()
+@with_option_groups
 def add(
+    where: ClusterOptions,
     chain: ChainName,
-    near: Annotated[str, typer.Option("--in", metavar="HOST:PORT", help="Port packets come from.")],
-    far: Annotated[str, typer.Option("--out", metavar="HOST:PORT", help="Port behind the chain.")],
-    services: Annotated[
-        str, typer.Option(metavar="SERVICE,SERVICE…", help="Services in order; empty for none.")
-    ] = "",
-    one_way: Annotated[bool, typer.Option("--one-way", help="No way back.")] = False,
-    track_flows: Annotated[
-        bool, typer.Option("--track-flows/--no-track-flows", help="Look each flow up.")
-    ] = True,
-    bypass: Annotated[
-        bool, typer.Option("--bypass", help="Go on without a service that has no instance.")
-    ] = False,
-    wait: Annotated[
-        bool, typer.Option("--wait", help="Wait for a service that has no instance.")
-    ] = False,
+    near: Annotated[
+        str, typer.Option("--in", metavar="HOST:PORT", help="Port at which packets enter.")
+    ],
+    far: Annotated[
+        str, typer.Option("--out", metavar="HOST:PORT", help="Port at which they leave.")
+    ],
+    options: ChainOptions,
     match: Annotated[
         list[str] | None,
-        typer.Option(metavar="FIELD=VALUE,…", help="Flows that take it, like dst_port=80."),
+        typer.Option(
+            metavar="FIELD=VALUE,…",
+            help="Flows that take it, as in dst_port=80; may be repeated.",
+            show_default="all that no other chain takes",
+        ),
     ] = None,
     revision: Annotated[
         int | None,
-        typer.Option(min=0, help="Change it only if it is at this revision; 0: only if new."),
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="Change it only if it is at this revision; 0 for a new chain.",
+            show_default="whichever it is at",
+        ),
     ] = None,
-    ensemble: EnsembleOption = None,
-    cluster: ClusterOption = None,
-    manager: ManagerOption = "main",
-    credentials: CredentialsOption = None,
-    tls: TlsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Add a chain, or change the one of that name; all hosts follow at once."""
-    if wait and bypass:
-        raise ConfigError("expected one of the two", field="--bypass, --wait")
+    """Add a chain, or change one; all hosts follow at once."""
+    on_failure = options.on_failure
     rules = None if match is None else [_match(text) for text in match]
-    with reach(manager, ensemble, cluster, credentials, tls) as found:
+    with where.reach() as found:
         chains = Chains(found.ensemble, found.paths)
         known = chains.get(chain)
         last = chains.last(chain) if revision is None else revision
@@ -108,10 +94,10 @@ def add(
             revision=last + 1,
             near=_port("--in", near),
             far=_port("--out", far),
-            services=[one.strip() for one in services.split(",") if one.strip()],
-            bidirectional=not one_way,
-            track_flows=track_flows,
-            on_failure="wait" if wait else "bypass" if bypass else "drop",
+            services=options.service_names,
+            bidirectional=not options.one_way,
+            track_flows=options.track_flows,
+            on_failure=on_failure,
             match=rules,
         )
         check_chain(read_snapshot(found.ensemble, found.paths), node)
@@ -142,16 +128,13 @@ def _match(text: str) -> MatchConfig:
 
 
 @app.command()
+@with_option_groups
 def remove(
+    where: ClusterOptions,
     chain: ChainName,
-    ensemble: EnsembleOption = None,
-    cluster: ClusterOption = None,
-    manager: ManagerOption = "main",
-    credentials: CredentialsOption = None,
-    tls: TlsOption = None,
 ) -> None:
-    """Remove a chain; its history stays, and rollback brings it back."""
-    with reach(manager, ensemble, cluster, credentials, tls) as found:
+    """Remove a chain; rollback brings it back."""
+    with where.reach() as found:
         if not Chains(found.ensemble, found.paths).remove(chain, author()):
             known = read_snapshot(found.ensemble, found.paths).chains
             raise ConfigError(
@@ -161,17 +144,14 @@ def remove(
 
 
 @app.command()
+@with_option_groups
 def show(
+    where: ClusterOptions,
     chain: ChainName,
-    ensemble: EnsembleOption = None,
-    cluster: ClusterOption = None,
-    manager: ManagerOption = "main",
-    credentials: CredentialsOption = None,
-    tls: TlsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show a chain."""
-    with reach(manager, ensemble, cluster, credentials, tls) as found:
+    with where.reach() as found:
         node = Chains(found.ensemble, found.paths).get(chain)
         if node is None:
             known = read_snapshot(found.ensemble, found.paths).chains
@@ -185,31 +165,27 @@ def show(
 
 
 @app.command()
+@with_option_groups
 def history(
+    where: ClusterOptions,
     chain: ChainName,
-    ensemble: EnsembleOption = None,
-    cluster: ClusterOption = None,
-    manager: ManagerOption = "main",
-    credentials: CredentialsOption = None,
-    tls: TlsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show who has changed a chain, and how."""
-    with reach(manager, ensemble, cluster, credentials, tls) as found:
+    """Show who has changed a chain, when and how."""
+    with where.reach() as found:
         print_history(Chains(found.ensemble, found.paths).history(chain), as_json)
 
 
 @app.command()
+@with_option_groups
 def rollback(
+    where: ClusterOptions,
     chain: ChainName,
-    revision: Annotated[int, typer.Argument(min=1, help="See history.")],
-    ensemble: EnsembleOption = None,
-    cluster: ClusterOption = None,
-    manager: ManagerOption = "main",
-    credentials: CredentialsOption = None,
-    tls: TlsOption = None,
+    revision: Annotated[
+        int, typer.Argument(min=1, metavar="REVISION", help="A revision that history shows.")
+    ],
 ) -> None:
-    """Make a chain what it was at a revision."""
-    with reach(manager, ensemble, cluster, credentials, tls) as found:
+    """Return a chain to an earlier revision."""
+    with where.reach() as found:
         node = Chains(found.ensemble, found.paths).rollback(chain, revision, author())
     print(f"chain {chain}, revision {node.revision}: {_way(node)}")

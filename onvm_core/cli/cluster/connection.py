@@ -5,7 +5,8 @@ from __future__ import annotations
 import getpass
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -19,54 +20,30 @@ from onvm_core.cluster.tree.nodes import Paths, check_name
 from onvm_sdk.errors import ConfigError
 
 __all__ = [
-    "ClusterOption",
-    "CredentialsOption",
-    "EnsembleOption",
+    "AccessOptions",
+    "ClusterOptions",
     "ManagerOption",
     "Reach",
-    "TlsOption",
     "author",
     "connected",
-    "make_connection",
     "open_ensemble",
-    "reach",
 ]
 
 DEFAULT_CLUSTER = "main"
 CONNECT_S = 10.0
+PANEL = "Cluster"
+"""Heading in the help under which the options of `ClusterOptions` stand."""
+AS_JOINED = "as joined"
+"""What an option's help shows as its default: whatever the agent here has joined with."""
 
-EnsembleOption = Annotated[
-    str | None,
-    typer.Option(
-        "--ensemble",
-        metavar="HOST:PORT,…",
-        envvar="ONVM_ENSEMBLE",
-        help="ZooKeeper servers; else those that the agent here has joined.",
-    ),
-]
-ClusterOption = Annotated[
-    str | None,
-    typer.Option("--cluster", metavar="NAME", envvar="ONVM_CLUSTER", help="Name of the cluster."),
-]
-CredentialsOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--credentials",
-        metavar="FILE",
-        help="File with user:password, of mode 0600.",
-    ),
-]
-TlsOption = Annotated[
-    str | None,
-    typer.Option(
-        "--tls",
-        metavar="CA,CERT,KEY",
-        envvar="ONVM_CLUSTER_TLS",
-        help="PEM files: use TLS with a client certificate.",
-    ),
-]
 ManagerOption = Annotated[
-    str, typer.Option("--manager", metavar="NAME", help="Which of this user's managers.")
+    str,
+    typer.Option(
+        "--manager",
+        metavar="NAME",
+        help="Name of the manager whose agent it is, among this user's.",
+        rich_help_panel=PANEL,
+    ),
 ]
 
 
@@ -77,40 +54,94 @@ class Reach(msgspec.Struct, frozen=True):
     paths: Paths
 
 
-def make_connection(
-    manager: str,
-    ensemble: str | None,
-    cluster: str | None,
-    credentials: Path | None,
-    tls: str | None,
-    session_s: float | None = None,
-) -> Connection:
-    """What was given, and for the rest what the agent here has joined.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AccessOptions:
+    """Which cluster of an ensemble a command is about, and what lets it in."""
 
-    Raises:
-        ConfigError: nothing says which ensemble.
-    """
-    state = read_state(state_directory(manager))
-    known = None if state is None else state.connection
-    if ensemble is None and known is None:
-        raise ConfigError(
-            "expected host:port,host:port (this host has joined no cluster)", field="--ensemble"
-        )
-    if ensemble is not None:
-        check_hosts(ensemble)
-    made = known or Connection(ensemble=ensemble or "", cluster=DEFAULT_CLUSTER)
-    changes: dict[str, object] = {}
-    if ensemble is not None:
-        changes["ensemble"] = ensemble
-    if cluster is not None:
-        changes["cluster"] = check_name(cluster, "--cluster")
-    if credentials is not None:
-        changes["credentials"] = str(credentials.absolute())
-    if tls is not None:
-        changes["tls"] = _tls(tls)
-    if session_s is not None:
-        changes["session_s"] = session_s
-    return msgspec.structs.replace(made, **changes)
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            "--cluster",
+            metavar="NAME",
+            envvar="ONVM_CLUSTER",
+            help="Name of the cluster.",
+            show_default=f"{AS_JOINED}, else {DEFAULT_CLUSTER}",
+            rich_help_panel=PANEL,
+        ),
+    ] = None
+    credentials: Annotated[
+        Path | None,
+        typer.Option(
+            "--credentials",
+            metavar="FILE",
+            help="File with user:password, of mode 0600.",
+            show_default=f"{AS_JOINED}, else none",
+            rich_help_panel=PANEL,
+        ),
+    ] = None
+    tls: Annotated[
+        str | None,
+        typer.Option(
+            "--tls",
+            metavar="CA,CERT,KEY",
+            envvar="ONVM_CLUSTER_TLS",
+            help="PEM files for TLS with a client certificate.",
+            show_default=f"{AS_JOINED}, else no TLS",
+            rich_help_panel=PANEL,
+        ),
+    ] = None
+
+    def connection(
+        self, manager: str, ensemble: str | None, session_s: float | None = None
+    ) -> Connection:
+        """What was given, and for the rest what the agent of `manager` has joined.
+
+        Raises:
+            ConfigError: nothing says which ensemble.
+        """
+        state = read_state(state_directory(manager))
+        known = None if state is None else state.connection
+        if ensemble is None and known is None:
+            raise ConfigError(
+                "expected HOST:PORT,HOST:PORT (this host has joined no cluster)",
+                field="--ensemble",
+            )
+        changes: dict[str, object] = {}
+        if ensemble is not None:
+            check_hosts(ensemble)
+            changes["ensemble"] = ensemble
+        if self.cluster is not None:
+            changes["cluster"] = check_name(self.cluster, "--cluster")
+        if self.credentials is not None:
+            changes["credentials"] = str(self.credentials.absolute())
+        if self.tls is not None:
+            changes["tls"] = _tls(self.tls)
+        if session_s is not None:
+            changes["session_s"] = session_s
+        made = known or Connection(ensemble=ensemble or "", cluster=DEFAULT_CLUSTER)
+        return msgspec.structs.replace(made, **changes)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClusterOptions(AccessOptions):
+    """How a command finds its cluster."""
+
+    ensemble: Annotated[
+        str | None,
+        typer.Option(
+            "--ensemble",
+            metavar="HOST:PORT,…",
+            envvar="ONVM_ENSEMBLE",
+            help="ZooKeeper servers.",
+            show_default=AS_JOINED,
+            rich_help_panel=PANEL,
+        ),
+    ] = None
+    manager: ManagerOption = "main"
+
+    def reach(self) -> AbstractContextManager[Reach]:
+        """A session with the cluster, for one command."""
+        return connected(self.connection(self.manager, self.ensemble))
 
 
 def _tls(text: str) -> tuple[str, str, str]:
@@ -119,7 +150,7 @@ def _tls(text: str) -> tuple[str, str, str]:
         raise ConfigError("expected three files: CA,CERT,KEY", field="--tls", value=text)
     for part in parts:
         if not Path(part).is_file():
-            raise ConfigError("no such file", field="--tls", value=part)
+            raise ConfigError("expected a file that exists", field="--tls", value=part)
     check_private(Path(parts[2]))
     ca, certificate, key = (str(Path(part).absolute()) for part in parts)
     return ca, certificate, key
@@ -141,19 +172,6 @@ def connected(connection: Connection) -> Iterator[Reach]:
     ensemble.connect(CONNECT_S)
     with ensemble:
         yield Reach(ensemble, Paths(connection.cluster))
-
-
-@contextmanager
-def reach(
-    manager: str,
-    ensemble: str | None,
-    cluster: str | None,
-    credentials: Path | None,
-    tls: str | None,
-) -> Iterator[Reach]:
-    """A session with the cluster that options, environment or the agent here name."""
-    with connected(make_connection(manager, ensemble, cluster, credentials, tls)) as made:
-        yield made
 
 
 def author() -> str:

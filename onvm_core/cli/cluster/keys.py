@@ -7,15 +7,8 @@ from typing import Annotated
 
 import typer
 
-from onvm_core.cli.cluster.connection import (
-    ClusterOption,
-    CredentialsOption,
-    EnsembleOption,
-    ManagerOption,
-    TlsOption,
-    reach,
-)
-from onvm_core.cli.manager.connect import JsonOption
+from onvm_core.cli.cluster.connection import ClusterOptions
+from onvm_core.cli.options import JsonOption, with_option_groups
 from onvm_core.cli.output import print_json, print_table
 from onvm_core.cluster.credentials import DEFAULT_USER, Credentials, write_secret
 from onvm_core.cluster.member.state_directory import read_state, state_directory
@@ -31,12 +24,17 @@ app = typer.Typer(no_args_is_help=True)
 
 @app.command()
 def new(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the files go.")],
-    user: Annotated[str, typer.Option(help="User of ZooKeeper.")] = DEFAULT_USER,
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Where the files go; made if missing.")
+    ],
+    user: Annotated[
+        str, typer.Option(metavar="NAME", help="User name at ZooKeeper.")
+    ] = DEFAULT_USER,
 ) -> None:
-    """Make the cluster's credentials: one file for its hosts, one for its ZooKeeper servers.
+    """Make the credentials of a cluster.
 
-    Each host's own key, for talking to other hosts, is made when it joins.
+    One file is for its hosts, one for its ZooKeeper servers. Each host's own key, for talking to
+    other hosts, is made when it joins.
     """
     made = Credentials.make(user)
     write_secret(folder / CREDENTIALS, made.line)
@@ -48,17 +46,14 @@ def new(
 
 
 @app.command()
+@with_option_groups
 def show(
-    ensemble: EnsembleOption = None,
-    cluster: ClusterOption = None,
-    manager: ManagerOption = "main",
-    credentials: CredentialsOption = None,
-    tls: TlsOption = None,
+    where: ClusterOptions,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the public keys that agents of this cluster accept from each other."""
-    mine = read_state(state_directory(manager))
-    with reach(manager, ensemble, cluster, credentials, tls) as found:
+    """Show the public keys by which agents know each other."""
+    mine = read_state(state_directory(where.manager))
+    with where.reach() as found:
         shown = read_status(found.ensemble, found.paths)
     rows = [
         {"host": host.name, "key": host.key, "here": mine is not None and host.key == mine.key}

@@ -9,18 +9,9 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from onvm_core.cli.cluster.connection import (
-    ClusterOption,
-    CredentialsOption,
-    EnsembleOption,
-    ManagerOption,
-    TlsOption,
-    author,
-    reach,
-)
-from onvm_core.cli.manager.connect import JsonOption
-from onvm_core.cli.manager.report import make_table
-from onvm_core.cli.output import make_console, print_json
+from onvm_core.cli.cluster.connection import ClusterOptions, author
+from onvm_core.cli.options import JsonOption, names_in, with_option_groups
+from onvm_core.cli.output import make_console, make_table, print_json
 from onvm_core.cluster.scaling.requests import RequestQueue
 from onvm_core.cluster.status import RequestStatus, read_requests, read_snapshot
 from onvm_core.cluster.tree.nodes import ClaimNode, RequestNode, check_name
@@ -37,16 +28,13 @@ app = typer.Typer(no_args_is_help=True)
 
 
 @app.command("list")
+@with_option_groups
 def list_(
-    ensemble: EnsembleOption = None,
-    cluster: ClusterOption = None,
-    manager: ManagerOption = "main",
-    credentials: CredentialsOption = None,
-    tls: TlsOption = None,
+    where: ClusterOptions,
     as_json: JsonOption = False,
 ) -> None:
-    """List requests that wait, and those that ended within the last hour."""
-    with reach(manager, ensemble, cluster, credentials, tls) as found:
+    """List requests that wait or ended within the last hour."""
+    with where.reach() as found:
         snapshot = read_snapshot(found.ensemble, found.paths)
         requests = read_requests(RequestQueue(found.ensemble, found.paths), snapshot)
     if as_json:
@@ -56,40 +44,47 @@ def list_(
 
 
 @app.command()
+@with_option_groups
 def out(
-    service: Annotated[str, typer.Argument(metavar="SERVICE")],
+    where: ClusterOptions,
+    service: Annotated[str, typer.Argument(metavar="SERVICE", help="Name of the service.")],
     prefer: Annotated[
-        str, typer.Option(metavar="HOST,HOST…", help="Hosts, the overloaded one first.")
+        str,
+        typer.Option(
+            metavar="HOST,…", help="Hosts to try first, in this order.", show_default="none"
+        ),
     ] = "",
-    reason: Annotated[str, typer.Option(help="Shown with it.")] = "asked for",
+    reason: Annotated[
+        str, typer.Option(metavar="TEXT", help="Why; scale list shows it.")
+    ] = "asked for",
     deadline_s: Annotated[
-        float, typer.Option(min=0.1, max=86400, metavar="S", help="It expires after so long.")
+        float, typer.Option(min=0.1, max=86400, metavar="S", help="Seconds after which it expires.")
     ] = 30.0,
     key: Annotated[
-        str | None, typer.Option(help="Of two requests with one key the second does nothing.")
+        str | None,
+        typer.Option(
+            metavar="KEY",
+            help="Name of the request; a second one of that name does nothing.",
+            show_default="a new name",
+        ),
     ] = None,
-    placement: Annotated[str, typer.Option(metavar="NAME", help="A host policy.")] = "locality",
-    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Until it is served.")] = True,
-    ensemble: EnsembleOption = None,
-    cluster: ClusterOption = None,
-    manager: ManagerOption = "main",
-    credentials: CredentialsOption = None,
-    tls: TlsOption = None,
+    placement: Annotated[str, typer.Option(metavar="NAME", help="Host policy.")] = "locality",
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it is served.")] = True,
     as_json: JsonOption = False,
 ) -> None:
-    """Ask for one more instance of a service; the host that is best for it starts it."""
+    """Ask for one more instance of a service."""
     key = check_name(key or f"{service}-{uuid.uuid4().hex[:12]}", "--key")
     now = time.time()
     request = RequestNode(
         key=key,
         service=service,
         reason=f"{reason} ({author()})",
-        preferred=[one.strip() for one in prefer.split(",") if one.strip()],
+        preferred=names_in(prefer),
         deadline=round(now + deadline_s, 3),
         made=round(now, 3),
         placement=placement,
     )
-    with reach(manager, ensemble, cluster, credentials, tls) as found:
+    with where.reach() as found:
         snapshot = read_snapshot(found.ensemble, found.paths)
         known = {one.service for host in snapshot.hosts.values() for one in host.plugins}
         if service not in known:
@@ -103,21 +98,25 @@ def out(
 
 
 @app.command("in")
+@with_option_groups
 def in_(
-    service: Annotated[str, typer.Argument(metavar="SERVICE")],
+    where: ClusterOptions,
+    service: Annotated[str, typer.Argument(metavar="SERVICE", help="Name of the service.")],
     host: Annotated[
-        str | None, typer.Option(metavar="HOST", help="One of this host; left out: the newest.")
+        str | None,
+        typer.Option(
+            metavar="HOST",
+            help="Host whose instance ends.",
+            show_default="that of the newest instance",
+        ),
     ] = None,
-    reason: Annotated[str, typer.Option(help="Shown with it.")] = "asked for",
-    ensemble: EnsembleOption = None,
-    cluster: ClusterOption = None,
-    manager: ManagerOption = "main",
-    credentials: CredentialsOption = None,
-    tls: TlsOption = None,
+    reason: Annotated[
+        str, typer.Option(metavar="TEXT", help="Why; scale list shows it.")
+    ] = "asked for",
     as_json: JsonOption = False,
 ) -> None:
-    """Let one instance of a service end; another takes its flows with their state."""
-    with reach(manager, ensemble, cluster, credentials, tls) as found:
+    """End one instance of a service; another takes over its flows."""
+    with where.reach() as found:
         snapshot = read_snapshot(found.ensemble, found.paths)
         running = sorted(
             (one.number, name, one.name)
@@ -127,9 +126,9 @@ def in_(
         )
         chosen = [one for one in running if host in (None, one[1])]
         if not chosen:
-            where = ", ".join(dict.fromkeys(name for _, name, _ in running))
+            known = ", ".join(dict.fromkeys(name for _, name, _ in running))
             raise ConfigError(
-                f"expected a service that has an instance there ({where or 'it has none'})",
+                f"expected a service that has an instance there ({known or 'it has none'})",
                 field="scale in",
                 value=service,
             )

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 import typer
 
-from onvm_core.cli.cluster.connection import (
-    ClusterOption,
-    CredentialsOption,
-    EnsembleOption,
-    ManagerOption,
-    TlsOption,
-    author,
-    reach,
-)
+from onvm_core.cli.cluster.connection import ClusterOptions, author
 from onvm_core.cli.cluster.history import print_history
-from onvm_core.cli.manager.connect import JsonOption
+from onvm_core.cli.cluster.scale_options import ScaleOptions
+from onvm_core.cli.options import JsonOption, with_option_groups
 from onvm_core.cli.output import print_json, print_table
 from onvm_core.cluster.status import read_snapshot
 from onvm_core.cluster.tree.definitions import Services
@@ -30,21 +23,17 @@ __all__ = ["app"]
 
 app = typer.Typer(no_args_is_help=True)
 
-ServiceName = Annotated[str, typer.Argument(metavar="SERVICE")]
-Seconds = Annotated[float | None, typer.Option(min=0, max=86400, metavar="S")]
+ServiceName = Annotated[str, typer.Argument(metavar="SERVICE", help="Name of the service.")]
 
 
 @app.command("list")
+@with_option_groups
 def list_(
-    ensemble: EnsembleOption = None,
-    cluster: ClusterOption = None,
-    manager: ManagerOption = "main",
-    credentials: CredentialsOption = None,
-    tls: TlsOption = None,
+    where: ClusterOptions,
     as_json: JsonOption = False,
 ) -> None:
     """List the services that scale over the cluster."""
-    with reach(manager, ensemble, cluster, credentials, tls) as found:
+    with where.reach() as found:
         services = read_snapshot(found.ensemble, found.paths).services
     if as_json:
         print_json(services)
@@ -67,61 +56,28 @@ def list_(
 
 
 @app.command("set")
+@with_option_groups
 def set_(
+    where: ClusterOptions,
     service: ServiceName,
-    min_: Annotated[int | None, typer.Option("--min", min=0, max=4096)] = None,
-    max_: Annotated[int | None, typer.Option("--max", min=1, max=4096)] = None,
-    target: Annotated[
-        float | None, typer.Option(min=0.01, max=1, help="Utilisation to keep to.")
-    ] = None,
-    hysteresis: Annotated[float | None, typer.Option(min=0.05, max=0.95)] = None,
-    out_after_s: Seconds = None,
-    in_after_s: Annotated[float | None, typer.Option(min=0.1, max=86400, metavar="S")] = None,
-    cooldown_s: Seconds = None,
-    request_s: Annotated[
-        float | None,
-        typer.Option(min=0.1, max=86400, metavar="S", help="A request expires after so long."),
-    ] = None,
-    policy: Annotated[
-        str | None, typer.Option(metavar="NAME", help="When: a scaling policy.")
-    ] = None,
-    placement: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Where: a host policy.")
-    ] = None,
-    ensemble: EnsembleOption = None,
-    cluster: ClusterOption = None,
-    manager: ManagerOption = "main",
-    credentials: CredentialsOption = None,
-    tls: TlsOption = None,
+    options: ScaleOptions,
     as_json: JsonOption = False,
 ) -> None:
-    """Let a service scale over the cluster, or change how; what is not named stays."""
+    """Let a service scale over the cluster, or change how it does."""
     plugins = load_plugins()
     for option, hook, name in (
-        ("--policy", "onvm_scaling_policies", policy),
-        ("--placement", "onvm_host_policies", placement),
+        ("--policy", "onvm_scaling_policies", options.policy),
+        ("--placement", "onvm_host_policies", options.placement),
     ):
         offers = plugins.offers(hook)
         if name is not None and name not in offers:
             raise ConfigError(nearest(name, offers), field=option, value=name)
-    given: dict[str, Any] = {
-        "min": min_,
-        "max": max_,
-        "target": target,
-        "hysteresis": hysteresis,
-        "out_after_s": out_after_s,
-        "in_after_s": in_after_s,
-        "cooldown_s": cooldown_s,
-        "request_s": request_s,
-        "policy": policy,
-        "placement": placement,
-    }
-    changes = {name: value for name, value in given.items() if value is not None}
-    with reach(manager, ensemble, cluster, credentials, tls) as found:
+    with where.reach() as found:
         services = Services(found.ensemble, found.paths)
         before = services.get(service) or ServiceNode(revision=1)
-        changes["revision"] = services.last(service) + 1
-        node = msgspec.structs.replace(before, **changes)
+        node = msgspec.structs.replace(
+            before, revision=services.last(service) + 1, **options.changes
+        )
         if node.min > node.max:
             raise ConfigError(f"expected at most --max ({node.max})", field="--min", value=node.min)
         snapshot = read_snapshot(found.ensemble, found.paths)
@@ -143,16 +99,13 @@ def set_(
 
 
 @app.command()
+@with_option_groups
 def remove(
+    where: ClusterOptions,
     service: ServiceName,
-    ensemble: EnsembleOption = None,
-    cluster: ClusterOption = None,
-    manager: ManagerOption = "main",
-    credentials: CredentialsOption = None,
-    tls: TlsOption = None,
 ) -> None:
-    """Let a service stay as it is."""
-    with reach(manager, ensemble, cluster, credentials, tls) as found:
+    """End the scaling of a service; its instances stay."""
+    with where.reach() as found:
         if not Services(found.ensemble, found.paths).remove(service, author()):
             known = read_snapshot(found.ensemble, found.paths).services
             raise ConfigError(
@@ -160,35 +113,31 @@ def remove(
                 field="service remove",
                 value=service,
             )
-    print(f"service {service} stays as it is")
+    print(f"service {service} scales no more; its instances stay")
 
 
 @app.command()
+@with_option_groups
 def history(
+    where: ClusterOptions,
     service: ServiceName,
-    ensemble: EnsembleOption = None,
-    cluster: ClusterOption = None,
-    manager: ManagerOption = "main",
-    credentials: CredentialsOption = None,
-    tls: TlsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show who has changed how a service scales."""
-    with reach(manager, ensemble, cluster, credentials, tls) as found:
+    with where.reach() as found:
         print_history(Services(found.ensemble, found.paths).history(service), as_json)
 
 
 @app.command()
+@with_option_groups
 def rollback(
+    where: ClusterOptions,
     service: ServiceName,
-    revision: Annotated[int, typer.Argument(min=1, help="See history.")],
-    ensemble: EnsembleOption = None,
-    cluster: ClusterOption = None,
-    manager: ManagerOption = "main",
-    credentials: CredentialsOption = None,
-    tls: TlsOption = None,
+    revision: Annotated[
+        int, typer.Argument(min=1, metavar="REVISION", help="A revision that history shows.")
+    ],
 ) -> None:
-    """Let a service scale as it did at a revision."""
-    with reach(manager, ensemble, cluster, credentials, tls) as found:
+    """Return a service to an earlier revision."""
+    with where.reach() as found:
         node = Services(found.ensemble, found.paths).rollback(service, revision, author())
     print(f"service {service}, revision {node.revision}")

@@ -11,6 +11,7 @@ import typer
 from onvm_core.bench.line import BenchLine
 from onvm_core.bench.plot import check_plot, write_plot
 from onvm_core.bench.suites import SUITES, run_suite
+from onvm_core.cli.options import JsonOption
 from onvm_core.cli.output import print_json
 
 __all__ = ["bench"]
@@ -20,19 +21,27 @@ def bench(
     suite: Annotated[
         str, typer.Argument(metavar="SUITE", help=f"One of {', '.join(SUITES)}, or all.")
     ] = "all",
-    runs: Annotated[int, typer.Option("--runs", min=1, help="Runs of each scenario.")] = 5,
+    runs: Annotated[
+        int, typer.Option("--runs", min=1, metavar="N", help="Runs of each scenario.")
+    ] = 5,
     seconds: Annotated[
-        float, typer.Option("--seconds", min=0.1, help="Length of a measurement.")
+        float, typer.Option("--seconds", min=0.1, metavar="S", help="Seconds of each measurement.")
     ] = 1.0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: JsonOption = False,
     plot: Annotated[
         Path | None,
-        typer.Option("--plot", metavar="FILE", help="Draw the figures: FILE.png or FILE.svg."),
+        typer.Option(
+            "--plot",
+            metavar="FILE",
+            help="Draw the figures, to FILE.png or FILE.svg.",
+            show_default="no plot",
+        ),
     ] = None,
 ) -> None:
-    """Measure throughput, latency, start-up and recovery, with null ports on this host.
+    """Measure throughput, latency, start-up and recovery.
 
-    Nothing else should run meanwhile. Figures are medians; compare only runs of one hour.
+    Ports are null ports. Nothing else should run meanwhile. Figures are medians; compare only runs
+    of one hour.
     """
     if plot is not None:
         check_plot(plot)

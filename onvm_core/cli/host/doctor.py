@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
+from onvm_core.cli.options import JsonOption
 from onvm_core.cli.output import print_json, print_table
 from onvm_core.doctor import Health, examine
 
@@ -13,9 +10,9 @@ __all__ = ["doctor"]
 
 
 def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Show what this host can do, and the line that fixes each thing it cannot.
+    """Show what this host can do, and how to fix what it cannot.
 
     Nothing that is lacking keeps `onvm run` from working on pcap, null and generator ports.
     """

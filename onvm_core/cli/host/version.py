@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import platform
-from typing import Annotated
 
 import importlib_metadata
-import typer
 
+from onvm_core.cli.options import JsonOption
 from onvm_core.cli.output import print_json
 
 __all__ = ["version"]
 
 
 def version(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Print the versions of onvm, of the DPDK it was built with, and of Python."""
+    """Print the versions of onvm, DPDK and Python."""
     from onvm_core.doctor import dpdk_version
 
     versions = {

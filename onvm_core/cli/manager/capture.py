@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from onvm_core.cli.manager.connect import JsonOption, NameOption, connect
+from onvm_core.cli.manager.connect import connect
+from onvm_core.cli.options import JsonOption, NameOption
 from onvm_core.cli.output import print_json
 from onvm_core.cli.signals import stop_on_signals
 from onvm_core.manager.messages import (
@@ -25,22 +26,39 @@ LOOK_S = 0.1
 
 def capture(
     point: Annotated[
-        str, typer.Argument(metavar="PORT|INSTANCE|SERVICE", help="Where packets pass.")
+        str, typer.Argument(metavar="PORT|INSTANCE|SERVICE", help="Where to capture packets.")
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Made anew.")],
-    count: Annotated[int, typer.Option("--count", min=0, help="Packets; 0: endless.")] = 0,
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="The pcapng file; replaced if it exists."
+        ),
+    ],
+    count: Annotated[
+        int, typer.Option("--count", min=0, metavar="N", help="Packets to capture; 0 for no limit.")
+    ] = 0,
     duration: Annotated[
-        float | None, typer.Option("--duration", min=0.001, help="Seconds.")
+        float | None,
+        typer.Option(
+            "--duration",
+            min=0.001,
+            metavar="S",
+            help="Seconds to capture.",
+            show_default="no limit",
+        ),
     ] = None,
-    snap: Annotated[int, typer.Option("--snap", min=0, help="Bytes of each; 0: all.")] = 0,
+    snap: Annotated[
+        int,
+        typer.Option("--snap", min=0, metavar="N", help="Bytes to keep of each packet; 0 for all."),
+    ] = 0,
     direction: Annotated[
         Literal["in", "out", "both"],
-        typer.Option("--direction", help="Received by it (in) or coming from it (out)."),
+        typer.Option("--direction", help="Packets that enter it, leave it, or both."),
     ] = "both",
     name: NameOption = "main",
     as_json: JsonOption = False,
 ) -> None:
-    """Capture packets at a port or an NF while traffic runs, into a pcapng file.
+    """Capture packets at a port or an NF into a pcapng file.
 
     It ends after --count packets or --duration seconds, or with Ctrl-C. Workers never wait for
     it; what could not be copied is counted as overflow.

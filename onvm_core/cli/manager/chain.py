@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
-from onvm_core.cli.manager.connect import JsonOption, NameOption, connect
+from onvm_core.cli.manager.connect import connect
 from onvm_core.cli.manager.status import chain_table
+from onvm_core.cli.options import ChainOptions, JsonOption, NameOption, with_option_groups
 from onvm_core.cli.output import make_console, print_json, print_table
 from onvm_core.manager.messages import (
     ChainAddRequest,
@@ -20,13 +21,12 @@ from onvm_core.manager.messages import (
     DoneReply,
     Hop,
 )
-from onvm_sdk.errors import ConfigError
 
 __all__ = ["app"]
 
 app = typer.Typer(no_args_is_help=True)
 
-ChainName = Annotated[str, typer.Argument(metavar="CHAIN")]
+ChainName = Annotated[str, typer.Argument(metavar="CHAIN", help="Name of the chain.")]
 
 
 @app.command("list")
@@ -41,37 +41,24 @@ def list_(name: NameOption = "main", as_json: JsonOption = False) -> None:
 
 
 @app.command()
+@with_option_groups
 def add(
     chain: ChainName,
-    near: Annotated[str, typer.Option("--in", metavar="PORT", help="Port packets come from.")],
-    far: Annotated[str, typer.Option("--out", metavar="PORT", help="Port behind the chain.")],
-    services: Annotated[
-        str, typer.Option(metavar="SERVICE,SERVICE…", help="Services in order; empty for none.")
-    ] = "",
-    one_way: Annotated[bool, typer.Option("--one-way", help="No way back.")] = False,
-    track_flows: Annotated[
-        bool, typer.Option("--track-flows/--no-track-flows", help="Look each flow up.")
-    ] = True,
-    bypass: Annotated[
-        bool, typer.Option("--bypass", help="Go on without a service that has no instance.")
-    ] = False,
-    wait: Annotated[
-        bool, typer.Option("--wait", help="Wait for a service that has no instance.")
-    ] = False,
+    near: Annotated[str, typer.Option("--in", metavar="PORT", help="Port at which packets enter.")],
+    far: Annotated[str, typer.Option("--out", metavar="PORT", help="Port at which they leave.")],
+    options: ChainOptions,
     name: NameOption = "main",
     as_json: JsonOption = False,
 ) -> None:
-    """Add a chain, or change the one of that name; packets take it at once."""
-    if wait and bypass:
-        raise ConfigError("expected one of the two", field="--bypass, --wait")
+    """Add a chain, or change one; packets take it at once."""
     request = ChainAddRequest(
         name=chain,
         near=near,
         far=far,
-        services=[service.strip() for service in services.split(",") if service.strip()],
-        bidirectional=not one_way,
-        track_flows=track_flows,
-        on_failure="wait" if wait else "bypass" if bypass else "drop",
+        services=options.service_names,
+        bidirectional=not options.one_way,
+        track_flows=options.track_flows,
+        on_failure=options.on_failure,
     )
     with connect(name) as client:
         reply = client.ask(request, ChainReply)
@@ -83,7 +70,7 @@ def add(
 
 @app.command()
 def remove(chain: ChainName, name: NameOption = "main") -> None:
-    """Remove a chain: what then comes to its ports is dropped as no_chain."""
+    """Remove a chain; packets at its ports are dropped as no_chain."""
     with connect(name) as client:
         client.ask(ChainRemoveRequest(name=chain), DoneReply)
     print(f"removed chain {chain}")
@@ -91,7 +78,7 @@ def remove(chain: ChainName, name: NameOption = "main") -> None:
 
 @app.command()
 def show(chain: ChainName, name: NameOption = "main", as_json: JsonOption = False) -> None:
-    """Show a chain and the rendered paths that its flows take, with SPI and SI (RFC 8300)."""
+    """Show a chain and its paths, with SPI and SI (RFC 8300)."""
     with connect(name) as client:
         reply = client.ask(ChainShowRequest(name=chain), ChainShowReply)
     if as_json:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from onvm_core.cli.options import JsonOption, NameOption
 from onvm_core.manager.client import Client
 from onvm_core.manager.directory import manager_directory, manager_names
 from onvm_sdk.errors import ConfigError
 
-__all__ = ["JsonOption", "NameOption", "connect"]
+__all__ = ["connect"]
 
 
 def connect(name: str) -> Client:

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from onvm_core.cli.manager.connect import JsonOption, NameOption, connect
+from onvm_core.cli.manager.connect import connect
+from onvm_core.cli.options import JsonOption, NameOption
 from onvm_core.cli.output import print_json, print_table
 from onvm_core.manager.messages import FLOWS_MAX, Flow, FlowListRequest, FlowsReply
 
@@ -24,11 +25,13 @@ def _group() -> None:
 
 @app.command("list")
 def list_(
-    limit: Annotated[int, typer.Option(min=0, max=FLOWS_MAX, help="At most so many.")] = 100,
+    limit: Annotated[
+        int, typer.Option(min=0, max=FLOWS_MAX, metavar="N", help="Number of flows at most.")
+    ] = 100,
     name: NameOption = "main",
     as_json: JsonOption = False,
 ) -> None:
-    """List flows of the flow table: both directions, each with its path."""
+    """List flows, in both directions, each with its path."""
     with connect(name) as client:
         reply = client.ask(FlowListRequest(limit=limit), FlowsReply)
     if as_json:

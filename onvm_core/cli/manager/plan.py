@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
 import msgspec
 import typer
 
 from onvm_core.cli.installed import plugins_of_process
+from onvm_core.cli.options import DEFAULT_FILE, FileOption, JsonOption
 from onvm_core.cli.output import print_json, print_table
 from onvm_core.launch.launcher import HOOK as LAUNCHERS
 from onvm_core.manager.config import load_config
@@ -23,14 +21,12 @@ __all__ = ["plan"]
 
 
 def plan(
-    file: Annotated[
-        Path, typer.Option("--file", "-f", metavar="FILE", help="What is to run.")
-    ] = Path("onvm.toml"),
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    file: FileOption = DEFAULT_FILE,
+    as_json: JsonOption = False,
 ) -> None:
-    """Show on which CPUs the NFs of a file would run, and why; nothing is started.
+    """Show on which CPUs the NFs of a file would run, and why.
 
-    Exit status 1: there is no place for some of them.
+    Nothing is started. Exit status 1: resources are missing for some of them.
     """
     packages = discover()
     plugins = plugins_of_process()

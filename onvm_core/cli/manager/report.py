@@ -5,10 +5,10 @@ from __future__ import annotations
 from rich.console import Group
 from rich.table import Table
 
-from onvm_core.cli.output import make_console
+from onvm_core.cli.output import make_console, make_table
 from onvm_core.manager.report import GeneratorReport, NfReport, Report
 
-__all__ = ["LOAD_HEADINGS", "load_cells", "make_table", "print_report", "report_tables"]
+__all__ = ["LOAD_HEADINGS", "load_cells", "print_report", "report_tables"]
 
 LOAD_HEADINGS = ("util %", "spare kpps")
 
@@ -42,16 +42,6 @@ def report_tables(report: Report) -> Group:
 
 def _us(value: float | None) -> str:
     return "-" if value is None else f"{value:,.1f}"
-
-
-def make_table(title: str, left: tuple[str, ...], right: tuple[str, ...]) -> Table:
-    """An empty table; columns on the `right` are numbers."""
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
-    for heading in left:
-        table.add_column(heading, no_wrap=True)
-    for heading in right:
-        table.add_column(heading, justify="right", no_wrap=True)
-    return table
 
 
 def _ports(report: Report) -> Table:

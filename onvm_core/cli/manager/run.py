@@ -77,53 +77,79 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def run(
-    near: Annotated[str, typer.Option("--in", metavar="URI", help="Port that packets come from.")],
-    far: Annotated[str, typer.Option("--out", metavar="URI", help="Port behind the chain.")],
+    near: Annotated[str, typer.Option("--in", metavar="URI", help="Port at which packets enter.")],
+    far: Annotated[str, typer.Option("--out", metavar="URI", help="Port at which they leave.")],
     chain: Annotated[
-        str, typer.Option("--chain", metavar="NF,NF…", help="NFs in order; empty for none.")
+        str, typer.Option("--chain", metavar="NF,…", help="NFs in order; empty for none.")
     ],
     nf_config: Annotated[
         list[str] | None,
-        typer.Option("--nf-config", metavar="NAME=FILE", help="Configuration of an NF."),
+        typer.Option(
+            "--nf-config",
+            metavar="NAME=FILE",
+            help="Configuration of an NF; may be repeated.",
+            show_default="none",
+        ),
     ] = None,
     fuse: Annotated[bool, typer.Option("--fuse", help="Run all NFs in one process.")] = False,
-    count: Annotated[int | None, typer.Option("--count", min=1, help="Packets to receive.")] = None,
+    count: Annotated[
+        int | None,
+        typer.Option(
+            "--count", min=1, metavar="N", help="Packets to receive.", show_default="no limit"
+        ),
+    ] = None,
     duration: Annotated[
-        float | None, typer.Option("--duration", min=0.001, help="Seconds to run.")
+        float | None,
+        typer.Option(
+            "--duration", min=0.001, metavar="S", help="Seconds to run.", show_default="no limit"
+        ),
     ] = None,
     instances: Annotated[
-        int, typer.Option("--instances", min=1, max=64, help="Instances of each NF.")
+        int, typer.Option("--instances", min=1, max=64, metavar="N", help="Instances of each NF.")
     ] = 1,
     launcher: Annotated[
-        str, typer.Option("--launcher", metavar="NAME", help="What starts the NFs.")
+        str, typer.Option("--launcher", metavar="NAME", help="Launcher of the NFs.")
     ] = DEFAULT_LAUNCHER,
     limits: Annotated[
-        LimitMode, typer.Option("--limits", help="Keep NFs within their CPUs and memory.")
+        LimitMode,
+        typer.Option("--limits", help="Whether NFs are kept within their CPUs and memory."),
     ] = LimitMode.AVAILABLE,
-    workers: Annotated[int, typer.Option("--workers", min=1, max=16, help="Worker lcores.")] = 1,
+    workers: Annotated[
+        int, typer.Option("--workers", min=1, max=16, metavar="N", help="Worker lcores.")
+    ] = 1,
     buffers: Annotated[
         int,
         typer.Option(
             "--buffers",
             min=1024,
             max=1 << 20,
-            help="Packet buffers, on each CPU socket with workers or ports.",
+            metavar="N",
+            help="Packet buffers on each NUMA node that has workers or ports.",
         ),
     ] = 8192,
     buffer_size: Annotated[
         int,
-        typer.Option("--buffer-size", min=256, max=60000, help="Bytes of the largest packet."),
+        typer.Option(
+            "--buffer-size", min=256, max=60000, metavar="N", help="Bytes of the largest packet."
+        ),
     ] = 2048,
-    busy: Annotated[bool, typer.Option("--busy", help="Never sleep: dedicated cores.")] = False,
+    busy: Annotated[
+        bool, typer.Option("--busy", help="Never sleep; needs cores of its own.")
+    ] = False,
     track_flows: Annotated[
-        bool, typer.Option("--track-flows", help="Look flows up even on a single path.")
+        bool, typer.Option("--track-flows", help="Look up flows even if only one path is possible.")
     ] = False,
     json_file: Annotated[
         Path | None,
-        typer.Option("--json", metavar="FILE", help="Write the report as JSON; - for stdout."),
+        typer.Option(
+            "--json",
+            metavar="FILE",
+            help="Write the report as JSON; - for stdout.",
+            show_default="a table",
+        ),
     ] = None,
 ) -> None:
-    """Send packets from one port through a chain of NFs to another, then print what happened.
+    """Send packets through a chain of NFs, then report what happened.
 
     It ends when the source has no more packets, after --count packets or --duration seconds, or
     with Ctrl-C.

@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 from rich.console import Group, RenderableType
 
-from onvm_core.cli.manager.connect import JsonOption, NameOption, connect
-from onvm_core.cli.manager.report import make_table
-from onvm_core.cli.output import make_console, print_json
+from onvm_core.cli.manager.connect import connect
+from onvm_core.cli.options import JsonOption, NameOption
+from onvm_core.cli.output import make_console, make_table, print_json
 from onvm_core.manager.client import Client
 from onvm_core.manager.messages import (
     ScaledService,
@@ -30,17 +30,24 @@ POLL_S = 0.02
 
 def scale(
     service: Annotated[
-        str, typer.Argument(metavar="SERVICE|status", help="A service, or: status.")
+        str,
+        typer.Argument(metavar="SERVICE|status", help="A service; status lists what is scaled."),
     ] = "status",
     count: Annotated[
-        str, typer.Argument(metavar="N|auto", help="Instances; auto: as its policy wants.")
+        str,
+        typer.Argument(
+            metavar="N|auto",
+            help="Number of instances; auto lets its policy decide.",
+            show_default="none, with status",
+        ),
     ] = "",
     name: NameOption = "main",
     as_json: JsonOption = False,
 ) -> None:
-    """Have N instances of a service; return when they serve. Or show what is scaled, and why.
+    """Set how many instances a service has, or show what is scaled.
 
-    Fewer: the newest drain. They get no new flows, and end with their last one.
+    It returns when that many serve. Of those that are too many the newest drain: they get no new
+    flows, and end with their last one.
     """
     if service == "status" and not count:
         with connect(name) as client:
@@ -70,7 +77,7 @@ def _wanted(count: str) -> int | None:
     if count == "auto":
         return None
     if not count.isdecimal() or not 1 <= int(count) <= 64:
-        raise ConfigError("expected 1 to 64, or auto", field="scale", value=count)
+        raise ConfigError("expected a number from 1 to 64, or auto", field="N", value=count)
     return int(count)
 
 

@@ -6,15 +6,19 @@ from typing import Annotated
 
 import typer
 
-from onvm_core.cli.manager.connect import NameOption, connect
+from onvm_core.cli.manager.connect import connect
+from onvm_core.cli.options import NameOption
 from onvm_core.manager.messages import DoneReply, SendRequest
 
 __all__ = ["send"]
 
 
 def send(
-    instance: Annotated[str, typer.Argument(help="An instance; or a service: all of it.")],
-    message: Annotated[str, typer.Argument(help="Text for its on_message.")],
+    instance: Annotated[
+        str,
+        typer.Argument(metavar="INSTANCE", help="An instance, or a service for all its instances."),
+    ],
+    message: Annotated[str, typer.Argument(metavar="TEXT", help="What its on_message gets.")],
     name: NameOption = "main",
 ) -> None:
     """Send a message to a running NF."""

@@ -13,24 +13,27 @@ from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from onvm_core.cli.manager.connect import JsonOption, NameOption, connect
-from onvm_core.cli.manager.report import LOAD_HEADINGS, load_cells, make_table, report_tables
-from onvm_core.cli.output import make_console, print_json
+from onvm_core.cli.manager.connect import connect
+from onvm_core.cli.manager.report import LOAD_HEADINGS, load_cells, report_tables
+from onvm_core.cli.options import JsonOption, NameOption
+from onvm_core.cli.output import make_console, make_table, print_json
 from onvm_core.export.runner import ExporterReport
 from onvm_core.manager.messages import ChainReply, LaunchedNf, StatusReply, StatusRequest
 
 __all__ = ["chain_table", "status", "status_tables", "top"]
 
-Interval = Annotated[float, typer.Option(min=0.1, max=3600, help="Seconds between two looks.")]
+Interval = Annotated[
+    float, typer.Option(min=0.1, max=3600, metavar="S", help="Seconds between two readings.")
+]
 
 
 def status(
     name: NameOption = "main",
     as_json: JsonOption = False,
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Again and again.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Repeat until Ctrl-C.")] = False,
     interval: Interval = 1.0,
 ) -> None:
-    """Show a manager: state, ports, chains, NFs with their drops, failures, and all buffers."""
+    """Show a manager: state, ports, chains, NFs, drops and buffers."""
     with connect(name) as client:
         if not watch:
             reply = client.ask(StatusRequest(), StatusReply)
@@ -52,7 +55,9 @@ def status(
 def top(
     name: NameOption = "main",
     interval: Interval = 1.0,
-    count: Annotated[int, typer.Option(min=0, help="Looks to take; 0: until Ctrl-C.")] = 0,
+    count: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Number of readings; 0 for no limit.")
+    ] = 0,
 ) -> None:
     """Show rates and CPU of ports and NFs, live."""
     looks = 0

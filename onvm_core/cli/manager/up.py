@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -10,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from onvm_core.cli.detached import last_line, start_detached
 from onvm_core.cli.manager.serve import announce, serve
 from onvm_core.cli.manager.serve import check as check_file
-from onvm_core.cli.options import NameOption
+from onvm_core.cli.options import DEFAULT_FILE, FileOption, NameOption
 from onvm_core.manager.directory import manager_directory
 from onvm_sdk.errors import OnvmError
 
@@ -27,14 +27,14 @@ POLL_S = 0.02
 
 
 def up(
-    file: Annotated[
-        Path, typer.Option("--file", "-f", metavar="FILE", help="What it is to run.")
-    ] = Path("onvm.toml"),
+    file: FileOption = DEFAULT_FILE,
     name: NameOption = "main",
     detach: Annotated[
-        bool, typer.Option("--detach", "-d", help="Return when it is ready; it stays.")
+        bool, typer.Option("--detach", "-d", help="Return when the manager is ready; it goes on.")
     ] = False,
-    check: Annotated[bool, typer.Option("--check", help="Only check the file.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Check the file, and start nothing.")
+    ] = False,
 ) -> None:
     """Start a manager with the ports, NFs and chains of a file.
 
@@ -58,15 +58,7 @@ def _detach(file: Path, name: str, directory: Path, timeout_s: float) -> None:
     logs = directory / "logs"
     logs.mkdir(mode=0o700, exist_ok=True)
     log = logs / "manager.log"
-    command = [sys.executable, "-P", "-m", "onvm_core.cli", "up"]
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [*command, "--file", str(file.absolute()), "--name", name],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
+    process = start_detached(["up", "--file", str(file.absolute()), "--name", name], log)
     deadline = time.monotonic() + timeout_s
     while (ready := _ask(directory, process.pid)) is None or ready.state != "ready":
         failed = [nf.reason for nf in (ready.launched if ready else ()) if nf.reason]
@@ -74,8 +66,7 @@ def _detach(file: Path, name: str, directory: Path, timeout_s: float) -> None:
             raise OnvmError(f"{failed[0]}; the manager runs, see: onvm status")
         status = process.poll()
         if status is not None:
-            lines = log.read_text(errors="replace").strip().splitlines() or ["it said nothing"]
-            raise OnvmError(f"{lines[-1].removeprefix('error: ')}")
+            raise OnvmError(last_line(log))
         if time.monotonic() > deadline:
             raise OnvmError(f"not ready within {timeout_s:g} s; see onvm status, {log}")
         time.sleep(POLL_S)

@@ -11,6 +11,7 @@ from onvm_core.cli.nf.install import install, uninstall
 from onvm_core.cli.nf.new import new
 from onvm_core.cli.nf.run import run, stop
 from onvm_core.cli.nf.test import test
+from onvm_core.cli.options import JsonOption
 from onvm_core.cli.output import print_json, print_table
 from onvm_core.plugins import NfPackage, discover
 from onvm_sdk.errors import PluginError
@@ -19,12 +20,10 @@ __all__ = ["app"]
 
 app = typer.Typer(no_args_is_help=True)
 
-_Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
 
 @app.command("list")
-def list_(as_json: _Json = False) -> None:
-    """List the installed network functions, without importing them."""
+def list_(as_json: JsonOption = False) -> None:
+    """List the installed NFs, without importing them."""
     rows = [_row(package) for package in discover()]
     if as_json:
         print_json(rows)
@@ -44,9 +43,10 @@ def list_(as_json: _Json = False) -> None:
 
 @app.command()
 def info(
-    name: Annotated[str, typer.Argument(help="Name of an installed NF.")], as_json: _Json = False
+    name: Annotated[str, typer.Argument(metavar="NF", help="Name of an installed NF.")],
+    as_json: JsonOption = False,
 ) -> None:
-    """Show the manifest of a network function, and what is wrong with it."""
+    """Show the manifest of an NF, and what is wrong with it."""
     rows = [_details(package) for package in discover() if package.name == name]
     if not rows:
         raise PluginError(

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from onvm_core.cli.manager.connect import JsonOption
+from onvm_core.cli.options import JsonOption
 from onvm_core.cli.output import print_json
 from onvm_core.launch.engine import Engine, find_engine
 from onvm_core.launch.image import LABEL, reference, write_archive
@@ -22,24 +22,38 @@ MB = 1_000_000
 def image(
     nfs: Annotated[
         list[str],
-        typer.Argument(metavar="NF[,NF…]…", help="Installed NFs; with commas: fused ones."),
+        typer.Argument(metavar="NF[,NF]", help="Installed NFs; with commas between fused ones."),
     ],
     engine: Annotated[
-        str, typer.Option(metavar="NAME", help="podman or docker; left out: what works here.")
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Container engine: podman or docker.",
+            show_default="the first that works here",
+        ),
     ] = "",
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", metavar="FILE", help="Write an archive to load elsewhere instead."
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Write an archive, to load elsewhere.",
+            show_default="give it to the engine",
         ),
     ] = None,
     extra: Annotated[
         list[str] | None,
-        typer.Option("--with", metavar="PACKAGE", help="Another installed package to put in."),
+        typer.Option(
+            "--with",
+            metavar="PACKAGE",
+            help="Another installed package to put in; may be repeated.",
+            show_default="none",
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make images of network functions for the launcher "container", of what is installed here.
+    """Make images of installed NFs for the launcher "container".
 
     Neither a registry nor the network is asked. Older images of the same NFs are removed.
     """

@@ -13,10 +13,13 @@ __all__ = ["install", "uninstall"]
 
 def install(
     packages: Annotated[
-        list[str], typer.Argument(metavar="PACKAGE…", help="A name, folder or wheel, as for pip.")
+        list[str], typer.Argument(metavar="PACKAGE", help="A name, folder or wheel, as for pip.")
     ],
     find_links: Annotated[
-        str | None, typer.Option(help="A folder of wheels to install from.")
+        str | None,
+        typer.Option(
+            metavar="FOLDER", help="Folder of wheels to install from.", show_default="none"
+        ),
     ] = None,
     no_index: Annotated[bool, typer.Option("--no-index", help="Ask no package index.")] = False,
     no_deps: Annotated[bool, typer.Option("--no-deps", help="Leave dependencies alone.")] = False,
@@ -33,7 +36,7 @@ def install(
 
 
 def uninstall(
-    name: Annotated[str, typer.Argument(help="Name of an installed NF.")],
+    name: Annotated[str, typer.Argument(metavar="NF", help="Name of an installed NF.")],
 ) -> None:
     """Remove the package of a network function."""
     for distribution in pip.uninstall(name):

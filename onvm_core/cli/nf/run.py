@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from onvm_core.cli.manager.connect import JsonOption, NameOption, connect
+from onvm_core.cli.manager.connect import connect
+from onvm_core.cli.options import JsonOption, NameOption
 from onvm_core.cli.output import print_json
 from onvm_core.manager.client import Client
 from onvm_core.manager.messages import (
@@ -27,19 +28,31 @@ POLL_S = 0.02
 
 
 def run(
-    nf: Annotated[str, typer.Argument(metavar="NF", help="A table of onvm.toml or an NF's name.")],
-    config: Annotated[Path | None, typer.Option(metavar="FILE", help="Its configuration.")] = None,
+    nf: Annotated[
+        str, typer.Argument(metavar="NF", help="A table of onvm.toml, or the name of an NF.")
+    ],
+    config: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Its configuration.", show_default="as onvm.toml says"),
+    ] = None,
     instance: Annotated[
-        int | None, typer.Option(min=1, max=9999, metavar="N", help="Instance NF-N.")
+        int | None,
+        typer.Option(
+            min=1,
+            max=9999,
+            metavar="N",
+            help="Number of the instance NF-N.",
+            show_default="the first free one",
+        ),
     ] = None,
     launcher: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="What starts it; left out: as onvm.toml says."),
+        typer.Option(metavar="NAME", help="Its launcher.", show_default="as onvm.toml says"),
     ] = None,
     name: NameOption = "main",
     as_json: JsonOption = False,
 ) -> None:
-    """Start an instance under the running manager; return when it serves."""
+    """Start an instance, and return when it serves."""
     if config is not None and not config.is_file():
         raise ConfigError("no such file", field="--config", value=str(config))
     path = None if config is None else str(config.absolute())
@@ -54,11 +67,14 @@ def run(
 
 
 def stop(
-    nf: Annotated[str, typer.Argument(metavar="INSTANCE", help="Or a service: all of it.")],
+    nf: Annotated[
+        str,
+        typer.Argument(metavar="INSTANCE", help="An instance, or a service for all its instances."),
+    ],
     name: NameOption = "main",
     as_json: JsonOption = False,
 ) -> None:
-    """Let instances finish what they hold and leave; return when they are gone."""
+    """End instances in good order, and return when they are gone."""
     with connect(name) as client:
         stopped = client.ask(NfStopRequest(name=nf), InstancesReply).launched
         _wait_gone(client, {name for one in stopped for name in one.instances})

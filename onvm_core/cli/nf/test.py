@@ -12,10 +12,16 @@ __all__ = ["test"]
 
 
 def test(
-    target: Annotated[str, typer.Argument(metavar="NAME|FOLDER", help="An installed NF.")],
+    target: Annotated[
+        str,
+        typer.Argument(metavar="NF|FOLDER", help="An installed NF, or the folder of its package."),
+    ],
     options: Annotated[
-        list[str] | None, typer.Argument(metavar="[-- PYTEST_OPTION…]", help="Handed to pytest.")
+        list[str] | None,
+        typer.Argument(
+            metavar="-- OPTION", help="Options for pytest, after two hyphens.", show_default="none"
+        ),
     ] = None,
 ) -> None:
-    """Run the tests of a network function and the checks that every NF must pass."""
+    """Run the tests of an NF and the checks that every NF must pass."""
     raise typer.Exit(run_tests(target, options or []))
