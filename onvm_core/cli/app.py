@@ -15,6 +15,7 @@ import typer
 
 from onvm_core.cli.installed import plugins_of_process
 from onvm_core.cli.outcome import INTERRUPTED, outcome_of, refuse, warn
+from onvm_core.cli.usage import usage_line
 from onvm_core.plugins import CliCommand, PluginManager
 from onvm_sdk.errors import PluginError
 
@@ -66,7 +67,7 @@ def _command(arguments: Sequence[str]) -> Any:
     except typer.Abort:
         return INTERRUPTED
     except _UsageError as error:
-        return refuse(_usage_message(error))
+        return refuse(usage_line(error, arguments))
 
 
 def _print_version(is_wanted: bool) -> None:
@@ -117,9 +118,3 @@ def _add(app: typer.Typer, command: CliCommand, *, is_wanted: bool) -> None:
         )(target)
     else:
         raise PluginError("expected a function or a typer.Typer", field=command.name, value=target)
-
-
-def _usage_message(error: Any) -> str:
-    command = error.ctx.command_path if error.ctx is not None else "onvm"
-    message = error.format_message()
-    return f"{message.rstrip('.')}; see: {command} --help" if message else ""
