@@ -214,13 +214,14 @@ class ContainerLauncher:
         arguments = [
             *self._engine.isolation(),
             *(self._engine.limits(spec.limits) if spec.limits is not None else ()),
-            f"--name={name}", f"--label={OWNER_LABEL}={owner()}",
+            f"--name={name}",
+            f"--label={OWNER_LABEL}={owner()}",
             f"--env-file=/dev/fd/{variables}",
             *(() if profile is None else (f"--security-opt=seccomp=/dev/fd/{profile}",)),
             f"--tmpfs=/tmp:rw,exec,nosuid,nodev,mode=1777,size={TMP_BYTES}",
             *(f"--tmpfs={folder}:rw,nosuid,nodev,mode=1777" for folder in _folders(spec)),
             f"--mount=type=bind,source={spec.attach_path.parent},target={ATTACH_FOLDER},readonly",
-        ]  # fmt: skip
+        ]
         inside = host_arguments(spec, attach_path=Path(ATTACH_FOLDER / spec.attach_path.name))
         if files:
             inside.append("--files-from-stdin")
@@ -258,8 +259,9 @@ class ContainerLauncher:
                 command = f"onvm nf image {','.join(nfs)}"
                 raise ConfigError(
                     f"there is no image of it as it is installed now; run: {command}",
-                    field="launcher 'container'", value=",".join(nfs),
-                )  # fmt: skip
+                    field="launcher 'container'",
+                    value=",".join(nfs),
+                )
             self._images.add(name)
         return name
 
@@ -292,8 +294,9 @@ def _folders(spec: LaunchSpec) -> list[Path]:
         if folder == Path("/") or any(folder.is_relative_to(one) for one in _IN_THE_IMAGE):
             raise ConfigError(
                 "expected a file in a folder that a container does not have itself",
-                field="launcher 'container'", value=str(path),
-            )  # fmt: skip
+                field="launcher 'container'",
+                value=str(path),
+            )
         if not any(folder.is_relative_to(one) for one in (Path("/tmp"), *kept)):
             kept = [one for one in kept if not one.is_relative_to(folder)] + [folder]
     return kept

@@ -151,10 +151,13 @@ class Launchers:
     """
 
     def __init__(
-        self, offers: Mapping[str, Offer] | None = None,
-        *, limits: LimitMode = LimitMode.AVAILABLE, with_quota: bool = False,
+        self,
+        offers: Mapping[str, Offer] | None = None,
+        *,
+        limits: LimitMode = LimitMode.AVAILABLE,
+        with_quota: bool = False,
         options: Mapping[str, Mapping[str, Any]] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._offers = load_plugins().offers(HOOK) if offers is None else offers
         self._made: dict[str, Launcher] = {}
         self.limits = limits
@@ -185,17 +188,21 @@ class Launchers:
             launcher: Launcher = kind() if options is None else kind(options)
         except ConfigError as error:
             raise ConfigError(
-                error.expected, file=place, field=f"launchers.{name}.{error.field}",
+                error.expected,
+                file=place,
+                field=f"launchers.{name}.{error.field}",
                 value=error.value,
-            ) from None  # fmt: skip
+            ) from None
         obstacle = launcher.obstacle()
         if obstacle:
             raise ConfigError(obstacle, file=place, field=field, value=name)
         if self.limits is LimitMode.REQUIRED and (lacking := self._unenforced(launcher)):
             raise ConfigError(
                 f"expected one that can enforce limits here ({lacking})",
-                file=place, field=field, value=name,
-            )  # fmt: skip
+                file=place,
+                field=field,
+                value=name,
+            )
         self._made[name] = launcher
         return launcher
 

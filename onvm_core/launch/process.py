@@ -123,9 +123,12 @@ class AdoptedHandle:
     """
 
     def __init__(
-        self, spec: LaunchSpec, process: ProcessId, around: Sequence[ProcessId] = (),
+        self,
+        spec: LaunchSpec,
+        process: ProcessId,
+        around: Sequence[ProcessId] = (),
         fence: Fence | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.spec = spec
         self._process = process
         self._around = tuple(around)

@@ -54,11 +54,21 @@ SIGNALLED = 128
 
 # What programs and libraries need of the system. Of /etc no more: the rest is the host's business.
 _SYSTEM = (
-    "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32",
-    "/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/alternatives",
+    "/usr",
+    "/bin",
+    "/sbin",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/libx32",
+    "/etc/ld.so.cache",
+    "/etc/ld.so.conf",
+    "/etc/ld.so.conf.d",
+    "/etc/alternatives",
     "/etc/localtime",
-    "/sys/devices/system/cpu", "/sys/devices/system/node",  # DPDK's tables count CPUs there
-)  # fmt: skip
+    "/sys/devices/system/cpu",
+    "/sys/devices/system/node",  # DPDK's tables count CPUs there
+)
 _VARIABLES = ("LANG", "LANGUAGE", "LD_LIBRARY_PATH", "PATH", "TZ", "VIRTUAL_ENV")
 _PREFIXES = ("LC_", "NUMBA_", "OMP_", "OPENBLAS_", "PYTHON")
 
@@ -177,8 +187,11 @@ class SandboxLauncher:
         try:
             tried = subprocess.run(
                 [PROGRAM, *arguments, "--", "true"],
-                capture_output=True, text=True, timeout=TRIAL_TIMEOUT_S, check=False,
-            )  # fmt: skip
+                capture_output=True,
+                text=True,
+                timeout=TRIAL_TIMEOUT_S,
+                check=False,
+            )
         except (OSError, subprocess.TimeoutExpired) as error:
             return f"bubblewrap cannot make a sandbox here: {error}"
         if tried.returncode == 0:
@@ -260,14 +273,33 @@ def _environment() -> dict[str, str]:
 def _isolation(*, survives: bool) -> list[str]:
     """Namespaces, and what a process needs of a kernel's file systems."""
     arguments = [
-        "--unshare-user-try", "--unshare-cgroup-try",
-        "--unshare-net", "--unshare-pid", "--unshare-ipc", "--unshare-uts",
-        "--hostname", "onvm-nf", "--cap-drop", "ALL",
-        "--proc", "/proc", "--dev", "/dev", "--size", str(TMP_BYTES), "--tmpfs", "/tmp",
+        "--unshare-user-try",
+        "--unshare-cgroup-try",
+        "--unshare-net",
+        "--unshare-pid",
+        "--unshare-ipc",
+        "--unshare-uts",
+        "--hostname",
+        "onvm-nf",
+        "--cap-drop",
+        "ALL",
+        "--proc",
+        "/proc",
+        "--dev",
+        "/dev",
+        "--size",
+        str(TMP_BYTES),
+        "--tmpfs",
+        "/tmp",
         # DPDK's tables: root's lock lies in one, and without the other it does not start.
-        "--symlink", "/tmp", "/var/run", "--dir", "/sys/module",
-        "--chdir", "/tmp",
-    ]  # fmt: skip
+        "--symlink",
+        "/tmp",
+        "/var/run",
+        "--dir",
+        "/sys/module",
+        "--chdir",
+        "/tmp",
+    ]
     return arguments if survives else [*arguments, "--die-with-parent"]
 
 

@@ -121,7 +121,8 @@ class HookSpecs:
     def onvm_host_policies(self) -> Sequence[Offer]:
         """Choose the host of a cluster that gets a new instance.
 
-        Target: a class made without arguments, an `onvm_core.cluster.host_policy.HostPolicy`:
+        Target: a class made without arguments, an
+        `onvm_core.cluster.scaling.host_policy.HostPolicy`:
         ``order(request, candidates)`` gets a `RequestNode` and a `Candidate` for each host that
         can serve it, by name, and returns names, best first. Each agent asks it by itself, so that
         it must give the same for the same, and has to be installed on all hosts; one on which it

@@ -1,7 +1,7 @@
 """Requests about instances that move: they drain, or state goes to or comes from another host.
 
-The agents carry the state (`onvm_core.cluster.mover`); what happens to packets meanwhile is in
-`handover`.
+The agents carry the state (`onvm_core.cluster.handover.state_sender`); what happens to packets
+meanwhile is in `handover`.
 
 Threads: the manager's.
 """
