@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from onvm_core.manager.handover.handover import handover
+from onvm_core.manager.handover import handover
 from onvm_core.manager.nf_hosts import codec
 from onvm_core.manager.nf_hosts.registry import HostState, Instance, NfHost
 from onvm_sdk.errors import ConfigError
