@@ -35,6 +35,7 @@
 #include <rte_hash_crc.h>
 #include <rte_rcu_qsbr.h>
 
+#include <onvm/assert.h>
 #include <onvm/parse.h>
 
 #include "flows/flow_cache.h"
@@ -176,6 +177,7 @@ onvm_flow_touch(struct onvm_flow *flow, uint8_t now)
 static inline void
 onvm_flow_set_path(struct onvm_flow_table *table, uint32_t position, uint16_t path)
 {
+	ONVM_ASSERT(position < table->nb4 + table->nb6 && path != 0);
 	if (__atomic_exchange_n(&table->flows[position].path, path, __ATOMIC_ACQ_REL) == 0)
 		onvm_flow_cache_fit(&table->cache,
 				    __atomic_add_fetch(&table->nb_used, 1, __ATOMIC_RELAXED));
@@ -209,6 +211,7 @@ onvm_flow_path_of_key(const struct onvm_flow_table *table, uint32_t position,
 	const uint16_t path = __atomic_load_n(&table->flows[position].path, __ATOMIC_ACQUIRE);
 	bool is_it;
 
+	ONVM_ASSERT(position < table->nb4 + table->nb6);
 	if (likely(kind == ONVM_FLOW_KIND_IPV4))
 		is_it = position < table->nb4 &&
 			onvm_flow_words_are(table->keys4[position], key, 2);
@@ -227,6 +230,7 @@ static inline bool
 onvm_flow_change_path(struct onvm_flow_table *table, uint32_t position, uint16_t *known,
 		      uint16_t path)
 {
+	ONVM_ASSERT(position < table->nb4 + table->nb6);
 	return __atomic_compare_exchange_n(&table->flows[position].path, known, path, false,
 					   __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
 }

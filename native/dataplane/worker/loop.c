@@ -54,6 +54,7 @@ top_up_loans(struct onvm_worker *worker, struct onvm_link *link)
 		if (mbuf == NULL)
 			return;
 		desc.buffer = onvm_buffer_index(memory, mbuf);
+		ONVM_ASSERT(memory->buffers[desc.buffer].owner == ONVM_OWNER_NONE);
 		memory->buffers[desc.buffer] = (struct onvm_buffer){.owner = link->id,
 								    .flags = ONVM_BUFFER_LOANED,
 								    .flow = ONVM_FLOW_NONE};

@@ -24,6 +24,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include <onvm/assert.h>
 #include <onvm/wire.h>
 
 #define ONVM_ALWAYS_INLINE inline __attribute__((always_inline))
@@ -41,6 +42,7 @@ struct onvm_ring {
 static inline void
 onvm_ring_init(struct onvm_ring *ring, void *shared, uint32_t length)
 {
+	ONVM_ASSERT(length != 0 && (length & (length - 1)) == 0);
 	ring->shared = (struct onvm_ring_shared *)shared;
 	ring->mask = length - 1;
 	ring->local = 0;
@@ -92,6 +94,7 @@ onvm_ring_count(struct onvm_ring *ring, uint32_t wanted)
 static ONVM_ALWAYS_INLINE struct onvm_desc *
 onvm_ring_at(const struct onvm_ring *ring, uint32_t i)
 {
+	ONVM_ASSERT(i <= ring->mask);
 	return &ring->shared->desc[(ring->local + i) & ring->mask];
 }
 
@@ -99,6 +102,7 @@ onvm_ring_at(const struct onvm_ring *ring, uint32_t i)
 static ONVM_ALWAYS_INLINE void
 onvm_ring_publish(struct onvm_ring *ring, uint32_t nb)
 {
+	ONVM_ASSERT(nb <= ring->mask + 1 - (ring->local - ring->peer));
 	ring->local += nb;
 	__atomic_store_n(&ring->shared->tail, ring->local, __ATOMIC_RELEASE); /* A */
 }
@@ -107,6 +111,7 @@ onvm_ring_publish(struct onvm_ring *ring, uint32_t nb)
 static ONVM_ALWAYS_INLINE void
 onvm_ring_consume(struct onvm_ring *ring, uint32_t nb)
 {
+	ONVM_ASSERT(nb <= ring->peer - ring->local);
 	ring->local += nb;
 	__atomic_store_n(&ring->shared->head, ring->local, __ATOMIC_RELEASE); /* C */
 }
