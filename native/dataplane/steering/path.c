@@ -152,6 +152,7 @@ static uint16_t
 intern_find(const struct onvm_steering *steering, uint32_t bucket, uint16_t chain,
 	    const uint16_t *hosts, uint32_t nb_hosts, uint16_t egress)
 {
+	/* I2: pairs with the release store I1 in onvm_path_intern(). */
 	uint16_t index = __atomic_load_n(&steering->intern[bucket], __ATOMIC_ACQUIRE);
 
 	while (index != 0 &&
@@ -193,6 +194,7 @@ onvm_path_intern(struct onvm_steering *steering, uint16_t chain, const uint16_t 
 		path->bucket = (uint16_t)bucket;
 		path->next = steering->intern[bucket];
 		__atomic_store_n(&path->state, ONVM_PATH_LIVE, __ATOMIC_RELEASE);
+		/* I1: pairs with the acquire load I2 in intern_find(). */
 		__atomic_store_n(&steering->intern[bucket], index, __ATOMIC_RELEASE);
 	}
 out:
