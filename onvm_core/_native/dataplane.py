@@ -39,7 +39,6 @@ __all__ = [
 ]
 
 NB_LATENCY_BUCKETS = 128
-NB_DROPS = 16
 NB_STAGES = 16
 
 
@@ -234,14 +233,13 @@ def remove_chain(chain_id: int) -> None:
     check(lib.onvm_dp_chain_remove(chain_id))
 
 
-def drop_names() -> list[str]:
-    """Names of the manager's own drop reasons."""
-    names = []
-    for reason in range(NB_DROPS):
-        name = lib.onvm_dp_drop_name(reason)
-        if name != ffi.NULL:
-            names.append(ffi.string(name).decode())
-    return names
+def drop_reasons() -> dict[str, str]:
+    """What each of the manager's own drop reasons means, by name, in the order of the counters."""
+    reasons: dict[str, str] = {}
+    while (name := lib.onvm_dp_drop_name(len(reasons))) != ffi.NULL:
+        text = lib.onvm_dp_drop_text(len(reasons))
+        reasons[ffi.string(name).decode()] = ffi.string(text).decode()
+    return reasons
 
 
 def read_plane() -> PlaneCounters:
@@ -249,7 +247,7 @@ def read_plane() -> PlaneCounters:
     stats = ffi.new("struct onvm_dp_stats *")
     lib.onvm_dp_read_stats(stats)
     return PlaneCounters(
-        drops={name: stats.drops[i] for i, name in enumerate(drop_names())},
+        drops={name: stats.drops[i] for i, name in enumerate(drop_reasons())},
         originated=stats.originated,
         new_flows=stats.new_flows,
         learned_flows=stats.learned_flows,

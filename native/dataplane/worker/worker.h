@@ -22,6 +22,7 @@
 #include <onvm/assert.h>
 
 #include "dataplane.h"
+#include "drops.h"
 #include "flows/classify.h"
 #include "flows/flow_table.h"
 #include "packet_memory.h"
