@@ -234,18 +234,26 @@ class Service:
         """
         self._served_since = time.monotonic()
         while not self._ending and not should_stop():
-            is_busy = self._captures.turn() or (self._control and self._control.has_more)
-            self._deployment.poll(0.0 if is_busy else self._automation.poll_s)
-            self._hear()
-            self._supervisor.turn()
-            self._automation.turn()
-            self._chains.add_pending()
-            if self._state == "starting":
-                self._check_start(on_ready)
+            self.turn(on_ready)
         if self._last is None:
             self._finish()
         assert self._last is not None
         return self._last
+
+    def turn(self, on_ready: Callable[[], None]) -> None:
+        """Handle what has happened, and wait for the next event a moment at most.
+
+        Raises:
+            NfFailed: as `run`.
+        """
+        is_busy = self._captures.turn() or (self._control and self._control.has_more)
+        self._deployment.poll(0.0 if is_busy else self._automation.poll_s)
+        self._hear()
+        self._supervisor.turn()
+        self._automation.turn()
+        self._chains.add_pending()
+        if self._state == "starting":
+            self._check_start(on_ready)
 
     def _hear(self) -> None:
         """Do what commands want; from the moment on at which there is time for them."""
