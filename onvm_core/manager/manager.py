@@ -198,17 +198,17 @@ class Manager:
         if host.state is HostState.ACTIVE:
             (self.plane.drain_host if is_kept_back else self.plane.activate_host)(host.slot)
 
-    def stop_host(self, host: NfHost, heir: int = 0) -> None:
+    def stop_host(self, host: NfHost, successor: int = 0) -> None:
         """Send a host's flows elsewhere; when it holds no packet any more, let it leave.
 
         Args:
-            heir: slot of the host, here or at a peer, that takes all its flows; 0: they are shared
-                out.
+            successor: slot of the host, here or at a peer, that takes all its flows; 0: they are
+                shared out.
         """
         if host.slot in self._leaving:
             return
         if host.state in (HostState.ACTIVE, HostState.DRAINING):
-            self.plane.leave_host(host.slot, heir)
+            self.plane.leave_host(host.slot, successor)
             host.state = HostState.DRAINING
             self._leaving[host.slot] = time.monotonic() + LEAVE_TIMEOUT_S
         else:

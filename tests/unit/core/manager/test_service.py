@@ -325,7 +325,7 @@ def test_peer_that_does_not_answer_has_no_hosts_until_it_answers(world: World) -
 
 
 def test_successor_of_an_instance_that_moved_is_told_to_the_data_plane(world: World) -> None:
-    apply(world, view(heirs=[(33, 20)]))
+    apply(world, view(successors=[(33, 20)]))
     assert world.plane.successors == {33: 20}
 
 
