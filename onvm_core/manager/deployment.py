@@ -309,7 +309,7 @@ class Deployment:
 
     def _need(self, packages: Sequence[NfPackage | None], services: Sequence[str]) -> Need:
         manifests = [one.manifest for one in packages if one is not None and one.manifest]
-        return Need.of(manifests, self._placer.socket_of(self._ports_of(services)))
+        return Need.of(manifests, self._placer.node_of(self._ports_of(services)))
 
     def _limits(self, decision: Decision, need: Need) -> Limits | None:
         if self._launchers.limits is LimitMode.OFF:
