@@ -66,7 +66,7 @@ def examine(root: Path = Path("/")) -> list[Finding]:
     """
     checks: tuple[Callable[[Path], Finding], ...] = (
         _cores,
-        _sockets,
+        _numa_nodes,
         _smt,
         _memory,
         _packet_memory,
@@ -124,9 +124,11 @@ def _cores(root: Path) -> Finding:
     )
 
 
-def _sockets(root: Path) -> Finding:
+def _numa_nodes(root: Path) -> Finding:
     nodes = list((root / "sys/devices/system/node").glob("node[0-9]*"))
-    return Finding("sockets", str(len(nodes) or 1), purpose="NFs run on the socket of their port")
+    return Finding(
+        "NUMA nodes", str(len(nodes) or 1), purpose="NFs run on the NUMA node of their port"
+    )
 
 
 def _smt(root: Path) -> Finding:
@@ -155,12 +157,12 @@ def _packet_memory(root: Path) -> Finding:
     nodes = len(list((root / "sys/devices/system/node").glob("node[0-9]*")))
     knows = (root / "proc/self/numa_maps").exists()
     if nodes < 2:
-        found = "on the only socket"
+        found = "on the only NUMA node"
     elif knows:
-        found = "on each socket with workers or ports, in its own memory"
+        found = "on each NUMA node with workers or ports, in its own memory"
     else:
         found = (
-            "on each socket with workers or ports, but anywhere: the kernel has no NUMA policies"
+            "on each NUMA node with workers or ports, but anywhere: the kernel has no NUMA policies"
         )
     return Finding(
         "packet memory",

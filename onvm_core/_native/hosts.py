@@ -19,7 +19,7 @@ class NativeHosts:
     """See `onvm_core.dataplane.interface.HostPlane`."""
 
     def add_host(
-        self, services: Sequence[int], n_loaned: int, cpu_socket: int | None = None
+        self, services: Sequence[int], n_loaned: int, numa_node: int | None = None
     ) -> tuple[int, AttachFiles]:
         files = ffi.new("struct onvm_dp_attach_files *")
         slot = check(
@@ -27,7 +27,7 @@ class NativeHosts:
                 ffi.new("uint16_t[]", list(services)),
                 len(services),
                 n_loaned,
-                -1 if cpu_socket is None else cpu_socket,
+                -1 if numa_node is None else numa_node,
                 files,
             )
         )

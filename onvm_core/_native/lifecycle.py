@@ -29,9 +29,9 @@ class NativeLifecycle:
             "struct onvm_dp_config *",
             {
                 "nb_workers": settings.n_workers,
-                "worker_nodes": _filled(settings.worker_sockets, settings.n_workers),
-                "nb_nodes": len(settings.memory_sockets),
-                "nodes": settings.memory_sockets,
+                "worker_nodes": _filled(settings.worker_nodes, settings.n_workers),
+                "nb_nodes": len(settings.memory_nodes),
+                "nodes": settings.memory_nodes,
                 "nb_buffers": settings.n_buffers,
                 "data_bytes": settings.data_bytes,
                 "ring_length": settings.ring_length,
@@ -56,5 +56,5 @@ class NativeLifecycle:
         lib.onvm_dp_fini()
 
 
-def _filled(sockets: Sequence[int], n_workers: int) -> list[int]:
-    return [sockets[min(worker, len(sockets) - 1)] for worker in range(n_workers)]
+def _filled(nodes: Sequence[int], n_workers: int) -> list[int]:
+    return [nodes[min(worker, len(nodes) - 1)] for worker in range(n_workers)]

@@ -115,7 +115,7 @@ def _open_device(name: str, port: DevicePort) -> int:
             port.mtu,
             port.needs_copy,
             port.is_promiscuous,
-            -1 if port.socket is None else port.socket,
+            -1 if port.numa_node is None else port.numa_node,
         )
     )
 

@@ -163,9 +163,9 @@ class FakeDataPlane:
     # ---- hosts ----
 
     def add_host(
-        self, services: Sequence[int], n_loaned: int, cpu_socket: int | None = None
+        self, services: Sequence[int], n_loaned: int, numa_node: int | None = None
     ) -> tuple[int, AttachFiles]:
-        del cpu_socket
+        del numa_node
         if not 1 <= len(services) <= N_STAGES or n_loaned > self.settings.ring_length // 2:
             raise DataplaneError(errno.EINVAL, f"{len(services)} stages, {n_loaned} loaned buffers")
         slot = self._free(1, HOSTS_MAX, "NF hosts")

@@ -78,13 +78,13 @@ class HostPlane(Protocol):
     """NF hosts of this machine, and the traffic they claim."""
 
     def add_host(
-        self, services: Sequence[int], n_loaned: int, cpu_socket: int | None = None
+        self, services: Sequence[int], n_loaned: int, numa_node: int | None = None
     ) -> tuple[int, AttachFiles]:
         """A slot and the files for a new NF host.
 
         Args:
             n_loaned: empty buffers that it is lent.
-            cpu_socket: NUMA node that these are from; None: the worker's.
+            numa_node: NUMA node that these are from; None: the worker's.
         """
 
     def activate_host(self, slot: int) -> None:

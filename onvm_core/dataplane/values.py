@@ -42,10 +42,10 @@ class DataplaneSettings(msgspec.Struct, frozen=True):
     """What the data plane is made with; see ``struct onvm_dp_config``."""
 
     n_workers: int = 1
-    worker_sockets: tuple[int, ...] = (0,)
-    """CPU socket of each worker; those beyond the last are on the last one's."""
-    memory_sockets: tuple[int, ...] = (0,)
-    """CPU sockets that have packet memory."""
+    worker_nodes: tuple[int, ...] = (0,)
+    """NUMA node of each worker; those beyond the last are on the last one's."""
+    memory_nodes: tuple[int, ...] = (0,)
+    """NUMA nodes that have packet memory."""
     n_buffers: int = 8192
     """On each of them."""
     data_bytes: int = 2048
@@ -122,7 +122,7 @@ class DevicePort(msgspec.Struct, frozen=True, kw_only=True):
         device: as DPDK names it: a PCI address, or a virtual device with its arguments.
         mtu: 0: the device's own.
         needs_copy: the driver keeps packets where NFs cannot see them.
-        socket: NUMA node of the NIC behind a virtual device; None: there is none, or unknown.
+        numa_node: that of the NIC behind a virtual device; None: there is none, or unknown.
     """
 
     device: str
@@ -130,7 +130,7 @@ class DevicePort(msgspec.Struct, frozen=True, kw_only=True):
     mtu: int = 0
     needs_copy: bool = False
     is_promiscuous: bool = True
-    socket: int | None = None
+    numa_node: int | None = None
 
 
 class GeneratorPort(msgspec.Struct, frozen=True, kw_only=True):
@@ -261,14 +261,14 @@ class PeerCounters(msgspec.Struct, frozen=True):
 
 
 class AreaCounters(msgspec.Struct, frozen=True):
-    """Packet memory near one CPU socket, in buffers."""
+    """Packet memory near one NUMA node, in buffers."""
 
-    socket: int
+    node: int
     total: int
     free: int
     with_nfs: int
     bind_errno: int
-    """Why the kernel did not give that socket's memory; 0: it did."""
+    """Why the kernel did not give that node's memory; 0: it did."""
 
 
 class PlaneCounters(msgspec.Struct, frozen=True):

@@ -10,9 +10,9 @@ __all__ = [
     "Latency",
     "LoadReport",
     "NfReport",
+    "NodeBuffers",
     "PortReport",
     "Report",
-    "SocketBuffers",
 ]
 
 
@@ -96,15 +96,15 @@ class GeneratorReport(msgspec.Struct, frozen=True):
     rtt: Latency
 
 
-class SocketBuffers(msgspec.Struct, frozen=True):
-    """Buffers near one CPU socket."""
+class NodeBuffers(msgspec.Struct, frozen=True):
+    """Buffers near one NUMA node."""
 
-    socket: int
+    node: int
     total: int
     free: int
     with_nfs: int
     problem: str = ""
-    """Why they are not in that socket's memory; "": they are."""
+    """Why they are not in that node's memory; "": they are."""
 
 
 class BufferReport(msgspec.Struct, frozen=True):
@@ -113,7 +113,7 @@ class BufferReport(msgspec.Struct, frozen=True):
     total: int
     free: int
     with_nfs: int
-    sockets: list[SocketBuffers] = []
+    nodes: list[NodeBuffers] = []
 
 
 class Report(msgspec.Struct, frozen=True):

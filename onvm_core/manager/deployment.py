@@ -309,7 +309,7 @@ class Deployment:
 
     def _need(self, packages: Sequence[NfPackage | None], services: Sequence[str]) -> Need:
         manifests = [one.manifest for one in packages if one is not None and one.manifest]
-        return Need.of(manifests, self._placer.socket_of(self._ports_of(services)))
+        return Need.of(manifests, self._placer.node_of(self._ports_of(services)))
 
     def _limits(self, decision: Decision, need: Need) -> Limits | None:
         if self._launchers.limits is LimitMode.OFF:
@@ -372,12 +372,16 @@ class Deployment:
             self.stop_host(host)
         return len(hosts)
 
-    def stop_host(self, host: NfHost, heir: int = 0) -> None:
-        """Let an NF host finish what it holds and leave; its flows go to slot `heir`, or to all."""
+    def stop_host(self, host: NfHost, successor: int = 0) -> None:
+        """Let an NF host finish what it holds and leave.
+
+        Args:
+            successor: as of `Manager.stop_host`.
+        """
         for launched in self._state.launched:
             if launched.handle.spec.secret == host.secret:
                 launched.asked_to_stop = True
-        self.manager.stop_host(host, heir)
+        self.manager.stop_host(host, successor)
 
     def _on_host_change(self, host: NfHost) -> None:
         if host.state is HostState.DEAD:

@@ -25,7 +25,7 @@ from onvm_core.manager.nf_hosts.meters import Meters
 from onvm_core.manager.nf_hosts.registry import HostState, NfHost, Registry
 from onvm_core.manager.startup import early_start, times
 from onvm_core.manager.startup.environment import eal_arguments
-from onvm_core.manager.startup.numa import cpu_sockets, process_socket
+from onvm_core.manager.startup.numa import cpu_nodes, process_node
 from onvm_sdk.errors import OnvmError
 
 __all__ = ["Manager"]
@@ -198,17 +198,17 @@ class Manager:
         if host.state is HostState.ACTIVE:
             (self.plane.drain_host if is_kept_back else self.plane.activate_host)(host.slot)
 
-    def stop_host(self, host: NfHost, heir: int = 0) -> None:
+    def stop_host(self, host: NfHost, successor: int = 0) -> None:
         """Send a host's flows elsewhere; when it holds no packet any more, let it leave.
 
         Args:
-            heir: slot of the host, here or at a peer, that takes all its flows; 0: they are shared
-                out.
+            successor: slot of the host, here or at a peer, that takes all its flows; 0: they are
+                shared out.
         """
         if host.slot in self._leaving:
             return
         if host.state in (HostState.ACTIVE, HostState.DRAINING):
-            self.plane.leave_host(host.slot, heir)
+            self.plane.leave_host(host.slot, successor)
             host.state = HostState.DRAINING
             self._leaving[host.slot] = time.monotonic() + LEAVE_TIMEOUT_S
         else:
@@ -251,7 +251,7 @@ class Manager:
         if not 0 <= hello.n_loaned <= self.settings.ring_length // 2:
             raise _refused(errno.EINVAL, f"{hello.n_loaned} loaned buffers are too many")
         ids = tuple(self.registry.service_id(service) for service in services)
-        slot, handover = self.plane.add_host(ids, hello.n_loaned, self._socket_of(connection.pid))
+        slot, handover = self.plane.add_host(ids, hello.n_loaned, self._node_of(connection.pid))
         host = self.registry.add(slot, hello)
         host.pid = connection.pid
         host.secret = hello.secret
@@ -273,11 +273,11 @@ class Manager:
         descriptors = (handover.memory_fd, handover.area_fd, *handover.event_fds)
         return reply, descriptors, slot
 
-    def _socket_of(self, pid: int) -> int | None:
+    def _node_of(self, pid: int) -> int | None:
         """Socket on which an NF host runs, where that makes a difference."""
-        if len(self.settings.memory_sockets) == 1:
+        if len(self.settings.memory_nodes) == 1:
             return None
-        return process_socket(pid, cpu_sockets())
+        return process_node(pid, cpu_nodes())
 
     def on_message(self, connection: Connection, message: codec.Message) -> None:
         """A host says something."""

@@ -19,7 +19,7 @@ import msgspec
 
 from onvm_core.dataplane.interface import DataplaneError, PortPlane
 from onvm_core.dataplane.values import DevicePort, GeneratorPort, NullPort, PcapPort
-from onvm_core.manager.startup.numa import device_socket
+from onvm_core.manager.startup.numa import device_node
 from onvm_core.plugins import PluginManager
 from onvm_sdk.errors import ConfigError
 
@@ -255,7 +255,7 @@ class DeviceOptions(msgspec.Struct, forbid_unknown_fields=True):
 
 def _open_device(
     plane: PortPlane, name: str, device: str, options: DeviceOptions,
-    *, needs_copy: bool = False, socket: int | None = None,
+    *, needs_copy: bool = False, numa_node: int | None = None,
 ) -> int:  # fmt: skip
     return plane.open_port(
         name,
@@ -265,7 +265,7 @@ def _open_device(
             mtu=options.mtu,
             needs_copy=needs_copy,
             is_promiscuous=options.promiscuous,
-            socket=socket,
+            numa_node=numa_node,
         ),
     )
 
@@ -303,10 +303,10 @@ def _open_af_packet(
         f"net_af_packet{next(_device_numbers)},iface={interface},qpairs={options.queues},{sizes}"
     )
     # The driver would take any frame that fits, but says that it takes none above 1,518 bytes.
-    socket = device_socket("af_packet", interface)
+    numa_node = device_node("af_packet", interface)
     with _mtu(name, interface, options.mtu):
         return _open_device(
-            plane, name, device, msgspec.structs.replace(options, mtu=0), socket=socket
+            plane, name, device, msgspec.structs.replace(options, mtu=0), numa_node=numa_node
         )
 
 
@@ -341,8 +341,8 @@ def _open_af_xdp(
         f"queue_count={options.queues}"
     )
     # The driver keeps packets behind their mbufs: they are copied into packet memory.
-    socket = device_socket("af_xdp", interface)
-    return _open_device(plane, name, device, options, needs_copy=True, socket=socket)
+    numa_node = device_node("af_xdp", interface)
+    return _open_device(plane, name, device, options, needs_copy=True, numa_node=numa_node)
 
 
 class MemifOptions(DeviceOptions):

@@ -13,9 +13,9 @@ from onvm_core.export.report import (
     Latency,
     LoadReport,
     NfReport,
+    NodeBuffers,
     PortReport,
     Report,
-    SocketBuffers,
 )
 from onvm_core.manager.manager import Manager
 from onvm_core.manager.nf_hosts.registry import HostState, NfHost, Registry
@@ -36,16 +36,16 @@ LOAD_OVER_S = 1.0
 
 def buffer_report(plane: PlaneCounters) -> BufferReport:
     """Where the buffers are, by the counters of the data plane."""
-    sockets = [
-        SocketBuffers(
-            area.socket, area.total, area.free, area.with_nfs,
+    nodes = [
+        NodeBuffers(
+            area.node, area.total, area.free, area.with_nfs,
             f"the kernel gives no memory of it: {os.strerror(area.bind_errno)}"
             if area.bind_errno
             else "",
         )
         for area in plane.areas
     ]  # fmt: skip
-    return BufferReport(plane.buffers_total, plane.buffers_free, plane.buffers_with_nfs, sockets)
+    return BufferReport(plane.buffers_total, plane.buffers_free, plane.buffers_with_nfs, nodes)
 
 
 def cpu_seconds(pid: int) -> float:

@@ -7,7 +7,7 @@ of the names below, marked with `hookimpl`::
 
     @hookimpl
     def onvm_placement_policies():
-        return [Offer("spread", "one socket after the other", "my_package.spread:Spread")]
+        return [Offer("spread", "one NUMA node after the other", "my_package.spread:Spread")]
 
 Every hook returns offers: a name that users write in configuration, a line that explains it, and
 where the thing itself is. Nothing behind an offer is imported before somebody asks for it by name,

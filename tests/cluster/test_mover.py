@@ -61,7 +61,7 @@ def test_moved_instance_is_in_no_view_and_its_heir_is_known() -> None:
     view = make_view(some, "b", {})
     assert view is not None
     assert [one.number for one in view.instances] == [3]
-    assert view.heirs == [(1, 3), (9, 1)]
+    assert view.successors == [(1, 3), (9, 1)]
     assert to_move(some, "a") == []
     assert heirs_for(some, "b", instance(3), {}) == []
 

@@ -99,13 +99,13 @@ def test_running_connections_survive_scale_in_of_each_service(host: Host) -> Non
         assert carried
         assert f"draining {second}" in host.do("scale", service, "1")
         host.wait(lambda name=second: name not in launched(host))
-        heir = f"{service}-1"
+        successor = f"{service}-1"
         after = hops(host)
         stayed = carried & after.keys()
         assert stayed, "flows that went through the one that has gone live on"
-        assert all(heir in after[key] for key in stayed)
-        seen = received(host, heir)
-        host.wait(lambda name=heir, n=seen: received(host, name) > n + 500)
+        assert all(successor in after[key] for key in stayed)
+        seen = received(host, successor)
+        host.wait(lambda name=successor, n=seen: received(host, name) > n + 500)
     # The NAT's second block is still in use by what was taken over: nobody else gets it.
     assert "started nat-3" in host.do("scale", "nat", "2")
     host.do("scale", "nat", "1")

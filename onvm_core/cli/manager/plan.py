@@ -58,11 +58,11 @@ def _print(made: Plan) -> None:
     quota = "" if topology.cpu_quota is None else f", time of {topology.cpu_quota:g}"
     print(
         f"{_count(len(topology.cpus), 'CPU')} on {_count(cores, 'core')} and "
-        f"{_count(len(topology.sockets), 'socket')}{quota}, {topology.available_mib} MiB; "
+        f"{_count(len(topology.nodes), 'NUMA node')}{quota}, {topology.available_mib} MiB; "
         f"workers on CPU {_numbers(made.workers)}; placement {made.policy!r}"
     )
     memory = "; ".join(
-        f"{one.buffers:,} buffers ({one.memory_mib} MiB) on socket {one.socket}"
+        f"{one.buffers:,} buffers ({one.memory_mib} MiB) on NUMA node {one.node}"
         for one in made.packet_memory
     )
     print(f"packet memory: {memory}\n")
@@ -72,7 +72,7 @@ def _print(made: Plan) -> None:
             "launcher": nf.launcher,
             "cpus": _numbers(nf.cpus) or "-",
             "kind": ("dedicated" if nf.is_dedicated else "shared") if nf.is_placed else "refused",
-            "socket": "-" if nf.socket is None else nf.socket,
+            "node": "-" if nf.node is None else nf.node,
             "cores": f"{nf.cores:g}",
             "memory": nf.memory_mib,
             "reason": nf.reason,
@@ -84,7 +84,7 @@ def _print(made: Plan) -> None:
         "launcher": "Launcher",
         "cpus": "CPU",
         "kind": "Core",
-        "socket": "Socket",
+        "node": "Node",
         "cores": "Needs cores",
         "memory": "MiB",
         "reason": "Reason",

@@ -29,8 +29,8 @@ def report_tables(report: Report) -> Group:
         + f" in {report.seconds:.2f} s ({report.mpps:.2f} Mpps); "
         f"buffers {report.buffers.free:,} of {report.buffers.total:,} free"
     )
-    for one in report.buffers.sockets if len(report.buffers.sockets) > 1 else ():
-        totals += f"\n  socket {one.socket}: {one.free:,} of {one.total:,} free"
+    for one in report.buffers.nodes if len(report.buffers.nodes) > 1 else ():
+        totals += f"\n  NUMA node {one.node}: {one.free:,} of {one.total:,} free"
         totals += f" ({one.problem})" if one.problem else ""
     parts: list[object] = [_ports(report), "", _nfs(report), ""]
     for generator in report.generators:

@@ -32,10 +32,10 @@ from onvm_core.manager.captures.capture import Capture, CapturePoint
 from onvm_core.manager.deployment import Deployment
 from onvm_core.manager.placement.allocator import load_policy
 from onvm_core.manager.placement.policy import DEFAULT_POLICY
-from onvm_core.manager.placement.topology import port_socket
+from onvm_core.manager.placement.topology import port_node
 from onvm_core.manager.ports import PortKind, parse_uri, port_kinds
-from onvm_core.manager.startup.environment import split_cpus, worker_sockets
-from onvm_core.manager.startup.numa import memory_sockets
+from onvm_core.manager.startup.environment import split_cpus, worker_nodes
+from onvm_core.manager.startup.numa import memory_nodes
 from onvm_core.plugins import discover, find
 from onvm_sdk.errors import ConfigError
 
@@ -236,8 +236,8 @@ def run_once(request: RunRequest) -> Report:
     uris = (parse_uri(request.near, field="--in"), parse_uri(request.far, field="--out"))
     settings = DataplaneSettings(
         n_workers=request.n_workers,
-        worker_sockets=(sockets := worker_sockets(split_cpus(request.n_workers)[0])),
-        memory_sockets=memory_sockets(sockets, map(port_socket, (request.near, request.far))),
+        worker_nodes=(nodes := worker_nodes(split_cpus(request.n_workers)[0])),
+        memory_nodes=memory_nodes(nodes, map(port_node, (request.near, request.far))),
         n_buffers=request.n_buffers,
         data_bytes=request.buffer_bytes,
         ring_length=request.ring_length,

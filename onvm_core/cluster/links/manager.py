@@ -150,7 +150,7 @@ class ManagerLink:
 
     def end_state(self, instance: str, heir: int | None) -> None:
         """Say who has the state now; None: nobody, and packets come to the instance again."""
-        self._ask(StateDoneRequest(instance=instance, heir=heir), DoneReply)
+        self._ask(StateDoneRequest(instance=instance, successor=heir), DoneReply)
 
     def give_state(
         self, instance: str, source: int, pieces: list[StatePiece], *, is_first: bool

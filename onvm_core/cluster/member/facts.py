@@ -62,7 +62,7 @@ def local_room(local: ClusterLocalReply, plugins: Sequence[PluginNode]) -> Local
     return LocalRoom(
         cores=cores,
         free_cores=max(cores - used, 0.0),
-        memory_mib=sum(socket.memory_mib for socket in topology.sockets),
+        memory_mib=sum(node.memory_mib for node in topology.nodes),
         free_memory_mib=topology.available_mib,
     )
 

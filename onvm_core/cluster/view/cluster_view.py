@@ -112,7 +112,7 @@ def make_view(
             key=lambda peer: peer.number,
         ),
         instances=sorted(instances, key=lambda instance: instance.number),
-        heirs=sorted(heirs.items()),
+        successors=sorted(heirs.items()),
         chains=sorted(
             (
                 chain_view(name, node)
@@ -248,7 +248,7 @@ def digest(view: ClusterView) -> str:
         digest_of((view.cluster, view.vni))
         + sum(digest_of(host) for host in [*hosts, (view.number, view.host, view.address)])
         + sum(digest_of_instance(one) for one in view.instances)
-        + sum(digest_of(pair) for pair in view.heirs)
+        + sum(digest_of(pair) for pair in view.successors)
         + sum(digest_of(chain) for chain in view.chains)
     )
 

@@ -160,7 +160,7 @@ class ViewMaker:
                 (self._parts[name].peer for name in there if name != self._host), key=_number
             ),
             instances=self._instances,
-            heirs=sorted(heirs.items()),
+            successors=sorted(heirs.items()),
             chains=chains,
         )
 

@@ -64,7 +64,7 @@ class StateDoneRequest(_Tagged, frozen=True, tag="state_done"):
     """What has become of the state that was taken."""
 
     instance: Name
-    heir: Number | None
+    successor: Number | None
     """Which NF host has it now: the flows go there, and the instance ends. None: none, and packets
     come to it again."""
 

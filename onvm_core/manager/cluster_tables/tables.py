@@ -45,8 +45,8 @@ log = logging.getLogger("onvm.cluster")
 
 TUNNEL = "cluster"
 """Name of the port to the peers."""
-HEIRS_MAX = 8
-"""State that went from heir to heir is followed so often."""
+SUCCESSORS_MAX = 8
+"""State that went from successor to successor is followed so often."""
 SPAN_MAX = 8
 """NF hosts of a chain that spans hosts: as many as NSH's fixed context names."""
 REVISION_BITS = 48
@@ -100,7 +100,7 @@ class ClusterTables:
         self._chains: dict[str, ChainView] = {}
         self.reserved: Callable[[], set[str]] = set
         """Names of instances that have moved from here."""
-        self._heirs: dict[int, int] = {}
+        self._successors: dict[int, int] = {}
         """Who has the state of NF hosts that have moved, by number."""
 
     @property
@@ -124,15 +124,15 @@ class ClusterTables:
 
     def slot_of(self, number: int) -> int | None:
         """Slot of an NF host of the cluster, or of who has its state; None: there is none."""
-        for _ in range(HEIRS_MAX):
+        for _ in range(SUCCESSORS_MAX):
             if number in self._remotes:
                 return self._remotes[number].slot
             own = self.own.slot_of(number)
             if own is not None:
                 return own
-            if number not in self._heirs:
+            if number not in self._successors:
                 break
-            number = self._heirs[number]
+            number = self._successors[number]
         return None
 
     def remote_claims(self) -> set[Claim]:
@@ -236,7 +236,7 @@ class ClusterTables:
         for name in [n for n in self._chains if n not in wanted_chains]:
             self._remove_chain(name)
         self._open_tunnel(view, missing)
-        self._set_heirs(view)
+        self._set_successors(view)
         self._set_instances(view, missing)
         self._set_peers(view, missing)
         self._add_instances(view, missing)
@@ -257,7 +257,7 @@ class ClusterTables:
             self._deployment.close_port(TUNNEL)
             self._tunnel = None
         self._view = self._views = None
-        self._heirs = {}
+        self._successors = {}
         self.own.forget()
 
     def _open_tunnel(self, view: ClusterView, missing: list[str]) -> None:
@@ -314,13 +314,13 @@ class ClusterTables:
             if one.host != view.host and ((peer := self._peers.get(one.host)) is None or peer.is_up)
         }
 
-    def _set_heirs(self, view: ClusterView) -> None:
+    def _set_successors(self, view: ClusterView) -> None:
         """Where the state of NF hosts has gone; before these go."""
-        heirs = dict(view.heirs)
-        for source, heir in heirs.items():
-            if self._heirs.get(source) != heir:
-                self._plane.set_successor(source, heir)
-        self._heirs = heirs
+        successors = dict(view.successors)
+        for source, successor in successors.items():
+            if self._successors.get(source) != successor:
+                self._plane.set_successor(source, successor)
+        self._successors = successors
 
     def _set_instances(self, view: ClusterView, missing: list[str]) -> None:
         """Remove what has gone, change what has changed; before peers go."""

@@ -105,7 +105,7 @@ class ClusterView(_Value, frozen=True):
     peers: list[PeerView] = []
     instances: list[InstanceView] = []
     """Of all hosts, this one too: its own are told apart by `host` and found by `name`."""
-    heirs: list[tuple[Number, Number]] = []
+    successors: list[tuple[Number, Number]] = []
     """NF hosts that are no more, and who has their state: their flows are there."""
     chains: list[ChainView] = []
 

@@ -137,7 +137,7 @@ def difference(old: ClusterView, new: ClusterView) -> ViewChange | None:
 
 
 def _head(view: ClusterView) -> tuple[object, ...]:
-    return view.cluster, view.vni, view.host, view.number, view.address, view.heirs
+    return view.cluster, view.vni, view.host, view.number, view.address, view.successors
 
 
 def _changed(

@@ -11,7 +11,7 @@ from onvm_core.manager.placement.allocator import NoRoomError, Placer
 from onvm_core.manager.placement.policy import Decision, Need, PlacementPolicy, fuse
 from onvm_core.manager.placement.topology import Topology
 from onvm_core.manager.startup.environment import DataplaneConfig, buffer_bytes
-from onvm_core.manager.startup.numa import memory_sockets
+from onvm_core.manager.startup.numa import memory_nodes
 from onvm_core.plugins import NfPackage, find
 
 __all__ = ["Plan", "PlannedNf", "make_plan"]
@@ -23,7 +23,7 @@ class PlannedNf(msgspec.Struct, frozen=True):
     Attributes:
         cpus: empty when it is refused.
         is_dedicated: whether their physical cores would be its own, when all are started.
-        socket: None when it is refused.
+        node: None when it is refused.
         reason: of the decision or the refusal.
     """
 
@@ -35,7 +35,7 @@ class PlannedNf(msgspec.Struct, frozen=True):
     is_placed: bool
     cpus: list[int]
     is_dedicated: bool
-    socket: int | None
+    node: int | None
     reason: str
 
     @property
@@ -45,9 +45,9 @@ class PlannedNf(msgspec.Struct, frozen=True):
 
 
 class PlannedMemory(msgspec.Struct, frozen=True):
-    """Packet memory near one CPU socket."""
+    """Packet memory near one CPU node."""
 
-    socket: int
+    node: int
     buffers: int
     memory_mib: int
 
@@ -83,7 +83,7 @@ def make_plan(
         installed = [find(config.nfs[name].plugin or name, packages) for name in group.names]
         services = [package.service or package.name for package in installed]
         manifests = [package.manifest for package in installed if package.manifest is not None]
-        need = Need.of(manifests, placer.socket_of(config.ports_of(services)))
+        need = Need.of(manifests, placer.node_of(config.ports_of(services)))
         label = "+".join(group.instances)
         decision: Decision | None = None
         try:
@@ -101,7 +101,7 @@ def make_plan(
                 is_placed=decision is not None,
                 cpus=list(decision.cpus) if decision else [],
                 is_dedicated=decision.is_dedicated if decision else False,
-                socket=decision.socket if decision else None,
+                node=decision.node if decision else None,
                 reason=f"{why}; {reason}" if why else reason,
             )
         )
@@ -115,11 +115,11 @@ def make_plan(
 def _packet_memory(
     plane: DataplaneConfig, topology: Topology, workers: Sequence[int]
 ) -> list[PlannedMemory]:
-    on_sockets = [topology.socket_of(cpu) or 0 for cpu in workers]
+    of_workers = [topology.node_of(cpu) or 0 for cpu in workers]
     mib = (plane.buffers * buffer_bytes(plane.buffer_size) + (1 << 20) - 1) >> 20
     return [
-        PlannedMemory(socket, plane.buffers, mib)
-        for socket in memory_sockets(on_sockets, topology.ports.values())
+        PlannedMemory(node, plane.buffers, mib)
+        for node in memory_nodes(of_workers, topology.ports.values())
     ]
 
 

@@ -1,7 +1,7 @@
-"""Hands the state of a draining NF host over to the sibling that takes its flows.
+"""Handover: the state of a draining NF host moves to the sibling that takes its flows.
 
 The state of a fused host may also go to several hosts, one for each of its NFs: then each is an
-heir.
+successor.
 
 What happens, each step only after the one before:
 
@@ -9,11 +9,11 @@ What happens, each step only after the one before:
 2. no packet enters a path through it any more, and what it still holds comes back: its state stands
    still, and what comes for it waits in the ports;
 3. it gives its state, in pieces, which are kept here;
-4. the heir gets them, and says that it has taken the state over;
-5. the flows move to the heir: the caller stops the host.
+4. the successor gets them, and says that it has taken the state over;
+5. the flows move to the successor: the caller stops the host.
 
-The heir may also be on another host: then step 4 is the agents' matter. They read the pieces here
-and give them to the manager there (`inherit`), and the flows move when they say that it is done.
+The successor may also be on another machine: then the agents do step 4. They read the pieces here
+and give them to the manager there (`receipt`), and the flows move when they report success.
 
 Step 2 to 5 take a few milliseconds for thousands of flows, and may take `pause_s`: then, and on
 whatever else goes wrong, packets go to the host again as before, and the caller is told why. The
@@ -30,18 +30,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-from onvm_core.manager.handover.receipt import QUEUED_MAX, STATE_BYTES_MAX, Inheritances, reason_of
+from onvm_core.manager.handover.receipt import QUEUED_MAX, STATE_BYTES_MAX, StateReceipts, reason_of
 from onvm_core.manager.manager import Manager
 from onvm_core.manager.nf_hosts import codec
 from onvm_core.manager.nf_hosts.registry import HostState, NfHost
 from onvm_sdk.errors import ConfigError
 
-__all__ = ["HandOvers", "HandoverFailure"]
+__all__ = ["HandoverFailure", "Handovers"]
 
 ANSWER_TIMEOUT_S = 2.0
-"""For the answer to the first question, with which nobody waits."""
+"""For the answer to the first question; no packet waits for it."""
 EXCUSED_S = 5.0
-"""For so long whoever writes or reads a state is not taken for hung."""
+"""How long an NF host that writes or reads a state does not count as hung."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,48 +64,49 @@ class _Step(Enum):
     ASKED = "it did not answer whether it can"
     EMPTYING = "its packets did not come back"
     TAKING = "it did not give its state"
-    GIVING = "{heirs} did not take the state"
+    GIVING = "{successors} did not take the state"
     LEAVING = "it was not taken over by another host"
 
 
 @dataclass(slots=True, eq=False)
 class _Transfer:
     source: NfHost
-    heirs: tuple[NfHost, ...]
+    successors: tuple[NfHost, ...]
     pause_s: float
     deadline_s: float
     step: _Step = _Step.ASKED
     pieces: deque[tuple[NfHost | None, int, bytes]] = field(default_factory=deque)
-    """For whom (None: an heir elsewhere), for which of its stages, and what."""
+    """For whom (None: a successor elsewhere), for which of its stages, and what."""
     waits_for: set[int] = field(default_factory=set)
-    """Slots of heirs that have not yet said that they have the state."""
+    """Slots of successors that have not yet said that they have the state."""
     n_bytes: int = 0
     is_paused: bool = False
 
     @property
     def name(self) -> str:
-        """By which the heir knows it."""
+        """Name of the source for the successor."""
         return self.source.instances[0].name
 
     @property
-    def heir_names(self) -> str:
-        """For people."""
-        return " and ".join(heir.instances[0].name for heir in self.heirs)
+    def successor_names(self) -> str:
+        """Names to show."""
+        return " and ".join(successor.instances[0].name for successor in self.successors)
 
     @property
     def is_whole(self) -> bool:
-        """Whether an heir elsewhere may have all of the state."""
+        """Whether a successor elsewhere may have all of the state."""
         return self.step is _Step.LEAVING and not self.pieces
 
 
-class HandOvers:
-    """All that go on.
+class Handovers:
+    """All handovers in progress.
 
     Args:
-        on_end: gets the source, the heirs, and why it failed; None when they have the state and
-            the flows may move.
-        on_inherited: gets an heir and the name of the first instance of which it has taken state.
-        on_released: gets an heir that uses nothing of such a state any more.
+        on_end: is called with the source, the successors, and why it failed; None when they have
+            the state and the flows may move.
+        on_received: is called with a successor and the name of the first instance whose state it
+            has.
+        on_released: is called with a successor that uses nothing of such a state any more.
     """
 
     def __init__(
@@ -113,19 +114,19 @@ class HandOvers:
         manager: Manager,
         *,
         on_end: Callable[[NfHost, Sequence[NfHost], HandoverFailure | None], None],
-        on_inherited: Callable[[NfHost, str], None],
+        on_received: Callable[[NfHost, str], None],
         on_released: Callable[[NfHost], None],
     ) -> None:
         self._manager = manager
         self._plane = manager.plane
         self._on_end = on_end
-        self._on_inherited = on_inherited
+        self._on_received = on_received
         self._on_released = on_released
         self._transfers: dict[int, _Transfer] = {}
         self._excused: dict[int, float] = {}
         self._failures: dict[int, str] = {}
-        """Of hand-overs to other hosts that nobody has read yet, by slot."""
-        self.inheritances = Inheritances(manager, self._excuse)
+        """Of handovers to other hosts that nobody has read yet, by slot."""
+        self.receipts = StateReceipts(manager, self._excuse)
         manager.on_state_message = self._take
 
     @property
@@ -137,14 +138,14 @@ class HandOvers:
         """Whether a host that makes no progress may be busy with a state."""
         return time.monotonic() < self._excused.get(host.slot, 0.0)
 
-    def begin(self, source: NfHost, heirs: Sequence[NfHost], pause_s: float) -> None:
+    def begin(self, source: NfHost, successors: Sequence[NfHost], pause_s: float) -> None:
         """Begin to hand the state of a draining host over.
 
         Args:
-            heirs: one that takes all of it, or one for each stage.
+            successors: one that takes all of it, or one for each stage.
         """
         deadline = time.monotonic() + ANSWER_TIMEOUT_S
-        self._transfers[source.slot] = _Transfer(source, tuple(heirs), pause_s, deadline)
+        self._transfers[source.slot] = _Transfer(source, tuple(successors), pause_s, deadline)
         self._send(source, codec.OFFER)
 
     def begin_leaving(self, source: NfHost, pause_s: float) -> None:
@@ -162,7 +163,7 @@ class HandOvers:
         if source.slot in self._failures:
             raise ConfigError(self._failures.pop(source.slot))
         transfer = self._transfers.get(source.slot)
-        if transfer is None or transfer.heirs:
+        if transfer is None or transfer.successors:
             raise ConfigError(f"the state of {source.instances[0].name} is not to leave")
         pieces: list[tuple[int, bytes]] = []
         while transfer.step is _Step.LEAVING and transfer.pieces and n_bytes > 0:
@@ -196,25 +197,25 @@ class HandOvers:
         self._excused.pop(host.slot, None)
         self._failures.pop(host.slot, None)
         self._transfers.pop(host.slot, None)
-        self.inheritances.on_gone(host)
+        self.receipts.on_gone(host)
         for transfer in list(self._transfers.values()):
-            if host in transfer.heirs:
+            if host in transfer.successors:
                 self._fail(transfer, f"{host.instances[0].name} is gone")
 
     def turn(self) -> None:
         """Go on where something has happened, and end what takes too long."""
         now = time.monotonic()
         for transfer in list(self._transfers.values()):
-            if any(heir.state is not HostState.ACTIVE for heir in transfer.heirs):
-                self._fail(transfer, f"{transfer.heir_names} does not serve any more")
+            if any(successor.state is not HostState.ACTIVE for successor in transfer.successors):
+                self._fail(transfer, f"{transfer.successor_names} does not serve any more")
             elif now > transfer.deadline_s:
-                reason = transfer.step.value.format(heirs=transfer.heir_names)
+                reason = transfer.step.value.format(successors=transfer.successor_names)
                 self._fail(transfer, f"{reason} in time", is_timeout=True)
             elif transfer.step is _Step.EMPTYING:
                 self._ask_for_state(transfer)
             elif transfer.step is _Step.GIVING:
                 self._give(transfer)
-        self.inheritances.turn(now)
+        self.receipts.turn(now)
 
     # ---- steps ----
 
@@ -234,41 +235,45 @@ class HandOvers:
     def _keep(self, transfer: _Transfer, message: codec.Message) -> None:
         if message.stage >= len(transfer.source.instances):
             raise codec.WireError(f"state of stage {message.stage}")
-        is_one = len(transfer.heirs) == 1
-        heir = transfer.heirs[0 if is_one else message.stage] if transfer.heirs else None
-        is_one |= heir is None
-        transfer.pieces.append((heir, message.stage if is_one else 0, message.payload))
+        is_one = len(transfer.successors) == 1
+        successor = (
+            transfer.successors[0 if is_one else message.stage] if transfer.successors else None
+        )
+        is_one |= successor is None
+        transfer.pieces.append((successor, message.stage if is_one else 0, message.payload))
         transfer.n_bytes += len(message.payload)
         is_last = not message.payload and message.stage + 1 == len(transfer.source.instances)
         if transfer.n_bytes > STATE_BYTES_MAX:
             self._fail(transfer, f"its state has more than {STATE_BYTES_MAX} bytes")
-        elif is_last and not transfer.heirs:
+        elif is_last and not transfer.successors:
             transfer.step = _Step.LEAVING
         elif is_last:
             transfer.step = _Step.GIVING
-            transfer.waits_for = {heir.slot for heir in transfer.heirs}
-            for heir in transfer.heirs:
-                self._excuse(heir)
-                self._send(heir, codec.RESTORE, peer=transfer.name)
+            transfer.waits_for = {successor.slot for successor in transfer.successors}
+            for successor in transfer.successors:
+                self._excuse(successor)
+                self._send(successor, codec.RESTORE, peer=transfer.name)
             self._give(transfer)
 
     def _give(self, transfer: _Transfer) -> None:
-        room = QUEUED_MAX - max(self._manager.attach.n_unsent(h.slot) for h in transfer.heirs)
-        for _ in range(min(room, len(transfer.pieces))):
-            heir, stage, piece = transfer.pieces.popleft()
-            assert heir is not None
-            self._send(heir, codec.STATE, stage=stage, payload=piece)
+        n_free = QUEUED_MAX - max(
+            self._manager.attach.n_unsent(h.slot) for h in transfer.successors
+        )
+        for _ in range(min(n_free, len(transfer.pieces))):
+            successor, stage, piece = transfer.pieces.popleft()
+            assert successor is not None
+            self._send(successor, codec.STATE, stage=stage, payload=piece)
 
     def _end(self, transfer: _Transfer) -> None:
         del self._transfers[transfer.source.slot]
-        self._on_end(transfer.source, transfer.heirs, None)
+        self._on_end(transfer.source, transfer.successors, None)
 
     def _fail(self, transfer: _Transfer, reason: str, *, is_timeout: bool = False) -> None:
         del self._transfers[transfer.source.slot]
         self._unpause(transfer)
-        if transfer.heirs:
+        if transfer.successors:
             failure = HandoverFailure(reason, is_timeout)
-            self._on_end(transfer.source, transfer.heirs, failure)
+            self._on_end(transfer.source, transfer.successors, failure)
         else:
             self._failures[transfer.source.slot] = reason
 
@@ -279,22 +284,22 @@ class HandOvers:
     # ---- messages ----
 
     def _take(self, host: NfHost, message: codec.Message) -> None:
-        """What an NF host says of its state."""
+        """Handle what an NF host says about its state."""
         if message.kind == codec.RELEASED:
             self._on_released(host)
         elif message.kind == codec.RESTORED or (message.kind == codec.REFUSED and message.peer):
-            self._take_from_heir(host, message)
+            self._take_from_successor(host, message)
         else:
             self._take_from_source(host, message)
 
-    def _take_from_heir(self, host: NfHost, message: codec.Message) -> None:
+    def _take_from_successor(self, host: NfHost, message: codec.Message) -> None:
         self._excused.pop(host.slot, None)
         if message.kind == codec.RESTORED:  # also when it comes too late to move the flows
-            self._on_inherited(host, message.peer)
-        self.inheritances.answered(host, message)
+            self._on_received(host, message.peer)
+        self.receipts.answered(host, message)
         for transfer in list(self._transfers.values()):
             if (
-                host not in transfer.heirs
+                host not in transfer.successors
                 or transfer.name != message.peer
                 or transfer.step is not _Step.GIVING
             ):

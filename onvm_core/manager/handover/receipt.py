@@ -1,6 +1,6 @@
-"""State of NF hosts of other hosts, on its way to heirs here.
+"""State of NF hosts of other machines, on its way to successors here.
 
-It comes from the agent, piece by piece; the heir gets the pieces as those of a sibling's state
+It comes from the agent, piece by piece; the successor gets the pieces as those of a sibling's state
 (`handover`), restores them between two bursts and says so. The source's number in the cluster
 stands for its name.
 
@@ -20,18 +20,18 @@ from onvm_core.manager.nf_hosts import codec
 from onvm_core.manager.nf_hosts.registry import HostState, NfHost
 from onvm_sdk.errors import ConfigError
 
-__all__ = ["QUEUED_MAX", "STATE_BYTES_MAX", "Inheritances", "reason_of"]
+__all__ = ["QUEUED_MAX", "STATE_BYTES_MAX", "StateReceipts", "reason_of"]
 
 STATE_BYTES_MAX = 64 << 20
 QUEUED_MAX = 64
-"""Pieces on their way to an heir at a time."""
+"""Pieces on their way to a successor at a time."""
 KEPT_S = 60.0
-"""For so long what has become of one can be asked."""
+"""How long the outcome of one can be read."""
 
 
 @dataclass(slots=True, eq=False)
-class _Inheritance:
-    heir: NfHost
+class _Receipt:
+    successor: NfHost
     until_s: float
     pieces: deque[tuple[int, bytes]] = field(default_factory=deque)
     n_bytes: int = 0
@@ -39,46 +39,46 @@ class _Inheritance:
     reason: str = ""
 
 
-class Inheritances:
+class StateReceipts:
     """All that go on.
 
     Args:
-        excuse: gets an heir that may be busy for a moment.
+        excuse: is called with a successor that may be busy for a moment.
     """
 
     def __init__(self, manager: Manager, excuse: Callable[[NfHost], None]) -> None:
         self._manager = manager
         self._excuse = excuse
-        self._all: dict[str, _Inheritance] = {}
+        self._all: dict[str, _Receipt] = {}
 
     @staticmethod
     def name_of(source: int) -> str:
-        """What the heir knows the source by."""
+        """Name of the source for the successor."""
         return f"@{source}"
 
     def give(
-        self, heir: NfHost, source: int, pieces: Sequence[tuple[int, bytes]], *, is_first: bool
+        self, successor: NfHost, source: int, pieces: Sequence[tuple[int, bytes]], *, is_first: bool
     ) -> None:
-        """Give pieces of the state of `source` to a host; the first begins anew.
+        """Give pieces of the state of `source` to a host; the first one starts over.
 
         Raises:
             ConfigError: the host does not serve, or the state is too large.
         """
         name = self.name_of(source)
         if is_first:
-            if heir.state is not HostState.ACTIVE:
-                raise ConfigError(f"{heir.instances[0].name} does not serve")
-            self._all[name] = _Inheritance(heir, time.monotonic() + KEPT_S)
-            self._send(heir, codec.RESTORE, peer=name)
+            if successor.state is not HostState.ACTIVE:
+                raise ConfigError(f"{successor.instances[0].name} does not serve")
+            self._all[name] = _Receipt(successor, time.monotonic() + KEPT_S)
+            self._send(successor, codec.RESTORE, peer=name)
         one = self._all.get(name)
-        if one is None or one.heir is not heir:
+        if one is None or one.successor is not successor:
             raise ConfigError(f"no state of {name} was begun with")
         one.n_bytes += sum(len(piece) for _, piece in pieces)
         if one.n_bytes > STATE_BYTES_MAX:
             del self._all[name]
             raise ConfigError(f"the state has more than {STATE_BYTES_MAX} bytes")
         one.pieces.extend(pieces)
-        self._excuse(heir)
+        self._excuse(successor)
         self._pass_on(one)
 
     def look(self, source: int) -> tuple[Literal["waiting", "done", "failed"], str]:
@@ -87,7 +87,7 @@ class Inheritances:
         return ("failed", "it is not known") if one is None else (one.step, one.reason)
 
     def turn(self, now: float) -> None:
-        """Go on with what waits for room in a socket, and forget what is long past."""
+        """Send what waited for a full socket, and drop what is long past."""
         for name, one in list(self._all.items()):
             if now > one.until_s:
                 del self._all[name]
@@ -97,13 +97,13 @@ class Inheritances:
     def on_gone(self, host: NfHost) -> None:
         """A host is dead."""
         for one in self._all.values():
-            if one.heir is host and one.step == "waiting":
+            if one.successor is host and one.step == "waiting":
                 one.step, one.reason = "failed", f"{host.instances[0].name} is gone"
 
     def answered(self, host: NfHost, message: codec.Message) -> None:
-        """A host says that it has taken a state over, or not."""
+        """Take the answer of a host: it has restored a state, or refuses it."""
         one = self._all.get(message.peer)
-        if one is None or one.heir is not host or one.step != "waiting":
+        if one is None or one.successor is not host or one.step != "waiting":
             return
         if message.kind == codec.REFUSED:
             one.step = "failed"
@@ -111,11 +111,11 @@ class Inheritances:
         else:
             one.step = "done"
 
-    def _pass_on(self, one: _Inheritance) -> None:
-        room = QUEUED_MAX - self._manager.attach.n_unsent(one.heir.slot)
-        for _ in range(min(room, len(one.pieces))):
+    def _pass_on(self, one: _Receipt) -> None:
+        n_free = QUEUED_MAX - self._manager.attach.n_unsent(one.successor.slot)
+        for _ in range(min(n_free, len(one.pieces))):
             stage, piece = one.pieces.popleft()
-            self._send(one.heir, codec.STATE, stage=stage, payload=piece)
+            self._send(one.successor, codec.STATE, stage=stage, payload=piece)
 
     def _send(self, host: NfHost, kind: int, **parts: int | str | bytes) -> None:
         self._manager.send(host, codec.pack_message(kind, **parts))  # type: ignore[arg-type]

@@ -41,7 +41,7 @@ HELLO_BYTES = _HEAD.size + STAGES_MAX * _STAGE.size
 READY, STOP, DRAIN, DRAINED, USER, DETACH, CLAIM, UNCLAIM, RESUME = range(1, 10)
 OFFER, SNAPSHOT, RESTORE, STATE, RESTORED, REFUSED, RELEASED = range(10, 17)
 STATE_MESSAGES = frozenset({OFFER, STATE, RESTORED, REFUSED, RELEASED})
-"""What NF hosts say about the hand-over of state."""
+"""What NF hosts say about the handover of state."""
 
 
 class WireError(OnvmError):

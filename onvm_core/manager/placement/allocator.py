@@ -70,11 +70,13 @@ class Placer:
         self._workers = tuple(workers)
         self._placed: dict[str, Placed] = {}
 
-    def socket_of(self, ports: Sequence[str]) -> int | None:
-        """Socket of the packets of these ports: that of their devices, or else of the workers."""
+    def node_of(self, ports: Sequence[str]) -> int | None:
+        """NUMA node of the packets of these ports: that of their devices, or else of the
+        workers.
+        """
         known = (self.topology.ports.get(port) for port in ports)
-        workers = (self.topology.socket_of(cpu) for cpu in self._workers)
-        return next((socket for socket in (*known, *workers) if socket is not None), None)
+        workers = (self.topology.node_of(cpu) for cpu in self._workers)
+        return next((node for node in (*known, *workers) if node is not None), None)
 
     @property
     def places(self) -> Room:
@@ -124,7 +126,7 @@ class Placer:
         memory = self.topology.available_mib - sum(one.memory_mib for one in self._placed.values())
         return LocalRoom(
             cores=cores, free_cores=max(cores - used, 0.0),
-            memory_mib=sum(socket.memory_mib for socket in self.topology.sockets),
+            memory_mib=sum(node.memory_mib for node in self.topology.nodes),
             free_memory_mib=max(memory, 0),
         )  # fmt: skip
 

@@ -9,9 +9,9 @@ Where it goes:
 
 * CPUs of workers are for workers, unless there are no others; one whose core a worker uses comes
   after all others.
-* The socket of its packets comes first: that of its ports, or else of the workers. An NF whose
-  manifest says ``numa = "port"`` goes nowhere else while that socket has CPUs for NFs.
-* A whole physical core that nobody uses, on any socket that will do, comes before sharing.
+* The NUMA node of its packets comes first: that of its ports, or else of the workers. An NF whose
+  manifest says ``numa = "port"`` goes nowhere else while that node has CPUs for NFs.
+* A whole physical core that nobody uses, on any node that will do, comes before sharing.
 * Shared is the CPU with the least load; load is the sum of the ``cores`` of those that have it.
 
 NFs that may be fused (``fuse = "auto"``) share a process while cores are short: a burst that stays
@@ -64,31 +64,31 @@ class Need(msgspec.Struct, frozen=True):
     """What an NF host needs.
 
     Attributes:
-        socket: that of its packets; None when nothing says which.
+        node: that of its packets; None when nothing says which.
         only_there: whether it is to run there, not just rather there than elsewhere.
     """
 
     cores: float = 1.0
     memory_mib: int = 256
-    socket: int | None = None
+    node: int | None = None
     only_there: bool = False
 
     @classmethod
-    def of(cls, manifests: Iterable[Manifest], socket: int | None) -> Need:
+    def of(cls, manifests: Iterable[Manifest], node: int | None) -> Need:
         """Of NFs that share a process: one thread runs them all, each with its own memory.
 
         What each states is for a process of its own; `SHARED_MIB` of it is there only once.
         """
         given = list(manifests)
         if not given:
-            return cls(socket=socket)
+            return cls(node=node)
         return cls(
             cores=max(manifest.cores for manifest in given),
             memory_mib=SHARED_MIB
             + sum(max(manifest.memory_mib - SHARED_MIB, 0) for manifest in given)
             if len(given) > 1
             else given[0].memory_mib,
-            socket=socket,
+            node=node,
             only_there=any(manifest.numa == "port" for manifest in given),
         )
 
@@ -127,14 +127,14 @@ class Decision(msgspec.Struct, frozen=True):
     """Where an NF host is to run.
 
     Attributes:
-        cpus: one for each core it needs, all of one socket.
+        cpus: one for each core it needs, all of one node.
         is_dedicated: whether their physical cores are its own.
         reason: one line for people.
     """
 
     cpus: tuple[int, ...]
     is_dedicated: bool
-    socket: int
+    node: int
     reason: str
 
 
@@ -174,10 +174,10 @@ class Dedicated:
         found = admit(need, room) or _dedicated(need, room)
         if found is not None:
             return found
-        where = f" on socket {need.socket}" if need.only_there and need.socket is not None else ""
+        where = f" on NUMA node {need.node}" if need.only_there and need.node is not None else ""
         count = _count(need)
         return Refusal(
-            f"it needs {'a whole core' if count == 1 else f'{count} whole cores of a socket'} "
+            f"it needs {'a whole core' if count == 1 else f'{count} whole cores of a NUMA node'} "
             f"and {'none is' if count == 1 else 'as many are not'} free{where}"
         )
 
@@ -191,10 +191,10 @@ class Pack:
         if refusal is not None:
             return refusal
         share = need.cores / _count(need)
-        for socket in _sockets(need, room):
+        for node in _nodes_for(need, room):
             fitting = [
                 cpu
-                for cpu in _for_nfs(room, socket)
+                for cpu in _for_nfs(room, node)
                 if room.names_on(cpu.number) and room.load(cpu.number) + share <= FULL
             ]
             fitting.sort(key=lambda cpu: (-room.load(cpu.number), cpu.number))
@@ -205,7 +205,7 @@ class Pack:
 
 def fuse(n_nfs: int, room: Room) -> Fusing:
     """Whether NFs begin fused: as long as there is not a whole core for each."""
-    cpus = [cpu for socket in _all_sockets(room) for cpu in _for_nfs(room, socket)]
+    cpus = [cpu for node in _all_nodes(room) for cpu in _for_nfs(room, node)]
     free = len({cpu.core for cpu in cpus if room.is_free(cpu.core)})
     if free >= n_nfs:
         return Fusing(False, f"separate: {free} whole cores are free")
@@ -216,7 +216,7 @@ def split(n_nfs: int, utilisation: float, room: Room) -> Fusing:
     """Whether NFs that are fused go on so: until one core is not enough and others would help."""
     if utilisation < SPLIT_AT:
         return Fusing(True, f"fused: one core is enough, it is used to {utilisation:.0%}")
-    cpus = [cpu for socket in _all_sockets(room) for cpu in _for_nfs(room, socket)]
+    cpus = [cpu for node in _all_nodes(room) for cpu in _for_nfs(room, node)]
     if len(cpus) < 2:
         return Fusing(True, f"fused: one core is used to {utilisation:.0%}, there is no other")
     return Fusing(
@@ -226,8 +226,8 @@ def split(n_nfs: int, utilisation: float, room: Room) -> Fusing:
     )
 
 
-def _all_sockets(room: Room) -> list[int]:
-    return sorted({cpu.socket for cpu in room.topology.cpus})
+def _all_nodes(room: Room) -> list[int]:
+    return sorted({cpu.node for cpu in room.topology.cpus})
 
 
 def _cores(count: int) -> str:
@@ -257,56 +257,56 @@ def _count(need: Need) -> int:
     return max(math.ceil(need.cores), 1)
 
 
-def _sockets(need: Need, room: Room) -> list[int]:
-    """Sockets in the order in which they are tried: that of the packets, then the emptiest.
+def _nodes_for(need: Need, room: Room) -> list[int]:
+    """NUMA nodes in the order in which they are tried: that of the packets, then the emptiest.
 
-    A socket without the memory that is needed comes last: it would be taken from the others.
+    A node without the memory that is needed comes last: it would be taken from the others.
     """
     topology = room.topology
-    memory = {one.number: one.available_mib for one in topology.sockets}
+    memory = {one.number: one.available_mib for one in topology.nodes}
     for one in room.placed:
         if one.cpus:
-            socket = topology.socket_of(one.cpus[0])
-            if socket in memory:
-                memory[socket] -= one.memory_mib
+            node = topology.node_of(one.cpus[0])
+            if node in memory:
+                memory[node] -= one.memory_mib
 
-    def rank(socket: int) -> tuple[bool, bool, float, int]:
-        load = sum(room.load(cpu.number) for cpu in topology.cpus if cpu.socket == socket)
-        lacks = need.memory_mib > memory.get(socket, need.memory_mib)
-        return lacks, socket != need.socket, load, socket
+    def rank(node: int) -> tuple[bool, bool, float, int]:
+        load = sum(room.load(cpu.number) for cpu in topology.cpus if cpu.node == node)
+        lacks = need.memory_mib > memory.get(node, need.memory_mib)
+        return lacks, node != need.node, load, node
 
-    ordered = sorted({cpu.socket for cpu in topology.cpus}, key=rank)
-    if need.only_there and need.socket is not None and _for_nfs(room, need.socket):
-        return [need.socket]
+    ordered = sorted({cpu.node for cpu in topology.cpus}, key=rank)
+    if need.only_there and need.node is not None and _for_nfs(room, need.node):
+        return [need.node]
     return ordered
 
 
-def _for_nfs(room: Room, socket: int) -> list[Cpu]:
-    """CPUs of a socket that NFs may have; workers' only where the host has no others."""
+def _for_nfs(room: Room, node: int) -> list[Cpu]:
+    """CPUs of a node that NFs may have; workers' only where the host has no others."""
     cpus = room.topology.cpus
     others = [cpu for cpu in cpus if cpu.number not in room.workers] or cpus
-    return [cpu for cpu in others if cpu.socket == socket]
+    return [cpu for cpu in others if cpu.node == node]
 
 
 def _dedicated(need: Need, room: Room) -> Decision | None:
     count = _count(need)
-    for socket in _sockets(need, room):
-        first_of = {cpu.core: cpu for cpu in reversed(_for_nfs(room, socket))}
+    for node in _nodes_for(need, room):
+        first_of = {cpu.core: cpu for cpu in reversed(_for_nfs(room, node))}
         free = sorted(core for core in first_of if room.is_free(core))
         if len(free) >= count:
             cpus = tuple(first_of[core].number for core in free[:count])
-            return Decision(cpus, True, socket, _why_dedicated(cpus, socket, need))
+            return Decision(cpus, True, node, _why_dedicated(cpus, node, need))
     return None
 
 
-def _why_dedicated(cpus: Sequence[int], socket: int, need: Need) -> str:
+def _why_dedicated(cpus: Sequence[int], node: int, need: Need) -> str:
     cores = "a whole core" if len(cpus) == 1 else f"{len(cpus)} whole cores"
-    if need.socket is None:
-        return f"{cores} of socket {socket}"
-    if socket == need.socket:
-        return f"{cores} of socket {socket}, where its packets are"
+    if need.node is None:
+        return f"{cores} of NUMA node {node}"
+    if node == need.node:
+        return f"{cores} of NUMA node {node}, where its packets are"
     return (
-        f"{cores} of socket {socket}: none is free on socket {need.socket}, where its packets are"
+        f"{cores} of NUMA node {node}: none is free on NUMA node {need.node}, where its packets are"
     )
 
 
@@ -320,14 +320,14 @@ def _shared(need: Need, room: Room) -> Decision | Refusal:
         core_load = sum(room.load(one.number) for one in core)
         return room.load(cpu.number), cpu.core in workers_cores, core_load, cpu.number
 
-    for order, socket in enumerate(_sockets(need, room)):
-        cpus = sorted(_for_nfs(room, socket), key=rank)[:count]
+    for order, node in enumerate(_nodes_for(need, room)):
+        cpus = sorted(_for_nfs(room, node), key=rank)[:count]
         if len(cpus) == count:
             rated = (*rank(cpus[-1])[:2], order)
             if best is None or rated < best[0]:
                 best = rated, cpus
     if best is None:
-        return Refusal(f"it needs {count} CPUs of a socket, no socket has as many for NFs")
+        return Refusal(f"it needs {count} CPUs of a NUMA node, no node has as many for NFs")
     return _sharing(best[1], room, "no whole core is free")
 
 
@@ -339,7 +339,7 @@ def _sharing(cpus: Sequence[Cpu], room: Room, why: str) -> Decision:
         text = f"shared with {', '.join(names)}: {why}"
     else:
         text = f"its core is shared with {_neighbours(cpus, room)}: {why}"
-    return Decision(tuple(cpu.number for cpu in cpus), False, cpus[0].socket, text)
+    return Decision(tuple(cpu.number for cpu in cpus), False, cpus[0].node, text)
 
 
 def _neighbours(cpus: Sequence[Cpu], room: Room) -> str:

@@ -1,6 +1,6 @@
-"""What NFs can be placed on: CPUs, cores, sockets, memory and where ports are, as one value.
+"""What NFs can be placed on: CPUs, cores, NUMA nodes, memory and where ports are, as one value.
 
-A socket is a NUMA node, as DPDK has it. `read_topology` looks at /sys, /proc, this process's CPU
+`read_topology` looks at /sys, /proc, this process's CPU
 affinity and its cgroup's limits once; everything that decides
 (`onvm_core.manager.placement.policy`) works on the value, so that it can be tried with the topology
 of any host.
@@ -15,9 +15,9 @@ from pathlib import Path
 import msgspec
 
 from onvm_core.manager.ports import parse_uri
-from onvm_core.manager.startup.numa import cpu_sockets, device_socket, parse_cpu_list
+from onvm_core.manager.startup.numa import cpu_nodes, device_node, parse_cpu_list
 
-__all__ = ["Cpu", "Socket", "Topology", "parse_cpu_list", "port_socket", "read_topology"]
+__all__ = ["Cpu", "NumaNode", "Topology", "parse_cpu_list", "port_node", "read_topology"]
 
 _NO_LIMIT_MIB = 1 << 40
 """cgroup v1 writes "no limit" as a number of pages that no host has."""
@@ -32,10 +32,10 @@ class Cpu(msgspec.Struct, frozen=True):
 
     number: int
     core: int
-    socket: int = 0
+    node: int = 0
 
 
-class Socket(msgspec.Struct, frozen=True):
+class NumaNode(msgspec.Struct, frozen=True):
     """A NUMA node with CPUs or memory."""
 
     number: int
@@ -49,18 +49,18 @@ class Topology(msgspec.Struct, frozen=True):
     Attributes:
         available_mib: memory that can still be had: the host's, or less by a cgroup's limit.
         cpu_quota: CPUs' worth of time that a cgroup grants; None without a limit.
-        ports: socket of each port by name, of those whose device has one.
+        ports: node of each port by name, of those whose device has one.
     """
 
     cpus: tuple[Cpu, ...]
-    sockets: tuple[Socket, ...]
+    nodes: tuple[NumaNode, ...]
     available_mib: int
     cpu_quota: float | None = None
     ports: dict[str, int] = {}
 
-    def socket_of(self, cpu: int) -> int | None:
-        """Socket of a CPU; None when it may not be used."""
-        return next((one.socket for one in self.cpus if one.number == cpu), None)
+    def node_of(self, cpu: int) -> int | None:
+        """NUMA node of a CPU; None when it may not be used."""
+        return next((one.node for one in self.cpus if one.number == cpu), None)
 
 
 def read_topology(
@@ -81,24 +81,24 @@ def read_topology(
         int(folder.name.removeprefix("node")): folder
         for folder in (root / "sys/devices/system/node").glob("node[0-9]*")
     }
-    socket_of = cpu_sockets(root)
+    node_of = cpu_nodes(root)
     available = _memory(root / "proc/meminfo").get("MemAvailable", 0)
     memory_left, quota = _cgroup_limits(root)
-    placed = {name: port_socket(uri, root) for name, uri in (ports or {}).items()}
+    placed = {name: port_node(uri, root) for name, uri in (ports or {}).items()}
     return Topology(
-        cpus=tuple(Cpu(cpu, _core(root, cpu), socket_of.get(cpu, 0)) for cpu in cpus),
-        sockets=tuple(_socket(number, nodes[number]) for number in sorted(nodes))
-        or (Socket(0, _memory(root / "proc/meminfo").get("MemTotal", 0), available),),
+        cpus=tuple(Cpu(cpu, _core(root, cpu), node_of.get(cpu, 0)) for cpu in cpus),
+        nodes=tuple(_node(number, nodes[number]) for number in sorted(nodes))
+        or (NumaNode(0, _memory(root / "proc/meminfo").get("MemTotal", 0), available),),
         available_mib=min(available, memory_left),
         cpu_quota=quota,
-        ports={name: socket for name, socket in placed.items() if socket is not None},
+        ports={name: node for name, node in placed.items() if node is not None},
     )
 
 
-def port_socket(uri: str, root: Path = Path("/")) -> int | None:
-    """Socket of a port's device; None when there is no device or it does not say."""
+def port_node(uri: str, root: Path = Path("/")) -> int | None:
+    """NUMA node of a port's device; None when there is no device or it does not say."""
     parts = parse_uri(uri)
-    return device_socket(parts.scheme, parts.target, root)
+    return device_node(parts.scheme, parts.target, root)
 
 
 def _read(path: Path) -> str:
@@ -121,11 +121,11 @@ def _memory(path: Path) -> dict[str, int]:
     }
 
 
-def _socket(number: int, folder: Path) -> Socket:
+def _node(number: int, folder: Path) -> NumaNode:
     memory = _memory(folder / "meminfo")
     # What the kernel would give up for it counts as available, as in MemAvailable.
     names = ("MemFree", "Active(file)", "Inactive(file)", "SReclaimable")
-    return Socket(number, memory.get("MemTotal", 0), sum(memory.get(name, 0) for name in names))
+    return NumaNode(number, memory.get("MemTotal", 0), sum(memory.get(name, 0) for name in names))
 
 
 def _cgroup_limits(root: Path) -> tuple[int, float | None]:

@@ -21,7 +21,7 @@ from onvm_core.manager.supervision.supervisor import Supervisor
 __all__ = ["Automation"]
 
 URGENT_S = 0.0005
-"""Between two looks while packets wait for a hand-over."""
+"""Between two looks while packets wait for a handover."""
 
 
 class Automation:

@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from onvm_core.dataplane.interface import StartDataPlane
 from onvm_core.export.report import Report
 from onvm_core.launch.launcher import DEFAULT_LAUNCHER, Launchers
 from onvm_core.manager.api import messages as m
@@ -26,7 +27,7 @@ from onvm_core.manager.ports import PortKind, parse_uri
 from onvm_core.manager.service.automation import Automation
 from onvm_core.manager.service.chain_requests import ChainRequests
 from onvm_core.manager.service.state_requests import Moves
-from onvm_core.manager.startup import times
+from onvm_core.manager.startup import early_start, times
 from onvm_core.manager.supervision.fusion import Fusion
 from onvm_core.manager.supervision.supervised import WantedHost
 from onvm_core.manager.supervision.supervisor import Supervisor
@@ -58,11 +59,13 @@ class Service:
         extensions: policies and exporters that the file names.
         launchers: those that NFs may be launched with.
         packages: installed NFs.
+        start_plane: makes the data plane.
     """
 
     def __init__(
         self, directory: Path, config: Config, config_path: Path, kinds: Mapping[str, PortKind],
         extensions: Extensions, launchers: Launchers, packages: Sequence[NfPackage],
+        start_plane: StartDataPlane = early_start.start_plane,
     ) -> None:  # fmt: skip
         self._directory = directory
         self._config = config
@@ -88,7 +91,7 @@ class Service:
         check_socket_paths(directory)
         self._lock = DirectoryLock(directory)
         try:
-            self._deployment = self._deploy(kinds, extensions)
+            self._deployment = self._deploy(kinds, extensions, start_plane)
         except BaseException:
             self._lock.release()
             raise
@@ -131,7 +134,9 @@ class Service:
         self._cluster.on_host_change(host)
         self._automation.on_host_change(host)
 
-    def _deploy(self, kinds: Mapping[str, PortKind], extensions: Extensions) -> Deployment:
+    def _deploy(
+        self, kinds: Mapping[str, PortKind], extensions: Extensions, start_plane: StartDataPlane
+    ) -> Deployment:
         schemes = {parse_uri(port.uri).scheme for port in self._config.ports.values()}
         return Deployment(
             self._directory,
@@ -145,6 +150,7 @@ class Service:
             use_pci=any(kinds[scheme].needs_pci for scheme in schemes),
             classifiers=extensions.classifiers,
             survives=True,
+            start_plane=start_plane,
         )
 
     def _ports_of(self, services: Sequence[str]) -> list[str]:
@@ -228,18 +234,26 @@ class Service:
         """
         self._served_since = time.monotonic()
         while not self._ending and not should_stop():
-            is_busy = self._captures.turn() or (self._control and self._control.has_more)
-            self._deployment.poll(0.0 if is_busy else self._automation.poll_s)
-            self._hear()
-            self._supervisor.turn()
-            self._automation.turn()
-            self._chains.add_pending()
-            if self._state == "starting":
-                self._check_start(on_ready)
+            self.turn(on_ready)
         if self._last is None:
             self._finish()
         assert self._last is not None
         return self._last
+
+    def turn(self, on_ready: Callable[[], None]) -> None:
+        """Handle what has happened, and wait for the next event a moment at most.
+
+        Raises:
+            NfFailed: as `run`.
+        """
+        is_busy = self._captures.turn() or (self._control and self._control.has_more)
+        self._deployment.poll(0.0 if is_busy else self._automation.poll_s)
+        self._hear()
+        self._supervisor.turn()
+        self._automation.turn()
+        self._chains.add_pending()
+        if self._state == "starting":
+            self._check_start(on_ready)
 
     def _hear(self) -> None:
         """Do what commands want; from the moment on at which there is time for them."""

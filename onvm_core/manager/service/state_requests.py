@@ -54,7 +54,7 @@ class Moves:
         self._manager = deployment.manager
         self._supervisor = supervisor
         self._tables = tables
-        self._hand_overs = supervisor.drains.hand_overs
+        self._handovers = supervisor.drains.handovers
         self._moved: dict[str, tuple[float, frozenset[Claim]]] = {}
         supervisor.reserved = tables.reserved = self.reserved
         self.handlers: dict[type, Callable[[Any], m.Reply]] = {
@@ -102,17 +102,17 @@ class Moves:
     def take(self, request: StateTakeRequest) -> m.Reply:
         """Hold an instance still, and take its state."""
         _, host = self._find(request.instance)
-        if self._hand_overs.is_going_on(host):
+        if self._handovers.is_going_on(host):
             raise ConfigError("it hands its state over already", field="nf", value=request.instance)
         self._manager.keep_back(host, True)
-        self._hand_overs.begin_leaving(host, request.pause_ms / 1000)
+        self._handovers.begin_leaving(host, request.pause_ms / 1000)
         return m.DoneReply()
 
     def read(self, request: StateReadRequest) -> m.Reply:
         """Some of its state."""
         _, host = self._find(request.instance)
         try:
-            pieces, is_whole = self._hand_overs.read(host, READ_BYTES)
+            pieces, is_whole = self._handovers.read(host, READ_BYTES)
         except ConfigError as error:
             return StateReply(step="failed", reason=str(error))
         return StateReply(
@@ -123,19 +123,22 @@ class Moves:
     def done(self, request: StateDoneRequest) -> m.Reply:
         """Another host has its state, or none has."""
         nf, host = self._find(request.instance)
-        if request.heir is None:
-            self._hand_overs.cancel(host)
+        if request.successor is None:
+            self._handovers.cancel(host)
             self._tables.own.keep_back()
             return m.DoneReply()
-        number, heir = self._tables.own.number_of(host.slot), self._tables.slot_of(request.heir)
-        if heir is None or number is None:
-            raise ConfigError("is not known here", field="heir", value=request.heir)
-        if not self._hand_overs.end_leaving(host):
-            raise ConfigError("came too late", field="heir", value=request.heir)
-        self._manager.plane.set_successor(number, request.heir)
+        number, successor = (
+            self._tables.own.number_of(host.slot),
+            self._tables.slot_of(request.successor),
+        )
+        if successor is None or number is None:
+            raise ConfigError("is not known here", field="successor", value=request.successor)
+        if not self._handovers.end_leaving(host):
+            raise ConfigError("came too late", field="successor", value=request.successor)
+        self._manager.plane.set_successor(number, request.successor)
         for name in nf.wanted.instances:
             self._moved[name] = (time.monotonic(), frozenset(host.claims))
-        self._supervisor.stop_with_heir(nf, heir)
+        self._supervisor.stop_with_successor(nf, successor)
         return m.DoneReply()
 
     # ---- from another host to here ----
@@ -143,7 +146,7 @@ class Moves:
     def give(self, request: StateGiveRequest) -> m.Reply:
         """Give an instance state of another."""
         _, host = self._find(request.instance)
-        self._hand_overs.inheritances.give(
+        self._handovers.receipts.give(
             host, request.source, [(piece.stage, piece.data) for piece in request.pieces],
             is_first=request.is_first,
         )  # fmt: skip
@@ -152,5 +155,5 @@ class Moves:
     def given(self, request: StateGivenRequest) -> m.Reply:
         """Whether it has taken that over."""
         self._find(request.instance)
-        step, reason = self._hand_overs.inheritances.look(request.source)
+        step, reason = self._handovers.receipts.look(request.source)
         return StateReply(step=step, reason=reason)

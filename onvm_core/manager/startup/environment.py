@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from onvm_core.dataplane.values import DataplaneSettings
-from onvm_core.manager.startup.numa import cpu_sockets, device_socket, memory_sockets
+from onvm_core.manager.startup.numa import cpu_nodes, device_node, memory_nodes
 from onvm_sdk.errors import ConfigError
 
 __all__ = [
@@ -23,7 +23,7 @@ __all__ = [
     "check_dataplane",
     "eal_arguments",
     "split_cpus",
-    "worker_sockets",
+    "worker_nodes",
 ]
 
 _HEADROOM_BYTES, _UNIT_BYTES, _MBUF_BYTES = 128, 128, 128
@@ -50,14 +50,14 @@ class DataplaneConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, k
         """As the data plane takes it.
 
         Args:
-            ports: URIs; the sockets of their devices have packet memory as well.
+            ports: URIs; the nodes of their devices have packet memory as well.
         """
         workers, _ = split_cpus(self.workers, self.cpus)
-        sockets = worker_sockets(workers)
+        nodes = worker_nodes(workers)
         return DataplaneSettings(
             n_workers=self.workers,
-            worker_sockets=sockets,
-            memory_sockets=memory_sockets(sockets, map(_socket_of, ports)),
+            worker_nodes=nodes,
+            memory_nodes=memory_nodes(nodes, map(_node_of, ports)),
             n_buffers=self.buffers,
             data_bytes=self.buffer_size,
             ring_length=self.ring_length,
@@ -112,15 +112,15 @@ def split_cpus(n_workers: int, wanted: Sequence[int] = ()) -> tuple[list[int], l
     return workers, [cpu for cpu in cpus if cpu not in workers] or cpus
 
 
-def worker_sockets(workers: Sequence[int]) -> tuple[int, ...]:
-    """CPU socket of each worker, by its CPU."""
-    known = cpu_sockets()
+def worker_nodes(workers: Sequence[int]) -> tuple[int, ...]:
+    """CPU node of each worker, by its CPU."""
+    known = cpu_nodes()
     return tuple(known.get(cpu, 0) for cpu in workers)
 
 
-def _socket_of(uri: str) -> int | None:
+def _node_of(uri: str) -> int | None:
     scheme, _, rest = uri.partition(":")
-    return device_socket(scheme, rest.partition("?")[0])
+    return device_node(scheme, rest.partition("?")[0])
 
 
 def buffer_bytes(data_bytes: int) -> int:

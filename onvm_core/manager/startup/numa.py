@@ -1,4 +1,4 @@
-"""CPU sockets (NUMA nodes) of CPUs and devices, and which of them get packet memory.
+"""NUMA nodes of CPUs and devices, and which of them get packet memory.
 
 Light, because a manager asks this before the rest of it is imported.
 """
@@ -10,15 +10,15 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-__all__ = ["cpu_sockets", "device_socket", "memory_sockets", "parse_cpu_list", "process_socket"]
+__all__ = ["cpu_nodes", "device_node", "memory_nodes", "parse_cpu_list", "process_node"]
 
 AREAS_MAX = 8
-"""Sockets with packet memory (ONVM_AREAS_MAX)."""
+"""NUMA nodes with packet memory (ONVM_AREAS_MAX)."""
 _PCI = re.compile(r"(?:[0-9a-f]{4}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]", re.IGNORECASE)
 
 
-def cpu_sockets(root: Path = Path("/")) -> dict[int, int]:
-    """Socket of each CPU of this host; empty where the kernel does not know of any."""
+def cpu_nodes(root: Path = Path("/")) -> dict[int, int]:
+    """NUMA node of each CPU of this host; empty where the kernel does not know of any."""
     return {
         cpu: int(folder.name.removeprefix("node"))
         for folder in (root / "sys/devices/system/node").glob("node[0-9]*")
@@ -26,8 +26,8 @@ def cpu_sockets(root: Path = Path("/")) -> dict[int, int]:
     }
 
 
-def device_socket(scheme: str, target: str, root: Path = Path("/")) -> int | None:
-    """Socket of a port's device; None when there is no device or it does not say."""
+def device_node(scheme: str, target: str, root: Path = Path("/")) -> int | None:
+    """NUMA node of a port's device; None when there is no device or it does not say."""
     if scheme == "pci" and _PCI.fullmatch(target):
         address = target.lower()
         full = address if address.count(":") == 2 else f"0000:{address}"
@@ -37,22 +37,22 @@ def device_socket(scheme: str, target: str, root: Path = Path("/")) -> int | Non
     else:
         return None
     text = _read(folder / "numa_node")
-    return int(text) if text.isdecimal() else None  # -1: unknown, or there is one socket only
+    return int(text) if text.isdecimal() else None  # -1: unknown, or there is one node only
 
 
-def memory_sockets(workers: Sequence[int], devices: Iterable[int | None]) -> tuple[int, ...]:
-    """Sockets that get packet memory: those of workers, then those of ports' devices."""
-    wanted = [*workers, *(socket for socket in devices if socket is not None)]
+def memory_nodes(workers: Sequence[int], devices: Iterable[int | None]) -> tuple[int, ...]:
+    """NUMA nodes that get packet memory: those of workers, then those of ports' devices."""
+    wanted = [*workers, *(node for node in devices if node is not None)]
     return tuple(dict.fromkeys(wanted or [0]))[:AREAS_MAX]
 
 
-def process_socket(pid: int, sockets: Mapping[int, int]) -> int | None:
-    """The one socket on whose CPUs a process may run; None: several, or nobody knows."""
+def process_node(pid: int, nodes: Mapping[int, int]) -> int | None:
+    """The one node on whose CPUs a process may run; None: several, or nobody knows."""
     try:
         cpus = os.sched_getaffinity(pid) if pid > 0 else set()
     except OSError:  # it has ended
         return None
-    found = {sockets.get(cpu) for cpu in cpus}
+    found = {nodes.get(cpu) for cpu in cpus}
     return found.pop() if len(found) == 1 else None
 
 

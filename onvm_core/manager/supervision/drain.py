@@ -1,13 +1,13 @@
 """NF hosts that drain: they get no new flows, and end.
 
-One that can hand its state over to a sibling does so at once, and its flows go with it. Any other
-ends when its flows have ended and its NFs say that their state may go, or after a while, when what
-is left of its flows moves to others.
+A host that can hand its state over to a sibling does so at once, and its flows go with it. Any
+other host ends when its flows have ended and its NFs agree that their state may go, or after a
+timeout, when its remaining flows move to others.
 
 The flow table may have millions of entries: each turn looks at some of them. A host whose slot no
-entry has named in a whole pass has no flow any more, for it gets no new ones. Flows that came in at
-another host of the cluster stand in its table: such a host must have been without packets for as
-long as a flow is kept, too.
+entry has named in a whole pass has no flow any more, because it gets no new ones. Flows that came
+in at another host of the cluster are in that host's table: then the NF host must also have been
+without packets for as long as a flow is kept.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from onvm_core.dataplane.interface import ChainPlane
 from onvm_core.manager.deployment import Deployment
-from onvm_core.manager.handover.handover import HandoverFailure, HandOvers
+from onvm_core.manager.handover.handover import HandoverFailure, Handovers
 from onvm_core.manager.nf_hosts.registry import HostState, NfHost
 from onvm_core.manager.supervision.supervised import Supervised
 
@@ -30,7 +30,7 @@ log = logging.getLogger("onvm.drain")
 FLOWS_PER_TURN = 2048
 PAUSE_S = 0.2
 TRIES_MAX = 5
-"""Hand-overs that are begun: one fails where a queue does not run empty within the pause."""
+"""Handovers that are begun: one fails where a queue does not run empty within the pause."""
 RETRY_S = 2.0
 
 
@@ -74,9 +74,9 @@ class FlowWatch:
 
 @dataclass(slots=True)
 class _Plan:
-    """A hand-over that is wanted, from its first try to its last."""
+    """A handover that is wanted, from its first try to its last."""
 
-    heirs: Sequence[NfHost]
+    successors: Sequence[NfHost]
     pause_s: float
     tries: int = 0
     retry_at: float | None = None
@@ -106,29 +106,29 @@ class Drains:
         self._plans: dict[int, _Plan] = {}
         self._heard: dict[int, tuple[int, float]] = {}
         """Of hosts to which others send: packets so far, and since when they are so many."""
-        self.hand_overs = HandOvers(
-            self._manager, on_end=self._handed_over, on_inherited=self._inherited,
+        self.handovers = Handovers(
+            self._manager, on_end=self._handed_over, on_received=self._received,
             on_released=self._released,
         )  # fmt: skip
 
     @property
     def is_urgent(self) -> bool:
-        """Whether packets wait for a hand-over of state."""
-        return self.hand_overs.is_urgent
+        """Whether packets wait for a handover of state."""
+        return self.handovers.is_urgent
 
     def is_excused(self, host: NfHost) -> bool:
         """Whether a host that makes no progress may be busy with a state."""
-        return self.hand_overs.is_excused(host)
+        return self.handovers.is_excused(host)
 
     def on_gone(self, host: NfHost) -> None:
         """A host is dead."""
-        self.hand_overs.on_gone(host)
+        self.handovers.on_gone(host)
 
     def forget(self, host: NfHost) -> None:
         """A host is to stop, whatever it was doing."""
         self._plans.pop(host.slot, None)
         self._heard.pop(host.slot, None)
-        self.hand_overs.cancel(host)
+        self.handovers.cancel(host)
         self._flows.discard(host.slot)
 
     def drain(self, service: str, deadline_s: float, handover_s: float) -> str | None:
@@ -144,7 +144,7 @@ class Drains:
             if service not in nf.wanted.services or nf.is_leaving or nf.wanted.is_spare:
                 continue
             if nf.is_serving and nf.host is not None:
-                self._begin(nf, nf.host, self._heir_of(nf), deadline_s, handover_s)
+                self._begin(nf, nf.host, self._successor_of(nf), deadline_s, handover_s)
             else:
                 self._stop(nf, 0)
             return "+".join(nf.wanted.instances)
@@ -153,20 +153,20 @@ class Drains:
     def drain_one(self, nf: Supervised, deadline_s: float, handover_s: float) -> None:
         """As `drain`, one that was chosen."""
         if nf.is_serving and nf.host is not None:
-            self._begin(nf, nf.host, self._heir_of(nf), deadline_s, handover_s)
+            self._begin(nf, nf.host, self._successor_of(nf), deadline_s, handover_s)
         elif not nf.is_leaving:
             self._stop(nf, 0)
 
     def drain_host(
-        self, host: NfHost, heirs: Sequence[NfHost], deadline_s: float, handover_s: float
+        self, host: NfHost, successors: Sequence[NfHost], deadline_s: float, handover_s: float
     ) -> None:
-        """As `drain`, a host that serves; its state goes to `heirs`, one or one for each stage."""
+        """Drain a host that serves, as `drain` does; `successors` is one, or one for each stage."""
         nf = self._of(host)
         if nf is not None and nf.is_serving:
-            self._begin(nf, host, heirs, deadline_s, handover_s)
+            self._begin(nf, host, successors, deadline_s, handover_s)
 
     def _begin(
-        self, nf: Supervised, host: NfHost, heirs: Sequence[NfHost], deadline_s: float,
+        self, nf: Supervised, host: NfHost, successors: Sequence[NfHost], deadline_s: float,
         handover_s: float,
     ) -> None:  # fmt: skip
         nf.is_draining = True
@@ -174,15 +174,15 @@ class Drains:
         nf.drain_note = ""
         self._manager.drain_host(host)
         self._flows.add(host.slot)
-        if heirs and handover_s > 0:
-            self._plans[host.slot] = _Plan(heirs, handover_s)
+        if successors and handover_s > 0:
+            self._plans[host.slot] = _Plan(successors, handover_s)
             self._hand_over(host)
 
     def _hand_over(self, host: NfHost) -> None:
         plan = self._plans[host.slot]
         plan.tries += 1
         plan.retry_at = None
-        self.hand_overs.begin(host, plan.heirs, plan.pause_s)
+        self.handovers.begin(host, plan.successors, plan.pause_s)
 
     def resume(self, service: str) -> str | None:
         """Let new flows come to a host that drains; its name, or None without one."""
@@ -198,8 +198,8 @@ class Drains:
         return None
 
     def turn(self, now: float) -> None:
-        """Go on with hand-overs, and end who has no flow any more."""
-        self.hand_overs.turn()
+        """Go on with handovers, and end who has no flow any more."""
+        self.handovers.turn()
         ended = self._flows.turn(now)
         for nf in list(self._nfs):
             if not nf.is_draining or nf.is_stopping or nf.host is None:
@@ -227,7 +227,7 @@ class Drains:
 
     # ---- the state ----
 
-    def _heir_of(self, nf: Supervised) -> list[NfHost]:
+    def _successor_of(self, nf: Supervised) -> list[NfHost]:
         """The sibling that could best take its flows, if there is one."""
         meters = self._manager.meters
         siblings = [
@@ -242,7 +242,7 @@ class Drains:
         return next((nf for nf in self._nfs if nf.host is host), None)
 
     def _handed_over(
-        self, host: NfHost, heirs: Sequence[NfHost], failure: HandoverFailure | None
+        self, host: NfHost, successors: Sequence[NfHost], failure: HandoverFailure | None
     ) -> None:
         nf = self._of(host)
         if nf is None or not nf.is_draining or nf.is_stopping:
@@ -250,7 +250,7 @@ class Drains:
         label = "+".join(nf.wanted.instances)
         plan = self._plans.get(host.slot)
         is_late = failure is not None and failure.is_timeout
-        if is_late and plan is not None and plan.tries < TRIES_MAX and _all_serve(heirs):
+        if is_late and plan is not None and plan.tries < TRIES_MAX and _all_serve(successors):
             plan.retry_at = time.monotonic() + RETRY_S
             nf.drain_note = f"state not handed over yet: {failure}; it is tried again"
             log.warning("%s drains: %s", label, nf.drain_note)
@@ -260,26 +260,26 @@ class Drains:
             nf.drain_note = f"state not handed over: {failure}; its flows may end by themselves"
             log.warning("%s drains: %s", label, nf.drain_note)
             return
-        names = [heir.instances[0].name for heir in heirs]
+        names = [successor.instances[0].name for successor in successors]
         log.info("%s has handed its state over to %s", label, ", ".join(names))
         self._flows.discard(host.slot)
         # Where several take it, there is one for each service, and so no choice.
-        self._stop(nf, heirs[0].slot)
+        self._stop(nf, successors[0].slot)
 
-    def _inherited(self, heir: NfHost, name: str) -> None:
-        """As long as the state is used, nobody else gets the names of who owned it."""
-        nf = self._of(heir)
+    def _received(self, successor: NfHost, name: str) -> None:
+        """Keep the names of the former owner taken as long as its state is used."""
+        nf = self._of(successor)
         owner = next((one for one in self._nfs if name in one.wanted.instances), None)
         if nf is not None:
-            nf.heirlooms |= {name}
+            nf.adopted |= {name}
             if owner is not None:
-                nf.heirlooms |= {*owner.wanted.instances, *owner.heirlooms}
+                nf.adopted |= {*owner.wanted.instances, *owner.adopted}
             self._write()
 
-    def _released(self, heir: NfHost) -> None:
-        nf = self._of(heir)
+    def _released(self, successor: NfHost) -> None:
+        nf = self._of(successor)
         if nf is not None:
-            nf.heirlooms = set()
+            nf.adopted = set()
             self._write()
 
 

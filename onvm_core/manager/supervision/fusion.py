@@ -62,10 +62,10 @@ class Fusion:
             fused = [h for h in self._supervisor.serving(services[0]) if h.services == services]
             if not fused:
                 continue
-            heirs = [self._alone(service) for service in services]
-            if all(heirs):
+            successors = [self._alone(service) for service in services]
+            if all(successors):
                 for host in fused:
-                    self._retire(host, [one for found in heirs for one in found])
+                    self._retire(host, [one for found in successors for one in found])
             elif not any(self._is_coming(service, services) for service in services):
                 self._look(group, services, fused[0])
 
@@ -105,10 +105,10 @@ class Fusion:
         names = (f"{group.names[0]}-{number}",)
         return NfGroup(group.names, names, group.launcher, group.field)
 
-    def _retire(self, host: NfHost, heirs: Sequence[NfHost]) -> None:
+    def _retire(self, host: NfHost, successors: Sequence[NfHost]) -> None:
         """Let a fused host end; its state goes with its flows where there is no choice."""
         settings = ScaleConfig()
-        is_plain = len(heirs) == len(host.services)
+        is_plain = len(successors) == len(host.services)
         self._supervisor.drains.drain_host(
-            host, heirs if is_plain else (), settings.drain_s, settings.handover_ms / 1000
+            host, successors if is_plain else (), settings.drain_s, settings.handover_ms / 1000
         )

@@ -72,7 +72,7 @@ class Supervised:
     drain_until: float = 0.0
     drain_note: str = ""
     """Why its state was not handed over."""
-    heirlooms: set[str] = field(default_factory=set)
+    adopted: set[str] = field(default_factory=set)
     """Names of instances whose state it has taken over and still uses."""
     is_stopping: bool = False
     stop_at: float = 0.0

@@ -58,7 +58,7 @@ class _Record(msgspec.Struct, frozen=True):
     log: str
     pid: int = 0
     start_time: int = 0
-    heirlooms: tuple[str, ...] = ()
+    adopted: tuple[str, ...] = ()
 
     def process(self) -> ProcessId | None:
         """The process, if it lives."""
@@ -99,7 +99,7 @@ class Supervisor:
 
     def instance_names(self) -> set[str]:
         """Names that are taken."""
-        taken = {name for nf in self._nfs for name in (*nf.wanted.instances, *nf.heirlooms)}
+        taken = {name for nf in self._nfs for name in (*nf.wanted.instances, *nf.adopted)}
         return taken | self.reserved()
 
     def first_failure(self) -> str:
@@ -209,7 +209,7 @@ class Supervisor:
                 record.log,
                 process,
                 since=time.monotonic(),
-                heirlooms=set(record.heirlooms),
+                adopted=set(record.adopted),
             )
         )
         self._write()
@@ -219,7 +219,7 @@ class Supervisor:
         nf.secret = secrets.token_hex(16)
         nf.log = str(self._record_path.parent / "logs" / f"{'+'.join(nf.wanted.instances)}.log")
         nf.handle, nf.host, nf.process, nf.gone_at, nf.is_slow = None, None, None, 0.0, False
-        nf.heirlooms = set()
+        nf.adopted = set()
         self._write()
         if nf.wanted.is_spare:
             self._deployment.manager.hold(nf.secret)
@@ -379,16 +379,16 @@ class Supervisor:
                 self._stop(nf)
         return asked
 
-    def stop_with_heir(self, nf: Supervised, heir: int) -> None:
+    def stop_with_successor(self, nf: Supervised, successor: int) -> None:
         """Let one end whose state a host has, here or at a peer; its flows go to that slot."""
-        self._stop(nf, heir)
+        self._stop(nf, successor)
 
     def find(self, instance: str) -> Supervised | None:
         """The NF host of an instance; None when none of that name is looked after."""
         return next((nf for nf in self._nfs if instance in nf.wanted.instances), None)
 
-    def _stop(self, nf: Supervised, heir: int = 0) -> None:
-        if heir == 0 and nf.host is not None:
+    def _stop(self, nf: Supervised, successor: int = 0) -> None:
+        if successor == 0 and nf.host is not None:
             self.drains.forget(nf.host)
         nf.is_stopping = True
         nf.stop_at = time.monotonic() + STOP_TIMEOUT_S
@@ -396,7 +396,7 @@ class Supervisor:
             self._nfs.remove(nf)
             self._write()
         elif nf.host is not None and nf.host.state is not HostState.DEAD:
-            self._deployment.stop_host(nf.host, heir)
+            self._deployment.stop_host(nf.host, successor)
         else:
             nf.handle.stop()
 
@@ -417,7 +417,7 @@ class Supervisor:
                 nf.wanted, nf.secret, nf.log,
                 nf.process.pid if nf.process else 0,
                 nf.process.start_time if nf.process else 0,
-                tuple(sorted(nf.heirlooms)),
+                tuple(sorted(nf.adopted)),
             )
             for nf in self._nfs
             if nf.secret

@@ -119,7 +119,7 @@ class Cases:
         first = self.nf("a")
         bed.plane.pause_sources(False)
         bed.until(lambda: bed.plane.read_plane().new_flows >= 100, 5, "all flows")
-        heir = bed.hosts_of(self.nf("a"))[0]
+        successor = bed.hosts_of(self.nf("a"))[0]
         host = bed.hosts_of(first)[0]
         bed.manager.drain_host(host)
         bed.plane.pause_host(host.slot, True)
@@ -141,8 +141,12 @@ class Cases:
         bed.plane.pause_host(host.slot, False)  # taken back
         bed.until(lambda: bed.plane.read_host(host.slot).rx[0] > stands_at + 100, 5, "it goes on")
         bed.plane.pause_host(host.slot, True)
-        bed.plane.leave_host(host.slot, heir.slot)
-        bed.until(lambda: bed.plane.read_host(heir.slot).rx[0] > 1000, 5, "the heir has its flows")
+        bed.plane.leave_host(host.slot, successor.slot)
+        bed.until(
+            lambda: bed.plane.read_host(successor.slot).rx[0] > 1000,
+            5,
+            "the successor has its flows",
+        )
         return {
             "stood": stood,
             "drops": {k: v for k, v in bed.plane.read_plane().drops.items() if v},

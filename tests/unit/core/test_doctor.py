@@ -40,7 +40,7 @@ def test_well_equipped_host_is_fine(tmp_path: Path) -> None:
     found = findings(tmp_path)
     assert found["huge pages"].found == "500 of 512 free (2 MB)"
     assert found["memory"].found == "4096 MB available"
-    assert found["sockets"].found == "2"
+    assert found["NUMA nodes"].found == "2"
     assert found["capabilities"].found == "net_admin net_raw ipc_lock sys_admin"
     for subject in ("huge pages", "capabilities", "IOMMU", "vfio-pci", "/dev/net/tun", "memory"):
         assert found[subject].health is Health.OK

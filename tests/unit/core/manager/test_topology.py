@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from onvm_core.manager.placement.topology import Cpu, Socket, Topology, port_socket, read_topology
+from onvm_core.manager.placement.topology import Cpu, NumaNode, Topology, port_node, read_topology
 
 
 def write(root: Path, files: dict[str, str]) -> None:
@@ -20,7 +20,7 @@ def write(root: Path, files: dict[str, str]) -> None:
 def test_host_that_shows_little_is_one_socket(tmp_path: Path) -> None:
     write(tmp_path, {"proc/meminfo": "MemTotal: 2048 kB\nMemAvailable: 1024 kB"})
     assert read_topology(root=tmp_path, usable={0, 1}) == Topology(
-        (Cpu(0, 0), Cpu(1, 1)), (Socket(0, 2, 1),), 1
+        (Cpu(0, 0), Cpu(1, 1)), (NumaNode(0, 2, 1),), 1
     )
 
 
@@ -77,7 +77,7 @@ def test_limits_of_cgroups_count(name: str, tmp_path: Path) -> None:
     assert (found.available_mib, found.cpu_quota) == (memory_mib, quota)
 
 
-def test_port_has_the_socket_of_its_device(tmp_path: Path) -> None:
+def test_port_has_the_node_of_its_device(tmp_path: Path) -> None:
     write(tmp_path, {
         "sys/class/net/eth1/device/numa_node": "1",
         "sys/class/net/eth2/device/numa_node": "-1",
@@ -88,4 +88,4 @@ def test_port_has_the_socket_of_its_device(tmp_path: Path) -> None:
         "af_packet:none": None, "af_packet:": None, "pci:0000:3B:00.0": 2, "pci:3b:00.0": 2,
         "pci:../../x": None, "null:": None, "tap:eth1": None,
     }  # fmt: skip
-    assert {uri: port_socket(uri, tmp_path) for uri in expected} == expected
+    assert {uri: port_node(uri, tmp_path) for uri in expected} == expected

@@ -1,9 +1,9 @@
-"""Packet memory on two CPU sockets, one for each worker; the second is none that a host has.
+"""Packet memory on two NUMA nodes, one for each worker; the second is none that a host has.
 
 An NF of a chain that only the first worker serves is stopped until it holds all buffers of the
-first socket. Another chain has a queue at each worker.
+first node. Another chain has a queue at each worker.
 
-Usage: sockets.py DIRECTORY; one line of JSON.
+Usage: numa_nodes.py DIRECTORY; one line of JSON.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def start(bed: Bed, service: str):
 
 
 def free(bed: Bed) -> list[int]:
-    """Free buffers of each socket."""
+    """Free buffers of each node."""
     return [area.free for area in bed.plane.read_plane().areas]
 
 
@@ -39,7 +39,7 @@ def main() -> None:
     """Run it."""
     (directory,) = sys.argv[1:]
     settings = {
-        "n_workers": 2, "worker_sockets": (0, NOWHERE), "memory_sockets": (0, NOWHERE),
+        "n_workers": 2, "worker_nodes": (0, NOWHERE), "memory_nodes": (0, NOWHERE),
         "n_buffers": BUFFERS, "ring_length": 2048, "high_percent": 100, "low_percent": 99,
     }  # fmt: skip
     with Bed(Path(directory), **settings) as bed:
@@ -52,13 +52,13 @@ def main() -> None:
         bed.until(lambda: bed.plane.read_port(far).tx > 1000, 10, "traffic of both queues")
         victim.send_signal(signal.SIGSTOP)
         bed.chain(1, (flood := bed.null_pair()), ["victim"], track_flows=False)
-        bed.until(lambda: free(bed)[0] == 0, 10, f"the first socket has nothing left: {free(bed)}")
+        bed.until(lambda: free(bed)[0] == 0, 10, f"the first node has nothing left: {free(bed)}")
         bed.run(0.1)  # what it had is out
         sent, used_up = bed.plane.read_port(far).tx, free(bed)
         bed.until(
             lambda: bed.plane.read_port(far).tx > sent + 2000,
             10,
-            "traffic from the other socket",
+            "traffic from the other node",
         )
         meanwhile = free(bed)
         victim.send_signal(signal.SIGCONT)
@@ -68,7 +68,7 @@ def main() -> None:
         drained = [[area.free, area.with_nfs] for area in bed.plane.read_plane().areas]
         balance = bed.balance()
         say(
-            sockets=[[area.socket, area.total, area.free, area.bind_errno != 0] for area in before],
+            nodes=[[area.node, area.total, area.free, area.bind_errno != 0] for area in before],
             used_up=used_up, meanwhile=meanwhile, drained=drained, balance=balance,
         )  # fmt: skip
 

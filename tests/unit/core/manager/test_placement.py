@@ -31,7 +31,7 @@ from onvm_core.manager.placement.policy import (
 )
 from onvm_core.manager.placement.topology import (
     Cpu,
-    Socket,
+    NumaNode,
     Topology,
     parse_cpu_list,
     read_topology,
@@ -52,15 +52,15 @@ def record(name: str) -> dict[str, Any]:
 def recorded(name: str) -> Topology:
     data = record(name)
     cpus = []
-    for socket in data["sockets"]:
-        threads = [parse_cpu_list(text) for text in socket["threads"]]
+    for node in data["nodes"]:
+        threads = [parse_cpu_list(text) for text in node["threads"]]
         for siblings in zip(*threads, strict=True):
-            cpus += [Cpu(cpu, min(siblings), socket["number"]) for cpu in siblings]
+            cpus += [Cpu(cpu, min(siblings), node["number"]) for cpu in siblings]
     return Topology(
         cpus=tuple(sorted(cpus, key=lambda cpu: cpu.number)),
-        sockets=tuple(
-            Socket(one["number"], one["memory_mib"], one["available_mib"])
-            for one in data["sockets"]
+        nodes=tuple(
+            NumaNode(one["number"], one["memory_mib"], one["available_mib"])
+            for one in data["nodes"]
         ),
         available_mib=data["available_mib"],
         cpu_quota=data.get("cpu_quota"),
@@ -82,17 +82,17 @@ def write_host(root: Path, name: str) -> None:
     """The files in which the kernel would show a recorded host."""
     data = record(name)
     files = {"proc/meminfo": f"MemTotal: 999 kB\nMemAvailable: {data['available_mib'] << 10} kB"}
-    for socket in data["sockets"]:
-        node = f"sys/devices/system/node/node{socket['number']}"
-        number, free = socket["number"], socket["available_mib"] - 300
-        files[f"{node}/cpulist"] = ",".join(socket["threads"])
-        files[f"{node}/meminfo"] = (
-            f"Node {number} MemTotal:   {socket['memory_mib'] << 10} kB\n"
+    for node in data["nodes"]:
+        folder = f"sys/devices/system/node/node{node['number']}"
+        number, free = node["number"], node["available_mib"] - 300
+        files[f"{folder}/cpulist"] = ",".join(node["threads"])
+        files[f"{folder}/meminfo"] = (
+            f"Node {number} MemTotal:   {node['memory_mib'] << 10} kB\n"
             f"Node {number} MemFree:    {free << 10} kB\nNode {number} Dirty:  7 kB\n"
             f"Node {number} Active(file): {200 << 10} kB\nNode {number} Inactive(file): 1024 kB\n"
             f"Node {number} SReclaimable: {99 << 10} kB"
         )
-        for siblings in zip(*map(parse_cpu_list, socket["threads"]), strict=True):
+        for siblings in zip(*map(parse_cpu_list, node["threads"]), strict=True):
             for cpu in siblings:
                 files[f"sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list"] = ",".join(
                     map(str, siblings)
@@ -124,14 +124,14 @@ def test_only_cpus_that_may_be_used_are_there(tmp_path: Path) -> None:
 # ---- deciding ----
 
 ONE, TWO, FOUR = map(recorded, NAMES)
-PAIR = Topology((Cpu(0, 0), Cpu(1, 1)), (Socket(0, 4096, 2048),), 2048)
-SMT_PAIR = Topology((Cpu(0, 0), Cpu(1, 0)), (Socket(0, 4096, 2048),), 2048)
-LONELY = Topology((Cpu(0, 0),), (Socket(0, 4096, 2048),), 2048)
+PAIR = Topology((Cpu(0, 0), Cpu(1, 1)), (NumaNode(0, 4096, 2048),), 2048)
+SMT_PAIR = Topology((Cpu(0, 0), Cpu(1, 0)), (NumaNode(0, 4096, 2048),), 2048)
+LONELY = Topology((Cpu(0, 0),), (NumaNode(0, 4096, 2048),), 2048)
 
 ANY = Need()
-LAN = Need(socket=0)
-WAN = Need(socket=1)
-WAN_ONLY = Need(socket=1, only_there=True)
+LAN = Need(node=0)
+WAN = Need(node=1)
+WAN_ONLY = Need(node=1, only_there=True)
 HALF = Need(cores=0.5)
 
 # what, policy, topology, workers, needs, CPUs of each and whether they are its own
@@ -140,7 +140,7 @@ ROWS = {
         Balanced(), ONE, [0], [ANY] * 9,
         [(cpu, True) for cpu in range(1, 8)] + [(9, False), (10, False)],
     ),
-    "sockets of the packets": (
+    "nodes of the packets": (
         Balanced(), TWO, [1], [WAN, LAN, WAN], [(3, True), (0, True), (5, True)],
     ),
     "a core elsewhere comes before sharing": (
@@ -150,12 +150,12 @@ ROWS = {
         Balanced(), TWO, [1], [WAN_ONLY] * 16,
         [(cpu, True) for cpu in range(3, 33, 2)] + [(35, False)],
     ),
-    "socket without memory last": (
-        Balanced(), FOUR, [0], [Need(socket=3), Need(socket=3, memory_mib=600)],
+    "node without memory last": (
+        Balanced(), FOUR, [0], [Need(node=3), Need(node=3, memory_mib=600)],
         [(24, True), (1, True)],
     ),
-    "several cores are of one socket": (
-        Balanced(), TWO, [0], [Need(cores=15.5, socket=0), Need(cores=3, socket=0)],
+    "several cores are of one node": (
+        Balanced(), TWO, [0], [Need(cores=15.5, node=0), Need(cores=3, node=0)],
         [((1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31), True),
          ((2, 4, 6), True)],
     ),
@@ -192,11 +192,11 @@ def test_row(row: str) -> None:
 
 
 REASONS = [
-    (Balanced(), TWO, [1], [WAN], "a whole core of socket 1, where its packets are"),
-    (Balanced(), ONE, [0], [ANY], "a whole core of socket 0"),
+    (Balanced(), TWO, [1], [WAN], "a whole core of NUMA node 1, where its packets are"),
+    (Balanced(), ONE, [0], [ANY], "a whole core of NUMA node 0"),
     (
-        Balanced(), TWO, [0], [Need(cores=16, socket=0)],
-        "16 whole cores of socket 1: none is free on socket 0, where its packets are",
+        Balanced(), TWO, [0], [Need(cores=16, node=0)],
+        "16 whole cores of NUMA node 1: none is free on NUMA node 0, where its packets are",
     ),
     (Balanced(), PAIR, [0], [HALF, ANY], "shared with nf-0: no whole core is free"),
     (Balanced(), LONELY, [0], [ANY], "shared with a worker: no whole core is free"),
@@ -208,7 +208,7 @@ REASONS = [
     (Balanced(), PAIR, [0], [Need(cores=3)], "it needs 3 cores, 2 CPUs may be used here"),
     (
         Balanced(), PAIR, [0], [Need(cores=2)],
-        "it needs 2 CPUs of a socket, no socket has as many for NFs",
+        "it needs 2 CPUs of a NUMA node, no node has as many for NFs",
     ),
     (
         Balanced(), FOUR, [0], [Need(cores=50)],
@@ -220,8 +220,8 @@ REASONS = [
     ),
     (Dedicated(), PAIR, [0], [ANY, ANY], "it needs a whole core and none is free"),
     (
-        Dedicated(), TWO, [1], [Need(cores=16, socket=1, only_there=True)],
-        "it needs 16 whole cores of a socket and as many are not free on socket 1",
+        Dedicated(), TWO, [1], [Need(cores=16, node=1, only_there=True)],
+        "it needs 16 whole cores of a NUMA node and as many are not free on NUMA node 1",
     ),
 ]  # fmt: skip
 
@@ -255,18 +255,18 @@ def test_fused_nfs_need_the_memory_of_all_and_the_cores_of_one() -> None:
 
 @st.composite
 def topologies(draw: st.DrawFn) -> Topology:
-    """Hosts with sockets of unequal size, one to three threads a core, and gaps."""
+    """Hosts with nodes of unequal size, one to three threads a core, and gaps."""
     cpus: list[Cpu] = []
-    sockets = []
-    for socket in range(draw(st.integers(1, 4))):
+    nodes = []
+    for node in range(draw(st.integers(1, 4))):
         threads = draw(st.integers(1, 3))
         for _ in range(draw(st.integers(1, 5))):
             first = len(cpus)
-            cpus += [Cpu(first + n, first, socket) for n in range(threads)]
-        sockets.append(Socket(socket, 4096, draw(st.integers(0, 4096))))
+            cpus += [Cpu(first + n, first, node) for n in range(threads)]
+        nodes.append(NumaNode(node, 4096, draw(st.integers(0, 4096))))
     kept = draw(st.sets(st.sampled_from(cpus), min_size=1))
     return Topology(
-        tuple(sorted(kept, key=lambda cpu: cpu.number)), tuple(sockets),
+        tuple(sorted(kept, key=lambda cpu: cpu.number)), tuple(nodes),
         draw(st.integers(0, 8192)), draw(st.none() | st.floats(0.1, 16)),
     )  # fmt: skip
 
@@ -275,7 +275,7 @@ NEEDS = st.builds(
     Need,
     cores=st.sampled_from([0, 0.1, 0.25, 0.5, 1, 1, 1, 1.5, 2, 3, 9]),
     memory_mib=st.integers(0, 1000),
-    socket=st.none() | st.integers(0, 4),
+    node=st.none() | st.integers(0, 4),
     only_there=st.booleans(),
 )
 
@@ -309,7 +309,7 @@ def test_what_always_holds(
 def check(found: Decision, need: Need, room: Room, core_of: dict[int, int]) -> None:
     topology = room.topology
     assert len(set(found.cpus)) == len(found.cpus) == max(math.ceil(need.cores), 1)
-    assert {topology.socket_of(cpu) for cpu in found.cpus} == {found.socket}
+    assert {topology.node_of(cpu) for cpu in found.cpus} == {found.node}
     taken = {cpu for one in room.placed for cpu in one.cpus} | set(room.workers)
     used_cores = {core_of[cpu] for cpu in taken}
     if found.is_dedicated:
@@ -318,11 +318,11 @@ def check(found: Decision, need: Need, room: Room, core_of: dict[int, int]) -> N
     for_nfs = [cpu for cpu in topology.cpus if cpu.number not in room.workers]
     if for_nfs:
         assert not set(found.cpus) & set(room.workers)
-    on_socket = [cpu for cpu in (for_nfs or topology.cpus) if cpu.socket == need.socket]
-    if need.only_there and on_socket:
-        assert found.socket == need.socket
+    on_node = [cpu for cpu in (for_nfs or topology.cpus) if cpu.node == need.node]
+    if need.only_there and on_node:
+        assert found.node == need.node
     if not found.is_dedicated and len(found.cpus) == 1:
-        there = [cpu.number for cpu in (for_nfs or topology.cpus) if cpu.socket == found.socket]
+        there = [cpu.number for cpu in (for_nfs or topology.cpus) if cpu.node == found.node]
         packed = any(room.load(cpu) + need.cores <= 1 + 1e-9 for cpu in found.cpus)
         assert packed or room.load(found.cpus[0]) == min(room.load(cpu) for cpu in there)
 
@@ -355,18 +355,18 @@ def test_released_place_is_free_again() -> None:
 def test_adopted_host_has_its_cpus_and_needs_no_more_memory() -> None:
     mine = tuple(sorted(os.sched_getaffinity(0)))
     cpus = tuple(Cpu(cpu, cpu) for cpu in (*mine, 1000, 1001))
-    placer = Placer(Balanced(), Topology(cpus, (Socket(0, 64, 64),), 64), [])
+    placer = Placer(Balanced(), Topology(cpus, (NumaNode(0, 64, 64),), 64), [])
     assert placer.adopt("a", "a", Need(memory_mib=1000), os.getpid()) == mine
     assert placer.adopt("gone", "gone", ANY, 1 << 30) == ()
     found = placer.place("b", "b", Need(memory_mib=64))
     assert (found.cpus, found.is_dedicated) == ((1000,), True)
 
 
-def test_packets_are_on_the_socket_of_their_ports_or_of_the_workers() -> None:
+def test_packets_are_on_the_node_of_their_ports_or_of_the_workers() -> None:
     placer = Placer(Balanced(), FOUR, [8])
-    assert placer.socket_of(["wan", "lan"]) == 2
-    assert placer.socket_of(["other", "lan"]) == 3
-    assert placer.socket_of([]) == 1
+    assert placer.node_of(["wan", "lan"]) == 2
+    assert placer.node_of(["other", "lan"]) == 3
+    assert placer.node_of([]) == 1
 
 
 class Careless:
@@ -429,7 +429,7 @@ def test_plan_shows_each_place_and_why(packages: list[NfPackage]) -> None:
     config = parse_config(FILE.encode(), Path("f"), kinds, packages, ["process", "sandbox"])
     plan = make_plan(config, packages, Balanced(), TWO, [0])
     assert not plan.is_complete
-    assert [(nf.instances, nf.cpus, nf.is_dedicated, nf.socket) for nf in plan.nfs] == [
+    assert [(nf.instances, nf.cpus, nf.is_dedicated, nf.node) for nf in plan.nfs] == [
         (["firewall-1"], [1], True, 1),
         (["firewall-2"], [3], True, 1),
         (["greedy-1"], [], False, None),
@@ -449,13 +449,14 @@ def test_plan_says_who_shares_in_the_end(packages: list[NfPackage]) -> None:
     assert plan.is_complete
     assert [nf.is_dedicated for nf in plan.nfs] == [False, False, False]
     assert plan.nfs[0].reason == (
-        "a whole core of socket 0, where its packets are; later shared with firewall-2, nat-1+lb-1"
+        "a whole core of NUMA node 0, where its packets are; "
+        "later shared with firewall-2, nat-1+lb-1"
     )
 
 
 def cores_of(n_cores: int, n_workers: int, placed: int = 0) -> Room:
     cpus = tuple(Cpu(number, number) for number in range(n_cores))
-    topology = Topology(cpus, (Socket(0, 4096, 4096),), 4096)
+    topology = Topology(cpus, (NumaNode(0, 4096, 4096),), 4096)
     hosts = tuple(Placed(f"nf-{i}", (n_workers + i,), 1.0, 64) for i in range(placed))
     return Room(topology, tuple(range(n_workers)), hosts)
 

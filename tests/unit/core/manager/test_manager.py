@@ -1,0 +1,231 @@
+"""A manager over a data plane in memory: what NF hosts say becomes what the data plane is told."""
+
+from __future__ import annotations
+
+import ipaddress
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fake_nf import FakeNf, PlaneMaker, until
+
+from onvm_core.dataplane.fake import FakeDataPlane, SlotState
+from onvm_core.dataplane.interface import DataplaneError
+from onvm_core.dataplane.values import DataplaneSettings, NullPort
+from onvm_core.manager import manager as manager_module
+from onvm_core.manager.manager import Manager
+from onvm_core.manager.nf_hosts import codec
+from onvm_core.manager.nf_hosts.registry import HostState, NfHost
+
+
+class World:
+    """A manager, its data plane, and NF hosts that attach to it."""
+
+    def __init__(self, folder: Path) -> None:
+        maker = PlaneMaker()
+        self.plane: FakeDataPlane = maker.plane
+        self.manager = Manager(folder, DataplaneSettings(), [0], start_plane=maker)
+        self.seen: list[tuple[str, HostState]] = []
+        self.manager.on_host_change = lambda host: self.seen.append(
+            (host.instances[0].name, host.state)
+        )
+        self.nfs: list[FakeNf] = []
+
+    def turn(self) -> None:
+        self.manager.poll(0.0)
+        for nf in self.nfs:
+            nf.turn()
+
+    def attach(self, *services: str, secret: str = "", is_ready: bool = True) -> FakeNf:
+        nf = FakeNf(self.manager.attach_path, services, secret=secret)
+        nf.is_ready = is_ready
+        self.nfs.append(nf)
+        until(lambda: nf.is_attached or nf.is_gone, self.turn)
+        return nf
+
+    def serve(self, *services: str) -> tuple[FakeNf, NfHost]:
+        nf = self.attach(*services)
+        host = self.manager.registry.hosts[-1]
+        until(lambda: host.state is HostState.ACTIVE, self.turn)
+        return nf, host
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    made = World(tmp_path)
+    yield made
+    if not made.plane.is_over:
+        made.manager.close()
+    for nf in made.nfs:
+        nf.close()
+
+
+def test_host_serves_once_it_is_ready(world: World) -> None:
+    nf = world.attach("a", "b", is_ready=False)
+    (host,) = world.manager.registry.living()
+    assert host.state is HostState.ATTACHED
+    assert world.plane.hosts[host.slot].state is SlotState.ATTACHED
+    assert world.plane.hosts[host.slot].services == (1, 2)
+    nf.say(codec.READY)
+    until(lambda: host.state is HostState.ACTIVE, world.turn)
+    assert world.plane.hosts[host.slot].state is SlotState.ACTIVE
+    assert world.seen == [("a-1", HostState.ACTIVE)]
+
+
+def test_secret_is_for_its_services_and_for_once(world: World) -> None:
+    world.manager.expect("s3", ["a"])
+    other = world.attach("b", secret="s3")
+    assert other.refusal == "the secret is not for b"
+    assert world.attach("a", secret="s3").is_attached
+    again = world.attach("a", secret="s3")
+    assert again.refusal == "the secret is not for a"
+
+
+def test_held_host_stands_by_until_it_is_activated(world: World) -> None:
+    world.manager.expect("s3", ["a"])
+    world.manager.hold("s3")
+    world.attach("a", secret="s3")
+    (host,) = world.manager.registry.living()
+    until(lambda: host.state is HostState.STANDBY, world.turn)
+    assert world.plane.hosts[host.slot].state is SlotState.ATTACHED
+    world.manager.activate_host(host)
+    assert world.plane.hosts[host.slot].state is SlotState.ACTIVE
+
+
+def test_claims_go_to_the_data_plane_and_back(world: World) -> None:
+    nf, host = world.serve("nat")
+    address = ipaddress.ip_address("192.0.2.1").packed
+    payload = struct.pack("=16sBBHII", address, 4, 17, 0, 1000, 2000)
+    nf.say(codec.CLAIM, payload=payload)
+    until(lambda: bool(host.claims), world.turn)
+    assert world.plane.hosts[host.slot].claims == [(address, 17, 1000, 2000)]
+    nf.say(codec.UNCLAIM, payload=payload)
+    until(lambda: not host.claims, world.turn)
+    assert world.plane.hosts[host.slot].claims == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "payload"),
+    [(codec.CLAIM, b"short"), (99, b""), (codec.STOP, b"")],
+)
+def test_host_that_says_nonsense_is_detached(world: World, kind: int, payload: bytes) -> None:
+    nf, host = world.serve("a")
+    nf.say(kind, payload=payload)
+    until(lambda: host.state is HostState.DEAD, world.turn)
+    assert host.reason.startswith("bad message: ")
+    assert host.slot not in world.plane.hosts
+
+
+def test_drain_tells_the_nfs_and_resume_takes_it_back(world: World) -> None:
+    nf, host = world.serve("a", "b")
+    world.manager.drain_host(host)
+    assert world.plane.hosts[host.slot].state is SlotState.DRAINING
+    until(lambda: host.is_drained, world.turn)
+    assert [(m.kind, m.stage) for m in nf.heard] == [(codec.DRAIN, 0), (codec.DRAIN, 1)]
+    world.manager.resume_host(host)
+    assert world.plane.hosts[host.slot].state is SlotState.ACTIVE
+    until(lambda: codec.RESUME in nf.kinds(), world.turn)
+
+
+def test_host_kept_back_for_the_cluster_hears_nothing_of_it(world: World) -> None:
+    nf, host = world.serve("a")
+    world.manager.keep_back(host, True)
+    assert world.plane.hosts[host.slot].state is SlotState.DRAINING
+    assert host.state is HostState.ACTIVE
+    world.manager.drain_host(host)  # it is draining in the data plane already
+    world.manager.resume_host(host)
+    assert world.plane.hosts[host.slot].state is SlotState.DRAINING
+    world.manager.keep_back(host, False)
+    assert world.plane.hosts[host.slot].state is SlotState.ACTIVE
+    assert not nf.heard
+
+
+def test_stopped_host_leaves_when_it_holds_no_packet(world: World) -> None:
+    nf, host = world.serve("a")
+    inside = world.plane.hosts[host.slot]
+    inside.reserved = 3
+    world.manager.stop_host(host, 7)
+    assert (inside.state, inside.successor) == (SlotState.LEAVING, 7)
+    for _ in range(5):
+        world.turn()
+    assert not nf.heard
+    inside.reserved = 0
+    until(lambda: nf.is_gone and host.state is HostState.DEAD, world.turn)
+    assert nf.kinds() == [codec.STOP]
+    assert host.slot not in world.plane.hosts
+
+
+def test_stopped_host_that_keeps_packets_is_asked_to_stop_all_the_same(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(manager_module, "LEAVE_TIMEOUT_S", 0.0)
+    nf, host = world.serve("a")
+    world.plane.hosts[host.slot].reserved = 3
+    world.manager.stop_host(host)
+    until(lambda: nf.is_gone, world.turn)
+
+
+def test_host_whose_socket_closes_is_dead_and_keeps_its_counters(world: World) -> None:
+    nf, host = world.serve("a")
+    world.plane.hosts[host.slot].rx = 12
+    nf.close()
+    until(lambda: host.state is HostState.DEAD, world.turn)
+    assert host.reason == "process ended"
+    assert host.last is not None
+    assert host.last.rx == (12, 0)
+    assert list(world.manager.registry.living()) == []
+
+
+def test_host_that_breaks_the_rules_is_detached_at_once(world: World) -> None:
+    _, bad = world.serve("a")
+    _, good = world.serve("a")
+    told: list[bool] = []
+    world.manager.on_notice = lambda: told.append(True)
+    world.plane.hosts[bad.slot].is_bad = True
+    world.plane.notify()
+    until(lambda: bad.state is HostState.DEAD, world.turn)
+    assert bad.reason == "it broke the rules of its rings or descriptors"
+    assert good.state is HostState.ACTIVE
+    assert told == [True]
+
+
+def test_messages_find_instances_and_services(world: World) -> None:
+    (first, _), (second, _) = world.serve("a"), world.serve("a")
+    assert world.manager.send_user("a", b"to all") == 2
+    assert world.manager.send_user("a-2", b"to one") == 1
+    assert world.manager.send_user("nobody", b"") == 0
+    first.say(codec.USER, peer="a-2", payload=b"from a sibling")
+    until(lambda: len(second.heard) == 3, world.turn)
+    assert [m.payload for m in first.heard] == [b"to all"]
+    assert [(m.peer, m.payload) for m in second.heard] == [
+        ("", b"to all"), ("", b"to one"), ("a-1", b"from a sibling"),
+    ]  # fmt: skip
+    assert all(host.attention for host in world.plane.hosts.values())
+
+
+def test_chain_has_the_numbers_of_its_services(world: World) -> None:
+    near, far = (world.plane.open_port(name, NullPort()) for name in ("in", "out"))
+    world.manager.set_chain(3, near, far, ["b", "a", "b"], waits=True, cluster_number=9)
+    spec = world.plane.chains[3]
+    assert (spec.services, spec.waits, spec.number) == ((1, 2, 1), True, 9)
+
+
+def test_close_ends_everything(world: World) -> None:
+    nf, host = world.serve("a")
+    world.manager.close()
+    assert world.plane.is_over
+    assert not world.plane.is_running
+    nf.turn()
+    assert nf.heard[-1].payload == b"the manager stops"
+    assert host.state is HostState.DEAD
+    assert not world.manager.attach_path.exists()
+
+
+def test_data_plane_that_does_not_start_leaves_no_socket(tmp_path: Path) -> None:
+    def fail(*_: object) -> FakeDataPlane:
+        raise DataplaneError(12, "no memory")
+
+    with pytest.raises(DataplaneError, match="no memory"):
+        Manager(tmp_path, DataplaneSettings(), [0], start_plane=fail)
+    assert not (tmp_path / "attach" / "attach.sock").exists()
