@@ -22,8 +22,8 @@ from onvm_core.launch.launcher import LaunchSpec
 from onvm_core.launch.limits import Limits
 from onvm_core.manager.chains.classifier import ChainMatch, ChainRule
 from onvm_core.manager.placement.policy import Decision, Need, Room
-from onvm_core.manager.ports import parse_uri
 from onvm_core.manager.placement.topology import read_topology
+from onvm_core.manager.ports import parse_uri
 from onvm_core.plugins import CliCommand, Offer, PluginManager, hookimpl
 from onvm_core.plugins.hookspecs import HookSpecs
 from onvm_core.plugins.port_kind import PortRequest
