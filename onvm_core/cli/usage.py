@@ -40,27 +40,33 @@ def usage_line(error: Any, arguments: Sequence[str]) -> str:
 
 
 def _mistake(error: Any, command: str, arguments: Sequence[str]) -> ConfigError:
-    name, message = type(error).__name__, error.format_message()
-    quoted = re.search(r"'([^']*)'|\(([^)]*)\)\.?$", message)
-    value = next(filter(None, quoted.groups()), "") if quoted else ""
-    if name == "NoSuchOption":
+    kind = type(error).__name__
+    if kind == "NoSuchOption":
         near = ", ".join(sorted(error.possibilities or ()))
         hint = f"; did you mean {near}?" if near else ""
         return ConfigError(f"expected an option of {command}{hint}", field=error.option_name)
-    if name == "BadOptionUsage":
+    if kind == "BadOptionUsage":
         return ConfigError("expected a value", field=error.option_name)
-    if name == "MissingParameter" and error.param is not None:
-        metavar = error.param.metavar or error.param.name.upper()
-        if error.param.param_type_name == "argument":
-            return ConfigError("expected one more argument", field=metavar)
-        return ConfigError(f"expected {metavar}", field=error.param.opts[0])
-    if name == "BadParameter" and error.param is not None:
-        return _bad_value(error, arguments)
+    if getattr(error, "param", None) is None:
+        return _bad_command(error.format_message(), command)
+    return _missing(error.param) if kind == "MissingParameter" else _bad_value(error, arguments)
+
+
+def _bad_command(message: str, command: str) -> ConfigError:
+    quoted = re.search(r"'([^']*)'|\(([^)]*)\)\.?$", message)
+    value = next(filter(None, quoted.groups()), "") if quoted else None
     if "extra argument" in message:
         return ConfigError("expected no further argument", field=command, value=value)
     if message.startswith("No such command"):
         return ConfigError("expected a command", field=command, value=value)
     return ConfigError(message.rstrip("."), field=command)
+
+
+def _missing(param: Any) -> ConfigError:
+    metavar = param.metavar or param.name.upper()
+    if param.param_type_name == "argument":
+        return ConfigError("expected one more argument", field=metavar)
+    return ConfigError(f"expected {metavar}", field=param.opts[0])
 
 
 def _bad_value(error: Any, arguments: Sequence[str]) -> ConfigError:

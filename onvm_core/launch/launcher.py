@@ -23,7 +23,7 @@ from typing import Any, Protocol
 from onvm_core.launch.identity import ProcessId
 from onvm_core.launch.limits import LimitMode, Limits, describe_unenforced
 from onvm_core.plugins import Offer, load_plugins
-from onvm_sdk.errors import ConfigError
+from onvm_sdk.errors import ConfigError, PluginError
 
 __all__ = [
     "DEFAULT_LAUNCHER",
@@ -183,9 +183,11 @@ class Launchers:
             raise ConfigError(
                 f"expected one of {', '.join(self._offers)}", file=place, field=field, value=name
             )
-        kind, options = self._offers[name].load(), self._options.get(name)
+        options = self._options.get(name)
         try:
-            launcher: Launcher = kind() if options is None else kind(options)
+            launcher: Launcher = self._offers[name].make(*(() if options is None else (options,)))
+        except PluginError:
+            raise
         except ConfigError as error:
             raise ConfigError(
                 error.expected,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from onvm_core.plugins.hookspecs import CliCommand, Offer, hookimpl
+from onvm_core.plugins.hookspecs import hookimpl
+from onvm_core.plugins.offer import CliCommand, Offer
 
 __all__ = [
     "onvm_classifiers",

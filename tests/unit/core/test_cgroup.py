@@ -16,10 +16,10 @@ import pytest
 from onvm_core.launch import cgroup
 from onvm_core.launch.cgroup import NO_CGROUP, Cgroup, Cgroups
 from onvm_core.launch.cgroup_tree import Tree, kind_of, parse_trees, read_trees
+from onvm_core.launch.handles import Fence
 from onvm_core.launch.identity import ProcessId
 from onvm_core.launch.launcher import LaunchSpec
 from onvm_core.launch.limits import Limits, describe_unenforced
-from onvm_core.launch.process import Fence
 
 # /proc/self/mountinfo and /proc/self/cgroup as hosts have them; mounts of other kinds shortened.
 V1 = (
@@ -315,7 +315,7 @@ def test_want_of_memory_is_seen_and_said(
         (tmp_path / name).write_text(text)
     fenced = Cgroup((tmp_path / "cpuset", tmp_path))
     spec = LaunchSpec(("router",), tmp_path, "secret", tmp_path / "log", limits=limits)
-    Fence(Cgroups(), fenced, spec).note_shortage()
+    Fence(spec, Cgroups(), fenced).note_shortage()
     assert spec.log_path.exists() == is_short
     if is_short:
         assert spec.log_path.read_text() == (

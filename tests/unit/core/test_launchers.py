@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from onvm_core.launch.handles import AdoptedHandle
 from onvm_core.launch.identity import ProcessId, children, find_by_environment, namespace_init
 from onvm_core.launch.launcher import Launchers, LaunchSpec, host_command, log_tail, pinned
-from onvm_core.launch.process import AdoptedHandle
 from onvm_core.plugins import Offer
 from onvm_sdk.errors import ConfigError
 
