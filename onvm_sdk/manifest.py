@@ -289,8 +289,8 @@ def manifest_file(module: str) -> str:
     if spec is None:
         raise ManifestError("an installed module expected", field="module", value=module)
     folders = list(spec.submodule_search_locations or ())
-    if not folders and spec.origin is not None:
-        folders = [os.path.dirname(spec.origin)]
+    if spec.origin is not None:  # the search locations of an editable install are no folders
+        folders.append(os.path.dirname(spec.origin))
     inner = rest.replace(".", "/")
     for folder in folders:
         for place in (os.path.join(folder, inner), os.path.dirname(os.path.join(folder, inner))):

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import json
 import os
 import re
 import subprocess
@@ -36,7 +37,17 @@ from onvm_sdk.errors import ConfigError
 if TYPE_CHECKING:
     from importlib_metadata import IDistribution
 
-__all__ = ["HOME", "Layer", "LayerFiles", "Source", "closure", "collect", "digest", "find_sources"]
+__all__ = [
+    "HOME",
+    "Layer",
+    "LayerFiles",
+    "Source",
+    "closure",
+    "collect",
+    "digest",
+    "find_sources",
+    "is_editable",
+]
 
 HOME = PurePosixPath("/opt/onvm")
 SDK = "onvm"
@@ -176,8 +187,12 @@ def collect(sources: Sequence[Source], extra: Iterable[str] = ()) -> list[Layer]
     """The layers of an image of these NFs.
 
     Raises:
-        ConfigError: something that is required is not installed.
+        ConfigError: something that is required is not installed, or the SDK is installed in place.
     """
+    if is_editable(SDK):
+        raise ConfigError(
+            "expected an installed wheel; an editable install has its files elsewhere", field=SDK
+        )
     own = {one.distribution.name for one in sources if one.distribution is not None}
     python, packages = Layer("interpreter"), Layer("SDK and requirements")
     nf = Layer(f"NF {', '.join(source.name for source in sources)}")
@@ -196,6 +211,12 @@ def collect(sources: Sequence[Source], extra: Iterable[str] = ()) -> list[Layer]
     layers = [python, packages, nf]
     _add_libraries(layers)
     return layers
+
+
+def is_editable(name: str) -> bool:
+    """Whether a distribution is installed in place: its record of where it came from (PEP 610)."""
+    record = importlib_metadata.distribution(name).read_text("direct_url.json")
+    return bool(record and json.loads(record).get("dir_info", {}).get("editable"))
 
 
 def _distribution_files(distribution: IDistribution) -> LayerFiles:
