@@ -4,13 +4,13 @@
 
 /**
  * @file
- * What the control plane (Python, through cffi) calls. One data plane per process, because DPDK's
- * environment is one per process.
+ * The interface of the data plane, which the control plane (Python, through cffi) calls. There is
+ * one data plane per process, because DPDK has one environment per process.
  *
- * Life: environment, init, then ports, chains and hosts in any order, start; stop; fini.
- * Threads: one control thread for all calls, except onvm_dp_wait_notice() and the reading of
- * counters, which any thread may do. Workers never wait for any of it.
- * Results: 0 or a positive number, or -errno; then onvm_dp_error() has one line for the user.
+ * Life: environment, init, then ports, chains and hosts in any order, start; stop; fini. Threads:
+ * one control thread for all calls, except onvm_dp_environment() and the reading of counters, which
+ * any thread may do. Workers never wait for any of it. Results: 0 or a positive number, or -errno;
+ * then onvm_dp_error() has one line for the user.
  */
 
 #include <stdint.h>

@@ -7,20 +7,20 @@
  * Packet memory in split layout: data in a sealed memfd that NFs map, mbufs in private memory.
  *
  * Every buffer has an mbuf whose buf_addr points into the memfd, and a private record (struct
- * onvm_buffer) that says who holds it and where in its chain the packet stands. NFs can write
- * any byte of packet data and nothing else; so no NF can make the manager follow a pointer.
+ * onvm_buffer) with its owner and the position of its packet in the chain. NFs can write any byte
+ * of packet data and nothing else, so no NF can make the manager follow a pointer.
  *
  * The stride is an odd number of cache lines: the headers of a burst spread over all cache sets.
- * (Of an even number, they would share half of them.)
+ * (With an even number they would share half of them.)
  *
  * Each NUMA node with workers or NICs has an *area*: a range of buffers whose data and mbufs lie in
- * that socket's memory, and a mempool over them. Who takes a buffer says from which area; it goes
- * back to where it came from (mbuf->pool), whoever frees it. Indices count through all areas, so
- * that descriptors, records and checks know nothing of areas.
+ * that node's memory, and a mempool over them. Whoever allocates a buffer chooses the area; the
+ * buffer goes back to its own pool (mbuf->pool) wherever it is freed. Indices count through all
+ * areas, so descriptors, records and checks know nothing of areas.
  *
  * Life: one per process, created after rte_eal_init(), freed after the workers have stopped.
- * Threads: the mempool is DPDK's; the record of a buffer belongs to whoever holds the buffer,
- * and of one that an NF holds, to the worker of the link it went through.
+ * Threads: the mempool is DPDK's. The record of a buffer belongs to the worker that has the buffer;
+ * while an NF has it, to the worker of the link it went through.
  */
 
 #include <stdbool.h>

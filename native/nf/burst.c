@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * What becomes of a burst: descriptors out of the ring, packets through the stages, descriptors
- * into the ring.
+ * A burst in an NF host: descriptors out of the ring, packets through the stages, descriptors into
+ * the ring.
  */
 
 #include "burst.h"

@@ -4,7 +4,7 @@
 
 /**
  * @file
- * Numbers of columns: the header fields of onvm/fields.h, then what a packet has besides.
+ * Numbers of columns: the header fields of onvm/fields.h, then the packet's own values.
  */
 
 #include <onvm/fields.h>

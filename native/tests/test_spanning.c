@@ -2,9 +2,9 @@
 /*
  * Plan: three hosts that have the same view render the same paths: a packet's numbers lead each of
  * them to the same NF hosts, whatever slots these have there; places end where a path leaves the
- * host; when an NF host ends, all choose the same one in its place, known numbers or not, or the one
- * that has its state; of which nobody has told us yet is waited for; chains
- * of one host alone never leave it.
+ * host; when an NF host ends, all choose the same one in its place, known numbers or not, or the
+ * one that has its state; of which nobody has told us yet is waited for; chains of one host alone
+ * never leave it.
  */
 #include "steering/candidates.h"
 

@@ -4,31 +4,31 @@
 
 /**
  * @file
- * Flow director: which rendered path the packets of a flow take.
+ * The flow table: which rendered path the packets of a flow take.
  *
  * Two rte_hash tables (IPv4 with 16-byte, IPv6 with 48-byte keys) with lock-free readers. A flow
- * and its reverse are two entries that know each other; either one's traffic keeps both alive.
+ * and its reverse are two entries that point to each other; traffic of either keeps both alive.
  *
  * Keys: addresses, ports, protocol, the outermost VLAN ID and the port the packet came in on, so
- * that two ports may carry the same addresses. ICMP queries use their identifier as both ports;
- * ICMP errors are looked up as the reverse of the packet they quote, so that they meet the NFs
- * of their flow (RFC 5508 wants that of a NAT). Fragments after the first carry no ports: the
- * first one leaves an entry under the datagram's identification.
+ * that two ports may carry the same addresses. ICMP queries use their identifier as both ports.
+ * ICMP errors are looked up as the reverse of the packet they quote, so that they meet the NFs of
+ * their flow (RFC 5508 requires that of a NAT). Fragments after the first carry no ports: the first
+ * one leaves an entry under the datagram's identification.
  *
- * Where a flow lies is mostly known from a small cache of positions (flow_cache.h); the hash tables
- * are asked when it does not know. Of each direction a packet then reads the key and four bytes, so
- * that those of many flows stay in the cache. The time of its last packet is eight bits of ticks,
- * which ageing looks at before they come round again.
+ * A small cache of positions (flow_cache.h) answers most look-ups; the hash tables answer the rest.
+ * Of each direction a packet then reads the key and four bytes, so that those of many flows stay in
+ * the core's cache. The time of the last packet is eight bits of ticks, and ageing looks at it
+ * before the ticks come round again.
  *
  * Memory order: keys are written while the path at their position is 0. K1, the exchange that sets
- * the path, pairs with K2, the acquire load of the path before the key is read: a worker that sees a
- * path sees the key of that flow or of a later one. K3, the exchange that clears the path, comes before
- * the words of another key: its acquire half keeps them behind it.
+ * the path, pairs with K2, the acquire load of the path before the key is read: a worker that sees
+ * a path sees the key of that flow or of a later one. K3, the exchange that clears the path, comes
+ * before the words of another key: its acquire half keeps them behind it.
  *
- * Threads: look-up and add by workers; expire by one registered non-worker thread. Removed slots
- * are reused only after every worker has passed a quiescent state (rte_rcu_qsbr). A worker may
- * meet a flow in the moment in which it is forgotten: path 0 tells it, and only who changes the
- * path from what it has seen (compare and exchange) may go on.
+ * Threads: workers look up and add; one registered non-worker thread expires. Removed slots are
+ * reused only after every worker has passed a quiescent state (rte_rcu_qsbr). A worker may meet a
+ * flow at the moment of its removal. It then finds path 0, or its compare-and-exchange of the path
+ * fails.
  */
 
 #include <stdbool.h>

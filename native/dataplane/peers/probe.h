@@ -4,17 +4,18 @@
 
 /**
  * @file
- * Whether peers answer on the data network: a BFD session with each, in a thread of its own.
+ * Probes: a BFD session with each peer tells whether the peer answers on the data network. They
+ * have a thread of their own.
  *
- * It knows nothing of ZooKeeper or of any agent. A peer that is silent for ONVM_PROBE_DETECT_MS
- * counts as down until it answers again; one that has never answered, from ONVM_PROBE_GRACE_MS
- * after it was added on.
+ * The prober knows nothing of ZooKeeper or of any agent. A peer that is silent for
+ * ONVM_PROBE_DETECT_MS counts as down until it answers again. A peer that has never answered counts
+ * as down from ONVM_PROBE_GRACE_MS after it was added.
  *
- * Sessions that are not up send as often as those that are (RFC 5880 wants a second between their
- * packets): the data network is the cluster's own, and a host that has come back is to serve soon.
+ * Sessions that are not up send as often as those that are. RFC 5880 wants a second between their
+ * packets, but the data network is the cluster's own, and a host that comes back should serve soon.
  *
  * Threads: the control thread begins, ends, adds and removes; the probing thread writes states and
- * raises onvm_dataplane.notice_fd when one has changed; anybody may read them.
+ * raises onvm_dataplane.notice_fd when one has changed; any thread may read them.
  */
 
 #include <pthread.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * Port "null": makes packets out of nothing and takes packets without a trace.
+ * Port "null": makes packets, and takes packets and drops them silently.
  *
  * The packets are UDP over IPv4. Without `nb_flows` they come from 256 templates, of which every
  * sixteenth goes to port 9999: the traffic of benchmark work "w2". With `nb_flows` each packet

@@ -3,8 +3,8 @@
 /*
  * Port "pcap": reads a capture (pcap or pcapng, gzip or not) and writes one.
  *
- * Reading waits for the chain: nothing is lost however slow it is. What cannot enter a buffer,
- * because it is larger or because the capture cut it, is counted as oversize and left out.
+ * Reading waits for the chain, so nothing is lost however slow the chain is. A packet that does not
+ * fit a buffer, or that the capture has cut short, is counted as oversize and left out.
  */
 
 #include "ports/kinds.h"

@@ -4,15 +4,15 @@
 
 /**
  * @file
- * Ports: where packets come from and go to.
+ * Ports: where packets enter and leave the data plane.
  *
- * A kind of port is a table of functions (struct onvm_port_ops) over a private structure:
- * port_null.c, port_pcap.c, port_gen.c, port_ethdev.c (every DPDK driver), port_tunnel.c (peers). Workers call the burst
- * functions; queue q of a port is served by worker q % nb_workers, and each worker sends on the
- * queue of its own number.
+ * A kind of port is a table of functions (struct onvm_port_ops) over a private structure: null.c,
+ * pcap.c, ethdev.c (every DPDK driver), generator/port.c, and peers/tunnel.c. Workers call the
+ * burst functions. Worker q % nb_workers serves receive queue q of a port, and each worker sends on
+ * the queue of its own number.
  *
- * Life: opened and closed by the control thread; closing waits until no worker uses the port.
- * Threads: one worker per queue and direction; counters of a queue have that one writer.
+ * Life: the control thread opens and closes ports; closing waits until no worker uses the port.
+ * Threads: one worker per queue and direction; the counters of a queue have that one writer.
  */
 
 #include <stdbool.h>

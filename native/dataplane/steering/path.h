@@ -4,7 +4,8 @@
 
 /**
  * @file
- * Rendered paths: made once for each choice of NF hosts, and found again (steering.h has the rules).
+ * Rendered paths: made once for each choice of NF hosts, and found again (steering.h has the
+ * rules).
  *
  * Threads: any; a spinlock for new paths, lock-free look-up of known ones.
  */

@@ -6,27 +6,27 @@
  * @file
  * Chains of services, the NF hosts that serve them, and the paths rendered from both.
  *
- * A *chain* is an ordered list of services between two ports. For a flow, one NF host is chosen
- * for each position; a host that runs several services fused covers as many positions. The result
- * is a *rendered path* (RFC 7665) with a service path identifier; path and reverse path are made
+ * A *chain* is an ordered list of services between two ports. For each position of a chain, a flow
+ * gets one NF host; a host that runs several services fused covers as many positions. The result is
+ * a *rendered path* (RFC 7665) with a service path identifier. Path and reverse path are made
  * together, so both directions of a flow meet the same instances.
  *
- * Paths do not change. When an instance dies its paths are *retired*: each names a successor that
- * has another instance in its place, and flows follow that pointer. So paths are rewritten, not
- * millions of flows.
+ * Paths do not change. When an instance dies its paths are *retired* (retire.c): each names a
+ * successor with another instance in its place, and flows follow that pointer. So a death rewrites
+ * paths, not millions of flows.
  *
- * Retired paths are used again (recycle.c). Who may still name one: a worker within one turn, a
- * packet on its way, an entry of the flow table, a path retired before. So the housekeeper
- * 1. unlinks what is retired from the intern table and lets every worker take over, which marks
- *    the paths of packets on their way; those, and what they lead to, wait for another time;
+ * Retired paths are used again (recycle.c). A path may still be named by a worker within one turn,
+ * by a packet on its way, by an entry of the flow table, or by a path retired before. So
+ * housekeeping
+ * 1. unlinks retired paths from the intern table and lets every worker take over. Workers mark the
+ *    paths of packets on their way; marked paths, and those they lead to, wait for another time;
  * 2. lets two passes of ageing rewrite the flows that name the others;
  * 3. lets every worker take over once more, and frees them.
- * Nobody gets onto a retired path after 1, because look-ups follow successors and choices are
- * made among live paths only.
+ * No flow or packet gets onto a retired path after 1, because look-ups follow successors and
+ * choices are made among live paths only.
  *
- * What workers choose from (struct onvm_candidates) is rebuilt by the control thread for each
- * change and published with a release store; the old one is freed when every worker has passed a
- * quiescent state.
+ * The control thread rebuilds the candidates (struct onvm_candidates) for each change and publishes
+ * them with a release store. It frees the old ones when every worker has taken the change over.
  *
  * In a cluster, paths may lead over peers: NF hosts there have slots from ONVM_HOSTS_MAX on, and no
  * link. All hosts render the same paths, and packets name them by numbers that mean the same
@@ -34,9 +34,9 @@
  *
  * Memory order:
  *  - T1, the release store of state RETIRED after that of the successor, pairs with T2, the acquire
- *    load of the state: whoever sees a path retired finds its successor.
+ *    load of the state: a worker that sees a path retired finds its successor.
  *  - I1, the release store that links a path into its bucket, pairs with I2, the acquire load of
- *    the bucket: whoever finds a path finds it complete.
+ *    the bucket: a worker that finds a path finds it complete.
  *  - N1, the release store of a slot or successor by number, pairs with N2, the acquire load of
  *    workers that resolve a number (spanning.c).
  *

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * Ingress: ports are read, each worker port in its turn.
+ * Ingress: reading the worker ports, each in its turn.
  *
- * What takes the only path of its chain is admitted at once. What must be looked up is classified
- * now and admitted in the next turn. What finds no room stays held when its source can wait.
+ * Packets that can only take one path are admitted at once. Others are classified now and admitted
+ * in the next turn. Packets without credits stay held when their source can wait.
  */
 
 #include "worker/ingress.h"

@@ -4,15 +4,15 @@
 
 /**
  * @file
- * A link joins one worker lcore and one NF host: three rings and the books about them.
+ * A link joins one worker lcore and one NF host: three rings and their credits.
  *
- * *Reservations* keep rings from overflowing. A packet enters the platform only when every link
- * of its path has a place for it, and holds that place until it has come back through the link
- * or left the path. A link has as many places as its rings have slots, so no ring is ever full
- * inside the platform: packets that would queue are shed at the entry, before work is spent on
- * them, or stay in a source that can wait.
+ * *Credits* keep rings from overflowing. A packet is admitted only when every link of its path has
+ * a credit left, and holds one credit of each until it has come back through the link or left the
+ * path. A link has as many credits as its rings have slots, so no ring inside the platform is ever
+ * full. Packets that would queue are shed at the entry, before work is spent on them, or stay in a
+ * source that can wait.
  *
- * Threads: everything here belongs to one worker, but for the rings' shared halves; the control
+ * Threads: everything here belongs to one worker, except the rings' shared halves; the control
  * thread reads the counters.
  */
 

@@ -4,9 +4,9 @@
  * Return, one by one: a packet comes back from an NF host and goes to the next hop, out, or to the
  * pool. Most packets come in runs, which return_poll.c passes on.
  *
- * Nothing that an NF host writes is believed. A descriptor must name a buffer that this link
- * owns and bounds inside its slot; the position in the chain, the ingress port and the flow are
- * read from the private record.
+ * The worker trusts nothing that an NF host writes. A descriptor must name a buffer that this link
+ * owns and bounds inside its slot; the position in the chain, the ingress port and the flow come
+ * from the private record.
  */
 
 #include "worker/return.h"

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * Return, in runs: bursts come back from an NF host. What is alike passes on in loops that keep
- * all they need in registers (a quarter more packets than one by one); the rest goes to return.c.
+ * Return, in runs: bursts come back from an NF host. Packets that are alike pass on in loops that
+ * keep all they need in registers (a quarter more packets than one by one); the rest goes to
+ * return.c.
  *
- * The rules are the same: of what the NF host wrote, only a descriptor that names a buffer which
- * this link owns, with bounds inside its slot, is obeyed.
+ * The rules are the same: a descriptor counts only if it names a buffer that this link owns, with
+ * bounds inside its slot.
  */
 
 #include "worker/return_poll.h"

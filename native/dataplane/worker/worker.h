@@ -4,17 +4,19 @@
 
 /**
  * @file
- * A worker lcore: takes packets from ports, steers them, moves them between NFs, sends them.
+ * The types of a worker lcore, which takes packets from ports, steers them, moves them between NFs
+ * and sends them.
  *
- * One turn of the loop: admit what was received in the last turn, receive and classify (ingress.c),
- * take back from NF hosts and pass on
- * (return.c), flush what was pending for links and ports, and now and then look at what the
- * control thread has changed. Without packets for a while it sleeps on its eventfd until the
- * earliest of: a wake-up by an NF host or the control thread, the next packet of a paced source,
- * the next look at a port that must be polled.
+ * One turn of the loop (loop.c): admit the packets of the last turn, receive and classify
+ * (ingress.c), take packets back from NF hosts and pass them on (return_poll.c), flush the pending
+ * packets of links and ports (egress.c), and now and then look for changes by the control thread. A
+ * worker without packets sleeps on its eventfd until the earliest of: a wake-up by an NF host or
+ * the control thread, the next packet of a paced source, the next look at a port that must be
+ * polled.
  *
- * Threads: a worker owns its worker ports and links. The control thread publishes changes and raises
- * onvm_dataplane.epoch; the worker acts on them between two turns and copies the epoch to `seen`.
+ * Threads: a worker owns its worker ports and links. The control thread publishes changes and
+ * raises onvm_dataplane.epoch; the worker acts on them between two turns and copies the epoch to
+ * `seen`.
  */
 
 #include <stdint.h>

@@ -3,11 +3,11 @@
 /*
  * Port "gen": realistic traffic, and the servers that answer it.
  *
- * As client (gen_client.c) it is the near end of a chain, as server (gen_server.c) the far end.
- * What the chain sends to the port is taken, checked and answered at once; what the port has to
- * send it gives when the worker asks.
+ * As client (client.c) it is the near end of a chain, as server (server.c) the far end. It takes,
+ * checks and answers packets as soon as the chain sends them, and gives packets when the worker
+ * reads.
  *
- * Threads: one worker receives, all may send: a lock per port. A receiver that finds it taken
+ * Threads: one worker receives, all may send, with a lock per port. A receiver that finds it taken
  * comes back later; a sender waits for the length of a burst.
  */
 
