@@ -33,7 +33,7 @@ onvm_dp_host_add(const uint16_t *services, uint32_t nb_stages, uint32_t nb_loane
 		if (dp->steering.hosts[slot].state == ONVM_HOST_FREE)
 			break;
 	if (slot == ONVM_HOSTS_MAX)
-		return onvm_fail(-ENOSPC, "all %u places for NF hosts are taken",
+		return onvm_fail(-ENOSPC, "all %u slots for NF hosts are taken",
 				 ONVM_HOSTS_MAX - 1);
 	host = &dp->steering.hosts[slot];
 	host->nb_stages = (uint8_t)nb_stages;
@@ -119,8 +119,8 @@ onvm_dp_host_remove(uint32_t slot, struct onvm_dp_host_stats *last)
 	if (slot == 0 || slot >= ONVM_HOSTS_MAX || dp->steering.hosts[slot].state == ONVM_HOST_FREE)
 		return onvm_fail(-ENOENT, "there is no NF host %u", slot);
 	host = &dp->steering.hosts[slot];
-	/* Its flows have successors before the workers lose it: they never find nobody. Workers
-	 * may take over at any time, for the housekeeper publishes, too: dead comes last. */
+	/* Its flows get successors before the workers lose it. Workers may take over at any time,
+	 * because housekeeping publishes too: so the state DEAD comes last. */
 	__atomic_store_n(&host->state, ONVM_HOST_LEAVING, __ATOMIC_RELEASE);
 	onvm_swap_candidates(dp, &old);
 	onvm_steering_retire_host(&dp->steering, (uint16_t)slot, 0);

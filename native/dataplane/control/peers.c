@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * Changes by the control thread: the tunnel, peers, and NF hosts that are there.
+ * The tunnel, peers, and NF hosts at peers.
  */
 
 #include <errno.h>
@@ -100,7 +100,7 @@ onvm_dp_peer_add(uint32_t ip_version, const uint8_t *address)
 		if (!dp->peers.peers[id].is_used)
 			break;
 	if (id == ONVM_PEERS_MAX)
-		return onvm_fail(-ENOSPC, "all %u places for peers are taken", ONVM_PEERS_MAX - 1);
+		return onvm_fail(-ENOSPC, "all %u slots for peers are taken", ONVM_PEERS_MAX - 1);
 	peer = &dp->peers.peers[id];
 	peer->address_length = onvm_sockaddr_set(&peer->address, (uint8_t)ip_version, address,
 						 ONVM_VXLAN_GPE_PORT);
@@ -180,7 +180,7 @@ onvm_dp_remote_add(const uint16_t *services, uint32_t nb_stages, uint32_t peer, 
 		if (steering->hosts[slot].state == ONVM_HOST_FREE)
 			break;
 	if (slot == ONVM_SLOTS_MAX)
-		return onvm_fail(-ENOSPC, "all %u places for NF hosts at peers are taken",
+		return onvm_fail(-ENOSPC, "all %u slots for NF hosts at peers are taken",
 				 ONVM_SLOTS_MAX - ONVM_HOSTS_MAX);
 	host = &steering->hosts[slot];
 	host->nb_stages = (uint8_t)nb_stages;

@@ -193,7 +193,7 @@ onvm_dp_port_close(uint32_t id)
 		onvm_prober_stop(&dp->prober);
 	__atomic_store_n(&dp->ports[id].state, ONVM_PORT_CLOSING, __ATOMIC_RELEASE);
 	onvm_publish(dp);
-	/* No worker uses it any more. What came and left is still part of the sums. */
+	/* No worker uses it any more. Its packets remain part of the sums. */
 	for (uint32_t w = 0; w < dp->config.nb_workers; w++) {
 		dp->closed_rx += dp->wports[w][id]->stats.rx;
 		dp->closed_tx += dp->wports[w][id]->stats.tx;

@@ -13,7 +13,7 @@
 struct onvm_port *onvm_port_take(struct onvm_dataplane *dp, const char *name);
 /** Put a port that its kind has opened, or not (@p rc), into service; @return its ID. */
 int onvm_port_finish(struct onvm_dataplane *dp, struct onvm_port *port, int rc, const char *reason);
-/** Free what a closed port leaves behind. */
+/** Free the worker ports and rules of a closed port. */
 void onvm_port_free(struct onvm_dataplane *dp, uint32_t port);
 
 #endif /* _ONVM_CONTROL_PORTS_H_ */

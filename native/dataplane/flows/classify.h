@@ -34,8 +34,8 @@ void onvm_classify(const struct onvm_flow_table *flows, uint8_t port, struct rte
 		   uint32_t nb, struct onvm_burst *burst);
 
 /**
- * Path of the flow of packet @p i; 0: it has none yet, and its position is ONVM_FLOW_NONE then, for
- * what was guessed was wrong.
+ * Path of the flow of packet @p i; 0: it has none yet. Its position is ONVM_FLOW_NONE then, because
+ * the guess was wrong.
  */
 static inline uint16_t
 onvm_burst_path(const struct onvm_flow_table *flows, struct onvm_burst *burst, uint32_t i)

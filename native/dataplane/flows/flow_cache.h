@@ -71,7 +71,7 @@ onvm_flow_cache_fini(struct onvm_flow_cache *cache)
 		munmap(cache->sets, ((size_t)cache->mask_max + 1) * sizeof(*cache->sets));
 }
 
-/** There are @p nb_used flows now: at most every other entry is to be needed. */
+/** Grow for @p nb_used flows: at most every other entry shall be in use. */
 static inline void
 onvm_flow_cache_fit(struct onvm_flow_cache *cache, uint32_t nb_used)
 {
@@ -110,7 +110,7 @@ onvm_flow_cache_find(const struct onvm_flow_cache *cache, uint32_t hash)
 	return UINT32_MAX;
 }
 
-/** The flow with @p hash is at @p position. It takes the place of its tag, an empty one, or any. */
+/** Note that the flow with @p hash is at @p position, in the entry of its tag, an empty one or any. */
 static inline void
 onvm_flow_cache_put(const struct onvm_flow_cache *cache, uint32_t hash, uint32_t position)
 {

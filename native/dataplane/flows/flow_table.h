@@ -105,17 +105,17 @@ struct onvm_flow_table {
 	uint32_t *peers;	 /**< position of the other direction, or ONVM_FLOW_NONE */
 	uint32_t nb4, nb6;	 /**< positions of each */
 	uint32_t tick_ms;
-	uint8_t now;	    /**< atomic: ticks modulo 256, set by the housekeeper */
+	uint8_t now;	    /**< atomic: ticks modulo 256, set by housekeeping */
 	uint8_t idle_ticks; /**< far fewer than 256, and each tick sees a whole pass of ageing */
-	uint32_t cursor;    /**< the housekeeper's: next position to look at */
-	uint32_t passes;    /**< the housekeeper's: whole passes made */
+	uint32_t cursor;    /**< housekeeping's: next position to look at */
+	uint32_t passes;    /**< housekeeping's: whole passes made */
 	uint32_t high;	    /**< atomic: positions below this one have been used */
 	uint32_t nb_used;   /**< atomic: positions with a path; rte_hash counts late */
 };
 
 /**
  * @param capacity  flows, each with its reverse, of IPv4; a quarter as many of IPv6
- * @param idle_ms   a flow idle for this long is forgotten
+ * @param idle_ms   a flow that is idle for this long expires
  * @param qsbr      of the workers
  */
 int onvm_flow_table_init(struct onvm_flow_table *table, uint32_t capacity, uint32_t idle_ms,
@@ -163,14 +163,14 @@ uint32_t onvm_flow_table_find(const struct onvm_flow_table *table, enum onvm_flo
 /** Position of the flow, added if need be, or ONVM_FLOW_NONE when the table is full. */
 uint32_t onvm_flow_table_put(struct onvm_flow_table *table, enum onvm_flow_kind kind,
 			     const union onvm_flow_key *key, uint32_t hash);
-/** Housekeeper: what time it is. */
+/** Set the time; by housekeeping. */
 static inline void
 onvm_flow_table_set_time(struct onvm_flow_table *table, uint64_t time_ms)
 {
 	__atomic_store_n(&table->now, (uint8_t)(time_ms / table->tick_ms), __ATOMIC_RELAXED);
 }
 
-/** A packet of the flow has come; stores only what is new, for the line may be another core's. */
+/** A packet of the flow has come; stores only a new tick, as the line may be another core's. */
 static inline void
 onvm_flow_touch(struct onvm_flow *flow, uint8_t now)
 {
@@ -205,9 +205,9 @@ onvm_flow_words_are(const uint64_t *words, const union onvm_flow_key *key, uint3
 }
 
 /**
- * Path of the flow with @p key if it is the one at @p position; 0: it is another one, or forgotten.
+ * Path of the flow with @p key if it is the one at @p position; 0: it is another one, or expired.
  *
- * The path is read first: keys are written while it is 0, so who has read one that is not reads the
+ * The path is read first: keys are written while it is 0, so a path other than 0 is followed by the
  * key of that flow or of a later one.
  */
 static inline uint16_t
@@ -231,7 +231,7 @@ onvm_flow_path_of_key(const struct onvm_flow_table *table, uint32_t position,
 /**
  * Let the flow at @p position take @p path instead of @p known.
  *
- * @return false: somebody else was quicker, and @p known is what it has now; 0: it was forgotten
+ * @return false: another thread was quicker, and @p known is the path it has now; 0: it expired
  */
 static inline bool
 onvm_flow_change_path(struct onvm_flow_table *table, uint32_t position, uint16_t *known,
@@ -251,11 +251,11 @@ onvm_flow_unlearn(struct onvm_flow_table *table, uint32_t position)
 }
 
 /**
- * Look at up to @p budget positions and forget idle flows.
+ * Look at up to @p budget positions and remove idle flows.
  *
  * @param steering  NULL, or whose retired paths are replaced in flows by their successors; a flow
- *                  without successor is forgotten
- * @return flows forgotten
+ *                  without successor is removed
+ * @return flows removed
  */
 uint32_t onvm_flow_table_age(struct onvm_flow_table *table, uint32_t budget,
 			     const struct onvm_steering *steering);

@@ -31,7 +31,7 @@
 #define ONVM_PROBE_DETECT_MS (ONVM_PROBE_INTERVAL_MS * ONVM_PROBE_MULTIPLIER)
 #define ONVM_PROBE_GRACE_MS 1000
 
-/** What is known of one peer. */
+/** The state of one peer. */
 struct onvm_probed {
 	bool is_used;
 	uint8_t is_down; /**< atomic */
@@ -62,9 +62,9 @@ int onvm_prober_start(struct onvm_prober *prober, uint8_t ip_version, const uint
 		      const struct onvm_peers *peers, int notice_fd);
 /** Tell the peers that this was it, and end the thread. */
 void onvm_prober_stop(struct onvm_prober *prober);
-/** Return when the thread no longer looks at what was published before. */
+/** Return when the thread no longer uses the peers published before. */
 void onvm_prober_pass(struct onvm_prober *prober);
-/** Fill in what is known of @p peer. */
+/** Fill in the state of @p peer. */
 void
 onvm_prober_read(const struct onvm_prober *prober, uint16_t peer, struct onvm_dp_peer_stats *stats);
 void onvm_prober_add(struct onvm_prober *prober, uint16_t peer);

@@ -13,7 +13,7 @@
 
 /** Room in the kernel for bursts, in bytes. */
 #define SOCKET_BYTES (8 << 20)
-/** A socket that was empty is asked again after so many turns of a busy worker, at most. */
+/** Turns of a busy worker after which an empty socket is read again, at most. */
 #define SKIPS_MAX 32
 #define CONTROL_BYTES 64
 
@@ -46,7 +46,7 @@ struct tunnel_port {
 
 /* ---- receiving ---- */
 
-/** Type of service of a datagram, from what the kernel says beside it. */
+/** Type of service of a datagram, from its control message. */
 static uint8_t
 tos_of(struct msghdr *header)
 {

@@ -32,7 +32,7 @@ struct onvm_tunnel_options {
 	const struct onvm_steering *steering;
 };
 
-/** What came with a packet. */
+/** The headers of a received packet. */
 struct onvm_tunnel_packet {
 	struct onvm_nsh nsh;
 	uint16_t peer;

@@ -28,7 +28,7 @@ struct ethdev_port {
 	char device[128];
 };
 
-/** Copy what the driver received into packet memory. */
+/** Copy received packets into packet memory. */
 static uint16_t
 copy_in(struct onvm_port *port, uint16_t queue, struct rte_mbuf **from, uint16_t nb,
 	struct rte_mbuf **mbufs, struct onvm_rx_result *result)
@@ -118,7 +118,7 @@ static const struct onvm_port_ops ethdev_ops = {
 	.close = ethdev_close,
 };
 
-/** Ask for RSS over what the device can hash. */
+/** Ask for RSS over the fields that the device can hash. */
 static void
 configure_rss(struct rte_eth_conf *conf, const struct rte_eth_dev_info *info, uint32_t nb_queues)
 {

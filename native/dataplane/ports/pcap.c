@@ -33,7 +33,7 @@ struct pcap_port {
 	pcap_dumper_t *sink;
 	char *write_buffer;
 	rte_spinlock_t tx_lock;
-	/** Wall clock minus TSC, to stamp what is written. */
+	/** Wall clock minus TSC, for the time stamps of written packets. */
 	uint64_t tsc_begin;
 	struct timespec wall_begin;
 };

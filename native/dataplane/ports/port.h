@@ -26,7 +26,7 @@
 struct onvm_chain_rules;
 struct onvm_port;
 
-/** What the receive function found but could not deliver. */
+/** Packets that the receive function found but could not deliver. */
 struct onvm_rx_result {
 	uint32_t nb_oversize;  /**< packets larger than a buffer */
 	uint32_t nb_foreign;   /**< not of this cluster, or no packet at all */
@@ -54,8 +54,8 @@ enum onvm_port_state {
 struct onvm_port {
 	uint8_t state;	   /**< atomic: enum onvm_port_state */
 	bool can_wait;	   /**< a source that loses nothing when it is read late */
-	bool only_answers; /**< makes packets from what it was sent: read on when sources rest */
-	bool is_polled;	   /**< must be asked again and again: nothing says when a packet is in */
+	bool only_answers; /**< only answers packets it was sent: read even while sources are paused */
+	bool is_polled;	   /**< must be polled: no event tells that a packet is in */
 	bool is_tunnel;	   /**< to the peers: its packets say which path they are on */
 	/** atomic: no packet will come in again of itself (a generator's server may still answer) */
 	uint8_t is_finished;
@@ -69,7 +69,7 @@ struct onvm_port {
 	const struct onvm_port_ops *ops;
 	void *priv;
 	struct onvm_packet_memory *memory;
-	/** By receive queue: near the device, or the worker of a port that is nowhere. */
+	/** By receive queue: near the device, or near the worker where there is no device. */
 	struct rte_mempool *pools[ONVM_WORKERS_MAX];
 	char name[64];
 };

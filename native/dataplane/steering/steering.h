@@ -55,7 +55,7 @@
 enum onvm_path_state {
 	ONVM_PATH_FREE = 0,
 	ONVM_PATH_LIVE = 1,
-	ONVM_PATH_RETIRED = 2, /**< follow `successor`, or choose anew when that is 0 */
+	ONVM_PATH_RETIRED = 2, /**< follow `successor`, or choose again when that is 0 */
 	ONVM_PATH_LEAVING = 3, /**< retired, and unlinked for recycling */
 };
 
@@ -80,7 +80,7 @@ struct onvm_path {
 	uint16_t next;	   /**< atomic: next path of the intern table's bucket */
 	uint16_t bucket;   /**< of the intern table */
 	uint8_t nb_visits; /**< hops at the host that has most of them */
-	uint8_t learns;	   /**< who leaves teaches the other direction: all of it is here */
+	uint8_t learns;	   /**< packets that leave teach the other direction: all of it is here */
 	uint16_t remotes;  /**< bit i: hop i is at a peer */
 	struct onvm_hop hops[ONVM_CHAIN_LENGTH_MAX];
 };
@@ -88,11 +88,11 @@ struct onvm_path {
 /** NF hosts that can serve one position of a chain. */
 struct onvm_choice {
 	uint16_t nb_hosts;
-	uint16_t nb_draining; /**< behind them in `hosts`: take only what they have claimed */
+	uint16_t nb_draining; /**< behind them in `hosts`: get only flows they have claimed */
 	uint16_t *hosts;      /**< behind the choices of its candidates */
 };
 
-/** What workers choose from for one chain; immutable once published. */
+/** The NF hosts that workers choose from for one chain; immutable once published. */
 struct onvm_candidates {
 	uint16_t nb_services;
 	/** The only path there is, or 0 when there are several or none. */
@@ -136,7 +136,7 @@ struct onvm_host {
 	uint16_t number;     /**< atomic: in the cluster; 0: unknown there */
 };
 
-/** A worker's memory of how it has shared out flows (smooth weighted round robin). */
+/** State of a worker's smooth weighted round robin. */
 struct onvm_selector {
 	int64_t credit[ONVM_SLOTS_MAX];
 };
@@ -147,11 +147,11 @@ struct onvm_steering {
 	struct onvm_claims *claims; /**< atomic; NULL without claims */
 	struct onvm_chain chains[ONVM_CHAINS_MAX];
 	struct onvm_host hosts[ONVM_SLOTS_MAX];
-	uint32_t nb_slots;		/**< those from here on have never been used */
-	uint16_t *slots;		/**< atomic: by number in the cluster; 0: unknown */
-	uint16_t *successors;		/**< atomic: by number, who has its state; itself: it has,
-					   or nobody; 0: never known here */
-	uint32_t *unknown_since_s;	/**< atomic: by number, when it was first met unknown */
+	uint32_t nb_slots;	   /**< those from here on have never been used */
+	uint16_t *slots;	   /**< atomic: by number in the cluster; 0: unknown */
+	uint16_t *successors;	   /**< atomic: by number, the host with its state; itself: it has,
+					   or none has; 0: never known here */
+	uint32_t *unknown_since_s; /**< atomic: by number, when it was first met unknown */
 	struct onvm_selector *selector; /**< the control thread's */
 	struct onvm_path *paths;	/**< ONVM_PATHS_MAX */
 	uint16_t *intern;		/**< buckets of forward paths by chain and hosts */
@@ -160,7 +160,7 @@ struct onvm_steering {
 	uint32_t nb_free_paths;		/**< atomic */
 	uint32_t nb_retired;		/**< atomic: retired and not yet free */
 	uint8_t *marks;			/**< atomic, by path: a packet is on its way on it */
-	rte_spinlock_t lock;		/**< of `intern`, `paths` and `spare`, for changes */
+	rte_spinlock_t lock;		/**< of `intern`, `paths` and `free_paths`, for changes */
 };
 
 #define ONVM_INTERN_BUCKETS 65536u

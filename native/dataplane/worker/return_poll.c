@@ -28,7 +28,7 @@
  */
 struct run {
 	uint64_t like;			/**< what_of() their records */
-	struct onvm_worker_port *wport; /**< where they leave, or NULL */
+	struct onvm_worker_port *wport; /**< port they leave by, or NULL */
 	struct onvm_link *next;		/**< their next hop, or NULL */
 	uint16_t owner;			/**< their owner from now on */
 	uint8_t hop;			/**< their hop from now on */
@@ -85,7 +85,7 @@ run_take(const struct onvm_packet_memory *memory, const struct onvm_link *link,
 		       NULL;
 }
 
-/** Let packets of a run leave, up to the first that is none of it; @return how many. */
+/** Let packets of a run leave, up to the first of another run; @return how many. */
 static uint32_t
 run_to_port(const struct onvm_packet_memory *memory, const struct onvm_link *link,
 	    const struct run *run, const struct onvm_desc *descs, uint32_t nb)
@@ -112,7 +112,7 @@ run_to_port(const struct onvm_packet_memory *memory, const struct onvm_link *lin
 	return i;
 }
 
-/** Send packets of a run to their next hop, up to the first that is none of it; @return how many. */
+/** Send packets of a run to their next hop, up to the first of another run; @return how many. */
 static uint32_t
 run_to_link(const struct onvm_packet_memory *memory, const struct onvm_link *link,
 	    const struct run *run, const struct onvm_desc *descs, uint32_t nb)

@@ -80,7 +80,7 @@ onvm_pkt_out(struct onvm_pkt *pkt, uint16_t port)
 }
 
 /**
- * Make room for @p length bytes before the packet (encapsulation).
+ * Make space for @p length bytes before the packet (encapsulation).
  *
  * @return the new first byte, or NULL when the headroom is too small; then nothing has changed
  */

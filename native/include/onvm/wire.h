@@ -48,7 +48,7 @@
 #define ONVM_BURST_MAX 2048    /* packets an NF may ask for at once */
 #define ONVM_MESSAGE_MAX 16384 /* bytes of one message on the attach socket */
 
-/** What an NF decides for a packet. */
+/** The decision of an NF for a packet. */
 enum onvm_verdict {
 	ONVM_NEXT = 0,	     /**< on to the next service of the chain */
 	ONVM_DROP = 1,	     /**< free; the descriptor's `port` holds the drop reason, 0..15 */
@@ -90,8 +90,8 @@ struct onvm_stage_stats {
 };
 
 /**
- * Turns of an NF host's loop that had packets: what the manager needs to tell what a turn costs and
- * what a packet does (least squares). Cycles are those from the look into the ring until the
+ * Turns of an NF host's loop that had packets: sums from which the manager computes the cost of a
+ * turn and of a packet (least squares). Cycles are those from the look into the ring until the
  * packets lie in the other, but for waking a worker that sleeps.
  */
 struct onvm_turn_sums {
@@ -198,7 +198,7 @@ enum onvm_message_type {
 	ONVM_MSG_DRAIN = 3,   /**< manager: no new flows will come; leave when your state may go */
 	ONVM_MSG_DRAINED = 4, /**< NF: nothing held any more */
 	ONVM_MSG_USER = 5, /**< either: payload of the author's; `peer` names whom from / whom to */
-	ONVM_MSG_DETACH = 6, /**< manager: you are thrown out; the payload is the reason */
+	ONVM_MSG_DETACH = 6, /**< manager: you are detached; the payload is the reason */
 	ONVM_MSG_CLAIM =
 		7, /**< NF: traffic that belongs to this instance alone (struct onvm_claim) */
 	ONVM_MSG_UNCLAIM = 8,	/**< NF: gives such a claim up */

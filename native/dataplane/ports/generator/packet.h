@@ -26,7 +26,7 @@
 
 #define ONVM_GEN_CRC_BYTES 4
 #define ONVM_GEN_FRAME_MIN 60
-/** Bytes of a request that say what is wanted: reply length, then sequence number or index. */
+/** Bytes of a request that describe its reply: length, then sequence number or index. */
 #define ONVM_GEN_TCP_REQUEST 6
 #define ONVM_GEN_UDP_REQUEST 8
 #define ONVM_GEN_DNS_PORT 53
@@ -73,7 +73,7 @@ onvm_gen_datagram_key(uint32_t tag, uint16_t index)
 	return tag + index * 97u;
 }
 
-/** What onvm_gen_seal() needs to know of a packet whose headers are written but for these. */
+/** A packet whose headers lack only what onvm_gen_seal() fills in. */
 struct onvm_gen_frame {
 	uint16_t l3_offset;
 	uint16_t l4_offset;

@@ -29,7 +29,7 @@
 #define EXPIRY_LOOKS_PER_S 10000
 #define EXPIRY_SLOTS_MIN 8
 #define EXPIRY_SLOTS_PART 4096
-/** A client that only waits is asked again after 1 / this of a second. */
+/** A client that only waits is read again after 1 / this of a second. */
 #define WAITING_LOOKS_PER_S 1000
 
 struct gen_port {
