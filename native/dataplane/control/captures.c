@@ -120,6 +120,7 @@ onvm_dp_capture_start(const struct onvm_dp_capture_point *points, uint32_t nb_po
 		onvm_capture_free(capture);
 		return onvm_fail(rc, "capture file: %s", strerror(-rc));
 	}
+	/* P1: pairs with the acquire loads P2 in ports/capture.c. */
 	__atomic_store_n(&dp->captures.list[id], capture, __ATOMIC_RELEASE);
 	publish_kinds(dp);
 	return (int)id;

@@ -62,6 +62,7 @@ receive_all(struct onvm_prober *prober)
 
 		if (nb < 0)
 			return;
+		/* P2: pairs with the release store P1 in publish_peers(). */
 		peer = onvm_peers_find(__atomic_load_n(&prober->peers->index, __ATOMIC_ACQUIRE),
 				       &from);
 		probed = &prober->probed[peer];

@@ -27,7 +27,6 @@ struct onvm_tunnel_options {
 	uint8_t ip_version;
 	uint8_t address[16]; /**< this host's, network order */
 	uint32_t vni;
-	uint32_t nb_queues; /**< one for each worker */
 	const struct onvm_peers *peers;
 	const struct onvm_steering *steering;
 };
@@ -38,8 +37,7 @@ struct onvm_tunnel_packet {
 	uint16_t peer;
 };
 
-int onvm_port_tunnel_open(struct onvm_port *port, const struct onvm_tunnel_options *options,
-			  char *error, size_t error_size);
+onvm_port_opener onvm_port_tunnel_open; /**< struct onvm_tunnel_options */
 /** Headers of the burst that was received last on @p queue, one for each packet. */
 const struct onvm_tunnel_packet *onvm_tunnel_received(const struct onvm_port *port, uint16_t queue);
 /** Packets from and to @p peer. */

@@ -77,6 +77,7 @@ onvm_capture_port(struct onvm_captures *captures, uint32_t worker, uint16_t port
 	const uint64_t now = rte_rdtsc();
 
 	for (uint32_t c = 0; c < ONVM_CAPTURES_MAX; c++) {
+		/* P2: pairs with the release store P1 in onvm_dp_capture_start(). */
 		struct onvm_capture *capture =
 			__atomic_load_n(&captures->list[c], __ATOMIC_ACQUIRE);
 		const uint32_t point = capture == NULL ? 0 : find_point(capture, 0, port, kind);
@@ -98,6 +99,7 @@ onvm_capture_host(struct onvm_captures *captures, uint32_t worker,
 	const uint64_t now = rte_rdtsc();
 
 	for (uint32_t c = 0; c < ONVM_CAPTURES_MAX; c++) {
+		/* P2: pairs with the release store P1 in onvm_dp_capture_start(). */
 		struct onvm_capture *capture =
 			__atomic_load_n(&captures->list[c], __ATOMIC_ACQUIRE);
 		const uint32_t point = capture == NULL ? 0 : find_point(capture, 0, host, kind);

@@ -241,9 +241,10 @@ open_sink(struct pcap_port *own, const char *path, char *error, size_t error_siz
 }
 
 int
-onvm_port_pcap_open(struct onvm_port *port, const struct onvm_pcap_options *options, char *error,
-		    size_t error_size)
+onvm_port_pcap_open(struct onvm_port *port, const void *kind_options, uint32_t nb_workers,
+		    char *error, size_t error_size)
 {
+	const struct onvm_pcap_options *options = kind_options;
 	struct pcap_port *own = calloc(1, sizeof(*own));
 	int rc = 0;
 

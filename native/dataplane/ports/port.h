@@ -16,6 +16,7 @@
  */
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include <rte_mbuf.h>
@@ -75,6 +76,16 @@ struct onvm_port {
 };
 
 #define ONVM_BINDING_FAR (1u << 16)
+
+/**
+ * Open a port of some kind: fill @p port but for id, binding and name.
+ *
+ * @param options  the structure of options of this kind
+ * @param error    gets the reason of a failure, one line, or stays empty
+ * @return 0 or -errno
+ */
+typedef int onvm_port_opener(struct onvm_port *port, const void *options, uint32_t nb_workers,
+			     char *error, size_t error_size);
 
 /** A source's pace: so many packets per second, and so many in all. */
 struct onvm_pace {

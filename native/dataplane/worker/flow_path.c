@@ -53,6 +53,7 @@ entry_of(const struct onvm_worker *worker, const struct onvm_worker_port *wport,
 		return *bound;
 	entry.chain = onvm_chain_rules_find(rules, kind, &wport->burst.keys[i]);
 	chain = &worker->dp->steering.chains[entry.chain];
+	/* P2: pairs with the release store P1 in onvm_swap_candidates(). */
 	entry.candidates = __atomic_load_n(&chain->candidates, __ATOMIC_ACQUIRE);
 	if (entry.chain == 0 || entry.candidates == NULL)
 		return *bound;

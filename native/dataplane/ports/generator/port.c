@@ -138,9 +138,10 @@ static const struct onvm_port_ops gen_ops = {
 };
 
 int
-onvm_port_gen_open(struct onvm_port *port, const struct onvm_gen_options *options,
-		   uint32_t nb_workers, char *error, size_t error_size)
+onvm_port_gen_open(struct onvm_port *port, const void *kind_options, uint32_t nb_workers,
+		   char *error, size_t error_size)
 {
+	const struct onvm_gen_options *options = kind_options;
 	const uint32_t room = port->memory->stride - RTE_PKTMBUF_HEADROOM;
 	struct gen_port *own = aligned_alloc(64, RTE_ALIGN(sizeof(*own), 64));
 	int rc;
