@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * What the adaptive idle policy cannot be cheaper than here: two processes that hand each other
- * nothing, at a packet's rhythm.
+ * The least that the adaptive idle policy can cost here: two processes that wake each other at a
+ * packet's rhythm and exchange nothing.
  *
- *	onvm-bench-wakeups RATE MILLISECONDS CPU_A [CPU_B]
+ * 	onvm-bench-wakeups RATE MILLISECONDS CPU_A [CPU_B]
  *
  * A sleeps until the next packet would come (as a worker with a paced source), wakes B by a futex
  * (as an NF host is woken), and sleeps until B wakes it by an eventfd (as a worker is). One line:
  * CPU time of both in percent of a core, and the median time from A's wake of B to its own.
  *
- * Without CPU_B nobody is woken: A only sleeps until each packet would come.
+ * Without CPU_B there is no B: A only sleeps until each packet would come.
  */
 
 #include <errno.h>

@@ -18,7 +18,7 @@
 #include <rte_thread.h>
 
 typedef rte_thread_t onvm_control_thread;
-/** What its function returns: always 0. */
+/** Return type of its function; the value is always 0. */
 typedef uint32_t onvm_control_thread_result;
 
 static inline int
@@ -37,7 +37,7 @@ onvm_control_thread_join(onvm_control_thread thread)
 #else
 
 typedef pthread_t onvm_control_thread;
-/** What its function returns: always 0. */
+/** Return type of its function; the value is always 0. */
 typedef void *onvm_control_thread_result;
 
 static inline int

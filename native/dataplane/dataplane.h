@@ -4,13 +4,13 @@
 
 /**
  * @file
- * What the control plane (Python, through cffi) calls. One data plane per process, because DPDK's
- * environment is one per process.
+ * The interface of the data plane, which the control plane (Python, through cffi) calls. There is
+ * one data plane per process, because DPDK has one environment per process.
  *
- * Life: environment, init, then ports, chains and hosts in any order, start; stop; fini.
- * Threads: one control thread for all calls, except onvm_dp_wait_notice() and the reading of
- * counters, which any thread may do. Workers never wait for any of it.
- * Results: 0 or a positive number, or -errno; then onvm_dp_error() has one line for the user.
+ * Life: environment, init, then ports, chains and hosts in any order, start; stop; fini. Threads:
+ * one control thread for all calls, except onvm_dp_environment() and the reading of counters, which
+ * any thread may do. Workers never wait for any of it. Results: 0 or a positive number, or -errno;
+ * then onvm_dp_error() has one line for the user.
  */
 
 #include <stdint.h>
@@ -24,7 +24,7 @@ struct onvm_dp_config {
 	uint32_t nodes[8];	/**< those that have packet memory, 1 to 8 */
 	uint32_t nb_buffers;	/**< on each of them */
 	uint32_t data_bytes;	/**< largest packet a buffer holds */
-	uint32_t ring_length;	/**< places of a link; a power of two */
+	uint32_t ring_length;	/**< credits of a link; a power of two */
 	uint32_t idle_policy;	/**< enum onvm_idle_policy */
 	uint32_t flow_capacity; /**< flows, each with its reverse */
 	uint32_t flow_idle_ms;
@@ -33,7 +33,7 @@ struct onvm_dp_config {
 	uint32_t high_percent, low_percent; /**< watermarks, of ring_length */
 };
 
-/** What one port did, all workers together. */
+/** Counters of one port, all workers together. */
 struct onvm_dp_port_stats {
 	uint64_t rx, rx_bytes, tx, tx_bytes;
 	uint64_t latency[128]; /**< histogram from port to port; see onvm_dp_latency_bound_ns() */
@@ -41,23 +41,23 @@ struct onvm_dp_port_stats {
 	uint32_t nb_held; /**< received, not yet admitted */
 };
 
-/** What one NF host did, all workers together. */
+/** Counters of one NF host, all workers together. */
 struct onvm_dp_host_stats {
 	uint64_t rx[2];
 	uint64_t exits[2][16];
 	uint64_t drops[16][16];
 	uint64_t originated[16];
 	uint64_t lost, nb_shed, nb_bad, peak;
-	uint64_t reserved;				      /**< places taken now */
-	uint64_t latency[128];				      /**< histogram, hand-over to return */
-	uint64_t packets[16];				      /**< as the NF host says */
+	uint64_t reserved;     /**< credits taken now */
+	uint64_t latency[128]; /**< histogram, from enqueue to return */
+	uint64_t packets[16];  /**< as the NF host says */
 	uint64_t busy_cycles[16], idle_cycles, sleeps, loops; /**< as the NF host says */
 	uint64_t turn_sums[5];	   /**< struct onvm_turn_sums, as the NF host says */
 	uint64_t counters[16][16]; /**< as the NF host says */
 	uint32_t is_bad;
 };
 
-/** What a generator makes; see gen_client.h. Zero means the default unless said otherwise. */
+/** Options of a generator (ports/generator/client.h). Zero means the default, except where noted. */
 struct onvm_gen_options {
 	uint32_t is_server; /**< answers what arrives; the other fields but rate do not count */
 	uint32_t nb_flows;  /**< connections at a time; 1024 */
@@ -76,7 +76,7 @@ struct onvm_gen_options {
 	const char *servers; /**< addresses with commas between, or NULL: of 198.18.0.0/15 */
 };
 
-/** What a generator saw. */
+/** Counters of a generator. */
 struct onvm_dp_gen_stats {
 	uint64_t sent, received;	    /**< packets */
 	uint64_t opened, completed, failed; /**< connections */
@@ -94,7 +94,7 @@ struct onvm_dp_gen_stats {
 /** Packet memory near one NUMA node. */
 struct onvm_dp_area_stats {
 	uint32_t numa_node;
-	int bind_error; /**< errno with which the kernel refused that socket's memory, or 0 */
+	int bind_error; /**< errno with which the kernel refused that node's memory, or 0 */
 	uint64_t total, free, with_nfs;
 };
 
@@ -158,7 +158,7 @@ struct onvm_dp_peer_stats {
 struct onvm_dp_capture_point {
 	uint32_t is_host;
 	uint32_t id;	 /**< port, or host slot */
-	uint32_t is_in;	 /**< received by the port; handed to the host */
+	uint32_t is_in;	 /**< received by the port; given to the host */
 	uint32_t is_out; /**< sent by the port; taken back from the host */
 	char name[64];
 };
@@ -197,15 +197,15 @@ double onvm_dp_latency_bound_ns(uint32_t bucket);
 int onvm_dp_environment(int argc, char **argv);
 /** Make packet memory and tables. The thread that has called onvm_dp_environment(). */
 int onvm_dp_init(const struct onvm_dp_config *config);
-/** Start the workers; who calls this is the control thread. */
+/** Start the workers; the caller becomes the control thread. */
 int onvm_dp_start(void);
 /** Stop the workers; packets still inside count as drop_stopped. */
 void onvm_dp_stop(void);
 void onvm_dp_fini(void);
 
 /*
- * Ports. Each gives the port's ID. What comes in is received into memory near the device, or, where
- * that is nowhere (generators, captures), near the worker of the queue.
+ * Ports. Each gives the port's ID. Packets are received into memory near the device, or near the
+ * worker of the queue where there is no device (generators, captures).
  */
 int onvm_dp_port_null(const char *name, uint32_t size, uint32_t nb_flows, uint32_t is_random,
 		      uint32_t is_source, uint32_t nb_queues, uint64_t rate_pps, uint64_t count);
@@ -215,7 +215,7 @@ int onvm_dp_port_ethdev(const char *name, const char *device, uint32_t nb_queues
 			uint32_t needs_copy, uint32_t is_promiscuous, int node);
 int onvm_dp_port_gen(const char *name, const struct onvm_gen_options *options);
 int onvm_dp_port_close(uint32_t port);
-/** Whether sources are read; workers go on with what is inside. */
+/** Stop or resume reading sources; workers go on with the packets that are inside. */
 void onvm_dp_pause_sources(uint32_t is_paused);
 
 /* NF hosts. */
@@ -223,7 +223,7 @@ void onvm_dp_pause_sources(uint32_t is_paused);
  * A slot for a host with @p nb_stages services.
  *
  * @param nb_loaned  empty buffers that each worker lends it
- * @param socket     whose memory these are from; below 0: the worker's
+ * @param node       NUMA node whose memory these are from; below 0: the worker's
  * @return the host slot
  */
 int onvm_dp_host_add(const uint16_t *services, uint32_t nb_stages, uint32_t nb_loaned, int node,
@@ -233,23 +233,23 @@ int onvm_dp_host_activate(uint32_t host);
 /** No new flows, but those that it has claimed; running ones stay. */
 int onvm_dp_host_drain(uint32_t host);
 /**
- * Let no packet enter a path through a draining host, or let them enter again. What comes for it
- * meanwhile keeps its port waiting: short pauses only. When `reserved` of its counters has come to
- * 0, its state stands still.
+ * Let no packet enter a path through a draining host, or let them enter again. Packets that arrive
+ * for it meanwhile keep their port waiting, so pauses must be short. When `reserved` of its
+ * counters has come to 0, its state stands still.
  */
 int onvm_dp_host_pause(uint32_t host, uint32_t is_paused);
 /**
  * Its flows go to other hosts now, and its claims end. When `reserved` of its counters has come to
- * 0 it has no packet and will get none: whoever ends it then loses nothing.
+ * 0 it has no packet and will get none, so it can end without loss.
  *
- * @param successor  the host, here or at a peer, that takes all its flows where it can; 0: as new flows
- *              are shared out
+ * @param successor  the host, here or at a peer, that takes all its flows where it can; 0: they
+ *                   are shared out like new flows
  */
 int onvm_dp_host_leave(uint32_t host, uint32_t successor);
 /**
  * Its buffers go back to the pool, its flows to other hosts; the slot is free afterwards.
  *
- * @param last  what the host had done in the end, or NULL
+ * @param last  its final counters, or NULL
  */
 int onvm_dp_host_remove(uint32_t host, struct onvm_dp_host_stats *last);
 /** Make the host look at its socket. */
@@ -259,7 +259,7 @@ int onvm_dp_host_spare_pps(uint32_t host, uint32_t spare_pps);
 /** Traffic that belongs to this host alone: ports [first, end) of an address. */
 int onvm_dp_host_claim(uint32_t host, uint8_t ip_version, const uint8_t *address, uint8_t protocol,
 		       uint32_t first_port, uint32_t end_port);
-/** Forget such a claim of the host. */
+/** Remove such a claim of the host. */
 int onvm_dp_host_unclaim(uint32_t host, uint8_t ip_version, const uint8_t *address,
 			 uint8_t protocol, uint32_t first_port, uint32_t end_port);
 
@@ -283,9 +283,9 @@ int onvm_dp_port_rules(uint32_t port, const struct onvm_dp_rule *rules, uint32_t
  */
 int
 onvm_dp_tunnel_open(const char *name, uint32_t ip_version, const uint8_t *address, uint32_t vni);
-/** Packets from this address are believed from now on. @return the peer's ID, 1..1023 */
+/** Accept packets from this address from now on. @return the peer's ID, 1..1023 */
 int onvm_dp_peer_add(uint32_t ip_version, const uint8_t *address);
-/** Forget a peer at which no NF host and no end of a chain is. */
+/** Remove a peer that has no NF host and no end of a chain. */
 int onvm_dp_peer_remove(uint32_t peer);
 /** An NF host at a peer, active at once. @return its slot, as of a host here */
 int
@@ -293,10 +293,11 @@ onvm_dp_remote_add(const uint16_t *services, uint32_t nb_stages, uint32_t peer, 
 /**
  * It has ended, or cannot be reached: its flows go to other hosts.
  *
- * @param successor  the slot of the host that takes them all where it can; 0: as all hosts choose alike
+ * @param successor  the slot of the host that takes them all where it can; 0: the one that all
+ *                   hosts choose alike
  */
 int onvm_dp_remote_remove(uint32_t slot, uint32_t successor);
-/** Packets that name an NF host that has ended are for another, which has its state. */
+/** Packets that name NF host @p number, which has ended, go to @p successor, with its state. */
 int onvm_dp_number_successor(uint32_t number, uint32_t successor);
 /** Number in the cluster of an NF host here; 0: none. */
 int onvm_dp_host_number(uint32_t slot, uint32_t number);
@@ -304,17 +305,17 @@ int onvm_dp_read_peer(uint32_t peer, struct onvm_dp_peer_stats *stats);
 
 /* Captures: pcapng, while traffic runs. */
 /**
- * Begin a capture; what is before the first packet is written at once.
+ * Begin a capture; the blocks before the first packet are written at once.
  *
  * @param snap_length  bytes kept of each packet; 0: all
  * @param limit        packets in all; 0: endless
- * @param ring_bytes   room for copies not yet written, for each worker
+ * @param ring_bytes   space for copies not yet written, for each worker
  * @param fd           file, pipe or socket to write to; stays the caller's
  * @return the capture's ID
  */
 int onvm_dp_capture_start(const struct onvm_dp_capture_point *points, uint32_t nb_points,
 			  uint32_t snap_length, uint64_t limit, uint64_t ring_bytes, int fd);
-/** Write what has been captured; @return packets written. */
+/** Write the captured packets; @return how many. */
 int onvm_dp_capture_drain(uint32_t capture);
 /** End a capture, write the rest and the statistics. @param last  its counters, or NULL */
 int onvm_dp_capture_stop(uint32_t capture, struct onvm_dp_capture_stats *last);

@@ -66,7 +66,7 @@ map_file(struct onvm_packet_memory *memory, unsigned int huge)
 	memory->fd = create_file(memory->bytes, huge);
 	if (memory->fd < 0)
 		return memory->fd;
-	/* Pages come when the areas touch them, each from its socket. Huge ones are reserved here,
+	/* Pages come when the areas touch them, each from its node. Huge ones are reserved here,
 	 * so that a lack of them shows now. */
 	memory->base = mmap(NULL, memory->bytes, PROT_READ | PROT_WRITE, MAP_SHARED, memory->fd, 0);
 	if (memory->base == MAP_FAILED) {
@@ -104,7 +104,7 @@ init_mbuf(struct rte_mempool *pool, void *arg, void *object, unsigned int number
 	memory->mbufs[index] = mbuf;
 }
 
-/** What this thread touches first comes from @p node, if it can; 0 or the errno. */
+/** Let pages that this thread touches first come from @p node, if possible; 0 or the errno. */
 static int
 prefer_node(uint32_t node)
 {
@@ -127,7 +127,7 @@ touch(const struct onvm_packet_memory *memory, const struct onvm_memory_area *ar
 
 	if (madvise(memory->base + first, end - first, MADV_POPULATE_WRITE) == 0)
 		return;
-	/* Before Linux 5.14. Nobody has mapped it yet, and all of it is 0. */
+	/* Before Linux 5.14. No process has mapped it yet, and all of it is 0. */
 	for (uint64_t offset = first; offset < end; offset += page)
 		*(volatile uint8_t *)(memory->base + offset) = 0;
 }
@@ -143,7 +143,7 @@ create_pool(struct onvm_packet_memory *memory, struct onvm_memory_area *area)
 
 	memset(&priv, 0, sizeof(priv));
 	snprintf(name, sizeof(name), "onvm-packets-%u", area->node);
-	/* Any socket's as far as DPDK is concerned: without huge pages it knows of one alone, and
+	/* Any node's as far as DPDK is concerned: without huge pages it knows of one alone, and
 	 * what we touch now is from where we prefer it. */
 	pool = rte_mempool_create_empty(name, area->nb_buffers, sizeof(struct rte_mbuf), POOL_CACHE,
 					sizeof(priv), SOCKET_ID_ANY, 0);
@@ -163,7 +163,7 @@ create_pool(struct onvm_packet_memory *memory, struct onvm_memory_area *area)
 	return 0;
 }
 
-/** Make the areas, each in its socket's memory; the thread's own policy is as before after. */
+/** Make the areas, each in its node's memory; the thread's own memory policy stays. */
 static int
 create_areas(struct onvm_packet_memory *memory)
 {

@@ -7,20 +7,20 @@
  * Packet memory in split layout: data in a sealed memfd that NFs map, mbufs in private memory.
  *
  * Every buffer has an mbuf whose buf_addr points into the memfd, and a private record (struct
- * onvm_buffer) that says who holds it and where in its chain the packet stands. NFs can write
- * any byte of packet data and nothing else; so no NF can make the manager follow a pointer.
+ * onvm_buffer) with its owner and the position of its packet in the chain. NFs can write any byte
+ * of packet data and nothing else, so no NF can make the manager follow a pointer.
  *
  * The stride is an odd number of cache lines: the headers of a burst spread over all cache sets.
- * (Of an even number, they would share half of them.)
+ * (With an even number they would share half of them.)
  *
  * Each NUMA node with workers or NICs has an *area*: a range of buffers whose data and mbufs lie in
- * that socket's memory, and a mempool over them. Who takes a buffer says from which area; it goes
- * back to where it came from (mbuf->pool), whoever frees it. Indices count through all areas, so
- * that descriptors, records and checks know nothing of areas.
+ * that node's memory, and a mempool over them. Whoever allocates a buffer chooses the area; the
+ * buffer goes back to its own pool (mbuf->pool) wherever it is freed. Indices count through all
+ * areas, so descriptors, records and checks know nothing of areas.
  *
  * Life: one per process, created after rte_eal_init(), freed after the workers have stopped.
- * Threads: the mempool is DPDK's; the record of a buffer belongs to whoever holds the buffer,
- * and of one that an NF holds, to the worker of the link it went through.
+ * Threads: the mempool is DPDK's. The record of a buffer belongs to the worker that has the buffer;
+ * while an NF has it, to the worker of the link it went through.
  */
 
 #include <stdbool.h>
@@ -45,7 +45,7 @@ enum onvm_buffer_flags {
 #define ONVM_OWNER_NONE 0 /**< in the pool or with the manager */
 #define ONVM_FLOW_NONE UINT32_MAX
 
-/** Who holds a buffer, and where its packet stands. */
+/** The owner of a buffer, and the position of its packet. */
 struct onvm_buffer {
 	uint16_t owner; /**< link ID, or ONVM_OWNER_NONE */
 	uint16_t path;	/**< rendered path */
@@ -63,9 +63,9 @@ struct onvm_buffer_times {
 	uint64_t enqueued;
 };
 
-/** Buffers [first, first + nb_buffers), near one socket. */
+/** Buffers [first, first + nb_buffers), near one NUMA node. */
 struct onvm_memory_area {
-	uint32_t node; /**< NUMA node */
+	uint32_t node;
 	uint32_t first;
 	uint32_t nb_buffers;
 	int bind_error; /**< errno with which the kernel refused that node's memory, or 0 */
@@ -87,11 +87,11 @@ struct onvm_packet_memory {
 };
 
 /**
- * Make packet memory. Where the kernel does not give a socket's memory, the area is made in
+ * Make packet memory. Where the kernel does not give a node's memory, the area is made in
  * any, and its bind_error says why.
  *
- * @param sockets        one area for each; no socket twice
- * @param nb_nodes     1..ONVM_AREAS_MAX
+ * @param nodes          NUMA nodes, one area for each; no node twice
+ * @param nb_nodes       1..ONVM_AREAS_MAX
  * @param nb_buffers     buffers of each area
  * @param data_bytes     largest packet it must hold, headroom not counted
  * @param use_huge_pages MFD_HUGETLB; falls back to ordinary pages when there are too few
@@ -102,7 +102,7 @@ onvm_packet_memory_init(struct onvm_packet_memory *memory, const uint32_t *nodes
 			uint32_t nb_buffers, uint32_t data_bytes, int use_huge_pages);
 void onvm_packet_memory_free(struct onvm_packet_memory *memory);
 
-/** The pool of a socket; of the first area for one that has none. */
+/** The pool of a NUMA node; of the first area for a node that has none. */
 struct rte_mempool *onvm_packet_pool(const struct onvm_packet_memory *memory, uint32_t node);
 
 /** As onvm_packets_free(), of several areas. */

@@ -119,7 +119,7 @@ map_file(int fd, uint64_t bytes)
 	return mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0);
 }
 
-/** Map what the manager handed over and take our ends of the rings. */
+/** Map the files from the manager and take our ends of the rings. */
 static int
 map_reply(struct onvm_nf_host *host, int *fds, int nb_fds)
 {

@@ -23,7 +23,7 @@ struct onvm_nf_host;
  *
  * @p hello needs everything but magic, version and pid.
  *
- * @return 0, or -errno with a line for the user in onvm_nf_host_error(): -ETIMEDOUT nobody
+ * @return 0, or -errno with a line for the user in onvm_nf_host_error(): -ETIMEDOUT no manager
  *         listens, -EPROTO another layout version, others as the manager refused
  */
 ONVM_EXPORT int onvm_nf_host_attach(struct onvm_nf_host *host, const char *path,

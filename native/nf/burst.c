@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * What becomes of a burst: descriptors out of the ring, packets through the stages, descriptors
- * into the ring.
+ * A burst in an NF host: descriptors out of the ring, packets through the stages, descriptors into
+ * the ring.
  */
 
 #include "burst.h"
@@ -133,7 +133,7 @@ give_back(struct onvm_nf_host *host, uint32_t worker, const struct onvm_desc *de
 		if (host->reply.idle_policy == ONVM_IDLE_ADAPTIVE)
 			wake_worker(host, worker);
 		if (turn % FULL_RING_SPINS == 0) {
-			/* A manager that is gone, or throws us out, will never make room. */
+			/* A manager that is gone, or detaches us, will never empty the ring. */
 			if (ring->is_bad || !onvm_nf_host_is_alive(host))
 				return;
 			usleep(50);

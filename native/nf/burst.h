@@ -15,7 +15,7 @@ uint32_t onvm_burst_ready(struct onvm_nf_host *host, uint32_t worker);
 void onvm_burst_process(struct onvm_nf_host *host, uint32_t worker, uint32_t nb);
 /** onvm_ctx.originate */
 struct onvm_pkt *onvm_burst_originate(struct onvm_ctx *ctx);
-/** Hand over what the NF has made. */
+/** Return the packets that the NF has made. */
 void onvm_burst_return_originated(struct onvm_nf_host *host);
 
 #endif /* _ONVM_NF_BURST_H_ */

@@ -4,12 +4,12 @@
 
 /**
  * @file
- * Numbers of columns: the header fields of onvm/fields.h, then what a packet has besides.
+ * Numbers of columns: the header fields of onvm/fields.h, then the packet's own values.
  */
 
 #include <onvm/fields.h>
 
-/** What is not a header field but the packet's own; read-only except for the verdict. */
+/** The packet's own values, besides header fields; read-only except for the verdict. */
 enum onvm_meta {
 	ONVM_META_length = ONVM_FIELD_COUNT, /**< uint16_t */
 	ONVM_META_port,			     /**< uint16_t, ingress */

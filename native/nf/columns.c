@@ -283,7 +283,7 @@ onvm_columns_decide(struct onvm_columns *columns, const uint8_t *mask, uint32_t 
 				 UINT64_C(1) << ONVM_META_destination;
 
 	if (columns->gathered & decided) {
-		/* What was written into these columns so far came before this decision. */
+		/* Values written into these columns so far came before this decision. */
 		const uint64_t others = columns->gathered & ~decided;
 
 		columns->gathered &= decided;

@@ -43,7 +43,7 @@ ONVM_EXPORT void onvm_columns_begin(struct onvm_columns *columns, struct onvm_ct
 ONVM_EXPORT void onvm_columns_flush(struct onvm_columns *columns);
 ONVM_EXPORT uint32_t onvm_columns_length(const struct onvm_columns *columns);
 ONVM_EXPORT struct onvm_ctx *onvm_columns_ctx(const struct onvm_columns *columns);
-/** Packet @p row, for a view of it; all columns are written back and gathered anew when used. */
+/** Packet @p row, for a view of it; all columns are written back, and gathered again when used. */
 ONVM_EXPORT struct onvm_pkt *onvm_columns_packet(struct onvm_columns *columns, uint32_t row);
 
 /** Array of column @p id, gathered if it is not yet; NULL without memory. */
@@ -57,7 +57,7 @@ ONVM_EXPORT uint8_t *onvm_columns_mask(struct onvm_columns *columns, uint32_t he
 ONVM_EXPORT void onvm_columns_decide(struct onvm_columns *columns, const uint8_t *mask,
 				     uint32_t verdict, uint32_t destination);
 /**
- * Make room for @p length bytes before the packets where @p mask is not 0, and fill it.
+ * Make space for @p length bytes before the packets where @p mask is not 0, and fill it.
  *
  * @param bytes   what to fill in; NULL: zeros
  * @param stride  bytes from one packet's filling to the next one's; 0: the same for all

@@ -19,7 +19,7 @@
  */
 #define IDLE_SPINS_MIN 64
 #define IDLE_SPINS_MAX 2048
-/** About what a wake-up costs on a virtual machine. */
+/** About the cost of a wake-up on a virtual machine. */
 #define SHORT_SLEEP_NS 40000
 /** Longest sleep, after which the socket is looked at: a dead manager cannot wake us. */
 #define SLEEP_MAX_NS 100000000ull
@@ -132,7 +132,7 @@ onvm_nf_host_run(struct onvm_nf_host *host, uint64_t deadline_ns)
 			if (nb_idle % BUSY_TURNS_PER_LOOK == 0 && !onvm_nf_host_is_alive(host))
 				return ONVM_EVENT_DETACHED;
 		} else if (nb_idle < nb_spins) {
-			/* Whoever shares this core may be the one we wait for. */
+			/* The process that shares this core may be the one we wait for. */
 			if (nb_idle % IDLE_SPINS_MIN == 0)
 				sched_yield();
 			else

@@ -46,7 +46,7 @@ onvm_nf_host_set_stage(struct onvm_nf_host *host, uint32_t stage, onvm_kernel ke
 /** Tell the manager that packets may come (ONVM_MSG_READY). */
 ONVM_EXPORT int onvm_nf_host_ready(struct onvm_nf_host *host);
 ONVM_EXPORT const char *onvm_nf_host_error(const struct onvm_nf_host *host);
-/** What the manager granted; valid until the next attach. */
+/** The manager's reply; valid until the next attach. */
 ONVM_EXPORT const struct onvm_attach_reply *onvm_nf_host_reply(const struct onvm_nf_host *host);
 
 /**

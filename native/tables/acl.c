@@ -22,7 +22,7 @@
  * they are, and one trie is a little quicker to search.
  *
  * rte_acl's max_size stays 0. Any limit makes it begin with tries of 16,384 nodes and build all
- * anew with half of that until the result fits: fw1_10k took 12 s that way. Without one it begins
+ * again with half of that until the result fits: fw1_10k took 12 s that way. Without one it begins
  * (and ends) with its least, 2,048.
  */
 #define PARTS_MAX 4

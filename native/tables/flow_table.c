@@ -76,8 +76,8 @@ hash_create(uint32_t capacity, uint32_t padded_bytes)
 }
 
 /*
- * Put what is no key of a flow, for its last byte, into the slots beyond the capacity: authors take
- * a slot as an index of an array of that length.
+ * Fill the slots beyond the capacity with keys that no flow has, because of their last byte: authors
+ * use a slot as an index of an array of that length.
  */
 static int
 slots_fence(const struct onvm_flow_table *table)

@@ -96,7 +96,7 @@ test_one_that_closes_is_down_at_once(void)
 }
 
 static void
-test_one_that_begins_anew_is_noticed(void)
+test_one_that_starts_again_is_noticed(void)
 {
 	struct onvm_bfd a, b;
 
@@ -115,7 +115,7 @@ test_what_is_none_of_it_changes_nothing(void)
 	uint64_t seed = 11;
 
 	bring_up(&a, &b);
-	a.remote = 77; /* of somebody else's session */
+	a.remote = 77; /* of another session */
 	CHECK(!tell(&a, &b));
 	a.remote = 0; /* up without knowing us */
 	CHECK(!tell(&a, &b));
@@ -142,7 +142,7 @@ main(void)
 	RUN(test_both_come_up_and_stay);
 	RUN(test_who_hears_nothing_tells_the_other);
 	RUN(test_one_that_closes_is_down_at_once);
-	RUN(test_one_that_begins_anew_is_noticed);
+	RUN(test_one_that_starts_again_is_noticed);
 	RUN(test_what_is_none_of_it_changes_nothing);
 	return 0;
 }

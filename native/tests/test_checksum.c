@@ -2,7 +2,7 @@
 /*
  * Plan: a plain, word-by-word RFC 1071 sum is the oracle.
  *  - the fast sum agrees with it at every length and alignment
- *  - an incremental update agrees with summing anew, and keeps 0x0000 and 0xffff apart (RFC 1624)
+ *  - an incremental update agrees with summing again, and keeps 0x0000 and 0xffff apart (RFC 1624)
  */
 #include <string.h>
 
@@ -50,7 +50,7 @@ test_sum_agrees_with_rfc_1071(void)
 }
 
 static void
-test_update_agrees_with_summing_anew(void)
+test_update_agrees_with_summing_again(void)
 {
 	uint64_t seed = 4;
 	uint8_t header[20];
@@ -87,7 +87,7 @@ int
 main(void)
 {
 	RUN(test_sum_agrees_with_rfc_1071);
-	RUN(test_update_agrees_with_summing_anew);
+	RUN(test_update_agrees_with_summing_again);
 	RUN(test_example_of_rfc_1624);
 	return 0;
 }

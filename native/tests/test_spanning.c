@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Plan: three hosts that have the same view render the same paths: a packet's numbers lead each of
- * them to the same NF hosts, whatever slots these have there; places end where a path leaves the
- * host; when an NF host ends, all choose the same one in its place, known numbers or not, or the one
- * that has its state; of which nobody has told us yet is waited for; chains
- * of one host alone never leave it.
+ * them to the same NF hosts, whatever slots these have there; credits end where a path leaves the
+ * host; when an NF host ends, all choose the same substitute, known numbers or not, or the one that
+ * has its state; all wait for one that is not known yet; chains of one host alone never leave it.
  */
 #include "steering/candidates.h"
 
@@ -167,7 +166,7 @@ test_places_end_where_the_path_leaves(void)
 }
 
 static void
-test_all_choose_the_same_stand_in(void)
+test_all_choose_the_same_substitute(void)
 {
 	uint16_t numbers[ONVM_SPAN_MAX], others[ONVM_SPAN_MAX];
 
@@ -201,7 +200,7 @@ test_all_choose_the_same_stand_in(void)
 
 /** Successors of retired paths are what packets that still name the dead number lead to. */
 static void
-test_successor_is_the_stand_in(void)
+test_successor_is_the_substitute(void)
 {
 	const uint16_t before[ONVM_SPAN_MAX] = {1003, 2000, 3001};
 	uint16_t numbers[ONVM_SPAN_MAX], others[ONVM_SPAN_MAX], old[NB_HOSTS];
@@ -223,9 +222,9 @@ test_successor_is_the_stand_in(void)
 	}
 }
 
-/** Packets that name who has handed its state over go where the state is, whoever else serves. */
+/** Packets that name an NF host whose state has moved go where the state is. */
 static void
-test_heir_takes_the_place_of_who_has_ended(void)
+test_successor_replaces_the_host_that_has_ended(void)
 {
 	const uint16_t before[ONVM_SPAN_MAX] = {1003, 2000, 3001};
 	uint16_t numbers[ONVM_SPAN_MAX];
@@ -315,9 +314,9 @@ main(void)
 {
 	RUN(test_paths_mean_the_same_everywhere);
 	RUN(test_places_end_where_the_path_leaves);
-	RUN(test_all_choose_the_same_stand_in);
-	RUN(test_successor_is_the_stand_in);
-	RUN(test_heir_takes_the_place_of_who_has_ended);
+	RUN(test_all_choose_the_same_substitute);
+	RUN(test_successor_is_the_substitute);
+	RUN(test_successor_replaces_the_host_that_has_ended);
 	RUN(test_number_that_was_never_known_is_waited_for);
 	RUN(test_stand_ins_are_shared_out);
 	RUN(test_chain_of_one_host_stays_there);

@@ -195,7 +195,7 @@ test_fused_host_covers_its_positions(void)
 	CHECK_EQUAL(steering.paths[index].hops[1].host, 7);
 	CHECK_EQUAL(steering.paths[index].hops[1].nb_services, 2);
 	CHECK_EQUAL(steering.paths[index].nb_services, 3);
-	/* The rest of the chain after position 1 has nobody for service 3 alone. */
+	/* The rest of the chain after position 1 has no host for service 3 alone. */
 	kill_host(7);
 	set_host(8, 1, fused);
 	rebuild();

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Plan: the tables of NFs, under sanitizers; that DPDK's answers are right is tests/tables' subject.
+ * Plan: the tables of NFs, under sanitizers; that DPDK's answers are right is tests/tables'
+ * subject.
  *  - one look-up is the bulk's: ACL and LPM of both IP versions, at random
  *  - a tuple of another IP version matches no rule
  *  - slots are below the capacity and flows keep what is theirs, in tables of every size and key

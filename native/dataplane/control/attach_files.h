@@ -20,7 +20,7 @@
  */
 int onvm_attach_files_make(struct onvm_dataplane *dp, uint32_t slot, uint32_t nb_loaned, int node,
 			   struct onvm_dp_attach_files *files);
-/** Free what a dead or never used host leaves behind. */
+/** Free the area and links of a host that is dead or was never used. */
 void onvm_attach_files_free(struct onvm_dataplane *dp, uint32_t slot);
 
 #endif /* _ONVM_CONTROL_ATTACH_FILES_H_ */

@@ -19,7 +19,7 @@
 
 #define SNAP_LENGTH_MAX 65535u
 
-/** What the reader knows of a capture besides its rings. */
+/** The reader's part of a capture, besides its rings. */
 static struct reader {
 	struct onvm_pcapng file;
 	uint64_t tsc_begin;
@@ -48,7 +48,7 @@ publish_kinds(struct onvm_dataplane *dp)
 	onvm_publish(dp);
 }
 
-/** What workers compare with; kinds 0: there is no such port or NF host. */
+/** The point as workers compare it; kinds 0: there is no such port or NF host. */
 static struct onvm_capture_point
 point_of(const struct onvm_dataplane *dp, const struct onvm_dp_capture_point *wanted)
 {
@@ -120,6 +120,7 @@ onvm_dp_capture_start(const struct onvm_dp_capture_point *points, uint32_t nb_po
 		onvm_capture_free(capture);
 		return onvm_fail(rc, "capture file: %s", strerror(-rc));
 	}
+	/* P1: pairs with the acquire loads P2 in ports/capture.c. */
 	__atomic_store_n(&dp->captures.list[id], capture, __ATOMIC_RELEASE);
 	publish_kinds(dp);
 	return (int)id;
@@ -132,7 +133,7 @@ find(uint32_t id, struct onvm_capture **capture)
 	return *capture != NULL ? 0 : onvm_fail(-ENOENT, "there is no capture %u", id);
 }
 
-/** Write what is in the rings now, not what comes in meanwhile: it must end. */
+/** Write the copies that are in the rings now, not later ones: the call must end. */
 static int
 drain(struct onvm_capture *capture, struct reader *reader)
 {
@@ -207,7 +208,7 @@ onvm_dp_capture_stop(uint32_t id, struct onvm_dp_capture_stats *last)
 
 	if (rc != 0)
 		return rc;
-	/* No worker begins a copy after this; those that are in one are waited for. */
+	/* No worker begins a copy after this; publishing waits for those that are copying. */
 	__atomic_store_n(&dp->captures.list[id], NULL, __ATOMIC_RELEASE);
 	publish_kinds(dp);
 	rc = drain(capture, reader);

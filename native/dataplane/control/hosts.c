@@ -4,6 +4,8 @@
  * NF hosts of this machine: their states from added to free, and what happens to their flows.
  */
 
+#include "control/hosts.h"
+
 #include <errno.h>
 #include <linux/futex.h>
 #include <string.h>
@@ -33,7 +35,7 @@ onvm_dp_host_add(const uint16_t *services, uint32_t nb_stages, uint32_t nb_loane
 		if (dp->steering.hosts[slot].state == ONVM_HOST_FREE)
 			break;
 	if (slot == ONVM_HOSTS_MAX)
-		return onvm_fail(-ENOSPC, "all %u places for NF hosts are taken",
+		return onvm_fail(-ENOSPC, "all %u slots for NF hosts are taken",
 				 ONVM_HOSTS_MAX - 1);
 	host = &dp->steering.hosts[slot];
 	host->nb_stages = (uint8_t)nb_stages;
@@ -109,34 +111,48 @@ onvm_dp_host_leave(uint32_t slot, uint32_t successor)
 	return onvm_claims_remove(dp, (uint16_t)slot);
 }
 
-int
-onvm_dp_host_remove(uint32_t slot, struct onvm_dp_host_stats *last)
+void
+onvm_host_end(struct onvm_dataplane *dp, uint32_t slot, uint32_t successor)
 {
-	struct onvm_dataplane *dp = &onvm_dp;
+	struct onvm_host *host = &dp->steering.hosts[slot];
 	struct onvm_old_candidates old;
-	struct onvm_host *host;
 
-	if (slot == 0 || slot >= ONVM_HOSTS_MAX || dp->steering.hosts[slot].state == ONVM_HOST_FREE)
-		return onvm_fail(-ENOENT, "there is no NF host %u", slot);
-	host = &dp->steering.hosts[slot];
-	/* Its flows have successors before the workers lose it: they never find nobody. Workers
-	 * may take over at any time, for the housekeeper publishes, too: dead comes last. */
+	/* Its flows get successors before the workers lose it. Workers may take over at any time,
+	 * because housekeeping publishes too: so the state DEAD comes last. */
 	__atomic_store_n(&host->state, ONVM_HOST_LEAVING, __ATOMIC_RELEASE);
 	onvm_swap_candidates(dp, &old);
-	onvm_steering_retire_host(&dp->steering, (uint16_t)slot, 0);
+	onvm_steering_retire_host(&dp->steering, (uint16_t)slot, (uint16_t)successor);
 	/* P1: pairs with the acquire load P2 in take_over_links(). */
 	__atomic_store_n(&host->state, ONVM_HOST_DEAD, __ATOMIC_RELEASE);
 	onvm_publish(dp);
 	onvm_free_candidates(&old);
-	/* The workers have swept their links to it; before, one may have made another path. */
-	onvm_steering_retire_host(&dp->steering, (uint16_t)slot, 0);
+	/* No worker chooses it any more; before, one may have made another path. */
+	onvm_steering_retire_host(&dp->steering, (uint16_t)slot, (uint16_t)successor);
 	onvm_claims_remove(dp, (uint16_t)slot);
 	onvm_host_set_number(dp, slot, 0);
+}
+
+void
+onvm_host_free_slot(struct onvm_dataplane *dp, uint32_t slot)
+{
+	struct onvm_host *host = &dp->steering.hosts[slot];
+
+	host->generation++;
+	__atomic_store_n(&host->state, ONVM_HOST_FREE, __ATOMIC_RELEASE);
+}
+
+int
+onvm_dp_host_remove(uint32_t slot, struct onvm_dp_host_stats *last)
+{
+	struct onvm_dataplane *dp = &onvm_dp;
+
+	if (slot == 0 || slot >= ONVM_HOSTS_MAX || dp->steering.hosts[slot].state == ONVM_HOST_FREE)
+		return onvm_fail(-ENOENT, "there is no NF host %u", slot);
+	onvm_host_end(dp, slot, 0);
 	if (last != NULL)
 		onvm_dp_read_host(slot, last);
 	onvm_attach_files_free(dp, slot);
-	host->generation++;
-	__atomic_store_n(&host->state, ONVM_HOST_FREE, __ATOMIC_RELEASE);
+	onvm_host_free_slot(dp, slot);
 	return 0;
 }
 
@@ -147,6 +163,7 @@ onvm_dp_host_attention(uint32_t slot)
 
 	if (link == NULL)
 		return onvm_fail(-ENOENT, "there is no NF host %u", slot);
+	/* S2: pairs with the fence S1 in the NF host: it sets the word, then looks at attention. */
 	__atomic_add_fetch(&link->control->attention, 1, __ATOMIC_SEQ_CST);
 	__atomic_store_n(&link->control->sleeping, 0, __ATOMIC_SEQ_CST);
 	syscall(SYS_futex, &link->control->sleeping, FUTEX_WAKE, 1, NULL, NULL, 0);

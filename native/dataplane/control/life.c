@@ -124,7 +124,7 @@ onvm_dp_start(void)
 	uint32_t index = 0;
 	unsigned int lcore;
 
-	/* Who controls need not be who has made the environment: tables ask for an lcore's number. */
+	/* This thread need not be the one that started the environment; tables need an lcore ID. */
 	if (rte_lcore_id() == LCORE_ID_ANY) {
 		if (rte_thread_register() != 0)
 			return onvm_fail(-rte_errno, "control thread: %s", rte_strerror(rte_errno));
@@ -162,7 +162,7 @@ onvm_dp_worker_cpu_ns(uint32_t worker)
 	return (uint64_t)used.tv_sec * 1000000000u + (uint64_t)used.tv_nsec;
 }
 
-/** Free what is still inside; the workers have stopped. */
+/** Free the packets that are still inside; the workers have stopped. */
 static void
 empty(struct onvm_dataplane *dp)
 {

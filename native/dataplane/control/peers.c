@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * Changes by the control thread: the tunnel, peers, and NF hosts that are there.
+ * The tunnel, peers, and NF hosts at peers.
  */
 
 #include <errno.h>
@@ -9,12 +9,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "control/claims.h"
+#include "control/hosts.h"
 #include "control/numbers.h"
 #include "control/ports.h"
 #include "control/publish.h"
 #include "peers/tunnel.h"
-#include "steering/retire.h"
 
 /** The open tunnel, or NULL. */
 static const struct onvm_port *
@@ -32,11 +31,8 @@ onvm_dp_tunnel_open(const char *name, uint32_t ip_version, const uint8_t *addres
 	struct onvm_dataplane *dp = &onvm_dp;
 	struct onvm_tunnel_options options = {.ip_version = (uint8_t)ip_version,
 					      .vni = vni,
-					      .nb_queues = dp->config.nb_workers,
 					      .peers = &dp->peers,
 					      .steering = &dp->steering};
-	char reason[256] = "";
-	struct onvm_port *port;
 	int rc;
 
 	if (tunnel_of(dp) != NULL)
@@ -44,19 +40,16 @@ onvm_dp_tunnel_open(const char *name, uint32_t ip_version, const uint8_t *addres
 	if ((ip_version != 4 && ip_version != 6) || vni >= 1u << 24)
 		return onvm_fail(-EINVAL, "port %s: IPv%u, VNI %u", name, ip_version, vni);
 	memcpy(options.address, address, ip_version == 4 ? 4 : 16);
-	port = onvm_port_take(dp, name);
-	if (port == NULL)
-		return -ENOSPC;
 	rc = onvm_prober_start(&dp->prober, options.ip_version, options.address, &dp->peers,
 			       dp->notice_fd);
 	if (rc != 0)
 		return onvm_fail(rc, "port %s: UDP port %u of the data address: %s", name,
 				 ONVM_BFD_PORT, strerror(-rc));
-	rc = onvm_port_finish(dp, port,
-			      onvm_port_tunnel_open(port, &options, reason, sizeof(reason)),
-			      reason);
-	if (rc < 0)
+	rc = onvm_port_open(dp, name, onvm_port_tunnel_open, &options);
+	if (rc < 0) {
 		onvm_prober_stop(&dp->prober);
+		return rc;
+	}
 	for (uint16_t peer = 1; peer < ONVM_PEERS_MAX; peer++)
 		if (dp->peers.peers[peer].is_used)
 			onvm_prober_add(&dp->prober, peer);
@@ -100,7 +93,7 @@ onvm_dp_peer_add(uint32_t ip_version, const uint8_t *address)
 		if (!dp->peers.peers[id].is_used)
 			break;
 	if (id == ONVM_PEERS_MAX)
-		return onvm_fail(-ENOSPC, "all %u places for peers are taken", ONVM_PEERS_MAX - 1);
+		return onvm_fail(-ENOSPC, "all %u slots for peers are taken", ONVM_PEERS_MAX - 1);
 	peer = &dp->peers.peers[id];
 	peer->address_length = onvm_sockaddr_set(&peer->address, (uint8_t)ip_version, address,
 						 ONVM_VXLAN_GPE_PORT);
@@ -180,7 +173,7 @@ onvm_dp_remote_add(const uint16_t *services, uint32_t nb_stages, uint32_t peer, 
 		if (steering->hosts[slot].state == ONVM_HOST_FREE)
 			break;
 	if (slot == ONVM_SLOTS_MAX)
-		return onvm_fail(-ENOSPC, "all %u places for NF hosts at peers are taken",
+		return onvm_fail(-ENOSPC, "all %u slots for NF hosts at peers are taken",
 				 ONVM_SLOTS_MAX - ONVM_HOSTS_MAX);
 	host = &steering->hosts[slot];
 	host->nb_stages = (uint8_t)nb_stages;
@@ -203,25 +196,11 @@ int
 onvm_dp_remote_remove(uint32_t slot, uint32_t successor)
 {
 	struct onvm_dataplane *dp = &onvm_dp;
-	struct onvm_old_candidates old;
-	struct onvm_host *host;
 
 	if (slot < ONVM_HOSTS_MAX || slot >= ONVM_SLOTS_MAX || successor >= ONVM_SLOTS_MAX ||
 	    dp->steering.hosts[slot].state == ONVM_HOST_FREE)
 		return onvm_fail(-ENOENT, "there is no NF host %u at a peer", slot);
-	host = &dp->steering.hosts[slot];
-	/* As with a host here: its flows have successors before it is gone. */
-	__atomic_store_n(&host->state, ONVM_HOST_LEAVING, __ATOMIC_RELEASE);
-	onvm_swap_candidates(dp, &old);
-	onvm_steering_retire_host(&dp->steering, (uint16_t)slot, (uint16_t)successor);
-	__atomic_store_n(&host->state, ONVM_HOST_DEAD, __ATOMIC_RELEASE);
-	onvm_publish(dp);
-	onvm_free_candidates(&old);
-	/* A worker may have made another path before. */
-	onvm_steering_retire_host(&dp->steering, (uint16_t)slot, (uint16_t)successor);
-	onvm_claims_remove(dp, (uint16_t)slot);
-	onvm_host_set_number(dp, slot, 0);
-	host->generation++;
-	__atomic_store_n(&host->state, ONVM_HOST_FREE, __ATOMIC_RELEASE);
+	onvm_host_end(dp, slot, successor);
+	onvm_host_free_slot(dp, slot);
 	return 0;
 }

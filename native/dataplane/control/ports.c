@@ -63,8 +63,9 @@ add_worker_ports(struct onvm_dataplane *dp, struct onvm_port *port)
 	return watch(dp, port);
 }
 
-struct onvm_port *
-onvm_port_take(struct onvm_dataplane *dp, const char *name)
+/** A free port with its name and memory; NULL when all are taken. */
+static struct onvm_port *
+take(struct onvm_dataplane *dp, const char *name)
 {
 	for (uint32_t id = 0; id < ONVM_PORTS_MAX; id++) {
 		struct onvm_port *port = &dp->ports[id];
@@ -85,8 +86,16 @@ onvm_port_take(struct onvm_dataplane *dp, const char *name)
 }
 
 int
-onvm_port_finish(struct onvm_dataplane *dp, struct onvm_port *port, int rc, const char *reason)
+onvm_port_open(struct onvm_dataplane *dp, const char *name, onvm_port_opener *open,
+	       const void *options)
 {
+	struct onvm_port *port = take(dp, name);
+	char reason[256] = "";
+	int rc;
+
+	if (port == NULL)
+		return -ENOSPC;
+	rc = open(port, options, dp->config.nb_workers, reason, sizeof(reason));
 	if (rc != 0)
 		return onvm_fail(rc, "port %s: %s", port->name,
 				 reason[0] != '\0' ? reason : strerror(-rc));
@@ -113,14 +122,8 @@ onvm_dp_port_null(const char *name, uint32_t size, uint32_t nb_flows, uint32_t i
 						  .nb_queues = nb_queues,
 						  .rate_pps = rate_pps,
 						  .count = count};
-	struct onvm_port *port = onvm_port_take(&onvm_dp, name);
-	char reason[256] = "";
 
-	if (port == NULL)
-		return -ENOSPC;
-	return onvm_port_finish(&onvm_dp, port,
-				onvm_port_null_open(port, &options, reason, sizeof(reason)),
-				reason);
+	return onvm_port_open(&onvm_dp, name, onvm_port_null_open, &options);
 }
 
 int
@@ -132,14 +135,8 @@ onvm_dp_port_pcap(const char *name, const char *rx_path, const char *tx_path, ui
 						  .loop = loop,
 						  .rate_pps = rate_pps,
 						  .count = count};
-	struct onvm_port *port = onvm_port_take(&onvm_dp, name);
-	char reason[256] = "";
 
-	if (port == NULL)
-		return -ENOSPC;
-	return onvm_port_finish(&onvm_dp, port,
-				onvm_port_pcap_open(port, &options, reason, sizeof(reason)),
-				reason);
+	return onvm_port_open(&onvm_dp, name, onvm_port_pcap_open, &options);
 }
 
 int
@@ -152,29 +149,14 @@ onvm_dp_port_ethdev(const char *name, const char *device, uint32_t nb_queues, ui
 						    .needs_copy = needs_copy != 0,
 						    .is_promiscuous = is_promiscuous != 0,
 						    .node = node};
-	struct onvm_port *port = onvm_port_take(&onvm_dp, name);
-	char reason[256] = "";
 
-	if (port == NULL)
-		return -ENOSPC;
-	return onvm_port_finish(&onvm_dp, port,
-				onvm_port_ethdev_open(port, &options, onvm_dp.config.nb_workers,
-						      reason, sizeof(reason)),
-				reason);
+	return onvm_port_open(&onvm_dp, name, onvm_port_ethdev_open, &options);
 }
 
 int
 onvm_dp_port_gen(const char *name, const struct onvm_gen_options *options)
 {
-	struct onvm_port *port = onvm_port_take(&onvm_dp, name);
-	char reason[256] = "";
-
-	if (port == NULL)
-		return -ENOSPC;
-	return onvm_port_finish(&onvm_dp, port,
-				onvm_port_gen_open(port, options, onvm_dp.config.nb_workers, reason,
-						   sizeof(reason)),
-				reason);
+	return onvm_port_open(&onvm_dp, name, onvm_port_gen_open, options);
 }
 
 int
@@ -193,7 +175,7 @@ onvm_dp_port_close(uint32_t id)
 		onvm_prober_stop(&dp->prober);
 	__atomic_store_n(&dp->ports[id].state, ONVM_PORT_CLOSING, __ATOMIC_RELEASE);
 	onvm_publish(dp);
-	/* No worker uses it any more. What came and left is still part of the sums. */
+	/* No worker uses it any more. Its packets remain part of the sums. */
 	for (uint32_t w = 0; w < dp->config.nb_workers; w++) {
 		dp->closed_rx += dp->wports[w][id]->stats.rx;
 		dp->closed_tx += dp->wports[w][id]->stats.tx;

@@ -4,16 +4,15 @@
 
 /**
  * @file
- * Taking a port slot, and putting an opened port into service.
+ * Opening a port of any kind, and freeing it.
  */
 
 #include "worker/worker.h"
 
-/** A free port with its name and memory; NULL when all are taken. */
-struct onvm_port *onvm_port_take(struct onvm_dataplane *dp, const char *name);
-/** Put a port that its kind has opened, or not (@p rc), into service; @return its ID. */
-int onvm_port_finish(struct onvm_dataplane *dp, struct onvm_port *port, int rc, const char *reason);
-/** Free what a closed port leaves behind. */
+/** Take a free port, open it and put it into service; @return its ID. */
+int onvm_port_open(struct onvm_dataplane *dp, const char *name, onvm_port_opener *open,
+		   const void *options);
+/** Free the worker ports and rules of a closed port. */
 void onvm_port_free(struct onvm_dataplane *dp, uint32_t port);
 
 #endif /* _ONVM_CONTROL_PORTS_H_ */

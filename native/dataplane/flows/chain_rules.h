@@ -4,11 +4,10 @@
 
 /**
  * @file
- * Which chain the new flows of a port take, where it is not always the same: rules over the
- * 5-tuple (rte_acl), the first of which wins. A flow is classified once; then the flow table
- * knows its path.
+ * Rules that choose the chain of a port's new flows by their 5-tuple (rte_acl). The first rule that
+ * matches wins. A flow is classified once; afterwards the flow table knows its path.
  *
- * Threads: made and freed by the control thread, read by workers; immutable once published.
+ * Threads: the control thread makes and frees rules, workers read them; immutable once published.
  */
 
 #include "dataplane.h"

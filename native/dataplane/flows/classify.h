@@ -4,12 +4,12 @@
 
 /**
  * @file
- * A burst on its way through the flow director: keys made and looked up in bulk.
+ * A burst on its way to the flow table: keys made and looked up in bulk.
  *
- * A worker classifies a burst in one turn of its loop and admits it in the next: what the look-up
- * has prefetched arrives meanwhile. Where a flow lies may be a guess of the cache's, so whoever
- * admits it compares the key (onvm_burst_path()). No quiescent state lies between the two, so what
- * was found in the table stays the flow's.
+ * A worker classifies a burst in one turn of its loop and admits it in the next. Meanwhile the
+ * prefetched lines arrive. A position may be a guess of the cache, so admission compares the key
+ * (onvm_burst_path()). There is no quiescent state between the two turns, so a position that was
+ * found in the table still belongs to the same flow.
  */
 
 #include <stdbool.h>
@@ -34,8 +34,8 @@ void onvm_classify(const struct onvm_flow_table *flows, uint8_t port, struct rte
 		   uint32_t nb, struct onvm_burst *burst);
 
 /**
- * Path of the flow of packet @p i; 0: it has none yet, and its position is ONVM_FLOW_NONE then, for
- * what was guessed was wrong.
+ * Path of the flow of packet @p i; 0: it has none yet. Its position is ONVM_FLOW_NONE then, because
+ * the guess was wrong.
  */
 static inline uint16_t
 onvm_burst_path(const struct onvm_flow_table *flows, struct onvm_burst *burst, uint32_t i)

@@ -4,16 +4,17 @@
 
 /**
  * @file
- * Where flows that were met lately lie in the flow table: four bytes a flow, so that those of a
- * hundred thousand flows stay in a core's cache, which the table's own buckets do not.
+ * A cache of positions in the flow table: four bytes a flow, so that those of a hundred thousand
+ * flows stay in a core's own cache. The buckets of the table would not.
  *
- * A set-associative cache of positions, found by the flow's hash. What it says is a guess: it may
- * be another flow's position, or one that was forgotten since; who asks compares the key, and takes a
- * wrong guess out. So nobody else has to, and nothing that two workers write at the same time does
- * harm. A flow comes in with its second packet: scans, whose flows have one, leave it alone.
+ * It is set-associative and indexed by the flow's hash. An entry is a guess: the position may
+ * belong to another flow by now, or to none. The reader compares the key and removes a wrong guess.
+ * So no other code needs to keep the cache right, and concurrent writes by two workers do no harm.
+ * A flow gets its entry with its second packet: scans, whose flows have one packet, leave the cache
+ * alone.
  *
- * It begins small and grows with the flows in use, by looking at one more bit of the hash: guesses
- * that are then in the wrong set are made again.
+ * The cache starts small and grows with the number of flows, by using one more bit of the hash.
+ * Entries that are then in the wrong set are made again.
  *
  * Threads: all workers.
  */
@@ -70,7 +71,7 @@ onvm_flow_cache_fini(struct onvm_flow_cache *cache)
 		munmap(cache->sets, ((size_t)cache->mask_max + 1) * sizeof(*cache->sets));
 }
 
-/** There are @p nb_used flows now: at most every other entry is to be needed. */
+/** Grow for @p nb_used flows: at most every other entry shall be in use. */
 static inline void
 onvm_flow_cache_fit(struct onvm_flow_cache *cache, uint32_t nb_used)
 {
@@ -109,7 +110,7 @@ onvm_flow_cache_find(const struct onvm_flow_cache *cache, uint32_t hash)
 	return UINT32_MAX;
 }
 
-/** The flow with @p hash is at @p position. It takes the place of its tag, an empty one, or any. */
+/** Note that the flow with @p hash is at @p position, in the entry of its tag, an empty one or any. */
 static inline void
 onvm_flow_cache_put(const struct onvm_flow_cache *cache, uint32_t hash, uint32_t position)
 {

@@ -219,7 +219,7 @@ create_hash(const char *name, uint32_t entries, uint32_t key_bytes, rte_hash_fun
 	return hash;
 }
 
-/** Ticks until an idle flow is forgotten: of 256, so that older ones are not taken for young. */
+/** Ticks until an idle flow expires: few of 256, so that an older one does not look young. */
 #define IDLE_TICKS 64
 #define TICK_MS_MIN 10
 /** Positions for each millisecond of a tick; ageing passes 65,536 in ten. */

@@ -4,31 +4,31 @@
 
 /**
  * @file
- * Flow director: which rendered path the packets of a flow take.
+ * The flow table: which rendered path the packets of a flow take.
  *
  * Two rte_hash tables (IPv4 with 16-byte, IPv6 with 48-byte keys) with lock-free readers. A flow
- * and its reverse are two entries that know each other; either one's traffic keeps both alive.
+ * and its reverse are two entries that point to each other; traffic of either keeps both alive.
  *
  * Keys: addresses, ports, protocol, the outermost VLAN ID and the port the packet came in on, so
- * that two ports may carry the same addresses. ICMP queries use their identifier as both ports;
- * ICMP errors are looked up as the reverse of the packet they quote, so that they meet the NFs
- * of their flow (RFC 5508 wants that of a NAT). Fragments after the first carry no ports: the
- * first one leaves an entry under the datagram's identification.
+ * that two ports may carry the same addresses. ICMP queries use their identifier as both ports.
+ * ICMP errors are looked up as the reverse of the packet they quote, so that they meet the NFs of
+ * their flow (RFC 5508 requires that of a NAT). Fragments after the first carry no ports: the first
+ * one leaves an entry under the datagram's identification.
  *
- * Where a flow lies is mostly known from a small cache of positions (flow_cache.h); the hash tables
- * are asked when it does not know. Of each direction a packet then reads the key and four bytes, so
- * that those of many flows stay in the cache. The time of its last packet is eight bits of ticks,
- * which ageing looks at before they come round again.
+ * A small cache of positions (flow_cache.h) answers most look-ups; the hash tables answer the rest.
+ * Of each direction a packet then reads the key and four bytes, so that those of many flows stay in
+ * the core's cache. The time of the last packet is eight bits of ticks, and ageing looks at it
+ * before the ticks come round again.
  *
  * Memory order: keys are written while the path at their position is 0. K1, the exchange that sets
- * the path, pairs with K2, the acquire load of the path before the key is read: a worker that sees a
- * path sees the key of that flow or of a later one. K3, the exchange that clears the path, comes before
- * the words of another key: its acquire half keeps them behind it.
+ * the path, pairs with K2, the acquire load of the path before the key is read: a worker that sees
+ * a path sees the key of that flow or of a later one. K3, the exchange that clears the path, comes
+ * before the words of another key: its acquire half keeps them behind it.
  *
- * Threads: look-up and add by workers; expire by one registered non-worker thread. Removed slots
- * are reused only after every worker has passed a quiescent state (rte_rcu_qsbr). A worker may
- * meet a flow in the moment in which it is forgotten: path 0 tells it, and only who changes the
- * path from what it has seen (compare and exchange) may go on.
+ * Threads: workers look up and add; one registered non-worker thread expires. Removed slots are
+ * reused only after every worker has passed a quiescent state (rte_rcu_qsbr). A worker may meet a
+ * flow at the moment of its removal. It then finds path 0, or its compare-and-exchange of the path
+ * fails.
  */
 
 #include <stdbool.h>
@@ -105,17 +105,17 @@ struct onvm_flow_table {
 	uint32_t *peers;	 /**< position of the other direction, or ONVM_FLOW_NONE */
 	uint32_t nb4, nb6;	 /**< positions of each */
 	uint32_t tick_ms;
-	uint8_t now;	    /**< atomic: ticks modulo 256, set by the housekeeper */
+	uint8_t now;	    /**< atomic: ticks modulo 256, set by housekeeping */
 	uint8_t idle_ticks; /**< far fewer than 256, and each tick sees a whole pass of ageing */
-	uint32_t cursor;    /**< the housekeeper's: next position to look at */
-	uint32_t passes;    /**< the housekeeper's: whole passes made */
+	uint32_t cursor;    /**< housekeeping's: next position to look at */
+	uint32_t passes;    /**< housekeeping's: whole passes made */
 	uint32_t high;	    /**< atomic: positions below this one have been used */
 	uint32_t nb_used;   /**< atomic: positions with a path; rte_hash counts late */
 };
 
 /**
  * @param capacity  flows, each with its reverse, of IPv4; a quarter as many of IPv6
- * @param idle_ms   a flow idle for this long is forgotten
+ * @param idle_ms   a flow that is idle for this long expires
  * @param qsbr      of the workers
  */
 int onvm_flow_table_init(struct onvm_flow_table *table, uint32_t capacity, uint32_t idle_ms,
@@ -163,14 +163,14 @@ uint32_t onvm_flow_table_find(const struct onvm_flow_table *table, enum onvm_flo
 /** Position of the flow, added if need be, or ONVM_FLOW_NONE when the table is full. */
 uint32_t onvm_flow_table_put(struct onvm_flow_table *table, enum onvm_flow_kind kind,
 			     const union onvm_flow_key *key, uint32_t hash);
-/** Housekeeper: what time it is. */
+/** Set the time; by housekeeping. */
 static inline void
 onvm_flow_table_set_time(struct onvm_flow_table *table, uint64_t time_ms)
 {
 	__atomic_store_n(&table->now, (uint8_t)(time_ms / table->tick_ms), __ATOMIC_RELAXED);
 }
 
-/** A packet of the flow has come; stores only what is new, for the line may be another core's. */
+/** A packet of the flow has come; stores only a new tick, as the line may be another core's. */
 static inline void
 onvm_flow_touch(struct onvm_flow *flow, uint8_t now)
 {
@@ -205,9 +205,9 @@ onvm_flow_words_are(const uint64_t *words, const union onvm_flow_key *key, uint3
 }
 
 /**
- * Path of the flow with @p key if it is the one at @p position; 0: it is another one, or forgotten.
+ * Path of the flow with @p key if it is the one at @p position; 0: it is another one, or expired.
  *
- * The path is read first: keys are written while it is 0, so who has read one that is not reads the
+ * The path is read first: keys are written while it is 0, so a path other than 0 is followed by the
  * key of that flow or of a later one.
  */
 static inline uint16_t
@@ -231,7 +231,7 @@ onvm_flow_path_of_key(const struct onvm_flow_table *table, uint32_t position,
 /**
  * Let the flow at @p position take @p path instead of @p known.
  *
- * @return false: somebody else was quicker, and @p known is what it has now; 0: it was forgotten
+ * @return false: another thread was quicker, and @p known is the path it has now; 0: it expired
  */
 static inline bool
 onvm_flow_change_path(struct onvm_flow_table *table, uint32_t position, uint16_t *known,
@@ -251,11 +251,11 @@ onvm_flow_unlearn(struct onvm_flow_table *table, uint32_t position)
 }
 
 /**
- * Look at up to @p budget positions and forget idle flows.
+ * Look at up to @p budget positions and remove idle flows.
  *
  * @param steering  NULL, or whose retired paths are replaced in flows by their successors; a flow
- *                  without successor is forgotten
- * @return flows forgotten
+ *                  without successor is removed
+ * @return flows removed
  */
 uint32_t onvm_flow_table_age(struct onvm_flow_table *table, uint32_t budget,
 			     const struct onvm_steering *steering);

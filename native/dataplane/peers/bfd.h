@@ -6,8 +6,8 @@
  * @file
  * Bidirectional Forwarding Detection (RFC 5880): one session, without clock and socket.
  *
- * Asynchronous mode; no demand, echo or authentication. Who has a session feeds it what comes and
- * asks it what to send.
+ * Asynchronous mode; no demand, echo or authentication. The caller feeds the session received
+ * packets and asks it which packet to send.
  */
 
 #include <stdbool.h>

@@ -4,9 +4,9 @@
 
 /**
  * @file
- * Type of service over a tunnel: the outer header takes DSCP and ECN of the inner one; on the way
- * out congestion marks of the outer header are carried over (RFC 6040, normal mode), while the
- * inner DSCP stays as it was (RFC 2983, pipe model).
+ * Type of service over a tunnel. The outer header takes DSCP and ECN of the inner one. At the far
+ * end the congestion marks of the outer header are carried over (RFC 6040, normal mode); the inner
+ * DSCP stays as it was (RFC 2983, pipe model).
  */
 
 #include <stdbool.h>

@@ -4,13 +4,13 @@
 
 /**
  * @file
- * Network Service Header (RFC 8300) in VXLAN-GPE (draft-ietf-nvo3-vxlan-gpe), as hosts of a cluster
- * send packets to each other: UDP to port 4790, VXLAN-GPE, NSH, the Ethernet frame.
+ * Network Service Header (RFC 8300) in VXLAN-GPE (draft-ietf-nvo3-vxlan-gpe): how hosts of a
+ * cluster send packets to each other. UDP to port 4790, VXLAN-GPE, NSH, the Ethernet frame.
  *
- * The service path identifier is the number of the chain in the cluster, and in its lowest bit the
+ * The service path identifier is the number of the chain in the cluster; its lowest bit is the
  * direction. The service index counts the services that are still to come, and the exit port as one
- * more, so that it never falls to 0 on the way. The fixed context headers (MD type 1) name the NF
- * hosts of the path in forward order, 16 bits each; 0: whoever receives the packet chooses.
+ * more, so it never falls to 0 on the way. The fixed context headers (MD type 1) name the NF hosts
+ * of the path in forward order, 16 bits each. Where all are 0, the receiver chooses.
  */
 
 #include <stdbool.h>

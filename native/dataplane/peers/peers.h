@@ -4,7 +4,7 @@
 
 /**
  * @file
- * The other hosts of a cluster, and who of them has sent a packet.
+ * The other hosts of a cluster, found by the addresses they send from.
  *
  * Threads: the control thread adds and removes; workers read. An address changes only while no
  * worker uses its peer.

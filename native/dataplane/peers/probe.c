@@ -43,7 +43,7 @@ send_to(const struct onvm_prober *prober, const struct onvm_probed *probed)
 	uint8_t data[ONVM_BFD_BYTES];
 
 	onvm_bfd_write(&probed->session, data);
-	/* What cannot be sent is missed by the other end: that is what probes are for. */
+	/* The other end misses a packet that cannot be sent, and that is what probes are for. */
 	(void)sendto(prober->fd, data, sizeof(data), MSG_DONTWAIT, &probed->address.any,
 		     probed->address_length);
 }
@@ -62,6 +62,7 @@ receive_all(struct onvm_prober *prober)
 
 		if (nb < 0)
 			return;
+		/* P2: pairs with the release store P1 in publish_peers(). */
 		peer = onvm_peers_find(__atomic_load_n(&prober->peers->index, __ATOMIC_ACQUIRE),
 				       &from);
 		probed = &prober->probed[peer];
@@ -217,7 +218,7 @@ onvm_prober_add(struct onvm_prober *prober, uint16_t peer)
 			    .interval_us = ONVM_PROBE_INTERVAL_MS * 1000,
 			    .multiplier = ONVM_PROBE_MULTIPLIER},
 	};
-	/* The same place in both: a port is a port. */
+	/* The port lies at the same offset in both. */
 	probed->address.v4.sin_port = htons(ONVM_BFD_PORT);
 	pthread_mutex_unlock(&prober->lock);
 }

@@ -4,17 +4,18 @@
 
 /**
  * @file
- * Whether peers answer on the data network: a BFD session with each, in a thread of its own.
+ * Probes: a BFD session with each peer tells whether the peer answers on the data network. They
+ * have a thread of their own.
  *
- * It knows nothing of ZooKeeper or of any agent. A peer that is silent for ONVM_PROBE_DETECT_MS
- * counts as down until it answers again; one that has never answered, from ONVM_PROBE_GRACE_MS
- * after it was added on.
+ * The prober knows nothing of ZooKeeper or of any agent. A peer that is silent for
+ * ONVM_PROBE_DETECT_MS counts as down until it answers again. A peer that has never answered counts
+ * as down from ONVM_PROBE_GRACE_MS after it was added.
  *
- * Sessions that are not up send as often as those that are (RFC 5880 wants a second between their
- * packets): the data network is the cluster's own, and a host that has come back is to serve soon.
+ * Sessions that are not up send as often as those that are. RFC 5880 wants a second between their
+ * packets, but the data network is the cluster's own, and a host that comes back should serve soon.
  *
  * Threads: the control thread begins, ends, adds and removes; the probing thread writes states and
- * raises onvm_dataplane.notice_fd when one has changed; anybody may read them.
+ * raises onvm_dataplane.notice_fd when one has changed; any thread may read them.
  */
 
 #include <pthread.h>
@@ -30,7 +31,7 @@
 #define ONVM_PROBE_DETECT_MS (ONVM_PROBE_INTERVAL_MS * ONVM_PROBE_MULTIPLIER)
 #define ONVM_PROBE_GRACE_MS 1000
 
-/** What is known of one peer. */
+/** The state of one peer. */
 struct onvm_probed {
 	bool is_used;
 	uint8_t is_down; /**< atomic */
@@ -61,9 +62,9 @@ int onvm_prober_start(struct onvm_prober *prober, uint8_t ip_version, const uint
 		      const struct onvm_peers *peers, int notice_fd);
 /** Tell the peers that this was it, and end the thread. */
 void onvm_prober_stop(struct onvm_prober *prober);
-/** Return when the thread no longer looks at what was published before. */
+/** Return when the thread no longer uses the peers published before. */
 void onvm_prober_pass(struct onvm_prober *prober);
-/** Fill in what is known of @p peer. */
+/** Fill in the state of @p peer. */
 void
 onvm_prober_read(const struct onvm_prober *prober, uint16_t peer, struct onvm_dp_peer_stats *stats);
 void onvm_prober_add(struct onvm_prober *prober, uint16_t peer);

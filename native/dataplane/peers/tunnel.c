@@ -13,7 +13,7 @@
 
 /** Room in the kernel for bursts, in bytes. */
 #define SOCKET_BYTES (8 << 20)
-/** A socket that was empty is asked again after so many turns of a busy worker, at most. */
+/** Turns of a busy worker after which an empty socket is read again, at most. */
 #define SKIPS_MAX 32
 #define CONTROL_BYTES 64
 
@@ -46,7 +46,7 @@ struct tunnel_port {
 
 /* ---- receiving ---- */
 
-/** Type of service of a datagram, from what the kernel says beside it. */
+/** Type of service of a datagram, from its control message. */
 static uint8_t
 tos_of(struct msghdr *header)
 {
@@ -281,7 +281,7 @@ set_option(int fd, int level, int option, int value)
 }
 
 static int
-open_socket(const struct onvm_tunnel_options *options)
+open_socket(const struct onvm_tunnel_options *options, uint32_t nb_workers)
 {
 	const int family = options->ip_version == 4 ? AF_INET : AF_INET6;
 	const int fd = socket(family, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -291,7 +291,7 @@ open_socket(const struct onvm_tunnel_options *options)
 
 	if (fd < 0)
 		return -errno;
-	if (options->nb_queues > 1)
+	if (nb_workers > 1)
 		set_option(fd, SOL_SOCKET, SO_REUSEPORT, 1);
 	set_option(fd, SOL_SOCKET, SO_RCVBUF, SOCKET_BYTES);
 	set_option(fd, SOL_SOCKET, SO_RCVBUFFORCE, SOCKET_BYTES);
@@ -321,9 +321,10 @@ static const struct onvm_port_ops tunnel_ops = {
 };
 
 int
-onvm_port_tunnel_open(struct onvm_port *port, const struct onvm_tunnel_options *options,
+onvm_port_tunnel_open(struct onvm_port *port, const void *kind_options, uint32_t nb_workers,
 		      char *error, size_t error_size)
 {
+	const struct onvm_tunnel_options *options = kind_options;
 	struct tunnel_port *tunnel = calloc(1, sizeof(*tunnel));
 	int rc = 0;
 
@@ -333,12 +334,12 @@ onvm_port_tunnel_open(struct onvm_port *port, const struct onvm_tunnel_options *
 	tunnel->family = options->ip_version == 4 ? AF_INET : AF_INET6;
 	tunnel->peers = options->peers;
 	tunnel->steering = options->steering;
-	tunnel->queues = calloc(options->nb_queues, sizeof(*tunnel->queues));
+	tunnel->queues = calloc(nb_workers, sizeof(*tunnel->queues));
 	port->priv = tunnel;
 	if (tunnel->queues == NULL)
 		rc = -ENOMEM;
-	for (uint32_t i = 0; i < options->nb_queues && rc == 0; i++) {
-		tunnel->queues[i].fd = open_socket(options);
+	for (uint32_t i = 0; i < nb_workers && rc == 0; i++) {
+		tunnel->queues[i].fd = open_socket(options, nb_workers);
 		rc = RTE_MIN(tunnel->queues[i].fd, 0);
 		tunnel->nb_queues = i + 1;
 		port->wake_fds[i] = tunnel->queues[i].fd;
@@ -350,8 +351,8 @@ onvm_port_tunnel_open(struct onvm_port *port, const struct onvm_tunnel_options *
 		return rc;
 	}
 	port->ops = &tunnel_ops;
-	port->nb_queues = (uint16_t)options->nb_queues;
-	port->nb_wake_fds = (uint16_t)options->nb_queues;
+	port->nb_queues = (uint16_t)nb_workers;
+	port->nb_wake_fds = (uint16_t)nb_workers;
 	port->is_tunnel = true;
 	return 0;
 }

@@ -6,13 +6,13 @@
  * @file
  * The port to the other hosts of a cluster: NSH in VXLAN-GPE over UDP sockets.
  *
- * The kernel carries the UDP datagrams: routes, neighbours, path MTU and fragments of the outer
- * header are its matter, any interface it knows will do, and no privilege is needed. An inner
- * packet that does not fit into the data network's MTU goes out in fragments of the outer header
- * and is put together by the peer's kernel, so NFs always see whole packets.
+ * The kernel carries the UDP datagrams. It takes care of routes, neighbours, path MTU and fragments
+ * of the outer header; any interface will do, and no privilege is needed. An inner packet that does
+ * not fit into the data network's MTU goes out in fragments of the outer header. The peer's kernel
+ * puts them together, so NFs always see whole packets.
  *
- * Packets are received with their NSH beside them, in private memory, and sent as the record says
- * that onvm_tunnel_address() has left in the mbuf.
+ * Received packets have their NSH beside them, in private memory. A packet that is sent carries its
+ * path, hop and peer in its mbuf, where onvm_tunnel_address() has put them.
  *
  * Threads: queue q belongs to one worker, in both directions.
  */
@@ -27,19 +27,17 @@ struct onvm_tunnel_options {
 	uint8_t ip_version;
 	uint8_t address[16]; /**< this host's, network order */
 	uint32_t vni;
-	uint32_t nb_queues; /**< one for each worker */
 	const struct onvm_peers *peers;
 	const struct onvm_steering *steering;
 };
 
-/** What came with a packet. */
+/** The headers of a received packet. */
 struct onvm_tunnel_packet {
 	struct onvm_nsh nsh;
 	uint16_t peer;
 };
 
-int onvm_port_tunnel_open(struct onvm_port *port, const struct onvm_tunnel_options *options,
-			  char *error, size_t error_size);
+onvm_port_opener onvm_port_tunnel_open; /**< struct onvm_tunnel_options */
 /** Headers of the burst that was received last on @p queue, one for each packet. */
 const struct onvm_tunnel_packet *onvm_tunnel_received(const struct onvm_port *port, uint16_t queue);
 /** Packets from and to @p peer. */

@@ -11,11 +11,11 @@
 
 /* ---- the worker's side ---- */
 
-/** Room for @p nb_bytes in one piece, or NULL; a gap at the ring's end is skipped. */
+/** Space for @p nb_bytes in one piece, or NULL; a gap at the ring's end is skipped. */
 static uint8_t *
 reserve_bytes(struct onvm_capture_ring *ring, uint64_t nb_bytes, uint64_t *head)
 {
-	/* C1 pairs with C2: what was read may be overwritten. */
+	/* C1: pairs with the release store C2 in onvm_capture_next(): bytes before it were read. */
 	const uint64_t tail = __atomic_load_n(&ring->tail, __ATOMIC_ACQUIRE);
 	const uint64_t offset = ring->head & (ring->size - 1);
 	const uint64_t gap = ring->size - offset < nb_bytes ? ring->size - offset : 0;
@@ -23,7 +23,7 @@ reserve_bytes(struct onvm_capture_ring *ring, uint64_t nb_bytes, uint64_t *head)
 	*head = ring->head;
 	if (*head - tail + gap + nb_bytes > ring->size)
 		return NULL;
-	if (gap != 0) { /* a multiple of 16: room for a record that says so */
+	if (gap != 0) { /* a multiple of 16: it holds a record that says so */
 		memset(ring->bytes + offset, ONVM_CAPTURE_SKIP, sizeof(struct onvm_capture_record));
 		*head += gap;
 	}
@@ -55,7 +55,7 @@ copy(struct onvm_capture *capture, struct onvm_capture_ring *ring, uint8_t point
 	record->is_outbound = is_outbound;
 	memcpy(record + 1, data, captured);
 	ring->nb_captured++;
-	/* C3 pairs with C4: the record before the head that covers it. */
+	/* C3: pairs with the acquire load C4 in peek_ring(): the record comes before the head. */
 	__atomic_store_n(&ring->head, head + nb_bytes, __ATOMIC_RELEASE);
 }
 
@@ -77,6 +77,7 @@ onvm_capture_port(struct onvm_captures *captures, uint32_t worker, uint16_t port
 	const uint64_t now = rte_rdtsc();
 
 	for (uint32_t c = 0; c < ONVM_CAPTURES_MAX; c++) {
+		/* P2: pairs with the release store P1 in onvm_dp_capture_start(). */
 		struct onvm_capture *capture =
 			__atomic_load_n(&captures->list[c], __ATOMIC_ACQUIRE);
 		const uint32_t point = capture == NULL ? 0 : find_point(capture, 0, port, kind);
@@ -98,6 +99,7 @@ onvm_capture_host(struct onvm_captures *captures, uint32_t worker,
 	const uint64_t now = rte_rdtsc();
 
 	for (uint32_t c = 0; c < ONVM_CAPTURES_MAX; c++) {
+		/* P2: pairs with the release store P1 in onvm_dp_capture_start(). */
 		struct onvm_capture *capture =
 			__atomic_load_n(&captures->list[c], __ATOMIC_ACQUIRE);
 		const uint32_t point = capture == NULL ? 0 : find_point(capture, 0, host, kind);
@@ -105,7 +107,7 @@ onvm_capture_host(struct onvm_captures *captures, uint32_t worker,
 		if (capture == NULL || point == capture->nb_points)
 			continue;
 		for (uint32_t i = 0; i < nb; i++) {
-			/* One read of each field: what comes from a host is not to be trusted. */
+			/* One read of each field: a host may change its descriptors meanwhile. */
 			const struct onvm_desc desc = descs[i];
 
 			if (desc.buffer >= memory->nb_buffers ||
@@ -158,7 +160,7 @@ onvm_capture_free(struct onvm_capture *capture)
 static const struct onvm_capture_record *
 peek_ring(struct onvm_capture_ring *ring)
 {
-	/* C4 pairs with C3. */
+	/* C4: pairs with the release store C3 in copy(). */
 	const uint64_t head = __atomic_load_n(&ring->head, __ATOMIC_ACQUIRE);
 
 	while (ring->tail != head) {
@@ -196,7 +198,7 @@ onvm_capture_next(struct onvm_capture *capture, uint32_t ring)
 	const struct onvm_capture_record *record =
 		(const struct onvm_capture_record *)(own->bytes + (own->tail & (own->size - 1)));
 
-	/* C2 pairs with C1. */
+	/* C2: pairs with the acquire load C1 in reserve_bytes(). */
 	__atomic_store_n(&own->tail, own->tail + RTE_ALIGN(sizeof(*record) + record->captured, 16),
 			 __ATOMIC_RELEASE);
 }

@@ -6,20 +6,21 @@
  * @file
  * Capture: copies of packets that pass a point, taken while traffic runs.
  *
- * A point is a port or an NF host, and which way packets pass it. A capture has some points and,
- * for each worker, a ring of bytes that only this worker fills and only the control thread
- * empties. When it is full the copy is counted as overflow and left out: a slow reader costs a
- * capture its completeness and traffic nothing.
+ * A point is a port or an NF host, and the direction in which packets pass it. A capture has some
+ * points and one ring of bytes for each worker. Only this worker fills the ring, and only the
+ * control thread empties it. When the ring is full, the copy is left out and counted as overflow: a
+ * slow reader costs a capture its completeness and traffic nothing.
  *
- * Cost: a worker asks onvm_capture_wants() once a burst, one load and one branch. Only when some
- * capture has a point of this kind does it look which.
+ * Cost: a worker calls onvm_capture_wants() once a burst, one load and one branch. It compares
+ * points only when some capture has a point of this kind.
  *
- * What is captured: at a port's ingress what was received; at its egress what is handed to the
- * port; to an NF host what is put in its ring, from one what comes back with sound bounds,
- * whatever its verdict.
+ * Captured packets are: at a port's ingress, those received; at its egress, those given to the
+ * port; to an NF host, those put into its ring; from an NF host, those that come back with sound
+ * bounds, whatever their verdict.
  *
- * Life: published by the control thread, taken away by it and freed when all workers have seen
- * that (the epoch). Threads: rings are single-producer single-consumer.
+ * Life: the control thread publishes a capture, takes it away and frees it when all workers have
+ * seen that (the epoch). Threads: rings have one producer and one consumer. Memory order: C1 to C4
+ * in capture.c.
  */
 
 #include <stdbool.h>

@@ -28,7 +28,7 @@ struct ethdev_port {
 	char device[128];
 };
 
-/** Copy what the driver received into packet memory. */
+/** Copy received packets into packet memory. */
 static uint16_t
 copy_in(struct onvm_port *port, uint16_t queue, struct rte_mbuf **from, uint16_t nb,
 	struct rte_mbuf **mbufs, struct onvm_rx_result *result)
@@ -118,7 +118,7 @@ static const struct onvm_port_ops ethdev_ops = {
 	.close = ethdev_close,
 };
 
-/** Ask for RSS over what the device can hash. */
+/** Ask for RSS over the fields that the device can hash. */
 static void
 configure_rss(struct rte_eth_conf *conf, const struct rte_eth_dev_info *info, uint32_t nb_queues)
 {
@@ -132,8 +132,8 @@ configure_rss(struct rte_eth_conf *conf, const struct rte_eth_dev_info *info, ui
 
 /** Socket of the device, or of the NIC behind a virtual one; below 0: none, or unknown. */
 static int
-socket_of(const struct ethdev_port *own, const struct onvm_ethdev_options *options,
-	  const struct rte_eth_dev_info *info)
+node_of(const struct ethdev_port *own, const struct onvm_ethdev_options *options,
+	const struct rte_eth_dev_info *info)
 {
 	/* Virtual devices say where the thread was that made them. */
 	if (info->device == NULL || strcmp(rte_bus_name(rte_dev_bus(info->device)), "vdev") == 0)
@@ -157,7 +157,7 @@ start_device(struct onvm_port *port, struct ethdev_port *own,
 	rc = rte_eth_dev_info_get(own->ethdev, &info);
 	if (rc != 0)
 		return rc;
-	node = socket_of(own, options, &info);
+	node = node_of(own, options, &info);
 	for (uint32_t q = 0; q < RTE_DIM(port->pools) && node >= 0; q++)
 		port->pools[q] = onvm_packet_pool(port->memory, (uint32_t)node);
 	*step = "queues: the device has fewer than workers and queues need";
@@ -202,9 +202,10 @@ start_device(struct onvm_port *port, struct ethdev_port *own,
 }
 
 int
-onvm_port_ethdev_open(struct onvm_port *port, const struct onvm_ethdev_options *options,
-		      uint32_t nb_workers, char *error, size_t error_size)
+onvm_port_ethdev_open(struct onvm_port *port, const void *kind_options, uint32_t nb_workers,
+		      char *error, size_t error_size)
 {
+	const struct onvm_ethdev_options *options = kind_options;
 	struct ethdev_port *own = calloc(1, sizeof(*own));
 	const char *step = "probe";
 	char name[64];

@@ -36,19 +36,10 @@ struct onvm_pcap_options {
 	uint64_t count;
 };
 
-/*
- * Open functions fill @p port but for id, binding and name; 0 or -errno with the reason, one
- * line, in @p error.
- */
-int onvm_port_null_open(struct onvm_port *port, const struct onvm_null_options *options,
-			char *error, size_t error_size);
-int onvm_port_ethdev_open(struct onvm_port *port, const struct onvm_ethdev_options *options,
-			  uint32_t nb_workers, char *error, size_t error_size);
-int onvm_port_pcap_open(struct onvm_port *port, const struct onvm_pcap_options *options,
-			char *error, size_t error_size);
-
-int onvm_port_gen_open(struct onvm_port *port, const struct onvm_gen_options *options,
-		       uint32_t nb_workers, char *error, size_t error_size);
+onvm_port_opener onvm_port_null_open;	/**< struct onvm_null_options */
+onvm_port_opener onvm_port_ethdev_open; /**< struct onvm_ethdev_options */
+onvm_port_opener onvm_port_pcap_open;	/**< struct onvm_pcap_options */
+onvm_port_opener onvm_port_gen_open;	/**< struct onvm_gen_options */
 /** Counters of a port that onvm_port_gen_open() made; -EINVAL for another kind. */
 int onvm_port_gen_read(const struct onvm_port *port, struct onvm_dp_gen_stats *stats);
 

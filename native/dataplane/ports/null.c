@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * Port "null": makes packets out of nothing and takes packets without a trace.
+ * Port "null": makes packets, and takes packets and drops them silently.
  *
  * The packets are UDP over IPv4. Without `nb_flows` they come from 256 templates, of which every
  * sixteenth goes to port 9999: the traffic of benchmark work "w2". With `nb_flows` each packet
@@ -181,9 +181,10 @@ static const struct onvm_port_ops null_ops = {
 };
 
 int
-onvm_port_null_open(struct onvm_port *port, const struct onvm_null_options *options, char *error,
-		    size_t error_size)
+onvm_port_null_open(struct onvm_port *port, const void *kind_options, uint32_t nb_workers,
+		    char *error, size_t error_size)
 {
+	const struct onvm_null_options *options = kind_options;
 	const uint32_t room = port->memory->stride - RTE_PKTMBUF_HEADROOM;
 	const uint32_t nb_queues = options->nb_queues == 0 ? 1 : options->nb_queues;
 	struct null_port *null;

@@ -3,8 +3,8 @@
 /*
  * Port "pcap": reads a capture (pcap or pcapng, gzip or not) and writes one.
  *
- * Reading waits for the chain: nothing is lost however slow it is. What cannot enter a buffer,
- * because it is larger or because the capture cut it, is counted as oversize and left out.
+ * Reading waits for the chain, so nothing is lost however slow the chain is. A packet that does not
+ * fit a buffer, or that the capture has cut short, is counted as oversize and left out.
  */
 
 #include "ports/kinds.h"
@@ -33,7 +33,7 @@ struct pcap_port {
 	pcap_dumper_t *sink;
 	char *write_buffer;
 	rte_spinlock_t tx_lock;
-	/** Wall clock minus TSC, to stamp what is written. */
+	/** Wall clock minus TSC, for the time stamps of written packets. */
 	uint64_t tsc_begin;
 	struct timespec wall_begin;
 };
@@ -241,9 +241,10 @@ open_sink(struct pcap_port *own, const char *path, char *error, size_t error_siz
 }
 
 int
-onvm_port_pcap_open(struct onvm_port *port, const struct onvm_pcap_options *options, char *error,
-		    size_t error_size)
+onvm_port_pcap_open(struct onvm_port *port, const void *kind_options, uint32_t nb_workers,
+		    char *error, size_t error_size)
 {
+	const struct onvm_pcap_options *options = kind_options;
 	struct pcap_port *own = calloc(1, sizeof(*own));
 	int rc = 0;
 

@@ -9,8 +9,8 @@
  * One section in the byte order of this host; one interface for each point, with its name and
  * timestamps in nanoseconds; packets with their direction; interface statistics at the end.
  *
- * Blocks are gathered in a buffer. Results are 0 or -errno; after an error the file is what had
- * been written. Threads: one.
+ * Blocks are collected in a buffer. Results are 0 or -errno; after an error the file holds what was
+ * written before. Threads: one.
  */
 
 #include <stdint.h>

@@ -4,18 +4,19 @@
 
 /**
  * @file
- * Ports: where packets come from and go to.
+ * Ports: where packets enter and leave the data plane.
  *
- * A kind of port is a table of functions (struct onvm_port_ops) over a private structure:
- * port_null.c, port_pcap.c, port_gen.c, port_ethdev.c (every DPDK driver), port_tunnel.c (peers). Workers call the burst
- * functions; queue q of a port is served by worker q % nb_workers, and each worker sends on the
- * queue of its own number.
+ * A kind of port is a table of functions (struct onvm_port_ops) over a private structure: null.c,
+ * pcap.c, ethdev.c (every DPDK driver), generator/port.c, and peers/tunnel.c. Workers call the
+ * burst functions. Worker q % nb_workers serves receive queue q of a port, and each worker sends on
+ * the queue of its own number.
  *
- * Life: opened and closed by the control thread; closing waits until no worker uses the port.
- * Threads: one worker per queue and direction; counters of a queue have that one writer.
+ * Life: the control thread opens and closes ports; closing waits until no worker uses the port.
+ * Threads: one worker per queue and direction; the counters of a queue have that one writer.
  */
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include <rte_mbuf.h>
@@ -26,7 +27,7 @@
 struct onvm_chain_rules;
 struct onvm_port;
 
-/** What the receive function found but could not deliver. */
+/** Packets that the receive function found but could not deliver. */
 struct onvm_rx_result {
 	uint32_t nb_oversize;  /**< packets larger than a buffer */
 	uint32_t nb_foreign;   /**< not of this cluster, or no packet at all */
@@ -54,8 +55,8 @@ enum onvm_port_state {
 struct onvm_port {
 	uint8_t state;	   /**< atomic: enum onvm_port_state */
 	bool can_wait;	   /**< a source that loses nothing when it is read late */
-	bool only_answers; /**< makes packets from what it was sent: read on when sources rest */
-	bool is_polled;	   /**< must be asked again and again: nothing says when a packet is in */
+	bool only_answers; /**< only answers packets it was sent: read even while sources are paused */
+	bool is_polled;	   /**< must be polled: no event tells that a packet is in */
 	bool is_tunnel;	   /**< to the peers: its packets say which path they are on */
 	/** atomic: no packet will come in again of itself (a generator's server may still answer) */
 	uint8_t is_finished;
@@ -69,12 +70,22 @@ struct onvm_port {
 	const struct onvm_port_ops *ops;
 	void *priv;
 	struct onvm_packet_memory *memory;
-	/** By receive queue: near the device, or the worker of a port that is nowhere. */
+	/** By receive queue: near the device, or near the worker where there is no device. */
 	struct rte_mempool *pools[ONVM_WORKERS_MAX];
 	char name[64];
 };
 
 #define ONVM_BINDING_FAR (1u << 16)
+
+/**
+ * Open a port of some kind: fill @p port but for id, binding and name.
+ *
+ * @param options  the structure of options of this kind
+ * @param error    gets the reason of a failure, one line, or stays empty
+ * @return 0 or -errno
+ */
+typedef int onvm_port_opener(struct onvm_port *port, const void *options, uint32_t nb_workers,
+			     char *error, size_t error_size);
 
 /** A source's pace: so many packets per second, and so many in all. */
 struct onvm_pace {

@@ -21,7 +21,7 @@ host_fits(const struct onvm_host *host, const struct onvm_chain *chain, uint32_t
 	return true;
 }
 
-/** Whether the rest of the chain can be served from @p position on, by what was found so far. */
+/** Whether the rest of the chain behind @p host can be served by the hosts found so far. */
 static bool
 can_continue(const struct onvm_steering *steering, const struct onvm_candidates *candidates,
 	     uint32_t position, uint16_t host)
@@ -31,7 +31,7 @@ can_continue(const struct onvm_steering *steering, const struct onvm_candidates 
 	return next == candidates->nb_services || candidates->choices[next].nb_hosts != 0;
 }
 
-/** Empty candidates with room for every active host at every position. */
+/** Empty candidates with space for every active host at every position. */
 static struct onvm_candidates *
 candidates_alloc(const struct onvm_steering *steering, uint32_t nb_services)
 {
@@ -62,7 +62,7 @@ onvm_steering_candidates(struct onvm_steering *steering, uint16_t index)
 
 	if (candidates == NULL)
 		return NULL;
-	/* From the end, so that no choice leads to where nobody goes on. */
+	/* From the end, so that no choice leads into a dead end. */
 	for (uint32_t position = chain->nb_services; position-- > 0;) {
 		struct onvm_choice *choice = &candidates->choices[position];
 

@@ -4,7 +4,7 @@
 
 /**
  * @file
- * What workers choose from for one chain, built from the NF hosts as they are.
+ * Candidates: the NF hosts that workers choose from, for each position of one chain.
  *
  * Threads: the control thread.
  */

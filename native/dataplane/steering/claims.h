@@ -13,7 +13,7 @@
 
 #include <onvm/wire.h>
 
-/** Traffic that belongs to one NF instance alone; what a claim says, and whose it is. */
+/** A claim and the NF host it belongs to. */
 struct onvm_claim_entry {
 	struct onvm_claim claim;
 	uint16_t host;

@@ -82,7 +82,7 @@ spi_of(const struct onvm_steering *steering, uint16_t index)
 	return number == 0 ? index : number << 1 | path->is_reverse;
 }
 
-/** Whether who leaves the path teaches the other direction: where parts are at peers, they do. */
+/** Whether packets that leave the path teach the other direction; else those at peers do. */
 static bool
 learns(const struct onvm_path *path)
 {

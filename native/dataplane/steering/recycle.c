@@ -75,7 +75,7 @@ onvm_steering_hold_marked(struct onvm_steering *steering)
 	uint32_t nb = 0;
 
 	for (uint32_t i = 1; i < end; i++) {
-		/* What was retired behind the back of step 1 may lead to what is leaving. */
+		/* A path that was retired during step 1 may lead to one that is leaving. */
 		const bool is_late = state_of(steering, i) == ONVM_PATH_RETIRED &&
 				     !steering->paths[i].is_reverse;
 

@@ -13,11 +13,11 @@
 
 /** Step 1: unlink all retired paths and clear the marks; @return how many are leaving. */
 uint32_t onvm_steering_unlink_retired(struct onvm_steering *steering);
-/** After step 1: let what is marked wait; @return how many are leaving still. */
+/** After step 1: let marked paths wait; @return how many are still leaving. */
 uint32_t onvm_steering_hold_marked(struct onvm_steering *steering);
-/** Step 3: free what is leaving; @return how many. */
+/** Step 3: free leaving paths; @return how many. */
 uint32_t onvm_steering_free_leaving(struct onvm_steering *steering);
-/** Step 1, by workers: a packet is on its way on @p path. */
+/** Step 1, by workers: mark @p path, because a packet is on its way on it. */
 static inline void
 onvm_steering_mark(struct onvm_steering *steering, uint16_t path)
 {

@@ -7,7 +7,7 @@
 #include "steering/path.h"
 #include "steering/spanning.h"
 
-/** Who takes the place of a host that has ended on paths of @p chain; 0: nobody. */
+/** Host that replaces one that has ended, at a position with @p nb_stages; 0: none. */
 static uint16_t
 replacement(struct onvm_steering *steering, const struct onvm_path *path,
 	    const struct onvm_choice *choice, uint32_t nb_stages, uint16_t next_host)
@@ -24,11 +24,11 @@ replacement(struct onvm_steering *steering, const struct onvm_path *path,
 	}
 	host = onvm_steering_choose_host(steering, choice->hosts, choice->nb_hosts,
 					 steering->selector);
-	/* Fused otherwise: the flow is chosen anew. */
+	/* Fused differently: the flow gets a new choice. */
 	return steering->hosts[host].nb_stages == nb_stages ? host : 0;
 }
 
-/** A path like @p path with another host in place of each that is not active; 0: none. */
+/** A path like @p path with another host instead of each that is not active; 0: none. */
 static uint16_t
 find_successor(struct onvm_steering *steering, const struct onvm_path *path, uint16_t next_host)
 {

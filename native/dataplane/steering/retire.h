@@ -14,7 +14,7 @@
 /**
  * Retire the live paths through @p host; @return how many.
  *
- * @param next_host  takes its place in the successors where it can; 0: chosen as for new flows
+ * @param next_host  host that replaces it in successors where it can; 0: chosen as for new flows
  */
 uint32_t
 onvm_steering_retire_host(struct onvm_steering *steering, uint16_t host, uint16_t next_host);

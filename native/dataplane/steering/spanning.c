@@ -111,9 +111,10 @@ is_long_unknown(struct onvm_steering *steering, uint16_t number)
 }
 
 /**
- * Who serves as NF host @p number at @p position of @p chain: itself, or whoever has its state.
+ * Host that serves as NF host @p number at @p position of @p chain: itself, or the one that has its
+ * state.
  *
- * @return its slot; 0: nobody any more; ONVM_SLOTS_MAX: that is not known yet
+ * @return its slot; 0: none any more; ONVM_SLOTS_MAX: that is not known yet
  */
 static uint16_t
 serving(struct onvm_steering *steering, uint16_t number, const struct onvm_chain *chain,
@@ -128,8 +129,8 @@ serving(struct onvm_steering *steering, uint16_t number, const struct onvm_chain
 		if (slot != 0 && serves(steering, slot, chain, position))
 			return slot;
 		/*
-		 * Another host has heard of it before us. Were its flows given to a stand-in, their
-		 * state would come to be there, and not be found in a moment.
+		 * Another host has heard of it before us. If its flows went to a substitute now,
+		 * their state would arise there, and be missing a moment later.
 		 */
 		if (successor == 0 && !is_long_unknown(steering, number))
 			return ONVM_SLOTS_MAX;

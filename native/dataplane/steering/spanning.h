@@ -14,9 +14,9 @@
 
 /** Most NF hosts of a path whose packets go to peers. */
 #define ONVM_SPAN_MAX 8
-/** For so long packets that name an NF host of which we have never heard are dropped, seconds. */
+/** Seconds for which packets that name an unknown NF host are dropped. */
 #define ONVM_UNKNOWN_S 2
-/** State that went from successor to successor is followed so often. */
+/** Successors that are followed at most, when state has moved on again and again. */
 #define ONVM_SUCCESSORS_MAX 8
 
 /** Numbers of the NF hosts of @p path as the cluster knows them, in forward order; 0: unknown. */
@@ -33,10 +33,10 @@ void onvm_span_numbers(const struct onvm_steering *steering, const struct onvm_p
  */
 uint16_t onvm_span_path(struct onvm_steering *steering, uint32_t number, const uint16_t *numbers,
 			uint32_t hash);
-/** Among those that serve a position, who stands in for what the path had there; 0: nobody. */
+/** The substitute, among those that serve a position, for the host the path had there; 0: none. */
 uint16_t onvm_span_substitute(const struct onvm_steering *steering,
 			      const struct onvm_choice *choice, uint64_t seed, uint32_t nb_stages);
-/** What all hosts that see these numbers make of them. */
+/** A seed that all hosts derive alike from these numbers. */
 uint64_t onvm_span_seed(const uint16_t *numbers);
 
 #endif /* _ONVM_SPANNING_H_ */

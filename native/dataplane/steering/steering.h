@@ -6,27 +6,27 @@
  * @file
  * Chains of services, the NF hosts that serve them, and the paths rendered from both.
  *
- * A *chain* is an ordered list of services between two ports. For a flow, one NF host is chosen
- * for each position; a host that runs several services fused covers as many positions. The result
- * is a *rendered path* (RFC 7665) with a service path identifier; path and reverse path are made
+ * A *chain* is an ordered list of services between two ports. For each position of a chain, a flow
+ * gets one NF host; a host that runs several services fused covers as many positions. The result is
+ * a *rendered path* (RFC 7665) with a service path identifier. Path and reverse path are made
  * together, so both directions of a flow meet the same instances.
  *
- * Paths do not change. When an instance dies its paths are *retired*: each names a successor that
- * has another instance in its place, and flows follow that pointer. So paths are rewritten, not
- * millions of flows.
+ * Paths do not change. When an instance dies its paths are *retired* (retire.c): each names a
+ * successor with another instance in its place, and flows follow that pointer. So a death rewrites
+ * paths, not millions of flows.
  *
- * Retired paths are used again (recycle.c). Who may still name one: a worker within one turn, a
- * packet on its way, an entry of the flow table, a path retired before. So the housekeeper
- * 1. unlinks what is retired from the intern table and lets every worker take over, which marks
- *    the paths of packets on their way; those, and what they lead to, wait for another time;
+ * Retired paths are used again (recycle.c). A path may still be named by a worker within one turn,
+ * by a packet on its way, by an entry of the flow table, or by a path retired before. So
+ * housekeeping
+ * 1. unlinks retired paths from the intern table and lets every worker take over. Workers mark the
+ *    paths of packets on their way; marked paths, and those they lead to, wait for another time;
  * 2. lets two passes of ageing rewrite the flows that name the others;
  * 3. lets every worker take over once more, and frees them.
- * Nobody gets onto a retired path after 1, because look-ups follow successors and choices are
- * made among live paths only.
+ * No flow or packet gets onto a retired path after 1, because look-ups follow successors and
+ * choices are made among live paths only.
  *
- * What workers choose from (struct onvm_candidates) is rebuilt by the control thread for each
- * change and published with a release store; the old one is freed when every worker has passed a
- * quiescent state.
+ * The control thread rebuilds the candidates (struct onvm_candidates) for each change and publishes
+ * them with a release store. It frees the old ones when every worker has taken the change over.
  *
  * In a cluster, paths may lead over peers: NF hosts there have slots from ONVM_HOSTS_MAX on, and no
  * link. All hosts render the same paths, and packets name them by numbers that mean the same
@@ -34,9 +34,9 @@
  *
  * Memory order:
  *  - T1, the release store of state RETIRED after that of the successor, pairs with T2, the acquire
- *    load of the state: whoever sees a path retired finds its successor.
+ *    load of the state: a worker that sees a path retired finds its successor.
  *  - I1, the release store that links a path into its bucket, pairs with I2, the acquire load of
- *    the bucket: whoever finds a path finds it complete.
+ *    the bucket: a worker that finds a path finds it complete.
  *  - N1, the release store of a slot or successor by number, pairs with N2, the acquire load of
  *    workers that resolve a number (spanning.c).
  *
@@ -55,7 +55,7 @@
 enum onvm_path_state {
 	ONVM_PATH_FREE = 0,
 	ONVM_PATH_LIVE = 1,
-	ONVM_PATH_RETIRED = 2, /**< follow `successor`, or choose anew when that is 0 */
+	ONVM_PATH_RETIRED = 2, /**< follow `successor`, or choose again when that is 0 */
 	ONVM_PATH_LEAVING = 3, /**< retired, and unlinked for recycling */
 };
 
@@ -80,7 +80,7 @@ struct onvm_path {
 	uint16_t next;	   /**< atomic: next path of the intern table's bucket */
 	uint16_t bucket;   /**< of the intern table */
 	uint8_t nb_visits; /**< hops at the host that has most of them */
-	uint8_t learns;	   /**< who leaves teaches the other direction: all of it is here */
+	uint8_t learns;	   /**< packets that leave teach the other direction: all of it is here */
 	uint16_t remotes;  /**< bit i: hop i is at a peer */
 	struct onvm_hop hops[ONVM_CHAIN_LENGTH_MAX];
 };
@@ -88,11 +88,11 @@ struct onvm_path {
 /** NF hosts that can serve one position of a chain. */
 struct onvm_choice {
 	uint16_t nb_hosts;
-	uint16_t nb_draining; /**< behind them in `hosts`: take only what they have claimed */
+	uint16_t nb_draining; /**< behind them in `hosts`: get only flows they have claimed */
 	uint16_t *hosts;      /**< behind the choices of its candidates */
 };
 
-/** What workers choose from for one chain; immutable once published. */
+/** The NF hosts that workers choose from for one chain; immutable once published. */
 struct onvm_candidates {
 	uint16_t nb_services;
 	/** The only path there is, or 0 when there are several or none. */
@@ -136,7 +136,7 @@ struct onvm_host {
 	uint16_t number;     /**< atomic: in the cluster; 0: unknown there */
 };
 
-/** A worker's memory of how it has shared out flows (smooth weighted round robin). */
+/** State of a worker's smooth weighted round robin. */
 struct onvm_selector {
 	int64_t credit[ONVM_SLOTS_MAX];
 };
@@ -147,11 +147,11 @@ struct onvm_steering {
 	struct onvm_claims *claims; /**< atomic; NULL without claims */
 	struct onvm_chain chains[ONVM_CHAINS_MAX];
 	struct onvm_host hosts[ONVM_SLOTS_MAX];
-	uint32_t nb_slots;		/**< those from here on have never been used */
-	uint16_t *slots;		/**< atomic: by number in the cluster; 0: unknown */
-	uint16_t *successors;		/**< atomic: by number, who has its state; itself: it has,
-					   or nobody; 0: never known here */
-	uint32_t *unknown_since_s;	/**< atomic: by number, when it was first met unknown */
+	uint32_t nb_slots;	   /**< those from here on have never been used */
+	uint16_t *slots;	   /**< atomic: by number in the cluster; 0: unknown */
+	uint16_t *successors;	   /**< atomic: by number, the host with its state; itself: it has,
+					   or none has; 0: never known here */
+	uint32_t *unknown_since_s; /**< atomic: by number, when it was first met unknown */
 	struct onvm_selector *selector; /**< the control thread's */
 	struct onvm_path *paths;	/**< ONVM_PATHS_MAX */
 	uint16_t *intern;		/**< buckets of forward paths by chain and hosts */
@@ -160,7 +160,7 @@ struct onvm_steering {
 	uint32_t nb_free_paths;		/**< atomic */
 	uint32_t nb_retired;		/**< atomic: retired and not yet free */
 	uint8_t *marks;			/**< atomic, by path: a packet is on its way on it */
-	rte_spinlock_t lock;		/**< of `intern`, `paths` and `spare`, for changes */
+	rte_spinlock_t lock;		/**< of `intern`, `paths` and `free_paths`, for changes */
 };
 
 #define ONVM_INTERN_BUCKETS 65536u

@@ -20,7 +20,7 @@
 #include "worker/egress.h"
 #include "worker/flow_path.h"
 
-/** Whether a host on the path is held still for a moment: who wants to go there waits. */
+/** Whether a host on the path is paused: packets for it wait. */
 static bool
 path_is_paused(const struct onvm_worker *worker, const struct onvm_path *path)
 {
@@ -35,7 +35,7 @@ path_is_paused(const struct onvm_worker *worker, const struct onvm_path *path)
 	return false;
 }
 
-/** Why packets of a chain are dropped while a service of it has no instance. */
+/** Drop reason of a chain's packets while a service of it has no instance. */
 static enum onvm_drop
 no_instance(const struct onvm_worker *worker, uint16_t chain)
 {
@@ -149,8 +149,8 @@ onvm_admit_direct(struct onvm_worker *worker, struct onvm_worker_port *wport, ui
 	const struct onvm_path *path = &worker->dp->steering.paths[path_index];
 	struct onvm_link *first = path->nb_hops == 0 ? NULL :
 						       onvm_link_of_hop(worker, &path->hops[0]);
-	const uint32_t room = onvm_credits_available(worker, path, 0, wport->port->can_wait);
-	uint32_t nb_in = nb < room ? nb : room;
+	const uint32_t available = onvm_credits_available(worker, path, 0, wport->port->can_wait);
+	uint32_t nb_in = nb < available ? nb : available;
 
 	onvm_credits_reserve(worker, path, 0, nb_in);
 	if (likely(first != NULL))
@@ -172,11 +172,11 @@ onvm_admit_direct(struct onvm_worker *worker, struct onvm_worker_port *wport, ui
 
 /* ---- bursts that are looked up ---- */
 
-/** Paths that a burst meets, with places taken for it in advance: links are asked once a path. */
+/** Paths of a burst, with credits taken in advance: links are looked at once a path. */
 #define RESERVATIONS 8
 
 struct reservation {
-	uint16_t path;	     /**< live when the reservation was taken, in this burst */
+	uint16_t path;	     /**< live when the reservation was made, in this burst */
 	bool learns;	     /**< has another direction to teach */
 	uint32_t nb_credits; /**< taken and not yet used */
 	struct onvm_link *first;
@@ -192,29 +192,29 @@ give_back(struct onvm_worker *worker, struct reservation *reservation)
 	reservation->nb_credits = 0;
 }
 
-/** A reservation with a place for one packet on path @p index; without one if there is no room. */
+/** A reservation on path @p index; without credits where a link has none left. */
 static inline struct reservation *
 reserve(struct onvm_worker *worker, struct reservation *reservations, uint16_t index,
 	uint32_t nb_wanted, bool can_wait)
 {
 	struct reservation *reservation = &reservations[index % RESERVATIONS];
 	const struct onvm_path *path;
-	uint32_t room;
+	uint32_t available;
 
 	if (likely(reservation->path == index && reservation->nb_credits != 0))
 		return reservation;
 	give_back(worker, reservation);
 	path = &worker->dp->steering.paths[index];
-	room = onvm_credits_available(worker, path, 0, can_wait);
+	available = onvm_credits_available(worker, path, 0, can_wait);
 	reservation->path = index;
 	reservation->learns = path->learns != 0;
-	reservation->nb_credits = room < nb_wanted ? room : nb_wanted;
+	reservation->nb_credits = available < nb_wanted ? available : nb_wanted;
 	reservation->first = path->nb_hops == 0 ? NULL : onvm_link_of_hop(worker, &path->hops[0]);
 	onvm_credits_reserve(worker, path, 0, reservation->nb_credits);
 	return reservation;
 }
 
-/** The reservation of a known flow whose path another packet of the burst has taken; else NULL. */
+/** The reservation for a known flow, if an earlier packet of the burst made one; else NULL. */
 static inline struct reservation *
 reservation_of_known(struct onvm_flow_table *flows, struct onvm_burst *burst, uint32_t i,
 		     struct reservation *reservations, uint8_t now)

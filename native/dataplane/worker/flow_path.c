@@ -13,7 +13,7 @@
 #include "steering/choose.h"
 #include "steering/claims.h"
 
-/** The path of a packet whose destination an NF instance has claimed; 0: nobody has. */
+/** The path of a packet whose destination an NF instance has claimed; 0: none has. */
 static uint16_t
 claimed_path(struct onvm_worker *worker, const struct onvm_burst *burst, uint32_t i,
 	     const struct onvm_chain_entry *entry)
@@ -37,7 +37,7 @@ claimed_path(struct onvm_worker *worker, const struct onvm_burst *burst, uint32_
 					 &worker->selector, host);
 }
 
-/** The way of a new flow: what the rules of its port say, else that of the port's chain. */
+/** The chain entry of a new flow: by the rules of its port, else that of the port's chain. */
 static struct onvm_chain_entry
 entry_of(const struct onvm_worker *worker, const struct onvm_worker_port *wport, uint32_t i,
 	 const struct onvm_chain_entry *bound)
@@ -53,6 +53,7 @@ entry_of(const struct onvm_worker *worker, const struct onvm_worker_port *wport,
 		return *bound;
 	entry.chain = onvm_chain_rules_find(rules, kind, &wport->burst.keys[i]);
 	chain = &worker->dp->steering.chains[entry.chain];
+	/* P2: pairs with the release store P1 in onvm_swap_candidates(). */
 	entry.candidates = __atomic_load_n(&chain->candidates, __ATOMIC_ACQUIRE);
 	if (entry.chain == 0 || entry.candidates == NULL)
 		return *bound;
@@ -97,7 +98,7 @@ flow_set(struct onvm_flow_table *table, uint32_t position, uint16_t path, uint8_
 	onvm_flow_set_path(table, position, path);
 }
 
-/** Remember a new flow; @return its position. */
+/** Put a new flow into the table; @return its position. */
 static uint32_t
 flow_add(struct onvm_worker *worker, const struct onvm_burst *burst, uint32_t i, uint16_t path,
 	 bool is_far)
@@ -137,7 +138,7 @@ fragment_add(struct onvm_worker *worker, const struct onvm_worker_port *wport,
 		flow_set(&worker->dp->flows, position, path, ONVM_FLOW_LEARNED);
 }
 
-/** Path of the flow at @p position; 0 when it is forgotten, just being added, or has nowhere to go. */
+/** Path of the flow of packet @p i; 0 when it has expired, is just being added, or cannot go on. */
 static uint16_t
 path_of_known(struct onvm_worker *worker, const struct onvm_worker_port *wport,
 	      const struct onvm_chain_entry *bound, uint32_t i)
@@ -228,8 +229,8 @@ put_reverse(struct onvm_worker *worker, struct rte_mbuf *mbuf, uint16_t port, bo
 }
 
 /**
- * A packet whose flow a peer knows leaves here: its reverse is put in, or kept alive. The peer that
- * has chosen the path is believed; what was chosen here is not changed.
+ * A packet whose flow a peer knows leaves here: put its reverse in, or keep it alive. The path that
+ * the peer has chosen counts, except for flows whose path was chosen here.
  */
 static void
 teach_reverse(struct onvm_worker *worker, struct rte_mbuf *mbuf, const struct onvm_buffer *buffer,

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * Ingress: ports are read, each worker port in its turn.
+ * Ingress: reading the worker ports, each in its turn.
  *
- * What takes the only path of its chain is admitted at once. What must be looked up is classified
- * now and admitted in the next turn. What finds no room stays held when its source can wait.
+ * Packets that can only take one path are admitted at once. Others are classified now and admitted
+ * in the next turn. Packets without credits stay held when their source can wait.
  */
 
 #include "worker/ingress.h"
@@ -15,7 +15,7 @@
 #include "worker/credits.h"
 #include "worker/remote.h"
 
-/** Places that must be free before what is held is looked up again. */
+/** Credits that must be available before held packets are looked up again. */
 #define HELD_CREDITS 16
 
 /** The only path of all that a worker port receives, or 0 when its packets must be looked up. */
@@ -66,7 +66,7 @@ admit(struct onvm_worker *worker, struct onvm_worker_port *wport, struct rte_mbu
 	wport->nb_held = (uint16_t)(nb - nb_done);
 }
 
-/** Whether a source that can wait should: its only path has no room for a burst. */
+/** Whether a source that can wait should: its only path lacks credits for a burst. */
 static bool
 must_wait(struct onvm_worker *worker, const struct onvm_worker_port *wport)
 {
@@ -88,7 +88,7 @@ must_wait(struct onvm_worker *worker, const struct onvm_worker_port *wport)
 	       ONVM_BURST_SIZE / (path->nb_visits + 1u);
 }
 
-/** Whether what a worker port holds would be looked up in vain: its path is as full as it was. */
+/** Whether held packets would be looked up in vain: their path still lacks credits. */
 static bool
 still_waits(struct onvm_worker *worker, struct onvm_worker_port *wport)
 {
@@ -185,7 +185,7 @@ onvm_ingress_receive(struct onvm_worker *worker)
 
 		if (port->is_finished || (is_paused && !port->only_answers))
 			continue;
-		/* Each queue in its turn: what is held of one keeps the others waiting. */
+		/* Each queue in its turn: held packets of one keep the others waiting. */
 		for (uint16_t k = 0; k < wport->nb_queues && wport->nb_held == 0; k++) {
 			if (port->can_wait && must_wait(worker, wport))
 				break;

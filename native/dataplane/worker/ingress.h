@@ -9,7 +9,7 @@
 
 #include "worker/worker.h"
 
-/** Admit what the last turn received and classified; @return packets admitted. */
+/** Admit the packets that the last turn has received and classified; @return how many. */
 uint32_t onvm_ingress_admit(struct onvm_worker *worker);
 /** Receive on all worker ports; @return packets received. */
 uint32_t onvm_ingress_receive(struct onvm_worker *worker);

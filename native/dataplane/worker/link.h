@@ -4,15 +4,15 @@
 
 /**
  * @file
- * A link joins one worker lcore and one NF host: three rings and the books about them.
+ * A link joins one worker lcore and one NF host: three rings and their credits.
  *
- * *Reservations* keep rings from overflowing. A packet enters the platform only when every link
- * of its path has a place for it, and holds that place until it has come back through the link
- * or left the path. A link has as many places as its rings have slots, so no ring is ever full
- * inside the platform: packets that would queue are shed at the entry, before work is spent on
- * them, or stay in a source that can wait.
+ * *Credits* keep rings from overflowing. A packet is admitted only when every link of its path has
+ * a credit left, and holds one credit of each until it has come back through the link or left the
+ * path. A link has as many credits as its rings have slots, so no ring inside the platform is ever
+ * full. Packets that would queue are shed at the entry, before work is spent on them, or stay in a
+ * source that can wait.
  *
- * Threads: everything here belongs to one worker, but for the rings' shared halves; the control
+ * Threads: everything here belongs to one worker, except the rings' shared halves; the control
  * thread reads the counters.
  */
 
@@ -26,15 +26,15 @@
 
 /** Counters of one link; index 0 of a pair is forwards, 1 backwards. */
 struct onvm_link_stats {
-	uint64_t rx[2];			    /**< packets handed to the NF host */
+	uint64_t rx[2];			    /**< packets given to the NF host */
 	uint64_t exits[2][ONVM_STAGES_MAX]; /**< packets that left the host at this stage early */
 	uint64_t drops[ONVM_STAGES_MAX][ONVM_REASONS_MAX]; /**< of those, dropped */
 	uint64_t originated[ONVM_STAGES_MAX];
 	uint64_t lost;		     /**< with the host when it died */
 	uint64_t nb_shed;	     /**< packets shed because this link was above its watermark */
 	uint64_t nb_bad;	     /**< impossible descriptors */
-	uint64_t peak;		     /**< most places ever reserved */
-	struct onvm_latency latency; /**< of sampled packets, hand-over to return */
+	uint64_t peak;		     /**< most credits ever taken */
+	struct onvm_latency latency; /**< of sampled packets, from enqueue to return */
 };
 
 struct rte_mempool;
@@ -44,14 +44,14 @@ struct onvm_link {
 	struct onvm_ring from_nf;
 	struct onvm_ring loan;
 	struct onvm_area_control *control;
-	int event_fd; /**< the host wakes the worker with it; nobody else's */
-	uint16_t id;  /**< onvm_buffer.owner of what it holds */
+	int event_fd; /**< the host wakes the worker with it; no other host has it */
+	uint16_t id;  /**< onvm_buffer.owner of the buffers that it has */
 	uint16_t host;
 	uint32_t generation;
 	uint32_t nb_stages;
-	uint32_t length;    /**< places */
-	uint32_t reserved;  /**< places taken */
-	uint32_t high, low; /**< watermarks, in places */
+	uint32_t length;    /**< credits in all */
+	uint32_t reserved;  /**< credits taken */
+	uint32_t high, low; /**< watermarks, in credits */
 	bool is_above;	    /**< above the high one, and not yet below the low one */
 	uint32_t nb_loans_wanted;
 	uint32_t nb_loaned; /**< empty buffers with the NF */

@@ -157,14 +157,14 @@ mark_paths(struct onvm_worker *worker)
 	for (uint32_t i = 0; i < memory->nb_buffers; i++) {
 		const struct onvm_buffer *buffer = &memory->buffers[i];
 
-		/* Of a buffer that is another worker's, nothing but the owner may be believed. */
+		/* Of another worker's buffer only the owner is sure. */
 		if (buffer->owner != ONVM_OWNER_NONE &&
 		    buffer->owner % ONVM_WORKERS_MAX == worker->index)
 			onvm_steering_mark(&worker->dp->steering, buffer->path);
 	}
 }
 
-/** Take over what has changed since the last turn; everything pending has been flushed. */
+/** Take over the changes since the last turn; everything pending has been flushed. */
 static void
 take_over(struct onvm_worker *worker, uint32_t epoch)
 {
@@ -205,7 +205,7 @@ sleep_time(const struct onvm_worker *worker, uint64_t polled_ns)
 			const uint64_t now = rte_rdtsc();
 			uint64_t ns;
 
-			if (due == 0) { /* wants to be read, but its path has no room */
+			if (due == 0) { /* wants to be read, but its path lacks credits */
 				ns = polled_ns;
 			} else if (due <= now) {
 				return 0;
@@ -281,9 +281,9 @@ next_idle_turns(uint32_t turns, uint64_t slept_ns, uint64_t wait_ns)
 
 /* ---- the loop ---- */
 
-/** What could not be admitted is to be looked up again. */
+/** Packets that could not be admitted are looked up again. */
 static void
-forget_classified(struct onvm_worker *worker)
+drop_classifications(struct onvm_worker *worker)
 {
 	for (uint32_t i = 0; i < worker->nb_wports; i++)
 		worker->wports[i]->is_classified = false;
@@ -314,7 +314,7 @@ onvm_worker_run(void *arg)
 			take_over(worker, epoch);
 		nb_done = onvm_ingress_admit(worker);
 		/* Nothing is classified and not yet admitted: positions may be reused. */
-		forget_classified(worker);
+		drop_classifications(worker);
 		rte_rcu_qsbr_quiescent(worker->qsbr, worker->index);
 		nb_done += onvm_ingress_receive(worker);
 		for (uint32_t i = 0; i < worker->nb_links; i++)
@@ -344,7 +344,7 @@ onvm_worker_run(void *arg)
 			idle_turns =
 				next_idle_turns(idle_turns, sleep_for(worker, wait_ns), wait_ns);
 			polled_ns = RTE_MIN(polled_ns * 2, (uint64_t)POLLED_SLEEP_MAX_NS);
-			/* What there is to see is seen in a few turns. */
+			/* A few turns are enough to find new packets. */
 			nb_idle = idle_turns - IDLE_TURNS_MIN / 8;
 		}
 	}

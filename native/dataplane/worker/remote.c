@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * Packets between hosts: what goes to a peer is pending to the tunnel; what comes from one says in
- * its NSH which path it is on and how far it has come, and goes on from there.
+ * Packets from peers: the NSH of a packet names its path and how far it has come, and the packet
+ * goes on from there.
  */
 
 #include "worker/remote.h"

@@ -4,9 +4,9 @@
  * Return, one by one: a packet comes back from an NF host and goes to the next hop, out, or to the
  * pool. Most packets come in runs, which return_poll.c passes on.
  *
- * Nothing that an NF host writes is believed. A descriptor must name a buffer that this link
- * owns and bounds inside its slot; the position in the chain, the ingress port and the flow are
- * read from the private record.
+ * The worker trusts nothing that an NF host writes. A descriptor must name a buffer that this link
+ * owns and bounds inside its slot; the position in the chain, the ingress port and the flow come
+ * from the private record.
  */
 
 #include "worker/return.h"
@@ -39,7 +39,7 @@ drop(struct onvm_worker *worker, struct rte_mbuf *mbuf, enum onvm_drop reason)
 	onvm_worker_free_later(worker, mbuf);
 }
 
-/** On along a path that is no longer what it was when the packet entered. */
+/** On along a path that has changed since the packet was admitted. */
 static void
 reroute(struct onvm_worker *worker, struct rte_mbuf *mbuf, uint32_t index,
 	struct onvm_buffer *buffer, uint8_t hop)
@@ -73,7 +73,7 @@ reroute(struct onvm_worker *worker, struct rte_mbuf *mbuf, uint32_t index,
 		onvm_remote_send(worker, mbuf, resolved, hop, ONVM_NSH_TTL);
 		return;
 	}
-	/* Places on the whole rest of the new path, or none. */
+	/* Credits on the whole rest of the new path, or none. */
 	end = onvm_path_end_here(path, hop);
 	for (uint32_t i = hop; i < end; i++) {
 		link = onvm_link_of_hop(worker, &path->hops[i]);
@@ -110,7 +110,7 @@ pass_on(struct onvm_worker *worker, struct rte_mbuf *mbuf, uint32_t index,
 		onvm_remote_send(worker, mbuf, buffer->path, hop, ONVM_NSH_TTL);
 		return;
 	}
-	/* A retired path is still walked by who is on it, as long as its hosts live. */
+	/* Packets on a retired path go on along it as long as its hosts live. */
 	if (unlikely(link == NULL)) {
 		reroute(worker, mbuf, index, buffer, hop);
 		return;
@@ -118,7 +118,7 @@ pass_on(struct onvm_worker *worker, struct rte_mbuf *mbuf, uint32_t index,
 	onvm_queue_to_link(worker, link, mbuf, index, buffer, hop, path->is_reverse);
 }
 
-/** On to hop @p hop, at a peer or behind one: it holds no place there. */
+/** On to hop @p hop, at a peer or behind one: it holds no credits there. */
 static void
 skip_peers(struct onvm_worker *worker, struct rte_mbuf *mbuf, uint32_t index,
 	   struct onvm_buffer *buffer, uint8_t hop)
@@ -175,7 +175,7 @@ redirect(struct onvm_worker *worker, struct rte_mbuf *mbuf, uint32_t index,
 		onvm_credits_release(worker, path, buffer->hop + 1u, 1);
 	host = service == 0 ? 0 : onvm_steering_host_of(steering, service, &worker->selector);
 	link = host == 0 ? NULL : worker->link_of[host];
-	/* A detour is a path of this host alone: peers do not know what it would go on to. */
+	/* A detour is a path of this host alone: peers would not know how to go on. */
 	if (link == NULL || (buffer->path != 0 && path->egress >= ONVM_PORTS_MAX)) {
 		drop(worker, mbuf, ONVM_DROP_BAD_SERVICE);
 		return;
@@ -212,7 +212,7 @@ take_originated(struct onvm_worker *worker, struct onvm_link *link, struct rte_m
 	buffer->flow_hash = desc->flow_hash;
 	if (verdict == ONVM_DROP) {
 		onvm_worker_free_later(worker,
-				       mbuf); /* handed back unused: there never was a packet */
+				       mbuf); /* returned unused: there never was a packet */
 		return;
 	}
 	worker->stats.originated++;
@@ -225,7 +225,7 @@ take_originated(struct onvm_worker *worker, struct onvm_link *link, struct rte_m
 		drop(worker, mbuf, ONVM_DROP_NO_NEXT);
 }
 
-/** Do what the NF decided for a packet; its record and bounds have been checked. */
+/** Carry out an NF's verdict on a packet; its record and bounds have been checked. */
 static inline void
 obey(struct onvm_worker *worker, struct onvm_link *link, struct rte_mbuf *mbuf, uint32_t index,
      struct onvm_buffer *buffer, const struct onvm_desc *desc)

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * Return, in runs: bursts come back from an NF host. What is alike passes on in loops that keep
- * all they need in registers (a quarter more packets than one by one); the rest goes to return.c.
+ * Return, in runs: bursts come back from an NF host. Packets that are alike pass on in loops that
+ * keep all they need in registers (a quarter more packets than one by one); the rest goes to
+ * return.c.
  *
- * The rules are the same: of what the NF host wrote, only a descriptor that names a buffer which
- * this link owns, with bounds inside its slot, is obeyed.
+ * The rules are the same: a descriptor counts only if it names a buffer that this link owns, with
+ * bounds inside its slot.
  */
 
 #include "worker/return_poll.h"
@@ -27,7 +28,7 @@
  */
 struct run {
 	uint64_t like;			/**< what_of() their records */
-	struct onvm_worker_port *wport; /**< where they leave, or NULL */
+	struct onvm_worker_port *wport; /**< port they leave by, or NULL */
 	struct onvm_link *next;		/**< their next hop, or NULL */
 	uint16_t owner;			/**< their owner from now on */
 	uint8_t hop;			/**< their hop from now on */
@@ -84,7 +85,7 @@ run_take(const struct onvm_packet_memory *memory, const struct onvm_link *link,
 		       NULL;
 }
 
-/** Let packets of a run leave, up to the first that is none of it; @return how many. */
+/** Let packets of a run leave, up to the first of another run; @return how many. */
 static uint32_t
 run_to_port(const struct onvm_packet_memory *memory, const struct onvm_link *link,
 	    const struct run *run, const struct onvm_desc *descs, uint32_t nb)
@@ -111,7 +112,7 @@ run_to_port(const struct onvm_packet_memory *memory, const struct onvm_link *lin
 	return i;
 }
 
-/** Send packets of a run to their next hop, up to the first that is none of it; @return how many. */
+/** Send packets of a run to their next hop, up to the first of another run; @return how many. */
 static uint32_t
 run_to_link(const struct onvm_packet_memory *memory, const struct onvm_link *link,
 	    const struct run *run, const struct onvm_desc *descs, uint32_t nb)

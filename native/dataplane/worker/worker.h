@@ -4,17 +4,19 @@
 
 /**
  * @file
- * A worker lcore: takes packets from ports, steers them, moves them between NFs, sends them.
+ * The types of a worker lcore, which takes packets from ports, steers them, moves them between NFs
+ * and sends them.
  *
- * One turn of the loop: admit what was received in the last turn, receive and classify (ingress.c),
- * take back from NF hosts and pass on
- * (return.c), flush what was pending for links and ports, and now and then look at what the
- * control thread has changed. Without packets for a while it sleeps on its eventfd until the
- * earliest of: a wake-up by an NF host or the control thread, the next packet of a paced source,
- * the next look at a port that must be polled.
+ * One turn of the loop (loop.c): admit the packets of the last turn, receive and classify
+ * (ingress.c), take packets back from NF hosts and pass them on (return_poll.c), flush the pending
+ * packets of links and ports (egress.c), and now and then look for changes by the control thread. A
+ * worker without packets sleeps on its eventfd until the earliest of: a wake-up by an NF host or
+ * the control thread, the next packet of a paced source, the next look at a port that must be
+ * polled.
  *
- * Threads: a worker owns its worker ports and links. The control thread publishes changes and raises
- * onvm_dataplane.epoch; the worker acts on them between two turns and copies the epoch to `seen`.
+ * Threads: a worker owns its worker ports and links. The control thread publishes changes and
+ * raises onvm_dataplane.epoch; the worker acts on them between two turns and copies the epoch to
+ * `seen`.
  */
 
 #include <stdint.h>
@@ -47,12 +49,12 @@ struct onvm_worker_port {
 	uint16_t nb_queues; /**< receive queues that this worker serves */
 	uint16_t queues[16];
 	uint16_t next_queue; /**< index into `queues` */
-	uint16_t waits_for;  /**< path that had no room for the first packet held; 0: none */
+	uint16_t waits_for;  /**< path that lacked credits for the first packet held; 0: none */
 	uint16_t nb_held;    /**< received, not yet admitted */
 	uint32_t nb_pending;
 	uint64_t pending_bytes;
 	struct onvm_worker_port_stats stats;
-	bool is_classified; /**< `burst` is of what is held */
+	bool is_classified; /**< `burst` describes the held packets */
 	struct onvm_burst burst;
 	struct rte_mbuf *held[ONVM_BURST_SIZE];
 	struct rte_mbuf *pending[ONVM_PENDING_MAX];
@@ -67,10 +69,10 @@ struct onvm_worker_stats {
 	uint64_t busy_cycles, idle_cycles, sleeps;
 };
 
-/** What NSH headers that came lately mean here. */
+/** A recent NSH header and its meaning here. */
 struct onvm_resolved {
 	struct onvm_nsh nsh;
-	uint16_t path; /**< 0: nothing is remembered */
+	uint16_t path; /**< 0: the entry is empty */
 	uint8_t hop;   /**< nb_hops: out of the path's egress */
 };
 #define ONVM_RESOLVED_MAX 64
@@ -78,7 +80,7 @@ struct onvm_resolved {
 struct onvm_worker {
 	struct onvm_dataplane *dp;
 	uint32_t index;
-	int event_fd; /**< the control thread wakes it with; private to the manager */
+	int event_fd; /**< to wake it by the control thread; private to the manager */
 	/**
 	 * epoll: event_fd and those of the links, edge-triggered, so that none is ever read. An NF
 	 * host shares its own with us alone: filled, blocking or emptied, it harms itself.
@@ -117,7 +119,7 @@ struct onvm_dataplane {
 	struct onvm_worker workers[ONVM_WORKERS_MAX];
 	struct {
 		uint8_t wants_marks; /**< atomic: workers mark the paths of their packets */
-		bool is_waiting;     /**< the housekeeper's: paths are leaving since pass */
+		bool is_waiting;     /**< housekeeping's: paths are leaving since pass */
 		uint32_t since;
 	} recycling;
 	uint32_t epoch;		       /**< atomic: counts changes that workers must take over */
@@ -147,7 +149,7 @@ onvm_link_of_hop(const struct onvm_worker *worker, const struct onvm_hop *hop)
 	return likely(link != NULL && link->generation == hop->generation) ? link : NULL;
 }
 
-/** Whether hop @p hop of a path is at the host behind @p link, and has been since it was rendered. */
+/** Whether hop @p hop of a path is at the host behind @p link, the same one as when rendered. */
 static inline bool
 onvm_hop_is_at(const struct onvm_path *path, uint32_t hop, const struct onvm_link *link)
 {
@@ -167,7 +169,7 @@ onvm_hop_is_remote(const struct onvm_worker *worker, const struct onvm_path *pat
 /** Smallest packet that an NF may make: an Ethernet header. */
 #define ONVM_PACKET_MIN 14
 
-/** Let an mbuf be what an NF made of its packet; the bounds have been checked. */
+/** Set the bounds that an NF gave its packet; they have been checked. */
 static inline void
 onvm_set_bounds(struct rte_mbuf *mbuf, const struct onvm_desc *desc)
 {

@@ -16,7 +16,7 @@
  *
  * A UDP checksum of zero ("none") stays zero; one that becomes zero is sent as 0xffff (RFC 768).
  * A fragment that is not the first has no transport header. Storing a checksum field stores just
- * that: it is how an author says that he knows better.
+ * that: an author uses that to override it.
  */
 
 #include <stdint.h>

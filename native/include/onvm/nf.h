@@ -4,17 +4,17 @@
 
 /**
  * @file
- * What a kernel sees: the native form of a network function.
+ * The native form of a network function: a kernel.
  *
  * A kernel is one function that is called with a burst of packets:
  *
- *	void firewall_burst(struct onvm_ctx *ctx, struct onvm_pkt *pkts, uint32_t nb_pkts);
+ * 	void firewall_burst(struct onvm_ctx *ctx, struct onvm_pkt *pkts, uint32_t nb_pkts);
  *
  * It reads and writes packet data in place and sets each packet's verdict. C functions of a
  * plugin's own cffi module and Python functions compiled by `@kernel` have this same form; the
  * receive loop calls either without entering the interpreter.
  *
- * On entry every packet has the verdict ONVM_NEXT, so a kernel writes only what differs.
+ * On entry every packet has the verdict ONVM_NEXT, so a kernel writes only other verdicts.
  *
  * Threads: one thread calls the kernels of an NF host, never two at once.
  * Lifetime: `pkts` and all they point to are valid until the function returns.
@@ -27,9 +27,9 @@
 /**
  * One packet of a burst. Lies in memory of the NF host; not shared.
  *
- * From `buffer` to `flags` it is the descriptor it came with (struct onvm_desc), so that the runtime
- * copies rather than converts. `headroom` says where `data` is in its slot: the two move together,
- * as onvm_pkt_push() and onvm_pkt_pull() do it.
+ * From `buffer` to `flags` it is the descriptor it came with (struct onvm_desc), so that the
+ * runtime copies rather than converts. `headroom` says where `data` is in its slot: the two move
+ * together, as onvm_pkt_push() and onvm_pkt_pull() do it.
  */
 struct onvm_pkt {
 	uint8_t *data;	   /**< first byte of the Ethernet header */
@@ -80,7 +80,7 @@ onvm_pkt_out(struct onvm_pkt *pkt, uint16_t port)
 }
 
 /**
- * Make room for @p length bytes before the packet (encapsulation).
+ * Make space for @p length bytes before the packet (encapsulation).
  *
  * @return the new first byte, or NULL when the headroom is too small; then nothing has changed
  */

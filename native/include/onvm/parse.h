@@ -46,7 +46,7 @@ enum onvm_protocol {
 	ONVM_PROTO_SHIM6 = 140,
 };
 
-/** What the network layer is. */
+/** State of the network layer. */
 enum onvm_l3_status {
 	ONVM_L3_OK = 0,
 	ONVM_L3_NONIP = 1, /**< another EtherType, or no whole Ethernet header */
@@ -56,7 +56,7 @@ enum onvm_l3_status {
 	ONVM_L3_BAD_LENGTH = 5, /**< the length field is below the header's or past the frame */
 };
 
-/** What the transport layer is; meaningful only with ONVM_L3_OK. */
+/** State of the transport layer; meaningful only with ONVM_L3_OK. */
 enum onvm_l4_status {
 	ONVM_L4_OK = 0,		/**< TCP, UDP, UDP-Lite, SCTP, DCCP, ICMP or ICMPv6, whole header */
 	ONVM_L4_NONE = 1,	/**< another protocol: no ports known */

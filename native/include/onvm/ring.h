@@ -121,7 +121,7 @@ onvm_ring_consume(struct onvm_ring *ring, uint32_t nb)
 	__atomic_store_n(&ring->shared->head, ring->local, __ATOMIC_RELEASE);
 }
 
-/** Put as many of @p nb descriptors as there is room for; @return how many. */
+/** Put as many of @p nb descriptors as fit; @return how many. */
 static ONVM_ALWAYS_INLINE uint32_t
 onvm_ring_enqueue_burst(struct onvm_ring *ring, const struct onvm_desc *descs, uint32_t nb)
 {

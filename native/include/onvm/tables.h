@@ -48,12 +48,12 @@ struct onvm_acl_rule {
 	uint16_t src_port_first, src_port_last;
 	uint16_t dst_port_first, dst_port_last;
 	int32_t priority; /**< higher wins; 1..2^29-1 */
-	uint32_t value;	  /**< what a look-up gives; 1..2^32-2 */
+	uint32_t value;	  /**< result of a look-up; 1..2^32-2 */
 };
 
 /**
- * What is looked up: 40 bytes, network order. IPv4 uses the first 4 bytes of each address, and the
- * others are 0 where it is the key of a flow. onvm/tuple.h reads that of a packet.
+ * The key of a look-up: 40 bytes, network order. IPv4 uses the first 4 bytes of each address; in the
+ * key of a flow the others are 0. onvm/tuple.h reads that of a packet.
  */
 struct onvm_tuple {
 	uint8_t protocol;
@@ -91,7 +91,7 @@ struct onvm_lpm;
  *                    rte_fib6 (22.11) does not count those of deleted IPv6 routes as free again
  */
 ONVM_EXPORT struct onvm_lpm *onvm_lpm_create(uint32_t ip_version, uint32_t max_routes);
-/** @param value  what a look-up gives, 0..2^31-2 */
+/** @param value  result of a look-up, 0..2^31-2 */
 ONVM_EXPORT int
 onvm_lpm_add(struct onvm_lpm *lpm, const uint8_t *prefix, uint8_t depth, uint32_t value);
 ONVM_EXPORT int onvm_lpm_delete(struct onvm_lpm *lpm, const uint8_t *prefix, uint8_t depth);
@@ -131,7 +131,7 @@ ONVM_EXPORT int onvm_flow_table_delete_slot(struct onvm_flow_table *table, int32
 ONVM_EXPORT void *onvm_flow_table_value(struct onvm_flow_table *table, int32_t slot);
 /** The key, zero-padded to a multiple of 16 bytes; NULL when the slot is free. */
 ONVM_EXPORT const void *onvm_flow_table_key(struct onvm_flow_table *table, int32_t slot);
-/** First slot with a flow, from @p slot on; -ENOENT when there is none. For walks over all flows. */
+/** First slot with a flow, from @p slot on; -ENOENT: there is none. To walk over all flows. */
 ONVM_EXPORT int32_t onvm_flow_table_next(const struct onvm_flow_table *table, int32_t slot);
 /** When the flow was used last. */
 ONVM_EXPORT uint64_t onvm_flow_table_used_ns(const struct onvm_flow_table *table, int32_t slot);

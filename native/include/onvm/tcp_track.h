@@ -4,11 +4,12 @@
 
 /**
  * @file
- * What a middlebox must know of a TCP connection to choose its idle time.
+ * The state of a TCP connection, as far as a middlebox needs it to choose an idle time.
  *
- * Established: both sides were seen, and neither has reset nor have both finished. All else is
- * transitory (RFC 5382 REQ-5). A reset makes it transitory; a later segment brings it back,
- * because resets are easily forged (RFC 7857 section 2.2). No sequence numbers are looked at.
+ * A connection is established once both sides were seen, until one resets it or both have finished.
+ * Everything else is transitory (RFC 5382 REQ-5). A reset makes it transitory; a later segment
+ * brings it back, because resets are easily forged (RFC 7857 section 2.2). Sequence numbers are not
+ * checked.
  */
 
 #include <stdbool.h>

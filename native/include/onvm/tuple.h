@@ -4,7 +4,7 @@
 
 /**
  * @file
- * The tuple of a packet: what names its flow, as tables want to be given it.
+ * The 5-tuple of a packet, in the form in which tables take it.
  */
 
 #include <stdint.h>

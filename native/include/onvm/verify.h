@@ -4,7 +4,7 @@
 
 /**
  * @file
- * Are the checksums of a parsed frame right? Apart from parsing, because nobody needs it per hop.
+ * Checking the checksums of a parsed frame. It is separate from parsing because no hop needs it.
  */
 
 #include <onvm/parse.h>

@@ -4,7 +4,8 @@
 
 /**
  * @file
- * What the manager and an NF host share: the layout of shared memory and the attach messages.
+ * The interface between the manager and an NF host: the layout of shared memory and the attach
+ * messages.
  *
  * Two memory files cross the attach socket.
  *
@@ -14,20 +15,21 @@
  * The *attach area* belongs to one NF host. It begins with struct onvm_area_control, followed by
  * three rings per worker lcore (enum onvm_ring_kind), each onvm_ring_bytes() long:
  *
- *	control | worker 0: to NF, from NF, loan | worker 1: to NF, from NF, loan | ...
+ * 	control | worker 0: to NF, from NF, loan | worker 1: to NF, from NF, loan | ...
  *
  * Life: the NF host connects, sends struct onvm_attach_hello, receives struct onvm_attach_reply
  * with the file descriptors (packet memory, attach area, one eventfd per worker), maps both and
- * sends an ONVM_MSG_READY. When the socket closes, the manager takes back every buffer the NF
- * host held; nothing in shared memory is read for that.
+ * sends an ONVM_MSG_READY. When the socket closes, the manager takes back every buffer the NF host
+ * held; it reads nothing in shared memory for that.
  *
- * Trust: neither side believes an index that the other one wrote. Sizes and masks are kept
- * privately; a peer's ring index is range-checked (ring.h), a returned descriptor is checked for
+ * Trust: neither side trusts an index that the other one wrote. Each keeps sizes and masks
+ * privately. A peer's ring index is range-checked (ring.h); a returned descriptor is checked for
  * index, ownership and bounds (native/dataplane/worker/return.c).
  *
- * Sleep: whoever sleeps stores its word, then looks at its rings once more; whoever enqueues then
- * looks at the word. A full fence stands between the two steps on both sides, so at least one of
- * them sees the other. S1 (NF host) pairs with S2 (worker), S3 (worker) with S4 (NF host).
+ * Sleep: a side that wants to sleep stores its word, then looks at its rings once more; a side that
+ * enqueues then looks at the word. A full fence stands between the two steps on both sides, so at
+ * least one of them sees the other. S1 (NF host) pairs with S2 (worker), S3 (worker) with S4 (NF
+ * host).
  *
  * All integers are of host byte order; both sides run on one host.
  */
@@ -46,7 +48,7 @@
 #define ONVM_BURST_MAX 2048    /* packets an NF may ask for at once */
 #define ONVM_MESSAGE_MAX 16384 /* bytes of one message on the attach socket */
 
-/** What an NF decides for a packet. */
+/** The decision of an NF for a packet. */
 enum onvm_verdict {
 	ONVM_NEXT = 0,	     /**< on to the next service of the chain */
 	ONVM_DROP = 1,	     /**< free; the descriptor's `port` holds the drop reason, 0..15 */
@@ -88,9 +90,9 @@ struct onvm_stage_stats {
 };
 
 /**
- * Turns of an NF host's loop that had packets: what the manager needs to tell what a turn costs and
- * what a packet does (least squares). Cycles are those from the look into the ring until the packets
- * lie in the other, but for waking a worker that sleeps.
+ * Turns of an NF host's loop that had packets: sums from which the manager computes the cost of a
+ * turn and of a packet (least squares). Cycles are those from the look into the ring until the
+ * packets lie in the other, but for waking a worker that sleeps.
  */
 struct onvm_turn_sums {
 	uint64_t turns;
@@ -196,7 +198,7 @@ enum onvm_message_type {
 	ONVM_MSG_DRAIN = 3,   /**< manager: no new flows will come; leave when your state may go */
 	ONVM_MSG_DRAINED = 4, /**< NF: nothing held any more */
 	ONVM_MSG_USER = 5, /**< either: payload of the author's; `peer` names whom from / whom to */
-	ONVM_MSG_DETACH = 6, /**< manager: you are thrown out; the payload is the reason */
+	ONVM_MSG_DETACH = 6, /**< manager: you are detached; the payload is the reason */
 	ONVM_MSG_CLAIM =
 		7, /**< NF: traffic that belongs to this instance alone (struct onvm_claim) */
 	ONVM_MSG_UNCLAIM = 8,	/**< NF: gives such a claim up */

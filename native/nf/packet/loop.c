@@ -31,7 +31,7 @@ loop_fail(struct loop *loop)
 	Py_XDECREF(result);
 }
 
-/* Let go of the packet; the view serves the next one unless somebody else holds it. */
+/* Let go of the packet; the view serves the next one unless another object holds it. */
 static int
 loop_next_view(struct loop *loop)
 {

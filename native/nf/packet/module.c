@@ -8,12 +8,12 @@
  * PacketView and the loop that calls process_packet(): Python objects written in C, because at a
  * microsecond per packet every attribute access of a Python class is a tenth of the budget.
  *
- * One view serves all packets of a loop, moved from packet to packet, as long as nobody but the
+ * One view serves all packets of a loop, moved from packet to packet, as long as nothing but the
  * loop holds it (or one of its headers). A view that an author has kept is left behind, marked
- * stale, and replaced by a new one: so using it later raises, and costs nothing when nobody does.
+ * stale, and replaced by a new one: so using it later raises, and costs nothing otherwise.
  */
 
-/* A view of a packet that somebody else keeps alive; end_view() makes it stale. */
+/* A view of a packet that the caller keeps alive; end_view() makes it stale. */
 static PyObject *
 packet_view(PyObject *module, PyObject *arguments)
 {

@@ -15,9 +15,9 @@ extern PyTypeObject *packet_view_type;
 int packet_views_create(PyObject *module);
 /** A view of nothing; NULL with an exception set. */
 struct view *packet_view_create(void);
-/** Let go of the packet: whoever holds @p view finds it stale. */
+/** Let go of the packet: holders of @p view find it stale. */
 void packet_view_end(struct view *view);
-/** Whether somebody besides the owner holds @p view or one of its headers. */
+/** Whether another object than the owner holds @p view or one of its headers. */
 int packet_view_is_shared(const struct view *view);
 
 #endif /* _ONVM_NF_PACKET_VIEW_H_ */

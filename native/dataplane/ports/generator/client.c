@@ -304,7 +304,7 @@ find(struct onvm_gen_client *client, const uint8_t *data, const struct onvm_head
 		       NULL;
 }
 
-/** Count a reply whose place is @p place and whose successor's is @p next. */
+/** Count a reply that begins at @p place; the next one begins at @p next. */
 static void
 take_reply(struct onvm_gen_client *client, struct onvm_gen_connection *connection, uint32_t place,
 	   uint32_t next, uint64_t now)

@@ -4,17 +4,17 @@
 
 /**
  * @file
- * The generator's near end: keeps so many connections going and checks what comes back.
+ * The generator's near end: it keeps a number of connections going and checks the answers.
  *
- * Each slot runs one connection after the other (gen_mix.h says which). A connection is a small
- * state machine: TCP has handshake, requests of which up to WINDOW are unanswered, and FIN or
+ * Each slot runs one connection after the other (mix.h decides which). A connection is a small
+ * state machine. TCP has a handshake, requests of which up to WINDOW are unanswered, and FIN or
  * RST; UDP and ICMP have requests only. Connections that can send wait in a ring and send one
- * packet each in turn. A connection that hears nothing for too long has failed: its slot begins
- * the next, so packets that an NF drops cost time and never stall.
+ * packet each in turn. A connection that hears nothing for too long has failed, and its slot begins
+ * the next one. So packets that an NF drops cost time and never stall the client.
  *
- * With a `count` the client sends exactly so many packets: a connection is opened only when its
- * packets are still to be had, the last ones are cut to fit, and what a failed one did not send
- * is given to others.
+ * With a `count` the client sends exactly that many packets. It opens a connection only while
+ * packets are left for it, cuts the last ones to fit, and gives the unsent packets of a failed
+ * connection to others.
  *
  * Threads: the caller locks.
  */

@@ -38,7 +38,7 @@ struct onvm_gen_connection {
 	uint32_t seq;	  /**< of the next byte sent */
 	uint32_t ack;	  /**< of the next byte expected; UDP, ICMP: next index */
 	uint32_t wanted;  /**< sequence at which the next reply shall begin */
-	uint32_t timed;	  /**< what the timed request's answer begins with */
+	uint32_t timed;	  /**< with which the timed request's answer begins */
 	uint32_t nb_left; /**< packets of its plan not yet sent */
 	uint16_t src_port, dst_port;
 	uint16_t nb_requests, nb_sent, nb_replied;

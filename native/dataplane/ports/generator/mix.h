@@ -4,11 +4,11 @@
 
 /**
  * @file
- * What the generator's connections are like: addresses, protocols, lengths, sizes.
+ * The mix of the generator's connections: addresses, protocols, lengths, sizes.
  *
- * Everything follows from a seed, the connection's slot and how many the slot has had before;
- * nothing from time. So the same seed gives the same connections, and what differs from run to
- * run is only how their packets interleave.
+ * Everything follows from a seed, the connection's slot and the number of connections the slot has
+ * had before; nothing follows from time. The same seed gives the same connections, and runs differ
+ * only in how the packets interleave.
  *
  * Slot s belongs to client s / 16 (10.16.0.1 or 2001:2:0:1::1 and following) and to a range of
  * 2000 source ports, or ICMP identifiers, of that client; each new connection takes the next.

@@ -6,15 +6,15 @@
  * @file
  * Packets of the generator: payload pattern, lengths and checksums.
  *
- * Payload is a window of one pseudo-random table that is the same everywhere; the window begins
- * where a key says that the receiver knows too (a TCP sequence number, a flow's tag and index).
- * So a server that keeps no state can make it, a client can check it, and its checksum is a
- * difference of two prefix sums.
+ * A payload is a window of one pseudo-random table that is the same everywhere. The window begins
+ * at a key that the receiver knows too (a TCP sequence number, a flow's tag and index). So a server
+ * without state can make a payload, a client can check it, and its checksum is a difference of two
+ * prefix sums.
  *
  * Frames are counted without the frame check sequence: IMIX's 64, 594 and 1518 bytes are 60,
  * 590 and 1514 bytes in a buffer, and the largest fits an MTU of 1500.
  *
- * Threads: the table is written once, by the control thread, before it is used.
+ * Threads: the control thread writes the table once, before it is used.
  */
 
 #include <stdbool.h>
@@ -26,7 +26,7 @@
 
 #define ONVM_GEN_CRC_BYTES 4
 #define ONVM_GEN_FRAME_MIN 60
-/** Bytes of a request that say what is wanted: reply length, then sequence number or index. */
+/** Bytes of a request that describe its reply: length, then sequence number or index. */
 #define ONVM_GEN_TCP_REQUEST 6
 #define ONVM_GEN_UDP_REQUEST 8
 #define ONVM_GEN_DNS_PORT 53
@@ -73,7 +73,7 @@ onvm_gen_datagram_key(uint32_t tag, uint16_t index)
 	return tag + index * 97u;
 }
 
-/** What onvm_gen_seal() needs to know of a packet whose headers are written but for these. */
+/** A packet whose headers lack only what onvm_gen_seal() fills in. */
 struct onvm_gen_frame {
 	uint16_t l3_offset;
 	uint16_t l4_offset;

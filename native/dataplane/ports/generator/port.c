@@ -3,11 +3,11 @@
 /*
  * Port "gen": realistic traffic, and the servers that answer it.
  *
- * As client (gen_client.c) it is the near end of a chain, as server (gen_server.c) the far end.
- * What the chain sends to the port is taken, checked and answered at once; what the port has to
- * send it gives when the worker asks.
+ * As client (client.c) it is the near end of a chain, as server (server.c) the far end. It takes,
+ * checks and answers packets as soon as the chain sends them, and gives packets when the worker
+ * reads.
  *
- * Threads: one worker receives, all may send: a lock per port. A receiver that finds it taken
+ * Threads: one worker receives, all may send, with a lock per port. A receiver that finds it taken
  * comes back later; a sender waits for the length of a burst.
  */
 
@@ -29,7 +29,7 @@
 #define EXPIRY_LOOKS_PER_S 10000
 #define EXPIRY_SLOTS_MIN 8
 #define EXPIRY_SLOTS_PART 4096
-/** A client that only waits is asked again after 1 / this of a second. */
+/** A client that only waits is read again after 1 / this of a second. */
 #define WAITING_LOOKS_PER_S 1000
 
 struct gen_port {
@@ -138,9 +138,10 @@ static const struct onvm_port_ops gen_ops = {
 };
 
 int
-onvm_port_gen_open(struct onvm_port *port, const struct onvm_gen_options *options,
-		   uint32_t nb_workers, char *error, size_t error_size)
+onvm_port_gen_open(struct onvm_port *port, const void *kind_options, uint32_t nb_workers,
+		   char *error, size_t error_size)
 {
+	const struct onvm_gen_options *options = kind_options;
 	const uint32_t room = port->memory->stride - RTE_PKTMBUF_HEADROOM;
 	struct gen_port *own = aligned_alloc(64, RTE_ALIGN(sizeof(*own), 64));
 	int rc;

@@ -4,11 +4,11 @@
 
 /**
  * @file
- * Writing a connection's next packet: headers, and requests that say what they want.
+ * Writing a connection's next packet: headers, and requests that describe their replies.
  *
- * A request over TCP says how long its reply shall be and at which sequence number it begins;
- * a datagram its reply's length, its own index and its flow's tag. Lengths and checksums of
- * headers are onvm_gen_seal()'s.
+ * A request over TCP carries the length of its reply and the sequence number at which it begins; a
+ * datagram carries its reply's length, its own index and its flow's tag. onvm_gen_seal() fills in
+ * lengths and checksums of headers.
  */
 
 #include <stdint.h>

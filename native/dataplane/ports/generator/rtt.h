@@ -6,8 +6,8 @@
  * @file
  * Smoothed round-trip time (RFC 6298 section 2) and the timeout that follows it.
  *
- * The generator sends nothing again, so a false alarm costs a connection: its timeout is four
- * times the RFC's, and between 1/25 s and 1 s.
+ * The generator never retransmits, so a false alarm costs a connection. Its timeout is therefore
+ * four times the RFC's, and between 1/25 s and 1 s.
  */
 
 #include <stdint.h>

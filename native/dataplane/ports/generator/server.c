@@ -44,7 +44,7 @@ swap(uint8_t *a, uint8_t *b, uint32_t length)
 	memcpy(b, held, length);
 }
 
-/** Answer's payload length: what was asked for, as far as a frame holds it. */
+/** Payload length of the answer: as requested, as far as a frame holds it. */
 static inline uint16_t
 clamp(const struct onvm_gen_server *server, uint32_t begin, uint32_t length)
 {
@@ -52,7 +52,7 @@ clamp(const struct onvm_gen_server *server, uint32_t begin, uint32_t length)
 	return (uint16_t)RTE_MIN(length, server->room - begin);
 }
 
-/** Put a packet that NFs have moved back where its answer has room. */
+/** Move a packet that NFs have moved back to where its answer fits. */
 static uint8_t *
 make_room(struct rte_mbuf *mbuf)
 {
@@ -95,7 +95,7 @@ answer_tcp(struct onvm_gen_server *server, uint8_t *l4, const struct onvm_header
 		flags |= ONVM_GEN_FIN;
 		answer_ack++;
 	} else {
-		return false; /* an acknowledgement of what has been sent */
+		return false; /* an acknowledgement of sent data */
 	}
 	frame->l4_header = 20;
 	if (flags & ONVM_GEN_SYN) { /* maximum segment size, RFC 9293 section 3.7.1 */

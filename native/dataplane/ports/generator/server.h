@@ -4,12 +4,12 @@
 
 /**
  * @file
- * The generator's far end: answers whatever arrives, and remembers nothing.
+ * The generator's far end: it answers every packet and keeps no state.
  *
- * What an answer must be stands in the packet: a TCP segment acknowledges where the answer's
- * sequence begins, a request says how long its reply shall be. So packets may come from behind
- * NAT and load balancers, and any number of servers are one. The answer is made in the buffer of
- * the packet; a packet without an answer is freed.
+ * The packet itself determines the answer: a TCP segment acknowledges the byte at which the
+ * answer's sequence begins, and a request carries the length of its reply. So packets may come from
+ * behind NAT and load balancers, and any number of servers are one. The answer is made in the
+ * buffer of the packet; a packet without an answer is freed.
  *
  * Threads: the caller locks.
  */
