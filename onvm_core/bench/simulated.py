@@ -22,7 +22,7 @@ from onvm_core.manager.api import messages as m
 from onvm_core.manager.api.directory import RECORD, ManagerRecord, write_private
 from onvm_core.manager.api.server import ControlServer
 from onvm_core.manager.api.state_messages import NfDrainRequest
-from onvm_core.manager.cluster_view.view import ClusterView, LocalHost, LocalRoom
+from onvm_core.manager.cluster_view.view import ClusterView, LocalHost, LocalResources
 from onvm_core.manager.cluster_view.view_change import ViewTables
 from onvm_sdk.errors import ConfigError
 
@@ -198,7 +198,7 @@ class SimulatedManager:
                 for name, (service, state, _) in self._nfs.items()
             ],
             ports=self.ports, peers=[], digest=self._digest,
-            room=LocalRoom(
+            resources=LocalResources(
                 cores=self.cores, free_cores=max(self.cores - len(self._nfs), 0.0),
                 memory_mib=8192, free_memory_mib=8192,
             ),
@@ -224,7 +224,7 @@ class SimulatedManager:
         if name in self._nfs:
             raise ConfigError("expected one that does not run", field="nf run", value=name)
         if len(self._nfs) >= self.cores:
-            raise ConfigError(f"no place for {name}: no core is free")
+            raise ConfigError(f"no resources for {name}: no core is free")
         self._nfs[name] = (request.name, "starting", time.monotonic() + self.start_s)
         return m.InstancesReply(launched=[self._launched(name)])
 

@@ -30,7 +30,7 @@ def plan(
 ) -> None:
     """Show on which CPUs the NFs of a file would run, and why; nothing is started.
 
-    Exit status 1: there is no place for some of them.
+    Exit status 1: there are no resources for some of them.
     """
     packages = discover()
     plugins = plugins_of_process()

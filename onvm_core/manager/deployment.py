@@ -28,11 +28,11 @@ from onvm_core.launch.limits import LimitMode, Limits
 from onvm_core.launch.process import ProcessLauncher
 from onvm_core.manager.chains.chains import Chains
 from onvm_core.manager.chains.classifier import Classifier
-from onvm_core.manager.cluster_view.view import LocalRoom
+from onvm_core.manager.cluster_view.view import LocalResources
 from onvm_core.manager.manager import Manager
 from onvm_core.manager.nf_hosts.registry import HostState, NfHost
-from onvm_core.manager.placement.allocator import Placer
-from onvm_core.manager.placement.policy import Decision, Need, PlacementPolicy, Room
+from onvm_core.manager.placement.allocator import CpuAllocator
+from onvm_core.manager.placement.policy import Decision, FreeResources, Need, PlacementPolicy
 from onvm_core.manager.placement.topology import read_topology
 from onvm_core.manager.ports import Direction, PortKind, open_port, parse_uri
 from onvm_core.manager.reporting import buffer_report, cpu_seconds, make_report, retire_dead
@@ -215,7 +215,7 @@ class Deployment:
 
         Raises:
             ConfigError: there is no such launcher, or it cannot work here.
-            NoRoomError: the host has no place for it.
+            NoResourcesError: there are no free resources for it.
             NfFailed: it cannot be started.
         """
         starter = self._launchers.get(launcher)
@@ -226,7 +226,7 @@ class Deployment:
         label = "+".join(instances) or f"{'+'.join(nfs)}-{self._n_launched}"
         files = files_read(packages, used)
         need = self._need(packages, services)
-        decision = self._placer.place(secret, label, need)
+        decision = self._allocator.place(secret, label, need)
         log.info("%s on CPU %s: %s", label, ",".join(map(str, decision.cpus)), decision.reason)
         spec = LaunchSpec(
             nfs=tuple(nfs),
@@ -251,7 +251,7 @@ class Deployment:
             handle = starter.launch(spec)
         except (OSError, OnvmError) as error:
             del self.manager.secrets[secret]
-            self._placer.release(secret)
+            self._allocator.release(secret)
             if isinstance(error, OnvmError):
                 raise
             raise NfFailed(f"NF {label} cannot be started: {error}") from None
@@ -265,7 +265,7 @@ class Deployment:
         """Take over an NF host that an earlier manager launched; it attaches by itself."""
         starter = self._launchers.get(launcher)
         need = self._need([self._package(name) for name in spec.nfs], services)
-        cpus = self._placer.adopt(spec.secret, "+".join(spec.instances), need, process.pid)
+        cpus = self._allocator.adopt(spec.secret, "+".join(spec.instances), need, process.pid)
         handle = starter.adopt(replace(spec, cpus=cpus), process)
         self.manager.expect(spec.secret, services)
         self._state.launched.append(_Launched(handle, tuple(services)))
@@ -290,26 +290,26 @@ class Deployment:
         """Look no longer after an NF host that has ended."""
         self._state.launched = [one for one in self._state.launched if one.handle is not handle]
         self.manager.secrets.pop(handle.spec.secret, None)
-        self._placer.release(handle.spec.secret)
+        self._allocator.release(handle.spec.secret)
 
     @property
-    def room(self) -> LocalRoom:
+    def local_resources(self) -> LocalResources:
         """What NF hosts can have here, and what is free."""
-        return self._placer.room
+        return self._allocator.local
 
     @cached_property
-    def _placer(self) -> Placer:
+    def _allocator(self) -> CpuAllocator:
         # When the first NF host is launched: ports are open, and packet memory is taken.
-        return Placer(self._placement, read_topology(self.ports), self.manager.worker_cpus)
+        return CpuAllocator(self._placement, read_topology(self.ports), self.manager.worker_cpus)
 
     @property
-    def places(self) -> Room:
+    def resources(self) -> FreeResources:
         """CPUs and memory for NF hosts, and who has them now."""
-        return self._placer.places
+        return self._allocator.resources
 
     def _need(self, packages: Sequence[NfPackage | None], services: Sequence[str]) -> Need:
         manifests = [one.manifest for one in packages if one is not None and one.manifest]
-        return Need.of(manifests, self._placer.node_of(self._ports_of(services)))
+        return Need.of(manifests, self._allocator.node_of(self._ports_of(services)))
 
     def _limits(self, decision: Decision, need: Need) -> Limits | None:
         if self._launchers.limits is LimitMode.OFF:

@@ -21,7 +21,7 @@ from onvm_core.manager.api.state_messages import (
     StateTakeRequest,
 )
 from onvm_core.manager.chains.classifier import MatchConfig
-from onvm_core.manager.cluster_view.view import ClusterView, LocalHost, LocalRoom, PeerStatus
+from onvm_core.manager.cluster_view.view import ClusterView, LocalHost, LocalResources, PeerStatus
 from onvm_core.manager.cluster_view.view_change import ViewChange
 from onvm_core.manager.startup.times import Startup
 from onvm_core.scaling.autoscaler import Decision
@@ -405,7 +405,7 @@ class ClusterLocalReply(_Tagged, frozen=True, tag="cluster_local"):
     """As of `ClusterReply`; "" without a cluster."""
     drops: dict[str, int] = {}
     """Of packets between hosts, by reason."""
-    room: LocalRoom | None = None
+    resources: LocalResources | None = None
     reserved: list[str] = []
     """Instance names that are not free, though nothing here has them."""
 

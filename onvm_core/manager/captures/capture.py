@@ -29,7 +29,7 @@ class Capture:
         points: where packets are captured, one interface of the file for each.
         snap_length: bytes kept of each packet; 0: all.
         limit: packets in all; 0: endless.
-        ring_bytes: room for copies not yet written, for each worker.
+        ring_bytes: size of the rings of copies that are not written yet, for each worker.
 
     Raises:
         DataplaneError: a point does not exist, or too many captures are running.

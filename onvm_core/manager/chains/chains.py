@@ -76,7 +76,7 @@ class Chains:
         """Add a chain, or change one of that name; traffic takes it at once.
 
         Raises:
-            ConfigError: there is no such port, it is another chain's, or there is no room.
+            ConfigError: there is no such port, it is another chain's, or there are too many chains.
         """
         known = self._chains.get(name)
         taken = {chain.number for chain in self._chains.values()}

@@ -186,7 +186,7 @@ class ClusterTables:
             ports=[name for name in self._deployment.ports if name != TUNNEL],
             peers=self.peers(),
             digest=self.digest(),
-            room=self._deployment.room,
+            resources=self._deployment.local_resources,
             drops={reason: drops[reason] for reason in REMOTE_REASONS},
             reserved=sorted(self.reserved()),
         )

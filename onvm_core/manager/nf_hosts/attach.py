@@ -35,7 +35,7 @@ PENDING_MAX = 64
 MESSAGES_PER_TURN = 64
 SEND_QUEUE_MAX = 256
 HOSTS_PER_PROCESS_MAX = 16
-"""So that one process cannot take every place for NF hosts."""
+"""So that one process cannot take every slot."""
 
 
 @dataclass(slots=True, eq=False)
@@ -108,7 +108,9 @@ class AttachServer:
             self._refuse(connection, errno.ETIMEDOUT, "no attach message within 1 s")
 
     def send(self, slot: int, message: bytes) -> None:
-        """Send to an attached host; it waits for room, and a host that never reads is dropped."""
+        """Send to an attached host; it waits for space in the socket, and a host that never reads
+        is dropped.
+        """
         connection = self._connections.get(slot)
         if connection is None:
             return
@@ -116,7 +118,7 @@ class AttachServer:
         self._flush(connection)
 
     def n_unsent(self, slot: int) -> int:
-        """Messages that wait for room in a host's socket."""
+        """Messages that wait for space in a host's socket."""
         connection = self._connections.get(slot)
         return 0 if connection is None else len(connection.unsent)
 

@@ -45,7 +45,7 @@ class NfHost:
     """A process that runs one or several (fused) instances.
 
     Attributes:
-        slot: its place in the data plane.
+        slot: its number in the data plane.
         pid: the process that attached, by the peer's credentials.
         secret: what it attached with; "" when it was not launched here. Tells which launched NF
             host it is, whatever processes its launcher has put around it.

@@ -208,9 +208,9 @@ class Service:
         for warning in self._launchers.warnings:
             log.warning("%s", warning)
         if any(one.is_auto for one in groups):
-            room = self._deployment.places
+            resources = self._deployment.resources
             plan = make_plan(
-                self._config, self._packages, self._placement, room.topology, room.workers
+                self._config, self._packages, self._placement, resources.topology, resources.workers
             )
             groups = [one.group for one in plan.nfs]
         self._n_adopted = self._supervisor.adopt([self._want(one) for one in groups])

@@ -164,7 +164,7 @@ class Supervisor:
         return n_adopted
 
     def _run_if_possible(self, wanted: WantedHost) -> None:
-        """As `run`; a manager starts without what was once added by command and has no place."""
+        """Do what `run` does; an NF host that was added by command may be left out."""
         try:
             self.run(wanted)
         except OnvmError as error:
