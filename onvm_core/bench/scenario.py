@@ -62,7 +62,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     warmup_s: float = 0.5
     seconds: float = 1.0
     kills: int = 200
-    spares: int = 0
+    standby: int = 0
     ways: list[str] = []
     """For the scenario pair: that of each of the two NF hosts."""
     launcher: str = "process"

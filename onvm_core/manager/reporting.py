@@ -81,7 +81,7 @@ def load_report(manager: Manager, host: NfHost) -> LoadReport | None:
     load = None if meter is None else meter.over(LOAD_OVER_S)
     if meter is None or load is None:
         return None
-    spare = meter.spare_pps(load)
+    spare_pps = meter.spare_pps(load)
     return LoadReport(
         seconds=round(load.seconds, 3),
         packets=load.packets,
@@ -93,7 +93,7 @@ def load_report(manager: Manager, host: NfHost) -> LoadReport | None:
         sheds=load.sheds,
         queue=Latency(load.p50_us, load.p99_us),
         utilisation=round(load.utilisation, 4),
-        spare_pps=None if spare is None else int(spare),
+        spare_pps=None if spare_pps is None else int(spare_pps),
     )
 
 

@@ -365,7 +365,7 @@ class ScaledService(msgspec.Struct, frozen=True):
     min: int
     max: int
     target: float
-    spares: int
+    standby_wanted: int
     serving: int
     starting: int
     failing: int

@@ -114,12 +114,12 @@ class OwnHosts:
         meter = self._manager.meters.of(host)
         load = None if meter is None else meter.recent
         capacity = None if meter is None else meter.capacity_pps
-        spare = unknown_pps if capacity is None else self.spare_pps(host)
+        spare_pps = unknown_pps if capacity is None else self.spare_pps(host)
         return LocalHost(
             name=host.instances[0].name,
             services=list(host.services),
             state=host.state.value,
-            spare_pps=spare or 0,
+            spare_pps=spare_pps or 0,
             capacity_pps=None if capacity is None else int(capacity),
             utilisation=None if load is None else round(load.utilisation, 3),
             demand=None if load is None else round(load.demand, 3),

@@ -66,7 +66,7 @@ class _Remote:
     view: InstanceView
     claims: set[ClaimView] = field(default_factory=set)
     is_known: bool = False
-    """Whether it ever had something to spare: new ones are not known, and not full."""
+    """Whether it ever had spare capacity: new ones are not known, and not full."""
 
 
 def _traffic_of(claim: ClaimView) -> tuple[bytes, int, int, int]:
@@ -385,8 +385,8 @@ class ClusterTables:
             for remote in self._remotes.values()
             if remote.view.spare_pps > 0 and tuple(remote.view.services) == services
         ] + [
-            spare for host in self.own.serving()
-            if host.services == services and (spare := self.own.spare_pps(host))
+            spare_pps for host in self.own.serving()
+            if host.services == services and (spare_pps := self.own.spare_pps(host))
         ]  # fmt: skip
         return max(sum(known) // len(known), 1) if known else None
 

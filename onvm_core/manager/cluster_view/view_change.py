@@ -112,7 +112,7 @@ def difference(old: ClusterView, new: ClusterView) -> ViewChange | None:
     )
     instances: list[InstanceView] = []
     gone: list[int] = []
-    spare: list[tuple[int, int]] = []
+    spare_pps: list[tuple[int, int]] = []
     if old.instances is not new.instances:
         known = {one.number: one for one in old.instances}
         now = {one.number: one for one in new.instances}
@@ -127,12 +127,12 @@ def difference(old: ClusterView, new: ClusterView) -> ViewChange | None:
                 before is not None
                 and msgspec.structs.replace(before, spare_pps=one.spare_pps) == one
             ):
-                spare.append((number, one.spare_pps))
+                spare_pps.append((number, one.spare_pps))
             else:
                 instances.append(one)
     return ViewChange(
         peers=peers[0], peers_gone=peers[1], instances=instances, instances_gone=gone,
-        spare_pps=spare, chains=chains[0], chains_gone=chains[1],
+        spare_pps=spare_pps, chains=chains[0], chains_gone=chains[1],
     )  # fmt: skip
 
 

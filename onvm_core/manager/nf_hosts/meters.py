@@ -16,7 +16,7 @@ __all__ = ["Meters"]
 
 INTERVAL_S = 0.05
 FLOOR_SHARE = 0.01
-"""Where nothing is spare, new flows still follow the speed of the hosts."""
+"""Where there is no spare capacity, new flows still follow the speed of the hosts."""
 
 
 class Meters:
@@ -53,10 +53,10 @@ class Meters:
             meter = self._meters[host.slot] = Meter(self._make_units(), host.burst_size)
         meter.add(Reading(time.monotonic(), self._plane.read_load(host.slot)))
         load = meter.recent
-        spare = None if load is None else meter.spare_pps(load)
-        if spare is not None and meter.capacity_pps is not None:
+        spare_pps = None if load is None else meter.spare_pps(load)
+        if spare_pps is not None and meter.capacity_pps is not None:
             self._plane.set_spare_capacity(
-                host.slot, int(max(spare, meter.capacity_pps * FLOOR_SHARE, 1))
+                host.slot, int(max(spare_pps, meter.capacity_pps * FLOOR_SHARE, 1))
             )
 
     def _make_units(self) -> Units:

@@ -141,7 +141,7 @@ class Drains:
             handover_s: for how long packets may wait for that; 0: it does not.
         """
         for nf in reversed(self._nfs):
-            if service not in nf.wanted.services or nf.is_leaving or nf.wanted.is_spare:
+            if service not in nf.wanted.services or nf.is_leaving or nf.wanted.is_standby:
                 continue
             if nf.is_serving and nf.host is not None:
                 self._begin(nf, nf.host, self._successor_of(nf), deadline_s, handover_s)

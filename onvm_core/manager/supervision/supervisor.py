@@ -8,8 +8,8 @@ hosts that live, and still run what is wanted, are adopted with their state; oth
 
 An NF host that dies is started again after a while: 0.1 s, doubled each time up to 5 s. When it
 has died five times in a row without living for ten seconds, that is a crash loop, and it is tried
-only every 30 s. If a spare of the same services stands by, that takes its place at once, and who
-died becomes the spare.
+only every 30 s. If an instance of the same services is on standby, that takes over at once, and the
+one that died becomes the standby.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class Supervisor:
 
     def all_active(self) -> bool:
         """Whether every NF host serves, or stands by."""
-        return all(nf.is_serving or nf.is_standby or nf.is_leaving for nf in self._nfs)
+        return all(nf.is_serving or nf.is_on_standby or nf.is_leaving for nf in self._nfs)
 
     def count(self, service: str) -> Counter[str]:
         """How many NF hosts of a service are in which state, by the names of `ServiceState`."""
@@ -191,7 +191,7 @@ class Supervisor:
     def _adopt(self, record: _Record, process: ProcessId) -> bool:
         """Whether that is possible: the plugin that launched it may be gone."""
         spec = _spec(record, self._deployment)
-        if record.wanted.is_spare:
+        if record.wanted.is_standby:
             self._deployment.manager.hold(record.secret)
         try:
             handle = self._deployment.adopt(
@@ -221,7 +221,7 @@ class Supervisor:
         nf.handle, nf.host, nf.process, nf.gone_at, nf.is_slow = None, None, None, 0.0, False
         nf.adopted = set()
         self._write()
-        if nf.wanted.is_spare:
+        if nf.wanted.is_standby:
             self._deployment.manager.hold(nf.secret)
         nf.handle = self._deployment.launch(
             nf.wanted.nfs,
@@ -271,13 +271,13 @@ class Supervisor:
         )
 
     def _replace(self, dead: Supervised) -> None:
-        """Let a spare take the place of one that died."""
-        if dead.is_leaving or dead.wanted.is_spare:
+        """Let an instance on standby take over from one that died."""
+        if dead.is_leaving or dead.wanted.is_standby:
             return
         for nf in self._nfs:
-            if nf.is_standby and nf.wanted.services == dead.wanted.services:
+            if nf.is_on_standby and nf.wanted.services == dead.wanted.services:
                 self._activate(nf)
-                dead.wanted = msgspec.structs.replace(dead.wanted, is_spare=True)
+                dead.wanted = msgspec.structs.replace(dead.wanted, is_standby=True)
                 self._write()
                 return
 
@@ -347,23 +347,23 @@ class Supervisor:
     # ---- scale ----
 
     def activate(self, service: str) -> str | None:
-        """Let new flows come to a spare of the service; its name, or None without one."""
+        """Let new flows come to an instance on standby; its name, or None without one."""
         for nf in self._nfs:
-            if nf.is_standby and service in nf.wanted.services:
+            if nf.is_on_standby and service in nf.wanted.services:
                 self._activate(nf)
                 return "+".join(nf.wanted.instances)
         return None
 
     def _activate(self, nf: Supervised) -> None:
         assert nf.host is not None
-        nf.wanted = msgspec.structs.replace(nf.wanted, is_spare=False)
+        nf.wanted = msgspec.structs.replace(nf.wanted, is_standby=False)
         self._deployment.manager.activate_host(nf.host)
         self._write()
 
-    def stop_spare(self, service: str) -> str | None:
-        """Stop a spare of the service; its name, or None without one."""
+    def stop_standby(self, service: str) -> str | None:
+        """Stop an instance on standby; its name, or None without one."""
         for nf in reversed(self._nfs):
-            if service in nf.wanted.services and nf.wanted.is_spare and not nf.is_leaving:
+            if service in nf.wanted.services and nf.wanted.is_standby and not nf.is_leaving:
                 self._stop(nf)
                 return "+".join(nf.wanted.instances)
         return None
