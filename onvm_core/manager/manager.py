@@ -164,7 +164,7 @@ class Manager:
 
     def activate_host(self, host: NfHost) -> None:
         """Let new flows come to a host that is ready."""
-        self.meters.welcome(host)
+        self.meters.assume_capacity(host)
         self.plane.activate_host(host.slot)
         host.state = HostState.ACTIVE
         self.on_host_change(host)

@@ -1,4 +1,4 @@
-"""The own NF hosts as part of a cluster: their numbers, what others are to know of them, and
+"""The local NF hosts as part of a cluster: their numbers, what other machines know of them, and
 whether they get new flows.
 
 Threads: the manager's.
@@ -13,11 +13,11 @@ from onvm_core.manager.cluster_view.view import ClaimView, LocalHost
 from onvm_core.manager.deployment import Deployment
 from onvm_core.manager.nf_hosts.registry import HostState, NfHost
 
-__all__ = ["OwnHosts"]
+__all__ = ["LocalHosts"]
 
 
-class OwnHosts:
-    """Those of one manager.
+class LocalHosts:
+    """The NF hosts of one manager.
 
     Attributes:
         draining: names of those that get no new flows because the cluster wants that.
@@ -89,8 +89,8 @@ class OwnHosts:
         for host in self.serving():
             self._manager.keep_back(host, host.instances[0].name in self.draining)
 
-    def welcome(self, host: NfHost, spare_pps: int | None) -> None:
-        """Let new flows come to one of which nothing is known, as to those at peers."""
+    def assume_capacity(self, host: NfHost, spare_pps: int | None) -> None:
+        """Let new flows come to one whose load is not known yet, as to those at peers."""
         meter = self._manager.meters.of(host)
         if spare_pps is not None and (meter is None or meter.capacity_pps is None):
             self._manager.plane.set_spare_capacity(host.slot, spare_pps)

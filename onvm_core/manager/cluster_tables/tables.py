@@ -1,6 +1,6 @@
 """A manager's tables in a cluster: made equal to the view that the agent sends.
 
-Peers, NF hosts at peers, numbers of the own NF hosts, chains. What cannot be applied (a port that
+Peers, NF hosts at peers, numbers of the local NF hosts, chains. What cannot be applied (a port that
 this host does not have, a chain in the way) is told and tried again with the next view; the rest
 is applied all the same. When a peer no longer answers probes its NF hosts count as gone until it
 answers again, whatever ZooKeeper says.
@@ -22,7 +22,7 @@ import msgspec
 from onvm_core.dataplane.interface import DataplaneError
 from onvm_core.dataplane.values import PORT_REMOTE, TunnelPort
 from onvm_core.manager.api import messages as m
-from onvm_core.manager.cluster_tables.local_hosts import OwnHosts
+from onvm_core.manager.cluster_tables.local_hosts import LocalHosts
 from onvm_core.manager.cluster_view.view import (
     ChainView,
     ClaimView,
@@ -87,7 +87,7 @@ class ClusterTables:
     ) -> None:
         self._deployment = deployment
         self._plane = deployment.plane
-        self.own = OwnHosts(deployment)
+        self.local_hosts = LocalHosts(deployment)
         self._bypass = bypass
         self._publish = publish
         self._view: ClusterView | None = None
@@ -127,7 +127,7 @@ class ClusterTables:
         for _ in range(SUCCESSORS_MAX):
             if number in self._remotes:
                 return self._remotes[number].slot
-            own = self.own.slot_of(number)
+            own = self.local_hosts.slot_of(number)
             if own is not None:
                 return own
             if number not in self._successors:
@@ -181,7 +181,8 @@ class ClusterTables:
         drops = self._plane.read_plane().drops
         return m.ClusterLocalReply(
             hosts=[
-                self.own.show(host, self._spare_of(host.services)) for host in self.own.serving()
+                self.local_hosts.show(host, self._spare_of(host.services))
+                for host in self.local_hosts.serving()
             ],
             ports=[name for name in self._deployment.ports if name != TUNNEL],
             peers=self.peers(),
@@ -206,7 +207,7 @@ class ClusterTables:
             for remote in self._remotes.values()
         ] + [
             (number, view.host, list(host.services), state)
-            for number, host, state in self.own.numbered()
+            for number, host, state in self.local_hosts.numbered()
         ]
         state = (
             view.cluster, view.vni, sorted([*names.values(), view.host]),
@@ -240,7 +241,7 @@ class ClusterTables:
         self._set_instances(view, missing)
         self._set_peers(view, missing)
         self._add_instances(view, missing)
-        self._tell_own(view)
+        self._tell_local_hosts(view)
         for chain in view.chains:
             if self._chains.get(chain.name) != chain:
                 self._add_chain(chain, view, missing)
@@ -258,7 +259,7 @@ class ClusterTables:
             self._tunnel = None
         self._view = self._views = None
         self._successors = {}
-        self.own.forget()
+        self.local_hosts.forget()
 
     def _open_tunnel(self, view: ClusterView, missing: list[str]) -> None:
         wanted = (view.address, view.vni)
@@ -385,22 +386,22 @@ class ClusterTables:
             for remote in self._remotes.values()
             if remote.view.spare_pps > 0 and tuple(remote.view.services) == services
         ] + [
-            spare_pps for host in self.own.serving()
-            if host.services == services and (spare_pps := self.own.spare_pps(host))
+            spare_pps for host in self.local_hosts.serving()
+            if host.services == services and (spare_pps := self.local_hosts.spare_pps(host))
         ]  # fmt: skip
         return max(sum(known) // len(known), 1) if known else None
 
-    def _tell_own(self, view: ClusterView) -> None:
+    def _tell_local_hosts(self, view: ClusterView) -> None:
         own = [one for one in view.instances if one.host == view.host]
-        self.own.number({one.name: one.number for one in own})
-        self.own.draining = frozenset(one.name for one in own if one.state == "draining")
-        self.own.keep_back()
-        for host in self.own.serving():
-            self.own.welcome(host, self._spare_of(host.services))
+        self.local_hosts.number({one.name: one.number for one in own})
+        self.local_hosts.draining = frozenset(one.name for one in own if one.state == "draining")
+        self.local_hosts.keep_back()
+        for host in self.local_hosts.serving():
+            self.local_hosts.assume_capacity(host, self._spare_of(host.services))
 
     def on_host_change(self, host: NfHost) -> None:
         """A host of this manager serves, drains or is gone."""
-        self.own.on_host_change(host)
+        self.local_hosts.on_host_change(host)
 
     # chains
 

@@ -86,8 +86,8 @@ class Meters:
             return 0.0
         return meter.spare_pps(meter.recent) or 0.0
 
-    def welcome(self, host: NfHost) -> None:
-        """Let new flows come to a host of which nothing is known, as to others of its service.
+    def assume_capacity(self, host: NfHost) -> None:
+        """Let new flows come to a host whose load is not known yet, as to others of its service.
 
         Without this it would get none: it has no spare capacity before it has had packets.
         """

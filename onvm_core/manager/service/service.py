@@ -26,7 +26,7 @@ from onvm_core.manager.nf_hosts.registry import NfHost
 from onvm_core.manager.ports import PortKind, parse_uri
 from onvm_core.manager.service.automation import Automation
 from onvm_core.manager.service.chain_requests import ChainRequests
-from onvm_core.manager.service.state_requests import Moves
+from onvm_core.manager.service.state_requests import StateRequests
 from onvm_core.manager.startup import early_start, times
 from onvm_core.manager.supervision.fusion import Fusion
 from onvm_core.manager.supervision.supervised import WantedHost
@@ -126,7 +126,7 @@ class Service:
         self._handlers[m.ClusterLocalRequest] = self._cluster.local
         self._handlers[m.ScaleRequest] = self._automation.scaling.set_count
         self._handlers[m.ScaleStatusRequest] = self._automation.scaling.status
-        self._handlers |= Moves(self._deployment, self._supervisor, self._cluster).handlers
+        self._handlers |= StateRequests(self._deployment, self._supervisor, self._cluster).handlers
         self._deployment.on_host_change = self._on_host_change
         times.lap("wiring")
 

@@ -33,7 +33,7 @@ from onvm_core.manager.supervision.supervised import Supervised
 from onvm_core.manager.supervision.supervisor import Supervisor
 from onvm_sdk.errors import ConfigError
 
-__all__ = ["Moves"]
+__all__ = ["StateRequests"]
 
 READ_BYTES = 1 << 20
 """About as much of a state goes in one reply."""
@@ -41,7 +41,7 @@ RESERVED_S = 60.0
 """For so long at least nobody gets the name of an instance that has moved."""
 
 
-class Moves:
+class StateRequests:
     """Handles them.
 
     Attributes:
@@ -125,10 +125,10 @@ class Moves:
         nf, host = self._find(request.instance)
         if request.successor is None:
             self._handovers.cancel(host)
-            self._tables.own.keep_back()
+            self._tables.local_hosts.keep_back()
             return m.DoneReply()
         number, successor = (
-            self._tables.own.number_of(host.slot),
+            self._tables.local_hosts.number_of(host.slot),
             self._tables.slot_of(request.successor),
         )
         if successor is None or number is None:

@@ -1,7 +1,7 @@
 """What the data plane is started with: its part of ``onvm.toml``, CPUs, DPDK's arguments.
 
 Light, because a manager begins with this while the rest of it is still being imported
-(`head_start`).
+(`early_start`).
 """
 
 from __future__ import annotations
