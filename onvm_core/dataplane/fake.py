@@ -18,6 +18,7 @@ import msgspec
 
 from onvm_core.dataplane.interface import DataPlane, DataplaneError
 from onvm_core.dataplane.values import (
+    PORT_REMOTE,
     AttachFiles,
     CaptureCounters,
     CapturePoint,
@@ -39,6 +40,7 @@ __all__ = ["FakeDataPlane", "FakeHost", "FakePeer", "FakePort", "SlotState"]
 
 HOSTS_MAX = 256
 """Slots below are of NF hosts here, those from here on of NF hosts at peers."""
+CHAINS_MAX = 256
 N_STAGES = 16
 N_LATENCY_BUCKETS = 128
 DROPS = ("no_chain", "no_instance", "no_path", "shed", "tx_full", "foreign", "nf_died", "waiting")
@@ -240,6 +242,13 @@ class FakeDataPlane:
     # ---- chains and flows ----
 
     def set_chain(self, chain_id: int, spec: ChainSpec) -> None:
+        ends = (spec.near_port, spec.far_port)
+        is_right = all(self._is_end(port, spec.number) for port in ends)
+        if not 1 <= chain_id < CHAINS_MAX or len(spec.services) > N_STAGES or not is_right:
+            raise DataplaneError(
+                errno.EINVAL,
+                f"chain {chain_id}: {len(spec.services)} services, ports {ends[0]} and {ends[1]}",
+            )
         self.chains[chain_id] = spec
 
     def remove_chain(self, chain_id: int) -> None:
@@ -411,6 +420,12 @@ class FakeDataPlane:
         if port not in self.ports:
             raise DataplaneError(errno.ENOENT, f"port {port} is not open")
         return self.ports[port]
+
+    def _is_end(self, port: int, chain_number: int) -> bool:
+        """Whether a chain may end there: at a peer only one that has a number in the cluster."""
+        if port < PORT_REMOTE:
+            return port in self.ports
+        return chain_number != 0 and port - PORT_REMOTE in self.peers
 
     def _peer(self, peer: int) -> FakePeer:
         if peer not in self.peers:
