@@ -1,6 +1,6 @@
 """The demo's second act: load rises in steps, and a service scales out, shown live.
 
-    python -P -m onvm_core.demo_scale
+    python -P -m onvm_core.demo.scale
 
 Generated clients begin one after the other; each connection is checked end to end. The service
 "inspect" asks somebody about each packet and waits, so that a few thousand packets per second are a
@@ -45,7 +45,7 @@ from onvm_sdk.errors import OnvmError
 
 __all__ = ["Outcome", "View", "losses", "main", "obstacles", "show_live"]
 
-NF = "onvm_core.demo_nf:Inspect"
+NF = "onvm_core.demo.nf:Inspect"
 SERVICE = "inspect"
 STEPS = 5
 STEP_S = 3.0
