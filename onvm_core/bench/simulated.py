@@ -49,10 +49,15 @@ class SimulatedManager:
     """
 
     def __init__(
-        self, directory: Path, *, cores: float = 4.0, start_s: float = 0.0,
-        capacity_pps: int = 1_000_000, ports: tuple[str, ...] = ("client", "server"),
+        self,
+        directory: Path,
+        *,
+        cores: float = 4.0,
+        start_s: float = 0.0,
+        capacity_pps: int = 1_000_000,
+        ports: tuple[str, ...] = ("client", "server"),
         is_quick: bool = False,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._thread = threading.Thread(
             target=self._run_thread, name=f"simulated-{directory.name}", daemon=True
         )
@@ -191,18 +196,26 @@ class SimulatedManager:
         return m.ClusterLocalReply(
             hosts=[
                 LocalHost(
-                    name=name, services=[service], state=state, spare_pps=spare,
-                    capacity_pps=self.capacity_pps, utilisation=self.utilisation,
+                    name=name,
+                    services=[service],
+                    state=state,
+                    spare_pps=spare,
+                    capacity_pps=self.capacity_pps,
+                    utilisation=self.utilisation,
                     demand=self.utilisation,
                 )
                 for name, (service, state, _) in self._nfs.items()
             ],
-            ports=self.ports, peers=[], digest=self._digest,
+            ports=self.ports,
+            peers=[],
+            digest=self._digest,
             resources=LocalResources(
-                cores=self.cores, free_cores=max(self.cores - len(self._nfs), 0.0),
-                memory_mib=8192, free_memory_mib=8192,
+                cores=self.cores,
+                free_cores=max(self.cores - len(self._nfs), 0.0),
+                memory_mib=8192,
+                free_memory_mib=8192,
             ),
-        )  # fmt: skip
+        )
 
     def _applied(self) -> m.ClusterReply:
         self._revision += 1
@@ -239,6 +252,14 @@ class SimulatedManager:
     def _launched(self, name: str) -> m.LaunchedNf:
         service, state, _ = self._nfs[name]
         return m.LaunchedNf(
-            nfs=[service], instances=[name], launcher="simulated", state=state, pid=0, cpus=[],
-            restarts=0, reason="", log="", log_tail=[],
-        )  # fmt: skip
+            nfs=[service],
+            instances=[name],
+            launcher="simulated",
+            state=state,
+            pid=0,
+            cpus=[],
+            restarts=0,
+            reason="",
+            log="",
+            log_tail=[],
+        )

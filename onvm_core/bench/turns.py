@@ -132,8 +132,9 @@ def _pair(scenario: Scenario) -> dict[str, float]:
         figures = _compare(
             lambda side: manager.set_chain(1, near, far, scenario.hosts[side]),
             lambda seconds: pass_time(manager, seconds),
-            lambda: manager.plane.read_port(far).tx, scenario.seconds,
-        )  # fmt: skip
+            lambda: manager.plane.read_port(far).tx,
+            scenario.seconds,
+        )
         end_all(processes)
     return figures
 

@@ -230,11 +230,24 @@ class FakeDataPlane:
         host = self._host(slot)
         zeros = (0,) * N_STAGES
         return HostCounters(
-            rx=(host.rx, 0), exits=(zeros, zeros), drops=(zeros,) * N_STAGES, originated=zeros,
-            lost=0, shed=0, bad=0, peak=0, reserved=host.reserved,
-            latency=(0,) * N_LATENCY_BUCKETS, packets=zeros, busy_cycles=zeros, idle_cycles=0,
-            sleeps=0, loops=0, counters=(zeros,) * N_STAGES, is_bad=host.is_bad,
-        )  # fmt: skip
+            rx=(host.rx, 0),
+            exits=(zeros, zeros),
+            drops=(zeros,) * N_STAGES,
+            originated=zeros,
+            lost=0,
+            shed=0,
+            bad=0,
+            peak=0,
+            reserved=host.reserved,
+            latency=(0,) * N_LATENCY_BUCKETS,
+            packets=zeros,
+            busy_cycles=zeros,
+            idle_cycles=0,
+            sleeps=0,
+            loops=0,
+            counters=(zeros,) * N_STAGES,
+            is_bad=host.is_bad,
+        )
 
     def read_load(self, slot: int) -> LoadCounters:
         return self._host(slot).load
@@ -289,9 +302,14 @@ class FakeDataPlane:
     def read_port(self, port: int) -> PortCounters:
         one = self._port(port)
         return PortCounters(
-            rx=one.rx, rx_bytes=0, tx=one.tx, tx_bytes=0, is_finished=one.is_finished,
-            n_held=one.n_held, latency=(0,) * N_LATENCY_BUCKETS,
-        )  # fmt: skip
+            rx=one.rx,
+            rx_bytes=0,
+            tx=one.tx,
+            tx_bytes=0,
+            is_finished=one.is_finished,
+            n_held=one.n_held,
+            latency=(0,) * N_LATENCY_BUCKETS,
+        )
 
     def read_gen(self, port: int) -> GenCounters:
         self._port(port)
@@ -378,11 +396,22 @@ class FakeDataPlane:
     def read_plane(self) -> PlaneCounters:
         n_buffers = self.settings.n_buffers
         return PlaneCounters(
-            drops=dict(self.drops), originated=0, new_flows=0, learned_flows=0, flow_table_full=0,
-            flows=len(self.flows), idle_cycles=0, sleeps=0, buffers_total=n_buffers,
-            buffers_free=n_buffers, buffers_with_nfs=0, paths=0, closed_rx=0, closed_tx=0,
+            drops=dict(self.drops),
+            originated=0,
+            new_flows=0,
+            learned_flows=0,
+            flow_table_full=0,
+            flows=len(self.flows),
+            idle_cycles=0,
+            sleeps=0,
+            buffers_total=n_buffers,
+            buffers_free=n_buffers,
+            buffers_with_nfs=0,
+            paths=0,
+            closed_rx=0,
+            closed_tx=0,
             areas=(),
-        )  # fmt: skip
+        )
 
     def cycles_per_second(self) -> float:
         return 1e9

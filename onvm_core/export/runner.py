@@ -161,9 +161,12 @@ class Exporters:
         """What has become of each."""
         return [
             ExporterReport(
-                name=name, kind=plan.kind, interval_s=plan.interval_s,
-                exported=self._workers[name].exported, dropped=self._workers[name].dropped,
+                name=name,
+                kind=plan.kind,
+                interval_s=plan.interval_s,
+                exported=self._workers[name].exported,
+                dropped=self._workers[name].dropped,
                 problem=self._workers[name].problem,
             )
             for name, plan in self._planned.items()
-        ]  # fmt: skip
+        ]

@@ -153,16 +153,26 @@ class Deployment:
     # ---- ports and chains ----
 
     def open_port(
-        self, name: str, uri: str, direction: Direction,
-        *, file: str | None = None, field: str | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        name: str,
+        uri: str,
+        direction: Direction,
+        *,
+        file: str | None = None,
+        field: str | None = None,
+    ) -> None:
         """Open a port under a name."""
         if name in self._state.ports:
             raise ConfigError("a port of this name is open", file=file, field=field, value=name)
-        number = open_port(self.plane,
+        number = open_port(
+            self.plane,
             parse_uri(uri, file=file, field=field),
-            name, direction, self._kinds, file=file, field=field,
-        )  # fmt: skip
+            name,
+            direction,
+            self._kinds,
+            file=file,
+            field=field,
+        )
         self._state.ports[name] = _OpenPort(number, uri)
 
     def take_port(self, name: str, number: int, uri: str) -> None:
@@ -259,9 +269,12 @@ class Deployment:
         return handle
 
     def adopt(
-        self, spec: LaunchSpec, process: ProcessId, services: Sequence[str],
+        self,
+        spec: LaunchSpec,
+        process: ProcessId,
+        services: Sequence[str],
         launcher: str = DEFAULT_LAUNCHER,
-    ) -> Handle:  # fmt: skip
+    ) -> Handle:
         """Take over an NF host that an earlier manager launched; it attaches by itself."""
         starter = self._launchers.get(launcher)
         need = self._need([self._package(name) for name in spec.nfs], services)
@@ -358,9 +371,11 @@ class Deployment:
     def last_words(self, handle: Handle, why: str = "") -> str:
         """How an NF host ended, or `why` it was, with the last line it wrote."""
         status = handle.poll()
-        how = "still runs" if status is None else (
-            f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
-        )  # fmt: skip
+        how = (
+            "still runs"
+            if status is None
+            else (f"was ended by signal {-status}" if status < 0 else f"ended with status {status}")
+        )
         lines = [line for line in handle.log_tail() if line.strip()]
         said = lines[-1].strip() if lines else "it said nothing"
         return f"NF {'+'.join(handle.spec.nfs)} {why or how}: {said} (log: {handle.spec.log_path})"

@@ -123,10 +123,18 @@ class Manager:
     # ---- chains ----
 
     def set_chain(
-        self, chain_id: int, near_port: int, far_port: int, services: Sequence[str],
-        *, is_bidirectional: bool = True, track_flows: bool = True, by_rules: bool = False,
-        waits: bool = False, cluster_number: int = 0,
-    ) -> None:  # fmt: skip
+        self,
+        chain_id: int,
+        near_port: int,
+        far_port: int,
+        services: Sequence[str],
+        *,
+        is_bidirectional: bool = True,
+        track_flows: bool = True,
+        by_rules: bool = False,
+        waits: bool = False,
+        cluster_number: int = 0,
+    ) -> None:
         """Set a chain of services between two ports; packets take it at once.
 
         With `by_rules` only flows take it that a rule of the port leads to it; with `waits` its

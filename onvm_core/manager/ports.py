@@ -73,8 +73,10 @@ def parse_uri(text: str, *, file: str | None = None, field: str | None = None) -
     if not colon or not scheme:
         raise ConfigError(
             "expected SCHEME:TARGET, as in pcap:FILE or af_packet:eth0",
-            file=file, field=field, value=text,
-        )  # fmt: skip
+            file=file,
+            field=field,
+            value=text,
+        )
     target, _, query = rest.partition("?")
     try:
         pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))
@@ -105,8 +107,10 @@ def open_port(
     if kind is None:
         raise ConfigError(
             f"expected one of {', '.join(sorted(kinds))}",
-            file=file, field=place, value=uri.scheme,
-        )  # fmt: skip
+            file=file,
+            field=place,
+            value=uri.scheme,
+        )
     try:
         options = msgspec.convert(dict(uri.options), kind.options, strict=False)
     except msgspec.ValidationError as error:
@@ -179,8 +183,9 @@ def _open_pcap(
     if direction != "out" and not Path(target).is_file():
         raise ConfigError(
             "no such file" if not Path(target).exists() else "expected a file",
-            field=f"port {name}", value=target,
-        )  # fmt: skip
+            field=f"port {name}",
+            value=target,
+        )
     sink = target if direction == "out" else options.write or None
     if sink is not None and not Path(sink).absolute().parent.is_dir():
         raise ConfigError("its folder does not exist", field=f"port {name}", value=sink)
@@ -254,9 +259,14 @@ class DeviceOptions(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def _open_device(
-    plane: PortPlane, name: str, device: str, options: DeviceOptions,
-    *, needs_copy: bool = False, numa_node: int | None = None,
-) -> int:  # fmt: skip
+    plane: PortPlane,
+    name: str,
+    device: str,
+    options: DeviceOptions,
+    *,
+    needs_copy: bool = False,
+    numa_node: int | None = None,
+) -> int:
     return plane.open_port(
         name,
         DevicePort(
@@ -321,8 +331,9 @@ def _mtu(name: str, interface: str, mtu: int) -> Iterator[None]:
     except OSError as error:
         raise ConfigError(
             f"expected an MTU that {interface} can be given: {error.strerror}",
-            field=f"port {name}: mtu", value=mtu,
-        ) from error  # fmt: skip
+            field=f"port {name}: mtu",
+            value=mtu,
+        ) from error
     try:
         yield
     except BaseException:
@@ -372,8 +383,9 @@ def _open_pci(
     if not Path("/sys/bus/pci/devices", target).exists():
         raise ConfigError(
             "expected the address of a PCI device, as in 0000:01:00.0",
-            field=f"port {name}", value=target,
-        )  # fmt: skip
+            field=f"port {name}",
+            value=target,
+        )
     return _open_device(plane, name, target, options)
 
 

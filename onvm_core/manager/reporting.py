@@ -38,13 +38,16 @@ def buffer_report(plane: PlaneCounters) -> BufferReport:
     """Where the buffers are, by the counters of the data plane."""
     nodes = [
         NodeBuffers(
-            area.node, area.total, area.free, area.with_nfs,
+            area.node,
+            area.total,
+            area.free,
+            area.with_nfs,
             f"the kernel gives no memory of it: {os.strerror(area.bind_errno)}"
             if area.bind_errno
             else "",
         )
         for area in plane.areas
-    ]  # fmt: skip
+    ]
     return BufferReport(plane.buffers_total, plane.buffers_free, plane.buffers_with_nfs, nodes)
 
 

@@ -59,9 +59,12 @@ class Capture:
         )
         try:
             self._id = self._plane.start_capture(
-                self.points, snap_length=snap_length, limit=limit, ring_bytes=ring_bytes,
+                self.points,
+                snap_length=snap_length,
+                limit=limit,
+                ring_bytes=ring_bytes,
                 fd=self._fd,
-            )  # fmt: skip
+            )
         except BaseException:
             self._close_file()
             raise

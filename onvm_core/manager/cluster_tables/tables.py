@@ -138,9 +138,10 @@ class ClusterTables:
     def remote_claims(self) -> set[Claim]:
         """What belongs to NF hosts at peers."""
         return {
-            Claim(*_traffic_of(claim)) for remote in self._remotes.values()
+            Claim(*_traffic_of(claim))
+            for remote in self._remotes.values()
             for claim in remote.claims
-        }  # fmt: skip
+        }
 
     # ---- requests ----
 
@@ -151,8 +152,9 @@ class ClusterTables:
             self._leave()
             return m.ClusterReply(digest="")
         if self._view is not None and (self._view.cluster, self._view.host) != (
-            view.cluster, view.host,
-        ):  # fmt: skip
+            view.cluster,
+            view.host,
+        ):
             self._leave()
         self._views = ViewTables(view)
         return self._follow(view)
@@ -161,9 +163,10 @@ class ClusterTables:
         """Make the tables what a change of the view says."""
         if self._views is None or request.revision != self._revision:
             raise ConfigError(
-                "expected a change of the view that is here", field="revision",
+                "expected a change of the view that is here",
+                field="revision",
                 value=request.revision,
-            )  # fmt: skip
+            )
         self._views.change(request.change)
         return self._follow(self._views.view)
 
@@ -210,10 +213,12 @@ class ClusterTables:
             for number, host, state in self.local_hosts.numbered()
         ]
         state = (
-            view.cluster, view.vni, sorted([*names.values(), view.host]),
+            view.cluster,
+            view.vni,
+            sorted([*names.values(), view.host]),
             sorted(instances),
             sorted(self._chains.values(), key=lambda chain: chain.number),
-        )  # fmt: skip
+        )
         return hashlib.sha256(msgspec.json.encode(state)).hexdigest()[:16]
 
     # ---- peers that answer, or do not ----
@@ -386,9 +391,10 @@ class ClusterTables:
             for remote in self._remotes.values()
             if remote.view.spare_pps > 0 and tuple(remote.view.services) == services
         ] + [
-            spare_pps for host in self.local_hosts.serving()
+            spare_pps
+            for host in self.local_hosts.serving()
             if host.services == services and (spare_pps := self.local_hosts.spare_pps(host))
-        ]  # fmt: skip
+        ]
         return max(sum(known) // len(known), 1) if known else None
 
     def _tell_local_hosts(self, view: ClusterView) -> None:
@@ -414,19 +420,26 @@ class ClusterTables:
             if known is not None and chain.name not in self._chains:
                 raise ConfigError(
                     "expected a name that is not a chain's of this host alone",
-                    field="chain", value=chain.name,
-                )  # fmt: skip
+                    field="chain",
+                    value=chain.name,
+                )
             if len(chain.services) > SPAN_MAX:
                 raise ConfigError(
                     f"expected at most {SPAN_MAX} services",
-                    field=f"chain {chain.name}.services", value=len(chain.services),
-                )  # fmt: skip
+                    field=f"chain {chain.name}.services",
+                    value=len(chain.services),
+                )
             self._deployment.chains.add(
-                chain.name, self._port(chain.near, view), self._port(chain.far, view),
-                chain.services, is_bidirectional=chain.bidirectional,
-                track_flows=chain.track_flows, match=chain.match,
-                waits=chain.on_failure == "wait", cluster_number=chain.number,
-            )  # fmt: skip
+                chain.name,
+                self._port(chain.near, view),
+                self._port(chain.far, view),
+                chain.services,
+                is_bidirectional=chain.bidirectional,
+                track_flows=chain.track_flows,
+                match=chain.match,
+                waits=chain.on_failure == "wait",
+                cluster_number=chain.number,
+            )
         except (ConfigError, DataplaneError) as error:
             if chain.name in self._chains:
                 self._remove_chain(chain.name)

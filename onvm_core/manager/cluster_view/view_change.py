@@ -131,9 +131,14 @@ def difference(old: ClusterView, new: ClusterView) -> ViewChange | None:
             else:
                 instances.append(one)
     return ViewChange(
-        peers=peers[0], peers_gone=peers[1], instances=instances, instances_gone=gone,
-        spare_pps=spare_pps, chains=chains[0], chains_gone=chains[1],
-    )  # fmt: skip
+        peers=peers[0],
+        peers_gone=peers[1],
+        instances=instances,
+        instances_gone=gone,
+        spare_pps=spare_pps,
+        chains=chains[0],
+        chains_gone=chains[1],
+    )
 
 
 def _head(view: ClusterView) -> tuple[object, ...]:

@@ -107,9 +107,12 @@ def make_plan(
         )
     shown = [_with_later(nf, planned[number + 1 :], topology) for number, nf in enumerate(planned)]
     return Plan(
-        config.manager.placement, list(workers), shown, topology,
+        config.manager.placement,
+        list(workers),
+        shown,
+        topology,
         _packet_memory(config.dataplane, topology, workers),
-    )  # fmt: skip
+    )
 
 
 def _packet_memory(

@@ -104,20 +104,26 @@ def check_scale(
             raise ConfigError(
                 f"expected a service that an NF of this file provides; "
                 f"{nearest(service, services)}",
-                file=path, field="scale", value=service,
-            )  # fmt: skip
+                file=path,
+                field="scale",
+                value=service,
+            )
         if config.min > config.max:
             raise ConfigError(
                 f"expected at most max ({config.max})",
-                file=path, field=f"{place}.min", value=config.min,
-            )  # fmt: skip
+                file=path,
+                field=f"{place}.min",
+                value=config.min,
+            )
         for together in fused:
             others = [name for name in together if name in scale and name != service]
             if service in together and others:
                 raise ConfigError(
                     f"expected only one of {service} and {others[0]}: they are fused",
-                    file=path, field="scale", value=service,
-                )  # fmt: skip
+                    file=path,
+                    field="scale",
+                    value=service,
+                )
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -94,10 +94,11 @@ class Meters:
         known = [
             meter.capacity_pps
             for other in self._registry.living()
-            if other.services == host.services and other is not host
+            if other.services == host.services
+            and other is not host
             and (meter := self._meters.get(other.slot)) is not None
             and meter.capacity_pps is not None
-        ]  # fmt: skip
+        ]
         if known:
             self._plane.set_spare_capacity(host.slot, int(max(sum(known) / len(known), 1)))
 

@@ -37,9 +37,12 @@ def policy_names(plugins: PluginManager | None = None) -> list[str]:
 
 
 def load_policy(
-    name: str, plugins: PluginManager | None = None,
-    *, file: object = None, field: str = "placement",
-) -> PlacementPolicy:  # fmt: skip
+    name: str,
+    plugins: PluginManager | None = None,
+    *,
+    file: object = None,
+    field: str = "placement",
+) -> PlacementPolicy:
     """Make the policy of that name, as plugins (those installed) offer it.
 
     Raises:
@@ -50,8 +53,10 @@ def load_policy(
     if name not in names:
         raise ConfigError(
             f"expected one of {', '.join(names)}",
-            file=None if file is None else str(file), field=field, value=name,
-        )  # fmt: skip
+            file=None if file is None else str(file),
+            field=field,
+            value=name,
+        )
     policy: PlacementPolicy = plugins.load(HOOK, name)()
     return policy
 
@@ -125,10 +130,11 @@ class CpuAllocator:
         used = sum(one.cores for one in self._placed.values())
         memory = self.topology.available_mib - sum(one.memory_mib for one in self._placed.values())
         return LocalResources(
-            cores=cores, free_cores=max(cores - used, 0.0),
+            cores=cores,
+            free_cores=max(cores - used, 0.0),
             memory_mib=sum(node.memory_mib for node in self.topology.nodes),
             free_memory_mib=max(memory, 0),
-        )  # fmt: skip
+        )
 
     def release(self, key: str) -> None:
         """Free what an NF host had."""

@@ -63,10 +63,16 @@ class Service:
     """
 
     def __init__(
-        self, directory: Path, config: Config, config_path: Path, kinds: Mapping[str, PortKind],
-        extensions: Extensions, launchers: Launchers, packages: Sequence[NfPackage],
+        self,
+        directory: Path,
+        config: Config,
+        config_path: Path,
+        kinds: Mapping[str, PortKind],
+        extensions: Extensions,
+        launchers: Launchers,
+        packages: Sequence[NfPackage],
         start_plane: StartDataPlane = early_start.start_plane,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._directory = directory
         self._config = config
         self._config_path = config_path
@@ -104,18 +110,26 @@ class Service:
             directory, self._deployment, self._publish, config.faults.ready_s
         )
         self._automation = Automation(
-            directory.name, self._deployment, self._supervisor, config, extensions,
+            directory.name,
+            self._deployment,
+            self._supervisor,
+            config,
+            extensions,
             self._publish,
-        )  # fmt: skip
+        )
         self._cluster = ClusterTables(
-            self._deployment, self._automation.bypass,
+            self._deployment,
+            self._automation.bypass,
             lambda chain, action: self._publish(m.ChainEvent(name=chain, action=action)),
-        )  # fmt: skip
+        )
         self._deployment.manager.on_notice = self._cluster.on_notice
         self._chains = ChainRequests(
-            self._deployment, self._automation.bypass, self._cluster, config.chains,
+            self._deployment,
+            self._automation.bypass,
+            self._cluster,
+            config.chains,
             self._publish,
-        )  # fmt: skip
+        )
         self._handlers[m.ChainListRequest] = self._chains.list_all
         self._handlers[m.ChainAddRequest] = self._chains.add
         self._handlers[m.ChainRemoveRequest] = self._chains.remove
@@ -198,9 +212,11 @@ class Service:
                 group.launcher, file=self._config_path, field=f"{group.field}.launcher"
             )
         self._automation.fusion = Fusion(
-            self._deployment, self._supervisor, [one for one in groups if one.is_auto],
+            self._deployment,
+            self._supervisor,
+            [one for one in groups if one.is_auto],
             lambda group: self._want(group, is_by_command=True),
-        )  # fmt: skip
+        )
         self._deployment.plane.pause_sources(True)  # they can wait until their chains serve
         for name, port in self._config.ports.items():
             self._open_port(name, port.uri)
@@ -313,9 +329,14 @@ class Service:
         )
 
     def _wanted(
-        self, names: tuple[str, ...], instances: tuple[str, ...], *, launcher: str,
-        config: Path | None = None, is_by_command: bool = False,
-    ) -> WantedHost:  # fmt: skip
+        self,
+        names: tuple[str, ...],
+        instances: tuple[str, ...],
+        *,
+        launcher: str,
+        config: Path | None = None,
+        is_by_command: bool = False,
+    ) -> WantedHost:
         packages = [self._package(name) for name in names]
         configs = {}
         for name, package in zip(names, packages, strict=True):

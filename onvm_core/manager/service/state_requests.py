@@ -147,9 +147,11 @@ class StateRequests:
         """Give an instance state of another."""
         _, host = self._find(request.instance)
         self._handovers.receipts.give(
-            host, request.source, [(piece.stage, piece.data) for piece in request.pieces],
+            host,
+            request.source,
+            [(piece.stage, piece.data) for piece in request.pieces],
             is_first=request.is_first,
-        )  # fmt: skip
+        )
         return m.DoneReply(count=len(request.pieces))
 
     def given(self, request: StateGivenRequest) -> m.Reply:

@@ -54,8 +54,9 @@ class HangWatch:
             is_waiting_for_cpu = state == "R" and ticks == before
             if meter.stuck_s >= limit_s and not is_waiting_for_cpu:
                 doing = "it computes" if ticks != before else f"its process is in state {state}"
-                hung.append((host, f"no progress for {meter.stuck_s:.2f} s while packets wait; "
-                                   f"{doing}"))  # fmt: skip
+                hung.append(
+                    (host, f"no progress for {meter.stuck_s:.2f} s while packets wait; {doing}")
+                )
         return hung
 
 

@@ -45,9 +45,11 @@ class Scaling:
         self._autoscaler = Autoscaler(self)
         for service, config in configs.items():
             self._autoscaler.services[service] = Scaled(
-                config.settings(), policies.get(service),
-                standby=config.standby, cooldown_s=config.cooldown_s,
-            )  # fmt: skip
+                config.settings(),
+                policies.get(service),
+                standby=config.standby,
+                cooldown_s=config.cooldown_s,
+            )
 
     def turn(self) -> None:
         """Act on a new reading, if there is one."""
@@ -115,21 +117,24 @@ class Scaling:
         if count is None:
             if config is None:
                 raise ConfigError(
-                    "expected a service with a policy; "
-                    f"add [scale.{service}]", field="scale", value=service,
-                )  # fmt: skip
+                    f"expected a service with a policy; add [scale.{service}]",
+                    field="scale",
+                    value=service,
+                )
             self._autoscaler.release(service)
             return m.ScaleReply()
         if self._supervisor.example(service) is None:
             raise ConfigError(
                 f"no instance of it runs; start one: onvm nf run {service}",
-                field="scale", value=service,
-            )  # fmt: skip
+                field="scale",
+                value=service,
+            )
         if config is not None and not config.min <= count <= config.max:
             raise ConfigError(
                 f"expected {config.min} to {config.max}, as [scale.{service}] says",
-                field=f"scale {service}", value=count,
-            )  # fmt: skip
+                field=f"scale {service}",
+                value=count,
+            )
         return m.ScaleReply(
             decision=self._autoscaler.command(service, count, time.monotonic(), state)
         )

@@ -45,9 +45,15 @@ class WantedHost(msgspec.Struct, frozen=True):
 
     @classmethod
     def make(
-        cls, nfs: tuple[str, ...], services: tuple[str, ...], instances: tuple[str, ...],
-        configs: dict[str, Path], *, launcher: str = DEFAULT_LAUNCHER, is_by_command: bool = False,
-    ) -> WantedHost:  # fmt: skip
+        cls,
+        nfs: tuple[str, ...],
+        services: tuple[str, ...],
+        instances: tuple[str, ...],
+        configs: dict[str, Path],
+        *,
+        launcher: str = DEFAULT_LAUNCHER,
+        is_by_command: bool = False,
+    ) -> WantedHost:
         """With the digest of its configuration as it is now."""
         digest = hashlib.sha256()
         for name, path in sorted(configs.items()):

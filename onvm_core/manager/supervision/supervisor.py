@@ -77,9 +77,12 @@ class Supervisor:
     """
 
     def __init__(
-        self, directory: Path, deployment: Deployment, publish: Callable[[NfEvent], None],
+        self,
+        directory: Path,
+        deployment: Deployment,
+        publish: Callable[[NfEvent], None],
         ready_s: float = 60.0,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._ready_s = ready_s
         self._record_path = directory / RECORD
         self._deployment = deployment
@@ -128,9 +131,10 @@ class Supervisor:
     def serving(self, service: str) -> list[NfHost]:
         """Hosts of a service to which new flows may come."""
         return [
-            nf.host for nf in self._nfs
+            nf.host
+            for nf in self._nfs
             if nf.host is not None and nf.is_serving and service in nf.wanted.services
-        ]  # fmt: skip
+        ]
 
     def example(self, service: str) -> WantedHost | None:
         """What an NF host of the service runs; None when there is none."""
@@ -333,10 +337,12 @@ class Supervisor:
         nf.delay_s = min(nf.delay_s * 2, LAST_DELAY_S)
         self._publish(
             NfEvent(
-                instances=list(nf.wanted.instances), pid=pid, reason=nf.reason,
+                instances=list(nf.wanted.instances),
+                pid=pid,
+                reason=nf.reason,
                 state="crash-loop" if nf.failures >= CRASH_LOOP else "failed",
             )
-        )  # fmt: skip
+        )
 
     def end(self, host: NfHost) -> None:
         """End the process of a host that does not react; it is started again."""
@@ -414,14 +420,16 @@ class Supervisor:
     def _write(self) -> None:
         records = [
             _Record(
-                nf.wanted, nf.secret, nf.log,
+                nf.wanted,
+                nf.secret,
+                nf.log,
                 nf.process.pid if nf.process else 0,
                 nf.process.start_time if nf.process else 0,
                 tuple(sorted(nf.adopted)),
             )
             for nf in self._nfs
             if nf.secret
-        ] + self._unread  # fmt: skip
+        ] + self._unread
         write_private(self._record_path, records)
 
     def _read(self) -> list[_Record]:

@@ -52,9 +52,14 @@ class FakeNf:
     """
 
     def __init__(
-        self, attach_path: Path, services: Sequence[str], instances: Sequence[str] = (),
-        *, secret: str = "", state: Sequence[Sequence[bytes]] | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        attach_path: Path,
+        services: Sequence[str],
+        instances: Sequence[str] = (),
+        *,
+        secret: str = "",
+        state: Sequence[Sequence[bytes]] | None = None,
+    ) -> None:
         self.state = state
         self.heard: list[codec.Message] = []
         self.restored: dict[str, list[bytes]] = {}

@@ -32,10 +32,15 @@ class World:
         self.launcher = FakeLauncher()
         self.events: list[NfEvent] = []
         self.deployment = Deployment(
-            folder, DataplaneSettings(), kinds={}, package=lambda _name: None,
-            launchers=self.launcher.launchers(), placement=AnyCpu(), survives=True,
+            folder,
+            DataplaneSettings(),
+            kinds={},
+            package=lambda _name: None,
+            launchers=self.launcher.launchers(),
+            placement=AnyCpu(),
+            survives=True,
             start_plane=maker,
-        )  # fmt: skip
+        )
         self.supervisor = Supervisor(folder, self.deployment, self.events.append)
         self.deployment.on_host_change = self.supervisor.on_host_change
 

@@ -68,13 +68,13 @@ def write(folder: Path, wanted: list[tuple[WantedHost, int]]) -> None:
         process = ProcessId.of(pid) or ProcessId(1 << 30, 1)
         records.append(
             {
-                "wanted": {
-                    name: getattr(one, name) for name in WantedHost.__struct_fields__
-                },
-                "secret": one.instances[0], "log": str(folder / "log"),
-                "pid": process.pid, "start_time": process.start_time,
+                "wanted": {name: getattr(one, name) for name in WantedHost.__struct_fields__},
+                "secret": one.instances[0],
+                "log": str(folder / "log"),
+                "pid": process.pid,
+                "start_time": process.start_time,
             }
-        )  # fmt: skip
+        )
     (folder / "nfs.json").write_text(json.dumps(records))
 
 
