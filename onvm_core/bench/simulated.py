@@ -80,7 +80,7 @@ class SimulatedManager:
         self._is_ending = False
         self._selector = selectors.DefaultSelector()
         self._server = ControlServer(directory, self._selector, self._handle)
-        # So that whoever changes something from another thread is heard at once.
+        # So that a change from another thread is seen at once.
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._selector.register(self._wake_fd, selectors.EVENT_READ, self._woken)
         self._events: list[m.Event] = []

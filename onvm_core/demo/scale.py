@@ -3,7 +3,7 @@
     python -P -m onvm_core.demo.scale
 
 Generated clients begin one after the other; each connection is checked end to end. The service
-"inspect" asks somebody about each packet and waits, so that a few thousand packets per second are a
+"inspect" looks each packet up elsewhere and waits, so that a few thousand packets per second are a
 load for it and two cores carry several instances. The autoscaler is that of ``onvm up``.
 
 It succeeds when every connection has completed, no packet was lost, and an instance was added.

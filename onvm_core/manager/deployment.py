@@ -176,7 +176,7 @@ class Deployment:
         self._state.ports[name] = _OpenPort(number, uri)
 
     def take_port(self, name: str, number: int, uri: str) -> None:
-        """Show a port that somebody else has opened as one of the manager's."""
+        """Show a port that was opened elsewhere as one of the manager's."""
         self._state.ports[name] = _OpenPort(number, uri)
 
     def close_port(self, name: str) -> None:
@@ -317,7 +317,7 @@ class Deployment:
 
     @property
     def resources(self) -> FreeResources:
-        """CPUs and memory for NF hosts, and who has them now."""
+        """CPUs and memory for NF hosts, and what is allocated."""
         return self._allocator.resources
 
     def _need(self, packages: Sequence[NfPackage | None], services: Sequence[str]) -> Need:
@@ -344,7 +344,7 @@ class Deployment:
                 raise NfFailed(self._end_slow(missing[0], f"was not ready within {timeout_s:g} s"))
 
     def _end_slow(self, service: str, why: str) -> str:
-        """End who was to serve it, for it does not; what to say of it."""
+        """End the NF host that does not serve in time; the line to report."""
         for launched in self._state.launched:
             if service in launched.services and launched.handle.poll() is None:
                 launched.is_reported = True

@@ -98,11 +98,11 @@ class Manager:
 
     def close(self) -> None:
         """Stop the workers and throw everybody out."""
-        with contextlib.ExitStack() as whatever_happens:
-            whatever_happens.callback(self.plane.fini)
-            whatever_happens.callback(self.selector.close)
-            whatever_happens.callback(self.selector.unregister, self.plane.notice_fd())
-            whatever_happens.callback(self.attach.close)
+        with contextlib.ExitStack() as cleanup:
+            cleanup.callback(self.plane.fini)
+            cleanup.callback(self.selector.close)
+            cleanup.callback(self.selector.unregister, self.plane.notice_fd())
+            cleanup.callback(self.attach.close)
             self.plane.stop()
             for host in list(self.registry.living()):
                 self.attach.detach(host.slot, "the manager stops")
@@ -248,7 +248,7 @@ class Manager:
     def on_hello(
         self, connection: Connection, hello: codec.Hello
     ) -> tuple[bytes, tuple[int, ...], int]:
-        """Make a host for who says hello."""
+        """Make a host for an NF host that attaches."""
         services = tuple(stage.service for stage in hello.stages)
         if hello.secret:
             if self.secrets.get(hello.secret) != services:

@@ -63,7 +63,7 @@ def runtime_directory() -> Path:
     ``/tmp/onvm-UID``; made if need be, only the user may enter.
 
     Raises:
-        ConfigError: it belongs to somebody else.
+        ConfigError: it belongs to another user.
     """
     base = os.environ.get("ONVM_RUNTIME_DIR")
     if base is None:

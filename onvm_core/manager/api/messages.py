@@ -1,6 +1,6 @@
 """What is said on the control socket: requests, replies and events.
 
-How they are written as bytes is in `packing`.
+`codec` writes them as bytes.
 """
 
 from __future__ import annotations
@@ -217,7 +217,7 @@ class LaunchedNf(msgspec.Struct, frozen=True):
     launcher: str
     state: str
     """starting, standby, active, draining; waiting: it died and is started again in a while;
-    crash-loop: the same, but it has died so often that the while is long."""
+    crash-loop: the same, after so many deaths that the delay is long."""
     pid: int
     cpus: list[int]
     """Those it may run on; empty: any."""
@@ -392,7 +392,7 @@ class ClusterReply(_Tagged, frozen=True, tag="cluster"):
     missing: list[str] = []
     """What could not be applied, a line each."""
     revision: int = 0
-    """Of the view, for a `ClusterChangeRequest`; never the same for two, whatever manager."""
+    """Of the view, for a `ClusterChangeRequest`; unique, across managers too."""
 
 
 class ClusterLocalReply(_Tagged, frozen=True, tag="cluster_local"):

@@ -1,7 +1,7 @@
 """Captures: copies of the packets that pass a point, in a pcapng file, while traffic runs.
 
-Workers copy into rings and never wait; `Capture.drain` writes what is in them. Whoever runs the
-manager's loop calls it often enough that the rings do not overflow; what does is counted.
+Workers copy into rings and never wait; `Capture.drain` writes what is in them. The
+manager's loop calls it often enough that the rings do not overflow; overflow is counted.
 """
 
 from __future__ import annotations

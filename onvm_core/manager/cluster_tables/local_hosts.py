@@ -108,8 +108,8 @@ class LocalHosts:
         """One as the cluster is to know it.
 
         Args:
-            unknown_pps: spare capacity as long as nothing is known of it: who would never get flows
-                would never be known.
+            unknown_pps: spare capacity as long as none is measured: without flows none ever would
+                be.
         """
         meter = self._manager.meters.of(host)
         load = None if meter is None else meter.recent

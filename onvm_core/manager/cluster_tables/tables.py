@@ -3,7 +3,7 @@
 Peers, NF hosts at peers, numbers of the local NF hosts, chains. What cannot be applied (a port that
 this host does not have, a chain in the way) is told and tried again with the next view; the rest
 is applied all the same. When a peer no longer answers probes its NF hosts count as gone until it
-answers again, whatever ZooKeeper says.
+answers again, no matter what ZooKeeper says.
 
 Threads: the manager's.
 """
@@ -46,7 +46,7 @@ log = logging.getLogger("onvm.cluster")
 TUNNEL = "cluster"
 """Name of the port to the peers."""
 SUCCESSORS_MAX = 8
-"""State that went from successor to successor is followed so often."""
+"""How many times state that moved on is followed."""
 SPAN_MAX = 8
 """NF hosts of a chain that spans hosts: as many as NSH's fixed context names."""
 REVISION_BITS = 48
@@ -101,7 +101,7 @@ class ClusterTables:
         self.reserved: Callable[[], set[str]] = set
         """Names of instances that have moved from here."""
         self._successors: dict[int, int] = {}
-        """Who has the state of NF hosts that have moved, by number."""
+        """NF hosts that have the state of others that moved, by number."""
 
     @property
     def chains(self) -> Mapping[str, ChainView]:
@@ -123,7 +123,7 @@ class ClusterTables:
         }
 
     def slot_of(self, number: int) -> int | None:
-        """Slot of an NF host of the cluster, or of who has its state; None: there is none."""
+        """Slot of an NF host of the cluster, or of its successor; None: there is none."""
         for _ in range(SUCCESSORS_MAX):
             if number in self._remotes:
                 return self._remotes[number].slot

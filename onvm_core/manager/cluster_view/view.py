@@ -106,7 +106,7 @@ class ClusterView(_Value, frozen=True):
     instances: list[InstanceView] = []
     """Of all hosts, this one too: its own are told apart by `host` and found by `name`."""
     successors: list[tuple[Number, Number]] = []
-    """NF hosts that are no more, and who has their state: their flows are there."""
+    """NF hosts that have ended, and the successors that have their state and flows."""
     chains: list[ChainView] = []
 
 

@@ -1,6 +1,6 @@
 """From one view of the cluster to the next: what has changed, so that not all is sent again.
 
-Whoever has the old view and the change has the new one; `ViewTables` is how a manager keeps a view
+The old view and the change give the new one; `ViewTables` is how a manager keeps a view
 that changes often. Peers and chains are known by their names, NF hosts by their numbers.
 """
 

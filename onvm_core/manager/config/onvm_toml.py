@@ -232,7 +232,7 @@ def parse_config(
 
 
 def _with_implied(config: Config, packages: Sequence[NfPackage]) -> Config:
-    """Give each service of a chain that nobody provides one instance of its installed NF."""
+    """Give each service of a chain that no table provides one instance of its installed NF."""
     by_name = {package.name: package for package in packages}
     provided = {nf.plugin or name for name, nf in config.nfs.items()}
     provided |= {by_name[name].service or name for name in provided & by_name.keys()}

@@ -138,7 +138,7 @@ def _decided(config: Config, allocator: CpuAllocator) -> Iterator[tuple[NfGroup,
 
 
 def _with_later(nf: PlannedNf, later: Sequence[PlannedNf], topology: Topology) -> PlannedNf:
-    """Who had a core for itself may have it no longer when all are started."""
+    """Say which NF hosts share a core once all are started."""
     core_of = {cpu.number: cpu.core for cpu in topology.cpus}
     own = {core_of[cpu] for cpu in nf.cpus}
     names = ["+".join(one.instances) for one in later if own & {core_of[cpu] for cpu in one.cpus}]

@@ -46,7 +46,7 @@ def load_policy(
     """Make the policy of that name, as plugins (those installed) offer it.
 
     Raises:
-        ConfigError: nobody offers it.
+        ConfigError: no plugin offers it.
     """
     plugins = plugins or load_plugins()
     names = list(plugins.offers(HOOK))
@@ -85,7 +85,7 @@ class CpuAllocator:
 
     @property
     def resources(self) -> FreeResources:
-        """What there is, and who has it now."""
+        """What there is, and what is allocated now."""
         return FreeResources(self.topology, self._workers, tuple(self._placed.values()))
 
     def place(self, key: str, name: str, need: Need) -> Decision:

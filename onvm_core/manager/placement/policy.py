@@ -11,7 +11,7 @@ Where it goes:
   after all others.
 * The NUMA node of its packets comes first: that of its ports, or else of the workers. An NF whose
   manifest says ``numa = "port"`` goes nowhere else while that node has CPUs for NFs.
-* A whole physical core that nobody uses, on any node that will do, comes before sharing.
+* A whole physical core that is free, on any node that will do, comes before sharing.
 * Shared is the CPU with the least load; load is the sum of the ``cores`` of those that have it.
 
 NFs that may be fused (``fuse = "auto"``) share a process while cores are short: a burst that stays
@@ -103,7 +103,7 @@ class Placed(msgspec.Struct, frozen=True):
 
 
 class FreeResources(msgspec.Struct, frozen=True):
-    """What there is, and who has it: CPUs of workers, and the NF hosts."""
+    """What there is, and what is taken: CPUs of workers, and the NF hosts."""
 
     topology: Topology
     workers: tuple[int, ...] = ()
@@ -114,7 +114,7 @@ class FreeResources(msgspec.Struct, frozen=True):
         return sum(one.cores / len(one.cpus) for one in self.placed if cpu in one.cpus)
 
     def names_on(self, cpu: int) -> list[str]:
-        """Who is placed on a CPU."""
+        """Names of the NF hosts on a CPU."""
         return [one.name for one in self.placed if cpu in one.cpus]
 
     def is_free(self, core: int) -> bool:
@@ -343,10 +343,10 @@ def _sharing(cpus: Sequence[Cpu], resources: FreeResources, why: str) -> Decisio
 
 
 def _neighbours(cpus: Sequence[Cpu], resources: FreeResources) -> str:
-    """Who has the other CPUs of these CPUs' cores."""
+    """Users of the other CPUs of these CPUs' cores."""
     cores = {cpu.core for cpu in cpus}
     beside = [cpu.number for cpu in resources.topology.cpus if cpu.core in cores]
     names = sorted({name for cpu in beside for name in resources.names_on(cpu)})
     if set(beside) & set(resources.workers):
         names.append("a worker")
-    return ", ".join(names) or "nobody"
+    return ", ".join(names) or "no other NF"

@@ -29,7 +29,7 @@ class Automation:
 
     Args:
         name: the manager's.
-        publish: tells those who listen.
+        publish: sends an event to all listeners.
     """
 
     def __init__(

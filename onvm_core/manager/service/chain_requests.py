@@ -25,7 +25,7 @@ class ChainRequests:
     Args:
         cluster: knows chains and instances that are not this host's alone.
         wanted: chains of the file.
-        publish: tells those who listen.
+        publish: sends an event to all listeners.
     """
 
     def __init__(

@@ -190,7 +190,7 @@ class Service:
             self._supervisor.stop_all()
         self._captures.close()
         self._publish(m.ManagerEvent(state="down"))
-        control, self._control = self._control, None  # of hosts that go now nobody is told
+        control, self._control = self._control, None  # no event is sent for hosts that end now
         try:
             if control is not None:
                 control.close()
@@ -283,7 +283,7 @@ class Service:
             )
 
     def _publish(self, event: m.Event) -> None:
-        """Tell those who listen; nobody can before there is a socket."""
+        """Send an event to all listeners, once there is a socket."""
         if self._control is not None:
             self._control.publish(event)
 
@@ -438,7 +438,7 @@ class Service:
     def _nf_stop(self, request: m.NfStopRequest) -> m.InstancesReply:
         stopped = self._supervisor.stop(request.name)
         if not stopped:
-            # One that somebody started by hand and that attached by itself.
+            # One that was started by hand and attached by itself.
             if self._deployment.stop_nf(request.name):
                 return m.InstancesReply(launched=[])
             raise ConfigError(self._known_instances(), field="nf stop", value=request.name)

@@ -1,7 +1,6 @@
-"""Requests about instances that move: they drain, or state goes to or comes from another host.
+"""Requests about instances that move: they drain, or state goes to or comes from another machine.
 
-The agents carry the state (`onvm_core.cluster.mover`); what happens to packets meanwhile is in
-`handover`.
+The agents carry the state; `handover` says what happens to packets meanwhile.
 
 Threads: the manager's.
 """
@@ -38,7 +37,7 @@ __all__ = ["StateRequests"]
 READ_BYTES = 1 << 20
 """About as much of a state goes in one reply."""
 RESERVED_S = 60.0
-"""For so long at least nobody gets the name of an instance that has moved."""
+"""How long at least the name of an instance that has moved stays reserved."""
 
 
 class StateRequests:

@@ -127,7 +127,7 @@ class Drains:
         self.handovers.on_gone(host)
 
     def forget(self, host: NfHost) -> None:
-        """A host is to stop, whatever it was doing."""
+        """Stop following a host that is to stop."""
         self._plans.pop(host.slot, None)
         self._heard.pop(host.slot, None)
         self.handovers.cancel(host)
@@ -207,7 +207,7 @@ class Drains:
         return None
 
     def turn(self, now: float) -> None:
-        """Go on with handovers, and end who has no flow any more."""
+        """Go on with handovers, and end hosts that have no flow any more."""
         self.handovers.turn()
         ended = self._flows.turn(now)
         for nf in list(self._nfs):

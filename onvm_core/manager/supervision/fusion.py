@@ -97,7 +97,7 @@ class Fusion:
                 return
 
     def _renamed(self, group: NfGroup) -> NfGroup:
-        """Under a name that nobody has."""
+        """The group under a name that is free."""
         taken = self._supervisor.instance_names()
         number = 1
         while f"{group.names[0]}-{number}" in taken:

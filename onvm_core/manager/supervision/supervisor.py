@@ -90,7 +90,7 @@ class Supervisor:
         self._nfs: list[Supervised] = []
         self.drains = Drains(deployment, self._nfs, self._stop, self._write)
         self.reserved: Callable[[], set[str]] = set
-        """Names that nobody is to get, though none here has them."""
+        """Names that are reserved, though no instance here has them."""
         self._unread: list[_Record] = []
         """Of the earlier manager, as long as they are neither adopted nor ended."""
 
@@ -152,7 +152,7 @@ class Supervisor:
             process, spec = record.process(), _spec(record, self._deployment)
             if process is None:
                 self._deployment.end_earlier(spec, None, record.wanted.launcher)
-                if record.wanted.is_by_command:  # nobody else would start it again
+                if record.wanted.is_by_command:  # nothing else would start it again
                     missing.append(record.wanted)
                 continue
             is_wanted = record.wanted in missing or record.wanted.is_by_command
@@ -242,7 +242,7 @@ class Supervisor:
     # ---- running ----
 
     def turn(self) -> None:
-        """Look at each NF host: who died is started again when its time has come."""
+        """Look at each NF host; one that died is started again after its delay."""
         now = time.monotonic()
         for nf in list(self._nfs):
             if nf.handle is None:
@@ -377,7 +377,7 @@ class Supervisor:
     # ---- stop ----
 
     def stop(self, name: str) -> list[LaunchedNf]:
-        """Let the hosts of an instance or service finish and leave; who they are."""
+        """Let the hosts of an instance or service finish and leave; which they are."""
         asked = []
         for nf in list(self._nfs):
             if name in nf.wanted.instances or name in nf.wanted.services:
@@ -386,7 +386,7 @@ class Supervisor:
         return asked
 
     def stop_with_successor(self, nf: Supervised, successor: int) -> None:
-        """Let one end whose state a host has, here or at a peer; its flows go to that slot."""
+        """End one whose state another host has, here or at a peer; its flows go to that slot."""
         self._stop(nf, successor)
 
     def find(self, instance: str) -> Supervised | None:
@@ -410,7 +410,7 @@ class Supervisor:
         """Stop all and wait until they are gone."""
         for nf in list(self._nfs):
             self._stop(nf)
-        while self._nfs:  # ends: who does not leave in time is killed
+        while self._nfs:  # ends: a host that does not leave in time is killed
             self._deployment.poll(POLL_S)
             self.turn()
         self._record_path.unlink(missing_ok=True)
