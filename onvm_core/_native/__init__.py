@@ -1,0 +1,1 @@
+"""The data plane in C, bound through cffi."""

@@ -39,16 +39,24 @@ class Bed:
     ) -> None:
         settings = DataplaneSettings(ring_length=RING_LENGTH, n_buffers=4096, flow_capacity=1 << 21)
         self.deployment = Deployment(
-            directory, settings, kinds={}, package=lambda name: None, launchers=Launchers(),
+            directory,
+            settings,
+            kinds={},
+            package=lambda name: None,
+            launchers=Launchers(),
             placement=load_policy(DEFAULT_POLICY),
-        )  # fmt: skip
+        )
         self.plane = self.deployment.plane
         self.supervisor = Supervisor(directory, self.deployment, lambda event: None)
         policies = {name: UtilisationPolicy(one.settings()) for name, one in scale.items()}
         self.automation = Automation(
-            "bench", self.deployment, self.supervisor, Config(scale=scale),
-            Extensions(policies=dict(policies)), lambda event: None,
-        )  # fmt: skip
+            "bench",
+            self.deployment,
+            self.supervisor,
+            Config(scale=scale),
+            Extensions(policies=dict(policies)),
+            lambda event: None,
+        )
         self.deployment.on_host_change = self._on_host_change
         self.gone: dict[int, float] = {}
         for name in instances:

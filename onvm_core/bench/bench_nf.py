@@ -39,8 +39,10 @@ def measure_wakeups(rate: int, seconds: float, cpus: tuple[int, ...]) -> tuple[f
     program = Path(str(onvm_core.__file__)).parent / "bin" / "onvm-bench-wakeups"
     done = subprocess.run(
         [program, str(rate), str(int(seconds * 1000)), *map(str, cpus)],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     percent, microseconds = map(float, done.stdout.split())
     return percent, microseconds
 
@@ -53,12 +55,29 @@ def start_nf(
         # The program numbers the services of fused stages itself: w0, w1, …
         stem = services[0] if len(services) == 1 else services[0].rstrip("0123456789")
         command = [
-            str(c_program()), str(attach_path), stem, str(len(services)), str(burst), str(cpu),
-        ]  # fmt: skip
+            str(c_program()),
+            str(attach_path),
+            stem,
+            str(len(services)),
+            str(burst),
+            str(cpu),
+        ]
         return subprocess.Popen(command, stdin=subprocess.DEVNULL)
     command = [
-        sys.executable, "-P", "-m", "onvm_sdk.runtime", "--socket", str(attach_path),
-        "--nf", WAYS[way], "--service", services[0], "--core", str(cpu),
-        "--burst-size", str(burst), "--leave-with-manager",
-    ]  # fmt: skip
+        sys.executable,
+        "-P",
+        "-m",
+        "onvm_sdk.runtime",
+        "--socket",
+        str(attach_path),
+        "--nf",
+        WAYS[way],
+        "--service",
+        services[0],
+        "--core",
+        str(cpu),
+        "--burst-size",
+        str(burst),
+        "--leave-with-manager",
+    ]
     return subprocess.Popen(command, stdin=subprocess.DEVNULL, env=dict(os.environ))

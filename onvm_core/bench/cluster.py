@@ -52,10 +52,20 @@ WARM_S = 1.0
 CUT_S = 2.0
 """Shorter than a session: ZooKeeper has not noticed yet."""
 FIGURES = (
-    "join", "join.tables", "leave", "chain", "nf", "scale", "scale.launch", "scale.outside",
-    "failover.cut.running", "failover.cut.new", "failover.kill.running", "failover.kill.new",
+    "join",
+    "join.tables",
+    "leave",
+    "chain",
+    "nf",
+    "scale",
+    "scale.launch",
+    "scale.outside",
+    "failover.cut.running",
+    "failover.cut.new",
+    "failover.kill.running",
+    "failover.kill.new",
     "failover.kill.views",
-)  # fmt: skip
+)
 """Names of the lines, in milliseconds."""
 
 
@@ -156,9 +166,14 @@ def _scale(cluster: DevCluster, tables: _Tables, nf: str, service: str) -> dict[
     before = tables.digests(cluster.names)
     now = time.time()
     request = RequestNode(
-        key=f"bench-{time.monotonic_ns()}", service=service, reason="bench", preferred=[VICTIM],
-        deadline=now + WAIT_MAX_S, made=now, refused={VICTIM: "has no room, says the benchmark"},
-    )  # fmt: skip
+        key=f"bench-{time.monotonic_ns()}",
+        service=service,
+        reason="bench",
+        preferred=[VICTIM],
+        deadline=now + WAIT_MAX_S,
+        made=now,
+        refused={VICTIM: "has no room, says the benchmark"},
+    )
     found: list[tuple[str, str]] = []
 
     def is_launched() -> bool:

@@ -46,12 +46,12 @@ class _Watch(threading.Thread):
 
 def _out(scenario: Scenario) -> dict[str, float]:
     """From a load step until a new instance has its first packet."""
-    scale = {SERVICE: ScaleConfig(max=2, spares=scenario.spares)}
+    scale = {SERVICE: ScaleConfig(max=2, standby=scenario.standby)}
     with running(scale, ["300us-1"]) as bed:
         old = bed.serving()[0].slot
         calm = bed.source("calm", RUNNING_FLOWS, 500)
         bed.chain(calm)
-        bed.run(2.0)  # and the spare stands by
+        bed.run(2.0)  # and the other instance stands by
         before = _places(bed)
         steep = bed.source("steep", NEW_FLOWS, 6000)
         first: list[float] = []

@@ -24,7 +24,7 @@ RUNNING = 16
 PERIOD_S = 0.005
 """Each running flow sends one datagram in so long, and there is one new flow."""
 ANSWER_S = 0.5
-"""Whatever has no answer by then is lost."""
+"""A request without an answer by then is lost."""
 WAIT_S = 10.0
 NUMBER = struct.Struct("!I")
 

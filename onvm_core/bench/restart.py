@@ -109,10 +109,12 @@ def _restart(
 @contextlib.contextmanager
 def _manager(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "onvm_core.cli", "up", "-f", "onvm.toml"], cwd=folder,
+        [sys.executable, "-P", "-m", "onvm_core.cli", "up", "-f", "onvm.toml"],
+        cwd=folder,
         env={**os.environ, "ONVM_RUNTIME_DIR": str(folder / "r")},
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     try:
         yield process
     except BaseException:

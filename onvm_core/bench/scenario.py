@@ -62,7 +62,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     warmup_s: float = 0.5
     seconds: float = 1.0
     kills: int = 200
-    spares: int = 0
+    standby: int = 0
     ways: list[str] = []
     """For the scenario pair: that of each of the two NF hosts."""
     launcher: str = "process"
@@ -159,15 +159,21 @@ def _chain(scenario: Scenario) -> list[str]:
 
 def _set_up(manager: Manager, scenario: Scenario) -> tuple[int, int]:
     source = NullPort(
-        n_flows=scenario.flows, is_random=scenario.kind == "throughput",
-        rate_pps=scenario.rate_pps, count=scenario.count,
-    )  # fmt: skip
+        n_flows=scenario.flows,
+        is_random=scenario.kind == "throughput",
+        rate_pps=scenario.rate_pps,
+        count=scenario.count,
+    )
     near = manager.plane.open_port("in", source)
     far = manager.plane.open_port("out", NullPort(is_source=False))
     manager.set_chain(
-        1, near, far, _chain(scenario),
-        is_bidirectional=scenario.is_bidirectional, track_flows=scenario.track_flows,
-    )  # fmt: skip
+        1,
+        near,
+        far,
+        _chain(scenario),
+        is_bidirectional=scenario.is_bidirectional,
+        track_flows=scenario.track_flows,
+    )
     return near, far
 
 
@@ -302,8 +308,9 @@ def _crash(scenario: Scenario) -> dict[str, float]:
         for number, service in enumerate(("victim", "other"), 1):
             near = manager.plane.open_port(f"in-{service}", NullPort(rate_pps=scenario.rate_pps))
             far = manager.plane.open_port(f"out-{service}", NullPort(is_source=False))
-            manager.set_chain(number, near, far, [service], is_bidirectional=False,
-                              track_flows=False)  # fmt: skip
+            manager.set_chain(
+                number, near, far, [service], is_bidirectional=False, track_flows=False
+            )
             ports.append(far)
         other = start_nf("c", manager.attach_path, ["other"], scenario.burst, nf_cpu())
         _wait(manager, lambda: manager.plane.read_port(ports[1]).tx > 0, 10, "traffic of the other")

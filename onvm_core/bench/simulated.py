@@ -22,7 +22,7 @@ from onvm_core.manager.api import messages as m
 from onvm_core.manager.api.directory import RECORD, ManagerRecord, write_private
 from onvm_core.manager.api.server import ControlServer
 from onvm_core.manager.api.state_messages import NfDrainRequest
-from onvm_core.manager.cluster_view.view import ClusterView, LocalHost, LocalRoom
+from onvm_core.manager.cluster_view.view import ClusterView, LocalHost, LocalResources
 from onvm_core.manager.cluster_view.view_change import ViewTables
 from onvm_sdk.errors import ConfigError
 
@@ -49,10 +49,15 @@ class SimulatedManager:
     """
 
     def __init__(
-        self, directory: Path, *, cores: float = 4.0, start_s: float = 0.0,
-        capacity_pps: int = 1_000_000, ports: tuple[str, ...] = ("client", "server"),
+        self,
+        directory: Path,
+        *,
+        cores: float = 4.0,
+        start_s: float = 0.0,
+        capacity_pps: int = 1_000_000,
+        ports: tuple[str, ...] = ("client", "server"),
         is_quick: bool = False,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._thread = threading.Thread(
             target=self._run_thread, name=f"simulated-{directory.name}", daemon=True
         )
@@ -75,7 +80,7 @@ class SimulatedManager:
         self._is_ending = False
         self._selector = selectors.DefaultSelector()
         self._server = ControlServer(directory, self._selector, self._handle)
-        # So that whoever changes something from another thread is heard at once.
+        # So that a change from another thread is seen at once.
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._selector.register(self._wake_fd, selectors.EVENT_READ, self._woken)
         self._events: list[m.Event] = []
@@ -191,18 +196,26 @@ class SimulatedManager:
         return m.ClusterLocalReply(
             hosts=[
                 LocalHost(
-                    name=name, services=[service], state=state, spare_pps=spare,
-                    capacity_pps=self.capacity_pps, utilisation=self.utilisation,
+                    name=name,
+                    services=[service],
+                    state=state,
+                    spare_pps=spare,
+                    capacity_pps=self.capacity_pps,
+                    utilisation=self.utilisation,
                     demand=self.utilisation,
                 )
                 for name, (service, state, _) in self._nfs.items()
             ],
-            ports=self.ports, peers=[], digest=self._digest,
-            room=LocalRoom(
-                cores=self.cores, free_cores=max(self.cores - len(self._nfs), 0.0),
-                memory_mib=8192, free_memory_mib=8192,
+            ports=self.ports,
+            peers=[],
+            digest=self._digest,
+            resources=LocalResources(
+                cores=self.cores,
+                free_cores=max(self.cores - len(self._nfs), 0.0),
+                memory_mib=8192,
+                free_memory_mib=8192,
             ),
-        )  # fmt: skip
+        )
 
     def _applied(self) -> m.ClusterReply:
         self._revision += 1
@@ -224,7 +237,7 @@ class SimulatedManager:
         if name in self._nfs:
             raise ConfigError("expected one that does not run", field="nf run", value=name)
         if len(self._nfs) >= self.cores:
-            raise ConfigError(f"no place for {name}: no core is free")
+            raise ConfigError(f"no resources for {name}: no core is free")
         self._nfs[name] = (request.name, "starting", time.monotonic() + self.start_s)
         return m.InstancesReply(launched=[self._launched(name)])
 
@@ -239,6 +252,14 @@ class SimulatedManager:
     def _launched(self, name: str) -> m.LaunchedNf:
         service, state, _ = self._nfs[name]
         return m.LaunchedNf(
-            nfs=[service], instances=[name], launcher="simulated", state=state, pid=0, cpus=[],
-            restarts=0, reason="", log="", log_tail=[],
-        )  # fmt: skip
+            nfs=[service],
+            instances=[name],
+            launcher="simulated",
+            state=state,
+            pid=0,
+            cpus=[],
+            restarts=0,
+            reason="",
+            log="",
+            log_tail=[],
+        )

@@ -166,8 +166,8 @@ def _crash(runs: int, seconds: float) -> Iterator[BenchLine]:
 
 
 def _elastic(runs: int, seconds: float) -> Iterator[BenchLine]:
-    for name, spares in (("launch", 0), ("spare", 1)):
-        figures = _repeat(Scenario(kind="elastic_out", spares=spares), runs)
+    for name, standby in (("launch", 0), ("spare", 1)):
+        figures = _repeat(Scenario(kind="elastic_out", standby=standby), runs)
         yield BenchLine.of(f"elastic.out.{name}", "ms", _column(figures, "serving_ms"))
         yield BenchLine.of(f"elastic.out.{name}.decided", "ms", _column(figures, "decided_ms"))
         yield BenchLine.of(f"elastic.out.{name}.moved", "flows", _column(figures, "moved"))

@@ -90,7 +90,7 @@ def _limit(
     after = bed.plane.read_load(host.slot).turns
     load = bed.deployment.manager.meters.load(host, seconds)
     if after.packets - before.packets < 0.9 * FULL_BURST * (after.turns - before.turns):
-        raise OnvmError("the worker is slower than the NF host, whose limit so cannot be measured")
+        raise OnvmError("the worker is slower than the NF host, whose limit cannot be measured so")
     return sent, 0.0 if load is None else load.utilisation
 
 
@@ -132,8 +132,9 @@ def _pair(scenario: Scenario) -> dict[str, float]:
         figures = _compare(
             lambda side: manager.set_chain(1, near, far, scenario.hosts[side]),
             lambda seconds: pass_time(manager, seconds),
-            lambda: manager.plane.read_port(far).tx, scenario.seconds,
-        )  # fmt: skip
+            lambda: manager.plane.read_port(far).tx,
+            scenario.seconds,
+        )
         end_all(processes)
     return figures
 

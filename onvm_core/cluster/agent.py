@@ -39,7 +39,7 @@ from onvm_core.cluster.view.absence import LINGER_S, Absences
 from onvm_core.cluster.view.view_maker import ViewMaker
 from onvm_core.manager.api.client import NoManagerError
 from onvm_core.manager.api.messages import ClusterLocalReply, ClusterReply
-from onvm_core.manager.cluster_view.view import ClusterView, LocalRoom
+from onvm_core.manager.cluster_view.view import ClusterView, LocalResources
 from onvm_core.manager.cluster_view.view_change import difference
 from onvm_sdk.errors import ConfigError, OnvmError
 
@@ -104,7 +104,7 @@ class Agent:
         self._plugins: list[PluginNode] = []
         self._plugins_at_s = 0.0
         self._local: ClusterLocalReply | None = None
-        self._room: LocalRoom | None = None
+        self._room: LocalResources | None = None
         self._snapshot: Snapshot | None = None
         self._merged: Snapshot | None = None
         self._vanished: frozenset[str] = frozenset()

@@ -18,6 +18,7 @@ import msgspec
 
 from onvm_core.dataplane.interface import DataPlane, DataplaneError
 from onvm_core.dataplane.values import (
+    PORT_REMOTE,
     AttachFiles,
     CaptureCounters,
     CapturePoint,
@@ -39,6 +40,7 @@ __all__ = ["FakeDataPlane", "FakeHost", "FakePeer", "FakePort", "SlotState"]
 
 HOSTS_MAX = 256
 """Slots below are of NF hosts here, those from here on of NF hosts at peers."""
+CHAINS_MAX = 256
 N_STAGES = 16
 N_LATENCY_BUCKETS = 128
 DROPS = ("no_chain", "no_instance", "no_path", "shed", "tx_full", "foreign", "nf_died", "waiting")
@@ -228,11 +230,24 @@ class FakeDataPlane:
         host = self._host(slot)
         zeros = (0,) * N_STAGES
         return HostCounters(
-            rx=(host.rx, 0), exits=(zeros, zeros), drops=(zeros,) * N_STAGES, originated=zeros,
-            lost=0, shed=0, bad=0, peak=0, reserved=host.reserved,
-            latency=(0,) * N_LATENCY_BUCKETS, packets=zeros, busy_cycles=zeros, idle_cycles=0,
-            sleeps=0, loops=0, counters=(zeros,) * N_STAGES, is_bad=host.is_bad,
-        )  # fmt: skip
+            rx=(host.rx, 0),
+            exits=(zeros, zeros),
+            drops=(zeros,) * N_STAGES,
+            originated=zeros,
+            lost=0,
+            shed=0,
+            bad=0,
+            peak=0,
+            reserved=host.reserved,
+            latency=(0,) * N_LATENCY_BUCKETS,
+            packets=zeros,
+            busy_cycles=zeros,
+            idle_cycles=0,
+            sleeps=0,
+            loops=0,
+            counters=(zeros,) * N_STAGES,
+            is_bad=host.is_bad,
+        )
 
     def read_load(self, slot: int) -> LoadCounters:
         return self._host(slot).load
@@ -240,6 +255,13 @@ class FakeDataPlane:
     # ---- chains and flows ----
 
     def set_chain(self, chain_id: int, spec: ChainSpec) -> None:
+        ends = (spec.near_port, spec.far_port)
+        is_right = all(self._is_end(port, spec.number) for port in ends)
+        if not 1 <= chain_id < CHAINS_MAX or len(spec.services) > N_STAGES or not is_right:
+            raise DataplaneError(
+                errno.EINVAL,
+                f"chain {chain_id}: {len(spec.services)} services, ports {ends[0]} and {ends[1]}",
+            )
         self.chains[chain_id] = spec
 
     def remove_chain(self, chain_id: int) -> None:
@@ -280,9 +302,14 @@ class FakeDataPlane:
     def read_port(self, port: int) -> PortCounters:
         one = self._port(port)
         return PortCounters(
-            rx=one.rx, rx_bytes=0, tx=one.tx, tx_bytes=0, is_finished=one.is_finished,
-            n_held=one.n_held, latency=(0,) * N_LATENCY_BUCKETS,
-        )  # fmt: skip
+            rx=one.rx,
+            rx_bytes=0,
+            tx=one.tx,
+            tx_bytes=0,
+            is_finished=one.is_finished,
+            n_held=one.n_held,
+            latency=(0,) * N_LATENCY_BUCKETS,
+        )
 
     def read_gen(self, port: int) -> GenCounters:
         self._port(port)
@@ -369,11 +396,22 @@ class FakeDataPlane:
     def read_plane(self) -> PlaneCounters:
         n_buffers = self.settings.n_buffers
         return PlaneCounters(
-            drops=dict(self.drops), originated=0, new_flows=0, learned_flows=0, flow_table_full=0,
-            flows=len(self.flows), idle_cycles=0, sleeps=0, buffers_total=n_buffers,
-            buffers_free=n_buffers, buffers_with_nfs=0, paths=0, closed_rx=0, closed_tx=0,
+            drops=dict(self.drops),
+            originated=0,
+            new_flows=0,
+            learned_flows=0,
+            flow_table_full=0,
+            flows=len(self.flows),
+            idle_cycles=0,
+            sleeps=0,
+            buffers_total=n_buffers,
+            buffers_free=n_buffers,
+            buffers_with_nfs=0,
+            paths=0,
+            closed_rx=0,
+            closed_tx=0,
             areas=(),
-        )  # fmt: skip
+        )
 
     def cycles_per_second(self) -> float:
         return 1e9
@@ -411,6 +449,12 @@ class FakeDataPlane:
         if port not in self.ports:
             raise DataplaneError(errno.ENOENT, f"port {port} is not open")
         return self.ports[port]
+
+    def _is_end(self, port: int, chain_number: int) -> bool:
+        """Whether a chain may end there: at a peer only one that has a number in the cluster."""
+        if port < PORT_REMOTE:
+            return port in self.ports
+        return chain_number != 0 and port - PORT_REMOTE in self.peers
 
     def _peer(self, peer: int) -> FakePeer:
         if peer not in self.peers:

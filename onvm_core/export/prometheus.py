@@ -1,8 +1,8 @@
 """Exporter "prometheus": a file for the textfile collector of node_exporter.
 
 The text format 0.0.4: for each metric HELP and TYPE once, then all its series together; each
-series once. Metrics that only grow end in ``_total``. The file is written anew beside the old one
-and then renamed, so that nobody ever reads half of it.
+series once. Metrics that only grow end in ``_total``. A new file is written beside the old one
+and then renamed, so that a reader never sees half of it.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ class LoadReport(msgspec.Struct, frozen=True):
     idle_cycles: int
     cycles_per_packet: float
     occupancy_mean: float
-    """Share of its places for packets that was taken, 0 to 1."""
+    """Share of its credits that was taken, 0 to 1."""
     occupancy_peak: float
     sheds: int
     queue: Latency

@@ -1,4 +1,4 @@
-"""Feeds exporters: each has a thread and a short queue, so that a slow one delays nobody.
+"""Feeds exporters: each has a thread and a short queue, so that a slow one delays no other.
 
 What does not fit into the queue pushes out the oldest there. An exporter that raises is reported
 once and gets nothing any more.
@@ -130,7 +130,7 @@ class Exporters:
             worker.start()
 
     def turn(self) -> None:
-        """Hand a snapshot to those whose time has come."""
+        """Give a snapshot to each exporter that is due."""
         now = time.monotonic()
         due = [name for name, at in self._due.items() if now >= at and self._works(name)]
         if not due:
@@ -161,9 +161,12 @@ class Exporters:
         """What has become of each."""
         return [
             ExporterReport(
-                name=name, kind=plan.kind, interval_s=plan.interval_s,
-                exported=self._workers[name].exported, dropped=self._workers[name].dropped,
+                name=name,
+                kind=plan.kind,
+                interval_s=plan.interval_s,
+                exported=self._workers[name].exported,
+                dropped=self._workers[name].dropped,
                 problem=self._workers[name].problem,
             )
             for name, plan in self._planned.items()
-        ]  # fmt: skip
+        ]

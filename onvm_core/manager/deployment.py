@@ -28,11 +28,11 @@ from onvm_core.launch.limits import LimitMode, Limits
 from onvm_core.launch.process import ProcessLauncher
 from onvm_core.manager.chains.chains import Chains
 from onvm_core.manager.chains.classifier import Classifier
-from onvm_core.manager.cluster_view.view import LocalRoom
+from onvm_core.manager.cluster_view.view import LocalResources
 from onvm_core.manager.manager import Manager
 from onvm_core.manager.nf_hosts.registry import HostState, NfHost
-from onvm_core.manager.placement.allocator import Placer
-from onvm_core.manager.placement.policy import Decision, Need, PlacementPolicy, Room
+from onvm_core.manager.placement.allocator import CpuAllocator
+from onvm_core.manager.placement.policy import Decision, FreeResources, Need, PlacementPolicy
 from onvm_core.manager.placement.topology import read_topology
 from onvm_core.manager.ports import Direction, PortKind, open_port, parse_uri
 from onvm_core.manager.reporting import buffer_report, cpu_seconds, make_report, retire_dead
@@ -153,20 +153,30 @@ class Deployment:
     # ---- ports and chains ----
 
     def open_port(
-        self, name: str, uri: str, direction: Direction,
-        *, file: str | None = None, field: str | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        name: str,
+        uri: str,
+        direction: Direction,
+        *,
+        file: str | None = None,
+        field: str | None = None,
+    ) -> None:
         """Open a port under a name."""
         if name in self._state.ports:
             raise ConfigError("a port of this name is open", file=file, field=field, value=name)
-        number = open_port(self.plane,
+        number = open_port(
+            self.plane,
             parse_uri(uri, file=file, field=field),
-            name, direction, self._kinds, file=file, field=field,
-        )  # fmt: skip
+            name,
+            direction,
+            self._kinds,
+            file=file,
+            field=field,
+        )
         self._state.ports[name] = _OpenPort(number, uri)
 
     def take_port(self, name: str, number: int, uri: str) -> None:
-        """Show a port that somebody else has opened as one of the manager's."""
+        """Show a port that was opened elsewhere as one of the manager's."""
         self._state.ports[name] = _OpenPort(number, uri)
 
     def close_port(self, name: str) -> None:
@@ -215,7 +225,7 @@ class Deployment:
 
         Raises:
             ConfigError: there is no such launcher, or it cannot work here.
-            NoRoomError: the host has no place for it.
+            NoResourcesError: there are no free resources for it.
             NfFailed: it cannot be started.
         """
         starter = self._launchers.get(launcher)
@@ -226,7 +236,7 @@ class Deployment:
         label = "+".join(instances) or f"{'+'.join(nfs)}-{self._n_launched}"
         files = files_read(packages, used)
         need = self._need(packages, services)
-        decision = self._placer.place(secret, label, need)
+        decision = self._allocator.place(secret, label, need)
         log.info("%s on CPU %s: %s", label, ",".join(map(str, decision.cpus)), decision.reason)
         spec = LaunchSpec(
             nfs=tuple(nfs),
@@ -251,7 +261,7 @@ class Deployment:
             handle = starter.launch(spec)
         except (OSError, OnvmError) as error:
             del self.manager.secrets[secret]
-            self._placer.release(secret)
+            self._allocator.release(secret)
             if isinstance(error, OnvmError):
                 raise
             raise NfFailed(f"NF {label} cannot be started: {error}") from None
@@ -259,13 +269,16 @@ class Deployment:
         return handle
 
     def adopt(
-        self, spec: LaunchSpec, process: ProcessId, services: Sequence[str],
+        self,
+        spec: LaunchSpec,
+        process: ProcessId,
+        services: Sequence[str],
         launcher: str = DEFAULT_LAUNCHER,
-    ) -> Handle:  # fmt: skip
+    ) -> Handle:
         """Take over an NF host that an earlier manager launched; it attaches by itself."""
         starter = self._launchers.get(launcher)
         need = self._need([self._package(name) for name in spec.nfs], services)
-        cpus = self._placer.adopt(spec.secret, "+".join(spec.instances), need, process.pid)
+        cpus = self._allocator.adopt(spec.secret, "+".join(spec.instances), need, process.pid)
         handle = starter.adopt(replace(spec, cpus=cpus), process)
         self.manager.expect(spec.secret, services)
         self._state.launched.append(_Launched(handle, tuple(services)))
@@ -290,26 +303,26 @@ class Deployment:
         """Look no longer after an NF host that has ended."""
         self._state.launched = [one for one in self._state.launched if one.handle is not handle]
         self.manager.secrets.pop(handle.spec.secret, None)
-        self._placer.release(handle.spec.secret)
+        self._allocator.release(handle.spec.secret)
 
     @property
-    def room(self) -> LocalRoom:
+    def local_resources(self) -> LocalResources:
         """What NF hosts can have here, and what is free."""
-        return self._placer.room
+        return self._allocator.local
 
     @cached_property
-    def _placer(self) -> Placer:
+    def _allocator(self) -> CpuAllocator:
         # When the first NF host is launched: ports are open, and packet memory is taken.
-        return Placer(self._placement, read_topology(self.ports), self.manager.worker_cpus)
+        return CpuAllocator(self._placement, read_topology(self.ports), self.manager.worker_cpus)
 
     @property
-    def places(self) -> Room:
-        """CPUs and memory for NF hosts, and who has them now."""
-        return self._placer.places
+    def resources(self) -> FreeResources:
+        """CPUs and memory for NF hosts, and what is allocated."""
+        return self._allocator.resources
 
     def _need(self, packages: Sequence[NfPackage | None], services: Sequence[str]) -> Need:
         manifests = [one.manifest for one in packages if one is not None and one.manifest]
-        return Need.of(manifests, self._placer.node_of(self._ports_of(services)))
+        return Need.of(manifests, self._allocator.node_of(self._ports_of(services)))
 
     def _limits(self, decision: Decision, need: Need) -> Limits | None:
         if self._launchers.limits is LimitMode.OFF:
@@ -331,7 +344,7 @@ class Deployment:
                 raise NfFailed(self._end_slow(missing[0], f"was not ready within {timeout_s:g} s"))
 
     def _end_slow(self, service: str, why: str) -> str:
-        """End who was to serve it, for it does not; what to say of it."""
+        """End the NF host that does not serve in time; the line to report."""
         for launched in self._state.launched:
             if service in launched.services and launched.handle.poll() is None:
                 launched.is_reported = True
@@ -358,9 +371,11 @@ class Deployment:
     def last_words(self, handle: Handle, why: str = "") -> str:
         """How an NF host ended, or `why` it was, with the last line it wrote."""
         status = handle.poll()
-        how = "still runs" if status is None else (
-            f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
-        )  # fmt: skip
+        how = (
+            "still runs"
+            if status is None
+            else (f"was ended by signal {-status}" if status < 0 else f"ended with status {status}")
+        )
         lines = [line for line in handle.log_tail() if line.strip()]
         said = lines[-1].strip() if lines else "it said nothing"
         return f"NF {'+'.join(handle.spec.nfs)} {why or how}: {said} (log: {handle.spec.log_path})"

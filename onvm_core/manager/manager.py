@@ -98,11 +98,11 @@ class Manager:
 
     def close(self) -> None:
         """Stop the workers and throw everybody out."""
-        with contextlib.ExitStack() as whatever_happens:
-            whatever_happens.callback(self.plane.fini)
-            whatever_happens.callback(self.selector.close)
-            whatever_happens.callback(self.selector.unregister, self.plane.notice_fd())
-            whatever_happens.callback(self.attach.close)
+        with contextlib.ExitStack() as cleanup:
+            cleanup.callback(self.plane.fini)
+            cleanup.callback(self.selector.close)
+            cleanup.callback(self.selector.unregister, self.plane.notice_fd())
+            cleanup.callback(self.attach.close)
             self.plane.stop()
             for host in list(self.registry.living()):
                 self.attach.detach(host.slot, "the manager stops")
@@ -123,10 +123,18 @@ class Manager:
     # ---- chains ----
 
     def set_chain(
-        self, chain_id: int, near_port: int, far_port: int, services: Sequence[str],
-        *, is_bidirectional: bool = True, track_flows: bool = True, by_rules: bool = False,
-        waits: bool = False, cluster_number: int = 0,
-    ) -> None:  # fmt: skip
+        self,
+        chain_id: int,
+        near_port: int,
+        far_port: int,
+        services: Sequence[str],
+        *,
+        is_bidirectional: bool = True,
+        track_flows: bool = True,
+        by_rules: bool = False,
+        waits: bool = False,
+        cluster_number: int = 0,
+    ) -> None:
         """Set a chain of services between two ports; packets take it at once.
 
         With `by_rules` only flows take it that a rule of the port leads to it; with `waits` its
@@ -164,7 +172,7 @@ class Manager:
 
     def activate_host(self, host: NfHost) -> None:
         """Let new flows come to a host that is ready."""
-        self.meters.welcome(host)
+        self.meters.assume_capacity(host)
         self.plane.activate_host(host.slot)
         host.state = HostState.ACTIVE
         self.on_host_change(host)
@@ -240,7 +248,7 @@ class Manager:
     def on_hello(
         self, connection: Connection, hello: codec.Hello
     ) -> tuple[bytes, tuple[int, ...], int]:
-        """Make a host for who says hello."""
+        """Make a host for an NF host that attaches."""
         services = tuple(stage.service for stage in hello.stages)
         if hello.secret:
             if self.secrets.get(hello.secret) != services:

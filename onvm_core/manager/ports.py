@@ -64,8 +64,10 @@ def parse_uri(text: str, *, file: str | None = None, field: str | None = None) -
     if not colon or not scheme:
         raise ConfigError(
             "expected SCHEME:TARGET, as in pcap:FILE or af_packet:eth0",
-            file=file, field=field, value=text,
-        )  # fmt: skip
+            file=file,
+            field=field,
+            value=text,
+        )
     target, _, query = rest.partition("?")
     try:
         pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))
@@ -96,8 +98,10 @@ def open_port(
     if kind is None:
         raise ConfigError(
             f"expected one of {', '.join(sorted(kinds))}",
-            file=file, field=place, value=uri.scheme,
-        )  # fmt: skip
+            file=file,
+            field=place,
+            value=uri.scheme,
+        )
     try:
         options = kind.read_options(uri.options)
     except ConfigError as error:
@@ -169,8 +173,9 @@ def _open_pcap(
     if direction != "out" and not Path(target).is_file():
         raise ConfigError(
             "no such file" if not Path(target).exists() else "expected a file",
-            field=f"port {name}", value=target,
-        )  # fmt: skip
+            field=f"port {name}",
+            value=target,
+        )
     sink = target if direction == "out" else options.write or None
     if sink is not None and not Path(sink).absolute().parent.is_dir():
         raise ConfigError("its folder does not exist", field=f"port {name}", value=sink)
@@ -316,8 +321,9 @@ def _mtu(name: str, interface: str, mtu: int) -> Iterator[None]:
     except OSError as error:
         raise ConfigError(
             f"expected an MTU that {interface} can be given: {error.strerror}",
-            field=f"port {name}: mtu", value=mtu,
-        ) from error  # fmt: skip
+            field=f"port {name}: mtu",
+            value=mtu,
+        ) from error
     try:
         yield
     except BaseException:

@@ -38,13 +38,16 @@ def buffer_report(plane: PlaneCounters) -> BufferReport:
     """Where the buffers are, by the counters of the data plane."""
     nodes = [
         NodeBuffers(
-            area.node, area.total, area.free, area.with_nfs,
+            area.node,
+            area.total,
+            area.free,
+            area.with_nfs,
             f"the kernel gives no memory of it: {os.strerror(area.bind_errno)}"
             if area.bind_errno
             else "",
         )
         for area in plane.areas
-    ]  # fmt: skip
+    ]
     return BufferReport(plane.buffers_total, plane.buffers_free, plane.buffers_with_nfs, nodes)
 
 
@@ -81,7 +84,7 @@ def load_report(manager: Manager, host: NfHost) -> LoadReport | None:
     load = None if meter is None else meter.over(LOAD_OVER_S)
     if meter is None or load is None:
         return None
-    spare = meter.spare_pps(load)
+    spare_pps = meter.spare_pps(load)
     return LoadReport(
         seconds=round(load.seconds, 3),
         packets=load.packets,
@@ -93,7 +96,7 @@ def load_report(manager: Manager, host: NfHost) -> LoadReport | None:
         sheds=load.sheds,
         queue=Latency(load.p50_us, load.p99_us),
         utilisation=round(load.utilisation, 4),
-        spare_pps=None if spare is None else int(spare),
+        spare_pps=None if spare_pps is None else int(spare_pps),
     )
 
 

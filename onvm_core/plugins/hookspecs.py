@@ -50,9 +50,9 @@ class HookSpecs:
         """Choose the CPUs of a new NF host.
 
         Target: a class made without arguments, an
-        `onvm_core.manager.placement.policy.PlacementPolicy`: ``place(need, room)`` gets what the
-        NF host needs (`Need`) and the topology with all that is placed (`Room`), and returns a
-        `Decision` or a `Refusal`, each with its reason.
+        `onvm_core.manager.placement.policy.PlacementPolicy`: ``place(need, resources)`` gets what
+        the NF host needs (`Need`) and the topology with all that is placed (`FreeResources`), and
+        returns a `Decision` or a `Refusal`, each with its reason.
         """
         raise NotImplementedError
 

@@ -1,6 +1,6 @@
 """Keeps the number of instances of each service that its policy, or a command, wants.
 
-*Out*: an instance that drains serves again, a spare that stands by is activated, or an instance is
+*Out*: an instance that drains serves again, an instance on standby is activated, or an instance is
 started. *In*: an instance drains; it gets no new flows and ends with its last one, or hands its
 state over. Nothing is decided while an instance starts, nor for `cooldown_s` after a change.
 Instances that somebody starts or stops by hand, or that die, are accepted as they are; min and max
@@ -27,14 +27,15 @@ __all__ = ["Autoscaler", "Decision", "Figures", "Instances", "Scaled", "ServiceS
 
 DECISIONS_KEPT = 200
 REFUSED_PAUSE_S = 5.0
-SPARE_PAUSE_S = 1.0
-"""A new spare waits: its set-up would take CPU time from those that are overloaded."""
+STANDBY_PAUSE_S = 1.0
+"""A new instance on standby waits: its set-up would take CPU time from those that are
+overloaded."""
 
 
 class Instances(Protocol):
     """What can be done to the instances of a service; each gives the name of one."""
 
-    def start(self, service: str, *, is_spare: bool) -> str:
+    def start(self, service: str, *, is_standby: bool) -> str:
         """Start one.
 
         Raises:
@@ -45,13 +46,13 @@ class Instances(Protocol):
         """Let new flows come to one that drains; None when there is none."""
 
     def activate(self, service: str) -> str | None:
-        """Let new flows come to a spare that stands by; None when there is none."""
+        """Let new flows come to an instance on standby; None when there is none."""
 
     def drain(self, service: str) -> str | None:
         """Let one end with its flows; None when no one can be spared."""
 
-    def stop_spare(self, service: str) -> str | None:
-        """End a spare."""
+    def stop_standby(self, service: str) -> str | None:
+        """End an instance on standby."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +63,8 @@ class ServiceState:
         serving: to which new flows may come.
         starting: for the first time.
         failing: died, and start again.
-        standby: spares that could serve at once.
-        standby_starting: spares that will.
+        standby: instances that could serve at once.
+        standby_starting: instances that will.
         draining: end with their flows.
         loads: of those that serve and have been read twice.
     """
@@ -115,7 +116,7 @@ class Scaled:
 
     settings: ScaleSettings
     policy: ScalingPolicy | None
-    spares: int = 0
+    standby: int = 0
     cooldown_s: float = 1.0
     wanted: int | None = None
     is_manual: bool = False
@@ -152,7 +153,7 @@ class Autoscaler:
             self._look(scaled, now_s)
             self._accept(service, scaled, now_s)
             self._ask_policy(service, scaled, now_s)
-            self._keep_spares(service, scaled, now_s)
+            self._keep_standby(service, scaled, now_s)
 
     def command(self, service: str, instances: int, now_s: float, state: ServiceState) -> Decision:
         """Have `instances` of a service until `release`; what came of it."""
@@ -238,7 +239,7 @@ class Autoscaler:
         scaled.wanted = reached
         is_refused = reached != wish.instances
         scaled.hold_until_s = now_s + (REFUSED_PAUSE_S if is_refused else scaled.cooldown_s)
-        scaled.spare_from_s = now_s + SPARE_PAUSE_S
+        scaled.spare_from_s = now_s + STANDBY_PAUSE_S
         scaled.open = None if is_refused else (decision, now_s)
         if not (self.decisions and _is_again(self.decisions[-1], decision)):
             self.decisions.append(decision)
@@ -248,22 +249,22 @@ class Autoscaler:
         draining = self._instances.resume(service)
         if draining is not None:
             return f"resumed {draining}"
-        spare = self._instances.activate(service)
-        if spare is not None:
-            return f"activated {spare}"
-        return f"started {self._instances.start(service, is_spare=False)}"
+        activated = self._instances.activate(service)
+        if activated is not None:
+            return f"activated {activated}"
+        return f"started {self._instances.start(service, is_standby=False)}"
 
-    def _keep_spares(self, service: str, scaled: Scaled, now_s: float) -> None:
+    def _keep_standby(self, service: str, scaled: Scaled, now_s: float) -> None:
         state = scaled.state
-        wanted = min(scaled.spares, scaled.settings.max - (scaled.wanted or 0))
+        wanted = min(scaled.standby, scaled.settings.max - (scaled.wanted or 0))
         have = state.standby + state.standby_starting
         if have < wanted and now_s >= scaled.spare_from_s and not state.starting:
             try:
-                self._instances.start(service, is_spare=True)
+                self._instances.start(service, is_standby=True)
             except OnvmError:
                 scaled.spare_from_s = now_s + REFUSED_PAUSE_S
         elif have > wanted and now_s >= scaled.spare_from_s:
-            self._instances.stop_spare(service)
+            self._instances.stop_standby(service)
 
 
 def _is_again(last: Decision, decision: Decision) -> bool:

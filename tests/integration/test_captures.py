@@ -81,7 +81,7 @@ def test_captures_through_separate_processes(drive, shared_data: Path, tmp_path:
     assert len(paths) > 100
     *lines, last = drive("captures", "separate", tmp_path, *paths, timeout_s=200)
     assert last["balance"]["missing"] == 0
-    assert last["census"]["free"] == last["census"]["total"]
+    assert last["buffers"]["free"] == last["buffers"]["total"]
     assert set(last["reserved"].values()) == {0}
     assert len(lines) == 5 * len(paths)
     n_oversize = n_refused = 0
@@ -117,7 +117,7 @@ def test_captures_through_a_fused_process(drive, shared_data: Path, tmp_path: Pa
     paths = captures(shared_data)
     *lines, last = drive("captures", "fused", tmp_path, *paths, timeout_s=120)
     assert last["balance"]["missing"] == 0
-    assert last["census"]["free"] == last["census"]["total"]
+    assert last["buffers"]["free"] == last["buffers"]["total"]
     for line in lines:
         if "error" not in line:
             check_chain(line)

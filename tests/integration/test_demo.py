@@ -9,7 +9,7 @@ import sys
 def test_service_scales_out_under_rising_load_and_loses_nothing() -> None:
     for _ in range(3):  # a machine that stops programs for half a second makes it shed
         done = subprocess.run(
-            [sys.executable, "-P", "-m", "onvm_core.demo_scale"],
+            [sys.executable, "-P", "-m", "onvm_core.demo.scale"],
             capture_output=True, text=True, timeout=120, check=False,
         )  # fmt: skip
         if done.returncode == 0:

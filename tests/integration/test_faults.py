@@ -18,8 +18,8 @@ def case(drive, hostile_nf: Path):
     def run(name: str, n_workers: int) -> dict[str, Any]:
         (line,) = drive("faults", hostile_nf, name, n_workers, timeout_s=90)
         assert line["balance"]["missing"] == 0, line["balance"]
-        assert line["census"]["free"] == line["census"]["total"], line["census"]
-        assert line["census"]["with_nfs"] == 0
+        assert line["buffers"]["free"] == line["buffers"]["total"], line["buffers"]
+        assert line["buffers"]["with_nfs"] == 0
         assert set(line["reserved"].values()) <= {0}, "places are still taken"
         return line
 

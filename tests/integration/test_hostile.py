@@ -46,7 +46,7 @@ def check(line: dict[str, Any]) -> None:
     mode, reason = line["mode"], MODES[line["mode"]]
     assert line["good"], f"{mode}: the neighbour is gone"
     assert line["missing"] == 0, f"{mode}: rx + originated != tx + drops"
-    assert line["census"]["free"] == line["census"]["total"], (mode, line["census"])
+    assert line["buffers"]["free"] == line["buffers"]["total"], (mode, line["buffers"])
     assert set(line["reserved"].values()) == {0}, (mode, line["reserved"])
     assert bool(line["detached"]) == bool(reason), (mode, line["reasons"])
     assert all(text.startswith(reason) for text in line["reasons"]), (mode, line["reasons"])

@@ -396,7 +396,7 @@ def test_plan_decides_as_up_does_and_refuses_before_anything_starts(host: Host) 
     assert reason in " ".join(planned.stdout.split())
     done = host.onvm("up", "-d")
     assert done.returncode == 2
-    assert done.stderr.startswith(f"error: no place for greedy-1: {reason}")
+    assert done.stderr.startswith(f"error: no resources for greedy-1: {reason}")
     assert done.stderr.count("\n") == 1
     assert not list(host.runtime.glob("main/*.json"))
 

@@ -161,7 +161,7 @@ def test_flows_bring_unequal_instances_to_equal_utilisation(
 
 
 def test_spare_takes_over_from_one_that_hangs_and_serves_under_load(host: Host) -> None:
-    host.configure(PORTS + SCALE + "spares = 1\n")
+    host.configure(PORTS + SCALE + "standby = 1\n")
     host.do("up", "-d")
     host.wait(lambda: service(host)["standby"] == 1)
     pids = host.nf_pids()
@@ -169,7 +169,7 @@ def test_spare_takes_over_from_one_that_hangs_and_serves_under_load(host: Host) 
     host.wait(lambda: status(host)["report"]["tx"] > 10)
     os.kill(pids["slow-1"], signal.SIGSTOP)
     host.wait(lambda: launched(host)["slow-1"]["restarts"] == 1, 15)
-    assert launched(host)["slow-2"]["pid"] == pids["slow-2"], "the spare has taken its place"
+    assert launched(host)["slow-2"]["pid"] == pids["slow-2"], "the standby has taken over"
     assert launched(host)["slow-2"]["state"] == "active"
     assert "no progress for" in launched(host)["slow-1"]["reason"]
     assert "state T" in launched(host)["slow-1"]["reason"]
@@ -183,7 +183,7 @@ def test_spare_takes_over_from_one_that_hangs_and_serves_under_load(host: Host) 
 
 
 def test_adopted_spare_still_stands_by(host: Host) -> None:
-    host.configure(PORTS + SCALE + "spares = 1\n")
+    host.configure(PORTS + SCALE + "standby = 1\n")
     host.do("up", "-d")
     host.wait(lambda: service(host)["standby"] == 1)
     pids = host.nf_pids()

@@ -12,7 +12,7 @@ from importlib.metadata import version
 from onvm_core.cluster.tree.nodes import HostNode, InstanceNode, InstancesNode, PluginNode
 from onvm_core.cluster.view.cluster_view import Edition
 from onvm_core.manager.api.messages import ClusterLocalReply
-from onvm_core.manager.cluster_view.view import LocalHost, LocalRoom
+from onvm_core.manager.cluster_view.view import LocalHost, LocalResources
 from onvm_core.manager.placement.topology import read_topology
 from onvm_core.plugins import NfPackage, NfStatus, discover
 
@@ -48,10 +48,10 @@ def _plugin(package: NfPackage) -> PluginNode:
     )
 
 
-def local_room(local: ClusterLocalReply, plugins: Sequence[PluginNode]) -> LocalRoom:
+def local_room(local: ClusterLocalReply, plugins: Sequence[PluginNode]) -> LocalResources:
     """What there is and what is free: as the manager says, or as far as can be seen from here."""
-    if local.room is not None:
-        return local.room
+    if local.resources is not None:
+        return local.resources
     topology = read_topology()
     by_service = {plugin.service: plugin for plugin in plugins}
     used = sum(
@@ -59,7 +59,7 @@ def local_room(local: ClusterLocalReply, plugins: Sequence[PluginNode]) -> Local
         for host in local.hosts
     )
     cores = float(len(topology.cpus))
-    return LocalRoom(
+    return LocalResources(
         cores=cores,
         free_cores=max(cores - used, 0.0),
         memory_mib=sum(node.memory_mib for node in topology.nodes),
@@ -75,7 +75,7 @@ def host_facts(
     key: str,
     local: ClusterLocalReply | None,
     plugins: list[PluginNode],
-    room: LocalRoom | None,
+    room: LocalResources | None,
     is_leaving: bool = False,
 ) -> HostNode:
     """A host as others are to see it; `local` is None while there is no manager."""
@@ -110,7 +110,7 @@ def instance_facts(
     local: ClusterLocalReply,
     numbers: Mapping[str, int],
     plugins: Sequence[PluginNode],
-    room: LocalRoom,
+    room: LocalResources,
     before: InstancesNode,
     heirs: Iterable[tuple[int, int]] = (),
 ) -> InstancesNode:

@@ -36,7 +36,7 @@ from onvm_core.cluster.tree.nodes import (
 )
 from onvm_core.cluster.tree.numbers import HOST_MAX, INSTANCES, NumberSource
 from onvm_core.manager.api.messages import ClusterLocalReply
-from onvm_core.manager.cluster_view.view import LocalRoom
+from onvm_core.manager.cluster_view.view import LocalResources
 from onvm_sdk.errors import OnvmError
 
 __all__ = ["Keeper", "Offer"]
@@ -63,7 +63,7 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
     plugins: list[PluginNode]
     local: ClusterLocalReply | None
     """None: there is no manager."""
-    room: LocalRoom | None
+    room: LocalResources | None
 
 
 class Keeper:

@@ -1,0 +1,1 @@
+"""The control socket: messages, both ends, and the manager's directory."""

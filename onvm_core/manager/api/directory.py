@@ -53,8 +53,9 @@ def check_socket_path(path: Path) -> None:
     if len(os.fsencode(path)) > PATH_BYTES_MAX:
         raise ConfigError(
             f"expected a path of at most {PATH_BYTES_MAX} bytes; set ONVM_RUNTIME_DIR",
-            field="control socket", value=str(path),
-        )  # fmt: skip
+            field="control socket",
+            value=str(path),
+        )
 
 
 def runtime_directory() -> Path:
@@ -62,7 +63,7 @@ def runtime_directory() -> Path:
     ``/tmp/onvm-UID``; made if need be, only the user may enter.
 
     Raises:
-        ConfigError: it belongs to somebody else.
+        ConfigError: it belongs to another user.
     """
     base = os.environ.get("ONVM_RUNTIME_DIR")
     if base is None:
@@ -126,8 +127,9 @@ def manager_directory(name: str) -> Path:
     if not NAME.fullmatch(name):
         raise ConfigError(
             "expected 1 to 32 letters, digits, '_', '.' or '-', a letter or digit first",
-            field="--name", value=name,
-        )  # fmt: skip
+            field="--name",
+            value=name,
+        )
     return runtime_directory() / name
 
 
@@ -181,8 +183,9 @@ class DirectoryLock:
             raise ConfigError(
                 f"a manager of this name runs already{who}; end it with: onvm down"
                 f"{'' if directory.name == 'main' else f' --name {directory.name}'}",
-                field="--name", value=directory.name,
-            ) from None  # fmt: skip
+                field="--name",
+                value=directory.name,
+            ) from None
         self._record.unlink(missing_ok=True)  # of a manager that was killed
 
     def announce(self) -> None:

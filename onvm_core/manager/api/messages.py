@@ -1,6 +1,6 @@
 """What is said on the control socket: requests, replies and events.
 
-How they are written as bytes is in `packing`.
+`codec` writes them as bytes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from onvm_core.manager.api.state_messages import (
     StateTakeRequest,
 )
 from onvm_core.manager.chains.classifier import MatchConfig
-from onvm_core.manager.cluster_view.view import ClusterView, LocalHost, LocalRoom, PeerStatus
+from onvm_core.manager.cluster_view.view import ClusterView, LocalHost, LocalResources, PeerStatus
 from onvm_core.manager.cluster_view.view_change import ViewChange
 from onvm_core.manager.startup.times import Startup
 from onvm_core.scaling.autoscaler import Decision
@@ -217,7 +217,7 @@ class LaunchedNf(msgspec.Struct, frozen=True):
     launcher: str
     state: str
     """starting, standby, active, draining; waiting: it died and is started again in a while;
-    crash-loop: the same, but it has died so often that the while is long."""
+    crash-loop: the same, after so many deaths that the delay is long."""
     pid: int
     cpus: list[int]
     """Those it may run on; empty: any."""
@@ -365,7 +365,7 @@ class ScaledService(msgspec.Struct, frozen=True):
     min: int
     max: int
     target: float
-    spares: int
+    standby_wanted: int
     serving: int
     starting: int
     failing: int
@@ -392,7 +392,7 @@ class ClusterReply(_Tagged, frozen=True, tag="cluster"):
     missing: list[str] = []
     """What could not be applied, a line each."""
     revision: int = 0
-    """Of the view, for a `ClusterChangeRequest`; never the same for two, whatever manager."""
+    """Of the view, for a `ClusterChangeRequest`; unique, across managers too."""
 
 
 class ClusterLocalReply(_Tagged, frozen=True, tag="cluster_local"):
@@ -405,7 +405,7 @@ class ClusterLocalReply(_Tagged, frozen=True, tag="cluster_local"):
     """As of `ClusterReply`; "" without a cluster."""
     drops: dict[str, int] = {}
     """Of packets between hosts, by reason."""
-    room: LocalRoom | None = None
+    resources: LocalResources | None = None
     reserved: list[str] = []
     """Instance names that are not free, though nothing here has them."""
 

@@ -2,7 +2,7 @@
 
 Requests come to a ROUTER, events leave by a PUB. Neither ever waits: a client that does not read
 loses what exceeds its queue. A message that is none gets an error reply; a fault in a handler
-gets one too and a traceback in the log, for the packets must go on.
+gets one too and a traceback in the log, because the packets must go on.
 
 Threads: all of it runs in the thread that calls `ControlServer.turn`.
 """
@@ -130,7 +130,7 @@ class ControlServer:
             return ErrorReply(message=f"the manager failed: {type(error).__name__}: {error}")
 
     def publish(self, event: Event) -> None:
-        """Tell those who listen."""
+        """Send an event to all listeners."""
         data = pack_reply(event)
         topic = event.__struct_config__.tag
         with contextlib.suppress(zmq.Again):  # PUB drops by itself and says nothing

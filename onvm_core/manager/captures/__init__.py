@@ -1,0 +1,1 @@
+"""Copies of packets in pcapng files."""

@@ -1,7 +1,7 @@
 """Captures: copies of the packets that pass a point, in a pcapng file, while traffic runs.
 
-Workers copy into rings and never wait; `Capture.drain` writes what is in them. Whoever runs the
-manager's loop calls it often enough that the rings do not overflow; what does is counted.
+Workers copy into rings and never wait; `Capture.drain` writes what is in them. The
+manager's loop calls it often enough that the rings do not overflow; overflow is counted.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Capture:
         points: where packets are captured, one interface of the file for each.
         snap_length: bytes kept of each packet; 0: all.
         limit: packets in all; 0: endless.
-        ring_bytes: room for copies not yet written, for each worker.
+        ring_bytes: size of the rings of copies that are not written yet, for each worker.
 
     Raises:
         DataplaneError: a point does not exist, or too many captures are running.
@@ -59,9 +59,12 @@ class Capture:
         )
         try:
             self._id = self._plane.start_capture(
-                self.points, snap_length=snap_length, limit=limit, ring_bytes=ring_bytes,
+                self.points,
+                snap_length=snap_length,
+                limit=limit,
+                ring_bytes=ring_bytes,
                 fd=self._fd,
-            )  # fmt: skip
+            )
         except BaseException:
             self._close_file()
             raise

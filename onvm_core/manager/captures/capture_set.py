@@ -82,8 +82,9 @@ class Captures:
             known = ", ".join(self._deployment.ports)
             raise ConfigError(
                 f"expected a port ({known}), an instance or a service",
-                field="capture", value=request.name,
-            )  # fmt: skip
+                field="capture",
+                value=request.name,
+            )
         return list(points.values())
 
     def _find(self, number: int) -> Capture:

@@ -1,0 +1,1 @@
+"""Chains by name, and the classifiers that lead new flows to them."""

@@ -69,14 +69,22 @@ class Chains:
         return self._chains
 
     def add(
-        self, name: str, near: str, far: str, services: Sequence[str],
-        *, is_bidirectional: bool, track_flows: bool, match: Sequence[MatchConfig] | None = None,
-        waits: bool = False, cluster_number: int = 0,
-    ) -> None:  # fmt: skip
+        self,
+        name: str,
+        near: str,
+        far: str,
+        services: Sequence[str],
+        *,
+        is_bidirectional: bool,
+        track_flows: bool,
+        match: Sequence[MatchConfig] | None = None,
+        waits: bool = False,
+        cluster_number: int = 0,
+    ) -> None:
         """Add a chain, or change one of that name; traffic takes it at once.
 
         Raises:
-            ConfigError: there is no such port, it is another chain's, or there is no room.
+            ConfigError: there is no such port, it is another chain's, or there are too many chains.
         """
         known = self._chains.get(name)
         taken = {chain.number for chain in self._chains.values()}
@@ -84,9 +92,17 @@ class Chains:
         if number == 0:
             raise ConfigError(f"at most {CHAINS_MAX} chains", field="chain", value=name)
         chain = Chain(
-            name, number, near, far, tuple(services), is_bidirectional, track_flows,
-            None if match is None else tuple(match), waits, cluster_number,
-        )  # fmt: skip
+            name,
+            number,
+            near,
+            far,
+            tuple(services),
+            is_bidirectional,
+            track_flows,
+            None if match is None else tuple(match),
+            waits,
+            cluster_number,
+        )
         self._port_number(near), self._port_number(far)
         self._check_ports(chain)
         self.set_services(chain, chain.services)
@@ -140,11 +156,15 @@ class Chains:
             try:
                 rules = [
                     PortRule(
-                        numbers[rule.chain], rule.protocol, rule.src, rule.dst,
-                        rule.src_ports, rule.dst_ports,
+                        numbers[rule.chain],
+                        rule.protocol,
+                        rule.src,
+                        rule.dst,
+                        rule.src_ports,
+                        rule.dst_ports,
                     )
                     for rule in classifier.rules(port, matches)
-                ]  # fmt: skip
+                ]
             except Exception as error:  # a plugin may do anything; the port's own chain remains
                 if classifier is self._default:
                     raise

@@ -1,0 +1,1 @@
+"""The tables of a manager in a cluster, made equal to its view."""

@@ -1,4 +1,4 @@
-"""The own NF hosts as part of a cluster: their numbers, what others are to know of them, and
+"""The local NF hosts as part of a cluster: their numbers, what other machines know of them, and
 whether they get new flows.
 
 Threads: the manager's.
@@ -13,11 +13,11 @@ from onvm_core.manager.cluster_view.view import ClaimView, LocalHost
 from onvm_core.manager.deployment import Deployment
 from onvm_core.manager.nf_hosts.registry import HostState, NfHost
 
-__all__ = ["OwnHosts"]
+__all__ = ["LocalHosts"]
 
 
-class OwnHosts:
-    """Those of one manager.
+class LocalHosts:
+    """The NF hosts of one manager.
 
     Attributes:
         draining: names of those that get no new flows because the cluster wants that.
@@ -89,8 +89,8 @@ class OwnHosts:
         for host in self.serving():
             self._manager.keep_back(host, host.instances[0].name in self.draining)
 
-    def welcome(self, host: NfHost, spare_pps: int | None) -> None:
-        """Let new flows come to one of which nothing is known, as to those at peers."""
+    def assume_capacity(self, host: NfHost, spare_pps: int | None) -> None:
+        """Let new flows come to one whose load is not known yet, as to those at peers."""
         meter = self._manager.meters.of(host)
         if spare_pps is not None and (meter is None or meter.capacity_pps is None):
             self._manager.plane.set_spare_capacity(host.slot, spare_pps)
@@ -108,18 +108,18 @@ class OwnHosts:
         """One as the cluster is to know it.
 
         Args:
-            unknown_pps: spare capacity as long as nothing is known of it: who would never get flows
-                would never be known.
+            unknown_pps: spare capacity as long as none is measured: without flows none ever would
+                be.
         """
         meter = self._manager.meters.of(host)
         load = None if meter is None else meter.recent
         capacity = None if meter is None else meter.capacity_pps
-        spare = unknown_pps if capacity is None else self.spare_pps(host)
+        spare_pps = unknown_pps if capacity is None else self.spare_pps(host)
         return LocalHost(
             name=host.instances[0].name,
             services=list(host.services),
             state=host.state.value,
-            spare_pps=spare or 0,
+            spare_pps=spare_pps or 0,
             capacity_pps=None if capacity is None else int(capacity),
             utilisation=None if load is None else round(load.utilisation, 3),
             demand=None if load is None else round(load.demand, 3),

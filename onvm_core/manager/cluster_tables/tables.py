@@ -1,9 +1,9 @@
 """A manager's tables in a cluster: made equal to the view that the agent sends.
 
-Peers, NF hosts at peers, numbers of the own NF hosts, chains. What cannot be applied (a port that
+Peers, NF hosts at peers, numbers of the local NF hosts, chains. What cannot be applied (a port that
 this host does not have, a chain in the way) is told and tried again with the next view; the rest
 is applied all the same. When a peer no longer answers probes its NF hosts count as gone until it
-answers again, whatever ZooKeeper says.
+answers again, no matter what ZooKeeper says.
 
 Threads: the manager's.
 """
@@ -22,7 +22,7 @@ import msgspec
 from onvm_core.dataplane.interface import DataplaneError
 from onvm_core.dataplane.values import PORT_REMOTE, TunnelPort
 from onvm_core.manager.api import messages as m
-from onvm_core.manager.cluster_tables.local_hosts import OwnHosts
+from onvm_core.manager.cluster_tables.local_hosts import LocalHosts
 from onvm_core.manager.cluster_view.view import (
     ChainView,
     ClaimView,
@@ -46,7 +46,7 @@ log = logging.getLogger("onvm.cluster")
 TUNNEL = "cluster"
 """Name of the port to the peers."""
 SUCCESSORS_MAX = 8
-"""State that went from successor to successor is followed so often."""
+"""How many times state that moved on is followed."""
 SPAN_MAX = 8
 """NF hosts of a chain that spans hosts: as many as NSH's fixed context names."""
 REVISION_BITS = 48
@@ -66,7 +66,7 @@ class _Remote:
     view: InstanceView
     claims: set[ClaimView] = field(default_factory=set)
     is_known: bool = False
-    """Whether it ever had something to spare: new ones are not known, and not full."""
+    """Whether it ever had spare capacity: new ones are not known, and not full."""
 
 
 def _traffic_of(claim: ClaimView) -> tuple[bytes, int, int, int]:
@@ -87,7 +87,7 @@ class ClusterTables:
     ) -> None:
         self._deployment = deployment
         self._plane = deployment.plane
-        self.own = OwnHosts(deployment)
+        self.local_hosts = LocalHosts(deployment)
         self._bypass = bypass
         self._publish = publish
         self._view: ClusterView | None = None
@@ -101,7 +101,7 @@ class ClusterTables:
         self.reserved: Callable[[], set[str]] = set
         """Names of instances that have moved from here."""
         self._successors: dict[int, int] = {}
-        """Who has the state of NF hosts that have moved, by number."""
+        """NF hosts that have the state of others that moved, by number."""
 
     @property
     def chains(self) -> Mapping[str, ChainView]:
@@ -123,11 +123,11 @@ class ClusterTables:
         }
 
     def slot_of(self, number: int) -> int | None:
-        """Slot of an NF host of the cluster, or of who has its state; None: there is none."""
+        """Slot of an NF host of the cluster, or of its successor; None: there is none."""
         for _ in range(SUCCESSORS_MAX):
             if number in self._remotes:
                 return self._remotes[number].slot
-            own = self.own.slot_of(number)
+            own = self.local_hosts.slot_of(number)
             if own is not None:
                 return own
             if number not in self._successors:
@@ -138,9 +138,10 @@ class ClusterTables:
     def remote_claims(self) -> set[Claim]:
         """What belongs to NF hosts at peers."""
         return {
-            Claim(*_traffic_of(claim)) for remote in self._remotes.values()
+            Claim(*_traffic_of(claim))
+            for remote in self._remotes.values()
             for claim in remote.claims
-        }  # fmt: skip
+        }
 
     # ---- requests ----
 
@@ -151,8 +152,9 @@ class ClusterTables:
             self._leave()
             return m.ClusterReply(digest="")
         if self._view is not None and (self._view.cluster, self._view.host) != (
-            view.cluster, view.host,
-        ):  # fmt: skip
+            view.cluster,
+            view.host,
+        ):
             self._leave()
         self._views = ViewTables(view)
         return self._follow(view)
@@ -161,9 +163,10 @@ class ClusterTables:
         """Make the tables what a change of the view says."""
         if self._views is None or request.revision != self._revision:
             raise ConfigError(
-                "expected a change of the view that is here", field="revision",
+                "expected a change of the view that is here",
+                field="revision",
                 value=request.revision,
-            )  # fmt: skip
+            )
         self._views.change(request.change)
         return self._follow(self._views.view)
 
@@ -181,12 +184,13 @@ class ClusterTables:
         drops = self._plane.read_plane().drops
         return m.ClusterLocalReply(
             hosts=[
-                self.own.show(host, self._spare_of(host.services)) for host in self.own.serving()
+                self.local_hosts.show(host, self._spare_of(host.services))
+                for host in self.local_hosts.serving()
             ],
             ports=[name for name in self._deployment.ports if name != TUNNEL],
             peers=self.peers(),
             digest=self.digest(),
-            room=self._deployment.room,
+            resources=self._deployment.local_resources,
             drops={reason: drops[reason] for reason in REMOTE_REASONS},
             reserved=sorted(self.reserved()),
         )
@@ -206,13 +210,15 @@ class ClusterTables:
             for remote in self._remotes.values()
         ] + [
             (number, view.host, list(host.services), state)
-            for number, host, state in self.own.numbered()
+            for number, host, state in self.local_hosts.numbered()
         ]
         state = (
-            view.cluster, view.vni, sorted([*names.values(), view.host]),
+            view.cluster,
+            view.vni,
+            sorted([*names.values(), view.host]),
             sorted(instances),
             sorted(self._chains.values(), key=lambda chain: chain.number),
-        )  # fmt: skip
+        )
         return hashlib.sha256(msgspec.json.encode(state)).hexdigest()[:16]
 
     # ---- peers that answer, or do not ----
@@ -240,7 +246,7 @@ class ClusterTables:
         self._set_instances(view, missing)
         self._set_peers(view, missing)
         self._add_instances(view, missing)
-        self._tell_own(view)
+        self._tell_local_hosts(view)
         for chain in view.chains:
             if self._chains.get(chain.name) != chain:
                 self._add_chain(chain, view, missing)
@@ -258,7 +264,7 @@ class ClusterTables:
             self._tunnel = None
         self._view = self._views = None
         self._successors = {}
-        self.own.forget()
+        self.local_hosts.forget()
 
     def _open_tunnel(self, view: ClusterView, missing: list[str]) -> None:
         wanted = (view.address, view.vni)
@@ -385,22 +391,23 @@ class ClusterTables:
             for remote in self._remotes.values()
             if remote.view.spare_pps > 0 and tuple(remote.view.services) == services
         ] + [
-            spare for host in self.own.serving()
-            if host.services == services and (spare := self.own.spare_pps(host))
-        ]  # fmt: skip
+            spare_pps
+            for host in self.local_hosts.serving()
+            if host.services == services and (spare_pps := self.local_hosts.spare_pps(host))
+        ]
         return max(sum(known) // len(known), 1) if known else None
 
-    def _tell_own(self, view: ClusterView) -> None:
+    def _tell_local_hosts(self, view: ClusterView) -> None:
         own = [one for one in view.instances if one.host == view.host]
-        self.own.number({one.name: one.number for one in own})
-        self.own.draining = frozenset(one.name for one in own if one.state == "draining")
-        self.own.keep_back()
-        for host in self.own.serving():
-            self.own.welcome(host, self._spare_of(host.services))
+        self.local_hosts.number({one.name: one.number for one in own})
+        self.local_hosts.draining = frozenset(one.name for one in own if one.state == "draining")
+        self.local_hosts.keep_back()
+        for host in self.local_hosts.serving():
+            self.local_hosts.assume_capacity(host, self._spare_of(host.services))
 
     def on_host_change(self, host: NfHost) -> None:
         """A host of this manager serves, drains or is gone."""
-        self.own.on_host_change(host)
+        self.local_hosts.on_host_change(host)
 
     # chains
 
@@ -413,19 +420,26 @@ class ClusterTables:
             if known is not None and chain.name not in self._chains:
                 raise ConfigError(
                     "expected a name that is not a chain's of this host alone",
-                    field="chain", value=chain.name,
-                )  # fmt: skip
+                    field="chain",
+                    value=chain.name,
+                )
             if len(chain.services) > SPAN_MAX:
                 raise ConfigError(
                     f"expected at most {SPAN_MAX} services",
-                    field=f"chain {chain.name}.services", value=len(chain.services),
-                )  # fmt: skip
+                    field=f"chain {chain.name}.services",
+                    value=len(chain.services),
+                )
             self._deployment.chains.add(
-                chain.name, self._port(chain.near, view), self._port(chain.far, view),
-                chain.services, is_bidirectional=chain.bidirectional,
-                track_flows=chain.track_flows, match=chain.match,
-                waits=chain.on_failure == "wait", cluster_number=chain.number,
-            )  # fmt: skip
+                chain.name,
+                self._port(chain.near, view),
+                self._port(chain.far, view),
+                chain.services,
+                is_bidirectional=chain.bidirectional,
+                track_flows=chain.track_flows,
+                match=chain.match,
+                waits=chain.on_failure == "wait",
+                cluster_number=chain.number,
+            )
         except (ConfigError, DataplaneError) as error:
             if chain.name in self._chains:
                 self._remove_chain(chain.name)

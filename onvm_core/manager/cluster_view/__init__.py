@@ -1,0 +1,1 @@
+"""What a manager is told about its cluster, as values."""

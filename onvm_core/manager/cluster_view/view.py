@@ -19,7 +19,7 @@ __all__ = [
     "ClusterView",
     "InstanceView",
     "LocalHost",
-    "LocalRoom",
+    "LocalResources",
     "PeerStatus",
     "PeerView",
     "PortView",
@@ -106,7 +106,7 @@ class ClusterView(_Value, frozen=True):
     instances: list[InstanceView] = []
     """Of all hosts, this one too: its own are told apart by `host` and found by `name`."""
     successors: list[tuple[Number, Number]] = []
-    """NF hosts that are no more, and who has their state: their flows are there."""
+    """NF hosts that have ended, and the successors that have their state and flows."""
     chains: list[ChainView] = []
 
 
@@ -125,10 +125,10 @@ class LocalHost(msgspec.Struct, frozen=True, kw_only=True):
     demand: float | None = None
     """Share of its capacity that what comes would need; above 1 when it gets more than it can."""
     sheds: int = 0
-    """Packets not let in because its places were taken, at the last reading."""
+    """Packets not let in because its credits were taken, at the last reading."""
 
 
-class LocalRoom(msgspec.Struct, frozen=True, kw_only=True):
+class LocalResources(msgspec.Struct, frozen=True, kw_only=True):
     """What NF hosts can have on this host, and what of it is free."""
 
     cores: float

@@ -1,6 +1,6 @@
 """From one view of the cluster to the next: what has changed, so that not all is sent again.
 
-Whoever has the old view and the change has the new one; `ViewTables` is how a manager keeps a view
+The old view and the change give the new one; `ViewTables` is how a manager keeps a view
 that changes often. Peers and chains are known by their names, NF hosts by their numbers.
 """
 
@@ -112,7 +112,7 @@ def difference(old: ClusterView, new: ClusterView) -> ViewChange | None:
     )
     instances: list[InstanceView] = []
     gone: list[int] = []
-    spare: list[tuple[int, int]] = []
+    spare_pps: list[tuple[int, int]] = []
     if old.instances is not new.instances:
         known = {one.number: one for one in old.instances}
         now = {one.number: one for one in new.instances}
@@ -127,13 +127,18 @@ def difference(old: ClusterView, new: ClusterView) -> ViewChange | None:
                 before is not None
                 and msgspec.structs.replace(before, spare_pps=one.spare_pps) == one
             ):
-                spare.append((number, one.spare_pps))
+                spare_pps.append((number, one.spare_pps))
             else:
                 instances.append(one)
     return ViewChange(
-        peers=peers[0], peers_gone=peers[1], instances=instances, instances_gone=gone,
-        spare_pps=spare, chains=chains[0], chains_gone=chains[1],
-    )  # fmt: skip
+        peers=peers[0],
+        peers_gone=peers[1],
+        instances=instances,
+        instances_gone=gone,
+        spare_pps=spare_pps,
+        chains=chains[0],
+        chains_gone=chains[1],
+    )
 
 
 def _head(view: ClusterView) -> tuple[object, ...]:

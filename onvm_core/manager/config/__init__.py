@@ -1,0 +1,1 @@
+"""``onvm.toml``, and what is made or planned from it."""

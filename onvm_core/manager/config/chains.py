@@ -29,9 +29,12 @@ class PortConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_onl
 
 
 class ChainConfig(
-    msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True,
+    msgspec.Struct,
+    forbid_unknown_fields=True,
+    frozen=True,
+    kw_only=True,
     rename={"near": "in", "far": "out"},
-):  # fmt: skip
+):
     """``[chains.NAME]``."""
 
     near: str
@@ -68,8 +71,10 @@ def check_chains(
                 raise ConfigError(
                     f"expected a port that is not chain {owner[port]}'s, or a `match` that says "
                     "which of its flows take this chain",
-                    file=path, field=f"{place}.{field}", value=port,
-                )  # fmt: skip
+                    file=path,
+                    field=f"{place}.{field}",
+                    value=port,
+                )
         if chain.match is None:
             owner[chain.near] = owner[chain.far] = name
         _check_services(name, chain, path, services)
@@ -78,16 +83,20 @@ def check_chains(
                 match.rule(name)
             except ConfigError as error:
                 raise ConfigError(
-                    error.expected, file=path, field=f"{place}.match[{number}].{error.field}",
+                    error.expected,
+                    file=path,
+                    field=f"{place}.match[{number}].{error.field}",
                     value=error.value,
-                ) from None  # fmt: skip
+                ) from None
     begins = {chain.near for chain in chains.values() if chain.match is None}
     for name, chain in chains.items():
         if chain.match is not None and chain.near not in begins:
             raise ConfigError(
                 "expected a port at which a chain without `match` begins, for the other flows",
-                file=path, field=f"chains.{name}.in", value=chain.near,
-            )  # fmt: skip
+                file=path,
+                field=f"chains.{name}.in",
+                value=chain.near,
+            )
 
 
 def _check_services(name: str, chain: ChainConfig, path: Path, services: Collection[str]) -> None:
@@ -97,5 +106,7 @@ def _check_services(name: str, chain: ChainConfig, path: Path, services: Collect
             raise ConfigError(
                 f"expected a service that an NF of this file provides ({known}); "
                 f"add [nfs.{service}]",
-                file=path, field=f"chains.{name}.services", value=service,
-            )  # fmt: skip
+                file=path,
+                field=f"chains.{name}.services",
+                value=service,
+            )

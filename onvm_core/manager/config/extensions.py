@@ -33,7 +33,7 @@ def load_extensions(config: Config, path: Path, plugins: PluginManager) -> Exten
     """Make what `config`, read from `path`, names.
 
     Raises:
-        ConfigError: nobody offers it, or it does not like its options.
+        ConfigError: no plugin offers it, or it refuses its options.
         PluginError: it cannot be imported.
     """
     made = Extensions(load_policy(config.manager.placement, plugins))

@@ -171,10 +171,12 @@ class NfGroup(msgspec.Struct, frozen=True):
 
 
 def load_config(
-    path: Path, kinds: Mapping[str, PortKind], packages: Sequence[NfPackage],
+    path: Path,
+    kinds: Mapping[str, PortKind],
+    packages: Sequence[NfPackage],
     launchers: Collection[str] = (DEFAULT_LAUNCHER,),
     policies: Collection[str] = (DEFAULT_POLICY,),
-) -> Config:  # fmt: skip
+) -> Config:
     """Read and check a file.
 
     Args:
@@ -194,10 +196,13 @@ def load_config(
 
 
 def parse_config(
-    data: bytes, path: Path, kinds: Mapping[str, PortKind], packages: Sequence[NfPackage],
+    data: bytes,
+    path: Path,
+    kinds: Mapping[str, PortKind],
+    packages: Sequence[NfPackage],
     launchers: Collection[str] = (DEFAULT_LAUNCHER,),
     policies: Collection[str] = (DEFAULT_POLICY,),
-) -> Config:  # fmt: skip
+) -> Config:
     """As `load_config`, of what the file at `path` contains."""
     try:
         tree = tomllib.loads(data.decode())
@@ -219,13 +224,15 @@ def parse_config(
     if config.manager.placement not in policies:
         raise ConfigError(
             f"expected one of {', '.join(policies)}",
-            file=path, field="manager.placement", value=config.manager.placement,
-        )  # fmt: skip
+            file=path,
+            field="manager.placement",
+            value=config.manager.placement,
+        )
     return config
 
 
 def _with_implied(config: Config, packages: Sequence[NfPackage]) -> Config:
-    """Give each service of a chain that nobody provides one instance of its installed NF."""
+    """Give each service of a chain that no table provides one instance of its installed NF."""
     by_name = {package.name: package for package in packages}
     provided = {nf.plugin or name for name, nf in config.nfs.items()}
     provided |= {by_name[name].service or name for name in provided & by_name.keys()}
@@ -281,8 +288,9 @@ def _known(table: object, kind: type[msgspec.Struct], field: str, path: Path) ->
         if key not in names:
             raise ConfigError(
                 f"unknown: {nearest(key, names)}",
-                file=path, field=f"{field}.{key}" if field else key,
-            )  # fmt: skip
+                file=path,
+                field=f"{field}.{key}" if field else key,
+            )
 
 
 def _wrong(error: msgspec.ValidationError, tree: Any, path: Path) -> ConfigError:
@@ -373,9 +381,11 @@ def _check_nfs(config: Config, path: Path, packages: Sequence[NfPackage]) -> set
         except ConfigError as error:
             place = f"{field}.config" + (f".{error.field}" if error.field else "")
             raise ConfigError(
-                error.expected, file=file or path, field=error.field if file else place,
+                error.expected,
+                file=file or path,
+                field=error.field if file else place,
                 value=error.value,
-            ) from None  # fmt: skip
+            ) from None
     _check_fused(config, path)
     return services
 
@@ -388,8 +398,10 @@ def _check_fused(config: Config, path: Path) -> None:
         if group.fuse == "auto" and group.instances != 1:
             raise ConfigError(
                 "expected 1: NFs that are fused or not, as is better, begin with one instance",
-                file=path, field=f"fused[{number}].instances", value=group.instances,
-            )  # fmt: skip
+                file=path,
+                field=f"fused[{number}].instances",
+                value=group.instances,
+            )
         for name in group.nfs:
             if name not in config.nfs:
                 raise ConfigError(nearest(name, config.nfs), file=path, field=field, value=name)
@@ -400,14 +412,18 @@ def _check_fused(config: Config, path: Path) -> None:
             if config.nfs[name].instances != 1:
                 raise ConfigError(
                     f"expected none: it is fused, set fused[{number}].instances instead",
-                    file=path, field=f"nfs.{name}.instances", value=config.nfs[name].instances,
-                )  # fmt: skip
+                    file=path,
+                    field=f"nfs.{name}.instances",
+                    value=config.nfs[name].instances,
+                )
             plugin = config.nfs[name].plugin or name
             if plugin in plugins:
                 raise ConfigError(
                     f"expected each plugin once in a process, {plugin!r} is there already",
-                    file=path, field=field, value=name,
-                )  # fmt: skip
+                    file=path,
+                    field=field,
+                    value=name,
+                )
             plugins.add(plugin)
             seen.add(name)
 
@@ -418,8 +434,10 @@ def _check_launchers(config: Config, path: Path, launchers: Collection[str]) -> 
             if config.nfs[name].launcher:
                 raise ConfigError(
                     f"expected none: it is fused, set fused[{number}].launcher instead",
-                    file=path, field=f"nfs.{name}.launcher", value=config.nfs[name].launcher,
-                )  # fmt: skip
+                    file=path,
+                    field=f"nfs.{name}.launcher",
+                    value=config.nfs[name].launcher,
+                )
     for name in config.launchers:
         if name not in launchers:
             raise ConfigError(
@@ -429,5 +447,7 @@ def _check_launchers(config: Config, path: Path, launchers: Collection[str]) -> 
         if one.launcher not in launchers:
             raise ConfigError(
                 f"expected one of {', '.join(launchers)}",
-                file=path, field=f"{one.field}.launcher", value=one.launcher,
-            )  # fmt: skip
+                file=path,
+                field=f"{one.field}.launcher",
+                value=one.launcher,
+            )

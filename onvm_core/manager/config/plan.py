@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from onvm_core.manager.config.onvm_toml import Config, NfGroup
-from onvm_core.manager.placement.allocator import NoRoomError, Placer
+from onvm_core.manager.placement.allocator import CpuAllocator, NoResourcesError
 from onvm_core.manager.placement.policy import Decision, Need, PlacementPolicy, fuse
 from onvm_core.manager.placement.topology import Topology
 from onvm_core.manager.startup.environment import DataplaneConfig, buffer_bytes
@@ -65,7 +65,7 @@ class Plan(msgspec.Struct, frozen=True):
 
     @property
     def is_complete(self) -> bool:
-        """Whether there is a place for each."""
+        """Whether there are resources for each."""
         return all(nf.is_placed for nf in self.nfs)
 
 
@@ -77,19 +77,19 @@ def make_plan(
     workers: Sequence[int],
 ) -> Plan:
     """Decide for each NF host of a checked file."""
-    placer = Placer(policy, topology, workers)
+    allocator = CpuAllocator(policy, topology, workers)
     planned = []
-    for group, why in _decided(config, placer):
+    for group, why in _decided(config, allocator):
         installed = [find(config.nfs[name].plugin or name, packages) for name in group.names]
         services = [package.service or package.name for package in installed]
         manifests = [package.manifest for package in installed if package.manifest is not None]
-        need = Need.of(manifests, placer.node_of(config.ports_of(services)))
+        need = Need.of(manifests, allocator.node_of(config.ports_of(services)))
         label = "+".join(group.instances)
         decision: Decision | None = None
         try:
-            decision = placer.place(label, label, need)
+            decision = allocator.place(label, label, need)
             reason = decision.reason
-        except NoRoomError as error:
+        except NoResourcesError as error:
             reason = error.reason
         planned.append(
             PlannedNf(
@@ -107,9 +107,12 @@ def make_plan(
         )
     shown = [_with_later(nf, planned[number + 1 :], topology) for number, nf in enumerate(planned)]
     return Plan(
-        config.manager.placement, list(workers), shown, topology,
+        config.manager.placement,
+        list(workers),
+        shown,
+        topology,
         _packet_memory(config.dataplane, topology, workers),
-    )  # fmt: skip
+    )
 
 
 def _packet_memory(
@@ -123,19 +126,19 @@ def _packet_memory(
     ]
 
 
-def _decided(config: Config, placer: Placer) -> Iterator[tuple[NfGroup, str]]:
-    """The file's groups; those with ``fuse = "auto"`` fused or not, as there is room then."""
+def _decided(config: Config, allocator: CpuAllocator) -> Iterator[tuple[NfGroup, str]]:
+    """The file's groups; those with ``fuse = "auto"`` fused or not, by what is free then."""
     for group in config.groups():
         if not group.is_auto:
             yield group, ""
             continue
-        fusing = fuse(len(group.names), placer.places)
+        fusing = fuse(len(group.names), allocator.resources)
         for one in [group] if fusing.is_fused else group.separate():
             yield one, fusing.reason
 
 
 def _with_later(nf: PlannedNf, later: Sequence[PlannedNf], topology: Topology) -> PlannedNf:
-    """Who had a core for itself may have it no longer when all are started."""
+    """Say which NF hosts share a core once all are started."""
     core_of = {cpu.number: cpu.core for cpu in topology.cpus}
     own = {core_of[cpu] for cpu in nf.cpus}
     names = ["+".join(one.instances) for one in later if own & {core_of[cpu] for cpu in one.cpus}]

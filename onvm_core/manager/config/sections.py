@@ -1,7 +1,7 @@
 """Sections of ``onvm.toml`` for what happens by itself: scaling, exporters, faults.
 
 [scale.SERVICE]        min, max, target, hysteresis, out_after_s, in_after_s, cooldown_s,
-                       spares, drain_s, handover_ms, policy, options
+                       standby, drain_s, handover_ms, policy, options
 [exporters.NAME]       kind, interval_s, options
 [faults]               hang_ms, ready_s
 """
@@ -41,7 +41,7 @@ class ScaleConfig(_Table, frozen=True):
     in_after_s: Annotated[float, msgspec.Meta(ge=0.1, le=86400)] = 10.0
     cooldown_s: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 1.0
     """No other change so soon after one."""
-    spares: Annotated[int, msgspec.Meta(ge=0, le=8)] = 0
+    standby: Annotated[int, msgspec.Meta(ge=0, le=8)] = 0
     """Instances that are started and set up, and serve only when they are needed."""
     drain_s: Annotated[float, msgspec.Meta(ge=0, le=86400)] = 300.0
     """A draining instance's flows move to others when they have not ended by then."""
@@ -104,20 +104,26 @@ def check_scale(
             raise ConfigError(
                 f"expected a service that an NF of this file provides; "
                 f"{nearest(service, services)}",
-                file=path, field="scale", value=service,
-            )  # fmt: skip
+                file=path,
+                field="scale",
+                value=service,
+            )
         if config.min > config.max:
             raise ConfigError(
                 f"expected at most max ({config.max})",
-                file=path, field=f"{place}.min", value=config.min,
-            )  # fmt: skip
+                file=path,
+                field=f"{place}.min",
+                value=config.min,
+            )
         for together in fused:
             others = [name for name in together if name in scale and name != service]
             if service in together and others:
                 raise ConfigError(
                     f"expected only one of {service} and {others[0]}: they are fused",
-                    file=path, field="scale", value=service,
-                )  # fmt: skip
+                    file=path,
+                    field="scale",
+                    value=service,
+                )
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -76,7 +76,7 @@ class _Transfer:
     deadline_s: float
     step: _Step = _Step.ASKED
     pieces: deque[tuple[NfHost | None, int, bytes]] = field(default_factory=deque)
-    """For whom (None: a successor elsewhere), for which of its stages, and what."""
+    """Successor (None: elsewhere), its stage, and the piece."""
     waits_for: set[int] = field(default_factory=set)
     """Slots of successors that have not yet said that they have the state."""
     n_bytes: int = 0
@@ -125,7 +125,7 @@ class Handovers:
         self._transfers: dict[int, _Transfer] = {}
         self._excused: dict[int, float] = {}
         self._failures: dict[int, str] = {}
-        """Of handovers to other hosts that nobody has read yet, by slot."""
+        """Of handovers to other machines, by slot, until they are read."""
         self.receipts = StateReceipts(manager, self._excuse)
         manager.on_state_message = self._take
 

@@ -1,0 +1,1 @@
+"""NF hosts: how they attach, which there are, and how loaded they are."""

@@ -1,8 +1,8 @@
 """The attach socket: NF hosts connect, get their memory, and talk.
 
 One UNIX socket (SEQPACKET). A host sends a hello within a second, gets a reply with file
-descriptors, and says READY when it can work. When its socket closes it is gone. Whoever breaks
-the layout is refused or detached with the reason; a peer can never make the manager wait.
+descriptors, and says READY when it can work. When its socket closes it is gone. A host that
+breaks the layout is refused or detached with the reason, and none can make the manager wait.
 
 Threads: all of it runs in the thread that calls `AttachServer.handle`.
 """
@@ -35,7 +35,7 @@ PENDING_MAX = 64
 MESSAGES_PER_TURN = 64
 SEND_QUEUE_MAX = 256
 HOSTS_PER_PROCESS_MAX = 16
-"""So that one process cannot take every place for NF hosts."""
+"""So that one process cannot take every slot."""
 
 
 @dataclass(slots=True, eq=False)
@@ -102,13 +102,15 @@ class AttachServer:
         self.path.unlink(missing_ok=True)
 
     def expire(self) -> None:
-        """Throw out who connected and said nothing."""
+        """Refuse connections that have sent nothing in time."""
         now = time.monotonic()
         for connection in [c for c in self._pending if now - c.since > HELLO_TIMEOUT_S]:
             self._refuse(connection, errno.ETIMEDOUT, "no attach message within 1 s")
 
     def send(self, slot: int, message: bytes) -> None:
-        """Send to an attached host; it waits for room, and a host that never reads is dropped."""
+        """Send to an attached host; it waits for space in the socket, and a host that never reads
+        is dropped.
+        """
         connection = self._connections.get(slot)
         if connection is None:
             return
@@ -116,7 +118,7 @@ class AttachServer:
         self._flush(connection)
 
     def n_unsent(self, slot: int) -> int:
-        """Messages that wait for room in a host's socket."""
+        """Messages that wait for space in a host's socket."""
         connection = self._connections.get(slot)
         return 0 if connection is None else len(connection.unsent)
 
@@ -135,7 +137,7 @@ class AttachServer:
         for _ in range(PENDING_MAX):
             try:
                 peer, _address = self._listener.accept()
-            except OSError:  # nobody left, or out of descriptors: the next turn sees
+            except OSError:  # none left, or out of descriptors: the next turn sees
                 return
             peer.setblocking(False)
             pid, uid, _gid = struct.unpack(
@@ -254,10 +256,10 @@ class AttachServer:
 
 
 def remove_stale_socket(path: Path) -> None:
-    """Remove a socket at `path` behind which nobody listens.
+    """Remove a socket at `path` that no process listens on.
 
     Raises:
-        OnvmError: somebody does, or the path is something else.
+        OnvmError: one does, or the path is something else.
     """
     if not path.exists() and not path.is_symlink():
         return

@@ -162,9 +162,21 @@ def pack_reply(
     """Write the reply that goes with the file descriptors."""
     ids = [*service_ids, *([0] * (STAGES_MAX - len(service_ids)))]
     return _REPLY.pack(
-        MAGIC, VERSION, 0, n_workers, ring_length, n_buffers, buffer_stride, instance_id,
-        memory_bytes, area_bytes, idle_policy, n_loaned, *ids, b"",
-    )  # fmt: skip
+        MAGIC,
+        VERSION,
+        0,
+        n_workers,
+        ring_length,
+        n_buffers,
+        buffer_stride,
+        instance_id,
+        memory_bytes,
+        area_bytes,
+        idle_policy,
+        n_loaned,
+        *ids,
+        b"",
+    )
 
 
 def pack_refusal(number: int, reason: str) -> bytes:

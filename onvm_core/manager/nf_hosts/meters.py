@@ -16,7 +16,7 @@ __all__ = ["Meters"]
 
 INTERVAL_S = 0.05
 FLOOR_SHARE = 0.01
-"""Where nothing is spare, new flows still follow the speed of the hosts."""
+"""Where there is no spare capacity, new flows still follow the speed of the hosts."""
 
 
 class Meters:
@@ -53,10 +53,10 @@ class Meters:
             meter = self._meters[host.slot] = Meter(self._make_units(), host.burst_size)
         meter.add(Reading(time.monotonic(), self._plane.read_load(host.slot)))
         load = meter.recent
-        spare = None if load is None else meter.spare_pps(load)
-        if spare is not None and meter.capacity_pps is not None:
+        spare_pps = None if load is None else meter.spare_pps(load)
+        if spare_pps is not None and meter.capacity_pps is not None:
             self._plane.set_spare_capacity(
-                host.slot, int(max(spare, meter.capacity_pps * FLOOR_SHARE, 1))
+                host.slot, int(max(spare_pps, meter.capacity_pps * FLOOR_SHARE, 1))
             )
 
     def _make_units(self) -> Units:
@@ -86,18 +86,19 @@ class Meters:
             return 0.0
         return meter.spare_pps(meter.recent) or 0.0
 
-    def welcome(self, host: NfHost) -> None:
-        """Let new flows come to a host of which nothing is known, as to others of its service.
+    def assume_capacity(self, host: NfHost) -> None:
+        """Let new flows come to a host whose load is not known yet, as to others of its service.
 
         Without this it would get none: it has no spare capacity before it has had packets.
         """
         known = [
             meter.capacity_pps
             for other in self._registry.living()
-            if other.services == host.services and other is not host
+            if other.services == host.services
+            and other is not host
             and (meter := self._meters.get(other.slot)) is not None
             and meter.capacity_pps is not None
-        ]  # fmt: skip
+        ]
         if known:
             self._plane.set_spare_capacity(host.slot, int(max(sum(known) / len(known), 1)))
 

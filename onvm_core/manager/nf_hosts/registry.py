@@ -45,10 +45,10 @@ class NfHost:
     """A process that runs one or several (fused) instances.
 
     Attributes:
-        slot: its place in the data plane.
+        slot: its number in the data plane.
         pid: the process that attached, by the peer's credentials.
         secret: what it attached with; "" when it was not launched here. Tells which launched NF
-            host it is, whatever processes its launcher has put around it.
+            host it is, even if its launcher has put processes around it.
         last: what it had done in the end; only of a dead host.
         reason: why it is dead, for people.
         is_held: on standby once it is ready, instead of active.

@@ -1,0 +1,1 @@
+"""The CPUs and memory of NF hosts."""

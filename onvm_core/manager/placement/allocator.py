@@ -1,33 +1,33 @@
-"""Keeps who is placed where, and asks the policy for each that comes."""
+"""CPU allocation: which NF host has which CPUs and memory; the policy chooses for each new one."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
 
-from onvm_core.manager.cluster_view.view import LocalRoom
+from onvm_core.manager.cluster_view.view import LocalResources
 from onvm_core.manager.placement.policy import (
     Decision,
+    FreeResources,
     Need,
     Placed,
     PlacementPolicy,
     Refusal,
-    Room,
 )
 from onvm_core.manager.placement.topology import Topology
 from onvm_core.plugins import PluginManager, load_plugins
 from onvm_sdk.errors import ConfigError, OnvmError, PluginError
 
-__all__ = ["NoRoomError", "Placer", "load_policy", "policy_names"]
+__all__ = ["CpuAllocator", "NoResourcesError", "load_policy", "policy_names"]
 
 HOOK = "onvm_placement_policies"
 
 
-class NoRoomError(OnvmError):
-    """The host has no place for an NF host; `reason` says why."""
+class NoResourcesError(OnvmError):
+    """There are no free resources for an NF host; `reason` says why."""
 
     def __init__(self, name: str, reason: str) -> None:
-        super().__init__(f"no place for {name}: {reason}")
+        super().__init__(f"no resources for {name}: {reason}")
         self.reason = reason
 
 
@@ -37,27 +37,32 @@ def policy_names(plugins: PluginManager | None = None) -> list[str]:
 
 
 def load_policy(
-    name: str, plugins: PluginManager | None = None,
-    *, file: object = None, field: str = "placement",
-) -> PlacementPolicy:  # fmt: skip
+    name: str,
+    plugins: PluginManager | None = None,
+    *,
+    file: object = None,
+    field: str = "placement",
+) -> PlacementPolicy:
     """Make the policy of that name, as plugins (those installed) offer it.
 
     Raises:
-        ConfigError: nobody offers it.
+        ConfigError: no plugin offers it.
     """
     plugins = plugins or load_plugins()
     names = list(plugins.offers(HOOK))
     if name not in names:
         raise ConfigError(
             f"expected one of {', '.join(names)}",
-            file=None if file is None else str(file), field=field, value=name,
-        )  # fmt: skip
+            file=None if file is None else str(file),
+            field=field,
+            value=name,
+        )
     policy: PlacementPolicy = plugins.load(HOOK, name)()
     return policy
 
 
-class Placer:
-    """The NF hosts of one manager and their places.
+class CpuAllocator:
+    """The CPUs and memory of the NF hosts of one manager.
 
     Args:
         topology: as it was before the first of them was placed: what they need is taken from it.
@@ -79,20 +84,20 @@ class Placer:
         return next((node for node in (*known, *workers) if node is not None), None)
 
     @property
-    def places(self) -> Room:
-        """What there is, and who has it now."""
-        return Room(self.topology, self._workers, tuple(self._placed.values()))
+    def resources(self) -> FreeResources:
+        """What there is, and what is allocated now."""
+        return FreeResources(self.topology, self._workers, tuple(self._placed.values()))
 
     def place(self, key: str, name: str, need: Need) -> Decision:
-        """Find a place; `key` has it until it is released.
+        """Choose CPUs; `key` has them until they are released.
 
         Raises:
-            NoRoomError: there is none.
+            NoResourcesError: there is none.
             PluginError: the policy gives CPUs that may not be used.
         """
-        found = self._policy.place(need, self.places)
+        found = self._policy.place(need, self.resources)
         if isinstance(found, Refusal):
-            raise NoRoomError(name, found.reason)
+            raise NoResourcesError(name, found.reason)
         usable = {cpu.number for cpu in self.topology.cpus}
         if not found.cpus or not usable.issuperset(found.cpus):
             raise PluginError(
@@ -113,8 +118,8 @@ class Placer:
         return pinned
 
     @property
-    def room(self) -> LocalRoom:
-        """What NF hosts can have here, and what no NF host has yet.
+    def local(self) -> LocalResources:
+        """What NF hosts can have here, and what is free.
 
         CPUs of workers count only where there are no others, as they are used.
         """
@@ -124,12 +129,13 @@ class Placer:
             cores = min(cores, self.topology.cpu_quota)
         used = sum(one.cores for one in self._placed.values())
         memory = self.topology.available_mib - sum(one.memory_mib for one in self._placed.values())
-        return LocalRoom(
-            cores=cores, free_cores=max(cores - used, 0.0),
+        return LocalResources(
+            cores=cores,
+            free_cores=max(cores - used, 0.0),
             memory_mib=sum(node.memory_mib for node in self.topology.nodes),
             free_memory_mib=max(memory, 0),
-        )  # fmt: skip
+        )
 
     def release(self, key: str) -> None:
-        """Who had a place is gone."""
+        """Free what an NF host had."""
         self._placed.pop(key, None)

@@ -11,7 +11,7 @@ Where it goes:
   after all others.
 * The NUMA node of its packets comes first: that of its ports, or else of the workers. An NF whose
   manifest says ``numa = "port"`` goes nowhere else while that node has CPUs for NFs.
-* A whole physical core that nobody uses, on any node that will do, comes before sharing.
+* A whole physical core that is free, on any node that will do, comes before sharing.
 * Shared is the CPU with the least load; load is the sum of the ``cores`` of those that have it.
 
 NFs that may be fused (``fuse = "auto"``) share a process while cores are short: a burst that stays
@@ -37,13 +37,13 @@ __all__ = [
     "Balanced",
     "Decision",
     "Dedicated",
+    "FreeResources",
     "Fusing",
     "Need",
     "Pack",
     "Placed",
     "PlacementPolicy",
     "Refusal",
-    "Room",
     "admit",
     "fuse",
     "split",
@@ -94,7 +94,7 @@ class Need(msgspec.Struct, frozen=True):
 
 
 class Placed(msgspec.Struct, frozen=True):
-    """An NF host that has its place; without CPUs it may run anywhere."""
+    """An NF host and its CPUs; without any it may run anywhere."""
 
     name: str
     cpus: tuple[int, ...]
@@ -102,8 +102,8 @@ class Placed(msgspec.Struct, frozen=True):
     memory_mib: int
 
 
-class Room(msgspec.Struct, frozen=True):
-    """What there is, and who has it: CPUs of workers, and the NF hosts."""
+class FreeResources(msgspec.Struct, frozen=True):
+    """What there is, and what is taken: CPUs of workers, and the NF hosts."""
 
     topology: Topology
     workers: tuple[int, ...] = ()
@@ -114,7 +114,7 @@ class Room(msgspec.Struct, frozen=True):
         return sum(one.cores / len(one.cpus) for one in self.placed if cpu in one.cpus)
 
     def names_on(self, cpu: int) -> list[str]:
-        """Who is placed on a CPU."""
+        """Names of the NF hosts on a CPU."""
         return [one.name for one in self.placed if cpu in one.cpus]
 
     def is_free(self, core: int) -> bool:
@@ -139,7 +139,7 @@ class Decision(msgspec.Struct, frozen=True):
 
 
 class Refusal(msgspec.Struct, frozen=True):
-    """Why there is no place, in one line."""
+    """Why there are no resources, in one line."""
 
     reason: str
 
@@ -154,24 +154,24 @@ class Fusing(msgspec.Struct, frozen=True):
 class PlacementPolicy(Protocol):
     """Decides where an NF host runs. It keeps nothing: the same arguments, the same decision."""
 
-    def place(self, need: Need, room: Room) -> Decision | Refusal:
-        """Find a place for `need`."""
+    def place(self, need: Need, resources: FreeResources) -> Decision | Refusal:
+        """Choose CPUs for `need`."""
 
 
 class Balanced:
     """A core for each while there are any, then the least loaded CPU."""
 
-    def place(self, need: Need, room: Room) -> Decision | Refusal:
-        """Find a place for `need`."""
-        return admit(need, room) or _dedicated(need, room) or _shared(need, room)
+    def place(self, need: Need, resources: FreeResources) -> Decision | Refusal:
+        """Choose CPUs for `need`."""
+        return admit(need, resources) or _dedicated(need, resources) or _shared(need, resources)
 
 
 class Dedicated:
     """A core for each, or none."""
 
-    def place(self, need: Need, room: Room) -> Decision | Refusal:
-        """Find a place for `need`."""
-        found = admit(need, room) or _dedicated(need, room)
+    def place(self, need: Need, resources: FreeResources) -> Decision | Refusal:
+        """Choose CPUs for `need`."""
+        found = admit(need, resources) or _dedicated(need, resources)
         if found is not None:
             return found
         where = f" on NUMA node {need.node}" if need.only_there and need.node is not None else ""
@@ -185,38 +185,38 @@ class Dedicated:
 class Pack:
     """As few CPUs as hold the load: for hosts that do other things too."""
 
-    def place(self, need: Need, room: Room) -> Decision | Refusal:
-        """Find a place for `need`."""
-        refusal = admit(need, room)
+    def place(self, need: Need, resources: FreeResources) -> Decision | Refusal:
+        """Choose CPUs for `need`."""
+        refusal = admit(need, resources)
         if refusal is not None:
             return refusal
         share = need.cores / _count(need)
-        for node in _nodes_for(need, room):
+        for node in _nodes_for(need, resources):
             fitting = [
                 cpu
-                for cpu in _for_nfs(room, node)
-                if room.names_on(cpu.number) and room.load(cpu.number) + share <= FULL
+                for cpu in _for_nfs(resources, node)
+                if resources.names_on(cpu.number) and resources.load(cpu.number) + share <= FULL
             ]
-            fitting.sort(key=lambda cpu: (-room.load(cpu.number), cpu.number))
+            fitting.sort(key=lambda cpu: (-resources.load(cpu.number), cpu.number))
             if len(fitting) >= _count(need):
-                return _sharing(fitting[: _count(need)], room, "it fits there")
-        return _dedicated(need, room) or _shared(need, room)
+                return _sharing(fitting[: _count(need)], resources, "it fits there")
+        return _dedicated(need, resources) or _shared(need, resources)
 
 
-def fuse(n_nfs: int, room: Room) -> Fusing:
+def fuse(n_nfs: int, resources: FreeResources) -> Fusing:
     """Whether NFs begin fused: as long as there is not a whole core for each."""
-    cpus = [cpu for node in _all_nodes(room) for cpu in _for_nfs(room, node)]
-    free = len({cpu.core for cpu in cpus if room.is_free(cpu.core)})
+    cpus = [cpu for node in _all_nodes(resources) for cpu in _for_nfs(resources, node)]
+    free = len({cpu.core for cpu in cpus if resources.is_free(cpu.core)})
     if free >= n_nfs:
         return Fusing(False, f"separate: {free} whole cores are free")
     return Fusing(True, f"fused: {_cores(free)} free for {n_nfs} NFs")
 
 
-def split(n_nfs: int, utilisation: float, room: Room) -> Fusing:
+def split(n_nfs: int, utilisation: float, resources: FreeResources) -> Fusing:
     """Whether NFs that are fused go on so: until one core is not enough and others would help."""
     if utilisation < SPLIT_AT:
         return Fusing(True, f"fused: one core is enough, it is used to {utilisation:.0%}")
-    cpus = [cpu for node in _all_nodes(room) for cpu in _for_nfs(room, node)]
+    cpus = [cpu for node in _all_nodes(resources) for cpu in _for_nfs(resources, node)]
     if len(cpus) < 2:
         return Fusing(True, f"fused: one core is used to {utilisation:.0%}, there is no other")
     return Fusing(
@@ -226,17 +226,17 @@ def split(n_nfs: int, utilisation: float, room: Room) -> Fusing:
     )
 
 
-def _all_nodes(room: Room) -> list[int]:
-    return sorted({cpu.node for cpu in room.topology.cpus})
+def _all_nodes(resources: FreeResources) -> list[int]:
+    return sorted({cpu.node for cpu in resources.topology.cpus})
 
 
 def _cores(count: int) -> str:
     return "1 whole core is" if count == 1 else f"{count or 'no'} whole cores are"
 
 
-def admit(need: Need, room: Room) -> Refusal | None:
+def admit(need: Need, resources: FreeResources) -> Refusal | None:
     """Whether the host has what is needed at all; None when it has."""
-    topology = room.topology
+    topology = resources.topology
     if _count(need) > len(topology.cpus):
         return Refusal(f"it needs {_count(need)} cores, {len(topology.cpus)} CPUs may be used here")
     # Rounded up: a manifest's usual 1 is to run in a container with half a CPU, too.
@@ -244,7 +244,7 @@ def admit(need: Need, room: Room) -> Refusal | None:
         return Refusal(
             f"it needs {need.cores:g} cores, its cgroup grants {topology.cpu_quota:g} CPUs of time"
         )
-    left = topology.available_mib - sum(one.memory_mib for one in room.placed)
+    left = topology.available_mib - sum(one.memory_mib for one in resources.placed)
     if need.memory_mib > left:
         return Refusal(
             f"it needs {need.memory_mib} MiB of memory, {max(left, 0)} of "
@@ -257,42 +257,42 @@ def _count(need: Need) -> int:
     return max(math.ceil(need.cores), 1)
 
 
-def _nodes_for(need: Need, room: Room) -> list[int]:
+def _nodes_for(need: Need, resources: FreeResources) -> list[int]:
     """NUMA nodes in the order in which they are tried: that of the packets, then the emptiest.
 
     A node without the memory that is needed comes last: it would be taken from the others.
     """
-    topology = room.topology
+    topology = resources.topology
     memory = {one.number: one.available_mib for one in topology.nodes}
-    for one in room.placed:
+    for one in resources.placed:
         if one.cpus:
             node = topology.node_of(one.cpus[0])
             if node in memory:
                 memory[node] -= one.memory_mib
 
     def rank(node: int) -> tuple[bool, bool, float, int]:
-        load = sum(room.load(cpu.number) for cpu in topology.cpus if cpu.node == node)
+        load = sum(resources.load(cpu.number) for cpu in topology.cpus if cpu.node == node)
         lacks = need.memory_mib > memory.get(node, need.memory_mib)
         return lacks, node != need.node, load, node
 
     ordered = sorted({cpu.node for cpu in topology.cpus}, key=rank)
-    if need.only_there and need.node is not None and _for_nfs(room, need.node):
+    if need.only_there and need.node is not None and _for_nfs(resources, need.node):
         return [need.node]
     return ordered
 
 
-def _for_nfs(room: Room, node: int) -> list[Cpu]:
+def _for_nfs(resources: FreeResources, node: int) -> list[Cpu]:
     """CPUs of a node that NFs may have; workers' only where the host has no others."""
-    cpus = room.topology.cpus
-    others = [cpu for cpu in cpus if cpu.number not in room.workers] or cpus
+    cpus = resources.topology.cpus
+    others = [cpu for cpu in cpus if cpu.number not in resources.workers] or cpus
     return [cpu for cpu in others if cpu.node == node]
 
 
-def _dedicated(need: Need, room: Room) -> Decision | None:
+def _dedicated(need: Need, resources: FreeResources) -> Decision | None:
     count = _count(need)
-    for node in _nodes_for(need, room):
-        first_of = {cpu.core: cpu for cpu in reversed(_for_nfs(room, node))}
-        free = sorted(core for core in first_of if room.is_free(core))
+    for node in _nodes_for(need, resources):
+        first_of = {cpu.core: cpu for cpu in reversed(_for_nfs(resources, node))}
+        free = sorted(core for core in first_of if resources.is_free(core))
         if len(free) >= count:
             cpus = tuple(first_of[core].number for core in free[:count])
             return Decision(cpus, True, node, _why_dedicated(cpus, node, need))
@@ -310,43 +310,43 @@ def _why_dedicated(cpus: Sequence[int], node: int, need: Need) -> str:
     )
 
 
-def _shared(need: Need, room: Room) -> Decision | Refusal:
+def _shared(need: Need, resources: FreeResources) -> Decision | Refusal:
     count = _count(need)
     best: tuple[tuple[float, ...], list[Cpu]] | None = None
-    workers_cores = {cpu.core for cpu in room.topology.cpus if cpu.number in room.workers}
+    workers_cores = {cpu.core for cpu in resources.topology.cpus if cpu.number in resources.workers}
 
     def rank(cpu: Cpu) -> tuple[float, ...]:
-        core = [one for one in room.topology.cpus if one.core == cpu.core]
-        core_load = sum(room.load(one.number) for one in core)
-        return room.load(cpu.number), cpu.core in workers_cores, core_load, cpu.number
+        core = [one for one in resources.topology.cpus if one.core == cpu.core]
+        core_load = sum(resources.load(one.number) for one in core)
+        return resources.load(cpu.number), cpu.core in workers_cores, core_load, cpu.number
 
-    for order, node in enumerate(_nodes_for(need, room)):
-        cpus = sorted(_for_nfs(room, node), key=rank)[:count]
+    for order, node in enumerate(_nodes_for(need, resources)):
+        cpus = sorted(_for_nfs(resources, node), key=rank)[:count]
         if len(cpus) == count:
             rated = (*rank(cpus[-1])[:2], order)
             if best is None or rated < best[0]:
                 best = rated, cpus
     if best is None:
         return Refusal(f"it needs {count} CPUs of a NUMA node, no node has as many for NFs")
-    return _sharing(best[1], room, "no whole core is free")
+    return _sharing(best[1], resources, "no whole core is free")
 
 
-def _sharing(cpus: Sequence[Cpu], room: Room, why: str) -> Decision:
-    names = sorted({name for cpu in cpus for name in room.names_on(cpu.number)})
-    if any(cpu.number in room.workers for cpu in cpus):
+def _sharing(cpus: Sequence[Cpu], resources: FreeResources, why: str) -> Decision:
+    names = sorted({name for cpu in cpus for name in resources.names_on(cpu.number)})
+    if any(cpu.number in resources.workers for cpu in cpus):
         names.append("a worker")
     if names:
         text = f"shared with {', '.join(names)}: {why}"
     else:
-        text = f"its core is shared with {_neighbours(cpus, room)}: {why}"
+        text = f"its core is shared with {_neighbours(cpus, resources)}: {why}"
     return Decision(tuple(cpu.number for cpu in cpus), False, cpus[0].node, text)
 
 
-def _neighbours(cpus: Sequence[Cpu], room: Room) -> str:
-    """Who has the other CPUs of these CPUs' cores."""
+def _neighbours(cpus: Sequence[Cpu], resources: FreeResources) -> str:
+    """Users of the other CPUs of these CPUs' cores."""
     cores = {cpu.core for cpu in cpus}
-    beside = [cpu.number for cpu in room.topology.cpus if cpu.core in cores]
-    names = sorted({name for cpu in beside for name in room.names_on(cpu)})
-    if set(beside) & set(room.workers):
+    beside = [cpu.number for cpu in resources.topology.cpus if cpu.core in cores]
+    names = sorted({name for cpu in beside for name in resources.names_on(cpu)})
+    if set(beside) & set(resources.workers):
         names.append("a worker")
-    return ", ".join(names) or "nobody"
+    return ", ".join(names) or "no other NF"

@@ -142,8 +142,9 @@ def _cgroup_limits(root: Path) -> tuple[int, float | None]:
                 memory.append(max(int(text) - held, 0) >> 20)
     for folder in _cgroups(root, "cpu"):
         words = _read(folder / "cpu.max").split() or [
-            _read(folder / "cpu.cfs_quota_us"), _read(folder / "cpu.cfs_period_us"),
-        ]  # fmt: skip
+            _read(folder / "cpu.cfs_quota_us"),
+            _read(folder / "cpu.cfs_period_us"),
+        ]
         if len(words) == 2 and words[0].isdecimal() and words[1].isdecimal():
             quotas.append(int(words[0]) / int(words[1]))
     return min(memory), min(quotas, default=None)

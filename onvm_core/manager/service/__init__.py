@@ -1,0 +1,1 @@
+"""A manager that stays, and what each request does."""

@@ -29,7 +29,7 @@ class Automation:
 
     Args:
         name: the manager's.
-        publish: tells those who listen.
+        publish: sends an event to all listeners.
     """
 
     def __init__(
@@ -47,9 +47,11 @@ class Automation:
         self._supervisor = supervisor
         manager = deployment.manager
         self._hangs = HangWatch(
-            manager.registry, manager.meters, config.faults.hang_ms / 1000,
+            manager.registry,
+            manager.meters,
+            config.faults.hang_ms / 1000,
             supervisor.drains.is_excused,
-        )  # fmt: skip
+        )
         self._exporters = Exporters(extensions.exporters, self._snapshot)
         self.fusion: Fusion | None = None
         """Set when the manager knows which NFs it may fuse."""

@@ -25,13 +25,17 @@ class ChainRequests:
     Args:
         cluster: knows chains and instances that are not this host's alone.
         wanted: chains of the file.
-        publish: tells those who listen.
+        publish: sends an event to all listeners.
     """
 
     def __init__(
-        self, deployment: Deployment, bypass: Bypass, cluster: ClusterTables,
-        wanted: Mapping[str, ChainConfig], publish: Callable[[m.Event], None],
-    ) -> None:  # fmt: skip
+        self,
+        deployment: Deployment,
+        bypass: Bypass,
+        cluster: ClusterTables,
+        wanted: Mapping[str, ChainConfig],
+        publish: Callable[[m.Event], None],
+    ) -> None:
         self._deployment = deployment
         self._plane = deployment.plane
         self._bypass = bypass
@@ -54,10 +58,15 @@ class ChainRequests:
     def _add_chain(self, name: str, chain: ChainConfig) -> None:
         action = "changed" if name in self._deployment.chains.by_name else "added"
         self._deployment.chains.add(
-            name, chain.near, chain.far, chain.services,
-            is_bidirectional=chain.bidirectional, track_flows=chain.track_flows,
-            match=chain.match, waits=chain.on_failure == "wait",
-        )  # fmt: skip
+            name,
+            chain.near,
+            chain.far,
+            chain.services,
+            is_bidirectional=chain.bidirectional,
+            track_flows=chain.track_flows,
+            match=chain.match,
+            waits=chain.on_failure == "wait",
+        )
         if chain.on_failure == "bypass":
             self._bypass.watch(name)
         else:
@@ -69,33 +78,43 @@ class ChainRequests:
         shown = [self._chain(chain) for chain in self._deployment.chains.by_name.values()]
         shown += [
             m.ChainReply(
-                name=name, near=chain.near, far=chain.far, services=chain.services,
-                bidirectional=chain.bidirectional, track_flows=chain.track_flows, state="waiting",
+                name=name,
+                near=chain.near,
+                far=chain.far,
+                services=chain.services,
+                bidirectional=chain.bidirectional,
+                track_flows=chain.track_flows,
+                state="waiting",
                 match=chain.match,
                 on_failure=chain.on_failure,
             )
             for name, chain in self._pending.items()
-        ]  # fmt: skip
+        ]
         return sorted(shown, key=lambda chain: chain.name)
 
     def _chain(self, chain: Chain) -> m.ChainReply:
         bypass = self._bypass
         missing = bypass.missing(chain.name)
         return m.ChainReply(
-            name=chain.name, near=chain.near, far=chain.far, services=list(chain.services),
-            bidirectional=chain.is_bidirectional, track_flows=chain.track_flows,
+            name=chain.name,
+            near=chain.near,
+            far=chain.far,
+            services=list(chain.services),
+            bidirectional=chain.is_bidirectional,
+            track_flows=chain.track_flows,
             state=f"bypassing {', '.join(missing)}" if missing else self._state_of(chain),
             on_failure=(
                 "wait" if chain.waits else "bypass" if bypass.watches(chain.name) else "drop"
             ),
             match=None if chain.match is None else list(chain.match),
-        )  # fmt: skip
+        )
 
     def _state_of(self, chain: Chain) -> str:
         absent = [
-            name for name in chain.services
+            name
+            for name in chain.services
             if not self._deployment.serves(name, anywhere=chain.cluster_number != 0)
-        ]  # fmt: skip
+        ]
         return f"waiting for {', '.join(absent)}" if chain.waits and absent else "active"
 
     def list_all(self, _request: m.ChainListRequest) -> m.ChainsReply:
@@ -109,15 +128,19 @@ class ChainRequests:
             if not self._deployment.serves(service):
                 raise ConfigError(
                     f"no instance of it serves; start one: onvm nf run {service}",
-                    field="chain add", value=service,
-                )  # fmt: skip
+                    field="chain add",
+                    value=service,
+                )
         known = self._deployment.chains.by_name.get(request.name)
         chain = ChainConfig(
-            near=request.near, far=request.far, services=request.services,
-            bidirectional=request.bidirectional, track_flows=request.track_flows,
+            near=request.near,
+            far=request.far,
+            services=request.services,
+            bidirectional=request.bidirectional,
+            track_flows=request.track_flows,
             on_failure=request.on_failure,
             match=None if known is None or known.match is None else list(known.match),
-        )  # fmt: skip
+        )
         self._add_chain(request.name, chain)
         self._pending.pop(request.name, None)
         return self._chain(self._deployment.chains.by_name[request.name])
@@ -146,10 +169,14 @@ class ChainRequests:
             (flow.spi, flow.hosts, flow.is_reverse) for flow in flows if flow.chain == chain.number
         )
         paths = [
-            m.Path(spi=spi, is_reverse=is_reverse, flows=count,
-                   hops=self._hops(chain, hosts, is_reverse))
+            m.Path(
+                spi=spi,
+                is_reverse=is_reverse,
+                flows=count,
+                hops=self._hops(chain, hosts, is_reverse),
+            )
             for (spi, hosts, is_reverse), count in sorted(counts.items())
-        ]  # fmt: skip
+        ]
         return m.ChainShowReply(chain=self._chain(chain), paths=paths, flows_seen=len(flows))
 
     def _hops(self, chain: Chain, slots: tuple[int, ...], is_reverse: bool) -> list[m.Hop]:
@@ -190,14 +217,19 @@ class ChainRequests:
             total=self._plane.read_plane().flows,
             flows=[
                 m.Flow(
-                    src=flow.src, src_port=flow.src_port, dst=flow.dst, dst_port=flow.dst_port,
-                    protocol=flow.protocol, vlan=flow.vlan,
+                    src=flow.src,
+                    src_port=flow.src_port,
+                    dst=flow.dst,
+                    dst_port=flow.dst_port,
+                    protocol=flow.protocol,
+                    vlan=flow.vlan,
                     port=ports.get(flow.port, str(flow.port)),
                     chain=chains.get(flow.chain, str(flow.chain)),
-                    spi=flow.spi, is_reverse=flow.is_reverse,
+                    spi=flow.spi,
+                    is_reverse=flow.is_reverse,
                     instances=[name for slot in flow.hosts for name in names.get(slot, [])],
                     idle_s=flow.idle_ms / 1000,
                 )
                 for flow in self._plane.read_flows(request.limit)
             ],
-        )  # fmt: skip
+        )

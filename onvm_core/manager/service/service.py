@@ -26,7 +26,7 @@ from onvm_core.manager.nf_hosts.registry import NfHost
 from onvm_core.manager.ports import PortKind, parse_uri
 from onvm_core.manager.service.automation import Automation
 from onvm_core.manager.service.chain_requests import ChainRequests
-from onvm_core.manager.service.state_requests import Moves
+from onvm_core.manager.service.state_requests import StateRequests
 from onvm_core.manager.startup import early_start, times
 from onvm_core.manager.supervision.fusion import Fusion
 from onvm_core.manager.supervision.supervised import WantedHost
@@ -63,10 +63,16 @@ class Service:
     """
 
     def __init__(
-        self, directory: Path, config: Config, config_path: Path, kinds: Mapping[str, PortKind],
-        extensions: Extensions, launchers: Launchers, packages: Sequence[NfPackage],
+        self,
+        directory: Path,
+        config: Config,
+        config_path: Path,
+        kinds: Mapping[str, PortKind],
+        extensions: Extensions,
+        launchers: Launchers,
+        packages: Sequence[NfPackage],
         start_plane: StartDataPlane = early_start.start_plane,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._directory = directory
         self._config = config
         self._config_path = config_path
@@ -104,18 +110,26 @@ class Service:
             directory, self._deployment, self._publish, config.faults.ready_s
         )
         self._automation = Automation(
-            directory.name, self._deployment, self._supervisor, config, extensions,
+            directory.name,
+            self._deployment,
+            self._supervisor,
+            config,
+            extensions,
             self._publish,
-        )  # fmt: skip
+        )
         self._cluster = ClusterTables(
-            self._deployment, self._automation.bypass,
+            self._deployment,
+            self._automation.bypass,
             lambda chain, action: self._publish(m.ChainEvent(name=chain, action=action)),
-        )  # fmt: skip
+        )
         self._deployment.manager.on_notice = self._cluster.on_notice
         self._chains = ChainRequests(
-            self._deployment, self._automation.bypass, self._cluster, config.chains,
+            self._deployment,
+            self._automation.bypass,
+            self._cluster,
+            config.chains,
             self._publish,
-        )  # fmt: skip
+        )
         self._handlers[m.ChainListRequest] = self._chains.list_all
         self._handlers[m.ChainAddRequest] = self._chains.add
         self._handlers[m.ChainRemoveRequest] = self._chains.remove
@@ -126,7 +140,7 @@ class Service:
         self._handlers[m.ClusterLocalRequest] = self._cluster.local
         self._handlers[m.ScaleRequest] = self._automation.scaling.set_count
         self._handlers[m.ScaleStatusRequest] = self._automation.scaling.status
-        self._handlers |= Moves(self._deployment, self._supervisor, self._cluster).handlers
+        self._handlers |= StateRequests(self._deployment, self._supervisor, self._cluster).handlers
         self._deployment.on_host_change = self._on_host_change
         times.lap("wiring")
 
@@ -176,7 +190,7 @@ class Service:
             self._supervisor.stop_all()
         self._captures.close()
         self._publish(m.ManagerEvent(state="down"))
-        control, self._control = self._control, None  # of hosts that go now nobody is told
+        control, self._control = self._control, None  # no event is sent for hosts that end now
         try:
             if control is not None:
                 control.close()
@@ -198,9 +212,11 @@ class Service:
                 group.launcher, file=self._config_path, field=f"{group.field}.launcher"
             )
         self._automation.fusion = Fusion(
-            self._deployment, self._supervisor, [one for one in groups if one.is_auto],
+            self._deployment,
+            self._supervisor,
+            [one for one in groups if one.is_auto],
             lambda group: self._want(group, is_by_command=True),
-        )  # fmt: skip
+        )
         self._deployment.plane.pause_sources(True)  # they can wait until their chains serve
         for name, port in self._config.ports.items():
             self._open_port(name, port.uri)
@@ -208,9 +224,9 @@ class Service:
         for warning in self._launchers.warnings:
             log.warning("%s", warning)
         if any(one.is_auto for one in groups):
-            room = self._deployment.places
+            resources = self._deployment.resources
             plan = make_plan(
-                self._config, self._packages, self._placement, room.topology, room.workers
+                self._config, self._packages, self._placement, resources.topology, resources.workers
             )
             groups = [one.group for one in plan.nfs]
         self._n_adopted = self._supervisor.adopt([self._want(one) for one in groups])
@@ -267,7 +283,7 @@ class Service:
             )
 
     def _publish(self, event: m.Event) -> None:
-        """Tell those who listen; nobody can before there is a socket."""
+        """Send an event to all listeners, once there is a socket."""
         if self._control is not None:
             self._control.publish(event)
 
@@ -313,9 +329,14 @@ class Service:
         )
 
     def _wanted(
-        self, names: tuple[str, ...], instances: tuple[str, ...], *, launcher: str,
-        config: Path | None = None, is_by_command: bool = False,
-    ) -> WantedHost:  # fmt: skip
+        self,
+        names: tuple[str, ...],
+        instances: tuple[str, ...],
+        *,
+        launcher: str,
+        config: Path | None = None,
+        is_by_command: bool = False,
+    ) -> WantedHost:
         packages = [self._package(name) for name in names]
         configs = {}
         for name, package in zip(names, packages, strict=True):
@@ -417,7 +438,7 @@ class Service:
     def _nf_stop(self, request: m.NfStopRequest) -> m.InstancesReply:
         stopped = self._supervisor.stop(request.name)
         if not stopped:
-            # One that somebody started by hand and that attached by itself.
+            # One that was started by hand and attached by itself.
             if self._deployment.stop_nf(request.name):
                 return m.InstancesReply(launched=[])
             raise ConfigError(self._known_instances(), field="nf stop", value=request.name)

@@ -1,4 +1,4 @@
-"""Requests about instances that move: they drain, or state goes to or comes from another host.
+"""Requests about instances that move: they drain, or state goes to or comes from another machine.
 
 The agents carry the state (`onvm_core.cluster.handover.state_sender`); what happens to packets
 meanwhile is in `handover`.
@@ -33,15 +33,15 @@ from onvm_core.manager.supervision.supervised import Supervised
 from onvm_core.manager.supervision.supervisor import Supervisor
 from onvm_sdk.errors import ConfigError
 
-__all__ = ["Moves"]
+__all__ = ["StateRequests"]
 
 READ_BYTES = 1 << 20
 """About as much of a state goes in one reply."""
 RESERVED_S = 60.0
-"""For so long at least nobody gets the name of an instance that has moved."""
+"""How long at least the name of an instance that has moved stays reserved."""
 
 
-class Moves:
+class StateRequests:
     """Handles them.
 
     Attributes:
@@ -125,10 +125,10 @@ class Moves:
         nf, host = self._find(request.instance)
         if request.successor is None:
             self._handovers.cancel(host)
-            self._tables.own.keep_back()
+            self._tables.local_hosts.keep_back()
             return m.DoneReply()
         number, successor = (
-            self._tables.own.number_of(host.slot),
+            self._tables.local_hosts.number_of(host.slot),
             self._tables.slot_of(request.successor),
         )
         if successor is None or number is None:
@@ -147,9 +147,11 @@ class Moves:
         """Give an instance state of another."""
         _, host = self._find(request.instance)
         self._handovers.receipts.give(
-            host, request.source, [(piece.stage, piece.data) for piece in request.pieces],
+            host,
+            request.source,
+            [(piece.stage, piece.data) for piece in request.pieces],
             is_first=request.is_first,
-        )  # fmt: skip
+        )
         return m.DoneReply(count=len(request.pieces))
 
     def given(self, request: StateGivenRequest) -> m.Reply:

@@ -80,7 +80,7 @@ def _plan(file: Path) -> tuple[DataplaneSettings, list[str]] | None:
         uris = [port["uri"] for port in tree.get("ports", {}).values()]
         check_dataplane(plane, file)
     except (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError):
-        return None  # who checks the file says what is wrong
+        return None  # the check of the file reports what is wrong
     except (ConfigError, msgspec.ValidationError):
         return None
     if any(not isinstance(uri, str) or uri.startswith(_PCI) for uri in uris):

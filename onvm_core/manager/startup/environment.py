@@ -1,7 +1,7 @@
 """What the data plane is started with: its part of ``onvm.toml``, CPUs, DPDK's arguments.
 
 Light, because a manager begins with this while the rest of it is still being imported
-(`head_start`).
+(`early_start`).
 """
 
 from __future__ import annotations
@@ -78,28 +78,36 @@ def check_dataplane(plane: DataplaneConfig, path: Path) -> None:
     """
     if plane.ring_length & (plane.ring_length - 1):
         raise ConfigError(
-            "expected a power of two", file=path, field="dataplane.ring_length",
+            "expected a power of two",
+            file=path,
+            field="dataplane.ring_length",
             value=plane.ring_length,
-        )  # fmt: skip
+        )
     if plane.low_percent >= plane.high_percent:
         raise ConfigError(
             f"expected less than high_percent ({plane.high_percent})",
-            file=path, field="dataplane.low_percent", value=plane.low_percent,
-        )  # fmt: skip
+            file=path,
+            field="dataplane.low_percent",
+            value=plane.low_percent,
+        )
     if not plane.cpus:
         return
     if len(plane.cpus) != plane.workers:
         raise ConfigError(
             f"expected one CPU for each of {plane.workers} workers",
-            file=path, field="dataplane.cpus", value=plane.cpus,
-        )  # fmt: skip
+            file=path,
+            field="dataplane.cpus",
+            value=plane.cpus,
+        )
     usable = sorted(os.sched_getaffinity(0))
     for cpu in plane.cpus:
         if cpu not in usable:
             raise ConfigError(
                 f"expected CPUs that may be used here ({', '.join(map(str, usable))})",
-                file=path, field="dataplane.cpus", value=cpu,
-            )  # fmt: skip
+                file=path,
+                field="dataplane.cpus",
+                value=cpu,
+            )
 
 
 def split_cpus(n_workers: int, wanted: Sequence[int] = ()) -> tuple[list[int], list[int]]:
@@ -140,8 +148,16 @@ def eal_arguments(
     lcores = [f"0@({everywhere})"]
     lcores += [f"{i + 1}@{cpu}" for i, cpu in enumerate(worker_cpus)]
     arguments = [
-        "onvm", "--no-huge", "--no-shconf", "--iova-mode=va", "--no-telemetry",
-        "--log-level=4", "--log-level=pmd.net.tap:2", "-m", str(memory_mib),
-        "--lcores", ",".join(lcores),
-    ]  # fmt: skip
+        "onvm",
+        "--no-huge",
+        "--no-shconf",
+        "--iova-mode=va",
+        "--no-telemetry",
+        "--log-level=4",
+        "--log-level=pmd.net.tap:2",
+        "-m",
+        str(memory_mib),
+        "--lcores",
+        ",".join(lcores),
+    ]
     return arguments if use_pci else [*arguments, "--no-pci"]

@@ -47,7 +47,7 @@ def memory_nodes(workers: Sequence[int], devices: Iterable[int | None]) -> tuple
 
 
 def process_node(pid: int, nodes: Mapping[int, int]) -> int | None:
-    """The one node on whose CPUs a process may run; None: several, or nobody knows."""
+    """The one node on whose CPUs a process may run; None: several, or unknown."""
     try:
         cpus = os.sched_getaffinity(pid) if pid > 0 else set()
     except OSError:  # it has ended

@@ -44,7 +44,7 @@ def lap(name: str) -> None:
 
 
 def note(name: str, seconds: float) -> None:
-    """Something took that long, in whatever thread."""
+    """Record how long something took, in any thread."""
     _beside[name] = seconds
 
 

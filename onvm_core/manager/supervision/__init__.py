@@ -1,0 +1,1 @@
+"""Keeping NF hosts running: start, restart, drain, scale, fuse, bypass."""

@@ -2,7 +2,7 @@
 
 ``drop`` needs nothing done: the data plane drops the packets as ``no_instance``. ``bypass`` takes
 the service out of the chain until an instance serves again: packets go on without it. That is for
-services whose absence harms less than an outage (a cache, a counter); never for a firewall.
+services whose absence harms less than an outage, such as a cache or a counter; never a firewall.
 
 Flows that began meanwhile take the service as soon as it is back; an NF that must see a flow's
 beginning has to cope with that.

@@ -107,9 +107,11 @@ class Drains:
         self._heard: dict[int, tuple[int, float]] = {}
         """Of hosts to which others send: packets so far, and since when they are so many."""
         self.handovers = Handovers(
-            self._manager, on_end=self._handed_over, on_received=self._received,
+            self._manager,
+            on_end=self._handed_over,
+            on_received=self._received,
             on_released=self._released,
-        )  # fmt: skip
+        )
 
     @property
     def is_urgent(self) -> bool:
@@ -125,7 +127,7 @@ class Drains:
         self.handovers.on_gone(host)
 
     def forget(self, host: NfHost) -> None:
-        """A host is to stop, whatever it was doing."""
+        """Stop following a host that is to stop."""
         self._plans.pop(host.slot, None)
         self._heard.pop(host.slot, None)
         self.handovers.cancel(host)
@@ -141,7 +143,7 @@ class Drains:
             handover_s: for how long packets may wait for that; 0: it does not.
         """
         for nf in reversed(self._nfs):
-            if service not in nf.wanted.services or nf.is_leaving or nf.wanted.is_spare:
+            if service not in nf.wanted.services or nf.is_leaving or nf.wanted.is_standby:
                 continue
             if nf.is_serving and nf.host is not None:
                 self._begin(nf, nf.host, self._successor_of(nf), deadline_s, handover_s)
@@ -166,9 +168,13 @@ class Drains:
             self._begin(nf, host, successors, deadline_s, handover_s)
 
     def _begin(
-        self, nf: Supervised, host: NfHost, successors: Sequence[NfHost], deadline_s: float,
+        self,
+        nf: Supervised,
+        host: NfHost,
+        successors: Sequence[NfHost],
+        deadline_s: float,
         handover_s: float,
-    ) -> None:  # fmt: skip
+    ) -> None:
         nf.is_draining = True
         nf.drain_until = time.monotonic() + deadline_s
         nf.drain_note = ""
@@ -188,9 +194,12 @@ class Drains:
         """Let new flows come to a host that drains; its name, or None without one."""
         for nf in self._nfs:
             if (
-                nf.is_draining and not nf.is_stopping and service in nf.wanted.services
-                and nf.host is not None and nf.host.state is HostState.DRAINING
-            ):  # fmt: skip
+                nf.is_draining
+                and not nf.is_stopping
+                and service in nf.wanted.services
+                and nf.host is not None
+                and nf.host.state is HostState.DRAINING
+            ):
                 self.forget(nf.host)
                 nf.is_draining = False
                 self._manager.resume_host(nf.host)
@@ -198,7 +207,7 @@ class Drains:
         return None
 
     def turn(self, now: float) -> None:
-        """Go on with handovers, and end who has no flow any more."""
+        """Go on with handovers, and end hosts that have no flow any more."""
         self.handovers.turn()
         ended = self._flows.turn(now)
         for nf in list(self._nfs):
@@ -231,11 +240,14 @@ class Drains:
         """The sibling that could best take its flows, if there is one."""
         meters = self._manager.meters
         siblings = [
-            other.host for other in self._nfs
-            if other is not nf and other.is_serving and other.host is not None
+            other.host
+            for other in self._nfs
+            if other is not nf
+            and other.is_serving
+            and other.host is not None
             and (other.wanted.nfs, other.wanted.services) == (nf.wanted.nfs, nf.wanted.services)
             and other.wanted.digest == nf.wanted.digest
-        ]  # fmt: skip
+        ]
         return sorted(siblings, key=meters.spare_pps)[-1:]
 
     def _of(self, host: NfHost) -> Supervised | None:

@@ -1,8 +1,8 @@
 """NFs that share a process only while that is better: ``fuse = "auto"``.
 
-Whether they begin fused is decided with their places (`placement.fuse`). When the fused host's core
-turns out not to be enough (`placement.split`), each NF is started in a process of its own; when all
-of them serve, the fused host drains: its state goes to them, and its flows follow.
+Whether they start fused is decided with their placement (`placement.fuse`). When the fused host's
+core turns out not to be enough (`placement.split`), each NF is started in a process of its own;
+when all of them serve, the fused host drains: its state goes to them, and its flows follow.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class Fusion:
         now = time.monotonic()
         if load is None or load.seconds < SUSTAINED_S or now < self._not_before.get(group.field, 0):
             return
-        decision = split(len(services), load.utilisation, self._deployment.places)
+        decision = split(len(services), load.utilisation, self._deployment.resources)
         if decision.is_fused:
             return
         log.info("%s: %s", "+".join(group.instances), decision.reason)
@@ -97,7 +97,7 @@ class Fusion:
                 return
 
     def _renamed(self, group: NfGroup) -> NfGroup:
-        """Under a name that nobody has."""
+        """The group under a name that is free."""
         taken = self._supervisor.instance_names()
         number = 1
         while f"{group.names[0]}-{number}" in taken:

@@ -1,8 +1,8 @@
 """Finds NF hosts that hang: packets wait, and the host does not even look for them.
 
-A host that has work and makes no turn of its loop for `after_s` is taken for hung, unless it only
-waits for a CPU. Before it has given its first packet back it has longer: what is imported with the
-first packet takes its time.
+A host that has work and makes no turn of its loop for `after_s` counts as hung, unless it only
+waits for a CPU. The limit is longer until it has returned its first packet, because imports on the
+first packet take time.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class HangWatch:
     """Looks at all NF hosts.
 
     Args:
-        after_s: of no progress; 0: nobody is ever taken for hung.
+        after_s: of no progress; 0: no NF host ever counts as hung.
         is_excused: says of a host that it may make none now.
     """
 
@@ -54,8 +54,9 @@ class HangWatch:
             is_waiting_for_cpu = state == "R" and ticks == before
             if meter.stuck_s >= limit_s and not is_waiting_for_cpu:
                 doing = "it computes" if ticks != before else f"its process is in state {state}"
-                hung.append((host, f"no progress for {meter.stuck_s:.2f} s while packets wait; "
-                                   f"{doing}"))  # fmt: skip
+                hung.append(
+                    (host, f"no progress for {meter.stuck_s:.2f} s while packets wait; {doing}")
+                )
         return hung
 
 

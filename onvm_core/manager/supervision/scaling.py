@@ -18,7 +18,7 @@ from onvm_sdk.errors import ConfigError, OnvmError
 __all__ = ["Scaling"]
 
 QUICK_INTERVAL_S = 0.02
-"""Between two readings while a service may soon need another instance, or a spare stands by."""
+"""Between two readings while a service may soon need another instance, or one is on standby."""
 QUIET_INTERVAL_S = 0.05
 COMMAND_DRAIN_S = 300.0
 
@@ -45,9 +45,11 @@ class Scaling:
         self._autoscaler = Autoscaler(self)
         for service, config in configs.items():
             self._autoscaler.services[service] = Scaled(
-                config.settings(), policies.get(service),
-                spares=config.spares, cooldown_s=config.cooldown_s,
-            )  # fmt: skip
+                config.settings(),
+                policies.get(service),
+                standby=config.standby,
+                cooldown_s=config.cooldown_s,
+            )
 
     def turn(self) -> None:
         """Act on a new reading, if there is one."""
@@ -68,7 +70,7 @@ class Scaling:
 
     # ---- what the autoscaler does ----
 
-    def start(self, service: str, *, is_spare: bool) -> str:
+    def start(self, service: str, *, is_standby: bool) -> str:
         """Start an NF host like those that there are, under new names."""
         example = self._supervisor.example(service)
         if example is None:
@@ -80,7 +82,9 @@ class Scaling:
             number += 1
         names = tuple(f"{base}-{number}" for base in bases)
         self._supervisor.run(
-            msgspec.structs.replace(example, instances=names, is_by_command=True, is_spare=is_spare)
+            msgspec.structs.replace(
+                example, instances=names, is_by_command=True, is_standby=is_standby
+            )
         )
         return "+".join(names)
 
@@ -89,7 +93,7 @@ class Scaling:
         return self._supervisor.drains.resume(service)
 
     def activate(self, service: str) -> str | None:
-        """Let new flows come to a spare."""
+        """Let new flows come to an instance on standby."""
         return self._supervisor.activate(service)
 
     def drain(self, service: str) -> str | None:
@@ -99,9 +103,9 @@ class Scaling:
         handover_ms = config.handover_ms if config else ScaleConfig().handover_ms
         return self._supervisor.drains.drain(service, drain_s, handover_ms / 1000)
 
-    def stop_spare(self, service: str) -> str | None:
-        """End a spare."""
-        return self._supervisor.stop_spare(service)
+    def stop_standby(self, service: str) -> str | None:
+        """End an instance on standby."""
+        return self._supervisor.stop_standby(service)
 
     # ---- requests ----
 
@@ -113,21 +117,24 @@ class Scaling:
         if count is None:
             if config is None:
                 raise ConfigError(
-                    "expected a service with a policy; "
-                    f"add [scale.{service}]", field="scale", value=service,
-                )  # fmt: skip
+                    f"expected a service with a policy; add [scale.{service}]",
+                    field="scale",
+                    value=service,
+                )
             self._autoscaler.release(service)
             return m.ScaleReply()
         if self._supervisor.example(service) is None:
             raise ConfigError(
                 f"no instance of it runs; start one: onvm nf run {service}",
-                field="scale", value=service,
-            )  # fmt: skip
+                field="scale",
+                value=service,
+            )
         if config is not None and not config.min <= count <= config.max:
             raise ConfigError(
                 f"expected {config.min} to {config.max}, as [scale.{service}] says",
-                field=f"scale {service}", value=count,
-            )  # fmt: skip
+                field=f"scale {service}",
+                value=count,
+            )
         return m.ScaleReply(
             decision=self._autoscaler.command(service, count, time.monotonic(), state)
         )
@@ -156,7 +163,7 @@ def _show(service: str, scaled: Scaled, state: ServiceState) -> m.ScaledService:
         min=settings.min,
         max=settings.max,
         target=settings.target,
-        spares=scaled.spares,
+        standby_wanted=scaled.standby,
         serving=state.serving,
         starting=state.starting,
         failing=state.failing,

@@ -31,7 +31,7 @@ class WantedHost(msgspec.Struct, frozen=True):
         digest: of the content of those files; an NF host with an older one is replaced.
         launcher: what starts it.
         is_by_command: started by ``onvm nf run`` or the autoscaler, not by the file.
-        is_spare: stands by until it is needed.
+        is_standby: stands by until it is needed.
     """
 
     nfs: tuple[str, ...]
@@ -41,13 +41,19 @@ class WantedHost(msgspec.Struct, frozen=True):
     digest: str = ""
     launcher: str = DEFAULT_LAUNCHER
     is_by_command: bool = False
-    is_spare: bool = False
+    is_standby: bool = False
 
     @classmethod
     def make(
-        cls, nfs: tuple[str, ...], services: tuple[str, ...], instances: tuple[str, ...],
-        configs: dict[str, Path], *, launcher: str = DEFAULT_LAUNCHER, is_by_command: bool = False,
-    ) -> WantedHost:  # fmt: skip
+        cls,
+        nfs: tuple[str, ...],
+        services: tuple[str, ...],
+        instances: tuple[str, ...],
+        configs: dict[str, Path],
+        *,
+        launcher: str = DEFAULT_LAUNCHER,
+        is_by_command: bool = False,
+    ) -> WantedHost:
         """With the digest of its configuration as it is now."""
         digest = hashlib.sha256()
         for name, path in sorted(configs.items()):
@@ -92,7 +98,7 @@ class Supervised:
         return self._is(HostState.ACTIVE) and not self.is_leaving
 
     @property
-    def is_standby(self) -> bool:
+    def is_on_standby(self) -> bool:
         """Whether it could serve at once."""
         return self._is(HostState.STANDBY) and not self.is_leaving
 
@@ -109,8 +115,8 @@ class Supervised:
         """The field of `ServiceState` that it counts in."""
         if self.is_leaving:
             return "draining"
-        if self.wanted.is_spare:
-            return "standby" if self.is_standby else "standby_starting"
+        if self.wanted.is_standby:
+            return "standby" if self.is_on_standby else "standby_starting"
         if self.is_serving:
             return "serving"
         return "failing" if self.restarts else "starting"

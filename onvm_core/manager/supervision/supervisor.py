@@ -8,8 +8,8 @@ hosts that live, and still run what is wanted, are adopted with their state; oth
 
 An NF host that dies is started again after a while: 0.1 s, doubled each time up to 5 s. When it
 has died five times in a row without living for ten seconds, that is a crash loop, and it is tried
-only every 30 s. If a spare of the same services stands by, that takes its place at once, and who
-died becomes the spare.
+only every 30 s. If an instance of the same services is on standby, that takes over at once, and the
+one that died becomes the standby.
 """
 
 from __future__ import annotations
@@ -77,9 +77,12 @@ class Supervisor:
     """
 
     def __init__(
-        self, directory: Path, deployment: Deployment, publish: Callable[[NfEvent], None],
+        self,
+        directory: Path,
+        deployment: Deployment,
+        publish: Callable[[NfEvent], None],
         ready_s: float = 60.0,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._ready_s = ready_s
         self._record_path = directory / RECORD
         self._deployment = deployment
@@ -87,7 +90,7 @@ class Supervisor:
         self._nfs: list[Supervised] = []
         self.drains = Drains(deployment, self._nfs, self._stop, self._write)
         self.reserved: Callable[[], set[str]] = set
-        """Names that nobody is to get, though none here has them."""
+        """Names that are reserved, though no instance here has them."""
         self._unread: list[_Record] = []
         """Of the earlier manager, as long as they are neither adopted nor ended."""
 
@@ -111,7 +114,7 @@ class Supervisor:
 
     def all_active(self) -> bool:
         """Whether every NF host serves, or stands by."""
-        return all(nf.is_serving or nf.is_standby or nf.is_leaving for nf in self._nfs)
+        return all(nf.is_serving or nf.is_on_standby or nf.is_leaving for nf in self._nfs)
 
     def count(self, service: str) -> Counter[str]:
         """How many NF hosts of a service are in which state, by the names of `ServiceState`."""
@@ -128,9 +131,10 @@ class Supervisor:
     def serving(self, service: str) -> list[NfHost]:
         """Hosts of a service to which new flows may come."""
         return [
-            nf.host for nf in self._nfs
+            nf.host
+            for nf in self._nfs
             if nf.host is not None and nf.is_serving and service in nf.wanted.services
-        ]  # fmt: skip
+        ]
 
     def example(self, service: str) -> WantedHost | None:
         """What an NF host of the service runs; None when there is none."""
@@ -148,7 +152,7 @@ class Supervisor:
             process, spec = record.process(), _spec(record, self._deployment)
             if process is None:
                 self._deployment.end_earlier(spec, None, record.wanted.launcher)
-                if record.wanted.is_by_command:  # nobody else would start it again
+                if record.wanted.is_by_command:  # nothing else would start it again
                     missing.append(record.wanted)
                 continue
             is_wanted = record.wanted in missing or record.wanted.is_by_command
@@ -164,7 +168,7 @@ class Supervisor:
         return n_adopted
 
     def _run_if_possible(self, wanted: WantedHost) -> None:
-        """As `run`; a manager starts without what was once added by command and has no place."""
+        """Do what `run` does; an NF host that was added by command may be left out."""
         try:
             self.run(wanted)
         except OnvmError as error:
@@ -191,7 +195,7 @@ class Supervisor:
     def _adopt(self, record: _Record, process: ProcessId) -> bool:
         """Whether that is possible: the plugin that launched it may be gone."""
         spec = _spec(record, self._deployment)
-        if record.wanted.is_spare:
+        if record.wanted.is_standby:
             self._deployment.manager.hold(record.secret)
         try:
             handle = self._deployment.adopt(
@@ -221,7 +225,7 @@ class Supervisor:
         nf.handle, nf.host, nf.process, nf.gone_at, nf.is_slow = None, None, None, 0.0, False
         nf.adopted = set()
         self._write()
-        if nf.wanted.is_spare:
+        if nf.wanted.is_standby:
             self._deployment.manager.hold(nf.secret)
         nf.handle = self._deployment.launch(
             nf.wanted.nfs,
@@ -238,7 +242,7 @@ class Supervisor:
     # ---- running ----
 
     def turn(self) -> None:
-        """Look at each NF host: who died is started again when its time has come."""
+        """Look at each NF host; one that died is started again after its delay."""
         now = time.monotonic()
         for nf in list(self._nfs):
             if nf.handle is None:
@@ -271,13 +275,13 @@ class Supervisor:
         )
 
     def _replace(self, dead: Supervised) -> None:
-        """Let a spare take the place of one that died."""
-        if dead.is_leaving or dead.wanted.is_spare:
+        """Let an instance on standby take over from one that died."""
+        if dead.is_leaving or dead.wanted.is_standby:
             return
         for nf in self._nfs:
-            if nf.is_standby and nf.wanted.services == dead.wanted.services:
+            if nf.is_on_standby and nf.wanted.services == dead.wanted.services:
                 self._activate(nf)
-                dead.wanted = msgspec.structs.replace(dead.wanted, is_spare=True)
+                dead.wanted = msgspec.structs.replace(dead.wanted, is_standby=True)
                 self._write()
                 return
 
@@ -333,10 +337,12 @@ class Supervisor:
         nf.delay_s = min(nf.delay_s * 2, LAST_DELAY_S)
         self._publish(
             NfEvent(
-                instances=list(nf.wanted.instances), pid=pid, reason=nf.reason,
+                instances=list(nf.wanted.instances),
+                pid=pid,
+                reason=nf.reason,
                 state="crash-loop" if nf.failures >= CRASH_LOOP else "failed",
             )
-        )  # fmt: skip
+        )
 
     def end(self, host: NfHost) -> None:
         """End the process of a host that does not react; it is started again."""
@@ -347,23 +353,23 @@ class Supervisor:
     # ---- scale ----
 
     def activate(self, service: str) -> str | None:
-        """Let new flows come to a spare of the service; its name, or None without one."""
+        """Let new flows come to an instance on standby; its name, or None without one."""
         for nf in self._nfs:
-            if nf.is_standby and service in nf.wanted.services:
+            if nf.is_on_standby and service in nf.wanted.services:
                 self._activate(nf)
                 return "+".join(nf.wanted.instances)
         return None
 
     def _activate(self, nf: Supervised) -> None:
         assert nf.host is not None
-        nf.wanted = msgspec.structs.replace(nf.wanted, is_spare=False)
+        nf.wanted = msgspec.structs.replace(nf.wanted, is_standby=False)
         self._deployment.manager.activate_host(nf.host)
         self._write()
 
-    def stop_spare(self, service: str) -> str | None:
-        """Stop a spare of the service; its name, or None without one."""
+    def stop_standby(self, service: str) -> str | None:
+        """Stop an instance on standby; its name, or None without one."""
         for nf in reversed(self._nfs):
-            if service in nf.wanted.services and nf.wanted.is_spare and not nf.is_leaving:
+            if service in nf.wanted.services and nf.wanted.is_standby and not nf.is_leaving:
                 self._stop(nf)
                 return "+".join(nf.wanted.instances)
         return None
@@ -371,7 +377,7 @@ class Supervisor:
     # ---- stop ----
 
     def stop(self, name: str) -> list[LaunchedNf]:
-        """Let the hosts of an instance or service finish and leave; who they are."""
+        """Let the hosts of an instance or service finish and leave; which they are."""
         asked = []
         for nf in list(self._nfs):
             if name in nf.wanted.instances or name in nf.wanted.services:
@@ -380,7 +386,7 @@ class Supervisor:
         return asked
 
     def stop_with_successor(self, nf: Supervised, successor: int) -> None:
-        """Let one end whose state a host has, here or at a peer; its flows go to that slot."""
+        """End one whose state another host has, here or at a peer; its flows go to that slot."""
         self._stop(nf, successor)
 
     def find(self, instance: str) -> Supervised | None:
@@ -404,7 +410,7 @@ class Supervisor:
         """Stop all and wait until they are gone."""
         for nf in list(self._nfs):
             self._stop(nf)
-        while self._nfs:  # ends: who does not leave in time is killed
+        while self._nfs:  # ends: a host that does not leave in time is killed
             self._deployment.poll(POLL_S)
             self.turn()
         self._record_path.unlink(missing_ok=True)
@@ -414,14 +420,16 @@ class Supervisor:
     def _write(self) -> None:
         records = [
             _Record(
-                nf.wanted, nf.secret, nf.log,
+                nf.wanted,
+                nf.secret,
+                nf.log,
                 nf.process.pid if nf.process else 0,
                 nf.process.start_time if nf.process else 0,
                 tuple(sorted(nf.adopted)),
             )
             for nf in self._nfs
             if nf.secret
-        ] + self._unread  # fmt: skip
+        ] + self._unread
         write_private(self._record_path, records)
 
     def _read(self) -> list[_Record]:

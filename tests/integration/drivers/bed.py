@@ -157,7 +157,7 @@ class Bed:
             "missing": rx + plane.originated - tx - drops,
         }
 
-    def census(self) -> dict[str, int]:
+    def buffers(self) -> dict[str, int]:
         """Buffers: how many there are, how many are free, how many NFs hold."""
         plane = self.plane.read_plane()
         return {

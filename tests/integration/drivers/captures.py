@@ -74,7 +74,7 @@ def main() -> None:
             for chain in chains:
                 name = f"{number}.pcap" if not chain else "chained.pcap"
                 through(bed, capture, chain, Path(folder) / name)
-        say(balance=bed.balance(), census=bed.census(), reserved=bed.reserved())
+        say(balance=bed.balance(), buffers=bed.buffers(), reserved=bed.reserved())
 
 
 main()

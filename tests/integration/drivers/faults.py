@@ -308,7 +308,7 @@ def main() -> None:
         bed.until(lambda: not list(bed.manager.registry.living()), 5, "all NFs are gone")
         bed.run(0.05)
         result.setdefault("drops", bed.plane.read_plane().drops)
-        say(reserved=reserved, census=bed.census(), balance=bed.balance(), **result)
+        say(reserved=reserved, buffers=bed.buffers(), balance=bed.balance(), **result)
 
 
 main()

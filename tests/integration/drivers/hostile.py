@@ -47,7 +47,7 @@ def main() -> None:
                 attached=len(hosts),
                 detached=len(dead),
                 reasons=reasons,
-                census=bed.census(),
+                buffers=bed.buffers(),
                 missing=bed.balance()["missing"],
                 reserved=bed.reserved(),
                 good=can_attach,

@@ -119,24 +119,24 @@ def test_policy_has_no_options() -> None:
 class Service:
     """A service whose flows spread evenly over its instances; they take a while to start."""
 
-    def __init__(self, settings: ScaleSettings, *, spares: int = 0, start_s: float = 0.15) -> None:
+    def __init__(self, settings: ScaleSettings, *, standby: int = 0, start_s: float = 0.15) -> None:
         self.now_s = 50.0
         self.start_s = start_s
         self.serving = 1
         self.starting: list[float] = []
-        self.spares_starting: list[float] = []
+        self.standby_starting: list[float] = []
         self.standby = 0
         self.draining = 0
         self.refuses = False
         self.drains_slowly = False
         self.autoscaler = Autoscaler(self, clock=lambda: self.now_s)
-        self.scaled = Scaled(settings, UtilisationPolicy(settings), spares=spares)
+        self.scaled = Scaled(settings, UtilisationPolicy(settings), standby=standby)
         self.autoscaler.services["s"] = self.scaled
 
-    def start(self, service: str, *, is_spare: bool) -> str:
+    def start(self, service: str, *, is_standby: bool) -> str:
         if self.refuses:
             raise OnvmError("no room")
-        (self.spares_starting if is_spare else self.starting).append(self.now_s + self.start_s)
+        (self.standby_starting if is_standby else self.starting).append(self.now_s + self.start_s)
         return "new"
 
     def resume(self, service: str) -> str | None:
@@ -151,7 +151,7 @@ class Service:
             return None
         self.standby -= 1
         self.serving += 1
-        return "spare"
+        return "standby"
 
     def drain(self, service: str) -> str | None:
         if self.starting:
@@ -163,12 +163,12 @@ class Service:
             return None
         return "old"
 
-    def stop_spare(self, service: str) -> str | None:
-        if self.spares_starting:
-            self.spares_starting.pop()
+    def stop_standby(self, service: str) -> str | None:
+        if self.standby_starting:
+            self.standby_starting.pop()
         else:
             self.standby -= 1
-        return "spare"
+        return "standby"
 
     def state(self, demand: float) -> ServiceState:
         each = demand / max(self.serving, 1)
@@ -179,7 +179,7 @@ class Service:
             serving=self.serving,
             starting=len(self.starting),
             standby=self.standby,
-            standby_starting=len(self.spares_starting),
+            standby_starting=len(self.standby_starting),
             loads=loads,
         )
 
@@ -187,8 +187,8 @@ class Service:
         self.now_s += STEP_S
         self.serving += sum(at <= self.now_s for at in self.starting)
         self.starting = [at for at in self.starting if at > self.now_s]
-        self.standby += sum(at <= self.now_s for at in self.spares_starting)
-        self.spares_starting = [at for at in self.spares_starting if at > self.now_s]
+        self.standby += sum(at <= self.now_s for at in self.standby_starting)
+        self.standby_starting = [at for at in self.standby_starting if at > self.now_s]
         self.autoscaler.turn(self.now_s, {"s": self.state(demand)})
 
     def run(self, seconds: float, demand: float | Callable[[float], float]) -> None:
@@ -219,7 +219,7 @@ def test_load_step_brings_an_instance_and_quiet_takes_it_away() -> None:
 
 
 def test_instance_that_drains_serves_again_before_another_is_started() -> None:
-    service = Service(ScaleSettings(max=3, in_after_s=1.0), spares=1)
+    service = Service(ScaleSettings(max=3, in_after_s=1.0), standby=1)
     service.drains_slowly = True
     service.run(3, 1.2)
     service.run(4, 0.2)
@@ -230,12 +230,12 @@ def test_instance_that_drains_serves_again_before_another_is_started() -> None:
 
 
 def test_spare_serves_at_once_and_is_followed_by_another() -> None:
-    service = Service(ScaleSettings(max=3), spares=1, start_s=0.5)
+    service = Service(ScaleSettings(max=3), standby=1, start_s=0.5)
     service.run(2, 0.1)
     assert service.standby == 1
     service.step(1.2)
     assert service.serving == 2
-    assert service.changes[0].actions == ["activated spare"]
+    assert service.changes[0].actions == ["activated standby"]
     service.run(2, 1.2)
     assert (service.serving, service.standby) == (2, 1)
     service.run(2, 3.0)

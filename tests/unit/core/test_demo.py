@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from onvm_core.demo_scale import Outcome, View, obstacles, show_live
+from onvm_core.demo.scale import Outcome, View, obstacles, show_live
 from onvm_core.export.report import BufferReport, GeneratorReport, Latency, Report
 from onvm_core.scaling.autoscaler import Decision
 

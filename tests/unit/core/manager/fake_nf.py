@@ -19,7 +19,7 @@ from onvm_core.launch.identity import ProcessId
 from onvm_core.launch.launcher import Launchers, LaunchSpec
 from onvm_core.launch.limits import LimitMode, Limits
 from onvm_core.manager.nf_hosts import codec
-from onvm_core.manager.placement.policy import Decision, Need, Room
+from onvm_core.manager.placement.policy import Decision, FreeResources, Need
 from onvm_core.plugins import Offer
 
 __all__ = ["AnyCpu", "FakeHandle", "FakeLauncher", "FakeNf", "PlaneMaker", "until"]
@@ -52,9 +52,14 @@ class FakeNf:
     """
 
     def __init__(
-        self, attach_path: Path, services: Sequence[str], instances: Sequence[str] = (),
-        *, secret: str = "", state: Sequence[Sequence[bytes]] | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        attach_path: Path,
+        services: Sequence[str],
+        instances: Sequence[str] = (),
+        *,
+        secret: str = "",
+        state: Sequence[Sequence[bytes]] | None = None,
+    ) -> None:
         self.state = state
         self.heard: list[codec.Message] = []
         self.restored: dict[str, list[bytes]] = {}
@@ -218,10 +223,10 @@ class FakeLauncher:
 
 
 class AnyCpu:
-    """A placement policy with room for everything."""
+    """A placement policy with resources for everything."""
 
-    def place(self, need: Need, room: Room) -> Decision:
-        del need, room
+    def place(self, need: Need, resources: FreeResources) -> Decision:
+        del need, resources
         return Decision((CPUS[0],), False, 0, "any will do")
 
 

@@ -84,8 +84,11 @@ def test_flows_move_when_the_state_has_moved(world: World) -> None:
     assert world.kinds() == [("a-2", codec.OFFER)], "it holds packets still"
     world.until_giving()
     assert world.kinds()[1:] == [
-        ("a-2", codec.SNAPSHOT), ("a-1", codec.RESTORE), ("a-1", codec.STATE), ("a-1", codec.STATE),
-    ]  # fmt: skip
+        ("a-2", codec.SNAPSHOT),
+        ("a-1", codec.RESTORE),
+        ("a-1", codec.STATE),
+        ("a-1", codec.STATE),
+    ]
     assert [m.payload for _, m in world.sent[3:]] == [b"12", b""]
     assert world.sent[2][1].peer == "a-2"
     assert world.handovers.is_excused(world.successor)
@@ -258,8 +261,10 @@ def test_successor_gets_the_state_of_another_host_under_its_number(world: World)
     given.give(world.successor, 77, [(0, b"12")], is_first=True)
     given.give(world.successor, 77, [(0, b"")], is_first=False)
     assert [(message.kind, message.peer, message.payload) for _, message in world.sent] == [
-        (codec.RESTORE, "@77", b""), (codec.STATE, "", b"12"), (codec.STATE, "", b""),
-    ]  # fmt: skip
+        (codec.RESTORE, "@77", b""),
+        (codec.STATE, "", b"12"),
+        (codec.STATE, "", b""),
+    ]
     assert given.look(77) == ("waiting", "")
     world.says(world.successor, codec.RESTORED, peer="@77")
     assert given.look(77) == ("done", "")

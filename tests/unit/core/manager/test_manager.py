@@ -199,8 +199,10 @@ def test_messages_find_instances_and_services(world: World) -> None:
     until(lambda: len(second.heard) == 3, world.turn)
     assert [m.payload for m in first.heard] == [b"to all"]
     assert [(m.peer, m.payload) for m in second.heard] == [
-        ("", b"to all"), ("", b"to one"), ("a-1", b"from a sibling"),
-    ]  # fmt: skip
+        ("", b"to all"),
+        ("", b"to one"),
+        ("a-1", b"from a sibling"),
+    ]
     assert all(host.attention for host in world.plane.hosts.values())
 
 

@@ -14,18 +14,23 @@ from hypothesis import strategies as st
 
 from onvm_core.manager.config.onvm_toml import parse_config
 from onvm_core.manager.config.plan import make_plan
-from onvm_core.manager.placement.allocator import NoRoomError, Placer, load_policy, policy_names
+from onvm_core.manager.placement.allocator import (
+    CpuAllocator,
+    NoResourcesError,
+    load_policy,
+    policy_names,
+)
 from onvm_core.manager.placement.policy import (
     Balanced,
     Decision,
     Dedicated,
+    FreeResources,
     Fusing,
     Need,
     Pack,
     Placed,
     PlacementPolicy,
     Refusal,
-    Room,
     fuse,
     split,
 )
@@ -184,8 +189,8 @@ ROWS = {
 @pytest.mark.parametrize("row", ROWS)
 def test_row(row: str) -> None:
     policy, topology, workers, needs, expected = ROWS[row]
-    placer = Placer(policy, topology, workers)
-    found = [placer.place(str(n), f"nf-{n}", need) for n, need in enumerate(needs)]
+    allocator = CpuAllocator(policy, topology, workers)
+    found = [allocator.place(str(n), f"nf-{n}", need) for n, need in enumerate(needs)]
     assert [(one.cpus, one.is_dedicated) for one in found] == [
         (cpus if isinstance(cpus, tuple) else (cpus,), is_own) for cpus, is_own in expected
     ]
@@ -229,13 +234,13 @@ REASONS = [
 @pytest.mark.parametrize("row", REASONS, ids=lambda row: row[-1])
 def test_reason_is_a_line_for_people(row: Any) -> None:
     policy, topology, workers, needs, reason = row
-    placer = Placer(policy, topology, workers)
+    allocator = CpuAllocator(policy, topology, workers)
     for number, need in enumerate(needs[:-1]):
-        placer.place(str(number), f"nf-{number}", need)
+        allocator.place(str(number), f"nf-{number}", need)
     try:
-        found = placer.place("last", "last", needs[-1]).reason
-    except NoRoomError as error:
-        assert str(error) == f"no place for last: {error.reason}"
+        found = allocator.place("last", "last", needs[-1]).reason
+    except NoResourcesError as error:
+        assert str(error) == f"no resources for last: {error.reason}"
         found = error.reason
     assert found == reason
 
@@ -294,49 +299,49 @@ def test_what_always_holds(
     core_of = {cpu.number: cpu.core for cpu in topology.cpus}
     placed: list[Placed] = []
     for order, need in enumerate(needs):
-        room = Room(topology, workers, tuple(placed))
-        found = policy.place(need, room)
-        assert policy.place(need, room) == found
+        resources = FreeResources(topology, workers, tuple(placed))
+        found = policy.place(need, resources)
+        assert policy.place(need, resources) == found
         assert found.reason
         assert "\n" not in found.reason
         if isinstance(found, Refusal):
             continue
-        check(found, need, room, core_of)
+        check(found, need, resources, core_of)
         placed.append(Placed(f"nf-{order}", found.cpus, need.cores, need.memory_mib))
         assert sum(one.memory_mib for one in placed) <= topology.available_mib
 
 
-def check(found: Decision, need: Need, room: Room, core_of: dict[int, int]) -> None:
-    topology = room.topology
+def check(found: Decision, need: Need, resources: FreeResources, core_of: dict[int, int]) -> None:
+    topology = resources.topology
     assert len(set(found.cpus)) == len(found.cpus) == max(math.ceil(need.cores), 1)
     assert {topology.node_of(cpu) for cpu in found.cpus} == {found.node}
-    taken = {cpu for one in room.placed for cpu in one.cpus} | set(room.workers)
+    taken = {cpu for one in resources.placed for cpu in one.cpus} | set(resources.workers)
     used_cores = {core_of[cpu] for cpu in taken}
     if found.is_dedicated:
         assert not {core_of[cpu] for cpu in found.cpus} & used_cores
         assert len({core_of[cpu] for cpu in found.cpus}) == len(found.cpus)
-    for_nfs = [cpu for cpu in topology.cpus if cpu.number not in room.workers]
+    for_nfs = [cpu for cpu in topology.cpus if cpu.number not in resources.workers]
     if for_nfs:
-        assert not set(found.cpus) & set(room.workers)
+        assert not set(found.cpus) & set(resources.workers)
     on_node = [cpu for cpu in (for_nfs or topology.cpus) if cpu.node == need.node]
     if need.only_there and on_node:
         assert found.node == need.node
     if not found.is_dedicated and len(found.cpus) == 1:
         there = [cpu.number for cpu in (for_nfs or topology.cpus) if cpu.node == found.node]
-        packed = any(room.load(cpu) + need.cores <= 1 + 1e-9 for cpu in found.cpus)
-        assert packed or room.load(found.cpus[0]) == min(room.load(cpu) for cpu in there)
+        packed = any(resources.load(cpu) + need.cores <= 1 + 1e-9 for cpu in found.cpus)
+        assert packed or resources.load(found.cpus[0]) == min(resources.load(cpu) for cpu in there)
 
 
 @given(topologies(), st.lists(NEEDS, max_size=8))
 def test_balanced_shares_only_when_no_core_is_free(topology: Topology, needs: list[Need]) -> None:
     placed: list[Placed] = []
     for need in needs:
-        room = Room(topology, (), tuple(placed))
-        found = Balanced().place(need, room)
+        resources = FreeResources(topology, (), tuple(placed))
+        found = Balanced().place(need, resources)
         if isinstance(found, Refusal):
             continue
         if not found.is_dedicated:
-            assert isinstance(Dedicated().place(need, room), Refusal)
+            assert isinstance(Dedicated().place(need, resources), Refusal)
         placed.append(Placed("x", found.cpus, need.cores, need.memory_mib))
 
 
@@ -344,41 +349,41 @@ def test_balanced_shares_only_when_no_core_is_free(topology: Topology, needs: li
 
 
 def test_released_place_is_free_again() -> None:
-    placer = Placer(Dedicated(), PAIR, [0])
-    first = placer.place("a", "a", ANY)
-    with pytest.raises(NoRoomError):
-        placer.place("b", "b", ANY)
-    placer.release("a")
-    assert placer.place("b", "b", ANY) == first
+    allocator = CpuAllocator(Dedicated(), PAIR, [0])
+    first = allocator.place("a", "a", ANY)
+    with pytest.raises(NoResourcesError):
+        allocator.place("b", "b", ANY)
+    allocator.release("a")
+    assert allocator.place("b", "b", ANY) == first
 
 
 def test_adopted_host_has_its_cpus_and_needs_no_more_memory() -> None:
     mine = tuple(sorted(os.sched_getaffinity(0)))
     cpus = tuple(Cpu(cpu, cpu) for cpu in (*mine, 1000, 1001))
-    placer = Placer(Balanced(), Topology(cpus, (NumaNode(0, 64, 64),), 64), [])
-    assert placer.adopt("a", "a", Need(memory_mib=1000), os.getpid()) == mine
-    assert placer.adopt("gone", "gone", ANY, 1 << 30) == ()
-    found = placer.place("b", "b", Need(memory_mib=64))
+    allocator = CpuAllocator(Balanced(), Topology(cpus, (NumaNode(0, 64, 64),), 64), [])
+    assert allocator.adopt("a", "a", Need(memory_mib=1000), os.getpid()) == mine
+    assert allocator.adopt("gone", "gone", ANY, 1 << 30) == ()
+    found = allocator.place("b", "b", Need(memory_mib=64))
     assert (found.cpus, found.is_dedicated) == ((1000,), True)
 
 
 def test_packets_are_on_the_node_of_their_ports_or_of_the_workers() -> None:
-    placer = Placer(Balanced(), FOUR, [8])
-    assert placer.node_of(["wan", "lan"]) == 2
-    assert placer.node_of(["other", "lan"]) == 3
-    assert placer.node_of([]) == 1
+    allocator = CpuAllocator(Balanced(), FOUR, [8])
+    assert allocator.node_of(["wan", "lan"]) == 2
+    assert allocator.node_of(["other", "lan"]) == 3
+    assert allocator.node_of([]) == 1
 
 
 class Careless:
     """A policy that gives what is not there."""
 
-    def place(self, _need: Need, _room: Room) -> Decision:
+    def place(self, _need: Need, _resources: FreeResources) -> Decision:
         return Decision((77,), True, 0, "why not")
 
 
 def test_policy_that_gives_other_cpus_is_found_out() -> None:
     with pytest.raises(PluginError, match="expected CPUs that may be used here"):
-        Placer(Careless(), PAIR, []).place("a", "a", ANY)
+        CpuAllocator(Careless(), PAIR, []).place("a", "a", ANY)
 
 
 def test_policies_come_through_the_hook() -> None:
@@ -454,11 +459,11 @@ def test_plan_says_who_shares_in_the_end(packages: list[NfPackage]) -> None:
     )
 
 
-def cores_of(n_cores: int, n_workers: int, placed: int = 0) -> Room:
+def cores_of(n_cores: int, n_workers: int, placed: int = 0) -> FreeResources:
     cpus = tuple(Cpu(number, number) for number in range(n_cores))
     topology = Topology(cpus, (NumaNode(0, 4096, 4096),), 4096)
     hosts = tuple(Placed(f"nf-{i}", (n_workers + i,), 1.0, 64) for i in range(placed))
-    return Room(topology, tuple(range(n_workers)), hosts)
+    return FreeResources(topology, tuple(range(n_workers)), hosts)
 
 
 @pytest.mark.parametrize(

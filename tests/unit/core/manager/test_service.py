@@ -54,9 +54,15 @@ class World:
         self.launcher = FakeLauncher()
         self.ready: list[bool] = []
         self.service = Service(
-            directory, file, folder / "onvm.toml", {"null": NULL}, Extensions(AnyCpu()),
-            self.launcher.launchers(), PACKAGES, start_plane=maker,
-        )  # fmt: skip
+            directory,
+            file,
+            folder / "onvm.toml",
+            {"null": NULL},
+            Extensions(AnyCpu()),
+            self.launcher.launchers(),
+            PACKAGES,
+            start_plane=maker,
+        )
 
     def turn(self) -> None:
         self.service.turn(lambda: self.ready.append(True))
@@ -271,16 +277,24 @@ def test_capture_names_its_points(world: World, tmp_path: Path) -> None:
 def view(**changes: object) -> ClusterView:
     """Two hosts; the other one has an instance of b."""
     whole: dict[str, object] = {
-        "cluster": "c", "vni": 7, "host": "one", "number": 1, "address": "192.0.2.1",
+        "cluster": "c",
+        "vni": 7,
+        "host": "one",
+        "number": 1,
+        "address": "192.0.2.1",
         "peers": [PeerView(name="two", number=2, address="192.0.2.2")],
         "instances": [
             InstanceView(number=10, host="one", name="a-1", services=["a"]),
             InstanceView(
-                number=20, host="two", name="b-9", services=["b"], spare_pps=1000,
+                number=20,
+                host="two",
+                name="b-9",
+                services=["b"],
+                spare_pps=1000,
                 claims=[ClaimView(address="198.51.100.1", protocol=6, first_port=1, end_port=9)],
             ),
         ],
-    }  # fmt: skip
+    }
     return ClusterView(**{**whole, **changes})  # type: ignore[arg-type]
 
 
@@ -334,9 +348,12 @@ def test_successor_of_an_instance_that_moved_is_told_to_the_data_plane(world: Wo
 def test_chain_of_the_cluster_cannot_be_changed_here(world: World) -> None:
     world.ask(m.ChainRemoveRequest(name="main"))
     chain = ChainView(
-        number=5, name="wide", near=PortView(host="one", port="in"),
-        far=PortView(host="two", port="x"), services=["a", "b"],
-    )  # fmt: skip
+        number=5,
+        name="wide",
+        near=PortView(host="one", port="in"),
+        far=PortView(host="two", port="x"),
+        services=["a", "b"],
+    )
     assert apply(world, view(chains=[chain])).missing == []
     (spec,) = world.plane.chains.values()
     assert spec.number == 5
@@ -347,9 +364,12 @@ def test_chain_of_the_cluster_cannot_be_changed_here(world: World) -> None:
 
 def test_what_cannot_be_applied_is_told_and_the_rest_is(world: World) -> None:
     chain = ChainView(
-        number=5, name="main", near=PortView(host="one", port="in"),
-        far=PortView(host="one", port="out"), services=[],
-    )  # fmt: skip
+        number=5,
+        name="main",
+        near=PortView(host="one", port="in"),
+        far=PortView(host="one", port="out"),
+        services=[],
+    )
     (line,) = apply(world, view(chains=[chain])).missing
     assert line.startswith("chain main: chain: 'main': expected a name that is not a chain's")
     assert len(world.plane.peers) == 1

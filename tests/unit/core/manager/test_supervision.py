@@ -32,10 +32,15 @@ class World:
         self.launcher = FakeLauncher()
         self.events: list[NfEvent] = []
         self.deployment = Deployment(
-            folder, DataplaneSettings(), kinds={}, package=lambda _name: None,
-            launchers=self.launcher.launchers(), placement=AnyCpu(), survives=True,
+            folder,
+            DataplaneSettings(),
+            kinds={},
+            package=lambda _name: None,
+            launchers=self.launcher.launchers(),
+            placement=AnyCpu(),
+            survives=True,
             start_plane=maker,
-        )  # fmt: skip
+        )
         self.supervisor = Supervisor(folder, self.deployment, self.events.append)
         self.deployment.on_host_change = self.supervisor.on_host_change
 
@@ -46,9 +51,9 @@ class World:
     def until(self, is_true) -> None:  # type: ignore[no-untyped-def]
         until(is_true, self.turn)
 
-    def run(self, *instances: str, service: str = "a", is_spare: bool = False) -> None:
+    def run(self, *instances: str, service: str = "a", is_standby: bool = False) -> None:
         for name in instances:
-            self.supervisor.run(WantedHost((service,), (service,), (name,), is_spare=is_spare))
+            self.supervisor.run(WantedHost((service,), (service,), (name,), is_standby=is_standby))
         self.until(self.supervisor.all_active)
 
     def nf(self, instance: str) -> FakeNf:
@@ -119,7 +124,7 @@ def test_host_that_never_lives_is_a_crash_loop(world: World) -> None:
 
 def test_standby_takes_the_place_of_one_that_died(world: World) -> None:
     world.run("a-1")
-    world.run("a-2", is_spare=True)
+    world.run("a-2", is_standby=True)
     assert world.host("a-2").state is HostState.STANDBY
     world.nf("a-1").close()
     world.until(lambda: world.host("a-2").state is HostState.ACTIVE)

@@ -16,7 +16,7 @@ from onvm_core.launch.handles import AdoptedHandle
 from onvm_core.launch.identity import ProcessId
 from onvm_core.launch.launcher import LaunchSpec
 from onvm_core.manager.deployment import Deployment
-from onvm_core.manager.placement.allocator import NoRoomError
+from onvm_core.manager.placement.allocator import NoResourcesError
 from onvm_core.manager.supervision.supervised import WantedHost
 from onvm_core.manager.supervision.supervisor import Supervisor
 from onvm_sdk.errors import ConfigError
@@ -27,7 +27,9 @@ BY_COMMAND = WantedHost(("a",), ("a",), ("a-3",), launcher="lost", is_by_command
 
 
 class FullHost:
-    """A deployment on a host without room, where the launcher "lost" is no longer offered."""
+    """A deployment on a host without free resources, where the launcher "lost" is no longer
+    offered.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.manager = SimpleNamespace(attach_path=folder / "attach.sock", plane=FakeDataPlane())
@@ -35,7 +37,7 @@ class FullHost:
         self.recorded: list[set[str]] = []
 
     def launch(self, nfs: tuple[str, ...], **_: Any) -> None:
-        raise NoRoomError(nfs[0], "it is full")
+        raise NoResourcesError(nfs[0], "it is full")
 
     def adopt(
         self, spec: LaunchSpec, process: ProcessId, _services: tuple[str, ...], launcher: str
@@ -66,13 +68,13 @@ def write(folder: Path, wanted: list[tuple[WantedHost, int]]) -> None:
         process = ProcessId.of(pid) or ProcessId(1 << 30, 1)
         records.append(
             {
-                "wanted": {
-                    name: getattr(one, name) for name in WantedHost.__struct_fields__
-                },
-                "secret": one.instances[0], "log": str(folder / "log"),
-                "pid": process.pid, "start_time": process.start_time,
+                "wanted": {name: getattr(one, name) for name in WantedHost.__struct_fields__},
+                "secret": one.instances[0],
+                "log": str(folder / "log"),
+                "pid": process.pid,
+                "start_time": process.start_time,
             }
-        )  # fmt: skip
+        )
     (folder / "nfs.json").write_text(json.dumps(records))
 
 
@@ -107,6 +109,6 @@ def test_without_room_only_what_the_file_wants_is_an_error(tmp_path: Path) -> No
     supervisor, deployment = make(tmp_path)
     assert supervisor.adopt([]) == 0
     assert supervisor.launched() == []
-    with pytest.raises(NoRoomError, match="no place for a: it is full"):
+    with pytest.raises(NoResourcesError, match="no resources for a: it is full"):
         supervisor.adopt([FIRST])
     assert json.loads(deployment.record.read_text()) == []

@@ -18,7 +18,7 @@ WAIT_S = 0.0003
 
 
 class Inspect(NetworkFunction):
-    """Ask somebody about each packet, and wait for the answer without using a CPU."""
+    """Look each packet up elsewhere, and wait for the answer without using a CPU."""
 
     manifest: ClassVar = {"service": "inspect", "permissions": ["read"]}
 

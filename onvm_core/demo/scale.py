@@ -1,9 +1,9 @@
 """The demo's second act: load rises in steps, and a service scales out, shown live.
 
-    python -P -m onvm_core.demo_scale
+    python -P -m onvm_core.demo.scale
 
 Generated clients begin one after the other; each connection is checked end to end. The service
-"inspect" asks somebody about each packet and waits, so that a few thousand packets per second are a
+"inspect" looks each packet up elsewhere and waits, so that a few thousand packets per second are a
 load for it and two cores carry several instances. The autoscaler is that of ``onvm up``.
 
 It succeeds when every connection has completed, no packet was lost, and an instance was added.
@@ -45,7 +45,7 @@ from onvm_sdk.errors import OnvmError
 
 __all__ = ["Outcome", "View", "losses", "main", "obstacles", "show_live"]
 
-NF = "onvm_core.demo_nf:Inspect"
+NF = "onvm_core.demo.nf:Inspect"
 SERVICE = "inspect"
 STEPS = 5
 STEP_S = 3.0
@@ -95,8 +95,11 @@ def main() -> int:
         took = "" if decision.done_ms is None else f"; it served after {decision.done_ms:.0f} ms"
         print(f"{', '.join(decision.actions)}: {decision.reason}{took}")
     done = sum(generator.completed for generator in outcome.report.generators)
-    print(f"{done:,} connections completed; {outcome.report.rx:,} packets, none lost."
-          if not problems else "This went wrong: " + "; ".join(problems) + ".")  # fmt: skip
+    print(
+        f"{done:,} connections completed; {outcome.report.rx:,} packets, none lost."
+        if not problems
+        else "This went wrong: " + "; ".join(problems) + "."
+    )
     return 1 if problems else 0
 
 
@@ -135,15 +138,22 @@ class _Act:
         config = ScaleConfig(max=3, in_after_s=1.5, cooldown_s=1.0)
         settings = DataplaneSettings(ring_length=2048, n_buffers=16384, flow_capacity=1 << 16)
         self.deployment = Deployment(
-            directory, settings, kinds=port_kinds(load_plugins()), package=lambda name: None,
-            launchers=Launchers(), placement=load_policy(DEFAULT_POLICY),
-        )  # fmt: skip
+            directory,
+            settings,
+            kinds=port_kinds(load_plugins()),
+            package=lambda name: None,
+            launchers=Launchers(),
+            placement=load_policy(DEFAULT_POLICY),
+        )
         self.supervisor = Supervisor(directory, self.deployment, lambda event: None)
         self.automation = Automation(
-            "demo", self.deployment, self.supervisor, Config(scale={SERVICE: config}),
+            "demo",
+            self.deployment,
+            self.supervisor,
+            Config(scale={SERVICE: config}),
             Extensions(policies={SERVICE: UtilisationPolicy(config.settings())}),
             lambda event: None,
-        )  # fmt: skip
+        )
         self.deployment.on_host_change = self.automation.on_host_change
         self.supervisor.run(WantedHost.make((NF,), (SERVICE,), (f"{SERVICE}-1",), {}))
         self.until(lambda: self.deployment.serves(SERVICE), 20.0, "the first instance")
@@ -272,8 +282,9 @@ class _Lines:
         )
         self._console.print(
             f"{view.elapsed_s:4.0f} s {view.pps[-1]:7,.0f} packets/s   {shares}",
-            highlight=False, soft_wrap=True,
-        )  # fmt: skip
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 def _picture(view: View) -> Group:
@@ -284,9 +295,12 @@ def _picture(view: View) -> Group:
     for name, state, used in view.instances:
         table.add_row(name, state, _bar(used), "-" if used is None else f"{used:.0%}")
     return Group(
-        load, table, "", _decisions(view.decisions),
+        load,
+        table,
+        "",
+        _decisions(view.decisions),
         f"{view.completed:,} connections completed, {view.failed:,} failed",
-    )  # fmt: skip
+    )
 
 
 def _sparkline(values: list[float]) -> str:

@@ -4,7 +4,7 @@
 
 Without a capture, a generated client talks to a generated server through the chain: every
 connection is checked end to end, and what left the chain is written as pcapng; then load rises at
-a service and it scales out (`demo_scale.py`, in a process of its own: DPDK starts once in each).
+a service and it scales out (`scale.py`, in a process of its own: DPDK starts once in each).
 With a capture, that is sent through and what comes out is written.
 
 The exit status is 0 only if every connection has completed, nothing was lost, and a scale-out has
@@ -20,7 +20,7 @@ from pathlib import Path
 
 from onvm_core.cli.manager.report import print_report
 from onvm_core.cli.manager.run import RunRequest, run_once
-from onvm_core.demo_scale import losses
+from onvm_core.demo.scale import losses
 from onvm_core.export.report import Report
 from onvm_sdk.errors import OnvmError
 
@@ -47,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     if options.pcap is not None:
         return 0
-    done = subprocess.run([sys.executable, "-P", "-m", "onvm_core.demo_scale"], check=False)
+    done = subprocess.run([sys.executable, "-P", "-m", "onvm_core.demo.scale"], check=False)
     return done.returncode or (0 if is_good else 1)
 
 
