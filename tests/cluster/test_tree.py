@@ -168,12 +168,12 @@ def test_damaged_counter_goes_on_behind_what_is_used(cluster: Cluster) -> None:
 
 def test_host_keeps_its_number_and_another_state_is_refused(cluster: Cluster) -> None:
     first = cluster.member("a")
-    assert first.claim_name() == 1
-    assert cluster.member("b").claim_name() == 2
+    assert first.reserve_name() == 1
+    assert cluster.member("b").reserve_name() == 2
     again = cluster.connect()
-    assert type(first)(again, cluster.paths, "a", first._state).claim_name() == 1
+    assert type(first)(again, cluster.paths, "a", first._state).reserve_name() == 1
     with pytest.raises(NameTakenError, match="another state directory has joined with it"):
-        cluster.member("a", "stranger").claim_name()
+        cluster.member("a", "stranger").reserve_name()
 
 
 def test_an_agent_that_was_killed_is_replaced_at_once(cluster: Cluster) -> None:
@@ -186,7 +186,7 @@ def test_an_agent_that_was_killed_is_replaced_at_once(cluster: Cluster) -> None:
     begin = wait(lambda: True)
     second.register(host_node(), instances_node(instance(5)))
     assert begin < 1
-    assert second.seat > first.seat
+    assert second.election_number > first.election_number
     stat = cluster.ensemble.client.exists(f"{cluster.paths.hosts}/a")
     assert stat.ephemeralOwner == second._ensemble.session_id
 
@@ -244,15 +244,15 @@ def test_session_that_expires_takes_the_host_away_and_registers_again(cluster: C
     ensemble = member._ensemble
     ensemble._on_change = states.append
     member.register(host_node(), instances_node())
-    first_seat = member.seat
+    first_number = member.election_number
     expire(ensemble)
     wait(lambda: Session.LOST in states and ensemble.is_connected, what="a new session")
     wait(lambda: cluster.names("hosts") == [], what="the end of the old nodes")
-    with pytest.raises(ConflictError):  # its seat is gone: whatever it had decided is void
+    with pytest.raises(ConflictError):  # its election node is gone: whatever it had decided is void
         member.publish_instances(instances_node(instance(1)))
     member.check()
     member.register(host_node(), instances_node())
-    assert member.seat > first_seat
+    assert member.election_number > first_number
     assert cluster.names("hosts") == ["a"]
 
 
@@ -264,7 +264,7 @@ def test_removed_host_is_told_so_and_its_name_is_free(cluster: Cluster) -> None:
     with pytest.raises(FencedError, match="was removed from the cluster"):
         first.check()
     assert cluster.snapshot().hosts == {}
-    assert cluster.member("a", "another").claim_name() == 2  # numbers are not used again soon
+    assert cluster.member("a", "another").reserve_name() == 2  # numbers are not used again soon
 
 
 def expire(ensemble: Ensemble) -> None:
@@ -313,9 +313,9 @@ def test_damaged_nodes_are_named_and_the_others_read(cluster: Cluster) -> None:
         f"{cluster.paths.chains}/not-json": b"\xff{",
         f"{cluster.paths.chains}/empty": b"",
         f"{cluster.paths.chains}/newer": b'{"format": %d}' % (FORMAT + 1),
-        f"{cluster.paths.chains}/deep": b'{"format":1,"match":' + b"[" * 100_000,
-        f"{cluster.paths.hosts}/odd": b'{"format":1,"number":0}',
-        f"{cluster.paths.services}/wrong": b'{"format":1,"revision":1,"target":7}',
+        f"{cluster.paths.chains}/deep": b'{"format":2,"match":' + b"[" * 100_000,
+        f"{cluster.paths.hosts}/odd": b'{"format":2,"number":0}',
+        f"{cluster.paths.services}/wrong": b'{"format":2,"revision":1,"target":7}',
         f"{cluster.paths.entries}/entry-100-0000000001": b"[]",
         f"{cluster.paths.draining}/x": b"null",
     }

@@ -148,9 +148,9 @@ class ManagerLink:
         """Some of the state that was taken."""
         return self._ask(StateReadRequest(instance=instance), StateReply)
 
-    def end_state(self, instance: str, heir: int | None) -> None:
+    def end_state(self, instance: str, successor: int | None) -> None:
         """Say who has the state now; None: nobody, and packets come to the instance again."""
-        self._ask(StateDoneRequest(instance=instance, successor=heir), DoneReply)
+        self._ask(StateDoneRequest(instance=instance, successor=successor), DoneReply)
 
     def give_state(
         self, instance: str, source: int, pieces: list[StatePiece], *, is_first: bool

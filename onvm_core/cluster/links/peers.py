@@ -1,4 +1,4 @@
-"""From agent to agent: how much each instance has to spare, several times a second.
+"""From agent to agent: the spare capacity of each instance, several times a second.
 
 Such figures are old before they are read; ZooKeeper is for what must be agreed on. Each agent
 publishes those of its own instances on a ZeroMQ socket over TCP, and listens to the others'. The

@@ -26,7 +26,7 @@ from onvm_sdk.errors import ConfigError
 __all__ = ["AgentState", "Connection", "StateDirectory", "read_state", "state_directory"]
 
 FILE = "agent.json"
-HEIRS_S = 600.0
+SUCCESSORS_S = 600.0
 """Longer than any packet or view of another host still names who has moved."""
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -58,7 +58,7 @@ class AgentState(msgspec.Struct, kw_only=True):
     """Of NF hosts, by the name of their first instance."""
     started: dict[str, str] = {}
     """Instance by the request for which it was started, until that is told to the cluster."""
-    heirs: dict[int, tuple[int, float]] = {}
+    successors: dict[int, tuple[int, float]] = {}
     """Of NF hosts that have moved from here, by number: who has their state, and since when, in
     seconds since 1970."""
 
@@ -143,16 +143,18 @@ class StateDirectory:
         self.state = AgentState(secret=old.secret, key=old.key, key_secret=old.key_secret)
         self.save()
 
-    def heirs(self) -> list[tuple[int, int]]:
+    def successors(self) -> list[tuple[int, int]]:
         """NF hosts that have moved from here not long ago, and who has their state."""
-        return [(number, heir) for number, (heir, _) in sorted(self.state.heirs.items())]
+        return [
+            (number, successor) for number, (successor, _) in sorted(self.state.successors.items())
+        ]
 
-    def add_heir(self, number: int, heir: int) -> None:
+    def add_successor(self, number: int, successor: int) -> None:
         """Keep who has the state of an NF host now, and forget those of long ago."""
         now = time.time()
-        self.state.heirs = {
-            **{one: at for one, at in self.state.heirs.items() if now - at[1] < HEIRS_S},
-            number: (heir, now),
+        self.state.successors = {
+            **{one: at for one, at in self.state.successors.items() if now - at[1] < SUCCESSORS_S},
+            number: (successor, now),
         }
         self.save()
 

@@ -4,10 +4,10 @@ A session is CONNECTED, SUSPENDED or LOST, as kazoo names them:
 
 * SUSPENDED: no server answers. The session may still live, so our ephemeral nodes may still stand.
   Whoever is here goes on with what is known and decides nothing: gives out no number, makes no
-  request, claims none, leads nobody.
+  request, takes none, does not lead.
 * LOST: the session is gone, and all our ephemeral nodes with it. kazoo makes a new one when it can;
-  then the agent registers again, with a new seat in the election. What a former leader still had
-  in mind fails, because each of its writes checks that the old seat is there.
+  then the agent registers again, with a new node in the election. Writes of a former leader fail,
+  because each of them checks that the old election node is there.
 * CONNECTED after one of them: watches are gone, everything is read anew.
 
 kazoo gives up for good when a server closes the connection while SASL is negotiated. A server that
