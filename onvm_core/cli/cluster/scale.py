@@ -26,6 +26,9 @@ STOP_DEADLINE_S = 30.0
 
 app = typer.Typer(no_args_is_help=True)
 
+ServiceName = Annotated[str, typer.Argument(metavar="SERVICE", help="Name of the service.")]
+ReasonOption = Annotated[str, typer.Option(metavar="TEXT", help="Why; scale list shows it.")]
+
 
 @app.command("list")
 @with_option_groups
@@ -47,16 +50,14 @@ def list_(
 @with_option_groups
 def out(
     where: ClusterOptions,
-    service: Annotated[str, typer.Argument(metavar="SERVICE", help="Name of the service.")],
+    service: ServiceName,
     prefer: Annotated[
         str,
         typer.Option(
             metavar="HOST,…", help="Hosts to try first, in this order.", show_default="none"
         ),
     ] = "",
-    reason: Annotated[
-        str, typer.Option(metavar="TEXT", help="Why; scale list shows it.")
-    ] = "asked for",
+    reason: ReasonOption = "asked for",
     deadline_s: Annotated[
         float, typer.Option(min=0.1, max=86400, metavar="S", help="Seconds after which it expires.")
     ] = 30.0,
@@ -101,7 +102,7 @@ def out(
 @with_option_groups
 def in_(
     where: ClusterOptions,
-    service: Annotated[str, typer.Argument(metavar="SERVICE", help="Name of the service.")],
+    service: ServiceName,
     host: Annotated[
         str | None,
         typer.Option(
@@ -110,9 +111,7 @@ def in_(
             show_default="that of the newest instance",
         ),
     ] = None,
-    reason: Annotated[
-        str, typer.Option(metavar="TEXT", help="Why; scale list shows it.")
-    ] = "asked for",
+    reason: ReasonOption = "asked for",
     as_json: JsonOption = False,
 ) -> None:
     """End one instance of a service; another takes over its flows."""

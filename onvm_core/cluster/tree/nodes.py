@@ -66,7 +66,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 Name = Annotated[str, msgspec.Meta(pattern=rf"^{NAME.pattern}$")]
 Number = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 Count = Annotated[int, msgspec.Meta(ge=0)]
-Share = Annotated[float, msgspec.Meta(gt=0, le=1)]
+Share = Annotated[float, msgspec.Meta(ge=0.01, le=1)]
 
 
 class DamagedError(OnvmError):
