@@ -175,8 +175,8 @@ class Agent:
             )
         if state.name not in ("", self.name):
             raise ConfigError(
-                f"this state directory has joined as {state.name!r}; "
-                f"onvm cluster leave, then join with the new name",
+                f"expected {state.name!r}, the name with which this host has joined; "
+                "for another one: onvm cluster leave, then join",
                 field="--name",
                 value=self.name,
             )

@@ -235,7 +235,7 @@ class ContainerLauncher:
             if not self._engine.has_image(name):
                 command = f"onvm nf image {','.join(nfs)}"
                 raise ConfigError(
-                    f"there is no image of it as it is installed now; run: {command}",
+                    f"expected an image of it as it is installed now; run: {command}",
                     field="launcher 'container'",
                     value=",".join(nfs),
                 )

@@ -249,8 +249,8 @@ def refuse_options(options: Mapping[str, object], known: Collection[str] = ()) -
     names = ", ".join(known)
     for name in options:
         if name not in known:
-            what = f"expected one of {names}" if names else "it has no options"
-            raise ConfigError(f"unknown: {what}", field=name)
+            what = f"one of {names}" if names else "no options"
+            raise ConfigError(f"expected {what}", field=name)
 
 
 @contextmanager

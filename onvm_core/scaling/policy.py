@@ -138,7 +138,7 @@ class UtilisationPolicy:
 
     def __init__(self, settings: ScaleSettings) -> None:
         for name, value in settings.options.items():
-            raise ConfigError("unknown: this policy has no options", field=name, value=value)
+            raise ConfigError("expected no options for this policy", field=name, value=value)
         self._settings = settings
 
     def decide(self, history: Sequence[ServiceLoad]) -> Wish:

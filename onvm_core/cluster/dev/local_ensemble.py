@@ -34,7 +34,9 @@ def check_installed() -> None:
         ConfigError: there is none.
     """
     if not (JAVA / JARS[0]).exists():
-        raise ConfigError("is not installed; run: apt-get install zookeeper", field="ZooKeeper")
+        raise ConfigError(
+            "expected to be installed; run: apt-get install zookeeper", field="ZooKeeper"
+        )
 
 
 class LocalEnsemble:

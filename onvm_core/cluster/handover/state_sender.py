@@ -210,7 +210,7 @@ class StateSender:
         begin = time.monotonic()
         host = snapshot.hosts[where]
         if not host.state_server:
-            raise ConfigError(f"the agent of {where} takes no state")
+            raise ConfigError(f"expected an agent of {where} that takes state")
         peer = Peer(host.state_server, host.key)
         with StateTransfer(self._network, peer, one.number, successor.number) as transfer:
             transfer.check()

@@ -140,7 +140,7 @@ class PeerNetwork:
             socket.bind(f"tcp://{self._host}:{port or '*'}")
         except zmq.ZMQError as error:
             raise ConfigError(
-                f"an agent cannot listen there: {error.strerror}",
+                f"expected an address at which an agent can listen ({error.strerror})",
                 field="--control-address",
                 value=f"{self._host}:{port}",
             ) from None

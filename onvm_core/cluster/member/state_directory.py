@@ -102,7 +102,9 @@ class StateDirectory:
             self._fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise ConfigError(
-                f"cannot be used: {error.strerror}", file=folder, field="state directory"
+                f"expected a folder that can be used ({error.strerror})",
+                file=folder,
+                field="state directory",
             ) from None
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -110,7 +112,7 @@ class StateDirectory:
             pid = os.pread(self._fd, 16, 0).decode(errors="replace").strip()
             os.close(self._fd)
             raise ConfigError(
-                f"an agent runs with it already (pid {pid}); end that one first",
+                f"expected a folder that no agent uses (pid {pid} does); end that agent first",
                 file=folder,
                 field="state directory",
             ) from None
@@ -189,7 +191,7 @@ def read_state(folder: Path) -> AgentState | None:
         return msgspec.json.decode(path.read_bytes(), type=AgentState)
     except (OSError, msgspec.MsgspecError) as error:
         raise ConfigError(
-            f"is damaged ({error}); without it this host must leave the cluster "
-            "and join it again: onvm cluster leave --host NAME",
+            f"expected what an agent has written ({error}); without it this host must leave the "
+            "cluster and join it again: onvm cluster leave --host NAME",
             file=path,
         ) from None

@@ -330,7 +330,7 @@ def unpack(data: bytes, kind: type[NodeT]) -> NodeT:
         # Who reads the nodes of hundreds of hosts reads them once.
         found = FORMAT if data.startswith(_HEAD) else _head.decode(data).format
         if found != FORMAT:
-            raise DamagedError(f"format {found}: expected {FORMAT}; is it of a newer onvm?")
+            raise DamagedError(f"format {found}: expected {FORMAT}; is it of another version of onvm?")
         node: NodeT = decoder.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise DamagedError(" ".join(str(error).split())) from None
