@@ -206,7 +206,7 @@ class Agent:
             self._ensemble.close()
         else:
             self._ensemble.abandon()
-        self.scaler.stop()  # whoever waited for ZooKeeper waits no more
+        self.scaler.stop()  # it may have waited for ZooKeeper
         self._session_thread.stop()
         self._close_local()
 

@@ -173,7 +173,7 @@ class Launchers:
         """The launcher of that name; `file` and `field` say who wants it.
 
         Raises:
-            ConfigError: nobody offers it, it cannot work on this host, or it cannot enforce
+            ConfigError: no plugin offers it, it cannot work on this host, or it cannot enforce
                 limits that must be.
         """
         if name in self._made:

@@ -155,9 +155,7 @@ def _put(queue: RequestQueue, request: RequestNode, *, wait: bool) -> OutcomeNod
         time.sleep(POLL_S)
         outcome = queue.outcome(request.key)
     if outcome is None or (wait and outcome.state == "waiting"):
-        raise OnvmError(
-            f"{request.key}: nobody has answered; is there an agent? see onvm cluster status"
-        )
+        raise OnvmError(f"{request.key}: no agent has answered; see: onvm cluster status")
     return outcome
 
 

@@ -45,7 +45,7 @@ class LocalEnsemble:
     Args:
         folder: for data and logs; the caller removes it.
         members: how many servers.
-        credentials: who is accepted by SASL; None: nobody, and everybody without it.
+        credentials: of the user that SASL accepts; None: clients need none.
         address: where all listen.
         tick_ms: sessions last from 2 to 20 of them.
         is_enforced: whether a client without credentials may do nothing at all, not even look

@@ -1,6 +1,6 @@
 """Network namespaces for `onvm cluster dev`: made here, removed again whatever happens.
 
-Needs root. Names carry the process ID, so that nobody else's are touched.
+Needs root. Names carry the process ID, so that those of others are not touched.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ and no sibling on its own host can take its state. Then
 5. the cluster is told (`InstancesNode.successors`), and the other hosts lead its flows there.
 
 Up to step 4 whatever goes wrong leaves the instance as it was. What cannot be handed over stays
-until its flows have ended. Where nobody else serves, one more instance is asked for first.
+until its flows have ended. Where no other instance serves, one more instance is asked for first.
 
 Threads: one of its own.
 """
@@ -184,7 +184,7 @@ class StateSender:
         request = RequestNode(
             key=f"drain-{one.number}-{since}",
             service=one.services[0],
-            reason=f"{me} drains, and nobody else serves",
+            reason=f"{me} drains, and no other instance serves",
             preferred=[],
             deadline=round(now + REQUEST_S, 3),
             made=round(now, 3),

@@ -32,7 +32,7 @@ MESSAGE_BYTES_MAX = 4 << 20
 
 
 class _Question(msgspec.Struct, frozen=True, array_like=True):
-    """About the state of NF host `source`, for NF host `successor` of the one who is asked."""
+    """About the state of NF host `source`, for NF host `successor` of the agent that is asked."""
 
     kind: Literal["can", "begin", "more", "done"]
     source: int

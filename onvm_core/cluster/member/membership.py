@@ -1,6 +1,6 @@
 """Being a host of the cluster: the name, the node in the election, and the ephemeral nodes.
 
-A name belongs to whoever has the secret whose hash stands beside it. Registering sets the name's
+A name belongs to the agent with the secret whose hash stands beside it. Registering sets the name's
 node again, and its version is the *token* of this registration: every later write of the agent
 checks it, so that of two that think they have the name only the last can still write.
 
@@ -82,7 +82,7 @@ class Membership:
     # ---- the name ----
 
     def reserve_name(self) -> int:
-        """Make the name ours, if it is nobody's; the host's number.
+        """Make the name ours, if it is free; the host's number.
 
         Raises:
             NameTakenError: it is somebody else's.
@@ -319,7 +319,7 @@ class Membership:
 
 
 def say_goodbye(ensemble: Ensemble, paths: Paths, name: str) -> bool:
-    """Say of a host that it leaves, so that nobody waits for it to come back; False when it is not
+    """Say of a host that it leaves, so that the others do not wait for it; False when it is not
     there.
     """
     path = posixpath.join(paths.hosts, name)

@@ -27,7 +27,7 @@ __all__ = ["AgentState", "Connection", "StateDirectory", "read_state", "state_di
 
 FILE = "agent.json"
 SUCCESSORS_S = 600.0
-"""Longer than any packet or view of another host still names who has moved."""
+"""Longer than any packet or view of another host still names an NF host that has moved."""
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -59,7 +59,7 @@ class AgentState(msgspec.Struct, kw_only=True):
     started: dict[str, str] = {}
     """Instance by the request for which it was started, until that is told to the cluster."""
     successors: dict[int, tuple[int, float]] = {}
-    """Of NF hosts that have moved from here, by number: who has their state, and since when, in
+    """Of NF hosts that have moved from here, by number: which has their state, and since when, in
     seconds since 1970."""
 
     @classmethod
@@ -146,13 +146,13 @@ class StateDirectory:
         self.save()
 
     def successors(self) -> list[tuple[int, int]]:
-        """NF hosts that have moved from here not long ago, and who has their state."""
+        """NF hosts that have moved from here not long ago, and which have their state."""
         return [
             (number, successor) for number, (successor, _) in sorted(self.state.successors.items())
         ]
 
     def add_successor(self, number: int, successor: int) -> None:
-        """Keep who has the state of an NF host now, and forget those of long ago."""
+        """Keep which NF host has the state of another, and drop those of long ago."""
         now = time.time()
         self.state.successors = {
             **{one: at for one, at in self.state.successors.items() if now - at[1] < SUCCESSORS_S},

@@ -60,7 +60,7 @@ class HostPolicy(Protocol):
 
 
 class Choice(msgspec.Struct, frozen=True):
-    """Who is to serve a request: a host, or nobody; and why."""
+    """Which host is to serve a request, if any, and why."""
 
     host: str | None
     plugin: PluginNode | None

@@ -3,7 +3,7 @@
 The nodes are those of kazoo's LockingQueue: ``entries`` in their order, and for each that somebody
 works on an ephemeral node in ``taken``, which goes with the taker's session, so that another can
 take it over. Unlike LockingQueue's consumers, which get whatever comes first, an agent takes the
-entry that it is to serve, so that one which nobody can serve holds up no other.
+entry that it is to serve, so that one which no host can serve holds up no other.
 
 Each request has an *outcome*, under its idempotency key. It is made with the request and says in
 the end which host has served it. All steps are transactions that check the taker's registration: a
@@ -101,7 +101,7 @@ class RequestQueue:
         return True
 
     def take(self, entry: str, fence: Fence) -> Taken | None:
-        """Work on an entry, if nobody does; None when somebody does, or it is done.
+        """Work on an entry; None when another host does, or it is done.
 
         Raises:
             ConflictError: the fence does not hold.
@@ -213,7 +213,7 @@ class RequestQueue:
         self._ensemble.commit(f"refuse {request.key}", build)
 
     def release(self, taken: Taken) -> None:
-        """Work on it no more; whoever is to serve it takes it."""
+        """Work on it no more; another host may take it."""
         with self._ensemble.call(f"release {taken.entry}") as client:
             try:
                 client.delete(self._lock(taken.entry))

@@ -9,7 +9,7 @@ and ends the request. A name that was written down makes this safe to be cut any
   had started; if another host has served it, the instance here is stopped.
 * frozen, and woken when another has served it: ending fails, and the instance here is stopped.
 
-So each request ends with one instance, whoever dies when.
+So each request ends with one instance, whichever agents die meanwhile.
 
 *Leading*: the host with the lowest election number ends requests whose time is over, removes old
 outcomes, and asks the scaling policies of the services (`autoscaler`). Each of its writes checks
@@ -177,7 +177,7 @@ class Scaler:
                 return
             if request.deadline < time.time():
                 continue
-            # Each time anew: what was started for the one before takes its share of what is free.
+            # Computed each time: an instance for the request before takes its share of what is free.
             choice = self._choose(request, self._session_thread.snapshot or snapshot)
             if choice.host != self.name_of_host:
                 continue
@@ -279,7 +279,7 @@ class Scaler:
             self._state.save()
 
     def _undo(self, key: str, instance: str) -> None:
-        """Stop an instance that nobody has asked for (any more)."""
+        """Stop an instance that is not asked for, or no longer."""
         try:
             if self._is_launched(instance):
                 self._link.stop(instance)

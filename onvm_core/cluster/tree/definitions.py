@@ -315,7 +315,7 @@ def check_chain(snapshot: Snapshot, node: ChainNode) -> None:
     """See that a chain can be.
 
     Raises:
-        ConfigError: a host is not there, has no such port, or nobody knows a service.
+        ConfigError: a host is not there, has no such port, or no host has an NF for a service.
     """
     for option, end in (("--in", node.near), ("--out", node.far)):
         host = snapshot.hosts.get(end.host)

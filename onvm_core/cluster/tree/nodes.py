@@ -251,7 +251,7 @@ class ServiceNode(_Node, frozen=True, kw_only=True):
     in_after_s: Annotated[float, msgspec.Meta(ge=0.1, le=86400)] = 30.0
     cooldown_s: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 2.0
     request_s: Annotated[float, msgspec.Meta(ge=0.1, le=86400)] = 30.0
-    """A request that nobody has served by then expires."""
+    """A request that is not served by then expires."""
     policy: Name = "utilisation"
     options: dict[str, Any] = {}
     placement: Name = "locality"
@@ -330,7 +330,9 @@ def unpack(data: bytes, kind: type[NodeT]) -> NodeT:
         # Who reads the nodes of hundreds of hosts reads them once.
         found = FORMAT if data.startswith(_HEAD) else _head.decode(data).format
         if found != FORMAT:
-            raise DamagedError(f"format {found}: expected {FORMAT}; is it of another version of onvm?")
+            raise DamagedError(
+                f"format {found}: expected {FORMAT}; is it of another version of onvm?"
+            )
         node: NodeT = decoder.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise DamagedError(" ".join(str(error).split())) from None

@@ -14,7 +14,7 @@ What gets no new flows, while running ones stay (``draining``):
 
 * instances of hosts that leave;
 * instances of hosts that drain, or have just vanished from ZooKeeper, where others serve as well:
-  if nobody else does, one that is to end, or may be dead, is better than none, and its manager's
+  if no other does, one that is to end, or may be dead, is better than none, and its manager's
   peers know by their probes;
 * instances of another version of a plugin than that of the cluster, see `plugin_versions`.
 """
@@ -264,8 +264,8 @@ def digest(view: ClusterView) -> str:
     )
 
 
-# The digest is a sum over the parts of a view, so that who has changed one part need not read the
-# others again.
+# The digest is a sum over the parts of a view, so that a change of one part needs no look at the
+# others.
 
 
 def digest_of(part: object) -> int:

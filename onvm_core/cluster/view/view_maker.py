@@ -2,7 +2,7 @@
 
 What a view is, `view.make_view` says, and a property test holds this to it. In a cluster of
 hundreds of hosts one of them changes at a time, and everything else would be made, compared and
-sent anew. Nodes of the mirror are the same object as long as they say the same, and so are the
+sent again. Nodes of the mirror are the same object as long as they say the same, and so are the
 parts of views that come of them.
 
 Threads: one.
