@@ -177,7 +177,7 @@ class Scaler:
                 return
             if request.deadline < time.time():
                 continue
-            # Computed each time: an instance for the request before takes its share of what is free.
+            # Computed each time: the instance for the request before has taken its share.
             choice = self._choose(request, self._session_thread.snapshot or snapshot)
             if choice.host != self.name_of_host:
                 continue
