@@ -128,9 +128,11 @@ def work(pipe: Pipe, folder: Path, hosts: str, credentials: Credentials, cluster
                 {
                     "kib": usage.ru_maxrss - base_kib,
                     "cpu_s": usage.ru_utime + usage.ru_stime,
-                    "writes": sum(host.agent.keeper.writes for host in here.values()),
-                    "reads": sum(host.agent.keeper.mirror.reads for host in here.values()),
-                    "events": sum(host.agent.keeper.mirror.events for host in here.values()),
+                    "writes": sum(host.agent.session_thread.writes for host in here.values()),
+                    "reads": sum(host.agent.session_thread.mirror.reads for host in here.values()),
+                    "events": sum(
+                        host.agent.session_thread.mirror.events for host in here.values()
+                    ),
                     "applies": sum(host.agent.applies for host in here.values()),
                 }
             )

@@ -63,6 +63,6 @@ def _flush(status: int) -> int:
 
 
 def _close_pipe() -> int:
-    """The reader has gone (``onvm nf list | head``): nothing to say, and nobody to say it to."""
+    """The reader has gone, as in ``onvm nf list | head``: end without a message."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0

@@ -11,5 +11,5 @@ from onvm_sdk.errors import PluginError
 
 if find_spec("puresasl") is None:
     raise PluginError(
-        "needs the package pure-sasl; run: pip install 'onvm[cluster]'", field="onvm cluster"
+        "expected the package pure-sasl; run: pip install 'onvm[cluster]'", field="onvm cluster"
     )

@@ -1,12 +1,12 @@
 """The agent: one process beside each manager, the only one that knows ZooKeeper.
 
 ```
- ZooKeeper ◀──▶ keeper (thread) ──snapshot──▶ agent ──view──▶ manager
+ ZooKeeper ◀──▶ session (thread) ──snapshot──▶ agent ──view──▶ manager
                     ▲                           │ ▲
                     └────────── offer ──────────┘ └── local state, events
  other agents ◀────────── loads, CURVE ─────────┘
- ZooKeeper ◀──▶ scaler (thread): queue, claims, leadership ──▶ manager: start, drain
- other agents ◀─── mover, courier (threads): state that moves, CURVE ───▶ manager
+ ZooKeeper ◀──▶ scaler (thread): queue, outcomes, leadership ──▶ manager: start, drain
+ other agents ◀─── state sender, state server (threads): state that moves, CURVE ───▶ manager
 ```
 
 It may be killed, frozen or replaced while packets flow: the manager goes on with the last view, and
@@ -24,12 +24,12 @@ from pathlib import Path
 import zmq
 
 from onvm_core.cluster.errors import NoClusterError
-from onvm_core.cluster.handover.state_sender import Mover
-from onvm_core.cluster.handover.state_server import Courier
+from onvm_core.cluster.handover.state_sender import StateSender
+from onvm_core.cluster.handover.state_server import StateServer
 from onvm_core.cluster.links.manager import ManagerLink
 from onvm_core.cluster.links.peers import Peer, PeerLoad, PeerNetwork, interval_s
 from onvm_core.cluster.member import facts
-from onvm_core.cluster.member.session import Keeper, Offer
+from onvm_core.cluster.member.session import Offer, SessionThread
 from onvm_core.cluster.member.state_directory import StateDirectory
 from onvm_core.cluster.scaling.scaler import Scaler
 from onvm_core.cluster.tree.ensemble import Ensemble
@@ -104,7 +104,7 @@ class Agent:
         self._plugins: list[PluginNode] = []
         self._plugins_at_s = 0.0
         self._local: ClusterLocalReply | None = None
-        self._room: LocalResources | None = None
+        self._resources: LocalResources | None = None
         self._snapshot: Snapshot | None = None
         self._merged: Snapshot | None = None
         self._vanished: frozenset[str] = frozenset()
@@ -115,9 +115,9 @@ class Agent:
         self._revision = 0
         self._is_applied = False
         self._apply_at_s = 0.0
-        self._spare_at_s = 0.0
+        self._priced_at_s = 0.0
         self._told: Snapshot | None = None
-        self._told_spare: dict[int, int] = {}
+        self._told_spare_pps: dict[int, int] = {}
         self._complaint = ""
         self.applies = 0
         self.digest = ""
@@ -126,27 +126,32 @@ class Agent:
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._link = ManagerLink(manager)
         self._peers: PeerNetwork | None = None
-        self._courier: Courier | None = None
-        self.mover: Mover | None = None
+        self._state_server: StateServer | None = None
+        self.state_sender: StateSender | None = None
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         try:
             self._events = self._link.subscribe(self._context)
             ensemble.connect()
-            self._keeper = self._join(cluster)
+            self._session_thread = self._join(cluster)
             if make_peers:
                 self._peers = PeerNetwork(
                     name, control, state.state.key, state.state.key_secret, control_port
                 )
-                self._courier = Courier(
-                    self._peers, ManagerLink(manager), lambda: self._keeper.numbers
+                self._state_server = StateServer(
+                    self._peers, ManagerLink(manager), lambda: self._session_thread.numbers
                 )
             self._loads_now: dict[int, PeerLoad] = {}
             self.scaler = Scaler(
-                ensemble, self._paths, self._keeper, state, ManagerLink(manager), self._loads
+                ensemble,
+                self._paths,
+                self._session_thread,
+                state,
+                ManagerLink(manager),
+                self._loads,
             )
             if self._peers is not None:
-                self.mover = Mover(
-                    self._keeper,
+                self.state_sender = StateSender(
+                    self._session_thread,
                     state,
                     self._peers,
                     ManagerLink(manager),
@@ -158,7 +163,7 @@ class Agent:
             ensemble.close()
             raise
 
-    def _join(self, cluster: str) -> Keeper:
+    def _join(self, cluster: str) -> SessionThread:
         node = read_cluster(self._ensemble, self._paths)
         state = self._state.state
         if state.cluster_id not in ("", node.id):
@@ -170,16 +175,18 @@ class Agent:
             )
         if state.name not in ("", self.name):
             raise ConfigError(
-                f"this state directory has joined as {state.name!r}; "
-                f"onvm cluster leave, then join with the new name",
+                f"expected {state.name!r}, the name with which this host has joined; "
+                "for another one: onvm cluster leave, then join",
                 field="--name",
                 value=self.name,
             )
-        keeper = Keeper(self._ensemble, node, self._paths, self.name, self._state, self._wake)
-        keeper.membership.claim_name()
+        session_thread = SessionThread(
+            self._ensemble, node, self._paths, self.name, self._state, self._wake
+        )
+        session_thread.membership.reserve_name()
         state.cluster_id, state.name = node.id, self.name
         self._state.save()
-        return keeper
+        return session_thread
 
     def __enter__(self) -> Agent:
         return self
@@ -192,20 +199,20 @@ class Agent:
         can take them over; not so when the host leaves.
         """
         self.scaler.begin_stop()
-        self._keeper.begin_stop()
-        if self.mover is not None:
-            self.mover.stop()
+        self._session_thread.begin_stop()
+        if self.state_sender is not None:
+            self.state_sender.stop()
         if is_leaving:
             self._ensemble.close()
         else:
             self._ensemble.abandon()
-        self.scaler.stop()  # whoever waited for ZooKeeper waits no more
-        self._keeper.stop()
+        self.scaler.stop()  # it may have waited for ZooKeeper
+        self._session_thread.stop()
         self._close_local()
 
     def _close_local(self) -> None:
-        if self._courier is not None:
-            self._courier.close()
+        if self._state_server is not None:
+            self._state_server.close()
         if self._peers is not None:
             self._peers.close()
         self._link.close()
@@ -217,9 +224,9 @@ class Agent:
         self.scaler.wake()
 
     @property
-    def keeper(self) -> Keeper:
+    def session_thread(self) -> SessionThread:
         """Its side to ZooKeeper."""
-        return self._keeper
+        return self._session_thread
 
     @property
     def view(self) -> ClusterView | None:
@@ -240,11 +247,11 @@ class Agent:
             FencedError: this host's name was taken over or removed.
             OnvmError: the cluster is gone.
         """
-        self._keeper.start()
+        self._session_thread.start()
         self.scaler.start()
-        if self._courier is not None and self.mover is not None:
-            self._courier.start()
-            self.mover.start()
+        if self._state_server is not None and self.state_sender is not None:
+            self._state_server.start()
+            self.state_sender.start()
         poller = zmq.Poller()
         poller.register(self._wake_fd, zmq.POLLIN)
         poller.register(self._events, zmq.POLLIN)
@@ -258,15 +265,15 @@ class Agent:
                 local_at_s = now + self._interval_s()
             self._follow(now)
             self._apply(now)
-            if not is_ready and self._keeper.may_decide and self._snapshot is not None:
+            if not is_ready and self._session_thread.may_decide and self._snapshot is not None:
                 is_ready = True
                 on_ready()
-            if self._keeper.failure is not None:
-                raise self._keeper.failure
+            if self._session_thread.failure is not None:
+                raise self._session_thread.failure
             if self.scaler.has_failed:
                 raise OnvmError("the scaler has failed; see the traceback above")
-            if self.mover is not None and self.mover.has_failed:
-                raise OnvmError("the mover has failed; see the traceback above")
+            if self.state_sender is not None and self.state_sender.has_failed:
+                raise OnvmError("the state sender has failed; see the traceback above")
             is_held_back = self._merged is not self._told and self._apply_at_s > now
             until_s = min(self._apply_at_s, local_at_s) if is_held_back else local_at_s
             for source, _ in poller.poll(_wait_ms(until_s)):
@@ -301,7 +308,7 @@ class Agent:
         try:
             local = self._link.local()
         except NoManagerError:
-            self._local = self._room = None
+            self._local = self._resources = None
             self._is_applied = False
         except OnvmError as error:  # it hangs, or ends just now: what is known stays
             self._complain(error)
@@ -309,29 +316,29 @@ class Agent:
         else:
             if local.digest == "":
                 self._is_applied = False  # it has just started
-            self._local, self._room = local, facts.local_room(local, self._plugins)
-        self._keeper.offer(
+            self._local, self._resources = local, facts.local_resources(local, self._plugins)
+        self._session_thread.offer(
             Offer(
                 host=facts.host_facts(
                     address=self._address,
                     control="" if self._peers is None else self._peers.endpoint,
-                    courier="" if self._courier is None else self._courier.endpoint,
+                    state_server="" if self._state_server is None else self._state_server.endpoint,
                     key=self._state.state.key,
                     local=self._local,
                     plugins=self._plugins,
-                    room=self._room,
+                    resources=self._resources,
                 ),
                 plugins=self._plugins,
                 local=self._local,
-                room=self._room,
+                resources=self._resources,
             )
         )
         self._share()
 
     def _share(self) -> None:
-        """Tell the other agents how much is spare here."""
+        """Tell the other agents the spare capacities here."""
         mine: list[PeerLoad] = []
-        numbers = self._keeper.numbers
+        numbers = self._session_thread.numbers
         for host in self._local.hosts if self._local is not None else ():
             if host.name in numbers:
                 mine.append(
@@ -355,11 +362,11 @@ class Agent:
 
     def _follow(self, now: float) -> None:
         """Take the newest snapshot, with those that have vanished."""
-        snapshot = self._keeper.snapshot
+        snapshot = self._session_thread.snapshot
         if snapshot is None:
             return
-        if self._keeper.absences != self._n_absences:
-            self._n_absences = self._keeper.absences
+        if self._session_thread.absences != self._n_absences:
+            self._n_absences = self._session_thread.absences
             self._absences.reconnected(now)
         due_s = self._absences.due_s
         if snapshot is self._snapshot and (due_s is None or now < due_s):
@@ -381,13 +388,15 @@ class Agent:
         if self._merged is None or self._local is None or now < self._apply_at_s:
             return
         is_new = self._merged is not self._told or not self._is_applied
-        spare = {number: load.spare_pps for number, load in self._loads_now.items()}
-        if not is_new and (now < self._spare_at_s or not _differs(spare, self._told_spare)):
+        spare_pps = {number: load.spare_pps for number, load in self._loads_now.items()}
+        if not is_new and (
+            now < self._priced_at_s or not _differs(spare_pps, self._told_spare_pps)
+        ):
             return
-        view = self._maker.make(self._merged, spare, self._vanished)
+        view = self._maker.make(self._merged, spare_pps, self._vanished)
         if view is None:
             return
-        self._told, self._told_spare = self._merged, spare
+        self._told, self._told_spare_pps = self._merged, spare_pps
         if self._is_applied and view == self._view:
             return
         try:
@@ -404,10 +413,10 @@ class Agent:
         self._view = view
         self._revision = reply.revision
         self._is_applied = True
-        self._spare_at_s = now + max(SPARE_S, SPARE_INSTANCE_S * len(view.instances))
+        self._priced_at_s = now + max(SPARE_S, SPARE_INSTANCE_S * len(view.instances))
         self.digest = self._maker.digest
         self.applied_s = time.monotonic()
-        self._keeper.offer_applied(
+        self._session_thread.offer_applied(
             AppliedNode(view=self.digest, digest=reply.digest, missing=reply.missing)
         )
 
@@ -432,9 +441,9 @@ def _wait_ms(until_s: float) -> int:
     return int(max(0.0, until_s - time.monotonic()) * 1000) + 1
 
 
-def _differs(spare: Mapping[int, int], told: Mapping[int, int]) -> bool:
+def _differs(spare_pps: Mapping[int, int], told: Mapping[int, int]) -> bool:
     """Whether spare capacities are other ones, by more than they always change."""
-    return spare.keys() != told.keys() or any(
+    return spare_pps.keys() != told.keys() or any(
         abs(value - told[number]) > SPARE_STEP * max(value, told[number])
-        for number, value in spare.items()
+        for number, value in spare_pps.items()
     )

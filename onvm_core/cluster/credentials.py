@@ -74,7 +74,9 @@ def read_credentials(path: Path | None) -> Credentials | None:
     try:
         text = path.read_text(encoding="ascii", errors="replace")
     except OSError as error:
-        raise ConfigError(f"cannot be read: {error.strerror}", file=path) from None
+        raise ConfigError(
+            f"expected a file that can be read ({error.strerror})", file=path
+        ) from None
     return _parse(text, str(path))
 
 
@@ -98,7 +100,9 @@ def check_private(path: Path) -> None:
     try:
         status = path.stat()
     except OSError as error:
-        raise ConfigError(f"cannot be read: {error.strerror}", file=path) from None
+        raise ConfigError(
+            f"expected a file that can be read ({error.strerror})", file=path
+        ) from None
     if status.st_mode & 0o077:
         raise ConfigError(
             f"expected mode 0600; run: chmod 600 {path}",
@@ -121,6 +125,10 @@ def write_secret(path: Path, text: str) -> None:
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(text)
     except FileExistsError:
-        raise ConfigError("is there already; remove it first", file=path) from None
+        raise ConfigError(
+            "expected a file that does not exist; remove this one first", file=path
+        ) from None
     except OSError as error:
-        raise ConfigError(f"cannot be made: {error.strerror}", file=path) from None
+        raise ConfigError(
+            f"expected a place for a new file ({error.strerror})", file=path
+        ) from None

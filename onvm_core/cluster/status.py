@@ -14,7 +14,7 @@ from onvm_core.cluster.tree import nodes as tree
 from onvm_core.cluster.tree.ensemble import Ensemble
 from onvm_core.cluster.tree.mirror import Mirror, Snapshot, read_cluster
 from onvm_core.cluster.tree.nodes import AppliedNode, DamagedError, NameNode, Paths
-from onvm_core.cluster.view.cluster_view import editions, mismatches
+from onvm_core.cluster.view.cluster_view import mismatches, plugin_versions
 
 __all__ = [
     "ClusterStatus",
@@ -51,7 +51,7 @@ class ServiceStatus(msgspec.Struct, frozen=True, kw_only=True):
     """A service that runs or is to scale."""
 
     name: str
-    edition: str
+    plugin_version: str
     """Version that the cluster runs."""
     instances: dict[str, int]
     """By host."""
@@ -132,16 +132,16 @@ def read_requests(queue: RequestQueue, snapshot: Snapshot) -> list[RequestStatus
     return [
         RequestStatus(
             key=key,
-            service=claim.service,
-            state=claim.state,
-            reason=claim.reason,
-            made=claim.made,
-            ended=claim.ended,
-            host=claim.host,
-            instance=claim.instance,
-            why=claim.why or _refusals(waiting[key].refused if key in waiting else {}),
+            service=outcome.service,
+            state=outcome.state,
+            reason=outcome.reason,
+            made=outcome.made,
+            ended=outcome.ended,
+            host=outcome.host,
+            instance=outcome.instance,
+            why=outcome.why or _refusals(waiting[key].refused if key in waiting else {}),
         )
-        for key, claim in queue.claims().items()
+        for key, outcome in queue.outcomes().items()
     ]
 
 
@@ -194,13 +194,13 @@ def _services(snapshot: Snapshot) -> list[ServiceStatus]:
                     active[service][host] = active[service].get(host, 0) + 1
                 else:
                     draining[service] += 1
-    chosen = editions(snapshot)
+    chosen = plugin_versions(snapshot)
     wanted = {service for chain in snapshot.chains.values() for service in chain.services}
     names = {*active, *draining, *snapshot.services, *wanted}
     return [
         ServiceStatus(
             name=name,
-            edition=chosen[name][0] if name in chosen else "",
+            plugin_version=chosen[name][0] if name in chosen else "",
             instances=active.get(name, {}),
             draining=draining.get(name, 0),
             min=None if name not in snapshot.services else snapshot.services[name].min,

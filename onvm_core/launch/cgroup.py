@@ -12,7 +12,7 @@ when their NF host has ended, and empty ones of managers that are dead; never th
 Where: in v1 below the manager's own cgroup. In v2 a cgroup whose processes are limited has no
 children with limits, so it is the first of
 
-* the manager's own, if it is the root, or if nobody else is in it: the manager then moves into a
+* the manager's own, if it is the root or has no other process: the manager then moves into a
   child (what systemd calls delegation);
 * one above, if it already gives the controllers to its children.
 
@@ -52,8 +52,8 @@ _QUOTA_LEAST_US = 1_000
 _REMOVE_S = 0.05
 _LOOK_S = 0.1
 _FAULTS_LEAST = 5
-"""In that time. Who has too little memory has 100 to 260 major faults in each second; a whole start
-with nothing in the page cache has 60 to 220."""
+"""In that time. A process with too little memory has 100 to 260 major faults in each second; a
+whole start with nothing in the page cache has 60 to 220."""
 _STEP_S = 0.005
 
 # Write one's PID into the files that are named first, then become the rest.
@@ -77,7 +77,7 @@ class Cgroup:
         return ["/bin/sh", "-c", _ENTER, "onvm-cgroup", str(len(files)), *files, *command]
 
     def processes(self) -> list[int]:
-        """PIDs of who is in it."""
+        """PIDs of the processes in it."""
         return sorted({pid for folder in self.folders for pid in _processes(folder)})
 
     def memory_kills(self) -> int:
@@ -108,14 +108,14 @@ class Cgroup:
         return False
 
     def kill(self) -> None:
-        """End who is in it. They may be on their way out when it returns."""
+        """End the processes in it. They may be on their way out when it returns."""
         for pid in self.processes():
             process = ProcessId.of(pid)
             if process is not None:
                 process.send(signal.SIGKILL)
 
     def remove(self) -> bool:
-        """End who is left in it and remove it; whether it is gone."""
+        """End the processes that are left in it, and remove it; whether it is gone."""
         deadline = time.monotonic() + _REMOVE_S
         while not all(_remove(folder) for folder in self.folders):
             self.kill()
@@ -341,7 +341,7 @@ def _make(folder: Path, bases: frozenset[Path]) -> None:
     given = set(_CONTROLLERS) & _words(base / "cgroup.subtree_control")
     for below in reversed(path):
         _mkdir(below)
-        for name in ("cpuset.cpus", "cpuset.mems"):  # in v1 a new one has none, and takes nobody
+        for name in ("cpuset.cpus", "cpuset.mems"):  # a new one in v1 has none and takes nothing
             if not given and (below / name).exists() and not _read(below / name):
                 _write(below / name, _read(below.parent / name))
         if below != folder:

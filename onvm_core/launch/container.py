@@ -6,7 +6,7 @@ capability, no way to new privileges, and the engine's own seccomp filter, made 
 memory are limited by the engine. Of the host it sees only the folder of the attach socket.
 
 Configuration files, and files that they name, come as a tar archive on its standard input: they
-are copies in memory, at the paths that they have here, where nobody else sees them.
+are copies in memory, at the paths that they have here, where no other process sees them.
 
 The engine's command line stays as long as the container (`process`): its exit status is that of the
 NF host. With podman the NF host writes to its log directly. When everything has been killed, the
@@ -120,7 +120,7 @@ class ContainerHandle(StartedHandle):
         # The container is gone, and with it the kernel's count of its own.
         limit = f"; its limit is {self.spec.limits.memory_mib} MiB" if self.spec.limits else ""
         with open(self.spec.log_path, "a", encoding="utf-8") as log:
-            log.write(f"onvm: killed when the kernel ended who needed too much memory{limit}\n")
+            log.write(f"onvm: killed when the kernel ended processes for want of memory{limit}\n")
 
 
 class ContainerLauncher:
@@ -235,7 +235,7 @@ class ContainerLauncher:
             if not self._engine.has_image(name):
                 command = f"onvm nf image {','.join(nfs)}"
                 raise ConfigError(
-                    f"there is no image of it as it is installed now; run: {command}",
+                    f"expected an image of it as it is installed now; run: {command}",
                     field="launcher 'container'",
                     value=",".join(nfs),
                 )

@@ -1,6 +1,6 @@
 """The program that runs containers: podman or docker, by its command line.
 
-podman comes first: it needs no daemon, and what it starts is limited and ended with nobody else's
+podman comes first: it needs no daemon, and the manager limits and ends what it starts without
 help. Whichever is asked for, or found to work, is used; there is no configuration file of theirs
 that anything here depends on.
 """
@@ -40,7 +40,7 @@ class Found:
     name: str
     owner: str
     pid: int
-    """Of its first process, as this process sees it; 0 when it does not run, or nobody says."""
+    """Of its first process, as this process sees it; 0 when it does not run, or is not known."""
     is_running: bool
 
 

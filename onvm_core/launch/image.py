@@ -3,7 +3,7 @@
 An image is written as the archive that ``docker save`` makes and both programs load: layers as tar
 files, a configuration, and ``manifest.json`` (Docker image specification 1.2). No registry and no
 base image is asked. Its name has a digest of the NFs' files, the SDK and what they require: an NF
-that is installed anew needs a new image, and an old one is never run by mistake.
+that has been installed again needs a new image, and an old one is never run by mistake.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ def _add_file(archive: tarfile.TarFile, target: PurePosixPath, path: Path) -> No
 
 
 def _add_byte_code(archive: tarfile.TarFile, files: Mapping[PurePosixPath, Path]) -> None:
-    """Compile what nobody has compiled yet: in a read-only image it would be so at each start."""
+    """Add the byte code that modules lack: a read-only image cannot keep it between starts."""
     tag = sys.implementation.cache_tag
     with tempfile.TemporaryDirectory(prefix="onvm-image-") as folder:
         scratch = Path(folder) / "code.pyc"

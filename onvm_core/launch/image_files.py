@@ -138,7 +138,7 @@ def closure(sources: Sequence[Source], extra: Iterable[str] = ()) -> list[IDistr
     """
     wanted = [Requirement(name) for name in (SDK, *_SDK_REQUIRES, *extra)]
     for source in sources:
-        if source.distribution is None:  # what it requires nobody says
+        if source.distribution is None:  # there are no metadata that say what it requires
             wanted += [
                 Requirement(name) for name in _SDK_OPTIONAL if importlib.util.find_spec(name)
             ]

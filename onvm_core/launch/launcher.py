@@ -173,7 +173,7 @@ class Launchers:
         """The launcher of that name; `file` and `field` say who wants it.
 
         Raises:
-            ConfigError: nobody offers it, it cannot work on this host, or it cannot enforce
+            ConfigError: no plugin offers it, it cannot work on this host, or it cannot enforce
                 limits that must be.
         """
         if name in self._made:
@@ -249,8 +249,8 @@ def refuse_options(options: Mapping[str, object], known: Collection[str] = ()) -
     names = ", ".join(known)
     for name in options:
         if name not in known:
-            what = f"expected one of {names}" if names else "it has no options"
-            raise ConfigError(f"unknown: {what}", field=name)
+            what = f"one of {names}" if names else "no options"
+            raise ConfigError(f"expected {what}", field=name)
 
 
 @contextmanager

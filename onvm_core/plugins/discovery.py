@@ -89,7 +89,10 @@ def find(name: str, packages: Iterable[NfPackage] | None = None) -> NfPackage:
         if package.name == name:
             if package.status is NfStatus.OK:
                 return package
-            raise PluginError(f"{package.status.value}: {package.reason}", field=f"nf {name}")
+            raise PluginError(
+                f"expected an NF that can run; {package.status.value}: {package.reason}",
+                field=f"nf {name}",
+            )
     names = ", ".join(package.name for package in installed if package.status is NfStatus.OK)
     raise PluginError(
         f"expected an installed NF: {names or 'none is installed'}", field="nf", value=name

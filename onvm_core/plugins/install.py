@@ -36,7 +36,10 @@ def install(requirements: Sequence[str], pip_options: Sequence[str] = ()) -> lis
     brought = [package for package in discover() if _normal(package.distribution) in requested]
     for package in brought:
         if package.status is not NfStatus.OK:
-            raise PluginError(f"{package.status.value}: {package.reason}", field=package.name)
+            raise PluginError(
+                f"expected an NF that can run; {package.status.value}: {package.reason}",
+                field=package.name,
+            )
     without = requested - {_normal(package.distribution) for package in brought}
     if without:
         raise PluginError(

@@ -97,7 +97,7 @@ class PluginManager:
         """Import the thing that is offered under `name`.
 
         Raises:
-            PluginError: nobody offers it, or its import fails.
+            PluginError: no plugin offers it, or its import fails.
         """
         offers = self.offers(hook)
         if name not in offers:

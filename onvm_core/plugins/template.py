@@ -55,7 +55,7 @@ def render(
         from cookiecutter.main import cookiecutter
     except ImportError as error:
         raise PluginError(
-            "needs the extra 'author': pip install 'onvm[author]'", field="nf new"
+            "expected the extra 'author'; run: pip install 'onvm[author]'", field="nf new"
         ) from error
     # A file keeps its path in an editable install, a folder does not.
     template = Path(

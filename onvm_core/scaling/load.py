@@ -70,7 +70,7 @@ class Units:
 
     Args:
         hz: cycles per second.
-        ring_length: places for packets, for each worker.
+        ring_length: credits, for each worker.
         bounds_ns: lower bounds of the latency buckets.
     """
 
@@ -87,14 +87,14 @@ class Load:
     Attributes:
         packets: handed to it.
         done: that it has worked on.
-        sheds: packets not let in because its places were taken.
-        occupancy_mean, occupancy_peak: share of its places that was taken, 0 to 1.
+        sheds: packets not admitted for want of credits.
+        occupancy_mean, occupancy_peak: share of its credits that was taken, 0 to 1.
         p50_us, p99_us: from hand-over to return, of sampled packets; None without samples.
         utilisation: share of its capacity that was in use, 0 to 1.
         capacity_pps: packets per second it can take in all; None: too few came to tell.
         arrival: what came, shed or not, as a share of its known capacity; 0 while none is known.
             Above 1, and a queue grows; seen sooner than the queue is.
-        occupancy: share of its places that was taken in the end.
+        occupancy: share of its credits that was taken in the end.
         is_stuck: packets wait and it did not even look for them.
     """
 
@@ -248,13 +248,13 @@ def _middle_ns(bounds_ns: Sequence[float], bucket: int) -> float:
 def _occupancy(
     before: Reading, now: Reading, pps: float, histogram: Sequence[int], units: Units
 ) -> tuple[float, float]:
-    """Mean and peak share of places taken.
+    """Mean and peak share of credits taken.
 
     The mean number inside is the rate times the mean time inside (Little, "A proof for the
     queuing formula L = λW", 1961); a look at two moments would miss what lies between them.
     """
     old, new = before.counters, now.counters
-    places = units.ring_length * units.n_workers
+    credits_ = units.ring_length * units.n_workers
     n_samples = sum(histogram)
     if n_samples:
         total_ns = sum(
@@ -265,10 +265,10 @@ def _occupancy(
         inside = pps * total_ns / n_samples / 1e9
     else:
         inside = (old.reserved + new.reserved) / 2
-    mean = min(inside / places, 1.0)
+    mean = min(inside / credits_, 1.0)
     # The counted peak is that of all time: it speaks of this interval only if it rose in it.
     risen = new.peak / units.ring_length if new.peak > old.peak else 0.0
-    peak = max(risen, old.reserved / places, new.reserved / places, mean)
+    peak = max(risen, old.reserved / credits_, new.reserved / credits_, mean)
     return mean, min(peak, 1.0)
 
 

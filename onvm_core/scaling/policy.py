@@ -19,7 +19,7 @@ from onvm_sdk.errors import ConfigError
 __all__ = ["ScaleSettings", "ScalingPolicy", "ServiceLoad", "UtilisationPolicy", "Wish"]
 
 QUEUE_SHARE = 0.5
-"""A host with more of its places taken has a queue."""
+"""A host with a greater share of its credits taken has a queue."""
 GROWING_SHARE = 0.05
 """A host that gets more than it can take has a growing queue from here on."""
 ROUNDING = 1e-6
@@ -92,7 +92,7 @@ class ServiceLoad:
 
     @property
     def occupancy(self) -> float:
-        """Share of places taken, of the fullest."""
+        """Share of credits taken, of the fullest."""
         return max((load.occupancy for load in self.loads), default=0.0)
 
     @property
@@ -138,7 +138,7 @@ class UtilisationPolicy:
 
     def __init__(self, settings: ScaleSettings) -> None:
         for name, value in settings.options.items():
-            raise ConfigError("unknown: this policy has no options", field=name, value=value)
+            raise ConfigError("expected no options for this policy", field=name, value=value)
         self._settings = settings
 
     def decide(self, history: Sequence[ServiceLoad]) -> Wish:

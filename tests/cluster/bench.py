@@ -85,12 +85,12 @@ class Cluster:
         return sorted(children)
 
 
-def host_node(number: int = 1, seat: int = 0, **fields: object) -> HostNode:
+def host_node(number: int = 1, election_number: int = 0, **fields: object) -> HostNode:
     given: dict[str, object] = {
         "number": number,
         "address": f"10.0.0.{number}",
         "version": "0.1",
-        "seat": seat,
+        "election_number": election_number,
         "ports": ["client", "server"],
         **fields,
     }
@@ -106,7 +106,7 @@ def instance(number: int, service: str = "firewall", **fields: object) -> Instan
         "number": number,
         "name": f"{service}-{number}",
         "services": [service],
-        "editions": [("1", "d")],
+        "plugin_versions": [("1", "d")],
         **fields,
     }
     return InstanceNode(**given)  # type: ignore[arg-type]

@@ -14,6 +14,7 @@ from onvm_core.bench.simulated import SimulatedManager
 from onvm_core.cluster.view.cluster_view import digest
 from onvm_core.plugins import discover
 
+ONVM = [sys.executable, "-P", "-m", "onvm_core.cli"]
 SERVICES = sorted(package.name for package in discover())
 
 
@@ -41,37 +42,30 @@ class ProcessHost:
         self.process: subprocess.Popen[bytes] | None = None
         self.log = cluster.folder / f"{name}.log"
 
-    def start_agent(self) -> None:
-        environment = {
+    @property
+    def command(self) -> list[str]:
+        options = {
+            "--cluster": self.cluster.name,
+            "--manager": self.name,
+            "--name": self.name,
+            "--data-address": f"127.0.0.{self.number}",
+            "--session-timeout": str(self.session_s),
+        }
+        flat = [word for option in options.items() for word in option]
+        return [*ONVM, "cluster", "join", self.cluster.hosts, *flat]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
             **os.environ,
             "ONVM_STATE_DIR": str(self.cluster.folder / "state"),
             "ONVM_CLUSTER_CREDENTIALS": self.cluster.credentials.line.strip(),
         }
+
+    def start_agent(self) -> None:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-P",
-                    "-m",
-                    "onvm_core.cli",
-                    "cluster",
-                    "join",
-                    self.cluster.hosts,
-                    "--cluster",
-                    self.cluster.name,
-                    "--manager",
-                    self.name,
-                    "--name",
-                    self.name,
-                    "--data-address",
-                    f"127.0.0.{self.number}",
-                    "--session-timeout",
-                    str(self.session_s),
-                ],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=environment,
+                self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment
             )
 
     def send(self, number: signal.Signals) -> None:

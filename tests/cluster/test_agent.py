@@ -14,7 +14,7 @@ from test_tree import expire
 from onvm_core.cluster.errors import FencedError, NameTakenError, NoClusterError
 from onvm_core.cluster.member.membership import remove_host
 from onvm_core.cluster.tree.definitions import check_chain
-from onvm_core.cluster.view.cluster_view import editions, mismatches
+from onvm_core.cluster.view.cluster_view import mismatches, plugin_versions
 from onvm_sdk.errors import ConfigError
 
 
@@ -97,9 +97,12 @@ def test_session_that_expires_is_replaced_and_views_stay(cluster: Cluster) -> No
     b.manager.set_nfs("firewall-1")
     wait(lambda: are_equal(hosts) and len(instances_seen(b)) == 2)
     numbers = {one.number for one in a.manager.view.instances}  # type: ignore[union-attr]
-    seat = a.live.keeper.membership.seat
-    expire(a.live.keeper._ensemble)
-    wait(lambda: a.live.keeper.membership.seat > seat, what="a new seat")
+    election_number = a.live.session_thread.membership.election_number
+    expire(a.live.session_thread._ensemble)
+    wait(
+        lambda: a.live.session_thread.membership.election_number > election_number,
+        what="a new election number",
+    )
     wait(
         lambda: are_equal(hosts) and set(instances_seen(b).values()) == {"active"},
         what="equal views",
@@ -146,7 +149,7 @@ def test_draining_host_gets_nothing_new(cluster: Cluster) -> None:
         host.manager.set_nfs("firewall-1")
     wait(lambda: are_equal(hosts) and len(instances_seen(a)) == 2)
     path = f"{cluster.paths.draining}/b"
-    cluster.ensemble.client.create(path, b'{"format":1,"since":0}')
+    cluster.ensemble.client.create(path, b'{"format":2,"since":0}')
     wait(lambda: are_equal(hosts) and instances_seen(a)["b/firewall-1"] == "draining")
     cluster.ensemble.client.delete(path)
     wait(lambda: are_equal(hosts) and instances_seen(a)["b/firewall-1"] == "active")
@@ -168,7 +171,7 @@ def test_host_with_another_edition_gets_nothing_new(cluster: Cluster) -> None:
     )
     cluster.chains.put("web", chain_node(services=["firewall", "nat"]), "me")
     snapshot = cluster.snapshot()
-    assert editions(snapshot)["firewall"] == ("1", "d")
+    assert plugin_versions(snapshot)["firewall"] == ("1", "d")
     assert mismatches(snapshot) == [
         "c: has firewall 2, the cluster runs 1; it is not chosen for it",
         "c: has no NF for nat; it is not chosen for it",
@@ -199,11 +202,11 @@ def test_spare_capacity_travels_between_agents(cluster: Cluster) -> None:
 
     b.manager.utilisation = 0.25
     wait(lambda: spare() == 750_000)
-    writes = b.live.keeper.writes
+    writes = b.live.session_thread.writes
     digests = len(a.manager.applied)
     b.manager.utilisation = 0.9
     wait(lambda: spare() == 100_000)
-    assert b.live.keeper.writes == writes  # ZooKeeper knows nothing of it
+    assert b.live.session_thread.writes == writes  # ZooKeeper knows nothing of it
     assert len(a.manager.applied) == digests
 
 

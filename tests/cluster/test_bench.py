@@ -106,4 +106,4 @@ def test_without_root_one_line_says_so(
     assert said.count("\n") == 1
     assert all(f"cluster.{name}" in said for name in FIGURES)
     assert said.startswith("not measured: ")
-    assert "needs root" in said
+    assert "expected root" in said

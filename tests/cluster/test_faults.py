@@ -147,8 +147,11 @@ def test_agent_that_is_killed_is_replaced_and_nobody_notices(
     count = len(b.manager.applied)
     a.kill()
     a.start_agent()
-    seat = cluster.snapshot().hosts["a"].seat
-    wait(lambda: cluster.snapshot().hosts["a"].seat > seat, what="the new agent")
+    election_number = cluster.snapshot().hosts["a"].election_number
+    wait(
+        lambda: cluster.snapshot().hosts["a"].election_number > election_number,
+        what="the new agent",
+    )
     time.sleep(a.session_s + 0.5)
     wait_equal(hosts, 3)
     assert len(b.manager.applied) == count
@@ -172,8 +175,8 @@ def test_frozen_taker_of_a_request_is_fenced_when_it_wakes(cluster: Cluster) -> 
     queue = ask(cluster, request("k", "a"))
     wait(lambda: a.manager.nfs() == ["firewall-1"], what="its start at a")
     a.send(signal.SIGSTOP)  # it has started the instance, and not said so
-    claim = ended(queue, "k")
-    assert (claim.host, claim.instance) == ("b", "firewall-1")
+    outcome = ended(queue, "k")
+    assert (outcome.host, outcome.instance) == ("b", "firewall-1")
     a.send(signal.SIGCONT)
     wait(lambda: a.manager.nfs() == [], what="the end of what a had started")
     wait_equal(list(hosts), 1)
@@ -197,8 +200,8 @@ def test_each_of_100_requests_is_acted_on_once_while_processes_are_killed(
     for key in keys:
         assert ended(queue, key, 120).state == "done"
     wait_equal(hosts, 100)
-    claims = queue.claims()
-    served = sorted(f"{claims[key].host}/{claims[key].instance}" for key in keys)
+    outcomes = queue.outcomes()
+    served = sorted(f"{outcomes[key].host}/{outcomes[key].instance}" for key in keys)
     wait(
         lambda: (
             served == sorted(f"{host.name}/{name}" for host in hosts for name in host.manager.nfs())

@@ -25,11 +25,11 @@ from onvm_core.cluster.scaling.requests import RequestQueue
 from onvm_core.cluster.scaling.scaler import is_leader
 from onvm_core.cluster.tree.mirror import Snapshot
 from onvm_core.cluster.tree.nodes import (
-    ClaimNode,
     ClusterNode,
     DrainNode,
     HostNode,
     InstancesNode,
+    OutcomeNode,
     RequestNode,
     ServiceNode,
 )
@@ -74,7 +74,12 @@ def free(
 @pytest.mark.parametrize(
     ("title", "hosts", "policy", "expected"),
     [
-        ("own host has room", {"a": free(1, 1), "b": free(4, 2), "c": free(8)}, Locality(), "a"),
+        (
+            "own host has free resources",
+            {"a": free(1, 1), "b": free(4, 2), "c": free(8)},
+            Locality(),
+            "a",
+        ),
         ("then who runs it", {"a": free(0, 1), "b": free(1, 2), "c": free(8)}, Locality(), "b"),
         (
             "the one of them with most free",
@@ -134,8 +139,10 @@ def test_hosts_that_drain_or_refused_are_left_out() -> None:
     assert choose(refused, snapshot, Locality()).host == "c"
 
 
-def test_lowest_seat_leads() -> None:
-    snapshot = snapshot_of(a=free(1, seat=9), b=free(1, seat=3), c=free(1, seat=4))
+def test_lowest_election_number_leads() -> None:
+    snapshot = snapshot_of(
+        a=free(1, election_number=9), b=free(1, election_number=3), c=free(1, election_number=4)
+    )
     assert [name for name in "abc" if is_leader(snapshot, name)] == ["b"]
 
 
@@ -167,7 +174,7 @@ def test_former_leader_and_one_cut_off_can_do_nothing(cluster: Cluster) -> None:
     assert entry is not None
     taken = queue.take(entry, member.fence)
     assert taken is not None
-    cluster.ensemble.client.delete(member.seat_path)  # as the end of its session does
+    cluster.ensemble.client.delete(member.election_path)  # as the end of its session does
     with pytest.raises(ConflictError):
         queue.put(request("two"), member.fence)
     with pytest.raises(ConflictError):
@@ -175,7 +182,7 @@ def test_former_leader_and_one_cut_off_can_do_nothing(cluster: Cluster) -> None:
     with pytest.raises(ConflictError):
         queue.refuse(taken, "a", "no", member.fence)
     assert list(queue.waiting()) == [entry]
-    assert queue.claim("two") is None
+    assert queue.outcome("two") is None
 
 
 # ---- agents ----
@@ -188,13 +195,15 @@ def ask(cluster: Cluster, *requests: RequestNode) -> RequestQueue:
     return queue
 
 
-def ended(queue: RequestQueue, key: str, timeout_s: float = 30) -> ClaimNode:
+def ended(queue: RequestQueue, key: str, timeout_s: float = 30) -> OutcomeNode:
     wait(
-        lambda: (claim := queue.claim(key)) and claim.state != "waiting", timeout_s, f"end of {key}"
+        lambda: (outcome := queue.outcome(key)) and outcome.state != "waiting",
+        timeout_s,
+        f"end of {key}",
     )
-    claim = queue.claim(key)
-    assert claim is not None
-    return claim
+    outcome = queue.outcome(key)
+    assert outcome is not None
+    return outcome
 
 
 def test_overflow_goes_to_the_own_host_then_to_another(cluster: Cluster) -> None:
@@ -230,8 +239,8 @@ def test_host_that_cannot_start_it_refuses_and_another_does(cluster: Cluster) ->
     a, b = start_hosts(cluster, 2)
     wait(lambda: are_equal([a, b]))
     a.manager.refuses = "no place for it"
-    claim = ended(ask(cluster, request("k", "a")), "k")
-    assert (claim.host, claim.state) == ("b", "done")
+    outcome = ended(ask(cluster, request("k", "a")), "k")
+    assert (outcome.host, outcome.state) == ("b", "done")
     assert a.manager.nfs() == []
     assert a.live._state.state.started == {}
 
@@ -244,8 +253,8 @@ def test_leader_is_followed_by_another(cluster: Cluster) -> None:
     leader = next(host for host in hosts if is_leader(cluster.snapshot(), host.name))
     leader.stop_agent()
     queue = ask(cluster, request("expires", deadline_s=0.5))
-    claim = ended(queue, "expires")  # by the next leader, when the session of the first has ended
-    assert claim.state == "expired"
+    outcome = ended(queue, "expires")  # by the next leader, when the session of the first has ended
+    assert outcome.state == "expired"
 
 
 def test_policy_scales_a_service_over_the_cluster(cluster: Cluster) -> None:
@@ -269,7 +278,7 @@ def test_policy_scales_a_service_over_the_cluster(cluster: Cluster) -> None:
     for host in hosts:
         host.manager.utilisation = 0.5  # within the band
     queue = RequestQueue(cluster.ensemble, cluster.paths)
-    assert {claim.state for claim in queue.claims().values()} == {"done"}
+    assert {outcome.state for outcome in queue.outcomes().values()} == {"done"}
     assert (a.error, b.error) == (None, None)
 
 
@@ -304,8 +313,8 @@ def test_request_of_a_dead_agent_is_served_by_another_and_no_instance_is_left(
     queue = ask(cluster, request("k", "a"))
     wait(lambda: a.live._state.state.started == {"k": "firewall-1"} and a.manager.nfs())
     kill(a)  # in the middle
-    claim = ended(queue, "k")  # when the session of a has ended
-    assert (claim.host, claim.instance) == ("b", "firewall-1")
+    outcome = ended(queue, "k")  # when the session of a has ended
+    assert (outcome.host, outcome.instance) == ("b", "firewall-1")
     assert a.manager.nfs() == ["firewall-1"]  # nobody there can stop it yet
     a.start_agent()
     wait(lambda: a.manager.nfs() == [], what="the end of what a had started")
@@ -319,14 +328,14 @@ def kill(host: SimulatedHost) -> None:
     """
     agent = host.live
     agent.scaler._is_stopping.set()
-    agent.keeper._ensemble.abandon()
+    agent.session_thread._ensemble.abandon()
     host.stop_agent()
 
 
 def check_exactly_once(queue: RequestQueue, keys: list[str], hosts: list[SimulatedHost]) -> None:
     """Each request has one instance, and there are no others."""
-    claims = queue.claims()
-    served = sorted(f"{claims[key].host}/{claims[key].instance}" for key in keys)
+    outcomes = queue.outcomes()
+    served = sorted(f"{outcomes[key].host}/{outcomes[key].instance}" for key in keys)
     there = sorted(f"{host.name}/{name}" for host in hosts for name in host.manager.nfs())
     assert served == there
     assert len(set(served)) == len(keys)

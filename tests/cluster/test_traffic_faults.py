@@ -167,13 +167,13 @@ def test_each_of_100_requests_has_one_instance_while_agents_are_killed(
             cluster.start_agent(name)
 
     def have_ended() -> bool:
-        claims = queue.claims()
-        return all(key in claims and claims[key].state != "waiting" for key in keys)
+        outcomes = queue.outcomes()
+        return all(key in outcomes and outcomes[key].state != "waiting" for key in keys)
 
     cluster.wait(have_ended, "the end of all requests", 180)
-    claims = queue.claims()
-    assert {claims[key].state for key in keys} == {"done"}
-    served = sorted(f"{claims[key].instance}@{claims[key].host}" for key in keys)
+    outcomes = queue.outcomes()
+    assert {outcomes[key].state for key in keys} == {"done"}
+    served = sorted(f"{outcomes[key].instance}@{outcomes[key].host}" for key in keys)
 
     def dots() -> list[str]:
         return sorted(one for one in cluster.instances() if one.startswith("dot-"))

@@ -104,7 +104,7 @@ def test_unknown_cluster_names_those_there_are(cluster: Cluster) -> None:
 
 
 def test_a_cluster_is_made_once(cluster: Cluster) -> None:
-    with pytest.raises(ConfigError, match="there is one of that name"):
+    with pytest.raises(ConfigError, match="expected a new name"):
         make_cluster(cluster.ensemble, cluster.name)
 
 
@@ -127,7 +127,7 @@ def test_credentials_come_from_private_files_and_the_environment(
     monkeypatch.setenv("ONVM_CLUSTER_CREDENTIALS", "a:from-environment")
     assert read_credentials(None) == Credentials("a", "from-environment")
     monkeypatch.setenv("ONVM_CLUSTER_CREDENTIALS_FILE", str(tmp_path / "none"))
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(ConfigError, match="expected a file that can be read"):
         read_credentials(None)
 
 
@@ -168,12 +168,12 @@ def test_damaged_counter_goes_on_behind_what_is_used(cluster: Cluster) -> None:
 
 def test_host_keeps_its_number_and_another_state_is_refused(cluster: Cluster) -> None:
     first = cluster.member("a")
-    assert first.claim_name() == 1
-    assert cluster.member("b").claim_name() == 2
+    assert first.reserve_name() == 1
+    assert cluster.member("b").reserve_name() == 2
     again = cluster.connect()
-    assert type(first)(again, cluster.paths, "a", first._state).claim_name() == 1
+    assert type(first)(again, cluster.paths, "a", first._state).reserve_name() == 1
     with pytest.raises(NameTakenError, match="another state directory has joined with it"):
-        cluster.member("a", "stranger").claim_name()
+        cluster.member("a", "stranger").reserve_name()
 
 
 def test_an_agent_that_was_killed_is_replaced_at_once(cluster: Cluster) -> None:
@@ -186,7 +186,7 @@ def test_an_agent_that_was_killed_is_replaced_at_once(cluster: Cluster) -> None:
     begin = wait(lambda: True)
     second.register(host_node(), instances_node(instance(5)))
     assert begin < 1
-    assert second.seat > first.seat
+    assert second.election_number > first.election_number
     stat = cluster.ensemble.client.exists(f"{cluster.paths.hosts}/a")
     assert stat.ephemeralOwner == second._ensemble.session_id
 
@@ -214,7 +214,7 @@ def test_state_is_private_and_damage_is_a_line(tmp_path: Path) -> None:
         path = tmp_path / "a" / "agent.json"
         assert path.stat().st_mode & 0o777 == 0o600
         path.write_text("{}")
-    with pytest.raises(ConfigError, match="is damaged"):
+    with pytest.raises(ConfigError, match="expected what an agent has written"):
         StateDirectory(tmp_path / "a")
     path.chmod(0o644)
     with pytest.raises(ConfigError, match="expected mode 0600"):
@@ -244,15 +244,15 @@ def test_session_that_expires_takes_the_host_away_and_registers_again(cluster: C
     ensemble = member._ensemble
     ensemble._on_change = states.append
     member.register(host_node(), instances_node())
-    first_seat = member.seat
+    first_number = member.election_number
     expire(ensemble)
     wait(lambda: Session.LOST in states and ensemble.is_connected, what="a new session")
     wait(lambda: cluster.names("hosts") == [], what="the end of the old nodes")
-    with pytest.raises(ConflictError):  # its seat is gone: whatever it had decided is void
+    with pytest.raises(ConflictError):  # its election node is gone: whatever it had decided is void
         member.publish_instances(instances_node(instance(1)))
     member.check()
     member.register(host_node(), instances_node())
-    assert member.seat > first_seat
+    assert member.election_number > first_number
     assert cluster.names("hosts") == ["a"]
 
 
@@ -264,7 +264,7 @@ def test_removed_host_is_told_so_and_its_name_is_free(cluster: Cluster) -> None:
     with pytest.raises(FencedError, match="was removed from the cluster"):
         first.check()
     assert cluster.snapshot().hosts == {}
-    assert cluster.member("a", "another").claim_name() == 2  # numbers are not used again soon
+    assert cluster.member("a", "another").reserve_name() == 2  # numbers are not used again soon
 
 
 def expire(ensemble: Ensemble) -> None:
@@ -313,9 +313,9 @@ def test_damaged_nodes_are_named_and_the_others_read(cluster: Cluster) -> None:
         f"{cluster.paths.chains}/not-json": b"\xff{",
         f"{cluster.paths.chains}/empty": b"",
         f"{cluster.paths.chains}/newer": b'{"format": %d}' % (FORMAT + 1),
-        f"{cluster.paths.chains}/deep": b'{"format":1,"match":' + b"[" * 100_000,
-        f"{cluster.paths.hosts}/odd": b'{"format":1,"number":0}',
-        f"{cluster.paths.services}/wrong": b'{"format":1,"revision":1,"target":7}',
+        f"{cluster.paths.chains}/deep": b'{"format":2,"match":' + b"[" * 100_000,
+        f"{cluster.paths.hosts}/odd": b'{"format":2,"number":0}',
+        f"{cluster.paths.services}/wrong": b'{"format":2,"revision":1,"target":7}',
         f"{cluster.paths.entries}/entry-100-0000000001": b"[]",
         f"{cluster.paths.draining}/x": b"null",
     }
@@ -365,7 +365,7 @@ def test_definitions_have_revisions_history_and_rollback(cluster: Cluster) -> No
     assert history[4].definition == history[1].definition
     with pytest.raises(ConfigError, match="expected a revision that is kept"):
         chains.rollback("web", 9, "ann")
-    with pytest.raises(ConfigError, match="there was never such a chain"):
+    with pytest.raises(ConfigError, match="expected a chain that is there or was"):
         chains.history("other")
 
 
@@ -395,7 +395,9 @@ def test_of_changes_at_once_one_is_done(cluster: Cluster) -> None:
 def test_damaged_definition_can_be_rolled_back(cluster: Cluster) -> None:
     cluster.chains.put("web", chain_node(), "me")
     cluster.ensemble.client.set(f"{cluster.paths.chains}/web", b"rubbish")
-    with pytest.raises(ConfigError, match=r"is damaged.*onvm cluster chain rollback web"):
+    with pytest.raises(
+        ConfigError, match=r"expected a node that can be read.*onvm cluster chain rollback web"
+    ):
         cluster.chains.get("web")
     assert cluster.chains.rollback("web", 1, "me").revision == 2
     assert cluster.snapshot().damaged == {}

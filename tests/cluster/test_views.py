@@ -60,7 +60,7 @@ def _hosts(name: str) -> st.SearchStrategy[HostNode]:
 def _instance(number: int) -> st.SearchStrategy[InstanceNode]:
     return st.builds(
         lambda service, version, state, capacity: instance(
-            number, service, editions=[(version, "d")], state=state, capacity_pps=capacity
+            number, service, plugin_versions=[(version, "d")], state=state, capacity_pps=capacity
         ),
         st.sampled_from(SERVICES),
         st.sampled_from(["1", "2"]),
@@ -72,7 +72,7 @@ def _instance(number: int) -> st.SearchStrategy[InstanceNode]:
 def _instances(name: str) -> st.SearchStrategy[InstancesNode]:
     first = 100 * HOSTS.index(name) + 1
     return st.builds(
-        lambda some, heirs: InstancesNode(instances=list(some), heirs=heirs),
+        lambda some, successors: InstancesNode(instances=list(some), successors=successors),
         st.tuples(*(_instance(first + index) for index in range(2))).flatmap(
             lambda some: st.sampled_from([some, some[:1], some[1:], ()])
         ),

@@ -147,7 +147,7 @@ def test_missing_image_names_the_command_that_makes_it(host: Host) -> None:
     need_container()
     install_nf(host.site, "bare")  # other tests make images of the others
     host.configure(CONFIG.replace("LAUNCHER", "container").replace("hop", "bare"))
-    missing = "'bare': there is no image of it as it is installed now; run: onvm nf image bare"
+    missing = "'bare': expected an image of it as it is installed now; run: onvm nf image bare"
     assert refused(host.onvm("up", "-d")).endswith(missing)
     done = host.onvm("run", "--in", "null:", "--out", "null:", "--chain", "bare",
                      "--launcher", "container")  # fmt: skip

@@ -8,7 +8,7 @@ import msgspec
 import typer
 
 from onvm_core.cli.cluster.connection import ClusterOptions, author
-from onvm_core.cli.cluster.history import print_history
+from onvm_core.cli.cluster.history import add_history_commands
 from onvm_core.cli.options import ChainOptions, JsonOption, with_option_groups
 from onvm_core.cli.output import print_json, print_table
 from onvm_core.cluster.status import read_snapshot
@@ -164,28 +164,4 @@ def show(
         print(f"chain {chain}, revision {node.revision}, number {node.number}: {_way(node)}")
 
 
-@app.command()
-@with_option_groups
-def history(
-    where: ClusterOptions,
-    chain: ChainName,
-    as_json: JsonOption = False,
-) -> None:
-    """Show who has changed a chain, when and how."""
-    with where.reach() as found:
-        print_history(Chains(found.ensemble, found.paths).history(chain), as_json)
-
-
-@app.command()
-@with_option_groups
-def rollback(
-    where: ClusterOptions,
-    chain: ChainName,
-    revision: Annotated[
-        int, typer.Argument(min=1, metavar="REVISION", help="A revision that history shows.")
-    ],
-) -> None:
-    """Return a chain to an earlier revision."""
-    with where.reach() as found:
-        node = Chains(found.ensemble, found.paths).rollback(chain, revision, author())
-    print(f"chain {chain}, revision {node.revision}: {_way(node)}")
+add_history_commands(app, "chain", lambda found: Chains(found.ensemble, found.paths), _way)

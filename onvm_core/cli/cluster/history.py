@@ -3,17 +3,54 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import msgspec
+import typer
 
+from onvm_core.cli.cluster.connection import ClusterOptions, Reach, author
+from onvm_core.cli.options import JsonOption, with_option_groups
 from onvm_core.cli.output import print_json, print_table
-from onvm_core.cluster.tree.definitions import Revision
+from onvm_core.cluster.tree.definitions import Chains, Revision, Services
 
-__all__ = ["print_history"]
+__all__ = ["add_history_commands"]
+
+DefinitionName = Annotated[str, typer.Argument(metavar="NAME", help="Name of what has changed.")]
+RevisionNumber = Annotated[
+    int, typer.Argument(min=1, metavar="REVISION", help="A revision that history shows.")
+]
 
 
-def print_history(revisions: list[Revision], as_json: bool) -> None:
-    """Show revisions, newest last."""
+def add_history_commands(
+    app: typer.Typer,
+    noun: str,
+    definitions: Callable[[Reach], Chains | Services],
+    describe: Callable[[Any], str],
+) -> None:
+    """Add ``history`` and ``rollback`` to `app`.
+
+    Args:
+        noun: "chain" or "service".
+        describe: a definition in one line.
+    """
+
+    @with_option_groups
+    def history(where: ClusterOptions, name: DefinitionName, as_json: JsonOption = False) -> None:
+        with where.reach() as found:
+            _print(definitions(found).history(name), as_json)
+
+    @with_option_groups
+    def rollback(where: ClusterOptions, name: DefinitionName, revision: RevisionNumber) -> None:
+        with where.reach() as found:
+            node = definitions(found).rollback(name, revision, author())
+        print(f"{noun} {name}, revision {node.revision}: {describe(node)}")
+
+    app.command(help=f"Show who has changed a {noun}, when and how.")(history)
+    app.command(help=f"Return a {noun} to an earlier revision.")(rollback)
+
+
+def _print(revisions: list[Revision], as_json: bool) -> None:
     if as_json:
         print_json(revisions)
         return

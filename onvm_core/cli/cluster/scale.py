@@ -14,7 +14,7 @@ from onvm_core.cli.options import JsonOption, names_in, with_option_groups
 from onvm_core.cli.output import make_console, make_table, print_json
 from onvm_core.cluster.scaling.requests import RequestQueue
 from onvm_core.cluster.status import RequestStatus, read_requests, read_snapshot
-from onvm_core.cluster.tree.nodes import ClaimNode, RequestNode, check_name
+from onvm_core.cluster.tree.nodes import OutcomeNode, RequestNode, check_name
 from onvm_core.manager.config.sections import nearest
 from onvm_sdk.errors import ConfigError, OnvmError
 
@@ -25,6 +25,9 @@ GRACE_S = 10.0
 STOP_DEADLINE_S = 30.0
 
 app = typer.Typer(no_args_is_help=True)
+
+ServiceName = Annotated[str, typer.Argument(metavar="SERVICE", help="Name of the service.")]
+ReasonOption = Annotated[str, typer.Option(metavar="TEXT", help="Why; scale list shows it.")]
 
 
 @app.command("list")
@@ -47,16 +50,14 @@ def list_(
 @with_option_groups
 def out(
     where: ClusterOptions,
-    service: Annotated[str, typer.Argument(metavar="SERVICE", help="Name of the service.")],
+    service: ServiceName,
     prefer: Annotated[
         str,
         typer.Option(
             metavar="HOST,…", help="Hosts to try first, in this order.", show_default="none"
         ),
     ] = "",
-    reason: Annotated[
-        str, typer.Option(metavar="TEXT", help="Why; scale list shows it.")
-    ] = "asked for",
+    reason: ReasonOption = "asked for",
     deadline_s: Annotated[
         float, typer.Option(min=0.1, max=86400, metavar="S", help="Seconds after which it expires.")
     ] = 30.0,
@@ -93,15 +94,15 @@ def out(
                 field="scale out",
                 value=service,
             )
-        claim = _put(RequestQueue(found.ensemble, found.paths), request, wait=wait)
-    _report(key, claim, as_json)
+        outcome = _put(RequestQueue(found.ensemble, found.paths), request, wait=wait)
+    _report(key, outcome, as_json)
 
 
 @app.command("in")
 @with_option_groups
 def in_(
     where: ClusterOptions,
-    service: Annotated[str, typer.Argument(metavar="SERVICE", help="Name of the service.")],
+    service: ServiceName,
     host: Annotated[
         str | None,
         typer.Option(
@@ -110,9 +111,7 @@ def in_(
             show_default="that of the newest instance",
         ),
     ] = None,
-    reason: Annotated[
-        str, typer.Option(metavar="TEXT", help="Why; scale list shows it.")
-    ] = "asked for",
+    reason: ReasonOption = "asked for",
     as_json: JsonOption = False,
 ) -> None:
     """End one instance of a service; another takes over its flows."""
@@ -143,34 +142,32 @@ def in_(
             deadline=round(now + STOP_DEADLINE_S, 3),
             made=round(now, 3),
         )
-        claim = _put(RequestQueue(found.ensemble, found.paths), request, wait=True)
-    _report(request.key, claim, as_json)
+        outcome = _put(RequestQueue(found.ensemble, found.paths), request, wait=True)
+    _report(request.key, outcome, as_json)
 
 
-def _put(queue: RequestQueue, request: RequestNode, *, wait: bool) -> ClaimNode:
+def _put(queue: RequestQueue, request: RequestNode, *, wait: bool) -> OutcomeNode:
     """Put a request into the queue, and wait for what becomes of it."""
     queue.put(request)
-    claim = queue.claim(request.key)
+    outcome = queue.outcome(request.key)
     deadline = request.deadline + GRACE_S
-    while wait and claim is not None and claim.state == "waiting" and time.time() < deadline:
+    while wait and outcome is not None and outcome.state == "waiting" and time.time() < deadline:
         time.sleep(POLL_S)
-        claim = queue.claim(request.key)
-    if claim is None or (wait and claim.state == "waiting"):
-        raise OnvmError(
-            f"{request.key}: nobody has answered; is there an agent? see onvm cluster status"
-        )
-    return claim
+        outcome = queue.outcome(request.key)
+    if outcome is None or (wait and outcome.state == "waiting"):
+        raise OnvmError(f"{request.key}: no agent has answered; see: onvm cluster status")
+    return outcome
 
 
-def _report(key: str, claim: ClaimNode, as_json: bool) -> None:
+def _report(key: str, outcome: OutcomeNode, as_json: bool) -> None:
     if as_json:
-        print_json({"key": key, "claim": claim})
-    elif claim.state == "done":
-        print(f"{key}: {claim.instance} on {claim.host} ({claim.why})")
-    elif claim.state == "waiting":
+        print_json({"key": key, "outcome": outcome})
+    elif outcome.state == "done":
+        print(f"{key}: {outcome.instance} on {outcome.host} ({outcome.why})")
+    elif outcome.state == "waiting":
         print(f"{key}: in the queue")
-    if claim.state == "expired":
-        raise OnvmError(f"{key} has expired: {claim.why}")
+    if outcome.state == "expired":
+        raise OnvmError(f"{key} has expired: {outcome.why}")
 
 
 def request_table(requests: list[RequestStatus]) -> Table:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
 import msgspec
 import typer
@@ -12,114 +12,53 @@ from onvm_core.cluster.tree.nodes import ServiceNode
 
 __all__ = ["ScaleOptions"]
 
+_HINTS = get_type_hints(ServiceNode, include_extras=True)
 _NEW: dict[str, Any] = msgspec.structs.asdict(ServiceNode(revision=1))
 
 
-def _unchanged(name: str) -> str:
-    return f"unchanged, or {_NEW[name]} for a new service"
+def _option(field: str, metavar: str, text: str) -> Any:
+    """The option of a field: bounds and default of a new service are those of the node."""
+    metas = [one for one in _HINTS[field].__metadata__ if isinstance(one, msgspec.Meta)]
+    return typer.Option(
+        f"--{field.replace('_', '-')}",
+        metavar=metavar,
+        help=text,
+        min=next((one.ge for one in metas if one.ge is not None), None),
+        max=next((one.le for one in metas if one.le is not None), None),
+        show_default=f"unchanged, or {_NEW[field]} for a new service",
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScaleOptions:
     """How a service scales; None leaves a field as it is."""
 
-    min: Annotated[
-        int | None,
-        typer.Option(
-            "--min",
-            min=0,
-            max=4096,
-            metavar="N",
-            help="Least number of instances.",
-            show_default=_unchanged("min"),
-        ),
-    ] = None
-    max: Annotated[
-        int | None,
-        typer.Option(
-            "--max",
-            min=1,
-            max=4096,
-            metavar="N",
-            help="Greatest number of instances.",
-            show_default=_unchanged("max"),
-        ),
-    ] = None
+    min: Annotated[int | None, _option("min", "N", "Least number of instances.")] = None
+    max: Annotated[int | None, _option("max", "N", "Greatest number of instances.")] = None
     target: Annotated[
-        float | None,
-        typer.Option(
-            min=0.01,
-            max=1,
-            metavar="X",
-            help="Utilisation to aim at, 1 for all of a core.",
-            show_default=_unchanged("target"),
-        ),
+        float | None, _option("target", "X", "Utilisation to aim at; 1 is all of a core.")
     ] = None
     hysteresis: Annotated[
         float | None,
-        typer.Option(
-            min=0.05,
-            max=0.95,
-            metavar="X",
-            help="Share below the target to which utilisation must fall before scale-in.",
-            show_default=_unchanged("hysteresis"),
-        ),
+        _option("hysteresis", "X", "Share of the target that must stay free after scale-in."),
     ] = None
     out_after_s: Annotated[
-        float | None,
-        typer.Option(
-            min=0,
-            max=3600,
-            metavar="S",
-            help="Seconds of overload before scale-out.",
-            show_default=_unchanged("out_after_s"),
-        ),
+        float | None, _option("out_after_s", "S", "Seconds of overload before scale-out.")
     ] = None
     in_after_s: Annotated[
-        float | None,
-        typer.Option(
-            min=0.1,
-            max=86400,
-            metavar="S",
-            help="Seconds of low load before scale-in.",
-            show_default=_unchanged("in_after_s"),
-        ),
+        float | None, _option("in_after_s", "S", "Seconds of low load before scale-in.")
     ] = None
     cooldown_s: Annotated[
-        float | None,
-        typer.Option(
-            min=0,
-            max=3600,
-            metavar="S",
-            help="Seconds between two changes.",
-            show_default=_unchanged("cooldown_s"),
-        ),
+        float | None, _option("cooldown_s", "S", "Seconds between two changes.")
     ] = None
     request_s: Annotated[
-        float | None,
-        typer.Option(
-            min=0.1,
-            max=86400,
-            metavar="S",
-            help="Seconds after which a request expires.",
-            show_default=_unchanged("request_s"),
-        ),
+        float | None, _option("request_s", "S", "Seconds after which a request expires.")
     ] = None
     policy: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Scaling policy, which decides when.",
-            show_default=_unchanged("policy"),
-        ),
+        str | None, _option("policy", "NAME", "Scaling policy, which decides when.")
     ] = None
     placement: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Host policy, which decides where.",
-            show_default=_unchanged("placement"),
-        ),
+        str | None, _option("placement", "NAME", "Host policy, which decides where.")
     ] = None
 
     @property

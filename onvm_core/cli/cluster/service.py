@@ -8,7 +8,7 @@ import msgspec
 import typer
 
 from onvm_core.cli.cluster.connection import ClusterOptions, author
-from onvm_core.cli.cluster.history import print_history
+from onvm_core.cli.cluster.history import add_history_commands
 from onvm_core.cli.cluster.scale_options import ScaleOptions
 from onvm_core.cli.options import JsonOption, with_option_groups
 from onvm_core.cli.output import print_json, print_table
@@ -92,10 +92,7 @@ def set_(
     if as_json:
         print_json(node)
     else:
-        print(
-            f"service {service}, revision {node.revision}: {node.min} to {node.max} instances, "
-            f"utilisation {node.target:.0%}"
-        )
+        print(f"service {service}, revision {node.revision}: {_scaling(node)}")
 
 
 @app.command()
@@ -116,28 +113,8 @@ def remove(
     print(f"service {service} scales no more; its instances stay")
 
 
-@app.command()
-@with_option_groups
-def history(
-    where: ClusterOptions,
-    service: ServiceName,
-    as_json: JsonOption = False,
-) -> None:
-    """Show who has changed how a service scales."""
-    with where.reach() as found:
-        print_history(Services(found.ensemble, found.paths).history(service), as_json)
+def _scaling(node: ServiceNode) -> str:
+    return f"{node.min} to {node.max} instances, utilisation {node.target:.0%}"
 
 
-@app.command()
-@with_option_groups
-def rollback(
-    where: ClusterOptions,
-    service: ServiceName,
-    revision: Annotated[
-        int, typer.Argument(min=1, metavar="REVISION", help="A revision that history shows.")
-    ],
-) -> None:
-    """Return a service to an earlier revision."""
-    with where.reach() as found:
-        node = Services(found.ensemble, found.paths).rollback(service, revision, author())
-    print(f"service {service}, revision {node.revision}")
+add_history_commands(app, "service", lambda found: Services(found.ensemble, found.paths), _scaling)

@@ -81,7 +81,7 @@ def _services(shown: ClusterStatus) -> Table:
         where = ", ".join(f"{host} {count}" for host, count in service.instances.items())
         table.add_row(
             service.name,
-            service.edition or "-",
+            service.plugin_version or "-",
             where or "-",
             str(sum(service.instances.values())),
             str(service.draining),

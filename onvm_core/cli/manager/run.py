@@ -212,7 +212,9 @@ def _configs(entries: list[str], names: tuple[str, ...]) -> dict[str, Path]:
             )
         path = Path(file)
         if not path.is_file():
-            raise ConfigError("no such file", field=f"--nf-config {name}", value=file)
+            raise ConfigError(
+                "expected a file that exists", field=f"--nf-config {name}", value=file
+            )
         configs[name] = path
     return configs
 

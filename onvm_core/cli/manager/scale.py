@@ -109,7 +109,7 @@ def _tables(reply: ScaleStatusReply) -> RenderableType:
             "serve",
             "start",
             "fail",
-            "stand by",
+            "standby",
             "drain",
         ),
     )

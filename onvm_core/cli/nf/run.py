@@ -54,7 +54,7 @@ def run(
 ) -> None:
     """Start an instance, and return when it serves."""
     if config is not None and not config.is_file():
-        raise ConfigError("no such file", field="--config", value=str(config))
+        raise ConfigError("expected a file that exists", field="--config", value=str(config))
     path = None if config is None else str(config.absolute())
     with connect(name) as client:
         request = NfRunRequest(name=nf, config=path, instance=instance, launcher=launcher)

@@ -69,7 +69,7 @@ def check_machine() -> None:
     check_spaces()
     check_installed()
     if shutil.which("ethtool") is None:
-        raise ConfigError("needs ethtool; run: apt-get install ethtool", field="cluster dev")
+        raise ConfigError("expected ethtool; run: apt-get install ethtool", field="cluster dev")
 
 
 class DevCluster:

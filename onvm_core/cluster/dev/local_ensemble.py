@@ -34,7 +34,9 @@ def check_installed() -> None:
         ConfigError: there is none.
     """
     if not (JAVA / JARS[0]).exists():
-        raise ConfigError("is not installed; run: apt-get install zookeeper", field="ZooKeeper")
+        raise ConfigError(
+            "expected to be installed; run: apt-get install zookeeper", field="ZooKeeper"
+        )
 
 
 class LocalEnsemble:
@@ -43,7 +45,7 @@ class LocalEnsemble:
     Args:
         folder: for data and logs; the caller removes it.
         members: how many servers.
-        credentials: who is accepted by SASL; None: nobody, and everybody without it.
+        credentials: of the user that SASL accepts; None: clients need none.
         address: where all listen.
         tick_ms: sessions last from 2 to 20 of them.
         is_enforced: whether a client without credentials may do nothing at all, not even look

@@ -1,6 +1,6 @@
 """Network namespaces for `onvm cluster dev`: made here, removed again whatever happens.
 
-Needs root. Names carry the process ID, so that nobody else's are touched.
+Needs root. Names carry the process ID, so that those of others are not touched.
 """
 
 from __future__ import annotations
@@ -78,9 +78,9 @@ def check_spaces() -> None:
         ConfigError: not as this user, or not on this machine.
     """
     if os.geteuid() != 0:
-        raise ConfigError("needs root, for network namespaces; use sudo", field="cluster dev")
+        raise ConfigError("expected root, for network namespaces; use sudo", field="cluster dev")
     if shutil.which("ip") is None:
-        raise ConfigError("needs ip; run: apt-get install iproute2", field="cluster dev")
+        raise ConfigError("expected ip; run: apt-get install iproute2", field="cluster dev")
 
 
 @contextlib.contextmanager

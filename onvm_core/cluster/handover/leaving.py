@@ -7,7 +7,7 @@ import time
 
 from kazoo.exceptions import NodeExistsError
 
-from onvm_core.cluster.handover.state_sender import heirs_for, to_move
+from onvm_core.cluster.handover.state_sender import successors_for, to_move
 from onvm_core.cluster.status import read_snapshot
 from onvm_core.cluster.tree.ensemble import Ensemble
 from onvm_core.cluster.tree.nodes import DrainNode, Paths, pack
@@ -41,7 +41,7 @@ def move_away(ensemble: Ensemble, paths: Paths, host: str, timeout_s: float) -> 
     has_moved = False
     while host in snapshot.hosts:
         snapshot = read_snapshot(ensemble, paths)
-        if not any(heirs_for(snapshot, host, one, {}) for one in to_move(snapshot, host)):
+        if not any(successors_for(snapshot, host, one, {}) for one in to_move(snapshot, host)):
             break
         has_moved = True
         if time.monotonic() > deadline:

@@ -3,14 +3,14 @@
 An instance drains when its host does (`onvm cluster drain`, `leave`), or when one less is wanted
 and no sibling on its own host can take its state. Then
 
-1. the agent asks the agent of the heir's host whether the heir is there;
-2. the manager holds the instance still and gives its state, which goes to the heir in pieces;
-3. the heir restores it and says so;
-4. the manager sends packets that still come for the instance on to the heir, and ends it;
-5. the cluster is told (`InstancesNode.heirs`), and the other hosts lead its flows to the heir.
+1. the agent asks the agent of the successor's host whether the successor is there;
+2. the manager holds the instance still and gives its state, which goes to the successor in pieces;
+3. the successor restores it and says so;
+4. the manager sends packets that still come for the instance on to the successor, and ends it;
+5. the cluster is told (`InstancesNode.successors`), and the other hosts lead its flows there.
 
 Up to step 4 whatever goes wrong leaves the instance as it was. What cannot be handed over stays
-until its flows have ended. Where nobody else serves, one more instance is asked for first.
+until its flows have ended. Where no other instance serves, one more instance is asked for first.
 
 Threads: one of its own.
 """
@@ -23,20 +23,20 @@ import time
 from collections.abc import Callable, Mapping
 
 from onvm_core.cluster.errors import ClusterError
-from onvm_core.cluster.handover.state_server import Errand
+from onvm_core.cluster.handover.state_server import StateTransfer
 from onvm_core.cluster.links.manager import ManagerLink
 from onvm_core.cluster.links.peers import Peer, PeerLoad, PeerNetwork
-from onvm_core.cluster.member.session import Keeper
+from onvm_core.cluster.member.session import SessionThread
 from onvm_core.cluster.member.state_directory import StateDirectory
 from onvm_core.cluster.scaling.requests import RequestQueue
 from onvm_core.cluster.tree.mirror import Snapshot
 from onvm_core.cluster.tree.nodes import InstanceNode, RequestNode
-from onvm_core.cluster.view.cluster_view import heirs_of
+from onvm_core.cluster.view.cluster_view import successors_of
 from onvm_sdk.errors import ConfigError, OnvmError
 
-__all__ = ["Mover", "heirs_for", "to_move"]
+__all__ = ["StateSender", "successors_for", "to_move"]
 
-log = logging.getLogger("onvm.cluster.mover")
+log = logging.getLogger("onvm.cluster.state_sender")
 
 TURN_S = 0.1
 STEP_S = 0.001
@@ -53,7 +53,7 @@ def to_move(snapshot: Snapshot, host: str) -> list[InstanceNode]:
     drains = host in snapshot.draining
     if node is None or not (drains or any(one.state == "draining" for one in node.instances)):
         return []
-    moved = heirs_of(snapshot)
+    moved = successors_of(snapshot)
     return [
         one
         for one in node.instances
@@ -61,11 +61,11 @@ def to_move(snapshot: Snapshot, host: str) -> list[InstanceNode]:
     ]
 
 
-def heirs_for(
+def successors_for(
     snapshot: Snapshot, host: str, one: InstanceNode, loads: Mapping[int, PeerLoad]
 ) -> list[tuple[str, InstanceNode]]:
     """NF hosts on other hosts that could go on with its flows, best first."""
-    moved = heirs_of(snapshot)
+    moved = successors_of(snapshot)
     found = [
         (name, other)
         for name, node in snapshot.instances.items()
@@ -75,18 +75,18 @@ def heirs_for(
         and name not in snapshot.draining
         for other in node.instances
         if other.state == "active"
-        and (other.services, other.editions) == (one.services, one.editions)
+        and (other.services, other.plugin_versions) == (one.services, one.plugin_versions)
         and other.number not in moved
     ]
 
-    def spare(found: tuple[str, InstanceNode]) -> tuple[int, int]:
+    def spare_capacity(found: tuple[str, InstanceNode]) -> tuple[int, int]:
         load = loads.get(found[1].number)
         return (found[1].capacity_pps if load is None else load.spare_pps), -found[1].number
 
-    return sorted(found, key=spare, reverse=True)
+    return sorted(found, key=spare_capacity, reverse=True)
 
 
-class Mover:
+class StateSender:
     """Runs until `stop`.
 
     Args:
@@ -100,14 +100,14 @@ class Mover:
 
     def __init__(
         self,
-        keeper: Keeper,
+        session_thread: SessionThread,
         state: StateDirectory,
         network: PeerNetwork,
         link: ManagerLink,
         queue: RequestQueue,
         loads: Callable[[], Mapping[int, PeerLoad]],
     ) -> None:
-        self._keeper = keeper
+        self._session_thread = session_thread
         self._state = state
         self._network = network
         self._link = link
@@ -117,7 +117,9 @@ class Mover:
         self._retry_at_s: dict[int, float] = {}
         self._asked: set[int] = set()
         self._is_stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run_thread, name="onvm-mover", daemon=True)
+        self._thread = threading.Thread(
+            target=self._run_thread, name="onvm-state-sender", daemon=True
+        )
         self.moved = 0
 
     def start(self) -> None:
@@ -142,9 +144,9 @@ class Mover:
 
     def _run_thread(self) -> None:
         while not self._is_stopping.wait(TURN_S):
-            snapshot = self._keeper.snapshot
-            if snapshot is not None and self._keeper.may_decide:
-                self._turn(snapshot, self._keeper.membership.name)
+            snapshot = self._session_thread.snapshot
+            if snapshot is not None and self._session_thread.may_decide:
+                self._turn(snapshot, self._session_thread.membership.name)
 
     def _turn(self, snapshot: Snapshot, me: str) -> None:
         wanted = to_move(snapshot, me)
@@ -154,13 +156,13 @@ class Mover:
             if (
                 self._tries.get(one.number, 0) >= TRIES_MAX
                 or time.monotonic() < self._retry_at_s.get(one.number, 0.0)
-                or one.number in self._state.state.heirs
+                or one.number in self._state.state.successors
             ):
                 continue
-            heirs = heirs_for(snapshot, me, one, self._loads())
+            successors = successors_for(snapshot, me, one, self._loads())
             try:
-                if heirs:
-                    self._move(one, *heirs[0], snapshot)
+                if successors:
+                    self._move(one, *successors[0], snapshot)
                 elif me in snapshot.draining:
                     self._ask_for_another(one, me, snapshot)
             except OnvmError as error:
@@ -182,13 +184,13 @@ class Mover:
         request = RequestNode(
             key=f"drain-{one.number}-{since}",
             service=one.services[0],
-            reason=f"{me} drains, and nobody else serves",
+            reason=f"{me} drains, and no other instance serves",
             preferred=[],
             deadline=round(now + REQUEST_S, 3),
             made=round(now, 3),
         )
         try:
-            self._queue.put(request, self._keeper.membership.fence)
+            self._queue.put(request, self._session_thread.membership.fence)
         except ClusterError as error:
             log.warning("%s", error)
             return
@@ -197,7 +199,9 @@ class Mover:
 
     # ---- one move ----
 
-    def _move(self, one: InstanceNode, where: str, heir: InstanceNode, snapshot: Snapshot) -> None:
+    def _move(
+        self, one: InstanceNode, where: str, successor: InstanceNode, snapshot: Snapshot
+    ) -> None:
         """Move it.
 
         Raises:
@@ -205,25 +209,25 @@ class Mover:
         """
         begin = time.monotonic()
         host = snapshot.hosts[where]
-        if not host.courier:
-            raise ConfigError(f"the agent of {where} takes no state")
-        peer = Peer(host.courier, host.key)
-        with Errand(self._network, peer, one.number, heir.number) as errand:
-            errand.check()
+        if not host.state_server:
+            raise ConfigError(f"expected an agent of {where} that takes state")
+        peer = Peer(host.state_server, host.key)
+        with StateTransfer(self._network, peer, one.number, successor.number) as transfer:
+            transfer.check()
             self._link.take_state(one.name, PAUSE_MS)
             try:
-                self._carry(one, errand)
-                self._link.end_state(one.name, heir.number)
+                self._carry(one, transfer)
+                self._link.end_state(one.name, successor.number)
             except BaseException:
                 self._give_up(one)
                 raise
-        self._state.add_heir(one.number, heir.number)
-        self._keeper.look_again()
+        self._state.add_successor(one.number, successor.number)
+        self._session_thread.look_again()
         self.moved += 1
         took_ms = (time.monotonic() - begin) * 1e3
-        log.info("%s has moved to %s at %s (%.0f ms)", one.name, heir.name, where, took_ms)
+        log.info("%s has moved to %s at %s (%.0f ms)", one.name, successor.name, where, took_ms)
 
-    def _carry(self, one: InstanceNode, errand: Errand) -> None:
+    def _carry(self, one: InstanceNode, transfer: StateTransfer) -> None:
         deadline = time.monotonic() + 2 * PAUSE_MS / 1000
         is_whole = False
         while not is_whole:
@@ -231,10 +235,10 @@ class Mover:
             if reply.step == "failed":
                 raise ConfigError(reply.reason)
             if reply.pieces:
-                errand.bring(reply.pieces)
+                transfer.bring(reply.pieces)
             is_whole = reply.step == "done"
             self._wait(deadline)
-        while not errand.is_done():
+        while not transfer.is_done():
             self._wait(deadline)
 
     def _wait(self, deadline: float) -> None:

@@ -4,7 +4,7 @@ Each agent listens on a second ZeroMQ socket, for questions of agents whose keys
 as in `peers`), and passes what they bring to its manager. One question at a time has one answer;
 who asks gives up after a while and lets packets go to the old instance again.
 
-Threads: the server has one of its own; an `Errand` belongs to who makes it.
+Threads: the server has one of its own; an `StateTransfer` belongs to who makes it.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from onvm_core.cluster.links.peers import Peer, PeerNetwork
 from onvm_core.manager.api.state_messages import StatePiece
 from onvm_sdk.errors import ConfigError, OnvmError
 
-__all__ = ["Courier", "Errand"]
+__all__ = ["StateServer", "StateTransfer"]
 
-log = logging.getLogger("onvm.cluster.courier")
+log = logging.getLogger("onvm.cluster.state_server")
 
 POLL_MS = 100
 ANSWER_TIMEOUT_MS = 2000
@@ -32,11 +32,11 @@ MESSAGE_BYTES_MAX = 4 << 20
 
 
 class _Question(msgspec.Struct, frozen=True, array_like=True):
-    """About the state of NF host `source`, for NF host `heir` of the one who is asked."""
+    """About the state of NF host `source`, for NF host `successor` of the agent that is asked."""
 
     kind: Literal["can", "begin", "more", "done"]
     source: int
-    heir: int
+    successor: int
     pieces: list[StatePiece] = []
 
 
@@ -45,7 +45,7 @@ class _Answer(msgspec.Struct, frozen=True, array_like=True):
     reason: str = ""
 
 
-class Courier:
+class StateServer:
     """Takes in what others bring; ends with `close`.
 
     Args:
@@ -62,7 +62,7 @@ class Courier:
         self._socket = network.listen(zmq.ROUTER, MESSAGE_BYTES_MAX)
         self.endpoint = network.endpoint_of(self._socket)
         self._is_stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="onvm-courier", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="onvm-state-server", daemon=True)
 
     def start(self) -> None:
         """Begin."""
@@ -96,9 +96,9 @@ class Courier:
 
     def _answer(self, question: _Question) -> _Answer:
         numbers = self._numbers()
-        name = next((name for name, one in numbers.items() if one == question.heir), None)
+        name = next((name for name, one in numbers.items() if one == question.successor), None)
         if name is None:
-            return _Answer("failed", f"NF host {question.heir} is not here")
+            return _Answer("failed", f"NF host {question.successor} is not here")
         try:
             if question.kind == "can":
                 hosts = {host.name: host.state for host in self._link.local().hosts}
@@ -115,21 +115,21 @@ class Courier:
         return _Answer("waiting")
 
 
-class Errand:
+class StateTransfer:
     """One state on its way to another host; a context manager.
 
     Args:
-        peer: the other agent's courier.
-        source, heir: numbers of the NF hosts.
+        peer: the other agent's state server.
+        source, successor: numbers of the NF hosts.
     """
 
-    def __init__(self, network: PeerNetwork, peer: Peer, source: int, heir: int) -> None:
+    def __init__(self, network: PeerNetwork, peer: Peer, source: int, successor: int) -> None:
         self._source = source
-        self._heir = heir
+        self._successor = successor
         self._has_begun = False
         self._socket = network.connect(zmq.DEALER, peer, MESSAGE_BYTES_MAX)
 
-    def __enter__(self) -> Errand:
+    def __enter__(self) -> StateTransfer:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -144,7 +144,7 @@ class Errand:
             ConfigError: the other host says no.
             OnvmError: it does not answer.
         """
-        question = _Question(kind, self._source, self._heir, pieces or [])
+        question = _Question(kind, self._source, self._successor, pieces or [])
         try:
             self._socket.send(msgspec.msgpack.encode(question), zmq.NOBLOCK)
         except zmq.Again:
@@ -160,7 +160,7 @@ class Errand:
         return answer.step == "done"
 
     def check(self) -> None:
-        """See that the heir is there, before anything waits for it.
+        """See that the successor is there, before anything waits for it.
 
         Raises:
             OnvmError: it is not, or does not answer.

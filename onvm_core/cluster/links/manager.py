@@ -1,6 +1,6 @@
 """The manager's end: its control socket, and nothing else of it.
 
-A manager may end, start anew, hang or be older than the agent; then there is no answer, and the
+A manager may end, start again, hang or be older than the agent; then there is no answer, and the
 agent asks again. A connection on which an answer came too late is not used again, for the answer
 would be taken for that of the next request.
 
@@ -148,9 +148,9 @@ class ManagerLink:
         """Some of the state that was taken."""
         return self._ask(StateReadRequest(instance=instance), StateReply)
 
-    def end_state(self, instance: str, heir: int | None) -> None:
-        """Say who has the state now; None: nobody, and packets come to the instance again."""
-        self._ask(StateDoneRequest(instance=instance, successor=heir), DoneReply)
+    def end_state(self, instance: str, successor: int | None) -> None:
+        """Say which NF host has the state now; None: packets come to the instance again."""
+        self._ask(StateDoneRequest(instance=instance, successor=successor), DoneReply)
 
     def give_state(
         self, instance: str, source: int, pieces: list[StatePiece], *, is_first: bool

@@ -1,10 +1,10 @@
-"""From agent to agent: how much each instance has to spare, several times a second.
+"""From agent to agent: the spare capacity of each instance, several times a second.
 
 Such figures are old before they are read; ZooKeeper is for what must be agreed on. Each agent
 publishes those of its own instances on a ZeroMQ socket over TCP, and listens to the others'. The
 connections are CURVE's: both ends know each other's public key from ZooKeeper, where only members
-write. Who has no known key gets no connection, and there is nothing else on this port. A key that
-is removed opens no new connection; one that stands lasts until it breaks.
+write. An agent without a known key gets no connection, and there is nothing else on this port. A
+key that is removed opens no new connection; one that is open lasts until it breaks.
 
 What comes is a hint for weights. When it stays away, the last is used for `STALE_S` and then the
 capacity in ZooKeeper.
@@ -140,7 +140,7 @@ class PeerNetwork:
             socket.bind(f"tcp://{self._host}:{port or '*'}")
         except zmq.ZMQError as error:
             raise ConfigError(
-                f"an agent cannot listen there: {error.strerror}",
+                f"expected an address at which an agent can listen ({error.strerror})",
                 field="--control-address",
                 value=f"{self._host}:{port}",
             ) from None

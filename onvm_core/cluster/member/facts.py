@@ -10,7 +10,7 @@ from functools import cache
 from importlib.metadata import version
 
 from onvm_core.cluster.tree.nodes import HostNode, InstanceNode, InstancesNode, PluginNode
-from onvm_core.cluster.view.cluster_view import Edition
+from onvm_core.cluster.view.cluster_view import PluginVersion
 from onvm_core.manager.api.messages import ClusterLocalReply
 from onvm_core.manager.cluster_view.view import LocalHost, LocalResources
 from onvm_core.manager.placement.topology import read_topology
@@ -21,7 +21,7 @@ __all__ = [
     "host_facts",
     "installed_plugins",
     "instance_facts",
-    "local_room",
+    "local_resources",
     "of_cluster",
 ]
 
@@ -48,7 +48,7 @@ def _plugin(package: NfPackage) -> PluginNode:
     )
 
 
-def local_room(local: ClusterLocalReply, plugins: Sequence[PluginNode]) -> LocalResources:
+def local_resources(local: ClusterLocalReply, plugins: Sequence[PluginNode]) -> LocalResources:
     """What there is and what is free: as the manager says, or as far as can be seen from here."""
     if local.resources is not None:
         return local.resources
@@ -71,26 +71,26 @@ def host_facts(
     *,
     address: str,
     control: str,
-    courier: str,
+    state_server: str,
     key: str,
     local: ClusterLocalReply | None,
     plugins: list[PluginNode],
-    room: LocalResources | None,
+    resources: LocalResources | None,
     is_leaving: bool = False,
 ) -> HostNode:
     """A host as others are to see it; `local` is None while there is no manager."""
     state = "leaving" if is_leaving else "no_manager" if local is None else "up"
     return HostNode(
         number=1,
-        seat=0,  # the membership knows them
+        election_number=0,  # the membership knows them
         address=address,
         control=control,
-        courier=courier,
+        state_server=state_server,
         key=key,
         version=_version(),
         state=state,  # type: ignore[arg-type]
-        cores=0.0 if room is None else room.cores,
-        memory_mib=0 if room is None else room.memory_mib,
+        cores=0.0 if resources is None else resources.cores,
+        memory_mib=0 if resources is None else resources.memory_mib,
         ports=[] if local is None else sorted(local.ports),
         plugins=plugins,
     )
@@ -110,52 +110,55 @@ def instance_facts(
     local: ClusterLocalReply,
     numbers: Mapping[str, int],
     plugins: Sequence[PluginNode],
-    room: LocalResources,
+    resources: LocalResources,
     before: InstancesNode,
-    heirs: Iterable[tuple[int, int]] = (),
+    successors: Iterable[tuple[int, int]] = (),
 ) -> InstancesNode:
     """The NF hosts as others are to see them.
 
     Args:
         numbers: of all of them, by name.
         before: what others see now: what has hardly changed stays as it is there.
-        heirs: of NF hosts that have moved from here, by numbers.
+        successors: of NF hosts that have moved from here, by numbers.
     """
-    editions = {plugin.service: plugin.edition for plugin in plugins}
+    plugin_versions = {plugin.service: plugin.plugin_version for plugin in plugins}
     known = {instance.number: instance for instance in before.instances}
-    memory = room.free_memory_mib // MEMORY_STEP_MIB * MEMORY_STEP_MIB
+    memory = resources.free_memory_mib // MEMORY_STEP_MIB * MEMORY_STEP_MIB
     if abs(memory - before.free_memory_mib) <= MEMORY_STEP_MIB:
         memory = before.free_memory_mib
     return InstancesNode(
-        free_cores=round(room.free_cores * 4) / 4,
+        free_cores=round(resources.free_cores * 4) / 4,
         free_memory_mib=memory,
         instances=sorted(
             (
-                _instance(host, numbers[host.name], known.get(numbers[host.name]), editions)
+                _instance(host, numbers[host.name], known.get(numbers[host.name]), plugin_versions)
                 for host in of_cluster(local.hosts)
             ),
             key=lambda instance: instance.number,
         ),
-        heirs=sorted(heirs),
+        successors=sorted(successors),
     )
 
 
 def _instance(
-    host: LocalHost, number: int, before: InstanceNode | None, editions: Mapping[str, Edition]
+    host: LocalHost,
+    number: int,
+    before: InstanceNode | None,
+    plugin_versions: Mapping[str, PluginVersion],
 ) -> InstanceNode:
     """One NF host.
 
-    Its edition is that which was installed when it was first seen; what is installed later is not
-    what runs.
+    Its plugin version is that which was installed when it was first seen. A version that is
+    installed later is not what runs.
     """
     return InstanceNode(
         number=number,
         name=host.name,
         services=host.services,
-        editions=(
-            [editions.get(service, ("", "")) for service in host.services]
+        plugin_versions=(
+            [plugin_versions.get(service, ("", "")) for service in host.services]
             if before is None
-            else before.editions
+            else before.plugin_versions
         ),
         state="draining" if host.state == "draining" else "active",
         capacity_pps=coarse(host.capacity_pps or 0, 0 if before is None else before.capacity_pps),

@@ -1,6 +1,6 @@
-"""Being a host of the cluster: the name, the seat in the election, and the ephemeral nodes.
+"""Being a host of the cluster: the name, the node in the election, and the ephemeral nodes.
 
-A name belongs to whoever has the secret whose hash stands beside it. Registering sets the name's
+A name belongs to the agent with the secret whose hash stands beside it. Registering sets the name's
 node again, and its version is the *token* of this registration: every later write of the agent
 checks it, so that of two that think they have the name only the last can still write.
 
@@ -63,7 +63,7 @@ class Membership:
         self._state = state
         self.name = name
         self.number = 0
-        self.seat = -1
+        self.election_number = -1
         self._run = uuid.uuid4().hex
         self._token: int | None = None
         self._host: HostNode | None = None
@@ -81,8 +81,8 @@ class Membership:
 
     # ---- the name ----
 
-    def claim_name(self) -> int:
-        """Make the name ours, if it is nobody's; the host's number.
+    def reserve_name(self) -> int:
+        """Make the name ours, if it is free; the host's number.
 
         Raises:
             NameTakenError: it is somebody else's.
@@ -145,10 +145,12 @@ class Membership:
         instances: InstancesNode,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Take a seat and make the ephemeral nodes, taking over those of a dead predecessor.
+        """Enter the election and make the ephemeral nodes.
+
+        Those of a dead predecessor are taken over.
 
         Args:
-            host: its number, seat and boot are filled in here.
+            host: its number, election number and boot are filled in here.
             should_stop: ends the wait for another's session.
 
         Raises:
@@ -157,7 +159,7 @@ class Membership:
             NoEnsembleError: ZooKeeper does not answer.
         """
         was_registered = self._token is not None
-        self.number = self.number or self.claim_name()
+        self.number = self.number or self.reserve_name()
         self._wait_for_other(should_stop)
         what = f"register {self.name!r}"
         with self._ensemble.call(what) as client:
@@ -167,10 +169,10 @@ class Membership:
                 raise self._removed() from None
             if not self._is_ours(node, was_registered):
                 raise self._fenced()
-            seat = client.create(
-                posixpath.join(self._paths.leader, "seat-"), b"", ephemeral=True, sequence=True
+            made = client.create(
+                posixpath.join(self._paths.leader, "election-"), b"", ephemeral=True, sequence=True
             )
-            self.seat = int(seat.rpartition("-")[2])
+            self.election_number = int(made.rpartition("-")[2])
             stale = [path for path in self._nodes.values() if client.exists(path)]
         host, applied = self._mine(host), AppliedNode(view="", digest="")
         node = msgspec.structs.replace(node, holder=self._run, key=self._state.state.key)
@@ -187,7 +189,12 @@ class Membership:
         self._ensemble.commit(what, build)
         self._token = version + 1
         self._host, self._instances, self._applied = host, instances, applied
-        log.info("registered as %s, number %d, seat %d", self.name, self.number, self.seat)
+        log.info(
+            "registered as %s, number %d, election number %d",
+            self.name,
+            self.number,
+            self.election_number,
+        )
 
     def _wait_for_other(self, should_stop: Callable[[], bool]) -> None:
         """Wait until no other session holds our nodes, unless its agent is known to be dead."""
@@ -225,7 +232,7 @@ class Membership:
 
     def _mine(self, host: HostNode) -> HostNode:
         return msgspec.structs.replace(
-            host, number=self.number, seat=self.seat, boot=self._state.boot
+            host, number=self.number, election_number=self.election_number, boot=self._state.boot
         )
 
     @property
@@ -236,12 +243,12 @@ class Membership:
     def fence(self, transaction: Any) -> None:
         """Let a transaction fail if we are not registered any more."""
         transaction.check(self._name_path, -1 if self._token is None else self._token)
-        transaction.check(self.seat_path, 0)
+        transaction.check(self.election_path, 0)
 
     @property
-    def seat_path(self) -> str:
+    def election_path(self) -> str:
         """Our node in the election; it ends with the session in which it was made."""
-        return posixpath.join(self._paths.leader, f"seat-{self.seat:010d}")
+        return posixpath.join(self._paths.leader, f"election-{self.election_number:010d}")
 
     def check(self) -> None:
         """See that the name is still ours.
@@ -312,7 +319,7 @@ class Membership:
 
 
 def say_goodbye(ensemble: Ensemble, paths: Paths, name: str) -> bool:
-    """Say of a host that it leaves, so that nobody waits for it to come back; False when it is not
+    """Say of a host that it leaves, so that the others do not wait for it; False when it is not
     there.
     """
     path = posixpath.join(paths.hosts, name)

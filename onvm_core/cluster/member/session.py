@@ -39,7 +39,7 @@ from onvm_core.manager.api.messages import ClusterLocalReply
 from onvm_core.manager.cluster_view.view import LocalResources
 from onvm_sdk.errors import OnvmError
 
-__all__ = ["Keeper", "Offer"]
+__all__ = ["Offer", "SessionThread"]
 
 log = logging.getLogger("onvm.cluster")
 
@@ -63,10 +63,10 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
     plugins: list[PluginNode]
     local: ClusterLocalReply | None
     """None: there is no manager."""
-    room: LocalResources | None
+    resources: LocalResources | None
 
 
-class Keeper:
+class SessionThread:
     """Runs until `stop`.
 
     Args:
@@ -88,7 +88,7 @@ class Keeper:
         state: StateDirectory,
         wake: Callable[[], None],
     ) -> None:
-        self._thread = threading.Thread(target=self._run_thread, name="onvm-keeper", daemon=True)
+        self._thread = threading.Thread(target=self._run_thread, name="onvm-session", daemon=True)
         self._ensemble = ensemble
         self._state = state
         self._notify = wake
@@ -170,7 +170,7 @@ class Keeper:
             self._loop()
         finally:
             if not self._is_stopping.is_set() and self.failure is None:
-                self.failure = OnvmError("the keeper has failed; see the traceback above")
+                self.failure = OnvmError("the session thread has failed; see the traceback above")
             self._notify()
 
     def _loop(self) -> None:
@@ -270,13 +270,18 @@ class Keeper:
             self._applied_at_s = now + APPLIED_HOST_S * len(self.mirror.snapshot.hosts)
 
     def _instances(self, offer: Offer) -> InstancesNode:
-        if offer.local is None or offer.room is None:
+        if offer.local is None or offer.resources is None:
             # Its manager is away; the NF hosts wait for the next one, and keep their numbers.
             return self._seen
         names = [host.name for host in facts.of_cluster(offer.local.hosts)]
         self._give_numbers(names)
         return facts.instance_facts(
-            offer.local, self.numbers, offer.plugins, offer.room, self._seen, self._state.heirs()
+            offer.local,
+            self.numbers,
+            offer.plugins,
+            offer.resources,
+            self._seen,
+            self._state.successors(),
         )
 
     def _give_numbers(self, names: list[str]) -> None:

@@ -26,8 +26,8 @@ from onvm_sdk.errors import ConfigError
 __all__ = ["AgentState", "Connection", "StateDirectory", "read_state", "state_directory"]
 
 FILE = "agent.json"
-HEIRS_S = 600.0
-"""Longer than any packet or view of another host still names who has moved."""
+SUCCESSORS_S = 600.0
+"""Longer than any packet or view of another host still names an NF host that has moved."""
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -58,8 +58,8 @@ class AgentState(msgspec.Struct, kw_only=True):
     """Of NF hosts, by the name of their first instance."""
     started: dict[str, str] = {}
     """Instance by the request for which it was started, until that is told to the cluster."""
-    heirs: dict[int, tuple[int, float]] = {}
-    """Of NF hosts that have moved from here, by number: who has their state, and since when, in
+    successors: dict[int, tuple[int, float]] = {}
+    """Of NF hosts that have moved from here, by number: which has their state, and since when, in
     seconds since 1970."""
 
     @classmethod
@@ -102,7 +102,9 @@ class StateDirectory:
             self._fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise ConfigError(
-                f"cannot be used: {error.strerror}", file=folder, field="state directory"
+                f"expected a folder that can be used ({error.strerror})",
+                file=folder,
+                field="state directory",
             ) from None
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -110,7 +112,7 @@ class StateDirectory:
             pid = os.pread(self._fd, 16, 0).decode(errors="replace").strip()
             os.close(self._fd)
             raise ConfigError(
-                f"an agent runs with it already (pid {pid}); end that one first",
+                f"expected a folder that no agent uses (pid {pid} does); end that agent first",
                 file=folder,
                 field="state directory",
             ) from None
@@ -143,16 +145,18 @@ class StateDirectory:
         self.state = AgentState(secret=old.secret, key=old.key, key_secret=old.key_secret)
         self.save()
 
-    def heirs(self) -> list[tuple[int, int]]:
-        """NF hosts that have moved from here not long ago, and who has their state."""
-        return [(number, heir) for number, (heir, _) in sorted(self.state.heirs.items())]
+    def successors(self) -> list[tuple[int, int]]:
+        """NF hosts that have moved from here not long ago, and which have their state."""
+        return [
+            (number, successor) for number, (successor, _) in sorted(self.state.successors.items())
+        ]
 
-    def add_heir(self, number: int, heir: int) -> None:
-        """Keep who has the state of an NF host now, and forget those of long ago."""
+    def add_successor(self, number: int, successor: int) -> None:
+        """Keep which NF host has the state of another, and drop those of long ago."""
         now = time.time()
-        self.state.heirs = {
-            **{one: at for one, at in self.state.heirs.items() if now - at[1] < HEIRS_S},
-            number: (heir, now),
+        self.state.successors = {
+            **{one: at for one, at in self.state.successors.items() if now - at[1] < SUCCESSORS_S},
+            number: (successor, now),
         }
         self.save()
 
@@ -187,7 +191,7 @@ def read_state(folder: Path) -> AgentState | None:
         return msgspec.json.decode(path.read_bytes(), type=AgentState)
     except (OSError, msgspec.MsgspecError) as error:
         raise ConfigError(
-            f"is damaged ({error}); without it this host must leave the cluster "
-            "and join it again: onvm cluster leave --host NAME",
+            f"expected what an agent has written ({error}); without it this host must leave the "
+            "cluster and join it again: onvm cluster leave --host NAME",
             file=path,
         ) from None

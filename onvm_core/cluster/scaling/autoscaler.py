@@ -90,7 +90,7 @@ class ClusterAutoscaler:
         self._failed: dict[str, ServiceNode] = {}
         self._count = 0
 
-    def turn(self, snapshot: Snapshot, seat: int) -> None:
+    def turn(self, snapshot: Snapshot, election_number: int) -> None:
         """Look at all services, and ask for what their policies want.
 
         Raises:
@@ -109,9 +109,9 @@ class ClusterAutoscaler:
                     self._failed[name] = node
                     log.warning("service %s: %s", name, error)
                     continue
-            self._look(name, service, snapshot, seat)
+            self._look(name, service, snapshot, election_number)
 
-    def _look(self, name: str, service: _Service, snapshot: Snapshot, seat: int) -> None:
+    def _look(self, name: str, service: _Service, snapshot: Snapshot, election_number: int) -> None:
         running = [
             (host, one)
             for host, node in snapshot.instances.items()
@@ -140,18 +140,24 @@ class ClusterAutoscaler:
         service.rest_until_s = now + node.cooldown_s
         if wanted > len(running):
             for _ in range(wanted - len(running)):
-                self._ask(name, node, wish.reason, _busiest(running, loads), "", seat)
+                self._ask(name, node, wish.reason, _busiest(running, loads), "", election_number)
         else:
             host, idlest = min(running, key=lambda one: _idleness(one[1], loads))
-            self._ask(name, node, wish.reason, [host], idlest.name, seat)
+            self._ask(name, node, wish.reason, [host], idlest.name, election_number)
 
     def _ask(
-        self, name: str, node: ServiceNode, reason: str, preferred: list[str], stop: str, seat: int
+        self,
+        name: str,
+        node: ServiceNode,
+        reason: str,
+        preferred: list[str],
+        stop: str,
+        election_number: int,
     ) -> None:
         self._count += 1
         now = time.time()
         request = RequestNode(
-            key=f"{name}-{seat}-{self._count}",
+            key=f"{name}-{election_number}-{self._count}",
             service=name,
             reason=reason,
             preferred=preferred,

@@ -7,7 +7,7 @@ The rule of onvm, ``locality``:
 3. else the host with most free.
 
 Every agent asks it for every request and gets the same answer from the same snapshot; the one that
-is named takes the request. Hosts can serve that are up, do not drain, have the cluster's edition of
+is named takes the request. Hosts can serve that are up, do not drain, have the cluster's version of
 the NF, enough free cores and memory, and have not refused this request.
 
 Other rules come through the hook `onvm_host_policies`.
@@ -22,7 +22,7 @@ import msgspec
 
 from onvm_core.cluster.tree.mirror import Snapshot
 from onvm_core.cluster.tree.nodes import PluginNode, RequestNode
-from onvm_core.cluster.view.cluster_view import editions
+from onvm_core.cluster.view.cluster_view import plugin_versions
 
 __all__ = ["Candidate", "Choice", "HostPolicy", "Locality", "MostFree", "candidates", "choose"]
 
@@ -43,7 +43,7 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     instances: int
 
     @property
-    def room(self) -> tuple[float, int]:
+    def most_free(self) -> tuple[float, int]:
         """What there is most of comes first."""
         return -self.free_cores, -self.free_memory_mib
 
@@ -60,7 +60,7 @@ class HostPolicy(Protocol):
 
 
 class Choice(msgspec.Struct, frozen=True):
-    """Who is to serve a request: a host, or nobody; and why."""
+    """Which host is to serve a request, if any, and why."""
 
     host: str | None
     plugin: PluginNode | None
@@ -74,7 +74,7 @@ class Locality:
         """See `HostPolicy`."""
         own = request.preferred[:1]
         ranked = sorted(
-            candidates, key=lambda one: (one.name not in own, one.instances == 0, one.room)
+            candidates, key=lambda one: (one.name not in own, one.instances == 0, one.most_free)
         )
         return [one.name for one in ranked]
 
@@ -84,12 +84,12 @@ class MostFree:
 
     def order(self, request: RequestNode, candidates: Sequence[Candidate]) -> Sequence[str]:
         """See `HostPolicy`."""
-        return [one.name for one in sorted(candidates, key=lambda one: one.room)]
+        return [one.name for one in sorted(candidates, key=lambda one: one.most_free)]
 
 
 def candidates(request: RequestNode, snapshot: Snapshot) -> tuple[list[Candidate], dict[str, str]]:
     """Hosts that can serve it, by name; and of the others, why they cannot."""
-    edition = editions(snapshot).get(request.service)
+    plugin_version = plugin_versions(snapshot).get(request.service)
     able: list[Candidate] = []
     unable: dict[str, str] = {}
     for name, host in sorted(snapshot.hosts.items()):
@@ -103,7 +103,7 @@ def candidates(request: RequestNode, snapshot: Snapshot) -> tuple[list[Candidate
             unable[name] = "drains"
         elif plugin is None:
             unable[name] = f"has no NF for {request.service}"
-        elif plugin.edition != edition:
+        elif plugin.plugin_version != plugin_version:
             unable[name] = f"has another version of {plugin.name} ({plugin.version})"
         elif has is None or has.free_cores < plugin.cores - ROUNDING:
             free = 0.0 if has is None else has.free_cores
@@ -152,7 +152,7 @@ def _stop(request: RequestNode, snapshot: Snapshot) -> Choice:
 
 def _reason(request: RequestNode, one: Candidate) -> str:
     if one.name in request.preferred[:1]:
-        return "the overloaded host has room"
+        return "the overloaded host has free resources"
     if one.instances:
         return f"runs the service, {one.free_cores:g} cores free"
     return f"{one.free_cores:g} cores free"

@@ -3,11 +3,11 @@
 The nodes are those of kazoo's LockingQueue: ``entries`` in their order, and for each that somebody
 works on an ephemeral node in ``taken``, which goes with the taker's session, so that another can
 take it over. Unlike LockingQueue's consumers, which get whatever comes first, an agent takes the
-entry that it is to serve, so that one which nobody can serve holds up no other.
+entry that it is to serve, so that one which no host can serve holds up no other.
 
-Each request has a *claim*, under its idempotency key, which is made with it and says in the end who
-has served it. All steps are transactions that check the taker's registration: what one does that
-was cut off, or frozen, and replaced, fails as a whole.
+Each request has an *outcome*, under its idempotency key. It is made with the request and says in
+the end which host has served it. All steps are transactions that check the taker's registration: a
+step of an agent that was cut off or frozen, and replaced, fails as a whole.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from kazoo.exceptions import NodeExistsError, NoNodeError
 from onvm_core.cluster.errors import ClusterError, ConflictError
 from onvm_core.cluster.tree.ensemble import Ensemble
 from onvm_core.cluster.tree.nodes import (
-    ClaimNode,
     DamagedError,
+    OutcomeNode,
     Paths,
     RequestNode,
     check_name,
@@ -65,8 +65,8 @@ class RequestQueue:
     def _lock(self, name: str) -> str:
         return posixpath.join(self._paths.taken, name)
 
-    def _claim(self, key: str) -> str:
-        return posixpath.join(self._paths.claims, key)
+    def _outcome(self, key: str) -> str:
+        return posixpath.join(self._paths.outcomes, key)
 
     def put(self, request: RequestNode, fence: Fence = lambda _: None) -> bool:
         """Put a request into the queue; False when there was one with its key.
@@ -79,13 +79,13 @@ class RequestQueue:
             NoEnsembleError: it is not known whether it was done; do it again.
         """
         check_name(request.key, "--key")
-        claim = ClaimNode(
+        outcome = OutcomeNode(
             state="waiting", service=request.service, reason=request.reason, made=request.made
         )
 
         def build(transaction: Any) -> None:
             fence(transaction)
-            transaction.create(self._claim(request.key), pack(claim))
+            transaction.create(self._outcome(request.key), pack(outcome))
             transaction.create(
                 posixpath.join(self._paths.entries, f"entry-{PRIORITY:03d}-"),
                 pack(request),
@@ -101,7 +101,7 @@ class RequestQueue:
         return True
 
     def take(self, entry: str, fence: Fence) -> Taken | None:
-        """Work on an entry, if nobody does; None when somebody does, or it is done.
+        """Work on an entry; None when another host does, or it is done.
 
         Raises:
             ConflictError: the fence does not hold.
@@ -151,13 +151,13 @@ class RequestQueue:
         return "stale" if name.decode(errors="replace") == self._name != "" else "other"
 
     def done(self, taken: Taken, host: str, instance: str, why: str, fence: Fence) -> None:
-        """It is served; the entry is gone and the claim says by whom.
+        """It is served; the entry is gone and the outcome says by whom.
 
         Raises:
             ConflictError: it was not ours any more; nothing was changed.
         """
         request = taken.request
-        claim = ClaimNode(
+        outcome = OutcomeNode(
             state="done",
             service=request.service,
             reason=request.reason,
@@ -167,18 +167,18 @@ class RequestQueue:
             instance=instance,
             why=why,
         )
-        self._end(taken, claim, fence)
+        self._end(taken, outcome, fence)
 
-    def _end(self, taken: Taken, claim: ClaimNode, fence: Fence) -> None:
+    def _end(self, taken: Taken, outcome: OutcomeNode, fence: Fence) -> None:
         def build(transaction: Any) -> None:
             fence(transaction)
             transaction.delete(self._entry(taken.entry), taken.version)
             transaction.delete(self._lock(taken.entry))
-            transaction.set_data(self._claim(taken.request.key), pack(claim))
+            transaction.set_data(self._outcome(taken.request.key), pack(outcome))
 
         self._ensemble.commit(f"end {taken.request.key}", build)
 
-    def expire(self, entry: str, why: str, fence: Fence) -> ClaimNode | None:
+    def expire(self, entry: str, why: str, fence: Fence) -> OutcomeNode | None:
         """End a request whose time is over; None when somebody works on it, or has just ended it.
 
         Raises:
@@ -188,7 +188,7 @@ class RequestQueue:
         if taken is None:
             return None
         request = taken.request
-        claim = ClaimNode(
+        outcome = OutcomeNode(
             state="expired",
             service=request.service,
             reason=request.reason,
@@ -196,8 +196,8 @@ class RequestQueue:
             ended=round(time.time(), 3),
             why=why,
         )
-        self._end(taken, claim, fence)
-        return claim
+        self._end(taken, outcome, fence)
+        return outcome
 
     def refuse(self, taken: Taken, host: str, why: str, fence: Fence) -> None:
         """We tried and could not: let another host do it."""
@@ -213,24 +213,24 @@ class RequestQueue:
         self._ensemble.commit(f"refuse {request.key}", build)
 
     def release(self, taken: Taken) -> None:
-        """Work on it no more; whoever is to serve it takes it."""
+        """Work on it no more; another host may take it."""
         with self._ensemble.call(f"release {taken.entry}") as client:
             try:
                 client.delete(self._lock(taken.entry))
             except NoNodeError:
                 return
 
-    def claim(self, key: str) -> ClaimNode | None:
+    def outcome(self, key: str) -> OutcomeNode | None:
         """What has become of a request; None when it is not known (any more)."""
         with self._ensemble.call(f"look for {key}") as client:
             try:
-                data, _ = client.get(self._claim(key))
+                data, _ = client.get(self._outcome(key))
             except NoNodeError:
                 return None
         try:
-            return unpack(data, ClaimNode)
+            return unpack(data, OutcomeNode)
         except DamagedError as error:
-            raise ClusterError(f"claim {key} is damaged: {error}") from None
+            raise ClusterError(f"outcome {key} is damaged: {error}") from None
 
     def entry_of(self, key: str) -> str | None:
         """The entry of a request; None when it is not in the queue."""
@@ -247,24 +247,24 @@ class RequestQueue:
                     continue
         return found
 
-    def claims(self) -> dict[str, ClaimNode]:
+    def outcomes(self) -> dict[str, OutcomeNode]:
         """All that are kept, by key, in the order in which they were made."""
         found = {}
-        with self._ensemble.call("read the claims") as client:
-            keys = client.get_children(self._paths.claims)
-            results = [(key, client.get_async(self._claim(key))) for key in keys]
+        with self._ensemble.call("read the outcomes") as client:
+            keys = client.get_children(self._paths.outcomes)
+            results = [(key, client.get_async(self._outcome(key))) for key in keys]
             for key, result in results:
                 try:
-                    found[key] = unpack(result.get()[0], ClaimNode)
+                    found[key] = unpack(result.get()[0], OutcomeNode)
                 except (NoNodeError, DamagedError):
                     continue
         return dict(sorted(found.items(), key=lambda item: item[1].made))
 
     def forget(self, key: str, fence: Fence) -> None:
-        """Keep a claim no longer."""
+        """Remove an outcome."""
 
         def build(transaction: Any) -> None:
             fence(transaction)
-            transaction.delete(self._claim(key))
+            transaction.delete(self._outcome(key))
 
         self._ensemble.commit(f"forget {key}", build)

@@ -9,11 +9,11 @@ and ends the request. A name that was written down makes this safe to be cut any
   had started; if another host has served it, the instance here is stopped.
 * frozen, and woken when another has served it: ending fails, and the instance here is stopped.
 
-So each request ends with one instance, whoever dies when.
+So each request ends with one instance, whichever agents die meanwhile.
 
-*Leading*: the host with the lowest seat ends requests whose time is over, forgets old claims, and
-asks the scaling policies of the services (`autoscaler`). Each of its writes checks its seat, so
-what a former leader decides has no effect.
+*Leading*: the host with the lowest election number ends requests whose time is over, removes old
+outcomes, and asks the scaling policies of the services (`autoscaler`). Each of its writes checks
+its election node, so decisions of a former leader have no effect.
 
 Threads: one of its own.
 """
@@ -29,7 +29,7 @@ from collections.abc import Callable, Mapping
 from onvm_core.cluster.errors import ClusterError, ConflictError
 from onvm_core.cluster.links.manager import ManagerLink
 from onvm_core.cluster.links.peers import PeerLoad
-from onvm_core.cluster.member.session import Keeper
+from onvm_core.cluster.member.session import SessionThread
 from onvm_core.cluster.member.state_directory import StateDirectory
 from onvm_core.cluster.scaling.autoscaler import ClusterAutoscaler
 from onvm_core.cluster.scaling.host_policy import Choice, HostPolicy, choose
@@ -56,9 +56,9 @@ NUMBER = re.compile(r"(.+)-(\d+)")
 
 
 def is_leader(snapshot: Snapshot, name: str) -> bool:
-    """Whether a host has the lowest seat of all."""
-    seats = [host.seat for host in snapshot.hosts.values()]
-    return name in snapshot.hosts and snapshot.hosts[name].seat == min(seats)
+    """Whether a host has the lowest election number of all."""
+    numbers = [host.election_number for host in snapshot.hosts.values()]
+    return name in snapshot.hosts and snapshot.hosts[name].election_number == min(numbers)
 
 
 class Scaler:
@@ -76,18 +76,18 @@ class Scaler:
         self,
         ensemble: Ensemble,
         paths: Paths,
-        keeper: Keeper,
+        session_thread: SessionThread,
         state: StateDirectory,
         link: ManagerLink,
         loads: Callable[[], Mapping[int, PeerLoad]],
     ) -> None:
         self._thread = threading.Thread(target=self._run_thread, name="onvm-scaler", daemon=True)
-        self._keeper = keeper
-        self._membership = keeper.membership
+        self._session_thread = session_thread
+        self._membership = session_thread.membership
         self._state = state
         self._link = link
-        self.queue = RequestQueue(ensemble, paths, keeper.membership.name)
-        self._autoscaler = ClusterAutoscaler(self.queue, keeper.membership.fence, loads)
+        self.queue = RequestQueue(ensemble, paths, session_thread.membership.name)
+        self._autoscaler = ClusterAutoscaler(self.queue, session_thread.membership.fence, loads)
         self._policies: dict[str, HostPolicy] = {}
         self._is_stopping = threading.Event()
         self._woken = threading.Event()
@@ -108,8 +108,8 @@ class Scaler:
         self._woken.set()
 
     def wake(self) -> None:
-        """There is another snapshot; called by the keeper's thread."""
-        snapshot = self._keeper.snapshot
+        """There is another snapshot; called by the session thread."""
+        snapshot = self._session_thread.snapshot
         if snapshot is not None and snapshot.requests is not self._requests:
             self._requests = snapshot.requests  # the same object as long as none comes or goes
             self._woken.set()
@@ -134,8 +134,8 @@ class Scaler:
         while not self._is_stopping.is_set():
             self._woken.wait(TURN_S if self._is_busy else IDLE_S)
             self._woken.clear()
-            snapshot = self._keeper.snapshot
-            if snapshot is None or not self._keeper.may_decide:
+            snapshot = self._session_thread.snapshot
+            if snapshot is None or not self._session_thread.may_decide:
                 continue
             try:
                 self._finish_started()
@@ -143,7 +143,7 @@ class Scaler:
                 if self._leads(snapshot):
                     self._lead(snapshot)
             except OnvmError as error:
-                # Cut off, or not registered any more: the keeper sees to that.
+                # Cut off, or not registered any more: the session thread sees to that.
                 if str(error) != self._complaint:
                     self._complaint = str(error)
                     log.warning("%s", error)
@@ -173,12 +173,12 @@ class Scaler:
 
     def _serve(self, snapshot: Snapshot) -> None:
         for entry, request in snapshot.requests.items():
-            if self._is_stopping.is_set() or not self._keeper.may_decide:
+            if self._is_stopping.is_set() or not self._session_thread.may_decide:
                 return
             if request.deadline < time.time():
                 continue
-            # Each time anew: what was started for the one before takes its share of what is free.
-            choice = self._choose(request, self._keeper.snapshot or snapshot)
+            # Computed each time: the instance for the request before has taken its share.
+            choice = self._choose(request, self._session_thread.snapshot or snapshot)
             if choice.host != self.name_of_host:
                 continue
             taken = self.queue.take(entry, self._membership.fence)
@@ -279,7 +279,7 @@ class Scaler:
             self._state.save()
 
     def _undo(self, key: str, instance: str) -> None:
-        """Stop an instance that nobody has asked for (any more)."""
+        """Stop an instance that is not asked for, or no longer."""
         try:
             if self._is_launched(instance):
                 self._link.stop(instance)
@@ -291,11 +291,11 @@ class Scaler:
     def _finish_started(self) -> None:
         """End what an agent before us, or we before we were cut off, had begun."""
         for key, instance in list(self._state.state.started.items()):
-            claim = self.queue.claim(key)
-            if claim is None or (claim.host, claim.instance) == (self.name_of_host, instance):
+            outcome = self.queue.outcome(key)
+            if outcome is None or (outcome.host, outcome.instance) == (self.name_of_host, instance):
                 self._note_done(key)
-            elif claim.state != "waiting":
-                log.info("%s was served by %s; stopping %s", key, claim.host, instance)
+            elif outcome.state != "waiting":
+                log.info("%s was served by %s; stopping %s", key, outcome.host, instance)
                 self._undo(key, instance)
             else:
                 self._resume(key, instance)
@@ -316,12 +316,12 @@ class Scaler:
         for entry, request in snapshot.requests.items():
             if request.deadline < now:
                 why = self._choose(request, snapshot).reason
-                claim = self.queue.expire(entry, why, self._membership.fence)
-                if claim is not None:
+                outcome = self.queue.expire(entry, why, self._membership.fence)
+                if outcome is not None:
                     log.warning("%s for %s expired: %s", request.key, request.service, why)
         if time.monotonic() >= self._forget_at_s:
             self._forget_at_s = time.monotonic() + FORGET_S
-            for key, claim in self.queue.claims().items():
-                if claim.ended is not None and claim.ended < now - KEPT_S:
+            for key, outcome in self.queue.outcomes().items():
+                if outcome.ended is not None and outcome.ended < now - KEPT_S:
                     self.queue.forget(key, self._membership.fence)
-        self._autoscaler.turn(snapshot, self._membership.seat)
+        self._autoscaler.turn(snapshot, self._membership.election_number)

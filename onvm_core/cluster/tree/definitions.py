@@ -99,8 +99,8 @@ class _Definitions(Generic[NodeT]):
             return unpack(data, self.kind), stat.version
         except DamagedError as error:
             raise ConfigError(
-                f"is damaged ({error}); onvm cluster {self.noun} rollback {name} brings "
-                "an earlier one back",
+                f"expected a node that can be read ({error}); for an earlier one: "
+                f"onvm cluster {self.noun} rollback {name} REVISION",
                 field=self.noun,
                 value=name,
             ) from None
@@ -234,7 +234,9 @@ class _Definitions(Generic[NodeT]):
                     )
                 )
         if not revisions:
-            raise ConfigError(f"there was never such a {self.noun}", field=self.noun, value=name)
+            raise ConfigError(
+                f"expected a {self.noun} that is there or was", field=self.noun, value=name
+            )
         return revisions
 
     def rollback(self, name: str, revision: int, by: str) -> NodeT:
@@ -258,10 +260,13 @@ class _Definitions(Generic[NodeT]):
             record = msgspec.json.decode(data, type=_Record)
             node = record.unpack(self.kind)
         except (msgspec.MsgspecError, DamagedError):
-            raise ConfigError("is damaged", field=f"{self.noun} {name}", value=revision) from None
+            raise ConfigError(
+                "expected a revision that can be read", field=f"{self.noun} {name}", value=revision
+            ) from None
         if node is None:
             raise ConfigError(
-                f"at that one it was removed; use onvm cluster {self.noun} remove {name}",
+                f"expected a revision with a {self.noun}; to remove it: "
+                f"onvm cluster {self.noun} remove {name}",
                 field=f"{self.noun} {name}",
                 value=revision,
             )
@@ -310,7 +315,7 @@ def check_chain(snapshot: Snapshot, node: ChainNode) -> None:
     """See that a chain can be.
 
     Raises:
-        ConfigError: a host is not there, has no such port, or nobody knows a service.
+        ConfigError: a host is not there, has no such port, or no host has an NF for a service.
     """
     for option, end in (("--in", node.near), ("--out", node.far)):
         host = snapshot.hosts.get(end.host)

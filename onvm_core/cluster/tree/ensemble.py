@@ -3,12 +3,12 @@
 A session is CONNECTED, SUSPENDED or LOST, as kazoo names them:
 
 * SUSPENDED: no server answers. The session may still live, so our ephemeral nodes may still stand.
-  Whoever is here goes on with what is known and decides nothing: gives out no number, makes no
-  request, claims none, leads nobody.
+  The agent goes on with what is known and decides nothing: it gives out no number, makes and takes
+  no request, and does not lead.
 * LOST: the session is gone, and all our ephemeral nodes with it. kazoo makes a new one when it can;
-  then the agent registers again, with a new seat in the election. What a former leader still had
-  in mind fails, because each of its writes checks that the old seat is there.
-* CONNECTED after one of them: watches are gone, everything is read anew.
+  then the agent registers again, with a new node in the election. Writes of a former leader fail,
+  because each of them checks that the old election node is there.
+* CONNECTED after one of them: watches are gone, everything is read again.
 
 kazoo gives up for good when a server closes the connection while SASL is negotiated. A server that
 is just dying does the same, so `revive` begins a new session then, a second later.
@@ -91,7 +91,7 @@ class Ensemble:
 
     Args:
         hosts: ``host:port,host:port``.
-        credentials: of our user; None: nobody, for an ensemble that asks for none.
+        credentials: of our user; None for an ensemble that asks for none.
         session_s: for how long a session lives without a sign of us.
         tls: None: without.
         on_change: told of each state, by a thread of kazoo.
@@ -154,7 +154,7 @@ class Ensemble:
         """Begin a session.
 
         Raises:
-            NoEnsembleError: nobody answers in time, or what answers does not accept us.
+            NoEnsembleError: no server answers in time, or it does not accept us.
         """
         self._revive_at = time.monotonic() + REVIVE_S
         self.client.start_async()

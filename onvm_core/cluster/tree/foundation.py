@@ -46,7 +46,7 @@ def make_cluster(ensemble: Ensemble, name: str, vni: int | None = None) -> Clust
         ensemble.commit(f"make cluster {name!r}", build)
     except ConflictError:
         raise ConfigError(
-            f"there is one of that name in ZooKeeper at {ensemble.hosts}; join it: "
+            f"expected a new name (ZooKeeper at {ensemble.hosts} has this one); to join it: "
             f"onvm cluster join {ensemble.hosts} --cluster {name}",
             field="--cluster",
             value=name,
@@ -60,4 +60,6 @@ def remove_cluster(ensemble: Ensemble, name: str) -> None:
         try:
             client.delete(Paths(name).root, recursive=True)
         except NoNodeError:
-            raise ConfigError("there is none of that name", field="cluster", value=name) from None
+            raise ConfigError(
+                "expected a cluster of that name", field="cluster", value=name
+            ) from None

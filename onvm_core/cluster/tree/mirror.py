@@ -119,7 +119,7 @@ class Mirror:
         return 0 if self._wake is None else len(self._folders) + leaves
 
     def forget(self) -> None:
-        """Read everything anew at the next `refresh`."""
+        """Read everything again at the next `refresh`."""
         self._stale.update(self._folders)
         for folder, leaves in self._leaves.items():
             self._stale.update(posixpath.join(folder, name) for name in leaves)

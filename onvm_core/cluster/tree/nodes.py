@@ -12,8 +12,8 @@
     numbers/<kind>               the last number that was given out
     scale/requests/entries/<e>   the queue; the nodes of kazoo's LockingQueue
     scale/requests/taken/<e>     ephemeral: who works on it
-    scale/claims/<key>           what has become of a request
-    leader/seat-<n>              ephemeral, sequential: the lowest is the leader
+    scale/outcomes/<key>         what has become of a request
+    leader/election-<n>          ephemeral, sequential: the lowest is the leader
 
 All values are JSON with their ``format``. Fields that are not known are ignored, so that hosts of
 two versions can be in one cluster; a node that cannot be read is reported and left out, and never
@@ -41,7 +41,6 @@ __all__ = [
     "FORMAT",
     "AppliedNode",
     "ChainNode",
-    "ClaimNode",
     "ClusterNode",
     "CounterNode",
     "DamagedError",
@@ -50,6 +49,7 @@ __all__ = [
     "InstanceNode",
     "InstancesNode",
     "NameNode",
+    "OutcomeNode",
     "Paths",
     "PluginNode",
     "RequestNode",
@@ -59,14 +59,14 @@ __all__ = [
     "unpack",
 ]
 
-FORMAT = 1
+FORMAT = 2
 ROOT = "/onvm"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 
 Name = Annotated[str, msgspec.Meta(pattern=rf"^{NAME.pattern}$")]
 Number = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 Count = Annotated[int, msgspec.Meta(ge=0)]
-Share = Annotated[float, msgspec.Meta(gt=0, le=1)]
+Share = Annotated[float, msgspec.Meta(ge=0.01, le=1)]
 
 
 class DamagedError(OnvmError):
@@ -113,7 +113,7 @@ FOLDERS = {
     "requests": "scale/requests",
     "entries": "scale/requests/entries",
     "taken": "scale/requests/taken",
-    "claims": "scale/claims",
+    "outcomes": "scale/outcomes",
 }
 
 
@@ -154,7 +154,7 @@ class PluginNode(_Node, frozen=True, kw_only=True):
     memory_mib: int = 0
 
     @property
-    def edition(self) -> tuple[str, str]:
+    def plugin_version(self) -> tuple[str, str]:
         """What must be equal on hosts that share a service."""
         return self.version, self.digest
 
@@ -167,7 +167,7 @@ class HostNode(_Node, frozen=True, kw_only=True):
     """On the data network."""
     control: str = ""
     """ZeroMQ endpoint of its agent; "" without."""
-    courier: str = ""
+    state_server: str = ""
     """Where its agent takes the state of NF hosts that move; "": nowhere."""
     key: str = ""
     """Public CURVE key of its agent."""
@@ -177,7 +177,7 @@ class HostNode(_Node, frozen=True, kw_only=True):
     memory_mib: int = 0
     ports: list[Name] = []
     plugins: list[PluginNode] = []
-    seat: Count
+    election_number: Count
     """Sequence number in the election; the lowest leads."""
     boot: str = ""
     """Which run of which kernel; tells an agent that was restarted from a copy elsewhere."""
@@ -189,7 +189,7 @@ class InstanceNode(_Node, frozen=True, kw_only=True):
     number: Number
     name: Name
     services: Annotated[list[Name], msgspec.Meta(min_length=1, max_length=16)]
-    editions: list[tuple[str, str]] = []
+    plugin_versions: list[tuple[str, str]] = []
     """Version and manifest digest of the plugin of each, as it was when it was first seen."""
     state: Literal["active", "draining"] = "active"
     capacity_pps: Count = 0
@@ -203,7 +203,7 @@ class InstancesNode(_Node, frozen=True, kw_only=True):
     free_cores: float = 0.0
     free_memory_mib: int = 0
     instances: list[InstanceNode] = []
-    heirs: list[tuple[Number, Number]] = []
+    successors: list[tuple[Number, Number]] = []
     """NF hosts that have handed their state to another host, and to which NF host there."""
 
 
@@ -251,7 +251,7 @@ class ServiceNode(_Node, frozen=True, kw_only=True):
     in_after_s: Annotated[float, msgspec.Meta(ge=0.1, le=86400)] = 30.0
     cooldown_s: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 2.0
     request_s: Annotated[float, msgspec.Meta(ge=0.1, le=86400)] = 30.0
-    """A request that nobody has served by then expires."""
+    """A request that is not served by then expires."""
     policy: Name = "utilisation"
     options: dict[str, Any] = {}
     placement: Name = "locality"
@@ -277,7 +277,7 @@ class RequestNode(_Node, frozen=True, kw_only=True):
     """Hosts that have tried and could not, and why."""
 
 
-class ClaimNode(_Node, frozen=True, kw_only=True):
+class OutcomeNode(_Node, frozen=True, kw_only=True):
     """What has become of a request; kept for a while after its end."""
 
     state: Literal["waiting", "done", "expired"]
@@ -330,7 +330,9 @@ def unpack(data: bytes, kind: type[NodeT]) -> NodeT:
         # Who reads the nodes of hundreds of hosts reads them once.
         found = FORMAT if data.startswith(_HEAD) else _head.decode(data).format
         if found != FORMAT:
-            raise DamagedError(f"format {found}: expected {FORMAT}; is it of a newer onvm?")
+            raise DamagedError(
+                f"format {found}: expected {FORMAT}; is it of another version of onvm?"
+            )
         node: NodeT = decoder.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise DamagedError(" ".join(str(error).split())) from None

@@ -70,11 +70,11 @@ class NumberSource:
         self._used = used
 
     def take(self, count: int = 1) -> list[int]:
-        """Numbers that nobody else gets.
+        """Numbers that no other host gets.
 
         Raises:
             ClusterError: there are not so many.
-            NoEnsembleError: ZooKeeper does not answer; some may be lost, which harms nobody.
+            NoEnsembleError: ZooKeeper does not answer; some may be lost, which does no harm.
         """
         with self._ensemble.call(f"get a number for {self._kind}") as client:
             for attempt in range(ATTEMPTS):
@@ -83,7 +83,7 @@ class NumberSource:
                     counter, version = unpack(data, CounterNode), stat.version
                 except NoNodeError:
                     counter, version = CounterNode(last=0), None
-                except DamagedError:  # begin anew, behind all that are in use
+                except DamagedError:  # begin again, behind all that are in use
                     last = max(self._used(), default=0) % self._maximum
                     counter, version = CounterNode(last=last, laps=1), stat.version
                 is_round = counter.laps > 0 or counter.last + count > self._maximum

@@ -5,9 +5,9 @@ flow. Managers notice a dead one by themselves, within a fraction of a second, b
 answer their probes. So a host that vanishes stays in the view for `LINGER_S`: its running flows
 stay where they are if it lives, and nothing new is sent to it.
 
-Whoever was cut off itself does not judge others at first: for the length of a session after it
-came back, hosts that it misses stay as they were, for they may have to register anew like itself.
-Without this, all would forget all when an ensemble was away for long.
+An agent that was cut off itself does not judge others at first: for the length of a session after
+it came back, hosts that it misses stay as they were, because they may have to register again too.
+Without this, all agents would drop all hosts when an ensemble was away for long.
 
 A host that says that it leaves, or that has no manager, is gone at once.
 """

@@ -7,16 +7,16 @@ theirs with `view_maker`, which gives the same and keeps what has not changed.
 What does not count:
 
 * hosts without a manager, and all of their instances;
-* instances that have handed their state to another: their flows are there (`heirs`);
+* instances that have handed their state to another: their flows are there (`successors`);
 * chains whose ends are not both on hosts that are there.
 
 What gets no new flows, while running ones stay (``draining``):
 
 * instances of hosts that leave;
 * instances of hosts that drain, or have just vanished from ZooKeeper, where others serve as well:
-  if nobody else does, one that is to end, or may be dead, is better than none, and its manager's
+  if no other does, one that is to end, or may be dead, is better than none, and its manager's
   peers know by their probes;
-* instances of another edition of a plugin than that of the cluster, see `editions`.
+* instances of another version of a plugin than that of the cluster, see `plugin_versions`.
 """
 
 from __future__ import annotations
@@ -32,23 +32,23 @@ from onvm_core.cluster.tree.nodes import ChainNode, HostNode, InstanceNode, Inst
 from onvm_core.manager.cluster_view.view import ChainView, ClusterView, InstanceView, PeerView
 
 __all__ = [
-    "Census",
-    "Edition",
+    "InstanceCounts",
+    "PluginVersion",
     "chain_view",
     "digest",
     "digest_of",
     "digest_of_instance",
     "digest_text",
-    "editions",
-    "heirs_of",
     "instance_view",
     "make_view",
     "mismatches",
+    "plugin_versions",
+    "successors_of",
 ]
 
 DIGEST_BYTES = 8
 
-Edition = tuple[str, str]
+PluginVersion = tuple[str, str]
 """Version and manifest digest of a plugin."""
 
 
@@ -67,9 +67,9 @@ def make_view(
         return None
     there = {name: node for name, node in snapshot.hosts.items() if node.state != "no_manager"}
     there[host] = me
-    chosen = editions(snapshot)
+    chosen = plugin_versions(snapshot)
 
-    heirs = heirs_of(snapshot)
+    successors = successors_of(snapshot)
 
     def leaves(name: str) -> bool:
         return there[name].state != "up"
@@ -79,7 +79,7 @@ def make_view(
         for name in there.keys() - set(vanished) - snapshot.draining.keys()
         if not leaves(name) and name in snapshot.instances
         for node in snapshot.instances[name].instances
-        if node.state == "active" and node.number not in heirs
+        if node.state == "active" and node.number not in successors
         for service in node.services
     }
     instances = [
@@ -95,7 +95,7 @@ def make_view(
         )
         for name in there
         for node in (snapshot.instances[name].instances if name in snapshot.instances else ())
-        if node.number not in heirs
+        if node.number not in successors
     ]
     return ClusterView(
         cluster=snapshot.cluster.name,
@@ -112,7 +112,7 @@ def make_view(
             key=lambda peer: peer.number,
         ),
         instances=sorted(instances, key=lambda instance: instance.number),
-        successors=sorted(heirs.items()),
+        successors=sorted(successors.items()),
         chains=sorted(
             (
                 chain_view(name, node)
@@ -139,23 +139,27 @@ def chain_view(name: str, node: ChainNode) -> ChainView:
     )
 
 
-def heirs_of(snapshot: Snapshot) -> dict[int, int]:
+def successors_of(snapshot: Snapshot) -> dict[int, int]:
     """NF hosts that have handed their state to another, and to which."""
-    return {number: heir for node in snapshot.instances.values() for number, heir in node.heirs}
+    return {
+        number: successor
+        for node in snapshot.instances.values()
+        for number, successor in node.successors
+    }
 
 
 def instance_view(
     node: InstanceNode,
     host: str,
-    chosen: Mapping[str, Edition],
+    chosen: Mapping[str, PluginVersion],
     spare_pps: int,
     *,
     is_leaving: bool,
 ) -> InstanceView:
     """An NF host in the view."""
     is_other = any(
-        chosen.get(service, edition) != edition
-        for service, edition in zip(node.services, node.editions, strict=False)
+        chosen.get(service, plugin_version) != plugin_version
+        for service, plugin_version in zip(node.services, node.plugin_versions, strict=False)
     )
     return InstanceView(
         number=node.number,
@@ -168,25 +172,27 @@ def instance_view(
     )
 
 
-class Census:
-    """Which host has which edition of which service, and what the cluster runs."""
+class InstanceCounts:
+    """Which host has which plugin version of which service, and what the cluster runs."""
 
     def __init__(self) -> None:
-        self._running: dict[str, Counter[Edition]] = defaultdict(Counter)
-        self._installed: dict[str, Counter[Edition]] = defaultdict(Counter)
+        self._running: dict[str, Counter[PluginVersion]] = defaultdict(Counter)
+        self._installed: dict[str, Counter[PluginVersion]] = defaultdict(Counter)
 
     def add(self, host: HostNode, instances: InstancesNode | None, count: int = 1) -> None:
         """Count a host; with a `count` of -1, no longer."""
         for plugin in host.plugins:
-            _count(self._installed, plugin.service, plugin.edition, count)
+            _count(self._installed, plugin.service, plugin.plugin_version, count)
         if instances is None or host.state == "no_manager":
             return
         for instance in instances.instances:
-            for service, edition in zip(instance.services, instance.editions, strict=False):
-                _count(self._running, service, edition, count)
+            for service, plugin_version in zip(
+                instance.services, instance.plugin_versions, strict=False
+            ):
+                _count(self._running, service, plugin_version, count)
 
-    def editions(self) -> dict[str, Edition]:
-        """See `editions`."""
+    def plugin_versions(self) -> dict[str, PluginVersion]:
+        """See `plugin_versions`."""
         return {
             service: max(
                 (self._running.get(service) or self._installed[service]).items(),
@@ -196,34 +202,39 @@ class Census:
         }
 
 
-def _count(counts: dict[str, Counter[Edition]], service: str, edition: Edition, count: int) -> None:
+def _count(
+    counts: dict[str, Counter[PluginVersion]],
+    service: str,
+    plugin_version: PluginVersion,
+    count: int,
+) -> None:
     counter = counts[service]
-    counter[edition] += count
-    if not counter[edition]:
-        del counter[edition]
+    counter[plugin_version] += count
+    if not counter[plugin_version]:
+        del counter[plugin_version]
         if not counter:
             del counts[service]
 
 
-def editions(snapshot: Snapshot) -> dict[str, Edition]:
-    """The edition of each service that the cluster runs.
+def plugin_versions(snapshot: Snapshot) -> dict[str, PluginVersion]:
+    """The plugin version of each service that the cluster runs.
 
     It is the one that most instances have; where none runs, the one that most hosts have
     installed. Of several the highest counts, so that all hosts come to the same.
     """
-    census = Census()
+    counts = InstanceCounts()
     for name, host in snapshot.hosts.items():
-        census.add(host, snapshot.instances.get(name))
-    return census.editions()
+        counts.add(host, snapshot.instances.get(name))
+    return counts.plugin_versions()
 
 
 def mismatches(snapshot: Snapshot) -> list[str]:
     """Where hosts have not what the cluster runs, a line each."""
-    chosen = editions(snapshot)
+    chosen = plugin_versions(snapshot)
     wanted = {service for chain in snapshot.chains.values() for service in chain.services}
     lines = []
     for name, host in sorted(snapshot.hosts.items()):
-        here = {plugin.service: plugin.edition for plugin in host.plugins}
+        here = {plugin.service: plugin.plugin_version for plugin in host.plugins}
         for service in sorted(wanted):
             if service not in chosen:
                 continue
@@ -253,8 +264,8 @@ def digest(view: ClusterView) -> str:
     )
 
 
-# The digest is a sum over the parts of a view, so that who has changed one part need not read the
-# others again.
+# The digest is a sum over the parts of a view, so that a change of one part needs no look at the
+# others.
 
 
 def digest_of(part: object) -> int:

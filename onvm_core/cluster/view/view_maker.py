@@ -2,7 +2,7 @@
 
 What a view is, `view.make_view` says, and a property test holds this to it. In a cluster of
 hundreds of hosts one of them changes at a time, and everything else would be made, compared and
-sent anew. Nodes of the mirror are the same object as long as they say the same, and so are the
+sent again. Nodes of the mirror are the same object as long as they say the same, and so are the
 parts of views that come of them.
 
 Threads: one.
@@ -20,14 +20,14 @@ import msgspec
 from onvm_core.cluster.tree.mirror import Snapshot
 from onvm_core.cluster.tree.nodes import ChainNode, HostNode, InstancesNode
 from onvm_core.cluster.view.cluster_view import (
-    Census,
-    Edition,
+    InstanceCounts,
+    PluginVersion,
     chain_view,
     digest_of,
     digest_of_instance,
     digest_text,
-    heirs_of,
     instance_view,
+    successors_of,
 )
 from onvm_core.manager.cluster_view.view import ChainView, ClusterView, InstanceView, PeerView
 
@@ -42,7 +42,7 @@ class _Origin:
 
     host: HostNode
     instances: InstancesNode | None
-    chosen: Mapping[str, Edition]
+    chosen: Mapping[str, PluginVersion]
     is_leaving: bool
     served: frozenset[str]
     """Services for which others get new flows, because this host drains or has vanished."""
@@ -116,12 +116,12 @@ class ViewMaker:
 
     def __init__(self, host: str) -> None:
         self._host = host
-        self._census = Census()
+        self._counts = InstanceCounts()
         self._counted: dict[str, tuple[HostNode, InstancesNode | None]] = {}
-        self._chosen: dict[str, Edition] = {}
+        self._chosen: dict[str, PluginVersion] = {}
         self._parts: dict[str, _Part] = {}
         self._chains: dict[str, tuple[ChainNode, ChainView, int]] = {}
-        self._spare: Mapping[int, int] = {}
+        self._spare_pps: Mapping[int, int] = {}
         self._instances: list[InstanceView] = []
         self.digest = ""
 
@@ -142,12 +142,12 @@ class ViewMaker:
             self._instances = sorted(
                 chain.from_iterable(self._parts[name].views for name in there), key=_number
             )
-        heirs = heirs_of(snapshot)
+        successors = successors_of(snapshot)
         chains = self._follow_chains(snapshot, there)
         self.digest = digest_text(
             digest_of((snapshot.cluster.name, snapshot.cluster.vni))
             + sum(part.digest for part in self._parts.values())
-            + sum(digest_of(pair) for pair in heirs.items())
+            + sum(digest_of(pair) for pair in successors.items())
             + sum(self._chains[one.name][2] for one in chains)
         )
         return ClusterView(
@@ -160,14 +160,14 @@ class ViewMaker:
                 (self._parts[name].peer for name in there if name != self._host), key=_number
             ),
             instances=self._instances,
-            successors=sorted(heirs.items()),
+            successors=sorted(successors.items()),
             chains=chains,
         )
 
     def _count(self, snapshot: Snapshot) -> None:
         has_changed = False
         for name in self._counted.keys() - snapshot.hosts.keys():
-            self._census.add(*self._counted.pop(name), -1)
+            self._counts.add(*self._counted.pop(name), -1)
             has_changed = True
         for name, host in snapshot.hosts.items():
             instances = snapshot.instances.get(name)
@@ -175,12 +175,12 @@ class ViewMaker:
             if known is not None and known[0] is host and known[1] is instances:
                 continue
             if known is not None:
-                self._census.add(*known, -1)
-            self._census.add(host, instances)
+                self._counts.add(*known, -1)
+            self._counts.add(host, instances)
             self._counted[name] = host, instances
             has_changed = True
         if has_changed:
-            chosen = self._census.editions()
+            chosen = self._counts.plugin_versions()
             if chosen != self._chosen:  # the same object says that it is the same
                 self._chosen = chosen
 
@@ -196,12 +196,12 @@ class ViewMaker:
         for name in gone:
             del self._parts[name]
         has_changed = bool(gone)
-        is_priced = spare_pps == self._spare
-        self._spare = spare_pps
+        is_priced = spare_pps == self._spare_pps
+        self._spare_pps = spare_pps
         # Those that drain or have vanished come last: what they are depends on what the others
         # serve.
         unsure = {*vanished, *snapshot.draining}
-        moved = heirs_of(snapshot)
+        moved = successors_of(snapshot)
         for name in sorted(there, key=lambda name: name in unsure) if unsure else there:
             node = there[name]
             origin = _Origin(

@@ -109,7 +109,7 @@ def test_readings_with_another_number_of_instances_do_not_count() -> None:
 
 
 def test_policy_has_no_options() -> None:
-    with pytest.raises(ConfigError, match="speed: 3: unknown"):
+    with pytest.raises(ConfigError, match="speed: 3: expected no options"):
         UtilisationPolicy(ScaleSettings(options={"speed": 3}))
 
 

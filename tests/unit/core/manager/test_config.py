@@ -188,7 +188,7 @@ def test_mistake_is_one_line(text: str | bytes, line: str, packages: list[NfPack
         ),
         (
             "[scale.nat.options]\nspeed = 3",
-            "f.toml: scale.nat.options.speed: 3: unknown: this policy has no options",
+            "f.toml: scale.nat.options.speed: 3: expected no options for this policy",
         ),
         ("[exporters.jsonn]", "f.toml: exporters.jsonn.kind: 'jsonn': did you mean 'jsonl'?"),
         (

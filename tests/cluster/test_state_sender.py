@@ -11,9 +11,9 @@ import pytest
 import zmq
 from bench import host_node, instance, instances_node, wait
 
-from onvm_core.cluster.handover import state_sender as mover
-from onvm_core.cluster.handover.state_sender import Mover, heirs_for, to_move
-from onvm_core.cluster.handover.state_server import Courier, Errand
+from onvm_core.cluster.handover import state_sender
+from onvm_core.cluster.handover.state_sender import StateSender, successors_for, to_move
+from onvm_core.cluster.handover.state_server import StateServer, StateTransfer
 from onvm_core.cluster.links.peers import Peer, PeerLoad, PeerNetwork
 from onvm_core.cluster.tree.mirror import Snapshot
 from onvm_core.cluster.tree.nodes import ClusterNode, DrainNode, InstancesNode
@@ -28,7 +28,7 @@ def snapshot(*draining: str, **hosts: InstancesNode) -> Snapshot:
     return Snapshot(
         cluster=CLUSTER,
         hosts={
-            name: host_node(number, courier="tcp://127.0.0.1:1", key="k" * 40)
+            name: host_node(number, state_server="tcp://127.0.0.1:1", key="k" * 40)
             for number, name in enumerate(hosts, 1)
         },
         instances=hosts,
@@ -37,7 +37,7 @@ def snapshot(*draining: str, **hosts: InstancesNode) -> Snapshot:
 
 
 def test_what_drains_moves_to_the_one_with_most_to_spare() -> None:
-    other = msgspec.structs.replace(instance(4), editions=[("2", "d")])
+    other = msgspec.structs.replace(instance(4), plugin_versions=[("2", "d")])
     some = snapshot(
         "a",
         "d",
@@ -50,23 +50,23 @@ def test_what_drains_moves_to_the_one_with_most_to_spare() -> None:
     assert [one.number for one in to_move(some, "c")] == [7]
     assert to_move(some, "b") == []
     loads = {5: PeerLoad(5, 100), 6: PeerLoad(6, 300), 3: PeerLoad(3, 200)}
-    found = heirs_for(some, "a", instance(1), loads)
+    found = successors_for(some, "a", instance(1), loads)
     assert [(name, one.number) for name, one in found] == [("c", 6), ("b", 3), ("b", 5)]
-    assert heirs_for(some, "a", instance(2, "nat"), loads) == []
+    assert successors_for(some, "a", instance(2, "nat"), loads) == []
 
 
 def test_moved_instance_is_in_no_view_and_its_heir_is_known() -> None:
-    moved = msgspec.structs.replace(instances_node(instance(1)), heirs=[(1, 3), (9, 1)])
+    moved = msgspec.structs.replace(instances_node(instance(1)), successors=[(1, 3), (9, 1)])
     some = snapshot("a", a=moved, b=instances_node(instance(3)))
     view = make_view(some, "b", {})
     assert view is not None
     assert [one.number for one in view.instances] == [3]
     assert view.successors == [(1, 3), (9, 1)]
     assert to_move(some, "a") == []
-    assert heirs_for(some, "b", instance(3), {}) == []
+    assert successors_for(some, "b", instance(3), {}) == []
 
 
-class FakeErrand:
+class FakeTransfer:
     """To an agent that does what a test says."""
 
     error: OnvmError | None = None
@@ -75,7 +75,7 @@ class FakeErrand:
     def __init__(self, *_: object) -> None:
         type(self).n_made += 1
 
-    def __enter__(self) -> FakeErrand:
+    def __enter__(self) -> FakeTransfer:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -105,32 +105,33 @@ class FakeManager:
     def read_state(self, instance: str) -> StateReply:
         return StateReply(step="done", pieces=[StatePiece(0, b"state")])
 
-    def end_state(self, instance: str, heir: int | None) -> None:
-        self.told.append(("end", heir))
+    def end_state(self, instance: str, successor: int | None) -> None:
+        self.told.append(("end", successor))
 
 
 class MoverBench:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        FakeErrand.error, FakeErrand.n_made = None, 0
+        FakeTransfer.error, FakeTransfer.n_made = None, 0
         self.now_s = 100.0
-        monkeypatch.setattr(mover, "Errand", FakeErrand)
-        monkeypatch.setattr(mover.time, "monotonic", lambda: self.now_s)
+        monkeypatch.setattr(state_sender, "StateTransfer", FakeTransfer)
+        monkeypatch.setattr(state_sender.time, "monotonic", lambda: self.now_s)
         self.manager = FakeManager()
-        self.heirs: dict[int, int] = {}
+        self.successors: dict[int, int] = {}
         self.requests: list[Any] = []
         state: Any = SimpleNamespace(
-            state=SimpleNamespace(heirs=self.heirs), add_heir=self.heirs.__setitem__
+            state=SimpleNamespace(successors=self.successors),
+            add_successor=self.successors.__setitem__,
         )
-        keeper: Any = SimpleNamespace(
+        session_thread: Any = SimpleNamespace(
             look_again=lambda: None, membership=SimpleNamespace(name="a", fence=None)
         )
         queue: Any = SimpleNamespace(put=lambda request, _fence: self.requests.append(request))
         link: Any = self.manager
         network: Any = None
-        self.mover = Mover(keeper, state, network, link, queue, dict)
+        self.state_sender = StateSender(session_thread, state, network, link, queue, dict)
 
     def turn(self, some: Snapshot) -> None:
-        self.mover._turn(some, "a")
+        self.state_sender._turn(some, "a")
 
 
 @pytest.fixture
@@ -144,36 +145,36 @@ BOTH = snapshot("a", a=instances_node(instance(1)), b=instances_node(instance(3)
 def test_state_moves_once(bench: MoverBench) -> None:
     bench.turn(BOTH)
     assert bench.manager.told == [("take", "firewall-1"), ("end", 3)]
-    assert bench.heirs == {1: 3}
+    assert bench.successors == {1: 3}
     bench.turn(BOTH)  # the cluster has not been told yet
-    assert FakeErrand.n_made == 1
+    assert FakeTransfer.n_made == 1
 
 
 @pytest.mark.parametrize(
     ("error", "tries"),
     [
-        (OnvmError("its agent does not answer"), mover.TRIES_MAX),
+        (OnvmError("its agent does not answer"), state_sender.TRIES_MAX),
         (ConfigError("another address"), 1),
     ],
 )
 def test_moves_that_fail_are_tried_again_or_given_up(
     bench: MoverBench, error: OnvmError, tries: int
 ) -> None:
-    FakeErrand.error = error
-    for _ in range(3 * mover.TRIES_MAX):
+    FakeTransfer.error = error
+    for _ in range(3 * state_sender.TRIES_MAX):
         bench.turn(BOTH)
         bench.turn(BOTH)  # not at once
-        bench.now_s += mover.RETRY_S
-    assert FakeErrand.n_made == tries
+        bench.now_s += state_sender.RETRY_S
+    assert FakeTransfer.n_made == tries
     # Packets come to it again each time.
     assert bench.manager.told == [("take", "firewall-1"), ("end", None)] * tries
-    assert bench.heirs == {}
+    assert bench.successors == {}
     # Another drain is another try.
-    FakeErrand.error = None
+    FakeTransfer.error = None
     bench.turn(snapshot(a=instances_node(instance(1)), b=instances_node(instance(3))))
-    bench.now_s += mover.RETRY_S
+    bench.now_s += state_sender.RETRY_S
     bench.turn(BOTH)
-    assert bench.heirs == {1: 3}
+    assert bench.successors == {1: 3}
 
 
 def test_where_nobody_else_serves_another_is_asked_for_once(bench: MoverBench) -> None:
@@ -231,30 +232,30 @@ class GivenManager:
 def test_state_is_taken_from_members_and_from_nobody_else(ends: tuple[End, End, End]) -> None:
     a, b, stranger = ends
     manager: Any = GivenManager()
-    courier = Courier(b.network, manager, lambda: {"firewall-1": 3})
-    courier.start()
+    state_server = StateServer(b.network, manager, lambda: {"firewall-1": 3})
+    state_server.start()
     try:
         b.network.set_peers({"a": Peer("", a.key)})
-        peer = Peer(courier.endpoint, b.key)
-        with Errand(a.network, peer, 1, 3) as errand:
-            errand.check()
-            errand.bring([StatePiece(0, b"some")])
-            errand.bring([StatePiece(0, bytes(1 << 20))])
-            wait(errand.is_done)
+        peer = Peer(state_server.endpoint, b.key)
+        with StateTransfer(a.network, peer, 1, 3) as transfer:
+            transfer.check()
+            transfer.bring([StatePiece(0, b"some")])
+            transfer.bring([StatePiece(0, bytes(1 << 20))])
+            wait(transfer.is_done)
         with (
-            Errand(a.network, peer, 1, 4) as errand,
+            StateTransfer(a.network, peer, 1, 4) as transfer,
             pytest.raises(ConfigError, match="NF host 4 is not here"),
         ):
-            errand.check()
+            transfer.check()
         assert manager.pieces == [
             ("firewall-1", 1, b"some", True),
             ("firewall-1", 1, bytes(1 << 20), False),
         ]
         with (
-            Errand(stranger.network, peer, 1, 3) as errand,
+            StateTransfer(stranger.network, peer, 1, 3) as transfer,
             pytest.raises(OnvmError, match="does not answer"),
         ):
-            errand.bring([StatePiece(0, b"evil")])
+            transfer.bring([StatePiece(0, b"evil")])
         assert len(manager.pieces) == 2
     finally:
-        courier.close()
+        state_server.close()
