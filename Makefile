@@ -74,9 +74,10 @@ fuzz: packages $(stamps)/apt-test  ## property and fuzz tests with new random ex
 	@tests/fuzz $(or $(FUZZ_SECONDS),300)
 
 .PHONY: develop
-develop: .venv/ready  ## build the core in place: edits of Python and C count at once, without a reinstall
-	@.venv/bin/python -m pip install -q --no-build-isolation --no-deps -e .
-	@rm -f $(stamps)/core
+develop: .venv/ready  ## install in place: edits of Python and C count at once; `make packages` undoes it
+	@for project in . $(plugins:%=plugins/%); do \
+		.venv/bin/python -m pip install -q --no-build-isolation --no-deps -e $$project || exit 1; done
+	@rm -f $(stamps)/core $(stamps)/plugin-*
 
 .PHONY: bench
 bench: packages  ## run all benchmarks, or SUITE=hop

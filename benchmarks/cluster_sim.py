@@ -36,14 +36,14 @@ from typing import Any
 from onvm_core.bench.simulated import SimulatedManager
 from onvm_core.cluster.agent import Agent
 from onvm_core.cluster.credentials import Credentials
-from onvm_core.cluster.definitions import Chains
-from onvm_core.cluster.ensemble import Ensemble
+from onvm_core.cluster.dev.local_ensemble import LocalEnsemble
 from onvm_core.cluster.errors import ClusterError
-from onvm_core.cluster.foundation import make_cluster
-from onvm_core.cluster.server import LocalEnsemble
-from onvm_core.cluster.state import StateDirectory
-from onvm_core.cluster.tree import ChainNode, Paths, PluginNode
-from onvm_core.cluster.view import digest
+from onvm_core.cluster.member.state_directory import StateDirectory
+from onvm_core.cluster.tree.definitions import Chains
+from onvm_core.cluster.tree.ensemble import Ensemble
+from onvm_core.cluster.tree.foundation import make_cluster
+from onvm_core.cluster.tree.nodes import ChainNode, Paths, PluginNode
+from onvm_core.cluster.view.cluster_view import digest
 from onvm_core.manager.cluster_view.view import PortView
 
 SERVICES = ("firewall", "nat", "lb", "router", "monitor")

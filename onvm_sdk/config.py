@@ -6,21 +6,25 @@
 from __future__ import annotations
 
 import argparse
+from importlib.resources import files
 from pathlib import Path
 
 __all__ = ["get_include", "get_lib"]
 
-_HERE = Path(__file__).resolve().parent
-
 
 def get_include() -> str:
     """Give the folder that holds ``onvm/nf.h``."""
-    return str(_HERE / "include")
+    return str(_installed("include/onvm/nf.h").parents[1])
 
 
 def get_lib() -> str:
     """Give the folder that holds ``libonvm_nf.so`` and ``libonvm_tables.so``."""
-    return str(_HERE / "lib")
+    return str(_installed("lib/libonvm_tables.so").parent)
+
+
+def _installed(name: str) -> Path:
+    # An editable install has its files where they are written or built, not in one folder.
+    return Path(str(files("onvm_sdk").joinpath(*name.split("/")))).resolve()
 
 
 def _main() -> None:

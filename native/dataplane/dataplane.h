@@ -186,7 +186,10 @@ struct onvm_dp_attach_files {
 };
 
 const char *onvm_dp_error(void);
+/** Name of a drop reason, as counters and JSON show it; NULL behind the last one. */
 const char *onvm_dp_drop_name(uint32_t reason);
+/** What a drop reason means, one line. */
+const char *onvm_dp_drop_text(uint32_t reason);
 /** Lower bound of latency bucket @p bucket, in nanoseconds. */
 double onvm_dp_latency_bound_ns(uint32_t bucket);
 

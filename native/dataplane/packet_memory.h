@@ -23,10 +23,13 @@
  * and of one that an NF holds, to the worker of the link it went through.
  */
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include <rte_mbuf.h>
 #include <rte_mempool.h>
+
+#include <onvm/assert.h>
 
 #include "table_sizes.h"
 
@@ -121,7 +124,17 @@ onvm_buffer_index(const struct onvm_packet_memory *memory, const struct rte_mbuf
 {
 	const uint64_t offset = (uint64_t)((const uint8_t *)mbuf->buf_addr - memory->base) >> 6;
 
-	return (uint32_t)((offset * memory->reciprocal) >> 32);
+	const uint32_t index = (uint32_t)((offset * memory->reciprocal) >> 32);
+
+	ONVM_ASSERT(index < memory->nb_buffers && memory->mbufs[index] == mbuf);
+	return index;
+}
+
+/** Whether the buffer that @p mbuf describes is with the manager: no NF host may write to it. */
+static inline bool
+onvm_buffer_is_ours(const struct onvm_packet_memory *memory, const struct rte_mbuf *mbuf)
+{
+	return memory->buffers[onvm_buffer_index(memory, mbuf)].owner == ONVM_OWNER_NONE;
 }
 
 #endif /* _ONVM_PACKET_MEMORY_H_ */

@@ -4,7 +4,7 @@
 
 /**
  * @file
- * Sizes of the manager's tables, and the reasons for which it drops packets.
+ * Sizes of the manager's tables.
  */
 
 #include <onvm/wire.h>
@@ -23,28 +23,5 @@
 #define ONVM_BURST_SIZE 64	 /* packets a worker takes at once */
 #define ONVM_AREAS_MAX 8	 /* NUMA nodes that have packet memory */
 #define ONVM_PENDING_MAX 512	 /* packets a worker holds back for one link or port */
-
-/** Why the manager itself dropped a packet; NFs name reasons of their own. */
-enum onvm_drop {
-	ONVM_DROP_OVERSIZE = 0, /**< larger than a buffer, or cut short by the capture */
-	ONVM_DROP_NO_CHAIN,	/**< came in on a port without a chain */
-	ONVM_DROP_NO_INSTANCE,	/**< a service of the chain has no instance */
-	ONVM_DROP_SHED,		/**< backpressure: a ring of the path is above its high watermark */
-	ONVM_DROP_RING_FULL,	/**< redirected to an NF whose ring is full */
-	ONVM_DROP_NF_DIED,	/**< was with an NF that died or was thrown out */
-	ONVM_DROP_BAD_DESCRIPTOR, /**< came back with impossible bounds or verdict */
-	ONVM_DROP_BAD_PORT,	  /**< sent to a port that does not exist */
-	ONVM_DROP_BAD_SERVICE,	  /**< sent to a service that does not exist or has no instance */
-	ONVM_DROP_NO_NEXT,	  /**< an originated packet without destination */
-	ONVM_DROP_TX_FULL,	  /**< the port did not take it */
-	ONVM_DROP_STOPPED,	  /**< still inside when the manager stopped */
-	ONVM_DROP_FOREIGN,	  /**< from the data network, but not of this cluster */
-	ONVM_DROP_NO_PATH,	  /**< from a peer, on a path that is not known here */
-	ONVM_DROP_WAITING, /**< came while its chain waited for a service to have an instance */
-	ONVM_DROPS,
-};
-
-/** Names of enum onvm_drop, as counters and JSON show them. */
-extern const char *const onvm_drop_names[ONVM_DROPS];
 
 #endif /* _ONVM_TABLE_SIZES_H_ */

@@ -113,7 +113,7 @@ wake_worker(struct onvm_nf_host *host, uint32_t worker)
 {
 	const uint64_t one = 1;
 
-	/* E: pairs with F in the worker: it sets the word, then looks at the rings again. */
+	/* S4: pairs with the fence S3 in the worker: it sets the word, then looks at the rings. */
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	if (__atomic_load_n(&host->control->worker_sleeping[worker], __ATOMIC_RELAXED) == 0)
 		return;

@@ -65,7 +65,7 @@ sleep_until(struct onvm_nf_host *host, uint64_t deadline_ns, uint32_t nb_spins)
 		pause_ns = deadline_ns - time_ns;
 	timeout.tv_sec = (time_t)(pause_ns / 1000000000ull);
 	timeout.tv_nsec = (long)(pause_ns % 1000000000ull);
-	/* G: pairs with H in the worker: it enqueues, then looks at the word. */
+	/* S1: pairs with the fence S2 in the worker, which enqueues, then looks at the word. */
 	__atomic_store_n(word, 1, __ATOMIC_SEQ_CST);
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	if (!has_work(host)) {

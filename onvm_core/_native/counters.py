@@ -5,9 +5,8 @@ from __future__ import annotations
 from onvm_core._native._dataplane import ffi, lib
 from onvm_core.dataplane.values import AreaCounters, PlaneCounters
 
-__all__ = ["NativeCounters"]
+__all__ = ["NativeCounters", "drop_reasons"]
 
-NB_DROPS = 16
 NB_LATENCY_BUCKETS = 128
 
 
@@ -18,7 +17,7 @@ class NativeCounters:
         stats = ffi.new("struct onvm_dp_stats *")
         lib.onvm_dp_read_stats(stats)
         return PlaneCounters(
-            drops={name: stats.drops[i] for i, name in enumerate(_drop_names())},
+            drops={name: stats.drops[i] for i, name in enumerate(drop_reasons())},
             originated=stats.originated,
             new_flows=stats.new_flows,
             learned_flows=stats.learned_flows,
@@ -51,11 +50,10 @@ class NativeCounters:
         return [lib.onvm_dp_latency_bound_ns(i) for i in range(NB_LATENCY_BUCKETS)]
 
 
-def _drop_names() -> list[str]:
-    """Names of the manager's own drop reasons."""
-    names = []
-    for reason in range(NB_DROPS):
-        name = lib.onvm_dp_drop_name(reason)
-        if name != ffi.NULL:
-            names.append(ffi.string(name).decode())
-    return names
+def drop_reasons() -> dict[str, str]:
+    """What each of the manager's own drop reasons means, by name, in the order of the counters."""
+    reasons: dict[str, str] = {}
+    while (name := lib.onvm_dp_drop_name(len(reasons))) != ffi.NULL:
+        text = lib.onvm_dp_drop_text(len(reasons))
+        reasons[ffi.string(name).decode()] = ffi.string(text).decode()
+    return reasons

@@ -23,11 +23,17 @@ import msgspec
 from onvm_core.bench.probes import probes
 from onvm_core.bench.restart import installed_nf
 from onvm_core.bench.scenario import Scenario
-from onvm_core.cluster.definitions import Chains
-from onvm_core.cluster.dev import CHAIN, ECHO_PORT, SERVER_ADDRESS, SESSION_S, DevCluster
-from onvm_core.cluster.membership import remove_host
-from onvm_core.cluster.requests import RequestQueue
-from onvm_core.cluster.tree import AppliedNode, RequestNode, unpack
+from onvm_core.cluster.dev.dev_cluster import (
+    CHAIN,
+    ECHO_PORT,
+    SERVER_ADDRESS,
+    SESSION_S,
+    DevCluster,
+)
+from onvm_core.cluster.member.membership import remove_host
+from onvm_core.cluster.scaling.requests import RequestQueue
+from onvm_core.cluster.tree.definitions import Chains
+from onvm_core.cluster.tree.nodes import AppliedNode, RequestNode, unpack
 from onvm_core.manager.api import messages as m
 from onvm_core.manager.api.client import Client
 from onvm_core.plugins import discover

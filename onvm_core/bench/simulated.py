@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from onvm_core.cluster.view import digest
+from onvm_core.cluster.view.cluster_view import digest
 from onvm_core.launch.identity import ProcessId
 from onvm_core.manager.api import messages as m
 from onvm_core.manager.api.directory import RECORD, ManagerRecord, write_private

@@ -11,7 +11,7 @@ from onvm_core.bench.images import images
 from onvm_core.bench.line import BenchLine
 from onvm_core.bench.restart import installed_nf
 from onvm_core.bench.scenario import Scenario, run_scenario
-from onvm_core.cluster.dev import check_machine
+from onvm_core.cluster.dev.dev_cluster import check_machine
 from onvm_core.launch.launcher import Launchers
 from onvm_core.manager.startup.environment import split_cpus
 from onvm_sdk.errors import ConfigError, OnvmError

@@ -15,6 +15,7 @@ import typer
 
 from onvm_core.cli.installed import plugins_of_process
 from onvm_core.cli.outcome import INTERRUPTED, outcome_of, refuse, warn
+from onvm_core.cli.usage import usage_line
 from onvm_core.plugins import CliCommand, PluginManager
 from onvm_sdk.errors import PluginError
 
@@ -42,6 +43,7 @@ def build_app(commands: Iterable[CliCommand], wanted: str | None) -> typer.Typer
         help="Network functions as pip packages, in service chains on a DPDK data plane.",
         no_args_is_help=True,
         pretty_exceptions_enable=False,
+        rich_markup_mode="markdown",  # lines of a paragraph flow together
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_root)
@@ -65,12 +67,12 @@ def _command(arguments: Sequence[str]) -> Any:
     except typer.Abort:
         return INTERRUPTED
     except _UsageError as error:
-        return refuse(_usage_message(error))
+        return refuse(usage_line(error, arguments))
 
 
 def _print_version(is_wanted: bool) -> None:
     if is_wanted:
-        from onvm_core.cli.version import version
+        from onvm_core.cli.host.version import version
 
         version()
         raise typer.Exit
@@ -79,7 +81,12 @@ def _print_version(is_wanted: bool) -> None:
 def _root(
     version: Annotated[
         bool,
-        typer.Option("--version", help="Print versions.", is_eager=True, callback=_print_version),
+        typer.Option(
+            "--version",
+            help="Print the versions of onvm, DPDK and Python.",
+            is_eager=True,
+            callback=_print_version,
+        ),
     ] = False,
 ) -> None:
     pass  # it makes the application a group even while it has one command
@@ -111,9 +118,3 @@ def _add(app: typer.Typer, command: CliCommand, *, is_wanted: bool) -> None:
         )(target)
     else:
         raise PluginError("expected a function or a typer.Typer", field=command.name, value=target)
-
-
-def _usage_message(error: Any) -> str:
-    command = error.ctx.command_path if error.ctx is not None else "onvm"
-    message = error.format_message()
-    return f"{message.rstrip('.')}; see: {command} --help" if message else ""

@@ -57,8 +57,8 @@ def _up(file: str, name: str) -> int:
     times.lap("begin")
     early_start.begin(Path(file))
     from onvm_core.cli.installed import plugins_of_process
+    from onvm_core.cli.manager.serve import serve
     from onvm_core.cli.outcome import outcome_of, warn
-    from onvm_core.cli.serve import serve
 
     warn(plugins_of_process())
     return outcome_of(lambda: serve(Path(file), name))

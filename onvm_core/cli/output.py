@@ -9,13 +9,23 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["make_console", "print_json", "print_table"]
+__all__ = ["make_console", "make_table", "print_json", "print_table"]
 
 
 def make_console() -> Console:
     """A console that is wide enough for our tables where there is no terminal."""
     console = Console()
     return console if console.is_terminal else Console(width=max(console.width, 132))
+
+
+def make_table(title: str, left: tuple[str, ...], right: tuple[str, ...]) -> Table:
+    """An empty table; columns on the `right` are numbers."""
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for heading in left:
+        table.add_column(heading, no_wrap=True)
+    for heading in right:
+        table.add_column(heading, justify="right", no_wrap=True)
+    return table
 
 
 def print_json(value: object) -> None:

@@ -23,20 +23,20 @@ from pathlib import Path
 
 import zmq
 
-from onvm_core.cluster import facts
-from onvm_core.cluster.absence import LINGER_S, Absences
-from onvm_core.cluster.courier import Courier
-from onvm_core.cluster.ensemble import Ensemble
 from onvm_core.cluster.errors import NoClusterError
-from onvm_core.cluster.keeper import Keeper, Offer
-from onvm_core.cluster.link import ManagerLink
-from onvm_core.cluster.mirror import Snapshot, read_cluster
-from onvm_core.cluster.mover import Mover
-from onvm_core.cluster.peers import Peer, PeerLoad, PeerNetwork, interval_s
-from onvm_core.cluster.scaler import Scaler
-from onvm_core.cluster.state import StateDirectory
-from onvm_core.cluster.tree import AppliedNode, Paths, PluginNode, check_name
-from onvm_core.cluster.view_maker import ViewMaker
+from onvm_core.cluster.handover.state_sender import Mover
+from onvm_core.cluster.handover.state_server import Courier
+from onvm_core.cluster.links.manager import ManagerLink
+from onvm_core.cluster.links.peers import Peer, PeerLoad, PeerNetwork, interval_s
+from onvm_core.cluster.member import facts
+from onvm_core.cluster.member.session import Keeper, Offer
+from onvm_core.cluster.member.state_directory import StateDirectory
+from onvm_core.cluster.scaling.scaler import Scaler
+from onvm_core.cluster.tree.ensemble import Ensemble
+from onvm_core.cluster.tree.mirror import Snapshot, read_cluster
+from onvm_core.cluster.tree.nodes import AppliedNode, Paths, PluginNode, check_name
+from onvm_core.cluster.view.absence import LINGER_S, Absences
+from onvm_core.cluster.view.view_maker import ViewMaker
 from onvm_core.manager.api.client import NoManagerError
 from onvm_core.manager.api.messages import ClusterLocalReply, ClusterReply
 from onvm_core.manager.cluster_view.view import ClusterView, LocalResources
@@ -82,11 +82,20 @@ class Agent:
     """
 
     def __init__(
-        self, ensemble: Ensemble, state: StateDirectory, cluster: str, name: str, address: str,
-        manager: Path, *, control: str = "", control_port: int = 0, make_peers: bool = True,
+        self,
+        ensemble: Ensemble,
+        state: StateDirectory,
+        cluster: str,
+        name: str,
+        address: str,
+        manager: Path,
+        *,
+        control: str = "",
+        control_port: int = 0,
+        make_peers: bool = True,
         linger_s: float = LINGER_S,
         plugins: Callable[[], list[PluginNode]] = facts.installed_plugins,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.name = check_name(name, "--name")
         self._address = address
         self._ensemble = ensemble
@@ -137,9 +146,13 @@ class Agent:
             )
             if self._peers is not None:
                 self.mover = Mover(
-                    self._keeper, state, self._peers, ManagerLink(manager), self.scaler.queue,
+                    self._keeper,
+                    state,
+                    self._peers,
+                    ManagerLink(manager),
+                    self.scaler.queue,
                     self._loads,
-                )  # fmt: skip
+                )
         except BaseException:
             self._close_local()
             ensemble.close()
@@ -152,14 +165,16 @@ class Agent:
             raise NoClusterError(
                 f"this host has joined another cluster of that name; leave that one, or remove "
                 f"{self._state.folder}",
-                field="cluster", value=cluster,
-            )  # fmt: skip
+                field="cluster",
+                value=cluster,
+            )
         if state.name not in ("", self.name):
             raise ConfigError(
                 f"this state directory has joined as {state.name!r}; "
                 f"onvm cluster leave, then join with the new name",
-                field="--name", value=self.name,
-            )  # fmt: skip
+                field="--name",
+                value=self.name,
+            )
         keeper = Keeper(self._ensemble, node, self._paths, self.name, self._state, self._wake)
         keeper.membership.claim_name()
         state.cluster_id, state.name = node.id, self.name
@@ -302,11 +317,15 @@ class Agent:
                     control="" if self._peers is None else self._peers.endpoint,
                     courier="" if self._courier is None else self._courier.endpoint,
                     key=self._state.state.key,
-                    local=self._local, plugins=self._plugins, room=self._room,
+                    local=self._local,
+                    plugins=self._plugins,
+                    room=self._room,
                 ),
-                plugins=self._plugins, local=self._local, room=self._room,
+                plugins=self._plugins,
+                local=self._local,
+                room=self._room,
             )
-        )  # fmt: skip
+        )
         self._share()
 
     def _share(self) -> None:
@@ -317,10 +336,14 @@ class Agent:
             if host.name in numbers:
                 mine.append(
                     PeerLoad(
-                        numbers[host.name], host.spare_pps, host.utilisation,
-                        host.capacity_pps or 0, host.demand, host.sheds,
+                        numbers[host.name],
+                        host.spare_pps,
+                        host.utilisation,
+                        host.capacity_pps or 0,
+                        host.demand,
+                        host.sheds,
                     )
-                )  # fmt: skip
+                )
         loads = {load.number: load for load in mine}
         if self._peers is not None:
             self._peers.publish(mine)

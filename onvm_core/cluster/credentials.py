@@ -101,9 +101,11 @@ def check_private(path: Path) -> None:
         raise ConfigError(f"cannot be read: {error.strerror}", file=path) from None
     if status.st_mode & 0o077:
         raise ConfigError(
-            f"expected mode 0600; run: chmod 600 {path}", file=path, field="mode",
+            f"expected mode 0600; run: chmod 600 {path}",
+            file=path,
+            field="mode",
             value=f"{status.st_mode & 0o777:04o}",
-        )  # fmt: skip
+        )
     if status.st_uid not in (os.getuid(), 0):
         raise ConfigError("expected a file of this user or root", file=path)
 

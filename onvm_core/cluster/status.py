@@ -8,13 +8,13 @@ from collections import defaultdict
 import msgspec
 from kazoo.exceptions import NoNodeError
 
-from onvm_core.cluster import tree
-from onvm_core.cluster.ensemble import Ensemble
-from onvm_core.cluster.mirror import Mirror, Snapshot, read_cluster
-from onvm_core.cluster.requests import RequestQueue
-from onvm_core.cluster.scaler import is_leader
-from onvm_core.cluster.tree import AppliedNode, DamagedError, NameNode, Paths
-from onvm_core.cluster.view import editions, mismatches
+from onvm_core.cluster.scaling.requests import RequestQueue
+from onvm_core.cluster.scaling.scaler import is_leader
+from onvm_core.cluster.tree import nodes as tree
+from onvm_core.cluster.tree.ensemble import Ensemble
+from onvm_core.cluster.tree.mirror import Mirror, Snapshot, read_cluster
+from onvm_core.cluster.tree.nodes import AppliedNode, DamagedError, NameNode, Paths
+from onvm_core.cluster.view.cluster_view import editions, mismatches
 
 __all__ = [
     "ClusterStatus",
@@ -131,12 +131,18 @@ def read_requests(queue: RequestQueue, snapshot: Snapshot) -> list[RequestStatus
     waiting = {request.key: request for request in snapshot.requests.values()}
     return [
         RequestStatus(
-            key=key, service=claim.service, state=claim.state, reason=claim.reason,
-            made=claim.made, ended=claim.ended, host=claim.host, instance=claim.instance,
+            key=key,
+            service=claim.service,
+            state=claim.state,
+            reason=claim.reason,
+            made=claim.made,
+            ended=claim.ended,
+            host=claim.host,
+            instance=claim.instance,
             why=claim.why or _refusals(waiting[key].refused if key in waiting else {}),
         )
         for key, claim in queue.claims().items()
-    ]  # fmt: skip
+    ]
 
 
 def _refusals(refused: dict[str, str]) -> str:

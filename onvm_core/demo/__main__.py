@@ -18,8 +18,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from onvm_core.cli.report import print_report
-from onvm_core.cli.run import RunRequest, run_once
+from onvm_core.cli.manager.report import print_report
+from onvm_core.cli.manager.run import RunRequest, run_once
 from onvm_core.demo.scale import losses
 from onvm_core.export.report import Report
 from onvm_sdk.errors import OnvmError

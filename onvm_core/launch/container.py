@@ -8,7 +8,7 @@ memory are limited by the engine. Of the host it sees only the folder of the att
 Configuration files, and files that they name, come as a tar archive on its standard input: they
 are copies in memory, at the paths that they have here, where nobody else sees them.
 
-The engine's command line stays as long as the container (`outer`): its exit status is that of the
+The engine's command line stays as long as the container (`process`): its exit status is that of the
 NF host. With podman the NF host writes to its log directly. When everything has been killed, the
 engine may still have the container in its books: `ContainerLauncher` removes those of dead
 managers.
@@ -29,19 +29,19 @@ from pathlib import Path
 
 from onvm_core.launch.cgroup import is_abandoned, owner
 from onvm_core.launch.engine import OWNER_LABEL, Engine, find_engine
+from onvm_core.launch.handles import AdoptedHandle, StartedHandle
 from onvm_core.launch.identity import ProcessId, find_by_environment
 from onvm_core.launch.image import ATTACH_FOLDER, reference
 from onvm_core.launch.launcher import (
     SECRET_VARIABLE,
     LaunchSpec,
     host_arguments,
-    log_tail,
     pinned,
     refuse_options,
 )
 from onvm_core.launch.limits import Limits
-from onvm_core.launch.process import AdoptedHandle, end_left_behind
-from onvm_core.launch.sandbox import SIGNALLED, TMP_BYTES
+from onvm_core.launch.process import end_left_behind
+from onvm_core.launch.sandbox import TMP_BYTES
 from onvm_core.launch.seccomp import make_filter
 from onvm_sdk.errors import ConfigError, OnvmError
 
@@ -53,20 +53,20 @@ _VARIABLES = re.compile(r"(?:LANG|LC_|TZ$|NUMBA_(?!CACHE_DIR)|OMP_|OPENBLAS_)")
 _IN_THE_IMAGE = tuple(map(Path, ("/opt/onvm", "/proc", "/sys", "/dev", "/run/onvm")))
 
 
-class ContainerHandle:
-    """A started NF host; `outer` is the engine's command line."""
+class ContainerHandle(StartedHandle):
+    """A started NF host in a container; the child process is the engine's command line."""
+
+    is_around = True
 
     def __init__(
-        self, spec: LaunchSpec, outer: subprocess.Popen[bytes], engine: Engine, name: str
+        self, spec: LaunchSpec, process: subprocess.Popen[bytes], engine: Engine, name: str
     ) -> None:
-        self.spec = spec
-        self._outer = outer
+        super().__init__(spec, process)
         self._engine = engine
         self._name = name
         self._host: ProcessId | None = None
         self._looked_at = 0.0
         self._memory_kills = _memory_kills()
-        self._is_over = False
 
     @property
     def pid(self) -> int:
@@ -78,62 +78,39 @@ class ContainerHandle:
             self._host = found[0] if found else None
         return self._host.pid if self._host is not None else 0
 
-    def poll(self) -> int | None:
-        """Its exit status, or None while it runs; negative: the signal that ended it."""
-        status = self._outer.poll()
-        if status is None:
-            return None
-        if status > SIGNALLED:
-            status = SIGNALLED - status
-        if not self._is_over:
-            self._is_over = True
-            if self._outer.returncode < 0:  # by itself: what it stood for may still be there
-                self._remove()
-            elif status == -signal.SIGKILL and _memory_kills() > self._memory_kills:
-                self._say_memory()
-        return status
-
     def stop(self) -> None:
         """Ask it to finish what it holds and leave; if it has not begun yet, end it."""
-        if self._outer.poll() is None:
+        if self._process.poll() is None:
             if self.pid and self._host is not None and _catches(self._host, signal.SIGTERM):
                 self._host.send(signal.SIGTERM)
             else:
                 self.kill()
 
-    def wait(self, timeout_s: float) -> int | None:
-        """Wait for it to leave; None when it has not."""
-        try:
-            self._outer.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            return None
-        return self.poll()
-
     def kill(self) -> None:
         """End it, and all that it has started, at once."""
         self._looked_at = 0.0
-        if self._outer.poll() is None and self.pid and self._host is not None:
+        if self._process.poll() is None and self.pid and self._host is not None:
             self._host.send(signal.SIGKILL)  # the first process of its PID namespace
             if self.wait(KILL_TIMEOUT_S) is not None:
                 return
         self._remove_when_made()
-        if self._outer.poll() is None:
-            self._outer.kill()
-            self._outer.wait()
+        self._kill_process()
         self.poll()
 
     def _remove_when_made(self) -> None:
         # A container whose command line is killed while it is made stays: docker's daemon goes on
         # with it, and podman's books do not have it yet.
         deadline = time.monotonic() + KILL_TIMEOUT_S
-        while self._outer.poll() is None and time.monotonic() < deadline:
+        while self._process.poll() is None and time.monotonic() < deadline:
             if self._engine.has_container(self._name):
                 self._remove()
             time.sleep(LOOK_S)
 
-    def log_tail(self) -> list[str]:
-        """The last lines it wrote."""
-        return log_tail(self.spec.log_path)
+    def _clear_up(self, status: int) -> None:
+        if self._process.returncode < 0:  # by itself: what it stood for may still be there
+            self._remove()
+        elif status == -signal.SIGKILL and _memory_kills() > self._memory_kills:
+            self._say_memory()
 
     def _remove(self) -> None:
         end_left_behind(self.spec)
@@ -214,13 +191,14 @@ class ContainerLauncher:
         arguments = [
             *self._engine.isolation(),
             *(self._engine.limits(spec.limits) if spec.limits is not None else ()),
-            f"--name={name}", f"--label={OWNER_LABEL}={owner()}",
+            f"--name={name}",
+            f"--label={OWNER_LABEL}={owner()}",
             f"--env-file=/dev/fd/{variables}",
             *(() if profile is None else (f"--security-opt=seccomp=/dev/fd/{profile}",)),
             f"--tmpfs=/tmp:rw,exec,nosuid,nodev,mode=1777,size={TMP_BYTES}",
             *(f"--tmpfs={folder}:rw,nosuid,nodev,mode=1777" for folder in _folders(spec)),
             f"--mount=type=bind,source={spec.attach_path.parent},target={ATTACH_FOLDER},readonly",
-        ]  # fmt: skip
+        ]
         inside = host_arguments(spec, attach_path=Path(ATTACH_FOLDER / spec.attach_path.name))
         if files:
             inside.append("--files-from-stdin")
@@ -258,8 +236,9 @@ class ContainerLauncher:
                 command = f"onvm nf image {','.join(nfs)}"
                 raise ConfigError(
                     f"there is no image of it as it is installed now; run: {command}",
-                    field="launcher 'container'", value=",".join(nfs),
-                )  # fmt: skip
+                    field="launcher 'container'",
+                    value=",".join(nfs),
+                )
             self._images.add(name)
         return name
 
@@ -292,8 +271,9 @@ def _folders(spec: LaunchSpec) -> list[Path]:
         if folder == Path("/") or any(folder.is_relative_to(one) for one in _IN_THE_IMAGE):
             raise ConfigError(
                 "expected a file in a folder that a container does not have itself",
-                field="launcher 'container'", value=str(path),
-            )  # fmt: skip
+                field="launcher 'container'",
+                value=str(path),
+            )
         if not any(folder.is_relative_to(one) for one in (Path("/tmp"), *kept)):
             kept = [one for one in kept if not one.is_relative_to(folder)] + [folder]
     return kept

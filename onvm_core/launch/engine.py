@@ -88,9 +88,13 @@ class Engine:
         """
         try:
             done = subprocess.run(
-                [self.program, *arguments], capture_output=True, text=True, check=False,
-                stdin=subprocess.DEVNULL, timeout=TIMEOUT_S,
-            )  # fmt: skip
+                [self.program, *arguments],
+                capture_output=True,
+                text=True,
+                check=False,
+                stdin=subprocess.DEVNULL,
+                timeout=TIMEOUT_S,
+            )
         except (OSError, subprocess.TimeoutExpired) as error:
             raise OnvmError(f"{self.program} {arguments[0]}: {error}") from None
         if done.returncode != 0:
@@ -146,12 +150,17 @@ class Engine:
         if Path("/sys/fs/selinux/enforce").exists():
             own.append("--security-opt=label=disable")  # else it may not connect to our socket
         return [
-            "--pull=never", "--network=none", "--read-only", "--cap-drop=ALL",
-            "--security-opt=no-new-privileges", "--pids-limit=256", "--hostname=onvm-nf",
+            "--pull=never",
+            "--network=none",
+            "--read-only",
+            "--cap-drop=ALL",
+            "--security-opt=no-new-privileges",
+            "--pids-limit=256",
+            "--hostname=onvm-nf",
             f"--ulimit=nofile={_at_most(resource.RLIMIT_NOFILE, _NOFILE)}",
             f"--ulimit=nproc={_at_most(resource.RLIMIT_NPROC, _NPROC)}",
             *own,
-        ]  # fmt: skip
+        ]
 
     def filter(self) -> bytes:
         """Its seccomp profile without what no NF needs; empty where it does not say where it is.
@@ -194,9 +203,13 @@ class Engine:
                 for one in json.loads(said or "[]")
             ]
         said = self.ask(
-            "ps", "--all", "--filter", f"label={OWNER_LABEL}",
-            "--format", "{{.Names}}\t{{.State}}\t{{.Label \"" + OWNER_LABEL + "\"}}",
-        )  # fmt: skip
+            "ps",
+            "--all",
+            "--filter",
+            f"label={OWNER_LABEL}",
+            "--format",
+            '{{.Names}}\t{{.State}}\t{{.Label "' + OWNER_LABEL + '"}}',
+        )
         rows = (line.split("\t") for line in said.splitlines())
         return [Found(name, owner, 0, state == "running") for name, state, owner in rows]
 
@@ -223,9 +236,13 @@ class Engine:
         runtime = self._facts["host"]["ociRuntime"].get("path", "runc")
         with contextlib.suppress(OSError, subprocess.TimeoutExpired):
             subprocess.run(
-                [runtime, "delete", "--force", number], check=False, timeout=TIMEOUT_S,
-                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            )  # fmt: skip
+                [runtime, "delete", "--force", number],
+                check=False,
+                timeout=TIMEOUT_S,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
 
 
 def find_engine(choice: str = "", *, field: str = "engine") -> Engine:

@@ -146,8 +146,10 @@ def closure(sources: Sequence[Source], extra: Iterable[str] = ()) -> list[IDistr
         except importlib_metadata.PackageNotFoundError:
             raise ConfigError(
                 "expected an installed distribution; run: "
-                f"{sys.executable} -m pip install '{requirement}'", field="image", value=name,
-            ) from None  # fmt: skip
+                f"{sys.executable} -m pip install '{requirement}'",
+                field="image",
+                value=name,
+            ) from None
         wanted += _required(found[name], requirement.extras)
     return [found[name] for name in sorted(found)]
 
@@ -296,8 +298,11 @@ def _needed(programs: Sequence[Path]) -> Iterator[tuple[str, Path]]:
     for start in range(0, len(programs), 64):
         said = subprocess.run(
             ["ldd", *map(str, programs[start : start + 64])],
-            capture_output=True, text=True, check=False, env={**os.environ, "LC_ALL": "C"},
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "LC_ALL": "C"},
+        )
         for line in said.stdout.splitlines():
             match = _LDD.match(line)
             if match is not None:

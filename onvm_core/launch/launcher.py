@@ -23,7 +23,7 @@ from typing import Any, Protocol
 from onvm_core.launch.identity import ProcessId
 from onvm_core.launch.limits import LimitMode, Limits, describe_unenforced
 from onvm_core.plugins import Offer, load_plugins
-from onvm_sdk.errors import ConfigError
+from onvm_sdk.errors import ConfigError, PluginError
 
 __all__ = [
     "DEFAULT_LAUNCHER",
@@ -151,10 +151,13 @@ class Launchers:
     """
 
     def __init__(
-        self, offers: Mapping[str, Offer] | None = None,
-        *, limits: LimitMode = LimitMode.AVAILABLE, with_quota: bool = False,
+        self,
+        offers: Mapping[str, Offer] | None = None,
+        *,
+        limits: LimitMode = LimitMode.AVAILABLE,
+        with_quota: bool = False,
         options: Mapping[str, Mapping[str, Any]] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._offers = load_plugins().offers(HOOK) if offers is None else offers
         self._made: dict[str, Launcher] = {}
         self.limits = limits
@@ -180,22 +183,28 @@ class Launchers:
             raise ConfigError(
                 f"expected one of {', '.join(self._offers)}", file=place, field=field, value=name
             )
-        kind, options = self._offers[name].load(), self._options.get(name)
+        options = self._options.get(name)
         try:
-            launcher: Launcher = kind() if options is None else kind(options)
+            launcher: Launcher = self._offers[name].make(*(() if options is None else (options,)))
+        except PluginError:
+            raise
         except ConfigError as error:
             raise ConfigError(
-                error.expected, file=place, field=f"launchers.{name}.{error.field}",
+                error.expected,
+                file=place,
+                field=f"launchers.{name}.{error.field}",
                 value=error.value,
-            ) from None  # fmt: skip
+            ) from None
         obstacle = launcher.obstacle()
         if obstacle:
             raise ConfigError(obstacle, file=place, field=field, value=name)
         if self.limits is LimitMode.REQUIRED and (lacking := self._unenforced(launcher)):
             raise ConfigError(
                 f"expected one that can enforce limits here ({lacking})",
-                file=place, field=field, value=name,
-            )  # fmt: skip
+                file=place,
+                field=field,
+                value=name,
+            )
         self._made[name] = launcher
         return launcher
 

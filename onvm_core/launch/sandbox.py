@@ -30,17 +30,17 @@ from functools import cached_property
 from pathlib import Path
 
 from onvm_core.launch.cgroup import Cgroups
+from onvm_core.launch.handles import AdoptedHandle, Fence, StartedHandle
 from onvm_core.launch.identity import ProcessId, children, find_by_environment, namespace_init
 from onvm_core.launch.launcher import (
     SECRET_VARIABLE,
     LaunchSpec,
     host_command,
-    log_tail,
     pinned,
     refuse_options,
 )
 from onvm_core.launch.limits import Limits
-from onvm_core.launch.process import AdoptedHandle, Fence, end_left_behind, fenced
+from onvm_core.launch.process import end_left_behind, fenced
 from onvm_core.launch.seccomp import make_filter
 
 __all__ = ["SandboxHandle", "SandboxLauncher"]
@@ -49,38 +49,45 @@ PROGRAM = "bwrap"
 ATTACH_FOLDER = Path("/run/onvm")
 TMP_BYTES = 64 << 20
 TRIAL_TIMEOUT_S = 10.0
-SIGNALLED = 128
-"""bwrap ends with this plus the number of the signal that ended what it ran."""
 
 # What programs and libraries need of the system. Of /etc no more: the rest is the host's business.
 _SYSTEM = (
-    "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32",
-    "/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/alternatives",
+    "/usr",
+    "/bin",
+    "/sbin",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/libx32",
+    "/etc/ld.so.cache",
+    "/etc/ld.so.conf",
+    "/etc/ld.so.conf.d",
+    "/etc/alternatives",
     "/etc/localtime",
-    "/sys/devices/system/cpu", "/sys/devices/system/node",  # DPDK's tables count CPUs there
-)  # fmt: skip
+    "/sys/devices/system/cpu",
+    "/sys/devices/system/node",  # DPDK's tables count CPUs there
+)
 _VARIABLES = ("LANG", "LANGUAGE", "LD_LIBRARY_PATH", "PATH", "TZ", "VIRTUAL_ENV")
 _PREFIXES = ("LC_", "NUMBA_", "OMP_", "OPENBLAS_", "PYTHON")
 
 
-class SandboxHandle:
-    """A started NF host; `outer` is bwrap.
+class SandboxHandle(StartedHandle):
+    """A started NF host in a sandbox; the child process is bwrap.
 
     Args:
         info: descriptor of the memory file in which bwrap says what it has started.
         fence: the cgroup of all three processes.
     """
 
+    is_around = True
+
     def __init__(
-        self, spec: LaunchSpec, outer: subprocess.Popen[bytes], info: int, fence: Fence
+        self, spec: LaunchSpec, process: subprocess.Popen[bytes], info: int, fence: Fence
     ) -> None:
-        self.spec = spec
-        self._outer = outer
+        super().__init__(spec, process, fence)
         self._info = info
-        self._fence = fence
         self._init: ProcessId | None = None
         self._host: ProcessId | None = None
-        self._is_over = False
 
     @property
     def pid(self) -> int:
@@ -91,46 +98,25 @@ class SandboxHandle:
             self._host = next(iter(children(init.pid)), None) if init is not None else None
         return self._host.pid if self._host is not None else 0
 
-    def poll(self) -> int | None:
-        """Its exit status, or None while it runs; negative: the signal that ended it."""
-        status = self._outer.poll()
-        if status is None:
-            return None
-        if not self._is_over:
-            self._is_over = True
-            self._end_inside()  # bwrap may have been killed by itself, or an NF have left a child
-            self._fence.open()
-        return SIGNALLED - status if status > SIGNALLED else status
-
     def stop(self) -> None:
         """Ask it to finish what it holds and leave; if it has not begun yet, end it."""
-        if self._outer.poll() is None:
+        if self._process.poll() is None:
             if self.pid and self._host is not None:
                 self._host.send(signal.SIGTERM)
             else:
                 self.kill()
 
-    def wait(self, timeout_s: float) -> int | None:
-        """Wait for it to leave; None when it has not."""
-        try:
-            self._outer.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            return None
-        return self.poll()
-
     def kill(self) -> None:
         """End it, and all that it has started, at once."""
-        if self._outer.poll() is None:
+        if self._process.poll() is None:
             self._fence.note_shortage()
         self._end_inside()
-        if self._outer.poll() is None:
-            self._outer.kill()
-            self._outer.wait()
+        self._kill_process()
         self._fence.open()
 
-    def log_tail(self) -> list[str]:
-        """The last lines it wrote."""
-        return log_tail(self.spec.log_path)
+    def _clear_up(self, status: int) -> None:
+        self._end_inside()  # bwrap may have been killed by itself, or an NF have left a child
+        super()._clear_up(status)
 
     def _first_inside(self) -> ProcessId | None:
         """The first process of its PID namespace, once bwrap has made it."""
@@ -151,10 +137,10 @@ class SandboxHandle:
             return
         # Very early, or never: what bwrap has made waits for it, and would do so for ever.
         found = find_by_environment(SECRET_VARIABLE, self.spec.secret)
-        if self._outer.poll() is None:
-            self._outer.send_signal(signal.SIGSTOP)  # it makes nothing while we look
-            os.waitid(os.P_PID, self._outer.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
-            found += children(self._outer.pid)
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGSTOP)  # it makes nothing while we look
+            os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+            found += children(self._process.pid)
         for process in found:
             process.send(signal.SIGKILL)
 
@@ -177,8 +163,11 @@ class SandboxLauncher:
         try:
             tried = subprocess.run(
                 [PROGRAM, *arguments, "--", "true"],
-                capture_output=True, text=True, timeout=TRIAL_TIMEOUT_S, check=False,
-            )  # fmt: skip
+                capture_output=True,
+                text=True,
+                timeout=TRIAL_TIMEOUT_S,
+                check=False,
+            )
         except (OSError, subprocess.TimeoutExpired) as error:
             return f"bubblewrap cannot make a sandbox here: {error}"
         if tried.returncode == 0:
@@ -226,12 +215,12 @@ class SandboxLauncher:
         finally:
             for descriptor in opened[1:]:
                 os.close(descriptor)
-        return SandboxHandle(spec, outer, info, Fence(self.cgroups, cgroup, spec))
+        return SandboxHandle(spec, outer, info, Fence(spec, self.cgroups, cgroup))
 
     def adopt(self, spec: LaunchSpec, process: ProcessId) -> AdoptedHandle:
         """Take over an NF host of an earlier manager."""
         first = namespace_init(process)
-        fence = Fence(self.cgroups, self.cgroups.find(process.pid), spec)
+        fence = Fence(spec, self.cgroups, self.cgroups.find(process.pid))
         return AdoptedHandle(spec, process, () if first is None else (first,), fence)
 
     def clean(self, spec: LaunchSpec) -> None:
@@ -260,14 +249,33 @@ def _environment() -> dict[str, str]:
 def _isolation(*, survives: bool) -> list[str]:
     """Namespaces, and what a process needs of a kernel's file systems."""
     arguments = [
-        "--unshare-user-try", "--unshare-cgroup-try",
-        "--unshare-net", "--unshare-pid", "--unshare-ipc", "--unshare-uts",
-        "--hostname", "onvm-nf", "--cap-drop", "ALL",
-        "--proc", "/proc", "--dev", "/dev", "--size", str(TMP_BYTES), "--tmpfs", "/tmp",
+        "--unshare-user-try",
+        "--unshare-cgroup-try",
+        "--unshare-net",
+        "--unshare-pid",
+        "--unshare-ipc",
+        "--unshare-uts",
+        "--hostname",
+        "onvm-nf",
+        "--cap-drop",
+        "ALL",
+        "--proc",
+        "/proc",
+        "--dev",
+        "/dev",
+        "--size",
+        str(TMP_BYTES),
+        "--tmpfs",
+        "/tmp",
         # DPDK's tables: root's lock lies in one, and without the other it does not start.
-        "--symlink", "/tmp", "/var/run", "--dir", "/sys/module",
-        "--chdir", "/tmp",
-    ]  # fmt: skip
+        "--symlink",
+        "/tmp",
+        "/var/run",
+        "--dir",
+        "/sys/module",
+        "--chdir",
+        "/tmp",
+    ]
     return arguments if survives else [*arguments, "--die-with-parent"]
 
 

@@ -8,11 +8,11 @@ refused with its name, its value and what was expected.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -21,14 +21,21 @@ from onvm_core.dataplane.interface import DataplaneError, PortPlane
 from onvm_core.dataplane.values import DevicePort, GeneratorPort, NullPort, PcapPort
 from onvm_core.manager.startup.numa import device_node
 from onvm_core.plugins import PluginManager
+from onvm_core.plugins.port_kind import (
+    Device,
+    DeviceOptions,
+    Direction,
+    PortKind,
+    PortOptions,
+    PortRequest,
+)
 from onvm_sdk.errors import ConfigError
 
 __all__ = ["Direction", "PortKind", "PortUri", "open_port", "parse_uri", "port_kinds"]
 
-Direction = Literal["in", "out", "both"]
-
 Count = Annotated[int, msgspec.Meta(ge=0)]
-Queues = Annotated[int, msgspec.Meta(ge=1, le=16)]
+RATE = "Packets per second; 0: as fast as possible."
+COUNT = "Packets after which the source ends; 0: it does not end."
 _device_numbers = itertools.count()
 
 
@@ -40,22 +47,6 @@ class PortUri:
     scheme: str
     target: str
     options: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class PortKind:
-    """A scheme.
-
-    Attributes:
-        options: struct that the options are read into.
-        open: opens the port in a data plane and gives its ID; gets the port's name, the target,
-            the options and the direction in which the user named it.
-        needs_pci: the environment must look for PCI devices.
-    """
-
-    options: type[msgspec.Struct]
-    open: Callable[[PortPlane, str, str, Any, Direction], int]
-    needs_pci: bool = False
 
 
 def port_kinds(plugins: PluginManager) -> dict[str, PortKind]:
@@ -112,39 +103,36 @@ def open_port(
             value=uri.scheme,
         )
     try:
-        options = msgspec.convert(dict(uri.options), kind.options, strict=False)
-    except msgspec.ValidationError as error:
+        options = kind.read_options(uri.options)
+    except ConfigError as error:
         raise ConfigError(
-            f"option {_option_error(error, kind.options)}", file=file, field=place, value=uri.text
+            error.expected, file=file, field=f"{place}: option {error.field}", value=error.value
         ) from None
     try:
-        return kind.open(plane, name, uri.target, options, direction)
+        if kind.open is not None:
+            return kind.open(plane, name, uri.target, options, direction)
+        assert kind.device is not None
+        device = kind.device(PortRequest(name, uri.target, options, direction))
+        return _open_device(plane, name, device, options)
     except DataplaneError as error:
         line = str(error).removeprefix(f"port {name}: ")
         raise ConfigError(line, file=file, field=place, value=uri.text) from None
 
 
-def _option_error(error: msgspec.ValidationError, options: type[msgspec.Struct]) -> str:
-    text = str(error)
-    if "unknown field" in text:
-        names = ", ".join(options.__struct_fields__) or "none"
-        return f"{text.split('`')[1]} is unknown: expected one of {names}"
-    what, _, path = text.partition(" - at `$.")
-    return f"{path.rstrip('`')}: {what[:1].lower()}{what[1:]}"
-
-
 # ---- the kinds that come with onvm ----
 
 
-class NullOptions(msgspec.Struct, forbid_unknown_fields=True):
+class NullOptions(PortOptions):
     """Options of ``null:``."""
 
-    size: Annotated[int, msgspec.Meta(ge=64, le=65000)] = 64
-    flows: Annotated[int, msgspec.Meta(ge=0, le=0xFFFFFFFF)] = 0
-    random: bool = False
-    queues: Queues = 1
-    rate: Count = 0
-    count: Count = 0
+    size: Annotated[int, msgspec.Meta(ge=64, le=65000, description="Bytes of each packet.")] = 64
+    flows: Annotated[
+        int, msgspec.Meta(ge=0, le=0xFFFFFFFF, description="Number of flows; 0: one packet again.")
+    ] = 0
+    random: Annotated[bool, msgspec.Meta(description="Take flows in random order.")] = False
+    queues: Annotated[int, msgspec.Meta(ge=1, le=16, description="Receive queues.")] = 1
+    rate: Annotated[Count, msgspec.Meta(description=RATE)] = 0
+    count: Annotated[Count, msgspec.Meta(description=COUNT)] = 0
 
 
 def _open_null(
@@ -165,14 +153,16 @@ def _open_null(
     )
 
 
-class PcapOptions(msgspec.Struct, forbid_unknown_fields=True):
+class PcapOptions(PortOptions):
     """Options of ``pcap:``."""
 
-    loop: Count = 1
-    rate: Count = 0
-    count: Count = 0
-    write: str = ""
-    """Where packets that leave through this port are written, when it is read from."""
+    loop: Annotated[Count, msgspec.Meta(description="How often it is read; 0: without end.")] = 1
+    rate: Annotated[Count, msgspec.Meta(description=RATE)] = 0
+    count: Annotated[Count, msgspec.Meta(description=COUNT)] = 0
+    write: Annotated[
+        str,
+        msgspec.Meta(description="File for packets that leave through a port that is read from."),
+    ] = ""
 
 
 def _open_pcap(
@@ -204,24 +194,44 @@ def _open_pcap(
 Percent = Annotated[int, msgspec.Meta(ge=0, le=100)]
 
 
-class GenOptions(msgspec.Struct, forbid_unknown_fields=True):
+class GenOptions(PortOptions):
     """Options of ``gen:``."""
 
-    role: Literal["client", "server", ""] = ""
-    """Which end of connections it plays; left out, the entry is the client."""
-    flows: Annotated[int, msgspec.Meta(ge=1, le=1 << 20)] = 1024
-    seed: Count = 1
-    rate: Count = 0
-    count: Count = 0
-    ipv6: Percent = 20
-    tcp: Percent = 70
-    udp: Percent = 25
-    size: Annotated[int, msgspec.Meta(ge=0, le=9018)] = 0
-    timeout_ms: Count = 0
-    answer: bool = True
-    vip: str = "198.51.100.10"
-    vip_port: Annotated[int, msgspec.Meta(ge=1, le=65535)] = 80
-    vip_percent: Percent = 30
+    role: Annotated[
+        Literal["client", "server", ""],
+        msgspec.Meta(description="End of connections to play; empty: client where packets enter."),
+    ] = ""
+    flows: Annotated[int, msgspec.Meta(ge=1, le=1 << 20, description="Connections at a time.")] = (
+        1024
+    )
+    seed: Annotated[Count, msgspec.Meta(description="Seed of the random numbers.")] = 1
+    rate: Annotated[Count, msgspec.Meta(description=RATE)] = 0
+    count: Annotated[Count, msgspec.Meta(description=COUNT)] = 0
+    ipv6: Annotated[Percent, msgspec.Meta(description="Percentage of connections over IPv6.")] = 20
+    tcp: Annotated[Percent, msgspec.Meta(description="Percentage of TCP connections.")] = 70
+    udp: Annotated[
+        Percent, msgspec.Meta(description="Percentage of UDP; the rest is ICMP echo.")
+    ] = 25
+    size: Annotated[
+        int, msgspec.Meta(ge=0, le=9018, description="Bytes of frames with data; 0: IMIX.")
+    ] = 0
+    timeout_ms: Annotated[
+        Count,
+        msgspec.Meta(description="Milliseconds of silence before a connection fails; 0: by RTT."),
+    ] = 0
+    answer: Annotated[
+        bool, msgspec.Meta(description="Whether a server answers; if not, clients go on without.")
+    ] = True
+    vip: Annotated[
+        str, msgspec.Meta(description="IPv4 address of a load balancer; empty: none.")
+    ] = "198.51.100.10"
+    vip_port: Annotated[
+        int, msgspec.Meta(ge=1, le=65535, description="Port of the load balancer.")
+    ] = 80
+    vip_percent: Annotated[
+        Percent,
+        msgspec.Meta(description="Percentage of IPv4 TCP connections to the load balancer."),
+    ] = 30
 
 
 def _open_gen(
@@ -250,32 +260,16 @@ def _open_gen(
     )
 
 
-class DeviceOptions(msgspec.Struct, forbid_unknown_fields=True):
-    """Options of ports over DPDK drivers."""
-
-    queues: Queues = 1
-    mtu: Annotated[int, msgspec.Meta(ge=0, le=9600)] = 0
-    promiscuous: bool = True
-
-
-def _open_device(
-    plane: PortPlane,
-    name: str,
-    device: str,
-    options: DeviceOptions,
-    *,
-    needs_copy: bool = False,
-    numa_node: int | None = None,
-) -> int:
+def _open_device(plane: PortPlane, name: str, device: Device, options: DeviceOptions) -> int:
     return plane.open_port(
         name,
         DevicePort(
-            device=device,
+            device=device.arguments,
             n_queues=options.queues,
             mtu=options.mtu,
-            needs_copy=needs_copy,
+            needs_copy=device.needs_copy,
             is_promiscuous=options.promiscuous,
-            numa_node=numa_node,
+            numa_node=device.numa_node,
         ),
     )
 
@@ -288,16 +282,14 @@ def _interface(name: str, target: str) -> str:
     return target
 
 
-def _open_tap(
-    plane: PortPlane, name: str, target: str, options: DeviceOptions, direction: Direction
-) -> int:
-    del direction
-    if not target or len(target) > 15:
+def _tap(port: PortRequest) -> Device:
+    if not port.target or len(port.target) > 15:
         raise ConfigError(
-            "expected an interface name of 1 to 15 characters", field=f"port {name}", value=target
+            "expected an interface name of 1 to 15 characters",
+            field=f"port {port.name}",
+            value=port.target,
         )
-    number = next(_device_numbers)
-    return _open_device(plane, name, f"net_tap{number},iface={target}", options)
+    return Device(f"net_tap{next(_device_numbers)},iface={port.target}")
 
 
 def _open_af_packet(
@@ -309,15 +301,13 @@ def _open_af_packet(
     # block, which is whole pages, must hold nothing but whole frames.
     frame = 2048 if options.mtu <= 1900 else -(-(options.mtu + 98) // 1024) * 1024
     sizes = f"framesz={frame},blocksz={frame * 4},framecnt={512 if frame == 2048 else 256}"
-    device = (
+    arguments = (
         f"net_af_packet{next(_device_numbers)},iface={interface},qpairs={options.queues},{sizes}"
     )
+    device = Device(arguments, numa_node=device_node("af_packet", interface))
     # The driver would take any frame that fits, but says that it takes none above 1,518 bytes.
-    numa_node = device_node("af_packet", interface)
     with _mtu(name, interface, options.mtu):
-        return _open_device(
-            plane, name, device, msgspec.structs.replace(options, mtu=0), numa_node=numa_node
-        )
+        return _open_device(plane, name, device, msgspec.structs.replace(options, mtu=0))
 
 
 @contextmanager
@@ -342,58 +332,52 @@ def _mtu(name: str, interface: str, mtu: int) -> Iterator[None]:
         raise
 
 
-def _open_af_xdp(
-    plane: PortPlane, name: str, target: str, options: DeviceOptions, direction: Direction
-) -> int:
-    del direction
-    interface = _interface(name, target)
-    device = (
-        f"net_af_xdp{next(_device_numbers)},iface={interface},start_queue=0,"
-        f"queue_count={options.queues}"
-    )
+def _af_xdp(port: PortRequest) -> Device:
+    interface = _interface(port.name, port.target)
     # The driver keeps packets behind their mbufs: they are copied into packet memory.
-    numa_node = device_node("af_xdp", interface)
-    return _open_device(plane, name, device, options, needs_copy=True, numa_node=numa_node)
+    return Device(
+        f"net_af_xdp{next(_device_numbers)},iface={interface},start_queue=0,"
+        f"queue_count={port.options.queues}",
+        needs_copy=True,
+        numa_node=device_node("af_xdp", interface),
+    )
 
 
 class MemifOptions(DeviceOptions):
     """Options of ``memif:``."""
 
-    role: Literal["server", "client"] = "client"
-    id: Count = 0
+    role: Annotated[
+        Literal["server", "client"], msgspec.Meta(description="Which end makes the socket: server.")
+    ] = "client"
+    id: Annotated[Count, msgspec.Meta(description="Number of the interface on the socket.")] = 0
 
 
-def _open_memif(
-    plane: PortPlane, name: str, target: str, options: MemifOptions, direction: Direction
-) -> int:
-    del direction
-    if not target:
-        raise ConfigError("expected the path of a socket", field=f"port {name}", value="memif:")
-    device = (
-        f"net_memif{next(_device_numbers)},role={options.role},id={options.id},"
-        f"socket={target},socket-abstract=no"
+def _memif(port: PortRequest) -> Device:
+    if not port.target:
+        raise ConfigError(
+            "expected the path of a socket", field=f"port {port.name}", value="memif:"
+        )
+    return Device(
+        f"net_memif{next(_device_numbers)},role={port.options.role},id={port.options.id},"
+        f"socket={port.target},socket-abstract=no"
     )
-    return _open_device(plane, name, device, options)
 
 
-def _open_pci(
-    plane: PortPlane, name: str, target: str, options: DeviceOptions, direction: Direction
-) -> int:
-    del direction
-    if not Path("/sys/bus/pci/devices", target).exists():
+def _pci(port: PortRequest) -> Device:
+    if not Path("/sys/bus/pci/devices", port.target).exists():
         raise ConfigError(
             "expected the address of a PCI device, as in 0000:01:00.0",
-            field=f"port {name}",
-            value=target,
+            field=f"port {port.name}",
+            value=port.target,
         )
-    return _open_device(plane, name, target, options)
+    return Device(port.target)
 
 
-GEN = PortKind(GenOptions, _open_gen)
-NULL = PortKind(NullOptions, _open_null)
-PCAP = PortKind(PcapOptions, _open_pcap)
-TAP = PortKind(DeviceOptions, _open_tap)
-AF_PACKET = PortKind(DeviceOptions, _open_af_packet)
-AF_XDP = PortKind(DeviceOptions, _open_af_xdp)
-MEMIF = PortKind(MemifOptions, _open_memif)
-PCI = PortKind(DeviceOptions, _open_pci, needs_pci=True)
+GEN = PortKind(options=GenOptions, open=_open_gen)
+NULL = PortKind(options=NullOptions, open=_open_null)
+PCAP = PortKind(options=PcapOptions, open=_open_pcap)
+TAP = PortKind(_tap)
+AF_PACKET = PortKind(open=_open_af_packet)
+AF_XDP = PortKind(_af_xdp)
+MEMIF = PortKind(_memif, MemifOptions)
+PCI = PortKind(_pci, needs_pci=True)

@@ -6,8 +6,9 @@ An NF is found through the entry-point group ``onvm.nf`` and described by its ma
 """
 
 from onvm_core.plugins.discovery import NfPackage, NfStatus, discover, find
-from onvm_core.plugins.hookspecs import CliCommand, Offer, hookimpl
+from onvm_core.plugins.hookspecs import hookimpl
 from onvm_core.plugins.manager import PluginManager, PluginProblem, load_plugins
+from onvm_core.plugins.offer import CliCommand, Offer
 
 __all__ = [
     "CliCommand",

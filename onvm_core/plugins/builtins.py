@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from onvm_core.plugins.hookspecs import CliCommand, Offer, hookimpl
+from onvm_core.plugins.hookspecs import hookimpl
+from onvm_core.plugins.offer import CliCommand, Offer
 
 __all__ = [
     "onvm_classifiers",
@@ -41,9 +42,9 @@ _HOST_POLICIES = (
     Offer(
         "locality",
         "the overloaded host, else one that runs the service, else the one with most free",
-        "onvm_core.cluster.host_policy:Locality",
+        "onvm_core.cluster.scaling.host_policy:Locality",
     ),
-    Offer("most-free", "the host with most free", "onvm_core.cluster.host_policy:MostFree"),
+    Offer("most-free", "the host with most free", "onvm_core.cluster.scaling.host_policy:MostFree"),
 )
 
 _LAUNCHERS = (
@@ -93,64 +94,73 @@ _COMMANDS = (
     CliCommand(
         "run",
         "Send packets through a chain of NFs, once.",
-        "onvm_core.cli.run:run",
+        "onvm_core.cli.manager.run:run",
         panel="Traffic",
     ),
     CliCommand(
-        "up", "Start a manager that stays, from a file.", "onvm_core.cli.up:up", panel="Traffic"
+        "up",
+        "Start a manager that stays, from a file.",
+        "onvm_core.cli.manager.up:up",
+        panel="Traffic",
     ),
     CliCommand(
         "plan",
-        "Show where the NFs of a file would run, and why, before anything starts.",
-        "onvm_core.cli.plan:plan",
+        "Show where the NFs of a file would run, and why.",
+        "onvm_core.cli.manager.plan:plan",
         panel="Traffic",
     ),
-    CliCommand("down", "End a manager and its NFs.", "onvm_core.cli.down:down", panel="Traffic"),
-    CliCommand("status", "Show a manager.", "onvm_core.cli.status:status", panel="Traffic"),
-    CliCommand("top", "Show rates and CPU, live.", "onvm_core.cli.status:top", panel="Traffic"),
+    CliCommand(
+        "down", "End a manager and its NFs.", "onvm_core.cli.manager.down:down", panel="Traffic"
+    ),
+    CliCommand("status", "Show a manager.", "onvm_core.cli.manager.status:status", panel="Traffic"),
+    CliCommand(
+        "top", "Show rates and CPU, live.", "onvm_core.cli.manager.status:top", panel="Traffic"
+    ),
     CliCommand(
         "chain",
         "List, add, change and remove service chains.",
-        "onvm_core.cli.chain:app",
+        "onvm_core.cli.manager.chain:app",
         panel="Traffic",
     ),
     CliCommand(
         "scale",
         "Set how many instances a service has; show why it has so many.",
-        "onvm_core.cli.scale:scale",
+        "onvm_core.cli.manager.scale:scale",
         panel="Traffic",
     ),
     CliCommand(
         "cluster",
         "Many hosts as one: join, chains across hosts, scaling.",
-        "onvm_core.cli.cluster:app",
+        "onvm_core.cli.cluster.app:app",
         panel="Traffic",
     ),
-    CliCommand("flow", "List flows.", "onvm_core.cli.flow:app", panel="Traffic"),
-    CliCommand("send", "Send a message to an NF.", "onvm_core.cli.send:send", panel="Traffic"),
-    CliCommand("nf", "Install, write, test, run and stop NFs.", "onvm_core.cli.nf:app"),
+    CliCommand("flow", "List flows.", "onvm_core.cli.manager.flow:app", panel="Traffic"),
+    CliCommand(
+        "send", "Send a message to an NF.", "onvm_core.cli.manager.send:send", panel="Traffic"
+    ),
+    CliCommand("nf", "Install, write, test, run and stop NFs.", "onvm_core.cli.nf.app:app"),
     CliCommand(
         "capture",
         "Capture packets at a port or an NF, while traffic runs.",
-        "onvm_core.cli.capture:capture",
+        "onvm_core.cli.manager.capture:capture",
         panel="Traffic",
     ),
     CliCommand(
         "bench",
         "Measure this host.",
-        "onvm_core.cli.bench:bench",
+        "onvm_core.cli.host.bench:bench",
         panel="Host",
     ),
     CliCommand(
         "doctor",
         "Show what this host can do, and how to fix what it cannot.",
-        "onvm_core.cli.doctor:doctor",
+        "onvm_core.cli.host.doctor:doctor",
         panel="Host",
     ),
     CliCommand(
         "version",
         "Print the versions of onvm, DPDK and Python.",
-        "onvm_core.cli.version:version",
+        "onvm_core.cli.host.version:version",
         panel="Host",
     ),
 )

@@ -18,66 +18,18 @@ Threads: hooks are called once, by the thread that starts the process.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import pluggy
 
-from onvm_sdk.errors import PluginError
+from onvm_core.plugins.offer import CliCommand, Offer
 
-__all__ = ["PROJECT", "CliCommand", "HookSpecs", "Offer", "hookimpl"]
+__all__ = ["PROJECT", "HookSpecs", "hookimpl"]
 
 PROJECT = "onvm"
 
 hookimpl = pluggy.HookimplMarker(PROJECT)
 _hookspec = pluggy.HookspecMarker(PROJECT)
-
-
-@dataclass(frozen=True, slots=True)
-class Offer:
-    """One thing that a plugin adds.
-
-    Args:
-        name: what users write to get it; unique within its hook.
-        summary: one line for lists and help.
-        target: ``module:attribute``, or the thing itself.
-    """
-
-    name: str
-    summary: str
-    target: Any
-
-    def load(self) -> Any:
-        """Import the target.
-
-        Raises:
-            PluginError: the module or the attribute is not there.
-        """
-        if not isinstance(self.target, str):
-            return self.target
-        module, _, attribute = self.target.partition(":")
-        try:
-            found: Any = importlib.import_module(module)
-            for part in filter(None, attribute.split(".")):
-                found = getattr(found, part)
-        except (ImportError, AttributeError) as error:
-            raise PluginError(
-                f"expected {self.target} to be importable ({error})", field=self.name
-            ) from error
-        return found
-
-
-@dataclass(frozen=True, slots=True)
-class CliCommand(Offer):
-    """A command; its target is a function with typer parameters or a `typer.Typer`.
-
-    Args:
-        panel: heading under which help lists it.
-    """
-
-    panel: str = "Commands"
 
 
 class HookSpecs:
@@ -121,7 +73,8 @@ class HookSpecs:
     def onvm_host_policies(self) -> Sequence[Offer]:
         """Choose the host of a cluster that gets a new instance.
 
-        Target: a class made without arguments, an `onvm_core.cluster.host_policy.HostPolicy`:
+        Target: a class made without arguments, an
+        `onvm_core.cluster.scaling.host_policy.HostPolicy`:
         ``order(request, candidates)`` gets a `RequestNode` and a `Candidate` for each host that
         can serve it, by name, and returns names, best first. Each agent asks it by itself, so that
         it must give the same for the same, and has to be installed on all hosts; one on which it
@@ -156,8 +109,9 @@ class HookSpecs:
     def onvm_port_kinds(self) -> Sequence[Offer]:
         """Turn a port URI into a DPDK device.
 
-        Name: the URI's scheme. Target: a callable that gets the parsed URI and returns the EAL
-        device arguments and what the port can do.
+        Name: the URI's scheme. Target: an `onvm_core.plugins.PortKind`: the options of such URIs,
+        and a function that gets the parsed URI (`PortRequest`) and returns the device's arguments
+        for the EAL and what the port can do (`Device`).
         """
         raise NotImplementedError
 

@@ -8,20 +8,23 @@ rest goes on.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import importlib_metadata
 import pluggy
 
 from onvm_core.plugins import builtins
-from onvm_core.plugins.hookspecs import PROJECT, HookSpecs, Offer
+from onvm_core.plugins.contracts import offer_fault
+from onvm_core.plugins.hookspecs import PROJECT, HookSpecs
+from onvm_core.plugins.offer import CliCommand, Offer
 from onvm_sdk.errors import PluginError
 
 __all__ = ["GROUP", "PluginManager", "PluginProblem", "load_plugins"]
 
 GROUP = "onvm.plugins"
 _BUILTINS = "onvm"
+_COMMANDS = "onvm_cli_commands"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,13 +109,16 @@ class PluginManager:
         return offers[name].load()
 
     def _add(self, found: dict[str, Offer], offer: Offer, plugin: str, hook: str) -> None:
-        if not isinstance(offer, Offer):
-            raise TypeError(f"expected Offer objects, got {offer!r}")
-        if offer.name in found:
-            problem = PluginProblem(plugin, hook, f"{offer.name!r} is offered already")
-            self._note(problem)
+        wanted = CliCommand if hook == _COMMANDS else Offer
+        if not isinstance(offer, wanted):
+            raise TypeError(f"expected {wanted.__name__} objects, got {offer!r}")
+        fault = offer_fault(offer.name, offer.summary)
+        if fault:
+            self._note(PluginProblem(plugin, hook, fault))
+        elif offer.name in found:
+            self._note(PluginProblem(plugin, hook, f"{offer.name!r} is offered already"))
         else:
-            found[offer.name] = offer
+            found[offer.name] = replace(offer, plugin=plugin, hook=hook)
 
     def _report(self, plugin: str, hook: str, error: Exception) -> None:
         self._note(PluginProblem(plugin, hook, f"{type(error).__name__}: {error}"))

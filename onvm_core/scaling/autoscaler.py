@@ -217,9 +217,15 @@ class Autoscaler:
     def _change(self, service: str, scaled: Scaled, wish: Wish, by: str, now_s: float) -> Decision:
         have = scaled.state.serving + scaled.state.starting
         decision = Decision(
-            self._clock(), service, by, have, wish.instances, wish.reason,
-            _figures(scaled), [],
-        )  # fmt: skip
+            self._clock(),
+            service,
+            by,
+            have,
+            wish.instances,
+            wish.reason,
+            _figures(scaled),
+            [],
+        )
         reached = have
         try:
             while reached < wish.instances:
@@ -263,10 +269,14 @@ class Autoscaler:
 
 def _is_again(last: Decision, decision: Decision) -> bool:
     """Whether the same was refused for the same reason: once in the history is enough."""
-    return bool(decision.error) and not decision.actions and (
-        (last.service, last.wanted, last.error)
-        == (decision.service, decision.wanted, decision.error)
-    )  # fmt: skip
+    return (
+        bool(decision.error)
+        and not decision.actions
+        and (
+            (last.service, last.wanted, last.error)
+            == (decision.service, decision.wanted, decision.error)
+        )
+    )
 
 
 def _figures(scaled: Scaled) -> Figures | None:

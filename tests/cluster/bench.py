@@ -8,13 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from onvm_core.cluster.credentials import Credentials
-from onvm_core.cluster.definitions import Chains, Services
-from onvm_core.cluster.ensemble import Ensemble
-from onvm_core.cluster.foundation import make_cluster
-from onvm_core.cluster.membership import Membership
-from onvm_core.cluster.mirror import Mirror, Snapshot
-from onvm_core.cluster.state import StateDirectory
-from onvm_core.cluster.tree import (
+from onvm_core.cluster.member.membership import Membership
+from onvm_core.cluster.member.state_directory import StateDirectory
+from onvm_core.cluster.tree.definitions import Chains, Services
+from onvm_core.cluster.tree.ensemble import Ensemble
+from onvm_core.cluster.tree.foundation import make_cluster
+from onvm_core.cluster.tree.mirror import Mirror, Snapshot
+from onvm_core.cluster.tree.nodes import (
     ChainNode,
     HostNode,
     InstanceNode,
@@ -87,9 +87,13 @@ class Cluster:
 
 def host_node(number: int = 1, seat: int = 0, **fields: object) -> HostNode:
     given: dict[str, object] = {
-        "number": number, "address": f"10.0.0.{number}", "version": "0.1", "seat": seat,
-        "ports": ["client", "server"], **fields,
-    }  # fmt: skip
+        "number": number,
+        "address": f"10.0.0.{number}",
+        "version": "0.1",
+        "seat": seat,
+        "ports": ["client", "server"],
+        **fields,
+    }
     return HostNode(**given)  # type: ignore[arg-type]
 
 
@@ -99,9 +103,12 @@ def plugin(service: str, version: str = "1", digest: str = "d", cores: float = 1
 
 def instance(number: int, service: str = "firewall", **fields: object) -> InstanceNode:
     given: dict[str, object] = {
-        "number": number, "name": f"{service}-{number}", "services": [service],
-        "editions": [("1", "d")], **fields,
-    }  # fmt: skip
+        "number": number,
+        "name": f"{service}-{number}",
+        "services": [service],
+        "editions": [("1", "d")],
+        **fields,
+    }
     return InstanceNode(**given)  # type: ignore[arg-type]
 
 
@@ -113,7 +120,11 @@ def chain_node(
     number: int = 1, near: str = "a", far: str = "b", revision: int = 1, **fields: object
 ) -> ChainNode:
     given: dict[str, object] = {
-        "number": number, "revision": revision, "near": PortView(host=near, port="client"),
-        "far": PortView(host=far, port="server"), "services": ["firewall"], **fields,
-    }  # fmt: skip
+        "number": number,
+        "revision": revision,
+        "near": PortView(host=near, port="client"),
+        "far": PortView(host=far, port="server"),
+        "services": ["firewall"],
+        **fields,
+    }
     return ChainNode(**given)  # type: ignore[arg-type]

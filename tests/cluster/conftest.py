@@ -11,7 +11,7 @@ import pytest
 from bench import Cluster
 
 from onvm_core.cluster.credentials import Credentials
-from onvm_core.cluster.server import LocalEnsemble
+from onvm_core.cluster.dev.local_ensemble import LocalEnsemble
 
 _numbers = itertools.count(1)
 
@@ -33,9 +33,11 @@ def server(credentials: Credentials) -> Iterator[LocalEnsemble]:
 
 @pytest.fixture
 def cluster(
-    server: LocalEnsemble, credentials: Credentials, tmp_path: Path,
+    server: LocalEnsemble,
+    credentials: Credentials,
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[Cluster]:  # fmt: skip
+) -> Iterator[Cluster]:
     """A new cluster for one test, and what it needs to put hosts in it."""
     with tempfile.TemporaryDirectory(prefix="onvm-c-") as runtime:
         monkeypatch.setenv("ONVM_RUNTIME_DIR", runtime)

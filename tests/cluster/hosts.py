@@ -11,10 +11,10 @@ from bench import SESSION_S, Cluster, plugin
 
 from onvm_core.bench.simulated import SimulatedManager
 from onvm_core.cluster.agent import Agent
-from onvm_core.cluster.ensemble import Ensemble
-from onvm_core.cluster.state import StateDirectory
-from onvm_core.cluster.tree import PluginNode
-from onvm_core.cluster.view import digest
+from onvm_core.cluster.member.state_directory import StateDirectory
+from onvm_core.cluster.tree.ensemble import Ensemble
+from onvm_core.cluster.tree.nodes import PluginNode
+from onvm_core.cluster.view.cluster_view import digest
 
 PLUGINS = [plugin("firewall"), plugin("nat"), plugin("lb")]
 
@@ -23,10 +23,18 @@ class SimulatedHost:
     """A manager and its agent."""
 
     def __init__(
-        self, cluster: Cluster, name: str, number: int, *, cores: float = 4.0,
-        session_s: float = SESSION_S, linger_s: float = 1.0, start_s: float = 0.0,
-        hosts: str | None = None, make_peers: bool = True,
-    ) -> None:  # fmt: skip
+        self,
+        cluster: Cluster,
+        name: str,
+        number: int,
+        *,
+        cores: float = 4.0,
+        session_s: float = SESSION_S,
+        linger_s: float = 1.0,
+        start_s: float = 0.0,
+        hosts: str | None = None,
+        make_peers: bool = True,
+    ) -> None:
         self.cluster = cluster
         self.name = name
         self.number = number
@@ -51,10 +59,16 @@ class SimulatedHost:
         try:
             self.agent = Agent(
                 Ensemble(self.hosts, self.cluster.credentials, session_s=self.session_s),
-                directory, self.cluster.name, self.name, f"10.0.0.{self.number}",
-                self.manager.directory, control="127.0.0.1" if self.make_peers else "",
-                make_peers=self.make_peers, linger_s=self.linger_s, plugins=lambda: self.plugins,
-            )  # fmt: skip
+                directory,
+                self.cluster.name,
+                self.name,
+                f"10.0.0.{self.number}",
+                self.manager.directory,
+                control="127.0.0.1" if self.make_peers else "",
+                make_peers=self.make_peers,
+                linger_s=self.linger_s,
+                plugins=lambda: self.plugins,
+            )
         except BaseException:
             self._stack.close()
             raise

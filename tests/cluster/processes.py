@@ -11,7 +11,7 @@ from pathlib import Path
 from bench import Cluster, wait
 
 from onvm_core.bench.simulated import SimulatedManager
-from onvm_core.cluster.view import digest
+from onvm_core.cluster.view.cluster_view import digest
 from onvm_core.plugins import discover
 
 SERVICES = sorted(package.name for package in discover())
@@ -21,9 +21,15 @@ class ProcessHost:
     """A simulated manager and an agent's process: `onvm cluster join`."""
 
     def __init__(
-        self, cluster: Cluster, name: str, number: int, session_s: float = 2.0,
-        *, cores: float = 4.0, start_s: float = 0.0,
-    ) -> None:  # fmt: skip
+        self,
+        cluster: Cluster,
+        name: str,
+        number: int,
+        session_s: float = 2.0,
+        *,
+        cores: float = 4.0,
+        start_s: float = 0.0,
+    ) -> None:
         self.cluster = cluster
         self.name = name
         self.number = number
@@ -43,12 +49,30 @@ class ProcessHost:
         }
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "onvm_core.cli", "cluster", "join",
-                 self.cluster.hosts, "--cluster", self.cluster.name, "--manager", self.name,
-                 "--name", self.name, "--data-address", f"127.0.0.{self.number}",
-                 "--session-timeout", str(self.session_s)],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment,
-            )  # fmt: skip
+                [
+                    sys.executable,
+                    "-P",
+                    "-m",
+                    "onvm_core.cli",
+                    "cluster",
+                    "join",
+                    self.cluster.hosts,
+                    "--cluster",
+                    self.cluster.name,
+                    "--manager",
+                    self.name,
+                    "--name",
+                    self.name,
+                    "--data-address",
+                    f"127.0.0.{self.number}",
+                    "--session-timeout",
+                    str(self.session_s),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment,
+            )
 
     def send(self, number: signal.Signals) -> None:
         assert self.process is not None

@@ -11,10 +11,10 @@ from bench import SESSION_S, Cluster, chain_node, plugin, wait
 from hosts import SimulatedHost, are_equal, instances_seen, start_hosts
 from test_tree import expire
 
-from onvm_core.cluster.definitions import check_chain
 from onvm_core.cluster.errors import FencedError, NameTakenError, NoClusterError
-from onvm_core.cluster.membership import remove_host
-from onvm_core.cluster.view import editions, mismatches
+from onvm_core.cluster.member.membership import remove_host
+from onvm_core.cluster.tree.definitions import check_chain
+from onvm_core.cluster.view.cluster_view import editions, mismatches
 from onvm_sdk.errors import ConfigError
 
 
@@ -32,15 +32,17 @@ def test_every_change_reaches_all_managers_with_equal_views(cluster: Cluster) ->
     seconds = [
         reaches("an NF", lambda: a.manager.set_nfs("firewall-1"), {"a/firewall-1": "active"}),
         reaches(
-            "another", lambda: c.manager.set_nfs("nat-1"),
+            "another",
+            lambda: c.manager.set_nfs("nat-1"),
             {"a/firewall-1": "active", "c/nat-1": "active"},
         ),
         reaches(
-            "draining", lambda: a.manager.drain_nf("firewall-1"),
+            "draining",
+            lambda: a.manager.drain_nf("firewall-1"),
             {"a/firewall-1": "draining", "c/nat-1": "active"},
         ),
         reaches("an end", a.manager.set_nfs, {"c/nat-1": "active"}),
-    ]  # fmt: skip
+    ]
     check_chain(cluster.snapshot(), chain_node(services=["nat"]))
     begin = time.monotonic()
     cluster.chains.put("web", chain_node(services=["nat"]), "me")

@@ -27,15 +27,20 @@ def test_packets_pass_three_hosts_and_nothing_is_left_when_it_is_killed(tmp_path
     log = tmp_path / "log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            COMMAND, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-            env={**os.environ, "TMPDIR": "/tmp"}, start_new_session=True,
-        )  # fmt: skip
+            COMMAND,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env={**os.environ, "TMPDIR": "/tmp"},
+            start_new_session=True,
+        )
     prefix = f"onvmdev{process.pid}-"
     try:
         wait(
-            lambda: "Ctrl-C ends it" in log.read_text() or process.poll() is not None, 150,
+            lambda: "Ctrl-C ends it" in log.read_text() or process.poll() is not None,
+            150,
             "the cluster",
-        )  # fmt: skip
+        )
         said = log.read_text()
         (answered,) = re.findall(r"20 datagrams from client to server: (\d+) answered", said)
         assert int(answered) >= 15, said  # a busy machine may be late with some
@@ -43,8 +48,11 @@ def test_packets_pass_three_hosts_and_nothing_is_left_when_it_is_killed(tmp_path
         folder = Path(re.findall(r"(/\S+)/onvm cluster status", said)[0])
         shown = subprocess.run(
             [folder / "onvm", "cluster", "scale", "out", "firewall", "--prefer", "h2"],
-            capture_output=True, text=True, timeout=60, check=False,
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
         assert re.search(r"firewall-\d on h[123]", shown.stdout), shown.stdout + shown.stderr
         process.send_signal(signal.SIGKILL)
         process.wait()
@@ -73,9 +81,13 @@ def processes_of(folder: Path) -> list[str]:
 def test_once_ends_by_itself() -> None:
     begin = time.monotonic()
     done = subprocess.run(
-        [*COMMAND, "--once"], capture_output=True, text=True, timeout=150, check=False,
+        [*COMMAND, "--once"],
+        capture_output=True,
+        text=True,
+        timeout=150,
+        check=False,
         env={**os.environ, "TMPDIR": "/tmp"},
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "chain web: client → h1 → firewall → h3 → server" in done.stdout
     print(f"{time.monotonic() - begin:.1f} s")

@@ -10,7 +10,7 @@ import pytest
 from kazoo.exceptions import ConnectionLoss
 from kazoo.protocol.states import KeeperState
 
-from onvm_core.cluster.ensemble import Ensemble
+from onvm_core.cluster.tree.ensemble import Ensemble
 
 
 class LateQueue(deque[Any]):

@@ -19,9 +19,9 @@ from processes import SERVICES, ProcessHost, active, are_equal, start_processes,
 from test_scale import ask, ended, request
 
 from onvm_core.cluster.credentials import Credentials
-from onvm_core.cluster.ensemble import Ensemble, Session
-from onvm_core.cluster.requests import RequestQueue
-from onvm_core.cluster.server import LocalEnsemble
+from onvm_core.cluster.dev.local_ensemble import LocalEnsemble
+from onvm_core.cluster.scaling.requests import RequestQueue
+from onvm_core.cluster.tree.ensemble import Ensemble, Session
 
 pytestmark = pytest.mark.skipif(
     "firewall" not in SERVICES, reason="onvm-nf-firewall is not installed"
@@ -40,9 +40,11 @@ def three(credentials: Credentials) -> Iterator[LocalEnsemble]:
 
 @pytest.fixture
 def cluster(
-    three: LocalEnsemble, credentials: Credentials, tmp_path: Path,
+    three: LocalEnsemble,
+    credentials: Credentials,
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[Cluster]:  # fmt: skip
+) -> Iterator[Cluster]:
     with tempfile.TemporaryDirectory(prefix="onvm-c-") as runtime:
         monkeypatch.setenv("ONVM_RUNTIME_DIR", runtime)
         with Cluster(three.hosts, credentials, f"faults-{next(_numbers)}", tmp_path) as made:
@@ -80,10 +82,13 @@ def changes_reach_all(cluster: Cluster, hosts: list[ProcessHost]) -> float:
             cluster.ensemble.revive()
             time.sleep(0.1)
     wait(
-        lambda: are_equal(hosts)
-        and all(name in {chain.name for chain in host.manager.view.chains} for host in hosts),  # type: ignore[union-attr]
-        60, "a change",
-    )  # fmt: skip
+        lambda: (
+            are_equal(hosts)
+            and all(name in {chain.name for chain in host.manager.view.chains} for host in hosts)
+        ),  # type: ignore[union-attr]
+        60,
+        "a change",
+    )
     return time.monotonic() - begin
 
 

@@ -11,13 +11,13 @@ import pytest
 import zmq
 from bench import host_node, instance, instances_node, wait
 
-from onvm_core.cluster import mover
-from onvm_core.cluster.courier import Courier, Errand
-from onvm_core.cluster.mirror import Snapshot
-from onvm_core.cluster.mover import Mover, heirs_for, to_move
-from onvm_core.cluster.peers import Peer, PeerLoad, PeerNetwork
-from onvm_core.cluster.tree import ClusterNode, DrainNode, InstancesNode
-from onvm_core.cluster.view import make_view
+from onvm_core.cluster.handover import state_sender as mover
+from onvm_core.cluster.handover.state_sender import Mover, heirs_for, to_move
+from onvm_core.cluster.handover.state_server import Courier, Errand
+from onvm_core.cluster.links.peers import Peer, PeerLoad, PeerNetwork
+from onvm_core.cluster.tree.mirror import Snapshot
+from onvm_core.cluster.tree.nodes import ClusterNode, DrainNode, InstancesNode
+from onvm_core.cluster.view.cluster_view import make_view
 from onvm_core.manager.api.state_messages import StatePiece, StateReply
 from onvm_sdk.errors import ConfigError, OnvmError
 
@@ -39,12 +39,13 @@ def snapshot(*draining: str, **hosts: InstancesNode) -> Snapshot:
 def test_what_drains_moves_to_the_one_with_most_to_spare() -> None:
     other = msgspec.structs.replace(instance(4), editions=[("2", "d")])
     some = snapshot(
-        "a", "d",
+        "a",
+        "d",
         a=instances_node(instance(1), instance(2, "nat", state="draining")),
         b=instances_node(instance(3), other, instance(5)),
         c=instances_node(instance(6), instance(7, state="draining")),
         d=instances_node(instance(8)),
-    )  # fmt: skip
+    )
     assert [one.number for one in to_move(some, "a")] == [1, 2]
     assert [one.number for one in to_move(some, "c")] == [7]
     assert to_move(some, "b") == []
@@ -246,8 +247,9 @@ def test_state_is_taken_from_members_and_from_nobody_else(ends: tuple[End, End, 
         ):
             errand.check()
         assert manager.pieces == [
-            ("firewall-1", 1, b"some", True), ("firewall-1", 1, bytes(1 << 20), False),
-        ]  # fmt: skip
+            ("firewall-1", 1, b"some", True),
+            ("firewall-1", 1, bytes(1 << 20), False),
+        ]
         with (
             Errand(stranger.network, peer, 1, 3) as errand,
             pytest.raises(OnvmError, match="does not answer"),

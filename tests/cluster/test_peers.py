@@ -9,7 +9,7 @@ import pytest
 import zmq
 from bench import wait
 
-from onvm_core.cluster.peers import Peer, PeerLoad, PeerNetwork
+from onvm_core.cluster.links.peers import Peer, PeerLoad, PeerNetwork
 from onvm_sdk.errors import ConfigError
 
 LOAD = PeerLoad(7, 1234, 0.5, 2000)

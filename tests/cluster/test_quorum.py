@@ -16,7 +16,7 @@ from bench import wait
 from namespaces import missing
 from processes import SERVICES
 
-from onvm_core.cluster.dev import DevCluster
+from onvm_core.cluster.dev.dev_cluster import DevCluster
 from onvm_core.manager.api import messages as m
 from onvm_core.manager.api.client import Client
 
@@ -69,8 +69,9 @@ def test_a_minute_without_quorum_packets_go_on_and_nothing_is_decided(dev: DevCl
     end = time.monotonic() + OUTAGE_S
     asking = subprocess.Popen(
         [dev.folder / "onvm", "cluster", "scale", "out", "firewall", "--deadline-s", "30"],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     while time.monotonic() < end:
         answered += dev.probe(5)[0]
         sent += 5

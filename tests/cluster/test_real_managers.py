@@ -70,17 +70,37 @@ class RealHosts:
     def start_agent(self, name: str) -> None:
         with (self.host.folder / f"{name}-agent.log").open("ab") as log:
             self.agents[name] = subprocess.Popen(
-                [*ONVM, "cluster", "join", self.cluster.hosts, "--cluster", self.cluster.name,
-                 "--manager", name, "--name", name, "--data-address", self.addresses[name],
-                 "--session-timeout", "2"],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment,
-            )  # fmt: skip
+                [
+                    *ONVM,
+                    "cluster",
+                    "join",
+                    self.cluster.hosts,
+                    "--cluster",
+                    self.cluster.name,
+                    "--manager",
+                    name,
+                    "--name",
+                    name,
+                    "--data-address",
+                    self.addresses[name],
+                    "--session-timeout",
+                    "2",
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=self.environment,
+            )
 
     def do(self, *arguments: str, manager: str = "a") -> str:
         done = subprocess.run(
             [*ONVM, "cluster", *arguments, "--manager", manager],
-            capture_output=True, text=True, check=False, env=self.environment, timeout=60,
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            check=False,
+            env=self.environment,
+            timeout=60,
+        )
         assert done.returncode == 0, (arguments, done.stderr)
         return done.stdout
 
@@ -134,8 +154,19 @@ def test_chain_across_hosts_and_agents_that_come_and_go(hosts: RealHosts) -> Non
     state = hosts.host.folder / "state" / "a" / "agent.json"
     wait(lambda: state.exists() and '"connection":{' in state.read_text(), what="joining")
     wait(has_joined, 60, "three hosts that know each other")
-    print(hosts.do("chain", "add", "web", "--in", "a:clients", "--out", "c:servers",
-                   "--services", "hop,skip"))  # fmt: skip
+    print(
+        hosts.do(
+            "chain",
+            "add",
+            "web",
+            "--in",
+            "a:clients",
+            "--out",
+            "c:servers",
+            "--services",
+            "hop,skip",
+        )
+    )
     hosts.flows_go_on()
     # without agents, packets go on; with new ones, too
     for agent in hosts.agents.values():
@@ -150,8 +181,16 @@ def test_chain_across_hosts_and_agents_that_come_and_go(hosts: RealHosts) -> Non
     # one more where there is room: the request goes through the queue, the instance serves
     out = hosts.do("scale", "out", "skip", "--prefer", "b")
     assert "skip-" in out
-    wait(lambda: sum(next(one for one in hosts.status()["services"] if one["name"] == "skip")
-                     ["instances"].values()) == 2)  # fmt: skip
+    wait(
+        lambda: (
+            sum(
+                next(one for one in hosts.status()["services"] if one["name"] == "skip")[
+                    "instances"
+                ].values()
+            )
+            == 2
+        )
+    )
     hosts.flows_go_on()
     shown = hosts.status()
     assert [one["missing"] for one in shown["hosts"]] == [[], [], []]
@@ -173,8 +212,7 @@ def test_load_on_a_full_host_leads_to_an_instance_on_another(hosts: RealHosts) -
     if full["free_cores"] >= 1:
         pytest.skip("a machine with so many cores is not full")
     hosts.do("service", "set", "slow", "--min", "1", "--max", "2", "--target", "0.7")
-    hosts.do("chain", "add", "web", "--in", "a:clients", "--out", "c:servers",
-             "--services", "slow")  # fmt: skip
+    hosts.do("chain", "add", "web", "--in", "a:clients", "--out", "c:servers", "--services", "slow")
     wait(lambda: sum(hosts.running("slow").values()) == 2, 60, "another instance")
     (other,) = hosts.running("slow").keys() - {"a"}
     hosts.flows_go_on()
@@ -183,8 +221,9 @@ def test_load_on_a_full_host_leads_to_an_instance_on_another(hosts: RealHosts) -
         lambda: any(
             one["rx"] > 500 for one in hosts.host.json("status", "--name", other)["report"]["nfs"]
         ),
-        60, "packets at the new instance",
-    )  # fmt: skip
+        60,
+        "packets at the new instance",
+    )
     served = [one for one in hosts.status()["requests"] if one["service"] == "slow"]
     assert [(one["state"], one["host"]) for one in served] == [("done", other)]
     assert hosts.has_joined()
@@ -194,9 +233,11 @@ def test_readable_when_there_is_no_cluster() -> None:
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(
             [sys.executable, "-P", "-m", "onvm_core.cli", "cluster", "status"],
-            capture_output=True, text=True, check=False,
+            capture_output=True,
+            text=True,
+            check=False,
             env={**os.environ, "ONVM_STATE_DIR": folder, "ONVM_RUNTIME_DIR": str(Path(folder))},
-        )  # fmt: skip
+        )
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "this host has joined no cluster" in done.stderr

@@ -20,11 +20,11 @@ from hosts import SimulatedHost, are_equal, start_hosts
 from kazoo.recipe.queue import LockingQueue
 
 from onvm_core.cluster.errors import ConflictError
-from onvm_core.cluster.host_policy import HostPolicy, Locality, MostFree, choose
-from onvm_core.cluster.mirror import Snapshot
-from onvm_core.cluster.requests import RequestQueue
-from onvm_core.cluster.scaler import is_leader
-from onvm_core.cluster.tree import (
+from onvm_core.cluster.scaling.host_policy import HostPolicy, Locality, MostFree, choose
+from onvm_core.cluster.scaling.requests import RequestQueue
+from onvm_core.cluster.scaling.scaler import is_leader
+from onvm_core.cluster.tree.mirror import Snapshot
+from onvm_core.cluster.tree.nodes import (
     ClaimNode,
     ClusterNode,
     DrainNode,
@@ -40,9 +40,14 @@ def request(
 ) -> RequestNode:
     now = time.time()
     given: dict[str, object] = {
-        "key": key, "service": "firewall", "reason": "test", "preferred": list(preferred),
-        "made": now, "deadline": now + deadline_s, **fields,
-    }  # fmt: skip
+        "key": key,
+        "service": "firewall",
+        "reason": "test",
+        "preferred": list(preferred),
+        "made": now,
+        "deadline": now + deadline_s,
+        **fields,
+    }
     return RequestNode(**given)  # type: ignore[arg-type]
 
 
@@ -73,25 +78,33 @@ def free(
         ("then who runs it", {"a": free(0, 1), "b": free(1, 2), "c": free(8)}, Locality(), "b"),
         (
             "the one of them with most free",
-            {"a": free(0, 1), "b": free(1, 2), "c": free(2, 3), "d": free(8)}, Locality(), "c",
+            {"a": free(0, 1), "b": free(1, 2), "c": free(2, 3), "d": free(8)},
+            Locality(),
+            "c",
         ),
         (
             "then most free",
-            {"a": free(0, 1), "b": free(0, 2), "c": free(2), "d": free(3)}, Locality(), "d",
+            {"a": free(0, 1), "b": free(0, 2), "c": free(2), "d": free(3)},
+            Locality(),
+            "d",
         ),
         (
             "one that only drains there does not count",
-            {"a": free(0, 1), "b": free(1, 2, state="draining"), "c": free(2)}, Locality(), "c",
+            {"a": free(0, 1), "b": free(1, 2, state="draining"), "c": free(2)},
+            Locality(),
+            "c",
         ),
         ("names decide at last", {"a": free(0), "c": free(2), "b": free(2)}, Locality(), "b"),
         ("most free", {"a": free(1, 1), "b": free(4), "c": free(2)}, MostFree(), "b"),
         ("nobody", {"a": free(0, 1), "b": free(0.5)}, Locality(), None),
     ],
-)  # fmt: skip
+)
 def test_rule(
-    title: str, hosts: dict[str, tuple[HostNode, InstancesNode]], policy: HostPolicy,
+    title: str,
+    hosts: dict[str, tuple[HostNode, InstancesNode]],
+    policy: HostPolicy,
     expected: str | None,
-) -> None:  # fmt: skip
+) -> None:
     found = choose(request("k", "a"), snapshot_of(**hosts), policy)
     assert found.host == expected, (title, found)
     assert found.reason

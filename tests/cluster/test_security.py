@@ -14,10 +14,10 @@ from kazoo.exceptions import KazooException, SessionClosedRequireSaslError
 from kazoo.handlers.threading import KazooTimeoutError
 
 from onvm_core.cluster.credentials import Credentials, Tls
-from onvm_core.cluster.ensemble import Ensemble
+from onvm_core.cluster.dev.local_ensemble import LocalEnsemble
 from onvm_core.cluster.errors import NoEnsembleError
-from onvm_core.cluster.foundation import make_cluster
-from onvm_core.cluster.server import LocalEnsemble
+from onvm_core.cluster.tree.ensemble import Ensemble
+from onvm_core.cluster.tree.foundation import make_cluster
 
 
 def openssl(folder: Path, *arguments: str) -> None:
@@ -27,15 +27,55 @@ def openssl(folder: Path, *arguments: str) -> None:
 def make_certificates(folder: Path) -> None:
     """A CA, a server and a client of it, and a client of another CA."""
     for ca, ends in (("ca", ("server", "client")), ("other-ca", ("stranger",))):
-        openssl(folder, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj",
-                f"/CN={ca}", "-keyout", f"{ca}.key", "-out", f"{ca}.pem")  # fmt: skip
+        openssl(
+            folder,
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            f"/CN={ca}",
+            "-keyout",
+            f"{ca}.key",
+            "-out",
+            f"{ca}.pem",
+        )
         for end in ends:
             (folder / f"{end}.ext").write_text("subjectAltName=IP:127.0.0.1\n")
-            openssl(folder, "req", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={end}",
-                    "-keyout", f"{end}.key", "-out", f"{end}.csr")  # fmt: skip
-            openssl(folder, "x509", "-req", "-in", f"{end}.csr", "-CA", f"{ca}.pem", "-CAkey",
-                    f"{ca}.key", "-CAcreateserial", "-days", "2", "-out", f"{end}.pem",
-                    "-extfile", f"{end}.ext")  # fmt: skip
+            openssl(
+                folder,
+                "req",
+                "-newkey",
+                "rsa:2048",
+                "-nodes",
+                "-subj",
+                f"/CN={end}",
+                "-keyout",
+                f"{end}.key",
+                "-out",
+                f"{end}.csr",
+            )
+            openssl(
+                folder,
+                "x509",
+                "-req",
+                "-in",
+                f"{end}.csr",
+                "-CA",
+                f"{ca}.pem",
+                "-CAkey",
+                f"{ca}.key",
+                "-CAcreateserial",
+                "-days",
+                "2",
+                "-out",
+                f"{end}.pem",
+                "-extfile",
+                f"{end}.ext",
+            )
     both = (folder / "server.key").read_text() + (folder / "server.pem").read_text()
     (folder / "server-both.pem").write_text(both)
 
@@ -50,10 +90,12 @@ def secured(credentials: Credentials) -> Iterator[tuple[LocalEnsemble, Path, int
             probe.bind(("127.0.0.1", 0))
             port = int(probe.getsockname()[1])
         settings = [
-            f"secureClientPort={port}", "secureClientPortAddress=127.0.0.1",
+            f"secureClientPort={port}",
+            "secureClientPortAddress=127.0.0.1",
             f"ssl.keyStore.location={folder}/server-both.pem",
-            f"ssl.trustStore.location={folder}/ca.pem", "ssl.clientAuth=need",
-        ]  # fmt: skip
+            f"ssl.trustStore.location={folder}/ca.pem",
+            "ssl.clientAuth=need",
+        ]
         with LocalEnsemble(
             folder, credentials=credentials, is_enforced=True, settings=settings, netty=True
         ) as made:

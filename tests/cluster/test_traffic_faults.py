@@ -17,8 +17,8 @@ import pytest
 from traffic import Traffic, missing, traffic_over
 from traffic_cluster import CLUSTER, DATA, HOSTS, TrafficCluster
 
-from onvm_core.cluster.requests import RequestQueue
-from onvm_core.cluster.tree import Paths, RequestNode
+from onvm_core.cluster.scaling.requests import RequestQueue
+from onvm_core.cluster.tree.nodes import Paths, RequestNode
 from onvm_core.manager.api import messages as m
 
 MISSING = missing()
@@ -72,8 +72,17 @@ def test_agent_that_is_killed_is_replaced(cluster: TrafficCluster, traffic: Traf
 def test_second_agent_of_a_name_is_refused(cluster: TrafficCluster, traffic: Traffic) -> None:
     traffic.begin()
     before = {name: cluster.ask(name, m.ClusterLocalRequest())["digest"] for name in HOSTS}
-    cluster.onvm("cluster", "join", "--manager", "c", "--name", "b",
-                 "--data-address", *addresses("c"), is_ok=False)  # fmt: skip
+    cluster.onvm(
+        "cluster",
+        "join",
+        "--manager",
+        "c",
+        "--name",
+        "b",
+        "--data-address",
+        *addresses("c"),
+        is_ok=False,
+    )
     traffic.goes_on()
     assert before == {name: cluster.ask(name, m.ClusterLocalRequest())["digest"] for name in HOSTS}
 
@@ -142,10 +151,14 @@ def test_each_of_100_requests_has_one_instance_while_agents_are_killed(
         now = time.time()
         queue.put(
             RequestNode(
-                key=key, service="dot", reason="test", preferred=[HOSTS[index % 3]], made=now,
+                key=key,
+                service="dot",
+                reason="test",
+                preferred=[HOSTS[index % 3]],
+                made=now,
                 deadline=now + 300,
             )
-        )  # fmt: skip
+        )
         if index % 12 == 5:
             name = chance.choice(HOSTS)
             agent = cluster.processes[f"{name}-agent"]

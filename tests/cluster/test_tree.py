@@ -23,8 +23,6 @@ from kazoo.exceptions import NoAuthError
 from kazoo.security import OPEN_ACL_UNSAFE
 
 from onvm_core.cluster.credentials import Credentials, read_credentials
-from onvm_core.cluster.definitions import check_chain
-from onvm_core.cluster.ensemble import Ensemble, Session
 from onvm_core.cluster.errors import (
     ConflictError,
     FencedError,
@@ -32,12 +30,14 @@ from onvm_core.cluster.errors import (
     NoClusterError,
     NoEnsembleError,
 )
-from onvm_core.cluster.foundation import make_cluster
-from onvm_core.cluster.membership import remove_host
-from onvm_core.cluster.mirror import Mirror, read_cluster
-from onvm_core.cluster.numbers import NumberSource, next_numbers
-from onvm_core.cluster.state import StateDirectory
-from onvm_core.cluster.tree import FORMAT, Paths
+from onvm_core.cluster.member.membership import remove_host
+from onvm_core.cluster.member.state_directory import StateDirectory
+from onvm_core.cluster.tree.definitions import check_chain
+from onvm_core.cluster.tree.ensemble import Ensemble, Session
+from onvm_core.cluster.tree.foundation import make_cluster
+from onvm_core.cluster.tree.mirror import Mirror, read_cluster
+from onvm_core.cluster.tree.nodes import FORMAT, Paths
+from onvm_core.cluster.tree.numbers import NumberSource, next_numbers
 from onvm_sdk.errors import ConfigError
 
 # ---- who may come in ----
@@ -355,9 +355,12 @@ def test_definitions_have_revisions_history_and_rollback(cluster: Cluster) -> No
     assert chains.rollback("web", 2, "bob").services == ["firewall", "nat"]
     history = chains.history("web")
     assert [(one.revision, one.by, one.what) for one in history] == [
-        (1, "ann", "added"), (2, "bob", "changed"), (3, "ann", "rolled back to 1"),
-        (4, "ann", "removed"), (5, "bob", "rolled back to 2"),
-    ]  # fmt: skip
+        (1, "ann", "added"),
+        (2, "bob", "changed"),
+        (3, "ann", "rolled back to 1"),
+        (4, "ann", "removed"),
+        (5, "bob", "rolled back to 2"),
+    ]
     assert history[3].definition is None
     assert history[4].definition == history[1].definition
     with pytest.raises(ConfigError, match="expected a revision that is kept"):
@@ -399,7 +402,7 @@ def test_damaged_definition_can_be_rolled_back(cluster: Cluster) -> None:
 
 
 def test_old_revisions_are_forgotten(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("onvm_core.cluster.definitions.KEPT", 3)
+    monkeypatch.setattr("onvm_core.cluster.tree.definitions.KEPT", 3)
     for revision in range(1, 7):
         cluster.chains.put("web", chain_node(revision=revision), "me")
     assert [one.revision for one in cluster.chains.history("web")] == [4, 5, 6]

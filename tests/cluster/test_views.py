@@ -11,9 +11,8 @@ from bench import chain_node, host_node, instance, plugin
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onvm_core.cluster.absence import Absences
-from onvm_core.cluster.mirror import Snapshot
-from onvm_core.cluster.tree import (
+from onvm_core.cluster.tree.mirror import Snapshot
+from onvm_core.cluster.tree.nodes import (
     ChainNode,
     ClusterNode,
     DrainNode,
@@ -21,8 +20,9 @@ from onvm_core.cluster.tree import (
     InstanceNode,
     InstancesNode,
 )
-from onvm_core.cluster.view import digest, make_view
-from onvm_core.cluster.view_maker import ViewMaker
+from onvm_core.cluster.view.absence import Absences
+from onvm_core.cluster.view.cluster_view import digest, make_view
+from onvm_core.cluster.view.view_maker import ViewMaker
 from onvm_core.manager.api import messages as m
 from onvm_core.manager.api.codec import pack_request, unpack_request
 from onvm_core.manager.cluster_view.view import ClusterView
@@ -46,13 +46,15 @@ def _hosts(name: str) -> st.SearchStrategy[HostNode]:
     number = HOSTS.index(name) + 1
     return st.builds(
         lambda state, version, moved: host_node(
-            number + 10 * moved, state=state, address=f"10.0.{moved}.{number}",
+            number + 10 * moved,
+            state=state,
+            address=f"10.0.{moved}.{number}",
             plugins=[plugin(service, version) for service in SERVICES],
         ),
         st.sampled_from(["up", "up", "leaving", "no_manager"]),
         st.sampled_from(["1", "2"]),
         st.integers(0, 1),
-    )  # fmt: skip
+    )
 
 
 def _instance(number: int) -> st.SearchStrategy[InstanceNode]:

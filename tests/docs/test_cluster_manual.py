@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from onvm_core.cli.cluster import app
+from onvm_core.cli.cluster.app import app
 
 ROOT = Path(__file__).parents[2]
 MANUAL = (ROOT / "docs" / "cluster.md").read_text(encoding="utf-8")

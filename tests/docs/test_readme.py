@@ -36,19 +36,28 @@ def environment(folder: Path) -> dict[str, str]:
 
 def run(command: list[str], folder: Path) -> str:
     done = subprocess.run(
-        command, cwd=folder, env=environment(folder), capture_output=True, text=True,
-        timeout=300, check=False,
-    )  # fmt: skip
+        command,
+        cwd=folder,
+        env=environment(folder),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
     assert done.returncode == 0, f"{shlex.join(command)}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 
 
 def test_tour_runs(tmp_path: Path) -> None:
     subprocess.run(
-        [sys.executable, "-c",
-         "from scapy.all import *; wrpcap('in.pcap', [Ether()/IP()/UDP()] * 3)"],
-        cwd=tmp_path, check=True,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-c",
+            "from scapy.all import *; wrpcap('in.pcap', [Ether()/IP()/UDP()] * 3)",
+        ],
+        cwd=tmp_path,
+        check=True,
+    )
     (tmp_path / "fw.toml").write_text('default = "accept"\n')
     tour = section("Ten-minute tour")
     for command in commands(tour[: tour.find("### ")] if "### " in tour else tour):

@@ -8,7 +8,7 @@ from typing import Any
 import namespaces
 from traffic_cluster import ECHO_PORT, HOSTS, TrafficCluster
 
-from onvm_core.cluster.server import JARS, JAVA
+from onvm_core.cluster.dev.local_ensemble import JARS, JAVA
 from onvm_core.plugins import discover
 
 CONNECTIONS = 100

@@ -33,13 +33,13 @@ from namespaces import end
 from up_host import ONVM, install_nf
 
 from onvm_core.cluster.credentials import Credentials, write_secret
-from onvm_core.cluster.ensemble import Ensemble
+from onvm_core.cluster.dev.local_ensemble import LocalEnsemble
+from onvm_core.cluster.dev.namespaces import Spaces, make_spaces
 from onvm_core.cluster.errors import NoEnsembleError
-from onvm_core.cluster.foundation import make_cluster
-from onvm_core.cluster.namespaces import Spaces, make_spaces
-from onvm_core.cluster.server import LocalEnsemble
 from onvm_core.cluster.status import ClusterStatus, read_snapshot, read_status
-from onvm_core.cluster.tree import AppliedNode, Paths, unpack
+from onvm_core.cluster.tree.ensemble import Ensemble
+from onvm_core.cluster.tree.foundation import make_cluster
+from onvm_core.cluster.tree.nodes import AppliedNode, Paths, unpack
 from onvm_core.manager.api import messages as m
 from onvm_core.manager.api.client import Client
 

@@ -23,7 +23,8 @@ def test_damaged_packets_are_counted_and_freed(tmp_path: Path) -> None:
         pytest.skip("libdpdk's headers are not installed")
     program = tmp_path / "test_gen_fuzz"
     subprocess.run(
-        ["cc", "-std=gnu11", "-g", "-O1", "-D_GNU_SOURCE", "-DALLOW_EXPERIMENTAL_API",
+        ["cc", "-std=gnu11", "-g", "-O1", "-D_GNU_SOURCE",
+         "-DALLOW_EXPERIMENTAL_API", "-DONVM_DEBUG",
          "-fsanitize=address,undefined", "-fno-sanitize=alignment",
          "-fno-sanitize-recover=all", *flags.stdout.split(),
          "-I", ROOT / "native/include", "-I", ROOT / "native/dataplane",

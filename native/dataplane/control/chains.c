@@ -14,6 +14,7 @@
 static void
 bind_port(struct onvm_dataplane *dp, uint16_t port, uint32_t binding)
 {
+	/* P1: pairs with the acquire loads P2 in ingress.c. */
 	if (port < ONVM_PORTS_MAX)
 		__atomic_store_n(&dp->ports[port].binding, binding, __ATOMIC_RELEASE);
 }

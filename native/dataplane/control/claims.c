@@ -31,6 +31,7 @@ change_claims(struct onvm_dataplane *dp, uint16_t slot, const struct onvm_claim_
 			claims->entries[claims->nb++] = old->entries[i];
 	if (entry != NULL)
 		claims->entries[claims->nb++] = *entry;
+	/* P1: pairs with the acquire load P2 in claimed_path(). */
 	__atomic_store_n(&dp->steering.claims, claims, __ATOMIC_RELEASE);
 	onvm_publish(dp);
 	free(old);
@@ -82,6 +83,7 @@ onvm_dp_host_unclaim(uint32_t slot, uint8_t ip_version, const uint8_t *address, 
 		if (old->entries[i].host != slot ||
 		    memcmp(&old->entries[i].claim, &wanted, sizeof(wanted)) != 0)
 			claims->entries[claims->nb++] = old->entries[i];
+	/* P1: pairs with the acquire load P2 in claimed_path(). */
 	__atomic_store_n(&dp->steering.claims, claims, __ATOMIC_RELEASE);
 	onvm_publish(dp);
 	free(old);

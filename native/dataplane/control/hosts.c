@@ -43,6 +43,7 @@ onvm_dp_host_add(const uint16_t *services, uint32_t nb_stages, uint32_t nb_loane
 	rc = onvm_attach_files_make(dp, slot, nb_loaned, node, files);
 	if (rc != 0)
 		return onvm_fail(rc, "attach area: %s", strerror(-rc));
+	/* P1: pairs with the acquire load P2 in take_over_links(). */
 	__atomic_store_n(&host->state, ONVM_HOST_ATTACHED, __ATOMIC_RELEASE);
 	onvm_publish(dp);
 	return (int)slot;
@@ -123,6 +124,7 @@ onvm_dp_host_remove(uint32_t slot, struct onvm_dp_host_stats *last)
 	__atomic_store_n(&host->state, ONVM_HOST_LEAVING, __ATOMIC_RELEASE);
 	onvm_swap_candidates(dp, &old);
 	onvm_steering_retire_host(&dp->steering, (uint16_t)slot, 0);
+	/* P1: pairs with the acquire load P2 in take_over_links(). */
 	__atomic_store_n(&host->state, ONVM_HOST_DEAD, __ATOMIC_RELEASE);
 	onvm_publish(dp);
 	onvm_free_candidates(&old);

@@ -17,6 +17,7 @@ onvm_host_set_number(struct onvm_dataplane *dp, uint32_t slot, uint16_t number)
 		__atomic_store_n(&slots[host->number], 0, __ATOMIC_RELEASE);
 	__atomic_store_n(&host->number, number, __ATOMIC_RELEASE);
 	if (number != 0) {
+		/* N1: pairs with the acquire loads N2 in serving(). */
 		__atomic_store_n(&dp->steering.successors[number], number, __ATOMIC_RELEASE);
 		__atomic_store_n(&slots[number], (uint16_t)slot, __ATOMIC_RELEASE);
 	}
@@ -29,6 +30,7 @@ onvm_dp_number_successor(uint32_t number, uint32_t successor)
 	if (number == 0 || number >= ONVM_NUMBERS_MAX || successor == 0 ||
 	    successor >= ONVM_NUMBERS_MAX)
 		return onvm_fail(-EINVAL, "NF host %u as successor of %u", successor, number);
+	/* N1: pairs with the acquire load N2 in serving(). */
 	__atomic_store_n(&onvm_dp.steering.successors[number], (uint16_t)successor,
 			 __ATOMIC_RELEASE);
 	return 0;

@@ -74,6 +74,7 @@ publish_peers(struct onvm_dataplane *dp)
 
 	if (index == NULL)
 		return onvm_fail(-ENOMEM, "peers: out of memory");
+	/* P1: pairs with the acquire loads P2 in tunnel.c and probe.c. */
 	__atomic_store_n(&dp->peers.index, index, __ATOMIC_RELEASE);
 	onvm_publish(dp);
 	onvm_prober_pass(&dp->prober);

@@ -96,6 +96,7 @@ onvm_port_finish(struct onvm_dataplane *dp, struct onvm_port *port, int rc, cons
 		onvm_port_free(dp, port->id);
 		return onvm_fail(rc, "port %s: %s", port->name, strerror(-rc));
 	}
+	/* P1: pairs with the acquire load P2 in take_over_ports(). */
 	__atomic_store_n(&port->state, ONVM_PORT_OPEN, __ATOMIC_RELEASE);
 	onvm_publish(dp);
 	return port->id;
@@ -219,6 +220,7 @@ onvm_dp_port_rules(uint32_t id, const struct onvm_dp_rule *rules, uint32_t nb)
 					 strerror(errno));
 	}
 	old = dp->ports[id].rules;
+	/* P1: pairs with the acquire load P2 in entry_of(). */
 	__atomic_store_n(&dp->ports[id].rules, made, __ATOMIC_RELEASE);
 	onvm_publish(dp);
 	onvm_chain_rules_free(old);

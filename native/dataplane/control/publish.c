@@ -43,12 +43,14 @@ onvm_wake_workers(struct onvm_dataplane *dp)
 void
 onvm_publish(struct onvm_dataplane *dp)
 {
+	/* P3: pairs with the acquire load P4 in onvm_worker_run(). */
 	const uint32_t epoch = __atomic_add_fetch(&dp->epoch, 1, __ATOMIC_ACQ_REL);
 
 	onvm_wake_workers(dp);
 	for (uint32_t i = 0; i < dp->config.nb_workers; i++) {
 		struct onvm_worker *worker = &dp->workers[i];
 
+		/* P6: `seen` pairs with the release store P5 in take_over(). */
 		while (__atomic_load_n(&worker->is_running, __ATOMIC_ACQUIRE) &&
 		       !__atomic_load_n(&dp->must_stop, __ATOMIC_ACQUIRE) &&
 		       (int32_t)(__atomic_load_n(&worker->seen, __ATOMIC_ACQUIRE) - epoch) < 0)
@@ -72,6 +74,7 @@ onvm_swap_candidates(struct onvm_dataplane *dp, struct onvm_old_candidates *old)
 		if (candidates == NULL) /* the old ones may name paths that will be retired */
 			rc = onvm_fail(-ENOMEM, "chain %u: out of memory", id);
 		old->of[id] = chain->candidates;
+		/* P1: pairs with the acquire loads P2 of workers. */
 		__atomic_store_n(&chain->candidates, candidates, __ATOMIC_RELEASE);
 	}
 	return rc;

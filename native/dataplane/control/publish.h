@@ -10,6 +10,14 @@
  * worker has taken the change over between two bursts, no worker uses the old value any more, and
  * the control thread frees it.
  *
+ * Memory order:
+ *  - P1, the release store of a pointer or state, pairs with P2, the acquire load of a worker: what
+ *    it leads to is complete.
+ *  - P3, raising the epoch, pairs with P4, the acquire load in the worker's loop: a worker that sees
+ *    the epoch sees all changes before it.
+ *  - P5, the release store of `seen` at the end of a worker's take-over, pairs with P6, the control
+ *    thread's acquire load: after it no worker reads what was replaced.
+ *
  * Threads: the control thread and housekeeping.
  */
 

@@ -10,28 +10,27 @@
 #include "control/publish.h"
 #include "ports/kinds.h"
 
-const char *const onvm_drop_names[ONVM_DROPS] = {
-	[ONVM_DROP_OVERSIZE] = "oversize",
-	[ONVM_DROP_NO_CHAIN] = "no_chain",
-	[ONVM_DROP_NO_INSTANCE] = "no_instance",
-	[ONVM_DROP_SHED] = "shed",
-	[ONVM_DROP_RING_FULL] = "ring_full",
-	[ONVM_DROP_NF_DIED] = "nf_died",
-	[ONVM_DROP_BAD_DESCRIPTOR] = "bad_descriptor",
-	[ONVM_DROP_BAD_PORT] = "bad_port",
-	[ONVM_DROP_BAD_SERVICE] = "bad_service",
-	[ONVM_DROP_NO_NEXT] = "no_next",
-	[ONVM_DROP_TX_FULL] = "tx_full",
-	[ONVM_DROP_STOPPED] = "stopped",
-	[ONVM_DROP_FOREIGN] = "foreign",
-	[ONVM_DROP_NO_PATH] = "no_path",
-	[ONVM_DROP_WAITING] = "waiting",
+static const struct {
+	const char *name;
+	const char *text;
+} drop_reasons[ONVM_DROPS] = {
+#define ONVM_X(constant, name, text) [ONVM_DROP_##constant] = {name, text},
+	ONVM_DROP_REASONS(ONVM_X)
+#undef ONVM_X
 };
+static_assert(ONVM_DROPS <= sizeof(((struct onvm_dp_stats *)0)->drops) / sizeof(uint64_t),
+	      "Python reads a counter for each reason");
 
 const char *
 onvm_dp_drop_name(uint32_t reason)
 {
-	return reason < ONVM_DROPS ? onvm_drop_names[reason] : NULL;
+	return reason < ONVM_DROPS ? drop_reasons[reason].name : NULL;
+}
+
+const char *
+onvm_dp_drop_text(uint32_t reason)
+{
+	return reason < ONVM_DROPS ? drop_reasons[reason].text : NULL;
 }
 
 double

@@ -313,7 +313,8 @@ note_key(struct onvm_flow_table *table, uint32_t position, enum onvm_flow_kind k
 
 	if (onvm_flow_words_are(words, key, nb))
 		return;
-	/* A flow that got a path while it was deleted has left it here. */
+	/* K3: the path goes before another key comes. One that a flow got while it was deleted may
+	 * still be here. */
 	if (__atomic_exchange_n(&table->flows[position].path, 0, __ATOMIC_ACQ_REL) != 0)
 		__atomic_sub_fetch(&table->nb_used, 1, __ATOMIC_RELAXED);
 	memcpy(wanted, key, nb * sizeof(*wanted));

@@ -20,6 +20,11 @@
  * that those of many flows stay in the cache. The time of its last packet is eight bits of ticks,
  * which ageing looks at before they come round again.
  *
+ * Memory order: keys are written while the path at their position is 0. K1, the exchange that sets
+ * the path, pairs with K2, the acquire load of the path before the key is read: a worker that sees a
+ * path sees the key of that flow or of a later one. K3, the exchange that clears the path, comes before
+ * the words of another key: its acquire half keeps them behind it.
+ *
  * Threads: look-up and add by workers; expire by one registered non-worker thread. Removed slots
  * are reused only after every worker has passed a quiescent state (rte_rcu_qsbr). A worker may
  * meet a flow in the moment in which it is forgotten: path 0 tells it, and only who changes the
@@ -35,6 +40,7 @@
 #include <rte_hash_crc.h>
 #include <rte_rcu_qsbr.h>
 
+#include <onvm/assert.h>
 #include <onvm/parse.h>
 
 #include "flows/flow_cache.h"
@@ -176,6 +182,8 @@ onvm_flow_touch(struct onvm_flow *flow, uint8_t now)
 static inline void
 onvm_flow_set_path(struct onvm_flow_table *table, uint32_t position, uint16_t path)
 {
+	ONVM_ASSERT(position < table->nb4 + table->nb6 && path != 0);
+	/* K1: pairs with the acquire load K2 in onvm_flow_path_of_key(). */
 	if (__atomic_exchange_n(&table->flows[position].path, path, __ATOMIC_ACQ_REL) == 0)
 		onvm_flow_cache_fit(&table->cache,
 				    __atomic_add_fetch(&table->nb_used, 1, __ATOMIC_RELAXED));
@@ -206,9 +214,11 @@ static inline uint16_t
 onvm_flow_path_of_key(const struct onvm_flow_table *table, uint32_t position,
 		      enum onvm_flow_kind kind, const union onvm_flow_key *key)
 {
+	/* K2: pairs with the exchange K1 in onvm_flow_set_path(). */
 	const uint16_t path = __atomic_load_n(&table->flows[position].path, __ATOMIC_ACQUIRE);
 	bool is_it;
 
+	ONVM_ASSERT(position < table->nb4 + table->nb6);
 	if (likely(kind == ONVM_FLOW_KIND_IPV4))
 		is_it = position < table->nb4 &&
 			onvm_flow_words_are(table->keys4[position], key, 2);
@@ -227,6 +237,7 @@ static inline bool
 onvm_flow_change_path(struct onvm_flow_table *table, uint32_t position, uint16_t *known,
 		      uint16_t path)
 {
+	ONVM_ASSERT(position < table->nb4 + table->nb6);
 	return __atomic_compare_exchange_n(&table->flows[position].path, known, path, false,
 					   __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
 }

@@ -114,6 +114,7 @@ tunnel_rx(struct onvm_port *port, uint16_t index, struct rte_mbuf **mbufs, uint1
 {
 	const struct tunnel_port *tunnel = port->priv;
 	struct tunnel_queue *queue = &tunnel->queues[index];
+	/* P2: pairs with the release store P1 in publish_peers(). */
 	const struct onvm_peer_index *peers =
 		__atomic_load_n(&tunnel->peers->index, __ATOMIC_ACQUIRE);
 	const uint32_t room = port->memory->stride - RTE_PKTMBUF_HEADROOM;

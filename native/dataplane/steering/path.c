@@ -8,6 +8,8 @@
 
 #include <string.h>
 
+#include <onvm/assert.h>
+
 static uint32_t
 intern_hash(uint16_t chain, const uint16_t *hosts, uint32_t nb_hosts, uint16_t egress)
 {
@@ -53,6 +55,7 @@ path_alloc(struct onvm_steering *steering)
 		const uint32_t nb = steering->nb_free_paths - 1;
 
 		__atomic_store_n(&steering->nb_free_paths, nb, __ATOMIC_RELAXED);
+		ONVM_ASSERT(steering->paths[steering->free_paths[nb]].state == ONVM_PATH_FREE);
 		return steering->free_paths[nb];
 	}
 	if (steering->nb_paths >= ONVM_PATHS_MAX)
@@ -63,6 +66,8 @@ path_alloc(struct onvm_steering *steering)
 void
 onvm_steering_give_back(struct onvm_steering *steering, uint16_t index)
 {
+	ONVM_ASSERT(index != 0 && steering->nb_free_paths < ONVM_PATHS_MAX);
+	ONVM_ASSERT(steering->paths[index].state == ONVM_PATH_FREE);
 	steering->free_paths[steering->nb_free_paths] = index;
 	__atomic_store_n(&steering->nb_free_paths, steering->nb_free_paths + 1, __ATOMIC_RELAXED);
 }
@@ -147,6 +152,7 @@ static uint16_t
 intern_find(const struct onvm_steering *steering, uint32_t bucket, uint16_t chain,
 	    const uint16_t *hosts, uint32_t nb_hosts, uint16_t egress)
 {
+	/* I2: pairs with the release store I1 in onvm_path_intern(). */
 	uint16_t index = __atomic_load_n(&steering->intern[bucket], __ATOMIC_ACQUIRE);
 
 	while (index != 0 &&
@@ -188,6 +194,7 @@ onvm_path_intern(struct onvm_steering *steering, uint16_t chain, const uint16_t 
 		path->bucket = (uint16_t)bucket;
 		path->next = steering->intern[bucket];
 		__atomic_store_n(&path->state, ONVM_PATH_LIVE, __ATOMIC_RELEASE);
+		/* I1: pairs with the acquire load I2 in intern_find(). */
 		__atomic_store_n(&steering->intern[bucket], index, __ATOMIC_RELEASE);
 	}
 out:

@@ -68,9 +68,11 @@ retire(struct onvm_steering *steering, uint16_t index, uint16_t successor)
 		__atomic_store_n(&opposite->successor,
 				 successor == 0 ? 0 : steering->paths[successor].opposite,
 				 __ATOMIC_RELEASE);
+		/* T1: pairs with the acquire load T2 in onvm_path_is_retired(). */
 		__atomic_store_n(&opposite->state, ONVM_PATH_RETIRED, __ATOMIC_RELEASE);
 	}
 	__atomic_store_n(&path->successor, successor, __ATOMIC_RELEASE);
+	/* T1: pairs with the acquire load T2 in onvm_path_is_retired(). */
 	__atomic_store_n(&path->state, ONVM_PATH_RETIRED, __ATOMIC_RELEASE);
 	__atomic_add_fetch(&steering->nb_retired, path->opposite != 0 ? 2 : 1, __ATOMIC_RELEASE);
 }

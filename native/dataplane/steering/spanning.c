@@ -120,6 +120,7 @@ serving(struct onvm_steering *steering, uint16_t number, const struct onvm_chain
 	uint32_t position)
 {
 	for (uint32_t i = 0; number != 0 && i < ONVM_SUCCESSORS_MAX; i++) {
+		/* N2: both pair with the release stores N1 in control/numbers.c. */
 		const uint16_t slot = __atomic_load_n(&steering->slots[number], __ATOMIC_ACQUIRE);
 		const uint16_t successor =
 			__atomic_load_n(&steering->successors[number], __ATOMIC_ACQUIRE);

@@ -32,6 +32,14 @@
  * link. All hosts render the same paths, and packets name them by numbers that mean the same
  * everywhere (spanning.c).
  *
+ * Memory order:
+ *  - T1, the release store of state RETIRED after that of the successor, pairs with T2, the acquire
+ *    load of the state: whoever sees a path retired finds its successor.
+ *  - I1, the release store that links a path into its bucket, pairs with I2, the acquire load of
+ *    the bucket: whoever finds a path finds it complete.
+ *  - N1, the release store of a slot or successor by number, pairs with N2, the acquire load of
+ *    workers that resolve a number (spanning.c).
+ *
  * Threads: the control thread changes chains and hosts; workers intern paths (a spinlock for new
  * ones, lock-free look-up of known ones).
  */
@@ -160,6 +168,7 @@ struct onvm_steering {
 static inline bool
 onvm_path_is_retired(const struct onvm_path *path)
 {
+	/* T2: pairs with the release store T1 in retire(). */
 	return __atomic_load_n(&path->state, __ATOMIC_ACQUIRE) >= ONVM_PATH_RETIRED;
 }
 

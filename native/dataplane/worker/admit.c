@@ -101,6 +101,7 @@ enter_burst(struct onvm_worker *worker, const struct onvm_path *path, uint16_t p
 	struct onvm_desc *desc;
 	uint32_t next_sample = worker->sample_countdown - 1;
 
+	ONVM_ASSERT(onvm_hop_is_at(path, 0, first));
 	if (unlikely(first->nb_pending + nb > ONVM_PENDING_MAX))
 		onvm_link_flush(worker, first);
 	desc = &first->pending[first->nb_pending];
@@ -109,6 +110,7 @@ enter_burst(struct onvm_worker *worker, const struct onvm_path *path, uint16_t p
 		const uint32_t index = onvm_buffer_index(memory, mbuf);
 		const uint32_t flow_hash = rss_of(mbuf);
 
+		ONVM_ASSERT(memory->buffers[index].owner == ONVM_OWNER_NONE);
 		memory->buffers[index] = (struct onvm_buffer){
 			.owner = first->id,
 			.path = path_index,

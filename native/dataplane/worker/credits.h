@@ -15,6 +15,8 @@
  * Threads: the worker that owns the links.
  */
 
+#include <onvm/assert.h>
+
 #include "worker/worker.h"
 
 /**
@@ -67,9 +69,18 @@ onvm_credits_reserve(struct onvm_worker *worker, const struct onvm_path *path, u
 		if (unlikely(link == NULL))
 			continue;
 		link->reserved += nb;
+		ONVM_ASSERT(link->reserved <= link->length);
 		if (link->reserved > link->stats.peak)
 			link->stats.peak = link->reserved;
 	}
+}
+
+/** Give back @p nb credits of one link. */
+static inline void
+onvm_credits_give(struct onvm_link *link, uint32_t nb)
+{
+	ONVM_ASSERT(link->reserved >= nb);
+	link->reserved -= nb;
 }
 
 /** Give back the credits of the links from hop @p first on, @p nb of each. */
@@ -83,7 +94,7 @@ onvm_credits_release(const struct onvm_worker *worker, const struct onvm_path *p
 		struct onvm_link *link = onvm_link_of_hop(worker, &path->hops[i]);
 
 		if (likely(link != NULL))
-			link->reserved -= nb;
+			onvm_credits_give(link, nb);
 	}
 }
 

@@ -26,7 +26,7 @@ wake_host(struct onvm_link *link)
 {
 	uint32_t *word = &link->control->sleeping;
 
-	/* H: pairs with G in the NF host: it sets the word, then looks at the ring again. */
+	/* S2: pairs with the fence S1 in the NF host: it sets the word, then looks at the ring. */
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	if (likely(__atomic_load_n(word, __ATOMIC_RELAXED) == 0))
 		return;

@@ -14,6 +14,8 @@
 
 #include <rte_cycles.h>
 
+#include <onvm/assert.h>
+
 #include "worker/flow_path.h"
 #include "worker/worker.h"
 
@@ -36,6 +38,8 @@ onvm_queue_to_link(struct onvm_worker *worker, struct onvm_link *link, struct rt
 {
 	struct onvm_desc *desc;
 
+	ONVM_ASSERT(buffer->owner == ONVM_OWNER_NONE);
+	ONVM_ASSERT(onvm_hop_is_at(&worker->dp->steering.paths[buffer->path], hop, link));
 	if (unlikely(link->nb_pending == ONVM_PENDING_MAX))
 		onvm_link_flush(worker, link);
 	desc = &link->pending[link->nb_pending++];
@@ -58,6 +62,7 @@ static inline void
 onvm_queue_to_port(struct onvm_worker *worker, struct onvm_worker_port *wport,
 		   struct rte_mbuf *mbuf)
 {
+	ONVM_ASSERT(onvm_buffer_is_ours(&worker->dp->memory, mbuf));
 	if (unlikely(wport->nb_pending == ONVM_PENDING_MAX))
 		onvm_worker_port_flush(worker, wport);
 	wport->pending[wport->nb_pending++] = mbuf;
@@ -90,6 +95,7 @@ onvm_leave(struct onvm_worker *worker, struct rte_mbuf *mbuf, uint32_t index,
 static inline void
 onvm_worker_free_later(struct onvm_worker *worker, struct rte_mbuf *mbuf)
 {
+	ONVM_ASSERT(onvm_buffer_is_ours(&worker->dp->memory, mbuf));
 	worker->free[worker->nb_free++] = mbuf;
 	if (worker->nb_free == RTE_DIM(worker->free)) {
 		onvm_packets_free(&worker->dp->memory, worker->free, worker->nb_free);

@@ -18,6 +18,7 @@ static uint16_t
 claimed_path(struct onvm_worker *worker, const struct onvm_burst *burst, uint32_t i,
 	     const struct onvm_chain_entry *entry)
 {
+	/* P2: pairs with the release store P1 of the claims in control/claims.c. */
 	const struct onvm_claims *claims =
 		__atomic_load_n(&worker->dp->steering.claims, __ATOMIC_ACQUIRE);
 	const union onvm_flow_key *key = &burst->keys[i];
@@ -41,6 +42,7 @@ static struct onvm_chain_entry
 entry_of(const struct onvm_worker *worker, const struct onvm_worker_port *wport, uint32_t i,
 	 const struct onvm_chain_entry *bound)
 {
+	/* P2: pairs with the release store P1 in onvm_dp_port_rules(). */
 	const struct onvm_chain_rules *rules =
 		__atomic_load_n(&wport->port->rules, __ATOMIC_ACQUIRE);
 	const enum onvm_flow_kind kind = (enum onvm_flow_kind)wport->burst.kinds[i];

@@ -37,6 +37,7 @@ static void
 admit(struct onvm_worker *worker, struct onvm_worker_port *wport, struct rte_mbuf **mbufs,
       uint32_t nb)
 {
+	/* P2: binding and candidates pair with the release stores P1 of the control thread. */
 	const uint32_t binding = __atomic_load_n(&wport->port->binding, __ATOMIC_ACQUIRE);
 	const struct onvm_chain *chain = &worker->dp->steering.chains[(uint16_t)binding];
 	const struct onvm_candidates *candidates =
@@ -69,6 +70,7 @@ admit(struct onvm_worker *worker, struct onvm_worker_port *wport, struct rte_mbu
 static bool
 must_wait(struct onvm_worker *worker, const struct onvm_worker_port *wport)
 {
+	/* P2: binding and candidates pair with the release stores P1 of the control thread. */
 	const uint32_t binding = __atomic_load_n(&wport->port->binding, __ATOMIC_ACQUIRE);
 	const struct onvm_chain *chain = &worker->dp->steering.chains[(uint16_t)binding];
 	const struct onvm_candidates *candidates =
@@ -123,6 +125,7 @@ static void
 take_in(struct onvm_worker *worker, struct onvm_worker_port *wport, struct rte_mbuf **mbufs,
 	uint16_t nb)
 {
+	/* P2: binding and candidates pair with the release stores P1 of the control thread. */
 	const uint32_t binding = __atomic_load_n(&wport->port->binding, __ATOMIC_ACQUIRE);
 	const struct onvm_candidates *candidates =
 		__atomic_load_n(&worker->dp->steering.chains[(uint16_t)binding].candidates,

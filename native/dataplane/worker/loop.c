@@ -54,6 +54,7 @@ top_up_loans(struct onvm_worker *worker, struct onvm_link *link)
 		if (mbuf == NULL)
 			return;
 		desc.buffer = onvm_buffer_index(memory, mbuf);
+		ONVM_ASSERT(memory->buffers[desc.buffer].owner == ONVM_OWNER_NONE);
 		memory->buffers[desc.buffer] = (struct onvm_buffer){.owner = link->id,
 								    .flags = ONVM_BUFFER_LOANED,
 								    .flow = ONVM_FLOW_NONE};
@@ -102,6 +103,7 @@ take_over_links(struct onvm_worker *worker)
 	worker->nb_links = 0;
 	for (uint32_t host = 1; host < ONVM_HOSTS_MAX; host++) {
 		struct onvm_link *link = dp->links[worker->index][host];
+		/* P2: pairs with the release stores P1 of host states. */
 		const uint8_t state =
 			__atomic_load_n(&dp->steering.hosts[host].state, __ATOMIC_ACQUIRE);
 
@@ -124,6 +126,7 @@ take_over_ports(struct onvm_worker *worker)
 	worker->nb_wports = 0;
 	worker->tunnel = NULL;
 	for (uint32_t id = 0; id < ONVM_PORTS_MAX; id++) {
+		/* P2: pairs with the release stores P1 of port states. */
 		const uint8_t state = __atomic_load_n(&dp->ports[id].state, __ATOMIC_ACQUIRE);
 		struct onvm_worker_port *wport = dp->wports[worker->index][id];
 
@@ -172,6 +175,7 @@ take_over(struct onvm_worker *worker, uint32_t epoch)
 		mark_paths(worker);
 	for (uint32_t i = 0; i < worker->nb_links; i++)
 		top_up_loans(worker, worker->links[i]);
+	/* P5: pairs with the acquire load P6 in onvm_publish(). */
 	__atomic_store_n(&worker->seen, epoch, __ATOMIC_RELEASE);
 }
 
@@ -251,7 +255,7 @@ sleep_for(struct onvm_worker *worker, uint64_t wait_ns)
 	for (uint32_t i = 0; i < worker->nb_links; i++)
 		__atomic_store_n(&worker->links[i]->control->worker_sleeping[worker->index], 1,
 				 __ATOMIC_RELAXED);
-	/* F: pairs with E in the NF host: it enqueues, then looks at the word. */
+	/* S3: pairs with the fence S4 in the NF host, which enqueues, then looks at the word. */
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	if (!has_returns(worker)) {
 		rte_rcu_qsbr_thread_offline(worker->qsbr, worker->index);
@@ -302,6 +306,7 @@ onvm_worker_run(void *arg)
 	rte_rcu_qsbr_thread_online(worker->qsbr, worker->index);
 	__atomic_store_n(&worker->is_running, 1, __ATOMIC_RELEASE);
 	while (!__atomic_load_n(&dp->must_stop, __ATOMIC_RELAXED)) {
+		/* P4: pairs with raising the epoch, P3 in onvm_publish(). */
 		const uint32_t epoch = __atomic_load_n(&dp->epoch, __ATOMIC_ACQUIRE);
 		uint32_t nb_done;
 

@@ -79,7 +79,7 @@ reroute(struct onvm_worker *worker, struct rte_mbuf *mbuf, uint32_t index,
 		link = onvm_link_of_hop(worker, &path->hops[i]);
 		if (link == NULL || !onvm_credits_take(link)) {
 			while (i-- > hop)
-				onvm_link_of_hop(worker, &path->hops[i])->reserved--;
+				onvm_credits_give(onvm_link_of_hop(worker, &path->hops[i]), 1);
 			drop(worker, mbuf,
 			     link == NULL ? ONVM_DROP_NO_INSTANCE : ONVM_DROP_RING_FULL);
 			return;
@@ -165,7 +165,7 @@ redirect(struct onvm_worker *worker, struct rte_mbuf *mbuf, uint32_t index,
 			struct onvm_link *skipped = onvm_link_of_hop(worker, &path->hops[i]);
 
 			if (skipped != NULL)
-				skipped->reserved--;
+				onvm_credits_give(skipped, 1);
 		}
 		onvm_queue_to_link(worker, link, mbuf, index, buffer, (uint8_t)hop,
 				   path->is_reverse);
@@ -188,7 +188,7 @@ redirect(struct onvm_worker *worker, struct rte_mbuf *mbuf, uint32_t index,
 	buffer->path = onvm_steering_detour(steering, host, egress);
 	buffer->flags |= ONVM_BUFFER_RESERVED;
 	if (buffer->path == 0) {
-		link->reserved--;
+		onvm_credits_give(link, 1);
 		drop(worker, mbuf, ONVM_DROP_NO_INSTANCE);
 		return;
 	}
@@ -233,7 +233,8 @@ obey(struct onvm_worker *worker, struct onvm_link *link, struct rte_mbuf *mbuf, 
 	const struct onvm_path *path = &worker->dp->steering.paths[buffer->path];
 	const uint32_t stage = desc->verdict_stage >> 4;
 
-	link->reserved--;
+	ONVM_ASSERT(onvm_hop_is_at(path, buffer->hop, link));
+	onvm_credits_give(link, 1);
 	if (unlikely(buffer->flags & ONVM_BUFFER_SAMPLED)) {
 		const uint64_t cycles = rte_rdtsc() - worker->dp->memory.times[index].enqueued;
 

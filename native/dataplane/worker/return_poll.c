@@ -17,6 +17,7 @@
 
 #include <onvm/nf.h>
 
+#include "worker/credits.h"
 #include "worker/egress.h"
 #include "worker/return.h"
 
@@ -46,10 +47,14 @@ what_of(const struct onvm_buffer *buffer)
 
 /** Prepare for packets like the one that @p buffer describes; without a way out there is none. */
 static void
-run_begin(struct onvm_worker *worker, const struct onvm_buffer *buffer, struct run *run)
+run_begin(struct onvm_worker *worker, const struct onvm_link *link,
+	  const struct onvm_buffer *buffer, struct run *run)
 {
 	const struct onvm_path *path = &worker->dp->steering.paths[buffer->path];
 	const uint32_t hop = buffer->hop + 1u;
+
+	ONVM_ASSERT((buffer->flags & ONVM_BUFFER_LOANED) != 0 ||
+		    onvm_hop_is_at(path, buffer->hop, link));
 
 	*run = (struct run){.like = what_of(buffer), .hop = (uint8_t)hop};
 	if (buffer->flags != ONVM_BUFFER_RESERVED)
@@ -154,7 +159,7 @@ run_pass_on(struct onvm_worker *worker, struct onvm_link *link, const struct run
 			onvm_link_flush(worker, run->next);
 		nb_done = run_to_link(&worker->dp->memory, link, run, descs, nb);
 	}
-	link->reserved -= nb_done;
+	onvm_credits_give(link, nb_done);
 	return nb_done;
 }
 
@@ -178,7 +183,7 @@ onvm_return_poll(struct onvm_worker *worker, struct onvm_link *link)
 		if (likely(index < memory->nb_buffers &&
 			   memory->buffers[index].owner == link->id)) {
 			if (what_of(&memory->buffers[index]) != run.like)
-				run_begin(worker, &memory->buffers[index], &run);
+				run_begin(worker, link, &memory->buffers[index], &run);
 			nb_run = run_pass_on(worker, link, &run, &descs[i], nb - i);
 		}
 		if (nb_run == 0) {

@@ -19,7 +19,10 @@
 
 #include <stdint.h>
 
+#include <onvm/assert.h>
+
 #include "dataplane.h"
+#include "drops.h"
 #include "flows/classify.h"
 #include "flows/flow_table.h"
 #include "packet_memory.h"
@@ -130,6 +133,7 @@ struct onvm_dataplane {
 static inline void
 onvm_worker_drop(struct onvm_worker *worker, struct rte_mbuf *mbuf, enum onvm_drop reason)
 {
+	ONVM_ASSERT(onvm_buffer_is_ours(&worker->dp->memory, mbuf));
 	worker->stats.drops[reason]++;
 	rte_pktmbuf_free(mbuf);
 }
@@ -141,6 +145,14 @@ onvm_link_of_hop(const struct onvm_worker *worker, const struct onvm_hop *hop)
 	struct onvm_link *link = worker->link_of[hop->host];
 
 	return likely(link != NULL && link->generation == hop->generation) ? link : NULL;
+}
+
+/** Whether hop @p hop of a path is at the host behind @p link, and has been since it was rendered. */
+static inline bool
+onvm_hop_is_at(const struct onvm_path *path, uint32_t hop, const struct onvm_link *link)
+{
+	return hop < path->nb_hops && path->hops[hop].host == link->host &&
+	       path->hops[hop].generation == link->generation;
 }
 
 /** Whether hop @p hop is at a peer, at an NF host that has not ended. */

@@ -11,10 +11,11 @@
  * are never taken from shared memory, so a peer can at worst stop the flow. A peer's index that
  * claims more than the ring holds marks the handle bad, for good.
  *
- * Memory order: A, the release store of the producer's tail, pairs with B, the consumer's acquire
- * load: the descriptors and the packet data written before A are seen after B. C, the release
- * store of the consumer's head, pairs with D, the producer's acquire load: the slots were read
- * before they are written again.
+ * Memory order:
+ *  - R1, the release store of the producer's tail, pairs with R2, the consumer's acquire load: the
+ *    consumer sees descriptors and packet data that were written before R1.
+ *  - R3, the release store of the consumer's head, pairs with R4, the producer's acquire load: the
+ *    producer writes a slot only after the consumer has read it.
  *
  * Threads: one per handle.
  */
@@ -24,6 +25,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include <onvm/assert.h>
 #include <onvm/wire.h>
 
 #define ONVM_ALWAYS_INLINE inline __attribute__((always_inline))
@@ -41,6 +43,7 @@ struct onvm_ring {
 static inline void
 onvm_ring_init(struct onvm_ring *ring, void *shared, uint32_t length)
 {
+	ONVM_ASSERT(length != 0 && (length & (length - 1)) == 0);
 	ring->shared = (struct onvm_ring_shared *)shared;
 	ring->mask = length - 1;
 	ring->local = 0;
@@ -56,7 +59,8 @@ onvm_ring_free_count(struct onvm_ring *ring, uint32_t wanted)
 	uint32_t used = ring->local - ring->peer;
 
 	if (length - used < wanted) {
-		ring->peer = __atomic_load_n(&ring->shared->head, __ATOMIC_ACQUIRE); /* D */
+		/* R4: pairs with the release store R3 in onvm_ring_consume(). */
+		ring->peer = __atomic_load_n(&ring->shared->head, __ATOMIC_ACQUIRE);
 		used = ring->local - ring->peer;
 		if (__builtin_expect(used > length, 0)) {
 			ring->is_bad = true;
@@ -74,7 +78,8 @@ onvm_ring_count(struct onvm_ring *ring, uint32_t wanted)
 	uint32_t filled = ring->peer - ring->local;
 
 	if (filled < wanted) {
-		ring->peer = __atomic_load_n(&ring->shared->tail, __ATOMIC_ACQUIRE); /* B */
+		/* R2: pairs with the release store R1 in onvm_ring_publish(). */
+		ring->peer = __atomic_load_n(&ring->shared->tail, __ATOMIC_ACQUIRE);
 		filled = ring->peer - ring->local;
 		if (__builtin_expect(filled > ring->mask + 1, 0)) {
 			ring->is_bad = true;
@@ -92,6 +97,7 @@ onvm_ring_count(struct onvm_ring *ring, uint32_t wanted)
 static ONVM_ALWAYS_INLINE struct onvm_desc *
 onvm_ring_at(const struct onvm_ring *ring, uint32_t i)
 {
+	ONVM_ASSERT(i <= ring->mask);
 	return &ring->shared->desc[(ring->local + i) & ring->mask];
 }
 
@@ -99,16 +105,20 @@ onvm_ring_at(const struct onvm_ring *ring, uint32_t i)
 static ONVM_ALWAYS_INLINE void
 onvm_ring_publish(struct onvm_ring *ring, uint32_t nb)
 {
+	ONVM_ASSERT(nb <= ring->mask + 1 - (ring->local - ring->peer));
 	ring->local += nb;
-	__atomic_store_n(&ring->shared->tail, ring->local, __ATOMIC_RELEASE); /* A */
+	/* R1: pairs with the acquire load R2 in onvm_ring_count(). */
+	__atomic_store_n(&ring->shared->tail, ring->local, __ATOMIC_RELEASE);
 }
 
 /** Consumer: the next @p nb slots have been read. */
 static ONVM_ALWAYS_INLINE void
 onvm_ring_consume(struct onvm_ring *ring, uint32_t nb)
 {
+	ONVM_ASSERT(nb <= ring->peer - ring->local);
 	ring->local += nb;
-	__atomic_store_n(&ring->shared->head, ring->local, __ATOMIC_RELEASE); /* C */
+	/* R3: pairs with the acquire load R4 in onvm_ring_free_count(). */
+	__atomic_store_n(&ring->shared->head, ring->local, __ATOMIC_RELEASE);
 }
 
 /** Put as many of @p nb descriptors as there is room for; @return how many. */

@@ -23,7 +23,11 @@
  *
  * Trust: neither side believes an index that the other one wrote. Sizes and masks are kept
  * privately; a peer's ring index is range-checked (ring.h), a returned descriptor is checked for
- * index, ownership and bounds (native/dataplane/return.c).
+ * index, ownership and bounds (native/dataplane/worker/return.c).
+ *
+ * Sleep: whoever sleeps stores its word, then looks at its rings once more; whoever enqueues then
+ * looks at the word. A full fence stands between the two steps on both sides, so at least one of
+ * them sees the other. S1 (NF host) pairs with S2 (worker), S3 (worker) with S4 (NF host).
  *
  * All integers are of host byte order; both sides run on one host.
  */

@@ -100,7 +100,7 @@ def difference(old: ClusterView, new: ClusterView) -> ViewChange | None:
     """What makes `old` into `new`; None where only the whole one can say it.
 
     Parts that two views share (the same object) are not compared: it is quick for views that
-    `onvm_core.cluster.view_maker` has made.
+    `onvm_core.cluster.view.view_maker` has made.
     """
     if _head(old) != _head(new):
         return None

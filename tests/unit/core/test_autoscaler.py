@@ -27,11 +27,23 @@ def load(
 ) -> Load:
     packets = int(capacity * utilisation * STEP_S * 1000)
     return Load(
-        seconds=STEP_S, packets=packets, done=packets, occupancy=occupancy,
-        busy_cycles=0, idle_cycles=0, cycles_per_packet=0,
-        sheds=sheds, occupancy_mean=occupancy, occupancy_peak=occupancy, p50_us=None, p99_us=None,
-        utilisation=utilisation, capacity_pps=None, arrival=arrival, is_stuck=False,
-    )  # fmt: skip
+        seconds=STEP_S,
+        packets=packets,
+        done=packets,
+        occupancy=occupancy,
+        busy_cycles=0,
+        idle_cycles=0,
+        cycles_per_packet=0,
+        sheds=sheds,
+        occupancy_mean=occupancy,
+        occupancy_peak=occupancy,
+        p50_us=None,
+        p99_us=None,
+        utilisation=utilisation,
+        capacity_pps=None,
+        arrival=arrival,
+        is_stuck=False,
+    )
 
 
 def history(*readings: tuple[Load, ...]) -> list[ServiceLoad]:
@@ -164,9 +176,12 @@ class Service:
         sheds = int(packets * max(each - 1, 0))
         loads = (load(min(each, 1.0), sheds=sheds),) * self.serving
         return ServiceState(
-            serving=self.serving, starting=len(self.starting), standby=self.standby,
-            standby_starting=len(self.standby_starting), loads=loads,
-        )  # fmt: skip
+            serving=self.serving,
+            starting=len(self.starting),
+            standby=self.standby,
+            standby_starting=len(self.standby_starting),
+            loads=loads,
+        )
 
     def step(self, demand: float) -> None:
         self.now_s += STEP_S

@@ -16,10 +16,10 @@ import pytest
 from onvm_core.launch import cgroup
 from onvm_core.launch.cgroup import NO_CGROUP, Cgroup, Cgroups
 from onvm_core.launch.cgroup_tree import Tree, kind_of, parse_trees, read_trees
+from onvm_core.launch.handles import Fence
 from onvm_core.launch.identity import ProcessId
 from onvm_core.launch.launcher import LaunchSpec
 from onvm_core.launch.limits import Limits, describe_unenforced
-from onvm_core.launch.process import Fence
 
 # /proc/self/mountinfo and /proc/self/cgroup as hosts have them; mounts of other kinds shortened.
 V1 = (
@@ -73,14 +73,25 @@ SESSION = "user.slice/user-1000.slice/session-2.scope"
 @pytest.mark.parametrize(
     ("texts", "kind", "own"),
     [
-        (V1, "v1", {
-            "cpu,cpuacct": "cpu,cpuacct/user.slice", "memory": f"memory/{SESSION}",
-            "cpuset": "cpuset",
-        }),
-        (HYBRID, "hybrid", {
-            "cpu,cpuacct": "cpu,cpuacct/user.slice", "memory": f"memory/{SESSION}",
-            "cpuset": "cpuset", "": f"unified/{SESSION}",
-        }),
+        (
+            V1,
+            "v1",
+            {
+                "cpu,cpuacct": "cpu,cpuacct/user.slice",
+                "memory": f"memory/{SESSION}",
+                "cpuset": "cpuset",
+            },
+        ),
+        (
+            HYBRID,
+            "hybrid",
+            {
+                "cpu,cpuacct": "cpu,cpuacct/user.slice",
+                "memory": f"memory/{SESSION}",
+                "cpuset": "cpuset",
+                "": f"unified/{SESSION}",
+            },
+        ),
         (V2, "v2", {"": "user.slice/user-0.slice/session-4.scope"}),
         (V1_CONTAINER, "v1", {"memory": "memory", "cpuset": "cpuset/inner"}),
         (V2_CONTAINER, "v2", {"": ""}),
@@ -88,7 +99,7 @@ SESSION = "user.slice/user-1000.slice/session-2.scope"
         (("", ""), "none", {}),
         (("not a line\n1 2\n - cgroup2\n", "0\n::\nx:y\n"), "none", {}),
     ],
-)  # fmt: skip
+)
 def test_trees_of_each_kind_of_host(texts: tuple[str, str], kind: str, own: dict[str, str]) -> None:
     trees = parse_trees(*texts)
     assert kind_of(trees) == kind
@@ -147,12 +158,13 @@ def test_v2_with_the_cgroup_to_itself_takes_it(tmp_path: Path) -> None:
     assert folder.parent.parent == own / "onvm"
     assert folder.name == "fw+nat-1_x"
     written = {
-        name: (folder / name).read_text()
-        for name in ("cpuset.cpus", "memory.max", "cpu.max")
-    }  # fmt: skip
+        name: (folder / name).read_text() for name in ("cpuset.cpus", "memory.max", "cpu.max")
+    }
     assert written == {
-        "cpuset.cpus": "1,3", "memory.max": str(64 << 20), "cpu.max": "2500 10000",
-    }  # fmt: skip
+        "cpuset.cpus": "1,3",
+        "memory.max": str(64 << 20),
+        "cpu.max": "2500 10000",
+    }
     assert (folder.parent / "cgroup.subtree_control").read_text().startswith("+")
 
 
@@ -303,7 +315,7 @@ def test_want_of_memory_is_seen_and_said(
         (tmp_path / name).write_text(text)
     fenced = Cgroup((tmp_path / "cpuset", tmp_path))
     spec = LaunchSpec(("router",), tmp_path, "secret", tmp_path / "log", limits=limits)
-    Fence(Cgroups(), fenced, spec).note_shortage()
+    Fence(spec, Cgroups(), fenced).note_shortage()
     assert spec.log_path.exists() == is_short
     if is_short:
         assert spec.log_path.read_text() == (
@@ -357,9 +369,12 @@ def test_limit_that_cannot_be_is_an_error_and_leaves_nothing(cgroups: Cgroups) -
 def list_own() -> list[Path]:
     """Cgroups that this process has made."""
     return [
-        folder for tree in read_trees() for base in (tree.own, *tree.above)
-        for folder in base.glob(f"onvm/*-{os.getpid()}-*/*") if folder.name != "manager"
-    ]  # fmt: skip
+        folder
+        for tree in read_trees()
+        for base in (tree.own, *tree.above)
+        for folder in base.glob(f"onvm/*-{os.getpid()}-*/*")
+        if folder.name != "manager"
+    ]
 
 
 KILLED = """
@@ -380,8 +395,10 @@ sys.stdin.read()
 def test_empty_cgroups_of_dead_managers_go_and_nobody_elses(cgroups: Cgroups) -> None:
     with subprocess.Popen(
         [sys.executable, "-P", "-c", KILLED],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-    ) as manager:  # fmt: skip
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as manager:
         assert manager.stdout is not None
         pid, empty, used = manager.stdout.readline().split()
         left = ProcessId.of(int(pid))

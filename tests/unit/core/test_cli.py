@@ -71,8 +71,25 @@ def test_exit_status(monkeypatch: pytest.MonkeyPatch, error: BaseException, stat
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["nope"], "error: No such command 'nope'; see: onvm --help\n"),
-        (["nf", "list", "--nope"], "error: No such option: --nope; see: onvm nf list --help\n"),
+        (["nope"], "error: onvm: 'nope': expected a command; see: onvm --help\n"),
+        (
+            ["nf", "list", "--nope"],
+            "error: --nope: expected an option of onvm nf list; see: onvm nf list --help\n",
+        ),
+        (
+            ["status", "--nam", "x"],
+            "error: --nam: expected an option of onvm status; did you mean --name?; see: ",
+        ),
+        (["status", "x"], "error: onvm status: 'x': expected no further argument; see: "),
+        (["run"], "error: --in: expected URI; see: onvm run --help\n"),
+        (["chain", "add"], "error: CHAIN: expected one more argument; see: "),
+        (["bench", "--runs"], "error: --runs: expected a value; see: "),
+        (["bench", "--runs", "x"], "error: --runs: 'x': expected an integer; see: "),
+        (["bench", "--runs=0"], "error: --runs: '0': expected at least 1; see: "),
+        (
+            ["capture", "p", "-o", "f", "--direction", "up"],
+            "error: --direction: 'up': expected one of in, out, both; see: onvm capture --help\n",
+        ),
         (["nf", "info", "nope"], "error: nf info: 'nope': expected the name of an installed NF"),
     ],
 )
@@ -94,7 +111,7 @@ def test_closed_pipe_is_silent() -> None:
 def test_help_imports_no_command() -> None:
     code = (
         "import sys; from onvm_core.cli.app import _run; _run(['--help']);"
-        "sys.exit(any(name.startswith('onvm_core.cli.nf') for name in sys.modules))"
+        "sys.exit(any(name.startswith('onvm_core.cli.nf.app') for name in sys.modules))"
     )
     subprocess.run([sys.executable, "-P", "-c", code], stdout=subprocess.DEVNULL, check=True)
 

@@ -68,21 +68,24 @@ def test_podman_comes_first_and_docker_is_taken_when_it_does_not_work(programs: 
     ("scripts", "choice", "line"),
     [
         (
-            {}, "",
+            {},
+            "",
             "neither podman nor docker is installed; run: sudo apt-get install podman runc",
         ),
         (
-            {"podman": PODMAN}, "docker",
+            {"podman": PODMAN},
+            "docker",
             "docker is not installed; run: sudo apt-get install docker.io",
         ),
         (
-            {"docker": NO_DAEMON}, "",
+            {"docker": NO_DAEMON},
+            "",
             "docker info: Cannot connect to the Docker daemon at unix:///x. Is it running?",
         ),
         ({"podman": "exit 1"}, "", "podman info: it failed and said nothing"),
         ({"podman": "echo no JSON"}, "", "Expecting value: line 1 column 1 (char 0)"),
     ],
-)  # fmt: skip
+)
 def test_no_engine_says_why(
     programs: Path, scripts: dict[str, str], choice: str, line: str
 ) -> None:
@@ -118,8 +121,10 @@ def test_engines_limits_and_what_they_cannot_enforce(programs: Path) -> None:
     }
     assert list(podman.limits(limits)) == ["--memory=64m", "--memory-swap=64m"]
     assert list(docker.limits(limits)) == [
-        "--cpuset-cpus=1,3", "--memory=64m", "--memory-swap=64m",
-    ]  # fmt: skip
+        "--cpuset-cpus=1,3",
+        "--memory=64m",
+        "--memory-swap=64m",
+    ]
     assert "CPU quota" in docker.unenforced(limits)
 
 
@@ -140,17 +145,22 @@ def test_isolation_is_the_same_under_both() -> None:
     for program in ("podman", "docker"):
         arguments = Engine(program, {}).isolation()
         assert {
-            "--pull=never", "--network=none", "--read-only", "--cap-drop=ALL",
+            "--pull=never",
+            "--network=none",
+            "--read-only",
+            "--cap-drop=ALL",
             "--security-opt=no-new-privileges",
-        } <= set(arguments)  # fmt: skip
+        } <= set(arguments)
 
 
 def test_missing_image_says_the_command(programs: Path, tmp_path: Path) -> None:
     put(programs, "podman", PODMAN)
     spec = LaunchSpec(
-        nfs=("onvm_core.bench.bench_nf:Nf",), attach_path=tmp_path / "a" / "attach.sock",
-        secret="s", log_path=tmp_path / "log",
-    )  # fmt: skip
+        nfs=("onvm_core.bench.bench_nf:Nf",),
+        attach_path=tmp_path / "a" / "attach.sock",
+        secret="s",
+        log_path=tmp_path / "log",
+    )
     with pytest.raises(ConfigError, match=r"run: onvm nf image onvm_core\.bench\.bench_nf:Nf$"):
         ContainerLauncher().launch(spec)
 
@@ -176,14 +186,21 @@ def test_image_of_what_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPa
                 inside |= {entry.name: entry for entry in content}
     site = "opt/onvm/site"
     wanted = {
-        "opt/onvm/python/bin/python3", f"{site}/onvm_sdk/runtime.py",
-        f"{site}/onvm_sdk/lib/libonvm_nf.so", f"{site}/onvm_nf_small/__init__.py",
-        "opt/onvm/lib/libc.so.6", "run/onvm", "tmp",
-    }  # fmt: skip
+        "opt/onvm/python/bin/python3",
+        f"{site}/onvm_sdk/runtime.py",
+        f"{site}/onvm_sdk/lib/libonvm_nf.so",
+        f"{site}/onvm_nf_small/__init__.py",
+        "opt/onvm/lib/libc.so.6",
+        "run/onvm",
+        "tmp",
+    }
     assert wanted <= inside.keys()
     assert not [one for one in inside if one.startswith((f"{site}/onvm_core", f"{site}/pip"))]
-    assert all(entry.uid == 0 and not entry.mode & 0o022 for key, entry in inside.items()
-               if key not in ("tmp", "var/run"))  # fmt: skip
+    assert all(
+        entry.uid == 0 and not entry.mode & 0o022
+        for key, entry in inside.items()
+        if key not in ("tmp", "var/run")
+    )
     compiled = [one for one in inside if one.startswith(f"{site}/onvm_nf_small/__pycache__/")]
     assert len(compiled) == 1
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from onvm_core.launch.handles import AdoptedHandle
 from onvm_core.launch.identity import ProcessId, children, find_by_environment, namespace_init
 from onvm_core.launch.launcher import Launchers, LaunchSpec, host_command, log_tail, pinned
-from onvm_core.launch.process import AdoptedHandle
 from onvm_core.plugins import Offer
 from onvm_sdk.errors import ConfigError
 
@@ -70,13 +70,20 @@ def test_installed_plugins_offer_the_built_in_ones() -> None:
 
 def test_command_of_an_nf_host_says_what_the_spec_says(tmp_path: Path) -> None:
     spec = LaunchSpec(
-        nfs=("a", "b"), attach_path=tmp_path / "s", secret="hush", log_path=tmp_path / "log",
-        instances=("a-1", "b-1"), configs={"b": tmp_path / "b.toml"},
-    )  # fmt: skip
+        nfs=("a", "b"),
+        attach_path=tmp_path / "s",
+        secret="hush",
+        log_path=tmp_path / "log",
+        instances=("a-1", "b-1"),
+        configs={"b": tmp_path / "b.toml"},
+    )
     command = host_command(spec)
     assert command[: command.index("--socket")] == [
-        sys.executable, "-P", "-m", "onvm_sdk.runtime",
-    ]  # fmt: skip
+        sys.executable,
+        "-P",
+        "-m",
+        "onvm_sdk.runtime",
+    ]
     rest = " ".join(command[command.index("--socket") :])
     assert rest == (
         f"--socket {tmp_path}/s --nf a,b --instance a-1,b-1 --config b={tmp_path}/b.toml "
@@ -102,9 +109,12 @@ def test_processes_are_found_by_their_secret_oldest_first(tmp_path: Path) -> Non
         "sys.stdin.read(); c.kill(); c.wait()"
     )
     with subprocess.Popen(
-        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        [sys.executable, "-c", program],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
         env={**os.environ, "ONVM_TEST_SECRET": str(tmp_path)},
-    ) as process:  # fmt: skip
+    ) as process:
         assert process.stdout is not None
         child = int(process.stdout.readline())
         # A process that begins another program has no environment for a moment.

@@ -22,9 +22,16 @@ from onvm_core.scaling.load import (
 HZ = 2e9
 UNITS = Units(hz=HZ, ring_length=1000, n_workers=1, bounds_ns=tuple(i * 1000 for i in range(8)))
 NOTHING = LoadCounters(
-    packets=0, done=0, busy_cycles=0, idle_cycles=0, loops=0, shed=0, reserved=0, peak=0,
+    packets=0,
+    done=0,
+    busy_cycles=0,
+    idle_cycles=0,
+    loops=0,
+    shed=0,
+    reserved=0,
+    peak=0,
     latency=(0,) * 8,
-)  # fmt: skip
+)
 BEGIN = Reading(10.0, NOTHING)
 
 
@@ -36,9 +43,14 @@ def serve(pps: float, cost: float, seconds: float, **more: object) -> Reading:
     """What a host has counted that gets `pps` and takes `cost` cycles for each in its NFs."""
     packets = int(pps * seconds)
     return after(
-        seconds, packets=packets, done=packets, loops=packets, busy_cycles=int(packets * cost),
-        idle_cycles=int(HZ * seconds - packets * (cost + HANDLING_CYCLES)), **more,
-    )  # fmt: skip
+        seconds,
+        packets=packets,
+        done=packets,
+        loops=packets,
+        busy_cycles=int(packets * cost),
+        idle_cycles=int(HZ * seconds - packets * (cost + HANDLING_CYCLES)),
+        **more,
+    )
 
 
 def test_half_of_its_time_is_half_its_capacity() -> None:
@@ -88,8 +100,9 @@ def test_shed_packets_are_demand() -> None:
 
 def test_handling_is_what_a_backlogged_host_spends_around_its_nfs() -> None:
     begin = Reading(10.0, replace(NOTHING, reserved=800))
-    now = after(1.0, packets=1_000_000, done=1_000_000, loops=9, busy_cycles=1_850_000_000,
-                reserved=700)  # fmt: skip
+    now = after(
+        1.0, packets=1_000_000, done=1_000_000, loops=9, busy_cycles=1_850_000_000, reserved=700
+    )
     assert handling_cycles(begin, now, UNITS, 60.0) == pytest.approx(150)
     load = measure(begin, now, UNITS, handling_cycles(begin, now, UNITS, 60.0))
     assert load.utilisation == pytest.approx(1.0)
@@ -150,8 +163,11 @@ def test_cost_of_waking_up_does_not_lower_the_capacity() -> None:
     meter.add(BEGIN)
     busy = serve(pps=500_000, cost=1970, seconds=0.5)
     meter.add(busy)
-    few = replace(busy.counters, done=busy.counters.done + 1000,
-                  busy_cycles=busy.counters.busy_cycles + 20_000_000)  # fmt: skip
+    few = replace(
+        busy.counters,
+        done=busy.counters.done + 1000,
+        busy_cycles=busy.counters.busy_cycles + 20_000_000,
+    )
     meter.add(Reading(busy.at_s + 1.0, few))
     assert meter.capacity_pps == pytest.approx(1_000_000)
 
@@ -161,8 +177,11 @@ def test_host_that_slows_down_loses_capacity() -> None:
     meter.add(BEGIN)
     fast = serve(pps=500_000, cost=1970, seconds=0.5)
     meter.add(fast)
-    slow = replace(fast.counters, done=fast.counters.done + 50_000,
-                   busy_cycles=fast.counters.busy_cycles + 50_000 * 19_970)  # fmt: skip
+    slow = replace(
+        fast.counters,
+        done=fast.counters.done + 50_000,
+        busy_cycles=fast.counters.busy_cycles + 50_000 * 19_970,
+    )
     meter.add(Reading(fast.at_s + 1.0, slow))
     assert meter.capacity_pps == pytest.approx(100_000)
 
@@ -184,10 +203,16 @@ def test_stuck_time_adds_up_only_while_the_manager_looks() -> None:
 counts = st.integers(min_value=0, max_value=(1 << 64) - 1)
 readings = st.builds(
     LoadCounters,
-    packets=counts, done=counts, busy_cycles=counts, idle_cycles=counts, loops=counts,
-    shed=counts, reserved=st.integers(0, 1 << 33), peak=st.integers(0, 1 << 33),
+    packets=counts,
+    done=counts,
+    busy_cycles=counts,
+    idle_cycles=counts,
+    loops=counts,
+    shed=counts,
+    reserved=st.integers(0, 1 << 33),
+    peak=st.integers(0, 1 << 33),
     latency=st.lists(counts, min_size=8, max_size=8).map(tuple),
-)  # fmt: skip
+)
 
 
 @settings(max_examples=200)
@@ -221,10 +246,20 @@ def test_capacity_is_that_of_the_limit(
     meter.add(Reading(seconds, full))
     packets += int(limit * share * seconds)
     idle = int(HZ * seconds * (1 - share))
-    meter.add(Reading(2 * seconds, replace(
-        full, packets=packets, done=packets, loops=2, busy_cycles=int(packets * cost),
-        idle_cycles=idle, reserved=0,
-    )))  # fmt: skip
+    meter.add(
+        Reading(
+            2 * seconds,
+            replace(
+                full,
+                packets=packets,
+                done=packets,
+                loops=2,
+                busy_cycles=int(packets * cost),
+                idle_cycles=idle,
+                reserved=0,
+            ),
+        )
+    )
     assert meter.capacity_pps == pytest.approx(limit, rel=0.1)
 
 
@@ -232,9 +267,12 @@ def turns_of(bursts: list[int], fixed: float, each: float) -> TurnSums:
     """What a host counts whose turns cost `fixed` cycles, and `each` for a packet."""
     cycles = [int(fixed + each * n) for n in bursts]
     return TurnSums(
-        len(bursts), sum(bursts), sum(n * n for n in bursts), sum(cycles),
+        len(bursts),
+        sum(bursts),
+        sum(n * n for n in bursts),
+        sum(cycles),
         sum(c * n for c, n in zip(cycles, bursts, strict=True)),
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize(("fixed", "each"), [(0, 100), (600, 100), (150_000, 20), (50, 5000)])

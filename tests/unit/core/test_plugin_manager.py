@@ -66,8 +66,10 @@ def test_built_ins_come_through_the_hooks() -> None:
         (fail, "RuntimeError: no luck"),
         (lambda: ["word"], "TypeError: expected Offer objects, got 'word'"),
         (lambda: 7, "TypeError"),
+        (lambda: [Offer("a b", "x", "json:loads")], "expected a name of lower-case letters"),
+        (lambda: [Offer("a", "x\ny", "json:loads")], "expected a summary of one line for 'a'"),
     ],
-    ids=["raises", "no-offers", "no-list"],
+    ids=["raises", "no-offers", "no-list", "bad-name", "bad-summary"],
 )
 def test_bad_hook_is_named_and_hides_no_other(action: Callable[[], Any], reason: str) -> None:
     manager = PluginManager()
@@ -110,10 +112,11 @@ def test_unhashable_plugin_is_a_problem() -> None:
     assert list(manager.offers(HOOK)) == ["loads"]
 
 
-def test_load_imports_what_is_asked_for() -> None:
+def test_load_imports_what_is_asked_for_and_checks_it() -> None:
     manager = PluginManager()
     manager.register(offering("loads", "nothing_of_this_name"), "one")
-    assert manager.load(HOOK, "loads")("[1]") == [1]
+    with pytest.raises(PluginError, match="loads: expected a class with obstacle"):
+        manager.load(HOOK, "loads")
     with pytest.raises(PluginError, match="json:nothing_of_this_name to be importable"):
         manager.load(HOOK, "nothing_of_this_name")
     with pytest.raises(PluginError, match="launchers: 'podman': expected one of loads, nothing"):

@@ -106,8 +106,9 @@ def test_numbers_are_those_of_this_system(tmp_path: Path) -> None:
     # Headers older than a call leave its name as it is.
     known = [(name, int(n)) for name, n in zip(DENIED, found, strict=True) if n.isdecimal()]
     assert len(known) > len(DENIED) // 2
-    assert known == [(n, v) for n, v in zip(DENIED, machine.denied, strict=True)
-                     if n in dict(known)]  # fmt: skip
+    assert known == [
+        (n, v) for n, v in zip(DENIED, machine.denied, strict=True) if n in dict(known)
+    ]
 
 
 def test_tightened_profile_of_an_engine_denies_the_same() -> None:

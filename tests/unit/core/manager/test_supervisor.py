@@ -12,9 +12,9 @@ from typing import Any, cast
 import pytest
 
 from onvm_core.dataplane.fake import FakeDataPlane
+from onvm_core.launch.handles import AdoptedHandle
 from onvm_core.launch.identity import ProcessId
 from onvm_core.launch.launcher import LaunchSpec
-from onvm_core.launch.process import AdoptedHandle
 from onvm_core.manager.deployment import Deployment
 from onvm_core.manager.placement.allocator import NoResourcesError
 from onvm_core.manager.supervision.supervised import WantedHost

@@ -1,0 +1,1 @@
+"""``onvm cluster``."""

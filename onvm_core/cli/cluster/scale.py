@@ -1,0 +1,194 @@
+"""``onvm cluster scale``."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from onvm_core.cli.cluster.connection import ClusterOptions, author
+from onvm_core.cli.options import JsonOption, names_in, with_option_groups
+from onvm_core.cli.output import make_console, make_table, print_json
+from onvm_core.cluster.scaling.requests import RequestQueue
+from onvm_core.cluster.status import RequestStatus, read_requests, read_snapshot
+from onvm_core.cluster.tree.nodes import ClaimNode, RequestNode, check_name
+from onvm_core.manager.config.sections import nearest
+from onvm_sdk.errors import ConfigError, OnvmError
+
+__all__ = ["app", "request_table"]
+
+POLL_S = 0.02
+GRACE_S = 10.0
+STOP_DEADLINE_S = 30.0
+
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.command("list")
+@with_option_groups
+def list_(
+    where: ClusterOptions,
+    as_json: JsonOption = False,
+) -> None:
+    """List requests that wait or ended within the last hour."""
+    with where.reach() as found:
+        snapshot = read_snapshot(found.ensemble, found.paths)
+        requests = read_requests(RequestQueue(found.ensemble, found.paths), snapshot)
+    if as_json:
+        print_json(requests)
+    else:
+        make_console().print(request_table(requests))
+
+
+@app.command()
+@with_option_groups
+def out(
+    where: ClusterOptions,
+    service: Annotated[str, typer.Argument(metavar="SERVICE", help="Name of the service.")],
+    prefer: Annotated[
+        str,
+        typer.Option(
+            metavar="HOST,…", help="Hosts to try first, in this order.", show_default="none"
+        ),
+    ] = "",
+    reason: Annotated[
+        str, typer.Option(metavar="TEXT", help="Why; scale list shows it.")
+    ] = "asked for",
+    deadline_s: Annotated[
+        float, typer.Option(min=0.1, max=86400, metavar="S", help="Seconds after which it expires.")
+    ] = 30.0,
+    key: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEY",
+            help="Name of the request; a second one of that name does nothing.",
+            show_default="a new name",
+        ),
+    ] = None,
+    placement: Annotated[str, typer.Option(metavar="NAME", help="Host policy.")] = "locality",
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it is served.")] = True,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask for one more instance of a service."""
+    key = check_name(key or f"{service}-{uuid.uuid4().hex[:12]}", "--key")
+    now = time.time()
+    request = RequestNode(
+        key=key,
+        service=service,
+        reason=f"{reason} ({author()})",
+        preferred=names_in(prefer),
+        deadline=round(now + deadline_s, 3),
+        made=round(now, 3),
+        placement=placement,
+    )
+    with where.reach() as found:
+        snapshot = read_snapshot(found.ensemble, found.paths)
+        known = {one.service for host in snapshot.hosts.values() for one in host.plugins}
+        if service not in known:
+            raise ConfigError(
+                f"expected a service that some host has an NF for; {nearest(service, known)}",
+                field="scale out",
+                value=service,
+            )
+        claim = _put(RequestQueue(found.ensemble, found.paths), request, wait=wait)
+    _report(key, claim, as_json)
+
+
+@app.command("in")
+@with_option_groups
+def in_(
+    where: ClusterOptions,
+    service: Annotated[str, typer.Argument(metavar="SERVICE", help="Name of the service.")],
+    host: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST",
+            help="Host whose instance ends.",
+            show_default="that of the newest instance",
+        ),
+    ] = None,
+    reason: Annotated[
+        str, typer.Option(metavar="TEXT", help="Why; scale list shows it.")
+    ] = "asked for",
+    as_json: JsonOption = False,
+) -> None:
+    """End one instance of a service; another takes over its flows."""
+    with where.reach() as found:
+        snapshot = read_snapshot(found.ensemble, found.paths)
+        running = sorted(
+            (one.number, name, one.name)
+            for name, node in snapshot.instances.items()
+            for one in node.instances
+            if service in one.services and one.state == "active"
+        )
+        chosen = [one for one in running if host in (None, one[1])]
+        if not chosen:
+            known = ", ".join(dict.fromkeys(name for _, name, _ in running))
+            raise ConfigError(
+                f"expected a service that has an instance there ({known or 'it has none'})",
+                field="scale in",
+                value=service,
+            )
+        _, name, instance = chosen[-1]
+        now = time.time()
+        request = RequestNode(
+            key=f"{service}-{uuid.uuid4().hex[:12]}",
+            service=service,
+            reason=f"{reason} ({author()})",
+            preferred=[name],
+            stop=instance,
+            deadline=round(now + STOP_DEADLINE_S, 3),
+            made=round(now, 3),
+        )
+        claim = _put(RequestQueue(found.ensemble, found.paths), request, wait=True)
+    _report(request.key, claim, as_json)
+
+
+def _put(queue: RequestQueue, request: RequestNode, *, wait: bool) -> ClaimNode:
+    """Put a request into the queue, and wait for what becomes of it."""
+    queue.put(request)
+    claim = queue.claim(request.key)
+    deadline = request.deadline + GRACE_S
+    while wait and claim is not None and claim.state == "waiting" and time.time() < deadline:
+        time.sleep(POLL_S)
+        claim = queue.claim(request.key)
+    if claim is None or (wait and claim.state == "waiting"):
+        raise OnvmError(
+            f"{request.key}: nobody has answered; is there an agent? see onvm cluster status"
+        )
+    return claim
+
+
+def _report(key: str, claim: ClaimNode, as_json: bool) -> None:
+    if as_json:
+        print_json({"key": key, "claim": claim})
+    elif claim.state == "done":
+        print(f"{key}: {claim.instance} on {claim.host} ({claim.why})")
+    elif claim.state == "waiting":
+        print(f"{key}: in the queue")
+    if claim.state == "expired":
+        raise OnvmError(f"{key} has expired: {claim.why}")
+
+
+def request_table(requests: list[RequestStatus]) -> Table:
+    """Requests and what has become of them."""
+    table = make_table(
+        "Requests", ("time", "key", "service", "state", "served by", "reason", "why"), ("ms",)
+    )
+    for one in requests:
+        took = "-" if one.ended is None else f"{(one.ended - one.made) * 1e3:,.0f}"
+        served = "-" if one.host is None else f"{one.instance} on {one.host}"
+        table.add_row(
+            time.strftime("%H:%M:%S", time.localtime(one.made)),
+            one.key,
+            one.service,
+            one.state,
+            served,
+            one.reason,
+            one.why,
+            took,
+        )
+    return table

@@ -1,0 +1,61 @@
+"""``onvm bench``: measure this host."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+
+from onvm_core.bench.line import BenchLine
+from onvm_core.bench.plot import check_plot, write_plot
+from onvm_core.bench.suites import SUITES, run_suite
+from onvm_core.cli.options import JsonOption
+from onvm_core.cli.output import print_json
+
+__all__ = ["bench"]
+
+
+def bench(
+    suite: Annotated[
+        str, typer.Argument(metavar="SUITE", help=f"One of {', '.join(SUITES)}, or all.")
+    ] = "all",
+    runs: Annotated[
+        int, typer.Option("--runs", min=1, metavar="N", help="Runs of each scenario.")
+    ] = 5,
+    seconds: Annotated[
+        float, typer.Option("--seconds", min=0.1, metavar="S", help="Seconds of each measurement.")
+    ] = 1.0,
+    as_json: JsonOption = False,
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            "--plot",
+            metavar="FILE",
+            help="Draw the figures, to FILE.png or FILE.svg.",
+            show_default="no plot",
+        ),
+    ] = None,
+) -> None:
+    """Measure throughput, latency, start-up and recovery.
+
+    Ports are null ports. Nothing else should run meanwhile. Figures are medians; compare only runs
+    of one hour.
+    """
+    if plot is not None:
+        check_plot(plot)
+    lines: list[BenchLine] = []
+    for name in SUITES if suite == "all" else [suite]:
+        for line in run_suite(name, runs, seconds):
+            lines.append(line)
+            if not as_json:
+                typer.echo(
+                    f"{line.name:24} {line.median:>14,.3f} {line.unit:12} "
+                    f"({line.min:,.3f} to {line.max:,.3f}, {line.runs} runs)"
+                )
+    if as_json:
+        print_json(msgspec.to_builtins(lines))
+    if plot is not None:
+        title = f"onvm bench {suite}: medians, whiskers from least to greatest"
+        write_plot(lines, plot, title=title)

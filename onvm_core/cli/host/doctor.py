@@ -1,0 +1,43 @@
+"""``onvm doctor``."""
+
+from __future__ import annotations
+
+from onvm_core.cli.options import JsonOption
+from onvm_core.cli.output import print_json, print_table
+from onvm_core.doctor import Health, examine
+
+__all__ = ["doctor"]
+
+
+def doctor(
+    as_json: JsonOption = False,
+) -> None:
+    """Show what this host can do, and how to fix what it cannot.
+
+    Nothing that is lacking keeps `onvm run` from working on pcap, null and generator ports.
+    """
+    findings = examine()
+    if as_json:
+        print_json(findings)
+        return
+    print_table(
+        [
+            {
+                "health": finding.health.value,
+                "subject": finding.subject,
+                "found": finding.found,
+                "purpose": finding.purpose,
+            }
+            for finding in findings
+        ],
+        {"health": "", "subject": "What", "found": "Found", "purpose": "For"},
+    )
+    fixes = [
+        (finding.subject, finding.fix)
+        for finding in findings
+        if finding.health is Health.LACK and finding.fix
+    ]
+    if fixes:
+        print("\nTo fix:")
+    for subject, fix in fixes:
+        print(f"  # {subject}\n  {fix}")

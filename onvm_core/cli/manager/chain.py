@@ -1,0 +1,105 @@
+"""``onvm chain``: chains of a running manager."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from onvm_core.cli.manager.connect import connect
+from onvm_core.cli.manager.status import chain_table
+from onvm_core.cli.options import ChainOptions, JsonOption, NameOption, with_option_groups
+from onvm_core.cli.output import make_console, print_json, print_table
+from onvm_core.manager.api.messages import (
+    ChainAddRequest,
+    ChainListRequest,
+    ChainRemoveRequest,
+    ChainReply,
+    ChainShowReply,
+    ChainShowRequest,
+    ChainsReply,
+    DoneReply,
+    Hop,
+)
+
+__all__ = ["app"]
+
+app = typer.Typer(no_args_is_help=True)
+
+ChainName = Annotated[str, typer.Argument(metavar="CHAIN", help="Name of the chain.")]
+
+
+@app.command("list")
+def list_(name: NameOption = "main", as_json: JsonOption = False) -> None:
+    """List the chains."""
+    with connect(name) as client:
+        chains = client.ask(ChainListRequest(), ChainsReply).chains
+    if as_json:
+        print_json(chains)
+    else:
+        make_console().print(chain_table(chains))
+
+
+@app.command()
+@with_option_groups
+def add(
+    chain: ChainName,
+    near: Annotated[str, typer.Option("--in", metavar="PORT", help="Port at which packets enter.")],
+    far: Annotated[str, typer.Option("--out", metavar="PORT", help="Port at which they leave.")],
+    options: ChainOptions,
+    name: NameOption = "main",
+    as_json: JsonOption = False,
+) -> None:
+    """Add a chain, or change one; packets take it at once."""
+    request = ChainAddRequest(
+        name=chain,
+        near=near,
+        far=far,
+        services=options.service_names,
+        bidirectional=not options.one_way,
+        track_flows=options.track_flows,
+        on_failure=options.on_failure,
+    )
+    with connect(name) as client:
+        reply = client.ask(request, ChainReply)
+    if as_json:
+        print_json(reply)
+    else:
+        print(f"chain {chain}: {near} → {' → '.join([*reply.services, far])}")
+
+
+@app.command()
+def remove(chain: ChainName, name: NameOption = "main") -> None:
+    """Remove a chain; packets at its ports are dropped as no_chain."""
+    with connect(name) as client:
+        client.ask(ChainRemoveRequest(name=chain), DoneReply)
+    print(f"removed chain {chain}")
+
+
+@app.command()
+def show(chain: ChainName, name: NameOption = "main", as_json: JsonOption = False) -> None:
+    """Show a chain and its paths, with SPI and SI (RFC 8300)."""
+    with connect(name) as client:
+        reply = client.ask(ChainShowRequest(name=chain), ChainShowReply)
+    if as_json:
+        print_json(reply)
+        return
+    make_console().print(chain_table([reply.chain]))
+    rows = [
+        {
+            "spi": path.spi,
+            "way": "back" if path.is_reverse else "forth",
+            "flows": f"{path.flows:,}",
+            "hops": " → ".join(_hop(hop) for hop in path.hops),
+        }
+        for path in reply.paths
+    ]
+    print()
+    if rows:
+        print_table(rows, {"spi": "SPI", "way": "Way", "flows": "Flows", "hops": "Instances [SI]"})
+    else:
+        print("no path yet: they are made when flows come, if the chain tracks them")
+
+
+def _hop(hop: Hop) -> str:
+    return f"{hop.instance} [{hop.si}]"

@@ -1,0 +1,359 @@
+"""``onvm run``: packets through a chain of NFs, once."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+
+from onvm_core.cli.installed import plugins_of_process
+from onvm_core.cli.manager.report import print_report
+from onvm_core.cli.signals import stop_on_signals
+from onvm_core.dataplane.values import DataplaneSettings
+from onvm_core.export.report import Report
+from onvm_core.launch.launcher import DEFAULT_LAUNCHER, Launchers
+from onvm_core.launch.limits import LimitMode
+from onvm_core.manager.api.directory import temporary_directory
+from onvm_core.manager.captures.capture import Capture, CapturePoint
+from onvm_core.manager.deployment import Deployment
+from onvm_core.manager.placement.allocator import load_policy
+from onvm_core.manager.placement.policy import DEFAULT_POLICY
+from onvm_core.manager.placement.topology import port_node
+from onvm_core.manager.ports import PortKind, parse_uri, port_kinds
+from onvm_core.manager.startup.environment import split_cpus, worker_nodes
+from onvm_core.manager.startup.numa import memory_nodes
+from onvm_core.plugins import discover, find
+from onvm_sdk.errors import ConfigError
+
+__all__ = ["RunRequest", "run", "run_once"]
+
+POLL_S = 0.05
+PROGRESS_EVERY_S = 0.2
+
+
+class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What `run_once` does."""
+
+    near: str
+    """URI of the port that packets come from."""
+    far: str
+    """URI of the port behind the chain."""
+    nfs: tuple[str, ...]
+    configs: dict[str, Path] = {}
+    is_fused: bool = False
+    duration_s: float | None = None
+    count: int | None = None
+    """Packets to receive: exactly as many from a source that can count, else at least."""
+    track_flows: bool = False
+    is_bidirectional: bool = True
+    is_busy: bool = False
+    n_workers: int = 1
+    n_buffers: int = 8192
+    buffer_bytes: int = 2048
+    ring_length: int = 1024
+    wants_progress: bool = False
+    """A bar on stderr."""
+    instances: int = 1
+    launcher: str = DEFAULT_LAUNCHER
+    limits: LimitMode = LimitMode.AVAILABLE
+    capture: Path | None = None
+    """File for what leaves through the far port, as pcapng."""
+    capture_limit: int = 0
+
+
+def run(
+    near: Annotated[str, typer.Option("--in", metavar="URI", help="Port at which packets enter.")],
+    far: Annotated[str, typer.Option("--out", metavar="URI", help="Port at which they leave.")],
+    chain: Annotated[
+        str, typer.Option("--chain", metavar="NF,…", help="NFs in order; empty for none.")
+    ],
+    nf_config: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--nf-config",
+            metavar="NAME=FILE",
+            help="Configuration of an NF; may be repeated.",
+            show_default="none",
+        ),
+    ] = None,
+    fuse: Annotated[bool, typer.Option("--fuse", help="Run all NFs in one process.")] = False,
+    count: Annotated[
+        int | None,
+        typer.Option(
+            "--count", min=1, metavar="N", help="Packets to receive.", show_default="no limit"
+        ),
+    ] = None,
+    duration: Annotated[
+        float | None,
+        typer.Option(
+            "--duration", min=0.001, metavar="S", help="Seconds to run.", show_default="no limit"
+        ),
+    ] = None,
+    instances: Annotated[
+        int, typer.Option("--instances", min=1, max=64, metavar="N", help="Instances of each NF.")
+    ] = 1,
+    launcher: Annotated[
+        str, typer.Option("--launcher", metavar="NAME", help="Launcher of the NFs.")
+    ] = DEFAULT_LAUNCHER,
+    limits: Annotated[
+        LimitMode,
+        typer.Option("--limits", help="Whether NFs are kept within their CPUs and memory."),
+    ] = LimitMode.AVAILABLE,
+    workers: Annotated[
+        int, typer.Option("--workers", min=1, max=16, metavar="N", help="Worker lcores.")
+    ] = 1,
+    buffers: Annotated[
+        int,
+        typer.Option(
+            "--buffers",
+            min=1024,
+            max=1 << 20,
+            metavar="N",
+            help="Packet buffers on each NUMA node that has workers or ports.",
+        ),
+    ] = 8192,
+    buffer_size: Annotated[
+        int,
+        typer.Option(
+            "--buffer-size", min=256, max=60000, metavar="N", help="Bytes of the largest packet."
+        ),
+    ] = 2048,
+    busy: Annotated[
+        bool, typer.Option("--busy", help="Never sleep; needs cores of its own.")
+    ] = False,
+    track_flows: Annotated[
+        bool, typer.Option("--track-flows", help="Look up flows even if only one path is possible.")
+    ] = False,
+    json_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--json",
+            metavar="FILE",
+            help="Write the report as JSON; - for stdout.",
+            show_default="a table",
+        ),
+    ] = None,
+) -> None:
+    """Send packets through a chain of NFs, then report what happened.
+
+    It ends when the source has no more packets, after --count packets or --duration seconds, or
+    with Ctrl-C.
+    """
+    names = tuple(name.strip() for name in chain.split(",") if name.strip())
+    report = run_once(
+        RunRequest(
+            near=near,
+            count=count,
+            far=far,
+            nfs=names,
+            configs=_configs(nf_config or [], names),
+            is_fused=fuse,
+            duration_s=duration,
+            track_flows=track_flows or instances > 1,
+            is_busy=busy,
+            n_workers=workers,
+            n_buffers=buffers,
+            buffer_bytes=buffer_size,
+            instances=instances,
+            launcher=launcher,
+            limits=limits,
+            wants_progress=sys.stderr.isatty(),
+        )
+    )
+    if json_file is None:
+        print_report(report)
+        return
+    text = msgspec.json.format(msgspec.json.encode(report), indent=2)
+    if str(json_file) == "-":
+        print(text.decode())
+        return
+    try:
+        json_file.write_bytes(text + b"\n")
+    except OSError as error:
+        raise ConfigError(
+            error.strerror or "cannot be written", field="--json", value=str(json_file)
+        ) from None
+    print_report(report)
+
+
+def _counting(request: RunRequest, kinds: Mapping[str, PortKind]) -> RunRequest:
+    """Let the source count the packets itself, if it can."""
+    kind = kinds.get(parse_uri(request.near, field="--in").scheme)
+    if request.count is None or kind is None or "count" not in kind.options.__struct_fields__:
+        return request
+    joint = "&" if "?" in request.near else "?"
+    near = f"{request.near}{joint}count={request.count}"
+    return msgspec.structs.replace(request, near=near, count=None)
+
+
+def _configs(entries: list[str], names: tuple[str, ...]) -> dict[str, Path]:
+    configs = {}
+    for entry in entries:
+        name, equals, file = entry.partition("=")
+        if not equals or name not in names:
+            raise ConfigError(
+                f"expected NAME=FILE with a NAME of the chain ({', '.join(names)})",
+                field="--nf-config",
+                value=entry,
+            )
+        path = Path(file)
+        if not path.is_file():
+            raise ConfigError("no such file", field=f"--nf-config {name}", value=file)
+        configs[name] = path
+    return configs
+
+
+def run_once(request: RunRequest) -> Report:
+    """Set a chain up, let the packets through and take it down again.
+
+    Raises:
+        ConfigError: the request names what is not there.
+        NfFailed: an NF ended or was never ready.
+    """
+    kinds = port_kinds(plugins_of_process())
+    request = _counting(request, kinds)
+    packages = discover()
+    installed = {name: find(name, packages) for name in request.nfs}
+    services = {name: package.service or name for name, package in installed.items()}
+    launchers = Launchers(limits=request.limits)
+    launchers.get(request.launcher, field="--launcher")
+    for warning in launchers.warnings if request.nfs else ():
+        print(f"note: {warning}", file=sys.stderr)
+    uris = (parse_uri(request.near, field="--in"), parse_uri(request.far, field="--out"))
+    settings = DataplaneSettings(
+        n_workers=request.n_workers,
+        worker_nodes=(nodes := worker_nodes(split_cpus(request.n_workers)[0])),
+        memory_nodes=memory_nodes(nodes, map(port_node, (request.near, request.far))),
+        n_buffers=request.n_buffers,
+        data_bytes=request.buffer_bytes,
+        ring_length=request.ring_length,
+        idle_policy=1 if request.is_busy else 0,
+    )
+    use_pci = any(uri.scheme in kinds and kinds[uri.scheme].needs_pci for uri in uris)
+    with (
+        temporary_directory() as directory,
+        stop_on_signals() as stop,
+        Deployment(
+            Path(directory),
+            settings,
+            kinds=kinds,
+            package=installed.get,
+            launchers=launchers,
+            placement=load_policy(DEFAULT_POLICY),
+            use_pci=use_pci,
+        ) as deployment,
+    ):
+        deployment.plane.pause_sources(True)  # they can wait until there is a chain
+        deployment.open_port("in", request.near, "in", field="--in")
+        deployment.open_port("out", request.far, "out", field="--out")
+        for name in request.nfs:  # numbers, and so tables, in the order of the chain
+            deployment.manager.registry.service_id(services[name])
+        for _ in range(request.instances):
+            if request.is_fused and request.nfs:
+                deployment.launch(request.nfs, configs=request.configs, launcher=request.launcher)
+            else:
+                for name in request.nfs:
+                    deployment.launch([name], configs=request.configs, launcher=request.launcher)
+        deployment.wait_ready([services[name] for name in request.nfs])
+        deployment.begin()
+        deployment.chains.add(
+            "main",
+            "in",
+            "out",
+            [services[name] for name in request.nfs],
+            is_bidirectional=request.is_bidirectional,
+            track_flows=request.track_flows,
+        )
+        deployment.plane.pause_sources(False)
+        with _captured(deployment, request) as capture:
+            _let_through(deployment, request, stop, capture)
+            seconds = deployment.elapsed_s
+            deployment.drain()
+        return deployment.finish(seconds)
+
+
+@contextmanager
+def _captured(deployment: Deployment, request: RunRequest) -> Iterator[Capture | None]:
+    if request.capture is None:
+        yield None
+        return
+    point = CapturePoint("out", deployment.port_number("out"), is_in=False, is_out=True)
+    with Capture(
+        deployment.plane, request.capture, [point], limit=request.capture_limit
+    ) as capture:
+        yield capture
+
+
+def _let_through(
+    deployment: Deployment, request: RunRequest, stop: list[int], capture: Capture | None
+) -> None:
+    begin = time.monotonic()
+    with _progress(request) as show:
+        shown = 0.0
+        while not stop:
+            deployment.poll(POLL_S if capture is None else POLL_S / 10)
+            deployment.check_launched()
+            if capture is not None:
+                capture.drain()
+            elapsed = time.monotonic() - begin
+            if request.duration_s is not None and elapsed >= request.duration_s:
+                return
+            if deployment.sources_finished() and deployment.is_drained():
+                return
+            if request.count is not None and deployment.received() >= request.count:
+                return
+            if elapsed - shown >= PROGRESS_EVERY_S:
+                shown = elapsed
+                show(elapsed, deployment.received())
+
+
+class _Silent:
+    def __call__(self, elapsed: float, n_received: int) -> None:
+        pass
+
+
+class _Bar:
+    def __init__(self, progress: Progress, request: RunRequest) -> None:
+        self._progress = progress
+        count = parse_uri(request.near).options.get("count", "0")
+        self._count = request.count or (int(count) if count.isdigit() else 0)
+        self._duration_s = request.duration_s
+        total = self._duration_s or (self._count or None)
+        self._task = progress.add_task("packets", total=total)
+
+    def __call__(self, elapsed: float, n_received: int) -> None:
+        done = elapsed if self._duration_s else n_received
+        rate = n_received / elapsed / 1e6
+        self._progress.update(
+            self._task, completed=done, description=f"{n_received:,} packets, {rate:.2f} Mpps"
+        )
+
+
+@contextmanager
+def _progress(request: RunRequest) -> Iterator[_Bar | _Silent]:
+    if not request.wants_progress:
+        yield _Silent()
+        return
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    ) as progress:
+        yield _Bar(progress, request)

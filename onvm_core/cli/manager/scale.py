@@ -1,0 +1,157 @@
+"""``onvm scale``."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+import typer
+from rich.console import Group, RenderableType
+
+from onvm_core.cli.manager.connect import connect
+from onvm_core.cli.options import JsonOption, NameOption
+from onvm_core.cli.output import make_console, make_table, print_json
+from onvm_core.manager.api.client import Client
+from onvm_core.manager.api.messages import (
+    ScaledService,
+    ScaleReply,
+    ScaleRequest,
+    ScaleStatusReply,
+    ScaleStatusRequest,
+)
+from onvm_core.scaling.autoscaler import Decision
+from onvm_sdk.errors import ConfigError, OnvmError
+
+__all__ = ["scale"]
+
+TIMEOUT_S = 20.0
+POLL_S = 0.02
+
+
+def scale(
+    service: Annotated[
+        str,
+        typer.Argument(metavar="SERVICE|status", help="A service; status lists what is scaled."),
+    ] = "status",
+    count: Annotated[
+        str,
+        typer.Argument(
+            metavar="N|auto",
+            help="Number of instances; auto lets its policy decide.",
+            show_default="none, with status",
+        ),
+    ] = "",
+    name: NameOption = "main",
+    as_json: JsonOption = False,
+) -> None:
+    """Set how many instances a service has, or show what is scaled.
+
+    It returns when that many serve. Of those that are too many the newest drain: they get no new
+    flows, and end with their last one.
+    """
+    if service == "status" and not count:
+        with connect(name) as client:
+            reply = client.ask(ScaleStatusRequest(), ScaleStatusReply)
+        if as_json:
+            print_json(reply)
+        else:
+            make_console().print(_tables(reply))
+        return
+    wanted = _wanted(count)
+    with connect(name) as client:
+        done = client.ask(ScaleRequest(service=service, instances=wanted), ScaleReply)
+        if done.decision is not None and done.decision.error:
+            raise OnvmError(done.decision.error)
+        if wanted is not None:
+            _wait_serving(client, service, wanted)
+    if as_json:
+        print_json(done)
+    elif done.decision is None:
+        print(f"{service}: as its policy wants")
+    else:
+        what = ", ".join(done.decision.actions) or "as it was"
+        print(f"{service}: {wanted} serve ({what})")
+
+
+def _wanted(count: str) -> int | None:
+    if count == "auto":
+        return None
+    if not count.isdecimal() or not 1 <= int(count) <= 64:
+        raise ConfigError("expected a number from 1 to 64, or auto", field="N", value=count)
+    return int(count)
+
+
+def _wait_serving(client: Client, service: str, wanted: int) -> None:
+    deadline = time.monotonic() + TIMEOUT_S
+    while True:
+        reply = client.ask(ScaleStatusRequest(), ScaleStatusReply)
+        state = next(one for one in reply.services if one.service == service)
+        if state.serving == wanted:
+            return
+        if time.monotonic() > deadline:
+            raise OnvmError(
+                f"{service}: {state.serving} of {wanted} serve after {TIMEOUT_S:g} s; "
+                "see onvm status"
+            )
+        time.sleep(POLL_S)
+
+
+def _tables(reply: ScaleStatusReply) -> RenderableType:
+    services = make_table(
+        "Services",
+        ("service", "mode"),
+        (
+            "min",
+            "max",
+            "target %",
+            "util %",
+            "demand",
+            "serve",
+            "start",
+            "fail",
+            "stand by",
+            "drain",
+        ),
+    )
+    for one in reply.services:
+        services.add_row(*_service(one))
+    decisions = make_table(
+        "Decisions", ("time", "service", "by", "from", "reason", "done"), ("kpps", "shed", "ms")
+    )
+    for decision in reply.decisions:
+        decisions.add_row(*_decision(decision))
+    if not reply.services:
+        return "no service is scaled: add [scale.SERVICE], or use onvm scale SERVICE N"
+    return Group(services, "", decisions)
+
+
+def _service(one: ScaledService) -> tuple[str, ...]:
+    return (
+        one.service,
+        one.mode,
+        str(one.min),
+        str(one.max),
+        f"{one.target:.0%}".rstrip("%"),
+        "-" if one.utilisation is None else f"{one.utilisation * 100:.0f}",
+        "-" if one.demand is None else f"{one.demand:.2f}",
+        str(one.serving),
+        str(one.starting),
+        str(one.failing),
+        str(one.standby),
+        str(one.draining),
+    )
+
+
+def _decision(one: Decision) -> tuple[str, ...]:
+    figures = one.figures
+    return (
+        time.strftime("%H:%M:%S", time.localtime(one.time)),
+        one.service,
+        one.by,
+        f"{one.before} → {one.wanted}",
+        one.reason,
+        one.error or ", ".join(one.actions),
+        "-" if figures is None else f"{figures.pps / 1e3:,.1f}",
+        "-" if figures is None else f"{figures.sheds:,}",
+        "-" if one.done_ms is None else f"{one.done_ms:,.0f}",
+    )

@@ -1,0 +1,88 @@
+"""The process that ``onvm up`` becomes: a manager.
+
+Nothing here needs the command line's libraries, which take a third of a manager's start.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from onvm_core.cli.installed import plugins_of_process
+from onvm_core.cli.signals import stop_on_signals
+from onvm_core.launch.launcher import HOOK as LAUNCHERS
+from onvm_core.launch.launcher import Launchers
+from onvm_core.manager.api.directory import manager_directory
+from onvm_core.manager.config.extensions import Extensions, load_extensions
+from onvm_core.manager.config.onvm_toml import Config, load_config
+from onvm_core.manager.placement.allocator import policy_names
+from onvm_core.manager.ports import PortKind, port_kinds
+from onvm_core.manager.service.service import Service
+from onvm_core.manager.startup import times
+from onvm_core.plugins import NfPackage, discover
+
+__all__ = ["announce", "check", "serve"]
+
+
+class _Checked(msgspec.Struct, frozen=True):
+    """What a manager is made of, with all that its file names."""
+
+    config: Config
+    kinds: dict[str, PortKind]
+    extensions: Extensions
+    launchers: Launchers
+    packages: Sequence[NfPackage]
+
+
+def check(file: Path) -> _Checked:
+    """Read a file and look whether everything that it names is there.
+
+    Raises:
+        OnvmError: a mistake; one line.
+    """
+    plugins = plugins_of_process()
+    kinds, offers, packages = port_kinds(plugins), plugins.offers(LAUNCHERS), discover()
+    config = load_config(file, kinds, packages, offers, policy_names(plugins))
+    launchers = config.make_launchers(offers)
+    return _Checked(config, kinds, load_extensions(config, file, plugins), launchers, packages)
+
+
+def serve(file: Path, name: str) -> None:
+    """Be the manager of that name, until told to end; then print what it has done.
+
+    Raises:
+        OnvmError: the file has a mistake, or something does not start.
+    """
+    times.lap("modules")
+    made = check(file)
+    directory = manager_directory(name)
+    times.lap("checks")
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
+    with (
+        stop_on_signals() as received,
+        Service(
+            directory,
+            made.config,
+            file,
+            made.kinds,
+            made.extensions,
+            made.launchers,
+            made.packages,
+        ) as service,
+    ):
+        service.start()
+        report = service.run(lambda: bool(received), lambda: announce(name))
+    from onvm_core.cli.manager.report import print_report  # tables, when there is time for them
+
+    print_report(report)
+
+
+def announce(name: str) -> None:
+    """Say that the manager of that name is ready."""
+    option = "" if name == "main" else f" --name {name}"
+    print(f"manager {name!r} is ready; see: onvm status{option}; end: onvm down{option}")
+    sys.stdout.flush()

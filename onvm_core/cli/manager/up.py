@@ -1,0 +1,89 @@
+"""``onvm up``."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from onvm_core.cli.detached import last_line, start_detached
+from onvm_core.cli.manager.serve import announce, serve
+from onvm_core.cli.manager.serve import check as check_file
+from onvm_core.cli.options import DEFAULT_FILE, FileOption, NameOption
+from onvm_core.manager.api.directory import manager_directory
+from onvm_sdk.errors import OnvmError
+
+if TYPE_CHECKING:
+    from onvm_core.manager.api.messages import StatusReply
+
+__all__ = ["up"]
+
+READY_TIMEOUT_S = 30.0
+"""Beyond the time that an NF has."""
+POLL_S = 0.02
+
+
+def up(
+    file: FileOption = DEFAULT_FILE,
+    name: NameOption = "main",
+    detach: Annotated[
+        bool, typer.Option("--detach", "-d", help="Return when the manager is ready; it goes on.")
+    ] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Check the file, and start nothing.")
+    ] = False,
+) -> None:
+    """Start a manager with the ports, NFs and chains of a file.
+
+    It stays in the foreground until Ctrl-C, SIGTERM or `onvm down`, and prints what it has done.
+    NFs that a killed manager has left are taken over with their state.
+    """
+    if not check and not detach:
+        serve(file, name)
+        return
+    made = check_file(file)
+    directory = manager_directory(name)
+    if check:
+        print(f"{file}: fine")
+    else:
+        _detach(file, name, directory, READY_TIMEOUT_S + made.config.faults.ready_s)
+
+
+def _detach(file: Path, name: str, directory: Path, timeout_s: float) -> None:
+    """Start the manager in a session of its own and wait until it is ready."""
+    directory.mkdir(mode=0o700, exist_ok=True)
+    logs = directory / "logs"
+    logs.mkdir(mode=0o700, exist_ok=True)
+    log = logs / "manager.log"
+    process = start_detached(["up", "--file", str(file.absolute()), "--name", name], log)
+    deadline = time.monotonic() + timeout_s
+    while (ready := _ask(directory, process.pid)) is None or ready.state != "ready":
+        failed = [nf.reason for nf in (ready.launched if ready else ()) if nf.reason]
+        if failed:  # a manager that has taken NFs over stays for them
+            raise OnvmError(f"{failed[0]}; the manager runs, see: onvm status")
+        status = process.poll()
+        if status is not None:
+            raise OnvmError(last_line(log))
+        if time.monotonic() > deadline:
+            raise OnvmError(f"not ready within {timeout_s:g} s; see onvm status, {log}")
+        time.sleep(POLL_S)
+    for warning in ready.warnings:
+        print(f"note: {warning}", file=sys.stderr)
+    announce(name)
+
+
+def _ask(directory: Path, pid: int) -> StatusReply | None:
+    """What the manager says of itself, once it answers."""
+    from onvm_core.manager.api.client import Client
+    from onvm_core.manager.api.messages import StatusReply, StatusRequest
+
+    try:
+        with Client(directory) as client:
+            if client.process.pid != pid:
+                return None
+            return client.ask(StatusRequest(), StatusReply)
+    except OnvmError:  # not there yet, or no longer: its process says which
+        return None

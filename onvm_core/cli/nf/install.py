@@ -1,0 +1,43 @@
+"""``onvm nf install`` and ``onvm nf uninstall``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from onvm_core.plugins import install as pip
+
+__all__ = ["install", "uninstall"]
+
+
+def install(
+    packages: Annotated[
+        list[str], typer.Argument(metavar="PACKAGE", help="A name, folder or wheel, as for pip.")
+    ],
+    find_links: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER", help="Folder of wheels to install from.", show_default="none"
+        ),
+    ] = None,
+    no_index: Annotated[bool, typer.Option("--no-index", help="Ask no package index.")] = False,
+    no_deps: Annotated[bool, typer.Option("--no-deps", help="Leave dependencies alone.")] = False,
+    no_build_isolation: Annotated[
+        bool, typer.Option("--no-build-isolation", help="Build with what is installed here.")
+    ] = False,
+) -> None:
+    """Install NF packages with pip and check their manifests."""
+    options = [f"--find-links={find_links}"] if find_links else []
+    options += ["--no-index"] * no_index + ["--no-deps"] * no_deps
+    options += ["--no-build-isolation"] * no_build_isolation
+    for package in pip.install(packages, options):
+        print(f"installed {package.name} ({package.distribution} {package.version})")
+
+
+def uninstall(
+    name: Annotated[str, typer.Argument(metavar="NF", help="Name of an installed NF.")],
+) -> None:
+    """Remove the package of a network function."""
+    for distribution in pip.uninstall(name):
+        print(f"removed {distribution}")

@@ -1,0 +1,44 @@
+"""``onvm nf new``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from onvm_core.plugins.template import NfKind, render
+
+__all__ = ["new"]
+
+
+def new(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Name of the NF, such as rate-limiter.")
+    ],
+    kind: Annotated[
+        NfKind, typer.Option(metavar="columns|packets|kernel|c", help="How it handles packets.")
+    ] = NfKind.COLUMNS,
+    output_dir: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="Folder in which its own folder is made.")
+    ] = Path(),
+    author: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help="Author, for its metadata.", show_default="asked for"),
+    ] = None,
+    description: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help="What it does, in one line.", show_default="asked for"),
+    ] = None,
+    no_input: Annotated[
+        bool, typer.Option("--no-input", help="Ask nothing; leave out what is not given.")
+    ] = False,
+) -> None:
+    """Write the package of a new NF, with a first version and tests."""
+    if not no_input:
+        description = description or typer.prompt("What it does, in one line", default="")
+        author = author or typer.prompt("Author", default="")
+    answers = {"author": author, "description": description}
+    folder = render(name, kind, output_dir, {key: text for key, text in answers.items() if text})
+    print(f"wrote {folder}")
+    print(f"next: onvm nf install {folder} && onvm nf test {folder}")

@@ -1,0 +1,113 @@
+"""``onvm nf run`` and ``onvm nf stop``: instances of a running manager."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from onvm_core.cli.manager.connect import connect
+from onvm_core.cli.options import JsonOption, NameOption
+from onvm_core.cli.output import print_json
+from onvm_core.manager.api.client import Client
+from onvm_core.manager.api.messages import (
+    InstancesReply,
+    InstancesRequest,
+    LaunchedNf,
+    NfRunRequest,
+    NfStopRequest,
+)
+from onvm_sdk.errors import ConfigError, OnvmError
+
+__all__ = ["run", "stop"]
+
+TIMEOUT_S = 90.0
+POLL_S = 0.02
+
+
+def run(
+    nf: Annotated[
+        str, typer.Argument(metavar="NF", help="A table of onvm.toml, or the name of an NF.")
+    ],
+    config: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Its configuration.", show_default="as onvm.toml says"),
+    ] = None,
+    instance: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=9999,
+            metavar="N",
+            help="Number of the instance NF-N.",
+            show_default="the first free one",
+        ),
+    ] = None,
+    launcher: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Its launcher.", show_default="as onvm.toml says"),
+    ] = None,
+    name: NameOption = "main",
+    as_json: JsonOption = False,
+) -> None:
+    """Start an instance, and return when it serves."""
+    if config is not None and not config.is_file():
+        raise ConfigError("no such file", field="--config", value=str(config))
+    path = None if config is None else str(config.absolute())
+    with connect(name) as client:
+        request = NfRunRequest(name=nf, config=path, instance=instance, launcher=launcher)
+        started = client.ask(request, InstancesReply).launched[0]
+        serving = _wait_active(client, started)
+    if as_json:
+        print_json(serving)
+    else:
+        print(f"{serving.instances[0]} serves (pid {serving.pid})")
+
+
+def stop(
+    nf: Annotated[
+        str,
+        typer.Argument(metavar="INSTANCE", help="An instance, or a service for all its instances."),
+    ],
+    name: NameOption = "main",
+    as_json: JsonOption = False,
+) -> None:
+    """End instances in good order, and return when they are gone."""
+    with connect(name) as client:
+        stopped = client.ask(NfStopRequest(name=nf), InstancesReply).launched
+        _wait_gone(client, {name for one in stopped for name in one.instances})
+    if as_json:
+        print_json(stopped)
+    else:
+        print(f"stopped {', '.join(name for one in stopped for name in one.instances) or nf}")
+
+
+def _wait_active(client: Client, started: LaunchedNf) -> LaunchedNf:
+    deadline = time.monotonic() + TIMEOUT_S
+    while time.monotonic() < deadline:
+        now = _find(client, started.instances[0])
+        if now is None:
+            raise OnvmError(f"{started.instances[0]} was stopped")
+        if now.state == "active":
+            return now
+        if now.restarts:
+            client.ask(NfStopRequest(name=started.instances[0]), InstancesReply)
+            raise OnvmError(now.reason)
+        time.sleep(POLL_S)
+    client.ask(NfStopRequest(name=started.instances[0]), InstancesReply)
+    raise OnvmError(f"{started.instances[0]} was not ready within {TIMEOUT_S:g} s")
+
+
+def _wait_gone(client: Client, instances: set[str]) -> None:
+    deadline = time.monotonic() + TIMEOUT_S
+    while any(_find(client, instance) for instance in instances):
+        if time.monotonic() > deadline:
+            raise OnvmError(f"{', '.join(sorted(instances))} did not end within {TIMEOUT_S:g} s")
+        time.sleep(POLL_S)
+
+
+def _find(client: Client, instance: str) -> LaunchedNf | None:
+    launched = client.ask(InstancesRequest(), InstancesReply).launched
+    return next((one for one in launched if instance in one.instances), None)

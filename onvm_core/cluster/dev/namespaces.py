@@ -1,0 +1,148 @@
+"""Network namespaces for `onvm cluster dev`: made here, removed again whatever happens.
+
+Needs root. Names carry the process ID, so that nobody else's are touched.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from onvm_sdk.errors import ConfigError, OnvmError
+
+__all__ = ["Spaces", "check_spaces", "make_spaces"]
+
+NETNS = Path("/run/netns")
+CLONE_NEWNET = 0x40000000
+
+ResultT = TypeVar("ResultT")
+
+
+class Spaces:
+    """Namespaces by role."""
+
+    def __init__(self, prefix: str) -> None:
+        self.prefix = prefix
+
+    def name(self, role: str) -> str:
+        """Of a role's namespace."""
+        return f"{self.prefix}-{role}"
+
+    def ip(self, role: str, *arguments: str) -> None:
+        """Run ``ip`` in a namespace.
+
+        Raises:
+            OnvmError: it says no.
+        """
+        _run("ip", "-n", self.name(role), *arguments)
+
+    def command(self, role: str, *arguments: str) -> list[str]:
+        """A command as it runs in a namespace."""
+        return ["ip", "netns", "exec", self.name(role), *arguments]
+
+    def kill(self, role: str) -> None:
+        """Kill all processes of a namespace."""
+        _kill(self.name(role))
+
+    def inside(self, role: str, call: Callable[[], ResultT]) -> ResultT:
+        """Call something in a namespace: this thread is there meanwhile, others are not."""
+        with (
+            (NETNS / self.name(role)).open("rb") as there,
+            open("/proc/thread-self/ns/net", "rb") as here,
+        ):
+            _enter(there.fileno())
+            try:
+                return call()
+            finally:
+                _enter(here.fileno())
+
+
+def _enter(descriptor: int) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.setns(descriptor, CLONE_NEWNET) != 0:
+        raise OnvmError(f"cannot enter a network namespace: {os.strerror(ctypes.get_errno())}")
+
+
+def check_spaces() -> None:
+    """See that namespaces can be made here.
+
+    Raises:
+        ConfigError: not as this user, or not on this machine.
+    """
+    if os.geteuid() != 0:
+        raise ConfigError("needs root, for network namespaces; use sudo", field="cluster dev")
+    if shutil.which("ip") is None:
+        raise ConfigError("needs ip; run: apt-get install iproute2", field="cluster dev")
+
+
+@contextlib.contextmanager
+def make_spaces(roles: Sequence[str], folder: Path) -> Iterator[Spaces]:
+    """One namespace for each role, with a loopback interface.
+
+    Args:
+        folder: what belongs to them; removed with them.
+
+    Raises:
+        ConfigError: not as this user, or not on this machine.
+    """
+    check_spaces()
+    spaces = Spaces(f"onvmdev{os.getpid()}")
+    # It cleans up when its pipe closes, which no signal can prevent.
+    cleaner = subprocess.Popen(
+        [
+            sys.executable,
+            "-P",
+            "-m",
+            "onvm_core.cluster.dev.namespaces",
+            str(folder),
+            *map(spaces.name, roles),
+        ],
+        stdin=subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        for role in roles:
+            _run("ip", "netns", "add", spaces.name(role))
+            spaces.ip(role, "link", "set", "lo", "up")
+        yield spaces
+    finally:
+        cleaner.communicate()
+
+
+def _run(*command: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise OnvmError(f"{' '.join(command)}: {done.stderr.strip()}")
+
+
+def _remove(names: Sequence[str]) -> None:
+    """End what runs in namespaces, and remove them."""
+    for name in names:
+        if not (NETNS / name).exists():
+            continue
+        _kill(name)
+        subprocess.run(["ip", "netns", "del", name], check=False)
+
+
+def _kill(name: str) -> None:
+    listed = subprocess.run(
+        ["ip", "netns", "pids", name], capture_output=True, text=True, check=False
+    )
+    for pid in listed.stdout.split():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(pid), signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.stdin.read()
+    _remove(sys.argv[2:])
+    shutil.rmtree(sys.argv[1], ignore_errors=True)

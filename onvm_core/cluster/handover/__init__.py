@@ -1,0 +1,1 @@
+"""Moving the state and the flows of instances to other hosts."""

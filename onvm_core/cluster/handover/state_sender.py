@@ -1,0 +1,251 @@
+"""Moves NF hosts that drain to others of their kind on other hosts, with their state and flows.
+
+An instance drains when its host does (`onvm cluster drain`, `leave`), or when one less is wanted
+and no sibling on its own host can take its state. Then
+
+1. the agent asks the agent of the heir's host whether the heir is there;
+2. the manager holds the instance still and gives its state, which goes to the heir in pieces;
+3. the heir restores it and says so;
+4. the manager sends packets that still come for the instance on to the heir, and ends it;
+5. the cluster is told (`InstancesNode.heirs`), and the other hosts lead its flows to the heir.
+
+Up to step 4 whatever goes wrong leaves the instance as it was. What cannot be handed over stays
+until its flows have ended. Where nobody else serves, one more instance is asked for first.
+
+Threads: one of its own.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+
+from onvm_core.cluster.errors import ClusterError
+from onvm_core.cluster.handover.state_server import Errand
+from onvm_core.cluster.links.manager import ManagerLink
+from onvm_core.cluster.links.peers import Peer, PeerLoad, PeerNetwork
+from onvm_core.cluster.member.session import Keeper
+from onvm_core.cluster.member.state_directory import StateDirectory
+from onvm_core.cluster.scaling.requests import RequestQueue
+from onvm_core.cluster.tree.mirror import Snapshot
+from onvm_core.cluster.tree.nodes import InstanceNode, RequestNode
+from onvm_core.cluster.view.cluster_view import heirs_of
+from onvm_sdk.errors import ConfigError, OnvmError
+
+__all__ = ["Mover", "heirs_for", "to_move"]
+
+log = logging.getLogger("onvm.cluster.mover")
+
+TURN_S = 0.1
+STEP_S = 0.001
+PAUSE_MS = 2000
+"""For so long packets may wait at most; it takes a few milliseconds where hosts are not busy."""
+TRIES_MAX = 5
+RETRY_S = 1.0
+REQUEST_S = 60.0
+
+
+def to_move(snapshot: Snapshot, host: str) -> list[InstanceNode]:
+    """NF hosts of a host that are to end, and whose state is still there."""
+    node = snapshot.instances.get(host)
+    drains = host in snapshot.draining
+    if node is None or not (drains or any(one.state == "draining" for one in node.instances)):
+        return []
+    moved = heirs_of(snapshot)
+    return [
+        one
+        for one in node.instances
+        if (drains or one.state == "draining") and one.number not in moved
+    ]
+
+
+def heirs_for(
+    snapshot: Snapshot, host: str, one: InstanceNode, loads: Mapping[int, PeerLoad]
+) -> list[tuple[str, InstanceNode]]:
+    """NF hosts on other hosts that could go on with its flows, best first."""
+    moved = heirs_of(snapshot)
+    found = [
+        (name, other)
+        for name, node in snapshot.instances.items()
+        if name != host
+        and name in snapshot.hosts
+        and snapshot.hosts[name].state == "up"
+        and name not in snapshot.draining
+        for other in node.instances
+        if other.state == "active"
+        and (other.services, other.editions) == (one.services, one.editions)
+        and other.number not in moved
+    ]
+
+    def spare(found: tuple[str, InstanceNode]) -> tuple[int, int]:
+        load = loads.get(found[1].number)
+        return (found[1].capacity_pps if load is None else load.spare_pps), -found[1].number
+
+    return sorted(found, key=spare, reverse=True)
+
+
+class Mover:
+    """Runs until `stop`.
+
+    Args:
+        network: to the other agents.
+        link: to the manager; closed here.
+        loads: gives the load of all instances, by number.
+
+    Attributes:
+        moved: NF hosts that have gone.
+    """
+
+    def __init__(
+        self,
+        keeper: Keeper,
+        state: StateDirectory,
+        network: PeerNetwork,
+        link: ManagerLink,
+        queue: RequestQueue,
+        loads: Callable[[], Mapping[int, PeerLoad]],
+    ) -> None:
+        self._keeper = keeper
+        self._state = state
+        self._network = network
+        self._link = link
+        self._queue = queue
+        self._loads = loads
+        self._tries: dict[int, int] = {}
+        self._retry_at_s: dict[int, float] = {}
+        self._asked: set[int] = set()
+        self._is_stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run_thread, name="onvm-mover", daemon=True)
+        self.moved = 0
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def begin_stop(self) -> None:
+        """Let the thread end when it can."""
+        self._is_stopping.set()
+
+    def stop(self) -> None:
+        """End; what is in the middle of moving stays where it is."""
+        self.begin_stop()
+        if self._thread.is_alive():
+            self._thread.join()
+        self._link.close()
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it has ended by itself."""
+        return not self._is_stopping.is_set() and not self._thread.is_alive()
+
+    def _run_thread(self) -> None:
+        while not self._is_stopping.wait(TURN_S):
+            snapshot = self._keeper.snapshot
+            if snapshot is not None and self._keeper.may_decide:
+                self._turn(snapshot, self._keeper.membership.name)
+
+    def _turn(self, snapshot: Snapshot, me: str) -> None:
+        wanted = to_move(snapshot, me)
+        numbers = {one.number for one in wanted}
+        self._tries = {number: n for number, n in self._tries.items() if number in numbers}
+        for one in wanted:
+            if (
+                self._tries.get(one.number, 0) >= TRIES_MAX
+                or time.monotonic() < self._retry_at_s.get(one.number, 0.0)
+                or one.number in self._state.state.heirs
+            ):
+                continue
+            heirs = heirs_for(snapshot, me, one, self._loads())
+            try:
+                if heirs:
+                    self._move(one, *heirs[0], snapshot)
+                elif me in snapshot.draining:
+                    self._ask_for_another(one, me, snapshot)
+            except OnvmError as error:
+                self._complain(one, error)
+
+    def _complain(self, one: InstanceNode, error: OnvmError) -> None:
+        # A refusal is an answer; what takes too long may be better another time.
+        is_final = isinstance(error, ConfigError) and not str(error).endswith("in time")
+        tries = TRIES_MAX if is_final else self._tries.get(one.number, 0) + 1
+        self._tries[one.number] = tries
+        self._retry_at_s[one.number] = time.monotonic() + RETRY_S
+        rest = "its flows may end by themselves" if tries >= TRIES_MAX else "it is tried again"
+        log.warning("%s drains: state not handed over: %s; %s", one.name, error, rest)
+
+    def _ask_for_another(self, one: InstanceNode, me: str, snapshot: Snapshot) -> None:
+        if one.number in self._asked or len(one.services) != 1:
+            return
+        now, since = time.time(), int(snapshot.draining[me].since)
+        request = RequestNode(
+            key=f"drain-{one.number}-{since}",
+            service=one.services[0],
+            reason=f"{me} drains, and nobody else serves",
+            preferred=[],
+            deadline=round(now + REQUEST_S, 3),
+            made=round(now, 3),
+        )
+        try:
+            self._queue.put(request, self._keeper.membership.fence)
+        except ClusterError as error:
+            log.warning("%s", error)
+            return
+        self._asked.add(one.number)
+        log.info("%s drains: another %s is asked for", one.name, one.services[0])
+
+    # ---- one move ----
+
+    def _move(self, one: InstanceNode, where: str, heir: InstanceNode, snapshot: Snapshot) -> None:
+        """Move it.
+
+        Raises:
+            OnvmError: it was not moved, and is as before.
+        """
+        begin = time.monotonic()
+        host = snapshot.hosts[where]
+        if not host.courier:
+            raise ConfigError(f"the agent of {where} takes no state")
+        peer = Peer(host.courier, host.key)
+        with Errand(self._network, peer, one.number, heir.number) as errand:
+            errand.check()
+            self._link.take_state(one.name, PAUSE_MS)
+            try:
+                self._carry(one, errand)
+                self._link.end_state(one.name, heir.number)
+            except BaseException:
+                self._give_up(one)
+                raise
+        self._state.add_heir(one.number, heir.number)
+        self._keeper.look_again()
+        self.moved += 1
+        took_ms = (time.monotonic() - begin) * 1e3
+        log.info("%s has moved to %s at %s (%.0f ms)", one.name, heir.name, where, took_ms)
+
+    def _carry(self, one: InstanceNode, errand: Errand) -> None:
+        deadline = time.monotonic() + 2 * PAUSE_MS / 1000
+        is_whole = False
+        while not is_whole:
+            reply = self._link.read_state(one.name)
+            if reply.step == "failed":
+                raise ConfigError(reply.reason)
+            if reply.pieces:
+                errand.bring(reply.pieces)
+            is_whole = reply.step == "done"
+            self._wait(deadline)
+        while not errand.is_done():
+            self._wait(deadline)
+
+    def _wait(self, deadline: float) -> None:
+        if self._is_stopping.is_set():
+            raise OnvmError("the agent ends")
+        if time.monotonic() > deadline:
+            raise OnvmError("it was not taken over in time")
+        time.sleep(STEP_S)
+
+    def _give_up(self, one: InstanceNode) -> None:
+        try:
+            self._link.end_state(one.name, None)
+        except OnvmError as error:  # the manager lets packets pass again by itself
+            log.warning("%s: %s", one.name, error)

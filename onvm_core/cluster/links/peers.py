@@ -1,0 +1,264 @@
+"""From agent to agent: how much each instance has to spare, several times a second.
+
+Such figures are old before they are read; ZooKeeper is for what must be agreed on. Each agent
+publishes those of its own instances on a ZeroMQ socket over TCP, and listens to the others'. The
+connections are CURVE's: both ends know each other's public key from ZooKeeper, where only members
+write. Who has no known key gets no connection, and there is nothing else on this port. A key that
+is removed opens no new connection; one that stands lasts until it breaks.
+
+What comes is a hint for weights. When it stays away, the last is used for `STALE_S` and then the
+capacity in ZooKeeper.
+
+Threads: one; the authenticator has its own, which only reads the set of keys.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+import zmq
+import zmq.auth.thread
+
+from onvm_sdk.errors import ConfigError, OnvmError
+
+__all__ = ["Peer", "PeerLoad", "PeerNetwork", "interval_s"]
+
+log = logging.getLogger("onvm.cluster.peers")
+
+STALE_S = 5.0
+SILENT_S = 2.0
+"""A peer that says nothing for so long is connected to again: one that did not know our key yet has
+refused us for good, as far as ZeroMQ is concerned."""
+MESSAGE_BYTES_MAX = 1 << 20
+QUEUE_LENGTH = 64
+HEARTBEAT_MS = 2000
+DOMAIN = "onvm"
+MESSAGES_PER_TURN = 1000
+
+
+class PeerLoad(msgspec.Struct, frozen=True, array_like=True):
+    """One instance's load."""
+
+    number: int
+    spare_pps: int
+    utilisation: float | None = None
+    capacity_pps: int = 0
+    demand: float | None = None
+    sheds: int = 0
+
+
+class _Message(msgspec.Struct, frozen=True, array_like=True):
+    host: str
+    loads: list[PeerLoad]
+
+
+class Peer(msgspec.Struct, frozen=True):
+    """Where another agent is."""
+
+    endpoint: str
+    key: str
+
+
+class _KnownKeys:
+    """What the authenticator asks."""
+
+    def __init__(self) -> None:
+        self.keys: frozenset[bytes] = frozenset()
+
+    def callback(self, _domain: str, key: bytes) -> bool:
+        return key in self.keys
+
+
+class PeerNetwork:
+    """One agent's end; a context manager.
+
+    Args:
+        name: of the host.
+        address: where to listen; "" for nowhere.
+        port: TCP; 0: any.
+        key, key_secret: CURVE keys.
+
+    Raises:
+        ConfigError: it cannot listen there.
+    """
+
+    def __init__(self, name: str, address: str, key: str, key_secret: str, port: int = 0) -> None:
+        self._name = name
+        self._peers: dict[str, Peer] = {}
+        self._heard_s: dict[str, float] = {}
+        self._known = _KnownKeys()
+        self._loads: dict[int, tuple[PeerLoad, float]] = {}
+        self._decoder = msgspec.msgpack.Decoder(_Message)
+        self._keys = key, key_secret
+        self._address = address
+        self._port = port
+        self.endpoint = ""
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._authenticator: Any = zmq.auth.thread.ThreadAuthenticator(
+            self._context, log=logging.getLogger("onvm.cluster.zap")
+        )
+        self._authenticator.log.setLevel(logging.ERROR)
+        self._authenticator.start()
+        self._authenticator.configure_curve_callback(DOMAIN, self._known)
+        self._publisher = self._socket(zmq.PUB)
+        self._publisher.curve_server = True
+        self._publisher.zap_domain = DOMAIN.encode()
+        self.subscriber = self._socket(zmq.SUB)
+        self.subscriber.subscribe(b"")
+        try:
+            if address:
+                self._bind(self._publisher, port)
+                self.endpoint = self.endpoint_of(self._publisher)
+        except BaseException:
+            self.close()
+            raise
+
+    def _socket(self, kind: int, bytes_max: int = MESSAGE_BYTES_MAX) -> zmq.Socket[bytes]:
+        socket = self._context.socket(kind)
+        socket.setsockopt(zmq.LINGER, 0)
+        socket.setsockopt(zmq.IPV6, 1)
+        socket.setsockopt(zmq.SNDHWM, QUEUE_LENGTH)
+        socket.setsockopt(zmq.RCVHWM, MESSAGES_PER_TURN)
+        socket.setsockopt(zmq.MAXMSGSIZE, bytes_max)
+        socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
+        socket.setsockopt(zmq.RECONNECT_IVL, 100)
+        socket.setsockopt(zmq.RECONNECT_IVL_MAX, 2000)
+        socket.curve_publickey, socket.curve_secretkey = (key.encode() for key in self._keys)
+        return socket
+
+    @property
+    def _host(self) -> str:
+        return f"[{self._address}]" if ":" in self._address else self._address
+
+    def _bind(self, socket: zmq.Socket[bytes], port: int) -> None:
+        try:
+            socket.bind(f"tcp://{self._host}:{port or '*'}")
+        except zmq.ZMQError as error:
+            raise ConfigError(
+                f"an agent cannot listen there: {error.strerror}",
+                field="--control-address",
+                value=f"{self._host}:{port}",
+            ) from None
+
+    # ---- further sockets with the same keys; each belongs to the thread that uses it ----
+
+    def listen(self, kind: int, bytes_max: int) -> zmq.Socket[bytes]:
+        """A socket that hosts with known keys may connect to, on the next port.
+
+        Raises:
+            ConfigError: it cannot listen there.
+        """
+        socket = self._socket(kind, bytes_max)
+        socket.curve_server = True
+        socket.zap_domain = DOMAIN.encode()
+        try:
+            if self._address:
+                self._bind(socket, self._port and self._port + 1)
+        except BaseException:
+            socket.close(linger=0)
+            raise
+        return socket
+
+    def endpoint_of(self, socket: zmq.Socket[bytes]) -> str:
+        """Where a socket listens; "": nowhere."""
+        last = socket.getsockopt(zmq.LAST_ENDPOINT)
+        assert isinstance(last, bytes)
+        bound = last.rstrip(b"\0").decode().rpartition(":")[2]
+        return f"tcp://{self._host}:{bound}" if bound else ""
+
+    def connect(self, kind: int, peer: Peer, bytes_max: int) -> zmq.Socket[bytes]:
+        """A socket to another agent's."""
+        socket = self._socket(kind, bytes_max)
+        socket.curve_serverkey = peer.key.encode()
+        try:
+            socket.connect(peer.endpoint)
+        except zmq.ZMQError as error:
+            socket.close(linger=0)
+            raise OnvmError(f"{peer.endpoint}: {error.strerror}") from None
+        return socket
+
+    def __enter__(self) -> PeerNetwork:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._publisher.close(linger=0)
+        self.subscriber.close(linger=0)
+        self._authenticator.stop()
+        self._context.destroy(linger=0)
+
+    def set_peers(self, peers: Mapping[str, Peer]) -> None:
+        """Listen to these, and let only these listen; those that stay are not disturbed."""
+        self._known.keys = frozenset(peer.key.encode() for peer in peers.values() if peer.key)
+        wanted = {
+            name: peer for name, peer in peers.items() if peer.endpoint and len(peer.key) == 40
+        }
+        for name, peer in set(self._peers.items()) - set(wanted.items()):
+            self._disconnect(name, peer)
+        for name, peer in set(wanted.items()) - set(self._peers.items()):
+            self._connect(name, peer)
+        self._peers = wanted
+
+    def _connect(self, name: str, peer: Peer) -> None:
+        self.subscriber.curve_serverkey = peer.key.encode()
+        try:
+            self.subscriber.connect(peer.endpoint)
+        except zmq.ZMQError as error:
+            log.warning("%s at %s: %s", name, peer.endpoint, error.strerror)
+        self._heard_s[name] = time.monotonic()
+
+    def _disconnect(self, name: str, peer: Peer) -> None:
+        with contextlib.suppress(zmq.ZMQError):  # ZeroMQ has given it up by itself
+            self.subscriber.disconnect(peer.endpoint)
+        self._heard_s.pop(name, None)
+
+    def _try_silent(self) -> None:
+        silent_s = max(SILENT_S, 4 * interval_s(len(self._peers)))
+        for name, peer in self._peers.items():
+            if time.monotonic() - self._heard_s.get(name, 0.0) > silent_s:
+                self._disconnect(name, peer)
+                self._connect(name, peer)
+
+    def publish(self, loads: Iterable[PeerLoad]) -> None:
+        """Tell the others; call it every `interval_s`."""
+        data = msgspec.msgpack.encode(_Message(self._name, list(loads)))
+        with contextlib.suppress(zmq.Again):
+            self._publisher.send(data, zmq.NOBLOCK)
+        self._try_silent()
+
+    def receive(self) -> int:
+        """Take what has come; how many messages that was."""
+        now = time.monotonic()
+        for count in range(MESSAGES_PER_TURN):
+            try:
+                data = self.subscriber.recv(zmq.NOBLOCK)
+            except zmq.Again:
+                return count
+            try:
+                message = self._decoder.decode(data)
+            except (msgspec.MsgspecError, UnicodeDecodeError):
+                continue  # of another version
+            if message.host in self._heard_s:
+                self._heard_s[message.host] = now
+            for load in message.loads:
+                self._loads[load.number] = (load, now)
+        return MESSAGES_PER_TURN
+
+    def loads(self) -> dict[int, PeerLoad]:
+        """The last of each instance, by number, if it is not too old."""
+        now = time.monotonic()
+        self._loads = {number: one for number, one in self._loads.items() if now - one[1] < STALE_S}
+        return {number: load for number, (load, _) in self._loads.items()}
+
+
+def interval_s(peers: int) -> float:
+    """How often to publish among so many: each agent reads what all the others write."""
+    return max(0.15, 0.005 * peers)

@@ -1,0 +1,350 @@
+"""Being a host of the cluster: the name, the seat in the election, and the ephemeral nodes.
+
+A name belongs to whoever has the secret whose hash stands beside it. Registering sets the name's
+node again, and its version is the *token* of this registration: every later write of the agent
+checks it, so that of two that think they have the name only the last can still write.
+
+* An agent that was killed and started again takes its old nodes over at once: it has the lock of
+  the same state directory in the same run of the kernel, so the one before is dead.
+* One that finds its nodes held under another state directory or boot waits for that session to end;
+  if it does not, that one lives, and this one is refused.
+* One that slept through its session is told by its next write: its session is gone. If another has
+  registered meanwhile, it is fenced and must end.
+
+Threads: one.
+"""
+
+from __future__ import annotations
+
+import logging
+import posixpath
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from kazoo.exceptions import NodeExistsError, NoNodeError
+
+from onvm_core.cluster.errors import ConflictError, FencedError, NameTakenError, RemovedError
+from onvm_core.cluster.member.state_directory import StateDirectory
+from onvm_core.cluster.tree.ensemble import Ensemble
+from onvm_core.cluster.tree.nodes import (
+    AppliedNode,
+    DamagedError,
+    HostNode,
+    InstancesNode,
+    NameNode,
+    Paths,
+    pack,
+    unpack,
+)
+from onvm_core.cluster.tree.numbers import HOST_MAX, HOSTS, NumberSource
+
+__all__ = ["Membership", "remove_host", "say_goodbye"]
+
+log = logging.getLogger("onvm.cluster")
+
+WAIT_STEP_S = 0.1
+ATTEMPTS = 20
+
+
+class Membership:
+    """One host's.
+
+    Args:
+        name: of the host.
+        state: its directory, locked.
+    """
+
+    def __init__(self, ensemble: Ensemble, paths: Paths, name: str, state: StateDirectory) -> None:
+        self._ensemble = ensemble
+        self._paths = paths
+        self._state = state
+        self.name = name
+        self.number = 0
+        self.seat = -1
+        self._run = uuid.uuid4().hex
+        self._token: int | None = None
+        self._host: HostNode | None = None
+        self._instances: InstancesNode | None = None
+        self._applied: AppliedNode | None = None
+        self._name_path = posixpath.join(paths.names, name)
+        self._nodes = {
+            kind: posixpath.join(folder, name)
+            for kind, folder in (
+                ("host", paths.hosts),
+                ("instances", paths.instances),
+                ("applied", paths.applied),
+            )
+        }
+
+    # ---- the name ----
+
+    def claim_name(self) -> int:
+        """Make the name ours, if it is nobody's; the host's number.
+
+        Raises:
+            NameTakenError: it is somebody else's.
+        """
+        state = self._state.state
+        with self._ensemble.call(f"join as {self.name!r}") as client:
+            for _ in range(ATTEMPTS):
+                try:
+                    node = self._read_name(client)
+                except NoNodeError:
+                    node = NameNode(number=self._new_number(), proof=state.proof, key=state.key)
+                    try:
+                        client.create(self._name_path, pack(node))
+                    except NodeExistsError:
+                        continue  # somebody was quicker
+                if node.proof != state.proof:
+                    raise NameTakenError(
+                        "is taken: another state directory has joined with it; choose another "
+                        "name, or, if that host is gone for good: "
+                        f"onvm cluster leave --host {self.name}",
+                        field="--name",
+                        value=self.name,
+                    )
+                self.number = node.number
+                return node.number
+        raise ConflictError(f"join as {self.name!r}: others do so at once")
+
+    def _read_name(self, client: Any) -> NameNode:
+        data, stat = client.get(self._name_path)
+        try:
+            node = unpack(data, NameNode)
+        except DamagedError as error:
+            raise NameTakenError(
+                f"{self._name_path} is damaged ({error}); "
+                f"remove it: onvm cluster leave --host {self.name}",
+                field="--name",
+                value=self.name,
+            ) from None
+        self._name_version = stat.version
+        return node
+
+    def _new_number(self) -> int:
+        def used() -> set[int]:
+            numbers = set()
+            for name in self._ensemble.client.get_children(self._paths.names):
+                try:
+                    data, _ = self._ensemble.client.get(posixpath.join(self._paths.names, name))
+                    numbers.add(unpack(data, NameNode).number)
+                except (NoNodeError, DamagedError):
+                    continue
+            return numbers
+
+        return NumberSource(self._ensemble, self._paths, HOSTS, HOST_MAX, used).take()[0]
+
+    # ---- registration ----
+
+    def register(
+        self,
+        host: HostNode,
+        instances: InstancesNode,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Take a seat and make the ephemeral nodes, taking over those of a dead predecessor.
+
+        Args:
+            host: its number, seat and boot are filled in here.
+            should_stop: ends the wait for another's session.
+
+        Raises:
+            NameTakenError: the name was given to somebody else, or lives elsewhere.
+            FencedError: the name was taken from us.
+            NoEnsembleError: ZooKeeper does not answer.
+        """
+        was_registered = self._token is not None
+        self.number = self.number or self.claim_name()
+        self._wait_for_other(should_stop)
+        what = f"register {self.name!r}"
+        with self._ensemble.call(what) as client:
+            try:
+                node = self._read_name(client)
+            except NoNodeError:
+                raise self._removed() from None
+            if not self._is_ours(node, was_registered):
+                raise self._fenced()
+            seat = client.create(
+                posixpath.join(self._paths.leader, "seat-"), b"", ephemeral=True, sequence=True
+            )
+            self.seat = int(seat.rpartition("-")[2])
+            stale = [path for path in self._nodes.values() if client.exists(path)]
+        host, applied = self._mine(host), AppliedNode(view="", digest="")
+        node = msgspec.structs.replace(node, holder=self._run, key=self._state.state.key)
+        version = self._name_version
+
+        def build(transaction: Any) -> None:
+            transaction.set_data(self._name_path, pack(node), version)
+            for path in stale:
+                transaction.delete(path)
+            transaction.create(self._nodes["host"], pack(host), ephemeral=True)
+            transaction.create(self._nodes["instances"], pack(instances), ephemeral=True)
+            transaction.create(self._nodes["applied"], pack(applied), ephemeral=True)
+
+        self._ensemble.commit(what, build)
+        self._token = version + 1
+        self._host, self._instances, self._applied = host, instances, applied
+        log.info("registered as %s, number %d, seat %d", self.name, self.number, self.seat)
+
+    def _wait_for_other(self, should_stop: Callable[[], bool]) -> None:
+        """Wait until no other session holds our nodes, unless its agent is known to be dead."""
+        # Sessions of other agents may last longer than ours; a minute is the most that the
+        # servers of `onvm cluster dev` and ZooKeeper's defaults grant.
+        deadline = time.monotonic() + 2 * self._ensemble.session_s + 1
+        while not should_stop():
+            with self._ensemble.call(f"register {self.name!r}") as client:
+                try:
+                    data, stat = client.get(self._nodes["host"])
+                except NoNodeError:
+                    return
+                if stat.ephemeralOwner == self._ensemble.session_id:
+                    return
+                try:
+                    if unpack(data, HostNode).boot == self._state.boot:
+                        return
+                except DamagedError:
+                    return
+            if time.monotonic() > deadline:
+                raise NameTakenError(
+                    "is taken: another agent with the same identity lives; was the state "
+                    "directory copied?",
+                    field="--name",
+                    value=self.name,
+                )
+            time.sleep(WAIT_STEP_S)
+
+    def _fenced(self) -> FencedError:
+        return FencedError(
+            "another agent has taken the name over; this one must not go on",
+            field="host",
+            value=self.name,
+        )
+
+    def _mine(self, host: HostNode) -> HostNode:
+        return msgspec.structs.replace(
+            host, number=self.number, seat=self.seat, boot=self._state.boot
+        )
+
+    @property
+    def is_registered(self) -> bool:
+        """Whether `register` was done, in whatever session."""
+        return self._token is not None
+
+    def fence(self, transaction: Any) -> None:
+        """Let a transaction fail if we are not registered any more."""
+        transaction.check(self._name_path, -1 if self._token is None else self._token)
+        transaction.check(self.seat_path, 0)
+
+    @property
+    def seat_path(self) -> str:
+        """Our node in the election; it ends with the session in which it was made."""
+        return posixpath.join(self._paths.leader, f"seat-{self.seat:010d}")
+
+    def check(self) -> None:
+        """See that the name is still ours.
+
+        Raises:
+            FencedError: it is not.
+            NoEnsembleError: ZooKeeper does not answer.
+        """
+        with self._ensemble.call("look for our name") as client:
+            try:
+                node = self._read_name(client)
+            except NoNodeError:
+                raise self._removed() from None
+        if not self._is_ours(node, was_registered=self._token is not None):
+            raise self._fenced()
+
+    def _is_ours(self, node: NameNode, was_registered: bool) -> bool:
+        # By the run and not by the version: whether a write was done is not known when the
+        # connection is lost in the middle of it.
+        is_held = not was_registered or node.holder == self._run
+        return is_held and node.proof == self._state.state.proof
+
+    def _removed(self) -> RemovedError:
+        return RemovedError(
+            "was removed from the cluster: onvm cluster join lets it in again",
+            field="host",
+            value=self.name,
+        )
+
+    # ---- what others see ----
+
+    @property
+    def applied(self) -> AppliedNode | None:
+        """What others see of the view that the manager has."""
+        return self._applied
+
+    def publish_host(self, node: HostNode) -> bool:
+        """Change what others see of the host; whether it was another than before."""
+        node = self._mine(node)
+        if node == self._host:
+            return False
+        self._write("host", pack(node))
+        self._host = node
+        return True
+
+    def publish_instances(self, node: InstancesNode) -> bool:
+        """Change what others see of the NF hosts; whether it was another than before."""
+        if node == self._instances:
+            return False
+        self._write("instances", pack(node))
+        self._instances = node
+        return True
+
+    def publish_applied(self, node: AppliedNode) -> bool:
+        """Say which view the manager has; whether it was another than before."""
+        if node == self._applied:
+            return False
+        self._write("applied", pack(node))
+        self._applied = node
+        return True
+
+    def _write(self, kind: str, data: bytes) -> None:
+        def build(transaction: Any) -> None:
+            self.fence(transaction)
+            transaction.set_data(self._nodes[kind], data)
+
+        self._ensemble.commit(f"publish {kind}", build)
+
+
+def say_goodbye(ensemble: Ensemble, paths: Paths, name: str) -> bool:
+    """Say of a host that it leaves, so that nobody waits for it to come back; False when it is not
+    there.
+    """
+    path = posixpath.join(paths.hosts, name)
+    with ensemble.call(f"host {name!r} leaves") as client:
+        try:
+            data, _ = client.get(path)
+            node = msgspec.structs.replace(unpack(data, HostNode), state="leaving")
+            client.set(path, pack(node))
+        except (NoNodeError, DamagedError):
+            return False
+    return True
+
+
+def remove_host(ensemble: Ensemble, paths: Paths, name: str) -> bool:
+    """Take a host's name and nodes away, whether it lives or not; False when it is unknown.
+
+    An agent that lives under that name is fenced by it.
+    """
+    name_path = posixpath.join(paths.names, name)
+    folders = (paths.hosts, paths.instances, paths.applied, paths.draining)
+    with ensemble.call(f"remove host {name!r}") as client:
+        if client.exists(name_path) is None:
+            return False
+        for _ in range(ATTEMPTS):
+            nodes = [posixpath.join(folder, name) for folder in folders]
+            there = [path for path in nodes if client.exists(path)]
+            transaction = client.transaction()
+            for path in there:
+                transaction.delete(path)
+            transaction.delete(name_path)
+            results = transaction.commit()
+            errors = [one for one in results if isinstance(one, Exception)]
+            if not errors:
+                return True
+    raise ConflictError(f"remove host {name!r}: it comes and goes")

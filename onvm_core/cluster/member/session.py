@@ -1,0 +1,299 @@
+"""The agent's side to ZooKeeper: keeps the mirror fresh and what others see of this host right.
+
+A thread of its own, so that whatever ZooKeeper does, the agent goes on telling its manager what is
+known. It takes *offers* (what the host looks like now) and gives snapshots.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from onvm_core.cluster.errors import (
+    ClusterError,
+    ConflictError,
+    FencedError,
+    NameTakenError,
+    NoClusterError,
+    NoEnsembleError,
+)
+from onvm_core.cluster.member import facts
+from onvm_core.cluster.member.membership import Membership
+from onvm_core.cluster.member.state_directory import StateDirectory
+from onvm_core.cluster.tree.ensemble import Ensemble, Session
+from onvm_core.cluster.tree.mirror import Mirror, Snapshot
+from onvm_core.cluster.tree.nodes import (
+    AppliedNode,
+    ClusterNode,
+    HostNode,
+    InstancesNode,
+    Paths,
+    PluginNode,
+)
+from onvm_core.cluster.tree.numbers import HOST_MAX, INSTANCES, NumberSource
+from onvm_core.manager.api.messages import ClusterLocalReply
+from onvm_core.manager.cluster_view.view import LocalResources
+from onvm_sdk.errors import OnvmError
+
+__all__ = ["Keeper", "Offer"]
+
+log = logging.getLogger("onvm.cluster")
+
+IDLE_S = 0.5
+RETRY_S = 0.1
+COALESCE_S = 0.004
+COALESCE_HOST_S = 0.0003
+BURST_HOST_S = 0.0025
+BURST_S = 1.0
+"""Changes that follow each other within so long are one of many."""
+COALESCE_MAX_S = 0.5
+APPLIED_HOST_S = 0.005
+"""All hosts follow a change, and each writes down that it has: at most once in so long for each
+host that there is."""
+
+
+class Offer(msgspec.Struct, frozen=True, kw_only=True):
+    """A host as it is now."""
+
+    host: HostNode
+    plugins: list[PluginNode]
+    local: ClusterLocalReply | None
+    """None: there is no manager."""
+    room: LocalResources | None
+
+
+class Keeper:
+    """Runs until `stop`.
+
+    Args:
+        wake: called, by this thread, when `snapshot`, `numbers` or `failure` has changed.
+
+    Attributes:
+        snapshot: the last one; None at first.
+        numbers: of this host's NF hosts, by name.
+        absences: how often the connection was lost and found again.
+        failure: why it has ended by itself; the agent must end, too.
+    """
+
+    def __init__(
+        self,
+        ensemble: Ensemble,
+        cluster: ClusterNode,
+        paths: Paths,
+        name: str,
+        state: StateDirectory,
+        wake: Callable[[], None],
+    ) -> None:
+        self._thread = threading.Thread(target=self._run_thread, name="onvm-keeper", daemon=True)
+        self._ensemble = ensemble
+        self._state = state
+        self._notify = wake
+        self._woken = threading.Event()
+        self._is_stopping = threading.Event()
+        self._offer: Offer | None = None
+        self._applied: AppliedNode | None = None
+        self._applied_at_s = 0.0
+        self._session: int | None = None
+        self._was_away = False
+        self._seen = InstancesNode()
+        self._complaint = ""
+        self._read_at_s = 0.0
+        self._read_s = 0.0
+        """How long reading took last; where that is long, more changes are taken at once."""
+        self.membership = Membership(ensemble, paths, name, state)
+        self.mirror = Mirror(ensemble, cluster, paths, self._woken.set)
+        self._numbers = NumberSource(ensemble, paths, INSTANCES, HOST_MAX, self._used_numbers)
+        self.snapshot: Snapshot | None = None
+        self.numbers: dict[str, int] = dict(state.state.numbers)
+        self.absences = 0
+        self.writes = 0
+        self.failure: OnvmError | None = None
+        ensemble._on_change = self._on_session
+
+    # ---- called by others ----
+
+    def offer(self, offer: Offer) -> None:
+        """The host looks like this now."""
+        if offer != self._offer:
+            self._offer = offer
+            self._woken.set()
+
+    def offer_applied(self, node: AppliedNode) -> None:
+        """The manager has this view now."""
+        if node != self._applied:
+            self._applied = node
+            self._woken.set()
+
+    def look_again(self) -> None:
+        """Something in the state directory is to be published."""
+        self._woken.set()
+
+    @property
+    def may_decide(self) -> bool:
+        """Whether this agent is connected and registered in this session, so that what it decides
+        counts.
+        """
+        return (
+            self._ensemble.is_connected
+            and self._session is not None
+            and self._ensemble.session_id == self._session
+        )
+
+    def begin_stop(self) -> None:
+        """Let the thread end when it can; one that waits for ZooKeeper cannot."""
+        self._is_stopping.set()
+        self._woken.set()
+
+    def stop(self) -> None:
+        """End the thread; our nodes stay."""
+        self.begin_stop()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _on_session(self, session: Session) -> None:  # by kazoo's threads
+        if session is not Session.CONNECTED:
+            self._was_away = True
+        self._woken.set()
+
+    # ---- the thread ----
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def _run_thread(self) -> None:
+        try:
+            self._loop()
+        finally:
+            if not self._is_stopping.is_set() and self.failure is None:
+                self.failure = OnvmError("the keeper has failed; see the traceback above")
+            self._notify()
+
+    def _loop(self) -> None:
+        while not self._is_stopping.is_set():
+            self._woken.wait(self._idle_s())
+            self._woken.clear()
+            try:
+                self._turn()
+            except (FencedError, NameTakenError, NoClusterError) as error:
+                self.failure = error
+                return
+            except NoEnsembleError as error:
+                self._complain(error)
+                self._retry()
+            except ClusterError as error:
+                # A conflict: our nodes are not as we left them. `check` says if they are ours.
+                self._complain(error)
+                if isinstance(error, ConflictError):
+                    self._session = None
+                self._retry()
+            else:
+                self._complaint = ""
+
+    def _idle_s(self) -> float:
+        if self._applied is None or self._applied == self.membership.applied:
+            return IDLE_S
+        left_s = self._applied_at_s - time.monotonic()
+        return min(left_s, IDLE_S) if left_s > 0 else RETRY_S
+
+    def _complain(self, error: OnvmError) -> None:
+        if str(error) != self._complaint:
+            self._complaint = str(error)
+            log.warning("%s", error)
+
+    def _retry(self) -> None:
+        self._is_stopping.wait(RETRY_S)
+        self._woken.set()
+
+    def _turn(self) -> None:
+        self._ensemble.revive()
+        offer = self._offer
+        if offer is None or not self._ensemble.is_connected:
+            return
+        if self._session is None or self._ensemble.session_id != self._session:
+            self._register(offer)
+        if self._was_away:
+            self._was_away = False
+            self.absences += 1
+        if self.mirror.is_stale and self.snapshot is not None:
+            self._is_stopping.wait(self._coalesce_s(len(self.snapshot.hosts)))
+        begin = time.monotonic()
+        has_changed = self.mirror.refresh()
+        now = time.monotonic()
+        self._read_s = now - begin
+        if has_changed:
+            self._read_at_s = now
+        if has_changed or self.snapshot is None:
+            self.snapshot = self.mirror.snapshot
+            self._notify()
+        if self.membership.name not in self.mirror.snapshot.hosts:
+            self.membership.check()
+            self._session = None  # somebody has deleted our node
+            self._woken.set()
+            return
+        self._publish(offer)
+
+    def _coalesce_s(self, hosts: int) -> float:
+        """How long to wait for more changes: shortly for one alone, longer for one of many.
+
+        Every change costs every host something, so that what many hosts do at once, like joining,
+        costs the cluster the square of their number.
+        """
+        is_burst = time.monotonic() - self._read_at_s < BURST_S
+        wait_s = COALESCE_S + hosts * (BURST_HOST_S if is_burst else COALESCE_HOST_S)
+        return min(max(wait_s, self._read_s), COALESCE_MAX_S)
+
+    def _register(self, offer: Offer) -> None:
+        if self.membership.is_registered:
+            self.membership.check()
+        session = self._ensemble.session_id
+        self._seen = self._instances(offer)
+        self.membership.register(offer.host, self._seen, self._is_stopping.is_set)
+        if self._applied is not None:
+            self.membership.publish_applied(self._applied)
+        self._session = session
+
+    def _publish(self, offer: Offer) -> None:
+        instances = self._instances(offer)
+        self.writes += self.membership.publish_instances(instances)
+        self._seen = instances
+        self.writes += self.membership.publish_host(offer.host)
+        now = time.monotonic()
+        if self._applied is None or now < self._applied_at_s:
+            return
+        if self.membership.publish_applied(self._applied):
+            self.writes += 1
+            self._applied_at_s = now + APPLIED_HOST_S * len(self.mirror.snapshot.hosts)
+
+    def _instances(self, offer: Offer) -> InstancesNode:
+        if offer.local is None or offer.room is None:
+            # Its manager is away; the NF hosts wait for the next one, and keep their numbers.
+            return self._seen
+        names = [host.name for host in facts.of_cluster(offer.local.hosts)]
+        self._give_numbers(names)
+        return facts.instance_facts(
+            offer.local, self.numbers, offer.plugins, offer.room, self._seen, self._state.heirs()
+        )
+
+    def _give_numbers(self, names: list[str]) -> None:
+        new = [name for name in names if name not in self.numbers]
+        if not new and len(names) == len(self.numbers):
+            return
+        numbers = {name: self.numbers[name] for name in names if name in self.numbers}
+        if new:
+            numbers |= dict(zip(new, self._numbers.take(len(new)), strict=True))
+        self.numbers = numbers
+        self._state.state.numbers = dict(numbers)
+        self._state.save()
+        self._notify()
+
+    def _used_numbers(self) -> set[int]:
+        return {
+            instance.number
+            for node in self.mirror.snapshot.instances.values()
+            for instance in node.instances
+        } | set(self.numbers.values())

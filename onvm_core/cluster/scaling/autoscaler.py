@@ -1,0 +1,185 @@
+"""How many instances of each service the cluster has: asked by its leader, answered by policies.
+
+The policies are those of one host (hook `onvm_scaling_policies`); here they see the instances of
+all hosts, as the agents tell each other. What one wants becomes requests in the queue: one for each
+instance more, with the host of the busiest first, or for one instance less, the idlest.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+
+from onvm_core.cluster.links.peers import PeerLoad
+from onvm_core.cluster.scaling.requests import Fence, RequestQueue
+from onvm_core.cluster.tree.mirror import Snapshot
+from onvm_core.cluster.tree.nodes import InstanceNode, RequestNode, ServiceNode
+from onvm_core.plugins import load_plugins
+from onvm_core.scaling.load import Load
+from onvm_core.scaling.policy import ScaleSettings, ScalingPolicy, ServiceLoad, Wish
+from onvm_sdk.errors import ConfigError, OnvmError
+
+__all__ = ["ClusterAutoscaler", "as_load"]
+
+log = logging.getLogger("onvm.cluster.scale")
+
+HOOK = "onvm_scaling_policies"
+INTERVAL_S = 0.1
+
+
+def as_load(load: PeerLoad, seconds: float) -> Load:
+    """What a policy gets of an instance elsewhere."""
+    utilisation = load.utilisation or 0.0
+    packets = int(utilisation * load.capacity_pps * seconds)
+    return Load(
+        seconds=seconds,
+        packets=packets,
+        done=packets,
+        sheds=load.sheds,
+        busy_cycles=0,
+        idle_cycles=0,
+        cycles_per_packet=0.0,
+        occupancy=0.0,
+        occupancy_mean=1.0 if load.sheds else 0.0,
+        occupancy_peak=0.0,
+        p50_us=None,
+        p99_us=None,
+        utilisation=utilisation,
+        capacity_pps=load.capacity_pps or None,
+        arrival=load.demand or 0.0,
+        is_stuck=False,
+    )
+
+
+class _Service:
+    """What is remembered of one service."""
+
+    def __init__(self, node: ServiceNode) -> None:
+        self.node = node
+        settings = ScaleSettings(
+            min=max(node.min, 1),
+            max=node.max,
+            target=node.target,
+            hysteresis=node.hysteresis,
+            out_after_s=node.out_after_s,
+            in_after_s=node.in_after_s,
+            options=node.options,
+        )
+        self.policy: ScalingPolicy = load_plugins().load(HOOK, node.policy)(settings)
+        self.history: deque[ServiceLoad] = deque(maxlen=int(settings.history_s / INTERVAL_S) + 1)
+        self.rest_until_s = 0.0
+
+
+class ClusterAutoscaler:
+    """Of the leader; keeps nothing that the next leader would miss.
+
+    Args:
+        fence: lets a request fail if we do not lead any more.
+        loads: of all instances, by number.
+    """
+
+    def __init__(
+        self, queue: RequestQueue, fence: Fence, loads: Callable[[], Mapping[int, PeerLoad]]
+    ) -> None:
+        self._queue = queue
+        self._fence = fence
+        self._loads = loads
+        self._services: dict[str, _Service] = {}
+        self._failed: dict[str, ServiceNode] = {}
+        self._count = 0
+
+    def turn(self, snapshot: Snapshot, seat: int) -> None:
+        """Look at all services, and ask for what their policies want.
+
+        Raises:
+            ClusterError: we do not lead any more, or ZooKeeper does not answer.
+        """
+        for name in self._services.keys() - snapshot.services.keys():
+            del self._services[name]
+        for name, node in snapshot.services.items():
+            service = self._services.get(name)
+            if service is None or service.node != node:
+                if self._failed.get(name) == node:
+                    continue
+                try:
+                    service = self._services[name] = _Service(node)
+                except (OnvmError, ConfigError) as error:
+                    self._failed[name] = node
+                    log.warning("service %s: %s", name, error)
+                    continue
+            self._look(name, service, snapshot, seat)
+
+    def _look(self, name: str, service: _Service, snapshot: Snapshot, seat: int) -> None:
+        running = [
+            (host, one)
+            for host, node in snapshot.instances.items()
+            for one in node.instances
+            if name in one.services and one.state == "active" and _is_there(snapshot, host)
+        ]
+        pending = [one for one in snapshot.requests.values() if one.service == name]
+        now = time.monotonic()
+        loads = self._loads()
+        known = [
+            as_load(loads[one.number], INTERVAL_S) for _, one in running if one.number in loads
+        ]
+        service.history.append(ServiceLoad(now, tuple(known), len(running)))
+        if pending or now < service.rest_until_s:
+            return
+        node = service.node
+        if len(running) < node.min:
+            wish = Wish(node.min, f"at least {node.min}")
+        elif not running or len(known) < len(running):
+            return
+        else:
+            wish = service.policy.decide(list(service.history))
+        wanted = min(max(wish.instances, node.min), node.max)
+        if wanted == len(running):
+            return
+        service.rest_until_s = now + node.cooldown_s
+        if wanted > len(running):
+            for _ in range(wanted - len(running)):
+                self._ask(name, node, wish.reason, _busiest(running, loads), "", seat)
+        else:
+            host, idlest = min(running, key=lambda one: _idleness(one[1], loads))
+            self._ask(name, node, wish.reason, [host], idlest.name, seat)
+
+    def _ask(
+        self, name: str, node: ServiceNode, reason: str, preferred: list[str], stop: str, seat: int
+    ) -> None:
+        self._count += 1
+        now = time.time()
+        request = RequestNode(
+            key=f"{name}-{seat}-{self._count}",
+            service=name,
+            reason=reason,
+            preferred=preferred,
+            deadline=round(now + node.request_s, 3),
+            made=round(now, 3),
+            placement=node.placement,
+            stop=stop,
+        )
+        log.info("%s: %s%s", request.key, "one less, " if stop else "one more, ", reason)
+        self._queue.put(request, self._fence)
+
+
+def _is_there(snapshot: Snapshot, host: str) -> bool:
+    return (
+        host in snapshot.hosts
+        and snapshot.hosts[host].state == "up"
+        and host not in snapshot.draining
+    )
+
+
+def _busiest(running: list[tuple[str, InstanceNode]], loads: Mapping[int, PeerLoad]) -> list[str]:
+    """Hosts, that of the busiest instance first."""
+    ranked = sorted(running, key=lambda one: _idleness(one[1], loads), reverse=True)
+    return list(dict.fromkeys(host for host, _ in ranked))
+
+
+def _idleness(one: InstanceNode, loads: Mapping[int, PeerLoad]) -> tuple[float, int]:
+    load = loads.get(one.number)
+    if load is None:
+        return 0.0, -one.number
+    return load.demand or load.utilisation or 0.0, -one.number

@@ -1,0 +1,158 @@
+"""Which host gets a new instance: pure functions of the request and the cluster.
+
+The rule of onvm, ``locality``:
+
+1. the host of the overloaded instance, if it has what the NF needs;
+2. else, of the hosts that already run the service, the one with most free;
+3. else the host with most free.
+
+Every agent asks it for every request and gets the same answer from the same snapshot; the one that
+is named takes the request. Hosts can serve that are up, do not drain, have the cluster's edition of
+the NF, enough free cores and memory, and have not refused this request.
+
+Other rules come through the hook `onvm_host_policies`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+from onvm_core.cluster.tree.mirror import Snapshot
+from onvm_core.cluster.tree.nodes import PluginNode, RequestNode
+from onvm_core.cluster.view.cluster_view import editions
+
+__all__ = ["Candidate", "Choice", "HostPolicy", "Locality", "MostFree", "candidates", "choose"]
+
+ROUNDING = 1e-6
+
+
+class Candidate(msgspec.Struct, frozen=True, kw_only=True):
+    """A host that can serve a request.
+
+    Attributes:
+        instances: of the service, that serve there.
+    """
+
+    name: str
+    plugin: PluginNode
+    free_cores: float
+    free_memory_mib: int
+    instances: int
+
+    @property
+    def room(self) -> tuple[float, int]:
+        """What there is most of comes first."""
+        return -self.free_cores, -self.free_memory_mib
+
+
+class HostPolicy(Protocol):
+    """Made without arguments; keeps nothing between two calls."""
+
+    def order(self, request: RequestNode, candidates: Sequence[Candidate]) -> Sequence[str]:
+        """Names of candidates, best first; those left out do not get it.
+
+        Args:
+            candidates: by name.
+        """
+
+
+class Choice(msgspec.Struct, frozen=True):
+    """Who is to serve a request: a host, or nobody; and why."""
+
+    host: str | None
+    plugin: PluginNode | None
+    reason: str
+
+
+class Locality:
+    """Own host, then hosts that run the service, then the one with most free."""
+
+    def order(self, request: RequestNode, candidates: Sequence[Candidate]) -> Sequence[str]:
+        """See `HostPolicy`."""
+        own = request.preferred[:1]
+        ranked = sorted(
+            candidates, key=lambda one: (one.name not in own, one.instances == 0, one.room)
+        )
+        return [one.name for one in ranked]
+
+
+class MostFree:
+    """The host with most free, wherever the service runs."""
+
+    def order(self, request: RequestNode, candidates: Sequence[Candidate]) -> Sequence[str]:
+        """See `HostPolicy`."""
+        return [one.name for one in sorted(candidates, key=lambda one: one.room)]
+
+
+def candidates(request: RequestNode, snapshot: Snapshot) -> tuple[list[Candidate], dict[str, str]]:
+    """Hosts that can serve it, by name; and of the others, why they cannot."""
+    edition = editions(snapshot).get(request.service)
+    able: list[Candidate] = []
+    unable: dict[str, str] = {}
+    for name, host in sorted(snapshot.hosts.items()):
+        plugin = next((one for one in host.plugins if one.service == request.service), None)
+        has = snapshot.instances.get(name)
+        if name in request.refused:
+            unable[name] = request.refused[name]
+        elif host.state != "up":
+            unable[name] = "has no manager" if host.state == "no_manager" else "leaves"
+        elif name in snapshot.draining:
+            unable[name] = "drains"
+        elif plugin is None:
+            unable[name] = f"has no NF for {request.service}"
+        elif plugin.edition != edition:
+            unable[name] = f"has another version of {plugin.name} ({plugin.version})"
+        elif has is None or has.free_cores < plugin.cores - ROUNDING:
+            free = 0.0 if has is None else has.free_cores
+            unable[name] = f"{free:g} cores are free, {plugin.cores:g} needed"
+        elif has.free_memory_mib < plugin.memory_mib:
+            unable[name] = f"{has.free_memory_mib} MiB are free, {plugin.memory_mib} needed"
+        else:
+            able.append(
+                Candidate(
+                    name=name,
+                    plugin=plugin,
+                    free_cores=has.free_cores,
+                    free_memory_mib=has.free_memory_mib,
+                    instances=sum(
+                        request.service in one.services and one.state == "active"
+                        for one in has.instances
+                    ),
+                )
+            )
+    return able, unable
+
+
+def choose(request: RequestNode, snapshot: Snapshot, policy: HostPolicy) -> Choice:
+    """The host that is to serve a request."""
+    if request.stop:
+        return _stop(request, snapshot)
+    able, unable = candidates(request, snapshot)
+    by_name = {one.name: one for one in able}
+    for name in policy.order(request, able):
+        if name in by_name:
+            return Choice(name, by_name[name].plugin, _reason(request, by_name[name]))
+    why = "; ".join(f"{name}: {line}" for name, line in unable.items())
+    return Choice(None, None, why or "no host can")
+
+
+def _stop(request: RequestNode, snapshot: Snapshot) -> Choice:
+    """An instance ends where it is."""
+    for name in request.preferred:
+        has = snapshot.instances.get(name)
+        if has is not None and any(one.name == request.stop for one in has.instances):
+            if name in request.refused:
+                return Choice(None, None, f"{name}: {request.refused[name]}")
+            return Choice(name, None, "it runs there")
+    return Choice(None, None, "it is gone")
+
+
+def _reason(request: RequestNode, one: Candidate) -> str:
+    if one.name in request.preferred[:1]:
+        return "the overloaded host has room"
+    if one.instances:
+        return f"runs the service, {one.free_cores:g} cores free"
+    return f"{one.free_cores:g} cores free"

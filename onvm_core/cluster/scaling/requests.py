@@ -1,0 +1,270 @@
+"""The queue of scale requests: put, take, and what became of each.
+
+The nodes are those of kazoo's LockingQueue: ``entries`` in their order, and for each that somebody
+works on an ephemeral node in ``taken``, which goes with the taker's session, so that another can
+take it over. Unlike LockingQueue's consumers, which get whatever comes first, an agent takes the
+entry that it is to serve, so that one which nobody can serve holds up no other.
+
+Each request has a *claim*, under its idempotency key, which is made with it and says in the end who
+has served it. All steps are transactions that check the taker's registration: what one does that
+was cut off, or frozen, and replaced, fails as a whole.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import time
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from kazoo.exceptions import NodeExistsError, NoNodeError
+
+from onvm_core.cluster.errors import ClusterError, ConflictError
+from onvm_core.cluster.tree.ensemble import Ensemble
+from onvm_core.cluster.tree.nodes import (
+    ClaimNode,
+    DamagedError,
+    Paths,
+    RequestNode,
+    check_name,
+    pack,
+    unpack,
+)
+
+__all__ = ["RequestQueue", "Taken"]
+
+PRIORITY = 100
+
+Fence = Callable[[Any], None]
+
+
+class Taken(msgspec.Struct, frozen=True):
+    """An entry that we work on."""
+
+    entry: str
+    version: int
+    request: RequestNode
+
+
+class RequestQueue:
+    """One cluster's.
+
+    Args:
+        name: of the host that takes; "" for one that only looks and puts.
+    """
+
+    def __init__(self, ensemble: Ensemble, paths: Paths, name: str = "") -> None:
+        self._name = name
+        self._ensemble = ensemble
+        self._paths = paths
+
+    def _entry(self, name: str) -> str:
+        return posixpath.join(self._paths.entries, name)
+
+    def _lock(self, name: str) -> str:
+        return posixpath.join(self._paths.taken, name)
+
+    def _claim(self, key: str) -> str:
+        return posixpath.join(self._paths.claims, key)
+
+    def put(self, request: RequestNode, fence: Fence = lambda _: None) -> bool:
+        """Put a request into the queue; False when there was one with its key.
+
+        Args:
+            fence: adds to the transaction what must hold.
+
+        Raises:
+            ConflictError: the fence does not hold.
+            NoEnsembleError: it is not known whether it was done; do it again.
+        """
+        check_name(request.key, "--key")
+        claim = ClaimNode(
+            state="waiting", service=request.service, reason=request.reason, made=request.made
+        )
+
+        def build(transaction: Any) -> None:
+            fence(transaction)
+            transaction.create(self._claim(request.key), pack(claim))
+            transaction.create(
+                posixpath.join(self._paths.entries, f"entry-{PRIORITY:03d}-"),
+                pack(request),
+                sequence=True,
+            )
+
+        try:
+            self._ensemble.commit(f"request {request.key}", build)
+        except ConflictError as error:
+            if isinstance(error.__cause__, NodeExistsError):
+                return False
+            raise
+        return True
+
+    def take(self, entry: str, fence: Fence) -> Taken | None:
+        """Work on an entry, if nobody does; None when somebody does, or it is done.
+
+        Raises:
+            ConflictError: the fence does not hold.
+        """
+        with self._ensemble.call(f"take {entry}") as client:
+            try:
+                data, stat = client.get(self._entry(entry))
+                request = unpack(data, RequestNode)
+            except (NoNodeError, DamagedError):
+                return None
+
+        if not self._lock_entry(entry, stat.version, fence, is_stale=False):
+            owner = self._owner(entry)
+            if owner == "other":
+                return None
+            # Ours already: a transaction may be done though its answer was lost. Or that of the
+            # agent before us, which can do nothing any more, for we have its name.
+            if owner == "stale" and not self._lock_entry(entry, stat.version, fence, is_stale=True):
+                return None
+        return Taken(entry, stat.version, request)
+
+    def _lock_entry(self, entry: str, version: int, fence: Fence, *, is_stale: bool) -> bool:
+        def build(transaction: Any) -> None:
+            fence(transaction)
+            if is_stale:
+                transaction.delete(self._lock(entry))
+            transaction.create(self._lock(entry), self._name.encode(), ephemeral=True)
+            transaction.check(self._entry(entry), version)
+
+        try:
+            self._ensemble.commit(f"take {entry}", build)
+        except ConflictError as error:
+            if isinstance(error.__cause__, NodeExistsError):
+                return False
+            raise
+        return True
+
+    def _owner(self, entry: str) -> str:
+        """Whose an entry is: mine, stale (of this host's last session), or another's."""
+        with self._ensemble.call(f"take {entry}") as client:
+            try:
+                name, stat = client.get(self._lock(entry))
+            except NoNodeError:
+                return "other"  # just ended
+        if stat.ephemeralOwner == self._ensemble.session_id:
+            return "mine"
+        return "stale" if name.decode(errors="replace") == self._name != "" else "other"
+
+    def done(self, taken: Taken, host: str, instance: str, why: str, fence: Fence) -> None:
+        """It is served; the entry is gone and the claim says by whom.
+
+        Raises:
+            ConflictError: it was not ours any more; nothing was changed.
+        """
+        request = taken.request
+        claim = ClaimNode(
+            state="done",
+            service=request.service,
+            reason=request.reason,
+            made=request.made,
+            ended=round(time.time(), 3),
+            host=host,
+            instance=instance,
+            why=why,
+        )
+        self._end(taken, claim, fence)
+
+    def _end(self, taken: Taken, claim: ClaimNode, fence: Fence) -> None:
+        def build(transaction: Any) -> None:
+            fence(transaction)
+            transaction.delete(self._entry(taken.entry), taken.version)
+            transaction.delete(self._lock(taken.entry))
+            transaction.set_data(self._claim(taken.request.key), pack(claim))
+
+        self._ensemble.commit(f"end {taken.request.key}", build)
+
+    def expire(self, entry: str, why: str, fence: Fence) -> ClaimNode | None:
+        """End a request whose time is over; None when somebody works on it, or has just ended it.
+
+        Raises:
+            ConflictError: the fence does not hold.
+        """
+        taken = self.take(entry, fence)
+        if taken is None:
+            return None
+        request = taken.request
+        claim = ClaimNode(
+            state="expired",
+            service=request.service,
+            reason=request.reason,
+            made=request.made,
+            ended=round(time.time(), 3),
+            why=why,
+        )
+        self._end(taken, claim, fence)
+        return claim
+
+    def refuse(self, taken: Taken, host: str, why: str, fence: Fence) -> None:
+        """We tried and could not: let another host do it."""
+        request = msgspec.structs.replace(
+            taken.request, refused={**taken.request.refused, host: why}
+        )
+
+        def build(transaction: Any) -> None:
+            fence(transaction)
+            transaction.set_data(self._entry(taken.entry), pack(request), taken.version)
+            transaction.delete(self._lock(taken.entry))
+
+        self._ensemble.commit(f"refuse {request.key}", build)
+
+    def release(self, taken: Taken) -> None:
+        """Work on it no more; whoever is to serve it takes it."""
+        with self._ensemble.call(f"release {taken.entry}") as client:
+            try:
+                client.delete(self._lock(taken.entry))
+            except NoNodeError:
+                return
+
+    def claim(self, key: str) -> ClaimNode | None:
+        """What has become of a request; None when it is not known (any more)."""
+        with self._ensemble.call(f"look for {key}") as client:
+            try:
+                data, _ = client.get(self._claim(key))
+            except NoNodeError:
+                return None
+        try:
+            return unpack(data, ClaimNode)
+        except DamagedError as error:
+            raise ClusterError(f"claim {key} is damaged: {error}") from None
+
+    def entry_of(self, key: str) -> str | None:
+        """The entry of a request; None when it is not in the queue."""
+        return next((name for name, one in self.waiting().items() if one.key == key), None)
+
+    def waiting(self) -> dict[str, RequestNode]:
+        """The queue, by entry, in its order."""
+        found = {}
+        with self._ensemble.call("read the queue") as client:
+            for name in sorted(client.get_children(self._paths.entries)):
+                try:
+                    found[name] = unpack(client.get(self._entry(name))[0], RequestNode)
+                except (NoNodeError, DamagedError):
+                    continue
+        return found
+
+    def claims(self) -> dict[str, ClaimNode]:
+        """All that are kept, by key, in the order in which they were made."""
+        found = {}
+        with self._ensemble.call("read the claims") as client:
+            keys = client.get_children(self._paths.claims)
+            results = [(key, client.get_async(self._claim(key))) for key in keys]
+            for key, result in results:
+                try:
+                    found[key] = unpack(result.get()[0], ClaimNode)
+                except (NoNodeError, DamagedError):
+                    continue
+        return dict(sorted(found.items(), key=lambda item: item[1].made))
+
+    def forget(self, key: str, fence: Fence) -> None:
+        """Keep a claim no longer."""
+
+        def build(transaction: Any) -> None:
+            fence(transaction)
+            transaction.delete(self._claim(key))
+
+        self._ensemble.commit(f"forget {key}", build)

@@ -1,0 +1,352 @@
+"""What is wanted of the cluster: chains, and how services scale. Versioned, with history.
+
+Each has a *revision* of its own that grows by one with each change; every revision is kept, so that
+one can see who broke what, and go back. A change names the revision that it saw (or none, for "as
+it is now"); if another came in between, it fails and nothing is changed. A definition that is
+removed leaves a revision that says so; one of that name made later goes on counting.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import time
+from typing import Any, Generic, TypeVar
+
+import msgspec
+from kazoo.exceptions import NoNodeError
+
+from onvm_core.cluster.errors import ConflictError
+from onvm_core.cluster.tree.ensemble import Ensemble
+from onvm_core.cluster.tree.mirror import Snapshot
+from onvm_core.cluster.tree.nodes import (
+    ChainNode,
+    DamagedError,
+    Paths,
+    ServiceNode,
+    check_name,
+    pack,
+    unpack,
+)
+from onvm_core.cluster.tree.numbers import CHAIN_MAX, CHAINS, NumberSource
+from onvm_core.manager.config.sections import nearest
+from onvm_sdk.errors import ConfigError
+
+__all__ = ["Chains", "Revision", "Services", "check_chain"]
+
+ATTEMPTS = 20
+SERVICES_MAX = 8
+"""Of a chain: NF hosts that NSH's fixed context names."""
+KEPT = 100
+"""Revisions of one definition."""
+
+NodeT = TypeVar("NodeT", ChainNode, ServiceNode)
+
+
+class Revision(msgspec.Struct, frozen=True, kw_only=True):
+    """One revision; `definition` is None where it was removed."""
+
+    revision: int
+    time: float
+    """Seconds since 1970."""
+    by: str
+    what: str
+    """added, changed, removed, or rolled back to which."""
+    definition: dict[str, Any] | None
+
+
+class _Record(msgspec.Struct, frozen=True, kw_only=True):
+    """As it stands in the tree."""
+
+    format: int
+    time: float
+    by: str
+    what: str
+    node: msgspec.Raw = msgspec.Raw(b"null")
+    """null: it was removed."""
+
+    def unpack(self, kind: type[NodeT]) -> NodeT | None:
+        data = bytes(self.node)
+        return None if data == b"null" else unpack(data, kind)
+
+
+class _Definitions(Generic[NodeT]):
+    """Definitions of one kind."""
+
+    kind: type[NodeT]
+    noun: str
+
+    def __init__(self, ensemble: Ensemble, folder: str, history: str) -> None:
+        self._ensemble = ensemble
+        self._folder = folder
+        self._history = history
+
+    def get(self, name: str) -> NodeT | None:
+        """The definition as it is now; None when there is none.
+
+        Raises:
+            ConfigError: it is damaged.
+        """
+        with self._ensemble.call(f"read {self.noun} {name!r}") as client:
+            found = self._read(client, name)
+        return None if found is None else found[0]
+
+    def _read(self, client: Any, name: str) -> tuple[NodeT, int] | None:
+        try:
+            data, stat = client.get(posixpath.join(self._folder, name))
+        except NoNodeError:
+            return None
+        try:
+            return unpack(data, self.kind), stat.version
+        except DamagedError as error:
+            raise ConfigError(
+                f"is damaged ({error}); onvm cluster {self.noun} rollback {name} brings "
+                "an earlier one back",
+                field=self.noun,
+                value=name,
+            ) from None
+
+    def put(self, name: str, node: NodeT, by: str, what: str = "") -> NodeT:
+        """Add it, or change it. `node.revision` is that which was seen before, plus one.
+
+        Raises:
+            ConflictError: there is another one by now; nothing was changed.
+        """
+        check_name(name, self.noun)
+        path = posixpath.join(self._folder, name)
+        with self._ensemble.call(f"change {self.noun} {name!r}") as client:
+            try:
+                known = self._read(client, name)
+                version = None if known is None else known[1]
+            except ConfigError:  # damaged: what replaces it need not know it
+                known, version = None, client.exists(path).version
+            last = self._last(client, name)
+        if node.revision != last + 1:
+            raise ConflictError(
+                f"{self.noun} {name!r} is at revision {last}, and not {node.revision - 1}: "
+                "somebody has changed it; nothing was done"
+            )
+        what = what or ("added" if version is None else "changed")
+
+        def build(transaction: Any) -> None:
+            if version is None:
+                transaction.create(path, pack(node))
+            else:
+                transaction.set_data(path, pack(node), version)
+            self._record(transaction, name, node.revision, by, what, node)
+
+        self._commit(name, last, build)
+        return node
+
+    def remove(self, name: str, by: str) -> bool:
+        """Remove it; False when there is none.
+
+        Raises:
+            ConflictError: somebody has changed it meanwhile.
+        """
+        path = posixpath.join(self._folder, name)
+        with self._ensemble.call(f"remove {self.noun} {name!r}") as client:
+            stat = client.exists(path)
+            if stat is None:
+                return False
+            last = self._last(client, name)
+
+        def build(transaction: Any) -> None:
+            transaction.delete(path, stat.version)
+            self._record(transaction, name, last + 1, by, "removed", None)
+
+        self._commit(name, last, build)
+        return True
+
+    def _commit(self, name: str, last: int, build: Any) -> None:
+        try:
+            self._ensemble.commit(f"change {self.noun} {name!r}", build)
+        except ConflictError:
+            raise ConflictError(
+                f"{self.noun} {name!r}: somebody else has changed it at the same time; "
+                "nothing was done"
+            ) from None
+        if last >= KEPT:
+            self._forget(name, last + 1 - KEPT)
+
+    def _forget(self, name: str, until: int) -> None:
+        with self._ensemble.call("forget old revisions") as client:
+            for number in self._numbers(client, name):
+                if number <= until:
+                    try:
+                        client.delete(self._revision_path(name, number))
+                    except NoNodeError:
+                        continue  # another command did
+
+    def _record(
+        self, transaction: Any, name: str, revision: int, by: str, what: str, node: NodeT | None
+    ) -> None:
+        raw = msgspec.Raw(b"null" if node is None else pack(node))
+        record = _Record(format=1, time=round(time.time(), 3), by=by, what=what, node=raw)
+        transaction.create(self._revision_path(name, revision), msgspec.json.encode(record))
+
+    def _revision_path(self, name: str, revision: int) -> str:
+        return posixpath.join(self._history, f"{name}:{revision:010d}")
+
+    def _numbers(self, client: Any, name: str) -> list[int]:
+        names = client.get_children(self._history)
+        return sorted(
+            int(number)
+            for one, _, number in (child.rpartition(":") for child in names)
+            if one == name and number.isdecimal()
+        )
+
+    def _last(self, client: Any, name: str) -> int:
+        return max(self._numbers(client, name), default=0)
+
+    def last(self, name: str) -> int:
+        """The newest revision; 0 when there was never one."""
+        with self._ensemble.call(f"read {self.noun} {name!r}") as client:
+            return self._last(client, name)
+
+    def history(self, name: str) -> list[Revision]:
+        """All revisions that are kept, oldest first.
+
+        Raises:
+            ConfigError: there was never one of that name.
+        """
+        revisions = []
+        with self._ensemble.call(f"read the history of {self.noun} {name!r}") as client:
+            for number in self._numbers(client, name):
+                try:
+                    data, _ = client.get(self._revision_path(name, number))
+                    record = msgspec.json.decode(data, type=_Record)
+                    node = record.unpack(self.kind)
+                except NoNodeError:
+                    continue  # just forgotten
+                except (msgspec.MsgspecError, DamagedError):
+                    revisions.append(
+                        Revision(revision=number, time=0, by="", what="damaged", definition=None)
+                    )
+                    continue
+                definition = None if node is None else _definition(node)
+                revisions.append(
+                    Revision(
+                        revision=number,
+                        time=record.time,
+                        by=record.by,
+                        what=record.what,
+                        definition=definition,
+                    )
+                )
+        if not revisions:
+            raise ConfigError(f"there was never such a {self.noun}", field=self.noun, value=name)
+        return revisions
+
+    def rollback(self, name: str, revision: int, by: str) -> NodeT:
+        """Make it what it was at a revision, as a new revision.
+
+        Raises:
+            ConfigError: that one is not kept, or says that it was removed.
+        """
+        with self._ensemble.call(f"roll {self.noun} {name!r} back") as client:
+            try:
+                data, _ = client.get(self._revision_path(name, revision))
+            except NoNodeError:
+                kept = ", ".join(str(number) for number in self._numbers(client, name))
+                raise ConfigError(
+                    f"expected a revision that is kept ({kept or 'there is none'})",
+                    field=f"{self.noun} {name}",
+                    value=revision,
+                ) from None
+            last = self._last(client, name)
+        try:
+            record = msgspec.json.decode(data, type=_Record)
+            node = record.unpack(self.kind)
+        except (msgspec.MsgspecError, DamagedError):
+            raise ConfigError("is damaged", field=f"{self.noun} {name}", value=revision) from None
+        if node is None:
+            raise ConfigError(
+                f"at that one it was removed; use onvm cluster {self.noun} remove {name}",
+                field=f"{self.noun} {name}",
+                value=revision,
+            )
+        again = msgspec.structs.replace(node, revision=last + 1)
+        return self.put(name, again, by, f"rolled back to {revision}")
+
+
+class Chains(_Definitions[ChainNode]):
+    """The chains of a cluster."""
+
+    kind = ChainNode
+    noun = "chain"
+
+    def __init__(self, ensemble: Ensemble, paths: Paths) -> None:
+        super().__init__(ensemble, paths.chains, paths.chain_history)
+        self._paths = paths
+
+    def new_number(self) -> int:
+        """For a chain that has none yet."""
+
+        def used() -> set[int]:
+            numbers = set()
+            for name in self._ensemble.client.get_children(self._folder):
+                try:
+                    found = self._read(self._ensemble.client, name)
+                except ConfigError:
+                    continue
+                if found is not None:
+                    numbers.add(found[0].number)
+            return numbers
+
+        return NumberSource(self._ensemble, self._paths, CHAINS, CHAIN_MAX, used).take()[0]
+
+
+class Services(_Definitions[ServiceNode]):
+    """How the services of a cluster scale."""
+
+    kind = ServiceNode
+    noun = "service"
+
+    def __init__(self, ensemble: Ensemble, paths: Paths) -> None:
+        super().__init__(ensemble, paths.services, paths.service_history)
+
+
+def check_chain(snapshot: Snapshot, node: ChainNode) -> None:
+    """See that a chain can be.
+
+    Raises:
+        ConfigError: a host is not there, has no such port, or nobody knows a service.
+    """
+    for option, end in (("--in", node.near), ("--out", node.far)):
+        host = snapshot.hosts.get(end.host)
+        if host is None:
+            raise ConfigError(
+                f"expected HOST:PORT, with a host of the cluster; "
+                f"{nearest(end.host, snapshot.hosts)}",
+                field=option,
+                value=f"{end.host}:{end.port}",
+            )
+        if end.port not in host.ports:
+            raise ConfigError(
+                f"expected a port of {end.host}; {nearest(end.port, host.ports)}",
+                field=option,
+                value=f"{end.host}:{end.port}",
+            )
+    if len(node.services) > SERVICES_MAX:
+        raise ConfigError(
+            f"expected at most {SERVICES_MAX}", field="--services", value=",".join(node.services)
+        )
+    known = {plugin.service for host in snapshot.hosts.values() for plugin in host.plugins}
+    known |= {
+        service
+        for node_ in snapshot.instances.values()
+        for instance in node_.instances
+        for service in instance.services
+    }
+    for service in node.services:
+        if service not in known:
+            raise ConfigError(
+                f"expected a service that some host has an NF for; {nearest(service, known)}",
+                field="--services",
+                value=service,
+            )
+
+
+def _definition(node: ChainNode | ServiceNode) -> dict[str, Any]:
+    fields: dict[str, Any] = msgspec.to_builtins(node)
+    return {name: value for name, value in fields.items() if name != "revision"}

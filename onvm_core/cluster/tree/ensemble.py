@@ -1,0 +1,319 @@
+"""The connection to ZooKeeper: who we are there, what its states mean, and errors as one line.
+
+A session is CONNECTED, SUSPENDED or LOST, as kazoo names them:
+
+* SUSPENDED: no server answers. The session may still live, so our ephemeral nodes may still stand.
+  Whoever is here goes on with what is known and decides nothing: gives out no number, makes no
+  request, claims none, leads nobody.
+* LOST: the session is gone, and all our ephemeral nodes with it. kazoo makes a new one when it can;
+  then the agent registers again, with a new seat in the election. What a former leader still had
+  in mind fails, because each of its writes checks that the old seat is there.
+* CONNECTED after one of them: watches are gone, everything is read anew.
+
+kazoo gives up for good when a server closes the connection while SASL is negotiated. A server that
+is just dying does the same, so `revive` begins a new session then, a second later.
+
+Threads: `KazooClient` may be used by any. Listeners are called by kazoo's threads and must only
+make a note.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import Enum
+from typing import Any
+
+from kazoo.client import CLOSED_STATES, KazooClient, KazooState
+from kazoo.exceptions import (
+    AuthFailedError,
+    BadVersionError,
+    ConnectionClosedError,
+    ConnectionLoss,
+    KazooException,
+    NoAuthError,
+    NodeExistsError,
+    NoNodeError,
+    OperationTimeoutError,
+    RolledBackError,
+    RuntimeInconsistency,
+    SessionExpiredError,
+)
+from kazoo.handlers.threading import KazooTimeoutError
+from kazoo.protocol.states import KeeperState
+from kazoo.retry import KazooRetry
+from kazoo.security import ACL, Id, Permissions
+
+from onvm_core.cluster.credentials import Credentials, Tls
+from onvm_core.cluster.errors import ClusterError, ConflictError, NoEnsembleError
+from onvm_sdk.errors import ConfigError
+
+__all__ = ["Ensemble", "Session", "check_hosts"]
+
+log = logging.getLogger("onvm.cluster")
+
+DEFAULT_SESSION_S = 6.0
+REVIVE_S = 1.0
+REFUSALS_MAX = 2
+"""Of one attempt to connect: once may be a server that is just dying."""
+ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:,/\[\]]+):(\d{1,5})")
+TRANSIENT = (
+    ConnectionLoss,
+    SessionExpiredError,
+    OperationTimeoutError,
+    ConnectionClosedError,
+    KazooTimeoutError,
+    AuthFailedError,
+)
+
+
+class Session(Enum):
+    """What there is of our session."""
+
+    CONNECTED = "connected"
+    SUSPENDED = "suspended"
+    LOST = "lost"
+
+
+_STATES = {
+    KazooState.CONNECTED: Session.CONNECTED,
+    KazooState.SUSPENDED: Session.SUSPENDED,
+    KazooState.LOST: Session.LOST,
+}
+
+
+class Ensemble:
+    """A session with an ensemble; a context manager.
+
+    Args:
+        hosts: ``host:port,host:port``.
+        credentials: of our user; None: nobody, for an ensemble that asks for none.
+        session_s: for how long a session lives without a sign of us.
+        tls: None: without.
+        on_change: told of each state, by a thread of kazoo.
+
+    Raises:
+        ConfigError: `hosts` is no list of addresses.
+    """
+
+    def __init__(
+        self,
+        hosts: str,
+        credentials: Credentials | None = None,
+        *,
+        session_s: float = DEFAULT_SESSION_S,
+        tls: Tls | None = None,
+        on_change: Callable[[Session], None] | None = None,
+    ) -> None:
+        check_hosts(hosts)
+        self.hosts = hosts
+        self.session_s = session_s
+        self.acl = _acl(credentials)
+        self._on_change = on_change
+        self._revive_at = 0.0
+        self._refusals = 0
+        options: dict[str, Any] = {}
+        if credentials is not None:
+            options["sasl_options"] = {
+                "mechanism": "DIGEST-MD5",
+                "username": credentials.user,
+                "password": credentials.password,
+            }
+        if tls is not None:
+            options |= {
+                "use_ssl": True,
+                "ca": str(tls.ca),
+                "certfile": str(tls.certificate),
+                "keyfile": str(tls.key),
+                "verify_certs": True,
+            }
+        quiet = logging.getLogger("onvm.cluster.kazoo")  # it says at warning what is our business
+        quiet.setLevel(logging.CRITICAL)
+        self.client: Any = _Client(
+            hosts=hosts,
+            timeout=session_s,
+            default_acl=self.acl,
+            logger=quiet,
+            connection_retry=KazooRetry(max_tries=-1, delay=0.05, backoff=1.5, max_delay=1.0),
+            command_retry=KazooRetry(max_tries=0),
+            **options,
+        )
+        self.client.add_listener(self._changed)
+
+    def __enter__(self) -> Ensemble:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def connect(self, timeout_s: float = 10.0) -> None:
+        """Begin a session.
+
+        Raises:
+            NoEnsembleError: nobody answers in time, or what answers does not accept us.
+        """
+        self._revive_at = time.monotonic() + REVIVE_S
+        self.client.start_async()
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline and self._refusals < REFUSALS_MAX:
+            if self.client.connected and self._answers():
+                return
+            self.revive()
+            time.sleep(0.01)
+        self.close()
+        if self._refusals:
+            raise NoEnsembleError(f"ZooKeeper at {self.hosts} does not accept our credentials")
+        raise NoEnsembleError(f"ZooKeeper at {self.hosts} does not answer within {timeout_s:g} s")
+
+    def _answers(self) -> bool:
+        """Whether SASL is through: kazoo says CONNECTED before it is."""
+        try:
+            self.client.exists("/")
+        except KazooException:
+            return False
+        return True
+
+    def close(self) -> None:
+        """End the session; our ephemeral nodes go at once."""
+        self.client.remove_listener(self._changed)
+        self.client.stop()
+        self.client.close()
+
+    def abandon(self) -> None:
+        """Stop without ending the session: our nodes stay until it expires.
+
+        So an agent can be replaced by a newer one without anybody noticing.
+        """
+        self.client.remove_listener(self._changed)
+        # kazoo has no call for this. Without its connection the loop only tries to reconnect, and
+        # with this flag set it does not even do that.
+        self.client._stopped.set()
+        connection = self.client._connection
+        sock = connection._socket
+        if sock is not None:
+            with contextlib.suppress(OSError):  # it has just been closed
+                sock.shutdown(2)
+        connection.stop(5)
+        self.client.handler.stop()
+        connection.close()
+
+    @property
+    def session(self) -> Session:
+        """Its state now."""
+        return _STATES[self.client.state]
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether decisions may be made."""
+        return bool(self.client.connected) and self.session is Session.CONNECTED
+
+    @property
+    def session_id(self) -> int | None:
+        """Owner of our ephemeral nodes; None without a session."""
+        client_id = self.client.client_id
+        return None if client_id is None else int(client_id[0])
+
+    def revive(self) -> None:
+        """Begin again where kazoo has given up; call it now and then."""
+        now = time.monotonic()
+        if self.client.client_state != KeeperState.CLOSED:
+            self._revive_at = now + REVIVE_S
+        elif now >= self._revive_at:
+            self._revive_at = now + REVIVE_S
+            log.info("ZooKeeper has refused us; trying again")
+            # No stop() before: of a client that has ended it would stay queued, and close the
+            # session that begins here.
+            self.client.start_async()
+
+    def _changed(self, state: str) -> None:
+        session = _STATES[state]
+        if self.client.client_state == KeeperState.AUTH_FAILED:
+            self._refusals += 1
+        log.info("ZooKeeper: %s", session.value)
+        if self._on_change is not None:
+            self._on_change(session)
+
+    # ---- calls ----
+
+    @contextmanager
+    def call(self, what: str) -> Iterator[Any]:
+        """The client, for calls that `what` names; what they raise becomes one line.
+
+        Raises:
+            NoEnsembleError: no server answers, or the session is gone.
+            ConflictError: a node was changed, made or removed by somebody else.
+            ClusterError: anything else that ZooKeeper says.
+        """
+        try:
+            yield self.client
+        except TRANSIENT as error:
+            raise NoEnsembleError(f"{what}: ZooKeeper at {self.hosts}: {_name(error)}") from error
+        except (BadVersionError, NodeExistsError, NoNodeError) as error:
+            raise ConflictError(f"{what}: changed by somebody else ({_name(error)})") from error
+        except NoAuthError:
+            raise ClusterError(
+                f"{what}: ZooKeeper does not let us; are the credentials those of this cluster?"
+            ) from None
+        except KazooException as error:
+            raise ClusterError(f"{what}: ZooKeeper: {_name(error)}") from error
+
+    def commit(self, what: str, build: Callable[[Any], None]) -> list[Any]:
+        """All that `build` adds to a transaction, or nothing of it; the results.
+
+        Raises:
+            ConflictError: one of them cannot be done; its line says which.
+            NoEnsembleError: it is not known whether it was done.
+        """
+        with self.call(what) as client:
+            transaction = client.transaction()
+            build(transaction)
+            results: list[Any] = transaction.commit()
+            for result in results:
+                if isinstance(result, RolledBackError | RuntimeInconsistency):
+                    continue
+                if isinstance(result, Exception):
+                    raise result
+        return results
+
+
+class _Client(KazooClient):  # type: ignore[misc]
+    """Answers requests that come while a session ends.
+
+    kazoo fails all that waits, then drops its queue: a request between the two would wait for ever.
+    """
+
+    def _call(self, request: Any, async_object: Any) -> Any:
+        queue = self._queue
+        result = super()._call(request, async_object)
+        has_ended = self._state in CLOSED_STATES or self._queue is not queue
+        if has_ended and not async_object.ready():
+            async_object.set_exception(ConnectionLoss())
+        return result
+
+
+def check_hosts(hosts: str) -> None:
+    """See that a list of addresses is one.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    for address in hosts.split(","):
+        match = ADDRESS.fullmatch(address.strip())
+        if match is None or not 1 <= int(match[2]) <= 65535:
+            raise ConfigError(
+                "expected host:port,host:port,…", field="ensemble", value=address or hosts
+            )
+
+
+def _acl(credentials: Credentials | None) -> list[Any]:
+    """All rights for our user and none for others; without a user, all for all."""
+    who = Id("world", "anyone") if credentials is None else Id("sasl", credentials.user)
+    return [ACL(Permissions.ALL, who)]
+
+
+def _name(error: BaseException) -> str:
+    return str(error) or type(error).__name__.removesuffix("Error")

@@ -1,0 +1,276 @@
+"""A copy of the tree in memory, kept by watches: what everything in an agent looks at.
+
+An event only names what is stale; `refresh` reads that, many nodes at a time without waiting for
+each, and gives a new `Snapshot` if it says something new. Nobody changes a snapshot.
+
+Threads: one calls `refresh`; kazoo's put events on a queue.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import queue
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import msgspec
+from kazoo.exceptions import NoNodeError
+
+from onvm_core.cluster.errors import NoClusterError
+from onvm_core.cluster.tree import nodes as tree
+from onvm_core.cluster.tree.ensemble import Ensemble
+from onvm_core.cluster.tree.nodes import (
+    ChainNode,
+    ClusterNode,
+    DamagedError,
+    DrainNode,
+    HostNode,
+    InstancesNode,
+    Paths,
+    RequestNode,
+    ServiceNode,
+)
+
+__all__ = ["Mirror", "Snapshot", "read_cluster"]
+
+LISTED: dict[str, type[tree._Node]] = {
+    "hosts": HostNode,
+    "draining": DrainNode,
+    "chains": ChainNode,
+    "services": ServiceNode,
+    "entries": RequestNode,
+}
+"""Folders whose children are watched, and what they hold."""
+FIELDS = {"entries": "requests"}
+"""Of the snapshot, where they are not named like their folders."""
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """The cluster at one moment, each part by name."""
+
+    cluster: ClusterNode
+    hosts: dict[str, HostNode] = {}
+    instances: dict[str, InstancesNode] = {}
+    draining: dict[str, DrainNode] = {}
+    chains: dict[str, ChainNode] = {}
+    services: dict[str, ServiceNode] = {}
+    requests: dict[str, RequestNode] = {}
+    """By their name in the queue; in the order in which they came."""
+    damaged: dict[str, str] = {}
+    """Nodes that cannot be read, and why."""
+
+
+class _Leaf(msgspec.Struct):
+    """What was read of a node."""
+
+    data: bytes
+    value: Any
+    damage: str = ""
+
+
+class Mirror:
+    """Reads one cluster.
+
+    Args:
+        wake: called by kazoo's threads when `refresh` has something to do; None: nothing is
+            watched, and each `refresh` reads all.
+    """
+
+    def __init__(
+        self,
+        ensemble: Ensemble,
+        cluster: ClusterNode,
+        paths: Paths,
+        wake: Callable[[], None] | None = None,
+    ) -> None:
+        self._ensemble = ensemble
+        self._cluster = cluster
+        self._paths = paths
+        self._wake = wake
+        self._events: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._folders: dict[str, type[tree._Node]] = {
+            getattr(paths, name): kind for name, kind in LISTED.items()
+        }
+        self._kinds: dict[str, type[tree._Node]] = {
+            **self._folders,
+            paths.instances: InstancesNode,
+        }
+        self._leaves: dict[str, dict[str, _Leaf]] = {folder: {} for folder in self._kinds}
+        """By folder and name."""
+        self._changed: set[str] = set()
+        """Folders of which the snapshot is not right any more."""
+        self._stale: set[str] = set()
+        self.snapshot = Snapshot(cluster=cluster)
+        self.events = 0
+        """Watches that have fired."""
+        self.reads = 0
+        """Nodes and lists that were read."""
+        self.forget()
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether `refresh` has something to do."""
+        return bool(self._stale) or not self._events.empty()
+
+    @property
+    def watches(self) -> int:
+        """Watches that stand."""
+        leaves = sum(len(leaves) for leaves in self._leaves.values())
+        return 0 if self._wake is None else len(self._folders) + leaves
+
+    def forget(self) -> None:
+        """Read everything anew at the next `refresh`."""
+        self._stale.update(self._folders)
+        for folder, leaves in self._leaves.items():
+            self._stale.update(posixpath.join(folder, name) for name in leaves)
+
+    def _on_event(self, event: Any) -> None:
+        self._events.put(event.path)
+        if self._wake is not None:
+            self._wake()
+
+    def _drain(self) -> None:
+        while True:
+            try:
+                path = self._events.get_nowait()
+            except queue.Empty:
+                return
+            if path is None:  # the connection was lost, and every watch with it
+                self.forget()
+            else:
+                self.events += 1
+                self._stale.add(path)
+
+    def refresh(self) -> bool:
+        """Read what is stale; whether the snapshot is another one than before.
+
+        Raises:
+            NoEnsembleError: ZooKeeper does not answer; what was stale still is.
+        """
+        self._drain()
+        if self._wake is None:
+            self.forget()
+        watch = None if self._wake is None else self._on_event
+        while self._stale:
+            folders = [path for path in self._stale if path in self._folders]
+            if folders:
+                self._read_folders(folders, watch)
+            else:
+                self._read_leaves(list(self._stale), watch)
+            self._drain()
+        if not self._changed:
+            return False
+        self.snapshot = self._take()
+        self._changed.clear()
+        return True
+
+    def _read_folders(self, folders: list[str], watch: Any) -> None:
+        with self._ensemble.call("read the cluster") as client:
+            results = [(path, client.get_children_async(path, watch)) for path in folders]
+            for path, result in results:
+                self.reads += 1
+                try:
+                    names = set(result.get())
+                except NoNodeError:
+                    raise NoClusterError(
+                        f"it is gone from ZooKeeper at {self._ensemble.hosts}",
+                        field="cluster",
+                        value=self._paths.cluster,
+                    ) from None
+                self._list(path, names)
+                self._stale.discard(path)
+
+    def _list(self, folder: str, names: set[str]) -> None:
+        """Take note of a folder's children."""
+        known = self._leaves[folder].keys()
+        folders = (folder, self._paths.instances) if folder == self._paths.hosts else (folder,)
+        for name in names - known:
+            self._stale.update(posixpath.join(one, name) for one in folders)
+        for name in known - names:
+            for one in folders:
+                self._drop(posixpath.join(one, name))
+
+    def _drop(self, path: str) -> None:
+        self._stale.discard(path)
+        folder, name = posixpath.split(path)
+        if self._leaves[folder].pop(name, None) is not None:
+            self._changed.add(folder)
+
+    def _read_leaves(self, leaves: Iterable[str], watch: Any) -> None:
+        with self._ensemble.call("read the cluster") as client:
+            results = [(path, client.get_async(path, watch)) for path in leaves]
+            for path, result in results:
+                self.reads += 1
+                try:
+                    data, _ = result.get()
+                except NoNodeError:
+                    self._drop(path)
+                    continue
+                self._keep(path, data)
+                self._stale.discard(path)
+
+    def _keep(self, path: str, data: bytes) -> None:
+        """Take note of a node."""
+        folder, name = posixpath.split(path)
+        known = self._leaves[folder].get(name)
+        if known is not None and known.data == data:
+            return
+        kind = self._kinds[folder]
+        leaf = _Leaf(data, None)
+        try:
+            leaf.value = tree.unpack(data, kind)
+        except DamagedError as error:
+            leaf.damage = str(error)
+        self._leaves[folder][name] = leaf
+        self._changed.add(folder)
+
+    def _take(self) -> Snapshot:
+        """The snapshot, with what has not changed as it is in the one before."""
+        changes: dict[str, dict[str, Any]] = {}
+        for name in (*LISTED, "instances"):
+            folder = getattr(self._paths, name)
+            if folder in self._changed:
+                changes[FIELDS.get(name, name)] = {
+                    name: leaf.value
+                    for name, leaf in sorted(self._leaves[folder].items())
+                    if leaf.value is not None
+                }
+        damaged = {
+            posixpath.join(folder, name): leaf.damage
+            for folder, leaves in sorted(self._leaves.items())
+            for name, leaf in sorted(leaves.items())
+            if leaf.damage
+        }
+        return msgspec.structs.replace(self.snapshot, damaged=damaged, **changes)
+
+
+def read_cluster(ensemble: Ensemble, paths: Paths) -> ClusterNode:
+    """What a cluster is.
+
+    Raises:
+        NoClusterError: there is none of that name, or it cannot be read.
+    """
+    with ensemble.call(f"read cluster {paths.cluster!r}") as client:
+        try:
+            data, _ = client.get(paths.root)
+        except NoNodeError:
+            raise NoClusterError(
+                f"expected a cluster of ZooKeeper at {ensemble.hosts} ({_known(client)}); "
+                f"make one: onvm cluster init {ensemble.hosts} --cluster {paths.cluster}",
+                field="cluster",
+                value=paths.cluster,
+            ) from None
+    try:
+        return tree.unpack(data, ClusterNode)
+    except DamagedError as error:
+        raise NoClusterError(
+            f"{paths.root} is damaged: {error}", field="cluster", value=paths.cluster
+        ) from None
+
+
+def _known(client: Any) -> str:
+    try:
+        names = client.get_children(tree.ROOT)
+    except NoNodeError:
+        names = []
+    return ", ".join(sorted(names)) or "it has none"

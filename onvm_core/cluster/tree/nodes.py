@@ -1,0 +1,352 @@
+"""What stands in ZooKeeper, and where: the paths and the values of all nodes.
+
+/onvm/<cluster>                  what the cluster is; persistent
+    names/<host>                 who a host name belongs to; persistent, until it leaves
+    hosts/<host>                 ephemeral: a live agent and what its host has
+    instances/<host>             ephemeral: the NF hosts there, and what is free
+    draining/<host>              a host that is to get nothing new; persistent
+    applied/<host>               ephemeral: which view its manager has; only commands look
+    chains/<name>                what is wanted; persistent, each with its own version
+    services/<name>              how a service scales; persistent, each with its own version
+    history/<kind>/<name>:<n>    each revision of a chain or service
+    numbers/<kind>               the last number that was given out
+    scale/requests/entries/<e>   the queue; the nodes of kazoo's LockingQueue
+    scale/requests/taken/<e>     ephemeral: who works on it
+    scale/claims/<key>           what has become of a request
+    leader/seat-<n>              ephemeral, sequential: the lowest is the leader
+
+All values are JSON with their ``format``. Fields that are not known are ignored, so that hosts of
+two versions can be in one cluster; a node that cannot be read is reported and left out, and never
+keeps anybody from reading the others.
+
+Watches: an agent watches `hosts`, `draining`, `chains`, `services` and the queue's entries for
+children, and the nodes in them and in `instances` for data. That a host's NF hosts are one value
+makes a dead host one event, and not one for each of them.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+
+from onvm_core.manager.chains.classifier import MatchConfig
+from onvm_core.manager.cluster_view.view import ClaimView, PortView
+from onvm_sdk.errors import ConfigError, OnvmError
+
+__all__ = [
+    "FORMAT",
+    "AppliedNode",
+    "ChainNode",
+    "ClaimNode",
+    "ClusterNode",
+    "CounterNode",
+    "DamagedError",
+    "DrainNode",
+    "HostNode",
+    "InstanceNode",
+    "InstancesNode",
+    "NameNode",
+    "Paths",
+    "PluginNode",
+    "RequestNode",
+    "ServiceNode",
+    "check_name",
+    "pack",
+    "unpack",
+]
+
+FORMAT = 1
+ROOT = "/onvm"
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
+
+Name = Annotated[str, msgspec.Meta(pattern=rf"^{NAME.pattern}$")]
+Number = Annotated[int, msgspec.Meta(ge=1, le=65535)]
+Count = Annotated[int, msgspec.Meta(ge=0)]
+Share = Annotated[float, msgspec.Meta(gt=0, le=1)]
+
+
+class DamagedError(OnvmError):
+    """A node does not hold what it must."""
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """The paths of one cluster."""
+
+    cluster: str
+
+    @property
+    def root(self) -> str:
+        """Of the cluster."""
+        return posixpath.join(ROOT, self.cluster)
+
+    def __getattr__(self, name: str) -> str:
+        """``paths.hosts`` and so on: the folder of that name."""
+        if name not in FOLDERS:
+            raise AttributeError(name)
+        return posixpath.join(self.root, FOLDERS[name])
+
+    @property
+    def folders(self) -> list[str]:
+        """All that are made with the cluster, outer ones first."""
+        return [posixpath.join(self.root, folder) for folder in FOLDERS.values()]
+
+
+FOLDERS = {
+    "names": "names",
+    "hosts": "hosts",
+    "instances": "instances",
+    "draining": "draining",
+    "applied": "applied",
+    "chains": "chains",
+    "services": "services",
+    "history": "history",
+    "chain_history": "history/chains",
+    "service_history": "history/services",
+    "numbers": "numbers",
+    "leader": "leader",
+    "scale": "scale",
+    "requests": "scale/requests",
+    "entries": "scale/requests/entries",
+    "taken": "scale/requests/taken",
+    "claims": "scale/claims",
+}
+
+
+class _Node(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A node's value."""
+
+
+class ClusterNode(_Node, frozen=True, kw_only=True):
+    """The cluster itself."""
+
+    id: Annotated[str, msgspec.Meta(min_length=8, max_length=64)]
+    """Never the same for two clusters."""
+    name: Name
+    vni: Annotated[int, msgspec.Meta(ge=0, lt=1 << 24)]
+
+
+class NameNode(_Node, frozen=True, kw_only=True):
+    """A host name and whose it is."""
+
+    number: Number
+    proof: str
+    """SHA-256 of the secret in the state directory of the agent that has the name."""
+    key: str
+    """Public CURVE key of its agent."""
+    holder: str = ""
+    """The run of the agent that registered last."""
+
+
+class PluginNode(_Node, frozen=True, kw_only=True):
+    """An NF that is installed on a host."""
+
+    name: Name
+    service: Name
+    version: str
+    digest: str
+    """Of its manifest."""
+    cores: float = 1.0
+    memory_mib: int = 0
+
+    @property
+    def edition(self) -> tuple[str, str]:
+        """What must be equal on hosts that share a service."""
+        return self.version, self.digest
+
+
+class HostNode(_Node, frozen=True, kw_only=True):
+    """A live agent and its host."""
+
+    number: Number
+    address: str
+    """On the data network."""
+    control: str = ""
+    """ZeroMQ endpoint of its agent; "" without."""
+    courier: str = ""
+    """Where its agent takes the state of NF hosts that move; "": nowhere."""
+    key: str = ""
+    """Public CURVE key of its agent."""
+    version: str
+    state: Literal["up", "leaving", "no_manager"] = "up"
+    cores: float = 0.0
+    memory_mib: int = 0
+    ports: list[Name] = []
+    plugins: list[PluginNode] = []
+    seat: Count
+    """Sequence number in the election; the lowest leads."""
+    boot: str = ""
+    """Which run of which kernel; tells an agent that was restarted from a copy elsewhere."""
+
+
+class InstanceNode(_Node, frozen=True, kw_only=True):
+    """An NF host: one instance, or several that are fused."""
+
+    number: Number
+    name: Name
+    services: Annotated[list[Name], msgspec.Meta(min_length=1, max_length=16)]
+    editions: list[tuple[str, str]] = []
+    """Version and manifest digest of the plugin of each, as it was when it was first seen."""
+    state: Literal["active", "draining"] = "active"
+    capacity_pps: Count = 0
+    """Coarse; 0: not known yet."""
+    claims: list[ClaimView] = []
+
+
+class InstancesNode(_Node, frozen=True, kw_only=True):
+    """The NF hosts of a host, and what is free there."""
+
+    free_cores: float = 0.0
+    free_memory_mib: int = 0
+    instances: list[InstanceNode] = []
+    heirs: list[tuple[Number, Number]] = []
+    """NF hosts that have handed their state to another host, and to which NF host there."""
+
+
+class DrainNode(_Node, frozen=True, kw_only=True):
+    """A host that is to get nothing new."""
+
+    since: float
+    """Seconds since 1970."""
+
+
+class AppliedNode(_Node, frozen=True, kw_only=True):
+    """Which view a manager has."""
+
+    view: str
+    """Digest of the view without what is a host's own."""
+    digest: str
+    """Of the manager's tables."""
+    missing: list[str] = []
+    """What it could not do, a line each."""
+
+
+class ChainNode(_Node, frozen=True, kw_only=True):
+    """A chain, as it is wanted."""
+
+    number: Annotated[int, msgspec.Meta(ge=1, le=(1 << 23) - 1)]
+    revision: Annotated[int, msgspec.Meta(ge=1)]
+    near: PortView
+    far: PortView
+    services: Annotated[list[Name], msgspec.Meta(max_length=8)]
+    bidirectional: bool = True
+    track_flows: bool = True
+    on_failure: Literal["drop", "bypass", "wait"] = "drop"
+    match: list[MatchConfig] | None = None
+
+
+class ServiceNode(_Node, frozen=True, kw_only=True):
+    """How a service scales over the cluster."""
+
+    revision: Annotated[int, msgspec.Meta(ge=1)]
+    min: Annotated[int, msgspec.Meta(ge=0, le=4096)] = 1
+    max: Annotated[int, msgspec.Meta(ge=1, le=4096)] = 8
+    target: Share = 0.7
+    hysteresis: Annotated[float, msgspec.Meta(ge=0.05, le=0.95)] = 0.2
+    out_after_s: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 0.2
+    in_after_s: Annotated[float, msgspec.Meta(ge=0.1, le=86400)] = 30.0
+    cooldown_s: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 2.0
+    request_s: Annotated[float, msgspec.Meta(ge=0.1, le=86400)] = 30.0
+    """A request that nobody has served by then expires."""
+    policy: Name = "utilisation"
+    options: dict[str, Any] = {}
+    placement: Name = "locality"
+    """Which host gets a new instance."""
+
+
+class RequestNode(_Node, frozen=True, kw_only=True):
+    """A wish for one more instance, in the queue."""
+
+    key: Name
+    """Idempotency: of two requests with one key the second is none."""
+    service: Name
+    reason: str
+    preferred: list[Name] = []
+    """Hosts, first the one that is overloaded."""
+    deadline: float
+    """Seconds since 1970."""
+    made: float
+    placement: Name = "locality"
+    stop: str = ""
+    """Not one more, but one less: this instance, of the preferred host."""
+    refused: dict[str, str] = {}
+    """Hosts that have tried and could not, and why."""
+
+
+class ClaimNode(_Node, frozen=True, kw_only=True):
+    """What has become of a request; kept for a while after its end."""
+
+    state: Literal["waiting", "done", "expired"]
+    service: Name
+    reason: str
+    made: float
+    ended: float | None = None
+    host: str | None = None
+    instance: str | None = None
+    why: str = ""
+    """Why it is not served yet, or was not."""
+
+
+class CounterNode(_Node, frozen=True, kw_only=True):
+    """The last number that was given out."""
+
+    last: Count
+    laps: Count = 0
+    """How often it has gone round; until then a number that is next cannot be in use."""
+
+
+NodeT = TypeVar("NodeT", bound=_Node)
+
+
+class _Head(msgspec.Struct, frozen=True):
+    format: int
+
+
+_HEAD = b'{"format":%d,' % FORMAT
+"""How `pack` begins."""
+_decoders: dict[type[_Node], msgspec.json.Decoder[Any]] = {}
+_head = msgspec.json.Decoder(_Head)
+
+
+def pack(node: _Node) -> bytes:
+    """Write a value."""
+    return msgspec.json.encode({"format": FORMAT, **msgspec.to_builtins(node)})
+
+
+def unpack(data: bytes, kind: type[NodeT]) -> NodeT:
+    """Read a value.
+
+    Raises:
+        DamagedError: it is none, or one of a format that is not known here.
+    """
+    decoder = _decoders.get(kind)
+    if decoder is None:
+        decoder = _decoders[kind] = msgspec.json.Decoder(kind)
+    try:
+        # Who reads the nodes of hundreds of hosts reads them once.
+        found = FORMAT if data.startswith(_HEAD) else _head.decode(data).format
+        if found != FORMAT:
+            raise DamagedError(f"format {found}: expected {FORMAT}; is it of a newer onvm?")
+        node: NodeT = decoder.decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise DamagedError(" ".join(str(error).split())) from None
+    return node
+
+
+def check_name(name: str, field: str) -> str:
+    """A name that may stand in the tree.
+
+    Raises:
+        ConfigError: it may not.
+    """
+    if not NAME.fullmatch(name):
+        raise ConfigError(
+            "expected 1 to 63 letters, digits, '_', '.' or '-', a letter or digit first",
+            field=field,
+            value=name,
+        )
+    return name

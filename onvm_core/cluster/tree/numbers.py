@@ -1,0 +1,104 @@
+"""Numbers that mean the same on every host: of hosts, NF hosts and chains.
+
+They travel in packets, so one that has just been given back must not mean something else: a counter
+goes round, and what is in use is left out.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import random
+import time
+from collections.abc import Callable, Collection
+
+from kazoo.exceptions import BadVersionError, NodeExistsError, NoNodeError
+
+from onvm_core.cluster.errors import ClusterError, ConflictError
+from onvm_core.cluster.tree.ensemble import Ensemble
+from onvm_core.cluster.tree.nodes import CounterNode, DamagedError, Paths, pack, unpack
+
+__all__ = ["CHAINS", "CHAIN_MAX", "HOSTS", "HOST_MAX", "INSTANCES", "NumberSource", "next_numbers"]
+
+HOSTS, INSTANCES, CHAINS = "hosts", "instances", "chains"
+HOST_MAX = 65535
+CHAIN_MAX = (1 << 23) - 1
+ATTEMPTS = 100
+BACKOFF_S = 0.002
+
+
+def next_numbers(last: int, count: int, maximum: int, used: Collection[int]) -> list[int]:
+    """The next numbers of 1 to `maximum`, round and round.
+
+    Args:
+        last: the one that was given out last.
+        used: those to leave out.
+
+    Raises:
+        ClusterError: there are not so many.
+    """
+    if maximum - len(used) < count:
+        raise ClusterError(f"all of the {maximum} numbers are in use")
+    numbers: list[int] = []
+    number = last
+    while len(numbers) < count:
+        number = number % maximum + 1
+        if number not in used:
+            numbers.append(number)
+    return numbers
+
+
+class NumberSource:
+    """Gives out numbers of one kind; any number of processes may at once.
+
+    Args:
+        used: those in use, asked at each attempt; it may be a moment behind, for numbers that
+            have just been given out come again only after all others.
+    """
+
+    def __init__(
+        self,
+        ensemble: Ensemble,
+        paths: Paths,
+        kind: str,
+        maximum: int,
+        used: Callable[[], Collection[int]],
+    ) -> None:
+        self._ensemble = ensemble
+        self._path = posixpath.join(paths.numbers, kind)
+        self._kind = kind
+        self._maximum = maximum
+        self._used = used
+
+    def take(self, count: int = 1) -> list[int]:
+        """Numbers that nobody else gets.
+
+        Raises:
+            ClusterError: there are not so many.
+            NoEnsembleError: ZooKeeper does not answer; some may be lost, which harms nobody.
+        """
+        with self._ensemble.call(f"get a number for {self._kind}") as client:
+            for attempt in range(ATTEMPTS):
+                try:
+                    data, stat = client.get(self._path)
+                    counter, version = unpack(data, CounterNode), stat.version
+                except NoNodeError:
+                    counter, version = CounterNode(last=0), None
+                except DamagedError:  # begin anew, behind all that are in use
+                    last = max(self._used(), default=0) % self._maximum
+                    counter, version = CounterNode(last=last, laps=1), stat.version
+                is_round = counter.laps > 0 or counter.last + count > self._maximum
+                used = self._used() if is_round else ()
+                numbers = next_numbers(counter.last, count, self._maximum, used)
+                laps = counter.laps + (numbers[-1] <= counter.last)
+                value = pack(CounterNode(last=numbers[-1], laps=laps))
+                try:
+                    if version is None:
+                        client.create(self._path, value)
+                    else:
+                        client.set(self._path, value, version)
+                except (BadVersionError, NodeExistsError):
+                    # Others were quicker; not all at once again.
+                    time.sleep(random.random() * BACKOFF_S * (attempt + 1))
+                    continue
+                return numbers
+        raise ConflictError(f"get a number for {self._kind}: too many others do so at once")

@@ -1,0 +1,1 @@
+"""The view of a cluster: made of a snapshot of the tree, and sent to the manager."""

@@ -1,0 +1,273 @@
+"""From what stands in ZooKeeper to what a manager is told: pure functions.
+
+Equal snapshots give equal views on all hosts, but for what is a host's own: who it is, and the
+spare capacity it knows of. `digest` leaves these out. `make_view` says what a view is; agents make
+theirs with `view_maker`, which gives the same and keeps what has not changed.
+
+What does not count:
+
+* hosts without a manager, and all of their instances;
+* instances that have handed their state to another: their flows are there (`heirs`);
+* chains whose ends are not both on hosts that are there.
+
+What gets no new flows, while running ones stay (``draining``):
+
+* instances of hosts that leave;
+* instances of hosts that drain, or have just vanished from ZooKeeper, where others serve as well:
+  if nobody else does, one that is to end, or may be dead, is better than none, and its manager's
+  peers know by their probes;
+* instances of another edition of a plugin than that of the cluster, see `editions`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping
+
+import msgspec
+
+from onvm_core.cluster.tree.mirror import Snapshot
+from onvm_core.cluster.tree.nodes import ChainNode, HostNode, InstanceNode, InstancesNode
+from onvm_core.manager.cluster_view.view import ChainView, ClusterView, InstanceView, PeerView
+
+__all__ = [
+    "Census",
+    "Edition",
+    "chain_view",
+    "digest",
+    "digest_of",
+    "digest_of_instance",
+    "digest_text",
+    "editions",
+    "heirs_of",
+    "instance_view",
+    "make_view",
+    "mismatches",
+]
+
+DIGEST_BYTES = 8
+
+Edition = tuple[str, str]
+"""Version and manifest digest of a plugin."""
+
+
+def make_view(
+    snapshot: Snapshot, host: str, spare_pps: Mapping[int, int], vanished: Collection[str] = ()
+) -> ClusterView | None:
+    """What the manager of `host` is to know; None when the host is not in the cluster.
+
+    Args:
+        spare_pps: what new flows may take, of NF hosts by number. Where it is not known, the
+            capacity that was published stands in.
+        vanished: hosts of the snapshot that are not in ZooKeeper any more.
+    """
+    me = snapshot.hosts.get(host)
+    if me is None:
+        return None
+    there = {name: node for name, node in snapshot.hosts.items() if node.state != "no_manager"}
+    there[host] = me
+    chosen = editions(snapshot)
+
+    heirs = heirs_of(snapshot)
+
+    def leaves(name: str) -> bool:
+        return there[name].state != "up"
+
+    served = {
+        service
+        for name in there.keys() - set(vanished) - snapshot.draining.keys()
+        if not leaves(name) and name in snapshot.instances
+        for node in snapshot.instances[name].instances
+        if node.state == "active" and node.number not in heirs
+        for service in node.services
+    }
+    instances = [
+        instance_view(
+            node,
+            name,
+            chosen,
+            spare_pps.get(node.number, node.capacity_pps),
+            is_leaving=leaves(name)
+            or (
+                (name in vanished or name in snapshot.draining) and served.issuperset(node.services)
+            ),
+        )
+        for name in there
+        for node in (snapshot.instances[name].instances if name in snapshot.instances else ())
+        if node.number not in heirs
+    ]
+    return ClusterView(
+        cluster=snapshot.cluster.name,
+        vni=snapshot.cluster.vni,
+        host=host,
+        number=me.number,
+        address=me.address,
+        peers=sorted(
+            (
+                PeerView(name=name, number=node.number, address=node.address)
+                for name, node in there.items()
+                if name != host
+            ),
+            key=lambda peer: peer.number,
+        ),
+        instances=sorted(instances, key=lambda instance: instance.number),
+        successors=sorted(heirs.items()),
+        chains=sorted(
+            (
+                chain_view(name, node)
+                for name, node in snapshot.chains.items()
+                if node.near.host in there and node.far.host in there
+            ),
+            key=lambda chain: chain.number,
+        ),
+    )
+
+
+def chain_view(name: str, node: ChainNode) -> ChainView:
+    """A chain in the view."""
+    return ChainView(
+        number=node.number,
+        name=name,
+        near=node.near,
+        far=node.far,
+        services=node.services,
+        bidirectional=node.bidirectional,
+        track_flows=node.track_flows,
+        on_failure=node.on_failure,
+        match=node.match,
+    )
+
+
+def heirs_of(snapshot: Snapshot) -> dict[int, int]:
+    """NF hosts that have handed their state to another, and to which."""
+    return {number: heir for node in snapshot.instances.values() for number, heir in node.heirs}
+
+
+def instance_view(
+    node: InstanceNode,
+    host: str,
+    chosen: Mapping[str, Edition],
+    spare_pps: int,
+    *,
+    is_leaving: bool,
+) -> InstanceView:
+    """An NF host in the view."""
+    is_other = any(
+        chosen.get(service, edition) != edition
+        for service, edition in zip(node.services, node.editions, strict=False)
+    )
+    return InstanceView(
+        number=node.number,
+        host=host,
+        name=node.name,
+        services=node.services,
+        state="draining" if is_leaving or is_other else node.state,
+        spare_pps=spare_pps,
+        claims=node.claims,
+    )
+
+
+class Census:
+    """Which host has which edition of which service, and what the cluster runs."""
+
+    def __init__(self) -> None:
+        self._running: dict[str, Counter[Edition]] = defaultdict(Counter)
+        self._installed: dict[str, Counter[Edition]] = defaultdict(Counter)
+
+    def add(self, host: HostNode, instances: InstancesNode | None, count: int = 1) -> None:
+        """Count a host; with a `count` of -1, no longer."""
+        for plugin in host.plugins:
+            _count(self._installed, plugin.service, plugin.edition, count)
+        if instances is None or host.state == "no_manager":
+            return
+        for instance in instances.instances:
+            for service, edition in zip(instance.services, instance.editions, strict=False):
+                _count(self._running, service, edition, count)
+
+    def editions(self) -> dict[str, Edition]:
+        """See `editions`."""
+        return {
+            service: max(
+                (self._running.get(service) or self._installed[service]).items(),
+                key=lambda one: (one[1], one[0]),
+            )[0]
+            for service in sorted(self._installed.keys() | self._running.keys())
+        }
+
+
+def _count(counts: dict[str, Counter[Edition]], service: str, edition: Edition, count: int) -> None:
+    counter = counts[service]
+    counter[edition] += count
+    if not counter[edition]:
+        del counter[edition]
+        if not counter:
+            del counts[service]
+
+
+def editions(snapshot: Snapshot) -> dict[str, Edition]:
+    """The edition of each service that the cluster runs.
+
+    It is the one that most instances have; where none runs, the one that most hosts have
+    installed. Of several the highest counts, so that all hosts come to the same.
+    """
+    census = Census()
+    for name, host in snapshot.hosts.items():
+        census.add(host, snapshot.instances.get(name))
+    return census.editions()
+
+
+def mismatches(snapshot: Snapshot) -> list[str]:
+    """Where hosts have not what the cluster runs, a line each."""
+    chosen = editions(snapshot)
+    wanted = {service for chain in snapshot.chains.values() for service in chain.services}
+    lines = []
+    for name, host in sorted(snapshot.hosts.items()):
+        here = {plugin.service: plugin.edition for plugin in host.plugins}
+        for service in sorted(wanted):
+            if service not in chosen:
+                continue
+            version, manifest = chosen[service]
+            if service not in here:
+                lines.append(f"{name}: has no NF for {service}; it is not chosen for it")
+            elif here[service] != chosen[service]:
+                other, digest_ = here[service]
+                what = other if other != version else f"{other} with manifest {digest_[:8]}"
+                right = version if other != version else f"manifest {manifest[:8]}"
+                lines.append(
+                    f"{name}: has {service} {what}, the cluster runs {right}; "
+                    "it is not chosen for it"
+                )
+    return lines
+
+
+def digest(view: ClusterView) -> str:
+    """Of what is equal on all hosts: 16 hexadecimal digits."""
+    hosts = [(peer.number, peer.name, peer.address) for peer in view.peers]
+    return digest_text(
+        digest_of((view.cluster, view.vni))
+        + sum(digest_of(host) for host in [*hosts, (view.number, view.host, view.address)])
+        + sum(digest_of_instance(one) for one in view.instances)
+        + sum(digest_of(pair) for pair in view.successors)
+        + sum(digest_of(chain) for chain in view.chains)
+    )
+
+
+# The digest is a sum over the parts of a view, so that who has changed one part need not read the
+# others again.
+
+
+def digest_of(part: object) -> int:
+    """Of one part, as JSON."""
+    data = msgspec.json.encode(part)
+    return int.from_bytes(hashlib.blake2b(data, digest_size=DIGEST_BYTES).digest(), "big")
+
+
+def digest_of_instance(one: InstanceView) -> int:
+    """Of what is equal on all hosts of an NF host."""
+    return digest_of((one.number, one.host, one.name, one.services, one.state, one.claims))
+
+
+def digest_text(total: int) -> str:
+    """As it is shown, of the sum of all parts."""
+    return f"{total % (1 << 8 * DIGEST_BYTES):0{2 * DIGEST_BYTES}x}"

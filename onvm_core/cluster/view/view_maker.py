@@ -1,0 +1,247 @@
+"""Views one after the other, each with the parts of the last one that have not changed.
+
+What a view is, `view.make_view` says, and a property test holds this to it. In a cluster of
+hundreds of hosts one of them changes at a time, and everything else would be made, compared and
+sent anew. Nodes of the mirror are the same object as long as they say the same, and so are the
+parts of views that come of them.
+
+Threads: one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from itertools import chain
+from operator import attrgetter
+
+import msgspec
+
+from onvm_core.cluster.tree.mirror import Snapshot
+from onvm_core.cluster.tree.nodes import ChainNode, HostNode, InstancesNode
+from onvm_core.cluster.view.cluster_view import (
+    Census,
+    Edition,
+    chain_view,
+    digest_of,
+    digest_of_instance,
+    digest_text,
+    heirs_of,
+    instance_view,
+)
+from onvm_core.manager.cluster_view.view import ChainView, ClusterView, InstanceView, PeerView
+
+__all__ = ["ViewMaker"]
+
+_number = attrgetter("number")
+
+
+@dataclass(frozen=True, slots=True)
+class _Origin:
+    """All that a host's part of the view is made of, but for spare capacity."""
+
+    host: HostNode
+    instances: InstancesNode | None
+    chosen: Mapping[str, Edition]
+    is_leaving: bool
+    served: frozenset[str]
+    """Services for which others get new flows, because this host drains or has vanished."""
+    moved: frozenset[int]
+    """NF hosts whose state is elsewhere."""
+
+    def is_same(self, other: _Origin) -> bool:
+        """Whether the same comes of it; quick, so that "no" may also be "perhaps"."""
+        return (
+            self.host is other.host
+            and self.instances is other.instances
+            and self.chosen is other.chosen
+            and self.is_leaving == other.is_leaving
+            and self.served == other.served
+            and self.moved == other.moved
+        )
+
+
+class _Part:
+    """What one host puts into the view."""
+
+    def __init__(self, name: str, origin: _Origin, spare_pps: Mapping[int, int]) -> None:
+        node = origin.host
+        nodes = [
+            one
+            for one in (() if origin.instances is None else origin.instances.instances)
+            if one.number not in origin.moved
+        ]
+        self.origin = origin
+        self.peer = PeerView(name=name, number=node.number, address=node.address)
+        self.capacities = {one.number: one.capacity_pps for one in nodes}
+        self.views = [
+            instance_view(
+                one,
+                name,
+                origin.chosen,
+                spare_pps.get(one.number, one.capacity_pps),
+                is_leaving=origin.is_leaving
+                or (bool(origin.served) and origin.served.issuperset(one.services)),
+            )
+            for one in nodes
+        ]
+        self.serves = (
+            frozenset()
+            if origin.is_leaving
+            else frozenset(
+                chain.from_iterable(one.services for one in nodes if one.state == "active")
+            )
+        )
+        self.digest = digest_of((node.number, name, node.address)) + sum(
+            digest_of_instance(one) for one in self.views
+        )
+
+    def price(self, spare_pps: Mapping[int, int]) -> bool:
+        """Take spare capacities over; whether one is another than before."""
+        has_changed = False
+        for index, one in enumerate(self.views):
+            now = spare_pps.get(one.number, self.capacities[one.number])
+            if now != one.spare_pps:
+                self.views[index] = msgspec.structs.replace(one, spare_pps=now)
+                has_changed = True
+        return has_changed
+
+
+class ViewMaker:
+    """Makes the views of one host.
+
+    Attributes:
+        digest: of the last view; "" without.
+    """
+
+    def __init__(self, host: str) -> None:
+        self._host = host
+        self._census = Census()
+        self._counted: dict[str, tuple[HostNode, InstancesNode | None]] = {}
+        self._chosen: dict[str, Edition] = {}
+        self._parts: dict[str, _Part] = {}
+        self._chains: dict[str, tuple[ChainNode, ChainView, int]] = {}
+        self._spare: Mapping[int, int] = {}
+        self._instances: list[InstanceView] = []
+        self.digest = ""
+
+    def make(
+        self, snapshot: Snapshot, spare_pps: Mapping[int, int], vanished: Collection[str] = ()
+    ) -> ClusterView | None:
+        """What `make_view` gives."""
+        me = snapshot.hosts.get(self._host)
+        if me is None:
+            return None
+        self._count(snapshot)
+        there = {
+            name: node
+            for name, node in snapshot.hosts.items()
+            if node.state != "no_manager" or name == self._host
+        }
+        if self._follow(snapshot, there, spare_pps, vanished):
+            self._instances = sorted(
+                chain.from_iterable(self._parts[name].views for name in there), key=_number
+            )
+        heirs = heirs_of(snapshot)
+        chains = self._follow_chains(snapshot, there)
+        self.digest = digest_text(
+            digest_of((snapshot.cluster.name, snapshot.cluster.vni))
+            + sum(part.digest for part in self._parts.values())
+            + sum(digest_of(pair) for pair in heirs.items())
+            + sum(self._chains[one.name][2] for one in chains)
+        )
+        return ClusterView(
+            cluster=snapshot.cluster.name,
+            vni=snapshot.cluster.vni,
+            host=self._host,
+            number=me.number,
+            address=me.address,
+            peers=sorted(
+                (self._parts[name].peer for name in there if name != self._host), key=_number
+            ),
+            instances=self._instances,
+            successors=sorted(heirs.items()),
+            chains=chains,
+        )
+
+    def _count(self, snapshot: Snapshot) -> None:
+        has_changed = False
+        for name in self._counted.keys() - snapshot.hosts.keys():
+            self._census.add(*self._counted.pop(name), -1)
+            has_changed = True
+        for name, host in snapshot.hosts.items():
+            instances = snapshot.instances.get(name)
+            known = self._counted.get(name)
+            if known is not None and known[0] is host and known[1] is instances:
+                continue
+            if known is not None:
+                self._census.add(*known, -1)
+            self._census.add(host, instances)
+            self._counted[name] = host, instances
+            has_changed = True
+        if has_changed:
+            chosen = self._census.editions()
+            if chosen != self._chosen:  # the same object says that it is the same
+                self._chosen = chosen
+
+    def _follow(
+        self,
+        snapshot: Snapshot,
+        there: Mapping[str, HostNode],
+        spare_pps: Mapping[int, int],
+        vanished: Collection[str],
+    ) -> bool:
+        """Bring the hosts' parts up to date; whether one has other instances than before."""
+        gone = self._parts.keys() - there.keys()
+        for name in gone:
+            del self._parts[name]
+        has_changed = bool(gone)
+        is_priced = spare_pps == self._spare
+        self._spare = spare_pps
+        # Those that drain or have vanished come last: what they are depends on what the others
+        # serve.
+        unsure = {*vanished, *snapshot.draining}
+        moved = heirs_of(snapshot)
+        for name in sorted(there, key=lambda name: name in unsure) if unsure else there:
+            node = there[name]
+            origin = _Origin(
+                node,
+                snapshot.instances.get(name),
+                self._chosen,
+                node.state != "up",
+                self._served(there, unsure) if name in unsure else frozenset(),
+                self._moved(snapshot, name, moved),
+            )
+            part = self._parts.get(name)
+            if part is None or not part.origin.is_same(origin):
+                self._parts[name] = _Part(name, origin, spare_pps)
+                has_changed = True
+            elif not is_priced:
+                has_changed |= part.price(spare_pps)
+        return has_changed
+
+    def _served(self, there: Mapping[str, HostNode], unsure: Collection[str]) -> frozenset[str]:
+        return frozenset(
+            chain.from_iterable(self._parts[name].serves for name in there if name not in unsure)
+        )
+
+    @staticmethod
+    def _moved(snapshot: Snapshot, name: str, moved: Mapping[int, int]) -> frozenset[int]:
+        if not moved or name not in snapshot.instances:
+            return frozenset()
+        return frozenset(
+            one.number for one in snapshot.instances[name].instances if one.number in moved
+        )
+
+    def _follow_chains(self, snapshot: Snapshot, there: Collection[str]) -> list[ChainView]:
+        for name in self._chains.keys() - snapshot.chains.keys():
+            del self._chains[name]
+        chains = []
+        for name, node in snapshot.chains.items():
+            known = self._chains.get(name)
+            if known is None or known[0] is not node:
+                view = chain_view(name, node)
+                known = self._chains[name] = node, view, digest_of(view)
+            if node.near.host in there and node.far.host in there:
+                chains.append(known[1])
+        return sorted(chains, key=_number)

@@ -1,0 +1,167 @@
+"""What a port kind is: the options of its URIs, and how to get from a URI to a port.
+
+A kind over a DPDK driver gives `device`: a function from the URI's parts to the arguments of the
+device. Options are fields of a struct, each declared once, with type, default, range and help::
+
+    class RingOptions(DeviceOptions):
+        size: Annotated[int, msgspec.Meta(ge=64, le=65536, description="Slots.")] = 1024
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, get_type_hints
+
+import msgspec
+
+from onvm_sdk.errors import ConfigError
+
+__all__ = [
+    "Device",
+    "DeviceOptions",
+    "Direction",
+    "PortKind",
+    "PortOption",
+    "PortOptions",
+    "PortRequest",
+]
+
+Direction = Literal["in", "out", "both"]
+
+
+class PortOptions(msgspec.Struct, forbid_unknown_fields=True):
+    """Base of the options of a kind; a URI with others is refused."""
+
+
+class DeviceOptions(PortOptions):
+    """Options of all ports over DPDK drivers."""
+
+    queues: Annotated[
+        int, msgspec.Meta(ge=1, le=16, description="Receive and transmit queues.")
+    ] = 1
+    mtu: Annotated[
+        int, msgspec.Meta(ge=0, le=9600, description="MTU in bytes; 0: as the device has it.")
+    ] = 0
+    promiscuous: Annotated[
+        bool, msgspec.Meta(description="Whether to take packets for other addresses.")
+    ] = True
+
+
+@dataclass(frozen=True, slots=True)
+class PortRequest:
+    """A port that is to be opened.
+
+    Attributes:
+        name: of the port, as the user calls it.
+        target: what follows the scheme in the URI, without the options.
+        options: read into the kind's struct.
+        direction: whether packets come in, go out or both.
+    """
+
+    name: str
+    target: str
+    options: Any
+    direction: Direction
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A DPDK device and what the port over it can do.
+
+    Attributes:
+        arguments: for the EAL, as in ``net_tap0,iface=x``, or the address of a PCI device.
+        needs_copy: the driver's packets cannot be received into packet memory and are copied.
+        numa_node: where the device is; None when it says itself, or is nowhere.
+    """
+
+    arguments: str
+    needs_copy: bool = False
+    numa_node: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PortKind:
+    """What the scheme of a port URI stands for.
+
+    Attributes:
+        device: makes the device of a port; raises ConfigError for a target that is wrong.
+        options: struct of the options.
+        needs_pci: the environment must look for PCI devices.
+        open: for built-in kinds that are no DPDK device: opens the port in a data plane and gives
+            its ID; gets the data plane and what a `PortRequest` has.
+    """
+
+    device: Callable[[PortRequest], Device] | None = None
+    options: type[PortOptions] = DeviceOptions
+    needs_pci: bool = False
+    open: Callable[..., int] | None = None
+
+    def fault(self) -> str:
+        """What is wrong with it, as "expected …"; "" when nothing is."""
+        if self.open is None and not callable(self.device):
+            return f"expected PortKind.device to be a function, got {self.device!r}"
+        wanted = DeviceOptions if self.open is None else PortOptions
+        options: object = self.options
+        if not isinstance(options, type) or not issubclass(options, wanted):
+            name = wanted.__name__
+            return f"expected PortKind.options to be a subclass of {name}, got {options!r}"
+        return ""
+
+    def options_help(self) -> Iterator[PortOption]:
+        """The options in order, for manuals and messages."""
+        hints = get_type_hints(self.options, include_extras=True)
+        for field in msgspec.structs.fields(self.options):
+            metas = [one for one in getattr(hints[field.name], "__metadata__", ()) if _is_meta(one)]
+            help_ = next((one.description for one in metas if one.description), "")
+            yield PortOption(field.name, _expected(hints[field.name], metas), field.default, help_)
+
+    def read_options(self, given: Mapping[str, str]) -> Any:
+        """The struct of what a URI says.
+
+        Raises:
+            ConfigError: an option is unknown or wrong; its field is the option's name.
+        """
+        try:
+            return msgspec.convert(dict(given), self.options, strict=False)
+        except msgspec.ValidationError as error:
+            raise self._mistake(given, str(error)) from None
+
+    def _mistake(self, given: Mapping[str, str], message: str) -> ConfigError:
+        known = {option.name: option for option in self.options_help()}
+        for name, value in given.items():
+            if name not in known:
+                what = f"one of {', '.join(known)}" if known else "no option"
+                return ConfigError(f"expected {what}", field=name)
+            if f"`$.{name}`" in message:
+                return ConfigError(f"expected {known[name].expected}", field=name, value=value)
+        return ConfigError(message)  # an option without a default is missing
+
+
+@dataclass(frozen=True, slots=True)
+class PortOption:
+    """An option for people: its name, what it may be, its default and what it does."""
+
+    name: str
+    expected: str
+    default: Any
+    help: str
+
+
+def _is_meta(value: object) -> bool:
+    return isinstance(value, msgspec.Meta)
+
+
+def _expected(hint: Any, metas: list[msgspec.Meta]) -> str:
+    base = getattr(hint, "__origin__", hint) if metas else hint
+    choices = getattr(base, "__args__", None)
+    if choices:
+        return "one of " + ", ".join(repr(one).replace("'", "") or "nothing" for one in choices)
+    low = next((one.ge for one in metas if one.ge is not None), None)
+    high = next((one.le for one in metas if one.le is not None), None)
+    name = {int: "an integer", float: "a number", bool: "true or false", str: "a text"}.get(
+        base, str(base)
+    )
+    if low is not None and high is not None:
+        return f"{name} from {low} to {high}"
+    return f"{name} of at least {low}" if low is not None else name
