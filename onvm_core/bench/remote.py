@@ -102,7 +102,7 @@ def _bed(scenario: Scenario) -> Iterator[Manager]:
                 nf.wait()
             return
         other = subprocess.Popen(
-            [sys.executable, "-P", "-m", "onvm_core.bench.scenario"], stdin=subprocess.PIPE
+            [sys.executable, "-P", "-m", "onvm_core.bench.measure"], stdin=subprocess.PIPE
         )
         try:
             assert other.stdin is not None

@@ -12,14 +12,8 @@ from collections.abc import Callable, Sequence
 
 from onvm_core.bench.bed import SERVICE, Bed, running, sent_pps
 from onvm_core.bench.bench_nf import start_nf
-from onvm_core.bench.scenario import (
-    Scenario,
-    await_hosts,
-    end_all,
-    manager_of,
-    nf_cpu,
-    pass_time,
-)
+from onvm_core.bench.harness import await_hosts, end_all, manager_of, nf_cpu, pass_time
+from onvm_core.bench.scenario import Scenario
 from onvm_core.dataplane.values import NullPort
 from onvm_core.launch.launcher import DEFAULT_LAUNCHER
 from onvm_core.manager.nf_hosts.registry import NfHost

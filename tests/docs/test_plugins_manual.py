@@ -21,7 +21,7 @@ from onvm_core.cluster.tree.nodes import PluginNode, RequestNode
 from onvm_core.launch.launcher import LaunchSpec
 from onvm_core.launch.limits import Limits
 from onvm_core.manager.chains.classifier import ChainMatch, ChainRule
-from onvm_core.manager.placement.policy import Decision, Need, Room
+from onvm_core.manager.placement.policy import Decision, FreeResources, Need
 from onvm_core.manager.placement.topology import read_topology
 from onvm_core.manager.ports import parse_uri
 from onvm_core.plugins import CliCommand, Offer, PluginManager, hookimpl
@@ -84,7 +84,9 @@ def test_classifiers_example(load: Callable[[str], Offer]) -> None:
 
 def test_placement_policies_example(load: Callable[[str], Offer]) -> None:
     topology = read_topology()
-    found = load("onvm_placement_policies").make().place(Need(memory_mib=1), Room(topology))
+    found = (
+        load("onvm_placement_policies").make().place(Need(memory_mib=1), FreeResources(topology))
+    )
     assert isinstance(found, Decision)
     assert found.cpus == (topology.cpus[-1].number,)
 

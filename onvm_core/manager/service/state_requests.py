@@ -1,7 +1,6 @@
 """Requests about instances that move: they drain, or state goes to or comes from another machine.
 
-The agents carry the state (`onvm_core.cluster.handover.state_sender`); what happens to packets
-meanwhile is in `handover`.
+The agents carry the state; `handover` says what happens to packets meanwhile.
 
 Threads: the manager's.
 """
