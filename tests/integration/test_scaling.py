@@ -134,7 +134,7 @@ def test_running_flows_stay_where_they_are_on_scale_out(host: Host) -> None:
     after = flows_of(host)
     assert {flow: after[flow] for flow in before} == before
     for arguments, line in (
-        (("scale", "slow", "0"), "error: scale: '0': expected 1 to 64, or auto"),
+        (("scale", "slow", "0"), "error: N: '0': expected a number from 1 to 64, or auto"),
         (("scale", "slow", "auto"), "error: scale: 'slow': expected a service with a policy"),
         (("scale", "nobody", "2"), "error: scale: 'nobody': no instance of it runs"),
     ):

@@ -26,10 +26,12 @@ from typing import Protocol
 from onvm_core.manager.nf_hosts import codec
 from onvm_sdk.errors import OnvmError
 
-__all__ = ["AttachHandler", "AttachServer", "Connection"]
+__all__ = ["PROCESS_ENDED", "AttachHandler", "AttachServer", "Connection"]
 
 log = logging.getLogger("onvm.attach")
 
+PROCESS_ENDED = "process ended"
+"""Why a host is gone that has closed its socket by itself."""
 HELLO_TIMEOUT_S = 1.0
 PENDING_MAX = 64
 MESSAGES_PER_TURN = 64
@@ -175,7 +177,7 @@ class AttachServer:
                 self._gone(connection, error.strerror or "connection failed")
                 return
             if not data:
-                self._gone(connection, "process ended")
+                self._gone(connection, PROCESS_ENDED)
                 return
             self._received(connection, data)
 

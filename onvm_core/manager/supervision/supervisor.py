@@ -28,6 +28,7 @@ from onvm_core.launch.launcher import SECRET_VARIABLE, LaunchSpec
 from onvm_core.manager.api.directory import write_private
 from onvm_core.manager.api.messages import LaunchedNf, NfEvent
 from onvm_core.manager.deployment import Deployment
+from onvm_core.manager.nf_hosts.attach import PROCESS_ENDED
 from onvm_core.manager.nf_hosts.registry import HostState, NfHost
 from onvm_core.manager.supervision.drain import Drains
 from onvm_core.manager.supervision.supervised import (
@@ -308,7 +309,7 @@ class Supervisor:
         nf.reason = self._deployment.last_words(
             handle, f"was not ready within {self._ready_s:g} s" if nf.is_slow else ""
         )
-        if nf.host is not None and nf.host.reason not in ("", "process ended"):
+        if nf.host is not None and nf.host.reason not in ("", PROCESS_ENDED):
             nf.reason = f"{nf.host.reason}; {nf.reason}"
         nf.log_tail = handle.log_tail()[-LOG_LINES:]
         self._deployment.forget(handle)

@@ -1,0 +1,151 @@
+"""What is read of NF hosts: spare capacity for the data plane, and hosts that hang."""
+
+from __future__ import annotations
+
+import os
+from types import SimpleNamespace
+
+import pytest
+
+from onvm_core.dataplane.fake import NO_LOAD, FakeDataPlane
+from onvm_core.dataplane.values import DataplaneSettings, LoadCounters, TurnSums
+from onvm_core.manager.nf_hosts import meters as meters_module
+from onvm_core.manager.nf_hosts.meters import Meters
+from onvm_core.manager.nf_hosts.registry import HostState, Instance, NfHost, Registry
+from onvm_core.manager.supervision import hang
+from onvm_core.manager.supervision.hang import HangWatch
+
+BURST = 64
+CYCLES = 1000
+"""Of the NF for a packet; the clock of the data plane in memory has 1 GHz."""
+CAPACITY_PPS = 1e9 / CYCLES
+
+
+class World:
+    """Meters of hosts that do what a test says, in a time that it says."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now_s = 100.0
+        clock = SimpleNamespace(monotonic=lambda: self.now_s)
+        monkeypatch.setattr(meters_module, "time", clock)
+        self.plane = FakeDataPlane()
+        self.registry = Registry()
+        self.meters = Meters(self.registry, DataplaneSettings(), self.plane)
+
+    def host(self, name: str) -> NfHost:
+        slot, files = self.plane.add_host([1], 0)
+        os.close(files.area_fd)
+        self.plane.activate_host(slot)
+        host = NfHost(slot, 1, [Instance("a", name, (), ())], BURST, HostState.ACTIVE)
+        self.registry.hosts.append(host)
+        return host
+
+    def pass_time(self, seconds: float) -> None:
+        self.now_s += seconds
+        self.meters.turn()
+
+    def work(self, host: NfHost, pps: float, seconds: float = 0.2) -> None:
+        """Let a host do so many packets in full bursts."""
+        n = int(pps * seconds)
+        turns = n // BURST
+        self.plane.hosts[host.slot].load = LoadCounters(
+            packets=n, done=n, busy_cycles=n * CYCLES, idle_cycles=int(seconds * 1e9) - n * CYCLES,
+            loops=turns, shed=0, reserved=0, peak=BURST, latency=NO_LOAD.latency,
+            turns=TurnSums(
+                turns, n, n * BURST, n * CYCLES, turns * BURST * BURST * CYCLES,
+            ),
+        )  # fmt: skip
+        self.pass_time(seconds)
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    return World(monkeypatch)
+
+
+def test_data_plane_is_told_what_a_host_can_take_on_top(world: World) -> None:
+    host = world.host("a-1")
+    world.pass_time(0.1)
+    assert world.plane.hosts[host.slot].spare_pps == 0
+    world.work(host, 0.6 * CAPACITY_PPS)
+    spare_pps = world.plane.hosts[host.slot].spare_pps
+    assert spare_pps == pytest.approx(0.4 * CAPACITY_PPS, rel=0.1)
+    assert world.meters.spare_pps(host) == pytest.approx(spare_pps, rel=0.01)
+
+
+def test_full_host_still_gets_a_share_by_its_speed(world: World) -> None:
+    host = world.host("a-1")
+    world.pass_time(0.1)
+    world.work(host, CAPACITY_PPS)
+    assert world.plane.hosts[host.slot].spare_pps == pytest.approx(0.01 * CAPACITY_PPS, rel=0.2)
+
+
+def test_new_host_is_taken_for_as_fast_as_its_siblings(world: World) -> None:
+    first = world.host("a-1")
+    world.pass_time(0.1)
+    world.work(first, 0.6 * CAPACITY_PPS)
+    second = world.host("a-2")
+    world.meters.assume_capacity(second)
+    assert world.plane.hosts[second.slot].spare_pps == pytest.approx(CAPACITY_PPS, rel=0.1)
+
+
+def test_dead_host_has_no_load_though_its_slot_is_used_again(world: World) -> None:
+    host = world.host("a-1")
+    world.pass_time(0.1)
+    world.work(host, 1000)
+    assert world.meters.of(host) is not None
+    host.state = HostState.DEAD
+    assert world.meters.of(host) is None
+
+
+@pytest.mark.parametrize(
+    ("state", "ticks", "why"),
+    [
+        ("R", (0, 10, 20, 30, 40, 50), "it computes"),
+        ("S", (7,) * 6, "its process is in state S"),
+        ("T", (7,) * 6, "its process is in state T"),
+        ("R", (7,) * 6, None),  # it only waits for a CPU
+    ],
+)
+def test_host_with_packets_that_makes_no_progress_hangs(
+    world: World,
+    monkeypatch: pytest.MonkeyPatch,
+    state: str,
+    ticks: tuple[int, ...],
+    why: str | None,
+) -> None:
+    host = world.host("a-1")
+    times = iter(ticks)
+    monkeypatch.setattr(hang, "_process", lambda _pid: (state, next(times)))
+    watch = HangWatch(world.registry, world.meters, 0.2)
+    world.pass_time(0.1)
+    world.work(host, 1000)
+    world.plane.hosts[host.slot].load = LoadCounters(
+        packets=300, done=200, busy_cycles=0, idle_cycles=0, loops=3, shed=0, reserved=100,
+        peak=100, latency=NO_LOAD.latency,
+    )  # fmt: skip
+    found: list[tuple[NfHost, str]] = []
+    for _ in range(5):
+        world.pass_time(0.1)
+        found = found or watch.turn()
+    if why is None:
+        assert found == []
+    else:
+        ((hung, line),) = found
+        assert hung is host
+        assert line.startswith("no progress for 0.")
+        assert line.endswith(why)
+
+
+def test_excused_host_does_not_count_as_hung(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = world.host("a-1")
+    monkeypatch.setattr(hang, "_process", lambda _pid: ("S", 7))
+    watch = HangWatch(world.registry, world.meters, 0.2, lambda one: one is host)
+    world.pass_time(0.1)
+    world.plane.hosts[host.slot].load = LoadCounters(
+        packets=300, done=200, busy_cycles=0, idle_cycles=0, loops=3, shed=0, reserved=100,
+        peak=100, latency=NO_LOAD.latency,
+    )  # fmt: skip
+    for _ in range(9):
+        world.pass_time(0.1)
+        assert watch.turn() == []
