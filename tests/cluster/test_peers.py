@@ -93,5 +93,7 @@ def test_rubbish_of_a_member_is_left_out(stack: ExitStack) -> None:
 
 
 def test_address_that_is_not_here_is_a_line(stack: ExitStack) -> None:
-    with pytest.raises(ConfigError, match=r"--control-address: '192\.0\.2\.1:0': expected an address"):
+    with pytest.raises(
+        ConfigError, match=r"--control-address: '192\.0\.2\.1:0': expected an address"
+    ):
         make(stack, "a", "192.0.2.1")
