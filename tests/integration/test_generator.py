@@ -45,6 +45,8 @@ def one_way(tmp_path: Path, name: str, **gen: Any) -> tuple[Path, dict[str, Any]
 
 
 def conversation(tmp_path: Path, *, track: bool = False, **arguments: Any) -> dict[str, Any]:
+    # A busy machine may stop a side for longer than some RTTs: that is no answer that got lost.
+    arguments["gen"] = {"timeout_ms": 5000} | arguments["gen"]
     answer = run(CONVERSATION, tmp_path, track=track, **arguments)
     assert not any(answer["plane"]["drops"].values())
     result: dict[str, Any] = answer["result"]
