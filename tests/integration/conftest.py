@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from containers import docker_address, start_docker
+from shared_data import need_data
 from up_host import Host, managed
 
 from onvm_core.launch import engine
@@ -64,11 +65,8 @@ def hostile_nf(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Shared test data: ``$ONVM_SHARED_DATA`` or ``../shared/data`` beside the repository."""
-    folder = Path(os.environ.get("ONVM_SHARED_DATA", ROOT.parent / "shared" / "data"))
-    if not (folder / "pcap").is_dir():
-        pytest.skip("no shared data: set ONVM_SHARED_DATA")
-    return folder
+    """The folder of shared data."""
+    return need_data()
 
 
 @pytest.fixture

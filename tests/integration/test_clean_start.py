@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from up_host import ONVM
+from up_host import HOP_CONFIG, ONVM
 
 from onvm_core.launch.cgroup_tree import read_trees
 from onvm_core.launch.engine import find_engine
@@ -19,22 +19,6 @@ from onvm_core.launch.identity import ProcessId, namespace_init
 
 if TYPE_CHECKING:
     from up_host import Host
-
-CONFIG = """
-[dataplane]
-flows = 4096
-buffers = 2048
-[ports.lan]
-uri = "null:?flows=64&rate=5000"
-[ports.wan]
-uri = "null:"
-[nfs.hop]
-launcher = "LAUNCHER"
-[chains.main]
-in = "lan"
-out = "wan"
-services = ["hop"]
-"""
 
 
 def cgroups_of(manager: int) -> list[Path]:
@@ -68,7 +52,7 @@ def command(pid: int) -> bytes:
 
 
 def test_start_after_everything_was_killed(host: Host, launcher: str) -> None:
-    host.configure(CONFIG.replace("LAUNCHER", launcher))
+    host.configure(HOP_CONFIG.replace("LAUNCHER", launcher))
     others = contained_cgroups()
     host.do("up", "-d")
     manager = host.manager_pid()
@@ -84,7 +68,7 @@ def test_start_after_everything_was_killed(host: Host, launcher: str) -> None:
     for victim in victims:
         assert victim.wait(10)
 
-    host.configure(CONFIG.replace("LAUNCHER", "process"))  # nothing of it is wanted any more
+    host.configure(HOP_CONFIG.replace("LAUNCHER", "process"))  # nothing of it is wanted any more
     host.do("up", "-d")
     host.wait(lambda: not cgroups_of(manager))
     if launcher == "container":

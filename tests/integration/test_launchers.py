@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from up_host import ONVM, install_nf
+from up_host import HOP_CONFIG, ONVM, install_nf
 
 from onvm_core.launch.engine import Found, find_engine
 from onvm_core.launch.identity import ProcessId, children, find_by_environment, namespace_init
@@ -22,23 +22,7 @@ if TYPE_CHECKING:
 
 
 isolated = pytest.mark.parametrize("launcher", ["sandbox", "container", "docker"], indirect=True)
-CONFIG = """
-[dataplane]
-flows = 4096
-buffers = 2048
-[ports.lan]
-uri = "null:?flows=64&rate=5000"
-[ports.wan]
-uri = "null:"
-[nfs.hop]
-launcher = "LAUNCHER"
-[nfs.hop.config]
-port = 99
-[chains.main]
-in = "lan"
-out = "wan"
-services = ["hop"]
-"""
+CONFIG = HOP_CONFIG + "[nfs.hop.config]\nport = 99\n"
 # An NF that tells what it sees, and one that starts a process.
 CURIOUS = """
 import ctypes, json, os, socket, subprocess, sys

@@ -75,6 +75,23 @@ max = 65535
 description = "a port"
 """
 
+HOP_CONFIG = """
+[dataplane]
+flows = 4096
+buffers = 2048
+[ports.lan]
+uri = "null:?flows=64&rate=5000"
+[ports.wan]
+uri = "null:"
+[nfs.hop]
+launcher = "LAUNCHER"
+[chains.main]
+in = "lan"
+out = "wan"
+services = ["hop"]
+"""
+"""A chain with the NF "hop", whose launcher replaces LAUNCHER."""
+
 
 def install_nf(site: Path, name: str, source: str = NF_SOURCE, manifest: str = "") -> None:
     """What pip would have put there for a package with one NF."""

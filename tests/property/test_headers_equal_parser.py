@@ -3,21 +3,18 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scapy.utils import RawPcapReader
+from shared_data import need_data
 
 from onvm_sdk._native._nf import ffi, lib
 from onvm_sdk.headers import read_headers
 from onvm_sdk.testing.frames import echo, icmp_error, ip, tcp, udp
 
-GIVEN = os.environ.get("ONVM_SHARED_DATA")
-DATA = Path(GIVEN) if GIVEN else Path(__file__).resolve().parents[3] / "shared" / "data"
 FIELDS = (
     "l3_offset", "l4_offset", "l4_length", "src_port", "dst_port", "fragment_offset", "protocol",
     "tcp_flags", "more_fragments", "has_ports",
@@ -84,10 +81,8 @@ def test_same_reading_of_random_frames(frame: bytes) -> None:
 
 @pytest.mark.once
 def test_same_reading_of_captures() -> None:
-    if not (DATA / "pcap").is_dir():
-        pytest.skip("shared test data is not there (ONVM_SHARED_DATA)")
     wrong: dict[str, Any] = {}
-    for path in sorted(p for p in (DATA / "pcap").rglob("*") if p.is_file()):
+    for path in sorted(p for p in need_data("pcap").rglob("*") if p.is_file()):
         with RawPcapReader(str(path)) as reader:
             for number, (captured, _) in enumerate(reader):
                 if number == 2000:  # long captures repeat themselves
