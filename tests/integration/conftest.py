@@ -40,11 +40,19 @@ def drive(runtime_directory: Path) -> Drive:
 
     def call(name: str, *arguments: object, timeout_s: float = 60) -> list[dict[str, Any]]:
         done = subprocess.run(
-            [sys.executable, "-P", HERE / "drivers" / f"{name}.py", runtime_directory / "bed",
-             *map(str, arguments)],
-            capture_output=True, text=True, timeout=timeout_s, check=False,
+            [
+                sys.executable,
+                "-P",
+                HERE / "drivers" / f"{name}.py",
+                runtime_directory / "bed",
+                *map(str, arguments),
+            ],
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
             env={**os.environ, "PYTHONPATH": str(HERE / "drivers")},
-        )  # fmt: skip
+        )
         assert done.returncode == 0, f"status {done.returncode}\n{done.stdout}{done.stderr[-4000:]}"
         return [json.loads(line) for line in done.stdout.splitlines()]
 
@@ -56,10 +64,22 @@ def hostile_nf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The hostile NF, compiled against the wire layout."""
     program = tmp_path_factory.mktemp("hostile") / "hostile_nf"
     subprocess.run(
-        ["cc", "-std=gnu11", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-Werror",
-         "-I", ROOT / "native/include", HERE / "hostile_nf.c", "-o", program],
+        [
+            "cc",
+            "-std=gnu11",
+            "-D_GNU_SOURCE",
+            "-O2",
+            "-Wall",
+            "-Wextra",
+            "-Werror",
+            "-I",
+            ROOT / "native/include",
+            HERE / "hostile_nf.c",
+            "-o",
+            program,
+        ],
         check=True,
-    )  # fmt: skip
+    )
     return program
 
 

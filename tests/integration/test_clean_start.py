@@ -23,9 +23,11 @@ if TYPE_CHECKING:
 
 def cgroups_of(manager: int) -> list[Path]:
     return [
-        folder for tree in read_trees() for base in (tree.own, *tree.above)
+        folder
+        for tree in read_trees()
+        for base in (tree.own, *tree.above)
         for folder in base.glob(f"onvm/*-{manager}-*/*")
-    ]  # fmt: skip
+    ]
 
 
 def with_parents(process: ProcessId, manager: int) -> list[ProcessId]:
@@ -96,8 +98,9 @@ def interface() -> Iterator[list[str]]:
     try:
         for arguments in (
             ("link", "add", "near", "type", "veth", "peer", "name", "far"),
-            ("link", "set", "near", "up"), ("link", "set", "far", "up"),
-        ):  # fmt: skip
+            ("link", "set", "near", "up"),
+            ("link", "set", "far", "up"),
+        ):
             subprocess.run([*inside, "ip", *arguments], check=True)
         yield inside
     finally:
@@ -113,9 +116,13 @@ def test_xdp_program_of_a_killed_run_is_replaced_and_goes(host: Host, interface:
 
     options = ["run", "--in", "af_xdp:near", "--out", "null:", "--chain", ""]
     with subprocess.Popen(
-        [*interface, *ONVM, *options], env=host.environment, cwd=host.folder,
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-    ) as run:  # fmt: skip
+        [*interface, *ONVM, *options],
+        env=host.environment,
+        cwd=host.folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as run:
         try:
             host.wait(lambda: run.poll() is not None or programs() == 1)
         finally:
@@ -126,8 +133,13 @@ def test_xdp_program_of_a_killed_run_is_replaced_and_goes(host: Host, interface:
         pytest.skip(f"no XDP here: {said.strip()}")
     assert programs() == 1
     done = subprocess.run(
-        [*interface, *ONVM, *options, "--duration", "0.2"], env=host.environment,
-        cwd=host.folder, capture_output=True, text=True, check=False, timeout=60,
-    )  # fmt: skip
+        [*interface, *ONVM, *options, "--duration", "0.2"],
+        env=host.environment,
+        cwd=host.folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
     assert done.returncode == 0, done.stderr
     assert programs() == 0

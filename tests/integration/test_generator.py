@@ -106,10 +106,24 @@ def test_tshark_finds_nothing_wrong(tmp_path: Path) -> None:
         " || tcp.analysis.out_of_order || tcp.analysis.retransmission"
     )
     found = subprocess.run(
-        ["tshark", "-n", "-r", path, "-o", "ip.check_checksum:TRUE", "-o",
-         "tcp.check_checksum:TRUE", "-o", "udp.check_checksum:TRUE", "-Y", wrong],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        [
+            "tshark",
+            "-n",
+            "-r",
+            path,
+            "-o",
+            "ip.check_checksum:TRUE",
+            "-o",
+            "tcp.check_checksum:TRUE",
+            "-o",
+            "udp.check_checksum:TRUE",
+            "-Y",
+            wrong,
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert found.stdout == ""
 
 

@@ -95,8 +95,10 @@ class Chain:
         (folder / "host_nfs.py").write_text(NFS)
         self.manager = subprocess.Popen(
             [sys.executable, "-P", "-c", MANAGER, str(folder)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         self.socket = self.answer()
         self.processes = [self.manager]
         self.state = folder / "state"

@@ -64,9 +64,12 @@ def install(host: Host, name: str, source: str, launcher: str, manifest: str = "
 def cgroups() -> list[str]:
     """Cgroups of NF hosts of managers that are dead."""
     return [
-        str(folder) for tree in read_trees() for base in (tree.own, *tree.above)
-        for folder in base.glob("onvm/*/*") if is_abandoned(folder.parent.name)
-    ]  # fmt: skip
+        str(folder)
+        for tree in read_trees()
+        for base in (tree.own, *tree.above)
+        for folder in base.glob("onvm/*/*")
+        if is_abandoned(folder.parent.name)
+    ]
 
 
 def refused(done: subprocess.CompletedProcess[str]) -> str:
@@ -95,8 +98,9 @@ def test_nf_that_fails_at_its_start_ends_up_at_once(host: Host, launcher: str) -
     assert line.startswith(f"NF fails ended with status 1: {reason} (log: ")
     nothing_left(host, launcher, before)
 
-    done = host.onvm("run", "--in", "null:", "--out", "null:", "--chain", "fails",
-                     "--launcher", launcher)  # fmt: skip
+    done = host.onvm(
+        "run", "--in", "null:", "--out", "null:", "--chain", "fails", "--launcher", launcher
+    )
     assert refused(done).startswith(f"NF fails ended with status 1: {reason} (log: ")
     nothing_left(host, launcher, before)
 
@@ -134,8 +138,9 @@ def test_missing_image_names_the_command_that_makes_it(host: Host) -> None:
     host.configure(HOP_CONFIG.replace("LAUNCHER", "container").replace("hop", "bare"))
     missing = "'bare': expected an image of it as it is installed now; run: onvm nf image bare"
     assert refused(host.onvm("up", "-d")).endswith(missing)
-    done = host.onvm("run", "--in", "null:", "--out", "null:", "--chain", "bare",
-                     "--launcher", "container")  # fmt: skip
+    done = host.onvm(
+        "run", "--in", "null:", "--out", "null:", "--chain", "bare", "--launcher", "container"
+    )
     assert refused(done).endswith(missing)
     nothing_left(host, "container", cgroups())
 
@@ -149,8 +154,9 @@ def test_image_that_does_not_start_is_refused(
     monkeypatch.syspath_prepend(host.site)
     empty = host.folder / "empty.tar"
     subprocess.run(["tar", "-cf", empty, "-C", host.folder, "site"], check=True)
-    find_engine().ask("import", "--change", 'ENTRYPOINT ["/no/such"]', str(empty),
-                      reference(["hollow"]))  # fmt: skip
+    find_engine().ask(
+        "import", "--change", 'ENTRYPOINT ["/no/such"]', str(empty), reference(["hollow"])
+    )
     host.configure(HOP_CONFIG.replace("LAUNCHER", "container").replace("hop", "hollow"))
     line = refused(host.onvm("up", "-d"))
     assert line.startswith("NF hollow ended with status 127: Error: ")
@@ -197,11 +203,23 @@ def test_without_cgroups_it_says_what_is_not_enforced_or_refuses(host: Host) -> 
 
     def hidden(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            ["unshare", "--mount", "sh", "-c",
-             'mount -t tmpfs -o ro none /sys/fs/cgroup; exec "$@"', "sh", *ONVM, *arguments],
-            env=host.environment, cwd=host.folder, capture_output=True, text=True, check=False,
+            [
+                "unshare",
+                "--mount",
+                "sh",
+                "-c",
+                'mount -t tmpfs -o ro none /sys/fs/cgroup; exec "$@"',
+                "sh",
+                *ONVM,
+                *arguments,
+            ],
+            env=host.environment,
+            cwd=host.folder,
+            capture_output=True,
+            text=True,
+            check=False,
             timeout=60,
-        )  # fmt: skip
+        )
 
     why = "may not write to /sys/fs/cgroup"
     host.configure(HOP_CONFIG.replace("LAUNCHER", "process"))

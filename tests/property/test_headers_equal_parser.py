@@ -16,9 +16,17 @@ from onvm_sdk.headers import read_headers
 from onvm_sdk.testing.frames import echo, icmp_error, ip, tcp, udp
 
 FIELDS = (
-    "l3_offset", "l4_offset", "l4_length", "src_port", "dst_port", "fragment_offset", "protocol",
-    "tcp_flags", "more_fragments", "has_ports",
-)  # fmt: skip
+    "l3_offset",
+    "l4_offset",
+    "l4_length",
+    "src_port",
+    "dst_port",
+    "fragment_offset",
+    "protocol",
+    "tcp_flags",
+    "more_fragments",
+    "has_ports",
+)
 NATIVE: Any = ffi.new("struct onvm_headers *")
 
 
@@ -58,12 +66,18 @@ def frames(draw: st.DrawFn) -> bytes:
     made = draw(
         st.sampled_from([tcp(a, 1, b, 2), udp(a, 1, b, 2), echo(a, b, 3)])
         | st.just(icmp_error(a, b, udp(b, 1, a, 2)))
-        | st.builds(ip, st.just(V4[0]), st.just(V4[1]), PROTOCOLS, st.binary(max_size=40),
-                    st.sampled_from([0, 0, 1, 0x2000, 0x4000]),
-                    options=st.sampled_from([b"", bytes(4), bytes(40)]))
+        | st.builds(
+            ip,
+            st.just(V4[0]),
+            st.just(V4[1]),
+            PROTOCOLS,
+            st.binary(max_size=40),
+            st.sampled_from([0, 0, 1, 0x2000, 0x4000]),
+            options=st.sampled_from([b"", bytes(4), bytes(40)]),
+        )
         | extensions().map(lambda pair: ip(*V6, *pair))
         | st.binary(max_size=80)
-    )  # fmt: skip
+    )
     for _ in range(draw(st.sampled_from([0, 0, 0, 1, 2, 5]))):  # VLAN tags
         made = made[:12] + draw(st.sampled_from([b"\x81\0", b"\x88\xa8"])) + b"\0\7" + made[12:]
     for _ in range(draw(st.integers(0, 2))):  # mutations

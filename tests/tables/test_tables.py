@@ -54,8 +54,12 @@ def test_lpm_agrees_with_linear_search(version: int) -> None:
         routes: dict[str, int] = {}
 
         @settings(max_examples=60)
-        @given(st.lists(st.tuples(networks(version), st.integers(0, 2**31 - 2), st.booleans()),
-                        max_size=12), st.sampled_from([-1, 0, 1]))  # fmt: skip
+        @given(
+            st.lists(
+                st.tuples(networks(version), st.integers(0, 2**31 - 2), st.booleans()), max_size=12
+            ),
+            st.sampled_from([-1, 0, 1]),
+        )
         def check(changes: list, step: int) -> None:
             for network, value, adds in changes:
                 if adds:
@@ -118,9 +122,13 @@ PORT_RANGES = st.tuples(st.integers(0, 65535), st.integers(0, 65535)).map(
 @pytest.mark.parametrize("version", [4, 6])
 def test_acl_agrees_with_linear_search(version: int) -> None:
     rules = st.builds(
-        AclRule, st.none() | networks(version), st.none() | networks(version),
-        st.sampled_from([None, 6, 17]), PORT_RANGES, PORT_RANGES,
-    )  # fmt: skip
+        AclRule,
+        st.none() | networks(version),
+        st.none() | networks(version),
+        st.sampled_from([None, 6, 17]),
+        PORT_RANGES,
+        PORT_RANGES,
+    )
 
     def matches(rule: AclRule, packet: tuple) -> bool:
         src, dst, protocol, sport, dport = packet
