@@ -47,7 +47,7 @@ _CLASSIFIERS = (
 _HOST_POLICIES = (
     Offer(
         "locality",
-        "the overloaded host, else one that runs the service, else the one with most free resources",
+        "the overloaded host, else one with the service, else the one with most free resources",
         "onvm_core.cluster.scaling.host_policy:Locality",
     ),
     Offer(
