@@ -116,7 +116,9 @@ def open_port(
         return _open_device(plane, name, device, options)
     except DataplaneError as error:
         line = str(error).removeprefix(f"port {name}: ")
-        raise ConfigError(line, file=file, field=place, value=uri.text) from None
+        raise ConfigError(
+            f"expected a port that can be opened: {line}", file=file, field=place, value=uri.text
+        ) from None
 
 
 # ---- the kinds that come with onvm ----
@@ -173,13 +175,13 @@ def _open_pcap(
         raise ConfigError("expected a file", field=f"port {name}", value="pcap:")
     if direction != "out" and not Path(target).is_file():
         raise ConfigError(
-            "no such file" if not Path(target).exists() else "expected a file",
+            "expected a file that exists" if not Path(target).exists() else "expected a file",
             field=f"port {name}",
             value=target,
         )
     sink = target if direction == "out" else options.write or None
     if sink is not None and not Path(sink).absolute().parent.is_dir():
-        raise ConfigError("its folder does not exist", field=f"port {name}", value=sink)
+        raise ConfigError("expected a file in an existing folder", field=f"port {name}", value=sink)
     return plane.open_port(
         name,
         PcapPort(

@@ -135,7 +135,8 @@ class PortKind:
                 return ConfigError(f"expected {what}", field=name)
             if f"`$.{name}`" in message:
                 return ConfigError(f"expected {known[name].expected}", field=name, value=value)
-        return ConfigError(message)  # an option without a default is missing
+        missing = next((name for name in known if f"`{name}`" in message), None)
+        return ConfigError("expected a value; there is no default", field=missing)
 
 
 @dataclass(frozen=True, slots=True)
