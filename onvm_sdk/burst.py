@@ -303,7 +303,7 @@ class Burst(_Columns):
         else:
             rows = np.ascontiguousarray(header, dtype=np.uint8)
             if rows.ndim != 2 or len(rows) != len(self):
-                raise ValueError(f"a row of header bytes for each of {len(self)} packets expected")
+                raise ValueError(f"expected a row of header bytes for each of {len(self)} packets")
             length = rows.shape[1]
             self.native.push(self._mask(where), length, rows.reshape(-1), length, done)
         self.burst.ready.clear()

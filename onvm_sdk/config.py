@@ -33,7 +33,7 @@ def _main() -> None:
     parser.add_argument("--libdir", action="store_true", help="print the folder of libraries")
     arguments = parser.parse_args()
     if not (arguments.includedir or arguments.libdir):
-        parser.error("--includedir or --libdir expected")
+        parser.error("expected --includedir or --libdir")
     if arguments.includedir:
         print(get_include())
     if arguments.libdir:

@@ -38,9 +38,9 @@ class FiveTuple:
             raise ValueError(f"{self.src} and {self.dst} are of different IP versions")
         for name, port in (("src_port", self.src_port), ("dst_port", self.dst_port)):
             if not 0 <= port < 65536:
-                raise ValueError(f"{name} {port}: a number below 65536 expected")
+                raise ValueError(f"{name}: {port}: expected a number from 0 to 65535")
         if not 0 <= self.protocol < 256:
-            raise ValueError(f"protocol {self.protocol}: a number below 256 expected")
+            raise ValueError(f"protocol: {self.protocol}: expected a number from 0 to 255")
 
     @classmethod
     def make(

@@ -81,7 +81,8 @@ class Kernel:
         if importlib.util.find_spec("numba") is None:
             if self.mode == "required":
                 raise PluginError(
-                    "numba expected: pip install 'onvm[kernels]'", field=self.function.__qualname__
+                    "expected numba; run: pip install 'onvm[kernels]'",
+                    field=self.function.__qualname__,
                 )
             return None
         from onvm_sdk._compiler.load import load_kernel

@@ -81,7 +81,7 @@ class Counters(Mapping[str, int]):
 
 
 def _nowhere(to: str, payload: bytes) -> None:
-    raise ConfigError("an NF host with a manager expected", field=f"message to {to!r}")
+    raise ConfigError("expected an NF host with a manager", field=f"message to {to!r}")
 
 
 def _no_claim(address: str, first_port: int, end_port: int, protocol: int) -> None:

@@ -390,15 +390,15 @@ class _Options:
                 print(self.help())
                 raise SystemExit(0)
             if name not in self.HELP:
-                raise ConfigError(f"one of {', '.join(self.HELP)} expected", value=name)
+                raise ConfigError(f"expected one of {', '.join(self.HELP)}", value=name)
             if self.HELP[name][0] and not equals:
                 if not rest:
-                    raise ConfigError("a value expected", field=name)
+                    raise ConfigError("expected a value", field=name)
                 value = rest.pop(0)
             self._values.setdefault(name, []).append(value)
         for name in ("--socket", "--nf"):
             if name not in self._values:
-                raise ConfigError("a value expected", field=name)
+                raise ConfigError("expected a value", field=name)
 
     def help(self) -> str:
         """Give the text of --help."""
@@ -419,7 +419,7 @@ class _Options:
         """Give the last value of an option as a number, None without one."""
         text = self.last(name)
         if text is not None and not text.isdecimal():
-            raise ConfigError("a number expected", field=name, value=text)
+            raise ConfigError("expected a number", field=name, value=text)
         return None if text is None else int(text)
 
     def names(self, name: str) -> list[str]:
@@ -440,7 +440,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             confine(a2b_base64(program))
         burst_size = options.number("--burst-size") or 0
         if burst_size > 2048:
-            raise ConfigError("1..2048 expected", field="--burst-size", value=burst_size)
+            raise ConfigError("expected 1 to 2048", field="--burst-size", value=burst_size)
         names = [name for name in options.names("--nf") if name]
         configs = {}
         for entry in options.all("--config"):
@@ -448,7 +448,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if not equals or name not in names:
                 known = ", ".join(names)
                 raise ConfigError(
-                    f"NAME=FILE expected, NAME one of {known}", field="--config", value=entry
+                    f"expected NAME=FILE with a NAME of {known}", field="--config", value=entry
                 )
             configs[name] = file
         if options.all("--files-from-stdin"):

@@ -291,7 +291,7 @@ class Lpm(_Table):
             addresses = numpy.asarray(addresses).astype(">u4").data
         elif given.itemsize != 1 and (self.version, given.format) != (4, ">I"):
             wanted = "bytes or numbers of 32 bits" if self.version == 4 else "bytes"
-            raise ValueError(f"addresses: {wanted} expected, not an array of {given.format!r}")
+            raise ValueError(f"addresses: expected {wanted}, not an array of {given.format!r}")
         view, length = _records(addresses, 4 if self.version == 4 else 16, "addresses")
         values = _output(out, length, "u4")
         _native.lpm_lookup(self._handle, view, values, length)

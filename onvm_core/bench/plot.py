@@ -122,7 +122,7 @@ def check_plot(path: Path) -> None:
             value=str(path),
         )
     if not path.absolute().parent.is_dir():
-        raise ConfigError("its folder is not there", field="--plot", value=str(path))
+        raise ConfigError("expected a file in an existing folder", field="--plot", value=str(path))
     _pyplot()
 
 
@@ -131,7 +131,7 @@ def _pyplot() -> Any:
         import matplotlib as mpl
     except ImportError:
         raise ConfigError(
-            "matplotlib is not installed; run: pip install 'onvm[plot]'", field="--plot"
+            "expected matplotlib; run: pip install 'onvm[plot]'", field="--plot"
         ) from None
     mpl.use("Agg")
     from matplotlib import pyplot as plt
@@ -186,9 +186,8 @@ def write_plot(lines: Sequence[BenchLine], path: Path, *, title: str) -> None:
     try:
         figure.savefig(path, dpi=150)
     except OSError as error:
-        raise ConfigError(
-            error.strerror or "cannot be written", field="--plot", value=str(path)
-        ) from None
+        raise ConfigError(f"expected a file that can be written: {error.strerror}", field="--plot",
+                          value=str(path)) from None  # fmt: skip
     finally:
         plt.close(figure)
 

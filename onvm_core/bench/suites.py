@@ -131,7 +131,7 @@ def _steering(runs: int, seconds: float) -> Iterator[BenchLine]:
     )
     figures = _repeat(scenario, runs)
     if min(_column(figures, "learned_share")) < 1.0:
-        raise ConfigError("not every flow's reverse was learned", field="steering.new")
+        raise ConfigError("expected the reverse of every flow to be learned", field="steering.new")
     yield BenchLine.of("steering.new", "flows/s", _column(figures, "flows_per_s"))
 
 
@@ -215,7 +215,7 @@ def _cluster(runs: int, seconds: float) -> Iterator[BenchLine]:
     try:
         check_machine()
         if installed_nf() is None:
-            raise ConfigError("no NF is installed")
+            raise ConfigError("expected an installed NF")
     except ConfigError as error:
         names = ", ".join(f"cluster.{name}" for name in CLUSTER_FIGURES)
         print(f"not measured: {names}: {error}", file=sys.stderr)

@@ -76,7 +76,7 @@ class Runner:
             own = config
             if len(many) > 1:
                 if config is not None and not isinstance(config, Mapping):
-                    raise TypeError("a table of configurations by NF name expected")
+                    raise TypeError("expected a table of configurations by NF name")
                 own = (config or {}).get(name)
             ctx = self._context(name, manifest, own)
             instance.setup(ctx)

@@ -115,7 +115,7 @@ def test_killed_manager_finds_its_nfs_again(host: Host) -> None:
     os.kill(host.manager_pid(), signal.SIGKILL)
     gone = host.onvm("status")
     assert gone.returncode == 2
-    assert gone.stderr.startswith("error: no manager 'main' runs")
+    assert gone.stderr.startswith("error: --name: 'main': expected a running manager")
     host.do("up", "-d")
     status = host.json("status")
     assert host.nf_pids() == pids
@@ -190,8 +190,8 @@ def test_run_sends_nothing_before_there_is_a_chain(host: Host) -> None:
         (("chain", "add", "x", "--in", "lan", "--out", "no"), "error: port: 'no'"),
         (("chain", "add", "x", "--in", "lan", "--out", "wan"), "error: in: 'lan': expected a port"),
         (("send", "nobody", "x"), "error: send: 'nobody': expected an instance or a service"),
-        (("up", "-d"), "error: --name: 'main': a manager of this name runs already"),
-        (("status", "--name", "other"), "error: no manager 'other' runs"),
+        (("up", "-d"), "error: --name: 'main': expected a name that no running manager has"),
+        (("status", "--name", "other"), "error: --name: 'other': expected a running manager"),
         (("status", "--name", "../x"), "error: --name: '../x': expected 1 to 32 letters"),
     ],
     ids=" ".join,
@@ -207,7 +207,9 @@ def test_port_that_cannot_open_is_named_with_its_file(host: Host) -> None:
     host.configure(SMALL + '[ports.lan]\nuri = "pcap:none.pcap"\n[chains.c]\nin="lan"\nout="wan"\n')
     done = host.onvm("up")
     assert done.returncode == 2
-    assert done.stderr == "error: onvm.toml: ports.lan.uri: 'none.pcap': no such file\n"
+    assert (
+        done.stderr == "error: onvm.toml: ports.lan.uri: 'none.pcap': expected a file that exists\n"
+    )
 
 
 def test_hostile_clients_harm_nobody(shared: Host) -> None:

@@ -90,7 +90,7 @@ class Chains:
         taken = {chain.number for chain in self._chains.values()}
         number = known.number if known else min(set(range(1, CHAINS_MAX + 1)) - taken, default=0)
         if number == 0:
-            raise ConfigError(f"at most {CHAINS_MAX} chains", field="chain", value=name)
+            raise ConfigError(f"expected at most {CHAINS_MAX} chains", field="chain", value=name)
         chain = Chain(
             name,
             number,

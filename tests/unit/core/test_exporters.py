@@ -157,7 +157,7 @@ def test_file_is_replaced_whole_and_goes_with_the_manager(tmp_path: Path) -> Non
     [
         (JsonLines, {}, "file: expected the path of a file"),
         (JsonLines, {"file": 3}, "file: 3: expected the path of a file"),
-        (JsonLines, {"file": "a", "fil": "b"}, "fil: 'b': unknown: expected only file"),
+        (JsonLines, {"file": "a", "fil": "b"}, "fil: 'b': expected only file"),
         (JsonLines, {"file": "none/a"}, "file: "),
         (Prometheus, {"file": "a.txt"}, "file: 'a.txt': expected the path of a file that ends"),
     ],

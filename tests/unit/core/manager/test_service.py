@@ -204,7 +204,7 @@ def test_instance_is_run_and_stopped_by_command(world: World) -> None:
         (m.ChainRemoveRequest(name="c"), "chain: 'c': expected a chain (main)"),
         (m.ChainShowRequest(name="c"), "chain show: 'c': expected a chain (main)"),
         (m.CaptureStartRequest(name="c", path="/x"), "capture: 'c': expected a port (in, out)"),
-        (m.CaptureReadRequest(number=1), "capture: 1: no such capture runs"),
+        (m.CaptureReadRequest(number=1), "capture: 1: expected the number of a running capture"),
         (m.ScaleRequest(service="a"), "scale: 'a': expected a service with a policy"),
         (NfDrainRequest(name="c"), "nf drain: 'c': expected one that was launched here"),
     ],
