@@ -55,7 +55,11 @@ def test_launcher_is_made_once_and_only_when_wanted() -> None:
     ("name", "line"),
     [
         ("none", "onvm.toml: nfs.hop.launcher: 'none': expected one of fine, lame, lost"),
-        ("lame", "onvm.toml: nfs.hop.launcher: 'lame': expected a launcher that works here: the kernel has no wings"),
+        (
+            "lame",
+            "onvm.toml: nfs.hop.launcher: 'lame': expected a launcher that works here: "
+            "the kernel has no wings",
+        ),
     ],
 )
 def test_refusal_names_file_field_value_and_reason(name: str, line: str) -> None:
