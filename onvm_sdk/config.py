@@ -1,6 +1,6 @@
-"""Where a plugin's build finds onvm's headers and libraries.
+"""Paths of onvm's headers and libraries, for the build of a plugin.
 
-``python -P -m onvm_sdk.config --includedir`` and ``--libdir`` print it for a meson.build.
+``python -P -m onvm_sdk.config --includedir`` and ``--libdir`` print them for a meson.build.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ __all__ = ["get_include", "get_lib"]
 
 
 def get_include() -> str:
-    """Give the folder that holds ``onvm/nf.h``."""
+    """Return the folder that contains ``onvm/nf.h``."""
     return str(_installed("include/onvm/nf.h").parents[1])
 
 
 def get_lib() -> str:
-    """Give the folder that holds ``libonvm_nf.so`` and ``libonvm_tables.so``."""
+    """Return the folder that contains ``libonvm_nf.so`` and ``libonvm_tables.so``."""
     return str(_installed("lib/libonvm_tables.so").parent)
 
 

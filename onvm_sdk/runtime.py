@@ -4,8 +4,8 @@
 
 Several names are fused: they run in this process, in chain order. A name is that of an installed NF
 or ``module:Class``. When the manager goes away the NFs keep their state and the process attaches
-anew as soon as a manager listens again. SIGTERM, or the manager's word, ends it after the packets
-it holds. An NF that raises ends it with a traceback.
+again as soon as a manager listens. SIGTERM, or a request of the manager, ends it after the packets
+it holds. An exception in an NF ends it with a traceback.
 
 State can be handed over: on scale-in by the manager (see ``_handover.py``), and by files:
 ``--snapshot FILE`` writes it when the NFs are drained and at a clean end, ``--restore FILE`` gives
@@ -41,7 +41,7 @@ __all__ = ["NfHost", "main"]
 SECRET_VARIABLE = "ONVM_ATTACH_SECRET"
 _RETRY_S = 0.05
 _EAGER_S = 10.0
-"""For so long the next manager is expected any moment, and tried for every millisecond."""
+"""Seconds in which the next manager may come any moment; the host tries every few milliseconds."""
 _EAGER_ATTACH_MS = 50
 _EAGER_RETRY_S = 0.002
 _DRAIN_POLL_NS = 100_000_000
@@ -210,7 +210,7 @@ class NfHost:
         """Wait for a manager, as long as it takes; the NFs' state stays as it is."""
         self._is_attached = False
         self._stop = self._stop or self._leaves_with_manager
-        for ctx in self._contexts:  # attaching anew unmaps the memory that they are in
+        for ctx in self._contexts:  # attaching again unmaps the memory that holds them
             ctx.counters.keep()
         until = time.monotonic() + _EAGER_S
         while not self._is_stopping:
@@ -306,10 +306,10 @@ class NfHost:
         return unclaim
 
     def _get_ready(self) -> None:
-        """Let packets come; send what was sent before there was anybody to send it to."""
+        """Let packets come; send the messages that waited for a manager."""
         self._host.ready()
         self._is_attached = True
-        for claim in self._claims:  # a manager that came back knows nothing of them
+        for claim in self._claims:  # a new manager does not know them
             self._host.send_claim(*claim)
         outbox, self._outbox = self._outbox, []
         for number, to, payload in outbox:
@@ -353,7 +353,7 @@ def _unpack_stdin() -> None:
     """Write the files of an archive to where they are named: a launcher sends them this way."""
     import tarfile
 
-    # Whoever sends it has started us, and may name any place.
+    # The sender has started this process, and may name any place.
     with tarfile.open(fileobj=sys.stdin.buffer, mode="r|") as archive:
         archive.extraction_filter = lambda entry, _path: entry
         for entry in archive:
@@ -361,7 +361,7 @@ def _unpack_stdin() -> None:
 
 
 class _Options:
-    """What the command line says; parsed by hand, for argparse takes 3 ms of the 60."""
+    """The command line, parsed by hand, because argparse takes 3 ms of the 60."""
 
     HELP: ClassVar = {
         "--socket": ("PATH", "the manager's attach socket; required"),

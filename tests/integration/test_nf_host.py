@@ -208,8 +208,8 @@ def test_a_compiled_kernel_that_raises_ends_its_host_with_a_traceback(chain: Cha
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("Nobody", "nf: 'host_nfs:Nobody': module:Class expected"),
-        ("FRAME", "a subclass of NetworkFunction expected"),
+        ("Nobody", "nf: 'host_nfs:Nobody': expected module:Class"),
+        ("FRAME", "expected a subclass of NetworkFunction"),
     ],
 )
 def test_a_class_that_is_not_there_is_one_line(chain: Chain, name: str, said: str) -> None:

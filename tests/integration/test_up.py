@@ -207,9 +207,8 @@ def test_port_that_cannot_open_is_named_with_its_file(host: Host) -> None:
     host.configure(SMALL + '[ports.lan]\nuri = "pcap:none.pcap"\n[chains.c]\nin="lan"\nout="wan"\n')
     done = host.onvm("up")
     assert done.returncode == 2
-    assert (
-        done.stderr == "error: onvm.toml: ports.lan.uri: 'none.pcap': expected a file that exists\n"
-    )
+    line = "error: onvm.toml: ports.lan.uri: 'none.pcap': expected a file that exists\n"
+    assert done.stderr == line
 
 
 def test_hostile_clients_harm_nobody(shared: Host) -> None:

@@ -83,20 +83,14 @@ def test_empty_file_is_a_manager_without_anything(packages: list[NfPackage]) -> 
     ("text", "line"),
     [
         ("a = ", "f.toml: expected TOML: Invalid value (at end of document)"),
-        (
-            "\n\nx y",
-            "f.toml: expected TOML: Expected '=' after a key in a key/value pair (at line 3, ",
-        ),
+        ("\n\nx y", "f.toml: expected TOML: Expected '=' after a key in a key/value pair (at "),
         (b"\n\xff", "f.toml: expected UTF-8 text (line 2)"),
         ("port = 1", "f.toml: port: expected one of chains, dataplane, exporters, "),
         ("zzz = 1", "f.toml: zzz: expected one of chains, dataplane, exporters,"),
         ("[dataplane]\nworker = 2", "f.toml: dataplane.worker: expected one of buffer_size, "),
         ("[dataplane]\nworkers = 0", "f.toml: dataplane.workers: 0: expected `int` >= 1"),
         ('[dataplane]\nworkers = "2"', "f.toml: dataplane.workers: '2': expected `int`, got `str`"),
-        (
-            '[dataplane]\nidle = "lazy"',
-            "f.toml: dataplane.idle: 'lazy': expected one of adaptive, busy",
-        ),
+        ('[dataplane]\nidle = "lazy"', "f.toml: dataplane.idle: 'lazy': expected one of adaptive"),
         (
             "[dataplane]\nring_length = 1000",
             "f.toml: dataplane.ring_length: 1000: expected a",
@@ -114,17 +108,11 @@ def test_empty_file_is_a_manager_without_anything(packages: list[NfPackage]) -> 
         ("[ports.a]", "f.toml: ports.a.uri: expected a value"),
         ("[ports.a]\nuri = 3", "f.toml: ports.a.uri: 3: expected `str`, got `int`"),
         ('[ports.a]\nuri = "null"', "f.toml: ports.a.uri: 'null': expected SCHEME:TARGET"),
-        (
-            '[ports.a]\nuri = "nul:"',
-            "f.toml: ports.a.uri: 'nul': expected one of null, pcap; did you mean 'null'?",
-        ),
+        ('[ports.a]\nuri = "nul:"', "f.toml: ports.a.uri: 'nul': expected one of null, pcap; did"),
         ('[ports."a b"]\nuri = "null:"', "f.toml: ports: 'a b': expected a name of 1 to 20"),
         ("[nfs.firewal]", "f.toml: nfs.firewal.plugin: 'firewal': expected an installed NF"),
         ("[nfs.nat]\ninstances = -1", "f.toml: nfs.nat.instances: -1: expected `int` >= 0"),
-        (
-            '[nfs.nat]\nconfig = "none"',
-            "f.toml: nfs.nat.config: 'none': expected a file that exists",
-        ),
+        ('[nfs.nat]\nconfig = "none"', "f.toml: nfs.nat.config: 'none': expected a file that"),
         ("[nfs.nat.config]\nprt = 1", "f.toml: nfs.nat.config.prt: 1: expected one of these keys"),
         ("[nfs.nat.config]\nport = 70000", "f.toml: nfs.nat.config.port: 70000: "),
         (
@@ -140,10 +128,7 @@ def test_empty_file_is_a_manager_without_anything(packages: list[NfPackage]) -> 
             "f.toml: nfs.nat.launcher: 'process': expected none: it is fused, set fused[0].l",
         ),
         ("[[fused]]\nnfs = []", "f.toml: fused[0].nfs: []: expected `array` of length >= 1"),
-        (
-            '[[fused]]\nnfs = ["natt"]',
-            "f.toml: fused[0].nfs: 'natt': expected a defined name; there is none",
-        ),
+        ('[[fused]]\nnfs = ["natt"]', "f.toml: fused[0].nfs: 'natt': expected a defined name"),
         (
             GOOD.replace('"wan"\n', '"wann"\n'),
             "f.toml: chains.main.out: 'wann': expected one of lan, wan; did you mean 'wan'?",
@@ -178,10 +163,7 @@ def test_empty_file_is_a_manager_without_anything(packages: list[NfPackage]) -> 
             "f.toml: exporters.a.interval_s: 0: expected `float` >= 0.1",
         ),
         ("[faults]\nhang_ms = -1", "f.toml: faults.hang_ms: -1: expected `int` >= 0"),
-        (
-            "[faults]\nhang = 1",
-            "f.toml: faults.hang: expected one of hang_ms, ready_s; did you mean 'hang_ms'?",
-        ),
+        ("[faults]\nhang = 1", "f.toml: faults.hang: expected one of hang_ms, ready_s; did "),
         (
             GOOD.replace('in = "lan"', 'in = "lan"\non_failure = "retry"'),
             "f.toml: chains.main.on_failure: 'retry': expected one of bypass, drop, wait",
@@ -202,7 +184,8 @@ def test_mistake_is_one_line(text: str | bytes, line: str, packages: list[NfPack
     [
         (
             '[scale.nat]\npolicy = "utilization"',
-            "f.toml: scale.nat.policy: 'utilization': expected one of utilisation; did you mean 'utilisation'?",
+            "f.toml: scale.nat.policy: 'utilization': "
+            "expected one of utilisation; did you mean 'utilisation'?",
         ),
         (
             "[scale.nat.options]\nspeed = 3",
@@ -210,7 +193,8 @@ def test_mistake_is_one_line(text: str | bytes, line: str, packages: list[NfPack
         ),
         (
             "[exporters.jsonn]",
-            "f.toml: exporters.jsonn.kind: 'jsonn': expected one of jsonl, prometheus; did you mean 'jsonl'?",
+            "f.toml: exporters.jsonn.kind: 'jsonn': "
+            "expected one of jsonl, prometheus; did you mean 'jsonl'?",
         ),
         (
             '[exporters.a]\nkind = "jsonl"',
