@@ -4,6 +4,8 @@
 
 /** @file A connection as the table knows it: one entry, whichever way its packets go. */
 
+#include <string.h>
+
 #include <onvm/icmp_error.h>
 #include <onvm/tables.h>
 #include <onvm/tcp_track.h>
