@@ -14,8 +14,7 @@
 /** An onvm_columns_handler. */
 extern "Python" int onvm_python_burst(void *handle);
 /** Called by a compiled kernel that has raised, with the packet at which it did. */
-extern "Python" void
-onvm_python_raised(void *handle, struct onvm_ctx *ctx, struct onvm_pkt *pkt);
+extern "Python" void onvm_python_raised(void *handle, struct onvm_ctx *ctx, struct onvm_pkt *pkt);
 /** An onvm_ctx.originate, in tests without a manager. */
 extern "Python" struct onvm_pkt *onvm_python_originate(struct onvm_ctx *ctx);
 #endif

@@ -25,7 +25,7 @@ stop_handler(int number)
 int
 onvm_stop_on_signals(struct onvm_nf_host *host)
 {
-	struct sigaction action = { .sa_handler = stop_handler };
+	struct sigaction action = {.sa_handler = stop_handler};
 
 	stopping_host = host;
 	if (host == NULL)
