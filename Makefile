@@ -12,7 +12,8 @@ plugins := $(sort $(patsubst plugins/%/pyproject.toml,%,$(wildcard plugins/*/pyp
 files_below = $(shell find $(1) -type f -not -path '*/__pycache__/*' -not -path 'plugins/*/tests/*' -not -path '*/build/*' 2>/dev/null)
 c_files = $(shell git ls-files 'native/*.[ch]' 'plugins/*.[ch]')
 
-native_sources := $(call files_below,native/include native/nf native/tables) meson.build meson.options
+native_sources := $(call files_below,native/include native/nf native/tables) \
+	onvm_sdk/_cdef.py onvm_sdk/config.py meson.build meson.options
 core_sources := $(call files_below,native onvm_core onvm_sdk cookiecutter-nf) \
 	pyproject.toml README.md LICENSE meson.build meson.options
 

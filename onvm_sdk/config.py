@@ -1,6 +1,8 @@
-"""Paths of onvm's headers and libraries, for the build of a plugin.
+"""Paths of onvm's headers and libraries, for the build of a plugin, and bindings of its own headers.
 
 ``python -P -m onvm_sdk.config --includedir`` and ``--libdir`` print them for a meson.build.
+``--bind MODULE HEADER... -o FILE.c`` writes the C source of a cffi module with the functions and
+constants of the headers, and the types that they need.
 """
 
 from __future__ import annotations
@@ -8,6 +10,8 @@ from __future__ import annotations
 import argparse
 from importlib.resources import files
 from pathlib import Path
+
+from onvm_sdk import _cdef
 
 __all__ = ["get_include", "get_lib"]
 
@@ -31,13 +35,20 @@ def _main() -> None:
     parser = argparse.ArgumentParser(prog="onvm_sdk.config", description=__doc__)
     parser.add_argument("--includedir", action="store_true", help="print the folder of headers")
     parser.add_argument("--libdir", action="store_true", help="print the folder of libraries")
+    parser.add_argument("--bind", metavar="MODULE", help="write the C source of a cffi module")
+    _cdef.add_arguments(parser)
     arguments = parser.parse_args()
-    if not (arguments.includedir or arguments.libdir):
-        parser.error("expected --includedir or --libdir")
+    if not (arguments.includedir or arguments.libdir or arguments.bind):
+        parser.error("expected --includedir, --libdir or --bind")
     if arguments.includedir:
         print(get_include())
     if arguments.libdir:
         print(get_lib())
+    if arguments.bind:
+        if not (arguments.headers and arguments.output):
+            parser.error("--bind: headers and -o expected")
+        arguments.folders.append(get_include())
+        _cdef.run(arguments.bind, arguments)
 
 
 if __name__ == "__main__":

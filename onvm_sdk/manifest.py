@@ -26,6 +26,7 @@ import sys
 from collections.abc import Mapping
 
 from onvm_sdk.errors import ConfigError, ManifestError
+from onvm_sdk.limits import BURST_MAX, COUNTERS_MAX, NAME_LENGTH, REASONS_MAX
 
 # msgspec, dataclasses and pathlib would be a third of the 60 ms from exec to the first packet.
 TYPE_CHECKING = False
@@ -48,9 +49,14 @@ SDK_API = "0.1"
 """Version of the interface that this SDK offers to plugins."""
 MANIFEST_NAME = "onvm-nf.toml"
 SCHEMA = 1
+LOANED_MAX = 4096
+LOANED_USUAL = 64
+"""Buffers that an NF with permission ``originate`` is lent if it does not say how many."""
+BURST_USUAL = 32
 
-_NAME = re.compile(r"[a-z][a-z0-9_.-]{0,30}")
-_IDENTIFIER = re.compile(r"[a-z][a-z0-9_]{0,30}")
+_NAME_LETTERS = NAME_LENGTH - 1
+_NAME = re.compile(rf"[a-z][a-z0-9_.-]{{0,{_NAME_LETTERS - 1}}}")
+_IDENTIFIER = re.compile(rf"[a-z][a-z0-9_]{{0,{_NAME_LETTERS - 1}}}")
 _CLAUSE = re.compile(r"\s*(>=|<=|==|!=|>|<)\s*(\d+(?:\.\d+)*)\s*")
 
 _NUMA = ("any", "port")
@@ -191,7 +197,7 @@ class Manifest(_Record):
         "permissions": _Field("list", ("read",), choices=_PERMISSIONS),
         "drop_reasons": _Field("list", ()),
         "counters": _Field("list", ()),
-        "burst_size": _Field("int", 32),
+        "burst_size": _Field("int", BURST_USUAL),
         "loaned_buffers": _Field("int", 0),
         "config": _Field("table"),
     }
@@ -237,25 +243,27 @@ def parse_manifest(data: Mapping[str, Any], path: str | os.PathLike[str]) -> Man
     for field in ("name", "service"):
         value = getattr(manifest, field)
         if (value or field == "name") and not _NAME.fullmatch(value):
-            raise refuse(field, value, "1 to 31 of a-z, 0-9, '-', '_', '.', a letter first")
+            expected = f"1 to {_NAME_LETTERS} of a-z, 0-9, '-', '_', '.', a letter first"
+            raise refuse(field, value, expected)
     if not api_matches(manifest.sdk, file=path):
         raise refuse(
             "sdk", manifest.sdk, f"a range that contains {SDK_API}, the version of this SDK"
         )
-    for field in ("drop_reasons", "counters"):
+    for field, most in (("drop_reasons", REASONS_MAX), ("counters", COUNTERS_MAX)):
         names = getattr(manifest, field)
-        if len(names) > 16:
-            raise refuse(field, len(names), "at most 16 names")
+        if len(names) > most:
+            raise refuse(field, len(names), f"at most {most} names")
         if len(set(names)) != len(names):
             raise refuse(field, names, "names that differ from each other")
         for name in names:
             if not _IDENTIFIER.fullmatch(name):
-                raise refuse(field, name, "1 to 31 of a-z, 0-9, '_', a letter first")
+                expected = f"1 to {_NAME_LETTERS} of a-z, 0-9, '_', a letter first"
+                raise refuse(field, name, expected)
     for field, least, most in (
-        ("burst_size", 1, 2048),
+        ("burst_size", 1, BURST_MAX),
         ("cores", 0.01, 64),
         ("memory_mib", 1, 1 << 20),
-        ("loaned_buffers", 0, 4096),
+        ("loaned_buffers", 0, LOANED_MAX),
     ):
         value = getattr(manifest, field)
         if not least <= value <= most:
@@ -265,7 +273,7 @@ def parse_manifest(data: Mapping[str, Any], path: str | os.PathLike[str]) -> Man
             _check_value(schema, schema.default, path, f"config.{key}.default", ManifestError)
     loaned = manifest.loaned_buffers
     if "originate" in manifest.permissions:
-        loaned = loaned or 64
+        loaned = loaned or LOANED_USUAL
     elif loaned:
         raise refuse("loaned_buffers", loaned, "0, or the permission 'originate'")
     return manifest.replace(service=manifest.service or manifest.name, loaned_buffers=loaned)

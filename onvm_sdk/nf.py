@@ -14,6 +14,7 @@ import time
 from collections.abc import Mapping
 
 from onvm_sdk.errors import ConfigError
+from onvm_sdk.limits import COUNTERS_MAX
 
 TYPE_CHECKING = False  # importing typing takes milliseconds; see onvm_sdk.runtime
 if TYPE_CHECKING:
@@ -55,7 +56,9 @@ class Counters(Mapping[str, int]):
 
     def __init__(self, names: Sequence[str], values: memoryview | None = None) -> None:
         self._index = {name: number for number, name in enumerate(names)}
-        self._values = memoryview(bytearray(8 * 16)).cast("Q") if values is None else values
+        self._values = (
+            memoryview(bytearray(8 * COUNTERS_MAX)).cast("Q") if values is None else values
+        )
 
     def move(self, values: memoryview) -> None:
         """Continue in other memory, with the same counts: a manager has come back."""
@@ -65,7 +68,7 @@ class Counters(Mapping[str, int]):
 
     def keep(self) -> None:
         """Continue in private memory, before the memory shared with the manager is unmapped."""
-        values = memoryview(bytearray(8 * 16)).cast("Q")
+        values = memoryview(bytearray(8 * COUNTERS_MAX)).cast("Q")
         self.move(values)
 
     def __getitem__(self, name: str) -> int:

@@ -28,6 +28,7 @@ from onvm_sdk._native.nf import Event, Host, Message, MessageType, StageHello, c
 from onvm_sdk._plugin import Plugin, load_plugin
 from onvm_sdk._stage import Stage, build_stage
 from onvm_sdk.errors import AttachError, ConfigError, NativeError, OnvmError
+from onvm_sdk.limits import BURST_MAX
 from onvm_sdk.manifest import read_config
 from onvm_sdk.nf import Context, Counters, NetworkFunction
 
@@ -439,8 +440,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for program in options.all("--seccomp"):
             confine(a2b_base64(program))
         burst_size = options.number("--burst-size") or 0
-        if burst_size > 2048:
-            raise ConfigError("expected 1 to 2048", field="--burst-size", value=burst_size)
+        if burst_size > BURST_MAX:
+            raise ConfigError(f"expected 1 to {BURST_MAX}", field="--burst-size", value=burst_size)
         names = [name for name in options.names("--nf") if name]
         configs = {}
         for entry in options.all("--config"):

@@ -15,18 +15,20 @@
 
 #include <stdint.h>
 
+#include "drops.h"
+#include "latency.h"
 #include "table_sizes.h"
 
 struct onvm_dp_config {
 	uint32_t nb_workers;
-	uint32_t worker_nodes[16]; /**< NUMA node of each worker */
+	uint32_t worker_nodes[ONVM_WORKERS_MAX]; /**< NUMA node of each worker */
 	uint32_t nb_nodes;
-	uint32_t nodes[8];	/**< those that have packet memory, 1 to 8 */
-	uint32_t nb_buffers;	/**< on each of them */
-	uint32_t data_bytes;	/**< largest packet a buffer holds */
-	uint32_t ring_length;	/**< credits of a link; a power of two */
-	uint32_t idle_policy;	/**< enum onvm_idle_policy */
-	uint32_t flow_capacity; /**< flows, each with its reverse */
+	uint32_t nodes[ONVM_AREAS_MAX]; /**< those that have packet memory, at least 1 */
+	uint32_t nb_buffers;		/**< on each of them */
+	uint32_t data_bytes;		/**< largest packet a buffer holds */
+	uint32_t ring_length;		/**< credits of a link; a power of two */
+	uint32_t idle_policy;		/**< enum onvm_idle_policy */
+	uint32_t flow_capacity;		/**< flows, each with its reverse */
 	uint32_t flow_idle_ms;
 	uint32_t sample_every; /**< one packet in so many is timed */
 	uint32_t use_huge_pages;
@@ -36,7 +38,8 @@ struct onvm_dp_config {
 /** Counters of one port, all workers together. */
 struct onvm_dp_port_stats {
 	uint64_t rx, rx_bytes, tx, tx_bytes;
-	uint64_t latency[128]; /**< histogram from port to port; see onvm_dp_latency_bound_ns() */
+	/** Histogram from port to port; see onvm_dp_latency_bound_ns(). */
+	uint64_t latency[ONVM_LATENCY_BUCKETS];
 	uint32_t is_finished;
 	uint32_t nb_held; /**< received, not yet admitted */
 };
@@ -44,16 +47,17 @@ struct onvm_dp_port_stats {
 /** Counters of one NF host, all workers together. */
 struct onvm_dp_host_stats {
 	uint64_t rx[2];
-	uint64_t exits[2][16];
-	uint64_t drops[16][16];
-	uint64_t originated[16];
+	uint64_t exits[2][ONVM_STAGES_MAX];
+	uint64_t drops[ONVM_STAGES_MAX][ONVM_REASONS_MAX];
+	uint64_t originated[ONVM_STAGES_MAX];
 	uint64_t lost, nb_shed, nb_bad, peak;
-	uint64_t reserved;     /**< credits taken now */
-	uint64_t latency[128]; /**< histogram, from enqueue to return */
-	uint64_t packets[16];  /**< as the NF host says */
-	uint64_t busy_cycles[16], idle_cycles, sleeps, loops; /**< as the NF host says */
-	uint64_t turn_sums[5];	   /**< struct onvm_turn_sums, as the NF host says */
-	uint64_t counters[16][16]; /**< as the NF host says */
+	uint64_t reserved;			/**< credits taken now */
+	uint64_t latency[ONVM_LATENCY_BUCKETS]; /**< histogram, from enqueue to return */
+	uint64_t packets[ONVM_STAGES_MAX];	/**< as the NF host says */
+	uint64_t busy_cycles[ONVM_STAGES_MAX];	/**< as the NF host says */
+	uint64_t idle_cycles, sleeps, loops;	/**< as the NF host says */
+	struct onvm_turn_sums turn_sums;	/**< as the NF host says */
+	uint64_t counters[ONVM_STAGES_MAX][ONVM_COUNTERS_MAX]; /**< as the NF host says */
 	uint32_t is_bad;
 };
 
@@ -84,10 +88,10 @@ struct onvm_dp_gen_stats {
 	uint64_t requests, replies;	    /**< packets that want an answer, and answers */
 	uint64_t lost;			    /**< requests of ended connections that got no answer */
 	uint64_t bad_checksum, bad_payload;
-	uint64_t out_of_order; /**< came after a later one of their flow (RFC 4737) */
-	uint64_t unexpected;   /**< belong to no connection, or not to its state */
-	uint64_t rtt[128];     /**< histogram; see onvm_dp_latency_bound_ns() */
-	uint32_t nb_active;    /**< connections open now; of a server: answers not yet fetched */
+	uint64_t out_of_order;		    /**< came after a later one of their flow (RFC 4737) */
+	uint64_t unexpected;		    /**< belong to no connection, or not to its state */
+	uint64_t rtt[ONVM_LATENCY_BUCKETS]; /**< histogram; see onvm_dp_latency_bound_ns() */
+	uint32_t nb_active; /**< connections open now; of a server: answers not yet fetched */
 	uint32_t is_finished;
 };
 
@@ -99,7 +103,7 @@ struct onvm_dp_area_stats {
 };
 
 struct onvm_dp_stats {
-	uint64_t drops[16]; /**< by enum onvm_drop */
+	uint64_t drops[ONVM_DROPS]; /**< by enum onvm_drop */
 	uint64_t originated;
 	uint64_t new_flows, learned_flows, flow_table_full, flows;
 	uint64_t idle_cycles, sleeps;
@@ -107,18 +111,18 @@ struct onvm_dp_stats {
 	uint64_t nb_paths;
 	uint64_t closed_rx, closed_tx; /**< packets of ports that are no more */
 	uint32_t nb_areas;
-	struct onvm_dp_area_stats areas[8];
+	struct onvm_dp_area_stats areas[ONVM_AREAS_MAX];
 };
 
 struct onvm_dp_chain {
-	uint16_t near_port, far_port; /**< of this host; 0x8000 + peer: one of a peer */
+	uint16_t near_port, far_port; /**< of this host; ONVM_PORT_REMOTE + peer: one of a peer */
 	uint32_t is_bidirectional;
 	uint32_t track_flows;
 	uint32_t number;   /**< in the cluster, below 2^23; 0: a chain of this host alone */
 	uint32_t by_rules; /**< only rules lead to it; its ports are bound to another chain */
 	uint32_t waits;	   /**< its entry waits while a service has no instance */
 	uint32_t nb_services;
-	uint16_t services[16];
+	uint16_t services[ONVM_CHAIN_LENGTH_MAX];
 };
 
 /**
@@ -129,7 +133,7 @@ struct onvm_dp_rule {
 	uint8_t ip_version; /**< 4, 6, or 0: both, and no prefix */
 	uint8_t protocol, any_protocol;
 	uint8_t src_prefix, dst_prefix; /**< bits */
-	uint8_t src[16], dst[16];
+	uint8_t src[ONVM_ADDRESS_BYTES], dst[ONVM_ADDRESS_BYTES];
 	uint16_t src_port_first, src_port_last, dst_port_first, dst_port_last;
 	uint16_t chain;
 };
@@ -138,12 +142,12 @@ struct onvm_dp_rule {
 struct onvm_dp_flow {
 	uint8_t ip_version, protocol, port, is_reverse;
 	uint16_t src_port, dst_port, vlan, path, chain;
-	uint32_t
-		spi; /**< service path identifier; of a chain of the cluster, the same on all hosts */
+	/** Service path identifier; of a chain of the cluster, the same on all hosts. */
+	uint32_t spi;
 	uint16_t nb_hops;
-	uint16_t hosts[16];
+	uint16_t hosts[ONVM_CHAIN_LENGTH_MAX];
 	uint32_t idle_ms;
-	uint8_t src[16], dst[16];
+	uint8_t src[ONVM_ADDRESS_BYTES], dst[ONVM_ADDRESS_BYTES];
 };
 
 /** A peer, and the data network between it and this host. */
@@ -160,7 +164,7 @@ struct onvm_dp_capture_point {
 	uint32_t id;	 /**< port, or host slot */
 	uint32_t is_in;	 /**< received by the port; given to the host */
 	uint32_t is_out; /**< sent by the port; taken back from the host */
-	char name[64];
+	char name[ONVM_PORT_NAME_LENGTH];
 };
 
 struct onvm_dp_capture_stats {
@@ -177,7 +181,7 @@ struct onvm_dp_capture_stats {
 struct onvm_dp_attach_files {
 	int memory_fd;
 	int area_fd;
-	int event_fds[16];
+	int event_fds[ONVM_WORKERS_MAX];
 	uint32_t nb_workers;
 	uint32_t buffer_stride;
 	uint32_t nb_buffers;
@@ -195,6 +199,8 @@ double onvm_dp_latency_bound_ns(uint32_t bucket);
 
 /** Start DPDK's environment with @p argv, which it keeps. Any thread, before the others' calls. */
 int onvm_dp_environment(int argc, char **argv);
+/** Memory that a buffer for packets of up to @p data_bytes takes, with its mbuf. */
+uint64_t onvm_dp_buffer_bytes(uint32_t data_bytes);
 /** Make packet memory and tables. The thread that has called onvm_dp_environment(). */
 int onvm_dp_init(const struct onvm_dp_config *config);
 /** Start the workers; the caller becomes the control thread. */
@@ -264,7 +270,10 @@ int onvm_dp_host_unclaim(uint32_t host, uint8_t ip_version, const uint8_t *addre
 			 uint8_t protocol, uint32_t first_port, uint32_t end_port);
 
 /* Chains. */
-/** Set chain @p id (1..255) and bind its ports; flows of a chain that was there are kept. */
+/**
+ * Set chain @p id (1 to below ONVM_CHAINS_MAX) and bind its ports; flows of a chain that was there
+ * are kept.
+ */
 int onvm_dp_chain_set(uint32_t id, const struct onvm_dp_chain *chain);
 int onvm_dp_chain_remove(uint32_t id);
 /**
@@ -283,7 +292,7 @@ int onvm_dp_port_rules(uint32_t port, const struct onvm_dp_rule *rules, uint32_t
  */
 int
 onvm_dp_tunnel_open(const char *name, uint32_t ip_version, const uint8_t *address, uint32_t vni);
-/** Accept packets from this address from now on. @return the peer's ID, 1..1023 */
+/** Accept packets from this address from now on. @return the peer's ID */
 int onvm_dp_peer_add(uint32_t ip_version, const uint8_t *address);
 /** Remove a peer that has no NF host and no end of a chain. */
 int onvm_dp_peer_remove(uint32_t peer);

@@ -184,19 +184,25 @@ create_areas(struct onvm_packet_memory *memory)
 	return rc;
 }
 
+uint64_t
+onvm_packet_stride(uint32_t data_bytes)
+{
+	const uint64_t bytes = round_up((uint64_t)data_bytes + RTE_PKTMBUF_HEADROOM, STRIDE_UNIT);
+
+	return (bytes / STRIDE_UNIT | 1) * STRIDE_UNIT;
+}
+
 int
 onvm_packet_memory_init(struct onvm_packet_memory *memory, const uint32_t *nodes, uint32_t nb_nodes,
 			uint32_t nb_buffers, uint32_t data_bytes, int use_huge_pages)
 {
-	uint64_t units = round_up((uint64_t)data_bytes + RTE_PKTMBUF_HEADROOM, STRIDE_UNIT) /
-			 STRIDE_UNIT;
+	const uint64_t stride = onvm_packet_stride(data_bytes);
 	int rc = -ENOMEM;
 
 	memset(memory, 0, sizeof(*memory));
 	memory->fd = -1;
-	units |= 1;
-	if (nb_buffers == 0 || units * STRIDE_UNIT > UINT16_MAX || nb_nodes == 0 ||
-	    nb_nodes > ONVM_AREAS_MAX || (uint64_t)nb_buffers * nb_nodes > UINT32_MAX)
+	if (nb_buffers == 0 || stride > UINT16_MAX || nb_nodes == 0 || nb_nodes > ONVM_AREAS_MAX ||
+	    (uint64_t)nb_buffers * nb_nodes > UINT32_MAX)
 		return -EINVAL;
 	for (uint32_t i = 0; i < nb_nodes; i++)
 		memory->areas[i] = (struct onvm_memory_area){.node = nodes[i],
@@ -205,8 +211,8 @@ onvm_packet_memory_init(struct onvm_packet_memory *memory, const uint32_t *nodes
 	memory->nb_areas = nb_nodes;
 	nb_buffers *= nb_nodes;
 	memory->nb_buffers = nb_buffers;
-	memory->stride = (uint32_t)(units * STRIDE_UNIT);
-	memory->reciprocal = (1ull << 32) / units + 1;
+	memory->stride = (uint32_t)stride;
+	memory->reciprocal = (1ull << 32) / (stride / STRIDE_UNIT) + 1;
 	memory->mbufs = calloc(nb_buffers, sizeof(*memory->mbufs));
 	memory->times = calloc(nb_buffers, sizeof(*memory->times));
 	memory->buffers = aligned_alloc(64, round_up(nb_buffers * sizeof(*memory->buffers), 64));

@@ -86,6 +86,10 @@ struct onvm_packet_memory {
 	struct onvm_buffer_times *times; /**< by buffer index */
 };
 
+static_assert(RTE_PKTMBUF_HEADROOM == ONVM_HEADROOM, "packets begin where NF hosts expect them");
+
+/** Bytes from one buffer to the next, for packets of up to @p data_bytes. */
+uint64_t onvm_packet_stride(uint32_t data_bytes);
 /**
  * Make packet memory. Where the kernel does not give a node's memory, the area is made in
  * any, and its bind_error says why.

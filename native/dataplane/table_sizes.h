@@ -16,12 +16,14 @@
 #define ONVM_SERVICES_MAX 256  /* service IDs; 0 is none */
 #define ONVM_CHAINS_MAX 256    /* chains; 0 is none */
 #define ONVM_PORTS_MAX 64
-#define ONVM_PORT_REMOTE 0x8000 /* port of a path or chain: one of peer (port - this) */
-#define ONVM_PATHS_MAX 65536	/* rendered paths; 0 is none */
+#define ONVM_PORT_NAME_LENGTH 64 /* bytes of a name, with its final 0 */
+#define ONVM_PORT_REMOTE 0x8000	 /* port of a path or chain: one of peer (port - this) */
+#define ONVM_PATHS_MAX 65536	 /* rendered paths; 0 is none */
 #define ONVM_CLAIMS_MAX 64 /* claims of one NF host: each new flow is compared with all of them */
-#define ONVM_CHAIN_LENGTH_MAX 16 /* services of a chain */
-#define ONVM_BURST_SIZE 64	 /* packets a worker takes at once */
-#define ONVM_AREAS_MAX 8	 /* NUMA nodes that have packet memory */
-#define ONVM_PENDING_MAX 512	 /* packets that may be pending for one link or port */
+#define ONVM_CHAIN_LENGTH_MAX 16		   /* services of a chain */
+#define ONVM_BURST_SIZE 64			   /* packets a worker takes at once */
+#define ONVM_RING_LENGTH_MIN (2 * ONVM_BURST_SIZE) /* slots of a ring */
+#define ONVM_AREAS_MAX 8			   /* NUMA nodes that have packet memory */
+#define ONVM_PENDING_MAX 512 /* packets that may be pending for one link or port */
 
 #endif /* _ONVM_TABLE_SIZES_H_ */

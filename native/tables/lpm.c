@@ -174,7 +174,7 @@ static int
 lookup_chunk(const struct onvm_lpm *lpm, const uint8_t *addresses, uint64_t *hops, uint32_t nb)
 {
 	uint32_t v4[ONVM_TABLE_CHUNK];
-	uint8_t v6[ONVM_TABLE_CHUNK][16];
+	uint8_t v6[ONVM_TABLE_CHUNK][ONVM_ADDRESS_BYTES];
 
 	if (lpm->fib != NULL) {
 		for (uint32_t i = 0; i < nb; i++)
@@ -194,7 +194,7 @@ value_of(const struct onvm_lpm *lpm, uint64_t hop)
 int
 onvm_lpm_lookup(const struct onvm_lpm *lpm, const uint8_t *addresses, uint32_t *values, uint32_t nb)
 {
-	const uint32_t address_size = lpm->fib != NULL ? 4 : 16;
+	const uint32_t address_size = onvm_address_bytes(lpm->fib != NULL ? 4 : 6);
 	uint64_t hops[ONVM_TABLE_CHUNK];
 
 	for (uint32_t first = 0; first < nb; first += ONVM_TABLE_CHUNK) {
@@ -223,7 +223,7 @@ onvm_lpm_find4(const struct onvm_lpm *lpm, uint32_t address)
 uint32_t
 onvm_lpm_find6(const struct onvm_lpm *lpm, uint64_t high, uint64_t low)
 {
-	uint8_t address[1][16];
+	uint8_t address[1][ONVM_ADDRESS_BYTES];
 	uint64_t hop;
 
 	onvm_store_be32(address[0], (uint32_t)(high >> 32));

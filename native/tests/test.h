@@ -10,6 +10,7 @@
  * check ends it with status 1.
  */
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -37,6 +38,23 @@
 		test();                   \
 		printf("ok %s\n", #test); \
 	} while (0)
+
+/**
+ * A seed for test_random(): @p fixed, or another one for each value of ONVM_TEST_SEED (a number in
+ * the environment), which is printed. So a test draws the same numbers in each run, a fuzzing loop
+ * others, and what it finds comes back with the value it printed.
+ */
+static inline uint64_t
+test_seed(uint64_t fixed)
+{
+	static bool is_printed;
+	const char *const given = getenv("ONVM_TEST_SEED");
+	const uint64_t seed = fixed ^ (given != NULL ? strtoull(given, NULL, 0) : 0);
+
+	if (given != NULL && !__atomic_exchange_n(&is_printed, true, __ATOMIC_RELAXED))
+		fprintf(stderr, "ONVM_TEST_SEED=%s\n", given);
+	return seed != 0 ? seed : UINT64_MAX; /* from 0, xorshift goes nowhere */
+}
 
 /** Next number of a sequence that depends on the seed in @p state only (xorshift64*). */
 static inline uint32_t

@@ -112,7 +112,7 @@ test_what_is_none_of_it_changes_nothing(void)
 {
 	struct onvm_bfd a, b, before;
 	uint8_t data[ONVM_BFD_BYTES];
-	uint64_t seed = 11;
+	uint64_t seed = test_seed(11);
 
 	bring_up(&a, &b);
 	a.remote = 77; /* of another session */

@@ -33,7 +33,7 @@ fast_checksum(const uint8_t *data, uint32_t length)
 static void
 test_sum_agrees_with_rfc_1071(void)
 {
-	uint64_t seed = 3;
+	uint64_t seed = test_seed(3);
 
 	for (uint32_t length = 0; length < 200; length++) {
 		for (uint32_t shift = 0; shift < 4; shift++) {
@@ -52,7 +52,7 @@ test_sum_agrees_with_rfc_1071(void)
 static void
 test_update_agrees_with_summing_again(void)
 {
-	uint64_t seed = 4;
+	uint64_t seed = test_seed(4);
 	uint8_t header[20];
 
 	for (int round = 0; round < 100000; round++) {

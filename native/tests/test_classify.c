@@ -20,7 +20,7 @@ static struct onvm_burst burst;
 static uint8_t frames[ONVM_BURST_SIZE][FRAME_BYTES];
 static struct rte_mbuf mbufs[ONVM_BURST_SIZE];
 static struct rte_mbuf *pointers[ONVM_BURST_SIZE];
-static uint64_t seed = 11;
+static uint64_t seed;
 
 static uint32_t
 below(uint32_t limit)
@@ -180,6 +180,7 @@ int
 main(int argc, char **argv)
 {
 	(void)argc;
+	seed = test_seed(11);
 	test_eal_init(argv[0], "128");
 	qsbr = aligned_alloc(64, (rte_rcu_qsbr_get_memsize(4) + 63) & ~(size_t)63);
 	CHECK_EQUAL(rte_rcu_qsbr_init(qsbr, 4), 0);

@@ -40,7 +40,7 @@ static void *
 ask(void *arg)
 {
 	const uint32_t index = *(const uint32_t *)arg;
-	uint64_t seed = 100 + index;
+	uint64_t seed = test_seed(100 + index);
 
 	rte_rcu_qsbr_thread_register(qsbr, index);
 	rte_rcu_qsbr_thread_online(qsbr, index);
@@ -114,7 +114,7 @@ test_a_key_never_gets_another_flows_path(void)
 {
 	static const uint32_t indices[NB_READERS] = {0, 1};
 	pthread_t readers[NB_READERS];
-	uint64_t seed = 5;
+	uint64_t seed = test_seed(5);
 	uint32_t round = 0;
 
 	use_all_cores();

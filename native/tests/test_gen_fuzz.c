@@ -60,6 +60,8 @@ fake_alloc_bulk(struct rte_mempool *pool, struct rte_mbuf **mbufs, unsigned int 
 #include "ports/generator/request.c"
 #include "ports/generator/server.c"
 
+#include "test.h"
+
 static uint64_t fuzz_state;
 
 static uint32_t
@@ -182,7 +184,8 @@ main(void)
 
 	onvm_gen_pattern_init();
 	for (uint64_t seed = 1; seed <= 6; seed++)
-		rc |= converse(seed, 0) | converse(seed, 10) | converse(seed, 60);
+		rc |= converse(test_seed(seed), 0) | converse(test_seed(seed), 10) |
+		      converse(test_seed(seed), 60);
 	puts(rc == 0 ? "ok" : "failed");
 	return rc;
 }

@@ -73,7 +73,7 @@ test_md_type_2_names_no_hosts(void)
 static void
 test_damaged_headers(void)
 {
-	uint64_t seed = 7;
+	uint64_t seed = test_seed(7);
 	uint32_t nb_read = 0;
 
 	for (int i = 0; i < 200000; i++) {

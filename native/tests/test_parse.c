@@ -93,7 +93,7 @@ static void
 test_mutated_frames_are_read_inside_their_bounds(void)
 {
 	uint8_t frame[sizeof(ipv6_tcp)];
-	uint64_t seed = 5;
+	uint64_t seed = test_seed(5);
 
 	for (int round = 0; round < 300000; round++) {
 		const bool is_v6 = round % 2;

@@ -24,7 +24,7 @@ produce(void *arg)
 {
 	struct onvm_ring ring;
 	struct onvm_desc descs[BURST_MAX] = {0};
-	uint64_t seed = 7;
+	uint64_t seed = test_seed(7);
 	uint32_t sent = 0;
 
 	(void)arg;
@@ -55,7 +55,7 @@ consume(void *arg)
 {
 	struct onvm_ring ring;
 	struct onvm_desc descs[BURST_MAX];
-	uint64_t seed = 9;
+	uint64_t seed = test_seed(9);
 	uint32_t received = 0;
 
 	(void)arg;

@@ -18,7 +18,7 @@
 
 #define NB 200u
 
-static uint64_t seed = 11;
+static uint64_t seed;
 
 static void
 fill(uint8_t *bytes, uint32_t nb, uint8_t mask)
@@ -135,6 +135,7 @@ main(void)
 	static const uint32_t capacities[] = {1, 2, 7, 8, 9, 100};
 	static const uint32_t sizes[] = {1, 15, 16, 17, 40, 63, 64};
 
+	seed = test_seed(11);
 	test_one_tuple_is_found_as_many_are(4);
 	test_one_tuple_is_found_as_many_are(6);
 	test_one_address_is_found_as_many_are(4);

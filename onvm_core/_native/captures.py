@@ -30,7 +30,7 @@ class NativeCaptures:
             slot.id = point.id
             slot.is_in = point.is_in
             slot.is_out = point.is_out
-            slot.name = point.name.encode()[:63]
+            slot.name = point.name.encode()[: lib.ONVM_PORT_NAME_LENGTH - 1]
         return check(
             lib.onvm_dp_capture_start(native, len(points), snap_length, limit, ring_bytes, fd)
         )

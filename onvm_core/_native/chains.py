@@ -12,6 +12,8 @@ from onvm_core.dataplane.values import ChainSpec, FlowRecord, PortRule
 
 __all__ = ["NativeChains"]
 
+FLOWS_PER_CALL = 256
+
 
 class NativeChains:
     """See `onvm_core.dataplane.interface.ChainPlane`."""
@@ -56,10 +58,12 @@ class NativeChains:
 
     def read_flows(self, limit: int) -> list[FlowRecord]:
         cursor = ffi.new("uint32_t *")
-        chunk = ffi.new("struct onvm_dp_flow[]", 256)
+        chunk = ffi.new("struct onvm_dp_flow[]", FLOWS_PER_CALL)
         records: list[FlowRecord] = []
         while len(records) < limit:
-            n = check(lib.onvm_dp_read_flows(cursor, chunk, min(256, limit - len(records))))
+            n = check(
+                lib.onvm_dp_read_flows(cursor, chunk, min(FLOWS_PER_CALL, limit - len(records)))
+            )
             if n == 0:
                 break
             records.extend(_flow_record(chunk[i]) for i in range(n))
@@ -74,7 +78,8 @@ class NativeChains:
 
 
 def _flow_record(flow: Any) -> FlowRecord:
-    family, length = (socket.AF_INET, 4) if flow.ip_version == 4 else (socket.AF_INET6, 16)
+    is_v4 = flow.ip_version == 4
+    family, length = (socket.AF_INET, 4) if is_v4 else (socket.AF_INET6, lib.ONVM_ADDRESS_BYTES)
     return FlowRecord(
         src=socket.inet_ntop(family, bytes(flow.src[0:length])),
         dst=socket.inet_ntop(family, bytes(flow.dst[0:length])),

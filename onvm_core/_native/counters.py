@@ -7,8 +7,6 @@ from onvm_core.dataplane.values import AreaCounters, PlaneCounters
 
 __all__ = ["NativeCounters", "drop_reasons"]
 
-NB_LATENCY_BUCKETS = 128
-
 
 class NativeCounters:
     """See `onvm_core.dataplane.interface.CounterPlane`."""
@@ -47,7 +45,7 @@ class NativeCounters:
         return int(lib.onvm_dp_notice_fd())
 
     def latency_bounds_ns(self) -> list[float]:
-        return [lib.onvm_dp_latency_bound_ns(i) for i in range(NB_LATENCY_BUCKETS)]
+        return [lib.onvm_dp_latency_bound_ns(i) for i in range(lib.ONVM_LATENCY_BUCKETS)]
 
 
 def drop_reasons() -> dict[str, str]:

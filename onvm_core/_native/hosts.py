@@ -11,9 +11,6 @@ from onvm_core.dataplane.values import AttachFiles, HostCounters, LoadCounters, 
 
 __all__ = ["NativeHosts"]
 
-NB_LATENCY_BUCKETS = 128
-NB_STAGES = 16
-
 
 class NativeHosts:
     """See `onvm_core.dataplane.interface.HostPlane`."""
@@ -84,17 +81,24 @@ class NativeHosts:
     def read_load(self, slot: int) -> LoadCounters:
         stats = ffi.new("struct onvm_dp_host_stats *")
         check(lib.onvm_dp_read_host(slot, stats))
+        sums = stats.turn_sums
         return LoadCounters(
             packets=stats.rx[0] + stats.rx[1],
-            done=max(ffi.unpack(stats.packets, NB_STAGES)),
-            busy_cycles=sum(ffi.unpack(stats.busy_cycles, NB_STAGES)),
+            done=max(ffi.unpack(stats.packets, lib.ONVM_STAGES_MAX)),
+            busy_cycles=sum(ffi.unpack(stats.busy_cycles, lib.ONVM_STAGES_MAX)),
             idle_cycles=stats.idle_cycles,
             loops=stats.loops,
             shed=stats.nb_shed,
             reserved=stats.reserved,
             peak=stats.peak,
-            latency=tuple(ffi.unpack(stats.latency, NB_LATENCY_BUCKETS)),
-            turns=TurnSums(*ffi.unpack(stats.turn_sums, 5)),
+            latency=tuple(ffi.unpack(stats.latency, lib.ONVM_LATENCY_BUCKETS)),
+            turns=TurnSums(
+                turns=sums.turns,
+                packets=sums.packets,
+                packets_squared=sums.packets_squared,
+                cycles=sums.cycles,
+                cycles_by_packets=sums.cycles_by_packets,
+            ),
         )
 
 

@@ -21,8 +21,8 @@ import msgspec
 
 from onvm_core.bench.bench_nf import start_nf
 from onvm_core.bench.scenario import Scenario
+from onvm_core.dataplane.limits import PORT_REMOTE
 from onvm_core.dataplane.values import (
-    PORT_REMOTE,
     DataplaneSettings,
     GeneratorPort,
     NullPort,

@@ -17,8 +17,14 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from onvm_core.dataplane.interface import DataPlane, DataplaneError
-from onvm_core.dataplane.values import (
+from onvm_core.dataplane.limits import (
+    CHAIN_LENGTH_MAX,
+    CHAINS_MAX,
+    HOSTS_MAX,
+    LATENCY_BUCKETS,
     PORT_REMOTE,
+)
+from onvm_core.dataplane.values import (
     AttachFiles,
     CaptureCounters,
     CapturePoint,
@@ -35,17 +41,13 @@ from onvm_core.dataplane.values import (
     PortRule,
     TunnelPort,
 )
+from onvm_sdk.limits import COUNTERS_MAX, REASONS_MAX, STAGES_MAX
 
 __all__ = ["FakeDataPlane", "FakeHost", "FakePeer", "FakePort", "SlotState"]
 
-HOSTS_MAX = 256
-"""Slots below are of NF hosts here, those from here on of NF hosts at peers."""
-CHAINS_MAX = 256
-N_STAGES = 16
-N_LATENCY_BUCKETS = 128
 DROPS = ("no_chain", "no_instance", "no_path", "shed", "tx_full", "foreign", "nf_died", "waiting")
 
-NO_LOAD = LoadCounters(0, 0, 0, 0, 0, 0, 0, 0, (0,) * N_LATENCY_BUCKETS)
+NO_LOAD = LoadCounters(0, 0, 0, 0, 0, 0, 0, 0, (0,) * LATENCY_BUCKETS)
 
 Claim = tuple[bytes, int, int, int]
 
@@ -168,7 +170,7 @@ class FakeDataPlane:
         self, services: Sequence[int], n_loaned: int, numa_node: int | None = None
     ) -> tuple[int, AttachFiles]:
         del numa_node
-        if not 1 <= len(services) <= N_STAGES or n_loaned > self.settings.ring_length // 2:
+        if not 1 <= len(services) <= STAGES_MAX or n_loaned > self.settings.ring_length // 2:
             raise DataplaneError(errno.EINVAL, f"{len(services)} stages, {n_loaned} loaned buffers")
         slot = self._free(1, HOSTS_MAX, "NF hosts")
         self.hosts[slot] = FakeHost(tuple(services))
@@ -228,24 +230,24 @@ class FakeDataPlane:
 
     def read_host(self, slot: int) -> HostCounters:
         host = self._host(slot)
-        zeros = (0,) * N_STAGES
+        zeros = (0,) * STAGES_MAX
         return HostCounters(
             rx=(host.rx, 0),
             exits=(zeros, zeros),
-            drops=(zeros,) * N_STAGES,
+            drops=((0,) * REASONS_MAX,) * STAGES_MAX,
             originated=zeros,
             lost=0,
             shed=0,
             bad=0,
             peak=0,
             reserved=host.reserved,
-            latency=(0,) * N_LATENCY_BUCKETS,
+            latency=(0,) * LATENCY_BUCKETS,
             packets=zeros,
             busy_cycles=zeros,
             idle_cycles=0,
             sleeps=0,
             loops=0,
-            counters=(zeros,) * N_STAGES,
+            counters=((0,) * COUNTERS_MAX,) * STAGES_MAX,
             is_bad=host.is_bad,
         )
 
@@ -257,7 +259,7 @@ class FakeDataPlane:
     def set_chain(self, chain_id: int, spec: ChainSpec) -> None:
         ends = (spec.near_port, spec.far_port)
         is_right = all(self._is_end(port, spec.number) for port in ends)
-        if not 1 <= chain_id < CHAINS_MAX or len(spec.services) > N_STAGES or not is_right:
+        if not 1 <= chain_id < CHAINS_MAX or len(spec.services) > CHAIN_LENGTH_MAX or not is_right:
             raise DataplaneError(
                 errno.EINVAL,
                 f"chain {chain_id}: {len(spec.services)} services, ports {ends[0]} and {ends[1]}",
@@ -308,7 +310,7 @@ class FakeDataPlane:
             tx_bytes=0,
             is_finished=one.is_finished,
             n_held=one.n_held,
-            latency=(0,) * N_LATENCY_BUCKETS,
+            latency=(0,) * LATENCY_BUCKETS,
         )
 
     def read_gen(self, port: int) -> GenCounters:
@@ -424,7 +426,7 @@ class FakeDataPlane:
         return self._notices
 
     def latency_bounds_ns(self) -> list[float]:
-        return [float(10 * i) for i in range(N_LATENCY_BUCKETS)]
+        return [float(10 * i) for i in range(LATENCY_BUCKETS)]
 
     # ---- what there is ----
 

@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     from ipaddress import IPv4Network, IPv6Network
 
 __all__ = [
-    "PORT_REMOTE",
     "AreaCounters",
     "AttachFiles",
     "CaptureCounters",
@@ -32,10 +31,6 @@ __all__ = [
     "TunnelPort",
     "TurnSums",
 ]
-
-
-PORT_REMOTE = 0x8000
-"""Port IDs from here on name peers."""
 
 
 class DataplaneSettings(msgspec.Struct, frozen=True):

@@ -14,28 +14,29 @@ from llvmlite import ir
 
 from onvm_sdk._native._nf import ffi, lib
 
-__all__ = ["FIELDS", "HEADERS", "SLOT", "Field", "load_field", "store_field"]
+__all__ = [
+    "FIELDS", "HEADERS", "MASKS", "SLOT", "Field", "layout_at", "load_field", "store_field",
+]  # fmt: skip
 
 I8, I16, I32, I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 BYTES = I8.as_pointer()
 SLOT = ir.LiteralStructType([BYTES, BYTES, I64])
 """The struct onvm_pkt, the packet's first byte, and its struct onvm_layout as a number."""
 
-HEADERS = {"eth": 0, "vlan": 1, "ipv4": 2, "ipv6": 3, "tcp": 4, "udp": 5, "icmp": 6}
-MASKS = {
-    "is_vlan": 1,
-    "is_ipv4": 2,
-    "is_ipv6": 3,
-    "is_tcp": 4,
-    "is_udp": 5,
-    "is_icmp": 6,
-    "is_fragment": 8,
-    "is_reverse": 9,
+_NAMES = ("eth", "vlan", "ipv4", "ipv6", "tcp", "udp", "icmp")
+HEADERS: dict[str, int] = {name: getattr(lib, f"ONVM_H_{name.upper()}") for name in _NAMES}
+MASKS: dict[str, int] = {
+    f"is_{name}": getattr(lib, f"ONVM_H_{name.upper()}")
+    for name in (*_NAMES[1:], "fragment", "reverse")
 }
-_TYPE, _PSEUDO = 7, 10
-_SUM_IP, _SUM_PSEUDO, _SUM_L4 = 1, 2, 4
-_L3, _L4, _FLAGS, _PROTOCOL, _CHECKSUM = 0, 16, 32, 48, 56
-_UDP = 17
+
+
+def layout_at(member: str) -> int:
+    """First bit of a member in a struct onvm_layout as a number."""
+    return 8 * ffi.offsetof("struct onvm_layout", member)
+
+
+_FLAGS = layout_at("flags")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,12 @@ def layout_bits(builder: Any, slot: Any, first: int, bits: int) -> Any:
     return builder.and_(builder.lshr(word, I64(first)), I64((1 << bits) - 1))
 
 
+def layout_member(builder: Any, slot: Any, name: str) -> Any:
+    """Member of the struct onvm_layout, as i64."""
+    member = dict(ffi.typeof("struct onvm_layout").fields)[name]
+    return layout_bits(builder, slot, 8 * member.offset, 8 * ffi.sizeof(member.type))
+
+
 def has(builder: Any, slot: Any, header: int) -> Any:
     """Whether the packet has a header, as i1."""
     return builder.trunc(layout_bits(builder, slot, _FLAGS + header, 1), ir.IntType(1))
@@ -96,10 +103,12 @@ def header_at(builder: Any, slot: Any, header: int) -> Any:
         return data
     if header == HEADERS["vlan"]:
         return at(builder, data, I64(14))
-    if header in (HEADERS["ipv4"], HEADERS["ipv6"], _TYPE):
-        offset = layout_bits(builder, slot, _L3, 16)
-        return at(builder, data, builder.sub(offset, I64(2)) if header == _TYPE else offset)
-    return at(builder, data, layout_bits(builder, slot, _L4, 16))
+    if header in (HEADERS["ipv4"], HEADERS["ipv6"], lib.ONVM_H_TYPE):
+        offset = layout_member(builder, slot, "l3")
+        return at(
+            builder, data, builder.sub(offset, I64(2)) if header == lib.ONVM_H_TYPE else offset
+        )
+    return at(builder, data, layout_member(builder, slot, "l4"))
 
 
 def load_be(builder: Any, place: Any, size: int) -> Any:
@@ -158,10 +167,10 @@ def store_field(builder: Any, slot: Any, field: Field, value: Any) -> None:
         with builder.if_then(builder.icmp_unsigned("!=", old, new)):
             delta = builder.sub(_words(builder, field, new), _words(builder, field, old))
             data = builder.load(part(builder, slot, 1))
-            if field.sums & _SUM_IP:
-                l3 = layout_bits(builder, slot, _L3, 16)
+            if field.sums & lib.ONVM_SUM_IP:
+                l3 = layout_member(builder, slot, "l3")
                 _fix(builder, at(builder, data, builder.add(l3, I64(10))), delta)
-            if field.sums & (_SUM_L4 | _SUM_PSEUDO):
+            if field.sums & (lib.ONVM_SUM_L4 | lib.ONVM_SUM_PSEUDO):
                 _fix_transport(builder, slot, field, data, delta)
             store_be(builder, place, field.bytes, new)
 
@@ -192,15 +201,15 @@ def _fix(builder: Any, place: Any, delta: Any) -> None:
 
 
 def _fix_transport(builder: Any, slot: Any, field: Field, data: Any, delta: Any) -> None:
-    offset = layout_bits(builder, slot, _CHECKSUM, 8)
+    offset = layout_member(builder, slot, "l4_checksum")
     wanted = builder.icmp_unsigned("!=", offset, I64(0))
-    if not field.sums & _SUM_L4:
-        wanted = builder.and_(wanted, has(builder, slot, _PSEUDO))
+    if not field.sums & lib.ONVM_SUM_L4:
+        wanted = builder.and_(wanted, has(builder, slot, lib.ONVM_H_PSEUDO))
     with builder.if_then(wanted):
-        l4 = layout_bits(builder, slot, _L4, 16)
+        l4 = layout_member(builder, slot, "l4")
         place = at(builder, data, builder.add(l4, offset))
-        protocol = layout_bits(builder, slot, _PROTOCOL, 8)
-        is_udp = builder.icmp_unsigned("==", protocol, I64(_UDP))
+        protocol = layout_member(builder, slot, "protocol")
+        is_udp = builder.icmp_unsigned("==", protocol, I64(lib.ONVM_PROTO_UDP))
         is_zero = builder.icmp_unsigned("==", load_be(builder, place, 2), I64(0))
         with builder.if_then(builder.not_(builder.and_(is_udp, is_zero))):
             _fix(builder, place, delta)

@@ -20,13 +20,14 @@ from numba.extending import (
 
 from onvm_sdk._compiler import emit
 from onvm_sdk._compiler.emit import I8, I16, I32, I64
+from onvm_sdk._native._nf import ffi, lib
 
 __all__ = [
     "FLOW_KEY", "PACKET", "PKT_BYTES", "FlowKeyType", "drop_packet", "emit_alloca", "open_packet",
     "store_verdict",
 ]  # fmt: skip
 
-PKT_BYTES = 32
+PKT_BYTES: int = ffi.sizeof("struct onvm_pkt")
 """Size of struct onvm_pkt."""
 
 
@@ -45,7 +46,7 @@ class HeaderType(types.Type):
         super().__init__(name=f"onvm.Header({header})")
 
 
-FLOW_KEY = ir.ArrayType(I64, 5)
+FLOW_KEY = ir.ArrayType(I64, ffi.sizeof("struct onvm_tuple") // 8)
 """A struct onvm_tuple."""
 
 
@@ -71,17 +72,14 @@ class _SlotModel(models.PrimitiveModel):
 
 PACKET = PacketType()
 _HEADERS = {name: HeaderType(name) for name in emit.HEADERS}
-# Byte offsets and widths in struct onvm_pkt
-_OWN = {
-    "headroom": (12, 16),
-    "length": (14, 16),
-    "flow_hash": (16, 32),
-    "port": (20, 16),
-    "verdict": (22, 8),
-    "destination": (24, 16),
-    "tailroom": (26, 16),
+_MEMBERS = {
+    name: (member.offset, 8 * ffi.sizeof(member.type))
+    for name, member in ffi.typeof("struct onvm_pkt").fields
 }
-_FLAGS = 23
+"""Byte offset and width of each member of struct onvm_pkt."""
+_OWN = ("headroom", "length", "flow_hash", "port", "verdict", "destination", "tailroom")
+_FLAGS = emit.layout_at("flags")
+_DROP, _TO_SERVICE, _OUT = lib.ONVM_DROP, lib.ONVM_TO_SERVICE, lib.ONVM_OUT
 _LAYOUT = ("protocol", "vlan_count")
 
 
@@ -112,7 +110,7 @@ class _HeaderAttributes(AttributeTemplate):
 
 def own(builder: Any, slot: Any, name: str) -> Any:
     """Pointer to a member of struct onvm_pkt."""
-    offset, bits = _OWN[name]
+    offset, bits = _MEMBERS[name]
     pkt = builder.load(emit.part(builder, slot, 0))
     place = builder.gep(pkt, [I64(offset)])
     return builder.bitcast(place, ir.IntType(bits).as_pointer())
@@ -132,7 +130,9 @@ def _install() -> None:
             )
         )
     lower_getattr(PacketType, "protocol")(
-        lambda context, builder, kind, slot: emit.layout_bits(builder, slot, 48, 8)
+        lambda context, builder, kind, slot: emit.layout_bits(
+            builder, slot, emit.layout_at("protocol"), 8
+        )
     )
     lower_getattr(PacketType, "vlan_count")(_vlan_count)
     lower_getattr(PacketType, "flow_key")(_flow_key)
@@ -150,7 +150,7 @@ def _install() -> None:
 
 
 def _vlan_count(context: Any, builder: Any, kind: Any, slot: Any) -> Any:
-    l3 = emit.layout_bits(builder, slot, 0, 16)
+    l3 = emit.layout_member(builder, slot, "l3")
     count = builder.lshr(builder.sub(l3, I64(14)), I64(2))
     return builder.select(emit.has(builder, slot, emit.HEADERS["vlan"]), count, I64(0))
 
@@ -196,9 +196,23 @@ def _read_layout(builder: Any, slot: Any) -> None:
             _fast_layout(builder, data, length, pkt, place)
         with short:
             _slow_layout(builder, pkt, place)
-    flags = builder.load(builder.gep(pkt, [I64(_FLAGS)]))
-    reverse = builder.shl(builder.zext(builder.and_(flags, I8(1)), I64), I64(32 + 9))
+    flags = builder.load(builder.gep(pkt, [I64(_MEMBERS["flags"][0])]))
+    is_reverse = builder.icmp_unsigned("!=", builder.and_(flags, I8(lib.ONVM_F_REVERSE)), I8(0))
+    reverse = builder.shl(builder.zext(is_reverse, I64), I64(_FLAGS + emit.MASKS["is_reverse"]))
     builder.store(builder.or_(builder.load(place), reverse), place)
+
+
+def _common_layout(transport: str, checksum: int) -> int:
+    """Make the layout of untagged IPv4 without options; `checksum` is an offset behind it."""
+    flags = (lib.ONVM_H_ETH, lib.ONVM_H_TYPE, lib.ONVM_H_IPV4, lib.ONVM_H_PSEUDO, lib.ONVM_H_PORTS)
+    values = {
+        "l3": 14,
+        "l4": 34,
+        "flags": sum(1 << header for header in (*flags, emit.HEADERS[transport])),
+        "protocol": getattr(lib, f"ONVM_PROTO_{transport.upper()}"),
+        "l4_checksum": checksum,
+    }
+    return sum(value << emit.layout_at(member) for member, value in values.items())
 
 
 def _fast_layout(builder: Any, data: Any, length: Any, pkt: Any, place: Any) -> None:
@@ -207,20 +221,18 @@ def _fast_layout(builder: Any, data: Any, length: Any, pkt: Any, place: Any) -> 
 
     total = byte(16, 2)
     protocol = byte(23, 1)
-    is_udp = builder.icmp_unsigned("==", protocol, I64(17))
+    is_udp = builder.icmp_unsigned("==", protocol, I64(lib.ONVM_PROTO_UDP))
     tests = [
         builder.icmp_unsigned("==", builder.and_(byte(12, 4), I64(0xFFFFFF00)), I64(0x08004500)),
         builder.icmp_unsigned("==", builder.and_(byte(20, 2), I64(0x3FFF)), I64(0)),
         builder.icmp_unsigned(">=", total, I64(40)),
         builder.icmp_unsigned("<=", total, builder.sub(length, I64(14))),
-        builder.or_(is_udp, builder.icmp_unsigned("==", protocol, I64(6))),
+        builder.or_(is_udp, builder.icmp_unsigned("==", protocol, I64(lib.ONVM_PROTO_TCP))),
     ]
     is_common = tests[0]
     for test in tests[1:]:
         is_common = builder.and_(is_common, test)
-    common = 14 | 34 << 16 | (1 << 0 | 1 << 7 | 1 << 2 | 1 << 10 | 1 << 11) << 32
-    udp = I64(common | 1 << (32 + 5) | 17 << 48 | 6 << 56)
-    tcp = I64(common | 1 << (32 + 4) | 6 << 48 | 16 << 56)
+    udp, tcp = (I64(_common_layout(*transport)) for transport in (("udp", 6), ("tcp", 16)))
     with builder.if_else(is_common, likely=True) as (fast, slow):
         with fast:
             builder.store(builder.select(is_udp, udp, tcp), place)
@@ -268,16 +280,16 @@ def emit_alloca(builder: Any, kind: Any = emit.SLOT) -> Any:
 
 def drop_packet(builder: Any, pkt: Any) -> None:
     """Drop the packet of a struct onvm_pkt, for no reason of the NF's."""
-    for name, value in (("verdict", I8(1)), ("destination", I16(0))):
-        offset, bits = _OWN[name]
+    for name, value in (("verdict", I8(lib.ONVM_DROP)), ("destination", I16(0))):
+        offset, bits = _MEMBERS[name]
         place = builder.gep(pkt, [I64(offset)])
         builder.store(value, builder.bitcast(place, ir.IntType(bits).as_pointer()))
 
 
 def store_verdict(builder: Any, slot: Any, verdict: Any) -> None:
     """Store a verdict; what is none drops the packet."""
-    is_known = builder.icmp_unsigned("<=", verdict, I64(3))
-    known = builder.select(is_known, builder.trunc(verdict, I8), I8(1))
+    is_known = builder.icmp_unsigned("<=", verdict, I64(lib.ONVM_OUT))
+    known = builder.select(is_known, builder.trunc(verdict, I8), I8(lib.ONVM_DROP))
     builder.store(known, own(builder, slot, "verdict"))
 
 
@@ -330,17 +342,17 @@ _push, _pull = _move(True), _move(False)
 
 @overload_method(PacketType, "drop", strict=False)
 def _drop(pkt: Any, reason: Any = 0) -> Any:
-    return lambda pkt, reason=0: _decide(pkt, 1, reason)
+    return lambda pkt, reason=0: _decide(pkt, _DROP, reason)
 
 
 @overload_method(PacketType, "to_service", strict=False)
 def _to_service(pkt: Any, service_id: Any) -> Any:
-    return lambda pkt, service_id: _decide(pkt, 2, service_id)
+    return lambda pkt, service_id: _decide(pkt, _TO_SERVICE, service_id)
 
 
 @overload_method(PacketType, "out", strict=False)
 def _out(pkt: Any, port: Any) -> Any:
-    return lambda pkt, port: _decide(pkt, 3, port)
+    return lambda pkt, port: _decide(pkt, _OUT, port)
 
 
 @overload_method(PacketType, "push", strict=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +51,7 @@ class Columns:
         self._handle = ffi.new_handle(self)
         self._columns = lib.onvm_columns_create(lib.onvm_python_burst, self._handle)
         if not self._columns:
-            raise NativeError(12, "create columns")
+            raise NativeError(errno.ENOMEM, "create columns")
         self._columns = ffi.gc(self._columns, lib.onvm_columns_free)
         self.kernel = int(ffi.cast("uintptr_t", ffi.addressof(lib, "onvm_columns_kernel")))
         self.state = int(ffi.cast("uintptr_t", self._columns))
@@ -131,7 +132,7 @@ class Columns:
     def _get(self, column: int) -> Any:
         array = lib.onvm_columns_get(self._columns, column)
         if not array:
-            raise NativeError(12, "gather a column")
+            raise NativeError(errno.ENOMEM, "gather a column")
         return array
 
 
@@ -139,7 +140,7 @@ def originate(context: int, packet: bytes, verdict: int, destination: int) -> bo
     """Make a packet in a loaned buffer; False when the loan is used up or it does not fit."""
     ctx = ffi.cast("struct onvm_ctx *", context)
     result: int = lib.onvm_originate(ctx, packet, len(packet), verdict, destination)
-    if result in (-105, -90):  # ENOBUFS, EMSGSIZE
+    if result in (-errno.ENOBUFS, -errno.EMSGSIZE):
         return False
     check(result, "originate a packet")
     return True

@@ -9,8 +9,9 @@ from onvm_sdk._native._nf import ffi, lib
 
 __all__ = ["LocalMemory"]
 
-HEADROOM = 128
+HEADROOM: int = lib.ONVM_HEADROOM
 CANARY = 0xC5
+CANARY_BYTES = 64
 
 
 class LocalMemory:
@@ -24,7 +25,7 @@ class LocalMemory:
 
     def __init__(self, frames: Sequence[bytes], *, nb_loaned: int, slot_bytes: int) -> None:
         self._frames = len(frames)
-        self._stride = slot_bytes + 128
+        self._stride = slot_bytes + 2 * CANARY_BYTES
         self._slot_bytes = slot_bytes
         count = len(frames) + nb_loaned
         self._memory = ffi.new("uint8_t[]", max(count, 1) * self._stride)
@@ -40,7 +41,7 @@ class LocalMemory:
 
     def _reset(self, slot: int, frame: bytes) -> None:
         packet = self.packets[slot]
-        begin = slot * self._stride + 64 + HEADROOM
+        begin = slot * self._stride + CANARY_BYTES + HEADROOM
         packet.data = self._memory + begin
         packet.buffer = slot
         packet.length = len(frame)
@@ -81,10 +82,11 @@ class LocalMemory:
         begin = slot * self._stride
         end = begin + self._stride
         offset = int(packet.data - self._memory)
-        if offset < begin + 64 or offset + packet.length > end - 64:
+        first, behind = begin + CANARY_BYTES, end - CANARY_BYTES
+        if offset < first or offset + packet.length > behind:
             return False
-        guard = bytes([CANARY]) * 64
-        return self._buffer[begin : begin + 64] == guard and self._buffer[end - 64 : end] == guard
+        canary = bytes([CANARY]) * CANARY_BYTES
+        return self._buffer[begin:first] == canary and self._buffer[behind:end] == canary
 
 
 def call(function: int, ctx: Any, packets: Any, slots: Sequence[int]) -> None:

@@ -120,7 +120,7 @@ class Host:
         hello.nb_stages = len(stages)
         hello.nb_loaned = loaned_buffers
         hello.burst_size = burst_size
-        hello.secret = secret.encode()[:63]
+        hello.secret = secret.encode()[: lib.ONVM_SECRET_LENGTH - 1]
         for number, stage in enumerate(stages):
             hello.stage[number].service = _name(stage.service)
             hello.stage[number].instance = _name(stage.instance)

@@ -13,7 +13,7 @@ from onvm_sdk.errors import NativeError, check
 _ffi: Any = _tables.ffi
 _lib: Any = _tables.lib
 
-MISS = 0xFFFFFFFF
+MISS: int = _lib.ONVM_TABLE_MISS
 
 
 def address(handle: Any) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from onvm_sdk._plugin import load_plugin
+from onvm_sdk.limits import BURST_MAX
 from onvm_sdk.testing.runner import Runner
 from onvm_sdk.verdict import Verdict
 
@@ -92,7 +93,7 @@ def test_verdicts_and_drop_reasons_are_known(runner: Runner) -> None:
 
 def test_same_packets_in_both_directions_and_any_burst(runner: Runner) -> None:
     runner.run(frames(2), reverse=True, burst_size=1)
-    runner.run(frames(3), burst_size=2048)
+    runner.run(frames(3), burst_size=BURST_MAX)
 
 
 def test_drain_and_snapshot_answer(runner: Runner) -> None:

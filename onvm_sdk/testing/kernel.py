@@ -5,31 +5,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
-import cffi
-
+from onvm_sdk._native._nf import ffi, lib
+from onvm_sdk._native.local import HEADROOM
+from onvm_sdk.limits import COUNTERS_MAX
 from onvm_sdk.nf import NativeKernel
+from onvm_sdk.verdict import Verdict
 
 __all__ = ["DROP", "NEXT", "OUT", "KernelRunner", "Packet"]
 
-NEXT, DROP, TO_SERVICE, OUT = range(4)
-_HEADROOM = 128
-_REVERSE = 1
-_ffi: Any = cffi.FFI()
-_ffi.cdef(
-    """
-    struct onvm_pkt {
-        uint8_t *data; uint32_t buffer; uint16_t headroom; uint16_t length; uint32_t flow_hash;
-        uint16_t port; uint8_t verdict; uint8_t flags; uint16_t destination; uint16_t tailroom;
-        uint16_t worker; uint16_t stage;
-    };
-    struct onvm_ctx {
-        void *state; uint64_t now_ns; uint64_t *counters; void *originate; void *runtime;
-    };
-    typedef void (*onvm_kernel)(struct onvm_ctx *, struct onvm_pkt *, uint32_t);
-    """
-)
+NEXT, DROP, OUT = int(Verdict.NEXT), int(Verdict.DROP), int(Verdict.OUT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,32 +44,32 @@ class KernelRunner:
 
     def __init__(self, kernel: NativeKernel) -> None:
         self._kernel = kernel
-        self._call = _ffi.cast("onvm_kernel", kernel.function)
-        self._counters = _ffi.new("uint64_t[16]")
-        self._ctx = _ffi.new(
+        self._call = ffi.cast("onvm_kernel", kernel.function)
+        self._counters = ffi.new("uint64_t[]", COUNTERS_MAX)
+        self._ctx = ffi.new(
             "struct onvm_ctx *",
-            {"state": _ffi.cast("void *", kernel.state), "counters": self._counters},
+            {"state": ffi.cast("void *", kernel.state), "counters": self._counters},
         )
 
     @property
     def counters(self) -> list[int]:
-        """The kernel's 16 counters."""
+        """The kernel's counters."""
         return list(self._counters)
 
     def run(self, packets: Sequence[Packet], now_ns: int = 1) -> list[Packet]:
         """Run one burst and return the packets after it."""
-        memory = [_ffi.new("uint8_t[]", bytes(_HEADROOM) + p.data) for p in packets]
-        burst = _ffi.new("struct onvm_pkt[]", max(1, len(packets)))
+        memory = [ffi.new("uint8_t[]", bytes(HEADROOM) + p.data) for p in packets]
+        burst = ffi.new("struct onvm_pkt[]", max(1, len(packets)))
         for pkt, slot, packet in zip(burst, memory, packets, strict=False):
-            pkt.data = slot + _HEADROOM
-            pkt.length, pkt.headroom = len(packet.data), _HEADROOM
-            pkt.port, pkt.flags = packet.port, _REVERSE if packet.reverse else 0
+            pkt.data = slot + HEADROOM
+            pkt.length, pkt.headroom = len(packet.data), HEADROOM
+            pkt.port, pkt.flags = packet.port, lib.ONVM_F_REVERSE if packet.reverse else 0
         self._ctx.now_ns = now_ns
         self._call(self._ctx, burst, len(packets))
         return [
             replace(
                 packet,
-                data=bytes(_ffi.buffer(pkt.data, pkt.length)),
+                data=bytes(ffi.buffer(pkt.data, pkt.length)),
                 verdict=pkt.verdict,
                 destination=pkt.destination if pkt.verdict != NEXT else 0,
             )
@@ -101,14 +86,14 @@ class KernelRunner:
         """
         import time
 
-        memory = [_ffi.new("uint8_t[]", bytes(_HEADROOM) + p.data) for p in packets]
-        burst = _ffi.new("struct onvm_pkt[]", len(packets))
+        memory = [ffi.new("uint8_t[]", bytes(HEADROOM) + p.data) for p in packets]
+        burst = ffi.new("struct onvm_pkt[]", len(packets))
         self._ctx.now_ns = now_ns
         best = float("inf")
         for _ in range(rounds):
             for pkt, slot, packet in zip(burst, memory, packets, strict=True):
-                pkt.data, pkt.length, pkt.verdict = slot + _HEADROOM, len(packet.data), NEXT
-                _ffi.buffer(pkt.data, pkt.length)[:] = packet.data
+                pkt.data, pkt.length, pkt.verdict = slot + HEADROOM, len(packet.data), NEXT
+                ffi.buffer(pkt.data, pkt.length)[:] = packet.data
             begin = time.perf_counter_ns()
             self._call(self._ctx, burst, len(packets))
             best = min(best, (time.perf_counter_ns() - begin) / len(packets))

@@ -10,7 +10,15 @@ from typing import Any, SupportsBytes
 from onvm_sdk._native import local
 from onvm_sdk._stage import Stage, build_stage
 from onvm_sdk.errors import ManifestError, OnvmError
-from onvm_sdk.manifest import Manifest, find_manifest, read_config, read_manifest
+from onvm_sdk.limits import COUNTERS_MAX
+from onvm_sdk.manifest import (
+    BURST_USUAL,
+    LOANED_USUAL,
+    Manifest,
+    find_manifest,
+    read_config,
+    read_manifest,
+)
 from onvm_sdk.nf import Context, Counters, NetworkFunction
 from onvm_sdk.verdict import Verdict
 
@@ -98,7 +106,7 @@ class Runner:
         ports: Sequence[int] | int = 0,
         flow_hashes: Sequence[int] | int = 0,
         now_ns: int = 1_000_000_000,
-        burst_size: int = 32,
+        burst_size: int = BURST_USUAL,
     ) -> Result:
         """Send packets through the NFs.
 
@@ -117,7 +125,7 @@ class Runner:
         longest = max(map(len, frames), default=0)
         memory = local.LocalMemory(
             frames,
-            nb_loaned=64,
+            nb_loaned=LOANED_USUAL,
             slot_bytes=min(max(2048, longest + 2 * _ROOM), 65535 + local.HEADROOM),
         )
         slots = range(len(frames))
@@ -205,9 +213,9 @@ class Runner:
         manifest: Manifest | None,
         config: Mapping[str, Any] | str | os.PathLike[str] | None,
     ) -> Context:
-        counters = bytearray(8 * 16)
+        counters = bytearray(8 * COUNTERS_MAX)
         self._memory.append(counters)
-        names = manifest.counters if manifest else [f"c{number}" for number in range(16)]
+        names = manifest.counters if manifest else [f"c{number}" for number in range(COUNTERS_MAX)]
         if manifest is not None:
             checked: Mapping[str, Any] = read_config(manifest, config)
         elif config is None or isinstance(config, Mapping):

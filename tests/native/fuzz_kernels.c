@@ -14,18 +14,17 @@
 #include KERNEL_HEADER
 #include <onvm/checksum.h>
 
+#include "test.h"
+
 #define NB_MAX 64u
 #define NB_REASONS 8u
 
-static uint64_t seed = 88172645463325252ull;
+static uint64_t seed;
 
 static uint32_t
 rnd(uint32_t below)
 {
-	seed ^= seed << 13;
-	seed ^= seed >> 7;
-	seed ^= seed << 17;
-	return (uint32_t)((seed >> 11) % below);
+	return test_random(&seed) % below;
 }
 
 static void
@@ -113,6 +112,7 @@ main(int argc, char **argv)
 	struct onvm_pkt pkts[NB_MAX];
 	uint8_t scratch[256];
 
+	seed = test_seed(88172645463325252ull);
 	KERNEL_NEW(ctx.state);
 	if (ctx.state == NULL)
 		return 1;

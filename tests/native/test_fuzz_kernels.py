@@ -55,8 +55,8 @@ def test_kernel_survives_garbage_under_sanitizers(name: str, tmp_path: Path) -> 
         f"-DKERNEL_FREE={name}_free",
     ]
     sources = [str(Path(__file__).with_name("fuzz_kernels.c")), *map(str, folder.glob("*.c"))]
-    where = ["-I", get_include(), "-I", str(folder), "-L", get_lib()]
-    linked = ["-lonvm_tables", f"-Wl,-rpath,{get_lib()}", "-o", str(program)]
+    where = ["-I", get_include(), "-I", str(folder), "-I", str(ROOT / "native" / "tests")]
+    linked = ["-L", get_lib(), "-lonvm_tables", f"-Wl,-rpath,{get_lib()}", "-o", str(program)]
     subprocess.run([compiler, *flags, *defines, *sources, *where, *linked], check=True)
     environment = {**os.environ, "ASAN_OPTIONS": "detect_leaks=0"}  # DPDK keeps its own
     done = subprocess.run(

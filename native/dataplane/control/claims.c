@@ -54,7 +54,7 @@ onvm_dp_host_claim(uint32_t slot, uint8_t ip_version, const uint8_t *address, ui
 	    first_port >= end_port || end_port > 65536)
 		return onvm_fail(-EINVAL, "claim of NF host %u: ports [%u, %u) of IPv%u", slot,
 				 first_port, end_port, ip_version);
-	memcpy(entry.claim.address, address, ip_version == 4 ? 4 : 16);
+	memcpy(entry.claim.address, address, onvm_address_bytes(ip_version));
 	entry.claim.ip_version = ip_version;
 	entry.claim.protocol = protocol;
 	entry.claim.first_port = first_port;
@@ -73,7 +73,7 @@ onvm_dp_host_unclaim(uint32_t slot, uint8_t ip_version, const uint8_t *address, 
 				    .first_port = first_port,
 				    .end_port = end_port};
 
-	memcpy(wanted.address, address, ip_version == 4 ? 4 : 16);
+	memcpy(wanted.address, address, onvm_address_bytes(ip_version));
 	if (old == NULL)
 		return 0;
 	claims = calloc(1, sizeof(*claims) + old->nb * sizeof(claims->entries[0]));

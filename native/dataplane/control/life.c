@@ -48,7 +48,7 @@ init_tables(struct onvm_dataplane *dp, const struct onvm_dp_config *config)
 					 (int)config->use_huge_pages);
 
 	if (rc != 0)
-		return onvm_fail(rc, "packet memory of %u buffers on each of %u sockets: %s",
+		return onvm_fail(rc, "packet memory of %u buffers on each of %u NUMA nodes: %s",
 				 config->nb_buffers, config->nb_nodes, strerror(-rc));
 	rc = onvm_steering_init(&dp->steering);
 	if (rc == 0)
@@ -69,6 +69,12 @@ onvm_dp_environment(int argc, char **argv)
 	return 0;
 }
 
+uint64_t
+onvm_dp_buffer_bytes(uint32_t data_bytes)
+{
+	return onvm_packet_stride(data_bytes) + sizeof(struct rte_mbuf);
+}
+
 int
 onvm_dp_init(const struct onvm_dp_config *config)
 {
@@ -81,10 +87,10 @@ onvm_dp_init(const struct onvm_dp_config *config)
 				 ONVM_WORKERS_MAX);
 	if (config->sample_every == 0)
 		return onvm_fail(-EINVAL, "one packet in 0 timed: expected 1 or more");
-	if (config->ring_length < ONVM_BURST_SIZE * 2 ||
+	if (config->ring_length < ONVM_RING_LENGTH_MIN ||
 	    (config->ring_length & (config->ring_length - 1)) != 0)
 		return onvm_fail(-EINVAL, "ring length %u: expected a power of two from %u",
-				 config->ring_length, ONVM_BURST_SIZE * 2);
+				 config->ring_length, ONVM_RING_LENGTH_MIN);
 	memset(dp, 0, sizeof(*dp));
 	dp->config = *config;
 	dp->hz = rte_get_tsc_hz();

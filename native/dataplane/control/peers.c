@@ -39,7 +39,7 @@ onvm_dp_tunnel_open(const char *name, uint32_t ip_version, const uint8_t *addres
 		return onvm_fail(-EEXIST, "port %s: there is a tunnel already", name);
 	if ((ip_version != 4 && ip_version != 6) || vni >= 1u << 24)
 		return onvm_fail(-EINVAL, "port %s: IPv%u, VNI %u", name, ip_version, vni);
-	memcpy(options.address, address, ip_version == 4 ? 4 : 16);
+	memcpy(options.address, address, onvm_address_bytes(ip_version));
 	rc = onvm_prober_start(&dp->prober, options.ip_version, options.address, &dp->peers,
 			       dp->notice_fd);
 	if (rc != 0)

@@ -18,8 +18,6 @@ static const struct {
 	ONVM_DROP_REASONS(ONVM_X)
 #undef ONVM_X
 };
-static_assert(ONVM_DROPS <= sizeof(((struct onvm_dp_stats *)0)->drops) / sizeof(uint64_t),
-	      "Python reads a counter for each reason");
 
 const char *
 onvm_dp_drop_name(uint32_t reason)
@@ -173,7 +171,7 @@ onvm_dp_read_host(uint32_t host, struct onvm_dp_host_stats *stats)
 	stats->idle_cycles = control->idle_cycles;
 	stats->sleeps = control->sleeps;
 	stats->loops = control->loops;
-	memcpy(stats->turn_sums, &control->sums, sizeof(stats->turn_sums));
+	stats->turn_sums = control->sums;
 	return 0;
 }
 
@@ -203,8 +201,8 @@ show_flow(const struct onvm_dataplane *dp, const struct onvm_flow *flow, enum on
 		shown->port = key->v4.port;
 		shown->protocol = key->v4.protocol;
 	} else {
-		memcpy(shown->src, key->v6.src, 16);
-		memcpy(shown->dst, key->v6.dst, 16);
+		memcpy(shown->src, key->v6.src, sizeof(shown->src));
+		memcpy(shown->dst, key->v6.dst, sizeof(shown->dst));
 		shown->src_port = key->v6.src_port;
 		shown->dst_port = key->v6.dst_port;
 		shown->vlan = key->v6.vlan;

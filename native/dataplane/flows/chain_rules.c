@@ -92,8 +92,8 @@ onvm_chain_rules_find(const struct onvm_chain_rules *rules, enum onvm_flow_kind 
 		memcpy(tuple.dst, &key->v4.dst, 4);
 		tuple.protocol = key->v4.protocol;
 	} else {
-		memcpy(tuple.src, key->v6.src, 16);
-		memcpy(tuple.dst, key->v6.dst, 16);
+		memcpy(tuple.src, key->v6.src, sizeof(tuple.src));
+		memcpy(tuple.dst, key->v6.dst, sizeof(tuple.dst));
 		tuple.protocol = key->v6.protocol;
 	}
 	if (has_ports(tuple.protocol)) {

@@ -70,7 +70,7 @@ struct onvm_flow_key4 {
 static_assert(sizeof(struct onvm_flow_key4) == 16, "two words; rte_hash compares those fastest");
 
 struct onvm_flow_key6 {
-	uint8_t src[16], dst[16];
+	uint8_t src[ONVM_ADDRESS_BYTES], dst[ONVM_ADDRESS_BYTES];
 	uint16_t src_port, dst_port;
 	uint16_t vlan;
 	uint8_t port;

@@ -7,12 +7,12 @@
 
 #include <rte_hash_crc.h>
 
-/** The 16 bytes under which an address is found. */
+/** The bytes under which an address is found. */
 static void
 bytes_of(const union onvm_sockaddr *address, uint8_t *bytes)
 {
 	if (address->any.sa_family == AF_INET6) {
-		memcpy(bytes, &address->v6.sin6_addr, 16);
+		memcpy(bytes, &address->v6.sin6_addr, ONVM_ADDRESS_BYTES);
 		return;
 	}
 	memset(bytes, 0, 10);
@@ -23,13 +23,13 @@ bytes_of(const union onvm_sockaddr *address, uint8_t *bytes)
 static uint32_t
 slot_of(const struct onvm_peer_index *index, const uint8_t *bytes)
 {
-	return rte_hash_crc(bytes, 16, 0) & (index->nb_slots - 1);
+	return rte_hash_crc(bytes, ONVM_ADDRESS_BYTES, 0) & (index->nb_slots - 1);
 }
 
 uint16_t
 onvm_peers_find(const struct onvm_peer_index *index, const union onvm_sockaddr *address)
 {
-	uint8_t bytes[16];
+	uint8_t bytes[ONVM_ADDRESS_BYTES];
 	uint32_t slot;
 
 	if (index == NULL)
@@ -53,7 +53,7 @@ onvm_peers_make_index(const struct onvm_peers *peers)
 		return NULL;
 	index->nb_slots = nb_slots;
 	for (uint16_t peer = 1; peer < ONVM_PEERS_MAX; peer++) {
-		uint8_t bytes[16];
+		uint8_t bytes[ONVM_ADDRESS_BYTES];
 		uint32_t slot;
 
 		if (!peers->peers[peer].is_used)
@@ -81,6 +81,6 @@ onvm_sockaddr_set(union onvm_sockaddr *address, uint8_t ip_version, const uint8_
 	}
 	address->v6.sin6_family = AF_INET6;
 	address->v6.sin6_port = htons(port);
-	memcpy(&address->v6.sin6_addr, bytes, 16);
+	memcpy(&address->v6.sin6_addr, bytes, ONVM_ADDRESS_BYTES);
 	return sizeof(address->v6);
 }

@@ -33,8 +33,8 @@ struct onvm_peer {
 struct onvm_peer_index {
 	uint32_t nb_slots; /**< a power of two, at least twice the peers */
 	struct {
-		uint8_t address[16]; /**< network order; IPv4 as in ::ffff:0:0/96 */
-		uint16_t peer;	     /**< 0: free */
+		uint8_t address[ONVM_ADDRESS_BYTES]; /**< network order; IPv4 as in ::ffff:0:0/96 */
+		uint16_t peer;			     /**< 0: free */
 	} slots[];
 };
 

@@ -25,7 +25,7 @@
 
 struct onvm_tunnel_options {
 	uint8_t ip_version;
-	uint8_t address[16]; /**< this host's, network order */
+	uint8_t address[ONVM_ADDRESS_BYTES]; /**< this host's, network order */
 	uint32_t vni;
 	const struct onvm_peers *peers;
 	const struct onvm_steering *steering;

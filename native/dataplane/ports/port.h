@@ -72,7 +72,7 @@ struct onvm_port {
 	struct onvm_packet_memory *memory;
 	/** By receive queue: near the device, or near the worker where there is no device. */
 	struct rte_mempool *pools[ONVM_WORKERS_MAX];
-	char name[64];
+	char name[ONVM_PORT_NAME_LENGTH];
 };
 
 #define ONVM_BINDING_FAR (1u << 16)

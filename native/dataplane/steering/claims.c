@@ -11,7 +11,7 @@ onvm_claims_find(const struct onvm_claims *claims, uint8_t ip_version, const uin
 		const struct onvm_claim *claim = &claims->entries[i].claim;
 
 		if (claim->ip_version == ip_version &&
-		    memcmp(claim->address, address, ip_version == 4 ? 4 : 16) == 0 &&
+		    memcmp(claim->address, address, onvm_address_bytes(ip_version)) == 0 &&
 		    (claim->protocol == 0 || claim->protocol == protocol) &&
 		    port >= claim->first_port && port < claim->end_port)
 			return claims->entries[i].host;

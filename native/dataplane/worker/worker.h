@@ -47,7 +47,7 @@ struct onvm_worker_port_stats {
 struct onvm_worker_port {
 	struct onvm_port *port;
 	uint16_t nb_queues; /**< receive queues that this worker serves */
-	uint16_t queues[16];
+	uint16_t queues[ONVM_WORKERS_MAX];
 	uint16_t next_queue; /**< index into `queues` */
 	uint16_t waits_for;  /**< path that lacked credits for the first packet held; 0: none */
 	uint16_t nb_held;    /**< received, not yet admitted */

@@ -11,6 +11,7 @@
  * 0xffff (RFC 768).
  */
 
+#include <onvm/address.h>
 #include <onvm/parse.h>
 
 enum onvm_side {
@@ -89,7 +90,7 @@ onvm_rewrite_end(uint8_t *data, const struct onvm_headers *headers, enum onvm_si
 {
 	uint8_t *const l3 = data + headers->l3_offset;
 	uint8_t *const l4 = data + headers->l4_offset;
-	const uint32_t address_size = headers->ip_version == 4 ? 4 : 16;
+	const uint32_t address_size = onvm_address_bytes(headers->ip_version);
 	uint8_t *const old_address = l3 + (headers->ip_version == 4 ? 12 : 8) +
 				     (side == ONVM_SRC ? 0 : address_size);
 	const uint32_t checksum_offset = onvm_l4_checksum_offset(headers->protocol);

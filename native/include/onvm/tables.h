@@ -17,6 +17,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <onvm/address.h>
+
 #define ONVM_TABLE_MISS UINT32_MAX
 #define ONVM_TABLE_CHUNK 64u /* look-ups that DPDK overlaps; longer bulks are cut */
 
@@ -42,7 +44,7 @@ struct onvm_acl;
 
 /** A rule. Addresses in network order (IPv4: the first 4 bytes); ranges are inclusive. */
 struct onvm_acl_rule {
-	uint8_t src[16], dst[16];
+	uint8_t src[ONVM_ADDRESS_BYTES], dst[ONVM_ADDRESS_BYTES];
 	uint8_t src_prefix, dst_prefix;	 /**< bits */
 	uint8_t protocol, protocol_mask; /**< mask 0: any, 0xff: exactly `protocol` */
 	uint16_t src_port_first, src_port_last;
@@ -59,7 +61,7 @@ struct onvm_tuple {
 	uint8_t protocol;
 	uint8_t ip_version; /**< 4 or 6; 0: not IP */
 	uint8_t pad[2];
-	uint8_t src[16], dst[16];
+	uint8_t src[ONVM_ADDRESS_BYTES], dst[ONVM_ADDRESS_BYTES];
 	uint8_t src_port[2], dst_port[2];
 };
 

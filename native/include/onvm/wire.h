@@ -37,6 +37,8 @@
 #include <assert.h>
 #include <stdint.h>
 
+#include <onvm/address.h>
+
 #define ONVM_WIRE_MAGIC 0x4d564e4fu /* "ONVM" */
 #define ONVM_WIRE_VERSION 1u
 
@@ -45,6 +47,9 @@
 #define ONVM_REASONS_MAX 16    /* drop reasons an NF may name */
 #define ONVM_COUNTERS_MAX 16   /* counters an NF may name */
 #define ONVM_NAME_LENGTH 32    /* bytes of a name, with its final 0 */
+#define ONVM_SECRET_LENGTH 64  /* bytes of a launch secret, with its final 0 */
+#define ONVM_ERROR_LENGTH 512  /* bytes of the reason of a refusal, with its final 0 */
+#define ONVM_HEADROOM 128      /* bytes before a packet that enters, for headers */
 #define ONVM_BURST_MAX 2048    /* packets an NF may ask for at once */
 #define ONVM_MESSAGE_MAX 16384 /* bytes of one message on the attach socket */
 
@@ -164,7 +169,7 @@ struct onvm_attach_hello {
 	uint32_t nb_loaned;  /**< empty buffers wanted for packets it makes; 0: none */
 	uint32_t burst_size; /**< packets it likes to get at once */
 	uint32_t pid;
-	char secret[64]; /**< from the environment at launch; empty without one */
+	char secret[ONVM_SECRET_LENGTH]; /**< from the environment at launch; empty without one */
 	struct onvm_stage_hello stage[ONVM_STAGES_MAX];
 };
 
@@ -183,7 +188,7 @@ struct onvm_attach_reply {
 	uint32_t idle_policy; /**< enum onvm_idle_policy */
 	uint32_t nb_loaned;   /**< granted */
 	uint16_t service_id[ONVM_STAGES_MAX];
-	char error[512];
+	char error[ONVM_ERROR_LENGTH];
 };
 
 enum onvm_idle_policy {
@@ -221,9 +226,9 @@ struct onvm_message_header {
 
 /** A range of one address's ports (half-open) that belongs to one NF instance. */
 struct onvm_claim {
-	uint8_t address[16]; /**< IPv4: the first 4 bytes; network order */
-	uint8_t ip_version;  /**< 4 or 6 */
-	uint8_t protocol;    /**< 0: TCP, UDP and ICMP identifiers alike */
+	uint8_t address[ONVM_ADDRESS_BYTES];
+	uint8_t ip_version; /**< 4 or 6 */
+	uint8_t protocol;   /**< 0: TCP, UDP and ICMP identifiers alike */
 	uint16_t pad;
 	uint32_t first_port;
 	uint32_t end_port;

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from onvm_core.dataplane.limits import CHAIN_LENGTH_MAX
 from onvm_core.export.report import Report
 from onvm_core.export.runner import ExporterReport
 from onvm_core.manager.api.state_messages import (
@@ -25,6 +26,7 @@ from onvm_core.manager.cluster_view.view import ClusterView, LocalHost, LocalRes
 from onvm_core.manager.cluster_view.view_change import ViewChange
 from onvm_core.manager.startup.times import Startup
 from onvm_core.scaling.autoscaler import Decision
+from onvm_sdk.limits import NAME_LENGTH
 
 __all__ = [
     "ErrorReply",
@@ -35,7 +37,7 @@ __all__ = [
 
 FLOWS_MAX = 100_000
 
-Name = Annotated[str, msgspec.Meta(min_length=1, max_length=31)]
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=NAME_LENGTH - 1)]
 Limit = Annotated[int, msgspec.Meta(ge=0, le=FLOWS_MAX)]
 
 
@@ -92,7 +94,7 @@ class ChainAddRequest(_Tagged, frozen=True, tag="chain_add"):
     name: Name
     near: Name
     far: Name
-    services: Annotated[list[Name], msgspec.Meta(max_length=16)]
+    services: Annotated[list[Name], msgspec.Meta(max_length=CHAIN_LENGTH_MAX)]
     bidirectional: bool = True
     track_flows: bool = True
     on_failure: Literal["drop", "bypass", "wait"] = "drop"

@@ -6,7 +6,8 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from onvm_core.dataplane.values import PORT_REMOTE, PortRule
+from onvm_core.dataplane.limits import CHAINS_MAX, PORT_REMOTE
+from onvm_core.dataplane.values import PortRule
 from onvm_core.manager.chains.classifier import ChainMatch, Classifier, MatchClassifier, MatchConfig
 from onvm_core.manager.manager import Manager
 from onvm_sdk.errors import ConfigError
@@ -14,8 +15,6 @@ from onvm_sdk.errors import ConfigError
 __all__ = ["Chain", "Chains"]
 
 log = logging.getLogger("onvm.chains")
-
-CHAINS_MAX = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +87,11 @@ class Chains:
         """
         known = self._chains.get(name)
         taken = {chain.number for chain in self._chains.values()}
-        number = known.number if known else min(set(range(1, CHAINS_MAX + 1)) - taken, default=0)
+        number = known.number if known else min(set(range(1, CHAINS_MAX)) - taken, default=0)
         if number == 0:
-            raise ConfigError(f"expected at most {CHAINS_MAX} chains", field="chain", value=name)
+            raise ConfigError(
+                f"expected at most {CHAINS_MAX - 1} chains", field="chain", value=name
+            )
         chain = Chain(
             name,
             number,

@@ -20,7 +20,8 @@ from dataclasses import dataclass, field
 import msgspec
 
 from onvm_core.dataplane.interface import DataplaneError
-from onvm_core.dataplane.values import PORT_REMOTE, TunnelPort
+from onvm_core.dataplane.limits import PORT_REMOTE
+from onvm_core.dataplane.values import TunnelPort
 from onvm_core.manager.api import messages as m
 from onvm_core.manager.cluster_tables.local_hosts import LocalHosts
 from onvm_core.manager.cluster_view.view import (

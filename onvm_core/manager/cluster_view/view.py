@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from onvm_core.dataplane.limits import CHAIN_LENGTH_MAX
 from onvm_core.manager.chains.classifier import MatchConfig
 
 __all__ = [
@@ -62,7 +63,7 @@ class InstanceView(_Value, frozen=True):
     host: Name
     name: Name
     """Name of its first instance; unique on its host."""
-    services: Annotated[list[Name], msgspec.Meta(min_length=1, max_length=16)]
+    services: Annotated[list[Name], msgspec.Meta(min_length=1, max_length=CHAIN_LENGTH_MAX)]
     """Of its stages, in order."""
     state: Literal["active", "draining"] = "active"
     spare_pps: Annotated[int, msgspec.Meta(ge=0)] = 0

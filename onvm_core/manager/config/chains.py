@@ -8,13 +8,13 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from onvm_core.dataplane.limits import CHAIN_LENGTH_MAX
 from onvm_core.manager.chains.classifier import MatchConfig
 from onvm_core.manager.config.sections import nearest
 from onvm_sdk.errors import ConfigError
 
-__all__ = ["STAGES_MAX", "ChainConfig", "PortConfig", "check_chains"]
+__all__ = ["ChainConfig", "PortConfig", "check_chains"]
 
-STAGES_MAX = 16
 DEFAULT_CLASSIFIER = "match"
 
 
@@ -39,7 +39,7 @@ class ChainConfig(
 
     near: str
     far: str
-    services: Annotated[list[str], msgspec.Meta(max_length=STAGES_MAX)] = []
+    services: Annotated[list[str], msgspec.Meta(max_length=CHAIN_LENGTH_MAX)] = []
     bidirectional: bool = True
     track_flows: bool = True
     on_failure: Literal["drop", "bypass", "wait"] = "drop"

@@ -26,7 +26,7 @@ import msgspec
 
 from onvm_core.launch.launcher import DEFAULT_LAUNCHER, Launchers
 from onvm_core.launch.limits import LimitMode
-from onvm_core.manager.config.chains import STAGES_MAX, ChainConfig, PortConfig, check_chains
+from onvm_core.manager.config.chains import ChainConfig, PortConfig, check_chains
 from onvm_core.manager.config.sections import (
     ExporterConfig,
     FaultsConfig,
@@ -39,6 +39,7 @@ from onvm_core.manager.ports import Direction, PortKind, parse_uri
 from onvm_core.manager.startup.environment import DataplaneConfig, check_dataplane
 from onvm_core.plugins import NfPackage, Offer, find
 from onvm_sdk.errors import ConfigError
+from onvm_sdk.limits import STAGES_MAX
 from onvm_sdk.manifest import read_config
 from onvm_sdk.settings import explain
 

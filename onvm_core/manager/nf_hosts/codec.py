@@ -1,4 +1,4 @@
-"""Attach messages as bytes: the Python side of ``onvm/wire.h``.
+"""Attach messages as bytes: the Python side of ``onvm/wire.h``, with which a test compares it.
 
 Everything an NF host sends is untrusted: parsing checks lengths, magic, version and strings, and
 raises `WireError` with a line that goes back to the sender.
@@ -10,6 +10,16 @@ import struct
 from dataclasses import dataclass
 
 from onvm_sdk.errors import OnvmError
+from onvm_sdk.limits import (
+    ADDRESS_BYTES,
+    COUNTERS_MAX,
+    ERROR_LENGTH,
+    MESSAGE_MAX,
+    NAME_LENGTH,
+    REASONS_MAX,
+    SECRET_LENGTH,
+    STAGES_MAX,
+)
 
 __all__ = [
     "Claim",
@@ -26,15 +36,14 @@ __all__ = [
 
 MAGIC = 0x4D564E4F
 VERSION = 1
-STAGES_MAX = 16
-NAME_LENGTH = 32
-MESSAGE_MAX = 16384
 
-_HEAD = struct.Struct("=6I64s")
-_STAGE = struct.Struct("=32s32s512s512s")
-_REPLY = struct.Struct("=IIiIIIIIQQII16H512s")
-_MESSAGE = struct.Struct("=III32s")
-_CLAIM = struct.Struct("=16sBBHII")
+_HEAD = struct.Struct(f"=6I{SECRET_LENGTH}s")
+_STAGE = struct.Struct(
+    f"={NAME_LENGTH}s{NAME_LENGTH}s{REASONS_MAX * NAME_LENGTH}s{COUNTERS_MAX * NAME_LENGTH}s"
+)
+_REPLY = struct.Struct(f"=IIiIIIIIQQII{STAGES_MAX}H{ERROR_LENGTH}s")
+_MESSAGE = struct.Struct(f"=III{NAME_LENGTH}s")
+_CLAIM = struct.Struct(f"={ADDRESS_BYTES}sBBHII")
 
 HELLO_BYTES = _HEAD.size + STAGES_MAX * _STAGE.size
 
@@ -181,8 +190,8 @@ def pack_reply(
 
 def pack_refusal(number: int, reason: str) -> bytes:
     """Write a reply that refuses; `number` is a positive errno."""
-    line = reason.encode("ascii", "replace")[:511]
-    return _REPLY.pack(MAGIC, VERSION, -number, *([0] * 9), *([0] * 16), line)
+    line = reason.encode("ascii", "replace")[: ERROR_LENGTH - 1]
+    return _REPLY.pack(MAGIC, VERSION, -number, *([0] * (9 + STAGES_MAX)), line)
 
 
 def pack_message(kind: int, *, stage: int = 0, peer: str = "", payload: bytes = b"") -> bytes:
@@ -211,4 +220,4 @@ def unpack_claim(payload: bytes) -> Claim:
     address, version, protocol, _, first, end = _CLAIM.unpack(payload)
     if version not in (4, 6) or not 0 <= first < end <= 65536:
         raise WireError(f"claim of ports [{first}, {end}) of IPv{version}")
-    return Claim(address[: 4 if version == 4 else 16], protocol, first, end)
+    return Claim(address[: 4 if version == 4 else ADDRESS_BYTES], protocol, first, end)

@@ -6,13 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 
+from onvm_core.dataplane.limits import SERVICES_MAX
 from onvm_core.dataplane.values import HostCounters
 from onvm_core.manager.nf_hosts.codec import Claim, Hello
 from onvm_sdk.errors import ConfigError
 
 __all__ = ["HostState", "Instance", "NfHost", "Registry"]
-
-SERVICES_MAX = 255
 
 
 class HostState(Enum):
@@ -104,9 +103,9 @@ class Registry:
             ConfigError: there are no numbers left.
         """
         if service not in self._service_ids:
-            if len(self._service_ids) == SERVICES_MAX:
+            if len(self._service_ids) == SERVICES_MAX - 1:
                 raise ConfigError(
-                    f"expected at most {SERVICES_MAX} services", field="service", value=service
+                    f"expected at most {SERVICES_MAX - 1} services", field="service", value=service
                 )
             self._service_ids[service] = len(self._service_ids) + 1
         return self._service_ids[service]

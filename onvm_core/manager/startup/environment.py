@@ -13,9 +13,11 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from onvm_core.dataplane.limits import RING_LENGTH_MIN
 from onvm_core.dataplane.values import DataplaneSettings
 from onvm_core.manager.startup.numa import cpu_nodes, device_node, memory_nodes
 from onvm_sdk.errors import ConfigError
+from onvm_sdk.limits import HEADROOM, WORKERS_MAX
 
 __all__ = [
     "DataplaneConfig",
@@ -26,19 +28,19 @@ __all__ = [
     "worker_nodes",
 ]
 
-_HEADROOM_BYTES, _UNIT_BYTES, _MBUF_BYTES = 128, 128, 128
-"""Of a buffer, before its packet; its size is an odd multiple of a unit; and beside it."""
+_UNIT_BYTES, _MBUF_BYTES = 64, 128
+"""The size of a buffer is an odd multiple of a unit; its mbuf lies elsewhere."""
 
 
 class DataplaneConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
     """``[dataplane]``."""
 
-    workers: Annotated[int, msgspec.Meta(ge=1, le=16)] = 1
+    workers: Annotated[int, msgspec.Meta(ge=1, le=WORKERS_MAX)] = 1
     cpus: list[Annotated[int, msgspec.Meta(ge=0)]] = []
     """One CPU for each worker; empty: the first ones that may be used."""
     buffers: Annotated[int, msgspec.Meta(ge=1024, le=1 << 20)] = 8192
     buffer_size: Annotated[int, msgspec.Meta(ge=256, le=60000)] = 2048
-    ring_length: Annotated[int, msgspec.Meta(ge=64, le=16384)] = 1024
+    ring_length: Annotated[int, msgspec.Meta(ge=RING_LENGTH_MIN, le=16384)] = 1024
     idle: Literal["adaptive", "busy"] = "adaptive"
     flows: Annotated[int, msgspec.Meta(ge=1024, le=1 << 24)] = 1 << 20
     flow_idle_s: Annotated[float, msgspec.Meta(ge=0.001, le=86400)] = 300.0
@@ -132,8 +134,8 @@ def _node_of(uri: str) -> int | None:
 
 
 def buffer_bytes(data_bytes: int) -> int:
-    """Memory that a buffer for packets of `data_bytes` takes, with its descriptor."""
-    units = -(-(data_bytes + _HEADROOM_BYTES) // _UNIT_BYTES) | 1
+    """Memory that a buffer for packets of `data_bytes` takes, with its mbuf; a test asks C."""
+    units = -(-(data_bytes + HEADROOM) // _UNIT_BYTES) | 1
     return units * _UNIT_BYTES + _MBUF_BYTES
 
 

@@ -204,7 +204,7 @@ is_related(struct firewall *firewall, const uint8_t *data, const struct onvm_hea
 		return false;
 	src = data + embedded.l3_offset + (embedded.ip_version == 4 ? 12 : 8);
 	connection_key_fill(&key, embedded.ip_version, embedded.protocol, src,
-			    src + (embedded.ip_version == 4 ? 4 : 16), embedded.src_port,
+			    src + onvm_address_bytes(embedded.ip_version), embedded.src_port,
 			    embedded.dst_port);
 	return onvm_flow_table_lookup(firewall->connections, &key) >= 0;
 }

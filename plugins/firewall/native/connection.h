@@ -4,13 +4,18 @@
 
 /** @file A connection as the table knows it: one entry, whichever way its packets go. */
 
+#include <string.h>
+
+#include <onvm/address.h>
 #include <onvm/icmp_error.h>
 #include <onvm/tables.h>
 #include <onvm/tcp_track.h>
 
+#define CONNECTION_END_BYTES (ONVM_ADDRESS_BYTES + 2) /* address, port */
+
 /** Both ends, the lower one (bytewise, address before port) first. */
 struct connection_key {
-	uint8_t low[18], high[18]; /* address, port */
+	uint8_t low[CONNECTION_END_BYTES], high[CONNECTION_END_BYTES];
 	uint8_t protocol;
 	uint8_t ip_version;
 	uint8_t pad[10];
@@ -40,14 +45,14 @@ static inline bool
 connection_key_fill(struct connection_key *key, uint8_t ip_version, uint8_t protocol,
 		    const uint8_t *src, const uint8_t *dst, uint16_t src_port, uint16_t dst_port)
 {
-	const uint32_t size = ip_version == 4 ? 4 : 16;
-	uint8_t from[18] = {0}, to[18] = {0};
+	const uint32_t size = onvm_address_bytes(ip_version);
+	uint8_t from[CONNECTION_END_BYTES] = {0}, to[CONNECTION_END_BYTES] = {0};
 	bool is_high;
 
 	memcpy(from, src, size);
 	memcpy(to, dst, size);
-	onvm_store_be16(from + 16, src_port);
-	onvm_store_be16(to + 16, dst_port);
+	onvm_store_be16(from + ONVM_ADDRESS_BYTES, src_port);
+	onvm_store_be16(to + ONVM_ADDRESS_BYTES, dst_port);
 	is_high = memcmp(from, to, sizeof(from)) > 0;
 	memset(key, 0, sizeof(*key));
 	memcpy(key->low, is_high ? to : from, sizeof(key->low));

@@ -24,7 +24,7 @@ vip_find(struct lb *lb, uint8_t ip_version, const uint8_t *address, uint8_t prot
 	int32_t slot;
 	uint32_t index;
 
-	memcpy(key.address, address, ip_version == 4 ? 4 : 16);
+	memcpy(key.address, address, onvm_address_bytes(ip_version));
 	memcpy(key.port, port, sizeof(key.port));
 	slot = onvm_flow_table_lookup(lb->vips, &key);
 	if (slot < 0 && protocol != 0) {
@@ -177,7 +177,7 @@ is_candidate(const struct onvm_headers *headers)
 static inline void
 key_fill(struct lb_key *key, const uint8_t *data, const struct onvm_headers *headers)
 {
-	const uint32_t size = headers->ip_version == 4 ? 4 : 16;
+	const uint32_t size = onvm_address_bytes(headers->ip_version);
 	const uint8_t *const src = data + headers->l3_offset + (headers->ip_version == 4 ? 12 : 8);
 
 	memset(key, 0, sizeof(*key));

@@ -20,6 +20,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include <onvm/address.h>
 #include <onvm/nf.h>
 #include <onvm/rewrite.h>
 #include <onvm/tables.h>
@@ -45,13 +46,13 @@ enum lb_counter {
 };
 
 struct lb_backend {
-	uint8_t address[16];
+	uint8_t address[ONVM_ADDRESS_BYTES];
 	uint8_t port[2]; /**< network order; 0 keeps the packet's */
 	uint8_t pad[6];
 };
 
 struct lb_vip {
-	uint8_t address[16];
+	uint8_t address[ONVM_ADDRESS_BYTES];
 	uint8_t ip_version;
 	uint8_t protocol;
 	uint8_t port[2];   /**< network order; 0: any */
@@ -74,7 +75,7 @@ struct lb_config {
 
 /** A packet's 5-tuple as it comes; key of the connection table. */
 struct lb_key {
-	uint8_t src[16], dst[16];
+	uint8_t src[ONVM_ADDRESS_BYTES], dst[ONVM_ADDRESS_BYTES];
 	uint8_t src_port[2], dst_port[2];
 	uint8_t protocol, ip_version;
 	uint8_t pad[10];
@@ -83,7 +84,7 @@ static_assert(sizeof(struct lb_key) == 48, "looked up in place");
 
 /** One direction of a connection. */
 struct lb_entry {
-	uint8_t address[16]; /**< what the changing end becomes */
+	uint8_t address[ONVM_ADDRESS_BYTES]; /**< what the changing end becomes */
 	uint8_t port[2];
 	uint8_t is_reply;  /**< from the backend: the source changes */
 	uint8_t tcp_state; /**< of the entry from the client */
@@ -93,7 +94,7 @@ static_assert(sizeof(struct lb_entry) == 24, "value size");
 
 /** Key of the VIP table; protocol and port 0: the address alone. */
 struct lb_vip_key {
-	uint8_t address[16];
+	uint8_t address[ONVM_ADDRESS_BYTES];
 	uint8_t port[2];
 	uint8_t protocol, ip_version;
 	uint8_t pad[12];
@@ -105,7 +106,7 @@ struct lb {
 	struct onvm_flow_table *vips; /**< lb_vip_key -> index into config.vips */
 	struct onvm_flow_table *connections;
 	uint64_t *counters;
-	uint64_t unused_counters[16]; /**< counted into before the first burst */
+	uint64_t unused_counters[ONVM_COUNTERS_MAX]; /**< counted into before the first burst */
 };
 
 struct lb *lb_create(const struct lb_config *config);

@@ -123,11 +123,11 @@ struct nat {
 	struct nat_config config;
 	struct onvm_flow_table *mappings, *sessions;
 	struct onvm_flow_table
-		*peers;		      /**< sessions per remote address; only when filtering by it */
-	uint64_t *counters;	      /**< the running burst's; for callbacks of expiry */
-	uint64_t unused_counters[16]; /**< counted into before the first burst */
-	uint32_t nb_inherited;	      /**< mappings of ports outside the block */
-	uint32_t nb_used[NAT_SPACES]; /**< ports of the block */
+		*peers;	    /**< sessions per remote address; only when filtering by it */
+	uint64_t *counters; /**< the running burst's; for callbacks of expiry */
+	uint64_t unused_counters[ONVM_COUNTERS_MAX]; /**< counted into before the first burst */
+	uint32_t nb_inherited;			     /**< mappings of ports outside the block */
+	uint32_t nb_used[NAT_SPACES];		     /**< ports of the block */
 	uint64_t used[NAT_SPACES][NAT_PORTS / 64];
 	int32_t mapping_of[NAT_SPACES][NAT_PORTS]; /**< by external port; below 0: none */
 };

@@ -289,7 +289,7 @@ find(struct onvm_gen_client *client, const uint8_t *data, const struct onvm_head
 	if (connection->step == ONVM_GEN_CLOSED || connection->src_port != headers->dst_port ||
 	    connection->is_ipv6 != (headers->ip_version == 6) ||
 	    memcmp(connection->dst, l3 + (headers->ip_version == 4 ? 12 : 8),
-		   headers->ip_version == 4 ? 4 : 16) != 0)
+		   onvm_address_bytes(headers->ip_version)) != 0)
 		return NULL;
 	if (connection->kind == ONVM_GEN_ECHO)
 		return headers->protocol == ONVM_PROTO_ICMP ||

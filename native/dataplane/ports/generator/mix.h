@@ -42,7 +42,7 @@ struct onvm_gen_mix {
 	uint32_t nb_servers4, nb_servers6;
 	uint8_t vip[4];
 	uint8_t servers4[ONVM_GEN_SERVERS_MAX][4];
-	uint8_t servers6[ONVM_GEN_SERVERS_MAX][16];
+	uint8_t servers6[ONVM_GEN_SERVERS_MAX][ONVM_ADDRESS_BYTES];
 };
 
 /** One connection as planned. */

@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "process.h"
+
 #include <errno.h>
 #include <signal.h>
 
@@ -6,25 +8,8 @@
 #include <linux/seccomp.h>
 #include <sys/prctl.h>
 
-#include <onvm/verify.h>
-
-#include "attach.h"
-#include "columns.h"
 #include "host.h"
 
-static int
-onvm_parse_frame(const uint8_t *data, uint32_t length, struct onvm_headers *headers)
-{
-	return onvm_parse(data, length, headers);
-}
-
-static int
-onvm_verify_frame(const uint8_t *data, const struct onvm_headers *headers)
-{
-	return onvm_verify_l3(data, headers) << 4 | onvm_verify_l4(data, headers);
-}
-
-/* Python runs its signal handlers between bytecodes, which the native loop does not come to. */
 static struct onvm_nf_host *volatile stopping_host;
 static volatile sig_atomic_t is_stop_requested;
 
@@ -37,10 +22,10 @@ stop_handler(int number)
 		onvm_nf_host_interrupt(stopping_host);
 }
 
-static int
+int
 onvm_stop_on_signals(struct onvm_nf_host *host)
 {
-	struct sigaction action = { .sa_handler = stop_handler };
+	struct sigaction action = {.sa_handler = stop_handler};
 
 	stopping_host = host;
 	if (host == NULL)
@@ -49,14 +34,13 @@ onvm_stop_on_signals(struct onvm_nf_host *host)
 	return sigaction(SIGTERM, &action, NULL) | sigaction(SIGINT, &action, NULL);
 }
 
-static int
+int
 onvm_stop_requested(void)
 {
 	return is_stop_requested;
 }
 
-/* Where whoever starts us cannot do it; threads that come later have it, too. */
-static int
+int
 onvm_confine(const uint8_t *program, size_t bytes)
 {
 	const struct sock_fprog filter = {
