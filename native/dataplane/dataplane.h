@@ -39,6 +39,7 @@ struct onvm_dp_port_stats {
 	uint64_t latency[128]; /**< histogram from port to port; see onvm_dp_latency_bound_ns() */
 	uint32_t is_finished;
 	uint32_t nb_held; /**< received, not yet admitted */
+	uint32_t is_gone; /**< its device has been taken away */
 };
 
 /** Counters of one NF host, all workers together. */

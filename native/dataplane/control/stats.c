@@ -110,6 +110,7 @@ onvm_dp_read_port(uint32_t port, struct onvm_dp_port_stats *stats)
 		stats->nb_held += wport->nb_held;
 	}
 	stats->is_finished = __atomic_load_n(&dp->ports[port].is_finished, __ATOMIC_ACQUIRE);
+	stats->is_gone = __atomic_load_n(&dp->ports[port].is_gone, __ATOMIC_ACQUIRE);
 	return 0;
 }
 

@@ -26,6 +26,7 @@ struct ethdev_port {
 	uint16_t ethdev;
 	struct rte_mempool *copy_pool; /**< of drivers that cannot use split memory, or NULL */
 	bool is_mapped;		       /**< the device reaches packet memory by DMA */
+	char fault[160];	       /**< why it cannot be opened, where that takes numbers */
 };
 
 /** Copy received packets into packet memory. */
@@ -63,6 +64,8 @@ ethdev_rx(struct onvm_port *port, uint16_t queue, struct rte_mbuf **mbufs, uint1
 	const struct ethdev_port *own = port->priv;
 	uint16_t nb_rx, nb_kept = 0;
 
+	if (unlikely(__atomic_load_n(&port->is_gone, __ATOMIC_RELAXED)))
+		return 0;
 	if (own->copy_pool != NULL) {
 		struct rte_mbuf *from[RX_MAX];
 
@@ -86,8 +89,11 @@ static uint16_t
 ethdev_tx(struct onvm_port *port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t nb)
 {
 	const struct ethdev_port *own = port->priv;
-	uint16_t nb_tx = rte_eth_tx_burst(own->ethdev, queue, mbufs, nb);
+	uint16_t nb_tx;
 
+	if (unlikely(__atomic_load_n(&port->is_gone, __ATOMIC_RELAXED)))
+		return 0;
+	nb_tx = rte_eth_tx_burst(own->ethdev, queue, mbufs, nb);
 	/* Virtual devices fill up for microseconds; a short second look saves a retransmission. */
 	for (int turn = 0; nb_tx < nb && turn < 8; turn++) {
 		rte_pause();
@@ -97,20 +103,54 @@ ethdev_tx(struct onvm_port *port, uint16_t queue, struct rte_mbuf **mbufs, uint1
 	return nb_tx;
 }
 
+/** Whether it is a network card, and no device that exists in software only. */
+static bool
+is_card(const struct rte_eth_dev_info *info)
+{
+	return info->device != NULL && strcmp(rte_bus_name(rte_dev_bus(info->device)), "pci") == 0;
+}
+
+/** The kernel wants a card back, and waits until we let go of it. In a thread of the environment. */
 static void
-ethdev_close(struct onvm_port *port)
+on_device_event(const char *name, enum rte_dev_event_type event, void *arg)
+{
+	struct onvm_port *port = arg;
+
+	RTE_SET_USED(name);
+	/* Pairs with the acquire load in onvm_ports_release(). */
+	if (event == RTE_DEV_EVENT_REMOVE)
+		__atomic_store_n(&port->is_gone, 1, __ATOMIC_RELEASE);
+}
+
+static void
+ethdev_release(struct onvm_port *port)
 {
 	struct ethdev_port *own = port->priv;
 	struct rte_eth_dev_info info;
 
+	if (own->ethdev == RTE_MAX_ETHPORTS)
+		return;
 	rte_eth_dev_stop(own->ethdev);
 	if (rte_eth_dev_info_get(own->ethdev, &info) == 0 && info.device != NULL) {
 		if (own->is_mapped)
 			onvm_packet_memory_unmap(port->memory, info.device);
+		if (is_card(&info))
+			(void)rte_dev_event_callback_unregister(rte_dev_name(info.device),
+								on_device_event, port);
 		rte_dev_remove(info.device);
 	} else {
 		rte_eth_dev_close(own->ethdev);
 	}
+	own->is_mapped = false;
+	own->ethdev = RTE_MAX_ETHPORTS;
+}
+
+static void
+ethdev_close(struct onvm_port *port)
+{
+	struct ethdev_port *own = port->priv;
+
+	ethdev_release(port);
 	rte_mempool_free(own->copy_pool);
 	free(own);
 }
@@ -118,6 +158,7 @@ ethdev_close(struct onvm_port *port)
 static const struct onvm_port_ops ethdev_ops = {
 	.rx_burst = ethdev_rx,
 	.tx_burst = ethdev_tx,
+	.release = ethdev_release,
 	.close = ethdev_close,
 };
 
@@ -133,13 +174,6 @@ configure_rss(struct rte_eth_conf *conf, const struct rte_eth_dev_info *info, ui
 		(RTE_ETH_RSS_IP | RTE_ETH_RSS_TCP | RTE_ETH_RSS_UDP | RTE_ETH_RSS_SCTP);
 }
 
-/** Whether it is a network card, and no device that exists in software only. */
-static bool
-is_card(const struct rte_eth_dev_info *info)
-{
-	return info->device != NULL && strcmp(rte_bus_name(rte_dev_bus(info->device)), "pci") == 0;
-}
-
 /** Let a card reach packet memory; otherwise no packet would ever arrive or leave. */
 static int
 map_memory(struct onvm_port *port, struct ethdev_port *own, const struct rte_eth_dev_info *info,
@@ -151,6 +185,7 @@ map_memory(struct onvm_port *port, struct ethdev_port *own, const struct rte_eth
 		return 0;
 	rc = onvm_packet_memory_map(port->memory, info->device);
 	own->is_mapped = rc == 0;
+	(void)rte_dev_event_callback_register(rte_dev_name(info->device), on_device_event, port);
 	if (rc == -ENOTSUP)
 		*step = "packet memory must be huge pages where there is no IOMMU; run: "
 			"echo 512 | sudo tee /proc/sys/vm/nr_hugepages";
@@ -160,6 +195,43 @@ map_memory(struct onvm_port *port, struct ethdev_port *own, const struct rte_eth
 		*step = "packet memory cannot be locked for the card; run: "
 			"sudo prlimit --pid $$ --memlock=unlimited";
 	return rc;
+}
+
+/** The largest frame that @p driver receives into one buffer of @p room bytes. */
+static uint32_t
+frame_of(const char *driver, uint32_t room)
+{
+	/* Cards are told the size of buffers in steps: these in powers of two, others in KiB. */
+	if (strcmp(driver, "net_e1000_em") == 0)
+		return RTE_MIN(1u << (31 - __builtin_clz(room)), 16384u);
+	return room / 1024 * 1024;
+}
+
+/** Refuse an MTU whose frames would come in pieces: NFs see whole packets. */
+static int
+check_buffers(const struct onvm_port *port, struct ethdev_port *own,
+	      const struct rte_eth_dev_info *info, uint32_t mtu, const char **step)
+{
+	const uint32_t frame = mtu + RTE_ETHER_HDR_LEN + RTE_ETHER_CRC_LEN +
+			       2 * sizeof(struct rte_vlan_hdr);
+	const uint32_t room = port->memory->stride - RTE_PKTMBUF_HEADROOM;
+	uint32_t wanted = 1024;
+
+	if (!is_card(info) || own->copy_pool != NULL || frame_of(info->driver_name, room) >= frame)
+		return 0;
+	while (wanted <= UINT16_MAX && frame_of(info->driver_name, wanted) < frame)
+		wanted += 1024;
+	if (wanted <= UINT16_MAX)
+		snprintf(own->fault, sizeof(own->fault),
+			 "mtu %u: expected buffers for whole packets, set buffer_size = %u in "
+			 "[dataplane]",
+			 mtu, wanted);
+	else
+		snprintf(own->fault, sizeof(own->fault),
+			 "mtu %u: expected an MTU whose packets fit into one buffer of %s", mtu,
+			 info->driver_name);
+	*step = own->fault;
+	return -EINVAL;
 }
 
 /** Socket of the device, or of the NIC behind a virtual one; below 0: none, or unknown. */
@@ -202,6 +274,10 @@ start_device(struct onvm_port *port, struct ethdev_port *own,
 	*step = "mtu: larger than the frames of this driver";
 	if (options->mtu + RTE_ETHER_HDR_LEN + RTE_ETHER_CRC_LEN > info.max_rx_pktlen)
 		return -EINVAL;
+	rc = check_buffers(port, own, &info, options->mtu == 0 ? RTE_ETHER_MTU : options->mtu,
+			   step);
+	if (rc != 0)
+		return rc;
 	if (options->mtu != 0)
 		conf.rxmode.mtu = options->mtu;
 	*step = "configuration:";
@@ -297,12 +373,7 @@ onvm_port_ethdev_open(struct onvm_port *port, const void *kind_options, uint32_t
 		snprintf(error, error_size, step[strlen(step) - 1] == ':' ? "%s %s" : "%s", step,
 			 strerror(-rc));
 		port->priv = own;
-		if (own->ethdev != RTE_MAX_ETHPORTS) {
-			ethdev_close(port);
-		} else {
-			rte_mempool_free(own->copy_pool);
-			free(own);
-		}
+		ethdev_close(port);
 		port->priv = NULL;
 		return rc;
 	}
