@@ -68,6 +68,10 @@ test: packages $(stamps)/apt-test  ## run all tests: C under sanitizers, the SDK
 	$(if $(TOX_ARGS),.venv/bin/tox run $$pythons $(TOX_ARGS),\
 	.venv/bin/tox run-parallel -p 2 --parallel-no-spinner $$pythons)
 
+.PHONY: test-nic
+test-nic: packages  ## boot small machines with network cards, and show what passes through each kind (qemu)
+	@PYTHONPATH=tests/nic $(python) tests/nic/drivers.py build/nic
+
 .PHONY: fuzz
 fuzz: packages $(stamps)/apt-test  ## property and fuzz tests with new random examples, for FUZZ_SECONDS (300)
 	@tests/fuzz $(or $(FUZZ_SECONDS),300)

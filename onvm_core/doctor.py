@@ -22,6 +22,15 @@ from onvm_core.launch.cgroup_tree import kind_of, read_trees
 from onvm_core.launch.container import ContainerLauncher
 from onvm_core.launch.limits import Limits, describe_unenforced
 from onvm_core.launch.sandbox import SandboxLauncher
+from onvm_core.manager.startup.cards import (
+    bind_command,
+    card_obstacle,
+    locked_memory_obstacle,
+    memory_needed,
+    needs_physical,
+    network_cards,
+)
+from onvm_core.manager.startup.environment import DataplaneConfig, buffer_bytes
 from onvm_sdk.errors import ConfigError
 
 __all__ = ["Finding", "Health", "dpdk_drivers", "dpdk_version", "examine"]
@@ -29,7 +38,8 @@ __all__ = ["Finding", "Health", "dpdk_drivers", "dpdk_version", "examine"]
 # Bits of /proc/self/status CapEff, from linux/capability.h.
 _CAPABILITIES = {"net_admin": 12, "net_raw": 13, "ipc_lock": 14, "sys_admin": 21}
 _MEMORY_WANTED_MB = 512
-_MEMLOCK_WANTED_BYTES = 64 << 20
+_PACKET_BYTES = DataplaneConfig().buffers * buffer_bytes(DataplaneConfig().buffer_size)
+_NO_IOMMU = "sys/module/vfio/parameters/enable_unsafe_noiommu_mode"
 
 
 class Health(Enum):
@@ -48,7 +58,8 @@ class Finding:
         found: what is there.
         health: LACK when something would work better or only with more.
         purpose: what it is good for.
-        fix: the exact line to type; empty when there is none to type.
+        fix: the exact line to type; empty when there is none to type. What is OK may have one that
+            changes it.
     """
 
     subject: str
@@ -83,7 +94,7 @@ def examine(root: Path = Path("/")) -> list[Finding]:
         _drivers,
         _compiled_kernels,
     )
-    return [check(root) for check in checks]
+    return [*(check(root) for check in checks), *_cards(root)]
 
 
 def dpdk_version() -> str:
@@ -100,6 +111,11 @@ def _build_info() -> dict[str, str]:
     text = resources.files("onvm_core").joinpath("build_info.json").read_text()
     info: dict[str, str] = json.loads(text)
     return info
+
+
+def _onvm() -> str:
+    """Others have another PATH."""
+    return shlex.quote(str(Path(sys.executable).parent / "onvm"))
 
 
 def _lack_unless(is_fine: bool) -> Health:
@@ -176,12 +192,16 @@ def _huge_pages(root: Path) -> Finding:
     folder = root / "sys/kernel/mm/hugepages/hugepages-2048kB"
     total = int(_read(folder / "nr_hugepages", "0"))
     free = int(_read(folder / "free_hugepages", "0"))
+    is_needed = needs_physical((card.address for card in network_cards(root)), root)
+    wanted = -(-memory_needed(_PACKET_BYTES) // (2 << 20))
     return Finding(
         "huge pages",
         f"{free} of {total} free (2 MB)",
-        _lack_unless(free > 0),
-        "real NICs; other ports do without",
-        "" if free else "echo 512 | sudo tee /proc/sys/vm/nr_hugepages",
+        _lack_unless(not is_needed or free >= wanted),
+        "needed for network cards without an IOMMU, optional for others",
+        ""
+        if free >= wanted
+        else f"echo {total - free + wanted} | sudo tee /proc/sys/vm/nr_hugepages",
     )
 
 
@@ -202,23 +222,48 @@ def _capabilities(root: Path) -> Finding:
         if not missing
         else f"sudo setpriv --reuid {os.getuid()} --regid {os.getgid()} --init-groups "
         f"--inh-caps {added} --ambient-caps {added} "
-        f"{shlex.quote(str(Path(sys.executable).parent / 'onvm'))} up",
+        f"{_onvm()} up",
     )
 
 
 def _iommu(root: Path) -> Finding:
     folder = root / "sys/class/iommu"
     units = sorted(unit.name for unit in folder.iterdir()) if folder.is_dir() else []
+    is_off = _read(root / _NO_IOMMU) in ("Y", "1")
+    fix = (
+        "sudo sed -i 's/^GRUB_CMDLINE_LINUX=\"/&intel_iommu=on iommu=pt /' /etc/default/grub"
+        " && sudo update-grub && sudo reboot"
+    )
+    if (root / _NO_IOMMU).exists():  # not every kernel is built with this
+        fix = f"echo 1 | sudo tee /{_NO_IOMMU}  # or, much safer: {fix}"
     return Finding(
         "IOMMU",
-        " ".join(units) or "none",
-        _lack_unless(bool(units)),
-        "real NICs through vfio-pci (pci: ports)",
-        ""
-        if units
-        else "sudo modprobe vfio enable_unsafe_noiommu_mode=1"
-        "  # or boot with intel_iommu=on iommu=pt",
+        " ".join(units) or ("none, and vfio does without" if is_off else "none"),
+        _lack_unless(bool(units) or is_off),
+        "network cards through vfio-pci (pci: ports)",
+        "" if units or is_off else fix,
     )
+
+
+def _cards(root: Path) -> list[Finding]:
+    findings = []
+    for card in network_cards(root):
+        parts = [
+            card.driver or "no driver",
+            *card.interfaces,
+            *([f"NUMA node {card.node}"] if card.node is not None else []),
+            f"IOMMU group {card.group}" if card.has_iommu else "no IOMMU",
+        ]
+        is_usable = not card_obstacle(card.address, root)
+        findings.append(
+            Finding(
+                f"card {card.address}",
+                ", ".join(parts),
+                purpose=f"pci:{card.address}",
+                fix="" if is_usable or card.driver == "vfio-pci" else bind_command(card),
+            )
+        )
+    return findings
 
 
 def _vfio(root: Path) -> Finding:
@@ -245,14 +290,19 @@ def _tun(root: Path) -> Finding:
 
 def _memlock(root: Path) -> Finding:
     soft, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
-    is_fine = soft == resource.RLIM_INFINITY or soft >= _MEMLOCK_WANTED_BYTES
-    found = "unlimited" if soft == resource.RLIM_INFINITY else f"{soft >> 10} KiB"
+    obstacle, _, fix = locked_memory_obstacle(_PACKET_BYTES, root).partition("; run: ")
+    if soft == resource.RLIM_INFINITY:
+        found = "unlimited"
+    else:
+        found = f"{soft >> 20} MiB" + ("" if obstacle else " for others, unlimited here")
+        if soft >= memory_needed(_PACKET_BYTES):
+            found = f"{soft >> 20} MiB"
     return Finding(
         "locked memory",
         found,
-        _lack_unless(is_fine),
-        "af_xdp: and pci: ports",
-        "" if is_fine else f"sudo prlimit --pid $$ --memlock={_MEMLOCK_WANTED_BYTES}",
+        _lack_unless(not obstacle),
+        f"pci: ports: {memory_needed(_PACKET_BYTES) >> 20} MiB with the defaults; af_xdp: ports",
+        fix,
     )
 
 
@@ -282,7 +332,7 @@ def _cgroups(root: Path) -> Finding:
         f"{kind_of(trees)}{f', {lacking}' if lacking else ''}",
         _lack_unless(not lacking),
         "keeping NFs within their CPUs and memory",
-        f"sudo systemd-run --scope -p Delegate=yes --uid={os.getuid()} onvm up"
+        f"sudo systemd-run --scope -p Delegate=yes --uid={os.getuid()} {_onvm()} up"
         if lacking and version == 2
         else "",
     )

@@ -42,6 +42,7 @@ struct onvm_dp_port_stats {
 	uint64_t latency[ONVM_LATENCY_BUCKETS];
 	uint32_t is_finished;
 	uint32_t nb_held; /**< received, not yet admitted */
+	uint32_t is_gone; /**< its device has been taken away */
 };
 
 /** Counters of one NF host, all workers together. */

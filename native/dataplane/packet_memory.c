@@ -11,12 +11,17 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <rte_dev.h>
 #include <rte_eal.h>
 #include <rte_errno.h>
 #include <rte_memory.h>
 
 #ifndef MFD_HUGETLB
 #define MFD_HUGETLB 4u
+#endif
+
+#ifndef MAP_FIXED_NOREPLACE
+#define MAP_FIXED_NOREPLACE 0x100000
 #endif
 
 #ifndef MADV_POPULATE_WRITE
@@ -32,6 +37,12 @@
 #define STRIDE_UNIT 64u /* a cache line; onvm_buffer_index() shifts by it */
 #define HUGE_PAGE_BYTES (2ull << 20)
 #define POOL_CACHE 512
+
+/* Addresses for packet memory. A device behind an IOMMU uses them as they are, and small IOMMUs
+ * have 39 bits; the kernel's own choice lies near the end of 47. */
+#define LOW_BEGIN (8ull << 30)
+#define LOW_END (1ull << 39)
+#define LOW_STEP (1ull << 30)
 
 static uint64_t
 round_up(uint64_t value, uint64_t unit)
@@ -57,18 +68,38 @@ create_file(uint64_t bytes, unsigned int huge)
 	return fd;
 }
 
+/** Map the file where IOMMUs of 39 bits reach it, or else where the kernel likes. */
+static void *
+map_low(int fd, uint64_t bytes)
+{
+	for (uint64_t at = LOW_BEGIN; at + bytes <= LOW_END; at += LOW_STEP) {
+		void *const wanted = (void *)(uintptr_t)at;
+		void *const base = mmap(wanted, bytes, PROT_READ | PROT_WRITE,
+					MAP_SHARED | MAP_FIXED_NOREPLACE, fd, 0);
+
+		if (base == wanted)
+			return base;
+		if (base != MAP_FAILED) { /* before Linux 4.17 the address is a hint */
+			munmap(base, bytes);
+			break;
+		}
+		if (errno != EEXIST)
+			break;
+	}
+	return mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+}
+
 static int
 map_file(struct onvm_packet_memory *memory, unsigned int huge)
 {
-	const uint64_t page = huge != 0 ? HUGE_PAGE_BYTES : (uint64_t)sysconf(_SC_PAGESIZE);
-
+	memory->page = huge != 0 ? HUGE_PAGE_BYTES : (uint64_t)sysconf(_SC_PAGESIZE);
 	memory->bytes = round_up((uint64_t)memory->stride * memory->nb_buffers, HUGE_PAGE_BYTES);
 	memory->fd = create_file(memory->bytes, huge);
 	if (memory->fd < 0)
 		return memory->fd;
 	/* Pages come when the areas touch them, each from its node. Huge ones are reserved here,
 	 * so that a lack of them shows now. */
-	memory->base = mmap(NULL, memory->bytes, PROT_READ | PROT_WRITE, MAP_SHARED, memory->fd, 0);
+	memory->base = map_low(memory->fd, memory->bytes);
 	if (memory->base == MAP_FAILED) {
 		const int error = errno;
 
@@ -77,11 +108,48 @@ map_file(struct onvm_packet_memory *memory, unsigned int huge)
 		memory->fd = -1;
 		return -error;
 	}
-	/* For drivers that use DMA; those that do not never ask. */
-	if (rte_extmem_register(memory->base, memory->bytes, NULL, 0, page) != 0 &&
+	return 0;
+}
+
+/**
+ * Tell EAL of the memory, and find out what devices call it: with an IOMMU they use our addresses,
+ * without one those of the physical pages. Only huge pages keep theirs. All pages are there.
+ */
+static int
+register_memory(struct onvm_packet_memory *memory)
+{
+	const uint32_t nb_pages = (uint32_t)(memory->bytes / memory->page);
+
+	if (rte_eal_iova_mode() == RTE_IOVA_PA && memory->page == HUGE_PAGE_BYTES) {
+		memory->iovas = calloc(nb_pages, sizeof(*memory->iovas));
+		if (memory->iovas == NULL)
+			return -ENOMEM;
+		for (uint32_t i = 0; i < nb_pages; i++) {
+			memory->iovas[i] = rte_mem_virt2iova(memory->base + i * memory->page);
+			if (memory->iovas[i] == RTE_BAD_IOVA)
+				return -EPERM;
+		}
+	}
+	if (rte_extmem_register(memory->base, memory->bytes, memory->iovas,
+				memory->iovas == NULL ? 0 : nb_pages, memory->page) != 0 &&
 	    rte_errno != EEXIST)
 		return -rte_errno;
 	return 0;
+}
+
+/** What devices call the buffer at @p offset; RTE_BAD_IOVA when they cannot use it. */
+static rte_iova_t
+buffer_iova(const struct onvm_packet_memory *memory, uint64_t offset)
+{
+	const uint64_t first = offset / memory->page;
+	const uint64_t last = (offset + memory->stride - 1) / memory->page;
+
+	if (rte_eal_iova_mode() != RTE_IOVA_PA)
+		return (rte_iova_t)(uintptr_t)(memory->base + offset);
+	if (memory->iovas == NULL ||
+	    memory->iovas[last] != memory->iovas[first] + (last - first) * memory->page)
+		return RTE_BAD_IOVA;
+	return memory->iovas[first] + offset % memory->page;
 }
 
 struct area_of_memory {
@@ -99,7 +167,7 @@ init_mbuf(struct rte_mempool *pool, void *arg, void *object, unsigned int number
 
 	rte_pktmbuf_init(pool, NULL, object, number);
 	mbuf->buf_addr = memory->base + (uint64_t)index * memory->stride;
-	rte_mbuf_iova_set(mbuf, (rte_iova_t)(uintptr_t)mbuf->buf_addr);
+	rte_mbuf_iova_set(mbuf, buffer_iova(memory, (uint64_t)index * memory->stride));
 	mbuf->buf_len = (uint16_t)memory->stride;
 	memory->mbufs[index] = mbuf;
 }
@@ -132,6 +200,30 @@ touch(const struct onvm_packet_memory *memory, const struct onvm_memory_area *ar
 		*(volatile uint8_t *)(memory->base + offset) = 0;
 }
 
+/** Keep buffers that no device can use, since they are in two pages, out of their pool. */
+static int
+withhold(struct onvm_memory_area *area)
+{
+	struct rte_mbuf **mbufs;
+	uint32_t nb_good = 0;
+
+	mbufs = calloc(area->nb_buffers, sizeof(*mbufs));
+	if (mbufs == NULL)
+		return -ENOMEM;
+	/* Past the caches: what one of them held would count as withheld. */
+	if (rte_mempool_generic_get(area->pool, (void **)mbufs, area->nb_buffers, NULL) != 0) {
+		free(mbufs);
+		return -ENOENT;
+	}
+	for (uint32_t i = 0; i < area->nb_buffers; i++)
+		if (rte_mbuf_iova_get(mbufs[i]) != RTE_BAD_IOVA)
+			mbufs[nb_good++] = mbufs[i];
+	rte_mempool_generic_put(area->pool, (void **)mbufs, nb_good, NULL);
+	area->nb_withheld = area->nb_buffers - nb_good;
+	free(mbufs);
+	return 0;
+}
+
 /** A mempool of bare mbufs; their data rooms lie in the memfd. */
 static int
 create_pool(struct onvm_packet_memory *memory, struct onvm_memory_area *area)
@@ -160,7 +252,7 @@ create_pool(struct onvm_packet_memory *memory, struct onvm_memory_area *area)
 	for (uint32_t i = area->first; i < area->first + area->nb_buffers; i++)
 		if (memory->mbufs[i] == NULL || onvm_buffer_index(memory, memory->mbufs[i]) != i)
 			return -EFAULT;
-	return 0;
+	return memory->iovas == NULL ? 0 : withhold(area);
 }
 
 /** Make the areas, each in its node's memory; the thread's own memory policy stays. */
@@ -172,15 +264,19 @@ create_areas(struct onvm_packet_memory *memory)
 	const bool is_known = syscall(SYS_get_mempolicy, &policy, nodes, NODES_MAX + 1, NULL, 0) ==
 			      0;
 
-	for (uint32_t i = 0; i < memory->nb_areas && rc == 0; i++) {
+	for (uint32_t i = 0; i < memory->nb_areas; i++) {
 		struct onvm_memory_area *area = &memory->areas[i];
 
 		area->bind_error = prefer_node(area->node);
 		touch(memory, area);
-		rc = create_pool(memory, area);
-		if (is_known)
-			(void)syscall(SYS_set_mempolicy, policy, nodes, NODES_MAX + 1);
 	}
+	rc = register_memory(memory);
+	for (uint32_t i = 0; i < memory->nb_areas && rc == 0; i++) {
+		(void)prefer_node(memory->areas[i].node);
+		rc = create_pool(memory, &memory->areas[i]);
+	}
+	if (is_known)
+		(void)syscall(SYS_set_mempolicy, policy, nodes, NODES_MAX + 1);
 	return rc;
 }
 
@@ -218,6 +314,8 @@ onvm_packet_memory_init(struct onvm_packet_memory *memory, const uint32_t *nodes
 	memory->buffers = aligned_alloc(64, round_up(nb_buffers * sizeof(*memory->buffers), 64));
 	if (memory->mbufs != NULL && memory->times != NULL && memory->buffers != NULL) {
 		memset(memory->buffers, 0, nb_buffers * sizeof(*memory->buffers));
+		/* Devices without an IOMMU can use nothing else. */
+		use_huge_pages |= rte_eal_iova_mode() == RTE_IOVA_PA;
 		rc = use_huge_pages ? map_file(memory, MFD_HUGETLB) : -ENOMEM;
 		if (rc != 0)
 			rc = map_file(memory, 0);
@@ -240,11 +338,33 @@ onvm_packet_memory_free(struct onvm_packet_memory *memory)
 	}
 	if (memory->fd >= 0)
 		close(memory->fd);
+	free(memory->iovas);
 	free(memory->mbufs);
 	free(memory->times);
 	free(memory->buffers);
 	memset(memory, 0, sizeof(*memory));
 	memory->fd = -1;
+}
+
+int
+onvm_packet_memory_map(struct onvm_packet_memory *memory, struct rte_device *device)
+{
+	if (rte_eal_iova_mode() == RTE_IOVA_PA)
+		return memory->iovas == NULL ? -ENOTSUP : 0;
+	/* Devices behind VFIO share one table of mappings. */
+	if (memory->nb_devices == 0 &&
+	    rte_dev_dma_map(device, memory->base, (uintptr_t)memory->base, memory->bytes) != 0)
+		return (uintptr_t)memory->base + memory->bytes > LOW_END ? -ERANGE : -ENOMEM;
+	memory->nb_devices++;
+	return 0;
+}
+
+void
+onvm_packet_memory_unmap(struct onvm_packet_memory *memory, struct rte_device *device)
+{
+	if (memory->nb_devices != 0 && --memory->nb_devices == 0)
+		(void)rte_dev_dma_unmap(device, memory->base, (uintptr_t)memory->base,
+					memory->bytes);
 }
 
 struct rte_mempool *

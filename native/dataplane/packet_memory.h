@@ -18,6 +18,10 @@
  * buffer goes back to its own pool (mbuf->pool) wherever it is freed. Indices count through all
  * areas, so descriptors, records and checks know nothing of areas.
  *
+ * Network cards read and write it too. Behind an IOMMU they use the manager's own addresses, once
+ * onvm_packet_memory_map() has entered them. Without an IOMMU they use physical addresses: then
+ * the pages must be huge, and a buffer that is not contiguous in them is withheld from its pool.
+ *
  * Life: one per process, created after rte_eal_init(), freed after the workers have stopped.
  * Threads: the mempool is DPDK's. The record of a buffer belongs to the worker that has the buffer;
  * while an NF has it, to the worker of the link it went through.
@@ -32,6 +36,8 @@
 #include <onvm/assert.h>
 
 #include "table_sizes.h"
+
+struct rte_device;
 
 /** Bits of onvm_buffer.flags. */
 enum onvm_buffer_flags {
@@ -68,7 +74,8 @@ struct onvm_memory_area {
 	uint32_t node;
 	uint32_t first;
 	uint32_t nb_buffers;
-	int bind_error; /**< errno with which the kernel refused that node's memory, or 0 */
+	uint32_t nb_withheld; /**< of these, never in the pool: no device can use them */
+	int bind_error;	      /**< errno with which the kernel refused that node's memory, or 0 */
 	struct rte_mempool *pool;
 };
 
@@ -76,6 +83,9 @@ struct onvm_packet_memory {
 	int fd;
 	uint8_t *base;
 	uint64_t bytes;
+	uint64_t page;	     /**< bytes */
+	uint64_t *iovas;     /**< physical addresses of the pages, if devices use those; or NULL */
+	uint32_t nb_devices; /**< with a mapping of it */
 	uint32_t nb_buffers;
 	uint32_t stride;     /**< bytes */
 	uint64_t reciprocal; /**< of the stride in cache lines, for onvm_buffer_index() */
@@ -105,6 +115,16 @@ int
 onvm_packet_memory_init(struct onvm_packet_memory *memory, const uint32_t *nodes, uint32_t nb_nodes,
 			uint32_t nb_buffers, uint32_t data_bytes, int use_huge_pages);
 void onvm_packet_memory_free(struct onvm_packet_memory *memory);
+
+/**
+ * Let a device read and write packet memory: map it in the IOMMU. Control thread only.
+ *
+ * @return 0; -ENOTSUP: there is no IOMMU and the pages are not huge; -ERANGE: the kernel refused,
+ *         and packet memory lies high; -ENOMEM: the kernel refused, mostly because of RLIMIT_MEMLOCK
+ */
+int onvm_packet_memory_map(struct onvm_packet_memory *memory, struct rte_device *device);
+/** Undo onvm_packet_memory_map(); the device has stopped. */
+void onvm_packet_memory_unmap(struct onvm_packet_memory *memory, struct rte_device *device);
 
 /** The pool of a NUMA node; of the first area for a node that has none. */
 struct rte_mempool *onvm_packet_pool(const struct onvm_packet_memory *memory, uint32_t node);

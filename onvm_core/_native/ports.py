@@ -54,6 +54,7 @@ class NativePorts:
             tx_bytes=stats.tx_bytes,
             is_finished=bool(stats.is_finished),
             n_held=stats.nb_held,
+            is_gone=bool(stats.is_gone),
             latency=tuple(stats.latency),
         )
 

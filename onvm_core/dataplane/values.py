@@ -193,6 +193,8 @@ class PortCounters(msgspec.Struct, frozen=True):
     is_finished: bool
     n_held: int
     latency: tuple[int, ...]
+    is_gone: bool = False
+    """Its device has been taken away."""
 
 
 class HostCounters(msgspec.Struct, frozen=True):

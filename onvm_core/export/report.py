@@ -77,6 +77,8 @@ class PortReport(msgspec.Struct, frozen=True):
     """Packets received and sent per second, in millions."""
     latency: Latency
     """From reception on any port to sending here."""
+    is_gone: bool = False
+    """Its device has been taken away."""
 
 
 class GeneratorReport(msgspec.Struct, frozen=True):

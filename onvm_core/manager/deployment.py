@@ -103,7 +103,7 @@ class Deployment:
         placement: PlacementPolicy,
         ports_of: Callable[[Sequence[str]], Sequence[str]] | None = None,
         worker_cpus: Sequence[int] | None = None,
-        use_pci: bool = False,
+        cards: Sequence[str] | None = None,
         classifiers: Mapping[str, Classifier] | None = None,
         survives: bool = False,
         start_plane: StartDataPlane = early_start.start_plane,
@@ -121,9 +121,7 @@ class Deployment:
         self.remote_services: set[str] = set()
         self._state = _State()
         self._begin = time.monotonic()
-        self.manager = Manager(
-            directory, settings, workers, use_pci=use_pci, start_plane=start_plane
-        )
+        self.manager = Manager(directory, settings, workers, cards=cards, start_plane=start_plane)
         self.manager.on_host_change = self._on_host_change
         self.chains = Chains(self.manager, self.port_number, classifiers)
         self.on_host_change: Callable[[NfHost], None] = lambda host: None

@@ -24,6 +24,7 @@ from onvm_core.manager.nf_hosts.attach import AttachServer, Connection
 from onvm_core.manager.nf_hosts.meters import Meters
 from onvm_core.manager.nf_hosts.registry import HostState, NfHost, Registry
 from onvm_core.manager.startup import early_start, times
+from onvm_core.manager.startup.cards import needs_physical
 from onvm_core.manager.startup.environment import eal_arguments
 from onvm_core.manager.startup.numa import cpu_nodes, process_node
 from onvm_sdk.errors import OnvmError
@@ -43,6 +44,7 @@ class Manager:
         directory: where its sockets are; made if need be.
         settings: sizes of the data plane.
         worker_cpus: one CPU for each worker lcore.
+        cards: PCI addresses of its network cards; see `eal_arguments`.
         start_plane: makes the data plane.
 
     Attributes:
@@ -55,7 +57,7 @@ class Manager:
         settings: DataplaneSettings,
         worker_cpus: Sequence[int],
         *,
-        use_pci: bool = False,
+        cards: Sequence[str] | None = None,
         start_plane: StartDataPlane = early_start.start_plane,
     ) -> None:
         self.settings = settings
@@ -76,7 +78,9 @@ class Manager:
         self.attach = AttachServer(folder / "attach.sock", self.selector, self)
         try:
             times.lap("wiring")
-            self.plane = start_plane(settings, eal_arguments(worker_cpus, use_pci=use_pci))
+            is_physical = needs_physical(cards or ())
+            arguments = eal_arguments(worker_cpus, cards=cards, is_physical=is_physical)
+            self.plane = start_plane(settings, arguments)
             self.plane.start()
             times.lap("data plane")
         except BaseException:

@@ -18,7 +18,15 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from onvm_core.dataplane.interface import DataplaneError, PortPlane
-from onvm_core.dataplane.values import DevicePort, GeneratorPort, NullPort, PcapPort
+from onvm_core.dataplane.values import (
+    DataplaneSettings,
+    DevicePort,
+    GeneratorPort,
+    NullPort,
+    PcapPort,
+)
+from onvm_core.manager.startup.cards import cards_obstacle, pci_address
+from onvm_core.manager.startup.environment import buffer_bytes
 from onvm_core.manager.startup.numa import device_node
 from onvm_core.plugins import PluginManager
 from onvm_core.plugins.port_kind import (
@@ -31,7 +39,7 @@ from onvm_core.plugins.port_kind import (
 )
 from onvm_sdk.errors import ConfigError
 
-__all__ = ["Direction", "PortKind", "PortUri", "open_port", "parse_uri", "port_kinds"]
+__all__ = ["Direction", "PortKind", "PortUri", "cards_of", "open_port", "parse_uri", "port_kinds"]
 
 Count = Annotated[int, msgspec.Meta(ge=0)]
 RATE = "Packets per second; 0: as fast as possible."
@@ -119,6 +127,51 @@ def open_port(
         raise ConfigError(
             f"expected a port that can be opened: {line}", file=file, field=place, value=uri.text
         ) from None
+
+
+def cards_of(
+    uris: Mapping[str, str],
+    kinds: Mapping[str, PortKind],
+    settings: DataplaneSettings,
+    *,
+    file: str | None = None,
+) -> list[str] | None:
+    """PCI addresses of the cards that ports need; None: no port needs PCI devices.
+
+    DPDK takes hold of cards when it starts, so this must be known, and be right, before that.
+
+    Args:
+        uris: of ports, by the fields in which they stand.
+
+    Raises:
+        ConfigError: a card that cannot be used.
+    """
+    needs_pci = False
+    fields: dict[str, str] = {}
+    for field, text in uris.items():
+        uri = parse_uri(text, file=file, field=field)
+        if uri.scheme not in kinds or not kinds[uri.scheme].needs_pci:
+            continue
+        needs_pci = True
+        if kinds[uri.scheme] is not PCI:  # a plugin's own: any device
+            continue
+        address = _card_address(uri.target, field, file)
+        if address in fields:
+            raise ConfigError(
+                f"expected a card of its own, {fields[address]} has this one",
+                file=file,
+                field=field,
+                value=text,
+            )
+        fields[address] = field
+    packet_bytes = (
+        settings.n_buffers * buffer_bytes(settings.data_bytes) * len(settings.memory_nodes)
+    )
+    address, line = cards_obstacle(list(fields), packet_bytes)
+    if line:
+        field = fields[address]
+        raise ConfigError(line, file=file, field=field, value=uris[field])
+    return list(fields) if needs_pci else None
 
 
 # ---- the kinds that come with onvm ----
@@ -372,13 +425,19 @@ def _memif(port: PortRequest) -> Device:
 
 
 def _pci(port: PortRequest) -> Device:
-    if not Path("/sys/bus/pci/devices", port.target).exists():
+    return Device(_card_address(port.target, f"port {port.name}"))
+
+
+def _card_address(target: str, field: str, file: str | None = None) -> str:
+    address = pci_address(target)
+    if not address:
         raise ConfigError(
-            "expected the address of a PCI device, as in 0000:01:00.0",
-            field=f"port {port.name}",
-            value=port.target,
+            "expected the address of a network card, as in pci:0000:01:00.0; run: lspci -D",
+            file=file,
+            field=field,
+            value=f"pci:{target}",
         )
-    return Device(port.target)
+    return address
 
 
 GEN = PortKind(options=GenOptions, open=_open_gen)

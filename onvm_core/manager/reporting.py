@@ -211,6 +211,7 @@ def make_report(manager: Manager, ports: Mapping[int, tuple[str, str]], seconds:
             tx_bytes=sent[port].tx_bytes,
             mpps=round((received[port].rx + sent[port].tx) / seconds / 1e6, 3),
             latency=latency_of(plane, sent[port].latency),
+            is_gone=received[port].is_gone,
         )
         for port, (name, uri) in ports.items()
     ]

@@ -13,3 +13,4 @@ def test_node_without_buffers_does_not_take_those_of_the_other(drive) -> None:
     assert line["meanwhile"][1] > BUFFERS // 2, "the other node still has buffers"
     assert line["drained"] == [[BUFFERS, 0], [BUFFERS, 0]]
     assert line["balance"]["missing"] == 0
+    assert line["end"] <= 1 << 39, "IOMMUs of 39 bits reach it"

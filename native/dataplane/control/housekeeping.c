@@ -5,6 +5,7 @@
 
 #include <rte_lcore.h>
 
+#include "control/ports.h"
 #include "control/publish.h"
 #include "control_thread.h"
 #include "steering/recycle.h"
@@ -67,6 +68,7 @@ run_housekeeping(void *arg)
 				    __atomic_load_n(&steering->nb_retired, __ATOMIC_ACQUIRE) == 0 ?
 					    NULL :
 					    steering);
+		onvm_ports_release(&onvm_dp);
 		if (++nb_turns % RECYCLE_TURNS == 0)
 			recycle_paths(&onvm_dp);
 		nanosleep(&pause, NULL);

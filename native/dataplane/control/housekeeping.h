@@ -4,7 +4,8 @@
 
 /**
  * @file
- * The thread that ages flows and makes retired paths free again (steering.h).
+ * The thread that ages flows, makes retired paths free again (steering.h), and lets go of devices
+ * that are taken away.
  */
 
 /** Start the thread; 0 or not. */

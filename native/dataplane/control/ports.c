@@ -7,6 +7,7 @@
 #include "control/ports.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +16,9 @@
 #include "control/publish.h"
 #include "flows/chain_rules.h"
 #include "ports/kinds.h"
+
+/** Held while a port is closed, or its device released, by one thread or the other. */
+static pthread_mutex_t closing = PTHREAD_MUTEX_INITIALIZER;
 
 void
 onvm_port_free(struct onvm_dataplane *dp, uint32_t id)
@@ -111,6 +115,29 @@ onvm_port_open(struct onvm_dataplane *dp, const char *name, onvm_port_opener *op
 	return port->id;
 }
 
+void
+onvm_ports_release(struct onvm_dataplane *dp)
+{
+	for (uint32_t id = 0; id < ONVM_PORTS_MAX; id++) {
+		struct onvm_port *port = &dp->ports[id];
+
+		/* Pairs with the release store of the thread that heard of it. */
+		if (!__atomic_load_n(&port->is_gone, __ATOMIC_ACQUIRE) || port->is_released)
+			continue;
+		pthread_mutex_lock(&closing);
+		if (__atomic_load_n(&port->state, __ATOMIC_ACQUIRE) == ONVM_PORT_OPEN) {
+			onvm_publish(dp);
+			/* A worker that stops may still be in the device: closing the port follows. */
+			if (!__atomic_load_n(&dp->must_stop, __ATOMIC_ACQUIRE) &&
+			    port->ops->release != NULL) {
+				port->ops->release(port);
+				port->is_released = true;
+			}
+		}
+		pthread_mutex_unlock(&closing);
+	}
+}
+
 int
 onvm_dp_port_null(const char *name, uint32_t size, uint32_t nb_flows, uint32_t is_random,
 		  uint32_t is_source, uint32_t nb_queues, uint64_t rate_pps, uint64_t count)
@@ -173,6 +200,7 @@ onvm_dp_port_close(uint32_t id)
 			return onvm_fail(-EBUSY, "port %s belongs to a chain", dp->ports[id].name);
 	if (dp->ports[id].is_tunnel)
 		onvm_prober_stop(&dp->prober);
+	pthread_mutex_lock(&closing);
 	__atomic_store_n(&dp->ports[id].state, ONVM_PORT_CLOSING, __ATOMIC_RELEASE);
 	onvm_publish(dp);
 	/* No worker uses it any more. Its packets remain part of the sums. */
@@ -181,6 +209,7 @@ onvm_dp_port_close(uint32_t id)
 		dp->closed_tx += dp->wports[w][id]->stats.tx;
 	}
 	onvm_port_free(dp, id);
+	pthread_mutex_unlock(&closing);
 	return 0;
 }
 

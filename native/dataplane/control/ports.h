@@ -12,6 +12,8 @@
 /** Take a free port, open it and put it into service; @return its ID. */
 int onvm_port_open(struct onvm_dataplane *dp, const char *name, onvm_port_opener *open,
 		   const void *options);
+/** Let go of devices that are being taken away; their ports stay, without packets. Any thread. */
+void onvm_ports_release(struct onvm_dataplane *dp);
 /** Free the worker ports and rules of a closed port. */
 void onvm_port_free(struct onvm_dataplane *dp, uint32_t port);
 

@@ -68,7 +68,6 @@ onvm_dp_read_stats(struct onvm_dp_stats *stats)
 		stats->sleeps += own->sleeps;
 	}
 	stats->flows = onvm_flow_table_used(&dp->flows);
-	stats->buffers_total = dp->memory.nb_buffers;
 	stats->nb_areas = dp->memory.nb_areas;
 	for (uint32_t a = 0; a < dp->memory.nb_areas; a++) {
 		const struct onvm_memory_area *area = &dp->memory.areas[a];
@@ -76,10 +75,11 @@ onvm_dp_read_stats(struct onvm_dp_stats *stats)
 
 		own->numa_node = area->node;
 		own->bind_error = area->bind_error;
-		own->total = area->nb_buffers;
+		own->total = area->nb_buffers - area->nb_withheld;
 		own->free = rte_mempool_avail_count(area->pool);
 		for (uint32_t i = area->first; i < area->first + area->nb_buffers; i++)
 			own->with_nfs += dp->memory.buffers[i].owner != ONVM_OWNER_NONE;
+		stats->buffers_total += own->total;
 		stats->buffers_free += own->free;
 		stats->buffers_with_nfs += own->with_nfs;
 	}
@@ -108,6 +108,7 @@ onvm_dp_read_port(uint32_t port, struct onvm_dp_port_stats *stats)
 		stats->nb_held += wport->nb_held;
 	}
 	stats->is_finished = __atomic_load_n(&dp->ports[port].is_finished, __ATOMIC_ACQUIRE);
+	stats->is_gone = __atomic_load_n(&dp->ports[port].is_gone, __ATOMIC_ACQUIRE);
 	return 0;
 }
 

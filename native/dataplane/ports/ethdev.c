@@ -25,7 +25,8 @@
 struct ethdev_port {
 	uint16_t ethdev;
 	struct rte_mempool *copy_pool; /**< of drivers that cannot use split memory, or NULL */
-	char device[128];
+	bool is_mapped;		       /**< the device reaches packet memory by DMA */
+	char fault[160];	       /**< why it cannot be opened, where that takes numbers */
 };
 
 /** Copy received packets into packet memory. */
@@ -63,6 +64,8 @@ ethdev_rx(struct onvm_port *port, uint16_t queue, struct rte_mbuf **mbufs, uint1
 	const struct ethdev_port *own = port->priv;
 	uint16_t nb_rx, nb_kept = 0;
 
+	if (unlikely(__atomic_load_n(&port->is_gone, __ATOMIC_RELAXED)))
+		return 0;
 	if (own->copy_pool != NULL) {
 		struct rte_mbuf *from[RX_MAX];
 
@@ -86,8 +89,11 @@ static uint16_t
 ethdev_tx(struct onvm_port *port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t nb)
 {
 	const struct ethdev_port *own = port->priv;
-	uint16_t nb_tx = rte_eth_tx_burst(own->ethdev, queue, mbufs, nb);
+	uint16_t nb_tx;
 
+	if (unlikely(__atomic_load_n(&port->is_gone, __ATOMIC_RELAXED)))
+		return 0;
+	nb_tx = rte_eth_tx_burst(own->ethdev, queue, mbufs, nb);
 	/* Virtual devices fill up for microseconds; a short second look saves a retransmission. */
 	for (int turn = 0; nb_tx < nb && turn < 8; turn++) {
 		rte_pause();
@@ -97,17 +103,54 @@ ethdev_tx(struct onvm_port *port, uint16_t queue, struct rte_mbuf **mbufs, uint1
 	return nb_tx;
 }
 
+/** Whether it is a network card, and no device that exists in software only. */
+static bool
+is_card(const struct rte_eth_dev_info *info)
+{
+	return info->device != NULL && strcmp(rte_bus_name(rte_dev_bus(info->device)), "pci") == 0;
+}
+
+/** The kernel wants a card back, and waits until we let go of it. In a thread of the environment. */
 static void
-ethdev_close(struct onvm_port *port)
+on_device_event(const char *name, enum rte_dev_event_type event, void *arg)
+{
+	struct onvm_port *port = arg;
+
+	RTE_SET_USED(name);
+	/* Pairs with the acquire load in onvm_ports_release(). */
+	if (event == RTE_DEV_EVENT_REMOVE)
+		__atomic_store_n(&port->is_gone, 1, __ATOMIC_RELEASE);
+}
+
+static void
+ethdev_release(struct onvm_port *port)
 {
 	struct ethdev_port *own = port->priv;
 	struct rte_eth_dev_info info;
 
+	if (own->ethdev == RTE_MAX_ETHPORTS)
+		return;
 	rte_eth_dev_stop(own->ethdev);
-	if (rte_eth_dev_info_get(own->ethdev, &info) == 0 && info.device != NULL)
+	if (rte_eth_dev_info_get(own->ethdev, &info) == 0 && info.device != NULL) {
+		if (own->is_mapped)
+			onvm_packet_memory_unmap(port->memory, info.device);
+		if (is_card(&info))
+			(void)rte_dev_event_callback_unregister(rte_dev_name(info.device),
+								on_device_event, port);
 		rte_dev_remove(info.device);
-	else
+	} else {
 		rte_eth_dev_close(own->ethdev);
+	}
+	own->is_mapped = false;
+	own->ethdev = RTE_MAX_ETHPORTS;
+}
+
+static void
+ethdev_close(struct onvm_port *port)
+{
+	struct ethdev_port *own = port->priv;
+
+	ethdev_release(port);
 	rte_mempool_free(own->copy_pool);
 	free(own);
 }
@@ -115,6 +158,7 @@ ethdev_close(struct onvm_port *port)
 static const struct onvm_port_ops ethdev_ops = {
 	.rx_burst = ethdev_rx,
 	.tx_burst = ethdev_tx,
+	.release = ethdev_release,
 	.close = ethdev_close,
 };
 
@@ -128,6 +172,66 @@ configure_rss(struct rte_eth_conf *conf, const struct rte_eth_dev_info *info, ui
 	conf->rx_adv_conf.rss_conf.rss_hf =
 		info->flow_type_rss_offloads &
 		(RTE_ETH_RSS_IP | RTE_ETH_RSS_TCP | RTE_ETH_RSS_UDP | RTE_ETH_RSS_SCTP);
+}
+
+/** Let a card reach packet memory; otherwise no packet would ever arrive or leave. */
+static int
+map_memory(struct onvm_port *port, struct ethdev_port *own, const struct rte_eth_dev_info *info,
+	   const char **step)
+{
+	int rc;
+
+	if (!is_card(info) || own->copy_pool != NULL)
+		return 0;
+	rc = onvm_packet_memory_map(port->memory, info->device);
+	own->is_mapped = rc == 0;
+	(void)rte_dev_event_callback_register(rte_dev_name(info->device), on_device_event, port);
+	if (rc == -ENOTSUP)
+		*step = "packet memory must be huge pages where there is no IOMMU; run: "
+			"echo 512 | sudo tee /proc/sys/vm/nr_hugepages";
+	else if (rc == -ERANGE)
+		*step = "the card's IOMMU cannot be given packet memory, which lies above 2^39";
+	else if (rc != 0)
+		*step = "packet memory cannot be locked for the card; run: "
+			"sudo prlimit --pid $$ --memlock=unlimited";
+	return rc;
+}
+
+/** The largest frame that @p driver receives into one buffer of @p room bytes. */
+static uint32_t
+frame_of(const char *driver, uint32_t room)
+{
+	/* Cards are told the size of buffers in steps: these in powers of two, others in KiB. */
+	if (strcmp(driver, "net_e1000_em") == 0)
+		return RTE_MIN(1u << (31 - __builtin_clz(room)), 16384u);
+	return room / 1024 * 1024;
+}
+
+/** Refuse an MTU whose frames would come in pieces: NFs see whole packets. */
+static int
+check_buffers(const struct onvm_port *port, struct ethdev_port *own,
+	      const struct rte_eth_dev_info *info, uint32_t mtu, const char **step)
+{
+	const uint32_t frame = mtu + RTE_ETHER_HDR_LEN + RTE_ETHER_CRC_LEN +
+			       2 * sizeof(struct rte_vlan_hdr);
+	const uint32_t room = port->memory->stride - RTE_PKTMBUF_HEADROOM;
+	uint32_t wanted = 1024;
+
+	if (!is_card(info) || own->copy_pool != NULL || frame_of(info->driver_name, room) >= frame)
+		return 0;
+	while (wanted <= UINT16_MAX && frame_of(info->driver_name, wanted) < frame)
+		wanted += 1024;
+	if (wanted <= UINT16_MAX)
+		snprintf(own->fault, sizeof(own->fault),
+			 "mtu %u: expected buffers for whole packets, set buffer_size = %u in "
+			 "[dataplane]",
+			 mtu, wanted);
+	else
+		snprintf(own->fault, sizeof(own->fault),
+			 "mtu %u: expected an MTU whose packets fit into one buffer of %s", mtu,
+			 info->driver_name);
+	*step = own->fault;
+	return -EINVAL;
 }
 
 /** Socket of the device, or of the NIC behind a virtual one; below 0: none, or unknown. */
@@ -153,8 +257,11 @@ start_device(struct onvm_port *port, struct ethdev_port *own,
 	int rc;
 
 	memset(&conf, 0, sizeof(conf));
-	*step = "device information";
+	*step = "device information:";
 	rc = rte_eth_dev_info_get(own->ethdev, &info);
+	if (rc != 0)
+		return rc;
+	rc = map_memory(port, own, &info, step);
 	if (rc != 0)
 		return rc;
 	node = node_of(own, options, &info);
@@ -167,19 +274,23 @@ start_device(struct onvm_port *port, struct ethdev_port *own,
 	*step = "mtu: larger than the frames of this driver";
 	if (options->mtu + RTE_ETHER_HDR_LEN + RTE_ETHER_CRC_LEN > info.max_rx_pktlen)
 		return -EINVAL;
+	rc = check_buffers(port, own, &info, options->mtu == 0 ? RTE_ETHER_MTU : options->mtu,
+			   step);
+	if (rc != 0)
+		return rc;
 	if (options->mtu != 0)
 		conf.rxmode.mtu = options->mtu;
-	*step = "configuration";
+	*step = "configuration:";
 	rc = rte_eth_dev_configure(own->ethdev, (uint16_t)nb_rx, (uint16_t)nb_workers, &conf);
 	if (rc != 0)
 		return rc;
 	if (options->mtu != 0) {
-		*step = "mtu";
+		*step = "mtu:";
 		rc = rte_eth_dev_set_mtu(own->ethdev, (uint16_t)options->mtu);
 		if (rc != 0 && rc != -ENOTSUP)
 			return rc;
 	}
-	*step = "queue set-up";
+	*step = "queue set-up:";
 	rc = rte_eth_dev_adjust_nb_rx_tx_desc(own->ethdev, &nb_rx_desc, &nb_tx_desc);
 	for (uint32_t queue = 0; queue < nb_rx && rc == 0; queue++)
 		rc = rte_eth_rx_queue_setup(own->ethdev, (uint16_t)queue, nb_rx_desc,
@@ -193,11 +304,41 @@ start_device(struct onvm_port *port, struct ethdev_port *own,
 		*step = "queue set-up: its frames need a larger buffer_size, or there is no memory";
 	if (rc != 0)
 		return rc;
-	*step = "start";
+	*step = "start:";
 	rc = rte_eth_dev_start(own->ethdev);
 	if (rc == 0 && options->is_promiscuous)
 		(void)rte_eth_promiscuous_enable(own->ethdev); /* not every driver has it */
 	port->nb_queues = (uint16_t)nb_rx;
+	return rc;
+}
+
+/** Find or make the device, and reserve it: the environment may have probed it at its start. */
+static int
+find_device(struct onvm_port *port, struct ethdev_port *own, const char *device, const char **step)
+{
+	struct rte_eth_dev_owner owner = {.id = RTE_ETH_DEV_NO_OWNER};
+	char name[64];
+	uint16_t found;
+	int rc;
+
+	snprintf(name, sizeof(name), "%.*s", (int)strcspn(device, ","), device);
+	if (rte_eth_dev_get_port_by_name(name, &found) != 0) {
+		rc = rte_dev_probe(device);
+		if (rc != 0 && rc != -EEXIST)
+			return rc;
+		if (rte_eth_dev_get_port_by_name(name, &found) != 0)
+			return -ENODEV;
+	}
+	snprintf(owner.name, sizeof(owner.name), "%s", port->name);
+	rc = rte_eth_dev_owner_new(&owner.id);
+	if (rc == 0)
+		rc = rte_eth_dev_owner_set(found, &owner);
+	if (rc == -EPERM) {
+		*step = "this device is a port already";
+		return -EBUSY;
+	}
+	if (rc == 0)
+		own->ethdev = found;
 	return rc;
 }
 
@@ -207,7 +348,7 @@ onvm_port_ethdev_open(struct onvm_port *port, const void *kind_options, uint32_t
 {
 	const struct onvm_ethdev_options *options = kind_options;
 	struct ethdev_port *own = calloc(1, sizeof(*own));
-	const char *step = "probe";
+	const char *step = "probe:"; /* the system's own words follow a colon */
 	char name[64];
 	int rc;
 
@@ -217,19 +358,9 @@ onvm_port_ethdev_open(struct onvm_port *port, const void *kind_options, uint32_t
 	/* Their chatter about kernel features would end up between the user's tables. */
 	libbpf_set_print(NULL);
 	libxdp_set_print(NULL);
-	rc = rte_dev_probe(options->device);
-	if (rc == -EEXIST) /* a PCI device that the environment has probed */
-		rc = 0;
-	if (rc == 0) {
-		snprintf(name, sizeof(name), "%.*s", (int)strcspn(options->device, ","),
-			 options->device);
-		if (rte_eth_dev_get_port_by_name(name, &own->ethdev) != 0) {
-			own->ethdev = RTE_MAX_ETHPORTS;
-			rc = -ENODEV;
-		}
-	}
+	rc = find_device(port, own, options->device, &step);
 	if (rc == 0 && options->needs_copy) {
-		step = "receive pool";
+		step = "receive pool:";
 		snprintf(name, sizeof(name), "onvm-rx-%u", port->id);
 		own->copy_pool = rte_pktmbuf_pool_create(name, COPY_POOL_BUFFERS, 256, 0,
 							 RTE_MBUF_DEFAULT_BUF_SIZE,
@@ -239,14 +370,10 @@ onvm_port_ethdev_open(struct onvm_port *port, const void *kind_options, uint32_t
 	if (rc == 0)
 		rc = start_device(port, own, options, nb_workers, &step);
 	if (rc != 0) {
-		snprintf(error, error_size, "%s: %s", step, strerror(-rc));
+		snprintf(error, error_size, step[strlen(step) - 1] == ':' ? "%s %s" : "%s", step,
+			 strerror(-rc));
 		port->priv = own;
-		if (own->ethdev != RTE_MAX_ETHPORTS) {
-			ethdev_close(port);
-		} else {
-			rte_mempool_free(own->copy_pool);
-			free(own);
-		}
+		ethdev_close(port);
 		port->priv = NULL;
 		return rc;
 	}

@@ -43,6 +43,8 @@ struct onvm_port_ops {
 			     uint16_t nb);
 	/** TSC at which the queue has its next packet, 0: at any time. May be NULL. */
 	uint64_t (*next_due)(struct onvm_port *port, uint16_t queue);
+	/** Let go of a device that is gone; no worker uses it any more. May be NULL. */
+	void (*release)(struct onvm_port *port);
 	void (*close)(struct onvm_port *port);
 };
 
@@ -60,6 +62,8 @@ struct onvm_port {
 	bool is_tunnel;	   /**< to the peers: its packets say which path they are on */
 	/** atomic: no packet will come in again of itself (a generator's server may still answer) */
 	uint8_t is_finished;
+	uint8_t is_gone;  /**< atomic: its device is being taken away: no packets from or to it */
+	bool is_released; /**< and nothing of ours uses the device any more */
 	uint16_t id;
 	uint16_t nb_queues;
 	uint16_t nb_wake_fds;

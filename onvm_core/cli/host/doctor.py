@@ -32,12 +32,9 @@ def doctor(
         ],
         {"health": "", "subject": "What", "found": "Found", "purpose": "For"},
     )
-    fixes = [
-        (finding.subject, finding.fix)
-        for finding in findings
-        if finding.health is Health.LACK and finding.fix
-    ]
-    if fixes:
-        print("\nTo fix:")
-    for subject, fix in fixes:
-        print(f"  # {subject}\n  {fix}")
+    for heading, health in (("To fix:", Health.LACK), ("If you want it:", Health.OK)):
+        fixes = [(one.subject, one.fix) for one in findings if one.health is health and one.fix]
+        if fixes:
+            print(f"\n{heading}")
+        for subject, fix in fixes:
+            print(f"  # {subject}\n  {fix}")

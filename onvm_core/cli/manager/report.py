@@ -53,7 +53,7 @@ def _ports(report: Report) -> Table:
     for port in report.ports:
         table.add_row(
             port.name,
-            port.uri if len(port.uri) <= 36 else port.uri[:35] + "…",
+            (port.uri if len(port.uri) <= 36 else port.uri[:35] + "…") + " gone" * port.is_gone,
             f"{port.rx:,}",
             f"{port.tx:,}",
             f"{port.mpps:.2f}",

@@ -33,7 +33,7 @@ from onvm_core.manager.deployment import Deployment
 from onvm_core.manager.placement.allocator import load_policy
 from onvm_core.manager.placement.policy import DEFAULT_POLICY
 from onvm_core.manager.placement.topology import port_node
-from onvm_core.manager.ports import PortKind, parse_uri, port_kinds
+from onvm_core.manager.ports import PortKind, cards_of, parse_uri, port_kinds
 from onvm_core.manager.startup.environment import split_cpus, worker_nodes
 from onvm_core.manager.startup.numa import memory_nodes
 from onvm_core.plugins import discover, find
@@ -237,7 +237,6 @@ def run_once(request: RunRequest) -> Report:
     launchers.get(request.launcher, field="--launcher")
     for warning in launchers.warnings if request.nfs else ():
         print(f"note: {warning}", file=sys.stderr)
-    uris = (parse_uri(request.near, field="--in"), parse_uri(request.far, field="--out"))
     settings = DataplaneSettings(
         n_workers=request.n_workers,
         worker_nodes=(nodes := worker_nodes(split_cpus(request.n_workers)[0])),
@@ -247,7 +246,7 @@ def run_once(request: RunRequest) -> Report:
         ring_length=request.ring_length,
         idle_policy=1 if request.is_busy else 0,
     )
-    use_pci = any(uri.scheme in kinds and kinds[uri.scheme].needs_pci for uri in uris)
+    cards = cards_of({"--in": request.near, "--out": request.far}, kinds, settings)
     with (
         temporary_directory() as directory,
         stop_on_signals() as stop,
@@ -258,7 +257,7 @@ def run_once(request: RunRequest) -> Report:
             package=installed.get,
             launchers=launchers,
             placement=load_policy(DEFAULT_POLICY),
-            use_pci=use_pci,
+            cards=cards,
         ) as deployment,
     ):
         deployment.plane.pause_sources(True)  # they can wait until there is a chain

@@ -23,7 +23,7 @@ from onvm_core.manager.config.plan import make_plan
 from onvm_core.manager.config.toml_writer import format_toml
 from onvm_core.manager.deployment import Deployment, NfFailed
 from onvm_core.manager.nf_hosts.registry import NfHost
-from onvm_core.manager.ports import PortKind, parse_uri
+from onvm_core.manager.ports import PortKind, cards_of
 from onvm_core.manager.service.automation import Automation
 from onvm_core.manager.service.chain_requests import ChainRequests
 from onvm_core.manager.service.state_requests import StateRequests
@@ -151,17 +151,18 @@ class Service:
     def _deploy(
         self, kinds: Mapping[str, PortKind], extensions: Extensions, start_plane: StartDataPlane
     ) -> Deployment:
-        schemes = {parse_uri(port.uri).scheme for port in self._config.ports.values()}
+        uris = {f"ports.{name}.uri": port.uri for name, port in self._config.ports.items()}
+        settings = self._config.dataplane.settings(uris.values())
         return Deployment(
             self._directory,
-            self._config.dataplane.settings(port.uri for port in self._config.ports.values()),
+            settings,
             kinds=kinds,
             package=self._installed,
             launchers=self._launchers,
             placement=extensions.placement,
             ports_of=self._ports_of,
             worker_cpus=self._config.dataplane.cpus or None,
-            use_pci=any(kinds[scheme].needs_pci for scheme in schemes),
+            cards=cards_of(uris, kinds, settings, file=str(self._config_path)),
             classifiers=extensions.classifiers,
             survives=True,
             start_plane=start_plane,

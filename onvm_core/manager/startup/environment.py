@@ -15,6 +15,7 @@ import msgspec
 
 from onvm_core.dataplane.limits import RING_LENGTH_MIN
 from onvm_core.dataplane.values import DataplaneSettings
+from onvm_core.manager.startup.cards import EAL_MIB
 from onvm_core.manager.startup.numa import cpu_nodes, device_node, memory_nodes
 from onvm_sdk.errors import ConfigError
 from onvm_sdk.limits import HEADROOM, WORKERS_MAX
@@ -140,26 +141,32 @@ def buffer_bytes(data_bytes: int) -> int:
 
 
 def eal_arguments(
-    worker_cpus: Sequence[int], *, memory_mib: int = 512, use_pci: bool = False
+    worker_cpus: Sequence[int], *, cards: Sequence[str] | None = None, is_physical: bool = False
 ) -> list[str]:
     """Arguments of DPDK's environment for workers on the given CPUs.
 
     Lcore 0 is the control thread and may run on any CPU; worker i is lcore i + 1.
+
+    Args:
+        cards: PCI addresses of the devices to use; empty: all that DPDK can use; None: none. Each
+            device belongs to one process, so a manager must leave those of others alone.
+        is_physical: the cards use physical addresses, and all memory is huge pages.
     """
     everywhere = ",".join(str(cpu) for cpu in sorted(os.sched_getaffinity(0)))
     lcores = [f"0@({everywhere})"]
     lcores += [f"{i + 1}@{cpu}" for i, cpu in enumerate(worker_cpus)]
-    arguments = [
+    memory = ["--in-memory", "--iova-mode=pa"] if is_physical else ["--no-huge", "--iova-mode=va"]
+    return [
         "onvm",
-        "--no-huge",
+        *memory,
         "--no-shconf",
-        "--iova-mode=va",
         "--no-telemetry",
         "--log-level=4",
         "--log-level=pmd.net.tap:2",
         "-m",
-        str(memory_mib),
+        str(EAL_MIB),
         "--lcores",
         ",".join(lcores),
+        *(["--no-pci"] if cards is None else []),
+        *(argument for card in cards or () for argument in ("-a", card)),
     ]
-    return arguments if use_pci else [*arguments, "--no-pci"]

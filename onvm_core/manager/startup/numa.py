@@ -6,15 +6,15 @@ Light, because a manager asks this before the rest of it is imported.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+
+from onvm_core.manager.startup.cards import pci_address
 
 __all__ = ["cpu_nodes", "device_node", "memory_nodes", "parse_cpu_list", "process_node"]
 
 AREAS_MAX = 8
 """NUMA nodes with packet memory (ONVM_AREAS_MAX)."""
-_PCI = re.compile(r"(?:[0-9a-f]{4}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]", re.IGNORECASE)
 
 
 def cpu_nodes(root: Path = Path("/")) -> dict[int, int]:
@@ -28,10 +28,8 @@ def cpu_nodes(root: Path = Path("/")) -> dict[int, int]:
 
 def device_node(scheme: str, target: str, root: Path = Path("/")) -> int | None:
     """NUMA node of a port's device; None when there is no device or it does not say."""
-    if scheme == "pci" and _PCI.fullmatch(target):
-        address = target.lower()
-        full = address if address.count(":") == 2 else f"0000:{address}"
-        folder = root / "sys/bus/pci/devices" / full
+    if scheme == "pci" and (address := pci_address(target)):
+        folder = root / "sys/bus/pci/devices" / address
     elif scheme.startswith("af_") and target and "/" not in target:
         folder = root / "sys/class/net" / target / "device"
     else:

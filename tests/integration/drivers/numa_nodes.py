@@ -35,6 +35,13 @@ def free(bed: Bed) -> list[int]:
     return [area.free for area in bed.plane.read_plane().areas]
 
 
+def packet_memory_end() -> int:
+    """The address at which packet memory ends in this process."""
+    lines = Path("/proc/self/maps").read_text(encoding="ascii").splitlines()
+    ends = [line.split()[0].split("-")[1] for line in lines if "memfd:onvm-packets" in line]
+    return max(int(end, 16) for end in ends)
+
+
 def main() -> None:
     """Run it."""
     (directory,) = sys.argv[1:]
@@ -78,6 +85,7 @@ def main() -> None:
             meanwhile=meanwhile,
             drained=drained,
             balance=balance,
+            end=packet_memory_end(),
         )
 
 

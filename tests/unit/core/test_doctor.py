@@ -20,10 +20,49 @@ def write(root: Path, path: str, text: str = "") -> None:
 
 def test_bare_host_lacks_and_every_lack_that_can_be_fixed_says_how(tmp_path: Path) -> None:
     found = findings(tmp_path)
-    for subject in ("huge pages", "capabilities", "IOMMU", "vfio-pci", "/dev/net/tun"):
+    for subject in ("capabilities", "IOMMU", "vfio-pci", "/dev/net/tun"):
         assert found[subject].health is Health.LACK
         assert found[subject].fix
         assert found[subject].purpose
+    assert "enable_unsafe_noiommu_mode" not in found["IOMMU"].fix, "this kernel has no such option"
+
+
+def add_card(root: Path, driver: str) -> None:
+    device = "sys/bus/pci/devices/0000:41:00.0"
+    write(root, f"{device}/class", "0x020000")
+    write(root, f"{device}/numa_node", "1")
+    (root / device / "driver").symlink_to(f"../../drivers/{driver}")
+
+
+def test_cards_are_listed_with_the_line_that_binds_them(tmp_path: Path) -> None:
+    add_card(tmp_path, "e1000e")
+    write(tmp_path, "sys/bus/pci/devices/0000:41:00.0/net/eth1/mtu")
+    write(tmp_path, "sys/kernel/iommu_groups/7/type")
+    (tmp_path / "sys/bus/pci/devices/0000:41:00.0/iommu_group").symlink_to(
+        "../../../../kernel/iommu_groups/7"
+    )
+    card = findings(tmp_path)["card 0000:41:00.0"]
+    assert card.found == "e1000e, eth1, NUMA node 1, IOMMU group 7"
+    assert card.health is Health.OK
+    assert "drivers_probe" in card.fix
+
+
+def test_huge_pages_are_optional_unless_a_card_has_no_iommu(tmp_path: Path) -> None:
+    assert findings(tmp_path)["huge pages"].health is Health.OK
+    add_card(tmp_path, "uio_pci_generic")
+    assert findings(tmp_path)["huge pages"].health is Health.LACK
+    assert findings(tmp_path)["huge pages"].fix.startswith("echo ")
+
+
+def test_locked_memory_counts_what_a_manager_locks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("resource.getrlimit", lambda _which: (64 << 20, 64 << 20))
+    lack = findings(tmp_path)["locked memory"]
+    assert (lack.found, lack.health) == ("64 MiB", Health.LACK)
+    assert lack.fix.startswith("sudo prlimit --pid $$ --memlock=")
+    write(tmp_path, "proc/self/status", f"CapEff:\t{1 << 14:016x}\n")
+    assert findings(tmp_path)["locked memory"].health is Health.OK
 
 
 def test_well_equipped_host_is_fine(tmp_path: Path) -> None:

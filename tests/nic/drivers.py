@@ -1,0 +1,126 @@
+"""Each driver in machines of its own, and a table of what passed: ``make test-nic``.
+
+Usage: drivers.py FOLDER [CARD...]; the folder keeps kernel and initrd for the next run.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from machine import CARDS, Machine, lacking, lacks_card, prepare
+
+TIMEOUT_S = 420
+"""Of one machine. All of them take 15 minutes where nothing else runs."""
+TRAFFIC = {"case": "traffic", "huge_pages": 64}
+SMALL_PAGES = {"case": "traffic"}
+EVERY = {
+    "4 KiB pages": SMALL_PAGES,
+    "mtu 9000": {"case": "jumbo", "buffer_size": 16384},
+    "unbound in use": {"case": "unbound_in_use"},
+    "killed": {"case": "killed"},
+    "refusals": {"case": "refusals"},
+}
+NO_IOMMU = {"case": "traffic", "driver": "uio_pci_generic", "huge_pages": 560}
+
+
+def _passed(result: Mapping[str, Any]) -> bool:
+    return (
+        not result.get("error")
+        and result["pings"] == result["large_pings"] == 20
+        and bool(result["is_whole"])
+    )
+
+
+def _jumbo(result: Mapping[str, Any]) -> bool:
+    return (
+        "set buffer_size =" in result["refusal"]
+        and not result["error"]
+        and result["large_pings"] == 20
+    )
+
+
+def _unbound(result: Mapping[str, Any]) -> bool:
+    return (
+        not result["error"]
+        and result["gone"] == {"a": False, "b": True}
+        and result["pings"] == result["pings_again"] == 20
+    )
+
+
+def _killed(result: Mapping[str, Any]) -> bool:
+    return not result["error"] and result["pings"] == 20
+
+
+def _refusals(result: Mapping[str, Any]) -> bool:
+    return (
+        "is bound to no driver; run:" in result["unbound"]
+        and not result["first"]
+        and "expected a card that is free" in result["held"]
+        and not result["own_card"]
+        and not result["noise"]
+    )
+
+
+CHECKS: dict[str, Callable[[Mapping[str, Any]], bool]] = {
+    "traffic": _passed,
+    "jumbo": _jumbo,
+    "unbound_in_use": _unbound,
+    "killed": _killed,
+    "refusals": _refusals,
+}
+
+
+def _machines(cards: Sequence[str]) -> list[tuple[str, int, dict[str, dict[str, Any]]]]:
+    """Card, bits of the IOMMU, and cases by name."""
+    made: list[tuple[str, int, dict[str, dict[str, Any]]]] = []
+    for card in cards:
+        made.append((card, 48, {"traffic": TRAFFIC} | (EVERY if card == "e1000e" else {})))
+        if card == "e1000e":
+            made.append((card, 39, {"traffic": TRAFFIC}))
+            made.append((card, 0, {"traffic": NO_IOMMU}))
+    return made
+
+
+def _show(card: str, bits: int, case: str, outcome: str, detail: str) -> None:
+    iommu = f"{bits} bits" if bits else "none"
+    print(f"{card:<11} {iommu:<8} {case:<15} {outcome:<8} {detail}", flush=True)
+
+
+def main(folder: Path, cards: Sequence[str]) -> int:
+    """Run all; how many cases failed."""
+    if reason := lacking():
+        print(f"skipped: {reason}")
+        return 0
+    prepare(folder)
+    failed = 0
+    print(f"{'card':<11} {'IOMMU':<8} {'case':<15} {'outcome':<8}")
+    for card, bits, cases in _machines(cards or list(CARDS)):
+        if reason := lacks_card(card):
+            _show(card, bits, "all", "skipped", reason)
+            continue
+        began = time.monotonic()
+        plan = [{"name": name, **case} for name, case in cases.items()]
+        outcome = Machine(folder, card, bits).run(plan, TIMEOUT_S)
+        for name, case in cases.items():
+            result = outcome.results.get(name)
+            try:
+                is_good = result is not None and CHECKS[case["case"]](result)
+            except LookupError:
+                is_good = False
+            failed += not is_good
+            rate = f"{result['mbit_s']} Mbit/s" if is_good and "mbit_s" in (result or {}) else ""
+            _show(card, bits, name, "passed" if is_good else "FAILED", rate)
+            if not is_good:
+                print(json.dumps(result, indent=1) if result else outcome.console[-3000:])
+        print(f"  {time.monotonic() - began:.0f} s", flush=True)
+    return failed
+
+
+if __name__ == "__main__":
+    folder_, *cards_ = sys.argv[1:]
+    sys.exit(main(Path(folder_).resolve(), cards_) != 0)
