@@ -1,4 +1,4 @@
-"""Paths of onvm's headers and libraries, for the build of a plugin, and bindings of its own headers.
+"""Paths of onvm's headers and libraries for the build of a plugin, and bindings of its headers.
 
 ``python -P -m onvm_sdk.config --includedir`` and ``--libdir`` print them for a meson.build.
 ``--bind MODULE HEADER... -o FILE.c`` writes the C source of a cffi module with the functions and
