@@ -157,7 +157,7 @@ class ConfigKey(_Record):
 
 
 class Manifest(_Record):
-    """What an NF says about itself."""
+    """The description that an NF gives of itself, in ``onvm-nf.toml``."""
 
     schema: int
     name: str

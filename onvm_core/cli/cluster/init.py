@@ -31,7 +31,7 @@ def init(
     ] = None,
     insecure: Annotated[
         bool,
-        typer.Option("--insecure", help="Use no credentials: anybody may change the cluster."),
+        typer.Option("--insecure", help="Use no credentials: every client may change the cluster."),
     ] = False,
 ) -> None:
     """Make a cluster in an ensemble, for hosts to join."""

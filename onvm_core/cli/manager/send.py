@@ -18,7 +18,7 @@ def send(
         str,
         typer.Argument(metavar="INSTANCE", help="An instance, or a service for all its instances."),
     ],
-    message: Annotated[str, typer.Argument(metavar="TEXT", help="What its on_message gets.")],
+    message: Annotated[str, typer.Argument(metavar="TEXT", help="Message for its on_message.")],
     name: NameOption = "main",
 ) -> None:
     """Send a message to a running NF."""

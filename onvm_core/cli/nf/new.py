@@ -28,7 +28,7 @@ def new(
     ] = None,
     description: Annotated[
         str | None,
-        typer.Option(metavar="TEXT", help="What it does, in one line.", show_default="asked for"),
+        typer.Option(metavar="TEXT", help="Its purpose, in one line.", show_default="asked for"),
     ] = None,
     no_input: Annotated[
         bool, typer.Option("--no-input", help="Ask nothing; leave out what is not given.")
@@ -36,7 +36,7 @@ def new(
 ) -> None:
     """Write the package of a new NF, with a first version and tests."""
     if not no_input:
-        description = description or typer.prompt("What it does, in one line", default="")
+        description = description or typer.prompt("Its purpose, in one line", default="")
         author = author or typer.prompt("Author", default="")
     answers = {"author": author, "description": description}
     folder = render(name, kind, output_dir, {key: text for key, text in answers.items() if text})

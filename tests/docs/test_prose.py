@@ -1,0 +1,155 @@
+"""Texts for users are plain English, and use the words of docs/words.md.
+
+This covers the manuals, the help of every command and the docstrings of the public SDK. It leaves
+out code, quoted words and headings.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+import onvm_sdk
+from onvm_core.cli.app import build_app
+from onvm_core.plugins import CliCommand, load_plugins
+from onvm_sdk.testing import Runner, run
+
+ROOT = Path(__file__).parents[2]
+PHRASES = {
+    "anew": "again",
+    "nobody": "no … (name it)",
+    "somebody": "a user, an agent, … (name it)",
+    "anybody": "any … (name it)",
+    "whoever": "a sentence with a subject",
+    "whence": "from where",
+    "one's own": "your own",
+}
+"""Phrases that read as translated, and what to write instead."""
+OLD_WORDS = {
+    "accuse": "report a fault",
+    "census": "instance counts",
+    "courier": "state server",
+    "edition": "plugin version",
+    "errand": "state transfer",
+    "heir": "successor",
+    "heirloom": "adopted instance",
+    "housekeeper": "control thread",
+    "keeper": "session thread, control thread",
+    "lane": "worker port",
+    "mover": "state sender",
+    "stopwatch": "startup times",
+    "ticket": "reservation",
+    "welcome": "attach, add",
+}
+"""Words that have been replaced, by those of docs/words.md."""
+STARTS = re.compile(r"(?:Who|Whom|Whoever|What|Which|Whose) [a-z`]")
+"""A sentence that begins so is a question, or has a relative clause as its subject."""
+
+
+def manuals() -> Iterator[Path]:
+    for pattern in ("*.md", "docs/**/*.md", "plugins/*/README.md", "changelog.d/*.md"):
+        yield from sorted(ROOT.glob(pattern))
+    yield from sorted((ROOT / "cookiecutter-nf").glob("*/README.md"))
+
+
+def prose_of(markdown: str) -> Iterator[str]:
+    """Paragraphs, list items and cells of tables, without code, quotes and headings."""
+    text = re.sub(r"^ *```.*?^ *```$", "", markdown, flags=re.MULTILINE | re.DOTALL)
+    text = text.partition("\n## Words that changed")[0]
+    text = re.sub(r"`[^`]*`", "CODE", text)
+    text = re.sub(r"{%.*?%}|^#+ .*$", "", text, flags=re.MULTILINE)
+    for block in re.split(r"\n\s*\n|\n(?= *[*-] | *\d+\. )", text):
+        if block.lstrip().startswith("|"):
+            yield from (cell.strip() for row in block.splitlines() for cell in row.split("|"))
+        else:
+            yield " ".join(block.split())
+
+
+def commands(command: Any, path: str = "onvm") -> Iterator[tuple[str, str]]:
+    """Texts of a command's help, and of those below it."""
+    yield path, command.help or ""
+    for param in command.params:
+        yield f"{path} {param.name}", getattr(param, "help", None) or ""
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from commands(inner, f"{path} {name}")
+
+
+def docstrings() -> Iterator[tuple[str, str]]:
+    """Docstrings of the public names of the SDK, and of their public methods."""
+    public = [getattr(onvm_sdk, name) for name in onvm_sdk.__all__]
+    for thing in [*public, Runner, run]:
+        if not (inspect.isclass(thing) or inspect.isfunction(thing)):
+            continue
+        name = thing.__qualname__
+        yield name, inspect.getdoc(thing) or ""
+        yield f"{thing.__module__} of {name}", inspect.getdoc(inspect.getmodule(thing)) or ""
+        for attribute, value in vars(thing).items() if inspect.isclass(thing) else ():
+            if not attribute.startswith("_"):
+                yield f"{name}.{attribute}", inspect.getdoc(value) or ""
+
+
+def texts() -> Iterator[tuple[str, str]]:
+    """Each paragraph, with where it stands."""
+    for path in manuals():
+        for paragraph in prose_of(path.read_text(encoding="utf-8")):
+            yield str(path.relative_to(ROOT)), paragraph
+    offers = load_plugins().offers("onvm_cli_commands").values()
+    app = build_app([one for one in offers if isinstance(one, CliCommand)], None)
+    for place, text in [*commands(typer.main.get_command(app)), *docstrings()]:
+        for paragraph in prose_of(text.replace("``", "`")):
+            yield place, paragraph
+
+
+TEXTS = [(place, text) for place, text in texts() if text]
+
+
+def found(pattern: str) -> list[str]:
+    matcher = re.compile(pattern, re.IGNORECASE)
+    return [f"{place}: {text}" for place, text in TEXTS if matcher.search(text)]
+
+
+def test_texts_are_found() -> None:
+    places = {place for place, _ in TEXTS}
+    wanted = {"README.md", "docs/cluster.md", "docs/decisions/credits.md", "onvm run", "Burst.drop"}
+    assert wanted <= places
+    assert len(TEXTS) > 1000
+
+
+@pytest.mark.parametrize("phrase", PHRASES)
+def test_phrase_is_avoided(phrase: str) -> None:
+    assert found(rf"\b{re.escape(phrase)}\b") == [], f"write: {PHRASES[phrase]}"
+
+
+@pytest.mark.parametrize("word", OLD_WORDS)
+def test_old_word_is_gone(word: str) -> None:
+    assert found(rf"\b{word}s?\b") == [], f"write: {OLD_WORDS[word]}"
+
+
+def test_sentences_have_a_subject() -> None:
+    """No sentence begins with a relative clause; questions may."""
+    wrong = [
+        f"{place}: {sentence}"
+        for place, text in TEXTS
+        for sentence in re.split(r"(?<=[.?!:]) +", text)
+        if STARTS.match(sentence) and not sentence.endswith("?")
+    ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    ("markdown", "expected"),
+    [
+        ("# What it is\n\nAn *NF*.", ["An *NF*."]),
+        ("```\ncode anew\n```\n\nText `anew`.", ["Text CODE."]),
+        ("* one\n* two", ["* one", "* two"]),
+        ("| a | b |", ["a", "b"]),
+    ],
+)
+def test_prose_of(markdown: str, expected: list[str]) -> None:
+    assert [text for text in prose_of(markdown) if text] == expected
