@@ -1,6 +1,6 @@
-"""What this host can do for onvm, what it lacks, and the line that fixes each lack.
+"""Find out what this host can do for onvm, and how to fix what is missing.
 
-Nothing here is needed for `onvm run` on pcap and null ports; each finding says what it is for.
+`onvm run` with pcap and null ports needs nothing of this. Each finding says what it is for.
 """
 
 from __future__ import annotations
@@ -51,15 +51,15 @@ class Health(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at.
+    """The result of one check.
 
     Args:
-        subject: what was looked at.
-        found: what is there.
-        health: LACK when something would work better or only with more.
-        purpose: what it is good for.
-        fix: the exact line to type; empty when there is none to type. What is OK may have one that
-            changes it.
+        subject: the subject of the check.
+        found: the result.
+        health: LACK if something works only, or works better, with more.
+        purpose: the use of the subject.
+        fix: the exact command that helps; empty if there is none. A check that is OK may have a
+            command that changes it.
     """
 
     subject: str
@@ -70,10 +70,10 @@ class Finding:
 
 
 def examine(root: Path = Path("/")) -> list[Finding]:
-    """Look at the host.
+    """Check the host.
 
     Args:
-        root: where ``/proc``, ``/sys`` and ``/dev`` are.
+        root: folder with ``/proc``, ``/sys`` and ``/dev``.
     """
     checks: tuple[Callable[[Path], Finding], ...] = (
         _cores,
@@ -98,12 +98,12 @@ def examine(root: Path = Path("/")) -> list[Finding]:
 
 
 def dpdk_version() -> str:
-    """The DPDK version that this build is linked with."""
+    """Version of the linked DPDK."""
     return str(_build_info()["dpdk_version"])
 
 
 def dpdk_drivers() -> list[str]:
-    """The DPDK drivers that are linked in, sorted."""
+    """Linked DPDK drivers, sorted."""
     return sorted(str(_build_info()["dpdk_drivers"]).split())
 
 
@@ -323,7 +323,7 @@ def _runtime_dir(root: Path) -> Finding:
 
 
 def _cgroups(root: Path) -> Finding:
-    """Looks and makes nothing."""
+    """Read-only: creates no cgroup."""
     trees = read_trees(root)
     version = max((tree.version for tree in trees), default=0)
     lacking = describe_unenforced(Cgroups(root).unenforced(Limits.example(with_quota=False)))

@@ -1,10 +1,11 @@
-"""The state of an NF host's NFs on its way to the sibling that takes its flows over.
+"""Handover: the state of an NF host's NFs moves to its successor.
 
-The manager asks whether the NFs can hand their state over, holds packets back, asks for the state
-and gives it to the sibling, which says that it has taken it over; only then the flows move. What an
-author's hook raises on this way is refused and reported: the flows stay where their state is.
+The manager asks whether the NFs can hand over their state, holds packets back, and asks for the
+state. It passes the state to the successor, which confirms that it has taken it over. Only then do
+the flows move. An exception in an author's hook refuses the handover and is reported: the flows
+stay with their state.
 
-Threads: that of the NF host.
+Threads: the thread of the NF host.
 """
 
 from __future__ import annotations
@@ -35,11 +36,11 @@ MESSAGES = (
 
 
 class HandOver:
-    """Gives state and takes it over.
+    """Both sides of a handover in an NF host.
 
     Args:
         host: the attachment, for answers.
-        nfs: in chain order, set up.
+        nfs: the NFs in chain order, set up.
     """
 
     def __init__(
@@ -53,10 +54,10 @@ class HandOver:
         self._inherits = False
 
     def take(self, message: Message) -> None:
-        """Do what one of `MESSAGES` asks for."""
+        """Handle a message, one of `MESSAGES`."""
         try:
             self._take(message)
-        except NativeError:  # the manager is gone, and whom it would have concerned
+        except NativeError:  # the manager is gone, and the handover with it
             self._states = []
 
     def _take(self, message: Message) -> None:
@@ -76,11 +77,11 @@ class HandOver:
 
     @property
     def is_watching(self) -> bool:
-        """Whether `turn` is to be called now and then."""
+        """Whether `turn` must be called regularly."""
         return self._inherits
 
     def turn(self) -> None:
-        """Say when nothing of what was taken over is in use any more."""
+        """Tell the manager when no more of the received state is in use."""
         if self._inherits and not any(nf.inherits() for nf in self._nfs):
             try:
                 self._host.send(MessageType.RELEASED, 0)
@@ -89,7 +90,7 @@ class HandOver:
             self._inherits = False
 
     def _obstacle(self) -> str:
-        """Why the state cannot be handed over; "" if it can."""
+        """The reason why the state cannot be handed over; "" if it can."""
         for nf, manifest in zip(self._nfs, self._manifests, strict=True):
             kind = type(nf)
             can = (
@@ -137,10 +138,10 @@ class HandOver:
     def _try(
         self, number: int, hook: str, function: Callable[..., bytes | None], *arguments: bytes
     ) -> bytes | None:
-        """Call an author's hook: the plugin boundary; None when it raised and that was told."""
+        """Call an author's hook: the plugin boundary. Report an exception and return None."""
         try:
             return function(*arguments) or b""
-        except Exception as error:  # the author's; it is told, and nothing moves
+        except Exception as error:  # the author's; it is reported, and nothing moves
             line = f"{self._manifests[number].name}.{hook} raised {type(error).__name__}: {error}"
             print(f"onvm: {line}", file=sys.stderr, flush=True)
             self._refuse(self._from if hook == "restore" else "", line)

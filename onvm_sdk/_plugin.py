@@ -1,7 +1,7 @@
 """NFs by name: found by entry point, described by their manifest, imported on demand.
 
 ``module:Class`` names an NF that is importable but not installed as one. Its manifest is the file
-beside its module, or what the class says in its attribute ``manifest``.
+beside its module, or the attribute ``manifest`` of the class.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class EntryPoint:
         return self.value.partition(":")[0].strip()
 
     def load(self) -> object:
-        """Import the module and give the attribute."""
+        """Import the module and return the attribute."""
         __import__(self.module)
         found: object = sys.modules[self.module]
         for part in self.value.partition(":")[2].strip().split("."):
@@ -56,7 +56,7 @@ class Plugin:
         self.manifest = manifest
 
     def load(self) -> type[NetworkFunction]:
-        """Import the module and give the NF's class.
+        """Import the module and return the NF's class.
 
         Raises:
             PluginError: the entry point does not name a NetworkFunction.
@@ -77,8 +77,8 @@ def load_plugin(name: str) -> Plugin:
     """Find an NF by name, or as ``module:Class``, and read its manifest.
 
     Raises:
-        PluginError: there is none, or several distributions claim the name.
-        ManifestError: its manifest is wrong.
+        PluginError: no distribution provides the name, or several do.
+        ManifestError: its manifest has a mistake.
     """
     from onvm_sdk.manifest import manifest_file, read_manifest
 
@@ -125,9 +125,10 @@ def _load_class(entry_point: EntryPoint) -> Plugin:
 
 
 def _entry_points(name: str) -> Iterator[EntryPoint]:
-    """Read what installed distributions say, as importlib.metadata does in five times the time.
+    """Read the entry points of installed distributions, five times as fast as importlib.metadata.
 
-    Its import alone costs more than the Python start-up; an NF is to see packets 60 ms after exec.
+    The import of that module alone takes longer than the start of Python, and an NF must see
+    packets 60 ms after exec.
     """
     seen = set()
     for folder in sys.path:

@@ -1,8 +1,8 @@
-"""Snapshot files: the state of an NF host's NFs on its way to the one that takes over.
+"""Snapshot files: the state of an NF host's NFs for its successor.
 
 onvm snapshot 1
 [["firewall", 120], ["nat", 4096]]      names in chain order, bytes of each
-...                                     what NetworkFunction.snapshot() gave
+...                                     the bytes from NetworkFunction.snapshot()
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _MAGIC = b"onvm snapshot 1\n"
 
 
 def write_snapshot(path: str, states: Sequence[tuple[str, bytes]]) -> None:
-    """Write a snapshot, readable by this user alone; the file is whole whenever it is there.
+    """Write a snapshot that only this user can read. The file appears whole.
 
     Raises:
         ConfigError: it cannot be written.
@@ -46,7 +46,7 @@ def read_snapshot(path: str, names: Sequence[str]) -> list[bytes]:
     """Read the states of the NFs `names`.
 
     Raises:
-        ConfigError: it cannot be read, or is of other NFs.
+        ConfigError: the file cannot be read, or belongs to other NFs.
     """
     try:
         with open(path, "rb") as file:

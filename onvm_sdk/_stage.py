@@ -1,4 +1,4 @@
-"""From an NF to what the native loop calls: a kernel's address and that of its state."""
+"""Turn an NF into the parts that the native loop calls: the addresses of a kernel and its state."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _hook_of(nf: NetworkFunction) -> str:
 
 
 def kind_of(nf: NetworkFunction) -> str:
-    """Say which of the four ways `nf` is written: columns, packets, kernel or native."""
+    """Return the kind of `nf`: columns, packets, kernel or native."""
     hook = _hook_of(nf)
     is_kernel = hook == "process_packet" and hasattr(type(nf).process_packet, "onvm_kernel")
     return "kernel" if is_kernel else _KINDS[hook]
@@ -54,16 +54,16 @@ def build_stage(
     *,
     compiled: bool = True,
 ) -> Stage:
-    """Make a stage of an NF that is set up.
+    """Make a stage from an NF that is set up.
 
     Args:
-        nf: after its ``setup``.
-        on_error: called, with the interpreter locked, with what a handler raised; the burst's
-            remaining packets are dropped.
+        nf: the NF, after its ``setup``.
+        on_error: called, with the interpreter locked, with the exception of a handler. The rest of
+            the burst is dropped.
         compiled: False runs a ``@kernel`` interpreted.
 
     Raises:
-        PluginError: `nf` has none or several of process, process_packet, native.
+        PluginError: `nf` does not define exactly one of process, process_packet and native.
     """
     hook = _hook_of(nf)
     kind = kind_of(nf)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A frame's headers, read in plain Python.
+"""Read a frame's headers in plain Python.
 
-The same reading as ``onvm/parse.h``, slow and short: what a plugin's ``model.py`` stands on, and
-the oracle that the C parser is compared with.
+This is a slow and short version of ``onvm/parse.h``. Plugins' ``model.py`` use it, and tests
+compare the C parser with it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _LEAST: Final = {TCP: 20, UDP: 8, 136: 8, 132: 12, 33: 12, ICMP: 8, ICMPV6: 8}
 
 
 class L3(IntEnum):
-    """What the network layer is (``enum onvm_l3_status``)."""
+    """Status of the network layer (``enum onvm_l3_status``)."""
 
     OK = 0
     NONIP = 1
@@ -38,7 +38,7 @@ class L3(IntEnum):
 
 
 class L4(IntEnum):
-    """What the transport layer is (``enum onvm_l4_status``)."""
+    """Status of the transport layer (``enum onvm_l4_status``)."""
 
     OK = 0
     NONE = 1
@@ -49,7 +49,7 @@ class L4(IntEnum):
 
 @dataclass(slots=True)
 class Headers:
-    """One frame's headers; fields as in ``struct onvm_headers``."""
+    """The headers of one frame, with the fields of ``struct onvm_headers``."""
 
     l3: L3 = L3.OK
     l4: L4 = L4.NONE
@@ -74,7 +74,7 @@ class Headers:
 
 
 def checksum(data: bytes) -> int:
-    """Give the Internet checksum of `data` (RFC 1071)."""
+    """Return the Internet checksum of `data` (RFC 1071)."""
     total = sum(
         int.from_bytes(data[i : i + 2].ljust(2, b"\0"), "big") for i in range(0, len(data), 2)
     )

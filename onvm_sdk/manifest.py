@@ -1,4 +1,4 @@
-"""Manifests: what an ``onvm-nf.toml`` says, read and checked without importing the plugin.
+"""Manifests: ``onvm-nf.toml``, read and checked without importing the plugin.
 
 The file lies beside the module of the NF's entry point::
 
@@ -76,7 +76,7 @@ _PYTHON_TYPES: dict[str, tuple[type, ...]] = {
 
 
 class _Field:
-    """One key of a manifest: its type, the choices there are, and what it is when left out."""
+    """One key of a manifest: its type, its choices, and its default."""
 
     def __init__(
         self,
@@ -93,7 +93,7 @@ class _Field:
 
 
 class _Record:
-    """A value with the fields of a table; not to be changed."""
+    """An immutable value with the fields of a table."""
 
     _FIELDS: ClassVar[dict[str, _Field]]
 
@@ -123,15 +123,15 @@ class ConfigKey(_Record):
     type: str
     description: str
     default: Any
-    """Value of a key that the user leaves out; without a default it is required."""
+    """Value if the user leaves the key out. A key without a default is required."""
     min: float | None
-    """Smallest number, or fewest characters or entries."""
+    """Smallest number, or the least number of characters or entries."""
     max: float | None
     choices: list[Any] | None
     items: str | None
-    """Type of the entries of a list; min, max and choices then speak of each entry."""
+    """Type of the entries of a list; min, max and choices then apply to each entry."""
     is_required: bool
-    """Whether the user must give it."""
+    """Whether the user must set the key."""
 
     _FIELDS: ClassVar = {
         "type": _Field("str", choices=_TYPES, required=True),
@@ -148,7 +148,7 @@ class ConfigKey(_Record):
         self.__dict__["is_required"] = "default" not in values
 
     def to_dict(self) -> dict[str, Any]:
-        """Give what a manifest says of it."""
+        """Return the content of its table in a manifest."""
         return {
             name: value
             for name, value in self.__dict__.items()
@@ -162,25 +162,25 @@ class Manifest(_Record):
     schema: int
     name: str
     sdk: str
-    """Range of SDK versions it works with, as in ``>=0.1,<1``."""
+    """Range of SDK versions that it works with, as in ``>=0.1,<1``."""
     service: str
-    """Its service type; the name, if left out."""
+    """Its service type; the default is the name."""
     summary: str
     cores: float
     memory_mib: int
-    """What a process with this NF alone needs at most: interpreter, libraries and its own state;
-    not packet memory."""
+    """The most memory that a process with this NF alone needs: interpreter, libraries and its own
+    state, but not packet memory."""
     huge_pages: bool
     numa: str
-    """port: on the socket of the ports its packets come from."""
+    """port: on the NUMA node of its packets' ports; any: anywhere."""
     state: str
     permissions: list[str]
     drop_reasons: list[str]
     counters: list[str]
     burst_size: int
-    """Packets it likes to get at once, 1..2048."""
+    """Preferred number of packets in a burst, 1..2048."""
     loaned_buffers: int
-    """Empty buffers it wants for packets that it makes; with permission originate: 64."""
+    """Empty buffers for packets that it creates; with permission originate the default is 64."""
     config: dict[str, ConfigKey]
 
     _FIELDS: ClassVar = {
@@ -206,12 +206,12 @@ class Manifest(_Record):
         super().__init__(**{"config": {}} | values)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give it as plain values, as its file says it, with defaults filled in."""
+        """Return it as plain values, in the form of its file, with all defaults."""
         config = {name: key.to_dict() for name, key in self.config.items()}
         return {**self.__dict__, "config": config}
 
     def replace(self, **values: Any) -> Manifest:
-        """Give another one that differs in `values`."""
+        """Return a copy with other `values`."""
         return Manifest(**{**self.__dict__, **values})
 
 
@@ -219,7 +219,7 @@ def read_manifest(path: str | os.PathLike[str]) -> Manifest:
     """Read and check a manifest.
 
     Raises:
-        ManifestError: it cannot be read, or does not say what it must.
+        ManifestError: it cannot be read, or has a mistake.
     """
     return parse_manifest(_read_toml(path, ManifestError), path)
 
@@ -291,7 +291,7 @@ def find_manifest(module: str) -> Path:
 
 
 def manifest_file(module: str) -> str:
-    """Do what find_manifest() does, for those who need no Path."""
+    """Like find_manifest(), but return text instead of a Path."""
     top, _, rest = module.partition(".")
     spec = _find_spec(top)
     if spec is None:
@@ -312,7 +312,7 @@ def manifest_file(module: str) -> str:
 
 
 def _find_spec(module: str) -> Any:
-    """What importlib.util.find_spec() gives for a top-level module, without its imports."""
+    """Like importlib.util.find_spec() for a top-level module, without its imports."""
     if module in sys.modules:
         return sys.modules[module].__spec__
     for finder in sys.meta_path:
@@ -323,7 +323,7 @@ def _find_spec(module: str) -> Any:
 
 
 def api_matches(wanted: str, *, version: str = SDK_API, file: object = None) -> bool:
-    """Say whether `version` lies in the range `wanted`, as in ``>=0.1,<1``.
+    """Return whether `version` lies in the range `wanted`, as in ``>=0.1,<1``.
 
     Raises:
         ManifestError: `wanted` is not a range.
@@ -357,9 +357,9 @@ def read_config(
     """Check a user's configuration against the manifest.
 
     Args:
-        manifest: has the schema.
-        source: a TOML file, or its content, or None for all defaults. A relative path in it
-            counts from the file's folder.
+        manifest: the manifest with the schema.
+        source: a TOML file, or its content, or None for all defaults. A relative path in the file
+            starts at the file's folder.
 
     Returns:
         A value for every key of the schema.
@@ -405,7 +405,7 @@ def _release(version: str) -> tuple[int, ...]:
 
 
 def _read_toml(path: str | os.PathLike[str], kind: type[ConfigError]) -> dict[str, Any]:
-    import tomllib  # a fifth of all imports; a class with a `manifest` of its own needs none
+    import tomllib  # a fifth of all imports; a class with its own `manifest` needs none
 
     try:
         with open(path, "rb") as file:

@@ -2,13 +2,13 @@
 
     python -P -m onvm_core.demo [--pcap FILE] [--seconds S] [--output FILE]
 
-Without a capture, a generated client talks to a generated server through the chain: every
-connection is checked end to end, and what left the chain is written as pcapng; then load rises at
-a service and it scales out (`scale.py`, in a process of its own: DPDK starts once in each).
-With a capture, that is sent through and what comes out is written.
+Without a capture, a generated client talks to a generated server through the chain. Every
+connection is checked end to end, and the packets that leave the chain are written as pcapng. Then
+the load on a service rises, and the service scales out (`scale.py`, in its own process, because
+DPDK starts only once in each). With a capture, the demo sends that and writes the result.
 
-The exit status is 0 only if every connection has completed, nothing was lost, and a scale-out has
-happened.
+The exit status is 0 only if every connection completed, no packet was lost, and the service scaled
+out.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ __all__ = ["main"]
 
 CHAIN = ("firewall", "nat", "lb")
 DEFAULT_SECONDS = 25.0
-# So many that the NAT of the chain has a port for every connection.
+# So the NAT of the chain has a port for every connection.
 PACKETS = 800_000
 CAPTURED_PACKETS = 100_000
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the demo; gives the exit status."""
+    """Run the demo and return the exit status."""
     parser = argparse.ArgumentParser(prog="onvm_core.demo", description=__doc__.splitlines()[0])
     parser.add_argument("--pcap", type=Path, help="capture to send instead of generated traffic")
     parser.add_argument("--seconds", type=float, default=DEFAULT_SECONDS, help="how long, at most")
@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _demo(pcap: Path | None, seconds: float, output: Path | None) -> bool:
-    """Whether nothing was lost."""
+    """Whether no packet was lost."""
     print(f"Chain: {' → '.join(CHAIN)}, each in a process of its own.", flush=True)
     if pcap is None:
         output = output or Path("demo-out.pcapng")

@@ -1,4 +1,4 @@
-"""The NF of the demo's second act: slow, so that few packets are a load for it."""
+"""The NF of the demo's second part: slow, so a few packets are a load for it."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ WAIT_S = 0.0003
 
 
 class Inspect(NetworkFunction):
-    """Look each packet up elsewhere, and wait for the answer without using a CPU."""
+    """Act as if it looked up each packet elsewhere: wait without using a CPU."""
 
     manifest: ClassVar = {"service": "inspect", "permissions": ["read"]}
 
     def process_packet(self, pkt: PacketView) -> None:
-        """Wait, and let it go on."""
+        """Wait, and let the packet go on."""
         time.sleep(WAIT_S)

@@ -1,12 +1,13 @@
-"""The demo's second act: load rises in steps, and a service scales out, shown live.
+"""The demo's second part: load rises in steps, and a service scales out, shown live.
 
     python -P -m onvm_core.demo.scale
 
-Generated clients begin one after the other; each connection is checked end to end. The service
-"inspect" looks each packet up elsewhere and waits, so that a few thousand packets per second are a
-load for it and two cores carry several instances. The autoscaler is that of ``onvm up``.
+Generated clients start one after the other; each connection is checked end to end. The service
+"inspect" waits for each packet as if it looked it up elsewhere. So a few thousand packets per
+second are a load for it, and two cores carry several instances. The autoscaler is that of
+``onvm up``.
 
-It succeeds when every connection has completed, no packet was lost, and an instance was added.
+It succeeds if every connection completed, no packet was lost, and an instance was added.
 """
 
 from __future__ import annotations
@@ -50,18 +51,18 @@ SERVICE = "inspect"
 STEPS = 5
 STEP_S = 3.0
 CLIENT_PPS = 350
-"""Of each client; its replies come through the service as well."""
+"""Rate of each client; its replies also pass the service."""
 SHOW_EVERY_S = 0.25
 SAY_EVERY_S = 1.0
 QUIET_S = 6.0
-"""To wait for instances to go again, at most."""
+"""Longest wait for instances to end."""
 END_S = 40.0
 BARS = "▁▂▃▄▅▆▇█"
 BAR_WIDTH = 20
 
 
 class View(msgspec.Struct, frozen=True):
-    """What is shown at one moment."""
+    """The picture at one moment."""
 
     elapsed_s: float
     pps: list[float]
@@ -74,14 +75,14 @@ class View(msgspec.Struct, frozen=True):
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What came of it."""
+    """The outcome."""
 
     report: Report
     decisions: list[Decision]
 
 
 def main() -> int:
-    """Run the act; gives the exit status."""
+    """Run this part and return the exit status."""
     print(
         f"\nRising load: {STEPS} clients, one every {STEP_S:g} s, at a service with one instance.",
         flush=True,
@@ -104,7 +105,7 @@ def main() -> int:
 
 
 def losses(report: Report) -> list[str]:
-    """What was lost, in words."""
+    """The losses, in words."""
     found = []
     for generator in report.generators:
         if generator.opened != generator.completed or generator.opened == 0:
@@ -124,7 +125,7 @@ def losses(report: Report) -> list[str]:
 
 
 def obstacles(outcome: Outcome) -> list[str]:
-    """What is missing for a success."""
+    """Conditions that failed, in words."""
     found = losses(outcome.report)
     if not any(d.by == "policy" and d.wanted > d.before and not d.error for d in outcome.decisions):
         found.append("no instance was added")
@@ -227,7 +228,7 @@ def _run(show: Callable[[View], None]) -> Outcome:
 
 
 def _play(act: _Act, show: Callable[[View], None]) -> None:
-    """Let the load rise, until the clients have finished and instances have gone again."""
+    """Raise the load, until the clients have finished and instances have ended."""
     begin = shown = time.monotonic()
     pps: list[float] = []
     seen, clients, quiet_since = 0, 0, 0.0
@@ -254,7 +255,7 @@ def _play(act: _Act, show: Callable[[View], None]) -> None:
 
 @contextmanager
 def show_live(console: Console) -> Iterator[Callable[[View], None]]:
-    """Something to give views to: a table that moves, or lines where there is no terminal."""
+    """Shows views: as a live table, or as lines without a terminal."""
     if not console.is_terminal:
         yield _Lines(console)
         return

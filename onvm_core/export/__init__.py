@@ -1,4 +1,4 @@
-"""Statistics exporters: they hand a manager's counters to other systems.
+"""Statistics exporters send a manager's counters to other systems.
 
-`runner` feeds them, each on a thread of its own; `jsonl` and `prometheus` are those of onvm.
+`runner` feeds them, each on its own thread; `jsonl` and `prometheus` are built in.
 """

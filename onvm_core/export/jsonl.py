@@ -14,7 +14,7 @@ __all__ = ["JsonLines"]
 
 
 class JsonLines:
-    """Options: ``file``. It is opened for each line, so that it can be rotated at any time."""
+    """Options: ``file``. It is opened for each line, so you can rotate it at any time."""
 
     def __init__(self, options: Mapping[str, Any], folder: Path) -> None:
         self._path = file_option(options, folder)
@@ -23,10 +23,10 @@ class JsonLines:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Nothing is held between two lines."""
+        """Close nothing: the file is open only while a line is written."""
 
     def export(self, snapshot: Snapshot) -> None:
-        """Add a line."""
+        """Append a line."""
         line = msgspec.json.encode(snapshot) + b"\n"
         with self._path.open("ab") as file:
             file.write(line)

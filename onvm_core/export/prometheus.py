@@ -1,8 +1,8 @@
 """Exporter "prometheus": a file for the textfile collector of node_exporter.
 
-The text format 0.0.4: for each metric HELP and TYPE once, then all its series together; each
-series once. Metrics that only grow end in ``_total``. A new file is written beside the old one
-and then renamed, so that a reader never sees half of it.
+It uses the text format 0.0.4: each metric has HELP and TYPE once, then all its series, each once.
+Names of metrics that only grow end in ``_total``. A new file is written beside the old one and then
+renamed, so a reader never sees half a file.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Prometheus:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """The file would show old figures for ever: away with it."""
+        """Remove the file, which would show old figures for ever."""
         self._new.unlink(missing_ok=True)
         self._path.unlink(missing_ok=True)
 

@@ -1,4 +1,4 @@
-"""What a manager has done, as one value: text tables and ``--json`` are both made from it."""
+"""A manager's report as one value, the source of text tables and of ``--json``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Latency(msgspec.Struct, frozen=True):
 
 
 class LoadReport(msgspec.Struct, frozen=True):
-    """Load of an NF host over the last second; of all instances in it, where it is fused."""
+    """Load of an NF host over the last second; a fused host covers all its instances."""
 
     seconds: float
     packets: int
@@ -32,19 +32,19 @@ class LoadReport(msgspec.Struct, frozen=True):
     idle_cycles: int
     cycles_per_packet: float
     occupancy_mean: float
-    """Share of its credits that was taken, 0 to 1."""
+    """Share of its credits in use, 0 to 1."""
     occupancy_peak: float
     sheds: int
     queue: Latency
-    """From hand-over to return."""
+    """From the link to the NF to the return."""
     utilisation: float
-    """Share of its capacity that was in use, 0 to 1."""
+    """Share of its capacity in use, 0 to 1."""
     spare_pps: int | None
-    """Packets per second that it could take on top; None: not known yet."""
+    """Further packets per second that it could take; None: not known yet."""
 
 
 class NfReport(msgspec.Struct, frozen=True):
-    """One NF instance. `rx` = `tx` + drops + what it holds."""
+    """One NF instance. `rx` = `tx` + drops + the packets it holds."""
 
     service: str
     instance: str
@@ -61,7 +61,7 @@ class NfReport(msgspec.Struct, frozen=True):
     counters: dict[str, int]
     reason: str
     load: LoadReport | None = None
-    """None when it does not serve."""
+    """None if it does not serve."""
 
 
 class PortReport(msgspec.Struct, frozen=True):
@@ -76,13 +76,13 @@ class PortReport(msgspec.Struct, frozen=True):
     mpps: float
     """Packets received and sent per second, in millions."""
     latency: Latency
-    """From reception on any port to sending here."""
+    """From reception on any port to sending on this one."""
     is_gone: bool = False
     """Its device has been taken away."""
 
 
 class GeneratorReport(msgspec.Struct, frozen=True):
-    """What a ``gen:`` client saw of its connections."""
+    """Connections of a ``gen:`` client."""
 
     port: str
     opened: int
@@ -106,11 +106,11 @@ class NodeBuffers(msgspec.Struct, frozen=True):
     free: int
     with_nfs: int
     problem: str = ""
-    """Why they are not in that node's memory; "": they are."""
+    """The reason why they are not in that node's memory; "" if they are."""
 
 
 class BufferReport(msgspec.Struct, frozen=True):
-    """Where the buffers are; the rest is with ports and workers."""
+    """Use of the buffers; ports and workers have the rest."""
 
     total: int
     free: int
@@ -119,7 +119,7 @@ class BufferReport(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """A manager's counters. When nothing is inside, `rx` + `originated` = `tx` + all drops."""
+    """A manager's counters. Without packets inside, `rx` + `originated` = `tx` + all drops."""
 
     rx: int
     originated: int

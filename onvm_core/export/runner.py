@@ -1,10 +1,10 @@
-"""Feeds exporters: each has a thread and a short queue, so that a slow one delays no other.
+"""Feed exporters. Each has a thread and a short queue, so a slow one delays no other.
 
-What does not fit into the queue pushes out the oldest there. An exporter that raises is reported
-once and gets nothing any more.
+A snapshot that does not fit into the queue replaces the oldest one. An exporter that raises an
+exception is reported once and gets no more snapshots.
 
-Threads: `Exporters` belongs to the manager's thread; `enter`, `export` and `exit` of an exporter
-are called by its own.
+Threads: `Exporters` belongs to the manager's thread. Each exporter is entered, called and left by
+its own thread.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Exporter(Protocol):
         """Called after the last."""
 
     def export(self, snapshot: Snapshot) -> None:
-        """Take one; it may be slow."""
+        """Process a snapshot. This may be slow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,16 +53,16 @@ class PlannedExporter:
 
 
 class ExporterReport(msgspec.Struct, frozen=True):
-    """What has become of an exporter."""
+    """The state of an exporter."""
 
     name: str
     kind: str
     interval_s: float
     exported: int
     dropped: int
-    """Snapshots that were pushed out because it was too slow."""
+    """Snapshots that it missed because it was too slow."""
     problem: str
-    """Why it gets nothing any more; empty while it works."""
+    """Why it gets no more snapshots; empty while it works."""
 
 
 class _Worker(threading.Thread):
@@ -88,13 +88,13 @@ class _Worker(threading.Thread):
             self._changed.notify()
 
     def finish(self) -> None:
-        """Take what is queued, then end."""
+        """Process the queued snapshots, then end."""
         with self._changed:
             self._is_over = True
             self._changed.notify()
 
     def run(self) -> None:
-        """Until `finish`, or the exporter raises."""
+        """Run until `finish`, or until the exporter raises an exception."""
         try:
             with self._exporter as exporter:
                 while (snapshot := self._next()) is not None:
@@ -115,7 +115,7 @@ class Exporters:
     """The exporters of one manager.
 
     Args:
-        snapshot: makes one; called by `turn`, once for all that are due.
+        snapshot: makes a snapshot; `turn` calls it once for all exporters that are due.
     """
 
     def __init__(
@@ -145,7 +145,7 @@ class Exporters:
         return self._workers[name].is_alive()
 
     def close(self) -> None:
-        """Hand out a last snapshot, and give each a moment to take it."""
+        """Queue a last snapshot, and give each exporter a moment to process it."""
         if any(self._works(name) for name in self._workers):
             snapshot = self._snapshot()
             for worker in self._workers.values():
@@ -158,7 +158,7 @@ class Exporters:
                 worker.join(max(deadline - time.monotonic(), 0.0))
 
     def reports(self) -> list[ExporterReport]:
-        """What has become of each."""
+        """The state of each exporter."""
         return [
             ExporterReport(
                 name=name,

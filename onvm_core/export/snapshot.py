@@ -1,4 +1,4 @@
-"""What an exporter gets."""
+"""Snapshot: the input of an exporter."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Snapshot(msgspec.Struct, frozen=True):
     """A manager's counters at one moment.
 
     Attributes:
-        time: of the wall clock, in seconds since 1970.
-        manager: its name.
+        time: wall clock, in seconds since 1970.
+        manager: name of the manager.
     """
 
     time: float
@@ -32,10 +32,10 @@ def file_option(options: Mapping[str, Any], folder: Path, suffix: str = "") -> P
     """The file of an exporter whose only option is ``file``.
 
     Args:
-        folder: relative paths count from it.
+        folder: start of relative paths.
 
     Raises:
-        ConfigError: it is missing, or there are other options.
+        ConfigError: the option is missing, or there are others.
     """
     for name in options:
         if name != "file":

@@ -1,7 +1,7 @@
-"""How loaded NF instances are, and how many there should be.
+"""The load of NF instances, and the number of instances that a service needs.
 
 `load` turns two readings of an NF host's counters into utilisation and spare capacity. A policy
-(`policy`) says from the loads of a service how many instances it should have; the `Autoscaler`
-(`autoscaler`) keeps that number. Nothing here knows a data plane or a process: the manager reads
-counters and starts and drains instances (``onvm_core.manager.supervision.scaling``).
+(`policy`) decides how many instances a service should have; the `Autoscaler` (`autoscaler`) keeps
+that number. This package knows neither data plane nor processes: the manager reads counters, and
+starts and drains instances (``onvm_core.manager.supervision.scaling``).
 """

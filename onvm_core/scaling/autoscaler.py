@@ -1,12 +1,12 @@
-"""Keeps the number of instances of each service that its policy, or a command, wants.
+"""Keep the number of instances of each service that its policy, or a command, wants.
 
 *Out*: an instance that drains serves again, an instance on standby is activated, or an instance is
-started. *In*: an instance drains; it gets no new flows and ends with its last one, or hands its
-state over. Nothing is decided while an instance starts, nor for `cooldown_s` after a change.
-Instances that somebody starts or stops by hand, or that die, are accepted as they are; min and max
-always hold.
+started. *In*: an instance drains; it gets no new flows and ends with its last one, or hands over
+its state. There are no decisions while an instance starts, nor for `cooldown_s` after a change.
+Instances that users start or stop by hand, and those that die, are accepted as they are; min and
+max always hold.
 
-Threads: those who call it; it waits for nothing.
+Threads: the caller's; no call waits.
 """
 
 from __future__ import annotations
@@ -33,26 +33,26 @@ overloaded."""
 
 
 class Instances(Protocol):
-    """What can be done to the instances of a service; each gives the name of one."""
+    """Actions on the instances of a service; each returns the name of an instance."""
 
     def start(self, service: str, *, is_standby: bool) -> str:
-        """Start one.
+        """Start an instance.
 
         Raises:
-            OnvmError: it cannot be.
+            OnvmError: it cannot be started.
         """
 
     def resume(self, service: str) -> str | None:
-        """Let new flows come to one that drains; None when there is none."""
+        """Give new flows to a draining instance again; None if there is none."""
 
     def activate(self, service: str) -> str | None:
-        """Let new flows come to an instance on standby; None when there is none."""
+        """Give new flows to a standby; None if there is none."""
 
     def drain(self, service: str) -> str | None:
-        """Let one end with its flows; None when no one can be spared."""
+        """Drain an instance; None if none can be spared."""
 
     def stop_standby(self, service: str) -> str | None:
-        """End an instance on standby."""
+        """End a standby."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +60,13 @@ class ServiceState:
     """The instances of a service now.
 
     Attributes:
-        serving: to which new flows may come.
-        starting: for the first time.
-        failing: died, and start again.
+        serving: instances that get new flows.
+        starting: instances that start for the first time.
+        failing: instances that died and start again.
         standby: instances that could serve at once.
-        standby_starting: instances that will.
-        draining: end with their flows.
-        loads: of those that serve and have been read twice.
+        standby_starting: standbys that are starting.
+        draining: instances that end with their flows.
+        loads: loads of serving instances that were read twice.
     """
 
     serving: int = 0
@@ -83,7 +83,7 @@ class Figures(msgspec.Struct, frozen=True):
 
     utilisation: float
     demand: float
-    """Instances it would take at full utilisation, counting what was shed."""
+    """Instances needed at full utilisation, shed packets included."""
     pps: int
     sheds: int
     occupancy: float
@@ -96,7 +96,7 @@ class Decision(msgspec.Struct):
     """A change of the number of instances."""
 
     time: float
-    """Of the wall clock, in seconds since 1970."""
+    """Wall clock, in seconds since 1970."""
     service: str
     by: str
     """policy, command, or limits: min or max."""
@@ -106,13 +106,13 @@ class Decision(msgspec.Struct):
     figures: Figures | None
     actions: list[str]
     done_ms: float | None = None
-    """From the decision to the wanted number of instances serving."""
+    """From the decision until the wanted number of instances served."""
     error: str = ""
 
 
 @dataclass(slots=True)
 class Scaled:
-    """A service that is looked after."""
+    """A service under the autoscaler."""
 
     settings: ScaleSettings
     policy: ScalingPolicy | None
@@ -133,10 +133,10 @@ class Scaled:
 
 
 class Autoscaler:
-    """Looks after services.
+    """Keeps services at the right size.
 
     Args:
-        instances: where instances are started and drained.
+        instances: starts and drains instances.
         clock: wall clock, for the history of decisions.
     """
 
@@ -147,7 +147,7 @@ class Autoscaler:
         self.decisions: deque[Decision] = deque(maxlen=DECISIONS_KEPT)
 
     def turn(self, now_s: float, states: Mapping[str, ServiceState]) -> None:
-        """Take the states that belong to a new reading, and act on them."""
+        """Act on the states of a new reading."""
         for service, scaled in self.services.items():
             scaled.state = states.get(service, ServiceState())
             self._look(scaled, now_s)
@@ -156,7 +156,7 @@ class Autoscaler:
             self._keep_standby(service, scaled, now_s)
 
     def command(self, service: str, instances: int, now_s: float, state: ServiceState) -> Decision:
-        """Have `instances` of a service until `release`; what came of it."""
+        """Keep `instances` of a service until `release`; returns the decision."""
         scaled = self.services.setdefault(service, Scaled(ScaleSettings(max=64), None))
         scaled.state = state
         scaled.is_manual = True
@@ -164,7 +164,7 @@ class Autoscaler:
         return self._change(service, scaled, wish, "command", now_s)
 
     def release(self, service: str) -> None:
-        """Leave a service to its policy again."""
+        """Return a service to its policy."""
         self.services[service].is_manual = False
 
     @property

@@ -1,4 +1,4 @@
-"""The load of an NF host: what two readings of its counters say.
+"""The load of an NF host, from two readings of its counters.
 
 Capacity is the rate at which an NF host would find a full burst in its ring whenever it looks;
 utilisation is the rate as a share of it, and spare capacity what is left. What a full burst costs
@@ -8,13 +8,13 @@ readings give both. So spinning, yielding and sleeping are no load, and an NF th
 bursts (NumPy columns: f is large) is not near its limit before its bursts fill up.
 
 A host that does not count its turns (one of an older SDK) is judged by the cycles inside its NFs
-(`busy_cycles`) and by those around them for each packet. Nobody counts the latter, but one with a
-backlog has no other use for its time, and then they are the rest; until a host has been seen so,
-`HANDLING_CYCLES` stands for them. With large bursts, busy time counts in proportion to how far
-bursts are filled, up to half.
+(`busy_cycles`) and by those around them for each packet. The latter are not counted. But a host
+with a backlog has no other use for its time, so they are the rest. Until a host was seen in that
+state, `HANDLING_CYCLES` stands for them. With large bursts, busy time counts in proportion to how
+far bursts are filled, up to half.
 
-The counters lie in memory that the NF host writes: whatever it writes there, the results keep to
-their ranges.
+The counters lie in memory that the NF host writes. The results stay within their ranges whatever it
+writes there.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ HANDLING_CYCLES = 30.0
 """Cycles around the NF for each packet, until they are known; 15 to 50 on the machines tried."""
 HANDLING_CYCLES_MAX = 2000.0
 PACKETS_MIN = 10
-"""Fewer in an interval say nothing about capacity."""
+"""Fewer packets in an interval tell nothing about capacity."""
 SATURATED = 0.9
 BACKLOG_SHARE = 0.25
 SPREAD_MIN = 0.01
@@ -85,17 +85,17 @@ class Load:
     """The load of an NF host over an interval.
 
     Attributes:
-        packets: handed to it.
-        done: that it has worked on.
-        sheds: packets not admitted for want of credits.
-        occupancy_mean, occupancy_peak: share of its credits that was taken, 0 to 1.
-        p50_us, p99_us: from hand-over to return, of sampled packets; None without samples.
-        utilisation: share of its capacity that was in use, 0 to 1.
-        capacity_pps: packets per second it can take in all; None: too few came to tell.
-        arrival: what came, shed or not, as a share of its known capacity; 0 while none is known.
-            Above 1, and a queue grows; seen sooner than the queue is.
-        occupancy: share of its credits that was taken in the end.
-        is_stuck: packets wait and it did not even look for them.
+        packets: packets given to it.
+        done: packets that it has processed.
+        sheds: packets not admitted for lack of credits.
+        occupancy_mean, occupancy_peak: share of its credits in use, 0 to 1.
+        p50_us, p99_us: from the link to the return, for sampled packets; None without samples.
+        utilisation: share of its capacity in use, 0 to 1.
+        capacity_pps: packets per second that it can take; None: there were too few to tell.
+        arrival: arriving packets, shed or not, as a share of its known capacity; 0 if that is not
+            known. Above 1 a queue grows; this shows sooner than the queue itself.
+        occupancy: share of its credits in use at the end.
+        is_stuck: packets wait, and it did not even look for them.
     """
 
     seconds: float
@@ -117,12 +117,12 @@ class Load:
 
     @property
     def pps(self) -> float:
-        """Packets per second handed to it."""
+        """Packets per second given to it."""
         return self.packets / self.seconds
 
     @property
     def demand(self) -> float:
-        """Utilisation it would have with all that came; above 1 when it is overloaded."""
+        """Utilisation with all arriving packets; above 1 if it is overloaded."""
         shed = self.sheds / self.packets if self.packets else 0.0
         return max(self.utilisation * (1 + shed), self.arrival)
 
@@ -325,11 +325,11 @@ class Meter:
 
     @property
     def has_worked(self) -> bool:
-        """Whether it has ever given a packet back."""
+        """Whether it has ever returned a packet."""
         return bool(self._readings) and self._readings[-1].counters.done > 0
 
     def spare_pps(self, load: Load) -> float | None:
-        """Packets per second it could take on top of `load`; None: not known."""
+        """Further packets per second that it could take beside `load`; None: not known."""
         if self.capacity_pps is None:
             return None
         return max(self.capacity_pps - load.pps, 0.0)

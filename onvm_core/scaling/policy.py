@@ -1,8 +1,8 @@
-"""How many instances a service should have: what a scaling policy gets, and the one of onvm.
+"""Scaling policies decide how many instances a service should have: interface and built-in policy.
 
-A policy is asked for each new reading of a service's load. It keeps nothing and changes nothing:
-the same history gives the same answer, so that any policy can be tried on a recorded or simulated
-load. When the answer differs from what there is, the autoscaler acts on it.
+The autoscaler calls a policy for each new reading of a service's load. A policy has no state and
+changes nothing. The same history gives the same answer, so you can try any policy on a recorded or
+simulated load. If the answer differs from the present number, the autoscaler acts on it.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from onvm_sdk.errors import ConfigError
 __all__ = ["ScaleSettings", "ScalingPolicy", "ServiceLoad", "UtilisationPolicy", "Wish"]
 
 QUEUE_SHARE = 0.5
-"""A host with a greater share of its credits taken has a queue."""
+"""A host with a greater share of its credits in use has a queue."""
 GROWING_SHARE = 0.05
-"""A host that gets more than it can take has a growing queue from here on."""
+"""Arrival above which a host is considered to have a growing queue."""
 ROUNDING = 1e-6
 
 
@@ -30,12 +30,12 @@ class ScaleSettings:
     """``[scale.SERVICE]``, checked.
 
     Attributes:
-        target: utilisation to keep to.
-        hysteresis: an instance may go when the others would stay this share below `target`.
-        out_after_s: for how long the load must be above the target.
-        in_after_s: for how long it must have been quiet.
-        history_s: how far back the history goes that a policy gets; at least both of these.
-        options: of a foreign policy.
+        target: utilisation to aim for.
+        hysteresis: an instance may go if the others would stay this share below `target`.
+        out_after_s: how long the load must be above the target.
+        in_after_s: how long the load must be low.
+        history_s: length of the history that a policy gets; at least both of these.
+        options: options of a plugin's policy.
     """
 
     min: int = 1
@@ -48,7 +48,7 @@ class ScaleSettings:
 
     @property
     def history_s(self) -> float:
-        """How far back the history goes that a policy gets."""
+        """Length of the history that a policy gets."""
         return max(self.out_after_s, self.in_after_s) * 1.25 + 1.0
 
 
@@ -57,9 +57,9 @@ class ServiceLoad:
     """The load of a service between two readings.
 
     Attributes:
-        at_s: when it ended, of a monotonic clock.
-        loads: of each instance to which new flows may come.
-        instances: how many there are to be for now; more than `loads` while some start.
+        at_s: end of the interval, on a monotonic clock.
+        loads: loads of the instances that get new flows.
+        instances: present target; more than `loads` while some instances start.
     """
 
     at_s: float
@@ -67,43 +67,43 @@ class ServiceLoad:
     instances: int
 
     def demand(self, target: float) -> float:
-        """Instances it would take at full utilisation.
+        """Instances needed at full utilisation.
 
-        What was shed counts, unless another instance is below `target`: its flows stay where they
-        are, and new ones have somewhere to go already.
+        Shed packets count, unless another instance is below `target`: their flows stay where they
+        are, and new flows already have somewhere to go.
         """
         has_room = any(load.utilisation < target for load in self.loads)
         return sum(min(load.demand, 1.0) if has_room else load.demand for load in self.loads)
 
     @property
     def utilisation(self) -> float:
-        """Mean of the instances."""
+        """Mean over the instances."""
         return sum(load.utilisation for load in self.loads) / max(len(self.loads), 1)
 
     @property
     def pps(self) -> float:
-        """Packets per second, of all."""
+        """Packets per second, over all instances."""
         return sum(load.pps for load in self.loads)
 
     @property
     def sheds(self) -> int:
-        """Packets shed, of all."""
+        """Shed packets, over all instances."""
         return sum(load.sheds for load in self.loads)
 
     @property
     def occupancy(self) -> float:
-        """Share of credits taken, of the fullest."""
+        """Share of credits in use, of the fullest instance."""
         return max((load.occupancy for load in self.loads), default=0.0)
 
     @property
     def p99_us(self) -> float | None:
-        """Time in queue, of the slowest; None without samples."""
+        """Time in queue, of the slowest instance; None without samples."""
         return max((load.p99_us for load in self.loads if load.p99_us is not None), default=None)
 
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What a policy wants, and why: one line for people."""
+    """The decision of a policy, and its reason: one line for people."""
 
     instances: int
     reason: str
@@ -113,10 +113,10 @@ class ScalingPolicy(Protocol):
     """Made with the service's `ScaleSettings`."""
 
     def decide(self, history: Sequence[ServiceLoad]) -> Wish:
-        """How many instances there should be.
+        """Decide how many instances there should be.
 
         Args:
-            history: oldest first, at least one; `ScaleSettings.history_s` of them.
+            history: readings of the last `ScaleSettings.history_s`, oldest first; at least one.
         """
 
 
@@ -133,7 +133,7 @@ class UtilisationPolicy:
 
     Both look only at readings with as many instances as there are now, so that a change is never
     judged by what was before it. A load that stays within the band between the two thresholds
-    changes nothing, however it swings there.
+    changes nothing, however it swings.
     """
 
     def __init__(self, settings: ScaleSettings) -> None:

@@ -26,11 +26,11 @@ class Firewall(NetworkFunction):
         self._kernel = make_kernel(_config.load(ctx.config))
 
     def native(self) -> NativeKernel:
-        """Give the C kernel."""
+        """Return the C kernel."""
         return self._kernel
 
     def snapshot(self) -> bytes:
-        """Give the connections."""
+        """Return all connections as bytes."""
         from onvm_nf_firewall.kernel import save
 
         return _MAGIC + save(self._kernel, time.monotonic_ns())

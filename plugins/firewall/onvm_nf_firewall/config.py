@@ -23,7 +23,7 @@ _NUMBERS = range(256)
 
 
 class RuleText(msgspec.Struct, forbid_unknown_fields=True):
-    """A rule as it is written."""
+    """A rule, as written in the configuration file."""
 
     action: Literal["accept", "drop"]
     src: str | None = None
@@ -34,7 +34,7 @@ class RuleText(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class FirewallText(msgspec.Struct, forbid_unknown_fields=True):
-    """The configuration as it is written; defaults as in ``onvm-nf.toml``."""
+    """The configuration file; the defaults are those of ``onvm-nf.toml``."""
 
     default: Literal["accept", "drop"] = "accept"
     rules: list[RuleText] = []
@@ -50,7 +50,7 @@ class FirewallText(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Rule(msgspec.Struct, frozen=True):
-    """One rule. A rule without addresses holds for IPv4 and IPv6; None matches anything."""
+    """One rule. None matches anything; a rule without addresses applies to IPv4 and IPv6."""
 
     accepts: bool
     src: IPv4Network | IPv6Network | None = None
@@ -65,7 +65,7 @@ class Rule(msgspec.Struct, frozen=True):
 
 
 class FirewallConfig(msgspec.Struct, frozen=True):
-    """What the firewall is told to do."""
+    """The checked configuration of the firewall."""
 
     settings: FirewallText
     rules: tuple[Rule, ...] = ()
@@ -108,7 +108,7 @@ def _rule(text: RuleText, field: str, file: str | None) -> Rule:
 
 
 def load(data: Mapping[str, Any], *, file: str | None = None) -> FirewallConfig:
-    """Check what a configuration file held.
+    """Check the content of a configuration file.
 
     Raises:
         ConfigError: naming file, field, value and what was expected.

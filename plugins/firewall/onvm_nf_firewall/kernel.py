@@ -39,7 +39,7 @@ def make_kernel(config: FirewallConfig) -> NativeKernel:
     """Build the tables.
 
     Raises:
-        NativeError: they do not fit into memory.
+        NativeError: the tables do not fit into memory.
     """
     rules, text = config.rules, config.settings
     native = {
@@ -82,13 +82,13 @@ def make_kernel(config: FirewallConfig) -> NativeKernel:
 
 
 def rule_hits(kernel: NativeKernel, rules: int) -> list[int]:
-    """Give how many packets each rule has decided."""
+    """Return the number of packets that each rule has decided."""
     owner: Any = kernel.keep
     return [int(owner.hits[i]) for i in range(rules)]
 
 
 def save(kernel: NativeKernel, now_ns: int) -> bytes:
-    """Give all connections as bytes; for an NF host of the same machine or one like it."""
+    """Return all connections as bytes, for an NF host with the same byte order and layout."""
     firewall: Any = kernel.keep
     count = _lib.firewall_nb_connections(firewall)
     saved = _ffi.new("struct firewall_saved[]", count)
@@ -97,10 +97,10 @@ def save(kernel: NativeKernel, now_ns: int) -> bytes:
 
 
 def restore(kernel: NativeKernel, state: bytes, now_ns: int) -> None:
-    """Take over the connections that `save` gave.
+    """Take over connections from `save`.
 
     Raises:
-        NativeError: there is no room for them, or they are no such bytes; nothing has changed then.
+        NativeError: the table is too small, or the bytes are damaged. Nothing has changed then.
     """
     count, rest = divmod(len(state), _ffi.sizeof("struct firewall_saved"))
     saved = _ffi.new("struct firewall_saved[]", count)

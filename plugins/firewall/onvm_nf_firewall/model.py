@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the firewall does, in plain Python: slow, short, the oracle of the C kernel.
+"""The firewall in plain Python: slow and short, the oracle for tests of the C kernel.
 
 Readings chosen:
 
 * A frame without a whole Ethernet header is malformed, not "another protocol".
-* Rules see each packet by itself; ports of packets that have none count as 0.
+* Rules judge each packet separately. Packets without ports count as port 0.
 * A connection is a pair of ends and a protocol, an ICMP echo's identifier standing for ports. It is
   opened by the first accepted packet, whatever its TCP flags, and lets packets pass both ways.
 * TCP idle times follow RFC 5382 REQ-5; a SYN on a closed connection is judged by the rules again.
@@ -59,13 +59,13 @@ class FirewallModel:
         )
 
     def expire(self, now_ns: int) -> None:
-        """Forget idle connections."""
+        """Remove idle connections."""
         for key, connection in list(self.connections.items()):
             if now_ns - connection.used_ns >= connection.idle_ns:
                 del self.connections[key]
 
     def judge(self, frame: bytes, now_ns: int) -> str | None:
-        """Decide about one packet."""
+        """Decide on one packet."""
         h, text = read_headers(frame), self.config.settings
         if h.l3 is L3.NONIP and len(frame) >= 14:
             return None if text.non_ip == "pass" else "non_ip"
@@ -155,7 +155,7 @@ def _is_trackable(frame: bytes, h: Headers) -> bool:
 
 
 def _embedded_key(frame: bytes, h: Headers) -> _Key | None:
-    """Give the connection that an ICMP error is about."""
+    """Return the connection that an ICMP error is about."""
     errors = {(4, ICMP): (3, 4, 11, 12), (6, ICMPV6): (1, 2, 3, 4)}
     if frame[h.l4_offset] not in errors.get((h.version, h.protocol), ()):
         return None

@@ -30,11 +30,11 @@ class Lb(NetworkFunction):
         self._balancer = Balancer(_config.load(ctx.config))
 
     def native(self) -> NativeKernel:
-        """Give the C kernel."""
+        """Return the C kernel."""
         return self._balancer.kernel
 
     def snapshot(self) -> bytes:
-        """Give the connections."""
+        """Return all connections as bytes."""
         return _MAGIC + self._balancer.save(time.monotonic_ns())
 
     def restore(self, snapshot: bytes) -> None:

@@ -20,7 +20,7 @@ _PROTOCOLS = {"tcp": 6, "udp": 17}
 
 
 class BackendText(msgspec.Struct, forbid_unknown_fields=True):
-    """A backend as it is written."""
+    """A backend, as written in the configuration file."""
 
     address: str
     port: _Port = 0
@@ -28,7 +28,7 @@ class BackendText(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class VipText(msgspec.Struct, forbid_unknown_fields=True):
-    """A VIP as it is written."""
+    """A VIP, as written in the configuration file."""
 
     address: str
     backends: list[BackendText]
@@ -38,7 +38,7 @@ class VipText(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class LbText(msgspec.Struct, forbid_unknown_fields=True):
-    """The configuration as it is written; ``onvm-nf.toml`` adds the default VIPs."""
+    """The configuration file; ``onvm-nf.toml`` adds the default VIPs."""
 
     vips: list[VipText] = []
     table_size: Annotated[int, msgspec.Meta(ge=2, le=5_000_011)] = 65_537
@@ -49,7 +49,7 @@ class LbText(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Backend(msgspec.Struct, frozen=True):
-    """Where connections go. Port 0 keeps the packet's port."""
+    """A destination of connections. Port 0 keeps the packet's port."""
 
     address: IPv4Address | IPv6Address
     port: int = 0
@@ -57,12 +57,12 @@ class Backend(msgspec.Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """What decides which slots of a lookup table are its own."""
+        """The name that determines its slots in a lookup table."""
         return f"{self.address} {self.port}"
 
 
 class Vip(msgspec.Struct, frozen=True):
-    """A virtual address. Port 0 takes every port."""
+    """A virtual address. Port 0 means every port."""
 
     address: IPv4Address | IPv6Address
     protocol: int
@@ -72,7 +72,7 @@ class Vip(msgspec.Struct, frozen=True):
 
 
 class LbConfig(msgspec.Struct, frozen=True):
-    """What the load balancer is told to do."""
+    """The checked configuration of the load balancer."""
 
     settings: LbText
     vips: tuple[Vip, ...]
@@ -117,7 +117,7 @@ def _vip(text: VipText, field: str, size: int, file: str | None) -> Vip:
 
 
 def load(data: Mapping[str, Any], *, file: str | None = None) -> LbConfig:
-    """Check what a configuration file held.
+    """Check the content of a configuration file.
 
     Raises:
         ConfigError: naming file, field, value and what was expected.

@@ -30,7 +30,7 @@ def fill_table(permutations: Sequence[tuple[int, int]], size: int, weights: Sequ
 
 
 class Balancer:
-    """The native state, and what it points to.
+    """The native state, and the objects it points to.
 
     Raises:
         NativeError: the tables do not fit into memory.
@@ -44,26 +44,26 @@ class Balancer:
         self._state = _ffi.gc(state, _lib.lb_free)
 
     def update(self, config: LbConfig) -> None:
-        """Take other VIPs and backends; connections stay where they are.
+        """Use other VIPs and backends. Connections stay where they are.
 
-        Threads: the one that runs the kernel, between bursts.
+        Threads: call it in the thread of the kernel, between bursts.
         """
         given, kept = _convert(config)
         check(_lib.lb_update(self._state, given), "change the load balancer's VIPs")
         self._kept = kept
 
     def save(self, now_ns: int) -> bytes:
-        """Give all connections as bytes; for an NF host of the same machine or one like it."""
+        """Return all connections as bytes, for an NF host with the same byte order and layout."""
         count = _lib.lb_nb_connections(self._state)
         saved = _ffi.new("struct lb_saved[]", count)
         count = _lib.lb_save(self._state, saved, count, now_ns)
         return bytes(_ffi.buffer(saved, count * _ffi.sizeof("struct lb_saved")))
 
     def restore(self, state: bytes, now_ns: int) -> None:
-        """Take over the connections that `save` gave.
+        """Take over connections from `save`.
 
         Raises:
-            NativeError: there is no room for them, or they are no such bytes; nothing has changed.
+            NativeError: the table is too small, or the bytes are damaged. Nothing has changed then.
         """
         count, rest = divmod(len(state), _ffi.sizeof("struct lb_saved"))
         saved = _ffi.new("struct lb_saved[]", count)
@@ -78,7 +78,7 @@ class Balancer:
 
 
 def _convert(config: LbConfig) -> tuple[Any, list[Any]]:
-    """Give the native configuration, and what must live as long as it is used."""
+    """Return the native configuration, and the objects that must live as long as it is used."""
     text = config.settings
     vips: list[dict[str, Any]] = []
     backends: list[dict[str, Any]] = []

@@ -35,11 +35,11 @@ class Nat(NetworkFunction):
         ctx.claim(str(config.external), *self._block, 0)
 
     def native(self) -> NativeKernel:
-        """Give the C kernel."""
+        """Return the C kernel."""
         return self._kernel
 
     def snapshot(self) -> bytes:
-        """Give the sessions, with the blocks that their external ports lie in."""
+        """Return all sessions as bytes, with the blocks of their external ports."""
         from onvm_nf_nat.kernel import save
 
         blocks = [self._block, *self._inherited]
@@ -66,7 +66,7 @@ class Nat(NetworkFunction):
                 self._ctx.claim(str(self._external), *block, 0)
 
     def inherits(self) -> bool:
-        """Say whether another instance's block is in use still; if not, give it up."""
+        """Return whether another instance's block is still in use; give it up if not."""
         from onvm_nf_nat.kernel import inherited
 
         if inherited(self._kernel):

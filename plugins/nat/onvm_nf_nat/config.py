@@ -38,7 +38,7 @@ class NatText(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class NatConfig(msgspec.Struct, frozen=True):
-    """What the NAT is told to do."""
+    """The checked configuration of the NAT."""
 
     settings: NatText
     external: IPv4Address
@@ -71,7 +71,7 @@ class NatConfig(msgspec.Struct, frozen=True):
 
 
 def load(data: Mapping[str, Any], *, file: str | None = None) -> NatConfig:
-    """Check what a configuration file held.
+    """Check the content of a configuration file.
 
     Raises:
         ConfigError: naming file, field, value and what was expected.

@@ -56,7 +56,7 @@ def make_kernel(config: NatConfig) -> NativeKernel:
 
 
 def save(kernel: NativeKernel, now_ns: int) -> bytes:
-    """Give all sessions as bytes; for an NF host of the same machine or one like it."""
+    """Return all sessions as bytes, for an NF host with the same byte order and layout."""
     nat: Any = kernel.keep
     count = _lib.nat_nb_sessions(nat)
     saved = _ffi.new("struct nat_saved[]", count)
@@ -65,7 +65,7 @@ def save(kernel: NativeKernel, now_ns: int) -> bytes:
 
 
 def restore(kernel: NativeKernel, state: bytes, now_ns: int) -> None:
-    """Take over the sessions that `save` gave, with their external ports.
+    """Take over sessions from `save`, with their external ports.
 
     Raises:
         NativeError: there is no room for them, a port of theirs is taken, or they are no such
@@ -79,5 +79,5 @@ def restore(kernel: NativeKernel, state: bytes, now_ns: int) -> None:
 
 
 def inherited(kernel: NativeKernel) -> int:
-    """Say how many mappings have ports outside the block of this instance."""
+    """Return the number of mappings with ports outside the block of this instance."""
     return int(_lib.nat_nb_inherited(kernel.keep))
