@@ -32,7 +32,7 @@ WAIT_MAX_S = 20.0
 
 
 class Bed:
-    """What `onvm up` is made of, without its sockets for commands."""
+    """The parts of `onvm up`, without its sockets for commands."""
 
     def __init__(
         self, directory: Path, scale: dict[str, ScaleConfig], instances: Sequence[str], nf: str
@@ -107,11 +107,11 @@ class Bed:
         self.deployment.manager.set_chain(1, near, self.far, services)
 
     def sent(self) -> int:
-        """Packets that have left."""
+        """Number of packets sent so far."""
         return self.plane.read_port(self.far).tx
 
     def sent_pps(self, seconds: float) -> float:
-        """Packets that leave in a second, over so many seconds."""
+        """Packets sent per second, measured over `seconds`."""
         return sent_pps(self.sent, self.run, seconds)
 
 
@@ -119,7 +119,7 @@ class Bed:
 def running(
     scale: dict[str, ScaleConfig], instances: Sequence[str], nf: str = WAIT
 ) -> Iterator[Bed]:
-    """A bed for a while, in which all `instances` of `nf` serve."""
+    """A bed in which all `instances` of `nf` serve; a context manager."""
     with temporary_directory() as directory:
         bed = Bed(Path(directory), scale, instances, nf)
         try:
@@ -129,10 +129,10 @@ def running(
 
 
 def sent_pps(sent: Callable[[], int], run: Callable[[float], None], seconds: float) -> float:
-    """Packets that leave in a second, over so many seconds by the wall clock.
+    """Packets sent per second, measured over `seconds` of the wall clock.
 
     Args:
-        sent: how many have left.
+        sent: returns the number of packets sent so far.
         run: lets time pass, in seconds.
     """
     count, begin = sent(), time.perf_counter()

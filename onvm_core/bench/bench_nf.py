@@ -26,15 +26,15 @@ def c_program() -> Path:
 
 
 def measure_wakeups(rate: int, seconds: float, cpus: tuple[int, ...]) -> tuple[float, float]:
-    """Cost of the sleeps and wake-ups for each of `rate` packets a second, without any packet.
+    """Measure the cost of sleeping and waking for `rate` packets per second, without packets.
 
     Args:
-        cpus: of a worker, which sleeps until the next packet is due, and of an NF host, which it
-            wakes and which wakes it; or of the worker alone, which then only sleeps.
+        cpus: the CPU of a worker, which sleeps until the next packet is due, and the CPU of an NF
+            host; the two wake each other. With one CPU the worker only sleeps.
 
     Returns:
-        CPU time of all processes in percent of a core, and the median microseconds from one
-        process to the other and back.
+        CPU time of all processes in percent of a core, and the median time from one process to the
+        other and back, in microseconds.
     """
     program = Path(str(onvm_core.__file__)).parent / "bin" / "onvm-bench-wakeups"
     done = subprocess.run(

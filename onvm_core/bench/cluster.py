@@ -1,4 +1,4 @@
-"""Scenario of the suite "cluster": three hosts of `onvm cluster dev`, and how soon all follow.
+"""Scenario of the suite "cluster": how soon the three hosts of `onvm cluster dev` follow changes.
 
 ```
  client ── h1 ─┐   ┌─ h3 ── server        the NF runs on h2, then also on h1 or h3
@@ -6,7 +6,7 @@
     ZooKeeper ─┘   └─ h2
 ```
 
-Everything is real but the wires. One process looks at all managers, so one clock times them. All
+Everything but the wires is real. One process watches all managers, so one clock times them. All
 three hosts and ZooKeeper share this machine's CPUs.
 """
 
@@ -70,7 +70,7 @@ FIGURES = (
 
 
 class _Tables:
-    """Looks at managers."""
+    """Watches managers."""
 
     def __init__(self, cluster: DevCluster) -> None:
         self._cluster = cluster
@@ -103,7 +103,7 @@ class _Tables:
         return {self.of(name).digest for name in names}
 
     def all_follow(self, names: Collection[str], before: Collection[str]) -> float:
-        """When all have equal tables that are not those from before."""
+        """Wait until all have equal tables that differ from the earlier ones; returns the time."""
 
         def is_so() -> bool:
             found = self.digests(names)
@@ -120,7 +120,7 @@ class _Tables:
 
 
 def _until(is_true: Callable[[], bool], what: str) -> float:
-    """When it has come to be so."""
+    """Wait until a condition holds; returns the time."""
     deadline = time.monotonic() + WAIT_MAX_S
     while not is_true():
         if time.monotonic() > deadline:
@@ -140,7 +140,7 @@ def _bed(nf: str) -> Iterator[tuple[DevCluster, _Tables]]:
 
 
 def _chain_ms(cluster: DevCluster, tables: _Tables) -> float:
-    """A chain is changed until all hosts have it; the median of some."""
+    """Time from the change of a chain until all hosts have it: the median of several."""
     chains = Chains(cluster.ensemble, cluster.paths)
     times = []
     for _ in range(CHANGES):
@@ -157,8 +157,8 @@ def _chain_ms(cluster: DevCluster, tables: _Tables) -> float:
 
 
 def _scale(cluster: DevCluster, tables: _Tables, nf: str, service: str) -> dict[str, float]:
-    """The host that has the service has no room: from the request until flows of all hosts can go
-    to the new instance on another one.
+    """The service's host has no free resources: time from the request until flows of all hosts can
+    go to the new instance on another host.
     """
     time.sleep(SETTLE_S)
     others = [name for name in cluster.names if name != VICTIM]
@@ -197,7 +197,7 @@ def _scale(cluster: DevCluster, tables: _Tables, nf: str, service: str) -> dict[
 
 
 def _come_and_go(cluster: DevCluster, tables: _Tables) -> dict[str, float]:
-    """A host is removed, and joins again."""
+    """Time until all follow when a host leaves, and when it joins again."""
     time.sleep(SETTLE_S)
     others = [name for name in cluster.names if name != VICTIM]
     before = tables.digests(cluster.names)
@@ -222,7 +222,7 @@ def _come_and_go(cluster: DevCluster, tables: _Tables) -> dict[str, float]:
 
 
 def _failover(cluster: DevCluster, tables: _Tables) -> dict[str, float]:
-    """One of two hosts with the service is cut off, and comes back; then it dies."""
+    """Time lost when one of two hosts with the service is cut off and returns, and when it dies."""
     others = [name for name in cluster.names if name != VICTIM]
     time.sleep(SETTLE_S)
     with probes(ECHO, cluster.in_client) as cut:
@@ -238,7 +238,7 @@ def _failover(cluster: DevCluster, tables: _Tables) -> dict[str, float]:
         ),
         "the host that was cut off is back",
     )
-    time.sleep(SESSION_S)  # it does not judge others before
+    time.sleep(SESSION_S)  # earlier it does not judge others
     before = _views(cluster, others)
     with probes(ECHO, cluster.in_client) as kill:
         time.sleep(WARM_S)
@@ -259,7 +259,7 @@ def _failover(cluster: DevCluster, tables: _Tables) -> dict[str, float]:
 
 
 def _views(cluster: DevCluster, names: Collection[str]) -> set[str]:
-    """Digests of the views that managers have, as their agents say."""
+    """Digests of the managers' views, as reported by their agents."""
     found = set()
     for name in names:
         data, _ = cluster.ensemble.client.get(posixpath.join(cluster.paths.applied, name))
@@ -273,7 +273,7 @@ def _have_followed(cluster: DevCluster, names: Collection[str], before: set[str]
 
 
 def _measure(scenario: Scenario) -> dict[str, float]:
-    """All figures once, on one cluster that is made for them."""
+    """Measure all figures once, on a new cluster."""
     del scenario
     nf = installed_nf()
     if nf is None:

@@ -1,7 +1,7 @@
 """Scenarios of the suite "elastic": a manager that scales and heals by itself.
 
-The NFs wait instead of computing, so that two cores carry several instances of any speed; what is
-measured is how soon the manager sees a change, and where it sends the flows.
+The NFs wait instead of computing, so two cores carry several instances of any speed. The scenarios
+measure how soon the manager sees a change, and where it sends the flows.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ __all__ = ["KINDS"]
 
 PASS = "onvm_core.bench.nfs:Pass"
 NEW_FLOWS = 1 << 20
-"""So many that each packet is the first of a flow, as long as a scenario lasts."""
+"""Enough flows to make each packet of a scenario the first of its flow."""
 RUNNING_FLOWS = 200
 
 
 class _Watch(threading.Thread):
-    """Looks every millisecond, whatever the manager does."""
+    """Samples every millisecond, whatever the manager does."""
 
     def __init__(self, look: Callable[[float], bool]) -> None:
         super().__init__(daemon=True)
@@ -45,13 +45,13 @@ class _Watch(threading.Thread):
 
 
 def _out(scenario: Scenario) -> dict[str, float]:
-    """From a load step until a new instance has its first packet."""
+    """Time from a load step until a new instance has its first packet."""
     scale = {SERVICE: ScaleConfig(max=2, standby=scenario.standby)}
     with running(scale, ["300us-1"]) as bed:
         old = bed.serving()[0].slot
         calm = bed.source("calm", RUNNING_FLOWS, 500)
         bed.chain(calm)
-        bed.run(2.0)  # and the other instance stands by
+        bed.run(2.0)  # and the other instance is a standby
         before = _places(bed)
         steep = bed.source("steep", NEW_FLOWS, 6000)
         first: list[float] = []
@@ -62,7 +62,7 @@ def _out(scenario: Scenario) -> dict[str, float]:
                 first.append(now)
             return not first
 
-        # The calm flows go on through a chain of their own.
+        # The calm flows go on through their own chain.
         far = bed.plane.open_port("out2", NullPort(is_source=False))
         watch = _Watch(look)
         # Loads do not rise just after the manager has looked.
@@ -97,7 +97,7 @@ def _names(scenario: Scenario) -> list[str]:
 
 
 def _limits(bed: Bed, seconds: float) -> list[float]:
-    """Packets per second that each instance does when there are always more."""
+    """Packets per second that each instance processes under full load."""
     bed.chain(bed.source(f"flood{time.perf_counter_ns()}", NEW_FLOWS, 20_000))
     bed.run(1.5)
     counts = [bed.plane.read_load(host.slot).done for host in bed.serving()]
@@ -111,7 +111,7 @@ def _limits(bed: Bed, seconds: float) -> list[float]:
 
 
 def _spread(scenario: Scenario) -> dict[str, float]:
-    """Utilisation of instances of unequal speed, and how far their capacity is misjudged."""
+    """Utilisation of instances of unequal speed, and the error of their estimated capacity."""
     with running({}, _names(scenario)) as bed:
         meters = bed.deployment.manager.meters
         limits = _limits(bed, scenario.seconds)
@@ -141,7 +141,7 @@ def _spread(scenario: Scenario) -> dict[str, float]:
 
 
 def _start(scenario: Scenario) -> dict[str, float]:
-    """From the call of a launcher until the NF's first packet has left, in milliseconds."""
+    """Time from the call of a launcher until the NF's first packet was sent, in milliseconds."""
     with running({}, []) as bed:
         bed.chain(bed.source("in", RUNNING_FLOWS, 20_000))
         begin = time.perf_counter()
@@ -152,7 +152,7 @@ def _start(scenario: Scenario) -> dict[str, float]:
 
 def _failure(number: signal.Signals) -> Callable[[Scenario], dict[str, float]]:
     def measure(scenario: Scenario) -> dict[str, float]:
-        """One of two instances dies or stops: until it is seen, and traffic's longest pause."""
+        """One of two instances dies or stops: time to detection, and the longest pause of traffic."""
         with running({}, _names(scenario)) as bed:
             near = bed.source("in", RUNNING_FLOWS, 2000)
             bed.chain(near)

@@ -1,4 +1,4 @@
-"""What scenarios do with a manager: start it, start NF hosts, let time pass."""
+"""Actions of scenarios on a manager: start it, start NF hosts, let time pass."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ POLL_S = 0.02
 
 @contextmanager
 def manager_of(scenario: Scenario) -> Iterator[Manager]:
-    """A manager as the scenario wants it, for a while."""
+    """The manager of a scenario; a context manager."""
     workers, _ = split_cpus(1)
     settings = DataplaneSettings(
         idle_policy=1 if scenario.is_busy else 0,
@@ -52,15 +52,15 @@ def manager_of(scenario: Scenario) -> Iterator[Manager]:
 
 
 def nf_cpu() -> int:
-    """The core that is for NFs."""
+    """The core for NFs."""
     return split_cpus(1)[1][0]
 
 
 def wait_until(manager: Manager, is_done: Callable[[], bool], timeout_s: float, what: str) -> None:
-    """Poll until something is done.
+    """Poll until a condition holds.
 
     Raises:
-        OnvmError: it is not within `timeout_s`.
+        OnvmError: it does not hold within `timeout_s`.
     """
     deadline = time.monotonic() + timeout_s
     while not is_done():
@@ -70,19 +70,19 @@ def wait_until(manager: Manager, is_done: Callable[[], bool], timeout_s: float, 
 
 
 def count_active(manager: Manager) -> int:
-    """How many NF hosts serve."""
+    """Number of serving NF hosts."""
     return sum(host.state is HostState.ACTIVE for host in manager.registry.living())
 
 
 def pass_time(manager: Manager, seconds: float) -> None:
-    """Let the manager do its work for so long."""
+    """Let the manager work for some seconds."""
     end = time.monotonic() + seconds
     while (left := end - time.monotonic()) > 0:
         manager.poll(min(left, POLL_S * 5))
 
 
 def start_nfs(manager: Manager, scenario: Scenario) -> list[subprocess.Popen[bytes]]:
-    """Start the NF hosts of a scenario; they serve."""
+    """Start the NF hosts of a scenario, and wait until they serve."""
     hosts = [services for services in scenario.hosts for _ in range(scenario.instances)]
     processes = [
         start_nf(scenario.way, manager.attach_path, services, scenario.burst, nf_cpu())

@@ -1,4 +1,4 @@
-"""Images of the benchmark's NFs, made for a benchmark and removed after it."""
+"""Images of the benchmark's NFs: built for a benchmark, and removed after it."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from onvm_sdk.errors import OnvmError
 __all__ = ["images"]
 
 _NEEDS = {PASS: (), TWIN: ("numpy", "numba")}
-"""Distributions that they import, besides the SDK."""
+"""Distributions that the NFs import, besides the SDK."""
 
 
 @contextlib.contextmanager
 def images() -> Iterator[bool]:
-    """Make the images that are missing; whether containers can be measured.
+    """Build the missing images; returns whether containers can be measured.
 
-    Why they cannot goes to stderr.
+    If not, the reason goes to stderr.
     """
     made: list[tuple[Engine, str]] = []
     is_there = False

@@ -1,7 +1,8 @@
 """The benchmark NF w2 in the three Python ways; native/bench/w2_nf.c is the one in C.
 
-w2: look the UDP destination port up in a set, drop the packet if it is there, else lower the TTL
-and correct the checksum. What is no UDP over IPv4, or has no TTL left, is dropped.
+w2 looks up the UDP destination port in a set and drops the packet if the port is in it. Otherwise
+it decrements the TTL and corrects the checksum. Packets other than UDP over IPv4, and those without
+TTL left, are dropped.
 
     python -P -m onvm_sdk.runtime --socket PATH --nf onvm_core.bench.nfs:W2Kernel --service w0
 """
@@ -41,12 +42,12 @@ class W2Packets(NetworkFunction):
 
 
 class W2Columns(NetworkFunction):
-    """w2 on columns; ``--burst-size`` says of how many packets."""
+    """w2 on columns; ``--burst-size`` sets the number of packets."""
 
     manifest: ClassVar = {"permissions": _PERMISSIONS, "burst_size": 1024}
 
     def setup(self, ctx: Context) -> None:
-        """Make the set an array: looked up for a whole burst at once."""
+        """Make the set an array, to look up a whole burst at once."""
         self.blocked = _blocked_array()
 
     def process(self, burst: Burst) -> None:
@@ -65,7 +66,7 @@ class W2Kernel(NetworkFunction):
     manifest: ClassVar = {"permissions": _PERMISSIONS, "service": "w", "burst_size": 64}
 
     def setup(self, ctx: Context) -> None:
-        """Make the set an array of bits, as the one in C."""
+        """Make the set an array of bits, as in C."""
         import numpy as np
 
         self.state = np.packbits(_blocked_array(), bitorder="little").view(np.uint64)
@@ -86,7 +87,7 @@ class W2Kernel(NetworkFunction):
 
 
 class W2Twin(W2Kernel):
-    """The same for another service: both can run at once."""
+    """The same for another service, so both can run at the same time."""
 
     manifest: ClassVar = {**W2Kernel.manifest, "service": "twin"}
 
@@ -100,7 +101,7 @@ def _blocked_array() -> Any:
 
 
 class Wait(NetworkFunction):
-    """Take a time for each packet without a CPU, so that few cores carry many instances."""
+    """Spend time on each packet without a CPU, so a few cores carry many instances."""
 
     manifest: ClassVar = {
         "permissions": ["read"],
@@ -108,25 +109,25 @@ class Wait(NetworkFunction):
     }
 
     def setup(self, ctx: Context) -> None:
-        """See how slow it is to be: instance ``300us-1`` takes 300 µs."""
+        """Read the time from the instance name: ``300us-1`` takes 300 µs."""
         self.wait_s = int(ctx.instance.partition("us")[0]) / 1e6
 
     def on_message(self, sender: str, payload: bytes) -> None:
-        """Be as slow as it says from now on, in microseconds."""
+        """Set a new time for each packet, in microseconds."""
         self.wait_s = int(payload) / 1e6
 
     def process_packet(self, pkt: PacketView) -> None:
-        """Wait, and let it go on."""
+        """Wait, and let the packet go on."""
         time.sleep(self.wait_s)
 
 
 class Spin(NetworkFunction):
-    """Compute for about so many cycles with each packet, compiled."""
+    """Compute for a number of cycles with each packet, compiled."""
 
     manifest: ClassVar = {"permissions": ["read"], "service": "w", "burst_size": 64}
 
     def setup(self, ctx: Context) -> None:
-        """See how long it is to compute: instance ``500cy-1`` about 500 cycles."""
+        """Read the number from the instance name: ``500cy-1`` computes for about 500 cycles."""
         import numpy as np
 
         turns = max(int(ctx.instance.partition("cy")[0]) // CYCLES_PER_TURN, 1)
@@ -134,7 +135,7 @@ class Spin(NetworkFunction):
 
     @kernel(compile="required")
     def process_packet(pkt: Any, state: Any) -> Any:
-        """Multiply and add, each waiting for the last."""
+        """Multiply and add; each step waits for the last."""
         value = state[1]
         for _ in range(int(state[0])):
             value = value * 0.999 + 0.001
@@ -143,9 +144,9 @@ class Spin(NetworkFunction):
 
 
 class Pass(NetworkFunction):
-    """Look at nothing: what starting an NF in Python costs."""
+    """Do nothing: measures the start of an NF in Python."""
 
     manifest: ClassVar = {"permissions": ["read"], "service": "w"}
 
     def process_packet(self, pkt: PacketView) -> None:
-        """Let it go on."""
+        """Let the packet go on."""

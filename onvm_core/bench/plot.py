@@ -1,6 +1,6 @@
 """Pictures of benchmark lines: bars of the medians, whiskers from the least to the greatest run.
 
-matplotlib is an extra (``onvm[plot]``); nothing here imports it before a picture is wanted.
+matplotlib is an extra (``onvm[plot]``), and is imported only to draw a picture.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class Panel:
     """Bars that share an axis.
 
     Attributes:
-        goals: by name of a line, or of all of them as "*": the value wanted.
-        is_least: whether goals are what is to be reached, and not what is not to be passed.
+        goals: the wanted value, by the name of a line; "*" is all lines.
+        is_least: whether goals are lower limits, not upper ones.
     """
 
     title: str
@@ -40,7 +40,7 @@ class Panel:
     is_least: bool = False
 
     def goal(self, line: BenchLine) -> float | None:
-        """What is wanted of a line."""
+        """The goal of a line."""
         return next((v for k, v in self.goals.items() if fnmatchcase(line.name, k)), None)
 
 
@@ -110,10 +110,10 @@ _UNITS = {
 
 
 def check_plot(path: Path) -> None:
-    """See that a picture can be made, before anything is measured.
+    """Check that a picture can be made, before anything is measured.
 
     Raises:
-        ConfigError: its format is unknown, its folder is not there, or matplotlib is not installed.
+        ConfigError: the format is unknown, the folder is missing, or matplotlib is not installed.
     """
     if path.suffix.lower() not in FORMATS:
         raise ConfigError(
@@ -140,7 +140,7 @@ def _pyplot() -> Any:
 
 
 def panels_of(lines: Sequence[BenchLine]) -> list[Panel]:
-    """Sort lines into panels: those of some suites by what they say, others by unit."""
+    """Sort lines into panels: those of some suites by subject, others by unit."""
     left = list(lines)
     panels = []
     for title, patterns, goals, is_least in _PANELS:

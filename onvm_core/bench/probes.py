@@ -1,9 +1,9 @@
-"""Datagrams through a chain while something fails: flows that run, and new ones all the time.
+"""Datagrams through a chain while something fails: running flows, and a stream of new ones.
 
-A running flow sends every few milliseconds from one port; each new flow is one datagram from a port
-of its own. All are numbered, so that an answer says which one it is to.
+A running flow sends every few milliseconds from one port. Each new flow is one datagram from its
+own port. All datagrams are numbered, so an answer names its request.
 
-Threads: one sends and one receives; the figures are read when both have ended.
+Threads: one sends and one receives. Read the figures after both have ended.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ __all__ = ["Probes", "probes"]
 
 RUNNING = 16
 PERIOD_S = 0.005
-"""Each running flow sends one datagram in so long, and there is one new flow."""
+"""Time between two datagrams of a running flow, and between two new flows."""
 ANSWER_S = 0.5
-"""A request without an answer by then is lost."""
+"""A request without an answer within this time is lost."""
 WAIT_S = 10.0
 NUMBER = struct.Struct("!I")
 
 
 @dataclass
 class _Flow:
-    """When datagrams were sent, and which were answered."""
+    """Times of datagrams, and their answers."""
 
     port: int = 0
-    """Of the last datagram."""
+    """Time of the last datagram."""
     sent_s: list[float] = field(default_factory=list)
     answered: set[int] = field(default_factory=set)
 
     def pause_s(self, since_s: float) -> float:
-        """The longest time between two datagrams that were answered, of those since `since_s` and
-        the last one before; infinite when none was answered in the end.
+        """The longest time between two answered datagrams, from the last one before `since_s` on;
+        infinite if the last ones were not answered.
         """
         times = [self.sent_s[number] for number in sorted(self.answered)]
         before = [one for one in times if one < since_s][-1:]
@@ -52,7 +52,7 @@ class _Flow:
 
 
 class Probes:
-    """Sends from the network namespace of the thread that makes it and runs it."""
+    """Sends from the network namespace of the thread that creates and runs it."""
 
     def __init__(self, address: tuple[str, int]) -> None:
         self._address = address
@@ -89,7 +89,7 @@ class Probes:
 
     def _send(self, flow: _Flow, one: socket.socket) -> None:
         flow.sent_s.append(time.monotonic())
-        with contextlib.suppress(OSError):  # no way, or no room: it is lost
+        with contextlib.suppress(OSError):  # no route, or a full buffer: it is lost
             one.send(NUMBER.pack(len(flow.sent_s) - 1))
 
     def _forget(self) -> None:
@@ -107,14 +107,14 @@ class Probes:
                     key.data.answered.add(NUMBER.unpack(key.fileobj.recv(64))[0])
 
     def finish(self) -> None:
-        """Let `run` end."""
+        """End `run`."""
         self._is_ending.set()
 
     # ---- figures ----
 
     @property
     def ports(self) -> list[int]:
-        """Of the running flows."""
+        """Records of the running flows."""
         return [flow.port for flow in self._flows]
 
     def pause_ms(self, since_s: float) -> float:
@@ -135,11 +135,11 @@ class Probes:
 def probes(
     address: tuple[str, int], inside: Callable[[Callable[[], None]], None]
 ) -> Iterator[Probes]:
-    """Send meanwhile.
+    """Send probes meanwhile; a context manager.
 
     Args:
-        address: of a server that sends back what it gets.
-        inside: calls something where the clients are: in their network namespace.
+        address: address of an echo server.
+        inside: calls a function in the network namespace of the clients.
     """
     made: list[Probes] = []
     is_made = threading.Event()

@@ -1,8 +1,9 @@
-"""Scenarios of the suite "cluster" that need no ZooKeeper: a hop at a peer against one here.
+"""Scenarios of the suite "cluster" without ZooKeeper: a hop at a peer against a local one.
 
-Two managers of this machine on loopback addresses are two hosts. This one has both ends of the
-chain; its NF runs here, or at the other, which is a process of its own. NSH and the kernel's UDP
-are as between machines; the wire is not, and the other's worker shares its core with the NF.
+Two managers on loopback addresses of this machine act as two hosts. This one has both ends of the
+chain. Its NF runs here, or at the other manager, which is a separate process. NSH and the kernel's
+UDP work as between machines. The wire is missing, and the other manager's worker shares its core
+with the NF.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ def _start_nf(manager: Manager) -> subprocess.Popen[bytes]:
 
 
 def _serve_peer(scenario: Scenario) -> dict[str, float]:
-    """Be the other host until the first one ends."""
+    """Act as the other host until the first one ends."""
     del scenario
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     with _manager(is_peer=True) as manager:
@@ -91,7 +92,7 @@ def _serve_peer(scenario: Scenario) -> dict[str, float]:
 
 @contextmanager
 def _bed(scenario: Scenario) -> Iterator[Manager]:
-    """A manager whose service is here, or at a peer."""
+    """A manager with its service here, or at a peer."""
     with _manager() as manager:
         if not scenario.is_remote:
             nf = _start_nf(manager)
@@ -129,7 +130,7 @@ def _chain(manager: Manager, scenario: Scenario, near: int, far: int) -> None:
 
 
 def _hop(scenario: Scenario) -> dict[str, float]:
-    """Packets that come back in a second, of as many as are sent: 64 B, 1,000 flows."""
+    """Packets per second that come back under full load: 64 B, 1,000 flows."""
     with _bed(scenario) as manager:
         far = manager.plane.open_port("out", NullPort(is_source=False))
         near = manager.plane.open_port("in", NullPort(n_flows=1000, rate_pps=scenario.rate_pps))
@@ -146,7 +147,7 @@ def _hop(scenario: Scenario) -> dict[str, float]:
 
 
 def _rtt(scenario: Scenario) -> dict[str, float]:
-    """Time from a request to its answer, through the NF both ways, at 10,000 packets a second."""
+    """Time from a request to its answer, through the NF both ways, at 10,000 packets/s."""
     with _bed(scenario) as manager:
         far = manager.plane.open_port("out", GeneratorPort(role="server"))
         near = manager.plane.open_port(

@@ -1,11 +1,11 @@
-"""How long traffic rests when a manager ends and another one takes its place.
+"""The pause of traffic when a manager ends and another one takes its place.
 
-A manager is started by ``onvm up``, with one NF. It is killed, or ended by ``onvm down
---keep-nfs``, and another one is started at once, which adopts the NF. What is measured is the time
-from the end of the one until the other has sent its first packet, and what the parts of that were.
+``onvm up`` starts a manager with one NF. The manager is killed, or ended by ``onvm down
+--keep-nfs``. Another one starts at once and adopts the NF. The scenario measures the time from the
+end of the first manager until the other has sent its first packet, and the parts of that time.
 
-The first packet is found from the counter of packets sent: the source gives so many a second from
-its first on, so the counter says how long ago that was. Whether it keeps to that is checked.
+The counter of sent packets gives the time of the first packet, because the source has a constant
+rate from its first packet on. The scenario checks the rate.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ CHECK_S = 0.5
 RATE_PPS = 20_000
 RATE_TOLERANCE = 0.02
 NFS = ("firewall", "lb", "nat")
-"""Any of them will do: the first one that is installed."""
+"""Candidates; the first one that is installed is used."""
 CONFIG = f"""
 [ports.near]
 uri = "null:?flows=64&rate={RATE_PPS}"
@@ -51,7 +51,7 @@ services = ["NF"]
 
 
 def installed_nf() -> str | None:
-    """An NF that can be measured with."""
+    """The NF to measure with."""
     names = {package.name for package in discover()}
     return next((name for name in NFS if name in names), None)
 
@@ -65,7 +65,7 @@ def _kill(folder: Path, manager: subprocess.Popen[bytes]) -> float:
 
 
 def _down(folder: Path, manager: subprocess.Popen[bytes]) -> float:
-    """The manager stops its sources, lets what is inside out, and leaves its NFs to the next."""
+    """Let the manager stop its sources, drain, and leave its NFs to the next one."""
     with Client(folder / "r" / "main") as client:
         begin = time.monotonic()
         client.ask(DownRequest(keep_nfs=True), DownReply)
@@ -77,7 +77,7 @@ def _restart(
     end: Callable[[Path, subprocess.Popen[bytes]], float],
 ) -> Callable[..., dict[str, float]]:
     def measure(scenario: Scenario) -> dict[str, float]:
-        """From the end of a manager until the next one has sent a packet, in milliseconds."""
+        """Time from the end of a manager until the next one has sent a packet, in milliseconds."""
         del scenario
         nf = installed_nf()
         if nf is None:
@@ -127,10 +127,10 @@ def _manager(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def _status(folder: Path) -> tuple[float, StatusReply] | None:
-    """What the manager says of itself and when it did; None while there is none."""
+    """The manager's report, and its time; None as long as there is none."""
     try:
         with Client(folder / "r" / "main") as client:
-            client.ask(StatusRequest(), StatusReply)  # what the first one loads is not to count
+            client.ask(StatusRequest(), StatusReply)  # a first run fills the caches of files
             return time.monotonic(), client.ask(StatusRequest(), StatusReply)
     except (OnvmError, OSError, msgspec.MsgspecError):
         return None
@@ -149,7 +149,7 @@ def _until_sent(
 
 
 def _first_packet(folder: Path, process: subprocess.Popen[bytes]) -> tuple[float, StatusReply]:
-    """When the manager has sent its first packet."""
+    """Time at which the manager sent its first packet."""
     at, status = _until_sent(folder, 0, process)
     time.sleep(CHECK_S)
     later = _status(folder)

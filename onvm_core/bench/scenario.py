@@ -1,4 +1,4 @@
-"""What a benchmark measures, as one value; each is measured in a process of its own."""
+"""A benchmark scenario, as one value. Each is measured in its own process."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["Scenario", "run_scenario"]
 
 
 class Scenario(msgspec.Struct, frozen=True, kw_only=True):
-    """What is measured.
+    """One scenario.
 
-    `hosts` lists the NF hosts, each with the services that it runs fused; the chain is their
-    services in order, or just the first host's when `instances` is above 1.
+    `hosts` lists the NF hosts, each with its fused services. The chain is all their services in
+    order; if `instances` is above 1, only those of the first host.
     """
 
     kind: str = "throughput"
@@ -40,15 +40,15 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     kills: int = 200
     standby: int = 0
     ways: list[str] = []
-    """For the scenario pair: that of each of the two NF hosts."""
+    """For the scenario pair: the value of each of the two NF hosts."""
     launcher: str = "process"
     """For elastic_start and elastic_through."""
     waits_us: list[int] = []
-    """For elastic scenarios: the time for a packet, of each instance."""
+    """For elastic scenarios: time per packet, for each instance."""
     slowed_us: int = 0
-    """For elastic_spread: what the last one takes from half-way on; 0: as before."""
+    """For elastic_spread: time per packet of the last one from half-way on; 0: unchanged."""
     cycles: int = 100
-    """For the scenario elastic_estimate: what a packet costs each NF."""
+    """For the scenario elastic_estimate: cycles per packet of each NF."""
     fused: int = 1
     """For the scenario elastic_estimate: NFs of the host."""
     is_remote: bool = False
@@ -56,7 +56,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def run_scenario(scenario: Scenario) -> dict[str, float]:
-    """Measure in a new process; the figures by name.
+    """Measure in a new process; returns the figures by name.
 
     Raises:
         OnvmError: the process failed.

@@ -1,6 +1,6 @@
-"""A manager without a data plane: the control socket, and NF hosts that are only entries.
+"""A manager without a data plane: a control socket, and NF hosts that are only entries.
 
-What talks to it cannot tell it from a real one by what the cluster asks; the agent, its tests and
+Its answers to the requests of a cluster are those of a real manager. The agent's tests and
 `benchmarks/cluster_sim` run against it.
 """
 
@@ -36,16 +36,16 @@ class SimulatedManager:
     """One manager; runs until `close`.
 
     Args:
-        directory: the manager's; made if need be.
-        cores: that NF hosts can have; each takes one.
-        start_s: from the request until an instance serves.
-        capacity_pps: of each instance.
-        is_quick: does not compute digests, for where very many share a machine.
+        directory: the manager's directory; created if it does not exist.
+        cores: cores for NF hosts; each takes one.
+        start_s: time from a request until the instance serves.
+        capacity_pps: capacity of each instance.
+        is_quick: do not compute digests, for very many managers on one machine.
 
     Attributes:
-        applied: when a view of which digest was applied, on the monotonic clock.
-        refuses: why it does not start NFs; "" when it does.
-        utilisation: of each instance.
+        applied: times and digests of applied views, on the monotonic clock.
+        refuses: reason for which it starts no NFs; "" if it does.
+        utilisation: utilisation of each instance.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class SimulatedManager:
         self._is_ending = False
         self._selector = selectors.DefaultSelector()
         self._server = ControlServer(directory, self._selector, self._handle)
-        # So that a change from another thread is seen at once.
+        # A change from another thread must be seen at once.
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._selector.register(self._wake_fd, selectors.EVENT_READ, self._woken)
         self._events: list[m.Event] = []
@@ -88,10 +88,10 @@ class SimulatedManager:
         assert me is not None
         write_private(directory / RECORD, ManagerRecord(me.pid, me.start_time))
 
-    # ---- what a test or a benchmark does ----
+    # ---- for tests and benchmarks ----
 
     def set_nfs(self, *names: str) -> None:
-        """Have just these instances, at once; a name is SERVICE-NUMBER."""
+        """Replace all instances at once; a name is SERVICE-NUMBER."""
         with self._lock:
             now = time.monotonic()
             self._nfs = {
@@ -101,7 +101,7 @@ class SimulatedManager:
         self._tell(names[:1])
 
     def drain_nf(self, name: str) -> None:
-        """Let one drain."""
+        """Let an instance drain."""
         with self._lock:
             service, _, since = self._nfs[name]
             self._nfs[name] = (service, "draining", since)
@@ -114,7 +114,7 @@ class SimulatedManager:
             return None if self._views is None else self._views.view
 
     def nfs(self) -> list[str]:
-        """The instances there are."""
+        """Names of all instances."""
         with self._lock:
             return sorted(self._nfs)
 
@@ -124,7 +124,7 @@ class SimulatedManager:
         os.eventfd_write(self._wake_fd, 1)
 
     def close(self) -> None:
-        """End it, as a manager that goes down does."""
+        """End the manager, as ``onvm down`` does."""
         self._is_ending = True
         os.eventfd_write(self._wake_fd, 1)
         self._thread.join()

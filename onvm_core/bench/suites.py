@@ -40,7 +40,7 @@ def _column(figures: list[dict[str, float]], name: str) -> list[float]:
 
 
 def _throughputs(scenarios: dict[str, Scenario], runs: int) -> Iterator[BenchLine]:
-    """All scenarios in turn, so that a machine's fast and slow spells meet all of them alike."""
+    """Run all scenarios in turn, so fast and slow spells of the machine affect all alike."""
     figures: dict[str, list[float]] = {name: [] for name in scenarios}
     for _ in range(runs):
         for name, scenario in scenarios.items():
@@ -50,7 +50,7 @@ def _throughputs(scenarios: dict[str, Scenario], runs: int) -> Iterator[BenchLin
 
 
 def _pairs(name: str, scenario: Scenario, runs: int) -> Iterator[BenchLine]:
-    """What the second side does, of what the first does."""
+    """Ratios of the second side to the first."""
     figures = _repeat(scenario, max(runs, PAIRS_MIN))
     yield BenchLine.of(name, "ratio", _column(figures, "ratio"))
 
@@ -227,7 +227,7 @@ def _cluster(runs: int, seconds: float) -> Iterator[BenchLine]:
 
 
 def _remote(runs: int, seconds: float) -> Iterator[BenchLine]:
-    """A hop at a peer against one here."""
+    """A hop at a peer against a local one."""
     places = (("local", False), ("remote", True))
     hops: dict[str, list[dict[str, float]]] = {name: [] for name, _ in places}
     trips: dict[str, list[dict[str, float]]] = {name: [] for name, _ in places}
@@ -245,7 +245,7 @@ def _remote(runs: int, seconds: float) -> Iterator[BenchLine]:
 def _launchers(runs: int, seconds: float) -> Iterator[BenchLine]:
     """Start time of an NF under each launcher that works here, and throughput against `process`.
 
-    Beside the ratios stands that of `process` against another process: what is noise.
+    The ratio of `process` to another process shows the noise.
     """
     with images() as has_images:
         names = [
@@ -266,7 +266,7 @@ def _launchers(runs: int, seconds: float) -> Iterator[BenchLine]:
 
 
 def _starts(launcher: str) -> bool:
-    """Whether the benchmark's NFs can be started with it; their kernel is compiled then."""
+    """Return whether the launcher can start the benchmark's NFs; also compiles their kernel."""
     try:
         run_scenario(Scenario(kind="elastic_start", launcher=launcher))
         run_scenario(Scenario(kind="elastic_through", launcher=launcher, seconds=0.1))
@@ -277,7 +277,7 @@ def _starts(launcher: str) -> bool:
 
 
 def usable_launchers() -> list[str]:
-    """Those that work on this host; why others do not goes to stderr."""
+    """Launchers that work on this host; the reasons for others go to stderr."""
     launchers = Launchers()
     usable = []
     for name in launchers.names:
@@ -323,10 +323,10 @@ SUITES: dict[str, Suite] = {
 
 
 def run_suite(name: str, runs: int, seconds: float) -> Iterator[BenchLine]:
-    """Run a suite; lines come as they are measured.
+    """Run a suite, and yield lines as they are measured.
 
     Raises:
-        ConfigError: there is none of that name.
+        ConfigError: there is no such suite.
     """
     if name not in SUITES:
         raise ConfigError(f"expected one of {', '.join(SUITES)}", field="SUITE", value=name)

@@ -107,7 +107,7 @@ def _startup(scenario: Scenario) -> dict[str, float]:
 
 
 def _rss_mib(pid: int | str) -> float:
-    """Memory of a process but for what it shares with others (packet memory, rings)."""
+    """Memory of a process, without memory shared with others (packet memory, rings)."""
     fields = Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()
     rss, shared_files = int(fields[1]), 0
     for line in Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines():
@@ -163,7 +163,7 @@ class _Watch(threading.Thread):
         self.longest_s = 0.0
 
     def run(self) -> None:
-        """Look about every millisecond."""
+        """Sample about every millisecond."""
         seen, since = 0, time.perf_counter()
         while not self._is_over.wait(0.001):
             now, count = time.perf_counter(), self._plane.read_port(self._port).tx
@@ -172,7 +172,7 @@ class _Watch(threading.Thread):
             self.longest_s = max(self.longest_s, now - since)
 
     def finish(self) -> float:
-        """Stop; the longest gap in seconds."""
+        """Stop; returns the longest gap in seconds."""
         self._is_over.set()
         self.join()
         return self.longest_s

@@ -1,8 +1,9 @@
 """Scenarios that compare two figures, taken in turns in one process.
 
-Virtual machines have a fast and a slow mode that differ by two and last from parts of a second to
-minutes. Figures taken one after the other so differ by what the machine did in between; those of
-neighbouring parts of a second do not, and the median of many such pairs even less.
+Virtual machines have a fast and a slow mode that differ by a factor of two and last from parts of a
+second to minutes. So two figures taken one after the other may differ because the machine has
+changed. Figures from neighbouring parts of a second do not, and the median of many such pairs even
+less.
 """
 
 from __future__ import annotations
@@ -30,23 +31,23 @@ RUNNING_FLOWS = 200
 FULL_BURST = 64
 """Packets that `Spin` takes at once."""
 ESTIMATE_LOAD = 0.4
-"""Of the limit: the load at which the limit is estimated."""
+"""Load at which the limit is estimated, as a share of the limit."""
 TURNS = 9
 SETTLE_S = 0.15
-"""After a change of the load, until what is measured is of the new one alone."""
+"""Time after a change of the load until measurements cover only the new one."""
 SLICE_S = 0.03
 SLICE_SETTLE_S = 0.01
 WARMUP_S = 0.5
 
 
 def _estimate(scenario: Scenario) -> dict[str, float]:
-    """How far the capacity of NFs that compute is misjudged, at a load of `ESTIMATE_LOAD`.
+    """Error of the estimated capacity of NFs that compute, at a load of `ESTIMATE_LOAD`.
 
-    The limit is what leaves through the port in a time by the wall clock while the source always
-    has more. It knows nothing of the counters that the estimate is made of. It is that of the NF
-    host only while this is slower than the worker: quick NFs are fused, `fused` of them, so that a
-    packet costs each of them what is asked and the host enough. Each estimate is compared with the
-    limits just before and just after it.
+    The limit is the number of packets that leave through the port per second of the wall clock
+    under full load. It does not depend on the counters behind the estimate. It is the limit of the
+    NF host only if the host is slower than the worker. Therefore `fused` quick NFs share a host: a
+    packet then costs each NF the given cycles, and the host enough. Each estimate is compared with
+    the limits just before and just after it.
     """
     part_s = scenario.seconds / TURNS
     with running({}, []) as bed:
@@ -76,7 +77,7 @@ def _estimate(scenario: Scenario) -> dict[str, float]:
 def _limit(
     bed: Bed, host: NfHost, near: int, services: Sequence[str], seconds: float
 ) -> tuple[float, float]:
-    """Packets per second that leave while there are always more, and the utilisation then."""
+    """Packets per second that leave under full load, and the utilisation then."""
     bed.chain(near, services)
     bed.run(SETTLE_S)
     before = bed.plane.read_load(host.slot).turns
@@ -89,7 +90,7 @@ def _limit(
 
 
 def _estimated(bed: Bed, host: NfHost, near: int, services: Sequence[str], seconds: float) -> float:
-    """The capacity that the manager believes in, from this load alone, in packets per second."""
+    """The manager's estimate of the capacity from this load alone, in packets per second."""
     bed.chain(near, services)
     bed.run(SETTLE_S)
     bed.deployment.manager.meters.forget(host)
@@ -101,7 +102,7 @@ def _estimated(bed: Bed, host: NfHost, near: int, services: Sequence[str], secon
 
 
 def _through(scenario: Scenario) -> dict[str, float]:
-    """Packets per second through a compiled NF of a launcher, against one of another process."""
+    """Packets per second through a compiled NF of a launcher, against one in another process."""
     services = (SERVICE, TWIN_SERVICE)
     with running({}, []) as bed:
         bed.launch(W2, "w-1", DEFAULT_LAUNCHER, SERVICE)
@@ -139,13 +140,13 @@ def _compare(
     sent: Callable[[], int],
     seconds: float,
 ) -> dict[str, float]:
-    """Give two sides the packets in turns, while the other one sleeps.
+    """Give the packets to two sides in turns, while the other side sleeps.
 
     Args:
-        use: gives them to side 0 or 1.
+        use: directs the packets to side 0 or 1.
         run: lets time pass, in seconds.
-        sent: how many have left.
-        seconds: of measurement.
+        sent: returns the number of packets sent so far.
+        seconds: length of the measurement.
     """
     ratios: list[float] = []
     rates: list[float] = []
@@ -154,7 +155,7 @@ def _compare(
         run(WARMUP_S)
     for _ in range(max(int(seconds / (4 * SLICE_S)), 1)):
         turn = [0.0, 0.0]
-        # There and back: a machine that becomes slower meanwhile meets both alike.
+        # There and back: a machine that becomes slower meanwhile affects both alike.
         for side in (0, 1, 1, 0):
             use(side)
             run(SLICE_SETTLE_S)
