@@ -152,7 +152,7 @@ def _start(scenario: Scenario) -> dict[str, float]:
 
 def _failure(number: signal.Signals) -> Callable[[Scenario], dict[str, float]]:
     def measure(scenario: Scenario) -> dict[str, float]:
-        """One of two instances dies or stops: time to detection, and the longest pause of traffic."""
+        """One of two instances dies or stops: time to detection, and longest pause of traffic."""
         with running({}, _names(scenario)) as bed:
             near = bed.source("in", RUNNING_FLOWS, 2000)
             bed.chain(near)

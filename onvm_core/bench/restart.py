@@ -130,7 +130,7 @@ def _status(folder: Path) -> tuple[float, StatusReply] | None:
     """The manager's report, and its time; None as long as there is none."""
     try:
         with Client(folder / "r" / "main") as client:
-            client.ask(StatusRequest(), StatusReply)  # a first run fills the caches of files
+            client.ask(StatusRequest(), StatusReply)  # imports of the first request do not count
             return time.monotonic(), client.ask(StatusRequest(), StatusReply)
     except (OnvmError, OSError, msgspec.MsgspecError):
         return None
