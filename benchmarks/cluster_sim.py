@@ -57,9 +57,14 @@ class Host:
     """A simulated manager and its agent."""
 
     def __init__(
-        self, folder: Path, hosts: str, credentials: Credentials, cluster: str, number: int,
+        self,
+        folder: Path,
+        hosts: str,
+        credentials: Credentials,
+        cluster: str,
+        number: int,
         instances: int,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.name = f"host-{number:04d}"
         self.manager = SimulatedManager(folder / "r" / self.name, cores=64.0, is_quick=True)
         self.manager.start()
@@ -73,11 +78,16 @@ class Host:
         while True:
             try:
                 self.agent = Agent(
-                    Ensemble(hosts, credentials, session_s=SESSION_S), self.state, cluster,
-                    self.name, f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}",
-                    self.manager.directory, make_peers=False, linger_s=LINGER_S,
+                    Ensemble(hosts, credentials, session_s=SESSION_S),
+                    self.state,
+                    cluster,
+                    self.name,
+                    f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}",
+                    self.manager.directory,
+                    make_peers=False,
+                    linger_s=LINGER_S,
                     plugins=lambda: plugins,
-                )  # fmt: skip
+                )
                 break
             except ClusterError:  # ZooKeeper is busy; systemd would start it again
                 time.sleep(0.5)
@@ -141,9 +151,14 @@ def work(pipe: Pipe, folder: Path, hosts: str, credentials: Credentials, cluster
 
 
 def start(
-    here: dict[int, Host], folder: Path, hosts: str, credentials: Credentials, cluster: str,
-    numbers: list[int], instances: int,
-) -> None:  # fmt: skip
+    here: dict[int, Host],
+    folder: Path,
+    hosts: str,
+    credentials: Credentials,
+    cluster: str,
+    numbers: list[int],
+    instances: int,
+) -> None:
     """Start hosts, some at once."""
     lock = threading.Lock()
     left = list(reversed(numbers))
@@ -168,8 +183,14 @@ def start(
 class Simulation:
     """All processes, and the session that looks at ZooKeeper."""
 
-    def __init__(self, folder: Path, servers: LocalEnsemble, credentials: Credentials,
-                 processes: int, instances: int) -> None:  # fmt: skip
+    def __init__(
+        self,
+        folder: Path,
+        servers: LocalEnsemble,
+        credentials: Credentials,
+        processes: int,
+        instances: int,
+    ) -> None:
         self._servers = servers
         self._instances = instances
         self.ensemble = Ensemble(servers.hosts, credentials, session_s=60)
@@ -288,10 +309,13 @@ def step(
     usage = sim.usage()
     chains = Chains(sim.ensemble, sim.paths)
     name = f"chain-{hosts}"
-    ends = [PortView(host=f"host-{number:04d}", port=port)
-            for number, port in ((1, "client"), (2, "server"))]  # fmt: skip
-    node = ChainNode(number=chains.new_number(), revision=1, near=ends[0], far=ends[1],
-                     services=list(SERVICES))  # fmt: skip
+    ends = [
+        PortView(host=f"host-{number:04d}", port=port)
+        for number, port in ((1, "client"), (2, "server"))
+    ]
+    node = ChainNode(
+        number=chains.new_number(), revision=1, near=ends[0], far=ends[1], services=list(SERVICES)
+    )
     begin = time.monotonic()
     chains.put(name, node, "sim")
     chain_s, digest = sim.wait_equal(hosts, begin, digest, limit_s)

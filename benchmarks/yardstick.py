@@ -28,9 +28,20 @@ from onvm_core.bench.scenario import run_scenario
 from onvm_core.bench.suites import chain_scenario, hop_scenario
 
 EAL = [
-    "--no-huge", "--no-shconf", "--no-pci", "-l", "0", "--no-telemetry", "-m", "192",
-    "--vdev", "net_null0,size=64", "--vdev", "net_null1,size=64", "--",
-]  # fmt: skip
+    "--no-huge",
+    "--no-shconf",
+    "--no-pci",
+    "-l",
+    "0",
+    "--no-telemetry",
+    "-m",
+    "192",
+    "--vdev",
+    "net_null0,size=64",
+    "--vdev",
+    "net_null1,size=64",
+    "--",
+]
 
 
 class Yardstick:
@@ -46,10 +57,20 @@ class Yardstick:
         with tempfile.TemporaryDirectory() as directory:
             socket = f"{directory}/x.sock"
             command = [
-                "./mgr", *EAL, "--sock", socket, "--lay", "2", "--fill", "1",
-                "--secs", str(self._seconds), *options,
-                "--nf", nf.format(socket=socket, python=self._python),
-            ]  # fmt: skip
+                "./mgr",
+                *EAL,
+                "--sock",
+                socket,
+                "--lay",
+                "2",
+                "--fill",
+                "1",
+                "--secs",
+                str(self._seconds),
+                *options,
+                "--nf",
+                nf.format(socket=socket, python=self._python),
+            ]
             done = subprocess.run(
                 command, cwd=self._folder, capture_output=True, text=True, timeout=120, check=True
             )
@@ -86,20 +107,31 @@ def pairs(
         )
         table[f"chain.processes.{n}"] = (
             lambda n=n: yardstick.run(
-                "./nf {socket} 2 1 1", "--desc", "16", "--batch", "64", "--wait", "2",
-                "--nfs", str(n),
+                "./nf {socket} 2 1 1",
+                "--desc",
+                "16",
+                "--batch",
+                "64",
+                "--wait",
+                "2",
+                "--nfs",
+                str(n),
             ),
             ours(chain_scenario("processes", n, seconds)),
-        )  # fmt: skip
+        )
     for burst in (256, 1024, 2048):
         table[f"hop.columns.{burst}"] = (
             lambda burst=burst: columns.run(
-                f"{{python}} pynf.py {{socket}} soa {burst}", "--desc", str(descriptor),
-                "--batch", "64",
-                "--ring", str(max(1024, burst * 2)),
+                f"{{python}} pynf.py {{socket}} soa {burst}",
+                "--desc",
+                str(descriptor),
+                "--batch",
+                "64",
+                "--ring",
+                str(max(1024, burst * 2)),
             ),
             ours(hop_scenario(f"columns.{burst}", seconds)),
-        )  # fmt: skip
+        )
     return table
 
 

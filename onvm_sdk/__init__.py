@@ -1,7 +1,7 @@
-"""What an NF author imports.
+"""The public interface for NF authors.
 
-Names are looked up when they are first used, so that ``import onvm_sdk`` stays quick and an NF
-without columns never loads NumPy.
+Each name is imported when it is first used. So ``import onvm_sdk`` is quick, and an NF without
+columns never loads NumPy.
 """
 
 from __future__ import annotations

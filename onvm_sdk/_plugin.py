@@ -66,7 +66,7 @@ class Plugin:
         kind = self.entry_point.load()
         if not (isinstance(kind, type) and issubclass(kind, NetworkFunction)):
             raise PluginError(
-                "a subclass of NetworkFunction expected",
+                "expected a subclass of NetworkFunction",
                 field=f"entry point {self.entry_point.name}",
                 value=self.entry_point.value,
             )
@@ -86,11 +86,11 @@ def load_plugin(name: str) -> Plugin:
         return _load_class(EntryPoint(name, name))
     found = {point.value: point for point in _entry_points(name)}
     if not found:
-        raise PluginError("an installed NF expected", field="nf", value=name)
+        raise PluginError("expected an installed NF", field="nf", value=name)
     if len(found) > 1:
         claims = ", ".join(sorted(found))
         raise PluginError(
-            f"one distribution expected, it is claimed by {claims}",
+            f"expected an NF of one distribution; several provide it: {claims}",
             field="nf",
             value=name,
         )
@@ -112,7 +112,7 @@ def _load_class(entry_point: EntryPoint) -> Plugin:
         kind = plugin.load()
     except (ImportError, AttributeError) as error:
         raise PluginError(
-            f"module:Class expected: {error}", field="nf", value=entry_point.name
+            f"expected module:Class: {error}", field="nf", value=entry_point.name
         ) from error
     if not kind.manifest:
         try:

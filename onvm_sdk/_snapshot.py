@@ -38,7 +38,7 @@ def write_snapshot(path: str, states: Sequence[tuple[str, bytes]]) -> None:
         os.replace(part, path)
     except OSError as error:
         raise ConfigError(
-            f"a place for a file expected: {error.strerror}", field="--snapshot", value=path
+            f"expected a file that can be written: {error.strerror}", field="--snapshot", value=path
         ) from error
 
 
@@ -53,7 +53,7 @@ def read_snapshot(path: str, names: Sequence[str]) -> list[bytes]:
             content = file.read()
     except OSError as error:
         raise ConfigError(
-            f"a readable file expected: {error.strerror}", field="--restore", value=path
+            f"expected a file that can be read: {error.strerror}", field="--restore", value=path
         ) from error
     head, _, rest = content[len(_MAGIC) :].partition(b"\n")
     try:
@@ -64,7 +64,7 @@ def read_snapshot(path: str, names: Sequence[str]) -> list[bytes]:
         lengths, found = [], []
     if found != list(names) or sum(lengths) != len(rest) or min(lengths, default=0) < 0:
         raise ConfigError(
-            f"a whole snapshot of {','.join(names)} expected", field="--restore", value=path
+            f"expected a whole snapshot of {','.join(names)}", field="--restore", value=path
         )
     parts = []
     for length in lengths:

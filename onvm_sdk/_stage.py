@@ -36,7 +36,7 @@ def _hook_of(nf: NetworkFunction) -> str:
     found = [hook for hook in HOOKS if getattr(kind, hook) is not getattr(NetworkFunction, hook)]
     if len(found) != 1:
         raise PluginError(
-            f"exactly one of {', '.join(HOOKS)} expected", field=kind.__qualname__, value=found
+            f"expected exactly one of {', '.join(HOOKS)}", field=kind.__qualname__, value=found
         )
     return found[0]
 

@@ -1,13 +1,14 @@
 """Columns over a burst: header fields of many packets as NumPy arrays.
 
-``burst.ipv4.ttl`` is an array with one entry per packet, in host byte order. It is gathered when
-it is first used; after the handler, entries that have changed are written into the packets, and
-checksums follow (RFC 1624). A packet without the header reads 0 and is never written.
+``burst.ipv4.ttl`` is an array with one entry per packet, in host byte order. The first use gathers
+it from the packets. After the handler returns, entries that have changed are written into the
+packets, and checksums are updated (RFC 1624). The entry of a packet without the header reads 0 and
+is never written.
 
-Lifetime: arrays are reused by the next burst. One that a handler keeps shows the next burst's
-values; copy what you keep. :meth:`Burst.packet`, :meth:`Burst.push` and :meth:`Burst.pull` write
-back what has changed so far and end the arrays taken before; take them anew. A packet view ends
-with its burst: using it later raises :class:`~onvm_sdk.errors.StaleViewError`.
+Lifetime: the next burst reuses the arrays, so copy what you keep. :meth:`Burst.packet`,
+:meth:`Burst.push` and :meth:`Burst.pull` write all changes into the packets and end the arrays
+taken before; take them again from the burst. A packet view ends with its burst. Using it later
+raises :class:`~onvm_sdk.errors.StaleViewError`.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ class _Column(Generic[_Scalar]):
 
 
 class _Mask:
-    """A mask: which packets have a header or a property. Read-only."""
+    """A read-only mask of the packets with a header or a property."""
 
     def __init__(self, header: int, doc: str) -> None:
         self._header = header
@@ -106,7 +107,7 @@ class _Mask:
 
 
 class _State:
-    """What the columns of one burst object share."""
+    """State that the columns of one burst object share."""
 
     __slots__ = ("arrays", "length", "native", "ready", "views")
 
@@ -131,11 +132,11 @@ class EthColumns(_Columns):
     header = "eth."
     dst = _Column(U8, "Destination address, n × 6 bytes.")
     src = _Column(U8, "Source address, n × 6 bytes.")
-    type = _Column(U16, "EtherType behind all VLAN tags.")
+    type = _Column(U16, "EtherType after all VLAN tags.")
 
 
 class VlanColumns(_Columns):
-    """The outermost VLAN tag; ``burst.vlan_count`` says how many there are."""
+    """The outermost VLAN tag; ``burst.vlan_count`` is the number of tags."""
 
     header = "vlan."
     tci = _Column(U16, "Tag control information: priority, DEI, identifier.")
@@ -157,7 +158,7 @@ class Ipv4Columns(_Columns):
     fragment_offset = _Column(U16, "In units of 8 bytes.")
     ttl = _Column(U8, "Time to live.")
     protocol = _Column(U8, "Transport protocol.")
-    checksum = _Column(U16, "Header checksum; setting it sets just that.")
+    checksum = _Column(U16, "Header checksum; a write changes only this field.")
     src = _Column(U32, "Source address as a number.")
     dst = _Column(U32, "Destination address as a number.")
 
@@ -168,8 +169,8 @@ class Ipv6Columns(_Columns):
     header = "ipv6."
     traffic_class = _Column(U8, "DSCP and ECN.")
     flow_label = _Column(U32, "20 bits.")
-    payload_length = _Column(U16, "Bytes behind the 40 of the header.")
-    next_header = _Column(U8, "Of the first extension header; burst.protocol is behind them.")
+    payload_length = _Column(U16, "Bytes after the header of 40 bytes.")
+    next_header = _Column(U8, "Next header; burst.protocol skips extension headers.")
     hop_limit = _Column(U8, "Hop limit.")
     src = _Column(U8, "Source address, n × 16 bytes.")
     dst = _Column(U8, "Destination address, n × 16 bytes.")
@@ -190,7 +191,7 @@ class TcpColumns(_Columns):
     data_offset = _Column(U8, "Header length in words of 4 bytes. Read-only.")
     flags = _Column(U8, "CWR ECE URG ACK PSH RST SYN FIN, from the top.")
     window = _Column(U16, "Window.")
-    checksum = _Column(U16, "Checksum; setting it sets just that.")
+    checksum = _Column(U16, "Checksum; a write changes only this field.")
     urgent = _Column(U16, "Urgent pointer.")
 
 
@@ -201,7 +202,7 @@ class UdpColumns(_Columns):
     src_port = _Column(U16, "Source port.")
     dst_port = _Column(U16, "Destination port.")
     length = _Column(U16, "Bytes of header and payload.")
-    checksum = _Column(U16, "Checksum, 0: none; setting it sets just that.")
+    checksum = _Column(U16, "Checksum, 0: none; a write changes only this field.")
 
 
 class IcmpColumns(_Columns):
@@ -210,7 +211,7 @@ class IcmpColumns(_Columns):
     header = "icmp."
     type = _Column(U8, "Type.")
     code = _Column(U8, "Code.")
-    checksum = _Column(U16, "Checksum; setting it sets just that.")
+    checksum = _Column(U16, "Checksum; a write changes only this field.")
     id = _Column(U16, "Identifier of an echo; bytes 4 and 5 of any other message.")
     sequence = _Column(U16, "Sequence number of an echo; bytes 6 and 7 of any other message.")
 
@@ -218,27 +219,29 @@ class IcmpColumns(_Columns):
 class Burst(_Columns):
     """The packets of one call of ``process``.
 
-    Made by the SDK; a handler gets it and lets it go when it returns.
+    The SDK creates it and passes it to the handler.
+
+    Lifetime: valid until the handler returns.
     """
 
     length = _Column(U16, "Bytes of each packet. Read-only.")
     port = _Column(U16, "Ingress port. Read-only.")
     flow_hash = _Column(U32, "Hash of the flow; 0 if none was needed. Read-only.")
-    protocol = _Column(U8, "Transport protocol behind IPv6 extension headers. Read-only.")
+    protocol = _Column(U8, "Transport protocol, after IPv6 extension headers. Read-only.")
     vlan_count = _Column(U8, "VLAN tags. Read-only.")
-    verdict = _Column(U8, "What becomes of each packet, as in Verdict.")
-    destination = _Column(U16, "Drop reason, service ID or port, as the verdict says.")
+    verdict = _Column(U8, "Verdict for each packet, a number of Verdict.")
+    destination = _Column(U16, "Drop reason, service ID or port, depending on the verdict.")
     flow_key = _Column(
         U8,
-        "What names each packet's flow, n × 40 bytes: keys for `onvm_sdk.tables`. Changes of other "
-        "columns that are not written back yet are not in it. Read-only.",
+        "Key of each packet's flow for `onvm_sdk.tables`, n × 40 bytes. It does not show changes "
+        "of other columns that are not written back yet. Read-only.",
     )
 
     is_vlan = _Mask(1, "Has a VLAN tag.")
-    is_ipv4 = _Mask(2, "Has a whole, sound IPv4 header.")
-    is_ipv6 = _Mask(3, "Has a whole, sound IPv6 header.")
-    is_tcp = _Mask(4, "Has a TCP header: not so behind the first fragment.")
-    is_udp = _Mask(5, "Has a UDP header: not so behind the first fragment.")
+    is_ipv4 = _Mask(2, "Has a complete and valid IPv4 header.")
+    is_ipv6 = _Mask(3, "Has a complete and valid IPv6 header.")
+    is_tcp = _Mask(4, "Has a TCP header; later fragments have none.")
+    is_udp = _Mask(5, "Has a UDP header; later fragments have none.")
     is_icmp = _Mask(6, "Has an ICMP or ICMPv6 header.")
     is_fragment = _Mask(8, "Is an IP fragment, the first one included.")
     is_reverse = _Mask(9, "Travels its chain backwards.")
@@ -263,39 +266,43 @@ class Burst(_Columns):
 
     @property
     def now_ns(self) -> int:
-        """CLOCK_MONOTONIC, read once per burst."""
+        """The monotonic clock in nanoseconds, read once per burst."""
         return self.native.now_ns()
 
     def drop(self, where: Any = None, reason: int = 0) -> None:
-        """Drop packets; a later decision about a packet replaces an earlier one.
+        """Drop packets. A later verdict for a packet replaces an earlier one.
 
         Args:
-            where: mask or index of packets; None: all.
+            where: mask or index of packets; None: all packets.
             reason: index into the manifest's ``drop_reasons``.
         """
         self.native.decide(self._mask(where), Verdict.DROP, reason)
 
     def out(self, where: Any, port: int) -> None:
-        """Send packets out of `port`, past the rest of their chain."""
+        """Send packets out of `port`, skipping the rest of their chain."""
         self.native.decide(self._mask(where), Verdict.OUT, port)
 
     def to_service(self, where: Any, service_id: int) -> None:
-        """Send packets to the service with that ID."""
+        """Send packets to the service with this ID."""
         self.native.decide(self._mask(where), Verdict.TO_SERVICE, service_id)
 
     def next(self, where: Any = None) -> None:
-        """Let packets go on to the next service, whatever was decided before."""
+        """Send packets to the next service of their chain, which replaces any earlier verdict."""
         self.native.decide(self._mask(where), Verdict.NEXT, 0)
 
     def push(self, header: bytes | NDArray[np.uint8], where: Any = None) -> Mask:
-        """Put a header before packets (encapsulation).
+        """Put a header in front of packets (encapsulation).
 
         Args:
-            header: the same bytes for all, or n × length bytes, a row for each packet.
-            where: mask or index of packets; None: all.
+            header: bytes for all packets, or an array of n × length bytes, one row per packet.
+            where: mask or index of packets; None: all packets.
 
         Returns:
-            Where it was done; a packet without the headroom stays as it is.
+            A mask of the packets that got the header. A packet without enough headroom is
+            unchanged.
+
+        Raises:
+            ValueError: `header` is an array without one row per packet.
         """
         done = np.zeros(len(self), dtype=np.bool_)
         if isinstance(header, bytes):
@@ -303,21 +310,25 @@ class Burst(_Columns):
         else:
             rows = np.ascontiguousarray(header, dtype=np.uint8)
             if rows.ndim != 2 or len(rows) != len(self):
-                raise ValueError(f"a row of header bytes for each of {len(self)} packets expected")
+                raise ValueError(f"expected a row of header bytes for each of {len(self)} packets")
             length = rows.shape[1]
             self.native.push(self._mask(where), length, rows.reshape(-1), length, done)
         self.burst.ready.clear()
         return done
 
     def pull(self, length: int, where: Any = None) -> Mask:
-        """Cut `length` bytes off the front of packets; gives where it was done."""
+        """Remove the first `length` bytes of packets.
+
+        Returns:
+            A mask of the packets that were long enough and have changed.
+        """
         done = np.zeros(len(self), dtype=np.bool_)
         self.native.pull(self._mask(where), length, done)
         self.burst.ready.clear()
         return done
 
     def packet(self, row: int) -> PacketView:
-        """Give a view of one packet, valid until the handler returns."""
+        """Return a view of one packet, valid until the handler returns."""
         packet, context = self.native.packet(row)
         self.burst.ready.clear()
         view = _packet.view(packet, context)
@@ -325,14 +336,14 @@ class Burst(_Columns):
         return view
 
     def originate(self, packet: bytes, *, port: int | None = None) -> bool:
-        """Make a packet.
+        """Create a packet. The manifest needs the permission ``originate``.
 
         Args:
             packet: the whole frame.
-            port: where it goes out; None: on to the next service.
+            port: port to send it out of; None: send it to the next service.
 
         Returns:
-            False when the loan of empty buffers is used up, or the packet too long for one.
+            False if no lent buffer is left, or if the packet is too long for one.
         """
         context = self.native.context()
         if port is None:

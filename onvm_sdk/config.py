@@ -1,6 +1,6 @@
-"""Where a plugin's build finds onvm's headers and libraries, and how it binds headers of its own.
+"""Paths of onvm's headers and libraries, for the build of a plugin, and bindings of its headers.
 
-``python -P -m onvm_sdk.config --includedir`` and ``--libdir`` print the folders for a meson.build.
+``python -P -m onvm_sdk.config --includedir`` and ``--libdir`` print the paths for a meson.build.
 ``--bind MODULE HEADER... -o FILE.c`` writes the C source of a cffi module with the functions and
 constants of the headers, and the types that they need.
 """
@@ -17,12 +17,12 @@ __all__ = ["get_include", "get_lib"]
 
 
 def get_include() -> str:
-    """Give the folder that holds ``onvm/nf.h``."""
+    """Return the folder that contains ``onvm/nf.h``."""
     return str(_installed("include/onvm/nf.h").parents[1])
 
 
 def get_lib() -> str:
-    """Give the folder that holds ``libonvm_nf.so`` and ``libonvm_tables.so``."""
+    """Return the folder that contains ``libonvm_nf.so`` and ``libonvm_tables.so``."""
     return str(_installed("lib/libonvm_tables.so").parent)
 
 
@@ -39,14 +39,14 @@ def _main() -> None:
     _cdef.add_arguments(parser)
     arguments = parser.parse_args()
     if not (arguments.includedir or arguments.libdir or arguments.bind):
-        parser.error("--includedir, --libdir or --bind expected")
+        parser.error("expected --includedir, --libdir or --bind")
     if arguments.includedir:
         print(get_include())
     if arguments.libdir:
         print(get_lib())
     if arguments.bind:
         if not (arguments.headers and arguments.output):
-            parser.error("--bind: headers and -o expected")
+            parser.error("--bind: expected headers and -o")
         arguments.folders.append(get_include())
         _cdef.run(arguments.bind, arguments)
 

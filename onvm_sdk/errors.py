@@ -1,8 +1,8 @@
-"""What can go wrong, as one tree.
+"""All exceptions, as one tree.
 
 OnvmError
 ├── ConfigError            a user's mistake; printed as one line, exit status 2
-│   ├── ManifestError      an onvm-nf.toml that does not say what it must
+│   ├── ManifestError      an onvm-nf.toml with a mistake
 │   └── PluginError        a plugin that is missing, broken or named twice
 ├── AttachError            an NF host and a manager did not come together
 ├── NativeError            a native call failed; carries its errno
@@ -29,17 +29,17 @@ __all__ = [
 
 
 class OnvmError(Exception):
-    """Base of every error that onvm raises on purpose."""
+    """Base class of every error that onvm raises on purpose."""
 
 
 class ConfigError(OnvmError):
     """A user's mistake: names file, field, value and what was expected.
 
     Args:
-        expected: what would have been right, as the end of a sentence ("expected …").
-        file: the file or command-line option it stands in, if any.
-        field: dotted path of the field inside it, if any.
-        value: what was found; left out of the message when it is None.
+        expected: the end of the message, which begins with "expected ".
+        file: the file or command-line option with the mistake, if any.
+        field: dotted path of the field in it, if any.
+        value: the wrong value; None leaves it out of the message.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class ConfigError(OnvmError):
 
 
 class ManifestError(ConfigError):
-    """An ``onvm-nf.toml`` that does not say what it must."""
+    """An ``onvm-nf.toml`` with a mistake."""
 
 
 class PluginError(ConfigError):
@@ -76,7 +76,7 @@ class NativeError(OnvmError):
 
     Args:
         number: the errno, positive.
-        action: what was being done, as in "add flow to table 'nat'".
+        action: the operation that failed, as in "add flow to table 'nat'".
     """
 
     def __init__(self, number: int, action: str) -> None:

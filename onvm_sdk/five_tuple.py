@@ -1,4 +1,4 @@
-"""FiveTuple: what names a flow."""
+"""FiveTuple: addresses, ports and protocol, the name of a flow."""
 
 from __future__ import annotations
 
@@ -23,8 +23,11 @@ PACKED = struct.Struct("!BBxx16s16sHH")
 class FiveTuple:
     """Addresses, ports and protocol of one direction of a flow.
 
-    Ports are 0 where the protocol has none; those of an ICMP echo are both its identifier, so
-    that a request and its reply are each other's reverse.
+    Ports are 0 if the protocol has none. Both ports of an ICMP echo are its identifier, so a
+    request and its reply are each other's reverse. All numbers are in host byte order.
+
+    Raises:
+        ValueError: the addresses are of different IP versions, or a number is out of range.
     """
 
     src: Address
@@ -38,26 +41,26 @@ class FiveTuple:
             raise ValueError(f"{self.src} and {self.dst} are of different IP versions")
         for name, port in (("src_port", self.src_port), ("dst_port", self.dst_port)):
             if not 0 <= port < 65536:
-                raise ValueError(f"{name} {port}: a number below 65536 expected")
+                raise ValueError(f"{name}: {port}: expected a number from 0 to 65535")
         if not 0 <= self.protocol < 256:
-            raise ValueError(f"protocol {self.protocol}: a number below 256 expected")
+            raise ValueError(f"protocol: {self.protocol}: expected a number from 0 to 255")
 
     @classmethod
     def make(
         cls, src: str | int, src_port: int, dst: str | int, dst_port: int, protocol: int
     ) -> Self:
-        """Build one from addresses as text or, IPv4 below 2**32, as numbers."""
+        """Make one from addresses as text or as numbers; one below 2**32 is an IPv4 address."""
         source, destination = ipaddress.ip_address(src), ipaddress.ip_address(dst)
         return cls(source, destination, src_port, dst_port, protocol)
 
     @classmethod
     def of(cls, packet: PacketView) -> Self | None:
-        """Read the 5-tuple of a packet; None when it is not IP."""
+        """Read the 5-tuple of a packet; None if it is not IP."""
         return cls.unpack(packet.flow_key)
 
     @classmethod
     def unpack(cls, key: Buffer) -> Self | None:
-        """Read a packed 5-tuple, as `PacketView.flow_key` gives it; None when it is not IP.
+        """Read a packed 5-tuple, such as `PacketView.flow_key`; None if the packet is not IP.
 
         Raises:
             struct.error: `key` is not 40 bytes.
@@ -71,7 +74,7 @@ class FiveTuple:
         return cls(src, dst, src_port, dst_port, protocol)
 
     def pack(self) -> bytes:
-        """Give the 40 bytes that look-ups of `onvm_sdk.tables` want for it."""
+        """Return its 40 bytes, the key for look-ups in `onvm_sdk.tables`."""
         return PACKED.pack(
             self.protocol, self.ip_version, self.src.packed, self.dst.packed,
             self.src_port, self.dst_port,
@@ -83,7 +86,7 @@ class FiveTuple:
         return self.src.version
 
     def reversed(self) -> Self:
-        """Give the 5-tuple of the other direction."""
+        """Return the 5-tuple of the other direction."""
         return type(self)(self.dst, self.src, self.dst_port, self.src_port, self.protocol)
 
     def __str__(self) -> str:

@@ -2,7 +2,7 @@
 
     class Hop(NetworkFunction):
         def setup(self, ctx):
-            self.state = np.zeros(65536, dtype=np.bool_)     # what the kernel gets
+            self.state = np.zeros(65536, dtype=np.bool_)     # the kernel's second argument
 
         @kernel
         def process_packet(pkt, blocked):
@@ -13,18 +13,18 @@
 
 `pkt` has the names and rules of :class:`~onvm_sdk.packet.PacketView`, without ``data`` and
 ``tobytes``, and with ``ipv6.src_high`` and ``src_low`` (unsigned, 64 bits) for IPv6 addresses.
-``pkt.flow_key`` is good for asking tables, and for nothing else.
+Use ``pkt.flow_key`` only as the key of a table.
 `state` is None, a C-contiguous NumPy array, a structured record, a table of `onvm_sdk.tables`, or a
-tuple of those (a NamedTuple, too); it is handed over by address, so changes are seen by both sides.
+tuple or NamedTuple of those. The kernel gets it by address, so both sides see all changes.
 
-numba compiles it when the NF starts for the first time (not when it is imported), a second or two.
-The object code is kept in ``$NUMBA_CACHE_DIR/onvm``, else under ``$XDG_CACHE_HOME/onvm``, and later
-starts do not even import numba. A kernel that refers to what has no name outside of this process
-(such as a ctypes function) is compiled each time. Without numba it runs interpreted, with the same
-results.
+numba compiles the kernel at the first start of the NF, not at its import. That takes a second or
+two. The object code is stored in ``$NUMBA_CACHE_DIR/onvm``, or under ``$XDG_CACHE_HOME/onvm``, and
+later starts do not even import numba. A kernel that refers to an object without a name outside this
+process (such as a ctypes function) is compiled at each start. Without numba the kernel runs
+interpreted, with the same results.
 
-An exception inside a compiled kernel ends the NF host, as it does in an interpreted one: the burst
-is dropped, and the packet is given to the interpreted function for its traceback.
+An exception in a compiled kernel ends the NF host, as in an interpreted one. The burst is dropped,
+and the interpreted function runs on the packet to get a traceback.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ class Kernel:
 
     Args:
         function: ``function(pkt, state) -> Verdict | None``.
-        mode: auto: compiled where numba is installed; required: an error without it; never.
+        mode: "auto" compiles it if numba is installed, "required" fails without numba, and "never"
+            always interprets it.
         is_bounds_checked: whether compiled array accesses are checked; a bad one drops the packet.
     """
 
@@ -67,21 +68,23 @@ class Kernel:
         return self.function(pkt, state)
 
     def compile(self, state: Any, on_error: Callable[[BaseException], None]) -> NativeKernel | None:
-        """Compile for a state of this type; None where it is to run interpreted.
+        """Compile it for a state of this type; None if it runs interpreted.
 
         Args:
-            state: what the kernel gets.
-            on_error: called, with the interpreter locked, with what the kernel raised.
+            state: the kernel's second argument.
+            on_error: called, with the interpreter locked, with the exception that the kernel
+                raised.
 
         Raises:
-            PluginError: numba is missing although it is required, or cannot compile the function.
+            PluginError: numba is required and missing, or cannot compile the function.
         """
         if self.mode == "never":
             return None
         if importlib.util.find_spec("numba") is None:
             if self.mode == "required":
                 raise PluginError(
-                    "numba expected: pip install 'onvm[kernels]'", field=self.function.__qualname__
+                    "expected numba; run: pip install 'onvm[kernels]'",
+                    field=self.function.__qualname__,
                 )
             return None
         from onvm_sdk._compiler.load import load_kernel
@@ -104,7 +107,7 @@ def kernel(
 ) -> Any:
     """Mark a per-packet function as a kernel; see :class:`Kernel` for the options.
 
-    Its type is Any, because it takes the place of a method with another signature.
+    The result has type Any, because it replaces a method with another signature.
     """
     if function is not None:
         return Kernel(function)

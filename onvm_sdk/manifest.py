@@ -230,32 +230,34 @@ def parse_manifest(data: Mapping[str, Any], path: str | os.PathLike[str]) -> Man
     keys = {}
     for key, schema in data.get("config", {}).items():
         if not isinstance(schema, Mapping):
-            raise ManifestError("a table expected", file=path, field=f"config.{key}", value=schema)
+            raise ManifestError("expected a table", file=path, field=f"config.{key}", value=schema)
         _check_fields(ConfigKey._FIELDS, schema, path, f"config.{key}.")
         keys[key] = ConfigKey(**schema)
     manifest = Manifest(**{**data, "config": keys})
 
     def refuse(field: str, value: object, expected: str) -> ManifestError:
-        return ManifestError(f"{expected} expected", file=path, field=field, value=value)
+        return ManifestError(f"expected {expected}", file=path, field=field, value=value)
 
     if manifest.schema != SCHEMA:
         raise refuse("schema", manifest.schema, str(SCHEMA))
     for field in ("name", "service"):
         value = getattr(manifest, field)
         if (value or field == "name") and not _NAME.fullmatch(value):
-            expected = f"up to {_NAME_LETTERS} of a-z, 0-9, '-', '_', '.', beginning with a letter"
+            expected = f"1 to {_NAME_LETTERS} of a-z, 0-9, '-', '_', '.', a letter first"
             raise refuse(field, value, expected)
     if not api_matches(manifest.sdk, file=path):
-        raise refuse("sdk", manifest.sdk, f"a range that holds {SDK_API}, the version of this SDK,")
+        raise refuse(
+            "sdk", manifest.sdk, f"a range that contains {SDK_API}, the version of this SDK"
+        )
     for field, most in (("drop_reasons", REASONS_MAX), ("counters", COUNTERS_MAX)):
         names = getattr(manifest, field)
         if len(names) > most:
             raise refuse(field, len(names), f"at most {most} names")
         if len(set(names)) != len(names):
-            raise refuse(field, names, "names that differ")
+            raise refuse(field, names, "names that differ from each other")
         for name in names:
             if not _IDENTIFIER.fullmatch(name):
-                expected = f"up to {_NAME_LETTERS} of a-z, 0-9, '_', beginning with a letter"
+                expected = f"1 to {_NAME_LETTERS} of a-z, 0-9, '_', a letter first"
                 raise refuse(field, name, expected)
     for field, least, most in (
         ("burst_size", 1, BURST_MAX),
@@ -265,7 +267,7 @@ def parse_manifest(data: Mapping[str, Any], path: str | os.PathLike[str]) -> Man
     ):
         value = getattr(manifest, field)
         if not least <= value <= most:
-            raise refuse(field, value, f"{least}..{most}")
+            raise refuse(field, value, f"{least} to {most}")
     for key, schema in manifest.config.items():
         if not schema.is_required:
             _check_value(schema, schema.default, path, f"config.{key}.default", ManifestError)
@@ -273,7 +275,7 @@ def parse_manifest(data: Mapping[str, Any], path: str | os.PathLike[str]) -> Man
     if "originate" in manifest.permissions:
         loaned = loaned or LOANED_USUAL
     elif loaned:
-        raise refuse("loaned_buffers", loaned, "0, or permission 'originate',")
+        raise refuse("loaned_buffers", loaned, "0, or the permission 'originate'")
     return manifest.replace(service=manifest.service or manifest.name, loaned_buffers=loaned)
 
 
@@ -293,7 +295,7 @@ def manifest_file(module: str) -> str:
     top, _, rest = module.partition(".")
     spec = _find_spec(top)
     if spec is None:
-        raise ManifestError("an installed module expected", field="module", value=module)
+        raise ManifestError("expected an installed module", field="module", value=module)
     folders = list(spec.submodule_search_locations or ())
     if spec.origin is not None:  # the search locations of an editable install are no folders
         folders.append(os.path.dirname(spec.origin))
@@ -306,7 +308,7 @@ def manifest_file(module: str) -> str:
         file = os.path.join(folder, MANIFEST_NAME)
         if os.path.isfile(file):
             return file
-    raise ManifestError(f"{MANIFEST_NAME} beside it expected", field="module", value=module)
+    raise ManifestError(f"expected {MANIFEST_NAME} beside it", field="module", value=module)
 
 
 def _find_spec(module: str) -> Any:
@@ -332,7 +334,7 @@ def api_matches(wanted: str, *, version: str = SDK_API, file: object = None) -> 
         if match is None:
             place = None if file is None else str(file)
             raise ManifestError(
-                "a range like '>=0.1,<1' expected", file=place, field="sdk", value=wanted
+                "expected a range like '>=0.1,<1'", file=place, field="sdk", value=wanted
             )
         bound = _release(match[2])
         holds = {
@@ -375,10 +377,9 @@ def read_config(
             data = _read_toml(source, ConfigError)
     for key, value in data.items():
         if key not in manifest.config:
-            known = ", ".join(manifest.config) or "nothing, it has no configuration"
-            raise ConfigError(
-                f"one of these keys expected: {known}", file=file, field=key, value=value
-            )
+            known = ", ".join(manifest.config)
+            what = f"one of these keys: {known}" if known else "no key; the NF has no configuration"
+            raise ConfigError(f"expected {what}", file=file, field=key, value=value)
     result: dict[str, Any] = {}
     for key, schema in manifest.config.items():
         if key in data:
@@ -389,7 +390,7 @@ def read_config(
             result[key] = value
         elif schema.is_required:
             raise ConfigError(
-                f"a value of type {schema.type} expected, there is no default", file=file, field=key
+                f"expected a value of type {schema.type}; there is no default", file=file, field=key
             )
         else:
             result[key] = schema.default
@@ -410,9 +411,9 @@ def _read_toml(path: str | os.PathLike[str], kind: type[ConfigError]) -> dict[st
         with open(path, "rb") as file:
             return tomllib.load(file)
     except OSError as error:
-        raise kind(f"a readable file expected: {error.strerror}", file=path) from None
+        raise kind(f"expected a file that can be read: {error.strerror}", file=path) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise kind(f"TOML expected: {error}", file=path) from None
+        raise kind(f"expected TOML: {error}", file=path) from None
 
 
 def _check_value(
@@ -423,7 +424,7 @@ def _check_value(
     kind: type[ConfigError],
 ) -> None:
     if not _is_a(value, schema.type):
-        raise kind(f"a value of type {schema.type} expected", file=file, field=field, value=value)
+        raise kind(f"expected a value of type {schema.type}", file=file, field=field, value=value)
     if schema.type == "list" and schema.items is not None:
         entry = ConfigKey(type=schema.items, min=schema.min, max=schema.max, choices=schema.choices)
         for number, item in enumerate(value):
@@ -431,15 +432,15 @@ def _check_value(
         return
     if schema.choices is not None and value not in schema.choices:
         choices = ", ".join(map(repr, schema.choices))
-        raise kind(f"one of {choices} expected", file=file, field=field, value=value)
+        raise kind(f"expected one of {choices}", file=file, field=field, value=value)
     size = value if schema.type in ("int", "float") else None
     if schema.type in ("str", "path", "list", "table"):
         size = len(value)
     unit = "" if schema.type in ("int", "float") else " entries or characters"
     if size is not None and schema.min is not None and size < schema.min:
-        raise kind(f"at least {schema.min:g}{unit} expected", file=file, field=field, value=value)
+        raise kind(f"expected at least {schema.min:g}{unit}", file=file, field=field, value=value)
     if size is not None and schema.max is not None and size > schema.max:
-        raise kind(f"at most {schema.max:g}{unit} expected", file=file, field=field, value=value)
+        raise kind(f"expected at most {schema.max:g}{unit}", file=file, field=field, value=value)
 
 
 def _is_a(value: object, kind: str) -> bool:
@@ -460,11 +461,11 @@ def _check_fields(
         if field is None:
             known = ", ".join(fields)
             raise ManifestError(
-                f"one of these keys expected: {known}", file=path, field=prefix + name, value=value
+                f"expected one of these keys: {known}", file=path, field=prefix + name, value=value
             )
         if field.kind != "any" and not _is_a(value, field.kind):
             raise ManifestError(
-                f"a value of type {field.kind} expected",
+                f"expected a value of type {field.kind}",
                 file=path,
                 field=prefix + name,
                 value=value,
@@ -475,16 +476,16 @@ def _check_fields(
             if field.choices and item not in field.choices:
                 choices = ", ".join(field.choices)
                 raise ManifestError(
-                    f"one of {choices} expected", file=path, field=place, value=item
+                    f"expected one of {choices}", file=path, field=place, value=item
                 )
             if is_list and name != "choices" and not isinstance(item, str):
                 raise ManifestError(
-                    "a value of type str expected", file=path, field=place, value=item
+                    "expected a value of type str", file=path, field=place, value=item
                 )
     for name, field in fields.items():
         if field.is_required and name not in data:
             raise ManifestError(
-                f"a value of type {field.kind} expected, there is no default",
+                f"expected a value of type {field.kind}; there is no default",
                 file=path,
                 field=prefix + name,
             )

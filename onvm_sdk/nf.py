@@ -1,9 +1,9 @@
-"""NetworkFunction: what an NF author subclasses.
+"""NetworkFunction: the base class of every NF.
 
-Exactly one of four things decides how packets reach the NF, and how fast:
+A subclass defines exactly one of four methods. It decides how packets reach the NF, and how fast:
 
-* ``process(self, burst)``: columns, header fields of a burst as NumPy arrays;
-* ``process_packet(self, pkt)``: one packet at a time, easiest and slowest;
+* ``process(self, burst)``: columns, the header fields of a burst as NumPy arrays;
+* ``process_packet(self, pkt)``: one packet at a time; the easiest way, and the slowest;
 * ``@kernel def process_packet(pkt, state)``: the same, compiled by numba;
 * ``native(self)``: a C function from the NF's own cffi module.
 """
@@ -33,8 +33,8 @@ class NativeKernel:
 
     Args:
         function: its address, as ``int(ffi.cast("uintptr_t", lib.f))``.
-        state: the address that ``ctx->state`` shall have, or 0.
-        keep: what must not be freed while the kernel may be called (cffi objects, tables).
+        state: the address that the kernel finds in ``ctx->state``, or 0.
+        keep: objects that must stay alive as long as the kernel may be called (cffi, tables).
     """
 
     __slots__ = ("function", "keep", "state")
@@ -46,11 +46,12 @@ class NativeKernel:
 
 
 class Counters(Mapping[str, int]):
-    """An NF's own counters, by the names of its manifest.
+    """The counters of an NF, by the names in its manifest.
 
-    ``ctx.counters["hits"] += 1``. Operators read them while the NF runs.
+    Count with ``ctx.counters["hits"] += 1``. Operators read the counters while the NF runs. They
+    hold 64 bits and wrap around.
 
-    Threads: the one that runs the NF host.
+    Threads: only the thread of the NF host writes them.
     """
 
     def __init__(self, names: Sequence[str], values: memoryview | None = None) -> None:
@@ -60,13 +61,13 @@ class Counters(Mapping[str, int]):
         )
 
     def move(self, values: memoryview) -> None:
-        """Continue in other memory: counts are carried over (a manager that came back)."""
+        """Continue in other memory, with the same counts: a manager has come back."""
         for number in range(len(self._index)):
             values[number] = self._values[number]
         self._values = values
 
     def keep(self) -> None:
-        """Continue in memory of their own, before that shared with the manager is unmapped."""
+        """Continue in private memory, before the memory shared with the manager is unmapped."""
         values = memoryview(bytearray(8 * COUNTERS_MAX)).cast("Q")
         self.move(values)
 
@@ -84,7 +85,7 @@ class Counters(Mapping[str, int]):
 
 
 def _nowhere(to: str, payload: bytes) -> None:
-    raise ConfigError("an NF host with a manager expected", field=f"message to {to!r}")
+    raise ConfigError("expected an NF host with a manager", field=f"message to {to!r}")
 
 
 def _no_claim(address: str, first_port: int, end_port: int, protocol: int) -> None:
@@ -92,18 +93,22 @@ def _no_claim(address: str, first_port: int, end_port: int, protocol: int) -> No
 
 
 class Context:
-    """What ``setup`` is called with; good as long as the NF lives.
+    """The surroundings of an NF, passed to ``setup``.
 
     Args:
-        name: the NF's.
-        instance: this instance's; "" when the manager chooses it.
-        config: the user's configuration, checked against the manifest, defaults filled in.
-        counters: the NF's own, by the names of its manifest.
+        name: name of the NF.
+        instance: name of this instance; "" if the manager chooses it.
+        config: the user's configuration, checked against the manifest, with all defaults.
+        counters: the NF's counters, by the names in its manifest.
         reasons: names of the manifest's drop reasons, in order.
-        send_message: send bytes to a service or an instance by name; "" is the manager.
-        claim: ``claim(address, first_port, end_port, protocol)``: that traffic belongs to this
-            instance.
-        unclaim: the same arguments: it does so no longer.
+        send_message: ``send_message(to, payload)`` sends bytes to a service or an instance by name;
+            "" is the manager.
+        claim: ``claim(address, first_port, end_port, protocol)`` claims traffic to these ports of
+            an address for this instance. The range is half-open. Protocol 0 covers TCP, UDP and
+            ICMP identifiers.
+        unclaim: gives a claim up; takes the same arguments.
+
+    Lifetime: valid as long as the NF lives.
     """
 
     __slots__ = (
@@ -131,77 +136,106 @@ class Context:
         self.unclaim = unclaim
 
     def reason(self, name: str) -> int:
-        """Give the number of a drop reason of the manifest."""
+        """Return the index of a drop reason in the manifest.
+
+        Raises:
+            ValueError: the manifest has no such reason.
+        """
         return self.reasons.index(name)
 
     @property
     def now_ns(self) -> int:
-        """CLOCK_MONOTONIC."""
+        """The monotonic clock (CLOCK_MONOTONIC), in nanoseconds."""
         return time.monotonic_ns()
 
 
 class NetworkFunction:
-    """Base of every network function.
+    """Base class of every network function.
 
-    Threads: all methods are called by one thread, never two at once.
+    Define exactly one of `process`, `process_packet` and `native`. All other methods are optional.
+
+    Threads: one thread calls all methods, never two at once.
     """
 
     manifest: ClassVar[Mapping[str, Any]] = {}
-    """What an ``onvm-nf.toml`` would say, for an NF that is run as ``module:Class`` without one."""
+    """The content of ``onvm-nf.toml``, for an NF run as ``module:Class`` without that file."""
     timer_interval_s: float = 0.0
-    """How often ``on_timer`` is called; 0: never."""
+    """Seconds between two calls of ``on_timer``; 0: never."""
     state: Any = None
-    """What a ``@kernel`` gets as its second argument; set it in ``setup``."""
+    """Second argument of a ``@kernel``; set it in ``setup``."""
 
     def setup(self, ctx: Context) -> None:
-        """Get ready; packets come only after this has returned."""
+        """Prepare for packets. The first packet comes after this method has returned."""
 
     def process(self, burst: Burst) -> None:
-        """Work on the packets of a burst through columns."""
+        """Process a burst through its columns.
+
+        Args:
+            burst: valid until the method returns.
+        """
         raise NotImplementedError
 
     def process_packet(self, pkt: PacketView) -> Verdict | int | None:
-        """Work on one packet; None lets it go on, unless ``pkt.drop()`` or the like said else."""
+        """Process one packet.
+
+        Args:
+            pkt: valid until the method returns.
+
+        Returns:
+            A verdict. None leaves the verdict that ``pkt.drop()`` or the like has set, and is NEXT
+            otherwise.
+        """
         raise NotImplementedError
 
     def native(self) -> NativeKernel:
-        """Give the C kernel; called after ``setup``."""
+        """Return the C kernel. Called once, after ``setup``."""
         raise NotImplementedError
 
     def on_message(self, sender: str, payload: bytes) -> None:
-        """Take a message; `sender` is a service or instance, "" the manager."""
+        """Receive a message.
+
+        Args:
+            sender: name of a service or an instance; "" is the manager.
+        """
 
     def on_timer(self, now_ns: int) -> None:
-        """Do what is due every ``timer_interval_s``."""
+        """Do periodic work, every ``timer_interval_s``.
+
+        Args:
+            now_ns: the monotonic clock, in nanoseconds.
+        """
 
     def snapshot(self) -> bytes:
-        """Give the state for an instance that takes over; at most 64 MiB.
+        """Return the state for the successor of this instance, at most 64 MiB.
 
-        Called when a draining instance hands its flows over to another, and when the NF host ends
-        cleanly and was started with ``--snapshot``. No packets come meanwhile. If the other does
-        not take the state, packets come again as if nothing had been asked. Whoever overrides it
-        overrides ``restore`` too.
+        Called when a draining instance hands its flows over, and when an NF host that was started
+        with ``--snapshot`` ends cleanly. No packets come meanwhile. If the successor does not take
+        the state, packets come again as if nothing had happened. A subclass that overrides this
+        method must also override ``restore``.
         """
         return b""
 
     def restore(self, snapshot: bytes) -> None:
-        """Add the state that ``snapshot`` gave, of an instance with the same configuration.
+        """Add the state of another instance with the same configuration.
 
-        Called after ``setup``, before any packet, or on an instance that serves: its own state
-        stays. Raising refuses: check before anything is changed.
+        Called after ``setup``, before the first packet, or on an instance that serves; its own
+        state stays. To refuse the state, raise an exception before anything is changed.
+
+        Args:
+            snapshot: the bytes that ``snapshot`` of the other instance returned.
         """
 
     def inherits(self) -> bool:
-        """Say whether anything is in use that another instance owned and ``restore`` brought.
+        """Return whether anything from another instance, taken over by ``restore``, is in use.
 
-        Asked about once a second after a ``restore``; as long as it is so, no new instance gets the
-        name of the one that owned it. For NFs whose name decides what they own.
+        Called about once a second after a ``restore``. As long as it returns True, no new instance
+        gets the name of the former owner. For NFs whose instance name decides what they own.
         """
         return False
 
     def drain(self) -> bool:
-        """Say whether the state may go; asked again every 100 ms once no new flows come."""
+        """Return whether the state may go. Called every 100 ms once no new flows come."""
         return True
 
     def teardown(self) -> None:
-        """Let go of resources; no packets come any more."""
+        """Release resources. No more packets come."""

@@ -4,8 +4,8 @@
 
 Several names are fused: they run in this process, in chain order. A name is that of an installed NF
 or ``module:Class``. When the manager goes away the NFs keep their state and the process attaches
-anew as soon as a manager listens again. SIGTERM, or the manager's word, ends it after the packets
-it holds. An NF that raises ends it with a traceback.
+again as soon as a manager listens. SIGTERM, or a request of the manager, ends it after the packets
+it holds. An exception in an NF ends it with a traceback.
 
 State can be handed over: on scale-in by the manager (see ``_handover.py``), and by files:
 ``--snapshot FILE`` writes it when the NFs are drained and at a clean end, ``--restore FILE`` gives
@@ -42,7 +42,7 @@ __all__ = ["NfHost", "main"]
 SECRET_VARIABLE = "ONVM_ATTACH_SECRET"
 _RETRY_S = 0.05
 _EAGER_S = 10.0
-"""For so long the next manager is expected any moment, and tried for every millisecond."""
+"""Seconds in which the next manager may come any moment; the host tries every few milliseconds."""
 _EAGER_ATTACH_MS = 50
 _EAGER_RETRY_S = 0.002
 _DRAIN_POLL_NS = 100_000_000
@@ -211,7 +211,7 @@ class NfHost:
         """Wait for a manager, as long as it takes; the NFs' state stays as it is."""
         self._is_attached = False
         self._stop = self._stop or self._leaves_with_manager
-        for ctx in self._contexts:  # attaching anew unmaps the memory that they are in
+        for ctx in self._contexts:  # attaching again unmaps the memory that holds them
             ctx.counters.keep()
         until = time.monotonic() + _EAGER_S
         while not self._is_stopping:
@@ -307,10 +307,10 @@ class NfHost:
         return unclaim
 
     def _get_ready(self) -> None:
-        """Let packets come; send what was sent before there was anybody to send it to."""
+        """Let packets come; send the messages that waited for a manager."""
         self._host.ready()
         self._is_attached = True
-        for claim in self._claims:  # a manager that came back knows nothing of them
+        for claim in self._claims:  # a new manager does not know them
             self._host.send_claim(*claim)
         outbox, self._outbox = self._outbox, []
         for number, to, payload in outbox:
@@ -354,7 +354,7 @@ def _unpack_stdin() -> None:
     """Write the files of an archive to where they are named: a launcher sends them this way."""
     import tarfile
 
-    # Whoever sends it has started us, and may name any place.
+    # The sender has started this process, and may name any place.
     with tarfile.open(fileobj=sys.stdin.buffer, mode="r|") as archive:
         archive.extraction_filter = lambda entry, _path: entry
         for entry in archive:
@@ -362,7 +362,7 @@ def _unpack_stdin() -> None:
 
 
 class _Options:
-    """What the command line says; parsed by hand, for argparse takes 3 ms of the 60."""
+    """The command line, parsed by hand, because argparse takes 3 ms of the 60."""
 
     HELP: ClassVar = {
         "--socket": ("PATH", "the manager's attach socket; required"),
@@ -391,15 +391,15 @@ class _Options:
                 print(self.help())
                 raise SystemExit(0)
             if name not in self.HELP:
-                raise ConfigError(f"one of {', '.join(self.HELP)} expected", value=name)
+                raise ConfigError(f"expected one of {', '.join(self.HELP)}", value=name)
             if self.HELP[name][0] and not equals:
                 if not rest:
-                    raise ConfigError("a value expected", field=name)
+                    raise ConfigError("expected a value", field=name)
                 value = rest.pop(0)
             self._values.setdefault(name, []).append(value)
         for name in ("--socket", "--nf"):
             if name not in self._values:
-                raise ConfigError("a value expected", field=name)
+                raise ConfigError("expected a value", field=name)
 
     def help(self) -> str:
         """Give the text of --help."""
@@ -420,7 +420,7 @@ class _Options:
         """Give the last value of an option as a number, None without one."""
         text = self.last(name)
         if text is not None and not text.isdecimal():
-            raise ConfigError("a number expected", field=name, value=text)
+            raise ConfigError("expected a number", field=name, value=text)
         return None if text is None else int(text)
 
     def names(self, name: str) -> list[str]:
@@ -441,7 +441,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             confine(a2b_base64(program))
         burst_size = options.number("--burst-size") or 0
         if burst_size > BURST_MAX:
-            raise ConfigError(f"1..{BURST_MAX} expected", field="--burst-size", value=burst_size)
+            raise ConfigError(f"expected 1 to {BURST_MAX}", field="--burst-size", value=burst_size)
         names = [name for name in options.names("--nf") if name]
         configs = {}
         for entry in options.all("--config"):
@@ -449,7 +449,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if not equals or name not in names:
                 known = ", ".join(names)
                 raise ConfigError(
-                    f"NAME=FILE expected, NAME one of {known}", field="--config", value=entry
+                    f"expected NAME=FILE with a NAME of {known}", field="--config", value=entry
                 )
             configs[name] = file
         if options.all("--files-from-stdin"):

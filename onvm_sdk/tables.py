@@ -3,18 +3,18 @@
 
 * `Acl`: first match by priority over 5-tuples (rte_acl), IPv4 or IPv6.
 * `Lpm`: longest prefix match (rte_fib), IPv4 or IPv6.
-* `FlowTable`: exact match with a value per flow and idle expiry (rte_hash).
+* `FlowTable`: exact match with a value per flow and expiry of idle flows (rte_hash).
 
-The first table of a process starts DPDK's environment in ordinary memory: no privileges, no huge
-pages, 0.1 s. A process without tables never starts it.
+The first table of a process starts DPDK's environment in ordinary memory. That takes 0.1 s, and
+needs no privileges and no huge pages. A process without tables never starts it.
 
-Bulk look-ups take any C-contiguous buffer (a NumPy array, bytes, …) and return a NumPy array, or
-fill the buffer given as ``out``; only the former imports NumPy.
+Bulk look-ups take any C-contiguous buffer (a NumPy array, bytes, …). They return a NumPy array, or
+fill the buffer given as ``out`` and then do not import NumPy.
 
-Kernels: a table may be the state of a ``@kernel`` or a part of it. `Acl.find`, `Lpm.find`,
-`FlowTable.find`, `try_add`, `remove`, `touch`, `value` and ``len()`` mean the same there, compiled
-into direct calls, and changes are seen by both sides. `find` and `try_add` give -1 for nothing, as
-``str.find`` does. The table must live as long as the kernel may run.
+Kernels: a table may be the state of a ``@kernel``, or a part of it. `Acl.find`, `Lpm.find`,
+`FlowTable.find`, `try_add`, `remove`, `touch`, `value` and ``len()`` work there as in Python,
+compiled into direct calls. Both sides see all changes. `find` and `try_add` return -1 if they find
+nothing or have no slot, as ``str.find`` does. The table must live as long as the kernel may run.
 
 Threads: one thread per table.
 """
@@ -42,25 +42,25 @@ __all__ = [
 ]  # fmt: skip
 
 MISS = _native.MISS
-"""What `Lpm.lookup` gives for an address without a route."""
+"""The result of `Lpm.lookup` for an address without a route."""
 FLOW_KEY_BYTES = PACKED.size
-"""Size of a packed 5-tuple, as ``flow_key`` of packets and bursts."""
+"""Bytes of a packed 5-tuple, such as ``flow_key`` of packets and bursts."""
 
 _ANY_PORT = range(65536)
 _NUMBERS = {"I", "@I", "=I", "<I"}  # of 32 bits in this machine's order; network order is ">I"
 
 
 def start(megabytes: int = 0) -> None:
-    """Start DPDK's environment now, with address space for larger tables if need be.
+    """Start DPDK's environment now, for example with address space for larger tables.
 
     Args:
-        megabytes: of address space for tables; 0 takes 1024. Only the first call counts.
+        megabytes: address space for tables; 0 means 1024. Only the first call has an effect.
     """
     _native.init(megabytes)
 
 
 class _Table:
-    """What tables have in common: a handle that is freed once."""
+    """Common base of tables: a handle that is freed once."""
 
     def __init__(self, handle: Any) -> None:
         self._open: Any = handle
@@ -73,7 +73,7 @@ class _Table:
 
     @property
     def address(self) -> int:
-        """Where the table lies, for native code."""
+        """Address of the table, for native code."""
         return _native.address(self._handle)
 
     def close(self) -> None:
@@ -116,16 +116,16 @@ def _output(out: Buffer | None, length: int, dtype: str) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class AclRule:
-    """One rule of an `Acl`; what is left out matches everything.
+    """One rule of an `Acl`. A field that is left out matches everything.
 
     Args:
-        src: network, as "10.0.0.0/8"; None matches any address.
-        dst: likewise.
+        src: source network, as in "10.0.0.0/8"; None matches any address.
+        dst: destination network, likewise.
         protocol: IP protocol number; None matches any.
-        src_ports: half-open, as in ``range(80, 81)``.
-        dst_ports: likewise.
-        priority: the highest that matches wins; None: rules count in the order given.
-        value: what a look-up gives, 1..2**32-2; None: the rule's place in the order, from 1.
+        src_ports: half-open range of source ports, as in ``range(80, 81)``.
+        dst_ports: half-open range of destination ports.
+        priority: among matching rules the highest wins; None: earlier rules win.
+        value: result of a look-up, 1..2**32-2; None: the number of the rule, from 1.
     """
 
     src: str | IPv4Network | IPv6Network | None = None
@@ -158,21 +158,26 @@ class AclRule:
 
 
 def pack_tuple(src: str, dst: str, protocol: int, src_port: int = 0, dst_port: int = 0) -> bytes:
-    """Give the 40 bytes that `Acl.lookup` wants for one packet (``struct onvm_tuple``)."""
+    """Return the 40 bytes of one packet for `Acl.lookup` (``struct onvm_tuple``).
+
+    Args:
+        src, dst: addresses of one IP version, as text.
+    """
     source = ip_address(src)
     addresses = source.packed, ip_address(dst).packed
     return PACKED.pack(protocol, source.version, *addresses, src_port, dst_port)
 
 
 class Acl(_Table):
-    """Rules over 5-tuples; the best match of a packet is found in one walk, whatever their number.
+    """Rules over 5-tuples. One walk finds a packet's best match, however many rules there are.
 
     Args:
         rules: at least one.
-        version: IP version of all addresses.
+        version: IP version of all addresses, 4 or 6.
 
     Raises:
-        NativeError: the tries of these rules would not fit into half a gigabyte.
+        NativeError: the tries of these rules need more than half a gigabyte.
+        ValueError: a network has another IP version, or a range is not one of ports.
 
     Example:
         >>> with Acl([AclRule(dst="10.0.0.0/8", protocol=6, dst_ports=range(80, 81))]) as acl:
@@ -188,17 +193,22 @@ class Acl(_Table):
 
     @property
     def kernel_type(self) -> tuple[Any, ...]:
-        """What the code of a kernel depends on that has this table in its state."""
+        """Properties of the table that the code of a kernel depends on."""
         return "Acl", self.version
 
     def lookup(self, tuples: Buffer, out: Buffer | None = None) -> NDArray[np.uint32]:
-        """Give the value of each tuple's best rule, 0 where none matches.
-
-        A tuple of another IP version, or of what is not IP, matches none.
+        """Look up the best rule of each tuple.
 
         Args:
-            tuples: packed 5-tuples one behind the other: ``burst.flow_key``, or of `pack_tuple`.
-            out: filled with uint32 and returned, if given.
+            tuples: packed 5-tuples, one after the other: ``burst.flow_key``, or from `pack_tuple`.
+            out: buffer for the result, uint32; None creates an array.
+
+        Returns:
+            The value of each tuple's best rule; 0 if no rule matches. A tuple of another IP
+            version, or of a packet that is not IP, matches no rule.
+
+        Raises:
+            ValueError: `tuples` are not whole tuples, or `out` is too short.
         """
         view, length = _records(tuples, FLOW_KEY_BYTES, "tuples")
         values = _output(out, length, "u4")
@@ -208,15 +218,17 @@ class Acl(_Table):
     def match(
         self, src: str, dst: str, protocol: int, src_port: int = 0, dst_port: int = 0
     ) -> int | None:
-        """Give the value of one packet's best rule, or None."""
+        """Return the value of one packet's best rule; None if no rule matches."""
         value = self.find(pack_tuple(src, dst, protocol, src_port, dst_port))
         return value if value >= 0 else None
 
     def find(self, key: Buffer) -> int:
-        """Give the value of the best rule of a packed 5-tuple, as ``pkt.flow_key``; -1: no match.
+        """Return the value of the best rule of a packed 5-tuple; -1 if no rule matches.
 
-        Both ports of an ICMP echo are its identifier there: rules with ports should say of which
-        protocol.
+        Both ports of an ICMP echo are its identifier, so give rules with ports a protocol.
+
+        Args:
+            key: 40 bytes, such as ``pkt.flow_key``.
         """
         out = bytearray(4)
         if _records(key, FLOW_KEY_BYTES, "key")[1] != 1:
@@ -229,8 +241,8 @@ class Lpm(_Table):
     """Longest prefix match: prefix → number.
 
     Args:
-        max_routes: prefixes it must hold. Each table takes 64 MiB besides.
-        version: IP version of all prefixes.
+        max_routes: number of prefixes it must hold. Each table takes another 64 MiB.
+        version: IP version of all prefixes, 4 or 6.
 
     Example:
         >>> with Lpm(16) as routes:
@@ -246,7 +258,7 @@ class Lpm(_Table):
 
     @property
     def kernel_type(self) -> tuple[Any, ...]:
-        """What the code of a kernel depends on that has this table in its state."""
+        """Properties of the table that the code of a kernel depends on."""
         return "Lpm", self.version
 
     def _network(self, prefix: str | IPv4Network | IPv6Network) -> IPv4Network | IPv6Network:
@@ -256,16 +268,20 @@ class Lpm(_Table):
         return net
 
     def add(self, prefix: str | IPv4Network | IPv6Network, value: int) -> None:
-        """Route `prefix` to `value`, 0..2**31-2; a prefix that is there gets the new value.
+        """Route `prefix` to `value`. An existing prefix gets the new value.
+
+        Args:
+            prefix: a network, host bits zero.
+            value: 0..2**31-2.
 
         Raises:
-            TableFullError: no room for another prefix, or for its second-level table.
+            TableFullError: the table cannot hold another prefix, or its second-level table.
         """
         net = self._network(prefix)
         _native.lpm_add(self._handle, net.network_address.packed, net.prefixlen, value)
 
     def remove(self, prefix: str | IPv4Network | IPv6Network) -> None:
-        """Forget `prefix`; the next shorter one takes its place.
+        """Remove `prefix`; the next shorter one takes its place.
 
         Raises:
             NativeError: there is no such prefix.
@@ -274,12 +290,16 @@ class Lpm(_Table):
         _native.lpm_delete(self._handle, net.network_address.packed, net.prefixlen)
 
     def lookup(self, addresses: Buffer, out: Buffer | None = None) -> NDArray[np.uint32]:
-        """Give each address's value, `MISS` where no prefix matches.
+        """Look up the longest prefix of each address.
 
         Args:
-            addresses: 4 or 16 bytes each, network order, one behind the other, as
-                ``burst.ipv6.dst``; or IPv4 as numbers of 32 bits, as ``burst.ipv4.dst``.
-            out: filled with uint32 and returned, if given.
+            addresses: 4 or 16 bytes each in network order, one after the other, such as
+                ``burst.ipv6.dst``; or IPv4 addresses as numbers of 32 bits, such as
+                ``burst.ipv4.dst``.
+            out: buffer for the result, uint32; None creates an array.
+
+        Returns:
+            The value of each address; `MISS` if no prefix matches.
 
         Raises:
             ValueError: `addresses` are numbers of another size, or IPv6 as numbers.
@@ -291,19 +311,19 @@ class Lpm(_Table):
             addresses = numpy.asarray(addresses).astype(">u4").data
         elif given.itemsize != 1 and (self.version, given.format) != (4, ">I"):
             wanted = "bytes or numbers of 32 bits" if self.version == 4 else "bytes"
-            raise ValueError(f"addresses: {wanted} expected, not an array of {given.format!r}")
+            raise ValueError(f"addresses: expected {wanted}, not an array of {given.format!r}")
         view, length = _records(addresses, 4 if self.version == 4 else 16, "addresses")
         values = _output(out, length, "u4")
         _native.lpm_lookup(self._handle, view, values, length)
         return values  # type: ignore[no-any-return]
 
     def find(self, address: str | int, low: int | None = None) -> int:
-        """Give one address's value; -1: no prefix matches.
+        """Return the value of one address; -1 if no prefix matches.
 
         Args:
-            address: as text or number, or, with `low`, the upper 64 bits of an IPv6 address:
+            address: text or a number; with `low`, the upper 64 bits of an IPv6 address:
                 ``routes.find(pkt.ipv4.dst)``, ``routes.find(pkt.ipv6.dst_high, pkt.ipv6.dst_low)``.
-                Kernels have no text and no numbers of 128 bits.
+                Kernels have neither text nor numbers of 128 bits.
             low: the lower 64 bits.
         """
         if not isinstance(address, str):
@@ -316,15 +336,15 @@ class Lpm(_Table):
 
 
 class FlowTable(_Table):
-    """Exact match from a fixed-size key to a slot with a value, forgotten when idle.
+    """Exact match from a fixed-size key to a slot with a value. Idle flows expire.
 
-    A flow keeps its slot until it is removed; a slot is a number below `capacity`, at which an NF
-    may keep columns of its own.
+    A flow keeps its slot until it is removed. A slot is a number below `capacity`. Use it as an
+    index into your own arrays.
 
     Args:
-        capacity: flows.
-        key_bytes: 1..64.
-        value_bytes: 0..256, kept beside each flow and zero when it is added.
+        capacity: maximum number of flows.
+        key_bytes: bytes of a key, 1..64.
+        value_bytes: bytes of the value beside each flow, 0..256; zero when the flow is added.
 
     Example:
         >>> with FlowTable(1024, key_bytes=13, value_bytes=8) as flows:
@@ -342,7 +362,7 @@ class FlowTable(_Table):
 
     @property
     def kernel_type(self) -> tuple[Any, ...]:
-        """What the code of a kernel depends on that has this table in its state."""
+        """Properties of the table that the code of a kernel depends on."""
         return "FlowTable", self.key_bytes, self.value_bytes
 
     def _key(self, key: Buffer) -> bytes:
@@ -357,32 +377,37 @@ class FlowTable(_Table):
         return slot
 
     def add(self, key: Buffer, now_ns: int | None = None) -> int:
-        """Give the slot of the flow, made if it was not there, and mark it as used.
+        """Return the slot of a flow, and mark the flow as used. A new flow is added.
 
         Args:
-            now_ns: time of use; None reads the monotonic clock.
+            key: exactly `key_bytes` bytes.
+            now_ns: time of use, nanoseconds; None reads the monotonic clock.
 
         Raises:
-            TableFullError: `capacity` flows are there.
+            TableFullError: the table already has `capacity` flows.
+            ValueError: `key` has another length.
         """
         now = time.monotonic_ns() if now_ns is None else now_ns
         return _native.flow_add(self._handle, self._key(key), now)
 
     def try_add(self, key: Buffer, now_ns: int | None = None) -> int:
-        """Do as `add`; give -1 when the table is full."""
+        """Like `add`, but return -1 if the table is full."""
         now = time.monotonic_ns() if now_ns is None else now_ns
         return _native.flow_try_add(self._handle, self._key(key), now)
 
     def find(self, key: Buffer) -> int:
-        """Give the slot of the flow; -1: there is none. That alone is not a use."""
+        """Return the slot of a flow; -1 if there is none. Does not mark the flow as used."""
         return max(_native.flow_lookup(self._handle, self._key(key)), -1)
 
     def lookup(self, keys: Buffer, out: Buffer | None = None) -> NDArray[np.int32]:
-        """Give the slot of each flow, below 0 where there is none.
+        """Look up the slot of each flow.
 
         Args:
-            keys: `key_bytes` each, one behind the other.
-            out: filled with int32 and returned, if given.
+            keys: `key_bytes` bytes each, one after the other.
+            out: buffer for the result, int32; None creates an array.
+
+        Returns:
+            The slot of each flow; below 0 if there is none.
         """
         view, length = _records(keys, self.key_bytes, "keys")
         slots = _output(out, length, "i4")
@@ -392,11 +417,15 @@ class FlowTable(_Table):
     def add_bulk(
         self, keys: Buffer, now_ns: int | None = None, out: Buffer | None = None
     ) -> NDArray[np.int32]:
-        """Do as `try_add` for many keys: give each one's slot, below 0 where the table is full.
+        """Like `try_add`, for many keys.
 
         Args:
-            keys: `key_bytes` each, one behind the other, as ``burst.flow_key``.
-            out: filled with int32 and returned, if given.
+            keys: `key_bytes` bytes each, one after the other, such as ``burst.flow_key``.
+            now_ns: time of use, nanoseconds; None reads the monotonic clock.
+            out: buffer for the result, int32; None creates an array.
+
+        Returns:
+            The slot of each flow; below 0 if the table is full.
         """
         view, length = _records(keys, self.key_bytes, "keys")
         slots = _output(out, length, "i4")
@@ -405,41 +434,45 @@ class FlowTable(_Table):
         return slots  # type: ignore[no-any-return]
 
     def remove(self, key: Buffer) -> bool:
-        """Forget the flow; False if it was not there."""
+        """Remove a flow. Returns False if there was none."""
         return _native.flow_delete(self._handle, self._key(key))
 
     def value(self, slot: int) -> memoryview:
-        """Give the flow's value to read and write, without a copy.
+        """Return the value of a flow, to read and write without a copy.
 
-        Bytes: a number above 255 raises ValueError, and is cut in a compiled kernel, where the
-        value is an array. Count in arrays of your own, with the slot as an index.
+        The value consists of bytes. A number above 255 raises ValueError; in a compiled kernel,
+        where the value is an array, it is cut. To count, use your own arrays, with the slot as the
+        index.
 
-        Lifetime: until the flow is removed or the table closed; do not use it afterwards.
+        Lifetime: until the flow is removed or the table is closed; do not use it afterwards.
+
+        Raises:
+            KeyError: there is no flow in this slot.
         """
         return _native.flow_value(self._handle, self._used(slot), self.value_bytes)
 
     def key(self, slot: int) -> bytes:
-        """Give the key of the flow at `slot`."""
+        """Return the key of the flow in a slot."""
         return _native.flow_key(self._handle, self._used(slot), self.key_bytes) or b""
 
     def slots(self) -> Iterator[int]:
-        """Give the slot of each flow, as for a snapshot; the table must not change meanwhile."""
+        """Yield the slot of each flow, for a snapshot. The table must not change meanwhile."""
         slot = _native.flow_next(self._handle, 0)
         while slot >= 0:
             yield slot
             slot = _native.flow_next(self._handle, slot + 1)
 
     def used_ns(self, slot: int) -> int:
-        """Say when the flow in a slot was used last."""
+        """Return the time of the flow's last use, in nanoseconds."""
         return _native.flow_used_ns(self._handle, self._used(slot))
 
     def touch(self, slot: int, now_ns: int | None = None) -> None:
-        """Mark the flow as used."""
+        """Mark the flow in a slot as used."""
         now = time.monotonic_ns() if now_ns is None else now_ns
         _native.flow_touch(self._handle, self._used(slot), now)
 
     def set_idle(self, slot: int, idle_ns: int) -> None:
-        """Give the flow an idle time of its own; 0 takes the one given to `expire`."""
+        """Set the idle time of one flow, in nanoseconds; 0: use that of `expire`."""
         _native.flow_set_idle(self._handle, self._used(slot), idle_ns)
 
     def expire(
@@ -449,14 +482,16 @@ class FlowTable(_Table):
         budget: int | None = None,
         on_expired: Callable[[int], None] | None = None,
     ) -> int:
-        """Forget flows that were not used for their idle time.
+        """Remove flows that were not used for their idle time.
 
         Args:
-            budget: slots to look at, from where the last call ended; None: all.
-            on_expired: called with the slot of each flow before it goes.
+            now_ns: current time, nanoseconds; None reads the monotonic clock.
+            idle_ns: idle time of flows without their own, nanoseconds.
+            budget: number of slots to check, from the end of the last call; None: all.
+            on_expired: called with the slot of each flow before it is removed.
 
         Returns:
-            Flows forgotten.
+            The number of removed flows.
         """
         now = time.monotonic_ns() if now_ns is None else now_ns
         slots = 0xFFFFFFFF if budget is None else budget

@@ -1,4 +1,4 @@
-"""Verdict: what an NF decides for a packet."""
+"""Verdict: the decision of an NF about a packet."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ __all__ = ["Verdict"]
 
 
 class Verdict(IntEnum):
-    """What an NF decides for a packet; the numbers are those of ``onvm/wire.h``."""
+    """The decision of an NF about a packet. The numbers are those of ``onvm/wire.h``."""
 
     NEXT = 0
-    """On to the next service of the chain."""
+    """Send it to the next service of the chain."""
     DROP = 1
-    """Free it, and count it under the reason the NF gives."""
+    """Free it, and count it under the NF's drop reason."""
     TO_SERVICE = 2
-    """To the service with the given service ID."""
+    """Send it to the service with the given service ID."""
     OUT = 3
-    """Out of the given port, past the rest of the chain."""
+    """Send it out of the given port, skipping the rest of the chain."""

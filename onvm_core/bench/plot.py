@@ -45,30 +45,61 @@ class Panel:
 
 
 _PANELS: tuple[tuple[str, tuple[str, ...], dict[str, float], bool], ...] = (
-    ("From a load step to a new instance that serves", ("elastic.out.*",),
-     {"elastic.out.launch": 300, "elastic.out.spare": 50}, False),
+    (
+        "From a load step to a new instance that serves",
+        ("elastic.out.*",),
+        {"elastic.out.launch": 300, "elastic.out.spare": 50},
+        False,
+    ),
     ("Running flows that moved on scale-out", ("elastic.out.*.moved",), {"*": 0}, False),
     ("Spread of utilisation between unequal instances", ("elastic.spread.*",), {"*": 10}, False),
-    ("Error of the estimated capacity", ("elastic.estimate.*", "elastic.spread.*.estimate"),
-     {"*": 10}, False),
+    (
+        "Error of the estimated capacity",
+        ("elastic.estimate.*", "elastic.spread.*.estimate"),
+        {"*": 10},
+        False,
+    ),
     ("Start of an NF until its first packet", ("elastic.start.*",), {}, False),
     ("Throughput against a plain process", ("elastic.through.*",), {"*": 0.97}, True),
-    ("A failure is seen", ("elastic.crash.seen", "elastic.hang.seen"),
-     {"elastic.crash.seen": 5, "elastic.hang.seen": 500}, False),
-    ("Longest pause of traffic", ("elastic.crash.gap", "elastic.hang.gap", "elastic.restart*"),
-     {"elastic.restart.without_eal": 200}, False),
-    ("A change of the cluster, until the tables of all hosts follow",
-     ("cluster.join.tables", "cluster.leave", "cluster.chain", "cluster.nf"), {"*": 200}, False),
-    ("Start of an agent, until the tables of all hosts have its host", ("cluster.join",), {},
-     False),
-    ("A scale request, until all hosts have the new instance on another one",
-     ("cluster.scale", "cluster.scale.*"),
-     {"cluster.scale": 1000, "cluster.scale.outside": 150}, False),
-    ("A host with an instance is cut off, or dies", ("cluster.failover.*",),
-     {"cluster.failover.*.new": 1000, "cluster.failover.*.views": 200}, False),
+    (
+        "A failure is seen",
+        ("elastic.crash.seen", "elastic.hang.seen"),
+        {"elastic.crash.seen": 5, "elastic.hang.seen": 500},
+        False,
+    ),
+    (
+        "Longest pause of traffic",
+        ("elastic.crash.gap", "elastic.hang.gap", "elastic.restart*"),
+        {"elastic.restart.without_eal": 200},
+        False,
+    ),
+    (
+        "A change of the cluster, until the tables of all hosts follow",
+        ("cluster.join.tables", "cluster.leave", "cluster.chain", "cluster.nf"),
+        {"*": 200},
+        False,
+    ),
+    (
+        "Start of an agent, until the tables of all hosts have its host",
+        ("cluster.join",),
+        {},
+        False,
+    ),
+    (
+        "A scale request, until all hosts have the new instance on another one",
+        ("cluster.scale", "cluster.scale.*"),
+        {"cluster.scale": 1000, "cluster.scale.outside": 150},
+        False,
+    ),
+    (
+        "A host with an instance is cut off, or dies",
+        ("cluster.failover.*",),
+        {"cluster.failover.*.new": 1000, "cluster.failover.*.views": 200},
+        False,
+    ),
     ("Throughput of a hop here and at a peer", ("cluster.hop.*",), {}, False),
     ("Time to a server and back, over a hop here and at a peer", ("cluster.rtt.*",), {}, False),
-)  # fmt: skip
+)
 """Titles, names, goals and whether they are least values, of some suites; of one unit."""
 _UNITS = {
     "From a load step to a new instance that serves": "ms",
@@ -85,10 +116,13 @@ def check_plot(path: Path) -> None:
         ConfigError: its format is unknown, its folder is not there, or matplotlib is not installed.
     """
     if path.suffix.lower() not in FORMATS:
-        raise ConfigError(f"expected a name that ends with {' or '.join(FORMATS)}",
-                          field="--plot", value=str(path))  # fmt: skip
+        raise ConfigError(
+            f"expected a name that ends with {' or '.join(FORMATS)}",
+            field="--plot",
+            value=str(path),
+        )
     if not path.absolute().parent.is_dir():
-        raise ConfigError("its folder is not there", field="--plot", value=str(path))
+        raise ConfigError("expected a file in an existing folder", field="--plot", value=str(path))
     _pyplot()
 
 
@@ -97,7 +131,7 @@ def _pyplot() -> Any:
         import matplotlib as mpl
     except ImportError:
         raise ConfigError(
-            "matplotlib is not installed; run: pip install 'onvm[plot]'", field="--plot"
+            "expected matplotlib; run: pip install 'onvm[plot]'", field="--plot"
         ) from None
     mpl.use("Agg")
     from matplotlib import pyplot as plt
@@ -112,10 +146,11 @@ def panels_of(lines: Sequence[BenchLine]) -> list[Panel]:
     for title, patterns, goals, is_least in _PANELS:
         unit = _UNITS.get(title)
         found = [
-            line for line in left
+            line
+            for line in left
             if any(fnmatchcase(line.name, pattern) for pattern in patterns)
             and (unit is None or line.unit == unit)
-        ]  # fmt: skip
+        ]
         if found:
             panels.append(Panel(title, found[0].unit, tuple(found), goals, is_least))
             left = [line for line in left if line not in found]
@@ -138,16 +173,20 @@ def write_plot(lines: Sequence[BenchLine], path: Path, *, title: str) -> None:
     panels = panels_of(lines)
     heights = [PANEL_INCHES + ROW_INCHES * len(panel.lines) for panel in panels]
     figure, axes = plt.subplots(
-        len(panels), 1, figsize=(9, sum(heights) + 0.6), squeeze=False, layout="constrained",
+        len(panels),
+        1,
+        figsize=(9, sum(heights) + 0.6),
+        squeeze=False,
+        layout="constrained",
         gridspec_kw={"height_ratios": heights},
-    )  # fmt: skip
+    )
     figure.suptitle(title, fontsize=12)
     for panel, axis in zip(panels, axes[:, 0], strict=True):
         _draw(panel, axis)
     try:
         figure.savefig(path, dpi=150)
     except OSError as error:
-        raise ConfigError(error.strerror or "cannot be written", field="--plot",
+        raise ConfigError(f"expected a file that can be written: {error.strerror}", field="--plot",
                           value=str(path)) from None  # fmt: skip
     finally:
         plt.close(figure)
@@ -164,8 +203,13 @@ def _draw(panel: Panel, axis: Any) -> None:
     word = "at least" if panel.is_least else "at most"
     for row, goal in zip(rows, goals, strict=True):
         if goal is not None:
-            axis.plot([goal, goal], [row - 0.42, row + 0.42], color=GOAL_COLOUR, linewidth=2,
-                      linestyle="--")  # fmt: skip
+            axis.plot(
+                [goal, goal],
+                [row - 0.42, row + 0.42],
+                color=GOAL_COLOUR,
+                linewidth=2,
+                linestyle="--",
+            )
     if any(goal is not None for goal in goals):
         axis.plot([], [], color=GOAL_COLOUR, linewidth=2, linestyle="--", label=f"goal: {word}")
         axis.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), fontsize=8, frameon=False)
@@ -179,9 +223,14 @@ def _draw(panel: Panel, axis: Any) -> None:
     axis.margins(x=0.15)
     for row, line in zip(rows, panel.lines, strict=True):
         axis.annotate(
-            f"{line.median:,.4g}", (line.max if line.max > 0 else 0.0, row), xytext=(6, 0),
-            textcoords="offset points", va="center", fontsize=8, bbox=LABEL_BOX,
-        )  # fmt: skip
+            f"{line.median:,.4g}",
+            (line.max if line.max > 0 else 0.0, row),
+            xytext=(6, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=8,
+            bbox=LABEL_BOX,
+        )
     axis.set_yticks(list(rows), [line.name for line in panel.lines], fontsize=8)
     axis.invert_yaxis()
     axis.set_title(panel.title, fontsize=10, loc="left")

@@ -189,7 +189,7 @@ class SimulatedManager:
                 return m.DoneReply() if isinstance(request, NfDrainRequest) else stopped
             if isinstance(request, m.InstancesRequest):
                 return m.InstancesReply(launched=[self._launched(name) for name in self._nfs])
-        raise ConfigError("a simulated manager does not do that")
+        raise ConfigError("expected a request that a simulated manager serves")
 
     def _local(self) -> m.ClusterLocalReply:
         spare = round(self.capacity_pps * max(1 - self.utilisation, 0))
@@ -237,7 +237,7 @@ class SimulatedManager:
         if name in self._nfs:
             raise ConfigError("expected one that does not run", field="nf run", value=name)
         if len(self._nfs) >= self.cores:
-            raise ConfigError(f"no resources for {name}: no core is free")
+            raise ConfigError(f"expected a free core for {name}")
         self._nfs[name] = (request.name, "starting", time.monotonic() + self.start_s)
         return m.InstancesReply(launched=[self._launched(name)])
 

@@ -109,19 +109,29 @@ def _handlers(runs: int, seconds: float) -> Iterator[BenchLine]:
 def _steering(runs: int, seconds: float) -> Iterator[BenchLine]:
     scenarios = {
         f"steering.{name}": Scenario(
-            hosts=[["w"]], instances=2, flows=flows, track_flows=True,
-            warmup_s=3.0 if flows > 1 << 16 else 0.5, seconds=seconds,
+            hosts=[["w"]],
+            instances=2,
+            flows=flows,
+            track_flows=True,
+            warmup_s=3.0 if flows > 1 << 16 else 0.5,
+            seconds=seconds,
         )
         for name, flows in (("1", 1), ("64k", 1 << 16), ("1m", 1_000_000))
-    }  # fmt: skip
+    }
     yield from _throughputs(scenarios, runs)
     scenario = Scenario(
-        kind="new_flows", hosts=[["w"]], instances=2, flows=1_500_000, count=1_500_000,
-        track_flows=True, is_bidirectional=True, flow_capacity=1 << 21,
-    )  # fmt: skip
+        kind="new_flows",
+        hosts=[["w"]],
+        instances=2,
+        flows=1_500_000,
+        count=1_500_000,
+        track_flows=True,
+        is_bidirectional=True,
+        flow_capacity=1 << 21,
+    )
     figures = _repeat(scenario, runs)
     if min(_column(figures, "learned_share")) < 1.0:
-        raise ConfigError("not every flow's reverse was learned", field="steering.new")
+        raise ConfigError("expected the reverse of every flow to be learned", field="steering.new")
     yield BenchLine.of("steering.new", "flows/s", _column(figures, "flows_per_s"))
 
 
@@ -140,9 +150,12 @@ def _startup(runs: int, seconds: float) -> Iterator[BenchLine]:
 def _latency(runs: int, seconds: float) -> Iterator[BenchLine]:
     for policy in ("busy", "adaptive"):
         scenario = Scenario(
-            kind="latency", hosts=[["w"]], rate_pps=10_000, is_busy=policy == "busy",
+            kind="latency",
+            hosts=[["w"]],
+            rate_pps=10_000,
+            is_busy=policy == "busy",
             seconds=max(seconds, 2.0),
-        )  # fmt: skip
+        )
         figures = _repeat(scenario, runs)
         yield BenchLine.of(f"latency.{policy}", "us", _column(figures, "p50_us"))
         yield BenchLine.of(f"latency.{policy}.p99", "us", _column(figures, "p99_us"))
@@ -202,7 +215,7 @@ def _cluster(runs: int, seconds: float) -> Iterator[BenchLine]:
     try:
         check_machine()
         if installed_nf() is None:
-            raise ConfigError("no NF is installed")
+            raise ConfigError("expected an installed NF")
     except ConfigError as error:
         names = ", ".join(f"cluster.{name}" for name in CLUSTER_FIGURES)
         print(f"not measured: {names}: {error}", file=sys.stderr)
@@ -236,9 +249,10 @@ def _launchers(runs: int, seconds: float) -> Iterator[BenchLine]:
     """
     with images() as has_images:
         names = [
-            name for name in usable_launchers()
+            name
+            for name in usable_launchers()
             if (name != "container" or has_images) and _starts(name)
-        ]  # fmt: skip
+        ]
         starts: dict[str, list[float]] = {name: [] for name in names}
         for _ in range(max(runs, 5)):
             for name in names:

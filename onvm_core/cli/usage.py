@@ -59,7 +59,7 @@ def _bad_command(message: str, command: str) -> ConfigError:
         return ConfigError("expected no further argument", field=command, value=value)
     if message.startswith("No such command"):
         return ConfigError("expected a command", field=command, value=value)
-    return ConfigError(message.rstrip("."), field=command)
+    return ConfigError(f"expected other arguments: {_plain(message)}", field=command)
 
 
 def _missing(param: Any) -> ConfigError:
@@ -79,7 +79,12 @@ def _bad_value(error: Any, arguments: Sequence[str]) -> ConfigError:
         if found:
             text = found.expand(expected).replace("'", "").rstrip(".")
             return ConfigError(text, field=field, value=value)
-    return ConfigError(error.message.rstrip("."), field=field, value=value)
+    return ConfigError(f"expected another value: {_plain(error.message)}", field=field, value=value)
+
+
+def _plain(message: str) -> str:
+    message = message.rstrip(".")
+    return message[:1].lower() + message[1:]
 
 
 def _value_of(options: Sequence[str], arguments: Sequence[str]) -> str | None:

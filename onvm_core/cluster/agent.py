@@ -168,7 +168,7 @@ class Agent:
         state = self._state.state
         if state.cluster_id not in ("", node.id):
             raise NoClusterError(
-                f"this host has joined another cluster of that name; leave that one, or remove "
+                f"expected the cluster that this host has joined; leave that one, or remove "
                 f"{self._state.folder}",
                 field="cluster",
                 value=cluster,

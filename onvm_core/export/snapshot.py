@@ -39,12 +39,12 @@ def file_option(options: Mapping[str, Any], folder: Path, suffix: str = "") -> P
     """
     for name in options:
         if name != "file":
-            raise ConfigError("unknown: expected only file", field=name, value=options[name])
+            raise ConfigError("expected only file", field=name, value=options[name])
     value = options.get("file")
     if not isinstance(value, str) or not value.endswith(suffix) or value.endswith("/"):
         what = f"the path of a file that ends with {suffix}" if suffix else "the path of a file"
         raise ConfigError(f"expected {what}", field="file", value=value)
     path = folder / value
     if not path.parent.is_dir():
-        raise ConfigError("no such folder", field="file", value=str(path.parent))
+        raise ConfigError("expected an existing folder", field="file", value=str(path.parent))
     return path

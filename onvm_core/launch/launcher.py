@@ -197,7 +197,12 @@ class Launchers:
             ) from None
         obstacle = launcher.obstacle()
         if obstacle:
-            raise ConfigError(obstacle, file=place, field=field, value=name)
+            raise ConfigError(
+                f"expected a launcher that works here: {obstacle}",
+                file=place,
+                field=field,
+                value=name,
+            )
         if self.limits is LimitMode.REQUIRED and (lacking := self._unenforced(launcher)):
             raise ConfigError(
                 f"expected one that can enforce limits here ({lacking})",

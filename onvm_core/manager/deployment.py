@@ -163,7 +163,9 @@ class Deployment:
     ) -> None:
         """Open a port under a name."""
         if name in self._state.ports:
-            raise ConfigError("a port of this name is open", file=file, field=field, value=name)
+            raise ConfigError(
+                "expected a name that no open port has", file=file, field=field, value=name
+            )
         number = open_port(
             self.plane,
             parse_uri(uri, file=file, field=field),

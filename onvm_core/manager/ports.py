@@ -116,7 +116,9 @@ def open_port(
         return _open_device(plane, name, device, options)
     except DataplaneError as error:
         line = str(error).removeprefix(f"port {name}: ")
-        raise ConfigError(line, file=file, field=place, value=uri.text) from None
+        raise ConfigError(
+            f"expected a port that can be opened: {line}", file=file, field=place, value=uri.text
+        ) from None
 
 
 # ---- the kinds that come with onvm ----
@@ -127,7 +129,8 @@ class NullOptions(PortOptions):
 
     size: Annotated[int, msgspec.Meta(ge=64, le=65000, description="Bytes of each packet.")] = 64
     flows: Annotated[
-        int, msgspec.Meta(ge=0, le=0xFFFFFFFF, description="Number of flows; 0: one packet again.")
+        int,
+        msgspec.Meta(ge=0, le=0xFFFFFFFF, description="Number of flows; 0: one packet, repeated."),
     ] = 0
     random: Annotated[bool, msgspec.Meta(description="Take flows in random order.")] = False
     queues: Annotated[int, msgspec.Meta(ge=1, le=16, description="Receive queues.")] = 1
@@ -156,12 +159,12 @@ def _open_null(
 class PcapOptions(PortOptions):
     """Options of ``pcap:``."""
 
-    loop: Annotated[Count, msgspec.Meta(description="How often it is read; 0: without end.")] = 1
+    loop: Annotated[Count, msgspec.Meta(description="How often to read it; 0: endlessly.")] = 1
     rate: Annotated[Count, msgspec.Meta(description=RATE)] = 0
     count: Annotated[Count, msgspec.Meta(description=COUNT)] = 0
     write: Annotated[
         str,
-        msgspec.Meta(description="File for packets that leave through a port that is read from."),
+        msgspec.Meta(description="File for packets sent to a port that reads a capture."),
     ] = ""
 
 
@@ -172,13 +175,13 @@ def _open_pcap(
         raise ConfigError("expected a file", field=f"port {name}", value="pcap:")
     if direction != "out" and not Path(target).is_file():
         raise ConfigError(
-            "no such file" if not Path(target).exists() else "expected a file",
+            "expected a file that exists" if not Path(target).exists() else "expected a file",
             field=f"port {name}",
             value=target,
         )
     sink = target if direction == "out" else options.write or None
     if sink is not None and not Path(sink).absolute().parent.is_dir():
-        raise ConfigError("its folder does not exist", field=f"port {name}", value=sink)
+        raise ConfigError("expected a file in an existing folder", field=f"port {name}", value=sink)
     return plane.open_port(
         name,
         PcapPort(
@@ -199,11 +202,13 @@ class GenOptions(PortOptions):
 
     role: Annotated[
         Literal["client", "server", ""],
-        msgspec.Meta(description="End of connections to play; empty: client where packets enter."),
+        msgspec.Meta(
+            description="End of the connections to play; empty: client where packets enter."
+        ),
     ] = ""
-    flows: Annotated[int, msgspec.Meta(ge=1, le=1 << 20, description="Connections at a time.")] = (
-        1024
-    )
+    flows: Annotated[
+        int, msgspec.Meta(ge=1, le=1 << 20, description="Connections at the same time.")
+    ] = 1024
     seed: Annotated[Count, msgspec.Meta(description="Seed of the random numbers.")] = 1
     rate: Annotated[Count, msgspec.Meta(description=RATE)] = 0
     count: Annotated[Count, msgspec.Meta(description=COUNT)] = 0
@@ -217,10 +222,12 @@ class GenOptions(PortOptions):
     ] = 0
     timeout_ms: Annotated[
         Count,
-        msgspec.Meta(description="Milliseconds of silence before a connection fails; 0: by RTT."),
+        msgspec.Meta(
+            description="Milliseconds of silence until a connection fails; 0: from the RTT."
+        ),
     ] = 0
     answer: Annotated[
-        bool, msgspec.Meta(description="Whether a server answers; if not, clients go on without.")
+        bool, msgspec.Meta(description="Servers answer; if false, clients go on without answers.")
     ] = True
     vip: Annotated[
         str, msgspec.Meta(description="IPv4 address of a load balancer; empty: none.")
@@ -347,7 +354,8 @@ class MemifOptions(DeviceOptions):
     """Options of ``memif:``."""
 
     role: Annotated[
-        Literal["server", "client"], msgspec.Meta(description="Which end makes the socket: server.")
+        Literal["server", "client"],
+        msgspec.Meta(description="The end of the socket to play; the server makes the socket."),
     ] = "client"
     id: Annotated[Count, msgspec.Meta(description="Number of the interface on the socket.")] = 0
 

@@ -20,20 +20,26 @@ __all__ = [
 
 _PORT_KINDS = (
     Offer(
-        "af_packet", "a network interface, by packet socket", "onvm_core.manager.ports:AF_PACKET"
+        "af_packet",
+        "an existing network interface, through a packet socket",
+        "onvm_core.manager.ports:AF_PACKET",
     ),
-    Offer("af_xdp", "a network interface, by XDP socket", "onvm_core.manager.ports:AF_XDP"),
-    Offer("gen", "generated traffic, or its answers", "onvm_core.manager.ports:GEN"),
-    Offer("memif", "another process, by shared memory", "onvm_core.manager.ports:MEMIF"),
-    Offer("null", "packets out of nothing, and into it", "onvm_core.manager.ports:NULL"),
+    Offer(
+        "af_xdp",
+        "an existing network interface, through an XDP socket",
+        "onvm_core.manager.ports:AF_XDP",
+    ),
+    Offer("gen", "generated traffic, or answers to it", "onvm_core.manager.ports:GEN"),
+    Offer("memif", "another process, over shared memory", "onvm_core.manager.ports:MEMIF"),
+    Offer("null", "a source of packets, or a sink", "onvm_core.manager.ports:NULL"),
     Offer("pcap", "a capture, read or written", "onvm_core.manager.ports:PCAP"),
     Offer("pci", "a NIC, by its PCI address", "onvm_core.manager.ports:PCI"),
-    Offer("tap", "a network interface that is made", "onvm_core.manager.ports:TAP"),
+    Offer("tap", "a new network interface", "onvm_core.manager.ports:TAP"),
 )
 _CLASSIFIERS = (
     Offer(
         "match",
-        "what the `match` of chains says",
+        "the rules in the `match` of chains",
         "onvm_core.manager.chains.classifier:MatchClassifier",
     ),
 )
@@ -41,22 +47,26 @@ _CLASSIFIERS = (
 _HOST_POLICIES = (
     Offer(
         "locality",
-        "the overloaded host, else one that runs the service, else the one with most free",
+        "the overloaded host, else one with the service, else the one with most free resources",
         "onvm_core.cluster.scaling.host_policy:Locality",
     ),
-    Offer("most-free", "the host with most free", "onvm_core.cluster.scaling.host_policy:MostFree"),
+    Offer(
+        "most-free",
+        "the host with the most free resources",
+        "onvm_core.cluster.scaling.host_policy:MostFree",
+    ),
 )
 
 _LAUNCHERS = (
     Offer(
         "container",
-        "no network, no rights, an image of its own, by podman or docker",
+        "no network, no capabilities, its own image; podman or docker",
         "onvm_core.launch.container:ContainerLauncher",
     ),
     Offer("process", "a child process", "onvm_core.launch.process:ProcessLauncher"),
     Offer(
         "sandbox",
-        "no network, no rights, a file system of what it needs, by bubblewrap",
+        "no network, no capabilities, only the files it needs; bubblewrap",
         "onvm_core.launch.sandbox:SandboxLauncher",
     ),
 )
@@ -64,11 +74,13 @@ _LAUNCHERS = (
 _PLACEMENT_POLICIES = (
     Offer(
         "balanced",
-        "a core for each NF while there are any, then the least loaded",
+        "a core for each NF while there are any, then the least loaded CPU",
         "onvm_core.manager.placement.policy:Balanced",
     ),
     Offer(
-        "dedicated", "a core for each NF, or none", "onvm_core.manager.placement.policy:Dedicated"
+        "dedicated",
+        "a core for each NF, or a refusal",
+        "onvm_core.manager.placement.policy:Dedicated",
     ),
     Offer("pack", "as few CPUs as hold the load", "onvm_core.manager.placement.policy:Pack"),
 )

@@ -17,7 +17,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 _CLASSES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "onvm_classifiers": {"rules": ("port", "chains")},
-    "onvm_placement_policies": {"place": ("need", "room")},
+    "onvm_placement_policies": {"place": ("need", "resources")},
     "onvm_scaling_policies": {"decide": ("history",)},
     "onvm_host_policies": {"order": ("request", "candidates")},
     "onvm_launchers": {

@@ -94,7 +94,7 @@ def _run_pip(*arguments: str) -> None:
     if done.returncode != 0:
         lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
         reason = "; ".join(lines) or done.stderr.strip()[-500:]
-        raise PluginError(f"pip {arguments[0]} failed: {reason}")
+        raise PluginError(f"expected pip {arguments[0]} to succeed: {reason}")
 
 
 def _normal(distribution: str) -> str:

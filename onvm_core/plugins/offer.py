@@ -56,7 +56,7 @@ class Offer:
             raise
         except Exception as error:  # the plugin boundary: a foreign class may raise anything
             raise PluginError(
-                f"expected to be made without an error ({type(error).__name__}: {error})",
+                f"expected to be created without an error ({type(error).__name__}: {error})",
                 field=self.place,
             ) from error
 

@@ -41,10 +41,10 @@ class DeviceOptions(PortOptions):
         int, msgspec.Meta(ge=1, le=16, description="Receive and transmit queues.")
     ] = 1
     mtu: Annotated[
-        int, msgspec.Meta(ge=0, le=9600, description="MTU in bytes; 0: as the device has it.")
+        int, msgspec.Meta(ge=0, le=9600, description="MTU in bytes; 0: the device's own.")
     ] = 0
     promiscuous: Annotated[
-        bool, msgspec.Meta(description="Whether to take packets for other addresses.")
+        bool, msgspec.Meta(description="Also receive packets for other addresses.")
     ] = True
 
 
@@ -135,7 +135,8 @@ class PortKind:
                 return ConfigError(f"expected {what}", field=name)
             if f"`$.{name}`" in message:
                 return ConfigError(f"expected {known[name].expected}", field=name, value=value)
-        return ConfigError(message)  # an option without a default is missing
+        missing = next((name for name in known if f"`{name}`" in message), None)
+        return ConfigError("expected a value; there is no default", field=missing)
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ def compile_burst(function: Callable[..., Any], state: Any, *, is_bounds_checked
         library, name = _compile(function, kind, is_bounds_checked)
     except NumbaError as error:
         raise PluginError(
-            f"a function that numba can compile expected: {error}", field=function.__qualname__
+            f"expected a function that numba can compile: {error}", field=function.__qualname__
         ) from error
     module = library._final_module
     symbols = [

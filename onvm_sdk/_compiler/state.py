@@ -34,7 +34,7 @@ def check_state(function: Callable[..., Any], state: Any) -> None:
     for value in parts_of(state):
         if isinstance(value, np.ndarray) and not value.flags.c_contiguous:
             raise PluginError(
-                "C-contiguous arrays expected", field=f"state of {function.__qualname__}"
+                "expected C-contiguous arrays", field=f"state of {function.__qualname__}"
             )
         if not (
             value is None
@@ -42,7 +42,7 @@ def check_state(function: Callable[..., Any], state: Any) -> None:
             or "kernel_type" in vars(type(value))  # not of a subclass, whose methods are others
         ):
             raise PluginError(
-                "None, a NumPy array, a record, a table, or a tuple of those expected",
+                "expected None, a NumPy array, a record, a table, or a tuple of those",
                 field=f"state of {function.__qualname__}",
                 value=value,
             )

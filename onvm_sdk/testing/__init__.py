@@ -1,4 +1,4 @@
-"""Run NFs under test: no manager, no root, no network.
+"""Run NFs under test, without a manager, root or a network.
 
 result = run(PortBlocker, [packet], config={"ports": [53]})
 assert result.verdicts == [Verdict.DROP]

@@ -1,4 +1,4 @@
-"""Checks that every NF must pass, whoever wrote it.
+"""Checks that every NF must pass.
 
 pytest --pyargs onvm_sdk.testing.checks --onvm-nf=NAME [--onvm-nf-config=FILE]
 """
@@ -21,7 +21,7 @@ __all__ = ["frames"]
 
 
 def frames(seed: int = 1) -> list[bytes]:
-    """Frames that hurt: empty, cut after every byte, with lying lengths, and plain garbage."""
+    """Make difficult frames: empty, truncated after every byte, with wrong lengths, and garbage."""
     rng = random.Random(seed)
     whole = list(_whole_frames())
     cut = [frame[:length] for frame in whole for length in range(len(frame))]

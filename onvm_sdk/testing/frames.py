@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ethernet frames to test with, made without scapy: addresses as text, checksums right."""
+"""Ethernet frames for tests, without scapy: addresses are text, checksums are correct."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def _pseudo(src: bytes, dst: bytes, protocol: int, l4: bytes) -> bytes:
 def ip(
     src: str, dst: str, protocol: int, l4: bytes, fragment: int = 0, *, options: bytes = b""
 ) -> bytes:
-    """Wrap `l4` in IPv4 or IPv6, as the addresses say; its checksum is filled in if it has one.
+    """Wrap `l4` in IPv4 or IPv6, depending on the addresses, and fill in its checksum.
 
     Args:
-        fragment: flags and offset of IPv4, as in its header.
-        options: of IPv4, a multiple of 4 bytes.
+        fragment: the flags and the offset of IPv4, as in its header.
+        options: options of IPv4, a multiple of 4 bytes.
     """
     a, b = ip_address(src).packed, ip_address(dst).packed
     at = _CHECKSUM_AT.get(protocol)
@@ -52,29 +52,29 @@ def ip(
 def tcp(
     src: str, sport: int, dst: str, dport: int, flags: int = ACK, payload: bytes = b""
 ) -> bytes:
-    """Give a TCP segment."""
+    """Make a TCP segment."""
     head = struct.pack("!HHIIBBHHH", sport, dport, 1, 1, 0x50, flags, 512, 0, 0)
     return ip(src, dst, 6, head + payload)
 
 
 def udp(src: str, sport: int, dst: str, dport: int, payload: bytes = b"") -> bytes:
-    """Give a UDP datagram."""
+    """Make a UDP datagram."""
     return ip(src, dst, 17, struct.pack("!HHHH", sport, dport, 8 + len(payload), 0) + payload)
 
 
 def echo(src: str, dst: str, identifier: int, kind: int | None = None) -> bytes:
-    """Give an ICMP or ICMPv6 echo request, or another query of type `kind`."""
+    """Make an ICMP or ICMPv6 echo request, or another query of type `kind`."""
     protocol, request = (58, 128) if ":" in src else (1, 8)
     kind = request if kind is None else kind
     return ip(src, dst, protocol, struct.pack("!BBHHH", kind, 0, 0, identifier, 1) + b"ping")
 
 
 def icmp_error(src: str, dst: str, about: bytes, kind: int | None = None, size: int = 48) -> bytes:
-    """Give an ICMP or ICMPv6 error about the frame `about`.
+    """Make an ICMP or ICMPv6 error about the frame `about`.
 
     Args:
         kind: the type; None: destination unreachable.
-        size: bytes of the packet that it carries.
+        size: how many bytes of that packet the error carries.
     """
     protocol, unreachable = (58, 1) if ":" in src else (1, 3)
     kind = unreachable if kind is None else kind

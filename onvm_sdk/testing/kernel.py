@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Call a compiled kernel on packets, with a clock of one's own and no manager."""
+"""Call a compiled kernel on packets, with a clock of your own and without a manager."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Packet:
     """One packet before or after a kernel.
 
     Args:
-        destination: drop reason, service or port, as `verdict` says.
+        destination: drop reason, service ID or port, depending on `verdict`.
     """
 
     data: bytes
@@ -35,8 +35,11 @@ class Packet:
 class KernelRunner:
     """Run bursts through a kernel.
 
-    Every packet lies in memory of exactly its size (plus headroom before it), so that a
-    sanitizer sees a read beyond its end.
+    Every packet lies in memory of exactly its size, with headroom in front. So a sanitizer detects
+    a read beyond its end.
+
+    Args:
+        kernel: function and state.
     """
 
     def __init__(self, kernel: NativeKernel) -> None:
@@ -54,7 +57,7 @@ class KernelRunner:
         return list(self._counters)
 
     def run(self, packets: Sequence[Packet], now_ns: int = 1) -> list[Packet]:
-        """Give the packets as they are after one burst."""
+        """Run one burst and return the packets after it."""
         memory = [ffi.new("uint8_t[]", bytes(HEADROOM) + p.data) for p in packets]
         burst = ffi.new("struct onvm_pkt[]", max(1, len(packets)))
         for pkt, slot, packet in zip(burst, memory, packets, strict=False):
@@ -76,7 +79,11 @@ class KernelRunner:
     def nanoseconds_per_packet(
         self, packets: Sequence[Packet], rounds: int = 2000, now_ns: int = 1
     ) -> float:
-        """Measure a burst that leaves its packets as they were (or idempotently rewritten)."""
+        """Measure a burst whose kernel may be applied to the same packets again.
+
+        Returns:
+            The best of all rounds.
+        """
         import time
 
         memory = [ffi.new("uint8_t[]", bytes(HEADROOM) + p.data) for p in packets]

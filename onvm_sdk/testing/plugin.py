@@ -24,7 +24,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture
 def nf_runner() -> Iterator[Callable[..., Runner]]:
-    """Make runners (onvm_sdk.testing.Runner) whose NFs are torn down after the test."""
+    """Make runners (`onvm_sdk.testing.Runner`), and tear their NFs down after the test."""
     from onvm_sdk.testing.runner import Runner
 
     with ExitStack() as stack:

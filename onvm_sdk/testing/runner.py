@@ -32,21 +32,21 @@ _ROOM = 512
 
 @dataclass(slots=True)
 class Result:
-    """What NFs made of packets; entry i of each list is about packet i that went in."""
+    """The outcome of a run. Entry i of each list is about packet i of the input."""
 
     packets: list[bytes]
-    """Every packet as it is afterwards, also dropped ones."""
+    """Every packet after the run, dropped ones included."""
     verdicts: list[Verdict]
     destinations: list[int]
-    """Drop reason, service ID or port, as the verdict says."""
+    """Drop reason, service ID or port, depending on the verdict."""
     reasons: list[str | None]
-    """Name of the drop reason, or None for packets that are not dropped."""
+    """Name of the drop reason; None for packets that are not dropped."""
     counters: dict[str, dict[str, int]]
-    """Counters of each NF by its name."""
+    """Counters of each NF, by its name."""
     originated: list[tuple[Verdict, int, bytes]] = field(default_factory=list)
-    """Packets that the NFs made: verdict, destination, bytes."""
+    """Packets that the NFs created: verdict, destination, bytes."""
     broken: list[int] = field(default_factory=list)
-    """Packets whose NF wrote outside their slot."""
+    """Numbers of packets around which an NF wrote into other memory."""
 
     @property
     def forwarded(self) -> list[bytes]:
@@ -56,15 +56,15 @@ class Result:
 
 
 class Runner:
-    """NFs that are set up; ``run`` may be called again and again, their state stays.
+    """NFs that are set up. Call ``run`` as often as you like; the NFs keep their state.
 
     Args:
         nfs: one NF or several fused ones, in chain order: instances, classes, or names of
             installed NFs.
-        config: configuration; for several NFs a table by NF name.
+        config: the configuration, or for several NFs a table by NF name.
         compiled: False runs kernels interpreted.
 
-    Lifetime: a context manager; leaving it tears the NFs down.
+    Lifetime: a context manager; its exit tears the NFs down.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Runner:
             own = config
             if len(many) > 1:
                 if config is not None and not isinstance(config, Mapping):
-                    raise TypeError("a table of configurations by NF name expected")
+                    raise TypeError("expected a table of configurations by NF name")
                 own = (config or {}).get(name)
             ctx = self._context(name, manifest, own)
             instance.setup(ctx)
@@ -112,14 +112,14 @@ class Runner:
 
         Args:
             packets: bytes, scapy packets, or the path of a pcap file.
-            reverse: which of them travel the chain backwards.
-            ports: their ingress ports.
-            flow_hashes: their flow hashes.
-            now_ns: the time that NFs see.
+            reverse: whether packets travel the chain backwards, for all or for each.
+            ports: ingress ports, for all or for each.
+            flow_hashes: flow hashes, for all or for each.
+            now_ns: the time that NFs see, nanoseconds.
             burst_size: packets per call, up to 2048.
 
         Raises:
-            BaseException: whatever a handler raised.
+            BaseException: any exception that a handler raised.
         """
         frames = load_frames(packets)
         longest = max(map(len, frames), default=0)
@@ -245,7 +245,7 @@ def run(
     now_ns: int = 1_000_000_000,
     compiled: bool = True,
 ) -> Result:
-    """Set NFs up, send packets through them, tear them down.
+    """Set up NFs, send packets through them, and tear them down. See `Runner` for the arguments.
 
     Example:
         >>> class Nothing(NetworkFunction):
@@ -259,7 +259,7 @@ def run(
 
 
 def load_frames(packets: Frames) -> list[bytes]:
-    """Give frames as bytes, from bytes, scapy packets or a pcap file (also gzipped)."""
+    """Return frames as bytes, from bytes, scapy packets or a pcap file (also gzipped)."""
     if isinstance(packets, (str, os.PathLike)):
         from scapy.utils import RawPcapReader
 

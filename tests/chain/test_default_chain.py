@@ -3,12 +3,11 @@
 
 from __future__ import annotations
 
-import os
 from ipaddress import ip_address
-from pathlib import Path
 from typing import Any
 
 import pytest
+from shared_data import need_data
 
 from onvm_sdk.headers import read_headers
 from onvm_sdk.testing import Runner
@@ -19,9 +18,6 @@ from onvm_sdk.verdict import Verdict
 pytest.importorskip("onvm_nf_firewall")
 pytest.importorskip("onvm_nf_nat")
 pytest.importorskip("onvm_nf_lb")
-
-GIVEN = os.environ.get("ONVM_SHARED_DATA")
-DATA = Path(GIVEN) if GIVEN else Path(__file__).resolve().parents[3] / "shared" / "data"
 
 
 CLIENT, VIP, EXTERNAL = "10.0.0.5", "198.51.100.10", "192.0.2.1"
@@ -65,9 +61,7 @@ def test_errors_about_requests_come_back() -> None:
 
 
 def test_capture_and_its_replies() -> None:
-    path = DATA / "pcap" / "mix" / "glb__1k_pkts.pcap"
-    if not path.is_file():
-        pytest.skip("shared test data is not there (ONVM_SHARED_DATA)")
+    path = need_data("pcap", "mix", "glb__1k_pkts.pcap")
     frames = [f for f in load_frames(path) if read_headers(f).has_ports]
     frames = [f for f in frames if read_headers(f).version == 4 and not read_headers(f).is_fragment]
     with Runner(["firewall", "nat", "lb"]) as chain:

@@ -216,5 +216,5 @@ def test_another_cluster_of_the_name_is_refused(cluster: Cluster, tmp_path: Path
     a.stop_agent(is_leaving=True)
     cluster.ensemble.client.delete(cluster.paths.root, recursive=True)
     cluster.__class__.__enter__(cluster)
-    with pytest.raises(NoClusterError, match="has joined another cluster of that name"):
+    with pytest.raises(NoClusterError, match="expected the cluster that this host has joined"):
         a.start_agent()

@@ -172,7 +172,7 @@ FAULTS: dict[str, tuple[Any, str]] = {
     "onvm_classifiers": (_class(), "Thing has no rules"),
     "onvm_placement_policies": (
         _class(place=lambda self, need: None),
-        "expected Thing.place to take (need, room)",
+        "expected Thing.place to take (need, resources)",
     ),
     "onvm_scaling_policies": (7, "expected a class with decide(history), got 7"),
     "onvm_host_policies": (_class(order=7), "Thing has no order"),

@@ -82,15 +82,19 @@ class Managers:
     def view(self, name: str, instances: list[InstanceView]) -> ClusterView:
         names = list(self.addresses)
         return ClusterView(
-            cluster="test", vni=VNI, host=name, number=names.index(name) + 1,
+            cluster="test",
+            vni=VNI,
+            host=name,
+            number=names.index(name) + 1,
             address=self.addresses[name],
             peers=[
                 PeerView(name=other, number=number + 1, address=address)
                 for number, (other, address) in enumerate(self.addresses.items())
                 if other != name
             ],
-            instances=instances, chains=list(self.chains),
-        )  # fmt: skip
+            instances=instances,
+            chains=list(self.chains),
+        )
 
     def apply(self) -> dict[str, dict[str, Any]]:
         """Give all managers the view of what there is now; what they reply."""

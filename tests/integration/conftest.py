@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -13,6 +12,8 @@ from typing import Any
 
 import pytest
 from containers import docker_address, start_docker
+from python_path import python_path
+from shared_data import need_data
 from up_host import Host, managed
 
 from onvm_core.launch import engine
@@ -39,11 +40,19 @@ def drive(runtime_directory: Path) -> Drive:
 
     def call(name: str, *arguments: object, timeout_s: float = 60) -> list[dict[str, Any]]:
         done = subprocess.run(
-            [sys.executable, "-P", HERE / "drivers" / f"{name}.py", runtime_directory / "bed",
-             *map(str, arguments)],
-            capture_output=True, text=True, timeout=timeout_s, check=False,
-            env={**os.environ, "PYTHONPATH": str(HERE / "drivers")},
-        )  # fmt: skip
+            [
+                sys.executable,
+                "-P",
+                HERE / "drivers" / f"{name}.py",
+                runtime_directory / "bed",
+                *map(str, arguments),
+            ],
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+            env=python_path(HERE / "drivers"),
+        )
         assert done.returncode == 0, f"status {done.returncode}\n{done.stdout}{done.stderr[-4000:]}"
         return [json.loads(line) for line in done.stdout.splitlines()]
 
@@ -55,20 +64,29 @@ def hostile_nf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The hostile NF, compiled against the wire layout."""
     program = tmp_path_factory.mktemp("hostile") / "hostile_nf"
     subprocess.run(
-        ["cc", "-std=gnu11", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-Werror",
-         "-I", ROOT / "native/include", HERE / "hostile_nf.c", "-o", program],
+        [
+            "cc",
+            "-std=gnu11",
+            "-D_GNU_SOURCE",
+            "-O2",
+            "-Wall",
+            "-Wextra",
+            "-Werror",
+            "-I",
+            ROOT / "native/include",
+            HERE / "hostile_nf.c",
+            "-o",
+            program,
+        ],
         check=True,
-    )  # fmt: skip
+    )
     return program
 
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Shared test data: ``$ONVM_SHARED_DATA`` or ``../shared/data`` beside the repository."""
-    folder = Path(os.environ.get("ONVM_SHARED_DATA", ROOT.parent / "shared" / "data"))
-    if not (folder / "pcap").is_dir():
-        pytest.skip("no shared data: set ONVM_SHARED_DATA")
-    return folder
+    """The folder of shared data."""
+    return need_data()
 
 
 @pytest.fixture

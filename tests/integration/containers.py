@@ -29,8 +29,9 @@ def container_storage() -> Iterator[Path]:
     (folder / "containers.conf").write_text('[engine]\nlock_type = "file"\n')
     cleaner = subprocess.Popen(
         [sys.executable, "-P", __file__, str(folder)],
-        stdin=subprocess.PIPE, start_new_session=True,
-    )  # fmt: skip
+        stdin=subprocess.PIPE,
+        start_new_session=True,
+    )
     environment = podman_environment(folder)
     os.environ.update(environment)
     try:
@@ -67,11 +68,23 @@ def start_docker(folder: Path) -> str:
     home.mkdir()
     with (home / "log").open("wb") as log:
         daemon = subprocess.Popen(
-            ["dockerd", f"--data-root={home}/data", f"--exec-root={home}/exec",
-             f"--pidfile={home}/pid", f"--host={docker_address(folder)}", "--bridge=none",
-             "--iptables=false", "--ip6tables=false", "--ip-masq=false", "--ip-forward=false"],
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-        )  # fmt: skip
+            [
+                "dockerd",
+                f"--data-root={home}/data",
+                f"--exec-root={home}/exec",
+                f"--pidfile={home}/pid",
+                f"--host={docker_address(folder)}",
+                "--bridge=none",
+                "--iptables=false",
+                "--ip6tables=false",
+                "--ip-masq=false",
+                "--ip-forward=false",
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
     deadline = time.monotonic() + START_TIMEOUT_S
     while daemon.poll() is None and time.monotonic() < deadline:
         if not ask_docker(folder, "version"):
@@ -86,8 +99,11 @@ def ask_docker(folder: Path, *arguments: str) -> str:
     """What a command says; "" when it fails."""
     done = subprocess.run(
         ["docker", f"--host={docker_address(folder)}", *arguments],
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     return done.stdout if done.returncode == 0 else ""
 
 
@@ -116,9 +132,13 @@ def clean_storage(folder: Path) -> None:
     if (folder / "g").exists():
         for arguments in (("rm", "--all", "--force", "--time=0"), ("rmi", "--all", "--force")):
             subprocess.run(
-                ["podman", *arguments], env=environment, check=False, stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            )  # fmt: skip
+                ["podman", *arguments],
+                env=environment,
+                check=False,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
     mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
     for mount in reversed([mount for mount in mounts if mount.startswith(f"{folder}/")]):
         subprocess.run(["umount", "--lazy", mount], check=False)

@@ -50,8 +50,11 @@ class Net:
     def run(self, role: str, *command: str, timeout: float = 30) -> str:
         done = subprocess.run(
             ["ip", "netns", "exec", self.space(role), *command],
-            capture_output=True, text=True, timeout=timeout, check=False,
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
         assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
         return done.stdout
 
@@ -61,9 +64,11 @@ class Net:
         with log.open("wb") as output:
             process = subprocess.Popen(
                 ["ip", "netns", "exec", self.space(role), *command],
-                stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
                 env={**os.environ, **(environment or {})},
-            )  # fmt: skip
+            )
         self.processes.append(process)
         return process
 
@@ -78,8 +83,9 @@ def namespaces(roles: Sequence[str]) -> Iterator[Net]:
     # It cleans up when its pipe closes, which no signal can prevent.
     cleaner = subprocess.Popen(
         [sys.executable, "-P", __file__, *(net.space(role) for role in roles)],
-        stdin=subprocess.PIPE, start_new_session=True,
-    )  # fmt: skip
+        stdin=subprocess.PIPE,
+        start_new_session=True,
+    )
     try:
         for role in roles:
             subprocess.run(["ip", "netns", "add", net.space(role)], check=True)
@@ -120,9 +126,17 @@ def download(
     served.mkdir(exist_ok=True)
     (served / "blob").write_bytes(content)
     server = net.start(
-        server_role, sys.executable, "-m", "http.server", "8000", "--bind", host.strip("[]"),
-        "--directory", str(served), log=folder / "http.log",
-    )  # fmt: skip
+        server_role,
+        sys.executable,
+        "-m",
+        "http.server",
+        "8000",
+        "--bind",
+        host.strip("[]"),
+        "--directory",
+        str(served),
+        log=folder / "http.log",
+    )
     fetch = (
         "import hashlib,time,urllib.request\n"
         "for attempt in range(50):\n"

@@ -50,8 +50,11 @@ def run(code: str, directory: Path, timeout_s: float = 60, **arguments: Any) -> 
     program = _FRAME % textwrap.indent(textwrap.dedent(code), "    ")
     done = subprocess.run(
         [sys.executable, "-P", "-c", program, str(directory), json.dumps(arguments)],
-        capture_output=True, text=True, timeout=timeout_s, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return answer

@@ -151,13 +151,16 @@ class Talker:
             print(
                 json.dumps(
                     {
-                        "ports": self.ports, "failed": self.failed, "messages": self.messages,
-                        "downloads": self.downloads, "bad_downloads": self.bad_downloads,
+                        "ports": self.ports,
+                        "failed": self.failed,
+                        "messages": self.messages,
+                        "downloads": self.downloads,
+                        "bad_downloads": self.bad_downloads,
                         "loads": self.active_loads,
                     }
                 ),
                 flush=True,
-            )  # fmt: skip
+            )
 
 
 def main() -> None:

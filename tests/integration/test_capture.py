@@ -37,8 +37,10 @@ def fields(path: Path, *names: str) -> list[tuple[str, ...]]:
     arguments = [part for name in names for part in ("-e", name)]
     done = subprocess.run(
         ["tshark", "-n", "-r", path, "-T", "fields", *arguments],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     return [tuple(line.split("\t")) for line in done.stdout.splitlines()]
 
 
@@ -101,8 +103,11 @@ def test_capinfos_reads_the_file(tmp_path: Path) -> None:
     assert "Number of packets:   500" in info.stdout
     assert info.stdout.count("Time resolution = 0x09") == 2
     assert result["capture"] == {
-        "captured": 500, "overflow": 0, "written": 500, "is_full": True,
-    }  # fmt: skip
+        "captured": 500,
+        "overflow": 0,
+        "written": 500,
+        "is_full": True,
+    }
     sizes = fields(path, "frame.cap_len", "frame.len")
     assert max(int(captured) for captured, _ in sizes) == 64
     assert max(int(length) for _, length in sizes) > 64

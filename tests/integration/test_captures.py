@@ -130,10 +130,27 @@ def onvm_run(runtime_directory: Path, capture: Path, chain: str, *more: str):
     out = runtime_directory / "out.pcap"
     report = runtime_directory / "report.json"
     done = subprocess.run(
-        [sys.executable, "-P", "-c", ONVM, "run", "--in", f"pcap:{capture}",
-         "--out", f"pcap:{out}", "--chain", chain, "--json", str(report), *more],
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-P",
+            "-c",
+            ONVM,
+            "run",
+            "--in",
+            f"pcap:{capture}",
+            "--out",
+            f"pcap:{out}",
+            "--chain",
+            chain,
+            "--json",
+            str(report),
+            *more,
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     return done, out, json.loads(report.read_text()) if report.exists() else {}
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from up_host import ONVM
+from up_host import HOP_CONFIG, ONVM
 
 from onvm_core.launch.cgroup_tree import read_trees
 from onvm_core.launch.engine import find_engine
@@ -20,28 +20,14 @@ from onvm_core.launch.identity import ProcessId, namespace_init
 if TYPE_CHECKING:
     from up_host import Host
 
-CONFIG = """
-[dataplane]
-flows = 4096
-buffers = 2048
-[ports.lan]
-uri = "null:?flows=64&rate=5000"
-[ports.wan]
-uri = "null:"
-[nfs.hop]
-launcher = "LAUNCHER"
-[chains.main]
-in = "lan"
-out = "wan"
-services = ["hop"]
-"""
-
 
 def cgroups_of(manager: int) -> list[Path]:
     return [
-        folder for tree in read_trees() for base in (tree.own, *tree.above)
+        folder
+        for tree in read_trees()
+        for base in (tree.own, *tree.above)
         for folder in base.glob(f"onvm/*-{manager}-*/*")
-    ]  # fmt: skip
+    ]
 
 
 def with_parents(process: ProcessId, manager: int) -> list[ProcessId]:
@@ -68,7 +54,7 @@ def command(pid: int) -> bytes:
 
 
 def test_start_after_everything_was_killed(host: Host, launcher: str) -> None:
-    host.configure(CONFIG.replace("LAUNCHER", launcher))
+    host.configure(HOP_CONFIG.replace("LAUNCHER", launcher))
     others = contained_cgroups()
     host.do("up", "-d")
     manager = host.manager_pid()
@@ -84,7 +70,7 @@ def test_start_after_everything_was_killed(host: Host, launcher: str) -> None:
     for victim in victims:
         assert victim.wait(10)
 
-    host.configure(CONFIG.replace("LAUNCHER", "process"))  # nothing of it is wanted any more
+    host.configure(HOP_CONFIG.replace("LAUNCHER", "process"))  # nothing of it is wanted any more
     host.do("up", "-d")
     host.wait(lambda: not cgroups_of(manager))
     if launcher == "container":
@@ -112,8 +98,9 @@ def interface() -> Iterator[list[str]]:
     try:
         for arguments in (
             ("link", "add", "near", "type", "veth", "peer", "name", "far"),
-            ("link", "set", "near", "up"), ("link", "set", "far", "up"),
-        ):  # fmt: skip
+            ("link", "set", "near", "up"),
+            ("link", "set", "far", "up"),
+        ):
             subprocess.run([*inside, "ip", *arguments], check=True)
         yield inside
     finally:
@@ -129,9 +116,13 @@ def test_xdp_program_of_a_killed_run_is_replaced_and_goes(host: Host, interface:
 
     options = ["run", "--in", "af_xdp:near", "--out", "null:", "--chain", ""]
     with subprocess.Popen(
-        [*interface, *ONVM, *options], env=host.environment, cwd=host.folder,
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-    ) as run:  # fmt: skip
+        [*interface, *ONVM, *options],
+        env=host.environment,
+        cwd=host.folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as run:
         try:
             host.wait(lambda: run.poll() is not None or programs() == 1)
         finally:
@@ -142,8 +133,13 @@ def test_xdp_program_of_a_killed_run_is_replaced_and_goes(host: Host, interface:
         pytest.skip(f"no XDP here: {said.strip()}")
     assert programs() == 1
     done = subprocess.run(
-        [*interface, *ONVM, *options, "--duration", "0.2"], env=host.environment,
-        cwd=host.folder, capture_output=True, text=True, check=False, timeout=60,
-    )  # fmt: skip
+        [*interface, *ONVM, *options, "--duration", "0.2"],
+        env=host.environment,
+        cwd=host.folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
     assert done.returncode == 0, done.stderr
     assert programs() == 0

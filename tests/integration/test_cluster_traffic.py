@@ -127,11 +127,9 @@ def test_host_is_killed(cluster: TrafficCluster, traffic: Traffic) -> None:
     cluster.kill_host("b")
     traffic.goes_on(lost)
     cluster.wait(
-        lambda: not any(
-            one.endswith("@b") for path in cluster.flows().values() for one in path
-        ),
+        lambda: not any(one.endswith("@b") for path in cluster.flows().values() for one in path),
         "other instances for its flows",
-    )  # fmt: skip
+    )
     traffic.end()
     cluster.wait(lambda: traffic.talk.tell("stat")["loads"] == 0, "the end of downloads")
     traffic.talk.tell("forget")

@@ -123,9 +123,12 @@ def run_fake(code: str, directory: Path) -> Any:
     settings = values.DataplaneSettings()
     plane = FakeDataPlane.ready(settings, [])
     known: dict[str, Any] = {
-        "plane": plane, "settings": settings, "directory": directory,
-        "NullPort": values.NullPort, "DataplaneError": DataplaneError,
-    }  # fmt: skip
+        "plane": plane,
+        "settings": settings,
+        "directory": directory,
+        "NullPort": values.NullPort,
+        "DataplaneError": DataplaneError,
+    }
     try:
         exec(code, known)
     finally:

@@ -10,8 +10,11 @@ def test_service_scales_out_under_rising_load_and_loses_nothing() -> None:
     for _ in range(3):  # a machine that stops programs for half a second makes it shed
         done = subprocess.run(
             [sys.executable, "-P", "-m", "onvm_core.demo.scale"],
-            capture_output=True, text=True, timeout=120, check=False,
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
         if done.returncode == 0:
             break
     assert done.returncode == 0, done.stdout + done.stderr

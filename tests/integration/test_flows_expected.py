@@ -35,10 +35,20 @@ KNOWN: dict[str, tuple[int, int]] = {
     "ndpi__zoom.pcap": (1, 1),
 }
 NAMES = (
-    "1kxun", "WebattackRCE", "bittorrent", "dnscrypt-v1-and-resolver-pings",
-    "fuzz-2006-06-26-2594", "gnutella", "http_ipv6", "ip_fragmented_garbage", "netflix",
-    "reddit", "synscan", "teams", "zoom",
-)  # fmt: skip
+    "1kxun",
+    "WebattackRCE",
+    "bittorrent",
+    "dnscrypt-v1-and-resolver-pings",
+    "fuzz-2006-06-26-2594",
+    "gnutella",
+    "http_ipv6",
+    "ip_fragmented_garbage",
+    "netflix",
+    "reddit",
+    "synscan",
+    "teams",
+    "zoom",
+)
 
 
 def both_ways(protocol: int, a: str, a_port: int, b: str, b_port: int) -> Flow:

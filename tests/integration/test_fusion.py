@@ -70,9 +70,8 @@ def ask(host: Host, request: m.Request) -> Any:
 def launched(host: Host) -> dict[str, str]:
     """State of each NF host by its instances."""
     return {
-        "+".join(nf["instances"]): nf["state"]
-        for nf in ask(host, m.InstancesRequest())["launched"]
-    }  # fmt: skip
+        "+".join(nf["instances"]): nf["state"] for nf in ask(host, m.InstancesRequest())["launched"]
+    }
 
 
 def test_fused_nfs_are_separated_under_load_and_lose_nothing(host: Host) -> None:
@@ -91,8 +90,7 @@ def test_fused_nfs_are_separated_under_load_and_lose_nothing(host: Host) -> None
     assert launched(host) == {"first-1+second-1": "active"}
     host.wait(lambda: ask(host, m.StatusRequest())["report"]["tx"] > 300)
     assert launched(host) == {"first-1+second-1": "active"}, "one core is enough for a few packets"
-    host.do("chain", "add", "main", "--in", "busy", "--out", "wan",
-            "--services", "first,second")  # fmt: skip
+    host.do("chain", "add", "main", "--in", "busy", "--out", "wan", "--services", "first,second")
     host.wait(lambda: launched(host) == {"first-2": "active", "second-2": "active"}, 60)
     seen = ask(host, m.StatusRequest())["report"]["tx"]
     host.wait(lambda: ask(host, m.StatusRequest())["report"]["tx"] > seen + 1000)

@@ -67,10 +67,11 @@ def hops(host: Host) -> dict[tuple[Any, ...], tuple[str, ...]]:
     """Instances of each flow, by its key."""
     flows = ask(host, m.FlowListRequest(limit=10_000))["flows"]
     return {
-        tuple(flow[key] for key in ("src", "src_port", "dst", "dst_port", "protocol", "port")):
-            tuple(flow["instances"])
+        tuple(
+            flow[key] for key in ("src", "src_port", "dst", "dst_port", "protocol", "port")
+        ): tuple(flow["instances"])
         for flow in flows
-    }  # fmt: skip
+    }
 
 
 def received(host: Host, instance: str) -> int:

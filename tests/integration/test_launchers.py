@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from up_host import ONVM, install_nf
+from up_host import HOP_CONFIG, ONVM, install_nf
 
 from onvm_core.launch.engine import Found, find_engine
 from onvm_core.launch.identity import ProcessId, children, find_by_environment, namespace_init
@@ -22,23 +22,7 @@ if TYPE_CHECKING:
 
 
 isolated = pytest.mark.parametrize("launcher", ["sandbox", "container", "docker"], indirect=True)
-CONFIG = """
-[dataplane]
-flows = 4096
-buffers = 2048
-[ports.lan]
-uri = "null:?flows=64&rate=5000"
-[ports.wan]
-uri = "null:"
-[nfs.hop]
-launcher = "LAUNCHER"
-[nfs.hop.config]
-port = 99
-[chains.main]
-in = "lan"
-out = "wan"
-services = ["hop"]
-"""
+CONFIG = HOP_CONFIG + "[nfs.hop.config]\nport = 99\n"
 # An NF that tells what it sees, and one that starts a process.
 CURIOUS = """
 import ctypes, json, os, socket, subprocess, sys
@@ -157,8 +141,9 @@ def test_next_manager_adopts_what_a_killed_one_left(host: Host, launcher: str) -
     # A manager that was killed before it knew the PID: the secret leads to the process.
     os.kill(host.manager_pid(), signal.SIGKILL)
     path = host.runtime / "main" / "nfs.json"
-    path.write_text(json.dumps([{**r, "pid": 0, "start_time": 0}
-                                for r in json.loads(path.read_text())]))  # fmt: skip
+    path.write_text(
+        json.dumps([{**r, "pid": 0, "start_time": 0} for r in json.loads(path.read_text())])
+    )
     host.do("up", "-d")
     assert host.nf_pids() == pids
     left = host.processes()
@@ -195,9 +180,11 @@ def test_next_run_removes_what_killed_ones_left(host: Host) -> None:
     def start() -> subprocess.Popen[bytes]:
         known = set(host.runtime.glob("run-*/attach/attach.sock"))
         run = subprocess.Popen(
-            [*ONVM, "run", *options], env=host.environment, cwd=host.folder,
+            [*ONVM, "run", *options],
+            env=host.environment,
+            cwd=host.folder,
             stdout=subprocess.DEVNULL,
-        )  # fmt: skip
+        )
         host.wait(lambda: bool(set(host.runtime.glob("run-*/attach/attach.sock")) - known))
         return run
 
@@ -219,10 +206,22 @@ def test_next_run_removes_what_killed_ones_left(host: Host) -> None:
 
 def test_killed_run_takes_its_nfs_along(host: Host, launcher: str) -> None:
     with subprocess.Popen(
-        [*ONVM, "run", "--in", "null:?rate=1000", "--out", "null:", "--chain", "hop",
-         "--launcher", launcher],
-        env=host.environment, cwd=host.folder, stdout=subprocess.DEVNULL,
-    ) as manager:  # fmt: skip
+        [
+            *ONVM,
+            "run",
+            "--in",
+            "null:?rate=1000",
+            "--out",
+            "null:",
+            "--chain",
+            "hop",
+            "--launcher",
+            launcher,
+        ],
+        env=host.environment,
+        cwd=host.folder,
+        stdout=subprocess.DEVNULL,
+    ) as manager:
         found: list[ProcessId] = []
 
         def inside() -> bool:
@@ -288,9 +287,12 @@ def test_host_that_is_ended_while_it_is_made_leaves_nothing(
     step_s = 0.001 if launcher == "sandbox" else 0.03
     for number, secret in enumerate(secrets):
         spec = LaunchSpec(
-            nfs=("hop",), attach_path=tmp_path / name / "attach.sock", secret=secret,
-            log_path=tmp_path / "log", survives_manager=True,
-        )  # fmt: skip
+            nfs=("hop",),
+            attach_path=tmp_path / name / "attach.sock",
+            secret=secret,
+            log_path=tmp_path / "log",
+            survives_manager=True,
+        )
         marks.append(spec.label)
         handle = launchers.get(launcher).launch(spec)
         time.sleep(number * step_s)
@@ -351,8 +353,11 @@ def test_isolated_nf_sees_nothing_of_the_host(host: Host, launcher: str) -> None
     seen = json.loads(next(line for line in log.splitlines() if line.startswith("SEEN"))[5:])
     status = seen.pop("status")
     assert {key: set(status[key]) for key in ("CapEff", "CapPrm", "CapBnd", "CapAmb")} == {
-        "CapEff": {"0"}, "CapPrm": {"0"}, "CapBnd": {"0"}, "CapAmb": {"0"},
-    }  # fmt: skip
+        "CapEff": {"0"},
+        "CapPrm": {"0"},
+        "CapBnd": {"0"},
+        "CapAmb": {"0"},
+    }
     assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
     assert {"PYTHONPATH", SECRET_VARIABLE} <= set(seen.pop("environment"))
     assert seen == {

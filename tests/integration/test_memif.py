@@ -20,9 +20,12 @@ N_ARRIVING = 100
 def start(folder: Path, name: str, *arguments: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [*RUN, *arguments, "--json", f"{name}.json"],
-        cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         env={**os.environ, "ONVM_RUNTIME_DIR": str(folder / name)},
-    )  # fmt: skip
+    )
 
 
 def test_packets_pass_from_manager_to_manager(runtime_directory: Path) -> None:
@@ -30,9 +33,17 @@ def test_packets_pass_from_manager_to_manager(runtime_directory: Path) -> None:
     folder = runtime_directory
     write_capture(folder / "in.pcap", N_FLOWS)
     server = start(
-        folder, "server", "--in", f"memif:{folder}/m.sock?role=server", "--out", "pcap:out.pcap",
-        "--count", str(N_ARRIVING), "--duration", "60",
-    )  # fmt: skip
+        folder,
+        "server",
+        "--in",
+        f"memif:{folder}/m.sock?role=server",
+        "--out",
+        "pcap:out.pcap",
+        "--count",
+        str(N_ARRIVING),
+        "--duration",
+        "60",
+    )
     client = None
     try:
         deadline = time.monotonic() + 20
@@ -41,9 +52,15 @@ def test_packets_pass_from_manager_to_manager(runtime_directory: Path) -> None:
             assert server.poll() is None
             time.sleep(0.05)
         client = start(
-            folder, "client", "--in", f"pcap:in.pcap?loop={N_LOOPS}&rate=250",
-            "--out", f"memif:{folder}/m.sock?role=client", "--duration", "8",
-        )  # fmt: skip
+            folder,
+            "client",
+            "--in",
+            f"pcap:in.pcap?loop={N_LOOPS}&rate=250",
+            "--out",
+            f"memif:{folder}/m.sock?role=client",
+            "--duration",
+            "8",
+        )
         for process in (client, server):
             _, errors = process.communicate(timeout=60)
             assert process.returncode == 0, errors.decode()

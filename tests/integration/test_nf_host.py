@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from python_path import python_path
 
 np = pytest.importorskip("numpy")
 
@@ -95,8 +95,10 @@ class Chain:
         (folder / "host_nfs.py").write_text(NFS)
         self.manager = subprocess.Popen(
             [sys.executable, "-P", "-c", MANAGER, str(folder)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         self.socket = self.answer()
         self.processes = [self.manager]
         self.state = folder / "state"
@@ -116,9 +118,8 @@ class Chain:
     def start(self, name: str, *options: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-P", "-m", "onvm_sdk.runtime", "--service", "w"]
         command += ["--socket", self.socket, "--nf", f"host_nfs:{name}"]
-        environment = os.environ | {"PYTHONPATH": str(self.folder)}
         process = subprocess.Popen(
-            [*command, *options], env=environment, stderr=subprocess.PIPE, text=True
+            [*command, *options], env=python_path(self.folder), stderr=subprocess.PIPE, text=True
         )
         self.processes.append(process)
         return process
@@ -206,8 +207,8 @@ def test_a_compiled_kernel_that_raises_ends_its_host_with_a_traceback(chain: Cha
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("Nobody", "nf: 'host_nfs:Nobody': module:Class expected"),
-        ("FRAME", "a subclass of NetworkFunction expected"),
+        ("Nobody", "nf: 'host_nfs:Nobody': expected module:Class"),
+        ("FRAME", "expected a subclass of NetworkFunction"),
     ],
 )
 def test_a_class_that_is_not_there_is_one_line(chain: Chain, name: str, said: str) -> None:

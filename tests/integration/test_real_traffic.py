@@ -35,8 +35,19 @@ def net() -> Iterator[Net]:
 
 def _add_veths(net: Net, mtu: int = 1500) -> None:
     for role, inner, outer in (("c", "c0", "d0"), ("s", "s0", "d1")):
-        net.ip(role, "link", "add", inner, "type", "veth", "peer", "name", outer,
-               "netns", net.space("d"))  # fmt: skip
+        net.ip(
+            role,
+            "link",
+            "add",
+            inner,
+            "type",
+            "veth",
+            "peer",
+            "name",
+            outer,
+            "netns",
+            net.space("d"),
+        )
         # A veth leaves checksums to a NIC that is not there.
         net.run(role, "ethtool", "-K", inner, "tx", "off", "tso", "off", "gso", "off")
         net.run("d", "sysctl", "-qw", f"net.ipv6.conf.{outer}.disable_ipv6=1")
@@ -60,9 +71,13 @@ class Manager:
 
     def call(self, *arguments: str) -> str:
         done = subprocess.run(
-            onvm(*arguments), capture_output=True, text=True, timeout=30, check=False,
+            onvm(*arguments),
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
             env={**os.environ, "ONVM_RUNTIME_DIR": str(self.folder)},
-        )  # fmt: skip
+        )
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -77,9 +92,11 @@ def _up(net: Net, folder: Path, uris: Sequence[str], buffer_size: int = 2048) ->
     )
     log = folder / "manager.log"
     process = net.start(
-        "d", *onvm("up", "-f", str(config)), log=log,
+        "d",
+        *onvm("up", "-f", str(config)),
+        log=log,
         environment={"ONVM_RUNTIME_DIR": str(folder)},
-    )  # fmt: skip
+    )
     deadline = time.monotonic() + READY_TIMEOUT_S
     while "is ready" not in log.read_text(encoding="utf-8"):
         assert process.poll() is None, log.read_text(encoding="utf-8")
@@ -115,8 +132,9 @@ def _wait_reachable(net: Net) -> None:
         while True:
             done = subprocess.run(
                 ["ip", "netns", "exec", net.space("c"), "ping", "-c1", "-W1", target],
-                capture_output=True, check=False,
-            )  # fmt: skip
+                capture_output=True,
+                check=False,
+            )
             if done.returncode == 0:
                 break
             assert time.monotonic() < deadline, f"{target} does not answer"
@@ -181,11 +199,19 @@ def test_mtu_larger_than_packet_buffers_is_refused_and_not_left_behind(
     _add_veths(net)
     for uri, reason in (("af_packet:d0", "buffer_size"), ("tap:t0", "mtu: larger than")):
         done = subprocess.run(
-            ["ip", "netns", "exec", net.space("d"),
-             *onvm("run", "--in", f"{uri}?mtu=9000", "--out", "null:", "--chain", "firewall")],
-            capture_output=True, text=True, timeout=30, check=False,
+            [
+                "ip",
+                "netns",
+                "exec",
+                net.space("d"),
+                *onvm("run", "--in", f"{uri}?mtu=9000", "--out", "null:", "--chain", "firewall"),
+            ],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
             env={**os.environ, "ONVM_RUNTIME_DIR": str(tmp_path)},
-        )  # fmt: skip
+        )
         assert done.returncode == 2
         assert reason in done.stderr.splitlines()[-1]
     assert net.run("d", "cat", "/sys/class/net/d0/mtu").strip() == "1500"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from up_host import ONVM, install_nf
+from up_host import HOP_CONFIG, ONVM, install_nf
 
 from onvm_core.launch.cgroup import is_abandoned
 from onvm_core.launch.cgroup_tree import read_trees
@@ -20,21 +20,6 @@ from onvm_sdk.errors import ConfigError
 if TYPE_CHECKING:
     from up_host import Host
 
-CONFIG = """
-[dataplane]
-flows = 4096
-buffers = 2048
-[ports.lan]
-uri = "null:?flows=64&rate=5000"
-[ports.wan]
-uri = "null:"
-[nfs.hop]
-launcher = "LAUNCHER"
-[chains.main]
-in = "lan"
-out = "wan"
-services = ["hop"]
-"""
 FAILS = """
 from onvm_sdk import NetworkFunction
 
@@ -79,9 +64,12 @@ def install(host: Host, name: str, source: str, launcher: str, manifest: str = "
 def cgroups() -> list[str]:
     """Cgroups of NF hosts of managers that are dead."""
     return [
-        str(folder) for tree in read_trees() for base in (tree.own, *tree.above)
-        for folder in base.glob("onvm/*/*") if is_abandoned(folder.parent.name)
-    ]  # fmt: skip
+        str(folder)
+        for tree in read_trees()
+        for base in (tree.own, *tree.above)
+        for folder in base.glob("onvm/*/*")
+        if is_abandoned(folder.parent.name)
+    ]
 
 
 def refused(done: subprocess.CompletedProcess[str]) -> str:
@@ -103,15 +91,16 @@ def nothing_left(host: Host, launcher: str, before: list[str]) -> None:
 def test_nf_that_fails_at_its_start_ends_up_at_once(host: Host, launcher: str) -> None:
     install(host, "fails", FAILS, launcher)
     before = cgroups()
-    host.configure(CONFIG.replace("LAUNCHER", launcher).replace("hop", "fails"))
+    host.configure(HOP_CONFIG.replace("LAUNCHER", launcher).replace("hop", "fails"))
     # That it is the NF's own line tells it from what a manager says that has waited in vain.
     line = refused(host.onvm("up", "-d"))
     reason = "onvm: fails.setup raised RuntimeError: there is no table for me"
     assert line.startswith(f"NF fails ended with status 1: {reason} (log: ")
     nothing_left(host, launcher, before)
 
-    done = host.onvm("run", "--in", "null:", "--out", "null:", "--chain", "fails",
-                     "--launcher", launcher)  # fmt: skip
+    done = host.onvm(
+        "run", "--in", "null:", "--out", "null:", "--chain", "fails", "--launcher", launcher
+    )
     assert refused(done).startswith(f"NF fails ended with status 1: {reason} (log: ")
     nothing_left(host, launcher, before)
 
@@ -119,7 +108,7 @@ def test_nf_that_fails_at_its_start_ends_up_at_once(host: Host, launcher: str) -
 def test_nf_that_never_gets_ready_is_ended_with_the_reason(host: Host, launcher: str) -> None:
     install(host, "sleeps", SLEEPS, launcher)
     before = cgroups()
-    text = CONFIG.replace("LAUNCHER", launcher).replace("hop", "sleeps")
+    text = HOP_CONFIG.replace("LAUNCHER", launcher).replace("hop", "sleeps")
     host.configure(text + "[faults]\nready_s = 5\n")
     line = refused(host.onvm("up", "-d"))
     assert line.startswith("NF sleeps was not ready within 5 s: ")
@@ -131,7 +120,7 @@ def test_memory_limit_ends_an_nf_and_status_says_so(host: Host, launcher: str) -
         pytest.skip(lacking)
     install(host, "grows", GROWS, launcher, "memory_mib = 96\n")
     before = cgroups()
-    host.configure(CONFIG.replace("LAUNCHER", launcher).replace("hop", "grows"))
+    host.configure(HOP_CONFIG.replace("LAUNCHER", launcher).replace("hop", "grows"))
     host.do("up", "-d")
     host.do("send", "grows", "now")
     host.wait(lambda: host.json("status")["launched"][0]["restarts"] == 1)
@@ -146,11 +135,12 @@ def test_memory_limit_ends_an_nf_and_status_says_so(host: Host, launcher: str) -
 def test_missing_image_names_the_command_that_makes_it(host: Host) -> None:
     need_container()
     install_nf(host.site, "bare")  # other tests make images of the others
-    host.configure(CONFIG.replace("LAUNCHER", "container").replace("hop", "bare"))
+    host.configure(HOP_CONFIG.replace("LAUNCHER", "container").replace("hop", "bare"))
     missing = "'bare': expected an image of it as it is installed now; run: onvm nf image bare"
     assert refused(host.onvm("up", "-d")).endswith(missing)
-    done = host.onvm("run", "--in", "null:", "--out", "null:", "--chain", "bare",
-                     "--launcher", "container")  # fmt: skip
+    done = host.onvm(
+        "run", "--in", "null:", "--out", "null:", "--chain", "bare", "--launcher", "container"
+    )
     assert refused(done).endswith(missing)
     nothing_left(host, "container", cgroups())
 
@@ -164,9 +154,10 @@ def test_image_that_does_not_start_is_refused(
     monkeypatch.syspath_prepend(host.site)
     empty = host.folder / "empty.tar"
     subprocess.run(["tar", "-cf", empty, "-C", host.folder, "site"], check=True)
-    find_engine().ask("import", "--change", 'ENTRYPOINT ["/no/such"]', str(empty),
-                      reference(["hollow"]))  # fmt: skip
-    host.configure(CONFIG.replace("LAUNCHER", "container").replace("hop", "hollow"))
+    find_engine().ask(
+        "import", "--change", 'ENTRYPOINT ["/no/such"]', str(empty), reference(["hollow"])
+    )
+    host.configure(HOP_CONFIG.replace("LAUNCHER", "container").replace("hop", "hollow"))
     line = refused(host.onvm("up", "-d"))
     assert line.startswith("NF hollow ended with status 127: Error: ")
     assert "/no/such" in line
@@ -190,7 +181,7 @@ def test_files_of_a_configuration_come_along(host: Host, launcher: str) -> None:
     if launcher == "container":
         host.do("nf", "image", "reads")
     host.configure(
-        CONFIG.replace("LAUNCHER", launcher).replace("hop", "reads")
+        HOP_CONFIG.replace("LAUNCHER", launcher).replace("hop", "reads")
         + '[nfs.reads.config]\nrules = "etc/rules.txt"\n'
     )
     host.do("up", "-d")
@@ -212,14 +203,26 @@ def test_without_cgroups_it_says_what_is_not_enforced_or_refuses(host: Host) -> 
 
     def hidden(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            ["unshare", "--mount", "sh", "-c",
-             'mount -t tmpfs -o ro none /sys/fs/cgroup; exec "$@"', "sh", *ONVM, *arguments],
-            env=host.environment, cwd=host.folder, capture_output=True, text=True, check=False,
+            [
+                "unshare",
+                "--mount",
+                "sh",
+                "-c",
+                'mount -t tmpfs -o ro none /sys/fs/cgroup; exec "$@"',
+                "sh",
+                *ONVM,
+                *arguments,
+            ],
+            env=host.environment,
+            cwd=host.folder,
+            capture_output=True,
+            text=True,
+            check=False,
             timeout=60,
-        )  # fmt: skip
+        )
 
     why = "may not write to /sys/fs/cgroup"
-    host.configure(CONFIG.replace("LAUNCHER", "process"))
+    host.configure(HOP_CONFIG.replace("LAUNCHER", "process"))
     run = hidden("run", "--in", "null:?count=100", "--out", "null:", "--chain", "hop")
     assert run.returncode == 0
     assert run.stderr.startswith("note: limits of launcher 'process': no CPU set")
@@ -233,7 +236,7 @@ def test_without_cgroups_it_says_what_is_not_enforced_or_refuses(host: Host) -> 
     assert any(why in line for line in host.json("status")["warnings"])
     host.do("down")
 
-    host.configure('[manager]\nlimits = "required"\n' + CONFIG.replace("LAUNCHER", "process"))
+    host.configure('[manager]\nlimits = "required"\n' + HOP_CONFIG.replace("LAUNCHER", "process"))
     for done in (
         hidden("up", "-d"),
         hidden("plan"),

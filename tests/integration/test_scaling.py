@@ -77,11 +77,12 @@ def launched(host: Host) -> dict[str, Any]:
 def flows_of(host: Host) -> dict[tuple[Any, ...], list[str]]:
     """Instances of each flow of the calm port."""
     return {
-        tuple(flow[key] for key in ("src", "src_port", "dst", "dst_port", "is_reverse")):
-            flow["instances"]
+        tuple(flow[key] for key in ("src", "src_port", "dst", "dst_port", "is_reverse")): flow[
+            "instances"
+        ]
         for flow in ask(host, m.FlowListRequest(limit=1000))["flows"]
         if flow["port"] == "calm"
-    }  # fmt: skip
+    }
 
 
 def check_sums(report: dict[str, Any]) -> None:
@@ -197,9 +198,11 @@ def test_adopted_spare_still_stands_by(host: Host) -> None:
 
 def test_chain_goes_on_without_a_service_that_crashes_again_and_again(host: Host) -> None:
     text = PORTS.replace('["slow"]', '["hop", "slow"]\non_failure = "bypass"')
-    host.configure(text + "[nfs.hop]\n[exporters.lines]\nkind = 'jsonl'\ninterval_s = 0.2\n"
-                   "options = { file = 'out.jsonl' }\n[exporters.prometheus]\ninterval_s = 0.2\n"
-                   "options = { file = 'onvm.prom' }\n")  # fmt: skip
+    host.configure(
+        text + "[nfs.hop]\n[exporters.lines]\nkind = 'jsonl'\ninterval_s = 0.2\n"
+        "options = { file = 'out.jsonl' }\n[exporters.prometheus]\ninterval_s = 0.2\n"
+        "options = { file = 'onvm.prom' }\n"
+    )
     host.do("up", "-d")
     crashes = 0
 

@@ -120,14 +120,13 @@ def test_replies_meet_the_instance_that_holds_their_state(host: Host) -> None:
     managers = Managers(
         host,
         {
-            "a": PLANE + CLIENTS + nf("firewall")
-            + nf("nat", ports="1024-30000"),
+            "a": PLANE + CLIENTS + nf("firewall") + nf("nat", ports="1024-30000"),
             "b": PLANE + nf("nat", ports="30001-65535") + nf("lb"),
             "c": PLANE + SERVERS + nf("lb"),
         },
         addresses,
         [chain("a:clients", "c:servers", "firewall", "nat", "lb")],
-    )  # fmt: skip
+    )
     managers.start()
     assert not any(reply["missing"] for reply in managers.apply().values())
     watch(managers)
@@ -146,13 +145,12 @@ def test_flows_of_a_dead_host_go_on_elsewhere(host: Host) -> None:
     managers = Managers(
         host,
         {
-            "a": PLANE + CLIENTS.replace("timeout_ms=4000", "timeout_ms=300")
-            + SERVERS + nf("lb"),
+            "a": PLANE + CLIENTS.replace("timeout_ms=4000", "timeout_ms=300") + SERVERS + nf("lb"),
             "b": PLANE + nf("lb"),
         },
         {name: addresses[name] for name in "ab"},
         [chain("a:clients", "a:servers", "lb")],
-    )  # fmt: skip
+    )
     managers.start()
     assert not any(reply["missing"] for reply in managers.apply().values())
     wait_for(lambda: managers.local("b")["peers"][0]["is_up"] and rx_of(managers, "b") > 1000)
@@ -254,13 +252,32 @@ def check_dissection(data: bytes, folder: Path) -> None:
     ether = pytest.importorskip("scapy.layers.l2").Ether
     outer = ether() / layers.IP() / layers.UDP(sport=TUNNEL_PORT, dport=TUNNEL_PORT) / data
     utils.wrpcap(str(folder / "sent.pcap"), [outer])
-    fields = ["vxlan.vni", "vxlan.next_proto", "nsh.spi", "nsh.si", "nsh.ttl", "udp.dstport",
-              "_ws.malformed"]  # fmt: skip
-    shown = subprocess.run(
-        ["tshark", "-r", str(folder / "sent.pcap"), "-T", "fields",
-         *(argument for name in fields for argument in ("-e", name))],
-        capture_output=True, text=True, check=True,
-    ).stdout.rstrip("\n").split("\t")  # fmt: skip
+    fields = [
+        "vxlan.vni",
+        "vxlan.next_proto",
+        "nsh.spi",
+        "nsh.si",
+        "nsh.ttl",
+        "udp.dstport",
+        "_ws.malformed",
+    ]
+    shown = (
+        subprocess.run(
+            [
+                "tshark",
+                "-r",
+                str(folder / "sent.pcap"),
+                "-T",
+                "fields",
+                *(argument for name in fields for argument in ("-e", name)),
+            ],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        .stdout.rstrip("\n")
+        .split("\t")
+    )
     vni, protocol, spi, si, ttl, ports, *malformed = shown
     assert [int(value, 0) for value in (vni, protocol, spi, si, ttl)] == [VNI, 4, 15, 1, 63]
     assert ports == f"{TUNNEL_PORT},53"
@@ -293,10 +310,16 @@ def test_strangers_are_dropped_and_counted(wire: Managers) -> None:
         outside.sendto(good, target)
         wait_for(lambda: drops(wire) == {"foreign": 1})
         bad = [
-            nsh_packet(inner(), vni=VNI + 1), b"", b"\0", bytes(64), good[:31], good[:40],
-            nsh_packet(inner(), oam=1), nsh_packet(inner(), ver=1),
+            nsh_packet(inner(), vni=VNI + 1),
+            b"",
+            b"\0",
+            bytes(64),
+            good[:31],
+            good[:40],
+            nsh_packet(inner(), oam=1),
+            nsh_packet(inner(), ver=1),
             nsh_packet(inner(), nextproto=1),
-        ]  # fmt: skip
+        ]
         for packet in bad:
             peer.sendto(packet, target)
         wait_for(lambda: drops(wire) == {"foreign": 1 + len(bad)})

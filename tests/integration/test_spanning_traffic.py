@@ -44,8 +44,19 @@ def _add_bridge(net: Net) -> None:
     net.ip("n", "link", "add", "br0", "type", "bridge")
     net.ip("n", "link", "set", "br0", "up")
     for name in HOSTS:
-        net.ip("n", "link", "add", f"to-{name}", "type", "veth", "peer", "name", "data0",
-               "netns", net.space(name))  # fmt: skip
+        net.ip(
+            "n",
+            "link",
+            "add",
+            f"to-{name}",
+            "type",
+            "veth",
+            "peer",
+            "name",
+            "data0",
+            "netns",
+            net.space(name),
+        )
         net.ip("n", "link", "set", f"to-{name}", "master", "br0", "up")
         net.ip(name, "addr", "add", f"{DATA[4][name]}/24", "dev", "data0")
         net.ip(name, "addr", "add", f"{DATA[6][name]}/64", "dev", "data0", "nodad")
@@ -54,8 +65,9 @@ def _add_bridge(net: Net) -> None:
 
 def _add_end(net: Net, role: str, number: int, host: str) -> None:
     """Connect a client or server to a host that carries its packets, not its addresses."""
-    net.ip(role, "link", "add", "e0", "type", "veth", "peer", "name", "edge0",
-           "netns", net.space(host))  # fmt: skip
+    net.ip(
+        role, "link", "add", "e0", "type", "veth", "peer", "name", "edge0", "netns", net.space(host)
+    )
     # A veth leaves checksums to a NIC that is not there.
     net.run(role, "ethtool", "-K", "e0", "tx", "off", "tso", "off", "gso", "off")
     net.run(host, "sysctl", "-qw", "net.ipv6.conf.edge0.disable_ipv6=1")
@@ -71,9 +83,11 @@ def _start(managers: Managers, net: Net) -> None:
         config.write_text(text)
         log = managers.host.folder / f"{name}.log"
         process = net.start(
-            name, *onvm("up", "--name", name, "-f", str(config)), log=log,
+            name,
+            *onvm("up", "--name", name, "-f", str(config)),
+            log=log,
             environment=managers.host.environment,
-        )  # fmt: skip
+        )
         deadline = time.monotonic() + READY_TIMEOUT_S
         while "is ready" not in log.read_text():
             assert process.poll() is None, log.read_text()

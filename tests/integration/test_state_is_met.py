@@ -117,9 +117,13 @@ def test_stranger_to_a_mapped_port_meets_its_nat(tmp_path: Path, drains: bool) -
     write_pcap(tmp_path / "strangers.pcap", strangers)
     paths = {name: str(tmp_path / f"{name}.pcap") for name in ("out", "back", "sent", "strangers")}
     answer = run(
-        STRANGERS, tmp_path, **paths, n_flows=N_FLOWS, drains=drains,
+        STRANGERS,
+        tmp_path,
+        **paths,
+        n_flows=N_FLOWS,
+        drains=drains,
         settings={"n_buffers": 4096, "flow_capacity": 1 << 16},
-    )  # fmt: skip
+    )
     mapped = {ends(frame)[1] for frame in load_frames(tmp_path / "sent.pcap")}
     assert len(mapped) == N_FLOWS
     blocks = Counter((port - FIRST) * BLOCKS // (END - FIRST) for port in mapped)

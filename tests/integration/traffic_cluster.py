@@ -136,9 +136,12 @@ class TrafficCluster:
         credentials = Credentials.make()
         write_secret(self.folder / "credentials", credentials.line)
         self.servers = LocalEnsemble(
-            self.folder, self._n_servers, credentials=credentials, address=f"{DATA}.254",
+            self.folder,
+            self._n_servers,
+            credentials=credentials,
+            address=f"{DATA}.254",
             ports=range(2181, 2181 + 3 * self._n_servers),
-        )  # fmt: skip
+        )
         self._stack.callback(self.servers.stop)
         self.spaces.inside(NET, self.servers.start)
         self.ensemble = self._stack.enter_context(
@@ -148,8 +151,18 @@ class TrafficCluster:
         for name in HOSTS:
             self.start_host(name)
         self.wait(lambda: self.is_whole(3), "three hosts that know each other")
-        self.onvm("cluster", "chain", "add", "web", "--in", "a:client", "--out", "c:server",
-                  "--services", ",".join(PLUGINS))  # fmt: skip
+        self.onvm(
+            "cluster",
+            "chain",
+            "add",
+            "web",
+            "--in",
+            "a:client",
+            "--out",
+            "c:server",
+            "--services",
+            ",".join(PLUGINS),
+        )
         self.wait(lambda: self.is_whole(3), "a chain that all know")
         talk = [sys.executable, "-P", str(Path(__file__).with_name("talk.py"))]
         self._spawn("server", "servers", *talk, "serve", str(ECHO_PORT), str(BLOB_PORT))
@@ -171,15 +184,43 @@ class TrafficCluster:
         ip(NET, "addr", "add", f"{DATA}.254/24", "dev", "br0")
         ip(NET, "link", "set", "br0", "up")
         for number, name in enumerate(HOSTS, 1):
-            ip(NET, "link", "add", f"to-{name}", "mtu", "1700", "type", "veth", "peer", "name",
-               "data0", "mtu", "1700", "netns", self.spaces.name(name))  # fmt: skip
+            ip(
+                NET,
+                "link",
+                "add",
+                f"to-{name}",
+                "mtu",
+                "1700",
+                "type",
+                "veth",
+                "peer",
+                "name",
+                "data0",
+                "mtu",
+                "1700",
+                "netns",
+                self.spaces.name(name),
+            )
             ip(NET, "link", "set", f"to-{name}", "master", "br0", "up")
             ip(name, "addr", "add", f"{DATA}.{number}/24", "dev", "data0")
             ip(name, "link", "set", "data0", "up")
         macs = {"client": "02:00:00:00:00:01", "server": "02:00:00:00:00:02"}
         for role, host, address in (("client", "a", CLIENT), ("server", "c", SERVER)):
-            ip(role, "link", "add", "e0", "address", macs[role], "type", "veth", "peer", "name",
-               f"{role}0", "netns", self.spaces.name(host))  # fmt: skip
+            ip(
+                role,
+                "link",
+                "add",
+                "e0",
+                "address",
+                macs[role],
+                "type",
+                "veth",
+                "peer",
+                "name",
+                f"{role}0",
+                "netns",
+                self.spaces.name(host),
+            )
             # A veth leaves checksums to a NIC that is not there.
             self.run(role, "ethtool", "-K", "e0", "tx", "off", "tso", "off", "gso", "off")
             for where, interface in ((host, f"{role}0"), (role, "e0")):
@@ -188,8 +229,9 @@ class TrafficCluster:
             ip(role, "addr", "add", f"{address}/24", "dev", "e0")
         # Nobody but the chain is between them: no ARP, which would be packets without a flow.
         for role, other, targets in (
-            ("client", "server", [VIP]), ("server", "client", [EXTERNAL]),
-        ):  # fmt: skip
+            ("client", "server", [VIP]),
+            ("server", "client", [EXTERNAL]),
+        ):
             for target in targets:
                 ip(role, "route", "add", f"{target}/32", "dev", "e0")
                 ip(role, "neigh", "add", target, "lladdr", macs[other], "dev", "e0")
@@ -198,9 +240,12 @@ class TrafficCluster:
 
     def run(self, role: str, *command: str) -> str:
         done = subprocess.run(
-            self.spaces.command(role, *command), capture_output=True, text=True, check=False,
+            self.spaces.command(role, *command),
+            capture_output=True,
+            text=True,
+            check=False,
             timeout=TIMEOUT_S,
-        )  # fmt: skip
+        )
         assert done.returncode == 0, (command, done.stdout, done.stderr)
         return done.stdout
 
@@ -219,9 +264,13 @@ class TrafficCluster:
     def _spawn(self, role: str, label: str, *command: str) -> None:
         with (self.folder / f"{label}.log").open("ab") as output:
             process = subprocess.Popen(
-                self.spaces.command(role, *command), stdin=subprocess.DEVNULL, stdout=output,
-                stderr=output, env=self.environment, start_new_session=True,
-            )  # fmt: skip
+                self.spaces.command(role, *command),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=self.environment,
+                start_new_session=True,
+            )
         self.processes[label] = process
         self._stack.callback(end, process)
 
@@ -238,16 +287,34 @@ class TrafficCluster:
             if host == name:
                 text += f'[ports.{role}]\nuri = "af_packet:{role}0"\n'
         (self.folder / f"{name}.toml").write_text(text)
-        self._spawn(name, f"{name}-manager", *ONVM, "up", "--name", name, "-f",
-                    str(self.folder / f"{name}.toml"))  # fmt: skip
+        self._spawn(
+            name,
+            f"{name}-manager",
+            *ONVM,
+            "up",
+            "--name",
+            name,
+            "-f",
+            str(self.folder / f"{name}.toml"),
+        )
         self.start_agent(name)
 
     def start_agent(self, name: str) -> None:
         self._spawn(
-            name, f"{name}-agent", *ONVM, "cluster", "join", "--manager", name, "--name", name,
-            "--data-address", f"{DATA}.{HOSTS.index(name) + 1}",
-            "--session-timeout", f"{self.session_s:g}",
-        )  # fmt: skip
+            name,
+            f"{name}-agent",
+            *ONVM,
+            "cluster",
+            "join",
+            "--manager",
+            name,
+            "--name",
+            name,
+            "--data-address",
+            f"{DATA}.{HOSTS.index(name) + 1}",
+            "--session-timeout",
+            f"{self.session_s:g}",
+        )
 
     def state(self, name: str) -> str:
         """Of a host: up, away, …; "" when the cluster does not know it."""
@@ -292,9 +359,13 @@ class TrafficCluster:
 
     def onvm(self, *arguments: str, is_ok: bool = True) -> str:
         done = subprocess.run(
-            self.spaces.command(NET, *ONVM, *arguments), capture_output=True, text=True,
-            check=False, env=self.environment, timeout=TIMEOUT_S,
-        )  # fmt: skip
+            self.spaces.command(NET, *ONVM, *arguments),
+            capture_output=True,
+            text=True,
+            check=False,
+            env=self.environment,
+            timeout=TIMEOUT_S,
+        )
         assert (done.returncode == 0) is is_ok, (arguments, done.stdout, done.stderr, self.logs())
         return done.stdout
 

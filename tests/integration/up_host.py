@@ -75,6 +75,23 @@ max = 65535
 description = "a port"
 """
 
+HOP_CONFIG = """
+[dataplane]
+flows = 4096
+buffers = 2048
+[ports.lan]
+uri = "null:?flows=64&rate=5000"
+[ports.wan]
+uri = "null:"
+[nfs.hop]
+launcher = "LAUNCHER"
+[chains.main]
+in = "lan"
+out = "wan"
+services = ["hop"]
+"""
+"""A chain with the NF "hop", whose launcher replaces LAUNCHER."""
+
 
 def install_nf(site: Path, name: str, source: str = NF_SOURCE, manifest: str = "") -> None:
     """What pip would have put there for a package with one NF."""
@@ -95,9 +112,18 @@ def write_capture(path: Path, n_flows: int = 32) -> None:
         payload = bytes(26)
         udp = struct.pack("!4H", 1000 + flow, 9, 8 + len(payload), 0) + payload
         ip = struct.pack(
-            "!BBHHHBBH4s4s", 0x45, 0, 20 + len(udp), 0, 0, 64, 17, 0,
-            bytes([10, 0, 0, 1]), bytes([10, 0, 1, 1]),
-        )  # fmt: skip
+            "!BBHHHBBH4s4s",
+            0x45,
+            0,
+            20 + len(udp),
+            0,
+            0,
+            64,
+            17,
+            0,
+            bytes([10, 0, 0, 1]),
+            bytes([10, 0, 1, 1]),
+        )
         frame = bytes(5) + b"\2" + bytes(5) + b"\1" + b"\x08\0" + ip + udp
         records.append(struct.pack("=4I", 0, 0, len(frame), len(frame)) + frame)
     head = struct.pack("=IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1)
@@ -128,9 +154,14 @@ class Host:
 
     def onvm(self, *arguments: str, timeout_s: float = 150) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [*ONVM, *arguments], capture_output=True, text=True, check=False,
-            env=self.environment, timeout=timeout_s, cwd=self.folder,
-        )  # fmt: skip
+            [*ONVM, *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=self.environment,
+            timeout=timeout_s,
+            cwd=self.folder,
+        )
 
     def do(self, *arguments: str) -> str:
         """Run a command that must succeed; what it prints."""
@@ -202,9 +233,12 @@ def sweep_cgroups() -> None:
     while time.monotonic() < deadline:
         Cgroups().sweep()
         left = [
-            folder for tree in read_trees() for base in (tree.own, *tree.above)
-            for folder in base.glob("onvm/*") if is_abandoned(folder.name)
-        ]  # fmt: skip
+            folder
+            for tree in read_trees()
+            for base in (tree.own, *tree.above)
+            for folder in base.glob("onvm/*")
+            if is_abandoned(folder.name)
+        ]
         if not left:
             return
         time.sleep(0.1)
@@ -217,8 +251,9 @@ def managed() -> Iterator[Host]:
     # It cleans up when its pipe closes, which no signal can prevent.
     cleaner = subprocess.Popen(
         [sys.executable, "-P", __file__, str(folder)],
-        stdin=subprocess.PIPE, start_new_session=True,
-    )  # fmt: skip
+        stdin=subprocess.PIPE,
+        start_new_session=True,
+    )
     try:
         yield Host(folder)
     finally:

@@ -38,8 +38,16 @@ def test_kernel_survives_garbage_under_sanitizers(name: str, tmp_path: Path) -> 
     if compiler is None:
         pytest.skip("no C compiler")
     folder, program = ROOT / "plugins" / name / "native", tmp_path / name
-    flags = ["-std=gnu11", "-g", "-O1", "-Wall", "-Wextra", "-Werror",
-             "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]  # fmt: skip
+    flags = [
+        "-std=gnu11",
+        "-g",
+        "-O1",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        "-fsanitize=address,undefined",
+        "-fno-sanitize-recover=all",
+    ]
     defines = [
         f'-DKERNEL_HEADER="{name}.h"',
         f"-DKERNEL_NEW(s)={CONFIGS[name]};s={name}_create(&c)",

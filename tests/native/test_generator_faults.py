@@ -23,13 +23,27 @@ def test_damaged_packets_are_counted_and_freed(tmp_path: Path) -> None:
         pytest.skip("libdpdk's headers are not installed")
     program = tmp_path / "test_gen_fuzz"
     subprocess.run(
-        ["cc", "-std=gnu11", "-g", "-O1", "-D_GNU_SOURCE",
-         "-DALLOW_EXPERIMENTAL_API", "-DONVM_DEBUG",
-         "-fsanitize=address,undefined", "-fno-sanitize=alignment",
-         "-fno-sanitize-recover=all", *flags.stdout.split(),
-         "-I", ROOT / "native/include", "-I", ROOT / "native/dataplane",
-         ROOT / "native/tests/test_gen_fuzz.c", "-o", program],
+        [
+            "cc",
+            "-std=gnu11",
+            "-g",
+            "-O1",
+            "-D_GNU_SOURCE",
+            "-DALLOW_EXPERIMENTAL_API",
+            "-DONVM_DEBUG",
+            "-fsanitize=address,undefined",
+            "-fno-sanitize=alignment",
+            "-fno-sanitize-recover=all",
+            *flags.stdout.split(),
+            "-I",
+            ROOT / "native/include",
+            "-I",
+            ROOT / "native/dataplane",
+            ROOT / "native/tests/test_gen_fuzz.c",
+            "-o",
+            program,
+        ],
         check=True,
-    )  # fmt: skip
+    )
     done = subprocess.run([program], capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stdout) == (0, "ok\n"), done.stderr

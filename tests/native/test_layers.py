@@ -146,11 +146,27 @@ def _object(source: Path) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     part = next(folder for folder in PARTS.values() if source.is_relative_to(folder))
     subprocess.run(
-        ["cc", "-std=gnu11", "-O1", "-w", "-D_GNU_SOURCE", "-DALLOW_EXPERIMENTAL_API",
-         "-I", ROOT / "native" / "include", "-I", part, "-I", sysconfig.get_path("include"),
-         *_dpdk(), "-c", source, "-o", target],
+        [
+            "cc",
+            "-std=gnu11",
+            "-O1",
+            "-w",
+            "-D_GNU_SOURCE",
+            "-DALLOW_EXPERIMENTAL_API",
+            "-I",
+            ROOT / "native" / "include",
+            "-I",
+            part,
+            "-I",
+            sysconfig.get_path("include"),
+            *_dpdk(),
+            "-c",
+            source,
+            "-o",
+            target,
+        ],
         check=True,
-    )  # fmt: skip
+    )
     return target
 
 

@@ -5,20 +5,17 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import shutil
 import subprocess
 from ipaddress import ip_address
-from pathlib import Path
 from typing import Any
 
 import cffi
 import pytest
+from shared_data import need_data
 
 from onvm_sdk.config import get_include
 
-GIVEN = os.environ.get("ONVM_SHARED_DATA")
-DATA = Path(GIVEN) if GIVEN else Path(__file__).resolve().parents[3] / "shared" / "data"
 SOURCE = """
 #include <onvm/rewrite.h>
 int rewrite(uint8_t *data, uint32_t length, int side, const uint8_t *address, const uint8_t *port)
@@ -65,9 +62,7 @@ def rewrite(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 def test_rewrites_agree_with_vectors(rewrite: Any) -> None:
-    path = DATA / "checksum" / "rewrite_vectors.json.gz"
-    if not path.is_file():
-        pytest.skip("shared test data is not there (ONVM_SHARED_DATA)")
+    path = need_data("checksum", "rewrite_vectors.json.gz")
     vectors = json.loads(gzip.decompress(path.read_bytes()))["vectors"]
     checked = 0
     for vector in vectors:

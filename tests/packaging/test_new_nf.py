@@ -77,9 +77,19 @@ def package(
     kind = request.param
     folder = tmp_path_factory.mktemp(kind)
     environment.onvm(
-        "nf", "new", f"my-{kind}", "--kind", kind, "--output-dir", str(folder), "--no-input",
-        "--description", 'Drops "things".', "--author", "A. U. Thor",
-    )  # fmt: skip
+        "nf",
+        "new",
+        f"my-{kind}",
+        "--kind",
+        kind,
+        "--output-dir",
+        str(folder),
+        "--no-input",
+        "--description",
+        'Drops "things".',
+        "--author",
+        "A. U. Thor",
+    )
     made = folder / f"onvm-nf-my-{kind}"
     environment.onvm("nf", "install", "--no-deps", "--no-build-isolation", str(made))
     return made

@@ -16,8 +16,12 @@ def onvm(*arguments: str, folder: Path) -> str:
     done = subprocess.run(
         [BIN / "onvm", *arguments],
         env={"PATH": f"{BIN}:/usr/bin:/bin", "HOME": str(folder), "ONVM_RUNTIME_DIR": str(folder)},
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=120,
-    )  # fmt: skip
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -31,9 +35,20 @@ def test_nfs_of_the_wheels_are_found(tmp_path: Path) -> None:
 def test_a_chain_of_all_plugins_loses_nothing(options: list[str], tmp_path: Path) -> None:
     report = tmp_path / "report.json"
     onvm(
-        "run", "--in", "gen:?timeout_ms=3000&flows=64", "--out", "gen:", "--count", "5000",
-        "--chain", "firewall,nat,lb", *options, "--json", str(report), folder=tmp_path,
-    )  # fmt: skip
+        "run",
+        "--in",
+        "gen:?timeout_ms=3000&flows=64",
+        "--out",
+        "gen:",
+        "--count",
+        "5000",
+        "--chain",
+        "firewall,nat,lb",
+        *options,
+        "--json",
+        str(report),
+        folder=tmp_path,
+    )
     found = json.loads(report.read_text())
     assert found["rx"] >= 5000
     assert found["rx"] + found["originated"] == found["tx"] + sum(found["drops"].values())

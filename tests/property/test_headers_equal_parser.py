@@ -3,25 +3,30 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scapy.utils import RawPcapReader
+from shared_data import need_data
 
 from onvm_sdk._native._nf import ffi, lib
 from onvm_sdk.headers import read_headers
 from onvm_sdk.testing.frames import echo, icmp_error, ip, tcp, udp
 
-GIVEN = os.environ.get("ONVM_SHARED_DATA")
-DATA = Path(GIVEN) if GIVEN else Path(__file__).resolve().parents[3] / "shared" / "data"
 FIELDS = (
-    "l3_offset", "l4_offset", "l4_length", "src_port", "dst_port", "fragment_offset", "protocol",
-    "tcp_flags", "more_fragments", "has_ports",
-)  # fmt: skip
+    "l3_offset",
+    "l4_offset",
+    "l4_length",
+    "src_port",
+    "dst_port",
+    "fragment_offset",
+    "protocol",
+    "tcp_flags",
+    "more_fragments",
+    "has_ports",
+)
 NATIVE: Any = ffi.new("struct onvm_headers *")
 
 
@@ -61,12 +66,18 @@ def frames(draw: st.DrawFn) -> bytes:
     made = draw(
         st.sampled_from([tcp(a, 1, b, 2), udp(a, 1, b, 2), echo(a, b, 3)])
         | st.just(icmp_error(a, b, udp(b, 1, a, 2)))
-        | st.builds(ip, st.just(V4[0]), st.just(V4[1]), PROTOCOLS, st.binary(max_size=40),
-                    st.sampled_from([0, 0, 1, 0x2000, 0x4000]),
-                    options=st.sampled_from([b"", bytes(4), bytes(40)]))
+        | st.builds(
+            ip,
+            st.just(V4[0]),
+            st.just(V4[1]),
+            PROTOCOLS,
+            st.binary(max_size=40),
+            st.sampled_from([0, 0, 1, 0x2000, 0x4000]),
+            options=st.sampled_from([b"", bytes(4), bytes(40)]),
+        )
         | extensions().map(lambda pair: ip(*V6, *pair))
         | st.binary(max_size=80)
-    )  # fmt: skip
+    )
     for _ in range(draw(st.sampled_from([0, 0, 0, 1, 2, 5]))):  # VLAN tags
         made = made[:12] + draw(st.sampled_from([b"\x81\0", b"\x88\xa8"])) + b"\0\7" + made[12:]
     for _ in range(draw(st.integers(0, 2))):  # mutations
@@ -84,10 +95,8 @@ def test_same_reading_of_random_frames(frame: bytes) -> None:
 
 @pytest.mark.once
 def test_same_reading_of_captures() -> None:
-    if not (DATA / "pcap").is_dir():
-        pytest.skip("shared test data is not there (ONVM_SHARED_DATA)")
     wrong: dict[str, Any] = {}
-    for path in sorted(p for p in (DATA / "pcap").rglob("*") if p.is_file()):
+    for path in sorted(p for p in need_data("pcap").rglob("*") if p.is_file()):
         with RawPcapReader(str(path)) as reader:
             for number, (captured, _) in enumerate(reader):
                 if number == 2000:  # long captures repeat themselves

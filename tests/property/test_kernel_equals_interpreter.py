@@ -88,10 +88,16 @@ def _stack(base: Packet, parts: list[Packet]) -> Packet:
 NETWORK = st.one_of(
     st.builds(
         lambda ttl, frag, flags, options: IP(
-            src="10.0.0.1", dst="10.9.8.7", ttl=ttl, frag=frag, flags=flags,
+            src="10.0.0.1",
+            dst="10.9.8.7",
+            ttl=ttl,
+            frag=frag,
+            flags=flags,
             options=[("NOP")] * options,
         ),
-        st.integers(0, 255), st.sampled_from([0, 0, 0, 3]), st.sampled_from([0, 1, 2]),
+        st.integers(0, 255),
+        st.sampled_from([0, 0, 0, 3]),
+        st.sampled_from([0, 1, 2]),
         st.sampled_from([0, 0, 4]),
     ),
     st.builds(
@@ -100,7 +106,7 @@ NETWORK = st.one_of(
     st.just(IPv6(src="2001:db8::1") / IPv6ExtHdrHopByHop()),
     st.just(IPv6(src="2001:db8::1") / IPv6ExtHdrFragment(offset=0, m=1)),
     st.just(IPv6(src="2001:db8::1") / IPv6ExtHdrFragment(offset=9, m=1)),
-)  # fmt: skip
+)
 TRANSPORT = st.one_of(
     st.builds(lambda a, b: UDP(sport=a, dport=b), st.integers(0, 65535), st.integers(0, 65535)),
     st.just(UDP(sport=53, dport=1, chksum=0)),
@@ -110,8 +116,12 @@ TRANSPORT = st.one_of(
 )
 FRAMES = st.builds(
     lambda eth, ip, l4, payload, cut: bytes(eth / ip / l4 / Raw(payload))[: -cut or None],
-    outer(), NETWORK, TRANSPORT, st.binary(max_size=20), st.sampled_from([0, 0, 0, 1, 9, 30]),
-)  # fmt: skip
+    outer(),
+    NETWORK,
+    TRANSPORT,
+    st.binary(max_size=20),
+    st.sampled_from([0, 0, 0, 1, 9, 30]),
+)
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import gzip
-import os
 import subprocess
 import sys
 from ipaddress import IPv4Address, ip_network
@@ -12,11 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from shared_data import need_data
 
 from onvm_sdk.tables import Acl, AclRule, pack_tuple
-
-GIVEN = os.environ.get("ONVM_SHARED_DATA")
-DATA = Path(GIVEN) if GIVEN else Path(__file__).resolve().parents[3] / "shared" / "data"
 
 
 def read(path: Path) -> list[str]:
@@ -46,24 +43,23 @@ SETS = [
 
 @pytest.mark.parametrize(("rules", "trace", "version"), SETS)
 def test_first_match_of_every_packet(rules: str, trace: str, version: int) -> None:
-    if not (DATA / rules).is_file():
-        pytest.skip("shared test data is not there (ONVM_SHARED_DATA)")
     tuples, expected = [], []
-    for line in read(DATA / trace):
+    for line in read(need_data(trace)):
         src, dst, sport, dport, protocol, index = line.split("\t")
         if version == 4:
             src, dst = str(IPv4Address(int(src))), str(IPv4Address(int(dst)))
         tuples.append(pack_tuple(src, dst, int(protocol), int(sport), int(dport)))
         expected.append(int(index) + 1)
-    with Acl([rule_of(line) for line in read(DATA / rules)], version=version) as acl:
+    with Acl([rule_of(line) for line in read(need_data(rules))], version=version) as acl:
         assert np.array_equal(acl.lookup(b"".join(tuples)), expected)
 
 
 MEASURE = """
 import resource, sys
-sys.path.insert(0, sys.argv[1])
-from test_classbench import DATA, Acl, read, rule_of
-rules = [rule_of(line) for line in read(DATA / sys.argv[2])]
+sys.path[:] = sys.argv[2:]
+from pathlib import Path
+from test_classbench import Acl, read, rule_of
+rules = [rule_of(line) for line in read(Path(sys.argv[1]))]
 Acl(rules[:1]).close()  # starts DPDK
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
 before = peak()
@@ -74,9 +70,15 @@ print(peak() - before)
 
 @pytest.mark.parametrize("name", ["fw1_10k", "fw3_10k", "ipc1_10k"])
 def test_large_sets_build_in_little_memory(name: str) -> None:
-    rules = f"classbench/rules/{name}.rules.gz"
-    if not (DATA / rules).is_file():
-        pytest.skip("shared test data is not there (ONVM_SHARED_DATA)")
-    command = [sys.executable, "-P", "-c", MEASURE, str(Path(__file__).parent), rules]
+    rules = need_data("classbench", "rules", f"{name}.rules.gz")
+    command = [
+        sys.executable,
+        "-P",
+        "-c",
+        MEASURE,
+        str(rules),
+        str(Path(__file__).parent),
+        *sys.path,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert int(done.stdout) < 256, "megabytes; in one trie fw1_10k took 1,075"

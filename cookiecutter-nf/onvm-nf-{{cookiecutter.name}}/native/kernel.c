@@ -5,7 +5,7 @@
 
 #define UDP 17
 
-/* One hop less, checksum with it (RFC 1624). */
+/* Decrement the TTL and update the checksum (RFC 1624). */
 static void
 count_hop(uint8_t *ipv4)
 {

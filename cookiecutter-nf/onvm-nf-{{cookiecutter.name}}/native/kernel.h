@@ -3,9 +3,9 @@
 
 #include <onvm/nf.h>
 
-/** What the kernel knows; made by kernel.py, constant afterwards. */
+/** State of the kernel: created by kernel.py, constant afterwards. */
 struct kernel_state {
-	uint16_t port;   /**< UDP port that is blocked, host order */
+	uint16_t port;   /**< blocked UDP port, host byte order */
 	uint16_t reason; /**< index of the drop reason in the manifest */
 };
 

@@ -1,4 +1,4 @@
-"""Packets in, verdicts out."""
+"""Send packets through the NF in this process, and check the verdicts."""
 
 import pytest
 from scapy.layers.inet import IP, TCP, UDP
@@ -22,7 +22,7 @@ def ip(payload):
         (Ether() / ARP(), Verdict.NEXT),
         (bytes(ip(UDP(dport=53)))[:30], Verdict.NEXT),
     ],
-    ids=["blocked", "other-port", "tcp", "not-ip", "cut-short"],
+    ids=["blocked", "other-port", "tcp", "not-ip", "truncated"],
 )
 def test_verdict(packet, verdict):
     assert run({{ cookiecutter.class_name }}, [packet]).verdicts == [verdict]

@@ -18,6 +18,7 @@ from onvm_core.manager.chains.classifier import MatchConfig
 from onvm_core.manager.cluster_view.view import PortView
 from onvm_core.manager.config.sections import nearest
 from onvm_sdk.errors import ConfigError
+from onvm_sdk.settings import explain
 
 __all__ = ["app"]
 
@@ -122,7 +123,9 @@ def _match(text: str) -> MatchConfig:
     try:
         rule = msgspec.convert(fields, MatchConfig, strict=False)
     except msgspec.ValidationError as error:
-        raise ConfigError(str(error), field="--match", value=text) from None
+        expected, field = explain(error, MatchConfig)
+        place = f"--match: {field}" if field else "--match"
+        raise ConfigError(expected, field=place, value=fields.get(field, text)) from None
     rule.rule("")
     return rule
 

@@ -21,4 +21,5 @@ def connect(name: str) -> Client:
         others = manager_names()
         if not others:
             raise
-        raise ConfigError(f"{error} (managers that run: {', '.join(others)})") from None
+        running = f"{error.expected} (running: {', '.join(others)})"
+        raise ConfigError(running, field=error.field, value=error.value) from None

@@ -185,7 +185,9 @@ def run(
         json_file.write_bytes(text + b"\n")
     except OSError as error:
         raise ConfigError(
-            error.strerror or "cannot be written", field="--json", value=str(json_file)
+            f"expected a file that can be written: {error.strerror}",
+            field="--json",
+            value=str(json_file),
         ) from None
     print_report(report)
 

@@ -80,7 +80,9 @@ def _make(
             write_archive(output, nfs, extra)
         except OSError as error:
             raise ConfigError(
-                error.strerror or "cannot be written", field="--output", value=str(output)
+                f"expected a file that can be written: {error.strerror}",
+                field="--output",
+                value=str(output),
             ) from None
         return {"image": name, "bytes": output.stat().st_size, "is_new": True}
     is_new = bool(extra) or not engine.has_image(name)

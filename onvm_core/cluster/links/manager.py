@@ -98,7 +98,9 @@ class ManagerLink:
         if self._client is None:
             now = time.monotonic()
             if now < self._retry_at_s:
-                raise NoManagerError(f"no manager {self._directory.name!r} runs")
+                raise NoManagerError(
+                    "expected a running manager", field="manager", value=self._directory.name
+                )
             self._retry_at_s = now + RETRY_S
             self._client = Client(self._directory)
         try:

@@ -100,8 +100,8 @@ class Membership:
                         continue  # somebody was quicker
                 if node.proof != state.proof:
                     raise NameTakenError(
-                        "is taken: another state directory has joined with it; choose another "
-                        "name, or, if that host is gone for good: "
+                        "expected a free name: another state directory has joined with it; choose "
+                        "another name, or, if that host is gone for good: "
                         f"onvm cluster leave --host {self.name}",
                         field="--name",
                         value=self.name,
@@ -116,7 +116,7 @@ class Membership:
             node = unpack(data, NameNode)
         except DamagedError as error:
             raise NameTakenError(
-                f"{self._name_path} is damaged ({error}); "
+                f"expected no damage at {self._name_path} ({error}); "
                 f"remove it: onvm cluster leave --host {self.name}",
                 field="--name",
                 value=self.name,
@@ -216,8 +216,8 @@ class Membership:
                     return
             if time.monotonic() > deadline:
                 raise NameTakenError(
-                    "is taken: another agent with the same identity lives; was the state "
-                    "directory copied?",
+                    "expected a free name: another agent with the same identity runs; was the "
+                    "state directory copied?",
                     field="--name",
                     value=self.name,
                 )
@@ -225,7 +225,7 @@ class Membership:
 
     def _fenced(self) -> FencedError:
         return FencedError(
-            "another agent has taken the name over; this one must not go on",
+            "expected no other agent of this name; this one must not go on",
             field="host",
             value=self.name,
         )
@@ -273,7 +273,7 @@ class Membership:
 
     def _removed(self) -> RemovedError:
         return RemovedError(
-            "was removed from the cluster: onvm cluster join lets it in again",
+            "expected a member; it was removed from the cluster; run: onvm cluster join",
             field="host",
             value=self.name,
         )

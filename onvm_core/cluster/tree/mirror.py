@@ -173,7 +173,7 @@ class Mirror:
                     names = set(result.get())
                 except NoNodeError:
                     raise NoClusterError(
-                        f"it is gone from ZooKeeper at {self._ensemble.hosts}",
+                        f"expected a cluster; it is gone from ZooKeeper at {self._ensemble.hosts}",
                         field="cluster",
                         value=self._paths.cluster,
                     ) from None
@@ -264,7 +264,7 @@ def read_cluster(ensemble: Ensemble, paths: Paths) -> ClusterNode:
         return tree.unpack(data, ClusterNode)
     except DamagedError as error:
         raise NoClusterError(
-            f"{paths.root} is damaged: {error}", field="cluster", value=paths.cluster
+            f"expected no damage at {paths.root}: {error}", field="cluster", value=paths.cluster
         ) from None
 
 

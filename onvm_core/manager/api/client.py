@@ -42,7 +42,9 @@ class Client:
         record = ManagerRecord.read(directory)
         if record is None or not record.process.is_alive:
             raise NoManagerError(
-                f"no manager {directory.name!r} runs; start one: onvm up -f onvm.toml"
+                "expected a running manager; start one: onvm up -f onvm.toml",
+                field="--name",
+                value=directory.name,
             )
         self.process = record.process
         self._directory = directory

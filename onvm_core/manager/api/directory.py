@@ -181,7 +181,7 @@ class DirectoryLock:
             record = ManagerRecord.read(directory)
             who = f" (pid {record.pid})" if record else ""
             raise ConfigError(
-                f"a manager of this name runs already{who}; end it with: onvm down"
+                f"expected a name that no running manager has{who}; end that one with: onvm down"
                 f"{'' if directory.name == 'main' else f' --name {directory.name}'}",
                 field="--name",
                 value=directory.name,

@@ -80,7 +80,9 @@ class ControlServer:
             socket.bind(endpoint(path))
         except zmq.ZMQError as error:
             raise ConfigError(
-                error.strerror or "cannot be bound", field="control socket", value=str(path)
+                f"expected a path for a socket: {error.strerror}",
+                field="control socket",
+                value=str(path),
             ) from None
         path.chmod(0o600)
         return socket

@@ -40,7 +40,9 @@ class Captures:
             )
         except OSError as error:
             raise ConfigError(
-                error.strerror or "cannot be made", field="-o", value=request.path
+                f"expected a file that can be written: {error.strerror}",
+                field="-o",
+                value=request.path,
             ) from None
         number, self._next = self._next, self._next + 1
         self._running[number] = (capture, request.path)
@@ -89,7 +91,9 @@ class Captures:
 
     def _find(self, number: int) -> Capture:
         if number not in self._running:
-            raise ConfigError("no such capture runs", field="capture", value=number)
+            raise ConfigError(
+                "expected the number of a running capture", field="capture", value=number
+            )
         return self._running[number][0]
 
     def _show(self, number: int) -> m.CaptureReply:

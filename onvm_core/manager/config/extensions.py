@@ -69,4 +69,7 @@ def _make(path: Path, place: str, kind: Any, *arguments: Any) -> Any:
         where = f"{place}.options" + (f".{error.field}" if error.field else "")
         raise ConfigError(error.expected, file=path, field=where, value=error.value) from None
     except Exception as error:
-        raise PluginError(f"raised {type(error).__name__}: {error}", field=place) from error
+        raise PluginError(
+            f"expected to be created without an error ({type(error).__name__}: {error})",
+            field=place,
+        ) from error

@@ -41,6 +41,7 @@ from onvm_core.plugins import NfPackage, Offer, find
 from onvm_sdk.errors import ConfigError
 from onvm_sdk.limits import STAGES_MAX
 from onvm_sdk.manifest import read_config
+from onvm_sdk.settings import explain
 
 __all__ = ["ChainConfig", "Config", "NfConfig", "NfGroup", "load_config", "parse_config"]
 
@@ -192,7 +193,9 @@ def load_config(
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise ConfigError(error.strerror or "cannot be read", file=path) from None
+        raise ConfigError(
+            f"expected a file that can be read: {error.strerror}", file=path
+        ) from None
     return parse_config(data, path, kinds, packages, launchers, policies)
 
 
@@ -211,9 +214,9 @@ def parse_config(
         line = data[: error.start].count(b"\n") + 1
         raise ConfigError(f"expected UTF-8 text (line {line})", file=path) from None
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"not TOML: {_one_line(error)}", file=path) from None
+        raise ConfigError(f"expected TOML: {_one_line(error)}", file=path) from None
     except RecursionError:
-        raise ConfigError("not TOML: nested too deeply", file=path) from None
+        raise ConfigError("expected TOML with fewer levels", file=path) from None
     _check_keys(tree, path)
     try:
         config = msgspec.convert(tree, Config)
@@ -288,7 +291,7 @@ def _known(table: object, kind: type[msgspec.Struct], field: str, path: Path) ->
     for key in table:
         if key not in names:
             raise ConfigError(
-                f"unknown: {nearest(key, names)}",
+                nearest(key, names),
                 file=path,
                 field=f"{field}.{key}" if field else key,
             )
@@ -297,6 +300,8 @@ def _known(table: object, kind: type[msgspec.Struct], field: str, path: Path) ->
 def _wrong(error: msgspec.ValidationError, tree: Any, path: Path) -> ConfigError:
     what, _, place = _one_line(error).partition(" - at `")
     steps = _steps(tree, place.rstrip("`"), what)
+    expected, named = explain(error, Config)
+    steps += _split(named)[len(_split(place.rstrip("`").removeprefix("$"))) :]
     field = ".".join(str(step) for step in steps).replace(".[", "[")
     value: Any = tree
     for step in steps:
@@ -308,7 +313,7 @@ def _wrong(error: msgspec.ValidationError, tree: Any, path: Path) -> ConfigError
             break
     if isinstance(value, dict):
         value = None
-    return ConfigError(what[:1].lower() + what[1:], file=path, field=field or None, value=value)
+    return ConfigError(expected, file=path, field=field or None, value=value)
 
 
 def _steps(tree: Any, place: str, what: str) -> list[str]:
@@ -375,7 +380,10 @@ def _check_nfs(config: Config, path: Path, packages: Sequence[NfPackage]) -> set
             source = file = path.parent / nf.config
             if not file.is_file():
                 raise ConfigError(
-                    "no such file", file=path, field=f"{field}.config", value=nf.config
+                    "expected a file that exists",
+                    file=path,
+                    field=f"{field}.config",
+                    value=nf.config,
                 )
         try:
             read_config(package.manifest, source)

@@ -127,9 +127,10 @@ def check_scale(
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """What a user who wrote `name` may have meant."""
+    """The known names, and the one that a user who wrote `name` may have meant: "expected …"."""
     names = list(known)
+    if not names:
+        return "expected a defined name; there is none"
     near = difflib.get_close_matches(name, names, n=1)
-    if near:
-        return f"did you mean {near[0]!r}?"
-    return f"expected one of {', '.join(sorted(names))}" if names else "there is none"
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"expected one of {', '.join(sorted(names))}{hint}"

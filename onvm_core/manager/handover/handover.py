@@ -164,7 +164,11 @@ class Handovers:
             raise ConfigError(self._failures.pop(source.slot))
         transfer = self._transfers.get(source.slot)
         if transfer is None or transfer.successors:
-            raise ConfigError(f"the state of {source.instances[0].name} is not to leave")
+            raise ConfigError(
+                "expected an instance that hands its state to another host",
+                field="nf",
+                value=source.instances[0].name,
+            )
         pieces: list[tuple[int, bytes]] = []
         while transfer.step is _Step.LEAVING and transfer.pieces and n_bytes > 0:
             _, stage, piece = transfer.pieces.popleft()

@@ -67,16 +67,22 @@ class StateReceipts:
         name = self.name_of(source)
         if is_first:
             if successor.state is not HostState.ACTIVE:
-                raise ConfigError(f"{successor.instances[0].name} does not serve")
+                raise ConfigError(
+                    "expected a serving instance",
+                    field="successor",
+                    value=successor.instances[0].name,
+                )
             self._all[name] = _Receipt(successor, time.monotonic() + KEPT_S)
             self._send(successor, codec.RESTORE, peer=name)
         one = self._all.get(name)
         if one is None or one.successor is not successor:
-            raise ConfigError(f"no state of {name} was begun with")
+            raise ConfigError("expected a state that has begun", field="state", value=name)
         one.n_bytes += sum(len(piece) for _, piece in pieces)
         if one.n_bytes > STATE_BYTES_MAX:
             del self._all[name]
-            raise ConfigError(f"the state has more than {STATE_BYTES_MAX} bytes")
+            raise ConfigError(
+                f"expected at most {STATE_BYTES_MAX} bytes of state", field="state", value=name
+            )
         one.pieces.extend(pieces)
         self._excuse(successor)
         self._pass_on(one)

@@ -105,7 +105,7 @@ class Registry:
         if service not in self._service_ids:
             if len(self._service_ids) == SERVICES_MAX - 1:
                 raise ConfigError(
-                    f"at most {SERVICES_MAX - 1} services", field="service", value=service
+                    f"expected at most {SERVICES_MAX - 1} services", field="service", value=service
                 )
             self._service_ids[service] = len(self._service_ids) + 1
         return self._service_ids[service]

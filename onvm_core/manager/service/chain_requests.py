@@ -127,7 +127,7 @@ class ChainRequests:
         for service in request.services:
             if not self._deployment.serves(service):
                 raise ConfigError(
-                    f"no instance of it serves; start one: onvm nf run {service}",
+                    f"expected a service with an instance; start one: onvm nf run {service}",
                     field="chain add",
                     value=service,
                 )
@@ -147,7 +147,11 @@ class ChainRequests:
 
     def _check_own(self, name: str, field: str) -> None:
         if name in self._cluster.chains:
-            raise ConfigError("it is the cluster's: onvm cluster chain", field=field, value=name)
+            raise ConfigError(
+                "expected a chain of this host; this one is the cluster's: onvm cluster chain",
+                field=field,
+                value=name,
+            )
 
     def remove(self, request: m.ChainRemoveRequest) -> m.DoneReply:
         """Remove a chain."""

@@ -414,7 +414,9 @@ class Service:
         config = None if request.config is None else Path(request.config)
         if config is not None:
             if not config.is_file():
-                raise ConfigError("no such file", field="--config", value=request.config)
+                raise ConfigError(
+                    "expected a file that exists", field="--config", value=request.config
+                )
             assert package.manifest is not None
             read_config(package.manifest, config)
         taken = self._supervisor.instance_names()

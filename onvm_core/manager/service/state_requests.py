@@ -80,9 +80,11 @@ class StateRequests:
     def _find(self, instance: str) -> tuple[Supervised, NfHost]:
         nf = self._supervisor.find(instance)
         if nf is None or nf.host is None or nf.is_stopping:
-            raise ConfigError("expected one that was launched here", field="nf", value=instance)
+            raise ConfigError(
+                "expected an instance that this manager launched", field="nf", value=instance
+            )
         if nf.host.state not in (HostState.ACTIVE, HostState.DRAINING):
-            raise ConfigError("it does not serve", field="nf", value=instance)
+            raise ConfigError("expected a serving instance", field="nf", value=instance)
         return nf, nf.host
 
     def drain(self, request: NfDrainRequest) -> m.Reply:
@@ -90,7 +92,9 @@ class StateRequests:
         nf = self._supervisor.find(request.name)
         if nf is None:
             raise ConfigError(
-                "expected one that was launched here", field="nf drain", value=request.name
+                "expected an instance that this manager launched",
+                field="nf drain",
+                value=request.name,
             )
         handover_s = ScaleConfig().handover_ms / 1000
         self._supervisor.drains.drain_one(nf, COMMAND_DRAIN_S, handover_s)
@@ -102,7 +106,11 @@ class StateRequests:
         """Hold an instance still, and take its state."""
         _, host = self._find(request.instance)
         if self._handovers.is_going_on(host):
-            raise ConfigError("it hands its state over already", field="nf", value=request.instance)
+            raise ConfigError(
+                "expected an instance without a handover in progress",
+                field="nf",
+                value=request.instance,
+            )
         self._manager.keep_back(host, True)
         self._handovers.begin_leaving(host, request.pause_ms / 1000)
         return m.DoneReply()
@@ -131,9 +139,15 @@ class StateRequests:
             self._tables.slot_of(request.successor),
         )
         if successor is None or number is None:
-            raise ConfigError("is not known here", field="successor", value=request.successor)
+            raise ConfigError(
+                "expected an NF host of this cluster", field="successor", value=request.successor
+            )
         if not self._handovers.end_leaving(host):
-            raise ConfigError("came too late", field="successor", value=request.successor)
+            raise ConfigError(
+                "expected an answer before the pause ended",
+                field="successor",
+                value=request.successor,
+            )
         self._manager.plane.set_successor(number, request.successor)
         for name in nf.wanted.instances:
             self._moved[name] = (time.monotonic(), frozenset(host.claims))

@@ -44,22 +44,14 @@ class _Start(threading.Thread):
         super().__init__(name="onvm-early-start")
         self.settings = settings
         self.arguments = arguments
-        self._result: DataPlane | Exception | None = None
+        self.error: Exception | None = None
 
     def run(self) -> None:
-        """Start it, and keep it, or the error, for `plane`."""
+        """Start it, and keep the error for `start_plane`."""
         try:
-            self._result = _start(self.settings, self.arguments)
+            _start(self.settings, self.arguments)
         except (ImportError, OnvmError) as error:
-            self._result = error
-
-    def plane(self) -> DataPlane:
-        """Wait for the data plane; raise what went wrong."""
-        self.join()
-        assert self._result is not None
-        if isinstance(self._result, Exception):
-            raise self._result
-        return self._result
+            self.error = error
 
 
 _running: list[_Start] = []
@@ -95,23 +87,27 @@ def start_plane(settings: DataplaneSettings, arguments: Sequence[str]) -> DataPl
     Raises:
         OnvmError: it does not start.
     """
-    if not _running:
-        return _start(settings, arguments)
-    begun = _running.pop()
-    plane = begun.plane()
-    if (begun.settings, list(begun.arguments)) != (settings, list(arguments)):
-        raise OnvmError("[dataplane] has changed while the manager started; start it again")
-    return plane
+    begun = _running.pop() if _running else None
+    if begun is None:
+        _start(settings, arguments)
+    from onvm_core._native.plane import NativeDataPlane  # while DPDK starts, if it has begun
+
+    if begun is not None:
+        begun.join()
+        if begun.error is not None:
+            raise begun.error
+        if (begun.settings, list(begun.arguments)) != (settings, list(arguments)):
+            raise OnvmError("[dataplane] has changed while the manager started; start it again")
+    return NativeDataPlane()
 
 
-def _start(settings: DataplaneSettings, arguments: Sequence[str]) -> DataPlane:
-    from onvm_core._native.plane import NativeDataPlane  # loads DPDK
+def _start(settings: DataplaneSettings, arguments: Sequence[str]) -> None:
+    from onvm_core._native.lifecycle import NativeLifecycle  # loads DPDK, and no more than that
 
-    plane = NativeDataPlane()
+    lifecycle = NativeLifecycle()
     began = time.monotonic()
-    plane.start_environment(arguments)
+    lifecycle.start_environment(arguments)
     there = time.monotonic()
-    plane.init(settings)
+    lifecycle.init(settings)
     times.note("environment", there - began)
     times.note("tables", time.monotonic() - there)
-    return plane

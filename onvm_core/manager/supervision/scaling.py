@@ -125,7 +125,7 @@ class Scaling:
             return m.ScaleReply()
         if self._supervisor.example(service) is None:
             raise ConfigError(
-                f"no instance of it runs; start one: onvm nf run {service}",
+                f"expected a service with an instance; start one: onvm nf run {service}",
                 field="scale",
                 value=service,
             )

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
@@ -15,17 +14,11 @@ from onvm_nf_firewall import Firewall
 from onvm_nf_firewall.config import load
 from onvm_nf_firewall.kernel import make_kernel, rule_hits
 from onvm_nf_firewall.model import FirewallModel
-from scapy.error import Scapy_Exception
+from shared_data import captures, frames_of, need_data
 
 from onvm_sdk.testing import Runner
 from onvm_sdk.testing.frames import ip
 from onvm_sdk.testing.kernel import DROP, NEXT, KernelRunner, Packet
-from onvm_sdk.testing.runner import load_frames
-
-GIVEN = os.environ.get("ONVM_SHARED_DATA")
-DATA = Path(GIVEN) if GIVEN else Path(__file__).resolve().parents[4] / "shared" / "data"
-if not DATA.is_dir():
-    pytest.skip("shared test data is not there (ONVM_SHARED_DATA)", allow_module_level=True)
 
 NS = 1_000_000_000
 FRAMES_MAX = 1000
@@ -43,22 +36,9 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def captures() -> list[Path]:
-    """The first two and the smallest of each folder, and all malformed ones."""
-    chosen: list[Path] = []
-    for folder in sorted((DATA / "pcap").iterdir()):
-        files = sorted(folder.iterdir())
-        few = {*files[:2], min(files, key=lambda path: path.stat().st_size)}
-        chosen += files if folder.name == "malformed" else sorted(few)
-    return chosen
-
-
 @pytest.mark.parametrize("path", captures(), ids=lambda path: path.name)
 def test_kernel_agrees_with_model_on_capture(path: Path) -> None:
-    try:
-        frames = [frame[:9000] for frame in load_frames(path)[:FRAMES_MAX]]
-    except Scapy_Exception as error:
-        pytest.skip(f"scapy does not read it: {error}")
+    frames = frames_of(path, FRAMES_MAX)
     for title, config in CONFIGURATIONS.items():
         model = FirewallModel(load(config))
         expected = [model.judge(frame, NS) for frame in frames]
@@ -70,7 +50,7 @@ def test_kernel_agrees_with_model_on_capture(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", sorted((DATA / "firewall" / "real_acl").glob("*.acl.json.gz")), ids=lambda p: p.name
+    "path", sorted(need_data("firewall", "real_acl").glob("*.acl.json.gz")), ids=lambda p: p.name
 )
 def test_real_rule_set_gives_the_first_match_of_its_trace(path: Path) -> None:
     acl = json.loads(gzip.decompress(path.read_bytes()))

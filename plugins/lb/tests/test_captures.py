@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -12,38 +11,15 @@ import pytest
 from onvm_nf_lb import Lb
 from onvm_nf_lb.config import load
 from onvm_nf_lb.model import Drop, LbModel
-from scapy.error import Scapy_Exception
+from shared_data import captures, frames_of
 
 from onvm_sdk.headers import L4, TCP, UDP, read_headers
 from onvm_sdk.testing import Runner
 from onvm_sdk.testing.frames import is_sound
-from onvm_sdk.testing.runner import load_frames
 from onvm_sdk.verdict import Verdict
-
-GIVEN = os.environ.get("ONVM_SHARED_DATA")
-DATA = Path(GIVEN) if GIVEN else Path(__file__).resolve().parents[4] / "shared" / "data"
-if not DATA.is_dir():
-    pytest.skip("shared test data is not there (ONVM_SHARED_DATA)", allow_module_level=True)
 
 NS = 1_000_000_000
 FRAMES_MAX = 500
-
-
-def captures() -> list[Path]:
-    """The first two and the smallest of each folder, and all malformed ones."""
-    chosen: list[Path] = []
-    for folder in sorted((DATA / "pcap").iterdir()):
-        files = sorted(folder.iterdir())
-        few = {*files[:2], min(files, key=lambda path: path.stat().st_size)}
-        chosen += files if folder.name == "malformed" else sorted(few)
-    return chosen
-
-
-def frames_of(path: Path) -> list[bytes]:
-    try:
-        return [frame[:9000] for frame in load_frames(path)[:FRAMES_MAX]]
-    except Scapy_Exception as error:
-        pytest.skip(f"scapy does not read it: {error}")
 
 
 def is_plain(frame: bytes) -> bool:
@@ -92,7 +68,7 @@ def ends(frame: bytes) -> tuple[Any, Any]:
 
 @pytest.mark.parametrize("path", captures(), ids=lambda path: path.name)
 def test_kernel_agrees_with_model_both_ways(path: Path) -> None:
-    frames = frames_of(path)
+    frames = frames_of(path, FRAMES_MAX)
     config = config_for(frames)
     model = LbModel(load(config))
     there: list[tuple[bytes, bytes]] = []

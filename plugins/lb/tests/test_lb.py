@@ -4,9 +4,7 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -14,6 +12,7 @@ from hypothesis import strategies as st
 from onvm_nf_lb.config import load
 from onvm_nf_lb.kernel import Balancer, fill_table
 from onvm_nf_lb.model import Drop, LbModel, maglev_fill, maglev_table, permutation
+from shared_data import need_data
 
 from onvm_sdk.errors import ConfigError, NativeError
 from onvm_sdk.headers import read_headers
@@ -64,12 +63,8 @@ def test_native_table_is_the_models(weights: list[int], size: int) -> None:
 
 
 def test_published_tables() -> None:
-    data = os.environ.get("ONVM_SHARED_DATA")
-    path = Path(data) if data else Path(__file__).resolve().parents[4] / "shared" / "data"
-    if not (path / "lb").is_dir():
-        pytest.skip("shared test data is not there (ONVM_SHARED_DATA)")
     checked = 0
-    for vector in json.loads((path / "lb" / "maglev_vectors.json").read_text())["vectors"]:
+    for vector in json.loads(need_data("lb", "maglev_vectors.json").read_text())["vectors"]:
         size, given_permutations = vector["table_size"], vector.get("permutations")
         if given_permutations is None:
             continue

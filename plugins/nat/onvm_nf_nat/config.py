@@ -57,13 +57,13 @@ class NatConfig(msgspec.Struct, frozen=True):
             return self
         if not 1 <= int(number) <= blocks:
             raise ConfigError(
-                f"at least {number} expected, so that {instance} has a block of ports of its own",
+                f"expected at least {number}, a block of ports for each instance up to {instance}",
                 field="blocks", value=blocks,
             )  # fmt: skip
         length = len(self.ports) // blocks
         if length == 0:
             raise ConfigError(
-                f"at most {len(self.ports)} expected, the number of ports", field="blocks",
+                f"expected at most {len(self.ports)}, the number of ports", field="blocks",
                 value=blocks,
             )  # fmt: skip
         first = self.ports.start + (int(number) - 1) * length

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +10,12 @@ import pytest
 from onvm_nf_nat import Nat
 from onvm_nf_nat.config import load
 from onvm_nf_nat.model import Drop, NatModel
-from scapy.error import Scapy_Exception
+from shared_data import captures, frames_of
 
 from onvm_sdk.headers import ICMP, L3, L4, TCP, UDP, checksum, read_headers
 from onvm_sdk.testing import Runner
 from onvm_sdk.testing.frames import icmp_error, is_sound
-from onvm_sdk.testing.runner import load_frames
 from onvm_sdk.verdict import Verdict
-
-GIVEN = os.environ.get("ONVM_SHARED_DATA")
-DATA = Path(GIVEN) if GIVEN else Path(__file__).resolve().parents[4] / "shared" / "data"
-if not DATA.is_dir():
-    pytest.skip("shared test data is not there (ONVM_SHARED_DATA)", allow_module_level=True)
 
 NS = 1_000_000_000
 FRAMES_MAX = 500
@@ -34,23 +27,6 @@ CONFIGURATIONS: list[dict[str, Any]] = [
         "filtering": "address-and-port-dependent", "max_sessions": 64,
     },
 ]  # fmt: skip
-
-
-def captures() -> list[Path]:
-    """The first two and the smallest of each folder, and all malformed ones."""
-    chosen: list[Path] = []
-    for folder in sorted((DATA / "pcap").iterdir()):
-        files = sorted(folder.iterdir())
-        few = {*files[:2], min(files, key=lambda path: path.stat().st_size)}
-        chosen += files if folder.name == "malformed" else sorted(few)
-    return chosen
-
-
-def frames_of(path: Path) -> list[bytes]:
-    try:
-        return [frame[:9000] for frame in load_frames(path)[:FRAMES_MAX]]
-    except Scapy_Exception as error:
-        pytest.skip(f"scapy does not read it: {error}")
 
 
 def swapped(frame: bytes) -> bytes:
@@ -81,7 +57,7 @@ def is_translatable(frame: bytes) -> bool:
 @pytest.mark.parametrize("config", CONFIGURATIONS, ids=["default", "small"])
 @pytest.mark.parametrize("path", captures(), ids=lambda path: path.name)
 def test_kernel_agrees_with_model_on_capture(path: Path, config: dict[str, Any]) -> None:
-    frames, model = frames_of(path), NatModel(load(config))
+    frames, model = frames_of(path, FRAMES_MAX), NatModel(load(config))
     with Runner(Nat, config=config) as runner:
         for reverse in (False, True):
             result = runner.run(frames, reverse=reverse, now_ns=NS)
@@ -101,7 +77,7 @@ def test_kernel_agrees_with_model_on_capture(path: Path, config: dict[str, Any])
 
 @pytest.mark.parametrize("path", captures(), ids=lambda path: path.name)
 def test_replies_come_back_to_the_original_ends(path: Path) -> None:
-    frames = [frame for frame in frames_of(path) if is_translatable(frame)]
+    frames = [frame for frame in frames_of(path, FRAMES_MAX) if is_translatable(frame)]
     with Runner(Nat) as runner:
         left = runner.run(frames)
         assert set(left.verdicts) <= {Verdict.NEXT}
@@ -122,7 +98,7 @@ def test_replies_come_back_to_the_original_ends(path: Path) -> None:
 
 @pytest.mark.parametrize("path", captures(), ids=lambda path: path.name)
 def test_errors_about_what_left_come_back_about_the_original(path: Path) -> None:
-    frames = [frame for frame in frames_of(path)[:100] if is_translatable(frame)]
+    frames = [frame for frame in frames_of(path, FRAMES_MAX)[:100] if is_translatable(frame)]
     with Runner(Nat) as runner:
         left = runner.run(frames).packets
         errors = [

@@ -253,8 +253,8 @@ def test_udp_without_checksum_stays_without() -> None:  # RFC 3022 4.1
         ({"ports": "0-70000"}, "nat.toml: ports: '0-70000': expected ports within"),
         ({"inside": ["10.0.0.1/8"]}, "nat.toml: inside[0]: '10.0.0.1/8': expected an IPv4 network"),
         ({"udp_s": 60}, "nat.toml: udp_s: 60: expected `int` >= 120"),
-        ({"filtering": "no"}, "nat.toml: filtering: 'no': invalid enum value"),
-        ({"colour": 1}, "nat.toml: object contains unknown field `colour`"),
+        ({"filtering": "no"}, "nat.toml: filtering: 'no': expected one of address-and-port-"),
+        ({"colour": 1}, "nat.toml: colour: 1: expected one of external, "),
     ],
 )
 def test_mistakes_name_file_field_value_and_expectation(config: dict, message: str) -> None:
@@ -401,9 +401,9 @@ def test_instance_has_a_block_of_its_own() -> None:
     assert config.of_instance("").ports == range(1000, 2000)
     assert load({}).of_instance("nat-1").ports == load({}).ports
     assert load({"blocks": 0}).of_instance("nat-7").ports == load({}).ports
-    with pytest.raises(ConfigError, match="blocks: 4: at least 5 expected"):
+    with pytest.raises(ConfigError, match="blocks: 4: expected at least 5"):
         config.of_instance("nat-5")
-    with pytest.raises(ConfigError, match="blocks: 1: at least 2 expected"):
+    with pytest.raises(ConfigError, match="blocks: 1: expected at least 2"):
         load({}).of_instance("nat-2")
     with pytest.raises(ConfigError, match="at most 3 expected"):
         load({"ports": "1-3", "blocks": 4}).of_instance("nat-1")

@@ -39,12 +39,14 @@ def through(bed: Bed, capture: str, chain: tuple[str, ...], output: Path) -> Non
     bed.chain(1, ports, chain, track_flows=len(capture) % 2 == 0)
     bed.until(
         lambda: bool(bed.plane.read_port(near).is_finished) and bed.is_drained(),
-        TIMEOUT_S, f"{capture} through {chain}",
-    )  # fmt: skip
+        TIMEOUT_S,
+        f"{capture} through {chain}",
+    )
     bed.until(
         lambda: bed.plane.read_plane().buffers_free == bed.plane.read_plane().buffers_total,
-        2, f"buffers are back after {capture} through {chain}",
-    )  # fmt: skip
+        2,
+        f"buffers are back after {capture} through {chain}",
+    )
     drops = {key: n - before[key] for key, n in total_drops(bed).items() if n != before[key]}
     say(
         capture=capture,
@@ -66,9 +68,16 @@ def main() -> None:
     with Bed(Path(directory), ring_length=1024) as bed:
         for group in groups:
             bed.start(
-                sys.executable, "-P", "-m", "onvm_sdk.runtime", "--socket", bed.manager.attach_path,
-                "--nf", group, "--leave-with-manager",
-            )  # fmt: skip
+                sys.executable,
+                "-P",
+                "-m",
+                "onvm_sdk.runtime",
+                "--socket",
+                bed.manager.attach_path,
+                "--nf",
+                group,
+                "--leave-with-manager",
+            )
         bed.until(lambda: all(map(bed.serving, NFS)), 20, "NFs serve")
         for number, capture in enumerate(captures):
             for chain in chains:

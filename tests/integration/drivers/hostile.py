@@ -36,8 +36,9 @@ def main() -> None:
             bed.kill(process)
             bed.until(
                 lambda hosts=hosts: all(host.state is HostState.DEAD for host in hosts),
-                5, f"{mode} is gone",
-            )  # fmt: skip
+                5,
+                f"{mode} is gone",
+            )
             bed.run(0.02)
             can_attach = bool(bed.serving("good")) and good.poll() is None
             bed.drain()

@@ -39,9 +39,14 @@ def main() -> None:
     """Run it."""
     (directory,) = sys.argv[1:]
     settings = {
-        "n_workers": 2, "worker_nodes": (0, NOWHERE), "memory_nodes": (0, NOWHERE),
-        "n_buffers": BUFFERS, "ring_length": 2048, "high_percent": 100, "low_percent": 99,
-    }  # fmt: skip
+        "n_workers": 2,
+        "worker_nodes": (0, NOWHERE),
+        "memory_nodes": (0, NOWHERE),
+        "n_buffers": BUFFERS,
+        "ring_length": 2048,
+        "high_percent": 100,
+        "low_percent": 99,
+    }
     with Bed(Path(directory), **settings) as bed:
         before = bed.plane.read_plane().areas
         victim = start(bed, "victim")
@@ -69,8 +74,11 @@ def main() -> None:
         balance = bed.balance()
         say(
             nodes=[[area.node, area.total, area.free, area.bind_errno != 0] for area in before],
-            used_up=used_up, meanwhile=meanwhile, drained=drained, balance=balance,
-        )  # fmt: skip
+            used_up=used_up,
+            meanwhile=meanwhile,
+            drained=drained,
+            balance=balance,
+        )
 
 
 main()

@@ -15,13 +15,32 @@ from onvm_core.scaling.autoscaler import Decision
 
 LATENCY = Latency(None, None)
 CLIENT = GeneratorReport(
-    port="client-1", opened=9, completed=9, failed=0, requests=50, replies=50, lost=0,
-    bad_checksum=0, bad_payload=0, out_of_order=0, unexpected=0, rtt=LATENCY,
-)  # fmt: skip
+    port="client-1",
+    opened=9,
+    completed=9,
+    failed=0,
+    requests=50,
+    replies=50,
+    lost=0,
+    bad_checksum=0,
+    bad_payload=0,
+    out_of_order=0,
+    unexpected=0,
+    rtt=LATENCY,
+)
 REPORT = Report(
-    rx=100, originated=0, tx=100, drops={}, nfs=[], ports=[], generators=[CLIENT],
-    buffers=BufferReport(10, 10, 0), flows=3, seconds=1.0, mpps=0.1,
-)  # fmt: skip
+    rx=100,
+    originated=0,
+    tx=100,
+    drops={},
+    nfs=[],
+    ports=[],
+    generators=[CLIENT],
+    buffers=BufferReport(10, 10, 0),
+    flows=3,
+    seconds=1.0,
+    mpps=0.1,
+)
 OUT = Decision(0.0, "inspect", "policy", 1, 2, "utilisation 75%", None, ["started inspect-2"], 90.0)
 
 
@@ -58,9 +77,13 @@ def test_any_loss_is_named(changes: dict[str, Any], line: str) -> None:
 
 
 VIEW = View(
-    elapsed_s=5.0, pps=[100.0, 2000.0], completed=12, failed=0, decisions=[OUT],
+    elapsed_s=5.0,
+    pps=[100.0, 2000.0],
+    completed=12,
+    failed=0,
+    decisions=[OUT],
     instances=[("inspect-1", "active", 0.75), ("inspect-2", "standby", None)],
-)  # fmt: skip
+)
 
 
 @pytest.mark.parametrize("is_terminal", [True, False])

@@ -26,7 +26,7 @@ class Lame:
         Lame.made += 1
 
     def obstacle(self) -> str:
-        return "expected a kernel with wings"
+        return "the kernel has no wings"
 
 
 class Fine(Lame):
@@ -55,7 +55,11 @@ def test_launcher_is_made_once_and_only_when_wanted() -> None:
     ("name", "line"),
     [
         ("none", "onvm.toml: nfs.hop.launcher: 'none': expected one of fine, lame, lost"),
-        ("lame", "onvm.toml: nfs.hop.launcher: 'lame': expected a kernel with wings"),
+        (
+            "lame",
+            "onvm.toml: nfs.hop.launcher: 'lame': expected a launcher that works here: "
+            "the kernel has no wings",
+        ),
     ],
 )
 def test_refusal_names_file_field_value_and_reason(name: str, line: str) -> None:

@@ -61,7 +61,7 @@ def test_picture_is_written(tmp_path: Path, name: str) -> None:
 def test_mistakes_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match=r"expected a name that ends with .png or .svg"):
         check_plot(tmp_path / "a.pdf")
-    with pytest.raises(ConfigError, match="its folder is not there"):
+    with pytest.raises(ConfigError, match="expected a file in an existing folder"):
         check_plot(tmp_path / "none" / "a.png")
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(ConfigError, match=r"pip install 'onvm\[plot\]'"):

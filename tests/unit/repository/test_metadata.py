@@ -13,8 +13,10 @@ import pytest
 
 ROOT = Path(__file__).parents[3]
 PROJECTS = [ROOT, *(path.parent for path in sorted(ROOT.glob("plugins/*/pyproject.toml")))]
-TYPES = [kind["directory"] for kind in tomllib.loads((ROOT / "pyproject.toml").read_text())
-         ["tool"]["towncrier"]["type"]]  # fmt: skip
+TYPES = [
+    kind["directory"]
+    for kind in tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["towncrier"]["type"]
+]
 
 
 def meson_version(project: Path) -> str:
@@ -35,8 +37,11 @@ def test_the_version_stands_once(project: Path) -> None:
 def test_the_installed_package_has_it() -> None:
     assert version("onvm") == meson_version(ROOT)
     assert {url.split(",")[0] for url in metadata("onvm").get_all("Project-URL") or []} >= {
-        "Source", "Documentation", "Changelog", "Issues",
-    }  # fmt: skip
+        "Source",
+        "Documentation",
+        "Changelog",
+        "Issues",
+    }
 
 
 def test_the_citation_names_it() -> None:
@@ -56,7 +61,10 @@ def test_the_changelog_can_be_made() -> None:
     pytest.importorskip("towncrier", reason="towncrier is not installed")
     done = subprocess.run(
         [sys.executable, "-m", "towncrier", "build", "--draft", "--version", "9.9.9"],
-        cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     assert "## 9.9.9" in done.stdout

@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import csv
 import gzip
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from scapy.utils import RawPcapReader
-
-ROOT = Path(__file__).resolve().parents[3]
-SHARED_DATA = Path(os.environ.get("ONVM_SHARED_DATA", ROOT.parent / "shared" / "data"))
+from shared_data import DATA, need_data
 
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder of shared captures: ONVM_SHARED_DATA, or beside the repository."""
-    if not SHARED_DATA.is_dir():
-        pytest.skip(f"no shared data at {SHARED_DATA}")
-    return SHARED_DATA
+    """The folder of shared data."""
+    return need_data()
 
 
 def _frames_of(path: Path) -> Iterator[bytes]:
@@ -50,6 +45,6 @@ def packets(shared_data: Path, capture: str) -> list[tuple[dict[str, str], bytes
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """One test per capture, so that a failure names it."""
     if "capture" in metafunc.fixturenames:
-        root = SHARED_DATA / "pcap"
+        root = DATA / "pcap"
         names = sorted(str(p.relative_to(root)) for p in root.rglob("*") if p.is_file())
         metafunc.parametrize("capture", names or [""])

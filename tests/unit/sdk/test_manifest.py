@@ -46,7 +46,7 @@ def test_a_manifest_and_its_defaults(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("schema = 1", "schema = 2", "schema: 2: 1 expected"),
+        ("schema = 1", "schema = 2", "schema: 2: expected 1"),
         ('name = "blocker"', 'name = "Bad Name"', "name: 'Bad Name'"),
         ('name = "blocker"', "", "name"),
         ('sdk = ">=0.1,<1"', 'sdk = ">=2"', "sdk: '>=2'"),
@@ -56,14 +56,14 @@ def test_a_manifest_and_its_defaults(tmp_path: Path) -> None:
         (
             '"originate"]',
             '"fly"]',
-            "permissions[2]: 'fly': one of read, rewrite, drop, originate expected",
+            "permissions[2]: 'fly': expected one of read, rewrite, drop, originate",
         ),
         ('type = "path"', 'type = "pth"', "config.rules.type: 'pth'"),
         ("default = [53]", "default = [99999]", "config.ports.default[0]: 99999"),
         ("schema = 1", "schema = 1\ncores = -1", "cores: -1"),
         ("schema = 1", "schema = 1\nburst_size = 4096", "burst_size: 4096"),
         ("schema = 1", "schema = 1\nunknown = 1", "unknown"),
-        ("schema = 1", "schema =", "TOML expected"),
+        ("schema = 1", "schema =", "expected TOML"),
     ],
 )
 def test_mistakes_are_named(tmp_path: Path, old: str, new: str, said: str) -> None:
@@ -86,12 +86,12 @@ def test_configuration_gets_defaults_and_paths_of_its_folder(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("config", "said"),
     [
-        ({}, "rules: a value of type path expected"),
-        ({"rules": "x", "prots": 1}, "prots: 1: one of these keys expected: ports, rules, mode"),
-        ({"rules": 3}, "rules: 3: a value of type path expected"),
-        ({"rules": "x", "ports": [1, 70000]}, "ports[1]: 70000: at most 65535 expected"),
-        ({"rules": "x", "ports": [True]}, "ports[0]: True: a value of type int expected"),
-        ({"rules": "x", "mode": "ajar"}, "mode: 'ajar': one of 'open', 'closed' expected"),
+        ({}, "rules: expected a value of type path"),
+        ({"rules": "x", "prots": 1}, "prots: 1: expected one of these keys: ports, rules, mode"),
+        ({"rules": 3}, "rules: 3: expected a value of type path"),
+        ({"rules": "x", "ports": [1, 70000]}, "ports[1]: 70000: expected at most 65535"),
+        ({"rules": "x", "ports": [True]}, "ports[0]: True: expected a value of type int"),
+        ({"rules": "x", "mode": "ajar"}, "mode: 'ajar': expected one of 'open', 'closed'"),
     ],
 )
 def test_configuration_mistakes(tmp_path: Path, config: dict[str, Any], said: str) -> None:
@@ -116,5 +116,5 @@ def test_manifest_is_found_without_importing(tmp_path: Path, monkeypatch: Any) -
     monkeypatch.syspath_prepend(str(tmp_path))
     assert find_manifest("strange_nf") == package / "onvm-nf.toml"
     assert find_manifest("strange_nf.inner") == package / "onvm-nf.toml"
-    with pytest.raises(ManifestError, match="an installed module expected"):
+    with pytest.raises(ManifestError, match="expected an installed module"):
         find_manifest("not_there_at_all")

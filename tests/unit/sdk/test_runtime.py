@@ -224,17 +224,17 @@ def test_an_unknown_nf_is_one_line_and_exit_status_2(tmp_path: Path) -> None:
     command = [sys.executable, "-P", "-m", "onvm_sdk.runtime", "--socket", str(tmp_path / "s")]
     done = subprocess.run([*command, "--nf", "nope"], capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert done.stderr == "onvm: nf: 'nope': an installed NF expected\n"
+    assert done.stderr == "onvm: nf: 'nope': expected an installed NF\n"
 
 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--nf", "x"], "--socket: a value expected"),
-        (["--socket"], "--socket: a value expected"),
-        (["--socket", "s", "--nf", "x", "--core=a"], "--core: 'a': a number expected"),
-        (["--sock", "s"], "'--sock': one of --socket, --nf,"),
-        (["--socket=s", "--nf=x", "--config=y=f"], "--config: 'y=f': NAME=FILE expected"),
+        (["--nf", "x"], "--socket: expected a value"),
+        (["--socket"], "--socket: expected a value"),
+        (["--socket", "s", "--nf", "x", "--core=a"], "--core: 'a': expected a number"),
+        (["--sock", "s"], "'--sock': expected one of --socket, --nf,"),
+        (["--socket=s", "--nf=x", "--config=y=f"], "--config: 'y=f': expected NAME=FILE"),
     ],
 )
 def test_mistakes_on_the_command_line(

@@ -82,15 +82,15 @@ def test_empty_file_is_a_manager_without_anything(packages: list[NfPackage]) -> 
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("a = ", "f.toml: not TOML: Invalid value (at end of document)"),
-        ("\n\nx y", "f.toml: not TOML: Expected '=' after a key in a key/value pair (at line 3, "),
+        ("a = ", "f.toml: expected TOML: Invalid value (at end of document)"),
+        ("\n\nx y", "f.toml: expected TOML: Expected '=' after a key in a key/value pair (at "),
         (b"\n\xff", "f.toml: expected UTF-8 text (line 2)"),
-        ("port = 1", "f.toml: port: unknown: did you mean 'ports'?"),
-        ("zzz = 1", "f.toml: zzz: unknown: expected one of chains, dataplane, exporters,"),
-        ("[dataplane]\nworker = 2", "f.toml: dataplane.worker: unknown: did you mean 'workers'?"),
+        ("port = 1", "f.toml: port: expected one of chains, dataplane, exporters, "),
+        ("zzz = 1", "f.toml: zzz: expected one of chains, dataplane, exporters,"),
+        ("[dataplane]\nworker = 2", "f.toml: dataplane.worker: expected one of buffer_size, "),
         ("[dataplane]\nworkers = 0", "f.toml: dataplane.workers: 0: expected `int` >= 1"),
         ('[dataplane]\nworkers = "2"', "f.toml: dataplane.workers: '2': expected `int`, got `str`"),
-        ('[dataplane]\nidle = "lazy"', "f.toml: dataplane.idle: 'lazy': invalid enum value 'lazy'"),
+        ('[dataplane]\nidle = "lazy"', "f.toml: dataplane.idle: 'lazy': expected one of adaptive"),
         (
             "[dataplane]\nring_length = 1000",
             "f.toml: dataplane.ring_length: 1000: expected a",
@@ -104,16 +104,16 @@ def test_empty_file_is_a_manager_without_anything(packages: list[NfPackage]) -> 
         ),
         ("dataplane = 3", "f.toml: dataplane: 3: expected `object`, got `int`"),
         ("ports = 3", "f.toml: ports: 3: expected `object`, got `int`"),
-        ('[ports.a]\nurl = "null:"', "f.toml: ports.a.url: unknown: did you mean 'uri'?"),
-        ("[ports.a]", "f.toml: ports.a: object missing required field `uri`"),
+        ('[ports.a]\nurl = "null:"', "f.toml: ports.a.url: expected one of classifier, "),
+        ("[ports.a]", "f.toml: ports.a.uri: expected a value"),
         ("[ports.a]\nuri = 3", "f.toml: ports.a.uri: 3: expected `str`, got `int`"),
         ('[ports.a]\nuri = "null"', "f.toml: ports.a.uri: 'null': expected SCHEME:TARGET"),
-        ('[ports.a]\nuri = "nul:"', "f.toml: ports.a.uri: 'nul': did you mean 'null'?"),
+        ('[ports.a]\nuri = "nul:"', "f.toml: ports.a.uri: 'nul': expected one of null, pcap; did"),
         ('[ports."a b"]\nuri = "null:"', "f.toml: ports: 'a b': expected a name of 1 to 20"),
         ("[nfs.firewal]", "f.toml: nfs.firewal.plugin: 'firewal': expected an installed NF"),
         ("[nfs.nat]\ninstances = -1", "f.toml: nfs.nat.instances: -1: expected `int` >= 0"),
-        ('[nfs.nat]\nconfig = "none"', "f.toml: nfs.nat.config: 'none': no such file"),
-        ("[nfs.nat.config]\nprt = 1", "f.toml: nfs.nat.config.prt: 1: one of these keys expected"),
+        ('[nfs.nat]\nconfig = "none"', "f.toml: nfs.nat.config: 'none': expected a file that"),
+        ("[nfs.nat.config]\nprt = 1", "f.toml: nfs.nat.config.prt: 1: expected one of these keys"),
         ("[nfs.nat.config]\nport = 70000", "f.toml: nfs.nat.config.port: 70000: "),
         (
             '[nfs.nat]\nlauncher = "boat"',
@@ -128,10 +128,10 @@ def test_empty_file_is_a_manager_without_anything(packages: list[NfPackage]) -> 
             "f.toml: nfs.nat.launcher: 'process': expected none: it is fused, set fused[0].l",
         ),
         ("[[fused]]\nnfs = []", "f.toml: fused[0].nfs: []: expected `array` of length >= 1"),
-        ('[[fused]]\nnfs = ["natt"]', "f.toml: fused[0].nfs: 'natt': there is none"),
+        ('[[fused]]\nnfs = ["natt"]', "f.toml: fused[0].nfs: 'natt': expected a defined name"),
         (
             GOOD.replace('"wan"\n', '"wann"\n'),
-            "f.toml: chains.main.out: 'wann': did you mean 'wan'?",
+            "f.toml: chains.main.out: 'wann': expected one of lan, wan; did you mean 'wan'?",
         ),
         (
             GOOD.replace('"nat"]', '"natt"]'),
@@ -152,7 +152,7 @@ def test_empty_file_is_a_manager_without_anything(packages: list[NfPackage]) -> 
         (GOOD + "[scale.nat]\nmin = 0\n", "f.toml: scale.nat.min: 0: expected `int` >= 1"),
         (GOOD + "[scale.nat]\ntarget = 1.5\n", "f.toml: scale.nat.target: 1.5: expected `float`"),
         (GOOD + "[scale.nat]\ntarget = nan\n", "f.toml: scale.nat.target: nan: expected `float`"),
-        (GOOD + "[scale.nat]\nmaxx = 1\n", "f.toml: scale.nat.maxx: unknown: did you mean 'max'?"),
+        (GOOD + "[scale.nat]\nmaxx = 1\n", "f.toml: scale.nat.maxx: expected one of cooldown_s, "),
         (GOOD + "[scale.natt]\n", "f.toml: scale: 'natt': expected a service that an NF of this"),
         (
             GOOD + '[[fused]]\nnfs = ["firewall", "nat"]\n[scale.nat]\n[scale.firewall]\n',
@@ -163,13 +163,13 @@ def test_empty_file_is_a_manager_without_anything(packages: list[NfPackage]) -> 
             "f.toml: exporters.a.interval_s: 0: expected `float` >= 0.1",
         ),
         ("[faults]\nhang_ms = -1", "f.toml: faults.hang_ms: -1: expected `int` >= 0"),
-        ("[faults]\nhang = 1", "f.toml: faults.hang: unknown: did you mean 'hang_ms'?"),
+        ("[faults]\nhang = 1", "f.toml: faults.hang: expected one of hang_ms, ready_s; did "),
         (
             GOOD.replace('in = "lan"', 'in = "lan"\non_failure = "retry"'),
-            "f.toml: chains.main.on_failure: 'retry': invalid enum value 'retry'",
+            "f.toml: chains.main.on_failure: 'retry': expected one of bypass, drop, wait",
         ),
         ("[chains.a]\nin = 1\nout = 'b'", "f.toml: chains.a.in: 1: expected `str`, got `int`"),
-        ("a = " + "[" * 5000, "f.toml: not TOML: nested too deeply"),
+        ("a = " + "[" * 5000, "f.toml: expected TOML with fewer levels"),
     ],
 )
 def test_mistake_is_one_line(text: str | bytes, line: str, packages: list[NfPackage]) -> None:
@@ -184,13 +184,18 @@ def test_mistake_is_one_line(text: str | bytes, line: str, packages: list[NfPack
     [
         (
             '[scale.nat]\npolicy = "utilization"',
-            "f.toml: scale.nat.policy: 'utilization': did you mean 'utilisation'?",
+            "f.toml: scale.nat.policy: 'utilization': "
+            "expected one of utilisation; did you mean 'utilisation'?",
         ),
         (
             "[scale.nat.options]\nspeed = 3",
             "f.toml: scale.nat.options.speed: 3: expected no options for this policy",
         ),
-        ("[exporters.jsonn]", "f.toml: exporters.jsonn.kind: 'jsonn': did you mean 'jsonl'?"),
+        (
+            "[exporters.jsonn]",
+            "f.toml: exporters.jsonn.kind: 'jsonn': "
+            "expected one of jsonl, prometheus; did you mean 'jsonl'?",
+        ),
         (
             '[exporters.a]\nkind = "jsonl"',
             "f.toml: exporters.a.options.file: expected the path of a file",

@@ -251,7 +251,7 @@ def test_source_that_refuses_says_why_to_who_reads(world: World) -> None:
     world.says(world.source, codec.REFUSED, b"no snapshot")
     with pytest.raises(ConfigError, match="no snapshot"):
         world.handovers.read(world.source, 100)
-    with pytest.raises(ConfigError, match="is not to leave"):
+    with pytest.raises(ConfigError, match="hands its state to another host"):
         world.handovers.read(world.source, 100)
 
 
@@ -280,9 +280,9 @@ def test_successor_that_refuses_or_dies_or_has_no_room_is_told(world: World) -> 
     world.handovers.on_gone(world.successor)
     assert given.look(78) == ("failed", "a-1 is gone")
     assert given.look(79) == ("failed", "it is not known")
-    with pytest.raises(ConfigError, match="no state of @79 was begun with"):
+    with pytest.raises(ConfigError, match="'@79': expected a state that has begun"):
         given.give(world.successor, 79, [(0, b"1")], is_first=False)
-    with pytest.raises(ConfigError, match="a-2 does not serve"):
+    with pytest.raises(ConfigError, match="'a-2': expected a serving instance"):
         given.give(world.source, 80, [], is_first=True)
     world.unsent = 1 << 20  # its socket is full: nothing is lost
     world.sent.clear()

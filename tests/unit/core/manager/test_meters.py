@@ -49,12 +49,23 @@ class World:
         n = int(pps * seconds)
         turns = n // BURST
         self.plane.hosts[host.slot].load = LoadCounters(
-            packets=n, done=n, busy_cycles=n * CYCLES, idle_cycles=int(seconds * 1e9) - n * CYCLES,
-            loops=turns, shed=0, reserved=0, peak=BURST, latency=NO_LOAD.latency,
+            packets=n,
+            done=n,
+            busy_cycles=n * CYCLES,
+            idle_cycles=int(seconds * 1e9) - n * CYCLES,
+            loops=turns,
+            shed=0,
+            reserved=0,
+            peak=BURST,
+            latency=NO_LOAD.latency,
             turns=TurnSums(
-                turns, n, n * BURST, n * CYCLES, turns * BURST * BURST * CYCLES,
+                turns,
+                n,
+                n * BURST,
+                n * CYCLES,
+                turns * BURST * BURST * CYCLES,
             ),
-        )  # fmt: skip
+        )
         self.pass_time(seconds)
 
 
@@ -121,9 +132,16 @@ def test_host_with_packets_that_makes_no_progress_hangs(
     world.pass_time(0.1)
     world.work(host, 1000)
     world.plane.hosts[host.slot].load = LoadCounters(
-        packets=300, done=200, busy_cycles=0, idle_cycles=0, loops=3, shed=0, reserved=100,
-        peak=100, latency=NO_LOAD.latency,
-    )  # fmt: skip
+        packets=300,
+        done=200,
+        busy_cycles=0,
+        idle_cycles=0,
+        loops=3,
+        shed=0,
+        reserved=100,
+        peak=100,
+        latency=NO_LOAD.latency,
+    )
     found: list[tuple[NfHost, str]] = []
     for _ in range(5):
         world.pass_time(0.1)
@@ -143,9 +161,16 @@ def test_excused_host_does_not_count_as_hung(world: World, monkeypatch: pytest.M
     watch = HangWatch(world.registry, world.meters, 0.2, lambda one: one is host)
     world.pass_time(0.1)
     world.plane.hosts[host.slot].load = LoadCounters(
-        packets=300, done=200, busy_cycles=0, idle_cycles=0, loops=3, shed=0, reserved=100,
-        peak=100, latency=NO_LOAD.latency,
-    )  # fmt: skip
+        packets=300,
+        done=200,
+        busy_cycles=0,
+        idle_cycles=0,
+        loops=3,
+        shed=0,
+        reserved=100,
+        peak=100,
+        latency=NO_LOAD.latency,
+    )
     for _ in range(9):
         world.pass_time(0.1)
         assert watch.turn() == []

@@ -142,48 +142,85 @@ HALF = Need(cores=0.5)
 # what, policy, topology, workers, needs, CPUs of each and whether they are its own
 ROWS = {
     "each a core of its own, then siblings": (
-        Balanced(), ONE, [0], [ANY] * 9,
+        Balanced(),
+        ONE,
+        [0],
+        [ANY] * 9,
         [(cpu, True) for cpu in range(1, 8)] + [(9, False), (10, False)],
     ),
     "nodes of the packets": (
-        Balanced(), TWO, [1], [WAN, LAN, WAN], [(3, True), (0, True), (5, True)],
+        Balanced(),
+        TWO,
+        [1],
+        [WAN, LAN, WAN],
+        [(3, True), (0, True), (5, True)],
     ),
     "a core elsewhere comes before sharing": (
-        Balanced(), TWO, [1], [WAN] * 16, [(cpu, True) for cpu in range(3, 33, 2)] + [(0, True)],
+        Balanced(),
+        TWO,
+        [1],
+        [WAN] * 16,
+        [(cpu, True) for cpu in range(3, 33, 2)] + [(0, True)],
     ),
     "but not for who is to be with its packets": (
-        Balanced(), TWO, [1], [WAN_ONLY] * 16,
+        Balanced(),
+        TWO,
+        [1],
+        [WAN_ONLY] * 16,
         [(cpu, True) for cpu in range(3, 33, 2)] + [(35, False)],
     ),
     "node without memory last": (
-        Balanced(), FOUR, [0], [Need(node=3), Need(node=3, memory_mib=600)],
+        Balanced(),
+        FOUR,
+        [0],
+        [Need(node=3), Need(node=3, memory_mib=600)],
         [(24, True), (1, True)],
     ),
     "several cores are of one node": (
-        Balanced(), TWO, [0], [Need(cores=15.5, node=0), Need(cores=3, node=0)],
-        [((1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31), True),
-         ((2, 4, 6), True)],
+        Balanced(),
+        TWO,
+        [0],
+        [Need(cores=15.5, node=0), Need(cores=3, node=0)],
+        [((1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31), True), ((2, 4, 6), True)],
     ),
     "two CPUs, one for the worker": (
-        Balanced(), PAIR, [0], [ANY, ANY], [(1, True), (1, False)],
+        Balanced(),
+        PAIR,
+        [0],
+        [ANY, ANY],
+        [(1, True), (1, False)],
     ),
     "nothing but the worker's core": (Balanced(), SMT_PAIR, [0], [ANY], [(1, False)]),
     "nothing but the worker's CPU": (Balanced(), LONELY, [0], [ANY], [(0, False)]),
     "workers everywhere: the least loaded": (
-        Balanced(), PAIR, [0, 1], [ANY, HALF, HALF, HALF],
+        Balanced(),
+        PAIR,
+        [0, 1],
+        [ANY, HALF, HALF, HALF],
         [(0, False), (1, False), (1, False), (0, False)],
     ),
     "a usual need and a quota of half a CPU": (
-        Balanced(), Topology((Cpu(0, 0), Cpu(1, 1)), (), 256, 0.5), [0], [ANY], [(1, True)],
+        Balanced(),
+        Topology((Cpu(0, 0), Cpu(1, 1)), (), 256, 0.5),
+        [0],
+        [ANY],
+        [(1, True)],
     ),
     "packed until a CPU is full": (
-        Pack(), ONE, [0], [HALF, HALF, HALF, ANY, HALF],
+        Pack(),
+        ONE,
+        [0],
+        [HALF, HALF, HALF, ANY, HALF],
         [(1, True), (1, False), (2, True), (3, True), (2, False)],
     ),
     "packed beyond what fits": (
-        Pack(), PAIR, [0], [HALF, ANY], [(1, True), (1, False)],
+        Pack(),
+        PAIR,
+        [0],
+        [HALF, ANY],
+        [(1, True), (1, False)],
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("row", ROWS)
@@ -200,35 +237,53 @@ REASONS = [
     (Balanced(), TWO, [1], [WAN], "a whole core of NUMA node 1, where its packets are"),
     (Balanced(), ONE, [0], [ANY], "a whole core of NUMA node 0"),
     (
-        Balanced(), TWO, [0], [Need(cores=16, node=0)],
+        Balanced(),
+        TWO,
+        [0],
+        [Need(cores=16, node=0)],
         "16 whole cores of NUMA node 1: none is free on NUMA node 0, where its packets are",
     ),
     (Balanced(), PAIR, [0], [HALF, ANY], "shared with nf-0: no whole core is free"),
     (Balanced(), LONELY, [0], [ANY], "shared with a worker: no whole core is free"),
     (
-        Balanced(), SMT_PAIR, [], [ANY, ANY],
+        Balanced(),
+        SMT_PAIR,
+        [],
+        [ANY, ANY],
         "its core is shared with nf-0: no whole core is free",
     ),
     (Pack(), ONE, [0], [HALF, HALF], "shared with nf-0: it fits there"),
     (Balanced(), PAIR, [0], [Need(cores=3)], "it needs 3 cores, 2 CPUs may be used here"),
     (
-        Balanced(), PAIR, [0], [Need(cores=2)],
+        Balanced(),
+        PAIR,
+        [0],
+        [Need(cores=2)],
         "it needs 2 CPUs of a NUMA node, no node has as many for NFs",
     ),
     (
-        Balanced(), FOUR, [0], [Need(cores=50)],
+        Balanced(),
+        FOUR,
+        [0],
+        [Need(cores=50)],
         "it needs 50 cores, its cgroup grants 48 CPUs of time",
     ),
     (
-        Balanced(), PAIR, [0], [Need(memory_mib=1500), Need(memory_mib=600)],
+        Balanced(),
+        PAIR,
+        [0],
+        [Need(memory_mib=1500), Need(memory_mib=600)],
         "it needs 600 MiB of memory, 548 of 2048 MiB are left",
     ),
     (Dedicated(), PAIR, [0], [ANY, ANY], "it needs a whole core and none is free"),
     (
-        Dedicated(), TWO, [1], [Need(cores=16, node=1, only_there=True)],
+        Dedicated(),
+        TWO,
+        [1],
+        [Need(cores=16, node=1, only_there=True)],
         "it needs 16 whole cores of a NUMA node and as many are not free on NUMA node 1",
     ),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("row", REASONS, ids=lambda row: row[-1])
@@ -271,9 +326,11 @@ def topologies(draw: st.DrawFn) -> Topology:
         nodes.append(NumaNode(node, 4096, draw(st.integers(0, 4096))))
     kept = draw(st.sets(st.sampled_from(cpus), min_size=1))
     return Topology(
-        tuple(sorted(kept, key=lambda cpu: cpu.number)), tuple(nodes),
-        draw(st.integers(0, 8192)), draw(st.none() | st.floats(0.1, 16)),
-    )  # fmt: skip
+        tuple(sorted(kept, key=lambda cpu: cpu.number)),
+        tuple(nodes),
+        draw(st.integers(0, 8192)),
+        draw(st.none() | st.floats(0.1, 16)),
+    )
 
 
 NEEDS = st.builds(
@@ -424,9 +481,11 @@ def packages() -> list[NfPackage]:
         return NfPackage(name, f"onvm-nf-{name}", "0.1", "x:Y", name, manifest, Path(name))
 
     return [
-        package("firewall", numa="port"), package("nat"), package("lb"),
+        package("firewall", numa="port"),
+        package("nat"),
+        package("lb"),
         package("greedy", memory_mib=1 << 20),
-    ]  # fmt: skip
+    ]
 
 
 def test_plan_shows_each_place_and_why(packages: list[NfPackage]) -> None:

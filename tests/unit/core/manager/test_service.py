@@ -204,9 +204,9 @@ def test_instance_is_run_and_stopped_by_command(world: World) -> None:
         (m.ChainRemoveRequest(name="c"), "chain: 'c': expected a chain (main)"),
         (m.ChainShowRequest(name="c"), "chain show: 'c': expected a chain (main)"),
         (m.CaptureStartRequest(name="c", path="/x"), "capture: 'c': expected a port (in, out)"),
-        (m.CaptureReadRequest(number=1), "capture: 1: no such capture runs"),
+        (m.CaptureReadRequest(number=1), "capture: 1: expected the number of a running capture"),
         (m.ScaleRequest(service="a"), "scale: 'a': expected a service with a policy"),
-        (NfDrainRequest(name="c"), "nf drain: 'c': expected one that was launched here"),
+        (NfDrainRequest(name="c"), "nf drain: 'c': expected an instance"),
     ],
 )
 def test_wrong_request_is_one_line(world: World, wrong: m.Request, line: str) -> None:
@@ -233,7 +233,7 @@ def test_chain_is_changed_while_traffic_runs(world: World) -> None:
 
 
 def test_chain_takes_only_services_that_serve(world: World) -> None:
-    with pytest.raises(ConfigError, match="chain add: 'c': no instance of it serves"):
+    with pytest.raises(ConfigError, match="chain add: 'c': expected a service with an instance"):
         world.ask(m.ChainAddRequest(name="main", near="in", far="out", services=["c"]))
     assert world.plane.chains[1].services == (1, 2)
 
@@ -358,7 +358,7 @@ def test_chain_of_the_cluster_cannot_be_changed_here(world: World) -> None:
     (spec,) = world.plane.chains.values()
     assert spec.number == 5
     assert spec.far_port & 0x8000
-    with pytest.raises(ConfigError, match="it is the cluster's"):
+    with pytest.raises(ConfigError, match="this one is the cluster's"):
         world.ask(m.ChainRemoveRequest(name="wide"))
 
 

@@ -35,37 +35,49 @@ LIMITS = {
     "v2": (
         "0::/x/y",
         {
-            "x/memory.max": str(GIB), "x/memory.current": str(GIB // 2),
+            "x/memory.max": str(GIB),
+            "x/memory.current": str(GIB // 2),
             "x/memory.stat": f"anon 5\ninactive_file {GIB // 4}",
-            "x/y/memory.max": "max", "x/y/memory.current": "5", "x/y/cpu.max": "150000 100000",
+            "x/y/memory.max": "max",
+            "x/y/memory.current": "5",
+            "x/y/cpu.max": "150000 100000",
         },
-        768, 1.5,
+        768,
+        1.5,
     ),
     "v1": (
         "4:memory:/x\n1:cpu,cpuacct:/y\n0::/",
         {
-            "memory/x/memory.limit_in_bytes": str(GIB), "memory/x/memory.usage_in_bytes": "0",
+            "memory/x/memory.limit_in_bytes": str(GIB),
+            "memory/x/memory.usage_in_bytes": "0",
             "memory/memory.limit_in_bytes": "9223372036854771712",
             "memory/memory.usage_in_bytes": "77",
-            "cpu,cpuacct/y/cpu.cfs_quota_us": "50000", "cpu,cpuacct/y/cpu.cfs_period_us": "100000",
-            "cpu,cpuacct/cpu.cfs_quota_us": "-1", "cpu,cpuacct/cpu.cfs_period_us": "100000",
+            "cpu,cpuacct/y/cpu.cfs_quota_us": "50000",
+            "cpu,cpuacct/y/cpu.cfs_period_us": "100000",
+            "cpu,cpuacct/cpu.cfs_quota_us": "-1",
+            "cpu,cpuacct/cpu.cfs_period_us": "100000",
         },
-        1024, 0.5,
+        1024,
+        0.5,
     ),
     "hybrid": (
         "4:memory:/x\n0::/z",
         {
-            "memory/x/memory.limit_in_bytes": str(2 * GIB), "memory/x/memory.usage_in_bytes": "0",
+            "memory/x/memory.limit_in_bytes": str(2 * GIB),
+            "memory/x/memory.usage_in_bytes": "0",
             "unified/z/cpu.max": "max 100000",
         },
-        2048, None,
+        2048,
+        None,
     ),
     "container that sees its own root": (
-        "0::/", {"memory.max": str(GIB), "memory.current": "0", "cpu.max": "200000 100000"},
-        1024, 2.0,
+        "0::/",
+        {"memory.max": str(GIB), "memory.current": "0", "cpu.max": "200000 100000"},
+        1024,
+        2.0,
     ),
     "none": ("0::/", {}, 4096, None),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", LIMITS)
@@ -78,14 +90,24 @@ def test_limits_of_cgroups_count(name: str, tmp_path: Path) -> None:
 
 
 def test_port_has_the_node_of_its_device(tmp_path: Path) -> None:
-    write(tmp_path, {
-        "sys/class/net/eth1/device/numa_node": "1",
-        "sys/class/net/eth2/device/numa_node": "-1",
-        "sys/bus/pci/devices/0000:3b:00.0/numa_node": "2",
-    })  # fmt: skip
+    write(
+        tmp_path,
+        {
+            "sys/class/net/eth1/device/numa_node": "1",
+            "sys/class/net/eth2/device/numa_node": "-1",
+            "sys/bus/pci/devices/0000:3b:00.0/numa_node": "2",
+        },
+    )
     expected = {
-        "af_packet:eth1?queues=2": 1, "af_xdp:eth1": 1, "af_packet:eth2": None,
-        "af_packet:none": None, "af_packet:": None, "pci:0000:3B:00.0": 2, "pci:3b:00.0": 2,
-        "pci:../../x": None, "null:": None, "tap:eth1": None,
-    }  # fmt: skip
+        "af_packet:eth1?queues=2": 1,
+        "af_xdp:eth1": 1,
+        "af_packet:eth2": None,
+        "af_packet:none": None,
+        "af_packet:": None,
+        "pci:0000:3B:00.0": 2,
+        "pci:3b:00.0": 2,
+        "pci:../../x": None,
+        "null:": None,
+        "tap:eth1": None,
+    }
     assert {uri: port_node(uri, tmp_path) for uri in expected} == expected
