@@ -82,6 +82,11 @@ develop: .venv/ready  ## install in place: edits of Python and C count at once; 
 		.venv/bin/python -m pip install -q --no-build-isolation --no-deps -e $$project || exit 1; done
 	@rm -f $(stamps)/core $(stamps)/plugin-*
 
+.PHONY: debug
+debug: .venv/ready  ## build the core with its invariants checked into build/debug/site, a folder for PYTHONPATH
+	@$(python) -m pip install -q --no-build-isolation --no-deps --upgrade -t build/debug/site \
+	  --config-settings=setup-args=-Ddebug_asserts=true --config-settings=build-dir=$(CURDIR)/build/debug/meson .
+
 .PHONY: bench
 bench: packages  ## run all benchmarks, or SUITE=hop
 	@.venv/bin/onvm bench $(or $(SUITE),all)

@@ -14,6 +14,7 @@ import sys
 
 from onvm_sdk._native.nf import MessageType
 from onvm_sdk.errors import NativeError
+from onvm_sdk.limits import STATE_BYTES_MAX
 from onvm_sdk.nf import NetworkFunction
 
 TYPE_CHECKING = False  # importing typing takes milliseconds; see onvm_sdk.runtime
@@ -23,10 +24,9 @@ if TYPE_CHECKING:
     from onvm_sdk._native.nf import Host, Message
     from onvm_sdk.manifest import Manifest
 
-__all__ = ["MESSAGES", "PIECE_BYTES", "STATE_BYTES_MAX", "HandOver"]
+__all__ = ["MESSAGES", "PIECE_BYTES", "HandOver"]
 
 PIECE_BYTES = 16_000
-STATE_BYTES_MAX = 64 << 20
 MESSAGES = (
     MessageType.OFFER,
     MessageType.SNAPSHOT,

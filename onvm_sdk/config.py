@@ -1,6 +1,6 @@
-"""Paths of onvm's headers and libraries for the build of a plugin, and bindings of its headers.
+"""Paths of onvm's headers and libraries, for the build of a plugin, and bindings of its headers.
 
-``python -P -m onvm_sdk.config --includedir`` and ``--libdir`` print them for a meson.build.
+``python -P -m onvm_sdk.config --includedir`` and ``--libdir`` print the paths for a meson.build.
 ``--bind MODULE HEADER... -o FILE.c`` writes the C source of a cffi module with the functions and
 constants of the headers, and the types that they need.
 """
@@ -46,7 +46,7 @@ def _main() -> None:
         print(get_lib())
     if arguments.bind:
         if not (arguments.headers and arguments.output):
-            parser.error("--bind: headers and -o expected")
+            parser.error("--bind: expected headers and -o")
         arguments.folders.append(get_include())
         _cdef.run(arguments.bind, arguments)
 

@@ -62,20 +62,20 @@ struct onvm_dp_host_stats {
 	uint32_t is_bad;
 };
 
-/** Options of a generator (ports/generator/client.h). Zero means the default, except where noted. */
+/** Options of a generator (ports/generator/client.h). */
 struct onvm_gen_options {
 	uint32_t is_server; /**< answers what arrives; the other fields but rate do not count */
-	uint32_t nb_flows;  /**< connections at a time; 1024 */
+	uint32_t nb_flows;  /**< connections at a time, at least 1 */
 	uint64_t rate_pps;  /**< 0: as fast as they are taken */
 	uint64_t count;	    /**< packets that the client sends in all; 0: endless */
 	uint64_t seed;
-	uint32_t ipv6_percent; /**< of connections; 0 is 0 */
-	uint32_t tcp_percent;  /**< of connections; 0 is 0 */
-	uint32_t udp_percent;  /**< of connections, the rest is ICMP echo; 0 is 0 */
+	uint32_t ipv6_percent; /**< of connections */
+	uint32_t tcp_percent;  /**< of connections */
+	uint32_t udp_percent;  /**< of connections, the rest is ICMP echo */
 	uint32_t size;	       /**< of frames with data, with frame check sequence; 0: IMIX */
 	uint32_t timeout_ms;  /**< after which a silent connection has failed; 0: follows the RTT */
 	uint32_t no_answer;   /**< goes on as if answered: for chains without a server */
-	uint32_t vip_percent; /**< of IPv4 TCP connections that go to the VIP; 0 is 0 */
+	uint32_t vip_percent; /**< of IPv4 TCP connections that go to the VIP */
 	uint32_t vip_port;
 	const char *vip;     /**< IPv4 address, or NULL */
 	const char *servers; /**< addresses with commas between, or NULL: of 198.18.0.0/15 */

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from onvm_core.bench.bench_nf import start_nf
-from onvm_core.bench.scenario import Scenario
-from onvm_core.dataplane.values import DataplaneSettings
+from onvm_core.bench.scenario import PLANE, Scenario
+from onvm_core.dataplane.values import DataplaneSettings, IdlePolicy
 from onvm_core.manager.api.directory import temporary_directory
 from onvm_core.manager.manager import Manager
 from onvm_core.manager.nf_hosts.registry import HostState
@@ -38,11 +38,11 @@ def manager_of(scenario: Scenario) -> Iterator[Manager]:
     """The manager of a scenario; a context manager."""
     workers, _ = split_cpus(1)
     settings = DataplaneSettings(
-        idle_policy=1 if scenario.is_busy else 0,
+        idle_policy=IdlePolicy.BUSY if scenario.is_busy else IdlePolicy.ADAPTIVE,
         ring_length=scenario.ring_length,
         n_buffers=scenario.n_buffers,
         flow_capacity=scenario.flow_capacity,
-        sample_every=1 if scenario.kind == "latency" else 64,
+        sample_every=1 if scenario.kind == "latency" else PLANE.sample_every,
     )
     with (
         temporary_directory() as directory,

@@ -7,9 +7,12 @@ import sys
 
 import msgspec
 
+from onvm_core.dataplane.values import DataplaneSettings
 from onvm_sdk.errors import OnvmError
 
 __all__ = ["Scenario", "run_scenario"]
+
+PLANE = DataplaneSettings()
 
 
 class Scenario(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,9 +33,9 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     flows: int = 0
     track_flows: bool = False
     is_bidirectional: bool = False
-    ring_length: int = 1024
-    n_buffers: int = 8192
-    flow_capacity: int = 1 << 20
+    ring_length: int = PLANE.ring_length
+    n_buffers: int = PLANE.n_buffers
+    flow_capacity: int = PLANE.flow_capacity
     rate_pps: int = 0
     count: int = 0
     warmup_s: float = 0.5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import IntEnum
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -21,6 +22,7 @@ __all__ = [
     "GenCounters",
     "GeneratorPort",
     "HostCounters",
+    "IdlePolicy",
     "LoadCounters",
     "NullPort",
     "PcapPort",
@@ -33,8 +35,18 @@ __all__ = [
 ]
 
 
+class IdlePolicy(IntEnum):
+    """What workers and NF hosts do without packets; ``enum onvm_idle_policy``."""
+
+    ADAPTIVE = 0
+    BUSY = 1
+
+
 class DataplaneSettings(msgspec.Struct, frozen=True):
-    """What the data plane is made with; see ``struct onvm_dp_config``."""
+    """What the data plane is made with; see ``struct onvm_dp_config``.
+
+    Its defaults are those of ``onvm.toml`` and of the command line as well.
+    """
 
     n_workers: int = 1
     worker_nodes: tuple[int, ...] = (0,)
@@ -45,7 +57,7 @@ class DataplaneSettings(msgspec.Struct, frozen=True):
     """On each of them."""
     data_bytes: int = 2048
     ring_length: int = 1024
-    idle_policy: int = 0
+    idle_policy: IdlePolicy = IdlePolicy.ADAPTIVE
     flow_capacity: int = 1 << 20
     flow_idle_ms: int = 300_000
     sample_every: int = 64

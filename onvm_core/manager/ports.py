@@ -38,11 +38,14 @@ from onvm_core.plugins.port_kind import (
     PortRequest,
 )
 from onvm_sdk.errors import ConfigError
+from onvm_sdk.limits import WORKERS_MAX
 
 __all__ = ["Direction", "PortKind", "PortUri", "cards_of", "open_port", "parse_uri", "port_kinds"]
 
 Count = Annotated[int, msgspec.Meta(ge=0)]
 RATE = "Packets per second; 0: as fast as possible."
+_NULL, _PCAP, _GENERATOR = NullPort(), PcapPort(), GeneratorPort(role="client")
+"""Their defaults are those of the options."""
 COUNT = "Packets after which the source ends; 0: it does not end."
 _device_numbers = itertools.count()
 
@@ -180,15 +183,24 @@ def cards_of(
 class NullOptions(PortOptions):
     """Options of ``null:``."""
 
-    size: Annotated[int, msgspec.Meta(ge=64, le=65000, description="Bytes of each packet.")] = 64
+    size: Annotated[
+        int,
+        msgspec.Meta(ge=64, le=65000, description="Bytes of each packet."),
+    ] = _NULL.size
     flows: Annotated[
         int,
         msgspec.Meta(ge=0, le=0xFFFFFFFF, description="Number of flows; 0: one packet, repeated."),
-    ] = 0
-    random: Annotated[bool, msgspec.Meta(description="Take flows in random order.")] = False
-    queues: Annotated[int, msgspec.Meta(ge=1, le=16, description="Receive queues.")] = 1
-    rate: Annotated[Count, msgspec.Meta(description=RATE)] = 0
-    count: Annotated[Count, msgspec.Meta(description=COUNT)] = 0
+    ] = _NULL.n_flows
+    random: Annotated[
+        bool,
+        msgspec.Meta(description="Take flows in random order."),
+    ] = _NULL.is_random
+    queues: Annotated[
+        int,
+        msgspec.Meta(ge=1, le=WORKERS_MAX, description="Receive queues."),
+    ] = _NULL.n_queues
+    rate: Annotated[Count, msgspec.Meta(description=RATE)] = _NULL.rate_pps
+    count: Annotated[Count, msgspec.Meta(description=COUNT)] = _NULL.count
 
 
 def _open_null(
@@ -212,9 +224,12 @@ def _open_null(
 class PcapOptions(PortOptions):
     """Options of ``pcap:``."""
 
-    loop: Annotated[Count, msgspec.Meta(description="How often to read it; 0: endlessly.")] = 1
-    rate: Annotated[Count, msgspec.Meta(description=RATE)] = 0
-    count: Annotated[Count, msgspec.Meta(description=COUNT)] = 0
+    loop: Annotated[
+        Count,
+        msgspec.Meta(description="How often to read it; 0: endlessly."),
+    ] = _PCAP.loop
+    rate: Annotated[Count, msgspec.Meta(description=RATE)] = _PCAP.rate_pps
+    count: Annotated[Count, msgspec.Meta(description=COUNT)] = _PCAP.count
     write: Annotated[
         str,
         msgspec.Meta(description="File for packets sent to a port that reads a capture."),
@@ -261,37 +276,46 @@ class GenOptions(PortOptions):
     ] = ""
     flows: Annotated[
         int, msgspec.Meta(ge=1, le=1 << 20, description="Connections at the same time.")
-    ] = 1024
-    seed: Annotated[Count, msgspec.Meta(description="Seed of the random numbers.")] = 1
-    rate: Annotated[Count, msgspec.Meta(description=RATE)] = 0
-    count: Annotated[Count, msgspec.Meta(description=COUNT)] = 0
-    ipv6: Annotated[Percent, msgspec.Meta(description="Percentage of connections over IPv6.")] = 20
-    tcp: Annotated[Percent, msgspec.Meta(description="Percentage of TCP connections.")] = 70
+    ] = _GENERATOR.flows
+    seed: Annotated[
+        Count,
+        msgspec.Meta(description="Seed of the random numbers."),
+    ] = _GENERATOR.seed
+    rate: Annotated[Count, msgspec.Meta(description=RATE)] = _GENERATOR.rate_pps
+    count: Annotated[Count, msgspec.Meta(description=COUNT)] = _GENERATOR.count
+    ipv6: Annotated[
+        Percent,
+        msgspec.Meta(description="Percentage of connections over IPv6."),
+    ] = _GENERATOR.ipv6_percent
+    tcp: Annotated[
+        Percent,
+        msgspec.Meta(description="Percentage of TCP connections."),
+    ] = _GENERATOR.tcp_percent
     udp: Annotated[
         Percent, msgspec.Meta(description="Percentage of UDP; the rest is ICMP echo.")
-    ] = 25
+    ] = _GENERATOR.udp_percent
     size: Annotated[
         int, msgspec.Meta(ge=0, le=9018, description="Bytes of frames with data; 0: IMIX.")
-    ] = 0
+    ] = _GENERATOR.size
     timeout_ms: Annotated[
         Count,
         msgspec.Meta(
             description="Milliseconds of silence until a connection fails; 0: from the RTT."
         ),
-    ] = 0
+    ] = _GENERATOR.timeout_ms
     answer: Annotated[
         bool, msgspec.Meta(description="Servers answer; if false, clients go on without answers.")
-    ] = True
+    ] = _GENERATOR.answer
     vip: Annotated[
         str, msgspec.Meta(description="IPv4 address of a load balancer; empty: none.")
-    ] = "198.51.100.10"
+    ] = _GENERATOR.vip or ""
     vip_port: Annotated[
         int, msgspec.Meta(ge=1, le=65535, description="Port of the load balancer.")
-    ] = 80
+    ] = _GENERATOR.vip_port
     vip_percent: Annotated[
         Percent,
         msgspec.Meta(description="Percentage of IPv4 TCP connections to the load balancer."),
-    ] = 30
+    ] = _GENERATOR.vip_percent
 
 
 def _open_gen(

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 import msgspec
 
 from onvm_sdk.errors import ConfigError
+from onvm_sdk.limits import WORKERS_MAX
 
 __all__ = [
     "Device",
@@ -38,7 +39,7 @@ class DeviceOptions(PortOptions):
     """Options of all ports over DPDK drivers."""
 
     queues: Annotated[
-        int, msgspec.Meta(ge=1, le=16, description="Receive and transmit queues.")
+        int, msgspec.Meta(ge=1, le=WORKERS_MAX, description="Receive and transmit queues.")
     ] = 1
     mtu: Annotated[
         int, msgspec.Meta(ge=0, le=9600, description="MTU in bytes; 0: the device's own.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -13,6 +12,7 @@ from typing import Any
 
 import pytest
 from containers import docker_address, start_docker
+from python_path import python_path
 from shared_data import need_data
 from up_host import Host, managed
 
@@ -51,7 +51,7 @@ def drive(runtime_directory: Path) -> Drive:
             text=True,
             timeout=timeout_s,
             check=False,
-            env={**os.environ, "PYTHONPATH": str(HERE / "drivers")},
+            env=python_path(HERE / "drivers"),
         )
         assert done.returncode == 0, f"status {done.returncode}\n{done.stdout}{done.stderr[-4000:]}"
         return [json.loads(line) for line in done.stdout.splitlines()]

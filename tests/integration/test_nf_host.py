@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from python_path import python_path
 
 np = pytest.importorskip("numpy")
 
@@ -118,9 +118,8 @@ class Chain:
     def start(self, name: str, *options: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-P", "-m", "onvm_sdk.runtime", "--service", "w"]
         command += ["--socket", self.socket, "--nf", f"host_nfs:{name}"]
-        environment = os.environ | {"PYTHONPATH": str(self.folder)}
         process = subprocess.Popen(
-            [*command, *options], env=environment, stderr=subprocess.PIPE, text=True
+            [*command, *options], env=python_path(self.folder), stderr=subprocess.PIPE, text=True
         )
         self.processes.append(process)
         return process

@@ -42,16 +42,17 @@
 #define ONVM_WIRE_MAGIC 0x4d564e4fu /* "ONVM" */
 #define ONVM_WIRE_VERSION 1u
 
-#define ONVM_STAGES_MAX 16     /* NFs fused in one NF host */
-#define ONVM_WORKERS_MAX 16    /* worker lcores of a manager */
-#define ONVM_REASONS_MAX 16    /* drop reasons an NF may name */
-#define ONVM_COUNTERS_MAX 16   /* counters an NF may name */
-#define ONVM_NAME_LENGTH 32    /* bytes of a name, with its final 0 */
-#define ONVM_SECRET_LENGTH 64  /* bytes of a launch secret, with its final 0 */
-#define ONVM_ERROR_LENGTH 512  /* bytes of the reason of a refusal, with its final 0 */
-#define ONVM_HEADROOM 128      /* bytes before a packet that enters, for headers */
-#define ONVM_BURST_MAX 2048    /* packets an NF may ask for at once */
-#define ONVM_MESSAGE_MAX 16384 /* bytes of one message on the attach socket */
+#define ONVM_STAGES_MAX 16		/* NFs fused in one NF host */
+#define ONVM_WORKERS_MAX 16		/* worker lcores of a manager */
+#define ONVM_REASONS_MAX 16		/* drop reasons an NF may name */
+#define ONVM_COUNTERS_MAX 16		/* counters an NF may name */
+#define ONVM_NAME_LENGTH 32		/* bytes of a name, with its final 0 */
+#define ONVM_SECRET_LENGTH 64		/* bytes of a launch secret, with its final 0 */
+#define ONVM_ERROR_LENGTH 512		/* bytes of the reason of a refusal, with its final 0 */
+#define ONVM_HEADROOM 128		/* bytes before a packet that enters, for headers */
+#define ONVM_BURST_MAX 2048		/* packets an NF may ask for at once */
+#define ONVM_MESSAGE_MAX 16384		/* bytes of one message on the attach socket */
+#define ONVM_STATE_BYTES_MAX (64 << 20) /* state that an NF host hands over */
 
 /** The decision of an NF for a packet. */
 enum onvm_verdict {

@@ -23,7 +23,7 @@ from rich.progress import (
 from onvm_core.cli.installed import plugins_of_process
 from onvm_core.cli.manager.report import print_report
 from onvm_core.cli.signals import stop_on_signals
-from onvm_core.dataplane.values import DataplaneSettings
+from onvm_core.dataplane.values import DataplaneSettings, IdlePolicy
 from onvm_core.export.report import Report
 from onvm_core.launch.launcher import DEFAULT_LAUNCHER, Launchers
 from onvm_core.launch.limits import LimitMode
@@ -34,10 +34,19 @@ from onvm_core.manager.placement.allocator import load_policy
 from onvm_core.manager.placement.policy import DEFAULT_POLICY
 from onvm_core.manager.placement.topology import port_node
 from onvm_core.manager.ports import PortKind, cards_of, parse_uri, port_kinds
-from onvm_core.manager.startup.environment import split_cpus, worker_nodes
+from onvm_core.manager.startup.environment import (
+    BUFFER_SIZE_MAX,
+    BUFFER_SIZE_MIN,
+    BUFFERS_MAX,
+    BUFFERS_MIN,
+    DEFAULTS,
+    split_cpus,
+    worker_nodes,
+)
 from onvm_core.manager.startup.numa import memory_nodes
 from onvm_core.plugins import discover, find
 from onvm_sdk.errors import ConfigError
+from onvm_sdk.limits import WORKERS_MAX
 
 __all__ = ["RunRequest", "run", "run_once"]
 
@@ -61,10 +70,10 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
     track_flows: bool = False
     is_bidirectional: bool = True
     is_busy: bool = False
-    n_workers: int = 1
-    n_buffers: int = 8192
-    buffer_bytes: int = 2048
-    ring_length: int = 1024
+    n_workers: int = DEFAULTS.n_workers
+    n_buffers: int = DEFAULTS.n_buffers
+    buffer_bytes: int = DEFAULTS.data_bytes
+    ring_length: int = DEFAULTS.ring_length
     wants_progress: bool = False
     """A bar on stderr."""
     instances: int = 1
@@ -114,24 +123,28 @@ def run(
         typer.Option("--limits", help="Whether NFs are kept within their CPUs and memory."),
     ] = LimitMode.AVAILABLE,
     workers: Annotated[
-        int, typer.Option("--workers", min=1, max=16, metavar="N", help="Worker lcores.")
-    ] = 1,
+        int, typer.Option("--workers", min=1, max=WORKERS_MAX, metavar="N", help="Worker lcores.")
+    ] = DEFAULTS.n_workers,
     buffers: Annotated[
         int,
         typer.Option(
             "--buffers",
-            min=1024,
-            max=1 << 20,
+            min=BUFFERS_MIN,
+            max=BUFFERS_MAX,
             metavar="N",
             help="Packet buffers on each NUMA node that has workers or ports.",
         ),
-    ] = 8192,
+    ] = DEFAULTS.n_buffers,
     buffer_size: Annotated[
         int,
         typer.Option(
-            "--buffer-size", min=256, max=60000, metavar="N", help="Bytes of the largest packet."
+            "--buffer-size",
+            min=BUFFER_SIZE_MIN,
+            max=BUFFER_SIZE_MAX,
+            metavar="N",
+            help="Bytes of the largest packet.",
         ),
-    ] = 2048,
+    ] = DEFAULTS.data_bytes,
     busy: Annotated[
         bool, typer.Option("--busy", help="Never sleep; needs cores of its own.")
     ] = False,
@@ -244,7 +257,7 @@ def run_once(request: RunRequest) -> Report:
         n_buffers=request.n_buffers,
         data_bytes=request.buffer_bytes,
         ring_length=request.ring_length,
-        idle_policy=1 if request.is_busy else 0,
+        idle_policy=IdlePolicy.BUSY if request.is_busy else IdlePolicy.ADAPTIVE,
     )
     cards = cards_of({"--in": request.near, "--out": request.far}, kinds, settings)
     with (

@@ -57,7 +57,7 @@ READY_TIMEOUT_S = 90.0
 POLL_S = 0.1
 ResultT = TypeVar("ResultT")
 
-PLANE = "[dataplane]\nbuffers = 8192\nflows = 65536\n"
+PLANE = "[dataplane]\nflows = 65536\n"
 
 
 def check_machine() -> None:

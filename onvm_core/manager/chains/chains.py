@@ -89,9 +89,8 @@ class Chains:
         taken = {chain.number for chain in self._chains.values()}
         number = known.number if known else min(set(range(1, CHAINS_MAX)) - taken, default=0)
         if number == 0:
-            raise ConfigError(
-                f"expected at most {CHAINS_MAX - 1} chains", field="chain", value=name
-            )
+            most = CHAINS_MAX - 1
+            raise ConfigError(f"expected at most {most} chains", field="chain", value=name)
         chain = Chain(
             name,
             number,

@@ -30,11 +30,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-from onvm_core.manager.handover.receipt import QUEUED_MAX, STATE_BYTES_MAX, StateReceipts, reason_of
+from onvm_core.manager.handover.receipt import QUEUED_MAX, StateReceipts, reason_of
 from onvm_core.manager.manager import Manager
 from onvm_core.manager.nf_hosts import codec
 from onvm_core.manager.nf_hosts.registry import HostState, NfHost
 from onvm_sdk.errors import ConfigError
+from onvm_sdk.limits import STATE_BYTES_MAX
 
 __all__ = ["HandoverFailure", "Handovers"]
 

@@ -19,10 +19,10 @@ from onvm_core.manager.manager import Manager
 from onvm_core.manager.nf_hosts import codec
 from onvm_core.manager.nf_hosts.registry import HostState, NfHost
 from onvm_sdk.errors import ConfigError
+from onvm_sdk.limits import STATE_BYTES_MAX
 
-__all__ = ["QUEUED_MAX", "STATE_BYTES_MAX", "StateReceipts", "reason_of"]
+__all__ = ["QUEUED_MAX", "StateReceipts", "reason_of"]
 
-STATE_BYTES_MAX = 64 << 20
 QUEUED_MAX = 64
 """Pieces on their way to a successor at a time."""
 KEPT_S = 60.0

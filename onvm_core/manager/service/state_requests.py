@@ -27,7 +27,6 @@ from onvm_core.manager.config.sections import ScaleConfig
 from onvm_core.manager.deployment import Deployment
 from onvm_core.manager.nf_hosts.codec import Claim
 from onvm_core.manager.nf_hosts.registry import HostState, NfHost
-from onvm_core.manager.supervision.scaling import COMMAND_DRAIN_S
 from onvm_core.manager.supervision.supervised import Supervised
 from onvm_core.manager.supervision.supervisor import Supervisor
 from onvm_sdk.errors import ConfigError
@@ -96,8 +95,8 @@ class StateRequests:
                 field="nf drain",
                 value=request.name,
             )
-        handover_s = ScaleConfig().handover_ms / 1000
-        self._supervisor.drains.drain_one(nf, COMMAND_DRAIN_S, handover_s)
+        usual = ScaleConfig()
+        self._supervisor.drains.drain_one(nf, usual.drain_s, usual.handover_ms / 1000)
         return m.DoneReply()
 
     # ---- from here to another host ----

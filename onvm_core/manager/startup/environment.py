@@ -14,13 +14,18 @@ from typing import Annotated, Literal
 import msgspec
 
 from onvm_core.dataplane.limits import RING_LENGTH_MIN
-from onvm_core.dataplane.values import DataplaneSettings
+from onvm_core.dataplane.values import DataplaneSettings, IdlePolicy
 from onvm_core.manager.startup.cards import EAL_MIB
 from onvm_core.manager.startup.numa import cpu_nodes, device_node, memory_nodes
 from onvm_sdk.errors import ConfigError
 from onvm_sdk.limits import HEADROOM, WORKERS_MAX
 
 __all__ = [
+    "BUFFERS_MAX",
+    "BUFFERS_MIN",
+    "BUFFER_SIZE_MAX",
+    "BUFFER_SIZE_MIN",
+    "DEFAULTS",
     "DataplaneConfig",
     "buffer_bytes",
     "check_dataplane",
@@ -29,6 +34,9 @@ __all__ = [
     "worker_nodes",
 ]
 
+DEFAULTS = DataplaneSettings()
+BUFFERS_MIN, BUFFERS_MAX = 1024, 1 << 20
+BUFFER_SIZE_MIN, BUFFER_SIZE_MAX = 256, 60000
 _UNIT_BYTES, _MBUF_BYTES = 64, 128
 """The size of a buffer is an odd multiple of a unit; its mbuf lies elsewhere."""
 
@@ -36,18 +44,20 @@ _UNIT_BYTES, _MBUF_BYTES = 64, 128
 class DataplaneConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
     """``[dataplane]``."""
 
-    workers: Annotated[int, msgspec.Meta(ge=1, le=WORKERS_MAX)] = 1
+    workers: Annotated[int, msgspec.Meta(ge=1, le=WORKERS_MAX)] = DEFAULTS.n_workers
     cpus: list[Annotated[int, msgspec.Meta(ge=0)]] = []
     """One CPU for each worker; empty: the first ones that may be used."""
-    buffers: Annotated[int, msgspec.Meta(ge=1024, le=1 << 20)] = 8192
-    buffer_size: Annotated[int, msgspec.Meta(ge=256, le=60000)] = 2048
-    ring_length: Annotated[int, msgspec.Meta(ge=RING_LENGTH_MIN, le=16384)] = 1024
+    buffers: Annotated[int, msgspec.Meta(ge=BUFFERS_MIN, le=BUFFERS_MAX)] = DEFAULTS.n_buffers
+    buffer_size: Annotated[int, msgspec.Meta(ge=BUFFER_SIZE_MIN, le=BUFFER_SIZE_MAX)] = (
+        DEFAULTS.data_bytes
+    )
+    ring_length: Annotated[int, msgspec.Meta(ge=RING_LENGTH_MIN, le=16384)] = DEFAULTS.ring_length
     idle: Literal["adaptive", "busy"] = "adaptive"
-    flows: Annotated[int, msgspec.Meta(ge=1024, le=1 << 24)] = 1 << 20
-    flow_idle_s: Annotated[float, msgspec.Meta(ge=0.001, le=86400)] = 300.0
-    huge_pages: bool = False
-    high_percent: Annotated[int, msgspec.Meta(ge=1, le=100)] = 80
-    low_percent: Annotated[int, msgspec.Meta(ge=0, le=99)] = 60
+    flows: Annotated[int, msgspec.Meta(ge=1024, le=1 << 24)] = DEFAULTS.flow_capacity
+    flow_idle_s: Annotated[float, msgspec.Meta(ge=0.001, le=86400)] = DEFAULTS.flow_idle_ms / 1000
+    huge_pages: bool = DEFAULTS.use_huge_pages
+    high_percent: Annotated[int, msgspec.Meta(ge=1, le=100)] = DEFAULTS.high_percent
+    low_percent: Annotated[int, msgspec.Meta(ge=0, le=99)] = DEFAULTS.low_percent
 
     def settings(self, ports: Iterable[str] = ()) -> DataplaneSettings:
         """As the data plane takes it.
@@ -64,7 +74,7 @@ class DataplaneConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, k
             n_buffers=self.buffers,
             data_bytes=self.buffer_size,
             ring_length=self.ring_length,
-            idle_policy=1 if self.idle == "busy" else 0,
+            idle_policy=IdlePolicy.BUSY if self.idle == "busy" else IdlePolicy.ADAPTIVE,
             flow_capacity=self.flows,
             flow_idle_ms=int(self.flow_idle_s * 1000),
             use_huge_pages=self.huge_pages,

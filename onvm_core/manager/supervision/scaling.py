@@ -20,7 +20,6 @@ __all__ = ["Scaling"]
 QUICK_INTERVAL_S = 0.02
 """Between two readings while a service may soon need another instance, or one is on standby."""
 QUIET_INTERVAL_S = 0.05
-COMMAND_DRAIN_S = 300.0
 
 
 class Scaling:
@@ -98,10 +97,8 @@ class Scaling:
 
     def drain(self, service: str) -> str | None:
         """Let an instance end with its flows."""
-        config = self._configs.get(service)
-        drain_s = config.drain_s if config else COMMAND_DRAIN_S
-        handover_ms = config.handover_ms if config else ScaleConfig().handover_ms
-        return self._supervisor.drains.drain(service, drain_s, handover_ms / 1000)
+        config = self._configs.get(service) or ScaleConfig()
+        return self._supervisor.drains.drain(service, config.drain_s, config.handover_ms / 1000)
 
     def stop_standby(self, service: str) -> str | None:
         """End an instance on standby."""

@@ -9,7 +9,7 @@ import pytest
 
 from onvm_core._native import _dataplane
 from onvm_core.dataplane import limits as plane_limits
-from onvm_core.dataplane.values import TurnSums
+from onvm_core.dataplane.values import IdlePolicy, TurnSums
 from onvm_core.manager.nf_hosts import codec
 from onvm_core.manager.startup.environment import buffer_bytes
 from onvm_sdk import headers, limits, manifest
@@ -51,6 +51,11 @@ def test_messages_have_the_numbers_of_c() -> None:
 def test_verdicts_have_the_numbers_of_c() -> None:
     members = ffi.typeof("enum onvm_verdict").relements
     assert {f"ONVM_{verdict.name}": int(verdict) for verdict in Verdict} == members
+
+
+def test_idle_policies_have_the_numbers_of_c() -> None:
+    members = _dataplane.ffi.typeof("enum onvm_idle_policy").relements
+    assert {f"ONVM_IDLE_{policy.name}": int(policy) for policy in IdlePolicy} == members
 
 
 def test_a_hello_of_c_is_read() -> None:

@@ -14,7 +14,6 @@
 
 /** Requests of one connection that may be unanswered. */
 #define WINDOW 4
-#define DEFAULT_FLOWS 1024
 
 /* ---- connections ---- */
 
@@ -452,8 +451,8 @@ onvm_gen_client_init(struct onvm_gen_client *client, const struct onvm_gen_optio
 	int rc;
 
 	memset(client, 0, sizeof(*client));
-	client->nb_slots = options->nb_flows == 0 ? DEFAULT_FLOWS : options->nb_flows;
-	if (client->nb_slots > ONVM_GEN_SLOTS_MAX) {
+	client->nb_slots = options->nb_flows;
+	if (client->nb_slots == 0 || client->nb_slots > ONVM_GEN_SLOTS_MAX) {
 		snprintf(error, error_size, "flows %u: expected 1 to %u", options->nb_flows,
 			 ONVM_GEN_SLOTS_MAX);
 		return -EINVAL;
