@@ -102,7 +102,11 @@ def main(folder: Path, cards: Sequence[str]) -> int:
     if reason := lacking():
         print(f"skipped: {reason}")
         return 0
-    prepare(folder)
+    try:
+        prepare(folder)
+    except RuntimeError as error:
+        print(f"skipped: {error}")
+        return 0
     failed = 0
     print(f"{'card':<11} {'IOMMU':<8} {'case':<15} {'outcome':<8}")
     for card, bits, cases in _machines(cards or list(CARDS)):
