@@ -41,8 +41,13 @@ struct onvm_dp_port_stats {
 	/** Histogram from port to port; see onvm_dp_latency_bound_ns(). */
 	uint64_t latency[ONVM_LATENCY_BUCKETS];
 	uint32_t is_finished;
-	uint32_t nb_held; /**< received, not yet admitted */
-	uint32_t is_gone; /**< its device has been taken away */
+	uint32_t nb_held;      /**< received, not yet admitted */
+	uint32_t is_gone;      /**< its device has been taken away */
+	uint32_t is_down;      /**< its device has no link */
+	uint64_t nb_missed;    /**< lost before the port: the device had no descriptor left */
+	uint64_t nb_no_buffer; /**< lost before the port: there was no buffer to receive into */
+	uint64_t nb_rx_errors; /**< damaged frames */
+	uint64_t nb_tx_errors; /**< that the device did not send */
 };
 
 /** Counters of one NF host, all workers together. */

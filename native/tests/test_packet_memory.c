@@ -12,24 +12,13 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <rte_eal.h>
-
 #include "test.h"
+#include "test_eal.h"
 
 #define BUFFERS 2048 /* more than four times what an lcore keeps for itself */
 #define NOWHERE 900  /* a socket that no host has */
 
 static struct onvm_packet_memory memory;
-
-static void
-start_environment(void)
-{
-	char *argv[] = {"test", "--no-huge", "--no-shconf", "--no-pci", "--no-telemetry",
-			"-m",	"128",	     "--lcores",    "0",	"--log-level=4",
-			NULL};
-
-	CHECK(rte_eal_init(10, argv) >= 0);
-}
 
 static uint32_t
 nb_free(uint32_t area)
@@ -48,6 +37,8 @@ check_indices(void)
 		CHECK(onvm_buffer_index(&memory, mbuf) == i);
 		CHECK((uint8_t *)mbuf->buf_addr == memory.base + (uint64_t)i * memory.stride);
 		CHECK(mbuf->buf_len == memory.stride);
+		/* Behind an IOMMU a device uses our addresses. */
+		CHECK(rte_mbuf_iova_get(mbuf) == (rte_iova_t)(uintptr_t)mbuf->buf_addr);
 		CHECK(mbuf->pool == area->pool);
 		CHECK(i >= area->first && i < area->first + area->nb_buffers);
 	}
@@ -70,11 +61,28 @@ test_one_area(void)
 
 	CHECK(onvm_packet_memory_init(&memory, nodes, 1, BUFFERS, 2048, 0) == 0);
 	CHECK(memory.nb_areas == 1 && memory.nb_buffers == BUFFERS && nb_free(0) == BUFFERS);
+	CHECK(memory.areas[0].nb_withheld == 0 && memory.iovas == NULL && memory.nb_devices == 0);
 	check_indices();
 	take(onvm_packet_pool(&memory, 0), mbufs, BUFFERS);
 	CHECK(rte_pktmbuf_alloc(onvm_packet_pool(&memory, 0)) == NULL);
 	onvm_packets_free(&memory, mbufs, BUFFERS);
 	CHECK(nb_free(0) == BUFFERS);
+	onvm_packet_memory_free(&memory);
+}
+
+/** Where the first addresses are taken, memory lies elsewhere; and below 39 bits, if that is free. */
+static void
+test_place(void)
+{
+	const uint32_t nodes[] = {0};
+	struct onvm_packet_memory other;
+
+	CHECK(onvm_packet_memory_init(&memory, nodes, 1, BUFFERS, 2048, 0) == 0);
+	CHECK(onvm_packet_memory_init(&other, nodes, 1, BUFFERS, 2048, 0) != 0); /* pool's name */
+	CHECK(other.base == NULL);
+#ifndef __SANITIZE_ADDRESS__ /* its shadow lies there */
+	CHECK((uintptr_t)memory.base + memory.bytes <= 1ull << 39);
+#endif
 	onvm_packet_memory_free(&memory);
 }
 
@@ -146,9 +154,10 @@ main(void)
 {
 	int policy;
 
-	start_environment();
+	test_eal_init("test", "128");
 	policy = own_policy();
 	RUN(test_one_area);
+	RUN(test_place);
 	RUN(test_two_areas);
 	RUN(test_impossible);
 	CHECK(own_policy() == policy);

@@ -55,6 +55,11 @@ class NativePorts:
             is_finished=bool(stats.is_finished),
             n_held=stats.nb_held,
             is_gone=bool(stats.is_gone),
+            is_down=bool(stats.is_down),
+            n_missed=stats.nb_missed,
+            n_no_buffer=stats.nb_no_buffer,
+            n_rx_errors=stats.nb_rx_errors,
+            n_tx_errors=stats.nb_tx_errors,
             latency=tuple(stats.latency),
         )
 

@@ -207,6 +207,13 @@ class PortCounters(msgspec.Struct, frozen=True):
     latency: tuple[int, ...]
     is_gone: bool = False
     """Its device has been taken away."""
+    is_down: bool = False
+    """Its device has no link."""
+    n_missed: int = 0
+    n_no_buffer: int = 0
+    """Lost before the port: the device had no descriptor left, or no buffer to receive into."""
+    n_rx_errors: int = 0
+    n_tx_errors: int = 0
 
 
 class HostCounters(msgspec.Struct, frozen=True):

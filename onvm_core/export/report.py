@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 __all__ = [
@@ -77,8 +79,10 @@ class PortReport(msgspec.Struct, frozen=True):
     """Packets received and sent per second, in millions."""
     latency: Latency
     """From reception on any port to sending on this one."""
-    is_gone: bool = False
-    """Its device has been taken away."""
+    state: Literal["up", "down", "gone"] = "up"
+    """Of its device: down has no link, gone has been taken away."""
+    lost: dict[str, int] = {}
+    """What the device counts as lost, beside `rx` and `tx`: missed, no_buffer, errors each way."""
 
 
 class GeneratorReport(msgspec.Struct, frozen=True):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 from onvm_core.dataplane.interface import CounterPlane, DataPlane
-from onvm_core.dataplane.values import HostCounters, PlaneCounters
+from onvm_core.dataplane.values import HostCounters, PlaneCounters, PortCounters
 from onvm_core.export.report import (
     BufferReport,
     GeneratorReport,
@@ -177,6 +178,22 @@ def _order(manager: Manager, host: NfHost) -> tuple[int, int]:
     return manager.registry.service_id(host.services[0]), manager.registry.hosts.index(host)
 
 
+def _state(port: PortCounters) -> Literal["up", "down", "gone"]:
+    if port.is_gone:
+        return "gone"
+    return "down" if port.is_down else "up"
+
+
+def _lost(port: PortCounters) -> dict[str, int]:
+    counts = {
+        "missed": port.n_missed,
+        "no_buffer": port.n_no_buffer,
+        "rx_errors": port.n_rx_errors,
+        "tx_errors": port.n_tx_errors,
+    }
+    return {name: count for name, count in counts.items() if count}
+
+
 def make_report(manager: Manager, ports: Mapping[int, tuple[str, str]], seconds: float) -> Report:
     """Read all counters: what has left first, then what has come in.
 
@@ -211,7 +228,8 @@ def make_report(manager: Manager, ports: Mapping[int, tuple[str, str]], seconds:
             tx_bytes=sent[port].tx_bytes,
             mpps=round((received[port].rx + sent[port].tx) / seconds / 1e6, 3),
             latency=latency_of(plane, sent[port].latency),
-            is_gone=received[port].is_gone,
+            state=_state(received[port]),
+            lost=_lost(received[port]),
         )
         for port, (name, uri) in ports.items()
     ]

@@ -17,7 +17,7 @@
 #include "flows/chain_rules.h"
 #include "ports/kinds.h"
 
-/** Held while a port is closed, or its device released, by one thread or the other. */
+/** Held while a port is closed or read, or its device released, by one thread or the other. */
 static pthread_mutex_t closing = PTHREAD_MUTEX_INITIALIZER;
 
 void
@@ -136,6 +136,15 @@ onvm_ports_release(struct onvm_dataplane *dp)
 		}
 		pthread_mutex_unlock(&closing);
 	}
+}
+
+void
+onvm_port_read(struct onvm_port *port, struct onvm_dp_port_stats *stats)
+{
+	pthread_mutex_lock(&closing);
+	if (port->ops->read != NULL)
+		port->ops->read(port, stats);
+	pthread_mutex_unlock(&closing);
 }
 
 int

@@ -14,6 +14,8 @@ int onvm_port_open(struct onvm_dataplane *dp, const char *name, onvm_port_opener
 		   const void *options);
 /** Let go of devices that are being taken away; their ports stay, without packets. Any thread. */
 void onvm_ports_release(struct onvm_dataplane *dp);
+/** Add what the device of a port itself counts. */
+void onvm_port_read(struct onvm_port *port, struct onvm_dp_port_stats *stats);
 /** Free the worker ports and rules of a closed port. */
 void onvm_port_free(struct onvm_dataplane *dp, uint32_t port);
 

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "control/ports.h"
 #include "control/publish.h"
 #include "ports/kinds.h"
 
@@ -109,6 +110,7 @@ onvm_dp_read_port(uint32_t port, struct onvm_dp_port_stats *stats)
 	}
 	stats->is_finished = __atomic_load_n(&dp->ports[port].is_finished, __ATOMIC_ACQUIRE);
 	stats->is_gone = __atomic_load_n(&dp->ports[port].is_gone, __ATOMIC_ACQUIRE);
+	onvm_port_read(&dp->ports[port], stats);
 	return 0;
 }
 

@@ -146,6 +146,25 @@ ethdev_release(struct onvm_port *port)
 }
 
 static void
+ethdev_read(struct onvm_port *port, struct onvm_dp_port_stats *stats)
+{
+	const struct ethdev_port *own = port->priv;
+	struct rte_eth_stats counted;
+	struct rte_eth_link link;
+
+	if (own->ethdev == RTE_MAX_ETHPORTS)
+		return;
+	if (rte_eth_stats_get(own->ethdev, &counted) == 0) {
+		stats->nb_missed = counted.imissed;
+		stats->nb_no_buffer = counted.rx_nombuf;
+		stats->nb_rx_errors = counted.ierrors;
+		stats->nb_tx_errors = counted.oerrors;
+	}
+	if (rte_eth_link_get_nowait(own->ethdev, &link) == 0)
+		stats->is_down = link.link_status == RTE_ETH_LINK_DOWN;
+}
+
+static void
 ethdev_close(struct onvm_port *port)
 {
 	struct ethdev_port *own = port->priv;
@@ -158,6 +177,7 @@ ethdev_close(struct onvm_port *port)
 static const struct onvm_port_ops ethdev_ops = {
 	.rx_burst = ethdev_rx,
 	.tx_burst = ethdev_tx,
+	.read = ethdev_read,
 	.release = ethdev_release,
 	.close = ethdev_close,
 };

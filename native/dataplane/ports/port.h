@@ -43,6 +43,8 @@ struct onvm_port_ops {
 			     uint16_t nb);
 	/** TSC at which the queue has its next packet, 0: at any time. May be NULL. */
 	uint64_t (*next_due)(struct onvm_port *port, uint16_t queue);
+	/** Add what the device itself counts, and its link. May be NULL. */
+	void (*read)(struct onvm_port *port, struct onvm_dp_port_stats *stats);
 	/** Let go of a device that is gone; no worker uses it any more. May be NULL. */
 	void (*release)(struct onvm_port *port);
 	void (*close)(struct onvm_port *port);

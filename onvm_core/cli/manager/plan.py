@@ -32,7 +32,8 @@ def plan(
     plugins = plugins_of_process()
     offers = plugins.offers(LAUNCHERS)
     config = load_config(file, port_kinds(plugins), packages, offers, policy_names(plugins))
-    workers, _ = split_cpus(config.dataplane.workers, config.dataplane.cpus)
+    uris = {name: port.uri for name, port in config.ports.items()}
+    workers, _ = split_cpus(config.dataplane.workers, config.dataplane.cpus, uris.values())
     launchers = config.make_launchers(offers)
     for group in config.groups():
         launchers.get(group.launcher, file=file, field=f"{group.field}.launcher")
@@ -40,7 +41,7 @@ def plan(
         config,
         packages,
         load_policy(config.manager.placement, plugins),
-        read_topology({name: port.uri for name, port in config.ports.items()}),
+        read_topology(uris),
         workers,
     )
     made = msgspec.structs.replace(made, warnings=launchers.warnings)

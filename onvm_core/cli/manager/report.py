@@ -32,6 +32,10 @@ def report_tables(report: Report) -> Group:
     for one in report.buffers.nodes if len(report.buffers.nodes) > 1 else ():
         totals += f"\n  NUMA node {one.node}: {one.free:,} of {one.total:,} free"
         totals += f" ({one.problem})" if one.problem else ""
+    for port in report.ports:
+        if port.lost:
+            lost = ", ".join(f"{count:,} {name}" for name, count in port.lost.items())
+            totals += f"\n  the device of port {port.name} counts as lost: {lost}"
     parts: list[object] = [_ports(report), "", _nfs(report), ""]
     for generator in report.generators:
         parts += [_connections(generator), ""]
@@ -53,7 +57,8 @@ def _ports(report: Report) -> Table:
     for port in report.ports:
         table.add_row(
             port.name,
-            (port.uri if len(port.uri) <= 36 else port.uri[:35] + "…") + " gone" * port.is_gone,
+            (port.uri if len(port.uri) <= 36 else port.uri[:35] + "…")
+            + ("" if port.state == "up" else f" {port.state}"),
             f"{port.rx:,}",
             f"{port.tx:,}",
             f"{port.mpps:.2f}",

@@ -250,9 +250,10 @@ def run_once(request: RunRequest) -> Report:
     launchers.get(request.launcher, field="--launcher")
     for warning in launchers.warnings if request.nfs else ():
         print(f"note: {warning}", file=sys.stderr)
+    worker_cpus, _ = split_cpus(request.n_workers, ports=(request.near, request.far))
     settings = DataplaneSettings(
         n_workers=request.n_workers,
-        worker_nodes=(nodes := worker_nodes(split_cpus(request.n_workers)[0])),
+        worker_nodes=(nodes := worker_nodes(worker_cpus)),
         memory_nodes=memory_nodes(nodes, map(port_node, (request.near, request.far))),
         n_buffers=request.n_buffers,
         data_bytes=request.buffer_bytes,
@@ -270,6 +271,7 @@ def run_once(request: RunRequest) -> Report:
             package=installed.get,
             launchers=launchers,
             placement=load_policy(DEFAULT_POLICY),
+            worker_cpus=worker_cpus,
             cards=cards,
         ) as deployment,
     ):

@@ -28,6 +28,7 @@ from onvm_core.manager.service.automation import Automation
 from onvm_core.manager.service.chain_requests import ChainRequests
 from onvm_core.manager.service.state_requests import StateRequests
 from onvm_core.manager.startup import early_start, times
+from onvm_core.manager.startup.environment import split_cpus
 from onvm_core.manager.supervision.fusion import Fusion
 from onvm_core.manager.supervision.supervised import WantedHost
 from onvm_core.manager.supervision.supervisor import Supervisor
@@ -152,7 +153,8 @@ class Service:
         self, kinds: Mapping[str, PortKind], extensions: Extensions, start_plane: StartDataPlane
     ) -> Deployment:
         uris = {f"ports.{name}.uri": port.uri for name, port in self._config.ports.items()}
-        settings = self._config.dataplane.settings(uris.values())
+        plane = self._config.dataplane
+        settings = plane.settings(uris.values())
         return Deployment(
             self._directory,
             settings,
@@ -161,7 +163,7 @@ class Service:
             launchers=self._launchers,
             placement=extensions.placement,
             ports_of=self._ports_of,
-            worker_cpus=self._config.dataplane.cpus or None,
+            worker_cpus=split_cpus(plane.workers, plane.cpus, uris.values())[0],
             cards=cards_of(uris, kinds, settings, file=str(self._config_path)),
             classifiers=extensions.classifiers,
             survives=True,

@@ -77,7 +77,7 @@ def _plan(file: Path) -> tuple[DataplaneSettings, list[str]] | None:
         return None
     if any(not isinstance(uri, str) or uri.startswith(_PCI) for uri in uris):
         return None
-    workers, _ = split_cpus(plane.workers, plane.cpus)
+    workers, _ = split_cpus(plane.workers, plane.cpus, uris)
     return plane.settings(uris), eal_arguments(workers)
 
 

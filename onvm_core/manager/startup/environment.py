@@ -16,7 +16,7 @@ import msgspec
 from onvm_core.dataplane.limits import RING_LENGTH_MIN
 from onvm_core.dataplane.values import DataplaneSettings, IdlePolicy
 from onvm_core.manager.startup.cards import EAL_MIB
-from onvm_core.manager.startup.numa import cpu_nodes, device_node, memory_nodes
+from onvm_core.manager.startup.numa import cpu_nodes, device_node, memory_nodes, near_cpus
 from onvm_sdk.errors import ConfigError
 from onvm_sdk.limits import HEADROOM, WORKERS_MAX
 
@@ -46,7 +46,7 @@ class DataplaneConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, k
 
     workers: Annotated[int, msgspec.Meta(ge=1, le=WORKERS_MAX)] = DEFAULTS.n_workers
     cpus: list[Annotated[int, msgspec.Meta(ge=0)]] = []
-    """One CPU for each worker; empty: the first ones that may be used."""
+    """One CPU for each worker; empty: those near the ports' devices, or the first ones."""
     buffers: Annotated[int, msgspec.Meta(ge=BUFFERS_MIN, le=BUFFERS_MAX)] = DEFAULTS.n_buffers
     buffer_size: Annotated[int, msgspec.Meta(ge=BUFFER_SIZE_MIN, le=BUFFER_SIZE_MAX)] = (
         DEFAULTS.data_bytes
@@ -65,12 +65,13 @@ class DataplaneConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, k
         Args:
             ports: URIs; the nodes of their devices have packet memory as well.
         """
-        workers, _ = split_cpus(self.workers, self.cpus)
+        uris = list(ports)
+        workers, _ = split_cpus(self.workers, self.cpus, uris)
         nodes = worker_nodes(workers)
         return DataplaneSettings(
             n_workers=self.workers,
             worker_nodes=nodes,
-            memory_nodes=memory_nodes(nodes, map(_node_of, ports)),
+            memory_nodes=memory_nodes(nodes, map(_node_of, uris)),
             n_buffers=self.buffers,
             data_bytes=self.buffer_size,
             ring_length=self.ring_length,
@@ -123,13 +124,16 @@ def check_dataplane(plane: DataplaneConfig, path: Path) -> None:
             )
 
 
-def split_cpus(n_workers: int, wanted: Sequence[int] = ()) -> tuple[list[int], list[int]]:
+def split_cpus(
+    n_workers: int, wanted: Sequence[int] = (), ports: Iterable[str] = ()
+) -> tuple[list[int], list[int]]:
     """CPUs for workers and for NFs, from those this process may use.
 
-    Workers get those `wanted`, or the first ones; NFs the rest, or all when there is no rest.
+    Workers get those `wanted`, or those near the devices of `ports` (URIs), or the first ones; NFs
+    get the rest, or all when there is no rest.
     """
     cpus = sorted(os.sched_getaffinity(0))
-    workers = list(wanted) or [cpus[i % len(cpus)] for i in range(n_workers)]
+    workers = list(wanted) or near_cpus(n_workers, cpus, cpu_nodes(), map(_node_of, ports))
     return workers, [cpu for cpu in cpus if cpu not in workers] or cpus
 
 

@@ -11,7 +11,14 @@ from pathlib import Path
 
 from onvm_core.manager.startup.cards import pci_address
 
-__all__ = ["cpu_nodes", "device_node", "memory_nodes", "parse_cpu_list", "process_node"]
+__all__ = [
+    "cpu_nodes",
+    "device_node",
+    "memory_nodes",
+    "near_cpus",
+    "parse_cpu_list",
+    "process_node",
+]
 
 AREAS_MAX = 8
 """NUMA nodes with packet memory (ONVM_AREAS_MAX)."""
@@ -42,6 +49,31 @@ def memory_nodes(workers: Sequence[int], devices: Iterable[int | None]) -> tuple
     """NUMA nodes that get packet memory: those of workers, then those of ports' devices."""
     wanted = [*workers, *(node for node in devices if node is not None)]
     return tuple(dict.fromkeys(wanted or [0]))[:AREAS_MAX]
+
+
+def near_cpus(
+    n_workers: int, cpus: Sequence[int], nodes: Mapping[int, int], ports: Iterable[int | None]
+) -> list[int]:
+    """CPUs for workers, near the ports: those of the ports' nodes in turn, then any.
+
+    A worker far from a card moves each packet between nodes twice.
+
+    Args:
+        cpus: that may be used, in order.
+        nodes: node of each CPU.
+        ports: node of each port's device; None: it has none.
+    """
+    wanted = list(dict.fromkeys(node for node in ports if node is not None))
+    free = list(cpus)
+    chosen: list[int] = []
+    for worker in range(n_workers):
+        node = wanted[worker % len(wanted)] if wanted else None
+        near = [cpu for cpu in free if nodes.get(cpu) == node] or free
+        cpu = near[0] if near else cpus[worker % len(cpus)]
+        if cpu in free:
+            free.remove(cpu)
+        chosen.append(cpu)
+    return chosen
 
 
 def process_node(pid: int, nodes: Mapping[int, int]) -> int | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from onvm_core.manager.placement.topology import Cpu, NumaNode, Topology, port_node, read_topology
+from onvm_core.manager.startup.numa import near_cpus
 
 
 def write(root: Path, files: dict[str, str]) -> None:
@@ -111,3 +112,31 @@ def test_port_has_the_node_of_its_device(tmp_path: Path) -> None:
         "tap:eth1": None,
     }
     assert {uri: port_node(uri, tmp_path) for uri in expected} == expected
+
+
+TWO_NODES = {0: 0, 1: 0, 2: 1, 3: 1}
+
+
+@pytest.mark.parametrize(
+    ("n_workers", "ports", "chosen"),
+    [
+        (1, [], [0]),
+        (1, [None, None], [0]),
+        (1, [1, 1], [2]),
+        (1, [None, 1], [2]),
+        (2, [0, 1], [0, 2]),
+        (2, [1, 0], [2, 0]),
+        (2, [1, 1], [2, 3]),
+        (3, [1, 1], [2, 3, 0]),
+        (2, [7, 7], [0, 1]),
+        (5, [1, None], [2, 3, 0, 1, 0]),
+    ],
+)
+def test_workers_run_near_the_ports(
+    n_workers: int, ports: list[int | None], chosen: list[int]
+) -> None:
+    assert near_cpus(n_workers, [0, 1, 2, 3], TWO_NODES, ports) == chosen
+
+
+def test_workers_take_the_first_cpus_of_a_host_without_nodes() -> None:
+    assert near_cpus(2, [4, 5], {}, [None]) == [4, 5]
