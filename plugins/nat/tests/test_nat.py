@@ -405,5 +405,5 @@ def test_instance_has_a_block_of_its_own() -> None:
         config.of_instance("nat-5")
     with pytest.raises(ConfigError, match="blocks: 1: expected at least 2"):
         load({}).of_instance("nat-2")
-    with pytest.raises(ConfigError, match="at most 3 expected"):
+    with pytest.raises(ConfigError, match="expected at most 3"):
         load({"ports": "1-3", "blocks": 4}).of_instance("nat-1")
