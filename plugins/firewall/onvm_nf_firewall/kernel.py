@@ -10,6 +10,7 @@ from onvm_nf_firewall import _firewall  # type: ignore[attr-defined]  # compiled
 from onvm_nf_firewall.config import FirewallConfig, Rule
 from onvm_sdk import NativeKernel
 from onvm_sdk.errors import NativeError, check
+from onvm_sdk.limits import ADDRESS_BYTES
 
 __all__ = ["make_kernel", "restore", "rule_hits", "save"]
 
@@ -20,8 +21,12 @@ _NS = 1_000_000_000
 
 def _native_rule(rule: Rule, index: int, count: int) -> dict[str, Any]:
     return {
-        "src": rule.src.network_address.packed.ljust(16, b"\0") if rule.src else bytes(16),
-        "dst": rule.dst.network_address.packed.ljust(16, b"\0") if rule.dst else bytes(16),
+        "src": rule.src.network_address.packed.ljust(ADDRESS_BYTES, b"\0")
+        if rule.src
+        else bytes(ADDRESS_BYTES),
+        "dst": rule.dst.network_address.packed.ljust(ADDRESS_BYTES, b"\0")
+        if rule.dst
+        else bytes(ADDRESS_BYTES),
         "src_prefix": rule.src.prefixlen if rule.src else 0,
         "dst_prefix": rule.dst.prefixlen if rule.dst else 0,
         "protocol": rule.protocol or 0,

@@ -12,6 +12,7 @@ from onvm_nf_lb.config import LbConfig, Vip
 from onvm_nf_lb.model import permutation
 from onvm_sdk import NativeKernel
 from onvm_sdk.errors import NativeError, check
+from onvm_sdk.limits import ADDRESS_BYTES
 
 __all__ = ["Balancer", "fill_table"]
 
@@ -88,7 +89,10 @@ def _convert(config: LbConfig) -> tuple[Any, list[Any]]:
         kept.append(entry["table"])
         vips.append({**entry, "first_backend": len(backends)})
         backends.extend(
-            {"address": b.address.packed.ljust(16, b"\0"), "port": b.port.to_bytes(2, "big")}
+            {
+                "address": b.address.packed.ljust(ADDRESS_BYTES, b"\0"),
+                "port": b.port.to_bytes(2, "big"),
+            }
             for b in sorted(vip.backends, key=lambda b: b.name)
         )
     arrays = _ffi.new("struct lb_vip[]", vips), _ffi.new("struct lb_backend[]", backends)
@@ -116,7 +120,7 @@ def _native_vip(vip: Vip, size: int) -> dict[str, Any]:
             [permutation(b.name, size) for b in order], size, [b.weight for b in order]
         )
     return {
-        "address": vip.address.packed.ljust(16, b"\0"),
+        "address": vip.address.packed.ljust(ADDRESS_BYTES, b"\0"),
         "ip_version": vip.address.version,
         "protocol": vip.protocol,
         "port": vip.port.to_bytes(2, "big"),

@@ -17,6 +17,9 @@ __all__ = ["NatConfig", "NatText", "load"]
 _T = TypeVar("_T")
 _Seconds = Annotated[int, msgspec.Meta(ge=1, le=604_800)]
 
+INSIDE_MAX = 16
+"""That of the kernel, which a test compares."""
+
 
 class NatText(msgspec.Struct, forbid_unknown_fields=True):
     """The configuration as it is written; defaults as in ``onvm-nf.toml``."""
@@ -24,7 +27,7 @@ class NatText(msgspec.Struct, forbid_unknown_fields=True):
     external: str = "192.0.2.1"
     ports: int | str = "1024-65535"
     blocks: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 1
-    inside: Annotated[list[str], msgspec.Meta(max_length=16)] = []
+    inside: Annotated[list[str], msgspec.Meta(max_length=INSIDE_MAX)] = []
     filtering: Literal[
         "endpoint-independent", "address-dependent", "address-and-port-dependent"
     ] = "endpoint-independent"

@@ -16,7 +16,11 @@ __all__ = ["inherited", "make_kernel", "restore", "save"]
 _ffi: Any = _nat.ffi
 _lib: Any = _nat.lib
 _NS = 1_000_000_000
-_FILTERING = ("endpoint-independent", "address-dependent", "address-and-port-dependent")
+_FILTERING: dict[str, int] = {
+    "endpoint-independent": _lib.NAT_FILTER_NONE,
+    "address-dependent": _lib.NAT_FILTER_ADDRESS,
+    "address-and-port-dependent": _lib.NAT_FILTER_ADDRESS_AND_PORT,
+}
 
 
 def make_kernel(config: NatConfig) -> NativeKernel:
@@ -42,7 +46,7 @@ def make_kernel(config: NatConfig) -> NativeKernel:
             "tcp_transitory_ns": text.tcp_transitory_s * _NS,
             "udp_ns": text.udp_s * _NS,
             "icmp_ns": text.icmp_s * _NS,
-            "filtering": _FILTERING.index(text.filtering),
+            "filtering": _FILTERING[text.filtering],
             "keeps_parity": text.preserve_parity,
             "refreshes_inbound": text.inbound_refresh,
         },

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -136,3 +137,24 @@ def test_names_of_a_manifest_fit_messages() -> None:
     longest = "a" * (lib.ONVM_NAME_LENGTH - 1)
     assert manifest._NAME.fullmatch(longest)
     assert not manifest._NAME.fullmatch(longest + "a")
+
+
+@pytest.mark.parametrize("name", ["firewall", "lb", "nat"])
+def test_a_manifest_names_reasons_and_counters_in_the_order_of_the_kernel(name: str) -> None:
+    found = manifest.read_manifest(manifest.find_manifest(f"onvm_nf_{name}"))
+    kernel: Any = import_module(f"onvm_nf_{name}._{name}").ffi
+    for names, kind in ((found.drop_reasons, "reason"), (found.counters, "counter")):
+        members = kernel.typeof(f"enum {name}_{kind}").relements
+        # A manifest may say more: FIREWALL_BY_RULE is accepted_by_rule.
+        suffixes = [
+            member.removeprefix(f"{name.upper()}_").removeprefix("DROP_").lower()
+            for member in sorted(members, key=members.__getitem__)
+            if not member.endswith("_NO_DROP")
+        ]
+        assert len(names) == len(suffixes)
+        assert all(map(str.endswith, names, suffixes)), (names, suffixes)
+
+
+def test_nat_takes_as_many_networks_as_its_kernel() -> None:
+    kernel: Any = import_module("onvm_nf_nat._nat").lib
+    assert import_module("onvm_nf_nat.config").INSIDE_MAX == kernel.NAT_INSIDE_MAX
