@@ -12,7 +12,7 @@ that numba registers when it compiles; object code that was linked in a process 
 compiled had null pointers in place of it *and* of every symbol after it. So a file says which
 symbols it needs, and is loaded only after each of them is there.
 
-A file is used only if it belongs to this user and nobody else can write to it.
+A file is used only if it belongs to this user and no other user can write to it.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ class Entry:
 
 
 def store(path: Path, entry: Entry) -> None:
-    """Keep an entry; a cache is a convenience, so a read-only home stops nobody."""
+    """Keep an entry; a cache is a convenience, so a read-only home stops no NF."""
     head = json.dumps({"name": entry.name, "symbols": entry.symbols})
     digest = hashlib.sha256(head.encode() + entry.code).hexdigest()
     part = path.with_suffix(f".{os.getpid()}")

@@ -114,7 +114,7 @@ class Host:
         """Attach to the manager that listens at `path`.
 
         Raises:
-            AttachError: nobody listens, or the manager refused.
+            AttachError: no manager listens, or it refused.
         """
         hello = ffi.new("struct onvm_attach_hello *")
         hello.nb_stages = len(stages)

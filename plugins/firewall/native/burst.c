@@ -162,7 +162,7 @@ connection_use(const struct firewall *firewall, int32_t slot, const struct candi
 	onvm_flow_table_touch(firewall->connections, slot, now_ns);
 }
 
-/* Does the packet begin anew what was closed? Then the rules decide again. */
+/* Does the packet restart a closed connection? Then the rules decide again. */
 static inline bool
 connection_restarts(const struct firewall *firewall, int32_t slot,
 		    const struct onvm_headers *headers)

@@ -202,13 +202,13 @@ def test_connections_go_to_another_instance() -> None:
     first, second = (make_kernel(load(ONLY_WEB)) for _ in range(2))
     out, back = ("10.0.0.1", 999, "10.0.0.2", 80), ("10.0.0.2", 80, "10.0.0.1", 999)
     verdicts(KernelRunner(first), [tcp(*out, SYN), tcp(*back, SYN | ACK)])
-    heir = KernelRunner(second)
-    assert verdicts(heir, [tcp(*back)]) == ["default"]
+    successor = KernelRunner(second)
+    assert verdicts(successor, [tcp(*back)]) == ["default"]
     restore(second, save(first, NS), NS)
-    assert verdicts(heir, [tcp(*back), tcp(*out)]) == [None, None]
+    assert verdicts(successor, [tcp(*back), tcp(*out)]) == [None, None]
     for now_s in range(2, 400):  # established: it outlives the transitory idle time
-        verdicts(heir, [], now_s)
-    assert verdicts(heir, [tcp(*back)], 400) == [None]
+        verdicts(successor, [], now_s)
+    assert verdicts(successor, [tcp(*back)], 400) == [None]
 
 
 def test_connections_that_do_not_fit_change_nothing() -> None:

@@ -237,15 +237,15 @@ GARBAGE = KernelRunner(Balancer(load(config_of())).kernel)
 
 def test_connections_go_to_another_instance() -> None:
     first, second = (Balancer(load(config_of(4))) for _ in range(2))
-    runner, heir = KernelRunner(first.kernel), KernelRunner(second.kernel)
+    runner, successor = KernelRunner(first.kernel), KernelRunner(second.kernel)
     frames = [tcp(CLIENT, port, VIP, 80, SYN) for port in range(32)]
     before = [one(runner, frame) for frame in frames]
     second.update(load(config_of(1)))  # so that it would choose otherwise by itself
     second.restore(first.save(NS), NS)
     second.restore(first.save(NS), NS)  # what is known already is left alone
-    assert [one(heir, frame) for frame in frames] == before
+    assert [one(successor, frame) for frame in frames] == before
     backend = ".".join(map(str, read_headers(before[0].data).dst))
-    back = one(heir, tcp(backend, 80, CLIENT, 0, SYN | ACK))
+    back = one(successor, tcp(backend, 80, CLIENT, 0, SYN | ACK))
     assert back.data == tcp(VIP, 80, CLIENT, 0, SYN | ACK)
     assert len(second.save(NS)) == len(first.save(NS)) == 32 * 112
 

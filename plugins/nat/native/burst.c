@@ -282,7 +282,7 @@ prepare(struct nat *nat, struct chunk *chunk, struct onvm_pkt *pkts, uint32_t nb
 			key_fill_out(key, pkts[i].data, headers);
 		else if (chunk->handling[i] != INBOUND)
 			continue;
-		/* no mapping yet: a key that is nobody's, protocol 0 */
+		/* no mapping yet: an unused key, protocol 0 */
 		else if (!key_fill_in(nat, key, pkts[i].data, headers))
 			memset(key, 0, sizeof(*key));
 		chunk->nb_keys++;
