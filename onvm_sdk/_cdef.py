@@ -51,9 +51,10 @@ class _Declaration:
             yield f"{tokens[0]} {tokens[1]}"
         if tokens[0] == "enum":
             yield from (
-                name for before, name in itertools.pairwise(tokens)
+                name
+                for before, name in itertools.pairwise(tokens)
                 if before in ("{", ",") and name != "}"
-            )  # fmt: skip
+            )
         if self.tokens[0] == "typedef":
             yield _typedef_name(tokens[tokens.index("}") + 1 :] if "{" in tokens else tokens)
 
@@ -211,9 +212,14 @@ def _with_types(
         number
         for number, each in enumerate(ours)
         if each.file in named
-        and (each.is_exported or not is_exported_only or '"Python"' in each.tokens
-             or each.is_type() or each.tokens[0] == "typedef")
-    ]  # fmt: skip
+        and (
+            each.is_exported
+            or not is_exported_only
+            or '"Python"' in each.tokens
+            or each.is_type()
+            or each.tokens[0] == "typedef"
+        )
+    ]
     kept = set(wanted)
     while wanted:
         for name in ours[wanted.pop()].needs():
@@ -227,11 +233,20 @@ def _with_types(
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `run`."""
     parser.add_argument("headers", nargs="*", help="headers to bind, as in #include")
-    parser.add_argument("-I", dest="folders", action="append", default=[], metavar="FOLDER",
-        help="where headers are")  # fmt: skip
+    parser.add_argument(
+        "-I",
+        dest="folders",
+        action="append",
+        default=[],
+        metavar="FOLDER",
+        help="where headers are",
+    )
     parser.add_argument("-o", dest="output", type=Path, help="file to write")
-    parser.add_argument("--exported", action="store_true",
-        help="leave functions out that are not marked ONVM_EXPORT")  # fmt: skip
+    parser.add_argument(
+        "--exported",
+        action="store_true",
+        help="leave functions out that are not marked ONVM_EXPORT",
+    )
     parser.add_argument("--cc", help="C compiler; default: $CC, or cc")
     parser.add_argument("--depfile", help="write make's rule of the headers that were read")
 

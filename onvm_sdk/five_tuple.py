@@ -76,9 +76,13 @@ class FiveTuple:
     def pack(self) -> bytes:
         """Return its 40 bytes, the key for look-ups in `onvm_sdk.tables`."""
         return PACKED.pack(
-            self.protocol, self.ip_version, self.src.packed, self.dst.packed,
-            self.src_port, self.dst_port,
-        )  # fmt: skip
+            self.protocol,
+            self.ip_version,
+            self.src.packed,
+            self.dst.packed,
+            self.src_port,
+            self.dst_port,
+        )
 
     @property
     def ip_version(self) -> int:

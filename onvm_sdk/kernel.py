@@ -56,9 +56,11 @@ class Kernel:
     onvm_kernel = True
 
     def __init__(
-        self, function: Callable[[Any, Any], Any], mode: Compile = "auto",
+        self,
+        function: Callable[[Any, Any], Any],
+        mode: Compile = "auto",
         is_bounds_checked: bool = False,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.function = function
         self.mode = mode
         self.is_bounds_checked = is_bounds_checked

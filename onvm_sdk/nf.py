@@ -112,8 +112,15 @@ class Context:
     """
 
     __slots__ = (
-        "claim", "config", "counters", "instance", "name", "reasons", "send_message", "unclaim",
-    )  # fmt: skip
+        "claim",
+        "config",
+        "counters",
+        "instance",
+        "name",
+        "reasons",
+        "send_message",
+        "unclaim",
+    )
 
     def __init__(
         self,

@@ -38,8 +38,15 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 __all__ = [
-    "FLOW_KEY_BYTES", "MISS", "Acl", "AclRule", "FlowTable", "Lpm", "pack_tuple", "start",
-]  # fmt: skip
+    "FLOW_KEY_BYTES",
+    "MISS",
+    "Acl",
+    "AclRule",
+    "FlowTable",
+    "Lpm",
+    "pack_tuple",
+    "start",
+]
 
 MISS = _native.MISS
 """The result of `Lpm.lookup` for an address without a route."""

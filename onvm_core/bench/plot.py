@@ -186,8 +186,11 @@ def write_plot(lines: Sequence[BenchLine], path: Path, *, title: str) -> None:
     try:
         figure.savefig(path, dpi=150)
     except OSError as error:
-        raise ConfigError(f"expected a file that can be written: {error.strerror}", field="--plot",
-                          value=str(path)) from None  # fmt: skip
+        raise ConfigError(
+            f"expected a file that can be written: {error.strerror}",
+            field="--plot",
+            value=str(path),
+        ) from None
     finally:
         plt.close(figure)
 

@@ -15,8 +15,15 @@ from llvmlite import ir
 from onvm_sdk._native._nf import ffi, lib
 
 __all__ = [
-    "FIELDS", "HEADERS", "MASKS", "SLOT", "Field", "layout_at", "load_field", "store_field",
-]  # fmt: skip
+    "FIELDS",
+    "HEADERS",
+    "MASKS",
+    "SLOT",
+    "Field",
+    "layout_at",
+    "load_field",
+    "store_field",
+]
 
 I8, I16, I32, I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 BYTES = I8.as_pointer()
@@ -60,9 +67,14 @@ def _read_fields() -> dict[tuple[str, str], Field]:
         raw = table[number]
         if raw.bytes <= 8:
             fields["eth" if header == "type" else header, name] = Field(
-                raw.header, raw.offset, raw.bytes, raw.shift, raw.bits, raw.sums,
+                raw.header,
+                raw.offset,
+                raw.bytes,
+                raw.shift,
+                raw.bits,
+                raw.sums,
                 bool(raw.is_writable),
-            )  # fmt: skip
+            )
     return fields
 
 

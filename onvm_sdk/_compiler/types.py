@@ -23,9 +23,15 @@ from onvm_sdk._compiler.emit import I8, I16, I32, I64
 from onvm_sdk._native._nf import ffi, lib
 
 __all__ = [
-    "FLOW_KEY", "PACKET", "PKT_BYTES", "FlowKeyType", "drop_packet", "emit_alloca", "open_packet",
+    "FLOW_KEY",
+    "PACKET",
+    "PKT_BYTES",
+    "FlowKeyType",
+    "drop_packet",
+    "emit_alloca",
+    "open_packet",
     "store_verdict",
-]  # fmt: skip
+]
 
 PKT_BYTES: int = ffi.sizeof("struct onvm_pkt")
 """Size of struct onvm_pkt."""

@@ -17,8 +17,15 @@ __all__ = ["BURST_MAX", "COLUMN_IDS", "Columns", "originate"]
 
 BURST_MAX: int = lib.ONVM_BURST_MAX
 _META = (
-    "length", "port", "flow_hash", "protocol", "vlan_count", "verdict", "destination", "flow_key",
-)  # fmt: skip
+    "length",
+    "port",
+    "flow_hash",
+    "protocol",
+    "vlan_count",
+    "verdict",
+    "destination",
+    "flow_key",
+)
 COLUMN_IDS: dict[str, int] = {
     ffi.string(lib.onvm_field_name(column)).decode().lower(): column
     for column in range(lib.ONVM_FIELD_COUNT)

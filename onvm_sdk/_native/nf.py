@@ -185,9 +185,15 @@ class Host:
         check(result, f"send a message to {peer or 'the manager'!r}")
 
     def send_claim(
-        self, stage: int, address: str, first_port: int, end_port: int, protocol: int,
-        *, is_given_up: bool = False,
-    ) -> None:  # fmt: skip
+        self,
+        stage: int,
+        address: str,
+        first_port: int,
+        end_port: int,
+        protocol: int,
+        *,
+        is_given_up: bool = False,
+    ) -> None:
         """Announce that a range of an address's ports belongs to an NF, or does no longer."""
         import socket
 

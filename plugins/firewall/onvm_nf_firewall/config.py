@@ -16,9 +16,17 @@ __all__ = ["FirewallConfig", "Rule", "load"]
 
 _Seconds = Annotated[int, msgspec.Meta(ge=1, le=604_800)]
 _PROTOCOLS = {
-    "icmp": 1, "tcp": 6, "udp": 17, "dccp": 33, "gre": 47, "esp": 50, "ah": 51,
-    "icmpv6": 58, "sctp": 132, "udplite": 136,
-}  # fmt: skip
+    "icmp": 1,
+    "tcp": 6,
+    "udp": 17,
+    "dccp": 33,
+    "gre": 47,
+    "esp": 50,
+    "ah": 51,
+    "icmpv6": 58,
+    "sctp": 132,
+    "udplite": 136,
+}
 _NUMBERS = range(256)
 
 
@@ -92,9 +100,12 @@ def _protocol(value: str | int | None) -> int | None:
 def _rule(text: RuleText, field: str, file: str | None) -> Rule:
     values: dict[str, Any] = {}
     readers = {
-        "src": _network, "dst": _network, "protocol": _protocol,
-        "src_ports": settings.port_range, "dst_ports": settings.port_range,
-    }  # fmt: skip
+        "src": _network,
+        "dst": _network,
+        "protocol": _protocol,
+        "src_ports": settings.port_range,
+        "dst_ports": settings.port_range,
+    }
     for name, read in readers.items():
         given = getattr(text, name)
         try:

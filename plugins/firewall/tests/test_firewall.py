@@ -37,8 +37,12 @@ def test_default_configuration_passes_all_but_malformed() -> None:
     good = udp("10.0.0.1", 1, "10.0.0.2", 2)
     runner = runner_of()
     assert verdicts(runner, [good, good[:20], b"", bytes(60), good[:-1]]) == [
-        None, "malformed", "malformed", None, "malformed",
-    ]  # fmt: skip
+        None,
+        "malformed",
+        "malformed",
+        None,
+        "malformed",
+    ]
 
 
 def test_replies_of_accepted_connections_pass() -> None:
@@ -173,10 +177,17 @@ def test_kernel_agrees_with_model(
 ) -> None:
     families = [{":" in str(r.get(k)) for k in ("src", "dst") if r.get(k)} for r in rules]
     rules = [r for r, family in zip(rules, families, strict=True) if len(family) < 2]
-    config = load({
-        "rules": rules, "default": default, "stateful": stateful, "fragments": fragments,
-        "max_connections": 16, "tcp_established_s": 300, "tcp_transitory_s": 100,
-    })  # fmt: skip
+    config = load(
+        {
+            "rules": rules,
+            "default": default,
+            "stateful": stateful,
+            "fragments": fragments,
+            "max_connections": 16,
+            "tcp_established_s": 300,
+            "tcp_transitory_s": 100,
+        }
+    )
     runner, model, now_s = KernelRunner(make_kernel(config)), FirewallModel(config), 1
     for step, burst in bursts:
         now_s += step

@@ -25,7 +25,10 @@ FRAMES_MAX = 1000
 CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "all pass": {},
     "out only": {
-        "default": "drop", "fragments": "drop", "non_ip": "drop", "max_connections": 64,
+        "default": "drop",
+        "fragments": "drop",
+        "non_ip": "drop",
+        "max_connections": 64,
         "rules": [
             {"action": "accept", "protocol": "tcp", "dst_ports": "1-1023"},
             {"action": "accept", "protocol": "udp", "dst_ports": 53},
@@ -33,7 +36,7 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
         ],
     },
     "some bad": {"rules": [{"action": "drop", "protocol": "tcp", "dst_ports": "80-443"}]},
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("path", captures(), ids=lambda path: path.name)
@@ -56,13 +59,15 @@ def test_real_rule_set_gives_the_first_match_of_its_trace(path: Path) -> None:
     acl = json.loads(gzip.decompress(path.read_bytes()))
     rules = [
         {
-            "action": rule["action"].lower(), "protocol": rule["proto"],
-            "src": rule["src"], "dst": rule["dst"],
+            "action": rule["action"].lower(),
+            "protocol": rule["proto"],
+            "src": rule["src"],
+            "dst": rule["dst"],
             "src_ports": "-".join(map(str, rule["sport"])),
             "dst_ports": "-".join(map(str, rule["dport"])),
         }
         for rule in acl["rules"]
-    ]  # fmt: skip
+    ]
     kernel = make_kernel(
         load({"default": acl["default"].lower(), "rules": rules, "stateful": False})
     )

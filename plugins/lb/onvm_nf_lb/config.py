@@ -99,19 +99,25 @@ def _vip(text: VipText, field: str, size: int, file: str | None) -> Vip:
         if made.address.version != vip.version:
             raise ConfigError(
                 f"expected an IPv{vip.version} address, as the VIP's",
-                file=file, field=f"{field}.{where}", value=backend.address,
-            )  # fmt: skip
+                file=file,
+                field=f"{field}.{where}",
+                value=backend.address,
+            )
         if any(made.name == other.name for other in backends):
             raise ConfigError(
                 "expected backends that differ",
-                file=file, field=f"{field}.{where}", value=backend.address,
-            )  # fmt: skip
+                file=file,
+                field=f"{field}.{where}",
+                value=backend.address,
+            )
         backends.append(made)
     if len(backends) >= size:
         raise ConfigError(
             f"expected fewer backends than table_size, {size}",
-            file=file, field=f"{field}.backends", value=len(backends),
-        )  # fmt: skip
+            file=file,
+            field=f"{field}.backends",
+            value=len(backends),
+        )
     by_client = text.affinity == "client"
     return Vip(vip, _PROTOCOLS[text.protocol], text.port, by_client, tuple(backends))
 
@@ -132,7 +138,9 @@ def load(data: Mapping[str, Any], *, file: str | None = None) -> LbConfig:
         if (vip.address, vip.protocol, vip.port) in ends:
             raise ConfigError(
                 "expected VIPs that differ in address, protocol or port",
-                file=file, field=f"vips[{i}].address", value=given.address,
-            )  # fmt: skip
+                file=file,
+                field=f"vips[{i}].address",
+                value=given.address,
+            )
         vips.append(vip)
     return LbConfig(text, tuple(vips))

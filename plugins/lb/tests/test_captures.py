@@ -38,11 +38,12 @@ def config_for(frames: list[bytes]) -> dict[str, Any]:
         )
         vips += [
             {
-                "address": _text(address), "protocol": "tcp" if protocol == TCP else "udp",
+                "address": _text(address),
+                "protocol": "tcp" if protocol == TCP else "udp",
                 "backends": [{"address": backends.format(i + 1)} for i in range(3)],
             }
             for (address, protocol), _ in seen.most_common(2)
-        ]  # fmt: skip
+        ]
     return {"vips": vips, "table_size": 251}
 
 

@@ -146,12 +146,24 @@ def test_drops_and_passes() -> None:
     ("config", "message"),
     [
         ({"table_size": 100}, "lb.toml: table_size: 100: expected a prime"),
-        ({"vips": [{"address": "x", "backends": []}]}, "lb.toml: vips[0].address: 'x': expected an IP"),
-        ({"vips": [{"address": VIP, "backends": [{"address": "::1"}]}]}, "lb.toml: vips[0].backends[0].address: '::1': expected an IPv4"),
-        ({"vips": [{"address": VIP, "backends": [{"address": "192.0.2.1", "weight": 0}]}]}, "lb.toml: vips[0].backends[0].weight: 0: expected `int` >= 1"),
-        ({"vips": [{"address": VIP, "backends": []}] * 2}, "lb.toml: vips[1].address: '198.51.100.10': expected VIPs that differ"),
+        (
+            {"vips": [{"address": "x", "backends": []}]},
+            "lb.toml: vips[0].address: 'x': expected an IP",
+        ),
+        (
+            {"vips": [{"address": VIP, "backends": [{"address": "::1"}]}]},
+            "lb.toml: vips[0].backends[0].address: '::1': expected an IPv4",
+        ),
+        (
+            {"vips": [{"address": VIP, "backends": [{"address": "192.0.2.1", "weight": 0}]}]},
+            "lb.toml: vips[0].backends[0].weight: 0: expected `int` >= 1",
+        ),
+        (
+            {"vips": [{"address": VIP, "backends": []}] * 2},
+            "lb.toml: vips[1].address: '198.51.100.10': expected VIPs that differ",
+        ),
     ],
-)  # fmt: skip
+)
 def test_mistakes_name_file_field_value_and_expectation(config: dict, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load(config, file="lb.toml")
@@ -176,8 +188,13 @@ def frames(draw: st.DrawFn) -> bytes:
     elif kind == 6:
         made = echo(a, b, 1)
     else:
-        made = ip(a, b, draw(st.sampled_from([6, 17, 47])), draw(st.binary(max_size=30)),
-                  draw(st.sampled_from([0, 1, 0x2000])))  # fmt: skip
+        made = ip(
+            a,
+            b,
+            draw(st.sampled_from([6, 17, 47])),
+            draw(st.binary(max_size=30)),
+            draw(st.sampled_from([0, 1, 0x2000])),
+        )
     return made[: draw(st.integers(0, len(made)))] if draw(st.integers(0, 19)) == 0 else made
 
 

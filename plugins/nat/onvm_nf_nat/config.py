@@ -61,14 +61,16 @@ class NatConfig(msgspec.Struct, frozen=True):
         if not 1 <= int(number) <= blocks:
             raise ConfigError(
                 f"expected at least {number}, a block of ports for each instance up to {instance}",
-                field="blocks", value=blocks,
-            )  # fmt: skip
+                field="blocks",
+                value=blocks,
+            )
         length = len(self.ports) // blocks
         if length == 0:
             raise ConfigError(
-                f"expected at most {len(self.ports)}, the number of ports", field="blocks",
+                f"expected at most {len(self.ports)}, the number of ports",
+                field="blocks",
                 value=blocks,
-            )  # fmt: skip
+            )
         first = self.ports.start + (int(number) - 1) * length
         return msgspec.structs.replace(self, ports=range(first, first + length))
 

@@ -23,10 +23,12 @@ EXTERNAL = bytes((192, 0, 2, 1))
 CONFIGURATIONS: list[dict[str, Any]] = [
     {},
     {
-        "inside": ["10.0.0.0/8", "192.168.0.0/16", "172.16.0.0/12"], "ports": "2000-2099",
-        "filtering": "address-and-port-dependent", "max_sessions": 64,
+        "inside": ["10.0.0.0/8", "192.168.0.0/16", "172.16.0.0/12"],
+        "ports": "2000-2099",
+        "filtering": "address-and-port-dependent",
+        "max_sessions": 64,
     },
-]  # fmt: skip
+]
 
 
 def swapped(frame: bytes) -> bytes:

@@ -286,8 +286,13 @@ def packets(draw: st.DrawFn) -> Packet:
         error = draw(st.sampled_from([3, 11, 12, 5]))
         made = icmp_error(a, b, inner, error, draw(st.integers(18, 48)))
     else:
-        made = ip(a, b, draw(st.sampled_from([6, 17, 1, 47])), draw(st.binary(max_size=30)),
-                  draw(st.sampled_from([0, 0, 1, 0x2000])))  # fmt: skip
+        made = ip(
+            a,
+            b,
+            draw(st.sampled_from([6, 17, 1, 47])),
+            draw(st.binary(max_size=30)),
+            draw(st.sampled_from([0, 0, 1, 0x2000])),
+        )
     if draw(st.integers(0, 19)) == 0:
         made = made[: draw(st.integers(0, len(made)))]
     return Packet(made, reverse, port=1)
@@ -295,22 +300,24 @@ def packets(draw: st.DrawFn) -> Packet:
 
 @settings(max_examples=150)
 @given(
-    st.fixed_dictionaries({
-        "ports": st.sampled_from(["2000-2002", "2000-2009", "1024-65535"]),
-        "inside": st.sampled_from([[], ["10.0.0.0/8"]]),
-        "filtering": st.sampled_from(
-            ["endpoint-independent", "address-dependent", "address-and-port-dependent"]
-        ),
-        "preserve_parity": st.booleans(),
-        "inbound_refresh": st.booleans(),
-        "max_sessions": st.sampled_from([8, 64]),
-        "tcp_established_s": st.just(500),
-    }),
+    st.fixed_dictionaries(
+        {
+            "ports": st.sampled_from(["2000-2002", "2000-2009", "1024-65535"]),
+            "inside": st.sampled_from([[], ["10.0.0.0/8"]]),
+            "filtering": st.sampled_from(
+                ["endpoint-independent", "address-dependent", "address-and-port-dependent"]
+            ),
+            "preserve_parity": st.booleans(),
+            "inbound_refresh": st.booleans(),
+            "max_sessions": st.sampled_from([8, 64]),
+            "tcp_established_s": st.just(500),
+        }
+    ),
     st.lists(
         st.tuples(st.sampled_from([0, 1, 70, 250, 400]), st.lists(packets(), max_size=40)),
         max_size=4,
     ),
-)  # fmt: skip
+)
 def test_kernel_agrees_with_model(values: dict, bursts: list) -> None:
     config = load(values)
     runner, model, now_s = KernelRunner(make_kernel(config)), NatModel(config), 1

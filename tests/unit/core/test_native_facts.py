@@ -81,9 +81,16 @@ def test_a_hello_of_c_is_read() -> None:
 
 def test_c_reads_a_reply() -> None:
     values = {
-        "n_workers": 1, "ring_length": 2, "n_buffers": 3, "buffer_stride": 4, "instance_id": 5,
-        "memory_bytes": 6, "area_bytes": 7, "idle_policy": 8, "n_loaned": 9,
-    }  # fmt: skip
+        "n_workers": 1,
+        "ring_length": 2,
+        "n_buffers": 3,
+        "buffer_stride": 4,
+        "instance_id": 5,
+        "memory_bytes": 6,
+        "area_bytes": 7,
+        "idle_policy": 8,
+        "n_loaned": 9,
+    }
     raw = codec.pack_reply(**values, service_ids=(10, 11))
     assert len(raw) == ffi.sizeof("struct onvm_attach_reply")
     reply = ffi.from_buffer("struct onvm_attach_reply *", raw)

@@ -88,8 +88,16 @@ def test_a_kernel_routes_and_counts_with_tables(compiled: bool) -> None:
         state = runner.stages[0].nf.state
         assert result.destinations == [3, 7, 2, 7, 1, 5, 4, 3, 2]
         assert [verdict == Verdict.OUT for verdict in result.verdicts] == [
-            True, True, False, True, False, True, True, False, False
-        ]  # fmt: skip
+            True,
+            True,
+            False,
+            True,
+            False,
+            True,
+            True,
+            False,
+            False,
+        ]
         assert len(state.flows) == 4
         flow = FiveTuple.make("10.0.0.1", 1, "10.1.2.3", 2, 17)
         slot = state.flows.find(flow.pack())
@@ -273,9 +281,12 @@ with Runner(nf) as runner:
 def test_later_starts_take_the_code_from_the_cache(tmp_path: Path) -> None:
     def start() -> str:
         return subprocess.run(
-            [sys.executable, "-P", "-c", PROGRAM], check=True, capture_output=True, text=True,
+            [sys.executable, "-P", "-c", PROGRAM],
+            check=True,
+            capture_output=True,
+            text=True,
             env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)},
-        ).stdout.strip()  # fmt: skip
+        ).stdout.strip()
 
     assert start() == "2 True"
     assert start() == "2 False"

@@ -211,11 +211,23 @@ def test_a_class_that_is_not_installed_gets_its_configuration(tmp_path: Path) ->
     (tmp_path / "shaping.py").write_text(CONFIGURED)
     (tmp_path / "shaper.toml").write_text("rate = 7\n")
     done = subprocess.run(
-        [sys.executable, "-P", "-m", "onvm_sdk.runtime", "--socket", str(tmp_path / "s"),
-         "--nf", "shaping:Shaper", "--config", f"shaping:Shaper={tmp_path}/shaper.toml"],
-        capture_output=True, text=True, check=False,
+        [
+            sys.executable,
+            "-P",
+            "-m",
+            "onvm_sdk.runtime",
+            "--socket",
+            str(tmp_path / "s"),
+            "--nf",
+            "shaping:Shaper",
+            "--config",
+            f"shaping:Shaper={tmp_path}/shaper.toml",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
-    )  # fmt: skip
+    )
     assert done.returncode == 1
     assert done.stderr.endswith("onvm: shaper.setup raised RuntimeError: rate 7\n")
 
