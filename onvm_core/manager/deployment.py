@@ -459,8 +459,8 @@ class Deployment:
 
         Packets that an NF still holds count as ``stopped``; captures are complete.
         """
+        self.plane.stop()  # what a worker sends or drops after a report would be in none
         report = self.report(seconds)
-        self.plane.stop()
         for name in list(self.chains.by_name):
             self.chains.remove(name)
         for port in self._state.ports.values():
