@@ -137,7 +137,7 @@ def test_running_flows_stay_where_they_are_on_scale_out(host: Host) -> None:
     for arguments, line in (
         (("scale", "slow", "0"), "error: N: '0': expected a number from 1 to 64, or auto"),
         (("scale", "slow", "auto"), "error: scale: 'slow': expected a service with a policy"),
-        (("scale", "nobody", "2"), "error: scale: 'nobody': no instance of it runs"),
+        (("scale", "nobody", "2"), "error: scale: 'nobody': expected a service with an instance"),
     ):
         done = host.onvm(*arguments)
         assert done.returncode == 2

@@ -141,7 +141,16 @@ class Bed:
         }
 
     def balance(self) -> dict[str, int]:
-        """Packets in, out and dropped; `missing` is 0 when nothing vanished."""
+        """Packets in, out and dropped; `missing` is 0 when nothing vanished.
+
+        A worker counts a packet as sent after it has sent it: that may take a moment.
+        """
+        deadline = time.monotonic() + 2
+        while (found := self._balance())["missing"] and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return found
+
+    def _balance(self) -> dict[str, int]:
         plane = self.plane.read_plane()
         rx = self.closed[0] + sum(self.plane.read_port(port).rx for port in self.ports)
         tx = self.closed[1] + sum(self.plane.read_port(port).tx for port in self.ports)
