@@ -24,7 +24,7 @@ from onvm_core.launch.limits import Limits, describe_unenforced
 from onvm_core.launch.sandbox import SandboxLauncher
 from onvm_core.manager.startup.cards import (
     bind_command,
-    card_obstacle,
+    iommu_obstacle,
     locked_memory_obstacle,
     memory_needed,
     needs_physical,
@@ -254,13 +254,15 @@ def _cards(root: Path) -> list[Finding]:
             *([f"NUMA node {card.node}"] if card.node is not None else []),
             f"IOMMU group {card.group}" if card.has_iommu else "no IOMMU",
         ]
-        is_usable = not card_obstacle(card.address, root)
+        fix = "" if card.driver == "vfio-pci" or iommu_obstacle(card, root) else bind_command(card)
+        if fix and card.interfaces:
+            fix += f"  # the kernel loses {', '.join(card.interfaces)}"
         findings.append(
             Finding(
                 f"card {card.address}",
                 ", ".join(parts),
                 purpose=f"pci:{card.address}",
-                fix="" if is_usable or card.driver == "vfio-pci" else bind_command(card),
+                fix=fix,
             )
         )
     return findings

@@ -22,6 +22,7 @@ __all__ = [
     "bind_command",
     "card_obstacle",
     "cards_obstacle",
+    "iommu_obstacle",
     "locked_memory_obstacle",
     "memory_needed",
     "needs_physical",
@@ -87,7 +88,7 @@ def read_card(address: str, root: Path = Path("/")) -> Card | None:
         _target(group),
         group.exists() and _read(group / "name") != "vfio-noiommu",
         int(node) if node.isdecimal() else None,
-        tuple(sorted(path.name for path in (folder / "net").glob("*"))),
+        tuple(sorted(path.name for path in (*folder.glob("net/*"), *folder.glob("virtio*/net/*")))),
     )
 
 
@@ -120,14 +121,17 @@ def card_obstacle(address: str, root: Path = Path("/")) -> str:
     if card.driver != "vfio-pci" and card.driver not in _UIO:
         bound = f"bound to {card.driver}" if card.driver else "bound to no driver"
         used = f", which makes it {', '.join(card.interfaces)}" if card.interfaces else ""
-        missing = "" if card.group else _no_iommu(root)
+        missing = iommu_obstacle(card, root)
         return f"expected a card bound to vfio-pci, is {bound}{used}; " + (
             missing or f"run: {bind_command(card)}"
         )
     return _held(card, root) if card.driver == "vfio-pci" and card.group else ""
 
 
-def _no_iommu(root: Path) -> str:
+def iommu_obstacle(card: Card, root: Path = Path("/")) -> str:
+    """Why vfio-pci does not take a card, with what helps; "" when it does."""
+    if card.group:
+        return ""
     option = root / "sys/module/vfio/parameters/enable_unsafe_noiommu_mode"
     if _read(option) in ("Y", "1"):
         return ""

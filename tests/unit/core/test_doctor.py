@@ -44,7 +44,15 @@ def test_cards_are_listed_with_the_line_that_binds_them(tmp_path: Path) -> None:
     card = findings(tmp_path)["card 0000:41:00.0"]
     assert card.found == "e1000e, eth1, NUMA node 1, IOMMU group 7"
     assert card.health is Health.OK
+    assert card.fix.endswith("  # the kernel loses eth1")
     assert "drivers_probe" in card.fix
+
+
+def test_card_that_vfio_would_not_take_has_no_line_that_binds_it(tmp_path: Path) -> None:
+    add_card(tmp_path, "virtio-pci")
+    write(tmp_path, "sys/bus/pci/devices/0000:41:00.0/virtio0/net/eth0/mtu")
+    card = findings(tmp_path)["card 0000:41:00.0"]
+    assert (card.found, card.fix) == ("virtio-pci, eth0, NUMA node 1, no IOMMU", "")
 
 
 def test_huge_pages_are_optional_unless_a_card_has_no_iommu(tmp_path: Path) -> None:
