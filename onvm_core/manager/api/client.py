@@ -1,4 +1,4 @@
-"""The other end of the control socket: what the command line uses."""
+"""The client end of the control socket, which the command line uses."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ ReplyT = TypeVar("ReplyT")
 
 
 class NoManagerError(ConfigError):
-    """No manager of that name runs."""
+    """No manager of that name is running."""
 
 
 class Client:
     """A connection to a running manager; a context manager.
 
     Args:
-        directory: the manager's.
+        directory: directory of the manager.
 
     Raises:
-        NoManagerError: none runs there.
+        NoManagerError: no manager runs there.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -51,7 +51,7 @@ class Client:
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.DEALER)
         self._socket.setsockopt(zmq.LINGER, 0)
-        # A manager that starts has its record a moment before its socket.
+        # A manager that is starting writes its record a moment before it makes its socket.
         self._socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)
         self._socket.connect(endpoint(directory / CONTROL_SOCKET))
 
@@ -76,8 +76,8 @@ class Client:
         """Send a request and give its reply.
 
         Raises:
-            ConfigError: the manager says no; its line.
-            OnvmError: it does not answer in time, or ended.
+            ConfigError: the manager refuses the request; carries its line.
+            OnvmError: the manager does not answer in time, or has ended.
         """
         self._socket.send_multipart([b"", pack_request(request)])
         reply = self._receive(timeout_s)
@@ -100,7 +100,7 @@ class Client:
         return unpack_reply(self._socket.recv_multipart()[-1])
 
     def events(self) -> Iterator[Event]:
-        """Events from now on, until the manager ends."""
+        """The events from now on, until the manager ends."""
         socket = self._context.socket(zmq.SUB)
         socket.setsockopt(zmq.LINGER, 0)
         socket.subscribe(b"")

@@ -1,7 +1,7 @@
 """Messages of the control socket as bytes: JSON.
 
 A request is ``{"version": 1, "request": {"type": …}}``; the reply has its own ``type``, or is
-``{"type": "error"}`` with one line. Events are published under their ``type`` as topic.
+``{"type": "error"}`` with one line of text. Events are published under their ``type`` as topic.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ __all__ = [
 ]
 
 VERSION = 1
-REQUEST_BYTES_MAX = 1 << 22  # a view of some thousand instances
+REQUEST_BYTES_MAX = 1 << 22  # enough for a view of several thousand instances
 
 
 class MessageError(OnvmError):
-    """What came is not a message of this version."""
+    """The bytes received are not a message of this version."""
 
 
 class _Version(msgspec.Struct, frozen=True):
@@ -55,7 +55,7 @@ def unpack_request(data: bytes) -> Request:
     """Read a request.
 
     Raises:
-        MessageError: it is none, or one of another version.
+        MessageError: it is not a request, or has another version.
     """
     if len(data) > REQUEST_BYTES_MAX:
         raise MessageError(f"request of {len(data)} bytes: expected at most {REQUEST_BYTES_MAX}")
@@ -79,7 +79,7 @@ def unpack_reply(data: bytes) -> Reply:
     """Read a reply.
 
     Raises:
-        MessageError: it is none.
+        MessageError: it is not a reply.
     """
     try:
         return _reply.decode(data)
@@ -91,7 +91,7 @@ def unpack_event(data: bytes) -> Event:
     """Read an event.
 
     Raises:
-        MessageError: it is none.
+        MessageError: it is not an event.
     """
     try:
         return _event.decode(data)

@@ -1,4 +1,4 @@
-"""Where a user's managers keep their sockets, records and logs."""
+"""The directories in which a user's managers keep their sockets, records and logs."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ RECORD = "manager.json"
 LOCK = "lock"
 CONTROL_SOCKET = "control.sock"
 EVENT_SOCKET = "events.sock"
-PATH_BYTES_MAX = 107  # sun_path of a UNIX socket, with its final 0
+PATH_BYTES_MAX = 107  # size of sun_path in a UNIX socket address, with its final 0
 UNLOCKED_S = 60.0
-"""How long a run may take from making its directory to locking it."""
+"""The longest time that a run may take from making its directory to locking it."""
 
 
 def check_socket_paths(directory: Path) -> None:
-    """Raise ConfigError where a manager's directory has too long a name for its sockets."""
+    """Raise ConfigError if the name of a manager's directory is too long for its sockets."""
     for name in (CONTROL_SOCKET, EVENT_SOCKET):
         check_socket_path(directory / name)
 
 
 def check_socket_path(path: Path) -> None:
-    """Raise ConfigError when a path is too long for a socket."""
+    """Raise ConfigError if a path is too long for a socket."""
     if len(os.fsencode(path)) > PATH_BYTES_MAX:
         raise ConfigError(
             f"expected a path of at most {PATH_BYTES_MAX} bytes; set ONVM_RUNTIME_DIR",
@@ -60,7 +60,7 @@ def check_socket_path(path: Path) -> None:
 
 def runtime_directory() -> Path:
     """The user's directory for sockets: ``$ONVM_RUNTIME_DIR``, ``$XDG_RUNTIME_DIR/onvm`` or
-    ``/tmp/onvm-UID``; made if need be, only the user may enter.
+    ``/tmp/onvm-UID``. It is made if it is missing, and only the user may enter it.
 
     Raises:
         ConfigError: it belongs to another user.
@@ -84,10 +84,10 @@ def runtime_directory() -> Path:
 
 @contextmanager
 def temporary_directory() -> Iterator[str]:
-    """A directory for one run inside `runtime_directory`, removed when it is left.
+    """A directory for one run inside `runtime_directory`, removed when the context ends.
 
-    Those of runs that were killed are removed first. Which these are says a lock in each: the
-    kernel lets go of it when its process dies.
+    Directories of runs that were killed are removed first. A lock in each directory tells them
+    apart: the kernel releases it when its process dies.
     """
     base = runtime_directory()
     for folder in base.glob("run-*"):
@@ -113,7 +113,7 @@ def _remove_abandoned(folder: Path) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         shutil.rmtree(folder, ignore_errors=True)
     except BlockingIOError:
-        pass  # its run lives
+        pass  # its run is still alive
     finally:
         os.close(descriptor)
 
@@ -122,7 +122,7 @@ def manager_directory(name: str) -> Path:
     """The directory of the manager of that name; it may not exist yet.
 
     Raises:
-        ConfigError: the name is none.
+        ConfigError: the name is not valid.
     """
     if not NAME.fullmatch(name):
         raise ConfigError(
@@ -134,7 +134,7 @@ def manager_directory(name: str) -> Path:
 
 
 def manager_names() -> list[str]:
-    """Managers of this user that run."""
+    """The running managers of this user."""
     return sorted(
         folder.name
         for folder in runtime_directory().iterdir()
@@ -143,19 +143,19 @@ def manager_names() -> list[str]:
 
 
 class ManagerRecord(msgspec.Struct, frozen=True):
-    """``manager.json``: which process is the manager of a directory."""
+    """``manager.json``: the process that is the manager of a directory."""
 
     pid: int
     start_time: int
 
     @property
     def process(self) -> ProcessId:
-        """The process; it may be gone."""
+        """The process ID; the process may have ended."""
         return ProcessId(self.pid, self.start_time)
 
     @classmethod
     def read(cls, directory: Path) -> ManagerRecord | None:
-        """The record in `directory`; None without one."""
+        """The record in `directory`; None if there is none."""
         try:
             return msgspec.json.decode((directory / RECORD).read_bytes(), type=cls)
         except (OSError, msgspec.MsgspecError):
@@ -163,10 +163,11 @@ class ManagerRecord(msgspec.Struct, frozen=True):
 
 
 class DirectoryLock:
-    """Makes this process the one manager of a directory; the kernel lets go when it dies.
+    """Makes this process the one manager of a directory; the kernel releases it when the process
+    dies.
 
     Raises:
-        ConfigError: another one is.
+        ConfigError: another process already is.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -186,22 +187,22 @@ class DirectoryLock:
                 field="--name",
                 value=directory.name,
             ) from None
-        self._record.unlink(missing_ok=True)  # of a manager that was killed
+        self._record.unlink(missing_ok=True)  # left by a manager that was killed
 
     def announce(self) -> None:
-        """Write the record: clients may come."""
+        """Write the record: from now on clients may connect."""
         me = ProcessId.of(os.getpid())
         assert me is not None
         write_private(self._record, ManagerRecord(me.pid, me.start_time))
 
     def release(self) -> None:
-        """Remove the record and let another manager come."""
+        """Remove the record and let another manager start."""
         self._record.unlink(missing_ok=True)
         os.close(self._fd)
 
 
 def write_private(path: Path, value: Any) -> None:
-    """Write `value` as JSON, whole or not at all, for this user alone."""
+    """Write `value` as JSON, completely or not at all, readable by this user alone."""
     scratch = path.with_name(f".{path.name}.new")
     with open(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
         file.write(msgspec.json.encode(value))

@@ -1,4 +1,4 @@
-"""What is said on the control socket: requests, replies and events.
+"""The messages of the control socket: requests, replies and events.
 
 `codec` writes them as bytes.
 """
@@ -51,45 +51,45 @@ class _Tagged(
 
 
 class StatusRequest(_Tagged, frozen=True, tag="status"):
-    """Everything that `Status` has."""
+    """Ask for everything in `Status`."""
 
 
 class DownRequest(_Tagged, frozen=True, tag="down"):
-    """Drain, report and end."""
+    """Drain the NFs, report and end."""
 
     keep_nfs: bool = False
-    """Leave the NFs to the next manager."""
+    """End, and leave the NFs to the next manager."""
 
 
 class NfRunRequest(_Tagged, frozen=True, tag="nf_run"):
     """Start an instance."""
 
     name: Name
-    """A table of the file, or an installed NF."""
+    """Name of a table in the file, or of an installed NF."""
     config: Annotated[str, msgspec.Meta(max_length=4096)] | None = None
     """Absolute path of a configuration file."""
     launcher: Name | None = None
-    """None: that of the NF's table."""
+    """None: the launcher in the NF's table."""
     instance: Annotated[int, msgspec.Meta(ge=1, le=9999)] | None = None
 
 
 class NfStopRequest(_Tagged, frozen=True, tag="nf_stop"):
-    """Let instances finish and leave."""
+    """Let instances finish their work and leave."""
 
     name: Name
-    """An instance, or a service: all of it."""
+    """An instance, or a service, which stands for all its instances."""
 
 
 class InstancesRequest(_Tagged, frozen=True, tag="instances"):
-    """The launched NFs alone: cheap."""
+    """Ask for the launched NFs alone; cheap."""
 
 
 class ChainListRequest(_Tagged, frozen=True, tag="chain_list"):
-    """All chains."""
+    """Ask for all chains."""
 
 
 class ChainAddRequest(_Tagged, frozen=True, tag="chain_add"):
-    """Add a chain, or change the one of that name."""
+    """Add a chain, or change the chain of that name."""
 
     name: Name
     near: Name
@@ -107,41 +107,41 @@ class ChainRemoveRequest(_Tagged, frozen=True, tag="chain_remove"):
 
 
 class ChainShowRequest(_Tagged, frozen=True, tag="chain_show"):
-    """A chain and the paths that its flows take."""
+    """Ask for a chain and the paths that its flows take."""
 
     name: Name
 
 
 class FlowListRequest(_Tagged, frozen=True, tag="flow_list"):
-    """Flows of the flow table."""
+    """Ask for flows of the flow table."""
 
     limit: Limit = 1000
 
 
 class SendRequest(_Tagged, frozen=True, tag="send"):
-    """A message to an instance, or to all instances of a service."""
+    """Send a message to an instance, or to all instances of a service."""
 
     name: Name
     message: Annotated[str, msgspec.Meta(max_length=16000)]
 
 
 class ScaleRequest(_Tagged, frozen=True, tag="scale"):
-    """Have so many instances of a service."""
+    """Set the number of instances of a service."""
 
     service: Name
     instances: Annotated[int, msgspec.Meta(ge=1, le=64)] | None = None
-    """None: as many as its policy wants."""
+    """None: as many as the scaling policy wants."""
 
 
 class ScaleStatusRequest(_Tagged, frozen=True, tag="scale_status"):
-    """Services that are scaled, and why."""
+    """Ask for the services that are scaled, and for the decisions and their reasons."""
 
 
 class CaptureStartRequest(_Tagged, frozen=True, tag="capture_start"):
     """Copy packets that pass a port or an NF into a file."""
 
     name: Name
-    """A port, an instance, or a service: all of it."""
+    """A port, an instance, or a service, which stands for all its instances."""
     path: Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
     limit: Annotated[int, msgspec.Meta(ge=0)] = 0
     snap_length: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0
@@ -149,7 +149,7 @@ class CaptureStartRequest(_Tagged, frozen=True, tag="capture_start"):
 
 
 class CaptureReadRequest(_Tagged, frozen=True, tag="capture_read"):
-    """How far a capture is."""
+    """Ask for the progress of a capture."""
 
     number: int
 
@@ -161,22 +161,22 @@ class CaptureStopRequest(_Tagged, frozen=True, tag="capture_stop"):
 
 
 class ClusterApplyRequest(_Tagged, frozen=True, tag="cluster_apply"):
-    """Make the tables what a view of the cluster says."""
+    """Make the tables equal to a view of the cluster."""
 
     view: ClusterView | None
     """None: leave the cluster."""
 
 
 class ClusterChangeRequest(_Tagged, frozen=True, tag="cluster_change"):
-    """The same, for a manager that has the view before."""
+    """The same request, for a manager that already has the previous view."""
 
     revision: int
-    """Of the view that the change is to, as the manager has said."""
+    """Revision of the view to which the change applies, as the manager has reported it."""
     change: ViewChange
 
 
 class ClusterLocalRequest(_Tagged, frozen=True, tag="cluster_local"):
-    """What the cluster is to know of this manager; cheap."""
+    """Ask for the facts about this manager that the cluster needs; cheap."""
 
 
 Request = (
@@ -212,23 +212,24 @@ Request = (
 
 
 class LaunchedNf(msgspec.Struct, frozen=True):
-    """An NF host that the manager looks after."""
+    """An NF host that the manager supervises."""
 
     nfs: list[str]
     instances: list[str]
     launcher: str
     state: str
-    """starting, standby, active, draining; waiting: it died and is started again in a while;
-    crash-loop: the same, after so many deaths that the delay is long."""
+    """starting, standby, active, draining; waiting: it died and is started again after a delay;
+    crash-loop: the same, but after so many deaths that the delay is long.
+    """
     pid: int
     cpus: list[int]
-    """Those it may run on; empty: any."""
+    """CPUs that it may run on; empty: any."""
     restarts: int
     reason: str
-    """How it ended last; of one that drains, why its state was not handed over."""
+    """How it ended last; for a draining NF host, why its state was not handed over."""
     log: str
     log_tail: list[str]
-    """Last lines of one that has failed."""
+    """The last lines of output of an NF host that has failed."""
 
 
 class ChainReply(_Tagged, frozen=True, tag="chain"):
@@ -241,14 +242,14 @@ class ChainReply(_Tagged, frozen=True, tag="chain"):
     bidirectional: bool
     track_flows: bool
     state: str
-    """active, waiting for a service that has no instance, or bypassing one that has none."""
+    """active, waiting for a service that has no instance, or bypassing a service that has none."""
     on_failure: str = "drop"
     match: list[MatchConfig] | None = None
-    """Flows that take it where another chain has the port; None: it has the port."""
+    """Flows that take the chain where another chain has the port; None: this chain has the port."""
 
 
 class StatusReply(_Tagged, frozen=True, tag="status"):
-    """A manager at one moment."""
+    """The state of a manager at one moment."""
 
     name: str
     pid: int
@@ -261,14 +262,15 @@ class StatusReply(_Tagged, frozen=True, tag="status"):
     report: Report
     exporters: list[ExporterReport] = []
     warnings: list[str] = []
-    """What this host does not let the manager do; a line for each."""
+    """Limits that this host puts on the manager, one line each."""
     peers: list[PeerStatus] = []
-    """Other hosts of the cluster."""
+    """The other hosts of the cluster."""
     crossing: float | None = None
-    """Share of hops that led to another host: packets sent to peers, of those and of what NFs
-    here got; None: there was none."""
+    """The share of hops that led to another host: packets sent to peers, divided by the sum of
+    these and the packets that NFs here received; None: there was no hop.
+    """
     startup: Startup | None = None
-    """How long the parts of its start took."""
+    """The time that each part of the start took."""
 
 
 class DownReply(_Tagged, frozen=True, tag="down"):
@@ -279,7 +281,7 @@ class DownReply(_Tagged, frozen=True, tag="down"):
 
 
 class InstancesReply(_Tagged, frozen=True, tag="instances"):
-    """NFs that were started or stopped, or all."""
+    """NFs that were started or stopped, or all of them."""
 
     launched: list[LaunchedNf]
 
@@ -291,7 +293,9 @@ class ChainsReply(_Tagged, frozen=True, tag="chains"):
 
 
 class Hop(msgspec.Struct, frozen=True):
-    """One hop of a path; SI as it is when the packet comes to the instance (RFC 8300)."""
+    """One hop of a path; SI is the value that the packet has when it comes to the instance (RFC
+    8300).
+    """
 
     si: int
     service: str
@@ -313,7 +317,7 @@ class ChainShowReply(_Tagged, frozen=True, tag="chain_show"):
     chain: ChainReply
     paths: list[Path]
     flows_seen: int
-    """Flows that were looked at for them."""
+    """Number of flows that were examined to find them."""
 
 
 class Flow(msgspec.Struct, frozen=True):
@@ -341,7 +345,7 @@ class FlowsReply(_Tagged, frozen=True, tag="flows"):
 
 
 class CaptureReply(_Tagged, frozen=True, tag="capture"):
-    """A capture; counts are packets."""
+    """A capture; counts are in packets."""
 
     number: int
     path: str
@@ -353,17 +357,17 @@ class CaptureReply(_Tagged, frozen=True, tag="capture"):
 
 
 class ScaleReply(_Tagged, frozen=True, tag="scale"):
-    """What was done; nothing when a service is left to its policy."""
+    """The action that was taken; empty when a service is left to its policy."""
 
     decision: Decision | None = None
 
 
 class ScaledService(msgspec.Struct, frozen=True):
-    """A service that is scaled; instances by their states."""
+    """A service that is scaled, with its instances counted by state."""
 
     service: str
     mode: str
-    """auto, or manual: a command has set the number."""
+    """auto, or manual if a command has set the number."""
     min: int
     max: int
     target: float
@@ -374,52 +378,52 @@ class ScaledService(msgspec.Struct, frozen=True):
     standby: int
     draining: int
     utilisation: float | None
-    """Mean at the last reading; None when there is none."""
+    """Mean load at the last reading; None if there is none."""
     demand: float | None
-    """Instances it would take at full utilisation."""
+    """Instances that the load would need at full utilisation."""
 
 
 class ScaleStatusReply(_Tagged, frozen=True, tag="scale_status"):
-    """Services and decisions, oldest first."""
+    """The services, and the decisions, oldest first."""
 
     services: list[ScaledService]
     decisions: list[Decision]
 
 
 class ClusterReply(_Tagged, frozen=True, tag="cluster"):
-    """A view was applied."""
+    """A view has been applied."""
 
     digest: str
-    """Of the tables as they are: equal on all hosts that have equal views."""
+    """Digest of the tables as they are: equal on all hosts that have applied equal views."""
     missing: list[str] = []
-    """What could not be applied, a line each."""
+    """Parts that could not be applied, one line each."""
     revision: int = 0
-    """Of the view, for a `ClusterChangeRequest`; unique, across managers too."""
+    """Revision of the view, for a `ClusterChangeRequest`; unique even across managers."""
 
 
 class ClusterLocalReply(_Tagged, frozen=True, tag="cluster_local"):
-    """A manager as its cluster is to know it."""
+    """The facts about a manager that its cluster knows."""
 
     hosts: list[LocalHost]
     ports: list[str]
     peers: list[PeerStatus]
     digest: str
-    """As of `ClusterReply`; "" without a cluster."""
+    """The digest in `ClusterReply`; "" without a cluster."""
     drops: dict[str, int] = {}
-    """Of packets between hosts, by reason."""
+    """Drops of packets between hosts, by reason."""
     resources: LocalResources | None = None
     reserved: list[str] = []
-    """Instance names that are not free, though nothing here has them."""
+    """Instance names that are reserved although no instance here has them."""
 
 
 class DoneReply(_Tagged, frozen=True, tag="done"):
-    """It is done; `count` of the things asked for."""
+    """The request has been carried out; `count` is the number of things affected."""
 
     count: int = 1
 
 
 class ErrorReply(_Tagged, frozen=True, tag="error"):
-    """It is not done, and why."""
+    """The request has failed, and why."""
 
     message: str
 
@@ -447,8 +451,9 @@ Reply = (
 
 
 class NfEvent(_Tagged, frozen=True, tag="nf"):
-    """An NF host has attached, stands by, serves, drains, is gone, has failed (crash-loop: again
-    and again)."""
+    """An NF host has attached, is on standby, serves, drains, is gone or has failed (crash-loop:
+    repeatedly).
+    """
 
     instances: list[str]
     state: str
@@ -457,14 +462,14 @@ class NfEvent(_Tagged, frozen=True, tag="nf"):
 
 
 class ChainEvent(_Tagged, frozen=True, tag="chain"):
-    """A chain was added, changed or removed; it bypasses services, or is whole again."""
+    """A chain was added, changed or removed, or it bypasses services, or is whole again."""
 
     name: str
     action: str
 
 
 class ManagerEvent(_Tagged, frozen=True, tag="manager"):
-    """The manager is ready, or ends."""
+    """The manager is ready, or is ending."""
 
     state: str
 

@@ -1,8 +1,8 @@
 """The control socket: ZeroMQ on ``ipc://`` in the manager's directory, for this user alone.
 
-Requests come to a ROUTER, events leave by a PUB. Neither ever waits: a client that does not read
-loses what exceeds its queue. A message that is none gets an error reply; a fault in a handler
-gets one too and a traceback in the log, because the packets must go on.
+Requests arrive on a ROUTER socket, events leave on a PUB socket. Neither ever blocks: a client that
+does not read loses the messages that exceed its queue. A malformed message gets an error reply. A
+fault in a handler gets one too, and a traceback goes to the log, because the packets must go on.
 
 Threads: all of it runs in the thread that calls `ControlServer.turn`.
 """
@@ -44,9 +44,9 @@ class ControlServer:
     """Answers requests and publishes events.
 
     Args:
-        directory: entered by this user alone.
+        directory: a directory that only this user may enter.
         selector: wakes the caller, who calls `turn` after each select.
-        handle: gives the reply to a request; raises OnvmError for a "no".
+        handle: gives the reply to a request; raises OnvmError to refuse it.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class ControlServer:
             self._context.destroy(linger=0)
             raise
         self.has_more = True
-        # ZeroMQ's descriptor is edge-triggered: it says that something may have happened, once.
+        # ZeroMQ's descriptor is edge-triggered: it signals once that something may have happened.
         self._fd = int(self._router.getsockopt(zmq.FD))
         selector.register(self._fd, selectors.EVENT_READ, self._wake)
 
@@ -88,7 +88,7 @@ class ControlServer:
         return socket
 
     def close(self) -> None:
-        """Close the sockets and remove their files; what is on its way gets a moment."""
+        """Close the sockets and remove their files; messages being sent get a moment."""
         self._selector.unregister(self._fd)
         for socket in (self._router, self._publisher):
             socket.close(linger=100)
@@ -100,7 +100,7 @@ class ControlServer:
         self.has_more = True
 
     def turn(self) -> None:
-        """Answer some of what has come; `has_more` says whether to come back at once."""
+        """Answer some of the requests; `has_more` tells the caller to come back at once."""
         for _ in range(REQUESTS_PER_TURN):
             try:
                 frames = self._router.recv_multipart(zmq.NOBLOCK)
@@ -132,8 +132,8 @@ class ControlServer:
             return ErrorReply(message=f"the manager failed: {type(error).__name__}: {error}")
 
     def publish(self, event: Event) -> None:
-        """Send an event to all listeners."""
+        """Send an event to all subscribers."""
         data = pack_reply(event)
         topic = event.__struct_config__.tag
-        with contextlib.suppress(zmq.Again):  # PUB drops by itself and says nothing
+        with contextlib.suppress(zmq.Again):  # PUB drops messages by itself and gives no sign of it
             self._publisher.send_multipart([str(topic).encode(), data], zmq.NOBLOCK)

@@ -1,7 +1,7 @@
 """Messages of the control socket about the state of an NF on its way to another host.
 
-The agent of the host where an instance drains takes its state from the manager, piece by piece, and
-the agent of the other host gives it to an instance there. See `handover`.
+On the host where an instance drains, the agent takes its state from the manager, piece by piece.
+The agent of the other host gives it to an instance there. See `handover`.
 """
 
 from __future__ import annotations
@@ -32,45 +32,46 @@ class _Tagged(
 
 
 class StatePiece(msgspec.Struct, frozen=True, array_like=True):
-    """Part of the state of one stage; an empty one is its end."""
+    """A piece of the state of one stage; an empty piece marks the end."""
 
     stage: Annotated[int, msgspec.Meta(ge=0, lt=16)]
     data: bytes
 
 
 class NfDrainRequest(_Tagged, frozen=True, tag="nf_drain"):
-    """Let no new flows come to an instance, and let it end with those that it has.
+    """Send an instance no new flows, and let it end when those it has are gone.
 
-    A sibling on this host takes its state, if it can; else it may go to another host.
+    A sibling on this host takes its state if it can; otherwise the state may go to another host.
     """
 
     name: Name
 
 
 class StateTakeRequest(_Tagged, frozen=True, tag="state_take"):
-    """Hold an instance still and take its state. Packets for it wait, `pause_ms` at most."""
+    """Suspend an instance and take its state. Packets for it wait at most `pause_ms`."""
 
     instance: Name
     pause_ms: Annotated[int, msgspec.Meta(ge=1, le=60_000)]
 
 
 class StateReadRequest(_Tagged, frozen=True, tag="state_read"):
-    """Some of the state that is being taken; what was read is not given again."""
+    """Read more of the state that is being taken; each piece is given once."""
 
     instance: Name
 
 
 class StateDoneRequest(_Tagged, frozen=True, tag="state_done"):
-    """What has become of the state that was taken."""
+    """Report the outcome of the state that was taken."""
 
     instance: Name
     successor: Number | None
-    """Which NF host has it now: the flows go there, and the instance ends. None: none, and packets
-    come to it again."""
+    """The NF host that has the state now: the flows go there, and the instance ends. None: no NF
+    host has it, and packets go to the instance again.
+    """
 
 
 class StateGiveRequest(_Tagged, frozen=True, tag="state_give"):
-    """Give state of an NF host elsewhere to an instance here, piece by piece."""
+    """Give the state of an NF host elsewhere to an instance here, piece by piece."""
 
     instance: Name
     source: Number
@@ -79,16 +80,16 @@ class StateGiveRequest(_Tagged, frozen=True, tag="state_give"):
 
 
 class StateGivenRequest(_Tagged, frozen=True, tag="state_given"):
-    """Whether the instance has taken the state of `source` over."""
+    """Ask if the instance has taken over the state of `source`."""
 
     instance: Name
     source: Number
 
 
 class StateReply(_Tagged, frozen=True, tag="state"):
-    """How far it is."""
+    """The progress of a transfer."""
 
     step: Literal["waiting", "done", "failed"]
-    """done: all of the state is in what was read, or has been taken over."""
+    """done: all of the state has been read, or has been taken over."""
     reason: str = ""
     pieces: list[StatePiece] = []

@@ -1,6 +1,6 @@
-"""Captures: copies of the packets that pass a point, in a pcapng file, while traffic runs.
+"""Captures: copies of the packets that pass a point, in a pcapng file, while traffic flows.
 
-Workers copy into rings and never wait; `Capture.drain` writes what is in them. The
+Workers copy into rings and never wait; `Capture.drain` writes their contents to the file. The
 manager's loop calls it often enough that the rings do not overflow; overflow is counted.
 """
 
@@ -20,16 +20,16 @@ DEFAULT_RING_BYTES = 4 << 20
 
 
 class Capture:
-    """One capture. A context manager; `drain` writes what has come in.
+    """One capture. A context manager; `drain` writes the copies that have come in.
 
     Args:
         plane: the data plane whose packets are copied.
-        target: path of the file, which is made or emptied; or a file descriptor, which stays the
-            caller's.
+        target: path of the file, which is made or emptied; or a file descriptor, which the caller
+            keeps and closes.
         points: where packets are captured, one interface of the file for each.
         snap_length: bytes kept of each packet; 0: all.
-        limit: packets in all; 0: endless.
-        ring_bytes: size of the rings of copies that are not written yet, for each worker.
+        limit: packets in all; 0: no limit.
+        ring_bytes: size of each worker's ring for copies that are not written yet.
 
     Raises:
         DataplaneError: a point does not exist, or too many captures are running.
@@ -82,17 +82,17 @@ class Capture:
 
     @property
     def counters(self) -> CaptureCounters:
-        """What it has captured so far, or had in the end."""
+        """The counters so far, or the final ones after the end."""
         return self._plane.read_capture(self._id) if self._last is None else self._last
 
     def drain(self) -> int:
-        """Write what has been captured; how many packets."""
+        """Write the captured packets to the file; return how many."""
         return self._plane.drain_capture(self._id) if self._last is None else 0
 
     def stop(self) -> CaptureCounters:
-        """End it and write the rest; a second call changes nothing."""
+        """End the capture and write the rest; a second call does nothing."""
         if self._last is None:
-            # Gone in any case: the counters stand even if the file takes no more.
+            # Release it in any case: the counters stand even if the file takes no more.
             self._last = self._plane.read_capture(self._id)
             try:
                 self._last = self._plane.stop_capture(self._id)

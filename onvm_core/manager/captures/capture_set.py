@@ -24,7 +24,7 @@ class Captures:
         self._next = 1
 
     def start(self, request: m.CaptureStartRequest) -> m.CaptureReply:
-        """Begin one.
+        """Begin a capture.
 
         Raises:
             ConfigError: there is no such port or instance, or the file cannot be made.
@@ -49,12 +49,12 @@ class Captures:
         return self._show(number)
 
     def read(self, request: m.CaptureReadRequest) -> m.CaptureReply:
-        """How far one is."""
+        """The progress of a capture."""
         self._find(request.number)
         return self._show(request.number)
 
     def stop(self, request: m.CaptureStopRequest) -> m.CaptureReply:
-        """End one; its file is complete then."""
+        """End a capture; its file is then complete."""
         capture = self._find(request.number)
         capture.stop()
         reply = self._show(request.number)
@@ -62,11 +62,11 @@ class Captures:
         return reply
 
     def turn(self) -> bool:
-        """Write what has been captured; whether there was anything."""
+        """Write the captured packets; return True if there were any."""
         return sum(capture.drain() for capture, _ in self._running.values()) > 0
 
     def close(self) -> None:
-        """End all."""
+        """End all captures."""
         for capture, _ in self._running.values():
             capture.stop()
         self._running.clear()

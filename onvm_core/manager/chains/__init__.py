@@ -1,1 +1,1 @@
-"""Chains by name, and the classifiers that lead new flows to them."""
+"""Chains by name, and the classifiers that send new flows to them."""

@@ -1,4 +1,4 @@
-"""The chains of a manager by name, and the rules that lead new flows to them."""
+"""The chains of a manager by name, and the rules that send new flows to them."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ log = logging.getLogger("onvm.chains")
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """A chain by names.
+    """A chain, described by names.
 
     Attributes:
-        match: flows that take it where another chain has the port `near`; None: it has the port,
-            and takes what matches no other.
-        waits: its entry waits while a service has no instance.
-        cluster_number: number in the cluster of a chain that may span hosts; 0: it does not.
+        match: flows that take the chain where another chain has the port `near`; None: this chain
+            has the port, and takes the flows that match no other chain.
+        waits: True if its entry waits while a service has no instance.
+        cluster_number: number in the cluster, for a chain that may span hosts; 0: it spans none.
     """
 
     name: str
@@ -41,11 +41,11 @@ class Chain:
 
 
 class Chains:
-    """Adds, changes and removes chains while traffic runs.
+    """Adds, changes and removes chains while traffic flows.
 
     Args:
         port_number: number of an open port by its name.
-        classifiers: those of ports that have one of their own, by the port's name.
+        classifiers: classifiers of the ports that have their own, by the port's name.
 
     Threads: the manager's.
     """
@@ -80,10 +80,10 @@ class Chains:
         waits: bool = False,
         cluster_number: int = 0,
     ) -> None:
-        """Add a chain, or change one of that name; traffic takes it at once.
+        """Add a chain, or change the chain of that name; traffic takes it at once.
 
         Raises:
-            ConfigError: there is no such port, it is another chain's, or there are too many chains.
+            ConfigError: there is no such port, another chain has it, or there are too many chains.
         """
         known = self._chains.get(name)
         taken = {chain.number for chain in self._chains.values()}
@@ -111,7 +111,7 @@ class Chains:
             self._classify(port)
 
     def set_services(self, chain: Chain, services: Sequence[str]) -> None:
-        """Let packets of a chain take these services, some of its own, from now on."""
+        """From now on, send packets of a chain through these services, a subset of its own."""
         self._manager.set_chain(
             chain.number,
             self._port_number(chain.near),
@@ -125,7 +125,7 @@ class Chains:
         )
 
     def remove(self, name: str) -> None:
-        """Remove a chain; ports that were its own have none then."""
+        """Remove a chain; ports that belonged to it then have none."""
         chain = self._chains.pop(name, None)
         if chain is None:
             known = ", ".join(self._chains) or "there is none"
@@ -144,7 +144,9 @@ class Chains:
                     )
 
     def _classify(self, port: str) -> None:
-        """Give the data plane the rules of a port as they are now; those of peers do it there."""
+        """Give the data plane the current rules of a port; ports of peers are handled in the data
+        plane.
+        """
         if self._port_number(port) >= PORT_REMOTE:
             return
         here = [chain for chain in self._chains.values() if chain.near == port]

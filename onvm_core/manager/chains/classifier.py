@@ -1,7 +1,7 @@
-"""Which chain a new flow takes, where several chains share a port.
+"""Classifiers: they choose the chain of a new flow where several chains share a port.
 
-A classifier gives rules for a port; the data plane looks at them once for each new flow and the
-flow table remembers what came of it, so Python is not asked for packets.
+A classifier gives rules for a port; the data plane applies them once to each new flow and the flow
+table keeps the result, so no packet involves Python.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class ChainRule:
         chain: name of the chain.
         protocol: IP protocol number; None: any.
         src, dst: prefixes of one IP version; None: any address.
-        src_ports, dst_ports: first and last, both included. Packets that have no ports, like
-            those of ICMP, count as from 0 to 0.
+        src_ports, dst_ports: first and last, both included. Packets without ports, such as ICMP,
+            count as having source and destination port 0.
     """
 
     chain: str
@@ -51,22 +51,22 @@ class ChainRule:
 
 
 class MatchConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
-    """One element of ``match`` of a chain; all of what it names must be so."""
+    """One element of ``match`` of a chain; a flow must match all of its fields."""
 
     protocol: str | Annotated[int, msgspec.Meta(ge=0, le=255)] | None = None
     """tcp, udp, icmp, icmpv6, sctp, or a number."""
     src: str | None = None
-    """Address or prefix, like "192.0.2.0/24"."""
+    """Address or prefix, such as "192.0.2.0/24"."""
     dst: str | None = None
     src_port: Port | str | None = None
-    """Port, or range like "1024-65535"."""
+    """Port, or a range such as "1024-65535"."""
     dst_port: Port | str | None = None
 
     def rule(self, chain: str) -> ChainRule:
-        """As a rule for `chain`.
+        """Convert it to a rule for `chain`.
 
         Raises:
-            ConfigError: with the field that is wrong, without the file.
+            ConfigError: a field is wrong; names the field but not the file.
         """
         protocol = _protocol(self.protocol)
         src, dst = _prefix("src", self.src), _prefix("dst", self.dst)
@@ -88,9 +88,9 @@ class ChainMatch:
     """A chain that a classifier may choose.
 
     Attributes:
-        name: of the chain.
-        services: that it goes through.
-        match: what ``onvm.toml`` says of it, in order.
+        name: name of the chain.
+        services: services of the chain.
+        match: its ``match`` in ``onvm.toml``, in order.
     """
 
     name: str
@@ -99,24 +99,25 @@ class ChainMatch:
 
 
 class Classifier(Protocol):
-    """What a target of the hook ``onvm_classifiers`` makes of the options of a port.
+    """A classifier, which a target of the hook ``onvm_classifiers`` makes from the options of a
+    port.
 
-    Threads: the manager's; asked when chains change, never for a packet.
+    Threads: the manager's; called when chains change, never for a packet.
     """
 
     def rules(self, port: str, chains: Sequence[ChainMatch]) -> Sequence[ChainRule]:
-        """Rules for new flows that come in on `port`, the first match wins.
+        """The rules for new flows that come in on `port`; the first match wins.
 
         Args:
-            chains: those that begin at the port, in the order of the file.
+            chains: the chains that begin at the port, in the order of the file.
 
-        A flow that matches none takes the chain that has no ``match``.
+        A flow that matches no rule takes the chain that has no ``match``.
         """
         raise NotImplementedError
 
 
 class MatchClassifier:
-    """Built-in classifier "match": what the chains' ``match`` says, in the order of the file."""
+    """Built-in classifier "match": the ``match`` of each chain, in the order of the file."""
 
     def __init__(self, options: Mapping[str, Any]) -> None:
         if options:

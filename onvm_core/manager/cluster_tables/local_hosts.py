@@ -1,5 +1,5 @@
-"""The local NF hosts as part of a cluster: their numbers, what other machines know of them, and
-whether they get new flows.
+"""The local NF hosts as part of a cluster: their numbers, the facts that other machines know, and
+their right to new flows.
 
 Threads: the manager's.
 """
@@ -20,17 +20,17 @@ class LocalHosts:
     """The NF hosts of one manager.
 
     Attributes:
-        draining: names of those that get no new flows because the cluster wants that.
+        draining: names of NF hosts that get no new flows because the cluster drains them.
     """
 
     def __init__(self, deployment: Deployment) -> None:
         self._manager = deployment.manager
         self._numbers: dict[int, int] = {}
-        """In the cluster, by slot; 0: none."""
+        """Numbers in the cluster, by slot; 0: none."""
         self.draining: frozenset[str] = frozenset()
 
     def serving(self) -> Iterable[NfHost]:
-        """Those that have flows."""
+        """Slots of the NF hosts that have flows."""
         return [
             host
             for host in self._manager.registry.living()
@@ -40,7 +40,7 @@ class LocalHosts:
     # ---- numbers ----
 
     def number(self, numbers: Mapping[str, int]) -> None:
-        """Give them the numbers that they have in the cluster, by name of the first instance."""
+        """Give the NF hosts their numbers in the cluster, by name of the first instance."""
         living = {host.slot: host for host in self.serving()}
         self._numbers = {slot: n for slot, n in self._numbers.items() if slot in living}
         for slot, host in living.items():
@@ -54,7 +54,7 @@ class LocalHosts:
         self._numbers[slot] = number
 
     def numbered(self) -> list[tuple[int, NfHost, str]]:
-        """Number, host and state, as the cluster sees it, of those that have a number."""
+        """Number, NF host and state, as the cluster sees it, of each NF host that has a number."""
         by_slot = {host.slot: host for host in self.serving()}
         return [
             (number, by_slot[slot], _state(by_slot[slot]))
@@ -63,34 +63,34 @@ class LocalHosts:
         ]
 
     def number_of(self, slot: int) -> int | None:
-        """Number of one; None: it has none."""
+        """The number of an NF host; None if it has none."""
         return self._numbers.get(slot) or None
 
     def slot_of(self, number: int) -> int | None:
-        """Slot of the one that has a number; None: it is not here."""
+        """The slot of the NF host with a number; None if it is not here."""
         return next((slot for slot, one in self._numbers.items() if one == number), None)
 
     def forget(self) -> None:
-        """They are in no cluster any more."""
+        """Forget all numbers: the NF hosts are in no cluster any more."""
         for slot in [slot for slot, number in self._numbers.items() if number]:
             self._set_number(slot, 0)
         self.draining = frozenset()
         self.keep_back()
 
     def on_host_change(self, host: NfHost) -> None:
-        """One serves, drains or is gone: its number is the slot's no more."""
+        """An NF host serves, drains or is gone: its number no longer belongs to the slot."""
         if host.state is HostState.DEAD:
             self._numbers.pop(host.slot, None)
 
     # ---- new flows ----
 
     def keep_back(self) -> None:
-        """Let no new flows come to those that drain for the cluster, though not for us."""
+        """Send no new flows to NF hosts that drain for the cluster, but not for this manager."""
         for host in self.serving():
             self._manager.keep_back(host, host.instances[0].name in self.draining)
 
     def assume_capacity(self, host: NfHost, spare_pps: int | None) -> None:
-        """Let new flows come to one whose load is not known yet, as to those at peers."""
+        """Let new flows come to an NF host whose load is not known yet, as to those at peers."""
         meter = self._manager.meters.of(host)
         if spare_pps is not None and (meter is None or meter.capacity_pps is None):
             self._manager.plane.set_spare_capacity(host.slot, spare_pps)
@@ -98,18 +98,18 @@ class LocalHosts:
     # ---- reading ----
 
     def spare_pps(self, host: NfHost) -> int | None:
-        """What new flows may take of one; None: nothing is known of it yet."""
+        """Packets per second that new flows may add to an NF host; None if nothing is known yet."""
         meter = self._manager.meters.of(host)
         if meter is None or meter.recent is None or meter.capacity_pps is None:
             return None
         return int(max(meter.spare_pps(meter.recent) or 0, 0))
 
     def show(self, host: NfHost, unknown_pps: int | None) -> LocalHost:
-        """One as the cluster is to know it.
+        """An NF host, described for the cluster.
 
         Args:
-            unknown_pps: spare capacity as long as none is measured: without flows none ever would
-                be.
+            unknown_pps: spare capacity to assume until one is measured: without flows none ever
+                would be.
         """
         meter = self._manager.meters.of(host)
         load = None if meter is None else meter.recent

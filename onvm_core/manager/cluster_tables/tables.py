@@ -1,9 +1,9 @@
-"""A manager's tables in a cluster: made equal to the view that the agent sends.
+"""A manager's tables in a cluster, kept equal to the view that the agent sends.
 
-Peers, NF hosts at peers, numbers of the local NF hosts, chains. What cannot be applied (a port that
-this host does not have, a chain in the way) is told and tried again with the next view; the rest
-is applied all the same. When a peer no longer answers probes its NF hosts count as gone until it
-answers again, no matter what ZooKeeper says.
+Peers, NF hosts at peers, numbers of the local NF hosts, chains. A part that cannot be applied (a
+port that this host does not have, a chain in the way) is reported and tried again with the next
+view; the rest is applied all the same. When a peer no longer answers probes, its NF hosts count as
+gone until it answers again, no matter what ZooKeeper says.
 
 Threads: the manager's.
 """
@@ -47,9 +47,9 @@ log = logging.getLogger("onvm.cluster")
 TUNNEL = "cluster"
 """Name of the port to the peers."""
 SUCCESSORS_MAX = 8
-"""How many times state that moved on is followed."""
+"""Maximum number of moves through which state is followed."""
 SPAN_MAX = 8
-"""NF hosts of a chain that spans hosts: as many as NSH's fixed context names."""
+"""NF hosts of a chain that spans hosts: as many as fit into NSH's fixed context headers."""
 REVISION_BITS = 48
 REMOTE_REASONS = ("foreign", "no_path", "no_instance", "tx_full", "shed")
 
@@ -67,7 +67,7 @@ class _Remote:
     view: InstanceView
     claims: set[ClaimView] = field(default_factory=set)
     is_known: bool = False
-    """Whether it ever had spare capacity: new ones are not known, and not full."""
+    """True if it ever had spare capacity. A new NF host has none known, but is not full."""
 
 
 def _traffic_of(claim: ClaimView) -> tuple[bytes, int, int, int]:
@@ -76,7 +76,7 @@ def _traffic_of(claim: ClaimView) -> tuple[bytes, int, int, int]:
 
 
 class ClusterTables:
-    """What this manager knows of its cluster, and the data plane of it.
+    """The cluster as this manager and its data plane know it.
 
     Args:
         bypass: looks after chains that go on without a service.
@@ -93,24 +93,24 @@ class ClusterTables:
         self._publish = publish
         self._view: ClusterView | None = None
         self._views: ViewTables | None = None
-        # So that no agent takes this manager for the one before it.
+        # So that no agent mistakes this manager for its predecessor.
         self._revision = secrets.randbits(REVISION_BITS)
         self._tunnel: tuple[str, int] | None = None
         self._peers: dict[str, _Peer] = {}
         self._remotes: dict[int, _Remote] = {}
         self._chains: dict[str, ChainView] = {}
         self.reserved: Callable[[], set[str]] = set
-        """Names of instances that have moved from here."""
+        """Names of instances that have moved away from here."""
         self._successors: dict[int, int] = {}
         """NF hosts that have the state of others that moved, by number."""
 
     @property
     def chains(self) -> Mapping[str, ChainView]:
-        """Chains that are the cluster's: not to be changed here."""
+        """Names of chains that belong to the cluster and must not be changed here."""
         return self._chains
 
     def instance_at(self, slot: int, service: str) -> str | None:
-        """Name of the instance of `service` at a peer that has this slot; None: there is none."""
+        """Name of the instance of `service` at a peer that has this slot; None if there is none."""
         for remote in self._remotes.values():
             if remote.slot == slot and service in remote.view.services:
                 return f"{remote.view.name}@{remote.view.host}"
@@ -124,7 +124,7 @@ class ClusterTables:
         }
 
     def slot_of(self, number: int) -> int | None:
-        """Slot of an NF host of the cluster, or of its successor; None: there is none."""
+        """Slot of an NF host of the cluster, or of its successor; None if there is none."""
         for _ in range(SUCCESSORS_MAX):
             if number in self._remotes:
                 return self._remotes[number].slot
@@ -137,7 +137,7 @@ class ClusterTables:
         return None
 
     def remote_claims(self) -> set[Claim]:
-        """What belongs to NF hosts at peers."""
+        """Facts about NF hosts at peers."""
         return {
             Claim(*_traffic_of(claim))
             for remote in self._remotes.values()
@@ -147,7 +147,7 @@ class ClusterTables:
     # ---- requests ----
 
     def apply(self, request: m.ClusterApplyRequest) -> m.ClusterReply:
-        """Make the tables what a view says."""
+        """Make the tables equal to a view."""
         view = request.view
         if view is None:
             self._leave()
@@ -161,7 +161,7 @@ class ClusterTables:
         return self._follow(view)
 
     def change(self, request: m.ClusterChangeRequest) -> m.ClusterReply:
-        """Make the tables what a change of the view says."""
+        """Apply a change of the view to the tables."""
         if self._views is None or request.revision != self._revision:
             raise ConfigError(
                 "expected a change of the view that is here",
@@ -181,7 +181,7 @@ class ClusterTables:
         return m.ClusterReply(digest=self.digest(), missing=missing, revision=self._revision)
 
     def local(self, _request: m.ClusterLocalRequest) -> m.ClusterLocalReply:
-        """What the cluster is to know of this manager."""
+        """The facts about this manager that the cluster needs."""
         drops = self._plane.read_plane().drops
         return m.ClusterLocalReply(
             hosts=[
@@ -197,11 +197,11 @@ class ClusterTables:
         )
 
     def peers(self) -> list[PeerStatus]:
-        """The other hosts, and the data network to each."""
+        """The other hosts, and the state of the data network to each."""
         return [self._peer_status(peer) for peer in self._peers.values()]
 
     def digest(self) -> str:
-        """Of the tables: equal on all hosts that have applied equal views."""
+        """Digest of the tables: equal on all hosts that have applied equal views."""
         view = self._view
         if view is None:
             return ""
@@ -225,7 +225,7 @@ class ClusterTables:
     # ---- peers that answer, or do not ----
 
     def on_notice(self) -> None:
-        """Let the NF hosts of peers serve, or not, as probes have found them."""
+        """Let the NF hosts of peers serve or not, as the probes have found."""
         has_changed = False
         for name, peer in self._peers.items():
             is_up = not self._plane.read_peer(peer.id).is_down
@@ -322,7 +322,7 @@ class ClusterTables:
         }
 
     def _set_successors(self, view: ClusterView) -> None:
-        """Where the state of NF hosts has gone; before these go."""
+        """Record where the state of NF hosts has gone, before these are removed."""
         successors = dict(view.successors)
         for source, successor in successors.items():
             if self._successors.get(source) != successor:
@@ -330,7 +330,7 @@ class ClusterTables:
         self._successors = successors
 
     def _set_instances(self, view: ClusterView, missing: list[str]) -> None:
-        """Remove what has gone, change what has changed; before peers go."""
+        """Remove missing entries and update changed ones, before peers are removed."""
         del missing
         wanted = self._wanted_remotes(view)
         for number, remote in list(self._remotes.items()):
@@ -386,7 +386,9 @@ class ClusterTables:
         }
 
     def _spare_of(self, services: tuple[str, ...]) -> int | None:
-        """Mean spare capacity of those that run these services and have some; None: none has."""
+        """Mean spare capacity of the NF hosts that run these services and have some; None if none
+        has.
+        """
         known = [
             remote.view.spare_pps
             for remote in self._remotes.values()

@@ -1,1 +1,1 @@
-"""What a manager is told about its cluster, as values."""
+"""The cluster as its agent describes it to a manager, as values."""

@@ -1,7 +1,7 @@
-"""What a manager is to know of its cluster: one value, sent whole whenever it changes.
+"""The view of a cluster that a manager needs: one value, replaced whenever it changes.
 
 The agent derives it from ZooKeeper; the manager makes its tables equal to it. Sending the same view
-twice changes nothing, and a manager that has just started needs no more than the last one. Numbers
+twice changes nothing, and a manager that has just started needs only the last view. Numbers
 are given out by the cluster and mean the same on every host, because they travel in packets (NSH).
 """
 
@@ -28,9 +28,9 @@ __all__ = [
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=63)]
 Number = Annotated[int, msgspec.Meta(ge=1, le=65535)]
-"""Of a host or an NF host; given by the cluster, not used again soon."""
+"""Number of a host or an NF host; given by the cluster, and not reused soon."""
 ChainNumber = Annotated[int, msgspec.Meta(ge=1, le=(1 << 23) - 1)]
-"""Of a chain; with the direction it makes the service path identifier."""
+"""Number of a chain; with the direction it forms the service path identifier."""
 PortNumber = Annotated[int, msgspec.Meta(ge=0, le=65536)]
 
 
@@ -64,7 +64,7 @@ class InstanceView(_Value, frozen=True):
     name: Name
     """Name of its first instance; unique on its host."""
     services: Annotated[list[Name], msgspec.Meta(min_length=1, max_length=CHAIN_LENGTH_MAX)]
-    """Of its stages, in order."""
+    """Services of its stages, in order."""
     state: Literal["active", "draining"] = "active"
     spare_pps: Annotated[int, msgspec.Meta(ge=0)] = 0
     """Capacity that new flows may take, in packets per second."""
@@ -93,44 +93,46 @@ class ChainView(_Value, frozen=True):
 
 
 class ClusterView(_Value, frozen=True):
-    """All that a manager needs of its cluster."""
+    """Everything that a manager needs to know of its cluster."""
 
     cluster: Name
     vni: Annotated[int, msgspec.Meta(ge=0, lt=1 << 24)]
-    """VXLAN network identifier: what carries another one is not of this cluster."""
+    """VXLAN network identifier; packets with another one do not belong to this cluster."""
     host: Name
-    """This one."""
+    """Name of this host."""
     number: Number
     address: str
     """This host's address on the data network."""
     peers: list[PeerView] = []
     instances: list[InstanceView] = []
-    """Of all hosts, this one too: its own are told apart by `host` and found by `name`."""
+    """NF hosts of all hosts, including this one: its own are told apart by `host` and found by
+    `name`.
+    """
     successors: list[tuple[Number, Number]] = []
     """NF hosts that have ended, and the successors that have their state and flows."""
     chains: list[ChainView] = []
 
 
 class LocalHost(msgspec.Struct, frozen=True, kw_only=True):
-    """An NF host of this manager, as the cluster is to know it."""
+    """An NF host of this manager, described for the cluster."""
 
     name: str
-    """Of its first instance."""
+    """Name of its first instance."""
     services: list[str]
     state: str
-    """active or draining; others are not the cluster's matter."""
+    """active or draining; the cluster does not see other states."""
     spare_pps: int
     capacity_pps: int | None
     utilisation: float | None
     claims: list[ClaimView] = []
     demand: float | None = None
-    """Share of its capacity that what comes would need; above 1 when it gets more than it can."""
+    """Share of its capacity that the offered load needs; above 1 when the NF host is overloaded."""
     sheds: int = 0
-    """Packets not let in because its credits were taken, at the last reading."""
+    """Packets refused at the last reading because its credits were taken."""
 
 
 class LocalResources(msgspec.Struct, frozen=True, kw_only=True):
-    """What NF hosts can have on this host, and what of it is free."""
+    """Resources that NF hosts can have on this host, and the free part of them."""
 
     cores: float
     free_cores: float
@@ -144,9 +146,9 @@ class PeerStatus(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     address: str
     is_up: bool
-    """Probes are answered."""
+    """True if probes are answered."""
     heard_ms: float | None
-    """Since the last answer; None: never."""
+    """Time since the last answer; None: there was never one."""
     tx: int
     rx: int
-    """Packets."""
+    """Counted in packets."""

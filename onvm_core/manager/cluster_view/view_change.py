@@ -1,7 +1,7 @@
-"""From one view of the cluster to the next: what has changed, so that not all is sent again.
+"""The difference between one view of the cluster and the next, so that only changes are sent.
 
-The old view and the change give the new one; `ViewTables` is how a manager keeps a view
-that changes often. Peers and chains are known by their names, NF hosts by their numbers.
+The old view and the change give the new one; with `ViewTables` a manager keeps a view that changes
+often. Peers and chains are known by their names, NF hosts by their numbers.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ ValueT = TypeVar("ValueT")
 class ViewChange(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
 ):
-    """What a view has that the one before had not, and what it has no more."""
+    """The parts that a view has gained and lost since the previous one."""
 
     peers: list[PeerView] = []
-    """New ones, and those that are other ones now."""
+    """Parts that are new or have changed."""
     peers_gone: list[Name] = []
     instances: list[InstanceView] = []
     instances_gone: list[Number] = []
     spare_pps: list[tuple[Number, Pps]] = []
-    """Of NF hosts of which nothing else has changed."""
+    """New spare capacity of NF hosts of which nothing else has changed."""
     chains: list[ChainView] = []
     chains_gone: list[Name] = []
 
@@ -49,7 +49,7 @@ class ViewTables:
     """A view, by names and numbers.
 
     Args:
-        view: where it begins.
+        view: the view to begin with.
     """
 
     def __init__(self, view: ClusterView) -> None:
@@ -60,10 +60,10 @@ class ViewTables:
         self._chains = {chain.name: chain for chain in view.chains}
 
     def change(self, change: ViewChange) -> None:
-        """Make it the next one.
+        """Apply a change, which gives the next view.
 
         Raises:
-            ConfigError: it is no change of this view; nothing was done.
+            ConfigError: the change does not apply to this view; nothing was done.
         """
         _check("peer", change.peers_gone, self._peers)
         _check("NF host", change.instances_gone, self._instances)
@@ -97,9 +97,9 @@ class ViewTables:
 
 
 def difference(old: ClusterView, new: ClusterView) -> ViewChange | None:
-    """What makes `old` into `new`; None where only the whole one can say it.
+    """The change that turns `old` into `new`; None if only the whole view can express it.
 
-    Parts that two views share (the same object) are not compared: it is quick for views that
+    Parts that two views share (the same object) are not compared: this is quick for views that
     `onvm_core.cluster.view.view_maker` has made.
     """
     if _head(old) != _head(new):
@@ -117,7 +117,7 @@ def difference(old: ClusterView, new: ClusterView) -> ViewChange | None:
         known = {one.number: one for one in old.instances}
         now = {one.number: one for one in new.instances}
         if len(known) != len(old.instances) or len(now) != len(new.instances):
-            return None  # two of one number: damaged nodes
+            return None  # two parts with one number: damaged nodes
         gone = [number for number in known if number not in now]
         for number, one in now.items():
             before = known.get(number)

@@ -1,1 +1,1 @@
-"""``onvm.toml``, and what is made or planned from it."""
+"""``onvm.toml``, its checks, and the objects and the plan made from it."""

@@ -1,4 +1,4 @@
-"""``[chains.NAME]`` of ``onvm.toml``, and what is checked of all chains together."""
+"""``[chains.NAME]`` of ``onvm.toml``, and the checks that concern all chains together."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ DEFAULT_CLASSIFIER = "match"
 
 
 class PortConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
-    """``[ports.NAME]``; without a direction, what the chains make of it."""
+    """``[ports.NAME]``; without a direction, the chains decide it."""
 
     uri: str
     direction: Literal["in", "out", "both"] | None = None
     classifier: str = DEFAULT_CLASSIFIER
-    """What leads new flows to one of several chains that begin here."""
+    """The classifier that sends new flows to one of several chains that begin here."""
     classifier_options: dict[str, Any] = {}
 
 
@@ -43,9 +43,9 @@ class ChainConfig(
     bidirectional: bool = True
     track_flows: bool = True
     on_failure: Literal["drop", "bypass", "wait"] = "drop"
-    """What happens to packets when one of the services has no instance."""
+    """The treatment of packets when one of the services has no instance."""
     match: list[MatchConfig] | None = None
-    """Flows that take it, where another chain has the port; None: it has the port."""
+    """Flows that take the chain where another chain has the port; None: this chain has the port."""
 
 
 def check_chains(
@@ -54,10 +54,10 @@ def check_chains(
     ports: Collection[str],
     services: Collection[str],
 ) -> None:
-    """Check what chains name, and that each port belongs to one.
+    """Check the names in chains, and that each port belongs to one chain.
 
     Raises:
-        ConfigError: a mistake.
+        ConfigError: the file has a mistake.
     """
     owner: dict[str, str] = {}
     for name, chain in chains.items():

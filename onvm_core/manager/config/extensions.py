@@ -1,4 +1,4 @@
-"""Makes what a file names of plugins: placement, classifiers, scaling policies, exporters."""
+"""Makes the objects of plugins that a file names: placement, classifiers, policies, exporters."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class Extensions:
 
 
 def load_extensions(config: Config, path: Path, plugins: PluginManager) -> Extensions:
-    """Make what `config`, read from `path`, names.
+    """Make the objects that `config`, read from `path`, names.
 
     Raises:
-        ConfigError: no plugin offers it, or it refuses its options.
-        PluginError: it cannot be imported.
+        ConfigError: no plugin offers one of them, or one refuses its options.
+        PluginError: a plugin cannot be imported.
     """
     made = Extensions(load_policy(config.manager.placement, plugins))
     folder = path.absolute().parent

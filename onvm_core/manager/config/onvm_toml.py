@@ -1,4 +1,4 @@
-"""``onvm.toml``: what a manager is to run.
+"""``onvm.toml``: the configuration of a manager.
 
     [manager]              placement, limits, cpu_quota
     [dataplane]            workers, cpus, buffers, buffer_size, ring_length, idle, flows, …
@@ -10,8 +10,8 @@
     [chains.NAME]          in, out, services, bidirectional, track_flows, on_failure, match
     [scale.SERVICE], [exporters.NAME], [faults]: see ``sections``
 
-Everything is checked before the first change is made. A mistake is one line: file, field, value,
-what was expected.
+Everything is checked before the first change is made. A mistake is reported in one line: file,
+field, value and the expected value.
 """
 
 from __future__ import annotations
@@ -59,23 +59,23 @@ class ManagerConfig(_Table, frozen=True):
     """``[manager]``."""
 
     placement: str = DEFAULT_POLICY
-    """Policy that decides on which CPUs NFs run."""
+    """The policy that chooses the CPUs of NFs."""
     limits: Literal["available", "required", "off"] = "available"
-    """Whether NFs are kept within their CPUs and memory; see `LimitMode`."""
+    """How strictly NFs are kept within their CPUs and memory; see `LimitMode`."""
     cpu_quota: bool = False
-    """Whether an NF gets no more CPU time than its manifest's ``cores``."""
+    """True if an NF gets no more CPU time than the ``cores`` of its manifest."""
 
 
 class NfConfig(_Table, frozen=True):
     """``[nfs.NAME]``."""
 
     plugin: str = ""
-    """Name of an installed NF; the table's own name when it is left out."""
+    """Name of an installed NF; by default the name of the table."""
     instances: Annotated[int, msgspec.Meta(ge=0, le=64)] = 1
-    """0: what it says is for those that are started later."""
+    """0: start none now; the settings are for instances that are started later."""
     config: str | dict[str, Any] = {}
     launcher: str = ""
-    """What starts it; empty: `DEFAULT_LAUNCHER`."""
+    """The launcher that starts it; empty: `DEFAULT_LAUNCHER`."""
 
 
 class FusedConfig(_Table, frozen=True):
@@ -85,7 +85,7 @@ class FusedConfig(_Table, frozen=True):
     instances: Instances = 1
     launcher: str = ""
     fuse: Literal["always", "auto"] = "always"
-    """auto: while cores are short, and as long as one core is enough."""
+    """auto: fused while cores are short, and as long as one core is enough."""
 
 
 class Config(_Table, frozen=True):
@@ -104,7 +104,8 @@ class Config(_Table, frozen=True):
     faults: FaultsConfig = FaultsConfig()
 
     def make_launchers(self, offers: Mapping[str, Offer] | None = None) -> Launchers:
-        """Launchers, of those offered (None: by installed plugins), with the file's options."""
+        """The launchers on offer (None: those of installed plugins), with the options of the file.
+        """
         return Launchers(
             offers,
             limits=LimitMode(self.manager.limits),
@@ -113,7 +114,7 @@ class Config(_Table, frozen=True):
         )
 
     def direction(self, port: str) -> Direction:
-        """How a port is used."""
+        """The way a port is used."""
         explicit = self.ports[port].direction
         if explicit is not None:
             return explicit
@@ -122,12 +123,12 @@ class Config(_Table, frozen=True):
         return "in" if is_near and not is_far else "out" if is_far and not is_near else "both"
 
     def ports_of(self, services: Collection[str]) -> list[str]:
-        """Ports whose packets some of these services get."""
+        """Names of ports whose packets some of these services get."""
         chains = [chain for chain in self.chains.values() if {*chain.services} & {*services}]
         return list(dict.fromkeys(port for chain in chains for port in (chain.near, chain.far)))
 
     def groups(self) -> list[NfGroup]:
-        """NF hosts to start: one for each instance."""
+        """The NF hosts to start, one for each instance."""
         fused = {name for group in self.fused for name in group.nfs}
         sets: list[tuple[tuple[str, ...], NfConfig | FusedConfig, str]]
         sets = [((name,), nf, f"nfs.{name}") for name, nf in self.nfs.items() if name not in fused]
@@ -151,11 +152,11 @@ class NfGroup(msgspec.Struct, frozen=True):
     """NFs of one process.
 
     Attributes:
-        names: in the file.
+        names: names of the NFs in the file.
         instances: names of their instances.
-        launcher: what starts it.
-        field: the table of the file that says so.
-        is_auto: whether they share it only while that is better.
+        launcher: the launcher that starts it.
+        field: the table of the file that asks for it.
+        is_auto: True if they share it only while that is better.
     """
 
     names: tuple[str, ...]
@@ -165,7 +166,7 @@ class NfGroup(msgspec.Struct, frozen=True):
     is_auto: bool = False
 
     def separate(self) -> list[NfGroup]:
-        """The same NFs, each in a process of its own."""
+        """The same NFs, each in its own process."""
         return [
             NfGroup((name,), (instance,), self.launcher, self.field)
             for name, instance in zip(self.names, self.instances, strict=True)
@@ -184,11 +185,11 @@ def load_config(
     Args:
         kinds: port kinds by scheme.
         packages: installed NFs.
-        launchers: names of those that are offered.
-        policies: placement policies that are offered.
+        launchers: names of the launchers on offer.
+        policies: names of the placement policies on offer.
 
     Raises:
-        ConfigError: a mistake.
+        ConfigError: the file has a mistake.
     """
     try:
         data = path.read_bytes()
@@ -207,7 +208,7 @@ def parse_config(
     launchers: Collection[str] = (DEFAULT_LAUNCHER,),
     policies: Collection[str] = (DEFAULT_POLICY,),
 ) -> Config:
-    """As `load_config`, of what the file at `path` contains."""
+    """Like `load_config`, for the text of the file at `path`."""
     try:
         tree = tomllib.loads(data.decode())
     except UnicodeDecodeError as error:
@@ -236,7 +237,7 @@ def parse_config(
 
 
 def _with_implied(config: Config, packages: Sequence[NfPackage]) -> Config:
-    """Give each service of a chain that no table provides one instance of its installed NF."""
+    """Add one instance of an installed NF for each service of a chain that no table provides."""
     by_name = {package.name: package for package in packages}
     provided = {nf.plugin or name for name, nf in config.nfs.items()}
     provided |= {by_name[name].service or name for name in provided & by_name.keys()}
@@ -264,7 +265,7 @@ _NAMED: tuple[tuple[str, type[msgspec.Struct]], ...] = (
     ("scale", ScaleConfig),
     ("exporters", ExporterConfig),
 )
-"""Sections with a table for each name."""
+"""Sections that have a table for each name."""
 
 
 def _check_keys(tree: Mapping[str, Any], path: Path) -> None:
@@ -286,7 +287,7 @@ def _check_keys(tree: Mapping[str, Any], path: Path) -> None:
 
 def _known(table: object, kind: type[msgspec.Struct], field: str, path: Path) -> None:
     if not isinstance(table, dict):
-        return  # of the wrong type: its conversion says so
+        return  # it has the wrong type, which its conversion reports
     names = kind.__struct_encode_fields__
     for key in table:
         if key not in names:
@@ -319,8 +320,8 @@ def _wrong(error: msgspec.ValidationError, tree: Any, path: Path) -> ConfigError
 def _steps(tree: Any, place: str, what: str) -> list[str]:
     """Turn msgspec's place (``$.ports[...].uri``) into steps with the real keys.
 
-    It does not say which key of a dict, or which element, it means; the first in which the error
-    is seen again is the one.
+    msgspec does not name the key of a dict or the element. The first one that gives the same error
+    is taken.
     """
     wanted = place
     for section, kind in _NAMED:

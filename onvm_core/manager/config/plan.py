@@ -1,4 +1,4 @@
-"""What a file would start where, and why: decided as a manager would, with nothing started."""
+"""The plan of a file: each NF host, its CPUs and the reason, decided without starting anything."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class PlannedNf(msgspec.Struct, frozen=True):
     """An NF host that would be started.
 
     Attributes:
-        cpus: empty when it is refused.
-        is_dedicated: whether their physical cores would be its own, when all are started.
-        node: None when it is refused.
-        reason: of the decision or the refusal.
+        cpus: its CPUs; empty if it is refused.
+        is_dedicated: True if it would have their physical cores to itself once all are started.
+        node: its NUMA node; None if it is refused.
+        reason: reason for the decision or the refusal.
     """
 
     nfs: list[str]
@@ -40,12 +40,12 @@ class PlannedNf(msgspec.Struct, frozen=True):
 
     @property
     def group(self) -> NfGroup:
-        """As what it is to be started."""
+        """The name or names under which it would be started."""
         return NfGroup(tuple(self.nfs), tuple(self.instances), self.launcher, "")
 
 
 class PlannedMemory(msgspec.Struct, frozen=True):
-    """Packet memory near one CPU node."""
+    """Packet memory near one NUMA node."""
 
     node: int
     buffers: int
@@ -61,11 +61,11 @@ class Plan(msgspec.Struct, frozen=True):
     topology: Topology
     packet_memory: list[PlannedMemory] = []
     warnings: list[str] = []
-    """What this host does not let a manager do; a line for each."""
+    """Limits that this host puts on a manager, one line each."""
 
     @property
     def is_complete(self) -> bool:
-        """Whether there are resources for each."""
+        """True if there are resources for each NF host."""
         return all(nf.is_placed for nf in self.nfs)
 
 
@@ -127,7 +127,9 @@ def _packet_memory(
 
 
 def _decided(config: Config, allocator: CpuAllocator) -> Iterator[tuple[NfGroup, str]]:
-    """The file's groups; those with ``fuse = "auto"`` fused or not, by what is free then."""
+    """The groups in the file; those with ``fuse = "auto"`` fused or not, by the free resources
+    then.
+    """
     for group in config.groups():
         if not group.is_auto:
             yield group, ""
@@ -138,7 +140,7 @@ def _decided(config: Config, allocator: CpuAllocator) -> Iterator[tuple[NfGroup,
 
 
 def _with_later(nf: PlannedNf, later: Sequence[PlannedNf], topology: Topology) -> PlannedNf:
-    """Say which NF hosts share a core once all are started."""
+    """Name the NF hosts that share a core once all are started."""
     core_of = {cpu.number: cpu.core for cpu in topology.cpus}
     own = {core_of[cpu] for cpu in nf.cpus}
     names = ["+".join(one.instances) for one in later if own & {core_of[cpu] for cpu in one.cpus}]

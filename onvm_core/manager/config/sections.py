@@ -1,4 +1,4 @@
-"""Sections of ``onvm.toml`` for what happens by itself: scaling, exporters, faults.
+"""Sections of ``onvm.toml`` for automatic behaviour: scaling, exporters, faults.
 
 [scale.SERVICE]        min, max, target, hysteresis, out_after_s, in_after_s, cooldown_s,
                        standby, drain_s, handover_ms, policy, options
@@ -34,26 +34,27 @@ class ScaleConfig(_Table, frozen=True):
     min: Count = 1
     max: Count = 4
     target: Share = 0.7
-    """Utilisation to keep to."""
+    """Target utilisation."""
     hysteresis: Annotated[float, msgspec.Meta(ge=0.05, le=0.95)] = 0.2
-    """An instance may go when the others stay this share below `target`."""
+    """An instance may go if the others stay below `target` by this share."""
     out_after_s: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 0.1
     in_after_s: Annotated[float, msgspec.Meta(ge=0.1, le=86400)] = 10.0
     cooldown_s: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 1.0
-    """No other change so soon after one."""
+    """Minimum time between two changes."""
     standby: Annotated[int, msgspec.Meta(ge=0, le=8)] = 0
     """Instances that are started and set up, and serve only when they are needed."""
     drain_s: Annotated[float, msgspec.Meta(ge=0, le=86400)] = 300.0
-    """A draining instance's flows move to others when they have not ended by then."""
+    """After this time, flows of a draining instance that have not ended move to other instances."""
     handover_ms: Annotated[int, msgspec.Meta(ge=0, le=60_000)] = 250
-    """For how long packets may wait while a draining instance hands its state over; 0: it never
-    does."""
+    """The longest time that packets may wait while a draining instance hands its state over; 0: it
+    never does.
+    """
     policy: str = "utilisation"
     options: dict[str, Any] = {}
-    """Of a policy that a plugin brought."""
+    """Options of a policy that a plugin provides."""
 
     def settings(self) -> ScaleSettings:
-        """As a policy gets it."""
+        """Convert it to the form that a policy gets."""
         return ScaleSettings(
             min=self.min,
             max=self.max,
@@ -69,7 +70,7 @@ class ExporterConfig(_Table, frozen=True):
     """``[exporters.NAME]``."""
 
     kind: str = ""
-    """Name of an offered exporter; the table's own name when it is left out."""
+    """Name of an offered exporter; by default the name of the table."""
     interval_s: Annotated[float, msgspec.Meta(ge=0.1, le=86400)] = 10.0
     options: dict[str, Any] = {}
 
@@ -78,9 +79,9 @@ class FaultsConfig(_Table, frozen=True):
     """``[faults]``."""
 
     hang_ms: Annotated[int, msgspec.Meta(ge=0, le=3_600_000)] = 400
-    """An NF host that has packets and makes no progress for so long is ended; 0: never."""
+    """An NF host that has packets but makes no progress for this time is ended; 0: never."""
     ready_s: Annotated[float, msgspec.Meta(ge=0.1, le=3600)] = 60.0
-    """One that does not serve so long after its start is ended."""
+    """An NF host that does not serve within this time of its start is ended."""
 
 
 def check_scale(
@@ -89,14 +90,14 @@ def check_scale(
     services: Iterable[str],
     fused: Sequence[Sequence[str]],
 ) -> None:
-    """See what msgspec cannot.
+    """Check what msgspec cannot.
 
     Args:
-        services: those that NFs of the file provide.
-        fused: services of each process that runs several.
+        services: the services that the NFs of the file provide.
+        fused: the services of each process that runs several.
 
     Raises:
-        ConfigError: a mistake.
+        ConfigError: the file has a mistake.
     """
     for service, config in scale.items():
         place = f"scale.{service}"
@@ -127,7 +128,7 @@ def check_scale(
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The known names, and the one that a user who wrote `name` may have meant: "expected …"."""
+    """The known names, and the closest one to `name`, as text: "expected …"."""
     names = list(known)
     if not names:
         return "expected a defined name; there is none"

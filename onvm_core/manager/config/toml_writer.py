@@ -12,7 +12,7 @@ __all__ = ["format_toml"]
 
 
 def format_toml(table: Mapping[str, Any]) -> str:
-    """A table's lines; what `tomllib` reads from them is equal to `table`."""
+    """The lines of a table; `tomllib` reads a table equal to `table` from them."""
     return "".join(f"{_string(key)} = {_value(value)}\n" for key, value in table.items())
 
 
