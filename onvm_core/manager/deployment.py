@@ -54,7 +54,7 @@ DEAD_KEPT = 32
 
 
 class NfFailed(OnvmError):  # noqa: N818  it failed; the error may be anything
-    """An NF ended, or was not ready in time; the message has its last words."""
+    """An NF ended, or was not ready in time; the message contains its last lines."""
 
 
 @dataclass(slots=True)
@@ -81,14 +81,14 @@ class Deployment:
     """A context manager around a `Manager`.
 
     Args:
-        directory: for its sockets and logs.
+        directory: directory of its sockets and logs.
         kinds: port kinds by scheme.
-        package: an installed NF by its name; None when there is none.
-        launchers: those that NFs may be launched with.
-        placement: decides on which CPUs they run.
+        package: gives an installed NF by its name; None if there is none.
+        launchers: launchers that NFs may be launched with.
+        placement: chooses the CPUs that they run on.
         ports_of: names of the ports whose packets services get; None: all ports.
-        classifiers: those of ports that have one of their own.
-        survives: whether launched NFs wait for a new manager when this one is gone.
+        classifiers: classifiers of the ports that have their own.
+        survives: True if launched NFs wait for a new manager when this one is gone.
         start_plane: makes the data plane.
     """
 
@@ -176,7 +176,7 @@ class Deployment:
         self._state.ports[name] = _OpenPort(number, uri)
 
     def take_port(self, name: str, number: int, uri: str) -> None:
-        """Show a port that was opened elsewhere as one of the manager's."""
+        """Show a port that was opened elsewhere as one of the manager's ports."""
         self._state.ports[name] = _OpenPort(number, uri)
 
     def close_port(self, name: str) -> None:
@@ -184,17 +184,17 @@ class Deployment:
         self.plane.close_port(self._state.ports.pop(name).number)
 
     def remote_ports_of(self, peer: str, number: int | None) -> None:
-        """Let chains end at ports of a peer, named HOST:PORT; None: no more."""
+        """Let chains end at ports of a peer, named HOST:PORT; None: no longer."""
         if number is None:
             self._peers.pop(peer, None)
         else:
             self._peers[peer] = number
 
     def port_number(self, name: str) -> int:
-        """ID of an open port, or of one of a peer.
+        """ID of an open port, or of a port of a peer.
 
         Raises:
-            ConfigError: there is none of that name.
+            ConfigError: there is no port of that name.
         """
         port = self._state.ports.get(name)
         if port is None and name.partition(":")[0] in self._peers:
@@ -219,8 +219,8 @@ class Deployment:
         """Start an NF host for `nfs`; several are fused. It serves when it has attached.
 
         Args:
-            services: their service types, when they are not those of the installed NFs.
-            secret: what it attaches with; one is made when it is None.
+            services: their service types, if they differ from those of the installed NFs.
+            secret: the secret it attaches with; None: make one.
             launcher: name of the launcher.
 
         Raises:
@@ -285,14 +285,14 @@ class Deployment:
         return handle
 
     def end_earlier(self, spec: LaunchSpec, process: ProcessId | None, launcher: str) -> None:
-        """End an NF host of an earlier manager, with all that it has started.
+        """End an NF host of an earlier manager, with every process that it has started.
 
         Args:
-            process: None: it has ended already, and only what is left of it is to go.
+            process: None: it has ended already, and only its remains are removed.
         """
         try:
             starter: Launcher = self._launchers.get(launcher)
-        except OnvmError as error:  # the plugin that launched it is gone, or its program
+        except OnvmError as error:  # the plugin that launched it is gone, or the plugin's program
             log.warning("%s: %s", "+".join(spec.instances), error)
             starter = ProcessLauncher()
         if process is not None:
@@ -300,24 +300,24 @@ class Deployment:
         starter.clean(spec)
 
     def forget(self, handle: Handle) -> None:
-        """Look no longer after an NF host that has ended."""
+        """Stop supervising an NF host that has ended."""
         self._state.launched = [one for one in self._state.launched if one.handle is not handle]
         self.manager.secrets.pop(handle.spec.secret, None)
         self._allocator.release(handle.spec.secret)
 
     @property
     def local_resources(self) -> LocalResources:
-        """What NF hosts can have here, and what is free."""
+        """Resources that NF hosts can have here, and the free part of them."""
         return self._allocator.local
 
     @cached_property
     def _allocator(self) -> CpuAllocator:
-        # When the first NF host is launched: ports are open, and packet memory is taken.
+        # Measured when the first NF host is launched: ports are open, and packet memory is taken.
         return CpuAllocator(self._placement, read_topology(self.ports), self.manager.worker_cpus)
 
     @property
     def resources(self) -> FreeResources:
-        """CPUs and memory for NF hosts, and what is allocated."""
+        """CPUs and memory for NF hosts, and their allocation."""
         return self._allocator.resources
 
     def _need(self, packages: Sequence[NfPackage | None], services: Sequence[str]) -> Need:
@@ -334,7 +334,7 @@ class Deployment:
         """Wait until each service has an active instance.
 
         Raises:
-            NfFailed: an NF ended, or one is not ready in time.
+            NfFailed: an NF ended, or is not ready in time.
         """
         deadline = time.monotonic() + timeout_s
         while missing := [name for name in services if not self.serves(name)]:
@@ -344,7 +344,7 @@ class Deployment:
                 raise NfFailed(self._end_slow(missing[0], f"was not ready within {timeout_s:g} s"))
 
     def _end_slow(self, service: str, why: str) -> str:
-        """End the NF host that does not serve in time; the line to report."""
+        """End the NF host that does not serve in time; return the line to report."""
         for launched in self._state.launched:
             if service in launched.services and launched.handle.poll() is None:
                 launched.is_reported = True
@@ -353,7 +353,7 @@ class Deployment:
         return f"NF {service} {why}"
 
     def serves(self, service: str, *, anywhere: bool = False) -> bool:
-        """Whether the service has an active instance; `anywhere`: one at a peer will do."""
+        """True if the service has an active instance; with `anywhere`, one at a peer counts too."""
         return (anywhere and service in self.remote_services) or any(
             host.state is HostState.ACTIVE and instance.service == service
             for host, instance in self.manager.registry.instances()
@@ -369,7 +369,7 @@ class Deployment:
             raise NfFailed(self.last_words(launched.handle))
 
     def last_words(self, handle: Handle, why: str = "") -> str:
-        """How an NF host ended, or `why` it was, with the last line it wrote."""
+        """Describe how an NF host ended (or the reason `why`), with the last line it wrote."""
         status = handle.poll()
         how = (
             "still runs"
@@ -381,17 +381,17 @@ class Deployment:
         return f"NF {'+'.join(handle.spec.nfs)} {why or how}: {said} (log: {handle.spec.log_path})"
 
     def stop_nf(self, name: str) -> int:
-        """Let the hosts of an instance or service finish and leave; how many there were."""
+        """Let the hosts of an instance or service finish and leave; return how many there were."""
         hosts = {id(host): host for host, _ in self.manager.registry.find(name)}
         for host in hosts.values():
             self.stop_host(host)
         return len(hosts)
 
     def stop_host(self, host: NfHost, successor: int = 0) -> None:
-        """Let an NF host finish what it holds and leave.
+        """Let an NF host finish the packets it holds, and leave.
 
         Args:
-            successor: as of `Manager.stop_host`.
+            successor: as in `Manager.stop_host`.
         """
         for launched in self._state.launched:
             if launched.handle.spec.secret == host.secret:
@@ -407,11 +407,11 @@ class Deployment:
     # ---- running ----
 
     def poll(self, timeout_s: float) -> None:
-        """Let things happen for up to `timeout_s`."""
+        """Handle events for up to `timeout_s`."""
         self.manager.poll(timeout_s)
 
     def begin(self) -> None:
-        """Count time and CPU from now on."""
+        """Count time and CPU time from now on."""
         self._begin = time.monotonic()
         for host in self.manager.registry.living():
             host.cpu_before = cpu_seconds(host.pid)
@@ -426,12 +426,12 @@ class Deployment:
         return sum(self.plane.read_port(port.number).rx for port in self._state.ports.values())
 
     def report(self, seconds: float | None = None) -> Report:
-        """All counters; rates are over `seconds`, or the time since `begin`."""
+        """All counters; rates are over `seconds`, or over the time since `begin`."""
         shown = {port.number: (name, port.uri) for name, port in self._state.ports.items()}
         return make_report(self.manager, shown, seconds or self.elapsed_s)
 
     def is_drained(self) -> bool:
-        """Whether no packet is inside."""
+        """True if no packet is inside."""
         if any(self.plane.read_port(p.number).n_held for p in self._state.ports.values()):
             return False
         return not any(
@@ -439,11 +439,11 @@ class Deployment:
         )
 
     def sources_finished(self) -> bool:
-        """Whether no port will ever receive again."""
+        """True if no port will ever receive again."""
         return all(self.plane.read_port(p.number).is_finished for p in self._state.ports.values())
 
     def drain(self, timeout_s: float = DRAIN_TIMEOUT_S) -> bool:
-        """Stop the sources and wait until nothing is inside; whether that was reached."""
+        """Stop the sources and wait until nothing is inside; return True if that was reached."""
         self.plane.pause_sources(True)
         deadline = time.monotonic() + timeout_s
         quiet = 0
@@ -455,7 +455,7 @@ class Deployment:
         return True
 
     def finish(self, seconds: float) -> Report:
-        """Stop everything and give the last report, in which nothing is inside any more.
+        """Stop everything and give the last report, in which no packet is inside any more.
 
         Packets that an NF still holds count as ``stopped``; captures are complete.
         """
@@ -496,7 +496,7 @@ class Deployment:
 
 def _services(nfs: Sequence[str], packages: Sequence[NfPackage | None]) -> list[str]:
     return [
-        # A class that is not installed is a service of its own name.
+        # A class that is not installed provides a service of its own name.
         (package.service if package is not None else None) or name.rpartition(":")[2].lower()
         for name, package in zip(nfs, packages, strict=True)
     ]
@@ -505,7 +505,7 @@ def _services(nfs: Sequence[str], packages: Sequence[NfPackage | None]) -> list[
 def files_read(
     packages: Sequence[NfPackage | None], configs: Mapping[str, Path]
 ) -> tuple[Path, ...]:
-    """What NFs read besides their configuration files: those that these name."""
+    """The files that NFs read besides their configuration files: those that these name."""
     files = []
     for package in packages:
         if package is None or package.manifest is None:

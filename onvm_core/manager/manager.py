@@ -1,4 +1,4 @@
-"""The manager: wires the data plane, the attach socket and the registry together.
+"""The manager: connects the data plane, the attach socket and the registry.
 
 Threads: everything here belongs to the thread that created the manager and calls `poll`. The
 data plane's workers are C threads that never wait for it.
@@ -41,7 +41,7 @@ class Manager:
     """One host's manager. A context manager; `poll` drives it.
 
     Args:
-        directory: where its sockets are; made if need be.
+        directory: directory of its sockets; made if it is missing.
         settings: sizes of the data plane.
         worker_cpus: one CPU for each worker lcore.
         cards: PCI addresses of its network cards; see `eal_arguments`.
@@ -71,8 +71,8 @@ class Manager:
         self._by_slot: dict[int, NfHost] = {}
         self._leaving: dict[int, float] = {}
         self._held: set[str] = set()
-        # In a folder of its own, which outlives this manager: launchers show it to NF hosts that
-        # see nothing else of the file system, and that are to find the next manager's socket.
+        # In its own folder, which outlives this manager: launchers show it to NF hosts that see
+        # nothing else of the file system, and that must find the next manager's socket.
         folder = directory / "attach"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.attach = AttachServer(folder / "attach.sock", self.selector, self)
@@ -101,7 +101,7 @@ class Manager:
         self.close()
 
     def close(self) -> None:
-        """Stop the workers and throw everybody out."""
+        """Stop the workers and detach all NF hosts."""
         with contextlib.ExitStack() as cleanup:
             cleanup.callback(self.plane.fini)
             cleanup.callback(self.selector.close)
@@ -113,11 +113,11 @@ class Manager:
 
     @property
     def attach_path(self) -> Path:
-        """Where NF hosts attach."""
+        """Path of the socket where NF hosts attach."""
         return self.attach.path
 
     def poll(self, timeout_s: float) -> None:
-        """Handle what happens within `timeout_s`; returns after the first of it."""
+        """Handle events within `timeout_s`; return after the first one."""
         for key, mask in self.selector.select(timeout_s):
             key.data(mask)
         self.attach.expire()
@@ -141,8 +141,8 @@ class Manager:
     ) -> None:
         """Set a chain of services between two ports; packets take it at once.
 
-        With `by_rules` only flows take it that a rule of the port leads to it; with `waits` its
-        entry waits while a service has no instance.
+        With `by_rules`, only flows that match a rule of the port take it; with `waits`, its entry
+        waits while a service has no instance.
         """
         ids = tuple(self.registry.service_id(service) for service in services)
         self.plane.set_chain(
@@ -167,7 +167,7 @@ class Manager:
 
     def hold(self, secret: str) -> None:
         """Keep the host that attaches with `secret` on standby until `activate_host`."""
-        self._held &= self.secrets.keys()  # without those that were never used
+        self._held &= self.secrets.keys()  # without secrets that were never used
         self._held.add(secret)
 
     def host_of(self, slot: int) -> NfHost:
@@ -175,14 +175,14 @@ class Manager:
         return self._by_slot[slot]
 
     def activate_host(self, host: NfHost) -> None:
-        """Let new flows come to a host that is ready."""
+        """Send new flows to a host that is ready."""
         self.meters.assume_capacity(host)
         self.plane.activate_host(host.slot)
         host.state = HostState.ACTIVE
         self.on_host_change(host)
 
     def drain_host(self, host: NfHost) -> None:
-        """Let no new flows come to an active host; its running ones stay."""
+        """Send no new flows to an active host; its running flows stay."""
         if not host.is_kept_back:
             self.plane.drain_host(host.slot)
         host.state = HostState.DRAINING
@@ -192,7 +192,7 @@ class Manager:
         self.on_host_change(host)
 
     def resume_host(self, host: NfHost) -> None:
-        """Let new flows come to a draining host again."""
+        """Send new flows to a draining host again."""
         if not host.is_kept_back:
             self.plane.activate_host(host.slot)
         host.state = HostState.ACTIVE
@@ -201,8 +201,8 @@ class Manager:
         self.on_host_change(host)
 
     def keep_back(self, host: NfHost, is_kept_back: bool) -> None:
-        """Let no new flows come to an active host because its cluster wants that, or let them come
-        again; the NFs hear nothing of it.
+        """Stop new flows to an active host because its cluster wants that, or allow them again; the
+        NFs are not told.
         """
         if is_kept_back == host.is_kept_back:
             return
@@ -227,7 +227,7 @@ class Manager:
             self.send(host, codec.pack_message(codec.STOP))
 
     def _let_leave(self) -> None:
-        """Ask those to stop that hold nothing, or for too long."""
+        """Ask hosts to stop that hold no packet, or have held some for too long."""
         now = time.monotonic()
         for slot, deadline in list(self._leaving.items()):
             if self.plane.read_host(slot).reserved == 0 or now > deadline:
@@ -235,7 +235,7 @@ class Manager:
                 self.send(self._by_slot[slot], codec.pack_message(codec.STOP))
 
     def send_user(self, name: str, payload: bytes) -> int:
-        """Send a message to instance or service `name`; how many got it."""
+        """Send a message to instance or service `name`; return how many hosts got it."""
         targets = self.registry.find(name)
         for host, stage in targets:
             self.send(host, codec.pack_message(codec.USER, stage=stage, payload=payload))
@@ -286,13 +286,13 @@ class Manager:
         return reply, descriptors, slot
 
     def _node_of(self, pid: int) -> int | None:
-        """Socket on which an NF host runs, where that makes a difference."""
+        """NUMA node on which an NF host runs, if that makes a difference."""
         if len(self.settings.memory_nodes) == 1:
             return None
         return process_node(pid, cpu_nodes())
 
     def on_message(self, connection: Connection, message: codec.Message) -> None:
-        """A host says something."""
+        """Handle a message from a host."""
         host = self._by_slot[connection.slot]
         if message.kind == codec.READY:
             if host.state is HostState.ATTACHED and host.is_held:
@@ -335,7 +335,7 @@ class Manager:
             )
 
     def on_gone(self, connection: Connection, reason: str) -> None:
-        """A host's socket is closed: take everything back from it."""
+        """A host's socket is closed: take everything back from the host."""
         host = self._by_slot.pop(connection.slot)
         self.meters.forget(host)
         self._leaving.pop(host.slot, None)

@@ -1,8 +1,8 @@
 """Ports by URI: ``scheme:target?option=value&…``.
 
-Each scheme is a `PortKind` that plugins may add through the hook ``onvm_port_kinds``; the ones
-here register through it too. Options are read into a struct of the kind, so that a wrong one is
-refused with its name, its value and what was expected.
+Each scheme is a `PortKind` that plugins may add through the hook ``onvm_port_kinds``; the ones here
+register through it too. Options are read into a struct of the kind, so that a wrong one is refused
+with its name, its value and the expected value.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def parse_uri(text: str, *, file: str | None = None, field: str | None = None) -
     """Take a port URI apart.
 
     Raises:
-        ConfigError: it is none.
+        ConfigError: it is not a port URI.
     """
     scheme, colon, rest = text.partition(":")
     if not colon or not scheme:
@@ -99,10 +99,11 @@ def open_port(
     file: str | None = None,
     field: str | None = None,
 ) -> int:
-    """Open a port; its ID.
+    """Open a port; return its ID.
 
     Raises:
-        ConfigError: the URI names what is not there or asks for what cannot be.
+        ConfigError: the URI names something that does not exist or asks for something that is not
+            possible.
     """
     place = field or f"port {name}"
     kind = kinds.get(uri.scheme)
@@ -141,10 +142,10 @@ def cards_of(
 ) -> list[str] | None:
     """PCI addresses of the cards that ports need; None: no port needs PCI devices.
 
-    DPDK takes hold of cards when it starts, so this must be known, and be right, before that.
+    DPDK takes hold of cards when it starts, so the list must be known and checked before that.
 
     Args:
-        uris: of ports, by the fields in which they stand.
+        uris: URIs of ports, by the fields in which they stand.
 
     Raises:
         ConfigError: a card that cannot be used.
@@ -156,7 +157,7 @@ def cards_of(
         if uri.scheme not in kinds or not kinds[uri.scheme].needs_pci:
             continue
         needs_pci = True
-        if kinds[uri.scheme] is not PCI:  # a plugin's own: any device
+        if kinds[uri.scheme] is not PCI:  # a kind from a plugin: any device
             continue
         address = _card_address(uri.target, field, file)
         if address in fields:
@@ -381,7 +382,7 @@ def _open_af_packet(
 ) -> int:
     del direction
     interface = _interface(name, target)
-    # A frame holds the packet and up to 98 bytes beside it. It must fit into a packet buffer, and a
+    # A frame holds the packet and up to 98 bytes more. It must fit into a packet buffer, and a
     # block, which is whole pages, must hold nothing but whole frames.
     frame = 2048 if options.mtu <= 1900 else -(-(options.mtu + 98) // 1024) * 1024
     sizes = f"framesz={frame},blocksz={frame * 4},framecnt={512 if frame == 2048 else 256}"
@@ -396,7 +397,7 @@ def _open_af_packet(
 
 @contextmanager
 def _mtu(name: str, interface: str, mtu: int) -> Iterator[None]:
-    """Give an interface an MTU, 0: the one it has; it gets its own back when the block raises."""
+    """Set an interface's MTU (0: leave it); restore the old MTU if the block raises."""
     file = Path("/sys/class/net", interface, "mtu")
     before = file.read_text(encoding="ascii")
     try:

@@ -1,4 +1,4 @@
-"""Make the report of a manager from the counters of its data plane."""
+"""Make a manager's report from the counters of its data plane."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ LOAD_OVER_S = 1.0
 
 
 def buffer_report(plane: PlaneCounters) -> BufferReport:
-    """Where the buffers are, by the counters of the data plane."""
+    """Number of buffers in each place, by the counters of the data plane."""
     nodes = [
         NodeBuffers(
             area.node,
@@ -53,7 +53,7 @@ def buffer_report(plane: PlaneCounters) -> BufferReport:
 
 
 def cpu_seconds(pid: int) -> float:
-    """CPU time that a process has used; 0 when it is gone."""
+    """CPU time that a process has used; 0 if it is gone."""
     try:
         with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
             fields = file.read().rpartition(")")[2].split()
@@ -73,7 +73,8 @@ def _reason(names: Sequence[str], index: int) -> str:
 
 
 def _stage_rx(counters: HostCounters, stage: int) -> int:
-    """Packets that reached a stage: those of earlier stages, in each direction, left before."""
+    """Packets that reached a stage: all but those that left at earlier stages, in each direction.
+    """
     forward = counters.rx[0] - sum(counters.exits[0][:stage])
     backward = counters.rx[1] - sum(counters.exits[1][stage + 1 :])
     return forward + backward
@@ -160,7 +161,7 @@ def _generator(plane: DataPlane, port: int, name: str) -> GeneratorReport:
 
 
 def retire_dead(plane: DataPlane, registry: Registry, keep: int) -> None:
-    """Keep only the drops of all but the last `keep` dead hosts: a manager lives long."""
+    """Keep only the sums of drops for all but the last `keep` dead hosts: a manager lives long."""
     dead = [host for host in registry.hosts if host.state is HostState.DEAD]
     for host in dead[: max(len(dead) - keep, 0)]:
         for nf in _nf_reports(plane, host, 0.0):
@@ -195,9 +196,9 @@ def _lost(port: PortCounters) -> dict[str, int]:
 
 
 def make_report(manager: Manager, ports: Mapping[int, tuple[str, str]], seconds: float) -> Report:
-    """Read all counters: what has left first, then what has come in.
+    """Read all counters: those of outgoing packets first, then those of incoming ones.
 
-    So a packet that passes meanwhile may be seen inside, but none that left and did not come.
+    So a packet that passes meanwhile may count as inside, but never as sent and not received.
 
     Args:
         ports: name and URI by port ID.

@@ -357,7 +357,7 @@ class CaptureReply(_Tagged, frozen=True, tag="capture"):
 
 
 class ScaleReply(_Tagged, frozen=True, tag="scale"):
-    """The action that was taken; empty when a service is left to its policy."""
+    """The decision that was taken; None when a service is left to its policy."""
 
     decision: Decision | None = None
 

@@ -30,7 +30,7 @@ class LocalHosts:
         self.draining: frozenset[str] = frozenset()
 
     def serving(self) -> Iterable[NfHost]:
-        """Slots of the NF hosts that have flows."""
+        """The NF hosts that have flows."""
         return [
             host
             for host in self._manager.registry.living()

@@ -137,7 +137,7 @@ class ClusterTables:
         return None
 
     def remote_claims(self) -> set[Claim]:
-        """Facts about NF hosts at peers."""
+        """Traffic claims of NF hosts at peers."""
         return {
             Claim(*_traffic_of(claim))
             for remote in self._remotes.values()

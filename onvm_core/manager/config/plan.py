@@ -40,7 +40,7 @@ class PlannedNf(msgspec.Struct, frozen=True):
 
     @property
     def group(self) -> NfGroup:
-        """The name or names under which it would be started."""
+        """The group as which it would be started."""
         return NfGroup(tuple(self.nfs), tuple(self.instances), self.launcher, "")
 
 

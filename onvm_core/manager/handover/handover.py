@@ -1,13 +1,13 @@
 """Handover: the state of a draining NF host moves to the sibling that takes its flows.
 
-The state of a fused host may also go to several hosts, one for each of its NFs: then each is an
+The state of a fused host may also go to several hosts, one for each of its NFs: then each is a
 successor.
 
-What happens, each step only after the one before:
+The steps, each of which begins only when the one before is done:
 
 1. the host is asked whether its NFs can hand their state over;
-2. no packet enters a path through it any more, and what it still holds comes back: its state stands
-   still, and what comes for it waits in the ports;
+2. no packet enters a path through it any more, and the packets that it holds come back: its state
+no longer changes, and new packets for it wait in the ports;
 3. it gives its state, in pieces, which are kept here;
 4. the successor gets them, and says that it has taken the state over;
 5. the flows move to the successor: the caller stops the host.
@@ -15,11 +15,11 @@ What happens, each step only after the one before:
 The successor may also be on another machine: then the agents do step 4. They read the pieces here
 and give them to the manager there (`receipt`), and the flows move when they report success.
 
-Step 2 to 5 take a few milliseconds for thousands of flows, and may take `pause_s`: then, and on
-whatever else goes wrong, packets go to the host again as before, and the caller is told why. The
+Steps 2 to 5 take a few milliseconds for thousands of flows, and at most `pause_s`. After that time,
+or on any other failure, packets go to the host again as before, and the caller is told why. The
 state has at most `STATE_BYTES_MAX` bytes.
 
-Threads: that of the manager.
+Threads: the manager's.
 """
 
 from __future__ import annotations
@@ -40,18 +40,19 @@ from onvm_sdk.limits import STATE_BYTES_MAX
 __all__ = ["HandoverFailure", "Handovers"]
 
 ANSWER_TIMEOUT_S = 2.0
-"""For the answer to the first question; no packet waits for it."""
+"""Time limit of the answer to the first question; no packet waits for it."""
 EXCUSED_S = 5.0
-"""How long an NF host that writes or reads a state does not count as hung."""
+"""An NF host that writes or reads a state does not count as hung for this time."""
 
 
 @dataclass(frozen=True, slots=True)
 class HandoverFailure:
-    """Why a state was not handed over.
+    """The reason why a state was not handed over.
 
     Attributes:
-        reason: for people.
-        is_timeout: a step took too long, so that another try may do; otherwise it is an answer.
+        reason: the reason, as text for people.
+        is_timeout: a step took too long, so that another try may succeed; otherwise the NF host has
+            refused.
     """
 
     reason: str
@@ -79,23 +80,23 @@ class _Transfer:
     pieces: deque[tuple[NfHost | None, int, bytes]] = field(default_factory=deque)
     """Successor (None: elsewhere), its stage, and the piece."""
     waits_for: set[int] = field(default_factory=set)
-    """Slots of successors that have not yet said that they have the state."""
+    """Slots of successors that have not yet confirmed that they have the state."""
     n_bytes: int = 0
     is_paused: bool = False
 
     @property
     def name(self) -> str:
-        """Name of the source for the successor."""
+        """The name of the source that the successor sees."""
         return self.source.instances[0].name
 
     @property
     def successor_names(self) -> str:
-        """Names to show."""
+        """The names of the successors, as text for people."""
         return " and ".join(successor.instances[0].name for successor in self.successors)
 
     @property
     def is_whole(self) -> bool:
-        """Whether a successor elsewhere may have all of the state."""
+        """True if a successor elsewhere may have all of the state."""
         return self.step is _Step.LEAVING and not self.pieces
 
 
@@ -103,11 +104,11 @@ class Handovers:
     """All handovers in progress.
 
     Args:
-        on_end: is called with the source, the successors, and why it failed; None when they have
-            the state and the flows may move.
+        on_end: is called with the source, the successors, and the failure; None when they have the
+            state and the flows may move.
         on_received: is called with a successor and the name of the first instance whose state it
             has.
-        on_released: is called with a successor that uses nothing of such a state any more.
+        on_released: is called with a successor that no longer uses any such state.
     """
 
     def __init__(
@@ -126,24 +127,24 @@ class Handovers:
         self._transfers: dict[int, _Transfer] = {}
         self._excused: dict[int, float] = {}
         self._failures: dict[int, str] = {}
-        """Of handovers to other machines, by slot, until they are read."""
+        """Pieces of handovers to other machines, by slot, until they are read."""
         self.receipts = StateReceipts(manager, self._excuse)
         manager.on_state_message = self._take
 
     @property
     def is_urgent(self) -> bool:
-        """Whether packets wait for one."""
+        """True if packets wait for a handover."""
         return any(transfer.is_paused for transfer in self._transfers.values())
 
     def is_excused(self, host: NfHost) -> bool:
-        """Whether a host that makes no progress may be busy with a state."""
+        """True if a host that makes no progress may be busy with a state."""
         return time.monotonic() < self._excused.get(host.slot, 0.0)
 
     def begin(self, source: NfHost, successors: Sequence[NfHost], pause_s: float) -> None:
-        """Begin to hand the state of a draining host over.
+        """Begin to hand over the state of a draining host.
 
         Args:
-            successors: one that takes all of it, or one for each stage.
+            successors: one host that takes all of it, or one host for each stage.
         """
         deadline = time.monotonic() + ANSWER_TIMEOUT_S
         self._transfers[source.slot] = _Transfer(source, tuple(successors), pause_s, deadline)
@@ -155,11 +156,11 @@ class Handovers:
         self.begin(source, (), pause_s)
 
     def read(self, source: NfHost, n_bytes: int) -> tuple[list[tuple[int, bytes]], bool]:
-        """Pieces of a state that is to leave, stage and content, up to about `n_bytes`; and whether
-        there are no more.
+        """Pieces of a state that leaves this host, as stage and content, up to about `n_bytes`; and
+        True if there are no more.
 
         Raises:
-            ConfigError: it cannot leave; why.
+            ConfigError: the state cannot leave; carries the reason.
         """
         if source.slot in self._failures:
             raise ConfigError(self._failures.pop(source.slot))
@@ -178,8 +179,8 @@ class Handovers:
         return pieces, transfer.is_whole
 
     def end_leaving(self, source: NfHost) -> bool:
-        """Another host has the state, and packets are to come here no more; False when it was too
-        late: they do again.
+        """Record that another host has the state, so that no more packets come here. False if it
+        was too late: packets come here again.
         """
         transfer = self._transfers.get(source.slot)
         if transfer is None or not transfer.is_whole:
@@ -188,7 +189,7 @@ class Handovers:
         return True
 
     def is_going_on(self, source: NfHost) -> bool:
-        """Whether the state of a host is being handed over."""
+        """True if the state of a host is being handed over."""
         return source.slot in self._transfers
 
     def cancel(self, source: NfHost) -> None:
@@ -198,7 +199,7 @@ class Handovers:
             self._unpause(transfer)
 
     def on_gone(self, host: NfHost) -> None:
-        """A host is dead."""
+        """Forget a host that is dead."""
         self._excused.pop(host.slot, None)
         self._failures.pop(host.slot, None)
         self._transfers.pop(host.slot, None)
@@ -208,7 +209,7 @@ class Handovers:
                 self._fail(transfer, f"{host.instances[0].name} is gone")
 
     def turn(self) -> None:
-        """Go on where something has happened, and end what takes too long."""
+        """Advance handovers after an event, and end those that take too long."""
         now = time.monotonic()
         for transfer in list(self._transfers.values()):
             if any(successor.state is not HostState.ACTIVE for successor in transfer.successors):
@@ -289,7 +290,7 @@ class Handovers:
     # ---- messages ----
 
     def _take(self, host: NfHost, message: codec.Message) -> None:
-        """Handle what an NF host says about its state."""
+        """Handle a message from an NF host about its state."""
         if message.kind == codec.RELEASED:
             self._on_released(host)
         elif message.kind == codec.RESTORED or (message.kind == codec.REFUSED and message.peer):
@@ -318,7 +319,7 @@ class Handovers:
 
     def _take_from_source(self, host: NfHost, message: codec.Message) -> None:
         transfer = self._transfers.get(host.slot)
-        if transfer is None:  # taken back meanwhile, or too late
+        if transfer is None:  # cancelled meanwhile, or too late
             return
         if message.kind == codec.REFUSED:
             self._excused.pop(host.slot, None)

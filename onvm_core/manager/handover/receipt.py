@@ -1,10 +1,10 @@
-"""State of NF hosts of other machines, on its way to successors here.
+"""The state of NF hosts of other machines, on its way to successors here.
 
 It comes from the agent, piece by piece; the successor gets the pieces as those of a sibling's state
-(`handover`), restores them between two bursts and says so. The source's number in the cluster
+(`handover`), restores them between two bursts and confirms that. The source's number in the cluster
 stands for its name.
 
-Threads: that of the manager.
+Threads: the manager's.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from onvm_sdk.limits import STATE_BYTES_MAX
 __all__ = ["QUEUED_MAX", "StateReceipts", "reason_of"]
 
 QUEUED_MAX = 64
-"""Pieces on their way to a successor at a time."""
+"""Maximum number of pieces on their way to a successor at a time."""
 KEPT_S = 60.0
-"""How long the outcome of one can be read."""
+"""Time for which the outcome of a transfer can be read."""
 
 
 @dataclass(slots=True, eq=False)
@@ -40,7 +40,7 @@ class _Receipt:
 
 
 class StateReceipts:
-    """All that go on.
+    """All transfers in progress.
 
     Args:
         excuse: is called with a successor that may be busy for a moment.
@@ -53,7 +53,7 @@ class StateReceipts:
 
     @staticmethod
     def name_of(source: int) -> str:
-        """Name of the source for the successor."""
+        """The name of the source that the successor sees."""
         return f"@{source}"
 
     def give(
@@ -88,12 +88,12 @@ class StateReceipts:
         self._pass_on(one)
 
     def look(self, source: int) -> tuple[Literal["waiting", "done", "failed"], str]:
-        """Whether the state of `source` was taken over; and why not."""
+        """True if the state of `source` was taken over; and the reason if not."""
         one = self._all.get(self.name_of(source))
         return ("failed", "it is not known") if one is None else (one.step, one.reason)
 
     def turn(self, now: float) -> None:
-        """Send what waited for a full socket, and drop what is long past."""
+        """Send pieces that waited for a full socket, and drop outcomes that are long past."""
         for name, one in list(self._all.items()):
             if now > one.until_s:
                 del self._all[name]
@@ -101,13 +101,13 @@ class StateReceipts:
                 self._pass_on(one)
 
     def on_gone(self, host: NfHost) -> None:
-        """A host is dead."""
+        """Forget a host that is dead."""
         for one in self._all.values():
             if one.successor is host and one.step == "waiting":
                 one.step, one.reason = "failed", f"{host.instances[0].name} is gone"
 
     def answered(self, host: NfHost, message: codec.Message) -> None:
-        """Take the answer of a host: it has restored a state, or refuses it."""
+        """Take the answer of a host: it has restored a state, or it refuses."""
         one = self._all.get(message.peer)
         if one is None or one.successor is not host or one.step != "waiting":
             return
@@ -128,6 +128,6 @@ class StateReceipts:
 
 
 def reason_of(message: codec.Message) -> str:
-    """Why an NF host has refused, for people."""
+    """The reason of an NF host's refusal, as text for people."""
     text = message.payload.decode(errors="replace")
     return "".join(c if c.isprintable() else "?" for c in text) or "it gave no reason"

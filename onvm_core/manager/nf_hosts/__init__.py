@@ -1,1 +1,1 @@
-"""NF hosts: how they attach, which there are, and how loaded they are."""
+"""NF hosts: how they attach, their registry, and their load."""

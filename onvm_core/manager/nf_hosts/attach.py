@@ -1,8 +1,8 @@
 """The attach socket: NF hosts connect, get their memory, and talk.
 
 One UNIX socket (SEQPACKET). A host sends a hello within a second, gets a reply with file
-descriptors, and says READY when it can work. When its socket closes it is gone. A host that
-breaks the layout is refused or detached with the reason, and none can make the manager wait.
+descriptors, and sends READY when it can work. When its socket closes, it is gone. A host that
+breaks the layout is refused or detached with the reason, and no host can make the manager wait.
 
 Threads: all of it runs in the thread that calls `AttachServer.handle`.
 """
@@ -31,13 +31,13 @@ __all__ = ["PROCESS_ENDED", "AttachHandler", "AttachServer", "Connection"]
 log = logging.getLogger("onvm.attach")
 
 PROCESS_ENDED = "process ended"
-"""Why a host is gone that has closed its socket by itself."""
+"""The reason given for a host that has closed its socket by itself."""
 HELLO_TIMEOUT_S = 1.0
 PENDING_MAX = 64
 MESSAGES_PER_TURN = 64
 SEND_QUEUE_MAX = 256
 HOSTS_PER_PROCESS_MAX = 16
-"""So that one process cannot take every slot."""
+"""Limit that keeps one process from taking every slot."""
 
 
 @dataclass(slots=True, eq=False)
@@ -53,29 +53,29 @@ class Connection:
 
 
 class AttachHandler(Protocol):
-    """What the manager does when something happens on a socket."""
+    """The manager's reactions to events on a socket."""
 
     def on_hello(
         self, connection: Connection, hello: codec.Hello
     ) -> tuple[bytes, tuple[int, ...], int]:
-        """Make a host; the reply, the descriptors that go with it and the slot.
+        """Make a host; return the reply, the descriptors that go with it and the slot.
 
         The second descriptor (the attach area) is closed when it has been sent.
         """
 
     def on_message(self, connection: Connection, message: codec.Message) -> None:
-        """A message of an attached host."""
+        """Handle a message of an attached host."""
 
     def on_gone(self, connection: Connection, reason: str) -> None:
-        """The host's socket is closed."""
+        """Handle the end of the host's socket."""
 
 
 class AttachServer:
     """Listens for NF hosts and carries their messages.
 
     Args:
-        path: where to listen; an abandoned socket there is removed first.
-        selector: watched by the caller, who calls `handle` for what belongs to us.
+        path: path to listen at; an abandoned socket there is removed first.
+        selector: watched by the caller, who calls `handle` for events of this server.
     """
 
     def __init__(
@@ -120,16 +120,16 @@ class AttachServer:
         self._flush(connection)
 
     def n_unsent(self, slot: int) -> int:
-        """Messages that wait for space in a host's socket."""
+        """Number of messages that wait for space in a host's socket."""
         connection = self._connections.get(slot)
         return 0 if connection is None else len(connection.unsent)
 
     def detach(self, slot: int, reason: str) -> None:
-        """Throw a host out; `AttachHandler.on_gone` follows."""
+        """Detach a host; `AttachHandler.on_gone` follows."""
         connection = self._connections.get(slot)
         if connection is None:
             return
-        with contextlib.suppress(OSError):  # it is going anyway
+        with contextlib.suppress(OSError):  # it is leaving anyway
             connection.socket.send(codec.pack_message(codec.DETACH, payload=reason.encode()))
         self._gone(connection, reason)
 
@@ -139,7 +139,7 @@ class AttachServer:
         for _ in range(PENDING_MAX):
             try:
                 peer, _address = self._listener.accept()
-            except OSError:  # none left, or out of descriptors: the next turn sees
+            except OSError:  # none left, or out of descriptors: the next turn sees them
                 return
             peer.setblocking(False)
             pid, uid, _gid = struct.unpack(
@@ -194,7 +194,7 @@ class AttachServer:
         if connection.uid not in (os.getuid(), 0):
             self._refuse(connection, errno.EPERM, f"user {connection.uid} may not attach")
             return
-        # pid 0: a process of another namespace; nothing says which.
+        # pid 0: a process of another namespace; it cannot be identified.
         own = connection.pid and sum(
             other.pid == connection.pid for other in self._connections.values()
         )
@@ -237,7 +237,7 @@ class AttachServer:
 
     def _refuse(self, connection: Connection, number: int, reason: str) -> None:
         log.warning("refused an NF host (pid %d): %s", connection.pid, reason)
-        with contextlib.suppress(OSError):  # it does not want to hear it
+        with contextlib.suppress(OSError):  # the host does not read
             connection.socket.send(codec.pack_refusal(number, reason))
         self._forget(connection)
 
@@ -261,7 +261,7 @@ def remove_stale_socket(path: Path) -> None:
     """Remove a socket at `path` that no process listens on.
 
     Raises:
-        OnvmError: one does, or the path is something else.
+        OnvmError: a process listens on it, or the path is not a socket.
     """
     if not path.exists() and not path.is_symlink():
         return

@@ -1,4 +1,4 @@
-"""Attach messages as bytes: the Python side of ``onvm/wire.h``, with which a test compares it.
+"""Attach messages as bytes: the Python side of ``onvm/wire.h``; a test compares the two.
 
 Everything an NF host sends is untrusted: parsing checks lengths, magic, version and strings, and
 raises `WireError` with a line that goes back to the sender.
@@ -50,11 +50,11 @@ HELLO_BYTES = _HEAD.size + STAGES_MAX * _STAGE.size
 READY, STOP, DRAIN, DRAINED, USER, DETACH, CLAIM, UNCLAIM, RESUME = range(1, 10)
 OFFER, SNAPSHOT, RESTORE, STATE, RESTORED, REFUSED, RELEASED = range(10, 17)
 STATE_MESSAGES = frozenset({OFFER, STATE, RESTORED, REFUSED, RELEASED})
-"""What NF hosts say about the handover of state."""
+"""Messages of NF hosts about the handover of state."""
 
 
 class WireError(OnvmError):
-    """A peer sent what the layout does not allow."""
+    """The peer sent bytes that the layout does not allow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class StageHello:
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """First message of an NF host."""
+    """The first message of an NF host."""
 
     stages: tuple[StageHello, ...]
     n_loaned: int
@@ -122,7 +122,7 @@ def unpack_hello(data: bytes) -> Hello:
     """Read an attach hello.
 
     Raises:
-        WireError: it is not one, or one of another layout version.
+        WireError: it is not a hello, or has another layout version.
     """
     if len(data) < 8:
         raise WireError(f"attach message of {len(data)} bytes: expected {HELLO_BYTES}")

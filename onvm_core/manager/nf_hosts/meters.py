@@ -1,6 +1,6 @@
-"""Reads the load of the NF hosts, and tells the data plane what each could take on top.
+"""Reads the load of the NF hosts, and tells the data plane the spare capacity of each.
 
-Threads: that of the manager.
+Threads: the manager's.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["Meters"]
 
 INTERVAL_S = 0.05
 FLOOR_SHARE = 0.01
-"""Where there is no spare capacity, new flows still follow the speed of the hosts."""
+"""Without spare capacity, new flows still follow the speed of the hosts."""
 
 
 class Meters:
@@ -24,7 +24,7 @@ class Meters:
 
     Attributes:
         interval_s: time between two readings.
-        at_s: when the last one was.
+        at_s: time of the last one.
     """
 
     def __init__(self, registry: Registry, settings: DataplaneSettings, plane: DataPlane) -> None:
@@ -39,7 +39,7 @@ class Meters:
     def turn(self) -> None:
         """Read all hosts when it is time to."""
         now = time.monotonic()
-        # A turn that comes a little early is as good as one that comes a whole turn late.
+        # A turn that comes slightly early is as good as one that comes a whole turn late.
         if now - self.at_s < 0.8 * self.interval_s:
             return
         self.at_s = now
@@ -70,17 +70,17 @@ class Meters:
         return self._units
 
     def of(self, host: NfHost) -> Meter | None:
-        """What is known of the load of a living host."""
-        # A dead host's slot may be another's by now.
+        """The meter of a living host, with its readings."""
+        # A dead host's slot may already belong to another.
         return None if host.state is HostState.DEAD else self._meters.get(host.slot)
 
     def load(self, host: NfHost, seconds: float) -> Load | None:
-        """The load of a host over the last seconds; None when it does not serve yet."""
+        """The load of a host over the last seconds; None if it does not serve yet."""
         meter = self.of(host)
         return None if meter is None else meter.over(seconds)
 
     def spare_pps(self, host: NfHost) -> float:
-        """Packets per second that a host could take on top; 0 when nothing is known."""
+        """Packets per second that a host could take in addition; 0 if nothing is known."""
         meter = self.of(host)
         if meter is None or meter.recent is None:
             return 0.0
@@ -103,5 +103,5 @@ class Meters:
             self._plane.set_spare_capacity(host.slot, int(max(sum(known) / len(known), 1)))
 
     def forget(self, host: NfHost) -> None:
-        """It is gone."""
+        """Forget a host that is gone."""
         self._meters.pop(host.slot, None)

@@ -1,4 +1,4 @@
-"""Which NFs exist: services, their IDs, NF hosts and the instances in them."""
+"""The registry of NFs: services, their IDs, NF hosts and the instances in them."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ __all__ = ["HostState", "Instance", "NfHost", "Registry"]
 
 
 class HostState(Enum):
-    """Where an NF host is in its life."""
+    """The states of an NF host's life."""
 
     ATTACHED = "attached"
     """It has its rings and sets itself up."""
     STANDBY = "standby"
-    """It could serve at once, and is kept until it is needed."""
+    """It could serve at once, and waits until it is needed."""
     ACTIVE = "active"
     """It serves."""
     DRAINING = "draining"
     """It gets no new flows."""
     DEAD = "dead"
-    """It is gone; what it did is still counted."""
+    """It is gone; its counters still count."""
 
 
 @dataclass(slots=True)
@@ -46,17 +46,17 @@ class NfHost:
     Attributes:
         slot: its number in the data plane.
         pid: the process that attached, by the peer's credentials.
-        secret: what it attached with; "" when it was not launched here. Tells which launched NF
-            host it is, even if its launcher has put processes around it.
-        last: what it had done in the end; only of a dead host.
-        reason: why it is dead, for people.
-        is_held: on standby once it is ready, instead of active.
+        secret: the secret it attached with; "" if it was not launched here. It identifies the
+            launched NF host, even if its launcher has put processes around it.
+        last: its final counters; only for a dead host.
+        reason: the reason for its death, as text for people.
+        is_held: becomes standby once it is ready, instead of active.
         is_kept_back: gets no new flows, because its cluster wants that.
         is_shared: other hosts of its cluster may send it packets of flows that only they know.
-        drained: its stages whose state may go, as it says while it drains.
+        drained: its stages whose state may go, as it reports while it drains.
         cpu_before: CPU seconds it had used when packets began to flow.
         cpu_seconds: CPU seconds it had used when it died.
-        claims: traffic that it has said is its own.
+        claims: traffic that it has claimed.
     """
 
     slot: int
@@ -77,7 +77,7 @@ class NfHost:
 
     @property
     def is_drained(self) -> bool:
-        """Whether the state of all of its instances may go."""
+        """True if the state of all of its instances may go."""
         return len(self.drained) == len(self.instances)
 
     @property
@@ -111,7 +111,7 @@ class Registry:
         return self._service_ids[service]
 
     def service_name(self, number: int) -> str:
-        """Name of service `number`; the number as text when there is none."""
+        """Name of service `number`; the number as text if there is none."""
         for name, known in self._service_ids.items():
             if known == number:
                 return name
@@ -141,7 +141,7 @@ class Registry:
         return ((host, instance) for host in self.living() for instance in host.instances)
 
     def find(self, name: str) -> list[tuple[NfHost, int]]:
-        """Living hosts and stages that are instance `name` or of service `name`."""
+        """Living hosts and stages that are instance `name` or belong to service `name`."""
         return [
             (host, stage)
             for host in self.living()

@@ -1,4 +1,4 @@
-"""CPU allocation: which NF host has which CPUs and memory; the policy chooses for each new one."""
+"""CPU allocation: the CPUs and memory of each NF host; the policy chooses them for each new one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HOOK = "onvm_placement_policies"
 
 
 class NoResourcesError(OnvmError):
-    """There are no free resources for an NF host; `reason` says why."""
+    """There are no free resources for an NF host; `reason` explains it."""
 
     def __init__(self, name: str, reason: str) -> None:
         super().__init__(f"no resources for {name}: {reason}")
@@ -32,7 +32,7 @@ class NoResourcesError(OnvmError):
 
 
 def policy_names(plugins: PluginManager | None = None) -> list[str]:
-    """Placement policies that plugins (those installed) offer."""
+    """Placement policies offered by plugins (of those installed)."""
     return list((plugins or load_plugins()).offers(HOOK))
 
 
@@ -43,7 +43,7 @@ def load_policy(
     file: object = None,
     field: str = "placement",
 ) -> PlacementPolicy:
-    """Make the policy of that name, as plugins (those installed) offer it.
+    """Make the policy of that name, as plugins (of those installed) offer it.
 
     Raises:
         ConfigError: no plugin offers it.
@@ -65,7 +65,7 @@ class CpuAllocator:
     """The CPUs and memory of the NF hosts of one manager.
 
     Args:
-        topology: as it was before the first of them was placed: what they need is taken from it.
+        topology: the host before the first NF host was placed: their needs are subtracted from it.
         workers: CPUs of the manager's workers.
     """
 
@@ -76,7 +76,7 @@ class CpuAllocator:
         self._placed: dict[str, Placed] = {}
 
     def node_of(self, ports: Sequence[str]) -> int | None:
-        """NUMA node of the packets of these ports: that of their devices, or else of the
+        """NUMA node of the packets of these ports: the node of their devices, or else of the
         workers.
         """
         known = (self.topology.ports.get(port) for port in ports)
@@ -85,14 +85,14 @@ class CpuAllocator:
 
     @property
     def resources(self) -> FreeResources:
-        """What there is, and what is allocated now."""
+        """The resources of the host and the current allocations."""
         return FreeResources(self.topology, self._workers, tuple(self._placed.values()))
 
     def place(self, key: str, name: str, need: Need) -> Decision:
-        """Choose CPUs; `key` has them until they are released.
+        """Choose CPUs; they belong to `key` until they are released.
 
         Raises:
-            NoResourcesError: there is none.
+            NoResourcesError: there are no free resources.
             PluginError: the policy gives CPUs that may not be used.
         """
         found = self._policy.place(need, self.resources)
@@ -107,11 +107,12 @@ class CpuAllocator:
         return found
 
     def adopt(self, key: str, name: str, need: Need, pid: int) -> tuple[int, ...]:
-        """An NF host that runs already has its CPUs, which it gives, and has taken its memory."""
+        """Enter an NF host that runs already: it states its CPUs and has already taken its memory.
+        """
         usable = {cpu.number for cpu in self.topology.cpus}
         try:
             cpus = os.sched_getaffinity(pid) & usable
-        except OSError:  # it is going
+        except OSError:  # it is leaving
             return ()
         pinned = () if cpus == usable and len(usable) > 1 else tuple(sorted(cpus))
         self._placed[key] = Placed(name, pinned, need.cores, 0)
@@ -119,9 +120,9 @@ class CpuAllocator:
 
     @property
     def local(self) -> LocalResources:
-        """What NF hosts can have here, and what is free.
+        """Resources that NF hosts can have here, and the free part of them.
 
-        CPUs of workers count only where there are no others, as they are used.
+        CPUs of workers count only where there are no others, because they are in use.
         """
         cpus = [cpu for cpu in self.topology.cpus if cpu.number not in self._workers]
         cores = float(len(cpus) or len(self.topology.cpus))
@@ -137,5 +138,5 @@ class CpuAllocator:
         )
 
     def release(self, key: str) -> None:
-        """Free what an NF host had."""
+        """Free the resources of an NF host."""
         self._placed.pop(key, None)

@@ -1,22 +1,23 @@
-"""Which CPUs an NF host gets: pure functions of its needs, the topology and what is placed already.
+"""The CPUs of an NF host: pure functions of its needs, the topology and earlier placements.
 
-What is admitted:
+An NF host is admitted if
 
-* as many cores as it needs are there, and a cgroup's quota, rounded up, is as large;
-* the memory it needs is left when all that is placed has taken what it needs.
+* the host has as many cores as it needs, and a cgroup's quota, rounded up, is as large;
+* the memory it needs is left after all placed NF hosts have taken theirs.
 
-Where it goes:
+Its place:
 
-* CPUs of workers are for workers, unless there are no others; one whose core a worker uses comes
+* CPUs of workers are for workers, unless there are no others; a CPU whose core a worker uses comes
   after all others.
-* The NUMA node of its packets comes first: that of its ports, or else of the workers. An NF whose
-  manifest says ``numa = "port"`` goes nowhere else while that node has CPUs for NFs.
+* The NUMA node of its packets comes first: the node of its ports, or else of the workers. An NF
+  whose manifest says ``numa = "port"`` goes nowhere else while that node has CPUs for NFs.
 * A whole physical core that is free, on any node that will do, comes before sharing.
-* Shared is the CPU with the least load; load is the sum of the ``cores`` of those that have it.
+* Otherwise it shares the CPU with the least load; load is the sum of the ``cores`` of the NF hosts
+  on that CPU.
 
 NFs that may be fused (``fuse = "auto"``) share a process while cores are short: a burst that stays
-on one core costs less than one that changes it. They are separated when that core is not enough,
-which shows only when traffic flows.
+on one core costs less than one that changes cores. They are separated when that core is not enough,
+which shows only under traffic.
 
 A policy (hook `onvm_placement_policies`) decides between these; three are here.
 """
@@ -53,19 +54,19 @@ DEFAULT_POLICY = "balanced"
 SPLIT_AT = 0.85
 """Utilisation of a fused chain above which one core is not enough."""
 FULL = 1.0 + 1e-9
-"""Load of a CPU that has all it can do; sums of decimal fractions are not exact."""
+"""Load of a fully loaded CPU; sums of decimal fractions are not exact."""
 
 
 SHARED_MIB = 26
-"""What a process of an NF needs before the NF does anything: interpreter, SDK and NumPy."""
+"""Memory that a process needs before its NF does anything: interpreter, SDK and NumPy."""
 
 
 class Need(msgspec.Struct, frozen=True):
-    """What an NF host needs.
+    """The resources that an NF host needs.
 
     Attributes:
-        node: that of its packets; None when nothing says which.
-        only_there: whether it is to run there, not just rather there than elsewhere.
+        node: NUMA node of its packets; None if it is unknown.
+        only_there: True if it must run there; otherwise it is a preference.
     """
 
     cores: float = 1.0
@@ -75,9 +76,10 @@ class Need(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, manifests: Iterable[Manifest], node: int | None) -> Need:
-        """Of NFs that share a process: one thread runs them all, each with its own memory.
+        """The needs of NFs that share a process: one thread runs them all, each with its own
+        memory.
 
-        What each states is for a process of its own; `SHARED_MIB` of it is there only once.
+        Each manifest states the need of a separate process; `SHARED_MIB` of it is needed only once.
         """
         given = list(manifests)
         if not given:
@@ -94,7 +96,7 @@ class Need(msgspec.Struct, frozen=True):
 
 
 class Placed(msgspec.Struct, frozen=True):
-    """An NF host and its CPUs; without any it may run anywhere."""
+    """An NF host and its CPUs; with none it may run anywhere."""
 
     name: str
     cpus: tuple[int, ...]
@@ -103,14 +105,14 @@ class Placed(msgspec.Struct, frozen=True):
 
 
 class FreeResources(msgspec.Struct, frozen=True):
-    """What there is, and what is taken: CPUs of workers, and the NF hosts."""
+    """The host, and what is taken: CPUs of workers, and the NF hosts."""
 
     topology: Topology
     workers: tuple[int, ...] = ()
     placed: tuple[Placed, ...] = ()
 
     def load(self, cpu: int) -> float:
-        """Cores that those placed on a CPU need of it."""
+        """Cores that the NF hosts placed on a CPU need of it."""
         return sum(one.cores / len(one.cpus) for one in self.placed if cpu in one.cpus)
 
     def names_on(self, cpu: int) -> list[str]:
@@ -118,18 +120,18 @@ class FreeResources(msgspec.Struct, frozen=True):
         return [one.name for one in self.placed if cpu in one.cpus]
 
     def is_free(self, core: int) -> bool:
-        """Whether no worker and no NF host has a CPU of a physical core."""
+        """True if no worker and no NF host has a CPU of a physical core."""
         taken = {cpu for one in self.placed for cpu in one.cpus} | set(self.workers)
         return not any(cpu.number in taken for cpu in self.topology.cpus if cpu.core == core)
 
 
 class Decision(msgspec.Struct, frozen=True):
-    """Where an NF host is to run.
+    """The place of an NF host.
 
     Attributes:
         cpus: one for each core it needs, all of one node.
-        is_dedicated: whether their physical cores are its own.
-        reason: one line for people.
+        is_dedicated: True if it has their physical cores to itself.
+        reason: the reason, as one line for people.
     """
 
     cpus: tuple[int, ...]
@@ -139,27 +141,27 @@ class Decision(msgspec.Struct, frozen=True):
 
 
 class Refusal(msgspec.Struct, frozen=True):
-    """Why there are no resources, in one line."""
+    """The reason why there are no resources, in one line."""
 
     reason: str
 
 
 class Fusing(msgspec.Struct, frozen=True):
-    """Whether NFs are to share a process, and why, in one line."""
+    """The decision if NFs share a process, and its reason in one line."""
 
     is_fused: bool
     reason: str
 
 
 class PlacementPolicy(Protocol):
-    """Decides where an NF host runs. It keeps nothing: the same arguments, the same decision."""
+    """Decides where an NF host runs. It keeps no state: equal arguments give equal decisions."""
 
     def place(self, need: Need, resources: FreeResources) -> Decision | Refusal:
         """Choose CPUs for `need`."""
 
 
 class Balanced:
-    """A core for each while there are any, then the least loaded CPU."""
+    """A core for each NF host while there are any, then the least loaded CPU."""
 
     def place(self, need: Need, resources: FreeResources) -> Decision | Refusal:
         """Choose CPUs for `need`."""
@@ -167,7 +169,7 @@ class Balanced:
 
 
 class Dedicated:
-    """A core for each, or none."""
+    """A core for each NF host, or a refusal."""
 
     def place(self, need: Need, resources: FreeResources) -> Decision | Refusal:
         """Choose CPUs for `need`."""
@@ -183,7 +185,7 @@ class Dedicated:
 
 
 class Pack:
-    """As few CPUs as hold the load: for hosts that do other things too."""
+    """As few CPUs as can hold the load: for hosts that have other work too."""
 
     def place(self, need: Need, resources: FreeResources) -> Decision | Refusal:
         """Choose CPUs for `need`."""
@@ -204,7 +206,7 @@ class Pack:
 
 
 def fuse(n_nfs: int, resources: FreeResources) -> Fusing:
-    """Whether NFs begin fused: as long as there is not a whole core for each."""
+    """Decide if NFs start fused: they do as long as there is not a whole core for each."""
     cpus = [cpu for node in _all_nodes(resources) for cpu in _for_nfs(resources, node)]
     free = len({cpu.core for cpu in cpus if resources.is_free(cpu.core)})
     if free >= n_nfs:
@@ -213,7 +215,7 @@ def fuse(n_nfs: int, resources: FreeResources) -> Fusing:
 
 
 def split(n_nfs: int, utilisation: float, resources: FreeResources) -> Fusing:
-    """Whether NFs that are fused go on so: until one core is not enough and others would help."""
+    """Decide if fused NFs stay fused: until one core is not enough and others would help."""
     if utilisation < SPLIT_AT:
         return Fusing(True, f"fused: one core is enough, it is used to {utilisation:.0%}")
     cpus = [cpu for node in _all_nodes(resources) for cpu in _for_nfs(resources, node)]
@@ -235,11 +237,11 @@ def _cores(count: int) -> str:
 
 
 def admit(need: Need, resources: FreeResources) -> Refusal | None:
-    """Whether the host has what is needed at all; None when it has."""
+    """The reason why the host lacks the needed resources; None if it has them."""
     topology = resources.topology
     if _count(need) > len(topology.cpus):
         return Refusal(f"it needs {_count(need)} cores, {len(topology.cpus)} CPUs may be used here")
-    # Rounded up: a manifest's usual 1 is to run in a container with half a CPU, too.
+    # Rounded up: a manifest's usual 1 must run in a container with half a CPU, too.
     if topology.cpu_quota is not None and _count(need) > max(math.ceil(topology.cpu_quota), 1):
         return Refusal(
             f"it needs {need.cores:g} cores, its cgroup grants {topology.cpu_quota:g} CPUs of time"
@@ -258,9 +260,9 @@ def _count(need: Need) -> int:
 
 
 def _nodes_for(need: Need, resources: FreeResources) -> list[int]:
-    """NUMA nodes in the order in which they are tried: that of the packets, then the emptiest.
+    """NUMA nodes in the order in which they are tried: the node of the packets, then the emptiest.
 
-    A node without the memory that is needed comes last: it would be taken from the others.
+    A node without the needed memory comes last: the memory would come from other nodes.
     """
     topology = resources.topology
     memory = {one.number: one.available_mib for one in topology.nodes}
@@ -282,7 +284,7 @@ def _nodes_for(need: Need, resources: FreeResources) -> list[int]:
 
 
 def _for_nfs(resources: FreeResources, node: int) -> list[Cpu]:
-    """CPUs of a node that NFs may have; workers' only where the host has no others."""
+    """CPUs of a node that NFs may have; CPUs of workers only where the host has no others."""
     cpus = resources.topology.cpus
     others = [cpu for cpu in cpus if cpu.number not in resources.workers] or cpus
     return [cpu for cpu in others if cpu.node == node]
@@ -343,7 +345,7 @@ def _sharing(cpus: Sequence[Cpu], resources: FreeResources, why: str) -> Decisio
 
 
 def _neighbours(cpus: Sequence[Cpu], resources: FreeResources) -> str:
-    """Users of the other CPUs of these CPUs' cores."""
+    """NF hosts that use the other CPUs of these CPUs' cores."""
     cores = {cpu.core for cpu in cpus}
     beside = [cpu.number for cpu in resources.topology.cpus if cpu.core in cores]
     names = sorted({name for cpu in beside for name in resources.names_on(cpu)})

@@ -1,9 +1,9 @@
-"""What NFs can be placed on: CPUs, cores, NUMA nodes, memory and where ports are, as one value.
+"""The topology on which NFs are placed: CPUs, cores, NUMA nodes, memory and the nodes of ports, as
+one value.
 
-`read_topology` looks at /sys, /proc, this process's CPU
-affinity and its cgroup's limits once; everything that decides
-(`onvm_core.manager.placement.policy`) works on the value, so that it can be tried with the topology
-of any host.
+`read_topology` looks at /sys, /proc, this process's CPU affinity and its cgroup's limits once;
+everything that decides (`onvm_core.manager.placement.policy`) works on the value, so it can be
+tested with the topology of any host.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ class Topology(msgspec.Struct, frozen=True):
     """A host, as far as this process may use it.
 
     Attributes:
-        available_mib: memory that can still be had: the host's, or less by a cgroup's limit.
-        cpu_quota: CPUs' worth of time that a cgroup grants; None without a limit.
-        ports: node of each port by name, of those whose device has one.
+        available_mib: memory that is still available on the host, or less by a cgroup's limit.
+        cpu_quota: CPU time that a cgroup grants, in CPUs; None without a limit.
+        ports: node of each port whose device has one, by the port's name.
     """
 
     cpus: tuple[Cpu, ...]
@@ -59,7 +59,7 @@ class Topology(msgspec.Struct, frozen=True):
     ports: dict[str, int] = {}
 
     def node_of(self, cpu: int) -> int | None:
-        """NUMA node of a CPU; None when it may not be used."""
+        """NUMA node of a CPU; None if the CPU may not be used."""
         return next((one.node for one in self.cpus if one.number == cpu), None)
 
 
@@ -69,11 +69,11 @@ def read_topology(
     root: Path = Path("/"),
     usable: Collection[int] | None = None,
 ) -> Topology:
-    """Look at this host.
+    """Read the topology of this host.
 
     Args:
         ports: URI by name.
-        root: where /sys and /proc are.
+        root: folder that contains /sys and /proc.
         usable: CPUs that may be used; None: those of this process.
     """
     cpus = sorted(os.sched_getaffinity(0) if usable is None else usable)
@@ -96,7 +96,7 @@ def read_topology(
 
 
 def port_node(uri: str, root: Path = Path("/")) -> int | None:
-    """NUMA node of a port's device; None when there is no device or it does not say."""
+    """NUMA node of a port's device; None if there is no device or it names none."""
     parts = parse_uri(uri)
     return device_node(parts.scheme, parts.target, root)
 
@@ -114,7 +114,7 @@ def _core(root: Path, cpu: int) -> int:
 
 
 def _memory(path: Path) -> dict[str, int]:
-    """A meminfo file, in MiB. Lines of a node's begin with ``Node 0``."""
+    """A meminfo file, in MiB. Lines of a node's file begin with ``Node 0``."""
     lines = (line.rpartition(":") for line in _read(path).splitlines())
     return {
         name.split()[-1]: int(value.split()[0]) >> 10 for name, _, value in lines if name and value
@@ -123,7 +123,7 @@ def _memory(path: Path) -> dict[str, int]:
 
 def _node(number: int, folder: Path) -> NumaNode:
     memory = _memory(folder / "meminfo")
-    # What the kernel would give up for it counts as available, as in MemAvailable.
+    # Memory that the kernel would give up for it counts as available, as in MemAvailable.
     names = ("MemFree", "Active(file)", "Inactive(file)", "SReclaimable")
     return NumaNode(number, memory.get("MemTotal", 0), sum(memory.get(name, 0) for name in names))
 
@@ -151,7 +151,7 @@ def _cgroup_limits(root: Path) -> tuple[int, float | None]:
 
 
 def _cgroups(root: Path, controller: str) -> Iterator[Path]:
-    """Folders of this process's cgroups that may limit something, up to the root of each tree."""
+    """Folders of this process's cgroups that may set a limit, up to the root of each tree."""
     mounts = root / "sys/fs/cgroup"
     for line in _read(root / "proc/self/cgroup").splitlines():
         number, controllers, path = line.split(":", 2)

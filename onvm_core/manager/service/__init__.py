@@ -1,1 +1,1 @@
-"""A manager that stays, and what each request does."""
+"""A long-lived manager, and the requests it serves."""

@@ -1,4 +1,4 @@
-"""What a manager does by itself: scale services, end NF hosts that hang, bypass, export."""
+"""The automatic tasks of a manager: scale services, end NF hosts that hang, bypass, export."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from onvm_core.manager.supervision.supervisor import Supervisor
 __all__ = ["Automation"]
 
 URGENT_S = 0.0005
-"""Between two looks while packets wait for a handover."""
+"""Time between two looks while packets wait for a handover."""
 
 
 class Automation:
-    """Bundles it; `turn` is called after each poll.
+    """Bundles these tasks; `turn` is called after each poll.
 
     Args:
-        name: the manager's.
+        name: name of the manager.
         publish: sends an event to all listeners.
     """
 
@@ -61,18 +61,18 @@ class Automation:
         )
 
     def close(self) -> None:
-        """Hand out what there is to hand out."""
+        """Distribute work that is ready to be distributed."""
         self._exporters.close()
 
     @property
     def poll_s(self) -> float:
-        """For how long to wait for events at most."""
+        """The longest time to wait for events."""
         if self._supervisor.drains.is_urgent:
             return URGENT_S
         return self._deployment.manager.meters.interval_s
 
     def turn(self) -> None:
-        """Look whether there is something to do."""
+        """Look for work and do it."""
         for host, reason in self._hangs.turn():
             self._deployment.manager.attach.detach(host.slot, reason)
             self._supervisor.end(host)
@@ -82,12 +82,12 @@ class Automation:
         self._exporters.turn()
 
     def on_host_change(self, host: NfHost) -> None:
-        """A host serves, drains or is gone."""
+        """Record that a host serves, drains or is gone."""
         self._supervisor.on_host_change(host)
         self.bypass.turn()
 
     def exporters(self) -> list[ExporterReport]:
-        """What has become of each exporter."""
+        """The state of each exporter."""
         return self._exporters.reports()
 
     def _snapshot(self) -> Snapshot:

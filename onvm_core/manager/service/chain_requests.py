@@ -1,4 +1,4 @@
-"""What the control socket's requests about chains and flows do."""
+"""Requests on the control socket about chains and flows."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class ChainRequests:
     """Chains by command, and those of the file that wait for their services.
 
     Args:
-        cluster: knows chains and instances that are not this host's alone.
-        wanted: chains of the file.
-        publish: sends an event to all listeners.
+        cluster: knows the chains and instances of the cluster.
+        wanted: the chains of the file.
+        publish: sends an event to all subscribers.
     """
 
     def __init__(
@@ -45,11 +45,11 @@ class ChainRequests:
 
     @property
     def has_pending(self) -> bool:
-        """Whether chains of the file wait for a service."""
+        """True if chains of the file wait for a service."""
         return bool(self._pending)
 
     def add_pending(self) -> None:
-        """Add the chains of the file whose services have come."""
+        """Add the chains of the file whose services are now there."""
         for name, chain in list(self._pending.items()):
             if all(self._deployment.serves(service) for service in chain.services):
                 del self._pending[name]
@@ -74,7 +74,7 @@ class ChainRequests:
         self._publish(m.ChainEvent(name=name, action=action))
 
     def all(self) -> list[m.ChainReply]:
-        """All chains, also those that wait for a service, by name."""
+        """All chains, including those that wait for a service, by name."""
         shown = [self._chain(chain) for chain in self._deployment.chains.by_name.values()]
         shown += [
             m.ChainReply(

@@ -1,4 +1,4 @@
-"""A manager that stays: deployment, supervisor and control socket, and what each request does."""
+"""A long-lived manager: deployment, supervisor and control socket, and the handling of requests."""
 
 from __future__ import annotations
 
@@ -45,20 +45,21 @@ log = logging.getLogger("onvm.service")
 
 SOURCES_WAIT_S = 10.0
 CONTROL_WAIT_S = 0.05
-"""Commands are heard when packets flow, and so much after the start where NFs take longer. To load
-what commands need takes as long as most of a manager's start."""
+"""Commands are answered when packets flow, or this long after the start if NFs take longer. Loading
+the code for commands takes as long as most of a manager's start.
+"""
 
 
 class Service:
     """One ``onvm up``. A context manager; `run` serves until told to end.
 
     Args:
-        directory: the manager's; its name is the manager's name.
-        config: checked.
+        directory: directory of the manager; its name is the manager's name.
+        config: the checked configuration.
         config_path: the file it comes from; relative paths in it count from its folder.
         kinds: port kinds by scheme.
         extensions: policies and exporters that the file names.
-        launchers: those that NFs may be launched with.
+        launchers: launchers that NFs may be launched with.
         packages: installed NFs.
         start_plane: makes the data plane.
     """
@@ -171,7 +172,7 @@ class Service:
         )
 
     def _ports_of(self, services: Sequence[str]) -> list[str]:
-        """Of the chains of the file, and of those that were added since."""
+        """Services of the chains in the file, and of chains added since."""
         added = [
             port
             for chain in self._deployment.chains.by_name.values()
@@ -187,7 +188,7 @@ class Service:
         self.close()
 
     def close(self) -> None:
-        """End the NFs, unless they are to be kept, and free everything."""
+        """End the NFs, unless they must stay, and free everything."""
         self._automation.close()
         if not self._keep_nfs:
             self._supervisor.stop_all()
@@ -207,7 +208,7 @@ class Service:
         """Open the ports, and start or adopt the NFs.
 
         Raises:
-            ConfigError: a port or an NF cannot be what the file says.
+            ConfigError: a port or an NF cannot be set up as the file says.
         """
         groups = self._config.groups()
         for group in groups:
@@ -246,7 +247,7 @@ class Service:
             raise ConfigError(error.expected, **place, value=error.value) from None
 
     def run(self, should_stop: Callable[[], bool], on_ready: Callable[[], None]) -> Report:
-        """Serve until `should_stop` or a request to end; the last counters.
+        """Serve until `should_stop` or a request to end; return the last counters.
 
         Raises:
             NfFailed: an NF cannot start at all, while the manager starts.
@@ -260,10 +261,10 @@ class Service:
         return self._last
 
     def turn(self, on_ready: Callable[[], None]) -> None:
-        """Handle what has happened, and wait for the next event a moment at most.
+        """Handle events, and wait at most a moment for the next one.
 
         Raises:
-            NfFailed: as `run`.
+            NfFailed: as in `run`.
         """
         is_busy = self._captures.turn() or (self._control and self._control.has_more)
         self._deployment.poll(0.0 if is_busy else self._automation.poll_s)
@@ -275,7 +276,7 @@ class Service:
             self._check_start(on_ready)
 
     def _hear(self) -> None:
-        """Do what commands want; from the moment on at which there is time for them."""
+        """Serve commands, from the moment at which there is time for them."""
         if self._control is not None:
             self._control.turn()
         elif self._flows or time.monotonic() - self._served_since > CONTROL_WAIT_S:
@@ -286,7 +287,7 @@ class Service:
             )
 
     def _publish(self, event: m.Event) -> None:
-        """Send an event to all listeners, once there is a socket."""
+        """Send an event to all subscribers, once there is a socket."""
         if self._control is not None:
             self._control.publish(event)
 
@@ -297,7 +298,7 @@ class Service:
         is_ready = not self._chains.has_pending and self._supervisor.all_active()
         waited_s = time.monotonic() - self._began
         if not self._flows and (is_ready or waited_s > SOURCES_WAIT_S):
-            self._flows = True  # in the end without those that cannot start
+            self._flows = True  # in the end without NF hosts that cannot start
             self._deployment.begin()
             self._deployment.plane.pause_sources(False)
             times.lap("attach")
@@ -356,7 +357,7 @@ class Service:
         )
 
     def _config_file(self, name: str, package: NfPackage) -> Path | None:
-        """The file an NF reads: the one named, or its table written to one."""
+        """The file that an NF reads: the named one, or a file made from its table."""
         config = self._config.nfs.get(name, NfConfig()).config
         folder = self._config_path.absolute().parent
         if isinstance(config, str):
@@ -376,10 +377,10 @@ class Service:
     # ---- requests ----
 
     def handle(self, request: m.Request) -> m.Reply:
-        """Do what is asked.
+        """Carry out a request.
 
         Raises:
-            OnvmError: it cannot be done; one line.
+            OnvmError: it cannot be done; carries one line.
         """
         return self._handlers[type(request)](request)
 

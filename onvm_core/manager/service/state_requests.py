@@ -1,6 +1,7 @@
-"""Requests about instances that move: they drain, or state goes to or comes from another machine.
+"""Requests about instances that move: they drain, or their state goes to or comes from another
+machine.
 
-The agents carry the state; `handover` says what happens to packets meanwhile.
+The agents carry the state; `handover` describes what happens to packets meanwhile.
 
 Threads: the manager's.
 """
@@ -34,16 +35,16 @@ from onvm_sdk.errors import ConfigError
 __all__ = ["StateRequests"]
 
 READ_BYTES = 1 << 20
-"""About as much of a state goes in one reply."""
+"""Approximate size of the part of a state that goes into one reply."""
 RESERVED_S = 60.0
-"""How long at least the name of an instance that has moved stays reserved."""
+"""Minimum time for which the name of an instance that has moved stays reserved."""
 
 
 class StateRequests:
-    """Handles them.
+    """Handles these requests.
 
     Attributes:
-        handlers: by request.
+        handlers: handler by type of request.
     """
 
     def __init__(
@@ -65,8 +66,8 @@ class StateRequests:
         }
 
     def reserved(self) -> set[str]:
-        """Names of instances that have moved away, while what belongs to a name (a block of ports)
-        is used where they went.
+        """Names of instances that have moved away, while things that belong to the name (a block of
+        ports) are used in their new place.
         """
         now, used = time.monotonic(), self._tables.remote_claims()
         self._moved = {
@@ -102,7 +103,7 @@ class StateRequests:
     # ---- from here to another host ----
 
     def take(self, request: StateTakeRequest) -> m.Reply:
-        """Hold an instance still, and take its state."""
+        """Suspend an instance, and take its state."""
         _, host = self._find(request.instance)
         if self._handovers.is_going_on(host):
             raise ConfigError(
@@ -115,7 +116,7 @@ class StateRequests:
         return m.DoneReply()
 
     def read(self, request: StateReadRequest) -> m.Reply:
-        """Some of its state."""
+        """Read some of its state."""
         _, host = self._find(request.instance)
         try:
             pieces, is_whole = self._handovers.read(host, READ_BYTES)
@@ -127,7 +128,7 @@ class StateRequests:
         )
 
     def done(self, request: StateDoneRequest) -> m.Reply:
-        """Another host has its state, or none has."""
+        """Record that another host has its state, or that none has."""
         nf, host = self._find(request.instance)
         if request.successor is None:
             self._handovers.cancel(host)
@@ -156,7 +157,7 @@ class StateRequests:
     # ---- from another host to here ----
 
     def give(self, request: StateGiveRequest) -> m.Reply:
-        """Give an instance state of another."""
+        """Give an instance a piece of the state of another."""
         _, host = self._find(request.instance)
         self._handovers.receipts.give(
             host,
@@ -167,7 +168,7 @@ class StateRequests:
         return m.DoneReply(count=len(request.pieces))
 
     def given(self, request: StateGivenRequest) -> m.Reply:
-        """Whether it has taken that over."""
+        """Tell if it has taken over that state."""
         self._find(request.instance)
         step, reason = self._handovers.receipts.look(request.source)
         return StateReply(step=step, reason=reason)

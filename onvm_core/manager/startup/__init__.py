@@ -1,1 +1,1 @@
-"""The start of the data plane, and what it needs to know of the machine."""
+"""The start of the data plane, and the facts about the machine that it needs."""

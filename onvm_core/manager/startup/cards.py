@@ -1,8 +1,8 @@
-"""Network cards: what the kernel says of them, and what keeps DPDK from using one.
+"""Network cards: the facts that the kernel gives, and the obstacles to their use by DPDK.
 
-A card is used through vfio-pci: the kernel lets go of it, and an IOMMU lets it reach the manager's
-memory and nothing else. Without an IOMMU it uses physical addresses, through vfio-pci's no-IOMMU
-mode or a UIO driver; then all memory that it touches must be huge pages.
+A card is used through vfio-pci: the kernel releases it, and an IOMMU lets it reach only the
+manager's memory. Without an IOMMU it uses physical addresses, through vfio-pci's no-IOMMU mode or a
+UIO driver; then all memory that it touches must be huge pages.
 
 Light, because a manager asks this before the rest of it is imported.
 """
@@ -35,14 +35,16 @@ _ADDRESS = re.compile(r"(?:([0-9a-f]{1,4}):)?([0-9a-f]{1,2}):([0-9a-f]{1,2})\.([
 _UIO = ("uio_pci_generic", "igb_uio")
 _NETWORK_CLASS = "0x02"
 _IPC_LOCK = 14
-"""Bit of CapEff, from linux/capability.h: with it nothing limits locked memory."""
+"""Bit of CapEff, from linux/capability.h; a process that has it has no limit on locked memory."""
 EAL_MIB = 512
-"""Memory that DPDK's environment takes at its start; all of it is locked for a card."""
+"""Memory that DPDK's environment takes at its start; with a card, all of it is locked."""
 _HUGE_MIB = 2
 
 
 def pci_address(text: str) -> str:
-    """An address in full, as in sysfs, from one as ``lspci`` prints it; "" for what is none."""
+    """An address in full, as in sysfs, from the form that ``lspci`` prints; "" if it is not an
+    address.
+    """
     match = _ADDRESS.fullmatch(text.lower())
     if match is None:
         return ""
@@ -55,11 +57,11 @@ class Card:
     """A PCI device.
 
     Attributes:
-        driver: of the kernel; "" when it has none.
+        driver: its kernel driver; "" if it has none.
         group: its IOMMU group, which DPDK opens as a whole; "" when it has none.
         has_iommu: its accesses to memory are translated.
         node: its NUMA node; None when it is unknown or there is one only.
-        interfaces: network interfaces that the kernel makes of it.
+        interfaces: network interfaces that the kernel makes for it.
     """
 
     address: str
@@ -71,12 +73,12 @@ class Card:
 
     @property
     def device_file(self) -> str:
-        """What DPDK opens to use it through vfio-pci."""
+        """The device file that DPDK opens to use it through vfio-pci."""
         return f"dev/vfio/{'' if self.has_iommu else 'noiommu-'}{self.group}"
 
 
 def read_card(address: str, root: Path = Path("/")) -> Card | None:
-    """A device; None: there is no such one."""
+    """A device; None if there is no such device."""
     folder = root / "sys/bus/pci/devices" / address
     if not folder.exists():
         return None
@@ -103,7 +105,7 @@ def network_cards(root: Path = Path("/")) -> list[Card]:
 
 
 def bind_command(card: Card) -> str:
-    """The line that gives a card to vfio-pci."""
+    """The command line that gives a card to vfio-pci."""
     device = f"/sys/bus/pci/devices/{card.address}"
     unbind = f"echo {card.address} > {device}/driver/unbind; " if card.driver else ""
     return (
@@ -113,7 +115,7 @@ def bind_command(card: Card) -> str:
 
 
 def card_obstacle(address: str, root: Path = Path("/")) -> str:
-    """Why DPDK cannot use a card, with the command that helps; "" when it can."""
+    """The reason why DPDK cannot use a card, with the command that helps; "" if it can."""
     card = read_card(address, root)
     if card is None:
         found = ", ".join(one.address for one in network_cards(root)) or "none"
@@ -144,7 +146,7 @@ def iommu_obstacle(card: Card, root: Path = Path("/")) -> str:
 
 
 def _held(card: Card, root: Path) -> str:
-    """Whether somebody else has the group of a card, or this user may not open it."""
+    """Tell if another process has the group of a card, or if this user may not open it."""
     path = root / card.device_file
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC))
@@ -153,7 +155,7 @@ def _held(card: Card, root: Path) -> str:
         return f"expected a card that this user may open; run: {user}"
     except OSError as error:
         if error.errno != errno.EBUSY:
-            return ""  # DPDK says what is wrong
+            return ""  # DPDK reports the problem
         holder = _holder(f"/{card.device_file}", root)
         if holder == os.getpid():
             return ""
@@ -181,10 +183,10 @@ def memory_needed(packet_bytes: int) -> int:
 def cards_obstacle(
     addresses: Sequence[str], packet_bytes: int, root: Path = Path("/")
 ) -> tuple[str, str]:
-    """The first address whose card cannot be used and why; two empty texts when all can.
+    """The first address whose card cannot be used, and the reason; two empty texts if all can.
 
     Args:
-        addresses: as `pci_address` gives them.
+        addresses: addresses in the form of `pci_address`.
         packet_bytes: size of packet memory.
     """
     for address in addresses:
@@ -198,7 +200,7 @@ def cards_obstacle(
 
 
 def needs_physical(addresses: Iterable[str], root: Path = Path("/")) -> bool:
-    """Whether one of the cards is used without an IOMMU."""
+    """True if one of the cards is used without an IOMMU."""
     cards = (read_card(address, root) for address in addresses)
     return any(
         card is not None
@@ -220,7 +222,7 @@ def _huge_pages_obstacle(packet_bytes: int, root: Path) -> str:
 
 
 def locked_memory_obstacle(packet_bytes: int, root: Path = Path("/")) -> str:
-    """Whether the limit of locked memory is too low for a card; "" when it is not."""
+    """Tell if the limit of locked memory is too low for a card; "" if it is not."""
     fields = dict(
         line.split(":", 1) for line in _read(root / "proc/self/status").splitlines() if ":" in line
     )

@@ -1,10 +1,10 @@
 """The data plane of ``onvm up`` begins while Python still reads the rest of the manager.
 
 DPDK's environment takes about 130 ms, of which it sleeps 100 ms to measure the TSC; packet memory
-and tables take some more. Imports and the checks of the file take as long, and need none of it. So
-`begin` starts the data plane in a thread as soon as the arguments of the command are known, from no
-more than the file's ``[dataplane]``. Nothing depends on it: without an early start, or with a
-mistake in the file, `start_plane` starts the data plane later, and the check of the file reports
+and tables take some more. Imports and the checks of the file take as long, and need none of this.
+So `begin` starts the data plane in a thread as soon as the arguments of the command are known, from
+only the file's ``[dataplane]``. Nothing depends on the early start: without an early start, or with
+a mistake in the file, `start_plane` starts the data plane later, and the check of the file reports
 the mistake.
 
 Threads: `begin` and `start_plane` belong to the thread that runs the manager.
@@ -34,11 +34,11 @@ from onvm_sdk.errors import ConfigError, OnvmError
 __all__ = ["begin", "start_plane"]
 
 _PCI = "pci:"
-"""Ports of NICs: DPDK takes hold of these when it starts, so that all must be checked before."""
+"""Ports of NICs: DPDK takes them over when it starts, so all must be checked before."""
 
 
 class _Start(threading.Thread):
-    """Starts the data plane. Not a daemon: Python ends only when DPDK is not in the middle."""
+    """Starts the data plane. Not a daemon thread: Python must not end while DPDK is starting."""
 
     def __init__(self, settings: DataplaneSettings, arguments: Sequence[str]) -> None:
         super().__init__(name="onvm-early-start")
@@ -47,7 +47,7 @@ class _Start(threading.Thread):
         self.error: Exception | None = None
 
     def run(self) -> None:
-        """Start it, and keep the error for `start_plane`."""
+        """Start the data plane, and keep the error for `start_plane`."""
         try:
             _start(self.settings, self.arguments)
         except (ImportError, OnvmError) as error:
@@ -58,7 +58,7 @@ _running: list[_Start] = []
 
 
 def begin(file: Path) -> None:
-    """Start the data plane that `file` describes, if nothing is wrong with that part of it."""
+    """Start the data plane that `file` describes, if that part of it is correct."""
     planned = _plan(file)
     if planned is not None and not _running:
         _running.append(_Start(*planned))
@@ -72,7 +72,7 @@ def _plan(file: Path) -> tuple[DataplaneSettings, list[str]] | None:
         uris = [port["uri"] for port in tree.get("ports", {}).values()]
         check_dataplane(plane, file)
     except (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError):
-        return None  # the check of the file reports what is wrong
+        return None  # the check of the file reports the mistake
     except (ConfigError, msgspec.ValidationError):
         return None
     if any(not isinstance(uri, str) or uri.startswith(_PCI) for uri in uris):
@@ -82,7 +82,7 @@ def _plan(file: Path) -> tuple[DataplaneSettings, list[str]] | None:
 
 
 def start_plane(settings: DataplaneSettings, arguments: Sequence[str]) -> DataPlane:
-    """Make the native data plane, or wait for the one that has begun.
+    """Make the native data plane, or wait for the one that is starting.
 
     Raises:
         OnvmError: it does not start.
@@ -102,7 +102,7 @@ def start_plane(settings: DataplaneSettings, arguments: Sequence[str]) -> DataPl
 
 
 def _start(settings: DataplaneSettings, arguments: Sequence[str]) -> None:
-    from onvm_core._native.lifecycle import NativeLifecycle  # loads DPDK, and no more than that
+    from onvm_core._native.lifecycle import NativeLifecycle  # loads DPDK, and nothing else
 
     lifecycle = NativeLifecycle()
     began = time.monotonic()

@@ -1,6 +1,6 @@
-"""What the data plane is started with: its part of ``onvm.toml``, CPUs, DPDK's arguments.
+"""The settings of the data plane's start: its part of ``onvm.toml``, CPUs, DPDK's arguments.
 
-Light, because a manager begins with this while the rest of it is still being imported
+Imports little, because a manager begins with this while the rest of it is still being imported
 (`early_start`).
 """
 
@@ -46,7 +46,7 @@ class DataplaneConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, k
 
     workers: Annotated[int, msgspec.Meta(ge=1, le=WORKERS_MAX)] = DEFAULTS.n_workers
     cpus: list[Annotated[int, msgspec.Meta(ge=0)]] = []
-    """One CPU for each worker; empty: those near the ports' devices, or the first ones."""
+    """One CPU for each worker; empty: CPUs near the ports' devices, or the first ones."""
     buffers: Annotated[int, msgspec.Meta(ge=BUFFERS_MIN, le=BUFFERS_MAX)] = DEFAULTS.n_buffers
     buffer_size: Annotated[int, msgspec.Meta(ge=BUFFER_SIZE_MIN, le=BUFFER_SIZE_MAX)] = (
         DEFAULTS.data_bytes
@@ -60,7 +60,7 @@ class DataplaneConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, k
     low_percent: Annotated[int, msgspec.Meta(ge=0, le=99)] = DEFAULTS.low_percent
 
     def settings(self, ports: Iterable[str] = ()) -> DataplaneSettings:
-        """As the data plane takes it.
+        """Convert the settings to the form that the data plane takes.
 
         Args:
             ports: URIs; the nodes of their devices have packet memory as well.
@@ -85,7 +85,7 @@ class DataplaneConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, k
 
 
 def check_dataplane(plane: DataplaneConfig, path: Path) -> None:
-    """See what msgspec cannot.
+    """Check what msgspec cannot.
 
     Raises:
         ConfigError: a mistake in the file at `path`.
@@ -129,8 +129,8 @@ def split_cpus(
 ) -> tuple[list[int], list[int]]:
     """CPUs for workers and for NFs, from those this process may use.
 
-    Workers get those `wanted`, or those near the devices of `ports` (URIs), or the first ones; NFs
-    get the rest, or all when there is no rest.
+    Workers get the CPUs `wanted`, or those near the devices of `ports` (URIs), or the first ones;
+    NFs get the rest, or all if there is no rest.
     """
     cpus = sorted(os.sched_getaffinity(0))
     workers = list(wanted) or near_cpus(n_workers, cpus, cpu_nodes(), map(_node_of, ports))
@@ -138,7 +138,7 @@ def split_cpus(
 
 
 def worker_nodes(workers: Sequence[int]) -> tuple[int, ...]:
-    """CPU node of each worker, by its CPU."""
+    """NUMA node of each worker, by its CPU."""
     known = cpu_nodes()
     return tuple(known.get(cpu, 0) for cpu in workers)
 
@@ -149,7 +149,9 @@ def _node_of(uri: str) -> int | None:
 
 
 def buffer_bytes(data_bytes: int) -> int:
-    """Memory that a buffer for packets of `data_bytes` takes, with its mbuf; a test asks C."""
+    """Memory that a buffer for packets of `data_bytes` takes, with its mbuf; a test compares it
+    with C.
+    """
     units = -(-(data_bytes + HEADROOM) // _UNIT_BYTES) | 1
     return units * _UNIT_BYTES + _MBUF_BYTES
 
@@ -163,7 +165,7 @@ def eal_arguments(
 
     Args:
         cards: PCI addresses of the devices to use; empty: all that DPDK can use; None: none. Each
-            device belongs to one process, so a manager must leave those of others alone.
+            device belongs to one process, so a manager must not touch those of others.
         is_physical: the cards use physical addresses, and all memory is huge pages.
     """
     everywhere = ",".join(str(cpu) for cpu in sorted(os.sched_getaffinity(0)))

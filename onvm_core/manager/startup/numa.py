@@ -1,6 +1,6 @@
-"""NUMA nodes of CPUs and devices, and which of them get packet memory.
+"""NUMA nodes of CPUs and devices, and the choice of those that get packet memory.
 
-Light, because a manager asks this before the rest of it is imported.
+Imports little, because a manager needs this before the rest of it is imported.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ AREAS_MAX = 8
 
 
 def cpu_nodes(root: Path = Path("/")) -> dict[int, int]:
-    """NUMA node of each CPU of this host; empty where the kernel does not know of any."""
+    """NUMA node of each CPU of this host; empty if the kernel knows of none."""
     return {
         cpu: int(folder.name.removeprefix("node"))
         for folder in (root / "sys/devices/system/node").glob("node[0-9]*")
@@ -34,7 +34,7 @@ def cpu_nodes(root: Path = Path("/")) -> dict[int, int]:
 
 
 def device_node(scheme: str, target: str, root: Path = Path("/")) -> int | None:
-    """NUMA node of a port's device; None when there is no device or it does not say."""
+    """NUMA node of a port's device; None if there is no device or it names none."""
     if scheme == "pci" and (address := pci_address(target)):
         folder = root / "sys/bus/pci/devices" / address
     elif scheme.startswith("af_") and target and "/" not in target:
@@ -54,14 +54,14 @@ def memory_nodes(workers: Sequence[int], devices: Iterable[int | None]) -> tuple
 def near_cpus(
     n_workers: int, cpus: Sequence[int], nodes: Mapping[int, int], ports: Iterable[int | None]
 ) -> list[int]:
-    """CPUs for workers, near the ports: those of the ports' nodes in turn, then any.
+    """CPUs for workers, near the ports: CPUs of the ports' nodes in turn, then any.
 
     A worker far from a card moves each packet between nodes twice.
 
     Args:
-        cpus: that may be used, in order.
-        nodes: node of each CPU.
-        ports: node of each port's device; None: it has none.
+        cpus: CPUs that may be used, in order.
+        nodes: NUMA node of each CPU.
+        ports: NUMA node of each port's device; None: it has none.
     """
     wanted = list(dict.fromkeys(node for node in ports if node is not None))
     free = list(cpus)
@@ -87,7 +87,7 @@ def process_node(pid: int, nodes: Mapping[int, int]) -> int | None:
 
 
 def parse_cpu_list(text: str) -> list[int]:
-    """Numbers of a list as the kernel writes it: ``0-3,8``."""
+    """Numbers of a list in the kernel's notation: ``0-3,8``."""
     numbers: list[int] = []
     for part in filter(None, text.strip().split(",")):
         first, _, last = part.partition("-")

@@ -1,4 +1,4 @@
-"""How long the parts of a manager's start took: read by ``onvm status --json`` and the benchmark.
+"""The durations of the parts of a manager's start, for ``onvm status --json`` and the benchmark.
 
 A process has one start, so this is one list for the process. Times are of the monotonic clock,
 which all processes of a host share.
@@ -17,9 +17,9 @@ class Startup(msgspec.Struct, frozen=True):
     """A manager's start.
 
     Attributes:
-        began_s: when its first line ran, on the monotonic clock.
-        laps_ms: what its thread did from then on, one after the other, in milliseconds.
-        beside_ms: what was done beside that, and for how long.
+        began_s: time at which its first line ran, on the monotonic clock.
+        laps_ms: duration of each step of its thread from then on, in order, in milliseconds.
+        beside_ms: duration of each step that ran beside that thread, in milliseconds.
     """
 
     began_s: float
@@ -34,7 +34,7 @@ _last: list[float] = []
 
 
 def lap(name: str) -> None:
-    """Something is done; the next begins. The first call only begins."""
+    """End one step and begin the next. The first call only begins."""
     now = time.monotonic()
     if _began:
         _laps[name] = _laps.get(name, 0.0) + now - _last[0]
@@ -44,12 +44,12 @@ def lap(name: str) -> None:
 
 
 def note(name: str, seconds: float) -> None:
-    """Record how long something took, in any thread."""
+    """Record the duration of a step, in any thread."""
     _beside[name] = seconds
 
 
 def startup() -> Startup | None:
-    """What has been measured; None: nothing, as in a process that is no ``onvm up``."""
+    """The measurements; None if there are none, as in a process that is no ``onvm up``."""
     if not _began:
         return None
     return Startup(

@@ -1,11 +1,12 @@
-"""What a chain does when one of its services has no instance at all: ``on_failure``.
+"""The behaviour of a chain while one of its services has no instance at all: ``on_failure``.
 
-``drop`` needs nothing done: the data plane drops the packets as ``no_instance``. ``bypass`` takes
-the service out of the chain until an instance serves again: packets go on without it. That is for
-services whose absence harms less than an outage, such as a cache or a counter; never a firewall.
+``drop`` needs no action: the data plane drops the packets as ``no_instance``. ``bypass`` takes the
+service out of the chain until an instance serves again: packets go on without it. Use it for
+services whose absence harms less than an outage, such as a cache or a counter; never for a
+firewall.
 
-Flows that began meanwhile take the service as soon as it is back; an NF that must see a flow's
-beginning has to cope with that.
+Flows that began meanwhile take the service as soon as it is back; an NF that needs to see the
+beginning of a flow must cope with that.
 """
 
 from __future__ import annotations
@@ -35,19 +36,19 @@ class Bypass:
         """Services that packets take now, by chain."""
 
     def watch(self, name: str) -> None:
-        """Look after a chain that has just been added or changed."""
+        """Watch a chain that has just been added or changed."""
         self._taken[name] = self._deployment.chains.by_name[name].services
 
     def forget(self, name: str) -> None:
-        """Look after it no longer."""
+        """Stop watching a chain."""
         self._taken.pop(name, None)
 
     def watches(self, name: str) -> bool:
-        """Whether it looks after the chain."""
+        """True if it watches the chain."""
         return name in self._taken
 
     def missing(self, name: str) -> list[str]:
-        """Services that the chain goes without now."""
+        """Services that the chain bypasses now."""
         if name not in self._taken:
             return []
         return [
@@ -55,7 +56,7 @@ class Bypass:
         ]
 
     def turn(self) -> None:
-        """Take services out of chains, or put them back, after the state of a host changed."""
+        """Take services out of chains, or put them back, after the state of a host has changed."""
         there = {
             instance.service
             for host, instance in self._deployment.manager.registry.instances()

@@ -1,13 +1,13 @@
 """NF hosts that drain: they get no new flows, and end.
 
-A host that can hand its state over to a sibling does so at once, and its flows go with it. Any
+A host that can hand over its state to a sibling does so at once, and its flows go with it. Any
 other host ends when its flows have ended and its NFs agree that their state may go, or after a
-timeout, when its remaining flows move to others.
+timeout; then its remaining flows move to other hosts.
 
-The flow table may have millions of entries: each turn looks at some of them. A host whose slot no
-entry has named in a whole pass has no flow any more, because it gets no new ones. Flows that came
-in at another host of the cluster are in that host's table: then the NF host must also have been
-without packets for as long as a flow is kept.
+The flow table may have millions of entries: each turn looks at some of them. A host that no entry
+has named in a whole pass has no flows any more, because it gets no new ones. Flows that came in at
+another host of the cluster are in that host's table: then the NF host must also have had no packets
+for as long as a flow is kept.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ log = logging.getLogger("onvm.drain")
 FLOWS_PER_TURN = 2048
 PAUSE_S = 0.2
 TRIES_MAX = 5
-"""Handovers that are begun: one fails where a queue does not run empty within the pause."""
+"""Attempts of a handover: one fails if a queue does not run empty within the pause."""
 RETRY_S = 2.0
 
 
@@ -50,11 +50,11 @@ class FlowWatch:
         self._watched.add(slot)
 
     def discard(self, slot: int) -> None:
-        """Watch it no longer."""
+        """Stop watching a slot."""
         self._watched.discard(slot)
 
     def turn(self, now_s: float) -> set[int]:
-        """Look at some flows; slots that were found to have none."""
+        """Examine some flows; return the slots that were found to have none."""
         if not self._watched or now_s < self._next_s:
             return set()
         if self._cursor == 0:
@@ -66,7 +66,7 @@ class FlowWatch:
         if cursor is not None and ended:
             self._cursor = cursor
             return set()
-        # The table's end, or all are known to have flows: once more, a little later.
+        # The end of the table, or all are known to have flows: start over, a little later.
         self._cursor = 0
         self._next_s = now_s + PAUSE_S
         return set(ended) & self._watched
@@ -74,7 +74,7 @@ class FlowWatch:
 
 @dataclass(slots=True)
 class _Plan:
-    """A handover that is wanted, from its first try to its last."""
+    """A wanted handover, from its first attempt to its last."""
 
     successors: Sequence[NfHost]
     pause_s: float
@@ -83,12 +83,12 @@ class _Plan:
 
 
 class Drains:
-    """Drains NF hosts that are looked after.
+    """Drains NF hosts that are supervised.
 
     Args:
-        nfs: all of them; the supervisor's own list.
-        stop: ends one of them; its flows go to the slot in the second argument, or to all others.
-        write: records what is known of them.
+        nfs: all supervised NF hosts; the supervisor's own list.
+        stop: ends an NF host; its flows go to the slot in the second argument, or to all others.
+        write: records the state of the NF hosts.
     """
 
     def __init__(
@@ -105,7 +105,9 @@ class Drains:
         self._flows = FlowWatch(self._manager.plane)
         self._plans: dict[int, _Plan] = {}
         self._heard: dict[int, tuple[int, float]] = {}
-        """Of hosts to which others send: packets so far, and since when they are so many."""
+        """For hosts to which other machines send: the packet count so far, and the time of its last
+        change.
+        """
         self.handovers = Handovers(
             self._manager,
             on_end=self._handed_over,
@@ -115,32 +117,32 @@ class Drains:
 
     @property
     def is_urgent(self) -> bool:
-        """Whether packets wait for a handover of state."""
+        """True if packets wait for a handover of state."""
         return self.handovers.is_urgent
 
     def is_excused(self, host: NfHost) -> bool:
-        """Whether a host that makes no progress may be busy with a state."""
+        """True if a host that makes no progress may be busy with a state."""
         return self.handovers.is_excused(host)
 
     def on_gone(self, host: NfHost) -> None:
-        """A host is dead."""
+        """Forget a host that is dead."""
         self.handovers.on_gone(host)
 
     def forget(self, host: NfHost) -> None:
-        """Stop following a host that is to stop."""
+        """Stop following a host that must stop."""
         self._plans.pop(host.slot, None)
         self._heard.pop(host.slot, None)
         self.handovers.cancel(host)
         self._flows.discard(host.slot)
 
     def drain(self, service: str, deadline_s: float, handover_s: float) -> str | None:
-        """Let the newest host of the service end with its flows; its name, or None.
+        """Let the newest host of the service end with its flows; return its name, or None.
 
-        One that does not serve yet is stopped at once. One that can hand its state over does so,
-        and ends when its flows have gone with it.
+        A host that does not serve yet is stopped at once. A host that can hand over its state does
+        so, and ends when its flows have moved with the state.
 
         Args:
-            handover_s: for how long packets may wait for that; 0: it does not.
+            handover_s: the longest time that packets may wait for that; 0: no handover.
         """
         for nf in reversed(self._nfs):
             if service not in nf.wanted.services or nf.is_leaving or nf.wanted.is_standby:
@@ -153,7 +155,7 @@ class Drains:
         return None
 
     def drain_one(self, nf: Supervised, deadline_s: float, handover_s: float) -> None:
-        """As `drain`, one that was chosen."""
+        """Like `drain`, for a given host."""
         if nf.is_serving and nf.host is not None:
             self._begin(nf, nf.host, self._successor_of(nf), deadline_s, handover_s)
         elif not nf.is_leaving:
@@ -162,7 +164,9 @@ class Drains:
     def drain_host(
         self, host: NfHost, successors: Sequence[NfHost], deadline_s: float, handover_s: float
     ) -> None:
-        """Drain a host that serves, as `drain` does; `successors` is one, or one for each stage."""
+        """Drain a host that serves, as `drain` does; `successors` is one host, or one for each
+        stage.
+        """
         nf = self._of(host)
         if nf is not None and nf.is_serving:
             self._begin(nf, host, successors, deadline_s, handover_s)
@@ -191,7 +195,7 @@ class Drains:
         self.handovers.begin(host, plan.successors, plan.pause_s)
 
     def resume(self, service: str) -> str | None:
-        """Let new flows come to a host that drains; its name, or None without one."""
+        """Send new flows to a draining host again; return its name, or None if there is none."""
         for nf in self._nfs:
             if (
                 nf.is_draining
@@ -207,7 +211,7 @@ class Drains:
         return None
 
     def turn(self, now: float) -> None:
-        """Go on with handovers, and end hosts that have no flow any more."""
+        """Advance handovers, and end hosts that have no flow any more."""
         self.handovers.turn()
         ended = self._flows.turn(now)
         for nf in list(self._nfs):
@@ -225,7 +229,7 @@ class Drains:
                 self._hand_over(nf.host)
 
     def _is_quiet(self, host: NfHost, now: float) -> bool:
-        """Whether no flow that other hosts know can be there any more."""
+        """True if no flow that other hosts know can be there any more."""
         if not host.is_shared:
             return True
         rx = sum(self._manager.plane.read_host(host.slot).rx)
@@ -237,7 +241,7 @@ class Drains:
     # ---- the state ----
 
     def _successor_of(self, nf: Supervised) -> list[NfHost]:
-        """The sibling that could best take its flows, if there is one."""
+        """The sibling best able to take its flows, if there is one."""
         meters = self._manager.meters
         siblings = [
             other.host
@@ -275,11 +279,11 @@ class Drains:
         names = [successor.instances[0].name for successor in successors]
         log.info("%s has handed its state over to %s", label, ", ".join(names))
         self._flows.discard(host.slot)
-        # Where several take it, there is one for each service, and so no choice.
+        # Where several can take it, there is one for each service, and so no choice.
         self._stop(nf, successors[0].slot)
 
     def _received(self, successor: NfHost, name: str) -> None:
-        """Keep the names of the former owner taken as long as its state is used."""
+        """Keep the names of the former owner reserved as long as its state is used."""
         nf = self._of(successor)
         owner = next((one for one in self._nfs if name in one.wanted.instances), None)
         if nf is not None:

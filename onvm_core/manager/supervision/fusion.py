@@ -1,8 +1,8 @@
-"""NFs that share a process only while that is better: ``fuse = "auto"``.
+"""NFs that share a process only as long as that is better: ``fuse = "auto"``.
 
-Whether they start fused is decided with their placement (`placement.fuse`). When the fused host's
-core turns out not to be enough (`placement.split`), each NF is started in a process of its own;
-when all of them serve, the fused host drains: its state goes to them, and its flows follow.
+The decision to start them fused is made with their placement (`placement.fuse`). When the fused
+host's core turns out not to be enough (`placement.split`), each NF is started in its own process.
+When all of them serve, the fused host drains: its state goes to them, and its flows follow.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ __all__ = ["Fusion"]
 log = logging.getLogger("onvm.fusion")
 
 SUSTAINED_S = 1.0
-"""For so long the fused host must have been short of time."""
+"""Time for which the fused host must have been short of CPU time."""
 PAUSE_S = 30.0
-"""After an attempt that failed."""
+"""Delay after an attempt that failed."""
 
 
 class Fusion:
-    """Looks after groups of NFs.
+    """Manages groups of NFs.
 
     Args:
-        groups: those with ``fuse = "auto"``.
-        make: what is to run, from plugins, instance names and launcher.
+        groups: the groups with ``fuse = "auto"``.
+        make: gives the NF host to run, from plugins, instance names and launcher.
     """
 
     def __init__(
@@ -53,7 +53,8 @@ class Fusion:
         self._seen_s = 0.0
 
     def turn(self) -> None:
-        """Separate what is fused and short of time; after each reading of the loads."""
+        """Separate a fused host that is short of CPU time; call it after each reading of the loads.
+        """
         meters = self._deployment.manager.meters
         if not self._groups or meters.at_s == self._seen_s:
             return
@@ -70,11 +71,11 @@ class Fusion:
                 self._look(group, services, fused[0])
 
     def _alone(self, service: str) -> list[NfHost]:
-        """Hosts that serve it and nothing else."""
+        """Hosts that provide this service and nothing else."""
         return [h for h in self._supervisor.serving(service) if h.services == (service,)]
 
     def _is_coming(self, service: str, together: tuple[str, ...]) -> bool:
-        """Whether a host of this service alone starts, or serves already."""
+        """True if a host of this service alone starts, or serves already."""
         return together != (service,) and any(
             one.services == (service,) for one in self._supervisor.wanted()
         )

@@ -1,8 +1,8 @@
-"""Finds NF hosts that hang: packets wait, and the host does not even look for them.
+"""Finds NF hosts that hang: packets wait, and the host does not look for them.
 
-A host that has work and makes no turn of its loop for `after_s` counts as hung, unless it only
-waits for a CPU. The limit is longer until it has returned its first packet, because imports on the
-first packet take time.
+A host that has work but makes no turn of its loop for `after_s` counts as hung, unless it is only
+waiting for a CPU. The limit is longer until it has returned its first packet, because it may import
+modules on its first packet.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ FIRST_PACKET_S = 5.0
 
 
 class HangWatch:
-    """Looks at all NF hosts.
+    """Checks all NF hosts.
 
     Args:
-        after_s: of no progress; 0: no NF host ever counts as hung.
-        is_excused: says of a host that it may make none now.
+        after_s: time without progress after which a host counts as hung; 0: never.
+        is_excused: True for a host that may make no progress now.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class HangWatch:
         self._ticks: dict[int, int] = {}
 
     def turn(self) -> list[tuple[NfHost, str]]:
-        """Hosts that hang, each with the reason in words."""
+        """Hosts that hang, each with the reason as text."""
         hung = []
         for host in self._registry.living() if self._after_s else ():
             meter = self._meters.of(host)

@@ -1,4 +1,4 @@
-"""Scaling of a running manager: the autoscaler's hands, and what `onvm scale` asks for."""
+"""Scaling in a running manager: it carries out decisions of the autoscaler and of `onvm scale`."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from onvm_sdk.errors import ConfigError, OnvmError
 __all__ = ["Scaling"]
 
 QUICK_INTERVAL_S = 0.02
-"""Between two readings while a service may soon need another instance, or one is on standby."""
+"""Time between two readings while a service may soon need another instance, or has a standby."""
 QUIET_INTERVAL_S = 0.05
 
 
 class Scaling:
-    """Counts instances, starts and drains them.
+    """Counts, starts and drains instances.
 
     Args:
         configs: ``[scale.SERVICE]`` by service.
-        policies: made, likewise.
+        policies: the policy objects, by service.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Scaling:
     # ---- what the autoscaler does ----
 
     def start(self, service: str, *, is_standby: bool) -> str:
-        """Start an NF host like those that there are, under new names."""
+        """Start an NF host like the existing ones, under new names."""
         example = self._supervisor.example(service)
         if example is None:
             raise OnvmError(f"no instance of {service} to start another like it")
@@ -88,11 +88,11 @@ class Scaling:
         return "+".join(names)
 
     def resume(self, service: str) -> str | None:
-        """Let new flows come to an instance that drains."""
+        """Send new flows to an instance that drains."""
         return self._supervisor.drains.resume(service)
 
     def activate(self, service: str) -> str | None:
-        """Let new flows come to an instance on standby."""
+        """Send new flows to an instance on standby."""
         return self._supervisor.activate(service)
 
     def drain(self, service: str) -> str | None:
@@ -107,7 +107,7 @@ class Scaling:
     # ---- requests ----
 
     def set_count(self, request: m.ScaleRequest) -> m.ScaleReply:
-        """Have a number of instances, or leave it to the policy again."""
+        """Have a fixed number of instances, or leave the number to the policy again."""
         service, count = request.service, request.instances
         state = self._state(service)
         config = self._configs.get(service)
@@ -137,7 +137,7 @@ class Scaling:
         )
 
     def decisions(self) -> list[Decision]:
-        """What was decided, oldest first."""
+        """The decisions, oldest first."""
         return list(self._autoscaler.decisions)
 
     def status(self, _request: m.ScaleStatusRequest) -> m.ScaleStatusReply:

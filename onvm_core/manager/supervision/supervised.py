@@ -1,4 +1,4 @@
-"""An NF host that is looked after: what is to run, what is known of it, and how it is shown."""
+"""A supervised NF host: its description, its state, and its form for clients."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ LOG_LINES = 5
 
 
 class WantedHost(msgspec.Struct, frozen=True):
-    """An NF host that is to run.
+    """An NF host that should run.
 
     Attributes:
         nfs: plugins, in chain order; several are fused.
         services: their service types.
         instances: names of their instances.
         configs: configuration file by plugin.
-        digest: of the content of those files; an NF host with an older one is replaced.
-        launcher: what starts it.
+        digest: digest of the content of those files; an NF host with an older one is replaced.
+        launcher: name of the launcher that starts it.
         is_by_command: started by ``onvm nf run`` or the autoscaler, not by the file.
         is_standby: stands by until it is needed.
     """
@@ -54,7 +54,7 @@ class WantedHost(msgspec.Struct, frozen=True):
         launcher: str = DEFAULT_LAUNCHER,
         is_by_command: bool = False,
     ) -> WantedHost:
-        """With the digest of its configuration as it is now."""
+        """Make it with the digest of its current configuration."""
         digest = hashlib.sha256()
         for name, path in sorted(configs.items()):
             digest.update(name.encode() + b"\0" + path.read_bytes())
@@ -64,7 +64,7 @@ class WantedHost(msgspec.Struct, frozen=True):
 
 @dataclass(slots=True, eq=False)
 class Supervised:
-    """An NF host that is looked after; without a handle it waits to be started again."""
+    """A supervised NF host; without a handle it waits to be started again."""
 
     wanted: WantedHost
     handle: Handle | None = None
@@ -77,7 +77,7 @@ class Supervised:
     is_draining: bool = False
     drain_until: float = 0.0
     drain_note: str = ""
-    """Why its state was not handed over."""
+    """The reason why its state was not handed over."""
     adopted: set[str] = field(default_factory=set)
     """Names of instances whose state it has taken over and still uses."""
     is_stopping: bool = False
@@ -90,21 +90,21 @@ class Supervised:
     log_tail: list[str] = field(default_factory=list)
     has_served: bool = False
     is_slow: bool = False
-    """Whether it was ended because it was not ready in time."""
+    """True if it was ended because it was not ready in time."""
 
     @property
     def is_serving(self) -> bool:
-        """Whether new flows may come to it."""
+        """True if it can get new flows."""
         return self._is(HostState.ACTIVE) and not self.is_leaving
 
     @property
     def is_on_standby(self) -> bool:
-        """Whether it could serve at once."""
+        """True if it could serve at once."""
         return self._is(HostState.STANDBY) and not self.is_leaving
 
     @property
     def is_leaving(self) -> bool:
-        """Whether it is not to come back."""
+        """True if it will not come back."""
         return self.is_draining or self.is_stopping
 
     def _is(self, state: HostState) -> bool:
@@ -112,7 +112,7 @@ class Supervised:
 
     @property
     def part(self) -> str:
-        """The field of `ServiceState` that it counts in."""
+        """The field of `ServiceState` that counts it."""
         if self.is_leaving:
             return "draining"
         if self.wanted.is_standby:
@@ -122,7 +122,7 @@ class Supervised:
         return "failing" if self.restarts else "starting"
 
     def show(self) -> LaunchedNf:
-        """For a client."""
+        """Its form for clients."""
         tail = self.log_tail
         if self.handle is None:
             state = "crash-loop" if self.failures >= CRASH_LOOP else "waiting"

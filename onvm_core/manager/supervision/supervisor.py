@@ -1,15 +1,15 @@
 """Keeps the NF hosts of a long-lived manager running, across its own death too.
 
-What was launched stands in ``nfs.json`` (mode 0600) in the manager's directory: the secret each
-NF host attaches with, its PID and start time, and what it runs. It is written before the process
-starts and again when its PID is known, so there is no moment at which a killed manager leaves an
-NF host that the next one cannot find. The next one reads it back and expects those secrets: NF
-hosts that live, and still run what is wanted, are adopted with their state; others are ended.
+The launched NF hosts are recorded in ``nfs.json`` (mode 0600) in the manager's directory: the
+secret each NF host attaches with, its PID and start time, and its NFs. The record is written before
+the process starts and again when its PID is known, so a killed manager never leaves an NF host that
+the next one cannot find. The next manager reads the record and expects those secrets: NF hosts that
+live and still match the configuration are adopted with their state; others are ended.
 
-An NF host that dies is started again after a while: 0.1 s, doubled each time up to 5 s. When it
-has died five times in a row without living for ten seconds, that is a crash loop, and it is tried
-only every 30 s. If an instance of the same services is on standby, that takes over at once, and the
-one that died becomes the standby.
+An NF host that dies is started again after a delay: 0.1 s, doubled each time up to 5 s. If it dies
+five times in a row without living for ten seconds, it is in a crash loop, and is tried only every
+30 s. If an instance of the same services is on standby, it takes over at once, and the NF host that
+died becomes the standby.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class _Record(msgspec.Struct, frozen=True):
     adopted: tuple[str, ...] = ()
 
     def process(self) -> ProcessId | None:
-        """The process, if it lives."""
+        """The process, if it is alive."""
         if self.pid == 0:  # the manager died between writing this and knowing the PID
             return next(iter(find_by_environment(SECRET_VARIABLE, self.secret)), None)
         process = ProcessId(self.pid, self.start_time)
@@ -74,7 +74,7 @@ class Supervisor:
 
     Args:
         publish: gets what happens to them.
-        ready_s: how long one may take until it serves.
+        ready_s: the longest time that an NF host may take until it serves.
     """
 
     def __init__(
@@ -91,34 +91,34 @@ class Supervisor:
         self._nfs: list[Supervised] = []
         self.drains = Drains(deployment, self._nfs, self._stop, self._write)
         self.reserved: Callable[[], set[str]] = set
-        """Names that are reserved, though no instance here has them."""
+        """Names that are reserved although no instance here has them."""
         self._unread: list[_Record] = []
-        """Of the earlier manager, as long as they are neither adopted nor ended."""
+        """NF hosts of the earlier manager that are neither adopted nor ended yet."""
 
     # ---- what there is ----
 
     def launched(self) -> list[LaunchedNf]:
-        """All NF hosts that are looked after."""
+        """All supervised NF hosts."""
         return [nf.show() for nf in self._nfs]
 
     def instance_names(self) -> set[str]:
-        """Names that are taken."""
+        """Names that are in use."""
         taken = {name for nf in self._nfs for name in (*nf.wanted.instances, *nf.adopted)}
         return taken | self.reserved()
 
     def first_failure(self) -> str:
-        """The line of an NF host that has failed and never served; "" if none."""
+        """The line of an NF host that has failed and never served; "" if there is none."""
         for nf in self._nfs:
             if nf.restarts and not nf.has_served and not nf.wanted.is_by_command:
                 return nf.reason
         return ""
 
     def all_active(self) -> bool:
-        """Whether every NF host serves, or stands by."""
+        """True if every NF host serves or is on standby."""
         return all(nf.is_serving or nf.is_on_standby or nf.is_leaving for nf in self._nfs)
 
     def count(self, service: str) -> Counter[str]:
-        """How many NF hosts of a service are in which state, by the names of `ServiceState`."""
+        """The number of NF hosts of a service in each state, by the names of `ServiceState`."""
         counts: Counter[str] = Counter()
         for nf in self._nfs:
             if service in nf.wanted.services:
@@ -126,11 +126,11 @@ class Supervisor:
         return counts
 
     def wanted(self) -> list[WantedHost]:
-        """What is to run, but for what leaves."""
+        """The NF hosts that should run, without those that are leaving."""
         return [nf.wanted for nf in self._nfs if not nf.is_leaving]
 
     def serving(self, service: str) -> list[NfHost]:
-        """Hosts of a service to which new flows may come."""
+        """Hosts of a service that can get new flows."""
         return [
             nf.host
             for nf in self._nfs
@@ -138,13 +138,15 @@ class Supervisor:
         ]
 
     def example(self, service: str) -> WantedHost | None:
-        """What an NF host of the service runs; None when there is none."""
+        """The description of an NF host of the service; None if there is none."""
         return next((nf.wanted for nf in self._nfs if service in nf.wanted.services), None)
 
     # ---- start ----
 
     def adopt(self, wanted: Iterable[WantedHost]) -> int:
-        """Take over what an earlier manager left, start what is missing; how many were adopted."""
+        """Adopt NF hosts that an earlier manager left, start missing ones; return how many were
+        adopted.
+        """
         missing = list(wanted)
         n_adopted = 0
         self._unread = self._read()
@@ -169,7 +171,7 @@ class Supervisor:
         return n_adopted
 
     def _run_if_possible(self, wanted: WantedHost) -> None:
-        """Do what `run` does; an NF host that was added by command may be left out."""
+        """Apply `run`; an NF host that was added by command may be left out."""
         try:
             self.run(wanted)
         except OnvmError as error:
@@ -178,10 +180,10 @@ class Supervisor:
             log.warning("%s is not started again: %s", "+".join(wanted.instances), error)
 
     def run(self, wanted: WantedHost) -> LaunchedNf:
-        """Start an NF host and look after it.
+        """Start an NF host and supervise it.
 
         Raises:
-            OnvmError: it cannot be started, and is not looked after.
+            OnvmError: it cannot be started, and is not supervised.
         """
         nf = Supervised(wanted)
         self._nfs.append(nf)
@@ -194,7 +196,7 @@ class Supervisor:
         return nf.show()
 
     def _adopt(self, record: _Record, process: ProcessId) -> bool:
-        """Whether that is possible: the plugin that launched it may be gone."""
+        """True if that is possible: the plugin that launched it may be gone."""
         spec = _spec(record, self._deployment)
         if record.wanted.is_standby:
             self._deployment.manager.hold(record.secret)
@@ -243,7 +245,7 @@ class Supervisor:
     # ---- running ----
 
     def turn(self) -> None:
-        """Look at each NF host; one that died is started again after its delay."""
+        """Check each NF host; one that died is started again after its delay."""
         now = time.monotonic()
         for nf in list(self._nfs):
             if nf.handle is None:
@@ -256,7 +258,7 @@ class Supervisor:
         self.drains.turn(now)
 
     def on_host_change(self, host: NfHost) -> None:
-        """The manager says that a host is active or dead."""
+        """Record that the manager reports a host as active or dead."""
         nf = next((n for n in self._nfs if n.handle is not None and n.secret == host.secret), None)
         if nf is not None:
             nf.host = host
@@ -287,7 +289,7 @@ class Supervisor:
                 return
 
     def _remember_process(self, nf: Supervised, host: NfHost) -> None:
-        """Record which process it is, if its launcher did not know that when it had started it."""
+        """Record its process, if its launcher did not know it when it had started it."""
         assert nf.handle is not None
         if nf.process is None and host.state is not HostState.DEAD:
             nf.process = ProcessId.of(nf.handle.pid or host.pid)
@@ -324,12 +326,12 @@ class Supervisor:
     def _start_again(self, nf: Supervised, now: float) -> None:
         try:
             self._start(nf)
-        except OnvmError as error:  # no room now, its package is gone: it may come back
+        except OnvmError as error:  # no resources now, or its package is gone: it may come back
             nf.reason = str(error)
             self._failed(nf, now, 0)
 
     def _failed(self, nf: Supervised, now: float, pid: int) -> None:
-        """Say so, and set the time at which it is started again."""
+        """Report the failure, and set the time of the next start."""
         nf.restarts += 1
         nf.failures += 1
         delay_s = CRASH_LOOP_DELAY_S if nf.failures >= CRASH_LOOP else nf.delay_s
@@ -354,7 +356,7 @@ class Supervisor:
     # ---- scale ----
 
     def activate(self, service: str) -> str | None:
-        """Let new flows come to an instance on standby; its name, or None without one."""
+        """Send new flows to an instance on standby; return its name, or None if there is none."""
         for nf in self._nfs:
             if nf.is_on_standby and service in nf.wanted.services:
                 self._activate(nf)
@@ -368,7 +370,7 @@ class Supervisor:
         self._write()
 
     def stop_standby(self, service: str) -> str | None:
-        """Stop an instance on standby; its name, or None without one."""
+        """Stop an instance on standby; return its name, or None if there is none."""
         for nf in reversed(self._nfs):
             if service in nf.wanted.services and nf.wanted.is_standby and not nf.is_leaving:
                 self._stop(nf)
@@ -378,7 +380,7 @@ class Supervisor:
     # ---- stop ----
 
     def stop(self, name: str) -> list[LaunchedNf]:
-        """Let the hosts of an instance or service finish and leave; which they are."""
+        """Let the hosts of an instance or service finish and leave; return them."""
         asked = []
         for nf in list(self._nfs):
             if name in nf.wanted.instances or name in nf.wanted.services:
@@ -387,11 +389,13 @@ class Supervisor:
         return asked
 
     def stop_with_successor(self, nf: Supervised, successor: int) -> None:
-        """End one whose state another host has, here or at a peer; its flows go to that slot."""
+        """End an NF host whose state another host has, here or at a peer; its flows go to that
+        slot.
+        """
         self._stop(nf, successor)
 
     def find(self, instance: str) -> Supervised | None:
-        """The NF host of an instance; None when none of that name is looked after."""
+        """The NF host of an instance; None if no supervised NF host has that name."""
         return next((nf for nf in self._nfs if instance in nf.wanted.instances), None)
 
     def _stop(self, nf: Supervised, successor: int = 0) -> None:
