@@ -1,6 +1,6 @@
-"""Many hosts as one: the agent, what it keeps in ZooKeeper, and what it tells its manager.
+"""Many hosts as one: the agent, its data in ZooKeeper, and the view that it gives its manager.
 
-Nothing else in onvm knows ZooKeeper. A manager without a cluster has no agent.
+No other part of onvm knows ZooKeeper. A manager without a cluster has no agent.
 """
 
 from __future__ import annotations

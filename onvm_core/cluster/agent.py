@@ -48,12 +48,13 @@ __all__ = ["Agent"]
 log = logging.getLogger("onvm.cluster")
 
 LOCAL_S = 0.15
-"""How often the manager is asked; it is asked at once when it says that something has happened."""
+"""Interval at which the manager is asked; it is asked at once when it reports an event."""
 PLUGINS_S = 10.0
 SPARE_S = 0.2
 SPARE_INSTANCE_S = 0.0005
 SPARE_STEP = 0.1
-"""Spare capacity that differs by a smaller share of the instance's capacity is the same."""
+"""Spare capacities that differ by less than this share of the instance's capacity count as equal.
+"""
 APPLY_RETRY_S = 1.0
 
 
@@ -64,17 +65,17 @@ class Agent:
         ensemble: not connected yet; closed by the agent.
         state: its directory, locked.
         cluster: name of the cluster.
-        name: of the host.
-        address: of the host on the data network.
+        name: name of the host.
+        address: address of the host on the data network.
         manager: directory of its manager.
-        control: where to listen for other agents; "" for nowhere.
-        make_peers: whether to talk to other agents at all.
-        plugins: gives what is installed here.
+        control: address to listen at for other agents; "": none.
+        make_peers: True to talk to other agents at all.
+        plugins: gives the NFs installed here.
 
     Attributes:
-        applies: how often the manager was told something.
-        digest: of the view that it was told last.
-        applied_s: when that was, on the monotonic clock.
+        applies: number of times that the manager was sent a view or a change.
+        digest: digest of the view that it was sent last.
+        applied_s: time of that, on the monotonic clock.
 
     Raises:
         ConfigError: the name is taken, or the cluster is another one.
@@ -196,7 +197,7 @@ class Agent:
 
     def close(self, is_leaving: bool = False) -> None:
         """End it. Our nodes in ZooKeeper stay for the length of a session, so that the next agent
-        can take them over; not so when the host leaves.
+        can take them over, unless the host leaves.
         """
         self.scaler.begin_stop()
         self._session_thread.begin_stop()
@@ -225,12 +226,12 @@ class Agent:
 
     @property
     def session_thread(self) -> SessionThread:
-        """Its side to ZooKeeper."""
+        """The thread of its ZooKeeper session."""
         return self._session_thread
 
     @property
     def view(self) -> ClusterView | None:
-        """What the manager was told last."""
+        """The view that the manager was sent last."""
         return self._view
 
     # ---- running ----
@@ -238,7 +239,7 @@ class Agent:
     def run(
         self, should_stop: Callable[[], bool], on_ready: Callable[[], None] = lambda: None
     ) -> None:
-        """Serve until told to end.
+        """Serve until asked to end.
 
         Args:
             on_ready: called once, when the host is in the cluster.
@@ -286,7 +287,7 @@ class Agent:
                 self._peers.receive()
 
     def forget_manager(self) -> None:
-        """Tell the manager that it is in no cluster any more."""
+        """Tell the manager that it is no longer in a cluster."""
         try:
             self._link.apply(None)
         except OnvmError as error:
@@ -301,7 +302,7 @@ class Agent:
             self._events.recv_multipart()
 
     def _look(self, now: float) -> None:
-        """Ask the manager, and offer what it says to the cluster."""
+        """Ask the manager, and offer its answer to the cluster."""
         if now >= self._plugins_at_s:
             self._plugins = self._plugins_of()
             self._plugins_at_s = now + PLUGINS_S
@@ -310,7 +311,7 @@ class Agent:
         except NoManagerError:
             self._local = self._resources = None
             self._is_applied = False
-        except OnvmError as error:  # it hangs, or ends just now: what is known stays
+        except OnvmError as error:  # it hangs, or is ending: keep the last known state
             self._complain(error)
             return
         else:
@@ -336,7 +337,7 @@ class Agent:
         self._share()
 
     def _share(self) -> None:
-        """Tell the other agents the spare capacities here."""
+        """Send the spare capacities here to the other agents."""
         mine: list[PeerLoad] = []
         numbers = self._session_thread.numbers
         for host in self._local.hosts if self._local is not None else ():
@@ -361,7 +362,7 @@ class Agent:
         return self._loads_now
 
     def _follow(self, now: float) -> None:
-        """Take the newest snapshot, with those that have vanished."""
+        """Take the newest snapshot, and add the hosts that have vanished."""
         snapshot = self._session_thread.snapshot
         if snapshot is None:
             return
@@ -384,7 +385,7 @@ class Agent:
             )
 
     def _apply(self, now: float) -> None:
-        """Tell the manager what has changed."""
+        """Send the manager the changes."""
         if self._merged is None or self._local is None or now < self._apply_at_s:
             return
         is_new = self._merged is not self._told or not self._is_applied
@@ -407,7 +408,7 @@ class Agent:
             self._apply_at_s = now + APPLY_RETRY_S
             return
         self._complaint = ""
-        # Where telling takes long, more changes are told at once; others want the CPU, too.
+        # If sending takes long, more changes are sent at once; other processes need CPU time, too.
         self._apply_at_s = now + min(2 * (time.monotonic() - now), APPLY_RETRY_S)
         self.applies += 1
         self._view = view
@@ -421,7 +422,7 @@ class Agent:
         )
 
     def _tell(self, view: ClusterView) -> ClusterReply:
-        """The manager's answer to what has changed, or to all where it has to be told all."""
+        """The manager's answer to a change, or to the whole view where a change is not enough."""
         if self._is_applied and self._revision and self._view is not None:
             change = difference(self._view, view)
             if change is not None:
@@ -442,7 +443,7 @@ def _wait_ms(until_s: float) -> int:
 
 
 def _differs(spare_pps: Mapping[int, int], told: Mapping[int, int]) -> bool:
-    """Whether spare capacities are other ones, by more than they always change."""
+    """True if spare capacities differ by more than their usual fluctuation."""
     return spare_pps.keys() != told.keys() or any(
         abs(value - told[number]) > SPARE_STEP * max(value, told[number])
         for number, value in spare_pps.items()

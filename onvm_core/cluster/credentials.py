@@ -1,6 +1,6 @@
 """The secret that lets a host into the cluster: from a file or the environment, nowhere else.
 
-One line, ``user:password``. It is never an argument, never logged, and a file that others may read
+One line, ``user:password``. It is never an argument and never logged. A file that others may read
 is refused.
 """
 
@@ -31,17 +31,17 @@ class Credentials:
 
     @classmethod
     def make(cls, user: str = DEFAULT_USER) -> Credentials:
-        """New ones, with a random password."""
+        """Make new credentials with a random password."""
         return cls(user, secrets.token_urlsafe(24))
 
     @property
     def line(self) -> str:
-        """As it stands in a file."""
+        """The line as it stands in a file."""
         return f"{self.user}:{self.password}\n"
 
     @property
     def jaas(self) -> str:
-        """What ZooKeeper's servers need to accept them."""
+        """The configuration with which ZooKeeper's servers accept them."""
         return (
             "Server {\n"
             "    org.apache.zookeeper.server.auth.DigestLoginModule required\n"
@@ -60,10 +60,11 @@ class Tls:
 
 
 def read_credentials(path: Path | None) -> Credentials | None:
-    """Those of a file; without one, of the file or the line that the environment names; or None.
+    """Read credentials from a file; without one, from the file or the line in the environment; or
+    None.
 
     Raises:
-        ConfigError: the file cannot be read, others may read it, or it holds something else.
+        ConfigError: the file cannot be read, others may read it, or its content is something else.
     """
     if path is None and FILE_VARIABLE in os.environ:
         path = Path(os.environ[FILE_VARIABLE])
@@ -82,7 +83,7 @@ def read_credentials(path: Path | None) -> Credentials | None:
 
 def _parse(text: str, file: str) -> Credentials:
     match = LINE.fullmatch(text.strip())
-    if match is None:  # the message must not hold what was found
+    if match is None:  # the message must not contain the content
         raise ConfigError(
             "expected one line user:password, with 8 to 128 printable characters "
             "but spaces, '\"' and '\\'",
@@ -92,10 +93,10 @@ def _parse(text: str, file: str) -> Credentials:
 
 
 def check_private(path: Path) -> None:
-    """See that a secret is its owner's alone.
+    """Check that a secret belongs to its owner alone.
 
     Raises:
-        ConfigError: it is not there, or others may read or write it.
+        ConfigError: the file does not exist, or others may read or write it.
     """
     try:
         status = path.stat()
@@ -118,7 +119,7 @@ def write_secret(path: Path, text: str) -> None:
     """Write a new file that only its owner may read.
 
     Raises:
-        ConfigError: it is there already, or cannot be made.
+        ConfigError: the file exists already, or cannot be made.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,9 +1,9 @@
-"""What can go wrong between an agent and its cluster.
+"""Errors between an agent and its cluster.
 
 OnvmError
-├── ClusterError           cannot be done now; trying again may help
-│   ├── NoEnsembleError    ZooKeeper does not answer, or not us
-│   └── ConflictError      somebody else has changed it in between
+├── ClusterError           cannot be done now; a retry may help
+│   ├── NoEnsembleError    ZooKeeper does not answer, or refuses us
+│   └── ConflictError      another process has changed it meanwhile
 └── ConfigError
     ├── NameTakenError     another agent has the name
     ├── FencedError        another agent has taken the name over
@@ -27,15 +27,15 @@ __all__ = [
 
 
 class ClusterError(OnvmError):
-    """It cannot be done now."""
+    """The operation cannot be done now."""
 
 
 class NoEnsembleError(ClusterError):
-    """ZooKeeper does not answer, or does not accept us."""
+    """ZooKeeper does not answer, or does not accept this user."""
 
 
 class ConflictError(ClusterError):
-    """Somebody else has changed it in between."""
+    """Another process has changed it meanwhile."""
 
 
 class NameTakenError(ConfigError):
@@ -47,8 +47,8 @@ class FencedError(ConfigError):
 
 
 class RemovedError(FencedError):
-    """This host's name was taken out of the cluster."""
+    """This host's name was removed from the cluster."""
 
 
 class NoClusterError(ConfigError):
-    """The ensemble has no such cluster, or it is another one of that name."""
+    """The ensemble has no such cluster, or it is another cluster of that name."""

@@ -1,4 +1,4 @@
-"""A cluster at one moment, for people: read once, without watching anything."""
+"""The state of a cluster at one moment, for people: read once, without watches."""
 
 from __future__ import annotations
 
@@ -41,20 +41,20 @@ class HostStatus(msgspec.Struct, frozen=True, kw_only=True):
     free_cores: float
     instances: int
     view: str
-    """Digest of what its manager was told; equal on all hosts when nothing is changing."""
+    """Digest of the view that its manager was sent; equal on all hosts when nothing is changing."""
     missing: list[str]
-    """What its manager could not do."""
+    """The parts that its manager could not apply."""
     key: str
 
 
 class ServiceStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """A service that runs or is to scale."""
+    """A service that runs or is configured to scale."""
 
     name: str
     plugin_version: str
     """Version that the cluster runs."""
     instances: dict[str, int]
-    """By host."""
+    """Number of instances by host."""
     draining: int
     min: int | None
     max: int | None
@@ -62,7 +62,7 @@ class ServiceStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RequestStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """A scale request and what has become of it."""
+    """A scale request and its outcome."""
 
     key: str
     service: str
@@ -76,14 +76,14 @@ class RequestStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ClusterStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything."""
+    """The whole status."""
 
     cluster: str
     id: str
     vni: int
     ensemble: str
     is_equal: bool
-    """Whether all managers have been told the same."""
+    """True if all managers have been sent the same view."""
     hosts: list[HostStatus]
     services: list[ServiceStatus]
     chains: dict[str, tree.ChainNode]
@@ -93,14 +93,14 @@ class ClusterStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_snapshot(ensemble: Ensemble, paths: Paths) -> Snapshot:
-    """The cluster as it is now."""
+    """The current state of the cluster."""
     mirror = Mirror(ensemble, read_cluster(ensemble, paths), paths)
     mirror.refresh()
     return mirror.snapshot
 
 
 def read_status(ensemble: Ensemble, paths: Paths) -> ClusterStatus:
-    """Read everything.
+    """Read the whole status.
 
     Raises:
         NoClusterError: there is no such cluster.
@@ -127,7 +127,7 @@ def read_status(ensemble: Ensemble, paths: Paths) -> ClusterStatus:
 
 
 def read_requests(queue: RequestQueue, snapshot: Snapshot) -> list[RequestStatus]:
-    """Requests that wait or were ended not long ago, in the order in which they were made."""
+    """Requests that wait or have ended recently, in the order in which they were made."""
     waiting = {request.key: request for request in snapshot.requests.values()}
     return [
         RequestStatus(

@@ -7,9 +7,10 @@
 ```
 
 ZooKeeper is real, and so are the managers, the agents and the packets; each host is a network
-namespace, and the data network a bridge. Clients' packets enter at h1, pass the services of the
-chain, of which h2 runs the first, h3 the second and so on, and leave at the last host. Everything
-is made in one folder and in namespaces of its own, and is gone when it ends, however it ends.
+namespace, and the data network is a bridge. Clients' packets enter at h1, pass the services of the
+chain and leave at the last host: h2 runs the first service, h3 the second and so on. Everything is
+made in one folder and in separate namespaces, and is removed when the cluster ends, however it
+ends.
 """
 
 from __future__ import annotations
@@ -61,10 +62,10 @@ PLANE = "[dataplane]\nflows = 65536\n"
 
 
 def check_machine() -> None:
-    """See that a cluster can be made here.
+    """Check that a cluster can be made here.
 
     Raises:
-        ConfigError: not as this user, or something is not installed.
+        ConfigError: this user may not make one, or a program is not installed.
     """
     check_spaces()
     check_installed()
@@ -77,12 +78,12 @@ class DevCluster:
 
     Args:
         hosts: 2 to 16.
-        services: of the chain; they are started on the hosts in turn, from the second.
-        servers: of ZooKeeper.
+        services: services of the chain; they are started on the hosts in turn, from the second.
+        servers: number of ZooKeeper servers.
         say: gets a line for each step.
 
     Raises:
-        ConfigError: not as this user, or something is not installed.
+        ConfigError: this user may not make one, or a program is not installed.
     """
 
     def __init__(
@@ -129,7 +130,7 @@ class DevCluster:
         credentials = Credentials.make()
         write_secret(self.folder / "credentials", credentials.line)
         self._say(f"ZooKeeper: {self._n_servers} server{'s' if self._n_servers > 1 else ''}")
-        # In the bridge's namespace, and so is this thread while it starts them.
+        # This thread is in the bridge's namespace too while it starts them.
         self._servers = LocalEnsemble(
             self.folder,
             self._n_servers,
@@ -154,7 +155,7 @@ class DevCluster:
         self._wait(lambda: self.probe(1)[0] == 1, "packets to pass")
 
     def _make_cluster(self) -> None:
-        # kazoo's thread opens connections; it has to begin in the namespace.
+        # kazoo's thread opens connections; it must start in the namespace.
         self.ensemble.connect()
         make_cluster(self.ensemble, CLUSTER)
 
@@ -196,7 +197,7 @@ class DevCluster:
             "netns",
             self._spaces.name(host),
         )
-        # A veth leaves checksums to a NIC that is not there.
+        # A veth leaves checksums to a NIC that does not exist.
         subprocess.run(
             self._spaces.command(
                 role, "ethtool", "-K", "e0", "tx", "off", "tso", "off", "gso", "off"
@@ -210,7 +211,7 @@ class DevCluster:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Of its processes and of commands for it."""
+        """The environment of its processes and of commands for it."""
         return {
             **os.environ,
             "ONVM_RUNTIME_DIR": str(self.folder / "r"),
@@ -221,8 +222,8 @@ class DevCluster:
         }
 
     def _write_script(self) -> None:
-        """``FOLDER/onvm``: the command line for this cluster; ``FOLDER/in ROLE …``: in a
-        namespace.
+        """``FOLDER/onvm`` is the command line for this cluster; ``FOLDER/in ROLE …`` runs a command
+        in a namespace.
         """
         variables = " ".join(
             f"{name}={shlex.quote(self.environment[name])}"
@@ -260,12 +261,12 @@ class DevCluster:
             self.start_agent(name)
 
     def start_manager(self, name: str) -> None:
-        """Start the manager of a host that has none; returns at once."""
+        """Start the manager of a host that has none; return at once."""
         config = str(self.folder / f"{name}.toml")
         self._spawn(name, f"{name}-manager", "up", "--name", name, "-f", config)
 
     def start_agent(self, name: str) -> None:
-        """Start the agent of a host that has none; returns at once."""
+        """Start the agent of a host that has none; return at once."""
         number = self.names.index(name) + 1
         self._spawn(
             name,
@@ -299,7 +300,7 @@ class DevCluster:
         self._processes.pop(f"{name}-agent").wait(timeout_s)
 
     def kill(self, name: str) -> None:
-        """Let a host die: manager, NFs and agent at once."""
+        """Kill a host: manager, NFs and agent at once."""
         labels = [label for label in self._processes if label.partition("-")[0] == name]
         processes = [self._processes.pop(label) for label in labels]
         self._spaces.kill(name)
@@ -307,7 +308,9 @@ class DevCluster:
             process.wait()
 
     def cut(self, name: str, is_cut: bool = True) -> None:
-        """Cut a host off from the data network, where ZooKeeper is, too; or mend that."""
+        """Cut a host off from the data network, which also carries ZooKeeper's traffic; or
+        reconnect it.
+        """
         self._spaces.ip(NET, "link", "set", f"to-{name}", "down" if is_cut else "up")
 
     def _end_processes(self) -> None:
@@ -356,7 +359,7 @@ class DevCluster:
 
     @property
     def paths(self) -> Paths:
-        """Of the cluster in ZooKeeper."""
+        """Paths of the cluster in ZooKeeper."""
         return Paths(CLUSTER)
 
     def manager(self, name: str) -> Path:
@@ -364,15 +367,15 @@ class DevCluster:
         return self.folder / "r" / name
 
     def in_client(self, call: Callable[[], ResultT]) -> ResultT:
-        """Call something where the clients are."""
+        """Call a function in the clients' namespace."""
         return self._spaces.inside(CLIENT, call)
 
     def command(self, role: str, *arguments: str) -> list[str]:
-        """A command as it runs on a host, the client or the server."""
+        """A command in the form that runs on a host, the client or the server."""
         return self._spaces.command(role, *arguments)
 
     def status(self) -> ClusterStatus:
-        """The cluster as it is."""
+        """The current state of the cluster."""
         return read_status(self.ensemble, Paths(CLUSTER))
 
     def stop_server(self, index: int) -> None:
@@ -380,11 +383,11 @@ class DevCluster:
         self._servers.kill(index)
 
     def start_server(self, index: int) -> None:
-        """Start it again."""
+        """Start a server again."""
         self._spaces.inside(NET, lambda: self._servers.start_member(index))
 
     def probe(self, count: int = 20) -> tuple[int, float]:
-        """Send datagrams through the chain: how many came back, and the mean of their times in
+        """Send datagrams through the chain; return how many came back, and their mean time in
         milliseconds.
         """
         return self._spaces.inside(CLIENT, lambda: _probe(count))

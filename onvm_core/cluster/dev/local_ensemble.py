@@ -1,7 +1,7 @@
-"""ZooKeeper servers on this machine, from the distribution's package: for trying out and for tests.
+"""ZooKeeper servers on this machine, from the distribution's package, for trials and tests.
 
-An ensemble that lasts is the operator's; see "A cluster" in docs/operating.md. What is here lives
-in one folder, listens on the addresses it is given and ends with its owner.
+The operator provides a permanent ensemble; see "A cluster" in docs/operating.md. This one lives in
+one folder, listens on the given addresses and ends with its owner.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ MAIN = "org.apache.zookeeper.server.quorum.QuorumPeerMain"
 
 
 def check_installed() -> None:
-    """See that there is a ZooKeeper to start.
+    """Check that ZooKeeper is installed.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: it is not.
     """
     if not (JAVA / JARS[0]).exists():
         raise ConfigError(
@@ -43,16 +43,16 @@ class LocalEnsemble:
     """One server, or several that form an ensemble; a context manager.
 
     Args:
-        folder: for data and logs; the caller removes it.
-        members: how many servers.
-        credentials: of the user that SASL accepts; None: clients need none.
-        address: where all listen.
+        folder: folder for data and logs; the caller removes it.
+        members: number of servers.
+        credentials: the user that SASL accepts; None: clients need no credentials.
+        address: address at which all listen.
         tick_ms: sessions last from 2 to 20 of them.
-        is_enforced: whether a client without credentials may do nothing at all, not even look
-            for nodes that anybody may read.
+        is_enforced: True if a client without credentials may do nothing at all, not even read nodes
+            that are open to all.
         settings: further lines of ``zoo.cfg``; "{folder}" stands for the server's folder.
-        ports: three for each server; None: any that are free.
-        netty: whether clients' connections are Netty's, which TLS needs.
+        ports: three for each server; None: any free ports.
+        netty: True to serve clients with Netty, which TLS needs.
     """
 
     def __init__(
@@ -138,14 +138,14 @@ class LocalEnsemble:
 
     @property
     def hosts(self) -> str:
-        """As clients name it."""
+        """The address list that clients use."""
         return ",".join(f"{self._address}:{port}" for port in self.ports)
 
     def start(self) -> None:
         """Start all and wait until they serve.
 
         Raises:
-            ClusterError: they do not within a minute.
+            ClusterError: they do not serve within a minute.
         """
         for index in range(len(self.ports)):
             self.start_member(index)
@@ -153,11 +153,11 @@ class LocalEnsemble:
             self.wait_member(index)
 
     def start_member(self, index: int) -> None:
-        """Start one; returns at once."""
+        """Start a server; return at once."""
         home = self._home(index)
         command = [
-            # It must not outlive a test or a trial that was killed. The kernel looks at the thread
-            # that started it, so that has to be one that stays.
+            # It must not outlive a killed test or trial. The kernel watches the thread that started
+            # it, so that thread must stay alive.
             "setpriv",
             "--pdeathsig",
             "KILL",
@@ -190,7 +190,7 @@ class LocalEnsemble:
             )
 
     def wait_member(self, index: int, timeout_s: float = START_TIMEOUT_S) -> None:
-        """Wait until one serves.
+        """Wait until a server serves.
 
         Raises:
             ClusterError: it does not in time, or has ended.
@@ -211,26 +211,26 @@ class LocalEnsemble:
                 self.kill(index)
 
     def kill(self, index: int) -> None:
-        """End one, as a crash would."""
+        """End a server, as a crash would."""
         process = self.processes[index]
         assert process is not None
         process.kill()
         process.wait()
 
     def freeze(self, index: int) -> None:
-        """Stop one in its tracks; `thaw` lets it go on."""
+        """Suspend a server; `thaw` resumes it."""
         process = self.processes[index]
         assert process is not None
         process.send_signal(signal.SIGSTOP)
 
     def thaw(self, index: int) -> None:
-        """Let one go on."""
+        """Resume a server."""
         process = self.processes[index]
         assert process is not None
         process.send_signal(signal.SIGCONT)
 
     def word(self, index: int, command: str) -> str:
-        """The answer to a four-letter command; "" without one."""
+        """The answer to a four-letter command; "" if there is none."""
         try:
             with socket.create_connection(
                 (self._address, self.ports[index]), WORD_TIMEOUT_S
@@ -243,14 +243,14 @@ class LocalEnsemble:
         return b"".join(parts).decode(errors="replace")
 
     def role(self, index: int) -> str | None:
-        """leader, follower or standalone; None when it does not serve."""
+        """leader, follower or standalone; None if it does not serve."""
         for line in self.word(index, "srvr").splitlines():
             if line.startswith("Mode: "):
                 return line.removeprefix("Mode: ")
         return None
 
     def leader(self) -> int | None:
-        """Which one leads."""
+        """Index of the server that leads."""
         return next((i for i in range(len(self.ports)) if self.role(i) == "leader"), None)
 
 

@@ -1,6 +1,6 @@
-"""Network namespaces for `onvm cluster dev`: made here, removed again whatever happens.
+"""Network namespaces for `onvm cluster dev`: made here, and removed in every case.
 
-Needs root. Names carry the process ID, so that those of others are not touched.
+Needs root. Names contain the process ID, so namespaces of other processes are not touched.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ class Spaces:
         self.prefix = prefix
 
     def name(self, role: str) -> str:
-        """Of a role's namespace."""
+        """The name of a role's namespace."""
         return f"{self.prefix}-{role}"
 
     def ip(self, role: str, *arguments: str) -> None:
         """Run ``ip`` in a namespace.
 
         Raises:
-            OnvmError: it says no.
+            OnvmError: the command fails.
         """
         _run("ip", "-n", self.name(role), *arguments)
 
     def command(self, role: str, *arguments: str) -> list[str]:
-        """A command as it runs in a namespace."""
+        """A command in the form that runs in a namespace."""
         return ["ip", "netns", "exec", self.name(role), *arguments]
 
     def kill(self, role: str) -> None:
@@ -53,7 +53,7 @@ class Spaces:
         _kill(self.name(role))
 
     def inside(self, role: str, call: Callable[[], ResultT]) -> ResultT:
-        """Call something in a namespace: this thread is there meanwhile, others are not."""
+        """Call a function in a namespace: this thread enters it meanwhile, other threads do not."""
         with (
             (NETNS / self.name(role)).open("rb") as there,
             open("/proc/thread-self/ns/net", "rb") as here,
@@ -72,10 +72,10 @@ def _enter(descriptor: int) -> None:
 
 
 def check_spaces() -> None:
-    """See that namespaces can be made here.
+    """Check that namespaces can be made here.
 
     Raises:
-        ConfigError: not as this user, or not on this machine.
+        ConfigError: this user may not make them, or this machine cannot.
     """
     if os.geteuid() != 0:
         raise ConfigError("expected root, for network namespaces; use sudo", field="cluster dev")
@@ -88,14 +88,14 @@ def make_spaces(roles: Sequence[str], folder: Path) -> Iterator[Spaces]:
     """One namespace for each role, with a loopback interface.
 
     Args:
-        folder: what belongs to them; removed with them.
+        folder: folder of their files; removed with them.
 
     Raises:
-        ConfigError: not as this user, or not on this machine.
+        ConfigError: this user may not make them, or this machine cannot.
     """
     check_spaces()
     spaces = Spaces(f"onvmdev{os.getpid()}")
-    # It cleans up when its pipe closes, which no signal can prevent.
+    # It cleans up when its pipe closes; no signal can prevent that.
     cleaner = subprocess.Popen(
         [
             sys.executable,
@@ -124,7 +124,7 @@ def _run(*command: str) -> None:
 
 
 def _remove(names: Sequence[str]) -> None:
-    """End what runs in namespaces, and remove them."""
+    """End the processes in the namespaces, and remove the namespaces."""
     for name in names:
         if not (NETNS / name).exists():
             continue

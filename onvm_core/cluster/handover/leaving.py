@@ -1,4 +1,4 @@
-"""Moving what runs on a host to others, before it leaves."""
+"""Moving NF hosts to other hosts before a host leaves."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ __all__ = ["move_away", "set_draining"]
 
 POLL_S = 0.1
 SETTLE_S = 0.3
-"""For all hosts to lead flows to where the last one has gone."""
+"""Time that all hosts need to send flows to the place where the last one has gone."""
 
 
 def set_draining(ensemble: Ensemble, paths: Paths, host: str) -> None:
-    """Let a host get nothing new."""
+    """Send a host nothing new."""
     node = DrainNode(since=round(time.time(), 3))
     with ensemble.call(f"drain {host}") as client:
         try:
@@ -31,7 +31,7 @@ def set_draining(ensemble: Ensemble, paths: Paths, host: str) -> None:
 
 def move_away(ensemble: Ensemble, paths: Paths, host: str, timeout_s: float) -> bool:
     """Drain a host that lives, and wait until its NF hosts have moved where there are others of
-    their kind; whether they have.
+    their kind; return True if they have.
     """
     snapshot = read_snapshot(ensemble, paths)
     if host not in snapshot.hosts or snapshot.hosts[host].state != "up":

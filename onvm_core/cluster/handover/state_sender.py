@@ -1,18 +1,19 @@
 """Moves NF hosts that drain to others of their kind on other hosts, with their state and flows.
 
-An instance drains when its host does (`onvm cluster drain`, `leave`), or when one less is wanted
-and no sibling on its own host can take its state. Then
+An instance drains when its host does (`onvm cluster drain`, `leave`), or when one instance less is
+wanted and no sibling on its own host can take its state. Then
 
-1. the agent asks the agent of the successor's host whether the successor is there;
-2. the manager holds the instance still and gives its state, which goes to the successor in pieces;
-3. the successor restores it and says so;
-4. the manager sends packets that still come for the instance on to the successor, and ends it;
-5. the cluster is told (`InstancesNode.successors`), and the other hosts lead its flows there.
+1. the agent asks the agent of the successor's host if the successor is there;
+2. the manager suspends the instance and reads its state, which goes to the successor in pieces;
+3. the successor restores it and confirms that;
+4. the manager forwards packets that still come for the instance to the successor, and ends the
+instance;
+5. the cluster is told (`InstancesNode.successors`), and the other hosts send its flows there.
 
-Up to step 4 whatever goes wrong leaves the instance as it was. What cannot be handed over stays
-until its flows have ended. Where no other instance serves, one more instance is asked for first.
+Up to step 4, a failure leaves the instance as it was. An instance whose state cannot be handed over
+stays until its flows have ended. If no other instance serves, one more instance is requested first.
 
-Threads: one of its own.
+Threads: it has its own.
 """
 
 from __future__ import annotations
@@ -41,14 +42,15 @@ log = logging.getLogger("onvm.cluster.state_sender")
 TURN_S = 0.1
 STEP_S = 0.001
 PAUSE_MS = 2000
-"""For so long packets may wait at most; it takes a few milliseconds where hosts are not busy."""
+"""The longest time that packets may wait; on hosts that are not busy it takes a few milliseconds.
+"""
 TRIES_MAX = 5
 RETRY_S = 1.0
 REQUEST_S = 60.0
 
 
 def to_move(snapshot: Snapshot, host: str) -> list[InstanceNode]:
-    """NF hosts of a host that are to end, and whose state is still there."""
+    """NF hosts of a host that must end, and whose state is still there."""
     node = snapshot.instances.get(host)
     drains = host in snapshot.draining
     if node is None or not (drains or any(one.state == "draining" for one in node.instances)):
@@ -64,7 +66,7 @@ def to_move(snapshot: Snapshot, host: str) -> list[InstanceNode]:
 def successors_for(
     snapshot: Snapshot, host: str, one: InstanceNode, loads: Mapping[int, PeerLoad]
 ) -> list[tuple[str, InstanceNode]]:
-    """NF hosts on other hosts that could go on with its flows, best first."""
+    """NF hosts on other hosts that could continue with its flows, best first."""
     moved = successors_of(snapshot)
     found = [
         (name, other)
@@ -90,12 +92,12 @@ class StateSender:
     """Runs until `stop`.
 
     Args:
-        network: to the other agents.
-        link: to the manager; closed here.
+        network: connections to the other agents.
+        link: link to the manager; closed here.
         loads: gives the load of all instances, by number.
 
     Attributes:
-        moved: NF hosts that have gone.
+        moved: number of NF hosts that have moved.
     """
 
     def __init__(
@@ -123,15 +125,15 @@ class StateSender:
         self.moved = 0
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def begin_stop(self) -> None:
-        """Let the thread end when it can."""
+        """Ask the thread to end as soon as it can."""
         self._is_stopping.set()
 
     def stop(self) -> None:
-        """End; what is in the middle of moving stays where it is."""
+        """End the thread; an unfinished move leaves the state where it is."""
         self.begin_stop()
         if self._thread.is_alive():
             self._thread.join()
@@ -139,7 +141,7 @@ class StateSender:
 
     @property
     def has_failed(self) -> bool:
-        """Whether it has ended by itself."""
+        """True if it has ended by itself."""
         return not self._is_stopping.is_set() and not self._thread.is_alive()
 
     def _run_thread(self) -> None:
@@ -169,7 +171,7 @@ class StateSender:
                 self._complain(one, error)
 
     def _complain(self, one: InstanceNode, error: OnvmError) -> None:
-        # A refusal is an answer; what takes too long may be better another time.
+        # A refusal is an answer; an attempt that takes too long may succeed another time.
         is_final = isinstance(error, ConfigError) and not str(error).endswith("in time")
         tries = TRIES_MAX if is_final else self._tries.get(one.number, 0) + 1
         self._tries[one.number] = tries
@@ -202,10 +204,10 @@ class StateSender:
     def _move(
         self, one: InstanceNode, where: str, successor: InstanceNode, snapshot: Snapshot
     ) -> None:
-        """Move it.
+        """Move an NF host.
 
         Raises:
-            OnvmError: it was not moved, and is as before.
+            OnvmError: it was not moved, and is unchanged.
         """
         begin = time.monotonic()
         host = snapshot.hosts[where]

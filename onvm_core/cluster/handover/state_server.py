@@ -1,10 +1,10 @@
-"""From agent to agent: the state of NF hosts that move.
+"""The state of NF hosts that move, on its way from agent to agent.
 
-Each agent listens on a second ZeroMQ socket, for questions of agents whose keys are known (CURVE,
-as in `peers`), and passes what they bring to its manager. One question at a time has one answer;
-who asks gives up after a while and lets packets go to the old instance again.
+Each agent listens on a second ZeroMQ socket, for requests of agents whose keys are known (CURVE, as
+in `peers`), and passes their data to its manager. Each request gets one answer before the next is
+sent; the sender gives up after a while and lets packets go to the old instance again.
 
-Threads: the server has one of its own; an `StateTransfer` belongs to who makes it.
+Threads: the server has its own; a `StateTransfer` belongs to the thread that makes it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ MESSAGE_BYTES_MAX = 4 << 20
 
 
 class _Question(msgspec.Struct, frozen=True, array_like=True):
-    """About the state of NF host `source`, for NF host `successor` of the agent that is asked."""
+    """A request about the state of NF host `source`, for NF host `successor` of the agent asked."""
 
     kind: Literal["can", "begin", "more", "done"]
     source: int
@@ -46,11 +46,11 @@ class _Answer(msgspec.Struct, frozen=True, array_like=True):
 
 
 class StateServer:
-    """Takes in what others bring; ends with `close`.
+    """Receives state from other agents; ends with `close`.
 
     Args:
-        network: whose keys and address it uses.
-        link: to the manager; closed here.
+        network: its keys and address are used here too.
+        link: link to the manager; closed here.
         numbers: gives the numbers of this host's NF hosts, by name.
     """
 
@@ -65,11 +65,11 @@ class StateServer:
         self._thread = threading.Thread(target=self._run, name="onvm-state-server", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def close(self) -> None:
-        """End."""
+        """End the thread."""
         self._is_stopping.set()
         if self._thread.is_alive():
             self._thread.join()
@@ -119,8 +119,8 @@ class StateTransfer:
     """One state on its way to another host; a context manager.
 
     Args:
-        peer: the other agent's state server.
-        source, successor: numbers of the NF hosts.
+        peer: endpoint of the other agent's state server.
+        source, successor: numbers of the two NF hosts.
     """
 
     def __init__(self, network: PeerNetwork, peer: Peer, source: int, successor: int) -> None:
@@ -138,10 +138,10 @@ class StateTransfer:
     def _ask(
         self, kind: Literal["can", "begin", "more", "done"], pieces: list[StatePiece] | None = None
     ) -> bool:
-        """Whether it is done there.
+        """Tell if the other host has done it.
 
         Raises:
-            ConfigError: the other host says no.
+            ConfigError: the other host refuses.
             OnvmError: it does not answer.
         """
         question = _Question(kind, self._source, self._successor, pieces or [])
@@ -160,18 +160,18 @@ class StateTransfer:
         return answer.step == "done"
 
     def check(self) -> None:
-        """See that the successor is there, before anything waits for it.
+        """Check that the successor is there, before any packet waits for it.
 
         Raises:
-            OnvmError: it is not, or does not answer.
+            OnvmError: it is not there, or does not answer.
         """
         self._ask("can")
 
     def bring(self, pieces: list[StatePiece]) -> None:
-        """Give it some of the state, in order."""
+        """Send it a piece of the state, in order."""
         self._ask("more" if self._has_begun else "begin", pieces)
         self._has_begun = True
 
     def is_done(self) -> bool:
-        """Whether it has taken the state over."""
+        """Tell if it has taken the state over."""
         return self._ask("done")

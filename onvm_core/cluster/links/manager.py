@@ -1,8 +1,8 @@
-"""The manager's end: its control socket, and nothing else of it.
+"""The link to the manager: its control socket, and nothing else.
 
-A manager may end, start again, hang or be older than the agent; then there is no answer, and the
-agent asks again. A connection on which an answer came too late is not used again, for the answer
-would be taken for that of the next request.
+A manager may end, restart, hang or be older than the agent. Then there is no answer, and the agent
+asks again. A connection on which an answer came too late is not used again, because that answer
+would be taken for the answer to the next request.
 
 Threads: one for each link; a manager takes as many links as there are.
 """
@@ -57,7 +57,7 @@ class ManagerLink:
     """Asks one manager; a context manager.
 
     Args:
-        directory: the manager's.
+        directory: directory of the manager.
     """
 
     def __init__(self, directory: Path, timeout_s: float = TIMEOUT_S) -> None:
@@ -80,17 +80,17 @@ class ManagerLink:
 
     @property
     def is_up(self) -> bool:
-        """Whether there is a manager that answered last."""
+        """True if the manager that answered last is alive."""
         return self._client is not None and self._client.process.is_alive
 
     def _ask(
         self, request: Request, expected: type[ReplyT], timeout_s: float | None = None
     ) -> ReplyT:
-        """A reply.
+        """Send a request and return the reply.
 
         Raises:
             NoManagerError: there is no manager.
-            ConfigError: it says no.
+            ConfigError: it refuses.
             OnvmError: it does not answer.
         """
         if self._client is not None and not self._client.process.is_alive:
@@ -112,18 +112,18 @@ class ManagerLink:
             raise
 
     def local(self) -> ClusterLocalReply:
-        """What the cluster is to know of the manager."""
+        """The facts about the manager that the cluster needs."""
         return self._ask(ClusterLocalRequest(), ClusterLocalReply)
 
     def apply(self, view: ClusterView | None) -> ClusterReply:
-        """Make the manager's tables what a view says."""
+        """Make the manager's tables equal to a view."""
         return self._ask(ClusterApplyRequest(view=view), ClusterReply, 3 * self._timeout_s)
 
     def change(self, revision: int, change: ViewChange) -> ClusterReply:
-        """The same, where the manager has the view of that revision.
+        """Apply a change to the view of that revision, which the manager has.
 
         Raises:
-            ConfigError: it has another one; it has to be told the whole.
+            ConfigError: it has another revision; it needs the whole view.
         """
         request = ClusterChangeRequest(revision=revision, change=change)
         return self._ask(request, ClusterReply, 3 * self._timeout_s)
@@ -143,15 +143,16 @@ class ManagerLink:
     # ---- state that moves ----
 
     def take_state(self, instance: str, pause_ms: int) -> None:
-        """Hold an instance still, and take its state."""
+        """Suspend an instance, and take its state."""
         self._ask(StateTakeRequest(instance=instance, pause_ms=pause_ms), DoneReply)
 
     def read_state(self, instance: str) -> StateReply:
-        """Some of the state that was taken."""
+        """Read some of the state that was taken."""
         return self._ask(StateReadRequest(instance=instance), StateReply)
 
     def end_state(self, instance: str, successor: int | None) -> None:
-        """Say which NF host has the state now; None: packets come to the instance again."""
+        """Tell the manager which NF host has the state now; None: packets go to the instance again.
+        """
         self._ask(StateDoneRequest(instance=instance, successor=successor), DoneReply)
 
     def give_state(
@@ -164,17 +165,17 @@ class ManagerLink:
         )
 
     def state_given(self, instance: str, source: int) -> StateReply:
-        """Whether it has taken the state over."""
+        """Tell if it has taken the state over."""
         return self._ask(StateGivenRequest(instance=instance, source=source), StateReply)
 
     def launched(self) -> InstancesReply:
-        """The NF hosts that were launched, whatever their state."""
+        """The launched NF hosts, in any state."""
         return self._ask(InstancesRequest(), InstancesReply)
 
     def subscribe(self, context: zmq.Context[zmq.Socket[bytes]]) -> zmq.Socket[bytes]:
-        """A socket on which something comes when an NF host or a chain has changed.
+        """A socket that receives a message when an NF host or a chain has changed.
 
-        It connects again by itself when another manager comes.
+        It reconnects by itself when another manager starts.
         """
         socket = context.socket(zmq.SUB)
         socket.setsockopt(zmq.LINGER, 0)

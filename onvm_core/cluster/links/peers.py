@@ -1,15 +1,16 @@
-"""From agent to agent: the spare capacity of each instance, several times a second.
+"""The spare capacity of each instance, sent from agent to agent several times a second.
 
-Such figures are old before they are read; ZooKeeper is for what must be agreed on. Each agent
-publishes those of its own instances on a ZeroMQ socket over TCP, and listens to the others'. The
-connections are CURVE's: both ends know each other's public key from ZooKeeper, where only members
-write. An agent without a known key gets no connection, and there is nothing else on this port. A
-key that is removed opens no new connection; one that is open lasts until it breaks.
+Such figures change too fast for ZooKeeper, which is for facts that must be agreed on. Each agent
+publishes the figures of its own instances on a ZeroMQ socket over TCP, and subscribes to those of
+the others. The connections are CURVE's: both ends know each other's public key from ZooKeeper,
+where only members may write. An agent without a known key gets no connection, and there is nothing
+else on this port. After a key is removed, it opens no new connection; an open connection lasts
+until it breaks.
 
-What comes is a hint for weights. When it stays away, the last is used for `STALE_S` and then the
-capacity in ZooKeeper.
+The figures are hints for weights. When none arrive, the last one is used for `STALE_S`, and after
+that the capacity in ZooKeeper.
 
-Threads: one; the authenticator has its own, which only reads the set of keys.
+Threads: one; the authenticator has another one, which only reads the set of keys.
 """
 
 from __future__ import annotations
@@ -32,8 +33,9 @@ log = logging.getLogger("onvm.cluster.peers")
 
 STALE_S = 5.0
 SILENT_S = 2.0
-"""A peer that says nothing for so long is connected to again: one that did not know our key yet has
-refused us for good, as far as ZeroMQ is concerned."""
+"""After this time without a message from a peer, the connection is made again: a peer that did not
+know our key yet has refused us, and ZeroMQ does not try again.
+"""
 MESSAGE_BYTES_MAX = 1 << 20
 QUEUE_LENGTH = 64
 HEARTBEAT_MS = 2000
@@ -58,14 +60,14 @@ class _Message(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Peer(msgspec.Struct, frozen=True):
-    """Where another agent is."""
+    """The address of another agent."""
 
     endpoint: str
     key: str
 
 
 class _KnownKeys:
-    """What the authenticator asks."""
+    """The set of known keys that the authenticator asks."""
 
     def __init__(self) -> None:
         self.keys: frozenset[bytes] = frozenset()
@@ -75,12 +77,12 @@ class _KnownKeys:
 
 
 class PeerNetwork:
-    """One agent's end; a context manager.
+    """The connections of one agent; a context manager.
 
     Args:
-        name: of the host.
-        address: where to listen; "" for nowhere.
-        port: TCP; 0: any.
+        name: name of the host.
+        address: address to listen at; "": none.
+        port: TCP port; 0: any.
         key, key_secret: CURVE keys.
 
     Raises:
@@ -148,7 +150,7 @@ class PeerNetwork:
     # ---- further sockets with the same keys; each belongs to the thread that uses it ----
 
     def listen(self, kind: int, bytes_max: int) -> zmq.Socket[bytes]:
-        """A socket that hosts with known keys may connect to, on the next port.
+        """Make a socket for hosts with known keys, on the next port.
 
         Raises:
             ConfigError: it cannot listen there.
@@ -165,14 +167,14 @@ class PeerNetwork:
         return socket
 
     def endpoint_of(self, socket: zmq.Socket[bytes]) -> str:
-        """Where a socket listens; "": nowhere."""
+        """The address at which a socket listens; "": none."""
         last = socket.getsockopt(zmq.LAST_ENDPOINT)
         assert isinstance(last, bytes)
         bound = last.rstrip(b"\0").decode().rpartition(":")[2]
         return f"tcp://{self._host}:{bound}" if bound else ""
 
     def connect(self, kind: int, peer: Peer, bytes_max: int) -> zmq.Socket[bytes]:
-        """A socket to another agent's."""
+        """Make a socket connected to another agent's socket."""
         socket = self._socket(kind, bytes_max)
         socket.curve_serverkey = peer.key.encode()
         try:
@@ -196,7 +198,8 @@ class PeerNetwork:
         self._context.destroy(linger=0)
 
     def set_peers(self, peers: Mapping[str, Peer]) -> None:
-        """Listen to these, and let only these listen; those that stay are not disturbed."""
+        """Listen to these agents, and allow only these to listen; unchanged ones are not disturbed.
+        """
         self._known.keys = frozenset(peer.key.encode() for peer in peers.values() if peer.key)
         wanted = {
             name: peer for name, peer in peers.items() if peer.endpoint and len(peer.key) == 40
@@ -228,14 +231,14 @@ class PeerNetwork:
                 self._connect(name, peer)
 
     def publish(self, loads: Iterable[PeerLoad]) -> None:
-        """Tell the others; call it every `interval_s`."""
+        """Send the figures to the others; call it every `interval_s`."""
         data = msgspec.msgpack.encode(_Message(self._name, list(loads)))
         with contextlib.suppress(zmq.Again):
             self._publisher.send(data, zmq.NOBLOCK)
         self._try_silent()
 
     def receive(self) -> int:
-        """Take what has come; how many messages that was."""
+        """Take the messages that have come; return how many there were."""
         now = time.monotonic()
         for count in range(MESSAGES_PER_TURN):
             try:
@@ -253,12 +256,12 @@ class PeerNetwork:
         return MESSAGES_PER_TURN
 
     def loads(self) -> dict[int, PeerLoad]:
-        """The last of each instance, by number, if it is not too old."""
+        """The last load of each instance, by number, if it is not too old."""
         now = time.monotonic()
         self._loads = {number: one for number, one in self._loads.items() if now - one[1] < STALE_S}
         return {number: load for number, (load, _) in self._loads.items()}
 
 
 def interval_s(peers: int) -> float:
-    """How often to publish among so many: each agent reads what all the others write."""
+    """The interval between messages among so many peers: each agent reads all others' messages."""
     return max(0.15, 0.005 * peers)

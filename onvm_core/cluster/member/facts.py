@@ -1,5 +1,5 @@
-"""What a host tells its cluster about itself: plugins, ports, NF hosts, and what is free; coarsely,
-so that it changes seldom.
+"""The facts that a host publishes about itself: plugins, ports, NF hosts, and free resources. They
+are coarse, so that they seldom change.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 CAPACITY_STEP = 0.25
-"""A capacity that differs by a smaller share is the same one."""
+"""Capacities that differ by less than this share count as equal."""
 MEMORY_STEP_MIB = 256
 
 
@@ -49,7 +49,8 @@ def _plugin(package: NfPackage) -> PluginNode:
 
 
 def local_resources(local: ClusterLocalReply, plugins: Sequence[PluginNode]) -> LocalResources:
-    """What there is and what is free: as the manager says, or as far as can be seen from here."""
+    """All resources and the free ones: as the manager reports them, or as far as the agent can see.
+    """
     if local.resources is not None:
         return local.resources
     topology = read_topology()
@@ -78,7 +79,7 @@ def host_facts(
     resources: LocalResources | None,
     is_leaving: bool = False,
 ) -> HostNode:
-    """A host as others are to see it; `local` is None while there is no manager."""
+    """A host as others see it; `local` is None while there is no manager."""
     state = "leaving" if is_leaving else "no_manager" if local is None else "up"
     return HostNode(
         number=1,
@@ -102,7 +103,7 @@ def _version() -> str:
 
 
 def of_cluster(hosts: Iterable[LocalHost]) -> list[LocalHost]:
-    """Those that are the cluster's matter."""
+    """The NF hosts that concern the cluster."""
     return [host for host in hosts if host.state in ("active", "draining")]
 
 
@@ -114,12 +115,12 @@ def instance_facts(
     before: InstancesNode,
     successors: Iterable[tuple[int, int]] = (),
 ) -> InstancesNode:
-    """The NF hosts as others are to see them.
+    """The NF hosts as others see them.
 
     Args:
-        numbers: of all of them, by name.
-        before: what others see now: what has hardly changed stays as it is there.
-        successors: of NF hosts that have moved from here, by numbers.
+        numbers: numbers of all of them, by name.
+        before: the facts that others see now; values that have hardly changed are kept.
+        successors: successors of NF hosts that have moved from here, by numbers.
     """
     plugin_versions = {plugin.service: plugin.plugin_version for plugin in plugins}
     known = {instance.number: instance for instance in before.instances}
@@ -148,8 +149,8 @@ def _instance(
 ) -> InstanceNode:
     """One NF host.
 
-    Its plugin version is that which was installed when it was first seen. A version that is
-    installed later is not what runs.
+    Its plugin version is the version that was installed when it was first seen. A version installed
+    later is not the one that runs.
     """
     return InstanceNode(
         number=number,
@@ -167,7 +168,7 @@ def _instance(
 
 
 def coarse(value: int, before: int) -> int:
-    """Two digits of a value; the one before, when it hardly differs or the new one says nothing."""
+    """A value with two digits; the previous one if it hardly differs or the new one is unknown."""
     if value == 0 or abs(value - before) <= before * CAPACITY_STEP:
         return before
     unit = 10 ** max(len(str(value)) - 2, 0)

@@ -1,15 +1,16 @@
-"""Being a host of the cluster: the name, the node in the election, and the ephemeral nodes.
+"""Membership of a host in the cluster: the name, the node in the election, and the ephemeral nodes.
 
-A name belongs to the agent with the secret whose hash stands beside it. Registering sets the name's
-node again, and its version is the *token* of this registration: every later write of the agent
-checks it, so that of two that think they have the name only the last can still write.
+A name belongs to the agent that has the secret whose hash is stored with it. Registering sets the
+name's node again, and the node's version is the *token* of this registration. Every later write of
+the agent checks the token, so if two agents think that they have the name, only the last can still
+write.
 
 * An agent that was killed and started again takes its old nodes over at once: it has the lock of
-  the same state directory in the same run of the kernel, so the one before is dead.
-* One that finds its nodes held under another state directory or boot waits for that session to end;
-  if it does not, that one lives, and this one is refused.
-* One that slept through its session is told by its next write: its session is gone. If another has
-  registered meanwhile, it is fenced and must end.
+  the same state directory in the same run of the kernel, so its predecessor is dead.
+* An agent that finds its nodes held under another state directory or boot waits for that session to
+  end. If it does not end, the other agent lives, and this one is refused.
+* An agent that slept through its session learns from its next write that the session is gone. If
+  another agent has registered meanwhile, it is fenced and must end.
 
 Threads: one.
 """
@@ -50,10 +51,10 @@ ATTEMPTS = 20
 
 
 class Membership:
-    """One host's.
+    """The membership of one host.
 
     Args:
-        name: of the host.
+        name: name of the host.
         state: its directory, locked.
     """
 
@@ -82,10 +83,10 @@ class Membership:
     # ---- the name ----
 
     def reserve_name(self) -> int:
-        """Make the name ours, if it is free; the host's number.
+        """Take the name, if it is free; return the host's number.
 
         Raises:
-            NameTakenError: it is somebody else's.
+            NameTakenError: another agent has it.
         """
         state = self._state.state
         with self._ensemble.call(f"join as {self.name!r}") as client:
@@ -97,7 +98,7 @@ class Membership:
                     try:
                         client.create(self._name_path, pack(node))
                     except NodeExistsError:
-                        continue  # somebody was quicker
+                        continue  # another agent was quicker
                 if node.proof != state.proof:
                     raise NameTakenError(
                         "expected a free name: another state directory has joined with it; choose "
@@ -151,10 +152,10 @@ class Membership:
 
         Args:
             host: its number, election number and boot are filled in here.
-            should_stop: ends the wait for another's session.
+            should_stop: ends the wait for another session.
 
         Raises:
-            NameTakenError: the name was given to somebody else, or lives elsewhere.
+            NameTakenError: the name was given to another agent, or is in use elsewhere.
             FencedError: the name was taken from us.
             NoEnsembleError: ZooKeeper does not answer.
         """
@@ -198,7 +199,7 @@ class Membership:
 
     def _wait_for_other(self, should_stop: Callable[[], bool]) -> None:
         """Wait until no other session holds our nodes, unless its agent is known to be dead."""
-        # Sessions of other agents may last longer than ours; a minute is the most that the
+        # Sessions of other agents may last longer than ours; a minute is the longest that the
         # servers of `onvm cluster dev` and ZooKeeper's defaults grant.
         deadline = time.monotonic() + 2 * self._ensemble.session_s + 1
         while not should_stop():
@@ -237,11 +238,11 @@ class Membership:
 
     @property
     def is_registered(self) -> bool:
-        """Whether `register` was done, in whatever session."""
+        """True if `register` was done, in any session."""
         return self._token is not None
 
     def fence(self, transaction: Any) -> None:
-        """Let a transaction fail if we are not registered any more."""
+        """Make a transaction fail if this agent is no longer registered."""
         transaction.check(self._name_path, -1 if self._token is None else self._token)
         transaction.check(self.election_path, 0)
 
@@ -251,7 +252,7 @@ class Membership:
         return posixpath.join(self._paths.leader, f"election-{self.election_number:010d}")
 
     def check(self) -> None:
-        """See that the name is still ours.
+        """Check that the name is still ours.
 
         Raises:
             FencedError: it is not.
@@ -266,8 +267,8 @@ class Membership:
             raise self._fenced()
 
     def _is_ours(self, node: NameNode, was_registered: bool) -> bool:
-        # By the run and not by the version: whether a write was done is not known when the
-        # connection is lost in the middle of it.
+        # Compare the run, not the version: when the connection is lost in the middle of a write,
+        # it is not known if the write was done.
         is_held = not was_registered or node.holder == self._run
         return is_held and node.proof == self._state.state.proof
 
@@ -282,11 +283,11 @@ class Membership:
 
     @property
     def applied(self) -> AppliedNode | None:
-        """What others see of the view that the manager has."""
+        """The published record of the view that the manager has."""
         return self._applied
 
     def publish_host(self, node: HostNode) -> bool:
-        """Change what others see of the host; whether it was another than before."""
+        """Publish the facts about the host; return True if they differ from before."""
         node = self._mine(node)
         if node == self._host:
             return False
@@ -295,7 +296,7 @@ class Membership:
         return True
 
     def publish_instances(self, node: InstancesNode) -> bool:
-        """Change what others see of the NF hosts; whether it was another than before."""
+        """Publish the facts about the NF hosts; return True if they differ from before."""
         if node == self._instances:
             return False
         self._write("instances", pack(node))
@@ -303,7 +304,7 @@ class Membership:
         return True
 
     def publish_applied(self, node: AppliedNode) -> bool:
-        """Say which view the manager has; whether it was another than before."""
+        """Publish which view the manager has; return True if it differs from before."""
         if node == self._applied:
             return False
         self._write("applied", pack(node))
@@ -319,7 +320,7 @@ class Membership:
 
 
 def say_goodbye(ensemble: Ensemble, paths: Paths, name: str) -> bool:
-    """Say of a host that it leaves, so that the others do not wait for it; False when it is not
+    """Publish that a host leaves, so that the others do not wait for it; return False if it is not
     there.
     """
     path = posixpath.join(paths.hosts, name)
@@ -334,9 +335,9 @@ def say_goodbye(ensemble: Ensemble, paths: Paths, name: str) -> bool:
 
 
 def remove_host(ensemble: Ensemble, paths: Paths, name: str) -> bool:
-    """Take a host's name and nodes away, whether it lives or not; False when it is unknown.
+    """Remove a host's name and nodes, whether it lives or not; return False if it is unknown.
 
-    An agent that lives under that name is fenced by it.
+    This fences an agent that still runs under that name.
     """
     name_path = posixpath.join(paths.names, name)
     folders = (paths.hosts, paths.instances, paths.applied, paths.draining)

@@ -1,7 +1,7 @@
-"""The agent's side to ZooKeeper: keeps the mirror fresh and what others see of this host right.
+"""The agent's session with ZooKeeper: it keeps the mirror and this host's nodes up to date.
 
-A thread of its own, so that whatever ZooKeeper does, the agent goes on telling its manager what is
-known. It takes *offers* (what the host looks like now) and gives snapshots.
+It has its own thread, so that the agent can serve its manager whatever ZooKeeper does. It takes
+*offers* (the current state of the host) and gives snapshots.
 """
 
 from __future__ import annotations
@@ -49,15 +49,16 @@ COALESCE_S = 0.004
 COALESCE_HOST_S = 0.0003
 BURST_HOST_S = 0.0025
 BURST_S = 1.0
-"""Changes that follow each other within so long are one of many."""
+"""Changes that follow each other within this time are handled together."""
 COALESCE_MAX_S = 0.5
 APPLIED_HOST_S = 0.005
-"""All hosts follow a change, and each writes down that it has: at most once in so long for each
-host that there is."""
+"""All hosts follow a change, and each publishes that it has. It does so at most once in this time,
+multiplied by the number of hosts.
+"""
 
 
 class Offer(msgspec.Struct, frozen=True, kw_only=True):
-    """A host as it is now."""
+    """The current state of a host."""
 
     host: HostNode
     plugins: list[PluginNode]
@@ -74,9 +75,9 @@ class SessionThread:
 
     Attributes:
         snapshot: the last one; None at first.
-        numbers: of this host's NF hosts, by name.
-        absences: how often the connection was lost and found again.
-        failure: why it has ended by itself; the agent must end, too.
+        numbers: numbers of this host's NF hosts, by name.
+        absences: number of times that the connection was lost and restored.
+        failure: the reason why it has ended by itself; the agent must end, too.
     """
 
     def __init__(
@@ -103,7 +104,7 @@ class SessionThread:
         self._complaint = ""
         self._read_at_s = 0.0
         self._read_s = 0.0
-        """How long reading took last; where that is long, more changes are taken at once."""
+        """Duration of the last read; where that is long, more changes are taken at once."""
         self.membership = Membership(ensemble, paths, name, state)
         self.mirror = Mirror(ensemble, cluster, paths, self._woken.set)
         self._numbers = NumberSource(ensemble, paths, INSTANCES, HOST_MAX, self._used_numbers)
@@ -117,25 +118,25 @@ class SessionThread:
     # ---- called by others ----
 
     def offer(self, offer: Offer) -> None:
-        """The host looks like this now."""
+        """Offer the current state of the host."""
         if offer != self._offer:
             self._offer = offer
             self._woken.set()
 
     def offer_applied(self, node: AppliedNode) -> None:
-        """The manager has this view now."""
+        """Record the view that the manager has now."""
         if node != self._applied:
             self._applied = node
             self._woken.set()
 
     def look_again(self) -> None:
-        """Something in the state directory is to be published."""
+        """Publish a change in the state directory."""
         self._woken.set()
 
     @property
     def may_decide(self) -> bool:
-        """Whether this agent is connected and registered in this session, so that what it decides
-        counts.
+        """True if this agent is connected and registered in this session, so that its decisions
+        count.
         """
         return (
             self._ensemble.is_connected
@@ -144,7 +145,7 @@ class SessionThread:
         )
 
     def begin_stop(self) -> None:
-        """Let the thread end when it can; one that waits for ZooKeeper cannot."""
+        """Ask the thread to end as soon as it can; while it waits for ZooKeeper it cannot."""
         self._is_stopping.set()
         self._woken.set()
 
@@ -162,7 +163,7 @@ class SessionThread:
     # ---- the thread ----
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def _run_thread(self) -> None:
@@ -186,7 +187,7 @@ class SessionThread:
                 self._complain(error)
                 self._retry()
             except ClusterError as error:
-                # A conflict: our nodes are not as we left them. `check` says if they are ours.
+                # A conflict: our nodes have been changed. `check` tells if they are ours.
                 self._complain(error)
                 if isinstance(error, ConflictError):
                     self._session = None
@@ -232,16 +233,16 @@ class SessionThread:
             self._notify()
         if self.membership.name not in self.mirror.snapshot.hosts:
             self.membership.check()
-            self._session = None  # somebody has deleted our node
+            self._session = None  # another process has deleted our node
             self._woken.set()
             return
         self._publish(offer)
 
     def _coalesce_s(self, hosts: int) -> float:
-        """How long to wait for more changes: shortly for one alone, longer for one of many.
+        """The time to wait for more changes: short for a single change, longer for one of many.
 
-        Every change costs every host something, so that what many hosts do at once, like joining,
-        costs the cluster the square of their number.
+        Every change costs every host something. An action that many hosts take at once, such as
+        joining, therefore costs the cluster the square of their number.
         """
         is_burst = time.monotonic() - self._read_at_s < BURST_S
         wait_s = COALESCE_S + hosts * (BURST_HOST_S if is_burst else COALESCE_HOST_S)

@@ -1,8 +1,8 @@
-"""What an agent keeps on its host: who it is, and what it had begun.
+"""The state that an agent keeps on its host: its identity, and its unfinished work.
 
-The state directory makes a name ours: it holds the secret whose hash stands beside the name in
-ZooKeeper, and a lock that lets one agent at a time have it. An agent that was killed finds here the
-numbers of its NF hosts and the requests on which it was working.
+The state directory gives an agent its name: it contains the secret whose hash is stored with the
+name in ZooKeeper, and a lock that admits one agent at a time. An agent that was killed finds here
+the numbers of its NF hosts and the requests on which it was working.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ __all__ = ["AgentState", "Connection", "StateDirectory", "read_state", "state_di
 
 FILE = "agent.json"
 SUCCESSORS_S = 600.0
-"""Longer than any packet or view of another host still names an NF host that has moved."""
+"""Longer than any packet or view of another host names an NF host that has moved."""
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Connection(msgspec.Struct, frozen=True, kw_only=True):
-    """How to reach the cluster; paths are absolute. No secret is in it."""
+    """The way to reach the cluster; paths are absolute. It contains no secret."""
 
     ensemble: str
     cluster: str
@@ -53,29 +53,30 @@ class AgentState(msgspec.Struct, kw_only=True):
     cluster_id: str = ""
     name: str = ""
     address: str = ""
-    """On the data network."""
+    """Address on the data network."""
     numbers: dict[str, int] = {}
-    """Of NF hosts, by the name of their first instance."""
+    """Numbers of NF hosts, by the name of their first instance."""
     started: dict[str, str] = {}
-    """Instance by the request for which it was started, until that is told to the cluster."""
+    """Instance by the request for which it was started, until the cluster knows of it."""
     successors: dict[int, tuple[int, float]] = {}
-    """Of NF hosts that have moved from here, by number: which has their state, and since when, in
-    seconds since 1970."""
+    """For NF hosts that have moved from here, by number: the NF host that has their state, and the
+    time of the move, in seconds since 1970.
+    """
 
     @classmethod
     def make(cls) -> AgentState:
-        """Of a new agent."""
+        """The state of a new agent."""
         public, secret = zmq.curve_keypair()
         return cls(secret=secrets.token_hex(32), key=public.decode(), key_secret=secret.decode())
 
     @property
     def proof(self) -> str:
-        """What others may know of the secret."""
+        """The hash of the secret, which others may know."""
         return hashlib.sha256(self.secret.encode()).hexdigest()
 
 
 def state_directory(manager: str) -> Path:
-    """Where the agent of a manager keeps its state: below ``$ONVM_STATE_DIR``, /var/lib/onvm for
+    """The state directory of a manager's agent: below ``$ONVM_STATE_DIR``, /var/lib/onvm for
     root, ``$XDG_STATE_HOME/onvm`` or ~/.local/state/onvm.
     """
     base = os.environ.get("ONVM_STATE_DIR")
@@ -88,7 +89,7 @@ def state_directory(manager: str) -> Path:
 class StateDirectory:
     """An agent's directory while it runs; a context manager that holds the lock.
 
-    Threads: any may change a field of `state` that is its own, and `save`.
+    Threads: any thread may change the fields of `state` that belong to it, and call `save`.
 
     Raises:
         ConfigError: another agent runs with it, others may read it, or it is damaged.
@@ -136,23 +137,23 @@ class StateDirectory:
         self.close()
 
     def close(self) -> None:
-        """Let another agent have it."""
+        """Release the lock, so that another agent can have it."""
         os.close(self._fd)
 
     def forget(self) -> None:
-        """Be of no cluster any more; the keys stay."""
+        """Leave the cluster; the keys stay."""
         old = self.state
         self.state = AgentState(secret=old.secret, key=old.key, key_secret=old.key_secret)
         self.save()
 
     def successors(self) -> list[tuple[int, int]]:
-        """NF hosts that have moved from here not long ago, and which have their state."""
+        """NF hosts that have moved from here recently, and the NF hosts that have their state."""
         return [
             (number, successor) for number, (successor, _) in sorted(self.state.successors.items())
         ]
 
     def add_successor(self, number: int, successor: int) -> None:
-        """Keep which NF host has the state of another, and drop those of long ago."""
+        """Record which NF host has the state of another, and drop records of long ago."""
         now = time.time()
         self.state.successors = {
             **{one: at for one, at in self.state.successors.items() if now - at[1] < SUCCESSORS_S},
@@ -161,7 +162,7 @@ class StateDirectory:
         self.save()
 
     def save(self) -> None:
-        """Write the state, whole or not at all."""
+        """Write the state, completely or not at all."""
         with self._saving:
             write_private(self.folder / FILE, self.state)
 
@@ -169,8 +170,9 @@ class StateDirectory:
     def boot(self) -> str:
         """This directory in this run of this kernel.
 
-        An agent that finds its own name taken under the same value knows that who had it is dead,
-        for it holds the lock; under another value it may be a copy that lives elsewhere.
+        An agent that finds its own name taken under the same value knows that the former owner is
+        dead, because the agent now holds the lock. Under another value, the owner may be a copy
+        that lives elsewhere.
         """
         status = self.folder.stat()
         boot = BOOT_ID.read_text(encoding="ascii").strip()
@@ -178,7 +180,7 @@ class StateDirectory:
 
 
 def read_state(folder: Path) -> AgentState | None:
-    """What an agent has kept; None when there is nothing.
+    """The state that an agent has kept; None if there is none.
 
     Raises:
         ConfigError: others may read it, or it is damaged.

@@ -1,1 +1,1 @@
-"""How many instances a service has in the cluster, and on which hosts."""
+"""The number of instances of a service in the cluster, and the choice of their hosts."""

@@ -1,8 +1,9 @@
-"""How many instances of each service the cluster has: asked by its leader, answered by policies.
+"""The number of instances of each service in the cluster: the leader asks, the policies answer.
 
 The policies are those of one host (hook `onvm_scaling_policies`); here they see the instances of
-all hosts, as the agents tell each other. What one wants becomes requests in the queue: one for each
-instance more, with the host of the busiest first, or for one instance less, the idlest.
+all hosts, as the agents report them to each other. A policy's wish becomes requests in the queue:
+one for each additional instance, with the host of the busiest first, or one for the end of the
+idlest instance.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ INTERVAL_S = 0.1
 
 
 def as_load(load: PeerLoad, seconds: float) -> Load:
-    """What a policy gets of an instance elsewhere."""
+    """The load of an instance elsewhere, in the form that a policy gets."""
     utilisation = load.utilisation or 0.0
     packets = int(utilisation * load.capacity_pps * seconds)
     return Load(
@@ -54,7 +55,7 @@ def as_load(load: PeerLoad, seconds: float) -> Load:
 
 
 class _Service:
-    """What is remembered of one service."""
+    """The state kept for one service."""
 
     def __init__(self, node: ServiceNode) -> None:
         self.node = node
@@ -73,11 +74,11 @@ class _Service:
 
 
 class ClusterAutoscaler:
-    """Of the leader; keeps nothing that the next leader would miss.
+    """The leader's autoscaler; it keeps nothing that the next leader would miss.
 
     Args:
-        fence: lets a request fail if we do not lead any more.
-        loads: of all instances, by number.
+        fence: makes a request fail if this agent no longer leads.
+        loads: loads of all instances, by number.
     """
 
     def __init__(
@@ -91,10 +92,10 @@ class ClusterAutoscaler:
         self._count = 0
 
     def turn(self, snapshot: Snapshot, election_number: int) -> None:
-        """Look at all services, and ask for what their policies want.
+        """Check all services, and request the numbers that their policies want.
 
         Raises:
-            ClusterError: we do not lead any more, or ZooKeeper does not answer.
+            ClusterError: this agent no longer leads, or ZooKeeper does not answer.
         """
         for name in self._services.keys() - snapshot.services.keys():
             del self._services[name]
@@ -179,7 +180,7 @@ def _is_there(snapshot: Snapshot, host: str) -> bool:
 
 
 def _busiest(running: list[tuple[str, InstanceNode]], loads: Mapping[int, PeerLoad]) -> list[str]:
-    """Hosts, that of the busiest instance first."""
+    """Hosts; the host of the busiest instance comes first."""
     ranked = sorted(running, key=lambda one: _idleness(one[1], loads), reverse=True)
     return list(dict.fromkeys(host for host, _ in ranked))
 

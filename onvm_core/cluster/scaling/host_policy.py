@@ -1,14 +1,14 @@
-"""Which host gets a new instance: pure functions of the request and the cluster.
+"""The choice of the host for a new instance: pure functions of the request and the cluster.
 
 The rule of onvm, ``locality``:
 
 1. the host of the overloaded instance, if it has what the NF needs;
-2. else, of the hosts that already run the service, the one with most free;
-3. else the host with most free.
+2. else, of the hosts that already run the service, the one with the most free resources;
+3. else the host with the most free resources.
 
-Every agent asks it for every request and gets the same answer from the same snapshot; the one that
-is named takes the request. Hosts can serve that are up, do not drain, have the cluster's version of
-the NF, enough free cores and memory, and have not refused this request.
+Every agent evaluates the rule for every request and gets the same answer from the same snapshot;
+the agent of the chosen host takes the request. A host can serve if it is up, does not drain, has
+the cluster's version of the NF and enough free cores and memory, and has not refused this request.
 
 Other rules come through the hook `onvm_host_policies`.
 """
@@ -33,7 +33,7 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     """A host that can serve a request.
 
     Attributes:
-        instances: of the service, that serve there.
+        instances: number of instances of the service that serve there.
     """
 
     name: str
@@ -44,15 +44,15 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def most_free(self) -> tuple[float, int]:
-        """What there is most of comes first."""
+        """Sort key: the candidate with the most free resources comes first."""
         return -self.free_cores, -self.free_memory_mib
 
 
 class HostPolicy(Protocol):
-    """Made without arguments; keeps nothing between two calls."""
+    """Made without arguments; keeps no state between two calls."""
 
     def order(self, request: RequestNode, candidates: Sequence[Candidate]) -> Sequence[str]:
-        """Names of candidates, best first; those left out do not get it.
+        """Names of candidates, best first; hosts that are left out do not get it.
 
         Args:
             candidates: by name.
@@ -60,7 +60,7 @@ class HostPolicy(Protocol):
 
 
 class Choice(msgspec.Struct, frozen=True):
-    """Which host is to serve a request, if any, and why."""
+    """The host chosen to serve a request, if any, and the reason."""
 
     host: str | None
     plugin: PluginNode | None
@@ -68,7 +68,7 @@ class Choice(msgspec.Struct, frozen=True):
 
 
 class Locality:
-    """Own host, then hosts that run the service, then the one with most free."""
+    """The request's own host, then hosts that run the service, then the one with the most free."""
 
     def order(self, request: RequestNode, candidates: Sequence[Candidate]) -> Sequence[str]:
         """See `HostPolicy`."""
@@ -80,7 +80,7 @@ class Locality:
 
 
 class MostFree:
-    """The host with most free, wherever the service runs."""
+    """The host with the most free resources, wherever the service runs."""
 
     def order(self, request: RequestNode, candidates: Sequence[Candidate]) -> Sequence[str]:
         """See `HostPolicy`."""
@@ -88,7 +88,7 @@ class MostFree:
 
 
 def candidates(request: RequestNode, snapshot: Snapshot) -> tuple[list[Candidate], dict[str, str]]:
-    """Hosts that can serve it, by name; and of the others, why they cannot."""
+    """Hosts that can serve it, by name; and for the others, the reason why they cannot."""
     plugin_version = plugin_versions(snapshot).get(request.service)
     able: list[Candidate] = []
     unable: dict[str, str] = {}
@@ -127,7 +127,7 @@ def candidates(request: RequestNode, snapshot: Snapshot) -> tuple[list[Candidate
 
 
 def choose(request: RequestNode, snapshot: Snapshot, policy: HostPolicy) -> Choice:
-    """The host that is to serve a request."""
+    """The host that should serve a request."""
     if request.stop:
         return _stop(request, snapshot)
     able, unable = candidates(request, snapshot)
@@ -140,7 +140,7 @@ def choose(request: RequestNode, snapshot: Snapshot, policy: HostPolicy) -> Choi
 
 
 def _stop(request: RequestNode, snapshot: Snapshot) -> Choice:
-    """An instance ends where it is."""
+    """Choose the host where the instance runs, for a request to end it."""
     for name in request.preferred:
         has = snapshot.instances.get(name)
         if has is not None and any(one.name == request.stop for one in has.instances):

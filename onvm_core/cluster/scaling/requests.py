@@ -1,13 +1,13 @@
-"""The queue of scale requests: put, take, and what became of each.
+"""The queue of scale requests, and their outcomes.
 
-The nodes are those of kazoo's LockingQueue: ``entries`` in their order, and for each that somebody
-works on an ephemeral node in ``taken``, which goes with the taker's session, so that another can
-take it over. Unlike LockingQueue's consumers, which get whatever comes first, an agent takes the
-entry that it is to serve, so that one which no host can serve holds up no other.
+The nodes are those of kazoo's LockingQueue: ``entries`` in their order, and for each one that a
+host works on an ephemeral node in ``taken``, which disappears with that host's session, so that
+another host can take it over. LockingQueue's consumers get the first entry. An agent takes the
+entry that it should serve, so a request that no host can serve does not block the others.
 
-Each request has an *outcome*, under its idempotency key. It is made with the request and says in
-the end which host has served it. All steps are transactions that check the taker's registration: a
-step of an agent that was cut off or frozen, and replaced, fails as a whole.
+Each request has an *outcome*, under its idempotency key. It is made with the request and, in the
+end, names the host that has served it. All steps are transactions that check the taker's
+registration: a step of an agent that was cut off or frozen, and replaced, fails as a whole.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ Fence = Callable[[Any], None]
 
 
 class Taken(msgspec.Struct, frozen=True):
-    """An entry that we work on."""
+    """An entry that this agent works on."""
 
     entry: str
     version: int
@@ -48,10 +48,10 @@ class Taken(msgspec.Struct, frozen=True):
 
 
 class RequestQueue:
-    """One cluster's.
+    """The queue of one cluster.
 
     Args:
-        name: of the host that takes; "" for one that only looks and puts.
+        name: name of the host that takes requests; "" for a client that only looks and puts.
     """
 
     def __init__(self, ensemble: Ensemble, paths: Paths, name: str = "") -> None:
@@ -69,14 +69,14 @@ class RequestQueue:
         return posixpath.join(self._paths.outcomes, key)
 
     def put(self, request: RequestNode, fence: Fence = lambda _: None) -> bool:
-        """Put a request into the queue; False when there was one with its key.
+        """Put a request into the queue; return False if one with its key exists.
 
         Args:
-            fence: adds to the transaction what must hold.
+            fence: adds the conditions to the transaction.
 
         Raises:
             ConflictError: the fence does not hold.
-            NoEnsembleError: it is not known whether it was done; do it again.
+            NoEnsembleError: it is not known whether it was done; try again.
         """
         check_name(request.key, "--key")
         outcome = OutcomeNode(
@@ -101,7 +101,7 @@ class RequestQueue:
         return True
 
     def take(self, entry: str, fence: Fence) -> Taken | None:
-        """Work on an entry; None when another host does, or it is done.
+        """Work on an entry; None if another host works on it, or it is done.
 
         Raises:
             ConflictError: the fence does not hold.
@@ -117,8 +117,8 @@ class RequestQueue:
             owner = self._owner(entry)
             if owner == "other":
                 return None
-            # Ours already: a transaction may be done though its answer was lost. Or that of the
-            # agent before us, which can do nothing any more, for we have its name.
+            # Ours already: a transaction may be done though its answer was lost. Or it is that of
+            # the agent before us, which can do nothing any more, because we have its name.
             if owner == "stale" and not self._lock_entry(entry, stat.version, fence, is_stale=True):
                 return None
         return Taken(entry, stat.version, request)
@@ -140,7 +140,7 @@ class RequestQueue:
         return True
 
     def _owner(self, entry: str) -> str:
-        """Whose an entry is: mine, stale (of this host's last session), or another's."""
+        """The owner of an entry: mine, stale (of this host's last session), or another's."""
         with self._ensemble.call(f"take {entry}") as client:
             try:
                 name, stat = client.get(self._lock(entry))
@@ -151,10 +151,10 @@ class RequestQueue:
         return "stale" if name.decode(errors="replace") == self._name != "" else "other"
 
     def done(self, taken: Taken, host: str, instance: str, why: str, fence: Fence) -> None:
-        """It is served; the entry is gone and the outcome says by whom.
+        """Record that it is served; the entry is removed and the outcome names the host.
 
         Raises:
-            ConflictError: it was not ours any more; nothing was changed.
+            ConflictError: it was no longer ours; nothing was changed.
         """
         request = taken.request
         outcome = OutcomeNode(
@@ -179,7 +179,7 @@ class RequestQueue:
         self._ensemble.commit(f"end {taken.request.key}", build)
 
     def expire(self, entry: str, why: str, fence: Fence) -> OutcomeNode | None:
-        """End a request whose time is over; None when somebody works on it, or has just ended it.
+        """End a request whose time is over; None if a host works on it, or has just ended it.
 
         Raises:
             ConflictError: the fence does not hold.
@@ -200,7 +200,7 @@ class RequestQueue:
         return outcome
 
     def refuse(self, taken: Taken, host: str, why: str, fence: Fence) -> None:
-        """We tried and could not: let another host do it."""
+        """Record that this host has tried and failed: another host may serve it."""
         request = msgspec.structs.replace(
             taken.request, refused={**taken.request.refused, host: why}
         )
@@ -213,7 +213,7 @@ class RequestQueue:
         self._ensemble.commit(f"refuse {request.key}", build)
 
     def release(self, taken: Taken) -> None:
-        """Work on it no more; another host may take it."""
+        """Stop working on it; another host may take it."""
         with self._ensemble.call(f"release {taken.entry}") as client:
             try:
                 client.delete(self._lock(taken.entry))
@@ -221,7 +221,7 @@ class RequestQueue:
                 return
 
     def outcome(self, key: str) -> OutcomeNode | None:
-        """What has become of a request; None when it is not known (any more)."""
+        """The outcome of a request; None if it is not known (any more)."""
         with self._ensemble.call(f"look for {key}") as client:
             try:
                 data, _ = client.get(self._outcome(key))
@@ -233,7 +233,7 @@ class RequestQueue:
             raise ClusterError(f"outcome {key} is damaged: {error}") from None
 
     def entry_of(self, key: str) -> str | None:
-        """The entry of a request; None when it is not in the queue."""
+        """The entry of a request; None if it is not in the queue."""
         return next((name for name, one in self.waiting().items() if one.key == key), None)
 
     def waiting(self) -> dict[str, RequestNode]:
@@ -248,7 +248,7 @@ class RequestQueue:
         return found
 
     def outcomes(self) -> dict[str, OutcomeNode]:
-        """All that are kept, by key, in the order in which they were made."""
+        """All outcomes that are kept, by key, in the order in which they were made."""
         found = {}
         with self._ensemble.call("read the outcomes") as client:
             keys = client.get_children(self._paths.outcomes)

@@ -1,21 +1,23 @@
-"""What an agent does about scale requests: serve those that are its own, and lead when it leads.
+"""The scaler of an agent: it serves the scale requests meant for its host, and leads when it is
+elected.
 
-*Serving*: of each request in the queue it computes who is to serve it (`host_policy`). If that is
-this host, it takes the request, writes down the instance's name, starts it, waits until it serves,
-and ends the request. A name that was written down makes this safe to be cut anywhere:
+*Serving*: for each request in the queue it computes which host should serve it (`host_policy`). If
+that is this host, it takes the request, records the instance's name, starts it, waits until it
+serves, and ends the request. The recorded name makes it safe to interrupt this at any point:
 
-* killed or cut off before the end: the entry is free again when the session ends. The agent that
-  comes back looks at its notes: if the request is still open it goes on with the instance that it
-  had started; if another host has served it, the instance here is stopped.
-* frozen, and woken when another has served it: ending fails, and the instance here is stopped.
+* killed or cut off before the end: the entry is free again when the session ends. The restarted
+  agent reads its record: if the request is still open, it continues with the instance that it had
+  started; if another host has served it, the instance here is stopped.
+* frozen, and resumed when another host has served it: ending fails, and the instance here is
+  stopped.
 
-So each request ends with one instance, whichever agents die meanwhile.
+So each request ends with one instance, no matter which agents die meanwhile.
 
 *Leading*: the host with the lowest election number ends requests whose time is over, removes old
 outcomes, and asks the scaling policies of the services (`autoscaler`). Each of its writes checks
 its election node, so decisions of a former leader have no effect.
 
-Threads: one of its own.
+Threads: it has its own.
 """
 
 from __future__ import annotations
@@ -46,7 +48,7 @@ log = logging.getLogger("onvm.cluster.scale")
 
 TURN_S = 0.1
 IDLE_S = 0.5
-"""Where there is nothing to do: no request, and another leads."""
+"""Interval of its turns when it has nothing to do: no request, and another host leads."""
 START_TIMEOUT_S = 20.0
 POLL_S = 0.02
 KEPT_S = 3600.0
@@ -56,7 +58,7 @@ NUMBER = re.compile(r"(.+)-(\d+)")
 
 
 def is_leader(snapshot: Snapshot, name: str) -> bool:
-    """Whether a host has the lowest election number of all."""
+    """True if a host has the lowest election number of all."""
     numbers = [host.election_number for host in snapshot.hosts.values()]
     return name in snapshot.hosts and snapshot.hosts[name].election_number == min(numbers)
 
@@ -65,11 +67,11 @@ class Scaler:
     """Runs until `stop`.
 
     Args:
-        link: to the manager; closed here.
+        link: link to the manager; closed here.
         loads: gives the load of all instances, by number.
 
     Attributes:
-        served: requests that this agent has served.
+        served: number of requests that this agent has served.
     """
 
     def __init__(
@@ -99,35 +101,35 @@ class Scaler:
 
     @property
     def name_of_host(self) -> str:
-        """This host."""
+        """The name of this host."""
         return self._membership.name
 
     def begin_stop(self) -> None:
-        """Let the thread end when it can; one that waits for ZooKeeper cannot."""
+        """Ask the thread to end as soon as it can; while it waits for ZooKeeper it cannot."""
         self._is_stopping.set()
         self._woken.set()
 
     def wake(self) -> None:
-        """There is another snapshot; called by the session thread."""
+        """Take another snapshot; called by the session thread."""
         snapshot = self._session_thread.snapshot
         if snapshot is not None and snapshot.requests is not self._requests:
             self._requests = snapshot.requests  # the same object as long as none comes or goes
             self._woken.set()
 
     def stop(self) -> None:
-        """End the thread; what it had begun the next agent ends."""
+        """End the thread; the next agent completes its unfinished work."""
         self.begin_stop()
         if self._thread.is_alive():
             self._thread.join()
         self._link.close()
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     @property
     def has_failed(self) -> bool:
-        """Whether it has ended by itself."""
+        """True if it has ended by itself."""
         return not self._is_stopping.is_set() and not self._thread.is_alive()
 
     def _run_thread(self) -> None:
@@ -143,7 +145,7 @@ class Scaler:
                 if self._leads(snapshot):
                     self._lead(snapshot)
             except OnvmError as error:
-                # Cut off, or not registered any more: the session thread sees to that.
+                # Cut off, or no longer registered: the session thread handles that.
                 if str(error) != self._complaint:
                     self._complaint = str(error)
                     log.warning("%s", error)
@@ -167,7 +169,7 @@ class Scaler:
     def _choose(self, request: RequestNode, snapshot: Snapshot) -> Choice:
         try:
             policy = self._policy(request.placement)
-        except OnvmError as error:  # it is installed elsewhere, perhaps
+        except OnvmError as error:  # it may be installed elsewhere
             return Choice(None, None, str(error))
         return choose(request, snapshot, policy)
 
@@ -177,7 +179,7 @@ class Scaler:
                 return
             if request.deadline < time.time():
                 continue
-            # Computed each time: the instance for the request before has taken its share.
+            # Computed each time: the instance for the previous request has taken its share.
             choice = self._choose(request, self._session_thread.snapshot or snapshot)
             if choice.host != self.name_of_host:
                 continue
@@ -226,10 +228,11 @@ class Scaler:
         return f"{nf}-{number}"
 
     def _start(self, nf: str, instance: str) -> str:
-        """Start an instance, if it does not run, and wait until it serves; "" or why it does not.
+        """Start an instance, if it does not run, and wait until it serves; return "", or the reason
+        why it does not.
 
         Raises:
-            ClusterError: the agent is to end.
+            ClusterError: the agent must end.
         """
         match = NUMBER.fullmatch(instance)
         assert match is not None
@@ -268,7 +271,7 @@ class Scaler:
         try:
             self.queue.done(taken, self.name_of_host, instance, why, self._membership.fence)
         except ConflictError:
-            # Not ours any more. What we have started is looked at again when we are registered.
+            # No longer ours. The instance that we started is checked when we are registered again.
             log.warning("%s: another has taken it over", key)
             return
         self.served += 1
@@ -279,7 +282,7 @@ class Scaler:
             self._state.save()
 
     def _undo(self, key: str, instance: str) -> None:
-        """Stop an instance that is not asked for, or no longer."""
+        """Stop an instance that is not requested, or no longer."""
         try:
             if self._is_launched(instance):
                 self._link.stop(instance)
@@ -289,7 +292,8 @@ class Scaler:
         self._note_done(key)
 
     def _finish_started(self) -> None:
-        """End what an agent before us, or we before we were cut off, had begun."""
+        """Complete work that was begun by an earlier agent, or by this one before it was cut off.
+        """
         for key, instance in list(self._state.state.started.items()):
             outcome = self.queue.outcome(key)
             if outcome is None or (outcome.host, outcome.instance) == (self.name_of_host, instance):
@@ -304,7 +308,7 @@ class Scaler:
         entry = self.queue.entry_of(key)
         taken = None if entry is None else self.queue.take(entry, self._membership.fence)
         if taken is None:
-            return  # another works on it; what comes of it decides
+            return  # another host works on it; its outcome decides
         match = NUMBER.fullmatch(instance)
         assert match is not None
         self._start_one(taken, match[1], "begun before")

@@ -1,9 +1,10 @@
-"""What is wanted of the cluster: chains, and how services scale. Versioned, with history.
+"""The desired state of the cluster: chains, and how services scale. Versioned, with history.
 
-Each has a *revision* of its own that grows by one with each change; every revision is kept, so that
-one can see who broke what, and go back. A change names the revision that it saw (or none, for "as
-it is now"); if another came in between, it fails and nothing is changed. A definition that is
-removed leaves a revision that says so; one of that name made later goes on counting.
+Each definition has its own *revision*, which grows by one with each change. Every revision is kept,
+so that users can see who changed what, and go back. A change names the revision that it saw (or
+none, for "as it is now"); if another change came first, it fails and nothing is changed. A removed
+definition leaves a revision that records the removal; a later definition of that name continues the
+count.
 """
 
 from __future__ import annotations
@@ -35,27 +36,27 @@ __all__ = ["Chains", "Revision", "Services", "check_chain"]
 
 ATTEMPTS = 20
 SERVICES_MAX = 8
-"""Of a chain: NF hosts that NSH's fixed context names."""
+"""Limit for a chain: NF hosts that fit into NSH's fixed context headers."""
 KEPT = 100
-"""Revisions of one definition."""
+"""Number of revisions kept of one definition."""
 
 NodeT = TypeVar("NodeT", ChainNode, ServiceNode)
 
 
 class Revision(msgspec.Struct, frozen=True, kw_only=True):
-    """One revision; `definition` is None where it was removed."""
+    """One revision; `definition` is None if it was removed."""
 
     revision: int
     time: float
     """Seconds since 1970."""
     by: str
     what: str
-    """added, changed, removed, or rolled back to which."""
+    """added, changed, removed, or rolled back with the target revision."""
     definition: dict[str, Any] | None
 
 
 class _Record(msgspec.Struct, frozen=True, kw_only=True):
-    """As it stands in the tree."""
+    """A revision as it is stored in the tree."""
 
     format: int
     time: float
@@ -81,7 +82,7 @@ class _Definitions(Generic[NodeT]):
         self._history = history
 
     def get(self, name: str) -> NodeT | None:
-        """The definition as it is now; None when there is none.
+        """The definition as it is now; None if there is none.
 
         Raises:
             ConfigError: it is damaged.
@@ -106,10 +107,10 @@ class _Definitions(Generic[NodeT]):
             ) from None
 
     def put(self, name: str, node: NodeT, by: str, what: str = "") -> NodeT:
-        """Add it, or change it. `node.revision` is that which was seen before, plus one.
+        """Add it, or change it. `node.revision` is the revision that was seen before, plus one.
 
         Raises:
-            ConflictError: there is another one by now; nothing was changed.
+            ConflictError: there is already another revision; nothing was changed.
         """
         check_name(name, self.noun)
         path = posixpath.join(self._folder, name)
@@ -117,7 +118,7 @@ class _Definitions(Generic[NodeT]):
             try:
                 known = self._read(client, name)
                 version = None if known is None else known[1]
-            except ConfigError:  # damaged: what replaces it need not know it
+            except ConfigError:  # damaged: its replacement need not know it
                 known, version = None, client.exists(path).version
             last = self._last(client, name)
         if node.revision != last + 1:
@@ -138,10 +139,10 @@ class _Definitions(Generic[NodeT]):
         return node
 
     def remove(self, name: str, by: str) -> bool:
-        """Remove it; False when there is none.
+        """Remove it; return False if there is none.
 
         Raises:
-            ConflictError: somebody has changed it meanwhile.
+            ConflictError: another process has changed it meanwhile.
         """
         path = posixpath.join(self._folder, name)
         with self._ensemble.call(f"remove {self.noun} {name!r}") as client:
@@ -175,7 +176,7 @@ class _Definitions(Generic[NodeT]):
                     try:
                         client.delete(self._revision_path(name, number))
                     except NoNodeError:
-                        continue  # another command did
+                        continue  # another command did it
 
     def _record(
         self, transaction: Any, name: str, revision: int, by: str, what: str, node: NodeT | None
@@ -199,7 +200,7 @@ class _Definitions(Generic[NodeT]):
         return max(self._numbers(client, name), default=0)
 
     def last(self, name: str) -> int:
-        """The newest revision; 0 when there was never one."""
+        """The newest revision; 0 if there never was one."""
         with self._ensemble.call(f"read {self.noun} {name!r}") as client:
             return self._last(client, name)
 
@@ -207,7 +208,7 @@ class _Definitions(Generic[NodeT]):
         """All revisions that are kept, oldest first.
 
         Raises:
-            ConfigError: there was never one of that name.
+            ConfigError: there never was one of that name.
         """
         revisions = []
         with self._ensemble.call(f"read the history of {self.noun} {name!r}") as client:
@@ -240,10 +241,10 @@ class _Definitions(Generic[NodeT]):
         return revisions
 
     def rollback(self, name: str, revision: int, by: str) -> NodeT:
-        """Make it what it was at a revision, as a new revision.
+        """Restore the definition of an earlier revision, as a new revision.
 
         Raises:
-            ConfigError: that one is not kept, or says that it was removed.
+            ConfigError: that revision is not kept, or records a removal.
         """
         with self._ensemble.call(f"roll {self.noun} {name!r} back") as client:
             try:
@@ -285,7 +286,7 @@ class Chains(_Definitions[ChainNode]):
         self._paths = paths
 
     def new_number(self) -> int:
-        """For a chain that has none yet."""
+        """The definition of a chain that does not exist yet."""
 
         def used() -> set[int]:
             numbers = set()
@@ -312,10 +313,10 @@ class Services(_Definitions[ServiceNode]):
 
 
 def check_chain(snapshot: Snapshot, node: ChainNode) -> None:
-    """See that a chain can be.
+    """Check that a chain is possible.
 
     Raises:
-        ConfigError: a host is not there, has no such port, or no host has an NF for a service.
+        ConfigError: a host does not exist or lacks the port, or no host has an NF for a service.
     """
     for option, end in (("--in", node.near), ("--out", node.far)):
         host = snapshot.hosts.get(end.host)

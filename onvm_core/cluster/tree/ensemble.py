@@ -1,20 +1,20 @@
-"""The connection to ZooKeeper: who we are there, what its states mean, and errors as one line.
+"""The connection to ZooKeeper: our user, its states, and errors as one line.
 
 A session is CONNECTED, SUSPENDED or LOST, as kazoo names them:
 
 * SUSPENDED: no server answers. The session may still live, so our ephemeral nodes may still stand.
-  The agent goes on with what is known and decides nothing: it gives out no number, makes and takes
-  no request, and does not lead.
+  The agent continues with the known state and decides nothing: it gives out no number, makes and
+  takes no request, and does not lead.
 * LOST: the session is gone, and all our ephemeral nodes with it. kazoo makes a new one when it can;
   then the agent registers again, with a new node in the election. Writes of a former leader fail,
-  because each of them checks that the old election node is there.
-* CONNECTED after one of them: watches are gone, everything is read again.
+  because each of them checks that the old election node still exists.
+* CONNECTED after one of them: watches are gone, and everything is read again.
 
 kazoo gives up for good when a server closes the connection while SASL is negotiated. A server that
 is just dying does the same, so `revive` begins a new session then, a second later.
 
-Threads: `KazooClient` may be used by any. Listeners are called by kazoo's threads and must only
-make a note.
+Threads: any thread may use `KazooClient`. Listeners are called by kazoo's threads and must only
+record the event.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ log = logging.getLogger("onvm.cluster")
 DEFAULT_SESSION_S = 6.0
 REVIVE_S = 1.0
 REFUSALS_MAX = 2
-"""Of one attempt to connect: once may be a server that is just dying."""
+"""Time limit of one attempt to connect: a single failure may be a server that is just dying."""
 ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:,/\[\]]+):(\d{1,5})")
 TRANSIENT = (
     ConnectionLoss,
@@ -72,7 +72,7 @@ TRANSIENT = (
 
 
 class Session(Enum):
-    """What there is of our session."""
+    """The states of our session."""
 
     CONNECTED = "connected"
     SUSPENDED = "suspended"
@@ -91,10 +91,10 @@ class Ensemble:
 
     Args:
         hosts: ``host:port,host:port``.
-        credentials: of our user; None for an ensemble that asks for none.
-        session_s: for how long a session lives without a sign of us.
-        tls: None: without.
-        on_change: told of each state, by a thread of kazoo.
+        credentials: credentials of our user; None if the ensemble needs none.
+        session_s: lifetime of a session without a sign of us.
+        tls: files for TLS; None: no TLS.
+        on_change: called with each state, by a thread of kazoo.
 
     Raises:
         ConfigError: `hosts` is no list of addresses.
@@ -131,7 +131,7 @@ class Ensemble:
                 "keyfile": str(tls.key),
                 "verify_certs": True,
             }
-        quiet = logging.getLogger("onvm.cluster.kazoo")  # it says at warning what is our business
+        quiet = logging.getLogger("onvm.cluster.kazoo")  # it warns of events that we report
         quiet.setLevel(logging.CRITICAL)
         self.client: Any = _Client(
             hosts=hosts,
@@ -151,7 +151,7 @@ class Ensemble:
         self.close()
 
     def connect(self, timeout_s: float = 10.0) -> None:
-        """Begin a session.
+        """Open a session.
 
         Raises:
             NoEnsembleError: no server answers in time, or it does not accept us.
@@ -170,7 +170,7 @@ class Ensemble:
         raise NoEnsembleError(f"ZooKeeper at {self.hosts} does not answer within {timeout_s:g} s")
 
     def _answers(self) -> bool:
-        """Whether SASL is through: kazoo says CONNECTED before it is."""
+        """True if SASL has succeeded: kazoo reports CONNECTED before that."""
         try:
             self.client.exists("/")
         except KazooException:
@@ -178,7 +178,7 @@ class Ensemble:
         return True
 
     def close(self) -> None:
-        """End the session; our ephemeral nodes go at once."""
+        """End the session; our ephemeral nodes disappear at once."""
         self.client.remove_listener(self._changed)
         self.client.stop()
         self.client.close()
@@ -186,7 +186,7 @@ class Ensemble:
     def abandon(self) -> None:
         """Stop without ending the session: our nodes stay until it expires.
 
-        So an agent can be replaced by a newer one without anybody noticing.
+        So a newer agent can replace this one without other hosts noticing.
         """
         self.client.remove_listener(self._changed)
         # kazoo has no call for this. Without its connection the loop only tries to reconnect, and
@@ -208,25 +208,25 @@ class Ensemble:
 
     @property
     def is_connected(self) -> bool:
-        """Whether decisions may be made."""
+        """True if decisions may be made."""
         return bool(self.client.connected) and self.session is Session.CONNECTED
 
     @property
     def session_id(self) -> int | None:
-        """Owner of our ephemeral nodes; None without a session."""
+        """ID of the session that owns our ephemeral nodes; None without a session."""
         client_id = self.client.client_id
         return None if client_id is None else int(client_id[0])
 
     def revive(self) -> None:
-        """Begin again where kazoo has given up; call it now and then."""
+        """Start again where kazoo has given up; call it from time to time."""
         now = time.monotonic()
         if self.client.client_state != KeeperState.CLOSED:
             self._revive_at = now + REVIVE_S
         elif now >= self._revive_at:
             self._revive_at = now + REVIVE_S
             log.info("ZooKeeper has refused us; trying again")
-            # No stop() before: of a client that has ended it would stay queued, and close the
-            # session that begins here.
+            # Do not call stop() first: on a client that has ended, it would stay queued and close
+            # the session that begins here.
             self.client.start_async()
 
     def _changed(self, state: str) -> None:
@@ -241,12 +241,12 @@ class Ensemble:
 
     @contextmanager
     def call(self, what: str) -> Iterator[Any]:
-        """The client, for calls that `what` names; what they raise becomes one line.
+        """The client, for calls that `what` names; their exceptions become one line.
 
         Raises:
             NoEnsembleError: no server answers, or the session is gone.
-            ConflictError: a node was changed, made or removed by somebody else.
-            ClusterError: anything else that ZooKeeper says.
+            ConflictError: another process has changed, made or removed a node.
+            ClusterError: any other error of ZooKeeper.
         """
         try:
             yield self.client
@@ -262,11 +262,11 @@ class Ensemble:
             raise ClusterError(f"{what}: ZooKeeper: {_name(error)}") from error
 
     def commit(self, what: str, build: Callable[[Any], None]) -> list[Any]:
-        """All that `build` adds to a transaction, or nothing of it; the results.
+        """Do everything that `build` adds to a transaction, or nothing; return the results.
 
         Raises:
-            ConflictError: one of them cannot be done; its line says which.
-            NoEnsembleError: it is not known whether it was done.
+            ConflictError: one operation cannot be done; its line names it.
+            NoEnsembleError: it is not known if the transaction was done.
         """
         with self.call(what) as client:
             transaction = client.transaction()
@@ -281,9 +281,10 @@ class Ensemble:
 
 
 class _Client(KazooClient):  # type: ignore[misc]
-    """Answers requests that come while a session ends.
+    """Answers requests that are made while a session ends.
 
-    kazoo fails all that waits, then drops its queue: a request between the two would wait for ever.
+    kazoo fails all waiting requests, then drops its queue: a request made between the two would
+    wait for ever.
     """
 
     def _call(self, request: Any, async_object: Any) -> Any:
@@ -296,10 +297,10 @@ class _Client(KazooClient):  # type: ignore[misc]
 
 
 def check_hosts(hosts: str) -> None:
-    """See that a list of addresses is one.
+    """Check a list of addresses.
 
     Raises:
-        ConfigError: it is not.
+        ConfigError: it is not valid.
     """
     for address in hosts.split(","):
         match = ADDRESS.fullmatch(address.strip())
@@ -310,7 +311,7 @@ def check_hosts(hosts: str) -> None:
 
 
 def _acl(credentials: Credentials | None) -> list[Any]:
-    """All rights for our user and none for others; without a user, all for all."""
+    """All rights for our user and none for others; without a user, all rights for all."""
     who = Id("world", "anyone") if credentials is None else Id("sasl", credentials.user)
     return [ACL(Permissions.ALL, who)]
 

@@ -21,10 +21,10 @@ def make_cluster(ensemble: Ensemble, name: str, vni: int | None = None) -> Clust
     """Make a cluster: all its folders, with our ACL, at once.
 
     Args:
-        vni: VXLAN network identifier; None: one by chance.
+        vni: VXLAN network identifier; None: a random one.
 
     Raises:
-        ConfigError: there is one of that name.
+        ConfigError: a cluster of that name exists.
     """
     check_name(name, "--cluster")
     paths = Paths(name)
@@ -55,7 +55,7 @@ def make_cluster(ensemble: Ensemble, name: str, vni: int | None = None) -> Clust
 
 
 def remove_cluster(ensemble: Ensemble, name: str) -> None:
-    """Remove a cluster with all that it holds."""
+    """Remove a cluster and all its data."""
     with ensemble.call(f"remove cluster {name!r}") as client:
         try:
             client.delete(Paths(name).root, recursive=True)

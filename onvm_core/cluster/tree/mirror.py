@@ -1,9 +1,9 @@
-"""A copy of the tree in memory, kept by watches: what everything in an agent looks at.
+"""A copy of the tree in memory, kept up to date by watches; all parts of an agent read it.
 
-An event only names what is stale; `refresh` reads that, many nodes at a time without waiting for
-each, and gives a new `Snapshot` if it says something new. Nobody changes a snapshot.
+An event only names the stale nodes. `refresh` reads them, many at a time without waiting for each,
+and gives a new `Snapshot` if something has changed. A snapshot is never changed.
 
-Threads: one calls `refresh`; kazoo's put events on a queue.
+Threads: one thread calls `refresh`; kazoo's threads put events on a queue.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ LISTED: dict[str, type[tree._Node]] = {
     "services": ServiceNode,
     "entries": RequestNode,
 }
-"""Folders whose children are watched, and what they hold."""
+"""Folders whose children are watched, and the types of these."""
 FIELDS = {"entries": "requests"}
-"""Of the snapshot, where they are not named like their folders."""
+"""Fields of the snapshot that are not named like their folders."""
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,13 +55,13 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     chains: dict[str, ChainNode] = {}
     services: dict[str, ServiceNode] = {}
     requests: dict[str, RequestNode] = {}
-    """By their name in the queue; in the order in which they came."""
+    """By their names in the queue, in order of arrival."""
     damaged: dict[str, str] = {}
-    """Nodes that cannot be read, and why."""
+    """Nodes that cannot be read, and the reasons."""
 
 
 class _Leaf(msgspec.Struct):
-    """What was read of a node."""
+    """The data read from a node."""
 
     data: bytes
     value: Any
@@ -72,8 +72,8 @@ class Mirror:
     """Reads one cluster.
 
     Args:
-        wake: called by kazoo's threads when `refresh` has something to do; None: nothing is
-            watched, and each `refresh` reads all.
+        wake: called by kazoo's threads when `refresh` has work; None: nothing is watched, and each
+            `refresh` reads everything.
     """
 
     def __init__(
@@ -96,25 +96,25 @@ class Mirror:
             paths.instances: InstancesNode,
         }
         self._leaves: dict[str, dict[str, _Leaf]] = {folder: {} for folder in self._kinds}
-        """By folder and name."""
+        """Nodes by folder and name."""
         self._changed: set[str] = set()
-        """Folders of which the snapshot is not right any more."""
+        """Folders whose part of the snapshot is out of date."""
         self._stale: set[str] = set()
         self.snapshot = Snapshot(cluster=cluster)
         self.events = 0
-        """Watches that have fired."""
+        """Number of watches that have fired."""
         self.reads = 0
-        """Nodes and lists that were read."""
+        """Number of nodes and lists that were read."""
         self.forget()
 
     @property
     def is_stale(self) -> bool:
-        """Whether `refresh` has something to do."""
+        """True if `refresh` has work."""
         return bool(self._stale) or not self._events.empty()
 
     @property
     def watches(self) -> int:
-        """Watches that stand."""
+        """Number of active watches."""
         leaves = sum(len(leaves) for leaves in self._leaves.values())
         return 0 if self._wake is None else len(self._folders) + leaves
 
@@ -142,10 +142,10 @@ class Mirror:
                 self._stale.add(path)
 
     def refresh(self) -> bool:
-        """Read what is stale; whether the snapshot is another one than before.
+        """Read the stale nodes; return True if the snapshot has changed.
 
         Raises:
-            NoEnsembleError: ZooKeeper does not answer; what was stale still is.
+            NoEnsembleError: ZooKeeper does not answer; stale nodes stay stale.
         """
         self._drain()
         if self._wake is None:
@@ -181,7 +181,7 @@ class Mirror:
                 self._stale.discard(path)
 
     def _list(self, folder: str, names: set[str]) -> None:
-        """Take note of a folder's children."""
+        """Take over the list of a folder's children."""
         known = self._leaves[folder].keys()
         folders = (folder, self._paths.instances) if folder == self._paths.hosts else (folder,)
         for name in names - known:
@@ -210,7 +210,7 @@ class Mirror:
                 self._stale.discard(path)
 
     def _keep(self, path: str, data: bytes) -> None:
-        """Take note of a node."""
+        """Take over the data of a node."""
         folder, name = posixpath.split(path)
         known = self._leaves[folder].get(name)
         if known is not None and known.data == data:
@@ -225,7 +225,7 @@ class Mirror:
         self._changed.add(folder)
 
     def _take(self) -> Snapshot:
-        """The snapshot, with what has not changed as it is in the one before."""
+        """The new snapshot, which keeps unchanged parts of the previous one."""
         changes: dict[str, dict[str, Any]] = {}
         for name in (*LISTED, "instances"):
             folder = getattr(self._paths, name)
@@ -245,10 +245,10 @@ class Mirror:
 
 
 def read_cluster(ensemble: Ensemble, paths: Paths) -> ClusterNode:
-    """What a cluster is.
+    """The node that describes a cluster.
 
     Raises:
-        NoClusterError: there is none of that name, or it cannot be read.
+        NoClusterError: there is no cluster of that name, or its node cannot be read.
     """
     with ensemble.call(f"read cluster {paths.cluster!r}") as client:
         try:

@@ -1,27 +1,27 @@
-"""What stands in ZooKeeper, and where: the paths and the values of all nodes.
+"""The nodes in ZooKeeper: their paths and their values.
 
-/onvm/<cluster>                  what the cluster is; persistent
-    names/<host>                 who a host name belongs to; persistent, until it leaves
-    hosts/<host>                 ephemeral: a live agent and what its host has
-    instances/<host>             ephemeral: the NF hosts there, and what is free
-    draining/<host>              a host that is to get nothing new; persistent
-    applied/<host>               ephemeral: which view its manager has; only commands look
-    chains/<name>                what is wanted; persistent, each with its own version
+/onvm/<cluster>                  the cluster itself; persistent
+    names/<host>                 owner of a host name; persistent, until it leaves
+    hosts/<host>                 ephemeral: a live agent and its host's resources
+    instances/<host>             ephemeral: the NF hosts there, and free resources
+    draining/<host>              a host that gets nothing new; persistent
+    applied/<host>               ephemeral: the view that its manager has; only commands read it
+    chains/<name>                the desired chain; persistent, each with its own version
     services/<name>              how a service scales; persistent, each with its own version
     history/<kind>/<name>:<n>    each revision of a chain or service
     numbers/<kind>               the last number that was given out
     scale/requests/entries/<e>   the queue; the nodes of kazoo's LockingQueue
-    scale/requests/taken/<e>     ephemeral: who works on it
-    scale/outcomes/<key>         what has become of a request
+    scale/requests/taken/<e>     ephemeral: the host that works on it
+    scale/outcomes/<key>         the outcome of a request
     leader/election-<n>          ephemeral, sequential: the lowest is the leader
 
-All values are JSON with their ``format``. Fields that are not known are ignored, so that hosts of
-two versions can be in one cluster; a node that cannot be read is reported and left out, and never
-keeps anybody from reading the others.
+All values are JSON with their ``format``. Unknown fields are ignored, so that hosts of two versions
+can be in one cluster. A node that cannot be read is reported and left out, and never prevents the
+others from being read.
 
 Watches: an agent watches `hosts`, `draining`, `chains`, `services` and the queue's entries for
-children, and the nodes in them and in `instances` for data. That a host's NF hosts are one value
-makes a dead host one event, and not one for each of them.
+children, and the nodes in them and in `instances` for data. Because a host's NF hosts are one
+value, a dead host causes one event, and not one for each NF host.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ Share = Annotated[float, msgspec.Meta(ge=0.01, le=1)]
 
 
 class DamagedError(OnvmError):
-    """A node does not hold what it must."""
+    """The content of a node is not valid."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class Paths:
 
     @property
     def root(self) -> str:
-        """Of the cluster."""
+        """The path of the cluster."""
         return posixpath.join(ROOT, self.cluster)
 
     def __getattr__(self, name: str) -> str:
@@ -92,7 +92,7 @@ class Paths:
 
     @property
     def folders(self) -> list[str]:
-        """All that are made with the cluster, outer ones first."""
+        """All folders that are made with the cluster, outer ones first."""
         return [posixpath.join(self.root, folder) for folder in FOLDERS.values()]
 
 
@@ -118,7 +118,7 @@ FOLDERS = {
 
 
 class _Node(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A node's value."""
+    """The value of a node."""
 
 
 class ClusterNode(_Node, frozen=True, kw_only=True):
@@ -131,7 +131,7 @@ class ClusterNode(_Node, frozen=True, kw_only=True):
 
 
 class NameNode(_Node, frozen=True, kw_only=True):
-    """A host name and whose it is."""
+    """A host name and its owner."""
 
     number: Number
     proof: str
@@ -149,13 +149,13 @@ class PluginNode(_Node, frozen=True, kw_only=True):
     service: Name
     version: str
     digest: str
-    """Of its manifest."""
+    """From its manifest."""
     cores: float = 1.0
     memory_mib: int = 0
 
     @property
     def plugin_version(self) -> tuple[str, str]:
-        """What must be equal on hosts that share a service."""
+        """The part that must be equal on hosts that share a service."""
         return self.version, self.digest
 
 
@@ -164,11 +164,11 @@ class HostNode(_Node, frozen=True, kw_only=True):
 
     number: Number
     address: str
-    """On the data network."""
+    """Address on the data network."""
     control: str = ""
-    """ZeroMQ endpoint of its agent; "" without."""
+    """ZeroMQ endpoint of its agent; "": none."""
     state_server: str = ""
-    """Where its agent takes the state of NF hosts that move; "": nowhere."""
+    """Endpoint at which its agent takes the state of NF hosts that move; "": none."""
     key: str = ""
     """Public CURVE key of its agent."""
     version: str
@@ -180,7 +180,7 @@ class HostNode(_Node, frozen=True, kw_only=True):
     election_number: Count
     """Sequence number in the election; the lowest leads."""
     boot: str = ""
-    """Which run of which kernel; tells an agent that was restarted from a copy elsewhere."""
+    """The state directory in one run of the kernel; tells a restarted agent from a copy elsewhere."""
 
 
 class InstanceNode(_Node, frozen=True, kw_only=True):
@@ -198,35 +198,36 @@ class InstanceNode(_Node, frozen=True, kw_only=True):
 
 
 class InstancesNode(_Node, frozen=True, kw_only=True):
-    """The NF hosts of a host, and what is free there."""
+    """The NF hosts of a host, and its free resources."""
 
     free_cores: float = 0.0
     free_memory_mib: int = 0
     instances: list[InstanceNode] = []
     successors: list[tuple[Number, Number]] = []
-    """NF hosts that have handed their state to another host, and to which NF host there."""
+    """NF hosts that have handed over their state to another host, with the NF hosts that have it.
+    """
 
 
 class DrainNode(_Node, frozen=True, kw_only=True):
-    """A host that is to get nothing new."""
+    """A host that gets nothing new."""
 
     since: float
     """Seconds since 1970."""
 
 
 class AppliedNode(_Node, frozen=True, kw_only=True):
-    """Which view a manager has."""
+    """The view that a manager has."""
 
     view: str
-    """Digest of the view without what is a host's own."""
+    """Digest of the view without the parts that belong to one host."""
     digest: str
-    """Of the manager's tables."""
+    """Digest of the manager's tables."""
     missing: list[str] = []
-    """What it could not do, a line each."""
+    """The parts that it could not apply, one line each."""
 
 
 class ChainNode(_Node, frozen=True, kw_only=True):
-    """A chain, as it is wanted."""
+    """The desired definition of a chain."""
 
     number: Annotated[int, msgspec.Meta(ge=1, le=(1 << 23) - 1)]
     revision: Annotated[int, msgspec.Meta(ge=1)]
@@ -240,7 +241,7 @@ class ChainNode(_Node, frozen=True, kw_only=True):
 
 
 class ServiceNode(_Node, frozen=True, kw_only=True):
-    """How a service scales over the cluster."""
+    """The desired scaling of a service over the cluster."""
 
     revision: Annotated[int, msgspec.Meta(ge=1)]
     min: Annotated[int, msgspec.Meta(ge=0, le=4096)] = 1
@@ -251,34 +252,34 @@ class ServiceNode(_Node, frozen=True, kw_only=True):
     in_after_s: Annotated[float, msgspec.Meta(ge=0.1, le=86400)] = 30.0
     cooldown_s: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 2.0
     request_s: Annotated[float, msgspec.Meta(ge=0.1, le=86400)] = 30.0
-    """A request that is not served by then expires."""
+    """A request that is not served within this time expires."""
     policy: Name = "utilisation"
     options: dict[str, Any] = {}
     placement: Name = "locality"
-    """Which host gets a new instance."""
+    """Name of the policy that chooses the host of a new instance."""
 
 
 class RequestNode(_Node, frozen=True, kw_only=True):
-    """A wish for one more instance, in the queue."""
+    """The wish for one more instance, in the queue."""
 
     key: Name
-    """Idempotency: of two requests with one key the second is none."""
+    """For idempotency: a second request with the same key has no effect."""
     service: Name
     reason: str
     preferred: list[Name] = []
-    """Hosts, first the one that is overloaded."""
+    """Preferred hosts; the overloaded one comes first."""
     deadline: float
     """Seconds since 1970."""
     made: float
     placement: Name = "locality"
     stop: str = ""
-    """Not one more, but one less: this instance, of the preferred host."""
+    """The request is for one instance less: this instance, of the preferred host."""
     refused: dict[str, str] = {}
-    """Hosts that have tried and could not, and why."""
+    """Hosts that have tried and failed, with the reasons."""
 
 
 class OutcomeNode(_Node, frozen=True, kw_only=True):
-    """What has become of a request; kept for a while after its end."""
+    """The outcome of a request; kept for a while after its end."""
 
     state: Literal["waiting", "done", "expired"]
     service: Name
@@ -288,7 +289,7 @@ class OutcomeNode(_Node, frozen=True, kw_only=True):
     host: str | None = None
     instance: str | None = None
     why: str = ""
-    """Why it is not served yet, or was not."""
+    """The reason why it is not served yet, or was not served."""
 
 
 class CounterNode(_Node, frozen=True, kw_only=True):
@@ -296,7 +297,7 @@ class CounterNode(_Node, frozen=True, kw_only=True):
 
     last: Count
     laps: Count = 0
-    """How often it has gone round; until then a number that is next cannot be in use."""
+    """Number of times it has wrapped around; before the first, the next number cannot be in use."""
 
 
 NodeT = TypeVar("NodeT", bound=_Node)
@@ -307,7 +308,7 @@ class _Head(msgspec.Struct, frozen=True):
 
 
 _HEAD = b'{"format":%d,' % FORMAT
-"""How `pack` begins."""
+"""The bytes with which `pack` begins."""
 _decoders: dict[type[_Node], msgspec.json.Decoder[Any]] = {}
 _head = msgspec.json.Decoder(_Head)
 
@@ -321,13 +322,13 @@ def unpack(data: bytes, kind: type[NodeT]) -> NodeT:
     """Read a value.
 
     Raises:
-        DamagedError: it is none, or one of a format that is not known here.
+        DamagedError: it is not a value, or its format is not known here.
     """
     decoder = _decoders.get(kind)
     if decoder is None:
         decoder = _decoders[kind] = msgspec.json.Decoder(kind)
     try:
-        # Who reads the nodes of hundreds of hosts reads them once.
+        # Reading the nodes of hundreds of hosts should parse each only once.
         found = FORMAT if data.startswith(_HEAD) else _head.decode(data).format
         if found != FORMAT:
             raise DamagedError(
@@ -340,10 +341,10 @@ def unpack(data: bytes, kind: type[NodeT]) -> NodeT:
 
 
 def check_name(name: str, field: str) -> str:
-    """A name that may stand in the tree.
+    """Check a name for use in the tree.
 
     Raises:
-        ConfigError: it may not.
+        ConfigError: it is not valid.
     """
     if not NAME.fullmatch(name):
         raise ConfigError(

@@ -1,7 +1,7 @@
 """Numbers that mean the same on every host: of hosts, NF hosts and chains.
 
-They travel in packets, so one that has just been given back must not mean something else: a counter
-goes round, and what is in use is left out.
+They travel in packets, so a number that has just been given back must not mean something else. The
+counter therefore wraps around, and skips numbers in use.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ BACKOFF_S = 0.002
 
 
 def next_numbers(last: int, count: int, maximum: int, used: Collection[int]) -> list[int]:
-    """The next numbers of 1 to `maximum`, round and round.
+    """The next numbers from 1 to `maximum`, wrapping around.
 
     Args:
-        last: the one that was given out last.
-        used: those to leave out.
+        last: the number that was given out last.
+        used: numbers to leave out.
 
     Raises:
-        ClusterError: there are not so many.
+        ClusterError: there are not enough.
     """
     if maximum - len(used) < count:
         raise ClusterError(f"all of the {maximum} numbers are in use")
@@ -48,11 +48,11 @@ def next_numbers(last: int, count: int, maximum: int, used: Collection[int]) -> 
 
 
 class NumberSource:
-    """Gives out numbers of one kind; any number of processes may at once.
+    """Gives out numbers of one kind; any number of processes may do so at once.
 
     Args:
-        used: those in use, asked at each attempt; it may be a moment behind, for numbers that
-            have just been given out come again only after all others.
+        used: gives the numbers in use, at each attempt. It may be slightly out of date, because
+            numbers that have just been given out come again only after all others.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class NumberSource:
         """Numbers that no other host gets.
 
         Raises:
-            ClusterError: there are not so many.
+            ClusterError: there are not enough.
             NoEnsembleError: ZooKeeper does not answer; some may be lost, which does no harm.
         """
         with self._ensemble.call(f"get a number for {self._kind}") as client:
@@ -83,7 +83,7 @@ class NumberSource:
                     counter, version = unpack(data, CounterNode), stat.version
                 except NoNodeError:
                     counter, version = CounterNode(last=0), None
-                except DamagedError:  # begin again, behind all that are in use
+                except DamagedError:  # begin again, after all numbers in use
                     last = max(self._used(), default=0) % self._maximum
                     counter, version = CounterNode(last=last, laps=1), stat.version
                 is_round = counter.laps > 0 or counter.last + count > self._maximum
@@ -97,7 +97,7 @@ class NumberSource:
                     else:
                         client.set(self._path, value, version)
                 except (BadVersionError, NodeExistsError):
-                    # Others were quicker; not all at once again.
+                    # Others were quicker; wait, so that not all retry at once.
                     time.sleep(random.random() * BACKOFF_S * (attempt + 1))
                     continue
                 return numbers

@@ -1,1 +1,1 @@
-"""The view of a cluster: made of a snapshot of the tree, and sent to the manager."""
+"""The view of a cluster: made from a snapshot of the tree, and sent to the manager."""

@@ -1,15 +1,15 @@
-"""Hosts that have vanished from ZooKeeper, for a while: what is still done with them.
+"""Hosts that have recently vanished from ZooKeeper, and their treatment.
 
-A host that is gone from ZooKeeper may be dead, or only cut off from ZooKeeper while its packets
-flow. Managers notice a dead one by themselves, within a fraction of a second, because it does not
-answer their probes. So a host that vanishes stays in the view for `LINGER_S`: its running flows
-stay where they are if it lives, and nothing new is sent to it.
+A host that has vanished from ZooKeeper may be dead, or only cut off from ZooKeeper while its
+packets flow. Managers notice a dead one by themselves, within a fraction of a second, because it
+does not answer their probes. So a host that vanishes stays in the view for `LINGER_S`: its running
+flows stay where they are if it is alive, and nothing new is sent to it.
 
 An agent that was cut off itself does not judge others at first: for the length of a session after
-it came back, hosts that it misses stay as they were, because they may have to register again too.
+it comes back, hosts that it misses stay as they were, because they may have to register again too.
 Without this, all agents would drop all hosts when an ensemble was away for long.
 
-A host that says that it leaves, or that has no manager, is gone at once.
+A host that announces its departure, or that has no manager, is gone at once.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ class _Absent(msgspec.Struct, frozen=True):
 
 
 class Absences:
-    """Remembers those that have vanished.
+    """Remembers the hosts that have vanished.
 
     Args:
-        settle_s: for how long after a reconnection others are not judged.
-        linger_s: for how long one that has vanished stays in the view.
+        settle_s: time after a reconnection during which others are not judged.
+        linger_s: time that a vanished host stays in the view.
     """
 
     def __init__(self, settle_s: float, linger_s: float = LINGER_S) -> None:
@@ -48,12 +48,11 @@ class Absences:
         self._updated_s = 0.0
 
     def reconnected(self, now_s: float) -> None:
-        """We were cut off ourselves and are back."""
+        """Record that this agent was cut off and is back."""
         self._settled_at_s = now_s + self._settle_s
 
     def update(self, snapshot: Snapshot, now_s: float) -> tuple[Snapshot, frozenset[str]]:
-        """The snapshot with those that have vanished, and the names of those that are to get
-        nothing new.
+        """The snapshot with the vanished hosts, and the names of the hosts that get nothing new.
         """
         if self._last is not None:
             for name in self._last.hosts.keys() - snapshot.hosts.keys():
@@ -89,7 +88,7 @@ class Absences:
 
     @property
     def due_s(self) -> float | None:
-        """When `update` gives something else than it did last; None when never by itself."""
+        """Time at which `update` gives another result than last time; None if never by itself."""
         times = [
             time_s
             for one in self._absent.values()

@@ -1,21 +1,21 @@
-"""From what stands in ZooKeeper to what a manager is told: pure functions.
+"""The view for a manager, made from the nodes in ZooKeeper: pure functions.
 
-Equal snapshots give equal views on all hosts, but for what is a host's own: who it is, and the
-spare capacity it knows of. `digest` leaves these out. `make_view` says what a view is; agents make
-theirs with `view_maker`, which gives the same and keeps what has not changed.
+Equal snapshots give equal views on all hosts, except for the parts that belong to one host: its
+identity, and the spare capacity it knows of. `digest` leaves these out. `make_view` defines a view.
+Agents use `view_maker`, which gives the same result and keeps unchanged parts.
 
-What does not count:
+Not part of the view:
 
 * hosts without a manager, and all of their instances;
-* instances that have handed their state to another: their flows are there (`successors`);
-* chains whose ends are not both on hosts that are there.
+* instances that have handed over their state: their flows are at the successor (`successors`);
+* chains with an end on a host that is not there.
 
-What gets no new flows, while running ones stay (``draining``):
+Without new flows, while running ones stay (``draining``):
 
 * instances of hosts that leave;
 * instances of hosts that drain, or have just vanished from ZooKeeper, where others serve as well:
-  if no other does, one that is to end, or may be dead, is better than none, and its manager's
-  peers know by their probes;
+  if no other does, an instance that will end, or may be dead, is better than none, and its
+  manager's peers detect a dead one by their probes;
 * instances of another version of a plugin than that of the cluster, see `plugin_versions`.
 """
 
@@ -55,12 +55,12 @@ PluginVersion = tuple[str, str]
 def make_view(
     snapshot: Snapshot, host: str, spare_pps: Mapping[int, int], vanished: Collection[str] = ()
 ) -> ClusterView | None:
-    """What the manager of `host` is to know; None when the host is not in the cluster.
+    """The view for the manager of `host`; None if the host is not in the cluster.
 
     Args:
-        spare_pps: what new flows may take, of NF hosts by number. Where it is not known, the
-            capacity that was published stands in.
-        vanished: hosts of the snapshot that are not in ZooKeeper any more.
+        spare_pps: capacity for new flows, of NF hosts by number. Where it is not known, the
+            published capacity is used.
+        vanished: hosts of the snapshot that are no longer in ZooKeeper.
     """
     me = snapshot.hosts.get(host)
     if me is None:
@@ -140,7 +140,7 @@ def chain_view(name: str, node: ChainNode) -> ChainView:
 
 
 def successors_of(snapshot: Snapshot) -> dict[int, int]:
-    """NF hosts that have handed their state to another, and to which."""
+    """NF hosts that have handed over their state, and the NF hosts that have it."""
     return {
         number: successor
         for node in snapshot.instances.values()
@@ -173,14 +173,14 @@ def instance_view(
 
 
 class InstanceCounts:
-    """Which host has which plugin version of which service, and what the cluster runs."""
+    """The plugin versions of each service on each host, and the versions that the cluster runs."""
 
     def __init__(self) -> None:
         self._running: dict[str, Counter[PluginVersion]] = defaultdict(Counter)
         self._installed: dict[str, Counter[PluginVersion]] = defaultdict(Counter)
 
     def add(self, host: HostNode, instances: InstancesNode | None, count: int = 1) -> None:
-        """Count a host; with a `count` of -1, no longer."""
+        """Count a host; with a `count` of -1, remove it again."""
         for plugin in host.plugins:
             _count(self._installed, plugin.service, plugin.plugin_version, count)
         if instances is None or host.state == "no_manager":
@@ -219,8 +219,8 @@ def _count(
 def plugin_versions(snapshot: Snapshot) -> dict[str, PluginVersion]:
     """The plugin version of each service that the cluster runs.
 
-    It is the one that most instances have; where none runs, the one that most hosts have
-    installed. Of several the highest counts, so that all hosts come to the same.
+    It is the version that most instances have or, if none runs, the one that most hosts have
+    installed. In a tie the highest counts, so that all hosts come to the same result.
     """
     counts = InstanceCounts()
     for name, host in snapshot.hosts.items():
@@ -229,7 +229,7 @@ def plugin_versions(snapshot: Snapshot) -> dict[str, PluginVersion]:
 
 
 def mismatches(snapshot: Snapshot) -> list[str]:
-    """Where hosts have not what the cluster runs, a line each."""
+    """One line for each host whose versions differ from those that the cluster runs."""
     chosen = plugin_versions(snapshot)
     wanted = {service for chain in snapshot.chains.values() for service in chain.services}
     lines = []
@@ -253,7 +253,7 @@ def mismatches(snapshot: Snapshot) -> list[str]:
 
 
 def digest(view: ClusterView) -> str:
-    """Of what is equal on all hosts: 16 hexadecimal digits."""
+    """Digest of the parts that are equal on all hosts: 16 hexadecimal digits."""
     hosts = [(peer.number, peer.name, peer.address) for peer in view.peers]
     return digest_text(
         digest_of((view.cluster, view.vni))
@@ -264,21 +264,21 @@ def digest(view: ClusterView) -> str:
     )
 
 
-# The digest is a sum over the parts of a view, so that a change of one part needs no look at the
+# The digest is a sum over the parts of a view, so a change of one part needs no look at the
 # others.
 
 
 def digest_of(part: object) -> int:
-    """Of one part, as JSON."""
+    """Digest of one part, as JSON."""
     data = msgspec.json.encode(part)
     return int.from_bytes(hashlib.blake2b(data, digest_size=DIGEST_BYTES).digest(), "big")
 
 
 def digest_of_instance(one: InstanceView) -> int:
-    """Of what is equal on all hosts of an NF host."""
+    """The part of an NF host that is equal on all hosts."""
     return digest_of((one.number, one.host, one.name, one.services, one.state, one.claims))
 
 
 def digest_text(total: int) -> str:
-    """As it is shown, of the sum of all parts."""
+    """The digest as text, made from the sum of all parts."""
     return f"{total % (1 << 8 * DIGEST_BYTES):0{2 * DIGEST_BYTES}x}"

@@ -1,9 +1,9 @@
-"""Views one after the other, each with the parts of the last one that have not changed.
+"""Successive views; each keeps the unchanged parts of the one before.
 
-What a view is, `view.make_view` says, and a property test holds this to it. In a cluster of
-hundreds of hosts one of them changes at a time, and everything else would be made, compared and
+`view.make_view` defines a view, and a property test compares the two. In a cluster of hundreds of
+hosts one host changes at a time; without this module everything else would be made, compared and
 sent again. Nodes of the mirror are the same object as long as they say the same, and so are the
-parts of views that come of them.
+parts of views that are made from them.
 
 Threads: one.
 """
@@ -38,7 +38,7 @@ _number = attrgetter("number")
 
 @dataclass(frozen=True, slots=True)
 class _Origin:
-    """All that a host's part of the view is made of, but for spare capacity."""
+    """The inputs of a host's part of the view, except spare capacity."""
 
     host: HostNode
     instances: InstancesNode | None
@@ -50,7 +50,7 @@ class _Origin:
     """NF hosts whose state is elsewhere."""
 
     def is_same(self, other: _Origin) -> bool:
-        """Whether the same comes of it; quick, so that "no" may also be "perhaps"."""
+        """True if the result is the same; quick, so a "no" may also mean "perhaps"."""
         return (
             self.host is other.host
             and self.instances is other.instances
@@ -62,7 +62,7 @@ class _Origin:
 
 
 class _Part:
-    """What one host puts into the view."""
+    """The part that one host contributes to the view."""
 
     def __init__(self, name: str, origin: _Origin, spare_pps: Mapping[int, int]) -> None:
         node = origin.host
@@ -97,7 +97,7 @@ class _Part:
         )
 
     def price(self, spare_pps: Mapping[int, int]) -> bool:
-        """Take spare capacities over; whether one is another than before."""
+        """Take over spare capacities; return True if one has changed."""
         has_changed = False
         for index, one in enumerate(self.views):
             now = spare_pps.get(one.number, self.capacities[one.number])
@@ -111,7 +111,7 @@ class ViewMaker:
     """Makes the views of one host.
 
     Attributes:
-        digest: of the last view; "" without.
+        digest: digest of the last view; "": none.
     """
 
     def __init__(self, host: str) -> None:
@@ -128,7 +128,7 @@ class ViewMaker:
     def make(
         self, snapshot: Snapshot, spare_pps: Mapping[int, int], vanished: Collection[str] = ()
     ) -> ClusterView | None:
-        """What `make_view` gives."""
+        """The view, equal to that of `make_view`."""
         me = snapshot.hosts.get(self._host)
         if me is None:
             return None
@@ -181,7 +181,7 @@ class ViewMaker:
             has_changed = True
         if has_changed:
             chosen = self._counts.plugin_versions()
-            if chosen != self._chosen:  # the same object says that it is the same
+            if chosen != self._chosen:  # an identical object has identical content
                 self._chosen = chosen
 
     def _follow(
@@ -191,15 +191,15 @@ class ViewMaker:
         spare_pps: Mapping[int, int],
         vanished: Collection[str],
     ) -> bool:
-        """Bring the hosts' parts up to date; whether one has other instances than before."""
+        """Update the hosts' parts; return True if one has other instances than before."""
         gone = self._parts.keys() - there.keys()
         for name in gone:
             del self._parts[name]
         has_changed = bool(gone)
         is_priced = spare_pps == self._spare_pps
         self._spare_pps = spare_pps
-        # Those that drain or have vanished come last: what they are depends on what the others
-        # serve.
+        # Hosts that drain or have vanished come last: their state depends on the services of the
+        # others.
         unsure = {*vanished, *snapshot.draining}
         moved = successors_of(snapshot)
         for name in sorted(there, key=lambda name: name in unsure) if unsure else there:

@@ -111,7 +111,7 @@ class Chains:
             self._classify(port)
 
     def set_services(self, chain: Chain, services: Sequence[str]) -> None:
-        """From now on, send packets of a chain through these services, a subset of its own."""
+        """Send packets of a chain through these services, some of its own, from now on."""
         self._manager.set_chain(
             chain.number,
             self._port_number(chain.near),
@@ -144,9 +144,7 @@ class Chains:
                     )
 
     def _classify(self, port: str) -> None:
-        """Give the data plane the current rules of a port; ports of peers are handled in the data
-        plane.
-        """
+        """Give the data plane the current rules of a port; a peer does that for its own ports."""
         if self._port_number(port) >= PORT_REMOTE:
             return
         here = [chain for chain in self._chains.values() if chain.near == port]

@@ -127,7 +127,7 @@ class Handovers:
         self._transfers: dict[int, _Transfer] = {}
         self._excused: dict[int, float] = {}
         self._failures: dict[int, str] = {}
-        """Pieces of handovers to other machines, by slot, until they are read."""
+        """Failures of handovers to other machines, by slot, until they are read."""
         self.receipts = StateReceipts(manager, self._excuse)
         manager.on_state_message = self._take
 

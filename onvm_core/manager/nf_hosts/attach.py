@@ -129,7 +129,7 @@ class AttachServer:
         connection = self._connections.get(slot)
         if connection is None:
             return
-        with contextlib.suppress(OSError):  # it is leaving anyway
+        with contextlib.suppress(OSError):  # it is detached anyway
             connection.socket.send(codec.pack_message(codec.DETACH, payload=reason.encode()))
         self._gone(connection, reason)
 

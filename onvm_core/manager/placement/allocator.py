@@ -112,7 +112,7 @@ class CpuAllocator:
         usable = {cpu.number for cpu in self.topology.cpus}
         try:
             cpus = os.sched_getaffinity(pid) & usable
-        except OSError:  # it is leaving
+        except OSError:  # it has just ended
             return ()
         pinned = () if cpus == usable and len(usable) > 1 else tuple(sorted(cpus))
         self._placed[key] = Placed(name, pinned, need.cores, 0)

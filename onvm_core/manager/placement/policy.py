@@ -147,7 +147,7 @@ class Refusal(msgspec.Struct, frozen=True):
 
 
 class Fusing(msgspec.Struct, frozen=True):
-    """The decision if NFs share a process, and its reason in one line."""
+    """The decision whether NFs share a process, and its reason in one line."""
 
     is_fused: bool
     reason: str

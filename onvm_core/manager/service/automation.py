@@ -61,7 +61,7 @@ class Automation:
         )
 
     def close(self) -> None:
-        """Distribute work that is ready to be distributed."""
+        """Let the exporters process a last snapshot, and end them."""
         self._exporters.close()
 
     @property

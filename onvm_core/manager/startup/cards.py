@@ -146,7 +146,7 @@ def iommu_obstacle(card: Card, root: Path = Path("/")) -> str:
 
 
 def _held(card: Card, root: Path) -> str:
-    """Tell if another process has the group of a card, or if this user may not open it."""
+    """One line if another process has the group of a card or this user may not open it."""
     path = root / card.device_file
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC))
@@ -222,7 +222,7 @@ def _huge_pages_obstacle(packet_bytes: int, root: Path) -> str:
 
 
 def locked_memory_obstacle(packet_bytes: int, root: Path = Path("/")) -> str:
-    """Tell if the limit of locked memory is too low for a card; "" if it is not."""
+    """One line if the limit of locked memory is too low for a card; "" if it is not."""
     fields = dict(
         line.split(":", 1) for line in _read(root / "proc/self/status").splitlines() if ":" in line
     )

@@ -196,7 +196,7 @@ class Supervisor:
         return nf.show()
 
     def _adopt(self, record: _Record, process: ProcessId) -> bool:
-        """True if that is possible: the plugin that launched it may be gone."""
+        """Adopt an NF host; False if that fails, as when the plugin that launched it is gone."""
         spec = _spec(record, self._deployment)
         if record.wanted.is_standby:
             self._deployment.manager.hold(record.secret)
