@@ -1,28 +1,28 @@
-"""Cgroups of NF hosts: what keeps them within the CPUs and the memory they were given.
+"""Cgroups of NF hosts: they keep NF hosts within the CPUs and the memory they were given.
 
-Each NF host gets a cgroup of its own, in whatever trees there are: those of v1 with one controller
-each, the one of v2, or both beside each other (*hybrid*). Below the cgroup in which the manager
+Each NF host gets its own cgroup, in each tree that exists: those of v1 with one controller each,
+the one of v2, or both beside each other (*hybrid*). Its path below the cgroup in which the manager
 may make others::
 
     onvm/NAMESPACE-PID-START/INSTANCE      e.g. onvm/4026531836-812-41007/firewall-1
 
-so that the name says which manager made it, and whether that one lives. A manager removes its own
-when their NF host has ended, and empty ones of managers that are dead; never those of others.
+so that the name tells which manager made it, and if that manager is alive. A manager removes its
+own cgroups when their NF host has ended, and empty ones of dead managers; never those of others.
 
-Where: in v1 below the manager's own cgroup. In v2 a cgroup whose processes are limited has no
+Their place: in v1 below the manager's own cgroup. In v2 a cgroup whose processes are limited has no
 children with limits, so it is the first of
 
-* the manager's own, if it is the root or has no other process: the manager then moves into a
-  child (what systemd calls delegation);
+* the manager's own, if it is the root or has no other process: the manager then moves into a child
+  (systemd calls this delegation);
 * one above, if it already gives the controllers to its children.
 
-What this changes belongs to it: in cgroups above, nothing is switched on.
+This changes only the manager's own cgroups: in cgroups above, nothing is switched on.
 
 The ``cpu`` controller is used for a quota only. Weights would do nothing for NFs that have their
-CPUs to themselves, and each level of it makes every wake-up dearer.
+CPUs to themselves, and each level of it makes every wake-up more expensive.
 
-A process enters its cgroup by itself, before it becomes what is to run (`Cgroup.command`), so that
-all its memory, and whatever it starts, is counted there.
+A process enters its cgroup by itself, before it becomes the NF host (`Cgroup.command`), so that all
+its memory, and every process it starts, is counted there.
 """
 
 from __future__ import annotations
@@ -46,17 +46,19 @@ __all__ = ["NO_CGROUP", "Cgroup", "Cgroups", "is_abandoned", "owner"]
 FOLDER = "onvm"
 _OWNER = re.compile(r"(\d+)-(\d+)-(\d+)")
 _PERIOD_US = 10_000
-"""Of a CPU quota. The kernel's usual 100 ms would stop an NF for longer than it takes to call it
-hung."""
+"""Period of a CPU quota. The kernel's usual 100 ms would stop an NF for longer than the limit for a
+hung one.
+"""
 _QUOTA_LEAST_US = 1_000
 _REMOVE_S = 0.05
 _LOOK_S = 0.1
 _FAULTS_LEAST = 5
-"""In that time. A process with too little memory has 100 to 260 major faults in each second; a
-whole start with nothing in the page cache has 60 to 220."""
+"""Number of major faults in that time. A process with too little memory has 100 to 260 major faults
+in each second; a complete start with an empty page cache has 60 to 220.
+"""
 _STEP_S = 0.005
 
-# Write one's PID into the files that are named first, then become the rest.
+# Write the PID of this process into the given files, then become the rest of the command.
 _ENTER = (
     'n=$1; shift; while [ "$n" -gt 0 ]; do echo $$ > "$1" || exit 126; shift; n=$((n-1)); done; '
     'exec "$@"'
@@ -65,12 +67,12 @@ _ENTER = (
 
 @dataclass(frozen=True, slots=True)
 class Cgroup:
-    """The cgroup of one NF host: a folder in each tree that limits something."""
+    """The cgroup of one NF host: a folder in each tree that sets a limit."""
 
     folders: tuple[Path, ...] = ()
 
     def command(self, command: Sequence[str]) -> list[str]:
-        """What enters the cgroup and then becomes `command`, with the same PID."""
+        """The command that enters the cgroup and then becomes `command`, with the same PID."""
         if not self.folders:
             return list(command)
         files = [str(folder / "cgroup.procs") for folder in self.folders]
@@ -81,7 +83,7 @@ class Cgroup:
         return sorted({pid for folder in self.folders for pid in _processes(folder)})
 
     def memory_kills(self) -> int:
-        """How many of its processes the kernel has ended because they needed more memory."""
+        """The number of its processes that the kernel has ended because they needed more memory."""
         for folder in self.folders:
             for name in ("memory.events", "memory.oom_control"):
                 for line in _read(folder / name).splitlines():
@@ -90,10 +92,11 @@ class Cgroup:
         return 0
 
     def is_short_of_memory(self) -> bool:
-        """Whether it has all the memory it may have, and now reads again what it had to let go.
+        """True if it uses all the memory it may have, and now reads pages again that it had to
+        free.
 
-        The kernel lets go of pages of files first, an NF's libraries among them: nothing is ended
-        then, but all goes very slowly. If its memory is full this takes 0.1 s.
+        The kernel frees pages of files first, including an NF's libraries: then nothing is ended,
+        but everything is very slow. If its memory is full this takes 0.1 s.
         """
         for folder in self.folders:
             for has, limit in (
@@ -108,14 +111,14 @@ class Cgroup:
         return False
 
     def kill(self) -> None:
-        """End the processes in it. They may be on their way out when it returns."""
+        """End the processes in it. They may still be exiting when it returns."""
         for pid in self.processes():
             process = ProcessId.of(pid)
             if process is not None:
                 process.send(signal.SIGKILL)
 
     def remove(self) -> bool:
-        """End the processes that are left in it, and remove it; whether it is gone."""
+        """End the processes that are left in it, and remove it; return True if it is gone."""
         deadline = time.monotonic() + _REMOVE_S
         while not all(_remove(folder) for folder in self.folders):
             self.kill()
@@ -131,14 +134,14 @@ NO_CGROUP = Cgroup()
 
 
 class _LackError(Exception):
-    """Why a limit cannot be enforced."""
+    """The reason why a limit cannot be enforced."""
 
 
 class Cgroups:
     """Makes the cgroups of this process's NF hosts.
 
     Args:
-        root: where /proc and the trees are.
+        root: folder that contains /proc and the trees.
     """
 
     def __init__(self, root: Path = Path("/")) -> None:
@@ -150,7 +153,7 @@ class Cgroups:
         self.sweep()
 
     def unenforced(self, limits: Limits) -> dict[str, str]:
-        """Which limits cannot be enforced here, each with the reason. Changes nothing."""
+        """The limits that cannot be enforced here, each with the reason. Changes nothing."""
         lacking = {}
         for controller in limits.controllers:
             try:
@@ -160,13 +163,13 @@ class Cgroups:
         return lacking
 
     def make(self, name: str, limits: Limits) -> Cgroup:
-        """A cgroup for an NF host; what cannot be enforced is left out.
+        """Make a cgroup for an NF host; limits that cannot be enforced are left out.
 
         Args:
-            name: unique: an earlier one of the same name may not be empty yet.
+            name: a unique name, because an earlier cgroup of the same name may not be empty yet.
 
         Raises:
-            OSError: the kernel does not take a limit.
+            OSError: the kernel does not accept a limit.
         """
         self.sweep()
         folders: list[Path] = []
@@ -190,7 +193,7 @@ class Cgroups:
         return made
 
     def find(self, pid: int) -> Cgroup:
-        """The cgroup of an NF host that runs already, whoever made it."""
+        """The cgroup of an NF host that runs already, whichever manager made it."""
         folders = {
             folder
             for tree in read_trees(self._root, str(pid))
@@ -200,7 +203,7 @@ class Cgroups:
         return Cgroup(tuple(sorted(folders)))
 
     def discard(self, cgroup: Cgroup) -> None:
-        """Remove a cgroup whose NF host has ended; one that is not empty yet, a little later."""
+        """Remove a cgroup whose NF host has ended; if it is not empty yet, do so a little later."""
         if not cgroup.remove():
             self._left.append(cgroup)
 
@@ -220,13 +223,13 @@ class Cgroups:
     # ---- where ----
 
     def _base(self, controller: str, *, is_asked_only: bool = False) -> Path:
-        """The cgroup below which those with a controller are made.
+        """The cgroup below which cgroups with a controller are made.
 
         Args:
-            is_asked_only: whether all stays as it is; what can be switched on counts then.
+            is_asked_only: True to change nothing; a controller that can be switched on counts then.
 
         Raises:
-            _LackError: there is none.
+            _LackError: there is no such cgroup.
         """
         tree = self._tree(controller)
         if tree.version == 1:
@@ -265,7 +268,7 @@ class Cgroups:
         return v2
 
     def _is_own(self, tree: Tree) -> bool:
-        """Whether this process may give the controllers of its cgroup to children of that."""
+        """True if this process may give the controllers of its cgroup to its children."""
         is_alone = _processes(tree.own) == [os.getpid()]
         given = _words(tree.own / "cgroup.controllers") & set(_CONTROLLERS)
         return bool(given) and os.access(tree.own, os.W_OK) and (_is_root(tree.own) or is_alone)
@@ -273,7 +276,7 @@ class Cgroups:
     def _base_v2(self, tree: Tree) -> Path:
         wanted = set(_CONTROLLERS) & _words(tree.own / "cgroup.controllers")
         if wanted and os.access(tree.own, os.W_OK):
-            # First out of it, then on: `cpu` and `cpuset` can be switched on with processes inside,
+            # First leave it, then switch on: `cpu` and `cpuset` can be switched on with processes in it,
             # but make it a thread root then, whose children take no process (cgroups(7)).
             if not _is_root(tree.own) and _processes(tree.own) == [os.getpid()]:
                 _mkdir(inside := tree.own / FOLDER / self._owner / "manager")
@@ -294,7 +297,7 @@ class Cgroups:
 
     def _enable(self, folder: Path, controllers: set[str]) -> None:
         for controller in sorted(controllers - _words(folder / "cgroup.subtree_control")):
-            with contextlib.suppress(OSError):  # what is on is looked at
+            with contextlib.suppress(OSError):  # the controllers that are on are checked
                 _write(folder / "cgroup.subtree_control", f"+{controller}")
 
 
@@ -302,7 +305,7 @@ _CONTROLLERS = ("cpuset", "memory", "cpu")
 
 
 def is_abandoned(name: str) -> bool:
-    """Whether a name as `owner` gives it is that of a manager that is dead."""
+    """True if a name in the form of `owner` is that of a dead manager."""
     match = _OWNER.fullmatch(name)
     if match is None or match[1] != owner().partition("-")[0]:
         return False  # of another PID namespace: its PIDs mean nothing here
@@ -310,7 +313,8 @@ def is_abandoned(name: str) -> bool:
 
 
 def owner() -> str:
-    """What a manager writes onto that which may outlive it: namespace, PID and start time."""
+    """The mark that a manager leaves on things that may outlive it: namespace, PID and start time.
+    """
     me = ProcessId.of(os.getpid())
     assert me is not None
     namespace = Path("/proc/self/ns/pid").stat().st_ino
@@ -318,7 +322,7 @@ def owner() -> str:
 
 
 def _is_root(folder: Path) -> bool:
-    """Whether it is the root of v2, which may have processes beside children with limits."""
+    """True if it is the root of v2, which may have processes beside children with limits."""
     return not (folder / "cgroup.type").exists()
 
 
@@ -341,7 +345,7 @@ def _make(folder: Path, bases: frozenset[Path]) -> None:
     given = set(_CONTROLLERS) & _words(base / "cgroup.subtree_control")
     for below in reversed(path):
         _mkdir(below)
-        for name in ("cpuset.cpus", "cpuset.mems"):  # a new one in v1 has none and takes nothing
+        for name in ("cpuset.cpus", "cpuset.mems"):  # a new one in v1 has none and takes no process
             if not given and (below / name).exists() and not _read(below / name):
                 _write(below / name, _read(below.parent / name))
         if below != folder:
@@ -372,7 +376,7 @@ def _set(folder: Path, version: int, controller: str, limits: Limits) -> None:
 
 
 def _mkdir(folder: Path) -> None:
-    for _ in range(3):  # who removes an empty one above may come between
+    for _ in range(3):  # another process may remove an empty one above meanwhile
         with contextlib.suppress(FileNotFoundError):
             folder.mkdir(parents=True, exist_ok=True)
             return
@@ -380,7 +384,7 @@ def _mkdir(folder: Path) -> None:
 
 
 def _remove(folder: Path) -> bool:
-    """Remove one cgroup; whether it is gone."""
+    """Remove one cgroup; return True if it is gone."""
     try:
         folder.rmdir()
     except FileNotFoundError:
@@ -425,5 +429,5 @@ def _write(path: Path, text: str) -> None:
     try:
         with open(path, "w", encoding="ascii") as file:
             file.write(text)
-    except OSError as error:  # a write does not say to what
+    except OSError as error:  # the error of a write does not name the file
         raise OSError(error.errno, error.strerror, str(path)) from None

@@ -1,4 +1,4 @@
-"""Which trees of cgroups are mounted, and where in each a process is.
+"""The mounted trees of cgroups, and the place of a process in each.
 
 Sources: proc(5) for /proc/PID/mountinfo, cgroups(7) for /proc/PID/cgroup. Both are read as this
 process sees them: in a container the root of a mount is a cgroup far below the real root.
@@ -20,9 +20,9 @@ class Tree:
     """A mounted tree.
 
     Attributes:
-        version: 1, with the controllers it was mounted with, or 2, where each cgroup says which.
-        mount: its root, as far as it can be seen.
-        own: the cgroup of the process that was asked about.
+        version: 1, with the controllers it was mounted with, or 2, where each cgroup lists its own.
+        mount: its root, as far as it is visible.
+        own: the cgroup of the process in question.
     """
 
     version: int
@@ -40,7 +40,7 @@ class Tree:
 
 
 def read_trees(root: Path = Path("/"), process: str = "self") -> tuple[Tree, ...]:
-    """Trees in which a process is, as this process sees them; none when it is gone."""
+    """The trees that contain a process, as this process sees them; none if the process is gone."""
     try:
         mounts = (root / "proc/self/mountinfo").read_text()
         cgroups = (root / "proc" / process / "cgroup").read_text()
@@ -50,12 +50,12 @@ def read_trees(root: Path = Path("/"), process: str = "self") -> tuple[Tree, ...
 
 
 def parse_trees(mountinfo: str, cgroups: str, root: Path = Path("/")) -> tuple[Tree, ...]:
-    """Trees by what the kernel says.
+    """Trees, parsed from the kernel's tables.
 
     Args:
         mountinfo: text of /proc/self/mountinfo.
         cgroups: text of /proc/PID/cgroup.
-        root: before all mount points.
+        root: prefix of all mount points.
     """
     own_of = _own_paths(cgroups)
     trees: dict[tuple[int, frozenset[str]], Tree] = {}
@@ -74,9 +74,9 @@ def parse_trees(mountinfo: str, cgroups: str, root: Path = Path("/")) -> tuple[T
         own = PurePosixPath(own_of[controllers])
         top = PurePosixPath(_unescape(fields[3]))
         if ".." in own.parts or not own.is_relative_to(top):
-            continue  # outside of what is mounted here
+            continue  # outside of the mounted part
         mount = root / _unescape(fields[4]).lstrip("/")
-        # Of several mounts of a tree the last one lies on top, or is as good as the others.
+        # Of several mounts of a tree, the last one lies on top or is equivalent to the others.
         trees[version, controllers] = Tree(
             version, controllers, mount, mount.joinpath(own.relative_to(top))
         )
@@ -84,7 +84,7 @@ def parse_trees(mountinfo: str, cgroups: str, root: Path = Path("/")) -> tuple[T
 
 
 def kind_of(trees: tuple[Tree, ...]) -> str:
-    """What this is called: v1, v2, hybrid (both), or none."""
+    """The name of this layout: v1, v2, hybrid (both), or none."""
     versions = {tree.version for tree in trees}
     return {frozenset({1}): "v1", frozenset({2}): "v2", frozenset({1, 2}): "hybrid"}.get(
         frozenset(versions), "none"

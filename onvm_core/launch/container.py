@@ -1,17 +1,17 @@
 """Launcher "container": an NF host in a container of podman or docker.
 
-The container's file system is an image that ``onvm nf image`` has made of what is installed here
-(`onvm_core.launch.image`). It is read-only but for a private /tmp; there is no network, no
+The container's file system is an image that ``onvm nf image`` has made from the packages installed
+here (`onvm_core.launch.image`). It is read-only except for a private /tmp; there is no network, no
 capability, no way to new privileges, and the engine's own seccomp filter, made tighter. CPUs and
-memory are limited by the engine. Of the host it sees only the folder of the attach socket.
+memory are limited by the engine. The only part of the host that it sees is the folder of the attach
+socket.
 
-Configuration files, and files that they name, come as a tar archive on its standard input: they
-are copies in memory, at the paths that they have here, where no other process sees them.
+Configuration files, and files that they name, come as a tar archive on its standard input. They are
+copies in memory, at the same paths as here, and no other process sees them.
 
-The engine's command line stays as long as the container (`process`): its exit status is that of the
+The engine's command line runs as long as the container (`process`): its exit status is that of the
 NF host. With podman the NF host writes to its log directly. When everything has been killed, the
-engine may still have the container in its books: `ContainerLauncher` removes those of dead
-managers.
+engine may still list the container: `ContainerLauncher` removes the containers of dead managers.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class ContainerHandle(StartedHandle):
 
     @property
     def pid(self) -> int:
-        """Process ID of the NF host inside, as it is outside; 0 while there is none yet."""
+        """Process ID of the NF host inside, as seen from outside; 0 while there is none yet."""
         now = time.monotonic()
         if self._host is None and now - self._looked_at > LOOK_S:
             self._looked_at = now
@@ -79,7 +79,7 @@ class ContainerHandle(StartedHandle):
         return self._host.pid if self._host is not None else 0
 
     def stop(self) -> None:
-        """Ask it to finish what it holds and leave; if it has not begun yet, end it."""
+        """Ask it to finish the packets it holds and leave; if it has not begun yet, end it."""
         if self._process.poll() is None:
             if self.pid and self._host is not None and _catches(self._host, signal.SIGTERM):
                 self._host.send(signal.SIGTERM)
@@ -87,7 +87,7 @@ class ContainerHandle(StartedHandle):
                 self.kill()
 
     def kill(self) -> None:
-        """End it, and all that it has started, at once."""
+        """End it, and every process it has started, at once."""
         self._looked_at = 0.0
         if self._process.poll() is None and self.pid and self._host is not None:
             self._host.send(signal.SIGKILL)  # the first process of its PID namespace
@@ -98,8 +98,8 @@ class ContainerHandle(StartedHandle):
         self.poll()
 
     def _remove_when_made(self) -> None:
-        # A container whose command line is killed while it is made stays: docker's daemon goes on
-        # with it, and podman's books do not have it yet.
+        # If the command line is killed while the container is being made, the container stays:
+        # docker's daemon continues with it, and podman does not list it yet.
         deadline = time.monotonic() + KILL_TIMEOUT_S
         while self._process.poll() is None and time.monotonic() < deadline:
             if self._engine.has_container(self._name):
@@ -107,7 +107,7 @@ class ContainerHandle(StartedHandle):
             time.sleep(LOOK_S)
 
     def _clear_up(self, status: int) -> None:
-        if self._process.returncode < 0:  # by itself: what it stood for may still be there
+        if self._process.returncode < 0:  # it ended by itself: its container may still be there
             self._remove()
         elif status == -signal.SIGKILL and _memory_kills() > self._memory_kills:
             self._say_memory()
@@ -117,7 +117,7 @@ class ContainerHandle(StartedHandle):
         self._engine.remove(self._name)
 
     def _say_memory(self) -> None:
-        # The container is gone, and with it the kernel's count of its own.
+        # The container is gone, and with it the kernel's count of its processes.
         limit = f"; its limit is {self.spec.limits.memory_mib} MiB" if self.spec.limits else ""
         with open(self.spec.log_path, "a", encoding="utf-8") as log:
             log.write(f"onvm: killed when the kernel ended processes for want of memory{limit}\n")
@@ -127,7 +127,7 @@ class ContainerLauncher:
     """Starts NF hosts in containers.
 
     Args:
-        options: ``engine``: podman or docker; left out: the first that works.
+        options: ``engine``: podman or docker; default: the first that works.
 
     Raises:
         ConfigError: an option is wrong.
@@ -150,12 +150,12 @@ class ContainerLauncher:
         """The engine and its version.
 
         Raises:
-            OnvmError: there is none that works.
+            OnvmError: no engine works.
         """
         return self._engine.describe()
 
     def obstacle(self) -> str:
-        """Why no container can be started here, in one line; "" when an engine answers."""
+        """The reason why no container can be started here, in one line; "" if an engine answers."""
         try:
             self._engine  # noqa: B018  it is looked for
         except ConfigError:
@@ -172,7 +172,7 @@ class ContainerLauncher:
         """Start an NF host; it attaches by itself.
 
         Raises:
-            ConfigError: there is no image of the NFs as they are installed now.
+            ConfigError: there is no image of the installed versions of the NFs.
         """
         image = self._image(spec.nfs)
         name = _name(spec)
@@ -202,7 +202,7 @@ class ContainerLauncher:
         inside = host_arguments(spec, attach_path=Path(ATTACH_FOLDER / spec.attach_path.name))
         if files:
             inside.append("--files-from-stdin")
-        if not program and (ours := make_filter()):  # on top of what the engine has
+        if not program and (ours := make_filter()):  # in addition to the engine's own
             inside.append(f"--seccomp={b64encode(ours).decode()}")
         try:
             with open(spec.log_path, "ab") as log, pinned(spec.cpus):
@@ -247,7 +247,7 @@ class ContainerLauncher:
         try:
             found = engine.containers()
         except OnvmError:
-            return  # what it cannot list it will not have
+            return  # containers that it cannot list stay
         for one in found:
             is_running = ProcessId.of(one.pid) is not None if one.pid else one.is_running
             if is_abandoned(one.owner) and not is_running:
@@ -264,7 +264,7 @@ def _files(spec: LaunchSpec) -> list[Path]:
 
 
 def _folders(spec: LaunchSpec) -> list[Path]:
-    """Where its files go: folders that are private to it and in memory."""
+    """The folders of its files: they are private to it and in memory."""
     kept: list[Path] = []
     for path in _files(spec):
         folder = path.parent
@@ -280,7 +280,7 @@ def _folders(spec: LaunchSpec) -> list[Path]:
 
 
 def _archive(spec: LaunchSpec) -> bytes:
-    """Its files as a tar archive; nothing when it has none."""
+    """Its files as a tar archive; empty if it has none."""
     files = _files(spec)
     if not files:
         return b""
@@ -292,7 +292,7 @@ def _archive(spec: LaunchSpec) -> bytes:
 
 
 def _memory_file(content: bytes) -> int:
-    """A descriptor from which `content` is read."""
+    """A descriptor from which `content` can be read."""
     descriptor = os.memfd_create("onvm-container")
     with open(descriptor, "wb", closefd=False) as file:
         file.write(content)
@@ -301,13 +301,14 @@ def _memory_file(content: bytes) -> int:
 
 
 def _memory_kills() -> int:
-    """How many processes the kernel has ended since it began because memory was short."""
+    """The number of processes that the kernel has ended since boot because memory was short."""
     lines = (line.split() for line in Path("/proc/vmstat").read_text().splitlines())
     return next((int(value) for name, value in lines if name == "oom_kill"), 0)
 
 
 def _catches(process: ProcessId, number: signal.Signals) -> bool:
-    """Whether a process handles a signal; the first one of a namespace gets no other."""
+    """True if a process handles a signal; the first process of a namespace gets no other signals.
+    """
     try:
         lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
     except OSError:

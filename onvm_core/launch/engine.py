@@ -1,8 +1,8 @@
-"""The program that runs containers: podman or docker, by its command line.
+"""The program that runs containers: podman or docker, through its command line.
 
-podman comes first: it needs no daemon, and the manager limits and ends what it starts without
-help. Whichever is asked for, or found to work, is used; there is no configuration file of theirs
-that anything here depends on.
+podman comes first: it needs no daemon, and the manager can limit and end its containers without
+help. The requested engine, or the first that works, is used; nothing here depends on a
+configuration file of theirs.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ VARIABLE = "ONVM_CONTAINER_ENGINE"
 TIMEOUT_S = 30.0
 OWNER_LABEL = "onvm.owner"
 _NOFILE, _NPROC = 4096, 16384
-"""At most: an engine that sets its own defaults fails where it may not raise limits."""
+"""Upper bound: an engine that sets its own defaults fails where it may not raise limits."""
 _DOCKER_LIMITS = {"cpuset": "CPUSet", "memory": "MemoryLimit", "cpu": "CpuCfsQuota"}
 
 
@@ -40,7 +40,7 @@ class Found:
     name: str
     owner: str
     pid: int
-    """Of its first process, as this process sees it; 0 when it does not run, or is not known."""
+    """PID of its first process, as this process sees it; 0 if it does not run, or is not known."""
     is_running: bool
 
 
@@ -49,7 +49,7 @@ class Engine:
 
     Args:
         program: its name.
-        facts: what it says of itself (``info``).
+        facts: its own description (``info``).
     """
 
     def __init__(self, program: str, facts: Mapping[str, Any]) -> None:
@@ -58,11 +58,11 @@ class Engine:
 
     @property
     def is_podman(self) -> bool:
-        """Whether it is podman, and not docker."""
+        """True for podman, False for docker."""
         return self.program == "podman"
 
     def describe(self) -> str:
-        """Name, version and what it runs containers with."""
+        """Its name, its version and its container runtime."""
         if self.is_podman:
             host, version = self._facts["host"], self._facts["version"]["Version"]
             return f"podman {version}, {host['ociRuntime']['name']}"
@@ -81,10 +81,10 @@ class Engine:
         }
 
     def ask(self, *arguments: str) -> str:
-        """Run a command of it; what it prints.
+        """Run one of its commands; return the output.
 
         Raises:
-            OnvmError: it fails; its last line.
+            OnvmError: the command fails; carries its last line.
         """
         try:
             done = subprocess.run(
@@ -114,11 +114,11 @@ class Engine:
     # ---- images ----
 
     def has_image(self, name: str) -> bool:
-        """Whether there is an image of that name and tag."""
+        """True if there is an image of that name and tag."""
         return self._has("image", name)
 
     def load(self, archive: Path) -> None:
-        """Take an image from an archive."""
+        """Load an image from an archive."""
         self.ask("load", "--quiet", "--input", str(archive))
 
     def image_bytes(self, name: str) -> int:
@@ -139,10 +139,10 @@ class Engine:
     # ---- containers ----
 
     def isolation(self) -> list[str]:
-        """Arguments of ``run``: no network, no rights, nothing that can be written but /tmp."""
+        """Arguments of ``run``: no network, no rights, and no writable folder but /tmp."""
         user = f"{os.getuid()}:{os.getgid()}"
         if self.is_podman:
-            # Its user 0 is the manager's user, whoever that is.
+            # User 0 inside is the manager's user outside.
             own = ["--user=0:0", "--read-only-tmpfs=false", "--systemd=false", "--no-hosts"]
             own += ["--http-proxy=false", "--log-driver=passthrough"]
         else:
@@ -163,9 +163,11 @@ class Engine:
         ]
 
     def filter(self) -> bytes:
-        """Its seccomp profile without what no NF needs; empty where it does not say where it is.
+        """Its seccomp profile without the calls that no NF needs; empty if it does not tell the
+        path.
 
-        That of docker is inside its daemon. It denies new namespaces by itself, podman's does not.
+        Docker's profile is inside its daemon. It denies new namespaces by itself; podman's does
+        not.
         """
         security = self._facts.get("host", {}).get("security", {}) if self.is_podman else {}
         if not security.get("seccompEnabled"):
@@ -177,7 +179,7 @@ class Engine:
         return json.dumps(tighten(profile)).encode()
 
     def limits(self, limits: Limits) -> Iterator[str]:
-        """Arguments of ``run`` that enforce what it can."""
+        """Arguments of ``run`` that enforce the limits that it can enforce."""
         lacking = self.unenforced(limits)
         for controller, text in limits.controllers.items():
             if text in lacking:
@@ -194,7 +196,7 @@ class Engine:
         """Containers that managers of this user have made.
 
         Raises:
-            OnvmError: it does not say.
+            OnvmError: it does not list them.
         """
         if self.is_podman:
             said = self.ask("ps", "--all", "--filter", f"label={OWNER_LABEL}", "--format", "json")
@@ -214,11 +216,11 @@ class Engine:
         return [Found(name, owner, 0, state == "running") for name, state, owner in rows]
 
     def has_container(self, name: str) -> bool:
-        """Whether it has made a container of that name."""
+        """True if it has made a container of that name."""
         return self._has("container", name)
 
     def remove(self, name: str) -> bool:
-        """End a container, if there is one, and remove it; whether there is none any more."""
+        """End a container, if there is one, and remove it; return True if none is left."""
         try:
             if not self.is_podman:
                 self.ask("rm", "--force", name)
@@ -231,7 +233,7 @@ class Engine:
         return True
 
     def _forget(self, number: str) -> None:
-        # podman leaves this out where the container's monitor (conmon) has been killed, too: its
+        # podman leaves this out if the container's monitor (conmon) has been killed too: its
         # cgroups would stay.
         runtime = self._facts["host"]["ociRuntime"].get("path", "runc")
         with contextlib.suppress(OSError, subprocess.TimeoutExpired):
@@ -249,11 +251,11 @@ def find_engine(choice: str = "", *, field: str = "engine") -> Engine:
     """The engine that was chosen, or else the first that works here.
 
     Args:
-        choice: "" takes what the environment variable ``ONVM_CONTAINER_ENGINE`` says, if it does.
+        choice: "": the value of the environment variable ``ONVM_CONTAINER_ENGINE``, if it is set.
 
     Raises:
-        ConfigError: it is not known.
-        OnvmError: none works; why, with the line that helps.
+        ConfigError: the name is not known.
+        OnvmError: no engine works; carries the reason and the command that helps.
     """
     if not choice and VARIABLE in os.environ:
         choice, field = os.environ[VARIABLE], VARIABLE
@@ -277,7 +279,7 @@ def find_engine(choice: str = "", *, field: str = "engine") -> Engine:
 def _facts(program: str) -> dict[str, Any]:
     template = "json" if program == "podman" else "{{json .}}"
     facts: dict[str, Any] = json.loads(Engine(program, {}).ask("info", "--format", template))
-    # docker answers also without its daemon, and says so here.
+    # docker answers even without its daemon, and reports that here.
     if errors := facts.get("ServerErrors"):
         raise OnvmError(f"{program} info: {errors[0]}")
     return facts

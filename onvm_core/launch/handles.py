@@ -1,7 +1,7 @@
-"""Handles on NF hosts: what those of all launchers share.
+"""Handles on NF hosts: the parts that all launchers share.
 
-A handle that was started has a child process that lasts as long as the NF host: the NF host itself,
-or what was put around it.
+The handle of a started NF host has a child process that lasts as long as the NF host: the NF host
+itself, or a process around it.
 """
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ __all__ = ["AdoptedHandle", "Fence", "StartedHandle"]
 
 KILL_TIMEOUT_S = 2.0
 SIGNALLED = 128
-"""Programs that run another end with this plus the number of the signal that ended it."""
+"""A program that runs another ends with this plus the number of the signal that ended the other."""
 
 
 class Fence:
-    """The cgroup around one NF host: says why the kernel ended it, and goes when it has ended.
+    """The cgroup around one NF host: it tells why the kernel ended the NF host, and is removed
+    then.
 
     Args:
-        spec: what the NF host was started with.
-        cgroups: those of the launcher; None: there is no cgroup around it.
-        cgroup: that of the NF host.
+        spec: the specification with which the NF host was started.
+        cgroups: the cgroups of the launcher; None: there is no cgroup around it.
+        cgroup: the cgroup of the NF host.
     """
 
     def __init__(
@@ -38,12 +39,12 @@ class Fence:
         self._cgroup = cgroup
 
     def note_shortage(self) -> None:
-        """Say in the NF host's log, before it is ended, if want of memory holds it up."""
+        """Record in the NF host's log, before it is ended, if a lack of memory slows it down."""
         if self._cgroup.is_short_of_memory():
             _say(self._spec, "slowed down: it reads its files again and again, for want of memory")
 
     def open(self) -> None:
-        """End what is left inside, and remove the cgroup; once is enough."""
+        """End the processes left inside, and remove the cgroup; needed only once."""
         if self._cgroups is not None and self._cgroup.folders:
             if self._cgroup.memory_kills():
                 _say(self._spec, "ended by the kernel: it reached its memory limit")
@@ -52,7 +53,7 @@ class Fence:
 
 
 def _say(spec: LaunchSpec, what: str) -> None:
-    """Write into the log of an NF host what its memory limit has done to it."""
+    """Record in the log of an NF host what its memory limit has done to it."""
     limit = f"; its limit is {spec.limits.memory_mib} MiB" if spec.limits is not None else ""
     with open(spec.log_path, "a", encoding="utf-8") as log:
         log.write(f"onvm: {what}{limit} (memory_mib in its manifest)\n")
@@ -62,12 +63,12 @@ class StartedHandle:
     """A started NF host.
 
     Args:
-        process: child of this process that ends when the NF host has ended.
+        process: child of this process; it ends when the NF host has ended.
         fence: the cgroup around it; None: there is none.
     """
 
     is_around = False
-    """Whether the child process runs the NF host as a child of its own."""
+    """True if the child process runs the NF host as its own child."""
 
     def __init__(
         self, spec: LaunchSpec, process: subprocess.Popen[bytes], fence: Fence | None = None
@@ -90,7 +91,7 @@ class StartedHandle:
         return status
 
     def wait(self, timeout_s: float) -> int | None:
-        """Wait for it to leave; None when it has not."""
+        """Wait for it to leave; None if it has not."""
         try:
             self._process.wait(timeout_s)
         except subprocess.TimeoutExpired:
@@ -116,8 +117,8 @@ class AdoptedHandle:
     """An NF host that an earlier manager started: not a child, so its status stays unknown.
 
     Args:
-        process: what runs the NFs.
-        around: what ends with it, for instance the first process of its PID namespace.
+        process: the process that runs the NFs.
+        around: a process that ends with it, for example the first process of its PID namespace.
         fence: the cgroup around it; None: there is none.
     """
 
@@ -139,7 +140,7 @@ class AdoptedHandle:
         return self._process.pid
 
     def poll(self) -> int | None:
-        """0 when it has ended (how, its parent would know), None while it runs."""
+        """0 if it has ended (only its parent would know how), None while it runs."""
         if self._process.is_alive:
             return None
         self._end_around()
@@ -147,11 +148,11 @@ class AdoptedHandle:
         return 0
 
     def stop(self) -> None:
-        """Ask it to finish what it holds and leave."""
+        """Ask it to finish the packets it holds and leave."""
         self._process.send(signal.SIGTERM)
 
     def wait(self, timeout_s: float) -> int | None:
-        """Wait for it to leave; None when it has not."""
+        """Wait for it to leave; None if it has not."""
         return self.poll() if self._process.wait(timeout_s) else None
 
     def kill(self) -> None:

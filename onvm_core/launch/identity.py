@@ -1,4 +1,4 @@
-"""Which process a number means: a PID together with the time at which it began."""
+"""The identity of a process: a PID together with the time at which the process began."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ WAIT_STEP_S = 0.01
 
 @dataclass(frozen=True, slots=True)
 class ProcessId:
-    """A process; `start_time` in clock ticks since boot tells it from a later one of its PID."""
+    """A process; `start_time` in clock ticks since boot tells it from a later one with its PID."""
 
     pid: int
     start_time: int
 
     @classmethod
     def of(cls, pid: int) -> ProcessId | None:
-        """The process that has `pid` now; None when there is none, or only its zombie."""
+        """The process that has `pid` now; None if there is none, or only its zombie."""
         if pid <= 0:
             return None
         try:
@@ -40,17 +40,17 @@ class ProcessId:
 
     @property
     def is_alive(self) -> bool:
-        """Whether it still runs."""
+        """True if it still runs."""
         return ProcessId.of(self.pid) == self
 
     def send(self, number: signal.Signals) -> None:
-        """Send a signal; nothing happens when it is gone."""
+        """Send a signal; nothing happens if the process is gone."""
         try:
             descriptor = os.pidfd_open(self.pid)
         except ProcessLookupError:
             return
         try:
-            if self.is_alive:  # the descriptor holds the PID: it cannot change its meaning now
+            if self.is_alive:  # the descriptor holds the process: its PID cannot be reused now
                 signal.pidfd_send_signal(descriptor, number)
         except ProcessLookupError:
             pass  # it has just ended
@@ -58,7 +58,7 @@ class ProcessId:
             os.close(descriptor)
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait until it is gone; whether it is."""
+        """Wait until it is gone; return True if it is."""
         deadline = time.monotonic() + timeout_s
         while self.is_alive:
             if time.monotonic() >= deadline:
@@ -70,7 +70,7 @@ class ProcessId:
 def find_by_environment(name: str, value: str) -> list[ProcessId]:
     """Processes of this user that were started with the environment variable `name`=`value`.
 
-    The oldest comes first: what it has started itself has inherited the variable.
+    The oldest comes first: processes that it has started have inherited the variable.
     """
     wanted = f"{name}={value}".encode()
     found = []
@@ -80,7 +80,7 @@ def find_by_environment(name: str, value: str) -> list[ProcessId]:
         try:
             variables = (folder / "environ").read_bytes().split(b"\0")
         except OSError:
-            continue  # gone, or somebody else's
+            continue  # gone, or another user's
         process = ProcessId.of(int(folder.name)) if wanted in variables else None
         if process is not None:
             found.append(process)
@@ -88,9 +88,9 @@ def find_by_environment(name: str, value: str) -> list[ProcessId]:
 
 
 def namespace_init(process: ProcessId) -> ProcessId | None:
-    """The first process of the PID namespace in which `process` is; None when that is ours.
+    """The first process of the PID namespace in which `process` is; None if that is ours.
 
-    Whoever ends it ends everything in the namespace.
+    When it ends, the kernel ends everything in the namespace.
     """
     pid = process.pid
     while pid > 1:
@@ -104,7 +104,7 @@ def namespace_init(process: ProcessId) -> ProcessId | None:
 
 
 def is_in_other_namespace(pid: int) -> bool:
-    """Whether a process is in a PID namespace below ours."""
+    """True if a process is in a PID namespace below ours."""
     return len(_status(pid, "NSpid:")) > 1
 
 
@@ -120,7 +120,7 @@ def children(pid: int) -> list[ProcessId]:
 
 
 def _status(pid: int, field: str) -> list[str]:
-    """The values of a line of /proc/PID/status; none when the process is gone."""
+    """The values of a line of /proc/PID/status; none if the process is gone."""
     try:
         with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
             return next((line.split()[1:] for line in file if line.startswith(field)), [])

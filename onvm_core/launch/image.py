@@ -1,9 +1,9 @@
-"""Images of NFs for podman and docker, made from what is installed here.
+"""Images of NFs for podman and docker, made from the packages installed here.
 
 An image is written as the archive that ``docker save`` makes and both programs load: layers as tar
 files, a configuration, and ``manifest.json`` (Docker image specification 1.2). No registry and no
-base image is asked. Its name has a digest of the NFs' files, the SDK and what they require: an NF
-that has been installed again needs a new image, and an old one is never run by mistake.
+base image is used. Its name contains a digest of the NFs' files, the SDK and their requirements: a
+reinstalled NF needs a new image, and an old image is never run by mistake.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def reference(nfs: Sequence[str]) -> str:
     """Name and tag of the image of these NFs, as they are installed now.
 
     Raises:
-        ConfigError: one is not installed.
+        ConfigError: an NF is not installed.
     """
     sources = image_files.find_sources(nfs)
     name = re.sub(r"[^a-z0-9]+", "-", "-".join(nfs).lower()).strip("-")
@@ -57,13 +57,13 @@ def reference(nfs: Sequence[str]) -> str:
 
 
 def write_archive(path: Path, nfs: Sequence[str], extra: Iterable[str] = ()) -> str:
-    """Write an image of NFs to a file, for ``podman load`` or ``docker load``; its name.
+    """Write an image of NFs to a file, for ``podman load`` or ``docker load``; return its name.
 
     Args:
         extra: distributions to put in besides those that the NFs require.
 
     Raises:
-        ConfigError: an NF, or something that is required, is not installed.
+        ConfigError: an NF, or one of its requirements, is not installed.
     """
     name = reference(nfs)
     layers = image_files.collect(image_files.find_sources(nfs), extra)
@@ -117,7 +117,7 @@ def _write_layer(file: Path, layer: Layer, *, with_folders: bool) -> None:
             link.type, link.linkname = tarfile.SYMTYPE, "/tmp"
             archive.addfile(link)
             _add_bytes(archive, "etc/passwd", b"root:x:0:0:root:/tmp:/nonexistent\n")
-        # docker makes folders that no entry names for root with all its rights alone.
+        # docker makes folders without an entry, with all rights for root alone.
         for folder in sorted(_folders_of(layer.files)):
             _add_folder(archive, folder, 0o755)
         for target, path in sorted(layer.files.items()):
@@ -126,7 +126,7 @@ def _write_layer(file: Path, layer: Layer, *, with_folders: bool) -> None:
 
 
 def _folders_of(files: Mapping[PurePosixPath, Path]) -> set[str]:
-    """Folders above the files and their byte code, but for those that each image has anyway."""
+    """Folders above the files and their byte code, except those that each image has anyway."""
     above = {folder for target in files for folder in target.parents}
     above |= {target.parent / "__pycache__" for target in files if target.suffix == ".py"}
     return {str(folder).strip("/") for folder in above} - {"", ".", *_FOLDERS}
@@ -143,7 +143,7 @@ def _add_file(archive: tarfile.TarFile, target: PurePosixPath, path: Path) -> No
     entry = tarfile.TarInfo(str(target).lstrip("/"))
     entry.size = status.st_size
     entry.mode = 0o755 if status.st_mode & 0o100 else 0o644
-    # Exact: byte code and compiled kernels are for a source, or a build, of that very time.
+    # Exact: byte code and compiled kernels belong to a source, or a build, of exactly that time.
     seconds, nanoseconds = divmod(status.st_mtime_ns, 10**9)
     entry.pax_headers = {"mtime": f"{seconds}.{nanoseconds:09}"}
     with open(path, "rb") as content:
@@ -162,7 +162,7 @@ def _add_byte_code(archive: tarfile.TarFile, files: Mapping[PurePosixPath, Path]
             try:
                 py_compile.compile(str(path), str(scratch), str(target), doraise=True)
             except py_compile.PyCompileError:
-                continue  # a template, or for another version; the NF says so if it is needed
+                continue  # a template, or for another version; the NF reports it if it is needed
             os.utime(scratch, ns=(0, path.stat().st_mtime_ns))  # the same layer each time
             _add_file(archive, code, scratch)
 
@@ -174,7 +174,7 @@ def _add_bytes(archive: tarfile.TarFile, name: str, content: bytes) -> None:
 
 
 def _compiled_kernels() -> dict[PurePosixPath, Path]:
-    """Kernels that NFs have compiled on this host; what they are for is in their names."""
+    """Kernels that NFs have compiled on this host; their names tell what they are for."""
     home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
     folder = home / "onvm" / "kernels"
     return {HOME / "cache/onvm/kernels" / path.name: path for path in sorted(folder.glob("*.o"))}

@@ -1,15 +1,15 @@
-"""What an image of NFs is made of: files of this host's Python environment, by layer.
+"""The content of an image of NFs: files of this host's Python environment, by layer.
 
     /opt/onvm/python    the interpreter and its standard library
-    /opt/onvm/site      the SDK, the NFs' distributions and what these require
-    /opt/onvm/lib       shared libraries of the system that any of this needs, by name
+    /opt/onvm/site      the SDK, the NFs' distributions and their requirements
+    /opt/onvm/lib       shared libraries of the system that these need, by name
     /opt/onvm/cache     kernels that were compiled on this host before
 
-and the dynamic loader where programs expect it. Nothing else: no shell, no package manager, nothing
-of ``onvm_core``. So an image needs neither a registry nor a base image, and its libc is that of the
+and the dynamic loader where programs expect it. Nothing else: no shell, no package manager, no part
+of ``onvm_core``. So an image needs neither a registry nor a base image, and its libc matches the
 programs in it.
 
-The order of layers is that in which they change; equal layers are kept once by podman and docker.
+Layers are in the order in which they change; podman and docker keep equal layers once.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ HOME = PurePosixPath("/opt/onvm")
 SDK = "onvm"
 GROUP = "onvm.nf"
 FORMAT = 1
-"""Of images; goes up when older ones cannot be used any more."""
+"""Format of images; it increases when older ones cannot be used any more."""
 
 _SDK_PARTS = ("onvm_sdk", "onvm.libs")
 _SDK_REQUIRES = ("cffi",)
@@ -71,7 +71,7 @@ class Source:
     """An NF, and the distribution or folder that it comes from.
 
     Attributes:
-        name: of an installed NF, or ``module:Class``.
+        name: name of an installed NF, or ``module:Class``.
         distribution: None for ``module:Class``.
         folder: the package of its module, or the module's file.
     """
@@ -83,12 +83,12 @@ class Source:
 
 
 LayerFiles = dict[PurePosixPath, Path]
-"""Where a file is in the image, and where it is here."""
+"""The place of a file in the image, and its place here."""
 
 
 @dataclass(slots=True)
 class Layer:
-    """One layer; `text` says what is in it."""
+    """One layer; `text` describes its content."""
 
     text: str
     files: LayerFiles = field(default_factory=dict)
@@ -98,7 +98,7 @@ def find_sources(nfs: Sequence[str]) -> list[Source]:
     """Find NFs.
 
     Raises:
-        ConfigError: one is not installed.
+        ConfigError: an NF is not installed.
     """
     installed = {point.name: point for point in importlib_metadata.entry_points(group=GROUP)}
     sources = []
@@ -114,7 +114,8 @@ def find_sources(nfs: Sequence[str]) -> list[Source]:
 
 
 def digest(sources: Sequence[Source]) -> str:
-    """What tells an image of these NFs as they are now from others: 12 hexadecimal digits."""
+    """The digest that tells an image of the current versions of these NFs: 12 hexadecimal digits.
+    """
     seen = hashlib.sha256(f"{FORMAT} {sys.version} {os.uname().machine}".encode())
     for one in closure(sources):
         seen.update(f"{one.name} {one.version}".encode())
@@ -128,17 +129,17 @@ def digest(sources: Sequence[Source]) -> str:
 
 
 def closure(sources: Sequence[Source], extra: Iterable[str] = ()) -> list[IDistribution]:
-    """The distributions of NFs with all that they require; the SDK is always one of them.
+    """The distributions of NFs with all their requirements; the SDK is always among them.
 
     Args:
-        extra: names of others to take.
+        extra: names of other distributions to include.
 
     Raises:
-        ConfigError: one is not installed.
+        ConfigError: a distribution is not installed.
     """
     wanted = [Requirement(name) for name in (SDK, *_SDK_REQUIRES, *extra)]
     for source in sources:
-        if source.distribution is None:  # there are no metadata that say what it requires
+        if source.distribution is None:  # there are no metadata that list its requirements
             wanted += [
                 Requirement(name) for name in _SDK_OPTIONAL if importlib.util.find_spec(name)
             ]
@@ -166,7 +167,7 @@ def closure(sources: Sequence[Source], extra: Iterable[str] = ()) -> list[IDistr
 
 
 def _required(distribution: IDistribution, extras: set[str]) -> Iterator[Requirement]:
-    """What a distribution requires here; of the SDK's, only what its extras ask for."""
+    """The requirements of a distribution here; for the SDK, only those that its extras name."""
     is_sdk = canonicalize_name(distribution.name) == SDK
     environment = {key: str(value) for key, value in default_environment().items()}
     for text in distribution.requires or ():
@@ -187,7 +188,7 @@ def collect(sources: Sequence[Source], extra: Iterable[str] = ()) -> list[Layer]
     """The layers of an image of these NFs.
 
     Raises:
-        ConfigError: something that is required is not installed, or the SDK is installed in place.
+        ConfigError: a requirement is not installed, or the SDK is installed in place.
     """
     if is_editable(SDK):
         raise ConfigError(
@@ -214,7 +215,7 @@ def collect(sources: Sequence[Source], extra: Iterable[str] = ()) -> list[Layer]
 
 
 def is_editable(name: str) -> bool:
-    """Whether a distribution is installed in place: its record of where it came from (PEP 610)."""
+    """True if a distribution is installed in place: its record of its origin tells it (PEP 610)."""
     record = importlib_metadata.distribution(name).read_text("direct_url.json")
     return bool(record and json.loads(record).get("dir_info", {}).get("editable"))
 
@@ -222,7 +223,7 @@ def is_editable(name: str) -> bool:
 def _distribution_files(distribution: IDistribution) -> LayerFiles:
     is_sdk = canonicalize_name(distribution.name) == SDK
     found: LayerFiles = {}
-    if distribution.files is None:  # without a list: what says that it is there
+    if distribution.files is None:  # without a list: the file that shows that it is there
         site = Path(str(distribution.locate_file("")))
         for folder in site.glob("*.dist-info"):
             if canonicalize_name(folder.name.partition("-")[0]) == canonicalize_name(
@@ -283,7 +284,7 @@ def _files_below(folder: Path) -> LayerFiles:
 
 
 def _is_idle(relative: PurePosixPath) -> bool:
-    """Whether this interpreter would never read it: byte code of another, static libraries."""
+    """True if this interpreter would never read it: byte code of another one, static libraries."""
     if relative.suffix in (".a", ".pyi"):
         return True
     match = _PYC.search(str(relative))
@@ -315,7 +316,9 @@ def _is_elf(path: Path) -> bool:
 
 
 def _needed(programs: Sequence[Path]) -> Iterator[tuple[str, Path]]:
-    """Libraries that the system's loader would take for these, by name; itself by its path."""
+    """Libraries that the system's loader would use for these, by name; the loader itself by its
+    path.
+    """
     for start in range(0, len(programs), 64):
         said = subprocess.run(
             ["ldd", *map(str, programs[start : start + 64])],

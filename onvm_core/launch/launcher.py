@@ -1,10 +1,10 @@
-"""What a launcher is: it starts NF hosts, and gives a handle on each.
+"""Launchers: they start NF hosts, and give a handle on each.
 
 A launcher is offered through the hook `onvm_launchers` and made once for each manager
-(`Launchers`), with the table ``[launchers.NAME]`` of ``onvm.toml`` where there is one, else without
-arguments. The same NF behaves the same under all of them, because all start the same
-command (`host_command`) and what tells the manager which NF host attaches is the secret it was
-launched with, not a PID: the process that a launcher starts need not be the one that attaches.
+(`Launchers`), with the table ``[launchers.NAME]`` of ``onvm.toml`` if there is one, else without
+arguments. An NF behaves the same under all launchers, because all start the same command
+(`host_command`). The manager recognises an NF host by the secret it was launched with, not by a
+PID: the process that a launcher starts need not be the one that attaches.
 
 Threads: everything here belongs to the thread that runs the manager.
 """
@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 HOOK = "onvm_launchers"
-"""The hook that launchers are offered through."""
+"""The hook through which plugins offer launchers."""
 DEFAULT_LAUNCHER = "process"
 SECRET_VARIABLE = "ONVM_ATTACH_SECRET"
 LOG_TAIL_LINES = 20
@@ -50,21 +50,22 @@ LOG_TAIL_BYTES = 16384
 
 @dataclass(frozen=True, slots=True)
 class LaunchSpec:
-    """What an NF host is started with.
+    """The specification with which an NF host is started.
 
     Attributes:
         nfs: NF names; several are fused in this order.
-        instances: instance names, in the same order; empty: the manager makes them.
+        instances: instance names, in the same order; empty: the manager chooses them.
         configs: configuration file by NF name.
         files: files that their configurations name.
-        folders: those of the NFs' own packages.
-        attach_path: the manager's attach socket. Its folder holds nothing else, and stays when
-            a manager comes after another: a launcher that hides the file system shows the folder.
-        secret: what lets it attach as these services; its environment has it in `SECRET_VARIABLE`.
-        cpus: the CPUs it may run on; empty leaves it free.
-        limits: what is to be enforced, as far as the launcher can; None: nothing.
+        folders: folders of the NFs' own packages.
+        attach_path: the manager's attach socket. Its folder contains nothing else, and stays when
+            one manager follows another: a launcher that hides the file system shows the folder.
+        secret: the secret with which it may attach as these services; its environment contains it
+            in `SECRET_VARIABLE`.
+        cpus: the CPUs it may run on; empty: any CPU.
+        limits: limits to enforce, as far as the launcher can; None: none.
         log_path: file for its stdout and stderr.
-        survives_manager: whether it waits for a new manager when this one is gone.
+        survives_manager: True if it waits for a new manager when this one is gone.
     """
 
     nfs: tuple[str, ...]
@@ -91,7 +92,7 @@ class Handle(Protocol):
 
     @property
     def spec(self) -> LaunchSpec:
-        """What it was started with."""
+        """The specification with which it was started."""
 
     @property
     def pid(self) -> int:
@@ -100,17 +101,17 @@ class Handle(Protocol):
     def poll(self) -> int | None:
         """Its exit status, or None while it runs; negative: the signal that ended it.
 
-        When it gives a status, nothing of the NF host runs any more.
+        When it gives a status, no part of the NF host runs any more.
         """
 
     def stop(self) -> None:
-        """Ask it to finish what it holds and leave. Does not wait."""
+        """Ask it to finish the packets it holds and leave. Does not wait."""
 
     def wait(self, timeout_s: float) -> int | None:
-        """Wait for it to leave; None when it has not."""
+        """Wait for it to leave; None if it has not."""
 
     def kill(self) -> None:
-        """End it, and all that it has started, at once."""
+        """End it, and every process it has started, at once."""
 
     def log_tail(self) -> list[str]:
         """The last lines it wrote."""
@@ -120,34 +121,34 @@ class Launcher(Protocol):
     """A way to start NF hosts."""
 
     def obstacle(self) -> str:
-        """Why it cannot work on this host, in one line; "" when it can."""
+        """The reason why it cannot work on this host, in one line; "" if it can."""
 
     def unenforced(self, limits: Limits) -> Mapping[str, str]:
-        """Which of these limits it cannot enforce on this host, each with the reason."""
+        """Those of these limits that it cannot enforce on this host, each with the reason."""
 
     def launch(self, spec: LaunchSpec) -> Handle:
         """Start an NF host; it attaches by itself. Does not wait for that.
 
         Raises:
             OSError: it cannot be started.
-            OnvmError: something is missing that the user can make.
+            OnvmError: something is missing that the user can provide.
         """
 
     def adopt(self, spec: LaunchSpec, process: ProcessId) -> Handle:
         """Take over the NF host that runs in `process` and was launched by an earlier manager."""
 
     def clean(self, spec: LaunchSpec) -> None:
-        """Remove what is left of an NF host of an earlier manager that has ended."""
+        """Remove the remains of an NF host of an earlier manager that has ended."""
 
 
 class Launchers:
-    """Launchers by name; each is made, and asked for its obstacle, when it is first wanted.
+    """Launchers by name; each is made, and asked for its obstacle, when it is first used.
 
     Args:
-        offers: of the hook `onvm_launchers`; None: those of the installed plugins.
-        limits: whether those of NF hosts must be enforced.
-        with_quota: whether a CPU quota is among them.
-        options: what they are made with, by name.
+        offers: offers of the hook `onvm_launchers`; None: those of the installed plugins.
+        limits: how strictly the limits of NF hosts are enforced.
+        with_quota: True if the limits include a CPU quota.
+        options: options of the launchers, by name.
     """
 
     def __init__(
@@ -166,15 +167,15 @@ class Launchers:
 
     @property
     def names(self) -> list[str]:
-        """What is offered."""
+        """Names of the launchers on offer."""
         return list(self._offers)
 
     def get(self, name: str, *, file: object = None, field: str = "launcher") -> Launcher:
-        """The launcher of that name; `file` and `field` say who wants it.
+        """The launcher of that name; `file` and `field` name the place that asks for it.
 
         Raises:
             ConfigError: no plugin offers it, it cannot work on this host, or it cannot enforce
-                limits that must be.
+                limits that are required.
         """
         if name in self._made:
             return self._made[name]
@@ -214,7 +215,8 @@ class Launchers:
         return launcher
 
     def unenforced(self, name: str) -> str:
-        """What a launcher cannot enforce on this host, and why, in one line; "" when nothing."""
+        """The limits that a launcher cannot enforce on this host, and why, in one line; "" if none.
+        """
         return "" if self.limits is LimitMode.OFF else self._unenforced(self.get(name))
 
     def _unenforced(self, launcher: Launcher) -> str:
@@ -222,7 +224,7 @@ class Launchers:
 
     @property
     def warnings(self) -> list[str]:
-        """What the launchers that are in use cannot enforce here; a line for each."""
+        """The limits that the launchers in use cannot enforce here, one line each."""
         lines = {name: self.unenforced(name) for name in self._made}
         return [f"limits of launcher {name!r}: {line}" for name, line in lines.items() if line]
 
@@ -231,14 +233,14 @@ def host_command(spec: LaunchSpec, *, attach_path: Path | None = None) -> list[s
     """The command of an NF host, with the interpreter that runs the manager.
 
     Args:
-        attach_path: where the host sees the attach socket, when that is another place.
+        attach_path: path at which the host sees the attach socket, if it differs.
     """
     start = [sys.executable, "-P", "-m", "onvm_sdk.runtime"]
     return [*start, *host_arguments(spec, attach_path=attach_path or spec.attach_path)]
 
 
 def host_arguments(spec: LaunchSpec, *, attach_path: Path) -> list[str]:
-    """Of that command, what follows the program."""
+    """The part of that command that follows the program."""
     command = ["--socket", str(attach_path), "--nf", ",".join(spec.nfs)]
     if spec.instances:
         command += ["--instance", ",".join(spec.instances)]
@@ -260,7 +262,9 @@ def refuse_options(options: Mapping[str, object], known: Collection[str] = ()) -
 
 @contextmanager
 def pinned(cpus: Sequence[int]) -> Iterator[None]:
-    """Let what this thread starts run on `cpus` only; the thread itself has its own back after."""
+    """Let processes that this thread starts run on `cpus` only; restore the thread's CPUs after
+    that.
+    """
     before = os.sched_getaffinity(0)
     if cpus:
         os.sched_setaffinity(0, cpus)

@@ -32,12 +32,12 @@ class ProcessHandle(StartedHandle):
         return self._process.pid
 
     def stop(self) -> None:
-        """Ask it to finish what it holds and leave."""
+        """Ask it to finish the packets it holds and leave."""
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End it, and, where it has a cgroup, all that it has started, at once."""
+        """End it and, if it has a cgroup, every process it has started, at once."""
         if self._process.poll() is None:
             self._fence.note_shortage()
             self._kill_process()
@@ -51,12 +51,12 @@ class ProcessLauncher:
         refuse_options(options or {})
 
     def obstacle(self) -> str:
-        """Nothing ever keeps it from working."""
+        """No obstacle: it works on every host."""
         return ""
 
     @cached_property
     def cgroups(self) -> Cgroups:
-        """Those of its NF hosts."""
+        """The cgroups of its NF hosts."""
         return Cgroups()
 
     def unenforced(self, limits: Limits) -> Mapping[str, str]:
@@ -88,17 +88,17 @@ class ProcessLauncher:
         return AdoptedHandle(spec, process, (), fence)
 
     def clean(self, spec: LaunchSpec) -> None:
-        """End what an NF host had started, and remove its cgroup."""
+        """End the processes that an NF host had started, and remove its cgroup."""
         end_left_behind(spec)
         self.cgroups.sweep()
 
 
 def end_left_behind(spec: LaunchSpec) -> None:
-    """End what an NF host had started that has itself ended."""
+    """End the processes of an NF host that has itself ended."""
     for process in find_by_environment(SECRET_VARIABLE, spec.secret):
         process.send(signal.SIGKILL)
 
 
 def fenced(cgroups: Cgroups, spec: LaunchSpec) -> Cgroup:
-    """A cgroup for an NF host with the limits that it is to have."""
+    """Make a cgroup for an NF host with its limits."""
     return NO_CGROUP if spec.limits is None else cgroups.make(spec.label, spec.limits)

@@ -1,20 +1,21 @@
-"""Launcher "sandbox": an NF host that sees nothing of this host but what it needs, by bubblewrap.
+"""Launcher "sandbox": an NF host that sees only the parts of this host that it needs (bubblewrap).
 
 It has its own network (none), PID, IPC, UTS and, where that is allowed, user and cgroup namespaces;
-no capabilities, no way to new privileges, a seccomp filter (`onvm_core.launch.seccomp`), an empty
-environment but for what Python and its libraries read, and a file system of
+no capabilities, no way to new privileges, a seccomp filter (`onvm_core.launch.seccomp`), an
+environment with only the variables that Python and its libraries read, and a file system of
 
 * the system's programs and libraries, the Python environment, the NF's folder, its configuration
-  and the kernels that were compiled before: all read-only;
+  and the kernels compiled earlier: all read-only;
 * /proc, a minimal /dev, the CPUs and nodes of /sys, and a private /tmp of limited size;
 * the folder of the attach socket: the only way out.
 
-Three processes belong to it: bwrap outside, the first process of the PID namespace (its end is the
-end of all inside), and the NF host, whose PID is the one that the manager sees on the attach
-socket. They outlive a killed manager only when the NF host is meant to.
+Three processes belong to it: bwrap outside, the first process of the PID namespace (its end ends
+everything inside), and the NF host, whose PID is the one that the manager sees on the attach
+socket. They outlive a killed manager only if the NF host should.
 
-The secret goes through a file descriptor, neither on a command line nor in the environment of the
-outer two: so it finds the NF host itself when a manager was killed before it knew the PID.
+The secret goes through a file descriptor. It is neither on a command line nor in the environment of
+the outer two processes, so it identifies the NF host itself if a manager was killed before it knew
+the PID.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ ATTACH_FOLDER = Path("/run/onvm")
 TMP_BYTES = 64 << 20
 TRIAL_TIMEOUT_S = 10.0
 
-# What programs and libraries need of the system. Of /etc no more: the rest is the host's business.
+# The parts of the system that programs and libraries need. The rest of /etc stays hidden.
 _SYSTEM = (
     "/usr",
     "/bin",
@@ -75,7 +76,7 @@ class SandboxHandle(StartedHandle):
     """A started NF host in a sandbox; the child process is bwrap.
 
     Args:
-        info: descriptor of the memory file in which bwrap says what it has started.
+        info: descriptor of the memory file in which bwrap reports the process it has started.
         fence: the cgroup of all three processes.
     """
 
@@ -91,15 +92,15 @@ class SandboxHandle(StartedHandle):
 
     @property
     def pid(self) -> int:
-        """Process ID of the NF host inside, as it is outside; 0 while there is none yet."""
+        """Process ID of the NF host inside, as seen from outside; 0 while there is none yet."""
         if self._host is None:
             init = self._first_inside()
-            # What the NF host starts may become a child of `init` too, but later.
+            # Processes that the NF host starts may become children of `init` too, but later.
             self._host = next(iter(children(init.pid)), None) if init is not None else None
         return self._host.pid if self._host is not None else 0
 
     def stop(self) -> None:
-        """Ask it to finish what it holds and leave; if it has not begun yet, end it."""
+        """Ask it to finish the packets it holds and leave; if it has not begun yet, end it."""
         if self._process.poll() is None:
             if self.pid and self._host is not None:
                 self._host.send(signal.SIGTERM)
@@ -107,7 +108,7 @@ class SandboxHandle(StartedHandle):
                 self.kill()
 
     def kill(self) -> None:
-        """End it, and all that it has started, at once."""
+        """End it, and every process it has started, at once."""
         if self._process.poll() is None:
             self._fence.note_shortage()
         self._end_inside()
@@ -115,7 +116,7 @@ class SandboxHandle(StartedHandle):
         self._fence.open()
 
     def _clear_up(self, status: int) -> None:
-        self._end_inside()  # bwrap may have been killed by itself, or an NF have left a child
+        self._end_inside()  # bwrap may have been killed by itself, or an NF may have left a child
         super()._clear_up(status)
 
     def _first_inside(self) -> ProcessId | None:
@@ -123,7 +124,7 @@ class SandboxHandle(StartedHandle):
         if self._init is None and self._info >= 0:
             try:
                 said = json.loads(os.pread(self._info, 4096, 0))
-            except ValueError:  # not yet, or not all of it
+            except ValueError:  # not yet, or not completely
                 return None
             self._init = ProcessId.of(said["child-pid"])
             os.close(self._info)
@@ -135,7 +136,7 @@ class SandboxHandle(StartedHandle):
         if first is not None:
             first.send(signal.SIGKILL)
             return
-        # Very early, or never: what bwrap has made waits for it, and would do so for ever.
+        # Very early, or never: the process that bwrap has made waits for it, maybe forever.
         found = find_by_environment(SECRET_VARIABLE, self.spec.secret)
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGSTOP)  # it makes nothing while we look
@@ -156,7 +157,7 @@ class SandboxLauncher:
         refuse_options(options or {})
 
     def obstacle(self) -> str:
-        """Why no sandbox can be made here, in one line; "" when one was made."""
+        """The reason why no sandbox can be made here, in one line; "" if one was made."""
         if shutil.which(PROGRAM) is None:
             return "bubblewrap is not installed; run: sudo apt-get install bubblewrap"
         arguments = [*_isolation(survives=False), *_system(), "--remount-ro", "/"]
@@ -177,7 +178,7 @@ class SandboxLauncher:
 
     @cached_property
     def cgroups(self) -> Cgroups:
-        """Those of its NF hosts."""
+        """The cgroups of its NF hosts."""
         return Cgroups()
 
     def unenforced(self, limits: Limits) -> Mapping[str, str]:
@@ -224,13 +225,13 @@ class SandboxLauncher:
         return AdoptedHandle(spec, process, () if first is None else (first,), fence)
 
     def clean(self, spec: LaunchSpec) -> None:
-        """End what an NF host had started, and remove its cgroup."""
+        """End the processes that an NF host had started, and remove its cgroup."""
         end_left_behind(spec)
         self.cgroups.sweep()
 
 
 def _memory_file(content: bytes) -> int:
-    """A descriptor from which `content` is read."""
+    """A descriptor from which `content` can be read."""
     descriptor = os.memfd_create("onvm-sandbox")
     os.write(descriptor, content)
     os.lseek(descriptor, 0, os.SEEK_SET)
@@ -238,7 +239,7 @@ def _memory_file(content: bytes) -> int:
 
 
 def _environment() -> dict[str, str]:
-    """Of the manager's environment, what Python and its libraries read."""
+    """The part of the manager's environment that Python and its libraries read."""
     return {
         name: value
         for name, value in os.environ.items()
@@ -247,7 +248,7 @@ def _environment() -> dict[str, str]:
 
 
 def _isolation(*, survives: bool) -> list[str]:
-    """Namespaces, and what a process needs of a kernel's file systems."""
+    """Namespaces, and the kernel's file systems that a process needs."""
     arguments = [
         "--unshare-user-try",
         "--unshare-cgroup-try",
@@ -267,7 +268,7 @@ def _isolation(*, survives: bool) -> list[str]:
         str(TMP_BYTES),
         "--tmpfs",
         "/tmp",
-        # DPDK's tables: root's lock lies in one, and without the other it does not start.
+        # For DPDK's tables: root's lock is in one, and without the other DPDK does not start.
         "--symlink",
         "/tmp",
         "/var/run",
@@ -294,7 +295,7 @@ def _arguments(spec: LaunchSpec) -> Iterator[str]:
     files = [path.absolute() for path in (*spec.configs.values(), *spec.files, *spec.folders)]
     for path in _outermost([*_python_folders(), *files]):
         yield from ("--ro-bind", str(path), str(path))
-    # The folder, not the socket: after a restart of the manager it holds another one.
+    # The folder, not the socket: after a restart of the manager it contains another socket.
     yield from ("--ro-bind", str(spec.attach_path.parent), str(ATTACH_FOLDER))
     home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
     yield from ("--ro-bind-try", str(home / "onvm"), "/tmp/.cache/onvm")
@@ -310,7 +311,7 @@ def _arguments(spec: LaunchSpec) -> Iterator[str]:
 
 
 def _python_folders() -> list[Path]:
-    """Where this interpreter and all that it can import lie; links and what they lead to."""
+    """The folders of this interpreter and of all that it can import; links and their targets."""
     names = [sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix, *sys.path]
     names += [os.environ[name] for name in ("NUMBA_CACHE_DIR",) if name in os.environ]
     paths = [Path(name).absolute() for name in names if name]
@@ -318,7 +319,7 @@ def _python_folders() -> list[Path]:
 
 
 def _outermost(paths: Sequence[Path]) -> list[Path]:
-    """Those that exist and do not lie in another of them, or in what every sandbox has."""
+    """The folders that exist and are not inside another of them, or of those every sandbox has."""
     kept: list[Path] = []
     for path in sorted(set(paths), key=lambda path: len(path.parts)):
         inside = any(path.is_relative_to(outer) for outer in [*kept, *map(Path, _SYSTEM)])

@@ -1,8 +1,8 @@
 """A seccomp filter for NF hosts: a short list of system calls that none of them needs.
 
-Everything else is allowed. What is on the list reaches into other processes, changes what the
-kernel is made of, or opens a part of the kernel that has been a way out of sandboxes; a sandbox
-without capabilities may not do most of it anyway, so the filter is the second lock on the door.
+Everything else is allowed. The calls on the list reach into other processes, change the kernel
+itself, or open a part of the kernel that has been a way out of sandboxes. A sandbox without
+capabilities may not use most of them anyway, so the filter is a second line of defence.
 
 The program is classic BPF (``struct sock_filter``: code, two jumps, a constant) over
 ``struct seccomp_data``, as linux/filter.h and linux/seccomp.h have them, little-endian.
@@ -22,7 +22,7 @@ __all__ = ["DENIED", "MACHINES", "Machine", "make_filter", "tighten"]
 
 # BPF: load a word, jump if equal, jump if greater or equal, jump if any bit is set, return.
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
-# Offsets in struct seccomp_data; of an argument the low half.
+# Offsets in struct seccomp_data; for an argument, of its low half.
 _NUMBER, _ARCHITECTURE, _ARGUMENT_0 = 0, 4, 16
 _ALLOW = 0x7FFF0000
 _KILL = 0x80000000
@@ -30,7 +30,7 @@ _ERRNO = 0x00050000
 # CLONE_NEWNS | NEWCGROUP | NEWUTS | NEWIPC | NEWUSER | NEWPID | NEWNET
 _NEW_NAMESPACES = 0x20000 | 0x02000000 | 0x04000000 | 0x08000000 | 0x10000000 | 0x60000000
 _X32 = 0x40000000
-"""Numbers from here on are x86-64's second, 32-bit way to call; nothing here is built for it."""
+"""Numbers from here on belong to x86-64's 32-bit ABI (x32); nothing here is built for it."""
 
 
 DENIED = {
@@ -82,10 +82,10 @@ DENIED = {
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """System-call numbers of an architecture; those of `DENIED` in its order."""
+    """System-call numbers of an architecture; those of `DENIED` are in the same order."""
 
     audit: int
-    """AUDIT_ARCH_ of linux/audit.h."""
+    """AUDIT_ARCH_ constants of linux/audit.h."""
     clone: int
     clone3: int
     socket: int
@@ -113,7 +113,7 @@ MACHINES = {
 
 
 def make_filter(machine: str | None = None) -> bytes:
-    """The program for a machine as `platform.machine` names it; empty for one that is not known.
+    """The program for a machine with a name of `platform.machine`; empty for an unknown one.
 
     Args:
         machine: None: this one.
@@ -139,7 +139,7 @@ def make_filter(machine: str | None = None) -> bytes:
         _op(_ANY_BIT, _NEW_NAMESPACES, 0, 1),
         _op(_RETURN, _ERRNO | errno.EPERM),
         _op(_RETURN, _ALLOW),
-        # Other families than UNIX: some (vsock, alg) are not of a network namespace.
+        # Families other than UNIX: some (vsock, alg) do not belong to a network namespace.
         _op(_EQUAL, found.socket, 0, 3),
         _op(_LOAD, _ARGUMENT_0),
         _op(_EQUAL, socket.AF_UNIX, 1, 0),
@@ -153,8 +153,8 @@ def tighten(profile: Mapping[str, Any]) -> dict[str, Any]:
     """A profile of a container engine, without what `make_filter` denies.
 
     Args:
-        profile: as containers/common and the OCI runtime specification write it: an action for
-            everything, and rules, each with names, an action and conditions on arguments.
+        profile: in the form of containers/common and the OCI runtime specification: a default
+            action, and rules, each with names, an action and conditions on arguments.
     """
     taken = {*DENIED, "clone", "clone3", "socket"}
     rules = []

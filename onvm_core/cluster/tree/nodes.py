@@ -180,7 +180,7 @@ class HostNode(_Node, frozen=True, kw_only=True):
     election_number: Count
     """Sequence number in the election; the lowest leads."""
     boot: str = ""
-    """The state directory in one run of the kernel; tells a restarted agent from a copy elsewhere."""
+    """State directory in one run of the kernel; tells a restarted agent from a copy elsewhere."""
 
 
 class InstanceNode(_Node, frozen=True, kw_only=True):
