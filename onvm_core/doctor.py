@@ -43,7 +43,7 @@ _NO_IOMMU = "sys/module/vfio/parameters/enable_unsafe_noiommu_mode"
 
 
 class Health(Enum):
-    """Whether a finding needs attention."""
+    """True if a finding needs attention."""
 
     OK = "ok"
     LACK = "lack"

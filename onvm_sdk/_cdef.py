@@ -64,7 +64,7 @@ class _Declaration:
             yield f"{before} {token}" if before in _TAGGED else token
 
     def is_type(self) -> bool:
-        """Whether it defines a struct, union or enum."""
+        """True if it defines a struct, union or enum."""
         return self.tokens[0] in _TAGGED and "{" in self.tokens
 
     def is_inline(self) -> bool:
@@ -191,7 +191,7 @@ def _without_attributes(tokens: Sequence[str]) -> tuple[tuple[str, ...], bool]:
 
 
 def _is_integer(body: str, macros: dict[str, str]) -> bool:
-    """Whether a macro is an integer constant."""
+    """True if a macro is an integer constant."""
     names = set()
     for token in _TOKEN.findall(body):
         if token in macros:

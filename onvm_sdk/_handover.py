@@ -77,7 +77,7 @@ class HandOver:
 
     @property
     def is_watching(self) -> bool:
-        """Whether `turn` must be called regularly."""
+        """True if `turn` must be called regularly."""
         return self._inherits
 
     def turn(self) -> None:

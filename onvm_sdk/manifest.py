@@ -131,7 +131,7 @@ class ConfigKey(_Record):
     items: str | None
     """Type of the entries of a list; min, max and choices then apply to each entry."""
     is_required: bool
-    """Whether the user must set the key."""
+    """True if the user must set the key."""
 
     _FIELDS: ClassVar = {
         "type": _Field("str", choices=_TYPES, required=True),

@@ -341,7 +341,7 @@ class NfHost:
 
 
 def _is_in(error: BaseException, stage: Stage) -> bool:
-    """Whether the traceback passes through the module of a stage's NF."""
+    """True if the traceback passes through the module of a stage's NF."""
     trace = error.__traceback__
     while trace is not None:
         if trace.tb_frame.f_globals.get("__name__") == type(stage.nf).__module__:

@@ -1,4 +1,4 @@
-"""The calls of ``native/dataplane/dataplane.h`` that fail, as exceptions."""
+"""The calls of ``native/dataplane/dataplane.h`` that can fail, with exceptions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["check", "ip_address"]
 
 
 def check(result: int) -> int:
-    """Give back the result of a call.
+    """Return the result of a call.
 
     Raises:
         DataplaneError: it failed.

@@ -1,4 +1,4 @@
-"""Thin binding of those calls of ``dataplane.h`` that capture packets."""
+"""Thin binding of the calls of ``dataplane.h`` that capture packets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Thin binding of those calls of ``dataplane.h`` that are about chains and flows."""
+"""Thin binding of the calls of ``dataplane.h`` for chains and flows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Thin binding of those calls of ``dataplane.h`` that read what the whole has done."""
+"""Thin binding of the calls of ``dataplane.h`` that read the counters of the whole."""
 
 from __future__ import annotations
 
@@ -49,7 +49,8 @@ class NativeCounters:
 
 
 def drop_reasons() -> dict[str, str]:
-    """What each of the manager's own drop reasons means, by name, in the order of the counters."""
+    """The meaning of each of the manager's own drop reasons, by name, in the order of the counters.
+    """
     reasons: dict[str, str] = {}
     while (name := lib.onvm_dp_drop_name(len(reasons))) != ffi.NULL:
         text = lib.onvm_dp_drop_text(len(reasons))

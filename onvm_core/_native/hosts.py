@@ -1,4 +1,4 @@
-"""Thin binding of those calls of ``dataplane.h`` that are about NF hosts."""
+"""Thin binding of the calls of ``dataplane.h`` for NF hosts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Thin binding of those calls of ``dataplane.h`` that start and end the data plane."""
+"""Thin binding of the calls of ``dataplane.h`` that start and end the data plane."""
 
 from __future__ import annotations
 

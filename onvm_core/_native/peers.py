@@ -1,4 +1,4 @@
-"""Thin binding of those calls of ``dataplane.h`` that are about other hosts of a cluster."""
+"""Thin binding of the calls of ``dataplane.h`` for other hosts of a cluster."""
 
 from __future__ import annotations
 

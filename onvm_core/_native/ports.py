@@ -1,4 +1,4 @@
-"""Thin binding of those calls of ``dataplane.h`` that are about ports."""
+"""Thin binding of the calls of ``dataplane.h`` for ports."""
 
 from __future__ import annotations
 

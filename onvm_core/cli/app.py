@@ -22,7 +22,7 @@ from onvm_sdk.errors import PluginError
 __all__ = ["build_app", "main"]
 
 _COMPLETION_VARIABLE = "_ONVM_COMPLETE"
-# What typer raises for a wrong command line. It comes from click, or from the copy of click inside
+# Base of typer's errors for a wrong command line. It comes from click, or from the copy of click in
 # newer versions of typer; this is the way to it that works for both.
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
@@ -43,7 +43,7 @@ def build_app(commands: Iterable[CliCommand], wanted: str | None) -> typer.Typer
         help="Network functions as pip packages, in service chains on a DPDK data plane.",
         no_args_is_help=True,
         pretty_exceptions_enable=False,
-        rich_markup_mode="markdown",  # lines of a paragraph flow together
+        rich_markup_mode="markdown",  # line breaks within a paragraph are not kept
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_root)
@@ -89,15 +89,15 @@ def _root(
         ),
     ] = False,
 ) -> None:
-    pass  # it makes the application a group even while it has one command
+    pass  # it makes the application a group even if it has one command
 
 
 def _later() -> None:
-    pass  # stands for a command that is not wanted now
+    pass  # stands for a command that is not needed now
 
 
 def _command_of(arguments: Sequence[str]) -> str:
-    """The first argument that is no option; "" when there is none."""
+    """The first argument that is no option; "" if there is none."""
     return next((argument for argument in arguments if not argument.startswith("-")), "")
 
 

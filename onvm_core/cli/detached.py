@@ -1,4 +1,4 @@
-"""Processes that go on when the command that started them has returned."""
+"""Processes that continue when the command that started them has returned."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def start_detached(
     environment: Mapping[str, str] | None = None,
     descriptors: Sequence[int] = (),
 ) -> subprocess.Popen[bytes]:
-    """Run ``onvm`` with `arguments` in a session of its own.
+    """Run ``onvm`` with `arguments` in a new session.
 
     Args:
-        log: file for its stdout and stderr; what it held is gone.
-        environment: variables that it gets beside those of this process.
-        descriptors: what it inherits, under the same numbers.
+        log: file for its stdout and stderr; its old content is lost.
+        environment: variables that it gets in addition to those of this process.
+        descriptors: descriptors that it inherits, under the same numbers.
     """
     with log.open("wb") as output:
         return subprocess.Popen(
@@ -39,7 +39,7 @@ def start_detached(
 
 
 def wait_for_line(pipe: BinaryIO, timeout_s: float) -> str:
-    """The line that a process writes into `pipe`; "" when it ends without one.
+    """The line that a process writes into `pipe`; "" if it ends without one.
 
     Raises:
         TimeoutError: it does neither in time.

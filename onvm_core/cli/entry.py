@@ -1,8 +1,9 @@
-"""Where ``onvm`` begins.
+"""The entry point of ``onvm``.
 
-``onvm up FILE`` becomes a manager, and until it has started no packet flows. So a plain one (the
-file and the name, nothing else) starts the data plane at once, and does not wait for the library
-that reads command lines. All else, and all that is doubtful, is for the command line itself.
+``onvm up FILE`` becomes a manager, and until it has started no packet flows. So a plain command
+(the file and the name, nothing else) starts the data plane at once, and does not wait for the
+library that reads command lines. Every other command, and every doubtful one, is left to the
+command line itself.
 """
 
 from __future__ import annotations

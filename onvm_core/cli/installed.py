@@ -1,4 +1,4 @@
-"""The installed plugins, looked for once in a process."""
+"""The installed plugins, read once in a process."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ __all__ = ["plugins_of_process"]
 
 @functools.cache
 def plugins_of_process() -> PluginManager:
-    """As `load_plugins`: a command line is one process, and looks around once."""
+    """Like `load_plugins`, but only once: a command line is one process."""
     return load_plugins()

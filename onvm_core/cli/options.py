@@ -41,7 +41,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def with_option_groups(command: Callable[..., ResultT]) -> Callable[..., ResultT]:
-    """Let the groups among the parameters of `command` appear as their options."""
+    """Show the groups among the parameters of `command` as their options."""
     hints = get_type_hints(command, include_extras=True)
     groups: dict[str, Any] = {}
     parameters: dict[str, inspect.Parameter] = {}
@@ -62,7 +62,7 @@ def with_option_groups(command: Callable[..., ResultT]) -> Callable[..., ResultT
         }
         return command(**made, **values)
 
-    del expanded.__wrapped__  # typer would read the options of `command` instead
+    del expanded.__wrapped__  # typer would otherwise read the options of `command`
     expanded.__signature__ = inspect.Signature(list(parameters.values()))  # type: ignore[attr-defined]
     expanded.__annotations__ = {one.name: one.annotation for one in parameters.values()}
     return expanded
@@ -82,13 +82,13 @@ def _options_of(group: Any) -> dict[str, inspect.Parameter]:
 
 
 def names_in(text: str) -> list[str]:
-    """The names in a list like "nat,firewall"."""
+    """The names in a list such as "nat,firewall"."""
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChainOptions:
-    """What a chain does, apart from its ports."""
+    """The behaviour of a chain, apart from its ports."""
 
     services: Annotated[
         str,
@@ -121,7 +121,7 @@ class ChainOptions:
 
     @property
     def on_failure(self) -> Literal["drop", "wait", "bypass"]:
-        """What happens to packets while a service has no instance.
+        """The treatment of packets while a service has no instance.
 
         Raises:
             ConfigError: both options are given.

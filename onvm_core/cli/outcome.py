@@ -1,7 +1,7 @@
-"""Exit statuses and last lines, for all ways into the command line.
+"""Exit statuses and last lines, for all entry points of the command line.
 
-0 done, 1 the command's own "no", 2 a user's mistake (one line on stderr), 130 interrupted. A bug
-shows its traceback.
+0 done, 1 failed, as each command defines it, 2 a user's mistake (one line on stderr), 130
+interrupted. A bug shows its traceback.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _USER_MISTAKE = 2
 
 
 def outcome_of(command: Callable[[], object]) -> int:
-    """The exit status of what `command` does; its result, where that is a number."""
+    """The exit status of `command`: its result, if that is a number."""
     try:
         status = command()
     except SystemExit as exit_:
@@ -35,14 +35,14 @@ def outcome_of(command: Callable[[], object]) -> int:
 
 
 def refuse(message: str) -> int:
-    """Say in one line what the user's mistake is; the status for it."""
-    if message:  # typer has none when it has just printed its help
+    """Print the user's mistake in one line; return the exit status for it."""
+    if message:  # typer has none if it has just printed its help
         print(f"error: {' '.join(message.split())}", file=sys.stderr)
     return _USER_MISTAKE
 
 
 def warn(plugins: PluginManager) -> None:
-    """Say what is wrong with installed plugins."""
+    """Print the faults of installed plugins."""
     for problem in plugins.problems:
         print(f"warning: {problem}", file=sys.stderr)
 
@@ -63,6 +63,6 @@ def _flush(status: int) -> int:
 
 
 def _close_pipe() -> int:
-    """The reader has gone, as in ``onvm nf list | head``: end without a message."""
+    """The reader is gone, as in ``onvm nf list | head``: end without a message."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0

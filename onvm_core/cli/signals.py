@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a wish, not as an end."""
+"""Ctrl-C and SIGTERM as a request to end."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["stop_on_signals"]
 
 @contextmanager
 def stop_on_signals() -> Iterator[list[int]]:
-    """Ctrl-C and SIGTERM end the run, not the process: the report still comes."""
+    """Make Ctrl-C and SIGTERM end the run, not the process: the report is still printed."""
     received: list[int] = []
     before = {
         number: signal.signal(number, lambda n, frame: received.append(n))

@@ -1,8 +1,8 @@
 """One line for a wrong command line: ``FIELD: 'VALUE': expected …; see: COMMAND --help``.
 
-The library that reads command lines raises a class for each kind of mistake, in words of its own
-that change from version to version. Classes and fields have stayed, so the lines are made of them;
-what a value should have been is taken out of the words, or left in them.
+The library that reads command lines raises a class for each kind of mistake, with texts that change
+from version to version. Classes and fields have stayed the same, so the lines are made from them.
+The expected value is taken from the text, or the text is kept.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _EXPECTED = (
 
 
 def usage_line(error: Any, arguments: Sequence[str]) -> str:
-    """What is wrong with `arguments`; "" when help has been printed instead.
+    """The line that explains the mistake in `arguments`; "" if help has been printed instead.
 
     Args:
         error: a usage error of typer, or of the click below it.

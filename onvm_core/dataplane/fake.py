@@ -1,8 +1,8 @@
-"""A data plane in memory: for tests of all that uses one, without DPDK, root or packets.
+"""A data plane in memory: for tests of its users, without DPDK, root or packets.
 
 It keeps hosts, chains, ports and peers as the real one does, with the same states and errors. No
-packet moves: a test says what is inside (`FakeHost.reserved`), which flows there are (`flows`) and
-what was counted, and reads what the manager has done.
+packet moves. A test sets the number of packets inside (`FakeHost.reserved`), the flows (`flows`)
+and the counters, and reads the effects of the manager's calls.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ Claim = tuple[bytes, int, int, int]
 
 
 class SlotState(Enum):
-    """What the data plane knows of a host."""
+    """The data plane's record of a host."""
 
     ATTACHED = "attached"
     ACTIVE = "active"
@@ -72,7 +72,7 @@ class FakeHost:
     spare_pps: int = 0
     number: int = 0
     attention: int = 0
-    """How often it was told to look at its socket."""
+    """Number of times it was told to look at its socket."""
     peer: int | None = None
     claims: list[Claim] = field(default_factory=list)
     reserved: int = 0
@@ -96,7 +96,7 @@ class FakePort:
 
 @dataclass(slots=True)
 class FakePeer:
-    """Another host. A test sets whether it answers."""
+    """Another host. A test sets if it answers."""
 
     address: bytes
     is_down: bool = False
@@ -108,9 +108,9 @@ class FakeDataPlane:
     """A `DataPlane` in memory.
 
     Attributes:
-        hosts: by slot, those at peers as well.
-        flows: what `read_flows` shows; a host that leaves gives its flows up here too.
-        drops: by reason.
+        hosts: hosts by slot, including those at peers.
+        flows: the flows that `read_flows` returns; a host that leaves gives up its flows here too.
+        drops: drops by reason.
         successors: numbers of hosts that have ended, and the numbers that have their state.
     """
 
@@ -132,7 +132,7 @@ class FakeDataPlane:
 
     @classmethod
     def ready(cls, settings: DataplaneSettings, eal_arguments: Sequence[str]) -> FakeDataPlane:
-        """One that is ready to `start`."""
+        """A data plane that is ready to `start`."""
         plane = cls()
         plane.start_environment(eal_arguments)
         plane.init(settings)
@@ -453,7 +453,8 @@ class FakeDataPlane:
         return self.ports[port]
 
     def _is_end(self, port: int, chain_number: int) -> bool:
-        """Whether a chain may end there: at a peer only one that has a number in the cluster."""
+        """True if a chain may end there: at a peer only a chain that has a number in the cluster.
+        """
         if port < PORT_REMOTE:
             return port in self.ports
         return chain_number != 0 and port - PORT_REMOTE in self.peers
@@ -470,7 +471,7 @@ class FakeDataPlane:
         raise DataplaneError(errno.ENOSPC, f"all {end - first} slots of {what} are taken")
 
     def _redirect(self, slot: int, successor: int) -> None:
-        """Flows of a slot take its successor; without one they are no more."""
+        """Move the flows of a slot to its successor; without a successor they end."""
         kept = []
         for flow in self.flows:
             if slot not in flow.hosts:

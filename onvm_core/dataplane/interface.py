@@ -1,13 +1,14 @@
-"""The data plane as an object: what the manager asks of it.
+"""The data plane as an object: the calls that the manager needs.
 
-`DataPlane` is made of one protocol for each subject, so that a module can say which part it needs.
-`onvm_core._native.plane` has the implementation in C, `onvm_core.dataplane.fake` one in memory.
+`DataPlane` consists of one protocol for each subject, so that a module can declare the part it
+needs. `onvm_core._native.plane` has the implementation in C, `onvm_core.dataplane.fake` one in
+memory.
 
-A host is named by its slot, a port by its ID, a peer by its ID. Calls that cannot be obeyed raise
+A host is named by its slot, a port by its ID, a peer by its ID. Calls that fail raise
 `DataplaneError`.
 
 Threads: all calls belong to the thread that has called `start_environment` and `init`; a manager
-takes a plane over that another thread has made ready.
+takes over a plane that another thread has prepared.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ __all__ = [
 
 
 class DataplaneError(NativeError):
-    """A call of the data plane failed; the message is its own line for the user."""
+    """A call of the data plane failed; the message is one line for the user."""
 
     def __init__(self, number: int, line: str) -> None:
         self.errno = number
@@ -83,37 +84,38 @@ class HostPlane(Protocol):
         """A slot and the files for a new NF host.
 
         Args:
-            n_loaned: empty buffers that it is lent.
-            numa_node: NUMA node that these are from; None: the worker's.
+            n_loaned: number of empty buffers that it is lent.
+            numa_node: NUMA node of these buffers; None: the worker's.
         """
 
     def activate_host(self, slot: int) -> None:
-        """Let new flows come to the host, also when it was draining."""
+        """Send new flows to the host, even if it was draining."""
 
     def drain_host(self, slot: int) -> None:
-        """Let no new flows come to the host."""
+        """Send no new flows to the host."""
 
     def pause_host(self, slot: int, is_paused: bool) -> None:
         """Let no packet enter a path through a draining host, or let them enter again.
 
-        With `reserved` at 0 its state stands still. What comes for it keeps its port waiting.
+        When `reserved` is 0, its state no longer changes. Packets that come for it make their port
+        wait.
         """
 
     def leave_host(self, slot: int, successor: int = 0) -> None:
-        """Send the host's flows to others; with `reserved` at 0 it has no packet any more.
+        """Send the host's flows to others; when `reserved` is 0, it has no packet any more.
 
         Args:
             successor: slot of the host that takes them all; 0: they are shared out.
         """
 
     def remove_host(self, slot: int) -> HostCounters:
-        """Take everything back from the host; its last counters."""
+        """Take everything back from the host; return its last counters."""
 
     def raise_attention(self, slot: int) -> None:
         """Make the host look at its socket."""
 
     def set_spare_capacity(self, slot: int, spare_pps: int) -> None:
-        """Say how many packets per second of new flows the host can take."""
+        """Set how many packets per second of new flows the host can take."""
 
     def claim(
         self, slot: int, address: bytes, protocol: int, first_port: int, end_port: int
@@ -123,13 +125,13 @@ class HostPlane(Protocol):
     def unclaim(
         self, slot: int, address: bytes, protocol: int, first_port: int, end_port: int
     ) -> None:
-        """End such a claim of the host."""
+        """End a claim of the host."""
 
     def read_host(self, slot: int) -> HostCounters:
         """Counters of one NF host."""
 
     def read_load(self, slot: int) -> LoadCounters:
-        """Those counters of one NF host that its load is made of."""
+        """The counters of one NF host from which its load is computed."""
 
 
 class ChainPlane(Protocol):
@@ -139,22 +141,23 @@ class ChainPlane(Protocol):
         """Set a chain and bind its ports."""
 
     def remove_chain(self, chain_id: int) -> None:
-        """Remove a chain; its ports have none then."""
+        """Remove a chain; its ports then have none."""
 
     def set_port_rules(self, port: int, rules: Sequence[PortRule]) -> None:
         """Let new flows from `port` take the chain of the first rule that they match.
 
-        Those that match none take the chain that the port is bound to; running flows stay.
+        Flows that match no rule take the chain that the port is bound to; running flows stay.
         """
 
     def read_flows(self, limit: int) -> list[FlowRecord]:
         """Up to `limit` flows."""
 
     def read_flow_hosts(self, cursor: int, limit: int) -> tuple[int | None, set[int]]:
-        """NF hosts that the flows from position `cursor` on take.
+        """Read the NF hosts of the flows from position `cursor` on.
 
         Returns:
-            Where to go on (None: those were the last), and the slots of up to `limit` flows.
+            The next position (None: those were the last flows), and the slots of up to `limit`
+            flows.
         """
 
 
@@ -162,13 +165,13 @@ class PortPlane(Protocol):
     """Ports."""
 
     def open_port(self, name: str, options: PortOptions) -> int:
-        """Open a port; its ID."""
+        """Open a port; return its ID."""
 
     def close_port(self, port: int) -> None:
         """Close a port that no chain uses."""
 
     def pause_sources(self, is_paused: bool) -> None:
-        """Let sources rest, or read them again."""
+        """Pause sources, or read from them again."""
 
     def read_port(self, port: int) -> PortCounters:
         """Counters of one port."""
@@ -181,29 +184,29 @@ class PeerPlane(Protocol):
     """Other hosts of a cluster, and NF hosts there."""
 
     def add_peer(self, address: bytes) -> int:
-        """Accept packets from this address; the peer's ID."""
+        """Accept packets from this address; return the peer's ID."""
 
     def remove_peer(self, peer: int) -> None:
         """Remove a peer that has no NF host any more."""
 
     def add_remote(self, services: Sequence[int], peer: int, number: int) -> int:
-        """Let an NF host at a peer serve; its slot."""
+        """Let an NF host at a peer serve; return its slot."""
 
     def remove_remote(self, slot: int, successor: int = 0) -> None:
         """Send the flows of an NF host at a peer elsewhere.
 
         Args:
-            successor: slot of the host that takes them all; 0: that which all hosts choose.
+            successor: slot of the host that takes them all; 0: the one that all hosts choose.
         """
 
     def set_successor(self, number: int, successor: int) -> None:
-        """Let packets that name an NF host which has ended go to the one that has its state."""
+        """Forward packets that name an ended NF host to the one that has its state."""
 
     def set_number(self, slot: int, number: int) -> None:
-        """Number in the cluster of an NF host here; 0: none."""
+        """Set the number in the cluster of an NF host here; 0: none."""
 
     def read_peer(self, peer: int) -> PeerCounters:
-        """Counters of a peer, and whether it answers probes."""
+        """Counters of a peer; they tell if it answers probes."""
 
 
 class CapturePlane(Protocol):
@@ -218,10 +221,10 @@ class CapturePlane(Protocol):
         ring_bytes: int,
         fd: int,
     ) -> int:
-        """Begin a capture into the file `fd`; its ID."""
+        """Begin a capture into the file `fd`; return its ID."""
 
     def drain_capture(self, capture: int) -> int:
-        """Write what has been captured; how many packets."""
+        """Write the captured packets to the file; return how many."""
 
     def stop_capture(self, capture: int) -> CaptureCounters:
         """End a capture and write the rest of it."""
@@ -243,7 +246,9 @@ class CounterPlane(Protocol):
         """CPU time that a worker has used, in nanoseconds."""
 
     def notice_fd(self) -> int:
-        """An eventfd, readable when an NF host has broken the rules or a peer has gone or come."""
+        """An eventfd, readable when an NF host has broken the rules, or a peer has gone or
+        returned.
+        """
 
     def latency_bounds_ns(self) -> list[float]:
         """Lower bounds of the latency buckets, in nanoseconds."""
@@ -252,7 +257,7 @@ class CounterPlane(Protocol):
 class DataPlane(
     Lifecycle, HostPlane, ChainPlane, PortPlane, PeerPlane, CapturePlane, CounterPlane, Protocol
 ):
-    """All of it."""
+    """The whole data plane."""
 
 
 StartDataPlane = Callable[[DataplaneSettings, Sequence[str]], DataPlane]

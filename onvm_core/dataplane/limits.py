@@ -1,7 +1,7 @@
 """Limits of the data plane.
 
-They are those of ``native/dataplane/table_sizes.h`` and ``latency.h``, where each is explained,
-without the prefix ``ONVM_``. They stand here again because configuration, messages and the fake
+They equal those of ``native/dataplane/table_sizes.h`` and ``latency.h``, where each is explained,
+without the prefix ``ONVM_``. They are repeated here because configuration, messages and the fake
 data plane work without native code; a test compares them.
 """
 

@@ -1,4 +1,4 @@
-"""Values that go into the data plane and come out of it: settings, chains, counters, flows."""
+"""Inputs and outputs of the data plane: settings, chains, counters, flows."""
 
 from __future__ import annotations
 
@@ -36,25 +36,25 @@ __all__ = [
 
 
 class IdlePolicy(IntEnum):
-    """What workers and NF hosts do without packets; ``enum onvm_idle_policy``."""
+    """The behaviour of workers and NF hosts without packets; ``enum onvm_idle_policy``."""
 
     ADAPTIVE = 0
     BUSY = 1
 
 
 class DataplaneSettings(msgspec.Struct, frozen=True):
-    """What the data plane is made with; see ``struct onvm_dp_config``.
+    """The settings of the data plane; see ``struct onvm_dp_config``.
 
-    Its defaults are those of ``onvm.toml`` and of the command line as well.
+    Its defaults are also those of ``onvm.toml`` and of the command line.
     """
 
     n_workers: int = 1
     worker_nodes: tuple[int, ...] = (0,)
-    """NUMA node of each worker; those beyond the last are on the last one's."""
+    """NUMA node of each worker; further workers are on the node of the last one."""
     memory_nodes: tuple[int, ...] = (0,)
     """NUMA nodes that have packet memory."""
     n_buffers: int = 8192
-    """On each of them."""
+    """Number of buffers on each of them."""
     data_bytes: int = 2048
     ring_length: int = 1024
     idle_policy: IdlePolicy = IdlePolicy.ADAPTIVE
@@ -75,9 +75,9 @@ class ChainSpec(msgspec.Struct, frozen=True):
     is_bidirectional: bool = True
     track_flows: bool = True
     by_rules: bool = False
-    """Only rules of a port lead to it; its ports are bound to another chain."""
+    """Only rules of a port send flows to it; its ports are bound to another chain."""
     number: int = 0
-    """In the cluster; 0: a chain of this host alone."""
+    """Number in the cluster; 0: a chain of this host alone."""
     waits: bool = False
     """Its entry waits while a service has no instance."""
 
@@ -89,7 +89,7 @@ class PortRule(msgspec.Struct, frozen=True):
         chain: number of the chain.
         protocol: IP protocol number; None: any.
         src, dst: prefixes of one IP version; None: any address, of both versions if both are.
-        src_ports, dst_ports: first and last, both included; what has no ports counts as 0.
+        src_ports, dst_ports: first and last, both included; packets without ports count as 0.
     """
 
     chain: int
@@ -101,7 +101,7 @@ class PortRule(msgspec.Struct, frozen=True):
 
 
 class NullPort(msgspec.Struct, frozen=True, kw_only=True):
-    """A source of made-up packets (or only a sink), without a device."""
+    """A source of generated packets (or only a sink), without a device."""
 
     size: int = 64
     n_flows: int = 0
@@ -126,10 +126,11 @@ class DevicePort(msgspec.Struct, frozen=True, kw_only=True):
     """A device of a DPDK driver.
 
     Attributes:
-        device: as DPDK names it: a PCI address, or a virtual device with its arguments.
+        device: DPDK's name for it: a PCI address, or a virtual device with its arguments.
         mtu: 0: the device's own.
         needs_copy: the driver keeps packets where NFs cannot see them.
-        numa_node: that of the NIC behind a virtual device; None: there is none, or unknown.
+        numa_node: NUMA node of the NIC behind a virtual device; None: there is none, or it is
+            unknown.
     """
 
     device: str
@@ -146,12 +147,12 @@ class GeneratorPort(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         role: ``client`` opens connections; ``server`` answers, and only `rate_pps` counts.
         flows: connections at a time.
-        count: packets that the client sends in all; 0: endless.
-        ipv6_percent, tcp_percent, udp_percent: of connections; the rest is ICMP echo.
+        count: packets that the client sends in all; 0: no limit.
+        ipv6_percent, tcp_percent, udp_percent: shares of the connections; the rest is ICMP echo.
         size: bytes of frames with data, with frame check sequence; 0: IMIX.
-        timeout_ms: after which a silent connection has failed; 0: follows the RTT.
+        timeout_ms: time after which a silent connection has failed; 0: derived from the RTT.
         answer: False: go on as if answered, for chains without a server.
-        vip_percent: of IPv4 TCP connections that go to `vip`.
+        vip_percent: share of IPv4 TCP connections that go to `vip`.
         servers: addresses of the other connections' destinations.
     """
 
@@ -180,11 +181,11 @@ class TunnelPort(msgspec.Struct, frozen=True):
 
 
 PortOptions = NullPort | PcapPort | DevicePort | GeneratorPort | TunnelPort
-"""What a port is; its type is the kind of the port."""
+"""The description of a port; its type is the kind of the port."""
 
 
 class AttachFiles(msgspec.Struct, frozen=True):
-    """What a new NF host gets; `area_fd` is the receiver's to close."""
+    """The resources of a new NF host; the receiver closes `area_fd`."""
 
     memory_fd: int
     area_fd: int
@@ -206,7 +207,7 @@ class PortCounters(msgspec.Struct, frozen=True):
     n_held: int
     latency: tuple[int, ...]
     is_gone: bool = False
-    """Its device has been taken away."""
+    """Its device has been removed."""
     is_down: bool = False
     """Its device has no link."""
     n_missed: int = 0
@@ -251,7 +252,8 @@ class TurnSums(msgspec.Struct, frozen=True):
 class LoadCounters(msgspec.Struct, frozen=True):
     """Those counters of an NF host from which its load is made; cheap to read.
 
-    `packets` were handed to it, `done` it has taken; `busy_cycles` is of all stages together.
+    `packets` counts packets handed to it, `done` those it has taken; `busy_cycles` covers all
+    stages together.
     """
 
     packets: int
@@ -272,7 +274,7 @@ class PeerCounters(msgspec.Struct, frozen=True):
     rx: int
     tx: int
     heard_us: int | None
-    """Since its last probe; None: there was none."""
+    """Time since its last probe; None: there was none."""
     is_down: bool
 
 
@@ -284,7 +286,7 @@ class AreaCounters(msgspec.Struct, frozen=True):
     free: int
     with_nfs: int
     bind_errno: int
-    """Why the kernel did not give that node's memory; 0: it did."""
+    """The error with which the kernel refused that node's memory; 0: it did not refuse."""
 
 
 class PlaneCounters(msgspec.Struct, frozen=True):
@@ -304,15 +306,15 @@ class PlaneCounters(msgspec.Struct, frozen=True):
     paths: int
     closed_rx: int
     closed_tx: int
-    """Packets of ports that are no more."""
+    """Packets of ports that no longer exist."""
     areas: tuple[AreaCounters, ...]
 
 
 class CapturePoint(msgspec.Struct, frozen=True):
-    """Where packets are captured: a port (or the slot of an NF host), and which way they go.
+    """The point of a capture: a port (or the slot of an NF host), and the direction of the packets.
 
-    `is_in` is received by the port, or handed to the host; `is_out` sent by the port, or taken
-    back from the host. `name` is that of the interface in the file.
+    `is_in`: packets received by the port, or handed to the host; `is_out`: packets sent by the
+    port, or taken back from the host. `name` names the interface in the file.
     """
 
     name: str
@@ -323,7 +325,8 @@ class CapturePoint(msgspec.Struct, frozen=True):
 
 
 class CaptureCounters(msgspec.Struct, frozen=True):
-    """Counters of one capture, in packets; `overflow` counts copies for which no room was."""
+    """Counters of one capture, in packets; `overflow` counts copies for which there was no space.
+    """
 
     captured: int
     overflow: int

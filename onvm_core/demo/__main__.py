@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _demo(pcap: Path | None, seconds: float, output: Path | None) -> bool:
-    """Whether no packet was lost."""
+    """True if no packet was lost."""
     print(f"Chain: {' → '.join(CHAIN)}, each in a process of its own.", flush=True)
     if pcap is None:
         output = output or Path("demo-out.pcapng")

@@ -82,7 +82,9 @@ class PortReport(msgspec.Struct, frozen=True):
     state: Literal["up", "down", "gone"] = "up"
     """Of its device: down has no link, gone has been taken away."""
     lost: dict[str, int] = {}
-    """What the device counts as lost, beside `rx` and `tx`: missed, no_buffer, errors each way."""
+    """Packets that the device counts as lost, beside `rx` and `tx`: missed, no_buffer, errors each
+    way.
+    """
 
 
 class GeneratorReport(msgspec.Struct, frozen=True):

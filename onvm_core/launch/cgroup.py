@@ -276,7 +276,7 @@ class Cgroups:
     def _base_v2(self, tree: Tree) -> Path:
         wanted = set(_CONTROLLERS) & _words(tree.own / "cgroup.controllers")
         if wanted and os.access(tree.own, os.W_OK):
-            # First leave it, then switch on: `cpu` and `cpuset` can be switched on with processes in it,
+            # First leave it, then switch on: `cpu` and `cpuset` can be switched on with processes,
             # but make it a thread root then, whose children take no process (cgroups(7)).
             if not _is_root(tree.own) and _processes(tree.own) == [os.getpid()]:
                 _mkdir(inside := tree.own / FOLDER / self._owner / "manager")

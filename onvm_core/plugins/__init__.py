@@ -1,7 +1,7 @@
-"""Plugins: what is installed, and the hooks through which behaviour is added.
+"""Plugins: the installed NFs, and the hooks through which packages add behaviour.
 
-An NF is found through the entry-point group ``onvm.nf`` and described by its manifest
-(`discover`). Everything else is a hook; the built-ins use the same hooks as a stranger's package
+An NF is found through the entry-point group ``onvm.nf`` and described by its manifest (`discover`).
+Everything else is a hook; the built-ins use the same hooks as third-party packages
 (`load_plugins`).
 """
 

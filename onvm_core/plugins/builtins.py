@@ -1,4 +1,4 @@
-"""What onvm offers itself, through the hooks that a stranger's package uses."""
+"""The built-in offers of onvm, made through the same hooks as third-party packages use."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What each hook expects of an offer and of its target, and what is wrong with those that differ.
+"""The expectations of each hook on an offer and its target, and the faults of those that differ.
 
-Checked is what can be seen without making anything: that a class has the methods, and that they
-take the arguments. Whatever a method does later is its own affair.
+The checks need no object: a class must have the methods, and they must take the arguments. The
+behaviour of a method is not checked.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _CLASSES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
 
 
 def fault_of(hook: str, target: Any) -> str:
-    """What is wrong with the target of an offer, as "expected …"; "" when nothing is."""
+    """The fault of an offer's target, as "expected …"; "" if there is none."""
     if hook in _CLASSES:
         return _class_fault(target, _CLASSES[hook])
     check = _OTHERS.get(hook)
@@ -45,7 +45,7 @@ def fault_of(hook: str, target: Any) -> str:
 
 
 def offer_fault(name: object, summary: object) -> str:
-    """What is wrong with the words of an offer, as "expected …"; "" when nothing is."""
+    """The fault of an offer's texts, as "expected …"; "" if there is none."""
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         return f"expected a name of lower-case letters, digits, - and _, got {name!r}"
     if not isinstance(summary, str) or not summary or "\n" in summary:

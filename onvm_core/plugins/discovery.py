@@ -1,7 +1,7 @@
-"""Which NFs are installed: read from metadata and manifests, without importing any of them.
+"""The installed NFs, read from metadata and manifests, without importing any of them.
 
-The order does not depend on `sys.path`; a broken plugin is listed as broken and harms no other;
-two distributions that use one name are a conflict, and neither of them runs.
+The order does not depend on `sys.path`; a broken plugin is listed as broken and does not affect
+others; two distributions that use one name are a conflict, and neither of them runs.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MANIFEST = "onvm-nf.toml"
 
 
 class NfStatus(Enum):
-    """Whether a plugin can be used."""
+    """The usability of a plugin."""
 
     OK = "ok"
     BROKEN = "broken"
@@ -43,8 +43,8 @@ class NfPackage:
 
     Args:
         target: ``module:attribute`` of its entry point.
-        service: service type, None when the manifest cannot be read.
-        reason: what is wrong, empty when the status is OK.
+        service: service type; None if the manifest cannot be read.
+        reason: the fault; empty if the status is OK.
     """
 
     name: str
@@ -62,7 +62,7 @@ def discover(path: list[str] | None = None) -> list[NfPackage]:
     """All installed NFs, sorted by name and distribution.
 
     Args:
-        path: where to look instead of `sys.path`.
+        path: folders to search instead of `sys.path`.
     """
     distributions = _first_of_each(
         importlib_metadata.distributions()
@@ -102,7 +102,7 @@ def find(name: str, packages: Iterable[NfPackage] | None = None) -> NfPackage:
 def _first_of_each(
     distributions: Iterable[IDistribution],
 ) -> list[IDistribution]:
-    """Drop what an earlier entry of the path shadows, as import would; then sort."""
+    """Drop distributions that an earlier entry of the path shadows, as import would; then sort."""
     by_name: dict[str, IDistribution] = {}
     for distribution in distributions:
         name = _key(distribution)
@@ -112,10 +112,10 @@ def _first_of_each(
 
 
 def _key(distribution: IDistribution) -> str:
-    """What an earlier entry of the path hides it by: its name, in one spelling.
+    """The key by which an earlier entry of the path hides it: its name, in one spelling.
 
-    The folder says it, as it does to importlib; metadata are only read where there is none, for
-    to read all of them takes 40 ms of a manager's start.
+    It comes from the folder, as in importlib. Metadata are read only if there is no folder, because
+    reading all of them takes 40 ms of a manager's start.
     """
     quick = getattr(distribution, "_normalized_name", None)
     return (quick or _name(distribution)).lower().replace("-", "_").replace(".", "_")
@@ -125,7 +125,7 @@ def _name(distribution: IDistribution) -> str:
     """The distribution's name, or "" for a folder that an interrupted uninstall left behind."""
     try:
         return distribution.metadata["Name"] or ""
-    except Exception:  # a stranger's file; which errors there are depends on the library's version
+    except Exception:  # a third-party file; the possible errors depend on the library's version
         return ""
 
 
@@ -149,7 +149,7 @@ def _describe(distribution: IDistribution, entry_point: EntryPoint) -> NfPackage
     try:
         path = _manifest_path(distribution, entry_point)
         return _with_manifest(replace(bare, manifest_path=path), path)
-    # The plugin boundary: metadata and manifest are a stranger's, and one that cannot be read
+    # The plugin boundary: metadata and manifest come from others, and one that cannot be read
     # must not hide the others.
     except Exception as error:
         return replace(bare, status=NfStatus.BROKEN, reason=str(error) or type(error).__name__)
@@ -171,15 +171,15 @@ def _with_manifest(package: NfPackage, path: Path) -> NfPackage:
 
 
 def _manifest_path(distribution: IDistribution, entry_point: EntryPoint) -> Path:
-    """The manifest beside the module, located through the list of installed files."""
+    """The manifest beside the module, found through the list of installed files."""
     package = entry_point.module.replace(".", "/")
     wanted = [f"{package}/{MANIFEST}", f"{package.rpartition('/')[0]}/{MANIFEST}".lstrip("/")]
     for relative in wanted:
         path = Path(str(distribution.locate_file(relative)))
         if path.is_file():
             return path
-    # An editable install keeps its files elsewhere; its import hook knows where. A top-level
-    # package is located without being imported.
+    # An editable install keeps its files elsewhere; its import hook knows the place. A top-level
+    # package is found without being imported.
     spec = importlib.util.find_spec(entry_point.module.partition(".")[0])
     if spec is not None and spec.origin is not None:
         path = Path(spec.origin).parent / MANIFEST

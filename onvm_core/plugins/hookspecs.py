@@ -1,4 +1,4 @@
-"""The hooks: what a package may add to onvm besides network functions.
+"""The hooks: additions that a package can make to onvm besides network functions.
 
 A package names a module or object in the entry-point group ``onvm.plugins`` and writes functions
 of the names below, marked with `hookimpl`::
@@ -10,8 +10,8 @@ of the names below, marked with `hookimpl`::
         return [Offer("spread", "one NUMA node after the other", "my_package.spread:Spread")]
 
 Every hook returns offers: a name that users write in configuration, a line that explains it, and
-where the thing itself is. Nothing behind an offer is imported before somebody asks for it by name,
-so that a costly or broken plugin costs the others nothing.
+the place of the object. The object is imported only when it is used by name, so a costly or broken
+plugin does not affect the others.
 
 Threads: hooks are called once, by the thread that starts the process.
 """
@@ -50,9 +50,9 @@ class HookSpecs:
         """Choose the CPUs of a new NF host.
 
         Target: a class made without arguments, an
-        `onvm_core.manager.placement.policy.PlacementPolicy`: ``place(need, resources)`` gets what
-        the NF host needs (`Need`) and the topology with all that is placed (`FreeResources`), and
-        returns a `Decision` or a `Refusal`, each with its reason.
+        `onvm_core.manager.placement.policy.PlacementPolicy`: ``place(need, resources)`` gets the
+        needs of the NF host (`Need`) and the topology with all placed NF hosts (`FreeResources`),
+        and returns a `Decision` or a `Refusal`, each with its reason.
         """
         raise NotImplementedError
 
@@ -63,9 +63,10 @@ class HookSpecs:
         Target: a class, made with the `ScaleSettings` of the service's section; it raises
         ConfigError for ``options`` that it does not know. ``decide(history)`` gets the
         `ServiceLoad` of each of the last readings, oldest first, and returns a `Wish`: the wanted
-        number of instances and the reason in one line. It keeps nothing between two calls. It is
-        asked after each reading (20 to 50 times a second), but not while instances start nor in
-        the cool-down; what it wants is kept within min and max. See ``onvm_core.scaling.policy``.
+        number of instances and the reason in one line. It keeps no state between two calls. It is
+        called after each reading (20 to 50 times a second), but not while instances start nor in
+        the cool-down; the wanted number is kept within min and max. See
+        ``onvm_core.scaling.policy``.
         """
         raise NotImplementedError
 
@@ -74,11 +75,10 @@ class HookSpecs:
         """Choose the host of a cluster that gets a new instance.
 
         Target: a class made without arguments, an
-        `onvm_core.cluster.scaling.host_policy.HostPolicy`:
-        ``order(request, candidates)`` gets a `RequestNode` and a `Candidate` for each host that
-        can serve it, by name, and returns names, best first. Each agent asks it by itself, so that
-        it must give the same for the same, and has to be installed on all hosts; one on which it
-        is not serves no request that names it.
+        `onvm_core.cluster.scaling.host_policy.HostPolicy`: ``order(request, candidates)`` gets a
+        `RequestNode` and a `Candidate` for each host that can serve it, by name, and returns names,
+        best first. Each agent calls it by itself, so equal arguments must give equal results, and
+        it must be installed on all hosts; a host without it serves no request that names it.
         """
         raise NotImplementedError
 
@@ -87,8 +87,8 @@ class HookSpecs:
         """Start NF host processes: plain, in a sandbox, in a container.
 
         Target: a class made without arguments, an `onvm_core.launch.launcher.Launcher`:
-        ``obstacle()`` says why it cannot work on this host, ``launch(spec)`` starts an NF host
-        and returns a handle on it, ``adopt(spec, process)`` takes one over.
+        ``obstacle()`` tells why it cannot work on this host, ``launch(spec)`` starts an NF host
+        and returns a handle on it, ``adopt(spec, process)`` takes over an NF host.
         """
         raise NotImplementedError
 
@@ -96,12 +96,12 @@ class HookSpecs:
     def onvm_stats_exporters(self) -> Sequence[Offer]:
         """Hand counters to another system.
 
-        Target: a class and context manager, made with the ``options`` of its section and the
-        folder from which relative paths in them count; it raises ConfigError for what is wrong
-        there. ``export(snapshot)`` is called once per interval with a `Snapshot`: time, manager
-        and all counters. It may be slow: it runs on a thread of its own, and of snapshots that
-        wait for it only the last four are kept. Entered and left by that thread. One that raises
-        is reported once and gets nothing any more. See ``onvm_core.export``.
+        Target: a class and context manager, made with the ``options`` of its section and the folder
+        from which relative paths in them count; it raises ConfigError for mistakes there.
+        ``export(snapshot)`` is called once per interval with a `Snapshot`: time, manager and all
+        counters. It may be slow: it has its own thread, and only the last four waiting snapshots
+        are kept. That thread enters and leaves the context. An exporter that raises is reported
+        once and gets no more snapshots. See ``onvm_core.export``.
         """
         raise NotImplementedError
 
@@ -111,7 +111,7 @@ class HookSpecs:
 
         Name: the URI's scheme. Target: an `onvm_core.plugins.PortKind`: the options of such URIs,
         and a function that gets the parsed URI (`PortRequest`) and returns the device's arguments
-        for the EAL and what the port can do (`Device`).
+        for the EAL and the abilities of the port (`Device`).
         """
         raise NotImplementedError
 

@@ -21,7 +21,7 @@ def install(requirements: Sequence[str], pip_options: Sequence[str] = ()) -> lis
     """Install packages and look at the NFs they bring.
 
     Args:
-        requirements: what ``pip install`` takes: names, folders, wheels.
+        requirements: arguments of ``pip install``: names, folders, wheels.
         pip_options: handed on to pip.
 
     Returns:
@@ -29,7 +29,7 @@ def install(requirements: Sequence[str], pip_options: Sequence[str] = ()) -> lis
 
     Raises:
         PluginError: pip failed, or a requested package has no usable NF. It stays installed, so
-            that `onvm nf info` can show what is wrong with it.
+            that `onvm nf info` can show its fault.
     """
     requested = _pip_install(requirements, pip_options)
     importlib.invalidate_caches()
@@ -54,7 +54,7 @@ def uninstall(name: str) -> list[str]:
     """Remove the package of an NF.
 
     Returns:
-        The distributions removed: several when they were in conflict over `name`.
+        The removed distributions: several if they were in conflict over `name`.
 
     Raises:
         PluginError: no such NF, or pip failed.
@@ -67,10 +67,10 @@ def uninstall(name: str) -> list[str]:
 
 
 def _pip_install(requirements: Sequence[str], pip_options: Sequence[str]) -> set[str]:
-    """Run pip; return the normalised names of what was asked for."""
+    """Run pip; return the normalised names of the requested packages."""
     with tempfile.TemporaryDirectory(prefix="onvm-install-") as folder:
         report = Path(folder) / "report.json"
-        # Of what is installed already pip reports nothing, so its names are asked for first.
+        # pip reports nothing about installed packages, so their names are asked for first.
         plan = ("--dry-run", "--ignore-installed", "--no-deps", "--report", str(report))
         _run_pip("install", "--quiet", *plan, *pip_options, *requirements)
         items = json.loads(report.read_text())["install"]
@@ -80,7 +80,7 @@ def _pip_install(requirements: Sequence[str], pip_options: Sequence[str]) -> set
 
 def _run_pip(*arguments: str) -> None:
     command = [sys.executable, "-P", "-m", "pip", "--disable-pip-version-check", *arguments]
-    # Without build isolation, meson and ninja are those of this environment, even where it has not
+    # Without build isolation, meson and ninja come from this environment, even if it has not
     # been activated.
     tools = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     done = subprocess.run(

@@ -1,8 +1,8 @@
-"""Load plugins, and keep one plugin's faults from the others.
+"""Load plugins, and isolate the faults of each.
 
 Like the other places that call foreign code it catches `Exception`: a plugin may do anything while
-it is imported or called. What it did becomes a `PluginProblem` that names plugin and hook; the
-rest goes on.
+it is imported or called. Its fault becomes a `PluginProblem` that names plugin and hook; the others
+continue.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _COMMANDS = "onvm_cli_commands"
 
 @dataclass(frozen=True, slots=True)
 class PluginProblem:
-    """What a plugin did wrong, and in which hook (``load`` while it was imported)."""
+    """The fault of a plugin, and its hook (``load`` for a fault during import)."""
 
     plugin: str
     hook: str
@@ -40,7 +40,7 @@ class PluginProblem:
 
 
 class PluginManager:
-    """The registered plugins and what they offer.
+    """The registered plugins and their offers.
 
     Threads: one; filled at start-up, read afterwards.
     """
@@ -51,7 +51,7 @@ class PluginManager:
         self.problems: list[PluginProblem] = []
 
     def register(self, plugin: object, name: str) -> None:
-        """Add a plugin; what is wrong with it goes to `problems`."""
+        """Add a plugin; its faults go to `problems`."""
         try:
             hash(plugin)  # pluggy keeps plugins in sets
             self._pluggy.register(plugin, name=name)
@@ -73,9 +73,9 @@ class PluginManager:
                 self.register(plugin, name)
 
     def offers(self, hook: str) -> dict[str, Offer]:
-        """What all plugins offer for `hook`, by name, sorted.
+        """The offers of all plugins for `hook`, by name, sorted.
 
-        Each plugin is called by itself, so that a fault in one does not hide the others' offers.
+        Each plugin is called separately, so that a fault in one does not hide the others' offers.
         Of two offers with one name the built-in stays, or the one that registered first; the
         other is a problem.
         """
@@ -94,7 +94,7 @@ class PluginManager:
         return dict(sorted(found.items()))
 
     def load(self, hook: str, name: str) -> Any:
-        """Import the thing that is offered under `name`.
+        """Import the object that is offered under `name`.
 
         Raises:
             PluginError: no plugin offers it, or its import fails.

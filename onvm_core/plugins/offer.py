@@ -1,4 +1,4 @@
-"""What a hook returns: offers, each a name, a line and the thing itself or where it is."""
+"""Offers, which hooks return: each has a name, a summary, and an object or its place."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ __all__ = ["CliCommand", "Offer"]
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """One thing that a plugin adds.
+    """One addition of a plugin.
 
     Args:
         name: what users write to get it; unique within its hook.
         summary: one line for lists and help.
-        target: ``module:attribute``, or the thing itself.
+        target: ``module:attribute``, or the object itself.
         plugin: name of the plugin that offers it; the plugin manager knows it.
-        hook: through which it is offered; the plugin manager knows it.
+        hook: the hook through which it is offered; the plugin manager knows it.
     """
 
     name: str
@@ -31,7 +31,7 @@ class Offer:
     hook: str = ""
 
     def load(self) -> Any:
-        """Import the target, and check that it is what the hook expects.
+        """Import the target, and check that it meets the hook's expectations.
 
         Raises:
             PluginError: it cannot be imported, or is something else.
@@ -46,7 +46,7 @@ class Offer:
         """Load the target, a class, and make an object of it.
 
         Raises:
-            OnvmError: as the class raises it, for options that are wrong.
+            OnvmError: raised by the class, for wrong options.
             PluginError: it cannot be loaded, or raised something else.
         """
         kind = self.load()

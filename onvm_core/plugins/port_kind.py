@@ -1,4 +1,4 @@
-"""What a port kind is: the options of its URIs, and how to get from a URI to a port.
+"""Port kinds: the options of their URIs, and the way from a URI to a port.
 
 A kind over a DPDK driver gives `device`: a function from the URI's parts to the arguments of the
 device. Options are fields of a struct, each declared once, with type, default, range and help::
@@ -32,7 +32,7 @@ Direction = Literal["in", "out", "both"]
 
 
 class PortOptions(msgspec.Struct, forbid_unknown_fields=True):
-    """Base of the options of a kind; a URI with others is refused."""
+    """Base of the options of a kind; a URI with other options is refused."""
 
 
 class DeviceOptions(PortOptions):
@@ -51,13 +51,13 @@ class DeviceOptions(PortOptions):
 
 @dataclass(frozen=True, slots=True)
 class PortRequest:
-    """A port that is to be opened.
+    """A port to open.
 
     Attributes:
-        name: of the port, as the user calls it.
-        target: what follows the scheme in the URI, without the options.
-        options: read into the kind's struct.
-        direction: whether packets come in, go out or both.
+        name: the user's name for the port.
+        target: the part of the URI between the scheme and the options.
+        options: the options, as the kind's struct.
+        direction: packets come in, go out, or both.
     """
 
     name: str
@@ -68,12 +68,13 @@ class PortRequest:
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A DPDK device and what the port over it can do.
+    """A DPDK device and the abilities of the port over it.
 
     Attributes:
-        arguments: for the EAL, as in ``net_tap0,iface=x``, or the address of a PCI device.
+        arguments: arguments for the EAL, as in ``net_tap0,iface=x``, or the address of a PCI
+            device.
         needs_copy: the driver's packets cannot be received into packet memory and are copied.
-        numa_node: where the device is; None when it says itself, or is nowhere.
+        numa_node: NUMA node of the device; None if the device reports it, or has none.
     """
 
     arguments: str
@@ -83,14 +84,14 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class PortKind:
-    """What the scheme of a port URI stands for.
+    """A port kind, named by the scheme of a port URI.
 
     Attributes:
-        device: makes the device of a port; raises ConfigError for a target that is wrong.
+        device: makes the device of a port; raises ConfigError for a wrong target.
         options: struct of the options.
         needs_pci: the environment must look for PCI devices.
-        open: for built-in kinds that are no DPDK device: opens the port in a data plane and gives
-            its ID; gets the data plane and what a `PortRequest` has.
+        open: for built-in kinds that are no DPDK device: gets the data plane and the fields of a
+            `PortRequest`, opens the port and returns its ID.
     """
 
     device: Callable[[PortRequest], Device] | None = None
@@ -99,7 +100,7 @@ class PortKind:
     open: Callable[..., int] | None = None
 
     def fault(self) -> str:
-        """What is wrong with it, as "expected …"; "" when nothing is."""
+        """The fault of the kind, as "expected …"; "" if there is none."""
         if self.open is None and not callable(self.device):
             return f"expected PortKind.device to be a function, got {self.device!r}"
         wanted = DeviceOptions if self.open is None else PortOptions
@@ -118,7 +119,7 @@ class PortKind:
             yield PortOption(field.name, _expected(hints[field.name], metas), field.default, help_)
 
     def read_options(self, given: Mapping[str, str]) -> Any:
-        """The struct of what a URI says.
+        """The struct with the options of a URI.
 
         Raises:
             ConfigError: an option is unknown or wrong; its field is the option's name.
@@ -142,7 +143,7 @@ class PortKind:
 
 @dataclass(frozen=True, slots=True)
 class PortOption:
-    """An option for people: its name, what it may be, its default and what it does."""
+    """An option for people: its name, its possible values, its default and its effect."""
 
     name: str
     expected: str

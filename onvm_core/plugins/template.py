@@ -14,7 +14,7 @@ __all__ = ["NfKind", "render"]
 
 
 class NfKind(Enum):
-    """How an NF handles packets."""
+    """The way in which an NF handles packets."""
 
     COLUMNS = "columns"
     PACKETS = "packets"
@@ -28,16 +28,16 @@ def render(
     """Write the package ``onvm-nf-NAME``.
 
     Args:
-        name: of the NF: lower-case letters, digits and hyphens.
-        kind: how its first version handles packets.
-        output_dir: where its folder goes; made if missing.
+        name: name of the NF: lower-case letters, digits and hyphens.
+        kind: the way in which its first version handles packets.
+        output_dir: parent of its folder; made if missing.
         answers: the template's other variables, such as ``author``.
 
     Returns:
         The new folder.
 
     Raises:
-        ConfigError: a bad name, or the folder is there already.
+        ConfigError: the name is not valid, or the folder exists already.
         PluginError: cookiecutter is not installed.
     """
     if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name):

@@ -169,7 +169,7 @@ class Autoscaler:
 
     @property
     def is_watchful(self) -> bool:
-        """Whether a service may soon need another instance, or could have one at once."""
+        """True if a service may soon need another instance, or could have one at once."""
         return any(
             scaled.history[-1].utilisation > scaled.settings.target / 2
             or (scaled.state.standby > 0 and scaled.history[-1].pps > 0)
@@ -268,7 +268,7 @@ class Autoscaler:
 
 
 def _is_again(last: Decision, decision: Decision) -> bool:
-    """Whether the same was refused for the same reason: once in the history is enough."""
+    """True if the same was refused for the same reason: once in the history is enough."""
     return (
         bool(decision.error)
         and not decision.actions

@@ -66,7 +66,7 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Units:
-    """What counters count in.
+    """The units of counters.
 
     Args:
         hz: cycles per second.
@@ -325,7 +325,7 @@ class Meter:
 
     @property
     def has_worked(self) -> bool:
-        """Whether it has ever returned a packet."""
+        """True if it has ever returned a packet."""
         return bool(self._readings) and self._readings[-1].counters.done > 0
 
     def spare_pps(self, load: Load) -> float | None:

@@ -205,7 +205,7 @@ def _window(newest_first: Sequence[ServiceLoad], seconds: float) -> list[Service
 
 
 def _is_saturated(load: ServiceLoad, settings: ScaleSettings) -> bool:
-    """Whether it is too late to wait: packets are shed or queue up because NFs are busy.
+    """True if it is too late to wait: packets are shed or queue up because NFs are busy.
 
     An NF that is not busy has a queue when the worker, or its core's other users, are the limit;
     another instance would not help.

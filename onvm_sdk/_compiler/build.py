@@ -108,7 +108,9 @@ def _make_state_reader(kind: Any) -> Any:
 
 @intrinsic
 def _decide(typing: Any, pkt: Any, result: Any) -> Any:
-    """What a kernel has returned becomes the verdict; None leaves what pkt.drop() and such said."""
+    """The return value of a kernel becomes the verdict; None leaves the one set by pkt.drop() and
+    such.
+    """
     if isinstance(result, types.NoneType):
         return types.void(
             pkt, result

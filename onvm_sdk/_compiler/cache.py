@@ -49,7 +49,7 @@ class _UnnamedError(Exception):
 
 
 def cache_file(function: Callable[..., Any], state: str, is_bounds_checked: bool) -> Path | None:
-    """Where this very kernel is kept; None when what it refers to cannot be named."""
+    """The path of exactly this kernel; None if an object that it refers to cannot be named."""
     try:
         seen = [*_describe_function(function, set()), state, str(is_bounds_checked)]
     except _UnnamedError:

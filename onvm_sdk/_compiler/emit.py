@@ -99,7 +99,7 @@ def layout_member(builder: Any, slot: Any, name: str) -> Any:
 
 
 def has(builder: Any, slot: Any, header: int) -> Any:
-    """Whether the packet has a header, as i1."""
+    """True if the packet has a header, as i1."""
     return builder.trunc(layout_bits(builder, slot, _FLAGS + header, 1), ir.IntType(1))
 
 

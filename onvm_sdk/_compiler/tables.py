@@ -100,7 +100,7 @@ def _address(typing: Any, table: Any) -> Any:
 
 @intrinsic
 def _key_address(typing: Any, key: Any) -> Any:
-    """Where a key lies: a flow key on the stack, or an array's data."""
+    """The place of a key: a flow key on the stack, or an array's data."""
 
     def flow_key(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         place = emit_alloca(builder, FLOW_KEY)

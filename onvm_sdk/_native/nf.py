@@ -60,7 +60,7 @@ class StageHello:
 
 
 class Attached:
-    """What the manager granted."""
+    """The resources that the manager granted."""
 
     __slots__ = ("instance_id", "loaned_buffers", "service_ids")
 
@@ -155,7 +155,7 @@ class Host:
 
     @property
     def is_stop_requested(self) -> bool:
-        """Whether such a signal has come."""
+        """True if such a signal has come."""
         return bool(lib.onvm_stop_requested())
 
     def close(self) -> None:

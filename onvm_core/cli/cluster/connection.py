@@ -1,4 +1,4 @@
-"""How commands find their cluster: by options, environment, or what the agent here has joined."""
+"""The way to a command's cluster: options, environment, or the cluster of the agent here."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ CONNECT_S = 10.0
 PANEL = "Cluster"
 """Heading in the help under which the options of `ClusterOptions` stand."""
 AS_JOINED = "as joined"
-"""What an option's help shows as its default: whatever the agent here has joined with."""
+"""The default that an option's help shows: the value with which the agent here has joined."""
 
 ManagerOption = Annotated[
     str,
@@ -56,7 +56,7 @@ class Reach(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AccessOptions:
-    """Which cluster of an ensemble a command is about, and what lets it in."""
+    """The cluster of an ensemble that a command addresses, and the credentials for it."""
 
     cluster: Annotated[
         str | None,
@@ -94,10 +94,10 @@ class AccessOptions:
     def connection(
         self, manager: str, ensemble: str | None, session_s: float | None = None
     ) -> Connection:
-        """What was given, and for the rest what the agent of `manager` has joined.
+        """The given options, completed by the connection of the agent of `manager`.
 
         Raises:
-            ConfigError: nothing says which ensemble.
+            ConfigError: no ensemble is given.
         """
         state = read_state(state_directory(manager))
         known = None if state is None else state.connection
@@ -124,7 +124,7 @@ class AccessOptions:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClusterOptions(AccessOptions):
-    """How a command finds its cluster."""
+    """The options with which a command finds its cluster."""
 
     ensemble: Annotated[
         str | None,
@@ -175,7 +175,7 @@ def connected(connection: Connection) -> Iterator[Reach]:
 
 
 def author() -> str:
-    """Who changes something, as history shows it."""
+    """The author of a change, as history shows it."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container whose user has no name

@@ -26,7 +26,7 @@ __all__ = ["join"]
 
 JOIN_TIMEOUT_S = 60.0
 READY_VARIABLE = "ONVM_AGENT_READY_FD"
-"""Descriptor on which a detached agent says that it has joined."""
+"""Descriptor on which a detached agent reports that it has joined."""
 
 
 @with_option_groups
@@ -138,10 +138,10 @@ def join(
 
 
 def _check_address(option: str, text: str) -> None:
-    """See that an address is one of this host.
+    """Check that an address belongs to this host.
 
     Raises:
-        ConfigError: it is not.
+        ConfigError: it does not.
     """
     try:
         family = socket.AF_INET6 if ipaddress.ip_address(text).version == 6 else socket.AF_INET
@@ -157,7 +157,7 @@ def _check_address(option: str, text: str) -> None:
 
 
 def _say_ready(line: str) -> None:
-    """Tell the terminal, and whoever waits for a detached agent."""
+    """Tell the terminal, and the command that waits for a detached agent."""
     print(line, flush=True)
     descriptor = os.environ.pop(READY_VARIABLE, None)
     if descriptor is not None:
@@ -166,8 +166,8 @@ def _say_ready(line: str) -> None:
 
 
 def _detach(folder: Path) -> None:
-    """Start the agent in a session of its own, and wait until it has joined."""
-    with StateDirectory(folder):  # if another agent has it, its log is not to be touched
+    """Start the agent in a new session, and wait until it has joined."""
+    with StateDirectory(folder):  # if another agent has it, its log must not be touched
         log = folder / "agent.log"
     arguments = [one for one in sys.argv[1:] if one not in ("--detach", "-d")]
     ours, theirs = os.pipe()

@@ -147,7 +147,7 @@ def in_(
 
 
 def _put(queue: RequestQueue, request: RequestNode, *, wait: bool) -> OutcomeNode:
-    """Put a request into the queue, and wait for what becomes of it."""
+    """Put a request into the queue, and wait for its outcome."""
     queue.put(request)
     outcome = queue.outcome(request.key)
     deadline = request.deadline + GRACE_S
@@ -171,7 +171,7 @@ def _report(key: str, outcome: OutcomeNode, as_json: bool) -> None:
 
 
 def request_table(requests: list[RequestStatus]) -> Table:
-    """Requests and what has become of them."""
+    """Requests and their outcomes."""
     table = make_table(
         "Requests", ("time", "key", "service", "state", "served by", "reason", "why"), ("ms",)
     )

@@ -17,7 +17,7 @@ _NEW: dict[str, Any] = msgspec.structs.asdict(ServiceNode(revision=1))
 
 
 def _option(field: str, metavar: str, text: str) -> Any:
-    """The option of a field: bounds and default of a new service are those of the node."""
+    """The option of a field: its bounds and the default of a new service are those of the node."""
     metas = [one for one in _HINTS[field].__metadata__ if isinstance(one, msgspec.Meta)]
     return typer.Option(
         f"--{field.replace('_', '-')}",
@@ -31,7 +31,7 @@ def _option(field: str, metavar: str, text: str) -> Any:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScaleOptions:
-    """How a service scales; None leaves a field as it is."""
+    """The scaling of a service; None leaves a field unchanged."""
 
     min: Annotated[int | None, _option("min", "N", "Least number of instances.")] = None
     max: Annotated[int | None, _option("max", "N", "Greatest number of instances.")] = None

@@ -26,7 +26,7 @@ def status(where: ClusterOptions, as_json: JsonOption = False) -> None:
 
 
 def cluster_tables(shown: ClusterStatus) -> RenderableType:
-    """A cluster for people."""
+    """The status of a cluster as tables for people."""
     is_equal = "all managers know the same" if shown.is_equal else "managers are being told"
     parts: list[RenderableType] = [
         f"cluster {shown.cluster} (VNI {shown.vni}) at {shown.ensemble}; {is_equal}",

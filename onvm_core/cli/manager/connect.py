@@ -1,4 +1,4 @@
-"""What all commands that talk to a running manager share."""
+"""The connection to a running manager, shared by all commands that need one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def connect(name: str) -> Client:
     """A client of the manager of that name.
 
     Raises:
-        ConfigError: it does not run; names those that do.
+        ConfigError: it does not run; the message names those that do.
     """
     try:
         return Client(manager_directory(name))

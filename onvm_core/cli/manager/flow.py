@@ -20,7 +20,7 @@ _PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmp6", 132: "sctp"}
 
 @app.callback()
 def _group() -> None:
-    pass  # keeps `list` a command of its own
+    pass  # keeps `list` a separate command
 
 
 @app.command("list")

@@ -55,7 +55,7 @@ PROGRESS_EVERY_S = 0.2
 
 
 class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What `run_once` does."""
+    """The parameters of `run_once`."""
 
     near: str
     """URI of the port that packets come from."""
@@ -66,7 +66,7 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
     is_fused: bool = False
     duration_s: float | None = None
     count: int | None = None
-    """Packets to receive: exactly as many from a source that can count, else at least."""
+    """Packets to receive: exactly this many from a source that can count, else at least."""
     track_flows: bool = False
     is_bidirectional: bool = True
     is_busy: bool = False
@@ -75,12 +75,12 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
     buffer_bytes: int = DEFAULTS.data_bytes
     ring_length: int = DEFAULTS.ring_length
     wants_progress: bool = False
-    """A bar on stderr."""
+    """Show a bar on stderr."""
     instances: int = 1
     launcher: str = DEFAULT_LAUNCHER
     limits: LimitMode = LimitMode.AVAILABLE
     capture: Path | None = None
-    """File for what leaves through the far port, as pcapng."""
+    """File for the packets that leave through the far port, as pcapng."""
     capture_limit: int = 0
 
 
@@ -235,10 +235,10 @@ def _configs(entries: list[str], names: tuple[str, ...]) -> dict[str, Path]:
 
 
 def run_once(request: RunRequest) -> Report:
-    """Set a chain up, let the packets through and take it down again.
+    """Set up a chain, let the packets through and take the chain down again.
 
     Raises:
-        ConfigError: the request names what is not there.
+        ConfigError: the request names something that does not exist.
         NfFailed: an NF ended or was never ready.
     """
     kinds = port_kinds(plugins_of_process())
@@ -278,7 +278,7 @@ def run_once(request: RunRequest) -> Report:
         deployment.plane.pause_sources(True)  # they can wait until there is a chain
         deployment.open_port("in", request.near, "in", field="--in")
         deployment.open_port("out", request.far, "out", field="--out")
-        for name in request.nfs:  # numbers, and so tables, in the order of the chain
+        for name in request.nfs:  # numbers, and so tables, are in the order of the chain
             deployment.manager.registry.service_id(services[name])
         for _ in range(request.instances):
             if request.is_fused and request.nfs:

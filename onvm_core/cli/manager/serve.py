@@ -29,7 +29,7 @@ __all__ = ["announce", "check", "serve"]
 
 
 class _Checked(msgspec.Struct, frozen=True):
-    """What a manager is made of, with all that its file names."""
+    """The parts of a manager, with everything that its file names."""
 
     config: Config
     kinds: dict[str, PortKind]
@@ -39,10 +39,10 @@ class _Checked(msgspec.Struct, frozen=True):
 
 
 def check(file: Path) -> _Checked:
-    """Read a file and look whether everything that it names is there.
+    """Read a file and check that everything it names exists.
 
     Raises:
-        OnvmError: a mistake; one line.
+        OnvmError: the file has a mistake; carries one line.
     """
     plugins = plugins_of_process()
     kinds, offers, packages = port_kinds(plugins), plugins.offers(LAUNCHERS), discover()
@@ -52,7 +52,7 @@ def check(file: Path) -> _Checked:
 
 
 def serve(file: Path, name: str) -> None:
-    """Be the manager of that name, until told to end; then print what it has done.
+    """Run the manager of that name until it is asked to end; then print its last counters.
 
     Raises:
         OnvmError: the file has a mistake, or something does not start.
@@ -82,7 +82,7 @@ def serve(file: Path, name: str) -> None:
 
 
 def announce(name: str) -> None:
-    """Say that the manager of that name is ready."""
+    """Report that the manager of that name is ready."""
     option = "" if name == "main" else f" --name {name}"
     print(f"manager {name!r} is ready; see: onvm status{option}; end: onvm down{option}")
     sys.stdout.flush()

@@ -73,7 +73,7 @@ def top(
 
 @contextmanager
 def _show() -> Iterator[Callable[[RenderableType], None]]:
-    """Show one thing after the other: in place on a terminal, else below each other."""
+    """Show one thing after the other: in place on a terminal, otherwise below each other."""
     console = make_console()
     if not console.is_terminal:
         yield console.print
@@ -83,7 +83,7 @@ def _show() -> Iterator[Callable[[RenderableType], None]]:
 
 
 def status_tables(reply: StatusReply) -> RenderableType:
-    """A status for people."""
+    """A status as tables for people."""
     parts: list[RenderableType] = [
         f"manager {reply.name!r} {reply.version}, pid {reply.pid}: {reply.state}, "
         f"up {reply.uptime_s:,.1f} s",
@@ -102,7 +102,7 @@ def status_tables(reply: StatusReply) -> RenderableType:
 
 
 def chain_table(chains: list[ChainReply]) -> RenderableType:
-    """Chains for people."""
+    """Chains as a table for people."""
     table = make_table(
         "Chains", ("name", "in", "services", "out", "both ways", "flows", "state"), ()
     )

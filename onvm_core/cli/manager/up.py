@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["up"]
 
 READY_TIMEOUT_S = 30.0
-"""Beyond the time that an NF has."""
+"""Time in addition to the time that an NF has."""
 POLL_S = 0.02
 
 
@@ -53,7 +53,7 @@ def up(
 
 
 def _detach(file: Path, name: str, directory: Path, timeout_s: float) -> None:
-    """Start the manager in a session of its own and wait until it is ready."""
+    """Start the manager in a new session and wait until it is ready."""
     directory.mkdir(mode=0o700, exist_ok=True)
     logs = directory / "logs"
     logs.mkdir(mode=0o700, exist_ok=True)
@@ -62,7 +62,7 @@ def _detach(file: Path, name: str, directory: Path, timeout_s: float) -> None:
     deadline = time.monotonic() + timeout_s
     while (ready := _ask(directory, process.pid)) is None or ready.state != "ready":
         failed = [nf.reason for nf in (ready.launched if ready else ()) if nf.reason]
-        if failed:  # a manager that has taken NFs over stays for them
+        if failed:  # a manager that has taken over NFs stays for them
             raise OnvmError(f"{failed[0]}; the manager runs, see: onvm status")
         status = process.poll()
         if status is not None:
@@ -76,7 +76,7 @@ def _detach(file: Path, name: str, directory: Path, timeout_s: float) -> None:
 
 
 def _ask(directory: Path, pid: int) -> StatusReply | None:
-    """What the manager says of itself, once it answers."""
+    """The state that the manager reports, once it answers."""
     from onvm_core.manager.api.client import Client
     from onvm_core.manager.api.messages import StatusReply, StatusRequest
 
@@ -85,5 +85,5 @@ def _ask(directory: Path, pid: int) -> StatusReply | None:
             if client.process.pid != pid:
                 return None
             return client.ask(StatusRequest(), StatusReply)
-    except OnvmError:  # not there yet, or no longer: its process says which
+    except OnvmError:  # not there yet, or no longer: its process tells which
         return None

@@ -1,4 +1,4 @@
-"""``onvm nf``: what is installed, and one file per thing that can be done with it."""
+"""``onvm nf``: installed NFs, with one file for each action on them."""
 
 from __future__ import annotations
 
