@@ -49,8 +49,7 @@ class NativeCounters:
 
 
 def drop_reasons() -> dict[str, str]:
-    """The meaning of each of the manager's own drop reasons, by name, in the order of the counters.
-    """
+    """The meanings of the manager's own drop reasons, by name, in the order of the counters."""
     reasons: dict[str, str] = {}
     while (name := lib.onvm_dp_drop_name(len(reasons))) != ffi.NULL:
         text = lib.onvm_dp_drop_text(len(reasons))

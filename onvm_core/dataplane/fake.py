@@ -453,8 +453,7 @@ class FakeDataPlane:
         return self.ports[port]
 
     def _is_end(self, port: int, chain_number: int) -> bool:
-        """True if a chain may end there: at a peer only a chain that has a number in the cluster.
-        """
+        """True if a chain may end there: at a peer only one that has a number in the cluster."""
         if port < PORT_REMOTE:
             return port in self.ports
         return chain_number != 0 and port - PORT_REMOTE in self.peers

@@ -325,8 +325,7 @@ class CapturePoint(msgspec.Struct, frozen=True):
 
 
 class CaptureCounters(msgspec.Struct, frozen=True):
-    """Counters of one capture, in packets; `overflow` counts copies for which there was no space.
-    """
+    """Counters of one capture, in packets; `overflow` counts copies that found no space."""
 
     captured: int
     overflow: int

@@ -62,7 +62,7 @@ class ExporterReport(msgspec.Struct, frozen=True):
     dropped: int
     """Snapshots that it missed because it was too slow."""
     problem: str
-    """Why it gets no more snapshots; empty while it works."""
+    """The reason why it gets no more snapshots; empty while it works."""
 
 
 class _Worker(threading.Thread):

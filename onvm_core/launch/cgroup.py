@@ -313,8 +313,7 @@ def is_abandoned(name: str) -> bool:
 
 
 def owner() -> str:
-    """The mark that a manager leaves on things that may outlive it: namespace, PID and start time.
-    """
+    """A manager's mark on things that may outlive it: namespace, PID and start time."""
     me = ProcessId.of(os.getpid())
     assert me is not None
     namespace = Path("/proc/self/ns/pid").stat().st_ino

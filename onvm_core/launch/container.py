@@ -307,8 +307,7 @@ def _memory_kills() -> int:
 
 
 def _catches(process: ProcessId, number: signal.Signals) -> bool:
-    """True if a process handles a signal; the first process of a namespace gets no other signals.
-    """
+    """True if a process handles a signal; the first of a namespace gets no other signals."""
     try:
         lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
     except OSError:

@@ -114,8 +114,7 @@ def find_sources(nfs: Sequence[str]) -> list[Source]:
 
 
 def digest(sources: Sequence[Source]) -> str:
-    """The digest that tells an image of the current versions of these NFs: 12 hexadecimal digits.
-    """
+    """Digest that identifies an image of these NFs as they are now: 12 hexadecimal digits."""
     seen = hashlib.sha256(f"{FORMAT} {sys.version} {os.uname().machine}".encode())
     for one in closure(sources):
         seen.update(f"{one.name} {one.version}".encode())

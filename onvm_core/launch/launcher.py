@@ -215,8 +215,7 @@ class Launchers:
         return launcher
 
     def unenforced(self, name: str) -> str:
-        """The limits that a launcher cannot enforce on this host, and why, in one line; "" if none.
-        """
+        """The limits that a launcher cannot enforce here, and why, in one line; "" if none."""
         return "" if self.limits is LimitMode.OFF else self._unenforced(self.get(name))
 
     def _unenforced(self, launcher: Launcher) -> str:

@@ -1,4 +1,4 @@
-"""The limits of an NF host, and how strictly they are enforced."""
+"""The limits of an NF host, and the strictness of their enforcement."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["LimitMode", "Limits", "describe_unenforced"]
 
 
 class LimitMode(Enum):
-    """How strictly NF hosts are kept within their limits."""
+    """The strictness with which NF hosts are kept within their limits."""
 
     AVAILABLE = "available"
     """As far as this host allows; limits that are not enforced are reported."""

@@ -73,8 +73,7 @@ def _reason(names: Sequence[str], index: int) -> str:
 
 
 def _stage_rx(counters: HostCounters, stage: int) -> int:
-    """Packets that reached a stage: all but those that left at earlier stages, in each direction.
-    """
+    """Packets that reached a stage, in each direction: without those that left at earlier ones."""
     forward = counters.rx[0] - sum(counters.exits[0][:stage])
     backward = counters.rx[1] - sum(counters.exits[1][stage + 1 :])
     return forward + backward

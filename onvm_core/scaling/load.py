@@ -1,7 +1,7 @@
 """The load of an NF host, from two readings of its counters.
 
 Capacity is the rate at which an NF host would find a full burst in its ring whenever it looks;
-utilisation is the rate as a share of it, and spare capacity what is left. What a full burst costs
+utilisation is the rate as a share of it, and spare capacity what is left. The cost of a full burst
 follows from the turns of its loop (`TurnSums`): a turn with p packets costs f + v p cycles, f for
 rings, clock and entry into the NF, v for each packet; least squares over the turns between two
 readings give both. So spinning, yielding and sleeping are no load, and an NF that works on large

@@ -4,8 +4,8 @@
 
 numba's own cache needs a function in a file and pickles closures; a kernel's burst function is
 made at run time. So the key is ours: the function's code and all it refers to, the types of its
-state, this SDK's build, numba, LLVM and the CPU. What cannot be named (a ctypes function is an
-address of this process) is not kept.
+state, this SDK's build, numba, LLVM and the CPU. Kernels that refer to something
+without a name (a ctypes function is an address of this process) are not kept.
 
 Loading needs llvmlite alone: importing numba takes most of a second. Its runtime (NRT) is code
 that numba registers when it compiles; object code that was linked in a process where nothing was

@@ -16,7 +16,7 @@ __all__ = ["Attached", "Event", "Host", "Message", "MessageType", "StageHello", 
 
 
 class Event:
-    """Why ``Host.run`` came back."""
+    """The reason why ``Host.run`` returned."""
 
     DEADLINE = lib.ONVM_EVENT_DEADLINE
     MESSAGE = lib.ONVM_EVENT_MESSAGE

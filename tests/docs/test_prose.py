@@ -1,11 +1,12 @@
 """Texts for users are plain English, and use the words of docs/words.md.
 
-This covers the manuals, the help of every command and the docstrings of the public SDK. It leaves
-out code, quoted words and headings.
+This covers the manuals, the help of every command and all docstrings of the core and the SDK. It
+leaves out code, quoted words and headings.
 """
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
 from collections.abc import Iterator
@@ -50,6 +51,8 @@ OLD_WORDS = {
 """Words that have been replaced, by those of docs/words.md."""
 STARTS = re.compile(r"(?:Who|Whom|Whoever|What|Which|Whose) [a-z`]")
 """A sentence that begins so is a question, or has a relative clause as its subject."""
+OPENINGS = re.compile(r"(?:Who|Whom|Whoever|What|Which|Whose|Whether|How|Where|When|Why)\b")
+"""A docstring that begins so describes a question instead of naming a thing or an action."""
 
 
 def manuals() -> Iterator[Path]:
@@ -94,6 +97,22 @@ def docstrings() -> Iterator[tuple[str, str]]:
                 yield f"{name}.{attribute}", inspect.getdoc(value) or ""
 
 
+def strings(source: str) -> Iterator[tuple[int, str]]:
+    """Docstrings of a module, its classes, functions and attributes, with their lines."""
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Expr(value=ast.Constant(value=str(text))):
+                yield node.lineno, inspect.cleandoc(text)
+
+
+def sources() -> Iterator[tuple[str, str]]:
+    """All docstrings of the core and the SDK, public or not, with file and line."""
+    for package in ("onvm_core", "onvm_sdk"):
+        for path in sorted((ROOT / package).rglob("*.py")):
+            for line, text in strings(path.read_text(encoding="utf-8")):
+                yield f"{path.relative_to(ROOT)}:{line}", text
+
+
 def texts() -> Iterator[tuple[str, str]]:
     """Each paragraph, with where it stands."""
     for path in manuals():
@@ -101,11 +120,12 @@ def texts() -> Iterator[tuple[str, str]]:
             yield str(path.relative_to(ROOT)), paragraph
     offers = load_plugins().offers("onvm_cli_commands").values()
     app = build_app([one for one in offers if isinstance(one, CliCommand)], None)
-    for place, text in [*commands(typer.main.get_command(app)), *docstrings()]:
+    for place, text in [*commands(typer.main.get_command(app)), *docstrings(), *DOCSTRINGS]:
         for paragraph in prose_of(text.replace("``", "`")):
             yield place, paragraph
 
 
+DOCSTRINGS = list(sources())
 TEXTS = [(place, text) for place, text in texts() if text]
 
 
@@ -119,6 +139,7 @@ def test_texts_are_found() -> None:
     wanted = {"README.md", "docs/cluster.md", "docs/decisions/credits.md", "onvm run", "Burst.drop"}
     assert wanted <= places
     assert len(TEXTS) > 1000
+    assert len(DOCSTRINGS) > 2000
 
 
 @pytest.mark.parametrize("phrase", PHRASES)
@@ -140,6 +161,15 @@ def test_sentences_have_a_subject() -> None:
         if STARTS.match(sentence) and not sentence.endswith("?")
     ]
     assert wrong == []
+
+
+def test_docstrings_begin_with_a_noun_or_a_verb() -> None:
+    assert [f"{place}: {text}" for place, text in DOCSTRINGS if OPENINGS.match(text)] == []
+
+
+def test_strings() -> None:
+    source = '"""A module."""\nA = 1\n"""An\n    attribute."""\ndef f():\n    """A function."""\n'
+    assert sorted(strings(source)) == [(1, "A module."), (3, "An\nattribute."), (5, "A function.")]
 
 
 @pytest.mark.parametrize(

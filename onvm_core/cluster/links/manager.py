@@ -151,8 +151,7 @@ class ManagerLink:
         return self._ask(StateReadRequest(instance=instance), StateReply)
 
     def end_state(self, instance: str, successor: int | None) -> None:
-        """Tell the manager which NF host has the state now; None: packets go to the instance again.
-        """
+        """Tell which NF host has the state now; None: packets go to the instance again."""
         self._ask(StateDoneRequest(instance=instance, successor=successor), DoneReply)
 
     def give_state(

@@ -198,8 +198,7 @@ class PeerNetwork:
         self._context.destroy(linger=0)
 
     def set_peers(self, peers: Mapping[str, Peer]) -> None:
-        """Listen to these agents, and allow only these to listen; unchanged ones are not disturbed.
-        """
+        """Listen to these agents, and let only these listen; unchanged ones are not disturbed."""
         self._known.keys = frozenset(peer.key.encode() for peer in peers.values() if peer.key)
         wanted = {
             name: peer for name, peer in peers.items() if peer.endpoint and len(peer.key) == 40

@@ -49,8 +49,7 @@ def _plugin(package: NfPackage) -> PluginNode:
 
 
 def local_resources(local: ClusterLocalReply, plugins: Sequence[PluginNode]) -> LocalResources:
-    """All resources and the free ones: as the manager reports them, or as far as the agent can see.
-    """
+    """All resources and the free ones, as the manager reports them or the agent can see them."""
     if local.resources is not None:
         return local.resources
     topology = read_topology()

@@ -292,8 +292,7 @@ class Scaler:
         self._note_done(key)
 
     def _finish_started(self) -> None:
-        """Complete work that was begun by an earlier agent, or by this one before it was cut off.
-        """
+        """Complete the work of an earlier agent, or of this one before it was cut off."""
         for key, instance in list(self._state.state.started.items()):
             outcome = self.queue.outcome(key)
             if outcome is None or (outcome.host, outcome.instance) == (self.name_of_host, instance):

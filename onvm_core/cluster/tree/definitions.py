@@ -303,7 +303,7 @@ class Chains(_Definitions[ChainNode]):
 
 
 class Services(_Definitions[ServiceNode]):
-    """How the services of a cluster scale."""
+    """The scaling of a cluster's services."""
 
     kind = ServiceNode
     noun = "service"

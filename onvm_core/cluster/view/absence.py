@@ -52,8 +52,7 @@ class Absences:
         self._settled_at_s = now_s + self._settle_s
 
     def update(self, snapshot: Snapshot, now_s: float) -> tuple[Snapshot, frozenset[str]]:
-        """The snapshot with the vanished hosts, and the names of the hosts that get nothing new.
-        """
+        """The snapshot with the vanished hosts, and the names of hosts that get nothing new."""
         if self._last is not None:
             for name in self._last.hosts.keys() - snapshot.hosts.keys():
                 host = self._last.hosts[name]

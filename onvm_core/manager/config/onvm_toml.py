@@ -61,7 +61,7 @@ class ManagerConfig(_Table, frozen=True):
     placement: str = DEFAULT_POLICY
     """The policy that chooses the CPUs of NFs."""
     limits: Literal["available", "required", "off"] = "available"
-    """How strictly NFs are kept within their CPUs and memory; see `LimitMode`."""
+    """The strictness with which NFs are kept within their CPUs and memory; see `LimitMode`."""
     cpu_quota: bool = False
     """True if an NF gets no more CPU time than the ``cores`` of its manifest."""
 
@@ -104,8 +104,7 @@ class Config(_Table, frozen=True):
     faults: FaultsConfig = FaultsConfig()
 
     def make_launchers(self, offers: Mapping[str, Offer] | None = None) -> Launchers:
-        """The launchers on offer (None: those of installed plugins), with the options of the file.
-        """
+        """The launchers on offer (None: those of installed plugins), with the file's options."""
         return Launchers(
             offers,
             limits=LimitMode(self.manager.limits),

@@ -107,8 +107,7 @@ class CpuAllocator:
         return found
 
     def adopt(self, key: str, name: str, need: Need, pid: int) -> tuple[int, ...]:
-        """Enter an NF host that runs already: it states its CPUs and has already taken its memory.
-        """
+        """Enter an NF host that runs already: it states its CPUs, and has taken its memory."""
         usable = {cpu.number for cpu in self.topology.cpus}
         try:
             cpus = os.sched_getaffinity(pid) & usable

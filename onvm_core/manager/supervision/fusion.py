@@ -53,8 +53,7 @@ class Fusion:
         self._seen_s = 0.0
 
     def turn(self) -> None:
-        """Separate a fused host that is short of CPU time; call it after each reading of the loads.
-        """
+        """Separate a fused host that is short of CPU time; call it after each reading of loads."""
         meters = self._deployment.manager.meters
         if not self._groups or meters.at_s == self._seen_s:
             return
