@@ -169,7 +169,7 @@ def test_docstrings_begin_with_a_noun_or_a_verb() -> None:
 
 def test_strings() -> None:
     source = '"""A module."""\nA = 1\n"""An\n    attribute."""\ndef f():\n    """A function."""\n'
-    assert sorted(strings(source)) == [(1, "A module."), (3, "An\nattribute."), (5, "A function.")]
+    assert sorted(strings(source)) == [(1, "A module."), (3, "An\nattribute."), (6, "A function.")]
 
 
 @pytest.mark.parametrize(
