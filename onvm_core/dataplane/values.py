@@ -250,7 +250,7 @@ class TurnSums(msgspec.Struct, frozen=True):
 
 
 class LoadCounters(msgspec.Struct, frozen=True):
-    """Those counters of an NF host from which its load is made; cheap to read.
+    """The counters of an NF host from which its load is computed; cheap to read.
 
     `packets` counts packets handed to it, `done` those it has taken; `busy_cycles` covers all
     stages together.

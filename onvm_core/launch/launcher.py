@@ -124,7 +124,7 @@ class Launcher(Protocol):
         """The reason why it cannot work on this host, in one line; "" if it can."""
 
     def unenforced(self, limits: Limits) -> Mapping[str, str]:
-        """Those of these limits that it cannot enforce on this host, each with the reason."""
+        """The limits, of those given, that it cannot enforce on this host, each with the reason."""
 
     def launch(self, spec: LaunchSpec) -> Handle:
         """Start an NF host; it attaches by itself. Does not wait for that.

@@ -369,7 +369,7 @@ class Deployment:
             raise NfFailed(self.last_words(launched.handle))
 
     def last_words(self, handle: Handle, why: str = "") -> str:
-        """Describe how an NF host ended (or the reason `why`), with the last line it wrote."""
+        """Describe how an NF host ended (or `why`), with the last line it wrote."""
         status = handle.poll()
         how = (
             "still runs"

@@ -40,7 +40,7 @@ def leave(
 ) -> None:
     """Take this host, or another, out of the cluster.
 
-    NFs that have others of their kind elsewhere hand their state over first, and end. Then its
+    NFs that have others of their kind elsewhere first hand over their state, and end. Then its
     agent ends; the other NFs stay.
     """
     if host is None:
@@ -71,9 +71,9 @@ def drain(
 ) -> None:
     """Give a host no new flows and no new instances.
 
-    Instances that can hand their state over move to others of their kind, and end; where there are
-    none elsewhere, one is asked for. Of the rest, running flows stay until they end; onvm cluster
-    status shows the state.
+    Instances that can hand over their state move to others of their kind, and end; where there are
+    none elsewhere, one is requested. On the other instances, running flows stay until they end;
+    onvm cluster status shows the state.
     """
     with where.reach() as found:
         with found.ensemble.call(f"drain {host}") as client:

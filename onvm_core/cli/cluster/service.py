@@ -63,7 +63,7 @@ def set_(
     options: ScaleOptions,
     as_json: JsonOption = False,
 ) -> None:
-    """Let a service scale over the cluster, or change how it does."""
+    """Let a service scale over the cluster, or change its scaling."""
     plugins = load_plugins()
     for option, hook, name in (
         ("--policy", "onvm_scaling_policies", options.policy),

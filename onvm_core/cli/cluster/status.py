@@ -16,7 +16,7 @@ __all__ = ["cluster_tables", "status"]
 
 @with_option_groups
 def status(where: ClusterOptions, as_json: JsonOption = False) -> None:
-    """Show hosts, services, chains, requests, and what is wrong."""
+    """Show hosts, services, chains, requests and problems."""
     with where.reach() as found:
         shown = read_status(found.ensemble, found.paths)
     if as_json:

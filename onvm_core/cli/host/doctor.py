@@ -14,7 +14,7 @@ def doctor(
 ) -> None:
     """Show what this host can do, and how to fix what it cannot.
 
-    Nothing that is lacking keeps `onvm run` from working on pcap, null and generator ports.
+    Whatever is missing, `onvm run` works on pcap, null and generator ports.
     """
     findings = examine()
     if as_json:

@@ -61,7 +61,7 @@ def capture(
     """Capture packets at a port or an NF into a pcapng file.
 
     It ends after --count packets or --duration seconds, or with Ctrl-C. Workers never wait for
-    it; what could not be copied is counted as overflow.
+    it; packets that could not be copied are counted as overflow.
     """
     with connect(name) as client, stop_on_signals() as received:
         reply = client.ask(

@@ -44,9 +44,9 @@ def scale(
     name: NameOption = "main",
     as_json: JsonOption = False,
 ) -> None:
-    """Set how many instances a service has, or show what is scaled.
+    """Set the number of instances of a service, or show the scaled services.
 
-    It returns when that many serve. Of those that are too many the newest drain: they get no new
+    It returns when that many serve. If there are too many, the newest drain: they get no new
     flows, and end with their last one.
     """
     if service == "status" and not count:

@@ -38,7 +38,7 @@ def up(
 ) -> None:
     """Start a manager with the ports, NFs and chains of a file.
 
-    It stays in the foreground until Ctrl-C, SIGTERM or `onvm down`, and prints what it has done.
+    It stays in the foreground until Ctrl-C, SIGTERM or `onvm down`, and prints the last counters.
     NFs that a killed manager has left are taken over with their state.
     """
     if not check and not detach:

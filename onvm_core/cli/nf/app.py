@@ -46,7 +46,7 @@ def info(
     name: Annotated[str, typer.Argument(metavar="NF", help="Name of an installed NF.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Show the manifest of an NF, and what is wrong with it."""
+    """Show the manifest of an NF, and its faults."""
     rows = [_details(package) for package in discover() if package.name == name]
     if not rows:
         raise PluginError(

@@ -7,7 +7,7 @@ wanted and no sibling on its own host can take its state. Then
 2. the manager suspends the instance and reads its state, which goes to the successor in pieces;
 3. the successor restores it and confirms that;
 4. the manager forwards packets that still come for the instance to the successor, and ends the
-instance;
+   instance;
 5. the cluster is told (`InstancesNode.successors`), and the other hosts send its flows there.
 
 Up to step 4, a failure leaves the instance as it was. An instance whose state cannot be handed over

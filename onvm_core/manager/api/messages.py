@@ -226,7 +226,7 @@ class LaunchedNf(msgspec.Struct, frozen=True):
     """CPUs that it may run on; empty: any."""
     restarts: int
     reason: str
-    """Its last end; for a draining NF host, the reason why its state was not handed over."""
+    """The way it ended last; for a draining NF host, why its state was not handed over."""
     log: str
     log_tail: list[str]
     """The last lines of output of an NF host that has failed."""

@@ -7,9 +7,9 @@ The steps, each of which begins only when the one before is done:
 
 1. the host is asked whether its NFs can hand their state over;
 2. no packet enters a path through it any more, and the packets that it holds come back: its state
-no longer changes, and new packets for it wait in the ports;
+   no longer changes, and new packets for it wait in the ports;
 3. it gives its state, in pieces, which are kept here;
-4. the successor gets them, and says that it has taken the state over;
+4. the successor gets them, and confirms that it has taken over the state;
 5. the flows move to the successor: the caller stops the host.
 
 The successor may also be on another machine: then the agents do step 4. They read the pieces here

@@ -88,7 +88,7 @@ class StateReceipts:
         self._pass_on(one)
 
     def look(self, source: int) -> tuple[Literal["waiting", "done", "failed"], str]:
-        """True if the state of `source` was taken over; and the reason if not."""
+        """The step of the takeover of the state of `source`, and the reason of a failure."""
         one = self._all.get(self.name_of(source))
         return ("failed", "it is not known") if one is None else (one.step, one.reason)
 

@@ -30,7 +30,7 @@ log = logging.getLogger("onvm.drain")
 FLOWS_PER_TURN = 2048
 PAUSE_S = 0.2
 TRIES_MAX = 5
-"""Attempts of a handover: one fails if a queue does not run empty within the pause."""
+"""Attempts at a handover: one fails if a queue does not run empty within the pause."""
 RETRY_S = 2.0
 
 
