@@ -138,7 +138,7 @@ class FakeDataPlane:
         plane.init(settings)
         return plane
 
-    # ---- what a test does ----
+    # ---- calls of tests ----
 
     def notify(self) -> None:
         """Make the manager look at hosts and peers."""
@@ -428,7 +428,7 @@ class FakeDataPlane:
     def latency_bounds_ns(self) -> list[float]:
         return [float(10 * i) for i in range(LATENCY_BUCKETS)]
 
-    # ---- what there is ----
+    # ---- state ----
 
     def _host(self, slot: int) -> FakeHost:
         if slot not in self.hosts:

@@ -220,7 +220,7 @@ class Cgroups:
                             _remove(below)
                         _remove(folder) and _remove(folder.parent)
 
-    # ---- where ----
+    # ---- place ----
 
     def _base(self, controller: str, *, is_asked_only: bool = False) -> Path:
         """The cgroup below which cgroups with a controller are made.

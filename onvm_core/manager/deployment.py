@@ -459,7 +459,7 @@ class Deployment:
 
         Packets that an NF still holds count as ``stopped``; captures are complete.
         """
-        self.plane.stop()  # what a worker sends or drops after a report would be in none
+        self.plane.stop()  # packets that a worker sends or drops after a report would be in none
         report = self.report(seconds)
         for name in list(self.chains.by_name):
             self.chains.remove(name)
@@ -505,7 +505,7 @@ def _services(nfs: Sequence[str], packages: Sequence[NfPackage | None]) -> list[
 def files_read(
     packages: Sequence[NfPackage | None], configs: Mapping[str, Path]
 ) -> tuple[Path, ...]:
-    """The files that NFs read besides their configuration files: those that these name."""
+    """The files that NFs read besides their configuration files, which name them."""
     files = []
     for package in packages:
         if package is None or package.manifest is None:

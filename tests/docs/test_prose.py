@@ -49,7 +49,7 @@ OLD_WORDS = {
     "welcome": "attach, add",
 }
 """Words that have been replaced, by those of docs/words.md."""
-STARTS = re.compile(r"(?:Who|Whom|Whoever|What|Which|Whose) [a-z`]")
+STARTS = re.compile(r"(?:Who|Whom|Whoever|What|Which|Whose|Whether) [a-z`]")
 """A sentence that begins so is a question, or has a relative clause as its subject."""
 OPENINGS = re.compile(r"(?:Who|Whom|Whoever|What|Which|Whose|Whether|How|Where|When|Why)\b")
 """A docstring that begins so describes a question instead of naming a thing or an action."""

@@ -279,7 +279,7 @@ class Membership:
             value=self.name,
         )
 
-    # ---- what others see ----
+    # ---- published facts ----
 
     @property
     def applied(self) -> AppliedNode | None:

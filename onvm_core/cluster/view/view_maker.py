@@ -2,8 +2,8 @@
 
 `view.make_view` defines a view, and a property test compares the two. In a cluster of hundreds of
 hosts one host changes at a time; without this module everything else would be made, compared and
-sent again. Nodes of the mirror are the same object as long as they say the same, and so are the
-parts of views that are made from them.
+sent again. A node of the mirror stays the same object as long as its content is the same, and
+so do the parts of views that are made from it.
 
 Threads: one.
 """

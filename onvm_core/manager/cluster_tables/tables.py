@@ -3,7 +3,7 @@
 Peers, NF hosts at peers, numbers of the local NF hosts, chains. A part that cannot be applied (a
 port that this host does not have, a chain in the way) is reported and tried again with the next
 view; the rest is applied all the same. When a peer no longer answers probes, its NF hosts count as
-gone until it answers again, no matter what ZooKeeper says.
+gone until it answers again, whatever ZooKeeper reports.
 
 Threads: the manager's.
 """
@@ -79,8 +79,8 @@ class ClusterTables:
     """The cluster as this manager and its data plane know it.
 
     Args:
-        bypass: looks after chains that go on without a service.
-        publish: gets the name of a chain and what happened to it.
+        bypass: watches chains that go on without a service.
+        publish: gets the name of a chain and the event.
     """
 
     def __init__(
@@ -222,7 +222,7 @@ class ClusterTables:
         )
         return hashlib.sha256(msgspec.json.encode(state)).hexdigest()[:16]
 
-    # ---- peers that answer, or do not ----
+    # ---- reachability of peers ----
 
     def on_notice(self) -> None:
         """Let the NF hosts of peers serve or not, as the probes have found."""

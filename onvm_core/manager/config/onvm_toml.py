@@ -340,7 +340,7 @@ def _split(place: str) -> list[str]:
     return [step for step in re.findall(r"\[\d+\]|[^.\[\]]+", place) if step]
 
 
-# ---- what belongs together ----
+# ---- consistency ----
 
 
 def _cross_check(

@@ -26,7 +26,7 @@ class Bypass:
     """Chains that go on without services that have no instance.
 
     Args:
-        publish: gets the chain's name and what happened to it.
+        publish: gets the chain's name and the event.
     """
 
     def __init__(self, deployment: Deployment, publish: Callable[[str, str], None]) -> None:

@@ -67,7 +67,7 @@ class Scaling:
             **self._supervisor.count(service),
         )
 
-    # ---- what the autoscaler does ----
+    # ---- actions of the autoscaler ----
 
     def start(self, service: str, *, is_standby: bool) -> str:
         """Start an NF host like the existing ones, under new names."""

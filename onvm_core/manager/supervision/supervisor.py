@@ -95,7 +95,7 @@ class Supervisor:
         self._unread: list[_Record] = []
         """NF hosts of the earlier manager that are neither adopted nor ended yet."""
 
-    # ---- what there is ----
+    # ---- state ----
 
     def launched(self) -> list[LaunchedNf]:
         """All supervised NF hosts."""
