@@ -1,9 +1,9 @@
 """Successive views; each keeps the unchanged parts of the one before.
 
-`view.make_view` defines a view, and a property test compares the two. In a cluster of hundreds of
-hosts one host changes at a time; without this module everything else would be made, compared and
-sent again. A node of the mirror stays the same object as long as its content is the same, and
-so do the parts of views that are made from it.
+`view.make_view` defines a view, and a property test compares this module with it. In a cluster of
+hundreds of hosts one host changes at a time; without this module everything else would be made,
+compared and sent again. A node of the mirror stays the same object as long as its content is the
+same, and so do the parts of views that are made from it.
 
 Threads: one.
 """

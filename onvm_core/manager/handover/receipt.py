@@ -1,7 +1,7 @@
 """The state of NF hosts of other machines, on its way to successors here.
 
-It comes from the agent, piece by piece; the successor gets them like the pieces of a sibling's
-state (`handover`), restores them between two bursts and confirms that. The source's number in the cluster
+It comes from the agent in pieces. The successor gets them like the pieces of a sibling's state
+(`handover`), restores them between two bursts and confirms that. The source's number in the cluster
 stands for its name.
 
 Threads: the manager's.
