@@ -131,7 +131,7 @@ def card_obstacle(address: str, root: Path = Path("/")) -> str:
 
 
 def iommu_obstacle(card: Card, root: Path = Path("/")) -> str:
-    """Why vfio-pci does not take a card, with what helps; "" when it does."""
+    """The reason why vfio-pci does not take a card, with the remedy; "" if it does."""
     if card.group:
         return ""
     option = root / "sys/module/vfio/parameters/enable_unsafe_noiommu_mode"
