@@ -1,4 +1,4 @@
-"""The calls of ``native/dataplane/dataplane.h`` that can fail, with exceptions."""
+"""Failed calls of ``native/dataplane/dataplane.h``, as exceptions."""
 
 from __future__ import annotations
 

@@ -48,8 +48,8 @@ class LocalEnsemble:
         credentials: the user that SASL accepts; None: clients need no credentials.
         address: address at which all listen.
         tick_ms: sessions last from 2 to 20 of them.
-        is_enforced: True if a client without credentials may do nothing at all, not even read nodes
-            that are open to all.
+        is_enforced: True if a client without credentials may do nothing at all, not even look for
+            nodes that are open to all.
         settings: further lines of ``zoo.cfg``; "{folder}" stands for the server's folder.
         ports: three for each server; None: any free ports.
         netty: True to serve clients with Netty, which TLS needs.
