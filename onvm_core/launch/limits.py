@@ -44,7 +44,7 @@ class Limits:
 
     @classmethod
     def example(cls, *, with_quota: bool) -> Limits:
-        """One limit of each kind in use, to ask which can be enforced."""
+        """Limits of each kind that may be wanted, to ask which can be enforced."""
         return cls(cpus=(0,), memory_mib=1, cpu_quota=1.0 if with_quota else None)
 
 
