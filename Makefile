@@ -64,9 +64,11 @@ demo: packages  ## run firewall, NAT and load balancer over generated traffic, t
 
 .PHONY: test
 test: packages $(stamps)/apt-test  ## run all tests: C under sanitizers, the SDK on every Python here, lint, types
-	@pythons=$$(packaging/all-pythons); pythons=$${pythons:+--discover $$pythons}; \
-	$(if $(TOX_ARGS),.venv/bin/tox run $$pythons $(TOX_ARGS),\
-	.venv/bin/tox run-parallel -p 2 --parallel-no-spinner $$pythons)
+	@pythons=$$(packaging/all-pythons); pythons=$${pythons:+--discover $$pythons}; failed=0; \
+	$(if $(TOX_ARGS),.venv/bin/tox run $$pythons $(TOX_ARGS) || failed=1,\
+	.venv/bin/tox run -m alone $$pythons || failed=1; \
+	.venv/bin/tox run-parallel -p 2 --parallel-no-spinner -m together $$pythons || failed=1); \
+	exit $$failed
 
 .PHONY: test-nic
 test-nic: packages  ## boot small machines with network cards, and show what passes through each kind (qemu)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -18,5 +19,6 @@ def test_service_scales_out_under_rising_load_and_loses_nothing() -> None:
         if done.returncode == 0:
             break
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "started inspect-2: utilisation" in done.stdout
+    # A starved machine may see so much load at once that it starts two.
+    assert re.search(r"^started inspect-2.*: utilisation", done.stdout, re.M), done.stdout
     assert "none lost" in done.stdout

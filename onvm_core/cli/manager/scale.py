@@ -44,7 +44,7 @@ def scale(
     name: NameOption = "main",
     as_json: JsonOption = False,
 ) -> None:
-    """Set the number of instances of a service, or show the scaled services.
+    """Set the number of instances of a service, or show all of them.
 
     It returns when that many serve. If there are too many, the newest drain: they get no new
     flows, and end with their last one.
