@@ -90,7 +90,7 @@ def prepare(folder: Path) -> None:
     shutil.copy(next(packages.glob("boot/vmlinuz-*")), folder / "vmlinuz")
     _modules(packages, folder / "modules", _LATE)
     tree = folder / "tree"
-    for name in ("bin", "modules", "proc", "sys", "dev", "low", "upper", "root"):
+    for name in ("bin", "modules", "proc", "sys", "dev", "low", "upper", "merged"):
         (tree / name).mkdir(parents=True)
     busybox = next(path for path in packages.rglob("bin/busybox") if path.is_file())
     shutil.copy(busybox, tree / "bin/busybox")
