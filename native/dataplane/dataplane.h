@@ -17,6 +17,7 @@
 
 #include "drops.h"
 #include "latency.h"
+#include "port_options.h"
 #include "table_sizes.h"
 
 struct onvm_dp_config {
@@ -25,6 +26,7 @@ struct onvm_dp_config {
 	uint32_t nb_nodes;
 	uint32_t nodes[ONVM_AREAS_MAX]; /**< those that have packet memory, at least 1 */
 	uint32_t nb_buffers;		/**< on each of them */
+	uint32_t nb_large_buffers;	/**< for packets of up to 64 KiB, on the first node */
 	uint32_t data_bytes;		/**< largest packet a buffer holds */
 	uint32_t ring_length;		/**< credits of a link; a power of two */
 	uint32_t idle_policy;		/**< enum onvm_idle_policy */
@@ -41,13 +43,19 @@ struct onvm_dp_port_stats {
 	/** Histogram from port to port; see onvm_dp_latency_bound_ns(). */
 	uint64_t latency[ONVM_LATENCY_BUCKETS];
 	uint32_t is_finished;
-	uint32_t nb_held;      /**< received, not yet admitted */
-	uint32_t is_gone;      /**< its device has been taken away */
-	uint32_t is_down;      /**< its device has no link */
-	uint64_t nb_missed;    /**< lost before the port: the device had no descriptor left */
-	uint64_t nb_no_buffer; /**< lost before the port: there was no buffer to receive into */
-	uint64_t nb_rx_errors; /**< damaged frames */
-	uint64_t nb_tx_errors; /**< that the device did not send */
+	uint32_t nb_held; /**< received, not yet admitted */
+	uint32_t is_gone; /**< its device has been taken away */
+	uint32_t is_down; /**< its device has no link */
+	/**
+	 * Lost in the port or its device, as of the last onvm_dp_read_stats(). Each is among `rx`
+	 * or not among `tx`, and a drop: so the sums of both calls agree.
+	 */
+	uint64_t nb_missed;    /**< before the port: its receive queue was full */
+	uint64_t nb_no_buffer; /**< before the port: there was no buffer to receive into */
+	uint64_t nb_rx_errors; /**< damaged, or of a kind that the port cannot take in */
+	uint64_t nb_refused;   /**< not sent by the device */
+	uint64_t nb_large;     /**< not sent: larger than the device's MTU */
+	uint64_t nb_down;      /**< not sent: the device was down */
 };
 
 /** Counters of one NF host, all workers together. */
@@ -65,25 +73,6 @@ struct onvm_dp_host_stats {
 	struct onvm_turn_sums turn_sums;	/**< as the NF host says */
 	uint64_t counters[ONVM_STAGES_MAX][ONVM_COUNTERS_MAX]; /**< as the NF host says */
 	uint32_t is_bad;
-};
-
-/** Options of a generator (ports/generator/client.h). */
-struct onvm_gen_options {
-	uint32_t is_server; /**< answers what arrives; the other fields but rate do not count */
-	uint32_t nb_flows;  /**< connections at a time, at least 1 */
-	uint64_t rate_pps;  /**< 0: as fast as they are taken */
-	uint64_t count;	    /**< packets that the client sends in all; 0: endless */
-	uint64_t seed;
-	uint32_t ipv6_percent; /**< of connections */
-	uint32_t tcp_percent;  /**< of connections */
-	uint32_t udp_percent;  /**< of connections, the rest is ICMP echo */
-	uint32_t size;	       /**< of frames with data, with frame check sequence; 0: IMIX */
-	uint32_t timeout_ms;  /**< after which a silent connection has failed; 0: follows the RTT */
-	uint32_t no_answer;   /**< goes on as if answered: for chains without a server */
-	uint32_t vip_percent; /**< of IPv4 TCP connections that go to the VIP */
-	uint32_t vip_port;
-	const char *vip;     /**< IPv4 address, or NULL */
-	const char *servers; /**< addresses with commas between, or NULL: of 198.18.0.0/15 */
 };
 
 /** Counters of a generator. */
@@ -124,9 +113,10 @@ struct onvm_dp_chain {
 	uint16_t near_port, far_port; /**< of this host; ONVM_PORT_REMOTE + peer: one of a peer */
 	uint32_t is_bidirectional;
 	uint32_t track_flows;
-	uint32_t number;   /**< in the cluster, below 2^23; 0: a chain of this host alone */
-	uint32_t by_rules; /**< only rules lead to it; its ports are bound to another chain */
-	uint32_t waits;	   /**< its entry waits while a service has no instance */
+	uint32_t number;     /**< in the cluster, below 2^23; 0: a chain of this host alone */
+	uint32_t by_rules;   /**< only rules lead to it; its ports are bound to another chain */
+	uint32_t waits;	     /**< its entry waits while a service has no instance */
+	uint32_t wire_sized; /**< an NF must see packets as they are on the wire */
 	uint32_t nb_services;
 	uint16_t services[ONVM_CHAIN_LENGTH_MAX];
 };
@@ -191,6 +181,8 @@ struct onvm_dp_attach_files {
 	uint32_t nb_workers;
 	uint32_t buffer_stride;
 	uint32_t nb_buffers;
+	uint32_t first_large; /**< index of the first large buffer */
+	uint32_t large_bytes;
 	uint64_t memory_bytes;
 	uint64_t area_bytes;
 };
@@ -219,13 +211,9 @@ void onvm_dp_fini(void);
  * Ports. Each gives the port's ID. Packets are received into memory near the device, or near the
  * worker of the queue where there is no device (generators, captures).
  */
-int onvm_dp_port_null(const char *name, uint32_t size, uint32_t nb_flows, uint32_t is_random,
-		      uint32_t is_source, uint32_t nb_queues, uint64_t rate_pps, uint64_t count);
-int onvm_dp_port_pcap(const char *name, const char *rx_path, const char *tx_path, uint32_t loop,
-		      uint64_t rate_pps, uint64_t count);
-int onvm_dp_port_ethdev(const char *name, const char *device, uint32_t nb_queues, uint32_t mtu,
-			uint32_t needs_copy, uint32_t is_promiscuous, int node);
-int onvm_dp_port_gen(const char *name, const struct onvm_gen_options *options);
+/** Open a port; @p options are those of @p kind. */
+int onvm_dp_port_open(const char *name, enum onvm_port_kind kind,
+		      const union onvm_port_options *options);
 int onvm_dp_port_close(uint32_t port);
 /** Stop or resume reading sources; workers go on with the packets that are inside. */
 void onvm_dp_pause_sources(uint32_t is_paused);

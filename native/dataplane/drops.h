@@ -27,7 +27,13 @@
 	X(STOPPED, "stopped", "still inside when the manager stopped")                  \
 	X(FOREIGN, "foreign", "arrived on the data network, but not from this cluster") \
 	X(NO_PATH, "no_path", "came from a peer on a path that does not exist here")    \
-	X(WAITING, "waiting", "its chain waits until a service has an instance")
+	X(WAITING, "waiting", "its chain waits until a service has an instance")        \
+	X(RX_MISSED, "rx_missed", "the receive queue of the port was full")             \
+	X(RX_NO_BUFFER, "rx_no_buffer", "there was no buffer to receive it into")       \
+	X(RX_ERROR, "rx_error", "damaged, or of a kind that the port cannot take in")   \
+	X(TX_REFUSED, "tx_refused", "the device of the port did not send it")           \
+	X(MTU, "mtu", "larger than the MTU of the port that it was to leave by")        \
+	X(DOWN, "down", "the port that it was to leave by was down")
 
 enum onvm_drop {
 #define ONVM_X(constant, name, text) ONVM_DROP_##constant,

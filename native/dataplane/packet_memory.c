@@ -36,7 +36,7 @@
 
 #define STRIDE_UNIT 64u /* a cache line; onvm_buffer_index() shifts by it */
 #define HUGE_PAGE_BYTES (2ull << 20)
-#define POOL_CACHE 512
+#define POOL_CACHE 512u
 
 /* Addresses for packet memory. A device behind an IOMMU uses them as they are, and small IOMMUs
  * have 39 bits; the kernel's own choice lies near the end of 47. */
@@ -137,12 +137,12 @@ register_memory(struct onvm_packet_memory *memory)
 	return 0;
 }
 
-/** What devices call the buffer at @p offset; RTE_BAD_IOVA when they cannot use it. */
+/** What devices call the @p bytes at @p offset; RTE_BAD_IOVA when they cannot use them. */
 static rte_iova_t
-buffer_iova(const struct onvm_packet_memory *memory, uint64_t offset)
+buffer_iova(const struct onvm_packet_memory *memory, uint64_t offset, uint32_t bytes)
 {
 	const uint64_t first = offset / memory->page;
-	const uint64_t last = (offset + memory->stride - 1) / memory->page;
+	const uint64_t last = (offset + bytes - 1) / memory->page;
 
 	if (rte_eal_iova_mode() != RTE_IOVA_PA)
 		return (rte_iova_t)(uintptr_t)(memory->base + offset);
@@ -155,6 +155,8 @@ buffer_iova(const struct onvm_packet_memory *memory, uint64_t offset)
 struct area_of_memory {
 	struct onvm_packet_memory *memory;
 	const struct onvm_memory_area *area;
+	uint32_t span;	/**< indices of each buffer */
+	uint32_t bytes; /**< of each buffer */
 };
 
 static void
@@ -162,13 +164,14 @@ init_mbuf(struct rte_mempool *pool, void *arg, void *object, unsigned int number
 {
 	const struct area_of_memory *made = arg;
 	struct onvm_packet_memory *memory = made->memory;
-	const uint32_t index = made->area->first + number;
+	const uint32_t index = made->area->first + number * made->span;
+	const uint64_t offset = (uint64_t)index * memory->stride;
 	struct rte_mbuf *mbuf = object;
 
 	rte_pktmbuf_init(pool, NULL, object, number);
-	mbuf->buf_addr = memory->base + (uint64_t)index * memory->stride;
-	rte_mbuf_iova_set(mbuf, buffer_iova(memory, (uint64_t)index * memory->stride));
-	mbuf->buf_len = (uint16_t)memory->stride;
+	mbuf->buf_addr = memory->base + offset;
+	rte_mbuf_iova_set(mbuf, buffer_iova(memory, offset, made->bytes));
+	mbuf->buf_len = (uint16_t)made->bytes;
 	memory->mbufs[index] = mbuf;
 }
 
@@ -185,13 +188,13 @@ prefer_node(uint32_t node)
 	return syscall(SYS_set_mempolicy, POLICY_PREFERRED, nodes, NODES_MAX + 1) == 0 ? 0 : errno;
 }
 
-/** Touch the pages of an area, so that they come now and not with the first packet. */
+/** Touch the pages of indices, so that they come now and not with the first packet. */
 static void
-touch(const struct onvm_packet_memory *memory, const struct onvm_memory_area *area)
+touch(const struct onvm_packet_memory *memory, uint32_t index, uint32_t nb)
 {
 	const uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
-	const uint64_t first = (uint64_t)area->first * memory->stride / page * page;
-	const uint64_t end = (uint64_t)(area->first + area->nb_buffers) * memory->stride;
+	const uint64_t first = (uint64_t)index * memory->stride / page * page;
+	const uint64_t end = (uint64_t)(index + nb) * memory->stride;
 
 	if (madvise(memory->base + first, end - first, MADV_POPULATE_WRITE) == 0)
 		return;
@@ -226,19 +229,19 @@ withhold(struct onvm_memory_area *area)
 
 /** A mempool of bare mbufs; their data rooms lie in the memfd. */
 static int
-create_pool(struct onvm_packet_memory *memory, struct onvm_memory_area *area)
+create_pool(struct onvm_packet_memory *memory, struct onvm_memory_area *area, const char *name,
+	    uint32_t span, uint32_t bytes)
 {
 	struct rte_pktmbuf_pool_private priv;
-	struct area_of_memory made = {memory, area};
+	struct area_of_memory made = {memory, area, span, bytes};
 	struct rte_mempool *pool;
-	char name[RTE_MEMPOOL_NAMESIZE];
 
 	memset(&priv, 0, sizeof(priv));
-	snprintf(name, sizeof(name), "onvm-packets-%u", area->node);
 	/* Any node's as far as DPDK is concerned: without huge pages it knows of one alone, and
 	 * what we touch now is from where we prefer it. */
-	pool = rte_mempool_create_empty(name, area->nb_buffers, sizeof(struct rte_mbuf), POOL_CACHE,
-					sizeof(priv), SOCKET_ID_ANY, 0);
+	pool = rte_mempool_create_empty(name, area->nb_buffers, sizeof(struct rte_mbuf),
+					RTE_MIN(POOL_CACHE, area->nb_buffers / 16), sizeof(priv),
+					SOCKET_ID_ANY, 0);
 	if (pool == NULL)
 		return -rte_errno;
 	area->pool = pool;
@@ -248,8 +251,8 @@ create_pool(struct onvm_packet_memory *memory, struct onvm_memory_area *area)
 	/* rte_pktmbuf_init() derives buf_len from this; it must be 0 until the mbufs are ours. */
 	rte_mempool_obj_iter(pool, init_mbuf, &made);
 	((struct rte_pktmbuf_pool_private *)rte_mempool_get_priv(pool))->mbuf_data_room_size =
-		(uint16_t)memory->stride;
-	for (uint32_t i = area->first; i < area->first + area->nb_buffers; i++)
+		(uint16_t)bytes;
+	for (uint32_t n = 0, i = area->first; n < area->nb_buffers; n++, i += span)
 		if (memory->mbufs[i] == NULL || onvm_buffer_index(memory, memory->mbufs[i]) != i)
 			return -EFAULT;
 	return memory->iovas == NULL ? 0 : withhold(area);
@@ -268,16 +271,43 @@ create_areas(struct onvm_packet_memory *memory)
 		struct onvm_memory_area *area = &memory->areas[i];
 
 		area->bind_error = prefer_node(area->node);
-		touch(memory, area);
+		touch(memory, area->first, area->nb_buffers);
 	}
 	rc = register_memory(memory);
 	for (uint32_t i = 0; i < memory->nb_areas && rc == 0; i++) {
-		(void)prefer_node(memory->areas[i].node);
-		rc = create_pool(memory, &memory->areas[i]);
+		struct onvm_memory_area *area = &memory->areas[i];
+		char name[RTE_MEMPOOL_NAMESIZE];
+
+		(void)prefer_node(area->node);
+		snprintf(name, sizeof(name), "onvm-packets-%u", area->node);
+		rc = create_pool(memory, area, name, 1, memory->stride);
 	}
+	if (memory->nb_areas == 1)
+		memory->only_pool = memory->areas[0].pool;
 	if (is_known)
 		(void)syscall(SYS_set_mempolicy, policy, nodes, NODES_MAX + 1);
 	return rc;
+}
+
+int
+onvm_packet_memory_add_large(struct onvm_packet_memory *memory)
+{
+	struct onvm_memory_area *large = &memory->large;
+	int rc;
+
+	if (large->pool != NULL || large->nb_buffers == 0)
+		return 0;
+	touch(memory, large->first, large->nb_buffers * memory->large_span);
+	rc = create_pool(memory, large, "onvm-packets-large", memory->large_span,
+			 memory->large_bytes);
+	if (rc != 0) {
+		rte_mempool_free(large->pool);
+		large->pool = NULL;
+		return rc;
+	}
+	/* Until the first large buffer is in use, and that is later, either way of freeing is right. */
+	__atomic_store_n(&memory->only_pool, NULL, __ATOMIC_RELAXED);
+	return 0;
 }
 
 uint64_t
@@ -290,7 +320,8 @@ onvm_packet_stride(uint32_t data_bytes)
 
 int
 onvm_packet_memory_init(struct onvm_packet_memory *memory, const uint32_t *nodes, uint32_t nb_nodes,
-			uint32_t nb_buffers, uint32_t data_bytes, int use_huge_pages)
+			uint32_t nb_buffers, uint32_t nb_large, uint32_t data_bytes,
+			int use_huge_pages)
 {
 	const uint64_t stride = onvm_packet_stride(data_bytes);
 	int rc = -ENOMEM;
@@ -298,7 +329,7 @@ onvm_packet_memory_init(struct onvm_packet_memory *memory, const uint32_t *nodes
 	memset(memory, 0, sizeof(*memory));
 	memory->fd = -1;
 	if (nb_buffers == 0 || stride > UINT16_MAX || nb_nodes == 0 || nb_nodes > ONVM_AREAS_MAX ||
-	    (uint64_t)nb_buffers * nb_nodes > UINT32_MAX)
+	    (uint64_t)nb_buffers * nb_nodes + (uint64_t)nb_large * UINT16_MAX > UINT32_MAX)
 		return -EINVAL;
 	for (uint32_t i = 0; i < nb_nodes; i++)
 		memory->areas[i] = (struct onvm_memory_area){.node = nodes[i],
@@ -306,6 +337,13 @@ onvm_packet_memory_init(struct onvm_packet_memory *memory, const uint32_t *nodes
 							     .nb_buffers = nb_buffers};
 	memory->nb_areas = nb_nodes;
 	nb_buffers *= nb_nodes;
+	memory->first_large = nb_buffers;
+	memory->large_span = (uint32_t)((UINT16_MAX + stride - 1) / stride);
+	memory->large_bytes = UINT16_MAX;
+	memory->large = (struct onvm_memory_area){.node = nodes[0],
+						  .first = nb_buffers,
+						  .nb_buffers = nb_large};
+	nb_buffers += nb_large * memory->large_span;
 	memory->nb_buffers = nb_buffers;
 	memory->stride = (uint32_t)stride;
 	memory->reciprocal = (1ull << 32) / (stride / STRIDE_UNIT) + 1;
@@ -332,6 +370,7 @@ onvm_packet_memory_free(struct onvm_packet_memory *memory)
 {
 	for (uint32_t i = 0; i < memory->nb_areas; i++)
 		rte_mempool_free(memory->areas[i].pool);
+	rte_mempool_free(memory->large.pool);
 	if (memory->base != NULL) {
 		rte_extmem_unregister(memory->base, memory->bytes);
 		munmap(memory->base, memory->bytes);

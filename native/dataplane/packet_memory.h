@@ -18,6 +18,12 @@
  * buffer goes back to its own pool (mbuf->pool) wherever it is freed. Indices count through all
  * areas, so descriptors, records and checks know nothing of areas.
  *
+ * Packets that are larger than a buffer go into *large buffers*: frames of up to 64 KiB that a kernel
+ * has merged, or will cut (GSO). A large buffer is a run of `large_span` places behind those of all
+ * areas. It has the index of its first place, so its data lies where any index says; the other
+ * indices of the run have no mbuf and are never with an NF. Their pool is made with the first port
+ * that needs it: until then nothing touches their pages.
+ *
  * Network cards read and write it too. Behind an IOMMU they use the manager's own addresses, once
  * onvm_packet_memory_map() has entered them. Without an IOMMU they use physical addresses: then
  * the pages must be huge, and a buffer that is not contiguous in them is withheld from its pool.
@@ -46,7 +52,17 @@ enum onvm_buffer_flags {
 	ONVM_BUFFER_LOANED = 1 << 2,   /**< empty, with an NF that may fill it */
 	ONVM_BUFFER_RESERVED = 1 << 3, /**< counted in the `reserved` of its path's links */
 	ONVM_BUFFER_TEACH = 1 << 4,    /**< as LEARN, but its flow is known at a peer */
+	ONVM_BUFFER_PARTIAL = 1 << 5,  /**< its transport checksum is made behind the chain */
+	ONVM_BUFFER_MERGED = 1 << 6,   /**< several packets in one, cut behind the chain */
 };
+
+/** Flags that tell NFs of work that is left: they stay from admission to the end. */
+#define ONVM_BUFFER_OFFLOADS (ONVM_BUFFER_PARTIAL | ONVM_BUFFER_MERGED)
+static_assert(ONVM_BUFFER_PARTIAL == ONVM_F_PARTIAL << 3 && ONVM_BUFFER_MERGED == ONVM_F_MERGED
+											  << 3,
+	      "descriptors get them by a shift");
+/** The flags of a descriptor that follow from those of its buffer. */
+#define ONVM_DESC_OFFLOADS(buffer_flags) ((uint8_t)(((buffer_flags) & ONVM_BUFFER_OFFLOADS) >> 3))
 
 #define ONVM_OWNER_NONE 0 /**< in the pool or with the manager */
 #define ONVM_FLOW_NONE UINT32_MAX
@@ -86,12 +102,18 @@ struct onvm_packet_memory {
 	uint64_t page;	     /**< bytes */
 	uint64_t *iovas;     /**< physical addresses of the pages, if devices use those; or NULL */
 	uint32_t nb_devices; /**< with a mapping of it */
-	uint32_t nb_buffers;
+	uint32_t nb_buffers; /**< indices, those of large buffers included */
 	uint32_t stride;     /**< bytes */
 	uint64_t reciprocal; /**< of the stride in cache lines, for onvm_buffer_index() */
 	uint32_t nb_areas;
 	struct onvm_memory_area areas[ONVM_AREAS_MAX];
-	struct rte_mbuf **mbufs;	 /**< by buffer index */
+	/** atomic: the pool of all mbufs while there is one alone; else NULL */
+	struct rte_mempool *only_pool;
+	uint32_t first_large;		 /**< index of the first large buffer, or nb_buffers */
+	uint32_t large_span;		 /**< indices of each of them */
+	uint32_t large_bytes;		 /**< bytes of each of them, at most UINT16_MAX */
+	struct onvm_memory_area large;	 /**< nb_buffers of them; its pool is NULL until needed */
+	struct rte_mbuf **mbufs;	 /**< by buffer index; NULL inside a large buffer */
 	struct onvm_buffer *buffers;	 /**< by buffer index */
 	struct onvm_buffer_times *times; /**< by buffer index */
 };
@@ -107,13 +129,21 @@ uint64_t onvm_packet_stride(uint32_t data_bytes);
  * @param nodes          NUMA nodes, one area for each; no node twice
  * @param nb_nodes       1..ONVM_AREAS_MAX
  * @param nb_buffers     buffers of each area
- * @param data_bytes     largest packet it must hold, headroom not counted
+ * @param nb_large       large buffers for all areas together, on the first node
+ * @param data_bytes     largest packet a buffer must hold, headroom not counted
  * @param use_huge_pages MFD_HUGETLB; falls back to ordinary pages when there are too few
  * @return 0 or -errno
  */
-int
-onvm_packet_memory_init(struct onvm_packet_memory *memory, const uint32_t *nodes, uint32_t nb_nodes,
-			uint32_t nb_buffers, uint32_t data_bytes, int use_huge_pages);
+int onvm_packet_memory_init(struct onvm_packet_memory *memory, const uint32_t *nodes,
+			    uint32_t nb_nodes, uint32_t nb_buffers, uint32_t nb_large,
+			    uint32_t data_bytes, int use_huge_pages);
+/**
+ * Make the pool of large buffers, if there is none. Control thread only, before any port that uses
+ * it is open.
+ *
+ * @return 0 or -errno
+ */
+int onvm_packet_memory_add_large(struct onvm_packet_memory *memory);
 void onvm_packet_memory_free(struct onvm_packet_memory *memory);
 
 /**
@@ -136,8 +166,10 @@ void onvm_packets_free_mixed(struct rte_mbuf **mbufs, uint32_t nb);
 static inline void
 onvm_packets_free(const struct onvm_packet_memory *memory, struct rte_mbuf **mbufs, uint32_t nb)
 {
-	if (likely(memory->nb_areas == 1))
-		rte_mempool_put_bulk(memory->areas[0].pool, (void **)mbufs, nb);
+	struct rte_mempool *pool = __atomic_load_n(&memory->only_pool, __ATOMIC_RELAXED);
+
+	if (likely(pool != NULL))
+		rte_mempool_put_bulk(pool, (void **)mbufs, nb);
 	else
 		onvm_packets_free_mixed(mbufs, nb);
 }

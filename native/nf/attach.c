@@ -109,14 +109,19 @@ receive_reply(struct onvm_nf_host *host, int *fds)
 	return nb_fds;
 }
 
+/** Map a file; its first @p populated bytes are in use at once. */
 static void *
-map_file(int fd, uint64_t bytes)
+map_file(int fd, uint64_t bytes, uint64_t populated)
 {
 	struct stat status;
+	void *base;
 
 	if (fstat(fd, &status) != 0 || (uint64_t)status.st_size < bytes)
 		return MAP_FAILED;
-	return mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0);
+	base = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (base != MAP_FAILED && madvise(base, populated, MADV_POPULATE_WRITE) != 0)
+		(void)madvise(base, populated, MADV_WILLNEED); /* before Linux 5.14 */
+	return base;
 }
 
 /** Map the files from the manager and take our ends of the rings. */
@@ -129,10 +134,12 @@ map_reply(struct onvm_nf_host *host, int *fds, int nb_fds)
 	if (reply->nb_workers == 0 || reply->nb_workers > ONVM_WORKERS_MAX || length == 0 ||
 	    (length & (length - 1)) != 0 || nb_fds != (int)(2 + reply->nb_workers) ||
 	    reply->memory_bytes < (uint64_t)reply->nb_buffers * reply->buffer_stride ||
+	    reply->first_large > reply->nb_buffers || reply->large_bytes > UINT16_MAX ||
 	    reply->area_bytes < onvm_area_bytes(length, reply->nb_workers))
 		return fail(host, -EPROTO, "the manager's attach reply contradicts itself");
-	host->memory = map_file(fds[0], reply->memory_bytes);
-	host->area = map_file(fds[1], reply->area_bytes);
+	host->memory = map_file(fds[0], reply->memory_bytes,
+				(uint64_t)reply->first_large * reply->buffer_stride);
+	host->area = map_file(fds[1], reply->area_bytes, reply->area_bytes);
 	if (host->memory == MAP_FAILED || host->area == MAP_FAILED)
 		return fail(host, -ENOMEM, "cannot map packet memory (%llu bytes)",
 			    (unsigned long long)reply->memory_bytes);

@@ -52,12 +52,15 @@ onvm_burst_originate(struct onvm_ctx *ctx)
 struct slots {
 	uint8_t *memory;
 	uint32_t stride;
+	uint32_t first_large;
+	uint32_t large_bytes;
 };
 
 static ONVM_ALWAYS_INLINE struct slots
 slots_of(const struct onvm_nf_host *host)
 {
-	return (struct slots){host->memory, host->reply.buffer_stride};
+	return (struct slots){host->memory, host->reply.buffer_stride, host->reply.first_large,
+			      host->reply.large_bytes};
 }
 
 /** A packet's copy of its descriptor: two words, in which a field is at the same place. */
@@ -82,7 +85,8 @@ static ONVM_ALWAYS_INLINE void
 unpack(struct slots slots, const struct onvm_desc *desc, uint32_t worker, struct onvm_pkt *pkt)
 {
 	uint8_t *data = slots.memory + (uint64_t)desc->buffer * slots.stride + desc->offset;
-	const uint16_t tailroom = (uint16_t)(slots.stride - desc->offset - desc->length);
+	const uint32_t bytes = desc->buffer < slots.first_large ? slots.stride : slots.large_bytes;
+	const uint16_t tailroom = (uint16_t)(bytes - desc->offset - desc->length);
 	const uint64_t rest = (uint64_t)tailroom << 16 | (uint64_t)worker << 32;
 
 	__builtin_prefetch(data, 1);

@@ -59,7 +59,7 @@ test_one_area(void)
 	static struct rte_mbuf *mbufs[BUFFERS];
 	const uint32_t nodes[] = {0};
 
-	CHECK(onvm_packet_memory_init(&memory, nodes, 1, BUFFERS, 2048, 0) == 0);
+	CHECK(onvm_packet_memory_init(&memory, nodes, 1, BUFFERS, 0, 2048, 0) == 0);
 	CHECK(memory.nb_areas == 1 && memory.nb_buffers == BUFFERS && nb_free(0) == BUFFERS);
 	CHECK(memory.areas[0].nb_withheld == 0 && memory.iovas == NULL && memory.nb_devices == 0);
 	check_indices();
@@ -77,8 +77,9 @@ test_place(void)
 	const uint32_t nodes[] = {0};
 	struct onvm_packet_memory other;
 
-	CHECK(onvm_packet_memory_init(&memory, nodes, 1, BUFFERS, 2048, 0) == 0);
-	CHECK(onvm_packet_memory_init(&other, nodes, 1, BUFFERS, 2048, 0) != 0); /* pool's name */
+	CHECK(onvm_packet_memory_init(&memory, nodes, 1, BUFFERS, 0, 2048, 0) == 0);
+	CHECK(onvm_packet_memory_init(&other, nodes, 1, BUFFERS, 0, 2048, 0) !=
+	      0); /* pool's name */
 	CHECK(other.base == NULL);
 #ifndef __SANITIZE_ADDRESS__ /* its shadow lies there */
 	CHECK((uintptr_t)memory.base + memory.bytes <= 1ull << 39);
@@ -93,7 +94,7 @@ test_two_areas(void)
 	const uint32_t nodes[] = {0, NOWHERE};
 	struct rte_mempool *near, *far;
 
-	CHECK(onvm_packet_memory_init(&memory, nodes, 2, BUFFERS, 2048, 0) == 0);
+	CHECK(onvm_packet_memory_init(&memory, nodes, 2, BUFFERS, 0, 2048, 0) == 0);
 	CHECK(memory.nb_areas == 2 && memory.nb_buffers == 2 * BUFFERS);
 	CHECK(memory.areas[0].node == 0 && memory.areas[0].first == 0);
 	CHECK(memory.areas[1].node == NOWHERE && memory.areas[1].first == BUFFERS);
@@ -131,13 +132,13 @@ test_impossible(void)
 {
 	const uint32_t nodes[ONVM_AREAS_MAX + 1] = {0};
 
-	CHECK(onvm_packet_memory_init(&memory, nodes, 0, BUFFERS, 2048, 0) == -EINVAL);
-	CHECK(onvm_packet_memory_init(&memory, nodes, ONVM_AREAS_MAX + 1, BUFFERS, 2048, 0) ==
+	CHECK(onvm_packet_memory_init(&memory, nodes, 0, BUFFERS, 0, 2048, 0) == -EINVAL);
+	CHECK(onvm_packet_memory_init(&memory, nodes, ONVM_AREAS_MAX + 1, BUFFERS, 0, 2048, 0) ==
 	      -EINVAL);
-	CHECK(onvm_packet_memory_init(&memory, nodes, 1, 0, 2048, 0) == -EINVAL);
-	CHECK(onvm_packet_memory_init(&memory, nodes, 1, BUFFERS, UINT16_MAX, 0) == -EINVAL);
+	CHECK(onvm_packet_memory_init(&memory, nodes, 1, 0, 0, 2048, 0) == -EINVAL);
+	CHECK(onvm_packet_memory_init(&memory, nodes, 1, BUFFERS, 0, UINT16_MAX, 0) == -EINVAL);
 	/* The same socket twice: the second pool's name is taken; nothing is left of the first. */
-	CHECK(onvm_packet_memory_init(&memory, nodes, 2, BUFFERS, 2048, 0) != 0);
+	CHECK(onvm_packet_memory_init(&memory, nodes, 2, BUFFERS, 0, 2048, 0) != 0);
 	CHECK(memory.base == NULL && memory.nb_areas == 0);
 }
 

@@ -29,6 +29,7 @@ class NativeChains:
                 "by_rules": spec.by_rules,
                 "number": spec.number,
                 "waits": spec.waits,
+                "wire_sized": spec.wire_sized,
                 "nb_services": len(spec.services),
                 "services": list(spec.services),
             },

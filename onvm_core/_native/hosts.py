@@ -34,6 +34,8 @@ class NativeHosts:
             event_fds=tuple(files.event_fds[0 : files.nb_workers]),
             buffer_stride=files.buffer_stride,
             n_buffers=files.nb_buffers,
+            first_large=files.first_large,
+            large_bytes=files.large_bytes,
             memory_bytes=files.memory_bytes,
             area_bytes=files.area_bytes,
         )

@@ -33,6 +33,7 @@ class NativeLifecycle:
                 "nb_nodes": len(settings.memory_nodes),
                 "nodes": settings.memory_nodes,
                 "nb_buffers": settings.n_buffers,
+                "nb_large_buffers": settings.n_large_buffers,
                 "data_bytes": settings.data_bytes,
                 "ring_length": settings.ring_length,
                 "idle_policy": settings.idle_policy,

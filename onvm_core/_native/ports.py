@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import errno
+from typing import Any
+
+import msgspec
 
 from onvm_core._native._dataplane import ffi, lib
 from onvm_core._native.call import check, ip_address
-from onvm_core.dataplane.interface import DataplaneError
 from onvm_core.dataplane.values import (
-    DevicePort,
+    EthdevPort,
     GenCounters,
-    GeneratorPort,
-    NullPort,
-    PcapPort,
+    GenPort,
+    KindOptions,
+    PacketPort,
     PortCounters,
+    PortLosses,
     PortOptions,
     TunnelPort,
 )
@@ -25,18 +27,10 @@ class NativePorts:
     """See `onvm_core.dataplane.interface.PortPlane`."""
 
     def open_port(self, name: str, options: PortOptions) -> int:
-        match options:
-            case NullPort():
-                return _open_null(name, options)
-            case PcapPort():
-                return _open_pcap(name, options)
-            case DevicePort():
-                return _open_device(name, options)
-            case GeneratorPort():
-                return _open_generator(name, options)
-            case TunnelPort():
-                version, data = ip_address(options.address)
-                return check(lib.onvm_dp_tunnel_open(name.encode(), version, data, options.vni))
+        if isinstance(options, TunnelPort):
+            version, data = ip_address(options.address)
+            return check(lib.onvm_dp_tunnel_open(name.encode(), version, data, options.vni))
+        return _open(name, options)
 
     def close_port(self, port: int) -> None:
         check(lib.onvm_dp_port_close(port))
@@ -56,10 +50,14 @@ class NativePorts:
             n_held=stats.nb_held,
             is_gone=bool(stats.is_gone),
             is_down=bool(stats.is_down),
-            n_missed=stats.nb_missed,
-            n_no_buffer=stats.nb_no_buffer,
-            n_rx_errors=stats.nb_rx_errors,
-            n_tx_errors=stats.nb_tx_errors,
+            losses=PortLosses(
+                missed=stats.nb_missed,
+                no_buffer=stats.nb_no_buffer,
+                rx_errors=stats.nb_rx_errors,
+                refused=stats.nb_refused,
+                large=stats.nb_large,
+                down=stats.nb_down,
+            ),
             latency=tuple(stats.latency),
         )
 
@@ -89,68 +87,40 @@ class NativePorts:
         )
 
 
-def _open_null(name: str, port: NullPort) -> int:
+def _open(name: str, options: KindOptions) -> int:
+    """Open a port of the kind that is named like the class of its options."""
+    kind = type(options).__name__.removesuffix("Port").lower()
+    texts: list[Any] = []  # C's strings live as long as these
+
+    def native(value: object) -> Any:
+        if value is None:
+            return ffi.NULL
+        if isinstance(value, str):
+            texts.append(ffi.new("char[]", value.encode()))
+            return texts[-1]
+        return value
+
+    fields = _fields(options)
+    members = {member: native(value) for member, value in fields.items()}
+    native_options = ffi.new("union onvm_port_options *", {kind: members})
     return check(
-        lib.onvm_dp_port_null(
-            name.encode(),
-            port.size,
-            port.n_flows,
-            port.is_random,
-            port.is_source,
-            port.n_queues,
-            port.rate_pps,
-            port.count,
+        lib.onvm_dp_port_open(
+            name.encode(), getattr(lib, f"ONVM_PORT_KIND_{kind.upper()}"), native_options
         )
     )
 
 
-def _open_pcap(name: str, port: PcapPort) -> int:
-    source = ffi.NULL if port.rx_path is None else port.rx_path.encode()
-    sink = ffi.NULL if port.tx_path is None else port.tx_path.encode()
-    return check(
-        lib.onvm_dp_port_pcap(name.encode(), source, sink, port.loop, port.rate_pps, port.count)
-    )
-
-
-def _open_device(name: str, port: DevicePort) -> int:
-    return check(
-        lib.onvm_dp_port_ethdev(
-            name.encode(),
-            port.device.encode(),
-            port.n_queues,
-            port.mtu,
-            port.needs_copy,
-            port.is_promiscuous,
-            -1 if port.numa_node is None else port.numa_node,
-        )
-    )
-
-
-def _open_generator(name: str, port: GeneratorPort) -> int:
-    if port.role not in ("client", "server"):
-        raise DataplaneError(
-            errno.EINVAL, f"port {name}: role {port.role}: expected client or server"
-        )
-    vip = ffi.NULL if port.vip is None else ffi.new("char[]", port.vip.encode())
-    servers = ffi.new("char[]", ",".join(port.servers).encode()) if port.servers else ffi.NULL
-    options = ffi.new(
-        "struct onvm_gen_options *",
-        {
-            "is_server": port.role == "server",
-            "nb_flows": port.flows,
-            "rate_pps": port.rate_pps,
-            "count": port.count,
-            "seed": port.seed,
-            "ipv6_percent": port.ipv6_percent,
-            "tcp_percent": port.tcp_percent,
-            "udp_percent": port.udp_percent,
-            "size": port.size,
-            "timeout_ms": port.timeout_ms,
-            "no_answer": not port.answer,
-            "vip_percent": port.vip_percent,
-            "vip_port": port.vip_port,
-            "vip": vip,
-            "servers": servers,
-        },
-    )
-    return check(lib.onvm_dp_port_gen(name.encode(), options))
+def _fields(options: KindOptions) -> dict[str, object]:
+    """The members of the kind's struct: those of `options`, but for what C calls differently."""
+    fields = {
+        f"nb_{field.removeprefix('n_')}" if field.startswith("n_") else field: value
+        for field, value in msgspec.structs.asdict(options).items()
+    }
+    if isinstance(options, EthdevPort | PacketPort):
+        fields["node"] = -1 if options.numa_node is None else options.numa_node
+        del fields["numa_node"]
+    if isinstance(options, GenPort):
+        fields["is_server"] = fields.pop("role") == "server"
+        fields["no_answer"] = not fields.pop("answer")
+        fields["servers"] = ",".join(options.servers) or None
+    return fields

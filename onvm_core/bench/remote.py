@@ -25,7 +25,7 @@ from onvm_core.bench.scenario import Scenario
 from onvm_core.dataplane.limits import PORT_REMOTE
 from onvm_core.dataplane.values import (
     DataplaneSettings,
-    GeneratorPort,
+    GenPort,
     NullPort,
     TunnelPort,
 )
@@ -149,10 +149,8 @@ def _hop(scenario: Scenario) -> dict[str, float]:
 def _rtt(scenario: Scenario) -> dict[str, float]:
     """Time from a request to its answer, through the NF both ways, at 10,000 packets/s."""
     with _bed(scenario) as manager:
-        far = manager.plane.open_port("out", GeneratorPort(role="server"))
-        near = manager.plane.open_port(
-            "in", GeneratorPort(role="client", flows=50, rate_pps=10_000)
-        )
+        far = manager.plane.open_port("out", GenPort(role="server"))
+        near = manager.plane.open_port("in", GenPort(role="client", n_flows=50, rate_pps=10_000))
         _chain(manager, scenario, near, far)
         _until(manager, lambda: manager.plane.read_gen(near).completed > 100, "connections")
         before = manager.plane.read_gen(near).rtt

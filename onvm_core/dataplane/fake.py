@@ -180,6 +180,8 @@ class FakeDataPlane:
             event_fds=(self._notices,) * self.settings.n_workers,
             buffer_stride=self.settings.data_bytes,
             n_buffers=self.settings.n_buffers,
+            first_large=self.settings.n_buffers,
+            large_bytes=0,
             memory_bytes=self.settings.n_buffers * self.settings.data_bytes,
             area_bytes=4096,
         )

@@ -17,19 +17,22 @@ __all__ = [
     "CapturePoint",
     "ChainSpec",
     "DataplaneSettings",
-    "DevicePort",
+    "EthdevPort",
     "FlowRecord",
     "GenCounters",
-    "GeneratorPort",
+    "GenPort",
     "HostCounters",
     "IdlePolicy",
     "LoadCounters",
     "NullPort",
+    "PacketPort",
     "PcapPort",
     "PlaneCounters",
     "PortCounters",
+    "PortLosses",
     "PortOptions",
     "PortRule",
+    "TapPort",
     "TunnelPort",
     "TurnSums",
 ]
@@ -55,6 +58,8 @@ class DataplaneSettings(msgspec.Struct, frozen=True):
     """NUMA nodes that have packet memory."""
     n_buffers: int = 8192
     """Number of buffers on each of them."""
+    n_large_buffers: int = 512
+    """Number of buffers for packets of up to 64 KiB; unused without ports that receive such."""
     data_bytes: int = 2048
     ring_length: int = 1024
     idle_policy: IdlePolicy = IdlePolicy.ADAPTIVE
@@ -78,6 +83,8 @@ class ChainSpec(msgspec.Struct, frozen=True):
     """Only rules of a port send flows to it; its ports are bound to another chain."""
     number: int = 0
     """Number in the cluster; 0: a chain of this host alone."""
+    wire_sized: bool = False
+    """An NF must see packets as they are on the wire: none merged, checksums complete."""
     waits: bool = False
     """Its entry waits while a service has no instance."""
 
@@ -122,7 +129,36 @@ class PcapPort(msgspec.Struct, frozen=True, kw_only=True):
     count: int = 0
 
 
-class DevicePort(msgspec.Struct, frozen=True, kw_only=True):
+class PacketPort(msgspec.Struct, frozen=True, kw_only=True):
+    """An existing network interface, through packet sockets.
+
+    Attributes:
+        receive_bytes: memory of each queue's socket for packets that wait.
+        skips_qdisc: packets go to the driver past the host's traffic control.
+        numa_node: NUMA node of the interface; None: unknown, or it has none.
+    """
+
+    interface: str
+    n_queues: int = 1
+    receive_bytes: int = 16 << 20
+    is_promiscuous: bool = True
+    skips_qdisc: bool = False
+    numa_node: int | None = None
+
+
+class TapPort(msgspec.Struct, frozen=True, kw_only=True):
+    """A network interface that is made, and exists while the port is open.
+
+    Attributes:
+        mtu: 0: the kernel's default.
+    """
+
+    interface: str
+    n_queues: int = 1
+    mtu: int = 0
+
+
+class EthdevPort(msgspec.Struct, frozen=True, kw_only=True):
     """A device of a DPDK driver.
 
     Attributes:
@@ -141,12 +177,12 @@ class DevicePort(msgspec.Struct, frozen=True, kw_only=True):
     numa_node: int | None = None
 
 
-class GeneratorPort(msgspec.Struct, frozen=True, kw_only=True):
+class GenPort(msgspec.Struct, frozen=True, kw_only=True):
     """Connections that are opened, or answered.
 
     Attributes:
         role: ``client`` opens connections; ``server`` answers, and only `rate_pps` counts.
-        flows: connections at a time.
+        n_flows: connections at a time.
         count: packets that the client sends in all; 0: no limit.
         ipv6_percent, tcp_percent, udp_percent: shares of the connections; the rest is ICMP echo.
         size: bytes of frames with data, with frame check sequence; 0: IMIX.
@@ -157,7 +193,7 @@ class GeneratorPort(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     role: Literal["client", "server"]
-    flows: int = 1024
+    n_flows: int = 1024
     seed: int = 1
     rate_pps: int = 0
     count: int = 0
@@ -180,7 +216,10 @@ class TunnelPort(msgspec.Struct, frozen=True):
     vni: int
 
 
-PortOptions = NullPort | PcapPort | DevicePort | GeneratorPort | TunnelPort
+KindOptions = NullPort | PcapPort | PacketPort | TapPort | EthdevPort | GenPort
+"""Kinds of ``port_options.h``; `XyzPort` has the members of ``struct onvm_xyz_options``, with
+``n_`` for its ``nb_``."""
+PortOptions = KindOptions | TunnelPort
 """The description of a port; its type is the kind of the port."""
 
 
@@ -192,8 +231,33 @@ class AttachFiles(msgspec.Struct, frozen=True):
     event_fds: tuple[int, ...]
     buffer_stride: int
     n_buffers: int
+    first_large: int
+    large_bytes: int
     memory_bytes: int
     area_bytes: int
+
+
+class PortLosses(msgspec.Struct, frozen=True):
+    """Packets lost in a port or its device.
+
+    The first three are among the received packets, the others are not among the sent ones; all are
+    among the drops.
+
+    Attributes:
+        missed: the receive queue was full.
+        no_buffer: there was no buffer to receive into.
+        rx_errors: damaged, or of a kind that the port cannot take in.
+        refused: not sent by the device.
+        large: not sent: larger than the device's MTU.
+        down: not sent: the device was down.
+    """
+
+    missed: int = 0
+    no_buffer: int = 0
+    rx_errors: int = 0
+    refused: int = 0
+    large: int = 0
+    down: int = 0
 
 
 class PortCounters(msgspec.Struct, frozen=True):
@@ -210,11 +274,7 @@ class PortCounters(msgspec.Struct, frozen=True):
     """Its device has been removed."""
     is_down: bool = False
     """Its device has no link."""
-    n_missed: int = 0
-    n_no_buffer: int = 0
-    """Lost before the port: the device had no descriptor left, or no buffer to receive into."""
-    n_rx_errors: int = 0
-    n_tx_errors: int = 0
+    losses: PortLosses = PortLosses()
 
 
 class HostCounters(msgspec.Struct, frozen=True):

@@ -275,6 +275,8 @@ class Manager:
             ring_length=self.settings.ring_length,
             n_buffers=handover.n_buffers,
             buffer_stride=handover.buffer_stride,
+            first_large=handover.first_large,
+            large_bytes=handover.large_bytes,
             instance_id=slot,
             memory_bytes=handover.memory_bytes,
             area_bytes=handover.area_bytes,

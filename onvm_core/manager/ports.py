@@ -20,16 +20,20 @@ import msgspec
 from onvm_core.dataplane.interface import DataplaneError, PortPlane
 from onvm_core.dataplane.values import (
     DataplaneSettings,
-    DevicePort,
-    GeneratorPort,
+    EthdevPort,
+    GenPort,
     NullPort,
+    PacketPort,
     PcapPort,
+    TapPort,
 )
 from onvm_core.manager.startup.cards import cards_obstacle, pci_address
 from onvm_core.manager.startup.environment import buffer_bytes
 from onvm_core.manager.startup.numa import device_node
 from onvm_core.plugins import PluginManager
 from onvm_core.plugins.port_kind import (
+    MTU,
+    QUEUES,
     Device,
     DeviceOptions,
     Direction,
@@ -44,7 +48,7 @@ __all__ = ["Direction", "PortKind", "PortUri", "cards_of", "open_port", "parse_u
 
 Count = Annotated[int, msgspec.Meta(ge=0)]
 RATE = "Packets per second; 0: as fast as possible."
-_NULL, _PCAP, _GENERATOR = NullPort(), PcapPort(), GeneratorPort(role="client")
+_NULL, _PCAP, _GENERATOR = NullPort(), PcapPort(), GenPort(role="client")
 """Their defaults are those of the options."""
 COUNT = "Packets after which the source ends; 0: it does not end."
 _device_numbers = itertools.count()
@@ -127,9 +131,8 @@ def open_port(
         device = kind.device(PortRequest(name, uri.target, options, direction))
         return _open_device(plane, name, device, options)
     except DataplaneError as error:
-        line = str(error).removeprefix(f"port {name}: ")
         raise ConfigError(
-            f"expected a port that can be opened: {line}", file=file, field=place, value=uri.text
+            f"expected a port that can be opened: {error}", file=file, field=place, value=uri.text
         ) from None
 
 
@@ -277,7 +280,7 @@ class GenOptions(PortOptions):
     ] = ""
     flows: Annotated[
         int, msgspec.Meta(ge=1, le=1 << 20, description="Connections at the same time.")
-    ] = _GENERATOR.flows
+    ] = _GENERATOR.n_flows
     seed: Annotated[
         Count,
         msgspec.Meta(description="Seed of the random numbers."),
@@ -326,9 +329,9 @@ def _open_gen(
     role = options.role or ("server" if direction == "out" else "client")
     return plane.open_port(
         name,
-        GeneratorPort(
+        GenPort(
             role=role,
-            flows=options.flows,
+            n_flows=options.flows,
             seed=options.seed,
             rate_pps=options.rate,
             count=options.count,
@@ -348,7 +351,7 @@ def _open_gen(
 def _open_device(plane: PortPlane, name: str, device: Device, options: DeviceOptions) -> int:
     return plane.open_port(
         name,
-        DevicePort(
+        EthdevPort(
             device=device.arguments,
             n_queues=options.queues,
             mtu=options.mtu,
@@ -367,32 +370,55 @@ def _interface(name: str, target: str) -> str:
     return target
 
 
-def _tap(port: PortRequest) -> Device:
-    if not port.target or len(port.target) > 15:
+class TapOptions(PortOptions):
+    """Options of ``tap:``."""
+
+    queues: QUEUES = 1
+    mtu: MTU = 0
+
+
+def _open_tap(
+    plane: PortPlane, name: str, target: str, options: TapOptions, direction: Direction
+) -> int:
+    del direction
+    if not 1 <= len(target) <= 15:
         raise ConfigError(
-            "expected an interface name of 1 to 15 characters",
-            field=f"port {port.name}",
-            value=port.target,
+            "expected an interface name of 1 to 15 characters", field=f"port {name}", value=target
         )
-    return Device(f"net_tap{next(_device_numbers)},iface={port.target}")
+    return plane.open_port(
+        name, TapPort(interface=target, n_queues=options.queues, mtu=options.mtu)
+    )
 
 
-def _open_af_packet(
-    plane: PortPlane, name: str, target: str, options: DeviceOptions, direction: Direction
+class PacketOptions(DeviceOptions):
+    """Options of ``af_packet:``."""
+
+    buffer: Annotated[
+        int,
+        msgspec.Meta(ge=1, le=1024, description="MiB of memory for packets that wait, per queue."),
+    ] = 16
+    qdisc: Annotated[
+        bool, msgspec.Meta(description="Send through the traffic control of the interface.")
+    ] = True
+
+
+def _open_packet(
+    plane: PortPlane, name: str, target: str, options: PacketOptions, direction: Direction
 ) -> int:
     del direction
     interface = _interface(name, target)
-    # A frame holds the packet and up to 98 bytes more. It must fit into a packet buffer, and a
-    # block, which is whole pages, must hold nothing but whole frames.
-    frame = 2048 if options.mtu <= 1900 else -(-(options.mtu + 98) // 1024) * 1024
-    sizes = f"framesz={frame},blocksz={frame * 4},framecnt={512 if frame == 2048 else 256}"
-    arguments = (
-        f"net_af_packet{next(_device_numbers)},iface={interface},qpairs={options.queues},{sizes}"
-    )
-    device = Device(arguments, numa_node=device_node("af_packet", interface))
-    # The driver would take any frame that fits, but says that it takes none above 1,518 bytes.
     with _mtu(name, interface, options.mtu):
-        return _open_device(plane, name, device, msgspec.structs.replace(options, mtu=0))
+        return plane.open_port(
+            name,
+            PacketPort(
+                interface=interface,
+                n_queues=options.queues,
+                receive_bytes=options.buffer << 20,
+                is_promiscuous=options.promiscuous,
+                skips_qdisc=not options.qdisc,
+                numa_node=device_node("af_packet", interface),
+            ),
+        )
 
 
 @contextmanager
@@ -468,8 +494,8 @@ def _card_address(target: str, field: str, file: str | None = None) -> str:
 GEN = PortKind(options=GenOptions, open=_open_gen)
 NULL = PortKind(options=NullOptions, open=_open_null)
 PCAP = PortKind(options=PcapOptions, open=_open_pcap)
-TAP = PortKind(_tap)
-AF_PACKET = PortKind(open=_open_af_packet)
+TAP = PortKind(options=TapOptions, open=_open_tap)
+AF_PACKET = PortKind(options=PacketOptions, open=_open_packet)
 AF_XDP = PortKind(_af_xdp)
 MEMIF = PortKind(_memif, MemifOptions)
 PCI = PortKind(_pci, needs_pci=True)

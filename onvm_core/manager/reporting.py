@@ -6,6 +6,8 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
+import msgspec
+
 from onvm_core.dataplane.interface import CounterPlane, DataPlane
 from onvm_core.dataplane.values import HostCounters, PlaneCounters, PortCounters
 from onvm_core.export.report import (
@@ -185,13 +187,7 @@ def _state(port: PortCounters) -> Literal["up", "down", "gone"]:
 
 
 def _lost(port: PortCounters) -> dict[str, int]:
-    counts = {
-        "missed": port.n_missed,
-        "no_buffer": port.n_no_buffer,
-        "rx_errors": port.n_rx_errors,
-        "tx_errors": port.n_tx_errors,
-    }
-    return {name: count for name, count in counts.items() if count}
+    return {name: n for name, n in msgspec.structs.asdict(port.losses).items() if n}
 
 
 def make_report(manager: Manager, ports: Mapping[int, tuple[str, str]], seconds: float) -> Report:

@@ -19,6 +19,8 @@ from onvm_sdk.errors import ConfigError
 from onvm_sdk.limits import WORKERS_MAX
 
 __all__ = [
+    "MTU",
+    "QUEUES",
     "Device",
     "DeviceOptions",
     "Direction",
@@ -35,15 +37,17 @@ class PortOptions(msgspec.Struct, forbid_unknown_fields=True):
     """Base of the options of a kind; a URI with other options is refused."""
 
 
-class DeviceOptions(PortOptions):
-    """Options of all ports over DPDK drivers."""
+QUEUES = Annotated[
+    int, msgspec.Meta(ge=1, le=WORKERS_MAX, description="Receive and transmit queues.")
+]
+MTU = Annotated[int, msgspec.Meta(ge=0, le=9600, description="MTU in bytes; 0: the device's own.")]
 
-    queues: Annotated[
-        int, msgspec.Meta(ge=1, le=WORKERS_MAX, description="Receive and transmit queues.")
-    ] = 1
-    mtu: Annotated[
-        int, msgspec.Meta(ge=0, le=9600, description="MTU in bytes; 0: the device's own.")
-    ] = 0
+
+class DeviceOptions(PortOptions):
+    """Options of all ports over devices."""
+
+    queues: QUEUES = 1
+    mtu: MTU = 0
     promiscuous: Annotated[
         bool, msgspec.Meta(description="Also receive packets for other addresses.")
     ] = True

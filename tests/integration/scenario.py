@@ -19,7 +19,7 @@ import json, sys, time
 from pathlib import Path
 from msgspec import to_builtins as counters
 from onvm_core.dataplane.interface import DataplaneError
-from onvm_core.dataplane.values import DataplaneSettings, GeneratorPort, NullPort, PcapPort
+from onvm_core.dataplane.values import DataplaneSettings, GenPort, NullPort, PcapPort
 from onvm_core.manager.captures.capture import Capture, CapturePoint
 from onvm_core.manager.manager import Manager
 

@@ -14,8 +14,8 @@ pytestmark = pytest.mark.skipif(shutil.which("tshark") is None, reason="tshark i
 
 BOTH_PORTS = """
 path = Path(arguments["path"])
-client = plane.open_port("in", GeneratorPort(role="client", flows=50, count=20000, seed=4))
-server = plane.open_port("out", GeneratorPort(role="server"))
+client = plane.open_port("in", GenPort(role="client", n_flows=50, count=20000, seed=4))
+server = plane.open_port("out", GenPort(role="server"))
 manager.set_chain(1, client, server, [])
 points = [CapturePoint("port in", client), CapturePoint("port out", server)]
 with Capture(plane, path, points, **arguments["capture"]) as capture:

@@ -14,7 +14,7 @@ from scenario import run
 scapy = pytest.importorskip("scapy.all")
 
 ONE_WAY = """
-source = plane.open_port("in", GeneratorPort(role="client", answer=False, **arguments["gen"]))
+source = plane.open_port("in", GenPort(role="client", answer=False, **arguments["gen"]))
 sink = plane.open_port("out", PcapPort(tx_path=arguments["path"]))
 manager.set_chain(1, source, sink, [], is_bidirectional=False, track_flows=False)
 plane.pause_sources(False)
@@ -24,8 +24,8 @@ result = counters(plane.read_gen(source))
 """
 
 CONVERSATION = """
-client = plane.open_port("in", GeneratorPort(role="client", **arguments["gen"]))
-server = plane.open_port("out", GeneratorPort(role="server"))
+client = plane.open_port("in", GenPort(role="client", **arguments["gen"]))
+server = plane.open_port("out", GenPort(role="server"))
 manager.set_chain(1, client, server, [], track_flows=arguments["track"])
 plane.pause_sources(False)
 until(lambda: plane.read_gen(client).is_finished)
@@ -159,7 +159,7 @@ def test_fixed_sizes_and_one_flow(tmp_path: Path, size: int) -> None:
 def test_silence_fails_connections_and_never_stalls(tmp_path: Path) -> None:
     result = run(
         """
-        generator = GeneratorPort(role="client", flows=100, count=5000, timeout_ms=5, seed=1)
+        generator = GenPort(role="client", n_flows=100, count=5000, timeout_ms=5, seed=1)
         client = plane.open_port("in", generator)
         sink = plane.open_port("out", NullPort(count=1))
         manager.set_chain(1, client, sink, [], is_bidirectional=False, track_flows=False)
@@ -179,8 +179,8 @@ def test_silence_fails_connections_and_never_stalls(tmp_path: Path) -> None:
 def test_answers_go_home_when_sources_rest(tmp_path: Path) -> None:
     result = run(
         """
-        client = plane.open_port("in", GeneratorPort(role="client", flows=300))
-        server = plane.open_port("out", GeneratorPort(role="server"))
+        client = plane.open_port("in", GenPort(role="client", n_flows=300))
+        server = plane.open_port("out", GenPort(role="server"))
         manager.set_chain(1, client, server, [])
         for _ in range(3):
             sent = plane.read_gen(client).sent
@@ -199,8 +199,8 @@ def test_answers_go_home_when_sources_rest(tmp_path: Path) -> None:
 def test_paced_client_keeps_its_rate(tmp_path: Path) -> None:
     result = run(
         """
-        client = plane.open_port("in", GeneratorPort(role="client", flows=50, rate_pps=20000))
-        server = plane.open_port("out", GeneratorPort(role="server"))
+        client = plane.open_port("in", GenPort(role="client", n_flows=50, rate_pps=20000))
+        server = plane.open_port("out", GenPort(role="server"))
         manager.set_chain(1, client, server, [])
         plane.pause_sources(False)
         end = time.monotonic() + 1
@@ -219,7 +219,7 @@ def test_bad_options_are_one_line(tmp_path: Path) -> None:
         for bad in ({"size": 20}, {"ipv6_percent": 120}, {"servers": ["nowhere"]},
                     {"vip": "::1"}, {"flows": 1 << 21}, {"role": "both"}):
             try:
-                plane.open_port("in", GeneratorPort(**({"role": "client"} | bad)))
+                plane.open_port("in", GenPort(**({"role": "client"} | bad)))
             except DataplaneError as error:
                 result.append(str(error))
         """,

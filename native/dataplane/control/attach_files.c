@@ -126,6 +126,8 @@ onvm_attach_files_make(struct onvm_dataplane *dp, uint32_t slot, uint32_t nb_loa
 		.nb_workers = dp->config.nb_workers,
 		.buffer_stride = dp->memory.stride,
 		.nb_buffers = dp->memory.nb_buffers,
+		.first_large = dp->memory.first_large,
+		.large_bytes = dp->memory.large_bytes,
 		.memory_bytes = dp->memory.bytes,
 		.area_bytes = bytes,
 	};

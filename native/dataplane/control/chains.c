@@ -28,6 +28,26 @@ unbind_ports(struct onvm_dataplane *dp, uint16_t id)
 			bind_port(dp, (uint16_t)port, 0);
 }
 
+/** Let ports cut what they receive where an NF behind them wants packets as on the wire. */
+static void
+set_wire_sizes(struct onvm_dataplane *dp)
+{
+	bool wanted[ONVM_PORTS_MAX] = {false};
+
+	for (uint32_t id = 1; id < ONVM_CHAINS_MAX; id++) {
+		const struct onvm_chain *chain = &dp->steering.chains[id];
+
+		if (!chain->is_used || !chain->is_wire_sized)
+			continue;
+		if (chain->near_port < ONVM_PORTS_MAX)
+			wanted[chain->near_port] = true;
+		if (chain->far_port < ONVM_PORTS_MAX)
+			wanted[chain->far_port] = true;
+	}
+	for (uint32_t port = 0; port < ONVM_PORTS_MAX; port++)
+		__atomic_store_n(&dp->ports[port].is_wire_sized, wanted[port], __ATOMIC_RELAXED);
+}
+
 /** Whether the ports of @p chain stay as they are. */
 static bool
 has_same_ports(const struct onvm_chain *chain, const struct onvm_dp_chain *wanted)
@@ -75,7 +95,9 @@ onvm_dp_chain_set(uint32_t id, const struct onvm_dp_chain *wanted)
 	memcpy(chain->services, wanted->services, sizeof(chain->services));
 	chain->near_port = wanted->near_port;
 	chain->far_port = wanted->far_port;
+	chain->is_wire_sized = wanted->wire_sized != 0;
 	__atomic_store_n(&chain->is_used, true, __ATOMIC_RELEASE);
+	set_wire_sizes(dp);
 	rc = onvm_publish_candidates(dp);
 	onvm_steering_retire_chain(&dp->steering, (uint16_t)id);
 	if (chain->by_rules) {
@@ -105,6 +127,7 @@ onvm_dp_chain_remove(uint32_t id)
 	old = chain->candidates;
 	__atomic_store_n(&chain->candidates, NULL, __ATOMIC_RELEASE);
 	chain->is_used = false;
+	set_wire_sizes(dp);
 	onvm_publish(dp);
 	onvm_steering_retire_chain(&dp->steering, (uint16_t)id);
 	free(old);

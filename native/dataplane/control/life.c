@@ -44,8 +44,8 @@ static int
 init_tables(struct onvm_dataplane *dp, const struct onvm_dp_config *config)
 {
 	int rc = onvm_packet_memory_init(&dp->memory, config->nodes, config->nb_nodes,
-					 config->nb_buffers, config->data_bytes,
-					 (int)config->use_huge_pages);
+					 config->nb_buffers, config->nb_large_buffers,
+					 config->data_bytes, (int)config->use_huge_pages);
 
 	if (rc != 0)
 		return onvm_fail(rc, "packet memory of %u buffers on each of %u NUMA nodes: %s",

@@ -85,7 +85,7 @@ take(struct onvm_dataplane *dp, const char *name)
 		snprintf(port->name, sizeof(port->name), "%s", name);
 		return port;
 	}
-	onvm_fail(-ENOSPC, "port %s: all %u ports are taken", name, ONVM_PORTS_MAX);
+	onvm_fail(-ENOSPC, "all %u ports are taken", ONVM_PORTS_MAX);
 	return NULL;
 }
 
@@ -101,14 +101,15 @@ onvm_port_open(struct onvm_dataplane *dp, const char *name, onvm_port_opener *op
 		return -ENOSPC;
 	rc = open(port, options, dp->config.nb_workers, reason, sizeof(reason));
 	if (rc != 0)
-		return onvm_fail(rc, "port %s: %s", port->name,
-				 reason[0] != '\0' ? reason : strerror(-rc));
+		return onvm_fail(rc, "%s", reason[0] != '\0' ? reason : strerror(-rc));
 	rc = port->nb_queues > RTE_DIM(port->pools) ? -EINVAL : add_worker_ports(dp, port);
 	if (rc != 0) {
 		port->state = ONVM_PORT_OPEN;
 		onvm_port_free(dp, port->id);
-		return onvm_fail(rc, "port %s: %s", port->name, strerror(-rc));
+		return onvm_fail(rc, "%s", strerror(-rc));
 	}
+	if (port->takes_offloads)
+		__atomic_store_n(&dp->has_offloads, 1, __ATOMIC_RELAXED);
 	/* P1: pairs with the acquire load P2 in take_over_ports(). */
 	__atomic_store_n(&port->state, ONVM_PORT_OPEN, __ATOMIC_RELEASE);
 	onvm_publish(dp);
@@ -139,60 +140,45 @@ onvm_ports_release(struct onvm_dataplane *dp)
 }
 
 void
-onvm_port_read(struct onvm_port *port, struct onvm_dp_port_stats *stats)
+onvm_ports_read(struct onvm_dataplane *dp)
 {
 	pthread_mutex_lock(&closing);
-	if (port->ops->read != NULL)
-		port->ops->read(port, stats);
+	for (uint32_t id = 0; id < ONVM_PORTS_MAX; id++) {
+		struct onvm_port *port = &dp->ports[id];
+		struct onvm_port_losses losses = {0};
+
+		if (port->state == ONVM_PORT_CLOSED || port->ops->read == NULL)
+			continue;
+		port->ops->read(port, &losses, &port->is_down);
+		port->losses = losses;
+	}
 	pthread_mutex_unlock(&closing);
 }
 
-int
-onvm_dp_port_null(const char *name, uint32_t size, uint32_t nb_flows, uint32_t is_random,
-		  uint32_t is_source, uint32_t nb_queues, uint64_t rate_pps, uint64_t count)
+void
+onvm_port_add_losses(const struct onvm_port_losses *losses, uint64_t *drops)
 {
-	const struct onvm_null_options options = {.size = size,
-						  .nb_flows = nb_flows,
-						  .is_random = is_random != 0,
-						  .is_source = is_source != 0,
-						  .nb_queues = nb_queues,
-						  .rate_pps = rate_pps,
-						  .count = count};
-
-	return onvm_port_open(&onvm_dp, name, onvm_port_null_open, &options);
+	drops[ONVM_DROP_RX_MISSED] += losses->nb_missed;
+	drops[ONVM_DROP_RX_NO_BUFFER] += losses->nb_no_buffer;
+	drops[ONVM_DROP_RX_ERROR] += losses->nb_rx_errors;
+	drops[ONVM_DROP_TX_REFUSED] += losses->nb_refused;
+	drops[ONVM_DROP_MTU] += losses->nb_large;
+	drops[ONVM_DROP_DOWN] += losses->nb_down;
 }
 
 int
-onvm_dp_port_pcap(const char *name, const char *rx_path, const char *tx_path, uint32_t loop,
-		  uint64_t rate_pps, uint64_t count)
+onvm_dp_port_open(const char *name, enum onvm_port_kind kind,
+		  const union onvm_port_options *options)
 {
-	const struct onvm_pcap_options options = {.rx_path = rx_path,
-						  .tx_path = tx_path,
-						  .loop = loop,
-						  .rate_pps = rate_pps,
-						  .count = count};
+	static onvm_port_opener *const openers[ONVM_PORT_NB_KINDS] = {
+#define ONVM_X(constant, kind_name) [ONVM_PORT_KIND_##constant] = onvm_port_##kind_name##_open,
+		ONVM_PORT_KINDS(ONVM_X)
+#undef ONVM_X
+	};
 
-	return onvm_port_open(&onvm_dp, name, onvm_port_pcap_open, &options);
-}
-
-int
-onvm_dp_port_ethdev(const char *name, const char *device, uint32_t nb_queues, uint32_t mtu,
-		    uint32_t needs_copy, uint32_t is_promiscuous, int node)
-{
-	const struct onvm_ethdev_options options = {.device = device,
-						    .nb_queues = nb_queues,
-						    .mtu = mtu,
-						    .needs_copy = needs_copy != 0,
-						    .is_promiscuous = is_promiscuous != 0,
-						    .node = node};
-
-	return onvm_port_open(&onvm_dp, name, onvm_port_ethdev_open, &options);
-}
-
-int
-onvm_dp_port_gen(const char *name, const struct onvm_gen_options *options)
-{
-	return onvm_port_open(&onvm_dp, name, onvm_port_gen_open, options);
+	if ((unsigned int)kind >= ONVM_PORT_NB_KINDS)
+		return onvm_fail(-EINVAL, "there is no port kind %u", (unsigned int)kind);
+	return onvm_port_open(&onvm_dp, name, openers[kind], options);
 }
 
 int
@@ -213,6 +199,14 @@ onvm_dp_port_close(uint32_t id)
 	__atomic_store_n(&dp->ports[id].state, ONVM_PORT_CLOSING, __ATOMIC_RELEASE);
 	onvm_publish(dp);
 	/* No worker uses it any more. Its packets remain part of the sums. */
+	if (dp->ports[id].ops->read != NULL) {
+		struct onvm_port_losses losses = {0};
+
+		dp->ports[id].ops->read(&dp->ports[id], &losses, &dp->ports[id].is_down);
+		onvm_port_add_losses(&losses, dp->closed_drops);
+		dp->closed_rx += losses.nb_missed + losses.nb_no_buffer + losses.nb_rx_errors;
+		dp->closed_tx -= losses.nb_refused + losses.nb_large + losses.nb_down;
+	}
 	for (uint32_t w = 0; w < dp->config.nb_workers; w++) {
 		dp->closed_rx += dp->wports[w][id]->stats.rx;
 		dp->closed_tx += dp->wports[w][id]->stats.tx;

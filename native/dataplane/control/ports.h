@@ -14,8 +14,10 @@ int onvm_port_open(struct onvm_dataplane *dp, const char *name, onvm_port_opener
 		   const void *options);
 /** Let go of devices that are being taken away; their ports stay, without packets. Any thread. */
 void onvm_ports_release(struct onvm_dataplane *dp);
-/** Add what the device of a port itself counts. */
-void onvm_port_read(struct onvm_port *port, struct onvm_dp_port_stats *stats);
+/** Ask the devices of all ports for what has been lost. Any thread. */
+void onvm_ports_read(struct onvm_dataplane *dp);
+/** Add what ports have lost to drops, by reason. */
+void onvm_port_add_losses(const struct onvm_port_losses *losses, uint64_t *drops);
 /** Free the worker ports and rules of a closed port. */
 void onvm_port_free(struct onvm_dataplane *dp, uint32_t port);
 

@@ -56,6 +56,7 @@ onvm_dp_read_stats(struct onvm_dp_stats *stats)
 	struct onvm_dataplane *dp = &onvm_dp;
 
 	memset(stats, 0, sizeof(*stats));
+	onvm_ports_read(dp);
 	for (uint32_t w = 0; w < dp->config.nb_workers; w++) {
 		const struct onvm_worker_stats *own = &dp->workers[w].stats;
 
@@ -68,6 +69,11 @@ onvm_dp_read_stats(struct onvm_dp_stats *stats)
 		stats->idle_cycles += own->idle_cycles;
 		stats->sleeps += own->sleeps;
 	}
+	for (uint32_t id = 0; id < ONVM_PORTS_MAX; id++)
+		if (dp->ports[id].state != ONVM_PORT_CLOSED)
+			onvm_port_add_losses(&dp->ports[id].losses, stats->drops);
+	for (int reason = 0; reason < ONVM_DROPS; reason++)
+		stats->drops[reason] += dp->closed_drops[reason];
 	stats->flows = onvm_flow_table_used(&dp->flows);
 	stats->nb_areas = dp->memory.nb_areas;
 	for (uint32_t a = 0; a < dp->memory.nb_areas; a++) {
@@ -93,6 +99,7 @@ int
 onvm_dp_read_port(uint32_t port, struct onvm_dp_port_stats *stats)
 {
 	struct onvm_dataplane *dp = &onvm_dp;
+	const struct onvm_port_losses *losses;
 
 	memset(stats, 0, sizeof(*stats));
 	if (port >= ONVM_PORTS_MAX || dp->ports[port].state == ONVM_PORT_CLOSED)
@@ -110,7 +117,16 @@ onvm_dp_read_port(uint32_t port, struct onvm_dp_port_stats *stats)
 	}
 	stats->is_finished = __atomic_load_n(&dp->ports[port].is_finished, __ATOMIC_ACQUIRE);
 	stats->is_gone = __atomic_load_n(&dp->ports[port].is_gone, __ATOMIC_ACQUIRE);
-	onvm_port_read(&dp->ports[port], stats);
+	losses = &dp->ports[port].losses;
+	stats->is_down = dp->ports[port].is_down;
+	stats->nb_missed = losses->nb_missed;
+	stats->nb_no_buffer = losses->nb_no_buffer;
+	stats->nb_rx_errors = losses->nb_rx_errors;
+	stats->nb_refused = losses->nb_refused;
+	stats->nb_large = losses->nb_large;
+	stats->nb_down = losses->nb_down;
+	stats->rx += losses->nb_missed + losses->nb_no_buffer + losses->nb_rx_errors;
+	stats->tx -= losses->nb_refused + losses->nb_large + losses->nb_down;
 	return 0;
 }
 

@@ -112,7 +112,8 @@ onvm_capture_host(struct onvm_captures *captures, uint32_t worker,
 
 			if (desc.buffer >= memory->nb_buffers ||
 			    memory->buffers[desc.buffer].owner != owner || desc.length == 0 ||
-			    (uint32_t)desc.offset + desc.length > memory->stride)
+			    (uint32_t)desc.offset + desc.length >
+				    memory->mbufs[desc.buffer]->buf_len)
 				continue;
 			copy(capture, &capture->rings[worker], (uint8_t)point,
 			     kind == ONVM_CAPTURE_FROM_HOST, now,

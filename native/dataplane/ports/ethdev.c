@@ -146,22 +146,27 @@ ethdev_release(struct onvm_port *port)
 }
 
 static void
-ethdev_read(struct onvm_port *port, struct onvm_dp_port_stats *stats)
+ethdev_read(struct onvm_port *port, struct onvm_port_losses *losses, bool *is_down)
 {
 	const struct ethdev_port *own = port->priv;
+	struct rte_eth_dev_info info;
 	struct rte_eth_stats counted;
 	struct rte_eth_link link;
 
-	if (own->ethdev == RTE_MAX_ETHPORTS)
+	if (own->ethdev == RTE_MAX_ETHPORTS) {
+		*losses = port->losses;
 		return;
+	}
 	if (rte_eth_stats_get(own->ethdev, &counted) == 0) {
-		stats->nb_missed = counted.imissed;
-		stats->nb_no_buffer = counted.rx_nombuf;
-		stats->nb_rx_errors = counted.ierrors;
-		stats->nb_tx_errors = counted.oerrors;
+		losses->nb_missed = counted.imissed;
+		losses->nb_no_buffer = counted.rx_nombuf;
+		losses->nb_rx_errors = counted.ierrors;
+		/* Drivers of other devices count what they have not taken. */
+		if (rte_eth_dev_info_get(own->ethdev, &info) == 0 && is_card(&info))
+			losses->nb_refused = counted.oerrors;
 	}
 	if (rte_eth_link_get_nowait(own->ethdev, &link) == 0)
-		stats->is_down = link.link_status == RTE_ETH_LINK_DOWN;
+		*is_down = link.link_status == RTE_ETH_LINK_DOWN;
 }
 
 static void

@@ -7,7 +7,7 @@
  * Ports: where packets enter and leave the data plane.
  *
  * A kind of port is a table of functions (struct onvm_port_ops) over a private structure: null.c,
- * pcap.c, ethdev.c (every DPDK driver), generator/port.c, and peers/tunnel.c. Workers call the
+ * pcap.c, packet.c, tap.c, ethdev.c (every DPDK driver), generator/port.c, and peers/tunnel.c. Workers call the
  * burst functions. Worker q % nb_workers serves receive queue q of a port, and each worker sends on
  * the queue of its own number.
  *
@@ -32,6 +32,17 @@ struct onvm_rx_result {
 	uint32_t nb_oversize;  /**< packets larger than a buffer */
 	uint32_t nb_foreign;   /**< not of this cluster, or no packet at all */
 	uint32_t nb_congested; /**< that the data network wanted dropped (RFC 6040) */
+	uint32_t nb_added;     /**< of those delivered, made here when larger ones were cut */
+};
+
+/** Packets that are lost in a port or its device, since it was opened. */
+struct onvm_port_losses {
+	uint64_t nb_missed;    /**< before the port: its receive queue was full */
+	uint64_t nb_no_buffer; /**< before the port: there was no buffer to receive into */
+	uint64_t nb_rx_errors; /**< damaged, or of a kind that the port cannot take in */
+	uint64_t nb_refused;   /**< taken to be sent, and not sent by the device */
+	uint64_t nb_large;     /**< as nb_refused: larger than the device's MTU */
+	uint64_t nb_down;      /**< as nb_refused: the device was down */
 };
 
 struct onvm_port_ops {
@@ -43,8 +54,8 @@ struct onvm_port_ops {
 			     uint16_t nb);
 	/** TSC at which the queue has its next packet, 0: at any time. May be NULL. */
 	uint64_t (*next_due)(struct onvm_port *port, uint16_t queue);
-	/** Add what the device itself counts, and its link. May be NULL. */
-	void (*read)(struct onvm_port *port, struct onvm_dp_port_stats *stats);
+	/** Say what has been lost, and whether there is no link. May be NULL. */
+	void (*read)(struct onvm_port *port, struct onvm_port_losses *losses, bool *is_down);
 	/** Let go of a device that is gone; no worker uses it any more. May be NULL. */
 	void (*release)(struct onvm_port *port);
 	void (*close)(struct onvm_port *port);
@@ -62,6 +73,9 @@ struct onvm_port {
 	bool only_answers; /**< only answers packets it was sent: read even while sources are paused */
 	bool is_polled;	   /**< must be polled: no event tells that a packet is in */
 	bool is_tunnel;	   /**< to the peers: its packets say which path they are on */
+	bool takes_offloads; /**< sends partial and merged packets (ports/offload.h) */
+	/** atomic: an NF behind it must see packets as they are on the wire */
+	uint8_t is_wire_sized;
 	/** atomic: no packet will come in again of itself (a generator's server may still answer) */
 	uint8_t is_finished;
 	uint8_t is_gone;  /**< atomic: its device is being taken away: no packets from or to it */
@@ -78,6 +92,8 @@ struct onvm_port {
 	struct onvm_packet_memory *memory;
 	/** By receive queue: near the device, or near the worker where there is no device. */
 	struct rte_mempool *pools[ONVM_WORKERS_MAX];
+	struct onvm_port_losses losses; /**< as last read; not the workers' */
+	bool is_down;			/**< as last read: its device has no link */
 	char name[ONVM_PORT_NAME_LENGTH];
 };
 

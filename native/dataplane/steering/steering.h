@@ -105,10 +105,11 @@ struct onvm_candidates {
 struct onvm_chain {
 	bool is_used;
 	bool is_bidirectional;
-	bool track_flows; /**< look flows up even where only one path exists */
-	bool by_rules;	  /**< only rules of a port lead here: no port is bound to it */
-	uint32_t number;  /**< atomic: in the cluster; 0: a chain of this host alone */
-	bool waits;	  /**< atomic: its entry waits while a service has no instance */
+	bool track_flows;   /**< look flows up even where only one path exists */
+	bool by_rules;	    /**< only rules of a port lead here: no port is bound to it */
+	uint32_t number;    /**< atomic: in the cluster; 0: a chain of this host alone */
+	bool waits;	    /**< atomic: its entry waits while a service has no instance */
+	bool is_wire_sized; /**< the control thread's: its ports cut merged packets */
 	uint8_t nb_services;
 	uint16_t services[ONVM_CHAIN_LENGTH_MAX];
 	uint16_t near_port; /**< packets received here take the chain forwards */

@@ -16,6 +16,7 @@
 #include <rte_cycles.h>
 #include <rte_prefetch.h>
 
+#include "ports/offload.h"
 #include "worker/credits.h"
 #include "worker/egress.h"
 #include "worker/flow_path.h"
@@ -56,6 +57,15 @@ sample(struct onvm_worker *worker, uint32_t index)
 	return ONVM_BUFFER_SAMPLED;
 }
 
+/** Flags for work that the kernel has left to do. */
+static inline uint8_t
+offloads_of(const struct rte_mbuf *mbuf)
+{
+	if (likely(!onvm_offload_has(mbuf)))
+		return 0;
+	return mbuf->ol_flags & ONVM_OFFLOAD_MERGED ? ONVM_BUFFER_OFFLOADS : ONVM_BUFFER_PARTIAL;
+}
+
 /** Fill a packet's record and send it to the first hop, or out when the path has none. */
 static inline void
 enter(struct onvm_worker *worker, const struct onvm_path *path, uint16_t path_index,
@@ -67,7 +77,8 @@ enter(struct onvm_worker *worker, const struct onvm_path *path, uint16_t path_in
 	struct onvm_buffer *buffer = &memory->buffers[index];
 
 	buffer->path = path_index;
-	buffer->flags = (uint8_t)(flags | ONVM_BUFFER_RESERVED | sample(worker, index));
+	buffer->flags =
+		(uint8_t)(flags | ONVM_BUFFER_RESERVED | sample(worker, index) | offloads_of(mbuf));
 	buffer->port = port;
 	buffer->flow = flow;
 	buffer->flow_hash = flow_hash;
@@ -109,13 +120,14 @@ enter_burst(struct onvm_worker *worker, const struct onvm_path *path, uint16_t p
 		struct rte_mbuf *mbuf = mbufs[i];
 		const uint32_t index = onvm_buffer_index(memory, mbuf);
 		const uint32_t flow_hash = rss_of(mbuf);
+		const uint8_t offloads = offloads_of(mbuf);
 
 		ONVM_ASSERT(memory->buffers[index].owner == ONVM_OWNER_NONE);
 		memory->buffers[index] = (struct onvm_buffer){
 			.owner = first->id,
 			.path = path_index,
 			.hop = 0,
-			.flags = ONVM_BUFFER_RESERVED,
+			.flags = (uint8_t)(ONVM_BUFFER_RESERVED | offloads),
 			.port = port,
 			.flow = ONVM_FLOW_NONE,
 			.flow_hash = flow_hash,
@@ -127,7 +139,8 @@ enter_burst(struct onvm_worker *worker, const struct onvm_path *path, uint16_t p
 			.flow_hash = flow_hash,
 			.port = port,
 			.verdict_stage = ONVM_NEXT,
-			.flags = path->is_reverse ? ONVM_F_REVERSE : 0,
+			.flags = (uint8_t)((path->is_reverse ? ONVM_F_REVERSE : 0) |
+					   ONVM_DESC_OFFLOADS(offloads)),
 		};
 	}
 	for (; next_sample < nb; next_sample += worker->dp->config.sample_every) {

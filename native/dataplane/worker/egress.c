@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "peers/tunnel.h"
+#include "ports/offload.h"
 #include "worker/credits.h"
 
 void
@@ -65,6 +66,41 @@ onvm_link_flush(struct onvm_worker *worker, struct onvm_link *link)
 		wake_host(link);
 }
 
+/** Send packets to a port that takes complete ones only: make checksums, cut merged ones. */
+static void
+flush_complete(struct onvm_worker *worker, struct onvm_worker_port *wport)
+{
+	struct onvm_port *port = wport->port;
+	struct rte_mbuf *mbufs[ONVM_BURST_SIZE];
+	struct onvm_cutter cutter;
+	uint32_t nb_added = 0;
+	bool is_cut;
+
+	onvm_cutter_begin(&cutter, wport->pending, (uint16_t)wport->nb_pending);
+	while (!onvm_cutter_is_done(&cutter)) {
+		const uint16_t nb = onvm_cutter_next(&cutter, &worker->dp->memory, port->pools[0],
+						     mbufs, ONVM_BURST_SIZE, &nb_added);
+		uint16_t nb_tx;
+
+		if (nb == 0)
+			break;
+		for (uint16_t i = 0; i < nb; i++)
+			wport->stats.tx_bytes += mbufs[i]->data_len;
+		nb_tx = port->ops->tx_burst(port, (uint16_t)worker->index, mbufs, nb);
+		wport->stats.tx += nb_tx;
+		for (uint16_t i = nb_tx; i < nb; i++) {
+			wport->stats.tx_bytes -= mbufs[i]->data_len;
+			onvm_worker_drop(worker, mbufs[i], ONVM_DROP_TX_FULL);
+		}
+	}
+	/* Without buffers to cut into: of one that is cut in part, the rest is one more packet. */
+	is_cut = cutter.segmenter.whole != NULL && cutter.segmenter.nb_made != 0;
+	worker->stats.drops[ONVM_DROP_TX_FULL] += onvm_cutter_free(&cutter);
+	worker->stats.originated += nb_added + (is_cut ? 1u : 0u);
+	wport->nb_pending = 0;
+	wport->pending_bytes = 0;
+}
+
 void
 onvm_worker_port_flush(struct onvm_worker *worker, struct onvm_worker_port *wport)
 {
@@ -76,6 +112,11 @@ onvm_worker_port_flush(struct onvm_worker *worker, struct onvm_worker_port *wpor
 	if (onvm_capture_wants(&worker->dp->captures, ONVM_CAPTURE_PORT_OUT))
 		onvm_capture_port(&worker->dp->captures, worker->index, port->id,
 				  ONVM_CAPTURE_PORT_OUT, wport->pending, nb);
+	if (unlikely(!port->takes_offloads &&
+		     __atomic_load_n(&worker->dp->has_offloads, __ATOMIC_RELAXED))) {
+		flush_complete(worker, wport);
+		return;
+	}
 	nb_tx = port->ops->tx_burst(port, (uint16_t)worker->index, wport->pending, nb);
 	for (uint16_t i = nb_tx; unlikely(i < nb); i++) {
 		nb_bytes -= wport->pending[i]->data_len;

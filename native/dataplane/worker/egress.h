@@ -51,7 +51,8 @@ onvm_queue_to_link(struct onvm_worker *worker, struct onvm_link *link, struct rt
 	desc->flow_hash = buffer->flow_hash;
 	desc->port = buffer->port;
 	desc->verdict_stage = ONVM_NEXT;
-	desc->flags = is_reverse ? ONVM_F_REVERSE : 0;
+	desc->flags =
+		(uint8_t)((is_reverse ? ONVM_F_REVERSE : 0) | ONVM_DESC_OFFLOADS(buffer->flags));
 	link->stats.rx[is_reverse]++;
 	if (unlikely(buffer->flags & ONVM_BUFFER_SAMPLED))
 		worker->dp->memory.times[index].enqueued = rte_rdtsc();

@@ -163,7 +163,9 @@ receive(struct onvm_worker *worker, struct onvm_worker_port *wport, uint16_t que
 	if (onvm_capture_wants(&worker->dp->captures, ONVM_CAPTURE_PORT_IN))
 		onvm_capture_port(&worker->dp->captures, worker->index, port->id,
 				  ONVM_CAPTURE_PORT_IN, mbufs, nb);
-	wport->stats.rx += nb;
+	/* Packets that were made when a larger one was cut did not come in. */
+	wport->stats.rx += nb - result.nb_added;
+	worker->stats.originated += result.nb_added;
 	for (uint16_t i = 0; i < nb; i++)
 		wport->stats.rx_bytes += mbufs[i]->data_len;
 	if (unlikely(port->is_tunnel))

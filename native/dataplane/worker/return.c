@@ -21,13 +21,12 @@
 
 /** Whether a descriptor's bounds, verdict and stage can be true of @p mbuf. */
 static inline bool
-is_possible(const struct onvm_link *link, uint32_t stride, const struct rte_mbuf *mbuf,
-	    const struct onvm_desc *desc)
+is_possible(const struct onvm_link *link, const struct rte_mbuf *mbuf, const struct onvm_desc *desc)
 {
 	if (unlikely(desc->length < ONVM_PACKET_MIN) &&
 	    (desc->length == 0 || desc->length < mbuf->data_len || mbuf->data_len == 0))
 		return false; /* shorter than a frame, and it did not come in so short */
-	return (uint32_t)desc->offset + desc->length <= stride &&
+	return (uint32_t)desc->offset + desc->length <= mbuf->buf_len &&
 	       (desc->verdict_stage & 15) <= ONVM_OUT &&
 	       (uint32_t)(desc->verdict_stage >> 4) < link->nb_stages;
 }
@@ -278,7 +277,7 @@ onvm_take_back(struct onvm_worker *worker, struct onvm_link *link, const struct 
 	buffer = &memory->buffers[index];
 	buffer->owner = ONVM_OWNER_NONE;
 	mbuf = memory->mbufs[index];
-	if (unlikely(!is_possible(link, memory->stride, mbuf, desc))) {
+	if (unlikely(!is_possible(link, mbuf, desc))) {
 		if (buffer->flags & ONVM_BUFFER_LOANED && (desc->verdict_stage & 15) == ONVM_DROP &&
 		    (uint32_t)(desc->verdict_stage >> 4) < link->nb_stages) {
 			link->nb_loaned--; /* an unused loan has no length */

@@ -58,14 +58,15 @@ run_begin(struct onvm_worker *worker, const struct onvm_link *link,
 		    onvm_hop_is_at(path, buffer->hop, link));
 
 	*run = (struct run){.like = what_of(buffer), .hop = (uint8_t)hop};
-	if (buffer->flags != ONVM_BUFFER_RESERVED)
+	if ((buffer->flags & ~ONVM_BUFFER_OFFLOADS) != ONVM_BUFFER_RESERVED)
 		return;
 	if (hop < path->nb_hops)
 		run->next = onvm_link_of_hop(worker, &path->hops[hop]);
 	else if (path->egress < ONVM_PORTS_MAX)
 		run->wport = worker->wport_of[path->egress];
 	run->owner = run->next != NULL ? run->next->id : ONVM_OWNER_NONE;
-	run->desc_flags = path->is_reverse ? ONVM_F_REVERSE : 0;
+	run->desc_flags = (uint8_t)((path->is_reverse ? ONVM_F_REVERSE : 0) |
+				    ONVM_DESC_OFFLOADS(buffer->flags));
 }
 
 /** Record of the packet that @p desc gives back, if it continues the run; else NULL. */

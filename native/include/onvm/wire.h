@@ -10,7 +10,8 @@
  * Two memory files cross the attach socket.
  *
  * *Packet memory* holds packet data only: `nb_buffers` slots of `buffer_stride` bytes. Buffer i
- * begins at `i * buffer_stride`. mbuf headers are private to the manager.
+ * begins at `i * buffer_stride`. From `first_large` on, a buffer has `large_bytes` bytes and spans
+ * several slots; it has the index of the first. mbuf headers are private to the manager.
  *
  * The *attach area* belongs to one NF host. It begins with struct onvm_area_control, followed by
  * three rings per worker lcore (enum onvm_ring_kind), each onvm_ring_bytes() long:
@@ -40,7 +41,7 @@
 #include <onvm/address.h>
 
 #define ONVM_WIRE_MAGIC 0x4d564e4fu /* "ONVM" */
-#define ONVM_WIRE_VERSION 1u
+#define ONVM_WIRE_VERSION 2u
 
 #define ONVM_STAGES_MAX 16		/* NFs fused in one NF host */
 #define ONVM_WORKERS_MAX 16		/* worker lcores of a manager */
@@ -66,6 +67,10 @@ enum onvm_verdict {
 enum onvm_desc_flags {
 	ONVM_F_REVERSE = 1 << 0,    /**< to the NF: the packet travels its chain backwards */
 	ONVM_F_ORIGINATED = 1 << 1, /**< from the NF: made by it, in a buffer of the loan ring */
+	/** to the NF: the transport checksum is made behind the chain; what the NF writes is ignored */
+	ONVM_F_PARTIAL = 1 << 2,
+	/** to the NF: several packets of one flow in one, cut behind the chain (GSO); also PARTIAL */
+	ONVM_F_MERGED = 1 << 3,
 };
 
 /** Names one buffer in a ring. */
@@ -183,7 +188,9 @@ struct onvm_attach_reply {
 	uint32_t ring_length;
 	uint32_t nb_buffers;
 	uint32_t buffer_stride; /**< bytes */
-	uint32_t instance_id;	/**< of stage 0; stage k has instance_id + k */
+	uint32_t first_large;	/**< index of the first large buffer; nb_buffers: there is none */
+	uint32_t large_bytes;
+	uint32_t instance_id; /**< of stage 0; stage k has instance_id + k */
 	uint64_t memory_bytes;
 	uint64_t area_bytes;
 	uint32_t idle_policy; /**< enum onvm_idle_policy */

@@ -35,13 +35,13 @@ __all__ = [
 ]
 
 MAGIC = 0x4D564E4F
-VERSION = 1
+VERSION = 2
 
 _HEAD = struct.Struct(f"=6I{SECRET_LENGTH}s")
 _STAGE = struct.Struct(
     f"={NAME_LENGTH}s{NAME_LENGTH}s{REASONS_MAX * NAME_LENGTH}s{COUNTERS_MAX * NAME_LENGTH}s"
 )
-_REPLY = struct.Struct(f"=IIiIIIIIQQII{STAGES_MAX}H{ERROR_LENGTH}s")
+_REPLY = struct.Struct(f"=IIiIIIIIIIQQII{STAGES_MAX}H{ERROR_LENGTH}s")
 _MESSAGE = struct.Struct(f"=III{NAME_LENGTH}s")
 _CLAIM = struct.Struct(f"={ADDRESS_BYTES}sBBHII")
 
@@ -161,6 +161,8 @@ def pack_reply(
     ring_length: int,
     n_buffers: int,
     buffer_stride: int,
+    first_large: int,
+    large_bytes: int,
     instance_id: int,
     memory_bytes: int,
     area_bytes: int,
@@ -178,6 +180,8 @@ def pack_reply(
         ring_length,
         n_buffers,
         buffer_stride,
+        first_large,
+        large_bytes,
         instance_id,
         memory_bytes,
         area_bytes,
@@ -191,7 +195,7 @@ def pack_reply(
 def pack_refusal(number: int, reason: str) -> bytes:
     """Write a reply that refuses; `number` is a positive errno."""
     line = reason.encode("ascii", "replace")[: ERROR_LENGTH - 1]
-    return _REPLY.pack(MAGIC, VERSION, -number, *([0] * (9 + STAGES_MAX)), line)
+    return _REPLY.pack(MAGIC, VERSION, -number, *([0] * (11 + STAGES_MAX)), line)
 
 
 def pack_message(kind: int, *, stage: int = 0, peer: str = "", payload: bytes = b"") -> bytes:

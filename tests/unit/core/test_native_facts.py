@@ -85,20 +85,22 @@ def test_c_reads_a_reply() -> None:
         "ring_length": 2,
         "n_buffers": 3,
         "buffer_stride": 4,
+        "first_large": 10,
+        "large_bytes": 11,
         "instance_id": 5,
         "memory_bytes": 6,
         "area_bytes": 7,
         "idle_policy": 8,
         "n_loaned": 9,
     }
-    raw = codec.pack_reply(**values, service_ids=(10, 11))
+    raw = codec.pack_reply(**values, service_ids=(12, 13))
     assert len(raw) == ffi.sizeof("struct onvm_attach_reply")
     reply = ffi.from_buffer("struct onvm_attach_reply *", raw)
     assert (reply.magic, reply.version, reply.status) == (codec.MAGIC, codec.VERSION, 0)
     for name, value in values.items():
         native = f"nb_{name.removeprefix('n_')}" if name.startswith("n_") else name
         assert getattr(reply, native) == value, name
-    assert list(reply.service_id)[:3] == [10, 11, 0]
+    assert list(reply.service_id)[:3] == [12, 13, 0]
 
 
 def test_c_reads_the_reason_of_a_refusal() -> None:

@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ports/vnet.h"
+
+#include <string.h>
+
+#include <rte_byteorder.h>
+#include <rte_hash_crc.h>
+
+#include <onvm/checksum.h>
+
+#define SCTP_FIELD 8 /* of the checksum, from the transport header */
+
+uint16_t
+onvm_vnet_prepare(struct onvm_vnet_slot *slots, uint16_t nb,
+		  const struct onvm_packet_memory *memory, struct rte_mempool *pool)
+{
+	const uint32_t room = memory->stride - RTE_PKTMBUF_HEADROOM;
+
+	for (uint16_t i = 0; i < nb; i++) {
+		struct onvm_vnet_slot *slot = &slots[i];
+
+		if (likely(slot->small != NULL && slot->large != NULL))
+			continue;
+		if (slot->small == NULL)
+			slot->small = rte_pktmbuf_alloc(pool);
+		if (slot->large == NULL)
+			slot->large = rte_pktmbuf_alloc(memory->large.pool);
+		if (slot->small == NULL || slot->large == NULL)
+			return i;
+		slot->parts[0] = (struct iovec){&slot->header, sizeof(slot->header)};
+		slot->parts[1] = (struct iovec){rte_pktmbuf_mtod(slot->small, void *), room};
+		slot->parts[2] = (struct iovec){rte_pktmbuf_mtod(slot->large, uint8_t *) + room,
+						rte_pktmbuf_tailroom(slot->large) - room};
+	}
+	return nb;
+}
+
+struct rte_mbuf *
+onvm_vnet_take(struct onvm_vnet_slot *slot, uint32_t length,
+	       const struct onvm_packet_memory *memory)
+{
+	const uint32_t room = memory->stride - RTE_PKTMBUF_HEADROOM;
+	struct rte_mbuf *mbuf;
+
+	if (likely(length <= room)) {
+		mbuf = slot->small;
+		slot->small = NULL;
+	} else {
+		mbuf = slot->large;
+		slot->large = NULL;
+		memcpy(rte_pktmbuf_mtod(mbuf, void *), slot->parts[1].iov_base, room);
+	}
+	mbuf->data_len = (uint16_t)length;
+	mbuf->pkt_len = length;
+	return mbuf;
+}
+
+void
+onvm_vnet_free(struct onvm_vnet_slot *slots, uint16_t nb)
+{
+	for (uint16_t i = 0; i < nb; i++) {
+		rte_pktmbuf_free(slots[i].small);
+		rte_pktmbuf_free(slots[i].large);
+		slots[i].small = slots[i].large = NULL;
+	}
+}
+
+void
+onvm_vnet_insert_vlan(struct rte_mbuf *mbuf, uint16_t ethertype, uint16_t tci)
+{
+	uint8_t *data = rte_pktmbuf_mtod(mbuf, uint8_t *) - 4;
+
+	memmove(data, data + 4, 12);
+	onvm_store_be16(data + 12, ethertype);
+	onvm_store_be16(data + 14, tci);
+	mbuf->data_off = (uint16_t)(mbuf->data_off - 4);
+	mbuf->data_len = (uint16_t)(mbuf->data_len + 4);
+	mbuf->pkt_len = mbuf->data_len;
+}
+
+/** Make a checksum where the header says, over all that follows; its field has the pseudo-header's. */
+static void
+complete(uint8_t *data, uint32_t length, uint32_t start, uint32_t field)
+{
+	uint16_t checksum =
+		(uint16_t)~onvm_checksum_fold(onvm_checksum_add(0, data + start, length - start));
+
+	memcpy(data + start + field, &checksum, sizeof(checksum));
+}
+
+/** The checksum of SCTP is a CRC32c over the packet with 0 in the field (RFC 9260 section 6.8). */
+static void
+complete_sctp(uint8_t *l4, uint32_t length)
+{
+	uint32_t checksum = 0;
+
+	memcpy(l4 + SCTP_FIELD, &checksum, sizeof(checksum));
+	checksum = rte_cpu_to_le_32(~rte_hash_crc(l4, length, UINT32_MAX));
+	memcpy(l4 + SCTP_FIELD, &checksum, sizeof(checksum));
+}
+
+bool
+onvm_vnet_read(const struct virtio_net_hdr *header, struct rte_mbuf *mbuf)
+{
+	const uint32_t length = mbuf->data_len, start = header->csum_start;
+	const uint32_t field = header->csum_offset;
+	uint8_t *data = rte_pktmbuf_mtod(mbuf, uint8_t *);
+	const uint8_t gso = header->gso_type & (uint8_t)~VIRTIO_NET_HDR_GSO_ECN;
+	struct onvm_headers headers;
+	bool is_tcp;
+
+	if (likely((header->flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) == 0))
+		return gso == VIRTIO_NET_HDR_GSO_NONE;
+	if (start + field + 2 > length)
+		return false;
+	(void)onvm_parse(data, length, &headers);
+	is_tcp = headers.protocol == ONVM_PROTO_TCP;
+	if (headers.l3_status == ONVM_L3_OK && headers.l4_status == ONVM_L4_OK &&
+	    !onvm_headers_is_fragment(&headers) && headers.l4_offset == start &&
+	    field == (is_tcp ? 16u : 6u) && (is_tcp || headers.protocol == ONVM_PROTO_UDP)) {
+		mbuf->ol_flags |= is_tcp ? RTE_MBUF_F_TX_TCP_CKSUM : RTE_MBUF_F_TX_UDP_CKSUM;
+		if (gso == VIRTIO_NET_HDR_GSO_NONE)
+			return true;
+		if (header->gso_size == 0 || (gso == ONVM_VNET_GSO_UDP_L4) == is_tcp ||
+		    (gso != ONVM_VNET_GSO_UDP_L4 && gso != VIRTIO_NET_HDR_GSO_TCPV4 &&
+		     gso != VIRTIO_NET_HDR_GSO_TCPV6))
+			return false;
+		mbuf->ol_flags |= is_tcp ? RTE_MBUF_F_TX_TCP_SEG : RTE_MBUF_F_TX_UDP_SEG;
+		mbuf->tso_segsz = header->gso_size;
+		return true;
+	}
+	/* Of another protocol, or in a tunnel. */
+	if (gso != VIRTIO_NET_HDR_GSO_NONE)
+		return false;
+	if (headers.protocol == ONVM_PROTO_SCTP && headers.l4_offset == start &&
+	    field == SCTP_FIELD && headers.l4_status == ONVM_L4_OK)
+		complete_sctp(data + start, headers.l4_length);
+	else
+		complete(data, length, start, field);
+	return true;
+}
+
+uint32_t
+onvm_vnet_write(struct rte_mbuf *mbuf, struct virtio_net_hdr *header)
+{
+	struct onvm_offload offload;
+	uint16_t sum;
+
+	memset(header, 0, sizeof(*header));
+	if (likely(!onvm_offload_has(mbuf)))
+		return mbuf->data_len;
+	onvm_offload_read(mbuf, &offload);
+	if (!offload.is_partial)
+		return mbuf->data_len;
+	sum = onvm_checksum_fold(offload.pseudo);
+	memcpy(rte_pktmbuf_mtod(mbuf, uint8_t *) + offload.headers.l4_offset + offload.field, &sum,
+	       sizeof(sum));
+	header->flags = VIRTIO_NET_HDR_F_NEEDS_CSUM;
+	header->csum_start = offload.headers.l4_offset;
+	header->csum_offset = offload.field;
+	if (!offload.is_merged)
+		return mbuf->data_len;
+	header->gso_size = offload.segment;
+	header->hdr_len = offload.header;
+	if (offload.headers.protocol == ONVM_PROTO_UDP)
+		header->gso_type = ONVM_VNET_GSO_UDP_L4;
+	else
+		header->gso_type =
+			(uint8_t)((offload.headers.ip_version == 4 ? VIRTIO_NET_HDR_GSO_TCPV4 :
+								     VIRTIO_NET_HDR_GSO_TCPV6) |
+				  (offload.headers.tcp_flags & 0x80 ? VIRTIO_NET_HDR_GSO_ECN : 0));
+	return (uint32_t)offload.header + offload.segment;
+}
