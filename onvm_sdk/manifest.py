@@ -181,6 +181,8 @@ class Manifest(_Record):
     """Preferred number of packets in a burst, 1..2048."""
     loaned_buffers: int
     """Empty buffers for packets that it creates; with permission originate the default is 64."""
+    wire_sized: bool
+    """True: it sees packets as they are on the wire, none merged and with complete checksums."""
     config: dict[str, ConfigKey]
 
     _FIELDS: ClassVar = {
@@ -199,6 +201,7 @@ class Manifest(_Record):
         "counters": _Field("list", ()),
         "burst_size": _Field("int", BURST_USUAL),
         "loaned_buffers": _Field("int", 0),
+        "wire_sized": _Field("bool", False),
         "config": _Field("table"),
     }
 

@@ -185,6 +185,7 @@ class NfHost:
             self._hellos,
             burst_size=self._burst_size,
             loaned_buffers=sum(manifest.loaned_buffers for manifest in self._manifests),
+            wire_sized=any(manifest.wire_sized for manifest in self._manifests),
             secret=os.environ.get(SECRET_VARIABLE, ""),
             timeout_ms=timeout_ms,
         )

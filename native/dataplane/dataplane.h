@@ -113,10 +113,9 @@ struct onvm_dp_chain {
 	uint16_t near_port, far_port; /**< of this host; ONVM_PORT_REMOTE + peer: one of a peer */
 	uint32_t is_bidirectional;
 	uint32_t track_flows;
-	uint32_t number;     /**< in the cluster, below 2^23; 0: a chain of this host alone */
-	uint32_t by_rules;   /**< only rules lead to it; its ports are bound to another chain */
-	uint32_t waits;	     /**< its entry waits while a service has no instance */
-	uint32_t wire_sized; /**< an NF must see packets as they are on the wire */
+	uint32_t number;   /**< in the cluster, below 2^23; 0: a chain of this host alone */
+	uint32_t by_rules; /**< only rules lead to it; its ports are bound to another chain */
+	uint32_t waits;	   /**< its entry waits while a service has no instance */
 	uint32_t nb_services;
 	uint16_t services[ONVM_CHAIN_LENGTH_MAX];
 };
@@ -269,6 +268,11 @@ int onvm_dp_host_unclaim(uint32_t host, uint8_t ip_version, const uint8_t *addre
  * are kept.
  */
 int onvm_dp_chain_set(uint32_t id, const struct onvm_dp_chain *chain);
+/**
+ * Let the ports of chains with @p service give packets as they are on the wire: none merged, checksums
+ * complete. For good.
+ */
+int onvm_dp_service_wire_sized(uint16_t service);
 int onvm_dp_chain_remove(uint32_t id);
 /**
  * New flows that come in on @p port take the chain of the first rule that they match, else the

@@ -16,7 +16,8 @@
 #include "test_eal.h"
 
 #define BUFFERS 2048 /* more than four times what an lcore keeps for itself */
-#define NOWHERE 900  /* a socket that no host has */
+#define LARGE 40
+#define NOWHERE 900 /* a socket that no host has */
 
 static struct onvm_packet_memory memory;
 
@@ -67,6 +68,52 @@ test_one_area(void)
 	CHECK(rte_pktmbuf_alloc(onvm_packet_pool(&memory, 0)) == NULL);
 	onvm_packets_free(&memory, mbufs, BUFFERS);
 	CHECK(nb_free(0) == BUFFERS);
+	onvm_packet_memory_free(&memory);
+}
+
+/** Large buffers: places behind all others, in a pool of their own, made when it is needed. */
+static void
+test_large_buffers(void)
+{
+	static struct rte_mbuf *mbufs[2 * LARGE];
+	const uint32_t nodes[] = {0};
+	uint32_t nb_mixed = 0;
+
+	CHECK(onvm_packet_memory_init(&memory, nodes, 1, BUFFERS, LARGE, 2048, 0) == 0);
+	CHECK(memory.first_large == BUFFERS);
+	CHECK_EQUAL(memory.nb_buffers, BUFFERS + LARGE * memory.large_span);
+	CHECK(memory.large_span * memory.stride >= UINT16_MAX);
+	CHECK(memory.large.pool == NULL && memory.only_pool == memory.areas[0].pool);
+	CHECK(onvm_packet_memory_add_large(&memory) == 0);
+	CHECK(onvm_packet_memory_add_large(&memory) == 0); /* there is one */
+	CHECK(memory.only_pool == NULL);
+	take(memory.large.pool, mbufs, LARGE);
+	CHECK(rte_pktmbuf_alloc(memory.large.pool) == NULL);
+	for (uint32_t i = 0; i < LARGE; i++) {
+		const uint32_t index = onvm_buffer_index(&memory, mbufs[i]);
+
+		CHECK(index >= BUFFERS && (index - BUFFERS) % memory.large_span == 0);
+		CHECK(memory.mbufs[index] == mbufs[i] && memory.mbufs[index + 1] == NULL);
+		CHECK(mbufs[i]->buf_addr == memory.base + (uint64_t)index * memory.stride);
+		CHECK_EQUAL(mbufs[i]->buf_len, UINT16_MAX);
+		/* All of it is there, and nobody else's. */
+		memset(mbufs[i]->buf_addr, (int)i, mbufs[i]->buf_len);
+	}
+	for (uint32_t i = 0; i < LARGE; i++) {
+		const uint8_t *data = mbufs[i]->buf_addr;
+
+		CHECK(data[0] == (uint8_t)i && data[UINT16_MAX - 1] == (uint8_t)i);
+	}
+	/* Freed together with others, each goes home. */
+	for (uint32_t i = LARGE; i-- != 0;) {
+		struct rte_mbuf *large = mbufs[i];
+
+		take(memory.areas[0].pool, &mbufs[2 * i], 1);
+		mbufs[2 * i + 1] = large;
+		nb_mixed += 2;
+	}
+	onvm_packets_free(&memory, mbufs, nb_mixed);
+	CHECK(nb_free(0) == BUFFERS && rte_mempool_avail_count(memory.large.pool) == LARGE);
 	onvm_packet_memory_free(&memory);
 }
 
@@ -158,6 +205,7 @@ main(void)
 	test_eal_init("test", "128");
 	policy = own_policy();
 	RUN(test_one_area);
+	RUN(test_large_buffers);
 	RUN(test_place);
 	RUN(test_two_areas);
 	RUN(test_impossible);

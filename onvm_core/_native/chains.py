@@ -29,12 +29,14 @@ class NativeChains:
                 "by_rules": spec.by_rules,
                 "number": spec.number,
                 "waits": spec.waits,
-                "wire_sized": spec.wire_sized,
                 "nb_services": len(spec.services),
                 "services": list(spec.services),
             },
         )
         check(lib.onvm_dp_chain_set(chain_id, chain))
+
+    def set_wire_sized(self, service: int) -> None:
+        check(lib.onvm_dp_service_wire_sized(service))
 
     def remove_chain(self, chain_id: int) -> None:
         check(lib.onvm_dp_chain_remove(chain_id))

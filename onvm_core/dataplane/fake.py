@@ -122,6 +122,7 @@ class FakeDataPlane:
         self.hosts: dict[int, FakeHost] = {}
         self.ports: dict[int, FakePort] = {}
         self.chains: dict[int, ChainSpec] = {}
+        self.wire_sized: set[int] = set()
         self.peers: dict[int, FakePeer] = {}
         self.captures: dict[int, tuple[CapturePoint, ...]] = {}
         self.successors: dict[int, int] = {}
@@ -267,6 +268,9 @@ class FakeDataPlane:
                 f"chain {chain_id}: {len(spec.services)} services, ports {ends[0]} and {ends[1]}",
             )
         self.chains[chain_id] = spec
+
+    def set_wire_sized(self, service: int) -> None:
+        self.wire_sized.add(service)
 
     def remove_chain(self, chain_id: int) -> None:
         if self.chains.pop(chain_id, None) is None:

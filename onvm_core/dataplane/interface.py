@@ -140,6 +140,9 @@ class ChainPlane(Protocol):
     def set_chain(self, chain_id: int, spec: ChainSpec) -> None:
         """Set a chain and bind its ports."""
 
+    def set_wire_sized(self, service: int) -> None:
+        """Let the ports of chains with `service` give packets as they are on the wire, for good."""
+
     def remove_chain(self, chain_id: int) -> None:
         """Remove a chain; its ports then have none."""
 

@@ -83,8 +83,6 @@ class ChainSpec(msgspec.Struct, frozen=True):
     """Only rules of a port send flows to it; its ports are bound to another chain."""
     number: int = 0
     """Number in the cluster; 0: a chain of this host alone."""
-    wire_sized: bool = False
-    """An NF must see packets as they are on the wire: none merged, checksums complete."""
     waits: bool = False
     """Its entry waits while a service has no instance."""
 

@@ -264,6 +264,9 @@ class Manager:
             raise _refused(errno.EINVAL, f"{hello.n_loaned} loaned buffers are too many")
         ids = tuple(self.registry.service_id(service) for service in services)
         slot, handover = self.plane.add_host(ids, hello.n_loaned, self._node_of(connection.pid))
+        if hello.wire_sized:
+            for service in ids:
+                self.plane.set_wire_sized(service)
         host = self.registry.add(slot, hello)
         host.pid = connection.pid
         host.secret = hello.secret

@@ -108,6 +108,7 @@ class Host:
         *,
         burst_size: int,
         loaned_buffers: int,
+        wire_sized: bool,
         secret: str,
         timeout_ms: int,
     ) -> Attached:
@@ -120,6 +121,7 @@ class Host:
         hello.nb_stages = len(stages)
         hello.nb_loaned = loaned_buffers
         hello.burst_size = burst_size
+        hello.wire_sized = wire_sized
         hello.secret = secret.encode()[: lib.ONVM_SECRET_LENGTH - 1]
         for number, stage in enumerate(stages):
             hello.stage[number].service = _name(stage.service)

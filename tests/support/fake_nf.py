@@ -34,9 +34,8 @@ def hello(services: Sequence[str], instances: Sequence[str], secret: str) -> byt
         struct.pack("=32s32s1024x", service.encode(), name.encode())
         for service, name in zip(services, names, strict=True)
     )
-    head = struct.pack(
-        "=6I64s", codec.MAGIC, codec.VERSION, len(services), 0, 32, os.getpid(), secret.encode()
-    )
+    numbers = (codec.MAGIC, codec.VERSION, len(services), 0, 32, os.getpid(), 0)
+    head = struct.pack("=7I64s", *numbers, secret.encode())
     return (head + stages).ljust(codec.HELLO_BYTES, b"\0")
 
 

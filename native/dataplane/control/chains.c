@@ -28,6 +28,15 @@ unbind_ports(struct onvm_dataplane *dp, uint16_t id)
 			bind_port(dp, (uint16_t)port, 0);
 }
 
+static bool
+is_wire_sized(const struct onvm_steering *steering, const struct onvm_chain *chain)
+{
+	for (uint32_t i = 0; i < chain->nb_services; i++)
+		if (steering->wire_sized[chain->services[i]])
+			return true;
+	return false;
+}
+
 /** Let ports cut what they receive where an NF behind them wants packets as on the wire. */
 static void
 set_wire_sizes(struct onvm_dataplane *dp)
@@ -37,7 +46,7 @@ set_wire_sizes(struct onvm_dataplane *dp)
 	for (uint32_t id = 1; id < ONVM_CHAINS_MAX; id++) {
 		const struct onvm_chain *chain = &dp->steering.chains[id];
 
-		if (!chain->is_used || !chain->is_wire_sized)
+		if (!chain->is_used || !is_wire_sized(&dp->steering, chain))
 			continue;
 		if (chain->near_port < ONVM_PORTS_MAX)
 			wanted[chain->near_port] = true;
@@ -95,7 +104,6 @@ onvm_dp_chain_set(uint32_t id, const struct onvm_dp_chain *wanted)
 	memcpy(chain->services, wanted->services, sizeof(chain->services));
 	chain->near_port = wanted->near_port;
 	chain->far_port = wanted->far_port;
-	chain->is_wire_sized = wanted->wire_sized != 0;
 	__atomic_store_n(&chain->is_used, true, __ATOMIC_RELEASE);
 	set_wire_sizes(dp);
 	rc = onvm_publish_candidates(dp);
@@ -111,6 +119,18 @@ onvm_dp_chain_set(uint32_t id, const struct onvm_dp_chain *wanted)
 	if (chain->is_bidirectional && chain->far_port != chain->near_port)
 		bind_port(dp, chain->far_port, id | ONVM_BINDING_FAR);
 	return rc;
+}
+
+int
+onvm_dp_service_wire_sized(uint16_t service)
+{
+	struct onvm_dataplane *dp = &onvm_dp;
+
+	if (service == 0 || service >= ONVM_SERVICES_MAX)
+		return onvm_fail(-EINVAL, "there is no service %u", service);
+	dp->steering.wire_sized[service] = true;
+	set_wire_sizes(dp);
+	return 0;
 }
 
 int

@@ -92,10 +92,16 @@ complete(uint8_t *data, uint32_t length, uint32_t start, uint32_t field)
 static void
 complete_sctp(uint8_t *l4, uint32_t length)
 {
-	uint32_t checksum = 0;
+	uint32_t checksum = 0, crc = UINT32_MAX, word, i;
 
 	memcpy(l4 + SCTP_FIELD, &checksum, sizeof(checksum));
-	checksum = rte_cpu_to_le_32(~rte_hash_crc(l4, length, UINT32_MAX));
+	for (i = 0; i + sizeof(word) <= length; i += sizeof(word)) { /* at any address */
+		memcpy(&word, l4 + i, sizeof(word));
+		crc = rte_hash_crc_4byte(word, crc);
+	}
+	for (; i < length; i++)
+		crc = rte_hash_crc_1byte(l4[i], crc);
+	checksum = rte_cpu_to_le_32(~crc);
 	memcpy(l4 + SCTP_FIELD, &checksum, sizeof(checksum));
 }
 

@@ -105,11 +105,10 @@ struct onvm_candidates {
 struct onvm_chain {
 	bool is_used;
 	bool is_bidirectional;
-	bool track_flows;   /**< look flows up even where only one path exists */
-	bool by_rules;	    /**< only rules of a port lead here: no port is bound to it */
-	uint32_t number;    /**< atomic: in the cluster; 0: a chain of this host alone */
-	bool waits;	    /**< atomic: its entry waits while a service has no instance */
-	bool is_wire_sized; /**< the control thread's: its ports cut merged packets */
+	bool track_flows; /**< look flows up even where only one path exists */
+	bool by_rules;	  /**< only rules of a port lead here: no port is bound to it */
+	uint32_t number;  /**< atomic: in the cluster; 0: a chain of this host alone */
+	bool waits;	  /**< atomic: its entry waits while a service has no instance */
 	uint8_t nb_services;
 	uint16_t services[ONVM_CHAIN_LENGTH_MAX];
 	uint16_t near_port; /**< packets received here take the chain forwards */
@@ -148,8 +147,9 @@ struct onvm_steering {
 	struct onvm_claims *claims; /**< atomic; NULL without claims */
 	struct onvm_chain chains[ONVM_CHAINS_MAX];
 	struct onvm_host hosts[ONVM_SLOTS_MAX];
-	uint32_t nb_slots;	   /**< those from here on have never been used */
-	uint16_t *slots;	   /**< atomic: by number in the cluster; 0: unknown */
+	bool wire_sized[ONVM_SERVICES_MAX]; /**< the control thread's: see ports/offload.h */
+	uint32_t nb_slots;		    /**< those from here on have never been used */
+	uint16_t *slots;		    /**< atomic: by number in the cluster; 0: unknown */
 	uint16_t *successors;	   /**< atomic: by number, the host with its state; itself: it has,
 					   or none has; 0: never known here */
 	uint32_t *unknown_since_s; /**< atomic: by number, when it was first met unknown */

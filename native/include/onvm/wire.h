@@ -175,6 +175,7 @@ struct onvm_attach_hello {
 	uint32_t nb_loaned;  /**< empty buffers wanted for packets it makes; 0: none */
 	uint32_t burst_size; /**< packets it likes to get at once */
 	uint32_t pid;
+	uint32_t wire_sized; /**< wants no merged and no partial packets (enum onvm_desc_flags) */
 	char secret[ONVM_SECRET_LENGTH]; /**< from the environment at launch; empty without one */
 	struct onvm_stage_hello stage[ONVM_STAGES_MAX];
 };

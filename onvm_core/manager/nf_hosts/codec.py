@@ -37,7 +37,7 @@ __all__ = [
 MAGIC = 0x4D564E4F
 VERSION = 2
 
-_HEAD = struct.Struct(f"=6I{SECRET_LENGTH}s")
+_HEAD = struct.Struct(f"=7I{SECRET_LENGTH}s")
 _STAGE = struct.Struct(
     f"={NAME_LENGTH}s{NAME_LENGTH}s{REASONS_MAX * NAME_LENGTH}s{COUNTERS_MAX * NAME_LENGTH}s"
 )
@@ -76,6 +76,7 @@ class Hello:
     burst_size: int
     pid: int
     secret: str
+    wire_sized: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +134,7 @@ def unpack_hello(data: bytes) -> Hello:
         raise WireError(f"NF host has layout version {version}, this manager version {VERSION}")
     if len(data) != HELLO_BYTES:
         raise WireError(f"attach message of {len(data)} bytes: expected {HELLO_BYTES}")
-    _, _, n_stages, n_loaned, burst_size, pid, secret = _HEAD.unpack_from(data)
+    _, _, n_stages, n_loaned, burst_size, pid, wire_sized, secret = _HEAD.unpack_from(data)
     if not 1 <= n_stages <= STAGES_MAX:
         raise WireError(f"{n_stages} stages: expected 1 to {STAGES_MAX}")
     stages = []
@@ -152,7 +153,7 @@ def unpack_hello(data: bytes) -> Hello:
                 counters=_names(counters, "counter name"),
             )
         )
-    return Hello(tuple(stages), n_loaned, burst_size, pid, _text(secret, "secret"))
+    return Hello(tuple(stages), n_loaned, burst_size, pid, _text(secret, "secret"), wire_sized != 0)
 
 
 def pack_reply(

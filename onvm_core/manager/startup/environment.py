@@ -48,6 +48,7 @@ class DataplaneConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, k
     cpus: list[Annotated[int, msgspec.Meta(ge=0)]] = []
     """One CPU for each worker; empty: CPUs near the ports' devices, or the first ones."""
     buffers: Annotated[int, msgspec.Meta(ge=BUFFERS_MIN, le=BUFFERS_MAX)] = DEFAULTS.n_buffers
+    large_buffers: Annotated[int, msgspec.Meta(ge=64, le=8192)] = DEFAULTS.n_large_buffers
     buffer_size: Annotated[int, msgspec.Meta(ge=BUFFER_SIZE_MIN, le=BUFFER_SIZE_MAX)] = (
         DEFAULTS.data_bytes
     )
@@ -73,6 +74,7 @@ class DataplaneConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, k
             worker_nodes=nodes,
             memory_nodes=memory_nodes(nodes, map(_node_of, uris)),
             n_buffers=self.buffers,
+            n_large_buffers=self.large_buffers,
             data_bytes=self.buffer_size,
             ring_length=self.ring_length,
             idle_policy=IdlePolicy.BUSY if self.idle == "busy" else IdlePolicy.ADAPTIVE,

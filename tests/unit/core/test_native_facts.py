@@ -63,6 +63,7 @@ def test_a_hello_of_c_is_read() -> None:
     hello = ffi.new("struct onvm_attach_hello *")
     hello.magic, hello.version = lib.ONVM_WIRE_MAGIC, lib.ONVM_WIRE_VERSION
     hello.nb_stages, hello.nb_loaned, hello.burst_size, hello.pid = 2, 3, 4, 5
+    hello.wire_sized = 1
     hello.secret = b"secret"
     hello.stage[0].service, hello.stage[0].instance = b"nat", b"nat-1"
     hello.stage[1].service = b"firewall"
@@ -75,6 +76,7 @@ def test_a_hello_of_c_is_read() -> None:
         n_loaned=3,
         burst_size=4,
         pid=5,
+        wire_sized=True,
         secret="secret",
     )
 
