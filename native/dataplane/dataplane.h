@@ -213,6 +213,12 @@ int onvm_dp_init(const struct onvm_dp_config *config);
 int onvm_dp_start(void);
 /** Stop the workers; packets still inside count as drop_stopped. */
 void onvm_dp_stop(void);
+/**
+ * Stop the workers, and close files and devices.
+ *
+ * Memory is left to the end of the process, because rte_free() writes zeros over what it frees: a
+ * flow table of which a few pages were ever used would take a second.
+ */
 void onvm_dp_fini(void);
 
 /*

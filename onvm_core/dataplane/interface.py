@@ -72,7 +72,7 @@ class Lifecycle(Protocol):
         """Stop the workers; packets still inside are dropped and counted."""
 
     def fini(self) -> None:
-        """Free everything; the process can never init again."""
+        """Close files and devices; memory goes with the process, which can never init again."""
 
 
 class HostPlane(Protocol):
