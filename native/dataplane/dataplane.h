@@ -272,6 +272,8 @@ int onvm_dp_host_leave(uint32_t host, uint32_t successor);
 int onvm_dp_host_remove(uint32_t host, struct onvm_dp_host_stats *last);
 /** Make the host look at its socket. */
 int onvm_dp_host_attention(uint32_t host);
+/** Whether a host shares its CPU with others: then it sleeps although the idle policy is busy. */
+int onvm_dp_host_share_cpu(uint32_t host, uint32_t shares_cpu);
 /** Capacity that new flows may take, in packets per second. */
 int onvm_dp_host_spare_pps(uint32_t host, uint32_t spare_pps);
 /** Traffic that belongs to this host alone: ports [first, end) of an address. */

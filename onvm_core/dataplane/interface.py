@@ -114,6 +114,11 @@ class HostPlane(Protocol):
     def raise_attention(self, slot: int) -> None:
         """Make the host look at its socket."""
 
+    def share_cpu(self, slot: int, shares_cpu: bool) -> None:
+        """Tell the host whether others use its CPU; then it sleeps when it has no packets,
+        whatever the idle policy.
+        """
+
     def set_spare_capacity(self, slot: int, spare_pps: int) -> None:
         """Set how many packets per second of new flows the host can take."""
 
