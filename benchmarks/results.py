@@ -54,6 +54,7 @@ GOALS = {
     "elastic.crash.seen": "<= 5",
     "elastic.hang.seen": "<= 500",
     "elastic.restart.without_eal": "<= 200",
+    "elastic.end.64": "<= 1000",
     "elastic.through.sandbox": ">= 0.97",
     "elastic.through.container": ">= 0.97",
     "cluster.join.tables": "<= 200",

@@ -204,6 +204,12 @@ int onvm_dp_init(const struct onvm_dp_config *config);
 int onvm_dp_start(void);
 /** Stop the workers; packets still inside count as drop_stopped. */
 void onvm_dp_stop(void);
+/**
+ * Stop the workers, and close files and devices.
+ *
+ * Memory is left to the end of the process, because rte_free() writes zeros over what it frees: a
+ * flow table of which a few pages were ever used would take a second.
+ */
 void onvm_dp_fini(void);
 
 /*
@@ -253,6 +259,8 @@ int onvm_dp_host_leave(uint32_t host, uint32_t successor);
 int onvm_dp_host_remove(uint32_t host, struct onvm_dp_host_stats *last);
 /** Make the host look at its socket. */
 int onvm_dp_host_attention(uint32_t host);
+/** Whether a host shares its CPU with others: then it sleeps although the idle policy is busy. */
+int onvm_dp_host_share_cpu(uint32_t host, uint32_t shares_cpu);
 /** Capacity that new flows may take, in packets per second. */
 int onvm_dp_host_spare_pps(uint32_t host, uint32_t spare_pps);
 /** Traffic that belongs to this host alone: ports [first, end) of an address. */

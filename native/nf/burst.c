@@ -141,10 +141,10 @@ give_back(struct onvm_nf_host *host, uint32_t worker, const struct onvm_desc *de
 			if (ring->is_bad || !onvm_nf_host_is_alive(host))
 				return;
 			usleep(50);
-		} else if (host->reply.idle_policy == ONVM_IDLE_ADAPTIVE) {
-			sched_yield();
-		} else {
+		} else if (onvm_nf_host_is_busy(host)) {
 			onvm_cpu_relax();
+		} else {
+			sched_yield();
 		}
 		nb_done += onvm_ring_enqueue_burst(ring, descs + nb_done, nb - nb_done);
 	}

@@ -47,7 +47,8 @@ has_work(struct onvm_nf_host *host)
 			return true;
 	return __atomic_load_n(&host->control->attention, __ATOMIC_ACQUIRE) !=
 		       host->attention_seen ||
-	       __atomic_load_n(&host->interrupt, __ATOMIC_ACQUIRE) != 0;
+	       __atomic_load_n(&host->interrupt, __ATOMIC_ACQUIRE) != 0 ||
+	       onvm_nf_host_is_busy(host);
 }
 
 /** Wait for work; @return how many idle turns to spend before the next sleep. */
@@ -81,7 +82,6 @@ sleep_until(struct onvm_nf_host *host, uint64_t deadline_ns, uint32_t nb_spins)
 int
 onvm_nf_host_run(struct onvm_nf_host *host, uint64_t deadline_ns)
 {
-	const bool is_busy = host->reply.idle_policy == ONVM_IDLE_BUSY;
 	uint32_t nb_idle = 0, nb_spins = IDLE_SPINS_MIN;
 	uint64_t idle_since = 0, turn_began = 0;
 
@@ -127,7 +127,7 @@ onvm_nf_host_run(struct onvm_nf_host *host, uint64_t deadline_ns)
 		if (idle_since == 0)
 			idle_since = onvm_cycles_now();
 		nb_idle++;
-		if (is_busy) {
+		if (onvm_nf_host_is_busy(host)) {
 			onvm_cpu_relax();
 			if (nb_idle % BUSY_TURNS_PER_LOOK == 0 && !onvm_nf_host_is_alive(host))
 				return ONVM_EVENT_DETACHED;

@@ -4,7 +4,7 @@
 
 /**
  * @file
- * The process of an NF host: signals that end it, and the system calls it may make.
+ * The process of an NF host: signals that end it, the system calls it may make, and its end.
  */
 
 #include <stddef.h>
@@ -33,5 +33,12 @@ ONVM_EXPORT int onvm_stop_requested(void);
  * @return 0 or -errno
  */
 ONVM_EXPORT int onvm_confine(const uint8_t *program, size_t bytes);
+/**
+ * Write out the C streams, and end this process.
+ *
+ * Nothing is freed: rte_free() writes zeros over what it frees, and would so touch all the memory
+ * of a table of which a few pages were ever used.
+ */
+ONVM_EXPORT void onvm_end_process(int status);
 
 #endif /* _ONVM_NF_PROCESS_H_ */

@@ -87,4 +87,12 @@ onvm_cpu_relax(void)
 #endif
 }
 
+/** Whether the host keeps its CPU while it has nothing to do. */
+static inline bool
+onvm_nf_host_is_busy(const struct onvm_nf_host *host)
+{
+	return host->reply.idle_policy == ONVM_IDLE_BUSY &&
+	       __atomic_load_n(&host->control->shares_cpu, __ATOMIC_ACQUIRE) == 0;
+}
+
 #endif /* _ONVM_NF_RUNTIME_H_ */

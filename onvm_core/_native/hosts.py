@@ -60,6 +60,9 @@ class NativeHosts:
     def raise_attention(self, slot: int) -> None:
         check(lib.onvm_dp_host_attention(slot))
 
+    def share_cpu(self, slot: int, shares_cpu: bool) -> None:
+        check(lib.onvm_dp_host_share_cpu(slot, shares_cpu))
+
     def set_spare_capacity(self, slot: int, spare_pps: int) -> None:
         check(lib.onvm_dp_host_spare_pps(slot, min(max(spare_pps, 0), 0xFFFFFFFF)))
 

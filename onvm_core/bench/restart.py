@@ -1,4 +1,5 @@
-"""The pause of traffic when a manager ends and another one takes its place.
+"""The end of a manager: the pause of traffic until another one has taken its place, and the time
+that it takes with many NFs.
 
 ``onvm up`` starts a manager with one NF. The manager is killed, or ended by ``onvm down
 --keep-nfs``. Another one starts at once and adopts the NF. The scenario measures the time from the
@@ -6,6 +7,8 @@ end of the first manager until the other has sent its first packet, and the part
 
 The counter of sent packets gives the time of the first packet, because the source has a constant
 rate from its first packet on. The scenario checks the rate.
+
+``elastic_end`` measures ``onvm down`` of a manager with 64 NF hosts that have tables.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -28,7 +31,7 @@ from onvm_core.manager.api.messages import DownReply, DownRequest, StatusReply, 
 from onvm_core.plugins import discover
 from onvm_sdk.errors import OnvmError
 
-__all__ = ["KINDS", "installed_nf"]
+__all__ = ["KINDS", "N_ENDED", "WITH_TABLES", "installed_nf"]
 
 WAIT_S = 30.0
 POLL_S = 0.001
@@ -37,12 +40,17 @@ RATE_PPS = 20_000
 RATE_TOLERANCE = 0.02
 NFS = ("firewall", "lb", "nat")
 """Candidates; the first one that is installed is used."""
+N_ENDED = 64
+WITH_TABLES = ("lb", "firewall")
+"""Likewise for the end of many; those of "lb" are DPDK's."""
+ONVM = [sys.executable, "-P", "-m", "onvm_core.cli"]
 CONFIG = f"""
 [ports.near]
 uri = "null:?flows=64&rate={RATE_PPS}"
 [ports.far]
 uri = "null:"
 [nfs.NF]
+instances = COUNT
 [chains.main]
 in = "near"
 out = "far"
@@ -50,10 +58,23 @@ services = ["NF"]
 """
 
 
-def installed_nf() -> str | None:
+def installed_nf(candidates: Sequence[str] = NFS) -> str | None:
     """The NF to measure with."""
     names = {package.name for package in discover()}
-    return next((name for name in NFS if name in names), None)
+    return next((name for name in candidates if name in names), None)
+
+
+@contextlib.contextmanager
+def _configured(candidates: Sequence[str], count: int) -> Iterator[Path]:
+    """A folder with an ``onvm.toml`` for so many instances of an NF."""
+    nf = installed_nf(candidates)
+    if nf is None:
+        raise OnvmError(f"none of {', '.join(candidates)} is installed")
+    with tempfile.TemporaryDirectory(prefix="onvm-bench-") as name:
+        folder = Path(name)
+        text = CONFIG.replace("NF", nf).replace("COUNT", str(count))
+        (folder / "onvm.toml").write_text(text)
+        yield folder
 
 
 def _kill(folder: Path, manager: subprocess.Popen[bytes]) -> float:
@@ -79,12 +100,7 @@ def _restart(
     def measure(scenario: Scenario) -> dict[str, float]:
         """Time from the end of a manager until the next one has sent a packet, in milliseconds."""
         del scenario
-        nf = installed_nf()
-        if nf is None:
-            raise OnvmError(f"none of {', '.join(NFS)} is installed")
-        with tempfile.TemporaryDirectory(prefix="onvm-bench-") as name:
-            folder = Path(name)
-            (folder / "onvm.toml").write_text(CONFIG.replace("NF", nf))
+        with _configured(NFS, 1) as folder:
             with _manager(folder) as first:
                 _until_sent(folder, 1000, first)
                 begin = end(folder, first)
@@ -106,12 +122,28 @@ def _restart(
     return measure
 
 
+def _end_many(scenario: Scenario) -> dict[str, float]:
+    """Time that ``onvm down`` takes, in milliseconds."""
+    del scenario
+    with _configured(WITH_TABLES, N_ENDED) as folder, _manager(folder) as manager:
+        _until_sent(folder, 1000, manager)
+        begin = time.monotonic()
+        subprocess.run(
+            [*ONVM, "down"], env=_environment(folder), stdout=subprocess.DEVNULL, check=True
+        )
+        return {"ms": (time.monotonic() - begin) * 1000}
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    return {**os.environ, "ONVM_RUNTIME_DIR": str(folder / "r")}
+
+
 @contextlib.contextmanager
 def _manager(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "onvm_core.cli", "up", "-f", "onvm.toml"],
+        [*ONVM, "up", "-f", "onvm.toml"],
         cwd=folder,
-        env={**os.environ, "ONVM_RUNTIME_DIR": str(folder / "r")},
+        env=_environment(folder),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -164,4 +196,5 @@ def _first_packet(folder: Path, process: subprocess.Popen[bytes]) -> tuple[float
 KINDS: dict[str, Callable[[Scenario], dict[str, float]]] = {
     "elastic_restart": _restart(_kill),
     "elastic_down_up": _restart(_down),
+    "elastic_end": _end_many,
 }

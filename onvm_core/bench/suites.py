@@ -9,7 +9,7 @@ from onvm_core.bench.bench_nf import measure_wakeups
 from onvm_core.bench.cluster import FIGURES as CLUSTER_FIGURES
 from onvm_core.bench.images import images
 from onvm_core.bench.line import BenchLine
-from onvm_core.bench.restart import installed_nf
+from onvm_core.bench.restart import N_ENDED, WITH_TABLES, installed_nf
 from onvm_core.bench.scenario import Scenario, run_scenario
 from onvm_core.cluster.dev.dev_cluster import check_machine
 from onvm_core.launch.launcher import Launchers
@@ -307,6 +307,9 @@ def _restart(runs: int) -> Iterator[BenchLine]:
             if part not in ("gap", "beside.environment"):
                 short = part.rpartition(".")[2].replace(" ", "_")
                 yield BenchLine.of(f"{name}.{short}", "ms", _column(figures, part))
+    if installed_nf(WITH_TABLES) is not None:
+        figures = _repeat(Scenario(kind="elastic_end"), runs)
+        yield BenchLine.of(f"elastic.end.{N_ENDED}", "ms", _column(figures, "ms"))
 
 
 SUITES: dict[str, Suite] = {

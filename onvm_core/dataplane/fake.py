@@ -73,6 +73,7 @@ class FakeHost:
     number: int = 0
     attention: int = 0
     """Number of times it was told to look at its socket."""
+    shares_cpu: bool = False
     peer: int | None = None
     claims: list[Claim] = field(default_factory=list)
     reserved: int = 0
@@ -211,6 +212,9 @@ class FakeDataPlane:
 
     def raise_attention(self, slot: int) -> None:
         self._host(slot).attention += 1
+
+    def share_cpu(self, slot: int, shares_cpu: bool) -> None:
+        self._host(slot).shares_cpu = shares_cpu
 
     def set_spare_capacity(self, slot: int, spare_pps: int) -> None:
         self._host(slot).spare_pps = spare_pps

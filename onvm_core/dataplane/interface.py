@@ -72,7 +72,7 @@ class Lifecycle(Protocol):
         """Stop the workers; packets still inside are dropped and counted."""
 
     def fini(self) -> None:
-        """Free everything; the process can never init again."""
+        """Close files and devices; memory goes with the process, which can never init again."""
 
 
 class HostPlane(Protocol):
@@ -113,6 +113,11 @@ class HostPlane(Protocol):
 
     def raise_attention(self, slot: int) -> None:
         """Make the host look at its socket."""
+
+    def share_cpu(self, slot: int, shares_cpu: bool) -> None:
+        """Tell the host whether others use its CPU; then it sleeps when it has no packets,
+        whatever the idle policy.
+        """
 
     def set_spare_capacity(self, slot: int, spare_pps: int) -> None:
         """Set how many packets per second of new flows the host can take."""

@@ -17,10 +17,11 @@ from pathlib import Path
 from types import TracebackType
 
 from onvm_core.dataplane.interface import StartDataPlane
-from onvm_core.dataplane.values import ChainSpec, DataplaneSettings
+from onvm_core.dataplane.values import ChainSpec, DataplaneSettings, IdlePolicy
 from onvm_core.launch.identity import is_in_other_namespace
 from onvm_core.manager.nf_hosts import codec
 from onvm_core.manager.nf_hosts.attach import AttachServer, Connection
+from onvm_core.manager.nf_hosts.cpu_shares import cpus_of, sharing
 from onvm_core.manager.nf_hosts.meters import Meters
 from onvm_core.manager.nf_hosts.registry import HostState, NfHost, Registry
 from onvm_core.manager.startup import early_start, times
@@ -273,6 +274,8 @@ class Manager:
         host.is_held = hello.secret in self._held
         self._held.discard(hello.secret)
         self._by_slot[slot] = host
+        host.cpus = cpus_of(host.pid)
+        self._share_cpus()
         reply = codec.pack_reply(
             n_workers=self.settings.n_workers,
             ring_length=self.settings.ring_length,
@@ -289,6 +292,17 @@ class Manager:
         )
         descriptors = (handover.memory_fd, handover.area_fd, *handover.event_fds)
         return reply, descriptors, slot
+
+    def _share_cpus(self) -> None:
+        """Let the hosts sleep that have no CPU of their own; others never do if that is wished."""
+        if self.settings.idle_policy != IdlePolicy.BUSY:
+            return
+        cpus = {slot: host.cpus for slot, host in self._by_slot.items()}
+        found = sharing(cpus, self.worker_cpus)
+        for slot, host in self._by_slot.items():
+            if host.shares_cpu != (slot in found):
+                host.shares_cpu = slot in found
+                self.plane.share_cpu(slot, host.shares_cpu)
 
     def _node_of(self, pid: int) -> int | None:
         """NUMA node on which an NF host runs, if that makes a difference."""
@@ -347,6 +361,7 @@ class Manager:
         host.last = self.plane.remove_host(host.slot)
         host.state = HostState.DEAD
         host.reason = reason
+        self._share_cpus()
         self.on_host_change(host)
 
     def _on_notice(self, _mask: int) -> None:

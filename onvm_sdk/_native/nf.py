@@ -12,7 +12,16 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-__all__ = ["Attached", "Event", "Host", "Message", "MessageType", "StageHello", "confine"]
+__all__ = [
+    "Attached",
+    "Event",
+    "Host",
+    "Message",
+    "MessageType",
+    "StageHello",
+    "confine",
+    "end_process",
+]
 
 
 class Event:
@@ -236,3 +245,8 @@ def confine(program: bytes) -> None:
         NativeError: the kernel does not take it.
     """
     check(lib.onvm_confine(program, len(program)), "confine this process")
+
+
+def end_process(status: int) -> None:
+    """Write out the C streams, and end this process; nothing is freed."""
+    lib.onvm_end_process(status)

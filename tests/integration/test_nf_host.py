@@ -42,6 +42,7 @@ with Manager(Path(sys.argv[1]), settings, [0]) as manager:
 """
 NFS = '''
 import os
+import sys
 from onvm_sdk import NetworkFunction, kernel
 
 FRAME = bytes(12) + b"\\x88\\xb5" + bytes(50)
@@ -76,6 +77,16 @@ class Counting(NetworkFunction):
 
 class Other(Counting):
     pass
+
+class Table:
+    def __del__(self):
+        print("freed", file=sys.stderr, flush=True)
+
+class Ending(Counting):
+    def setup(self, ctx):
+        self.table = Table()
+    def teardown(self):
+        print("teardown", file=sys.stderr)
 
 class Raising(NetworkFunction):
     def setup(self, ctx):
@@ -183,6 +194,13 @@ def test_state_is_handed_over(chain: Chain) -> None:
         assert file.read_bytes() == b'onvm snapshot 1\n[["counting", 1]]\n' + starts
     assert file.stat().st_mode & 0o777 == 0o600
     assert [path.name for path in file.parent.glob("state*")] == ["state"]
+
+
+def test_ends_after_teardown_without_freeing_its_tables(chain: Chain) -> None:
+    process = chain.start("Ending", "--snapshot", str(chain.state))
+    chain.wait_for_packets()
+    assert chain.stop(process) == (0, "teardown\n")
+    assert chain.state.exists()
 
 
 @pytest.mark.parametrize("content", [None, b"", b"onvm snapshot 1\n[[", b"onvm snapshot 1\n[]\nx"])

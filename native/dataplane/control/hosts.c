@@ -156,6 +156,14 @@ onvm_dp_host_remove(uint32_t slot, struct onvm_dp_host_stats *last)
 	return 0;
 }
 
+/** Wake a host that sleeps. S2: pairs with S1; what it is to see was stored before. */
+static void
+wake(struct onvm_area_control *control)
+{
+	__atomic_store_n(&control->sleeping, 0, __ATOMIC_SEQ_CST);
+	syscall(SYS_futex, &control->sleeping, FUTEX_WAKE, 1, NULL, NULL, 0);
+}
+
 int
 onvm_dp_host_attention(uint32_t slot)
 {
@@ -163,10 +171,20 @@ onvm_dp_host_attention(uint32_t slot)
 
 	if (link == NULL)
 		return onvm_fail(-ENOENT, "there is no NF host %u", slot);
-	/* S2: pairs with the fence S1 in the NF host: it sets the word, then looks at attention. */
 	__atomic_add_fetch(&link->control->attention, 1, __ATOMIC_SEQ_CST);
-	__atomic_store_n(&link->control->sleeping, 0, __ATOMIC_SEQ_CST);
-	syscall(SYS_futex, &link->control->sleeping, FUTEX_WAKE, 1, NULL, NULL, 0);
+	wake(link->control);
+	return 0;
+}
+
+int
+onvm_dp_host_share_cpu(uint32_t slot, uint32_t shares_cpu)
+{
+	struct onvm_link *link = slot < ONVM_HOSTS_MAX ? onvm_dp.links[0][slot] : NULL;
+
+	if (link == NULL)
+		return onvm_fail(-ENOENT, "there is no NF host %u", slot);
+	__atomic_store_n(&link->control->shares_cpu, shares_cpu != 0, __ATOMIC_SEQ_CST);
+	wake(link->control);
 	return 0;
 }
 

@@ -19,7 +19,6 @@
 #include <rte_launch.h>
 #include <rte_lcore.h>
 
-#include "control/attach_files.h"
 #include "control/captures.h"
 #include "control/housekeeping.h"
 #include "control/ports.h"
@@ -229,23 +228,9 @@ onvm_dp_fini(void)
 	onvm_captures_free(dp);
 	for (uint32_t id = 0; id < ONVM_PORTS_MAX; id++)
 		onvm_port_free(dp, id);
-	for (uint32_t host = 0; host < ONVM_HOSTS_MAX; host++)
-		onvm_attach_files_free(dp, host);
-	onvm_flow_table_fini(&dp->flows);
-	free(dp->steering.claims);
 	onvm_prober_stop(&dp->prober);
-	free(dp->peers.index);
-	onvm_steering_fini(&dp->steering);
-	onvm_packet_memory_free(&dp->memory);
-	for (uint32_t i = 0; i < dp->config.nb_workers; i++) {
-		close(dp->workers[i].poll_fd);
-		close(dp->workers[i].event_fd);
-	}
-	close(dp->notice_fd);
-	free(dp->qsbr);
 	if (is_registered)
 		rte_thread_unregister();
 	is_registered = false;
 	rte_eal_cleanup();
-	memset(dp, 0, sizeof(*dp));
 }

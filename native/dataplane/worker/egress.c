@@ -62,7 +62,12 @@ onvm_link_flush(struct onvm_worker *worker, struct onvm_link *link)
 		onvm_credits_release(worker, path, buffer->hop, 1);
 		onvm_worker_drop(worker, memory->mbufs[index], ONVM_DROP_BAD_DESCRIPTOR);
 	}
-	if (worker->dp->config.idle_policy == ONVM_IDLE_ADAPTIVE)
+	/*
+	 * A host that has just been told to sleep spins before it does: packets of a flush that did
+	 * not see the word yet have arrived by then.
+	 */
+	if (worker->dp->config.idle_policy == ONVM_IDLE_ADAPTIVE ||
+	    __atomic_load_n(&link->control->shares_cpu, __ATOMIC_RELAXED) != 0)
 		wake_host(link);
 }
 

@@ -119,6 +119,8 @@ struct onvm_area_control {
 	_Alignas(128) uint32_t sleeping;
 	/** Manager: raised when a message waits on the socket. */
 	_Alignas(128) uint32_t attention;
+	/** Manager: 1 while the NF host shares its CPU: then it sleeps, whatever the idle policy. */
+	uint32_t shares_cpu;
 	/** Manager: worker w sets word w before it sleeps; an NF host that sees it writes eventfd w. */
 	_Alignas(128) uint32_t worker_sleeping[ONVM_WORKERS_MAX];
 	/** NF host: TSC cycles in which it had nothing to do, times it slept. */
@@ -202,7 +204,7 @@ struct onvm_attach_reply {
 
 enum onvm_idle_policy {
 	ONVM_IDLE_ADAPTIVE = 0, /**< spin briefly, then sleep */
-	ONVM_IDLE_BUSY = 1,	/**< never sleep: a dedicated core */
+	ONVM_IDLE_BUSY = 1,	/**< never sleep; for NF hosts with a CPU of their own */
 };
 
 /** Messages after the attach, both ways. */

@@ -44,7 +44,7 @@ def plan(
         read_topology(uris),
         workers,
     )
-    made = msgspec.structs.replace(made, warnings=launchers.warnings)
+    made = msgspec.structs.replace(made, warnings=[*launchers.warnings, *made.warnings])
     if as_json:
         print_json(made)
     else:

@@ -23,7 +23,7 @@ from rich.progress import (
 from onvm_core.cli.installed import plugins_of_process
 from onvm_core.cli.manager.report import print_report
 from onvm_core.cli.signals import stop_on_signals
-from onvm_core.dataplane.values import DataplaneSettings, IdlePolicy
+from onvm_core.dataplane.values import DataplaneSettings
 from onvm_core.export.report import Report
 from onvm_core.launch.launcher import DEFAULT_LAUNCHER, Launchers
 from onvm_core.launch.limits import LimitMode
@@ -31,6 +31,7 @@ from onvm_core.manager.api.directory import temporary_directory
 from onvm_core.manager.captures.capture import Capture, CapturePoint
 from onvm_core.manager.deployment import Deployment
 from onvm_core.manager.placement.allocator import load_policy
+from onvm_core.manager.placement.busy import busy_notes
 from onvm_core.manager.placement.policy import DEFAULT_POLICY
 from onvm_core.manager.placement.topology import port_node
 from onvm_core.manager.ports import PortKind, cards_of, parse_uri, port_kinds
@@ -40,6 +41,7 @@ from onvm_core.manager.startup.environment import (
     BUFFERS_MAX,
     BUFFERS_MIN,
     DEFAULTS,
+    idle_policy,
     split_cpus,
     worker_nodes,
 )
@@ -146,7 +148,7 @@ def run(
         ),
     ] = DEFAULTS.data_bytes,
     busy: Annotated[
-        bool, typer.Option("--busy", help="Never sleep; needs cores of its own.")
+        bool, typer.Option("--busy", help="Never sleep; NFs that share a CPU do.")
     ] = False,
     track_flows: Annotated[
         bool, typer.Option("--track-flows", help="Look up flows even if only one path is possible.")
@@ -250,7 +252,7 @@ def run_once(request: RunRequest) -> Report:
     launchers.get(request.launcher, field="--launcher")
     for warning in launchers.warnings if request.nfs else ():
         print(f"note: {warning}", file=sys.stderr)
-    worker_cpus, _ = split_cpus(request.n_workers, ports=(request.near, request.far))
+    worker_cpus, nf_cpus = split_cpus(request.n_workers, ports=(request.near, request.far))
     settings = DataplaneSettings(
         n_workers=request.n_workers,
         worker_nodes=(nodes := worker_nodes(worker_cpus)),
@@ -258,7 +260,7 @@ def run_once(request: RunRequest) -> Report:
         n_buffers=request.n_buffers,
         data_bytes=request.buffer_bytes,
         ring_length=request.ring_length,
-        idle_policy=IdlePolicy.BUSY if request.is_busy else IdlePolicy.ADAPTIVE,
+        idle_policy=idle_policy(request.is_busy, worker_cpus, nf_cpus),
     )
     cards = cards_of({"--in": request.near, "--out": request.far}, kinds, settings)
     with (
@@ -286,6 +288,8 @@ def run_once(request: RunRequest) -> Report:
             else:
                 for name in request.nfs:
                     deployment.launch([name], configs=request.configs, launcher=request.launcher)
+        for note in busy_notes(deployment.resources) if request.is_busy else ():
+            print(f"note: {note}", file=sys.stderr)
         deployment.wait_ready([services[name] for name in request.nfs])
         deployment.begin()
         deployment.chains.add(

@@ -19,13 +19,16 @@ from onvm_core.launch.launcher import Launchers
 from onvm_core.manager.api.directory import manager_directory
 from onvm_core.manager.config.extensions import Extensions, load_extensions
 from onvm_core.manager.config.onvm_toml import Config, load_config
+from onvm_core.manager.config.plan import make_plan
 from onvm_core.manager.placement.allocator import policy_names
+from onvm_core.manager.placement.topology import read_topology
 from onvm_core.manager.ports import PortKind, port_kinds
 from onvm_core.manager.service.service import Service
 from onvm_core.manager.startup import times
+from onvm_core.manager.startup.environment import split_cpus
 from onvm_core.plugins import NfPackage, discover
 
-__all__ = ["announce", "check", "serve"]
+__all__ = ["announce", "check", "notes", "serve"]
 
 
 class _Checked(msgspec.Struct, frozen=True):
@@ -49,6 +52,18 @@ def check(file: Path) -> _Checked:
     config = load_config(file, kinds, packages, offers, policy_names(plugins))
     launchers = config.make_launchers(offers)
     return _Checked(config, kinds, load_extensions(config, file, plugins), launchers, packages)
+
+
+def notes(made: _Checked) -> list[str]:
+    """Limits that this host puts on a file without mistakes, one line each."""
+    plane = made.config.dataplane
+    if not plane.is_busy:
+        return []
+    uris = {name: port.uri for name, port in made.config.ports.items()}
+    workers, _ = split_cpus(plane.workers, plane.cpus, uris.values())
+    topology = read_topology(uris)
+    plan = make_plan(made.config, made.packages, made.extensions.placement, topology, workers)
+    return plan.warnings
 
 
 def serve(file: Path, name: str) -> None:

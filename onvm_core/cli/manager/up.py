@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from onvm_core.cli.detached import last_line, start_detached
-from onvm_core.cli.manager.serve import announce, serve
+from onvm_core.cli.manager.serve import announce, notes, serve
 from onvm_core.cli.manager.serve import check as check_file
 from onvm_core.cli.options import DEFAULT_FILE, FileOption, NameOption
 from onvm_core.manager.api.directory import manager_directory
@@ -47,6 +47,8 @@ def up(
     made = check_file(file)
     directory = manager_directory(name)
     if check:
+        for note in notes(made):
+            print(f"note: {note}", file=sys.stderr)
         print(f"{file}: fine")
     else:
         _detach(file, name, directory, READY_TIMEOUT_S + made.config.faults.ready_s)

@@ -8,6 +8,7 @@ import msgspec
 
 from onvm_core.manager.config.onvm_toml import Config, NfGroup
 from onvm_core.manager.placement.allocator import CpuAllocator, NoResourcesError
+from onvm_core.manager.placement.busy import busy_notes
 from onvm_core.manager.placement.policy import Decision, Need, PlacementPolicy, fuse
 from onvm_core.manager.placement.topology import Topology
 from onvm_core.manager.startup.environment import DataplaneConfig, buffer_bytes
@@ -61,7 +62,7 @@ class Plan(msgspec.Struct, frozen=True):
     topology: Topology
     packet_memory: list[PlannedMemory] = []
     warnings: list[str] = []
-    """Limits that this host puts on a manager, one line each."""
+    """Limits that this host puts on a manager and its NFs, one line each."""
 
     @property
     def is_complete(self) -> bool:
@@ -112,6 +113,7 @@ def make_plan(
         shown,
         topology,
         _packet_memory(config.dataplane, topology, workers),
+        busy_notes(allocator.resources) if config.dataplane.is_busy else [],
     )
 
 

@@ -57,6 +57,8 @@ class NfHost:
         cpu_before: CPU seconds it had used when packets began to flow.
         cpu_seconds: CPU seconds it had used when it died.
         claims: traffic that it has claimed.
+        cpus: the CPUs on which it may run.
+        shares_cpu: it has been told that others use its CPU.
     """
 
     slot: int
@@ -74,6 +76,8 @@ class NfHost:
     cpu_seconds: float = 0.0
     secret: str = field(default="", repr=False)
     claims: list[Claim] = field(default_factory=list)
+    cpus: frozenset[int] = frozenset()
+    shares_cpu: bool = False
 
     @property
     def is_drained(self) -> bool:

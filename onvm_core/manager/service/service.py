@@ -23,6 +23,7 @@ from onvm_core.manager.config.plan import make_plan
 from onvm_core.manager.config.toml_writer import format_toml
 from onvm_core.manager.deployment import Deployment, NfFailed
 from onvm_core.manager.nf_hosts.registry import NfHost
+from onvm_core.manager.placement.busy import busy_notes
 from onvm_core.manager.ports import PortKind, cards_of
 from onvm_core.manager.service.automation import Automation
 from onvm_core.manager.service.chain_requests import ChainRequests
@@ -234,8 +235,14 @@ class Service:
             )
             groups = [one.group for one in plan.nfs]
         self._n_adopted = self._supervisor.adopt([self._want(one) for one in groups])
+        for note in self._busy_notes():
+            log.warning("%s", note)
         self._lock.announce()
         times.lap("adopt")
+
+    def _busy_notes(self) -> list[str]:
+        """Notes about NF hosts that must sleep, because they share a CPU."""
+        return busy_notes(self._deployment.resources) if self._config.dataplane.is_busy else []
 
     def _open_port(self, name: str, uri: str) -> None:
         place = {"file": str(self._config_path), "field": f"ports.{name}.uri"}
@@ -399,7 +406,7 @@ class Service:
             peers=peers,
             crossing=crossed / (hops + crossed) if peers and hops + crossed else None,
             exporters=self._automation.exporters(),
-            warnings=self._launchers.warnings,
+            warnings=[*self._launchers.warnings, *self._busy_notes()],
             startup=times.startup(),
         )
 

@@ -30,6 +30,7 @@ __all__ = [
     "buffer_bytes",
     "check_dataplane",
     "eal_arguments",
+    "idle_policy",
     "split_cpus",
     "worker_nodes",
 ]
@@ -60,6 +61,11 @@ class DataplaneConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, k
     high_percent: Annotated[int, msgspec.Meta(ge=1, le=100)] = DEFAULTS.high_percent
     low_percent: Annotated[int, msgspec.Meta(ge=0, le=99)] = DEFAULTS.low_percent
 
+    @property
+    def is_busy(self) -> bool:
+        """True if workers and NFs are not to sleep."""
+        return self.idle == "busy"
+
     def settings(self, ports: Iterable[str] = ()) -> DataplaneSettings:
         """Convert the settings to the form that the data plane takes.
 
@@ -67,7 +73,7 @@ class DataplaneConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, k
             ports: URIs; the nodes of their devices have packet memory as well.
         """
         uris = list(ports)
-        workers, _ = split_cpus(self.workers, self.cpus, uris)
+        workers, others = split_cpus(self.workers, self.cpus, uris)
         nodes = worker_nodes(workers)
         return DataplaneSettings(
             n_workers=self.workers,
@@ -77,7 +83,7 @@ class DataplaneConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, k
             n_large_buffers=self.large_buffers,
             data_bytes=self.buffer_size,
             ring_length=self.ring_length,
-            idle_policy=IdlePolicy.BUSY if self.idle == "busy" else IdlePolicy.ADAPTIVE,
+            idle_policy=idle_policy(self.is_busy, workers, others),
             flow_capacity=self.flows,
             flow_idle_ms=int(self.flow_idle_s * 1000),
             use_huge_pages=self.huge_pages,
@@ -137,6 +143,17 @@ def split_cpus(
     cpus = sorted(os.sched_getaffinity(0))
     workers = list(wanted) or near_cpus(n_workers, cpus, cpu_nodes(), map(_node_of, ports))
     return workers, [cpu for cpu in cpus if cpu not in workers] or cpus
+
+
+def idle_policy(is_busy: bool, workers: Iterable[int], others: Iterable[int]) -> IdlePolicy:
+    """The idle policy of workers and NFs.
+
+    Args:
+        is_busy: they are not to sleep.
+        workers, others: the CPUs of `split_cpus`. If NFs have no others than those of workers,
+            each would wait for the other to sleep, so all do.
+    """
+    return IdlePolicy.BUSY if is_busy and {*others} - {*workers} else IdlePolicy.ADAPTIVE
 
 
 def worker_nodes(workers: Sequence[int]) -> tuple[int, ...]:

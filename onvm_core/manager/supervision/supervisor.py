@@ -247,6 +247,7 @@ class Supervisor:
     def turn(self) -> None:
         """Check each NF host; one that died is started again after its delay."""
         now = time.monotonic()
+        n_before = len(self._nfs)
         for nf in list(self._nfs):
             if nf.handle is None:
                 if now >= nf.retry_at:
@@ -255,6 +256,8 @@ class Supervisor:
                 self._ended(nf, now)
             else:
                 self._watch(nf, now)
+        if len(self._nfs) < n_before:  # once for all that have left: it takes milliseconds
+            self._write()
         self.drains.turn(now)
 
     def on_host_change(self, host: NfHost) -> None:
@@ -317,7 +320,6 @@ class Supervisor:
         self._deployment.forget(handle)
         if nf.is_leaving:
             self._nfs.remove(nf)
-            self._write()
             return
         if now - nf.since > HEALTHY_S:
             nf.delay_s, nf.failures = FIRST_DELAY_S, 0

@@ -254,3 +254,46 @@ def test_mistakes_on_the_command_line(
 ) -> None:
     assert runtime.main(options) == 2
     assert capsys.readouterr().err.startswith(f"onvm: {said}")
+
+
+ENDING = """
+import atexit, ctypes, sys, threading, time
+from concurrent.futures import ThreadPoolExecutor
+from onvm_sdk import runtime
+
+class Table:
+    def __del__(self):
+        print("collected", flush=True)
+
+table = Table()
+atexit.register(print, "exit function")
+pool = ThreadPoolExecutor()
+pool.submit(lambda: (time.sleep(0.05), print("task")))
+threading.Thread(target=lambda: (time.sleep(0.05), print("thread"))).start()
+ctypes.CDLL(None).puts(b"C stream")
+sys.stderr.write("stderr")
+runtime._end(3)
+"""
+
+
+def test_the_end_loses_no_output_and_frees_nothing() -> None:
+    command = [sys.executable, "-P", "-c", ENDING]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 3
+    assert sorted(done.stdout.splitlines()) == ["C stream", "exit function", "task", "thread"]
+    assert done.stderr == "stderr"
+
+
+def test_output_that_cannot_be_written_is_no_success() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [
+        sys.executable,
+        "-P",
+        "-c",
+        "from onvm_sdk import runtime\nprint(1)\nruntime._end(0)",
+    ]
+    environment = {**os.environ, "PYTHONUNBUFFERED": ""}  # the stream, not print, meets the error
+    with os.fdopen(writer, "wb") as broken:
+        done = subprocess.run(command, stdout=broken, check=False, timeout=60, env=environment)
+    assert done.returncode == 120

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -12,20 +12,26 @@ from fake_nf import FakeNf, PlaneMaker, until
 
 from onvm_core.dataplane.fake import FakeDataPlane, SlotState
 from onvm_core.dataplane.interface import DataplaneError
-from onvm_core.dataplane.values import DataplaneSettings, NullPort
+from onvm_core.dataplane.values import DataplaneSettings, IdlePolicy, NullPort
 from onvm_core.manager import manager as manager_module
 from onvm_core.manager.manager import Manager
 from onvm_core.manager.nf_hosts import codec
+from onvm_core.manager.nf_hosts.cpu_shares import sharing
 from onvm_core.manager.nf_hosts.registry import HostState, NfHost
 
 
 class World:
     """A manager, its data plane, and NF hosts that attach to it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        settings: DataplaneSettings | None = None,
+        workers: Sequence[int] = (0,),
+    ) -> None:
         maker = PlaneMaker()
         self.plane: FakeDataPlane = maker.plane
-        self.manager = Manager(folder, DataplaneSettings(), [0], start_plane=maker)
+        self.manager = Manager(folder, settings or DataplaneSettings(), workers, start_plane=maker)
         self.seen: list[tuple[str, HostState]] = []
         self.manager.on_host_change = lambda host: self.seen.append(
             (host.instances[0].name, host.state)
@@ -50,15 +56,18 @@ class World:
         until(lambda: host.state is HostState.ACTIVE, self.turn)
         return nf, host
 
+    def close(self) -> None:
+        if not self.plane.is_over:
+            self.manager.close()
+        for nf in self.nfs:
+            nf.close()
+
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
     made = World(tmp_path)
     yield made
-    if not made.plane.is_over:
-        made.manager.close()
-    for nf in made.nfs:
-        nf.close()
+    made.close()
 
 
 def test_host_serves_once_it_is_ready(world: World) -> None:
@@ -211,6 +220,33 @@ def test_chain_has_the_numbers_of_its_services(world: World) -> None:
     world.manager.set_chain(3, near, far, ["b", "a", "b"], waits=True, cluster_number=9)
     spec = world.plane.chains[3]
     assert (spec.services, spec.waits, spec.number) == ((1, 2, 1), True, 9)
+
+
+def test_busy_hosts_are_told_when_they_share_a_cpu(tmp_path: Path) -> None:
+    world = World(tmp_path, DataplaneSettings(idle_policy=IdlePolicy.BUSY), workers=())
+    (_, first), (nf, second) = world.serve("w"), world.serve("w")  # both in this process
+    assert [host.shares_cpu for host in world.plane.hosts.values()] == [True, True]
+    nf.close()
+    until(lambda: second.state is HostState.DEAD, world.turn)
+    assert not world.plane.hosts[first.slot].shares_cpu
+    world.close()
+
+
+@pytest.mark.parametrize(
+    ("cpus", "found"),
+    [
+        ([{1}], set()),
+        ([{1}, {2}], set()),
+        ([{1}, {1}], {0, 1}),
+        ([{1}, {1}, {2}], {0, 1}),
+        ([{1, 2}, {2}, {3}], {0, 1}),
+        ([{0}], {0}),  # the worker's
+        ([{0, 1, 2, 3}, {1}], {0}),  # not pinned: the other keeps its CPU
+        ([set(), {1}], {0}),  # ended already
+    ],
+)
+def test_hosts_that_share_a_cpu(cpus: list[set[int]], found: set[int]) -> None:
+    assert sharing({slot: frozenset(one) for slot, one in enumerate(cpus)}, [0]) == found
 
 
 def test_close_ends_everything(world: World) -> None:

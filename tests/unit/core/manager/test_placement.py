@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from onvm_core.dataplane.values import IdlePolicy
 from onvm_core.manager.config.onvm_toml import parse_config
 from onvm_core.manager.config.plan import make_plan
 from onvm_core.manager.placement.allocator import (
@@ -42,6 +43,7 @@ from onvm_core.manager.placement.topology import (
     read_topology,
 )
 from onvm_core.manager.ports import NULL, PCI
+from onvm_core.manager.startup.environment import idle_policy
 from onvm_core.plugins import NfPackage
 from onvm_sdk.errors import ConfigError, PluginError
 from onvm_sdk.manifest import parse_manifest
@@ -516,6 +518,50 @@ def test_plan_says_who_shares_in_the_end(packages: list[NfPackage]) -> None:
         "a whole core of NUMA node 0, where its packets are; "
         "later shared with firewall-2, nat-1+lb-1"
     )
+
+
+SHARED = (
+    "so these NFs sleep when idle; to stay busy, each needs a CPU of its own"  # the end of a note
+)
+
+
+@pytest.mark.parametrize(
+    ("topology", "n_nfs", "notes"),
+    [
+        (PAIR, 1, []),
+        (PAIR, 2, [f"CPU 1 is shared by firewall-1 and firewall-2, {SHARED}"]),
+        (LONELY, 1, [f"CPU 0 is shared by firewall-1 and a worker, {SHARED}"]),
+        (
+            PAIR,
+            6,
+            [
+                "CPU 1 is shared by firewall-1, firewall-2, firewall-3, firewall-4 and "
+                f"2 other NFs, {SHARED}"
+            ],
+        ),
+    ],
+)
+@pytest.mark.parametrize("idle", ["busy", "adaptive"])
+def test_plan_notes_busy_nfs_without_a_cpu_of_their_own(
+    packages: list[NfPackage], topology: Topology, n_nfs: int, notes: list[str], idle: str
+) -> None:
+    text = f"[dataplane]\nidle = '{idle}'\n[nfs.firewall]\ninstances = {n_nfs}\n"
+    config = parse_config(text.encode(), Path("f"), {"null": NULL}, packages)
+    plan = make_plan(config, packages, Balanced(), topology, [0])
+    assert plan.warnings == (notes if idle == "busy" else [])
+
+
+@pytest.mark.parametrize(
+    ("is_busy", "others", "policy"),
+    [
+        (True, [1], IdlePolicy.BUSY),
+        (True, [0, 1], IdlePolicy.BUSY),
+        (True, [0], IdlePolicy.ADAPTIVE),  # a worker that never sleeps would leave no CPU to NFs
+        (False, [1], IdlePolicy.ADAPTIVE),
+    ],
+)
+def test_idle_policy(is_busy: bool, others: list[int], policy: IdlePolicy) -> None:
+    assert idle_policy(is_busy, [0], others) is policy
 
 
 def cores_of(n_cores: int, n_workers: int, placed: int = 0) -> FreeResources:

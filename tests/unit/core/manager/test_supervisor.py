@@ -112,3 +112,46 @@ def test_without_room_only_what_the_file_wants_is_an_error(tmp_path: Path) -> No
     with pytest.raises(NoResourcesError, match="no resources for a: it is full"):
         supervisor.adopt([FIRST])
     assert json.loads(deployment.record.read_text()) == []
+
+
+class Together(FullHost):
+    """A deployment whose NF hosts end only when all of them have been asked to."""
+
+    def __init__(self, folder: Path, count: int) -> None:
+        super().__init__(folder)
+        self.n_missing = count
+        self.n_polls = 0
+
+    def launch(self, nfs: tuple[str, ...], **_: Any) -> Any:
+        return SimpleNamespace(
+            spec=SimpleNamespace(cpus=()),
+            pid=0,
+            stop=self._stop,
+            poll=lambda: 0 if self.n_missing == 0 else None,
+            kill=lambda: pytest.fail("it had no time to end"),
+            log_tail=list,
+        )
+
+    def _stop(self) -> None:
+        self.n_missing -= 1
+
+    def poll(self, _timeout_s: float) -> None:
+        self.n_polls += 1
+        assert self.n_polls < 10
+
+    def last_words(self, *_: Any) -> str:
+        return ""
+
+    def forget(self, _handle: Any) -> None:
+        pass
+
+
+def test_all_are_asked_to_end_before_one_is_waited_for(tmp_path: Path) -> None:
+    deployment = Together(tmp_path, 64)
+    supervisor = Supervisor(tmp_path, cast("Deployment", deployment), lambda _event: None)
+    for number in range(64):
+        supervisor.run(WantedHost(("a",), ("a",), (f"a-{number}",)))
+    assert len(json.loads(deployment.record.read_text())) == 64
+    supervisor.stop_all()
+    assert deployment.n_polls == 1
+    assert not deployment.record.exists()
