@@ -29,6 +29,7 @@ from onvm_core.launch.process import ProcessLauncher
 from onvm_core.manager.chains.chains import Chains
 from onvm_core.manager.chains.classifier import Classifier
 from onvm_core.manager.cluster_view.view import LocalResources
+from onvm_core.manager.interfaces import PortInterfaces
 from onvm_core.manager.manager import Manager
 from onvm_core.manager.nf_hosts.registry import HostState, NfHost
 from onvm_core.manager.placement.allocator import CpuAllocator
@@ -121,6 +122,7 @@ class Deployment:
         self.remote_services: set[str] = set()
         self._state = _State()
         self._begin = time.monotonic()
+        self._interfaces = PortInterfaces(directory.parent / ".interfaces", kinds)
         self.manager = Manager(directory, settings, workers, cards=cards, start_plane=start_plane)
         self.manager.on_host_change = self._on_host_change
         self.chains = Chains(self.manager, self.port_number, classifiers)
@@ -164,15 +166,11 @@ class Deployment:
             raise ConfigError(
                 "expected a name that no open port has", file=file, field=field, value=name
             )
-        number = open_port(
-            self.plane,
-            parse_uri(uri, file=file, field=field),
-            name,
-            direction,
-            self._kinds,
-            file=file,
-            field=field,
-        )
+        parsed = parse_uri(uri, file=file, field=field)
+        with self._interfaces.opening(name, parsed, file=file, field=field):
+            number = open_port(
+                self.plane, parsed, name, direction, self._kinds, file=file, field=field
+            )
         self._state.ports[name] = _OpenPort(number, uri)
 
     def take_port(self, name: str, number: int, uri: str) -> None:
@@ -182,6 +180,7 @@ class Deployment:
     def close_port(self, name: str) -> None:
         """Close a port that no chain uses."""
         self.plane.close_port(self._state.ports.pop(name).number)
+        self._interfaces.closed(name)
 
     def remote_ports_of(self, peer: str, number: int | None) -> None:
         """Let chains end at ports of a peer, named HOST:PORT; None: no longer."""
@@ -466,6 +465,7 @@ class Deployment:
         for port in self._state.ports.values():
             self.plane.close_port(port.number)
         self._state.ports.clear()
+        self._interfaces.close()
         total = self.plane.read_plane()
         own = {reason: count for reason, count in total.drops.items() if count}
         return msgspec.structs.replace(
@@ -492,6 +492,8 @@ class Deployment:
             self.manager.close()
         except OSError:
             log.exception("not everything could be closed")
+        finally:
+            self._interfaces.close()
 
 
 def _services(nfs: Sequence[str], packages: Sequence[NfPackage | None]) -> list[str]:

@@ -30,6 +30,7 @@ from onvm_core.launch.limits import LimitMode
 from onvm_core.manager.api.directory import temporary_directory
 from onvm_core.manager.captures.capture import Capture, CapturePoint
 from onvm_core.manager.deployment import Deployment
+from onvm_core.manager.interfaces import check_ports
 from onvm_core.manager.placement.allocator import load_policy
 from onvm_core.manager.placement.policy import DEFAULT_POLICY
 from onvm_core.manager.placement.topology import port_node
@@ -260,7 +261,10 @@ def run_once(request: RunRequest) -> Report:
         ring_length=request.ring_length,
         idle_policy=IdlePolicy.BUSY if request.is_busy else IdlePolicy.ADAPTIVE,
     )
-    cards = cards_of({"--in": request.near, "--out": request.far}, kinds, settings)
+    uris = {"--in": request.near, "--out": request.far}
+    cards = cards_of(uris, kinds, settings)
+    for warning in check_ports(uris, kinds, [("--in", "--out")]):
+        print(f"warning: {warning}", file=sys.stderr)
     with (
         temporary_directory() as directory,
         stop_on_signals() as stop,

@@ -22,6 +22,7 @@ from onvm_core.manager.config.onvm_toml import Config, NfConfig, NfGroup
 from onvm_core.manager.config.plan import make_plan
 from onvm_core.manager.config.toml_writer import format_toml
 from onvm_core.manager.deployment import Deployment, NfFailed
+from onvm_core.manager.interfaces import check_ports
 from onvm_core.manager.nf_hosts.registry import NfHost
 from onvm_core.manager.ports import PortKind, cards_of
 from onvm_core.manager.service.automation import Automation
@@ -81,6 +82,8 @@ class Service:
         self._packages = list(packages)
         self._placement = extensions.placement
         self._launchers = launchers
+        self._kinds = kinds
+        self._warnings: list[str] = []
         self._state = "starting"
         self._ending = False
         self._keep_nfs = False
@@ -99,7 +102,7 @@ class Service:
         check_socket_paths(directory)
         self._lock = DirectoryLock(directory)
         try:
-            self._deployment = self._deploy(kinds, extensions, start_plane)
+            self._deployment = self._deploy(extensions, start_plane)
         except BaseException:
             self._lock.release()
             raise
@@ -150,22 +153,20 @@ class Service:
         self._cluster.on_host_change(host)
         self._automation.on_host_change(host)
 
-    def _deploy(
-        self, kinds: Mapping[str, PortKind], extensions: Extensions, start_plane: StartDataPlane
-    ) -> Deployment:
-        uris = {f"ports.{name}.uri": port.uri for name, port in self._config.ports.items()}
+    def _deploy(self, extensions: Extensions, start_plane: StartDataPlane) -> Deployment:
+        uris = self._config.port_uris
         plane = self._config.dataplane
         settings = plane.settings(uris.values())
         return Deployment(
             self._directory,
             settings,
-            kinds=kinds,
+            kinds=self._kinds,
             package=self._installed,
             launchers=self._launchers,
             placement=extensions.placement,
             ports_of=self._ports_of,
             worker_cpus=split_cpus(plane.workers, plane.cpus, uris.values())[0],
-            cards=cards_of(uris, kinds, settings, file=str(self._config_path)),
+            cards=cards_of(uris, self._kinds, settings, file=str(self._config_path)),
             classifiers=extensions.classifiers,
             survives=True,
             start_plane=start_plane,
@@ -221,11 +222,17 @@ class Service:
             [one for one in groups if one.is_auto],
             lambda group: self._want(group, is_by_command=True),
         )
+        self._warnings = check_ports(
+            self._config.port_uris,
+            self._kinds,
+            self._config.port_pairs,
+            file=str(self._config_path),
+        )
         self._deployment.plane.pause_sources(True)  # they can wait until their chains serve
         for name, port in self._config.ports.items():
             self._open_port(name, port.uri)
         times.lap("ports")
-        for warning in self._launchers.warnings:
+        for warning in (*self._launchers.warnings, *self._warnings):
             log.warning("%s", warning)
         if any(one.is_auto for one in groups):
             resources = self._deployment.resources
@@ -399,7 +406,7 @@ class Service:
             peers=peers,
             crossing=crossed / (hops + crossed) if peers and hops + crossed else None,
             exporters=self._automation.exporters(),
-            warnings=self._launchers.warnings,
+            warnings=[*self._launchers.warnings, *self._warnings],
             startup=times.startup(),
         )
 
