@@ -67,12 +67,18 @@ def missing_line(name: str, host: HostFacts) -> str:
 
 
 def check_interface(
-    facts: InterfaceFacts, host: HostFacts, use: InterfaceUse, mtu: int = 0
+    facts: InterfaceFacts,
+    host: HostFacts,
+    use: InterfaceUse,
+    mtu: int = 0,
+    *,
+    is_open: bool = False,
 ) -> list[Finding]:
     """All findings for a port that uses an interface in one way.
 
     Args:
         mtu: the MTU that the port sets; 0: it leaves it.
+        is_open: the port is open, and an XDP program on the interface may be its own.
     """
     checks = (
         _rights(facts, host, use, mtu),
@@ -82,7 +88,7 @@ def check_interface(
         _addresses(facts, host, use),
         _sizes(facts, use, mtu),
         _merging(facts, use),
-        _programs(facts, use),
+        () if is_open and use is InterfaceUse.FRAMES else _programs(facts, use),
         _other_end(facts, host, use),
     )
     return [finding for check in checks for finding in check]
@@ -230,7 +236,12 @@ def _addresses(facts: InterfaceFacts, host: HostFacts, use: InterfaceUse) -> Ite
 def _sizes(facts: InterfaceFacts, use: InterfaceUse, mtu: int) -> Iterator[Finding]:
     name = facts.name
     own = mtu or facts.link.mtu
-    if use is InterfaceUse.FRAMES and mtu == 0 and own > FRAME_MTU_MAX:
+    if use is InterfaceUse.FRAMES and mtu > FRAME_MTU_MAX:
+        yield Finding(
+            Severity.ERROR,
+            f"expected an MTU of at most {FRAME_MTU_MAX}: larger packets do not fit XDP frames",
+        )
+    elif use is InterfaceUse.FRAMES and own > FRAME_MTU_MAX:
         yield Finding(
             Severity.WARNING,
             f"the MTU of {name} is {own}: packets of more than {FRAME_MTU_MAX} bytes do not fit "
@@ -305,19 +316,29 @@ def _offloads_elsewhere(facts: InterfaceFacts, peer: Peer) -> Iterator[Finding]:
             _there(peer, f"ethtool -K {peer.name or 'PEER'} tx off tso off gso off txvlan off"),
         )
         return
-    wrong = [
-        name
-        for name in (*CHECKSUMS, *SEGMENTATION, *VLAN_INSERTION)
-        if name in peer.features and peer.features[name].is_active
-    ]
+    wrong = _active(peer, *CHECKSUMS, *SEGMENTATION)
+    tags = _active(peer, *VLAN_INSERTION)
+    off = " ".join(f"{name} off" for name in short_names([*wrong, *tags]))
+    fix = _there(peer, f"ethtool -K {peer.name} {off}")
     if wrong:
-        off = " ".join(f"{name} off" for name in short_names(wrong))
         yield Finding(
             Severity.WARNING,
             f"the other end of {facts.name} ({peer.name}) leaves work to a card that is not there, "
             f"so its TCP and UDP packets are wrong",
-            _there(peer, f"ethtool -K {peer.name} {off}"),
+            fix,
         )
+    elif tags:
+        yield Finding(
+            Severity.NOTE,
+            f"the other end of {facts.name} ({peer.name}) keeps VLAN tags beside packets, where "
+            f"they are lost",
+            fix,
+        )
+
+
+def _active(peer: Peer, *names: str) -> list[str]:
+    features = peer.features or {}
+    return [name for name in names if name in features and features[name].is_active]
 
 
 def _there(peer: Peer, command: str) -> str:

@@ -55,6 +55,8 @@ class _Interface(msgspec.Struct):
     """An interface before a port used it."""
 
     index: int
+    address: str
+    """Its MAC address; another interface may get its index after a restart of the host."""
     before: _Values
     features: list[str]
     """Features that were on and have been switched off."""
@@ -107,7 +109,10 @@ class KeptSettings:
                 _NAMESPACE.stat().st_ino,
                 [
                     _Interface(
-                        link.index, _Values.of(link), _switched(ethtool, link.name, features)
+                        link.index,
+                        link.address,
+                        _Values.of(link),
+                        _switched(ethtool, link.name, features),
                     )
                     for link, features in used
                 ],
@@ -199,7 +204,7 @@ def _restore(record: _Record, *, was_killed: bool = False) -> list[str]:
         links = {link.index: link for link in netlink.links()}
         for one in record.interfaces:
             link = links.get(one.index)
-            if link is None:
+            if link is None or link.address != one.address:
                 continue
             names.append(link.name)
             # Settings can be put back one by one: an interface may vanish, and refuse some.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ from onvm_sdk.errors import ConfigError
 if TYPE_CHECKING:
     from onvm_core.interfaces.settings import KeptSettings
 
-__all__ = ["PortInterfaces", "check_ports"]
+__all__ = ["PortInterfaces", "check_ports", "open_port_warnings"]
 
 log = logging.getLogger("onvm.interfaces")
 
@@ -30,7 +31,7 @@ def check_ports(
     *,
     file: str | None = None,
 ) -> list[str]:
-    """Check the interfaces of ports; return the warnings.
+    """Check the interfaces of ports before they are opened; return the warnings.
 
     Args:
         uris: URIs of ports, by the fields in which they stand.
@@ -39,35 +40,70 @@ def check_ports(
     Raises:
         ConfigError: packets cannot pass an interface.
     """
+    warnings = []
+    for fault in _faults(uris, kinds, pairs, file):
+        if fault.is_error:
+            raise fault.error
+        warnings.append(fault.line)
+    return warnings
+
+
+def open_port_warnings(
+    uris: Mapping[str, str], kinds: Mapping[str, PortKind], pairs: Iterable[tuple[str, str]] = ()
+) -> list[str]:
+    """Errors and warnings about the interfaces of open ports; arguments as in `check_ports`."""
+    return [fault.line for fault in _faults(uris, kinds, pairs, None, are_open=True)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Fault:
+    """A finding about a port that is an error or a warning."""
+
+    error: ConfigError
+    is_error: bool
+
+    @property
+    def line(self) -> str:
+        return f"{self.error.field}: {self.error.value!r}: {self.error.expected}"
+
+
+def _faults(
+    uris: Mapping[str, str],
+    kinds: Mapping[str, PortKind],
+    pairs: Iterable[tuple[str, str]],
+    file: str | None,
+    *,
+    are_open: bool = False,
+) -> Iterator[_Fault]:
     parsed = {field: parse_uri(uri, file=file, field=field) for field, uri in uris.items()}
-    used = {field: uri for field, uri in parsed.items() if _use(uri, kinds) is not None}
+    used = {field: use for field, uri in parsed.items() if (use := _use(uri, kinds)) is not None}
     if not used:
-        return []
+        return
     from onvm_core.interfaces.checks import Severity, check_interface, check_mtus, missing_line
     from onvm_core.interfaces.facts import Snapshot
+
+    def fault(field: str, line: str, *, is_error: bool = False) -> _Fault:
+        return _Fault(ConfigError(line, file=file, field=field, value=uris[field]), is_error)
 
     snapshot = Snapshot()
     host = snapshot.host()
     mtus: dict[str, int] = {}
-    warnings = []
-    for field, uri in used.items():
+    for field, use in used.items():
+        uri = parsed[field]
         link = snapshot.find(uri.target)
         if link is None:
-            raise ConfigError(
-                missing_line(uri.target, host), file=file, field=field, value=uri.text
-            )
-        use, mtu = _use(uri, kinds), _mtu(uri, kinds)
-        assert use is not None
+            yield fault(field, missing_line(uri.target, host), is_error=True)
+            continue
+        mtu = _mtu(uri, kinds)
         mtus[field] = mtu or link.mtu
-        for finding in check_interface(snapshot.facts(link), host, use, mtu):
-            if finding.severity is Severity.ERROR:
-                raise ConfigError(finding.line, file=file, field=field, value=uri.text)
-            if finding.severity is Severity.WARNING:
-                warnings.append(f"{field}: {uri.text!r}: {finding.line}")
-    for pair in pairs:
-        together = {used[field].target: mtus[field] for field in pair if field in used}
-        warnings += [f"{pair[0]}: {finding.line}" for finding in check_mtus(together)]
-    return list(dict.fromkeys(warnings))
+        facts = snapshot.facts(link)
+        for finding in check_interface(facts, host, use, mtu, is_open=are_open):
+            if finding.severity is not Severity.NOTE:
+                yield fault(field, finding.line, is_error=finding.severity is Severity.ERROR)
+    for near, far in dict.fromkeys(pairs):
+        together = {parsed[field].target: mtus[field] for field in (near, far) if field in mtus}
+        for finding in check_mtus(together):
+            yield fault(near, finding.line)
 
 
 class PortInterfaces:

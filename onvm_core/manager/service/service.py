@@ -22,7 +22,7 @@ from onvm_core.manager.config.onvm_toml import Config, NfConfig, NfGroup
 from onvm_core.manager.config.plan import make_plan
 from onvm_core.manager.config.toml_writer import format_toml
 from onvm_core.manager.deployment import Deployment, NfFailed
-from onvm_core.manager.interfaces import check_ports
+from onvm_core.manager.interfaces import check_ports, open_port_warnings
 from onvm_core.manager.nf_hosts.registry import NfHost
 from onvm_core.manager.ports import PortKind, cards_of
 from onvm_core.manager.service.automation import Automation
@@ -83,7 +83,6 @@ class Service:
         self._placement = extensions.placement
         self._launchers = launchers
         self._kinds = kinds
-        self._warnings: list[str] = []
         self._state = "starting"
         self._ending = False
         self._keep_nfs = False
@@ -222,7 +221,7 @@ class Service:
             [one for one in groups if one.is_auto],
             lambda group: self._want(group, is_by_command=True),
         )
-        self._warnings = check_ports(
+        warnings = check_ports(
             self._config.port_uris,
             self._kinds,
             self._config.port_pairs,
@@ -232,7 +231,7 @@ class Service:
         for name, port in self._config.ports.items():
             self._open_port(name, port.uri)
         times.lap("ports")
-        for warning in (*self._launchers.warnings, *self._warnings):
+        for warning in (*self._launchers.warnings, *warnings):
             log.warning("%s", warning)
         if any(one.is_auto for one in groups):
             resources = self._deployment.resources
@@ -393,6 +392,7 @@ class Service:
 
     def _status(self, _request: m.StatusRequest) -> m.StatusReply:
         report, peers = self._deployment.report(), self._cluster.peers()
+        wires = self._config.port_uris, self._kinds, self._config.port_pairs
         hops, crossed = sum(nf.rx for nf in report.nfs), sum(peer.tx for peer in peers)
         return m.StatusReply(
             name=self._directory.name,
@@ -406,7 +406,7 @@ class Service:
             peers=peers,
             crossing=crossed / (hops + crossed) if peers and hops + crossed else None,
             exporters=self._automation.exporters(),
-            warnings=[*self._launchers.warnings, *self._warnings],
+            warnings=[*self._launchers.warnings, *open_port_warnings(*wires)],
             startup=times.startup(),
         )
 
