@@ -26,6 +26,7 @@ _RIGHTS = {
     InterfaceUse.PACKETS: ("CAP_NET_RAW",),
     InterfaceUse.FRAMES: ("CAP_NET_RAW", "CAP_NET_ADMIN", "CAP_SYS_ADMIN", "CAP_IPC_LOCK"),
 }
+_DO_NOT_FORWARD = {4: "net.ipv4.conf.{}.forwarding=0", 6: "net.ipv6.conf.{}.disable_ipv6=1"}
 _OWN_ADDRESS = ("macvlan", "ipvlan")
 
 
@@ -85,7 +86,7 @@ def check_interface(
         _state(facts),
         _type(facts, use),
         _membership(facts, use),
-        _addresses(facts, host, use),
+        _addresses(facts, use),
         _sizes(facts, use, mtu),
         _merging(facts, use),
         () if is_open and use is InterfaceUse.FRAMES else _programs(facts, use),
@@ -202,28 +203,26 @@ def _membership(facts: InterfaceFacts, use: InterfaceUse) -> Iterator[Finding]:
         )
 
 
-def _addresses(facts: InterfaceFacts, host: HostFacts, use: InterfaceUse) -> Iterator[Finding]:
+def _addresses(facts: InterfaceFacts, use: InterfaceUse) -> Iterator[Finding]:
     if not facts.addresses:
         return
     name, listed = facts.name, ", ".join(facts.addresses)
     versions = [
         version
-        for version in host.forwards
+        for version in facts.forwards
         if any((":" in one) == (version == 6) for one in facts.addresses)
     ]
-    flush = f"ip addr flush dev {name}"
     if use is InterfaceUse.FRAMES:
         yield Finding(
             Severity.WARNING,
             f"this host has addresses on {name} ({listed}), which can no longer be reached",
-            flush,
         )
     elif versions:
         yield Finding(
             Severity.WARNING,
             f"this host has addresses on {name} ({listed}) and forwards packets, so the kernel "
             f"forwards the same packets as the chain",
-            flush,
+            " ".join(("sysctl -w", *(_DO_NOT_FORWARD[one].format(name) for one in versions))),
         )
     else:
         yield Finding(

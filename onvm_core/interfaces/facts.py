@@ -62,6 +62,7 @@ class InterfaceFacts:
         link: as the kernel describes it.
         driver: name of its driver; "" if it has none.
         addresses: its addresses with prefix length, without link-local ones.
+        forwards: the IP versions of which the kernel forwards packets that it receives.
         member_of: None: it is no member.
         lower: name of the interface below it, as of a VLAN; "" if it has none.
         peer: the other end, if it is a veth.
@@ -71,6 +72,7 @@ class InterfaceFacts:
     driver: str = ""
     is_wireless: bool = False
     addresses: tuple[str, ...] = ()
+    forwards: tuple[int, ...] = ()
     features: Mapping[str, Feature] = field(default_factory=dict)
     member_of: Member | None = None
     lower: str = ""
@@ -94,13 +96,11 @@ class HostFacts:
     Attributes:
         interfaces: names of the interfaces there are.
         capabilities: effective ones among `CAPABILITIES`.
-        forwards: the IP versions that the host forwards.
         filters_bridges: bridged packets pass the host's packet filter.
     """
 
     interfaces: tuple[str, ...] = ()
     capabilities: frozenset[str] = frozenset(CAPABILITIES)
-    forwards: tuple[int, ...] = ()
     filters_bridges: bool = False
 
 
@@ -129,11 +129,9 @@ class Snapshot:
     def host(self) -> HostFacts:
         """Facts of the host."""
         filters = (self._setting(f"net/bridge/{name}") for name in _BRIDGE_FILTERS)
-        forwards = {4: "net/ipv4/ip_forward", 6: "net/ipv6/conf/all/forwarding"}
         return HostFacts(
             tuple(link.name for link in self._links.values()),
             self._capabilities(),
-            tuple(version for version, path in forwards.items() if self._setting(path)),
             any(filters),
         )
 
@@ -149,6 +147,7 @@ class Snapshot:
             driver,
             any((folder / name).exists() for name in _WIRELESS),
             tuple(self._addresses.get(link.index, ())),
+            self._forwards(link.name),
             features or {},
             None if master is None else Member(master.name, master.kind),
             "" if lower is None or link.kind == "veth" else lower.name,
@@ -198,6 +197,11 @@ class Snapshot:
             return namespace.inside(look)
         except OSError:
             return Peer(command=namespace.command, is_elsewhere=True)
+
+    def _forwards(self, name: str) -> tuple[int, ...]:
+        # The interface's own setting counts for IPv4; for IPv6 it only makes the host a router.
+        settings = {4: f"net/ipv4/conf/{name}/forwarding", 6: "net/ipv6/conf/all/forwarding"}
+        return tuple(version for version, path in settings.items() if self._setting(path))
 
     def _capabilities(self) -> frozenset[str]:
         status = ""

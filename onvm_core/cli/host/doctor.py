@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import Annotated
 
 import typer
 
 from onvm_core.cli.options import JsonOption
 from onvm_core.cli.output import print_json, print_table
-from onvm_core.doctor import Health, InterfaceReport, examine, examine_interfaces
+from onvm_core.doctor import Health, examine, examine_interfaces
 
 __all__ = ["doctor"]
+
+_COLUMNS = 80
 
 
 def doctor(
     interfaces: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[INTERFACE]…",
-            help="Network interfaces to check for ports, instead of the host.",
-            show_default=False,
+            metavar="INTERFACE",
+            help="Network interfaces to check for ports.",
+            show_default="the host",
         ),
     ] = None,
     as_json: JsonOption = False,
@@ -61,15 +64,19 @@ def _interfaces(names: list[str], as_json: bool) -> None:
     if as_json:
         print_json(reports)
         return
-    rows = [{"fact": fact, **_values(reports, fact)} for fact in reports[0].facts]
-    print_table(rows, {"fact": "", **{report.name: report.name for report in reports}})
-    for report in reports:
-        print(f"\n{report.name}:" if report.findings else f"\n{report.name}: nothing to fix")
+    for number, report in enumerate(reports):
+        print(*([""] if number else []), report.name, sep="\n")
+        for fact, value in report.facts.items():
+            if value:
+                _print_wrapped(f"  {fact:11} ", value)
+        if not report.findings:
+            print("  nothing to fix")
         for one in report.findings:
-            print(f"  {one.severity.value} ({', '.join(one.ports)}): {one.text}")
+            _print_wrapped(f"  {one.severity.value} ({', '.join(one.ports)}): ", one.text, indent=4)
             if one.fix:
-                print(f"    {one.fix}")
+                print(f"    {one.fix}")  # in one line, whatever its length: it is to be copied
 
 
-def _values(reports: list[InterfaceReport], fact: str) -> dict[str, str]:
-    return {report.name: report.facts[fact] for report in reports}
+def _print_wrapped(start: str, text: str, indent: int | None = None) -> None:
+    following = " " * (len(start) if indent is None else indent)
+    print(textwrap.fill(text, _COLUMNS, initial_indent=start, subsequent_indent=following))

@@ -179,8 +179,8 @@ ROWS = [
     ),
     (
         "addresses",
-        replace(FINE, addresses=("10.0.0.1/24",)),
-        replace(HOST, forwards=(6,)),
+        replace(FINE, addresses=("10.0.0.1/24",), forwards=(6,)),
+        HOST,
         PACKETS,
         [
             (
@@ -193,15 +193,15 @@ ROWS = [
     ),
     (
         "addresses and forwarding",
-        replace(FINE, addresses=("10.0.0.1/24",)),
-        replace(HOST, forwards=(4,)),
+        replace(FINE, addresses=("10.0.0.1/24", "fd00::1/64"), forwards=(4, 6)),
+        HOST,
         PACKETS,
         [
             (
                 WARNING,
-                "this host has addresses on d0 (10.0.0.1/24) and forwards packets, so the kernel "
-                "forwards the same packets as the chain",
-                "ip addr flush dev d0",
+                "this host has addresses on d0 (10.0.0.1/24, fd00::1/64) and forwards packets, so "
+                "the kernel forwards the same packets as the chain",
+                "sysctl -w net.ipv4.conf.d0.forwarding=0 net.ipv6.conf.d0.disable_ipv6=1",
             )
         ],
     ),
@@ -214,7 +214,7 @@ ROWS = [
             (
                 WARNING,
                 "this host has addresses on d0 (fd00::1/64), which can no longer be reached",
-                "ip addr flush dev d0",
+                "",
             )
         ],
     ),
