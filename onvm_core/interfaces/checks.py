@@ -173,9 +173,8 @@ def _type(facts: InterfaceFacts, use: InterfaceUse) -> Iterator[Finding]:
         )
     elif facts.kind == "bridge" and use is InterfaceUse.PACKETS:
         yield Finding(
-            Severity.WARNING,
-            f"{name} is a bridge, which forwards packets between its members by itself; use one of "
-            f"its members, taken out of it",
+            Severity.NOTE,
+            f"{name} is a bridge, which forwards packets between its members by itself as well",
         )
     elif facts.kind == "vlan":
         lower = f" of {facts.lower}" if facts.lower else ""

@@ -29,7 +29,7 @@ from onvm_core.launch.process import ProcessLauncher
 from onvm_core.manager.chains.chains import Chains
 from onvm_core.manager.chains.classifier import Classifier
 from onvm_core.manager.cluster_view.view import LocalResources
-from onvm_core.manager.interfaces import PortInterfaces
+from onvm_core.manager.interfaces import INTERFACES, PortInterfaces
 from onvm_core.manager.manager import Manager
 from onvm_core.manager.nf_hosts.registry import HostState, NfHost
 from onvm_core.manager.placement.allocator import CpuAllocator
@@ -89,6 +89,7 @@ class Deployment:
         placement: chooses the CPUs that they run on.
         ports_of: names of the ports whose packets services get; None: all ports.
         classifiers: classifiers of the ports that have their own.
+        interfaces: the interfaces of ports; None: make them.
         survives: True if launched NFs wait for a new manager when this one is gone.
         start_plane: makes the data plane.
     """
@@ -106,6 +107,7 @@ class Deployment:
         worker_cpus: Sequence[int] | None = None,
         cards: Sequence[str] | None = None,
         classifiers: Mapping[str, Classifier] | None = None,
+        interfaces: PortInterfaces | None = None,
         survives: bool = False,
         start_plane: StartDataPlane = early_start.start_plane,
     ) -> None:
@@ -122,7 +124,7 @@ class Deployment:
         self.remote_services: set[str] = set()
         self._state = _State()
         self._begin = time.monotonic()
-        self._interfaces = PortInterfaces(directory.parent / ".interfaces", kinds)
+        self._interfaces = interfaces or PortInterfaces(directory.parent / INTERFACES, kinds)
         self.manager = Manager(directory, settings, workers, cards=cards, start_plane=start_plane)
         self.manager.on_host_change = self._on_host_change
         self.chains = Chains(self.manager, self.port_number, classifiers)

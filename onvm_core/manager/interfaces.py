@@ -19,9 +19,12 @@ from onvm_sdk.errors import ConfigError
 if TYPE_CHECKING:
     from onvm_core.interfaces.settings import KeptSettings
 
-__all__ = ["PortInterfaces", "check_ports", "open_port_warnings"]
+__all__ = ["INTERFACES", "PortInterfaces", "check_ports", "open_port_warnings"]
 
 log = logging.getLogger("onvm.interfaces")
+
+INTERFACES = ".interfaces"
+"""The folder for notes, among the directories of managers; no manager can have this name."""
 
 
 def check_ports(

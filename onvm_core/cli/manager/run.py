@@ -27,10 +27,10 @@ from onvm_core.dataplane.values import DataplaneSettings, IdlePolicy
 from onvm_core.export.report import Report
 from onvm_core.launch.launcher import DEFAULT_LAUNCHER, Launchers
 from onvm_core.launch.limits import LimitMode
-from onvm_core.manager.api.directory import temporary_directory
+from onvm_core.manager.api.directory import runtime_directory, temporary_directory
 from onvm_core.manager.captures.capture import Capture, CapturePoint
 from onvm_core.manager.deployment import Deployment
-from onvm_core.manager.interfaces import check_ports
+from onvm_core.manager.interfaces import INTERFACES, PortInterfaces, check_ports
 from onvm_core.manager.placement.allocator import load_policy
 from onvm_core.manager.placement.policy import DEFAULT_POLICY
 from onvm_core.manager.placement.topology import port_node
@@ -263,6 +263,7 @@ def run_once(request: RunRequest) -> Report:
     )
     uris = {"--in": request.near, "--out": request.far}
     cards = cards_of(uris, kinds, settings)
+    interfaces = PortInterfaces(runtime_directory() / INTERFACES, kinds)
     for warning in check_ports(uris, kinds, [("--in", "--out")]):
         print(f"warning: {warning}", file=sys.stderr)
     with (
@@ -277,6 +278,7 @@ def run_once(request: RunRequest) -> Report:
             placement=load_policy(DEFAULT_POLICY),
             worker_cpus=worker_cpus,
             cards=cards,
+            interfaces=interfaces,
         ) as deployment,
     ):
         deployment.plane.pause_sources(True)  # they can wait until there is a chain

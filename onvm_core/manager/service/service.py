@@ -22,7 +22,12 @@ from onvm_core.manager.config.onvm_toml import Config, NfConfig, NfGroup
 from onvm_core.manager.config.plan import make_plan
 from onvm_core.manager.config.toml_writer import format_toml
 from onvm_core.manager.deployment import Deployment, NfFailed
-from onvm_core.manager.interfaces import check_ports, open_port_warnings
+from onvm_core.manager.interfaces import (
+    INTERFACES,
+    PortInterfaces,
+    check_ports,
+    open_port_warnings,
+)
 from onvm_core.manager.nf_hosts.registry import NfHost
 from onvm_core.manager.ports import PortKind, cards_of
 from onvm_core.manager.service.automation import Automation
@@ -101,7 +106,11 @@ class Service:
         check_socket_paths(directory)
         self._lock = DirectoryLock(directory)
         try:
-            self._deployment = self._deploy(extensions, start_plane)
+            interfaces = PortInterfaces(directory.parent / INTERFACES, kinds)
+            # Before the data plane is needed: DPDK still starts, and sleeps for most of the time.
+            self._port_warnings = check_ports(*self._wires, file=str(config_path))
+            times.lap("interfaces")
+            self._deployment = self._deploy(extensions, interfaces, start_plane)
         except BaseException:
             self._lock.release()
             raise
@@ -152,7 +161,14 @@ class Service:
         self._cluster.on_host_change(host)
         self._automation.on_host_change(host)
 
-    def _deploy(self, extensions: Extensions, start_plane: StartDataPlane) -> Deployment:
+    @property
+    def _wires(self) -> tuple[Mapping[str, str], Mapping[str, PortKind], list[tuple[str, str]]]:
+        """The ports, their kinds, and the pairs between which chains go."""
+        return self._config.port_uris, self._kinds, self._config.port_pairs
+
+    def _deploy(
+        self, extensions: Extensions, interfaces: PortInterfaces, start_plane: StartDataPlane
+    ) -> Deployment:
         uris = self._config.port_uris
         plane = self._config.dataplane
         settings = plane.settings(uris.values())
@@ -167,6 +183,7 @@ class Service:
             worker_cpus=split_cpus(plane.workers, plane.cpus, uris.values())[0],
             cards=cards_of(uris, self._kinds, settings, file=str(self._config_path)),
             classifiers=extensions.classifiers,
+            interfaces=interfaces,
             survives=True,
             start_plane=start_plane,
         )
@@ -221,17 +238,11 @@ class Service:
             [one for one in groups if one.is_auto],
             lambda group: self._want(group, is_by_command=True),
         )
-        warnings = check_ports(
-            self._config.port_uris,
-            self._kinds,
-            self._config.port_pairs,
-            file=str(self._config_path),
-        )
         self._deployment.plane.pause_sources(True)  # they can wait until their chains serve
         for name, port in self._config.ports.items():
             self._open_port(name, port.uri)
         times.lap("ports")
-        for warning in (*self._launchers.warnings, *warnings):
+        for warning in (*self._launchers.warnings, *self._port_warnings):
             log.warning("%s", warning)
         if any(one.is_auto for one in groups):
             resources = self._deployment.resources
@@ -392,7 +403,6 @@ class Service:
 
     def _status(self, _request: m.StatusRequest) -> m.StatusReply:
         report, peers = self._deployment.report(), self._cluster.peers()
-        wires = self._config.port_uris, self._kinds, self._config.port_pairs
         hops, crossed = sum(nf.rx for nf in report.nfs), sum(peer.tx for peer in peers)
         return m.StatusReply(
             name=self._directory.name,
@@ -406,7 +416,7 @@ class Service:
             peers=peers,
             crossing=crossed / (hops + crossed) if peers and hops + crossed else None,
             exporters=self._automation.exporters(),
-            warnings=[*self._launchers.warnings, *open_port_warnings(*wires)],
+            warnings=[*self._launchers.warnings, *open_port_warnings(*self._wires)],
             startup=times.startup(),
         )
 

@@ -128,9 +128,8 @@ ROWS = [
         PACKETS,
         [
             (
-                WARNING,
-                "d0 is a bridge, which forwards packets between its members by itself; use one of "
-                "its members, taken out of it",
+                NOTE,
+                "d0 is a bridge, which forwards packets between its members by itself as well",
                 "",
             )
         ],
