@@ -71,14 +71,16 @@ def check_interface(
     facts: InterfaceFacts,
     host: HostFacts,
     use: InterfaceUse,
-    mtu: int = 0,
     *,
+    mtu: int = 0,
+    queues: int = 1,
     is_open: bool = False,
 ) -> list[Finding]:
     """All findings for a port that uses an interface in one way.
 
     Args:
         mtu: the MTU that the port sets; 0: it leaves it.
+        queues: receive queues of the port.
         is_open: the port is open, and an XDP program on the interface may be its own.
     """
     checks = (
@@ -88,6 +90,7 @@ def check_interface(
         _membership(facts, use),
         _addresses(facts, use),
         _sizes(facts, use, mtu),
+        _queues(facts, use, queues),
         _merging(facts, use),
         () if is_open and use is InterfaceUse.FRAMES else _programs(facts, use),
         _other_end(facts, host, use),
@@ -259,6 +262,28 @@ def _sizes(facts: InterfaceFacts, use: InterfaceUse, mtu: int) -> Iterator[Findi
             f"the MTU of {name} is {own}, that of the other end ({peer.name}) {peer.mtu}: larger "
             f"packets are lost",
             _there(peer, f"ip link set dev {peer.name} mtu {own}"),
+        )
+
+
+def _queues(facts: InterfaceFacts, use: InterfaceUse, queues: int) -> Iterator[Finding]:
+    """A packet socket gets packets of all queues, an XDP socket those of one."""
+    found = sum(facts.queues)
+    if use is InterfaceUse.PACKETS or found in (0, queues):
+        return
+    kind = "combined" if facts.queues[1] else "rx"
+    fix = f"ethtool -L {facts.name} {kind} {queues}"
+    if found < queues:
+        yield Finding(
+            Severity.ERROR,
+            f"expected at most {found} queues, as many as {facts.name} has; set ?queues={found}",
+            fix,
+        )
+    else:
+        yield Finding(
+            Severity.WARNING,
+            f"{facts.name} has {found} receive queues, and the port takes packets of {queues}: "
+            f"those of others do not enter the chain; set ?queues={found}",
+            fix,
         )
 
 

@@ -63,6 +63,7 @@ class InterfaceFacts:
         driver: name of its driver; "" if it has none.
         addresses: its addresses with prefix length, without link-local ones.
         forwards: the IP versions of which the kernel forwards packets that it receives.
+        queues: queues that only receive, and queues that also send; zeros: unknown.
         member_of: None: it is no member.
         lower: name of the interface below it, as of a VLAN; "" if it has none.
         peer: the other end, if it is a veth.
@@ -74,6 +75,7 @@ class InterfaceFacts:
     addresses: tuple[str, ...] = ()
     forwards: tuple[int, ...] = ()
     features: Mapping[str, Feature] = field(default_factory=dict)
+    queues: tuple[int, int] = (0, 0)
     member_of: Member | None = None
     lower: str = ""
     peer: Peer | None = None
@@ -142,6 +144,7 @@ class Snapshot:
         folder = self._root / "sys/class/net" / link.name
         with Ethtool() as ethtool:
             driver, features = ethtool.driver(link.name), _features(ethtool, link.name)
+            queues = ethtool.receive_queues(link.name)
         return InterfaceFacts(
             link,
             driver,
@@ -149,6 +152,7 @@ class Snapshot:
             tuple(self._addresses.get(link.index, ())),
             self._forwards(link.name),
             features or {},
+            queues,
             None if master is None else Member(master.name, master.kind),
             "" if lower is None or link.kind == "veth" else lower.name,
             self._peer(link) if link.kind == "veth" else None,

@@ -24,9 +24,16 @@ __all__ = [
 ]
 
 # From linux/sockios.h and linux/ethtool.h.
-_SIOCETHTOOL, _SIOCGIFMTU, _SIOCSIFMTU = 0x8946, 0x8921, 0x8922
+_SIOCETHTOOL, _SIOCSIFMTU = 0x8946, 0x8922
 _SIOCGIFFLAGS, _SIOCSIFFLAGS = 0x8913, 0x8914
-_GDRVINFO, _GSTRINGS, _GSSET_INFO, _GFEATURES, _SFEATURES = 0x3, 0x1B, 0x37, 0x3A, 0x3B
+_GDRVINFO, _GSTRINGS, _GSSET_INFO, _GFEATURES, _SFEATURES, _GCHANNELS = (
+    0x3,
+    0x1B,
+    0x37,
+    0x3A,
+    0x3B,
+    0x3C,
+)
 _SS_FEATURES = 4
 _NAME_BYTES = 32
 _BLOCK_BITS = 32
@@ -148,9 +155,14 @@ class Ethtool:
                 words[2 * block + 1] |= int(wanted[name]) << shift
         self._call(interface, struct.pack(f"=II{2 * n_blocks}I", _SFEATURES, n_blocks, *words))
 
-    def mtu(self, interface: str) -> int:
-        """MTU in bytes."""
-        return self._number(_SIOCGIFMTU, interface, "=i")
+    def receive_queues(self, interface: str) -> tuple[int, int]:
+        """Queues that only receive, and queues that also send; zeros if it does not say."""
+        try:
+            data = self._call(interface, struct.pack("=I32x", _GCHANNELS))
+        except OSError:
+            return 0, 0
+        _, _, _, _, _, receive, _, _, combined = struct.unpack("=9I", data)
+        return receive, combined
 
     def set_mtu(self, interface: str, mtu: int) -> None:
         """Set the MTU."""
@@ -158,13 +170,10 @@ class Ethtool:
 
     def set_flag(self, interface: str, flag: int, is_set: bool) -> None:
         """Set or clear one of its flags (``IFF_``)."""
-        flags = self._number(_SIOCGIFFLAGS, interface, "=H")
+        data = fcntl.ioctl(self._socket, _SIOCGIFFLAGS, _request(interface))
+        (flags,) = struct.unpack_from("=H", data, 16)
         flags = flags | flag if is_set else flags & ~flag
         fcntl.ioctl(self._socket, _SIOCSIFFLAGS, _request(interface, struct.pack("=H", flags)))
-
-    def _number(self, call: int, interface: str, form: str) -> int:
-        data = fcntl.ioctl(self._socket, call, _request(interface))
-        return int(struct.unpack_from(form, data, 16)[0])
 
     def _names(self, interface: str) -> list[str]:
         data = self._call(interface, struct.pack("=IIQI", _GSSET_INFO, 0, 1 << _SS_FEATURES, 0))

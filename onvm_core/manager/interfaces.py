@@ -97,10 +97,10 @@ def _faults(
         if link is None:
             yield fault(field, missing_line(uri.target, host), is_error=True)
             continue
-        mtu = _mtu(uri, kinds)
+        mtu, queues = _option(uri, kinds, "mtu", 0), _option(uri, kinds, "queues", 1)
         mtus[field] = mtu or link.mtu
         facts = snapshot.facts(link)
-        for finding in check_interface(facts, host, use, mtu, is_open=are_open):
+        for finding in check_interface(facts, host, use, mtu=mtu, queues=queues, is_open=are_open):
             if finding.severity is not Severity.NOTE:
                 yield fault(field, finding.line, is_error=finding.severity is Severity.ERROR)
     for near, far in dict.fromkeys(pairs):
@@ -175,8 +175,8 @@ def _use(uri: PortUri, kinds: Mapping[str, PortKind]) -> InterfaceUse | None:
     return None if kind is None else kind.interface
 
 
-def _mtu(uri: PortUri, kinds: Mapping[str, PortKind]) -> int:
+def _option(uri: PortUri, kinds: Mapping[str, PortKind], name: str, default: int) -> int:
     try:
-        return int(getattr(kinds[uri.scheme].read_options(uri.options), "mtu", 0))
+        return int(getattr(kinds[uri.scheme].read_options(uri.options), name, default))
     except ConfigError:
-        return 0  # opening the port reports it
+        return default  # opening the port reports it

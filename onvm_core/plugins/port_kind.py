@@ -25,6 +25,7 @@ __all__ = [
     "Device",
     "DeviceOptions",
     "Direction",
+    "InterfaceUse",
     "PortKind",
     "PortOption",
     "PortOptions",
@@ -111,6 +112,9 @@ class PortKind:
         """The fault of the kind, as "expected …"; "" if there is none."""
         if self.open is None and not callable(self.device):
             return f"expected PortKind.device to be a function, got {self.device!r}"
+        use: object = self.interface
+        if use is not None and not isinstance(use, InterfaceUse):
+            return f"expected PortKind.interface to be an InterfaceUse, got {use!r}"
         wanted = DeviceOptions if self.open is None else PortOptions
         options: object = self.options
         if not isinstance(options, type) or not issubclass(options, wanted):

@@ -190,6 +190,18 @@ def test_doctor_finds_what_the_kernel_has(wires: Net) -> None:
     ]
 
 
+def test_queues_that_pass_by_an_xdp_socket_are_found(net: Net) -> None:
+    pair = ("type", "veth", "peer", "name", "q1")
+    net.ip("d", "link", "add", "q0", "numrxqueues", "3", "numtxqueues", "3", *pair)
+    for name in ("q0", "q1"):
+        net.ip("d", "link", "set", name, "up")
+    (found,) = findings(net, "q0")["q0"]
+    assert "q0 has 3 receive queues, and the port takes packets of 1" in found["text"]
+    assert found["ports"] == ["af_xdp"]
+    net.run("d", *found["fix"].split())
+    assert findings(net, "q0") == {"q0": []}
+
+
 def test_ports_that_cannot_work_are_refused_with_the_line_that_helps(
     wires: Net, managers: Managers
 ) -> None:

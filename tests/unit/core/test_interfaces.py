@@ -382,7 +382,7 @@ def test_errors_say_what_was_expected() -> None:
 def test_missing_rights_are_named(
     use: InterfaceUse, held: list[str], mtu: int, missing: list[str]
 ) -> None:
-    found = check_interface(FINE, replace(HOST, capabilities=frozenset(held)), use, mtu)
+    found = check_interface(FINE, replace(HOST, capabilities=frozenset(held)), use, mtu=mtu)
     rights = [one for one in found if "right" in one.text]
     assert bool(rights) == bool(missing)
     for one in rights:
@@ -394,17 +394,34 @@ def test_missing_rights_are_named(
 
 def test_mtu_of_the_port_counts() -> None:
     peer = Peer("c0", mtu=1500)
-    assert check_interface(veth(peer), HOST, PACKETS, 1500) == []
-    (found,) = check_interface(veth(peer), HOST, PACKETS, 9000)
+    assert check_interface(veth(peer), HOST, PACKETS, mtu=1500) == []
+    (found,) = check_interface(veth(peer), HOST, PACKETS, mtu=9000)
     assert found.fix == "ip link set dev c0 mtu 9000"
-    assert check_interface(FINE, HOST, FRAMES, FRAME_MTU_MAX) == []
-    (found,) = check_interface(FINE, HOST, FRAMES, FRAME_MTU_MAX + 1)
+    assert check_interface(FINE, HOST, FRAMES, mtu=FRAME_MTU_MAX) == []
+    (found,) = check_interface(FINE, HOST, FRAMES, mtu=FRAME_MTU_MAX + 1)
     assert (found.severity, found.text) == (
         ERROR,
         "expected an MTU of at most 1770: larger packets do not fit XDP frames",
     )
     six = replace(FINE, addresses=("fd00::1/64",))
-    assert "removes the IPv6 addresses" in check_interface(six, HOST, PACKETS, 1000)[-1].text
+    assert "removes the IPv6 addresses" in check_interface(six, HOST, PACKETS, mtu=1000)[-1].text
+
+
+def test_queues_of_the_port_count() -> None:
+    card = replace(FINE, queues=(0, 4))
+    assert check_interface(card, HOST, PACKETS, queues=2) == []
+    assert check_interface(card, HOST, FRAMES, queues=4) == []
+    (more,) = check_interface(card, HOST, FRAMES, queues=2)
+    assert (more.severity, more.line) == (
+        WARNING,
+        "d0 has 4 receive queues, and the port takes packets of 2: those of others do not enter "
+        "the chain; set ?queues=4; run: ethtool -L d0 combined 2",
+    )
+    (fewer,) = check_interface(replace(FINE, queues=(1, 0)), HOST, FRAMES, queues=2)
+    assert (fewer.severity, fewer.line) == (
+        ERROR,
+        "expected at most 1 queues, as many as d0 has; set ?queues=1; run: ethtool -L d0 rx 2",
+    )
 
 
 def test_xdp_program_of_an_open_port_is_its_own() -> None:
@@ -451,6 +468,12 @@ def test_ports_without_interfaces_need_no_check() -> None:
 
 def uri(text: str) -> PortUri:
     return parse_uri(text)
+
+
+def test_use_of_a_kind_is_an_interface_use() -> None:
+    assert AF_XDP.fault() == ""
+    fault = replace(AF_XDP, interface="frames").fault()
+    assert fault == "expected PortKind.interface to be an InterfaceUse, got 'frames'"
 
 
 def test_nothing_is_noted_for_other_ports(tmp_path: Path) -> None:
