@@ -11,12 +11,17 @@ import os
 import resource
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from importlib import resources
 from pathlib import Path
 
+from onvm_core.interfaces.checks import Severity, check_interface, missing_line
+from onvm_core.interfaces.facts import InterfaceFacts, Snapshot
+from onvm_core.interfaces.netlink import LOOPBACK
+from onvm_core.interfaces.offloads import short_names
+from onvm_core.interfaces.use import InterfaceUse
 from onvm_core.launch.cgroup import Cgroups
 from onvm_core.launch.cgroup_tree import kind_of, read_trees
 from onvm_core.launch.container import ContainerLauncher
@@ -33,12 +38,23 @@ from onvm_core.manager.startup.cards import (
 from onvm_core.manager.startup.environment import DataplaneConfig, buffer_bytes
 from onvm_sdk.errors import ConfigError
 
-__all__ = ["Finding", "Health", "dpdk_drivers", "dpdk_version", "examine"]
+__all__ = [
+    "Finding",
+    "Health",
+    "InterfaceFinding",
+    "InterfaceReport",
+    "dpdk_drivers",
+    "dpdk_version",
+    "examine",
+    "examine_interfaces",
+]
 
 # Bits of /proc/self/status CapEff, from linux/capability.h.
 _CAPABILITIES = {"net_admin": 12, "net_raw": 13, "ipc_lock": 14, "sys_admin": 21}
 _MEMORY_WANTED_MB = 512
 _PACKET_BYTES = DataplaneConfig().buffers * buffer_bytes(DataplaneConfig().buffer_size)
+_PORTS = {InterfaceUse.PACKETS: "af_packet", InterfaceUse.FRAMES: "af_xdp"}
+_OFFLOADS = ("rx", "tx", "tso", "gso", "gro", "lro", "rx-gro-hw", "rxvlan", "txvlan")
 _NO_IOMMU = "sys/module/vfio/parameters/enable_unsafe_noiommu_mode"
 
 
@@ -69,6 +85,85 @@ class Finding:
     fix: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class InterfaceFinding:
+    """A finding about an interface.
+
+    Args:
+        ports: the port kinds that it concerns.
+        fix: the exact command that helps; empty if there is none.
+    """
+
+    severity: Severity
+    ports: tuple[str, ...]
+    text: str
+    fix: str
+
+
+@dataclass(frozen=True, slots=True)
+class InterfaceReport:
+    """The facts of an interface, and the findings for ports on it."""
+
+    name: str
+    facts: dict[str, str]
+    findings: list[InterfaceFinding]
+
+
+def examine_interfaces(names: Sequence[str]) -> list[InterfaceReport]:
+    """Check interfaces for the ports that may use them.
+
+    Raises:
+        ConfigError: there is no interface of a name.
+    """
+    snapshot = Snapshot()
+    host = snapshot.host()
+    reports = []
+    for name in dict.fromkeys(names):
+        link = snapshot.find(name)
+        if link is None:
+            raise ConfigError(missing_line(name, host), field="INTERFACE", value=name)
+        facts = snapshot.facts(link)
+        ports: dict[tuple[Severity, str, str], list[str]] = {}
+        for use, port in _PORTS.items():
+            for one in check_interface(facts, host, use):
+                ports.setdefault((one.severity, one.text, one.fix), []).append(port)
+        findings = [
+            InterfaceFinding(severity, tuple(concerned), text, fix)
+            for (severity, text, fix), concerned in ports.items()
+        ]
+        weights = list(Severity)
+        findings.sort(key=lambda one: weights.index(one.severity))
+        reports.append(InterfaceReport(name, _facts(facts), findings))
+    return reports
+
+
+def _facts(facts: InterfaceFacts) -> dict[str, str]:
+    """The facts of an interface for people, by what they are."""
+    link, peer = facts.link, facts.peer
+    state = "up" if link.is_up else "down"
+    if link.is_up and not link.has_carrier:
+        state = "up, no carrier"
+    other = ""
+    if peer is not None:
+        place = " elsewhere" if peer.is_elsewhere else ""
+        other = f"{peer.name or 'unknown'}{f' ({peer.command})' if peer.command else place}"
+    active = [name for name, feature in facts.features.items() if feature.is_active]
+    shown = [name for name in short_names(active) if name in _OFFLOADS]
+    member = facts.member_of
+    return {
+        "kind": facts.kind,
+        "driver": facts.driver,
+        "state": state,
+        "MTU": str(link.mtu),
+        "addresses": " ".join(facts.addresses),
+        "offloads": " ".join(shown),
+        "member of": "" if member is None else f"{member.name} ({member.kind})",
+        "on top of": facts.lower,
+        "other end": other,
+        "XDP program": str(link.xdp_program or ""),
+    }
+
+
 def examine(root: Path = Path("/")) -> list[Finding]:
     """Check the host.
 
@@ -94,7 +189,7 @@ def examine(root: Path = Path("/")) -> list[Finding]:
         _drivers,
         _compiled_kernels,
     )
-    return [*(check(root) for check in checks), *_cards(root)]
+    return [*(check(root) for check in checks), *_cards(root), *_interfaces(root)]
 
 
 def dpdk_version() -> str:
@@ -263,6 +358,30 @@ def _cards(root: Path) -> list[Finding]:
                 ", ".join(parts),
                 purpose=f"pci:{card.address}",
                 fix=fix,
+            )
+        )
+    return findings
+
+
+def _interfaces(root: Path) -> list[Finding]:
+    snapshot = Snapshot(root)
+    findings = []
+    for link in snapshot.links:
+        if link.type == LOOPBACK:
+            continue
+        facts = _facts(snapshot.facts(link))
+        parts = (
+            facts["kind"],
+            facts["state"],
+            f"MTU {link.mtu}",
+            facts["addresses"].replace(" ", ", "),
+            f"member of {facts['member of']}" if facts["member of"] else "",
+        )
+        findings.append(
+            Finding(
+                f"interface {link.name}",
+                ", ".join(part for part in parts if part),
+                purpose=f"af_packet:{link.name}, af_xdp:{link.name}",
             )
         )
     return findings

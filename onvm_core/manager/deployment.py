@@ -29,6 +29,7 @@ from onvm_core.launch.process import ProcessLauncher
 from onvm_core.manager.chains.chains import Chains
 from onvm_core.manager.chains.classifier import Classifier
 from onvm_core.manager.cluster_view.view import LocalResources
+from onvm_core.manager.interfaces import INTERFACES, PortInterfaces
 from onvm_core.manager.manager import Manager
 from onvm_core.manager.nf_hosts.registry import HostState, NfHost
 from onvm_core.manager.placement.allocator import CpuAllocator
@@ -88,6 +89,7 @@ class Deployment:
         placement: chooses the CPUs that they run on.
         ports_of: names of the ports whose packets services get; None: all ports.
         classifiers: classifiers of the ports that have their own.
+        interfaces: the interfaces of ports; None: make them.
         survives: True if launched NFs wait for a new manager when this one is gone.
         start_plane: makes the data plane.
     """
@@ -105,6 +107,7 @@ class Deployment:
         worker_cpus: Sequence[int] | None = None,
         cards: Sequence[str] | None = None,
         classifiers: Mapping[str, Classifier] | None = None,
+        interfaces: PortInterfaces | None = None,
         survives: bool = False,
         start_plane: StartDataPlane = early_start.start_plane,
     ) -> None:
@@ -121,6 +124,7 @@ class Deployment:
         self.remote_services: set[str] = set()
         self._state = _State()
         self._begin = time.monotonic()
+        self._interfaces = interfaces or PortInterfaces(directory.parent / INTERFACES, kinds)
         self.manager = Manager(directory, settings, workers, cards=cards, start_plane=start_plane)
         self.manager.on_host_change = self._on_host_change
         self.chains = Chains(self.manager, self.port_number, classifiers)
@@ -164,15 +168,11 @@ class Deployment:
             raise ConfigError(
                 "expected a name that no open port has", file=file, field=field, value=name
             )
-        number = open_port(
-            self.plane,
-            parse_uri(uri, file=file, field=field),
-            name,
-            direction,
-            self._kinds,
-            file=file,
-            field=field,
-        )
+        parsed = parse_uri(uri, file=file, field=field)
+        with self._interfaces.opening(name, parsed, file=file, field=field):
+            number = open_port(
+                self.plane, parsed, name, direction, self._kinds, file=file, field=field
+            )
         self._state.ports[name] = _OpenPort(number, uri)
 
     def take_port(self, name: str, number: int, uri: str) -> None:
@@ -182,6 +182,7 @@ class Deployment:
     def close_port(self, name: str) -> None:
         """Close a port that no chain uses."""
         self.plane.close_port(self._state.ports.pop(name).number)
+        self._interfaces.closed(name)
 
     def remote_ports_of(self, peer: str, number: int | None) -> None:
         """Let chains end at ports of a peer, named HOST:PORT; None: no longer."""
@@ -466,6 +467,7 @@ class Deployment:
         for port in self._state.ports.values():
             self.plane.close_port(port.number)
         self._state.ports.clear()
+        self._interfaces.close()
         total = self.plane.read_plane()
         own = {reason: count for reason, count in total.drops.items() if count}
         return msgspec.structs.replace(
@@ -492,6 +494,8 @@ class Deployment:
             self.manager.close()
         except OSError:
             log.exception("not everything could be closed")
+        finally:
+            self._interfaces.close()
 
 
 def _services(nfs: Sequence[str], packages: Sequence[NfPackage | None]) -> list[str]:

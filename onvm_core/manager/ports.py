@@ -27,6 +27,7 @@ from onvm_core.dataplane.values import (
     PcapPort,
     TapPort,
 )
+from onvm_core.interfaces.use import InterfaceUse
 from onvm_core.manager.startup.cards import cards_obstacle, pci_address
 from onvm_core.manager.startup.environment import buffer_bytes
 from onvm_core.manager.startup.numa import device_node
@@ -495,7 +496,7 @@ GEN = PortKind(options=GenOptions, open=_open_gen)
 NULL = PortKind(options=NullOptions, open=_open_null)
 PCAP = PortKind(options=PcapOptions, open=_open_pcap)
 TAP = PortKind(options=TapOptions, open=_open_tap)
-AF_PACKET = PortKind(options=PacketOptions, open=_open_packet)
-AF_XDP = PortKind(_af_xdp)
+AF_PACKET = PortKind(options=PacketOptions, open=_open_packet, interface=InterfaceUse.PACKETS)
+AF_XDP = PortKind(_af_xdp, interface=InterfaceUse.FRAMES)
 MEMIF = PortKind(_memif, MemifOptions)
 PCI = PortKind(_pci, needs_pci=True)

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 import msgspec
 
+from onvm_core.interfaces.use import InterfaceUse
 from onvm_sdk.errors import ConfigError
 from onvm_sdk.limits import WORKERS_MAX
 
@@ -24,6 +25,7 @@ __all__ = [
     "Device",
     "DeviceOptions",
     "Direction",
+    "InterfaceUse",
     "PortKind",
     "PortOption",
     "PortOptions",
@@ -96,17 +98,23 @@ class PortKind:
         needs_pci: the environment must look for PCI devices.
         open: for built-in kinds that are no DPDK device: gets the data plane and the fields of a
             `PortRequest`, opens the port and returns its ID.
+        interface: the way in which it uses the interface that its target names; None: its target
+            is no interface of the kernel.
     """
 
     device: Callable[[PortRequest], Device] | None = None
     options: type[PortOptions] = DeviceOptions
     needs_pci: bool = False
     open: Callable[..., int] | None = None
+    interface: InterfaceUse | None = None
 
     def fault(self) -> str:
         """The fault of the kind, as "expected …"; "" if there is none."""
         if self.open is None and not callable(self.device):
             return f"expected PortKind.device to be a function, got {self.device!r}"
+        use: object = self.interface
+        if use is not None and not isinstance(use, InterfaceUse):
+            return f"expected PortKind.interface to be an InterfaceUse, got {use!r}"
         wanted = DeviceOptions if self.open is None else PortOptions
         options: object = self.options
         if not isinstance(options, type) or not issubclass(options, wanted):

@@ -27,9 +27,10 @@ from onvm_core.dataplane.values import DataplaneSettings
 from onvm_core.export.report import Report
 from onvm_core.launch.launcher import DEFAULT_LAUNCHER, Launchers
 from onvm_core.launch.limits import LimitMode
-from onvm_core.manager.api.directory import temporary_directory
+from onvm_core.manager.api.directory import runtime_directory, temporary_directory
 from onvm_core.manager.captures.capture import Capture, CapturePoint
 from onvm_core.manager.deployment import Deployment
+from onvm_core.manager.interfaces import INTERFACES, PortInterfaces, check_ports
 from onvm_core.manager.placement.allocator import load_policy
 from onvm_core.manager.placement.busy import busy_notes
 from onvm_core.manager.placement.policy import DEFAULT_POLICY
@@ -262,7 +263,11 @@ def run_once(request: RunRequest) -> Report:
         ring_length=request.ring_length,
         idle_policy=idle_policy(request.is_busy, worker_cpus, nf_cpus),
     )
-    cards = cards_of({"--in": request.near, "--out": request.far}, kinds, settings)
+    uris = {"--in": request.near, "--out": request.far}
+    cards = cards_of(uris, kinds, settings)
+    interfaces = PortInterfaces(runtime_directory() / INTERFACES, kinds)
+    for warning in check_ports(uris, kinds, [("--in", "--out")]):
+        print(f"warning: {warning}", file=sys.stderr)
     with (
         temporary_directory() as directory,
         stop_on_signals() as stop,
@@ -275,6 +280,7 @@ def run_once(request: RunRequest) -> Report:
             placement=load_policy(DEFAULT_POLICY),
             worker_cpus=worker_cpus,
             cards=cards,
+            interfaces=interfaces,
         ) as deployment,
     ):
         deployment.plane.pause_sources(True)  # they can wait until there is a chain

@@ -14,6 +14,7 @@ from onvm_core.cli.manager.serve import announce, notes, serve
 from onvm_core.cli.manager.serve import check as check_file
 from onvm_core.cli.options import DEFAULT_FILE, FileOption, NameOption
 from onvm_core.manager.api.directory import manager_directory
+from onvm_core.manager.interfaces import check_ports
 from onvm_sdk.errors import OnvmError
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def up(
         bool, typer.Option("--detach", "-d", help="Return when the manager is ready; it goes on.")
     ] = False,
     check: Annotated[
-        bool, typer.Option("--check", help="Check the file, and start nothing.")
+        bool, typer.Option("--check", help="Check the file and its interfaces, and start nothing.")
     ] = False,
 ) -> None:
     """Start a manager with the ports, NFs and chains of a file.
@@ -49,6 +50,11 @@ def up(
     if check:
         for note in notes(made):
             print(f"note: {note}", file=sys.stderr)
+        warnings = check_ports(
+            made.config.port_uris, made.kinds, made.config.port_pairs, file=str(file)
+        )
+        for warning in warnings:
+            print(f"warning: {warning}", file=sys.stderr)
         print(f"{file}: fine")
     else:
         _detach(file, name, directory, READY_TIMEOUT_S + made.config.faults.ready_s)

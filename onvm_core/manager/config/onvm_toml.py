@@ -121,6 +121,18 @@ class Config(_Table, frozen=True):
         is_far = any(chain.far == port for chain in self.chains.values())
         return "in" if is_near and not is_far else "out" if is_far and not is_near else "both"
 
+    @property
+    def port_uris(self) -> dict[str, str]:
+        """URIs of the ports, by their fields."""
+        return {f"ports.{name}.uri": port.uri for name, port in self.ports.items()}
+
+    @property
+    def port_pairs(self) -> list[tuple[str, str]]:
+        """Fields of the URIs of ports between which chains go."""
+        return [
+            (f"ports.{chain.near}.uri", f"ports.{chain.far}.uri") for chain in self.chains.values()
+        ]
+
     def ports_of(self, services: Collection[str]) -> list[str]:
         """Names of ports whose packets some of these services get."""
         chains = [chain for chain in self.chains.values() if {*chain.services} & {*services}]

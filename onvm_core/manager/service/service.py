@@ -22,6 +22,12 @@ from onvm_core.manager.config.onvm_toml import Config, NfConfig, NfGroup
 from onvm_core.manager.config.plan import make_plan
 from onvm_core.manager.config.toml_writer import format_toml
 from onvm_core.manager.deployment import Deployment, NfFailed
+from onvm_core.manager.interfaces import (
+    INTERFACES,
+    PortInterfaces,
+    check_ports,
+    open_port_warnings,
+)
 from onvm_core.manager.nf_hosts.registry import NfHost
 from onvm_core.manager.placement.busy import busy_notes
 from onvm_core.manager.ports import PortKind, cards_of
@@ -82,6 +88,7 @@ class Service:
         self._packages = list(packages)
         self._placement = extensions.placement
         self._launchers = launchers
+        self._kinds = kinds
         self._state = "starting"
         self._ending = False
         self._keep_nfs = False
@@ -100,7 +107,11 @@ class Service:
         check_socket_paths(directory)
         self._lock = DirectoryLock(directory)
         try:
-            self._deployment = self._deploy(kinds, extensions, start_plane)
+            interfaces = PortInterfaces(directory.parent / INTERFACES, kinds)
+            # Before the data plane is needed: DPDK still starts, and sleeps for most of the time.
+            self._port_warnings = check_ports(*self._wires, file=str(config_path))
+            times.lap("interfaces")
+            self._deployment = self._deploy(extensions, interfaces, start_plane)
         except BaseException:
             self._lock.release()
             raise
@@ -151,23 +162,29 @@ class Service:
         self._cluster.on_host_change(host)
         self._automation.on_host_change(host)
 
+    @property
+    def _wires(self) -> tuple[Mapping[str, str], Mapping[str, PortKind], list[tuple[str, str]]]:
+        """The ports, their kinds, and the pairs between which chains go."""
+        return self._config.port_uris, self._kinds, self._config.port_pairs
+
     def _deploy(
-        self, kinds: Mapping[str, PortKind], extensions: Extensions, start_plane: StartDataPlane
+        self, extensions: Extensions, interfaces: PortInterfaces, start_plane: StartDataPlane
     ) -> Deployment:
-        uris = {f"ports.{name}.uri": port.uri for name, port in self._config.ports.items()}
+        uris = self._config.port_uris
         plane = self._config.dataplane
         settings = plane.settings(uris.values())
         return Deployment(
             self._directory,
             settings,
-            kinds=kinds,
+            kinds=self._kinds,
             package=self._installed,
             launchers=self._launchers,
             placement=extensions.placement,
             ports_of=self._ports_of,
             worker_cpus=split_cpus(plane.workers, plane.cpus, uris.values())[0],
-            cards=cards_of(uris, kinds, settings, file=str(self._config_path)),
+            cards=cards_of(uris, self._kinds, settings, file=str(self._config_path)),
             classifiers=extensions.classifiers,
+            interfaces=interfaces,
             survives=True,
             start_plane=start_plane,
         )
@@ -226,7 +243,7 @@ class Service:
         for name, port in self._config.ports.items():
             self._open_port(name, port.uri)
         times.lap("ports")
-        for warning in self._launchers.warnings:
+        for warning in (*self._launchers.warnings, *self._port_warnings):
             log.warning("%s", warning)
         if any(one.is_auto for one in groups):
             resources = self._deployment.resources
@@ -406,7 +423,11 @@ class Service:
             peers=peers,
             crossing=crossed / (hops + crossed) if peers and hops + crossed else None,
             exporters=self._automation.exporters(),
-            warnings=[*self._launchers.warnings, *self._busy_notes()],
+            warnings=[
+                *self._launchers.warnings,
+                *self._busy_notes(),
+                *open_port_warnings(*self._wires),
+            ],
             startup=times.startup(),
         )
 
