@@ -11,6 +11,7 @@ from onvm_core.bench.images import images
 from onvm_core.bench.line import BenchLine
 from onvm_core.bench.restart import N_ENDED, WITH_TABLES, installed_nf
 from onvm_core.bench.scenario import Scenario, run_scenario
+from onvm_core.bench.wire.suite import wire
 from onvm_core.cluster.dev.dev_cluster import check_machine
 from onvm_core.launch.launcher import Launchers
 from onvm_core.manager.startup.environment import split_cpus
@@ -322,6 +323,7 @@ SUITES: dict[str, Suite] = {
     "crash": _crash,
     "elastic": _elastic,
     "cluster": _cluster,
+    "wire": wire,
 }
 
 

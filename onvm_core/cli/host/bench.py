@@ -40,8 +40,8 @@ def bench(
 ) -> None:
     """Measure throughput, latency, start-up and recovery.
 
-    Ports are null ports. Nothing else should run meanwhile. Figures are medians; compare only runs
-    of one hour.
+    Ports are null ports, except in the suites cluster and wire. Nothing else should run meanwhile.
+    Figures are medians; compare only runs of one hour.
     """
     if plot is not None:
         check_plot(plot)

@@ -1,4 +1,5 @@
-"""Network namespaces for `onvm cluster dev`: made here, and removed in every case.
+"""Network namespaces for hosts of `onvm cluster dev` and of benchmarks: made here, and removed in
+every case.
 
 Needs root. Names contain the process ID, so namespaces of other processes are not touched.
 """
@@ -44,6 +45,14 @@ class Spaces:
         """
         _run("ip", "-n", self.name(role), *arguments)
 
+    def run(self, role: str, *arguments: str) -> str:
+        """Run a command in a namespace; returns its output.
+
+        Raises:
+            OnvmError: the command fails.
+        """
+        return _run(*self.command(role, *arguments))
+
     def command(self, role: str, *arguments: str) -> list[str]:
         """A command in the form that runs in a namespace."""
         return ["ip", "netns", "exec", self.name(role), *arguments]
@@ -71,30 +80,34 @@ def _enter(descriptor: int) -> None:
         raise OnvmError(f"cannot enter a network namespace: {os.strerror(ctypes.get_errno())}")
 
 
-def check_spaces() -> None:
+def check_spaces(field: str = "cluster dev") -> None:
     """Check that namespaces can be made here.
+
+    Args:
+        field: what needs them, for the error.
 
     Raises:
         ConfigError: this user may not make them, or this machine cannot.
     """
     if os.geteuid() != 0:
-        raise ConfigError("expected root, for network namespaces; use sudo", field="cluster dev")
+        raise ConfigError("expected root, for network namespaces; use sudo", field=field)
     if shutil.which("ip") is None:
-        raise ConfigError("expected ip; run: apt-get install iproute2", field="cluster dev")
+        raise ConfigError("expected ip; run: apt-get install iproute2", field=field)
 
 
 @contextlib.contextmanager
-def make_spaces(roles: Sequence[str], folder: Path) -> Iterator[Spaces]:
+def make_spaces(roles: Sequence[str], folder: Path, *, prefix: str = "onvmdev") -> Iterator[Spaces]:
     """One namespace for each role, with a loopback interface.
 
     Args:
         folder: folder of their files; removed with them.
+        prefix: the beginning of their names.
 
     Raises:
         ConfigError: this user may not make them, or this machine cannot.
     """
     check_spaces()
-    spaces = Spaces(f"onvmdev{os.getpid()}")
+    spaces = Spaces(f"{prefix}{os.getpid()}")
     # It cleans up when its pipe closes; no signal can prevent that.
     cleaner = subprocess.Popen(
         [
@@ -117,10 +130,11 @@ def make_spaces(roles: Sequence[str], folder: Path) -> Iterator[Spaces]:
         cleaner.communicate()
 
 
-def _run(*command: str) -> None:
+def _run(*command: str) -> str:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise OnvmError(f"{' '.join(command)}: {done.stderr.strip()}")
+    return done.stdout
 
 
 def _remove(names: Sequence[str]) -> None:

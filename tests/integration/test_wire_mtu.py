@@ -1,0 +1,45 @@
+"""Managers with another MTU than the interfaces had, between ends at their default settings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from wire_bed import MISSING, PORT_KINDS, V4, V6, Bed, bed
+
+pytestmark = pytest.mark.skipif(bool(MISSING), reason=MISSING or "complete")
+MTU = 9000
+
+
+@pytest.fixture(params=PORT_KINDS)
+def fresh(request: pytest.FixtureRequest) -> Iterator[Bed]:
+    """A bed without a manager."""
+    with bed(request.param) as made:
+        made.serve()
+        yield made
+
+
+def _check_jumbo(wire: Bed) -> None:
+    for host, payload in ((V4, MTU - 28), (V6, MTU - 48)):
+        wire.ping(host, f"-s{payload}", "-Mdo")
+        wire.download(host)
+    wire.stream(V4, 10)
+    wire.check_counts()
+
+
+def test_jumbo_frames(fresh: Bed) -> None:
+    fresh.start(mtu=MTU)
+    _check_jumbo(fresh)
+    fresh.stop()
+
+
+def test_manager_with_another_mtu_after_one_without(fresh: Bed) -> None:
+    fresh.start()
+    fresh.ping(V4)
+    fresh.ping(V6)
+    fresh.download(V6)
+    fresh.check_counts()
+    fresh.stop()
+    fresh.start(mtu=MTU)
+    _check_jumbo(fresh)
+    fresh.stop()

@@ -1,0 +1,139 @@
+"""The two ends of a wire under test.
+
+``wire_ends.py serve BLOB`` says "ready" and serves on all addresses: BLOB over HTTP, the bytes that
+arrive over TCP, and datagrams backwards. The other commands are clients. They fail unless all
+answers come, and are right.
+
+    fetch HOST                  the SHA-256 of BLOB
+    ask HOST COUNT BYTES        datagrams one after the other, each from a port of its own
+    talk HOST CONNECTIONS BYTES connections at the same time, each of which gets back what it sends
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import http.server
+import os
+import socket
+import socketserver
+import sys
+import threading
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+HTTP_PORT, ECHO_PORT, DATAGRAM_PORT = 8000, 8001, 8002
+ANSWER_S = 10.0
+BLOCK_BYTES = 1 << 16
+
+
+class _Server(socketserver.ThreadingTCPServer):
+    address_family = socket.AF_INET6
+    allow_reuse_address = True
+    daemon_threads = True
+    request_queue_size = 256
+
+
+class _DatagramServer(socketserver.UDPServer):
+    address_family = socket.AF_INET6
+    max_packet_size = 1 << 16
+
+
+class _Blob(http.server.BaseHTTPRequestHandler):
+    content = b""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(self.content)))
+        self.end_headers()
+        self.wfile.write(self.content)
+
+    def log_message(self, format: str, *arguments: Any) -> None:
+        pass
+
+
+class _Echo(socketserver.BaseRequestHandler):
+    def handle(self) -> None:
+        while block := self.request.recv(BLOCK_BYTES):
+            self.request.sendall(block)
+
+
+class _Backwards(socketserver.BaseRequestHandler):
+    def handle(self) -> None:
+        asked, answers = self.request
+        answers.sendto(asked[::-1], self.client_address)
+
+
+def serve(blob: str) -> None:
+    _Blob.content = Path(blob).read_bytes()
+    servers = [
+        _Server(("::", HTTP_PORT), _Blob),
+        _Server(("::", ECHO_PORT), _Echo),
+        _DatagramServer(("::", DATAGRAM_PORT), _Backwards),
+    ]
+    threads = [threading.Thread(target=server.serve_forever) for server in servers]
+    for thread in threads:
+        thread.start()
+    print("ready", flush=True)
+    threads[0].join()
+
+
+def fetch(host: str) -> None:
+    place = f"[{host}]" if ":" in host else host
+    with urllib.request.urlopen(f"http://{place}:{HTTP_PORT}/", timeout=ANSWER_S) as answer:
+        print(hashlib.sha256(answer.read()).hexdigest())
+
+
+def ask(host: str, count: str, n_bytes: str) -> None:
+    for _ in range(int(count)):
+        asked = os.urandom(int(n_bytes))
+        with socket.socket(
+            socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM
+        ) as one:
+            one.settimeout(ANSWER_S)
+            one.sendto(asked, (host, DATAGRAM_PORT))
+            if one.recv(1 << 16) != asked[::-1]:
+                raise ValueError("another answer")
+
+
+def _send(one: socket.socket, content: bytes) -> None:
+    with contextlib.suppress(OSError):  # the receiver says what is missing
+        one.sendall(content)
+
+
+def talk(host: str, connections: str, n_bytes: str) -> None:
+    content = os.urandom(int(n_bytes))
+    # All are open before the first one says anything.
+    opened = [
+        socket.create_connection((host, ECHO_PORT), timeout=ANSWER_S)
+        for _ in range(int(connections))
+    ]
+    errors: list[str] = []
+
+    def exchange(one: socket.socket) -> None:
+        got = bytearray()
+        # It sends while it receives: the server's buffers do not hold all of it.
+        sender = threading.Thread(target=_send, args=(one, content))
+        sender.start()
+        try:
+            while len(got) < len(content) and (block := one.recv(BLOCK_BYTES)):
+                got += block
+        except OSError as error:
+            errors.append(str(error))
+        sender.join()
+        one.close()
+        if got != content:
+            errors.append(f"{len(got)} bytes, and not those that were sent")
+
+    threads = [threading.Thread(target=exchange, args=(one,)) for one in opened]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise ValueError(f"{len(errors)} connections: {errors[0]}")
+
+
+if __name__ == "__main__":
+    {"serve": serve, "fetch": fetch, "ask": ask, "talk": talk}[sys.argv[1]](*sys.argv[2:])
