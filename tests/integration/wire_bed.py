@@ -61,7 +61,7 @@ class Counts:
     """By the interface of each end."""
     received: dict[str, int]
     port_rx: dict[str, int]
-    """By the port, with what it knows to have lost."""
+    """By the port, with what it has lost itself."""
     port_tx: dict[str, int]
 
     def since(self, before: Counts) -> Counts:
@@ -268,10 +268,7 @@ class Bed:
         return Counts(
             sent={role: links[role]["tx"]["packets"] for role in ENDS},
             received={role: links[role]["rx"]["packets"] for role in ENDS},
-            port_rx={
-                role: ports[name]["rx"] + sum(ports[name]["lost"].values())
-                for role, name in ENDS.items()
-            },
+            port_rx={role: ports[name]["rx"] for role, name in ENDS.items()},
             port_tx={role: ports[name]["tx"] for role, name in ENDS.items()},
         )
 
