@@ -31,8 +31,6 @@ MISSING = missing("ping", "iperf3", "ss")
 PORT_KINDS = ("af_packet", "tap")
 HERE = Path(__file__).parent
 BLOB_BYTES = STREAM_BYTES = 20_000_000
-FRAME_BYTES = 216
-"""Of a buffer, beyond the MTU."""
 WAIT_S = 20.0
 SETTLE_S = 5.0
 CLIENT, MANAGER, SERVER = "c", "d", "s"
@@ -157,8 +155,6 @@ class Bed:
         options = f"?mtu={mtu}" if mtu else ""
         uris = {role: f"{self.kind}:{self.outer(role)}{options}" for role in ENDS}
         text = CONFIG.replace("CLIENT", uris[CLIENT]).replace("SERVER", uris[SERVER])
-        if mtu:
-            text = f"[dataplane]\nbuffer_size = {mtu + FRAME_BYTES}\n{text}"
         config = self.folder / "onvm.toml"
         config.write_text(text, encoding="utf-8")
         log = self.folder / "manager.log"
