@@ -100,6 +100,20 @@ def test_interface_of_a_port_goes_down_and_up_again(wire: Bed) -> None:
     wire.download(V6)
 
 
+def test_interface_of_a_port_is_removed_and_made_again(wire: Bed) -> None:
+    if wire.kind == "tap":
+        pytest.skip("the interface of a tap port is the port's")
+    wire.remove_veth(SERVER)
+    wire.await_port(SERVER, "gone")
+    assert not wire.reaches(V4)
+    wire.add_veth(SERVER)
+    wire.await_port(SERVER, "up")
+    wire.await_reachable()
+    wire.ping(V4)
+    wire.download(V6)
+    wire.forget_counts()
+
+
 @pytest.mark.parametrize("role", list(ENDS))
 def test_smaller_mtu_at_one_end(wire: Bed, role: str) -> None:
     wire.set_mtu(role, 1400)

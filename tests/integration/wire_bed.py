@@ -86,7 +86,8 @@ class Bed:
         self.manager: subprocess.Popen[bytes] | None = None
         self._before: Counts
         if kind != "tap":
-            self._add_veths()
+            for role in ENDS:
+                self.add_veth(role)
 
     # ---- interfaces ----
 
@@ -98,15 +99,19 @@ class Bed:
         """The interface of a port: the other end of a veth pair, or the tap itself."""
         return {CLIENT: "t0", SERVER: "t1"}[role] if self.kind == "tap" else f"d{role}"
 
-    def _add_veths(self) -> None:
-        for role in ENDS:
-            inner, outer = self.interface(role), self.outer(role)
-            peer = ("peer", "name", outer, "netns", self.net.space(MANAGER))
-            self.net.ip(role, "link", "add", inner, "type", "veth", *peer)
-            # The manager's host sends nothing by itself.
-            self.net.run(MANAGER, "sysctl", "-qw", f"net.ipv6.conf.{outer}.disable_ipv6=1")
-            self.net.ip(MANAGER, "link", "set", outer, "up")
-            self._configure(role)
+    def add_veth(self, role: str) -> None:
+        inner, outer = self.interface(role), self.outer(role)
+        peer = ("peer", "name", outer, "netns", self.net.space(MANAGER))
+        # A new one has the old address: neighbours remember it.
+        address = f"02:00:00:00:00:{ord(role):02x}"
+        self.net.ip(role, "link", "add", inner, "address", address, "type", "veth", *peer)
+        # The manager's host sends nothing by itself.
+        self.net.run(MANAGER, "sysctl", "-qw", f"net.ipv6.conf.{outer}.disable_ipv6=1")
+        self.net.ip(MANAGER, "link", "set", outer, "up")
+        self._configure(role)
+
+    def remove_veth(self, role: str) -> None:
+        self.net.ip(MANAGER, "link", "del", self.outer(role))
 
     def _configure(self, role: str) -> None:
         interface = self.interface(role)
@@ -230,6 +235,19 @@ class Bed:
         assert said["end"]["sum_received"]["bytes"] > STREAM_BYTES / 10, said["end"]
 
     # ---- counters ----
+
+    def forget_counts(self) -> None:
+        """Count from here: an interface was made again, and began at 0."""
+        self._before = self._settled()
+
+    def await_port(self, role: str, state: str) -> None:
+        """Wait until a port is in this state."""
+
+        def has_state() -> bool:
+            ports = {port["name"]: port for port in self.report()["ports"]}
+            return bool(ports[ENDS[role]]["state"] == state)
+
+        _wait(has_state, f"a port that is {state}")
 
     def check_counts(self) -> None:
         """All packets since the last time are accounted for."""

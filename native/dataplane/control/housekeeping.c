@@ -16,6 +16,9 @@
 /** Turns between two looks at retired paths: each wakes the workers. */
 #define RECYCLE_TURNS 10
 
+/** Turns between two looks at the interfaces of ports. */
+#define REVIVE_TURNS 25
+
 static onvm_control_thread thread;
 static uint8_t is_running; /**< atomic */
 
@@ -71,6 +74,8 @@ run_housekeeping(void *arg)
 		onvm_ports_release(&onvm_dp);
 		if (++nb_turns % RECYCLE_TURNS == 0)
 			recycle_paths(&onvm_dp);
+		if (nb_turns % REVIVE_TURNS == 0)
+			onvm_ports_revive(&onvm_dp);
 		nanosleep(&pause, NULL);
 	}
 	rte_thread_unregister();

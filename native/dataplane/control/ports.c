@@ -140,6 +140,20 @@ onvm_ports_release(struct onvm_dataplane *dp)
 }
 
 void
+onvm_ports_revive(struct onvm_dataplane *dp)
+{
+	pthread_mutex_lock(&closing);
+	for (uint32_t id = 0; id < ONVM_PORTS_MAX; id++) {
+		struct onvm_port *port = &dp->ports[id];
+
+		if (__atomic_load_n(&port->state, __ATOMIC_ACQUIRE) == ONVM_PORT_OPEN &&
+		    port->ops->revive != NULL && port->ops->revive(port))
+			port->is_polled = watch(dp, port) != 0;
+	}
+	pthread_mutex_unlock(&closing);
+}
+
+void
 onvm_ports_read(struct onvm_dataplane *dp)
 {
 	pthread_mutex_lock(&closing);
@@ -147,7 +161,8 @@ onvm_ports_read(struct onvm_dataplane *dp)
 		struct onvm_port *port = &dp->ports[id];
 		struct onvm_port_losses losses = {0};
 
-		if (port->state == ONVM_PORT_CLOSED || port->ops->read == NULL)
+		if (__atomic_load_n(&port->state, __ATOMIC_ACQUIRE) == ONVM_PORT_CLOSED ||
+		    port->ops->read == NULL)
 			continue;
 		port->ops->read(port, &losses, &port->is_down);
 		port->losses = losses;

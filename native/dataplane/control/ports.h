@@ -14,6 +14,8 @@ int onvm_port_open(struct onvm_dataplane *dp, const char *name, onvm_port_opener
 		   const void *options);
 /** Let go of devices that are being taken away; their ports stay, without packets. Any thread. */
 void onvm_ports_release(struct onvm_dataplane *dp);
+/** Look for devices that are gone, and for those that have come again. Any thread. */
+void onvm_ports_revive(struct onvm_dataplane *dp);
 /** Ask the devices of all ports for what has been lost. Any thread. */
 void onvm_ports_read(struct onvm_dataplane *dp);
 /** Add what ports have lost to drops, by reason. */

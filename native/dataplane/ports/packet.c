@@ -17,6 +17,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/if_packet.h>
 #include <net/ethernet.h>
@@ -64,6 +65,7 @@ struct tx_queue {
 };
 
 struct packet_port {
+	struct onvm_packet_options options; /**< `interface` is ours */
 	char interface[IF_NAMESIZE];
 	int index;
 	uint32_t nb_rx, nb_tx;
@@ -234,7 +236,7 @@ packet_tx(struct onvm_port *port, uint16_t index, struct rte_mbuf **mbufs, uint1
 
 /* ---- the control thread ---- */
 
-/** Flags and MTU of the interface; 0 or -errno. */
+/** Flags and MTU of the interface; 0 or -errno, -ENODEV also if it is another one of its name. */
 static int
 read_interface(struct packet_port *own, short *flags)
 {
@@ -253,23 +255,31 @@ read_interface(struct packet_port *own, short *flags)
 	return 0;
 }
 
+/** Add up what the sockets have lost; reading sets their counters to 0. */
+static void
+count_missed(struct packet_port *own)
+{
+	struct tpacket_stats counted;
+
+	for (uint32_t q = 0; q < own->nb_rx; q++) {
+		socklen_t length = sizeof(counted);
+
+		if (getsockopt(own->rx[q].fd, SOL_PACKET, PACKET_STATISTICS, &counted, &length) ==
+		    0)
+			own->nb_missed += counted.tp_drops;
+	}
+}
+
 static void
 packet_read(struct onvm_port *port, struct onvm_port_losses *losses, bool *is_down)
 {
 	struct packet_port *own = port->priv;
-	struct tpacket_stats counted;
-	socklen_t length = sizeof(counted);
 	short flags = 0;
 
-	for (uint32_t q = 0; q < own->nb_rx; q++) {
-		length = sizeof(counted);
-		/* Reading sets it to 0. */
-		if (getsockopt(own->rx[q].fd, SOL_PACKET, PACKET_STATISTICS, &counted, &length) ==
-		    0)
-			own->nb_missed += counted.tp_drops;
-		losses->nb_rx_errors += __atomic_load_n(&own->rx[q].nb_bad, __ATOMIC_RELAXED);
-	}
+	count_missed(own);
 	losses->nb_missed = own->nb_missed;
+	for (uint32_t q = 0; q < own->nb_rx; q++)
+		losses->nb_rx_errors += __atomic_load_n(&own->rx[q].nb_bad, __ATOMIC_RELAXED);
 	for (uint32_t q = 0; q < own->nb_tx; q++) {
 		losses->nb_refused += __atomic_load_n(&own->tx[q].nb_refused, __ATOMIC_RELAXED);
 		losses->nb_large += __atomic_load_n(&own->tx[q].nb_large, __ATOMIC_RELAXED);
@@ -281,31 +291,35 @@ packet_read(struct onvm_port *port, struct onvm_port_losses *losses, bool *is_do
 }
 
 static void
+close_sockets(struct packet_port *own)
+{
+	for (uint32_t q = 0; q < own->nb_rx; q++) {
+		if (own->rx[q].fd >= 0)
+			close(own->rx[q].fd);
+		own->rx[q].fd = -1;
+	}
+	for (uint32_t q = 0; q < own->nb_tx; q++) {
+		if (own->tx[q].fd >= 0)
+			close(own->tx[q].fd);
+		own->tx[q].fd = -1;
+	}
+}
+
+static void
 packet_close(struct onvm_port *port)
 {
 	struct packet_port *own = port->priv;
 
-	for (uint32_t q = 0; own->rx != NULL && q < own->nb_rx; q++) {
+	for (uint32_t q = 0; q < own->nb_rx; q++) {
 		onvm_vnet_free(own->rx[q].slots, RX_BURST);
 		onvm_cutter_free(&own->rx[q].cutter);
-		if (own->rx[q].fd >= 0)
-			close(own->rx[q].fd);
 	}
-	for (uint32_t q = 0; own->tx != NULL && q < own->nb_tx; q++)
-		if (own->tx[q].fd >= 0)
-			close(own->tx[q].fd);
+	close_sockets(own);
 	free(own->rx);
 	free(own->tx);
 	free(own);
 	port->priv = NULL;
 }
-
-static const struct onvm_port_ops packet_ops = {
-	.rx_burst = packet_rx,
-	.tx_burst = packet_tx,
-	.read = packet_read,
-	.close = packet_close,
-};
 
 /* ---- opening ---- */
 
@@ -390,74 +404,137 @@ share(const struct packet_port *own)
 	return rc;
 }
 
+/** Sockets on the interface, in place of those that may be there. */
 static int
-open_sockets(struct onvm_port *port, struct packet_port *own,
-	     const struct onvm_packet_options *options)
+open_sockets(struct packet_port *own)
 {
-	struct packet_mreq promiscuous = {.mr_ifindex = own->index, .mr_type = PACKET_MR_PROMISC};
+	struct packet_mreq promiscuous = {.mr_type = PACKET_MR_PROMISC};
 	int rc;
 
+	own->index = (int)if_nametoindex(own->interface);
+	if (own->index == 0)
+		return -ENODEV;
+	promiscuous.mr_ifindex = own->index;
 	for (uint32_t q = 0; q < own->nb_tx; q++) {
 		own->tx[q].fd = open_socket(own, 0);
 		if (own->tx[q].fd < 0)
 			return own->tx[q].fd;
 		set_room(own->tx[q].fd, SO_SNDBUFFORCE, SO_SNDBUF, SEND_BYTES);
-		if (options->skips_qdisc) {
-			rc = set_option(own->tx[q].fd, PACKET_QDISC_BYPASS, 1);
-			if (rc != 0)
-				return rc;
-		}
+		rc = own->options.skips_qdisc ? set_option(own->tx[q].fd, PACKET_QDISC_BYPASS, 1) :
+						0;
+		if (rc != 0)
+			return rc;
 	}
 	for (uint32_t q = 0; q < own->nb_rx; q++) {
 		own->rx[q].fd = open_socket(own, ETH_P_ALL);
 		if (own->rx[q].fd < 0)
 			return own->rx[q].fd;
-		set_room(own->rx[q].fd, SO_RCVBUFFORCE, SO_RCVBUF, (int)options->receive_bytes);
-		port->wake_fds[q] = own->rx[q].fd;
+		set_room(own->rx[q].fd, SO_RCVBUFFORCE, SO_RCVBUF, (int)own->options.receive_bytes);
 	}
-	if (own->nb_rx > 1) {
-		rc = share(own);
-		if (rc != 0)
-			return rc;
-	}
-	if (options->is_promiscuous && setsockopt(own->rx[0].fd, SOL_PACKET, PACKET_ADD_MEMBERSHIP,
-						  &promiscuous, sizeof(promiscuous)) != 0)
-		return -errno;
-	rc = 0;
+	rc = own->nb_rx > 1 ? share(own) : 0;
+	if (rc == 0 && own->options.is_promiscuous &&
+	    setsockopt(own->rx[0].fd, SOL_PACKET, PACKET_ADD_MEMBERSHIP, &promiscuous,
+		       sizeof(promiscuous)) != 0)
+		rc = -errno;
 	for (uint32_t q = 0; q < own->nb_rx && rc == 0; q++)
 		rc = unmute(own->rx[q].fd);
 	return rc;
 }
+
+/** Make room for the queues of a port, without sockets yet. */
+static struct packet_port *
+allocate(const struct onvm_packet_options *options, uint32_t nb_rx, uint32_t nb_tx)
+{
+	struct packet_port *own = calloc(1, sizeof(*own));
+
+	if (own == NULL)
+		return NULL;
+	own->options = *options;
+	snprintf(own->interface, sizeof(own->interface), "%s", options->interface);
+	own->options.interface = own->interface;
+	own->rx = calloc(nb_rx, sizeof(*own->rx));
+	own->tx = calloc(nb_tx, sizeof(*own->tx));
+	if (own->rx == NULL || own->tx == NULL) {
+		free(own->rx);
+		free(own->tx);
+		free(own);
+		return NULL;
+	}
+	own->nb_rx = nb_rx;
+	own->nb_tx = nb_tx;
+	for (uint32_t q = 0; q < nb_rx; q++)
+		own->rx[q].fd = -1;
+	for (uint32_t q = 0; q < nb_tx; q++)
+		own->tx[q].fd = -1;
+	return own;
+}
+
+/** Let the descriptors that workers use mean the sockets of @p fresh; its own are closed. */
+static void
+replace_sockets(struct packet_port *own, struct packet_port *fresh)
+{
+	count_missed(own);
+	for (uint32_t q = 0; q < own->nb_rx; q++)
+		(void)dup3(fresh->rx[q].fd, own->rx[q].fd, O_CLOEXEC);
+	for (uint32_t q = 0; q < own->nb_tx; q++)
+		(void)dup3(fresh->tx[q].fd, own->tx[q].fd, O_CLOEXEC);
+	own->index = fresh->index;
+}
+
+static bool
+packet_revive(struct onvm_port *port)
+{
+	struct packet_port *own = port->priv, *fresh;
+	short flags = 0;
+	bool is_open;
+
+	if (read_interface(own, &flags) != -ENODEV)
+		return false;
+	__atomic_store_n(&port->is_gone, 1, __ATOMIC_RELEASE);
+	if (if_nametoindex(own->interface) == 0)
+		return false;
+	/* A namespace or a container has been made again, with an interface of the same name. */
+	fresh = allocate(&own->options, own->nb_rx, own->nb_tx);
+	if (fresh == NULL)
+		return false;
+	is_open = open_sockets(fresh) == 0;
+	if (is_open) {
+		replace_sockets(own, fresh);
+		(void)read_interface(own, &flags);
+		__atomic_store_n(&port->is_gone, 0, __ATOMIC_RELEASE);
+	}
+	close_sockets(fresh);
+	free(fresh->rx);
+	free(fresh->tx);
+	free(fresh);
+	return is_open;
+}
+
+static const struct onvm_port_ops packet_ops = {
+	.rx_burst = packet_rx,
+	.tx_burst = packet_tx,
+	.read = packet_read,
+	.revive = packet_revive,
+	.close = packet_close,
+};
 
 int
 onvm_port_packet_open(struct onvm_port *port, const void *kind_options, uint32_t nb_workers,
 		      char *error, size_t error_size)
 {
 	const struct onvm_packet_options *options = kind_options;
-	struct packet_port *own = calloc(1, sizeof(*own));
+	struct packet_port *own = allocate(options, options->nb_queues, nb_workers);
 	short flags = 0;
 	int rc;
 
 	if (own == NULL)
 		return -ENOMEM;
 	port->priv = own;
-	snprintf(own->interface, sizeof(own->interface), "%s", options->interface);
-	own->index = (int)if_nametoindex(own->interface);
-	own->rx = calloc(options->nb_queues, sizeof(*own->rx));
-	own->tx = calloc(nb_workers, sizeof(*own->tx));
-	rc = own->rx == NULL || own->tx == NULL ? -ENOMEM : own->index == 0 ? -ENODEV : 0;
-	for (uint32_t q = 0; rc == 0 && q < options->nb_queues; q++)
-		own->rx[q].fd = -1;
-	for (uint32_t q = 0; rc == 0 && q < nb_workers; q++)
-		own->tx[q].fd = -1;
-	own->nb_rx = rc == 0 ? options->nb_queues : 0;
-	own->nb_tx = rc == 0 ? nb_workers : 0;
 	for (uint32_t q = 0; q < RTE_DIM(port->pools) && options->node >= 0; q++)
 		port->pools[q] = onvm_packet_pool(port->memory, (uint32_t)options->node);
+	rc = onvm_packet_memory_add_large(port->memory);
 	if (rc == 0)
-		rc = onvm_packet_memory_add_large(port->memory);
-	if (rc == 0)
-		rc = open_sockets(port, own, options);
+		rc = open_sockets(own);
 	if (rc == 0)
 		rc = read_interface(own, &flags);
 	if (rc != 0) {
@@ -468,6 +545,8 @@ onvm_port_packet_open(struct onvm_port *port, const void *kind_options, uint32_t
 		packet_close(port);
 		return rc;
 	}
+	for (uint32_t q = 0; q < own->nb_rx; q++)
+		port->wake_fds[q] = own->rx[q].fd;
 	port->ops = &packet_ops;
 	port->nb_queues = (uint16_t)own->nb_rx;
 	port->nb_wake_fds = (uint16_t)own->nb_rx;

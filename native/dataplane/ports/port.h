@@ -56,6 +56,11 @@ struct onvm_port_ops {
 	uint64_t (*next_due)(struct onvm_port *port, uint16_t queue);
 	/** Say what has been lost, and whether there is no link. May be NULL. */
 	void (*read)(struct onvm_port *port, struct onvm_port_losses *losses, bool *is_down);
+	/**
+	 * Look whether the device is still the one that was opened (else is_gone), or has come
+	 * again: then open it anew, and return true: wake_fds are to be watched. May be NULL.
+	 */
+	bool (*revive)(struct onvm_port *port);
 	/** Let go of a device that is gone; no worker uses it any more. May be NULL. */
 	void (*release)(struct onvm_port *port);
 	void (*close)(struct onvm_port *port);
