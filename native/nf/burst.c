@@ -134,6 +134,7 @@ give_back(struct onvm_nf_host *host, uint32_t worker, const struct onvm_desc *de
 
 	host->given_back = onvm_cycles_now();
 	for (uint32_t turn = 1; nb_done < nb; turn++) {
+		host->control->loops++; /* it is the worker that makes no progress */
 		if (host->reply.idle_policy == ONVM_IDLE_ADAPTIVE)
 			wake_worker(host, worker);
 		if (turn % FULL_RING_SPINS == 0) {

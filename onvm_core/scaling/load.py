@@ -34,6 +34,7 @@ __all__ = [
     "Units",
     "full_burst_cycles",
     "handling_cycles",
+    "is_stuck",
     "measure",
     "quantile",
 ]
@@ -51,7 +52,6 @@ SMALL_BURST = 64
 """Up to here, the cost of a packet hardly depends on how many come with it."""
 CAPACITY_TRUST = 0.2
 """Below this utilisation the cost of a packet is mostly that of waking up and of small bursts."""
-STUCK_STEP_MAX_S = 0.1
 RECENT_S = 0.1
 KEPT_S = 2.0
 
@@ -148,7 +148,7 @@ def measure(
     done = max(new.done - old.done, 0)
     sheds = max(new.shed - old.shed, 0)
     busy = max(new.busy_cycles - old.busy_cycles, 0)
-    is_stuck = _is_stuck(before, now)
+    stuck = is_stuck(before, now)
     turns = _turns_between(old.turns, new.turns)
     histogram = [n - o if n > o else 0 for n, o in zip(new.latency, old.latency, strict=True)]
     mean, peak = _occupancy(before, now, packets / seconds, histogram, units)
@@ -159,8 +159,8 @@ def measure(
         inside = mean * units.ring_length * units.n_workers
         if burst_size > SMALL_BURST:
             share *= min(2 * inside / burst_size, 1.0)
-    utilisation = 1.0 if is_stuck else min(share, 1.0)
-    is_known = done >= PACKETS_MIN and utilisation > 0 and not is_stuck
+    utilisation = 1.0 if stuck else min(share, 1.0)
+    is_known = done >= PACKETS_MIN and utilisation > 0 and not stuck
     return Load(
         seconds=seconds,
         packets=packets,
@@ -177,7 +177,7 @@ def measure(
         utilisation=utilisation,
         capacity_pps=done / seconds / utilisation if is_known else None,
         arrival=(packets + sheds) / seconds / capacity_pps if capacity_pps else 0.0,
-        is_stuck=is_stuck,
+        is_stuck=stuck,
     )
 
 
@@ -272,7 +272,8 @@ def _occupancy(
     return mean, min(peak, 1.0)
 
 
-def _is_stuck(before: Reading, now: Reading) -> bool:
+def is_stuck(before: Reading, now: Reading) -> bool:
+    """True if packets waited, and the host made no turn of its loop between two readings."""
     old, new = before.counters, now.counters
     return min(old.reserved, new.reserved) > 0 and (old.loops, old.done) == (new.loops, new.done)
 
@@ -283,8 +284,6 @@ class Meter:
     Attributes:
         recent: the load over the last 0.1 s or a little more; None before the second reading.
         capacity_pps: the last that was known; None at first.
-        stuck_s: for how long it has made no progress while packets wait. A reading adds at most
-            0.1 s: when the manager itself was stopped, nothing can be said about the host.
     """
 
     def __init__(self, units: Units, burst_size: int = SMALL_BURST) -> None:
@@ -294,15 +293,11 @@ class Meter:
         self._handling = HANDLING_CYCLES
         self.recent: Load | None = None
         self.capacity_pps: float | None = None
-        self.stuck_s = 0.0
 
     def add(self, reading: Reading) -> None:
         """Take a new reading."""
         if self._readings:
             before = self._readings[-1]
-            stuck = _is_stuck(before, reading)
-            step = min(reading.at_s - before.at_s, STUCK_STEP_MAX_S)
-            self.stuck_s = self.stuck_s + step if stuck else 0.0
             self._handling = handling_cycles(before, reading, self._units, self._handling)
         self._readings.append(reading)
         while len(self._readings) > 2 and reading.at_s - self._readings[1].at_s > KEPT_S:
@@ -322,6 +317,11 @@ class Meter:
         return measure(
             before, now, self._units, self._handling, self._burst_size, self.capacity_pps
         )
+
+    @property
+    def last(self) -> Reading | None:
+        """The last reading; None if there is none yet."""
+        return self._readings[-1] if self._readings else None
 
     @property
     def has_worked(self) -> bool:

@@ -186,18 +186,6 @@ def test_host_that_slows_down_loses_capacity() -> None:
     assert meter.capacity_pps == pytest.approx(100_000)
 
 
-def test_stuck_time_adds_up_only_while_the_manager_looks() -> None:
-    meter = Meter(UNITS)
-    stuck = replace(NOTHING, reserved=3, done=1)
-    for number in range(5):
-        meter.add(Reading(10 + 0.05 * number, stuck))
-    assert meter.stuck_s == pytest.approx(0.2)
-    meter.add(Reading(20.0, stuck))  # the manager itself was stopped
-    assert meter.stuck_s == pytest.approx(0.3)
-    meter.add(Reading(20.05, replace(stuck, loops=1)))
-    assert meter.stuck_s == 0.0
-
-
 # ---- whatever an NF host writes ----
 
 counts = st.integers(min_value=0, max_value=(1 << 64) - 1)

@@ -1,4 +1,4 @@
-"""What is read of NF hosts: spare capacity for the data plane, and hosts that hang."""
+"""What is read of NF hosts: spare capacity for the data plane."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from onvm_core.dataplane.values import DataplaneSettings, LoadCounters, TurnSums
 from onvm_core.manager.nf_hosts import meters as meters_module
 from onvm_core.manager.nf_hosts.meters import Meters
 from onvm_core.manager.nf_hosts.registry import HostState, Instance, NfHost, Registry
-from onvm_core.manager.supervision import hang
-from onvm_core.manager.supervision.hang import HangWatch
 
 BURST = 64
 CYCLES = 1000
@@ -107,70 +105,3 @@ def test_dead_host_has_no_load_though_its_slot_is_used_again(world: World) -> No
     assert world.meters.of(host) is not None
     host.state = HostState.DEAD
     assert world.meters.of(host) is None
-
-
-@pytest.mark.parametrize(
-    ("state", "ticks", "why"),
-    [
-        ("R", (0, 10, 20, 30, 40, 50), "it computes"),
-        ("S", (7,) * 6, "its process is in state S"),
-        ("T", (7,) * 6, "its process is in state T"),
-        ("R", (7,) * 6, None),  # it only waits for a CPU
-    ],
-)
-def test_host_with_packets_that_makes_no_progress_hangs(
-    world: World,
-    monkeypatch: pytest.MonkeyPatch,
-    state: str,
-    ticks: tuple[int, ...],
-    why: str | None,
-) -> None:
-    host = world.host("a-1")
-    times = iter(ticks)
-    monkeypatch.setattr(hang, "_process", lambda _pid: (state, next(times)))
-    watch = HangWatch(world.registry, world.meters, 0.2)
-    world.pass_time(0.1)
-    world.work(host, 1000)
-    world.plane.hosts[host.slot].load = LoadCounters(
-        packets=300,
-        done=200,
-        busy_cycles=0,
-        idle_cycles=0,
-        loops=3,
-        shed=0,
-        reserved=100,
-        peak=100,
-        latency=NO_LOAD.latency,
-    )
-    found: list[tuple[NfHost, str]] = []
-    for _ in range(5):
-        world.pass_time(0.1)
-        found = found or watch.turn()
-    if why is None:
-        assert found == []
-    else:
-        ((hung, line),) = found
-        assert hung is host
-        assert line.startswith("no progress for 0.")
-        assert line.endswith(why)
-
-
-def test_excused_host_does_not_count_as_hung(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    host = world.host("a-1")
-    monkeypatch.setattr(hang, "_process", lambda _pid: ("S", 7))
-    watch = HangWatch(world.registry, world.meters, 0.2, lambda one: one is host)
-    world.pass_time(0.1)
-    world.plane.hosts[host.slot].load = LoadCounters(
-        packets=300,
-        done=200,
-        busy_cycles=0,
-        idle_cycles=0,
-        loops=3,
-        shed=0,
-        reserved=100,
-        peak=100,
-        latency=NO_LOAD.latency,
-    )
-    for _ in range(9):
-        world.pass_time(0.1)
-        assert watch.turn() == []
