@@ -225,7 +225,7 @@ def test_ports_that_cannot_work_are_refused_with_the_line_that_helps(
     without = ("setpriv", "--bounding-set=-net_raw")
     done = managers.call("up", "--check", "-f", str(file), prefix=without)
     assert done.returncode == 2
-    assert "expected the right CAP_NET_RAW (" in done.stderr
+    assert "expected the capability CAP_NET_RAW (" in done.stderr
     file = managers.configure("af_xdp:d0?mtu=3000", "af_xdp:d1")
     done = managers.call("up", "--check", "-f", str(file))
     assert done.returncode == 2
