@@ -6,6 +6,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -277,6 +278,31 @@ def test_next_start_restores_what_a_killed_manager_has_left(wires: Net, managers
     assert managers.notes() == []
     managers.up("null:?count=1", "null:")  # takes over the NF of the killed one
     managers.down()
+
+
+def test_manager_killed_while_it_opens_a_port_leaves_nothing(
+    wires: Net, managers: Managers
+) -> None:
+    net = wires
+    before = state(net, "d0")
+    opening = (
+        "import os, pathlib, sys\n"
+        "from onvm_core.interfaces.settings import KeptSettings\n"
+        "from onvm_core.interfaces.use import InterfaceUse\n"
+        "KeptSettings(pathlib.Path(sys.argv[1])).keep('d0', InterfaceUse.FRAMES)\n"
+        "os.system('ip link set d0 mtu 1400 promisc on')\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    script = managers.folder / "opening.py"
+    script.write_text(opening, encoding="utf-8")
+    folder = str(managers.folder / ".interfaces")
+    net.start("d", sys.executable, "-P", str(script), folder, log=managers.log).wait(TIMEOUT_S)
+    assert state(net, "d0") != before
+    assert len(managers.notes()) == 1
+    done = managers.call("run", "--in", "null:?count=1", "--out", "null:", "--chain", "")
+    assert done.returncode == 0, done.stderr
+    assert state(net, "d0") == before
+    assert managers.notes() == []
 
 
 def test_other_end_in_the_same_namespace_is_set_and_restored(net: Net, managers: Managers) -> None:

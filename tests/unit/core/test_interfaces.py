@@ -14,7 +14,14 @@ from onvm_core.interfaces.checks import (
     check_mtus,
     missing_line,
 )
-from onvm_core.interfaces.facts import CAPABILITIES, HostFacts, InterfaceFacts, Member, Peer
+from onvm_core.interfaces.facts import (
+    CAPABILITIES,
+    HostFacts,
+    InterfaceFacts,
+    Member,
+    Peer,
+    Snapshot,
+)
 from onvm_core.interfaces.netlink import IFF_UP, LOOPBACK, Link
 from onvm_core.interfaces.offloads import Feature, short_names
 from onvm_core.interfaces.settings import restore_abandoned
@@ -456,6 +463,19 @@ def test_missing_interface_names_the_closest() -> None:
 def test_short_names_are_those_of_ethtool() -> None:
     names = ("tx-checksum-ipv4", "tx-checksum-ipv6", "tx-tcp6-segmentation", "rx-gro-hw")
     assert short_names(names) == ["tx", "tso", "rx-gro-hw"]
+
+
+def test_kernel_and_process_are_read() -> None:
+    snapshot = Snapshot()
+    lo = snapshot.find("lo")
+    assert lo is not None and lo.type == LOOPBACK
+    facts = snapshot.facts(lo)
+    assert (facts.name, facts.peer, facts.member_of) == ("lo", None, None)
+    assert facts.features["loopback"].is_active
+    assert not facts.features["loopback"].can_change
+    host = snapshot.host()
+    assert "lo" in host.interfaces
+    assert host.capabilities <= set(CAPABILITIES)
 
 
 # ---- ports ----
