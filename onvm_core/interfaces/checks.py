@@ -22,6 +22,8 @@ FRAME_MTU_MAX = 1770
 IPV6_MTU_MIN = 1280
 """RFC 8200, section 5."""
 _NAMES_SHOWN = 6
+_TAGS_BYTES = 8
+"""Two VLAN tags: an MTU may be larger by them."""
 _RIGHTS = {
     InterfaceUse.PACKETS: ("CAP_NET_RAW",),
     InterfaceUse.FRAMES: ("CAP_NET_RAW", "CAP_NET_ADMIN", "CAP_SYS_ADMIN"),
@@ -255,7 +257,7 @@ def _sizes(facts: InterfaceFacts, use: InterfaceUse, mtu: int) -> Iterator[Findi
             f"does not give them back",
         )
     peer = facts.peer
-    if peer is not None and peer.mtu not in (0, own):
+    if peer is not None and peer.mtu and not 0 <= own - peer.mtu <= _TAGS_BYTES:
         yield Finding(
             Severity.WARNING,
             f"the MTU of {name} is {own}, that of the other end ({peer.name}) {peer.mtu}: larger "

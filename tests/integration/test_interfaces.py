@@ -261,6 +261,24 @@ def test_tcp_over_xdp_sockets_after_the_printed_lines(
     assert managers.notes() == []
 
 
+def test_packets_too_large_for_a_frame_are_counted(wires: Net, managers: Managers) -> None:
+    net = wires
+    for role, name in (("c", "c0"), ("d", "d0"), ("d", "d1"), ("s", "s0")):
+        net.ip(role, "link", "set", name, "mtu", "2000")
+    said = managers.up("af_xdp:d0", "af_xdp:d1")
+    assert "the MTU of d0 is 2000: packets of more than 1770 bytes do not fit XDP frames" in said
+    reach(net, "10.9.0.2")
+    ping = ["ip", "netns", "exec", net.space("c"), "ping", "-c3", "-i0.1", "-W1", "-Mdo"]
+    for size, status in ((1770, 0), (1900, 1)):
+        done = subprocess.run(
+            [*ping, f"-s{size - 28}", "10.9.0.2"], capture_output=True, check=False
+        )
+        assert done.returncode == status
+    report = json.loads(managers.call("status", "--json").stdout)["report"]
+    assert report["drops"]["rx_missed"] == 3
+    managers.down()
+
+
 def test_next_start_restores_what_a_killed_manager_has_left(wires: Net, managers: Managers) -> None:
     net = wires
     before = state(net, "d0", "d1")

@@ -412,6 +412,7 @@ def test_locked_memory_needs_no_right_without_a_limit() -> None:
 def test_mtu_of_the_port_counts() -> None:
     peer = Peer("c0", mtu=1500)
     assert check_interface(veth(peer), HOST, PACKETS, mtu=1500) == []
+    assert check_interface(veth(peer), HOST, PACKETS, mtu=1508) == [], "for tags"
     (found,) = check_interface(veth(peer), HOST, PACKETS, mtu=9000)
     assert found.fix == "ip link set dev c0 mtu 9000"
     assert check_interface(FINE, HOST, FRAMES, mtu=FRAME_MTU_MAX) == []
