@@ -22,9 +22,11 @@ FRAME_MTU_MAX = 1770
 IPV6_MTU_MIN = 1280
 """RFC 8200, section 5."""
 _NAMES_SHOWN = 6
+_TAGS_BYTES = 8
+"""Two VLAN tags: an MTU may be larger by them."""
 _RIGHTS = {
     InterfaceUse.PACKETS: ("CAP_NET_RAW",),
-    InterfaceUse.FRAMES: ("CAP_NET_RAW", "CAP_NET_ADMIN", "CAP_SYS_ADMIN", "CAP_IPC_LOCK"),
+    InterfaceUse.FRAMES: ("CAP_NET_RAW", "CAP_NET_ADMIN", "CAP_SYS_ADMIN"),
 }
 _DO_NOT_FORWARD = {4: "net.ipv4.conf.{}.forwarding=0", 6: "net.ipv6.conf.{}.disable_ipv6=1"}
 _OWN_ADDRESS = ("macvlan", "ipvlan")
@@ -119,18 +121,17 @@ def _rights(
     wanted = list(_RIGHTS[use])
     if mtu not in (0, facts.link.mtu) and "CAP_NET_ADMIN" not in wanted:
         wanted.append("CAP_NET_ADMIN")
-    has_bpf = "CAP_BPF" in host.capabilities
-    missing = [
-        name
-        for name in wanted
-        if name not in host.capabilities and not (name == "CAP_SYS_ADMIN" and has_bpf)
-    ]
+    if use is InterfaceUse.FRAMES and not host.may_lock_memory:
+        wanted.append("CAP_IPC_LOCK")
+    missing = [name for name in wanted if name not in host.capabilities]
     if missing:
-        added = ",".join(f"+{name.removeprefix('CAP_').lower()}" for name in missing)
+        # All of them: those that this process holds do not survive sudo.
+        added = ",".join(f"+{name.removeprefix('CAP_').lower()}" for name in wanted)
         yield Finding(
             Severity.ERROR,
-            f"expected the right {' and '.join(missing)} (root has it, and a systemd unit with "
-            f"AmbientCapabilities={' '.join(missing)})",
+            f"expected the {'capability' if len(missing) == 1 else 'capabilities'} "
+            f"{', '.join(missing)} (as root has, or a systemd unit with "
+            f"AmbientCapabilities={' '.join(wanted)})",
             f"sudo setpriv --reuid $(id -u) --regid $(id -g) --init-groups --inh-caps {added} "
             f"--ambient-caps {added} onvm up",
         )
@@ -256,7 +257,7 @@ def _sizes(facts: InterfaceFacts, use: InterfaceUse, mtu: int) -> Iterator[Findi
             f"does not give them back",
         )
     peer = facts.peer
-    if peer is not None and peer.mtu not in (0, own):
+    if peer is not None and peer.mtu and not 0 <= own - peer.mtu <= _TAGS_BYTES:
         yield Finding(
             Severity.WARNING,
             f"the MTU of {name} is {own}, that of the other end ({peer.name}) {peer.mtu}: larger "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import resource
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -19,7 +20,6 @@ CAPABILITIES = {
     "CAP_NET_RAW": 13,
     "CAP_IPC_LOCK": 14,
     "CAP_SYS_ADMIN": 21,
-    "CAP_BPF": 39,
 }
 """Bits of CapEff in /proc/self/status, from linux/capability.h."""
 _WIRELESS = ("phy80211", "wireless")
@@ -98,11 +98,13 @@ class HostFacts:
     Attributes:
         interfaces: names of the interfaces there are.
         capabilities: effective ones among `CAPABILITIES`.
+        may_lock_memory: locked memory has no limit.
         filters_bridges: bridged packets pass the host's packet filter.
     """
 
     interfaces: tuple[str, ...] = ()
     capabilities: frozenset[str] = frozenset(CAPABILITIES)
+    may_lock_memory: bool = False
     filters_bridges: bool = False
 
 
@@ -134,11 +136,12 @@ class Snapshot:
         return HostFacts(
             tuple(link.name for link in self._links.values()),
             self._capabilities(),
+            resource.getrlimit(resource.RLIMIT_MEMLOCK)[0] == resource.RLIM_INFINITY,
             any(filters),
         )
 
-    def facts(self, link: Link) -> InterfaceFacts:
-        """Facts of one of the interfaces."""
+    def facts(self, link: Link, *, with_peer: bool = True) -> InterfaceFacts:
+        """Facts of one of the interfaces; looking for the other end of a veth takes longest."""
         master = self._links.get(link.master)
         lower = self._links.get(link.lower) if link.namespace is None else None
         folder = self._root / "sys/class/net" / link.name
@@ -155,7 +158,7 @@ class Snapshot:
             queues,
             None if master is None else Member(master.name, master.kind),
             "" if lower is None or link.kind == "veth" else lower.name,
-            self._peer(link) if link.kind == "veth" else None,
+            self._peer(link) if with_peer and link.kind == "veth" else None,
         )
 
     def _peer(self, link: Link) -> Peer:

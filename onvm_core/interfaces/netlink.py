@@ -10,6 +10,7 @@ import ipaddress
 import os
 import socket
 import struct
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -185,7 +186,7 @@ def _link(body: bytes) -> Link:
 
     def number(kind: int, default: int = 0) -> int:
         data = values.get(kind)
-        return default if data is None else int.from_bytes(data, "little", signed=True)
+        return default if data is None else int.from_bytes(data, sys.byteorder, signed=True)
 
     info = _attributes(values.get(_IFLA_LINKINFO, b""))
     xdp = _attributes(values.get(_IFLA_XDP, b""))
@@ -202,7 +203,7 @@ def _link(body: bytes) -> Link:
         number(_IFLA_MASTER),
         0 if lower == index and _IFLA_NETNSID not in values else lower,
         number(_IFLA_NETNSID) if _IFLA_NETNSID in values else None,
-        int.from_bytes(xdp.get(_XDP_PROGRAM, b""), "little"),
+        int.from_bytes(xdp.get(_XDP_PROGRAM, b""), sys.byteorder),
         _XDP_MODES.get(xdp.get(_XDP_ATTACHED, b"\0")[0], 0),
     )
 

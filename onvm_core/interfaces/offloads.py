@@ -1,6 +1,6 @@
 """Offloads of an interface: features of the kernel's ``ethtool`` interface, by their names there.
 
-Threads: a `Features` object works in the network namespace of the thread that made it.
+Threads: an `Ethtool` object works in the network namespace of the thread that made it.
 """
 
 from __future__ import annotations

@@ -93,8 +93,13 @@ class KeptSettings:
         """
         if name in self._kept:
             return
-        with Rtnetlink() as netlink:
-            links = {link.index: link for link in netlink.links()}
+        try:
+            with Rtnetlink() as netlink:
+                links = {link.index: link for link in netlink.links()}
+        except OSError as error:
+            raise SettingsError(
+                f"expected a process that may open netlink sockets: {error.strerror}"
+            ) from None
         own = next((link for link in links.values() if link.name == name), None)
         if own is None:
             return  # the port reports it

@@ -88,7 +88,12 @@ def _faults(
     def fault(field: str, line: str, *, is_error: bool = False) -> _Fault:
         return _Fault(ConfigError(line, file=file, field=field, value=uris[field]), is_error)
 
-    snapshot = Snapshot()
+    try:
+        snapshot = Snapshot()
+    except OSError as error:
+        line = f"expected a process that may open netlink sockets: {error.strerror}"
+        yield fault(next(iter(used)), line, is_error=True)
+        return
     host = snapshot.host()
     mtus: dict[str, int] = {}
     for field, use in used.items():

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -225,7 +226,7 @@ def test_ports_that_cannot_work_are_refused_with_the_line_that_helps(
     without = ("setpriv", "--bounding-set=-net_raw")
     done = managers.call("up", "--check", "-f", str(file), prefix=without)
     assert done.returncode == 2
-    assert "expected the right CAP_NET_RAW (" in done.stderr
+    assert "expected the capability CAP_NET_RAW (" in done.stderr
     file = managers.configure("af_xdp:d0?mtu=3000", "af_xdp:d1")
     done = managers.call("up", "--check", "-f", str(file))
     assert done.returncode == 2
@@ -260,6 +261,24 @@ def test_tcp_over_xdp_sockets_after_the_printed_lines(
     assert managers.notes() == []
 
 
+def test_packets_too_large_for_a_frame_are_counted(wires: Net, managers: Managers) -> None:
+    net = wires
+    for role, name in (("c", "c0"), ("d", "d0"), ("d", "d1"), ("s", "s0")):
+        net.ip(role, "link", "set", name, "mtu", "2000")
+    said = managers.up("af_xdp:d0", "af_xdp:d1")
+    assert "the MTU of d0 is 2000: packets of more than 1770 bytes do not fit XDP frames" in said
+    reach(net, "10.9.0.2")
+    ping = ["ip", "netns", "exec", net.space("c"), "ping", "-c3", "-i0.1", "-W1", "-Mdo"]
+    for size, status in ((1770, 0), (1900, 1)):
+        done = subprocess.run(
+            [*ping, f"-s{size - 28}", "10.9.0.2"], capture_output=True, check=False
+        )
+        assert done.returncode == status
+    report = json.loads(managers.call("status", "--json").stdout)["report"]
+    assert report["drops"]["rx_missed"] == 3
+    managers.down()
+
+
 def test_next_start_restores_what_a_killed_manager_has_left(wires: Net, managers: Managers) -> None:
     net = wires
     before = state(net, "d0", "d1")
@@ -277,6 +296,31 @@ def test_next_start_restores_what_a_killed_manager_has_left(wires: Net, managers
     assert managers.notes() == []
     managers.up("null:?count=1", "null:")  # takes over the NF of the killed one
     managers.down()
+
+
+def test_manager_killed_while_it_opens_a_port_leaves_nothing(
+    wires: Net, managers: Managers
+) -> None:
+    net = wires
+    before = state(net, "d0")
+    opening = (
+        "import os, pathlib, sys\n"
+        "from onvm_core.interfaces.settings import KeptSettings\n"
+        "from onvm_core.interfaces.use import InterfaceUse\n"
+        "KeptSettings(pathlib.Path(sys.argv[1])).keep('d0', InterfaceUse.FRAMES)\n"
+        "os.system('ip link set d0 mtu 1400 promisc on')\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    script = managers.folder / "opening.py"
+    script.write_text(opening, encoding="utf-8")
+    folder = str(managers.folder / ".interfaces")
+    net.start("d", sys.executable, "-P", str(script), folder, log=managers.log).wait(TIMEOUT_S)
+    assert state(net, "d0") != before
+    assert len(managers.notes()) == 1
+    done = managers.call("run", "--in", "null:?count=1", "--out", "null:", "--chain", "")
+    assert done.returncode == 0, done.stderr
+    assert state(net, "d0") == before
+    assert managers.notes() == []
 
 
 def test_other_end_in_the_same_namespace_is_set_and_restored(net: Net, managers: Managers) -> None:

@@ -46,6 +46,8 @@ def test_download_arrives_as_it_was_sent(wire: Bed, host: str) -> None:
 @pytest.mark.skipif(bool(NO_TAGS), reason=NO_TAGS or "complete")
 @pytest.mark.parametrize("tags", [(7,), (7, 8)], ids=["vlan", "qinq"])
 def test_download_with_vlan_tags(wire: Bed, tags: tuple[int, ...]) -> None:
+    if wire.kind == "af_xdp" and len(tags) > 1:
+        pytest.skip("a veth takes one tag more than its MTU; frames carry both inside")
     with wire.tagged(*tags):
         wire.ping(V4)
         wire.download(V4)

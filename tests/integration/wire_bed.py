@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import json
 import random
+import re
 import subprocess
 import sys
 import tempfile
@@ -28,7 +29,7 @@ from onvm_core.manager.api.client import Client
 from onvm_core.manager.api.messages import DownReply, DownRequest, StatusReply, StatusRequest
 
 MISSING = missing("ping", "iperf3", "ss")
-PORT_KINDS = ("af_packet", "tap")
+PORT_KINDS = ("af_packet", "af_xdp", "tap")
 HERE = Path(__file__).parent
 BLOB_BYTES = STREAM_BYTES = 20_000_000
 WAIT_S = 20.0
@@ -176,6 +177,9 @@ class Bed:
                 self._configure(role)
             elif mtu:
                 self.set_mtu(role, mtu)
+        # A port over an XDP socket says what the other end of its veth must do.
+        for command in re.findall("run: (ip netns exec .* ethtool .*)", log.read_text()):
+            subprocess.run(command.split(), check=True)
         self.await_reachable()
         self._before = self._settled()
 

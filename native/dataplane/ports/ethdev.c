@@ -6,6 +6,8 @@
 
 #include "ports/kinds.h"
 
+#include "ports/xdp_sockets.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,6 +27,7 @@
 struct ethdev_port {
 	uint16_t ethdev;
 	struct rte_mempool *copy_pool; /**< of drivers that cannot use split memory, or NULL */
+	struct onvm_xdp_sockets xdp;   /**< of the af_xdp driver; none with others */
 	bool is_mapped;		       /**< the device reaches packet memory by DMA */
 	char fault[160];	       /**< why it cannot be opened, where that takes numbers */
 };
@@ -158,7 +161,7 @@ ethdev_read(struct onvm_port *port, struct onvm_port_losses *losses, bool *is_do
 		return;
 	}
 	if (rte_eth_stats_get(own->ethdev, &counted) == 0) {
-		losses->nb_missed = counted.imissed;
+		losses->nb_missed = counted.imissed + onvm_xdp_sockets_missed(&own->xdp);
 		losses->nb_no_buffer = counted.rx_nombuf;
 		losses->nb_rx_errors = counted.ierrors;
 		/* Drivers of other devices count what they have not taken. */
@@ -373,6 +376,7 @@ onvm_port_ethdev_open(struct onvm_port *port, const void *kind_options, uint32_t
 {
 	const struct onvm_ethdev_options *options = kind_options;
 	struct ethdev_port *own = calloc(1, sizeof(*own));
+	struct onvm_xdp_fds before;
 	const char *step = "probe:"; /* the system's own words follow a colon */
 	char name[64];
 	int rc;
@@ -392,8 +396,11 @@ onvm_port_ethdev_open(struct onvm_port *port, const void *kind_options, uint32_t
 							 (int)rte_socket_id());
 		rc = own->copy_pool == NULL ? -rte_errno : 0;
 	}
+	onvm_xdp_fds_find(&before);
 	if (rc == 0)
 		rc = start_device(port, own, options, nb_workers, &step);
+	if (rc == 0)
+		onvm_xdp_sockets_init(&own->xdp, &before);
 	if (rc != 0) {
 		snprintf(error, error_size, step[strlen(step) - 1] == ':' ? "%s %s" : "%s", step,
 			 strerror(-rc));

@@ -14,7 +14,14 @@ from onvm_core.interfaces.checks import (
     check_mtus,
     missing_line,
 )
-from onvm_core.interfaces.facts import CAPABILITIES, HostFacts, InterfaceFacts, Member, Peer
+from onvm_core.interfaces.facts import (
+    CAPABILITIES,
+    HostFacts,
+    InterfaceFacts,
+    Member,
+    Peer,
+    Snapshot,
+)
 from onvm_core.interfaces.netlink import IFF_UP, LOOPBACK, Link
 from onvm_core.interfaces.offloads import Feature, short_names
 from onvm_core.interfaces.settings import restore_abandoned
@@ -375,26 +382,37 @@ def test_errors_say_what_was_expected() -> None:
         (PACKETS, ["CAP_NET_RAW"], 9000, ["CAP_NET_ADMIN"]),
         (PACKETS, [], 0, ["CAP_NET_RAW"]),
         (FRAMES, ["CAP_NET_RAW"], 0, ["CAP_NET_ADMIN", "CAP_SYS_ADMIN", "CAP_IPC_LOCK"]),
-        (FRAMES, [name for name in CAPABILITIES if name != "CAP_SYS_ADMIN"], 0, []),
-        (FRAMES, [name for name in CAPABILITIES if name != "CAP_BPF"], 0, []),
+        (FRAMES, list(CAPABILITIES), 0, []),
     ],
 )
 def test_missing_rights_are_named(
     use: InterfaceUse, held: list[str], mtu: int, missing: list[str]
 ) -> None:
     found = check_interface(FINE, replace(HOST, capabilities=frozenset(held)), use, mtu=mtu)
-    rights = [one for one in found if "right" in one.text]
+    rights = [one for one in found if "expected the capabilit" in one.text]
     assert bool(rights) == bool(missing)
+    word = "capability" if len(missing) == 1 else "capabilities"
     for one in rights:
         assert one.severity is ERROR
-        assert one.text.startswith(f"expected the right {' and '.join(missing)} (")
-        added = ",".join(f"+{name.removeprefix('CAP_').lower()}" for name in missing)
-        assert f"--ambient-caps {added} onvm up" in one.fix
+        assert one.text.startswith(f"expected the {word} {', '.join(missing)} (")
+        added = next(word for word in one.fix.split() if word.startswith("+")).split(",")
+        wanted = {f"+{name.removeprefix('CAP_').lower()}" for name in (*held, *missing)}
+        assert set(added) == wanted, "with those that are held: sudo takes them away"
+
+
+def test_locked_memory_needs_no_right_without_a_limit() -> None:
+    rights = frozenset(CAPABILITIES) - {"CAP_IPC_LOCK"}
+    assert check_interface(FINE, replace(HOST, capabilities=rights), FRAMES) != []
+    assert (
+        check_interface(FINE, replace(HOST, capabilities=rights, may_lock_memory=True), FRAMES)
+        == []
+    )
 
 
 def test_mtu_of_the_port_counts() -> None:
     peer = Peer("c0", mtu=1500)
     assert check_interface(veth(peer), HOST, PACKETS, mtu=1500) == []
+    assert check_interface(veth(peer), HOST, PACKETS, mtu=1508) == [], "for tags"
     (found,) = check_interface(veth(peer), HOST, PACKETS, mtu=9000)
     assert found.fix == "ip link set dev c0 mtu 9000"
     assert check_interface(FINE, HOST, FRAMES, mtu=FRAME_MTU_MAX) == []
@@ -446,6 +464,19 @@ def test_missing_interface_names_the_closest() -> None:
 def test_short_names_are_those_of_ethtool() -> None:
     names = ("tx-checksum-ipv4", "tx-checksum-ipv6", "tx-tcp6-segmentation", "rx-gro-hw")
     assert short_names(names) == ["tx", "tso", "rx-gro-hw"]
+
+
+def test_kernel_and_process_are_read() -> None:
+    snapshot = Snapshot()
+    lo = snapshot.find("lo")
+    assert lo is not None and lo.type == LOOPBACK
+    facts = snapshot.facts(lo)
+    assert (facts.name, facts.peer, facts.member_of) == ("lo", None, None)
+    assert facts.features["loopback"].is_active
+    assert not facts.features["loopback"].can_change
+    host = snapshot.host()
+    assert "lo" in host.interfaces
+    assert host.capabilities <= set(CAPABILITIES)
 
 
 # ---- ports ----
