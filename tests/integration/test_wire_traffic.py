@@ -35,7 +35,7 @@ def wire(running: Bed) -> Iterator[Bed]:
 @pytest.mark.parametrize("host", [V4, V6])
 def test_ping(wire: Bed, host: str) -> None:
     wire.ping(host)
-    wire.ping(host, "-s1400")
+    wire.ping(host, 1500)
 
 
 @pytest.mark.parametrize("host", [V4, V6])
@@ -120,7 +120,7 @@ def test_interface_of_a_port_is_removed_and_made_again(wire: Bed) -> None:
 def test_smaller_mtu_at_one_end(wire: Bed, role: str) -> None:
     wire.set_mtu(role, 1400)
     try:
-        wire.ping(V4, "-s1372", "-Mdo")
+        wire.ping(V4, 1400)
         wire.download(V4)
         wire.download(V6)
         wire.stream(V4, 1)

@@ -4,6 +4,7 @@
 arrive over TCP, and datagrams backwards. The other commands are clients. They fail unless all
 answers come, and are right.
 
+    ping HOST COUNT BYTES       ICMP echo in IP packets of so many bytes, which nothing may cut
     fetch HOST                  the SHA-256 of BLOB
     ask HOST COUNT BYTES        datagrams one after the other, each from a port of its own
     talk HOST CONNECTIONS BYTES connections at the same time, each of which gets back what it sends
@@ -17,6 +18,7 @@ import http.server
 import os
 import socket
 import socketserver
+import struct
 import sys
 import threading
 import urllib.request
@@ -25,6 +27,9 @@ from typing import Any
 
 HTTP_PORT, ECHO_PORT, DATAGRAM_PORT = 8000, 8001, 8002
 ANSWER_S = 10.0
+ECHO = struct.Struct("!BBHHH")
+MTU_DISCOVER = {socket.IPPROTO_IP: 10, socket.IPPROTO_IPV6: 23}
+PMTUDISC_DO = 2
 BLOCK_BYTES = 1 << 16
 
 
@@ -77,6 +82,39 @@ def serve(blob: str) -> None:
         thread.start()
     print("ready", flush=True)
     threads[0].join()
+
+
+def ping(host: str, count: str, n_bytes: str) -> None:
+    """Ask one after the other; `ping` itself gives up soon after its last request."""
+    is_v6 = ":" in host
+    family, protocol = (
+        (socket.AF_INET6, socket.IPPROTO_ICMPV6) if is_v6 else (socket.AF_INET, socket.IPPROTO_ICMP)
+    )
+    request, reply, header_bytes = (128, 129, 40) if is_v6 else (8, 0, 20)
+    payload = bytes(int(n_bytes) - header_bytes - ECHO.size)
+    identifier = os.getpid() & 0xFFFF
+    with socket.socket(family, socket.SOCK_RAW, protocol) as one:
+        level = socket.IPPROTO_IPV6 if is_v6 else socket.IPPROTO_IP
+        one.setsockopt(level, MTU_DISCOVER[level], PMTUDISC_DO)
+        one.settimeout(ANSWER_S)
+        for number in range(int(count)):
+            message = ECHO.pack(request, 0, 0, identifier, number) + payload
+            # The kernel makes the checksum of ICMPv6 only.
+            checksum = 0 if is_v6 else _checksum(message)
+            asked = ECHO.pack(request, 0, checksum, identifier, number)
+            one.sendto(asked + payload, (host, 0))
+            while True:
+                answer = one.recv(1 << 16)[0 if is_v6 else header_bytes :]
+                kind, _, _, *rest = ECHO.unpack_from(answer)
+                if kind == reply and rest == [identifier, number]:
+                    break
+
+
+def _checksum(message: bytes) -> int:
+    """RFC 1071."""
+    total = sum(struct.unpack(f"!{len(message) // 2}H", message))
+    total = (total >> 16) + (total & 0xFFFF)
+    return ~(total + (total >> 16)) & 0xFFFF
 
 
 def fetch(host: str) -> None:
@@ -136,4 +174,5 @@ def talk(host: str, connections: str, n_bytes: str) -> None:
 
 
 if __name__ == "__main__":
-    {"serve": serve, "fetch": fetch, "ask": ask, "talk": talk}[sys.argv[1]](*sys.argv[2:])
+    commands = {"serve": serve, "ping": ping, "fetch": fetch, "ask": ask, "talk": talk}
+    commands[sys.argv[1]](*sys.argv[2:])

@@ -88,8 +88,11 @@ def lines_of(boxes: Sequence[Box], rounds: Sequence[Round]) -> Iterator[BenchLin
             if not box.baseline:
                 continue
             base = f"{box.function}.{box.baseline}"
-            ratios = [one[name][figure] / one[base][figure] for one in rounds]
-            yield BenchLine.of(f"wire.{name}.{figure}.to_{box.baseline}", "ratio", ratios)
+            bases = [one[base][figure] for one in rounds]
+            # A difference of CPU times may vanish on a machine that has other work.
+            ratios = [one / two for one, two in zip(column, bases, strict=True) if two > 0]
+            if ratios:
+                yield BenchLine.of(f"wire.{name}.{figure}.to_{box.baseline}", "ratio", ratios)
 
 
 def _with_box_cpu(figures: Mapping[str, Mapping[str, float]]) -> Round:

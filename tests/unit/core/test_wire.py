@@ -83,6 +83,18 @@ def test_cpu_of_a_box_leaves_the_ends_out() -> None:
     assert "wire.firewall.cable.cpu.box" not in lines
 
 
+def test_rounds_without_a_figure_of_the_baseline_have_no_ratio() -> None:
+    rounds = [_round(0.5, 100), _round(0.5, 100)]
+    rounds[0]["firewall.kernel"]["tcp_1"] = 0.0
+    lines = {line.name: line for line in lines_of(BOXES, rounds)}
+    assert lines["wire.firewall.onvm.tcp_1"].runs == 2
+    assert lines["wire.firewall.onvm.tcp_1.to_kernel"].runs == 1
+    rounds[1]["firewall.kernel"]["tcp_1"] = 0.0
+    assert "wire.firewall.onvm.tcp_1.to_kernel" not in {
+        line.name for line in lines_of(BOXES, rounds)
+    }
+
+
 def test_each_box_comes_after_its_baseline() -> None:
     seen: set[tuple[str, str]] = set()
     for box in BOXES:
