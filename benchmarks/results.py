@@ -88,6 +88,8 @@ counts the datagrams of 64 bytes that arrive of a million per second. `cpu` is t
 whole machine per datagram at 200,000 per second; `cpu.box` leaves out what client and server take
 without a box. The kernel bridges with a stateful nftables firewall (`firewall`), or routes with
 that, masquerading and DNAT (`firewall_nat_lb`). `onvm` is `onvm up` with its defaults;
+`relay` is a program that passes frames between two packet sockets and looks at nothing: the least
+that a box in user space costs.
 `onvm_busy` has `idle = "busy"`; `onvm_fused` runs all NFs in one process. The interfaces of
 `onvm_bare` have no offloads, nor those of the kernel it is compared with; all others have the
 interfaces' defaults. A ratio is the median of the rounds' ratios, with the least and the

@@ -15,7 +15,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 
+import onvm_core
 from onvm_core.bench.wire.wires import BOX, CLIENT, FAR, MACS, NEAR, SERVER, Wire
 from onvm_sdk.errors import OnvmError
 
@@ -234,13 +236,35 @@ def _manager(wire: Wire, config: str) -> Iterator[None]:
             manager.wait()
 
 
+@contextlib.contextmanager
+def _relay(wire: Wire) -> Iterator[None]:
+    """The least that any program on packet sockets costs: it looks at nothing."""
+    _one_subnet(wire)
+    program = Path(str(onvm_core.__file__)).parent / "bin" / "onvm-bench-relay"
+    relay = subprocess.Popen(wire.spaces.command(BOX, str(program), NEAR, FAR))
+    try:
+        yield
+    finally:
+        relay.kill()
+        relay.wait()
+
+
 CABLE = Box("cable", FIREWALL, _cable, has_box=False, only=("cpu",))
 BOXES = (
     CABLE,
     Box("kernel", FIREWALL, _kernel_bridge),
+    Box("relay", FIREWALL, _relay, baseline="kernel"),
     Box("onvm", FIREWALL, _onvm(FIREWALL), baseline="kernel"),
     Box("onvm_busy", FIREWALL, _onvm(FIREWALL, idle="busy"), only=("ping",), baseline="kernel"),
     Box("kernel_bare", FIREWALL, _kernel_bridge, has_offloads=False, only=("tcp",)),
+    Box(
+        "relay_bare",
+        FIREWALL,
+        _relay,
+        has_offloads=False,
+        only=("tcp",),
+        baseline="kernel_bare",
+    ),
     Box(
         "onvm_bare",
         FIREWALL,
