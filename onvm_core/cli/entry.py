@@ -8,7 +8,11 @@ command line itself.
 
 from __future__ import annotations
 
+import atexit
+import contextlib
+import os
 import sys
+import threading
 from collections.abc import Sequence
 
 __all__ = ["main"]
@@ -26,7 +30,7 @@ def main() -> None:
 
         run()
     else:
-        sys.exit(_up(*plain))
+        _end(_up(*plain))
 
 
 def _plain_up(arguments: Sequence[str]) -> tuple[str, str] | None:
@@ -48,6 +52,18 @@ def _plain_up(arguments: Sequence[str]) -> tuple[str, str] | None:
         else:
             name = value
     return file, name
+
+
+def _end(status: int) -> None:
+    """End this process as the interpreter would, but without collecting all that a manager was: its
+    successor, and ``onvm down``, wait for that.
+    """
+    threading._shutdown()  # type: ignore[attr-defined]  # what the interpreter calls as well
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):  # nothing reads it any more
+            stream.flush()
+    os._exit(status)
 
 
 def _up(file: str, name: str) -> int:

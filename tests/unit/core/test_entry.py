@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -60,3 +62,24 @@ def test_data_plane_begins_early_only_if_its_part_of_the_file_is_right(
     file.write_bytes(text.encode("latin-1"))
     assert (early_start._plan(file) is not None) == begins
     assert early_start._plan(tmp_path / "none.toml") is None
+
+
+ENDING = """
+import atexit, sys, threading, time
+from onvm_core.cli import entry
+
+class Kept:
+    def __del__(self):
+        print("collected", flush=True)
+
+kept = Kept()
+atexit.register(print, "exit function")
+threading.Thread(target=lambda: (time.sleep(0.05), print("thread"))).start()
+entry._end(3)
+"""
+
+
+def test_manager_ends_with_all_that_it_has_said() -> None:
+    command = [sys.executable, "-P", "-c", ENDING]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (3, "thread\nexit function\n", "")
