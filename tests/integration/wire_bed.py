@@ -163,15 +163,18 @@ class Bed:
 
     # ---- the manager ----
 
-    def start(self, mtu: int = 0) -> None:
+    def start(self, mtu: int = 0, workers: int = 1, **options: object) -> None:
         """Start `onvm up`, and wait until the ends reach each other.
 
         Args:
             mtu: that of all interfaces; 0: what they have.
+            options: of both ports.
         """
-        options = f"?mtu={mtu}" if mtu else ""
-        uris = {role: f"{self.kind}:{self.outer(role)}{options}" for role in ENDS}
+        given = {**options, **({"mtu": mtu} if mtu else {})}
+        query = "&".join(f"{name}={value}" for name, value in given.items())
+        uris = {role: f"{self.kind}:{self.outer(role)}?{query}".rstrip("?") for role in ENDS}
         text = CONFIG.replace("CLIENT", uris[CLIENT]).replace("SERVER", uris[SERVER])
+        text = f"[dataplane]\nworkers = {workers}\n{text}"
         config = self.folder / "onvm.toml"
         config.write_text(text, encoding="utf-8")
         log = self.folder / "manager.log"

@@ -7,6 +7,7 @@ answers come, and are right.
     ping HOST COUNT BYTES       ICMP echo in IP packets of so many bytes, which nothing may cut
     fetch HOST                  the SHA-256 of BLOB
     ask HOST COUNT BYTES        datagrams one after the other, each from a port of its own
+    flood HOST COUNT BYTES      datagrams that nothing answers, as fast as possible
     talk HOST CONNECTIONS BYTES connections at the same time, each of which gets back what it sends
 """
 
@@ -26,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 HTTP_PORT, ECHO_PORT, DATAGRAM_PORT = 8000, 8001, 8002
+DISCARD_PORT = 9
 ANSWER_S = 10.0
 ECHO = struct.Struct("!BBHHH")
 MTU_DISCOVER = {socket.IPPROTO_IP: 10, socket.IPPROTO_IPV6: 23}
@@ -135,6 +137,15 @@ def ask(host: str, count: str, n_bytes: str) -> None:
                 raise ValueError("another answer")
 
 
+def flood(host: str, count: str, n_bytes: str) -> None:
+    with socket.socket(
+        socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM
+    ) as one:
+        for _ in range(int(count)):
+            with contextlib.suppress(ConnectionRefusedError):
+                one.sendto(bytes(int(n_bytes)), (host, DISCARD_PORT))
+
+
 def _send(one: socket.socket, content: bytes) -> None:
     with contextlib.suppress(OSError):  # the receiver says what is missing
         one.sendall(content)
@@ -174,5 +185,12 @@ def talk(host: str, connections: str, n_bytes: str) -> None:
 
 
 if __name__ == "__main__":
-    commands = {"serve": serve, "ping": ping, "fetch": fetch, "ask": ask, "talk": talk}
+    commands = {
+        "serve": serve,
+        "ping": ping,
+        "fetch": fetch,
+        "ask": ask,
+        "flood": flood,
+        "talk": talk,
+    }
     commands[sys.argv[1]](*sys.argv[2:])

@@ -39,6 +39,9 @@
 #ifndef PACKET_IGNORE_OUTGOING
 #define PACKET_IGNORE_OUTGOING 23
 #endif
+#ifndef PACKET_FANOUT_FLAG_IGNORE_OUTGOING
+#define PACKET_FANOUT_FLAG_IGNORE_OUTGOING 0x4000 /* Linux 5.15 */
+#endif
 
 union control {
 	struct cmsghdr header;
@@ -390,7 +393,9 @@ open_socket(const struct packet_port *own, uint16_t protocol)
 static int
 share(const struct packet_port *own)
 {
-	int group = (PACKET_FANOUT_HASH | PACKET_FANOUT_FLAG_UNIQUEID) << 16;
+	/* A group has an "ignore outgoing" of its own; without it, what we send would come in. */
+	const uint32_t mode = PACKET_FANOUT_HASH | PACKET_FANOUT_FLAG_IGNORE_OUTGOING;
+	int group = (int)((mode | PACKET_FANOUT_FLAG_UNIQUEID) << 16);
 	socklen_t length = sizeof(group);
 	int rc = set_option(own->rx[0].fd, PACKET_FANOUT, group);
 
@@ -398,7 +403,7 @@ share(const struct packet_port *own)
 		return rc;
 	if (getsockopt(own->rx[0].fd, SOL_PACKET, PACKET_FANOUT, &group, &length) != 0)
 		return -errno;
-	group = (group & 0xffff) | PACKET_FANOUT_HASH << 16;
+	group = (group & 0xffff) | (int)(mode << 16);
 	for (uint32_t q = 1; q < own->nb_rx && rc == 0; q++)
 		rc = set_option(own->rx[q].fd, PACKET_FANOUT, group);
 	return rc;
@@ -542,6 +547,8 @@ onvm_port_packet_open(struct onvm_port *port, const void *kind_options, uint32_t
 			snprintf(error, error_size,
 				 "packet sockets need the capability CAP_NET_RAW; run as root or: "
 				 "setpriv --ambient-caps +net_raw,+net_admin");
+		else if (rc == -EINVAL && own->nb_rx > 1)
+			snprintf(error, error_size, "several queues need Linux 5.15 or later");
 		packet_close(port);
 		return rc;
 	}
