@@ -227,27 +227,44 @@ withhold(struct onvm_memory_area *area)
 	return 0;
 }
 
+/** Memory for the mbufs of an area, without their data. @return NULL: see rte_errno */
+static struct rte_mempool *
+allocate_mbufs(const struct onvm_memory_area *area, const char *name, int node)
+{
+	struct rte_pktmbuf_pool_private priv;
+	struct rte_mempool *pool;
+
+	memset(&priv, 0, sizeof(priv));
+	pool = rte_mempool_create_empty(name, area->nb_buffers, sizeof(struct rte_mbuf),
+					RTE_MIN(POOL_CACHE, area->nb_buffers / 16), sizeof(priv),
+					node, 0);
+	if (pool == NULL)
+		return NULL;
+	rte_pktmbuf_pool_init(pool, &priv);
+	if (rte_mempool_populate_default(pool) >= 0)
+		return pool;
+	rte_mempool_free(pool);
+	rte_errno = ENOMEM;
+	return NULL;
+}
+
 /** A mempool of bare mbufs; their data rooms lie in the memfd. */
 static int
 create_pool(struct onvm_packet_memory *memory, struct onvm_memory_area *area, const char *name,
 	    uint32_t span, uint32_t bytes)
 {
-	struct rte_pktmbuf_pool_private priv;
 	struct area_of_memory made = {memory, area, span, bytes};
-	struct rte_mempool *pool;
+	struct rte_mempool *pool = NULL;
 
-	memset(&priv, 0, sizeof(priv));
-	/* Any node's as far as DPDK is concerned: without huge pages it knows of one alone, and
-	 * what we touch now is from where we prefer it. */
-	pool = rte_mempool_create_empty(name, area->nb_buffers, sizeof(struct rte_mbuf),
-					RTE_MIN(POOL_CACHE, area->nb_buffers / 16), sizeof(priv),
-					SOCKET_ID_ANY, 0);
+	/* Without huge pages DPDK knows of one node alone, and what we touch now is from where we
+	 * prefer it. With them, each node has its own, or has none left. */
+	if (rte_eal_has_hugepages())
+		pool = allocate_mbufs(area, name, (int)area->node);
+	if (pool == NULL)
+		pool = allocate_mbufs(area, name, SOCKET_ID_ANY);
 	if (pool == NULL)
 		return -rte_errno;
 	area->pool = pool;
-	rte_pktmbuf_pool_init(pool, &priv);
-	if (rte_mempool_populate_default(pool) < 0)
-		return -ENOMEM;
 	/* rte_pktmbuf_init() derives buf_len from this; it must be 0 until the mbufs are ours. */
 	rte_mempool_obj_iter(pool, init_mbuf, &made);
 	((struct rte_pktmbuf_pool_private *)rte_mempool_get_priv(pool))->mbuf_data_room_size =

@@ -50,7 +50,7 @@ def _unbound(result: Mapping[str, Any]) -> bool:
     return (
         not result["error"]
         and result["states"] == {"a": "up", "b": "gone"}
-        and min(result["pings"], result["pings_again"]) >= ENOUGH
+        and min(result["pings"], result["pings_plugged"], result["pings_again"]) >= ENOUGH
     )
 
 

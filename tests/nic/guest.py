@@ -258,7 +258,8 @@ def refusals() -> dict[str, Any]:
 
 
 def unbound_in_use() -> dict[str, Any]:
-    """A card that the kernel takes back while a manager uses it, and gives again."""
+    """A card that the kernel takes back while a manager uses it, and gives again; then another
+    manager."""
     first, second = cards()
     for address in (first, second):
         bind(address, "vfio-pci")
@@ -270,7 +271,12 @@ def unbound_in_use() -> dict[str, Any]:
         lost = ping(count=5)
         status = json.loads(onvm("status", "--json").stdout)
         states = {port["name"]: port["state"] for port in status["report"]["ports"]}
-    bind(second, "vfio-pci")
+        bind(second, "vfio-pci")
+        until = time.monotonic() + 30
+        while time.monotonic() < until and counters()["ports"]["b"][2] != "up":
+            time.sleep(0.5)
+        ping(count=5)  # the link comes up
+        plugged = ping()
     with manager(config()) as again:
         return {
             "error": error or again,
@@ -278,7 +284,9 @@ def unbound_in_use() -> dict[str, Any]:
             "seconds": seconds,
             "pings_while_gone": lost,
             "states": states,
+            "pings_plugged": plugged,
             "pings_again": ping(),
+            "log": log(),
         }
 
 

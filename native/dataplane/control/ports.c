@@ -146,9 +146,12 @@ onvm_ports_revive(struct onvm_dataplane *dp)
 	for (uint32_t id = 0; id < ONVM_PORTS_MAX; id++) {
 		struct onvm_port *port = &dp->ports[id];
 
-		if (__atomic_load_n(&port->state, __ATOMIC_ACQUIRE) == ONVM_PORT_OPEN &&
-		    port->ops->revive != NULL && port->ops->revive(port))
-			port->is_polled = watch(dp, port) != 0;
+		if (__atomic_load_n(&port->state, __ATOMIC_ACQUIRE) != ONVM_PORT_OPEN ||
+		    port->ops->revive == NULL || !port->ops->revive(port))
+			continue;
+		port->is_released = false;
+		if (watch(dp, port) != 0)
+			port->is_polled = true; /* nothing else would find its packets */
 	}
 	pthread_mutex_unlock(&closing);
 }

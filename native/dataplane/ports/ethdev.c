@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <bpf/libbpf.h>
 #include <rte_bus.h>
@@ -29,7 +30,11 @@ struct ethdev_port {
 	struct rte_mempool *copy_pool; /**< of drivers that cannot use split memory, or NULL */
 	struct onvm_xdp_sockets xdp;   /**< of the af_xdp driver; none with others */
 	bool is_mapped;		       /**< the device reaches packet memory by DMA */
-	char fault[160];	       /**< why it cannot be opened, where that takes numbers */
+	bool was_bound; /**< a card that is gone, as last seen: to a driver of DPDK's */
+	struct onvm_ethdev_options options; /**< `device` is ours */
+	uint32_t nb_workers;
+	char device[256];
+	char fault[160]; /**< why it cannot be opened, where that takes numbers */
 };
 
 /** Copy received packets into packet memory. */
@@ -181,14 +186,6 @@ ethdev_close(struct onvm_port *port)
 	rte_mempool_free(own->copy_pool);
 	free(own);
 }
-
-static const struct onvm_port_ops ethdev_ops = {
-	.rx_burst = ethdev_rx,
-	.tx_burst = ethdev_tx,
-	.read = ethdev_read,
-	.release = ethdev_release,
-	.close = ethdev_close,
-};
 
 /** Ask for RSS over the fields that the device can hash. */
 static void
@@ -370,6 +367,61 @@ find_device(struct onvm_port *port, struct ethdev_port *own, const char *device,
 	return rc;
 }
 
+/** Whether a card is bound to a driver through which DPDK can have it. */
+static bool
+is_bound(const char *device)
+{
+	static const char *const drivers[] = {"vfio-pci", "uio_pci_generic", "igb_uio"};
+	char path[320], target[256];
+	const char *driver;
+	ssize_t length;
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%.*s/driver", (int)strcspn(device, ","),
+		 device);
+	length = readlink(path, target, sizeof(target) - 1);
+	if (length < 0)
+		return false;
+	target[length] = '\0';
+	driver = strrchr(target, '/') == NULL ? target : strrchr(target, '/') + 1;
+	for (size_t i = 0; i < RTE_DIM(drivers); i++)
+		if (strcmp(driver, drivers[i]) == 0)
+			return true;
+	return false;
+}
+
+static bool
+ethdev_revive(struct onvm_port *port)
+{
+	struct ethdev_port *own = port->priv;
+	const char *step = "";
+	bool was_bound;
+
+	if (!port->is_released)
+		return false;
+	/* Once for each time that it is bound: a card that cannot be had says so in the log. */
+	was_bound = own->was_bound;
+	own->was_bound = is_bound(own->device);
+	if (was_bound || !own->was_bound)
+		return false;
+	if (find_device(port, own, own->device, &step) != 0 ||
+	    start_device(port, own, &own->options, own->nb_workers, &step) != 0) {
+		ethdev_release(port);
+		return false;
+	}
+	/* Pairs with the acquire load in onvm_ports_release(). */
+	__atomic_store_n(&port->is_gone, 0, __ATOMIC_RELEASE);
+	return true;
+}
+
+static const struct onvm_port_ops ethdev_ops = {
+	.rx_burst = ethdev_rx,
+	.tx_burst = ethdev_tx,
+	.read = ethdev_read,
+	.revive = ethdev_revive,
+	.release = ethdev_release,
+	.close = ethdev_close,
+};
+
 int
 onvm_port_ethdev_open(struct onvm_port *port, const void *kind_options, uint32_t nb_workers,
 		      char *error, size_t error_size)
@@ -384,6 +436,10 @@ onvm_port_ethdev_open(struct onvm_port *port, const void *kind_options, uint32_t
 	if (own == NULL)
 		return -ENOMEM;
 	own->ethdev = RTE_MAX_ETHPORTS;
+	own->options = *options;
+	snprintf(own->device, sizeof(own->device), "%s", options->device);
+	own->options.device = own->device;
+	own->nb_workers = nb_workers;
 	/* Their chatter about kernel features would end up between the user's tables. */
 	libbpf_set_print(NULL);
 	libxdp_set_print(NULL);
