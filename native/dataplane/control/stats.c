@@ -50,6 +50,23 @@ onvm_dp_latency_bound_ns(uint32_t bucket)
 	return 32.0 * (double)(1ull << bucket / 4) * (1.0 + (double)(bucket % 4) / 4);
 }
 
+/** Buffers of a pool that wait in ports for packets: they hold none. */
+static uint64_t
+nb_posted(const struct onvm_dataplane *dp, const struct rte_mempool *pool)
+{
+	uint64_t nb = 0;
+
+	for (uint32_t id = 0; id < ONVM_PORTS_MAX; id++) {
+		const struct onvm_port *port = &dp->ports[id];
+
+		if (port->state == ONVM_PORT_CLOSED)
+			continue;
+		for (uint32_t q = 0; q < port->nb_queues; q++)
+			nb += port->pools[q] == pool ? port->nb_posted[q] : 0u;
+	}
+	return nb;
+}
+
 void
 onvm_dp_read_stats(struct onvm_dp_stats *stats)
 {
@@ -83,7 +100,7 @@ onvm_dp_read_stats(struct onvm_dp_stats *stats)
 		own->numa_node = area->node;
 		own->bind_error = area->bind_error;
 		own->total = area->nb_buffers - area->nb_withheld;
-		own->free = rte_mempool_avail_count(area->pool);
+		own->free = rte_mempool_avail_count(area->pool) + nb_posted(dp, area->pool);
 		for (uint32_t i = area->first; i < area->first + area->nb_buffers; i++)
 			own->with_nfs += dp->memory.buffers[i].owner != ONVM_OWNER_NONE;
 		stats->buffers_total += own->total;

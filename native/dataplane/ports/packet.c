@@ -281,8 +281,10 @@ packet_read(struct onvm_port *port, struct onvm_port_losses *losses, bool *is_do
 
 	count_missed(own);
 	losses->nb_missed = own->nb_missed;
-	for (uint32_t q = 0; q < own->nb_rx; q++)
+	for (uint32_t q = 0; q < own->nb_rx; q++) {
 		losses->nb_rx_errors += __atomic_load_n(&own->rx[q].nb_bad, __ATOMIC_RELAXED);
+		port->nb_posted[q] = onvm_vnet_posted(own->rx[q].slots, RX_BURST);
+	}
 	for (uint32_t q = 0; q < own->nb_tx; q++) {
 		losses->nb_refused += __atomic_load_n(&own->tx[q].nb_refused, __ATOMIC_RELAXED);
 		losses->nb_large += __atomic_load_n(&own->tx[q].nb_large, __ATOMIC_RELAXED);

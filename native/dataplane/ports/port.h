@@ -54,7 +54,7 @@ struct onvm_port_ops {
 			     uint16_t nb);
 	/** TSC at which the queue has its next packet, 0: at any time. May be NULL. */
 	uint64_t (*next_due)(struct onvm_port *port, uint16_t queue);
-	/** Say what has been lost, and whether there is no link. May be NULL. */
+	/** Say what has been lost, and whether there is no link; set nb_posted. May be NULL. */
 	void (*read)(struct onvm_port *port, struct onvm_port_losses *losses, bool *is_down);
 	/**
 	 * Look whether the device is still the one that was opened (else is_gone), or has come
@@ -99,6 +99,8 @@ struct onvm_port {
 	struct rte_mempool *pools[ONVM_WORKERS_MAX];
 	struct onvm_port_losses losses; /**< as last read; not the workers' */
 	bool is_down;			/**< as last read: its device has no link */
+	/** As last read, by receive queue: empty buffers of the pool that wait for packets. */
+	uint16_t nb_posted[ONVM_WORKERS_MAX];
 	char name[ONVM_PORT_NAME_LENGTH];
 };
 

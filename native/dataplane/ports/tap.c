@@ -157,8 +157,10 @@ tap_read(struct onvm_port *port, struct onvm_port_losses *losses, bool *is_down)
 
 	/* Whether it is up, only its namespace tells, which may be another one by now. */
 	*is_down = false;
-	for (uint32_t q = 0; q < own->nb_queues; q++)
+	for (uint32_t q = 0; q < own->nb_queues; q++) {
 		losses->nb_rx_errors += __atomic_load_n(&own->queues[q].nb_bad, __ATOMIC_RELAXED);
+		port->nb_posted[q] = onvm_vnet_posted(own->queues[q].slots, RX_BURST);
+	}
 	for (uint32_t w = 0; w < ONVM_WORKERS_MAX; w++) {
 		losses->nb_refused +=
 			__atomic_load_n(&own->senders[w].nb_refused, __ATOMIC_RELAXED);

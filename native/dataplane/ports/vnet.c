@@ -55,6 +55,16 @@ onvm_vnet_take(struct onvm_vnet_slot *slot, uint32_t length,
 	return mbuf;
 }
 
+uint16_t
+onvm_vnet_posted(const struct onvm_vnet_slot *slots, uint16_t nb)
+{
+	uint16_t nb_posted = 0;
+
+	for (uint16_t i = 0; i < nb; i++)
+		nb_posted += __atomic_load_n(&slots[i].small, __ATOMIC_RELAXED) != NULL;
+	return nb_posted;
+}
+
 void
 onvm_vnet_free(struct onvm_vnet_slot *slots, uint16_t nb)
 {

@@ -46,6 +46,9 @@ uint16_t onvm_vnet_prepare(struct onvm_vnet_slot *slots, uint16_t nb,
 struct rte_mbuf *onvm_vnet_take(struct onvm_vnet_slot *slot, uint32_t length,
 				const struct onvm_packet_memory *memory);
 
+/** Ordinary buffers in slots; exact while nothing is received. Any thread. */
+uint16_t onvm_vnet_posted(const struct onvm_vnet_slot *slots, uint16_t nb);
+
 /** Give the buffers of slots back. */
 void onvm_vnet_free(struct onvm_vnet_slot *slots, uint16_t nb);
 
