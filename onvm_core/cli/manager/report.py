@@ -35,7 +35,7 @@ def report_tables(report: Report) -> Group:
     for port in report.ports:
         if port.lost:
             lost = ", ".join(f"{count:,} {name}" for name, count in port.lost.items())
-            totals += f"\n  the device of port {port.name} counts as lost: {lost}"
+            totals += f"\n  of these dropped at port {port.name}: {lost}"
     parts: list[object] = [_ports(report), "", _nfs(report), ""]
     for generator in report.generators:
         parts += [_connections(generator), ""]
