@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
 import msgspec
 
 from onvm_core._native._dataplane import ffi, lib
 from onvm_core._native.call import check, ip_address
+from onvm_core.dataplane.interface import DataplaneError
 from onvm_core.dataplane.values import (
     EthdevPort,
     GenCounters,
@@ -120,6 +122,8 @@ def _fields(options: KindOptions) -> dict[str, object]:
         fields["node"] = -1 if options.numa_node is None else options.numa_node
         del fields["numa_node"]
     if isinstance(options, GenPort):
+        if options.role not in ("client", "server"):
+            raise DataplaneError(errno.EINVAL, f"role {options.role}: expected client or server")
         fields["is_server"] = fields.pop("role") == "server"
         fields["no_answer"] = not fields.pop("answer")
         fields["servers"] = ",".join(options.servers) or None
