@@ -82,8 +82,8 @@ class PortReport(msgspec.Struct, frozen=True):
     state: Literal["up", "down", "gone"] = "up"
     """Of its device: down has no link, gone has been taken away."""
     lost: dict[str, int] = {}
-    """Packets lost in the port or its device, by cause: missed, no_buffer, rx_errors, refused, large,
-    down. They are among the drops.
+    """Packets lost in the port or its device, by cause: missed, no_buffer, rx_errors, refused,
+    large, down. They are among the drops.
     """
 
 

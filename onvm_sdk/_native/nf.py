@@ -117,9 +117,9 @@ class Host:
         *,
         burst_size: int,
         loaned_buffers: int,
-        wire_sized: bool,
         secret: str,
         timeout_ms: int,
+        wire_sized: bool = False,
     ) -> Attached:
         """Attach to the manager that listens at `path`.
 
