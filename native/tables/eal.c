@@ -11,7 +11,6 @@
 #include <rte_errno.h>
 #include <rte_log.h>
 
-#include "keyed_hash.h"
 #include "tables_priv.h"
 
 #define DEFAULT_MEGABYTES 1024u
@@ -72,9 +71,7 @@ onvm_tables_init(uint32_t megabytes)
 
 	pthread_mutex_lock(&lock);
 	if (!is_running) {
-		rc = keyed_hash_init();
-		if (rc == 0)
-			rc = eal_start(megabytes != 0 ? megabytes : DEFAULT_MEGABYTES);
+		rc = eal_start(megabytes != 0 ? megabytes : DEFAULT_MEGABYTES);
 		is_running = rc == 0;
 	}
 	pthread_mutex_unlock(&lock);

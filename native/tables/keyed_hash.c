@@ -2,6 +2,7 @@
 #include "keyed_hash.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <string.h>
 #include <sys/random.h>
 
@@ -14,19 +15,24 @@ draw(void *data, size_t bytes)
 	return getrandom(data, bytes, 0) == (ssize_t)bytes ? 0 : -errno;
 }
 
-int
-keyed_hash_init(void)
+static int secret_status;
+
+static void
+secret_draw(void)
 {
 #if defined(__x86_64__)
 	keyed_hash_secret.has_aes = __builtin_cpu_supports("aes") != 0;
 #endif
-	return draw(keyed_hash_secret.key, sizeof(keyed_hash_secret.key));
+	secret_status = draw(keyed_hash_secret.key, sizeof(keyed_hash_secret.key));
 }
 
 int
 keyed_hash_draw(uint32_t *tweak)
 {
-	return draw(tweak, sizeof(*tweak));
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+	pthread_once(&once, secret_draw);
+	return secret_status != 0 ? secret_status : draw(tweak, sizeof(*tweak));
 }
 
 static inline uint64_t

@@ -13,7 +13,8 @@
  * The key is the process's, because rte_hash hands 32 bits to its hash function and no more; these
  * are the table's and enter the key as a tweak.
  *
- * Life: keyed_hash_init() draws the key, once, before any other call. Threads: any number may compute.
+ * Life: keyed_hash_draw() before any other call; the first one draws the key. Threads: any number may
+ * compute.
  */
 
 #include <stdbool.h>
@@ -26,10 +27,7 @@ struct keyed_hash_secret {
 
 extern struct keyed_hash_secret keyed_hash_secret;
 
-/** @return 0 or -errno of getrandom(2). */
-int keyed_hash_init(void);
-
-/** A tweak for one table; unknown to strangers. */
+/** Draw a tweak for one table. @return 0 or -errno of getrandom(2) */
 int keyed_hash_draw(uint32_t *tweak);
 
 /** The functions of keyed_hash() each: @p bytes is a multiple of 16. */
