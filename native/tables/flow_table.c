@@ -19,36 +19,39 @@
 #define SWEEP_SLOTS_MAX 8192u  /* ... but never so much that one burst waits long */
 
 #define NO_SLOT (-1)
+#define NOT_LISTED (-2)
+#define LINE_BYTES 64u
 
-enum slot_state {
-	SLOT_FREE = 0,
-	SLOT_USED,
-	SLOT_EVICTABLE, /* used, and in the list of those that give way */
-};
-
-/* One per flow; only meaningful while in use. */
+/* One per flow, with its value, so that a use of the flow is one cache line; zero when never used. */
 struct slot {
 	uint64_t last_used_ns;
 	uint64_t idle_ns;     /* 0: the table's */
-	int32_t older, newer; /* of those that give way */
+	int32_t older, newer; /* of those that give way; `older` is NOT_LISTED for others */
+	uint8_t value[];
 };
 
 struct onvm_flow_table {
 	struct rte_hash *hash;
-	struct slot *slots;
-	uint8_t *states; /* enum slot_state */
-	uint8_t *values;
+	void *memory;	/* of the slots */
+	uint8_t *slots; /* aligned to cache lines */
+	uint8_t *is_used;
+	uint32_t slot_bytes;
 	uint32_t capacity;
 	uint32_t count;
 	uint32_t key_bytes;
 	uint32_t padded_bytes; /* rte_hash compares multiples of 16 with wide registers */
 	uint32_t value_bytes;
-	uint32_t value_stride;
-	int32_t oldest, newest; /* of the flows that give way */
 	uint32_t tweak;		/* of the hash */
+	int32_t oldest, newest; /* of the flows that give way */
 	uint32_t cursor;	/* where expiry goes on */
 	uint64_t swept_ns;	/* when onvm_flow_table_sweep() last went on */
 };
+
+static inline struct slot *
+slot_at(const struct onvm_flow_table *table, int32_t slot)
+{
+	return (struct slot *)(table->slots + (size_t)slot * table->slot_bytes);
+}
 
 static uint32_t
 round_up(uint32_t value, uint32_t multiple)
@@ -130,11 +133,36 @@ slots_fence(const struct onvm_flow_table *table)
 	return 0;
 }
 
+/* Half a cache line, a whole one, or more. */
+static uint32_t
+slot_bytes_of(uint32_t value_bytes)
+{
+	const uint32_t bytes = (uint32_t)sizeof(struct slot) + value_bytes;
+
+	return bytes <= LINE_BYTES / 2 ? LINE_BYTES / 2 :
+	       bytes <= LINE_BYTES     ? LINE_BYTES :
+					 round_up(bytes, 8);
+}
+
+/* Memory that no flow has used yet costs nothing: it is zero from the start. */
+static int
+slots_create(struct onvm_flow_table *table)
+{
+	const size_t nb_slots = (size_t)rte_hash_max_key_id(table->hash) + 1;
+
+	table->memory = calloc(nb_slots * table->slot_bytes + LINE_BYTES, 1);
+	table->is_used = calloc(nb_slots, sizeof(*table->is_used));
+	if (table->memory == NULL || table->is_used == NULL)
+		return -ENOMEM;
+	table->slots = (uint8_t *)table->memory + LINE_BYTES -
+		       (uintptr_t)table->memory % LINE_BYTES;
+	return table->capacity < SLOTS_MIN ? slots_fence(table) : 0;
+}
+
 struct onvm_flow_table *
 onvm_flow_table_create(uint32_t capacity, uint32_t key_bytes, uint32_t value_bytes)
 {
 	struct onvm_flow_table *table;
-	size_t nb_slots;
 	int rc;
 
 	if (capacity == 0 || capacity > 1u << 28 || key_bytes == 0 || key_bytes > KEY_BYTES_MAX ||
@@ -161,19 +189,14 @@ onvm_flow_table_create(uint32_t capacity, uint32_t key_bytes, uint32_t value_byt
 	table->key_bytes = key_bytes;
 	table->padded_bytes = round_up(capacity < SLOTS_MIN ? key_bytes + 1 : key_bytes, 16);
 	table->value_bytes = value_bytes;
-	table->value_stride = round_up(value_bytes == 0 ? 1 : value_bytes, 8);
+	table->slot_bytes = slot_bytes_of(value_bytes);
 	table->hash = hash_create(capacity, table->padded_bytes, table->tweak);
 	if (table->hash == NULL) {
 		free(table);
 		errno = rte_errno;
 		return NULL;
 	}
-	nb_slots = (size_t)rte_hash_max_key_id(table->hash) + 1;
-	table->slots = calloc(nb_slots, sizeof(*table->slots));
-	table->states = calloc(nb_slots, sizeof(*table->states));
-	table->values = calloc(nb_slots, table->value_stride);
-	if (table->slots == NULL || table->states == NULL || table->values == NULL ||
-	    (capacity < SLOTS_MIN && slots_fence(table) != 0)) {
+	if (slots_create(table) != 0) {
 		onvm_flow_table_free(table);
 		errno = ENOMEM;
 		return NULL;
@@ -233,12 +256,12 @@ onvm_flow_table_add(struct onvm_flow_table *table, const void *key, uint64_t now
 		slot = rte_hash_add_key_with_hash(table->hash, padded, hash);
 		if (slot < 0)
 			return slot;
-		table->states[slot] = SLOT_USED;
-		table->slots[slot].idle_ns = 0;
+		table->is_used[slot] = 1;
 		table->count++;
-		memset(table->values + (size_t)slot * table->value_stride, 0, table->value_stride);
+		memset(slot_at(table, slot), 0, table->slot_bytes);
+		slot_at(table, slot)->older = NOT_LISTED;
 	}
-	table->slots[slot].last_used_ns = now_ns;
+	slot_at(table, slot)->last_used_ns = now_ns;
 	return slot;
 }
 
@@ -251,7 +274,7 @@ onvm_flow_table_add_bulk(struct onvm_flow_table *table, const void *keys, int32_
 	onvm_flow_table_lookup_bulk(table, keys, slots, nb);
 	for (uint32_t i = 0; i < nb; i++) {
 		if (slots[i] >= 0)
-			table->slots[slots[i]].last_used_ns = now_ns;
+			slot_at(table, slots[i])->last_used_ns = now_ns;
 		else
 			slots[i] = onvm_flow_table_add(table, first + (size_t)i * table->key_bytes,
 						       now_ns);
@@ -263,38 +286,39 @@ onvm_flow_table_add_bulk(struct onvm_flow_table *table, const void *keys, int32_
 static void
 list_append(struct onvm_flow_table *table, int32_t slot)
 {
-	table->slots[slot].older = table->newest;
-	table->slots[slot].newer = NO_SLOT;
+	slot_at(table, slot)->older = table->newest;
+	slot_at(table, slot)->newer = NO_SLOT;
 	if (table->newest == NO_SLOT)
 		table->oldest = slot;
 	else
-		table->slots[table->newest].newer = slot;
+		slot_at(table, table->newest)->newer = slot;
 	table->newest = slot;
-	table->states[slot] = SLOT_EVICTABLE;
 }
 
 static void
 list_remove(struct onvm_flow_table *table, int32_t slot)
 {
-	const struct slot *const gone = &table->slots[slot];
+	struct slot *const gone = slot_at(table, slot);
 
 	if (gone->older == NO_SLOT)
 		table->oldest = gone->newer;
 	else
-		table->slots[gone->older].newer = gone->newer;
+		slot_at(table, gone->older)->newer = gone->newer;
 	if (gone->newer == NO_SLOT)
 		table->newest = gone->older;
 	else
-		table->slots[gone->newer].older = gone->older;
-	table->states[slot] = SLOT_USED;
+		slot_at(table, gone->newer)->older = gone->older;
+	gone->older = NOT_LISTED;
 }
 
 void
 onvm_flow_table_set_evictable(struct onvm_flow_table *table, int32_t slot, bool is_evictable)
 {
-	if (is_evictable && table->states[slot] == SLOT_USED)
+	if (is_evictable == (slot_at(table, slot)->older != NOT_LISTED))
+		return;
+	if (is_evictable)
 		list_append(table, slot);
-	else if (!is_evictable && table->states[slot] == SLOT_EVICTABLE)
+	else
 		list_remove(table, slot);
 }
 
@@ -315,9 +339,8 @@ onvm_flow_table_evict(struct onvm_flow_table *table, void (*on_evicted)(void *ar
 static void
 slot_release(struct onvm_flow_table *table, int32_t slot)
 {
-	if (table->states[slot] == SLOT_EVICTABLE)
-		list_remove(table, slot);
-	table->states[slot] = SLOT_FREE;
+	onvm_flow_table_set_evictable(table, slot, false);
+	table->is_used[slot] = 0;
 	table->count--;
 }
 
@@ -336,8 +359,7 @@ onvm_flow_table_delete(struct onvm_flow_table *table, const void *key)
 static bool
 slot_is_used(const struct onvm_flow_table *table, int32_t slot)
 {
-	return slot >= 0 && slot <= rte_hash_max_key_id(table->hash) &&
-	       table->states[slot] != SLOT_FREE;
+	return slot >= 0 && slot <= rte_hash_max_key_id(table->hash) && table->is_used[slot];
 }
 
 int
@@ -357,7 +379,13 @@ onvm_flow_table_delete_slot(struct onvm_flow_table *table, int32_t slot)
 void *
 onvm_flow_table_value(struct onvm_flow_table *table, int32_t slot)
 {
-	return table->values + (size_t)slot * table->value_stride;
+	return slot_at(table, slot)->value;
+}
+
+void
+onvm_flow_table_prefetch(const struct onvm_flow_table *table, int32_t slot)
+{
+	__builtin_prefetch(slot_at(table, slot), 1);
 }
 
 const void *
@@ -377,7 +405,7 @@ onvm_flow_table_next(const struct onvm_flow_table *table, int32_t slot)
 	const int32_t end = rte_hash_max_key_id(table->hash) + 1;
 
 	for (slot = slot < 0 ? 0 : slot; slot < end; slot++)
-		if (table->states[slot] != SLOT_FREE)
+		if (table->is_used[slot])
 			return slot;
 	return -ENOENT;
 }
@@ -385,19 +413,19 @@ onvm_flow_table_next(const struct onvm_flow_table *table, int32_t slot)
 uint64_t
 onvm_flow_table_used_ns(const struct onvm_flow_table *table, int32_t slot)
 {
-	return table->slots[slot].last_used_ns;
+	return slot_at(table, slot)->last_used_ns;
 }
 
 void
 onvm_flow_table_touch(struct onvm_flow_table *table, int32_t slot, uint64_t now_ns)
 {
-	table->slots[slot].last_used_ns = now_ns;
+	slot_at(table, slot)->last_used_ns = now_ns;
 }
 
 void
 onvm_flow_table_set_idle(struct onvm_flow_table *table, int32_t slot, uint64_t idle_ns)
 {
-	table->slots[slot].idle_ns = idle_ns;
+	slot_at(table, slot)->idle_ns = idle_ns;
 }
 
 static bool
@@ -412,7 +440,7 @@ bool
 onvm_flow_table_is_idle(const struct onvm_flow_table *table, int32_t slot, uint64_t now_ns,
 			uint64_t idle_ns)
 {
-	return slot_is_idle(&table->slots[slot], now_ns, idle_ns);
+	return slot_is_idle(slot_at(table, (int32_t)slot), now_ns, idle_ns);
 }
 
 uint32_t
@@ -428,8 +456,8 @@ onvm_flow_table_expire(struct onvm_flow_table *table, uint64_t now_ns, uint64_t 
 		const uint32_t slot = table->cursor;
 
 		table->cursor = slot + 1 == nb_slots ? 0 : slot + 1;
-		if (table->states[slot] == SLOT_FREE ||
-		    !slot_is_idle(&table->slots[slot], now_ns, idle_ns))
+		if (!table->is_used[slot] ||
+		    !slot_is_idle(slot_at(table, (int32_t)slot), now_ns, idle_ns))
 			continue;
 		if (on_expired != NULL)
 			on_expired(arg, (int32_t)slot);
@@ -473,8 +501,7 @@ onvm_flow_table_free(struct onvm_flow_table *table)
 	if (table == NULL)
 		return;
 	rte_hash_free(table->hash);
-	free(table->slots);
-	free(table->states);
-	free(table->values);
+	free(table->memory);
+	free(table->is_used);
 	free(table);
 }

@@ -137,6 +137,8 @@ ONVM_EXPORT int onvm_flow_table_delete(struct onvm_flow_table *table, const void
 /** Delete the flow of @p slot; -ENOENT when the slot is free. */
 ONVM_EXPORT int onvm_flow_table_delete_slot(struct onvm_flow_table *table, int32_t slot);
 ONVM_EXPORT void *onvm_flow_table_value(struct onvm_flow_table *table, int32_t slot);
+/** Have the value and the times of the flow in the cache soon. */
+ONVM_EXPORT void onvm_flow_table_prefetch(const struct onvm_flow_table *table, int32_t slot);
 /** The key, zero-padded to a multiple of 16 bytes; NULL when the slot is free. */
 ONVM_EXPORT const void *onvm_flow_table_key(struct onvm_flow_table *table, int32_t slot);
 /** First slot with a flow, from @p slot on; -ENOENT: there is none. To walk over all flows. */

@@ -363,9 +363,7 @@ decide(struct chunk *chunk)
 					    chunk->nb);
 		for (uint32_t at = 0; at < chunk->nb; at++)
 			if (chunk->slots[at] >= 0)
-				__builtin_prefetch(onvm_flow_table_value(firewall->connections,
-									 chunk->slots[at]),
-						   1);
+				onvm_flow_table_prefetch(firewall->connections, chunk->slots[at]);
 	}
 	rules_look_up(chunk);
 	for (uint32_t at = 0; at < chunk->nb; at++) {
