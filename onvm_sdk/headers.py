@@ -53,6 +53,8 @@ class Headers:
 
     l3: L3 = L3.OK
     l4: L4 = L4.NONE
+    ethertype: int = 0
+    vlans: tuple[int, ...] = ()
     version: int = 0
     protocol: int = 0
     l3_offset: int = 0
@@ -65,6 +67,7 @@ class Headers:
     has_ports: bool = False
     tcp_flags: int = 0
     fragment_offset: int = 0
+    fragment_header: int = 0
     more_fragments: bool = False
     icmp_id: int = 0
 
@@ -100,7 +103,9 @@ def read_headers(frame: bytes) -> Headers:
         if len(frame) < offset + 4:
             h.l3 = L3.SHORT
             return h
+        h.vlans += (_be16(frame, offset),)
         offset, ethertype = offset + 4, _be16(frame, offset + 2)
+    h.ethertype = ethertype
     h.l3_offset = h.l4_offset = offset
     if ethertype == 0x0800:
         _read_ipv4(frame, offset, h)
@@ -160,6 +165,7 @@ def _read_ipv6(frame: bytes, offset: int, h: Headers) -> None:
             h.protocol, (packet[cursor + 1] + 1) * 8
         )
         if h.protocol == _FRAGMENT:
+            h.fragment_header = cursor
             h.fragment_offset = _be16(packet, cursor + 2) & 0xFFF8
             h.more_fragments = bool(packet[cursor + 3] & 1)
         h.protocol = packet[cursor]

@@ -21,6 +21,7 @@ __all__ = ["convert", "explain", "port_range"]
 _T = TypeVar("_T")
 _WHERE = re.compile(r"^(?P<text>.*?)(?: - at `\$?\.?(?P<path>[^`]*)`)?$", re.DOTALL)
 _STEP = re.compile(r"\[\d*\.*\]|[^.\[\]]+")
+_PORTS = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
 _MISSING = re.compile(r"Object missing required field `(.*)`")
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`")
 
@@ -120,11 +121,11 @@ def port_range(text: int | str) -> range:
     Raises:
         ValueError: it is neither, or not within 0..65535.
     """
-    first, dash, last = str(text).partition("-")
-    try:
-        ports = range(int(first), int(last if dash else first) + 1)
-    except ValueError:
-        raise ValueError("expected a port or first-last") from None
+    match = _PORTS.fullmatch(str(text))
+    if match is None:
+        raise ValueError("expected a port or first-last")
+    first, last = match.groups()
+    ports = range(int(first), int(last or first) + 1)
     if not 0 <= ports.start < ports.stop <= 65536:
         raise ValueError("expected ports within 0-65535, first not above last")
     return ports

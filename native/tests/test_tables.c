@@ -6,14 +6,20 @@
  *  - a tuple of another IP version matches no rule
  *  - slots are below the capacity and flows keep what is theirs, in tables of every size and key
  *  - adding in bulk is adding one by one
+ *  - flows that may give way do so in the order in which they were said to, and no others
+ *  - keys that collide under CRC meet as few others as random ones, with either keyed hash
+ *  - SipHash-1-3 is that of Python (PYTHONHASHSEED=0 python3 -c 'print(hash(bytes(range(16))))')
  */
 #include <onvm/tables.h>
 
 #include <errno.h>
 #include <string.h>
 
+#include <rte_hash_crc.h>
+
 #include <onvm/checksum.h>
 
+#include "../tables/keyed_hash.h"
 #include "test.h"
 
 #define NB 200u
@@ -129,6 +135,110 @@ test_slots_are_below_the_capacity(uint32_t capacity, uint32_t key_bytes)
 	onvm_flow_table_free(table);
 }
 
+static void
+test_flows_give_way_in_order(void)
+{
+	struct onvm_flow_table *table = onvm_flow_table_create(NB, 4, 0);
+	uint32_t nb_left = 0;
+
+	CHECK(table != NULL);
+	for (uint32_t key = 0; key < NB; key++)
+		CHECK(onvm_flow_table_add(table, &key, 1) >= 0);
+	for (uint32_t i = 0; i < NB; i++) {
+		const uint32_t key = i * 7 % NB;
+
+		onvm_flow_table_set_evictable(table, onvm_flow_table_lookup(table, &key), true);
+		onvm_flow_table_set_evictable(table, onvm_flow_table_lookup(table, &key), true);
+	}
+	for (uint32_t key = 0; key < NB; key += 3) /* one is kept, one goes otherwise */
+		onvm_flow_table_set_evictable(table, onvm_flow_table_lookup(table, &key), false);
+	for (uint32_t key = 1; key < NB; key += 3)
+		CHECK_EQUAL(onvm_flow_table_delete(table, &key), 0);
+	for (uint32_t i = 0; i < NB; i++) {
+		const uint32_t key = i * 7 % NB;
+
+		if (key % 3 != 2) {
+			nb_left += key % 3 == 0;
+			continue;
+		}
+		CHECK(onvm_flow_table_lookup(table, &key) >= 0);
+		CHECK_EQUAL(onvm_flow_table_evict(table, NULL, NULL), 0);
+		CHECK_EQUAL(onvm_flow_table_lookup(table, &key), -ENOENT);
+	}
+	CHECK_EQUAL(onvm_flow_table_evict(table, NULL, NULL), -ENOENT);
+	CHECK_EQUAL(onvm_flow_table_count(table), nb_left);
+	onvm_flow_table_free(table);
+}
+
+#define NB_KEYS 20000u
+#define NB_BUCKETS 4096u /* of 8 entries, as a table for as many flows has them */
+
+typedef uint32_t (*hash_function)(const void *data, uint32_t bytes, uint32_t tweak);
+
+/** Keys that a look-up meets, summed up over a look-up of each. */
+static uint64_t
+nb_probes(const uint64_t (*keys)[2], hash_function hash)
+{
+	static uint32_t nb_in[NB_BUCKETS];
+	uint64_t sum = 0;
+
+	memset(nb_in, 0, sizeof(nb_in));
+	for (uint32_t i = 0; i < NB_KEYS; i++)
+		nb_in[hash(keys[i], 16, 0) % NB_BUCKETS]++;
+	for (uint32_t i = 0; i < NB_BUCKETS; i++)
+		sum += (uint64_t)nb_in[i] * nb_in[i];
+	return sum;
+}
+
+static uint32_t
+crc(const void *data, uint32_t bytes, uint32_t tweak)
+{
+	return rte_hash_crc(data, bytes, tweak);
+}
+
+static void
+test_keys_that_collide_under_crc(void)
+{
+	static uint64_t colliding[NB_KEYS][2], random[NB_KEYS][2];
+
+	for (uint32_t i = 0; i < NB_KEYS; i++) {
+		/* the second word takes back what the first has done to the register */
+		colliding[i][0] = (uint64_t)i << 20;
+		colliding[i][1] = rte_hash_crc(&colliding[i][0], 8, 0);
+		fill((uint8_t *)random[i], 16, 0xff);
+	}
+	CHECK_EQUAL(nb_probes(colliding, crc), (uint64_t)NB_KEYS * NB_KEYS);
+	CHECK(nb_probes(colliding, keyed_hash) < 2 * nb_probes(random, keyed_hash));
+	CHECK(nb_probes(colliding, keyed_hash_siphash) < 2 * nb_probes(random, keyed_hash_siphash));
+}
+
+static void
+test_siphash(void)
+{
+	struct keyed_hash_secret kept = keyed_hash_secret;
+	uint8_t data[48];
+
+	for (uint32_t i = 0; i < sizeof(data); i++)
+		data[i] = (uint8_t)i;
+	memset(&keyed_hash_secret, 0, sizeof(keyed_hash_secret));
+	CHECK_EQUAL(keyed_hash_siphash(data, 16, 0), 0xbad7dd33u);
+	CHECK_EQUAL(keyed_hash_siphash(data, 48, 0), 0x444f073au);
+	keyed_hash_secret = kept;
+}
+
+static void
+test_tables_differ(void)
+{
+	static const uint8_t key[16];
+	struct onvm_flow_table *one = onvm_flow_table_create(8, 16, 0);
+	struct onvm_flow_table *other = onvm_flow_table_create(8, 16, 0);
+
+	CHECK(one != NULL && other != NULL);
+	CHECK(onvm_flow_table_hash(one, key) != onvm_flow_table_hash(other, key));
+	onvm_flow_table_free(one);
+	onvm_flow_table_free(other);
+}
+
 int
 main(void)
 {
@@ -143,5 +253,9 @@ main(void)
 	for (uint32_t i = 0; i < sizeof(capacities) / sizeof(capacities[0]); i++)
 		for (uint32_t j = 0; j < sizeof(sizes) / sizeof(sizes[0]); j++)
 			test_slots_are_below_the_capacity(capacities[i], sizes[j]);
+	RUN(test_flows_give_way_in_order);
+	RUN(test_keys_that_collide_under_crc);
+	RUN(test_siphash);
+	RUN(test_tables_differ);
 	return 0;
 }

@@ -50,11 +50,29 @@ def ip(
 
 
 def tcp(
-    src: str, sport: int, dst: str, dport: int, flags: int = ACK, payload: bytes = b""
+    src: str,
+    sport: int,
+    dst: str,
+    dport: int,
+    flags: int = ACK,
+    payload: bytes = b"",
+    *,
+    seq: int = 1,
+    ack: int = 1,
+    window: int = 512,
+    options: bytes = b"",
+    fragment: int = 0,
 ) -> bytes:
-    """Make a TCP segment."""
-    head = struct.pack("!HHIIBBHHH", sport, dport, 1, 1, 0x50, flags, 512, 0, 0)
-    return ip(src, dst, 6, head + payload)
+    """Make a TCP segment.
+
+    Args:
+        seq, ack: any integers; the 32 bits of them that fit.
+        options: a multiple of 4 bytes.
+        fragment: the flags and the offset of IPv4, as in its header.
+    """
+    words, seq, ack = 5 + len(options) // 4, seq & 0xFFFF_FFFF, ack & 0xFFFF_FFFF
+    head = struct.pack("!HHIIBBHHH", sport, dport, seq, ack, words << 4, flags, window, 0, 0)
+    return ip(src, dst, 6, head + options + payload, fragment)
 
 
 def udp(src: str, sport: int, dst: str, dport: int, payload: bytes = b"") -> bytes:

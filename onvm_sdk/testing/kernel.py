@@ -12,7 +12,9 @@ from onvm_sdk.limits import COUNTERS_MAX
 from onvm_sdk.nf import NativeKernel
 from onvm_sdk.verdict import Verdict
 
-__all__ = ["DROP", "NEXT", "OUT", "KernelRunner", "Packet"]
+__all__ = ["DROP", "MERGED", "NEXT", "OUT", "PARTIAL", "KernelRunner", "Packet"]
+
+PARTIAL, MERGED = int(lib.ONVM_F_PARTIAL), int(lib.ONVM_F_MERGED)
 
 NEXT, DROP, OUT = int(Verdict.NEXT), int(Verdict.DROP), int(Verdict.OUT)
 
@@ -23,6 +25,7 @@ class Packet:
 
     Args:
         destination: drop reason, service ID or port, depending on `verdict`.
+        flags: PARTIAL and MERGED, as a port sets them.
     """
 
     data: bytes
@@ -30,6 +33,7 @@ class Packet:
     port: int = 0
     verdict: int = NEXT
     destination: int = 0
+    flags: int = 0
 
 
 class KernelRunner:
@@ -63,7 +67,8 @@ class KernelRunner:
         for pkt, slot, packet in zip(burst, memory, packets, strict=False):
             pkt.data = slot + HEADROOM
             pkt.length, pkt.headroom = len(packet.data), HEADROOM
-            pkt.port, pkt.flags = packet.port, lib.ONVM_F_REVERSE if packet.reverse else 0
+            pkt.port = packet.port
+            pkt.flags = packet.flags | (lib.ONVM_F_REVERSE if packet.reverse else 0)
         self._ctx.now_ns = now_ns
         self._call(self._ctx, burst, len(packets))
         return [

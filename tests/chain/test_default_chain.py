@@ -11,7 +11,7 @@ from shared_data import need_data
 
 from onvm_sdk.headers import read_headers
 from onvm_sdk.testing import Runner
-from onvm_sdk.testing.frames import icmp_error, is_sound, tcp, udp
+from onvm_sdk.testing.frames import SYN, icmp_error, is_sound, tcp, udp
 from onvm_sdk.testing.runner import load_frames
 from onvm_sdk.verdict import Verdict
 
@@ -47,7 +47,8 @@ def test_only_what_was_asked_for_comes_back(make: Any) -> None:
     with Runner(["firewall", "nat", "lb"], config=config) as chain:
         unasked = chain.run([make("203.0.113.1", 80, EXTERNAL, 4000)], reverse=True)
         assert unasked.reasons == ["no_mapping"]
-        backend = ends(chain.run([make(CLIENT, 4000, VIP, 80)]).packets[0])[1][0]
+        begin = (SYN,) if make is tcp else ()
+        backend = ends(chain.run([make(CLIENT, 4000, VIP, 80, *begin)]).packets[0])[1][0]
         both = [make(backend, 80, EXTERNAL, 4000), make(backend, 81, EXTERNAL, 4000)]
         assert chain.run(both, reverse=True).reasons == [None, "default"]
 

@@ -14,12 +14,19 @@ from onvm_sdk.config import get_include, get_lib
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = {
-    "firewall": "static const uint8_t a[1]={1};static const struct onvm_acl_rule r[1]={{"
-    ".protocol=6,.protocol_mask=255,.src_port_last=65535,.dst_port_first=1,.dst_port_last=2,"
-    ".priority=1,.value=1}};struct firewall_config c={.rules4=r,.nb_rules4=1,.rules6=r,"
-    ".nb_rules6=1,.accepts=a,.nb_accepts=1,.max_connections=64,.is_stateful=1,"
-    ".passes_fragments=1,.tcp_established_ns=5000000000,.tcp_transitory_ns=1000000000,"
-    ".udp_ns=1,.icmp_ns=1,.other_ns=1000}",
+    "firewall": "static const uint8_t a[3]={1,0,1},side[3]={0,2,1};"
+    "static const struct onvm_acl_rule r[3]={"
+    "{.protocol=6,.protocol_mask=255,.src_port_last=65535,.dst_port_first=1,.dst_port_last=2,"
+    ".priority=3,.value=1},"
+    "{.protocol=17,.protocol_mask=255,.src_port_last=65535,.dst_port_last=65535,.priority=2,"
+    ".value=2},"
+    "{.src_port_last=65535,.dst_port_last=65535,.priority=1,.value=3}};"
+    "struct firewall_config c={.rules4=r,.nb_rules4=3,.rules6=r,.nb_rules6=3,.accepts=a,.sides=side,"
+    ".nb_accepts=3,.max_connections=64,.max_per_source=20,.is_stateful=1,.is_midstream=1,"
+    ".passes_fragments=1,.passes_ip_options=1,.passes_kind={1,0,1,0,1,1},"
+    ".tcp_syn_ns=1000000000,.tcp_syn_received_ns=2000000000,.tcp_established_ns=5000000000,"
+    ".tcp_transitory_ns=1000000000,.tcp_closing_ns=1000000,.udp_ns=1,.udp_unreplied_ns=1,"
+    ".icmp_ns=1000000,.other_ns=1000}",
     "nat": "struct nat_config c={.external={192,0,2,1},.first_port=0,.end_port=6,"
     ".max_sessions=64,.filtering=1,.keeps_parity=1,.udp_ns=9000000000,"
     ".tcp_established_ns=5000000000,.tcp_transitory_ns=1000000000,.icmp_ns=1000}",

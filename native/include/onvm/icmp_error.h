@@ -39,36 +39,70 @@ onvm_icmp_is_error(const uint8_t *data, const struct onvm_headers *headers)
 }
 
 /**
+ * Find the transport header inside an error, behind extension and fragment headers of IPv6.
+ *
+ * @param headers   of the frame; onvm_icmp_is_error() holds
+ * @param embedded  its ports are not filled
+ * @return false when it is cut off before 8 bytes of the transport header, or is a later fragment
+ */
+static inline bool
+onvm_embedded_locate(const uint8_t *data, const struct onvm_headers *headers,
+		     struct onvm_embedded *embedded)
+{
+	const uint32_t room = headers->l4_length - 8u;
+	const uint8_t *const ip = data + headers->l4_offset + 8;
+	uint32_t cursor = 40;
+	uint8_t protocol;
+
+	if (room < 20 || ip[0] >> 4 != headers->ip_version)
+		return false;
+	if (headers->ip_version == 4) {
+		cursor = (ip[0] & 15) * 4u;
+		if (cursor < 20 || (onvm_load_be16(ip + 6) & 0x1fff) != 0)
+			return false;
+		protocol = ip[9];
+	} else {
+		if (room < 40)
+			return false;
+		protocol = ip[6];
+		for (uint32_t nb = 0; onvm_ipv6_is_extension(protocol); nb++) {
+			if (nb == ONVM_IPV6_EXTENSIONS_MAX || room < cursor + 8)
+				return false;
+			if (protocol == ONVM_PROTO_FRAGMENT &&
+			    (onvm_load_be16(ip + cursor + 2) & 0xfff8) != 0)
+				return false;
+			const uint32_t step = onvm_ipv6_extension_bytes(protocol, ip + cursor);
+
+			protocol = ip[cursor];
+			cursor += step;
+		}
+	}
+	if (room < cursor + 8)
+		return false;
+	embedded->ip_version = headers->ip_version;
+	embedded->protocol = protocol;
+	embedded->l3_offset = (uint16_t)(headers->l4_offset + 8);
+	embedded->l4_offset = (uint16_t)(embedded->l3_offset + cursor);
+	embedded->l4_length = (uint16_t)(room - cursor);
+	embedded->src_port = embedded->dst_port = 0;
+	return true;
+}
+
+/**
  * Read the packet inside an error.
  *
  * @param headers  of the frame; onvm_icmp_is_error() holds
- * @return false when it is cut off before its ports, is a later fragment, has IPv6 extension
- *         headers or a protocol without ports or echo identifier
+ * @return false when onvm_embedded_locate() fails, or for a protocol without ports or echo identifier
  */
 static inline bool
 onvm_parse_embedded(const uint8_t *data, const struct onvm_headers *headers,
 		    struct onvm_embedded *embedded)
 {
-	const uint32_t room = headers->l4_length - 8u;
-	const uint8_t *const ip = data + headers->l4_offset + 8;
-	uint32_t header_length = 40;
 	const uint8_t *l4;
 
-	if (room < 20 || ip[0] >> 4 != headers->ip_version)
+	if (!onvm_embedded_locate(data, headers, embedded))
 		return false;
-	if (headers->ip_version == 4) {
-		header_length = (ip[0] & 15) * 4u;
-		if (header_length < 20 || (onvm_load_be16(ip + 6) & 0x1fff) != 0)
-			return false;
-	}
-	if (room < header_length + 8)
-		return false;
-	l4 = ip + header_length;
-	embedded->ip_version = headers->ip_version;
-	embedded->protocol = headers->ip_version == 4 ? ip[9] : ip[6];
-	embedded->l3_offset = (uint16_t)(headers->l4_offset + 8);
-	embedded->l4_offset = (uint16_t)(embedded->l3_offset + header_length);
-	embedded->l4_length = (uint16_t)(room - header_length);
+	l4 = data + embedded->l4_offset;
 	switch (embedded->protocol) {
 	case ONVM_PROTO_TCP:
 	case ONVM_PROTO_UDP:
@@ -82,8 +116,7 @@ onvm_parse_embedded(const uint8_t *data, const struct onvm_headers *headers,
 	case ONVM_PROTO_ICMPV6:
 		embedded->src_port = onvm_load_be16(l4 + 4);
 		embedded->dst_port = embedded->src_port;
-		return embedded->protocol == ONVM_PROTO_ICMP ? (l4[0] == 8 || l4[0] == 0) :
-							       (l4[0] == 128 || l4[0] == 129);
+		return onvm_icmp_is_echo(l4, embedded->protocol);
 	default:
 		return false;
 	}

@@ -107,6 +107,50 @@ onvm_icmp_is_echo(const uint8_t *l4, uint8_t protocol)
 					     l4[0] == 128 || l4[0] == 129;
 }
 
+/** Whether the transport header of a protocol begins with two ports. */
+static inline bool
+onvm_protocol_has_ports(uint8_t protocol)
+{
+	switch (protocol) {
+	case ONVM_PROTO_TCP:
+	case ONVM_PROTO_UDP:
+	case ONVM_PROTO_DCCP:
+	case ONVM_PROTO_SCTP:
+	case ONVM_PROTO_UDPLITE:
+		return true;
+	default:
+		return false;
+	}
+}
+
+/** Whether a next header of IPv6 names an extension header that can be walked over, or a fragment's. */
+static inline bool
+onvm_ipv6_is_extension(uint8_t next)
+{
+	switch (next) {
+	case ONVM_PROTO_HOPOPTS:
+	case ONVM_PROTO_ROUTING:
+	case ONVM_PROTO_FRAGMENT:
+	case ONVM_PROTO_AH:
+	case ONVM_PROTO_DSTOPTS:
+	case ONVM_PROTO_MOBILITY:
+	case ONVM_PROTO_HIP:
+	case ONVM_PROTO_SHIM6:
+		return true;
+	default:
+		return false;
+	}
+}
+
+/** Bytes of the extension header @p header, of which 2 may be read. */
+static inline uint32_t
+onvm_ipv6_extension_bytes(uint8_t next, const uint8_t *header)
+{
+	if (next == ONVM_PROTO_FRAGMENT)
+		return 8;
+	return next == ONVM_PROTO_AH ? (header[1] + 2u) * 4 : (header[1] + 1u) * 8;
+}
+
 /** Transport header between @p offset and @p end (exclusive). */
 static inline void
 onvm_parse_l4(const uint8_t *data, uint32_t offset, uint32_t end, struct onvm_headers *headers)

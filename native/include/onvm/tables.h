@@ -14,6 +14,7 @@
  */
 
 #include <assert.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -105,7 +106,12 @@ ONVM_EXPORT uint32_t onvm_lpm_find4(const struct onvm_lpm *lpm, uint32_t address
 ONVM_EXPORT uint32_t onvm_lpm_find6(const struct onvm_lpm *lpm, uint64_t high, uint64_t low);
 ONVM_EXPORT void onvm_lpm_free(struct onvm_lpm *lpm);
 
-/* ---- Flow table: exact match with values and idle expiry (rte_hash) ---- */
+/*
+ * ---- Flow table: exact match with values and idle expiry (rte_hash) ----
+ *
+ * Strangers choose the keys of flows. So the hash has a secret key, drawn for each table, and a
+ * table that is full can give up flows that its owner has called evictable, the oldest first.
+ */
 
 struct onvm_flow_table;
 
@@ -131,6 +137,8 @@ ONVM_EXPORT int onvm_flow_table_delete(struct onvm_flow_table *table, const void
 /** Delete the flow of @p slot; -ENOENT when the slot is free. */
 ONVM_EXPORT int onvm_flow_table_delete_slot(struct onvm_flow_table *table, int32_t slot);
 ONVM_EXPORT void *onvm_flow_table_value(struct onvm_flow_table *table, int32_t slot);
+/** Have the value and the times of the flow in the cache soon. */
+ONVM_EXPORT void onvm_flow_table_prefetch(const struct onvm_flow_table *table, int32_t slot);
 /** The key, zero-padded to a multiple of 16 bytes; NULL when the slot is free. */
 ONVM_EXPORT const void *onvm_flow_table_key(struct onvm_flow_table *table, int32_t slot);
 /** First slot with a flow, from @p slot on; -ENOENT: there is none. To walk over all flows. */
@@ -163,6 +171,26 @@ ONVM_EXPORT uint32_t onvm_flow_table_expire(struct onvm_flow_table *table, uint6
 ONVM_EXPORT uint32_t onvm_flow_table_sweep(struct onvm_flow_table *table, uint64_t now_ns,
 					   uint64_t idle_ns,
 					   void (*on_expired)(void *arg, int32_t slot), void *arg);
+/** Whether _expire() would delete the flow now: no look-up needs to believe it. */
+ONVM_EXPORT bool onvm_flow_table_is_idle(const struct onvm_flow_table *table, int32_t slot,
+					 uint64_t now_ns, uint64_t idle_ns);
+/**
+ * Say whether the flow may give way when the table is full; a new flow may not.
+ *
+ * Meant for what a stranger makes with one packet: half-open connections, and closed ones.
+ */
+ONVM_EXPORT void
+onvm_flow_table_set_evictable(struct onvm_flow_table *table, int32_t slot, bool is_evictable);
+/**
+ * Delete the flow that has been evictable for the longest time.
+ *
+ * @param on_evicted  called before it goes, or NULL; it may delete flows of this table
+ * @return 0, or -ENOENT: no flow gives way
+ */
+ONVM_EXPORT int onvm_flow_table_evict(struct onvm_flow_table *table,
+				      void (*on_evicted)(void *arg, int32_t slot), void *arg);
+/** The hash of a key: the same key has another one in another table. */
+ONVM_EXPORT uint32_t onvm_flow_table_hash(const struct onvm_flow_table *table, const void *key);
 ONVM_EXPORT uint32_t onvm_flow_table_count(const struct onvm_flow_table *table);
 ONVM_EXPORT void onvm_flow_table_free(struct onvm_flow_table *table);
 

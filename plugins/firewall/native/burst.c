@@ -1,309 +1,420 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "firewall.h"
 
-#include <string.h>
-
 #include "connection.h"
+#include "fragment.h"
+#include "icmp.h"
+#include "rules.h"
+#include "sorting.h"
 
 #define CHUNK 32u
 #define PREFETCH_AHEAD 4u
+#define GROUPS 4u /* tables of rules: by IP version and side */
+#define PASSES (-1)
 
-/* What is known of the packets of a chunk that rules and connections decide about. */
-struct candidates {
-	struct onvm_headers headers[CHUNK];
+/* A packet that rules, connections or first fragments decide about. */
+struct candidate {
+	struct onvm_headers headers;
+	struct onvm_pkt *pkt;
+	uint32_t value; /* of its rule; meaningful with has_value */
+	uint8_t kind;	/* enum icmp_kind */
+	bool is_later_fragment;
+	bool has_key; /* it may belong to a connection */
+	bool src_is_high;
+	bool has_value;
+};
+
+/* The packets of a chunk, and what holds for all of them. */
+struct chunk {
+	struct firewall *firewall;
+	struct onvm_ctx *ctx;
+	struct candidate candidates[CHUNK];
 	struct connection_key keys[CHUNK];
-	struct onvm_tuple tuples[2][CHUNK]; /* packed per IP version: 4, 6 */
-	uint32_t values[2][CHUNK];
 	int32_t slots[CHUNK];
-	uint8_t packet[CHUNK]; /* index into the chunk's packets */
-	uint8_t tuple[CHUNK];  /* index into tuples of its version */
-	bool src_is_high[CHUNK];
 	uint32_t nb;
-	uint32_t nb_tuples[2];
+	bool has_changed; /* slots do not hold any more */
 };
 
-enum sorting {
-	SORT_CANDIDATE,
-	SORT_PASS,
-	SORT_DROP,
-};
+/* ---- connections ---- */
 
-/* Which packets never reach the rules; sets the reason of a drop. */
-static inline enum sorting
-sort_packet(const struct firewall *firewall, const struct onvm_headers *headers, uint16_t *reason)
-{
-	switch ((enum onvm_l3_status)headers->l3_status) {
-	case ONVM_L3_OK:
-		break;
-	case ONVM_L3_NONIP:
-		if (headers->l3_offset == 0) { /* no whole Ethernet header */
-			*reason = FIREWALL_DROP_MALFORMED;
-			return SORT_DROP;
-		}
-		*reason = FIREWALL_DROP_NON_IP;
-		return firewall->config.passes_non_ip ? SORT_PASS : SORT_DROP;
-	case ONVM_L3_SHORT:
-	case ONVM_L3_BAD_VERSION:
-	case ONVM_L3_BAD_IHL:
-	case ONVM_L3_BAD_LENGTH:
-		*reason = FIREWALL_DROP_MALFORMED;
-		return SORT_DROP;
-	}
-	switch ((enum onvm_l4_status)headers->l4_status) {
-	case ONVM_L4_OK:
-	case ONVM_L4_NONE:
-		return SORT_CANDIDATE;
-	case ONVM_L4_FRAGMENT:
-		*reason = FIREWALL_DROP_FRAGMENT;
-		/* RFC 1858 3: it would overwrite the TCP flags that were judged */
-		if (headers->protocol == ONVM_PROTO_TCP && headers->fragment_offset == 8)
-			return SORT_DROP;
-		return firewall->config.passes_fragments ? SORT_PASS : SORT_DROP;
-	case ONVM_L4_SHORT:
-	case ONVM_L4_BAD_HEADER:
-		*reason = FIREWALL_DROP_MALFORMED;
-		return SORT_DROP;
-	}
-	*reason = FIREWALL_DROP_MALFORMED;
-	return SORT_DROP;
-}
-
-static inline bool
-is_echo(const uint8_t *data, const struct onvm_headers *headers)
-{
-	const uint8_t type = data[headers->l4_offset];
-
-	if (headers->ip_version == 4)
-		return headers->protocol == ONVM_PROTO_ICMP && (type == 8 || type == 0);
-	return headers->protocol == ONVM_PROTO_ICMPV6 && (type == 128 || type == 129);
-}
-
-/* ICMP other than echo has nothing that tells one conversation from another. */
-static inline bool
-is_trackable(const uint8_t *data, const struct onvm_headers *headers)
-{
-	if (headers->protocol == ONVM_PROTO_ICMP || headers->protocol == ONVM_PROTO_ICMPV6)
-		return headers->l4_status == ONVM_L4_OK && is_echo(data, headers);
-	return true;
-}
-
-/* Note a candidate: its tuple for the rules and its key for the connections. */
+/* The key of the connection that a packet may belong to. */
 static inline void
-candidate_add(const struct firewall *firewall, struct candidates *all, uint8_t packet,
-	      const uint8_t *data)
+key_fill(struct chunk *chunk, uint32_t at)
 {
-	const uint32_t at = all->nb++;
-	const struct onvm_headers *const headers = &all->headers[at];
-	const uint32_t version = headers->ip_version == 6;
-	const uint32_t size = version ? 16 : 4;
-	const uint8_t *const src = data + headers->l3_offset + (version ? 8 : 12);
+	struct candidate *const one = &chunk->candidates[at];
+	const struct onvm_headers *const headers = &one->headers;
+	const uint8_t *const data = one->pkt->data, *const l4 = data + headers->l4_offset;
+	const uint8_t *const src = data + headers->l3_offset + (headers->ip_version == 4 ? 12 : 8);
+	const uint8_t *const dst = src + onvm_address_bytes(headers->ip_version);
+	struct connection_key *const key = &chunk->keys[at];
+	uint8_t query;
 
-	all->packet[at] = packet;
-	if ((version ? firewall->acl6 : firewall->acl4) != NULL) {
-		struct onvm_tuple *tuple = &all->tuples[version][all->nb_tuples[version]];
-
-		all->tuple[at] = (uint8_t)all->nb_tuples[version]++;
-		tuple->protocol = headers->protocol;
-		tuple->ip_version = headers->ip_version;
-		memcpy(tuple->src, src, size);
-		memcpy(tuple->dst, src + size, size);
-		onvm_store_be16(tuple->src_port, headers->has_ports ? headers->src_port : 0);
-		onvm_store_be16(tuple->dst_port, headers->has_ports ? headers->dst_port : 0);
-	}
-	if (firewall->connections != NULL) {
-		const bool has_ports = headers->has_ports;
-
-		/* an echo's identifier stands for both ports */
-		all->src_is_high[at] =
-			connection_key_fill(&all->keys[at], headers->ip_version, headers->protocol,
-					    src, src + size,
-					    has_ports ? headers->src_port : headers->dst_port,
-					    headers->dst_port);
-	}
-}
-
-uint64_t
-firewall_idle_time(const struct firewall_config *config, uint8_t protocol, uint8_t tcp_state)
-{
-	switch (protocol) {
-	case ONVM_PROTO_TCP:
-		return onvm_tcp_is_established(tcp_state) ? config->tcp_established_ns :
-							    config->tcp_transitory_ns;
-	case ONVM_PROTO_UDP:
-	case ONVM_PROTO_UDPLITE:
-		return config->udp_ns;
-	case ONVM_PROTO_ICMP:
-	case ONVM_PROTO_ICMPV6:
-		return config->icmp_ns;
-	default:
-		return config->other_ns;
-	}
-}
-
-static inline void
-connection_use(const struct firewall *firewall, int32_t slot, const struct candidates *all,
-	       uint32_t at, uint64_t now_ns)
-{
-	struct connection *const connection = onvm_flow_table_value(firewall->connections, slot);
-	const struct onvm_headers *const headers = &all->headers[at];
-	const bool from_peer = all->src_is_high[at] != connection->initiator_is_high;
-
-	if (headers->protocol == ONVM_PROTO_TCP) {
-		const uint8_t state =
-			onvm_tcp_track(connection->tcp_state, headers->tcp_flags, from_peer);
-
-		if (state != connection->tcp_state) {
-			connection->tcp_state = state;
-			onvm_flow_table_set_idle(firewall->connections, slot,
-						 firewall_idle_time(&firewall->config,
-								    ONVM_PROTO_TCP, state));
-		}
-	}
-	onvm_flow_table_touch(firewall->connections, slot, now_ns);
-}
-
-/* Does the packet restart a closed connection? Then the rules decide again. */
-static inline bool
-connection_restarts(const struct firewall *firewall, int32_t slot,
-		    const struct onvm_headers *headers)
-{
-	const struct connection *const connection =
-		onvm_flow_table_value(firewall->connections, slot);
-
-	return headers->protocol == ONVM_PROTO_TCP && onvm_tcp_is_open(headers->tcp_flags) &&
-	       onvm_tcp_is_closed(connection->tcp_state);
-}
-
-static bool
-connection_open(struct firewall *firewall, const struct candidates *all, uint32_t at,
-		uint64_t now_ns)
-{
-	const int32_t slot = onvm_flow_table_add(firewall->connections, &all->keys[at], now_ns);
-	struct connection *connection;
-
-	if (slot < 0)
-		return false;
-	connection = onvm_flow_table_value(firewall->connections, slot);
-	connection->initiator_is_high = all->src_is_high[at];
-	onvm_flow_table_set_idle(firewall->connections, slot,
-				 firewall_idle_time(&firewall->config, all->headers[at].protocol,
-						    0));
-	connection_use(firewall, slot, all, at, now_ns);
-	return true;
-}
-
-/* RFC 5508 and common sense: an error about a packet of a connection belongs to it. */
-static bool
-is_related(struct firewall *firewall, const uint8_t *data, const struct onvm_headers *headers)
-{
-	struct onvm_embedded embedded;
-	struct connection_key key;
-	const uint8_t *src;
-
-	if (!onvm_icmp_is_error(data, headers) || !onvm_parse_embedded(data, headers, &embedded))
-		return false;
-	src = data + embedded.l3_offset + (embedded.ip_version == 4 ? 12 : 8);
-	connection_key_fill(&key, embedded.ip_version, embedded.protocol, src,
-			    src + onvm_address_bytes(embedded.ip_version), embedded.src_port,
-			    embedded.dst_port);
-	return onvm_flow_table_lookup(firewall->connections, &key) >= 0;
-}
-
-/* Rules, then the default. */
-static void
-judge(struct firewall *firewall, struct onvm_ctx *ctx, const struct candidates *all, uint32_t at,
-      struct onvm_pkt *pkt)
-{
-	const struct onvm_headers *const headers = &all->headers[at];
-	const uint32_t version = headers->ip_version == 6;
-	const bool has_rules = (version ? firewall->acl6 : firewall->acl4) != NULL;
-	const uint32_t value = has_rules ? all->values[version][all->tuple[at]] : 0;
-	bool accepts = firewall->config.default_accepts;
-
-	if (value != 0) {
-		firewall->hits[value - 1]++;
-		accepts = firewall->accepts[value - 1];
-	}
-	if (!accepts) {
-		onvm_pkt_drop(pkt, value != 0 ? FIREWALL_DROP_RULE : FIREWALL_DROP_DEFAULT);
+	one->kind = ICMP_KIND_NONE;
+	if (headers->protocol == ONVM_PROTO_ICMP || headers->protocol == ONVM_PROTO_ICMPV6) {
+		if (!one->is_later_fragment)
+			one->kind =
+				icmp_kind_of(headers->ip_version, headers->protocol, l4[0], &query);
+		one->has_key = one->kind == ICMP_KIND_QUERY || one->kind == ICMP_KIND_REPLY;
+		if (one->has_key)
+			connection_key_fill_query(key, headers, headers->ip_version,
+						  headers->protocol, src, dst,
+						  onvm_load_be16(l4 + 4), query,
+						  one->kind == ICMP_KIND_REPLY);
+		else
+			memset(key, 0, sizeof(*key));
+		one->src_is_high = one->kind == ICMP_KIND_REPLY;
 		return;
 	}
-	if (firewall->connections != NULL && is_trackable(pkt->data, headers)) {
-		if (!connection_open(firewall, all, at, ctx->now_ns)) {
-			onvm_pkt_drop(pkt, FIREWALL_DROP_TABLE_FULL);
-			return;
-		}
-		ctx->counters[FIREWALL_CONNECTIONS_OPENED]++;
-	}
-	ctx->counters[value != 0 ? FIREWALL_BY_RULE : FIREWALL_BY_DEFAULT]++;
+	one->has_key = !one->is_later_fragment;
+	one->src_is_high = connection_key_fill(key, headers, headers->ip_version, headers->protocol,
+					       src, dst, headers->has_ports ? headers->src_port : 0,
+					       headers->has_ports ? headers->dst_port : 0);
 }
 
-/* Connections, in order: an earlier packet of the chunk may have opened or closed one. */
-static bool
-passes_by_connection(struct firewall *firewall, struct onvm_ctx *ctx, struct candidates *all,
-		     uint32_t at, const uint8_t *data, bool has_changed)
+static int
+side_of(const struct candidate *one, const struct connection *connection)
 {
-	const struct onvm_headers *const headers = &all->headers[at];
-	int32_t slot = all->slots[at];
+	return one->src_is_high != connection->initiator_is_high;
+}
 
-	if (!is_trackable(data, headers)) {
-		if (!is_related(firewall, data, headers))
-			return false;
-		ctx->counters[FIREWALL_RELATED]++;
-		return true;
+/* A segment of a known connection. */
+static enum tcp_outcome
+tcp_take(const struct candidate *one, struct connection *connection)
+{
+	struct tcp_segment segment;
+
+	tcp_segment_read(one->pkt->data, &one->headers, &segment);
+	if (!tcp_flags_are_valid(segment.flags))
+		return TCP_INVALID;
+	if (((segment.flags & (FIREWALL_TCP_SYN | FIREWALL_TCP_FIN | FIREWALL_TCP_RST)) != 0 ||
+	     connection->tcp.state == FIREWALL_TCP_SYN_RECEIVED) &&
+	    sorting_is_damaged(one->pkt, &one->headers, false))
+		return TCP_INVALID;
+	return tcp_follow(&connection->tcp, &segment, side_of(one, connection));
+}
+
+static enum tcp_outcome
+connection_take(struct chunk *chunk, uint32_t at, int32_t slot)
+{
+	struct firewall *const firewall = chunk->firewall;
+	struct connection *const connection = onvm_flow_table_value(firewall->connections, slot);
+	const struct candidate *const one = &chunk->candidates[at];
+
+	if (one->headers.protocol == ONVM_PROTO_TCP) {
+		const enum tcp_outcome outcome = tcp_take(one, connection);
+
+		if (outcome != TCP_FOLLOWED)
+			return outcome;
 	}
-	if (has_changed)
-		slot = onvm_flow_table_lookup(firewall->connections, &all->keys[at]);
+	connection->has_reply |= side_of(one, connection) != 0;
+	connection_use(firewall, slot, one->headers.protocol, chunk->ctx->now_ns);
+	return TCP_FOLLOWED;
+}
+
+/* Open a connection with a packet that the rules accept. @return a reason or PASSES */
+static int
+connection_open(struct chunk *chunk, uint32_t at)
+{
+	struct firewall *const firewall = chunk->firewall;
+	const struct candidate *const one = &chunk->candidates[at];
+	const bool is_tcp = one->headers.protocol == ONVM_PROTO_TCP;
+	struct tcp_segment segment;
+	int32_t slot;
+
+	if (sorting_is_damaged(one->pkt, &one->headers, false) || one->kind == ICMP_KIND_REPLY)
+		return FIREWALL_DROP_INVALID;
+	if (is_tcp) {
+		tcp_segment_read(one->pkt->data, &one->headers, &segment);
+		if (!tcp_flags_are_valid(segment.flags) ||
+		    (!tcp_is_open(segment.flags) &&
+		     (!firewall->config.is_midstream ||
+		      (segment.flags & (FIREWALL_TCP_SYN | FIREWALL_TCP_RST)) != 0)))
+			return FIREWALL_DROP_INVALID;
+	}
+	chunk->has_changed = true;
+	slot = onvm_flow_table_lookup(firewall->connections, &chunk->keys[at]);
+	if (slot >= 0) /* it was closed, and begins again */
+		connection_forget(firewall, slot);
+	slot = connection_add(firewall, &chunk->keys[at], one->src_is_high, chunk->ctx->now_ns);
 	if (slot < 0)
-		return false;
-	if (connection_restarts(firewall, slot, headers)) {
-		onvm_flow_table_delete(firewall->connections, &all->keys[at]);
-		return false;
+		return -slot;
+	if (is_tcp) {
+		struct connection *const connection =
+			onvm_flow_table_value(firewall->connections, slot);
+
+		tcp_begin(&connection->tcp, &segment, firewall->config.is_liberal);
 	}
-	connection_use(firewall, slot, all, at, ctx->now_ns);
-	ctx->counters[FIREWALL_BY_CONNECTION]++;
-	return true;
+	connection_use(firewall, slot, one->headers.protocol, chunk->ctx->now_ns);
+	chunk->ctx->counters[FIREWALL_CONNECTIONS_OPENED]++;
+	return PASSES;
+}
+
+/* ---- rules ---- */
+
+static inline uint32_t
+group_of(const struct firewall *firewall, const struct candidate *one)
+{
+	const uint32_t far = firewall->rules.has_sides && (one->pkt->flags & ONVM_F_REVERSE) != 0;
+
+	return (one->headers.ip_version == 6) * 2u + far;
+}
+
+static inline void
+tuple_fill(const struct candidate *one, struct onvm_tuple *tuple)
+{
+	const struct onvm_headers *const headers = &one->headers;
+
+	rules_tuple_fill(tuple, headers->ip_version, headers->protocol,
+			 one->pkt->data + headers->l3_offset + (headers->ip_version == 4 ? 12 : 8),
+			 headers->has_ports ? headers->src_port : 0,
+			 headers->has_ports ? headers->dst_port : 0);
+}
+
+/* The rules of packets that belong to no connection, together. */
+static void
+rules_look_up(struct chunk *chunk)
+{
+	struct firewall_rules *const rules = &chunk->firewall->rules;
+	struct onvm_tuple tuples[GROUPS][CHUNK];
+	uint32_t values[CHUNK], nb[GROUPS] = {0};
+	uint8_t owners[GROUPS][CHUNK];
+
+	for (uint32_t at = 0; at < chunk->nb; at++) {
+		struct candidate *const one = &chunk->candidates[at];
+		const uint32_t group = group_of(chunk->firewall, one);
+
+		one->has_value = chunk->slots[at] < 0 && !one->is_later_fragment;
+		one->value = 0;
+		if (!one->has_value || rules->whole[group / 2][group % 2] == NULL)
+			continue;
+		owners[group][nb[group]] = (uint8_t)at;
+		tuple_fill(one, &tuples[group][nb[group]++]);
+	}
+	for (uint32_t group = 0; group < GROUPS; group++) {
+		if (nb[group] == 0)
+			continue;
+		onvm_acl_lookup(rules->whole[group / 2][group % 2], tuples[group], values,
+				nb[group]);
+		for (uint32_t i = 0; i < nb[group]; i++)
+			chunk->candidates[owners[group][i]].value = values[i];
+	}
+}
+
+static uint32_t
+rule_find(struct onvm_acl *const acls[2][2], uint32_t group, const struct candidate *one)
+{
+	const struct onvm_acl *const acl = acls[group / 2][group % 2];
+	struct onvm_tuple tuple;
+
+	if (acl == NULL)
+		return 0;
+	tuple_fill(one, &tuple);
+	return onvm_acl_find(acl, &tuple);
+}
+
+/* Rules, then the default. @param decided_by  gets the counter of a packet that passes */
+static int
+judge_by_rules(struct chunk *chunk, struct candidate *one, enum firewall_counter *decided_by)
+{
+	struct firewall_rules *const rules = &chunk->firewall->rules;
+
+	if (!one->has_value)
+		one->value = rule_find(rules->whole, group_of(chunk->firewall, one), one);
+	if (one->value == 0) {
+		*decided_by = FIREWALL_BY_DEFAULT;
+		return chunk->firewall->config.default_accepts ? PASSES : FIREWALL_DROP_DEFAULT;
+	}
+	*decided_by = FIREWALL_BY_RULE;
+	rules->hits[one->value - 1]++;
+	return rules->accepts[one->value - 1] ? PASSES : FIREWALL_DROP_RULE;
+}
+
+/* ---- packets ---- */
+
+/* RFC 5508 and common sense: an error goes to the source of what it quotes, and that is known. */
+static bool
+is_related(struct chunk *chunk, const struct candidate *one)
+{
+	struct firewall *const firewall = chunk->firewall;
+	const struct onvm_headers *const headers = &one->headers;
+	const uint8_t *const data = one->pkt->data;
+	const uint32_t size = onvm_address_bytes(headers->ip_version);
+	const uint32_t src_at = headers->ip_version == 4 ? 12 : 8;
+	const uint8_t *const outer_dst = data + headers->l3_offset + src_at + size;
+	struct onvm_embedded embedded;
+	struct connection_key key;
+	const uint8_t *src, *l4;
+	enum icmp_kind kind;
+	uint8_t query;
+
+	if (!onvm_embedded_locate(data, headers, &embedded))
+		return false;
+	src = data + embedded.l3_offset + src_at;
+	l4 = data + embedded.l4_offset;
+	if (memcmp(outer_dst, src, size) != 0)
+		return false;
+	if (embedded.protocol == ONVM_PROTO_ICMP || embedded.protocol == ONVM_PROTO_ICMPV6) {
+		kind = icmp_kind_of(embedded.ip_version, embedded.protocol, l4[0], &query);
+		if (kind != ICMP_KIND_QUERY && kind != ICMP_KIND_REPLY)
+			return false;
+		connection_key_fill_query(&key, headers, embedded.ip_version, embedded.protocol,
+					  src, src + size, onvm_load_be16(l4 + 4), query,
+					  kind == ICMP_KIND_REPLY);
+	} else {
+		const bool has_ports = onvm_protocol_has_ports(embedded.protocol);
+
+		connection_key_fill(&key, headers, embedded.ip_version, embedded.protocol, src,
+				    src + size, has_ports ? onvm_load_be16(l4) : 0,
+				    has_ports ? onvm_load_be16(l4 + 2) : 0);
+	}
+	return connection_find(firewall, &key, chunk->ctx->now_ns) >= 0 &&
+	       !sorting_is_damaged(one->pkt, headers, false);
+}
+
+static int
+judge_fragment(struct chunk *chunk, struct candidate *one, enum firewall_counter *decided_by)
+{
+	struct firewall *const firewall = chunk->firewall;
+	const struct firewall_rules *const rules = &firewall->rules;
+	uint32_t value;
+
+	*decided_by = FIREWALL_BY_DEFAULT;
+	/* RFC 1858 3: it would overwrite the TCP flags that were judged */
+	if (one->headers.protocol == ONVM_PROTO_TCP && one->headers.fragment_offset == 8)
+		return FIREWALL_DROP_FRAGMENT;
+	switch (fragment_judge(firewall, one->pkt->data, &one->headers, chunk->ctx->now_ns)) {
+	case FRAGMENT_PASS:
+		return PASSES;
+	case FRAGMENT_DROP:
+		return FIREWALL_DROP_FRAGMENT;
+	case FRAGMENT_UNKNOWN:
+		break;
+	}
+	value = rule_find(rules->fragments, group_of(firewall, one), one);
+	if (value == 0 && !firewall->config.default_accepts)
+		return FIREWALL_DROP_DEFAULT;
+	if (value != 0 && value != rules_value_of_chance(rules)) {
+		*decided_by = FIREWALL_BY_RULE;
+		if (!rules->accepts[value - 1])
+			return FIREWALL_DROP_RULE;
+	}
+	return firewall->config.passes_fragments ? PASSES : FIREWALL_DROP_FRAGMENT;
+}
+
+/* A packet that may belong to a connection. */
+static int
+judge_tracked(struct chunk *chunk, uint32_t at, enum firewall_counter *decided_by)
+{
+	struct firewall *const firewall = chunk->firewall;
+	struct candidate *const one = &chunk->candidates[at];
+	int32_t slot = chunk->slots[at];
+	int reason;
+
+	if (chunk->has_changed)
+		slot = onvm_flow_table_lookup(firewall->connections, &chunk->keys[at]);
+	if (slot >= 0 && connection_check(firewall, slot, chunk->ctx->now_ns) < 0) {
+		chunk->has_changed = true;
+		slot = -1;
+	}
+	if (slot >= 0) {
+		*decided_by = FIREWALL_BY_CONNECTION;
+		switch (connection_take(chunk, at, slot)) {
+		case TCP_FOLLOWED:
+		case TCP_IGNORED:
+			return PASSES;
+		case TCP_INVALID:
+			return FIREWALL_DROP_INVALID;
+		case TCP_RESTARTS:
+			break;
+		}
+	}
+	reason = judge_by_rules(chunk, one, decided_by);
+	return reason != PASSES ? reason : connection_open(chunk, at);
+}
+
+static int
+judge(struct chunk *chunk, uint32_t at, enum firewall_counter *decided_by)
+{
+	struct candidate *const one = &chunk->candidates[at];
+	int reason;
+
+	if (one->is_later_fragment)
+		return judge_fragment(chunk, one, decided_by);
+	if (chunk->firewall->connections == NULL)
+		return judge_by_rules(chunk, one, decided_by);
+	if (one->has_key)
+		return judge_tracked(chunk, at, decided_by);
+	if (one->kind == ICMP_KIND_ERROR && is_related(chunk, one)) {
+		*decided_by = FIREWALL_RELATED;
+		return PASSES;
+	}
+	reason = judge_by_rules(chunk, one, decided_by);
+	return reason != PASSES || one->kind == ICMP_KIND_SINGLE ? reason : FIREWALL_DROP_INVALID;
+}
+
+/* In order: an earlier packet of the chunk may have opened or closed a connection. */
+static void
+decide(struct chunk *chunk)
+{
+	struct firewall *const firewall = chunk->firewall;
+
+	if (firewall->connections != NULL) {
+		onvm_flow_table_lookup_bulk(firewall->connections, chunk->keys, chunk->slots,
+					    chunk->nb);
+		for (uint32_t at = 0; at < chunk->nb; at++)
+			if (chunk->slots[at] >= 0)
+				onvm_flow_table_prefetch(firewall->connections, chunk->slots[at]);
+	}
+	rules_look_up(chunk);
+	for (uint32_t at = 0; at < chunk->nb; at++) {
+		struct candidate *const one = &chunk->candidates[at];
+		enum firewall_counter decided_by = FIREWALL_BY_DEFAULT;
+		const int reason = judge(chunk, at, &decided_by);
+
+		if (reason == PASSES)
+			chunk->ctx->counters[decided_by]++;
+		else
+			onvm_pkt_drop(one->pkt, (uint16_t)reason);
+		if (one->headers.more_fragments && !one->is_later_fragment)
+			fragment_note(firewall, one->pkt->data, &one->headers, chunk->ctx->now_ns,
+				      reason == PASSES);
+	}
 }
 
 static void
-decide(struct firewall *firewall, struct onvm_ctx *ctx, struct onvm_pkt *pkts,
-       struct candidates *all)
+candidate_complete(struct chunk *chunk, struct onvm_pkt *pkt)
 {
-	bool has_changed = false;
+	const uint32_t at = chunk->nb++;
+	struct candidate *const one = &chunk->candidates[at];
 
-	if (all->nb_tuples[0] != 0)
-		onvm_acl_lookup(firewall->acl4, all->tuples[0], all->values[0], all->nb_tuples[0]);
-	if (all->nb_tuples[1] != 0)
-		onvm_acl_lookup(firewall->acl6, all->tuples[1], all->values[1], all->nb_tuples[1]);
-	if (firewall->connections != NULL)
-		onvm_flow_table_lookup_bulk(firewall->connections, all->keys, all->slots, all->nb);
-	for (uint32_t at = 0; at < all->nb; at++) {
-		struct onvm_pkt *const pkt = &pkts[all->packet[at]];
-
-		if (firewall->connections != NULL &&
-		    passes_by_connection(firewall, ctx, all, at, pkt->data, has_changed))
-			continue;
-		judge(firewall, ctx, all, at, pkt);
-		has_changed = true;
-	}
+	one->pkt = pkt;
+	one->is_later_fragment = one->headers.l4_status == ONVM_L4_FRAGMENT;
+	if (chunk->firewall->connections != NULL)
+		key_fill(chunk, at);
+	else
+		chunk->slots[at] = -1;
 }
 
 static void
 burst_chunk(struct firewall *firewall, struct onvm_ctx *ctx, struct onvm_pkt *pkts,
 	    uint32_t nb_pkts)
 {
-	struct candidates all;
+	struct chunk chunk;
 
-	all.nb = all.nb_tuples[0] = all.nb_tuples[1] = 0;
+	chunk.firewall = firewall;
+	chunk.ctx = ctx;
+	chunk.nb = 0;
+	chunk.has_changed = false;
 	for (uint32_t i = 0; i < nb_pkts; i++) {
-		uint16_t reason = 0;
+		struct onvm_headers *const headers = &chunk.candidates[chunk.nb].headers;
+		uint16_t reason;
 
 		if (i + PREFETCH_AHEAD < nb_pkts)
 			__builtin_prefetch(pkts[i + PREFETCH_AHEAD].data);
-		onvm_parse(pkts[i].data, pkts[i].length, &all.headers[all.nb]);
-		switch (sort_packet(firewall, &all.headers[all.nb], &reason)) {
+		onvm_parse(pkts[i].data, pkts[i].length, headers);
+		switch (sorting_decide(&firewall->config, &pkts[i], headers, &reason)) {
 		case SORT_CANDIDATE:
-			candidate_add(firewall, &all, (uint8_t)i, pkts[i].data);
+			candidate_complete(&chunk, &pkts[i]);
 			break;
 		case SORT_PASS:
 			break;
@@ -312,7 +423,8 @@ burst_chunk(struct firewall *firewall, struct onvm_ctx *ctx, struct onvm_pkt *pk
 			break;
 		}
 	}
-	decide(firewall, ctx, pkts, &all);
+	if (chunk.nb != 0)
+		decide(&chunk);
 }
 
 void
@@ -322,8 +434,7 @@ firewall_burst(struct onvm_ctx *ctx, struct onvm_pkt *pkts, uint32_t nb_pkts)
 
 	if (firewall->connections != NULL)
 		ctx->counters[FIREWALL_CONNECTIONS_EXPIRED] +=
-			onvm_flow_table_sweep(firewall->connections, ctx->now_ns,
-					      firewall->config.other_ns, NULL, NULL);
+			connection_sweep(firewall, ctx->now_ns);
 	for (uint32_t first = 0; first < nb_pkts; first += CHUNK)
 		burst_chunk(firewall, ctx, pkts + first,
 			    nb_pkts - first < CHUNK ? nb_pkts - first : CHUNK);

@@ -3,44 +3,34 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "connection.h"
+#include "fragment.h"
+#include "rules.h"
 
-/* State matters only where a packet of a connection could be dropped. */
-static bool
-tracking_matters(const struct firewall_config *config)
-{
-	if (!config->default_accepts)
-		return true;
-	for (uint32_t i = 0; i < config->nb_accepts; i++)
-		if (!config->accepts[i])
-			return true;
-	return false;
-}
+#define SOURCE_BYTES 16
 
 static int
-rules_create(struct firewall *firewall, const struct firewall_config *config)
+tables_create(struct firewall *firewall)
 {
-	const uint32_t nb = config->nb_accepts;
+	const struct firewall_config *const config = &firewall->config;
 
-	firewall->accepts = calloc(nb + 1, sizeof(*firewall->accepts));
-	firewall->hits = calloc(nb + 1, sizeof(*firewall->hits));
-	if (firewall->accepts == NULL || firewall->hits == NULL)
-		return -ENOMEM;
-	if (nb != 0)
-		memcpy(firewall->accepts, config->accepts, nb);
-	if (config->nb_rules4 != 0) {
-		firewall->acl4 = onvm_acl_create(4, config->rules4, config->nb_rules4);
-		if (firewall->acl4 == NULL)
-			return -errno;
-	}
-	if (config->nb_rules6 != 0) {
-		firewall->acl6 = onvm_acl_create(6, config->rules6, config->nb_rules6);
-		if (firewall->acl6 == NULL)
-			return -errno;
-	}
-	return 0;
+	firewall->datagrams = fragment_table_create();
+	if (firewall->datagrams == NULL)
+		return -errno;
+	/* state matters only where a packet of a connection could be dropped */
+	if (!config->is_stateful || !rules_can_drop(config))
+		return 0;
+	firewall->connections = onvm_flow_table_create(config->max_connections,
+						       sizeof(struct connection_key),
+						       sizeof(struct connection));
+	if (firewall->connections == NULL)
+		return -errno;
+	if (config->max_per_source == 0)
+		return 0;
+	firewall->sources =
+		onvm_flow_table_create(config->max_connections, SOURCE_BYTES, sizeof(uint32_t));
+	return firewall->sources == NULL ? -errno : 0;
 }
 
 struct firewall *
@@ -52,21 +42,16 @@ firewall_create(const struct firewall_config *config)
 	if (firewall == NULL)
 		return NULL;
 	firewall->config = *config;
-	rc = rules_create(firewall, config);
-	if (rc == 0 && config->is_stateful && tracking_matters(config)) {
-		firewall->connections = onvm_flow_table_create(config->max_connections,
-							       sizeof(struct connection_key),
-							       sizeof(struct connection));
-		if (firewall->connections == NULL)
-			rc = -errno;
-	}
+	rc = rules_create(&firewall->rules, config);
+	if (rc == 0)
+		rc = tables_create(firewall);
 	if (rc != 0) {
 		firewall_free(firewall);
 		errno = -rc;
 		return NULL;
 	}
 	firewall->config.rules4 = firewall->config.rules6 = NULL;
-	firewall->config.accepts = NULL;
+	firewall->config.accepts = firewall->config.sides = NULL;
 	return firewall;
 }
 
@@ -75,10 +60,9 @@ firewall_free(struct firewall *firewall)
 {
 	if (firewall == NULL)
 		return;
-	onvm_acl_free(firewall->acl4);
-	onvm_acl_free(firewall->acl6);
+	rules_free(&firewall->rules);
 	onvm_flow_table_free(firewall->connections);
-	free(firewall->accepts);
-	free(firewall->hits);
+	onvm_flow_table_free(firewall->sources);
+	onvm_flow_table_free(firewall->datagrams);
 	free(firewall);
 }

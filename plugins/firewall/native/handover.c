@@ -56,10 +56,8 @@ firewall_restore(struct firewall *firewall, const struct firewall_saved *saved, 
 			continue;
 		memcpy(onvm_flow_table_value(table, slot), &saved[i].connection,
 		       sizeof(saved[i].connection));
-		onvm_flow_table_set_idle(table, slot,
-					 firewall_idle_time(&firewall->config,
-							    saved[i].key.protocol,
-							    saved[i].connection.tcp_state));
+		connection_count(firewall, slot);
+		connection_use(firewall, slot, saved[i].key.protocol, used_ns);
 	}
 	return 0;
 }

@@ -11,7 +11,7 @@ from onvm_sdk import NativeKernel, NetworkFunction
 
 __all__ = ["Firewall"]
 
-_MAGIC = b"FW01"
+_MAGIC = b"FW02"
 
 
 class Firewall(NetworkFunction):

@@ -12,9 +12,10 @@ import msgspec
 from onvm_sdk import settings
 from onvm_sdk.errors import ConfigError
 
-__all__ = ["FirewallConfig", "Rule", "load"]
+__all__ = ["PROTOCOLS_WITH_PORTS", "FirewallConfig", "Rule", "load"]
 
 _Seconds = Annotated[int, msgspec.Meta(ge=1, le=604_800)]
+_Verdict = Literal["pass", "drop", "default"]
 _PROTOCOLS = {
     "icmp": 1,
     "tcp": 6,
@@ -27,13 +28,17 @@ _PROTOCOLS = {
     "sctp": 132,
     "udplite": 136,
 }
+PROTOCOLS_WITH_PORTS = (6, 17, 33, 132, 136)
+_ONLY_VERSION = {1: 4, 58: 6}
 _NUMBERS = range(256)
+_ALL_PORTS = range(65536)
 
 
 class RuleText(msgspec.Struct, forbid_unknown_fields=True):
     """A rule, as written in the configuration file."""
 
     action: Literal["accept", "drop"]
+    side: Literal["near", "far", "any"] = msgspec.field(default="any", name="from")
     src: str | None = None
     dst: str | None = None
     protocol: str | int | None = None
@@ -47,12 +52,28 @@ class FirewallText(msgspec.Struct, forbid_unknown_fields=True):
     default: Literal["accept", "drop"] = "accept"
     rules: list[RuleText] = []
     stateful: bool = True
+    midstream: bool = False
+    liberal: bool = False
+    verify_checksums: bool = False
     fragments: Literal["pass", "drop"] = "pass"
-    non_ip: Literal["pass", "drop"] = "pass"
+    ip_options: Literal["pass", "drop"] = "drop"
+    source_route: Literal["pass", "drop"] = "drop"
+    arp: _Verdict = "pass"
+    ndp: Literal["pass", "rules"] = "pass"
+    vlan_stack: _Verdict = "drop"
+    llc: _Verdict = "default"
+    pppoe: _Verdict = "default"
+    mpls: _Verdict = "default"
+    non_ip: _Verdict = "default"
     max_connections: Annotated[int, msgspec.Meta(ge=1, le=1 << 24)] = 262_144
+    max_per_source: Annotated[int, msgspec.Meta(ge=0, le=1 << 24)] = 0
     tcp_established_s: _Seconds = 7440
     tcp_transitory_s: _Seconds = 240
+    tcp_syn_s: _Seconds = 30
+    tcp_syn_received_s: _Seconds = 60
+    tcp_closing_s: _Seconds = 30
     udp_s: _Seconds = 300
+    udp_unreplied_s: _Seconds = 30
     icmp_s: _Seconds = 60
     other_s: _Seconds = 600
 
@@ -61,15 +82,34 @@ class Rule(msgspec.Struct, frozen=True):
     """One rule. None matches anything; a rule without addresses applies to IPv4 and IPv6."""
 
     accepts: bool
+    side: Literal["near", "far", "any"] = "any"
     src: IPv4Network | IPv6Network | None = None
     dst: IPv4Network | IPv6Network | None = None
     protocol: int | None = None
-    src_ports: range = range(65536)
-    dst_ports: range = range(65536)
+    src_ports: range = _ALL_PORTS
+    dst_ports: range = _ALL_PORTS
 
     def holds_for(self, version: int) -> bool:
         """Whether packets of this IP version can match."""
-        return all(net is None or net.version == version for net in (self.src, self.dst))
+        return all(net is None or net.version == version for net in (self.src, self.dst)) and (
+            _ONLY_VERSION.get(self.protocol or 0, version) == version
+        )
+
+    @property
+    def names_ports(self) -> bool:
+        """Whether only packets with certain ports match: only those of protocols with ports."""
+        return self.src_ports != _ALL_PORTS or self.dst_ports != _ALL_PORTS
+
+    def covers(self, other: Rule) -> bool:
+        """Whether every packet that matches `other` matches this rule."""
+        nets = ((self.src, other.src), (self.dst, other.dst))
+        ranges = ((self.src_ports, other.src_ports), (self.dst_ports, other.dst_ports))
+        return (
+            self.side in ("any", other.side)
+            and self.protocol in (None, other.protocol)
+            and all(_covers(wide, narrow) for wide, narrow in nets)
+            and all(a.start <= b.start and b.stop <= a.stop for a, b in ranges)
+        )
 
 
 class FirewallConfig(msgspec.Struct, frozen=True):
@@ -78,23 +118,68 @@ class FirewallConfig(msgspec.Struct, frozen=True):
     settings: FirewallText
     rules: tuple[Rule, ...] = ()
 
+    @property
+    def can_drop(self) -> bool:
+        """Whether a rule or the default drops anything."""
+        return self.settings.default == "drop" or not all(r.accepts for r in self.rules)
+
+
+def _covers(
+    wide: IPv4Network | IPv6Network | None, narrow: IPv4Network | IPv6Network | None
+) -> bool:
+    if wide is None or narrow is None:
+        return wide is None
+    return wide.version == narrow.version and narrow.subnet_of(wide)  # type: ignore[arg-type]
+
 
 def _network(text: str | None) -> IPv4Network | IPv6Network | None:
     if text is None or text == "any":
         return None
     try:
+        if "%" in text or not text.isascii():
+            raise ValueError(text)
         return ip_network(text)
     except ValueError:
         raise ValueError("expected a network such as 10.0.0.0/8, host bits zero, or any") from None
 
 
 def _protocol(value: str | int | None) -> int | None:
-    if value is None or value == "any":
-        return None
-    number = _PROTOCOLS.get(value, -1) if isinstance(value, str) else value
-    if number not in _NUMBERS:
+    if isinstance(value, str):
+        name = value.lower()
+        if name == "any":
+            return None
+        is_number = name.isascii() and name.isdigit() and len(name) <= 3
+        value = int(name) if is_number else _PROTOCOLS.get(name, -1)
+    if value is not None and value not in _NUMBERS:
         raise ValueError(f"expected any, 0..255 or one of {', '.join(_PROTOCOLS)}")
-    return number
+    return value
+
+
+def _name_of(protocol: int) -> str:
+    return next((name for name, number in _PROTOCOLS.items() if number == protocol), str(protocol))
+
+
+def _check(rule: Rule, text: RuleText, field: str, file: str | None) -> None:
+    """Refuse a rule that no packet can match."""
+    if rule.src and rule.dst and rule.src.version != rule.dst.version:
+        raise ConfigError("expected src and dst of one IP version", file=file, field=field)
+    if not rule.holds_for(4) and not rule.holds_for(6):
+        version = _ONLY_VERSION[rule.protocol or 0]
+        raise ConfigError(
+            f"expected any, or addresses of IPv{version}, the version of this protocol",
+            file=file,
+            field=f"{field}.protocol",
+            value=text.protocol,
+        )
+    if rule.names_ports and rule.protocol not in (None, *PROTOCOLS_WITH_PORTS):
+        names = ", ".join(_name_of(number) for number in PROTOCOLS_WITH_PORTS)
+        name = "src_ports" if rule.src_ports != _ALL_PORTS else "dst_ports"
+        raise ConfigError(
+            f"expected no ports, or a protocol that has them: {names}",
+            file=file,
+            field=f"{field}.{name}",
+            value=getattr(text, name),
+        )
 
 
 def _rule(text: RuleText, field: str, file: str | None) -> Rule:
@@ -112,9 +197,8 @@ def _rule(text: RuleText, field: str, file: str | None) -> Rule:
             values[name] = read(given)
         except ValueError as error:
             raise ConfigError(str(error), file=file, field=f"{field}.{name}", value=given) from None
-    rule = Rule(accepts=text.action == "accept", **values)
-    if not rule.holds_for(4) and not rule.holds_for(6):
-        raise ConfigError("expected src and dst of one IP version", file=file, field=field)
+    rule = Rule(accepts=text.action == "accept", side=text.side, **values)
+    _check(rule, text, field, file)
     return rule
 
 

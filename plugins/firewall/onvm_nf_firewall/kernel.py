@@ -7,7 +7,7 @@ import errno
 from typing import Any
 
 from onvm_nf_firewall import _firewall  # type: ignore[attr-defined]  # compiled
-from onvm_nf_firewall.config import FirewallConfig, Rule
+from onvm_nf_firewall.config import PROTOCOLS_WITH_PORTS, FirewallConfig, Rule
 from onvm_sdk import NativeKernel
 from onvm_sdk.errors import NativeError, check
 from onvm_sdk.limits import ADDRESS_BYTES
@@ -19,24 +19,67 @@ _lib: Any = _firewall.lib
 _NS = 1_000_000_000
 
 
-def _native_rule(rule: Rule, index: int, count: int) -> dict[str, Any]:
+_SIDES = {
+    "any": _lib.FIREWALL_SIDE_ANY,
+    "near": _lib.FIREWALL_SIDE_NEAR,
+    "far": _lib.FIREWALL_SIDE_FAR,
+}
+_KINDS = ("arp", "vlan_stack", "llc", "pppoe", "mpls", "non_ip")  # enum firewall_kind
+
+
+def _native_rules(rule: Rule, index: int, count: int) -> list[dict[str, Any]]:
+    """Make the rules of an ACL: several if one names ports and no protocol."""
+    any_with_ports = rule.protocol is None and rule.names_ports
+    protocols = PROTOCOLS_WITH_PORTS if any_with_ports else (rule.protocol,)
+    nothing = bytes(ADDRESS_BYTES)
+    return [
+        {
+            "src": rule.src.network_address.packed.ljust(ADDRESS_BYTES, b"\0")
+            if rule.src
+            else nothing,
+            "dst": rule.dst.network_address.packed.ljust(ADDRESS_BYTES, b"\0")
+            if rule.dst
+            else nothing,
+            "src_prefix": rule.src.prefixlen if rule.src else 0,
+            "dst_prefix": rule.dst.prefixlen if rule.dst else 0,
+            "protocol": protocol or 0,
+            "protocol_mask": 0 if protocol is None else 0xFF,
+            "src_port_first": rule.src_ports.start,
+            "src_port_last": rule.src_ports.stop - 1,
+            "dst_port_first": rule.dst_ports.start,
+            "dst_port_last": rule.dst_ports.stop - 1,
+            "priority": count - index,
+            "value": index + 1,
+        }
+        for protocol in protocols
+    ]
+
+
+def _native_config(config: FirewallConfig) -> dict[str, Any]:
+    """Make the plain fields of ``struct firewall_config``."""
+    text = config.settings
+    names = (
+        "tcp_syn", "tcp_syn_received", "tcp_established", "tcp_transitory", "tcp_closing",
+        "udp", "udp_unreplied", "icmp", "other",
+    )  # fmt: skip
+    verdicts = [getattr(text, kind) for kind in _KINDS]
     return {
-        "src": rule.src.network_address.packed.ljust(ADDRESS_BYTES, b"\0")
-        if rule.src
-        else bytes(ADDRESS_BYTES),
-        "dst": rule.dst.network_address.packed.ljust(ADDRESS_BYTES, b"\0")
-        if rule.dst
-        else bytes(ADDRESS_BYTES),
-        "src_prefix": rule.src.prefixlen if rule.src else 0,
-        "dst_prefix": rule.dst.prefixlen if rule.dst else 0,
-        "protocol": rule.protocol or 0,
-        "protocol_mask": 0 if rule.protocol is None else 0xFF,
-        "src_port_first": rule.src_ports.start,
-        "src_port_last": rule.src_ports.stop - 1,
-        "dst_port_first": rule.dst_ports.start,
-        "dst_port_last": rule.dst_ports.stop - 1,
-        "priority": count - index,
-        "value": index + 1,
+        **{f"{name}_ns": getattr(text, f"{name}_s") * _NS for name in names},
+        "max_connections": text.max_connections,
+        "max_per_source": text.max_per_source,
+        "default_accepts": text.default == "accept",
+        "is_stateful": text.stateful,
+        "is_midstream": text.midstream,
+        "is_liberal": text.liberal,
+        "verifies_checksums": text.verify_checksums,
+        "passes_fragments": text.fragments == "pass",
+        "passes_ip_options": text.ip_options == "pass",
+        "passes_source_route": text.source_route == "pass",
+        "passes_ndp": text.ndp == "pass",
+        "passes_kind": [
+            text.default == "accept" if verdict == "default" else verdict == "pass"
+            for verdict in verdicts
+        ],
     }
 
 
@@ -46,17 +89,19 @@ def make_kernel(config: FirewallConfig) -> NativeKernel:
     Raises:
         NativeError: the tables do not fit into memory.
     """
-    rules, text = config.rules, config.settings
+    rules = config.rules
     native = {
         version: [
-            _native_rule(rule, i, len(rules))
+            one
             for i, rule in enumerate(rules)
             if rule.holds_for(version)
+            for one in _native_rules(rule, i, len(rules))
         ]
         for version in (4, 6)
     }
     arrays = {v: _ffi.new("struct onvm_acl_rule[]", r) for v, r in native.items()}
     accepts = _ffi.new("uint8_t[]", [rule.accepts for rule in rules])
+    sides = _ffi.new("uint8_t[]", [_SIDES[rule.side] for rule in rules])
     given = _ffi.new(
         "struct firewall_config *",
         {
@@ -65,17 +110,9 @@ def make_kernel(config: FirewallConfig) -> NativeKernel:
             "nb_rules4": len(native[4]),
             "nb_rules6": len(native[6]),
             "accepts": accepts,
+            "sides": sides,
             "nb_accepts": len(rules),
-            "max_connections": text.max_connections,
-            "tcp_established_ns": text.tcp_established_s * _NS,
-            "tcp_transitory_ns": text.tcp_transitory_s * _NS,
-            "udp_ns": text.udp_s * _NS,
-            "icmp_ns": text.icmp_s * _NS,
-            "other_ns": text.other_s * _NS,
-            "default_accepts": text.default == "accept",
-            "is_stateful": text.stateful,
-            "passes_fragments": text.fragments == "pass",
-            "passes_non_ip": text.non_ip == "pass",
+            **_native_config(config),
         },
     )
     state = _lib.firewall_create(given)
@@ -89,7 +126,7 @@ def make_kernel(config: FirewallConfig) -> NativeKernel:
 def rule_hits(kernel: NativeKernel, rules: int) -> list[int]:
     """Return the number of packets that each rule has decided."""
     owner: Any = kernel.keep
-    return [int(owner.hits[i]) for i in range(rules)]
+    return [int(owner.rules.hits[i]) for i in range(rules)]
 
 
 def save(kernel: NativeKernel, now_ns: int) -> bytes:

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef _ONVM_KEYED_HASH_H_
+#define _ONVM_KEYED_HASH_H_
+
+/**
+ * @file
+ * A hash that an outsider cannot make collide, because it depends on a secret key.
+ *
+ * Seeding a CRC does not help: it is linear, so keys that collide under one seed collide under each.
+ * Two rounds of AES for each block, where the CPU has them, cost about as much as a CRC; SipHash-1-3
+ * is what other CPUs do.
+ *
+ * The key is the process's, because rte_hash hands 32 bits to its hash function and no more; these
+ * are the table's and enter the key as a tweak.
+ *
+ * Life: keyed_hash_draw() before any other call; the first one draws the key. Threads: any number may
+ * compute.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct keyed_hash_secret {
+	_Alignas(16) uint8_t key[4][16];
+	bool has_aes;
+};
+
+extern struct keyed_hash_secret keyed_hash_secret;
+
+/** Draw a tweak for one table. @return 0 or -errno of getrandom(2) */
+int keyed_hash_draw(uint32_t *tweak);
+
+/** The functions of keyed_hash() each: @p bytes is a multiple of 16. */
+uint32_t keyed_hash_siphash(const void *data, uint32_t bytes, uint32_t tweak);
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+
+__attribute__((target("aes"))) static inline uint32_t
+keyed_hash_aes(const void *data, uint32_t bytes, uint32_t tweak)
+{
+	const __m128i *const keys = (const __m128i *)keyed_hash_secret.key;
+	const __m128i *const blocks = data;
+	__m128i state = _mm_xor_si128(keys[0], _mm_cvtsi32_si128((int)tweak));
+
+	for (uint32_t i = 0; i < bytes / 16; i++) {
+		state = _mm_xor_si128(state, _mm_loadu_si128(&blocks[i]));
+		state = _mm_aesenc_si128(state, keys[1]);
+		state = _mm_aesenc_si128(state, keys[2]);
+	}
+	state = _mm_aesenc_si128(state, keys[3]);
+	state = _mm_aesenc_si128(state, keys[0]);
+	return (uint32_t)_mm_cvtsi128_si32(state);
+}
+#endif
+
+static inline uint32_t
+keyed_hash(const void *data, uint32_t bytes, uint32_t tweak)
+{
+#if defined(__x86_64__)
+	if (keyed_hash_secret.has_aes)
+		return keyed_hash_aes(data, bytes, tweak);
+#endif
+	return keyed_hash_siphash(data, bytes, tweak);
+}
+
+#endif /* _ONVM_KEYED_HASH_H_ */
