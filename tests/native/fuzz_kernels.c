@@ -17,7 +17,7 @@
 #include "test.h"
 
 #define NB_MAX 64u
-#define NB_REASONS 9u
+#define NB_REASONS 16u
 
 static uint64_t seed;
 

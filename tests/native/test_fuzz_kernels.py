@@ -33,9 +33,10 @@ CONFIGS = {
     "lb": "static const uint32_t t[3]={0,1,0};static const struct lb_backend b[2]={"
     "{.address={203,0,113,1}},{.address={10,0,0,2}}};static const struct lb_vip v[2]={"
     "{.address={198,51,100,10},.ip_version=4,.protocol=6,.nb_backends=2,.table_size=3,.table=t},"
-    "{.address={198,51,100,10},.ip_version=4,.protocol=17,.nb_backends=2,.table_size=3,.table=t}};"
+    "{.address={198,51,100,10},.ip_version=4,.protocol=17,.port={0,2},.nb_backends=2,"
+    ".table_size=3,.table=t}};"
     "struct lb_config c={.vips=v,.backends=b,.nb_vips=2,.nb_backends=2,.max_connections=40,"
-    ".tcp_established_ns=5000000000,.tcp_transitory_ns=1000000000,.udp_ns=1000}",
+    ".idle_ns={1000,1000000000,1000,5000000000},.rejects=1}",
 }
 
 

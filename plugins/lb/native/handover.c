@@ -2,7 +2,7 @@
 
 /*
  * Connections on their way to another instance of the load balancer. They stay with their backends,
- * whatever the other's VIPs have become.
+ * whatever the other's VIPs have become; those of UDP end if their backend is none there.
  */
 
 #include "lb.h"
@@ -16,26 +16,32 @@ lb_nb_connections(const struct lb *lb)
 	return onvm_flow_table_count(lb->connections) / 2;
 }
 
+static void
+connection_save(struct lb *lb, int32_t slot, struct lb_saved *saved, uint64_t now_ns)
+{
+	const struct lb_entry *const entry = onvm_flow_table_value(lb->connections, slot);
+
+	memset(saved, 0, sizeof(*saved));
+	memcpy(&saved->key, onvm_flow_table_key(lb->connections, slot), sizeof(saved->key));
+	memcpy(&saved->reply, onvm_flow_table_key(lb->connections, entry->partner),
+	       sizeof(saved->reply));
+	saved->state = entry->state;
+	saved->number = entry->number;
+	saved->age_ns = now_ns > entry->link.used_ns ? now_ns - entry->link.used_ns : 0;
+}
+
 uint32_t
 lb_save(struct lb *lb, struct lb_saved *saved, uint32_t nb, uint64_t now_ns)
 {
-	int32_t slot = onvm_flow_table_next(lb->connections, 0);
 	uint32_t nb_saved = 0;
 
-	for (; slot >= 0 && nb_saved < nb; slot = onvm_flow_table_next(lb->connections, slot + 1)) {
-		const struct lb_entry *entry = onvm_flow_table_value(lb->connections, slot);
-		const uint64_t used_ns = onvm_flow_table_used_ns(lb->connections, slot);
-		struct lb_saved *one;
+	/* in the order of their last use, so that they lie in this order again */
+	for (uint32_t life = 0; life < LB_LIVES; life++) {
+		int32_t slot = lb->queues[life].first;
 
-		if (entry->is_reply)
-			continue;
-		one = &saved[nb_saved++];
-		memset(one, 0, sizeof(*one));
-		memcpy(&one->key, onvm_flow_table_key(lb->connections, slot), sizeof(one->key));
-		memcpy(&one->reply, onvm_flow_table_key(lb->connections, entry->partner),
-		       sizeof(one->reply));
-		one->tcp_state = entry->tcp_state;
-		one->age_ns = now_ns > used_ns ? now_ns - used_ns : 0;
+		for (; slot >= 0 && nb_saved < nb;
+		     slot = onvm_idle_link_of(lb->connections, slot)->after)
+			connection_save(lb, slot, &saved[nb_saved++], now_ns);
 	}
 	return nb_saved;
 }
@@ -46,15 +52,22 @@ lb_restore(struct lb *lb, const struct lb_saved *saved, uint32_t nb, uint64_t no
 	if (nb > lb->config.max_connections ||
 	    lb_nb_connections(lb) > lb->config.max_connections - nb)
 		return -ENOSPC;
+	lb->has_pending = true;
 	for (uint32_t i = 0; i < nb; i++) {
 		const uint64_t used_ns = now_ns > saved[i].age_ns ? now_ns - saved[i].age_ns : 0;
+		struct lb_entry *entry;
+		int32_t slot;
 
 		/* What is known here, too, is newer. */
 		if (onvm_flow_table_lookup(lb->connections, &saved[i].key) >= 0 ||
 		    onvm_flow_table_lookup(lb->connections, &saved[i].reply) >= 0)
 			continue;
-		(void)lb_connection_add(lb, &saved[i].key, &saved[i].reply, saved[i].tcp_state,
-					used_ns);
+		slot = lb_connection_add(lb, &saved[i].key, &saved[i].reply, saved[i].state,
+					 used_ns);
+		if (slot < 0)
+			continue;
+		entry = onvm_flow_table_value(lb->connections, slot);
+		entry->number = saved[i].number;
 	}
-	return 0;
+	return lb_orphans_mark(lb);
 }

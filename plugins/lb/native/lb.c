@@ -5,49 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define VIP_KEYS_PER_VIP 2 /* itself, and its address for fragments */
-
-static bool
-vip_is_valid(const struct lb_config *config, const struct lb_vip *vip)
-{
-	if (vip->nb_backends == 0)
-		return true;
-	if (vip->first_backend > config->nb_backends || vip->table_size == 0 ||
-	    vip->nb_backends > config->nb_backends - vip->first_backend)
-		return false;
-	for (uint32_t i = 0; i < vip->table_size; i++)
-		if (vip->table[i] >= vip->nb_backends)
-			return false;
-	return true;
-}
-
-static void
-vip_key_fill(struct lb_vip_key *key, const struct lb_vip *vip)
-{
-	memset(key, 0, sizeof(*key));
-	memcpy(key->address, vip->address, sizeof(key->address));
-	memcpy(key->port, vip->port, sizeof(key->port));
-	key->protocol = vip->protocol;
-	key->ip_version = vip->ip_version;
-}
-
-static int
-vip_add(struct onvm_flow_table *table, const struct lb_vip *vip, uint32_t index)
-{
-	struct lb_vip_key key;
-	int32_t slot;
-
-	vip_key_fill(&key, vip);
-	slot = onvm_flow_table_add(table, &key, 0);
-	if (slot < 0)
-		return slot;
-	memcpy(onvm_flow_table_value(table, slot), &index, sizeof(index));
-	memset(key.port, 0, sizeof(key.port));
-	key.protocol = 0;
-	slot = onvm_flow_table_add(table, &key, 0);
-	return slot < 0 ? slot : 0;
-}
-
 static void *
 copy(const void *array, size_t nb, size_t size)
 {
@@ -58,38 +15,50 @@ copy(const void *array, size_t nb, size_t size)
 	return made;
 }
 
-int
-lb_update(struct lb *lb, const struct lb_config *config)
+static void
+services_free(struct lb *lb)
 {
-	struct lb_vip *vips = NULL;
-	struct lb_backend *backends = NULL;
-	struct onvm_flow_table *table = NULL;
-	int rc = 0;
-
-	for (uint32_t i = 0; i < config->nb_vips; i++)
-		if (!vip_is_valid(config, &config->vips[i]))
-			return -EINVAL;
-	vips = copy(config->vips, config->nb_vips, sizeof(*vips));
-	backends = copy(config->backends, config->nb_backends, sizeof(*backends));
-	table = onvm_flow_table_create((config->nb_vips + 1) * VIP_KEYS_PER_VIP,
-				       sizeof(struct lb_vip_key), sizeof(uint32_t));
-	if (vips == NULL || backends == NULL || table == NULL)
-		rc = -ENOMEM;
-	for (uint32_t i = 0; rc == 0 && i < config->nb_vips; i++)
-		rc = vip_add(table, &vips[i], i);
-	if (rc != 0) {
-		free(vips);
-		free(backends);
-		onvm_flow_table_free(table);
-		return rc;
-	}
 	free((void *)(uintptr_t)lb->config.vips);
 	free((void *)(uintptr_t)lb->config.backends);
 	onvm_flow_table_free(lb->vips);
-	lb->vips = table;
-	lb->config = *config;
-	lb->config.vips = vips;
-	lb->config.backends = backends;
+	onvm_flow_table_free(lb->servers);
+}
+
+int
+lb_update(struct lb *lb, const struct lb_config *config)
+{
+	struct lb next = *lb, before = *lb;
+	int rc = lb_services_check(config);
+
+	if (rc != 0)
+		return rc;
+	next.config = *config;
+	next.config.vips = copy(config->vips, config->nb_vips, sizeof(*config->vips));
+	next.config.backends =
+		copy(config->backends, config->nb_backends, sizeof(*config->backends));
+	next.vips = next.servers = NULL;
+	rc = next.config.vips == NULL || next.config.backends == NULL ? -ENOMEM :
+									lb_services_fill(&next);
+	if (rc == 0 && lb->connections != NULL) {
+		lb->has_pending = true;
+		lb->config = next.config;
+		lb->vips = next.vips;
+		rc = lb_orphans_mark(lb);
+		lb->config = before.config;
+		lb->vips = before.vips;
+	}
+	if (rc != 0) {
+		services_free(&next);
+		return rc;
+	}
+	services_free(lb);
+	if (lb->connections != NULL)
+		next.config.max_connections = before.config.max_connections;
+	for (uint32_t life = 0; life < LB_LIVES; life++)
+		lb->queues[life].idle_ns = config->idle_ns[life];
+	lb->config = next.config;
+	lb->vips = next.vips;
+	lb->servers = next.servers;
 	return 0;
 }
 
@@ -101,7 +70,9 @@ lb_create(const struct lb_config *config)
 
 	if (lb == NULL)
 		return NULL;
-	lb->counters = lb->unused_counters;
+	lb->counters = lb->pending_counters;
+	for (uint32_t life = 0; life < LB_LIVES; life++)
+		onvm_idle_queue_init(&lb->queues[life], config->idle_ns[life]);
 	rc = lb_update(lb, config);
 	if (rc == 0) {
 		lb->connections = onvm_flow_table_create(2 * config->max_connections,
@@ -123,9 +94,7 @@ lb_free(struct lb *lb)
 {
 	if (lb == NULL)
 		return;
-	free((void *)(uintptr_t)lb->config.vips);
-	free((void *)(uintptr_t)lb->config.backends);
-	onvm_flow_table_free(lb->vips);
+	services_free(lb);
 	onvm_flow_table_free(lb->connections);
 	free(lb);
 }

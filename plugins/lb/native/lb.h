@@ -10,10 +10,15 @@
  * (Eisenbud et al., "Maglev", NSDI 2016, section 3.4); the connection table keeps it there. The
  * destination becomes the backend; on the way back the source becomes the VIP again.
  *
- * A connection is two entries of one table, one per direction, each naming the other.
+ * A connection is two entries of one table, one per direction, each naming the other. That from the
+ * client has its state and lies in the queue of its idle time. A table that is full gives up the
+ * oldest connection that is closing, opening or UDP. Where two VIPs have the same backend, two
+ * connections could differ in nothing that the backend sees; the later one then has another client
+ * port towards it.
  *
- * lb.c makes and frees; maglev.c fills lookup tables; burst.c is what happens to packets;
- * handover.c saves connections and takes them over.
+ * lb.c makes and frees; services.c has VIPs and backends by address; maglev.c fills lookup tables;
+ * connection.c keeps connections; burst.c is what happens to packets; error.c translates ICMP
+ * errors; answer.c answers for VIPs; handover.c saves connections and takes them over.
  * Threads: one.
  */
 
@@ -21,6 +26,8 @@
 #include <stdint.h>
 
 #include <onvm/address.h>
+#include <onvm/icmp_error.h>
+#include <onvm/idle_queue.h>
 #include <onvm/nf.h>
 #include <onvm/rewrite.h>
 #include <onvm/tables.h>
@@ -33,6 +40,8 @@ enum lb_reason {
 	LB_DROP_NO_BACKEND,
 	LB_DROP_TABLE_FULL,
 	LB_DROP_CONFLICT,
+	LB_DROP_NO_SERVICE,
+	LB_DROP_NO_CONNECTION,
 	LB_NO_DROP, /**< not a reason: go on */
 };
 
@@ -43,6 +52,19 @@ enum lb_counter {
 	LB_PASSED,
 	LB_CONNECTIONS_OPENED,
 	LB_CONNECTIONS_EXPIRED,
+	LB_CONNECTIONS_EVICTED,
+	LB_ICMP_ERRORS,
+	LB_ECHOES_ANSWERED,
+	LB_REJECTED,
+};
+
+/** What idle time a connection has, in the order in which connections give way. */
+enum lb_life {
+	LB_CLOSING, /**< both ends have finished, or one has reset it */
+	LB_OPENING, /**< the handshake is not complete, or UDP not answered */
+	LB_UDP,
+	LB_ESTABLISHED,
+	LB_LIVES,
 };
 
 struct lb_backend {
@@ -61,8 +83,8 @@ struct lb_vip {
 	uint32_t first_backend; /**< in the array of all backends */
 	uint32_t nb_backends;
 	uint32_t table_size;
-	const uint32_t
-		*table; /**< table_size entries, each below nb_backends; kept by the caller */
+	/** table_size entries, each below nb_backends; kept by the caller. NULL: nothing new */
+	const uint32_t *table;
 };
 
 struct lb_config {
@@ -70,29 +92,45 @@ struct lb_config {
 	const struct lb_backend *backends;
 	uint32_t nb_vips, nb_backends;
 	uint32_t max_connections;
-	uint64_t tcp_established_ns, tcp_transitory_ns, udp_ns;
+	uint64_t idle_ns[LB_LIVES];
+	uint8_t rejects; /**< answer what is for no service of a VIP */
 };
 
-/** A packet's 5-tuple as it comes; key of the connection table. */
+/** A packet's 5-tuple and VLANs as it comes; key of the connection table. */
 struct lb_key {
 	uint8_t src[ONVM_ADDRESS_BYTES], dst[ONVM_ADDRESS_BYTES];
 	uint8_t src_port[2], dst_port[2];
 	uint8_t protocol, ip_version;
-	uint8_t pad[10];
+	uint8_t pad[2];
+	uint16_t vlans[ONVM_VLANS_MAX]; /**< identifiers, outermost first; 0: none */
 };
 static_assert(sizeof(struct lb_key) == 48, "looked up in place");
 
+enum lb_state {
+	LB_SEEN = 1,	   /**< a packet of the client; << 1: of the backend */
+	LB_FIN = 4,	   /**< likewise */
+	LB_RST = 16,	   /**< the last segment was a reset */
+	LB_HANDSHAKE = 32, /**< it began with a SYN, and the client has not proven to be there */
+};
+
 /** One direction of a connection. */
 struct lb_entry {
-	uint8_t address[ONVM_ADDRESS_BYTES]; /**< what the changing end becomes */
+	struct onvm_idle_link link;	     /**< first; of the entry from the client */
+	uint8_t address[ONVM_ADDRESS_BYTES]; /**< what the end that changes becomes */
 	uint8_t port[2];
-	uint8_t is_reply;  /**< from the backend: the source changes */
-	uint8_t tcp_state; /**< of the entry from the client */
-	int32_t partner;   /**< slot of the other direction */
+	uint8_t client_port[2]; /**< what the client's becomes */
+	int32_t partner;	/**< slot of the other direction */
+	uint8_t is_reply;	/**< from the backend: the source changes */
+	/* of the entry from the client */
+	uint8_t state;	   /**< enum lb_state */
+	uint8_t life;	   /**< enum lb_life */
+	uint8_t is_orphan; /**< its backend was removed */
+	uint32_t number;   /**< of the backend's SYN */
+	uint32_t pad;
 };
-static_assert(sizeof(struct lb_entry) == 24, "value size");
+static_assert(sizeof(struct lb_entry) == 64, "value size");
 
-/** Key of the VIP table; protocol and port 0: the address alone. */
+/** Key of VIPs (protocol and port 0: the address alone) and of servers. */
 struct lb_vip_key {
 	uint8_t address[ONVM_ADDRESS_BYTES];
 	uint8_t port[2];
@@ -104,39 +142,105 @@ static_assert(sizeof(struct lb_vip_key) == 32, "looked up in place");
 struct lb {
 	struct lb_config config;      /**< the arrays it points to are copies */
 	struct onvm_flow_table *vips; /**< lb_vip_key -> index into config.vips */
+	/** lb_vip_key of a server -> index of its only VIP, or LB_AMBIGUOUS */
+	struct onvm_flow_table *servers;
 	struct onvm_flow_table *connections;
-	uint64_t *counters;
-	uint64_t unused_counters[ONVM_COUNTERS_MAX]; /**< counted into before the first burst */
+	struct onvm_idle_queue queues[LB_LIVES];
+	uint64_t *counters; /**< the running burst's, or pending_counters */
+	uint64_t pending_counters[ONVM_COUNTERS_MAX]; /**< what happened between bursts */
+	bool has_pending;
 };
 
 struct lb *lb_create(const struct lb_config *config);
-/** Replace VIPs and backends; connections stay where they are. 0 or -errno, then nothing changed. */
+/**
+ * Replace VIPs and backends, and what is to be answered. Connections stay where they are, but those
+ * of UDP to removed backends end. 0 or -errno, then nothing changed.
+ */
 int lb_update(struct lb *lb, const struct lb_config *config);
 void lb_burst(struct onvm_ctx *ctx, struct onvm_pkt *pkts, uint32_t nb_pkts);
 void lb_free(struct lb *lb);
 
+/* ---- services.c ---- */
+
+#define LB_AMBIGUOUS UINT32_MAX
+
+int lb_services_check(const struct lb_config *config);
+/** Fill the tables of VIPs and servers of @p lb, which has them not yet; 0 or -errno. */
+int lb_services_fill(struct lb *lb);
+/** VIP of an end; NULL: it is none. @p protocol 0: of the address alone. */
+const struct lb_vip *lb_vip_find(const struct lb *lb, uint8_t ip_version, const uint8_t *address,
+				 uint8_t protocol, const uint8_t *port);
+bool lb_is_vip(const struct lb *lb, uint8_t ip_version, const uint8_t *address);
+/** The only VIP for which a server speaks from this end, or NULL. */
+const struct lb_vip *lb_vip_of_server(const struct lb *lb, const struct lb_key *key);
+/** Mark connections whose backend is no longer one of their VIP's; -ENOMEM: none was. */
+int lb_orphans_mark(struct lb *lb);
+
+/* ---- connection.c ---- */
+
+/** Slot of the entry of @p key, or below 0; one that has expired goes. */
+int32_t lb_connection_find(struct lb *lb, const struct lb_key *key, uint64_t now_ns);
+/** Whether a connection, by the slot of either entry, has been idle for its time. */
+bool lb_connection_has_expired(struct lb *lb, int32_t slot, uint64_t now_ns);
+/** The entry from the client of a connection, by the slot of either entry. */
+struct lb_entry *lb_connection_first(struct lb *lb, int32_t slot);
+/**
+ * A new connection to a backend of @p vip.
+ *
+ * @return slot of its entry from the client, or -reason - 1 (enum lb_reason)
+ */
+int32_t lb_connection_open(struct lb *lb, const struct lb_vip *vip, const struct lb_key *key,
+			   bool is_handshake, uint64_t now_ns);
+/** Entries of both directions; the slot of that from the client, or below 0 without room. */
+int32_t lb_connection_add(struct lb *lb, const struct lb_key *key, const struct lb_key *reply,
+			  uint8_t state, uint64_t now_ns);
+void lb_connection_close(struct lb *lb, int32_t slot);
+/** Note a packet of the connection: state and timer. */
+void lb_connection_use(struct lb *lb, int32_t slot, const uint8_t *data,
+		       const struct onvm_headers *headers, uint64_t now_ns);
+/** Forget at most @p budget connections whose time is over. */
+void lb_expire(struct lb *lb, uint64_t now_ns, uint32_t budget);
+/** lb_expire() between bursts. */
+void lb_tick(struct lb *lb, uint64_t now_ns);
+
+/* ---- error.c ---- */
+
+/** Translate an ICMP error; the reason to drop it, or LB_NO_DROP. */
+enum lb_reason lb_error(struct lb *lb, uint8_t *data, const struct onvm_headers *headers,
+			const uint16_t *vlans, bool is_vip, uint64_t now_ns);
+
+/* ---- answer.c ---- */
+
+/** Answer an echo request for a VIP, by the port it came from; false: it must be dropped. */
+bool lb_answer_echo(struct lb *lb, struct onvm_pkt *pkt, const struct onvm_headers *headers);
+/** Answer TCP or UDP for no service of a VIP; false: it must be dropped. */
+bool lb_reject(struct lb *lb, struct onvm_pkt *pkt, const struct onvm_headers *headers);
+
+/* ---- handover.c ---- */
+
 /** A connection as it is saved: both directions' keys. */
 struct lb_saved {
 	struct lb_key key, reply;
-	uint8_t tcp_state;
-	uint8_t pad[7];
+	uint8_t state;
+	uint8_t pad[3];
+	uint32_t number;
 	uint64_t age_ns; /**< since it was used */
 };
 static_assert(sizeof(struct lb_saved) == 112, "it lies in snapshots");
 
-/** Entries of both directions; the slot of that from the client, or below 0 without room. */
-int32_t lb_connection_add(struct lb *lb, const struct lb_key *key, const struct lb_key *reply,
-			  uint8_t tcp_state, uint64_t now_ns);
 uint32_t lb_nb_connections(const struct lb *lb);
 /** Save up to @p nb connections; @return how many. */
 uint32_t lb_save(struct lb *lb, struct lb_saved *saved, uint32_t nb, uint64_t now_ns);
 /** Take connections over. @return 0, or -ENOSPC without room for them: then nothing has changed. */
 int lb_restore(struct lb *lb, const struct lb_saved *saved, uint32_t nb, uint64_t now_ns);
 
+/* ---- maglev.c ---- */
+
 /**
  * Fill a Maglev lookup table; permutation j of backend i is (offsets[i] + j * skips[i]) mod size.
  *
- * @param weights  1..; a backend takes part in weight / max(weights) of the turns
+ * @param weights  a backend takes part in weight / max(weights) of the turns, and in the first one;
+ *                 0: in none
  * @param size     prime, above @p nb
  * @return 0, -EINVAL or -ENOMEM
  */

@@ -21,7 +21,7 @@ lb_maglev_fill(const uint32_t *offsets, const uint32_t *skips, const uint32_t *w
 	if (max_weight == 0 || nb >= size)
 		return -EINVAL;
 	next = malloc(nb * sizeof(*next));
-	credit = calloc(nb, sizeof(*credit));
+	credit = malloc(nb * sizeof(*credit));
 	if (next == NULL || credit == NULL) {
 		free(next);
 		free(credit);
@@ -29,9 +29,12 @@ lb_maglev_fill(const uint32_t *offsets, const uint32_t *skips, const uint32_t *w
 	}
 	memcpy(next, offsets, nb * sizeof(*next));
 	memset(table, 0xff, size * sizeof(*table));
+	/* So that each has a turn in the first round, and a slot. */
+	for (uint32_t i = 0; i < nb; i++)
+		credit[i] = max_weight;
 	for (uint32_t i = 0; nb_filled < size; i = i + 1 == nb ? 0 : i + 1) {
 		credit[i] += weights[i];
-		if (credit[i] < max_weight)
+		if (credit[i] < max_weight || weights[i] == 0)
 			continue;
 		credit[i] -= max_weight;
 		while (table[next[i]] != FREE_SLOT)

@@ -15,11 +15,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Lb"]
 
-_MAGIC = b"LB01"
+_MAGIC = b"LB02"
 
 
 class Lb(NetworkFunction):
     """Maglev hashing for new connections, a table for those that run."""
+
+    timer_interval_s = 1.0
 
     _balancer: Balancer
 
@@ -32,6 +34,10 @@ class Lb(NetworkFunction):
     def native(self) -> NativeKernel:
         """Return the C kernel."""
         return self._balancer.kernel
+
+    def on_timer(self, now_ns: int) -> None:
+        """Forget connections whose time is over, also without packets."""
+        self._balancer.tick(now_ns)
 
     def snapshot(self) -> bytes:
         """Return all connections as bytes."""

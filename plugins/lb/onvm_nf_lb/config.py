@@ -12,11 +12,15 @@ import msgspec
 from onvm_sdk import settings
 from onvm_sdk.errors import ConfigError
 
-__all__ = ["Backend", "LbConfig", "Vip", "load"]
+__all__ = ["CONNECTIONS_MAX", "Backend", "LbConfig", "Vip", "load"]
 
+_Address = IPv4Address | IPv6Address
 _Seconds = Annotated[int, msgspec.Meta(ge=1, le=604_800)]
 _Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 _PROTOCOLS = {"tcp": 6, "udp": 17}
+
+CONNECTIONS_MAX = 524_288
+"""As many as fit into the memory that the manifest asks for, at 300 bytes each."""
 
 
 class BackendText(msgspec.Struct, forbid_unknown_fields=True):
@@ -24,7 +28,7 @@ class BackendText(msgspec.Struct, forbid_unknown_fields=True):
 
     address: str
     port: _Port = 0
-    weight: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 1
+    weight: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 1
 
 
 class VipText(msgspec.Struct, forbid_unknown_fields=True):
@@ -42,16 +46,18 @@ class LbText(msgspec.Struct, forbid_unknown_fields=True):
 
     vips: list[VipText] = []
     table_size: Annotated[int, msgspec.Meta(ge=2, le=5_000_011)] = 65_537
-    max_connections: Annotated[int, msgspec.Meta(ge=1, le=1 << 23)] = 131_072
+    max_connections: Annotated[int, msgspec.Meta(ge=1, le=CONNECTIONS_MAX)] = 131_072
     tcp_established_s: _Seconds = 7440
-    tcp_transitory_s: _Seconds = 240
+    tcp_closing_s: _Seconds = 30
+    opening_s: _Seconds = 30
     udp_s: _Seconds = 300
+    reject: bool = False
 
 
 class Backend(msgspec.Struct, frozen=True):
-    """A destination of connections. Port 0 keeps the packet's port."""
+    """A destination of connections. Port 0 keeps the packet's port; weight 0 gets no new ones."""
 
-    address: IPv4Address | IPv6Address
+    address: _Address
     port: int = 0
     weight: int = 1
 
@@ -64,11 +70,24 @@ class Backend(msgspec.Struct, frozen=True):
 class Vip(msgspec.Struct, frozen=True):
     """A virtual address. Port 0 means every port."""
 
-    address: IPv4Address | IPv6Address
+    address: _Address
     protocol: int
     port: int
     by_client: bool
     backends: tuple[Backend, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of its backends that determine their slots.
+
+        With affinity to clients they are the addresses, so that VIPs whose backends differ in
+        ports alone send a client to one address.
+        """
+        if self.by_client:
+            addresses = tuple(str(backend.address) for backend in self.backends)
+            if len(set(addresses)) == len(addresses):
+                return addresses
+        return tuple(backend.name for backend in self.backends)
 
 
 class LbConfig(msgspec.Struct, frozen=True):
@@ -82,44 +101,46 @@ def _is_prime(number: int) -> bool:
     return number > 1 and all(number % i for i in range(2, int(number**0.5) + 1))
 
 
-def _vip(text: VipText, field: str, size: int, file: str | None) -> Vip:
-    def address(value: str, name: str) -> IPv4Address | IPv6Address:
-        try:
-            return ip_address(value)
-        except ValueError:
-            raise ConfigError(
-                "expected an IP address", file=file, field=f"{field}.{name}", value=value
-            ) from None
+class _Reader:
+    """Addresses of one file: each text is read once, for many VIPs share their backends."""
 
-    vip = address(text.address, "address")
-    backends: list[Backend] = []
+    def __init__(self, file: str | None) -> None:
+        self.file = file
+        self._known: dict[str, _Address] = {}
+
+    def refuse(self, expected: str, field: str, value: Any) -> ConfigError:
+        return ConfigError(expected, file=self.file, field=field, value=value)
+
+    def address(self, text: str, field: str) -> _Address:
+        address = self._known.get(text)
+        if address is None:
+            try:
+                address = ip_address(text)
+            except ValueError:
+                raise self.refuse("expected an IP address", field, text) from None
+            if address.is_multicast or address.is_unspecified or text == "255.255.255.255":
+                raise self.refuse("expected the address of one host", field, text)
+            self._known[text] = address
+        return address
+
+
+def _backends(
+    text: VipText, vip: _Address, virtual: set[_Address], field: str, reader: _Reader
+) -> tuple[Backend, ...]:
+    backends: dict[tuple[_Address, int], Backend] = {}
     for i, backend in enumerate(text.backends):
-        where = f"backends[{i}].address"
-        made = Backend(address(backend.address, where), backend.port, backend.weight)
-        if made.address.version != vip.version:
-            raise ConfigError(
-                f"expected an IPv{vip.version} address, as the VIP's",
-                file=file,
-                field=f"{field}.{where}",
-                value=backend.address,
-            )
-        if any(made.name == other.name for other in backends):
-            raise ConfigError(
-                "expected backends that differ",
-                file=file,
-                field=f"{field}.{where}",
-                value=backend.address,
-            )
-        backends.append(made)
-    if len(backends) >= size:
-        raise ConfigError(
-            f"expected fewer backends than table_size, {size}",
-            file=file,
-            field=f"{field}.backends",
-            value=len(backends),
-        )
-    by_client = text.affinity == "client"
-    return Vip(vip, _PROTOCOLS[text.protocol], text.port, by_client, tuple(backends))
+        address = reader.address(backend.address, f"{field}[{i}].address")
+        expected = None
+        if address.version != vip.version:
+            expected = f"expected an IPv{vip.version} address, as the VIP's"
+        elif (address, backend.port) in backends:
+            expected = "expected backends that differ"
+        elif address in virtual:
+            expected = "expected the address of a server, not of a VIP"
+        if expected is not None:
+            raise reader.refuse(expected, f"{field}[{i}].address", backend.address)
+        backends[address, backend.port] = Backend(address, backend.port, backend.weight)
+    return tuple(backends.values())
 
 
 def load(data: Mapping[str, Any], *, file: str | None = None) -> LbConfig:
@@ -129,18 +150,22 @@ def load(data: Mapping[str, Any], *, file: str | None = None) -> LbConfig:
         ConfigError: naming file, field, value and what was expected.
     """
     text = settings.convert(data, LbText, file=file)
+    reader = _Reader(file)
     if not _is_prime(text.table_size):
-        raise ConfigError("expected a prime", file=file, field="table_size", value=text.table_size)
-    vips: list[Vip] = []
-    for i, given in enumerate(text.vips):
-        vip = _vip(given, f"vips[{i}]", text.table_size, file)
-        ends = [(v.address, v.protocol, v.port) for v in vips]
-        if (vip.address, vip.protocol, vip.port) in ends:
-            raise ConfigError(
-                "expected VIPs that differ in address, protocol or port",
-                file=file,
-                field=f"vips[{i}].address",
-                value=given.address,
-            )
-        vips.append(vip)
-    return LbConfig(text, tuple(vips))
+        raise reader.refuse("expected a prime", "table_size", text.table_size)
+    addresses = [
+        reader.address(given.address, f"vips[{i}].address") for i, given in enumerate(text.vips)
+    ]
+    virtual = set(addresses)
+    vips: dict[tuple[_Address, int, int], Vip] = {}
+    for i, (given, address) in enumerate(zip(text.vips, addresses, strict=True)):
+        backends = _backends(given, address, virtual, f"vips[{i}].backends", reader)
+        end = address, _PROTOCOLS[given.protocol], given.port
+        if len(backends) >= text.table_size:
+            expected = f"expected fewer backends than table_size, {text.table_size}"
+            raise reader.refuse(expected, f"vips[{i}].backends", len(backends))
+        if end in vips:
+            expected = "expected VIPs that differ in address, protocol or port"
+            raise reader.refuse(expected, f"vips[{i}].address", given.address)
+        vips[end] = Vip(*end, given.affinity == "client", backends)
+    return LbConfig(text, tuple(vips.values()))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from onvm_nf_lb import _lb  # type: ignore[attr-defined]  # compiled
-from onvm_nf_lb.config import LbConfig, Vip
+from onvm_nf_lb.config import LbConfig
 from onvm_nf_lb.model import permutation
 from onvm_sdk import NativeKernel
 from onvm_sdk.errors import NativeError, check
@@ -45,13 +45,21 @@ class Balancer:
         self._state = _ffi.gc(state, _lib.lb_free)
 
     def update(self, config: LbConfig) -> None:
-        """Use other VIPs and backends. Connections stay where they are.
+        """Use other VIPs and backends. Connections stay where they are, but those of UDP
+        to removed backends end.
 
         Threads: call it in the thread of the kernel, between bursts.
         """
         given, kept = _convert(config)
         check(_lib.lb_update(self._state, given), "change the load balancer's VIPs")
         self._kept = kept
+
+    def tick(self, now_ns: int) -> None:
+        """Forget connections whose time is over, whether or not packets come.
+
+        Threads: call it in the thread of the kernel, between bursts.
+        """
+        _lib.lb_tick(self._state, now_ns)
 
     def save(self, now_ns: int) -> bytes:
         """Return all connections as bytes, for an NF host with the same byte order and layout."""
@@ -83,17 +91,31 @@ def _convert(config: LbConfig) -> tuple[Any, list[Any]]:
     text = config.settings
     vips: list[dict[str, Any]] = []
     backends: list[dict[str, Any]] = []
-    kept: list[Any] = []
+    tables: dict[tuple[tuple[str, int], ...], Any] = {}  # VIPs with equal backends share one
     for vip in config.vips:
-        entry = _native_vip(vip, text.table_size)
-        kept.append(entry["table"])
-        vips.append({**entry, "first_backend": len(backends)})
+        order = sorted(zip(vip.names, vip.backends, strict=True), key=lambda pair: pair[0])
+        shares = tuple((name, backend.weight) for name, backend in order)
+        if shares not in tables:
+            tables[shares] = _table(shares, text.table_size)
+        vips.append(
+            {
+                "address": vip.address.packed.ljust(ADDRESS_BYTES, b"\0"),
+                "ip_version": vip.address.version,
+                "protocol": vip.protocol,
+                "port": vip.port.to_bytes(2, "big"),
+                "by_client": vip.by_client,
+                "first_backend": len(backends),
+                "nb_backends": len(order),
+                "table_size": text.table_size,
+                "table": tables[shares],
+            }
+        )
         backends.extend(
             {
-                "address": b.address.packed.ljust(ADDRESS_BYTES, b"\0"),
-                "port": b.port.to_bytes(2, "big"),
+                "address": backend.address.packed.ljust(ADDRESS_BYTES, b"\0"),
+                "port": backend.port.to_bytes(2, "big"),
             }
-            for b in sorted(vip.backends, key=lambda b: b.name)
+            for _, backend in order
         )
     arrays = _ffi.new("struct lb_vip[]", vips), _ffi.new("struct lb_backend[]", backends)
     given = _ffi.new(
@@ -104,28 +126,24 @@ def _convert(config: LbConfig) -> tuple[Any, list[Any]]:
             "nb_vips": len(vips),
             "nb_backends": len(backends),
             "max_connections": text.max_connections,
-            "tcp_established_ns": text.tcp_established_s * _NS,
-            "tcp_transitory_ns": text.tcp_transitory_s * _NS,
-            "udp_ns": text.udp_s * _NS,
+            "idle_ns": [
+                seconds * _NS
+                for seconds in (
+                    text.tcp_closing_s,
+                    text.opening_s,
+                    text.udp_s,
+                    text.tcp_established_s,
+                )
+            ],
+            "rejects": text.reject,
         },
     )
-    return given, [*kept, *arrays]
+    return given, [*tables.values(), *arrays]
 
 
-def _native_vip(vip: Vip, size: int) -> dict[str, Any]:
-    order = sorted(vip.backends, key=lambda backend: backend.name)
-    table = _ffi.NULL
-    if order:
-        table = fill_table(
-            [permutation(b.name, size) for b in order], size, [b.weight for b in order]
-        )
-    return {
-        "address": vip.address.packed.ljust(ADDRESS_BYTES, b"\0"),
-        "ip_version": vip.address.version,
-        "protocol": vip.protocol,
-        "port": vip.port.to_bytes(2, "big"),
-        "by_client": vip.by_client,
-        "nb_backends": len(order),
-        "table_size": size,
-        "table": table,
-    }
+def _table(shares: Sequence[tuple[str, int]], size: int) -> Any:
+    """The lookup table of backends by name and weight; NULL if none gets anything."""
+    if not any(weight for _, weight in shares):
+        return _ffi.NULL
+    permutations = [permutation(name, size) for name, _ in shares]
+    return fill_table(permutations, size, [weight for _, weight in shares])

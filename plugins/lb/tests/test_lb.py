@@ -5,21 +5,41 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onvm_nf_lb.config import load
+from onvm_nf_lb.config import LbConfig, load
 from onvm_nf_lb.kernel import Balancer, fill_table
 from onvm_nf_lb.model import Drop, LbModel, maglev_fill, maglev_table, permutation
 from shared_data import need_data
 
 from onvm_sdk.errors import ConfigError, NativeError
 from onvm_sdk.headers import read_headers
-from onvm_sdk.testing.frames import ACK, FIN, RST, SYN, echo, ip, is_sound, tcp, udp
-from onvm_sdk.testing.kernel import DROP, NEXT, KernelRunner, Packet
+from onvm_sdk.testing.frames import (
+    ACK,
+    FIN,
+    RST,
+    SYN,
+    echo,
+    icmp_error,
+    ip,
+    is_sound,
+    tcp,
+    udp,
+)
+from onvm_sdk.testing.kernel import DROP, NEXT, OUT, KernelRunner, Packet
 
-REASONS = ["malformed", "fragment", "no_backend", "table_full", "conflict"]
+REASONS = [
+    "malformed",
+    "fragment",
+    "no_backend",
+    "table_full",
+    "conflict",
+    "no_service",
+    "no_connection",
+]
 NS = 1_000_000_000
 VIP, CLIENT = "198.51.100.10", "192.0.2.77"
 NAMES = st.lists(st.text("abcdef", min_size=1), min_size=1, max_size=20, unique=True)
@@ -55,25 +75,38 @@ def test_weights_share_in_proportion() -> None:
 
 
 @settings(max_examples=50)
-@given(st.lists(st.integers(1, 9), min_size=1, max_size=12), st.sampled_from([13, 101, 251]))
+@given(
+    st.lists(st.sampled_from([0, 1, 2, 9, 1000]), min_size=1, max_size=12).filter(any),
+    st.sampled_from([13, 101, 251]),
+)
 def test_native_table_is_the_models(weights: list[int], size: int) -> None:
     permutations = [permutation(str(i), size) for i in range(len(weights))]
     native = list(fill_table(permutations, size, weights))
     assert native == list(maglev_fill(permutations, size, weights))
 
 
+@settings(max_examples=50)
+@given(st.lists(st.sampled_from([0, 1, 3, 1000]), min_size=1, max_size=60).filter(any))
+def test_every_positive_weight_has_a_slot(weights: list[int]) -> None:
+    shares = Counter(maglev_table([f"b{i:03}" for i in range(len(weights))], 251, weights))
+    assert set(shares) == {i for i, weight in enumerate(weights) if weight}
+
+
 def test_published_tables() -> None:
     checked = 0
     for vector in json.loads(need_data("lb", "maglev_vectors.json").read_text())["vectors"]:
-        size, given_permutations = vector["table_size"], vector.get("permutations")
-        if given_permutations is None:
-            continue
-        steps = [(p[0], (p[1] - p[0]) % size) for p in given_permutations]
+        size, backends = vector["table_size"], vector.get("backends")
+        if backends is None:
+            steps = [(p[0], (p[1] - p[0]) % size) for p in vector["permutations"]]
+        else:
+            steps = [(b["offset"], b["skip"]) for b in backends]
+        names = [b["num"] for b in backends] if backends else range(len(steps))
+        expected = vector.get("table_all") or vector["table"]
         equal = [1] * len(steps)
-        assert list(fill_table(steps, size, equal)) == vector["table_all"]
-        assert list(maglev_fill(steps, size, equal)) == vector["table_all"]
+        for table in (fill_table(steps, size, equal), maglev_fill(steps, size, equal)):
+            assert [names[i] for i in table] == expected
         checked += 1
-    assert checked >= 3
+    assert checked >= 7
 
 
 def config_of(backends: int = 4, **more: object) -> dict:
@@ -115,8 +148,8 @@ def test_ports_and_versions() -> None:
     runner = KernelRunner(Balancer(load(config)).kernel)
     there = one(runner, tcp("2001:db8::c", 5, "2001:db8::f", 80))
     assert there.data == tcp("2001:db8::c", 5, "2001:db8::1", 8080)
-    other = tcp("2001:db8::c", 5, "2001:db8::f", 81)
-    assert one(runner, other) == Packet(other)
+    other = one(runner, tcp("2001:db8::c", 5, "2001:db8::f", 81))
+    assert (other.verdict, REASONS[other.destination]) == (DROP, "no_service")
 
 
 def test_client_affinity() -> None:
@@ -134,11 +167,19 @@ def test_drops_and_passes() -> None:
         (tcp(CLIENT, 1, VIP, 80), "no_backend"),
         (later, "fragment"),
         (tcp(CLIENT, 1, VIP, 80)[:-1], "malformed"),
+        (ip(CLIENT, VIP, 47, bytes(8)), "no_service"),
+        (echo(CLIENT, VIP, 1, 13), "no_service"),
+        (icmp_error(CLIENT, VIP, tcp(VIP, 80, CLIENT, 1)), "no_connection"),
+        (icmp_error(CLIENT, VIP, ip(VIP, CLIENT, 47, bytes(8))), "malformed"),
     ]
     for frame, reason in reasons:
         done = one(runner, frame)
         assert (done.verdict, REASONS[done.destination]) == (DROP, reason)
-    for frame in (echo(CLIENT, VIP, 1), ip(CLIENT, "192.0.2.1", 17, bytes(8), 5), bytes(60)):
+    for frame in (
+        echo(CLIENT, "192.0.2.1", 1),
+        ip(CLIENT, "192.0.2.1", 17, bytes(8), 5),
+        bytes(60),
+    ):
         assert one(runner, frame) == Packet(frame)
 
 
@@ -155,8 +196,28 @@ def test_drops_and_passes() -> None:
             "lb.toml: vips[0].backends[0].address: '::1': expected an IPv4",
         ),
         (
-            {"vips": [{"address": VIP, "backends": [{"address": "192.0.2.1", "weight": 0}]}]},
-            "lb.toml: vips[0].backends[0].weight: 0: expected `int` >= 1",
+            {"vips": [{"address": VIP, "backends": [{"address": "192.0.2.1", "weight": -1}]}]},
+            "lb.toml: vips[0].backends[0].weight: -1: expected `int` >= 0",
+        ),
+        (
+            {"vips": [{"address": VIP, "backends": [{"address": VIP}]}]},
+            f"lb.toml: vips[0].backends[0].address: '{VIP}': expected the address of a server",
+        ),
+        (
+            {"vips": [{"address": VIP, "backends": [{"address": "192.0.2.1"}] * 2}]},
+            "lb.toml: vips[0].backends[1].address: '192.0.2.1': expected backends that differ",
+        ),
+        (
+            {"vips": [{"address": VIP, "backends": [{"address": "224.0.0.1"}]}]},
+            "lb.toml: vips[0].backends[0].address: '224.0.0.1': expected the address of one host",
+        ),
+        (
+            {"vips": [{"address": "0.0.0.0", "backends": []}]},
+            "lb.toml: vips[0].address: '0.0.0.0': expected the address of one host",
+        ),
+        (
+            {"max_connections": 2_000_000},
+            "lb.toml: max_connections: 2000000: expected `int` <= 524288",
         ),
         (
             {"vips": [{"address": VIP, "backends": []}] * 2},
@@ -170,75 +231,111 @@ def test_mistakes_name_file_field_value_and_expectation(config: dict, message: s
     assert str(caught.value).startswith(message)
 
 
-CLIENTS = st.sampled_from(["192.0.2.1", "192.0.2.2", "203.0.113.1", "203.0.113.2"])
-SERVERS = st.sampled_from([VIP, VIP, "203.0.113.1", "203.0.113.2", "198.51.100.11"])
+V6, C6, B6 = "2001:db8::f", "2001:db8:c::1", "2001:db8:b::1"
+CLIENTS = {4: ["192.0.2.1", "192.0.2.2", "203.0.113.1", "203.0.113.2", VIP], 6: [C6, B6, V6]}
+SERVERS = {4: [VIP, VIP, "198.51.100.11", "203.0.113.1", "203.0.113.2"], 6: [V6, V6, B6]}
 PORTS = st.sampled_from([80, 443, 8080])
+FLAGS = st.sampled_from([SYN, SYN, ACK, ACK, SYN | ACK, FIN | ACK, RST])
 
 
 @st.composite
 def frames(draw: st.DrawFn) -> bytes:
-    a, b, p, q = draw(CLIENTS), draw(SERVERS), draw(PORTS), draw(PORTS)
+    version = draw(st.sampled_from([4, 4, 6]))
+    a, b = draw(st.sampled_from(CLIENTS[version])), draw(st.sampled_from(SERVERS[version]))
+    p, q = draw(PORTS), draw(PORTS)
     if draw(st.booleans()):
-        a, b = draw(SERVERS), draw(CLIENTS)
-    kind = draw(st.integers(0, 7))
+        a, b = b, a
+    kind = draw(st.integers(0, 11))
     if kind < 5:
-        made = tcp(a, p, b, q, draw(st.sampled_from([SYN, ACK, FIN | ACK, RST])))
-    elif kind == 5:
-        made = udp(a, p, b, q)
-    elif kind == 6:
+        made = tcp(a, p, b, q, draw(FLAGS), draw(st.sampled_from([b"", b"x", b"data"])))
+    elif kind < 7:
+        made = udp(a, p, b, q, draw(st.sampled_from([b"", b"odd"])))
+    elif kind == 7:
         made = echo(a, b, 1)
-    else:
-        made = ip(
-            a,
-            b,
-            draw(st.sampled_from([6, 17, 47])),
-            draw(st.binary(max_size=30)),
-            draw(st.sampled_from([0, 1, 0x2000])),
+    elif kind < 10:
+        about = draw(st.sampled_from([tcp, udp]))(b, q, a, p)
+        made = icmp_error(
+            draw(st.sampled_from([a, a, CLIENTS[version][0]])),
+            draw(st.sampled_from([b, b, SERVERS[version][0]])),
+            about,
+            size=draw(st.sampled_from([48, 28, 41, 10, 60, 68])),
         )
+    elif kind == 10 and version == 4:
+        fragment = draw(st.sampled_from([0, 1, 0x2000]))
+        made = ip(
+            a, b, draw(st.sampled_from([6, 17, 47, 1])), draw(st.binary(max_size=30)), fragment
+        )
+    else:
+        made = ip(a, b, draw(st.sampled_from([47, 58, 1, 132])), draw(st.binary(max_size=30)))
+    if draw(st.integers(0, 9)) == 0:
+        made = made[:12] + b"\x81\0\x20\x05" + made[12:]
     return made[: draw(st.integers(0, len(made)))] if draw(st.integers(0, 19)) == 0 else made
 
 
 BURSTS = st.lists(
     st.tuples(
-        st.sampled_from([0, 1, 250, 400]), st.integers(0, 3), st.lists(frames(), max_size=40)
+        st.sampled_from([0, 1, 20, 40, 250, 400]),
+        st.integers(0, 3),
+        st.lists(frames(), max_size=40),
     ),
-    max_size=4,
+    max_size=5,
 )
 
 
-@settings(max_examples=150)
-@given(st.sampled_from([2, 64]), st.sampled_from([0, 8080]), BURSTS)
-def test_kernel_agrees_with_model(capacity: int, port: int, bursts: list) -> None:
-    def config(backends: int) -> dict:
-        made = config_of(backends, max_connections=capacity, tcp_established_s=500)
-        for vip in made["vips"]:
-            vip["backends"] = [{**b, "port": port} for b in vip["backends"]]
-        made["vips"].append({**made["vips"][0], "address": "198.51.100.11"})
-        return made
+def agreement_config(
+    capacity: int, port: int, backends: int, rejects: bool, affinity: str
+) -> dict[str, Any]:
+    made = config_of(
+        backends, max_connections=capacity, tcp_established_s=300, udp_s=240, reject=rejects
+    )
+    for vip in made["vips"]:
+        vip["backends"] = [
+            {**b, "port": port, "weight": i} for i, b in enumerate(vip["backends"], 0)
+        ]
+        vip["affinity"] = affinity
+    made["vips"].append({**made["vips"][0], "address": "198.51.100.11", "port": 80})
+    made["vips"].append({**made["vips"][1], "port": 443, "backends": made["vips"][1]["backends"]})
+    sixes = [{"address": B6, "port": port}][: min(backends, 1)]
+    for protocol in ("tcp", "udp"):
+        for listens in (80, 443):
+            made["vips"].append(
+                {"address": V6, "protocol": protocol, "port": listens, "backends": sixes}
+            )
+    return made
 
-    balancer, model, now_s = Balancer(load(config(2))), LbModel(load(config(2))), 1
+
+@settings(max_examples=250, deadline=None)
+@given(
+    st.sampled_from([2, 5, 64]),
+    st.sampled_from([0, 8080]),
+    st.booleans(),
+    st.sampled_from(["connection", "client"]),
+    BURSTS,
+)
+def test_kernel_agrees_with_model(
+    capacity: int, port: int, rejects: bool, affinity: str, bursts: list
+) -> None:
+    def config(backends: int) -> LbConfig:
+        return load(agreement_config(capacity, port, backends, rejects, affinity))
+
+    balancer, model, now_s = Balancer(config(2)), LbModel(config(2)), 1
     runner = KernelRunner(balancer.kernel)
-    runner.run([], now_s * NS)
     for step, backends, burst in bursts:
-        balancer.update(load(config(backends)))
-        model.update(load(config(backends)))
+        balancer.update(config(backends))
+        model.update(config(backends))
         now_s += step
-        model.expire(now_s * NS)
         for frame, done in zip(
-            burst, runner.run([Packet(f) for f in burst], now_s * NS), strict=True
+            burst, runner.run([Packet(f, port=3) for f in burst], now_s * NS), strict=True
         ):
             try:
-                ends = model.balance(frame, now_s * NS)
+                expected = model.balance(frame, now_s * NS)
             except Drop as drop:
                 assert (done.verdict, REASONS[done.destination]) == (DROP, drop.args[0])
                 continue
-            assert done.verdict == NEXT
-            if ends is None:
-                assert done.data == frame
-                continue
-            h = read_headers(done.data)
-            assert ((h.src, h.src_port), (h.dst, h.dst_port)) == ends
-            assert is_sound(done.data) == is_sound(frame)
+            assert done.verdict == (OUT if expected.is_out else NEXT)
+            assert done.destination == (3 if expected.is_out else 0)
+            assert done.data == expected.data
+        assert len(balancer.save(now_s * NS)) == 112 * len(model.there)
 
 
 @settings(max_examples=300)
@@ -260,7 +357,10 @@ def test_connections_go_to_another_instance() -> None:
     second.update(load(config_of(1)))  # so that it would choose otherwise by itself
     second.restore(first.save(NS), NS)
     second.restore(first.save(NS), NS)  # what is known already is left alone
-    assert [one(successor, frame) for frame in frames] == before
+    running = [tcp(CLIENT, port, VIP, 80, ACK) for port in range(32)]
+    assert [read_headers(one(successor, frame).data).dst for frame in running] == [
+        read_headers(done.data).dst for done in before
+    ]
     backend = ".".join(map(str, read_headers(before[0].data).dst))
     back = one(successor, tcp(backend, 80, CLIENT, 0, SYN | ACK))
     assert back.data == tcp(VIP, 80, CLIENT, 0, SYN | ACK)
