@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from onvm_sdk.packet import PacketView
     from onvm_sdk.verdict import Verdict
 
-__all__ = ["Context", "Counters", "NativeKernel", "NetworkFunction"]
+__all__ = ["Context", "Counters", "NativeKernel", "NetworkFunction", "Port"]
 
 
 class NativeKernel:
@@ -43,6 +43,25 @@ class NativeKernel:
         self.function = function
         self.state = state
         self.keep = keep
+
+
+class Port:
+    """A port of the manager.
+
+    Args:
+        name: its name in the manager's configuration.
+        number: the number that packets have as `port`, and that `out` takes.
+        mtu: the MTU of its interface; 0 if it has none, or the manager cannot see it.
+        mac: the address of its interface, likewise; "" if there is none.
+    """
+
+    __slots__ = ("mac", "mtu", "name", "number")
+
+    def __init__(self, name: str, number: int, mtu: int = 0, mac: str = "") -> None:
+        self.name = name
+        self.number = number
+        self.mtu = mtu
+        self.mac = mac
 
 
 class Counters(Mapping[str, int]):
@@ -205,8 +224,17 @@ class NetworkFunction:
             sender: name of a service or an instance; "" is the manager.
         """
 
+    def on_ports(self, ports: Sequence[Port]) -> None:
+        """Learn the ports of the manager. Called before the first packet, and at each change.
+
+        Args:
+            ports: all ports there are now.
+        """
+
     def on_timer(self, now_ns: int) -> None:
         """Do periodic work, every ``timer_interval_s``.
+
+        After it a kernel in C is called without packets, and may make some.
 
         Args:
             now_ns: the monotonic clock, in nanoseconds.

@@ -33,13 +33,14 @@ from onvm_sdk._native.nf import (
     StageHello,
     confine,
     end_process,
+    unpack_ports,
 )
 from onvm_sdk._plugin import Plugin, load_plugin
 from onvm_sdk._stage import Stage, build_stage
 from onvm_sdk.errors import AttachError, ConfigError, NativeError, OnvmError
 from onvm_sdk.limits import BURST_MAX
 from onvm_sdk.manifest import read_config
-from onvm_sdk.nf import Context, Counters, NetworkFunction
+from onvm_sdk.nf import Context, Counters, NetworkFunction, Port
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -244,6 +245,8 @@ class NfHost:
             raise AttachError(f"{self._path}: the manager has detached this NF host: {reason}")
         elif message.kind in HANDOVER_MESSAGES:
             self._hand_over.take(message)
+        elif message.kind == MessageType.PORTS:
+            self._tell_ports(message.payload)
         elif message.stage >= len(self._nfs):
             return
         elif message.kind == MessageType.DRAIN:
@@ -253,6 +256,14 @@ class NfHost:
         elif message.kind == MessageType.USER:
             nf = self._nfs[message.stage]
             self._call(message.stage, "on_message", nf.on_message, message.peer, message.payload)
+
+    def _tell_ports(self, payload: bytes) -> None:
+        ports = [
+            Port(name, number, mtu, mac.hex(":") if any(mac) else "")
+            for name, number, mtu, mac in unpack_ports(payload)
+        ]
+        for number, nf in enumerate(self._nfs):
+            self._call(number, "on_ports", nf.on_ports, ports)
 
     def _ask_drained(self) -> None:
         now_ns = time.monotonic_ns() if self._draining else 0
@@ -280,6 +291,8 @@ class NfHost:
             if due_ns <= now_ns:
                 nf = self._nfs[number]
                 self._call(number, "on_timer", nf.on_timer, now_ns)
+                if self._stages[number].hook == "native":
+                    self._host.turn(number)
                 self._timers[index] = (now_ns + int(nf.timer_interval_s * 1e9), number)
 
     def _deadline_ns(self) -> int:

@@ -150,6 +150,18 @@ onvm_nf_host_run(struct onvm_nf_host *host, uint64_t deadline_ns)
 }
 
 void
+onvm_nf_host_turn(struct onvm_nf_host *host, uint32_t stage)
+{
+	struct onvm_ctx *ctx;
+
+	if (stage >= host->nb_stages)
+		return;
+	ctx = &host->stages[stage].ctx;
+	ctx->now_ns = onvm_now_ns();
+	host->stages[stage].kernel(ctx, host->pkts, 0);
+}
+
+void
 onvm_nf_host_interrupt(struct onvm_nf_host *host)
 {
 	struct onvm_area_control *control = host->control;

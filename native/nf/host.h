@@ -57,6 +57,9 @@ ONVM_EXPORT const struct onvm_attach_reply *onvm_nf_host_reply(const struct onvm
  */
 ONVM_EXPORT int onvm_nf_host_run(struct onvm_nf_host *host, uint64_t deadline_ns);
 
+/** Call the kernel of a stage without packets: it may make some, which leave with the next run. */
+ONVM_EXPORT void onvm_nf_host_turn(struct onvm_nf_host *host, uint32_t stage);
+
 /** Make onvm_nf_host_run() come back soon. Async-signal-safe. */
 ONVM_EXPORT void onvm_nf_host_interrupt(struct onvm_nf_host *host);
 

@@ -31,6 +31,7 @@ from onvm_core.manager.chains.classifier import Classifier
 from onvm_core.manager.cluster_view.view import LocalResources
 from onvm_core.manager.interfaces import INTERFACES, PortInterfaces
 from onvm_core.manager.manager import Manager
+from onvm_core.manager.nf_hosts.codec import PortEntry
 from onvm_core.manager.nf_hosts.registry import HostState, NfHost
 from onvm_core.manager.placement.allocator import CpuAllocator
 from onvm_core.manager.placement.policy import Decision, FreeResources, Need, PlacementPolicy
@@ -70,6 +71,8 @@ class _Launched:
 class _OpenPort:
     number: int
     uri: str
+    mtu: int = 0
+    mac: bytes = b""
 
 
 @dataclass(slots=True)
@@ -173,7 +176,8 @@ class Deployment:
             number = open_port(
                 self.plane, parsed, name, direction, self._kinds, file=file, field=field
             )
-        self._state.ports[name] = _OpenPort(number, uri)
+        self._state.ports[name] = _OpenPort(number, uri, *self._interfaces.link_layer(parsed))
+        self._show_ports()
 
     def take_port(self, name: str, number: int, uri: str) -> None:
         """Show a port that was opened elsewhere as one of the manager's ports."""
@@ -183,6 +187,15 @@ class Deployment:
         """Close a port that no chain uses."""
         self.plane.close_port(self._state.ports.pop(name).number)
         self._interfaces.closed(name)
+        self._show_ports()
+
+    def _show_ports(self) -> None:
+        self.manager.show_ports(
+            [
+                PortEntry(name, port.number, port.mtu, port.mac)
+                for name, port in self._state.ports.items()
+            ]
+        )
 
     def remote_ports_of(self, peer: str, number: int | None) -> None:
         """Let chains end at ports of a peer, named HOST:PORT; None: no longer."""

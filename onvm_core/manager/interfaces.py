@@ -162,6 +162,18 @@ class PortInterfaces:
         self._settings.settle(uri.target)
         self._names[port] = uri.target
 
+    def link_layer(self, uri: PortUri) -> tuple[int, bytes]:
+        """MTU and MAC address of the interface of an open port; 0 and b"" if it has none."""
+        folder = Path("/sys/class/net", uri.target)
+        if not uri.target or "/" in uri.target or _use(uri, self._kinds) is None:
+            return 0, b""
+        try:
+            mtu = int((folder / "mtu").read_text(encoding="ascii"))
+            mac = bytes.fromhex((folder / "address").read_text(encoding="ascii").replace(":", ""))
+        except (OSError, ValueError):  # it has gone, or has no Ethernet frames
+            return 0, b""
+        return mtu, mac[:6]
+
     def closed(self, port: str) -> None:
         """Restore the interface of a port that is closed."""
         name = self._names.pop(port, None)

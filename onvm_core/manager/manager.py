@@ -72,6 +72,7 @@ class Manager:
         self._by_slot: dict[int, NfHost] = {}
         self._leaving: dict[int, float] = {}
         self._held: set[str] = set()
+        self._ports: tuple[codec.PortEntry, ...] = ()
         # In its own folder, which outlives this manager: launchers show it to NF hosts that see
         # nothing else of the file system, and that must find the next manager's socket.
         folder = directory / "attach"
@@ -161,6 +162,13 @@ class Manager:
         )
 
     # ---- hosts ----
+
+    def show_ports(self, ports: Sequence[codec.PortEntry]) -> None:
+        """Tell NFs of all ports there are now: those that serve, and others before they do."""
+        self._ports = tuple(ports)
+        for host in self._by_slot.values():
+            if host.state is not HostState.ATTACHED:
+                self.send(host, codec.pack_ports(self._ports))
 
     def expect(self, secret: str, services: Sequence[str]) -> None:
         """Let the process that knows `secret` attach as these services, once."""
@@ -314,6 +322,8 @@ class Manager:
         """Handle a message from a host."""
         host = self._by_slot[connection.slot]
         if message.kind == codec.READY:
+            if host.state is HostState.ATTACHED and self._ports:
+                self.send(host, codec.pack_ports(self._ports))
             if host.state is HostState.ATTACHED and host.is_held:
                 host.state = HostState.STANDBY
                 self.on_host_change(host)

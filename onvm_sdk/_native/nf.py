@@ -21,6 +21,7 @@ __all__ = [
     "StageHello",
     "confine",
     "end_process",
+    "unpack_ports",
 ]
 
 
@@ -52,6 +53,7 @@ class MessageType:
     RESTORED = lib.ONVM_MSG_RESTORED
     REFUSED = lib.ONVM_MSG_REFUSED
     RELEASED = lib.ONVM_MSG_RELEASED
+    PORTS = lib.ONVM_MSG_PORTS
 
 
 class StageHello:
@@ -156,6 +158,10 @@ class Host:
         event: int = lib.onvm_nf_host_run(self._host, deadline_ns)
         return check(event, "run the NF host")
 
+    def turn(self, stage: int) -> None:
+        """Call the kernel of a stage without packets."""
+        lib.onvm_nf_host_turn(self._host, stage)
+
     def interrupt(self) -> None:
         """Make ``run`` come back soon; any thread and a signal handler may call it."""
         lib.onvm_nf_host_interrupt(self._host)
@@ -233,6 +239,22 @@ def _name(text: str) -> bytes:
     if len(raw) >= lib.ONVM_NAME_LENGTH:
         raise ValueError(f"{text!r}: a name of up to {lib.ONVM_NAME_LENGTH - 1} bytes expected")
     return raw
+
+
+def unpack_ports(payload: bytes) -> list[tuple[str, int, int, bytes]]:
+    """Read the payload of a message about ports: name, number, MTU and MAC address of each."""
+    count = len(payload) // ffi.sizeof("struct onvm_port_entry")
+    entries = ffi.new("struct onvm_port_entry[]", count)
+    ffi.memmove(entries, payload, ffi.sizeof(entries))
+    return [
+        (
+            ffi.string(entry.name).decode(errors="replace"),
+            entry.number,
+            entry.mtu,
+            bytes(entry.mac),
+        )
+        for entry in entries
+    ]
 
 
 def confine(program: bytes) -> None:

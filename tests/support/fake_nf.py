@@ -46,7 +46,8 @@ class FakeNf:
         state: what it hands over, a list of pieces for each stage; None: it cannot.
 
     Attributes:
-        heard: messages of the manager, oldest first.
+        heard: messages of the manager, oldest first, but for those about ports.
+        ports: payload of the last message about ports.
         restored: state that it was given, by the name it came under.
     """
 
@@ -63,6 +64,7 @@ class FakeNf:
         self.heard: list[codec.Message] = []
         self.restored: dict[str, list[bytes]] = {}
         self.refusal = ""
+        self.ports = b""
         self.is_attached = False
         self.is_ready = True
         self.is_deaf = False
@@ -113,6 +115,9 @@ class FakeNf:
             self.say(codec.READY)
 
     def _on_message(self, message: codec.Message) -> None:
+        if message.kind == codec.PORTS:
+            self.ports = message.payload
+            return
         self.heard.append(message)
         match message.kind:
             case codec.STOP:

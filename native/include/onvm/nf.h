@@ -14,7 +14,8 @@
  * plugin's own cffi module and Python functions compiled by `@kernel` have this same form; the
  * receive loop calls either without entering the interpreter.
  *
- * On entry every packet has the verdict ONVM_NEXT, so a kernel writes only other verdicts.
+ * On entry every packet has the verdict ONVM_NEXT, so a kernel writes only other verdicts. An NF
+ * with a timer is also called with nb_pkts 0, at each turn of the timer, and may make packets then.
  *
  * Threads: one thread calls the kernels of an NF host, never two at once.
  * Lifetime: `pkts` and all they point to are valid until the function returns.
@@ -56,6 +57,7 @@ struct onvm_ctx {
 	 * Make a packet: an empty buffer whose `data` has the usual headroom, or NULL when the
 	 * loan is used up. It leaves with the burst in which it was made, after the packets that
 	 * came in; its verdict must be ONVM_OUT, ONVM_TO_SERVICE or ONVM_NEXT (on from here).
+	 * Verdict and length are set last: ONVM_DROP, which it has at first, gives the loan back.
 	 */
 	struct onvm_pkt *(*originate)(struct onvm_ctx *ctx);
 	void *runtime; /**< the runtime's */

@@ -226,6 +226,7 @@ enum onvm_message_type {
 	ONVM_MSG_RESTORED = 14, /**< NF: the state of `peer` is mine now */
 	ONVM_MSG_REFUSED = 15,	/**< NF: it is not; or I cannot give mine. The payload says why */
 	ONVM_MSG_RELEASED = 16, /**< NF: nothing of what I have taken over is in use any more */
+	ONVM_MSG_PORTS = 17, /**< manager: all ports there are now (struct onvm_port_entry each) */
 };
 
 struct onvm_message_header {
@@ -234,6 +235,16 @@ struct onvm_message_header {
 	uint32_t stage;		     /**< NF of the host that it is from or for */
 	char peer[ONVM_NAME_LENGTH]; /**< service or instance at the other end; "" is the manager */
 };
+
+/** A port of the manager, as NFs are told of it: before the first packet, and at each change. */
+struct onvm_port_entry {
+	char name[ONVM_NAME_LENGTH];
+	uint32_t number; /**< that of onvm_pkt.port and of ONVM_OUT */
+	uint32_t mtu;	 /**< of its interface; 0: it has none, or it cannot be seen */
+	uint8_t mac[6];	 /**< likewise */
+	uint8_t pad[2];
+};
+static_assert(sizeof(struct onvm_port_entry) == 48, "entries lie one behind the other");
 
 /** A range of one address's ports (half-open) that belongs to one NF instance. */
 struct onvm_claim {

@@ -7,6 +7,7 @@ raises `WireError` with a line that goes back to the sender.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from onvm_sdk.errors import OnvmError
@@ -25,9 +26,11 @@ __all__ = [
     "Claim",
     "Hello",
     "Message",
+    "PortEntry",
     "StageHello",
     "WireError",
     "pack_message",
+    "pack_ports",
     "pack_refusal",
     "pack_reply",
     "unpack_hello",
@@ -44,11 +47,13 @@ _STAGE = struct.Struct(
 _REPLY = struct.Struct(f"=IIiIIIIIIIQQII{STAGES_MAX}H{ERROR_LENGTH}s")
 _MESSAGE = struct.Struct(f"=III{NAME_LENGTH}s")
 _CLAIM = struct.Struct(f"={ADDRESS_BYTES}sBBHII")
+_PORT = struct.Struct(f"={NAME_LENGTH}sII6s2x")
 
 HELLO_BYTES = _HEAD.size + STAGES_MAX * _STAGE.size
 
 READY, STOP, DRAIN, DRAINED, USER, DETACH, CLAIM, UNCLAIM, RESUME = range(1, 10)
 OFFER, SNAPSHOT, RESTORE, STATE, RESTORED, REFUSED, RELEASED = range(10, 17)
+PORTS = 17
 STATE_MESSAGES = frozenset({OFFER, STATE, RESTORED, REFUSED, RELEASED})
 """Messages of NF hosts about the handover of state."""
 
@@ -97,6 +102,16 @@ class Claim:
     protocol: int
     first_port: int
     end_port: int
+
+
+@dataclass(frozen=True, slots=True)
+class PortEntry:
+    """A port as NFs are told of it; `mtu` 0 and `mac` b"": its interface is unknown."""
+
+    name: str
+    number: int
+    mtu: int = 0
+    mac: bytes = b""
 
 
 def _text(raw: bytes, what: str) -> str:
@@ -205,6 +220,15 @@ def pack_message(kind: int, *, stage: int = 0, peer: str = "", payload: bytes = 
         raise WireError(f"message of {len(payload)} bytes: expected at most {MESSAGE_MAX}")
     name = peer.encode("ascii", "replace")[: NAME_LENGTH - 1]
     return _MESSAGE.pack(kind, len(payload), stage, name) + payload
+
+
+def pack_ports(ports: Iterable[PortEntry]) -> bytes:
+    """Write the message about all ports."""
+    payload = b"".join(
+        _PORT.pack(port.name.encode()[: NAME_LENGTH - 1], port.number, port.mtu, port.mac)
+        for port in ports
+    )
+    return pack_message(PORTS, payload=payload)
 
 
 def unpack_message(data: bytes) -> Message:

@@ -15,6 +15,7 @@ from onvm_core.manager.nf_hosts import codec
 from onvm_core.manager.startup.environment import buffer_bytes
 from onvm_sdk import headers, limits, manifest
 from onvm_sdk._native import _nf
+from onvm_sdk._native.nf import unpack_ports
 from onvm_sdk.verdict import Verdict
 
 ffi: Any = _nf.ffi
@@ -118,6 +119,17 @@ def test_messages_have_the_header_of_c() -> None:
     assert (header.type, header.length, header.stage) == (codec.USER, 7, 3)
     assert ffi.string(header.peer) == b"nat"
     assert raw[ffi.sizeof("struct onvm_message_header") :] == b"payload"
+
+
+def test_ports_as_nfs_are_told_of_them() -> None:
+    mac = bytes.fromhex("020000000001")
+    entries = [codec.PortEntry("lan", 3, 1500, mac), codec.PortEntry("x" * 40, 9)]
+    message = codec.unpack_message(codec.pack_ports(entries))
+    assert message.kind == codec.PORTS
+    assert unpack_ports(message.payload) == [
+        ("lan", 3, 1500, mac),
+        ("x" * (limits.NAME_LENGTH - 1), 9, 0, bytes(6)),
+    ]
 
 
 def test_a_claim_of_c_is_read() -> None:

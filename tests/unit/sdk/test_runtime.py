@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from onvm_sdk import NetworkFunction, runtime
+from onvm_sdk import NativeKernel, NetworkFunction, runtime
 from onvm_sdk._native.nf import Event, Message, MessageType
 from onvm_sdk._plugin import EntryPoint, Plugin
 from onvm_sdk.errors import AttachError
@@ -39,6 +40,9 @@ class Recorder(NetworkFunction):
         if payload == b"boom":
             raise LookupError("no")
         LOG.append((sender, payload))
+
+    def on_ports(self, ports: Any) -> None:
+        LOG.extend((port.name, port.number, port.mtu, port.mac) for port in ports)
 
     def on_timer(self, now_ns: int) -> None:
         if "timer" not in LOG:
@@ -75,6 +79,9 @@ class FakeHost:
     def counters(self, stage: int) -> memoryview:
         self.values = memoryview(bytearray(128)).cast("Q")
         return self.values
+
+    def turn(self, stage: int) -> None:
+        LOG.append(("turn", stage))
 
     def ready(self) -> None:
         LOG.append(("ready", self.values[0]))
@@ -130,6 +137,26 @@ def test_life_of_an_nf(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ("send", MessageType.DRAINED, "", b"") in LOG
     assert "timer" in LOG
     assert LOG[-2:] == ["teardown", "close"]
+
+
+def test_an_nf_learns_the_ports(monkeypatch: pytest.MonkeyPatch) -> None:
+    payload = b"".join(
+        name.ljust(32, b"\0") + struct.pack("=II6s2x", number, mtu, mac)
+        for name, number, mtu, mac in ((b"lan", 3, 1500, b"\2\0\0\0\0\1"), (b"wan", 4, 0, b""))
+    )
+    host(monkeypatch, Message(MessageType.PORTS, 0, "", payload), STOP).run()
+    assert ("lan", 3, 1500, "02:00:00:00:00:01") in LOG
+    assert ("wan", 4, 0, "") in LOG
+
+
+def test_a_timer_turns_a_kernel_in_c(monkeypatch: pytest.MonkeyPatch) -> None:
+    nf = host(monkeypatch, Event.DEADLINE, STOP)
+    nf.run()
+    assert ("turn", 0) not in LOG, "packet by packet"
+    monkeypatch.setattr(Recorder, "process_packet", NetworkFunction.process_packet)
+    monkeypatch.setattr(Recorder, "native", lambda self: NativeKernel(1))
+    host(monkeypatch, Event.DEADLINE, STOP).run()
+    assert ("turn", 0) in LOG
 
 
 def test_a_drained_nf_has_written_its_snapshot_before_it_says_so(
@@ -268,8 +295,8 @@ class Table:
 table = Table()
 atexit.register(print, "exit function")
 pool = ThreadPoolExecutor()
-pool.submit(lambda: (time.sleep(0.05), print("task")))
-threading.Thread(target=lambda: (time.sleep(0.05), print("thread"))).start()
+pool.submit(lambda: (time.sleep(0.05), print("task\\n", end="")))
+threading.Thread(target=lambda: (time.sleep(0.05), print("thread\\n", end=""))).start()
 ctypes.CDLL(None).puts(b"C stream")
 sys.stderr.write("stderr")
 runtime._end(3)

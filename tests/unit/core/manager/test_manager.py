@@ -267,3 +267,31 @@ def test_data_plane_that_does_not_start_leaves_no_socket(tmp_path: Path) -> None
     with pytest.raises(DataplaneError, match="no memory"):
         Manager(tmp_path, DataplaneSettings(), [0], start_plane=fail)
     assert not (tmp_path / "attach" / "attach.sock").exists()
+
+
+def test_nfs_know_the_ports_before_they_serve_and_at_each_change(world: World) -> None:
+    lan = codec.PortEntry("lan", 3, 1500, bytes.fromhex("020000000001"))
+    world.manager.show_ports([lan])
+    nf = world.attach("a", is_ready=False)
+    (host,) = world.manager.registry.living()
+    assert nf.ports == b""
+    had: list[bytes] = []
+
+    def look(_host: NfHost) -> None:
+        nf.turn()
+        had.append(nf.ports)
+
+    world.manager.on_host_change = look
+    nf.say(codec.READY)
+    until(lambda: host.state is HostState.ACTIVE, world.turn)
+    assert had == [codec.unpack_message(codec.pack_ports([lan])).payload]
+    world.manager.show_ports([])
+    until(lambda: nf.ports == b"", world.turn)
+
+
+def test_ports_are_told_to_those_who_wait_for_them_only(world: World) -> None:
+    nf, _ = world.serve("a")
+    late = world.attach("b", is_ready=False)
+    world.manager.show_ports([codec.PortEntry("wan", 4)])
+    until(lambda: nf.ports != b"", world.turn)
+    assert late.ports == b"", "it gets them when it is ready"

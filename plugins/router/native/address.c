@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "router.h"
+
+const struct router_address *
+router_own_address(const struct router *router, uint32_t ip_version, const uint8_t *bytes)
+{
+	const uint32_t length = onvm_address_bytes(ip_version);
+
+	for (uint32_t i = 0; i < router->config.nb_addresses; i++) {
+		const struct router_address *const own = &router->config.addresses[i];
+
+		if (own->ip_version == ip_version && memcmp(own->bytes, bytes, length) == 0)
+			return own;
+	}
+	return NULL;
+}
+
+/* Whether the first @p depth bits of two addresses are the same. */
+static bool
+has_prefix(const uint8_t *prefix, uint32_t depth, const uint8_t *address)
+{
+	const uint32_t whole = depth / 8;
+	const uint8_t mask = (uint8_t)(0xff00 >> depth % 8);
+
+	return memcmp(prefix, address, whole) == 0 &&
+	       (mask == 0 || ((prefix[whole] ^ address[whole]) & mask) == 0);
+}
+
+static bool
+is_link_local(uint32_t ip_version, const uint8_t *address)
+{
+	return ip_version == 6 && address[0] == 0xfe && (address[1] & 0xc0) == 0x80;
+}
+
+bool
+router_is_on_link(const struct router *router, uint32_t interface, uint32_t ip_version,
+		  const uint8_t *address)
+{
+	for (uint32_t i = 0; i < router->config.nb_addresses; i++) {
+		const struct router_address *const own = &router->config.addresses[i];
+
+		if (own->interface == interface && own->ip_version == ip_version &&
+		    has_prefix(own->bytes, own->depth, address))
+			return true;
+	}
+	return is_link_local(ip_version, address);
+}
+
+const uint8_t *
+router_source_on(const struct router *router, uint32_t interface, uint32_t ip_version,
+		 const uint8_t *target)
+{
+	const uint8_t *any = NULL;
+
+	if (is_link_local(ip_version, target))
+		return router->interfaces[interface].link_local;
+	for (uint32_t i = 0; i < router->config.nb_addresses; i++) {
+		const struct router_address *const own = &router->config.addresses[i];
+
+		if (own->interface != interface || own->ip_version != ip_version)
+			continue;
+		if (has_prefix(own->bytes, own->depth, target))
+			return own->bytes;
+		if (any == NULL)
+			any = own->bytes;
+	}
+	return any;
+}

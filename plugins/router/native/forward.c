@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "router.h"
+
+#define HINT_NS 1000000000ull
+#define TCP_SYN 2
+
+/* Lower the MSS of a SYN to what fits through @p mtu. */
+static void
+clamp_mss(struct router *router, struct onvm_pkt *pkt, uint16_t mtu)
+{
+	struct onvm_headers headers;
+	uint32_t at, end;
+	uint16_t most;
+	uint8_t *tcp;
+
+	if (onvm_parse(pkt->data, pkt->length, &headers) != ONVM_L3_OK ||
+	    headers.protocol != ONVM_PROTO_TCP || headers.l4_status != ONVM_L4_OK ||
+	    (headers.tcp_flags & TCP_SYN) == 0 || mtu < 100)
+		return;
+	tcp = pkt->data + headers.l4_offset;
+	end = (tcp[12] >> 4) * 4u;
+	most = (uint16_t)(mtu - (headers.ip_version == 4 ? 40 : 60));
+	for (at = 20; at + 4 <= end && tcp[at] != 0;) {
+		if (tcp[at] == 2 && tcp[at + 1] == 4) {
+			/* At an even offset or not: the sum is of the words that hold it. */
+			const uint32_t first = (at + 2) & ~1u, bytes = (at & 1) != 0 ? 4 : 2;
+			uint8_t before[4];
+
+			if (onvm_load_be16(tcp + at + 2) <= most)
+				return;
+			memcpy(before, tcp + first, bytes);
+			onvm_store_be16(tcp + at + 2, most);
+			onvm_checksum_replace(tcp + 16, before, tcp + first, bytes);
+			router->ctx->counters[ROUTER_MSS_CLAMPED]++;
+			return;
+		}
+		if (tcp[at] != 1 && tcp[at + 1] < 2)
+			return;
+		at += tcp[at] == 1 ? 1u : tcp[at + 1];
+	}
+}
+
+/*
+ * A merged packet does not say how long its segments are; the port drops those that do not fit.
+ * Its sender is told the size once a second where segments may be too long: they came through a
+ * larger MTU.
+ */
+static void
+hint_size(struct router *router, struct onvm_pkt *pkt, uint16_t mtu)
+{
+	const uint32_t in = router->interface_of[pkt->port % ROUTER_PORTS_MAX];
+	uint64_t *said;
+
+	if (in == ROUTER_INTERFACES_MAX || router->interfaces[in].mtu <= mtu)
+		return;
+	said = &router->hint_ns[router_flow_hash(pkt) >> 24];
+	if (*said != 0 && router->ctx->now_ns - *said < HINT_NS)
+		return;
+	*said = router->ctx->now_ns;
+	router_send_error(router, pkt, ROUTER_ERROR_TOO_BIG, false, mtu);
+}
+
+enum router_reason
+router_forward(struct router *router, struct onvm_pkt *pkt, uint32_t index)
+{
+	const uint32_t ip_version = router_version_of(pkt->data);
+	const uint8_t *const ip = pkt->data + 14;
+	const uint8_t *const destination = ip + (ip_version == 4 ? 16 : 24);
+	const struct router_interface *interface;
+	const struct router_group *group;
+	const struct router_hop *hop;
+	struct router_hop connected;
+	uint32_t length;
+
+	if (index >= router->nb_groups) {
+		router_send_error(router, pkt, ROUTER_ERROR_NET_UNREACHABLE, false, 0);
+		return ROUTER_DROP_NO_ROUTE;
+	}
+	group = &router->groups[index];
+	switch ((enum router_group_kind)group->kind) {
+	case ROUTER_LOCAL:
+		return router_receive(router, pkt, false);
+	case ROUTER_BLACKHOLE:
+		return ROUTER_DROP_BLACKHOLE;
+	case ROUTER_UNREACHABLE:
+		router_send_error(router, pkt, ROUTER_ERROR_HOST_UNREACHABLE, false, 0);
+		return ROUTER_DROP_NO_ROUTE;
+	case ROUTER_CONNECTED:
+	case ROUTER_VIA:
+		break;
+	}
+	hop = router_choose_hop(router, group, ip_version, destination,
+				group->nb_hops > 1 ? router_flow_hash(pkt) : 0, &connected);
+	if (hop == NULL)
+		return ROUTER_DROP_NO_INTERFACE;
+	interface = &router->interfaces[hop->interface];
+	if (router->config.clamps_mss)
+		clamp_mss(router, pkt, interface->mtu);
+	length = ip_version == 4 ? onvm_load_be16(ip + 2) : onvm_load_be16(ip + 4) + 40u;
+	if (length > interface->mtu) {
+		if ((pkt->flags & ONVM_F_MERGED) != 0) {
+			hint_size(router, pkt, interface->mtu);
+		} else if (ip_version == 4 && (ip[6] & 0x40) == 0) {
+			return router_fragment(router, pkt, hop, interface->mtu);
+		} else {
+			router_send_error(router, pkt, ROUTER_ERROR_TOO_BIG, false, interface->mtu);
+			return ROUTER_DROP_TOO_BIG;
+		}
+	}
+	switch (router_address_frame(router, pkt, hop, ip_version)) {
+	case ROUTER_SENT:
+		onvm_pkt_out(pkt, interface->port);
+		return ROUTER_NO_DROP;
+	case ROUTER_WAITS:
+		return ROUTER_DROP_RESOLVING;
+	case ROUTER_NOT_SENT:
+		break;
+	}
+	router_send_error(router, pkt, ROUTER_ERROR_HOST_UNREACHABLE, false, 0);
+	return ROUTER_DROP_UNRESOLVED;
+}
