@@ -35,7 +35,7 @@ from onvm_core.manager.startup.cards import (
     needs_physical,
     network_cards,
 )
-from onvm_core.manager.startup.environment import DataplaneConfig, buffer_bytes
+from onvm_core.manager.startup.environment import DEFAULTS, packet_memory_bytes
 from onvm_sdk.errors import ConfigError
 
 __all__ = [
@@ -52,7 +52,7 @@ __all__ = [
 # Bits of /proc/self/status CapEff, from linux/capability.h.
 _CAPABILITIES = {"net_admin": 12, "net_raw": 13, "ipc_lock": 14, "sys_admin": 21}
 _MEMORY_WANTED_MB = 512
-_PACKET_BYTES = DataplaneConfig().buffers * buffer_bytes(DataplaneConfig().buffer_size)
+_PACKET_BYTES = packet_memory_bytes(DEFAULTS)
 _PORTS = {InterfaceUse.PACKETS: "af_packet", InterfaceUse.FRAMES: "af_xdp"}
 _OFFLOADS = ("rx", "tx", "tso", "gso", "gro", "lro", "rx-gro-hw", "rxvlan", "txvlan")
 _NO_IOMMU = "sys/module/vfio/parameters/enable_unsafe_noiommu_mode"

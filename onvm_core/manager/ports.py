@@ -29,7 +29,7 @@ from onvm_core.dataplane.values import (
 )
 from onvm_core.interfaces.use import InterfaceUse
 from onvm_core.manager.startup.cards import cards_obstacle, pci_address
-from onvm_core.manager.startup.environment import buffer_bytes
+from onvm_core.manager.startup.environment import packet_memory_bytes
 from onvm_core.manager.startup.numa import device_node
 from onvm_core.plugins import PluginManager
 from onvm_core.plugins.port_kind import (
@@ -172,10 +172,7 @@ def cards_of(
                 value=text,
             )
         fields[address] = field
-    packet_bytes = (
-        settings.n_buffers * buffer_bytes(settings.data_bytes) * len(settings.memory_nodes)
-    )
-    address, line = cards_obstacle(list(fields), packet_bytes)
+    address, line = cards_obstacle(list(fields), packet_memory_bytes(settings))
     if line:
         field = fields[address]
         raise ConfigError(line, file=file, field=field, value=uris[field])

@@ -38,7 +38,7 @@ __all__ = [
 DEFAULTS = DataplaneSettings()
 BUFFERS_MIN, BUFFERS_MAX = 1024, 1 << 20
 BUFFER_SIZE_MIN, BUFFER_SIZE_MAX = 256, 60000
-_UNIT_BYTES, _MBUF_BYTES = 64, 128
+_UNIT_BYTES, _MBUF_BYTES, _LARGE_BYTES = 64, 128, 65535
 """The size of a buffer is an odd multiple of a unit; its mbuf lies elsewhere."""
 
 
@@ -173,6 +173,16 @@ def buffer_bytes(data_bytes: int) -> int:
     """
     units = -(-(data_bytes + HEADROOM) // _UNIT_BYTES) | 1
     return units * _UNIT_BYTES + _MBUF_BYTES
+
+
+def packet_memory_bytes(settings: DataplaneSettings) -> int:
+    """Memory of all buffers, large ones included, with their mbufs; cards must reach all of it."""
+    small = buffer_bytes(settings.data_bytes)
+    stride = small - _MBUF_BYTES
+    large = -(-_LARGE_BYTES // stride) * stride + _MBUF_BYTES
+    return (
+        settings.n_buffers * len(settings.memory_nodes) * small + settings.n_large_buffers * large
+    )
 
 
 def eal_arguments(

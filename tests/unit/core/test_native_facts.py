@@ -10,9 +10,9 @@ import pytest
 
 from onvm_core._native import _dataplane
 from onvm_core.dataplane import limits as plane_limits
-from onvm_core.dataplane.values import IdlePolicy, TurnSums
+from onvm_core.dataplane.values import DataplaneSettings, IdlePolicy, TurnSums
 from onvm_core.manager.nf_hosts import codec
-from onvm_core.manager.startup.environment import buffer_bytes
+from onvm_core.manager.startup.environment import buffer_bytes, packet_memory_bytes
 from onvm_sdk import headers, limits, manifest
 from onvm_sdk._native import _nf
 from onvm_sdk._native.nf import unpack_ports
@@ -149,6 +149,15 @@ def test_sums_over_turns_are_all_read() -> None:
 @pytest.mark.parametrize("data_bytes", [256, 1500, 1984, 2048, 2112, 9000, 60000])
 def test_a_buffer_takes_what_c_says(data_bytes: int) -> None:
     assert buffer_bytes(data_bytes) == _dataplane.lib.onvm_dp_buffer_bytes(data_bytes)
+
+
+def test_packet_memory_has_all_buffers() -> None:
+    settings = DataplaneSettings(n_buffers=1000, data_bytes=2048, memory_nodes=(0, 1))
+    small = buffer_bytes(2048)
+    large = packet_memory_bytes(settings) - 2000 * small
+    stride = small - 128
+    span = -(-65535 // stride)
+    assert large == settings.n_large_buffers * (span * stride + 128)
 
 
 def test_the_parser_in_python_has_the_limits_of_c() -> None:
