@@ -4,6 +4,8 @@
 #include <errno.h>
 
 #define SOURCE_BYTES 16
+#define EXPIRE_CALLS 10u	/* for the whole table ... */
+#define EXPIRE_SLOTS_MAX 65536u /* ... but packets do not wait for more than a fraction of a ms */
 
 /* Idle time of a connection in the state that it has; whether it gives way to others. */
 static uint64_t
@@ -181,4 +183,16 @@ connection_sweep(struct firewall *firewall, uint64_t now_ns)
 {
 	return onvm_flow_table_sweep(firewall->connections, now_ns, firewall->config.other_ns,
 				     on_gone, firewall);
+}
+
+uint32_t
+firewall_expire(struct firewall *firewall, uint64_t now_ns)
+{
+	const uint32_t part = firewall->config.max_connections / EXPIRE_CALLS + 1;
+
+	if (firewall->connections == NULL)
+		return 0;
+	return onvm_flow_table_expire(firewall->connections, now_ns, firewall->config.other_ns,
+				      part < EXPIRE_SLOTS_MAX ? part : EXPIRE_SLOTS_MAX, on_gone,
+				      firewall);
 }

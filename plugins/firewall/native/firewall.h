@@ -110,6 +110,8 @@ struct firewall {
 struct firewall *firewall_create(const struct firewall_config *config);
 void firewall_burst(struct onvm_ctx *ctx, struct onvm_pkt *pkts, uint32_t nb_pkts);
 void firewall_free(struct firewall *firewall);
+/** Delete idle connections, a tenth of the table in each call. @return how many */
+uint32_t firewall_expire(struct firewall *firewall, uint64_t now_ns);
 
 /* ---- handover.c ---- */
 

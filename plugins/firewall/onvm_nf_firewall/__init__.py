@@ -12,6 +12,7 @@ from onvm_sdk import NativeKernel, NetworkFunction
 __all__ = ["Firewall"]
 
 _MAGIC = b"FW02"
+_EXPIRY_S = 0.1  # a tenth of the table each time, so all of it once a second
 
 
 class Firewall(NetworkFunction):
@@ -23,11 +24,21 @@ class Firewall(NetworkFunction):
         """Check the configuration and build the tables."""
         from onvm_nf_firewall.kernel import make_kernel
 
-        self._kernel = make_kernel(_config.load(ctx.config))
+        config = _config.load(ctx.config)
+        self._kernel = make_kernel(config)
+        self._counters = ctx.counters
+        if config.is_tracking:
+            self.timer_interval_s = _EXPIRY_S
 
     def native(self) -> NativeKernel:
         """Return the C kernel."""
         return self._kernel
+
+    def on_timer(self, now_ns: int) -> None:
+        """Delete idle connections, also while no packets come."""
+        from onvm_nf_firewall.kernel import expire
+
+        self._counters["connections_expired"] += expire(self._kernel, now_ns)
 
     def snapshot(self) -> bytes:
         """Return all connections as bytes."""

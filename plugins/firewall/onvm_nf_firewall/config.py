@@ -119,9 +119,10 @@ class FirewallConfig(msgspec.Struct, frozen=True):
     rules: tuple[Rule, ...] = ()
 
     @property
-    def can_drop(self) -> bool:
-        """Whether a rule or the default drops anything."""
-        return self.settings.default == "drop" or not all(r.accepts for r in self.rules)
+    def is_tracking(self) -> bool:
+        """Whether connections are kept: only where a packet of one could be dropped."""
+        drops = self.settings.default == "drop" or not all(r.accepts for r in self.rules)
+        return self.settings.stateful and drops
 
 
 def _covers(

@@ -85,7 +85,7 @@ class FirewallModel:
         self.connections: dict[_Key, _Connection] = {}
         self.evictable: dict[_Key, None] = {}
         self.fragments: dict[_Key, _Fragment] = {}
-        self.is_tracking = config.settings.stateful and config.can_drop
+        self.is_tracking = config.is_tracking
 
     def expire(self, now_ns: int) -> None:
         """Remove idle connections."""

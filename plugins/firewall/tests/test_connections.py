@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import pytest
-from firewall_case import WEB, A, B, FirewallCase, handshake
+from firewall_case import NS, WEB, A, B, FirewallCase, handshake
+from onvm_nf_firewall.kernel import expire, save
 
 from onvm_sdk.testing.frames import ACK, FIN, RST, SYN, echo, icmp_error, ip, tcp, udp
 from onvm_sdk.testing.kernel import MERGED, PARTIAL
@@ -360,6 +361,17 @@ def test_idle_entry_is_not_believed() -> None:
     firewall(*handshake())
     assert firewall(there(ACK, b"x"), t=86_400) == ["default"]
     assert firewall(*handshake(), t=86_401) == [None] * 3
+
+
+def test_idle_entries_go_without_traffic() -> None:
+    """The timer looks at a tenth of the table each time."""
+    firewall = FirewallCase(**WEB, max_connections=50_000)
+    for number in range(100):
+        firewall(syn_of(number))
+    assert len(save(firewall.kernel, 0)) > 0
+    assert sum(expire(firewall.kernel, 20 * NS) for _ in range(20)) == 0
+    assert sum(expire(firewall.kernel, 31 * NS) for _ in range(11)) == 100
+    assert save(firewall.kernel, 0) == b""
 
 
 def test_conversation_without_a_reply_lives_shortly() -> None:
