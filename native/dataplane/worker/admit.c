@@ -57,13 +57,17 @@ sample(struct onvm_worker *worker, uint32_t index)
 	return ONVM_BUFFER_SAMPLED;
 }
 
-/** Flags for work that the kernel has left to do. */
+/** Flags for work that the kernel has left to do; NFs are told how long the segments are. */
 static inline uint8_t
 offloads_of(const struct rte_mbuf *mbuf)
 {
 	if (likely(!onvm_offload_has(mbuf)))
 		return 0;
-	return mbuf->ol_flags & ONVM_OFFLOAD_MERGED ? ONVM_BUFFER_OFFLOADS : ONVM_BUFFER_PARTIAL;
+	if ((mbuf->ol_flags & ONVM_OFFLOAD_MERGED) == 0)
+		return ONVM_BUFFER_PARTIAL;
+	/* A hint: what is done with the packet follows from the mbuf. */
+	memcpy(mbuf->buf_addr, &mbuf->tso_segsz, sizeof(mbuf->tso_segsz));
+	return ONVM_BUFFER_OFFLOADS;
 }
 
 /** Fill a packet's record and send it to the first hop, or out when the path has none. */

@@ -22,6 +22,7 @@
  */
 
 #include <stdint.h>
+#include <string.h>
 
 #include <onvm/wire.h>
 
@@ -47,6 +48,20 @@ struct onvm_pkt {
 	uint16_t stage;	      /**< the runtime's, not to be written */
 };
 static_assert(sizeof(struct onvm_pkt) == 32, "two packets per cache line");
+
+/**
+ * Bytes of transport payload of each packet in a merged one (ONVM_F_MERGED), as it came in; 0 of
+ * others.
+ */
+static inline uint16_t
+onvm_pkt_segment(const struct onvm_pkt *pkt)
+{
+	uint16_t bytes = 0;
+
+	if ((pkt->flags & ONVM_F_MERGED) != 0)
+		memcpy(&bytes, pkt->data - pkt->headroom, sizeof(bytes));
+	return bytes;
+}
 
 /** What a kernel is called with, besides packets. */
 struct onvm_ctx {

@@ -69,7 +69,10 @@ enum onvm_desc_flags {
 	ONVM_F_ORIGINATED = 1 << 1, /**< from the NF: made by it, in a buffer of the loan ring */
 	/** to the NF: the transport checksum is made behind the chain; what the NF writes is ignored */
 	ONVM_F_PARTIAL = 1 << 2,
-	/** to the NF: several packets of one flow in one, cut behind the chain (GSO); also PARTIAL */
+	/**
+	 * to the NF: several packets of one flow in one, cut behind the chain (GSO); also PARTIAL.
+	 * The first two bytes of the slot have the bytes of payload of each.
+	 */
 	ONVM_F_MERGED = 1 << 3,
 };
 
