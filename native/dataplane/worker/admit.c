@@ -61,12 +61,15 @@ sample(struct onvm_worker *worker, uint32_t index)
 static inline uint8_t
 offloads_of(const struct rte_mbuf *mbuf)
 {
+	uint16_t segment;
+
 	if (likely(!onvm_offload_has(mbuf)))
 		return 0;
 	if ((mbuf->ol_flags & ONVM_OFFLOAD_MERGED) == 0)
 		return ONVM_BUFFER_PARTIAL;
 	/* A hint: what is done with the packet follows from the mbuf. */
-	memcpy(mbuf->buf_addr, &mbuf->tso_segsz, sizeof(mbuf->tso_segsz));
+	segment = mbuf->tso_segsz;
+	memcpy(mbuf->buf_addr, &segment, sizeof(segment));
 	return ONVM_BUFFER_OFFLOADS;
 }
 
