@@ -106,6 +106,7 @@ struct nat_config {
 	uint64_t port_rest_ns; /**< RFC 6888 REQ-8 */
 	uint64_t key[2];       /**< secret: what ports follow each other */
 	uint8_t filtering;     /**< enum nat_filtering */
+	uint8_t keeps_port;    /**< while it is free */
 	uint8_t keeps_parity;
 	uint8_t refreshes_inbound; /**< UDP and ICMP; TCP always */
 };

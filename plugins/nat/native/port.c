@@ -97,6 +97,11 @@ nat_port_take(struct nat *nat, uint32_t external, enum nat_space space,
 	rested_release(nat, ports, now_ns);
 	if (ports->nb_used == end - first)
 		return -1;
+	if (nat->config.keeps_port && nat_port_is_own(nat, wanted) &&
+	    (ports->used[wanted >> 6] >> (wanted & 63) & 1) == 0) {
+		nat_port_use(nat, external, space, wanted);
+		return (int32_t)wanted;
+	}
 	for (uint32_t i = 0; i < (is_split && is_low ? 2u : 1u); i++) {
 		const uint32_t from = ranges[i][0], to = ranges[i][1];
 		const uint32_t start = from + (uint32_t)(hash % (to - from));

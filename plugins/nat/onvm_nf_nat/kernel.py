@@ -62,6 +62,7 @@ def make_kernel(config: NatConfig, key: tuple[int, int] | None = None) -> Native
             "port_rest_ns": text.port_rest_s * _NS,
             "key": key or (secrets.randbits(64), secrets.randbits(64)),
             "filtering": _FILTERING[text.filtering],
+            "keeps_port": text.preserve_port,
             "keeps_parity": text.preserve_parity,
             "refreshes_inbound": text.inbound_refresh,
         },

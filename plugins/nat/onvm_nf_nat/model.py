@@ -236,6 +236,13 @@ class NatModel:
         data = (
             address + wanted.to_bytes(2, "big") + bytes([protocol]) + bytes(3) + self._packed(vlans)
         )
+        if (
+            self.config.settings.preserve_port
+            and wanted in self.config.ports
+            and wanted not in used
+        ):
+            self.resting.pop((protocol, external, wanted), None)
+            return wanted
         start = siphash(self.key, data + bytes(3))
         for ports in self._port_ranges(protocol, wanted):
             order = [ports[(start + i) % len(ports)] for i in range(len(ports))]

@@ -132,6 +132,16 @@ def test_ports_are_not_overloaded(make) -> None:  # RFC 4787 REQ-3, RFC 5382 REQ
 
 
 @pytest.mark.parametrize("make", MAKERS)
+def test_port_is_preserved_by_option(make) -> None:  # RFC 4787 REQ-3
+    nat = Nat(preserve_port=True)
+    for port in (80, 5000, 5001):
+        assert src(nat.out(make(I1, port, O1, 80)))[1] == port
+        other = src(nat.out(make(I2, port, O1, 80)))[1]
+        assert other != port
+        assert other % 2 == port % 2
+
+
+@pytest.mark.parametrize("make", MAKERS)
 def test_ports_keep_their_range_and_parity(make) -> None:  # RFC 4787 REQ-3a, REQ-4
     nat = Nat()
     for port in (1, 2, 123, 1022, 1023, 1024, 1025, 5000, 5001, 65535):
@@ -306,6 +316,16 @@ def test_simultaneous_open() -> None:  # RFC 5382 REQ-2
     nat.back(tcp(O1, 80, E, port, SYN | ACK))
     nat.wait(300)
     nat.back(tcp(O1, 80, E, port, ACK))
+
+
+def test_unsolicited_syn_is_dropped_in_silence() -> None:  # RFC 5382 REQ-4
+    """It is never answered, so also not when an outbound SYN follows."""
+    nat = Nat(filtering="address-and-port-dependent")
+    port = src(nat.out(tcp(I1, 5000, O1, 80, SYN)))[1]
+    assert nat.dropped(tcp(O2, 99, E, port, SYN)) == "filtered"
+    assert nat.dropped(tcp(O2, 99, E, port ^ 1, SYN)) == "no_mapping"
+    assert nat.out(tcp(I1, 5000, O2, 99, SYN)) == tcp(E, port, O2, 99, SYN)
+    assert nat.back(tcp(O2, 99, E, port, SYN | ACK)) == tcp(O2, 99, I1, 5000, SYN | ACK)
 
 
 def test_connection_begins_outside_where_filtering_allows() -> None:  # RFC 5382 REQ-2, REQ-3
@@ -635,6 +655,10 @@ def test_udp_without_checksum_stays_without() -> None:  # RFC 3022 4.1
             "nat.toml: external: '10.1.2.3': expected an address outside of the networks in `inside`",
         ),
         ({"max_sessions": 2_097_152}, "nat.toml: max_sessions: 2097152: expected `int` <= 1048576"),
+        (
+            {"max_sessions": 1_048_576, "filtering": "address-dependent"},
+            "nat.toml: max_sessions: 1048576: expected fewer sessions or external addresses: the",
+        ),
         ({"tcp_established_s": 7439}, "nat.toml: tcp_established_s: 7439: expected `int` >= 7440"),
         ({"tcp_opening_s": 239}, "nat.toml: tcp_opening_s: 239: expected `int` >= 240"),
         ({"icmp_s": 59}, "nat.toml: icmp_s: 59: expected `int` >= 60"),
@@ -708,6 +732,7 @@ def packets(draw: st.DrawFn) -> Packet:
                 ["endpoint-independent", "address-dependent", "address-and-port-dependent"]
             ),
             "preserve_parity": st.booleans(),
+            "preserve_port": st.booleans(),
             "inbound_refresh": st.booleans(),
             "max_sessions": st.sampled_from([3, 8, 64]),
         }
