@@ -145,13 +145,9 @@ def _backends(
     return tuple(backends.values())
 
 
-def _memory_mib(config: LbConfig) -> int:
+def _memory_mib(text: LbText) -> int:
     """The memory of the tables, measured when they are full."""
-    text = config.settings
-    kinds = {
-        tuple(sorted(zip(vip.names, [b.weight for b in vip.backends], strict=True)))
-        for vip in config.vips
-    }
+    kinds = {frozenset((b.address, b.port, b.weight) for b in vip.backends) for vip in text.vips}
     slots = len(kinds) * text.table_size * 4
     return (text.max_connections * _CONNECTION_BYTES + slots) >> 20
 
@@ -181,11 +177,10 @@ def load(data: Mapping[str, Any], *, file: str | None = None) -> LbConfig:
             expected = "expected VIPs that differ in address, protocol or port"
             raise reader.refuse(expected, f"vips[{i}].address", given.address)
         vips[end] = Vip(*end, given.affinity == "client", backends)
-    config = LbConfig(text, tuple(vips.values()))
-    needed = _memory_mib(config)
+    needed = _memory_mib(text)
     if needed > _MEMORY_MIB:
         expected = (
             f"expected fewer connections or slots: the tables take {needed} MiB of {_MEMORY_MIB}"
         )
         raise reader.refuse(expected, "max_connections", text.max_connections)
-    return config
+    return LbConfig(text, tuple(vips.values()))
