@@ -63,7 +63,7 @@ _NUMA = ("any", "port")
 _STATE = ("none", "per-flow", "shared")
 _PERMISSIONS = ("read", "rewrite", "drop", "originate")
 _ITEMS = ("bool", "int", "float", "str", "path", "table")
-_TYPES = (*_ITEMS[:5], "list", "table")
+_TYPES = (*_ITEMS[:5], "list", "table", "any")
 _PYTHON_TYPES: dict[str, tuple[type, ...]] = {
     "bool": (bool,),
     "int": (int,),
@@ -72,6 +72,7 @@ _PYTHON_TYPES: dict[str, tuple[type, ...]] = {
     "path": (str,),
     "list": (list,),
     "table": (dict,),
+    "any": (object,),
 }
 
 

@@ -32,11 +32,11 @@ def ends(frame: bytes) -> tuple[tuple[str, int], tuple[str, int]]:
 def test_request_and_reply(make: Any) -> None:
     with Runner(["firewall", "nat", "lb"]) as chain:
         sent = chain.run([make(CLIENT, 4000, VIP, 80)]).packets[0]
-        source, (backend, port) = ends(sent)
-        assert source == (EXTERNAL, 4000)
+        (address, external_port), (backend, port) = ends(sent)
+        assert address == EXTERNAL
         assert (backend[:10], port) == ("203.0.113.", 80)
         assert is_sound(sent)
-        replies = chain.run([make(backend, 80, EXTERNAL, 4000)], reverse=True)
+        replies = chain.run([make(backend, 80, EXTERNAL, external_port)], reverse=True)
         assert replies.verdicts == [Verdict.NEXT]
         assert replies.packets == [make(VIP, 80, CLIENT, 4000)]
 
@@ -48,8 +48,8 @@ def test_only_what_was_asked_for_comes_back(make: Any) -> None:
         unasked = chain.run([make("203.0.113.1", 80, EXTERNAL, 4000)], reverse=True)
         assert unasked.reasons == ["no_mapping"]
         begin = (SYN,) if make is tcp else ()
-        backend = ends(chain.run([make(CLIENT, 4000, VIP, 80, *begin)]).packets[0])[1][0]
-        both = [make(backend, 80, EXTERNAL, 4000), make(backend, 81, EXTERNAL, 4000)]
+        (_, port), (backend, _) = ends(chain.run([make(CLIENT, 4000, VIP, 80, *begin)]).packets[0])
+        both = [make(backend, 80, EXTERNAL, port), make(backend, 81, EXTERNAL, port)]
         assert chain.run(both, reverse=True).reasons == [None, "default"]
 
 

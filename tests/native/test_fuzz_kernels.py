@@ -28,9 +28,10 @@ CONFIGS = {
     ".tcp_syn_ns=1000000000,.tcp_syn_received_ns=2000000000,.tcp_established_ns=5000000000,"
     ".tcp_transitory_ns=1000000000,.tcp_closing_ns=1000000,.udp_ns=1,.udp_unreplied_ns=1,"
     ".icmp_ns=1000000,.other_ns=1000}",
-    "nat": "struct nat_config c={.external={192,0,2,1},.first_port=0,.end_port=6,"
-    ".max_sessions=64,.filtering=1,.keeps_parity=1,.udp_ns=9000000000,"
-    ".tcp_established_ns=5000000000,.tcp_transitory_ns=1000000000,.icmp_ns=1000}",
+    "nat": "struct nat_config c={.externals={{192,0,2,1},{198,51,100,10}},.nb_externals=2,"
+    ".first_port=0,.end_port=6,.max_sessions=16,.subscriber_ports=4,.filtering=1,.keeps_parity=1,"
+    ".port_rest_ns=1000000,.idle_ns={1000000000,1000000000,1000,9000000000,9000000000,"
+    "5000000000}}",
     "lb": "static const uint32_t t[3]={0,1,0};static const struct lb_backend b[2]={"
     "{.address={203,0,113,1}},{.address={10,0,0,2}}};static const struct lb_vip v[2]={"
     "{.address={198,51,100,10},.ip_version=4,.protocol=6,.nb_backends=2,.table_size=3,.table=t},"

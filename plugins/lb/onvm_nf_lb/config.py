@@ -20,7 +20,9 @@ _Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 _PROTOCOLS = {"tcp": 6, "udp": 17}
 
 CONNECTIONS_MAX = 524_288
-"""As many as fit into the memory that the manifest asks for, at 300 bytes each."""
+"""As many as fit into the memory that the manifest asks for, with few VIPs."""
+_MEMORY_MIB = 220
+_CONNECTION_BYTES = 370
 
 
 class BackendText(msgspec.Struct, forbid_unknown_fields=True):
@@ -143,6 +145,13 @@ def _backends(
     return tuple(backends.values())
 
 
+def _memory_mib(text: LbText) -> int:
+    """The memory of the tables, measured when they are full."""
+    kinds = {frozenset((b.address, b.port, b.weight) for b in vip.backends) for vip in text.vips}
+    slots = len(kinds) * text.table_size * 4
+    return (text.max_connections * _CONNECTION_BYTES + slots) >> 20
+
+
 def load(data: Mapping[str, Any], *, file: str | None = None) -> LbConfig:
     """Check the content of a configuration file.
 
@@ -168,4 +177,10 @@ def load(data: Mapping[str, Any], *, file: str | None = None) -> LbConfig:
             expected = "expected VIPs that differ in address, protocol or port"
             raise reader.refuse(expected, f"vips[{i}].address", given.address)
         vips[end] = Vip(*end, given.affinity == "client", backends)
+    needed = _memory_mib(text)
+    if needed > _MEMORY_MIB:
+        expected = (
+            f"expected fewer connections or slots: the tables take {needed} MiB of {_MEMORY_MIB}"
+        )
+        raise reader.refuse(expected, "max_connections", text.max_connections)
     return LbConfig(text, tuple(vips.values()))

@@ -216,6 +216,16 @@ def test_drops_and_passes() -> None:
             "lb.toml: vips[0].address: '0.0.0.0': expected the address of one host",
         ),
         (
+            {
+                "vips": [
+                    {"address": f"198.51.100.{i}", "backends": [{"address": f"192.0.2.{i}"}]}
+                    for i in range(20)
+                ],
+                "table_size": 5_000_011,
+            },
+            "lb.toml: max_connections: 131072: expected fewer connections or slots: the tables",
+        ),
+        (
             {"max_connections": 2_000_000},
             "lb.toml: max_connections: 2000000: expected `int` <= 524288",
         ),
@@ -335,6 +345,7 @@ def test_kernel_agrees_with_model(
             assert done.verdict == (OUT if expected.is_out else NEXT)
             assert done.destination == (3 if expected.is_out else 0)
             assert done.data == expected.data
+        model.expire(now_s * NS)
         assert len(balancer.save(now_s * NS)) == 112 * len(model.there)
 
 

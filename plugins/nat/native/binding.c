@@ -1,115 +1,185 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * Mappings, sessions and subscribers.
+ */
+
 #include "nat.h"
 
 #include <string.h>
 
-#define EVEN_PORTS 0x5555555555555555ull
-#define ALL_PORTS UINT64_MAX
+#include "siphash.h"
 
-/* First free port of [first, end) whose bit is in @p mask, or -1. */
-static int32_t
-free_port_find(const uint64_t *used, uint32_t first, uint32_t end, uint64_t mask)
+/* ---- VLANs and subscribers ---- */
+
+bool
+nat_vlan_fill(struct nat *nat, const struct onvm_headers *headers, uint8_t *vlan)
 {
-	for (uint32_t port = first; port < end; port = (port | 63) + 1) {
-		const uint64_t from_here = UINT64_MAX << (port & 63);
-		const uint64_t free = ~used[port >> 6] & mask & from_here;
+	uint16_t identifiers[ONVM_VLANS_MAX];
+	uint32_t number;
+	int32_t slot;
 
-		if (free != 0) {
-			const uint32_t found = (port & ~63u) + (uint32_t)__builtin_ctzll(free);
+	memset(vlan, 0, 3);
+	if (headers->nb_vlans == 0)
+		return true;
+	for (uint32_t i = 0; i < ONVM_VLANS_MAX; i++)
+		identifiers[i] = headers->vlan_tci[i] & 0x0fff;
+	number = (uint32_t)identifiers[0] << 12 | identifiers[1];
+	if (identifiers[2] != 0 || identifiers[3] != 0 || identifiers[0] == 0xfff) {
+		const uint32_t next = onvm_flow_table_count(nat->realms);
 
-			return found < end ? (int32_t)found : -1;
+		slot = onvm_flow_table_lookup(nat->realms, identifiers);
+		if (slot < 0) {
+			slot = onvm_flow_table_add(nat->realms, identifiers, 0);
+			if (slot < 0)
+				return false;
+			memcpy(onvm_flow_table_value(nat->realms, slot), &next, sizeof(next));
 		}
+		memcpy(&number, onvm_flow_table_value(nat->realms, slot), sizeof(number));
+		number |= 0xfff000;
 	}
-	return -1;
+	vlan[0] = (uint8_t)(number >> 16);
+	vlan[1] = (uint8_t)(number >> 8);
+	vlan[2] = (uint8_t)number;
+	return true;
 }
 
-static int32_t
-free_port_find_around(const struct nat *nat, enum nat_space space, uint32_t start, uint64_t mask)
+uint32_t
+nat_external_of(const struct nat *nat, const uint8_t *address, const uint8_t *vlan)
 {
-	const uint64_t *const used = nat->used[space];
-	const int32_t port = free_port_find(used, start, nat->config.end_port, mask);
+	/* the same in every instance, so no secret */
+	static const uint64_t key[2];
+	struct nat_endpoint endpoint = {0};
 
-	return port >= 0 ? port : free_port_find(used, nat->config.first_port, start, mask);
+	if (nat->config.nb_externals == 1)
+		return 0;
+	memcpy(endpoint.address, address, sizeof(endpoint.address));
+	memcpy(endpoint.vlan, vlan, sizeof(endpoint.vlan));
+	return (uint32_t)(nat_siphash(key, &endpoint) % nat->config.nb_externals);
 }
 
-/*
- * Take an external port: the inside port itself if it is free, else the next free one, of the same
- * parity while there is one (RFC 4787 REQ-4). Never one that another endpoint has (REQ-3).
- */
-static int32_t
-port_take(struct nat *nat, enum nat_space space, uint16_t wanted)
+/* The mappings of the endpoint's subscriber by space; NULL: it has none, and may be given none. */
+static uint32_t *
+subscriber_of(struct nat *nat, const struct nat_endpoint *endpoint, bool makes)
 {
-	const uint32_t first = nat->config.first_port, end = nat->config.end_port;
-	const uint32_t start = wanted >= first && wanted < end ? wanted :
-								 first + wanted % (end - first);
-	int32_t port = -1;
+	struct nat_subscriber key = {0};
+	int32_t slot;
 
-	if (nat->nb_used[space] == end - first)
-		return -1;
-	if (nat->config.keeps_parity && space != NAT_ICMP)
-		port = free_port_find_around(nat, space, start, EVEN_PORTS << (wanted & 1));
-	if (port < 0)
-		port = free_port_find_around(nat, space, start, ALL_PORTS);
-	nat->used[space][port >> 6] |= 1ull << (port & 63);
-	nat->nb_used[space]++;
-	return port;
+	memcpy(key.address, endpoint->address, sizeof(key.address));
+	memcpy(key.vlan, endpoint->vlan, sizeof(key.vlan));
+	slot = makes ? onvm_flow_table_add(nat->subscribers, &key, 0) :
+		       onvm_flow_table_lookup(nat->subscribers, &key);
+	return slot < 0 ? NULL : onvm_flow_table_value(nat->subscribers, slot);
 }
 
 static void
-port_give_back(struct nat *nat, enum nat_space space, uint32_t port)
+subscriber_leave(struct nat *nat, const struct nat_endpoint *endpoint, enum nat_space space)
 {
-	nat->used[space][port >> 6] &= ~(1ull << (port & 63));
-	if (nat_port_is_own(nat, port))
-		nat->nb_used[space]--;
-	else
-		nat->nb_inherited--;
-	nat->mapping_of[space][port] = -1;
+	uint32_t *const nb_mappings = subscriber_of(nat, endpoint, false);
+	struct nat_subscriber key = {0};
+
+	if (nb_mappings == NULL)
+		return;
+	nb_mappings[space]--;
+	if (nb_mappings[NAT_TCP] + nb_mappings[NAT_UDP] + nb_mappings[NAT_ICMP] != 0)
+		return;
+	memcpy(key.address, endpoint->address, sizeof(key.address));
+	memcpy(key.vlan, endpoint->vlan, sizeof(key.vlan));
+	onvm_flow_table_delete(nat->subscribers, &key);
 }
 
-static int32_t
-mapping_open(struct nat *nat, const struct nat_session_key *session, uint64_t now_ns)
-{
-	const enum nat_space space = nat_space_of(session->protocol);
-	struct nat_endpoint endpoint = {.protocol = session->protocol};
-	struct nat_mapping *mapping;
-	int32_t slot, port;
+/* ---- mappings ---- */
 
-	memcpy(endpoint.address, session->inside, sizeof(endpoint.address));
-	memcpy(endpoint.port, session->inside_port, sizeof(endpoint.port));
-	slot = onvm_flow_table_lookup(nat->mappings, &endpoint);
-	if (slot >= 0)
+static void
+endpoint_fill(struct nat_endpoint *endpoint, const struct nat_session_key *session)
+{
+	memset(endpoint, 0, sizeof(*endpoint));
+	endpoint->protocol = session->protocol;
+	memcpy(endpoint->address, session->inside, sizeof(endpoint->address));
+	memcpy(endpoint->port, session->inside_port, sizeof(endpoint->port));
+	memcpy(endpoint->vlan, session->vlan, sizeof(endpoint->vlan));
+}
+
+int32_t
+nat_mapping_find(struct nat *nat, const struct nat_session_key *session)
+{
+	struct nat_endpoint endpoint;
+
+	endpoint_fill(&endpoint, session);
+	return onvm_flow_table_lookup(nat->mappings, &endpoint);
+}
+
+int32_t
+nat_mapping_add(struct nat *nat, const struct nat_endpoint *endpoint, uint32_t external,
+		uint32_t port)
+{
+	const enum nat_space space = nat_space_of(endpoint->protocol);
+	const int32_t slot = onvm_flow_table_add(nat->mappings, endpoint, 0);
+	uint32_t *const nb_mappings = slot < 0 ? NULL : subscriber_of(nat, endpoint, true);
+	struct nat_mapping *mapping;
+
+	if (slot < 0)
 		return slot;
-	port = port_take(nat, space, onvm_load_be16(endpoint.port));
-	if (port < 0)
-		return -NAT_DROP_EXHAUSTED - 1;
-	slot = onvm_flow_table_add(nat->mappings, &endpoint, now_ns);
-	if (slot < 0) {
-		port_give_back(nat, space, (uint32_t)port);
-		return -NAT_DROP_TABLE_FULL - 1;
-	}
+	if (nb_mappings != NULL)
+		nb_mappings[space]++;
 	mapping = onvm_flow_table_value(nat->mappings, slot);
 	onvm_store_be16(mapping->port, (uint16_t)port);
 	mapping->space = (uint8_t)space;
-	nat->mapping_of[space][port] = slot;
+	mapping->external = (uint8_t)external;
+	nat->ports[external][space].mapping_of[port] = slot;
 	nat->counters[NAT_MAPPINGS_OPENED]++;
 	return slot;
 }
 
-void
-nat_mapping_release(struct nat *nat, int32_t slot)
+/* Slot of the endpoint's mapping, or -reason - 1. */
+static int32_t
+mapping_open(struct nat *nat, const struct nat_session_key *session, uint64_t now_ns)
 {
-	struct nat_mapping *const mapping = onvm_flow_table_value(nat->mappings, slot);
+	const enum nat_space space = nat_space_of(session->protocol);
+	const uint32_t external = nat_external_of(nat, session->inside, session->vlan);
+	const uint32_t *nb_mappings;
+	struct nat_endpoint endpoint;
+	int32_t slot, port;
+
+	endpoint_fill(&endpoint, session);
+	nat_backlog_clear(nat, now_ns);
+	slot = onvm_flow_table_lookup(nat->mappings, &endpoint);
+	if (slot >= 0)
+		return slot;
+	nb_mappings = subscriber_of(nat, &endpoint, false);
+	if (nb_mappings != NULL && nb_mappings[space] >= nat->config.subscriber_ports)
+		return -NAT_DROP_SUBSCRIBER_LIMIT - 1;
+	port = nat_port_take(nat, external, space, &endpoint, now_ns);
+	if (port < 0)
+		return -NAT_DROP_EXHAUSTED - 1;
+	slot = nat_mapping_add(nat, &endpoint, external, (uint32_t)port);
+	if (slot < 0) {
+		nat_port_give_back(nat, external, space, (uint32_t)port, 0);
+		return -NAT_DROP_TABLE_FULL - 1;
+	}
+	return slot;
+}
+
+void
+nat_mapping_release(struct nat *nat, int32_t slot, bool rests)
+{
+	const struct nat_mapping *const mapping = onvm_flow_table_value(nat->mappings, slot);
+	const enum nat_space space = (enum nat_space)mapping->space;
 
 	if (mapping->nb_sessions != 0)
 		return;
-	port_give_back(nat, (enum nat_space)mapping->space, onvm_load_be16(mapping->port));
+	subscriber_leave(nat, onvm_flow_table_key(nat->mappings, slot), space);
+	nat_port_give_back(nat, mapping->external, space, onvm_load_be16(mapping->port),
+			   rests ? mapping->freed_ns : 0);
 	onvm_flow_table_delete_slot(nat->mappings, slot);
 	nat->counters[NAT_MAPPINGS_CLOSED]++;
 }
 
+/* ---- sessions ---- */
+
 /* Count sessions per remote address; needed only when that is what filters. */
 static void
-peer_count(struct nat *nat, const struct nat_session_key *session, bool is_opening, uint64_t now_ns)
+peer_count(struct nat *nat, const struct nat_session_key *session, bool is_opening)
 {
 	struct nat_session_key peer = *session;
 	uint32_t *nb_sessions;
@@ -119,7 +189,7 @@ peer_count(struct nat *nat, const struct nat_session_key *session, bool is_openi
 		return;
 	memset(peer.remote_port, 0, sizeof(peer.remote_port));
 	/* never full: it holds at most one entry for each session */
-	slot = is_opening ? onvm_flow_table_add(nat->peers, &peer, now_ns) :
+	slot = is_opening ? onvm_flow_table_add(nat->peers, &peer, 0) :
 			    onvm_flow_table_lookup(nat->peers, &peer);
 	if (slot < 0)
 		return;
@@ -130,21 +200,110 @@ peer_count(struct nat *nat, const struct nat_session_key *session, bool is_openi
 		onvm_flow_table_delete_slot(nat->peers, slot);
 }
 
-static uint64_t
-idle_time(const struct nat_config *config, uint8_t protocol, uint8_t tcp_state)
+static enum nat_life
+life_of(uint8_t protocol, uint8_t state)
 {
-	if (protocol == ONVM_PROTO_UDP)
-		return config->udp_ns;
+	const uint8_t both = 3 * ONVM_TCP_TRACK_SEEN;
+
 	if (protocol == ONVM_PROTO_ICMP)
-		return config->icmp_ns;
-	/* RFC 5382 REQ-5 */
-	return onvm_tcp_is_established(tcp_state) ? config->tcp_established_ns :
-						    config->tcp_transitory_ns;
+		return NAT_QUERY;
+	if (protocol == ONVM_PROTO_UDP)
+		return (state & both) == both ? NAT_LASTING_UDP : NAT_UDP_NEW;
+	if (onvm_tcp_is_closed(state))
+		return NAT_CLOSING;
+	return onvm_tcp_is_established(state) ? NAT_ESTABLISHED : NAT_OPENING;
+}
+
+bool
+nat_session_has_expired(struct nat *nat, int32_t slot, uint64_t now_ns)
+{
+	const struct nat_session *const session = onvm_flow_table_value(nat->sessions, slot);
+
+	return onvm_idle_queue_has_expired(&nat->queues[session->life], nat->sessions, slot,
+					   now_ns);
+}
+
+static void
+session_close(struct nat *nat, int32_t slot, uint64_t freed_ns)
+{
+	const struct nat_session *const session = onvm_flow_table_value(nat->sessions, slot);
+	const int32_t mapping_slot = session->mapping;
+	struct nat_mapping *const mapping = onvm_flow_table_value(nat->mappings, mapping_slot);
+
+	onvm_idle_queue_remove(&nat->queues[session->life], nat->sessions, slot);
+	peer_count(nat, onvm_flow_table_key(nat->sessions, slot), false);
+	onvm_flow_table_delete_slot(nat->sessions, slot);
+	mapping->nb_sessions--;
+	if (mapping->freed_ns < freed_ns)
+		mapping->freed_ns = freed_ns;
+	nat_mapping_release(nat, mapping_slot, true);
+}
+
+static void
+session_expire(struct nat *nat, int32_t slot)
+{
+	const struct nat_session *const session = onvm_flow_table_value(nat->sessions, slot);
+
+	session_close(nat, slot, session->link.used_ns + nat->queues[session->life].idle_ns);
+	nat->counters[NAT_SESSIONS_EXPIRED]++;
 }
 
 int32_t
-nat_session_add(struct nat *nat, const struct nat_session_key *key, int32_t mapping,
-		uint8_t tcp_state, uint64_t now_ns)
+nat_session_find(struct nat *nat, const struct nat_session_key *key, uint64_t now_ns)
+{
+	const int32_t slot = onvm_flow_table_lookup(nat->sessions, key);
+
+	if (slot < 0 || !nat_session_has_expired(nat, slot, now_ns))
+		return slot;
+	session_expire(nat, slot);
+	return -1;
+}
+
+void
+nat_expire(struct nat *nat, uint64_t now_ns, uint32_t budget)
+{
+	for (uint32_t life = 0; life < NAT_LIVES; life++) {
+		int32_t slot;
+
+		while (budget != 0 &&
+		       (slot = onvm_idle_queue_expired(&nat->queues[life], nat->sessions,
+						       now_ns)) >= 0) {
+			session_expire(nat, slot);
+			budget--;
+		}
+	}
+	nat->has_backlog = budget == 0;
+}
+
+void
+nat_tick(struct nat *nat, uint64_t now_ns)
+{
+	nat->has_pending = true;
+	nat_expire(nat, now_ns, UINT32_MAX);
+}
+
+/* Room for one more: by what has expired, else by the oldest that may never have been answered. */
+static bool
+room_make(struct nat *nat, uint64_t now_ns)
+{
+	if (nat_nb_sessions(nat) < nat->config.max_sessions)
+		return true;
+	nat_backlog_clear(nat, now_ns);
+	if (nat_nb_sessions(nat) < nat->config.max_sessions)
+		return true;
+	for (uint32_t life = 0; life < NAT_LASTING_UDP; life++) {
+		if (nat->queues[life].first < 0)
+			continue;
+		session_close(nat, nat->queues[life].first, now_ns);
+		nat->counters[NAT_SESSIONS_EVICTED]++;
+		return true;
+	}
+	return false;
+}
+
+int32_t
+nat_session_add(struct nat *nat, const struct nat_session_key *key, int32_t mapping, uint8_t state,
+		uint64_t now_ns)
 {
 	const int32_t slot = onvm_flow_table_add(nat->sessions, key, now_ns);
 	struct nat_mapping *value;
@@ -156,10 +315,10 @@ nat_session_add(struct nat *nat, const struct nat_session_key *key, int32_t mapp
 	value->nb_sessions++;
 	session = onvm_flow_table_value(nat->sessions, slot);
 	session->mapping = mapping;
-	session->tcp_state = tcp_state;
-	onvm_flow_table_set_idle(nat->sessions, slot,
-				 idle_time(&nat->config, key->protocol, tcp_state));
-	peer_count(nat, key, true, now_ns);
+	session->state = state;
+	session->life = (uint8_t)life_of(key->protocol, state);
+	onvm_idle_queue_push(&nat->queues[session->life], nat->sessions, slot, now_ns);
+	peer_count(nat, key, true);
 	nat->counters[NAT_SESSIONS_OPENED]++;
 	return slot;
 }
@@ -168,13 +327,21 @@ int32_t
 nat_session_open(struct nat *nat, const struct nat_session_key *key, uint64_t now_ns)
 {
 	const int32_t mapping = mapping_open(nat, key, now_ns);
-	int32_t slot;
+	struct nat_mapping *value;
+	bool has_room;
+	int32_t slot = -1;
 
 	if (mapping < 0)
 		return mapping;
-	slot = nat_session_add(nat, key, mapping, 0, now_ns);
+	/* Its other sessions may give way, but it stays. */
+	value = onvm_flow_table_value(nat->mappings, mapping);
+	value->nb_sessions++;
+	has_room = room_make(nat, now_ns);
+	value->nb_sessions--;
+	if (has_room)
+		slot = nat_session_add(nat, key, mapping, 0, now_ns);
 	if (slot < 0) {
-		nat_mapping_release(nat, mapping);
+		nat_mapping_release(nat, mapping, false);
 		return -NAT_DROP_TABLE_FULL - 1;
 	}
 	return slot;
@@ -185,39 +352,23 @@ nat_session_use(struct nat *nat, int32_t slot, uint8_t protocol, uint8_t tcp_fla
 		uint64_t now_ns)
 {
 	struct nat_session *const session = onvm_flow_table_value(nat->sessions, slot);
+	enum nat_life life;
 
-	if (protocol == ONVM_PROTO_TCP) {
-		const uint8_t state = onvm_tcp_track(session->tcp_state, tcp_flags, is_inbound);
-
-		if (state != session->tcp_state) {
-			session->tcp_state = state;
-			onvm_flow_table_set_idle(nat->sessions, slot,
-						 idle_time(&nat->config, protocol, state));
-		}
-	} else if (is_inbound && !nat->config.refreshes_inbound) {
-		return; /* RFC 4787 REQ-6: outbound does; inbound lets strangers keep it open */
+	if (protocol == ONVM_PROTO_TCP)
+		session->state = onvm_tcp_track(session->state, tcp_flags, is_inbound);
+	else
+		session->state |= (uint8_t)(ONVM_TCP_TRACK_SEEN << is_inbound);
+	/* RFC 4787 REQ-6: outbound does; inbound lets strangers keep it open */
+	if (protocol != ONVM_PROTO_TCP && is_inbound && !nat->config.refreshes_inbound)
+		return;
+	life = life_of(protocol, session->state);
+	if (life == session->life) {
+		onvm_idle_queue_touch(&nat->queues[life], nat->sessions, slot, now_ns);
+		return;
 	}
-	onvm_flow_table_touch(nat->sessions, slot, now_ns);
-}
-
-static void
-session_expired(void *arg, int32_t slot)
-{
-	struct nat *const nat = arg;
-	const struct nat_session *const session = onvm_flow_table_value(nat->sessions, slot);
-	struct nat_mapping *const mapping = onvm_flow_table_value(nat->mappings, session->mapping);
-
-	peer_count(nat, onvm_flow_table_key(nat->sessions, slot), false, 0);
-	mapping->nb_sessions--;
-	nat_mapping_release(nat, session->mapping);
-}
-
-void
-nat_expire(struct nat *nat, uint64_t now_ns)
-{
-	nat->counters[NAT_SESSIONS_EXPIRED] += onvm_flow_table_sweep(nat->sessions, now_ns,
-								     nat->config.udp_ns,
-								     session_expired, nat);
+	onvm_idle_queue_remove(&nat->queues[session->life], nat->sessions, slot);
+	session->life = (uint8_t)life;
+	onvm_idle_queue_push(&nat->queues[life], nat->sessions, slot, now_ns);
 }
 
 bool

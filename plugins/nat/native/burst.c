@@ -5,6 +5,7 @@
 
 #define CHUNK 32u
 #define PREFETCH_AHEAD 4u
+#define EXPIRE_BUDGET 4096u
 
 /* How a packet is handled. */
 enum handling {
@@ -23,6 +24,7 @@ struct chunk {
 	int32_t slots[CHUNK];		    /* of those */
 	uint8_t key[CHUNK];		    /* by packet: where its key is */
 	uint8_t handling[CHUNK];
+	uint8_t external[CHUNK]; /* index of what inbound packets go to */
 	uint32_t nb_keys;
 };
 
@@ -49,69 +51,121 @@ is_inside(const struct nat_config *config, const uint8_t *address)
 	return config->nb_inside == 0;
 }
 
+/* RFC 1122 3.2.1.3: this network, loopback, multicast, broadcast: no end of a session. */
 static inline bool
-is_echo(const uint8_t *data, const struct onvm_headers *headers)
+is_no_host(const uint8_t *address)
 {
-	const uint8_t type = data[headers->l4_offset];
+	return address[0] == 0 || address[0] == 127 || (address[0] & 0xf0) == 224 ||
+	       onvm_load_be32(address) == UINT32_MAX;
+}
 
-	return type == 8 || type == 0;
+/*
+ * Frames that carry no IP and stay on their link: ARP, EAPOL, LLDP, Ethernet's slow protocols, PTP,
+ * and spanning tree. Anything else may have a private address inside that we cannot see.
+ */
+static bool
+stays_on_link(const struct onvm_pkt *pkt, const struct onvm_headers *headers)
+{
+	static const uint8_t spanning_tree[] = {0x42, 0x42, 0x03};
+	const uint32_t offset = headers->l3_offset;
+
+	switch (headers->ethertype) {
+	case 0x0806:
+	case 0x888e:
+	case 0x88cc:
+	case 0x8809:
+	case 0x88f7:
+		return true;
+	default:
+		return headers->ethertype < 1536 && pkt->length >= offset + 3 &&
+		       memcmp(pkt->data + offset, spanning_tree, sizeof(spanning_tree)) == 0;
+	}
 }
 
 /* Malformed packets, and those that have no ports here. */
 static inline enum nat_reason
-refuse(const struct onvm_headers *headers)
+refuse(const uint8_t *data, const struct onvm_headers *headers)
 {
-	if (headers->l4_status == ONVM_L4_SHORT || headers->l4_status == ONVM_L4_BAD_HEADER)
-		return NAT_DROP_MALFORMED;
+	if (is_no_host(ip_src(data, headers)) || is_no_host(ip_dst(data, headers)))
+		return NAT_DROP_UNROUTABLE;
 	/* RFC 4787 REQ-14 is not kept: without reassembly a later fragment has no ports */
 	if (onvm_headers_is_fragment(headers))
 		return NAT_DROP_FRAGMENT;
+	if (headers->l4_status == ONVM_L4_SHORT || headers->l4_status == ONVM_L4_BAD_HEADER)
+		return NAT_DROP_MALFORMED;
 	if (headers->l4_status != ONVM_L4_OK || nat_space_of(headers->protocol) == NAT_SPACES)
 		return NAT_DROP_PROTOCOL;
 	return NAT_NO_DROP;
 }
 
+/* Queries go out, replies come in (RFC 5508 REQ-1): a reply from inside opens nothing. */
 static enum handling
-sort_packet(const struct nat *nat, struct onvm_pkt *pkt, const struct onvm_headers *headers)
+sort_icmp(const uint8_t *data, const struct onvm_headers *headers, bool is_reverse,
+	  enum nat_reason *reason)
+{
+	const uint8_t type = data[headers->l4_offset];
+
+	if (onvm_icmp_is_error(data, headers))
+		return is_reverse ? ERROR_IN : ERROR_OUT;
+	if (is_reverse ? nat_icmp_is_reply(type) : nat_icmp_is_query(type))
+		return is_reverse ? INBOUND : OUTBOUND;
+	*reason = nat_icmp_is_reply(type) || nat_icmp_is_query(type) ? NAT_DROP_NO_MAPPING :
+								       NAT_DROP_PROTOCOL;
+	return DROP;
+}
+
+/* @p external: of packets that go to an external address, its index. */
+static enum handling
+sort_ip(const struct nat *nat, const struct onvm_pkt *pkt, const struct onvm_headers *headers,
+	uint8_t *external, enum nat_reason *reason)
 {
 	const bool is_reverse = (pkt->flags & ONVM_F_REVERSE) != 0;
-	enum nat_reason reason;
 
-	if (headers->l3_status == ONVM_L3_NONIP || headers->ip_version == 6)
-		return PASS;
-	if (headers->l3_status != ONVM_L3_OK) {
-		onvm_pkt_drop(pkt, NAT_DROP_MALFORMED);
-		return DROP;
-	}
 	if (is_reverse) {
 		const uint8_t *const dst = ip_dst(pkt->data, headers);
+		const int32_t found = nat_external_find(nat, dst);
 
-		if (memcmp(dst, nat->config.external, 4) != 0) {
+		if (found < 0) {
 			/* what was not translated on its way out is not on its way back */
-			if (!is_inside(&nat->config, dst))
-				return PASS;
-			onvm_pkt_drop(pkt, NAT_DROP_NO_MAPPING);
-			return DROP;
+			*reason = NAT_DROP_NO_MAPPING;
+			return is_inside(&nat->config, dst) ? DROP : PASS;
 		}
+		*external = (uint8_t)found;
 	} else if (!is_inside(&nat->config, ip_src(pkt->data, headers))) {
 		return PASS;
 	}
-	reason = refuse(headers);
-	if (reason == NAT_NO_DROP && headers->protocol == ONVM_PROTO_ICMP) {
-		if (onvm_icmp_is_error(pkt->data, headers))
-			return is_reverse ? ERROR_IN : ERROR_OUT;
-		if (!is_echo(pkt->data, headers))
-			reason = NAT_DROP_PROTOCOL;
-	}
-	if (reason != NAT_NO_DROP) {
-		onvm_pkt_drop(pkt, reason);
+	*reason = refuse(pkt->data, headers);
+	if (*reason != NAT_NO_DROP)
 		return DROP;
-	}
+	if (headers->protocol == ONVM_PROTO_ICMP)
+		return sort_icmp(pkt->data, headers, is_reverse, reason);
 	return is_reverse ? INBOUND : OUTBOUND;
 }
 
-static inline void
-key_fill_out(struct nat_session_key *key, const uint8_t *data, const struct onvm_headers *headers)
+static enum handling
+sort_packet(const struct nat *nat, struct onvm_pkt *pkt, const struct onvm_headers *headers,
+	    uint8_t *external)
+{
+	enum nat_reason reason = NAT_DROP_MALFORMED;
+	enum handling handling = DROP;
+
+	if (headers->l3_status == ONVM_L3_NONIP && pkt->length >= 14) {
+		reason = NAT_DROP_NOT_IP;
+		handling = stays_on_link(pkt, headers) ? PASS : DROP;
+	} else if (headers->ip_version == 6) {
+		handling = PASS;
+	} else if (headers->l3_status == ONVM_L3_OK) {
+		handling = sort_ip(nat, pkt, headers, external, &reason);
+	}
+	if (handling == DROP)
+		onvm_pkt_drop(pkt, (uint16_t)reason);
+	return handling;
+}
+
+/* false: there are too many different VLANs. */
+static inline bool
+key_fill_out(struct nat *nat, struct nat_session_key *key, const uint8_t *data,
+	     const struct onvm_headers *headers)
 {
 	const uint8_t *const l4 = data + headers->l4_offset;
 
@@ -121,25 +175,29 @@ key_fill_out(struct nat_session_key *key, const uint8_t *data, const struct onvm
 	memcpy(key->remote, ip_dst(data, headers), 4);
 	if (headers->protocol == ONVM_PROTO_ICMP) {
 		memcpy(key->inside_port, l4 + 4, 2);
-		return;
+	} else {
+		memcpy(key->inside_port, l4, 2);
+		memcpy(key->remote_port, l4 + 2, 2);
 	}
-	memcpy(key->inside_port, l4, 2);
-	memcpy(key->remote_port, l4 + 2, 2);
+	return nat_vlan_fill(nat, headers, key->vlan);
 }
 
 /* false: no mapping has this external port. */
 static inline bool
 key_fill_in(struct nat *nat, struct nat_session_key *key, const uint8_t *data,
-	    const struct onvm_headers *headers)
+	    const struct onvm_headers *headers, uint32_t external)
 {
 	const bool is_icmp = headers->protocol == ONVM_PROTO_ICMP;
 	const uint8_t *const l4 = data + headers->l4_offset;
-	const struct nat_endpoint *const inside =
-		nat_endpoint_behind(nat, nat_space_of(headers->protocol), l4 + (is_icmp ? 4 : 2));
+	const struct nat_endpoint *inside;
 
+	memset(key, 0, sizeof(*key));
+	if (!nat_vlan_fill(nat, headers, key->vlan))
+		return false;
+	inside = nat_endpoint_behind(nat, external, nat_space_of(headers->protocol),
+				     l4 + (is_icmp ? 4 : 2), key->vlan);
 	if (inside == NULL)
 		return false;
-	memset(key, 0, sizeof(*key));
 	key->protocol = headers->protocol;
 	memcpy(key->inside, inside->address, 4);
 	memcpy(key->inside_port, inside->port, 2);
@@ -180,25 +238,71 @@ translate_out(struct nat *nat, uint8_t *data, const struct onvm_headers *headers
 		onvm_flow_table_value(nat->mappings, value->mapping);
 
 	nat_session_use(nat, session, headers->protocol, headers->tcp_flags, false, now_ns);
-	rewrite(data, headers, ONVM_SRC, nat->config.external, mapping->port);
+	rewrite(data, headers, ONVM_SRC, nat->config.externals[mapping->external], mapping->port);
 	return NAT_NO_DROP;
 }
 
-/* RFC 4787 REQ-9: an inside host reaches another by its external endpoint. */
+/*
+ * Whether a packet for an external address will arrive: found out before anything is opened for it.
+ * @p session: slot of @p key, or below 0.
+ */
+static enum nat_reason
+hairpin_check(struct nat *nat, const uint8_t *data, const struct onvm_headers *headers,
+	      const struct nat_session_key *key, int32_t session, uint64_t now_ns)
+{
+	const int32_t external = nat_external_find(nat, key->remote);
+	struct nat_session_key target;
+	const struct nat_mapping *own = NULL;
+	int32_t slot = -1;
+
+	/* A query has one identifier, that of who asks. */
+	if (headers->protocol == ONVM_PROTO_ICMP)
+		return NAT_DROP_NO_MAPPING;
+	nat_backlog_clear(nat, now_ns);
+	if (!key_fill_in(nat, &target, data, headers, (uint32_t)external))
+		return NAT_DROP_NO_MAPPING;
+	if (session >= 0)
+		slot = ((struct nat_session *)onvm_flow_table_value(nat->sessions, session))
+			       ->mapping;
+	else
+		slot = nat_mapping_find(nat, key);
+	if (slot >= 0)
+		own = onvm_flow_table_value(nat->mappings, slot);
+	memcpy(target.remote,
+	       nat->config.externals[own != NULL ? own->external :
+						   nat_external_of(nat, key->inside, key->vlan)],
+	       sizeof(target.remote));
+	slot = -1;
+	if (own != NULL) {
+		memcpy(target.remote_port, own->port, sizeof(target.remote_port));
+		slot = nat_session_find(nat, &target, now_ns);
+	}
+	return nat_filter_allows(nat, &target, slot) ? NAT_NO_DROP : NAT_DROP_FILTERED;
+}
+
+/*
+ * RFC 4787 REQ-9: an inside host reaches another by its external endpoint. The frame goes back to
+ * the router that it came from, which knows where that host is.
+ */
 static enum nat_reason
 hairpin(struct nat *nat, struct onvm_pkt *pkt, bool is_error, uint64_t now_ns)
 {
 	struct onvm_headers headers;
 	struct nat_session_key key;
 	enum nat_reason reason = NAT_DROP_NO_MAPPING;
+	uint8_t router[6];
 
 	onvm_parse(pkt->data, pkt->length, &headers);
 	if (is_error)
-		reason = nat_error_in(nat, pkt->data, &headers);
-	else if (key_fill_in(nat, &key, pkt->data, &headers))
+		reason = nat_error_in(nat, pkt->data, &headers, now_ns);
+	else if (key_fill_in(nat, &key, pkt->data, &headers,
+			     (uint32_t)nat_external_find(nat, ip_dst(pkt->data, &headers))))
 		reason = translate_in(nat, pkt->data, &headers, &key,
-				      onvm_flow_table_lookup(nat->sessions, &key), now_ns);
+				      nat_session_find(nat, &key, now_ns), now_ns);
 	if (reason == NAT_NO_DROP) {
+		memcpy(router, pkt->data + 6, sizeof(router));
+		memcpy(pkt->data + 6, pkt->data, sizeof(router));
+		memcpy(pkt->data, router, sizeof(router));
 		onvm_pkt_out(pkt, pkt->port);
 		nat->counters[NAT_HAIRPINNED]++;
 	}
@@ -211,17 +315,25 @@ handle_outbound(struct nat *nat, struct onvm_ctx *ctx, struct chunk *chunk, uint
 {
 	const struct onvm_headers *const headers = &chunk->headers[at];
 	const struct nat_session_key *const key = &chunk->keys[chunk->key[at]];
-	const bool is_hairpin = memcmp(key->remote, nat->config.external, 4) == 0;
+	const bool is_hairpin = nat_external_find(nat, key->remote) >= 0;
 	int32_t slot = chunk->slots[chunk->key[at]];
-	enum nat_reason reason;
+	enum nat_reason reason = NAT_NO_DROP;
 
-	if (slot < 0 && *has_changed)
-		slot = onvm_flow_table_lookup(nat->sessions, key);
+	if (*has_changed || (slot >= 0 && nat_session_has_expired(nat, slot, ctx->now_ns))) {
+		slot = nat_session_find(nat, key, ctx->now_ns);
+		*has_changed = true;
+	}
+	if (is_hairpin) {
+		*has_changed = true;
+		reason = hairpin_check(nat, pkt->data, headers, key, slot, ctx->now_ns);
+		if (reason != NAT_NO_DROP)
+			return reason;
+	}
 	if (slot < 0) {
+		*has_changed = true;
 		slot = nat_session_open(nat, key, ctx->now_ns);
 		if (slot < 0)
 			return (enum nat_reason)(-slot - 1);
-		*has_changed = true;
 	}
 	reason = translate_out(nat, pkt->data, headers, slot, ctx->now_ns);
 	ctx->counters[NAT_TRANSLATED_OUT]++;
@@ -230,17 +342,19 @@ handle_outbound(struct nat *nat, struct onvm_ctx *ctx, struct chunk *chunk, uint
 
 static enum nat_reason
 handle_inbound(struct nat *nat, struct onvm_ctx *ctx, struct chunk *chunk, uint32_t at,
-	       struct onvm_pkt *pkt, bool has_changed)
+	       struct onvm_pkt *pkt, bool *has_changed)
 {
 	const struct onvm_headers *const headers = &chunk->headers[at];
 	struct nat_session_key *const key = &chunk->keys[chunk->key[at]];
 	int32_t slot = chunk->slots[chunk->key[at]];
 	enum nat_reason reason;
 
-	if (slot < 0 && (has_changed || key->protocol == 0)) {
-		if (!key_fill_in(nat, key, pkt->data, headers))
+	if (slot < 0 || *has_changed || nat_session_has_expired(nat, slot, ctx->now_ns)) {
+		*has_changed |= nat->has_backlog;
+		nat_backlog_clear(nat, ctx->now_ns);
+		if (!key_fill_in(nat, key, pkt->data, headers, chunk->external[at]))
 			return NAT_DROP_NO_MAPPING;
-		slot = onvm_flow_table_lookup(nat->sessions, key);
+		slot = nat_session_find(nat, key, ctx->now_ns);
 	}
 	reason = translate_in(nat, pkt->data, headers, key, slot, ctx->now_ns);
 	if (reason == NAT_NO_DROP)
@@ -253,9 +367,9 @@ handle_error(struct nat *nat, struct onvm_ctx *ctx, const struct onvm_headers *h
 	     struct onvm_pkt *pkt, bool is_inbound)
 {
 	const bool is_hairpin = !is_inbound &&
-				memcmp(ip_dst(pkt->data, headers), nat->config.external, 4) == 0;
-	enum nat_reason reason = is_inbound ? nat_error_in(nat, pkt->data, headers) :
-					      nat_error_out(nat, pkt->data, headers);
+				nat_external_find(nat, ip_dst(pkt->data, headers)) >= 0;
+	enum nat_reason reason = is_inbound ? nat_error_in(nat, pkt->data, headers, ctx->now_ns) :
+					      nat_error_out(nat, pkt->data, headers, ctx->now_ns);
 
 	if (reason == NAT_NO_DROP)
 		ctx->counters[NAT_ICMP_ERRORS]++;
@@ -276,15 +390,21 @@ prepare(struct nat *nat, struct chunk *chunk, struct onvm_pkt *pkts, uint32_t nb
 		if (i + PREFETCH_AHEAD < nb_pkts)
 			__builtin_prefetch(pkts[i + PREFETCH_AHEAD].data);
 		onvm_parse(pkts[i].data, pkts[i].length, headers);
-		chunk->handling[i] = (uint8_t)sort_packet(nat, &pkts[i], headers);
+		chunk->handling[i] =
+			(uint8_t)sort_packet(nat, &pkts[i], headers, &chunk->external[i]);
 		chunk->key[i] = (uint8_t)chunk->nb_keys;
-		if (chunk->handling[i] == OUTBOUND)
-			key_fill_out(key, pkts[i].data, headers);
-		else if (chunk->handling[i] != INBOUND)
+		if (chunk->handling[i] == OUTBOUND) {
+			if (!key_fill_out(nat, key, pkts[i].data, headers)) {
+				onvm_pkt_drop(&pkts[i], NAT_DROP_TABLE_FULL);
+				chunk->handling[i] = DROP;
+				continue;
+			}
+		} else if (chunk->handling[i] != INBOUND) {
 			continue;
-		/* no mapping yet: an unused key, protocol 0 */
-		else if (!key_fill_in(nat, key, pkts[i].data, headers))
+		} else if (!key_fill_in(nat, key, pkts[i].data, headers, chunk->external[i])) {
+			/* no mapping yet: an unused key, protocol 0 */
 			memset(key, 0, sizeof(*key));
+		}
 		chunk->nb_keys++;
 	}
 	if (chunk->nb_keys != 0)
@@ -313,12 +433,13 @@ burst_chunk(struct nat *nat, struct onvm_ctx *ctx, struct onvm_pkt *pkts, uint32
 			reason = handle_outbound(nat, ctx, &chunk, i, pkt, &has_changed);
 			break;
 		case INBOUND:
-			reason = handle_inbound(nat, ctx, &chunk, i, pkt, has_changed);
+			reason = handle_inbound(nat, ctx, &chunk, i, pkt, &has_changed);
 			break;
 		case ERROR_OUT:
 		case ERROR_IN:
 			reason = handle_error(nat, ctx, &chunk.headers[i], pkt,
 					      chunk.handling[i] == ERROR_IN);
+			has_changed = true; /* what it is about may have expired */
 			break;
 		}
 		if (reason != NAT_NO_DROP)
@@ -332,8 +453,15 @@ nat_burst(struct onvm_ctx *ctx, struct onvm_pkt *pkts, uint32_t nb_pkts)
 	struct nat *const nat = ctx->state;
 
 	nat->counters = ctx->counters;
-	nat_expire(nat, ctx->now_ns);
+	if (nat->has_pending) {
+		for (uint32_t i = 0; i < ONVM_COUNTERS_MAX; i++)
+			ctx->counters[i] += nat->pending_counters[i];
+		memset(nat->pending_counters, 0, sizeof(nat->pending_counters));
+		nat->has_pending = false;
+	}
+	nat_expire(nat, ctx->now_ns, EXPIRE_BUDGET);
 	for (uint32_t first = 0; first < nb_pkts; first += CHUNK)
 		burst_chunk(nat, ctx, pkts + first,
 			    nb_pkts - first < CHUNK ? nb_pkts - first : CHUNK);
+	nat->counters = nat->pending_counters;
 }

@@ -27,21 +27,30 @@ nat_nb_inherited(const struct nat *nat)
 uint32_t
 nat_save(struct nat *nat, struct nat_saved *saved, uint32_t nb, uint64_t now_ns)
 {
-	int32_t slot = onvm_flow_table_next(nat->sessions, 0);
 	uint32_t nb_saved = 0;
 
-	for (; slot >= 0 && nb_saved < nb; slot = onvm_flow_table_next(nat->sessions, slot + 1)) {
-		const struct nat_session *session = onvm_flow_table_value(nat->sessions, slot);
-		const struct nat_mapping *mapping =
-			onvm_flow_table_value(nat->mappings, session->mapping);
-		const uint64_t used_ns = onvm_flow_table_used_ns(nat->sessions, slot);
-		struct nat_saved *one = &saved[nb_saved++];
+	/* in the order of their last use, so that they lie in this order again */
+	for (uint32_t life = 0; life < NAT_LIVES; life++) {
+		int32_t slot = nat->queues[life].first;
 
-		memset(one, 0, sizeof(*one));
-		memcpy(&one->key, onvm_flow_table_key(nat->sessions, slot), sizeof(one->key));
-		memcpy(one->port, mapping->port, sizeof(one->port));
-		one->tcp_state = session->tcp_state;
-		one->age_ns = now_ns > used_ns ? now_ns - used_ns : 0;
+		for (; slot >= 0 && nb_saved < nb;
+		     slot = onvm_idle_link_of(nat->sessions, slot)->after) {
+			const struct nat_session *const session =
+				onvm_flow_table_value(nat->sessions, slot);
+			const struct nat_mapping *const mapping =
+				onvm_flow_table_value(nat->mappings, session->mapping);
+			const uint64_t used_ns = session->link.used_ns;
+			struct nat_saved *const one = &saved[nb_saved++];
+
+			memset(one, 0, sizeof(*one));
+			memcpy(&one->key, onvm_flow_table_key(nat->sessions, slot),
+			       sizeof(one->key));
+			memcpy(one->external, nat->config.externals[mapping->external],
+			       sizeof(one->external));
+			memcpy(one->port, mapping->port, sizeof(one->port));
+			one->state = session->state;
+			one->age_ns = now_ns > used_ns ? now_ns - used_ns : 0;
+		}
 	}
 	return nb_saved;
 }
@@ -53,15 +62,19 @@ endpoint_of(const struct nat_saved *saved, struct nat_endpoint *endpoint)
 	memcpy(endpoint->address, saved->key.inside, sizeof(endpoint->address));
 	memcpy(endpoint->port, saved->key.inside_port, sizeof(endpoint->port));
 	endpoint->protocol = saved->key.protocol;
+	memcpy(endpoint->vlan, saved->key.vlan, sizeof(endpoint->vlan));
 }
 
 /** Whether what has a mapping at the session's external port is its own endpoint. */
 static bool
-is_endpoint_behind(struct nat *nat, enum nat_space space, const struct nat_saved *saved)
+is_endpoint_behind(struct nat *nat, uint32_t external, enum nat_space space,
+		   const struct nat_saved *saved)
 {
-	const struct nat_endpoint *there = nat_endpoint_behind(nat, space, saved->port);
+	const struct nat_endpoint *const there =
+		nat_endpoint_behind(nat, external, space, saved->port, saved->key.vlan);
 
-	return memcmp(there->address, saved->key.inside, sizeof(there->address)) == 0 &&
+	return there != NULL &&
+	       memcmp(there->address, saved->key.inside, sizeof(there->address)) == 0 &&
 	       memcmp(there->port, saved->key.inside_port, sizeof(there->port)) == 0;
 }
 
@@ -74,11 +87,13 @@ check(struct nat *nat, const struct nat_saved *saved, uint32_t nb)
 		return -ENOSPC;
 	for (uint32_t i = 0; i < nb; i++) {
 		const enum nat_space space = nat_space_of(saved[i].key.protocol);
+		const int32_t external = nat_external_find(nat, saved[i].external);
+		const uint32_t port = onvm_load_be16(saved[i].port);
 
-		if (space == NAT_SPACES)
+		if (space == NAT_SPACES || external < 0)
 			return -EINVAL;
-		if (nat->mapping_of[space][onvm_load_be16(saved[i].port)] >= 0 &&
-		    !is_endpoint_behind(nat, space, &saved[i]))
+		if (nat->ports[external][space].mapping_of[port] >= 0 &&
+		    !is_endpoint_behind(nat, (uint32_t)external, space, &saved[i]))
 			return -EEXIST;
 	}
 	return 0;
@@ -86,34 +101,27 @@ check(struct nat *nat, const struct nat_saved *saved, uint32_t nb)
 
 /** The mapping of a session that comes, made if need be; below 0: there is no room. */
 static int32_t
-mapping_of(struct nat *nat, const struct nat_saved *saved, uint64_t now_ns)
+mapping_of(struct nat *nat, const struct nat_saved *saved)
 {
 	const enum nat_space space = nat_space_of(saved->key.protocol);
+	const uint32_t external = (uint32_t)nat_external_find(nat, saved->external);
 	const uint32_t port = onvm_load_be16(saved->port);
 	struct nat_endpoint endpoint;
-	struct nat_mapping *mapping;
-	int32_t slot = nat->mapping_of[space][port];
+	int32_t slot = nat->ports[external][space].mapping_of[port];
 
 	if (slot >= 0)
-		return is_endpoint_behind(nat, space, saved) ? slot : -EEXIST;
+		return is_endpoint_behind(nat, external, space, saved) ? slot : -EEXIST;
 	endpoint_of(saved, &endpoint);
 	if (onvm_flow_table_lookup(nat->mappings, &endpoint) >= 0) {
 		memcpy(endpoint.tag, saved->port, sizeof(saved->port));
 		endpoint.tag[2] = 1;
+		if (onvm_flow_table_lookup(nat->mappings, &endpoint) >= 0)
+			return -EEXIST; /* the same port of another external address */
 	}
-	slot = onvm_flow_table_add(nat->mappings, &endpoint, now_ns);
+	nat_port_use(nat, external, space, port);
+	slot = nat_mapping_add(nat, &endpoint, external, port);
 	if (slot < 0)
-		return slot;
-	mapping = onvm_flow_table_value(nat->mappings, slot);
-	memcpy(mapping->port, saved->port, sizeof(mapping->port));
-	mapping->space = (uint8_t)space;
-	nat->mapping_of[space][port] = slot;
-	nat->used[space][port >> 6] |= 1ull << (port & 63);
-	if (nat_port_is_own(nat, port))
-		nat->nb_used[space]++;
-	else
-		nat->nb_inherited++;
-	nat->counters[NAT_MAPPINGS_OPENED]++;
+		nat_port_give_back(nat, external, space, port, 0);
 	return slot;
 }
 
@@ -124,17 +132,18 @@ nat_restore(struct nat *nat, const struct nat_saved *saved, uint32_t nb, uint64_
 
 	if (rc != 0)
 		return rc;
+	nat->has_pending = true;
 	for (uint32_t i = 0; i < nb; i++) {
 		const uint64_t used_ns = now_ns > saved[i].age_ns ? now_ns - saved[i].age_ns : 0;
 		int32_t mapping;
 
 		if (onvm_flow_table_lookup(nat->sessions, &saved[i].key) >= 0)
 			continue; /* it is known here, too, and newer */
-		mapping = mapping_of(nat, &saved[i], now_ns);
+		mapping = mapping_of(nat, &saved[i]);
 		if (mapping < 0)
 			continue; /* two of them want one port: not what nat_save() gives */
-		if (nat_session_add(nat, &saved[i].key, mapping, saved[i].tcp_state, used_ns) < 0)
-			nat_mapping_release(nat, mapping);
+		if (nat_session_add(nat, &saved[i].key, mapping, saved[i].state, used_ns) < 0)
+			nat_mapping_release(nat, mapping, false);
 	}
 	return 0;
 }

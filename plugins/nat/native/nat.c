@@ -6,22 +6,51 @@
 #include <string.h>
 
 static int
+ports_create(struct nat *nat)
+{
+	nat->ports = calloc(nat->config.nb_externals, sizeof(*nat->ports));
+	if (nat->ports == NULL)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < nat->config.nb_externals; i++)
+		for (uint32_t space = 0; space < NAT_SPACES; space++) {
+			struct nat_ports *const ports = &nat->ports[i][space];
+
+			memset(ports->mapping_of, 0xff, sizeof(ports->mapping_of));
+			ports->resting = calloc(NAT_PORTS, sizeof(*ports->resting));
+			if (ports->resting == NULL)
+				return -ENOMEM;
+		}
+	return 0;
+}
+
+static int
 tables_create(struct nat *nat)
 {
-	const struct nat_config *config = &nat->config;
+	const struct nat_config *const config = &nat->config;
+	/* No more than there are ports, and none without a session. */
+	const uint32_t nb_ports = NAT_SPACES * NAT_PORTS * config->nb_externals;
+	const uint32_t nb_mappings = config->max_sessions < nb_ports ? config->max_sessions + 1 :
+								       nb_ports;
+	const size_t session = sizeof(struct nat_session_key);
 
-	/* As many as sessions: those that are inherited have ports outside the block. */
-	nat->mappings = onvm_flow_table_create(config->max_sessions, sizeof(struct nat_endpoint),
+	nat->mappings = onvm_flow_table_create(nb_mappings, sizeof(struct nat_endpoint),
 					       sizeof(struct nat_mapping));
 	if (nat->mappings == NULL)
 		return -errno;
-	nat->sessions = onvm_flow_table_create(config->max_sessions, sizeof(struct nat_session_key),
+	nat->subscribers = onvm_flow_table_create(nb_mappings, sizeof(struct nat_subscriber),
+						  NAT_SPACES * sizeof(uint32_t));
+	if (nat->subscribers == NULL)
+		return -errno;
+	nat->realms = onvm_flow_table_create(NAT_REALMS_MAX, ONVM_VLANS_MAX * sizeof(uint16_t),
+					     sizeof(uint32_t));
+	if (nat->realms == NULL)
+		return -errno;
+	nat->sessions = onvm_flow_table_create(config->max_sessions, (uint32_t)session,
 					       sizeof(struct nat_session));
 	if (nat->sessions == NULL)
 		return -errno;
 	if (config->filtering == NAT_FILTER_ADDRESS) {
-		nat->peers = onvm_flow_table_create(config->max_sessions,
-						    sizeof(struct nat_session_key),
+		nat->peers = onvm_flow_table_create(config->max_sessions, (uint32_t)session,
 						    sizeof(uint32_t));
 		if (nat->peers == NULL)
 			return -errno;
@@ -36,7 +65,8 @@ nat_create(const struct nat_config *config)
 	int rc;
 
 	if (config->first_port >= config->end_port || config->end_port > NAT_PORTS ||
-	    config->nb_inside > NAT_INSIDE_MAX) {
+	    config->nb_inside > NAT_INSIDE_MAX || config->nb_externals == 0 ||
+	    config->nb_externals > NAT_EXTERNALS_MAX) {
 		errno = EINVAL;
 		return NULL;
 	}
@@ -44,9 +74,12 @@ nat_create(const struct nat_config *config)
 	if (nat == NULL)
 		return NULL;
 	nat->config = *config;
-	nat->counters = nat->unused_counters;
-	memset(nat->mapping_of, 0xff, sizeof(nat->mapping_of));
-	rc = tables_create(nat);
+	nat->counters = nat->pending_counters;
+	for (uint32_t life = 0; life < NAT_LIVES; life++)
+		onvm_idle_queue_init(&nat->queues[life], config->idle_ns[life]);
+	rc = ports_create(nat);
+	if (rc == 0)
+		rc = tables_create(nat);
 	if (rc != 0) {
 		nat_free(nat);
 		errno = -rc;
@@ -60,7 +93,13 @@ nat_free(struct nat *nat)
 {
 	if (nat == NULL)
 		return;
+	for (uint32_t i = 0; nat->ports != NULL && i < nat->config.nb_externals; i++)
+		for (uint32_t space = 0; space < NAT_SPACES; space++)
+			free(nat->ports[i][space].resting);
+	free(nat->ports);
 	onvm_flow_table_free(nat->mappings);
+	onvm_flow_table_free(nat->subscribers);
+	onvm_flow_table_free(nat->realms);
 	onvm_flow_table_free(nat->sessions);
 	onvm_flow_table_free(nat->peers);
 	free(nat);

@@ -4,17 +4,19 @@
 
 /**
  * @file
- * Network address and port translation for IPv4: TCP, UDP, ICMP echo, ICMP errors.
+ * Network address and port translation for IPv4: TCP, UDP, ICMP queries, ICMP errors.
  *
- * Theory of operation. A *mapping* ties an inside endpoint (address, port or echo identifier,
- * protocol) to a port of the external address, whatever the endpoint talks to (RFC 4787 REQ-1). A
- * *session* is a mapping together with one remote endpoint: it has the timer, and for TCP the
- * state. A mapping lives as long as one of its sessions. Outbound, one look-up of the session
- * gives the mapping; inbound, an array by external port does.
+ * Theory of operation. A *mapping* ties an inside endpoint (address, port or query identifier,
+ * protocol, VLANs) to a port of an external address, whatever the endpoint talks to (RFC 4787
+ * REQ-1). A *session* is a mapping together with one remote endpoint: it has the timer, and for TCP
+ * the state, and lies in the queue of its idle time. A mapping lives as long as one of its sessions.
+ * Outbound, one look-up of the session gives the mapping; inbound, an array by external port does.
+ * A freed port rests before another mapping gets it.
  *
- * binding.c keeps mappings, sessions and ports; burst.c is what happens to packets; error.c
- * translates ICMP errors; handover.c saves sessions and takes over those of another instance, with
- * their external ports, which are *inherited*; nat.c makes and frees all of it.
+ * port.c hands out external ports; binding.c keeps mappings, sessions and subscribers; burst.c is
+ * what happens to packets; error.c translates ICMP errors; handover.c saves sessions and takes over
+ * those of another instance, with their external ports, which are *inherited*; siphash.h is the
+ * keyed hash; nat.c makes and frees all of it.
  *
  * Threads: one.
  */
@@ -23,12 +25,15 @@
 #include <stdint.h>
 
 #include <onvm/icmp_error.h>
+#include <onvm/idle_queue.h>
 #include <onvm/nf.h>
 #include <onvm/tables.h>
 #include <onvm/tcp_track.h>
 
 #define NAT_INSIDE_MAX 16
+#define NAT_EXTERNALS_MAX 16
 #define NAT_PORTS 65536u
+#define NAT_REALMS_MAX 4096u
 
 /** In the order of `drop_reasons` in onvm-nf.toml. */
 enum nat_reason {
@@ -39,6 +44,9 @@ enum nat_reason {
 	NAT_DROP_FILTERED,
 	NAT_DROP_EXHAUSTED,
 	NAT_DROP_TABLE_FULL,
+	NAT_DROP_NOT_IP,
+	NAT_DROP_UNROUTABLE,
+	NAT_DROP_SUBSCRIBER_LIMIT,
 	NAT_NO_DROP, /**< not a reason: go on */
 };
 
@@ -53,6 +61,18 @@ enum nat_counter {
 	NAT_MAPPINGS_CLOSED,
 	NAT_SESSIONS_OPENED,
 	NAT_SESSIONS_EXPIRED,
+	NAT_SESSIONS_EVICTED,
+};
+
+/** What idle time a session has, in the order in which sessions give way. */
+enum nat_life {
+	NAT_CLOSING, /**< TCP that both sides have finished or one has reset */
+	NAT_OPENING, /**< TCP that one side has used */
+	NAT_QUERY,   /**< ICMP */
+	NAT_UDP_NEW, /**< UDP that was not answered */
+	NAT_LASTING_UDP,
+	NAT_ESTABLISHED,
+	NAT_LIVES,
 };
 
 /** RFC 4787 section 5. */
@@ -75,25 +95,34 @@ struct nat_network {
 };
 
 struct nat_config {
-	uint8_t external[4];
-	uint32_t first_port, end_port; /**< the block of the external address */
+	uint8_t externals[NAT_EXTERNALS_MAX][4];
+	uint32_t nb_externals;
+	uint32_t first_port, end_port; /**< the block of each external address */
 	uint32_t max_sessions;
-	uint32_t nb_inside; /**< 0: every address is inside */
+	uint32_t subscriber_ports; /**< most of one inside address, for each protocol */
+	uint32_t nb_inside;	   /**< 0: every address is inside */
 	struct nat_network inside[NAT_INSIDE_MAX];
-	uint64_t tcp_established_ns, tcp_transitory_ns, udp_ns, icmp_ns;
-	uint8_t filtering; /**< enum nat_filtering */
+	uint64_t idle_ns[NAT_LIVES];
+	uint64_t port_rest_ns; /**< RFC 6888 REQ-8 */
+	uint64_t key[2];       /**< secret: what ports follow each other */
+	uint8_t filtering;     /**< enum nat_filtering */
+	uint8_t keeps_port;    /**< while it is free */
 	uint8_t keeps_parity;
 	uint8_t refreshes_inbound; /**< UDP and ICMP; TCP always */
 };
 
-/** An inside endpoint: key of a mapping. */
+/**
+ * An inside endpoint: key of a mapping. @p vlan holds two VLAN identifiers; of more, 0xfff and the
+ * number of a realm.
+ */
 struct nat_endpoint {
 	uint8_t address[4];
 	uint8_t port[2];
 	uint8_t protocol;
-	uint8_t tag
-		[3]; /**< zero, or of an inherited mapping beside the endpoint's own: its port, 1 */
-	uint8_t pad[6];
+	/** zero, or of an inherited mapping beside the endpoint's own: its port, 1 */
+	uint8_t tag[3];
+	uint8_t vlan[3];
+	uint8_t pad[3];
 };
 static_assert(sizeof(struct nat_endpoint) == 16, "looked up in place");
 
@@ -102,34 +131,64 @@ struct nat_session_key {
 	uint8_t inside[4], remote[4];
 	uint8_t inside_port[2], remote_port[2];
 	uint8_t protocol;
-	uint8_t pad[3];
+	uint8_t vlan[3];
 };
 static_assert(sizeof(struct nat_session_key) == 16, "looked up in place");
 
 struct nat_mapping {
-	uint8_t port[2]; /**< external, network order */
-	uint8_t space;	 /**< enum nat_space */
-	uint8_t pad;
+	uint8_t port[2];  /**< external, network order */
+	uint8_t space;	  /**< enum nat_space */
+	uint8_t external; /**< index */
 	uint32_t nb_sessions;
+	uint64_t freed_ns; /**< when the last of its sessions ended, of those that have */
 };
 
 struct nat_session {
-	int32_t mapping;   /**< slot */
-	uint8_t tcp_state; /**< enum onvm_tcp_track */
-	uint8_t pad[3];
+	struct onvm_idle_link link; /**< first */
+	int32_t mapping;	    /**< slot */
+	uint8_t state;		    /**< enum onvm_tcp_track; of UDP and ICMP only who was seen */
+	uint8_t life;		    /**< enum nat_life */
+	uint8_t pad[2];
+};
+static_assert(sizeof(struct nat_session) == 32, "value size");
+
+/** An inside address: key of a subscriber, whose value is its mappings by space. */
+struct nat_subscriber {
+	uint8_t address[4];
+	uint8_t vlan[3];
+	uint8_t pad[9];
+};
+static_assert(sizeof(struct nat_subscriber) == 16, "looked up in place");
+
+/** A port that rests. */
+struct nat_resting {
+	uint64_t freed_ns;
+	uint32_t port;
+	uint32_t pad;
+};
+
+/** Ports of one protocol of one external address. */
+struct nat_ports {
+	uint32_t nb_used; /**< of the block, with those that rest */
+	uint32_t first_resting, nb_resting;
+	struct nat_resting *resting; /**< a ring of NAT_PORTS, in the order of freed_ns */
+	uint64_t used[NAT_PORTS / 64];
+	int32_t mapping_of[NAT_PORTS]; /**< by port; below 0: none */
 };
 
 struct nat {
 	struct nat_config config;
 	struct onvm_flow_table *mappings, *sessions;
-	struct onvm_flow_table
-		*peers;	    /**< sessions per remote address; only when filtering by it */
-	uint64_t *counters; /**< the running burst's; for callbacks of expiry */
-	uint64_t unused_counters[ONVM_COUNTERS_MAX]; /**< counted into before the first burst */
-	uint32_t nb_inherited;			     /**< mappings of ports outside the block */
-	uint32_t nb_used[NAT_SPACES];		     /**< ports of the block */
-	uint64_t used[NAT_SPACES][NAT_PORTS / 64];
-	int32_t mapping_of[NAT_SPACES][NAT_PORTS]; /**< by external port; below 0: none */
+	struct onvm_flow_table *subscribers;
+	struct onvm_flow_table *realms; /**< identifiers of up to 4 VLANs -> a number */
+	struct onvm_flow_table *peers;	/**< sessions per remote address; only to filter by it */
+	struct onvm_idle_queue queues[NAT_LIVES];
+	bool has_backlog;   /**< more has expired than one burst forgot */
+	bool has_pending;   /**< there are pending counters */
+	uint64_t *counters; /**< the running burst's, or pending_counters */
+	uint64_t pending_counters[ONVM_COUNTERS_MAX]; /**< what happened between bursts */
+	uint32_t nb_inherited;			      /**< mappings of ports outside the block */
+	struct nat_ports (*ports)[NAT_SPACES];	      /**< by external address */
 };
 
 struct nat *nat_create(const struct nat_config *config);
@@ -154,31 +213,71 @@ nat_space_of(uint8_t protocol)
 	}
 }
 
+/** Index of an external address; below 0: it is none. */
+static inline int32_t
+nat_external_find(const struct nat *nat, const uint8_t *address)
+{
+	for (uint32_t i = 0; i < nat->config.nb_externals; i++)
+		if (memcmp(nat->config.externals[i], address, 4) == 0)
+			return (int32_t)i;
+	return -1;
+}
+
+/** Slot of a session that lives, or below 0. */
+int32_t nat_session_find(struct nat *nat, const struct nat_session_key *key, uint64_t now_ns);
+bool nat_session_has_expired(struct nat *nat, int32_t slot, uint64_t now_ns);
 /**
  * Session of @p key, made together with its mapping if need be.
  *
  * @return its slot, or -reason - 1 (enum nat_reason)
  */
 int32_t nat_session_open(struct nat *nat, const struct nat_session_key *key, uint64_t now_ns);
-
-/** Note a packet of the session: TCP state and timer. */
+/** Note a packet of the session: state and timer. */
 void nat_session_use(struct nat *nat, int32_t slot, uint8_t protocol, uint8_t tcp_flags,
 		     bool is_inbound, uint64_t now_ns);
+/** Forget at most @p budget sessions whose time is over, and mappings with their last one. */
+void nat_expire(struct nat *nat, uint64_t now_ns, uint32_t budget);
+/** nat_expire() between bursts. */
+void nat_tick(struct nat *nat, uint64_t now_ns);
+/** No mapping is left whose sessions have all expired. To call before one without session counts. */
+static inline void
+nat_backlog_clear(struct nat *nat, uint64_t now_ns)
+{
+	if (nat->has_backlog)
+		nat_expire(nat, now_ns, UINT32_MAX);
+}
 
-/** Forget idle sessions, and mappings with their last one; paced by the clock. */
-void nat_expire(struct nat *nat, uint64_t now_ns);
-
-/** May the remote end of @p key send to the mapping? @p session: slot of @p key, or below 0. */
+/** Whether a remote end may send to the mapping of @p key; @p session: slot of @p key, or below 0. */
 bool nat_filter_allows(struct nat *nat, const struct nat_session_key *key, int32_t session);
 
-/** Inside endpoint behind an external port (network order), or NULL. */
+/** Slot of the mapping of an inside endpoint, or below 0. */
+int32_t nat_mapping_find(struct nat *nat, const struct nat_session_key *session);
+/** Inside endpoint behind an external port (network order) in a VLAN, or NULL. */
 static inline const struct nat_endpoint *
-nat_endpoint_behind(struct nat *nat, enum nat_space space, const uint8_t *port)
+nat_endpoint_behind(struct nat *nat, uint32_t external, enum nat_space space, const uint8_t *port,
+		    const uint8_t *vlan)
 {
-	const int32_t slot = nat->mapping_of[space][onvm_load_be16(port)];
+	const int32_t slot = nat->ports[external][space].mapping_of[onvm_load_be16(port)];
+	const struct nat_endpoint *const endpoint =
+		slot < 0 ? NULL : onvm_flow_table_key(nat->mappings, slot);
 
-	return slot < 0 ? NULL : onvm_flow_table_key(nat->mappings, slot);
+	return endpoint == NULL || memcmp(endpoint->vlan, vlan, 3) != 0 ? NULL : endpoint;
 }
+
+/** A mapping of @p endpoint to a port that nothing uses; its slot, or below 0. */
+int32_t nat_mapping_add(struct nat *nat, const struct nat_endpoint *endpoint, uint32_t external,
+			uint32_t port);
+/** Close a mapping without sessions. @p rests: whether its port has been used. */
+void nat_mapping_release(struct nat *nat, int32_t slot, bool rests);
+/** A session of a mapping, with its timer; the slot, or below 0 when the table is full. */
+int32_t nat_session_add(struct nat *nat, const struct nat_session_key *key, int32_t mapping,
+			uint8_t state, uint64_t now_ns);
+/** Fill in the VLANs of a key; false: there are too many different ones. */
+bool nat_vlan_fill(struct nat *nat, const struct onvm_headers *headers, uint8_t *vlan);
+/** The external address of an inside address (RFC 4787 REQ-2). */
+uint32_t nat_external_of(const struct nat *nat, const uint8_t *address, const uint8_t *vlan);
+
+/* ---- port.c ---- */
 
 static inline bool
 nat_port_is_own(const struct nat *nat, uint32_t port)
@@ -186,20 +285,24 @@ nat_port_is_own(const struct nat *nat, uint32_t port)
 	return port >= nat->config.first_port && port < nat->config.end_port;
 }
 
-/** Close a mapping without sessions. */
-void nat_mapping_release(struct nat *nat, int32_t slot);
-/** A session of a mapping, with its timer; the slot, or below 0 when the table is full. */
-int32_t nat_session_add(struct nat *nat, const struct nat_session_key *key, int32_t mapping,
-			uint8_t tcp_state, uint64_t now_ns);
+/** A port for @p endpoint that nothing uses, or -1. It is used from then on. */
+int32_t nat_port_take(struct nat *nat, uint32_t external, enum nat_space space,
+		      const struct nat_endpoint *endpoint, uint64_t now_ns);
+/** Use a given port. */
+void nat_port_use(struct nat *nat, uint32_t external, enum nat_space space, uint32_t port);
+/** @p freed_ns: when it was used last; it rests from then on. 0: it was not. */
+void nat_port_give_back(struct nat *nat, uint32_t external, enum nat_space space, uint32_t port,
+			uint64_t freed_ns);
 
 /* ---- handover.c ---- */
 
 /** A session as it is saved. */
 struct nat_saved {
 	struct nat_session_key key;
+	uint8_t external[4];
 	uint8_t port[2]; /**< external, network order */
-	uint8_t tcp_state;
-	uint8_t pad[5];
+	uint8_t state;
+	uint8_t pad;
 	uint64_t age_ns; /**< since it was used */
 };
 static_assert(sizeof(struct nat_saved) == 32, "it lies in snapshots");
@@ -219,9 +322,24 @@ uint32_t nat_nb_inherited(const struct nat *nat);
 
 /* ---- error.c ---- */
 
+/** Types of ICMP queries (RFC 792, RFC 950, RFC 8335), and of their replies. */
+static inline bool
+nat_icmp_is_query(uint8_t type)
+{
+	return type == 8 || type == 13 || type == 15 || type == 17 || type == 42;
+}
+
+static inline bool
+nat_icmp_is_reply(uint8_t type)
+{
+	return type == 0 || type == 14 || type == 16 || type == 18 || type == 43;
+}
+
 /** Translate an ICMP error on its way out; the reason to drop it, or NAT_NO_DROP. */
-enum nat_reason nat_error_out(struct nat *nat, uint8_t *data, const struct onvm_headers *headers);
+enum nat_reason
+nat_error_out(struct nat *nat, uint8_t *data, const struct onvm_headers *headers, uint64_t now_ns);
 /** The same on its way in. */
-enum nat_reason nat_error_in(struct nat *nat, uint8_t *data, const struct onvm_headers *headers);
+enum nat_reason
+nat_error_in(struct nat *nat, uint8_t *data, const struct onvm_headers *headers, uint64_t now_ns);
 
 #endif /* _ONVM_NAT_H_ */

@@ -15,38 +15,58 @@ from onvm_sdk.errors import ConfigError
 __all__ = ["NatConfig", "NatText", "load"]
 
 _T = TypeVar("_T")
-_Seconds = Annotated[int, msgspec.Meta(ge=1, le=604_800)]
 
 INSIDE_MAX = 16
 """That of the kernel, which a test compares."""
+EXTERNALS_MAX = 16
+"""Likewise."""
+SESSIONS_MAX = 1 << 20
+"""As many as may fit into the memory that the manifest asks for."""
+_MEMORY_MIB = 200
+_SESSION_BYTES, _PEER_BYTES, _MAPPING_BYTES, _EXTERNAL_BYTES = 115, 100, 130, 4 << 20
+
+_NO_HOSTS = {IPv4Address("255.255.255.255")}
+_NO_NETWORKS = [IPv4Network(net) for net in ("0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/4")]
 
 
 class NatText(msgspec.Struct, forbid_unknown_fields=True):
     """The configuration as it is written; defaults as in ``onvm-nf.toml``."""
 
-    external: str = "192.0.2.1"
-    ports: int | str = "1024-65535"
+    external: str | Annotated[list[str], msgspec.Meta(min_length=1, max_length=EXTERNALS_MAX)] = (
+        "192.0.2.1"
+    )
+    ports: int | str = "1-65535"
     blocks: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 1
     inside: Annotated[list[str], msgspec.Meta(max_length=INSIDE_MAX)] = []
     filtering: Literal[
         "endpoint-independent", "address-dependent", "address-and-port-dependent"
     ] = "endpoint-independent"
+    preserve_port: bool = False
     preserve_parity: bool = True
     inbound_refresh: bool = False
-    max_sessions: Annotated[int, msgspec.Meta(ge=1, le=1 << 24)] = 262_144
+    max_sessions: Annotated[int, msgspec.Meta(ge=1, le=SESSIONS_MAX)] = 262_144
+    max_per_subscriber: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0
+    port_rest_s: Annotated[int, msgspec.Meta(ge=0, le=3600)] = 120
     udp_s: Annotated[int, msgspec.Meta(ge=120, le=604_800)] = 300  # RFC 4787 REQ-5: no less
-    tcp_established_s: _Seconds = 7440
-    tcp_transitory_s: _Seconds = 240
-    icmp_s: _Seconds = 60
+    # RFC 5382 REQ-5, RFC 7857 2.1 and RFC 5508 REQ-2: no less
+    tcp_established_s: Annotated[int, msgspec.Meta(ge=7440, le=604_800)] = 7440
+    tcp_opening_s: Annotated[int, msgspec.Meta(ge=240, le=604_800)] = 240
+    tcp_closing_s: Annotated[int, msgspec.Meta(ge=240, le=604_800)] = 240
+    icmp_s: Annotated[int, msgspec.Meta(ge=60, le=604_800)] = 60
 
 
 class NatConfig(msgspec.Struct, frozen=True):
     """The checked configuration of the NAT."""
 
     settings: NatText
-    external: IPv4Address
+    externals: tuple[IPv4Address, ...]
     ports: range
     inside: tuple[IPv4Network, ...]
+
+    @property
+    def subscriber_ports(self) -> int:
+        """The most ports that one inside address may have, for each protocol (RFC 6888 REQ-4)."""
+        return self.settings.max_per_subscriber or max(1, len(self.ports) // 2)
 
     def of_instance(self, instance: str) -> NatConfig:
         """The same with the block of an instance: nat-3 has the third; without number, or without
@@ -75,6 +95,16 @@ class NatConfig(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(self, ports=range(first, first + length))
 
 
+def _memory_mib(text: NatText, n_externals: int) -> int:
+    """The memory of the tables, measured when they are full."""
+    per_session = _SESSION_BYTES
+    if text.filtering == "address-dependent":
+        per_session += _PEER_BYTES
+    mappings = min(text.max_sessions, 3 * 65536 * n_externals)
+    size = text.max_sessions * per_session + mappings * _MAPPING_BYTES
+    return (size + n_externals * _EXTERNAL_BYTES) >> 20
+
+
 def load(data: Mapping[str, Any], *, file: str | None = None) -> NatConfig:
     """Check the content of a configuration file.
 
@@ -90,11 +120,34 @@ def load(data: Mapping[str, Any], *, file: str | None = None) -> NatConfig:
             raise ConfigError(expected or str(error), file=file, field=field, value=value) from None
 
     network = "expected an IPv4 network such as 10.0.0.0/8, host bits zero"
-    return NatConfig(
-        settings=text,
-        external=read("external", text.external, IPv4Address, "expected an IPv4 address"),
-        ports=read("ports", text.ports, settings.port_range, ""),
-        inside=tuple(
-            read(f"inside[{i}]", net, IPv4Network, network) for i, net in enumerate(text.inside)
-        ),
+    inside = tuple(
+        read(f"inside[{i}]", net, IPv4Network, network) for i, net in enumerate(text.inside)
     )
+    is_list = isinstance(text.external, list)
+    externals: list[IPv4Address] = []
+    for i, value in enumerate(
+        text.external if isinstance(text.external, list) else [text.external]
+    ):
+        field = f"external[{i}]" if is_list else "external"
+        address = read(field, value, IPv4Address, "expected an IPv4 address")
+        expected = None
+        if address in _NO_HOSTS or any(address in net for net in _NO_NETWORKS):
+            expected = "expected the address of one host"
+        elif any(address in net for net in inside):
+            expected = "expected an address outside of the networks in `inside`"
+        elif address in externals:
+            expected = "expected addresses that differ"
+        if expected is not None:
+            raise ConfigError(expected, file=file, field=field, value=value)
+        externals.append(address)
+    needed = _memory_mib(text, len(externals))
+    if needed > _MEMORY_MIB:
+        raise ConfigError(
+            f"expected fewer sessions or external addresses: the tables take {needed} MiB of "
+            f"{_MEMORY_MIB}",
+            file=file,
+            field="max_sessions",
+            value=text.max_sessions,
+        )
+    ports = read("ports", text.ports, settings.port_range, "")
+    return NatConfig(settings=text, externals=tuple(externals), ports=ports, inside=inside)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import secrets
 from typing import Any
 
 from onvm_nf_nat import _nat  # type: ignore[attr-defined]  # compiled
@@ -11,7 +12,7 @@ from onvm_nf_nat.config import NatConfig
 from onvm_sdk import NativeKernel
 from onvm_sdk.errors import NativeError, check
 
-__all__ = ["inherited", "make_kernel", "restore", "save"]
+__all__ = ["inherited", "make_kernel", "restore", "save", "tick"]
 
 _ffi: Any = _nat.ffi
 _lib: Any = _nat.lib
@@ -23,8 +24,11 @@ _FILTERING: dict[str, int] = {
 }
 
 
-def make_kernel(config: NatConfig) -> NativeKernel:
+def make_kernel(config: NatConfig, key: tuple[int, int] | None = None) -> NativeKernel:
     """Build the tables.
+
+    Args:
+        key: the secret that external ports depend on; None draws one.
 
     Raises:
         NativeError: they do not fit into memory.
@@ -33,20 +37,32 @@ def make_kernel(config: NatConfig) -> NativeKernel:
     given = _ffi.new(
         "struct nat_config *",
         {
-            "external": config.external.packed,
+            "externals": [address.packed for address in config.externals],
+            "nb_externals": len(config.externals),
             "first_port": config.ports.start,
             "end_port": config.ports.stop,
             "max_sessions": text.max_sessions,
+            "subscriber_ports": config.subscriber_ports,
             "nb_inside": len(config.inside),
             "inside": [
                 {"address": int(net.network_address), "mask": int(net.netmask)}
                 for net in config.inside
             ],
-            "tcp_established_ns": text.tcp_established_s * _NS,
-            "tcp_transitory_ns": text.tcp_transitory_s * _NS,
-            "udp_ns": text.udp_s * _NS,
-            "icmp_ns": text.icmp_s * _NS,
+            "idle_ns": [
+                seconds * _NS
+                for seconds in (
+                    text.tcp_closing_s,
+                    text.tcp_opening_s,
+                    text.icmp_s,
+                    text.udp_s,
+                    text.udp_s,
+                    text.tcp_established_s,
+                )
+            ],
+            "port_rest_ns": text.port_rest_s * _NS,
+            "key": key or (secrets.randbits(64), secrets.randbits(64)),
             "filtering": _FILTERING[text.filtering],
+            "keeps_port": text.preserve_port,
             "keeps_parity": text.preserve_parity,
             "refreshes_inbound": text.inbound_refresh,
         },
@@ -57,6 +73,14 @@ def make_kernel(config: NatConfig) -> NativeKernel:
     owner = _ffi.gc(state, _lib.nat_free)
     function = _ffi.cast("uintptr_t", _ffi.addressof(_lib, "nat_burst"))
     return NativeKernel(int(function), int(_ffi.cast("uintptr_t", state)), owner)
+
+
+def tick(kernel: NativeKernel, now_ns: int) -> None:
+    """Forget sessions whose time is over, whether or not packets come.
+
+    Threads: call it in the thread of the kernel, between bursts.
+    """
+    _lib.nat_tick(kernel.keep, now_ns)
 
 
 def save(kernel: NativeKernel, now_ns: int) -> bytes:

@@ -190,3 +190,4 @@ def test_a_manifest_names_reasons_and_counters_in_the_order_of_the_kernel(name: 
 def test_nat_takes_as_many_networks_as_its_kernel() -> None:
     kernel: Any = import_module("onvm_nf_nat._nat").lib
     assert import_module("onvm_nf_nat.config").INSIDE_MAX == kernel.NAT_INSIDE_MAX
+    assert import_module("onvm_nf_nat.config").EXTERNALS_MAX == kernel.NAT_EXTERNALS_MAX
