@@ -154,12 +154,35 @@ follow_synack(struct tcp_connection *tcp, const struct tcp_segment *segment, int
 	return TCP_FOLLOWED;
 }
 
+/* Compare a segment with the windows: what is too old is ignored. */
+static enum tcp_outcome
+place(const struct tcp_connection *tcp, const struct tcp_segment *segment, int side)
+{
+	const struct tcp_side *const sender = &tcp->sides[side];
+	const struct tcp_side *const receiver = &tcp->sides[1 - side];
+	const uint32_t lag = sender->max_window > ACK_LAG ? sender->max_window : ACK_LAG;
+	uint32_t ack = segment->ack;
+
+	if ((segment->flags & FIREWALL_TCP_RST) != 0 &&
+	    ((segment->flags & FIREWALL_TCP_ACK) == 0 || ack == 0))
+		ack = receiver->end;
+	if (is_after(ack, receiver->end) ||
+	    (is_after(segment->seq, sender->max_end) &&
+	     segment->end - sender->max_end + 1 > receiver->max_window))
+		return TCP_INVALID;
+	return is_after(receiver->end - lag, ack) ||
+			       is_after(sender->end - receiver->max_window, segment->end) ?
+		       TCP_IGNORED :
+		       TCP_FOLLOWED;
+}
+
 static enum tcp_outcome
 follow_reset(struct tcp_connection *tcp, const struct tcp_segment *segment, int side)
 {
 	const struct tcp_side *const sender = &tcp->sides[side];
 	const struct tcp_side *const receiver = &tcp->sides[1 - side];
 	const bool is_exact = segment->seq == receiver->acked || segment->seq == sender->end;
+	enum tcp_outcome outcome;
 
 	if (tcp->state == FIREWALL_TCP_SYN_SENT && side == 1) {
 		if ((segment->flags & FIREWALL_TCP_ACK) == 0 || !answers(tcp, segment, side))
@@ -167,30 +190,24 @@ follow_reset(struct tcp_connection *tcp, const struct tcp_segment *segment, int 
 		tcp->state = FIREWALL_TCP_CLOSED;
 		return TCP_FOLLOWED;
 	}
-	if (tcp->state == FIREWALL_TCP_SYN_SENT || sender->max_window == 0) {
-		if (!is_exact)
-			return TCP_IGNORED;
-	} else if (!tcp->is_liberal && (is_after(receiver->acked, segment->seq) ||
-					is_after(segment->seq, sender->max_end))) {
-		return TCP_INVALID;
-	}
+	if (tcp->state == FIREWALL_TCP_SYN_SENT &&
+	    !is_exact) /* does it answer an older connection? */
+		return segment->seq == receiver->max_end &&
+				       (segment->flags & FIREWALL_TCP_ACK) == 0 ?
+			       TCP_IGNORED :
+			       TCP_INVALID;
+	if (sender->max_window == 0 || tcp->is_liberal)
+		outcome = is_exact || tcp->is_liberal ? TCP_FOLLOWED : TCP_INVALID;
+	else if (is_after(receiver->acked, segment->seq))
+		outcome = TCP_INVALID;
+	else
+		outcome = place(tcp, segment, side);
+	if (outcome != TCP_FOLLOWED)
+		return outcome;
 	if (!is_exact || tcp->state == FIREWALL_TCP_CLOSED)
 		return TCP_IGNORED;
 	tcp->state = FIREWALL_TCP_CLOSED;
 	return TCP_FOLLOWED;
-}
-
-static bool
-is_in_window(const struct tcp_connection *tcp, const struct tcp_segment *segment, int side)
-{
-	const struct tcp_side *const sender = &tcp->sides[side];
-	const struct tcp_side *const receiver = &tcp->sides[1 - side];
-	const uint32_t oldest = sender->end - receiver->max_window;
-	const uint32_t lag = sender->max_window > ACK_LAG ? sender->max_window : ACK_LAG;
-
-	return !is_after(segment->seq, sender->max_end) && !is_after(oldest, segment->end) &&
-	       !is_after(segment->ack, receiver->end) &&
-	       !is_after(receiver->end - lag, segment->ack);
 }
 
 static enum tcp_outcome
@@ -201,18 +218,21 @@ follow_data(struct tcp_connection *tcp, const struct tcp_segment *segment, int s
 
 	if (tcp->state == FIREWALL_TCP_SYN_SENT) {
 		/* a host that knows an older connection answers a SYN so (RFC 5961 4) */
-		return side == 1 && segment->nb_bytes == 0 &&
-				       (segment->flags & FIREWALL_TCP_FIN) == 0 ?
-			       TCP_IGNORED :
-			       TCP_INVALID;
+		if (side == 0 || segment->nb_bytes != 0 || (segment->flags & FIREWALL_TCP_FIN) != 0)
+			return TCP_INVALID;
+		sender->max_end = segment->ack;
+		return TCP_IGNORED;
 	}
 	if (tcp->state == FIREWALL_TCP_SYN_RECEIVED && side == 0 && !answers(tcp, segment, side))
 		return TCP_INVALID;
 	if (tcp->state == FIREWALL_TCP_PICKED_UP && side == 1) {
 		side_start(tcp, side, segment);
 		tcp->state = FIREWALL_TCP_ESTABLISHED;
-	} else if (!tcp->is_liberal && !is_in_window(tcp, segment, side)) {
-		return TCP_INVALID;
+	} else if (!tcp->is_liberal) {
+		const enum tcp_outcome outcome = place(tcp, segment, side);
+
+		if (outcome != TCP_FOLLOWED)
+			return outcome;
 	}
 	if (tcp->state == FIREWALL_TCP_CLOSED)
 		return TCP_IGNORED;
