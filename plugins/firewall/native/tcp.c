@@ -128,7 +128,7 @@ follow_syn(struct tcp_connection *tcp, const struct tcp_segment *segment, int si
 static enum tcp_outcome
 follow_synack(struct tcp_connection *tcp, const struct tcp_segment *segment, int side)
 {
-	struct tcp_side *const sender = &tcp->sides[side], *const receiver = &tcp->sides[1 - side];
+	struct tcp_side *const receiver = &tcp->sides[1 - side];
 
 	switch ((enum firewall_tcp_state)tcp->state) {
 	case FIREWALL_TCP_CLOSING:
@@ -147,9 +147,9 @@ follow_synack(struct tcp_connection *tcp, const struct tcp_segment *segment, int
 	if (side == 0)
 		return TCP_IGNORED;
 	side_start(tcp, side, segment);
-	sender->max_end = sender->end + receiver->max_window;
 	receiver->acked = segment->seq + 1;
-	receiver->max_end = later(segment->ack + segment->window, receiver->end);
+	receiver->max_end =
+		later(segment->ack + (segment->window != 0 ? segment->window : 1), receiver->end);
 	tcp->state = FIREWALL_TCP_SYN_RECEIVED;
 	return TCP_FOLLOWED;
 }
@@ -161,17 +161,18 @@ place(const struct tcp_connection *tcp, const struct tcp_segment *segment, int s
 	const struct tcp_side *const sender = &tcp->sides[side];
 	const struct tcp_side *const receiver = &tcp->sides[1 - side];
 	const uint32_t lag = sender->max_window > ACK_LAG ? sender->max_window : ACK_LAG;
+	const bool is_over = is_after(segment->seq, sender->max_end);
 	uint32_t ack = segment->ack;
+	bool acks_old;
 
 	if ((segment->flags & FIREWALL_TCP_RST) != 0 &&
 	    ((segment->flags & FIREWALL_TCP_ACK) == 0 || ack == 0))
 		ack = receiver->end;
+	acks_old = is_after(receiver->end - lag, ack);
 	if (is_after(ack, receiver->end) ||
-	    (is_after(segment->seq, sender->max_end) &&
-	     segment->end - sender->max_end + 1 > receiver->max_window))
+	    (is_over && (acks_old || segment->end - sender->max_end + 1 > receiver->max_window)))
 		return TCP_INVALID;
-	return is_after(receiver->end - lag, ack) ||
-			       is_after(sender->end - receiver->max_window, segment->end) ?
+	return acks_old || is_after(sender->end - receiver->max_window, segment->end) ?
 		       TCP_IGNORED :
 		       TCP_FOLLOWED;
 }
@@ -241,6 +242,8 @@ follow_data(struct tcp_connection *tcp, const struct tcp_segment *segment, int s
 		window <<= tcp->scale[side];
 	if (window > sender->max_window)
 		sender->max_window = window;
+	if (is_after(segment->end, sender->max_end)) /* the window was larger than we know */
+		receiver->max_window += segment->end - sender->max_end;
 	sender->end = later(segment->end, sender->end);
 	sender->acked = later(segment->ack, sender->acked);
 	receiver->max_end = later(segment->ack + (window != 0 ? window : 1), receiver->max_end);

@@ -215,9 +215,8 @@ class TcpConnection:
         if not self._answers(segment, side):
             return Outcome.INVALID
         sender.start(segment)
-        sender.max_end = _wrap(sender.end + receiver.max_window)
         receiver.acked = _wrap(segment.seq + 1)
-        receiver.max_end = _later(_wrap(segment.ack + segment.window), receiver.end)
+        receiver.max_end = _later(_wrap(segment.ack + max(segment.window, 1)), receiver.end)
         self.state = State.SYN_RECEIVED
         return Outcome.FOLLOWED
 
@@ -274,6 +273,8 @@ class TcpConnection:
         scales = sender.scale is not None and receiver.scale is not None
         window = segment.window << (sender.scale or 0) * scales
         sender.max_window = max(sender.max_window, window)
+        if _after(segment.end, sender.max_end):  # the window was larger than we know
+            receiver.max_window += _wrap(segment.end - sender.max_end)
         sender.end = _later(segment.end, sender.end)
         sender.acked = _later(segment.ack, sender.acked)
         receiver.max_end = _later(_wrap(segment.ack + max(window, 1)), receiver.max_end)
@@ -292,13 +293,10 @@ class TcpConnection:
         sender, receiver = self.sides[side], self.sides[1 - side]
         says_nothing = segment.flags & _RST and not (segment.flags & _ACK and segment.ack)
         ack = receiver.end if says_nothing else segment.ack
+        is_over = _after(segment.seq, sender.max_end)
         overshoot = _wrap(segment.end - sender.max_end + 1)
-        if _after(ack, receiver.end) or (
-            _after(segment.seq, sender.max_end) and overshoot > receiver.max_window
-        ):
+        acks_old = _after(_wrap(receiver.end - max(sender.max_window, _ACK_LAG)), ack)
+        is_old = _after(_wrap(sender.end - receiver.max_window), segment.end)
+        if _after(ack, receiver.end) or (is_over and (overshoot > receiver.max_window or acks_old)):
             return Outcome.INVALID
-        lag = max(sender.max_window, _ACK_LAG)
-        is_old = _after(_wrap(receiver.end - lag), ack) or _after(
-            _wrap(sender.end - receiver.max_window), segment.end
-        )
-        return Outcome.IGNORED if is_old else Outcome.FOLLOWED
+        return Outcome.IGNORED if acks_old or is_old else Outcome.FOLLOWED

@@ -167,7 +167,7 @@ def test_segments_outside_the_window_are_invalid() -> None:
         None,
         "invalid",
     ]
-    assert firewall(there(ACK, b"x", ack=5000), there(RST, seq=beyond)) == ["invalid"] * 2
+    assert firewall(there(ACK, b"x", ack=5000), there(RST, seq=beyond + 1)) == ["invalid"] * 2
     liberal = opened(liberal=True)
     assert liberal(there(ACK, b"x", seq=beyond), there(ACK, b"x", ack=5000)) == [None, None]
 
