@@ -87,7 +87,7 @@ tcp_take(const struct candidate *one, struct connection *connection)
 	if (!tcp_flags_are_valid(segment.flags))
 		return TCP_INVALID;
 	if (((segment.flags & (FIREWALL_TCP_SYN | FIREWALL_TCP_FIN | FIREWALL_TCP_RST)) != 0 ||
-	     connection->tcp.state == FIREWALL_TCP_SYN_RECEIVED) &&
+	     connection->tcp.state <= FIREWALL_TCP_SYN_RECEIVED) &&
 	    sorting_is_damaged(one->pkt, &one->headers, false))
 		return TCP_INVALID;
 	return tcp_follow(&connection->tcp, &segment, side_of(one, connection));

@@ -128,7 +128,7 @@ follow_syn(struct tcp_connection *tcp, const struct tcp_segment *segment, int si
 static enum tcp_outcome
 follow_synack(struct tcp_connection *tcp, const struct tcp_segment *segment, int side)
 {
-	struct tcp_side *const sender = &tcp->sides[side], *const receiver = &tcp->sides[1 - side];
+	struct tcp_side *const receiver = &tcp->sides[1 - side];
 
 	switch ((enum firewall_tcp_state)tcp->state) {
 	case FIREWALL_TCP_CLOSING:
@@ -147,11 +147,34 @@ follow_synack(struct tcp_connection *tcp, const struct tcp_segment *segment, int
 	if (side == 0)
 		return TCP_IGNORED;
 	side_start(tcp, side, segment);
-	sender->max_end = sender->end + receiver->max_window;
 	receiver->acked = segment->seq + 1;
-	receiver->max_end = later(segment->ack + segment->window, receiver->end);
+	receiver->max_end =
+		later(segment->ack + (segment->window != 0 ? segment->window : 1), receiver->end);
 	tcp->state = FIREWALL_TCP_SYN_RECEIVED;
 	return TCP_FOLLOWED;
+}
+
+/* Compare a segment with the windows: what is too old is ignored. */
+static enum tcp_outcome
+place(const struct tcp_connection *tcp, const struct tcp_segment *segment, int side)
+{
+	const struct tcp_side *const sender = &tcp->sides[side];
+	const struct tcp_side *const receiver = &tcp->sides[1 - side];
+	const uint32_t lag = sender->max_window > ACK_LAG ? sender->max_window : ACK_LAG;
+	const bool is_over = is_after(segment->seq, sender->max_end);
+	uint32_t ack = segment->ack;
+	bool acks_old;
+
+	if ((segment->flags & FIREWALL_TCP_RST) != 0 &&
+	    ((segment->flags & FIREWALL_TCP_ACK) == 0 || ack == 0))
+		ack = receiver->end;
+	acks_old = is_after(receiver->end - lag, ack);
+	if (is_after(ack, receiver->end) ||
+	    (is_over && (acks_old || segment->end - sender->max_end + 1 > receiver->max_window)))
+		return TCP_INVALID;
+	return acks_old || is_after(sender->end - receiver->max_window, segment->end) ?
+		       TCP_IGNORED :
+		       TCP_FOLLOWED;
 }
 
 static enum tcp_outcome
@@ -160,6 +183,7 @@ follow_reset(struct tcp_connection *tcp, const struct tcp_segment *segment, int 
 	const struct tcp_side *const sender = &tcp->sides[side];
 	const struct tcp_side *const receiver = &tcp->sides[1 - side];
 	const bool is_exact = segment->seq == receiver->acked || segment->seq == sender->end;
+	enum tcp_outcome outcome;
 
 	if (tcp->state == FIREWALL_TCP_SYN_SENT && side == 1) {
 		if ((segment->flags & FIREWALL_TCP_ACK) == 0 || !answers(tcp, segment, side))
@@ -167,30 +191,24 @@ follow_reset(struct tcp_connection *tcp, const struct tcp_segment *segment, int 
 		tcp->state = FIREWALL_TCP_CLOSED;
 		return TCP_FOLLOWED;
 	}
-	if (tcp->state == FIREWALL_TCP_SYN_SENT || sender->max_window == 0) {
-		if (!is_exact)
-			return TCP_IGNORED;
-	} else if (!tcp->is_liberal && (is_after(receiver->acked, segment->seq) ||
-					is_after(segment->seq, sender->max_end))) {
-		return TCP_INVALID;
-	}
+	if (tcp->state == FIREWALL_TCP_SYN_SENT &&
+	    !is_exact) /* does it answer an older connection? */
+		return segment->seq == receiver->max_end &&
+				       (segment->flags & FIREWALL_TCP_ACK) == 0 ?
+			       TCP_IGNORED :
+			       TCP_INVALID;
+	if (sender->max_window == 0 || tcp->is_liberal)
+		outcome = is_exact || tcp->is_liberal ? TCP_FOLLOWED : TCP_INVALID;
+	else if (is_after(receiver->acked, segment->seq))
+		outcome = TCP_INVALID;
+	else
+		outcome = place(tcp, segment, side);
+	if (outcome != TCP_FOLLOWED)
+		return outcome;
 	if (!is_exact || tcp->state == FIREWALL_TCP_CLOSED)
 		return TCP_IGNORED;
 	tcp->state = FIREWALL_TCP_CLOSED;
 	return TCP_FOLLOWED;
-}
-
-static bool
-is_in_window(const struct tcp_connection *tcp, const struct tcp_segment *segment, int side)
-{
-	const struct tcp_side *const sender = &tcp->sides[side];
-	const struct tcp_side *const receiver = &tcp->sides[1 - side];
-	const uint32_t oldest = sender->end - receiver->max_window;
-	const uint32_t lag = sender->max_window > ACK_LAG ? sender->max_window : ACK_LAG;
-
-	return !is_after(segment->seq, sender->max_end) && !is_after(oldest, segment->end) &&
-	       !is_after(segment->ack, receiver->end) &&
-	       !is_after(receiver->end - lag, segment->ack);
 }
 
 static enum tcp_outcome
@@ -201,18 +219,21 @@ follow_data(struct tcp_connection *tcp, const struct tcp_segment *segment, int s
 
 	if (tcp->state == FIREWALL_TCP_SYN_SENT) {
 		/* a host that knows an older connection answers a SYN so (RFC 5961 4) */
-		return side == 1 && segment->nb_bytes == 0 &&
-				       (segment->flags & FIREWALL_TCP_FIN) == 0 ?
-			       TCP_IGNORED :
-			       TCP_INVALID;
+		if (side == 0 || segment->nb_bytes != 0 || (segment->flags & FIREWALL_TCP_FIN) != 0)
+			return TCP_INVALID;
+		sender->max_end = segment->ack;
+		return TCP_IGNORED;
 	}
 	if (tcp->state == FIREWALL_TCP_SYN_RECEIVED && side == 0 && !answers(tcp, segment, side))
 		return TCP_INVALID;
 	if (tcp->state == FIREWALL_TCP_PICKED_UP && side == 1) {
 		side_start(tcp, side, segment);
 		tcp->state = FIREWALL_TCP_ESTABLISHED;
-	} else if (!tcp->is_liberal && !is_in_window(tcp, segment, side)) {
-		return TCP_INVALID;
+	} else if (!tcp->is_liberal) {
+		const enum tcp_outcome outcome = place(tcp, segment, side);
+
+		if (outcome != TCP_FOLLOWED)
+			return outcome;
 	}
 	if (tcp->state == FIREWALL_TCP_CLOSED)
 		return TCP_IGNORED;
@@ -221,6 +242,8 @@ follow_data(struct tcp_connection *tcp, const struct tcp_segment *segment, int s
 		window <<= tcp->scale[side];
 	if (window > sender->max_window)
 		sender->max_window = window;
+	if (is_after(segment->end, sender->max_end)) /* the window was larger than we know */
+		receiver->max_window += segment->end - sender->max_end;
 	sender->end = later(segment->end, sender->end);
 	sender->acked = later(segment->ack, sender->acked);
 	receiver->max_end = later(segment->ack + (window != 0 ? window : 1), receiver->max_end);

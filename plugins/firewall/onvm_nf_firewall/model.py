@@ -172,7 +172,7 @@ class FirewallModel:
             segment = Segment.of(frame, h)
             if not is_valid(segment.flags):
                 return Outcome.INVALID
-            changes = segment.flags & 7 or connection.tcp.state is State.SYN_RECEIVED
+            changes = segment.flags & 7 or connection.tcp.state <= State.SYN_RECEIVED
             if changes and _is_damaged(frame, h, partial):
                 return Outcome.INVALID
             outcome = connection.tcp.follow(segment, side)

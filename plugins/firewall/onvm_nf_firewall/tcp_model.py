@@ -7,11 +7,14 @@ Readings chosen:
   its peer, and no earlier. An acknowledgement of exactly the initial number is let through, too: a
   stranger who guesses has two chances in 2^32 instead of one.
 * Windows are those of Guido van Rooij, "Real Stateful TCP Packet Filtering in IP Filter" (2001),
-  which RFC 9293's receiver would accept, with window scaling (RFC 7323). An acknowledgement may lag
-  behind by `_ACK_LAG` bytes, however small the window is.
+  which RFC 9293's receiver would accept, with window scaling (RFC 7323). As in Linux, a segment may
+  go beyond its window by as much as the window is: some senders do when a window shrinks. What is
+  too old passes and changes nothing: its receiver answers it. An acknowledgement of what was not
+  sent is invalid; one may lag behind by `_ACK_LAG` bytes, however small the window is.
 * A reset ends a connection at exactly the number that its receiver expects (RFC 5961 section 3):
   what the receiver has acknowledged last, or what the sender would send next. Another one inside
-  the window passes, so that the receiver can challenge it, and changes nothing.
+  the window passes, so that the receiver can challenge it, and changes nothing. An acknowledgement
+  in it must be known, except 0, which some hosts send.
 * A SYN of the initiator inside a connection passes and changes nothing (RFC 5961 section 4). A SYN
   of the peer is invalid there.
 """
@@ -212,9 +215,8 @@ class TcpConnection:
         if not self._answers(segment, side):
             return Outcome.INVALID
         sender.start(segment)
-        sender.max_end = _wrap(sender.end + receiver.max_window)
         receiver.acked = _wrap(segment.seq + 1)
-        receiver.max_end = _later(_wrap(segment.ack + segment.window), receiver.end)
+        receiver.max_end = _later(_wrap(segment.ack + max(segment.window, 1)), receiver.end)
         self.state = State.SYN_RECEIVED
         return Outcome.FOLLOWED
 
@@ -231,13 +233,18 @@ class TcpConnection:
             self.state = State.CLOSED
             return Outcome.FOLLOWED
         is_exact = segment.seq in (receiver.acked, sender.end)
-        if self.state is State.SYN_SENT or sender.max_window == 0:
-            if not is_exact:
-                return Outcome.IGNORED
-        elif not self.is_liberal and (
-            _after(receiver.acked, segment.seq) or _after(segment.seq, sender.max_end)
-        ):
-            return Outcome.INVALID
+        if self.state is State.SYN_SENT and not is_exact:
+            # It answers what an older connection has said.
+            is_answer = segment.seq == receiver.max_end and not segment.flags & _ACK
+            return Outcome.IGNORED if is_answer else Outcome.INVALID
+        if sender.max_window == 0 or self.is_liberal:
+            place = Outcome.FOLLOWED if is_exact or self.is_liberal else Outcome.INVALID
+        elif _after(receiver.acked, segment.seq):
+            place = Outcome.INVALID
+        else:
+            place = self._place(segment, side)
+        if place is not Outcome.FOLLOWED:
+            return place
         if not is_exact or self.state is State.CLOSED:
             return Outcome.IGNORED
         self.state = State.CLOSED
@@ -247,21 +254,27 @@ class TcpConnection:
         sender, receiver = self.sides[side], self.sides[1 - side]
         if self.state is State.SYN_SENT:
             # A host that knows an older connection answers a SYN so (RFC 5961 section 4).
-            bare = side == 1 and segment.length == 0 and not segment.flags & _FIN
-            return Outcome.IGNORED if bare else Outcome.INVALID
+            if side == 0 or segment.length or segment.flags & _FIN:
+                return Outcome.INVALID
+            sender.max_end = segment.ack
+            return Outcome.IGNORED
         if self.state is State.SYN_RECEIVED and side == 0 and not self._answers(segment, side):
             return Outcome.INVALID
         if self.state is State.PICKED_UP and side == 1:
             sender.start(segment)
             self.state = State.ESTABLISHED
-        elif not self.is_liberal and not self._is_in_window(segment, side):
-            return Outcome.INVALID
+        elif not self.is_liberal:
+            place = self._place(segment, side)
+            if place is not Outcome.FOLLOWED:
+                return place
         if self.state is State.CLOSED:
             return Outcome.IGNORED
         self.is_liberal |= segment.is_cut
         scales = sender.scale is not None and receiver.scale is not None
         window = segment.window << (sender.scale or 0) * scales
         sender.max_window = max(sender.max_window, window)
+        if _after(segment.end, sender.max_end):  # the window was larger than we know
+            receiver.max_window += _wrap(segment.end - sender.max_end)
         sender.end = _later(segment.end, sender.end)
         sender.acked = _later(segment.ack, sender.acked)
         receiver.max_end = _later(_wrap(segment.ack + max(window, 1)), receiver.max_end)
@@ -275,13 +288,15 @@ class TcpConnection:
             self.state = State.HALF_CLOSED
         return Outcome.FOLLOWED
 
-    def _is_in_window(self, segment: Segment, side: int) -> bool:
+    def _place(self, segment: Segment, side: int) -> Outcome:
+        """Compare a segment with the windows: what is too old is ignored."""
         sender, receiver = self.sides[side], self.sides[1 - side]
-        oldest = _wrap(sender.end - receiver.max_window)
-        lag = max(sender.max_window, _ACK_LAG)
-        return not (
-            _after(segment.seq, sender.max_end)
-            or _after(oldest, segment.end)
-            or _after(segment.ack, receiver.end)
-            or _after(_wrap(receiver.end - lag), segment.ack)
-        )
+        says_nothing = segment.flags & _RST and not (segment.flags & _ACK and segment.ack)
+        ack = receiver.end if says_nothing else segment.ack
+        is_over = _after(segment.seq, sender.max_end)
+        overshoot = _wrap(segment.end - sender.max_end + 1)
+        acks_old = _after(_wrap(receiver.end - max(sender.max_window, _ACK_LAG)), ack)
+        is_old = _after(_wrap(sender.end - receiver.max_window), segment.end)
+        if _after(ack, receiver.end) or (is_over and (overshoot > receiver.max_window or acks_old)):
+            return Outcome.INVALID
+        return Outcome.IGNORED if acks_old or is_old else Outcome.FOLLOWED

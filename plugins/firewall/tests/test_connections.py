@@ -160,15 +160,23 @@ def test_refused_connection() -> None:
 
 
 def test_segments_outside_the_window_are_invalid() -> None:
+    """They may go beyond it by as much as it is, as Linux allows."""
     firewall = opened()
-    assert firewall(there(ACK, b"x", seq=201 + 512), there(ACK, b"x", seq=202 + 512)) == [
+    beyond = 201 + 2 * 512
+    assert firewall(there(ACK, b"x", seq=201 + 512), there(ACK, b"x", seq=beyond)) == [
         None,
         "invalid",
     ]
-    assert firewall(there(ACK, b"x", seq=201 - 600), there(ACK, b"x", ack=5000)) == ["invalid"] * 2
-    assert firewall(there(ACK, b"x", ack=101 - 70_000)) == ["invalid"]
+    assert firewall(there(ACK, b"x", ack=5000), there(RST, seq=beyond + 1)) == ["invalid"] * 2
     liberal = opened(liberal=True)
-    assert liberal(there(ACK, b"x", seq=202 + 512), there(ACK, b"x", ack=5000)) == [None, None]
+    assert liberal(there(ACK, b"x", seq=beyond), there(ACK, b"x", ack=5000)) == [None, None]
+
+
+def test_what_is_too_old_passes_and_changes_nothing() -> None:
+    firewall = opened()
+    old = [there(FIN | ACK, seq=201 - 600), there(FIN | ACK, ack=101 - 70_000)]
+    assert firewall(*old) == [None, None]
+    assert firewall(there(ACK, b"x"), t=7000) == [None], "it is established as before"
 
 
 @pytest.mark.parametrize(
@@ -180,7 +188,8 @@ def test_windows_are_scaled_if_both_ends_offer_it(ours: bytes, theirs: bytes, re
     syn = tcp(A, 9, B, 80, SYN, seq=100, options=ours)
     synack = tcp(B, 80, A, 9, SYN | ACK, seq=200, ack=101, options=theirs)
     assert firewall(syn, synack, here(ACK)) == [None] * 3
-    assert firewall(there(ACK, b"x", seq=201 + reach), there(ACK, b"x", seq=202 + reach)) == [
+    beyond = 201 + 2 * reach
+    assert firewall(there(ACK, b"x", seq=201 + reach), there(ACK, b"x", seq=beyond)) == [
         None,
         "invalid",
     ]

@@ -225,7 +225,7 @@ def test_connections_go_to_another_instance() -> None:
     successor = KernelRunner(second)
     restore(second, save(first.kernel, NS), NS)
     back = tcp(*BACK, ACK, b"x", seq=201, ack=101)
-    beyond = tcp(*BACK, ACK, b"x", seq=100_000, ack=101)
+    beyond = tcp(*BACK, ACK, b"x", seq=300_000, ack=101)
     for now_s in range(2, 400):  # established: it outlives the transitory idle time
         successor.run([], now_s * NS)
     assert first(back, beyond, t=400) == [None, "invalid"]
