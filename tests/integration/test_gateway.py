@@ -126,16 +126,16 @@ inside = ["10.0.0.0/24"]
 """
 ANNOUNCED = 'announce = ["198.51.100.1"]\n'
 CHAINS = {
-    "router": (["router"], "both_ends = false\n", ""),
-    "router+firewall": (["router", "firewall", "router"], "", "[nfs.firewall]\n"),
-    "router+firewall+nat": (["router", "firewall", "nat", "router"], "", NAT),
+    "router": (["router"], ""),
+    "router+firewall": (["router", "firewall", "router"], "[nfs.firewall]\n"),
+    "router+firewall+nat": (["router", "firewall", "nat", "router"], NAT),
 }
 
 
 @contextlib.contextmanager
 def up(net: Net, folder: Path, chain: str) -> Iterator[Gateway]:
-    services, settings, others = CHAINS[chain]
-    router = settings + ROUTER + (ANNOUNCED if "nat" in services else "")
+    services, others = CHAINS[chain]
+    router = ROUTER + (ANNOUNCED if "nat" in services else "")
     made = start(net, folder, services, router, others)
     made.has_nat = "nat" in services
     try:

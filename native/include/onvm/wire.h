@@ -71,6 +71,9 @@ enum onvm_desc_flags {
 	ONVM_F_PARTIAL = 1 << 2,
 	/** to the NF: several packets of one flow in one, cut behind the chain (GSO); also PARTIAL */
 	ONVM_F_MERGED = 1 << 3,
+	/** to the NF host: it is the first host of the packet's path; the last one. See nf.h */
+	ONVM_F_FIRST = 1 << 4,
+	ONVM_F_LAST = 1 << 5,
 };
 
 /** Names one buffer in a ring. */

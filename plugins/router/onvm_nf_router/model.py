@@ -22,7 +22,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address, ip_network
 
 from onvm_nf_router.config import Address, Route, RouterConfig
@@ -56,11 +56,19 @@ class Drop(Exception):  # noqa: N818  a verdict
 
 @dataclass(frozen=True)
 class Arrived:
-    """A packet before the router; `buffer` tells packets apart that are inside."""
+    """A packet before the router.
+
+    Attributes:
+        buffer: tells packets apart that are inside.
+        first: the router is the first NF on its way.
+        last: the router is the last one.
+    """
 
     data: bytes
     port: int
     buffer: int = 0
+    first: bool = True
+    last: bool = True
 
 
 @dataclass(frozen=True)
@@ -109,9 +117,8 @@ _Hop = tuple[int, Address]
 class RouterModel:
     """`run` gives the packets of a burst after it; `made` has those that the router has made."""
 
-    def __init__(self, config: RouterConfig, mark: bytes) -> None:
+    def __init__(self, config: RouterConfig) -> None:
         self.config = config
-        self.mark = mark
         self.interfaces: dict[int, _Interface] = {}
         self.neighbours: dict[_Key, _Neighbour] = {}
         self.routes = self._longest_first(config.routes)
@@ -148,19 +155,11 @@ class RouterModel:
         inside: list[tuple[int, Arrived]] = []
         for number, packet in enumerate(packets):
             try:
-                if self.config.settings.both_ends and packet.data[:12] == self.mark:
-                    h = read_headers(packet.data)
-                    if len(packet.data) < 14 or h.l3 is not L3.OK or h.l3_offset != 14:
-                        raise Drop("malformed")
-                    inside.append((number, packet))
-                    continue
-                result = self._arrive(packet)
-                if result.out is None and self.config.settings.both_ends:
-                    done[number] = Done(self.mark + result.data[12:])
-                elif result.out is None:
-                    inside.append((number, Arrived(result.data, packet.port, packet.buffer)))
-                else:
-                    done[number] = result
+                done[number] = result = (
+                    self._arrive(packet) if packet.first else _read_again(packet)
+                )
+                if result.out is None and packet.last:
+                    inside.append((number, replace(packet, data=result.data)))
             except Drop as drop:
                 done[number] = Done(b"", drop.args[0])
         for version in (_IPV4, _IPV6):
@@ -613,6 +612,14 @@ class RouterModel:
 
 
 # ---- packets ----
+
+
+def _read_again(packet: Arrived) -> Done:
+    """A packet that other NFs have had."""
+    h = read_headers(packet.data)
+    if h.l3 is not L3.OK or h.l3_offset != 14:
+        raise Drop("malformed")
+    return Done(packet.data)
 
 
 def _read(frame: bytes) -> Headers:

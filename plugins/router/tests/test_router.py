@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
@@ -26,7 +27,7 @@ REASONS = [
     "consumed",
 ]  # fmt: skip
 NS = 1_000_000_000
-MARK = bytes.fromhex("02aabbccddee02a0b0c0d0e0")
+F_FIRST, F_LAST = local.WHOLE_WAY & -local.WHOLE_WAY, local.WHOLE_WAY & (local.WHOLE_WAY - 1)
 LAN, WAN, DMZ = 3, 7, 9
 MACS = {port: bytes([2, 0, 0, 0, 1, port]) for port in (LAN, WAN, DMZ)}
 MTUS = {LAN: 1500, WAN: 1500, DMZ: 600}
@@ -61,7 +62,7 @@ class Kernel:
     """The kernel in private memory."""
 
     def __init__(self, config: dict[str, object]) -> None:
-        self.kernel = make_kernel(load(config), MARK)
+        self.kernel = make_kernel(load(config))
         self.counters = bytearray(8 * 16)
         self.made: list[tuple[int, bytes]] = []
 
@@ -73,6 +74,8 @@ class Kernel:
         for number, packet in enumerate(packets):
             memory.packets[number].port = packet.port
             memory.packets[number].buffer = packet.buffer
+            flags = (F_FIRST if packet.first else 0) | (F_LAST if packet.last else 0)
+            memory.packets[number].flags = flags
         slots = list(range(len(packets)))
         ctx = memory.context(self.kernel.state, now_ns, self.counters)
         local.call(self.kernel.function, ctx, memory.packets, slots)
@@ -98,7 +101,7 @@ class Router:
 
     def __init__(self, **changes: object) -> None:
         config = {**CONFIG, **changes}
-        self.kernel, self.model = Kernel(config), RouterModel(load(config), MARK)
+        self.kernel, self.model = Kernel(config), RouterModel(load(config))
         for number, port in enumerate(PORTS):
             for one in (self.kernel, self.model):
                 one.bind(number, port, MACS[port], MTUS[port])
@@ -182,7 +185,7 @@ both_versions = pytest.mark.parametrize(("near", "far"), PAIRS)
 
 @both_versions
 def test_first_packet_waits_and_arrives(near: str, far: str) -> None:
-    router = Router(both_ends=False)
+    router = Router()
     router.wait(4)
     frame = to_router(LAN, udp(near, 5, far, 6, b"x"))
     assert router.run(Arrived(frame, LAN))[0].reason == "resolving"
@@ -200,7 +203,7 @@ def test_first_packet_waits_and_arrives(near: str, far: str) -> None:
 
 @both_versions
 def test_known_neighbour_gets_packets_at_once(near: str, far: str) -> None:
-    router = Router(both_ends=False)
+    router = Router()
     router.meet()
     (done,) = router.run(Arrived(to_router(LAN, tcp(near, 5, far, 6, SYN)), LAN))
     assert done.out == WAN
@@ -209,24 +212,41 @@ def test_known_neighbour_gets_packets_at_once(near: str, far: str) -> None:
     assert is_sound(done.data)
 
 
+def first(frame: bytes, port: int, buffer: int = 0) -> Arrived:
+    """A packet on its way to other NFs."""
+    return Arrived(frame, port, buffer, last=False)
+
+
+def last(frame: bytes, port: int, buffer: int = 0) -> Arrived:
+    """A packet that other NFs have had."""
+    return Arrived(frame, port, buffer, first=False)
+
+
 @both_versions
 def test_two_visits_have_the_chain_between_them(near: str, far: str) -> None:
     router = Router()
     router.meet()
     frame = to_router(LAN, tcp(near, 5, far, 6, SYN))
-    (done,) = router.run(Arrived(frame, LAN))
+    (done,) = router.run(first(frame, LAN))
     assert (done.out, done.reason) == (None, "")
-    assert done.data[:12] == MARK
-    (last,) = router.run(Arrived(done.data, LAN))
-    assert last.out == WAN
-    assert router.run(Arrived(MARK[:11] + b"\0" + frame[12:], LAN))[0].reason == "not_ours"
+    assert done.data[:12] == frame[:12], "an NF that answers it reaches the sender"
+    (sent,) = router.run(last(done.data, LAN))
+    assert sent.out == WAN
+    (between,) = router.run(Arrived(done.data, LAN, first=False, last=False))
+    assert between == Done(done.data)
+
+
+def test_what_other_nfs_have_broken_is_not_forwarded() -> None:
+    router = Router()
+    for frame in (b"", bytes(60), to_router(LAN, udp("10.0.0.5", 5, "8.8.8.8", 6))[:40]):
+        assert router.run(last(frame, LAN))[0].reason == "malformed"
 
 
 def test_packets_to_addresses_of_other_nfs_go_on() -> None:
     router = Router()
     router.meet()
     frame = to_router(WAN, echo("198.51.100.9", "198.51.100.1", 4))
-    assert router.run(Arrived(frame, WAN))[0].data[:12] == MARK, "the NAT's"
+    assert router.run(first(frame, WAN))[0].reason == "", "the NAT's"
     (done,) = router.run(Arrived(arp(WAN, 1, "198.51.100.9", "198.51.100.20"), WAN))
     assert done.data[20:22] == b"\0\2", "and its ARP is answered"
 
@@ -292,13 +312,13 @@ def test_packet_too_big_is_told_as_it_arrived(far: str) -> None:
     frame = to_router(LAN, udp(near, 5, far, 6, bytes(700)))
     if ":" not in far:
         frame = to_router(LAN, ip(near, far, 17, frame[34:], 0x4000))
-    (done,) = router.run(Arrived(frame, LAN, buffer=77))
+    (done,) = router.run(first(frame, LAN, 77))
     # A NAT between both visits changes the source.
     at = 26 if ":" not in far else 22
     other = ip_address("198.51.100.20" if ":" not in far else "2001:db8:2::77").packed
     data = done.data[:at] + other + done.data[at + len(other) :]
-    (last,) = router.run(Arrived(data, LAN, buffer=77))
-    assert last.reason == "too_big"
+    (end,) = router.run(last(data, LAN, 77))
+    assert end.reason == "too_big"
     ((port, error),) = router.made
     h = read_headers(error)
     assert (port, h.dst) == (LAN, ip_address(near).packed)
@@ -308,7 +328,7 @@ def test_packet_too_big_is_told_as_it_arrived(far: str) -> None:
 
 
 def test_packets_that_may_be_cut_are() -> None:
-    router = Router(both_ends=False)
+    router = Router()
     router.meet()
     whole = udp("10.0.0.5", 5, "192.0.2.9", 6, bytes(range(250)) * 5)
     (done,) = router.run(Arrived(to_router(LAN, whole), LAN))
@@ -322,16 +342,16 @@ def test_packets_that_may_be_cut_are() -> None:
 
 
 def test_later_fragments_have_only_the_options_that_are_copied() -> None:
-    router = Router(both_ends=False)
+    router = Router()
     router.meet()
     options = bytes([7, 3, 4, 1, 0x94, 4, 0, 0])  # record route, router alert
     frame = ip("10.0.0.5", "192.0.2.9", 17, bytes(900), options=options)
     head = MACS[LAN] + HOST_MACS[LAN]
     (done,) = router.run(Arrived(head + frame[12:], LAN))
     assert done.reason == "fragmented"
-    first, second = (frame for _, frame in router.made)
-    assert first[34:42] == options
-    assert second[34:42] == bytes([1, 1, 1, 1, 0x94, 4, 0, 0])
+    head, tail = (frame for _, frame in router.made)
+    assert head[34:42] == options
+    assert tail[34:42] == bytes([1, 1, 1, 1, 0x94, 4, 0, 0])
 
 
 @pytest.mark.parametrize(
@@ -365,7 +385,7 @@ def test_port_without_interface() -> None:
     [("203.0.113.5", "blackhole", None), ("203.0.113.200", "no_route", 1)],
 )
 def test_routes_that_lead_nowhere(far: str, reason: str, code: int | None) -> None:
-    router = Router(both_ends=False)
+    router = Router()
     router.meet()
     assert router.run(Arrived(to_router(LAN, udp("10.0.0.5", 5, far, 6)), LAN))[0].reason == reason
     errors = [error[35] for _, error in router.made]
@@ -374,7 +394,7 @@ def test_routes_that_lead_nowhere(far: str, reason: str, code: int | None) -> No
 
 @both_versions
 def test_neighbour_that_does_not_answer(near: str, far: str) -> None:
-    router = Router(both_ends=False)
+    router = Router()
     router.meet(LAN)
     frame = to_router(LAN, udp(near, 5, far, 6))
     for number in range(20):
@@ -389,7 +409,7 @@ def test_neighbour_that_does_not_answer(near: str, far: str) -> None:
 
 @both_versions
 def test_neighbour_in_use_is_asked_whether_it_is_there(near: str, far: str) -> None:
-    router = Router(both_ends=False)
+    router = Router()
     router.meet()
     frame = to_router(LAN, udp(near, 5, far, 6))
     router.now_ns += 29 * NS
@@ -405,7 +425,7 @@ def test_neighbour_in_use_is_asked_whether_it_is_there(near: str, far: str) -> N
 
 @both_versions
 def test_neighbour_with_a_new_address_gets_packets_there(near: str, far: str) -> None:
-    router = Router(both_ends=False)
+    router = Router()
     router.meet()
     other = bytes([2, 0, 0, 0, 9, 9])
     own = HOSTS_GATEWAYS[WAN][":" in far]
@@ -417,7 +437,7 @@ def test_neighbour_with_a_new_address_gets_packets_there(near: str, far: str) ->
 
 
 def test_spoofed_and_unasked_words_are_not_learned() -> None:
-    router = Router(both_ends=False)
+    router = Router()
     router.wait(4)
     for frame in (
         arp(WAN, 1, "198.51.100.1", "198.51.100.1"),  # the router's own address
@@ -436,19 +456,19 @@ def test_interfaces_announce_themselves() -> None:
 
 
 def test_flows_are_spread_over_gateways_both_ways_alike() -> None:
-    router = Router(both_ends=False)
+    router = Router()
     router.meet()
     outs = set()
     for sport in range(40):
         frame = to_router(LAN, udp("10.0.0.5", 1000 + sport, "8.8.8.8", 53))
-        first, second = router.run(Arrived(frame, LAN), Arrived(frame, LAN))
-        assert first.out == second.out
-        outs.add(first.out)
+        one, other = router.run(Arrived(frame, LAN), Arrived(frame, LAN))
+        assert one.out == other.out
+        outs.add(one.out)
     assert outs == {WAN, DMZ}
 
 
 def test_mss_is_clamped() -> None:
-    router = Router(both_ends=False, clamp_mss=True)
+    router = Router(clamp_mss=True)
     router.meet()
     for options in (b"\2\4\5\xb4", b"\1\2\4\5\xb4\1\1\1", b"\1\1\2\4\5\xb4\1\1"):
         words = 5 + len(options) // 4
@@ -461,7 +481,7 @@ def test_mss_is_clamped() -> None:
 
 
 def test_interface_without_port_sends_nothing() -> None:
-    router = Kernel({**CONFIG, "both_ends": False})
+    router = Kernel(CONFIG)
     router.bind(0, LAN, MACS[LAN], 1500)
     router.bind(1, WAN, MACS[WAN], 1500)
     unbind(router.kernel, 1)
@@ -528,7 +548,7 @@ def packets(draw: st.DrawFn) -> Arrived:
 
 @settings(max_examples=80)
 @given(
-    both_ends=st.booleans(),
+    alone=st.booleans(),
     clamp=st.booleans(),
     bursts=st.lists(
         st.tuples(st.lists(packets(), max_size=6), st.sampled_from((0, 50, 100, 1000, 31_000))),
@@ -537,32 +557,33 @@ def packets(draw: st.DrawFn) -> Arrived:
     known=st.booleans(),
 )
 def test_kernel_agrees_with_model(
-    both_ends: bool,
+    alone: bool,
     clamp: bool,
     bursts: list[tuple[list[Arrived], int]],
     known: bool,
 ) -> None:
-    router = Router(both_ends=both_ends, clamp_mss=clamp)
+    router = Router(clamp_mss=clamp)
     if known:
         router.meet()
     for burst, wait_ms in bursts:
         router.now_ns += wait_ms * NS // 1000
-        done = router.run(*burst)
-        on = [
-            Arrived(one.data, packet.port, packet.buffer)
-            for one, packet in zip(done, burst, strict=True)
-            if one.out is None and not one.reason
-        ]
-        router.run(*on)
+        done = router.run(*(replace(packet, last=alone) for packet in burst))
+        router.run(
+            *(
+                last(one.data, packet.port, packet.buffer)
+                for one, packet in zip(done, burst, strict=True)
+                if one.out is None and not one.reason
+            )
+        )
 
 
 @settings(max_examples=40)
-@given(st.lists(st.binary(max_size=120), max_size=5), st.sampled_from(PORTS), st.booleans())
-def test_kernel_agrees_with_model_on_noise(frames: list[bytes], port: int, both_ends: bool) -> None:
-    router = Router(both_ends=both_ends)
+@given(st.lists(st.binary(max_size=120), max_size=5), st.sampled_from(PORTS))
+def test_kernel_agrees_with_model_on_noise(frames: list[bytes], port: int) -> None:
+    router = Router()
     router.run(*(Arrived(frame, port) for frame in frames))
     router.run(*(Arrived(MACS[port] + HOST_MACS[port] + frame[12:], port) for frame in frames))
-    router.run(*(Arrived(MARK + frame[12:], port) for frame in frames))
+    router.run(*(last(frame, port) for frame in frames))
 
 
 # ---- configuration ----
