@@ -234,6 +234,8 @@ run_stages(struct onvm_nf_host *host, struct onvm_pkt *pkts, uint32_t nb, bool i
 		uint64_t end;
 
 		stage->ctx.now_ns = time_ns;
+		stage->ctx.is_first_stage = turn == 0;
+		stage->ctx.is_last_stage = index == last;
 		stage->kernel(&stage->ctx, pkts, nb);
 		stats->packets += nb;
 		if (index != last)

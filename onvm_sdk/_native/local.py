@@ -10,6 +10,8 @@ from onvm_sdk._native._nf import ffi, lib
 __all__ = ["LocalMemory"]
 
 HEADROOM: int = lib.ONVM_HEADROOM
+WHOLE_WAY: int = lib.ONVM_F_FIRST | lib.ONVM_F_LAST
+"""Flags of a packet whose way begins and ends in this process."""
 CANARY = 0xC5
 CANARY_BYTES = 64
 
@@ -44,6 +46,7 @@ class LocalMemory:
         begin = slot * self._stride + CANARY_BYTES + HEADROOM
         packet.data = self._memory + begin
         packet.buffer = slot
+        packet.flags = WHOLE_WAY
         packet.length = len(frame)
         packet.headroom = HEADROOM
         packet.tailroom = self._slot_bytes - HEADROOM - len(frame)
@@ -52,14 +55,29 @@ class LocalMemory:
         rest = packet.tailroom
         self._buffer[begin + len(frame) : begin + len(frame) + rest] = bytes(rest)
 
-    def context(self, state: int, now_ns: int, counters: Any) -> Any:
-        """Make a ``struct onvm_ctx``; it is good as long as this object."""
+    def context(
+        self,
+        state: int,
+        now_ns: int,
+        counters: Any,
+        *,
+        is_first: bool = True,
+        is_last: bool = True,
+    ) -> Any:
+        """Make a ``struct onvm_ctx``; it is good as long as this object.
+
+        Args:
+            is_first: the NF is the first one on the packets' way.
+            is_last: it is the last one.
+        """
         ctx = ffi.new("struct onvm_ctx *")
         ctx.state = ffi.cast("void *", state)
         ctx.now_ns = now_ns
         ctx.counters = ffi.from_buffer("uint64_t[]", counters)
         ctx.originate = lib.onvm_python_originate
         ctx.runtime = self._handle
+        ctx.is_first_stage = is_first
+        ctx.is_last_stage = is_last
         return ctx
 
     def loan(self) -> Any:

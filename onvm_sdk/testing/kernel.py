@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from onvm_sdk._native._nf import ffi, lib
-from onvm_sdk._native.local import HEADROOM
+from onvm_sdk._native.local import HEADROOM, WHOLE_WAY
 from onvm_sdk.limits import COUNTERS_MAX
 from onvm_sdk.nf import NativeKernel
 from onvm_sdk.verdict import Verdict
@@ -52,7 +52,12 @@ class KernelRunner:
         self._counters = ffi.new("uint64_t[]", COUNTERS_MAX)
         self._ctx = ffi.new(
             "struct onvm_ctx *",
-            {"state": ffi.cast("void *", kernel.state), "counters": self._counters},
+            {
+                "state": ffi.cast("void *", kernel.state),
+                "counters": self._counters,
+                "is_first_stage": True,
+                "is_last_stage": True,
+            },
         )
 
     @property
@@ -68,7 +73,7 @@ class KernelRunner:
             pkt.data = slot + HEADROOM
             pkt.length, pkt.headroom = len(packet.data), HEADROOM
             pkt.port = packet.port
-            pkt.flags = packet.flags | (lib.ONVM_F_REVERSE if packet.reverse else 0)
+            pkt.flags = packet.flags | WHOLE_WAY | (lib.ONVM_F_REVERSE if packet.reverse else 0)
         self._ctx.now_ns = now_ns
         self._call(self._ctx, burst, len(packets))
         return [

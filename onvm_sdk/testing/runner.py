@@ -137,7 +137,7 @@ class Runner:
             strict=True,
         ):
             packet = memory.packets[slot]
-            packet.flags = _F_REVERSE if backwards else 0
+            packet.flags = local.WHOLE_WAY | (_F_REVERSE if backwards else 0)
             packet.port = port
             packet.flow_hash = flow_hash
         decided = [0] * len(frames)
@@ -159,12 +159,20 @@ class Runner:
         now_ns: int,
         decided: list[int],
     ) -> None:
-        order = list(range(len(self.stages)))
-        for number in reversed(order) if is_reverse else order:
+        way = list(range(len(self.stages)))
+        if is_reverse:
+            way.reverse()
+        for number in way:
             if not slots:
                 return
             stage = self.stages[number]
-            ctx = memory.context(stage.state, now_ns, self._memory[number])
+            ctx = memory.context(
+                stage.state,
+                now_ns,
+                self._memory[number],
+                is_first=number == way[0],
+                is_last=number == way[-1],
+            )
             made = len(memory.made)
             local.call(stage.function, ctx, memory.packets, slots)
             if self._error is not None:

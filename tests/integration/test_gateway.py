@@ -6,6 +6,7 @@ settings.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -46,6 +47,7 @@ class Gateway:
     net: Net
     folder: Path
     process: subprocess.Popen[bytes]
+    has_nat: bool = False
 
     def call(self, *arguments: str) -> str:
         done = subprocess.run(
@@ -116,27 +118,96 @@ services = {json.dumps(services)}
     return Gateway(net, folder, process)
 
 
+NAT = """
+[nfs.firewall]
+[nfs.nat.config]
+external = "198.51.100.1"
+inside = ["10.0.0.0/24"]
+"""
+ANNOUNCED = 'announce = ["198.51.100.1"]\n'
 CHAINS = {
-    "router": (["router"], "both_ends = false\n", ""),
-    "router+firewall": (["router", "firewall", "router"], "", "[nfs.firewall]\n"),
+    "router": (["router"], ""),
+    "router+firewall": (["router", "firewall", "router"], "[nfs.firewall]\n"),
+    "router+firewall+nat": (["router", "firewall", "nat", "router"], NAT),
 }
 
 
-@pytest.fixture(params=CHAINS)
-def gateway(request: pytest.FixtureRequest, net: Net, tmp_path: Path) -> Iterator[Gateway]:
-    services, settings, others = CHAINS[request.param]
-    made = start(net, tmp_path, services, settings + ROUTER, others)
+@contextlib.contextmanager
+def up(net: Net, folder: Path, chain: str) -> Iterator[Gateway]:
+    services, others = CHAINS[chain]
+    router = ROUTER + (ANNOUNCED if "nat" in services else "")
+    made = start(net, folder, services, router, others)
+    made.has_nat = "nat" in services
     try:
         yield made
     finally:
         net.stop(made.process)
 
 
+@pytest.fixture(params=CHAINS)
+def gateway(request: pytest.FixtureRequest, net: Net, tmp_path: Path) -> Iterator[Gateway]:
+    with up(net, tmp_path, request.param) as made:
+        yield made
+
+
 def test_packets_pass_between_subnets(gateway: Gateway, net: Net, tmp_path: Path) -> None:
     # The first packet of all must arrive: it waits for the neighbour.
     for host in (SERVER_V4, SERVER_V6):
         assert " 0% packet loss" in net.run(CLIENT, "ping", "-c1", "-W5", host)
-    for host in (*GATEWAYS[CLIENT], *GATEWAYS[SERVER], SERVER_V4, SERVER_V6):
+    outer = GATEWAYS[SERVER][1:] if gateway.has_nat else GATEWAYS[SERVER]  # the NAT has the other
+    for host in (*GATEWAYS[CLIENT], *outer, SERVER_V4, SERVER_V6):
         assert " 0% packet loss" in net.run(CLIENT, "ping", "-c3", "-i0.05", "-W5", host)
     for host in (SERVER_V4, f"[{SERVER_V6}]"):
         download(net, tmp_path, host, DOWNLOAD_BYTES, CLIENT, SERVER)
+
+
+def test_each_hop_says_where_a_packet_has_ended(gateway: Gateway, net: Net) -> None:
+    for host, own in zip((SERVER_V4, SERVER_V6), GATEWAYS[CLIENT], strict=True):
+        said = net.run(CLIENT, "sh", "-c", f"ping -c1 -W5 -t1 {host} || true")
+        assert f"From {own}" in said, said
+        assert "ime to live exceeded" in said or "Hop limit" in said or "ime exceeded" in said
+        assert " 0% packet loss" in net.run(CLIENT, "ping", "-c1", "-W5", "-t2", host)
+
+
+def narrow(net: Net, role: str) -> None:
+    """Make a link of 1300 bytes, whose host does not tell the other end of TCP."""
+    inner, outer = {CLIENT: ("c0", "d0"), SERVER: ("s0", "d1")}[role]
+    net.ip(role, "link", "set", inner, "mtu", "1300")
+    net.ip(GATEWAY, "link", "set", outer, "mtu", "1300")
+    for version, gateway in zip(("-4", "-6"), GATEWAYS[role], strict=True):
+        net.ip(
+            role,
+            version,
+            "route",
+            "change",
+            "default",
+            "via",
+            gateway,
+            "dev",
+            inner,
+            "advmss",
+            "1440",
+        )
+
+
+@pytest.mark.parametrize("chain", CHAINS)
+@pytest.mark.parametrize("role", [CLIENT, SERVER])
+def test_path_mtu_is_found(net: Net, tmp_path: Path, role: str, chain: str) -> None:
+    narrow(net, role)
+    with up(net, tmp_path, chain) as gateway:
+        if role == SERVER:  # from a wide link into a narrow one
+            for host in (SERVER_V4, SERVER_V6):
+                said = net.run(CLIENT, "sh", "-c", f"ping -c1 -W5 -M do -s 1400 {host} || true")
+                assert "mtu = 1300" in said or "mtu=1300" in said, said
+                ping = ("ping", "-c1", "-W5", "-M", "do", "-s", "1200", host)
+                assert " 0% packet loss" in net.run(CLIENT, *ping)
+        far, near = (SERVER, CLIENT) if role == CLIENT else (CLIENT, SERVER)
+        if far == CLIENT and gateway.has_nat:
+            return  # a connection from outside
+        for address, other in zip(ADDRESSES[far], ADDRESSES[near], strict=True):
+            host, peer = address.split("/")[0], other.split("/")[0]
+            if gateway.has_nat and "." in peer:
+                peer = GATEWAYS[SERVER][0]
+            download(net, tmp_path, f"[{host}]" if ":" in host else host, DOWNLOAD_BYTES, near, far)
+            assert "mtu 1300" in net.run(far, "ip", "route", "get", peer)
+        assert gateway.router["counters"]["errors_sent"] >= 2

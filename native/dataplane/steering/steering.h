@@ -50,6 +50,8 @@
 #include <rte_branch_prediction.h>
 #include <rte_spinlock.h>
 
+#include <onvm/wire.h>
+
 #include "table_sizes.h"
 
 enum onvm_path_state {
@@ -84,6 +86,14 @@ struct onvm_path {
 	uint16_t remotes;  /**< bit i: hop i is at a peer */
 	struct onvm_hop hops[ONVM_CHAIN_LENGTH_MAX];
 };
+
+/** Of enum onvm_desc_flags, those of a packet's way: at hop @p hop of @p path. */
+static inline uint8_t
+onvm_path_desc_flags(const struct onvm_path *path, uint32_t hop)
+{
+	return (uint8_t)((path->is_reverse ? ONVM_F_REVERSE : 0) | (hop == 0 ? ONVM_F_FIRST : 0) |
+			 (hop + 1 == path->nb_hops ? ONVM_F_LAST : 0));
+}
 
 /** NF hosts that can serve one position of a chain. */
 struct onvm_choice {

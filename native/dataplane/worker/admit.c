@@ -90,7 +90,7 @@ enter(struct onvm_worker *worker, const struct onvm_path *path, uint16_t path_in
 	buffer->flow = flow;
 	buffer->flow_hash = flow_hash;
 	if (likely(first != NULL)) {
-		onvm_queue_to_link(worker, first, mbuf, index, buffer, 0, path->is_reverse);
+		onvm_queue_to_link(worker, first, mbuf, index, buffer, 0);
 		return;
 	}
 	if (path->remotes != 0 || path->egress >= ONVM_PORTS_MAX)
@@ -117,6 +117,7 @@ enter_burst(struct onvm_worker *worker, const struct onvm_path *path, uint16_t p
 {
 	struct onvm_packet_memory *memory = &worker->dp->memory;
 	struct onvm_desc *desc;
+	const uint8_t desc_flags = onvm_path_desc_flags(path, 0);
 	uint32_t next_sample = worker->sample_countdown - 1;
 
 	ONVM_ASSERT(onvm_hop_is_at(path, 0, first));
@@ -146,8 +147,7 @@ enter_burst(struct onvm_worker *worker, const struct onvm_path *path, uint16_t p
 			.flow_hash = flow_hash,
 			.port = port,
 			.verdict_stage = ONVM_NEXT,
-			.flags = (uint8_t)((path->is_reverse ? ONVM_F_REVERSE : 0) |
-					   ONVM_DESC_OFFLOADS(offloads)),
+			.flags = (uint8_t)(desc_flags | ONVM_DESC_OFFLOADS(offloads)),
 		};
 	}
 	for (; next_sample < nb; next_sample += worker->dp->config.sample_every) {

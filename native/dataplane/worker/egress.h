@@ -34,12 +34,13 @@ void onvm_remote_send(struct onvm_worker *worker, struct rte_mbuf *mbuf, uint16_
 /** Queue a packet for the NF host behind @p link, as hop @p hop of its path. */
 static inline void
 onvm_queue_to_link(struct onvm_worker *worker, struct onvm_link *link, struct rte_mbuf *mbuf,
-		   uint32_t index, struct onvm_buffer *buffer, uint8_t hop, bool is_reverse)
+		   uint32_t index, struct onvm_buffer *buffer, uint8_t hop)
 {
+	const struct onvm_path *path = &worker->dp->steering.paths[buffer->path];
 	struct onvm_desc *desc;
 
 	ONVM_ASSERT(buffer->owner == ONVM_OWNER_NONE);
-	ONVM_ASSERT(onvm_hop_is_at(&worker->dp->steering.paths[buffer->path], hop, link));
+	ONVM_ASSERT(onvm_hop_is_at(path, hop, link));
 	if (unlikely(link->nb_pending == ONVM_PENDING_MAX))
 		onvm_link_flush(worker, link);
 	desc = &link->pending[link->nb_pending++];
@@ -52,8 +53,8 @@ onvm_queue_to_link(struct onvm_worker *worker, struct onvm_link *link, struct rt
 	desc->port = buffer->port;
 	desc->verdict_stage = ONVM_NEXT;
 	desc->flags =
-		(uint8_t)((is_reverse ? ONVM_F_REVERSE : 0) | ONVM_DESC_OFFLOADS(buffer->flags));
-	link->stats.rx[is_reverse]++;
+		(uint8_t)(onvm_path_desc_flags(path, hop) | ONVM_DESC_OFFLOADS(buffer->flags));
+	link->stats.rx[path->is_reverse]++;
 	if (unlikely(buffer->flags & ONVM_BUFFER_SAMPLED))
 		worker->dp->memory.times[index].enqueued = rte_rdtsc();
 }

@@ -134,7 +134,7 @@ take_in(struct onvm_worker *worker, uint16_t port, struct rte_mbuf *mbuf,
 		memory->times[index].received = rte_rdtsc();
 		buffer->flags |= ONVM_BUFFER_SAMPLED;
 	}
-	onvm_queue_to_link(worker, link, mbuf, index, buffer, hop, path->is_reverse);
+	onvm_queue_to_link(worker, link, mbuf, index, buffer, hop);
 }
 
 void

@@ -59,7 +59,7 @@ reroute(struct onvm_worker *worker, struct rte_mbuf *mbuf, uint32_t index,
 			i++;
 		if (i == end && i != hop) {
 			onvm_queue_to_link(worker, onvm_link_of_hop(worker, &old->hops[hop]), mbuf,
-					   index, buffer, hop, old->is_reverse);
+					   index, buffer, hop);
 			return;
 		}
 	}
@@ -86,7 +86,7 @@ reroute(struct onvm_worker *worker, struct rte_mbuf *mbuf, uint32_t index,
 	}
 	buffer->path = resolved;
 	onvm_queue_to_link(worker, onvm_link_of_hop(worker, &path->hops[hop]), mbuf, index, buffer,
-			   hop, path->is_reverse);
+			   hop);
 }
 
 static inline void
@@ -114,7 +114,7 @@ pass_on(struct onvm_worker *worker, struct rte_mbuf *mbuf, uint32_t index,
 		reroute(worker, mbuf, index, buffer, hop);
 		return;
 	}
-	onvm_queue_to_link(worker, link, mbuf, index, buffer, hop, path->is_reverse);
+	onvm_queue_to_link(worker, link, mbuf, index, buffer, hop);
 }
 
 /** On to hop @p hop, at a peer or behind one: it holds no credits there. */
@@ -135,7 +135,7 @@ skip_peers(struct onvm_worker *worker, struct rte_mbuf *mbuf, uint32_t index,
 	}
 	onvm_credits_reserve(worker, path, hop, 1);
 	onvm_queue_to_link(worker, onvm_link_of_hop(worker, &path->hops[hop]), mbuf, index, buffer,
-			   hop, path->is_reverse);
+			   hop);
 }
 
 /** To a service by ID: later in this packet's path if it is there, else a detour of one hop. */
@@ -166,8 +166,7 @@ redirect(struct onvm_worker *worker, struct rte_mbuf *mbuf, uint32_t index,
 			if (skipped != NULL)
 				onvm_credits_give(skipped, 1);
 		}
-		onvm_queue_to_link(worker, link, mbuf, index, buffer, (uint8_t)hop,
-				   path->is_reverse);
+		onvm_queue_to_link(worker, link, mbuf, index, buffer, (uint8_t)hop);
 		return;
 	}
 	if (is_reserved)
@@ -191,7 +190,7 @@ redirect(struct onvm_worker *worker, struct rte_mbuf *mbuf, uint32_t index,
 		drop(worker, mbuf, ONVM_DROP_NO_INSTANCE);
 		return;
 	}
-	onvm_queue_to_link(worker, link, mbuf, index, buffer, 0, false);
+	onvm_queue_to_link(worker, link, mbuf, index, buffer, 0);
 }
 
 /** A packet that the NF made in a loaned buffer. */

@@ -65,8 +65,8 @@ run_begin(struct onvm_worker *worker, const struct onvm_link *link,
 	else if (path->egress < ONVM_PORTS_MAX)
 		run->wport = worker->wport_of[path->egress];
 	run->owner = run->next != NULL ? run->next->id : ONVM_OWNER_NONE;
-	run->desc_flags = (uint8_t)((path->is_reverse ? ONVM_F_REVERSE : 0) |
-				    ONVM_DESC_OFFLOADS(buffer->flags));
+	run->desc_flags =
+		(uint8_t)(onvm_path_desc_flags(path, hop) | ONVM_DESC_OFFLOADS(buffer->flags));
 }
 
 /** Record of the packet that @p desc gives back, if it continues the run; else NULL. */

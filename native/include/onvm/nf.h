@@ -21,6 +21,7 @@
  * Lifetime: `pkts` and all they point to are valid until the function returns.
  */
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -76,9 +77,25 @@ struct onvm_ctx {
 	 */
 	struct onvm_pkt *(*originate)(struct onvm_ctx *ctx);
 	void *runtime; /**< the runtime's */
+	/** Of the NFs of this process, it is the first or last one on the packets' way. */
+	bool is_first_stage, is_last_stage;
 };
 
 typedef void (*onvm_kernel)(struct onvm_ctx *ctx, struct onvm_pkt *pkts, uint32_t nb_pkts);
+
+/** Whether no NF of the chain has had the packet before this one, in the direction it travels. */
+static inline bool
+onvm_pkt_is_first(const struct onvm_ctx *ctx, const struct onvm_pkt *pkt)
+{
+	return ctx->is_first_stage && (pkt->flags & ONVM_F_FIRST) != 0;
+}
+
+/** Whether the packet leaves the chain behind this NF. */
+static inline bool
+onvm_pkt_is_last(const struct onvm_ctx *ctx, const struct onvm_pkt *pkt)
+{
+	return ctx->is_last_stage && (pkt->flags & ONVM_F_LAST) != 0;
+}
 
 /** Drop @p pkt for the reason with index @p reason of the manifest's `drop_reasons`. */
 static inline void

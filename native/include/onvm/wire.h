@@ -74,6 +74,9 @@ enum onvm_desc_flags {
 	 * The first two bytes of the slot have the bytes of payload of each.
 	 */
 	ONVM_F_MERGED = 1 << 3,
+	/** to the NF host: it is the first host of the packet's path; the last one. See nf.h */
+	ONVM_F_FIRST = 1 << 4,
+	ONVM_F_LAST = 1 << 5,
 };
 
 /** Names one buffer in a ring. */

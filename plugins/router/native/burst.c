@@ -12,13 +12,6 @@ struct chunk {
 	uint32_t nb;
 };
 
-static bool
-is_marked(const struct router *router, const struct onvm_pkt *pkt)
-{
-	return router->config.is_at_both_ends && pkt->length >= 14 &&
-	       memcmp(pkt->data, router->config.mark, ROUTER_MARK_BYTES) == 0;
-}
-
 static void
 finish(struct router *router, struct onvm_pkt *pkt, enum router_reason reason)
 {
@@ -74,23 +67,16 @@ burst_chunk(struct router *router, struct onvm_pkt *pkts, uint32_t nb_pkts)
 
 		if (i + PREFETCH_AHEAD < nb_pkts)
 			__builtin_prefetch(pkts[i + PREFETCH_AHEAD].data);
-		if (is_marked(router, pkt)) {
-			if (!is_whole(pkt)) {
-				onvm_pkt_drop(pkt, ROUTER_DROP_MALFORMED);
-				continue;
-			}
-		} else {
+		if (onvm_pkt_is_first(router->ctx, pkt)) {
 			const enum router_reason reason = router_arrive(router, pkt);
 
 			if (reason != ROUTER_NO_DROP)
 				onvm_pkt_drop(pkt, (uint16_t)reason);
-			if (pkt->verdict != ONVM_NEXT)
-				continue;
-			if (router->config.is_at_both_ends) {
-				memcpy(pkt->data, router->config.mark, ROUTER_MARK_BYTES);
-				continue;
-			}
+		} else if (!is_whole(pkt)) {
+			onvm_pkt_drop(pkt, ROUTER_DROP_MALFORMED);
 		}
+		if (pkt->verdict != ONVM_NEXT || !onvm_pkt_is_last(router->ctx, pkt))
+			continue;
 		if (router_version_of(pkt->data) == 4)
 			put(&v4, pkt, 4);
 		else

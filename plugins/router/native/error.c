@@ -37,6 +37,24 @@ router_keep_original(struct router *router, const struct onvm_pkt *pkt)
 	memcpy(original->frame, pkt->data, original->length);
 }
 
+static uint32_t
+ip_length_of(const uint8_t *frame)
+{
+	return router_version_of(frame) == 4 ? onvm_load_be16(frame + 16) :
+					       onvm_load_be16(frame + 18) + 40u;
+}
+
+/* Whether this is how @p pkt arrived; the buffer of a short packet may have had a long one. */
+static bool
+is_of(const struct router *router, const struct router_original *original,
+      const struct onvm_pkt *pkt)
+{
+	return original->length != 0 && original->buffer == pkt->buffer &&
+	       memcmp(original->frame + 12, pkt->data + 12, 2) == 0 &&
+	       ip_length_of(original->frame) == ip_length_of(pkt->data) &&
+	       ip_length_of(pkt->data) > router->mtu_min;
+}
+
 /* Take an error out of the bucket; it holds a tenth of a second's. */
 static bool
 take_token(struct router *router)
@@ -138,8 +156,7 @@ router_send_error(struct router *router, const struct onvm_pkt *pkt, enum router
 	uint16_t quoted;
 
 	/* NFs may have translated it since: the sender knows it only as it was. */
-	if (!has_arrived && pkt->buffer != ROUTER_NONE && original->length != 0 &&
-	    original->buffer == pkt->buffer) {
+	if (!has_arrived && is_of(router, original, pkt)) {
 		frame = original->frame;
 		length = original->length;
 		has_arrived = true;

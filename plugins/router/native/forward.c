@@ -19,6 +19,8 @@ clamp_mss(struct router *router, struct onvm_pkt *pkt, uint16_t mtu)
 		return;
 	tcp = pkt->data + headers.l4_offset;
 	end = (tcp[12] >> 4) * 4u;
+	if (end > headers.l4_length)
+		end = headers.l4_length & ~3u; /* in a first fragment */
 	most = (uint16_t)(mtu - (headers.ip_version == 4 ? 40 : 60));
 	for (at = 20; at + 4 <= end && tcp[at] != 0;) {
 		if (tcp[at] == 2 && tcp[at + 1] == 4) {

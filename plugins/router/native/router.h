@@ -11,10 +11,10 @@
  * Then it is *forwarded*: the route decides interface and next hop, the packet must fit through,
  * and it leaves to the MAC address of its neighbour.
  *
- * With the router at both ends of a chain, arriving happens on the first visit and forwarding on
- * the last one: the NFs between see packets as they came, and may change their destination. The
- * first visit puts a *mark* in place of both MAC addresses, 12 random bytes that no other host
- * can know, so that no frame passes for one that has been through the chain.
+ * A packet arrives where the router is the first NF on its way, and is forwarded where the router
+ * is the last one. With the router at both ends of a chain, the NFs between see packets as they
+ * came, and may change their destination. An NF that answers a packet by the way it came, with
+ * the MAC addresses swapped, reaches its sender.
  *
  * A packet for a neighbour that is not known yet waits as a copy, is counted as the drop
  * `resolving`, and is made again once the neighbour has answered.
@@ -45,7 +45,6 @@
 #define ROUTER_ORIGINALS 1024	   /* long packets whose beginning is kept, a power of two */
 #define ROUTER_ORIGINAL_BYTES 128u /* bytes of it */
 #define ROUTER_MAC_BYTES 6u
-#define ROUTER_MARK_BYTES 12u
 #define ROUTER_NONE UINT32_MAX
 
 /** In the order of `drop_reasons` in onvm-nf.toml. */
@@ -120,8 +119,6 @@ struct router_config {
 	uint32_t nb_interfaces;
 	uint32_t nb_addresses;
 	struct router_address addresses[ROUTER_ADDRESSES_MAX];
-	uint8_t mark[ROUTER_MARK_BYTES];
-	bool is_at_both_ends;
 	bool clamps_mss;
 	bool has_ipv6;
 	uint32_t max_routes;

@@ -73,7 +73,6 @@ class RouterText(msgspec.Struct, forbid_unknown_fields=True):
 
     interfaces: Annotated[dict[str, InterfaceText], msgspec.Meta(max_length=INTERFACES_MAX)] = {}
     routes: list[RouteText] = []
-    both_ends: bool = True
     clamp_mss: bool = False
     errors_per_s: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 1000
     max_routes: Annotated[int, msgspec.Meta(ge=16, le=1 << 24)] = 4096

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import secrets
 from typing import Any
 
 from onvm_nf_router import _router  # type: ignore[attr-defined]  # compiled
@@ -42,28 +41,20 @@ def _addresses(config: RouterConfig) -> list[dict[str, Any]]:
     return found
 
 
-def make_kernel(config: RouterConfig, mark: bytes | None = None) -> NativeKernel:
+def make_kernel(config: RouterConfig) -> NativeKernel:
     """Build the tables.
-
-    Args:
-        mark: stands in packets between both ends of a chain; None: random.
 
     Raises:
         NativeError: they do not fit into memory.
     """
     text = config.settings
     addresses = _addresses(config)
-    if mark is None:
-        random = secrets.token_bytes(_lib.ROUTER_MARK_BYTES)
-        mark = bytes([random[0] & 0xFE]) + random[1:6] + bytes([random[6] & 0xFE]) + random[7:]
     given = _ffi.new(
         "struct router_config *",
         {
             "nb_interfaces": len(config.interfaces),
             "nb_addresses": len(addresses),
             "addresses": addresses,
-            "mark": mark,
-            "is_at_both_ends": text.both_ends,
             "clamps_mss": text.clamp_mss,
             "has_ipv6": any(one["ip_version"] == 6 for one in addresses)
             or any(route.prefix.version == 6 for route in config.routes),

@@ -171,7 +171,7 @@ def test_names_of_a_manifest_fit_messages() -> None:
     assert not manifest._NAME.fullmatch(longest + "a")
 
 
-@pytest.mark.parametrize("name", ["firewall", "lb", "nat"])
+@pytest.mark.parametrize("name", ["firewall", "lb", "nat", "router"])
 def test_a_manifest_names_reasons_and_counters_in_the_order_of_the_kernel(name: str) -> None:
     found = manifest.read_manifest(manifest.find_manifest(f"onvm_nf_{name}"))
     kernel: Any = import_module(f"onvm_nf_{name}._{name}").ffi
@@ -191,3 +191,10 @@ def test_nat_takes_as_many_networks_as_its_kernel() -> None:
     kernel: Any = import_module("onvm_nf_nat._nat").lib
     assert import_module("onvm_nf_nat.config").INSIDE_MAX == kernel.NAT_INSIDE_MAX
     assert import_module("onvm_nf_nat.config").EXTERNALS_MAX == kernel.NAT_EXTERNALS_MAX
+
+
+@pytest.mark.parametrize("name", ["INTERFACES_MAX", "ADDRESSES_MAX", "HOPS_MAX", "GROUPS_MAX"])
+def test_router_takes_as_much_as_its_kernel(name: str) -> None:
+    kernel: Any = import_module("onvm_nf_router._router").lib
+    config = import_module("onvm_nf_router.config")
+    assert getattr(config, name) == getattr(kernel, f"ROUTER_{name}")
