@@ -133,9 +133,9 @@ CHAINS = {
 
 
 @contextlib.contextmanager
-def up(net: Net, folder: Path, chain: str) -> Iterator[Gateway]:
+def up(net: Net, folder: Path, chain: str, settings: str = "") -> Iterator[Gateway]:
     services, others = CHAINS[chain]
-    router = ROUTER + (ANNOUNCED if "nat" in services else "")
+    router = settings + ROUTER + (ANNOUNCED if "nat" in services else "")
     made = start(net, folder, services, router, others)
     made.has_nat = "nat" in services
     try:
@@ -211,3 +211,73 @@ def test_path_mtu_is_found(net: Net, tmp_path: Path, role: str, chain: str) -> N
             download(net, tmp_path, f"[{host}]" if ":" in host else host, DOWNLOAD_BYTES, near, far)
             assert "mtu 1300" in net.run(far, "ip", "route", "get", peer)
         assert gateway.router["counters"]["errors_sent"] >= 2
+
+
+def reaches(net: Net, host: str) -> bool:
+    done = subprocess.run(
+        ["ip", "netns", "exec", net.space(CLIENT), "ping", "-c1", "-W1", host],
+        capture_output=True,
+        check=False,
+    )
+    return done.returncode == 0
+
+
+def until_reached(net: Net, host: str) -> None:
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    while not reaches(net, host):
+        assert time.monotonic() < deadline, f"{host} is not reached"
+
+
+@pytest.mark.parametrize("mtu", [1500, 1300])
+def test_fragments_pass_and_are_made(net: Net, tmp_path: Path, mtu: int) -> None:
+    if mtu != 1500:
+        narrow(net, SERVER)
+    with up(net, tmp_path, "router+firewall") as gateway:
+        for size in (1400, 4000):
+            ping = ("ping", "-c3", "-i0.05", "-W5", "-M", "dont", "-s", str(size))
+            assert " 0% packet loss" in net.run(CLIENT, *ping, SERVER_V4)
+        assert (gateway.router["counters"]["fragments_made"] > 0) == (mtu == 1300)
+        if mtu == 1500:
+            assert " 0% packet loss" in net.run(CLIENT, *ping, SERVER_V6)
+
+
+def test_hosts_change_while_the_gateway_runs(net: Net, tmp_path: Path) -> None:
+    with up(net, tmp_path, "router+firewall", "reachable_s = 1\n") as gateway:
+        for host in (SERVER_V4, SERVER_V6):
+            until_reached(net, host)
+        # Another network card, of which it says nothing.
+        net.ip(SERVER, "link", "set", "s0", "address", "02:00:00:00:77:77")
+        for host in (SERVER_V4, SERVER_V6):
+            until_reached(net, host)
+        # A host that comes later, and one that was away.
+        net.ip(SERVER, "addr", "add", "198.51.100.77/24", "dev", "s0")
+        assert " 0% packet loss" in net.run(CLIENT, "ping", "-c1", "-W5", "198.51.100.77")
+        net.ip(CLIENT, "link", "set", "c0", "down")
+        net.ip(CLIENT, "link", "set", "c0", "up")
+        for address in ADDRESSES[CLIENT]:
+            net.ip(CLIENT, "addr", "replace", address, "dev", "c0")
+        for version, own in zip(("-4", "-6"), GATEWAYS[CLIENT], strict=True):
+            net.ip(CLIENT, version, "route", "replace", "default", "via", own)
+        for host in (SERVER_V4, SERVER_V6):
+            until_reached(net, host)
+        # A host that is not there.
+        said = net.run(CLIENT, "sh", "-c", "ping -c1 -W5 198.51.100.200 || true")
+        assert "From 10.0.0.1" in said
+        assert "Destination Host Unreachable" in said
+        assert gateway.router["drops"]["resolving"] >= 3
+
+
+def test_every_packet_is_accounted_for(net: Net, tmp_path: Path) -> None:
+    with up(net, tmp_path, "router+firewall+nat") as gateway:
+        net.run(CLIENT, "ping", "-c20", "-i0.01", "-W5", SERVER_V4)
+        net.run(CLIENT, "ping", "-c20", "-i0.01", "-W5", SERVER_V6)
+        for role, inner in ((CLIENT, "c0"), (SERVER, "s0")):
+            net.ip(role, "link", "set", inner, "down")
+        deadline = time.monotonic() + READY_TIMEOUT_S
+        while True:
+            status = json.loads(gateway.call("status", "--json"))
+            report = status.get("report", status)
+            received, sent = (sum(port[key] for port in report["ports"]) for key in ("rx", "tx"))
+            if received + report["originated"] == sent + sum(report["drops"].values()):
+                return
+            assert time.monotonic() < deadline, report
