@@ -14,6 +14,12 @@
 #define HANDSHAKE_WINDOW (1u << 20)
 #define TICK_BUDGET (1u << 20)
 
+uint32_t
+lb_nb_connections(const struct lb *lb)
+{
+	return onvm_flow_table_count(lb->connections) / 2;
+}
+
 struct lb_entry *
 lb_connection_first(struct lb *lb, int32_t slot)
 {

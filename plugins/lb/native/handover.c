@@ -10,12 +10,6 @@
 #include <errno.h>
 #include <string.h>
 
-uint32_t
-lb_nb_connections(const struct lb *lb)
-{
-	return onvm_flow_table_count(lb->connections) / 2;
-}
-
 static void
 connection_save(struct lb *lb, int32_t slot, struct lb_saved *saved, uint64_t now_ns)
 {

@@ -16,7 +16,7 @@
  * connections could differ in nothing that the backend sees; the later one then has another client
  * port towards it.
  *
- * lb.c makes and frees; services.c has VIPs and backends by address; maglev.c fills lookup tables;
+ * life.c makes and frees; services.c has VIPs and backends by address; maglev.c fills lookup tables;
  * connection.c keeps connections; burst.c is what happens to packets; error.c translates ICMP
  * errors; answer.c answers for VIPs; handover.c saves connections and takes them over.
  * Threads: one.

@@ -10,6 +10,12 @@
 
 #include "siphash.h"
 
+uint32_t
+nat_nb_sessions(const struct nat *nat)
+{
+	return onvm_flow_table_count(nat->sessions);
+}
+
 /* ---- VLANs and subscribers ---- */
 
 bool

@@ -13,12 +13,6 @@
 #include <string.h>
 
 uint32_t
-nat_nb_sessions(const struct nat *nat)
-{
-	return onvm_flow_table_count(nat->sessions);
-}
-
-uint32_t
 nat_nb_inherited(const struct nat *nat)
 {
 	return nat->nb_inherited;
