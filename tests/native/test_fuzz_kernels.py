@@ -30,8 +30,8 @@ CONFIGS = {
     ".icmp_ns=1000000,.other_ns=1000}",
     "nat": "struct nat_config c={.externals={{192,0,2,1},{198,51,100,10}},.nb_externals=2,"
     ".first_port=0,.end_port=6,.max_sessions=16,.subscriber_ports=4,.filtering=1,.keeps_parity=1,"
-    ".port_rest_ns=1000000,.idle_ns={1000000000,1000000000,1000,9000000000,9000000000,"
-    "5000000000}}",
+    ".subscriber_sessions=3,.port_rest_ns=1000000,.idle_ns={1000000000,1000000000,1000,"
+    "9000000000,9000000000,5000000000,9000000000,5000000000}}",
     "lb": "static const uint32_t t[3]={0,1,0};static const struct lb_backend b[2]={"
     "{.address={203,0,113,1}},{.address={10,0,0,2}}};static const struct lb_vip v[2]={"
     "{.address={198,51,100,10},.ip_version=4,.protocol=6,.nb_backends=2,.table_size=3,.table=t},"

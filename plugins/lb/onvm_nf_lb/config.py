@@ -17,6 +17,7 @@ __all__ = ["CONNECTIONS_MAX", "Backend", "LbConfig", "Vip", "load"]
 _Address = IPv4Address | IPv6Address
 _Seconds = Annotated[int, msgspec.Meta(ge=1, le=604_800)]
 _Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+_NO_HOSTS = {ip_address("255.255.255.255"), ip_address("0.0.0.0"), ip_address("::")}
 _PROTOCOLS = {"tcp": 6, "udp": 17}
 
 CONNECTIONS_MAX = 524_288
@@ -120,7 +121,7 @@ class _Reader:
                 address = ip_address(text)
             except ValueError:
                 raise self.refuse("expected an IP address", field, text) from None
-            if address.is_multicast or address.is_unspecified or text == "255.255.255.255":
+            if address in _NO_HOSTS or address.is_multicast:
                 raise self.refuse("expected the address of one host", field, text)
             self._known[text] = address
         return address

@@ -39,6 +39,7 @@ _Key = tuple[tuple[int, ...], int, _End, _End]  # VLANs, protocol, source, desti
 _GRAIN_NS = _NS  # how exact the order of the queues is
 _HANDSHAKE_WINDOW = 1 << 20
 _PORT_TRIES = 64
+_EXTENSIONS = (0, 43, 44, 51, 60, 135, 139, 140)
 
 
 def permutation(name: str, size: int) -> tuple[int, int]:
@@ -460,14 +461,31 @@ def _embedded(frame: bytes, h: Headers) -> Headers | None:
         if size < 20 or int.from_bytes(ip[6:8], "big") & 0x1FFF:
             return None
     else:
-        size, inner.protocol = 40, ip[6]
+        if len(ip) < 40:
+            return None
         inner.src, inner.dst = ip[8:24], ip[24:40]
+        size, inner.protocol = _behind_extensions(ip)
     l4 = ip[size:]
     if len(l4) < 8 or inner.protocol not in (TCP, UDP):
         return None
     inner.l4_offset, inner.l4_length = inner.l3_offset + size, len(l4)
     inner.src_port, inner.dst_port = (int.from_bytes(l4[i : i + 2], "big") for i in (0, 2))
     return inner
+
+
+def _behind_extensions(ip: bytes) -> tuple[int, int]:
+    """Where the transport header of IPv6 begins, and its protocol."""
+    size, protocol = 40, ip[6]
+    for _ in range(16):
+        if protocol not in _EXTENSIONS or len(ip) < size + 8:
+            break
+        if protocol == 44 and int.from_bytes(ip[size + 2 : size + 4], "big") & 0xFFF8:
+            break  # not the first fragment
+        length = 8 if protocol == 44 else (ip[size + 1] + 1) * 8
+        if protocol == 51:
+            length = (ip[size + 1] + 2) * 4
+        size, protocol = size + length, ip[size]
+    return size, protocol
 
 
 def _error_done(before: bytes, after: bytes, h: Headers, is_src: bool, address: bytes) -> bytes:

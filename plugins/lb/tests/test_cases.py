@@ -160,6 +160,24 @@ def test_error_about_a_closed_path_mtu_reaches_the_backend_of_its_flow() -> None
         assert str(ip_address(read_headers(lb.frame).dst)) == server
 
 
+@pytest.mark.parametrize(
+    "extensions",
+    [
+        bytes([6, 0, 1, 4, 0, 0, 0, 0]),  # hop-by-hop
+        bytes([44, 0, 1, 4, 0, 0, 0, 0]) + bytes([6, 0, 0, 1, 0, 0, 0, 7]),  # and a first fragment
+    ],
+)
+def test_error_that_quotes_extension_headers(extensions: bytes) -> None:
+    lb = Lb(vip(B6, address=V6, to=8080))
+    lb(tcp(C6, 5000, V6, 80, SYN))
+
+    def quoted(src: str, sport: int) -> bytes:
+        return ip(src, C6, 0, extensions + tcp(src, sport, C6, 5000)[54:])
+
+    lb(icmp_error("2001:db8:c::fe", V6, quoted(V6, 80), size=100))
+    assert lb.frame == icmp_error("2001:db8:c::fe", B6, quoted(B6, 8080), size=100)
+
+
 def test_error_about_no_connection_is_dropped() -> None:
     lb = Lb(vip(B1), vip(B1, address=V2))
     lb(tcp(C, 5000, V, 80, SYN))

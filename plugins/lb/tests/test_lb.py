@@ -211,9 +211,12 @@ def test_drops_and_passes() -> None:
             {"vips": [{"address": VIP, "backends": [{"address": "224.0.0.1"}]}]},
             "lb.toml: vips[0].backends[0].address: '224.0.0.1': expected the address of one host",
         ),
-        (
-            {"vips": [{"address": "0.0.0.0", "backends": []}]},
-            "lb.toml: vips[0].address: '0.0.0.0': expected the address of one host",
+        *(
+            (
+                {"vips": [{"address": address, "backends": []}]},
+                f"lb.toml: vips[0].address: '{address}': expected the address of one host",
+            )
+            for address in ("0.0.0.0", "255.255.255.255", "224.0.0.1", "::", "ff02::1")
         ),
         (
             {

@@ -64,15 +64,15 @@ nat_external_of(const struct nat *nat, const uint8_t *address, const uint8_t *vl
 	return (uint32_t)(nat_siphash(key, &endpoint) % nat->config.nb_externals);
 }
 
-/* The mappings of the endpoint's subscriber by space; NULL: it has none, and may be given none. */
-static uint32_t *
-subscriber_of(struct nat *nat, const struct nat_endpoint *endpoint, bool makes)
+/* NULL: there is no such subscriber, and none was to be made. */
+static struct nat_subscription *
+subscriber_of(struct nat *nat, const uint8_t *address, const uint8_t *vlan, bool makes)
 {
 	struct nat_subscriber key = {0};
 	int32_t slot;
 
-	memcpy(key.address, endpoint->address, sizeof(key.address));
-	memcpy(key.vlan, endpoint->vlan, sizeof(key.vlan));
+	memcpy(key.address, address, sizeof(key.address));
+	memcpy(key.vlan, vlan, sizeof(key.vlan));
 	slot = makes ? onvm_flow_table_add(nat->subscribers, &key, 0) :
 		       onvm_flow_table_lookup(nat->subscribers, &key);
 	return slot < 0 ? NULL : onvm_flow_table_value(nat->subscribers, slot);
@@ -81,14 +81,16 @@ subscriber_of(struct nat *nat, const struct nat_endpoint *endpoint, bool makes)
 static void
 subscriber_leave(struct nat *nat, const struct nat_endpoint *endpoint, enum nat_space space)
 {
-	uint32_t *const nb_mappings = subscriber_of(nat, endpoint, false);
+	struct nat_subscription *const has =
+		subscriber_of(nat, endpoint->address, endpoint->vlan, false);
 	struct nat_subscriber key = {0};
 
-	if (nb_mappings == NULL)
+	if (has == NULL)
 		return;
-	nb_mappings[space]--;
-	if (nb_mappings[NAT_TCP] + nb_mappings[NAT_UDP] + nb_mappings[NAT_ICMP] != 0)
-		return;
+	has->nb_mappings[space]--;
+	for (uint32_t i = 0; i < NAT_SPACES; i++)
+		if (has->nb_mappings[i] != 0)
+			return;
 	memcpy(key.address, endpoint->address, sizeof(key.address));
 	memcpy(key.vlan, endpoint->vlan, sizeof(key.vlan));
 	onvm_flow_table_delete(nat->subscribers, &key);
@@ -121,13 +123,14 @@ nat_mapping_add(struct nat *nat, const struct nat_endpoint *endpoint, uint32_t e
 {
 	const enum nat_space space = nat_space_of(endpoint->protocol);
 	const int32_t slot = onvm_flow_table_add(nat->mappings, endpoint, 0);
-	uint32_t *const nb_mappings = slot < 0 ? NULL : subscriber_of(nat, endpoint, true);
+	struct nat_subscription *has;
 	struct nat_mapping *mapping;
 
 	if (slot < 0)
 		return slot;
-	if (nb_mappings != NULL)
-		nb_mappings[space]++;
+	has = subscriber_of(nat, endpoint->address, endpoint->vlan, true);
+	if (has != NULL)
+		has->nb_mappings[space]++;
 	mapping = onvm_flow_table_value(nat->mappings, slot);
 	onvm_store_be16(mapping->port, (uint16_t)port);
 	mapping->space = (uint8_t)space;
@@ -143,7 +146,7 @@ mapping_open(struct nat *nat, const struct nat_session_key *session, uint64_t no
 {
 	const enum nat_space space = nat_space_of(session->protocol);
 	const uint32_t external = nat_external_of(nat, session->inside, session->vlan);
-	const uint32_t *nb_mappings;
+	const struct nat_subscription *has;
 	struct nat_endpoint endpoint;
 	int32_t slot, port;
 
@@ -152,8 +155,8 @@ mapping_open(struct nat *nat, const struct nat_session_key *session, uint64_t no
 	slot = onvm_flow_table_lookup(nat->mappings, &endpoint);
 	if (slot >= 0)
 		return slot;
-	nb_mappings = subscriber_of(nat, &endpoint, false);
-	if (nb_mappings != NULL && nb_mappings[space] >= nat->config.subscriber_ports)
+	has = subscriber_of(nat, endpoint.address, endpoint.vlan, false);
+	if (has != NULL && has->nb_mappings[space] >= nat->config.subscriber_ports)
 		return -NAT_DROP_SUBSCRIBER_LIMIT - 1;
 	port = nat_port_take(nat, external, space, &endpoint, now_ns);
 	if (port < 0)
@@ -220,6 +223,40 @@ life_of(uint8_t protocol, uint8_t state)
 	return onvm_tcp_is_established(state) ? NAT_ESTABLISHED : NAT_OPENING;
 }
 
+/* That of life_of() for a session that has come into @p life. */
+static enum nat_life
+life_wanted(enum nat_life life)
+{
+	if (life == NAT_SURPLUS_UDP)
+		return NAT_LASTING_UDP;
+	return life == NAT_SURPLUS_TCP ? NAT_ESTABLISHED : life;
+}
+
+/* RFC 6888 REQ-5: what one inside address has beyond its share gives way to others. */
+static enum nat_life
+life_enter(struct nat *nat, const struct nat_session_key *key, enum nat_life life)
+{
+	struct nat_subscription *has;
+
+	if (life < NAT_LASTING_UDP)
+		return life;
+	has = subscriber_of(nat, key->inside, key->vlan, false);
+	if (has == NULL || has->nb_lasting >= nat->config.subscriber_sessions)
+		return life == NAT_LASTING_UDP ? NAT_SURPLUS_UDP : NAT_SURPLUS_TCP;
+	has->nb_lasting++;
+	return life;
+}
+
+static void
+life_leave(struct nat *nat, const struct nat_session_key *key, enum nat_life life)
+{
+	struct nat_subscription *const has =
+		life < NAT_LASTING_UDP ? NULL : subscriber_of(nat, key->inside, key->vlan, false);
+
+	if (has != NULL)
+		has->nb_lasting--;
+}
+
 bool
 nat_session_has_expired(struct nat *nat, int32_t slot, uint64_t now_ns)
 {
@@ -237,6 +274,7 @@ session_close(struct nat *nat, int32_t slot, uint64_t freed_ns)
 	struct nat_mapping *const mapping = onvm_flow_table_value(nat->mappings, mapping_slot);
 
 	onvm_idle_queue_remove(&nat->queues[session->life], nat->sessions, slot);
+	life_leave(nat, onvm_flow_table_key(nat->sessions, slot), (enum nat_life)session->life);
 	peer_count(nat, onvm_flow_table_key(nat->sessions, slot), false);
 	onvm_flow_table_delete_slot(nat->sessions, slot);
 	mapping->nb_sessions--;
@@ -322,7 +360,7 @@ nat_session_add(struct nat *nat, const struct nat_session_key *key, int32_t mapp
 	session = onvm_flow_table_value(nat->sessions, slot);
 	session->mapping = mapping;
 	session->state = state;
-	session->life = (uint8_t)life_of(key->protocol, state);
+	session->life = (uint8_t)life_enter(nat, key, life_of(key->protocol, state));
 	onvm_idle_queue_push(&nat->queues[session->life], nat->sessions, slot, now_ns);
 	peer_count(nat, key, true);
 	nat->counters[NAT_SESSIONS_OPENED]++;
@@ -358,6 +396,7 @@ nat_session_use(struct nat *nat, int32_t slot, uint8_t protocol, uint8_t tcp_fla
 		uint64_t now_ns)
 {
 	struct nat_session *const session = onvm_flow_table_value(nat->sessions, slot);
+	const struct nat_session_key *key;
 	enum nat_life life;
 
 	if (protocol == ONVM_PROTO_TCP)
@@ -368,13 +407,15 @@ nat_session_use(struct nat *nat, int32_t slot, uint8_t protocol, uint8_t tcp_fla
 	if (protocol != ONVM_PROTO_TCP && is_inbound && !nat->config.refreshes_inbound)
 		return;
 	life = life_of(protocol, session->state);
-	if (life == session->life) {
-		onvm_idle_queue_touch(&nat->queues[life], nat->sessions, slot, now_ns);
+	if (life == life_wanted((enum nat_life)session->life)) {
+		onvm_idle_queue_touch(&nat->queues[session->life], nat->sessions, slot, now_ns);
 		return;
 	}
+	key = onvm_flow_table_key(nat->sessions, slot);
 	onvm_idle_queue_remove(&nat->queues[session->life], nat->sessions, slot);
-	session->life = (uint8_t)life;
-	onvm_idle_queue_push(&nat->queues[life], nat->sessions, slot, now_ns);
+	life_leave(nat, key, (enum nat_life)session->life);
+	session->life = (uint8_t)life_enter(nat, key, life);
+	onvm_idle_queue_push(&nat->queues[session->life], nat->sessions, slot, now_ns);
 }
 
 bool

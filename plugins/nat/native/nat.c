@@ -38,7 +38,7 @@ tables_create(struct nat *nat)
 	if (nat->mappings == NULL)
 		return -errno;
 	nat->subscribers = onvm_flow_table_create(nb_mappings, sizeof(struct nat_subscriber),
-						  NAT_SPACES * sizeof(uint32_t));
+						  sizeof(struct nat_subscription));
 	if (nat->subscribers == NULL)
 		return -errno;
 	nat->realms = onvm_flow_table_create(NAT_REALMS_MAX, ONVM_VLANS_MAX * sizeof(uint16_t),

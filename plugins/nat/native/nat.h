@@ -70,6 +70,9 @@ enum nat_life {
 	NAT_OPENING, /**< TCP that one side has used */
 	NAT_QUERY,   /**< ICMP */
 	NAT_UDP_NEW, /**< UDP that was not answered */
+	/** the next two beyond the share of their subscriber */
+	NAT_SURPLUS_UDP,
+	NAT_SURPLUS_TCP,
 	NAT_LASTING_UDP,
 	NAT_ESTABLISHED,
 	NAT_LIVES,
@@ -99,8 +102,9 @@ struct nat_config {
 	uint32_t nb_externals;
 	uint32_t first_port, end_port; /**< the block of each external address */
 	uint32_t max_sessions;
-	uint32_t subscriber_ports; /**< most of one inside address, for each protocol */
-	uint32_t nb_inside;	   /**< 0: every address is inside */
+	uint32_t subscriber_ports;    /**< most of one inside address, for each protocol */
+	uint32_t subscriber_sessions; /**< most of one inside address that do not give way */
+	uint32_t nb_inside;	      /**< 0: every address is inside */
 	struct nat_network inside[NAT_INSIDE_MAX];
 	uint64_t idle_ns[NAT_LIVES];
 	uint64_t port_rest_ns; /**< RFC 6888 REQ-8 */
@@ -152,13 +156,18 @@ struct nat_session {
 };
 static_assert(sizeof(struct nat_session) == 32, "value size");
 
-/** An inside address: key of a subscriber, whose value is its mappings by space. */
+/** An inside address: key of a subscriber. */
 struct nat_subscriber {
 	uint8_t address[4];
 	uint8_t vlan[3];
 	uint8_t pad[9];
 };
 static_assert(sizeof(struct nat_subscriber) == 16, "looked up in place");
+
+struct nat_subscription {
+	uint32_t nb_mappings[NAT_SPACES];
+	uint32_t nb_lasting; /**< sessions that do not give way */
+};
 
 /** A port that rests. */
 struct nat_resting {

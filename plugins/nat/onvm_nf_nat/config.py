@@ -68,6 +68,11 @@ class NatConfig(msgspec.Struct, frozen=True):
         """The most ports that one inside address may have, for each protocol (RFC 6888 REQ-4)."""
         return self.settings.max_per_subscriber or max(1, len(self.ports) // 2)
 
+    @property
+    def subscriber_sessions(self) -> int:
+        """The sessions of one inside address that do not give way to others (RFC 6888 REQ-5)."""
+        return max(1, self.settings.max_sessions // 2)
+
     def of_instance(self, instance: str) -> NatConfig:
         """The same with the block of an instance: nat-3 has the third; without number, or without
         blocks, it has all ports.

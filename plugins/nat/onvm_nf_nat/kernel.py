@@ -43,6 +43,7 @@ def make_kernel(config: NatConfig, key: tuple[int, int] | None = None) -> Native
             "end_port": config.ports.stop,
             "max_sessions": text.max_sessions,
             "subscriber_ports": config.subscriber_ports,
+            "subscriber_sessions": config.subscriber_sessions,
             "nb_inside": len(config.inside),
             "inside": [
                 {"address": int(net.network_address), "mask": int(net.netmask)}
@@ -55,6 +56,8 @@ def make_kernel(config: NatConfig, key: tuple[int, int] | None = None) -> Native
                     text.tcp_opening_s,
                     text.icmp_s,
                     text.udp_s,
+                    text.udp_s,
+                    text.tcp_established_s,
                     text.udp_s,
                     text.tcp_established_s,
                 )

@@ -14,7 +14,7 @@ Readings chosen:
 * ICMP queries go out and their replies come in; nothing else of them.
 * An ICMP error needs a session (inbound) or a mapping (outbound) and changes no timer.
 * Without room for a session, the one idle for longest gives way: closed TCP first, then TCP that is
-  opening, ICMP, and UDP that was not answered.
+  opening, ICMP, UDP that was not answered, and what an inside address has beyond half of the table.
 * Checksums are computed whole here where the kernel updates them; on correct packets both agree.
 """
 
@@ -64,8 +64,14 @@ class _Life(IntEnum):
     OPENING = 1
     ICMP = 2
     UDP_NEW = 3
-    UDP = 4
-    ESTABLISHED = 5
+    SURPLUS_UDP = 4
+    SURPLUS_TCP = 5
+    UDP = 6
+    ESTABLISHED = 7
+
+
+_SURPLUS = {_Life.UDP: _Life.SURPLUS_UDP, _Life.ESTABLISHED: _Life.SURPLUS_TCP}
+_WANTED = {surplus: life for life, surplus in _SURPLUS.items()}
 
 
 @dataclass(eq=False)
@@ -287,7 +293,7 @@ class NatModel:
         return mapping
 
     def _give_way(self, session: _Session, now_ns: int) -> None:
-        for life in (_Life.CLOSING, _Life.OPENING, _Life.ICMP, _Life.UDP_NEW):
+        for life in list(_Life)[: _Life.UDP]:
             if self.queues[life]:
                 self._close(self.queues[life][0], now_ns)
                 return
@@ -313,6 +319,8 @@ class NatModel:
             _Life.OPENING: text.tcp_opening_s,
             _Life.ICMP: text.icmp_s,
             _Life.UDP_NEW: text.udp_s,
+            _Life.SURPLUS_UDP: text.udp_s,
+            _Life.SURPLUS_TCP: text.tcp_established_s,
             _Life.UDP: text.udp_s,
             _Life.ESTABLISHED: text.tcp_established_s,
         }
@@ -325,7 +333,7 @@ class NatModel:
         session.seen.add(is_inbound)
         if h.protocol != TCP and is_inbound and not self.config.settings.inbound_refresh:
             return
-        life, is_both = session.life, len(session.seen) == 2
+        life, is_both = _WANTED.get(session.life, session.life), len(session.seen) == 2
         if h.protocol == TCP:
             if h.tcp_flags & _FIN:
                 session.finished.add(is_inbound)
@@ -336,10 +344,20 @@ class NatModel:
         elif h.protocol == UDP and is_both:
             life = _Life.UDP
         session.used_ns = now_ns
-        if life is not session.life or now_ns - session.queued_ns >= _GRAIN_NS:
+        if life is not _WANTED.get(session.life, session.life):
             self.queues[session.life].remove(session)
-            session.life, session.queued_ns = life, now_ns
-            self.queues[life].append(session)
+            session.life, session.queued_ns = self._within_share(session, life), now_ns
+            self.queues[session.life].append(session)
+        elif now_ns - session.queued_ns >= _GRAIN_NS:
+            self.queues[session.life].remove(session)
+            session.queued_ns = now_ns
+            self.queues[session.life].append(session)
+
+    def _within_share(self, session: _Session, life: _Life) -> _Life:
+        """What one inside address has beyond its share gives way."""
+        lasting = [s for kept in _SURPLUS for s in self.queues[kept]]
+        n_own = sum(other.key[1:3] == session.key[1:3] for other in lasting)
+        return _SURPLUS.get(life, life) if n_own >= self.config.subscriber_sessions else life
 
     def _out(self, frame: bytes, h: Headers, now_ns: int) -> bytes:
         key, remote = _out_key(frame, h), (h.dst, h.dst_port if h.has_ports else 0)

@@ -479,6 +479,27 @@ def test_half_open_sessions_give_way() -> None:
     nat.back(udp(O1, 80, E, answered))
 
 
+@pytest.mark.parametrize("make", MAKERS)
+def test_one_inside_address_cannot_take_all_sessions(make) -> None:  # RFC 6888 REQ-5
+    """Not even with somebody outside who answers."""
+    nat = Nat(max_sessions=100)
+
+    def open_answered(inside: str, first: int, count: int) -> list[int]:
+        ports = []
+        for port in range(first, first + count):
+            ports.append(src(nat.out(make(inside, port, O1, 80)))[1])
+            nat.back(make(O1, 80, E, ports[-1]))
+            nat.out(make(inside, port, O1, 80))
+        return ports
+
+    open_answered(I1, 2000, 100)
+    others = open_answered(I2, 3000, 50)
+    assert nat.count("sessions_evicted") == 50, "those beyond half of the table"
+    for port in others:
+        nat.back(make(O1, 80, E, port))
+    assert nat.dropped(make("10.0.0.3", 1, O1, 80), reverse=False) == "table_full"
+
+
 def test_what_has_expired_is_free_at_once() -> None:
     nat = Nat(max_sessions=20_000)
     nat.runner.run([Packet(udp(I1, 10_000 + i, O1, 9)) for i in range(20_000)], NS)
