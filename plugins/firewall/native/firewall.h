@@ -6,7 +6,7 @@
  * @file
  * A stateful packet filter: first matching 5-tuple rule, then the default; replies pass.
  *
- * firewall.c builds the tables from a configuration, burst.c is what happens to packets:
+ * life.c builds the tables from a configuration, burst.c is what happens to packets:
  *
  * 	burst -> sorting (no IP, options) -> tracking (connections, ICMP errors), fragments -> rules
  *
