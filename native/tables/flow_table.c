@@ -8,7 +8,8 @@
 #include <rte_errno.h>
 #include <rte_hash.h>
 
-#include "keyed_hash.h"
+#include <onvm/keyed_hash.h>
+
 #include "tables_priv.h"
 
 #define KEY_BYTES_MAX 64

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "keyed_hash.h"
+#include <onvm/keyed_hash.h>
 
 #include <errno.h>
 #include <pthread.h>
@@ -27,12 +27,20 @@ secret_draw(void)
 }
 
 int
-keyed_hash_draw(uint32_t *tweak)
+keyed_hash_init(void)
 {
 	static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 	pthread_once(&once, secret_draw);
-	return secret_status != 0 ? secret_status : draw(tweak, sizeof(*tweak));
+	return secret_status;
+}
+
+int
+keyed_hash_draw(uint32_t *tweak)
+{
+	const int rc = keyed_hash_init();
+
+	return rc != 0 ? rc : draw(tweak, sizeof(*tweak));
 }
 
 static inline uint64_t

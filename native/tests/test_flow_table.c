@@ -2,11 +2,14 @@
 /*
  * Plan: keys of packets, of their reverse, of fragments and of ICMP errors; random frames under
  * the sanitizers; then a table in DPDK's environment: add, find, ageing with its peer, retired
- * paths rewritten or forgotten, a full table.
+ * paths rewritten or forgotten, a full table. And flows whose keys collide under CRC, as a stranger
+ * would send them, meet as few others as any.
  */
 #include "flows/flow_table.h"
 
 #include <string.h>
+
+#include <rte_hash_crc.h>
 
 #include "packet_memory.h"
 #include "test_eal.h"
@@ -303,6 +306,42 @@ test_full_table_says_so_and_has_room_again_after_ageing(void)
 	CHECK(nb_again >= nb / 2);
 }
 
+#define NB_COLLIDING 20000u
+#define NB_BUCKETS 4096u
+
+/** Flows that a look-up meets, summed up over a look-up of each. */
+static uint64_t
+nb_probes(const uint32_t *hashes)
+{
+	static uint32_t nb_in[NB_BUCKETS];
+	uint64_t sum = 0;
+
+	memset(nb_in, 0, sizeof(nb_in));
+	for (uint32_t i = 0; i < NB_COLLIDING; i++)
+		nb_in[hashes[i] % NB_BUCKETS]++;
+	for (uint32_t i = 0; i < NB_BUCKETS; i++)
+		sum += (uint64_t)nb_in[i] * nb_in[i];
+	return sum;
+}
+
+static void
+test_flows_that_collide_under_crc_do_not_here(void)
+{
+	static uint32_t crc[NB_COLLIDING], hashes[NB_COLLIDING];
+	const uint64_t random = NB_COLLIDING + (uint64_t)NB_COLLIDING * NB_COLLIDING / NB_BUCKETS;
+
+	for (uint32_t i = 0; i < NB_COLLIDING; i++) {
+		const uint64_t addresses = (uint64_t)i << 20;
+		/* the ports take back what the addresses have done to the register */
+		const uint64_t rest = rte_hash_crc_8byte(addresses, 0);
+
+		crc[i] = rte_hash_crc_8byte(rest, rte_hash_crc_8byte(addresses, 0));
+		hashes[i] = onvm_flow_words_hash4(addresses, rest);
+	}
+	CHECK_EQUAL(nb_probes(crc), (uint64_t)NB_COLLIDING * NB_COLLIDING);
+	CHECK(nb_probes(hashes) < 2 * random);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -320,6 +359,7 @@ main(int argc, char **argv)
 	RUN(test_flow_whose_reverse_is_gone_teaches_it_again);
 	RUN(test_path_is_changed_only_from_what_was_seen);
 	RUN(test_full_table_says_so_and_has_room_again_after_ageing);
+	RUN(test_flows_that_collide_under_crc_do_not_here);
 	onvm_flow_table_fini(&table);
 	free(qsbr);
 	rte_eal_cleanup();

@@ -18,8 +18,8 @@
 #include <rte_hash_crc.h>
 
 #include <onvm/checksum.h>
+#include <onvm/keyed_hash.h>
 
-#include "../tables/keyed_hash.h"
 #include "test.h"
 
 #define NB 200u

@@ -7,7 +7,6 @@
 #include <sys/mman.h>
 
 #include <rte_errno.h>
-#include <rte_hash_crc.h>
 
 #include "packet_memory.h"
 
@@ -24,13 +23,8 @@ hash4(const void *key, uint32_t length, uint32_t seed)
 static uint32_t
 hash6(const void *key, uint32_t length, uint32_t seed)
 {
-	uint64_t words[5];
-
 	(void)length;
-	memcpy(words, key, sizeof(words));
-	for (int i = 0; i < 5; i++)
-		seed = rte_hash_crc_8byte(words[i], seed);
-	return seed;
+	return keyed_hash(key, sizeof(struct onvm_flow_key6), seed);
 }
 
 uint32_t
@@ -247,7 +241,10 @@ onvm_flow_table_init(struct onvm_flow_table *table, uint32_t capacity, uint32_t 
 		     struct rte_rcu_qsbr *qsbr)
 {
 	const uint32_t entries6 = capacity / 2 < 1024 ? 1024 : capacity / 2;
+	const int rc = keyed_hash_init();
 
+	if (rc != 0)
+		return rc;
 	memset(table, 0, sizeof(*table));
 	table->hash4 = create_hash("onvm-flows4", capacity * 2, sizeof(struct onvm_flow_key4),
 				   hash4, qsbr);

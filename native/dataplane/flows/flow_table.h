@@ -37,10 +37,10 @@
 #include <string.h>
 
 #include <rte_hash.h>
-#include <rte_hash_crc.h>
 #include <rte_rcu_qsbr.h>
 
 #include <onvm/assert.h>
+#include <onvm/keyed_hash.h>
 #include <onvm/parse.h>
 
 #include "flows/flow_cache.h"
@@ -138,7 +138,9 @@ uint32_t onvm_flow_key_hash6(const struct onvm_flow_key6 *key);
 static inline uint32_t
 onvm_flow_words_hash4(uint64_t addresses, uint64_t rest)
 {
-	return rte_hash_crc_8byte(rest, rte_hash_crc_8byte(addresses, 0));
+	const uint64_t words[2] = {addresses, rest};
+
+	return keyed_hash(words, sizeof(words), 0);
 }
 
 static inline uint32_t

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import Any
 
@@ -11,6 +12,7 @@ from onvm_sdk import NativeKernel, NetworkFunction
 
 __all__ = ["Firewall"]
 
+_log = logging.getLogger(__name__)
 _MAGIC = b"FW02"
 _EXPIRY_S = 0.1  # a tenth of the table each time, so all of it once a second
 
@@ -23,8 +25,11 @@ class Firewall(NetworkFunction):
     def setup(self, ctx: Any) -> None:
         """Check the configuration and build the tables."""
         from onvm_nf_firewall.kernel import make_kernel
+        from onvm_nf_firewall.shadowed import warnings
 
         config = _config.load(ctx.config)
+        for line in warnings(config.rules):
+            _log.warning("firewall: %s", line)
         self._kernel = make_kernel(config)
         self._counters = ctx.counters
         if config.is_tracking:

@@ -12,8 +12,9 @@ import msgspec
 from onvm_sdk import settings
 from onvm_sdk.errors import ConfigError
 
-__all__ = ["PROTOCOLS_WITH_PORTS", "FirewallConfig", "Rule", "load"]
+__all__ = ["PROTOCOLS_WITH_PORTS", "FirewallConfig", "Network", "Rule", "load"]
 
+Network = IPv4Network | IPv6Network
 _Seconds = Annotated[int, msgspec.Meta(ge=1, le=604_800)]
 _Verdict = Literal["pass", "drop", "default"]
 _PROTOCOLS = {
@@ -32,6 +33,9 @@ PROTOCOLS_WITH_PORTS = (6, 17, 33, 132, 136)
 _ONLY_VERSION = {1: 4, 58: 6}
 _NUMBERS = range(256)
 _ALL_PORTS = range(65536)
+_MEMORY_MIB = 200
+"""What connections may take of the memory that the manifest asks for."""
+_CONNECTION_BYTES, _SOURCE_BYTES = 176, 130
 
 
 class RuleText(msgspec.Struct, forbid_unknown_fields=True):
@@ -83,8 +87,8 @@ class Rule(msgspec.Struct, frozen=True):
 
     accepts: bool
     side: Literal["near", "far", "any"] = "any"
-    src: IPv4Network | IPv6Network | None = None
-    dst: IPv4Network | IPv6Network | None = None
+    src: Network | None = None
+    dst: Network | None = None
     protocol: int | None = None
     src_ports: range = _ALL_PORTS
     dst_ports: range = _ALL_PORTS
@@ -100,17 +104,6 @@ class Rule(msgspec.Struct, frozen=True):
         """Whether only packets with certain ports match: only those of protocols with ports."""
         return self.src_ports != _ALL_PORTS or self.dst_ports != _ALL_PORTS
 
-    def covers(self, other: Rule) -> bool:
-        """Whether every packet that matches `other` matches this rule."""
-        nets = ((self.src, other.src), (self.dst, other.dst))
-        ranges = ((self.src_ports, other.src_ports), (self.dst_ports, other.dst_ports))
-        return (
-            self.side in ("any", other.side)
-            and self.protocol in (None, other.protocol)
-            and all(_covers(wide, narrow) for wide, narrow in nets)
-            and all(a.start <= b.start and b.stop <= a.stop for a, b in ranges)
-        )
-
 
 class FirewallConfig(msgspec.Struct, frozen=True):
     """The checked configuration of the firewall."""
@@ -125,15 +118,7 @@ class FirewallConfig(msgspec.Struct, frozen=True):
         return self.settings.stateful and drops
 
 
-def _covers(
-    wide: IPv4Network | IPv6Network | None, narrow: IPv4Network | IPv6Network | None
-) -> bool:
-    if wide is None or narrow is None:
-        return wide is None
-    return wide.version == narrow.version and narrow.subnet_of(wide)  # type: ignore[arg-type]
-
-
-def _network(text: str | None) -> IPv4Network | IPv6Network | None:
+def _network(text: str | None) -> Network | None:
     if text is None or text == "any":
         return None
     try:
@@ -203,6 +188,18 @@ def _rule(text: RuleText, field: str, file: str | None) -> Rule:
     return rule
 
 
+def _check_memory(text: FirewallText, file: str | None) -> None:
+    """Refuse more connections than fit; what one takes was measured in a full table."""
+    each = _CONNECTION_BYTES + (_SOURCE_BYTES if text.max_per_source else 0)
+    if text.max_connections * each >> 20 > _MEMORY_MIB:
+        raise ConfigError(
+            f"expected at most {(_MEMORY_MIB << 20) // each}, which take {_MEMORY_MIB} MiB",
+            file=file,
+            field="max_connections",
+            value=text.max_connections,
+        )
+
+
 def load(data: Mapping[str, Any], *, file: str | None = None) -> FirewallConfig:
     """Check the content of a configuration file.
 
@@ -210,5 +207,6 @@ def load(data: Mapping[str, Any], *, file: str | None = None) -> FirewallConfig:
         ConfigError: naming file, field, value and what was expected.
     """
     text = settings.convert(data, FirewallText, file=file)
+    _check_memory(text, file)
     rules = tuple(_rule(rule, f"rules[{i}]", file) for i, rule in enumerate(text.rules))
     return FirewallConfig(text, rules)

@@ -7,6 +7,7 @@ import pytest
 from firewall_case import NS, WEB, A, B, FirewallCase, handshake
 from onvm_nf_firewall.config import load
 from onvm_nf_firewall.kernel import make_kernel, restore, rule_hits, save
+from onvm_nf_firewall.shadowed import warnings
 
 from onvm_sdk.errors import ConfigError, NativeError
 from onvm_sdk.testing.frames import ACK, FIN, RST, SYN, echo, ip, tcp, udp
@@ -197,6 +198,7 @@ def test_damaged_packets_open_and_change_nothing() -> None:
         ({"rules": [{"action": "drop", "protocol": 47, "src_ports": 0}]}, "fw.toml: rules[0].src_ports: 0: expected no ports"),
         ({"rules": [{"action": "drop", "protocol": "icmp", "src": "2001:db8::/32"}]}, "fw.toml: rules[0].protocol: 'icmp': expected any, or addresses of IPv4"),
         ({"rules": [{"action": "drop", "protocol": 58, "dst": "10.0.0.0/8"}]}, "fw.toml: rules[0].protocol: 58: expected any, or addresses of IPv6"),
+        ({"max_connections": 1 << 24}, "fw.toml: max_connections: 16777216: expected at most 1191563, which take 200 MiB"),
         ({"max_connections": 0}, "fw.toml: max_connections: 0: expected `int` >= 1"),
         ({"stateful": "yes"}, "fw.toml: stateful: 'yes': expected `bool`"),
         ({"mpls": "yes"}, "fw.toml: mpls: 'yes': expected one of default, drop, pass"),
@@ -214,6 +216,31 @@ def test_mistakes_name_file_field_value_and_expectation(config: dict, message: s
 def test_protocols_are_named_in_any_way(protocol: str | int) -> None:
     config = load({"rules": [{"action": "drop", "protocol": protocol, "dst_ports": 80}]})
     assert config.rules[0].protocol == 6
+
+
+@pytest.mark.parametrize(
+    ("rules", "expected"),
+    [
+        ([{}, {"protocol": "tcp"}], {1: 0}),
+        ([{"protocol": "tcp"}, {}], {}),
+        ([{"src": "10.0.0.0/8"}, {"src": "10.1.0.0/16"}, {"src": "11.0.0.0/16"}], {1: 0}),
+        (
+            [{"dst_ports": "1-99"}, {"protocol": "udp", "dst_ports": 53}, {"protocol": "gre"}],
+            {1: 0},
+        ),
+        ([{"from": "near"}, {"from": "far"}, {"from": "near", "dst": "::/0"}, {}], {2: 0}),
+        ([{"src": "::/0"}, {"src": "10.0.0.0/8"}, {"src": "2001:db8::/32", "dst": "::/0"}], {2: 0}),
+        ([{"dst": f"10.{i >> 8}.{i & 255}.0/24"} for i in range(3000)] * 2, None),
+    ],
+)
+def test_rules_that_are_never_reached_are_named(rules: list, expected: dict | None) -> None:
+    config = load({"rules": [{"action": "drop", **rule} for rule in rules]})
+    if expected is None:
+        expected = {3000 + i: i for i in range(3000)}
+    assert warnings(config.rules) == [
+        f"rules[{n}]: never reached: rules[{first}] matches all of it"
+        for n, first in expected.items()
+    ]
 
 
 # -- handing over

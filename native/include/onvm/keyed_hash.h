@@ -13,7 +13,7 @@
  * The key is the process's, because rte_hash hands 32 bits to its hash function and no more; these
  * are the table's and enter the key as a tweak.
  *
- * Life: keyed_hash_draw() before any other call; the first one draws the key. Threads: any number may
+ * Life: keyed_hash_init() before any other call; the first one draws the key. Threads: any number may
  * compute.
  */
 
@@ -27,16 +27,26 @@ struct keyed_hash_secret {
 
 extern struct keyed_hash_secret keyed_hash_secret;
 
-/** Draw a tweak for one table. @return 0 or -errno of getrandom(2) */
+/** @return 0 or -errno of getrandom(2) */
+int keyed_hash_init(void);
+/** keyed_hash_init(), and draw a tweak for one table. */
 int keyed_hash_draw(uint32_t *tweak);
 
 /** The functions of keyed_hash() each: @p bytes is a multiple of 16. */
 uint32_t keyed_hash_siphash(const void *data, uint32_t bytes, uint32_t tweak);
 
 #if defined(__x86_64__)
-#include <immintrin.h>
+#include <emmintrin.h>
 
-__attribute__((target("aes"))) static inline uint32_t
+/* As text, so that it can stand in code that is compiled for CPUs without it. */
+static inline __m128i
+keyed_hash_round(__m128i state, __m128i key)
+{
+	__asm__("aesenc %1, %0" : "+x"(state) : "x"(key));
+	return state;
+}
+
+static inline uint32_t
 keyed_hash_aes(const void *data, uint32_t bytes, uint32_t tweak)
 {
 	const __m128i *const keys = (const __m128i *)keyed_hash_secret.key;
@@ -45,11 +55,11 @@ keyed_hash_aes(const void *data, uint32_t bytes, uint32_t tweak)
 
 	for (uint32_t i = 0; i < bytes / 16; i++) {
 		state = _mm_xor_si128(state, _mm_loadu_si128(&blocks[i]));
-		state = _mm_aesenc_si128(state, keys[1]);
-		state = _mm_aesenc_si128(state, keys[2]);
+		state = keyed_hash_round(state, keys[1]);
+		state = keyed_hash_round(state, keys[2]);
 	}
-	state = _mm_aesenc_si128(state, keys[3]);
-	state = _mm_aesenc_si128(state, keys[0]);
+	state = keyed_hash_round(state, keys[3]);
+	state = keyed_hash_round(state, keys[0]);
 	return (uint32_t)_mm_cvtsi128_si32(state);
 }
 #endif
