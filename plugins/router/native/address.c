@@ -5,7 +5,10 @@ const struct router_address *
 router_own_address(const struct router *router, uint32_t ip_version, const uint8_t *bytes)
 {
 	const uint32_t length = onvm_address_bytes(ip_version);
+	const uint32_t bit = router_hash(ip_version, bytes) % ROUTER_FILTER_BITS;
 
+	if ((router->own_filter[bit / 64] >> bit % 64 & 1) == 0)
+		return NULL;
 	for (uint32_t i = 0; i < router->config.nb_addresses; i++) {
 		const struct router_address *const own = &router->config.addresses[i];
 

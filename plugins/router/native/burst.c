@@ -50,9 +50,18 @@ put(struct chunk *chunk, struct onvm_pkt *pkt, uint32_t ip_version)
 static bool
 is_whole(const struct onvm_pkt *pkt)
 {
-	struct onvm_headers headers;
+	const uint8_t *const ip = pkt->data + 14;
+	const uint32_t room = pkt->length - 14u;
+	uint32_t header_length;
 
-	return onvm_parse(pkt->data, pkt->length, &headers) == ONVM_L3_OK && headers.nb_vlans == 0;
+	if (pkt->length < 34)
+		return false;
+	if (onvm_load_be16(pkt->data + 12) == ONVM_ETHERTYPE_IPV6)
+		return ip[0] >> 4 == 6 && room >= 40 && onvm_load_be16(ip + 4) + 40u <= room;
+	header_length = (ip[0] & 15) * 4u;
+	return onvm_load_be16(pkt->data + 12) == ONVM_ETHERTYPE_IPV4 && ip[0] >> 4 == 4 &&
+	       header_length >= 20 && onvm_load_be16(ip + 2) >= header_length &&
+	       onvm_load_be16(ip + 2) <= room;
 }
 
 static void

@@ -82,6 +82,23 @@ ask(struct router *router, const struct router_neighbour_key *key,
 		router_ndp_ask(router, key->interface, key->address, mac);
 }
 
+/* Slot of a neighbour, or below 0. */
+static int32_t
+find(struct router *router, const struct router_neighbour_key *key)
+{
+	int32_t *const cached =
+		&router->cached[router_hash(key->ip_version, key->address) & (ROUTER_CACHED - 1)];
+	const void *const known = onvm_flow_table_key(router->neighbours, *cached);
+	int32_t slot;
+
+	if (known != NULL && memcmp(known, key, sizeof(*key)) == 0)
+		return *cached;
+	slot = onvm_flow_table_lookup(router->neighbours, key);
+	if (slot >= 0)
+		*cached = slot;
+	return slot;
+}
+
 enum router_sent
 router_address_frame(struct router *router, struct onvm_pkt *pkt, const struct router_hop *hop,
 		     uint32_t ip_version)
@@ -93,7 +110,7 @@ router_address_frame(struct router *router, struct onvm_pkt *pkt, const struct r
 	int32_t slot;
 
 	key_fill(&key, hop->interface, ip_version, hop->gateway);
-	slot = onvm_flow_table_lookup(router->neighbours, &key);
+	slot = find(router, &key);
 	if (slot < 0) {
 		slot = onvm_flow_table_add(router->neighbours, &key, now_ns);
 		if (slot < 0)
@@ -132,7 +149,9 @@ router_neighbour_learn(struct router *router, uint32_t interface, uint32_t ip_ve
 	key_fill(&key, interface, ip_version, address);
 	slot = onvm_flow_table_lookup(router->neighbours, &key);
 	if (slot < 0) {
-		if (!may_add)
+		/* Half of the table is for neighbours that packets go to, whoever else may speak. */
+		if (!may_add ||
+		    onvm_flow_table_count(router->neighbours) >= router->config.max_neighbours / 2)
 			return;
 		slot = onvm_flow_table_add(router->neighbours, &key, now_ns);
 		if (slot < 0)

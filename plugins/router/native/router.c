@@ -44,6 +44,12 @@ router_create(const struct router_config *config)
 		errno = error;
 		return NULL;
 	}
+	for (uint32_t i = 0; i < config->nb_addresses; i++) {
+		const struct router_address *const own = &config->addresses[i];
+		const uint32_t bit = router_hash(own->ip_version, own->bytes) % ROUTER_FILTER_BITS;
+
+		router->own_filter[bit / 64] |= UINT64_C(1) << bit % 64;
+	}
 	memset(router->interface_of, ROUTER_INTERFACES_MAX, sizeof(router->interface_of));
 	router->mtu_min = UINT16_MAX;
 	router->first_ready = ROUTER_NONE;

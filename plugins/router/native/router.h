@@ -45,6 +45,8 @@
 #define ROUTER_ORIGINALS 1024	   /* long packets whose beginning is kept, a power of two */
 #define ROUTER_ORIGINAL_BYTES 128u /* bytes of it */
 #define ROUTER_MAC_BYTES 6u
+#define ROUTER_CACHED 1024u /* neighbours found without a search, a power of two */
+#define ROUTER_FILTER_BITS 1024u
 #define ROUTER_NONE UINT32_MAX
 
 /** In the order of `drop_reasons` in onvm-nf.toml. */
@@ -189,7 +191,10 @@ struct router {
 	struct onvm_lpm *lpm[2];		/**< IPv4, IPv6 */
 	struct router_group *groups;
 	uint32_t nb_groups;
+	/** A bit for the hash of each own address: most addresses are not the router's. */
+	uint64_t own_filter[ROUTER_FILTER_BITS / 64];
 	struct onvm_flow_table *neighbours;
+	int32_t cached[ROUTER_CACHED]; /**< slots of neighbours by the hash of their address */
 	struct router_waiting *waiting;
 	uint32_t free_waiting;
 	uint32_t first_ready, last_ready;   /**< their neighbours have answered */
@@ -356,6 +361,18 @@ enum router_reason router_arrive(struct router *router, struct onvm_pkt *pkt);
 enum router_reason router_forward(struct router *router, struct onvm_pkt *pkt, uint32_t group);
 
 /* ---- what all of them use ---- */
+
+/** A hash of an address, quick and good enough for caches. */
+static inline uint32_t
+router_hash(uint32_t ip_version, const uint8_t *address)
+{
+	uint32_t value = onvm_load_be32(address);
+
+	if (ip_version == 6)
+		value ^= onvm_load_be32(address + 4) ^ onvm_load_be32(address + 8) * 3 ^
+			 onvm_load_be32(address + 12) * 5;
+	return value * 0x9e3779b1u >> 16;
+}
 
 static inline uint32_t
 router_version_of(const uint8_t *data)

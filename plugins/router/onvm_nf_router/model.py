@@ -7,9 +7,10 @@ Readings chosen:
 * The TTL falls where a packet arrives, so that the error about it has the packet as its sender
   knows it, whatever NFs translate on the way. An error goes back to the MAC address from which
   the packet came (RFC 1812 4.3.2.4 asks for the route back, which is the same on a link).
-* A neighbour is remembered if packets are to go to it, or if it asks for an address of ours. An
-  answer, or a new address, confirms it (RFC 4861 7.3.3 has more states). One that is in use and not
-  confirmed for `reachable_s` is asked three times, a second apart, and used meanwhile.
+* A neighbour is remembered if packets are to go to it, or if it asks for an address of ours and
+  the table is not half full. An answer, or a new address, confirms it (RFC 4861 7.3.3 has more
+  states). One that is in use and not confirmed for `reachable_s` is asked three times, a second
+  apart, and used meanwhile.
 * Packets to a neighbour that is asked for wait as copies, 16 each; the error comes when it is
   given up. After that it is not asked for a second.
 * Errors have a bucket of a tenth of a second's.
@@ -252,7 +253,7 @@ class RouterModel:
         key = (number, address)
         neighbour = self.neighbours.get(key)
         if neighbour is None:
-            if not may_add or len(self.neighbours) >= self.config.settings.max_neighbours:
+            if not may_add or len(self.neighbours) >= self.config.settings.max_neighbours // 2:
                 return
             neighbour = self.neighbours[key] = _Neighbour(used_ns=self.now_ns)
         if is_answer or neighbour.state in ("incomplete", "failed") or neighbour.mac != mac:

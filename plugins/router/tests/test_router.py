@@ -8,16 +8,21 @@ from collections.abc import Sequence
 from dataclasses import replace
 from ipaddress import ip_address
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onvm_nf_router import Router as Plugin
+from onvm_nf_router import mac_for
 from onvm_nf_router.config import load
-from onvm_nf_router.kernel import bind, make_kernel, unbind
+from onvm_nf_router.kernel import bind, make_kernel, neighbours, unbind
 from onvm_nf_router.model import Arrived, Done, RouterModel
 
 from onvm_sdk._native import local
 from onvm_sdk.errors import ConfigError
 from onvm_sdk.headers import checksum, read_headers
+from onvm_sdk.nf import Port
+from onvm_sdk.testing import Runner
 from onvm_sdk.testing.frames import ACK, SYN, echo, icmp_error, ip, is_sound, tcp, udp
 from onvm_sdk.verdict import Verdict
 
@@ -449,6 +454,21 @@ def test_spoofed_and_unasked_words_are_not_learned() -> None:
     assert router.model.neighbours == {}
 
 
+def test_flood_of_hosts_leaves_room_for_those_that_packets_go_to() -> None:
+    router = Router(max_neighbours=32)
+    router.meet()
+    for number in range(100, 200):
+        router.run(Arrived(arp(LAN, 1, f"10.0.0.{number}", "10.0.0.1"), LAN))
+    assert neighbours(router.kernel.kernel) == 16
+    reasons = [
+        router.run(Arrived(to_router(WAN, udp("198.51.100.9", 5, f"10.0.0.{number}", 6)), WAN))
+        for number in range(50, 80)
+    ]
+    assert [done[0].reason for done in reasons] == ["resolving"] * 16 + ["unresolved"] * 14
+    (done,) = router.run(Arrived(to_router(LAN, udp("10.0.0.5", 5, "198.51.100.9", 6)), LAN))
+    assert done.out == WAN, "who is known stays known"
+
+
 def test_interfaces_announce_themselves() -> None:
     made = Router().wait(5)
     assert len(made) == 3 * 7, "three times each address"
@@ -487,6 +507,54 @@ def test_interface_without_port_sends_nothing() -> None:
     unbind(router.kernel, 1)
     frame = to_router(LAN, udp("10.0.0.5", 5, "198.51.100.9", 6))
     assert router.run([Arrived(frame, LAN)], NS)[0].reason == "no_interface"
+
+
+# ---- the NF ----
+
+
+def test_mac_address_is_made_once_for_each_host() -> None:
+    (lan, *_) = load(CONFIG).interfaces
+    first, same, other = (
+        Port("lan", 1, mac=mac) for mac in ("02:00:00:00:00:05",) * 2 + ("02:06",)
+    )
+    assert mac_for(lan, first) == mac_for(lan, same)
+    assert mac_for(lan, first) != mac_for(lan, other)
+    assert mac_for(lan, first)[0] & 3 == 2, "unicast, locally administered"
+    own = msgspec.structs.replace(lan, mac="02:00:00:00:00:09")
+    assert mac_for(own, first) == bytes([2, 0, 0, 0, 0, 9])
+    assert mac_for(msgspec.structs.replace(lan, mac="interface"), first) == bytes(
+        [2, 0, 0, 0, 0, 5]
+    )
+    with pytest.raises(ConfigError, match=r"lan\.mac: 'interface': expected a port with"):
+        mac_for(msgspec.structs.replace(lan, mac="interface"), Port("lan", 1))
+
+
+def test_ports_come_and_go(capsys: pytest.CaptureFixture[str]) -> None:
+    with Runner("router", config=CONFIG) as runner:
+        nf = runner.stages[0].nf
+        assert isinstance(nf, Plugin)
+        frame = arp(LAN, 1, "10.0.0.5", "10.0.0.1")
+        assert runner.run([frame], ports=LAN).reasons == ["no_interface"]
+        nf.on_ports([Port("lan", LAN), Port("wan", WAN)])
+        assert "interfaces.dmz.port: 'dmz': expected a port (lan, wan)" in capsys.readouterr().err
+        assert runner.run([frame], ports=LAN).verdicts == [Verdict.OUT]
+        nf.on_ports([Port("wan", WAN)])
+        assert runner.run([frame], ports=LAN).reasons == ["no_interface"]
+
+
+def test_router_in_one_process_with_others_does_not_pass_them_by() -> None:
+    with Runner(["router", "firewall"], config={"router": CONFIG}) as runner:
+        nf = runner.stages[0].nf
+        assert isinstance(nf, Plugin)
+        lan = Port("lan", LAN, mac="02:00:00:00:00:05")
+        nf.on_ports([lan, Port("wan", WAN), Port("dmz", DMZ)])
+        mac = mac_for(load(CONFIG).interfaces[0], lan)
+        frame = mac + to_router(LAN, udp("10.0.0.5", 5, "198.51.100.9", 6))[6:]
+        forwards = runner.run([frame], ports=LAN)
+        assert forwards.verdicts == [Verdict.NEXT], "the firewall is the last one"
+        backwards = runner.run([frame], ports=LAN, reverse=True)
+        assert backwards.reasons == ["resolving"], "the router is"
+        assert backwards.counters["firewall"]["accepted_by_default"] == 2
 
 
 # ---- kernel and model ----
