@@ -156,7 +156,7 @@ def test_packets_pass_between_subnets(gateway: Gateway, net: Net, tmp_path: Path
         assert " 0% packet loss" in net.run(CLIENT, "ping", "-c1", "-W5", host)
     outer = GATEWAYS[SERVER][1:] if gateway.has_nat else GATEWAYS[SERVER]  # the NAT has the other
     for host in (*GATEWAYS[CLIENT], *outer, SERVER_V4, SERVER_V6):
-        assert " 0% packet loss" in net.run(CLIENT, "ping", "-c3", "-i0.05", "-W5", host)
+        assert " 0% packet loss" in net.run(CLIENT, "ping", "-c1", "-W5", host)
     for host in (SERVER_V4, f"[{SERVER_V6}]"):
         download(net, tmp_path, host, DOWNLOAD_BYTES, CLIENT, SERVER)
 
@@ -234,7 +234,7 @@ def test_fragments_pass_and_are_made(net: Net, tmp_path: Path, mtu: int) -> None
         narrow(net, SERVER)
     with up(net, tmp_path, "router+firewall") as gateway:
         for size in (1400, 4000):
-            ping = ("ping", "-c3", "-i0.05", "-W5", "-M", "dont", "-s", str(size))
+            ping = ("ping", "-c1", "-W5", "-M", "dont", "-s", str(size))
             assert " 0% packet loss" in net.run(CLIENT, *ping, SERVER_V4)
         assert (gateway.router["counters"]["fragments_made"] > 0) == (mtu == 1300)
         if mtu == 1500:
