@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Sequence
 from typing import Any
 
 from onvm_nf_firewall import _firewall  # type: ignore[attr-defined]  # compiled
@@ -27,10 +28,14 @@ _SIDES = {
 _KINDS = ("arp", "vlan_stack", "llc", "pppoe", "mpls", "non_ip")  # enum firewall_kind
 
 
+def _native_protocols(rule: Rule) -> tuple[int | None, ...]:
+    """Return the protocols of the rules of an ACL: several if one names ports and no protocol."""
+    if rule.protocol is None and rule.names_ports:
+        return PROTOCOLS_WITH_PORTS
+    return (rule.protocol,)
+
+
 def _native_rules(rule: Rule, index: int, count: int) -> list[dict[str, Any]]:
-    """Make the rules of an ACL: several if one names ports and no protocol."""
-    any_with_ports = rule.protocol is None and rule.names_ports
-    protocols = PROTOCOLS_WITH_PORTS if any_with_ports else (rule.protocol,)
     nothing = bytes(ADDRESS_BYTES)
     return [
         {
@@ -51,8 +56,20 @@ def _native_rules(rule: Rule, index: int, count: int) -> list[dict[str, Any]]:
             "priority": count - index,
             "value": index + 1,
         }
-        for protocol in protocols
+        for protocol in _native_protocols(rule)
     ]
+
+
+def _native_array(rules: Sequence[Rule], version: int) -> Any:
+    """Make the rules of an IP version one by one: a list of all takes more than the tables."""
+    fitting = [(i, rule) for i, rule in enumerate(rules) if rule.holds_for(version)]
+    count = sum(len(_native_protocols(rule)) for _, rule in fitting)
+    array, position = _ffi.new("struct onvm_acl_rule[]", count), 0
+    for i, rule in fitting:
+        for one in _native_rules(rule, i, len(rules)):
+            array[position] = one
+            position += 1
+    return array
 
 
 def _native_config(config: FirewallConfig) -> dict[str, Any]:
@@ -90,16 +107,7 @@ def make_kernel(config: FirewallConfig) -> NativeKernel:
         NativeError: the tables do not fit into memory.
     """
     rules = config.rules
-    native = {
-        version: [
-            one
-            for i, rule in enumerate(rules)
-            if rule.holds_for(version)
-            for one in _native_rules(rule, i, len(rules))
-        ]
-        for version in (4, 6)
-    }
-    arrays = {v: _ffi.new("struct onvm_acl_rule[]", r) for v, r in native.items()}
+    arrays = {version: _native_array(rules, version) for version in (4, 6)}
     accepts = _ffi.new("uint8_t[]", [rule.accepts for rule in rules])
     sides = _ffi.new("uint8_t[]", [_SIDES[rule.side] for rule in rules])
     given = _ffi.new(
@@ -107,8 +115,8 @@ def make_kernel(config: FirewallConfig) -> NativeKernel:
         {
             "rules4": arrays[4],
             "rules6": arrays[6],
-            "nb_rules4": len(native[4]),
-            "nb_rules6": len(native[6]),
+            "nb_rules4": len(arrays[4]),
+            "nb_rules6": len(arrays[6]),
             "accepts": accepts,
             "sides": sides,
             "nb_accepts": len(rules),
