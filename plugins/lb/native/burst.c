@@ -122,15 +122,25 @@ handle(struct lb *lb, struct onvm_pkt *pkt, const struct onvm_headers *headers,
 		const struct lb_vip *const vip =
 			lb_vip_find(lb, key->ip_version, key->dst, key->protocol, key->dst_port);
 
-		if (vip == NULL)
+		if (vip == NULL && !lb_is_for_server(lb, key))
 			return stray(lb, pkt, headers, key);
 		*has_changed = true;
-		slot = lb_connection_open(lb, vip, key, is_opening(headers), now_ns);
-		if (slot < 0)
-			return (enum lb_reason)(-slot - 1);
+		if (vip == NULL) {
+			slot = lb_connection_open_direct(lb, key, is_opening(headers), now_ns);
+			if (slot < 0)
+				return stray(lb, pkt, headers, key);
+		} else {
+			slot = lb_connection_open(lb, vip, key, is_opening(headers), now_ns);
+			if (slot < 0)
+				return (enum lb_reason)(-slot - 1);
+		}
 	}
 	lb_connection_use(lb, slot, pkt->data, headers, now_ns);
 	entry = onvm_flow_table_value(lb->connections, slot);
+	if (entry->is_direct) {
+		lb->counters[LB_PASSED]++;
+		return LB_NO_DROP;
+	}
 	rewrite(pkt->data, headers, entry);
 	lb->counters[entry->is_reply ? LB_FROM_BACKEND : LB_TO_BACKEND]++;
 	return LB_NO_DROP;

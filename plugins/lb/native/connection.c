@@ -145,6 +145,8 @@ int32_t
 lb_connection_add(struct lb *lb, const struct lb_key *key, const struct lb_key *reply,
 		  uint8_t state, uint64_t now_ns)
 {
+	const bool is_direct = memcmp(key->dst, reply->src, sizeof(key->dst)) == 0 &&
+			       memcmp(key->dst_port, reply->src_port, 2) == 0;
 	const int32_t there = onvm_flow_table_add(lb->connections, key, now_ns);
 	struct lb_entry *entry;
 	int32_t back;
@@ -156,9 +158,11 @@ lb_connection_add(struct lb *lb, const struct lb_key *key, const struct lb_key *
 		onvm_flow_table_delete_slot(lb->connections, there);
 		return back;
 	}
-	entry_fill(onvm_flow_table_value(lb->connections, back), key->dst, key->dst_port,
-		   key->src_port, true, there);
+	entry = onvm_flow_table_value(lb->connections, back);
+	entry_fill(entry, key->dst, key->dst_port, key->src_port, true, there);
+	entry->is_direct = is_direct;
 	entry = onvm_flow_table_value(lb->connections, there);
+	entry->is_direct = is_direct;
 	entry_fill(entry, reply->src, reply->src_port, reply->dst_port, false, back);
 	entry->state = state;
 	entry->life = (uint8_t)life_of(key->protocol, state);
@@ -227,6 +231,22 @@ lb_connection_open(struct lb *lb, const struct lb_vip *vip, const struct lb_key 
 		return -LB_DROP_TABLE_FULL - 1;
 	slot = lb_connection_add(lb, key, &reply, is_handshake ? LB_HANDSHAKE : 0, now_ns);
 	return slot < 0 ? -LB_DROP_TABLE_FULL - 1 : slot;
+}
+
+int32_t
+lb_connection_open_direct(struct lb *lb, const struct lb_key *key, bool is_handshake,
+			  uint64_t now_ns)
+{
+	struct lb_key reply = *key;
+
+	memcpy(reply.src, key->dst, sizeof(reply.src));
+	memcpy(reply.dst, key->src, sizeof(reply.dst));
+	memcpy(reply.src_port, key->dst_port, sizeof(reply.src_port));
+	memcpy(reply.dst_port, key->src_port, sizeof(reply.dst_port));
+	if (memcmp(&reply, key, sizeof(reply)) == 0 || !tuple_is_free(lb, &reply, now_ns) ||
+	    !room_make(lb, now_ns))
+		return -1;
+	return lb_connection_add(lb, key, &reply, is_handshake ? LB_HANDSHAKE : 0, now_ns);
 }
 
 /*

@@ -66,6 +66,13 @@ error_rewrite(uint8_t *data, const struct onvm_headers *headers, const struct on
 	onvm_rewrite_end(data, headers, is_of_server ? ONVM_DST : ONVM_SRC, entry->address, NULL);
 }
 
+static enum lb_reason
+pass(struct lb *lb)
+{
+	lb->counters[LB_PASSED]++;
+	return LB_NO_DROP;
+}
+
 enum lb_reason
 lb_error(struct lb *lb, uint8_t *data, const struct onvm_headers *headers, const uint16_t *vlans,
 	 bool is_vip, uint64_t now_ns)
@@ -81,7 +88,7 @@ lb_error(struct lb *lb, uint8_t *data, const struct onvm_headers *headers, const
 
 	if (!onvm_parse_embedded(data, headers, &quoted) ||
 	    (quoted.protocol != ONVM_PROTO_TCP && quoted.protocol != ONVM_PROTO_UDP))
-		return is_vip ? LB_DROP_MALFORMED : LB_NO_DROP;
+		return is_vip ? LB_DROP_MALFORMED : pass(lb);
 	src = data + quoted.l3_offset + (quoted.ip_version == 4 ? 12 : 8);
 	key.protocol = quoted.protocol;
 	memcpy(key.vlans, vlans, sizeof(key.vlans));
@@ -91,8 +98,10 @@ lb_error(struct lb *lb, uint8_t *data, const struct onvm_headers *headers, const
 	onvm_store_be16(key.dst_port, quoted.src_port);
 	slot = lb_connection_find(lb, &key, now_ns);
 	if (slot < 0 || memcmp(data + dst, src, size) != 0)
-		return is_vip ? LB_DROP_NO_CONNECTION : LB_NO_DROP;
+		return is_vip ? LB_DROP_NO_CONNECTION : pass(lb);
 	entry = onvm_flow_table_value(lb->connections, slot);
+	if (entry->is_direct)
+		return pass(lb);
 	memcpy(client, entry->is_reply ? src : src + size, size);
 	error_rewrite(data, headers, &quoted, entry, client);
 	lb->counters[LB_ICMP_ERRORS]++;

@@ -126,7 +126,8 @@ struct lb_entry {
 	uint8_t life;	   /**< enum lb_life */
 	uint8_t is_orphan; /**< its backend was removed */
 	uint32_t number;   /**< of the backend's SYN */
-	uint32_t pad;
+	uint8_t is_direct; /**< of both entries: to the server itself, not to a VIP */
+	uint8_t pad[3];
 };
 static_assert(sizeof(struct lb_entry) == 64, "value size");
 
@@ -173,6 +174,8 @@ const struct lb_vip *lb_vip_find(const struct lb *lb, uint8_t ip_version, const 
 bool lb_is_vip(const struct lb *lb, uint8_t ip_version, const uint8_t *address);
 /** The only VIP for which a server speaks from this end, or NULL. */
 const struct lb_vip *lb_vip_of_server(const struct lb *lb, const struct lb_key *key);
+/** Whether a VIP has a server at the packet's destination. */
+bool lb_is_for_server(const struct lb *lb, const struct lb_key *key);
 /** Mark connections whose backend is no longer one of their VIP's; -ENOMEM: none was. */
 int lb_orphans_mark(struct lb *lb);
 
@@ -191,6 +194,12 @@ struct lb_entry *lb_connection_first(struct lb *lb, int32_t slot);
  */
 int32_t lb_connection_open(struct lb *lb, const struct lb_vip *vip, const struct lb_key *key,
 			   bool is_handshake, uint64_t now_ns);
+/**
+ * A connection to a server itself, which stays as it is: so that its replies are not taken for those
+ * of a VIP. Its slot, or below 0 if it cannot be told apart or there is no room.
+ */
+int32_t lb_connection_open_direct(struct lb *lb, const struct lb_key *key, bool is_handshake,
+				  uint64_t now_ns);
 /** Entries of both directions; the slot of that from the client, or below 0 without room. */
 int32_t lb_connection_add(struct lb *lb, const struct lb_key *key, const struct lb_key *reply,
 			  uint8_t state, uint64_t now_ns);

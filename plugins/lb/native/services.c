@@ -169,6 +169,15 @@ lb_vip_of_server(const struct lb *lb, const struct lb_key *key)
 	return index == LB_AMBIGUOUS ? NULL : &lb->config.vips[index];
 }
 
+bool
+lb_is_for_server(const struct lb *lb, const struct lb_key *key)
+{
+	struct lb_vip_key server;
+
+	end_fill(&server, key->ip_version, key->dst, key->protocol, key->dst_port);
+	return onvm_flow_table_lookup(lb->servers, &server) >= 0;
+}
+
 static struct onvm_flow_table *
 members_make(const struct lb *lb)
 {

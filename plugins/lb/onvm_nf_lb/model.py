@@ -157,9 +157,16 @@ class _Connection:
         return self.is_reset or len(self.finished) == 2
 
     @property
+    def is_direct(self) -> bool:
+        return self.backend == self.key[3]
+
+    @property
     def reply(self) -> _Key:
         vlans, protocol, client, _ = self.key
         return vlans, protocol, self.backend, (client[0], self.port)
+
+
+_NONE = _Connection(((), 0, (b"", 0), (b"", 0)), (b"none", 0), 0, 0)
 
 
 class LbModel:
@@ -231,12 +238,16 @@ class LbModel:
             return Done(_set_end(_set_end(frame, h, True, vip_end), h, False, client))
         if connection is None:
             vip = self._vip(key)
-            if vip is None:
-                if is_vip:
-                    return self._refuse(frame, h)
-                end = self._service_of(h)
-                return Done(_set_end(frame, h, True, end) if end and not _opens(h) else frame)
-            connection = self._open(vip, key, h, now_ns)
+            if vip is not None:
+                connection = self._open(vip, key, h, now_ns)
+            elif self._services_at((h.dst, h.dst_port), h.protocol):
+                connection = self._open_direct(key, h, now_ns)
+            if connection is None and is_vip:
+                return self._refuse(frame, h)
+            if connection is None:
+                ends = self._services_at((h.src, h.src_port), h.protocol)
+                is_reply = len(ends) == 1 and not _opens(h)
+                return Done(_set_end(frame, h, True, ends.pop()) if is_reply else frame)
         self._use(connection, frame, h, False, now_ns)
         client = key[2][0], connection.port
         return Done(_set_end(_set_end(frame, h, True, client), h, False, connection.backend))
@@ -252,17 +263,16 @@ class LbModel:
                     return vip
         return None
 
-    def _service_of(self, h: Headers) -> _End | None:
-        """The VIP for which a server speaks, if there is just one."""
-        ends = {
+    def _services_at(self, end: _End, protocol: int) -> set[_End]:
+        """The VIPs that have a server at this end."""
+        return {
             (vip.address.packed, vip.port)
             for vip in self.config.vips
             for backend in vip.backends
             if vip.port
-            and vip.protocol == h.protocol
-            and (backend.address.packed, backend.port or vip.port) == (h.src, h.src_port)
+            and vip.protocol == protocol
+            and (backend.address.packed, backend.port or vip.port) == end
         }
-        return ends.pop() if len(ends) == 1 else None
 
     def _open(self, vip: Vip, key: _Key, h: Headers, now_ns: int) -> _Connection:
         if vip not in self.tables:
@@ -281,9 +291,24 @@ class LbModel:
             raise Drop("conflict")
         if len(self.there) >= self.config.settings.max_connections:
             self._give_way()
+        return self._add(connection, h)
+
+    def _open_direct(self, key: _Key, h: Headers, now_ns: int) -> _Connection | None:
+        """A connection to a server itself: its replies are none of a VIP."""
+        connection = _Connection(key, key[3], key[2][1], now_ns)
+        if connection.reply == key or not self._is_free(connection.reply):
+            return None
+        if len(self.there) >= self.config.settings.max_connections:
+            try:
+                self._give_way()
+            except Drop:
+                return None
+        return self._add(connection, h)
+
+    def _add(self, connection: _Connection, h: Headers) -> _Connection:
         connection.is_handshake = _opens(h)
-        self.there[key] = self.back[connection.reply] = connection
-        connection.queued_ns = now_ns
+        self.there[connection.key] = self.back[connection.reply] = connection
+        connection.queued_ns = connection.used_ns
         self.queues[_Life.OPENING].append(connection)
         return connection
 
@@ -351,6 +376,8 @@ class LbModel:
         vlans, src, dst = _vlans(frame), (inner.src, inner.src_port), (inner.dst, inner.dst_port)
         there = self.there.get((vlans, inner.protocol, dst, src))
         back = self.back.get((vlans, inner.protocol, dst, src))
+        if h.dst == inner.src and (there or back or _NONE).is_direct:
+            return Done(frame)
         if h.dst == inner.src and there is not None:
             quoted = _set_end(frame, inner, True, there.backend)
             quoted = _set_end(quoted, inner, False, (inner.dst, there.port))

@@ -479,6 +479,22 @@ def test_reply_of_a_server_without_a_connection_leaves_as_its_vip() -> None:
     assert lb(tcp(B1, 8080, C, 5000, SYN)) == f"{B1}:8080 > {C}:5000", "it is no reply"
 
 
+@pytest.mark.parametrize(("make", "protocol"), [(tcp, "tcp"), (udp, "udp")])
+def test_connections_to_a_server_itself_pass(make: Any, protocol: str) -> None:
+    lb = Lb(vip(B1, to=8080, protocol=protocol))
+    assert lb(make(C, 5000, B1, 8080)) == f"{C}:5000 > {B1}:8080"
+    assert lb(make(B1, 8080, C, 5000)) == f"{B1}:8080 > {C}:5000"
+    assert lb(make(B1, 8080, C, 5001)) == f"{V}:80 > {C}:5001"
+    error = icmp_error(ROUTER, C, make(C, 5000, B1, 8080))
+    assert lb.send(error).data == error
+    # The same client port through the VIP is another connection.
+    lb(make(C, 5000, V, 80))
+    port = read_headers(lb.frame).src_port
+    assert port != 5000
+    assert lb(make(B1, 8080, C, port)) == f"{V}:80 > {C}:5000"
+    assert lb.count("passed") == 3
+
+
 def test_reply_that_could_be_of_two_vips_passes() -> None:
     lb = Lb(vip(B1, to=8080), vip(B1, port=443, to=8080))
     assert lb(tcp(B1, 8080, C, 5000)) == f"{B1}:8080 > {C}:5000"
