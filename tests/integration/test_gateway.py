@@ -148,6 +148,10 @@ def up(net: Net, folder: Path, chain: str, settings: str = "") -> Iterator[Gatew
     made.has_nat = "nat" in services
     try:
         yield made
+    except BaseException:
+        print((folder / "manager.log").read_text(encoding="utf-8"))
+        print(made.call("status"))
+        raise
     finally:
         net.stop(made.process)
 
