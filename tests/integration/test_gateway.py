@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,19 +20,21 @@ from typing import Any
 import pytest
 from namespaces import Net, download, missing, namespaces, onvm
 
-MISSING = missing("ping")
+MISSING = missing("ping", "ss")
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=MISSING or "complete")
 
 READY_TIMEOUT_S = 30
 DOWNLOAD_BYTES = 20_000_000
-CLIENT, GATEWAY, SERVER = "c", "d", "s"
+CLIENT, GATEWAY, SERVER, OTHER = "c", "d", "s", "z"
 ADDRESSES = {
     CLIENT: ("10.0.0.5/24", "2001:db8:1::5/64"),
     SERVER: ("198.51.100.9/24", "2001:db8:2::9/64"),
+    OTHER: ("192.0.2.9/28", "2001:db8:3::9/64"),
 }
 GATEWAYS = {
     CLIENT: ("10.0.0.1", "2001:db8:1::1"),
     SERVER: ("198.51.100.1", "2001:db8:2::1"),
+    OTHER: ("192.0.2.1", "2001:db8:3::1"),
 }
 SERVER_V4, SERVER_V6 = "198.51.100.9", "2001:db8:2::9"
 ROUTER = """
@@ -70,18 +73,23 @@ class Gateway:
 
 @pytest.fixture
 def net() -> Iterator[Net]:
-    with namespaces((CLIENT, GATEWAY, SERVER)) as made:
-        for role, inner, outer in ((CLIENT, "c0", "d0"), (SERVER, "s0", "d1")):
-            peer = ("peer", "name", outer, "netns", made.space(GATEWAY))
-            made.ip(role, "link", "add", inner, "type", "veth", *peer)
-            made.run(GATEWAY, "sysctl", "-qw", f"net.ipv6.conf.{outer}.disable_ipv6=1")
-            made.ip(GATEWAY, "link", "set", outer, "up")
-            made.ip(role, "link", "set", inner, "up")
-            for address in ADDRESSES[role]:
-                made.ip(role, "addr", "add", address, "dev", inner)
-            for version, gateway in zip(("-4", "-6"), GATEWAYS[role], strict=True):
-                made.ip(role, version, "route", "add", "default", "via", gateway)
+    with namespaces((CLIENT, GATEWAY, SERVER, OTHER)) as made:
+        connect(made, CLIENT, "c0", "d0")
+        connect(made, SERVER, "s0", "d1")
         yield made
+
+
+def connect(net: Net, role: str, inner: str, outer: str) -> None:
+    """Make a host whose default route is the gateway."""
+    peer = ("peer", "name", outer, "netns", net.space(GATEWAY))
+    net.ip(role, "link", "add", inner, "type", "veth", *peer)
+    net.run(GATEWAY, "sysctl", "-qw", f"net.ipv6.conf.{outer}.disable_ipv6=1")
+    net.ip(GATEWAY, "link", "set", outer, "up")
+    net.ip(role, "link", "set", inner, "up")
+    for address in ADDRESSES[role]:
+        net.ip(role, "addr", "add", address, "dev", inner)
+    for version, gateway in zip(("-4", "-6"), GATEWAYS[role], strict=True):
+        net.ip(role, version, "route", "add", "default", "via", gateway)
 
 
 def start(net: Net, folder: Path, services: list[str], router: str, others: str = "") -> Gateway:
@@ -140,6 +148,10 @@ def up(net: Net, folder: Path, chain: str, settings: str = "") -> Iterator[Gatew
     made.has_nat = "nat" in services
     try:
         yield made
+    except BaseException:
+        print((folder / "manager.log").read_text(encoding="utf-8"))
+        print(made.call("status"))
+        raise
     finally:
         net.stop(made.process)
 
@@ -167,6 +179,81 @@ def test_each_hop_says_where_a_packet_has_ended(gateway: Gateway, net: Net) -> N
         assert f"From {own}" in said, said
         assert "ime to live exceeded" in said or "Hop limit" in said or "ime exceeded" in said
         assert " 0% packet loss" in net.run(CLIENT, "ping", "-c1", "-W5", "-t2", host)
+
+
+TRACE = """
+import socket, struct, sys
+kind, host, ttl = sys.argv[1], sys.argv[2], int(sys.argv[3])
+six = ":" in host
+level = socket.IPPROTO_IPV6 if six else socket.IPPROTO_IP
+family = socket.AF_INET6 if six else socket.AF_INET
+probe = socket.socket(family, socket.SOCK_DGRAM if kind == "udp" else socket.SOCK_STREAM)
+probe.settimeout(5)
+probe.setsockopt(level, socket.IPV6_UNICAST_HOPS if six else socket.IP_TTL, ttl)
+probe.setsockopt(level, 25 if six else 11, 1)  # RECVERR
+try:
+    probe.connect((host, 33434))
+    probe.send(b"x")
+    probe.recv(1)
+except OSError as error:
+    print(type(error).__name__, error.errno)
+_, control, _, _ = probe.recvmsg(1, 512, socket.MSG_ERRQUEUE)
+for _, _, data in control:
+    number, origin, type_, code = struct.unpack_from("=IBBB", data)
+    place = data[16:]
+    address = place[8:24] if six else place[4:8]
+    print(origin, type_, code, socket.inet_ntop(family, address))
+"""
+
+
+@pytest.mark.parametrize("kind", ["udp", "tcp"])
+def test_routes_can_be_traced(gateway: Gateway, net: Net, kind: str) -> None:
+    def trace(host: str, ttl: int) -> str:
+        return net.run(CLIENT, sys.executable, "-c", TRACE, kind, host, str(ttl))
+
+    for host, own in zip((SERVER_V4, SERVER_V6), GATEWAYS[CLIENT], strict=True):
+        origin, time_exceeded, unreachable = (
+            ("3", "3 0", "1 4") if ":" in host else ("2", "11 0", "3 3")
+        )
+        assert f"{origin} {time_exceeded} {own}" in trace(host, 1)
+        if kind == "udp":
+            assert f"{origin} {unreachable} {host}" in trace(host, 2)
+            assert f"{origin} {unreachable} {own}" in trace(own, 1)
+
+
+SERVE = """
+import os, socket, sys, threading
+blob = os.urandom(100_000)
+family = socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET
+server = socket.create_server((sys.argv[1], 8000), family=family, backlog=256)
+def serve(peer):
+    with peer:
+        peer.sendall(blob)
+while True:
+    threading.Thread(target=serve, args=(server.accept()[0],)).start()
+"""
+FETCH = """
+import hashlib, socket, sys
+from concurrent.futures import ThreadPoolExecutor
+def fetch(number):
+    with socket.create_connection((sys.argv[1], 8000), timeout=20) as peer:
+        return hashlib.file_digest(peer.makefile("rb"), "sha256").hexdigest()
+with ThreadPoolExecutor(100) as pool:
+    got = list(pool.map(fetch, range(100)))
+print(len(got), len(set(got)))
+"""
+
+
+def test_a_hundred_connections_at_a_time(gateway: Gateway, net: Net, tmp_path: Path) -> None:
+    for host in (SERVER_V4, SERVER_V6):
+        log = tmp_path / "server.log"
+        server = net.start(SERVER, sys.executable, "-c", SERVE, host, log=log)
+        deadline = time.monotonic() + READY_TIMEOUT_S
+        while ":8000" not in net.run(SERVER, "ss", "-Hltn"):
+            assert time.monotonic() < deadline, log.read_text(encoding="utf-8")
+        got = net.run(CLIENT, sys.executable, "-c", FETCH, host, timeout=90)
+        assert got.split() == ["100", "1"]
+        net.stop(server)
 
 
 def narrow(net: Net, role: str) -> None:
@@ -281,3 +368,33 @@ def test_every_packet_is_accounted_for(net: Net, tmp_path: Path) -> None:
             if received + report["originated"] == sent + sum(report["drops"].values()):
                 return
             assert time.monotonic() < deadline, report
+
+
+THIRD_PORT = """
+[nfs.firewall]
+[ports.dmz]
+uri = "af_packet:d2"
+[chains.dmz]
+in = "dmz"
+out = "dmz"
+services = ["router", "firewall", "router"]
+"""
+
+
+def test_routes_lead_to_the_ports_of_other_chains(net: Net, tmp_path: Path) -> None:
+    connect(net, OTHER, "z0", "d2")
+    dmz = 'addresses = ["192.0.2.1/28", "2001:db8:3::1/64"]'
+    router = f"{ROUTER}[interfaces.dmz]\n{dmz}\n"
+    gateway = start(net, tmp_path, ["router", "firewall", "router"], router, THIRD_PORT)
+    try:
+        for role in (CLIENT, SERVER):
+            for address in ADDRESSES[OTHER]:
+                host = address.split("/")[0]
+                assert " 0% packet loss" in net.run(role, "ping", "-c3", "-i0.05", "-W5", host)
+                host = f"[{host}]" if ":" in host else host
+                download(net, tmp_path, host, DOWNLOAD_BYTES, role, OTHER)
+        for address in ADDRESSES[CLIENT]:
+            host = address.split("/")[0]
+            assert " 0% packet loss" in net.run(OTHER, "ping", "-c3", "-i0.05", "-W5", host)
+    finally:
+        net.stop(gateway.process)

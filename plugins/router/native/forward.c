@@ -117,7 +117,9 @@ router_forward(struct router *router, struct onvm_pkt *pkt, uint32_t index)
 		return ROUTER_DROP_RESOLVING;
 	case ROUTER_NOT_SENT:
 		break;
+	case ROUTER_REFUSED:
+		router_send_error(router, pkt, ROUTER_ERROR_HOST_UNREACHABLE, false, 0);
+		break;
 	}
-	router_send_error(router, pkt, ROUTER_ERROR_HOST_UNREACHABLE, false, 0);
 	return ROUTER_DROP_UNRESOLVED;
 }

@@ -124,7 +124,7 @@ router_address_frame(struct router *router, struct onvm_pkt *pkt, const struct r
 	if (neighbour->state == ROUTER_INCOMPLETE)
 		return let_wait(router, neighbour, pkt, interface->port);
 	if (neighbour->state == ROUTER_FAILED)
-		return ROUTER_NOT_SENT;
+		return ROUTER_REFUSED;
 	memcpy(pkt->data, neighbour->mac, ROUTER_MAC_BYTES);
 	memcpy(pkt->data + ROUTER_MAC_BYTES, interface->mac, ROUTER_MAC_BYTES);
 	return ROUTER_SENT;

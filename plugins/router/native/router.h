@@ -40,8 +40,8 @@
 #define ROUTER_HOPS_MAX 8	   /* next hops of a route */
 #define ROUTER_GROUPS_MAX 4096	   /* sets of next hops, shared by routes */
 #define ROUTER_FRAME_MAX 9728	   /* bytes of a frame that can wait */
-#define ROUTER_WAITING_MAX 512	   /* packets that wait, in all */
-#define ROUTER_WAITING_EACH 16	   /* of these for one neighbour */
+#define ROUTER_WAITING_MAX 1024	   /* packets that wait, in all */
+#define ROUTER_WAITING_EACH 128	   /* of these for one neighbour */
 #define ROUTER_ORIGINALS 1024	   /* long packets whose beginning is kept, a power of two */
 #define ROUTER_ORIGINAL_BYTES 128u /* bytes of it */
 #define ROUTER_MAC_BYTES 6u
@@ -279,7 +279,8 @@ void router_release(struct router *router);
 enum router_sent {
 	ROUTER_SENT,	 /**< its MAC addresses are set */
 	ROUTER_WAITS,	 /**< a copy waits */
-	ROUTER_NOT_SENT, /**< the neighbour does not answer, or too many wait */
+	ROUTER_NOT_SENT, /**< too many wait, or there are too many neighbours */
+	ROUTER_REFUSED,	 /**< the neighbour does not answer */
 };
 
 /** Address a frame to a neighbour, or let a copy wait for it. */

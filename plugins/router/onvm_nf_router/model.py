@@ -11,7 +11,7 @@ Readings chosen:
   the table is not half full. An answer, or a new address, confirms it (RFC 4861 7.3.3 has more
   states). One that is in use and not confirmed for `reachable_s` is asked three times, a second
   apart, and used meanwhile.
-* Packets to a neighbour that is asked for wait as copies, 16 each; the error comes when it is
+* Packets to a neighbour that is asked for wait as copies, 128 each; the error comes when it is
   given up. After that it is not asked for a second.
 * Errors have a bucket of a tenth of a second's.
 
@@ -33,7 +33,7 @@ __all__ = ["Arrived", "Done", "RouterModel"]
 
 _NS = 1_000_000_000
 _TICK_NS = _NS // 10
-_ASK_TIMES, _WAITING_EACH, _WAITING_MAX, _ANNOUNCEMENTS = 3, 16, 512, 3
+_ASK_TIMES, _WAITING_EACH, _WAITING_MAX, _ANNOUNCEMENTS = 3, 128, 1024, 3
 _BROADCAST = b"\xff" * 6
 _ALL_NODES = ip_address("ff02::1")
 _ARP = bytes.fromhex("0806000108000604")
@@ -590,7 +590,8 @@ class RouterModel:
         try:
             return Done(self._send_to(hop, data, port), out=one.port)
         except Drop as drop:
-            if drop.args[0] == "unresolved":
+            neighbour = self.neighbours.get(hop)
+            if neighbour is not None and neighbour.state == "failed":
                 self._error("host", data, port, buffer, arrived=False)
             raise
 
