@@ -77,7 +77,7 @@ class Device:
     """A DPDK device and the abilities of the port over it.
 
     Attributes:
-        arguments: arguments for the EAL, as in ``net_tap0,iface=x``, or the address of a PCI
+        arguments: arguments for the EAL, as in ``net_memif0,id=1``, or the address of a PCI
             device.
         needs_copy: the driver's packets cannot be received into packet memory and are copied.
         numa_node: NUMA node of the device; None if the device reports it, or has none.
