@@ -23,7 +23,7 @@ _PROTOCOLS = {"tcp": 6, "udp": 17}
 CONNECTIONS_MAX = 524_288
 """As many as fit into the memory that the manifest asks for, with few VIPs."""
 _MEMORY_MIB = 220
-_CONNECTION_BYTES = 370
+_CONNECTION_BYTES = 390
 
 
 class BackendText(msgspec.Struct, forbid_unknown_fields=True):
