@@ -589,7 +589,7 @@ class RouterModel:
             raise Drop("too_big")
         try:
             return Done(self._send_to(hop, data, port), out=one.port)
-        except Drop as drop:
+        except Drop:
             neighbour = self.neighbours.get(hop)
             if neighbour is not None and neighbour.state == "failed":
                 self._error("host", data, port, buffer, arrived=False)
