@@ -110,7 +110,8 @@ def check_mtus(mtus: dict[str, int]) -> list[Finding]:
         return []
     listed = ", ".join(f"{name} {mtu}" for name, mtu in mtus.items())
     text = (
-        f"MTUs differ ({listed}): a packet larger than the MTU of the interface it leaves is lost"
+        f"MTUs differ ({listed}): a packet larger than the MTU of the interface it leaves is lost, "
+        "unless a router in the chain says so to its sender"
     )
     return [Finding(Severity.WARNING, text)]
 

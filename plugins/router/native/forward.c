@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "router.h"
 
-#define HINT_NS 1000000000ull
 #define TCP_SYN 2
 
 /* Lower the MSS of a SYN to what fits through @p mtu. */
@@ -42,24 +41,19 @@ clamp_mss(struct router *router, struct onvm_pkt *pkt, uint16_t mtu)
 	}
 }
 
-/*
- * A merged packet does not say how long its segments are; the port drops those that do not fit.
- * Its sender is told the size once a second where segments may be too long: they came through a
- * larger MTU.
- */
-static void
-hint_size(struct router *router, struct onvm_pkt *pkt, uint16_t mtu)
+/* Bytes of each packet that a merged one is cut into, from the IP header on. */
+static uint32_t
+segment_length(const struct onvm_pkt *pkt)
 {
-	const uint32_t in = router->interface_of[pkt->port % ROUTER_PORTS_MAX];
-	uint64_t *said;
+	struct onvm_headers headers;
+	uint32_t header = 8;
 
-	if (in == ROUTER_INTERFACES_MAX || router->interfaces[in].mtu <= mtu)
-		return;
-	said = &router->hint_ns[router_flow_hash(pkt) >> 24];
-	if (*said != 0 && router->ctx->now_ns - *said < HINT_NS)
-		return;
-	*said = router->ctx->now_ns;
-	router_send_error(router, pkt, ROUTER_ERROR_TOO_BIG, false, mtu);
+	if (onvm_parse(pkt->data, pkt->length, &headers) != ONVM_L3_OK ||
+	    headers.l4_status != ONVM_L4_OK)
+		return 0;
+	if (headers.protocol == ONVM_PROTO_TCP)
+		header = (pkt->data[headers.l4_offset + 12] >> 4) * 4u;
+	return headers.l4_offset - headers.l3_offset + header + onvm_pkt_segment(pkt);
 }
 
 enum router_reason
@@ -73,6 +67,7 @@ router_forward(struct router *router, struct onvm_pkt *pkt, uint32_t index)
 	const struct router_hop *hop;
 	struct router_hop connected;
 	uint32_t length;
+	bool is_merged;
 
 	if (index >= router->nb_groups) {
 		router_send_error(router, pkt, ROUTER_ERROR_NET_UNREACHABLE, false, 0);
@@ -98,16 +93,15 @@ router_forward(struct router *router, struct onvm_pkt *pkt, uint32_t index)
 	interface = &router->interfaces[hop->interface];
 	if (router->config.clamps_mss)
 		clamp_mss(router, pkt, interface->mtu);
+	is_merged = (pkt->flags & ONVM_F_MERGED) != 0;
 	length = ip_version == 4 ? onvm_load_be16(ip + 2) : onvm_load_be16(ip + 4) + 40u;
+	if (length > interface->mtu && is_merged)
+		length = segment_length(pkt);
 	if (length > interface->mtu) {
-		if ((pkt->flags & ONVM_F_MERGED) != 0) {
-			hint_size(router, pkt, interface->mtu);
-		} else if (ip_version == 4 && (ip[6] & 0x40) == 0) {
+		if (ip_version == 4 && (ip[6] & 0x40) == 0 && !is_merged)
 			return router_fragment(router, pkt, hop, interface->mtu);
-		} else {
-			router_send_error(router, pkt, ROUTER_ERROR_TOO_BIG, false, interface->mtu);
-			return ROUTER_DROP_TOO_BIG;
-		}
+		router_send_error(router, pkt, ROUTER_ERROR_TOO_BIG, false, interface->mtu);
+		return ROUTER_DROP_TOO_BIG;
 	}
 	switch (router_address_frame(router, pkt, hop, ip_version)) {
 	case ROUTER_SENT:

@@ -203,7 +203,6 @@ struct router {
 	uint64_t tick_ns;
 	uint64_t errors_ns; /**< time of the error bucket, in which errors are tokens */
 	uint64_t errors;
-	uint64_t hint_ns[256]; /**< of flows, by hash: when their sender was told a size */
 	struct onvm_ctx *ctx;  /**< of the burst in work */
 };
 
