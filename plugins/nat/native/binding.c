@@ -178,8 +178,9 @@ nat_mapping_release(struct nat *nat, int32_t slot, bool rests)
 	if (mapping->nb_sessions != 0)
 		return;
 	subscriber_leave(nat, onvm_flow_table_key(nat->mappings, slot), space);
+	/* RFC 6888 REQ-8 A: a NAT that follows connections may use ports of TCP at once. */
 	nat_port_give_back(nat, mapping->external, space, onvm_load_be16(mapping->port),
-			   rests ? mapping->freed_ns : 0);
+			   rests && space != NAT_TCP ? mapping->freed_ns : 0);
 	onvm_flow_table_delete_slot(nat->mappings, slot);
 	nat->counters[NAT_MAPPINGS_CLOSED]++;
 }

@@ -310,7 +310,8 @@ class NatModel:
         del mapping.sessions[session.remote]
         if not mapping.sessions:
             del self.mappings[session.key]
-            self.resting[session.key[0], mapping.external, mapping.port] = mapping.freed_ns
+            if session.key[0] != TCP:  # RFC 6888 REQ-8 A
+                self.resting[session.key[0], mapping.external, mapping.port] = mapping.freed_ns
 
     def _idle_ns(self, life: _Life) -> int:
         text = self.config.settings
