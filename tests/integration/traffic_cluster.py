@@ -67,6 +67,7 @@ instances = {translator}
 external = "{external}"
 ports = "{ports}"
 blocks = 8
+max_per_subscriber = 65535
 [nfs.balancer]
 instances = {balancer}
 [nfs.balancer.config]
@@ -470,7 +471,8 @@ class TrafficCluster:
         begin = time.monotonic()
         while not self._holds(condition):
             if time.monotonic() - begin > timeout_s:
-                raise AssertionError(f"{what}: not within {timeout_s:g} s\n{self.logs()}")
+                drops = {name: self.report(name)["drops"] for name in PLACES}
+                raise AssertionError(f"{what}: not within {timeout_s:g} s\n{drops}\n{self.logs()}")
             time.sleep(0.05)
         return time.monotonic() - begin
 
