@@ -203,7 +203,7 @@ struct router {
 	uint64_t tick_ns;
 	uint64_t errors_ns; /**< time of the error bucket, in which errors are tokens */
 	uint64_t errors;
-	struct onvm_ctx *ctx;  /**< of the burst in work */
+	struct onvm_ctx *ctx; /**< of the burst in work */
 };
 
 /* ---- router.c ---- */
