@@ -232,5 +232,8 @@ onvm_dp_fini(void)
 	if (is_registered)
 		rte_thread_unregister();
 	is_registered = false;
-	rte_eal_cleanup();
+	/*
+	 * Not rte_eal_cleanup(): it unmaps the environment's memory while the environment's own
+	 * interrupt thread reads it. The process ends, and the environment keeps nothing outside.
+	 */
 }

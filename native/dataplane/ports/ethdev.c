@@ -6,6 +6,7 @@
 
 #include "ports/kinds.h"
 
+#include "ports/memif_guard.h"
 #include "ports/xdp_sockets.h"
 
 #include <errno.h>
@@ -33,6 +34,7 @@ struct ethdev_port {
 	bool was_bound; /**< a card that is gone, as last seen: to a driver of DPDK's */
 	struct onvm_ethdev_options options; /**< `device` is ours */
 	uint32_t nb_workers;
+	struct onvm_memif_guard *guards[ONVM_WORKERS_MAX]; /**< by queue; NULL: needs none */
 	char device[256];
 	char fault[160]; /**< why it cannot be opened, where that takes numbers */
 };
@@ -66,6 +68,28 @@ copy_in(struct onvm_port *port, uint16_t queue, struct rte_mbuf **from, uint16_t
 }
 
 static uint16_t
+rx_guarded(const struct ethdev_port *own, uint16_t queue, struct rte_mbuf **mbufs, uint16_t nb)
+{
+	uint16_t nb_rx;
+
+	onvm_memif_guard_lock(own->guards[queue]);
+	nb_rx = rte_eth_rx_burst(own->ethdev, queue, mbufs, nb);
+	onvm_memif_guard_unlock(own->guards[queue]);
+	return nb_rx;
+}
+
+static uint16_t
+tx_guarded(const struct ethdev_port *own, uint16_t queue, struct rte_mbuf **mbufs, uint16_t nb)
+{
+	uint16_t nb_tx;
+
+	onvm_memif_guard_lock(own->guards[queue]);
+	nb_tx = rte_eth_tx_burst(own->ethdev, queue, mbufs, nb);
+	onvm_memif_guard_unlock(own->guards[queue]);
+	return nb_tx;
+}
+
+static uint16_t
 ethdev_rx(struct onvm_port *port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t nb,
 	  struct onvm_rx_result *result)
 {
@@ -77,10 +101,10 @@ ethdev_rx(struct onvm_port *port, uint16_t queue, struct rte_mbuf **mbufs, uint1
 	if (own->copy_pool != NULL) {
 		struct rte_mbuf *from[RX_MAX];
 
-		nb_rx = rte_eth_rx_burst(own->ethdev, queue, from, RTE_MIN(nb, RX_MAX));
+		nb_rx = rx_guarded(own, queue, from, RTE_MIN(nb, RX_MAX));
 		return copy_in(port, queue, from, nb_rx, mbufs, result);
 	}
-	nb_rx = rte_eth_rx_burst(own->ethdev, queue, mbufs, nb);
+	nb_rx = rx_guarded(own, queue, mbufs, nb);
 	for (uint16_t i = 0; i < nb_rx; i++) {
 		/* A packet in several buffers is larger than one: NFs see whole packets. */
 		if (unlikely(mbufs[i]->nb_segs != 1)) {
@@ -101,12 +125,12 @@ ethdev_tx(struct onvm_port *port, uint16_t queue, struct rte_mbuf **mbufs, uint1
 
 	if (unlikely(__atomic_load_n(&port->is_gone, __ATOMIC_RELAXED)))
 		return 0;
-	nb_tx = rte_eth_tx_burst(own->ethdev, queue, mbufs, nb);
+	nb_tx = tx_guarded(own, queue, mbufs, nb);
 	/* Virtual devices fill up for microseconds; a short second look saves a retransmission. */
 	for (int turn = 0; nb_tx < nb && turn < 8; turn++) {
 		rte_pause();
-		nb_tx = (uint16_t)(nb_tx + rte_eth_tx_burst(own->ethdev, queue, mbufs + nb_tx,
-							    (uint16_t)(nb - nb_tx)));
+		nb_tx = (uint16_t)(nb_tx +
+				   tx_guarded(own, queue, mbufs + nb_tx, (uint16_t)(nb - nb_tx)));
 	}
 	return nb_tx;
 }
@@ -289,6 +313,8 @@ start_device(struct onvm_port *port, struct ethdev_port *own,
 	rc = map_memory(port, own, &info, step);
 	if (rc != 0)
 		return rc;
+	for (uint16_t q = 0; q < RTE_DIM(own->guards); q++)
+		own->guards[q] = onvm_memif_guard_of(&info, own->ethdev, q);
 	node = node_of(own, options, &info);
 	for (uint32_t q = 0; q < RTE_DIM(port->pools) && node >= 0; q++)
 		port->pools[q] = onvm_packet_pool(port->memory, (uint32_t)node);
