@@ -465,7 +465,8 @@ test_receiving(void)
 				    memory.stride - RTE_PKTMBUF_HEADROOM + 1,
 				    9014,
 				    FRAME_MAX};
-	struct onvm_vnet_slot slot = {.small = NULL};
+	static struct onvm_vnet_queue queue;
+	const struct onvm_vnet_slot *slot = &queue.slots[0];
 	static uint8_t frame[FRAME_MAX];
 
 	for (uint32_t i = 0; i < sizeof(frame); i++)
@@ -474,16 +475,17 @@ test_receiving(void)
 		uint32_t length = lengths[n], done = 0;
 		struct rte_mbuf *mbuf;
 
-		CHECK_EQUAL(onvm_vnet_prepare(&slot, 1, &memory, memory.areas[0].pool), 1);
+		CHECK_EQUAL(onvm_vnet_prepare(&queue, 1, &memory, memory.areas[0].pool), 1);
 		for (int part = 1; part < ONVM_VNET_PARTS; part++) {
 			const uint32_t nb =
-				RTE_MIN(length - done, (uint32_t)slot.parts[part].iov_len);
+				RTE_MIN(length - done, (uint32_t)slot->parts[part].iov_len);
 
-			memcpy(slot.parts[part].iov_base, frame + done, nb);
+			memcpy(slot->parts[part].iov_base, frame + done, nb);
 			done += nb;
 		}
 		CHECK_EQUAL(done, length);
-		mbuf = onvm_vnet_take(&slot, length, &memory);
+		mbuf = onvm_vnet_take(&queue, 0, (ssize_t)(length + sizeof(slot->header)), &memory);
+		CHECK(mbuf != NULL);
 		CHECK_EQUAL(mbuf->data_len, length);
 		CHECK(memcmp(rte_pktmbuf_mtod(mbuf, void *), frame, length) == 0);
 		onvm_vnet_insert_vlan(mbuf, 0x88a8, 0x6123);
@@ -493,7 +495,12 @@ test_receiving(void)
 		CHECK(memcmp(rte_pktmbuf_mtod(mbuf, uint8_t *) + 16, frame + 12, length - 12) == 0);
 		rte_pktmbuf_free(mbuf);
 	}
-	onvm_vnet_free(&slot, 1);
+	CHECK_EQUAL(onvm_vnet_bad(&queue), 0);
+	CHECK_EQUAL(onvm_vnet_prepare(&queue, 1, &memory, memory.areas[0].pool), 1);
+	CHECK(onvm_vnet_take(&queue, 0, -1, &memory) == NULL);
+	CHECK(onvm_vnet_take(&queue, 0, sizeof(slot->header) + 13, &memory) == NULL);
+	CHECK_EQUAL(onvm_vnet_bad(&queue), 2);
+	onvm_vnet_free(&queue);
 }
 
 int

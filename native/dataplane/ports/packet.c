@@ -31,9 +31,6 @@
 
 #include "ports/vnet.h"
 
-#define RX_BURST 32
-/** Turns of a busy worker after which an empty socket is read again, at most. */
-#define SKIPS_MAX 16
 #define SEND_BYTES (16 << 20)
 
 #ifndef PACKET_IGNORE_OUTGOING
@@ -50,13 +47,9 @@ union control {
 
 struct rx_queue {
 	int fd;
-	uint32_t nb_skips, skips;
-	uint64_t nb_bad; /**< frames that their headers contradict, or that do not fit */
-	struct onvm_cutter cutter;
-	struct rte_mbuf *frames[RX_BURST]; /**< that the cutter works on */
-	struct mmsghdr messages[RX_BURST];
-	union control controls[RX_BURST];
-	struct onvm_vnet_slot slots[RX_BURST];
+	struct mmsghdr messages[ONVM_VNET_BURST];
+	union control controls[ONVM_VNET_BURST];
+	struct onvm_vnet_queue received;
 };
 
 struct tx_queue {
@@ -106,11 +99,10 @@ read_frames(struct onvm_port *port, uint16_t index, struct rte_mbuf **mbufs, uin
 	uint16_t nb_kept = 0;
 	int nb_rx;
 
-	nb = onvm_vnet_prepare(queue->slots, RTE_MIN(nb, RX_BURST), port->memory,
-			       port->pools[index]);
+	nb = onvm_vnet_prepare(&queue->received, nb, port->memory, port->pools[index]);
 	for (uint16_t i = 0; i < nb; i++)
 		queue->messages[i].msg_hdr = (struct msghdr){
-			.msg_iov = queue->slots[i].parts,
+			.msg_iov = queue->received.slots[i].parts,
 			.msg_iovlen = ONVM_VNET_PARTS,
 			.msg_control = &queue->controls[i],
 			.msg_controllen = sizeof(queue->controls[i]),
@@ -118,25 +110,16 @@ read_frames(struct onvm_port *port, uint16_t index, struct rte_mbuf **mbufs, uin
 	nb_rx = recvmmsg(queue->fd, queue->messages, nb, MSG_DONTWAIT, NULL);
 	/* The kernel had a frame that this header cannot describe, and has dropped it. */
 	if (unlikely(nb_rx < 0 && errno == EINVAL))
-		queue->nb_bad++;
+		onvm_vnet_count_bad(&queue->received);
 	for (int i = 0; i < nb_rx; i++) {
 		struct msghdr *message = &queue->messages[i].msg_hdr;
-		const uint32_t length = queue->messages[i].msg_len;
-		struct rte_mbuf *mbuf;
+		const ssize_t length =
+			message->msg_flags & MSG_TRUNC ? -1 : (ssize_t)queue->messages[i].msg_len;
+		struct rte_mbuf *mbuf =
+			onvm_vnet_take(&queue->received, (uint16_t)i, length, port->memory);
 
-		if (unlikely(length < sizeof(struct virtio_net_hdr) + ETHER_HDR_LEN ||
-			     message->msg_flags & MSG_TRUNC)) {
-			queue->nb_bad++;
+		if (unlikely(mbuf == NULL))
 			continue;
-		}
-		mbuf = onvm_vnet_take(&queue->slots[i],
-				      length - (uint32_t)sizeof(struct virtio_net_hdr),
-				      port->memory);
-		if (unlikely(!onvm_vnet_read(&queue->slots[i].header, mbuf))) {
-			queue->nb_bad++;
-			rte_pktmbuf_free(mbuf);
-			continue;
-		}
 		restore_vlan(message, mbuf);
 		mbufs[nb_kept++] = mbuf;
 	}
@@ -148,29 +131,9 @@ packet_rx(struct onvm_port *port, uint16_t index, struct rte_mbuf **mbufs, uint1
 	  struct onvm_rx_result *result)
 {
 	const struct packet_port *own = port->priv;
-	struct rx_queue *queue = &own->rx[index];
-	uint16_t nb_rx;
 
-	if (unlikely(!onvm_cutter_is_done(&queue->cutter)))
-		return onvm_cutter_next(&queue->cutter, port->memory, port->pools[index], mbufs, nb,
-					&result->nb_added);
-	if (queue->nb_skips != 0) {
-		queue->nb_skips--;
-		return 0;
-	}
-	nb_rx = read_frames(port, index, mbufs, nb);
-	if (nb_rx == 0) {
-		queue->skips = RTE_MIN(queue->skips * 2 + 1, (uint32_t)SKIPS_MAX);
-		queue->nb_skips = queue->skips;
-		return 0;
-	}
-	queue->skips = 0;
-	if (likely(!__atomic_load_n(&port->is_wire_sized, __ATOMIC_RELAXED)))
-		return nb_rx;
-	memcpy(queue->frames, mbufs, nb_rx * sizeof(*mbufs));
-	onvm_cutter_begin(&queue->cutter, queue->frames, nb_rx);
-	return onvm_cutter_next(&queue->cutter, port->memory, port->pools[index], mbufs, nb,
-				&result->nb_added);
+	return onvm_vnet_receive(&own->rx[index].received, read_frames, port, index, mbufs, nb,
+				 result);
 }
 
 /* ---- sending ---- */
@@ -282,8 +245,8 @@ packet_read(struct onvm_port *port, struct onvm_port_losses *losses, bool *is_do
 	count_missed(own);
 	losses->nb_missed = own->nb_missed;
 	for (uint32_t q = 0; q < own->nb_rx; q++) {
-		losses->nb_rx_errors += __atomic_load_n(&own->rx[q].nb_bad, __ATOMIC_RELAXED);
-		port->nb_posted[q] = onvm_vnet_posted(own->rx[q].slots, RX_BURST);
+		losses->nb_rx_errors += onvm_vnet_bad(&own->rx[q].received);
+		port->nb_posted[q] = onvm_vnet_posted(&own->rx[q].received);
 	}
 	for (uint32_t q = 0; q < own->nb_tx; q++) {
 		losses->nb_refused += __atomic_load_n(&own->tx[q].nb_refused, __ATOMIC_RELAXED);
@@ -315,10 +278,8 @@ packet_close(struct onvm_port *port)
 {
 	struct packet_port *own = port->priv;
 
-	for (uint32_t q = 0; q < own->nb_rx; q++) {
-		onvm_vnet_free(own->rx[q].slots, RX_BURST);
-		onvm_cutter_free(&own->rx[q].cutter);
-	}
+	for (uint32_t q = 0; q < own->nb_rx; q++)
+		onvm_vnet_free(&own->rx[q].received);
 	close_sockets(own);
 	free(own->rx);
 	free(own->tx);

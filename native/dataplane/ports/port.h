@@ -58,7 +58,7 @@ struct onvm_port_ops {
 	void (*read)(struct onvm_port *port, struct onvm_port_losses *losses, bool *is_down);
 	/**
 	 * Look whether the device is still the one that was opened (else is_gone), or has come
-	 * again: then open it anew, and return true: wake_fds are to be watched. May be NULL.
+	 * again: then open it, and return true: wake_fds are to be watched. May be NULL.
 	 */
 	bool (*revive)(struct onvm_port *port);
 	/** Let go of a device that is gone; no worker uses it any more. May be NULL. */

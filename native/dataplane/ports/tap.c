@@ -27,11 +27,8 @@
 
 #include "ports/vnet.h"
 
-#define RX_BURST 32
 /** Frames that the kernel holds for a queue. */
 #define QUEUE_FRAMES 4096
-/** Turns of a busy worker after which an empty queue is read again, at most. */
-#define SKIPS_MAX 16
 
 #ifndef TUN_F_USO4
 #define TUN_F_USO4 0x20
@@ -40,11 +37,7 @@
 
 struct tap_queue {
 	int fd;
-	uint32_t nb_skips, skips;
-	uint64_t nb_bad; /**< frames that their headers contradict, or that do not fit */
-	struct onvm_cutter cutter;
-	struct rte_mbuf *frames[RX_BURST]; /**< that the cutter works on */
-	struct onvm_vnet_slot slots[RX_BURST];
+	struct onvm_vnet_queue received;
 };
 
 struct tap_sender {
@@ -61,31 +54,21 @@ struct tap_port {
 static uint16_t
 read_frames(struct onvm_port *port, uint16_t index, struct rte_mbuf **mbufs, uint16_t nb)
 {
-	struct tap_port *own = port->priv;
+	const struct tap_port *own = port->priv;
 	struct tap_queue *queue = &own->queues[index];
 	uint16_t nb_kept = 0;
 
-	nb = onvm_vnet_prepare(queue->slots, RTE_MIN(nb, RX_BURST), port->memory,
-			       port->pools[index]);
+	nb = onvm_vnet_prepare(&queue->received, nb, port->memory, port->pools[index]);
 	for (uint16_t i = 0; i < nb; i++) {
-		struct onvm_vnet_slot *slot = &queue->slots[i];
-		const ssize_t length = readv(queue->fd, slot->parts, ONVM_VNET_PARTS);
+		const ssize_t length =
+			readv(queue->fd, queue->received.slots[i].parts, ONVM_VNET_PARTS);
 		struct rte_mbuf *mbuf;
 
 		if (length < 0)
 			break;
-		if (unlikely(length < (ssize_t)sizeof(slot->header) + ETHER_HDR_LEN)) {
-			queue->nb_bad++;
-			continue;
-		}
-		mbuf = onvm_vnet_take(slot, (uint32_t)length - (uint32_t)sizeof(slot->header),
-				      port->memory);
-		if (unlikely(!onvm_vnet_read(&slot->header, mbuf))) {
-			queue->nb_bad++;
-			rte_pktmbuf_free(mbuf);
-			continue;
-		}
-		mbufs[nb_kept++] = mbuf;
+		mbuf = onvm_vnet_take(&queue->received, i, length, port->memory);
+		if (likely(mbuf != NULL))
+			mbufs[nb_kept++] = mbuf;
 	}
 	return nb_kept;
 }
@@ -94,30 +77,10 @@ static uint16_t
 tap_rx(struct onvm_port *port, uint16_t index, struct rte_mbuf **mbufs, uint16_t nb,
        struct onvm_rx_result *result)
 {
-	struct tap_port *own = port->priv;
-	struct tap_queue *queue = &own->queues[index];
-	uint16_t nb_rx;
+	const struct tap_port *own = port->priv;
 
-	if (unlikely(!onvm_cutter_is_done(&queue->cutter)))
-		return onvm_cutter_next(&queue->cutter, port->memory, port->pools[index], mbufs, nb,
-					&result->nb_added);
-	if (queue->nb_skips != 0) {
-		queue->nb_skips--;
-		return 0;
-	}
-	nb_rx = read_frames(port, index, mbufs, nb);
-	if (nb_rx == 0) {
-		queue->skips = RTE_MIN(queue->skips * 2 + 1, (uint32_t)SKIPS_MAX);
-		queue->nb_skips = queue->skips;
-		return 0;
-	}
-	queue->skips = 0;
-	if (likely(!__atomic_load_n(&port->is_wire_sized, __ATOMIC_RELAXED)))
-		return nb_rx;
-	memcpy(queue->frames, mbufs, nb_rx * sizeof(*mbufs));
-	onvm_cutter_begin(&queue->cutter, queue->frames, nb_rx);
-	return onvm_cutter_next(&queue->cutter, port->memory, port->pools[index], mbufs, nb,
-				&result->nb_added);
+	return onvm_vnet_receive(&own->queues[index].received, read_frames, port, index, mbufs, nb,
+				 result);
 }
 
 static uint16_t
@@ -158,8 +121,8 @@ tap_read(struct onvm_port *port, struct onvm_port_losses *losses, bool *is_down)
 	/* Whether it is up, only its namespace tells, which may be another one by now. */
 	*is_down = false;
 	for (uint32_t q = 0; q < own->nb_queues; q++) {
-		losses->nb_rx_errors += __atomic_load_n(&own->queues[q].nb_bad, __ATOMIC_RELAXED);
-		port->nb_posted[q] = onvm_vnet_posted(own->queues[q].slots, RX_BURST);
+		losses->nb_rx_errors += onvm_vnet_bad(&own->queues[q].received);
+		port->nb_posted[q] = onvm_vnet_posted(&own->queues[q].received);
 	}
 	for (uint32_t w = 0; w < ONVM_WORKERS_MAX; w++) {
 		losses->nb_refused +=
@@ -174,8 +137,7 @@ tap_close(struct onvm_port *port)
 	struct tap_port *own = port->priv;
 
 	for (uint32_t q = 0; own->queues != NULL && q < own->nb_queues; q++) {
-		onvm_vnet_free(own->queues[q].slots, RX_BURST);
-		onvm_cutter_free(&own->queues[q].cutter);
+		onvm_vnet_free(&own->queues[q].received);
 		if (own->queues[q].fd >= 0)
 			close(own->queues[q].fd);
 	}

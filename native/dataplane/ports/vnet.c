@@ -4,20 +4,24 @@
 #include <string.h>
 
 #include <rte_byteorder.h>
+#include <rte_ether.h>
 #include <rte_hash_crc.h>
 
 #include <onvm/checksum.h>
 
+/** Turns of a busy worker after which an empty file is read again, at most. */
+#define SKIPS_MAX 16
 #define SCTP_FIELD 8 /* of the checksum, from the transport header */
 
 uint16_t
-onvm_vnet_prepare(struct onvm_vnet_slot *slots, uint16_t nb,
+onvm_vnet_prepare(struct onvm_vnet_queue *queue, uint16_t nb,
 		  const struct onvm_packet_memory *memory, struct rte_mempool *pool)
 {
 	const uint32_t room = memory->stride - RTE_PKTMBUF_HEADROOM;
 
+	nb = RTE_MIN(nb, ONVM_VNET_BURST);
 	for (uint16_t i = 0; i < nb; i++) {
-		struct onvm_vnet_slot *slot = &slots[i];
+		struct onvm_vnet_slot *slot = &queue->slots[i];
 
 		if (likely(slot->small != NULL && slot->large != NULL))
 			continue;
@@ -35,9 +39,9 @@ onvm_vnet_prepare(struct onvm_vnet_slot *slots, uint16_t nb,
 	return nb;
 }
 
-struct rte_mbuf *
-onvm_vnet_take(struct onvm_vnet_slot *slot, uint32_t length,
-	       const struct onvm_packet_memory *memory)
+/** The buffer of a slot that holds its frame of @p length bytes. */
+static struct rte_mbuf *
+take_buffer(struct onvm_vnet_slot *slot, uint32_t length, const struct onvm_packet_memory *memory)
 {
 	const uint32_t room = memory->stride - RTE_PKTMBUF_HEADROOM;
 	struct rte_mbuf *mbuf;
@@ -55,24 +59,87 @@ onvm_vnet_take(struct onvm_vnet_slot *slot, uint32_t length,
 	return mbuf;
 }
 
+struct rte_mbuf *
+onvm_vnet_take(struct onvm_vnet_queue *queue, uint16_t index, ssize_t length,
+	       const struct onvm_packet_memory *memory)
+{
+	struct onvm_vnet_slot *slot = &queue->slots[index];
+	struct rte_mbuf *mbuf;
+
+	if (unlikely(length < (ssize_t)sizeof(slot->header) + RTE_ETHER_HDR_LEN)) {
+		onvm_vnet_count_bad(queue);
+		return NULL;
+	}
+	mbuf = take_buffer(slot, (uint32_t)length - (uint32_t)sizeof(slot->header), memory);
+	if (likely(onvm_vnet_read(&slot->header, mbuf)))
+		return mbuf;
+	onvm_vnet_count_bad(queue);
+	rte_pktmbuf_free(mbuf);
+	return NULL;
+}
+
 uint16_t
-onvm_vnet_posted(const struct onvm_vnet_slot *slots, uint16_t nb)
+onvm_vnet_receive(struct onvm_vnet_queue *queue, onvm_vnet_reader read_frames,
+		  struct onvm_port *port, uint16_t index, struct rte_mbuf **mbufs, uint16_t nb,
+		  struct onvm_rx_result *result)
+{
+	uint16_t nb_rx;
+
+	if (unlikely(!onvm_cutter_is_done(&queue->cutter)))
+		return onvm_cutter_next(&queue->cutter, port->memory, port->pools[index], mbufs, nb,
+					&result->nb_added);
+	if (queue->nb_skips != 0) {
+		queue->nb_skips--;
+		return 0;
+	}
+	nb_rx = read_frames(port, index, mbufs, nb);
+	if (nb_rx == 0) {
+		queue->skips = RTE_MIN(queue->skips * 2 + 1, (uint32_t)SKIPS_MAX);
+		queue->nb_skips = queue->skips;
+		return 0;
+	}
+	queue->skips = 0;
+	if (likely(!__atomic_load_n(&port->is_wire_sized, __ATOMIC_RELAXED)))
+		return nb_rx;
+	memcpy(queue->frames, mbufs, nb_rx * sizeof(*mbufs));
+	onvm_cutter_begin(&queue->cutter, queue->frames, nb_rx);
+	return onvm_cutter_next(&queue->cutter, port->memory, port->pools[index], mbufs, nb,
+				&result->nb_added);
+}
+
+uint16_t
+onvm_vnet_posted(const struct onvm_vnet_queue *queue)
 {
 	uint16_t nb_posted = 0;
 
-	for (uint16_t i = 0; i < nb; i++)
-		nb_posted += __atomic_load_n(&slots[i].small, __ATOMIC_RELAXED) != NULL;
+	for (uint16_t i = 0; i < ONVM_VNET_BURST; i++)
+		nb_posted += __atomic_load_n(&queue->slots[i].small, __ATOMIC_RELAXED) != NULL;
 	return nb_posted;
 }
 
-void
-onvm_vnet_free(struct onvm_vnet_slot *slots, uint16_t nb)
+uint64_t
+onvm_vnet_bad(const struct onvm_vnet_queue *queue)
 {
-	for (uint16_t i = 0; i < nb; i++) {
-		rte_pktmbuf_free(slots[i].small);
-		rte_pktmbuf_free(slots[i].large);
-		slots[i].small = slots[i].large = NULL;
+	return __atomic_load_n(&queue->nb_bad, __ATOMIC_RELAXED);
+}
+
+void
+onvm_vnet_count_bad(struct onvm_vnet_queue *queue)
+{
+	__atomic_store_n(&queue->nb_bad, queue->nb_bad + 1, __ATOMIC_RELAXED);
+}
+
+void
+onvm_vnet_free(struct onvm_vnet_queue *queue)
+{
+	for (uint16_t i = 0; i < ONVM_VNET_BURST; i++) {
+		struct onvm_vnet_slot *slot = &queue->slots[i];
+
+		rte_pktmbuf_free(slot->small);
+		rte_pktmbuf_free(slot->large);
+		slot->small = slot->large = NULL;
 	}
+	onvm_cutter_free(&queue->cutter);
 }
 
 void

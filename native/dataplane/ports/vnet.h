@@ -11,21 +11,26 @@
  * the ordinary one holds. So a small frame lies where it belongs, and of a large one only the
  * beginning is copied.
  *
- * Threads: a slot belongs to the worker that serves its queue.
+ * Threads: a queue belongs to one worker; any thread may ask how many frames were bad, and how many
+ * buffers wait.
  */
 
 #include <linux/virtio_net.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 #include <sys/uio.h>
 
 #include "packet_memory.h"
 #include "ports/offload.h"
+#include "ports/port.h"
 
 /** Older headers lack it: segments of one UDP flow, each a datagram (UDP_SEGMENT). */
 #define ONVM_VNET_GSO_UDP_L4 5
 
 #define ONVM_VNET_PARTS 3
+/** Frames that are received in one go, at most. */
+#define ONVM_VNET_BURST 32
 
 /** Where one frame is received. */
 struct onvm_vnet_slot {
@@ -34,23 +39,55 @@ struct onvm_vnet_slot {
 	struct rte_mbuf *small, *large; /**< NULL: to be filled up */
 };
 
+/** What a receive queue holds. */
+struct onvm_vnet_queue {
+	uint32_t nb_skips, skips; /**< turns to leave out, before an empty file is read again */
+	uint64_t nb_bad; /**< atomic: frames that their headers contradict, or that do not fit */
+	struct onvm_cutter cutter;
+	struct rte_mbuf *frames[ONVM_VNET_BURST]; /**< that the cutter works on */
+	struct onvm_vnet_slot slots[ONVM_VNET_BURST];
+};
+
+/** Read at most @p nb frames of a port's queue from the kernel; @return how many, in @p mbufs. */
+typedef uint16_t (*onvm_vnet_reader)(struct onvm_port *port, uint16_t index,
+				     struct rte_mbuf **mbufs, uint16_t nb);
+
+/**
+ * Receive a burst: what is left of the frames that are being cut, or else new frames, cut if NFs
+ * must see packets of wire size. An empty file is left alone for a few turns.
+ */
+uint16_t onvm_vnet_receive(struct onvm_vnet_queue *queue, onvm_vnet_reader read_frames,
+			   struct onvm_port *port, uint16_t index, struct rte_mbuf **mbufs,
+			   uint16_t nb, struct onvm_rx_result *result);
+
 /**
  * Give slots their buffers.
  *
- * @return how many slots, from the first on, are ready
+ * @return how many slots, from the first on, are ready; at most @p nb
  */
-uint16_t onvm_vnet_prepare(struct onvm_vnet_slot *slots, uint16_t nb,
+uint16_t onvm_vnet_prepare(struct onvm_vnet_queue *queue, uint16_t nb,
 			   const struct onvm_packet_memory *memory, struct rte_mempool *pool);
 
-/** The frame of @p length bytes, without the header, that was received in a slot. */
-struct rte_mbuf *onvm_vnet_take(struct onvm_vnet_slot *slot, uint32_t length,
+/**
+ * The frame that was received in slot @p index.
+ *
+ * @param length bytes, the virtio-net header included; below 0: the frame did not fit
+ * @return NULL: it is bad, which is counted
+ */
+struct rte_mbuf *onvm_vnet_take(struct onvm_vnet_queue *queue, uint16_t index, ssize_t length,
 				const struct onvm_packet_memory *memory);
 
 /** Ordinary buffers in slots; exact while nothing is received. Any thread. */
-uint16_t onvm_vnet_posted(const struct onvm_vnet_slot *slots, uint16_t nb);
+uint16_t onvm_vnet_posted(const struct onvm_vnet_queue *queue);
 
-/** Give the buffers of slots back. */
-void onvm_vnet_free(struct onvm_vnet_slot *slots, uint16_t nb);
+/** Frames that were bad, so far. Any thread. */
+uint64_t onvm_vnet_bad(const struct onvm_vnet_queue *queue);
+
+/** Count a frame that the kernel could not describe. */
+void onvm_vnet_count_bad(struct onvm_vnet_queue *queue);
+
+/** Give all buffers back. */
+void onvm_vnet_free(struct onvm_vnet_queue *queue);
 
 /** Put a VLAN tag back that the kernel has taken out. */
 void onvm_vnet_insert_vlan(struct rte_mbuf *mbuf, uint16_t ethertype, uint16_t tci);
