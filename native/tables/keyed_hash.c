@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <onvm/keyed_hash.h>
+#include <onvm/siphash.h>
 
 #include <errno.h>
 #include <pthread.h>
@@ -43,51 +44,13 @@ keyed_hash_draw(uint32_t *tweak)
 	return rc != 0 ? rc : draw(tweak, sizeof(*tweak));
 }
 
-static inline uint64_t
-rotate_left(uint64_t value, int bits)
-{
-	return value << bits | value >> (64 - bits);
-}
-
-static inline void
-sip_round(uint64_t v[4])
-{
-	v[0] += v[1];
-	v[2] += v[3];
-	v[1] = rotate_left(v[1], 13) ^ v[0];
-	v[3] = rotate_left(v[3], 16) ^ v[2];
-	v[0] = rotate_left(v[0], 32) + v[3];
-	v[2] += v[1];
-	v[3] = rotate_left(v[3], 21) ^ v[0];
-	v[1] = rotate_left(v[1], 17) ^ v[2];
-	v[2] = rotate_left(v[2], 32);
-}
-
-/* Aumasson, Bernstein: SipHash (2012), with 1 and 3 rounds; the two halves of its result folded. */
 uint32_t
 keyed_hash_siphash(const void *data, uint32_t bytes, uint32_t tweak)
 {
-	const uint8_t *const first = data;
-	uint64_t key[2], word, v[4];
+	uint64_t key[2], hash;
 
 	memcpy(key, keyed_hash_secret.key, sizeof(key));
 	key[0] ^= tweak;
-	v[0] = key[0] ^ 0x736f6d6570736575ull;
-	v[1] = key[1] ^ 0x646f72616e646f6dull;
-	v[2] = key[0] ^ 0x6c7967656e657261ull;
-	v[3] = key[1] ^ 0x7465646279746573ull;
-	for (uint32_t at = 0; at <= bytes; at += 8) {
-		if (at < bytes)
-			memcpy(&word, first + at, sizeof(word));
-		else
-			word = (uint64_t)bytes << 56;
-		v[3] ^= word;
-		sip_round(v);
-		v[0] ^= word;
-	}
-	v[2] ^= 0xff;
-	for (int i = 0; i < 3; i++)
-		sip_round(v);
-	word = v[0] ^ v[1] ^ v[2] ^ v[3];
-	return (uint32_t)(word ^ word >> 32);
+	hash = onvm_siphash(key, data, bytes);
+	return (uint32_t)(hash ^ hash >> 32);
 }

@@ -6,9 +6,9 @@
 
 #include "nat.h"
 
-#include <string.h>
+#include <onvm/siphash.h>
 
-#include "siphash.h"
+#include <string.h>
 
 uint32_t
 nat_nb_sessions(const struct nat *nat)
@@ -61,7 +61,8 @@ nat_external_of(const struct nat *nat, const uint8_t *address, const uint8_t *vl
 		return 0;
 	memcpy(endpoint.address, address, sizeof(endpoint.address));
 	memcpy(endpoint.vlan, vlan, sizeof(endpoint.vlan));
-	return (uint32_t)(nat_siphash(key, &endpoint) % nat->config.nb_externals);
+	return (uint32_t)(onvm_siphash(key, &endpoint, sizeof(endpoint)) %
+			  nat->config.nb_externals);
 }
 
 /* NULL: there is no such subscriber, and none was to be made. */

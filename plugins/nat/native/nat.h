@@ -15,8 +15,8 @@
  *
  * port.c hands out external ports; binding.c keeps mappings, sessions and subscribers; burst.c is
  * what happens to packets; error.c translates ICMP errors; handover.c saves sessions and takes over
- * those of another instance, with their external ports, which are *inherited*; siphash.h is the
- * keyed hash; nat.c makes and frees all of it.
+ * those of another instance, with their external ports, which are *inherited*; nat.c makes and
+ * frees all of it.
  *
  * Threads: one.
  */

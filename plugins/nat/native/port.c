@@ -6,7 +6,7 @@
 
 #include "nat.h"
 
-#include "siphash.h"
+#include <onvm/siphash.h>
 
 #define EVEN_PORTS 0x5555555555555555ull
 #define ALL_PORTS UINT64_MAX
@@ -84,7 +84,7 @@ nat_port_take(struct nat *nat, uint32_t external, enum nat_space space,
 {
 	const uint32_t first = nat->config.first_port, end = nat->config.end_port;
 	const uint32_t wanted = onvm_load_be16(endpoint->port);
-	const uint64_t hash = nat_siphash(nat->config.key, endpoint);
+	const uint64_t hash = onvm_siphash(nat->config.key, endpoint, sizeof(*endpoint));
 	const bool is_split = space != NAT_ICMP && first < WELL_KNOWN_END && end > WELL_KNOWN_END;
 	const bool is_low = wanted < WELL_KNOWN_END;
 	const uint32_t ranges[2][2] = {
