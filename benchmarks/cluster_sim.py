@@ -117,7 +117,7 @@ def work(pipe: Pipe, folder: Path, hosts: str, credentials: Credentials, cluster
     while True:
         try:
             command, *arguments = pipe.recv()
-        except EOFError:  # whoever started us is gone
+        except EOFError:  # the process that started us is gone
             os._exit(1)
         if command == "start":
             start(here, folder, hosts, credentials, cluster, *arguments)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * The least that a box in user space costs on packet sockets: frames from one interface to the other
- * and back, as the kernel has them, looked at by nobody.
+ * The least that a box in user space costs on packet sockets: frames from one interface to the
+ * other and back, as the kernel has them, and no program looks at them.
  *
  * 	onvm-bench-relay INTERFACE INTERFACE
  *

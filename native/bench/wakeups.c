@@ -121,7 +121,7 @@ by_value(const void *a, const void *b)
 	return (left > right) - (left < right);
 }
 
-/** Ask, if anybody answers, @p rate times a second until @p end_ns; @return rounds. */
+/** Ask, if there is a B, @p rate times a second until @p end_ns; @return rounds. */
 static uint32_t
 ask(struct shared *shared, int event_fd, uint64_t rate, uint64_t end_ns, bool is_answered)
 {

@@ -14,15 +14,15 @@
  * (With an even number they would share half of them.)
  *
  * Each NUMA node with workers or NICs has an *area*: a range of buffers whose data and mbufs lie in
- * that node's memory, and a mempool over them. Whoever allocates a buffer chooses the area; the
- * buffer goes back to its own pool (mbuf->pool) wherever it is freed. Indices count through all
+ * that node's memory, and a mempool over them. The code that allocates a buffer chooses the area;
+ * the buffer goes back to its own pool (mbuf->pool) wherever it is freed. Indices count through all
  * areas, so descriptors, records and checks know nothing of areas.
  *
- * Packets that are larger than a buffer go into *large buffers*: frames of up to 64 KiB that a kernel
- * has merged, or will cut (GSO). A large buffer is a run of `large_span` places behind those of all
- * areas. It has the index of its first place, so its data lies where any index says; the other
- * indices of the run have no mbuf and are never with an NF. Their pool is made with the first port
- * that needs it: until then nothing touches their pages.
+ * Packets that are larger than a buffer go into *large buffers*: frames of up to 64 KiB that a
+ * kernel has merged, or will cut (GSO). A large buffer is a run of `large_span` places behind those
+ * of all areas. It has the index of its first place, so its data lies where any index says; the
+ * other indices of the run have no mbuf and are never with an NF. Their pool is made with the first
+ * port that needs it: until then nothing touches their pages.
  *
  * Network cards read and write it too. Behind an IOMMU they use the manager's own addresses, once
  * onvm_packet_memory_map() has entered them. Without an IOMMU they use physical addresses: then
@@ -150,7 +150,7 @@ void onvm_packet_memory_free(struct onvm_packet_memory *memory);
  * Let a device read and write packet memory: map it in the IOMMU. Control thread only.
  *
  * @return 0; -ENOTSUP: there is no IOMMU and the pages are not huge; -ERANGE: the kernel refused,
- *         and packet memory lies high; -ENOMEM: the kernel refused, mostly because of RLIMIT_MEMLOCK
+ * and packet memory lies high; -ENOMEM: the kernel refused, mostly because of RLIMIT_MEMLOCK
  */
 int onvm_packet_memory_map(struct onvm_packet_memory *memory, struct rte_device *device);
 /** Undo onvm_packet_memory_map(); the device has stopped. */

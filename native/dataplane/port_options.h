@@ -65,7 +65,7 @@ struct onvm_tap_options {
 struct onvm_pcap_options {
 	const char *rx_path; /**< capture to read, or NULL */
 	const char *tx_path; /**< capture to write, or NULL */
-	uint32_t loop;	     /**< times to read it; 0: for ever */
+	uint32_t loop;	     /**< times to read it; 0: forever */
 	uint64_t rate_pps;
 	uint64_t count;
 };

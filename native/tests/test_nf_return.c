@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Plan: one thread is an NF host whose manager has gone, so that it does not wait for ever.
+ * Plan: one thread is an NF host whose manager has gone, so that it does not wait forever.
  *  - with room in the ring to the worker, packets are in it at once
  *  - without, the host counts turns while it waits: its manager must not take it for hung
  */

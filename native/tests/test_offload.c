@@ -295,7 +295,7 @@ test_partial_packets_are_completed(void)
 	}
 }
 
-/** What is no TCP or UDP any more, or has become short, has less or nothing left to do. */
+/** A packet that is no TCP or UDP any more, or has become short, has less or nothing left to do. */
 static void
 test_packets_that_have_changed(void)
 {

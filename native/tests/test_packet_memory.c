@@ -2,8 +2,8 @@
 /*
  * Plan: packet memory of one and of two sockets, one of which this host does not have: indices
  * count through both areas and each finds its mbuf; buffers go back to the area they are from,
- * whoever frees them and in whatever order; an area that is used up takes nothing of the other; a
- * socket that does not exist is said, and costs nothing; the thread's own memory policy stays.
+ * in any order, freed by any thread; an area that is used up takes nothing of the other; a
+ * socket that does not exist is reported, and costs nothing; the thread's own memory policy stays.
  */
 #include "packet_memory.h"
 
@@ -96,7 +96,7 @@ test_large_buffers(void)
 		CHECK(memory.mbufs[index] == mbufs[i] && memory.mbufs[index + 1] == NULL);
 		CHECK(mbufs[i]->buf_addr == memory.base + (uint64_t)index * memory.stride);
 		CHECK_EQUAL(mbufs[i]->buf_len, UINT16_MAX);
-		/* All of it is there, and nobody else's. */
+		/* All of it is there, and no other's. */
 		memset(mbufs[i]->buf_addr, (int)i, mbufs[i]->buf_len);
 	}
 	for (uint32_t i = 0; i < LARGE; i++) {
@@ -165,7 +165,7 @@ test_two_areas(void)
 	CHECK(nb_free(0) == BUFFERS && nb_free(1) == BUFFERS);
 	check_indices();
 
-	/* What comes from a pool is of its area, also after all that. */
+	/* Buffers of a pool are of its area, also after all that. */
 	take(far, all, BUFFERS);
 	for (uint32_t i = 0; i < BUFFERS; i++)
 		CHECK(onvm_buffer_index(&memory, all[i]) >= BUFFERS);

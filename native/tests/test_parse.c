@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Plan: the parser never reads outside the frame, whatever is in it, and neither does who reads the
- * tuple where it says. Frames lie in allocations of exactly their length, so AddressSanitizer sees
- * one byte too many.
+ * Plan: the parser never reads outside the frame, whatever is in it, and neither does code that
+ * reads the tuple where it says. Frames lie in allocations of exactly their length, so
+ * AddressSanitizer sees one byte too many.
  *  - every prefix of a few good frames
  *  - mutated frames: bytes changed, cut, length fields that lie
  * That its answers are right is tests/unit/sdk's and the captures' subject.

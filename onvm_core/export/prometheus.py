@@ -57,7 +57,7 @@ class Prometheus:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Remove the file, which would show old figures for ever."""
+        """Remove the file, which would show old figures forever."""
         self._new.unlink(missing_ok=True)
         self._path.unlink(missing_ok=True)
 

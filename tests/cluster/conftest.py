@@ -23,7 +23,7 @@ def credentials() -> Credentials:
 
 @pytest.fixture(scope="session")
 def server(credentials: Credentials) -> Iterator[LocalEnsemble]:
-    """One server that accepts SASL and refuses nobody without it: the ACLs must do that."""
+    """One server that accepts SASL and refuses no client without it: the ACLs must do that."""
     with (
         tempfile.TemporaryDirectory(prefix="onvm-zk-") as folder,
         LocalEnsemble(Path(folder), credentials=credentials) as made,

@@ -75,7 +75,7 @@ def test_agent_that_was_killed_goes_on_where_it_was(cluster: Cluster) -> None:
     assert b.manager.view is not None
     assert b.manager.view.instances == before.instances
     assert b.manager.view.peers == before.peers
-    assert len(digests) == n_changes  # nobody noticed
+    assert len(digests) == n_changes  # no agent noticed
 
 
 def test_second_agent_of_a_name_is_refused(cluster: Cluster) -> None:

@@ -1,6 +1,6 @@
 """Faults of ZooKeeper and of agents, with a real ensemble of three and agents as processes.
 
-After each of them all managers have equal views, and there is no instance that nobody asked for.
+After each of them all managers have equal views, and there is no instance without a request.
 """
 
 from __future__ import annotations

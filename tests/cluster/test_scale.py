@@ -1,4 +1,4 @@
-"""Scale requests: who is to serve them, and that each is served once whoever dies when."""
+"""Scale requests: which host is to serve them, and that each is served once whatever dies when."""
 
 from __future__ import annotations
 
@@ -315,7 +315,7 @@ def test_request_of_a_dead_agent_is_served_by_another_and_no_instance_is_left(
     kill(a)  # in the middle
     outcome = ended(queue, "k")  # when the session of a has ended
     assert (outcome.host, outcome.instance) == ("b", "firewall-1")
-    assert a.manager.nfs() == ["firewall-1"]  # nobody there can stop it yet
+    assert a.manager.nfs() == ["firewall-1"]  # no agent there can stop it yet
     a.start_agent()
     wait(lambda: a.manager.nfs() == [], what="the end of what a had started")
     check_exactly_once(queue, ["k"], hosts)

@@ -1,4 +1,4 @@
-"""TLS with client certificates, and an ensemble that lets nobody in without credentials."""
+"""TLS with client certificates, and an ensemble that wants credentials."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Faults of ZooKeeper, agents and networks, with real managers and traffic that goes on.
 
 Three servers of ZooKeeper, three hosts; a hundred connections and downloads through a firewall, a
-NAT and a load balancer. After each fault: equal tables, no instance that nobody knows, all buffers
+NAT and a load balancer. After each fault: equal tables, no unknown instance, all buffers
 back, every packet accounted for. A minute without quorum is in test_quorum.py, a host that dies in
 tests/integration/test_cluster_traffic.py.
 """
@@ -118,7 +118,7 @@ def answers(cluster: TrafficCluster, name: str) -> bool:
 def test_cut_off_from_peers(
     cluster: TrafficCluster, traffic: Traffic, also_from: list[str]
 ) -> None:
-    """What went through the host is lost, as its NAT is out of reach; all else goes on."""
+    """Traffic through the host is lost, as its NAT is out of reach; all else goes on."""
     cluster.arrange(guard="a", translator="bc", balancer="c")
     traffic.begin()
     lost = traffic.led_through("b")

@@ -236,7 +236,7 @@ def test_who_looks_late_still_forgets_those_that_have_vanished() -> None:
     assert ("b" in merged.hosts, vanished, absences.due_s) == (True, frozenset(), 103.0)
     assert absences.update(one, 102.9) == (both, frozenset())
     assert absences.due_s == 103.0
-    # However long nobody has looked, what was due then is due still.
+    # A decision that was due stays due, however late an agent looks.
     assert absences.update(one, 110.0) == (both, frozenset({"b"}))
     assert absences.due_s == 133.0
     assert absences.update(one, 500.0) == (one, frozenset())

@@ -1,14 +1,17 @@
-"""Texts for users are plain English, and use the words of docs/words.md.
+"""Texts are plain English, and use the words of docs/words.md.
 
 This covers the manuals, the help of every command and all docstrings of the core and the SDK. It
-leaves out code, quoted words and headings.
+leaves out code, quoted words and headings. Comments of all code, C and Python, keep to the same
+words.
 """
 
 from __future__ import annotations
 
 import ast
 import inspect
+import io
 import re
+import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,6 +33,7 @@ PHRASES = {
     "whoever": "a sentence with a subject",
     "whence": "from where",
     "one's own": "your own",
+    "for ever": "forever",
 }
 """Phrases that read as translated, and what to write instead."""
 OLD_WORDS = {
@@ -113,6 +117,26 @@ def sources() -> Iterator[tuple[str, str]]:
                 yield f"{path.relative_to(ROOT)}:{line}", text
 
 
+def comments() -> Iterator[tuple[str, str]]:
+    """All comments, and docstrings of plugins and tests, with file and line."""
+    for path in sorted(ROOT.glob("native/**/*.[ch]")) + sorted(
+        ROOT.glob("plugins/*/native/*.[ch]")
+    ):
+        source = path.read_text(encoding="utf-8")
+        for match in re.finditer(r"/\*.*?\*/", source, re.DOTALL):
+            line = source.count("\n", 0, match.start()) + 1
+            yield f"{path.relative_to(ROOT)}:{line}", re.sub(r"\s*\n\s*\*?\s*", " ", match[0])
+    folders = ("onvm_core", "onvm_sdk", "plugins", "tests", "benchmarks", "packaging")
+    for path in sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py")):
+        source = path.read_text(encoding="utf-8")
+        found = [(line, " ".join(text.split())) for line, text in strings(source)]
+        for token in tokenize.generate_tokens(io.StringIO(source).readline):
+            if token.type == tokenize.COMMENT:
+                found.append((token.start[0], token.string))
+        for line, text in found:
+            yield f"{path.relative_to(ROOT)}:{line}", text
+
+
 def texts() -> Iterator[tuple[str, str]]:
     """Each paragraph, with where it stands."""
     for path in manuals():
@@ -127,11 +151,16 @@ def texts() -> Iterator[tuple[str, str]]:
 
 DOCSTRINGS = list(sources())
 TEXTS = [(place, text) for place, text in texts() if text]
+COMMENTS = [
+    (place, re.sub(r"`[^`]*`", "CODE", text))
+    for place, text in comments()
+    if not place.startswith("tests/docs/test_prose.py")
+]
 
 
 def found(pattern: str) -> list[str]:
     matcher = re.compile(pattern, re.IGNORECASE)
-    return [f"{place}: {text}" for place, text in TEXTS if matcher.search(text)]
+    return [f"{place}: {text}" for place, text in TEXTS + COMMENTS if matcher.search(text)]
 
 
 def test_texts_are_found() -> None:
@@ -140,6 +169,7 @@ def test_texts_are_found() -> None:
     assert wanted <= places
     assert len(TEXTS) > 1000
     assert len(DOCSTRINGS) > 2000
+    assert len(COMMENTS) > 5000
 
 
 @pytest.mark.parametrize("phrase", PHRASES)

@@ -1,6 +1,6 @@
 """Network namespaces for tests: made here, and removed again whatever happens.
 
-The names carry the process ID, so that nobody else's are touched.
+The names carry the process ID, so that no others are touched.
 """
 
 from __future__ import annotations

@@ -107,7 +107,7 @@ def test_running_connections_survive_scale_in_of_each_service(host: Host) -> Non
         assert all(successor in after[key] for key in stayed)
         seen = received(host, successor)
         host.wait(lambda name=successor, n=seen: received(host, name) > n + 500)
-    # The NAT's second block is still in use by what was taken over: nobody else gets it.
+    # The NAT's second block is still in use by what was taken over: no other endpoint gets it.
     assert "started nat-3" in host.do("scale", "nat", "2")
     host.do("scale", "nat", "1")
     host.wait(lambda: not {"nat-2", "nat-3"} & launched(host).keys())

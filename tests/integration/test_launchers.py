@@ -263,7 +263,7 @@ def test_killed_outer_process_takes_the_inside_along(host: Host, launcher: str) 
 def test_host_that_is_ended_while_it_is_made_leaves_nothing(
     host: Host, launcher: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whenever that is. What tells its processes from others is the folder of their socket, and
+    """Whenever that is. The folder of their socket tells its processes from others, and
     those of a container's engine the container's name.
     """
     monkeypatch.syspath_prepend(host.site)

@@ -72,7 +72,8 @@ def test_packets_pass_from_manager_to_manager(runtime_directory: Path) -> None:
     sender, receiver = (
         json.loads((folder / f"{n}.json").read_text()) for n in ("client", "server")
     )
-    # What is sent before the two ends have met, or when the server is gone, is dropped and counted.
+    # Packets sent before the two ends have met, or when the server is gone, are dropped and
+    # counted.
     assert sender["rx"] == N_FLOWS * N_LOOPS == sender["tx"] + sum(sender["drops"].values())
     assert sender["tx"] >= receiver["rx"] == receiver["tx"] >= N_ARRIVING
     assert receiver["drops"] == {}

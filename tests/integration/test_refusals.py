@@ -1,4 +1,4 @@
-"""What cannot start is refused in one line with the reason, soon, and leaves nothing."""
+"""A run that cannot start is refused in one line with the reason, soon, and leaves nothing."""
 
 from __future__ import annotations
 

@@ -133,7 +133,7 @@ def test_stranger_to_a_mapped_port_meets_its_nat(tmp_path: Path, drains: bool) -
         assert counts["rx"] == [blocks[block], (END - FIRST) // BLOCKS], number
         assert counts["drops"] == (END - FIRST) // BLOCKS - blocks[block]
     back = [ends(frame) for frame in load_frames(tmp_path / "back.pcap")]
-    assert len(back) == N_FLOWS, "whoever has a mapping is reached"
+    assert len(back) == N_FLOWS, "each end with a mapping is reached"
     assert {(src, dst) for src, _, dst, _ in back} == {(STRANGER, "10.0.0.1")}
     assert {port for *_, port in back} == {7000 + flow for flow in range(N_FLOWS)}
 

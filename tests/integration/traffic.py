@@ -15,7 +15,7 @@ CONNECTIONS = 100
 
 
 def missing() -> str:
-    """What there is not that a cluster with traffic needs; "" when all is there."""
+    """The thing that a cluster with traffic needs and that is missing; "" when all is there."""
     if not (JAVA / JARS[0]).exists():
         return "not installed: zookeeper"
     if not {"firewall", "nat", "lb"} <= {package.name for package in discover()}:
@@ -82,13 +82,13 @@ class Traffic:
 
 
 def assert_nothing_is_left(cluster: TrafficCluster) -> None:
-    """Equal tables, no instance that nobody knows, all buffers back, every packet accounted for."""
+    """Equal tables, no unknown instance, all buffers back, every packet accounted for."""
     cluster.wait(lambda: cluster.talk.tell("stat")["loads"] == 0, "the end of downloads")
     cluster.wait(lambda: cluster.is_whole(len(HOSTS)), "equal tables")
-    cluster.wait(lambda: cluster.instances() == cluster.seen(), "no instance that nobody knows")
+    cluster.wait(lambda: cluster.instances() == cluster.seen(), "no unknown instance")
     cluster.wait(
         lambda: len(cluster.nf_processes()) == len(cluster.instances()),
-        "no process of an NF that nobody knows",
+        "no process of an unknown NF",
     )
 
     def balances() -> bool:

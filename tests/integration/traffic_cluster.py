@@ -228,7 +228,7 @@ class TrafficCluster:
                 self.run(where, "sysctl", "-qw", f"net.ipv6.conf.{interface}.disable_ipv6=1")
                 ip(where, "link", "set", interface, "up")
             ip(role, "addr", "add", f"{address}/24", "dev", "e0")
-        # Nobody but the chain is between them: no ARP, which would be packets without a flow.
+        # Only the chain is between them: no ARP, which would be packets without a flow.
         for role, other, targets in (
             ("client", "server", [VIP]),
             ("server", "client", [EXTERNAL]),
@@ -391,7 +391,7 @@ class TrafficCluster:
         }
 
     def nf_processes(self) -> list[int]:
-        """What runs NFs in the hosts' namespaces, whoever knows of it."""
+        """Processes of NFs in the hosts' namespaces, known to an agent or not."""
         pids = [
             int(pid)
             for name in HOSTS

@@ -68,7 +68,7 @@ def test_rewrites_agree_with_vectors(rewrite: Any) -> None:
     for vector in vectors:
         asked = vector["rewrite"]
         if asked.get("ttl_dec"):
-            continue  # nobody's business here
+            continue  # not the subject here
         frame = bytes.fromhex(vector["input"])
         if asked.get("src") or asked.get("sport") is not None:
             frame = rewrite(frame, 0, asked.get("src"), asked.get("sport"))

@@ -2,8 +2,8 @@
 
 The root is shared read-only, so the machine runs what is installed here, and nothing it writes
 stays. It has two NUMA nodes with a CPU and a card each. Each card shares a hub with a virtio-net
-device, which stands for the host at the other end of the wire. What runs in the machine is
-`guest.py`; it tells its results in lines on the console.
+device, which stands for the host at the other end of the wire. `guest.py` runs in the machine; it
+tells its results in lines on the console.
 """
 
 from __future__ import annotations

@@ -289,7 +289,7 @@ def test_cpu_affinity_survives_the_start() -> None:
     assert done.stdout == done.stderr == b""
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_tables_need_no_privileges() -> None:
     code = (
         "from onvm_sdk.tables import FlowTable; import os;"

@@ -276,7 +276,7 @@ tunnel_close(struct onvm_port *port)
 static void
 set_option(int fd, int level, int option, int value)
 {
-	/* What a kernel does not have or permit costs speed, never packets that it has taken. */
+	/* An option that a kernel lacks or refuses costs speed, never packets that it has taken. */
 	(void)setsockopt(fd, level, option, &value, sizeof(value));
 }
 

@@ -7,14 +7,14 @@
  * Packets as kernels exchange them: with work left for the device that sends them.
  *
  * A *partial* packet has no transport checksum yet; its field is free for all that pass it on. A
- * *merged* packet is several segments of one TCP or UDP flow in one, up to 64 KiB (GSO, GRO). What
- * is left to do stands in the mbuf, in DPDK's terms, so no NF can change it:
+ * *merged* packet is several segments of one TCP or UDP flow in one, up to 64 KiB (GSO, GRO). The
+ * work that is left stands in the mbuf, in DPDK's terms, so no NF can change it:
  *
  *	partial   ol_flags RTE_MBUF_F_TX_TCP_CKSUM or RTE_MBUF_F_TX_UDP_CKSUM
  *	merged    also RTE_MBUF_F_TX_TCP_SEG or RTE_MBUF_F_TX_UDP_SEG, and tso_segsz
  *
- * Where headers are is found when the work is done, since NFs move and rewrite them. What a packet
- * has become decides: a merged packet that an NF has made short is sent as it is, one that is no
+ * Where headers are is found when the work is done, since NFs move and rewrite them. The packet as
+ * it is now decides: a merged packet that an NF has made short is sent as it is, one that is no
  * TCP or UDP any more has nothing left to do.
  *
  * DPDK's rte_gso cuts TCP over IPv4 only, and into chains of buffers; here packets are whole.

@@ -162,7 +162,7 @@ fill_messages(struct packet_port *own, struct tx_queue *queue, struct rte_mbuf *
 		struct iovec *parts = queue->parts[nb_filled];
 		const uint32_t on_wire = onvm_vnet_write(mbufs[i], &queue->headers[nb_filled]);
 
-		/* The kernel checks the others; merged ones it would cut into what nobody takes. */
+		/* The kernel checks the others; merged ones it would cut into what no host takes. */
 		if (unlikely(queue->headers[nb_filled].gso_type != VIRTIO_NET_HDR_GSO_NONE &&
 			     on_wire > mtu + ETHER_HDR_LEN + 2 * 4)) {
 			count_refused(queue, EMSGSIZE);

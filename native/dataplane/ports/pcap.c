@@ -26,7 +26,7 @@
 
 struct pcap_port {
 	pcap_t *source;
-	uint32_t loops_left; /**< 0: for ever */
+	uint32_t loops_left; /**< 0: forever */
 	struct onvm_pace pace;
 	char *rx_path;
 	pcap_t *format; /**< a handle that only says what is written */

@@ -27,7 +27,7 @@ onvm_steering_choose_host(const struct onvm_steering *steering, const uint16_t *
 		if (*credit > selector->credit[best])
 			best = host;
 	}
-	/* Weights change: what one owes from better times must not bar it for ever. */
+	/* Weights change: what one owes from better times must not bar it forever. */
 	if (selector->credit[best] > total)
 		selector->credit[best] = total;
 	selector->credit[best] -= total;

@@ -7,7 +7,8 @@
  * The ways out of a worker: to an NF host, out of a port, to a peer.
  *
  * Packets are put together per link and per port and flushed at the end of a turn, or earlier when
- * ONVM_PENDING_MAX of them are pending. What a port or a ring does not take is dropped and counted.
+ * ONVM_PENDING_MAX of them are pending. Packets that a port or a ring does not take are dropped and
+ * counted.
  *
  * Threads: the worker that owns the links and worker ports.
  */

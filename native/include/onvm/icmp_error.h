@@ -23,7 +23,7 @@ struct onvm_embedded {
 	uint8_t protocol;
 };
 
-/** Is it an error about another packet? Redirects are none that anybody forwards. */
+/** Is it an error about another packet? Redirects are not forwarded. */
 static inline bool
 onvm_icmp_is_error(const uint8_t *data, const struct onvm_headers *headers)
 {
@@ -92,7 +92,8 @@ onvm_embedded_locate(const uint8_t *data, const struct onvm_headers *headers,
  * Read the packet inside an error.
  *
  * @param headers  of the frame; onvm_icmp_is_error() holds
- * @return false when onvm_embedded_locate() fails, or for a protocol without ports or echo identifier
+ * @return false when onvm_embedded_locate() fails, or for a protocol without ports or echo
+ * identifier
  */
 static inline bool
 onvm_parse_embedded(const uint8_t *data, const struct onvm_headers *headers,

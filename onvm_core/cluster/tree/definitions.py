@@ -124,7 +124,7 @@ class _Definitions(Generic[NodeT]):
         if node.revision != last + 1:
             raise ConflictError(
                 f"{self.noun} {name!r} is at revision {last}, and not {node.revision - 1}: "
-                "somebody has changed it; nothing was done"
+                "it has changed meanwhile; nothing was done"
             )
         what = what or ("added" if version is None else "changed")
 
@@ -163,8 +163,7 @@ class _Definitions(Generic[NodeT]):
             self._ensemble.commit(f"change {self.noun} {name!r}", build)
         except ConflictError:
             raise ConflictError(
-                f"{self.noun} {name!r}: somebody else has changed it at the same time; "
-                "nothing was done"
+                f"{self.noun} {name!r}: it has changed at the same time; nothing was done"
             ) from None
         if last >= KEPT:
             self._forget(name, last + 1 - KEPT)

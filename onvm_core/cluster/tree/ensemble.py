@@ -253,7 +253,9 @@ class Ensemble:
         except TRANSIENT as error:
             raise NoEnsembleError(f"{what}: ZooKeeper at {self.hosts}: {_name(error)}") from error
         except (BadVersionError, NodeExistsError, NoNodeError) as error:
-            raise ConflictError(f"{what}: changed by somebody else ({_name(error)})") from error
+            raise ConflictError(
+                f"{what}: changed by another user or agent ({_name(error)})"
+            ) from error
         except NoAuthError:
             raise ClusterError(
                 f"{what}: ZooKeeper does not let us; are the credentials those of this cluster?"
@@ -284,7 +286,7 @@ class _Client(KazooClient):  # type: ignore[misc]
     """Answers requests that are made while a session ends.
 
     kazoo fails all waiting requests, then drops its queue: a request made between the two would
-    wait for ever.
+    wait forever.
     """
 
     def _call(self, request: Any, async_object: Any) -> Any:

@@ -8,12 +8,12 @@ Readings chosen:
 * Rules judge each packet separately. A rule that names ports matches protocols with ports only.
 * A connection is a pair of ends, a protocol and the VLANs; for an ICMP query its identifier stands
   for the ports, and its type counts. The first accepted packet opens it, and lets packets pass both
-  ways. What no conversation begins with (a reply, a segment other than a SYN) is invalid, and so is
-  a TCP segment outside the windows; `tcp_model` has the states.
+  ways. A packet that begins no conversation (a reply, a segment other than a SYN) is invalid, and
+  so is a TCP segment outside the windows; `tcp_model` has the states.
 * What opens a connection, changes its TCP state or is an ICMP error must have a good checksum.
 * An ICMP error passes if it quotes a packet of a connection and goes to the source of that packet.
   It does not keep the connection alive.
-* An idle connection is gone when its time is over, whoever looks. If the table is full, connections
+* An idle connection is gone when its time is over. If the table is full, connections
   that are half open, closed or without a reply give way, the oldest first.
 * A later fragment has the verdict of the first fragment of its datagram. If that is unknown, rules
   that name no ports judge it, and what these leave open `fragments` decides. It never passes

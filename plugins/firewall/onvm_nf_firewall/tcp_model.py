@@ -8,9 +8,9 @@ Readings chosen:
   stranger who guesses has two chances in 2^32 instead of one.
 * Windows are those of Guido van Rooij, "Real Stateful TCP Packet Filtering in IP Filter" (2001),
   which RFC 9293's receiver would accept, with window scaling (RFC 7323). As in Linux, a segment may
-  go beyond its window by as much as the window is: some senders do when a window shrinks. What is
-  too old passes and changes nothing: its receiver answers it. An acknowledgement of what was not
-  sent is invalid; one may lag behind by `_ACK_LAG` bytes, however small the window is.
+  go beyond its window by as much as the window is: some senders do when a window shrinks. A segment
+  that is too old passes and changes nothing: its receiver answers it. An acknowledgement of what
+  was not sent is invalid; one may lag behind by `_ACK_LAG` bytes, however small the window is.
 * A reset ends a connection at exactly the number that its receiver expects (RFC 5961 section 3):
   what the receiver has acknowledged last, or what the sender would send next. Another one inside
   the window passes, so that the receiver can challenge it, and changes nothing. An acknowledgement

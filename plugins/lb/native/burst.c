@@ -173,7 +173,7 @@ handle_icmp(struct lb *lb, struct onvm_pkt *pkt, const struct onvm_headers *head
 	return LB_DROP_NO_SERVICE;
 }
 
-/* What is neither TCP nor UDP. For the address of a VIP, none of it passes. */
+/* Neither TCP nor UDP. For the address of a VIP, none of it passes. */
 static enum lb_reason
 handle_other(struct lb *lb, struct onvm_pkt *pkt, const struct onvm_headers *headers,
 	     uint64_t now_ns)

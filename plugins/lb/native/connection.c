@@ -250,7 +250,7 @@ lb_connection_open_direct(struct lb *lb, const struct lb_key *key, bool is_hands
 }
 
 /*
- * Whoever forges a client's address never sees the number of the backend's SYN, so a connection is
+ * A forger of a client's address never sees the number of the backend's SYN, so a connection is
  * not established before the client has acknowledged it, or what followed it closely.
  */
 static void

@@ -52,7 +52,7 @@ lb_restore(struct lb *lb, const struct lb_saved *saved, uint32_t nb, uint64_t no
 		struct lb_entry *entry;
 		int32_t slot;
 
-		/* What is known here, too, is newer. */
+		/* A connection that is known here, too, is newer. */
 		if (onvm_flow_table_lookup(lb->connections, &saved[i].key) >= 0 ||
 		    onvm_flow_table_lookup(lb->connections, &saved[i].reply) >= 0)
 			continue;

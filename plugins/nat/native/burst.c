@@ -255,7 +255,7 @@ hairpin_check(struct nat *nat, const uint8_t *data, const struct onvm_headers *h
 	const struct nat_mapping *own = NULL;
 	int32_t slot = -1;
 
-	/* A query has one identifier, that of who asks. */
+	/* A query has one identifier, that of the end that asks. */
 	if (headers->protocol == ONVM_PROTO_ICMP)
 		return NAT_DROP_NO_MAPPING;
 	nat_backlog_clear(nat, now_ns);

@@ -2,9 +2,9 @@
 
 /*
  * Sessions on their way to another instance of the NAT. They keep their external ports, which lie
- * in the block of who opened them; new mappings never get such a port, for it is outside the block
- * here. An endpoint that has a mapping of its own here keeps it for new sessions, beside the one it
- * has brought along.
+ * in the block of the instance that opened them; new mappings never get such a port, for it is
+ * outside the block here. An endpoint that has a mapping of its own here keeps it for new sessions,
+ * beside the one it has brought along.
  */
 
 #include "nat.h"

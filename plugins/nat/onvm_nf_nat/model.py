@@ -355,7 +355,7 @@ class NatModel:
             self.queues[session.life].append(session)
 
     def _within_share(self, session: _Session, life: _Life) -> _Life:
-        """What one inside address has beyond its share gives way."""
+        """Sessions of one inside address beyond its share give way."""
         lasting = [s for kept in _SURPLUS for s in self.queues[kept]]
         n_own = sum(other.key[1:3] == session.key[1:3] for other in lasting)
         return _SURPLUS.get(life, life) if n_own >= self.config.subscriber_sessions else life
@@ -384,7 +384,7 @@ class NatModel:
 
     def _check_hairpin(self, frame: bytes, h: Headers) -> None:
         """Whether it will arrive, before anything is opened for it."""
-        if h.protocol == ICMP:  # a query has one identifier, that of who asks
+        if h.protocol == ICMP:  # a query has one identifier, that of the end that asks
             raise Drop("no_mapping")
         key = _out_key(frame, h)
         _, target = self._behind(h.protocol, key[1], (h.dst, h.dst_port))

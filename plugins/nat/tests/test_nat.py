@@ -380,7 +380,7 @@ def test_all_queries_are_mapped(query: int) -> None:  # RFC 5508 REQ-1, REQ-1a
     assert nat.back(echo(O1, E, second, reply)) == echo(O1, I2, 2000, reply)
     sent = nat.out(echo(I2, O1, 2000, query))
     assert nat.back(icmp_error(O2, E, sent)) == icmp_error(O2, I2, echo(I2, O1, 2000, query))
-    assert nat.dropped(echo(O1, E, second, query)) == "no_mapping", "nobody asks from outside"
+    assert nat.dropped(echo(O1, E, second, query)) == "no_mapping", "no query comes from outside"
     assert nat.dropped(echo(I1, O1, 7, reply), reverse=False) == "no_mapping"
     assert nat.dropped(echo(I1, E, first, query), reverse=False) == "no_mapping"
     assert nat.count("mappings_opened") == 2
@@ -474,7 +474,7 @@ def test_half_open_sessions_give_way() -> None:
     for i in range(100):
         nat.out(udp(I2, 1000 + i, O1, 80))
     nat.back(tcp(O1, 80, E, port, ACK))
-    # What was answered stays.
+    # Answered sessions stay.
     answered = src(nat.out(udp(I2, 1, O1, 80)))[1]
     nat.back(udp(O1, 80, E, answered))
     nat.out(udp(I2, 1, O1, 80))
@@ -484,7 +484,7 @@ def test_half_open_sessions_give_way() -> None:
 
 @pytest.mark.parametrize("make", MAKERS)
 def test_one_inside_address_cannot_take_all_sessions(make) -> None:  # RFC 6888 REQ-5
-    """Not even with somebody outside who answers."""
+    """Not even when an end outside answers."""
     nat = Nat(max_sessions=100)
 
     def open_answered(inside: str, first: int, count: int) -> list[int]:

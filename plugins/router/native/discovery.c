@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * ARP and neighbour discovery that arrive. What neighbours say about themselves is learned; a new
- * neighbour is remembered only if it asks for an address of ours, so that a flood of other words
- * does not fill the table.
+ * ARP and neighbour discovery that arrive. The router learns from what neighbours say about
+ * themselves; a new neighbour is remembered only if it asks for an address of ours, so that a flood
+ * of other words does not fill the table.
  */
 
 #include "ndp.h"

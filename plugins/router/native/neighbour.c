@@ -149,7 +149,7 @@ router_neighbour_learn(struct router *router, uint32_t interface, uint32_t ip_ve
 	key_fill(&key, interface, ip_version, address);
 	slot = onvm_flow_table_lookup(router->neighbours, &key);
 	if (slot < 0) {
-		/* Half of the table is for neighbours that packets go to, whoever else may speak. */
+		/* Half of the table is for neighbours that packets go to, however many speak. */
 		if (!may_add ||
 		    onvm_flow_table_count(router->neighbours) >= router->config.max_neighbours / 2)
 			return;

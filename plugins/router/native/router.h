@@ -352,7 +352,7 @@ enum router_reason router_receive(struct router *router, struct onvm_pkt *pkt, b
 /* ---- arrive.c, forward.c ---- */
 
 /**
- * A packet from a wire. What is answered is answered.
+ * A packet from a wire. An answered one stays answered.
  *
  * @return ROUTER_NO_DROP: it is to be forwarded, or has another verdict
  */

@@ -255,7 +255,7 @@ def test_min_and_max_hold() -> None:
     assert service.changes[0].by == "limits"
     service.run(5, 50.0)
     assert service.serving == 3
-    service.serving = 5  # somebody has started more
+    service.serving = 5  # a user has started more
     service.run(3, 50.0)
     assert service.serving == 3
 

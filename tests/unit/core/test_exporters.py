@@ -1,4 +1,4 @@
-"""Exporters: what they write, and that a slow or broken one harms nobody."""
+"""Exporters: what they write, and that a slow or broken one does no harm."""
 
 from __future__ import annotations
 

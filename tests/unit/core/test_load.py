@@ -79,7 +79,7 @@ def test_large_bursts_are_busy_when_they_fill_up() -> None:
 
 
 def test_growing_queue_does_not_raise_the_capacity() -> None:
-    """What was handed over is not yet done."""
+    """Packets that were handed over are not yet done."""
     now = after(0.5, packets=500, done=300, loops=9, busy_cycles=int(HZ * 0.5), reserved=200)
     load = measure(BEGIN, now, UNITS, 0, capacity_pps=600)
     assert load.capacity_pps == pytest.approx(600)

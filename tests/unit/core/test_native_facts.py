@@ -1,4 +1,4 @@
-"""What stands in Python because native code is not there is what C has."""
+"""Facts that Python repeats, because native code is not there, are those of C."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The control socket by itself: whatever comes gets an answer, and nobody makes it wait."""
+"""The control socket by itself: every request gets an answer, and no client makes it wait."""
 
 from __future__ import annotations
 

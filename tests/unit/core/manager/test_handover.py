@@ -125,7 +125,7 @@ def test_what_takes_too_long_is_given_up(world: World, steps: int, why: str) -> 
     assert world.ended == [handover.HandoverFailure(why, is_timeout=True)]
     assert world.paused == ([True, False] if steps else [])
     assert not world.handovers.is_urgent
-    # What comes too late changes nothing, but for who must keep the name.
+    # A late answer changes nothing, except which instance keeps the name.
     world.says(world.successor, codec.RESTORED, peer="a-2")
     world.says(world.source, codec.STATE, b"x")
     assert [str(one) for one in world.ended] == [why]
