@@ -69,9 +69,9 @@ idle := $(if $(shell command -v chrt),chrt --idle 0)
 test: packages $(stamps)/apt-test  ## run all tests: C under sanitizers, the SDK on every Python here, lint, types
 	@pythons=$$(packaging/all-pythons); pythons=$${pythons:+--discover $$pythons}; failed=0; \
 	$(if $(TOX_ARGS),.venv/bin/tox run $$pythons $(TOX_ARGS) || failed=1,\
-	$(idle) .venv/bin/tox run-parallel -p 2 --parallel-no-spinner -m beside $$pythons > build/beside.log 2>&1 & beside=$$!; \
+	$(idle) .venv/bin/tox run-parallel -p 3 --parallel-no-spinner -m beside $$pythons > build/beside.log 2>&1 & beside=$$!; \
 	.venv/bin/tox run -m alone $$pythons || failed=1; \
-	.venv/bin/tox run-parallel -p 2 --parallel-no-spinner -m together $$pythons || failed=1; \
+	.venv/bin/tox run-parallel -p 3 --parallel-no-spinner -m together $$pythons || failed=1; \
 	wait $$beside || failed=1; cat build/beside.log); \
 	exit $$failed
 

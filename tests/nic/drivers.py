@@ -19,6 +19,9 @@ TIMEOUT_S = 600
 ENOUGH = 18
 """Answers to 20 pings: a slow machine gives some too late."""
 TRAFFIC = {"case": "traffic", "huge_pages": 64}
+QUEUES = {"case": "queues", "huge_pages": 64}
+"""Drivers whose emulated card has several queues and shares flows out to them."""
+WITH_QUEUES = ("e1000e", "igb", "vmxnet3")
 TROUBLE = {
     "unbound in use": {"case": "unbound_in_use"},
     "refusals": {"case": "refusals"},
@@ -58,6 +61,10 @@ def _killed(result: Mapping[str, Any]) -> bool:
     return not result["error"] and result["pings"] >= ENOUGH - 4
 
 
+def _queues(result: Mapping[str, Any]) -> bool:
+    return not result["error"] and result["pings"] >= ENOUGH and result["served"] == 32
+
+
 def _refusals(result: Mapping[str, Any]) -> bool:
     return (
         "is bound to no driver; run:" in result["unbound"]
@@ -70,6 +77,7 @@ def _refusals(result: Mapping[str, Any]) -> bool:
 
 CHECKS: dict[str, Callable[[Mapping[str, Any]], bool]] = {
     "traffic": _passed,
+    "queues": _queues,
     "jumbo": _jumbo,
     "unbound_in_use": _unbound,
     "killed": _killed,
@@ -81,10 +89,13 @@ def _machines(cards: Sequence[str]) -> list[tuple[str, int, dict[str, dict[str, 
     """Card, bits of the IOMMU, and cases by name."""
     made: list[tuple[str, int, dict[str, dict[str, Any]]]] = []
     for card in cards:
+        passing = {"traffic": TRAFFIC}
+        if card in WITH_QUEUES:
+            passing["queues"] = QUEUES
         if card != "e1000e":
-            made.append((card, 48, {"traffic": TRAFFIC}))
+            made.append((card, 48, passing))
             continue
-        made.append((card, 39, {"traffic": TRAFFIC}))
+        made.append((card, 39, passing))
         made.append((card, 0, {"traffic": NO_IOMMU}))
         made.append((card, 48, SIZES))
         made.append((card, 48, TROUBLE))

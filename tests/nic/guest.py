@@ -151,6 +151,27 @@ def serve(megabytes: str) -> None:
             connection.sendall(data(int(megabytes)))
 
 
+def serve_many(count: str) -> None:
+    """The end that accepts so many connections, and says a line in each."""
+    with socket.create_server(("0.0.0.0", PORT), backlog=128) as server:
+        for _ in range(int(count)):
+            connection, _ = server.accept()
+            with connection:
+                connection.sendall(b"here\n")
+
+
+def fetch_many(count: str) -> None:
+    """The end that opens so many connections, of a port each; prints how many were served."""
+    served = 0
+    for _ in range(int(count)):
+        with (
+            contextlib.suppress(OSError),
+            socket.create_connection(("10.9.0.2", PORT), timeout=10) as connection,
+        ):
+            served += connection.makefile().read() == "here\n"
+    print(served)
+
+
 def fetch() -> None:
     """The end that receives; prints the digest and the seconds it took."""
     began, digest = time.monotonic(), hashlib.sha256()
@@ -174,6 +195,16 @@ def transfer(megabytes: int = 8) -> dict[str, Any]:
         "is_whole": words[0] == hashlib.sha256(data(megabytes)).hexdigest(),
         "mbit_s": round(megabytes * 8.39 / float(words[1]), 1),
     }
+
+
+def connections(count: int = 32) -> int:
+    """How many of `count` connections through the chain are served."""
+    me = [sys.executable, "-P", __file__]
+    with subprocess.Popen(["ip", "netns", "exec", "h2", *me, "serve-many", str(count)]) as server:
+        time.sleep(1.5)
+        done = in_host(1, *me, "fetch-many", str(count), timeout=120)
+        server.kill()
+    return int(done.stdout or 0)
 
 
 def counters() -> dict[str, Any]:
@@ -213,6 +244,17 @@ def traffic(driver: str = "vfio-pci", huge_pages: int = 0, **options: Any) -> di
             "start_s": start_s,
         }
         return result | transfer() | {"counters": counters(), "log": log()}
+
+
+def queues(huge_pages: int) -> dict[str, Any]:
+    """Two queues, which the card shares the flows out to, and two workers."""
+    pages(huge_pages)
+    for address in cards():
+        bind(address, "vfio-pci")
+    with manager(config(query="?queues=2", workers=2, huge_pages=huge_pages > 0)) as error:
+        ping()
+        result = {"error": error, "pings": ping(), "served": connections()}
+        return result | {"counters": counters(), "log": log()}
 
 
 def log(name: str = "main") -> list[str]:
@@ -308,7 +350,7 @@ def killed() -> dict[str, Any]:
 
 
 CASES: dict[str, Callable[..., dict[str, Any]]] = {
-    one.__name__: one for one in (traffic, jumbo, refusals, unbound_in_use, killed)
+    one.__name__: one for one in (traffic, queues, jumbo, refusals, unbound_in_use, killed)
 }
 
 
@@ -348,5 +390,9 @@ if __name__ == "__main__":
             serve(megabytes)
         case ["fetch"]:
             fetch()
+        case ["serve-many", count]:
+            serve_many(count)
+        case ["fetch-many", count]:
+            fetch_many(count)
         case [where]:
             main(Path(where))
