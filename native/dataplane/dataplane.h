@@ -56,6 +56,8 @@ struct onvm_dp_port_stats {
 	uint64_t nb_refused;   /**< not sent by the device */
 	uint64_t nb_large;     /**< not sent: larger than the device's MTU */
 	uint64_t nb_down;      /**< not sent: the device was down */
+	uint64_t nb_unwritten; /**< not sent: the file could not be written */
+	char fault[160];       /**< why its file was not read or written to the end; or "" */
 };
 
 /** Counters of one NF host, all workers together. */

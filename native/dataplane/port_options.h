@@ -63,11 +63,15 @@ struct onvm_tap_options {
 };
 
 struct onvm_pcap_options {
-	const char *rx_path; /**< capture to read, or NULL */
-	const char *tx_path; /**< capture to write, or NULL */
+	const char *rx_path; /**< capture to read, "-": standard input, or NULL */
+	const char *tx_path; /**< capture to write, "-": standard output, or NULL */
 	uint32_t loop;	     /**< times to read it; 0: forever */
 	uint64_t rate_pps;
 	uint64_t count;
+	double speed;	 /**< times the pace of the capture; 0: it does not count */
+	bool may_be_cut; /**< a capture that ends within a record is whole */
+	bool is_pcapng;	 /**< what is written */
+	bool is_gzip;
 };
 
 /** Options of a generator (ports/generator/client.h). */

@@ -59,7 +59,9 @@ class NativePorts:
                 refused=stats.nb_refused,
                 large=stats.nb_large,
                 down=stats.nb_down,
+                unwritten=stats.nb_unwritten,
             ),
+            fault=ffi.string(stats.fault).decode(errors="replace"),
             latency=tuple(stats.latency),
         )
 

@@ -2,19 +2,90 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import msgspec
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["make_console", "make_table", "print_json", "print_table"]
+from onvm_sdk.errors import ConfigError
+
+__all__ = ["OutputFile", "make_console", "make_table", "print_json", "print_table"]
 
 
-def make_console() -> Console:
+class OutputFile:
+    """A file for the result of a command, opened before the work.
+
+    A regular file gets its name when all of it is written; before, it is NAME.part. Used as a
+    context, which removes the part if nothing was written.
+
+    Attributes:
+        is_standard: it is standard output.
+
+    Raises:
+        ConfigError: it cannot be written.
+    """
+
+    def __init__(self, path: Path, field: str) -> None:
+        self.is_standard = str(path) == "-"
+        self._path, self._field = path, field
+        is_special = path.exists() and not path.is_file()
+        self._part = None if self.is_standard or is_special else Path(f"{path.resolve()}.part")
+        try:
+            if self._part is not None:
+                self._part.touch()
+            elif not self.is_standard:
+                path.open("wb").close()
+        except OSError as error:
+            raise self._refusal(error) from None
+
+    def __enter__(self) -> OutputFile:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._part is not None:
+            self._part.unlink(missing_ok=True)
+
+    def write(self, data: bytes) -> None:
+        """Write all of it.
+
+        Raises:
+            ConfigError: it cannot be written.
+        """
+        try:
+            if self.is_standard:
+                sys.stdout.buffer.write(data)
+                sys.stdout.flush()
+            elif self._part is None:
+                self._path.write_bytes(data)
+            else:
+                self._part.write_bytes(data)
+                self._part.replace(self._path.resolve())
+        except OSError as error:
+            raise self._refusal(error) from None
+
+    def _refusal(self, error: OSError) -> ConfigError:
+        return ConfigError(
+            f"expected a file that can be written: {error.strerror}",
+            field=self._field,
+            value=str(self._path),
+        )
+
+
+def make_console(*, to_stderr: bool = False) -> Console:
     """A console that is wide enough for our tables where there is no terminal."""
-    console = Console()
+    console = Console(stderr=to_stderr)
+    if to_stderr and not console.is_terminal:
+        return Console(stderr=True, width=max(console.width, 132))
     return console if console.is_terminal else Console(width=max(console.width, 132))
 
 

@@ -118,13 +118,26 @@ class NullPort(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PcapPort(msgspec.Struct, frozen=True, kw_only=True):
-    """A capture file that is read, one that is written, or both."""
+    """A capture file that is read, one that is written, or both.
+
+    Attributes:
+        rx_path: ``-`` is standard input.
+        tx_path: ``-`` is standard output.
+        speed: times the pace of the capture; 0: `rate_pps` counts.
+        may_be_cut: a capture that ends within a record is whole.
+        is_pcapng: the format that is written; else pcap.
+        is_gzip: whether it is written as gzip.
+    """
 
     rx_path: str | None = None
     tx_path: str | None = None
     loop: int = 1
     rate_pps: int = 0
     count: int = 0
+    speed: float = 0.0
+    may_be_cut: bool = False
+    is_pcapng: bool = False
+    is_gzip: bool = False
 
 
 class PacketPort(msgspec.Struct, frozen=True, kw_only=True):
@@ -248,6 +261,7 @@ class PortLosses(msgspec.Struct, frozen=True):
         refused: not sent by the device.
         large: not sent: larger than the device's MTU.
         down: not sent: the device was down.
+        unwritten: not sent: the file could not be written.
     """
 
     missed: int = 0
@@ -256,6 +270,7 @@ class PortLosses(msgspec.Struct, frozen=True):
     refused: int = 0
     large: int = 0
     down: int = 0
+    unwritten: int = 0
 
 
 class PortCounters(msgspec.Struct, frozen=True):
@@ -273,6 +288,8 @@ class PortCounters(msgspec.Struct, frozen=True):
     is_down: bool = False
     """Its device has no link."""
     losses: PortLosses = PortLosses()
+    fault: str = ""
+    """The reason why its file was not read or written to its end."""
 
 
 class HostCounters(msgspec.Struct, frozen=True):

@@ -83,8 +83,10 @@ class PortReport(msgspec.Struct, frozen=True):
     """Of its device: down has no link, gone has been taken away."""
     lost: dict[str, int] = {}
     """Packets lost in the port or its device, by cause: missed, no_buffer, rx_errors, refused,
-    large, down. They are among the drops.
+    large, down, unwritten. They are among the drops.
     """
+    fault: str = ""
+    """The reason why its file was not read or written to its end."""
 
 
 class GeneratorReport(msgspec.Struct, frozen=True):

@@ -444,6 +444,10 @@ class Deployment:
         shown = {port.number: (name, port.uri) for name, port in self._state.ports.items()}
         return make_report(self.manager, shown, seconds or self.elapsed_s)
 
+    def has_fault(self) -> bool:
+        """True if the file of a port cannot be read or written any more."""
+        return any(self.plane.read_port(p.number).fault for p in self._state.ports.values())
+
     def is_drained(self) -> bool:
         """True if no packet is inside."""
         if any(self.plane.read_port(p.number).n_held for p in self._state.ports.values()):

@@ -8,11 +8,12 @@ with its name, its value and the expected value.
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -24,7 +25,6 @@ from onvm_core.dataplane.values import (
     GenPort,
     NullPort,
     PacketPort,
-    PcapPort,
     TapPort,
 )
 from onvm_core.interfaces.use import InterfaceUse
@@ -45,11 +45,23 @@ from onvm_core.plugins.port_kind import (
 from onvm_sdk.errors import ConfigError
 from onvm_sdk.limits import WORKERS_MAX
 
-__all__ = ["Direction", "PortKind", "PortUri", "cards_of", "open_port", "parse_uri", "port_kinds"]
+__all__ = [
+    "COUNT",
+    "RATE",
+    "Count",
+    "Direction",
+    "PortKind",
+    "PortUri",
+    "cards_of",
+    "check_uris",
+    "open_port",
+    "parse_uri",
+    "port_kinds",
+]
 
 Count = Annotated[int, msgspec.Meta(ge=0)]
 RATE = "Packets per second; 0: as fast as possible."
-_NULL, _PCAP, _GENERATOR = NullPort(), PcapPort(), GenPort(role="client")
+_NULL, _GENERATOR = NullPort(), GenPort(role="client")
 """Their defaults are those of the options."""
 COUNT = "Packets after which the source ends; 0: it does not end."
 _device_numbers = itertools.count()
@@ -94,6 +106,72 @@ def parse_uri(text: str, *, file: str | None = None, field: str | None = None) -
     return PortUri(text, scheme, target, dict(pairs))
 
 
+def check_uris(
+    uris: Mapping[str, tuple[str, Direction]],
+    kinds: Mapping[str, PortKind],
+    *,
+    file: str | None = None,
+) -> None:
+    """Check kinds, options and files of ports before any is opened.
+
+    Args:
+        uris: URIs of ports with the way each is used, by the fields in which they stand.
+
+    Raises:
+        ConfigError: a kind or an option does not exist, or a file that is written is in use as
+            another port's.
+    """
+    used: list[tuple[str, str, bool]] = []
+    for field, (text, direction) in uris.items():
+        uri = parse_uri(text, file=file, field=field)
+        kind, options = _options_of(uri, kinds, file=file, field=field)
+        if kind.files is None:
+            continue
+        try:
+            files = kind.files(uri.target, options, direction)
+        except ConfigError as error:
+            raise ConfigError(
+                error.expected, file=file, field=field, value=error.value or text
+            ) from None
+        for path, is_written in files:
+            for other, other_field, is_other_written in used:
+                if (is_written or is_other_written) and _is_same_file(path, other):
+                    place = "this port" if other_field == field else other_field
+                    raise ConfigError(
+                        f"expected a file of its own: {place} uses it already",
+                        file=file,
+                        field=field,
+                        value=path,
+                    )
+            used.append((path, field, is_written))
+
+
+def _is_same_file(one: str, other: str) -> bool:
+    try:
+        return Path(one).samefile(other)
+    except OSError:  # one does not exist yet
+        return os.path.realpath(one) == os.path.realpath(other)
+
+
+def _options_of(
+    uri: PortUri, kinds: Mapping[str, PortKind], *, file: str | None, field: str
+) -> tuple[PortKind, Any]:
+    kind = kinds.get(uri.scheme)
+    if kind is None:
+        raise ConfigError(
+            f"expected one of {', '.join(sorted(kinds))}",
+            file=file,
+            field=field,
+            value=uri.scheme,
+        )
+    try:
+        return kind, kind.read_options(uri.options)
+    except ConfigError as error:
+        raise ConfigError(
+            error.expected, file=file, field=f"{field}: option {error.field}", value=error.value
+        ) from None
+
+
 def open_port(
     plane: PortPlane,
     uri: PortUri,
@@ -111,20 +189,7 @@ def open_port(
             possible.
     """
     place = field or f"port {name}"
-    kind = kinds.get(uri.scheme)
-    if kind is None:
-        raise ConfigError(
-            f"expected one of {', '.join(sorted(kinds))}",
-            file=file,
-            field=place,
-            value=uri.scheme,
-        )
-    try:
-        options = kind.read_options(uri.options)
-    except ConfigError as error:
-        raise ConfigError(
-            error.expected, file=file, field=f"{place}: option {error.field}", value=error.value
-        ) from None
+    kind, options = _options_of(uri, kinds, file=file, field=place)
     try:
         if kind.open is not None:
             return kind.open(plane, name, uri.target, options, direction)
@@ -219,47 +284,6 @@ def _open_null(
             rate_pps=options.rate,
             count=options.count,
             is_source=direction != "out",
-        ),
-    )
-
-
-class PcapOptions(PortOptions):
-    """Options of ``pcap:``."""
-
-    loop: Annotated[
-        Count,
-        msgspec.Meta(description="How often to read it; 0: endlessly."),
-    ] = _PCAP.loop
-    rate: Annotated[Count, msgspec.Meta(description=RATE)] = _PCAP.rate_pps
-    count: Annotated[Count, msgspec.Meta(description=COUNT)] = _PCAP.count
-    write: Annotated[
-        str,
-        msgspec.Meta(description="File for packets sent to a port that reads a capture."),
-    ] = ""
-
-
-def _open_pcap(
-    plane: PortPlane, name: str, target: str, options: PcapOptions, direction: Direction
-) -> int:
-    if not target:
-        raise ConfigError("expected a file", field=f"port {name}", value="pcap:")
-    if direction != "out" and not Path(target).is_file():
-        raise ConfigError(
-            "expected a file that exists" if not Path(target).exists() else "expected a file",
-            field=f"port {name}",
-            value=target,
-        )
-    sink = target if direction == "out" else options.write or None
-    if sink is not None and not Path(sink).absolute().parent.is_dir():
-        raise ConfigError("expected a file in an existing folder", field=f"port {name}", value=sink)
-    return plane.open_port(
-        name,
-        PcapPort(
-            rx_path=None if direction == "out" else target,
-            tx_path=sink,
-            loop=options.loop,
-            rate_pps=options.rate,
-            count=options.count,
         ),
     )
 
@@ -491,7 +515,6 @@ def _card_address(target: str, field: str, file: str | None = None) -> str:
 
 GEN = PortKind(options=GenOptions, open=_open_gen)
 NULL = PortKind(options=NullOptions, open=_open_null)
-PCAP = PortKind(options=PcapOptions, open=_open_pcap)
 TAP = PortKind(options=TapOptions, open=_open_tap)
 AF_PACKET = PortKind(options=PacketOptions, open=_open_packet, interface=InterfaceUse.PACKETS)
 AF_XDP = PortKind(_af_xdp, interface=InterfaceUse.FRAMES)

@@ -226,6 +226,7 @@ def make_report(manager: Manager, ports: Mapping[int, tuple[str, str]], seconds:
             latency=latency_of(plane, sent[port].latency),
             state=_state(received[port]),
             lost=_lost(received[port]),
+            fault=received[port].fault,
         )
         for port, (name, uri) in ports.items()
     ]

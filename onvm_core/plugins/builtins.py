@@ -32,7 +32,7 @@ _PORT_KINDS = (
     Offer("gen", "generated traffic, or answers to it", "onvm_core.manager.ports:GEN"),
     Offer("memif", "another process, over shared memory", "onvm_core.manager.ports:MEMIF"),
     Offer("null", "a source of packets, or a sink", "onvm_core.manager.ports:NULL"),
-    Offer("pcap", "a capture, read or written", "onvm_core.manager.ports:PCAP"),
+    Offer("pcap", "a capture, read or written", "onvm_core.manager.capture_port:PCAP"),
     Offer("pci", "a NIC, by its PCI address", "onvm_core.manager.ports:PCI"),
     Offer("tap", "a new network interface", "onvm_core.manager.ports:TAP"),
 )

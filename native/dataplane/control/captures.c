@@ -15,13 +15,14 @@
 
 #include "control/publish.h"
 #include "ports/capture.h"
-#include "ports/pcapng.h"
+#include "ports/pcap/pcapng.h"
 
 #define SNAP_LENGTH_MAX 65535u
 
 /** The reader's part of a capture, besides its rings. */
 static struct reader {
 	struct onvm_pcapng file;
+	int fd;
 	uint64_t tsc_begin;
 	uint64_t ns_begin; /**< since 1970, at tsc_begin */
 	uint64_t nb_written[ONVM_CAPTURE_POINTS_MAX];
@@ -66,6 +67,14 @@ point_of(const struct onvm_dataplane *dp, const struct onvm_dp_capture_point *wa
 }
 
 static int
+write_blocks(void *context, const void *data, uint32_t nb_bytes)
+{
+	const struct reader *reader = context;
+
+	return onvm_write_all(reader->fd, data, nb_bytes);
+}
+
+static int
 open_file(struct reader *reader, const struct onvm_dp_capture_point *points, uint32_t nb_points,
 	  uint32_t snap_length, int fd)
 {
@@ -76,7 +85,8 @@ open_file(struct reader *reader, const struct onvm_dp_capture_point *points, uin
 	clock_gettime(CLOCK_REALTIME, &now);
 	reader->tsc_begin = rte_rdtsc();
 	reader->ns_begin = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-	rc = onvm_pcapng_open(&reader->file, fd);
+	reader->fd = fd;
+	rc = onvm_pcapng_open(&reader->file, write_blocks, reader);
 	for (uint32_t i = 0; rc == 0 && i < nb_points; i++)
 		rc = onvm_pcapng_interface(&reader->file, points[i].name, snap_length);
 	return rc == 0 ? onvm_pcapng_flush(&reader->file) : rc;

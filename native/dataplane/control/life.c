@@ -215,8 +215,10 @@ onvm_dp_stop(void)
 	}
 	rte_eal_mp_wait_lcore();
 	onvm_housekeeping_stop();
-	if (was_running)
+	if (was_running) {
 		empty(dp);
+		onvm_ports_finish(dp);
+	}
 }
 
 void

@@ -182,6 +182,21 @@ onvm_port_add_losses(const struct onvm_port_losses *losses, uint64_t *drops)
 	drops[ONVM_DROP_TX_REFUSED] += losses->nb_refused;
 	drops[ONVM_DROP_MTU] += losses->nb_large;
 	drops[ONVM_DROP_DOWN] += losses->nb_down;
+	drops[ONVM_DROP_WRITE_FAILED] += losses->nb_unwritten;
+}
+
+uint64_t
+onvm_port_unsent(const struct onvm_port_losses *losses)
+{
+	return losses->nb_refused + losses->nb_large + losses->nb_down + losses->nb_unwritten;
+}
+
+void
+onvm_ports_finish(struct onvm_dataplane *dp)
+{
+	for (uint32_t id = 0; id < ONVM_PORTS_MAX; id++)
+		if (dp->ports[id].state == ONVM_PORT_OPEN && dp->ports[id].ops->finish != NULL)
+			dp->ports[id].ops->finish(&dp->ports[id]);
 }
 
 int
@@ -217,13 +232,15 @@ onvm_dp_port_close(uint32_t id)
 	__atomic_store_n(&dp->ports[id].state, ONVM_PORT_CLOSING, __ATOMIC_RELEASE);
 	onvm_publish(dp);
 	/* No worker uses it any more. Its packets remain part of the sums. */
+	if (dp->ports[id].ops->finish != NULL)
+		dp->ports[id].ops->finish(&dp->ports[id]);
 	if (dp->ports[id].ops->read != NULL) {
 		struct onvm_port_losses losses = {0};
 
 		dp->ports[id].ops->read(&dp->ports[id], &losses, &dp->ports[id].is_down);
 		onvm_port_add_losses(&losses, dp->closed_drops);
 		dp->closed_rx += losses.nb_missed + losses.nb_no_buffer + losses.nb_rx_errors;
-		dp->closed_tx -= losses.nb_refused + losses.nb_large + losses.nb_down;
+		dp->closed_tx -= onvm_port_unsent(&losses);
 	}
 	for (uint32_t w = 0; w < dp->config.nb_workers; w++) {
 		dp->closed_rx += dp->wports[w][id]->stats.rx;

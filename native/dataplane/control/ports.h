@@ -20,6 +20,10 @@ void onvm_ports_revive(struct onvm_dataplane *dp);
 void onvm_ports_read(struct onvm_dataplane *dp);
 /** Add what ports have lost to drops, by reason. */
 void onvm_port_add_losses(const struct onvm_port_losses *losses, uint64_t *drops);
+/** Packets that a port has taken and not sent. */
+uint64_t onvm_port_unsent(const struct onvm_port_losses *losses);
+/** The workers have stopped: let ports send what they hold. */
+void onvm_ports_finish(struct onvm_dataplane *dp);
 /** Free the worker ports and rules of a closed port. */
 void onvm_port_free(struct onvm_dataplane *dp, uint32_t port);
 

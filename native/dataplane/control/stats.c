@@ -142,8 +142,12 @@ onvm_dp_read_port(uint32_t port, struct onvm_dp_port_stats *stats)
 	stats->nb_refused = losses->nb_refused;
 	stats->nb_large = losses->nb_large;
 	stats->nb_down = losses->nb_down;
+	stats->nb_unwritten = losses->nb_unwritten;
 	stats->rx += losses->nb_missed + losses->nb_no_buffer + losses->nb_rx_errors;
-	stats->tx -= losses->nb_refused + losses->nb_large + losses->nb_down;
+	stats->tx -= onvm_port_unsent(losses);
+	/* Pairs with the release store in onvm_port_fail(). */
+	if (__atomic_load_n(&dp->ports[port].has_fault, __ATOMIC_ACQUIRE))
+		memcpy(stats->fault, dp->ports[port].fault, sizeof(stats->fault));
 	return 0;
 }
 

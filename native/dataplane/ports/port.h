@@ -7,8 +7,8 @@
  * Ports: where packets enter and leave the data plane.
  *
  * A kind of port is a table of functions (struct onvm_port_ops) over a private structure: null.c,
- * pcap.c, packet.c, tap.c, ethdev.c (every DPDK driver), generator/port.c, and peers/tunnel.c. Workers call the
- * burst functions. Worker q % nb_workers serves receive queue q of a port, and each worker sends on
+ * packet.c, tap.c, ethdev.c (every DPDK driver), pcap/port.c, generator/port.c, and peers/tunnel.c.
+ * Workers call the burst functions. Worker q % nb_workers serves receive queue q of a port, and each worker sends on
  * the queue of its own number.
  *
  * Life: the control thread opens and closes ports; closing waits until no worker uses the port.
@@ -43,6 +43,7 @@ struct onvm_port_losses {
 	uint64_t nb_refused;   /**< taken to be sent, and not sent by the device */
 	uint64_t nb_large;     /**< as nb_refused: larger than the device's MTU */
 	uint64_t nb_down;      /**< as nb_refused: the device was down */
+	uint64_t nb_unwritten; /**< as nb_refused: its file could not be written */
 };
 
 struct onvm_port_ops {
@@ -63,8 +64,12 @@ struct onvm_port_ops {
 	bool (*revive)(struct onvm_port *port);
 	/** Let go of a device that is gone; no worker uses it any more. May be NULL. */
 	void (*release)(struct onvm_port *port);
+	/** No packet comes or goes any more: what was sent reaches its end now. May be NULL. */
+	void (*finish)(struct onvm_port *port);
 	void (*close)(struct onvm_port *port);
 };
+
+#define ONVM_PORT_FAULT_BYTES 160
 
 enum onvm_port_state {
 	ONVM_PORT_CLOSED = 0,
@@ -102,6 +107,8 @@ struct onvm_port {
 	/** As last read, by receive queue: empty buffers of the pool that wait for packets. */
 	uint16_t nb_posted[ONVM_WORKERS_MAX];
 	char name[ONVM_PORT_NAME_LENGTH];
+	uint8_t has_fault;		   /**< atomic: `fault` is there, and stays */
+	char fault[ONVM_PORT_FAULT_BYTES]; /**< why a file was not read or written to its end */
 };
 
 #define ONVM_BINDING_FAR (1u << 16)

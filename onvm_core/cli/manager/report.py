@@ -13,9 +13,9 @@ __all__ = ["LOAD_HEADINGS", "load_cells", "print_report", "report_tables"]
 LOAD_HEADINGS = ("util %", "spare kpps")
 
 
-def print_report(report: Report) -> None:
-    """Print the tables on stdout."""
-    make_console().print(report_tables(report))
+def print_report(report: Report, *, to_stderr: bool = False) -> None:
+    """Print the tables on stdout, or on stderr if that carries packets."""
+    make_console(to_stderr=to_stderr).print(report_tables(report))
 
 
 def report_tables(report: Report) -> Group:

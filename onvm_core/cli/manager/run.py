@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -22,12 +22,14 @@ from rich.progress import (
 
 from onvm_core.cli.installed import plugins_of_process
 from onvm_core.cli.manager.report import print_report
+from onvm_core.cli.output import OutputFile
 from onvm_core.cli.signals import stop_on_signals
 from onvm_core.dataplane.values import DataplaneSettings
 from onvm_core.export.report import Report
 from onvm_core.launch.launcher import DEFAULT_LAUNCHER, Launchers
 from onvm_core.launch.limits import LimitMode
 from onvm_core.manager.api.directory import runtime_directory, temporary_directory
+from onvm_core.manager.capture_port import STANDARD
 from onvm_core.manager.captures.capture import Capture, CapturePoint
 from onvm_core.manager.deployment import Deployment
 from onvm_core.manager.interfaces import INTERFACES, PortInterfaces, check_ports
@@ -35,7 +37,7 @@ from onvm_core.manager.placement.allocator import load_policy
 from onvm_core.manager.placement.busy import busy_notes
 from onvm_core.manager.placement.policy import DEFAULT_POLICY
 from onvm_core.manager.placement.topology import port_node
-from onvm_core.manager.ports import PortKind, cards_of, parse_uri, port_kinds
+from onvm_core.manager.ports import PortKind, cards_of, check_uris, parse_uri, port_kinds
 from onvm_core.manager.startup.environment import (
     BUFFER_SIZE_MAX,
     BUFFER_SIZE_MIN,
@@ -55,6 +57,8 @@ __all__ = ["RunRequest", "run", "run_once"]
 
 POLL_S = 0.05
 PROGRESS_EVERY_S = 0.2
+_FIELDS = {"in": "--in", "out": "--out"}
+"""Options that name the ports."""
 
 
 class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -170,42 +174,39 @@ def run(
     with Ctrl-C.
     """
     names = tuple(name.strip() for name in chain.split(",") if name.strip())
-    report = run_once(
-        RunRequest(
-            near=near,
-            count=count,
-            far=far,
-            nfs=names,
-            configs=_configs(nf_config or [], names),
-            is_fused=fuse,
-            duration_s=duration,
-            track_flows=track_flows or instances > 1,
-            is_busy=busy,
-            n_workers=workers,
-            n_buffers=buffers,
-            buffer_bytes=buffer_size,
-            instances=instances,
-            launcher=launcher,
-            limits=limits,
-            wants_progress=sys.stderr.isatty(),
+    with ExitStack() as stack:
+        output = None
+        if json_file is not None:
+            output = stack.enter_context(OutputFile(json_file, "--json"))
+        report = run_once(
+            RunRequest(
+                near=near,
+                count=count,
+                far=far,
+                nfs=names,
+                configs=_configs(nf_config or [], names),
+                is_fused=fuse,
+                duration_s=duration,
+                track_flows=track_flows or instances > 1,
+                is_busy=busy,
+                n_workers=workers,
+                n_buffers=buffers,
+                buffer_bytes=buffer_size,
+                instances=instances,
+                launcher=launcher,
+                limits=limits,
+                wants_progress=sys.stderr.isatty(),
+            )
         )
-    )
-    if json_file is None:
-        print_report(report)
-        return
-    text = msgspec.json.format(msgspec.json.encode(report), indent=2)
-    if str(json_file) == "-":
-        print(text.decode())
-        return
-    try:
-        json_file.write_bytes(text + b"\n")
-    except OSError as error:
-        raise ConfigError(
-            f"expected a file that can be written: {error.strerror}",
-            field="--json",
-            value=str(json_file),
-        ) from None
-    print_report(report)
+        if output is not None:
+            output.write(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
+    if output is None or not output.is_standard:
+        print_report(report, to_stderr=parse_uri(far).target == STANDARD)
+    faults = [
+        f"{_FIELDS[port.name]}: {port.uri!r}: {port.fault}" for port in report.ports if port.fault
+    ]
+    if faults:
+        raise SystemExit(f"error: {'; '.join(faults)}")
 
 
 def _counting(request: RunRequest, kinds: Mapping[str, PortKind]) -> RunRequest:
@@ -266,6 +267,7 @@ def run_once(request: RunRequest) -> Report:
     uris = {"--in": request.near, "--out": request.far}
     cards = cards_of(uris, kinds, settings)
     interfaces = PortInterfaces(runtime_directory() / INTERFACES, kinds)
+    check_uris({"--in": (request.near, "in"), "--out": (request.far, "out")}, kinds)
     for warning in check_ports(uris, kinds, [("--in", "--out")]):
         print(f"warning: {warning}", file=sys.stderr)
     with (
@@ -339,6 +341,8 @@ def _let_through(
                 capture.drain()
             elapsed = time.monotonic() - begin
             if request.duration_s is not None and elapsed >= request.duration_s:
+                return
+            if deployment.has_fault():
                 return
             if deployment.sources_finished() and deployment.is_drained():
                 return

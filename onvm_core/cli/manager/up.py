@@ -15,6 +15,7 @@ from onvm_core.cli.manager.serve import check as check_file
 from onvm_core.cli.options import DEFAULT_FILE, FileOption, NameOption
 from onvm_core.manager.api.directory import manager_directory
 from onvm_core.manager.interfaces import check_ports
+from onvm_core.manager.ports import check_uris
 from onvm_sdk.errors import OnvmError
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def up(
     if check:
         for note in notes(made):
             print(f"note: {note}", file=sys.stderr)
+        check_uris(made.config.port_uses, made.kinds, file=str(file))
         warnings = check_ports(
             made.config.port_uris, made.kinds, made.config.port_pairs, file=str(file)
         )

@@ -122,6 +122,14 @@ class Config(_Table, frozen=True):
         return "in" if is_near and not is_far else "out" if is_far and not is_near else "both"
 
     @property
+    def port_uses(self) -> dict[str, tuple[str, Direction]]:
+        """URIs of the ports and the way each is used, by their fields."""
+        return {
+            f"ports.{name}.uri": (port.uri, self.direction(name))
+            for name, port in self.ports.items()
+        }
+
+    @property
     def port_uris(self) -> dict[str, str]:
         """URIs of the ports, by their fields."""
         return {f"ports.{name}.uri": port.uri for name, port in self.ports.items()}

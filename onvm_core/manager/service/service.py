@@ -30,7 +30,7 @@ from onvm_core.manager.interfaces import (
 )
 from onvm_core.manager.nf_hosts.registry import NfHost
 from onvm_core.manager.placement.busy import busy_notes
-from onvm_core.manager.ports import PortKind, cards_of
+from onvm_core.manager.ports import PortKind, cards_of, check_uris
 from onvm_core.manager.service.automation import Automation
 from onvm_core.manager.service.chain_requests import ChainRequests
 from onvm_core.manager.service.state_requests import StateRequests
@@ -109,6 +109,7 @@ class Service:
         try:
             interfaces = PortInterfaces(directory.parent / INTERFACES, kinds)
             # Before the data plane is needed: DPDK still starts, and sleeps for most of the time.
+            check_uris(config.port_uses, kinds, file=str(config_path))
             self._port_warnings = check_ports(*self._wires, file=str(config_path))
             times.lap("interfaces")
             self._deployment = self._deploy(extensions, interfaces, start_plane)

@@ -11,10 +11,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from onvm_core.manager.capture_port import PCAP
 from onvm_core.manager.config.extensions import load_extensions
 from onvm_core.manager.config.onvm_toml import Config, parse_config
 from onvm_core.manager.config.toml_writer import format_toml
-from onvm_core.manager.ports import NULL, PCAP
+from onvm_core.manager.ports import NULL
 from onvm_core.plugins import NfPackage, load_plugins
 from onvm_core.scaling.policy import UtilisationPolicy
 from onvm_sdk.errors import ConfigError

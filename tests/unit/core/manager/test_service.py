@@ -146,11 +146,10 @@ def test_nf_that_cannot_start_ends_the_start(make: Callable[..., World]) -> None
 
 
 def test_port_that_cannot_be_is_one_line_of_the_file(make: Callable[..., World]) -> None:
-    world = make(ports={"in": PortConfig(uri="null:?size=1"), "out": PortConfig(uri="null:")})
     with pytest.raises(
         ConfigError, match=r"onvm\.toml: ports\.in\.uri: option size: '1': expected"
     ):
-        world.service.start()
+        make(ports={"in": PortConfig(uri="null:?size=1"), "out": PortConfig(uri="null:")})
 
 
 def test_second_manager_of_a_directory_is_refused(world: World, make: Callable[..., World]) -> None:

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "ports/pcapng.h"
+#include "ports/pcap/pcapng.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -26,17 +26,17 @@
 #define PACKET_OVERHEAD 64u
 
 int
-onvm_pcapng_flush(struct onvm_pcapng *file)
+onvm_write_all(int fd, const void *data, uint64_t nb_bytes)
 {
-	uint32_t nb_done = 0;
+	const uint8_t *const bytes = data;
+	uint64_t nb_done = 0;
 
-	while (nb_done < file->nb_bytes) {
-		struct pollfd poller = {.fd = file->fd, .events = POLLOUT};
-		const ssize_t nb =
-			write(file->fd, file->buffer + nb_done, file->nb_bytes - nb_done);
+	while (nb_done < nb_bytes) {
+		struct pollfd poller = {.fd = fd, .events = POLLOUT};
+		const ssize_t nb = write(fd, bytes + nb_done, nb_bytes - nb_done);
 
 		if (nb >= 0) {
-			nb_done += (uint32_t)nb;
+			nb_done += (uint64_t)nb;
 			continue;
 		}
 		if (errno == EAGAIN)
@@ -44,8 +44,19 @@ onvm_pcapng_flush(struct onvm_pcapng *file)
 		else if (errno != EINTR)
 			return -errno;
 	}
-	file->nb_bytes = 0;
 	return 0;
+}
+
+int
+onvm_pcapng_flush(struct onvm_pcapng *file)
+{
+	int rc = 0;
+
+	if (file->nb_bytes != 0)
+		rc = file->write(file->context, file->buffer, file->nb_bytes);
+	if (rc == 0)
+		file->nb_bytes = 0;
+	return rc;
 }
 
 static void
@@ -104,12 +115,13 @@ block_end(struct onvm_pcapng *file, uint32_t begin)
 }
 
 int
-onvm_pcapng_open(struct onvm_pcapng *file, int fd)
+onvm_pcapng_open(struct onvm_pcapng *file, onvm_pcapng_writer write, void *context)
 {
 	const uint64_t unknown = UINT64_MAX;
 	uint32_t begin;
 
-	file->fd = fd;
+	file->write = write;
+	file->context = context;
 	file->nb_bytes = 0;
 	file->buffer = malloc(ONVM_PCAPNG_BUFFER_BYTES);
 	if (file->buffer == NULL)
