@@ -18,9 +18,9 @@ from onvm_core.manager.api.directory import DirectoryLock, check_socket_paths
 from onvm_core.manager.captures.capture_set import Captures
 from onvm_core.manager.cluster_tables.tables import ClusterTables
 from onvm_core.manager.config.extensions import Extensions
-from onvm_core.manager.config.onvm_toml import Config, NfConfig, NfGroup
+from onvm_core.manager.config.nf_config import NfSettings
+from onvm_core.manager.config.onvm_toml import Config, NfConfig
 from onvm_core.manager.config.plan import make_plan
-from onvm_core.manager.config.toml_writer import format_toml
 from onvm_core.manager.deployment import Deployment, NfFailed
 from onvm_core.manager.interfaces import (
     INTERFACES,
@@ -33,15 +33,14 @@ from onvm_core.manager.placement.busy import busy_notes
 from onvm_core.manager.ports import PortKind, cards_of
 from onvm_core.manager.service.automation import Automation
 from onvm_core.manager.service.chain_requests import ChainRequests
+from onvm_core.manager.service.nf_tables import NfTables
 from onvm_core.manager.service.state_requests import StateRequests
 from onvm_core.manager.startup import early_start, times
 from onvm_core.manager.startup.environment import split_cpus
 from onvm_core.manager.supervision.fusion import Fusion
-from onvm_core.manager.supervision.supervised import WantedHost
 from onvm_core.manager.supervision.supervisor import Supervisor
-from onvm_core.plugins import NfPackage, discover, find
+from onvm_core.plugins import NfPackage
 from onvm_sdk.errors import ConfigError
-from onvm_sdk.manifest import read_config
 
 if TYPE_CHECKING:
     from onvm_core.manager.api.server import ControlServer
@@ -85,7 +84,7 @@ class Service:
         self._directory = directory
         self._config = config
         self._config_path = config_path
-        self._packages = list(packages)
+        self._nfs = NfTables(directory, config, config_path, packages)
         self._placement = extensions.placement
         self._launchers = launchers
         self._kinds = kinds
@@ -177,7 +176,7 @@ class Service:
             self._directory,
             settings,
             kinds=self._kinds,
-            package=self._installed,
+            package=self._nfs.installed,
             launchers=self._launchers,
             placement=extensions.placement,
             ports_of=self._ports_of,
@@ -237,7 +236,7 @@ class Service:
             self._deployment,
             self._supervisor,
             [one for one in groups if one.is_auto],
-            lambda group: self._want(group, is_by_command=True),
+            lambda group: self._nfs.want(group, is_by_command=True),
         )
         self._deployment.plane.pause_sources(True)  # they can wait until their chains serve
         for name, port in self._config.ports.items():
@@ -248,10 +247,15 @@ class Service:
         if any(one.is_auto for one in groups):
             resources = self._deployment.resources
             plan = make_plan(
-                self._config, self._packages, self._placement, resources.topology, resources.workers
+                self._config,
+                self._nfs.packages,
+                self._placement,
+                resources.topology,
+                resources.workers,
             )
             groups = [one.group for one in plan.nfs]
-        self._n_adopted = self._supervisor.adopt([self._want(one) for one in groups])
+        self._n_adopted = self._supervisor.adopt([self._nfs.want(one) for one in groups])
+        self._nfs.sweep(nf.wanted for nf in self._supervisor.hosts)
         for note in self._busy_notes():
             log.warning("%s", note)
         self._lock.announce()
@@ -337,67 +341,6 @@ class Service:
         self._last = self._deployment.report(seconds)
         return is_drained
 
-    # ---- NFs ----
-
-    def _package(self, name: str) -> NfPackage:
-        table = self._config.nfs.get(name)
-        plugin = (table.plugin if table else "") or name
-        try:
-            return find(plugin, self._packages)
-        except ConfigError:
-            self._packages = discover()  # it may have been installed since
-            return find(plugin, self._packages)
-
-    def _installed(self, name: str) -> NfPackage | None:
-        return next((package for package in self._packages if package.name == name), None)
-
-    def _want(self, group: NfGroup, *, is_by_command: bool = False) -> WantedHost:
-        return self._wanted(
-            group.names, group.instances, launcher=group.launcher, is_by_command=is_by_command
-        )
-
-    def _wanted(
-        self,
-        names: tuple[str, ...],
-        instances: tuple[str, ...],
-        *,
-        launcher: str,
-        config: Path | None = None,
-        is_by_command: bool = False,
-    ) -> WantedHost:
-        packages = [self._package(name) for name in names]
-        configs = {}
-        for name, package in zip(names, packages, strict=True):
-            path = config or self._config_file(name, package)
-            if path is not None:
-                configs[package.name] = path
-        return WantedHost.make(
-            tuple(package.name for package in packages),
-            tuple(package.service or package.name for package in packages),
-            instances,
-            configs,
-            launcher=launcher,
-            is_by_command=is_by_command,
-        )
-
-    def _config_file(self, name: str, package: NfPackage) -> Path | None:
-        """The file that an NF reads: the named one, or a file made from its table."""
-        config = self._config.nfs.get(name, NfConfig()).config
-        folder = self._config_path.absolute().parent
-        if isinstance(config, str):
-            return folder / config
-        if not config:
-            return None
-        schema = package.manifest.config if package.manifest is not None else {}
-        resolved: dict[str, Any] = {
-            key: str(folder / value) if key in schema and schema[key].type == "path" else value
-            for key, value in config.items()
-        }
-        path = self._directory / "config" / f"{name}.toml"
-        path.parent.mkdir(mode=0o700, exist_ok=True)
-        path.write_text(format_toml(resolved), encoding="utf-8")
-        return path
-
     # ---- requests ----
 
     def handle(self, request: m.Request) -> m.Reply:
@@ -442,15 +385,8 @@ class Service:
         return m.InstancesReply(launched=self._supervisor.launched())
 
     def _nf_run(self, request: m.NfRunRequest) -> m.InstancesReply:
-        package = self._package(request.name)
-        config = None if request.config is None else Path(request.config)
-        if config is not None:
-            if not config.is_file():
-                raise ConfigError(
-                    "expected a file that exists", field="--config", value=request.config
-                )
-            assert package.manifest is not None
-            read_config(package.manifest, config)
+        self._nfs.package(request.name)
+        config = None if request.config is None else self._settings_of(request.name, request.config)
         taken = self._supervisor.instance_names()
         taken |= {one.name for _, one in self._deployment.manager.registry.instances()}
         if request.instance is not None:
@@ -464,10 +400,15 @@ class Service:
         table = self._config.nfs.get(request.name, NfConfig())
         launcher = request.launcher or table.launcher or DEFAULT_LAUNCHER
         self._launchers.get(launcher, field="--launcher")
-        wanted = self._wanted(
+        wanted = self._nfs.wanted(
             (request.name,), (instance,), launcher=launcher, config=config, is_by_command=True
         )
         return m.InstancesReply(launched=[self._supervisor.run(wanted)])
+
+    def _settings_of(self, name: str, file: str) -> NfSettings:
+        if not Path(file).is_file():
+            raise ConfigError("expected a file that exists", field="--config", value=file)
+        return self._nfs.read_from(name, Path(file))
 
     def _nf_stop(self, request: m.NfStopRequest) -> m.InstancesReply:
         stopped = self._supervisor.stop(request.name)

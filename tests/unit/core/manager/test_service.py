@@ -193,6 +193,30 @@ def test_instance_is_run_and_stopped_by_command(world: World) -> None:
     world.until(lambda: len(world.status().launched) == 2)
 
 
+@pytest.mark.parametrize("state", [[[b"state"]], None])
+def test_stopped_instance_hands_its_state_over_if_it_can(
+    world: World, state: list[list[bytes]] | None
+) -> None:
+    if state is not None:
+        world.launcher.states["a-2"] = state
+    world.ask(m.NfRunRequest(name="a"))
+    world.until(lambda: [nf.state for nf in world.status().launched] == ["active"] * 3)
+    world.ask(m.NfStopRequest(name="a-2"))
+    world.until(lambda: len(world.status().launched) == 2)
+    given = {} if state is None else {"a-2": [b"state"]}
+    assert world.launcher.nf("a-1").restored == given
+
+
+def test_service_that_is_stopped_as_a_whole_does_not_hand_over_to_itself(world: World) -> None:
+    for name in ("a-1", "a-2"):
+        world.launcher.states[name] = [[b"state"]]
+    world.ask(m.NfRunRequest(name="a"))
+    world.until(lambda: [nf.state for nf in world.status().launched] == ["active"] * 3)
+    world.ask(m.NfStopRequest(name="a"))
+    world.until(lambda: [nf.instances for nf in world.status().launched] == [["b-1"]])
+    assert codec.OFFER not in world.launcher.nf("a-1").kinds()
+
+
 @pytest.mark.parametrize(
     ("wrong", "line"),
     [
