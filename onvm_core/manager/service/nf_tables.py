@@ -6,9 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from onvm_core.manager.config.checked import Checked
 from onvm_core.manager.config.nf_config import NfSettings, read_nf_settings, settle
-from onvm_core.manager.config.onvm_toml import Config, NfConfig, NfGroup
-from onvm_core.manager.supervision.supervised import WantedHost
+from onvm_core.manager.config.onvm_toml import NfConfig, NfGroup
+from onvm_core.manager.supervision.supervised import WantedHost, digest_of
 from onvm_core.plugins import NfPackage, discover, find
 from onvm_sdk.errors import ConfigError
 
@@ -22,27 +25,30 @@ class NfTables:
 
     Args:
         directory: directory of the manager.
-        config: the checked file.
-        path: its path; relative paths in it count from its folder.
+        file: the checked file; relative paths in it count from its folder.
+
+    Attributes:
         packages: installed NFs.
     """
 
-    def __init__(
-        self, directory: Path, config: Config, path: Path, packages: Sequence[NfPackage]
-    ) -> None:
+    def __init__(self, directory: Path, file: Checked) -> None:
         self._folder = directory / FOLDER
-        self._config = config
-        self._path = path
-        self.packages = list(packages)
+        self.file = file
+        self.packages = list(file.packages)
         self._settled: dict[str, NfSettings] = {}
 
-    def package(self, name: str) -> NfPackage:
-        """The installed NF of a table, or of that name.
+    def use(self, file: Checked) -> None:
+        """Go on with another file; `settle` has its configurations already."""
+        self.file = file
+        self.packages = list(file.packages)
+
+    def package(self, name: str, file: Checked | None = None) -> NfPackage:
+        """The installed NF of a table of the file, or of another file, or of that name.
 
         Raises:
             ConfigError: there is none.
         """
-        table = self._config.nfs.get(name)
+        table = (file or self.file).config.nfs.get(name)
         plugin = (table.plugin if table else "") or name
         try:
             return find(plugin, self.packages)
@@ -56,24 +62,28 @@ class NfTables:
 
     # ---- configurations ----
 
-    def read(self, name: str, config: Config | None = None) -> NfSettings:
-        """The configuration of a table as the files are now; `config`: another file's.
+    def read(self, name: str, file: Checked | None = None) -> NfSettings:
+        """The configuration of a table as the files are now; `file`: another file's.
 
         Raises:
             ConfigError: it has a mistake.
         """
-        given = (config or self._config).nfs.get(name, NfConfig()).config
+        file = file or self.file
+        given = file.config.nfs.get(name, NfConfig()).config
         source: Path | Mapping[str, Any] = (
-            self._path.absolute().parent / given if isinstance(given, str) else given
+            file.path.absolute().parent / given if isinstance(given, str) else given
         )
-        return self.read_from(name, source)
+        return self._read(name, source, file)
 
     def read_from(self, name: str, source: Path | Mapping[str, Any]) -> NfSettings:
         """The configuration of a table, from a file or from values."""
+        return self._read(name, source, self.file)
+
+    def _read(self, name: str, source: Path | Mapping[str, Any], file: Checked) -> NfSettings:
         return read_nf_settings(
-            self.package(name).manifest,
+            self.package(name, file).manifest,
             source,
-            base=self._path,
+            base=file.path,
             field=f"nfs.{name}.config",
             folder=self._folder,
         )
@@ -111,23 +121,33 @@ class NfTables:
         instances: Sequence[str],
         *,
         launcher: str,
-        config: NfSettings | None = None,
+        settings: Sequence[NfSettings] | None = None,
+        file: Checked | None = None,
         is_by_command: bool = False,
     ) -> WantedHost:
         """An NF host of these tables.
 
         Args:
-            config: the configuration of its one NF, in place of that of the table.
+            settings: the configurations, in place of those that the tables have.
+            file: another file with the tables.
         """
-        packages = [self.package(name) for name in names]
-        found = [config or self.settled(name) for name in names]
-        pairs = list(zip(packages, found, strict=True))
-        return WantedHost.make(
+        packages = [self.package(name, file) for name in names]
+        wanted = WantedHost(
             tuple(package.name for package in packages),
             tuple(package.service or package.name for package in packages),
             tuple(instances),
-            {package.name: one.path for package, one in pairs if one.path is not None},
-            digests={package.name: one.digest for package, one in pairs if one.path is not None},
             launcher=launcher,
             is_by_command=is_by_command,
+        )
+        return self.described(wanted, settings or [self.settled(name) for name in names])
+
+    def described(self, wanted: WantedHost, settings: Sequence[NfSettings]) -> WantedHost:
+        """The same NF host with these configurations, one for each of its NFs."""
+        given = [(n, one) for n, one in zip(wanted.nfs, settings, strict=True) if one.path]
+        for _, one in given:
+            settle(one)
+        return msgspec.structs.replace(
+            wanted,
+            configs={name: str(one.path) for name, one in given},
+            digest=digest_of({name: one.digest for name, one in given}),
         )

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from onvm_core.dataplane.interface import StartDataPlane
 from onvm_core.export.report import Report
-from onvm_core.launch.launcher import DEFAULT_LAUNCHER, Launchers
+from onvm_core.launch.launcher import DEFAULT_LAUNCHER
 from onvm_core.manager.api import messages as m
 from onvm_core.manager.api.directory import DirectoryLock, check_socket_paths
 from onvm_core.manager.captures.capture_set import Captures
 from onvm_core.manager.cluster_tables.tables import ClusterTables
+from onvm_core.manager.config.checked import Checked
 from onvm_core.manager.config.extensions import Extensions
 from onvm_core.manager.config.nf_config import NfSettings
 from onvm_core.manager.config.onvm_toml import Config, NfConfig
@@ -33,13 +34,14 @@ from onvm_core.manager.placement.busy import busy_notes
 from onvm_core.manager.ports import PortKind, cards_of
 from onvm_core.manager.service.automation import Automation
 from onvm_core.manager.service.chain_requests import ChainRequests
+from onvm_core.manager.service.change import Changes, open_port_of
 from onvm_core.manager.service.nf_tables import NfTables
+from onvm_core.manager.service.reload import Reload
 from onvm_core.manager.service.state_requests import StateRequests
 from onvm_core.manager.startup import early_start, times
 from onvm_core.manager.startup.environment import split_cpus
 from onvm_core.manager.supervision.fusion import Fusion
 from onvm_core.manager.supervision.supervisor import Supervisor
-from onvm_core.plugins import NfPackage
 from onvm_sdk.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -61,33 +63,22 @@ class Service:
 
     Args:
         directory: directory of the manager; its name is the manager's name.
-        config: the checked configuration.
-        config_path: the file it comes from; relative paths in it count from its folder.
-        kinds: port kinds by scheme.
-        extensions: policies and exporters that the file names.
-        launchers: launchers that NFs may be launched with.
-        packages: installed NFs.
+        file: the checked file, with everything that it names.
+        read: reads and checks a file, for a reload.
         start_plane: makes the data plane.
     """
 
     def __init__(
         self,
         directory: Path,
-        config: Config,
-        config_path: Path,
-        kinds: Mapping[str, PortKind],
-        extensions: Extensions,
-        launchers: Launchers,
-        packages: Sequence[NfPackage],
+        file: Checked,
+        read: Callable[[Path], Checked],
         start_plane: StartDataPlane = early_start.start_plane,
     ) -> None:
+        config, extensions = file.config, file.extensions
         self._directory = directory
-        self._config = config
-        self._config_path = config_path
-        self._nfs = NfTables(directory, config, config_path, packages)
-        self._placement = extensions.placement
-        self._launchers = launchers
-        self._kinds = kinds
+        self._nfs = NfTables(directory, file)
+        self._launchers = file.launchers
         self._state = "starting"
         self._ending = False
         self._keep_nfs = False
@@ -106,9 +97,9 @@ class Service:
         check_socket_paths(directory)
         self._lock = DirectoryLock(directory)
         try:
-            interfaces = PortInterfaces(directory.parent / INTERFACES, kinds)
+            interfaces = PortInterfaces(directory.parent / INTERFACES, file.kinds)
             # Before the data plane is needed: DPDK still starts, and sleeps for most of the time.
-            self._port_warnings = check_ports(*self._wires, file=str(config_path))
+            self._port_warnings = check_ports(*self._wires, file=str(file.path))
             times.lap("interfaces")
             self._deployment = self._deploy(extensions, interfaces, start_plane)
         except BaseException:
@@ -153,9 +144,25 @@ class Service:
         self._handlers[m.ClusterLocalRequest] = self._cluster.local
         self._handlers[m.ScaleRequest] = self._automation.scaling.set_count
         self._handlers[m.ScaleStatusRequest] = self._automation.scaling.status
+        changes = Changes(
+            self._deployment, self._supervisor, self._nfs, self._chains, self._automation
+        )
+        self._reload = Reload(
+            changes, self._supervisor, self._nfs, read, lambda: self._state == "ready"
+        )
+        self._handlers |= self._reload.handlers
         self._handlers |= StateRequests(self._deployment, self._supervisor, self._cluster).handlers
         self._deployment.on_host_change = self._on_host_change
         times.lap("wiring")
+
+    @property
+    def _config(self) -> Config:
+        return self._nfs.file.config
+
+    @property
+    def reload_soon(self) -> Callable[[], None]:
+        """Asks for a reload of the file; a signal handler may call it."""
+        return self._reload.soon
 
     def _on_host_change(self, host: NfHost) -> None:
         self._cluster.on_host_change(host)
@@ -164,7 +171,7 @@ class Service:
     @property
     def _wires(self) -> tuple[Mapping[str, str], Mapping[str, PortKind], list[tuple[str, str]]]:
         """The ports, their kinds, and the pairs between which chains go."""
-        return self._config.port_uris, self._kinds, self._config.port_pairs
+        return self._config.port_uris, self._nfs.file.kinds, self._config.port_pairs
 
     def _deploy(
         self, extensions: Extensions, interfaces: PortInterfaces, start_plane: StartDataPlane
@@ -175,13 +182,13 @@ class Service:
         return Deployment(
             self._directory,
             settings,
-            kinds=self._kinds,
+            kinds=self._nfs.file.kinds,
             package=self._nfs.installed,
             launchers=self._launchers,
             placement=extensions.placement,
             ports_of=self._ports_of,
             worker_cpus=split_cpus(plane.workers, plane.cpus, uris.values())[0],
-            cards=cards_of(uris, self._kinds, settings, file=str(self._config_path)),
+            cards=cards_of(uris, self._nfs.file.kinds, settings, file=str(self._nfs.file.path)),
             classifiers=extensions.classifiers,
             interfaces=interfaces,
             survives=True,
@@ -230,7 +237,7 @@ class Service:
         groups = self._config.groups()
         for group in groups:
             self._launchers.get(
-                group.launcher, file=self._config_path, field=f"{group.field}.launcher"
+                group.launcher, file=self._nfs.file.path, field=f"{group.field}.launcher"
             )
         self._automation.fusion = Fusion(
             self._deployment,
@@ -239,8 +246,8 @@ class Service:
             lambda group: self._nfs.want(group, is_by_command=True),
         )
         self._deployment.plane.pause_sources(True)  # they can wait until their chains serve
-        for name, port in self._config.ports.items():
-            self._open_port(name, port.uri)
+        for name in self._config.ports:
+            open_port_of(self._nfs.file, name, self._deployment)
         times.lap("ports")
         for warning in (*self._launchers.warnings, *self._port_warnings):
             log.warning("%s", warning)
@@ -249,7 +256,7 @@ class Service:
             plan = make_plan(
                 self._config,
                 self._nfs.packages,
-                self._placement,
+                self._nfs.file.extensions.placement,
                 resources.topology,
                 resources.workers,
             )
@@ -264,15 +271,6 @@ class Service:
     def _busy_notes(self) -> list[str]:
         """Notes about NF hosts that must sleep, because they share a CPU."""
         return busy_notes(self._deployment.resources) if self._config.dataplane.is_busy else []
-
-    def _open_port(self, name: str, uri: str) -> None:
-        place = {"file": str(self._config_path), "field": f"ports.{name}.uri"}
-        try:
-            self._deployment.open_port(name, uri, self._config.direction(name), **place)
-        except ConfigError as error:
-            if error.file is not None:
-                raise
-            raise ConfigError(error.expected, **place, value=error.value) from None
 
     def run(self, should_stop: Callable[[], bool], on_ready: Callable[[], None]) -> Report:
         """Serve until `should_stop` or a request to end; return the last counters.
@@ -299,6 +297,7 @@ class Service:
         self._hear()
         self._supervisor.turn()
         self._automation.turn()
+        self._reload.turn()
         self._chains.add_pending()
         if self._state == "starting":
             self._check_start(on_ready)
@@ -385,8 +384,10 @@ class Service:
         return m.InstancesReply(launched=self._supervisor.launched())
 
     def _nf_run(self, request: m.NfRunRequest) -> m.InstancesReply:
+        self._reload.check_free("nf run")
         self._nfs.package(request.name)
-        config = None if request.config is None else self._settings_of(request.name, request.config)
+        own = request.config
+        settings = None if own is None else [self._settings_of(request.name, own)]
         taken = self._supervisor.instance_names()
         taken |= {one.name for _, one in self._deployment.manager.registry.instances()}
         if request.instance is not None:
@@ -401,7 +402,7 @@ class Service:
         launcher = request.launcher or table.launcher or DEFAULT_LAUNCHER
         self._launchers.get(launcher, field="--launcher")
         wanted = self._nfs.wanted(
-            (request.name,), (instance,), launcher=launcher, config=config, is_by_command=True
+            (request.name,), (instance,), launcher=launcher, settings=settings, is_by_command=True
         )
         return m.InstancesReply(launched=[self._supervisor.run(wanted)])
 

@@ -241,8 +241,12 @@ class Drains:
         for nf in list(self._nfs):
             if not nf.is_draining or nf.is_stopping or nf.host is None:
                 continue
+            # A state outlives the flows of the table: connections may be silent for long.
             has_ended = (
-                nf.host.slot in ended and nf.host.is_drained and self._is_quiet(nf.host, now)
+                nf.host.slot in ended
+                and nf.host.slot not in self._plans
+                and nf.host.is_drained
+                and self._is_quiet(nf.host, now)
             )
             if has_ended or now > nf.drain_until or nf.host.state is HostState.DEAD:
                 self.forget(nf.host)

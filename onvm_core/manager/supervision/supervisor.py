@@ -214,6 +214,16 @@ class Supervisor:
         nf.is_reserved = False
         self._activate(nf)
 
+    def stand_by(self, nf: Supervised) -> None:
+        """Let an NF host that was reserved be on standby."""
+        nf.is_reserved = False
+        self.change(nf, msgspec.structs.replace(nf.wanted, is_standby=True))
+
+    def discard(self, nf: Supervised) -> None:
+        """End an NF host that no flow needs."""
+        if nf in self._nfs and not nf.is_stopping:
+            self._stop(nf)
+
     def change(self, nf: Supervised, wanted: WantedHost) -> None:
         """Describe an NF host otherwise, as which it is started again if it dies."""
         nf.wanted = wanted

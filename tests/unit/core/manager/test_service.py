@@ -21,6 +21,7 @@ from onvm_core.manager.cluster_view.view import (
     PortView,
 )
 from onvm_core.manager.config.chains import ChainConfig, PortConfig
+from onvm_core.manager.config.checked import Checked
 from onvm_core.manager.config.extensions import Extensions
 from onvm_core.manager.config.onvm_toml import Config, NfConfig
 from onvm_core.manager.deployment import NfFailed
@@ -53,15 +54,23 @@ class World:
         self.plane = maker.plane
         self.launcher = FakeLauncher()
         self.ready: list[bool] = []
+        self.folder, self.next_file = folder, file
         self.service = Service(
             directory,
+            self.checked(file),
+            lambda path: self.checked(self.next_file),
+            start_plane=maker,
+        )
+
+    def checked(self, file: Config) -> Checked:
+        launchers = self.launcher.launchers()
+        return Checked(
             file,
-            folder / "onvm.toml",
+            self.folder / "onvm.toml",
             {"null": NULL},
             Extensions(AnyCpu()),
-            self.launcher.launchers(),
+            launchers,
             PACKAGES,
-            start_plane=maker,
         )
 
     def turn(self) -> None:
