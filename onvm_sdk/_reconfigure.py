@@ -14,6 +14,7 @@ import contextlib
 import json
 import os
 import sys
+import time
 
 from onvm_sdk._native.nf import MessageType
 from onvm_sdk._stage import Stage, build_stage
@@ -30,11 +31,19 @@ if TYPE_CHECKING:
     from onvm_sdk.manifest import Manifest
     from onvm_sdk.nf import Context
 
-__all__ = ["MESSAGES", "Reconfiguration", "can_reconfigure", "unpack_config", "use"]
+__all__ = [
+    "MESSAGES",
+    "Reconfiguration",
+    "can_reconfigure",
+    "drop_later",
+    "unpack_config",
+    "use",
+]
 
 MESSAGES = (MessageType.CONFIG, MessageType.APPLY, MessageType.CANCEL)
 CONFIG_BYTES_MAX = 256 << 20
 _NICENESS = 10
+_DROP_AFTER_S = 0.1
 
 
 def can_reconfigure(nf: NetworkFunction) -> bool:
@@ -64,6 +73,26 @@ def use(
     except BaseException:
         nf.state = state
         raise
+
+
+def drop_later(old: object) -> None:
+    """Let a thread free the tables of what the caller forgets now: large ones take long."""
+    import threading
+
+    threading.Thread(target=_hold, args=(old,), daemon=True).start()
+
+
+def _hold(old: object) -> None:
+    _lower_priority()
+    time.sleep(_DROP_AFTER_S)  # by then this is the last reference
+    del old
+
+
+def _lower_priority() -> None:
+    import threading
+
+    with contextlib.suppress(OSError):  # a sandbox may refuse it
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
 
 
 def unpack_config(content: bytes, folder: str) -> dict[str, Any]:
@@ -118,10 +147,8 @@ class _Preparation:
         """Prepare it, at a lower priority than packets have."""
         import shutil
         import tempfile
-        import threading
 
-        with contextlib.suppress(OSError):  # a sandbox may refuse it
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+        _lower_priority()
         folder = ""
         try:
             folder = tempfile.mkdtemp(prefix="onvm-config-")
@@ -188,6 +215,8 @@ class Reconfiguration:
                     self._forget()
 
     def _forget(self) -> None:
+        if self._all:
+            drop_later(self._all)
         self._pieces = {}
         self._all = {}
         self._n_bytes = 0

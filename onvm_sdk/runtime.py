@@ -37,7 +37,7 @@ from onvm_sdk._native.nf import (
 )
 from onvm_sdk._plugin import Plugin, load_plugin
 from onvm_sdk._reconfigure import MESSAGES as CONFIG_MESSAGES
-from onvm_sdk._reconfigure import Reconfiguration, use
+from onvm_sdk._reconfigure import Reconfiguration, drop_later, use
 from onvm_sdk._stage import Stage, build_stage
 from onvm_sdk.errors import AttachError, ConfigError, NativeError, OnvmError
 from onvm_sdk.limits import BURST_MAX
@@ -186,6 +186,7 @@ class NfHost:
         stage = use(self._stages[number], prepared, self._fail)
         if stage is not self._stages[number]:
             self._host.set_stage(number, stage.function, stage.state)
+            drop_later(self._stages[number])
             self._stages[number] = stage
         self._set_timer(number)
 
