@@ -180,7 +180,7 @@ class NetworkFunction:
 
     Define exactly one of `process`, `process_packet` and `native`. All other methods are optional.
 
-    Threads: one thread calls all methods, never two at once.
+    Threads: one thread calls all methods, never two at once; only `prepare` has its own.
     """
 
     manifest: ClassVar[Mapping[str, Any]] = {}
@@ -214,7 +214,38 @@ class NetworkFunction:
         raise NotImplementedError
 
     def native(self) -> NativeKernel:
-        """Return the C kernel. Called once, after ``setup``."""
+        """Return the C kernel. Called after ``setup``, and after each ``reconfigure``."""
+        raise NotImplementedError
+
+    def prepare(self, config: Mapping[str, Any]) -> Any:
+        """Build what a new configuration needs, such as tables, and return it for `reconfigure`.
+
+        Called while packets are processed, by a thread of its own: it must not change the NF. Its
+        result may never be used. Without this method, `reconfigure` gets the configuration
+        itself.
+
+        Args:
+            config: the new configuration, checked against the manifest, with all defaults.
+
+        Raises:
+            ConfigError: the configuration has a mistake; every instance keeps the old one.
+        """
+        return config
+
+    def reconfigure(self, config: Any) -> None:
+        """Use a new configuration from the next burst on.
+
+        Called between two bursts, so it should take no longer than a few milliseconds: longer
+        work belongs into `prepare`. Afterwards a ``@kernel`` gets the new `state`, and `native`
+        is called again. An NF without this method is replaced by a new instance.
+
+        Args:
+            config: what `prepare` has returned.
+
+        Raises:
+            ConfigError: it cannot be used; the NF must be as before. Then every instance goes back
+                to the old configuration.
+        """
         raise NotImplementedError
 
     def on_message(self, sender: str, payload: bytes) -> None:

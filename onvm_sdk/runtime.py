@@ -36,6 +36,8 @@ from onvm_sdk._native.nf import (
     unpack_ports,
 )
 from onvm_sdk._plugin import Plugin, load_plugin
+from onvm_sdk._reconfigure import MESSAGES as CONFIG_MESSAGES
+from onvm_sdk._reconfigure import Reconfiguration, drop_later, use
 from onvm_sdk._stage import Stage, build_stage
 from onvm_sdk.errors import AttachError, ConfigError, NativeError, OnvmError
 from onvm_sdk.limits import BURST_MAX
@@ -135,6 +137,9 @@ class NfHost:
             )
             self._nfs.append(self._call(number, "load", lambda kind: kind(), plugin.load()))
         self._hand_over = HandOver(self._host, self._nfs, self._manifests)
+        self._reconfiguration = Reconfiguration(
+            self._host, self._nfs, self._manifests, self._contexts, self._use
+        )
 
     def run(self) -> None:
         """Attach, set up and serve until told to stop.
@@ -168,8 +173,22 @@ class NfHost:
         stage = build_stage(nf, self._fail)
         self._stages.append(stage)
         self._host.set_stage(number, stage.function, stage.state)
-        if nf.timer_interval_s > 0:
-            self._timers.append((time.monotonic_ns() + int(nf.timer_interval_s * 1e9), number))
+        self._set_timer(number)
+
+    def _set_timer(self, number: int) -> None:
+        interval_ns = int(self._nfs[number].timer_interval_s * 1e9)
+        self._timers = [timer for timer in self._timers if timer[1] != number]
+        if interval_ns > 0:
+            self._timers.append((time.monotonic_ns() + interval_ns, number))
+
+    def _use(self, number: int, prepared: Any) -> None:
+        """Let an NF use a new configuration, from the next burst on."""
+        stage = use(self._stages[number], prepared, self._fail)
+        if stage is not self._stages[number]:
+            self._host.set_stage(number, stage.function, stage.state)
+            drop_later(self._stages[number])
+            self._stages[number] = stage
+        self._set_timer(number)
 
     def _restore_states(self) -> None:
         if self._restore is None:
@@ -216,6 +235,7 @@ class NfHost:
                     self._take(message)
             elif event == Event.DETACHED and not self._is_stopping:
                 self._attach_again()
+            self._reconfiguration.turn()
             self._run_timers()
             self._ask_drained()
             self._ask_released()
@@ -245,6 +265,8 @@ class NfHost:
             raise AttachError(f"{self._path}: the manager has detached this NF host: {reason}")
         elif message.kind in HANDOVER_MESSAGES:
             self._hand_over.take(message)
+        elif message.kind in CONFIG_MESSAGES:
+            self._reconfiguration.take(message)
         elif message.kind == MessageType.PORTS:
             self._tell_ports(message.payload)
         elif message.stage >= len(self._nfs):

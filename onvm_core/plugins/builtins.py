@@ -116,6 +116,12 @@ _COMMANDS = (
         panel="Traffic",
     ),
     CliCommand(
+        "reload",
+        "Change a manager as its file says, while packets flow.",
+        "onvm_core.cli.manager.reload:reload",
+        panel="Traffic",
+    ),
+    CliCommand(
         "plan",
         "Show where the NFs of a file would run, and why.",
         "onvm_core.cli.manager.plan:plan",

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, SupportsBytes
 
 from onvm_sdk._native import local
+from onvm_sdk._reconfigure import can_reconfigure, use
 from onvm_sdk._stage import Stage, build_stage
 from onvm_sdk.errors import ManifestError, OnvmError
 from onvm_sdk.limits import COUNTERS_MAX
@@ -76,6 +77,8 @@ class Runner:
     ) -> None:
         many = [nfs] if isinstance(nfs, (NetworkFunction, type, str)) else list(nfs)
         self._error: BaseException | None = None
+        self._compiled = compiled
+        self._manifests: list[Manifest | None] = []
         self._memory: list[bytearray] = []
         self.contexts: list[Context] = []
         self.stages: list[Stage] = []
@@ -88,6 +91,7 @@ class Runner:
                 own = (config or {}).get(name)
             ctx = self._context(name, manifest, own)
             instance.setup(ctx)
+            self._manifests.append(manifest)
             self.contexts.append(ctx)
             self.stages.append(build_stage(instance, self._fail, compiled=compiled))
 
@@ -97,6 +101,27 @@ class Runner:
     def __exit__(self, *exception: object) -> None:
         for stage in self.stages:
             stage.nf.teardown()
+
+    def reconfigure(
+        self, config: Mapping[str, Any] | str | os.PathLike[str], *, nf: int = 0
+    ) -> None:
+        """Give an NF another configuration, as a manager does: it prepares it, then uses it.
+
+        Args:
+            config: the whole new configuration.
+            nf: number of the NF, if several are fused.
+
+        Raises:
+            ConfigError: it has a mistake; the NF goes on with the old one.
+            OnvmError: the NF has no `reconfigure`.
+        """
+        stage, ctx = self.stages[nf], self.contexts[nf]
+        if not can_reconfigure(stage.nf):
+            raise OnvmError(f"{ctx.name} has no reconfigure")
+        checked = _checked(ctx.name, self._manifests[nf], config)
+        prepared = stage.nf.prepare(checked)
+        self.stages[nf] = use(stage, prepared, self._fail, compiled=self._compiled)
+        ctx.config = checked
 
     def run(
         self,
@@ -224,16 +249,10 @@ class Runner:
         counters = bytearray(8 * COUNTERS_MAX)
         self._memory.append(counters)
         names = manifest.counters if manifest else [f"c{number}" for number in range(COUNTERS_MAX)]
-        if manifest is not None:
-            checked: Mapping[str, Any] = read_config(manifest, config)
-        elif config is None or isinstance(config, Mapping):
-            checked = config or {}
-        else:
-            raise OnvmError(f"{name}: a configuration file needs a manifest to check it against")
         return Context(
             name=name,
             instance=f"{name}-test",
-            config=checked,
+            config=_checked(name, manifest, config),
             counters=Counters(names, memoryview(counters).cast("Q")),
             reasons=tuple(manifest.drop_reasons) if manifest else (),
             send_message=lambda to, payload: None,
@@ -241,6 +260,18 @@ class Runner:
 
     def _fail(self, error: BaseException) -> None:
         self._error = error
+
+
+def _checked(
+    name: str,
+    manifest: Manifest | None,
+    config: Mapping[str, Any] | str | os.PathLike[str] | None,
+) -> Mapping[str, Any]:
+    if manifest is not None:
+        return read_config(manifest, config)
+    if config is None or isinstance(config, Mapping):
+        return config or {}
+    raise OnvmError(f"{name}: a configuration file needs a manifest to check it against")
 
 
 def run(

@@ -11,6 +11,7 @@ import pytest
 pytest.importorskip("numpy")
 
 from onvm_sdk import NetworkFunction, Verdict
+from onvm_sdk.errors import ConfigError
 from onvm_sdk.testing import Runner
 from onvm_sdk.testing.frames import SYN, tcp, udp
 
@@ -27,6 +28,7 @@ EXPECTED = {
     "PortBlocker": [DROP, NEXT, NEXT, NEXT],
     "NoShell": [NEXT, DROP, NEXT, NEXT],
     "Router": [OUT, OUT, DROP, DROP],
+    "Blocker": [DROP, NEXT, NEXT, NEXT],
 }
 
 
@@ -55,3 +57,16 @@ def test_nfs_of_the_manual_run(compiled: bool) -> None:
             assert not result.broken, name
             assert result.verdicts == EXPECTED[name], name
             runner.stages[0].nf.on_timer(1 << 62)
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_nf_of_the_manual_takes_a_new_configuration(compiled: bool) -> None:
+    kind = _nf_classes()["Blocker"]
+    frames = [udp("10.0.0.1", 1, "10.1.0.2", port) for port in (53, 80)]
+    with Runner(kind(), compiled=compiled) as runner:
+        assert runner.run(frames).verdicts == [DROP, NEXT]
+        runner.reconfigure({"ports": [80]})
+        assert runner.run(frames).verdicts == [NEXT, DROP]
+        with pytest.raises(ConfigError, match=r"ports\[1\]: 70000: expected 0 to 65535"):
+            runner.reconfigure({"ports": [1, 70000]})
+        assert runner.run(frames).verdicts == [NEXT, DROP]

@@ -49,6 +49,9 @@ class FakeNf:
         heard: messages of the manager, oldest first, but for those about ports.
         ports: payload of the last message about ports.
         restored: state that it was given, by the name it came under.
+        configs: configurations that it uses, by stage, as the manager has sent them.
+        declines: the step at which it refuses a configuration: prepare, use, or None.
+        is_fixed: it can take no configuration while it serves.
     """
 
     def __init__(
@@ -63,6 +66,10 @@ class FakeNf:
         self.state = state
         self.heard: list[codec.Message] = []
         self.restored: dict[str, list[bytes]] = {}
+        self.configs: dict[int, bytes] = {}
+        self.declines: str | None = None
+        self.is_fixed = False
+        self._prepared: dict[int, bytes] = {}
         self.refusal = ""
         self.ports = b""
         self.is_attached = False
@@ -135,10 +142,33 @@ class FakeNf:
             case codec.RESTORE:
                 self._restoring = message.peer
                 self.restored[message.peer] = []
+            case codec.CONFIG if message.payload:
+                before = self._prepared.get(message.stage, b"")
+                self._prepared[message.stage] = before + message.payload
+            case codec.CONFIG if self.is_fixed:
+                self.say(codec.DECLINED, stage=message.stage, peer=message.peer)
+            case codec.CONFIG if self.declines == "prepare":
+                self._decline(message)
+            case codec.CONFIG:
+                self.say(codec.PREPARED, stage=message.stage, peer=message.peer)
+            case codec.APPLY if self.declines == "use":
+                self.declines = None  # it can go back to what it has
+                self._prepared = {}
+                self._decline(message)
+            case codec.APPLY:
+                self.configs |= self._prepared
+                self._prepared = {}
+                self.say(codec.APPLIED, peer=message.peer)
+            case codec.CANCEL:
+                self._prepared = {}
             case codec.STATE if message.payload:
                 self.restored[self._restoring].append(message.payload)
             case codec.STATE if message.stage + 1 == self._n_stages:
                 self.say(codec.RESTORED, peer=self._restoring)
+
+    def _decline(self, message: codec.Message) -> None:
+        reason = b'{"expected": "expected another one", "field": "port", "value": 9}'
+        self.say(codec.DECLINED, stage=message.stage, peer=message.peer, payload=reason)
 
     def kinds(self) -> list[int]:
         return [message.kind for message in self.heard]
@@ -185,12 +215,14 @@ class FakeLauncher:
         handles: of all that were launched, oldest first.
         states: what NFs hand over, by instance.
         fails: whether what is launched ends at once.
+        fixed: NFs that can take no configuration while they serve.
     """
 
     def __init__(self) -> None:
         self.handles: list[FakeHandle] = []
         self.states: dict[str, list[list[bytes]]] = {}
         self.fails = False
+        self.fixed: set[str] = set()
 
     def obstacle(self) -> str:
         return ""
@@ -204,6 +236,7 @@ class FakeLauncher:
         nf = None
         if not self.fails:
             nf = FakeNf(spec.attach_path, spec.nfs, spec.instances, secret=spec.secret, state=state)
+            nf.is_fixed = not self.fixed.isdisjoint(spec.nfs)
         self.handles.append(FakeHandle(spec, nf))
         return self.handles[-1]
 

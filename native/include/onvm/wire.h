@@ -233,6 +233,13 @@ enum onvm_message_type {
 	ONVM_MSG_REFUSED = 15,	/**< NF: it is not; or I cannot give mine. The payload says why */
 	ONVM_MSG_RELEASED = 16, /**< NF: nothing of what I have taken over is in use any more */
 	ONVM_MSG_PORTS = 17, /**< manager: all ports there are now (struct onvm_port_entry each) */
+	/* In these, `peer` is the number of the change. */
+	ONVM_MSG_CONFIG = 18,	/**< manager: a piece of a configuration; an empty one ends it */
+	ONVM_MSG_PREPARED = 19, /**< NF: `stage` could use it from the next burst on */
+	ONVM_MSG_APPLY = 20,	/**< manager: use what all your NFs have prepared */
+	ONVM_MSG_APPLIED = 21,	/**< NF: done */
+	ONVM_MSG_DECLINED = 22, /**< NF: refused, the payload says why; without: it never can */
+	ONVM_MSG_CANCEL = 23,	/**< manager: forget what you have prepared */
 };
 
 struct onvm_message_header {

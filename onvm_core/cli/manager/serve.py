@@ -7,54 +7,28 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
-import msgspec
-
 from onvm_core.cli.installed import plugins_of_process
-from onvm_core.cli.signals import stop_on_signals
-from onvm_core.launch.launcher import HOOK as LAUNCHERS
-from onvm_core.launch.launcher import Launchers
+from onvm_core.cli.signals import call_on_hangup, stop_on_signals
 from onvm_core.manager.api.directory import manager_directory
-from onvm_core.manager.config.extensions import Extensions, load_extensions
-from onvm_core.manager.config.onvm_toml import Config, load_config
+from onvm_core.manager.config.checked import Checked
+from onvm_core.manager.config.checked import check as check_with
 from onvm_core.manager.config.plan import make_plan
-from onvm_core.manager.placement.allocator import policy_names
 from onvm_core.manager.placement.topology import read_topology
-from onvm_core.manager.ports import PortKind, port_kinds
 from onvm_core.manager.service.service import Service
 from onvm_core.manager.startup import times
 from onvm_core.manager.startup.environment import split_cpus
-from onvm_core.plugins import NfPackage, discover
 
 __all__ = ["announce", "check", "notes", "serve"]
 
 
-class _Checked(msgspec.Struct, frozen=True):
-    """The parts of a manager, with everything that its file names."""
-
-    config: Config
-    kinds: dict[str, PortKind]
-    extensions: Extensions
-    launchers: Launchers
-    packages: Sequence[NfPackage]
+def check(file: Path) -> Checked:
+    """Check a file with the plugins of this process; see `checked.check`."""
+    return check_with(file, plugins_of_process())
 
 
-def check(file: Path) -> _Checked:
-    """Read a file and check that everything it names exists.
-
-    Raises:
-        OnvmError: the file has a mistake; carries one line.
-    """
-    plugins = plugins_of_process()
-    kinds, offers, packages = port_kinds(plugins), plugins.offers(LAUNCHERS), discover()
-    config = load_config(file, kinds, packages, offers, policy_names(plugins))
-    launchers = config.make_launchers(offers)
-    return _Checked(config, kinds, load_extensions(config, file, plugins), launchers, packages)
-
-
-def notes(made: _Checked) -> list[str]:
+def notes(made: Checked) -> list[str]:
     """Limits that this host puts on a file without mistakes, one line each."""
     plane = made.config.dataplane
     if not plane.is_busy:
@@ -79,15 +53,8 @@ def serve(file: Path, name: str) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
     with (
         stop_on_signals() as received,
-        Service(
-            directory,
-            made.config,
-            file,
-            made.kinds,
-            made.extensions,
-            made.launchers,
-            made.packages,
-        ) as service,
+        Service(directory, made, read=check) as service,
+        call_on_hangup(service.reload_soon),
     ):
         service.start()
         report = service.run(lambda: bool(received), lambda: announce(name))

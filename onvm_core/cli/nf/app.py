@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from onvm_core.cli.nf.config import config
 from onvm_core.cli.nf.image import image
 from onvm_core.cli.nf.install import install, uninstall
 from onvm_core.cli.nf.new import new
@@ -72,6 +73,7 @@ app.command()(new)
 app.command()(test)
 app.command()(run)
 app.command()(stop)
+app.command()(config)
 
 
 def _row(package: NfPackage) -> dict[str, Any]:

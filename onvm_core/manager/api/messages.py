@@ -12,6 +12,12 @@ import msgspec
 from onvm_core.dataplane.limits import CHAIN_LENGTH_MAX
 from onvm_core.export.report import Report
 from onvm_core.export.runner import ExporterReport
+from onvm_core.manager.api.config_messages import (
+    ChangeReply,
+    ChangeStateRequest,
+    ReconfigureRequest,
+    ReloadRequest,
+)
 from onvm_core.manager.api.state_messages import (
     NfDrainRequest,
     StateDoneRequest,
@@ -205,6 +211,9 @@ Request = (
     | StateDoneRequest
     | StateGiveRequest
     | StateGivenRequest
+    | ReloadRequest
+    | ReconfigureRequest
+    | ChangeStateRequest
 )
 
 
@@ -443,6 +452,7 @@ Reply = (
     | ClusterReply
     | ClusterLocalReply
     | StateReply
+    | ChangeReply
     | ErrorReply
 )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from onvm_core.dataplane.limits import CHAINS_MAX, PORT_REMOTE
@@ -61,6 +61,13 @@ class Chains:
         self._classifiers = dict(classifiers or {})
         self._default = MatchClassifier({})
         self._chains: dict[str, Chain] = {}
+
+    def use_classifiers(self, classifiers: Mapping[str, Classifier], ports: Iterable[str]) -> None:
+        """Use other classifiers, and make the rules of these ports with them."""
+        self._classifiers = dict(classifiers)
+        for port in ports:
+            if any(chain.near == port for chain in self._chains.values()):
+                self._classify(port)
 
     @property
     def by_name(self) -> Mapping[str, Chain]:

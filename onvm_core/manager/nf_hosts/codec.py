@@ -54,8 +54,11 @@ HELLO_BYTES = _HEAD.size + STAGES_MAX * _STAGE.size
 READY, STOP, DRAIN, DRAINED, USER, DETACH, CLAIM, UNCLAIM, RESUME = range(1, 10)
 OFFER, SNAPSHOT, RESTORE, STATE, RESTORED, REFUSED, RELEASED = range(10, 17)
 PORTS = 17
+CONFIG, PREPARED, APPLY, APPLIED, DECLINED, CANCEL = range(18, 24)
 STATE_MESSAGES = frozenset({OFFER, STATE, RESTORED, REFUSED, RELEASED})
 """Messages of NF hosts about the handover of state."""
+CONFIG_MESSAGES = frozenset({PREPARED, APPLIED, DECLINED})
+"""Messages of NF hosts about new configurations."""
 
 
 class WireError(OnvmError):

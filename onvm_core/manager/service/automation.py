@@ -50,7 +50,7 @@ class Automation:
             manager.registry,
             manager.meters,
             config.faults.hang_ms / 1000,
-            supervisor.drains.is_excused,
+            supervisor.is_excused,
         )
         self._exporters = Exporters(extensions.exporters, self._snapshot)
         self.fusion: Fusion | None = None

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from typing import Literal
 
 from onvm_core.manager.api import messages as m
 from onvm_core.manager.chains.chains import Chain
@@ -40,7 +41,10 @@ class ChainRequests:
         self._plane = deployment.plane
         self._bypass = bypass
         self._cluster = cluster
+        self._wanted = dict(wanted)
         self._pending = dict(wanted)
+        self._detached: dict[str, ChainConfig] = {}
+        """Chains without a port, while it is closed and opened again."""
         self._publish = publish
 
     @property
@@ -54,6 +58,92 @@ class ChainRequests:
             if all(self._deployment.serves(service) for service in chain.services):
                 del self._pending[name]
                 self._add_chain(name, chain)
+
+    @property
+    def wanted(self) -> Mapping[str, ChainConfig]:
+        """The chains of the file."""
+        return self._wanted
+
+    def detach(self, ports: Collection[str]) -> None:
+        """Take chains away from ports that are to be closed; `change` adds them again.
+
+        Raises:
+            ConfigError: a chain of the cluster has such a port.
+        """
+        for name, chain in list(self._deployment.chains.by_name.items()):
+            if chain.near not in ports and chain.far not in ports:
+                continue
+            if name in self._cluster.chains:
+                raise ConfigError(
+                    f"expected a port that is not of chain {name} of the cluster",
+                    field="ports",
+                    value=chain.near if chain.near in ports else chain.far,
+                )
+            self._detached[name] = self._config_of(chain)
+            self._drop(name)
+
+    def change(self, wanted: Mapping[str, ChainConfig]) -> None:
+        """Let the chains of the file be these; traffic takes them at once.
+
+        Raises:
+            ConfigError: a chain that was added by command has one of their ports.
+        """
+        here = self._deployment.chains.by_name
+        for name in self._wanted.keys() - wanted.keys():
+            self._detached.pop(name, None)
+            if self._pending.pop(name, None) is not None or name in here:
+                self._drop(name)
+                self._publish(m.ChainEvent(name=name, action="removed"))
+        missing = dict(self._detached)
+        for name, chain in wanted.items():
+            known = here.get(name)
+            if name in missing or known is None or chain != self._wanted.get(name):
+                missing[name] = chain
+        self._wanted = dict(wanted)
+        self._set_all(missing)
+
+    def _set_all(self, chains: dict[str, ChainConfig]) -> None:
+        """Add or change chains in an order in which each finds its ports free."""
+        while chains:
+            before = len(chains)
+            error: ConfigError | None = None
+            for name, chain in list(chains.items()):
+                if not all(self._deployment.serves(service) for service in chain.services):
+                    self._pending[name] = chains.pop(name)
+                    continue
+                try:
+                    self._add_chain(name, chain)
+                except ConfigError as found:
+                    error = found
+                    continue
+                del chains[name]
+                self._detached.pop(name, None)
+            if error is not None and len(chains) == before:
+                swapped = [name for name in chains if name in self._deployment.chains.by_name]
+                if not swapped:
+                    raise error
+                self._drop(swapped[0])  # two chains that exchange their ports
+
+    def _drop(self, name: str) -> None:
+        self._bypass.forget(name)
+        if name in self._deployment.chains.by_name:
+            self._deployment.chains.remove(name)
+
+    def _config_of(self, chain: Chain) -> ChainConfig:
+        return ChainConfig(
+            near=chain.near,
+            far=chain.far,
+            services=list(chain.services),
+            bidirectional=chain.is_bidirectional,
+            track_flows=chain.track_flows,
+            on_failure=self._on_failure(chain),
+            match=None if chain.match is None else list(chain.match),
+        )
+
+    def _on_failure(self, chain: Chain) -> Literal["drop", "bypass", "wait"]:
+        if chain.waits:
+            return "wait"
+        return "bypass" if self._bypass.watches(chain.name) else "drop"
 
     def _add_chain(self, name: str, chain: ChainConfig) -> None:
         action = "changed" if name in self._deployment.chains.by_name else "added"
@@ -103,9 +193,7 @@ class ChainRequests:
             bidirectional=chain.is_bidirectional,
             track_flows=chain.track_flows,
             state=f"bypassing {', '.join(missing)}" if missing else self._state_of(chain),
-            on_failure=(
-                "wait" if chain.waits else "bypass" if bypass.watches(chain.name) else "drop"
-            ),
+            on_failure=self._on_failure(chain),
             match=None if chain.match is None else list(chain.match),
         )
 

@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 from onvm_core.dataplane.interface import StartDataPlane
 from onvm_core.export.report import Report
-from onvm_core.launch.launcher import DEFAULT_LAUNCHER, Launchers
+from onvm_core.launch.launcher import DEFAULT_LAUNCHER
 from onvm_core.manager.api import messages as m
 from onvm_core.manager.api.directory import DirectoryLock, check_socket_paths
 from onvm_core.manager.captures.capture_set import Captures
 from onvm_core.manager.cluster_tables.tables import ClusterTables
+from onvm_core.manager.config.checked import Checked
 from onvm_core.manager.config.extensions import Extensions
-from onvm_core.manager.config.onvm_toml import Config, NfConfig, NfGroup
+from onvm_core.manager.config.nf_config import NfSettings
+from onvm_core.manager.config.onvm_toml import Config, NfConfig
 from onvm_core.manager.config.plan import make_plan
-from onvm_core.manager.config.toml_writer import format_toml
 from onvm_core.manager.deployment import Deployment, NfFailed
 from onvm_core.manager.interfaces import (
     INTERFACES,
@@ -33,15 +34,15 @@ from onvm_core.manager.placement.busy import busy_notes
 from onvm_core.manager.ports import PortKind, cards_of, check_uris
 from onvm_core.manager.service.automation import Automation
 from onvm_core.manager.service.chain_requests import ChainRequests
+from onvm_core.manager.service.change import Changes, open_port_of
+from onvm_core.manager.service.nf_tables import NfTables
+from onvm_core.manager.service.reload import Reload
 from onvm_core.manager.service.state_requests import StateRequests
 from onvm_core.manager.startup import early_start, times
 from onvm_core.manager.startup.environment import split_cpus
 from onvm_core.manager.supervision.fusion import Fusion
-from onvm_core.manager.supervision.supervised import WantedHost
 from onvm_core.manager.supervision.supervisor import Supervisor
-from onvm_core.plugins import NfPackage, discover, find
 from onvm_sdk.errors import ConfigError
-from onvm_sdk.manifest import read_config
 
 if TYPE_CHECKING:
     from onvm_core.manager.api.server import ControlServer
@@ -62,33 +63,22 @@ class Service:
 
     Args:
         directory: directory of the manager; its name is the manager's name.
-        config: the checked configuration.
-        config_path: the file it comes from; relative paths in it count from its folder.
-        kinds: port kinds by scheme.
-        extensions: policies and exporters that the file names.
-        launchers: launchers that NFs may be launched with.
-        packages: installed NFs.
+        file: the checked file, with everything that it names.
+        read: reads and checks a file, for a reload.
         start_plane: makes the data plane.
     """
 
     def __init__(
         self,
         directory: Path,
-        config: Config,
-        config_path: Path,
-        kinds: Mapping[str, PortKind],
-        extensions: Extensions,
-        launchers: Launchers,
-        packages: Sequence[NfPackage],
+        file: Checked,
+        read: Callable[[Path], Checked],
         start_plane: StartDataPlane = early_start.start_plane,
     ) -> None:
+        config, extensions = file.config, file.extensions
         self._directory = directory
-        self._config = config
-        self._config_path = config_path
-        self._packages = list(packages)
-        self._placement = extensions.placement
-        self._launchers = launchers
-        self._kinds = kinds
+        self._nfs = NfTables(directory, file)
+        self._launchers = file.launchers
         self._state = "starting"
         self._ending = False
         self._keep_nfs = False
@@ -107,10 +97,10 @@ class Service:
         check_socket_paths(directory)
         self._lock = DirectoryLock(directory)
         try:
-            interfaces = PortInterfaces(directory.parent / INTERFACES, kinds)
+            interfaces = PortInterfaces(directory.parent / INTERFACES, file.kinds)
             # Before the data plane is needed: DPDK still starts, and sleeps for most of the time.
-            check_uris(config.port_uses, kinds, file=str(config_path))
-            self._port_warnings = check_ports(*self._wires, file=str(config_path))
+            check_uris(config.port_uses, kinds, file=str(file.path))
+            self._port_warnings = check_ports(*self._wires, file=str(file.path))
             times.lap("interfaces")
             self._deployment = self._deploy(extensions, interfaces, start_plane)
         except BaseException:
@@ -155,9 +145,25 @@ class Service:
         self._handlers[m.ClusterLocalRequest] = self._cluster.local
         self._handlers[m.ScaleRequest] = self._automation.scaling.set_count
         self._handlers[m.ScaleStatusRequest] = self._automation.scaling.status
+        changes = Changes(
+            self._deployment, self._supervisor, self._nfs, self._chains, self._automation
+        )
+        self._reload = Reload(
+            changes, self._supervisor, self._nfs, read, lambda: self._state == "ready"
+        )
+        self._handlers |= self._reload.handlers
         self._handlers |= StateRequests(self._deployment, self._supervisor, self._cluster).handlers
         self._deployment.on_host_change = self._on_host_change
         times.lap("wiring")
+
+    @property
+    def _config(self) -> Config:
+        return self._nfs.file.config
+
+    @property
+    def reload_soon(self) -> Callable[[], None]:
+        """Asks for a reload of the file; a signal handler may call it."""
+        return self._reload.soon
 
     def _on_host_change(self, host: NfHost) -> None:
         self._cluster.on_host_change(host)
@@ -166,7 +172,7 @@ class Service:
     @property
     def _wires(self) -> tuple[Mapping[str, str], Mapping[str, PortKind], list[tuple[str, str]]]:
         """The ports, their kinds, and the pairs between which chains go."""
-        return self._config.port_uris, self._kinds, self._config.port_pairs
+        return self._config.port_uris, self._nfs.file.kinds, self._config.port_pairs
 
     def _deploy(
         self, extensions: Extensions, interfaces: PortInterfaces, start_plane: StartDataPlane
@@ -177,13 +183,13 @@ class Service:
         return Deployment(
             self._directory,
             settings,
-            kinds=self._kinds,
-            package=self._installed,
+            kinds=self._nfs.file.kinds,
+            package=self._nfs.installed,
             launchers=self._launchers,
             placement=extensions.placement,
             ports_of=self._ports_of,
             worker_cpus=split_cpus(plane.workers, plane.cpus, uris.values())[0],
-            cards=cards_of(uris, self._kinds, settings, file=str(self._config_path)),
+            cards=cards_of(uris, self._nfs.file.kinds, settings, file=str(self._nfs.file.path)),
             classifiers=extensions.classifiers,
             interfaces=interfaces,
             survives=True,
@@ -232,27 +238,32 @@ class Service:
         groups = self._config.groups()
         for group in groups:
             self._launchers.get(
-                group.launcher, file=self._config_path, field=f"{group.field}.launcher"
+                group.launcher, file=self._nfs.file.path, field=f"{group.field}.launcher"
             )
         self._automation.fusion = Fusion(
             self._deployment,
             self._supervisor,
             [one for one in groups if one.is_auto],
-            lambda group: self._want(group, is_by_command=True),
+            lambda group: self._nfs.want(group, is_by_command=True),
         )
         self._deployment.plane.pause_sources(True)  # they can wait until their chains serve
-        for name, port in self._config.ports.items():
-            self._open_port(name, port.uri)
+        for name in self._config.ports:
+            open_port_of(self._nfs.file, name, self._deployment)
         times.lap("ports")
         for warning in (*self._launchers.warnings, *self._port_warnings):
             log.warning("%s", warning)
         if any(one.is_auto for one in groups):
             resources = self._deployment.resources
             plan = make_plan(
-                self._config, self._packages, self._placement, resources.topology, resources.workers
+                self._config,
+                self._nfs.packages,
+                self._nfs.file.extensions.placement,
+                resources.topology,
+                resources.workers,
             )
             groups = [one.group for one in plan.nfs]
-        self._n_adopted = self._supervisor.adopt([self._want(one) for one in groups])
+        self._n_adopted = self._supervisor.adopt([self._nfs.want(one) for one in groups])
+        self._nfs.sweep(nf.wanted for nf in self._supervisor.hosts)
         for note in self._busy_notes():
             log.warning("%s", note)
         self._lock.announce()
@@ -261,15 +272,6 @@ class Service:
     def _busy_notes(self) -> list[str]:
         """Notes about NF hosts that must sleep, because they share a CPU."""
         return busy_notes(self._deployment.resources) if self._config.dataplane.is_busy else []
-
-    def _open_port(self, name: str, uri: str) -> None:
-        place = {"file": str(self._config_path), "field": f"ports.{name}.uri"}
-        try:
-            self._deployment.open_port(name, uri, self._config.direction(name), **place)
-        except ConfigError as error:
-            if error.file is not None:
-                raise
-            raise ConfigError(error.expected, **place, value=error.value) from None
 
     def run(self, should_stop: Callable[[], bool], on_ready: Callable[[], None]) -> Report:
         """Serve until `should_stop` or a request to end; return the last counters.
@@ -296,6 +298,7 @@ class Service:
         self._hear()
         self._supervisor.turn()
         self._automation.turn()
+        self._reload.turn()
         self._chains.add_pending()
         if self._state == "starting":
             self._check_start(on_ready)
@@ -337,67 +340,6 @@ class Service:
         is_drained = self._deployment.drain()
         self._last = self._deployment.report(seconds)
         return is_drained
-
-    # ---- NFs ----
-
-    def _package(self, name: str) -> NfPackage:
-        table = self._config.nfs.get(name)
-        plugin = (table.plugin if table else "") or name
-        try:
-            return find(plugin, self._packages)
-        except ConfigError:
-            self._packages = discover()  # it may have been installed since
-            return find(plugin, self._packages)
-
-    def _installed(self, name: str) -> NfPackage | None:
-        return next((package for package in self._packages if package.name == name), None)
-
-    def _want(self, group: NfGroup, *, is_by_command: bool = False) -> WantedHost:
-        return self._wanted(
-            group.names, group.instances, launcher=group.launcher, is_by_command=is_by_command
-        )
-
-    def _wanted(
-        self,
-        names: tuple[str, ...],
-        instances: tuple[str, ...],
-        *,
-        launcher: str,
-        config: Path | None = None,
-        is_by_command: bool = False,
-    ) -> WantedHost:
-        packages = [self._package(name) for name in names]
-        configs = {}
-        for name, package in zip(names, packages, strict=True):
-            path = config or self._config_file(name, package)
-            if path is not None:
-                configs[package.name] = path
-        return WantedHost.make(
-            tuple(package.name for package in packages),
-            tuple(package.service or package.name for package in packages),
-            instances,
-            configs,
-            launcher=launcher,
-            is_by_command=is_by_command,
-        )
-
-    def _config_file(self, name: str, package: NfPackage) -> Path | None:
-        """The file that an NF reads: the named one, or a file made from its table."""
-        config = self._config.nfs.get(name, NfConfig()).config
-        folder = self._config_path.absolute().parent
-        if isinstance(config, str):
-            return folder / config
-        if not config:
-            return None
-        schema = package.manifest.config if package.manifest is not None else {}
-        resolved: dict[str, Any] = {
-            key: str(folder / value) if key in schema and schema[key].type == "path" else value
-            for key, value in config.items()
-        }
-        path = self._directory / "config" / f"{name}.toml"
-        path.parent.mkdir(mode=0o700, exist_ok=True)
-        path.write_text(format_toml(resolved), encoding="utf-8")
-        return path
 
     # ---- requests ----
 
@@ -443,15 +385,10 @@ class Service:
         return m.InstancesReply(launched=self._supervisor.launched())
 
     def _nf_run(self, request: m.NfRunRequest) -> m.InstancesReply:
-        package = self._package(request.name)
-        config = None if request.config is None else Path(request.config)
-        if config is not None:
-            if not config.is_file():
-                raise ConfigError(
-                    "expected a file that exists", field="--config", value=request.config
-                )
-            assert package.manifest is not None
-            read_config(package.manifest, config)
+        self._reload.check_free("nf run")
+        self._nfs.package(request.name)
+        own = request.config
+        settings = None if own is None else [self._settings_of(request.name, own)]
         taken = self._supervisor.instance_names()
         taken |= {one.name for _, one in self._deployment.manager.registry.instances()}
         if request.instance is not None:
@@ -465,10 +402,15 @@ class Service:
         table = self._config.nfs.get(request.name, NfConfig())
         launcher = request.launcher or table.launcher or DEFAULT_LAUNCHER
         self._launchers.get(launcher, field="--launcher")
-        wanted = self._wanted(
-            (request.name,), (instance,), launcher=launcher, config=config, is_by_command=True
+        wanted = self._nfs.wanted(
+            (request.name,), (instance,), launcher=launcher, settings=settings, is_by_command=True
         )
         return m.InstancesReply(launched=[self._supervisor.run(wanted)])
+
+    def _settings_of(self, name: str, file: str) -> NfSettings:
+        if not Path(file).is_file():
+            raise ConfigError("expected a file that exists", field="--config", value=file)
+        return self._nfs.read_from(name, Path(file))
 
     def _nf_stop(self, request: m.NfStopRequest) -> m.InstancesReply:
         stopped = self._supervisor.stop(request.name)

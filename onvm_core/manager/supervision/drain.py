@@ -78,6 +78,8 @@ class _Plan:
 
     successors: Sequence[NfHost]
     pause_s: float
+    ends: bool = False
+    """True if the host ends even if it cannot hand its state over."""
     tries: int = 0
     retry_at: float | None = None
 
@@ -171,6 +173,26 @@ class Drains:
         if nf is not None and nf.is_serving:
             self._begin(nf, host, successors, deadline_s, handover_s)
 
+    def end(self, nfs: Sequence[Supervised], deadline_s: float, handover_s: float) -> None:
+        """Let hosts end as soon as siblings have their state and flows; at once those that have no
+        sibling, or cannot hand it over.
+        """
+        serving = [(nf, nf.host) for nf in nfs if nf.is_serving and nf.host is not None]
+        for nf in nfs:
+            plan = self._plans.get(nf.host.slot) if nf.host is not None else None
+            if nf.is_serving:
+                nf.is_draining = True  # none of them is a successor of another
+            elif plan is not None and nf.is_draining and not nf.is_stopping:
+                plan.ends = True
+            else:
+                self._stop(nf, 0)
+        for nf, host in serving:
+            successors = self._successor_of(nf) if handover_s > 0 else []
+            if successors:
+                self._begin(nf, host, successors, deadline_s, handover_s, ends=True)
+            else:
+                self._stop(nf, 0)
+
     def _begin(
         self,
         nf: Supervised,
@@ -178,6 +200,8 @@ class Drains:
         successors: Sequence[NfHost],
         deadline_s: float,
         handover_s: float,
+        *,
+        ends: bool = False,
     ) -> None:
         nf.is_draining = True
         nf.drain_until = time.monotonic() + deadline_s
@@ -185,7 +209,7 @@ class Drains:
         self._manager.drain_host(host)
         self._flows.add(host.slot)
         if successors and handover_s > 0:
-            self._plans[host.slot] = _Plan(successors, handover_s)
+            self._plans[host.slot] = _Plan(successors, handover_s, ends)
             self._hand_over(host)
 
     def _hand_over(self, host: NfHost) -> None:
@@ -217,8 +241,12 @@ class Drains:
         for nf in list(self._nfs):
             if not nf.is_draining or nf.is_stopping or nf.host is None:
                 continue
+            # A state outlives the flows of the table: connections may be silent for long.
             has_ended = (
-                nf.host.slot in ended and nf.host.is_drained and self._is_quiet(nf.host, now)
+                nf.host.slot in ended
+                and nf.host.slot not in self._plans
+                and nf.host.is_drained
+                and self._is_quiet(nf.host, now)
             )
             if has_ended or now > nf.drain_until or nf.host.state is HostState.DEAD:
                 self.forget(nf.host)
@@ -272,6 +300,11 @@ class Drains:
             log.warning("%s drains: %s", label, nf.drain_note)
             return
         self._plans.pop(host.slot, None)
+        if failure is not None and plan is not None and plan.ends:
+            log.warning("%s ends without handing its state over: %s", label, failure)
+            self.forget(host)
+            self._stop(nf, 0)
+            return
         if failure is not None:
             nf.drain_note = f"state not handed over: {failure}; its flows may end by themselves"
             log.warning("%s drains: %s", label, nf.drain_note)

@@ -41,18 +41,31 @@ class Scaling:
         self._supervisor = supervisor
         self._configs = dict(configs)
         self._seen_s = 0.0
+        self.is_paused = False
+        """True while a change must not meet new instances."""
         self._autoscaler = Autoscaler(self)
         for service, config in configs.items():
-            self._autoscaler.services[service] = Scaled(
-                config.settings(),
-                policies.get(service),
-                standby=config.standby,
-                cooldown_s=config.cooldown_s,
-            )
+            self._add(service, config, policies.get(service))
+
+    def _add(self, service: str, config: ScaleConfig, policy: ScalingPolicy | None) -> None:
+        self._autoscaler.services[service] = Scaled(
+            config.settings(), policy, standby=config.standby, cooldown_s=config.cooldown_s
+        )
+
+    def change(
+        self, configs: Mapping[str, ScaleConfig], policies: Mapping[str, ScalingPolicy]
+    ) -> None:
+        """Scale as another file says; the others go on as they are."""
+        for service in self._configs.keys() - configs.keys():
+            self._autoscaler.services.pop(service, None)
+        for service, config in configs.items():
+            if config != self._configs.get(service):
+                self._add(service, config, policies.get(service))
+        self._configs = dict(configs)
 
     def turn(self) -> None:
         """Act on a new reading, if there is one."""
-        if self._meters.at_s == self._seen_s or not self._autoscaler.services:
+        if self._meters.at_s == self._seen_s or not self._autoscaler.services or self.is_paused:
             return
         self._seen_s = self._meters.at_s
         states = {service: self._state(service) for service in self._autoscaler.services}

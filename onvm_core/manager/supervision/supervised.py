@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,7 +14,14 @@ from onvm_core.launch.launcher import DEFAULT_LAUNCHER, Handle
 from onvm_core.manager.api.messages import LaunchedNf
 from onvm_core.manager.nf_hosts.registry import HostState, NfHost
 
-__all__ = ["CRASH_LOOP", "FIRST_DELAY_S", "LOG_LINES", "Supervised", "WantedHost"]
+__all__ = [
+    "CRASH_LOOP",
+    "FIRST_DELAY_S",
+    "LOG_LINES",
+    "Supervised",
+    "WantedHost",
+    "digest_of",
+]
 
 FIRST_DELAY_S = 0.1
 CRASH_LOOP = 5
@@ -28,10 +36,12 @@ class WantedHost(msgspec.Struct, frozen=True):
         services: their service types.
         instances: names of their instances.
         configs: configuration file by plugin.
-        digest: digest of the content of those files; an NF host with an older one is replaced.
+        digest: digest of what the NFs read from those files and from files that these name; an NF
+            host with an older one is replaced.
         launcher: name of the launcher that starts it.
         is_by_command: started by ``onvm nf run`` or the autoscaler, not by the file.
         is_standby: stands by until it is needed.
+        stands_for: the instances of the file that it has replaced; empty: its own.
     """
 
     nfs: tuple[str, ...]
@@ -42,6 +52,13 @@ class WantedHost(msgspec.Struct, frozen=True):
     launcher: str = DEFAULT_LAUNCHER
     is_by_command: bool = False
     is_standby: bool = False
+    stands_for: tuple[str, ...] = ()
+
+    @property
+    def of_file(self) -> WantedHost:
+        """The same, under the names that the file gives it."""
+        names = self.stands_for or self.instances
+        return msgspec.structs.replace(self, instances=names, stands_for=())
 
     @classmethod
     def make(
@@ -51,15 +68,22 @@ class WantedHost(msgspec.Struct, frozen=True):
         instances: tuple[str, ...],
         configs: dict[str, Path],
         *,
+        digests: Mapping[str, bytes] | None = None,
         launcher: str = DEFAULT_LAUNCHER,
         is_by_command: bool = False,
     ) -> WantedHost:
-        """Make it with the digest of its current configuration."""
-        digest = hashlib.sha256()
-        for name, path in sorted(configs.items()):
-            digest.update(name.encode() + b"\0" + path.read_bytes())
+        """Make it with one digest of its configurations, from the digest of each."""
         files = {name: str(path) for name, path in configs.items()}
-        return cls(nfs, services, instances, files, digest.hexdigest(), launcher, is_by_command)
+        digest = digest_of(digests or {})
+        return cls(nfs, services, instances, files, digest, launcher, is_by_command)
+
+
+def digest_of(digests: Mapping[str, bytes]) -> str:
+    """One digest of the configurations of an NF host, from the digest of each."""
+    whole = hashlib.sha256()
+    for name, digest in sorted(digests.items()):
+        whole.update(name.encode() + b"\0" + digest)
+    return whole.hexdigest()
 
 
 @dataclass(slots=True, eq=False)
@@ -89,6 +113,8 @@ class Supervised:
     reason: str = ""
     log_tail: list[str] = field(default_factory=list)
     has_served: bool = False
+    is_reserved: bool = False
+    """True while it is ready, or gets ready, for a change that may not happen."""
     is_slow: bool = False
     """True if it was ended because it was not ready in time."""
 
@@ -100,6 +126,11 @@ class Supervised:
     @property
     def is_on_standby(self) -> bool:
         """True if it could serve at once."""
+        return self.is_ready and not self.is_reserved
+
+    @property
+    def is_ready(self) -> bool:
+        """True if it is held back, and would serve at once."""
         return self._is(HostState.STANDBY) and not self.is_leaving
 
     @property

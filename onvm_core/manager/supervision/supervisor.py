@@ -18,7 +18,7 @@ import logging
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -27,10 +27,12 @@ from onvm_core.launch.identity import ProcessId, find_by_environment
 from onvm_core.launch.launcher import SECRET_VARIABLE, LaunchSpec
 from onvm_core.manager.api.directory import write_private
 from onvm_core.manager.api.messages import LaunchedNf, NfEvent
+from onvm_core.manager.config.sections import ScaleConfig
 from onvm_core.manager.deployment import Deployment
 from onvm_core.manager.nf_hosts.attach import PROCESS_ENDED
 from onvm_core.manager.nf_hosts.registry import HostState, NfHost
 from onvm_core.manager.supervision.drain import Drains
+from onvm_core.manager.supervision.reconfiguration import Reconfiguration
 from onvm_core.manager.supervision.supervised import (
     CRASH_LOOP,
     FIRST_DELAY_S,
@@ -90,6 +92,7 @@ class Supervisor:
         self._publish = publish
         self._nfs: list[Supervised] = []
         self.drains = Drains(deployment, self._nfs, self._stop, self._write)
+        self.reconfiguration = Reconfiguration(deployment.manager)
         self.reserved: Callable[[], set[str]] = set
         """Names that are reserved although no instance here has them."""
         self._unread: list[_Record] = []
@@ -158,11 +161,12 @@ class Supervisor:
                 if record.wanted.is_by_command:  # nothing else would start it again
                     missing.append(record.wanted)
                 continue
-            is_wanted = record.wanted in missing or record.wanted.is_by_command
+            of_file = record.wanted.of_file
+            is_wanted = of_file in missing or record.wanted.is_by_command
             if is_wanted and self._adopt(record, process):
                 n_adopted += 1
-                if record.wanted in missing:
-                    missing.remove(record.wanted)
+                if of_file in missing:
+                    missing.remove(of_file)
             else:
                 log.info("ending %s (pid %d): no longer wanted", _label(record), process.pid)
                 self._deployment.end_earlier(spec, process, record.wanted.launcher)
@@ -185,7 +189,17 @@ class Supervisor:
         Raises:
             OnvmError: it cannot be started, and is not supervised.
         """
-        nf = Supervised(wanted)
+        return self._run(Supervised(wanted)).show()
+
+    def reserve(self, wanted: WantedHost) -> Supervised:
+        """Start an NF host that serves only after `take_in`.
+
+        Raises:
+            OnvmError: as in `run`.
+        """
+        return self._run(Supervised(wanted, is_reserved=True))
+
+    def _run(self, nf: Supervised) -> Supervised:
         self._nfs.append(nf)
         try:
             self._start(nf)
@@ -193,7 +207,32 @@ class Supervisor:
             self._nfs.remove(nf)
             self._write()
             raise
-        return nf.show()
+        return nf
+
+    def take_in(self, nf: Supervised) -> None:
+        """Let an NF host that was reserved serve from now on."""
+        nf.is_reserved = False
+        self._activate(nf)
+
+    def stand_by(self, nf: Supervised) -> None:
+        """Let an NF host that was reserved be on standby."""
+        nf.is_reserved = False
+        self.change(nf, msgspec.structs.replace(nf.wanted, is_standby=True))
+
+    def discard(self, nf: Supervised) -> None:
+        """End an NF host that no flow needs."""
+        if nf in self._nfs and not nf.is_stopping:
+            self._stop(nf)
+
+    def change(self, nf: Supervised, wanted: WantedHost) -> None:
+        """Describe an NF host otherwise, as which it is started again if it dies."""
+        nf.wanted = wanted
+        self._write()
+
+    @property
+    def hosts(self) -> Sequence[Supervised]:
+        """All supervised NF hosts."""
+        return tuple(self._nfs)
 
     def _adopt(self, record: _Record, process: ProcessId) -> bool:
         """Adopt an NF host; False if that fails, as when the plugin that launched it is gone."""
@@ -228,7 +267,7 @@ class Supervisor:
         nf.handle, nf.host, nf.process, nf.gone_at, nf.is_slow = None, None, None, 0.0, False
         nf.adopted = set()
         self._write()
-        if nf.wanted.is_standby:
+        if nf.wanted.is_standby or nf.is_reserved:
             self._deployment.manager.hold(nf.secret)
         nf.handle = self._deployment.launch(
             nf.wanted.nfs,
@@ -259,6 +298,11 @@ class Supervisor:
         if len(self._nfs) < n_before:  # once for all that have left: it takes milliseconds
             self._write()
         self.drains.turn(now)
+        self.reconfiguration.turn()
+
+    def is_excused(self, host: NfHost) -> bool:
+        """True if a host that makes no progress may be busy with a state, or with new tables."""
+        return self.drains.is_excused(host) or self.reconfiguration.is_excused(host)
 
     def on_host_change(self, host: NfHost) -> None:
         """Record that the manager reports a host as active or dead."""
@@ -382,13 +426,14 @@ class Supervisor:
     # ---- stop ----
 
     def stop(self, name: str) -> list[LaunchedNf]:
-        """Let the hosts of an instance or service finish and leave; return them."""
-        asked = []
-        for nf in list(self._nfs):
-            if name in nf.wanted.instances or name in nf.wanted.services:
-                asked.append(nf.show())
-                self._stop(nf)
-        return asked
+        """Let the hosts of an instance or service hand over their state, and leave; return them."""
+        asked = [
+            nf for nf in self._nfs if name in nf.wanted.instances or name in nf.wanted.services
+        ]
+        shown = [nf.show() for nf in asked]
+        usual = ScaleConfig()
+        self.drains.end(asked, usual.drain_s, usual.handover_ms / 1000)
+        return shown
 
     def stop_with_successor(self, nf: Supervised, successor: int) -> None:
         """End an NF host whose state another host has, here or at a peer; its flows go to that

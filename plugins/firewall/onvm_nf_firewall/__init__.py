@@ -9,6 +9,7 @@ from typing import Any
 
 from onvm_nf_firewall import config as _config
 from onvm_sdk import NativeKernel, NetworkFunction
+from onvm_sdk.errors import ConfigError, NativeError
 
 __all__ = ["Firewall"]
 
@@ -44,6 +45,30 @@ class Firewall(NetworkFunction):
         from onvm_nf_firewall.kernel import expire
 
         self._counters["connections_expired"] += expire(self._kernel, now_ns)
+
+    def prepare(self, config: Any) -> Any:
+        """Build the tables of other rules."""
+        from onvm_nf_firewall.kernel import make_kernel
+
+        checked = _config.load(config)
+        return checked, make_kernel(checked)
+
+    def reconfigure(self, config: Any) -> None:
+        """Use other rules; connections stay."""
+        from onvm_nf_firewall.kernel import restore, save
+
+        checked, kernel = config
+        now_ns = time.monotonic_ns()
+        try:
+            restore(kernel, save(self._kernel, now_ns), now_ns)
+        except NativeError as error:
+            raise ConfigError(
+                f"expected room for the connections there are ({error})",
+                field="max_connections",
+                value=checked.settings.max_connections,
+            ) from None
+        self._kernel = kernel
+        self.timer_interval_s = _EXPIRY_S if checked.is_tracking else 0.0
 
     def snapshot(self) -> bytes:
         """Return all connections as bytes."""

@@ -7,6 +7,9 @@ import pytest
 from firewall_case import NS, WEB, A, B, FirewallCase, handshake
 from onvm_nf_firewall.kernel import expire, save
 
+from onvm_sdk import Verdict
+from onvm_sdk.errors import ConfigError
+from onvm_sdk.testing import Runner
 from onvm_sdk.testing.frames import ACK, FIN, RST, SYN, echo, icmp_error, ip, tcp, udp
 from onvm_sdk.testing.kernel import MERGED, PARTIAL
 
@@ -402,3 +405,20 @@ def test_source_may_have_so_many_connections() -> None:
     assert firewall(*[tcp(f"2001:db8::{n}", 1, B6, 80, SYN) for n in range(1, 6)], t=40) == [
         None, None, None, "source_limit", "source_limit",
     ]  # fmt: skip
+
+
+def test_new_rules_keep_the_connections() -> None:
+    allow = {
+        "default": "drop",
+        "rules": [{"action": "accept", "protocol": "tcp", "dst_ports": "80"}],
+    }
+    with Runner("firewall", config=allow) as runner:
+        runner.run([tcp("10.0.0.1", 1, "10.0.0.2", 80, SYN)])
+        runner.reconfigure({"default": "drop", "rules": []})
+        opened = tcp("10.0.0.2", 80, "10.0.0.1", 1, SYN | ACK)
+        new = tcp("10.0.0.1", 2, "10.0.0.2", 80, SYN)
+        assert runner.run([opened], reverse=True).verdicts == [Verdict.NEXT]
+        assert runner.run([new]).verdicts == [Verdict.DROP]
+        with pytest.raises(ConfigError):
+            runner.reconfigure({"default": "drop", "rules": [{"action": "nonsense"}]})
+        assert runner.run([opened], reverse=True).verdicts == [Verdict.NEXT]

@@ -4,14 +4,15 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from onvm_nf_lb import config as _config
 from onvm_sdk import NativeKernel, NetworkFunction
 from onvm_sdk.nf import Context
 
 if TYPE_CHECKING:
-    from onvm_nf_lb.kernel import Balancer
+    from onvm_nf_lb.kernel import Balancer, Converted
 
 __all__ = ["Lb"]
 
@@ -30,6 +31,23 @@ class Lb(NetworkFunction):
         from onvm_nf_lb.kernel import Balancer
 
         self._balancer = Balancer(_config.load(ctx.config))
+
+    def prepare(self, config: Mapping[str, Any]) -> Converted | Balancer:
+        """Fill the lookup tables of other VIPs, or make all tables for another size."""
+        from onvm_nf_lb.kernel import Balancer, convert
+
+        checked = _config.load(config)
+        if checked.settings.max_connections == self._balancer.max_connections:
+            return convert(checked)
+        return Balancer(checked)
+
+    def reconfigure(self, config: Converted | Balancer) -> None:
+        """Use other VIPs, backends and weights; TCP connections stay where they are."""
+        if isinstance(config, tuple):
+            self._balancer.update(config)
+        else:
+            config.take_over(self._balancer, time.monotonic_ns())
+            self._balancer = config
 
     def native(self) -> NativeKernel:
         """Return the C kernel."""

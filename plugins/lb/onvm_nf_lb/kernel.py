@@ -11,14 +11,16 @@ from onvm_nf_lb import _lb  # type: ignore[attr-defined]  # compiled
 from onvm_nf_lb.config import LbConfig
 from onvm_nf_lb.model import permutation
 from onvm_sdk import NativeKernel
-from onvm_sdk.errors import NativeError, check
+from onvm_sdk.errors import ConfigError, NativeError, check
 from onvm_sdk.limits import ADDRESS_BYTES
 
-__all__ = ["Balancer", "fill_table"]
+__all__ = ["Balancer", "Converted", "convert", "fill_table"]
 
 _ffi: Any = _lb.ffi
 _lib: Any = _lb.lib
 _NS = 1_000_000_000
+
+Converted = tuple[Any, list[Any]]
 
 
 def fill_table(permutations: Sequence[tuple[int, int]], size: int, weights: Sequence[int]) -> Any:
@@ -38,19 +40,25 @@ class Balancer:
     """
 
     def __init__(self, config: LbConfig) -> None:
-        given, self._kept = _convert(config)
+        given, self._kept = convert(config)
         state = _lib.lb_create(given)
         if state == _ffi.NULL:
             raise NativeError(_ffi.errno, "build the tables of the load balancer")
         self._state = _ffi.gc(state, _lib.lb_free)
+        self._max_connections = config.settings.max_connections
 
-    def update(self, config: LbConfig) -> None:
+    @property
+    def max_connections(self) -> int:
+        """The size of its table, which `update` leaves as it is."""
+        return self._max_connections
+
+    def update(self, converted: Converted) -> None:
         """Use other VIPs and backends. Connections stay where they are, but those of UDP
         to removed backends end.
 
         Threads: call it in the thread of the kernel, between bursts.
         """
-        given, kept = _convert(config)
+        given, kept = converted
         check(_lib.lb_update(self._state, given), "change the load balancer's VIPs")
         self._kept = kept
 
@@ -80,13 +88,27 @@ class Balancer:
         rc = -errno.EINVAL if rest else _lib.lb_restore(self._state, saved, count, now_ns)
         check(rc, f"take over {count} connections")
 
+    def take_over(self, other: Balancer, now_ns: int) -> None:
+        """Take the connections of one with other VIPs; those without a backend are marked.
+
+        Raises:
+            ConfigError: there are more connections than the table can hold; nothing has changed.
+        """
+        if _lib.lb_nb_connections(other._state) > self._max_connections:
+            raise ConfigError(
+                "expected as much as there are connections",
+                field="max_connections",
+                value=self._max_connections,
+            )
+        self.restore(other.save(now_ns), now_ns)
+
     @property
     def kernel(self) -> NativeKernel:
         function = _ffi.cast("uintptr_t", _ffi.addressof(_lib, "lb_burst"))
         return NativeKernel(int(function), int(_ffi.cast("uintptr_t", self._state)), self)
 
 
-def _convert(config: LbConfig) -> tuple[Any, list[Any]]:
+def convert(config: LbConfig) -> Converted:
     """Return the native configuration, and the objects that must live as long as it is used."""
     text = config.settings
     vips: list[dict[str, Any]] = []

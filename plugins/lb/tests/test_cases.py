@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from onvm_nf_lb.config import load
-from onvm_nf_lb.kernel import Balancer
+from onvm_nf_lb.kernel import Balancer, convert
 
 from onvm_sdk.headers import read_headers
 from onvm_sdk.testing.frames import (
@@ -76,7 +76,7 @@ class Lb:
         self.frame = b""
 
     def set(self, *vips: dict[str, Any]) -> None:
-        self.balancer.update(load({"vips": list(vips), "table_size": 251, **self.config}))
+        self.balancer.update(convert(load({"vips": list(vips), "table_size": 251, **self.config})))
 
     def wait(self, seconds: float) -> None:
         self.now_ns += int(seconds * NS)

@@ -11,12 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onvm_nf_lb.config import LbConfig, load
-from onvm_nf_lb.kernel import Balancer, fill_table
+from onvm_nf_lb.kernel import Balancer, convert, fill_table
 from onvm_nf_lb.model import Drop, LbModel, maglev_fill, maglev_table, permutation
 from shared_data import need_data
 
 from onvm_sdk.errors import ConfigError, NativeError
 from onvm_sdk.headers import read_headers
+from onvm_sdk.testing import Runner
 from onvm_sdk.testing.frames import (
     ACK,
     FIN,
@@ -137,7 +138,7 @@ def test_running_connections_stay_when_backends_change() -> None:
     runner = KernelRunner(balancer.kernel)
     frames = [tcp(CLIENT, port, VIP, 80) for port in range(64)]
     before = [one(runner, frame) for frame in frames]
-    balancer.update(load(config_of(1)))
+    balancer.update(convert(load(config_of(1))))
     assert [one(runner, frame) for frame in frames] == before
     assert read_headers(one(runner, tcp(CLIENT, 999, VIP, 80)).data).dst[3] == 1
 
@@ -334,7 +335,7 @@ def test_kernel_agrees_with_model(
     balancer, model, now_s = Balancer(config(2)), LbModel(config(2)), 1
     runner = KernelRunner(balancer.kernel)
     for step, backends, burst in bursts:
-        balancer.update(config(backends))
+        balancer.update(convert(config(backends)))
         model.update(config(backends))
         now_s += step
         for frame, done in zip(
@@ -368,7 +369,7 @@ def test_connections_go_to_another_instance() -> None:
     runner, successor = KernelRunner(first.kernel), KernelRunner(second.kernel)
     frames = [tcp(CLIENT, port, VIP, 80, SYN) for port in range(32)]
     before = [one(runner, frame) for frame in frames]
-    second.update(load(config_of(1)))  # so that it would choose otherwise by itself
+    second.update(convert(load(config_of(1))))  # so that it would choose otherwise by itself
     second.restore(first.save(NS), NS)
     second.restore(first.save(NS), NS)  # what is known already is left alone
     running = [tcp(CLIENT, port, VIP, 80, ACK) for port in range(32)]
@@ -392,3 +393,21 @@ def test_connections_that_do_not_fit_change_nothing() -> None:
     with pytest.raises(NativeError, match="Invalid argument"):
         small.restore(first.save(NS)[1:], NS)
     assert small.save(NS) == b""
+
+
+@pytest.mark.parametrize("size", [1024, 2048])
+def test_new_configuration_leaves_connections_where_they_are(size: int) -> None:
+    vip = {"address": VIP, "port": 80, "backends": [{"address": "10.0.0.1"}]}
+    other = {**vip, "backends": [{"address": "10.0.0.2"}]}
+    with Runner("lb", config={"vips": [vip], "max_connections": 1024}) as runner:
+        runner.run([tcp(CLIENT, 1000, VIP, 80, SYN), tcp(CLIENT, 1000, VIP, 80, ACK)])
+        runner.reconfigure({"vips": [other], "max_connections": size})
+        result = runner.run([tcp(CLIENT, 1001, VIP, 80, SYN), tcp(CLIENT, 1000, VIP, 80, ACK)])
+        sent_to = [list(read_headers(frame).dst) for frame in result.packets]
+        assert sent_to == [[10, 0, 0, 2], [10, 0, 0, 1]]
+        with pytest.raises(ConfigError, match="vips"):
+            runner.reconfigure({"vips": [{**vip, "address": "nonsense"}]})
+        with pytest.raises(ConfigError, match="max_connections: 1: expected as much as there are"):
+            runner.reconfigure({"vips": [other], "max_connections": 1})
+        again = runner.run([tcp(CLIENT, 1000, VIP, 80, ACK)])
+        assert list(read_headers(again.packets[0]).dst) == [10, 0, 0, 1]

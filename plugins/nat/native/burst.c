@@ -40,17 +40,6 @@ ip_dst(const uint8_t *data, const struct onvm_headers *headers)
 	return data + headers->l3_offset + 16;
 }
 
-static bool
-is_inside(const struct nat_config *config, const uint8_t *address)
-{
-	const uint32_t value = onvm_load_be32(address);
-
-	for (uint32_t i = 0; i < config->nb_inside; i++)
-		if ((value & config->inside[i].mask) == config->inside[i].address)
-			return true;
-	return config->nb_inside == 0;
-}
-
 /* RFC 1122 3.2.1.3: this network, loopback, multicast, broadcast: no end of a session. */
 static inline bool
 is_no_host(const uint8_t *address)
@@ -128,10 +117,10 @@ sort_ip(const struct nat *nat, const struct onvm_pkt *pkt, const struct onvm_hea
 		if (found < 0) {
 			/* what was not translated on its way out is not on its way back */
 			*reason = NAT_DROP_NO_MAPPING;
-			return is_inside(&nat->config, dst) ? DROP : PASS;
+			return nat_is_inside(&nat->config, dst) ? DROP : PASS;
 		}
 		*external = (uint8_t)found;
-	} else if (!is_inside(&nat->config, ip_src(pkt->data, headers))) {
+	} else if (!nat_is_inside(&nat->config, ip_src(pkt->data, headers))) {
 		return PASS;
 	}
 	*reason = refuse(pkt->data, headers);

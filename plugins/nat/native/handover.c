@@ -49,6 +49,27 @@ nat_save(struct nat *nat, struct nat_saved *saved, uint32_t nb, uint64_t now_ns)
 	return nb_saved;
 }
 
+static bool
+is_allowed(const struct nat *nat, const struct nat_saved *saved, uint32_t first, uint32_t end)
+{
+	const uint32_t port = onvm_load_be16(saved->port);
+
+	return port >= first && port < end && nat_external_find(nat, saved->external) >= 0 &&
+	       nat_is_inside(&nat->config, saved->key.inside);
+}
+
+uint32_t
+nat_allowed(const struct nat *nat, struct nat_saved *saved, uint32_t nb, uint32_t first,
+	    uint32_t end)
+{
+	uint32_t nb_left = 0;
+
+	for (uint32_t i = 0; i < nb; i++)
+		if (is_allowed(nat, &saved[i], first, end))
+			saved[nb_left++] = saved[i];
+	return nb_left;
+}
+
 static void
 endpoint_of(const struct nat_saved *saved, struct nat_endpoint *endpoint)
 {

@@ -326,8 +326,28 @@ uint32_t nat_save(struct nat *nat, struct nat_saved *saved, uint32_t nb, uint64_
  *         is another endpoint's here, -EINVAL when they are not what nat_save() gives
  */
 int nat_restore(struct nat *nat, const struct nat_saved *saved, uint32_t nb, uint64_t now_ns);
+/**
+ * Leave out what the configuration of @p nat does not allow: sessions of other external or inside
+ * addresses, and those of external ports outside [@p first, @p end).
+ *
+ * @return how many are left, in their order
+ */
+uint32_t nat_allowed(const struct nat *nat, struct nat_saved *saved, uint32_t nb, uint32_t first,
+		     uint32_t end);
 /** Mappings of ports outside this instance's block. */
 uint32_t nat_nb_inherited(const struct nat *nat);
+
+/** Whether an address is one of those that are translated. */
+static inline bool
+nat_is_inside(const struct nat_config *config, const uint8_t *address)
+{
+	const uint32_t value = onvm_load_be32(address);
+
+	for (uint32_t i = 0; i < config->nb_inside; i++)
+		if ((value & config->inside[i].mask) == config->inside[i].address)
+			return true;
+	return config->nb_inside == 0;
+}
 
 /* ---- error.c ---- */
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 
 import struct
 import time
+from collections.abc import Mapping
+from typing import Any
 
 from onvm_nf_nat import config as _config
+from onvm_nf_nat.config import NatConfig
 from onvm_sdk import NativeKernel, NetworkFunction
+from onvm_sdk.errors import ConfigError, NativeError
 from onvm_sdk.nf import Context
 
 __all__ = ["Nat"]
@@ -26,14 +30,15 @@ class Nat(NetworkFunction):
 
     def setup(self, ctx: Context) -> None:
         """Check the configuration, build the tables, claim the external ports."""
-        from onvm_nf_nat.kernel import make_kernel
+        from onvm_nf_nat.kernel import make_kernel, make_key
 
         config = _config.load(ctx.config).of_instance(ctx.instance)
         self._ctx = ctx
+        self._key = make_key()
         self._externals = config.externals
         self._block = (config.ports.start, config.ports.stop)
         self._inherited: list[tuple[int, int]] = []
-        self._kernel = make_kernel(config)
+        self._kernel = make_kernel(config, self._key)
         for external in self._externals:
             ctx.claim(str(external), *self._block, 0)
 
@@ -46,6 +51,46 @@ class Nat(NetworkFunction):
         from onvm_nf_nat.kernel import tick
 
         tick(self._kernel, now_ns)
+        if self._inherited:
+            self.inherits()
+
+    def prepare(self, config: Mapping[str, Any]) -> tuple[range, NatConfig, NativeKernel]:
+        """Build the tables of another configuration."""
+        from onvm_nf_nat.kernel import make_kernel
+
+        checked = _config.load(config)
+        own = checked.of_instance(self._ctx.instance)
+        return checked.ports, own, make_kernel(own, self._key)
+
+    def reconfigure(self, config: tuple[range, NatConfig, NativeKernel]) -> None:
+        """Use other pools and limits. Sessions that are still allowed keep their ports."""
+        from onvm_nf_nat.kernel import allowed, inherited, restore, save
+
+        ports, own, kernel = config
+        now_ns = time.monotonic_ns()
+        sessions = allowed(kernel, save(self._kernel, now_ns), ports)
+        try:
+            restore(kernel, sessions, now_ns)
+        except NativeError as error:
+            raise ConfigError(
+                f"expected room for the sessions there are ({error})",
+                field="max_sessions",
+                value=own.settings.max_sessions,
+            ) from None
+        before = self._claims()
+        block = (own.ports.start, own.ports.stop)
+        others = [one for one in (self._block, *self._inherited) if one != block]
+        self._inherited = others if inherited(kernel) else []
+        self._externals, self._block, self._kernel = own.externals, block, kernel
+        after = self._claims()
+        for claim in sorted(after - before):
+            self._ctx.claim(*claim, 0)
+        for claim in sorted(before - after):
+            self._ctx.unclaim(*claim, 0)
+
+    def _claims(self) -> set[tuple[str, int, int]]:
+        blocks = (self._block, *self._inherited)
+        return {(str(address), *block) for address in self._externals for block in blocks}
 
     def snapshot(self) -> bytes:
         """Return all sessions as bytes, with the blocks of their external ports."""

@@ -12,7 +12,7 @@ from onvm_nf_nat.config import NatConfig
 from onvm_sdk import NativeKernel
 from onvm_sdk.errors import NativeError, check
 
-__all__ = ["inherited", "make_kernel", "restore", "save", "tick"]
+__all__ = ["allowed", "inherited", "make_kernel", "make_key", "restore", "save", "tick"]
 
 _ffi: Any = _nat.ffi
 _lib: Any = _nat.lib
@@ -63,7 +63,7 @@ def make_kernel(config: NatConfig, key: tuple[int, int] | None = None) -> Native
                 )
             ],
             "port_rest_ns": text.port_rest_s * _NS,
-            "key": key or (secrets.randbits(64), secrets.randbits(64)),
+            "key": key or make_key(),
             "filtering": _FILTERING[text.filtering],
             "keeps_port": text.preserve_port,
             "keeps_parity": text.preserve_parity,
@@ -76,6 +76,11 @@ def make_kernel(config: NatConfig, key: tuple[int, int] | None = None) -> Native
     owner = _ffi.gc(state, _lib.nat_free)
     function = _ffi.cast("uintptr_t", _ffi.addressof(_lib, "nat_burst"))
     return NativeKernel(int(function), int(_ffi.cast("uintptr_t", state)), owner)
+
+
+def make_key() -> tuple[int, int]:
+    """Draw the secret that external ports depend on."""
+    return secrets.randbits(64), secrets.randbits(64)
 
 
 def tick(kernel: NativeKernel, now_ns: int) -> None:
@@ -107,6 +112,19 @@ def restore(kernel: NativeKernel, state: bytes, now_ns: int) -> None:
     _ffi.memmove(saved, state, len(state) - rest)
     rc = _lib.nat_restore(kernel.keep, saved, count, now_ns) if not rest else -errno.EINVAL
     check(rc, f"take over {count} NAT sessions")
+
+
+def allowed(kernel: NativeKernel, state: bytes, ports: range) -> bytes:
+    """Return the sessions from `save` that the configuration of `kernel` allows.
+
+    Args:
+        ports: external ports that they may have, also those of other instances.
+    """
+    size = _ffi.sizeof("struct nat_saved")
+    saved = _ffi.new("struct nat_saved[]", len(state) // size)
+    _ffi.memmove(saved, state, len(state))
+    count = _lib.nat_allowed(kernel.keep, saved, len(saved), ports.start, ports.stop)
+    return bytes(_ffi.buffer(saved, count * size))
 
 
 def inherited(kernel: NativeKernel) -> int:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Address
 from itertools import pairwise
 
 import pytest
@@ -12,8 +13,10 @@ from onvm_nf_nat.config import NatConfig, load
 from onvm_nf_nat.kernel import inherited, make_kernel, restore, save, tick
 from onvm_nf_nat.model import Drop, NatModel, siphash
 
+from onvm_sdk import Verdict
 from onvm_sdk.errors import ConfigError, NativeError
 from onvm_sdk.headers import read_headers
+from onvm_sdk.testing import Runner
 from onvm_sdk.testing.frames import (
     ACK,
     FIN,
@@ -868,3 +871,28 @@ def test_instance_has_a_block_of_its_own() -> None:
         load({}).of_instance("nat-2")
     with pytest.raises(ConfigError, match="expected at most 3"):
         load({"ports": "1-3", "blocks": 4}).of_instance("nat-1")
+
+
+def test_new_configuration_keeps_the_sessions_that_it_allows() -> None:
+    config = {"external": ["192.0.2.1"], "ports": "1024-2047", "preserve_port": True}
+    server = "198.51.100.1"
+    out = [udp("10.0.0.1", 1500, server, 53), udp("10.9.0.1", 1600, server, 53)]
+    with Runner("nat", config=config) as runner:
+        claims: list[tuple[object, ...]] = []
+        runner.contexts[0].claim = lambda *claim: claims.append(("claim", *claim))
+        runner.contexts[0].unclaim = lambda *claim: claims.append(("unclaim", *claim))
+        first, gone = (read_headers(frame) for frame in runner.run(out).packets)
+        with pytest.raises(ConfigError, match="max_sessions"):
+            runner.reconfigure({**config, "max_sessions": 1})
+        wanted = {**config, "external": ["192.0.2.2", "192.0.2.1"], "inside": ["10.0.0.0/16"]}
+        runner.reconfigure(wanted)
+        assert claims == [("claim", "192.0.2.2", 1024, 2048, 0)]
+        back = [udp(server, 53, str(IPv4Address(one.src)), one.src_port) for one in (first, gone)]
+        result = runner.run(back, reverse=True)
+        assert str(IPv4Address(read_headers(result.packets[0]).dst)) == "10.0.0.1"
+        assert result.reasons == [None, "no_mapping"]
+        again = read_headers(runner.run(out[:1]).packets[0])
+        assert (again.src, again.src_port) == (first.src, first.src_port)
+        runner.reconfigure({**config, "external": ["192.0.2.2"]})
+        assert runner.run(back[:1], reverse=True).verdicts != [Verdict.NEXT]
+        assert claims[1:] == [("unclaim", "192.0.2.1", 1024, 2048, 0)]

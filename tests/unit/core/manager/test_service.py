@@ -21,6 +21,7 @@ from onvm_core.manager.cluster_view.view import (
     PortView,
 )
 from onvm_core.manager.config.chains import ChainConfig, PortConfig
+from onvm_core.manager.config.checked import Checked
 from onvm_core.manager.config.extensions import Extensions
 from onvm_core.manager.config.onvm_toml import Config, NfConfig
 from onvm_core.manager.deployment import NfFailed
@@ -53,15 +54,23 @@ class World:
         self.plane = maker.plane
         self.launcher = FakeLauncher()
         self.ready: list[bool] = []
+        self.folder, self.next_file = folder, file
         self.service = Service(
             directory,
+            self.checked(file),
+            lambda path: self.checked(self.next_file),
+            start_plane=maker,
+        )
+
+    def checked(self, file: Config) -> Checked:
+        launchers = self.launcher.launchers()
+        return Checked(
             file,
-            folder / "onvm.toml",
+            self.folder / "onvm.toml",
             {"null": NULL},
             Extensions(AnyCpu()),
-            self.launcher.launchers(),
+            launchers,
             PACKAGES,
-            start_plane=maker,
         )
 
     def turn(self) -> None:
@@ -190,6 +199,30 @@ def test_instance_is_run_and_stopped_by_command(world: World) -> None:
     assert world.plane.hosts[world.slot("a-2")].state is SlotState.ACTIVE
     world.ask(m.NfStopRequest(name="a-2"))
     world.until(lambda: len(world.status().launched) == 2)
+
+
+@pytest.mark.parametrize("state", [[[b"state"]], None])
+def test_stopped_instance_hands_its_state_over_if_it_can(
+    world: World, state: list[list[bytes]] | None
+) -> None:
+    if state is not None:
+        world.launcher.states["a-2"] = state
+    world.ask(m.NfRunRequest(name="a"))
+    world.until(lambda: [nf.state for nf in world.status().launched] == ["active"] * 3)
+    world.ask(m.NfStopRequest(name="a-2"))
+    world.until(lambda: len(world.status().launched) == 2)
+    given = {} if state is None else {"a-2": [b"state"]}
+    assert world.launcher.nf("a-1").restored == given
+
+
+def test_service_that_is_stopped_as_a_whole_does_not_hand_over_to_itself(world: World) -> None:
+    for name in ("a-1", "a-2"):
+        world.launcher.states[name] = [[b"state"]]
+    world.ask(m.NfRunRequest(name="a"))
+    world.until(lambda: [nf.state for nf in world.status().launched] == ["active"] * 3)
+    world.ask(m.NfStopRequest(name="a"))
+    world.until(lambda: [nf.instances for nf in world.status().launched] == [["b-1"]])
+    assert codec.OFFER not in world.launcher.nf("a-1").kinds()
 
 
 @pytest.mark.parametrize(
