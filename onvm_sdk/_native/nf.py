@@ -54,6 +54,9 @@ class MessageType:
     REFUSED = lib.ONVM_MSG_REFUSED
     RELEASED = lib.ONVM_MSG_RELEASED
     PORTS = lib.ONVM_MSG_PORTS
+    LINK = lib.ONVM_MSG_LINK
+    OWN_ADDRESSES = lib.ONVM_MSG_OWN_ADDRESSES
+    ADDRESSES = lib.ONVM_MSG_ADDRESSES
 
 
 class StageHello:

@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,12 +37,10 @@ GATEWAYS = {
     OTHER: ("192.0.2.1", "2001:db8:3::1"),
 }
 SERVER_V4, SERVER_V6 = "198.51.100.9", "2001:db8:2::9"
-ROUTER = """
-[interfaces.lan]
-addresses = ["10.0.0.1/24", "2001:db8:1::1/64"]
-[interfaces.wan]
-addresses = ["198.51.100.1/24", "2001:db8:2::1/64"]
-"""
+LINKS = {
+    "lan": ("d0", ["10.0.0.1/24", "2001:db8:1::1/64"]),
+    "wan": ("d1", ["198.51.100.1/24", "2001:db8:2::1/64"]),
+}
 
 
 @dataclass
@@ -92,22 +90,27 @@ def connect(net: Net, role: str, inner: str, outer: str) -> None:
         net.ip(role, version, "route", "add", "default", "via", gateway)
 
 
-def start(net: Net, folder: Path, services: list[str], router: str, others: str = "") -> Gateway:
-    (folder / "router.toml").write_text(router, encoding="utf-8")
+def start(
+    net: Net,
+    folder: Path,
+    services: list[str],
+    settings: str = "",
+    others: str = "",
+    ports: Sequence[str] = (),
+) -> Gateway:
+    links = "".join(
+        f'[ports.{name}]\nuri = "af_packet:{interface}"\naddresses = {json.dumps(addresses)}\n'
+        for name, (interface, addresses) in LINKS.items()
+    )
     config = folder / "onvm.toml"
     config.write_text(
         f"""
-[ports.lan]
-uri = "af_packet:d0"
-[ports.wan]
-uri = "af_packet:d1"
-[nfs.router]
-config = "router.toml"
-{others}
-[chains.gateway]
-in = "lan"
-out = "wan"
+{links}
+[gateway]
+ports = {json.dumps(["lan", "wan", *ports])}
 services = {json.dumps(services)}
+{settings}
+{others}
 """,
         encoding="utf-8",
     )
@@ -132,19 +135,17 @@ NAT = """
 external = "198.51.100.1"
 inside = ["10.0.0.0/24"]
 """
-ANNOUNCED = 'announce = ["198.51.100.1"]\n'
 CHAINS = {
     "router": (["router"], ""),
-    "router+firewall": (["router", "firewall", "router"], "[nfs.firewall]\n"),
-    "router+firewall+nat": (["router", "firewall", "nat", "router"], NAT),
+    "router+firewall": (["router", "firewall"], "[nfs.firewall]\n"),
+    "router+firewall+nat": (["router", "firewall", "nat"], NAT),
 }
 
 
 @contextlib.contextmanager
 def up(net: Net, folder: Path, chain: str, settings: str = "") -> Iterator[Gateway]:
     services, others = CHAINS[chain]
-    router = settings + ROUTER + (ANNOUNCED if "nat" in services else "")
-    made = start(net, folder, services, router, others)
+    made = start(net, folder, services, settings, others)
     made.has_nat = "nat" in services
     try:
         yield made
@@ -374,18 +375,13 @@ THIRD_PORT = """
 [nfs.firewall]
 [ports.dmz]
 uri = "af_packet:d2"
-[chains.dmz]
-in = "dmz"
-out = "dmz"
-services = ["router", "firewall", "router"]
+addresses = ["192.0.2.1/28", "2001:db8:3::1/64"]
 """
 
 
 def test_routes_lead_to_the_ports_of_other_chains(net: Net, tmp_path: Path) -> None:
     connect(net, OTHER, "z0", "d2")
-    dmz = 'addresses = ["192.0.2.1/28", "2001:db8:3::1/64"]'
-    router = f"{ROUTER}[interfaces.dmz]\n{dmz}\n"
-    gateway = start(net, tmp_path, ["router", "firewall", "router"], router, THIRD_PORT)
+    gateway = start(net, tmp_path, ["router", "firewall"], others=THIRD_PORT, ports=("dmz",))
     try:
         for role in (CLIENT, SERVER):
             for address in ADDRESSES[OTHER]:

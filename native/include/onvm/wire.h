@@ -233,6 +233,10 @@ enum onvm_message_type {
 	ONVM_MSG_REFUSED = 15,	/**< NF: it is not; or I cannot give mine. The payload says why */
 	ONVM_MSG_RELEASED = 16, /**< NF: nothing of what I have taken over is in use any more */
 	ONVM_MSG_PORTS = 17, /**< manager: all ports there are now (struct onvm_port_entry each) */
+	ONVM_MSG_LINK = 18,  /**< manager: addresses and VLANs of the port `peer`, as JSON; a
+			      *   message about the ports follows */
+	ONVM_MSG_OWN_ADDRESSES = 19, /**< NF: all addresses that it answers for, a line each */
+	ONVM_MSG_ADDRESSES = 20,     /**< manager: those of all NFs */
 };
 
 struct onvm_message_header {

@@ -17,6 +17,7 @@ from onvm_core.manager.api import messages as m
 from onvm_core.manager.api.directory import DirectoryLock, check_socket_paths
 from onvm_core.manager.captures.capture_set import Captures
 from onvm_core.manager.cluster_tables.tables import ClusterTables
+from onvm_core.manager.config.chains import PortConfig
 from onvm_core.manager.config.extensions import Extensions
 from onvm_core.manager.config.onvm_toml import Config, NfConfig, NfGroup
 from onvm_core.manager.config.plan import make_plan
@@ -241,7 +242,7 @@ class Service:
         )
         self._deployment.plane.pause_sources(True)  # they can wait until their chains serve
         for name, port in self._config.ports.items():
-            self._open_port(name, port.uri)
+            self._open_port(name, port)
         times.lap("ports")
         for warning in (*self._launchers.warnings, *self._port_warnings):
             log.warning("%s", warning)
@@ -261,10 +262,12 @@ class Service:
         """Notes about NF hosts that must sleep, because they share a CPU."""
         return busy_notes(self._deployment.resources) if self._config.dataplane.is_busy else []
 
-    def _open_port(self, name: str, uri: str) -> None:
+    def _open_port(self, name: str, port: PortConfig) -> None:
         place = {"file": str(self._config_path), "field": f"ports.{name}.uri"}
         try:
-            self._deployment.open_port(name, uri, self._config.direction(name), **place)
+            self._deployment.open_port(
+                name, port.uri, self._config.direction(name), link=port.link, **place
+            )
         except ConfigError as error:
             if error.file is not None:
                 raise

@@ -29,7 +29,9 @@ class Lb(NetworkFunction):
         """Check the configuration and build the tables."""
         from onvm_nf_lb.kernel import Balancer
 
-        self._balancer = Balancer(_config.load(ctx.config))
+        config = _config.load(ctx.config)
+        self._balancer = Balancer(config)
+        ctx.own_addresses(list(dict.fromkeys(str(vip.address) for vip in config.vips)))
 
     def native(self) -> NativeKernel:
         """Return the C kernel."""

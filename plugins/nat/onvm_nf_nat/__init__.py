@@ -36,6 +36,7 @@ class Nat(NetworkFunction):
         self._kernel = make_kernel(config)
         for external in self._externals:
             ctx.claim(str(external), *self._block, 0)
+        ctx.own_addresses([str(external) for external in self._externals])
 
     def native(self) -> NativeKernel:
         """Return the C kernel."""

@@ -62,15 +62,17 @@ router_ndp_arrive(struct router *router, struct onvm_pkt *pkt, uint32_t index)
 {
 	const uint8_t *const data = pkt->data;
 	const uint32_t l4_length = onvm_load_be16(data + 18);
-	const struct router_interface *const interface = &router->interfaces[index];
+	struct router_interface *const interface = &router->interfaces[index];
 	const struct router_address *own;
 	const uint8_t *mac;
 	bool is_good, is_ours, is_probe;
 
-	/* RFC 4861 6.1, 7.1, 8.1: all of it has this hop limit; router discovery is not ours. */
+	/* RFC 4861 6.1, 7.1, 8.1: all of it has this hop limit. */
 	if (data[20] != ONVM_PROTO_ICMPV6 || l4_length < 8 || data[NDP_ICMP] < 133 ||
 	    data[NDP_ICMP] > 137)
 		return ROUTER_NO_DROP;
+	if (data[NDP_ICMP] == NDP_ROUTER_SOLICITATION && data[21] == NDP_HOP_LIMIT)
+		interface->is_solicited = true;
 	if (data[NDP_ICMP] != NDP_SOLICITATION && data[NDP_ICMP] != NDP_ADVERTISEMENT)
 		return ROUTER_DROP_CONSUMED;
 	if (data[21] != NDP_HOP_LIMIT || data[NDP_ICMP + 1] != 0 ||
