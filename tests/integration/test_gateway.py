@@ -18,11 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import vlan_tags
 from namespaces import Net, download, missing, namespaces, onvm
 
 MISSING = missing("ping", "ss")
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=MISSING or "complete")
 
+NO_TAGS = vlan_tags.obstacle()
 READY_TIMEOUT_S = 30
 DOWNLOAD_BYTES = 20_000_000
 CLIENT, GATEWAY, SERVER, OTHER = "c", "d", "s", "z"
@@ -90,43 +92,53 @@ def connect(net: Net, role: str, inner: str, outer: str) -> None:
         net.ip(role, version, "route", "add", "default", "via", gateway)
 
 
-def start(
-    net: Net,
-    folder: Path,
-    services: list[str],
-    settings: str = "",
-    others: str = "",
-    ports: Sequence[str] = (),
-) -> Gateway:
+def until_said(log: Path, word: str, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    while word not in log.read_text(encoding="utf-8"):
+        assert process.poll() is None, log.read_text(encoding="utf-8")
+        assert time.monotonic() < deadline, log.read_text(encoding="utf-8")
+        time.sleep(0.05)
+
+
+def configuration(
+    services: Sequence[str], settings: str = "", others: str = "", ports: Sequence[str] = ()
+) -> str:
     links = "".join(
         f'[ports.{name}]\nuri = "af_packet:{interface}"\naddresses = {json.dumps(addresses)}\n'
         for name, (interface, addresses) in LINKS.items()
     )
-    config = folder / "onvm.toml"
-    config.write_text(
-        f"""
+    return f"""
 {links}
 [gateway]
 ports = {json.dumps(["lan", "wan", *ports])}
 services = {json.dumps(services)}
 {settings}
 {others}
-""",
-        encoding="utf-8",
-    )
-    log = folder / "manager.log"
+"""
+
+
+@contextlib.contextmanager
+def run_manager(net: Net, folder: Path, text: str) -> Iterator[Gateway]:
+    """A manager with this file; its log is printed if something fails."""
+    config, log = folder / "onvm.toml", folder / "manager.log"
+    config.write_text(text, encoding="utf-8")
     process = net.start(
         GATEWAY,
         *onvm("up", "-f", str(config)),
         log=log,
         environment={"ONVM_RUNTIME_DIR": str(folder)},
     )
-    deadline = time.monotonic() + READY_TIMEOUT_S
-    while "is ready" not in log.read_text(encoding="utf-8"):
-        assert process.poll() is None, log.read_text(encoding="utf-8")
-        assert time.monotonic() < deadline, log.read_text(encoding="utf-8")
-        time.sleep(0.05)
-    return Gateway(net, folder, process)
+    made = Gateway(net, folder, process)
+    try:
+        until_said(log, "is ready", process)
+        yield made
+    except BaseException:
+        print(log.read_text(encoding="utf-8"))
+        if process.poll() is None:
+            print(made.call("status"))
+        raise
+    finally:
+        net.stop(process)
 
 
 NAT = """
@@ -145,16 +157,9 @@ CHAINS = {
 @contextlib.contextmanager
 def up(net: Net, folder: Path, chain: str, settings: str = "") -> Iterator[Gateway]:
     services, others = CHAINS[chain]
-    made = start(net, folder, services, settings, others)
-    made.has_nat = "nat" in services
-    try:
+    with run_manager(net, folder, configuration(services, settings, others)) as made:
+        made.has_nat = "nat" in services
         yield made
-    except BaseException:
-        print((folder / "manager.log").read_text(encoding="utf-8"))
-        print(made.call("status"))
-        raise
-    finally:
-        net.stop(made.process)
 
 
 @pytest.fixture(params=CHAINS)
@@ -371,6 +376,37 @@ def test_every_packet_is_accounted_for(net: Net, tmp_path: Path) -> None:
             assert time.monotonic() < deadline, report
 
 
+VLANS = """
+[gateway]
+ports = ["lan", "wan"]
+services = ["router", "firewall"]
+[ports.lan]
+uri = "af_packet:d0"
+addresses = ["192.168.0.1/24"]
+vlans = { 10 = { addresses = ["10.0.0.1/24", "2001:db8:1::1/64"] } }
+[ports.wan]
+uri = "af_packet:d1"
+vlans = { 20 = { addresses = ["198.51.100.1/24", "2001:db8:2::1/64"] } }
+[nfs.firewall]
+"""
+
+
+@pytest.mark.skipif(bool(NO_TAGS), reason=NO_TAGS or "tags can be had")
+def test_vlans_are_routed(net: Net, tmp_path: Path) -> None:
+    tags = str(Path(vlan_tags.__file__))
+    for role, inner, tag in ((CLIENT, "c0", "10"), (SERVER, "s0", "20")):
+        log = tmp_path / f"{role}.tags"
+        tagger = net.start(role, sys.executable, tags, inner, tag, log=log)
+        until_said(log, "ready", tagger)
+    with run_manager(net, tmp_path, VLANS) as gateway:
+        for host, address in ((SERVER_V4, SERVER_V4), (SERVER_V6, f"[{SERVER_V6}]")):
+            assert " 0% packet loss" in net.run(CLIENT, "ping", "-c1", "-W5", host)
+            download(net, tmp_path, address, DOWNLOAD_BYTES, CLIENT, SERVER)
+        for own in GATEWAYS[CLIENT]:
+            assert " 0% packet loss" in net.run(CLIENT, "ping", "-c1", "-W5", own)
+        assert gateway.router["drops"].get("no_interface", 0) == 0
+
+
 THIRD_PORT = """
 [nfs.firewall]
 [ports.dmz]
@@ -381,8 +417,8 @@ addresses = ["192.0.2.1/28", "2001:db8:3::1/64"]
 
 def test_routes_lead_to_the_ports_of_other_chains(net: Net, tmp_path: Path) -> None:
     connect(net, OTHER, "z0", "d2")
-    gateway = start(net, tmp_path, ["router", "firewall"], others=THIRD_PORT, ports=("dmz",))
-    try:
+    text = configuration(["router", "firewall"], others=THIRD_PORT, ports=("dmz",))
+    with run_manager(net, tmp_path, text):
         for role in (CLIENT, SERVER):
             for address in ADDRESSES[OTHER]:
                 host = address.split("/")[0]
@@ -392,5 +428,3 @@ def test_routes_lead_to_the_ports_of_other_chains(net: Net, tmp_path: Path) -> N
         for address in ADDRESSES[CLIENT]:
             host = address.split("/")[0]
             assert " 0% packet loss" in net.run(OTHER, "ping", "-c3", "-i0.05", "-W5", host)
-    finally:
-        net.stop(gateway.process)

@@ -12,9 +12,15 @@ from onvm_sdk import NativeKernel, NetworkFunction
 from onvm_sdk.nf import Context, Port
 
 if TYPE_CHECKING:
+    from onvm_nf_router.host_routes import HostRoutes
     from onvm_nf_router.interfaces import Interface
 
 __all__ = ["Router"]
+
+
+LOG_NS = 10_000_000_000
+BUSY_S = 0.001
+"""Seconds between turns while routes of the host wait for being read."""
 
 
 def _log(line: str) -> None:
@@ -25,6 +31,7 @@ class Router(NetworkFunction):
     """Forwards packets between the links of its interfaces, and answers for its addresses."""
 
     timer_interval_s = 0.1
+    _host_routes: HostRoutes | None = None
 
     def setup(self, ctx: Context) -> None:
         """Check the configuration and build the tables."""
@@ -33,11 +40,14 @@ class Router(NetworkFunction):
 
         self._config = _config.load(ctx.config)
         self._kernel = Kernel(self._config.settings)
-        self._table = RouteTable(self._kernel, _log)
+        self._table = RouteTable(self._kernel)
         self._ports: Sequence[Port] = ()
         self._others: Sequence[str] = ()
         self._interfaces: tuple[Interface, ...] = ()
         self._complaints: set[str] = set()
+        self._refused = 0
+        self._refused_ns = 0
+        self._follow(self._config.settings.kernel_routes)
 
     def native(self) -> NativeKernel:
         """Return the C kernel."""
@@ -58,6 +68,32 @@ class Router(NetworkFunction):
         for address, number, mac in self._kernel.conflicts():
             name = self._interfaces[number].name if number < len(self._interfaces) else "?"
             _log(f"{name}: {mac} also uses {address}; expected an address of this router alone")
+        self._log_refused(now_ns)
+        if self._host_routes is not None:
+            is_busy = self._host_routes.turn(now_ns)
+            self.timer_interval_s = BUSY_S if is_busy else type(self).timer_interval_s
+
+    def _log_refused(self, now_ns: int) -> None:
+        if self._table.refused == self._refused or now_ns < self._refused_ns:
+            return
+        number, most = self._table.refused - self._refused, self._config.settings.max_routes
+        _log(f"max_routes: {most}: expected room for {number} more routes")
+        self._refused, self._refused_ns = self._table.refused, now_ns + LOG_NS
+
+    def teardown(self) -> None:
+        """Follow the routes of the host no longer."""
+        self._follow(False)
+
+    def _follow(self, wanted: bool | int, /) -> None:
+        """Follow a routing table of the host; True: the main one."""
+        from onvm_nf_router.host_routes import MAIN_TABLE, HostRoutes
+
+        if self._host_routes is not None:
+            self._host_routes.close()
+            self._host_routes = None
+        if wanted is not False:
+            number = MAIN_TABLE if wanted is True else wanted
+            self._host_routes = HostRoutes(number, self._table)
 
     def _change(self) -> None:
         """Make interfaces and routes what ports, settings and other NFs say now."""
@@ -72,6 +108,8 @@ class Router(NetworkFunction):
         self._interfaces = interfaces
         self._table.replace(LINKS, connected_routes(interfaces))
         self._table.replace(FILE, routes)
+        if self._host_routes is not None:
+            self._host_routes.show(interfaces)
         complaints = {str(error) for error in errors}
         if not interfaces:
             complaints.add("ports: none has addresses; expected some in [ports.NAME]")

@@ -8,7 +8,7 @@ caller decides how many of them come between two bursts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Protocol
 
 from onvm_nf_router.config import GROUPS_MAX, Network
@@ -36,12 +36,14 @@ class RouteTable:
 
     Args:
         plane: gets what counts.
-        complain: gets a line about each route that does not fit.
+
+    Attributes:
+        refused: number of times that there was no room for a route.
     """
 
-    def __init__(self, plane: RoutePlane, complain: Callable[[str], None]) -> None:
+    def __init__(self, plane: RoutePlane) -> None:
+        self.refused = 0
         self._plane = plane
-        self._complain = complain
         self._sources: tuple[dict[Network, _Group], ...] = ({}, {}, {})
         self._active: dict[Network, int] = {}
         self._numbers: dict[_Group, int] = {}
@@ -81,15 +83,15 @@ class RouteTable:
     def _use(self, prefix: Network, group: _Group, before: int | None) -> None:
         index = self._number(group)
         if index is None:
-            self._complain(f"{prefix}: expected at most {GROUPS_MAX} sets of next hops")
+            self.refused += 1
             return
         if index == before:
             return
         self._users[index] += 1
         try:
             self._plane.add_route(prefix, index)
-        except NativeError as error:
-            self._complain(f"{prefix}: expected room for the route: {error}")
+        except NativeError:
+            self.refused += 1
             self._release(index)
             return
         self._active[prefix] = index

@@ -86,13 +86,9 @@ class Kernel:
     def __init__(self, config: dict[str, object]) -> None:
         self.router = NativeRouter(load(config).settings)
         self.kernel = self.router.native
-        self.table = RouteTable(self.router, self._complain)
+        self.table = RouteTable(self.router)
         self.counters = bytearray(8 * 32)
         self.made: list[tuple[int, bytes]] = []
-
-    @staticmethod
-    def _complain(line: str) -> None:
-        raise AssertionError(line)
 
     def run(self, packets: Sequence[Arrived], now_ns: int) -> list[Done]:
         memory = local.LocalMemory([one.data for one in packets], nb_loaned=160, slot_bytes=4096)
@@ -719,7 +715,7 @@ def test_earlier_source_of_a_route_counts() -> None:
         def delete_route(self, prefix: object) -> None:
             del routes[prefix]
 
-    table = RouteTable(Plane(), said.append)
+    table = RouteTable(Plane())
     net = ip_network("10.0.0.0/8")
     table.change(HOST, net, ("blackhole", ()))
     table.change(FILE, net, ("unreachable", ()))
