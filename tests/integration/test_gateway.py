@@ -376,6 +376,36 @@ def test_every_packet_is_accounted_for(net: Net, tmp_path: Path) -> None:
             assert time.monotonic() < deadline, report
 
 
+HAIRPIN = """
+import socket, sys
+first, second = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
+first.bind(("10.0.0.5", 5000))
+second.bind(("10.0.0.6", 6000))
+for one in (first, second):
+    one.settimeout(10)
+    one.sendto(b"x", ("198.51.100.9", 9))  # opens its mapping, which keeps the port
+first.sendto(b"question", ("198.51.100.1", 6000))
+said, sender = second.recvfrom(100)
+print(said.decode(), *sender)
+second.sendto(b"answer", sender)
+said, sender = first.recvfrom(100)
+print(said.decode(), *sender)
+"""
+
+
+def test_inside_host_is_reached_by_its_external_address(net: Net, tmp_path: Path) -> None:
+    net.ip(CLIENT, "addr", "add", "10.0.0.6/24", "dev", "c0")
+    services, others = CHAINS["router+firewall+nat"]
+    text = configuration(services, others=f"{others}preserve_port = true\n")
+    with run_manager(net, tmp_path, text):
+        until_reached(net, SERVER_V4)
+        said = net.run(CLIENT, sys.executable, "-c", HAIRPIN)
+        assert said.split() == [
+            *("question", "198.51.100.1", "5000"),
+            *("answer", "198.51.100.1", "6000"),
+        ]
+
+
 VLANS = """
 [gateway]
 ports = ["lan", "wan"]

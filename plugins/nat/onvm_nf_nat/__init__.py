@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import struct
 import time
+from collections.abc import Sequence
 
 from onvm_nf_nat import config as _config
 from onvm_sdk import NativeKernel, NetworkFunction
-from onvm_sdk.nf import Context
+from onvm_sdk.nf import Context, Port
 
 __all__ = ["Nat"]
 
@@ -41,6 +42,12 @@ class Nat(NetworkFunction):
     def native(self) -> NativeKernel:
         """Return the C kernel."""
         return self._kernel
+
+    def on_ports(self, ports: Sequence[Port]) -> None:
+        """Leave hairpinned packets to the router of the chain, which ports with addresses have."""
+        from onvm_nf_nat.kernel import set_routed
+
+        set_routed(self._kernel, any(port.link for port in ports))
 
     def on_timer(self, now_ns: int) -> None:
         """Forget sessions whose time is over, also without packets."""
