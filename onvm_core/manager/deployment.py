@@ -182,6 +182,15 @@ class Deployment:
         self._state.ports[name] = _OpenPort(number, uri, mtu, mac, link)
         self._show_ports()
 
+    def mac_of(self, name: str) -> bytes:
+        """MAC address of the interface of an open port; b"" if it has none."""
+        return self._state.ports[name].mac
+
+    def change_link(self, name: str, link: PortLink) -> None:
+        """Change what NFs are told of the link behind a port."""
+        self._state.ports[name] = replace(self._state.ports[name], link=link)
+        self._show_ports()
+
     def take_port(self, name: str, number: int, uri: str) -> None:
         """Show a port that was opened elsewhere as one of the manager's ports."""
         self._state.ports[name] = _OpenPort(number, uri)

@@ -14,9 +14,14 @@ from onvm_core.manager.config.sections import nearest
 from onvm_core.manager.nf_hosts.codec import PortLink, VlanLink
 from onvm_sdk.errors import ConfigError
 
-__all__ = ["ChainConfig", "PortConfig", "check_chains"]
+__all__ = ["ChainConfig", "PortConfig", "check_chains", "host_port"]
 
 DEFAULT_CLASSIFIER = "match"
+
+
+def host_port(name: str) -> str:
+    """Name of the port by which the host has what is for the addresses of a port."""
+    return f"{name}.host"
 
 
 class PortConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
@@ -34,12 +39,15 @@ class PortConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_onl
     mac: str = ""
     """The MAC address of them; empty: one is made; ``interface``: that of the interface."""
 
-    @property
-    def link(self) -> PortLink | None:
+    slow_path: str = ""
+    """URI of a tap, by which the host has the same addresses; empty: there is none."""
+
+    def link(self, name: str) -> PortLink | None:
         """The form in which NFs are told of it; None: there are no addresses."""
         if not self.addresses and not self.vlans:
             return None
-        return PortLink(self.addresses, self.vlans, self.mac)
+        slow_path = host_port(name) if self.slow_path else ""
+        return PortLink(self.addresses, self.vlans, self.mac, slow_path)
 
 
 class ChainConfig(

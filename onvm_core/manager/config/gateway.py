@@ -15,13 +15,13 @@ from typing import Annotated, Any
 import msgspec
 
 from onvm_core.dataplane.limits import CHAIN_LENGTH_MAX
-from onvm_core.manager.config.chains import ChainConfig
+from onvm_core.manager.config.chains import ChainConfig, PortConfig, host_port
 from onvm_core.manager.config.links import Link, check_next_hop
 from onvm_core.manager.config.sections import nearest
 from onvm_sdk.errors import ConfigError
 from onvm_sdk.settings import explain
 
-__all__ = ["GATEWAY", "Gateway", "check_routes", "read_gateway"]
+__all__ = ["GATEWAY", "Gateway", "check_routes", "check_slow_paths", "read_gateway"]
 
 GATEWAY = "gateway"
 """The table, and the name of the chain between its first two ports."""
@@ -45,22 +45,53 @@ class Gateway(msgspec.Struct, frozen=True):
         """Name of the router."""
         return self.services[0]
 
-    @property
-    def chains(self) -> dict[str, ChainConfig]:
+    def host_ports(self, ports: Mapping[str, PortConfig]) -> dict[str, PortConfig]:
+        """The ports that lead to the host, by name."""
+        return {
+            host_port(name): PortConfig(uri=port.slow_path)
+            for name, port in ports.items()
+            if port.slow_path
+        }
+
+    def chains(self, ports: Mapping[str, PortConfig]) -> dict[str, ChainConfig]:
         """The chains by name."""
         way = self.services if len(self.services) == 1 else [*self.services, self.router]
         near, far, *others = self.ports
         ends = {GATEWAY: (near, far), **{port: (port, port) for port in others}}
-        return {
+        chains = {
             name: ChainConfig(near=one, far=other, services=list(way))
             for name, (one, other) in ends.items()
         }
+        for name in self.host_ports(ports):
+            chains[name] = ChainConfig(near=name, far=name, services=[self.router])
+        return chains
+
+
+def check_slow_paths(gateway: Gateway | None, ports: Mapping[str, PortConfig], path: Path) -> None:
+    """Check that each slow path is a tap beside a port of the gateway.
+
+    Raises:
+        ConfigError: one is not.
+    """
+    for name, port in ports.items():
+        if not port.slow_path:
+            continue
+        field = f"ports.{name}.slow_path"
+        if not port.slow_path.startswith("tap:"):
+            expected = "expected tap:NAME"
+            raise ConfigError(expected, file=path, field=field, value=port.slow_path)
+        if gateway is None or name not in gateway.ports or not port.addresses:
+            expected = f"expected a port with addresses among those of [{GATEWAY}]"
+            raise ConfigError(expected, file=path, field=field, value=port.slow_path)
+        if host_port(name) in ports:
+            expected = f"expected another name; the slow path of {name} has it"
+            raise ConfigError(expected, file=path, field="ports", value=host_port(name))
 
 
 def read_gateway(
     table: object,
     path: Path,
-    ports: Sequence[str],
+    ports: Mapping[str, PortConfig],
     chains: Mapping[str, ChainConfig],
     services: Sequence[str],
 ) -> Gateway:
@@ -90,7 +121,7 @@ def read_gateway(
         if service not in services:
             field = f"{GATEWAY}.services[{number}]"
             raise ConfigError(nearest(service, services), file=path, field=field, value=service)
-    for name in gateway.chains:
+    for name in gateway.chains(ports):
         if name in chains:
             expected = f"expected another name; the chain {name} of [{GATEWAY}] has it"
             raise ConfigError(expected, file=path, field="chains", value=name)

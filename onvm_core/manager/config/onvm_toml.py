@@ -2,7 +2,8 @@
 
     [manager]              placement, limits, cpu_quota
     [dataplane]            workers, cpus, buffers, buffer_size, ring_length, idle, flows, …
-    [ports.NAME]           uri, direction, classifier, classifier_options, addresses, vlans, mac
+    [ports.NAME]           uri, direction, classifier, classifier_options, addresses, vlans, mac,
+                           slow_path
     [nfs.NAME]             plugin, instances, launcher, config (a file or a table); one instance
                            without configuration is implied for an installed NF that a chain names
     [launchers.NAME]       options of a launcher
@@ -28,7 +29,13 @@ import msgspec
 from onvm_core.launch.launcher import DEFAULT_LAUNCHER, Launchers
 from onvm_core.launch.limits import LimitMode
 from onvm_core.manager.config.chains import ChainConfig, PortConfig, check_chains
-from onvm_core.manager.config.gateway import GATEWAY, Gateway, check_routes, read_gateway
+from onvm_core.manager.config.gateway import (
+    GATEWAY,
+    Gateway,
+    check_routes,
+    check_slow_paths,
+    read_gateway,
+)
 from onvm_core.manager.config.links import read_links
 from onvm_core.manager.config.sections import (
     ExporterConfig,
@@ -257,10 +264,12 @@ def _with_gateway(config: Config, path: Path, packages: Sequence[NfPackage]) -> 
     """Write ``[gateway]`` out as chains and the configuration of the router."""
     links = read_links(config.ports, path)
     if config.gateway is None:
+        check_slow_paths(None, config.ports, path)
         return config
     known = {package.name for package in packages} | {package.service for package in packages}
     services = sorted({name for name in {*known, *config.nfs} if name})
-    gateway = read_gateway(config.gateway, path, list(config.ports), config.chains, services)
+    gateway = read_gateway(config.gateway, path, config.ports, config.chains, services)
+    check_slow_paths(gateway, config.ports, path)
     check_routes(gateway, links, path)
     router = config.nfs.get(gateway.router, NfConfig())
     if router.config and gateway.settings:
@@ -275,7 +284,8 @@ def _with_gateway(config: Config, path: Path, packages: Sequence[NfPackage]) -> 
     return msgspec.structs.replace(
         config,
         gateway=None,
-        chains={**gateway.chains, **config.chains},
+        ports={**config.ports, **gateway.host_ports(config.ports)},
+        chains={**gateway.chains(config.ports), **config.chains},
         nfs={**config.nfs, gateway.router: router},
     )
 

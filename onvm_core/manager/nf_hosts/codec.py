@@ -126,11 +126,13 @@ class PortLink(msgspec.Struct, frozen=True, omit_defaults=True):
         addresses: with the lengths of their prefixes.
         vlans: by their identifiers.
         mac: "": the NF makes one; "interface": that of the interface.
+        slow_path: name of the port that leads to the host, which has the same addresses; "": none.
     """
 
     addresses: tuple[str, ...] = ()
     vlans: dict[str, VlanLink] = {}
     mac: str = ""
+    slow_path: str = ""
 
 
 @dataclass(frozen=True, slots=True)

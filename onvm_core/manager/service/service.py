@@ -34,6 +34,7 @@ from onvm_core.manager.placement.busy import busy_notes
 from onvm_core.manager.ports import PortKind, cards_of
 from onvm_core.manager.service.automation import Automation
 from onvm_core.manager.service.chain_requests import ChainRequests
+from onvm_core.manager.service.slow_path import SlowPaths
 from onvm_core.manager.service.state_requests import StateRequests
 from onvm_core.manager.startup import early_start, times
 from onvm_core.manager.startup.environment import split_cpus
@@ -118,6 +119,7 @@ class Service:
             raise
         self._control: ControlServer | None = None
         self._captures = Captures(self._deployment)
+        self._slow_paths = SlowPaths(self._deployment, config, config_path)
         self._handlers[m.CaptureStartRequest] = self._captures.start
         self._handlers[m.CaptureReadRequest] = self._captures.read
         self._handlers[m.CaptureStopRequest] = self._captures.stop
@@ -218,6 +220,7 @@ class Service:
             if control is not None:
                 control.close()
         finally:
+            self._slow_paths.close()
             self._deployment.close()
             self._lock.release()
 
@@ -243,6 +246,7 @@ class Service:
         self._deployment.plane.pause_sources(True)  # they can wait until their chains serve
         for name, port in self._config.ports.items():
             self._open_port(name, port)
+        self._slow_paths.begin()
         times.lap("ports")
         for warning in (*self._launchers.warnings, *self._port_warnings):
             log.warning("%s", warning)
@@ -266,7 +270,7 @@ class Service:
         place = {"file": str(self._config_path), "field": f"ports.{name}.uri"}
         try:
             self._deployment.open_port(
-                name, port.uri, self._config.direction(name), link=port.link, **place
+                name, port.uri, self._config.direction(name), link=port.link(name), **place
             )
         except ConfigError as error:
             if error.file is not None:

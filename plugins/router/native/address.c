@@ -32,13 +32,13 @@ router_interface_of(const struct router *router, uint16_t port, uint16_t vlan)
 	return ROUTER_INTERFACES_MAX;
 }
 
-void
-router_out(const struct router *router, struct onvm_pkt *pkt, uint32_t index)
+/* Send a frame out of a port, with the tag of a VLAN. */
+static void
+out_tagged(struct onvm_pkt *pkt, uint16_t vlan, uint16_t port)
 {
-	const struct router_link *const link = &router->interfaces[index].link;
 	uint8_t macs[2 * ROUTER_MAC_BYTES];
 
-	if (link->vlan != 0) {
+	if (vlan != 0) {
 		memcpy(macs, pkt->data, sizeof(macs));
 		if (onvm_pkt_push(pkt, ROUTER_TAG_BYTES) == NULL) {
 			onvm_pkt_drop(pkt, ROUTER_DROP_TOO_BIG);
@@ -46,9 +46,30 @@ router_out(const struct router *router, struct onvm_pkt *pkt, uint32_t index)
 		}
 		memcpy(pkt->data, macs, sizeof(macs));
 		onvm_store_be16(pkt->data + 12, ROUTER_ETHERTYPE_VLAN);
-		onvm_store_be16(pkt->data + 14, link->vlan);
+		onvm_store_be16(pkt->data + 14, vlan);
 	}
-	onvm_pkt_out(pkt, link->port);
+	onvm_pkt_out(pkt, port);
+}
+
+void
+router_out(const struct router *router, struct onvm_pkt *pkt, uint32_t index)
+{
+	const struct router_link *const link = &router->interfaces[index].link;
+
+	out_tagged(pkt, link->vlan, link->port);
+}
+
+enum router_reason
+router_to_host(const struct router *router, struct onvm_pkt *pkt, uint32_t index,
+	       enum router_reason otherwise)
+{
+	const struct router_link *const link = &router->interfaces[index].link;
+
+	if (link->slow_port == ROUTER_NO_PORT)
+		return otherwise;
+	router->ctx->counters[ROUTER_TO_HOST]++;
+	out_tagged(pkt, link->vlan, link->slow_port);
+	return ROUTER_NO_DROP;
 }
 
 /* Whether the first @p depth bits of two addresses are the same. */

@@ -85,7 +85,6 @@ send_advertisement(struct router *router, uint32_t index)
 	onvm_store_be16(data + 18, (uint16_t)(at - NDP_ICMP));
 	router_store_icmp6_checksum(data + 14, at - NDP_ICMP);
 	pkt->length = (uint16_t)at;
-	router->ctx->counters[ROUTER_ADVERTISED]++;
 	router_out(router, pkt, index);
 }
 

@@ -42,8 +42,11 @@ arrive4(struct router *router, struct onvm_pkt *pkt, uint32_t interface)
 		return ROUTER_DROP_MALFORMED;
 	src = onvm_load_be32(ip + 12);
 	dst = onvm_load_be32(ip + 16);
-	if (dst >= 0xe0000000)
-		return ROUTER_DROP_MULTICAST;
+	/* RFC 1812 5.3.4: what comes as a broadcast of the link is not forwarded */
+	if (dst >= 0xe0000000 || (pkt->data[0] & 1) != 0)
+		return dst >> 8 == 0xe00000 || dst == UINT32_MAX ?
+			       router_to_host(router, pkt, interface, ROUTER_DROP_MULTICAST) :
+			       ROUTER_DROP_MULTICAST;
 	if (is_martian4(src) || is_martian4(dst) || router_own_address(router, 4, ip + 12) != NULL)
 		return ROUTER_DROP_MARTIAN;
 	if (!router_comes_right(router, interface, 4, ip + 12))
@@ -77,7 +80,9 @@ arrive6(struct router *router, struct onvm_pkt *pkt, uint32_t interface)
 	if (reason != ROUTER_NO_DROP || pkt->verdict != ONVM_NEXT)
 		return reason;
 	if (ip[24] == 0xff || (pkt->data[0] & 1) != 0)
-		return ROUTER_DROP_MULTICAST;
+		return ip[24] == 0xff && ip[25] == 2 ?
+			       router_to_host(router, pkt, interface, ROUTER_DROP_MULTICAST) :
+			       ROUTER_DROP_MULTICAST;
 	if (ip[8] == 0xff || is_unspecified6(ip + 8) || is_unspecified6(ip + 24) ||
 	    router_own_address(router, 6, ip + 8) != NULL)
 		return ROUTER_DROP_MARTIAN;
@@ -117,11 +122,15 @@ take_tag(struct onvm_pkt *pkt)
 enum router_reason
 router_arrive(struct router *router, struct onvm_pkt *pkt)
 {
-	const uint16_t vlan = take_tag(pkt);
-	const uint32_t index = router_interface_of(router, pkt->port, vlan);
 	const struct router_link *link;
 	uint16_t ethertype;
+	uint32_t index;
 
+	if (pkt->port < ROUTER_PORTS_MAX && router->wire_of[pkt->port] != ROUTER_NO_PORT) {
+		onvm_pkt_out(pkt, router->wire_of[pkt->port]);
+		return ROUTER_NO_DROP;
+	}
+	index = router_interface_of(router, pkt->port, take_tag(pkt));
 	if (index == ROUTER_INTERFACES_MAX)
 		return ROUTER_DROP_NO_INTERFACE;
 	link = &router->interfaces[index].link;
@@ -138,6 +147,5 @@ router_arrive(struct router *router, struct onvm_pkt *pkt)
 		return arrive6(router, pkt, index);
 	if (ethertype != ONVM_ETHERTYPE_IPV4)
 		return ROUTER_DROP_NOT_IP;
-	/* RFC 1812 5.3.4: what comes as a broadcast of the link is not forwarded */
-	return (pkt->data[0] & 1) != 0 ? ROUTER_DROP_MULTICAST : arrive4(router, pkt, index);
+	return arrive4(router, pkt, index);
 }

@@ -92,7 +92,9 @@ router_change(struct router *router, const struct router_setup *setup)
 	    setup->nb_addresses > ROUTER_ADDRESSES_MAX)
 		return -EINVAL;
 	for (uint32_t i = 0; i < setup->nb_interfaces; i++)
-		if (setup->links[i].port >= ROUTER_PORTS_MAX)
+		if (setup->links[i].port >= ROUTER_PORTS_MAX ||
+		    (setup->links[i].slow_port >= ROUTER_PORTS_MAX &&
+		     setup->links[i].slow_port != ROUTER_NO_PORT))
 			return -EINVAL;
 	for (uint32_t i = setup->nb_interfaces; i < router->setup.nb_interfaces; i++)
 		router_neighbours_forget(router, i);
@@ -103,6 +105,10 @@ router_change(struct router *router, const struct router_setup *setup)
 	for (uint32_t i = 0; i < setup->nb_interfaces; i++)
 		if (setup->links[i].vlan == 0)
 			router->interface_of[setup->links[i].port] = (uint8_t)i;
+	memset(router->wire_of, 0xff, sizeof(router->wire_of)); /* ROUTER_NO_PORT */
+	for (uint32_t i = 0; i < setup->nb_interfaces; i++)
+		if (setup->links[i].slow_port != ROUTER_NO_PORT)
+			router->wire_of[setup->links[i].slow_port] = setup->links[i].port;
 	find_smallest_mtu(router);
 	find_filter(router);
 	return 0;

@@ -42,19 +42,22 @@ enum router_reason
 router_receive(struct router *router, struct onvm_pkt *pkt, uint32_t interface)
 {
 	struct onvm_headers headers;
-	uint8_t type;
+	bool is_icmp;
 
 	if (onvm_parse(pkt->data, pkt->length, &headers) != ONVM_L3_OK)
 		return ROUTER_DROP_MALFORMED;
+	is_icmp = headers.l4_status == ONVM_L4_OK && !onvm_headers_is_fragment(&headers) &&
+		  headers.protocol ==
+			  (headers.ip_version == 4 ? ONVM_PROTO_ICMP : ONVM_PROTO_ICMPV6);
+	if (is_icmp && interface != ROUTER_NONE &&
+	    pkt->data[headers.l4_offset] == (headers.ip_version == 4 ? 8 : 128)) {
+		answer_echo(router, pkt, interface, &headers);
+		return ROUTER_NO_DROP;
+	}
+	if (interface != ROUTER_NONE &&
+	    router_to_host(router, pkt, interface, ROUTER_DROP_LOCAL) == ROUTER_NO_DROP)
+		return ROUTER_NO_DROP;
 	if (headers.protocol == ONVM_PROTO_UDP && headers.l4_status == ONVM_L4_OK)
 		router_send_error(router, pkt, ROUTER_ERROR_PORT_UNREACHABLE, interface, 0);
-	if (headers.protocol != (headers.ip_version == 4 ? ONVM_PROTO_ICMP : ONVM_PROTO_ICMPV6) ||
-	    headers.l4_status != ONVM_L4_OK || onvm_headers_is_fragment(&headers) ||
-	    interface == ROUTER_NONE)
-		return ROUTER_DROP_LOCAL;
-	type = pkt->data[headers.l4_offset];
-	if (type != (headers.ip_version == 4 ? 8 : 128))
-		return ROUTER_DROP_LOCAL;
-	answer_echo(router, pkt, interface, &headers);
-	return ROUTER_NO_DROP;
+	return ROUTER_DROP_LOCAL;
 }

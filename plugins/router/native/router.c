@@ -35,6 +35,7 @@ router_create(const struct router_config *config)
 		return NULL;
 	}
 	memset(router->interface_of, ROUTER_INTERFACES_MAX, sizeof(router->interface_of));
+	memset(router->wire_of, 0xff, sizeof(router->wire_of)); /* ROUTER_NO_PORT */
 	router->mtu_min = UINT16_MAX;
 	router->first_ready = ROUTER_NONE;
 	router->first_failed = ROUTER_NONE;

@@ -22,6 +22,9 @@
  * VLANs. A tag goes where a packet arrives and comes where it leaves, so that the NFs between see
  * none. An interface is a port, or a VLAN of it.
  *
+ * Slow path. A port of the host may stand beside an interface, with the same addresses: it gets what
+ * is for them and is not answered here, and what it sends leaves by the interface.
+ *
  * Changes. All of the setup, and each route, may change between two bursts. An interface that
  * becomes another one forgets its neighbours.
  *
@@ -58,6 +61,7 @@
 #define ROUTER_CACHED 1024u /* neighbours found without a search, a power of two */
 #define ROUTER_FILTER_BITS 1024u
 #define ROUTER_NONE UINT32_MAX
+#define ROUTER_NO_PORT UINT16_MAX
 
 /** In the order of `drop_reasons` in onvm-nf.toml. */
 enum router_reason {
@@ -96,7 +100,7 @@ enum router_counter {
 	ROUTER_MSS_CLAMPED,
 	ROUTER_CONFLICTS,
 	ROUTER_DEFENDED,
-	ROUTER_ADVERTISED,
+	ROUTER_TO_HOST,
 	ROUTER_REVERSE_PATH, /**< dropped as martians */
 };
 
@@ -142,7 +146,8 @@ enum router_reverse_path {
 struct router_link {
 	uint8_t mac[ROUTER_MAC_BYTES];
 	uint16_t port;
-	uint16_t vlan; /**< 0: none */
+	uint16_t vlan;	    /**< 0: none */
+	uint16_t slow_port; /**< leads to the host, or ROUTER_NO_PORT */
 	uint16_t mtu;
 	uint8_t reverse_path; /**< enum router_reverse_path */
 	bool advertises;      /**< its prefixes, to hosts (RFC 4861 6.2) */
@@ -232,6 +237,7 @@ struct router {
 	struct router_config config;
 	struct router_setup setup;
 	struct router_interface interfaces[ROUTER_INTERFACES_MAX];
+	uint16_t wire_of[ROUTER_PORTS_MAX];	/**< by slow port, the port that it belongs to */
 	uint8_t interface_of[ROUTER_PORTS_MAX]; /**< without a tag; ROUTER_INTERFACES_MAX: none */
 	uint16_t mtu_min;			/**< of all interfaces */
 	struct onvm_lpm *lpm[2];		/**< IPv4, IPv6; NULL before the first route */
@@ -283,6 +289,13 @@ const struct router_address *
 router_own_address(const struct router *router, uint32_t ip_version, const uint8_t *bytes);
 /** The interface of a frame from @p port with the tag @p vlan, 0 for none; or INTERFACES_MAX. */
 uint32_t router_interface_of(const struct router *router, uint16_t port, uint16_t vlan);
+/**
+ * Give the host a frame that it should have, by the slow path of an interface.
+ *
+ * @return ROUTER_NO_DROP, or @p otherwise if the interface has none
+ */
+enum router_reason router_to_host(const struct router *router, struct onvm_pkt *pkt,
+				  uint32_t interface, enum router_reason otherwise);
 /** Send a frame without a tag out of an interface, with its tag. */
 void router_out(const struct router *router, struct onvm_pkt *pkt, uint32_t interface);
 /** Whether @p address is on the link of an interface. */

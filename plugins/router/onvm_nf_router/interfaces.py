@@ -37,6 +37,7 @@ class Interface(msgspec.Struct, frozen=True):
         announced: addresses on its links that other NFs have.
         reverse_path: off, strict or loose.
         advertises: tells hosts its IPv6 prefixes.
+        slow_port: number of the port that leads to the host; None: there is none.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Interface(msgspec.Struct, frozen=True):
     vlan: int = 0
     reverse_path: str = "off"
     advertises: bool = False
+    slow_port: int | None = None
 
     @property
     def own(self) -> tuple[Address, ...]:
@@ -89,15 +91,20 @@ def interfaces_of(
     Raises:
         ConfigError: there are too many, or a setting is of none of them.
     """
-    found = tuple(one for port in ports if port.link for one in _at_port(port, settings, others))
+    found = tuple(
+        one for port in ports if port.link for one in _at_port(port, ports, settings, others)
+    )
     if len(found) > INTERFACES_MAX:
         expected = f"expected at most {INTERFACES_MAX} ports and VLANs with addresses"
         raise ConfigError(expected, field="ports", value=len(found))
     return found
 
 
-def _at_port(port: Port, settings: RouterText, others: Sequence[str]) -> Iterator[Interface]:
-    mac = mac_for(port)
+def _at_port(
+    port: Port, ports: Sequence[Port], settings: RouterText, others: Sequence[str]
+) -> Iterator[Interface]:
+    mac, slow = mac_for(port), port.link.get("slow_path", "")
+    slow_port = next((one.number for one in ports if one.name == slow), None)
     parts: list[tuple[str, int, Any]] = [(port.name, 0, port.link.get("addresses", ()))]
     for vlan, link in port.link.get("vlans", {}).items():
         parts.append((f"{port.name}.{vlan}", int(vlan), link.get("addresses", ())))
@@ -117,4 +124,5 @@ def _at_port(port: Port, settings: RouterText, others: Sequence[str]) -> Iterato
             vlan,
             own.reverse_path,
             own.advertise,
+            slow_port,
         )

@@ -70,6 +70,7 @@ class Kernel:
                     "mac": one.mac,
                     "port": one.port,
                     "vlan": one.vlan,
+                    "slow_port": _lib.ROUTER_NO_PORT if one.slow_port is None else one.slow_port,
                     "mtu": one.mtu,
                     "reverse_path": _REVERSE[one.reverse_path],
                     "advertises": one.advertises,

@@ -20,6 +20,8 @@ Readings chosen:
 * A VLAN tag goes where a packet arrives and comes where it leaves; a mere priority counts as none.
 * Router advertisements go to all nodes, every 200 seconds and three times sooner at first. A
   solicitation brings the next one forward (RFC 4861 6.2.6), to three seconds after the last.
+* The slow path of an interface gets what is for its addresses, but for echo requests; answers of
+  neighbours, router discovery, and IP packets to the groups of a link and to all hosts.
 * The reverse path of a packet counts the default route, too.
 
 Merged and partial packets are the kernel's alone.
@@ -58,6 +60,7 @@ _ERRORS = {
 """Type and code over IPv4 and IPv6."""
 _MARTIANS = [ip_network(net) for net in ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16")]
 _LINK_LOCAL = ip_network("fe80::/10")
+_LINK_GROUPS = ip_network("224.0.0.0/24")
 
 
 class Drop(Exception):  # noqa: N818  a verdict
@@ -120,6 +123,12 @@ class _Interface:
     def sent(self, frame: bytes) -> Done:
         """A frame that goes back as an answer."""
         return Done(self.tagged(frame), out=self.link.port)
+
+    def to_host(self, frame: bytes, otherwise: str) -> Done:
+        """A frame that the host should have, if there is a slow path."""
+        if self.link.slow_port is None:
+            raise Drop(otherwise)
+        return Done(self.tagged(frame), out=self.link.slow_port)
 
     def tagged(self, frame: bytes) -> bytes:
         """A frame as it leaves."""
@@ -502,6 +511,9 @@ class RouterModel:
     # ---- arriving ----
 
     def _arrive(self, packet: Arrived) -> Done:
+        for one in self.interfaces:
+            if packet.port == one.link.slow_port:
+                return Done(packet.data, out=one.link.port)
         packet, vlan = _untagged(packet)
         data = packet.data
         number = self._interface_at(packet.port, vlan)
@@ -518,8 +530,6 @@ class RouterModel:
             case b"\x08\x06":
                 return self._arrive_arp(packet, number, one)
             case b"\x08\x00":
-                if data[0] & 1:
-                    raise Drop("multicast")
                 return self._arrive_ip(packet, number)
             case b"\x86\xdd":
                 return self._arrive_ipv6(packet, number, one)
@@ -541,6 +551,8 @@ class RouterModel:
                 may_add=operation == 1 and is_ours,
                 is_answer=operation == 2 and is_ours,
             )
+        if operation == 2 and is_ours:
+            return one.to_host(data, "consumed")
         if operation != 1 or not is_ours or mac[0] & 1:
             raise Drop("consumed")
         answer = _ARP + b"\0\2" + one.mac + target.packed + mac + sender.packed
@@ -555,6 +567,8 @@ class RouterModel:
         if data[20] == _ICMPV6 and length >= 8 and 133 <= data[54] <= 137:
             return self._arrive_ndp(packet, number, one, length)
         if data[38] == 0xFF or data[0] & 1:
+            if data[38:40] == b"\xff\x02":
+                return one.to_host(data, "multicast")
             raise Drop("multicast")
         return self._arrive_ip(packet, number)
 
@@ -564,7 +578,7 @@ class RouterModel:
         if body[0] == 133 and data[21] == 255:
             one.is_solicited = True
         if body[0] not in (135, 136):
-            raise Drop("consumed")
+            return one.to_host(data, "consumed")
         source, destination = ip_address(data[22:38]), ip_address(data[38:54])
         if data[21] != 255 or body[1] or length < 24 or body[8] == 0xFF:
             raise Drop("malformed")
@@ -583,7 +597,7 @@ class RouterModel:
             if 2 in options:
                 solicited = bool(body[4] & 0x40)
                 self._learn(number, target, options[2], may_add=False, is_answer=solicited)
-            raise Drop("consumed")
+            return one.to_host(data, "consumed")
         mac, is_probe = options.get(1), not int(source)
         if mac is not None and not is_probe:
             self._learn(number, source, mac, may_add=is_ours, is_answer=False)
@@ -603,7 +617,9 @@ class RouterModel:
             if len(data) < 34 or h.l3 is not L3.OK or checksum(data[14 : 14 + ihl]):
                 raise Drop("malformed")
         source, destination = _ends(data)
-        if source.version == 4 and int(destination) >= 0xE0000000:
+        if source.version == 4 and (int(destination) >= 0xE0000000 or data[0] & 1):
+            if destination in _LINK_GROUPS or int(destination) == 0xFFFFFFFF:
+                return self.interfaces[number].to_host(data, "multicast")
             raise Drop("multicast")
         if _is_martian(source) or _is_martian(destination) or source in self.owners:
             raise Drop("martian")
@@ -636,11 +652,13 @@ class RouterModel:
         h = read_headers(data)
         if h.l3 is not L3.OK:
             raise Drop("malformed")
-        if h.protocol == 17 and h.l4 is L4.OK:
-            self._error("port", data, number, buffer)
         icmp, request, answer = (_ICMP, 8, 0) if h.version == 4 else (_ICMPV6, 128, 129)
         is_echo = h.protocol == icmp and h.l4 is L4.OK and data[h.l4_offset] == request
         if not is_echo or h.is_fragment or number is None:
+            if number is not None and self.interfaces[number].link.slow_port is not None:
+                return self.interfaces[number].to_host(data, "")
+            if h.protocol == 17 and h.l4 is L4.OK:
+                self._error("port", data, number, buffer)
             raise Drop("local")
         before = int.from_bytes(data[h.l4_offset + 2 : h.l4_offset + 4], "big") ^ 0xFFFF
         total = (before + ((request ^ 0xFF) << 8 | 0xFF) + (answer << 8)) % 0xFFFF or 0xFFFF

@@ -34,7 +34,7 @@ REASONS = [
 ]  # fmt: skip
 NS = 1_000_000_000
 F_FIRST, F_LAST = local.WHOLE_WAY & -local.WHOLE_WAY, local.WHOLE_WAY & (local.WHOLE_WAY - 1)
-LAN, WAN, DMZ = 3, 7, 9
+LAN, WAN, DMZ, HOST_PORT = 3, 7, 9, 12
 MACS = {port: bytes([2, 0, 0, 0, 1, port]) for port in (LAN, WAN, DMZ)}
 MTUS = {LAN: 1500, WAN: 1500, DMZ: 600}
 VLAN = 10
@@ -127,11 +127,21 @@ class Router:
         self.now_ns = NS
         self.made: list[tuple[int, bytes]] = []
 
-    def change(self, *numbers: int, others: Sequence[str] = OTHERS, **changes: object) -> None:
-        """Let these ports be there."""
+    def change(
+        self,
+        *numbers: int,
+        others: Sequence[str] = OTHERS,
+        slow_port: int | None = None,
+        **changes: object,
+    ) -> None:
+        """Let these ports be there; with a slow path beside the last one."""
         self.config |= changes
         config = load(self.config)
-        interfaces = interfaces_of(ports_of(*numbers), config.settings, others)
+        ports = ports_of(*numbers)
+        if slow_port is not None:
+            ports[-1].link = {**ports[-1].link, "slow_path": "host"}
+            ports.append(Port("host", slow_port))
+        interfaces = interfaces_of(ports, config.settings, others)
         links, (static, _) = connected_routes(interfaces), static_routes(config.routes, interfaces)
         self.kernel.router.change(config.settings, interfaces)
         self.kernel.table.replace(LINKS, links)
@@ -589,6 +599,51 @@ def test_frame_of_another_vlan_has_no_interface() -> None:
     assert router.run(Arrived(frame, LAN))[0].out == LAN
 
 
+# ---- the slow path ----
+
+
+@pytest.mark.parametrize(("near", "own"), list(zip(HOSTS[DMZ], HOSTS_GATEWAYS[DMZ], strict=True)))
+def test_host_gets_what_is_for_its_addresses(near: str, own: str) -> None:
+    router = Router()
+    router.change(*PORTS, slow_port=HOST_PORT)
+    router.meet()
+    for frame in (
+        to_router(DMZ, tcp(near, 5, own, 22, SYN)),
+        to_router(DMZ, udp(near, 5, own, 179)),
+        answer(DMZ, near, own),
+    ):
+        (done,) = router.run(Arrived(frame, DMZ))
+        assert (done.out, done.data) == (HOST_PORT, frame)
+        (back,) = router.run(Arrived(frame, HOST_PORT))
+        assert (back.out, back.data) == (DMZ, frame), "as the host has made it"
+    (done,) = router.run(Arrived(to_router(DMZ, echo(near, own, 20)), DMZ))
+    assert done.out == DMZ, "an echo is answered here"
+    (done,) = router.run(Arrived(to_router(LAN, tcp(HOSTS[LAN][0], 5, "10.0.0.1", 22, SYN)), LAN))
+    assert done.reason == "local", "no slow path there"
+
+
+def test_host_gets_packets_to_all_hosts_and_groups_of_the_link() -> None:
+    router = Router()
+    router.change(*PORTS, slow_port=HOST_PORT)
+    router.meet()
+    for source, group, is_given in (
+        ("192.0.2.9", "224.0.0.5", True),
+        ("0.0.0.0", "255.255.255.255", True),
+        ("192.0.2.9", "239.1.1.1", False),
+        ("fe80::5", "ff02::5", True),
+        ("fe80::5", "ff05::5", False),
+    ):
+        frame = b"\x01\0\x5e\0\0\5" + to_router(DMZ, udp(source, 5, group, 6))[6:]
+        (done,) = router.run(Arrived(frame, DMZ))
+        assert (done.out == HOST_PORT) == is_given, group
+        assert is_given or done.reason == "multicast"
+    (tagged_one,) = router.run(
+        Arrived(tagged(to_router(DMZ, tcp(VLAN_HOSTS[0], 5, "192.0.2.129", 22)), VLAN), DMZ)
+    )
+    assert tagged_one.out == HOST_PORT
+    assert tagged_one.data[12:14] == b"\x81\x00"
+
+
 # ---- addresses ----
 
 
@@ -847,15 +902,18 @@ def packets(draw: st.DrawFn) -> Arrived:
         max_size=8,
     ),
     known=st.booleans(),
+    has_host=st.booleans(),
 )
 def test_kernel_agrees_with_model(
     alone: bool,
     clamp: bool,
     bursts: list[tuple[list[Arrived], int]],
     known: bool,
+    has_host: bool,
 ) -> None:
     modes = {"lan": {"reverse_path": "strict"}, "wan": {"advertise": True}}
     router = Router(clamp_mss=clamp, interfaces=modes if clamp else {})
+    router.change(*PORTS, slow_port=HOST_PORT if has_host else None)
     if known:
         router.meet()
     for burst, wait_ms in bursts:

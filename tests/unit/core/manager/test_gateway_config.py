@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from onvm_core.manager.config.onvm_toml import Config, parse_config
-from onvm_core.manager.ports import NULL
+from onvm_core.manager.nf_hosts.codec import PortLink
+from onvm_core.manager.ports import NULL, TAP
+from onvm_core.manager.service.slow_path import mac_of
 from onvm_core.plugins import discover
 from onvm_sdk.errors import ConfigError
 
@@ -28,7 +30,7 @@ services = ["router", "firewall"]
 
 
 def read(text: str) -> Config:
-    return parse_config(text.encode(), Path("f.toml"), {"null": NULL}, discover())
+    return parse_config(text.encode(), Path("f.toml"), {"null": NULL, "tap": TAP}, discover())
 
 
 def mistake(text: str) -> str:
@@ -49,7 +51,7 @@ def test_gateway_is_chains_with_the_router_at_both_ends() -> None:
         "clamp_mss": True,
     }
     assert "firewall" in config.nfs
-    link = config.ports["lan"].link
+    link = config.ports["lan"].link("lan")
     assert link is not None
     assert link.addresses == ("10.0.0.1/24", "2001:db8:1::1/64")
     assert link.vlans["10"].addresses == ("10.10.0.1/24",)
@@ -61,6 +63,30 @@ def test_further_ports_have_chains_of_their_own() -> None:
     chain = config.chains["dmz"]
     assert (chain.near, chain.far) == ("dmz", "dmz")
     assert chain.services == ["router", "firewall", "router"]
+
+
+def test_slow_path_is_a_port_and_a_chain_of_the_router() -> None:
+    slow = '\nslow_path = "tap:wan-host"\n'
+    config = read(PORTS + slow + GATEWAY)
+    assert config.ports["wan.host"].uri == "tap:wan-host"
+    chain = config.chains["wan.host"]
+    assert (chain.near, chain.far, chain.services) == ("wan.host", "wan.host", ["router"])
+    link = config.ports["wan"].link("wan")
+    assert link is not None
+    assert link.slow_path == "wan.host"
+
+
+@pytest.mark.parametrize(
+    ("port", "gateway", "line"),
+    [
+        ("lan", GATEWAY, "expected a port with addresses among those of [gateway]"),
+        ("wan", "", "expected a port with addresses among those of [gateway]"),
+    ],
+)
+def test_slow_path_is_of_a_port_of_the_gateway(port: str, gateway: str, line: str) -> None:
+    bare = '[ports.lan]\nuri = "null:"\n[ports.wan]\nuri = "null:"\naddresses = ["10.0.0.1/24"]\n'
+    text = bare.replace(f"[ports.{port}]", f'[ports.{port}]\nslow_path = "tap:host"')
+    assert mistake(text + gateway) == f"f.toml: ports.{port}.slow_path: 'tap:host': {line}"
 
 
 def test_router_alone_is_visited_once() -> None:
@@ -109,6 +135,11 @@ def test_router_alone_is_visited_once() -> None:
             'mac = "01:00:00:00:00:00"\nvlans =',
             "ports.lan.mac: '01:00:00:00:00:00': expected a unicast MAC address such as "
             "02:00:00:00:00:01, or interface",
+        ),
+        (
+            "vlans =",
+            'slow_path = "null:"\nvlans =',
+            "ports.lan.slow_path: 'null:': expected tap:NAME",
         ),
         (
             '["lan", "wan"]',
@@ -165,3 +196,12 @@ def test_services_of_a_gateway_exist() -> None:
     line = mistake(PORTS + GATEWAY.replace('"firewall"', '"firewal"'))
     assert line.startswith("f.toml: gateway.services[1]: 'firewal': expected one of")
     assert line.endswith("did you mean 'firewall'?")
+
+
+def test_mac_of_a_slow_path_is_made_once() -> None:
+    link, interface = PortLink(("10.0.0.1/24",)), bytes.fromhex("020000000001")
+    made = mac_of(link, "lan", interface)
+    assert made == mac_of(link, "lan", interface) != mac_of(link, "wan", interface)
+    assert int(made[:2], 16) & 3 == 2, "unicast, locally administered"
+    assert mac_of(PortLink(mac="interface"), "lan", interface) == "02:00:00:00:00:01"
+    assert mac_of(PortLink(mac="02:00:00:00:00:0A"), "lan", interface) == "02:00:00:00:00:0a"
