@@ -449,7 +449,7 @@ def _check_value(
 
 def _is_a(value: object, kind: str) -> bool:
     if isinstance(value, bool):
-        return kind == "bool"
+        return kind in ("bool", "any")
     return isinstance(value, _PYTHON_TYPES[kind])
 
 

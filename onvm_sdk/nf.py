@@ -53,15 +53,25 @@ class Port:
         number: the number that packets have as `port`, and that `out` takes.
         mtu: the MTU of its interface; 0 if it has none, or the manager cannot see it.
         mac: the address of its interface, likewise; "" if there is none.
+        link: the link behind it, as the manager's configuration has it: ``addresses``, ``vlans``
+            and ``mac``, as far as they are set.
     """
 
-    __slots__ = ("mac", "mtu", "name", "number")
+    __slots__ = ("link", "mac", "mtu", "name", "number")
 
-    def __init__(self, name: str, number: int, mtu: int = 0, mac: str = "") -> None:
+    def __init__(
+        self,
+        name: str,
+        number: int,
+        mtu: int = 0,
+        mac: str = "",
+        link: Mapping[str, Any] | None = None,
+    ) -> None:
         self.name = name
         self.number = number
         self.mtu = mtu
         self.mac = mac
+        self.link = {} if link is None else link
 
 
 class Counters(Mapping[str, int]):
@@ -111,6 +121,10 @@ def _no_claim(address: str, first_port: int, end_port: int, protocol: int) -> No
     return None
 
 
+def _no_addresses(addresses: Sequence[str]) -> None:
+    return None
+
+
 class Context:
     """The surroundings of an NF, passed to ``setup``.
 
@@ -126,6 +140,9 @@ class Context:
             an address for this instance. The range is half-open. Protocol 0 covers TCP, UDP and
             ICMP identifiers.
         unclaim: gives a claim up; takes the same arguments.
+        own_addresses: ``own_addresses(addresses)`` tells the NFs of the manager all IP addresses
+            that this instance answers for, such as a VIP. A router on its chain answers ARP and
+            NDP for them. Each call replaces the last.
 
     Lifetime: valid as long as the NF lives.
     """
@@ -136,6 +153,7 @@ class Context:
         "counters",
         "instance",
         "name",
+        "own_addresses",
         "reasons",
         "send_message",
         "unclaim",
@@ -151,6 +169,7 @@ class Context:
         send_message: Callable[[str, bytes], None] = _nowhere,
         claim: Callable[[str, int, int, int], None] = _no_claim,
         unclaim: Callable[[str, int, int, int], None] = _no_claim,
+        own_addresses: Callable[[Sequence[str]], None] = _no_addresses,
     ) -> None:
         self.name = name
         self.instance = instance
@@ -160,6 +179,7 @@ class Context:
         self.send_message = send_message
         self.claim = claim
         self.unclaim = unclaim
+        self.own_addresses = own_addresses
 
     def reason(self, name: str) -> int:
         """Return the index of a drop reason in the manifest.
@@ -260,6 +280,13 @@ class NetworkFunction:
 
         Args:
             ports: all ports there are now.
+        """
+
+    def on_addresses(self, addresses: Sequence[str]) -> None:
+        """Learn the addresses that NFs of the manager answer for, at each change.
+
+        Args:
+            addresses: all that any of them has given to ``ctx.own_addresses``.
         """
 
     def on_timer(self, now_ns: int) -> None:

@@ -114,6 +114,8 @@ class NfHost:
         self._contexts: list[Context] = []
         self._timers: list[tuple[int, int]] = []
         self._claims: list[tuple[int, str, int, int, int]] = []
+        self._addresses: dict[int, bytes] = {}
+        self._links: dict[str, bytes] = {}
         self._manifests = [plugin.manifest for plugin in plugins]
         self._hellos: list[StageHello] = []
         for number, plugin in enumerate(plugins):
@@ -133,6 +135,7 @@ class NfHost:
                     send_message=self._sender(number),
                     claim=self._claimer(number),
                     unclaim=self._unclaimer(number),
+                    own_addresses=self._address_teller(number),
                 )
             )
             self._nfs.append(self._call(number, "load", lambda kind: kind(), plugin.load()))
@@ -269,6 +272,12 @@ class NfHost:
             self._reconfiguration.take(message)
         elif message.kind == MessageType.PORTS:
             self._tell_ports(message.payload)
+        elif message.kind == MessageType.LINK:
+            self._links[message.peer] = message.payload
+        elif message.kind == MessageType.ADDRESSES:
+            addresses = message.payload.decode().splitlines()
+            for number, nf in enumerate(self._nfs):
+                self._call(number, "on_addresses", nf.on_addresses, addresses)
         elif message.stage >= len(self._nfs):
             return
         elif message.kind == MessageType.DRAIN:
@@ -280,8 +289,15 @@ class NfHost:
             self._call(message.stage, "on_message", nf.on_message, message.peer, message.payload)
 
     def _tell_ports(self, payload: bytes) -> None:
+        links, self._links = self._links, {}
+        if links:
+            import json  # takes milliseconds, and most ports have no addresses
+
+            told = {name: json.loads(text) for name, text in links.items()}
+        else:
+            told = {}
         ports = [
-            Port(name, number, mtu, mac.hex(":") if any(mac) else "")
+            Port(name, number, mtu, mac.hex(":") if any(mac) else "", told.get(name))
             for name, number, mtu, mac in unpack_ports(payload)
         ]
         for number, nf in enumerate(self._nfs):
@@ -353,12 +369,23 @@ class NfHost:
 
         return unclaim
 
+    def _address_teller(self, number: int) -> Callable[[Sequence[str]], None]:
+        def own_addresses(addresses: Sequence[str]) -> None:
+            self._addresses[number] = "\n".join(addresses).encode()
+            if self._is_attached:
+                payload = self._addresses[number]
+                self._host.send(MessageType.OWN_ADDRESSES, number, payload=payload)
+
+        return own_addresses
+
     def _get_ready(self) -> None:
         """Let packets come; send the messages that waited for a manager."""
         self._host.ready()
         self._is_attached = True
         for claim in self._claims:  # a new manager does not know them
             self._host.send_claim(*claim)
+        for number, payload in self._addresses.items():
+            self._host.send(MessageType.OWN_ADDRESSES, number, payload=payload)
         outbox, self._outbox = self._outbox, []
         for number, to, payload in outbox:
             self._host.send(MessageType.USER, number, to, payload)

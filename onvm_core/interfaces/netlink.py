@@ -19,7 +19,9 @@ __all__ = ["Link", "Rtnetlink"]
 # From linux/netlink.h, linux/rtnetlink.h, linux/if_link.h, linux/if_addr.h, linux/net_namespace.h.
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _REQUEST, _ACK, _DUMP = 0x1, 0x4, 0x300
-_GETLINK, _SETLINK, _GETADDR, _GETNSID = 18, 19, 22, 90
+_GETLINK, _SETLINK, _NEWADDR, _GETADDR, _GETNSID = 18, 19, 20, 22, 90
+_CREATE, _REPLACE = 0x400, 0x100
+_IFA_ADDRESS, _IFA_LOCAL, _NODAD = 1, 2, 0x2
 _HEADER, _LINK, _ADDRESS, _ATTRIBUTE = (
     struct.Struct("=IHHII"),
     struct.Struct("=BxHiII"),
@@ -134,6 +136,29 @@ class Rtnetlink:
         inner += _attribute(_XDP_FLAGS, struct.pack("=I", link.xdp_flags))
         body += _attribute(_IFLA_XDP | _NESTED, inner)
         for _ in self._ask(_SETLINK, _ACK, body):
+            pass
+
+    def set_mac(self, index: int, mac: bytes) -> None:
+        """Set the MAC address of an interface.
+
+        Raises:
+            OSError: the kernel refuses.
+        """
+        body = _LINK.pack(socket.AF_UNSPEC, 0, index, 0, 0) + _attribute(_IFLA_ADDRESS, mac)
+        for _ in self._ask(_SETLINK, _ACK, body):
+            pass
+
+    def add_address(self, index: int, address: str) -> None:
+        """Give an interface an address with the length of its prefix, at once.
+
+        Raises:
+            OSError: the kernel refuses.
+        """
+        one = ipaddress.ip_interface(address)
+        family = socket.AF_INET if one.version == 4 else socket.AF_INET6
+        body = _ADDRESS.pack(family, one.network.prefixlen, _NODAD, 0, index)
+        body += _attribute(_IFA_LOCAL, one.packed) + _attribute(_IFA_ADDRESS, one.packed)
+        for _ in self._ask(_NEWADDR, _ACK | _CREATE | _REPLACE, body):
             pass
 
     def _ask(self, kind: int, flags: int, body: bytes) -> Iterator[bytes]:

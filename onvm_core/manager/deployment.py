@@ -31,7 +31,7 @@ from onvm_core.manager.chains.classifier import Classifier
 from onvm_core.manager.cluster_view.view import LocalResources
 from onvm_core.manager.interfaces import INTERFACES, PortInterfaces
 from onvm_core.manager.manager import Manager
-from onvm_core.manager.nf_hosts.codec import PortEntry
+from onvm_core.manager.nf_hosts.codec import PortEntry, PortLink
 from onvm_core.manager.nf_hosts.registry import HostState, NfHost
 from onvm_core.manager.placement.allocator import CpuAllocator
 from onvm_core.manager.placement.policy import Decision, FreeResources, Need, PlacementPolicy
@@ -73,6 +73,7 @@ class _OpenPort:
     uri: str
     mtu: int = 0
     mac: bytes = b""
+    link: PortLink | None = None
 
 
 @dataclass(slots=True)
@@ -163,6 +164,7 @@ class Deployment:
         uri: str,
         direction: Direction,
         *,
+        link: PortLink | None = None,
         file: str | None = None,
         field: str | None = None,
     ) -> None:
@@ -176,7 +178,17 @@ class Deployment:
             number = open_port(
                 self.plane, parsed, name, direction, self._kinds, file=file, field=field
             )
-        self._state.ports[name] = _OpenPort(number, uri, *self._interfaces.link_layer(parsed))
+        mtu, mac = self._interfaces.link_layer(parsed)
+        self._state.ports[name] = _OpenPort(number, uri, mtu, mac, link)
+        self._show_ports()
+
+    def mac_of(self, name: str) -> bytes:
+        """MAC address of the interface of an open port; b"" if it has none."""
+        return self._state.ports[name].mac
+
+    def change_link(self, name: str, link: PortLink) -> None:
+        """Change what NFs are told of the link behind a port."""
+        self._state.ports[name] = replace(self._state.ports[name], link=link)
         self._show_ports()
 
     def take_port(self, name: str, number: int, uri: str) -> None:
@@ -192,7 +204,7 @@ class Deployment:
     def _show_ports(self) -> None:
         self.manager.show_ports(
             [
-                PortEntry(name, port.number, port.mtu, port.mac)
+                PortEntry(name, port.number, port.mtu, port.mac, port.link)
                 for name, port in self._state.ports.items()
             ]
         )

@@ -74,6 +74,7 @@ class Manager:
         self._leaving: dict[int, float] = {}
         self._held: set[str] = set()
         self._ports: tuple[codec.PortEntry, ...] = ()
+        self._addresses: dict[str, list[str]] = {}
         # In its own folder, which outlives this manager: launchers show it to NF hosts that see
         # nothing else of the file system, and that must find the next manager's socket.
         folder = directory / "attach"
@@ -169,7 +170,33 @@ class Manager:
         self._ports = tuple(ports)
         for host in self._by_slot.values():
             if host.state is not HostState.ATTACHED:
-                self.send(host, codec.pack_ports(self._ports))
+                self._tell_ports(host)
+
+    def _tell_ports(self, host: NfHost) -> None:
+        if self._addresses:
+            self.send(host, self._packed_addresses())
+        for link in codec.pack_links(self._ports):
+            self.send(host, link)
+        self.send(host, codec.pack_ports(self._ports))
+
+    def _packed_addresses(self) -> bytes:
+        every = {address for told in self._addresses.values() for address in told}
+        return codec.pack_addresses(sorted(every))
+
+    def _take_addresses(self, host: NfHost, message: codec.Message) -> None:
+        """Tell NFs of the addresses of a service; they stay while its instances come and go."""
+        if message.stage >= len(host.instances):
+            raise codec.WireError(f"message of stage {message.stage}")
+        service = host.instances[message.stage].service
+        told = codec.unpack_addresses(message.payload)
+        others = sum(len(n) for name, n in self._addresses.items() if name != service)
+        if others + len(told) > codec.ADDRESSES_MAX:
+            raise codec.WireError(f"expected at most {codec.ADDRESSES_MAX} addresses of NFs")
+        if told != self._addresses.get(service, []):
+            self._addresses[service] = told
+            for one in self._by_slot.values():
+                if one.state is not HostState.ATTACHED:
+                    self.send(one, self._packed_addresses())
 
     def expect(self, secret: str, services: Sequence[str]) -> None:
         """Let the process that knows `secret` attach as these services, once."""
@@ -324,7 +351,7 @@ class Manager:
         host = self._by_slot[connection.slot]
         if message.kind == codec.READY:
             if host.state is HostState.ATTACHED and self._ports:
-                self.send(host, codec.pack_ports(self._ports))
+                self._tell_ports(host)
             if host.state is HostState.ATTACHED and host.is_held:
                 host.state = HostState.STANDBY
                 self.on_host_change(host)
@@ -336,6 +363,8 @@ class Manager:
                 host.slot, claim.address, claim.protocol, claim.first_port, claim.end_port
             )
             host.claims.append(claim)
+        elif message.kind == codec.OWN_ADDRESSES:
+            self._take_addresses(host, message)
         elif message.kind == codec.USER:
             self._route(host, message)
         elif message.kind == codec.UNCLAIM:

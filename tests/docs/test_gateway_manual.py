@@ -21,7 +21,7 @@ def blocks(kind: str) -> list[str]:
 
 
 def test_tutorial_runs(tmp_path: Path) -> None:
-    for name, text in zip(("onvm.toml", "router.toml"), blocks("toml"), strict=True):
+    for name, text in zip(("onvm.toml",), blocks("toml"), strict=True):
         (tmp_path / name).write_text(text, encoding="utf-8")
     # The names of namespaces are of the whole machine.
     spaces = {name: f"onvm{os.getpid()}{name}" for name in ("client", "gateway", "server")}

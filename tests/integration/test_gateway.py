@@ -8,122 +8,44 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
-from namespaces import Net, download, missing, namespaces, onvm
+import vlan_tags
+from gateway_bed import (
+    ADDRESSES,
+    CLIENT,
+    DOWNLOAD_BYTES,
+    GATEWAY,
+    GATEWAYS,
+    OTHER,
+    READY_TIMEOUT_S,
+    SERVER,
+    SERVER_V4,
+    SERVER_V6,
+    Gateway,
+    configuration,
+    connect,
+    gateway_net,
+    run_manager,
+    until_said,
+)
+from namespaces import Net, download, missing
 
 MISSING = missing("ping", "ss")
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=MISSING or "complete")
 
-READY_TIMEOUT_S = 30
-DOWNLOAD_BYTES = 20_000_000
-CLIENT, GATEWAY, SERVER, OTHER = "c", "d", "s", "z"
-ADDRESSES = {
-    CLIENT: ("10.0.0.5/24", "2001:db8:1::5/64"),
-    SERVER: ("198.51.100.9/24", "2001:db8:2::9/64"),
-    OTHER: ("192.0.2.9/28", "2001:db8:3::9/64"),
-}
-GATEWAYS = {
-    CLIENT: ("10.0.0.1", "2001:db8:1::1"),
-    SERVER: ("198.51.100.1", "2001:db8:2::1"),
-    OTHER: ("192.0.2.1", "2001:db8:3::1"),
-}
-SERVER_V4, SERVER_V6 = "198.51.100.9", "2001:db8:2::9"
-ROUTER = """
-[interfaces.lan]
-addresses = ["10.0.0.1/24", "2001:db8:1::1/64"]
-[interfaces.wan]
-addresses = ["198.51.100.1/24", "2001:db8:2::1/64"]
-"""
-
-
-@dataclass
-class Gateway:
-    net: Net
-    folder: Path
-    process: subprocess.Popen[bytes]
-    has_nat: bool = False
-
-    def call(self, *arguments: str) -> str:
-        done = subprocess.run(
-            onvm(*arguments),
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=False,
-            env={**os.environ, "ONVM_RUNTIME_DIR": str(self.folder)},
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    @property
-    def router(self) -> dict[str, Any]:
-        status = json.loads(self.call("status", "--json"))
-        nfs = status.get("report", status)["nfs"]
-        return next(nf for nf in nfs if nf["service"] == "router")
+NO_TAGS = vlan_tags.obstacle()
 
 
 @pytest.fixture
 def net() -> Iterator[Net]:
-    with namespaces((CLIENT, GATEWAY, SERVER, OTHER)) as made:
-        connect(made, CLIENT, "c0", "d0")
-        connect(made, SERVER, "s0", "d1")
+    with gateway_net() as made:
         yield made
-
-
-def connect(net: Net, role: str, inner: str, outer: str) -> None:
-    """Make a host whose default route is the gateway."""
-    peer = ("peer", "name", outer, "netns", net.space(GATEWAY))
-    net.ip(role, "link", "add", inner, "type", "veth", *peer)
-    net.run(GATEWAY, "sysctl", "-qw", f"net.ipv6.conf.{outer}.disable_ipv6=1")
-    net.ip(GATEWAY, "link", "set", outer, "up")
-    net.ip(role, "link", "set", inner, "up")
-    for address in ADDRESSES[role]:
-        net.ip(role, "addr", "add", address, "dev", inner)
-    for version, gateway in zip(("-4", "-6"), GATEWAYS[role], strict=True):
-        net.ip(role, version, "route", "add", "default", "via", gateway)
-
-
-def start(net: Net, folder: Path, services: list[str], router: str, others: str = "") -> Gateway:
-    (folder / "router.toml").write_text(router, encoding="utf-8")
-    config = folder / "onvm.toml"
-    config.write_text(
-        f"""
-[ports.lan]
-uri = "af_packet:d0"
-[ports.wan]
-uri = "af_packet:d1"
-[nfs.router]
-config = "router.toml"
-{others}
-[chains.gateway]
-in = "lan"
-out = "wan"
-services = {json.dumps(services)}
-""",
-        encoding="utf-8",
-    )
-    log = folder / "manager.log"
-    process = net.start(
-        GATEWAY,
-        *onvm("up", "-f", str(config)),
-        log=log,
-        environment={"ONVM_RUNTIME_DIR": str(folder)},
-    )
-    deadline = time.monotonic() + READY_TIMEOUT_S
-    while "is ready" not in log.read_text(encoding="utf-8"):
-        assert process.poll() is None, log.read_text(encoding="utf-8")
-        assert time.monotonic() < deadline, log.read_text(encoding="utf-8")
-        time.sleep(0.05)
-    return Gateway(net, folder, process)
 
 
 NAT = """
@@ -132,28 +54,19 @@ NAT = """
 external = "198.51.100.1"
 inside = ["10.0.0.0/24"]
 """
-ANNOUNCED = 'announce = ["198.51.100.1"]\n'
 CHAINS = {
     "router": (["router"], ""),
-    "router+firewall": (["router", "firewall", "router"], "[nfs.firewall]\n"),
-    "router+firewall+nat": (["router", "firewall", "nat", "router"], NAT),
+    "router+firewall": (["router", "firewall"], "[nfs.firewall]\n"),
+    "router+firewall+nat": (["router", "firewall", "nat"], NAT),
 }
 
 
 @contextlib.contextmanager
 def up(net: Net, folder: Path, chain: str, settings: str = "") -> Iterator[Gateway]:
     services, others = CHAINS[chain]
-    router = settings + ROUTER + (ANNOUNCED if "nat" in services else "")
-    made = start(net, folder, services, router, others)
-    made.has_nat = "nat" in services
-    try:
+    with run_manager(net, folder, configuration(services, settings, others)) as made:
+        made.has_nat = "nat" in services
         yield made
-    except BaseException:
-        print((folder / "manager.log").read_text(encoding="utf-8"))
-        print(made.call("status"))
-        raise
-    finally:
-        net.stop(made.process)
 
 
 @pytest.fixture(params=CHAINS)
@@ -370,23 +283,79 @@ def test_every_packet_is_accounted_for(net: Net, tmp_path: Path) -> None:
             assert time.monotonic() < deadline, report
 
 
+HAIRPIN = """
+import socket, sys
+first, second = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
+first.bind(("10.0.0.5", 5000))
+second.bind(("10.0.0.6", 6000))
+for one in (first, second):
+    one.settimeout(10)
+    one.sendto(b"x", ("198.51.100.9", 9))  # opens its mapping, which keeps the port
+first.sendto(b"question", ("198.51.100.1", 6000))
+said, sender = second.recvfrom(100)
+print(said.decode(), *sender)
+second.sendto(b"answer", sender)
+said, sender = first.recvfrom(100)
+print(said.decode(), *sender)
+"""
+
+
+def test_inside_host_is_reached_by_its_external_address(net: Net, tmp_path: Path) -> None:
+    net.ip(CLIENT, "addr", "add", "10.0.0.6/24", "dev", "c0")
+    services, others = CHAINS["router+firewall+nat"]
+    text = configuration(services, others=f"{others}preserve_port = true\n")
+    with run_manager(net, tmp_path, text):
+        until_reached(net, SERVER_V4)
+        said = net.run(CLIENT, sys.executable, "-c", HAIRPIN)
+        assert said.split() == [
+            *("question", "198.51.100.1", "5000"),
+            *("answer", "198.51.100.1", "6000"),
+        ]
+
+
+VLANS = """
+[gateway]
+ports = ["lan", "wan"]
+services = ["router", "firewall"]
+[ports.lan]
+uri = "af_packet:d0"
+addresses = ["192.168.0.1/24"]
+vlans = { 10 = { addresses = ["10.0.0.1/24", "2001:db8:1::1/64"] } }
+[ports.wan]
+uri = "af_packet:d1"
+vlans = { 20 = { addresses = ["198.51.100.1/24", "2001:db8:2::1/64"] } }
+[nfs.firewall]
+"""
+
+
+@pytest.mark.skipif(bool(NO_TAGS), reason=NO_TAGS or "tags can be had")
+def test_vlans_are_routed(net: Net, tmp_path: Path) -> None:
+    tags = str(Path(vlan_tags.__file__))
+    for role, inner, tag in ((CLIENT, "c0", "10"), (SERVER, "s0", "20")):
+        log = tmp_path / f"{role}.tags"
+        tagger = net.start(role, sys.executable, tags, inner, tag, log=log)
+        until_said(log, "ready", tagger)
+    with run_manager(net, tmp_path, VLANS) as gateway:
+        for host, address in ((SERVER_V4, SERVER_V4), (SERVER_V6, f"[{SERVER_V6}]")):
+            assert " 0% packet loss" in net.run(CLIENT, "ping", "-c1", "-W5", host)
+            download(net, tmp_path, address, DOWNLOAD_BYTES, CLIENT, SERVER)
+        for own in GATEWAYS[CLIENT]:
+            assert " 0% packet loss" in net.run(CLIENT, "ping", "-c1", "-W5", own)
+        assert gateway.router["drops"].get("no_interface", 0) == 0
+
+
 THIRD_PORT = """
 [nfs.firewall]
 [ports.dmz]
 uri = "af_packet:d2"
-[chains.dmz]
-in = "dmz"
-out = "dmz"
-services = ["router", "firewall", "router"]
+addresses = ["192.0.2.1/28", "2001:db8:3::1/64"]
 """
 
 
 def test_routes_lead_to_the_ports_of_other_chains(net: Net, tmp_path: Path) -> None:
     connect(net, OTHER, "z0", "d2")
-    dmz = 'addresses = ["192.0.2.1/28", "2001:db8:3::1/64"]'
-    router = f"{ROUTER}[interfaces.dmz]\n{dmz}\n"
-    gateway = start(net, tmp_path, ["router", "firewall", "router"], router, THIRD_PORT)
-    try:
+    text = configuration(["router", "firewall"], others=THIRD_PORT, ports=("dmz",))
+    with run_manager(net, tmp_path, text):
         for role in (CLIENT, SERVER):
             for address in ADDRESSES[OTHER]:
                 host = address.split("/")[0]
@@ -396,5 +365,3 @@ def test_routes_lead_to_the_ports_of_other_chains(net: Net, tmp_path: Path) -> N
         for address in ADDRESSES[CLIENT]:
             host = address.split("/")[0]
             assert " 0% packet loss" in net.run(OTHER, "ping", "-c3", "-i0.05", "-W5", host)
-    finally:
-        net.stop(gateway.process)

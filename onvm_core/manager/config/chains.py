@@ -11,11 +11,17 @@ import msgspec
 from onvm_core.dataplane.limits import CHAIN_LENGTH_MAX
 from onvm_core.manager.chains.classifier import MatchConfig
 from onvm_core.manager.config.sections import nearest
+from onvm_core.manager.nf_hosts.codec import PortLink, VlanLink
 from onvm_sdk.errors import ConfigError
 
-__all__ = ["ChainConfig", "PortConfig", "check_chains"]
+__all__ = ["ChainConfig", "PortConfig", "check_chains", "host_port"]
 
 DEFAULT_CLASSIFIER = "match"
+
+
+def host_port(name: str) -> str:
+    """Name of the port by which the host has what is for the addresses of a port."""
+    return f"{name}.host"
 
 
 class PortConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
@@ -26,6 +32,22 @@ class PortConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_onl
     classifier: str = DEFAULT_CLASSIFIER
     """The classifier that sends new flows to one of several chains that begin here."""
     classifier_options: dict[str, Any] = {}
+    addresses: tuple[str, ...] = ()
+    """Addresses of NFs that answer there, with the lengths of their prefixes."""
+    vlans: dict[str, VlanLink] = {}
+    """The same in VLANs, by their identifiers."""
+    mac: str = ""
+    """The MAC address of them; empty: one is made; ``interface``: that of the interface."""
+
+    slow_path: str = ""
+    """URI of a tap, by which the host has the same addresses; empty: there is none."""
+
+    def link(self, name: str) -> PortLink | None:
+        """The form in which NFs are told of it; None: there are no addresses."""
+        if not self.addresses and not self.vlans:
+            return None
+        slow_path = host_port(name) if self.slow_path else ""
+        return PortLink(self.addresses, self.vlans, self.mac, slow_path)
 
 
 class ChainConfig(

@@ -2,12 +2,14 @@
 
     [manager]              placement, limits, cpu_quota
     [dataplane]            workers, cpus, buffers, buffer_size, ring_length, idle, flows, …
-    [ports.NAME]           uri, direction, classifier, classifier_options
+    [ports.NAME]           uri, direction, classifier, classifier_options, addresses, vlans, mac,
+                           slow_path
     [nfs.NAME]             plugin, instances, launcher, config (a file or a table); one instance
                            without configuration is implied for an installed NF that a chain names
     [launchers.NAME]       options of a launcher
     [[fused]]              nfs, instances, launcher, fuse: NFs that share one process
     [chains.NAME]          in, out, services, bidirectional, track_flows, on_failure, match
+    [gateway]              ports, services, settings of the router: see ``gateway``
     [scale.SERVICE], [exporters.NAME], [faults]: see ``sections``
 
 Everything is checked before the first change is made. A mistake is reported in one line: file,
@@ -27,6 +29,14 @@ import msgspec
 from onvm_core.launch.launcher import DEFAULT_LAUNCHER, Launchers
 from onvm_core.launch.limits import LimitMode
 from onvm_core.manager.config.chains import ChainConfig, PortConfig, check_chains
+from onvm_core.manager.config.gateway import (
+    GATEWAY,
+    Gateway,
+    check_routes,
+    check_slow_paths,
+    read_gateway,
+)
+from onvm_core.manager.config.links import read_links
 from onvm_core.manager.config.sections import (
     ExporterConfig,
     FaultsConfig,
@@ -99,6 +109,8 @@ class Config(_Table, frozen=True):
     nfs: dict[str, NfConfig] = {}
     fused: list[FusedConfig] = []
     chains: dict[str, ChainConfig] = {}
+    gateway: dict[str, Any] | None = None
+    """None once its chains are among `chains`."""
     scale: dict[str, ScaleConfig] = {}
     exporters: dict[str, ExporterConfig] = {}
     faults: FaultsConfig = FaultsConfig()
@@ -242,6 +254,7 @@ def parse_config(
         config = msgspec.convert(tree, Config)
     except msgspec.ValidationError as error:
         raise _wrong(error, tree, path) from None
+    config = _with_gateway(config, path, packages)
     config = _with_implied(config, packages)
     _cross_check(config, path, kinds, packages)
     _check_launchers(config, path, launchers)
@@ -253,6 +266,50 @@ def parse_config(
             value=config.manager.placement,
         )
     return config
+
+
+def _with_gateway(config: Config, path: Path, packages: Sequence[NfPackage]) -> Config:
+    """Write ``[gateway]`` out as chains and the configuration of the router."""
+    links = read_links(config.ports, path)
+    if config.gateway is None:
+        check_slow_paths(None, config.ports, path)
+        return config
+    known = {package.name for package in packages} | {package.service for package in packages}
+    services = sorted({name for name in {*known, *config.nfs} if name})
+    gateway = read_gateway(config.gateway, path, config.ports, config.chains, services)
+    check_slow_paths(gateway, config.ports, path)
+    check_routes(gateway, links, path)
+    router = config.nfs.get(gateway.router, NfConfig())
+    if router.config and gateway.settings:
+        raise ConfigError(
+            f"expected none: [nfs.{gateway.router}] has the settings of the router",
+            file=path,
+            field=f"{GATEWAY}.{next(iter(gateway.settings))}",
+        )
+    _check_settings(gateway, path, packages, router.plugin or gateway.router)
+    if gateway.settings:
+        router = msgspec.structs.replace(router, config=gateway.settings)
+    return msgspec.structs.replace(
+        config,
+        gateway=None,
+        ports={**config.ports, **gateway.host_ports(config.ports)},
+        chains={**gateway.chains(config.ports), **config.chains},
+        nfs={**config.nfs, gateway.router: router},
+    )
+
+
+def _check_settings(
+    gateway: Gateway, path: Path, packages: Sequence[NfPackage], plugin: str
+) -> None:
+    manifest = next((one.manifest for one in packages if one.name == plugin), None)
+    if manifest is None or not gateway.settings:
+        return
+    try:
+        read_config(manifest, gateway.settings)
+    except ConfigError as error:
+        raise ConfigError(
+            error.expected, file=path, field=f"{GATEWAY}.{error.field}", value=error.value
+        ) from None
 
 
 def _with_implied(config: Config, packages: Sequence[NfPackage]) -> Config:

@@ -9,6 +9,9 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
+from ipaddress import ip_address
+
+import msgspec
 
 from onvm_sdk.errors import OnvmError
 from onvm_sdk.limits import (
@@ -27,8 +30,12 @@ __all__ = [
     "Hello",
     "Message",
     "PortEntry",
+    "PortLink",
     "StageHello",
+    "VlanLink",
     "WireError",
+    "pack_addresses",
+    "pack_links",
     "pack_message",
     "pack_ports",
     "pack_refusal",
@@ -49,12 +56,15 @@ _MESSAGE = struct.Struct(f"=III{NAME_LENGTH}s")
 _CLAIM = struct.Struct(f"={ADDRESS_BYTES}sBBHII")
 _PORT = struct.Struct(f"={NAME_LENGTH}sII6s2x")
 
+ADDRESSES_MAX = 256
+"""Addresses of NFs, so that one message holds them."""
 HELLO_BYTES = _HEAD.size + STAGES_MAX * _STAGE.size
 
 READY, STOP, DRAIN, DRAINED, USER, DETACH, CLAIM, UNCLAIM, RESUME = range(1, 10)
 OFFER, SNAPSHOT, RESTORE, STATE, RESTORED, REFUSED, RELEASED = range(10, 17)
 PORTS = 17
 CONFIG, PREPARED, APPLY, APPLIED, DECLINED, CANCEL = range(18, 24)
+LINK, OWN_ADDRESSES, ADDRESSES = range(24, 27)
 STATE_MESSAGES = frozenset({OFFER, STATE, RESTORED, REFUSED, RELEASED})
 """Messages of NF hosts about the handover of state."""
 CONFIG_MESSAGES = frozenset({PREPARED, APPLIED, DECLINED})
@@ -107,6 +117,28 @@ class Claim:
     end_port: int
 
 
+class VlanLink(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Addresses of a VLAN of a port, with the lengths of their prefixes."""
+
+    addresses: tuple[str, ...] = ()
+
+
+class PortLink(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The link behind a port, for NFs that answer there.
+
+    Attributes:
+        addresses: with the lengths of their prefixes.
+        vlans: by their identifiers.
+        mac: "": the NF makes one; "interface": that of the interface.
+        slow_path: name of the port that leads to the host, which has the same addresses; "": none.
+    """
+
+    addresses: tuple[str, ...] = ()
+    vlans: dict[str, VlanLink] = {}
+    mac: str = ""
+    slow_path: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class PortEntry:
     """A port as NFs are told of it; `mtu` 0 and `mac` b"": its interface is unknown."""
@@ -115,6 +147,7 @@ class PortEntry:
     number: int
     mtu: int = 0
     mac: bytes = b""
+    link: PortLink | None = None
 
 
 def _text(raw: bytes, what: str) -> str:
@@ -232,6 +265,28 @@ def pack_ports(ports: Iterable[PortEntry]) -> bytes:
         for port in ports
     )
     return pack_message(PORTS, payload=payload)
+
+
+def pack_links(ports: Iterable[PortEntry]) -> list[bytes]:
+    """Write a message for each port with a link; they go before the one about all ports."""
+    return [
+        pack_message(LINK, peer=port.name, payload=msgspec.json.encode(port.link))
+        for port in ports
+        if port.link is not None
+    ]
+
+
+def pack_addresses(addresses: Iterable[str]) -> bytes:
+    """Write the message about the addresses of all NFs."""
+    return pack_message(ADDRESSES, payload="\n".join(addresses).encode())
+
+
+def unpack_addresses(payload: bytes) -> list[str]:
+    """Read the addresses that an NF answers for."""
+    try:
+        return [str(ip_address(line)) for line in payload.decode("ascii").splitlines()]
+    except ValueError as error:
+        raise WireError(f"own address: {error}") from None
 
 
 def unpack_message(data: bytes) -> Message:

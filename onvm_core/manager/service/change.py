@@ -386,9 +386,10 @@ def open_port_of(file: Checked, name: str, deployment: Deployment) -> None:
         ConfigError: it cannot be opened; carries the field of the file.
     """
     place = {"file": str(file.path), "field": f"ports.{name}.uri"}
+    port = file.config.ports[name]
     try:
         deployment.open_port(
-            name, file.config.ports[name].uri, file.config.direction(name), **place
+            name, port.uri, file.config.direction(name), link=port.link(name), **place
         )
     except ConfigError as error:
         if error.file is not None:

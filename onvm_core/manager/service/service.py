@@ -37,6 +37,7 @@ from onvm_core.manager.service.chain_requests import ChainRequests
 from onvm_core.manager.service.change import Changes, open_port_of
 from onvm_core.manager.service.nf_tables import NfTables
 from onvm_core.manager.service.reload import Reload
+from onvm_core.manager.service.slow_path import SlowPaths
 from onvm_core.manager.service.state_requests import StateRequests
 from onvm_core.manager.startup import early_start, times
 from onvm_core.manager.startup.environment import split_cpus
@@ -99,7 +100,7 @@ class Service:
         try:
             interfaces = PortInterfaces(directory.parent / INTERFACES, file.kinds)
             # Before the data plane is needed: DPDK still starts, and sleeps for most of the time.
-            check_uris(config.port_uses, kinds, file=str(file.path))
+            check_uris(config.port_uses, file.kinds, file=str(file.path))
             self._port_warnings = check_ports(*self._wires, file=str(file.path))
             times.lap("interfaces")
             self._deployment = self._deploy(extensions, interfaces, start_plane)
@@ -108,6 +109,7 @@ class Service:
             raise
         self._control: ControlServer | None = None
         self._captures = Captures(self._deployment)
+        self._slow_paths = SlowPaths(self._deployment, config, file.path)
         self._handlers[m.CaptureStartRequest] = self._captures.start
         self._handlers[m.CaptureReadRequest] = self._captures.read
         self._handlers[m.CaptureStopRequest] = self._captures.stop
@@ -224,6 +226,7 @@ class Service:
             if control is not None:
                 control.close()
         finally:
+            self._slow_paths.close()
             self._deployment.close()
             self._lock.release()
 
@@ -249,6 +252,7 @@ class Service:
         self._deployment.plane.pause_sources(True)  # they can wait until their chains serve
         for name in self._config.ports:
             open_port_of(self._nfs.file, name, self._deployment)
+        self._slow_paths.begin()
         times.lap("ports")
         for warning in (*self._launchers.warnings, *self._port_warnings):
             log.warning("%s", warning)

@@ -30,7 +30,9 @@ class Lb(NetworkFunction):
         """Check the configuration and build the tables."""
         from onvm_nf_lb.kernel import Balancer
 
-        self._balancer = Balancer(_config.load(ctx.config))
+        config = _config.load(ctx.config)
+        self._balancer = Balancer(config)
+        ctx.own_addresses(list(dict.fromkeys(str(vip.address) for vip in config.vips)))
 
     def prepare(self, config: Mapping[str, Any]) -> Converted | Balancer:
         """Fill the lookup tables of other VIPs, or make all tables for another size."""

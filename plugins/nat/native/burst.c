@@ -103,12 +103,27 @@ sort_icmp(const uint8_t *data, const struct onvm_headers *headers, bool is_rever
 	return DROP;
 }
 
+/*
+ * Whether a packet on its way back comes from inside and goes to an external address: the answer
+ * of a host that was reached by its external endpoint. Only a router sends it this way, because
+ * it let the packet before leave by the port that it had come by.
+ */
+static bool
+answers_hairpin(const struct nat *nat, const struct onvm_pkt *pkt,
+		const struct onvm_headers *headers)
+{
+	return nat->is_routed && nat->config.nb_inside != 0 &&
+	       is_inside(&nat->config, ip_src(pkt->data, headers)) &&
+	       nat_external_find(nat, ip_dst(pkt->data, headers)) >= 0;
+}
+
 /* @p external: of packets that go to an external address, its index. */
 static enum handling
 sort_ip(const struct nat *nat, const struct onvm_pkt *pkt, const struct onvm_headers *headers,
 	uint8_t *external, enum nat_reason *reason)
 {
-	const bool is_reverse = (pkt->flags & ONVM_F_REVERSE) != 0;
+	const bool is_reverse = (pkt->flags & ONVM_F_REVERSE) != 0 &&
+				!answers_hairpin(nat, pkt, headers);
 
 	if (is_reverse) {
 		const uint8_t *const dst = ip_dst(pkt->data, headers);
@@ -270,8 +285,8 @@ hairpin_check(struct nat *nat, const uint8_t *data, const struct onvm_headers *h
 }
 
 /*
- * RFC 4787 REQ-9: an inside host reaches another by its external endpoint. The frame goes back to
- * the router that it came from, which knows where that host is.
+ * RFC 4787 REQ-9: an inside host reaches another by its external endpoint. The frame goes on to the
+ * router of the chain, or back to that which it came from; either knows where that host is.
  */
 static enum nat_reason
 hairpin(struct nat *nat, struct onvm_pkt *pkt, bool is_error, uint64_t now_ns)
@@ -288,13 +303,15 @@ hairpin(struct nat *nat, struct onvm_pkt *pkt, bool is_error, uint64_t now_ns)
 			     (uint32_t)nat_external_find(nat, ip_dst(pkt->data, &headers))))
 		reason = translate_in(nat, pkt->data, &headers, &key,
 				      nat_session_find(nat, &key, now_ns), now_ns);
-	if (reason == NAT_NO_DROP) {
-		memcpy(router, pkt->data + 6, sizeof(router));
-		memcpy(pkt->data + 6, pkt->data, sizeof(router));
-		memcpy(pkt->data, router, sizeof(router));
-		onvm_pkt_out(pkt, pkt->port);
-		nat->counters[NAT_HAIRPINNED]++;
-	}
+	if (reason != NAT_NO_DROP)
+		return reason;
+	nat->counters[NAT_HAIRPINNED]++;
+	if (nat->is_routed)
+		return reason; /* the router of the chain knows where that host is */
+	memcpy(router, pkt->data + 6, sizeof(router));
+	memcpy(pkt->data + 6, pkt->data, sizeof(router));
+	memcpy(pkt->data, router, sizeof(router));
+	onvm_pkt_out(pkt, pkt->port);
 	return reason;
 }
 

@@ -89,6 +89,12 @@ nat_create(const struct nat_config *config)
 }
 
 void
+nat_set_routed(struct nat *nat, bool is_routed)
+{
+	nat->is_routed = is_routed;
+}
+
+void
 nat_free(struct nat *nat)
 {
 	if (nat == NULL)

@@ -192,6 +192,7 @@ struct nat {
 	struct onvm_flow_table *realms; /**< identifiers of up to 4 VLANs -> a number */
 	struct onvm_flow_table *peers;	/**< sessions per remote address; only to filter by it */
 	struct onvm_idle_queue queues[NAT_LIVES];
+	bool is_routed;	    /**< a router behind the NAT takes hairpinned packets */
 	bool has_backlog;   /**< more has expired than one burst forgot */
 	bool has_pending;   /**< there are pending counters */
 	uint64_t *counters; /**< the running burst's, or pending_counters */
@@ -203,6 +204,8 @@ struct nat {
 struct nat *nat_create(const struct nat_config *config);
 void nat_burst(struct onvm_ctx *ctx, struct onvm_pkt *pkts, uint32_t nb_pkts);
 void nat_free(struct nat *nat);
+/** Whether a router stands behind the NAT, so that hairpinned packets go on to it. */
+void nat_set_routed(struct nat *nat, bool is_routed);
 
 /* ---- binding.c ---- */
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 
 import struct
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from onvm_nf_nat import config as _config
 from onvm_nf_nat.config import NatConfig
 from onvm_sdk import NativeKernel, NetworkFunction
 from onvm_sdk.errors import ConfigError, NativeError
-from onvm_sdk.nf import Context
+from onvm_sdk.nf import Context, Port
 
 __all__ = ["Nat"]
 
@@ -38,13 +38,22 @@ class Nat(NetworkFunction):
         self._externals = config.externals
         self._block = (config.ports.start, config.ports.stop)
         self._inherited: list[tuple[int, int]] = []
+        self._is_routed = False
         self._kernel = make_kernel(config, self._key)
         for external in self._externals:
             ctx.claim(str(external), *self._block, 0)
+        ctx.own_addresses([str(external) for external in self._externals])
 
     def native(self) -> NativeKernel:
         """Return the C kernel."""
         return self._kernel
+
+    def on_ports(self, ports: Sequence[Port]) -> None:
+        """Leave hairpinned packets to the router of the chain, which ports with addresses have."""
+        from onvm_nf_nat.kernel import set_routed
+
+        self._is_routed = any(port.link for port in ports)
+        set_routed(self._kernel, self._is_routed)
 
     def on_timer(self, now_ns: int) -> None:
         """Forget sessions whose time is over, also without packets."""
@@ -64,7 +73,7 @@ class Nat(NetworkFunction):
 
     def reconfigure(self, config: tuple[range, NatConfig, NativeKernel]) -> None:
         """Use other pools and limits. Sessions that are still allowed keep their ports."""
-        from onvm_nf_nat.kernel import allowed, inherited, restore, save
+        from onvm_nf_nat.kernel import allowed, inherited, restore, save, set_routed
 
         ports, own, kernel = config
         now_ns = time.monotonic_ns()
@@ -81,12 +90,14 @@ class Nat(NetworkFunction):
         block = (own.ports.start, own.ports.stop)
         others = [one for one in (self._block, *self._inherited) if one != block]
         self._inherited = others if inherited(kernel) else []
+        set_routed(kernel, self._is_routed)
         self._externals, self._block, self._kernel = own.externals, block, kernel
         after = self._claims()
         for claim in sorted(after - before):
             self._ctx.claim(*claim, 0)
         for claim in sorted(before - after):
             self._ctx.unclaim(*claim, 0)
+        self._ctx.own_addresses([str(external) for external in self._externals])
 
     def _claims(self) -> set[tuple[str, int, int]]:
         blocks = (self._block, *self._inherited)

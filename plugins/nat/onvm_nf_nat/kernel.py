@@ -91,6 +91,11 @@ def tick(kernel: NativeKernel, now_ns: int) -> None:
     _lib.nat_tick(kernel.keep, now_ns)
 
 
+def set_routed(kernel: NativeKernel, is_routed: bool, /) -> None:
+    """Let hairpinned packets go on to a router behind the NAT, or back where they came from."""
+    _lib.nat_set_routed(kernel.keep, is_routed)
+
+
 def save(kernel: NativeKernel, now_ns: int) -> bytes:
     """Return all sessions as bytes, for an NF host with the same byte order and layout."""
     nat: Any = kernel.keep

@@ -133,6 +133,7 @@ class NatModel:
 
     def __init__(self, config: NatConfig, key: tuple[int, int] = (0, 0)) -> None:
         self.config, self.key = config, key
+        self.is_routed = False
         self.externals = [address.packed for address in config.externals]
         self.mappings: dict[_Key, _Mapping] = {}
         self.resting: dict[tuple[int, bytes, int], int] = {}  # protocol, external end: freed
@@ -150,6 +151,9 @@ class NatModel:
         """Handle one packet."""
         self.expire(now_ns)
         h = read_headers(frame)
+        if self.is_routed and self.config.inside and h.version == 4 and h.l3 is L3.OK:
+            # A router sends the answer to a hairpinned packet the way back.
+            is_reverse &= not (self._is_inside(h.src) and h.dst in self.externals)
         if self._passes(frame, h, is_reverse):
             return Translated(frame)
         self._check(frame, h, is_reverse)
@@ -161,7 +165,12 @@ class NatModel:
             return Translated(self._out(frame, h, now_ns))
         self._check_hairpin(frame, h)
         out = self._out(frame, h, now_ns)
-        return Translated(_turned(self._in(out, read_headers(out), now_ns)), is_hairpin=True)
+        return self._hairpinned(self._in(out, read_headers(out), now_ns))
+
+    def _hairpinned(self, frame: bytes) -> Translated:
+        if self.is_routed:
+            return Translated(frame)
+        return Translated(_turned(frame), is_hairpin=True)
 
     def _passes(self, frame: bytes, h: Headers, is_reverse: bool) -> bool:
         """Whether it is not the NAT's to translate."""
@@ -204,7 +213,7 @@ class NatModel:
         out = self._error_out(frame, h)
         if h.dst not in self.externals:
             return Translated(out)
-        return Translated(_turned(self._error_in(out, read_headers(out))), is_hairpin=True)
+        return self._hairpinned(self._error_in(out, read_headers(out)))
 
     def _is_inside(self, address: bytes) -> bool:
         nets = self.config.inside

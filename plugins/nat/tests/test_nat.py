@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onvm_nf_nat.config import NatConfig, load
-from onvm_nf_nat.kernel import inherited, make_kernel, restore, save, tick
+from onvm_nf_nat.kernel import inherited, make_kernel, restore, save, set_routed, tick
 from onvm_nf_nat.model import Drop, NatModel, siphash
 
 from onvm_sdk import Verdict
@@ -281,6 +281,18 @@ def test_hairpin_has_external_source(make) -> None:  # RFC 4787 REQ-9, RFC 5382 
     assert done.data == turned(make(E, own, I2, 6000)), "to the router that it came from"
     back = nat._run(make(I2, 6000, E, own), False)
     assert back.data == turned(make(E, target, I1, 5000))
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_hairpin_goes_on_to_the_router_of_the_chain(make) -> None:
+    nat = Nat(inside=["10.0.0.0/24"])
+    set_routed(nat.kernel, True)
+    target = src(nat.out(make(I2, 6000, O1, 80)))[1]
+    own = src(nat.out(make(I1, 5000, O1, 80)))[1]
+    assert nat.out(make(I1, 5000, E, target)) == make(E, own, I2, 6000)
+    # The router lets it leave by the port it came by, so that the answer comes on the way back.
+    assert nat.back(make(I2, 6000, E, own)) == make(E, target, I1, 5000)
+    assert nat.back(make(O1, 80, E, own)) == make(O1, 80, I1, 5000), "others come from outside"
 
 
 @pytest.mark.parametrize("filtering", ["endpoint-independent", "address-and-port-dependent"])
@@ -770,10 +782,13 @@ def packets(draw: st.DrawFn) -> Packet:
         ),
         max_size=5,
     ),
+    st.booleans(),
 )
-def test_kernel_agrees_with_model(values: dict, bursts: list) -> None:
+def test_kernel_agrees_with_model(values: dict, bursts: list, is_routed: bool) -> None:
     config = load(values)
     kernel, model, now_s = make_kernel(config, KEY), NatModel(config, KEY), 1
+    set_routed(kernel, is_routed)
+    model.is_routed = is_routed
     runner = KernelRunner(kernel)
     runner.run([], now_s * NS)
     for step, burst in bursts:

@@ -9,13 +9,67 @@ router_own_address(const struct router *router, uint32_t ip_version, const uint8
 
 	if ((router->own_filter[bit / 64] >> bit % 64 & 1) == 0)
 		return NULL;
-	for (uint32_t i = 0; i < router->config.nb_addresses; i++) {
-		const struct router_address *const own = &router->config.addresses[i];
+	for (uint32_t i = 0; i < router->setup.nb_addresses; i++) {
+		const struct router_address *const own = &router->setup.addresses[i];
 
 		if (own->ip_version == ip_version && memcmp(own->bytes, bytes, length) == 0)
 			return own;
 	}
 	return NULL;
+}
+
+uint32_t
+router_interface_of(const struct router *router, uint16_t port, uint16_t vlan)
+{
+	if (port >= ROUTER_PORTS_MAX)
+		return ROUTER_INTERFACES_MAX;
+	if (vlan == 0)
+		return router->interface_of[port];
+	for (uint32_t i = 0; i < router->setup.nb_interfaces; i++)
+		if (router->interfaces[i].link.port == port &&
+		    router->interfaces[i].link.vlan == vlan)
+			return i;
+	return ROUTER_INTERFACES_MAX;
+}
+
+/* Send a frame out of a port, with the tag of a VLAN. */
+static void
+out_tagged(struct onvm_pkt *pkt, uint16_t vlan, uint16_t port)
+{
+	uint8_t macs[2 * ROUTER_MAC_BYTES];
+
+	if (vlan != 0) {
+		memcpy(macs, pkt->data, sizeof(macs));
+		if (onvm_pkt_push(pkt, ROUTER_TAG_BYTES) == NULL) {
+			onvm_pkt_drop(pkt, ROUTER_DROP_TOO_BIG);
+			return;
+		}
+		memcpy(pkt->data, macs, sizeof(macs));
+		onvm_store_be16(pkt->data + 12, ROUTER_ETHERTYPE_VLAN);
+		onvm_store_be16(pkt->data + 14, vlan);
+	}
+	onvm_pkt_out(pkt, port);
+}
+
+void
+router_out(const struct router *router, struct onvm_pkt *pkt, uint32_t index)
+{
+	const struct router_link *const link = &router->interfaces[index].link;
+
+	out_tagged(pkt, link->vlan, link->port);
+}
+
+enum router_reason
+router_to_host(const struct router *router, struct onvm_pkt *pkt, uint32_t index,
+	       enum router_reason otherwise)
+{
+	const struct router_link *const link = &router->interfaces[index].link;
+
+	if (link->slow_port == ROUTER_NO_PORT)
+		return otherwise;
+	router->ctx->counters[ROUTER_TO_HOST]++;
+	out_tagged(pkt, link->vlan, link->slow_port);
+	return ROUTER_NO_DROP;
 }
 
 /* Whether the first @p depth bits of two addresses are the same. */
@@ -39,8 +93,8 @@ bool
 router_is_on_link(const struct router *router, uint32_t interface, uint32_t ip_version,
 		  const uint8_t *address)
 {
-	for (uint32_t i = 0; i < router->config.nb_addresses; i++) {
-		const struct router_address *const own = &router->config.addresses[i];
+	for (uint32_t i = 0; i < router->setup.nb_addresses; i++) {
+		const struct router_address *const own = &router->setup.addresses[i];
 
 		if (own->interface == interface && own->ip_version == ip_version &&
 		    has_prefix(own->bytes, own->depth, address))
@@ -57,8 +111,8 @@ router_source_on(const struct router *router, uint32_t interface, uint32_t ip_ve
 
 	if (is_link_local(ip_version, target))
 		return router->interfaces[interface].link_local;
-	for (uint32_t i = 0; i < router->config.nb_addresses; i++) {
-		const struct router_address *const own = &router->config.addresses[i];
+	for (uint32_t i = 0; i < router->setup.nb_addresses; i++) {
+		const struct router_address *const own = &router->setup.addresses[i];
 
 		if (own->interface != interface || own->ip_version != ip_version)
 			continue;

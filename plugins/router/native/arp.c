@@ -12,14 +12,14 @@ static const uint8_t broadcast[ROUTER_MAC_BYTES] = {0xff, 0xff, 0xff, 0xff, 0xff
 
 /* The sender's part of a message, and what goes before it. */
 static void
-fill(const struct router_interface *interface, uint8_t *data, uint16_t operation, const uint8_t *to,
+fill(const uint8_t *mac, uint8_t *data, uint16_t operation, const uint8_t *to,
      const uint8_t *sender)
 {
 	memcpy(data, to, ROUTER_MAC_BYTES);
-	memcpy(data + 6, interface->mac, ROUTER_MAC_BYTES);
+	memcpy(data + 6, mac, ROUTER_MAC_BYTES);
 	memcpy(data + 12, fixed, sizeof(fixed));
 	onvm_store_be16(data + 20, operation);
-	memcpy(data + 22, interface->mac, ROUTER_MAC_BYTES);
+	memcpy(data + 22, mac, ROUTER_MAC_BYTES);
 	memcpy(data + 28, sender, 4);
 }
 
@@ -27,19 +27,15 @@ static void
 send_request(struct router *router, uint32_t index, const uint8_t *to, const uint8_t *sender,
 	     const uint8_t *target)
 {
-	const struct router_interface *const interface = &router->interfaces[index];
-	struct onvm_pkt *pkt;
+	struct onvm_pkt *const pkt = router->ctx->originate(router->ctx);
 
-	if (!interface->is_bound)
-		return;
-	pkt = router->ctx->originate(router->ctx);
 	if (pkt == NULL)
 		return; /* it is asked again */
-	fill(interface, pkt->data, ROUTER_ARP_REQUEST, to, sender);
+	fill(router->interfaces[index].link.mac, pkt->data, ROUTER_ARP_REQUEST, to, sender);
 	memset(pkt->data + 32, 0, ROUTER_MAC_BYTES);
 	memcpy(pkt->data + 38, target, 4);
 	pkt->length = ROUTER_ARP_BYTES;
-	onvm_pkt_out(pkt, interface->port);
+	router_out(router, pkt, index);
 }
 
 void
@@ -59,6 +55,14 @@ router_arp_announce(struct router *router, uint32_t interface, const uint8_t *ad
 	send_request(router, interface, broadcast, address, address);
 }
 
+void
+router_arp_probe(struct router *router, uint32_t interface, const uint8_t *address)
+{
+	static const uint8_t none[4];
+
+	send_request(router, interface, broadcast, none, address);
+}
+
 bool
 router_is_arp(const uint8_t *data)
 {
@@ -72,8 +76,8 @@ router_arp_answer(struct router *router, struct onvm_pkt *pkt, uint32_t interfac
 
 	memcpy(asker, pkt->data + 22, sizeof(asker));
 	memcpy(target, pkt->data + 38, sizeof(target));
-	fill(&router->interfaces[interface], pkt->data, ROUTER_ARP_REPLY, asker, target);
+	fill(router->interfaces[interface].link.mac, pkt->data, ROUTER_ARP_REPLY, asker, target);
 	memcpy(pkt->data + 32, asker, sizeof(asker));
 	router->ctx->counters[ROUTER_ANSWERED_ARP]++;
-	onvm_pkt_out(pkt, pkt->port);
+	router_out(router, pkt, interface);
 }

@@ -26,7 +26,7 @@ is_link_local6(const uint8_t *address)
 }
 
 static enum router_reason
-arrive4(struct router *router, struct onvm_pkt *pkt)
+arrive4(struct router *router, struct onvm_pkt *pkt, uint32_t interface)
 {
 	uint8_t *const ip = pkt->data + 14;
 	const struct router_address *own;
@@ -42,19 +42,24 @@ arrive4(struct router *router, struct onvm_pkt *pkt)
 		return ROUTER_DROP_MALFORMED;
 	src = onvm_load_be32(ip + 12);
 	dst = onvm_load_be32(ip + 16);
-	if (dst >= 0xe0000000)
-		return ROUTER_DROP_MULTICAST;
+	/* RFC 1812 5.3.4: what comes as a broadcast of the link is not forwarded */
+	if (dst >= 0xe0000000 || (pkt->data[0] & 1) != 0)
+		return dst >> 8 == 0xe00000 || dst == UINT32_MAX ?
+			       router_to_host(router, pkt, interface, ROUTER_DROP_MULTICAST) :
+			       ROUTER_DROP_MULTICAST;
 	if (is_martian4(src) || is_martian4(dst) || router_own_address(router, 4, ip + 12) != NULL)
+		return ROUTER_DROP_MARTIAN;
+	if (!router_comes_right(router, interface, 4, ip + 12))
 		return ROUTER_DROP_MARTIAN;
 	own = router_own_address(router, 4, ip + 16);
 	if (own != NULL && !own->is_passed)
-		return router_receive(router, pkt, true);
+		return router_receive(router, pkt, interface);
 	if (ip[8] <= 1) {
-		router_send_error(router, pkt, ROUTER_ERROR_TTL, true, 0);
+		router_send_error(router, pkt, ROUTER_ERROR_TTL, interface, 0);
 		return ROUTER_DROP_TTL;
 	}
 	if (onvm_load_be16(ip + 2) > router->mtu_min)
-		router_keep_original(router, pkt);
+		router_keep_original(router, pkt, interface);
 	memcpy(before, ip + 8, 2);
 	ip[8]--;
 	memcpy(after, ip + 8, 2);
@@ -75,42 +80,65 @@ arrive6(struct router *router, struct onvm_pkt *pkt, uint32_t interface)
 	if (reason != ROUTER_NO_DROP || pkt->verdict != ONVM_NEXT)
 		return reason;
 	if (ip[24] == 0xff || (pkt->data[0] & 1) != 0)
-		return ROUTER_DROP_MULTICAST;
+		return ip[24] == 0xff && ip[25] == 2 ?
+			       router_to_host(router, pkt, interface, ROUTER_DROP_MULTICAST) :
+			       ROUTER_DROP_MULTICAST;
 	if (ip[8] == 0xff || is_unspecified6(ip + 8) || is_unspecified6(ip + 24) ||
 	    router_own_address(router, 6, ip + 8) != NULL)
+		return ROUTER_DROP_MARTIAN;
+	if (!is_link_local6(ip + 8) && !router_comes_right(router, interface, 6, ip + 8))
 		return ROUTER_DROP_MARTIAN;
 	own = router_own_address(router, 6, ip + 24);
 	if ((own != NULL && !own->is_passed) ||
 	    memcmp(ip + 24, router->interfaces[interface].link_local, ONVM_ADDRESS_BYTES) == 0)
-		return router_receive(router, pkt, true);
+		return router_receive(router, pkt, interface);
 	/* RFC 4291 2.5.6: not from link to link */
 	if (is_link_local6(ip + 8) || is_link_local6(ip + 24))
 		return ROUTER_DROP_MARTIAN;
 	if (ip[7] <= 1) {
-		router_send_error(router, pkt, ROUTER_ERROR_TTL, true, 0);
+		router_send_error(router, pkt, ROUTER_ERROR_TTL, interface, 0);
 		return ROUTER_DROP_TTL;
 	}
 	if (onvm_load_be16(ip + 4) + 40u > router->mtu_min)
-		router_keep_original(router, pkt);
+		router_keep_original(router, pkt, interface);
 	ip[7]--;
 	return ROUTER_NO_DROP;
+}
+
+/* Take the VLAN tag of a frame off. @return the VLAN, 0 for none and for a mere priority */
+static uint16_t
+take_tag(struct onvm_pkt *pkt)
+{
+	uint16_t vlan;
+
+	if (pkt->length < 18 || onvm_load_be16(pkt->data + 12) != ROUTER_ETHERTYPE_VLAN)
+		return 0;
+	vlan = onvm_load_be16(pkt->data + 14) & 0xfff;
+	memmove(pkt->data + ROUTER_TAG_BYTES, pkt->data, 2 * ROUTER_MAC_BYTES);
+	onvm_pkt_pull(pkt, ROUTER_TAG_BYTES);
+	return vlan;
 }
 
 enum router_reason
 router_arrive(struct router *router, struct onvm_pkt *pkt)
 {
-	const uint32_t index = pkt->port < ROUTER_PORTS_MAX ? router->interface_of[pkt->port] :
-							      ROUTER_INTERFACES_MAX;
-	const struct router_interface *const interface = &router->interfaces[index];
+	const struct router_link *link;
 	uint16_t ethertype;
+	uint32_t index;
 
+	if (pkt->port < ROUTER_PORTS_MAX && router->wire_of[pkt->port] != ROUTER_NO_PORT) {
+		onvm_pkt_out(pkt, router->wire_of[pkt->port]);
+		return ROUTER_NO_DROP;
+	}
+	index = router_interface_of(router, pkt->port, take_tag(pkt));
 	if (index == ROUTER_INTERFACES_MAX)
 		return ROUTER_DROP_NO_INTERFACE;
+	link = &router->interfaces[index].link;
 	if (pkt->length < 14)
 		return ROUTER_DROP_MALFORMED;
-	if (memcmp(pkt->data + ROUTER_MAC_BYTES, interface->mac, ROUTER_MAC_BYTES) == 0)
+	if (memcmp(pkt->data + ROUTER_MAC_BYTES, link->mac, ROUTER_MAC_BYTES) == 0)
 		return ROUTER_DROP_LOOP;
-	if ((pkt->data[0] & 1) == 0 && memcmp(pkt->data, interface->mac, ROUTER_MAC_BYTES) != 0)
+	if ((pkt->data[0] & 1) == 0 && memcmp(pkt->data, link->mac, ROUTER_MAC_BYTES) != 0)
 		return ROUTER_DROP_NOT_OURS;
 	ethertype = onvm_load_be16(pkt->data + 12);
 	if (ethertype == ETHERTYPE_ARP)
@@ -119,6 +147,5 @@ router_arrive(struct router *router, struct onvm_pkt *pkt)
 		return arrive6(router, pkt, index);
 	if (ethertype != ONVM_ETHERTYPE_IPV4)
 		return ROUTER_DROP_NOT_IP;
-	/* RFC 1812 5.3.4: what comes as a broadcast of the link is not forwarded */
-	return (pkt->data[0] & 1) != 0 ? ROUTER_DROP_MULTICAST : arrive4(router, pkt);
+	return arrive4(router, pkt, index);
 }

@@ -106,10 +106,9 @@ tell_failed(struct router *router)
 			.data = waiting->frame,
 			.buffer = ROUTER_NONE,
 			.length = waiting->length,
-			.port = waiting->in_port,
 		};
 
-		router_send_error(router, &pkt, ROUTER_ERROR_HOST_UNREACHABLE, false, 0);
+		router_send_error(router, &pkt, ROUTER_ERROR_HOST_UNREACHABLE, ROUTER_NONE, 0);
 		router_waiting_free(router, index);
 	}
 }
@@ -120,7 +119,8 @@ router_burst(struct onvm_ctx *ctx, struct onvm_pkt *pkts, uint32_t nb_pkts)
 	struct router *const router = ctx->state;
 
 	router->ctx = ctx;
-	router_tick(router);
+	router_own_tick(router);
+	router_neighbours_tick(router);
 	tell_failed(router);
 	for (uint32_t first = 0; first < nb_pkts; first += CHUNK)
 		burst_chunk(router, pkts + first,

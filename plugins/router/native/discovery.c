@@ -32,6 +32,9 @@ router_arp_arrive(struct router *router, struct onvm_pkt *pkt, uint32_t index)
 		router_neighbour_learn(router, index, 4, sender, mac,
 				       operation == ROUTER_ARP_REQUEST && is_ours,
 				       operation == ROUTER_ARP_REPLY && is_ours);
+	/* The host asks by itself for its packets. */
+	if (operation == ROUTER_ARP_REPLY && is_ours)
+		return router_to_host(router, pkt, index, ROUTER_DROP_CONSUMED);
 	if (operation != ROUTER_ARP_REQUEST || !is_ours || (mac[0] & 1) != 0)
 		return ROUTER_DROP_CONSUMED;
 	router_arp_answer(router, pkt, index);
@@ -62,17 +65,19 @@ router_ndp_arrive(struct router *router, struct onvm_pkt *pkt, uint32_t index)
 {
 	const uint8_t *const data = pkt->data;
 	const uint32_t l4_length = onvm_load_be16(data + 18);
-	const struct router_interface *const interface = &router->interfaces[index];
+	struct router_interface *const interface = &router->interfaces[index];
 	const struct router_address *own;
 	const uint8_t *mac;
 	bool is_good, is_ours, is_probe;
 
-	/* RFC 4861 6.1, 7.1, 8.1: all of it has this hop limit; router discovery is not ours. */
+	/* RFC 4861 6.1, 7.1, 8.1: all of it has this hop limit. */
 	if (data[20] != ONVM_PROTO_ICMPV6 || l4_length < 8 || data[NDP_ICMP] < 133 ||
 	    data[NDP_ICMP] > 137)
 		return ROUTER_NO_DROP;
+	if (data[NDP_ICMP] == NDP_ROUTER_SOLICITATION && data[21] == NDP_HOP_LIMIT)
+		interface->is_solicited = true;
 	if (data[NDP_ICMP] != NDP_SOLICITATION && data[NDP_ICMP] != NDP_ADVERTISEMENT)
-		return ROUTER_DROP_CONSUMED;
+		return router_to_host(router, pkt, index, ROUTER_DROP_CONSUMED);
 	if (data[21] != NDP_HOP_LIMIT || data[NDP_ICMP + 1] != 0 ||
 	    l4_length < NDP_OPTIONS - NDP_ICMP || data[NDP_TARGET] == 0xff)
 		return ROUTER_DROP_MALFORMED;
@@ -94,7 +99,7 @@ router_ndp_arrive(struct router *router, struct onvm_pkt *pkt, uint32_t index)
 		if (mac != NULL)
 			router_neighbour_learn(router, index, 6, data + NDP_TARGET, mac, false,
 					       (data[NDP_ICMP + 4] & NDP_FLAG_SOLICITED) != 0);
-		return ROUTER_DROP_CONSUMED;
+		return router_to_host(router, pkt, index, ROUTER_DROP_CONSUMED);
 	}
 	is_probe = memcmp(data + 22, unspecified, sizeof(unspecified)) == 0;
 	if (mac != NULL && !is_probe)

@@ -26,12 +26,13 @@ static const struct code codes6[] = {
 };
 
 void
-router_keep_original(struct router *router, const struct onvm_pkt *pkt)
+router_keep_original(struct router *router, const struct onvm_pkt *pkt, uint32_t interface)
 {
 	struct router_original *const original =
 		&router->originals[pkt->buffer & (ROUTER_ORIGINALS - 1)];
 
 	original->buffer = pkt->buffer;
+	original->interface = (uint8_t)interface;
 	original->length = pkt->length < ROUTER_ORIGINAL_BYTES ? pkt->length :
 								 ROUTER_ORIGINAL_BYTES;
 	memcpy(original->frame, pkt->data, original->length);
@@ -59,7 +60,7 @@ is_of(const struct router *router, const struct router_original *original,
 static bool
 take_token(struct router *router)
 {
-	const uint64_t per_s = router->config.errors_per_s;
+	const uint64_t per_s = router->setup.errors_per_s;
 	const uint64_t full = per_s < 10 ? 1 : per_s / 10;
 	const uint64_t elapsed = router->ctx->now_ns - router->errors_ns;
 	uint64_t nb;
@@ -143,11 +144,10 @@ make6(uint8_t *data, const uint8_t *frame, uint16_t quoted, const uint8_t *sourc
 
 void
 router_send_error(struct router *router, const struct onvm_pkt *pkt, enum router_error error,
-		  bool has_arrived, uint16_t mtu)
+		  uint32_t interface, uint16_t mtu)
 {
 	const struct router_original *const original =
 		&router->originals[pkt->buffer & (ROUTER_ORIGINALS - 1)];
-	const uint32_t index = router->interface_of[pkt->port % ROUTER_PORTS_MAX];
 	const uint8_t *frame = pkt->data, *source;
 	uint32_t length = pkt->length, ip_version, head, most;
 	struct router_hop connected;
@@ -156,24 +156,26 @@ router_send_error(struct router *router, const struct onvm_pkt *pkt, enum router
 	uint16_t quoted;
 
 	/* NFs may have translated it since: the sender knows it only as it was. */
-	if (!has_arrived && is_of(router, original, pkt)) {
+	if (interface == ROUTER_NONE && is_of(router, original, pkt)) {
 		frame = original->frame;
 		length = original->length;
-		has_arrived = true;
+		interface = original->interface;
 	}
 	ip_version = router_version_of(frame);
-	if (index == ROUTER_INTERFACES_MAX || is_unspeakable(frame, length, ip_version))
+	if (is_unspeakable(frame, length, ip_version))
 		return;
-	source = router_source_on(router, index, ip_version, frame + (ip_version == 4 ? 26 : 22));
-	if (source == NULL)
-		return;
-	if (!has_arrived) {
+	if (interface == ROUTER_NONE) {
 		hop = router_hop_to(router, ip_version, frame + (ip_version == 4 ? 26 : 22), 0,
 				    &connected);
 		if (hop == NULL)
 			return;
+		interface = hop->interface;
 	}
-	if (!take_token(router))
+	if (interface >= router->setup.nb_interfaces)
+		return; /* it has gone since */
+	source = router_source_on(router, interface, ip_version,
+				  frame + (ip_version == 4 ? 26 : 22));
+	if (source == NULL || !take_token(router))
 		return;
 	made = router->ctx->originate(router->ctx);
 	if (made == NULL)
@@ -191,12 +193,12 @@ router_send_error(struct router *router, const struct onvm_pkt *pkt, enum router
 		make6(made->data, frame, quoted, source, codes6[error], mtu);
 	made->length = (uint16_t)(head + quoted);
 	router->ctx->counters[ROUTER_ERRORS_SENT]++;
-	if (has_arrived) {
+	if (hop == NULL) {
 		memcpy(made->data, frame + ROUTER_MAC_BYTES, ROUTER_MAC_BYTES);
-		memcpy(made->data + ROUTER_MAC_BYTES, router->interfaces[index].mac,
+		memcpy(made->data + ROUTER_MAC_BYTES, router->interfaces[interface].link.mac,
 		       ROUTER_MAC_BYTES);
-		onvm_pkt_out(made, pkt->port);
+		router_out(router, made, interface);
 	} else if (router_address_frame(router, made, hop, ip_version) == ROUTER_SENT) {
-		onvm_pkt_out(made, router->interfaces[hop->interface].port);
+		router_out(router, made, interface);
 	}
 }

@@ -62,57 +62,55 @@ router_forward(struct router *router, struct onvm_pkt *pkt, uint32_t index)
 	const uint32_t ip_version = router_version_of(pkt->data);
 	const uint8_t *const ip = pkt->data + 14;
 	const uint8_t *const destination = ip + (ip_version == 4 ? 16 : 24);
-	const struct router_interface *interface;
+	const struct router_link *link;
 	const struct router_group *group;
 	const struct router_hop *hop;
 	struct router_hop connected;
 	uint32_t length;
 	bool is_merged;
 
-	if (index >= router->nb_groups) {
-		router_send_error(router, pkt, ROUTER_ERROR_NET_UNREACHABLE, false, 0);
+	if (index >= ROUTER_GROUPS_MAX) {
+		router_send_error(router, pkt, ROUTER_ERROR_NET_UNREACHABLE, ROUTER_NONE, 0);
 		return ROUTER_DROP_NO_ROUTE;
 	}
 	group = &router->groups[index];
 	switch ((enum router_group_kind)group->kind) {
 	case ROUTER_LOCAL:
-		return router_receive(router, pkt, false);
+		return router_receive(router, pkt, ROUTER_NONE);
 	case ROUTER_BLACKHOLE:
 		return ROUTER_DROP_BLACKHOLE;
 	case ROUTER_UNREACHABLE:
-		router_send_error(router, pkt, ROUTER_ERROR_HOST_UNREACHABLE, false, 0);
+		router_send_error(router, pkt, ROUTER_ERROR_HOST_UNREACHABLE, ROUTER_NONE, 0);
 		return ROUTER_DROP_NO_ROUTE;
 	case ROUTER_CONNECTED:
 	case ROUTER_VIA:
 		break;
 	}
-	hop = router_choose_hop(router, group, ip_version, destination,
+	hop = router_choose_hop(group, ip_version, destination,
 				group->nb_hops > 1 ? router_flow_hash(pkt) : 0, &connected);
-	if (hop == NULL)
-		return ROUTER_DROP_NO_INTERFACE;
-	interface = &router->interfaces[hop->interface];
-	if (router->config.clamps_mss)
-		clamp_mss(router, pkt, interface->mtu);
+	link = &router->interfaces[hop->interface].link;
+	if (router->setup.clamps_mss)
+		clamp_mss(router, pkt, link->mtu);
 	is_merged = (pkt->flags & ONVM_F_MERGED) != 0;
 	length = ip_version == 4 ? onvm_load_be16(ip + 2) : onvm_load_be16(ip + 4) + 40u;
-	if (length > interface->mtu && is_merged)
+	if (length > link->mtu && is_merged)
 		length = segment_length(pkt);
-	if (length > interface->mtu) {
+	if (length > link->mtu) {
 		if (ip_version == 4 && (ip[6] & 0x40) == 0 && !is_merged)
-			return router_fragment(router, pkt, hop, interface->mtu);
-		router_send_error(router, pkt, ROUTER_ERROR_TOO_BIG, false, interface->mtu);
+			return router_fragment(router, pkt, hop, link->mtu);
+		router_send_error(router, pkt, ROUTER_ERROR_TOO_BIG, ROUTER_NONE, link->mtu);
 		return ROUTER_DROP_TOO_BIG;
 	}
 	switch (router_address_frame(router, pkt, hop, ip_version)) {
 	case ROUTER_SENT:
-		onvm_pkt_out(pkt, interface->port);
+		router_out(router, pkt, hop->interface);
 		return ROUTER_NO_DROP;
 	case ROUTER_WAITS:
 		return ROUTER_DROP_RESOLVING;
 	case ROUTER_NOT_SENT:
 		break;
 	case ROUTER_REFUSED:
-		router_send_error(router, pkt, ROUTER_ERROR_HOST_UNREACHABLE, false, 0);
+		router_send_error(router, pkt, ROUTER_ERROR_HOST_UNREACHABLE, ROUTER_NONE, 0);
 		break;
 	}
 	return ROUTER_DROP_UNRESOLVED;

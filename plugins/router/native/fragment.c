@@ -56,7 +56,7 @@ router_fragment(struct router *router, struct onvm_pkt *pkt, const struct router
 		router_store_ipv4_checksum(head, header_length);
 		router->ctx->counters[ROUTER_FRAGMENTS_MADE]++;
 		if (router_address_frame(router, made, hop, 4) == ROUTER_SENT)
-			onvm_pkt_out(made, router->interfaces[hop->interface].port);
+			router_out(router, made, hop->interface);
 	}
 	return ROUTER_DROP_FRAGMENTED;
 }

@@ -16,17 +16,20 @@ static const uint8_t all_nodes[ONVM_ADDRESS_BYTES] = {0xff, 2, [15] = 1};
 static const uint8_t solicited_node[13] = {0xff, 2, [11] = 1, [12] = 0xff};
 static const uint8_t unspecified[ONVM_ADDRESS_BYTES];
 
-/* A message with one option for a MAC address. */
-static void
+/* A message with an option for the MAC address, unless it has no source. @return its length */
+static uint16_t
 fill(const struct router_interface *interface, uint8_t *data, uint8_t type, uint8_t flags,
      const uint8_t *to, const uint8_t *source, const uint8_t *destination, const uint8_t *target)
 {
+	const bool is_probe = memcmp(source, unspecified, sizeof(unspecified)) == 0;
+	const uint16_t length = is_probe ? NDP_OPTIONS : LONG_BYTES;
+
 	memcpy(data, to, ROUTER_MAC_BYTES);
-	memcpy(data + 6, interface->mac, ROUTER_MAC_BYTES);
+	memcpy(data + 6, interface->link.mac, ROUTER_MAC_BYTES);
 	onvm_store_be16(data + 12, ONVM_ETHERTYPE_IPV6);
 	memset(data + 14, 0, 8);
 	data[14] = 0x60;
-	onvm_store_be16(data + 18, LONG_BYTES - NDP_ICMP);
+	onvm_store_be16(data + 18, length - NDP_ICMP);
 	data[20] = ONVM_PROTO_ICMPV6;
 	data[21] = NDP_HOP_LIMIT;
 	memcpy(data + 22, source, ONVM_ADDRESS_BYTES);
@@ -35,10 +38,14 @@ fill(const struct router_interface *interface, uint8_t *data, uint8_t type, uint
 	data[NDP_ICMP] = type;
 	data[NDP_ICMP + 4] = flags;
 	memcpy(data + NDP_TARGET, target, ONVM_ADDRESS_BYTES);
-	data[NDP_OPTIONS] = type == NDP_SOLICITATION ? NDP_OPTION_SOURCE : NDP_OPTION_TARGET;
-	data[NDP_OPTIONS + 1] = 1;
-	memcpy(data + NDP_OPTIONS + 2, interface->mac, ROUTER_MAC_BYTES);
-	router_store_icmp6_checksum(data + 14, LONG_BYTES - NDP_ICMP);
+	if (!is_probe) {
+		data[NDP_OPTIONS] = type == NDP_SOLICITATION ? NDP_OPTION_SOURCE :
+							       NDP_OPTION_TARGET;
+		data[NDP_OPTIONS + 1] = 1;
+		memcpy(data + NDP_OPTIONS + 2, interface->link.mac, ROUTER_MAC_BYTES);
+	}
+	router_store_icmp6_checksum(data + 14, length - NDP_ICMP);
+	return length;
 }
 
 static void
@@ -47,18 +54,14 @@ send_message(struct router *router, uint32_t index, uint8_t type, uint8_t flags,
 {
 	const struct router_interface *const interface = &router->interfaces[index];
 	uint8_t to[ROUTER_MAC_BYTES] = {0x33, 0x33};
-	struct onvm_pkt *pkt;
+	struct onvm_pkt *const pkt = router->ctx->originate(router->ctx);
 
-	if (!interface->is_bound)
-		return;
-	pkt = router->ctx->originate(router->ctx);
 	if (pkt == NULL)
 		return; /* it is said again */
 	memcpy(to + 2, destination + 12, 4);
-	fill(interface, pkt->data, type, flags, mac != NULL ? mac : to, source, destination,
-	     target);
-	pkt->length = LONG_BYTES;
-	onvm_pkt_out(pkt, interface->port);
+	pkt->length = fill(interface, pkt->data, type, flags, mac != NULL ? mac : to, source,
+			   destination, target);
+	router_out(router, pkt, index);
 }
 
 void
@@ -83,6 +86,17 @@ router_ndp_announce(struct router *router, uint32_t interface, const uint8_t *ad
 		     address, all_nodes, address);
 }
 
+void
+router_ndp_probe(struct router *router, uint32_t interface, const uint8_t *address)
+{
+	uint8_t destination[ONVM_ADDRESS_BYTES];
+
+	memcpy(destination, address, sizeof(destination));
+	memcpy(destination, solicited_node, sizeof(solicited_node));
+	send_message(router, interface, NDP_SOLICITATION, 0, NULL, unspecified, destination,
+		     address);
+}
+
 enum router_reason
 router_ndp_answer(struct router *router, struct onvm_pkt *pkt, uint32_t index, const uint8_t *mac)
 {
@@ -104,6 +118,6 @@ router_ndp_answer(struct router *router, struct onvm_pkt *pkt, uint32_t index, c
 	pkt->tailroom = (uint16_t)(pkt->tailroom + pkt->length - LONG_BYTES);
 	pkt->length = LONG_BYTES;
 	router->ctx->counters[ROUTER_ANSWERED_NDP]++;
-	onvm_pkt_out(pkt, pkt->port);
+	router_out(router, pkt, index);
 	return ROUTER_NO_DROP;
 }

@@ -26,13 +26,13 @@ key_fill(struct router_neighbour_key *key, uint32_t interface, uint32_t ip_versi
 /* Keep a copy of a packet until its neighbour has answered. */
 static enum router_sent
 let_wait(struct router *router, struct router_neighbour *neighbour, const struct onvm_pkt *pkt,
-	 uint16_t out_port)
+	 uint32_t out_interface)
 {
 	uint32_t index;
 
 	if (neighbour->nb_waiting == ROUTER_WAITING_EACH)
 		return ROUTER_NOT_SENT;
-	index = router_waiting_copy(router, pkt, out_port);
+	index = router_waiting_copy(router, pkt, out_interface);
 	if (index == ROUTER_NONE)
 		return ROUTER_NOT_SENT;
 	if (neighbour->nb_waiting++ == 0)
@@ -51,7 +51,7 @@ let_go(struct router *router, struct router_neighbour *neighbour, uint32_t inter
 
 		neighbour->nb_waiting--;
 		memcpy(frame, neighbour->mac, ROUTER_MAC_BYTES);
-		memcpy(frame + ROUTER_MAC_BYTES, router->interfaces[interface].mac,
+		memcpy(frame + ROUTER_MAC_BYTES, router->interfaces[interface].link.mac,
 		       ROUTER_MAC_BYTES);
 		router_queue_append(router, &router->first_ready, &router->last_ready, index);
 	}
@@ -103,7 +103,7 @@ enum router_sent
 router_address_frame(struct router *router, struct onvm_pkt *pkt, const struct router_hop *hop,
 		     uint32_t ip_version)
 {
-	const struct router_interface *const interface = &router->interfaces[hop->interface];
+	const struct router_link *const link = &router->interfaces[hop->interface].link;
 	const uint64_t now_ns = router->ctx->now_ns;
 	struct router_neighbour *neighbour;
 	struct router_neighbour_key key;
@@ -112,21 +112,25 @@ router_address_frame(struct router *router, struct onvm_pkt *pkt, const struct r
 	key_fill(&key, hop->interface, ip_version, hop->gateway);
 	slot = find(router, &key);
 	if (slot < 0) {
+		/* RFC 6583: a scan of a prefix leaves room for hosts that are there. */
+		if (router->nb_incomplete >= router->config.max_neighbours / 2)
+			return ROUTER_NOT_SENT;
 		slot = onvm_flow_table_add(router->neighbours, &key, now_ns);
 		if (slot < 0)
 			return ROUTER_NOT_SENT;
 		neighbour = neighbour_at(router, slot);
 		neighbour->state = ROUTER_INCOMPLETE;
+		router->nb_incomplete++;
 		ask(router, &key, neighbour);
 	}
 	neighbour = neighbour_at(router, slot);
 	neighbour->used_ns = now_ns;
 	if (neighbour->state == ROUTER_INCOMPLETE)
-		return let_wait(router, neighbour, pkt, interface->port);
+		return let_wait(router, neighbour, pkt, hop->interface);
 	if (neighbour->state == ROUTER_FAILED)
 		return ROUTER_REFUSED;
 	memcpy(pkt->data, neighbour->mac, ROUTER_MAC_BYTES);
-	memcpy(pkt->data + ROUTER_MAC_BYTES, interface->mac, ROUTER_MAC_BYTES);
+	memcpy(pkt->data + ROUTER_MAC_BYTES, link->mac, ROUTER_MAC_BYTES);
 	return ROUTER_SENT;
 }
 
@@ -135,6 +139,7 @@ router_neighbour_learn(struct router *router, uint32_t interface, uint32_t ip_ve
 		       const uint8_t *address, const uint8_t *mac, bool may_add, bool is_answer)
 {
 	const uint64_t now_ns = router->ctx->now_ns;
+	const struct router_address *own;
 	struct router_neighbour *neighbour;
 	struct router_neighbour_key key;
 	bool was_there = true;
@@ -142,16 +147,20 @@ router_neighbour_learn(struct router *router, uint32_t interface, uint32_t ip_ve
 
 	if ((mac[0] & 1) != 0 || !router_is_on_link(router, interface, ip_version, address))
 		return;
-	if (router_own_address(router, ip_version, address) != NULL) {
-		router->ctx->counters[ROUTER_CONFLICTS]++;
+	own = router_own_address(router, ip_version, address);
+	if (own != NULL) {
+		router_defend(router, interface, own, mac);
 		return;
 	}
 	key_fill(&key, interface, ip_version, address);
 	slot = onvm_flow_table_lookup(router->neighbours, &key);
 	if (slot < 0) {
-		/* Half of the table is for neighbours that packets go to, however many speak. */
-		if (!may_add ||
-		    onvm_flow_table_count(router->neighbours) >= router->config.max_neighbours / 2)
+		/*
+		 * Half of the table is for neighbours that packets go to, however many speak; those
+		 * that do not answer have no part of the other half.
+		 */
+		if (!may_add || onvm_flow_table_count(router->neighbours) - router->nb_incomplete >=
+					router->config.max_neighbours / 2)
 			return;
 		slot = onvm_flow_table_add(router->neighbours, &key, now_ns);
 		if (slot < 0)
@@ -166,6 +175,8 @@ router_neighbour_learn(struct router *router, uint32_t interface, uint32_t ip_ve
 			neighbour->used_ns = now_ns;
 		is_answer = true;
 	}
+	if (was_there && neighbour->state == ROUTER_INCOMPLETE)
+		router->nb_incomplete--;
 	/* A word that was not asked for changes the address, but says nothing about the way there. */
 	if (is_answer || memcmp(neighbour->mac, mac, ROUTER_MAC_BYTES) != 0) {
 		neighbour->state = ROUTER_REACHABLE;
@@ -179,9 +190,14 @@ router_neighbour_learn(struct router *router, uint32_t interface, uint32_t ip_ve
 static void
 forget(struct router *router, int32_t slot)
 {
-	give_up(router, neighbour_at(router, slot));
+	struct router_neighbour *const neighbour = neighbour_at(router, slot);
+
+	if (neighbour->state == ROUTER_INCOMPLETE)
+		router->nb_incomplete--;
+	give_up(router, neighbour);
 	onvm_flow_table_delete_slot(router->neighbours, slot);
-	router->ctx->counters[ROUTER_NEIGHBOURS_LOST]++;
+	if (router->ctx != NULL)
+		router->ctx->counters[ROUTER_NEIGHBOURS_LOST]++;
 }
 
 /* The turn of one neighbour. */
@@ -191,7 +207,7 @@ turn(struct router *router, int32_t slot)
 	const struct router_neighbour_key *const key =
 		onvm_flow_table_key(router->neighbours, slot);
 	struct router_neighbour *const neighbour = neighbour_at(router, slot);
-	const struct router_config *const config = &router->config;
+	const struct router_setup *const setup = &router->setup;
 	const uint64_t now_ns = router->ctx->now_ns;
 
 	switch ((enum router_neighbour_state)neighbour->state) {
@@ -203,14 +219,16 @@ turn(struct router *router, int32_t slot)
 			ask(router, key, neighbour);
 			return;
 		}
+		if (neighbour->state == ROUTER_INCOMPLETE)
+			router->nb_incomplete--;
 		neighbour->state = ROUTER_FAILED;
 		neighbour->asked_ns = now_ns;
 		give_up(router, neighbour);
 		break;
 	case ROUTER_REACHABLE:
-		if (now_ns - neighbour->used_ns >= config->forget_ns) {
+		if (now_ns - neighbour->used_ns >= setup->forget_ns) {
 			forget(router, slot);
-		} else if (now_ns - neighbour->confirmed_ns >= config->reachable_ns &&
+		} else if (now_ns - neighbour->confirmed_ns >= setup->reachable_ns &&
 			   neighbour->used_ns > neighbour->confirmed_ns) {
 			neighbour->state = ROUTER_PROBED;
 			ask(router, key, neighbour);
@@ -223,31 +241,22 @@ turn(struct router *router, int32_t slot)
 	}
 }
 
-/* Tell neighbours where the addresses of an interface are (RFC 5227 3, RFC 4861 7.2.6). */
-static void
-announce(struct router *router, uint32_t index)
+void
+router_neighbours_forget(struct router *router, uint32_t interface)
 {
-	struct router_interface *const interface = &router->interfaces[index];
+	struct onvm_flow_table *const table = router->neighbours;
 
-	if (!interface->is_bound || interface->nb_announcements == 0 ||
-	    router->ctx->now_ns < interface->announce_ns)
-		return;
-	interface->nb_announcements--;
-	interface->announce_ns = router->ctx->now_ns + ASK_NS;
-	for (uint32_t i = 0; i < router->config.nb_addresses; i++) {
-		const struct router_address *const own = &router->config.addresses[i];
+	for (int32_t slot = onvm_flow_table_next(table, 0); slot >= 0;
+	     slot = onvm_flow_table_next(table, slot + 1)) {
+		const struct router_neighbour_key *const key = onvm_flow_table_key(table, slot);
 
-		if (own->interface != index)
-			continue;
-		if (own->ip_version == 4)
-			router_arp_announce(router, index, own->bytes);
-		else
-			router_ndp_announce(router, index, own->bytes);
+		if (key->interface == interface)
+			forget(router, slot);
 	}
 }
 
 void
-router_tick(struct router *router)
+router_neighbours_tick(struct router *router)
 {
 	struct onvm_flow_table *const table = router->neighbours;
 	const uint64_t now_ns = router->ctx->now_ns;
@@ -255,8 +264,6 @@ router_tick(struct router *router)
 	if (now_ns < router->tick_ns)
 		return;
 	router->tick_ns = now_ns + TICK_NS;
-	for (uint32_t i = 0; i < router->config.nb_interfaces; i++)
-		announce(router, i);
 	for (int32_t slot = onvm_flow_table_next(table, 0); slot >= 0;
 	     slot = onvm_flow_table_next(table, slot + 1))
 		turn(router, slot);

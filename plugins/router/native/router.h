@@ -19,10 +19,20 @@
  * A packet for a neighbour that is not known yet waits as a copy, is counted as the drop
  * `resolving`, and is made again once the neighbour has answered.
  *
+ * VLANs. A tag goes where a packet arrives and comes where it leaves, so that the NFs between see
+ * none. An interface is a port, or a VLAN of it.
+ *
+ * Slow path. A port of the host may stand beside an interface, with the same addresses: it gets what
+ * is for them and is not answered here, and what it sends leaves by the interface.
+ *
+ * Changes. All of the setup, and each route, may change between two bursts. An interface that
+ * becomes another one forgets its neighbours.
+ *
  * From the top down: burst.c calls arrive.c, the first half, and forward.c, the second. delivery.c
  * has packets to the router itself, fragment.c and error.c make others. discovery.c is what
- * neighbours say, neighbour.c what is known of them, waiting.c what waits for them; arp.c and
- * ndp.c make messages. route.c and address.c look things up; router.c makes and frees all of it.
+ * neighbours say, neighbour.c what is known of them, waiting.c what waits for them; own.c is what
+ * the router says of itself, advertise.c its prefixes; arp.c and ndp.c make messages. route.c and
+ * address.c look things up; router.c makes and frees all of it, change.c changes it.
  *
  * Threads: one.
  */
@@ -38,16 +48,20 @@
 #define ROUTER_ADDRESSES_MAX 256
 #define ROUTER_PORTS_MAX 256	   /* port numbers that an interface may have */
 #define ROUTER_HOPS_MAX 8	   /* next hops of a route */
-#define ROUTER_GROUPS_MAX 4096	   /* sets of next hops, shared by routes */
+#define ROUTER_GROUPS_MAX 65536	   /* sets of next hops, shared by routes */
+#define ROUTER_CONFLICTS_MAX 8	   /* conflicts that wait for being logged */
 #define ROUTER_FRAME_MAX 9728	   /* bytes of a frame that can wait */
 #define ROUTER_WAITING_MAX 1024	   /* packets that wait, in all */
 #define ROUTER_WAITING_EACH 128	   /* of these for one neighbour */
 #define ROUTER_ORIGINALS 1024	   /* long packets whose beginning is kept, a power of two */
 #define ROUTER_ORIGINAL_BYTES 128u /* bytes of it */
 #define ROUTER_MAC_BYTES 6u
+#define ROUTER_ETHERTYPE_VLAN 0x8100
+#define ROUTER_TAG_BYTES 4u
 #define ROUTER_CACHED 1024u /* neighbours found without a search, a power of two */
 #define ROUTER_FILTER_BITS 1024u
 #define ROUTER_NONE UINT32_MAX
+#define ROUTER_NO_PORT UINT16_MAX
 
 /** In the order of `drop_reasons` in onvm-nf.toml. */
 enum router_reason {
@@ -85,6 +99,9 @@ enum router_counter {
 	ROUTER_FRAGMENTS_MADE,
 	ROUTER_MSS_CLAMPED,
 	ROUTER_CONFLICTS,
+	ROUTER_DEFENDED,
+	ROUTER_TO_HOST,
+	ROUTER_REVERSE_PATH, /**< dropped as martians */
 };
 
 enum router_group_kind {
@@ -99,6 +116,7 @@ enum router_group_kind {
 struct router_hop {
 	uint8_t gateway[ONVM_ADDRESS_BYTES];
 	uint8_t interface;
+	uint8_t weight; /**< of 255 at most; its share of the flows */
 };
 
 /** What a route leads to. */
@@ -117,28 +135,60 @@ struct router_address {
 	bool is_passed; /**< packets to it go on along the chain: another NF has it */
 };
 
+/** Where the route back to the source of a packet must lead (RFC 3704). */
+enum router_reverse_path {
+	ROUTER_REVERSE_OFF,
+	ROUTER_REVERSE_STRICT, /**< out of the interface that the packet came by */
+	ROUTER_REVERSE_LOOSE,  /**< anywhere */
+};
+
+/** What an interface is: a port, or a VLAN of one. */
+struct router_link {
+	uint8_t mac[ROUTER_MAC_BYTES];
+	uint16_t port;
+	uint16_t vlan;	    /**< 0: none */
+	uint16_t slow_port; /**< leads to the host, or ROUTER_NO_PORT */
+	uint16_t mtu;
+	uint8_t reverse_path; /**< enum router_reverse_path */
+	bool advertises;      /**< its prefixes, to hosts (RFC 4861 6.2) */
+};
+
+/** What stays as long as the router. */
 struct router_config {
+	uint32_t max_routes;
+	uint32_t max_neighbours;
+};
+
+/** What may change. */
+struct router_setup {
 	uint32_t nb_interfaces;
+	struct router_link links[ROUTER_INTERFACES_MAX];
 	uint32_t nb_addresses;
 	struct router_address addresses[ROUTER_ADDRESSES_MAX];
 	bool clamps_mss;
-	bool has_ipv6;
-	uint32_t max_routes;
-	uint32_t max_neighbours;
 	uint32_t errors_per_s;
 	uint64_t reachable_ns; /**< after that, a neighbour in use is asked again */
 	uint64_t forget_ns;    /**< a neighbour unused for so long goes */
 };
 
-/** An interface, once its port is there. */
 struct router_interface {
-	bool is_bound;
-	uint8_t mac[ROUTER_MAC_BYTES];
-	uint16_t port;
-	uint16_t mtu;
+	struct router_link link;
 	uint8_t link_local[ONVM_ADDRESS_BYTES];
 	uint8_t nb_announcements; /**< still to be sent */
+	bool is_probed;		  /**< it has asked whether others have its addresses */
+	bool is_solicited;	  /**< a host wants to know the prefixes */
 	uint64_t announce_ns;
+	uint8_t nb_advertised; /**< of the first ones, which come sooner */
+	uint64_t advertise_ns; /**< the next advertisement, unless it is solicited */
+	uint64_t advertised_ns;
+};
+
+/** Another host has spoken from an address of the router. */
+struct router_conflict {
+	uint8_t address[ONVM_ADDRESS_BYTES];
+	uint8_t ip_version;
+	uint8_t interface;
+	uint8_t mac[ROUTER_MAC_BYTES];
 };
 
 enum router_neighbour_state {
@@ -171,8 +221,7 @@ struct router_neighbour {
 struct router_waiting {
 	uint32_t next;
 	uint16_t length;
-	uint16_t out_port;
-	uint16_t in_port;
+	uint8_t out_interface;
 	uint8_t frame[ROUTER_FRAME_MAX];
 };
 
@@ -180,20 +229,26 @@ struct router_waiting {
 struct router_original {
 	uint32_t buffer;
 	uint16_t length;
+	uint8_t interface;
 	uint8_t frame[ROUTER_ORIGINAL_BYTES];
 };
 
 struct router {
 	struct router_config config;
+	struct router_setup setup;
 	struct router_interface interfaces[ROUTER_INTERFACES_MAX];
-	uint8_t interface_of[ROUTER_PORTS_MAX]; /**< by port; ROUTER_INTERFACES_MAX: none */
+	uint16_t wire_of[ROUTER_PORTS_MAX];	/**< by slow port, the port that it belongs to */
+	uint8_t interface_of[ROUTER_PORTS_MAX]; /**< without a tag; ROUTER_INTERFACES_MAX: none */
 	uint16_t mtu_min;			/**< of all interfaces */
-	struct onvm_lpm *lpm[2];		/**< IPv4, IPv6 */
+	struct onvm_lpm *lpm[2];		/**< IPv4, IPv6; NULL before the first route */
 	struct router_group *groups;
-	uint32_t nb_groups;
 	/** A bit for the hash of each own address: most addresses are not the router's. */
 	uint64_t own_filter[ROUTER_FILTER_BITS / 64];
 	struct onvm_flow_table *neighbours;
+	uint32_t nb_incomplete;			    /**< neighbours that have not answered yet */
+	uint64_t defended_ns[ROUTER_ADDRESSES_MAX]; /**< by address */
+	struct router_conflict conflicts[ROUTER_CONFLICTS_MAX];
+	uint32_t nb_conflicts;	       /**< that are not logged */
 	int32_t cached[ROUTER_CACHED]; /**< slots of neighbours by the hash of their address */
 	struct router_waiting *waiting;
 	uint32_t free_waiting;
@@ -211,24 +266,38 @@ struct router {
 /** NULL and errno without memory. */
 struct router *router_create(const struct router_config *config);
 void router_free(struct router *router);
-/** Give an interface its port; it announces itself. @return 0, -EINVAL */
-int router_bind(struct router *router, uint32_t interface, uint16_t port, const uint8_t *mac,
-		uint16_t mtu);
-void router_unbind(struct router *router, uint32_t interface);
-/** Add a set of next hops. @return its number, -ENOSPC */
-int router_add_group(struct router *router, const struct router_group *group);
+/** Write a set of next hops. @return 0, -EINVAL */
+int router_set_group(struct router *router, uint32_t index, const struct router_group *group);
 int router_add_route(struct router *router, uint32_t ip_version, const uint8_t *prefix,
 		     uint8_t depth, uint32_t group);
 int router_delete_route(struct router *router, uint32_t ip_version, const uint8_t *prefix,
 			uint8_t depth);
+/** Take a conflict that is not logged yet. @return whether there was one */
+bool router_take_conflict(struct router *router, struct router_conflict *conflict);
 uint32_t router_nb_neighbours(const struct router *router);
 void router_burst(struct onvm_ctx *ctx, struct onvm_pkt *pkts, uint32_t nb_pkts);
+
+/* ---- change.c ---- */
+
+/** Change interfaces and addresses; new interfaces announce themselves. @return 0, -EINVAL */
+int router_change(struct router *router, const struct router_setup *setup);
 
 /* ---- address.c ---- */
 
 /** The address of the router with these bytes; NULL: it is another's. */
 const struct router_address *
 router_own_address(const struct router *router, uint32_t ip_version, const uint8_t *bytes);
+/** The interface of a frame from @p port with the tag @p vlan, 0 for none; or INTERFACES_MAX. */
+uint32_t router_interface_of(const struct router *router, uint16_t port, uint16_t vlan);
+/**
+ * Give the host a frame that it should have, by the slow path of an interface.
+ *
+ * @return ROUTER_NO_DROP, or @p otherwise if the interface has none
+ */
+enum router_reason router_to_host(const struct router *router, struct onvm_pkt *pkt,
+				  uint32_t interface, enum router_reason otherwise);
+/** Send a frame without a tag out of an interface, with its tag. */
+void router_out(const struct router *router, struct onvm_pkt *pkt, uint32_t interface);
 /** Whether @p address is on the link of an interface. */
 bool router_is_on_link(const struct router *router, uint32_t interface, uint32_t ip_version,
 		       const uint8_t *address);
@@ -251,6 +320,8 @@ void router_complete_checksum(uint8_t *data, uint32_t length);
 void router_arp_ask(struct router *router, uint32_t interface, const uint8_t *target,
 		    const uint8_t *mac);
 void router_arp_announce(struct router *router, uint32_t interface, const uint8_t *address);
+/** Ask whether another host has an address (RFC 5227 2.1.1). */
+void router_arp_probe(struct router *router, uint32_t interface, const uint8_t *address);
 /** Whether a frame of at least ROUTER_ARP_BYTES is ARP for IPv4 over Ethernet. */
 bool router_is_arp(const uint8_t *data);
 /** Turn a request into its answer. */
@@ -258,14 +329,22 @@ void router_arp_answer(struct router *router, struct onvm_pkt *pkt, uint32_t int
 void router_ndp_ask(struct router *router, uint32_t interface, const uint8_t *target,
 		    const uint8_t *mac);
 void router_ndp_announce(struct router *router, uint32_t interface, const uint8_t *address);
+/** Ask whether another host has an address (RFC 4862 5.4.2). */
+void router_ndp_probe(struct router *router, uint32_t interface, const uint8_t *address);
 /** Turn a solicitation into its answer; @p mac: the asker's, NULL if it has not told it. */
 enum router_reason router_ndp_answer(struct router *router, struct onvm_pkt *pkt,
 				     uint32_t interface, const uint8_t *mac);
 
+/* ---- advertise.c ---- */
+
+/** Tell hosts the prefixes of an interface, if it is time to (RFC 4861 6.2). */
+void router_advertise(struct router *router, uint32_t interface);
+
 /* ---- waiting.c ---- */
 
 /** Copy a packet. @return its number, ROUTER_NONE: there is no room, or it cannot wait */
-uint32_t router_waiting_copy(struct router *router, const struct onvm_pkt *pkt, uint16_t out_port);
+uint32_t
+router_waiting_copy(struct router *router, const struct onvm_pkt *pkt, uint32_t out_interface);
 void router_waiting_free(struct router *router, uint32_t index);
 void router_queue_append(struct router *router, uint32_t *first, uint32_t *last, uint32_t index);
 uint32_t router_queue_take(struct router *router, uint32_t *first);
@@ -294,8 +373,18 @@ enum router_sent router_address_frame(struct router *router, struct onvm_pkt *pk
 void
 router_neighbour_learn(struct router *router, uint32_t interface, uint32_t ip_version,
 		       const uint8_t *address, const uint8_t *mac, bool may_add, bool is_answer);
-/** Ask, ask again and forget; announce interfaces. */
-void router_tick(struct router *router);
+/** Ask, ask again and forget. */
+void router_neighbours_tick(struct router *router);
+/** Forget the neighbours of an interface. */
+void router_neighbours_forget(struct router *router, uint32_t interface);
+
+/* ---- own.c ---- */
+
+/** Tell neighbours of the router's own addresses, and hosts of prefixes, when it is time to. */
+void router_own_tick(struct router *router);
+/** Another host speaks from an own address: tell the neighbours otherwise, and log it. */
+void router_defend(struct router *router, uint32_t interface, const struct router_address *own,
+		   const uint8_t *mac);
 
 /* ---- discovery.c ---- */
 
@@ -309,11 +398,15 @@ router_ndp_arrive(struct router *router, struct onvm_pkt *pkt, uint32_t interfac
 
 /** Both directions of a flow have the same hash, and so has every packet of it. */
 uint32_t router_flow_hash(const struct onvm_pkt *pkt);
-/** The hop of a group; @p connected has space for one on the link. NULL: no interface has a port. */
+/** The hop of a group to forward to; @p connected has space for one on the link. */
 const struct router_hop *
-router_choose_hop(const struct router *router, const struct router_group *group,
-		  uint32_t ip_version, const uint8_t *address, uint32_t hash,
-		  struct router_hop *connected);
+router_choose_hop(const struct router_group *group, uint32_t ip_version, const uint8_t *address,
+		  uint32_t hash, struct router_hop *connected);
+/** The group of the route to @p address, or ROUTER_NONE. */
+uint32_t router_group_of(const struct router *router, uint32_t ip_version, const uint8_t *address);
+/** Whether the route back to the source of a packet leads where it must. */
+bool router_comes_right(struct router *router, uint32_t interface, uint32_t ip_version,
+			const uint8_t *source);
 /** The hop to @p address; NULL: there is none. */
 const struct router_hop *
 router_hop_to(struct router *router, uint32_t ip_version, const uint8_t *address, uint32_t hash,
@@ -333,21 +426,22 @@ enum router_error {
 /**
  * Tell the sender of a packet, unless it must not be told or too many have been.
  *
- * @param has_arrived  the frame has the MAC addresses it came with: the error goes to the sender's
- * @param mtu          of the interface that it does not fit through
+ * @param interface  where it has just come in, with the MAC addresses it came with: the error goes
+ *                   to the sender's; ROUTER_NONE: it is inside, the error takes the route back
+ * @param mtu        of the interface that it does not fit through
  */
 void router_send_error(struct router *router, const struct onvm_pkt *pkt, enum router_error error,
-		       bool has_arrived, uint16_t mtu);
+		       uint32_t interface, uint16_t mtu);
 /** Keep the beginning of a long packet as it arrives. */
-void router_keep_original(struct router *router, const struct onvm_pkt *pkt);
+void router_keep_original(struct router *router, const struct onvm_pkt *pkt, uint32_t interface);
 
 /* ---- fragment.c, delivery.c ---- */
 
 /** Cut an IPv4 packet to @p mtu and send the pieces. */
 enum router_reason router_fragment(struct router *router, struct onvm_pkt *pkt,
 				   const struct router_hop *hop, uint16_t mtu);
-/** A packet to one of the router's own addresses. */
-enum router_reason router_receive(struct router *router, struct onvm_pkt *pkt, bool has_arrived);
+/** A packet to one of the router's own addresses; @p interface as for an error. */
+enum router_reason router_receive(struct router *router, struct onvm_pkt *pkt, uint32_t interface);
 
 /* ---- arrive.c, forward.c ---- */
 

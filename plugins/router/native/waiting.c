@@ -29,7 +29,7 @@ router_waiting_free(struct router *router, uint32_t index)
 }
 
 uint32_t
-router_waiting_copy(struct router *router, const struct onvm_pkt *pkt, uint16_t out_port)
+router_waiting_copy(struct router *router, const struct onvm_pkt *pkt, uint32_t out_interface)
 {
 	struct router_waiting *waiting;
 	uint32_t index;
@@ -41,8 +41,7 @@ router_waiting_copy(struct router *router, const struct onvm_pkt *pkt, uint16_t 
 	waiting = &router->waiting[index];
 	memcpy(waiting->frame, pkt->data, pkt->length);
 	waiting->length = pkt->length;
-	waiting->in_port = pkt->port;
-	waiting->out_port = out_port;
+	waiting->out_interface = (uint8_t)out_interface;
 	if ((pkt->flags & ONVM_F_PARTIAL) != 0)
 		router_complete_checksum(waiting->frame, waiting->length);
 	return index;
@@ -60,7 +59,7 @@ router_release(struct router *router)
 		if (waiting->length <= pkt->tailroom) {
 			memcpy(pkt->data, waiting->frame, waiting->length);
 			pkt->length = waiting->length;
-			onvm_pkt_out(pkt, waiting->out_port);
+			router_out(router, pkt, waiting->out_interface);
 			router->ctx->counters[ROUTER_RELEASED]++;
 		}
 		router_waiting_free(router, router_queue_take(router, &router->first_ready));

@@ -5,83 +5,114 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from onvm_nf_router import config as _config
 from onvm_sdk import NativeKernel, NetworkFunction
-from onvm_sdk.errors import ConfigError
 from onvm_sdk.nf import Context, Port
+
+if TYPE_CHECKING:
+    from onvm_nf_router.host_routes import HostRoutes
+    from onvm_nf_router.interfaces import Interface
 
 __all__ = ["Router"]
 
-MTU_USUAL = 1500
+
+LOG_NS = 10_000_000_000
+BUSY_S = 0.001
+"""Seconds between turns while routes of the host wait for being read."""
 
 
-def mac_for(interface: _config.Interface, port: Port) -> bytes:
-    """Return the MAC address of an interface.
-
-    One that is made here is locally administered. It depends on the address of the port's
-    interface, so it stays the same and no other host on the link makes the same one.
-
-    Raises:
-        ConfigError: it is to have the address of an interface that is not known.
-    """
-    import hashlib
-
-    if interface.mac == "interface" and not port.mac:
-        raise ConfigError(
-            "expected a port with an interface of the kernel",
-            field=f"interfaces.{interface.name}.mac",
-            value=interface.mac,
-        )
-    if interface.mac == "interface":
-        return bytes.fromhex(port.mac.replace(":", ""))
-    if interface.mac:
-        return bytes.fromhex(interface.mac.replace(":", ""))
-    digest = hashlib.sha256(f"onvm router {port.mac} {port.name}".encode()).digest()
-    return b"\x02" + digest[:5]
+def _log(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 class Router(NetworkFunction):
     """Forwards packets between the links of its interfaces, and answers for its addresses."""
 
     timer_interval_s = 0.1
-    _kernel: NativeKernel
+    _host_routes: HostRoutes | None = None
 
     def setup(self, ctx: Context) -> None:
         """Check the configuration and build the tables."""
-        from onvm_nf_router.kernel import make_kernel
+        from onvm_nf_router.kernel import Kernel
+        from onvm_nf_router.table import RouteTable
 
         self._config = _config.load(ctx.config)
-        self._bound: dict[int, tuple[int, bytes, int]] = {}
-        self._kernel = make_kernel(self._config)
+        self._kernel = Kernel(self._config.settings)
+        self._table = RouteTable(self._kernel)
+        self._ports: Sequence[Port] = ()
+        self._others: Sequence[str] = ()
+        self._interfaces: tuple[Interface, ...] = ()
+        self._complaints: set[str] = set()
+        self._refused = 0
+        self._refused_ns = 0
+        self._follow(self._config.settings.kernel_routes)
 
     def native(self) -> NativeKernel:
         """Return the C kernel."""
-        return self._kernel
+        return self._kernel.native
 
     def on_ports(self, ports: Sequence[Port]) -> None:
-        """Give each interface the port of its name."""
-        from onvm_nf_router.kernel import bind, unbind
+        """Take the addresses of the ports."""
+        self._ports = ports
+        self._change()
 
-        by_name = {port.name: port for port in ports}
-        for number, interface in enumerate(self._config.interfaces):
-            port = by_name.get(interface.port)
-            if port is None:
-                if self._bound.pop(number, None) is not None:
-                    unbind(self._kernel, number)
-                known = ", ".join(by_name) or "there is none"
-                print(
-                    f"interfaces.{interface.name}.port: {interface.port!r}: "
-                    f"expected a port ({known})",
-                    file=sys.stderr,
-                    flush=True,
-                )
-                continue
-            wanted = (
-                port.number,
-                mac_for(interface, port),
-                interface.mtu or port.mtu or MTU_USUAL,
-            )
-            if self._bound.get(number) != wanted:
-                bind(self._kernel, number, *wanted)
-                self._bound[number] = wanted
+    def on_addresses(self, addresses: Sequence[str]) -> None:
+        """Answer for addresses of other NFs, too."""
+        self._others = addresses
+        self._change()
+
+    def on_timer(self, now_ns: int) -> None:
+        """Log what the kernel has met; it is called afterwards and sees to its neighbours."""
+        for address, number, mac in self._kernel.conflicts():
+            name = self._interfaces[number].name if number < len(self._interfaces) else "?"
+            _log(f"{name}: {mac} also uses {address}; expected an address of this router alone")
+        self._log_refused(now_ns)
+        if self._host_routes is not None:
+            is_busy = self._host_routes.turn(now_ns)
+            self.timer_interval_s = BUSY_S if is_busy else type(self).timer_interval_s
+
+    def _log_refused(self, now_ns: int) -> None:
+        if self._table.refused == self._refused or now_ns < self._refused_ns:
+            return
+        number, most = self._table.refused - self._refused, self._config.settings.max_routes
+        _log(f"max_routes: {most}: expected room for {number} more routes")
+        self._refused, self._refused_ns = self._table.refused, now_ns + LOG_NS
+
+    def teardown(self) -> None:
+        """Follow the routes of the host no longer."""
+        self._follow(False)
+
+    def _follow(self, wanted: bool | int, /) -> None:
+        """Follow a routing table of the host; True: the main one."""
+        from onvm_nf_router.host_routes import MAIN_TABLE, HostRoutes
+
+        if self._host_routes is not None:
+            self._host_routes.close()
+            self._host_routes = None
+        if wanted is not False:
+            number = MAIN_TABLE if wanted is True else wanted
+            self._host_routes = HostRoutes(number, self._table)
+
+    def _change(self) -> None:
+        """Make interfaces and routes what ports, settings and other NFs say now."""
+        from onvm_nf_router.interfaces import interfaces_of
+        from onvm_nf_router.routes import connected_routes, static_routes
+        from onvm_nf_router.table import FILE, LINKS
+
+        settings = self._config.settings
+        interfaces = interfaces_of(self._ports, settings, self._others)
+        routes, errors = static_routes(self._config.routes, interfaces)
+        self._kernel.change(settings, interfaces)
+        self._interfaces = interfaces
+        self._table.replace(LINKS, connected_routes(interfaces))
+        self._table.replace(FILE, routes)
+        if self._host_routes is not None:
+            self._host_routes.show(interfaces)
+        complaints = {str(error) for error in errors}
+        if not interfaces:
+            complaints.add("ports: none has addresses; expected some in [ports.NAME]")
+        for line in sorted(complaints - self._complaints):
+            _log(line)
+        self._complaints = complaints

@@ -3,14 +3,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from ipaddress import ip_address
 from typing import Any
 
 from onvm_nf_router import _router  # type: ignore[attr-defined]  # compiled
-from onvm_nf_router.config import Network, Route, RouterConfig
+from onvm_nf_router.config import Address, Network, RouterText
+from onvm_nf_router.interfaces import Interface
+from onvm_nf_router.routes import Hop
 from onvm_sdk import NativeKernel
 from onvm_sdk.errors import NativeError, check
 
-__all__ = ["bind", "make_kernel", "neighbours", "unbind"]
+__all__ = ["Kernel"]
 
 _ffi: Any = _router.ffi
 _lib: Any = _router.lib
@@ -20,117 +24,138 @@ _KINDS: dict[str, int] = {
     "unicast": _lib.ROUTER_VIA,
     "blackhole": _lib.ROUTER_BLACKHOLE,
     "unreachable": _lib.ROUTER_UNREACHABLE,
+    "local": _lib.ROUTER_LOCAL,
+}
+_REVERSE: dict[str, int] = {
+    "off": _lib.ROUTER_REVERSE_OFF,
+    "strict": _lib.ROUTER_REVERSE_STRICT,
+    "loose": _lib.ROUTER_REVERSE_LOOSE,
 }
 
 
-def _addresses(config: RouterConfig) -> list[dict[str, Any]]:
-    """Addresses of interfaces, and those that other NFs have; an address may be both."""
-    found = []
-    for number, one in enumerate(config.interfaces):
-        own = {link.ip: link.network.prefixlen for link in one.links}
-        for address in (*own, *(other for other in one.announced if other not in own)):
-            found.append(
-                {
-                    "bytes": address.packed.ljust(16, b"\0"),
-                    "ip_version": address.version,
-                    "depth": own.get(address, address.max_prefixlen),
-                    "interface": number,
-                    "is_passed": address in one.announced,
-                }
-            )
-    return found
-
-
-def make_kernel(config: RouterConfig) -> NativeKernel:
-    """Build the tables.
+class Kernel:
+    """The tables in C.
 
     Raises:
         NativeError: they do not fit into memory.
+
+    Threads: that which calls the kernel.
     """
-    text = config.settings
-    addresses = _addresses(config)
-    given = _ffi.new(
-        "struct router_config *",
-        {
-            "nb_interfaces": len(config.interfaces),
+
+    def __init__(self, settings: RouterText) -> None:
+        given = _ffi.new(
+            "struct router_config *",
+            {"max_routes": settings.max_routes, "max_neighbours": settings.max_neighbours},
+        )
+        state = _lib.router_create(given)
+        if state == _ffi.NULL:
+            raise NativeError(_ffi.errno, f"build the tables of {settings.max_routes} routes")
+        self._state = _ffi.gc(state, _lib.router_free)
+        function = _ffi.cast("uintptr_t", _ffi.addressof(_lib, "router_burst"))
+        self.native = NativeKernel(
+            int(function), int(_ffi.cast("uintptr_t", state)), keep=self._state
+        )
+
+    def change(self, settings: RouterText, interfaces: Sequence[Interface]) -> None:
+        """Change interfaces, addresses and settings; new interfaces announce themselves.
+
+        Raises:
+            NativeError: the number of a port is too large.
+        """
+        addresses = _addresses(interfaces)
+        setup = {
+            "nb_interfaces": len(interfaces),
+            "links": [
+                {
+                    "mac": one.mac,
+                    "port": one.port,
+                    "vlan": one.vlan,
+                    "slow_port": _lib.ROUTER_NO_PORT if one.slow_port is None else one.slow_port,
+                    "mtu": one.mtu,
+                    "reverse_path": _REVERSE[one.reverse_path],
+                    "advertises": one.advertises,
+                }
+                for one in interfaces
+            ],
             "nb_addresses": len(addresses),
             "addresses": addresses,
-            "clamps_mss": text.clamp_mss,
-            "has_ipv6": any(one["ip_version"] == 6 for one in addresses)
-            or any(route.prefix.version == 6 for route in config.routes),
-            "max_routes": text.max_routes,
-            "max_neighbours": text.max_neighbours,
-            "errors_per_s": text.errors_per_s,
-            "reachable_ns": text.reachable_s * _NS,
-            "forget_ns": text.forget_s * _NS,
-        },
-    )
-    state = _lib.router_create(given)
-    if state == _ffi.NULL:
-        raise NativeError(_ffi.errno, f"build the tables of {text.max_routes} routes")
-    owner = _ffi.gc(state, _lib.router_free)
-    function = _ffi.cast("uintptr_t", _ffi.addressof(_lib, "router_burst"))
-    kernel = NativeKernel(int(function), int(_ffi.cast("uintptr_t", state)), owner)
-    _add_routes(kernel, config, addresses)
-    return kernel
-
-
-def _add_routes(
-    kernel: NativeKernel, config: RouterConfig, addresses: list[dict[str, Any]]
-) -> None:
-    groups: dict[tuple[Any, ...], int] = {}
-
-    def group_of(kind: int, hops: list[dict[str, Any]]) -> int:
-        key = (kind, *((hop["gateway"], hop["interface"]) for hop in hops))
-        if key not in groups:
-            group = _ffi.new(
-                "struct router_group *", {"kind": kind, "nb_hops": len(hops), "hops": hops}
-            )
-            groups[key] = check(_lib.router_add_group(kernel.keep, group), "add a next hop")
-        return groups[key]
-
-    for route in config.routes:
-        group = group_of(_KINDS[route.kind], _hops(route))
-        _add(kernel, route.prefix, group)
-    local = group_of(_lib.ROUTER_LOCAL, [])
-    for address in addresses:
-        depth = 32 if address["ip_version"] == 4 else 128
-        result = _lib.router_add_route(
-            kernel.keep, address["ip_version"], address["bytes"], depth, local
-        )
-        check(result, "add a route to an own address")
-
-
-def _hops(route: Route) -> list[dict[str, Any]]:
-    return [
-        {
-            "gateway": b"" if gateway is None else gateway.packed.ljust(16, b"\0"),
-            "interface": interface,
+            "clamps_mss": settings.clamp_mss,
+            "errors_per_s": settings.errors_per_s,
+            "reachable_ns": settings.reachable_s * _NS,
+            "forget_ns": settings.forget_s * _NS,
         }
-        for gateway, interface in route.hops
-    ]
+        given = _ffi.new("struct router_setup *", setup)
+        check(_lib.router_change(self._state, given), "change interfaces")
+
+    def set_group(self, index: int, kind: str, hops: tuple[Hop, ...]) -> None:
+        """Write a set of next hops."""
+        given = _ffi.new(
+            "struct router_group *",
+            {
+                "kind": _KINDS[kind],
+                "nb_hops": len(hops),
+                "hops": [
+                    {
+                        "gateway": b"" if hop.gateway is None else _padded(hop.gateway),
+                        "interface": hop.interface,
+                        "weight": hop.weight,
+                    }
+                    for hop in hops
+                ],
+            },
+        )
+        check(_lib.router_set_group(self._state, index, given), "write a set of next hops")
+
+    def add_route(self, prefix: Network, group: int) -> None:
+        """Add a route, or change where it leads.
+
+        Raises:
+            NativeError: there is no room.
+        """
+        result = _lib.router_add_route(
+            self._state, prefix.version, _padded(prefix.network_address), prefix.prefixlen, group
+        )
+        check(result, f"add the route to {prefix}")
+
+    def delete_route(self, prefix: Network) -> None:
+        """Delete a route."""
+        result = _lib.router_delete_route(
+            self._state, prefix.version, _padded(prefix.network_address), prefix.prefixlen
+        )
+        check(result, f"delete the route to {prefix}")
+
+    def conflicts(self) -> list[tuple[Address, int, str]]:
+        """Take the conflicts that are not logged: address, interface, the other's MAC address."""
+        one = _ffi.new("struct router_conflict *")
+        found = []
+        while _lib.router_take_conflict(self._state, one):
+            address = ip_address(bytes(one.address)[: 4 if one.ip_version == 4 else 16])
+            found.append((address, int(one.interface), bytes(one.mac).hex(":")))
+        return found
+
+    @property
+    def neighbours(self) -> int:
+        """The number of neighbours that are known or asked for."""
+        return int(_lib.router_nb_neighbours(self._state))
 
 
-def _add(kernel: NativeKernel, prefix: Network, group: int) -> None:
-    packed = prefix.network_address.packed.ljust(16, b"\0")
-    result = _lib.router_add_route(kernel.keep, prefix.version, packed, prefix.prefixlen, group)
-    check(result, f"add the route to {prefix}")
+def _padded(address: Address) -> bytes:
+    return address.packed.ljust(16, b"\0")
 
 
-def bind(kernel: NativeKernel, interface: int, port: int, mac: bytes, mtu: int) -> None:
-    """Give an interface its port; it announces its addresses there.
-
-    Raises:
-        NativeError: the number of the port is too large.
-    """
-    check(_lib.router_bind(kernel.keep, interface, port, mac, mtu), f"use port {port}")
-
-
-def unbind(kernel: NativeKernel, interface: int) -> None:
-    """Take the port of an interface away."""
-    _lib.router_unbind(kernel.keep, interface)
-
-
-def neighbours(kernel: NativeKernel) -> int:
-    """Return the number of neighbours that are known or asked for."""
-    return int(_lib.router_nb_neighbours(kernel.keep))
+def _addresses(interfaces: Sequence[Interface]) -> list[dict[str, Any]]:
+    """Addresses of interfaces, and those that other NFs have; an address may be both."""
+    found = []
+    for number, one in enumerate(interfaces):
+        depths = {link.ip: link.network.prefixlen for link in one.links}
+        found += [
+            {
+                "bytes": _padded(address),
+                "ip_version": address.version,
+                "depth": depths.get(address, address.max_prefixlen),
+                "interface": number,
+                "is_passed": address in one.announced,
+            }
+            for address in one.own
+        ]
+    return found

@@ -13,7 +13,16 @@ Readings chosen:
   apart, and used meanwhile.
 * Packets to a neighbour that is asked for wait as copies, 128 each; the error comes when it is
   given up. After that it is not asked for a second.
+* Half of the table of neighbours is for those that have not answered (RFC 6583).
 * Errors have a bucket of a tenth of a second's.
+* An address is used at once, and asked for at the same time: a router does not wait for the end of
+  duplicate address detection, and defends what it has, once in ten seconds (RFC 5227 2.4 (c)).
+* A VLAN tag goes where a packet arrives and comes where it leaves; a mere priority counts as none.
+* Router advertisements go to all nodes, every 200 seconds and three times sooner at first. A
+  solicitation brings the next one forward (RFC 4861 6.2.6), to three seconds after the last.
+* The slow path of an interface gets what is for its addresses, but for echo requests; answers of
+  neighbours, router discovery, and IP packets to the groups of a link and to all hosts.
+* The reverse path of a packet counts the default route, too.
 
 Merged and partial packets are the kernel's alone.
 """
@@ -26,7 +35,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address, ip_network
 
-from onvm_nf_router.config import Address, Route, RouterConfig
+from onvm_nf_router.config import Address, RouterText
+from onvm_nf_router.interfaces import Interface
+from onvm_nf_router.routes import Route
 from onvm_sdk.headers import L3, L4, Headers, checksum, read_headers
 
 __all__ = ["Arrived", "Done", "RouterModel"]
@@ -49,6 +60,7 @@ _ERRORS = {
 """Type and code over IPv4 and IPv6."""
 _MARTIANS = [ip_network(net) for net in ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16")]
 _LINK_LOCAL = ip_network("fe80::/10")
+_LINK_GROUPS = ip_network("224.0.0.0/24")
 
 
 class Drop(Exception):  # noqa: N818  a verdict
@@ -86,16 +98,42 @@ class Done:
 
 @dataclass
 class _Interface:
-    port: int
-    mac: bytes
-    mtu: int
+    link: Interface
     announcements: int = _ANNOUNCEMENTS
     announce_ns: int = 0
+    is_probed: bool = False
+    is_solicited: bool = False
+    n_advertised: int = 0
+    advertise_ns: int = 0
+    advertised_ns: int = 0
+
+    @property
+    def mac(self) -> bytes:
+        return self.link.mac
+
+    @property
+    def mtu(self) -> int:
+        return self.link.mtu
 
     @property
     def link_local(self) -> Address:
         mac = bytes([self.mac[0] ^ 2]) + self.mac[1:3] + b"\xff\xfe" + self.mac[3:]
         return ip_address(b"\xfe\x80" + bytes(6) + mac)
+
+    def sent(self, frame: bytes) -> Done:
+        """A frame that goes back as an answer."""
+        return Done(self.tagged(frame), out=self.link.port)
+
+    def to_host(self, frame: bytes, otherwise: str) -> Done:
+        """A frame that the host should have, if there is a slow path."""
+        if self.link.slow_port is None:
+            raise Drop(otherwise)
+        return Done(self.tagged(frame), out=self.link.slow_port)
+
+    def tagged(self, frame: bytes) -> bytes:
+        """A frame as it leaves."""
+        tag = b"\x81\x00" + self.link.vlan.to_bytes(2, "big") if self.link.vlan else b""
+        return frame[:12] + tag + frame[12:]
 
 
 @dataclass
@@ -106,8 +144,7 @@ class _Neighbour:
     asked_ns: int = 0
     confirmed_ns: int = 0
     used_ns: int = 0
-    waiting: list[tuple[bytes, int]] = field(default_factory=list)
-    """Frames, with the port that each came in by."""
+    waiting: list[bytes] = field(default_factory=list)
 
 
 _Key = tuple[int, Address]
@@ -118,31 +155,56 @@ _Hop = tuple[int, Address]
 class RouterModel:
     """`run` gives the packets of a burst after it; `made` has those that the router has made."""
 
-    def __init__(self, config: RouterConfig) -> None:
-        self.config = config
-        self.interfaces: dict[int, _Interface] = {}
+    def __init__(self) -> None:
+        self.settings = RouterText()
+        self.interfaces: list[_Interface] = []
         self.neighbours: dict[_Key, _Neighbour] = {}
-        self.routes = self._longest_first(config.routes)
+        self.routes: list[Route] = []
         self.owners: dict[Address, tuple[int, bool]] = {}
-        for number, one in enumerate(config.interfaces):
-            for address in (*(link.ip for link in one.links), *one.announced):
-                self.owners[address] = (number, address in one.announced)
+        self.conflicts: list[tuple[Address, int, str]] = []
         self.made: list[tuple[int, bytes]] = []
-        self._originals: dict[int, bytes] = {}
-        self._failed: list[tuple[bytes, int]] = []
+        self._defended: dict[Address, int] = {}
+        self._originals: dict[int, tuple[bytes, int]] = {}
+        self._failed: list[bytes] = []
         self._ready: list[tuple[int, bytes]] = []
         self._tokens = 0
         self._tokens_ns = 0
         self._tick_ns = 0
         self.now_ns = 0
 
-    @staticmethod
-    def _longest_first(routes: Sequence[Route]) -> list[Route]:
-        return sorted(routes, key=lambda route: -route.prefix.prefixlen)
+    def change(
+        self, settings: RouterText, links: Sequence[Interface], routes: Sequence[Route]
+    ) -> None:
+        """Change all that may change."""
+        known = self.interfaces
+        self.settings, self.interfaces = settings, []
+        for number, link in enumerate(links):
+            before = known[number] if number < len(known) else None
+            if before is None or (before.link.port, before.link.vlan, before.mac) != (
+                link.port,
+                link.vlan,
+                link.mac,
+            ):
+                self._forget_all(number)
+                before = _Interface(link)
+            elif (before.link.own, before.link.announced) != (link.own, link.announced):
+                before.announcements, before.announce_ns = _ANNOUNCEMENTS, 0
+                before.is_probed = False
+            before.link = link
+            self.interfaces.append(before)
+        for number in range(len(links), len(known)):
+            self._forget_all(number)
+        self.routes = sorted(routes, key=lambda route: -route.prefix.prefixlen)
+        self.owners = {
+            address: (number, address in link.announced)
+            for number, link in enumerate(links)
+            for address in link.own
+        }
+        self._defended = {}
 
-    def bind(self, number: int, port: int, mac: bytes, mtu: int) -> None:
-        """Give an interface its port."""
-        self.interfaces[number] = _Interface(port, mac, mtu)
+    def _forget_all(self, number: int) -> None:
+        for key in [key for key in self.neighbours if key[0] == number]:
+            self._failed += self.neighbours.pop(key).waiting
 
     def run(self, packets: Sequence[Arrived], now_ns: int) -> list[Done]:
         """Let a burst pass, 32 packets at most."""
@@ -150,8 +212,8 @@ class RouterModel:
         self.made = []
         self._tick()
         failed, self._failed = self._failed, []
-        for frame, port in failed:
-            self._error("host", frame, port, None, arrived=False)
+        for frame in failed:
+            self._error("host", frame, None, None)
         done: list[Done | None] = [None] * len(packets)
         inside: list[tuple[int, Arrived]] = []
         for number, packet in enumerate(packets):
@@ -176,18 +238,22 @@ class RouterModel:
 
     # ---- addresses ----
 
-    def _interface_at(self, port: int) -> int | None:
-        return next((n for n, one in self.interfaces.items() if one.port == port), None)
+    def _interface_at(self, port: int, vlan: int) -> int | None:
+        places = [(one.link.port, one.link.vlan) for one in self.interfaces]
+        return places.index((port, vlan)) if (port, vlan) in places else None
 
     def _is_on_link(self, number: int, address: Address) -> bool:
-        links = self.config.interfaces[number].links
-        own = any(address in link.network for link in links)
+        own = self.interfaces[number].link.has_on_link(address)
         return own or address in _LINK_LOCAL or self.owners.get(address, (None,))[0] == number
+
+    def _say(self, number: int, frame: bytes) -> None:
+        one = self.interfaces[number]
+        self.made.append((one.link.port, one.tagged(frame)))
 
     def _source_on(self, number: int, target: Address) -> Address | None:
         if target in _LINK_LOCAL:
             return self.interfaces[number].link_local
-        one = self.config.interfaces[number]
+        one = self.interfaces[number].link
         own = [link for link in one.links if link.version == target.version]
         near = next((link.ip for link in own if target in link.network), None)
         announced = [other for other in one.announced if other.version == target.version]
@@ -201,7 +267,7 @@ class RouterModel:
         neighbour.asked_ns = self.now_ns
         mac = neighbour.mac if neighbour.state == "probed" else None
         source = self._source_on(number, target)
-        if source is None or number not in self.interfaces:
+        if source is None:
             return
         if target.version == 4:
             self._say_arp(number, mac or _BROADCAST, source, target)
@@ -213,9 +279,9 @@ class RouterModel:
         self._say_ndp(number, 135, 0, mac, source, destination, target)
 
     def _say_arp(self, number: int, mac: bytes, source: Address, target: Address) -> None:
-        one = self.interfaces[number]
-        frame = mac + one.mac + _ARP + b"\0\1" + one.mac + source.packed + bytes(6) + target.packed
-        self.made.append((one.port, frame))
+        own = self.interfaces[number].mac
+        ends = own + source.packed + bytes(6) + target.packed
+        self._say(number, mac + own + _ARP + b"\0\1" + ends)
 
     def _say_ndp(
         self,
@@ -229,7 +295,7 @@ class RouterModel:
     ) -> None:
         one = self.interfaces[number]
         to = mac or b"\x33\x33" + destination.packed[12:]
-        self.made.append((one.port, self._ndp(one, kind, flags, to, source, destination, target)))
+        self._say(number, self._ndp(one, kind, flags, to, source, destination, target))
 
     @staticmethod
     def _ndp(
@@ -241,19 +307,25 @@ class RouterModel:
         destination: Address,
         target: Address,
     ) -> bytes:
-        option = bytes([1 if kind == 135 else 2, 1]) + one.mac
+        option = bytes([1 if kind == 135 else 2, 1]) + one.mac if int(source) else b""
         body = bytes([kind, 0, 0, 0, flags, 0, 0, 0]) + target.packed + option
         return to + one.mac + _IPV6 + _ipv6(source, destination, 255, body)
 
     def _learn(
         self, number: int, address: Address, mac: bytes, *, may_add: bool, is_answer: bool
     ) -> None:
-        if mac[0] & 1 or not self._is_on_link(number, address) or address in self.owners:
+        if mac[0] & 1 or not self._is_on_link(number, address):
+            return
+        if address in self.owners:
+            self._defend(number, address, mac)
             return
         key = (number, address)
         neighbour = self.neighbours.get(key)
         if neighbour is None:
-            if not may_add or len(self.neighbours) >= self.config.settings.max_neighbours // 2:
+            answered = sum(one.state != "incomplete" for one in self.neighbours.values())
+            if not may_add or answered >= self.settings.max_neighbours // 2:
+                return
+            if len(self.neighbours) >= self.settings.max_neighbours:
                 return
             neighbour = self.neighbours[key] = _Neighbour(used_ns=self.now_ns)
         if is_answer or neighbour.state in ("incomplete", "failed") or neighbour.mac != mac:
@@ -262,15 +334,27 @@ class RouterModel:
             neighbour.confirmed_ns = self.now_ns
         neighbour.mac = mac
         one = self.interfaces[number]
-        self._ready += [(one.port, mac + one.mac + frame[12:]) for frame, _ in neighbour.waiting]
+        self._ready += [
+            (one.link.port, one.tagged(mac + one.mac + frame[12:])) for frame in neighbour.waiting
+        ]
         neighbour.waiting = []
 
-    def _send_to(self, hop: _Hop, frame: bytes, port: int) -> bytes:
-        """The frame with its MAC addresses; or a reason to drop it."""
+    def _defend(self, number: int, address: Address, mac: bytes) -> None:
+        last = self._defended.get(address, 0)
+        if self.owners[address][0] != number or (last and self.now_ns - last < 10 * _NS):
+            return
+        self._defended[address] = self.now_ns
+        self._announce(number, address)
+        self.conflicts.append((address, number, mac.hex(":")))
+
+    def _send_to(self, hop: _Hop, frame: bytes) -> bytes:
+        """The frame as it leaves; or a reason to drop it."""
         number, address = hop
         neighbour = self.neighbours.get(hop)
         if neighbour is None:
-            if len(self.neighbours) >= self.config.settings.max_neighbours:
+            most = self.settings.max_neighbours
+            asked = sum(one.state == "incomplete" for one in self.neighbours.values())
+            if len(self.neighbours) >= most or asked >= most // 2:
                 raise Drop("unresolved")
             neighbour = self.neighbours[number, address] = _Neighbour()
             self._ask((number, address), neighbour)
@@ -278,11 +362,12 @@ class RouterModel:
         if neighbour.state == "incomplete":
             if len(neighbour.waiting) == _WAITING_EACH or self._n_waiting >= _WAITING_MAX:
                 raise Drop("unresolved")
-            neighbour.waiting.append((frame, port))
+            neighbour.waiting.append(frame)
             raise Drop("resolving")
         if neighbour.state == "failed":
             raise Drop("unresolved")
-        return neighbour.mac + self.interfaces[number].mac + frame[12:]
+        one = self.interfaces[number]
+        return one.tagged(neighbour.mac + one.mac + frame[12:])
 
     @property
     def _n_waiting(self) -> int:
@@ -293,26 +378,56 @@ class RouterModel:
         if self.now_ns < self._tick_ns:
             return
         self._tick_ns = self.now_ns + _TICK_NS
-        for number in sorted(self.interfaces):
-            self._announce(number, self.interfaces[number])
+        for number, one in enumerate(self.interfaces):
+            self._introduce(number, one)
+            if one.link.advertises:
+                self._advertise(number, one)
         for key, neighbour in list(self.neighbours.items()):
             self._turn(key, neighbour)
 
-    def _announce(self, number: int, one: _Interface) -> None:
+    def _introduce(self, number: int, one: _Interface) -> None:
         if one.announcements == 0 or self.now_ns < one.announce_ns:
             return
         one.announcements -= 1
         one.announce_ns = self.now_ns + _NS
-        for address, (owner, _) in self.owners.items():
-            if owner != number:
-                continue
-            if address.version == 4:
-                self._say_arp(number, _BROADCAST, address, address)
-            else:
-                self._say_ndp(number, 136, 0xA0, None, address, _ALL_NODES, address)
+        for address in one.link.own:
+            if not one.is_probed:
+                self._probe(number, address)
+            self._announce(number, address)
+        one.is_probed = True
+
+    def _announce(self, number: int, address: Address) -> None:
+        if address.version == 4:
+            self._say_arp(number, _BROADCAST, address, address)
+        else:
+            self._say_ndp(number, 136, 0xA0, None, address, _ALL_NODES, address)
+
+    def _probe(self, number: int, address: Address) -> None:
+        if address.version == 4:
+            self._say_arp(number, _BROADCAST, ip_address(0), address)
+            return
+        group = ip_address(ip_address("ff02::1:ff00:0").packed[:13] + address.packed[13:])
+        self._say_ndp(number, 135, 0, None, ip_address("::"), group, address)
+
+    def _advertise(self, number: int, one: _Interface) -> None:
+        if self.now_ns < one.advertise_ns and not one.is_solicited:
+            return
+        if one.n_advertised and self.now_ns - one.advertised_ns < 3 * _NS:
+            return
+        one.is_solicited, one.advertised_ns = False, self.now_ns
+        one.n_advertised = min(one.n_advertised + 1, 3)
+        one.advertise_ns = self.now_ns + (16 if one.n_advertised < 3 else 200) * _NS
+        body = bytes([134, 0, 0, 0, 64, 0]) + (1800).to_bytes(2, "big") + bytes(8)
+        body += b"\1\1" + one.mac + struct.pack("!BBHI", 5, 1, 0, one.mtu)
+        for link in one.link.links:
+            if link.version == 6 and link.network.prefixlen == 64:
+                prefix = struct.pack("!BBBBIII", 3, 4, 64, 0xC0, 2_592_000, 604_800, 0)
+                body += prefix + link.network.network_address.packed
+        packet = _ipv6(one.link_local, _ALL_NODES, 255, body)
+        self._say(number, b"\x33\x33\0\0\0\1" + one.mac + _IPV6 + packet)
 
     def _turn(self, key: _Key, neighbour: _Neighbour) -> None:
-        text = self.config.settings
+        text = self.settings
         since_asked = self.now_ns - neighbour.asked_ns
         if neighbour.state in ("incomplete", "probed"):
             if since_asked < _NS:
@@ -338,7 +453,7 @@ class RouterModel:
     # ---- errors ----
 
     def _take_token(self) -> bool:
-        per_s = self.config.settings.errors_per_s
+        per_s = self.settings.errors_per_s
         full = max(per_s // 10, 1)
         elapsed = self.now_ns - self._tokens_ns
         new = full if elapsed >= _NS else elapsed * per_s // _NS
@@ -351,25 +466,21 @@ class RouterModel:
         return True
 
     def _error(
-        self,
-        kind: str,
-        frame: bytes,
-        port: int,
-        buffer: int | None,
-        *,
-        arrived: bool,
-        mtu: int = 0,
+        self, kind: str, frame: bytes, number: int | None, buffer: int | None, mtu: int = 0
     ) -> None:
-        if not arrived and buffer is not None and self._is_kept(frame, buffer):
-            frame, arrived = self._originals[buffer], True
-        number = self._interface_at(port)
+        """Tell the sender; `number`: the interface at which the frame has just come in."""
+        if number is None and buffer is not None and self._is_kept(frame, buffer):
+            frame, number = self._originals[buffer]
         h = _read(frame)
-        if number is None or _is_unspeakable(frame, h):
+        if _is_unspeakable(frame, h):
             return
         sender = ip_address(h.src)
-        source = self._source_on(number, sender)
-        hop = None if arrived else self._hop_to(sender)
-        if source is None or (hop is None and not arrived) or not self._take_token():
+        hop = self._hop_to(sender) if number is None else None
+        place = number if hop is None else hop[0]
+        if place is None or place >= len(self.interfaces):
+            return
+        source = self._source_on(place, sender)
+        if source is None or not self._take_token():
             return
         version = sender.version
         quote = frame[14:][: 576 - 28 if version == 4 else 1280 - 48]
@@ -380,30 +491,32 @@ class RouterModel:
         else:
             packet = _ipv6(source, sender, 64, struct.pack("!BBHI", type_, code, 0, mtu) + quote)
         ethertype = _IPV4 if version == 4 else _IPV6
-        if arrived:
-            macs = frame[6:12] + self.interfaces[number].mac
-            self.made.append((port, macs + ethertype + packet))
+        if hop is None:
+            self._say(place, frame[6:12] + self.interfaces[place].mac + ethertype + packet)
             return
-        assert hop is not None
         with suppress(Drop):  # it waits, or cannot be sent
-            made = self._send_to(hop, bytes(12) + ethertype + packet, 0)
-            self.made.append((self.interfaces[hop[0]].port, made))
+            made = self._send_to(hop, bytes(12) + ethertype + packet)
+            self.made.append((self.interfaces[place].link.port, made))
 
     def _is_kept(self, frame: bytes, buffer: int) -> bool:
         """Whether the sender knows the packet otherwise: NFs may have translated it."""
-        kept, length = self._originals.get(buffer), _ip_length(frame)
-        is_same = kept is not None and kept[12:14] == frame[12:14] and _ip_length(kept) == length
+        kept, length = self._originals.get(buffer, (b"", 0))[0], _ip_length(frame)
+        is_same = kept[12:14] == frame[12:14] and _ip_length(kept) == length
         return is_same and length > self._smallest_mtu
 
     @property
     def _smallest_mtu(self) -> int:
-        return min(one.mtu for one in self.interfaces.values())
+        return min((one.mtu for one in self.interfaces), default=0xFFFF)
 
     # ---- arriving ----
 
     def _arrive(self, packet: Arrived) -> Done:
+        for one in self.interfaces:
+            if packet.port == one.link.slow_port:
+                return Done(packet.data, out=one.link.port)
+        packet, vlan = _untagged(packet)
         data = packet.data
-        number = self._interface_at(packet.port)
+        number = self._interface_at(packet.port, vlan)
         if number is None:
             raise Drop("no_interface")
         one = self.interfaces[number]
@@ -417,8 +530,6 @@ class RouterModel:
             case b"\x08\x06":
                 return self._arrive_arp(packet, number, one)
             case b"\x08\x00":
-                if data[0] & 1:
-                    raise Drop("multicast")
                 return self._arrive_ip(packet, number)
             case b"\x86\xdd":
                 return self._arrive_ipv6(packet, number, one)
@@ -440,10 +551,12 @@ class RouterModel:
                 may_add=operation == 1 and is_ours,
                 is_answer=operation == 2 and is_ours,
             )
+        if operation == 2 and is_ours:
+            return one.to_host(data, "consumed")
         if operation != 1 or not is_ours or mac[0] & 1:
             raise Drop("consumed")
         answer = _ARP + b"\0\2" + one.mac + target.packed + mac + sender.packed
-        return Done(mac + one.mac + answer + data[42:], out=packet.port)
+        return one.sent(mac + one.mac + answer + data[42:])
 
     def _arrive_ipv6(self, packet: Arrived, number: int, one: _Interface) -> Done:
         data = packet.data
@@ -454,14 +567,18 @@ class RouterModel:
         if data[20] == _ICMPV6 and length >= 8 and 133 <= data[54] <= 137:
             return self._arrive_ndp(packet, number, one, length)
         if data[38] == 0xFF or data[0] & 1:
+            if data[38:40] == b"\xff\x02":
+                return one.to_host(data, "multicast")
             raise Drop("multicast")
         return self._arrive_ip(packet, number)
 
     def _arrive_ndp(self, packet: Arrived, number: int, one: _Interface, length: int) -> Done:
         data = packet.data
         body = data[54 : 54 + length]
+        if body[0] == 133 and data[21] == 255:
+            one.is_solicited = True
         if body[0] not in (135, 136):
-            raise Drop("consumed")
+            return one.to_host(data, "consumed")
         source, destination = ip_address(data[22:38]), ip_address(data[38:54])
         if data[21] != 255 or body[1] or length < 24 or body[8] == 0xFF:
             raise Drop("malformed")
@@ -480,7 +597,7 @@ class RouterModel:
             if 2 in options:
                 solicited = bool(body[4] & 0x40)
                 self._learn(number, target, options[2], may_add=False, is_answer=solicited)
-            raise Drop("consumed")
+            return one.to_host(data, "consumed")
         mac, is_probe = options.get(1), not int(source)
         if mac is not None and not is_probe:
             self._learn(number, source, mac, may_add=is_ours, is_answer=False)
@@ -490,7 +607,7 @@ class RouterModel:
             to, asker, flags = b"\x33\x33\0\0\0\1", _ALL_NODES, 0xA0
         else:
             to, asker, flags = mac or data[6:12], source, 0xE0
-        return Done(self._ndp(one, 136, flags, to, target, asker, target), out=packet.port)
+        return one.sent(self._ndp(one, 136, flags, to, target, asker, target))
 
     def _arrive_ip(self, packet: Arrived, number: int) -> Done:
         data = packet.data
@@ -500,33 +617,48 @@ class RouterModel:
             if len(data) < 34 or h.l3 is not L3.OK or checksum(data[14 : 14 + ihl]):
                 raise Drop("malformed")
         source, destination = _ends(data)
-        if source.version == 4 and int(destination) >= 0xE0000000:
+        if source.version == 4 and (int(destination) >= 0xE0000000 or data[0] & 1):
+            if destination in _LINK_GROUPS or int(destination) == 0xFFFFFFFF:
+                return self.interfaces[number].to_host(data, "multicast")
             raise Drop("multicast")
         if _is_martian(source) or _is_martian(destination) or source in self.owners:
             raise Drop("martian")
+        if source not in _LINK_LOCAL and not self._comes_right(number, source):
+            raise Drop("martian")
         owner = self.owners.get(destination)
         if (owner and not owner[1]) or destination == self.interfaces[number].link_local:
-            return self._receive(data, packet.port, packet.buffer, arrived=True)
+            return self._receive(data, packet.buffer, number)
         if source.version == 6 and (source in _LINK_LOCAL or destination in _LINK_LOCAL):
             raise Drop("martian")
         at = 22 if source.version == 4 else 21
         if data[at] <= 1:
-            self._error("ttl", data, packet.port, packet.buffer, arrived=True)
+            self._error("ttl", data, number, packet.buffer)
             raise Drop("ttl")
         if _ip_length(data) > self._smallest_mtu:
-            self._originals[packet.buffer] = data[:128]
+            self._originals[packet.buffer] = data[:128], number
         lower = data[:at] + bytes([data[at] - 1]) + data[at + 1 :]
         return Done(_with_ipv4_checksum(lower) if source.version == 4 else lower)
 
-    def _receive(self, data: bytes, port: int, buffer: int, *, arrived: bool) -> Done:
+    def _comes_right(self, number: int, source: Address) -> bool:
+        mode = self.interfaces[number].link.reverse_path
+        if mode == "off":
+            return True
+        route = self._route_to(source)
+        if route is None or route.kind not in ("connected", "unicast"):
+            return False
+        return mode == "loose" or any(hop.interface == number for hop in route.hops)
+
+    def _receive(self, data: bytes, buffer: int, number: int | None) -> Done:
         h = read_headers(data)
         if h.l3 is not L3.OK:
             raise Drop("malformed")
-        if h.protocol == 17 and h.l4 is L4.OK:
-            self._error("port", data, port, buffer, arrived=arrived)
         icmp, request, answer = (_ICMP, 8, 0) if h.version == 4 else (_ICMPV6, 128, 129)
         is_echo = h.protocol == icmp and h.l4 is L4.OK and data[h.l4_offset] == request
-        if not is_echo or h.is_fragment or not arrived:
+        if not is_echo or h.is_fragment or number is None:
+            if number is not None and self.interfaces[number].link.slow_port is not None:
+                return self.interfaces[number].to_host(data, "")
+            if h.protocol == 17 and h.l4 is L4.OK:
+                self._error("port", data, number, buffer)
             raise Drop("local")
         before = int.from_bytes(data[h.l4_offset + 2 : h.l4_offset + 4], "big") ^ 0xFFFF
         total = (before + ((request ^ 0xFF) << 8 | 0xFF) + (answer << 8)) % 0xFFFF or 0xFFFF
@@ -535,9 +667,9 @@ class RouterModel:
         head = data[6:12] + data[:6] + data[12 : h.l4_offset]
         if h.version == 4:
             head = head[:22] + b"\x40" + head[23:26] + h.dst + h.src + head[34:]
-            return Done(_with_ipv4_checksum(head + body), out=port)
+            return self.interfaces[number].sent(_with_ipv4_checksum(head + body))
         head = head[:21] + b"\x40" + h.dst + h.src + head[54:]
-        return Done(head + body, out=port)
+        return self.interfaces[number].sent(head + body)
 
     # ---- forwarding ----
 
@@ -548,54 +680,52 @@ class RouterModel:
         return None
 
     def _hop_to(self, address: Address, data: bytes = b"") -> _Hop | None:
-        route = None if address in self.owners else self._route_to(address)
-        if route is None or route.kind in ("blackhole", "unreachable"):
+        route = self._route_to(address)
+        if route is None or route.kind not in ("connected", "unicast"):
             return None
         return self._choose(route, address, data)
 
-    def _choose(self, route: Route, address: Address, data: bytes) -> _Hop | None:
-        alive = [(n, gateway) for gateway, n in route.hops if n in self.interfaces]
-        if not alive:
-            return None
+    def _choose(self, route: Route, address: Address, data: bytes) -> _Hop:
         if route.kind == "connected":
-            return route.hops[0][1], address
-        place = _flow_hash(data) * len(alive) >> 32 if data and len(route.hops) > 1 else 0
-        number, gateway = alive[place]
-        assert gateway is not None
-        return number, gateway
+            return route.hops[0].interface, address
+        place = _flow_hash(data) * sum(hop.weight for hop in route.hops) >> 32 if data else 0
+        for hop in route.hops:
+            if place < hop.weight:
+                break
+            place -= hop.weight
+        assert hop.gateway is not None
+        return hop.interface, hop.gateway
 
     def _forward(self, packet: Arrived) -> Done:
-        data, port, buffer = packet.data, packet.port, packet.buffer
+        data, buffer = packet.data, packet.buffer
         _, destination = _ends(data)
-        if destination in self.owners:
-            return self._receive(data, port, buffer, arrived=False)
         route = self._route_to(destination)
+        if route is not None and route.kind == "local":
+            return self._receive(data, buffer, None)
         if route is not None and route.kind == "blackhole":
             raise Drop("blackhole")
         if route is None or route.kind == "unreachable":
-            self._error("net" if route is None else "host", data, port, buffer, arrived=False)
+            self._error("net" if route is None else "host", data, None, buffer)
             raise Drop("no_route")
         hop = self._choose(route, destination, data)
-        if hop is None:
-            raise Drop("no_interface")
         one = self.interfaces[hop[0]]
-        if self.config.settings.clamp_mss:
+        if self.settings.clamp_mss:
             data = _clamped(data, one.mtu)
         if _ip_length(data) > one.mtu:
             if destination.version == 4 and not data[20] & 0x40:
-                self._fragment(data, port, hop, one)
+                self._fragment(data, hop, one)
                 raise Drop("fragmented")
-            self._error("size", data, port, buffer, arrived=False, mtu=one.mtu)
+            self._error("size", data, None, buffer, one.mtu)
             raise Drop("too_big")
         try:
-            return Done(self._send_to(hop, data, port), out=one.port)
+            return Done(self._send_to(hop, data), out=one.link.port)
         except Drop:
             neighbour = self.neighbours.get(hop)
             if neighbour is not None and neighbour.state == "failed":
-                self._error("host", data, port, buffer, arrived=False)
+                self._error("host", data, None, buffer)
             raise
 
-    def _fragment(self, data: bytes, port: int, hop: _Hop, one: _Interface) -> None:
+    def _fragment(self, data: bytes, hop: _Hop, one: _Interface) -> None:
         ihl = (data[14] & 15) * 4
         head, body = data[: 14 + ihl], data[14 + ihl : 14 + _ip_length(data)]
         if one.mtu < ihl + 8:
@@ -610,10 +740,19 @@ class RouterModel:
             own = own[:16] + struct.pack("!H", ihl + len(part)) + own[18:]
             frame = _with_ipv4_checksum(own[:20] + struct.pack("!H", place) + own[22:] + part)
             with suppress(Drop):  # it waits, or cannot be sent
-                self.made.append((one.port, self._send_to(hop, frame, port)))
+                self.made.append((one.link.port, self._send_to(hop, frame)))
 
 
 # ---- packets ----
+
+
+def _untagged(packet: Arrived) -> tuple[Arrived, int]:
+    """A packet without its VLAN tag, and the VLAN."""
+    data = packet.data
+    if len(data) < 18 or data[12:14] != b"\x81\x00":
+        return packet, 0
+    vlan = int.from_bytes(data[14:16], "big") & 0xFFF
+    return replace(packet, data=data[:12] + data[16:]), vlan
 
 
 def _read_again(packet: Arrived) -> Done:

@@ -6,17 +6,18 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import replace
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 
-import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onvm_nf_router import Router as Plugin
-from onvm_nf_router import mac_for
 from onvm_nf_router.config import load
-from onvm_nf_router.kernel import bind, make_kernel, neighbours, unbind
+from onvm_nf_router.interfaces import interfaces_of, mac_for
+from onvm_nf_router.kernel import Kernel as NativeRouter
 from onvm_nf_router.model import Arrived, Done, RouterModel
+from onvm_nf_router.routes import Hop, connected_routes, static_routes
+from onvm_nf_router.table import FILE, HOST, LINKS, RouteTable
 
 from onvm_sdk._native import local
 from onvm_sdk.errors import ConfigError
@@ -33,18 +34,21 @@ REASONS = [
 ]  # fmt: skip
 NS = 1_000_000_000
 F_FIRST, F_LAST = local.WHOLE_WAY & -local.WHOLE_WAY, local.WHOLE_WAY & (local.WHOLE_WAY - 1)
-LAN, WAN, DMZ = 3, 7, 9
+LAN, WAN, DMZ, HOST_PORT = 3, 7, 9, 12
 MACS = {port: bytes([2, 0, 0, 0, 1, port]) for port in (LAN, WAN, DMZ)}
 MTUS = {LAN: 1500, WAN: 1500, DMZ: 600}
-CONFIG = {
-    "interfaces": {
-        "lan": {"addresses": ["10.0.0.1/24", "2001:db8:1::1/64"]},
-        "wan": {
-            "addresses": ["198.51.100.1/24", "2001:db8:2::1/64"],
-            "announce": ["198.51.100.1", "198.51.100.20"],
-        },
-        "dmz": {"addresses": ["192.0.2.1/28", "2001:db8:3::1/64"]},
+VLAN = 10
+LINKS_OF: dict[str, dict[str, object]] = {
+    "lan": {"addresses": ["10.0.0.1/24", "2001:db8:1::1/64"]},
+    "wan": {"addresses": ["198.51.100.1/24", "2001:db8:2::1/64"]},
+    "dmz": {
+        "addresses": ["192.0.2.1/28", "2001:db8:3::1/64"],
+        "vlans": {str(VLAN): {"addresses": ["192.0.2.129/28", "2001:db8:30::1/64"]}},
     },
+}
+OTHERS = ["198.51.100.1", "198.51.100.20"]
+"""Addresses of other NFs."""
+CONFIG: dict[str, object] = {
     "routes": [
         {"prefix": "0.0.0.0/0", "via": ["198.51.100.9", "192.0.2.9"]},
         {"prefix": "::/0", "via": "2001:db8:2::9"},
@@ -63,16 +67,28 @@ HOSTS = {
 HOST_MACS = {port: bytes([2, 0, 0, 0, 2, port]) for port in PORTS}
 
 
+def ports_of(*numbers: int) -> list[Port]:
+    names = {LAN: "lan", WAN: "wan", DMZ: "dmz"}
+    return [
+        Port(
+            names[number],
+            number,
+            MTUS[number],
+            link={**LINKS_OF[names[number]], "mac": MACS[number].hex(":")},
+        )
+        for number in numbers
+    ]
+
+
 class Kernel:
     """The kernel in private memory."""
 
     def __init__(self, config: dict[str, object]) -> None:
-        self.kernel = make_kernel(load(config))
-        self.counters = bytearray(8 * 16)
+        self.router = NativeRouter(load(config).settings)
+        self.kernel = self.router.native
+        self.table = RouteTable(self.router)
+        self.counters = bytearray(8 * 32)
         self.made: list[tuple[int, bytes]] = []
-
-    def bind(self, number: int, port: int, mac: bytes, mtu: int) -> None:
-        bind(self.kernel, number, port, mac, mtu)
 
     def run(self, packets: Sequence[Arrived], now_ns: int) -> list[Done]:
         memory = local.LocalMemory([one.data for one in packets], nb_loaned=160, slot_bytes=4096)
@@ -104,14 +120,34 @@ class Kernel:
 class Router:
     """Kernel and model side by side; every call compares them."""
 
-    def __init__(self, **changes: object) -> None:
-        config = {**CONFIG, **changes}
-        self.kernel, self.model = Kernel(config), RouterModel(load(config))
-        for number, port in enumerate(PORTS):
-            for one in (self.kernel, self.model):
-                one.bind(number, port, MACS[port], MTUS[port])
+    def __init__(self, *, others: Sequence[str] = OTHERS, **changes: object) -> None:
+        self.config = {**CONFIG, **changes}
+        self.kernel, self.model = Kernel(self.config), RouterModel()
+        self.change(*PORTS, others=others)
         self.now_ns = NS
         self.made: list[tuple[int, bytes]] = []
+
+    def change(
+        self,
+        *numbers: int,
+        others: Sequence[str] = OTHERS,
+        slow_port: int | None = None,
+        **changes: object,
+    ) -> None:
+        """Let these ports be there; with a slow path beside the last one."""
+        self.config |= changes
+        config = load(self.config)
+        ports = ports_of(*numbers)
+        if slow_port is not None:
+            ports[-1].link = {**ports[-1].link, "slow_path": "host"}
+            ports.append(Port("host", slow_port))
+        interfaces = interfaces_of(ports, config.settings, others)
+        links, (static, _) = connected_routes(interfaces), static_routes(config.routes, interfaces)
+        self.kernel.router.change(config.settings, interfaces)
+        self.kernel.table.replace(LINKS, links)
+        self.kernel.table.replace(FILE, static)
+        by_prefix = {route.prefix: route for route in (*static, *links)}
+        self.model.change(config.settings, interfaces, list(by_prefix.values()))
 
     def run(self, *packets: Arrived) -> list[Done]:
         done = self.kernel.run(packets, self.now_ns)
@@ -460,7 +496,7 @@ def test_flood_of_hosts_leaves_room_for_those_that_packets_go_to() -> None:
     router.meet()
     for number in range(100, 200):
         router.run(Arrived(arp(LAN, 1, f"10.0.0.{number}", "10.0.0.1"), LAN))
-    assert neighbours(router.kernel.kernel) == 16
+    assert router.kernel.router.neighbours == 16
     reasons = [
         router.run(Arrived(to_router(WAN, udp("198.51.100.9", 5, f"10.0.0.{number}", 6)), WAN))
         for number in range(50, 80)
@@ -472,8 +508,9 @@ def test_flood_of_hosts_leaves_room_for_those_that_packets_go_to() -> None:
 
 def test_interfaces_announce_themselves() -> None:
     made = Router().wait(5)
-    assert len(made) == 3 * 7, "three times each address"
-    assert made[0][1][28:32] == made[0][1][38:42], "gratuitous ARP"
+    assert len(made) == (1 + 3) * 9, "each address is asked for once, and told three times"
+    assert made[0][1][28:32] == bytes(4), "a probe of RFC 5227"
+    assert made[1][1][28:32] == made[1][1][38:42], "gratuitous ARP"
 
 
 def test_flows_are_spread_over_gateways_both_ways_alike() -> None:
@@ -502,32 +539,270 @@ def test_mss_is_clamped() -> None:
 
 
 def test_interface_without_port_sends_nothing() -> None:
-    router = Kernel(CONFIG)
-    router.bind(0, LAN, MACS[LAN], 1500)
-    router.bind(1, WAN, MACS[WAN], 1500)
-    unbind(router.kernel, 1)
+    router = Router(routes=[])
+    router.meet()
+    router.change(LAN)
     frame = to_router(LAN, udp("10.0.0.5", 5, "198.51.100.9", 6))
-    assert router.run([Arrived(frame, LAN)], NS)[0].reason == "no_interface"
+    assert router.run(Arrived(frame, LAN))[0].reason == "no_route"
+    frame = ask(WAN, "198.51.100.9", "198.51.100.1")
+    assert router.run(Arrived(frame, WAN))[0].reason == "no_interface"
+
+
+# ---- VLANs ----
+
+
+def tagged(frame: bytes, vlan: int) -> bytes:
+    return frame[:12] + b"\x81\x00" + vlan.to_bytes(2, "big") + frame[12:]
+
+
+VLAN_HOSTS = ("192.0.2.130", "2001:db8:30::5")
+
+
+@pytest.mark.parametrize(
+    ("near", "far", "own"),
+    list(zip(VLAN_HOSTS, HOSTS[LAN], ("192.0.2.129", "2001:db8:30::1"), strict=True)),
+)
+def test_tag_goes_and_comes(near: str, far: str, own: str) -> None:
+    router = Router()
+    router.meet()
+    (done,) = router.run(Arrived(tagged(ask(DMZ, near, own), VLAN), DMZ))
+    assert done.out == DMZ
+    assert done.data[12:16] == b"\x81\x00" + VLAN.to_bytes(2, "big"), "the answer has the tag"
+    frame = to_router(DMZ, udp(near, 5, far, 6))
+    (done,) = router.run(Arrived(tagged(frame, VLAN), DMZ))
+    assert (done.out, done.data[12:14]) == (LAN, frame[12:14])
+    (back,) = router.run(Arrived(to_router(LAN, udp(far, 6, near, 5)), LAN))
+    assert back.out == DMZ
+    assert back.data[12:16] == b"\x81\x00" + VLAN.to_bytes(2, "big")
+    (echoed,) = router.run(Arrived(tagged(to_router(DMZ, echo(near, own, 20)), VLAN), DMZ))
+    assert echoed.data[12:14] == b"\x81\x00"
+    (ended,) = router.run(Arrived(tagged(to_router(DMZ, udp(near, 5, far, 6), 1), VLAN), DMZ))
+    assert ended.reason == "ttl"
+    assert router.made[0][1][12:16] == b"\x81\x00" + VLAN.to_bytes(2, "big"), "so has the error"
+
+
+def test_vlans_of_one_port_are_routed_between() -> None:
+    router = Router()
+    router.meet()
+    router.run(Arrived(tagged(ask(DMZ, VLAN_HOSTS[0], "192.0.2.129"), VLAN), DMZ))
+    (done,) = router.run(Arrived(to_router(DMZ, udp("192.0.2.9", 5, VLAN_HOSTS[0], 6)), DMZ))
+    assert (done.out, done.data[12:16]) == (DMZ, b"\x81\x00" + VLAN.to_bytes(2, "big"))
+
+
+def test_frame_of_another_vlan_has_no_interface() -> None:
+    router = Router()
+    frame = to_router(DMZ, echo(VLAN_HOSTS[0], "192.0.2.129", 20))
+    assert router.run(Arrived(tagged(frame, 11), DMZ))[0].reason == "no_interface"
+    assert router.run(Arrived(tagged(frame, VLAN), LAN))[0].reason == "no_interface"
+    # A mere priority is no VLAN.
+    frame = tagged(to_router(LAN, echo(HOSTS[LAN][0], "10.0.0.1", 20)), 5 << 13)
+    assert router.run(Arrived(frame, LAN))[0].out == LAN
+
+
+# ---- the slow path ----
+
+
+@pytest.mark.parametrize(("near", "own"), list(zip(HOSTS[DMZ], HOSTS_GATEWAYS[DMZ], strict=True)))
+def test_host_gets_what_is_for_its_addresses(near: str, own: str) -> None:
+    router = Router()
+    router.change(*PORTS, slow_port=HOST_PORT)
+    router.meet()
+    for frame in (
+        to_router(DMZ, tcp(near, 5, own, 22, SYN)),
+        to_router(DMZ, udp(near, 5, own, 179)),
+        answer(DMZ, near, own),
+    ):
+        (done,) = router.run(Arrived(frame, DMZ))
+        assert (done.out, done.data) == (HOST_PORT, frame)
+        (back,) = router.run(Arrived(frame, HOST_PORT))
+        assert (back.out, back.data) == (DMZ, frame), "as the host has made it"
+    (done,) = router.run(Arrived(to_router(DMZ, echo(near, own, 20)), DMZ))
+    assert done.out == DMZ, "an echo is answered here"
+    (done,) = router.run(Arrived(to_router(LAN, tcp(HOSTS[LAN][0], 5, "10.0.0.1", 22, SYN)), LAN))
+    assert done.reason == "local", "no slow path there"
+
+
+def test_host_gets_packets_to_all_hosts_and_groups_of_the_link() -> None:
+    router = Router()
+    router.change(*PORTS, slow_port=HOST_PORT)
+    router.meet()
+    for source, group, is_given in (
+        ("192.0.2.9", "224.0.0.5", True),
+        ("0.0.0.0", "255.255.255.255", True),
+        ("192.0.2.9", "239.1.1.1", False),
+        ("fe80::5", "ff02::5", True),
+        ("fe80::5", "ff05::5", False),
+    ):
+        frame = b"\x01\0\x5e\0\0\5" + to_router(DMZ, udp(source, 5, group, 6))[6:]
+        (done,) = router.run(Arrived(frame, DMZ))
+        assert (done.out == HOST_PORT) == is_given, group
+        assert is_given or done.reason == "multicast"
+    (tagged_one,) = router.run(
+        Arrived(tagged(to_router(DMZ, tcp(VLAN_HOSTS[0], 5, "192.0.2.129", 22)), VLAN), DMZ)
+    )
+    assert tagged_one.out == HOST_PORT
+    assert tagged_one.data[12:14] == b"\x81\x00"
+
+
+# ---- addresses ----
+
+
+def test_spoofed_words_are_defended_against_and_logged() -> None:
+    router = Router()
+    router.wait(4)
+    liar = arp(LAN, 2, "10.0.0.1", "10.0.0.5")
+    router.run(Arrived(liar, LAN))
+    ((port, said),) = router.made
+    assert (port, said[6:12], said[28:32]) == (LAN, MACS[LAN], bytes([10, 0, 0, 1]))
+    router.run(*(Arrived(liar, LAN) for _ in range(32)))
+    assert not router.made, "once in ten seconds"
+    router.now_ns += 10 * NS
+    router.run(Arrived(liar, LAN))
+    assert len(router.made) == 1
+    told = router.kernel.router.conflicts()
+    assert told == [(ip_address("10.0.0.1"), 0, HOST_MACS[LAN].hex(":"))] * 2
+    assert told == router.model.conflicts
+    assert router.kernel.router.conflicts() == []
+
+
+def test_scan_of_a_link_leaves_room_for_hosts_that_are_there() -> None:
+    router = Router(max_neighbours=32)
+    router.meet(WAN)
+    reasons = []
+    for number in range(50, 80):
+        frame = to_router(WAN, udp("198.51.100.9", 5, f"10.0.0.{number}", 6))
+        reasons.append(router.run(Arrived(frame, WAN))[0].reason)
+    assert reasons == ["resolving"] * 16 + ["unresolved"] * 14
+    router.run(Arrived(ask(DMZ, "192.0.2.9", "192.0.2.1"), DMZ))
+    (done,) = router.run(Arrived(to_router(WAN, udp("198.51.100.9", 5, "192.0.2.9", 6)), WAN))
+    assert done.out == DMZ
+
+
+def test_address_of_another_nf_is_answered_for_once_it_is_told() -> None:
+    router = Router(others=[])
+    router.meet()
+    question = Arrived(ask(WAN, "198.51.100.9", "198.51.100.20"), WAN)
+    assert router.run(question)[0].reason == "consumed"
+    router.change(*PORTS, others=["198.51.100.20", "203.0.113.77"])
+    assert router.run(question)[0].out == WAN
+    frame = to_router(WAN, udp("198.51.100.9", 5, "198.51.100.20", 6))
+    assert router.run(first(frame, WAN))[0].out is None, "it goes on along the chain"
+
+
+def test_changes_keep_neighbours_of_what_stays() -> None:
+    router = Router()
+    router.meet()
+    known = router.kernel.router.neighbours
+    router.change(*PORTS, others=[], clamp_mss=True)
+    assert router.kernel.router.neighbours == known
+    assert router.wait(0.1), "it announces the addresses that have changed"
+    router.change(LAN, WAN)
+    assert router.kernel.router.neighbours == known - len(HOSTS[DMZ])
+
+
+def test_prefixes_are_advertised() -> None:
+    router = Router(interfaces={"lan": {"advertise": True}})
+    made = [
+        frame for _, frame in router.wait(40) if frame[12:14] == b"\x86\xdd" and frame[54] == 134
+    ]
+    assert len(made) == 3
+    assert made[0][21] == 255
+    assert ip_address(made[0][-16:]) == ip_address("2001:db8:1::")
+    solicitation = (
+        MACS[LAN] + HOST_MACS[LAN] + ip("fe80::5", "ff02::2", 58, bytes([133] + 7 * [0]))[12:]
+    )
+    solicitation = solicitation[:21] + b"\xff" + solicitation[22:]
+    router.run(*(Arrived(solicitation, LAN) for _ in range(20)))
+    assert len(router.wait(10)) == 1, "a flood of questions makes no flood"
+
+
+@pytest.mark.parametrize(
+    ("mode", "source", "port", "passes"),
+    [
+        ("strict", "10.0.0.5", LAN, True),
+        ("strict", "192.0.2.9", LAN, False),
+        ("strict", "8.8.8.8", LAN, False),
+        ("loose", "192.0.2.9", LAN, True),
+        ("loose", "8.8.8.8", LAN, True),
+        ("loose", "203.0.113.5", LAN, False),
+        ("strict", "2001:db8:1::5", LAN, True),
+        ("strict", "2001:db8:3::9", LAN, False),
+        ("strict", "2001:db8:ff::9", LAN, False),
+        ("off", "192.0.2.9", LAN, True),
+    ],
+)
+def test_reverse_path_is_looked_at(mode: str, source: str, port: int, passes: bool) -> None:
+    router = Router(interfaces={"lan": {"reverse_path": mode}})
+    router.meet()
+    far = "2001:db8:2::9" if ":" in source else "198.51.100.9"
+    (done,) = router.run(Arrived(to_router(port, udp(source, 5, far, 6)), port))
+    assert (done.out is not None) == passes
+    assert passes or done.reason == "martian"
+
+
+# ---- routes ----
+
+
+def test_weights_share_flows_out() -> None:
+    route = {"prefix": "0.0.0.0/0", "via": ["198.51.100.9", "192.0.2.9"], "weights": [3, 1]}
+    router = Router(routes=[route])
+    router.meet()
+    count = {WAN: 0, DMZ: 0}
+    for sport in range(200):
+        flow = udp("10.0.0.5", 1000 + sport, "8.8.8.8", 53)
+        (done,) = router.run(Arrived(to_router(LAN, flow), LAN))
+        assert done.out is not None
+        count[done.out] += 1
+    assert 120 < count[WAN] < 180
+
+
+def test_earlier_source_of_a_route_counts() -> None:
+    said: list[str] = []
+    routes: dict[object, int] = {}
+
+    class Plane:
+        def set_group(self, index: int, kind: str, hops: object) -> None:
+            said.append(f"{index} {kind}")
+
+        def add_route(self, prefix: object, group: int) -> None:
+            routes[prefix] = group
+
+        def delete_route(self, prefix: object) -> None:
+            del routes[prefix]
+
+    table = RouteTable(Plane())
+    net = ip_network("10.0.0.0/8")
+    table.change(HOST, net, ("blackhole", ()))
+    table.change(FILE, net, ("unreachable", ()))
+    assert routes == {net: 1}
+    table.replace(FILE, [])
+    assert len(routes) == 1
+    assert routes[net] == 0
+    table.replace(HOST, [])
+    assert routes == {}
+    assert len(table) == 0
+    # Sets of next hops that nothing uses are used again.
+    for number in range(100):
+        table.change(FILE, net, ("unicast", (Hop(ip_address(number), 0),)))
+    assert max(int(line.split()[0]) for line in said) <= 2
 
 
 # ---- the NF ----
 
 
 def test_mac_address_is_made_once_for_each_host() -> None:
-    (lan, *_) = load(CONFIG).interfaces
     first, same, other = (
         Port("lan", 1, mac=mac) for mac in ("02:00:00:00:00:05",) * 2 + ("02:06",)
     )
-    assert mac_for(lan, first) == mac_for(lan, same)
-    assert mac_for(lan, first) != mac_for(lan, other)
-    assert mac_for(lan, first)[0] & 3 == 2, "unicast, locally administered"
-    own = msgspec.structs.replace(lan, mac="02:00:00:00:00:09")
-    assert mac_for(own, first) == bytes([2, 0, 0, 0, 0, 9])
-    assert mac_for(msgspec.structs.replace(lan, mac="interface"), first) == bytes(
-        [2, 0, 0, 0, 0, 5]
-    )
+    assert mac_for(first) == mac_for(same)
+    assert mac_for(first) != mac_for(other)
+    assert mac_for(first)[0] & 3 == 2, "unicast, locally administered"
+    first.link = {"mac": "02:00:00:00:00:09"}
+    assert mac_for(first) == bytes([2, 0, 0, 0, 0, 9])
+    first.link = {"mac": "interface"}
+    assert mac_for(first) == bytes([2, 0, 0, 0, 0, 5])
     with pytest.raises(ConfigError, match=r"lan\.mac: 'interface': expected a port with"):
-        mac_for(msgspec.structs.replace(lan, mac="interface"), Port("lan", 1))
+        mac_for(Port("lan", 1, link=first.link))
 
 
 def test_ports_come_and_go(capsys: pytest.CaptureFixture[str]) -> None:
@@ -536,21 +811,22 @@ def test_ports_come_and_go(capsys: pytest.CaptureFixture[str]) -> None:
         assert isinstance(nf, Plugin)
         frame = arp(LAN, 1, "10.0.0.5", "10.0.0.1")
         assert runner.run([frame], ports=LAN).reasons == ["no_interface"]
-        nf.on_ports([Port("lan", LAN), Port("wan", WAN)])
-        assert "interfaces.dmz.port: 'dmz': expected a port (lan, wan)" in capsys.readouterr().err
+        nf.on_ports(ports_of(LAN, DMZ))
+        said = capsys.readouterr().err
+        assert "routes[0].via: '198.51.100.9': expected an address on the link of an" in said
         assert runner.run([frame], ports=LAN).verdicts == [Verdict.OUT]
-        nf.on_ports([Port("wan", WAN)])
+        nf.on_ports(ports_of(WAN))
         assert runner.run([frame], ports=LAN).reasons == ["no_interface"]
+        nf.on_ports([Port("wan", WAN)])
+        assert "ports: none has addresses" in capsys.readouterr().err
 
 
 def test_router_in_one_process_with_others_does_not_pass_them_by() -> None:
     with Runner(["router", "firewall"], config={"router": CONFIG}) as runner:
         nf = runner.stages[0].nf
         assert isinstance(nf, Plugin)
-        lan = Port("lan", LAN, mac="02:00:00:00:00:05")
-        nf.on_ports([lan, Port("wan", WAN), Port("dmz", DMZ)])
-        mac = mac_for(load(CONFIG).interfaces[0], lan)
-        frame = mac + to_router(LAN, udp("10.0.0.5", 5, "198.51.100.9", 6))[6:]
+        nf.on_ports(ports_of(*PORTS))
+        frame = to_router(LAN, udp("10.0.0.5", 5, "198.51.100.9", 6))
         forwards = runner.run([frame], ports=LAN)
         assert forwards.verdicts == [Verdict.NEXT], "the firewall is the last one"
         backwards = runner.run([frame], ports=LAN, reverse=True)
@@ -607,6 +883,8 @@ def packets(draw: st.DrawFn) -> Arrived:
             else make(src, sport, dst, 80, payload)
         )
         frame = to_router(port, frame, draw(st.sampled_from((0, 1, 2, 64))))
+    if draw(st.integers(0, 3)) == 0:
+        frame = tagged(frame, draw(st.sampled_from((0, VLAN, 11))))
     if draw(st.integers(0, 3)) == 0 and frame:
         at = draw(st.integers(0, len(frame) - 1))
         frame = frame[:at] + draw(st.binary(min_size=1, max_size=2)) + frame[at + 1 :]
@@ -624,14 +902,18 @@ def packets(draw: st.DrawFn) -> Arrived:
         max_size=8,
     ),
     known=st.booleans(),
+    has_host=st.booleans(),
 )
 def test_kernel_agrees_with_model(
     alone: bool,
     clamp: bool,
     bursts: list[tuple[list[Arrived], int]],
     known: bool,
+    has_host: bool,
 ) -> None:
-    router = Router(clamp_mss=clamp)
+    modes = {"lan": {"reverse_path": "strict"}, "wan": {"advertise": True}}
+    router = Router(clamp_mss=clamp, interfaces=modes if clamp else {})
+    router.change(*PORTS, slow_port=HOST_PORT if has_host else None)
     if known:
         router.meet()
     for burst, wait_ms in bursts:
@@ -662,50 +944,8 @@ def test_kernel_agrees_with_model_on_noise(frames: list[bytes], port: int) -> No
     ("config", "line"),
     [
         (
-            {"interfaces": {"a": {"addresses": ["10.0.0.1"]}}},
-            "interfaces.a.addresses[0]: '10.0.0.1': expected an address with the length of its prefix, such as 10.0.0.1/24",
-        ),
-        (
-            {"interfaces": {"a": {"addresses": ["10.0.0.0/24"]}}},
-            "interfaces.a.addresses[0]: '10.0.0.0/24': expected the address of a host",
-        ),
-        (
-            {"interfaces": {"a": {"addresses": ["fe80::1/64"]}}},
-            "interfaces.a.addresses[0]: 'fe80::1/64': expected no link-local address; each interface has one by itself",
-        ),
-        (
-            {
-                "interfaces": {
-                    "a": {"addresses": ["10.0.0.1/24"]},
-                    "b": {"addresses": ["10.0.0.1/24"]},
-                }
-            },
-            "interfaces.b.addresses[0]: '10.0.0.1/24': expected an address that interface a does not have",
-        ),
-        (
-            {
-                "interfaces": {
-                    "a": {"addresses": ["10.0.0.1/24"]},
-                    "b": {"addresses": ["10.0.0.130/25"]},
-                }
-            },
-            "interfaces.b.addresses[0]: '10.0.0.130/25': expected a prefix that does not overlap 10.0.0.0/24 of a",
-        ),
-        (
-            {"interfaces": {"a": {"mac": "01:00:00:00:00:00"}}},
-            "interfaces.a.mac: '01:00:00:00:00:00': expected a unicast MAC address such as 02:00:00:00:00:01, or interface",
-        ),
-        (
             {"interfaces": {"a": {"mtu": 20}}},
             "interfaces.a.mtu: 20: expected 0 or an MTU from 68 to 9600",
-        ),
-        (
-            {"interfaces": {"a": {}, "b": {"port": "a"}}},
-            "interfaces.b.port: 'a': expected a port that interface a does not have",
-        ),
-        (
-            {"interfaces": {"a": {"announce": ["x"]}}},
-            "interfaces.a.announce[0]: 'x': expected an IP address",
         ),
         (
             {"routes": [{"prefix": "10.0.0.1/24"}]},
@@ -716,10 +956,6 @@ def test_kernel_agrees_with_model_on_noise(frames: list[bytes], port: int) -> No
             "routes[0].via: '': expected a gateway or an interface",
         ),
         (
-            {"routes": [{"prefix": "10.0.0.0/24", "via": "10.9.0.1"}]},
-            "routes[0].via: '10.9.0.1': expected an address on the link of an interface",
-        ),
-        (
             {"routes": [{"prefix": "10.0.0.0/24", "via": "::1"}]},
             "routes[0].via: '::1': expected an IPv4 address, as the prefix has",
         ),
@@ -728,22 +964,12 @@ def test_kernel_agrees_with_model_on_noise(frames: list[bytes], port: int) -> No
             "routes[0].via: '10.9.0.1': expected no next hop for a route that is blackhole",
         ),
         (
-            {"routes": [{"prefix": "10.0.0.0/24", "interface": "x"}]},
-            "routes[0].interface: 'x': expected one of no interface",
+            {"routes": [{"prefix": "10.0.0.0/24", "via": ["10.9.0.1"], "weights": [1, 2]}]},
+            "routes[0].weights: 2: expected 1 weights, one for each gateway",
         ),
         (
-            {
-                "interfaces": {"a": {"addresses": ["10.0.0.1/24"]}},
-                "routes": [{"prefix": "10.0.0.0/24", "kind": "blackhole"}],
-            },
-            "routes[0].prefix: '10.0.0.0/24': expected a prefix that no other route and no interface has",
-        ),
-        (
-            {
-                "interfaces": {"a": {"addresses": ["10.0.0.1/24"]}},
-                "routes": [{"prefix": "10.1.0.0/24", "via": "10.0.0.1"}],
-            },
-            "routes[0].via: '10.0.0.1': expected the address of another host",
+            {"routes": [{"prefix": "10.0.0.0/24", "interface": "x"}] * 2},
+            "routes[1].prefix: '10.0.0.0/24': expected a prefix that no other route has",
         ),
     ],
 )
@@ -751,3 +977,32 @@ def test_mistakes_are_one_line(config: dict[str, object], line: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load(config, file="router.toml")
     assert str(caught.value) == f"router.toml: {line}"
+
+
+@pytest.mark.parametrize(
+    ("route", "line"),
+    [
+        (
+            {"via": "10.9.0.1"},
+            "routes[0].via: '10.9.0.1': expected an address on the link of an interface",
+        ),
+        (
+            {"via": "10.0.0.1"},
+            "routes[0].via: '10.0.0.1': expected the address of another host",
+        ),
+        (
+            {"interface": "x"},
+            "routes[0].interface: 'x': expected one of lan, wan, dmz, dmz.10",
+        ),
+        (
+            {"via": "198.51.100.9", "interface": "lan"},
+            "routes[0].via: '198.51.100.9': expected an address on the link of lan",
+        ),
+    ],
+)
+def test_route_that_leads_to_no_link_is_left_out(route: dict[str, object], line: str) -> None:
+    config = load({"routes": [{"prefix": "10.7.0.0/24", **route}]})
+    interfaces = interfaces_of(ports_of(*PORTS), config.settings)
+    found, complaints = static_routes(config.routes, interfaces)
+    assert not found
+    assert [str(one) for one in complaints] == [line]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 from importlib import import_module
 from typing import Any
 
@@ -130,6 +131,27 @@ def test_ports_as_nfs_are_told_of_them() -> None:
         ("lan", 3, 1500, mac),
         ("x" * (limits.NAME_LENGTH - 1), 9, 0, bytes(6)),
     ]
+
+
+def test_links_go_before_ports() -> None:
+    link = codec.PortLink(("10.0.0.1/24",), {"10": codec.VlanLink(("10.1.0.1/24",))}, "interface")
+    entries = [codec.PortEntry("lan", 3, link=link), codec.PortEntry("wan", 4)]
+    (message,) = map(codec.unpack_message, codec.pack_links(entries))
+    assert (message.kind, message.peer) == (codec.LINK, "lan")
+    assert json.loads(message.payload) == {
+        "addresses": ["10.0.0.1/24"],
+        "vlans": {"10": {"addresses": ["10.1.0.1/24"]}},
+        "mac": "interface",
+    }
+
+
+def test_addresses_of_nfs_are_read_and_told() -> None:
+    addresses = ["198.51.100.7", "2001:db8::7"]
+    message = codec.unpack_message(codec.pack_addresses(addresses))
+    assert message.kind == codec.ADDRESSES
+    assert codec.unpack_addresses(message.payload) == addresses
+    with pytest.raises(codec.WireError, match="own address"):
+        codec.unpack_addresses(b"198.51.100")
 
 
 def test_a_claim_of_c_is_read() -> None:

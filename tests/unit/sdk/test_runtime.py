@@ -30,6 +30,7 @@ class Recorder(NetworkFunction):
         ctx.counters["hits"] = 41
         self.ctx = ctx
         ctx.claim("10.0.0.1", 1024, 2048, 0)
+        ctx.own_addresses(["10.0.0.1", "2001:db8::1"])
         ctx.send_message("other", b"early")
         LOG.append("setup")
 
@@ -42,7 +43,10 @@ class Recorder(NetworkFunction):
         LOG.append((sender, payload))
 
     def on_ports(self, ports: Any) -> None:
-        LOG.extend((port.name, port.number, port.mtu, port.mac) for port in ports)
+        LOG.extend((port.name, port.number, port.mtu, port.mac, port.link) for port in ports)
+
+    def on_addresses(self, addresses: Any) -> None:
+        LOG.append(tuple(addresses))
 
     def on_timer(self, now_ns: int) -> None:
         if "timer" not in LOG:
@@ -132,7 +136,8 @@ def test_life_of_an_nf(monkeypatch: pytest.MonkeyPatch) -> None:
     begin = ["setup", "stage", "attach", ("ready", 41)]
     assert LOG[:4] == begin
     assert LOG[4] == ("claim", 0, "10.0.0.1", 1024, 2048, 0)
-    assert LOG[5] == ("send", MessageType.USER, "other", b"early")
+    assert LOG[5][:2] == ("send", MessageType.OWN_ADDRESSES)
+    assert LOG[6] == ("send", MessageType.USER, "other", b"early")
     assert ("fw", b"hi") in LOG
     assert ("send", MessageType.DRAINED, "", b"") in LOG
     assert "timer" in LOG
@@ -144,9 +149,19 @@ def test_an_nf_learns_the_ports(monkeypatch: pytest.MonkeyPatch) -> None:
         name.ljust(32, b"\0") + struct.pack("=II6s2x", number, mtu, mac)
         for name, number, mtu, mac in ((b"lan", 3, 1500, b"\2\0\0\0\0\1"), (b"wan", 4, 0, b""))
     )
-    host(monkeypatch, Message(MessageType.PORTS, 0, "", payload), STOP).run()
-    assert ("lan", 3, 1500, "02:00:00:00:00:01") in LOG
-    assert ("wan", 4, 0, "") in LOG
+    link = Message(MessageType.LINK, 0, "lan", b'{"addresses":["10.0.0.1/24"]}')
+    told = Message(MessageType.PORTS, 0, "", payload)
+    host(monkeypatch, link, told, told, STOP).run()
+    assert ("lan", 3, 1500, "02:00:00:00:00:01", {"addresses": ["10.0.0.1/24"]}) in LOG
+    assert ("wan", 4, 0, "", {}) in LOG
+    assert ("lan", 3, 1500, "02:00:00:00:00:01", {}) in LOG, "links are told again each time"
+
+
+def test_an_nf_learns_addresses_and_tells_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = Message(MessageType.ADDRESSES, 0, "", b"198.51.100.7\n2001:db8::7")
+    host(monkeypatch, told, STOP).run()
+    assert ("198.51.100.7", "2001:db8::7") in LOG
+    assert ("send", MessageType.OWN_ADDRESSES, "", b"10.0.0.1\n2001:db8::1") in LOG
 
 
 def test_a_timer_turns_a_kernel_in_c(monkeypatch: pytest.MonkeyPatch) -> None:

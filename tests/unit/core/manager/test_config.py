@@ -105,7 +105,7 @@ def test_empty_file_is_a_manager_without_anything(packages: list[NfPackage]) -> 
         ),
         ("dataplane = 3", "f.toml: dataplane: 3: expected `object`, got `int`"),
         ("ports = 3", "f.toml: ports: 3: expected `object`, got `int`"),
-        ('[ports.a]\nurl = "null:"', "f.toml: ports.a.url: expected one of classifier, "),
+        ('[ports.a]\nurl = "null:"', "f.toml: ports.a.url: expected one of addresses, "),
         ("[ports.a]", "f.toml: ports.a.uri: expected a value"),
         ("[ports.a]\nuri = 3", "f.toml: ports.a.uri: 3: expected `str`, got `int`"),
         ('[ports.a]\nuri = "null"', "f.toml: ports.a.uri: 'null': expected SCHEME:TARGET"),

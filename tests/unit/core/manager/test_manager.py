@@ -295,3 +295,28 @@ def test_ports_are_told_to_those_who_wait_for_them_only(world: World) -> None:
     world.manager.show_ports([codec.PortEntry("wan", 4)])
     until(lambda: nf.ports != b"", world.turn)
     assert late.ports == b"", "it gets them when it is ready"
+
+
+def test_addresses_of_an_nf_are_told_to_all(world: World) -> None:
+    router, _ = world.serve("router")
+    nat, host = world.serve("nat")
+    lan = codec.PortEntry("lan", 3, link=codec.PortLink(("10.0.0.1/24",)))
+    world.manager.show_ports([lan])
+    nat.say(codec.OWN_ADDRESSES, payload=b"198.51.100.1\n2001:db8::1")
+    until(lambda: any(one.kind == codec.ADDRESSES for one in router.heard), world.turn)
+    assert [one.kind for one in router.heard] == [codec.LINK, codec.ADDRESSES]
+    assert router.heard[-1].payload == b"198.51.100.1\n2001:db8::1"
+    nat.close()
+    until(lambda: host.state is HostState.DEAD, world.turn)
+    late, _ = world.serve("router")
+    kinds = [codec.ADDRESSES, codec.LINK]
+    until(lambda: [one.kind for one in late.heard] == kinds, world.turn)
+
+
+@pytest.mark.parametrize(("stage", "payload"), [(1, b"10.0.0.1"), (0, b"ten")])
+def test_host_that_tells_nonsense_of_addresses_is_detached(
+    world: World, stage: int, payload: bytes
+) -> None:
+    nf, host = world.serve("nat")
+    nf.say(codec.OWN_ADDRESSES, stage=stage, payload=payload)
+    until(lambda: host.state is HostState.DEAD, world.turn)
