@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import sys
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from onvm_nf_firewall import config as _config
 from onvm_sdk import NativeKernel, NetworkFunction
+from onvm_sdk.nf import Port
 
 __all__ = ["Firewall"]
 
@@ -18,9 +22,19 @@ _EXPIRY_S = 0.1  # a tenth of the table each time, so all of it once a second
 
 
 class Firewall(NetworkFunction):
-    """First matching 5-tuple rule, then the default verdict; replies pass."""
+    """First matching rule, then the default verdict; replies pass."""
 
     _kernel: NativeKernel
+
+    @classmethod
+    def check_config(cls, config: Mapping[str, Any], file: str | None) -> Sequence[str]:
+        """Check a configuration, and warn of rules that never decide."""
+        from onvm_nf_firewall.program import compile_rules
+        from onvm_nf_firewall.shadowed import warnings
+
+        checked = _config.load(config, file=file)
+        compile_rules(checked, file=file)
+        return warnings(checked)
 
     def setup(self, ctx: Any) -> None:
         """Check the configuration and build the tables."""
@@ -28,22 +42,58 @@ class Firewall(NetworkFunction):
         from onvm_nf_firewall.shadowed import warnings
 
         config = _config.load(ctx.config)
-        for line in warnings(config.rules):
+        for line in warnings(config):
             _log.warning("firewall: %s", line)
+        self._config = config
+        self._ports: dict[int, str] = {}
         self._kernel = make_kernel(config)
         self._counters = ctx.counters
-        if config.is_tracking:
+        self._logging = {rule.number: rule for rule in config.all_rules() if rule.action == "log"}
+        if config.is_tracking or self._logging:
             self.timer_interval_s = _EXPIRY_S
 
     def native(self) -> NativeKernel:
         """Return the C kernel."""
         return self._kernel
 
+    def on_ports(self, ports: Sequence[Port]) -> None:
+        """Learn the names of ports, which rules ask for."""
+        from onvm_nf_firewall.kernel import bind_ports
+
+        self._ports = {port.number: port.name for port in ports}
+        bind_ports(self._kernel, self._ports, self._config.settings.egress)
+
     def on_timer(self, now_ns: int) -> None:
-        """Delete idle connections, also while no packets come."""
+        """Delete idle connections, also while no packets come, and write what rules have logged."""
         from onvm_nf_firewall.kernel import expire
 
         self._counters["connections_expired"] += expire(self._kernel, now_ns)
+        if self._logging:
+            self._write_events()
+
+    def _write_events(self) -> None:
+        """Write a line of JSON for each event."""
+        from onvm_nf_firewall.kernel import events
+        from onvm_nf_firewall.names import name_of_protocol
+
+        for event in events(self._kernel):
+            rule = self._logging[event.rule]
+            line = {
+                "event": "firewall",
+                "rule": rule.name,
+                "prefix": rule.prefix,
+                "in": self._ports.get(event.port, str(event.port)),
+                "src": event.src,
+                "dst": event.dst,
+                "protocol": name_of_protocol(event.protocol),
+                "src_port": event.src_port,
+                "dst_port": event.dst_port,
+                "flags": event.flags,
+                "vlan": event.vlan,
+                "length": event.length,
+                "time_ns": event.time_ns,
+            }
+            print(json.dumps(line), file=sys.stderr, flush=True)
 
     def snapshot(self) -> bytes:
         """Return all connections as bytes."""
