@@ -8,7 +8,7 @@ import logging
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from onvm_nf_firewall import config as _config
 from onvm_sdk import NativeKernel, NetworkFunction
@@ -24,6 +24,10 @@ _EXPIRY_S = 0.1  # a tenth of the table each time, so all of it once a second
 class Firewall(NetworkFunction):
     """First matching rule, then the default verdict; replies pass."""
 
+    commands: ClassVar[Mapping[str, str]] = {
+        "import": "onvm_nf_firewall.importing.command:main",
+        "explain": "onvm_nf_firewall.explain:main",
+    }
     _kernel: NativeKernel
 
     @classmethod

@@ -167,18 +167,10 @@ class Program:
 @dataclass(eq=False)
 class _Compiler:
     config: FirewallConfig
-    file: str | None
     entries: list[Entry] = field(default_factory=list)
 
     def add(self, entry: Entry) -> Entry:
         self.entries.append(entry)
-        if len(self.entries) > ENTRIES_MAX:
-            raise ConfigError(
-                f"expected chains that make at most {ENTRIES_MAX} rules when each jump is replaced "
-                "by its chain",
-                file=self.file,
-                field="chains",
-            )
         return entry
 
     def chain(self, rules: Sequence[Rule], match: Match) -> None:
@@ -231,13 +223,31 @@ def _mark(entries: list[Entry]) -> None:
         skipped_to = max(skipped_to, entry.skip_to)
 
 
+def _length_of(rules: Sequence[Rule], config: FirewallConfig, known: dict[str, int]) -> int:
+    """How many entries rules make at most, before any is made."""
+    length = len(rules)
+    for rule in rules:
+        if rule.chain:
+            if rule.chain not in known:
+                known[rule.chain] = _length_of(config.chains[rule.chain], config, known)
+            length += known[rule.chain] + 1
+    return length
+
+
 def compile_rules(config: FirewallConfig, *, file: str | None = None) -> Program:
     """Make the list of entries.
 
     Raises:
         ConfigError: it would be too long.
     """
-    compiler = _Compiler(config, file)
+    if _length_of(config.rules, config, {}) > ENTRIES_MAX:
+        raise ConfigError(
+            f"expected chains that make at most {ENTRIES_MAX} rules when each jump is replaced by "
+            "its chain",
+            file=file,
+            field="chains",
+        )
+    compiler = _Compiler(config)
     compiler.chain(config.rules, Match())
     _mark(compiler.entries)
     program = Program(compiler.entries)

@@ -124,17 +124,22 @@ def obstacle(rule: Rule, q: Question, egress: Mapping[str, str]) -> str:
 
 
 class RuleModel:
-    """`decide` walks through the rules."""
+    """`decide` walks through the rules.
+
+    `seen` has each rule that the last packet has met, with the field for which it did not match, or
+    "" if it did.
+    """
 
     def __init__(self, config: FirewallConfig) -> None:
         self.config = config
         self.hits = [0] * len(list(config.all_rules()))
         self.buckets: dict[tuple[object, ...], tuple[int, int]] = {}
+        self.seen: list[tuple[Rule, str]] = []
         self.by_end: dict[tuple[object, ...], tuple[int, int]] = {}
 
     def decide(self, q: Question) -> Decision:
         """Find the rule that decides about a packet."""
-        decision = Decision()
+        decision, self.seen = Decision(), []
         self._walk(self.config.rules, q, _Way(), decision)
         if decision.rule is not None:
             self.hits[decision.rule.number] += 1
@@ -148,11 +153,14 @@ class RuleModel:
             Whether to go on behind the jump that led here.
         """
         for rule in rules:
-            if obstacle(rule, q, self.config.settings.egress):
+            missed = obstacle(rule, q, self.config.settings.egress)
+            self.seen.append((rule, missed))
+            if missed:
                 continue
             is_left_open = q.is_later_fragment and (way.is_open or rule.names_transport)
             takes_invalid = way.takes_invalid or rule.takes_invalid
             if rule.limit is not None and not is_left_open and not self._has_token(rule, q):
+                self.seen[-1] = (rule, "limit")
                 continue
             if rule.action in ("jump", "goto"):
                 if not is_left_open:

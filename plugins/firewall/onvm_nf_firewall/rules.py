@@ -40,9 +40,9 @@ class RuleText(msgspec.Struct, forbid_unknown_fields=True):
 
     action: Action
     side: Literal["near", "far", "any"] = msgspec.field(default="any", name="from")
-    src: _TextOrList = "any"
-    dst: _TextOrList = "any"
-    protocol: _NumberOrList = "any"
+    src: _TextOrList | None = None
+    dst: _TextOrList | None = None
+    protocol: _NumberOrList | None = None
     src_ports: _NumberOrList = "0-65535"
     dst_ports: _NumberOrList = "0-65535"
     inputs: _TextOrList = msgspec.field(default="any", name="in")
@@ -143,9 +143,7 @@ class Rule:
         )
 
 
-def _limit(value: str | LimitText | None) -> Limit | None:
-    if value is None:
-        return None
+def _limit(value: str | LimitText) -> Limit:
     text = LimitText(value) if isinstance(value, str) else value
     number, _, unit = text.rate.partition("/")
     names = [name for name in _UNITS if unit and name.startswith(unit)]
@@ -206,7 +204,7 @@ def read_rule(
     for key, read in reading.items():
         given = getattr(text, key)
         try:
-            values[stored.get(key, key)] = read(given)
+            values[stored.get(key, key)] = None if given is None else read(given)
         except ValueError as error:
             shown = given if isinstance(given, str | int) else None
             raise ConfigError(
@@ -267,6 +265,8 @@ def _check_match(
 ) -> None:
     """Refuse a rule that no packet can match."""
     name = rule.name
+    if any(ends is not None and not ends.ranges for ends in (rule.src, rule.dst)):
+        return  # a set may be empty for now
     if rule.src and rule.dst and not set(rule.src.ranges) & set(rule.dst.ranges):
         raise ConfigError("expected src and dst of one IP version", file=file, field=name)
     shown = text.protocol if isinstance(text.protocol, str | int) else None

@@ -139,6 +139,8 @@ def _shadowed(rules: Sequence[Rule]) -> Iterator[str]:
 
 def _never_matches(rule: Rule, egress: Mapping[str, str]) -> str:
     """Return why no packet matches, or ""."""
+    if any(ends is not None and not ends.ranges for ends in (rule.src, rule.dst)):
+        return "no address is left"
     before = STATES["established"] | STATES["related"]
     if rule.states is not None and not rule.states & ~before and rule.action != "accept":
         return "packets of established connections pass before the rules"
