@@ -205,10 +205,29 @@ class NetworkFunction:
 
     manifest: ClassVar[Mapping[str, Any]] = {}
     """The content of ``onvm-nf.toml``, for an NF run as ``module:Class`` without that file."""
+    commands: ClassVar[Mapping[str, str]] = {}
+    """Commands for users, each ``module:function``: ``import`` and ``explain`` of ``onvm nf``. The
+    function gets the arguments as a list of texts and returns the exit status."""
     timer_interval_s: float = 0.0
     """Seconds between two calls of ``on_timer``; 0: never."""
     state: Any = None
     """Second argument of a ``@kernel``; set it in ``setup``."""
+
+    @classmethod
+    def check_config(cls, config: Mapping[str, Any], file: str | None) -> Sequence[str]:
+        """Check a configuration without an instance, for ``onvm nf check`` and ``onvm up --check``.
+
+        Args:
+            config: as `Context.config`.
+            file: the file it comes from, for messages.
+
+        Returns:
+            Warnings, one line each.
+
+        Raises:
+            ConfigError: it has a mistake.
+        """
+        return ()
 
     def setup(self, ctx: Context) -> None:
         """Prepare for packets. The first packet comes after this method has returned."""

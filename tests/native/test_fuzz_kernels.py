@@ -14,16 +14,33 @@ from onvm_sdk.config import get_include, get_lib
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = {
-    "firewall": "static const uint8_t a[3]={1,0,1},side[3]={0,2,1};"
-    "static const struct onvm_acl_rule r[3]={"
+    "firewall": "static const struct onvm_acl_rule r[2]={"
     "{.protocol=6,.protocol_mask=255,.src_port_last=65535,.dst_port_first=1,.dst_port_last=2,"
-    ".priority=3,.value=1},"
-    "{.protocol=17,.protocol_mask=255,.src_port_last=65535,.dst_port_last=65535,.priority=2,"
-    ".value=2},"
-    "{.src_port_last=65535,.dst_port_last=65535,.priority=1,.value=3}};"
-    "struct firewall_config c={.rules4=r,.nb_rules4=3,.rules6=r,.nb_rules6=3,.accepts=a,"
-    ".sides=side,"
-    ".nb_accepts=3,.max_connections=64,.max_per_source=20,.is_stateful=1,.is_midstream=1,"
+    ".priority=9,.value=1},"
+    "{.src_port_last=65535,.dst_port_last=65535,.priority=1,.value=9}};"
+    "static const struct firewall_entry e[9]={{.action=2,.side=1},"
+    "{.action=3,.nb_conditions=1},{.action=2,.answer=2,.first_condition=1,.nb_conditions=2},"
+    "{.action=5,.next=4,.first_condition=3,.nb_conditions=2,.names_transport=1},"
+    "{.action=4,.first_condition=5,.nb_conditions=2,.names_transport=1,.is_counted=1},"
+    "{.action=2,.first_condition=7,.nb_conditions=1,.names_transport=1},"
+    "{.action=1,.first_condition=8,.nb_conditions=2},{.action=0,.first_condition=10,"
+    ".nb_conditions=1,.takes_invalid=1,.names_transport=1},{.action=0,.side=0,.next=7}};"
+    "static const uint32_t w[7]={1,2,3,4,5,6,7},q[6]={18,2,1024,256,0,20},a4[2]={1,1u<<31};"
+    "static const uint64_t a6[4]={1,0,1ull<<63,0};"
+    "static const struct firewall_set t[1]={{a4,a6,1,1}};"
+    "static const struct firewall_limit l[2]={{1000,9000,0,32,64,0,{0}},{500,600,1,20,33,1,{0}}};"
+    "static const uint8_t m[6]={2,0,0,0,0,1};"
+    "static const struct firewall_condition d[11]={{0,0,0,0,{0}},{0,0,1,0,{0}},{0,0,7,0,{0}},"
+    "{0,1,2,1,{0}},{1,0,9,0,{0}},{0,1,1,0,{0}},{0,0,9,0,{0}},{1,1,3,1,{0}},{2,1,5,1,{0}},"
+    "{0,1,6,1,{0}},{8,0,4,0,{0}}};"
+    "static struct firewall_span n[70];for(uint32_t i=0;i<70;i++)n[i]=(struct firewall_span){"
+    ".last_high=i%5==0||i%5==1?~0ull>>(i/10):0,.last_low=i%5==4?255:~0ull,.position=i/10,"
+    ".field=i%5,.ip_version=i/5%2?6:4};"
+    "struct firewall_config c={.rules4=r,.nb_rules4=2,.rules6=r,.nb_rules6=2,.entries=e,"
+    ".nb_entries=9,.conditional=w,.nb_conditional=7,.spans=n,.nb_spans=70,.conditions=d,"
+    ".nb_conditions=11,.pairs=q,.nb_pairs=3,.macs=m,.nb_macs=1,.sets=t,.nb_sets=1,.limits=l,"
+    ".nb_limits=2,.nb_rules=1,.nb_columns=1,.max_limited=9,.reject_rate=1000000,.log_rate=9,"
+    ".max_connections=64,.max_per_source=20,.is_stateful=1,.is_midstream=1,"
     ".passes_fragments=1,.passes_ip_options=1,.passes_kind={1,0,1,0,1,1},"
     ".tcp_syn_ns=1000000000,.tcp_syn_received_ns=2000000000,.tcp_established_ns=5000000000,"
     ".tcp_transitory_ns=1000000000,.tcp_closing_ns=1000000,.udp_ns=1,.udp_unreplied_ns=1,"
@@ -64,7 +81,7 @@ def test_kernel_survives_garbage_under_sanitizers(name: str, tmp_path: Path) -> 
         f"-DKERNEL_BURST={name}_burst",
         f"-DKERNEL_FREE={name}_free",
     ]
-    sources = [str(Path(__file__).with_name("fuzz_kernels.c")), *map(str, folder.glob("*.c"))]
+    sources = [str(Path(__file__).with_name("fuzz_kernels.c")), *map(str, folder.rglob("*.c"))]
     where = ["-I", get_include(), "-I", str(folder), "-I", str(ROOT / "native" / "tests")]
     linked = ["-L", get_lib(), "-lonvm_tables", f"-Wl,-rpath,{get_lib()}", "-o", str(program)]
     subprocess.run([compiler, *flags, *defines, *sources, *where, *linked], check=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from onvm_core.cli.detached import last_line, start_detached
-from onvm_core.cli.manager.serve import announce, notes, serve
+from onvm_core.cli.manager.serve import announce, nf_warnings, notes, serve
 from onvm_core.cli.manager.serve import check as check_file
 from onvm_core.cli.options import DEFAULT_FILE, FileOption, NameOption
 from onvm_core.manager.api.directory import manager_directory
@@ -55,7 +55,7 @@ def up(
         warnings = check_ports(
             made.config.port_uris, made.kinds, made.config.port_pairs, file=str(file)
         )
-        for warning in warnings:
+        for warning in (*nf_warnings(made, file), *warnings):
             print(f"warning: {warning}", file=sys.stderr)
         print(f"{file}: fine")
     else:

@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
+from onvm_core.cli.nf.check import check
+from onvm_core.cli.nf.command import SETTINGS, explain, import_
 from onvm_core.cli.nf.config import config
 from onvm_core.cli.nf.image import image
 from onvm_core.cli.nf.install import install, uninstall
@@ -66,6 +68,9 @@ def info(
         print_table(lines, {"field": "Field", "value": "Value"})
 
 
+app.command()(check)
+app.command("import", context_settings=SETTINGS)(import_)
+app.command(context_settings=SETTINGS)(explain)
 app.command()(install)
 app.command()(uninstall)
 app.command()(image)

@@ -3,13 +3,18 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import sys
 import time
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 from onvm_nf_firewall import config as _config
+from onvm_nf_firewall.config import FirewallConfig
 from onvm_sdk import NativeKernel, NetworkFunction
 from onvm_sdk.errors import ConfigError, NativeError
+from onvm_sdk.nf import Port
 
 __all__ = ["Firewall"]
 
@@ -19,9 +24,23 @@ _EXPIRY_S = 0.1  # a tenth of the table each time, so all of it once a second
 
 
 class Firewall(NetworkFunction):
-    """First matching 5-tuple rule, then the default verdict; replies pass."""
+    """First matching rule, then the default verdict; replies pass."""
 
+    commands: ClassVar[Mapping[str, str]] = {
+        "import": "onvm_nf_firewall.importing.command:main",
+        "explain": "onvm_nf_firewall.explain:main",
+    }
     _kernel: NativeKernel
+
+    @classmethod
+    def check_config(cls, config: Mapping[str, Any], file: str | None) -> Sequence[str]:
+        """Check a configuration, and warn of rules that never decide."""
+        from onvm_nf_firewall.program import compile_rules
+        from onvm_nf_firewall.shadowed import warnings
+
+        checked = _config.load(config, file=file)
+        compile_rules(checked, file=file)
+        return warnings(checked)
 
     def setup(self, ctx: Any) -> None:
         """Check the configuration and build the tables."""
@@ -29,22 +48,62 @@ class Firewall(NetworkFunction):
         from onvm_nf_firewall.shadowed import warnings
 
         config = _config.load(ctx.config)
-        for line in warnings(config.rules):
+        for line in warnings(config):
             _log.warning("firewall: %s", line)
+        self._ports: dict[int, str] = {}
         self._kernel = make_kernel(config)
         self._counters = ctx.counters
-        if config.is_tracking:
-            self.timer_interval_s = _EXPIRY_S
+        self._follow(config)
+
+    def _follow(self, config: FirewallConfig) -> None:
+        """Use a configuration whose kernel is `self._kernel`."""
+        self._config = config
+        self._logging = {rule.number: rule for rule in config.all_rules() if rule.action == "log"}
+        is_timed = config.is_tracking or bool(self._logging)
+        self.timer_interval_s = _EXPIRY_S if is_timed else 0.0
 
     def native(self) -> NativeKernel:
         """Return the C kernel."""
         return self._kernel
 
+    def on_ports(self, ports: Sequence[Port]) -> None:
+        """Learn the names of ports, which rules ask for."""
+        from onvm_nf_firewall.kernel import bind_ports
+
+        self._ports = {port.number: port.name for port in ports}
+        bind_ports(self._kernel, self._ports, self._config.settings.egress)
+
     def on_timer(self, now_ns: int) -> None:
-        """Delete idle connections, also while no packets come."""
+        """Delete idle connections, also while no packets come, and write what rules have logged."""
         from onvm_nf_firewall.kernel import expire
 
         self._counters["connections_expired"] += expire(self._kernel, now_ns)
+        if self._logging:
+            self._write_events()
+
+    def _write_events(self) -> None:
+        """Write a line of JSON for each event."""
+        from onvm_nf_firewall.kernel import events
+        from onvm_nf_firewall.names import name_of_protocol
+
+        for event in events(self._kernel):
+            rule = self._logging[event.rule]
+            line = {
+                "event": "firewall",
+                "rule": rule.name,
+                "prefix": rule.prefix,
+                "in": self._ports.get(event.port, str(event.port)),
+                "src": event.src,
+                "dst": event.dst,
+                "protocol": name_of_protocol(event.protocol),
+                "src_port": event.src_port,
+                "dst_port": event.dst_port,
+                "flags": event.flags,
+                "vlan": event.vlan,
+                "length": event.length,
+                "time_ns": event.time_ns,
+            }
+            print(json.dumps(line), file=sys.stderr, flush=True)
 
     def prepare(self, config: Any) -> Any:
         """Build the tables of other rules."""
@@ -55,7 +114,7 @@ class Firewall(NetworkFunction):
 
     def reconfigure(self, config: Any) -> None:
         """Use other rules; connections stay."""
-        from onvm_nf_firewall.kernel import restore, save
+        from onvm_nf_firewall.kernel import bind_ports, restore, save
 
         checked, kernel = config
         now_ns = time.monotonic_ns()
@@ -67,8 +126,11 @@ class Firewall(NetworkFunction):
                 field="max_connections",
                 value=checked.settings.max_connections,
             ) from None
+        if self._logging:
+            self._write_events()
+        bind_ports(kernel, self._ports, checked.settings.egress)
         self._kernel = kernel
-        self.timer_interval_s = _EXPIRY_S if checked.is_tracking else 0.0
+        self._follow(checked)
 
     def snapshot(self) -> bytes:
         """Return all connections as bytes."""

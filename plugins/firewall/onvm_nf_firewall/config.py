@@ -3,51 +3,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 import msgspec
 
+from onvm_nf_firewall.addresses import read_sets
+from onvm_nf_firewall.rules import Rule, RuleText, read_rule
 from onvm_sdk import settings
 from onvm_sdk.errors import ConfigError
 
-__all__ = ["PROTOCOLS_WITH_PORTS", "FirewallConfig", "Network", "Rule", "load"]
+__all__ = ["FirewallConfig", "FirewallText", "load"]
 
-Network = IPv4Network | IPv6Network
 _Seconds = Annotated[int, msgspec.Meta(ge=1, le=604_800)]
 _Verdict = Literal["pass", "drop", "default"]
-_PROTOCOLS = {
-    "icmp": 1,
-    "tcp": 6,
-    "udp": 17,
-    "dccp": 33,
-    "gre": 47,
-    "esp": 50,
-    "ah": 51,
-    "icmpv6": 58,
-    "sctp": 132,
-    "udplite": 136,
-}
-PROTOCOLS_WITH_PORTS = (6, 17, 33, 132, 136)
-_ONLY_VERSION = {1: 4, 58: 6}
-_NUMBERS = range(256)
-_ALL_PORTS = range(65536)
+_PerSecond = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
 _MEMORY_MIB = 200
 """What connections may take of the memory that the manifest asks for."""
 _CONNECTION_BYTES, _SOURCE_BYTES = 176, 130
-
-
-class RuleText(msgspec.Struct, forbid_unknown_fields=True):
-    """A rule, as written in the configuration file."""
-
-    action: Literal["accept", "drop"]
-    side: Literal["near", "far", "any"] = msgspec.field(default="any", name="from")
-    src: str | None = None
-    dst: str | None = None
-    protocol: str | int | None = None
-    src_ports: int | str = "0-65535"
-    dst_ports: int | str = "0-65535"
 
 
 class FirewallText(msgspec.Struct, forbid_unknown_fields=True):
@@ -55,6 +28,10 @@ class FirewallText(msgspec.Struct, forbid_unknown_fields=True):
 
     default: Literal["accept", "drop"] = "accept"
     rules: list[RuleText] = []
+    chains: dict[str, list[RuleText]] = {}
+    sets: dict[str, str | list[str]] = {}
+    set_folder: str = ""
+    egress: dict[str, str] = {}
     stateful: bool = True
     midstream: bool = False
     liberal: bool = False
@@ -69,8 +46,11 @@ class FirewallText(msgspec.Struct, forbid_unknown_fields=True):
     pppoe: _Verdict = "default"
     mpls: _Verdict = "default"
     non_ip: _Verdict = "default"
+    reject_rate: _PerSecond = 1000
+    log_rate: _PerSecond = 100
     max_connections: Annotated[int, msgspec.Meta(ge=1, le=1 << 24)] = 262_144
     max_per_source: Annotated[int, msgspec.Meta(ge=0, le=1 << 24)] = 0
+    max_limited: Annotated[int, msgspec.Meta(ge=1, le=1 << 20)] = 65_536
     tcp_established_s: _Seconds = 7440
     tcp_transitory_s: _Seconds = 240
     tcp_syn_s: _Seconds = 30
@@ -82,110 +62,32 @@ class FirewallText(msgspec.Struct, forbid_unknown_fields=True):
     other_s: _Seconds = 600
 
 
-class Rule(msgspec.Struct, frozen=True):
-    """One rule. None matches anything; a rule without addresses applies to IPv4 and IPv6."""
-
-    accepts: bool
-    side: Literal["near", "far", "any"] = "any"
-    src: Network | None = None
-    dst: Network | None = None
-    protocol: int | None = None
-    src_ports: range = _ALL_PORTS
-    dst_ports: range = _ALL_PORTS
-
-    def holds_for(self, version: int) -> bool:
-        """Whether packets of this IP version can match."""
-        return all(net is None or net.version == version for net in (self.src, self.dst)) and (
-            _ONLY_VERSION.get(self.protocol or 0, version) == version
-        )
-
-    @property
-    def names_ports(self) -> bool:
-        """Whether only packets with certain ports match: only those of protocols with ports."""
-        return self.src_ports != _ALL_PORTS or self.dst_ports != _ALL_PORTS
-
-
 class FirewallConfig(msgspec.Struct, frozen=True):
-    """The checked configuration of the firewall."""
+    """The checked configuration of the firewall.
+
+    Args:
+        rules: those that every packet meets.
+        chains: rules that others jump to, by the name of the chain.
+    """
 
     settings: FirewallText
     rules: tuple[Rule, ...] = ()
+    chains: Mapping[str, tuple[Rule, ...]] = {}
+
+    def all_rules(self) -> Iterator[Rule]:
+        """All rules, by their numbers."""
+        yield from self.rules
+        for chain in self.chains.values():
+            yield from chain
 
     @property
     def is_tracking(self) -> bool:
         """Whether connections are kept: only where a packet of one could be dropped."""
-        drops = self.settings.default == "drop" or not all(r.accepts for r in self.rules)
-        return self.settings.stateful and drops
-
-
-def _network(text: str | None) -> Network | None:
-    if text is None or text == "any":
-        return None
-    try:
-        if "%" in text or not text.isascii():
-            raise ValueError(text)
-        return ip_network(text)
-    except ValueError:
-        raise ValueError("expected a network such as 10.0.0.0/8, host bits zero, or any") from None
-
-
-def _protocol(value: str | int | None) -> int | None:
-    if isinstance(value, str):
-        name = value.lower()
-        if name == "any":
-            return None
-        is_number = name.isascii() and name.isdigit() and len(name) <= 3
-        value = int(name) if is_number else _PROTOCOLS.get(name, -1)
-    if value is not None and value not in _NUMBERS:
-        raise ValueError(f"expected any, 0..255 or one of {', '.join(_PROTOCOLS)}")
-    return value
-
-
-def _name_of(protocol: int) -> str:
-    return next((name for name, number in _PROTOCOLS.items() if number == protocol), str(protocol))
-
-
-def _check(rule: Rule, text: RuleText, field: str, file: str | None) -> None:
-    """Refuse a rule that no packet can match."""
-    if rule.src and rule.dst and rule.src.version != rule.dst.version:
-        raise ConfigError("expected src and dst of one IP version", file=file, field=field)
-    if not rule.holds_for(4) and not rule.holds_for(6):
-        version = _ONLY_VERSION[rule.protocol or 0]
-        raise ConfigError(
-            f"expected any, or addresses of IPv{version}, the version of this protocol",
-            file=file,
-            field=f"{field}.protocol",
-            value=text.protocol,
+        needs = self.settings.default == "drop" or any(
+            rule.action in ("drop", "reject") or rule.states is not None
+            for rule in self.all_rules()
         )
-    if rule.names_ports and rule.protocol not in (None, *PROTOCOLS_WITH_PORTS):
-        names = ", ".join(_name_of(number) for number in PROTOCOLS_WITH_PORTS)
-        name = "src_ports" if rule.src_ports != _ALL_PORTS else "dst_ports"
-        raise ConfigError(
-            f"expected no ports, or a protocol that has them: {names}",
-            file=file,
-            field=f"{field}.{name}",
-            value=getattr(text, name),
-        )
-
-
-def _rule(text: RuleText, field: str, file: str | None) -> Rule:
-    values: dict[str, Any] = {}
-    readers = {
-        "src": _network,
-        "dst": _network,
-        "protocol": _protocol,
-        "src_ports": settings.port_range,
-        "dst_ports": settings.port_range,
-    }
-    for name, read in readers.items():
-        given = getattr(text, name)
-        try:
-            values[name] = read(given)
-        except ValueError as error:
-            raise ConfigError(str(error), file=file, field=f"{field}.{name}", value=given) from None
-    rule = Rule(accepts=text.action == "accept", side=text.side, **values)
-    _check(rule, text, field, file)
-    return rule
+        return self.settings.stateful and needs
 
 
 def _check_memory(text: FirewallText, file: str | None) -> None:
@@ -200,6 +102,32 @@ def _check_memory(text: FirewallText, file: str | None) -> None:
         )
 
 
+def _check_states(config: FirewallConfig, file: str | None) -> None:
+    for rule in config.all_rules():
+        if rule.states is not None and not config.settings.stateful:
+            raise ConfigError(
+                "expected no state, or stateful = true", file=file, field=f"{rule.name}.state"
+            )
+
+
+def _check_loops(chains: Mapping[str, tuple[Rule, ...]], file: str | None) -> None:
+    """Refuse chains that lead to themselves."""
+    done: set[str] = set()
+
+    def visit(name: str, way: tuple[str, ...]) -> None:
+        if name in way:
+            loop = " > ".join((*way[way.index(name) :], name))
+            raise ConfigError("expected no loop", file=file, field=f"chains.{name}", value=loop)
+        if name not in done:
+            for rule in chains[name]:
+                if rule.chain:
+                    visit(rule.chain, (*way, name))
+            done.add(name)
+
+    for name in chains:
+        visit(name, ())
+
+
 def load(data: Mapping[str, Any], *, file: str | None = None) -> FirewallConfig:
     """Check the content of a configuration file.
 
@@ -208,5 +136,21 @@ def load(data: Mapping[str, Any], *, file: str | None = None) -> FirewallConfig:
     """
     text = settings.convert(data, FirewallText, file=file)
     _check_memory(text, file)
-    rules = tuple(_rule(rule, f"rules[{i}]", file) for i, rule in enumerate(text.rules))
-    return FirewallConfig(text, rules)
+    sets = read_sets(text.sets, text.set_folder, file)
+    names, number = tuple(text.chains), 0
+
+    def read(rules: list[RuleText], place: str) -> tuple[Rule, ...]:
+        nonlocal number
+        made = tuple(
+            read_rule(rule, f"{place}[{i}]", number + i, sets, names, file)
+            for i, rule in enumerate(rules)
+        )
+        number += len(made)
+        return made
+
+    rules = read(text.rules, "rules")
+    chains = {name: read(chain, f"chains.{name}") for name, chain in text.chains.items()}
+    config = FirewallConfig(text, rules, chains)
+    _check_states(config, file)
+    _check_loops(chains, file)
+    return config

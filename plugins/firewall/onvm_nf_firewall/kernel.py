@@ -4,72 +4,56 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Any
 
 from onvm_nf_firewall import _firewall  # type: ignore[attr-defined]  # compiled
-from onvm_nf_firewall.config import PROTOCOLS_WITH_PORTS, FirewallConfig, Rule
+from onvm_nf_firewall.config import FirewallConfig
+from onvm_nf_firewall.native_rules import NativeRules
+from onvm_nf_firewall.program import compile_rules
 from onvm_sdk import NativeKernel
 from onvm_sdk.errors import NativeError, check
 from onvm_sdk.limits import ADDRESS_BYTES
 
-__all__ = ["expire", "make_kernel", "restore", "rule_hits", "save"]
+__all__ = [
+    "Event",
+    "bind_ports",
+    "events",
+    "expire",
+    "make_kernel",
+    "restore",
+    "rule_hits",
+    "save",
+]
 
 _ffi: Any = _firewall.ffi
 _lib: Any = _firewall.lib
 _NS = 1_000_000_000
 
 
-_SIDES = {
-    "any": _lib.FIREWALL_SIDE_ANY,
-    "near": _lib.FIREWALL_SIDE_NEAR,
-    "far": _lib.FIREWALL_SIDE_FAR,
-}
 _KINDS = ("arp", "vlan_stack", "llc", "pppoe", "mpls", "non_ip")  # enum firewall_kind
 
 
-def _native_protocols(rule: Rule) -> tuple[int | None, ...]:
-    """Return the protocols of the rules of an ACL: several if one names ports and no protocol."""
-    if rule.protocol is None and rule.names_ports:
-        return PROTOCOLS_WITH_PORTS
-    return (rule.protocol,)
+_EVENTS = 256
 
 
-def _native_rules(rule: Rule, index: int, count: int) -> list[dict[str, Any]]:
-    nothing = bytes(ADDRESS_BYTES)
-    return [
-        {
-            "src": rule.src.network_address.packed.ljust(ADDRESS_BYTES, b"\0")
-            if rule.src
-            else nothing,
-            "dst": rule.dst.network_address.packed.ljust(ADDRESS_BYTES, b"\0")
-            if rule.dst
-            else nothing,
-            "src_prefix": rule.src.prefixlen if rule.src else 0,
-            "dst_prefix": rule.dst.prefixlen if rule.dst else 0,
-            "protocol": protocol or 0,
-            "protocol_mask": 0 if protocol is None else 0xFF,
-            "src_port_first": rule.src_ports.start,
-            "src_port_last": rule.src_ports.stop - 1,
-            "dst_port_first": rule.dst_ports.start,
-            "dst_port_last": rule.dst_ports.stop - 1,
-            "priority": count - index,
-            "value": index + 1,
-        }
-        for protocol in _native_protocols(rule)
-    ]
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A packet that a rule has logged; `rule` and `port` are numbers."""
 
-
-def _native_array(rules: Sequence[Rule], version: int) -> Any:
-    """Make the rules of an IP version one by one: a list of all takes more than the tables."""
-    fitting = [(i, rule) for i, rule in enumerate(rules) if rule.holds_for(version)]
-    count = sum(len(_native_protocols(rule)) for _, rule in fitting)
-    array, position = _ffi.new("struct onvm_acl_rule[]", count), 0
-    for i, rule in fitting:
-        for one in _native_rules(rule, i, len(rules)):
-            array[position] = one
-            position += 1
-    return array
+    time_ns: int
+    rule: int
+    port: int
+    src: str
+    dst: str
+    protocol: int
+    src_port: int
+    dst_port: int
+    flags: int
+    vlan: int
+    length: int
 
 
 def _native_config(config: FirewallConfig) -> dict[str, Any]:
@@ -84,8 +68,11 @@ def _native_config(config: FirewallConfig) -> dict[str, Any]:
         **{f"{name}_ns": getattr(text, f"{name}_s") * _NS for name in names},
         "max_connections": text.max_connections,
         "max_per_source": text.max_per_source,
+        "max_limited": text.max_limited,
+        "reject_rate": text.reject_rate,
+        "log_rate": text.log_rate,
         "default_accepts": text.default == "accept",
-        "is_stateful": text.stateful,
+        "is_stateful": config.is_tracking,
         "is_midstream": text.midstream,
         "is_liberal": text.liberal,
         "verifies_checksums": text.verify_checksums,
@@ -100,51 +87,95 @@ def _native_config(config: FirewallConfig) -> dict[str, Any]:
     }
 
 
+class _Owner:
+    """What a kernel keeps: its state, and how ports are told to it."""
+
+    def __init__(self, state: Any, rules: NativeRules) -> None:
+        self.state = state
+        self.rules = rules
+
+
 def make_kernel(config: FirewallConfig) -> NativeKernel:
     """Build the tables.
 
     Raises:
+        ConfigError: chains make too many rules.
         NativeError: the tables do not fit into memory.
     """
-    rules = config.rules
-    arrays = {version: _native_array(rules, version) for version in (4, 6)}
-    accepts = _ffi.new("uint8_t[]", [rule.accepts for rule in rules])
-    sides = _ffi.new("uint8_t[]", [_SIDES[rule.side] for rule in rules])
-    given = _ffi.new(
-        "struct firewall_config *",
-        {
-            "rules4": arrays[4],
-            "rules6": arrays[6],
-            "nb_rules4": len(arrays[4]),
-            "nb_rules6": len(arrays[6]),
-            "accepts": accepts,
-            "sides": sides,
-            "nb_accepts": len(rules),
-            **_native_config(config),
-        },
-    )
+    rules = NativeRules(config, compile_rules(config))
+    values, kept = rules.make()
+    given = _ffi.new("struct firewall_config *", {**values, **_native_config(config)})
     state = _lib.firewall_create(given)
+    del kept
     if state == _ffi.NULL:
-        raise NativeError(_ffi.errno, f"build the tables of {len(rules)} firewall rules")
-    owner = _ffi.gc(state, _lib.firewall_free)
+        raise NativeError(_ffi.errno, f"build the tables of {values['nb_rules']} firewall rules")
+    owner = _Owner(_ffi.gc(state, _lib.firewall_free), rules)
     function = _ffi.cast("uintptr_t", _ffi.addressof(_lib, "firewall_burst"))
     return NativeKernel(int(function), int(_ffi.cast("uintptr_t", state)), owner)
 
 
+def _state(kernel: NativeKernel) -> Any:
+    owner: Any = kernel.keep
+    return owner.state
+
+
+def bind_ports(kernel: NativeKernel, ports: Mapping[int, str], egress: Mapping[str, str]) -> None:
+    """Tell the names of ports by their numbers; others have none.
+
+    Args:
+        egress: by the name of a port: where what comes in by it leaves.
+    """
+    owner: Any = kernel.keep
+    columns = owner.rules.columns
+    rows = max(ports, default=-1) + 1
+    table = bytearray(rows * len(columns))
+    for number, name in ports.items():
+        for column, (names, is_exit) in enumerate(columns):
+            seen = egress.get(name) if is_exit else name
+            table[number * len(columns) + column] = seen is not None and seen in names
+    rc = _lib.firewall_bind_ports(owner.state, _ffi.from_buffer("uint8_t[]", bytes(table)), rows)
+    check(rc, f"tell the firewall {len(ports)} ports")
+
+
+def events(kernel: NativeKernel) -> list[Event]:
+    """Take the events that wait."""
+    taken = _ffi.new("struct firewall_event[]", _EVENTS)
+    found: list[Event] = []
+    while count := _lib.firewall_events(_state(kernel), taken, _EVENTS):
+        for one in taken[0:count]:
+            size = 4 if one.ip_version == 4 else ADDRESS_BYTES
+            found.append(
+                Event(
+                    one.time_ns,
+                    one.rule,
+                    one.port,
+                    str(ip_address(bytes(_ffi.buffer(one.src, size)))),
+                    str(ip_address(bytes(_ffi.buffer(one.dst, size)))),
+                    one.protocol,
+                    one.src_port,
+                    one.dst_port,
+                    one.tcp_flags,
+                    one.vlan,
+                    one.length,
+                )
+            )
+    return found
+
+
 def rule_hits(kernel: NativeKernel, rules: int) -> list[int]:
     """Return the number of packets that each rule has decided."""
-    owner: Any = kernel.keep
-    return [int(owner.rules.hits[i]) for i in range(rules)]
+    state = _state(kernel)
+    return [int(state.rules.hits[i]) for i in range(rules)]
 
 
 def expire(kernel: NativeKernel, now_ns: int) -> int:
     """Delete idle connections, a tenth of the table in each call, and return how many."""
-    return int(_lib.firewall_expire(kernel.keep, now_ns))
+    return int(_lib.firewall_expire(_state(kernel), now_ns))
 
 
 def save(kernel: NativeKernel, now_ns: int) -> bytes:
     """Return all connections as bytes, for an NF host with the same byte order and layout."""
-    firewall: Any = kernel.keep
+    firewall = _state(kernel)
     count = _lib.firewall_nb_connections(firewall)
     saved = _ffi.new("struct firewall_saved[]", count)
     count = _lib.firewall_save(firewall, saved, count, now_ns)
@@ -160,5 +191,5 @@ def restore(kernel: NativeKernel, state: bytes, now_ns: int) -> None:
     count, rest = divmod(len(state), _ffi.sizeof("struct firewall_saved"))
     saved = _ffi.new("struct firewall_saved[]", count)
     _ffi.memmove(saved, state, len(state) - rest)
-    rc = -errno.EINVAL if rest else _lib.firewall_restore(kernel.keep, saved, count, now_ns)
+    rc = -errno.EINVAL if rest else _lib.firewall_restore(_state(kernel), saved, count, now_ns)
     check(rc, f"take over {count} connections")

@@ -5,7 +5,8 @@ Readings chosen:
 
 * A frame without a whole Ethernet header is malformed, not "another protocol". Frames that are no
   IP, or have more VLAN tags than can be read, are kinds with a verdict of their own.
-* Rules judge each packet separately. A rule that names ports matches protocols with ports only.
+* Rules judge each packet separately; `rule_model` has their readings, `reject_model` those of the
+  answers to rejected packets.
 * A connection is a pair of ends, a protocol and the VLANs; for an ICMP query its identifier stands
   for the ports, and its type counts. The first accepted packet opens it, and lets packets pass both
   ways. A packet that begins no conversation (a reply, a segment other than a SYN) is invalid, and
@@ -23,9 +24,11 @@ Readings chosen:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import ip_address
 
-from onvm_nf_firewall.config import PROTOCOLS_WITH_PORTS, FirewallConfig, Rule
+from onvm_nf_firewall.config import FirewallConfig
+from onvm_nf_firewall.names import PROTOCOLS_WITH_PORTS, STATES
+from onvm_nf_firewall.reject_model import answer
+from onvm_nf_firewall.rule_model import Decision, Question, RuleModel
 from onvm_nf_firewall.tcp_model import (
     Outcome,
     Segment,
@@ -36,7 +39,10 @@ from onvm_nf_firewall.tcp_model import (
 )
 from onvm_sdk.headers import ICMP, ICMPV6, L3, L4, TCP, UDP, Headers, checksum, read_headers
 
-__all__ = ["FirewallModel"]
+__all__ = ["REJECTED", "FirewallModel"]
+
+REJECTED = "rejected"
+"""In place of a drop reason: an answer leaves."""
 
 _NS = 1_000_000_000
 _FRAGMENTS_MAX, _FRAGMENT_NS = 4096, 30 * _NS
@@ -77,8 +83,25 @@ class _Fragment:
     seen_ns: int
 
 
+@dataclass(frozen=True)
+class _Packet:
+    """A packet with all that comes with it."""
+
+    frame: bytes
+    headers: Headers
+    now_ns: int
+    is_reverse: bool
+    is_partial: bool
+    is_merged: bool
+    port: str
+
+
 class FirewallModel:
-    """`judge` gives each packet's drop reason, or None if it passes."""
+    """`judge` gives each packet's drop reason, or None if it passes.
+
+    For `REJECTED`, `answer` is the frame that goes back. `decision` is what the rules have said
+    about the last packet that they judged.
+    """
 
     def __init__(self, config: FirewallConfig) -> None:
         self.config = config
@@ -86,6 +109,10 @@ class FirewallModel:
         self.evictable: dict[_Key, None] = {}
         self.fragments: dict[_Key, _Fragment] = {}
         self.is_tracking = config.is_tracking
+        self.rules = RuleModel(config)
+        self.answer: bytes | None = None
+        self.decision: Decision | None = None
+        self.answers_saved: tuple[int, int] | None = None
 
     def expire(self, now_ns: int) -> None:
         """Remove idle connections."""
@@ -94,15 +121,24 @@ class FirewallModel:
                 self._forget(key)
 
     def judge(
-        self, frame: bytes, now_ns: int, *, reverse: bool = False, partial: bool = False
+        self,
+        frame: bytes,
+        now_ns: int,
+        *,
+        reverse: bool = False,
+        partial: bool = False,
+        merged: bool = False,
+        port: str = "",
     ) -> str | None:
-        """Decide on one packet."""
+        """Decide on one packet; `port` is the name of the one it came in by."""
         h = read_headers(frame)
+        self.answer = self.decision = None
         if (done := self._sort(frame, h, partial)) is not _UNDECIDED:
             return done
+        packet = _Packet(frame, h, now_ns, reverse, partial, merged, port)
         if h.l4 is L4.FRAGMENT:
-            return self._judge_fragment(frame, h, now_ns, reverse)
-        reason = self._judge_whole(frame, h, now_ns, reverse, partial)
+            return self._judge_fragment(packet)
+        reason = self._judge_whole(packet)
         if h.more_fragments:
             self._note_fragment(frame, h, now_ns, reason is None)
         return reason
@@ -130,30 +166,36 @@ class FirewallModel:
 
     # -- packets with a transport header
 
-    def _judge_whole(
-        self, frame: bytes, h: Headers, now_ns: int, reverse: bool, partial: bool
-    ) -> str | None:
+    def _judge_whole(self, p: _Packet) -> str | None:
         if not self.is_tracking:
-            return self._by_rules(h, reverse)
-        if _is_icmp(h):
-            kind = frame[h.l4_offset]
-            if kind in _ERRORS[h.protocol]:
-                return self._judge_error(frame, h, now_ns, reverse, partial)
-            if _query(h, kind) is None:
-                reason = self._by_rules(h, reverse)
-                return reason or (None if kind in _SINGLE[h.protocol] else "invalid")
-        elif h.protocol in (ICMP, ICMPV6):
-            return self._by_rules(h, reverse) or "invalid"  # that of the other IP version
+            return self._by_rules(p)[0]
+        if not _is_icmp(p.headers):
+            # ICMP of the other IP version belongs to no connection
+            is_single, may_pass = p.headers.protocol in (ICMP, ICMPV6), False
+        else:
+            kind = p.frame[p.headers.l4_offset]
+            if kind in _ERRORS[p.headers.protocol]:
+                return self._judge_error(p)
+            is_single = _query(p.headers, kind) is None
+            may_pass = kind in _SINGLE[p.headers.protocol]
+        return self._judge_single(p, may_pass) if is_single else self._judge_tracked(p)
+
+    def _judge_tracked(self, p: _Packet) -> str | None:
+        """Judge a packet that may belong to a connection."""
+        frame, h = p.frame, p.headers
         key, source = _key(frame, h)
         connection = self.connections.get(key)
-        if connection is not None and connection.is_idle(now_ns):
+        if connection is not None and connection.is_idle(p.now_ns):
             self._forget(key)
             connection = None
         if connection is not None:
-            outcome = self._follow(frame, h, key, connection, source, now_ns, partial)
+            outcome = self._follow(frame, h, key, connection, source, p.now_ns, p.is_partial)
             if outcome is not Outcome.RESTARTS:
                 return "invalid" if outcome is Outcome.INVALID else None
-        return self._by_rules(h, reverse) or self._open(frame, h, key, source, now_ns, partial)
+        reason, takes_invalid = self._by_rules(p)
+        if reason is not None or (takes_invalid and not self._may_open(p)):
+            return reason
+        return self._open(p, key, source)
 
     def _follow(
         self,
@@ -209,22 +251,25 @@ class FirewallModel:
         elif key not in self.evictable:
             self.evictable[key] = None
 
-    def _open(
-        self, frame: bytes, h: Headers, key: _Key, source: _End, now_ns: int, partial: bool
-    ) -> str | None:
-        text, tcp = self.config.settings, None
-        if _is_damaged(frame, h, partial):
+    def _may_open(self, p: _Packet) -> bool:
+        """Whether a packet may open a connection: whether it is new, and not invalid."""
+        frame, h, text = p.frame, p.headers, self.config.settings
+        if _is_damaged(frame, h, p.is_partial):
+            return False
+        if h.protocol == TCP:
+            flags = Segment.of(frame, h).flags
+            is_first = is_open(flags) or (text.midstream and not flags & (_SYN | _RST))
+            return is_valid(flags) and is_first
+        if h.protocol in (ICMP, ICMPV6):
+            return _is_icmp(h) and frame[h.l4_offset] in _REPLIES[h.protocol].values()
+        return True
+
+    def _open(self, p: _Packet, key: _Key, source: _End) -> str | None:
+        h, text, tcp = p.headers, self.config.settings, None
+        if not self._may_open(p):
             return "invalid"
         if h.protocol == TCP:
-            segment = Segment.of(frame, h)
-            is_first = is_open(segment.flags) or (
-                text.midstream and not segment.flags & (_SYN | _RST)
-            )
-            if not is_valid(segment.flags) or not is_first:
-                return "invalid"
-            tcp = TcpConnection.begin(segment, text.liberal)
-        elif _is_icmp(h) and frame[h.l4_offset] in _REPLIES[h.protocol]:
-            return "invalid"
+            tcp = TcpConnection.begin(Segment.of(p.frame, h), text.liberal)
         self._forget(key)
         address = h.src if h.version == 4 else h.src[:8]
         if text.max_per_source:
@@ -235,49 +280,80 @@ class FirewallModel:
             if not self.evictable:
                 return "table_full"
             self._forget(next(iter(self.evictable)))
-        self.connections[key] = connection = _Connection(address, source, 0, now_ns, tcp=tcp)
-        self._use(h, key, connection, now_ns)
+        self.connections[key] = connection = _Connection(address, source, 0, p.now_ns, tcp=tcp)
+        self._use(h, key, connection, p.now_ns)
         return None
 
     def _forget(self, key: _Key) -> None:
         self.connections.pop(key, None)
         self.evictable.pop(key, None)
 
-    def _judge_error(
-        self, frame: bytes, h: Headers, now_ns: int, reverse: bool, partial: bool
-    ) -> str | None:
-        key = _quoted_key(frame, h)
+    def _judge_error(self, p: _Packet) -> str | None:
+        key = _quoted_key(p.frame, p.headers)
         connection = self.connections.get(key) if key is not None else None
-        is_known = connection is not None and not connection.is_idle(now_ns)
-        if is_known and not _is_damaged(frame, h, partial):
+        is_known = connection is not None and not connection.is_idle(p.now_ns)
+        if is_known and not _is_damaged(p.frame, p.headers, p.is_partial):
             return None
-        return self._by_rules(h, reverse) or "invalid"
+        return self._judge_single(p, False)
+
+    def _judge_single(self, p: _Packet, may_pass: bool) -> str | None:
+        """Judge a packet that can belong to no connection."""
+        reason, takes_invalid = self._by_rules(p)
+        return reason or (None if may_pass or takes_invalid else "invalid")
 
     # -- rules
 
-    def _by_rules(self, h: Headers, reverse: bool) -> str | None:
-        rule = next((r for r in self.config.rules if _matches(r, h, reverse)), None)
-        accepts = self.config.settings.default == "accept" if rule is None else rule.accepts
-        if accepts:
-            return None
-        return "default" if rule is None else "rule"
+    def _ask(self, p: _Packet) -> Decision:
+        state = 0
+        if self.is_tracking and p.headers.l4 is not L4.FRAGMENT:
+            state = STATES["new" if self._may_open(p) else "invalid"]
+        question = Question(p.frame, p.headers, p.is_reverse, p.port, state, p.now_ns)
+        self.decision = self.rules.decide(question)
+        return self.decision
+
+    def _by_rules(self, p: _Packet) -> tuple[str | None, bool]:
+        """Return a reason, and whether an accepted packet passes though it is invalid."""
+        decision = self._ask(p)
+        if decision.rule is None:
+            return None if self.config.settings.default == "accept" else "default", False
+        if decision.rule.accepts:
+            return None, decision.takes_invalid
+        if decision.rule.action == "reject":
+            return self._reject(p, decision.rule.reject), False
+        return "rule", False
+
+    def _reject(self, p: _Packet, kind: str) -> str:
+        """Make an answer, if one may leave."""
+        rate = self.config.settings.reject_rate
+        if rate == 0 or p.is_merged or _is_damaged(p.frame, p.headers, p.is_partial):
+            return "rule"
+        made = answer(p.frame, p.headers, kind)
+        if made is None:
+            return "rule"
+        cost_ns = _NS // rate
+        saved, seen_ns = self.answers_saved or (cost_ns * rate, p.now_ns)
+        saved = min(cost_ns * rate, saved + p.now_ns - seen_ns)
+        self.answers_saved = (saved, p.now_ns)
+        if saved < cost_ns:
+            return "rule"
+        self.answers_saved, self.answer = (saved - cost_ns, p.now_ns), made
+        return REJECTED
 
     # -- fragments behind the first
 
-    def _judge_fragment(self, frame: bytes, h: Headers, now_ns: int, reverse: bool) -> str | None:
+    def _judge_fragment(self, p: _Packet) -> str | None:
+        h, text = p.headers, self.config.settings
         if h.protocol == TCP and h.fragment_offset == 8:
             return "fragment"
-        first = self.fragments.get(_datagram(frame, h))
-        if first is not None and now_ns - first.seen_ns < _FRAGMENT_NS:
+        first = self.fragments.get(_datagram(p.frame, h))
+        if first is not None and p.now_ns - first.seen_ns < _FRAGMENT_NS:
             return None if first.passed and h.fragment_offset >= first.end else "fragment"
-        rules = [r for r in self.config.rules if _matches_addresses(r, h, reverse)]
-        decisive = next((r for r in rules if not r.names_ports), None)
-        if decisive is not None and not decisive.accepts:
+        decision = self._ask(p)
+        if decision.rule is not None and not decision.rule.accepts:
             return "rule"
-        default_drops = self.config.settings.default == "drop"
-        if decisive is None and default_drops and not any(r.accepts for r in rules):
+        if decision.rule is None and text.default == "drop" and not decision.has_chance:
             return "default"
-        return None if self.config.settings.fragments == "pass" else "fragment"
+        return None if text.fragments == "pass" else "fragment"
 
     def _note_fragment(self, frame: bytes, h: Headers, now_ns: int, passed: bool) -> None:
         key = _datagram(frame, h)
@@ -398,23 +474,6 @@ def _final_addresses(frame: bytes, h: Headers) -> tuple[bytes, bytes]:
                 option += 1 if frame[option] == 0 else frame[option + 1] + 2
         protocol, at = frame[at], at + size
     return src, dst
-
-
-def _matches_addresses(rule: Rule, h: Headers, reverse: bool) -> bool:
-    return (
-        rule.side in ("any", "far" if reverse else "near")
-        and rule.holds_for(h.version)
-        and (rule.src is None or ip_address(h.src) in rule.src)
-        and (rule.dst is None or ip_address(h.dst) in rule.dst)
-        and rule.protocol in (None, h.protocol)
-        and (not rule.names_ports or h.protocol in PROTOCOLS_WITH_PORTS)
-    )
-
-
-def _matches(rule: Rule, h: Headers, reverse: bool) -> bool:
-    return _matches_addresses(rule, h, reverse) and (
-        not rule.names_ports or (h.src_port in rule.src_ports and h.dst_port in rule.dst_ports)
-    )
 
 
 def _datagram(frame: bytes, h: Headers) -> _Key:

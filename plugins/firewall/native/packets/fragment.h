@@ -9,7 +9,7 @@
  * The table is small; the datagram whose first fragment came longest ago gives way.
  */
 
-#include "firewall.h"
+#include "../firewall.h"
 
 #include <onvm/parse.h>
 

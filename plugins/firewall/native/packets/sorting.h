@@ -4,7 +4,7 @@
 
 /** @file What is decided about a packet before rules and connections. */
 
-#include "firewall.h"
+#include "../firewall.h"
 
 #include <onvm/verify.h>
 

@@ -5,22 +5,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "matching.h"
+
 static bool
 names_ports(const struct onvm_acl_rule *rule)
 {
 	return rule->src_port_first != 0 || rule->src_port_last != UINT16_MAX ||
 	       rule->dst_port_first != 0 || rule->dst_port_last != UINT16_MAX;
-}
-
-bool
-rules_can_drop(const struct firewall_config *config)
-{
-	if (!config->default_accepts)
-		return true;
-	for (uint32_t i = 0; i < config->nb_accepts; i++)
-		if (!config->accepts[i])
-			return true;
-	return false;
 }
 
 /*
@@ -38,7 +29,7 @@ convert_for_fragments(const struct firewall_rules *rules, const struct firewall_
 	rule->src_port_first = rule->dst_port_first = 0;
 	rule->src_port_last = rule->dst_port_last = UINT16_MAX;
 	rule->priority = 1;
-	if (config->default_accepts || !rules->accepts[rule->value - 1])
+	if (config->default_accepts || rules->entries[rule->value - 1].action != FIREWALL_ACCEPT)
 		return false;
 	rule->value = rules_value_of_chance(rules);
 	return true;
@@ -58,7 +49,7 @@ table_create(const struct firewall_rules *rules, const struct firewall_config *c
 	if (chosen == NULL)
 		return -ENOMEM;
 	for (uint32_t i = 0; i < nb_given; i++) {
-		const uint8_t side = rules->has_sides ? config->sides[given[i].value - 1] : 0;
+		const uint8_t side = rules->entries[given[i].value - 1].side;
 
 		if (side != FIREWALL_SIDE_ANY && side != FIREWALL_SIDE_NEAR + far)
 			continue;
@@ -77,8 +68,10 @@ table_create(const struct firewall_rules *rules, const struct firewall_config *c
 static void
 note_features(struct firewall_rules *rules, const struct firewall_config *config)
 {
-	for (uint32_t i = 0; i < config->nb_accepts && config->sides != NULL; i++)
-		rules->has_sides |= config->sides[i] != FIREWALL_SIDE_ANY;
+	for (uint32_t i = 0; i < config->nb_rules4; i++)
+		rules->has_sides |= rules->entries[config->rules4[i].value - 1].side != 0;
+	for (uint32_t i = 0; i < config->nb_rules6; i++)
+		rules->has_sides |= rules->entries[config->rules6[i].value - 1].side != 0;
 	for (uint32_t i = 0; i < config->nb_rules4; i++)
 		rules->has_ports |= names_ports(&config->rules4[i]);
 	for (uint32_t i = 0; i < config->nb_rules6; i++)
@@ -90,14 +83,16 @@ rules_create(struct firewall_rules *rules, const struct firewall_config *config)
 {
 	int rc = 0;
 
-	rules->nb = config->nb_accepts;
-	rules->accepts = calloc(rules->nb + 1, sizeof(*rules->accepts));
-	rules->hits = calloc(rules->nb + 1, sizeof(*rules->hits));
-	if (rules->accepts == NULL || rules->hits == NULL)
+	rules->nb = config->nb_entries;
+	rules->entries = calloc(rules->nb + 1, sizeof(*rules->entries));
+	rules->hits = calloc(config->nb_rules + 1, sizeof(*rules->hits));
+	if (rules->entries == NULL || rules->hits == NULL)
 		return -ENOMEM;
 	if (rules->nb != 0)
-		memcpy(rules->accepts, config->accepts, rules->nb);
+		memcpy(rules->entries, config->entries, rules->nb * sizeof(*rules->entries));
 	note_features(rules, config);
+	if (config->nb_conditional != 0)
+		rc = matching_create(config, &rules->matching);
 	for (uint32_t ipv6 = 0; ipv6 < 2; ipv6++) {
 		for (uint32_t far = 0; far < 2 && rc == 0; far++) {
 			if (far != 0 && !rules->has_sides) {
@@ -129,6 +124,7 @@ rules_free(struct firewall_rules *rules)
 			onvm_acl_free(rules->whole[ipv6][far]);
 		}
 	}
-	free(rules->accepts);
+	matching_free(rules->matching);
+	free(rules->entries);
 	free(rules->hits);
 }

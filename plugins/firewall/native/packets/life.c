@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "firewall.h"
+#include "../firewall.h"
 
 #include <errno.h>
 #include <stdlib.h>
 
-#include "connection.h"
+#include "../connection.h"
+#include "../rules/event.h"
+#include "../rules/matching.h"
+#include "../rules/rules.h"
 #include "fragment.h"
-#include "rules.h"
 
 #define SOURCE_BYTES 16
 
@@ -18,8 +20,7 @@ tables_create(struct firewall *firewall)
 	firewall->datagrams = fragment_table_create();
 	if (firewall->datagrams == NULL)
 		return -errno;
-	/* state matters only where a packet of a connection could be dropped */
-	if (!config->is_stateful || !rules_can_drop(config))
+	if (!config->is_stateful)
 		return 0;
 	firewall->connections = onvm_flow_table_create(config->max_connections,
 						       sizeof(struct connection_key),
@@ -45,13 +46,21 @@ firewall_create(const struct firewall_config *config)
 	rc = rules_create(&firewall->rules, config);
 	if (rc == 0)
 		rc = tables_create(firewall);
+	if (rc == 0)
+		rc = event_ring_create(config, &firewall->events);
 	if (rc != 0) {
 		firewall_free(firewall);
 		errno = -rc;
 		return NULL;
 	}
 	firewall->config.rules4 = firewall->config.rules6 = NULL;
-	firewall->config.accepts = firewall->config.sides = NULL;
+	firewall->config.entries = NULL;
+	firewall->config.conditional = firewall->config.pairs = NULL;
+	firewall->config.spans = NULL;
+	firewall->config.conditions = NULL;
+	firewall->config.macs = NULL;
+	firewall->config.sets = NULL;
+	firewall->config.limits = NULL;
 	return firewall;
 }
 
@@ -61,8 +70,17 @@ firewall_free(struct firewall *firewall)
 	if (firewall == NULL)
 		return;
 	rules_free(&firewall->rules);
+	free(firewall->events);
 	onvm_flow_table_free(firewall->connections);
 	onvm_flow_table_free(firewall->sources);
 	onvm_flow_table_free(firewall->datagrams);
 	free(firewall);
+}
+
+int
+firewall_bind_ports(struct firewall *firewall, const uint8_t *table, uint32_t nb_ports)
+{
+	if (firewall->rules.matching == NULL)
+		return 0;
+	return matching_bind_ports(firewall->rules.matching, table, nb_ports);
 }

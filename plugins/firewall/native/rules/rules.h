@@ -4,13 +4,10 @@
 
 /** @file The rules as ACL: one per IP version, and per side if any rule names one. */
 
-#include "firewall.h"
+#include "../firewall.h"
 
 int rules_create(struct firewall_rules *rules, const struct firewall_config *config);
 void rules_free(struct firewall_rules *rules);
-
-/** Whether a rule or the default drops anything. */
-bool rules_can_drop(const struct firewall_config *config);
 
 /** The value of a rule that accepts, if its ports match, a fragment whose ports are not known. */
 static inline uint32_t

@@ -1,16 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "firewall.h"
+#include "../firewall.h"
 
-#include "connection.h"
+#include "../connection.h"
+#include "../rules/matching.h"
+#include "../rules/rules.h"
+#include "answer.h"
 #include "fragment.h"
 #include "icmp.h"
-#include "rules.h"
 #include "sorting.h"
 
 #define CHUNK 32u
 #define PREFETCH_AHEAD 4u
 #define GROUPS 4u /* tables of rules: by IP version and side */
 #define PASSES (-1)
+#define ANSWERED (-2) /* an answer leaves in its place */
 
 /* A packet that rules, connections or first fragments decide about. */
 struct candidate {
@@ -22,6 +25,7 @@ struct candidate {
 	bool has_key; /* it may belong to a connection */
 	bool src_is_high;
 	bool has_value;
+	bool takes_invalid; /* its rule lets it pass without a connection */
 };
 
 /* The packets of a chunk, and what holds for all of them. */
@@ -111,26 +115,35 @@ connection_take(struct chunk *chunk, uint32_t at, int32_t slot)
 	return TCP_FOLLOWED;
 }
 
+/* Whether a packet may open a connection: whether it is new, and not invalid. */
+static bool
+may_open(const struct firewall *firewall, const struct candidate *one)
+{
+	struct tcp_segment segment;
+
+	if (sorting_is_damaged(one->pkt, &one->headers, false))
+		return false;
+	if (one->headers.protocol == ONVM_PROTO_ICMP || one->headers.protocol == ONVM_PROTO_ICMPV6)
+		return one->kind == ICMP_KIND_QUERY;
+	if (one->headers.protocol != ONVM_PROTO_TCP)
+		return true;
+	tcp_segment_read(one->pkt->data, &one->headers, &segment);
+	return tcp_flags_are_valid(segment.flags) &&
+	       (tcp_is_open(segment.flags) ||
+		(firewall->config.is_midstream &&
+		 (segment.flags & (FIREWALL_TCP_SYN | FIREWALL_TCP_RST)) == 0));
+}
+
 /* Open a connection with a packet that the rules accept. @return a reason or PASSES */
 static int
 connection_open(struct chunk *chunk, uint32_t at)
 {
 	struct firewall *const firewall = chunk->firewall;
 	const struct candidate *const one = &chunk->candidates[at];
-	const bool is_tcp = one->headers.protocol == ONVM_PROTO_TCP;
-	struct tcp_segment segment;
 	int32_t slot;
 
-	if (sorting_is_damaged(one->pkt, &one->headers, false) || one->kind == ICMP_KIND_REPLY)
-		return FIREWALL_DROP_INVALID;
-	if (is_tcp) {
-		tcp_segment_read(one->pkt->data, &one->headers, &segment);
-		if (!tcp_flags_are_valid(segment.flags) ||
-		    (!tcp_is_open(segment.flags) &&
-		     (!firewall->config.is_midstream ||
-		      (segment.flags & (FIREWALL_TCP_SYN | FIREWALL_TCP_RST)) != 0)))
-			return FIREWALL_DROP_INVALID;
-	}
+	if (!may_open(firewall, one))
+		return one->takes_invalid ? PASSES : FIREWALL_DROP_INVALID;
 	chunk->has_changed = true;
 	slot = onvm_flow_table_lookup(firewall->connections, &chunk->keys[at]);
 	if (slot >= 0) /* it was closed, and begins again */
@@ -138,10 +151,12 @@ connection_open(struct chunk *chunk, uint32_t at)
 	slot = connection_add(firewall, &chunk->keys[at], one->src_is_high, chunk->ctx->now_ns);
 	if (slot < 0)
 		return -slot;
-	if (is_tcp) {
+	if (one->headers.protocol == ONVM_PROTO_TCP) {
 		struct connection *const connection =
 			onvm_flow_table_value(firewall->connections, slot);
+		struct tcp_segment segment;
 
+		tcp_segment_read(one->pkt->data, &one->headers, &segment);
 		tcp_begin(&connection->tcp, &segment, firewall->config.is_liberal);
 	}
 	connection_use(firewall, slot, one->headers.protocol, chunk->ctx->now_ns);
@@ -212,21 +227,70 @@ rule_find(struct onvm_acl *const acls[2][2], uint32_t group, const struct candid
 	return onvm_acl_find(acl, &tuple);
 }
 
+/*
+ * The conditional entries before the match @p value of the ACL, and what they leave of it.
+ *
+ * @param has_chance  gets whether one would accept the later fragment, if its ports fit
+ */
+static uint32_t
+ask_conditional(struct chunk *chunk, struct candidate *one, uint32_t value, bool *has_chance)
+{
+	struct firewall *const firewall = chunk->firewall;
+	const struct firewall_rules *const rules = &firewall->rules;
+	struct question question = {
+		.pkt = one->pkt,
+		.headers = &one->headers,
+		.now_ns = chunk->ctx->now_ns,
+		.end = value == 0 || value > rules->nb ? matching_size(rules->matching) :
+							 rules->entries[value - 1].next,
+		.is_far = (one->pkt->flags & ONVM_F_REVERSE) != 0,
+		.is_fragment = one->is_later_fragment,
+	};
+	uint32_t found;
+
+	if (firewall->connections != NULL && !one->is_later_fragment &&
+	    matching_asks_state(rules->matching))
+		question.state = may_open(firewall, one) ? FIREWALL_NEW : FIREWALL_INVALID;
+	found = matching_find(firewall, chunk->ctx->counters, &question);
+	*has_chance = question.has_chance;
+	return found != 0 ? found : value;
+}
+
+/* What an entry with a verdict says. @return a reason, PASSES or ANSWERED */
+static int
+carry_out(struct chunk *chunk, struct candidate *one, uint32_t value)
+{
+	struct firewall_rules *const rules = &chunk->firewall->rules;
+	const struct firewall_entry *const entry = &rules->entries[value - 1];
+
+	rules->hits[entry->rule]++;
+	one->takes_invalid = entry->takes_invalid != 0;
+	if (entry->action == FIREWALL_ACCEPT)
+		return PASSES;
+	if (entry->action != FIREWALL_REJECT || one->is_later_fragment ||
+	    !answer_make(chunk->firewall, one->pkt, &one->headers, entry->answer,
+			 chunk->ctx->now_ns))
+		return FIREWALL_DROP_RULE;
+	return ANSWERED;
+}
+
 /* Rules, then the default. @param decided_by  gets the counter of a packet that passes */
 static int
 judge_by_rules(struct chunk *chunk, struct candidate *one, enum firewall_counter *decided_by)
 {
 	struct firewall_rules *const rules = &chunk->firewall->rules;
+	bool has_chance;
 
 	if (!one->has_value)
 		one->value = rule_find(rules->whole, group_of(chunk->firewall, one), one);
+	if (rules->matching != NULL)
+		one->value = ask_conditional(chunk, one, one->value, &has_chance);
 	if (one->value == 0) {
 		*decided_by = FIREWALL_BY_DEFAULT;
 		return chunk->firewall->config.default_accepts ? PASSES : FIREWALL_DROP_DEFAULT;
 	}
 	*decided_by = FIREWALL_BY_RULE;
-	rules->hits[one->value - 1]++;
-	return rules->accepts[one->value - 1] ? PASSES : FIREWALL_DROP_RULE;
+	return carry_out(chunk, one, one->value);
 }
 
 /* ---- packets ---- */
@@ -276,6 +340,7 @@ judge_fragment(struct chunk *chunk, struct candidate *one, enum firewall_counter
 {
 	struct firewall *const firewall = chunk->firewall;
 	const struct firewall_rules *const rules = &firewall->rules;
+	bool has_chance = false;
 	uint32_t value;
 
 	*decided_by = FIREWALL_BY_DEFAULT;
@@ -291,11 +356,13 @@ judge_fragment(struct chunk *chunk, struct candidate *one, enum firewall_counter
 		break;
 	}
 	value = rule_find(rules->fragments, group_of(firewall, one), one);
-	if (value == 0 && !firewall->config.default_accepts)
+	if (rules->matching != NULL)
+		value = ask_conditional(chunk, one, value, &has_chance);
+	if (value == 0 && !has_chance && !firewall->config.default_accepts)
 		return FIREWALL_DROP_DEFAULT;
 	if (value != 0 && value != rules_value_of_chance(rules)) {
 		*decided_by = FIREWALL_BY_RULE;
-		if (!rules->accepts[value - 1])
+		if (carry_out(chunk, one, value) != PASSES)
 			return FIREWALL_DROP_RULE;
 	}
 	return firewall->config.passes_fragments ? PASSES : FIREWALL_DROP_FRAGMENT;
@@ -349,7 +416,9 @@ judge(struct chunk *chunk, uint32_t at, enum firewall_counter *decided_by)
 		return PASSES;
 	}
 	reason = judge_by_rules(chunk, one, decided_by);
-	return reason != PASSES || one->kind == ICMP_KIND_SINGLE ? reason : FIREWALL_DROP_INVALID;
+	return reason != PASSES || one->kind == ICMP_KIND_SINGLE || one->takes_invalid ?
+		       reason :
+		       FIREWALL_DROP_INVALID;
 }
 
 /* In order: an earlier packet of the chunk may have opened or closed a connection. */
@@ -373,6 +442,8 @@ decide(struct chunk *chunk)
 
 		if (reason == PASSES)
 			chunk->ctx->counters[decided_by]++;
+		else if (reason == ANSWERED)
+			chunk->ctx->counters[FIREWALL_REJECTED]++;
 		else
 			onvm_pkt_drop(one->pkt, (uint16_t)reason);
 		if (one->headers.more_fragments && !one->is_later_fragment)
@@ -388,6 +459,8 @@ candidate_complete(struct chunk *chunk, struct onvm_pkt *pkt)
 	struct candidate *const one = &chunk->candidates[at];
 
 	one->pkt = pkt;
+	one->takes_invalid = false;
+	one->kind = ICMP_KIND_NONE;
 	one->is_later_fragment = one->headers.l4_status == ONVM_L4_FRAGMENT;
 	if (chunk->firewall->connections != NULL)
 		key_fill(chunk, at);
