@@ -241,7 +241,7 @@ enum onvm_message_type {
 	ONVM_MSG_DECLINED = 22, /**< NF: refused, the payload says why; without: it never can */
 	ONVM_MSG_CANCEL = 23,	/**< manager: forget what you have prepared */
 
-	ONVM_MSG_LINK = 24,  /**< manager: addresses and VLANs of the port `peer`, as JSON; a
+	ONVM_MSG_LINK = 24, /**< manager: addresses and VLANs of the port `peer`, as JSON; a
 			      *   message about the ports follows */
 	ONVM_MSG_OWN_ADDRESSES = 25, /**< NF: all addresses that it answers for, a line each */
 	ONVM_MSG_ADDRESSES = 26,     /**< manager: those of all NFs */

@@ -113,7 +113,7 @@ answers_hairpin(const struct nat *nat, const struct onvm_pkt *pkt,
 		const struct onvm_headers *headers)
 {
 	return nat->is_routed && nat->config.nb_inside != 0 &&
-	       is_inside(&nat->config, ip_src(pkt->data, headers)) &&
+	       nat_is_inside(&nat->config, ip_src(pkt->data, headers)) &&
 	       nat_external_find(nat, ip_dst(pkt->data, headers)) >= 0;
 }
 

@@ -19,11 +19,12 @@ from onvm_core.manager.api.config_messages import (
     ReconfigureRequest,
     ReloadRequest,
 )
+from onvm_core.manager.capture_port import PCAP
 from onvm_core.manager.config.checked import Checked
 from onvm_core.manager.config.extensions import Extensions
 from onvm_core.manager.config.onvm_toml import parse_config
 from onvm_core.manager.nf_hosts import codec
-from onvm_core.manager.ports import NULL, PCAP
+from onvm_core.manager.ports import NULL
 from onvm_core.manager.service.service import Service
 from onvm_core.plugins import NfPackage
 from onvm_sdk.errors import ConfigError
