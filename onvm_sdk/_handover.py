@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import sys
 
+from onvm_sdk._author import describe
 from onvm_sdk._native.nf import MessageType
 from onvm_sdk.errors import NativeError
 from onvm_sdk.limits import STATE_BYTES_MAX
@@ -142,7 +143,8 @@ class HandOver:
         try:
             return function(*arguments) or b""
         except Exception as error:  # the author's; it is reported, and nothing moves
-            line = f"{self._manifests[number].name}.{hook} raised {type(error).__name__}: {error}"
+            what = describe(error, self._nfs[number])
+            line = f"{self._manifests[number].name}.{hook} raised {what}"
             print(f"onvm: {line}", file=sys.stderr, flush=True)
             self._refuse(self._from if hook == "restore" else "", line)
             return None

@@ -23,6 +23,7 @@ import sys
 import time
 from binascii import a2b_base64
 
+from onvm_sdk._author import describe
 from onvm_sdk._handover import MESSAGES as HANDOVER_MESSAGES
 from onvm_sdk._handover import HandOver
 from onvm_sdk._native.nf import (
@@ -393,8 +394,9 @@ class NfHost:
     def _fail(self, error: BaseException) -> None:
         if self._error is None:
             number = next((i for i, stage in enumerate(self._stages) if _is_in(error, stage)), None)
+            nf = None if number is None else self._nfs[number]
             where = "an NF" if number is None else self._where(number, self._stages[number].hook)
-            self._error = NfError(f"{where} raised {type(error).__name__}: {error}")
+            self._error = NfError(f"{where} raised {describe(error, nf)}")
             self._error.__cause__ = error
         self._host.interrupt()
 
@@ -408,9 +410,9 @@ class NfHost:
         except OnvmError:
             raise
         except Exception as error:
-            self._error = NfError(
-                f"{self._where(number, hook)} raised {type(error).__name__}: {error}"
-            )
+            nf = self._nfs[number] if number < len(self._nfs) else None
+            line = describe(error, nf)
+            self._error = NfError(f"{self._where(number, hook)} raised {line}")
             raise self._error from error
 
 
@@ -549,7 +551,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except NfError as error:
         import traceback
 
-        traceback.print_exception(error)
+        traceback.print_exception(error.__cause__ or error)
         print(f"onvm: {error}", file=sys.stderr)
         return 1
     return 0

@@ -52,11 +52,23 @@ READY_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 3.0
 DRAIN_TIMEOUT_S = 5.0
 POLL_S = 0.02
+MISTAKE = 2
+"""Exit status of an NF host with a mistake in a configuration."""
 DEAD_KEPT = 32
 
 
 class NfFailed(OnvmError):  # noqa: N818  it failed; the error may be anything
-    """An NF ended, or was not ready in time; the message contains its last lines."""
+    """An NF ended, or was not ready in time; the message contains its last lines.
+
+    Attributes:
+        log: the NF's log.
+        is_mistake: a user's mistake, in its configuration.
+    """
+
+    def __init__(self, message: str, log: Path | None = None, *, is_mistake: bool = False) -> None:
+        super().__init__(message)
+        self.log = log
+        self.is_mistake = is_mistake
 
 
 @dataclass(slots=True)
@@ -392,7 +404,20 @@ class Deployment:
             if status is None or launched.is_reported or launched.asked_to_stop:
                 continue
             launched.is_reported = True
-            raise NfFailed(self.last_words(launched.handle))
+            raise NfFailed(
+                self.last_words(launched.handle),
+                launched.handle.spec.log_path,
+                is_mistake=status == MISTAKE,
+            )
+
+    def check_ended(self, timeout_s: float) -> None:
+        """Wait for the processes of NF hosts that are gone, and raise as `check_launched`."""
+        dead = {host.secret for host in self.manager.registry.hosts if host.state is HostState.DEAD}
+        gone = [one for one in self._state.launched if one.handle.spec.secret in dead]
+        deadline = time.monotonic() + timeout_s
+        while any(one.handle.poll() is None for one in gone) and time.monotonic() < deadline:
+            self.poll(POLL_S)
+        self.check_launched()
 
     def last_words(self, handle: Handle, why: str = "") -> str:
         """Describe how an NF host ended (or `why`), with the last line it wrote."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,14 @@ from onvm_sdk.errors import ConfigError
 if TYPE_CHECKING:
     from up_host import Host
 
+RAISES = '''
+from onvm_sdk import NetworkFunction
+
+
+class Nf(NetworkFunction):
+    def process_packet(self, pkt):
+        raise KeyError("not here")
+'''
 FAILS = """
 from onvm_sdk import NetworkFunction
 
@@ -72,9 +81,9 @@ def cgroups() -> list[str]:
     ]
 
 
-def refused(done: subprocess.CompletedProcess[str]) -> str:
+def refused(done: subprocess.CompletedProcess[str], status: int = 2) -> str:
     """The one line of a command that has refused."""
-    assert done.returncode == 2, done.stdout + done.stderr
+    assert done.returncode == status, done.stdout + done.stderr
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1, done.stderr
     return done.stderr.removeprefix("error: ").rstrip()
@@ -95,14 +104,33 @@ def test_nf_that_fails_at_its_start_ends_up_at_once(host: Host, launcher: str) -
     # That it is the NF's own line tells it from what a manager says that has waited in vain.
     line = refused(host.onvm("up", "-d"))
     reason = "onvm: fails.setup raised RuntimeError: there is no table for me"
-    assert line.startswith(f"NF fails ended with status 1: {reason} (log: ")
+    told = re.compile(rf"NF fails ended with status 1: {re.escape(reason)} \(.*\.py:\d+\) \(log: ")
+    assert told.match(line)
     nothing_left(host, launcher, before)
 
     done = host.onvm(
         "run", "--in", "null:", "--out", "null:", "--chain", "fails", "--launcher", launcher
     )
-    assert refused(done).startswith(f"NF fails ended with status 1: {reason} (log: ")
+    assert told.match(refused(done, 1))
+    assert reason in (host.runtime / ".failed/fails-1.log").read_text()
     nothing_left(host, launcher, before)
+
+
+@pytest.mark.parametrize("n_packets", [1, 200, 100_000])
+def test_nf_that_raises_ends_the_run_with_the_line_of_its_author(
+    host: Host, launcher: str, n_packets: int
+) -> None:
+    if launcher == "container" and n_packets != 200:
+        pytest.skip("once is enough: it takes long")
+    install(host, "raises", RAISES, launcher)
+    near = f"null:?count={n_packets}"
+    done = host.onvm(
+        "run", "--in", near, "--out", "null:", "--chain", "raises", "--launcher", launcher
+    )
+    reason = "onvm: raises.process_packet raised KeyError: 'not here'"
+    told = rf"NF raises ended with status 1: {re.escape(reason)} \(.*\.py:7\) \(log: "
+    assert re.match(told, refused(done, 1))
+    assert reason in (host.runtime / ".failed/raises-1.log").read_text()
 
 
 def test_nf_that_never_gets_ready_is_ended_with_the_reason(host: Host, launcher: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -31,7 +32,7 @@ from onvm_core.launch.limits import LimitMode
 from onvm_core.manager.api.directory import runtime_directory, temporary_directory
 from onvm_core.manager.capture_port import STANDARD
 from onvm_core.manager.captures.capture import Capture, CapturePoint
-from onvm_core.manager.deployment import Deployment
+from onvm_core.manager.deployment import Deployment, NfFailed
 from onvm_core.manager.interfaces import INTERFACES, PortInterfaces, check_ports
 from onvm_core.manager.placement.allocator import load_policy
 from onvm_core.manager.placement.busy import busy_notes
@@ -57,6 +58,10 @@ __all__ = ["RunRequest", "run", "run_once"]
 
 POLL_S = 0.05
 PROGRESS_EVERY_S = 0.2
+END_TIMEOUT_S = 5.0
+"""The longest wait for the process of an NF that has failed."""
+FAILED = ".failed"
+"""The folder for logs of NFs that have failed, among the directories of managers."""
 _FIELDS = {"in": "--in", "out": "--out"}
 """Options that name the ports."""
 
@@ -178,7 +183,7 @@ def run(
         output = None
         if json_file is not None:
             output = stack.enter_context(OutputFile(json_file, "--json"))
-        report = run_once(
+        report = _report_of(
             RunRequest(
                 near=near,
                 count=count,
@@ -207,6 +212,32 @@ def run(
     ]
     if faults:
         raise SystemExit(f"error: {'; '.join(faults)}")
+
+
+def _report_of(request: RunRequest) -> Report:
+    """Run it; an NF that fails is no mistake of the user's, except in its configuration."""
+    try:
+        return run_once(request)
+    except NfFailed as error:
+        if error.is_mistake:
+            raise
+        raise SystemExit(f"error: {error}") from None
+
+
+@contextmanager
+def _kept_log() -> Iterator[None]:
+    """Keep the log of an NF that fails; the directory of the run is removed."""
+    try:
+        yield
+    except NfFailed as error:
+        if error.log is None or not error.log.exists():
+            raise
+        folder = runtime_directory() / FAILED
+        folder.mkdir(mode=0o700, exist_ok=True)
+        kept = folder / error.log.name
+        shutil.copyfile(error.log, kept)
+        text = str(error).replace(str(error.log), str(kept))
+        raise NfFailed(text, kept, is_mistake=error.is_mistake) from None
 
 
 def _counting(request: RunRequest, kinds: Mapping[str, PortKind]) -> RunRequest:
@@ -272,6 +303,7 @@ def run_once(request: RunRequest) -> Report:
         print(f"warning: {warning}", file=sys.stderr)
     with (
         temporary_directory() as directory,
+        _kept_log(),
         stop_on_signals() as stop,
         Deployment(
             Path(directory),
@@ -313,6 +345,7 @@ def run_once(request: RunRequest) -> Report:
             _let_through(deployment, request, stop, capture)
             seconds = deployment.elapsed_s
             deployment.drain()
+            deployment.check_ended(END_TIMEOUT_S)
         return deployment.finish(seconds)
 
 

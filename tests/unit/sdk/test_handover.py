@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -107,12 +108,16 @@ def test_state_arrives_as_it_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_an_author_raises_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     source, host = made(Keeper(b"boom"))
     source.take(message(MessageType.SNAPSHOT))
-    assert host.sent == [(MessageType.REFUSED, 0, "", b"nf0.snapshot raised LookupError: no")]
+    ((kind, stage, peer, line),) = host.sent
+    assert (kind, stage, peer) == (MessageType.REFUSED, 0, "")
+    assert re.fullmatch(rb"nf0\.snapshot raised LookupError: no \(.*/test_handover\.py:\d+\)", line)
     heir, host = made(keeper := Keeper(b"own"))
     heir.take(message(MessageType.RESTORE, peer="a-2"))
     heir.take(message(MessageType.STATE, 0, b"bad"))
     heir.take(message(MessageType.STATE, 0))
-    assert host.sent == [(MessageType.REFUSED, 0, "a-2", b"nf0.restore raised ValueError: bad")]
+    ((kind, stage, peer, line),) = host.sent
+    assert (kind, stage, peer) == (MessageType.REFUSED, 0, "a-2")
+    assert line.startswith(b"nf0.restore raised ValueError: bad (")
     assert keeper.mine == b"own"
     assert "nf0.restore raised" in capsys.readouterr().err
 
