@@ -26,6 +26,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum
+from importlib.util import find_spec
 from typing import Any
 
 from kazoo.client import CLOSED_STATES, KazooClient, KazooState
@@ -50,7 +51,7 @@ from kazoo.security import ACL, Id, Permissions
 
 from onvm_core.cluster.credentials import Credentials, Tls
 from onvm_core.cluster.errors import ClusterError, ConflictError, NoEnsembleError
-from onvm_sdk.errors import ConfigError
+from onvm_sdk.errors import ConfigError, PluginError
 
 __all__ = ["Ensemble", "Session", "check_hosts"]
 
@@ -86,6 +87,14 @@ _STATES = {
 }
 
 
+def check_sasl() -> None:
+    """Raise PluginError if the package is missing with which kazoo sends credentials."""
+    if find_spec("puresasl") is None:
+        raise PluginError(
+            "expected the package pure-sasl; run: pip install 'onvm[cluster]'", field="onvm cluster"
+        )
+
+
 class Ensemble:
     """A session with an ensemble; a context manager.
 
@@ -118,6 +127,7 @@ class Ensemble:
         self._refusals = 0
         options: dict[str, Any] = {}
         if credentials is not None:
+            check_sasl()
             options["sasl_options"] = {
                 "mechanism": "DIGEST-MD5",
                 "username": credentials.user,
