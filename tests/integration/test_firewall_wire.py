@@ -4,17 +4,26 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
 
 import pytest
+from namespaces import onvm
 from wire_bed import CLIENT, MISSING, SERVER, V4, V6, Bed, bed
 
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=MISSING or "complete")
 RULES = """
 default = "drop"
+set_files = ["blocked.txt"]
+
+[[rules]]
+action = "reject"
+dst = "@blocked"
+protocol = "tcp"
 
 [[rules]]
 action = "accept"
@@ -57,6 +66,7 @@ LOG_S = 10
 def wire() -> Iterator[Bed]:
     with bed("af_packet") as made:
         made.serve()
+        (made.folder / "blocked.txt").write_text("192.0.2.0/24\n")
         made.start(firewall=RULES)
         yield made
         made.stop()
@@ -96,10 +106,23 @@ def test_logged_packets_are_lines_of_json(wire: Bed) -> None:
     lines = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
     found = next(line for line in lines if line["dst_port"] == 98)
     assert (found["prefix"], found["in"], found["dst"]) == ("refused", "client", V4)
-    assert found["rule"] == "rules[2]"
+    assert found["rule"] == "rules[3]"
 
 
 def test_status_counts_what_was_rejected(wire: Bed) -> None:
     ask(wire, CLIENT, V4, 97, "SOCK_STREAM")
     counted = re.findall(r'"rejected": (\d+)', json.dumps(wire.report()))
     assert sum(map(int, counted)) >= 1
+
+
+def test_reload_takes_a_changed_file_of_a_set(wire: Bed) -> None:
+    file = wire.folder / "blocked.txt"
+    environment = {"ONVM_RUNTIME_DIR": str(wire.folder / "r")}
+    assert ask(wire, CLIENT, V4, 5201, "SOCK_STREAM") == "connected"
+    for text, said in ((f"{V4}/32 # no more", "ConnectionRefusedError"), ("", "connected")):
+        file.write_text(text)
+        subprocess.run(
+            onvm("reload"), env={**os.environ, **environment}, check=True, capture_output=True
+        )
+        assert ask(wire, CLIENT, V4, 5201, "SOCK_STREAM") == said
+    assert ask(wire, CLIENT, V4, 99, "SOCK_STREAM") == "ConnectionRefusedError", "ports have names"

@@ -29,8 +29,8 @@ class FirewallText(msgspec.Struct, forbid_unknown_fields=True):
     default: Literal["accept", "drop"] = "accept"
     rules: list[RuleText] = []
     chains: dict[str, list[RuleText]] = {}
-    sets: dict[str, str | list[str]] = {}
-    set_folder: str = ""
+    sets: dict[str, list[str]] = {}
+    set_files: list[str] = []
     egress: dict[str, str] = {}
     stateful: bool = True
     midstream: bool = False
@@ -136,7 +136,7 @@ def load(data: Mapping[str, Any], *, file: str | None = None) -> FirewallConfig:
     """
     text = settings.convert(data, FirewallText, file=file)
     _check_memory(text, file)
-    sets = read_sets(text.sets, text.set_folder, file)
+    sets = read_sets(text.sets, text.set_files, file)
     names, number = tuple(text.chains), 0
 
     def read(rules: list[RuleText], place: str) -> tuple[Rule, ...]:

@@ -274,8 +274,8 @@ def test_sets_from_lists_and_files(tmp_path: Path) -> None:
     )
     firewall = FirewallCase(
         stateful=False,
-        set_folder=str(tmp_path),
-        sets={"bad": "bad.txt", "own": [A]},
+        set_files=[str(tmp_path / "bad.txt")],
+        sets={"own": [A]},
         rules=[
             {"action": "accept", "src": "@own"},
             {"action": "drop", "src": ["@bad", "192.0.2.1"]},
@@ -291,10 +291,10 @@ def test_sets_from_lists_and_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"sets": {"bad": "x.txt"}}, "sets.bad: 'x.txt': expected a list, or set_folder"),
-        ({"sets": {"bad": "x.txt"}, "set_folder": "/nowhere"}, "sets.bad: '/nowhere/x.txt': expected a file that can be read"),
+        ({"set_files": ["/nowhere/x.txt"]}, "set_files[0]: '/nowhere/x.txt': expected a file that can be read"),
+        ({"set_files": ["/nowhere/x.txt"], "sets": {"x": []}}, "set_files[0]: 'x': expected a name that no other set has"),
         ({"sets": {"bad": ["x"]}}, "sets.bad[0]: 'x': expected a network such as"),
-        ({"rules": [{"action": "drop", "src": "@bad"}]}, "rules[0].src: '@bad': expected the name of a set: none is defined"),
+        ({"rules": [{"action": "drop", "src": "@bad"}]}, "rules[0].src: '@bad': expected the name of a set: none is in sets"),
         ({"rules": [{"action": "drop", "src": ["!10.0.0.1", "10.0.0.2"]}]}, "rules[0].src: expected all entries with ! or none"),
         ({"rules": [{"action": "drop", "src": "10.0.0.9-10.0.0.1"}]}, "rules[0].src: '10.0.0.9-10.0.0.1': expected a range of one IP version"),
         ({"rules": [{"action": "drop", "flags": "sin"}]}, "rules[0].flags: 'sin': expected FLAGS or FLAGS/MASK of fin, syn"),
@@ -324,7 +324,7 @@ def test_large_sets_load_quickly_and_in_little_memory(tmp_path: Path) -> None:
     lines = (f"{1 + i // 65536}.{i // 256 % 256}.{i % 256}.{i % 2 * 128}/26" for i in range(count))
     (tmp_path / "many.txt").write_text("\n".join(lines))
     begin = time.process_time()
-    config = {"sets": {"many": "many.txt"}, "set_folder": str(tmp_path),
+    config = {"set_files": [str(tmp_path / "many.txt")],
               "rules": [{"action": "drop", "src": "@many"}], "stateful": False}  # fmt: skip
     kernel = make_kernel(load(config))
     assert time.process_time() - begin < 4, "2 s of a quiet machine"
@@ -332,7 +332,7 @@ def test_large_sets_load_quickly_and_in_little_memory(tmp_path: Path) -> None:
     for source, is_in in (("1.0.0.63", True), ("1.0.0.64", False), ("1.0.1.128", True), ("2.134.159.128", True), ("2.134.160.0", False)):  # fmt: skip
         (done,) = runner.run([Packet(udp(source, 1, B, 2))])
         assert (done.verdict == 1) is is_in, source
-    sets = read_sets({"many": "many.txt"}, str(tmp_path), None)
+    sets = read_sets({}, [str(tmp_path / "many.txt")], None)
     assert len(sets["many"]) == count
 
 

@@ -113,9 +113,8 @@ def test_prefixes_of_a_block_list_are_found(tmp_path: Path) -> None:
             load(
                 {
                     "stateful": False,
-                    "sets": {"bad": name},
-                    "set_folder": str(tmp_path),
-                    "rules": [{"action": "drop", "src": "@bad"}],
+                    "set_files": [str(tmp_path / name)],
+                    "rules": [{"action": "drop", "src": "@ipsum__levels_1"}],
                 }
             )
         )
