@@ -159,10 +159,7 @@ def read_addresses(
             return None
         if text.startswith("@"):
             if text[1:] not in sets:
-                names = (
-                    ", ".join(f"@{name}" for name in sets)
-                    or "none is in sets or set_files"
-                )
+                names = ", ".join(f"@{name}" for name in sets) or "none is in sets or set_files"
                 raise ValueError(f"expected the name of a set: {names}")
             versions |= {4, 6}
             for version, ranges in sets[text[1:]].ranges.items():

@@ -13,13 +13,14 @@ from onvm_nf_firewall import Firewall
 from onvm_nf_firewall.addresses import read_sets
 from onvm_nf_firewall.config import load
 from onvm_nf_firewall.kernel import make_kernel, rule_hits
+from onvm_nf_firewall.model import FirewallModel
 from onvm_nf_firewall.shadowed import warnings
 
 from onvm_sdk.errors import ConfigError
 from onvm_sdk.headers import read_headers
 from onvm_sdk.nf import Context, Counters, Port
 from onvm_sdk.testing.frames import ACK, RST, SYN, echo, icmp_error, ip, is_sound, tcp, udp
-from onvm_sdk.testing.kernel import PARTIAL, KernelRunner, Packet
+from onvm_sdk.testing.kernel import DROP, PARTIAL, KernelRunner, Packet
 
 V6, W6 = "2001:db8::1", "2001:db8::2"
 
@@ -215,6 +216,15 @@ def test_answers_are_limited() -> None:
     assert firewall.runner.counters[6] == 3
     none = FirewallCase(stateful=False, reject_rate=0, rules=[{"action": "reject"}])
     assert none(frame) == ["rule"]
+
+
+def test_what_another_nf_has_had_is_not_answered() -> None:
+    config = load({"stateful": False, "rules": [{"action": "reject"}]})
+    runner = KernelRunner(make_kernel(config))
+    runner._ctx.is_first_stage = False
+    (done,) = runner.run([Packet(udp(A, 5, B, 80))])
+    assert (done.verdict, done.destination) == (DROP, 0)
+    assert FirewallModel(config).judge(udp(A, 5, B, 80), 1, first=False) == "rule"
 
 
 def test_partial_packets_are_answered_whole() -> None:
