@@ -278,6 +278,14 @@ def test_log_counts_samples_and_never_blocks(capsys: pytest.CaptureFixture[str])
     ] * 3  # fmt: skip
 
 
+def test_names_that_no_port_has_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    config = {"rules": [{"action": "drop", "in": ["wan*", "wna"]}], "egress": {"lan": "wan"}}
+    firewall = Firewall()
+    firewall.setup(Context("firewall", config=config))
+    firewall.on_ports([Port("lan", 0), Port("wan", 1)])
+    assert capsys.readouterr().err == "rules[0].in: 'wna': expected a port (lan, wan)\n"
+
+
 def test_sets_from_lists_and_files(tmp_path: Path) -> None:
     (tmp_path / "bad.txt").write_text(
         "# bad ones\n198.51.100.0/24 ; a network\n\n2001:db8::/64\n203.0.113.1-203.0.113.9\n"
@@ -317,6 +325,7 @@ def test_sets_from_lists_and_files(tmp_path: Path) -> None:
         ({"rules": [{"action": "drop", "cast": "any"}]}, "rules[0].cast: 'any': expected one of unicast, multicast, broadcast"),
         ({"rules": [{"action": "drop", "limit": "10"}]}, "rules[0].limit: '10': expected NUMBER/UNIT"),
         ({"rules": [{"action": "drop", "limit": {"rate": "1/s", "burst": 0}}]}, "rules[0].limit: expected a burst of"),
+        ({"rules": [{"action": "drop", "limit": {"rate": "1/s", "per": "source"}}], "max_limited": 1 << 20}, "max_limited: 1048576: expected at most 142987, which take 24 MiB"),
         ({"rules": [{"action": "drop", "chain": "x"}], "chains": {"x": []}}, "rules[0].chain: 'x': expected it with one of these actions: jump, goto"),
         ({"rules": [{"action": "reject", "reject": "reset"}]}, "rules[0].reject: 'reset': expected one of auto, reset, port"),
         ({"rules": [{"action": "drop", "in": "a b"}]}, "rules[0].in: 'a b': expected names of ports"),
