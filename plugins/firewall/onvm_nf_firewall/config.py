@@ -49,6 +49,7 @@ class FirewallText(msgspec.Struct, forbid_unknown_fields=True):
     mpls: _Verdict = "default"
     non_ip: _Verdict = "default"
     reject_rate: _PerSecond = 1000
+    answer_behind: bool = False
     log_rate: _PerSecond = 100
     max_connections: Annotated[int, msgspec.Meta(ge=1, le=1 << 24)] = 262_144
     max_per_source: Annotated[int, msgspec.Meta(ge=0, le=1 << 24)] = 0

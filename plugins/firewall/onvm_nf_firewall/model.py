@@ -332,10 +332,11 @@ class FirewallModel:
     def _reject(self, p: _Packet, kind: str) -> str:
         """Make an answer, if one may leave."""
         rate = self.config.settings.reject_rate
+        is_as_sent = p.is_first or self.config.settings.answer_behind
         if (
             rate == 0
             or p.is_merged
-            or not p.is_first
+            or not is_as_sent
             or _is_damaged(p.frame, p.headers, p.is_partial)
         ):
             return "rule"

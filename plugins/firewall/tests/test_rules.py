@@ -20,7 +20,7 @@ from onvm_sdk.errors import ConfigError
 from onvm_sdk.headers import read_headers
 from onvm_sdk.nf import Context, Counters, Port
 from onvm_sdk.testing.frames import ACK, RST, SYN, echo, icmp_error, ip, is_sound, tcp, udp
-from onvm_sdk.testing.kernel import DROP, PARTIAL, KernelRunner, Packet
+from onvm_sdk.testing.kernel import DROP, OUT, PARTIAL, KernelRunner, Packet
 
 V6, W6 = "2001:db8::1", "2001:db8::2"
 
@@ -218,13 +218,16 @@ def test_answers_are_limited() -> None:
     assert none(frame) == ["rule"]
 
 
-def test_what_another_nf_has_had_is_not_answered() -> None:
-    config = load({"stateful": False, "rules": [{"action": "reject"}]})
+@pytest.mark.parametrize("is_answered", [False, True])
+def test_what_another_nf_has_had_is_answered_if_asked_for(is_answered: bool) -> None:
+    rules = [{"action": "reject"}]
+    config = load({"stateful": False, "answer_behind": is_answered, "rules": rules})
     runner = KernelRunner(make_kernel(config))
     runner._ctx.is_first_stage = False
     (done,) = runner.run([Packet(udp(A, 5, B, 80))])
-    assert (done.verdict, done.destination) == (DROP, 0)
-    assert FirewallModel(config).judge(udp(A, 5, B, 80), 1, first=False) == "rule"
+    assert done.verdict == (OUT if is_answered else DROP)
+    said = FirewallModel(config).judge(udp(A, 5, B, 80), 1, first=False)
+    assert said == (REJECTED if is_answered else "rule")
 
 
 def test_partial_packets_are_answered_whole() -> None:
