@@ -111,8 +111,14 @@ def unpack_config(content: bytes, folder: str) -> dict[str, Any]:
     for number, (path, n_bytes) in enumerate(files):
         written = _placed(path, rest[:n_bytes], os.path.join(folder, str(number)))
         rest = rest[n_bytes:]
-        config = {key: written if value == path else value for key, value in config.items()}
+        config = {key: _renamed(value, path, written) for key, value in config.items()}
     return config
+
+
+def _renamed(value: Any, path: str, written: str) -> Any:
+    if isinstance(value, list):
+        return [written if one == path else one for one in value]
+    return written if value == path else value
 
 
 def _placed(path: str, content: bytes, other: str) -> str:

@@ -389,8 +389,8 @@ def read_config(
         if key in data:
             value = data[key]
             _check_value(schema, value, file, key, ConfigError)
-            if schema.type == "path" and file is not None:
-                value = os.path.join(os.path.dirname(file), value)
+            if file is not None:
+                value = resolve(schema, value, os.path.dirname(file))
             result[key] = value
         elif schema.is_required:
             raise ConfigError(
@@ -399,6 +399,27 @@ def read_config(
         else:
             result[key] = schema.default
     return result
+
+
+def resolve(schema: ConfigKey, value: Any, folder: str) -> Any:
+    """Return the value of a key with paths that count from `folder`."""
+    if schema.type == "path":
+        return os.path.join(folder, value)
+    if schema.type == "list" and schema.items == "path":
+        return [os.path.join(folder, one) for one in value]
+    return value
+
+
+def files_of(manifest: Manifest, config: Mapping[str, Any]) -> dict[str, str]:
+    """Return the files that a configuration names, by their paths, with the key of each."""
+    found: dict[str, str] = {}
+    for key, schema in manifest.config.items():
+        value = config.get(key)
+        if schema.type == "path" and value:
+            found[str(value)] = key
+        elif schema.type == "list" and schema.items == "path":
+            found |= {str(one): key for one in value or ()}
+    return found
 
 
 def _release(version: str) -> tuple[int, ...]:

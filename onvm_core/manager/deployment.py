@@ -42,7 +42,7 @@ from onvm_core.manager.startup import early_start
 from onvm_core.manager.startup.environment import split_cpus
 from onvm_core.plugins import NfPackage
 from onvm_sdk.errors import ConfigError, OnvmError
-from onvm_sdk.manifest import read_config
+from onvm_sdk.manifest import files_of, read_config
 
 __all__ = ["Deployment", "NfFailed"]
 
@@ -569,6 +569,5 @@ def files_read(
         if package is None or package.manifest is None:
             continue
         config = read_config(package.manifest, configs.get(package.name))
-        named = (key for key, schema in package.manifest.config.items() if schema.type == "path")
-        files += [Path(config[key]) for key in named if config[key]]
+        files += [Path(name) for name in files_of(package.manifest, config)]
     return tuple(files)

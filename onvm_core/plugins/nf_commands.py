@@ -8,11 +8,12 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from onvm_core.plugins.discovery import NfPackage
 from onvm_sdk.errors import ConfigError, OnvmError, PluginError
-from onvm_sdk.manifest import read_config
+from onvm_sdk.manifest import read_config, resolve
 from onvm_sdk.nf import NetworkFunction
 
 __all__ = ["check_config", "run_command"]
@@ -51,7 +52,7 @@ def check_config(
 
     Args:
         source: a file, or the content of one.
-        file: the file that messages name.
+        file: the file that messages name, and from whose folder paths in such content count.
 
     Returns:
         Warnings, one line each.
@@ -60,6 +61,9 @@ def check_config(
         ConfigError: the configuration has a mistake.
     """
     assert package.manifest is not None, "only NFs that can run are checked"
+    if file is not None and isinstance(source, Mapping):  # its paths count from that file
+        keys, folder = package.manifest.config, str(Path(file).parent)
+        source = {k: resolve(keys[k], v, folder) if k in keys else v for k, v in source.items()}
     config = read_config(package.manifest, source)
     if file is None and isinstance(source, str | os.PathLike):
         file = source

@@ -163,11 +163,12 @@ class Bed:
 
     # ---- the manager ----
 
-    def start(self, mtu: int = 0, workers: int = 1, **options: object) -> None:
+    def start(self, mtu: int = 0, workers: int = 1, firewall: str = "", **options: object) -> None:
         """Start `onvm up`, and wait until the ends reach each other.
 
         Args:
             mtu: that of all interfaces; 0: what they have.
+            firewall: the configuration of the firewall; it must let echoes pass.
             options: of both ports.
         """
         given = {**options, **({"mtu": mtu} if mtu else {})}
@@ -175,6 +176,9 @@ class Bed:
         uris = {role: f"{self.kind}:{self.outer(role)}?{query}".rstrip("?") for role in ENDS}
         text = CONFIG.replace("CLIENT", uris[CLIENT]).replace("SERVER", uris[SERVER])
         text = f"[dataplane]\nworkers = {workers}\n{text}"
+        if firewall:
+            (self.folder / "firewall.toml").write_text(firewall, encoding="utf-8")
+            text = text.replace("[nfs.firewall]", '[nfs.firewall]\nconfig = "firewall.toml"')
         config = self.folder / "onvm.toml"
         config.write_text(text, encoding="utf-8")
         log = self.folder / "manager.log"

@@ -12,7 +12,7 @@ from typing import Any
 
 from onvm_core.manager.config.toml_writer import format_toml
 from onvm_sdk.errors import ConfigError
-from onvm_sdk.manifest import Manifest, read_config
+from onvm_sdk.manifest import Manifest, files_of, read_config, resolve
 
 __all__ = ["NfSettings", "read_nf_settings", "settle"]
 
@@ -87,7 +87,7 @@ def read_nf_settings(
         home = base.absolute().parent
         known = manifest.config if manifest is not None else {}
         table = {
-            key: str(home / value) if key in known and known[key].type == "path" else value
+            key: resolve(known[key], value, str(home)) if key in known else value
             for key, value in source.items()
         }
         made = NfSettings(None, table, {}, *place)
@@ -98,9 +98,8 @@ def read_nf_settings(
         digest = hashlib.sha256(made.content).hexdigest()[:12]
         path = folder / f"{field.split('.')[1]}-{digest}.toml" if table else None
     files = {}
-    for key, schema in (manifest.config if manifest is not None else {}).items():
-        if schema.type == "path" and values[key]:
-            files[str(values[key])] = _content(Path(values[key]), key, place)
+    for name, key in (files_of(manifest, values) if manifest is not None else {}).items():
+        files[name] = _content(Path(name), key, place)
     return NfSettings(path, values, files, *place, table)
 
 

@@ -201,7 +201,8 @@ struct firewall_config {
 	uint8_t passes_fragments; /**< later ones that rules and first fragments leave open */
 	uint8_t passes_ip_options;
 	uint8_t passes_source_route;
-	uint8_t passes_ndp; /**< past the rules */
+	uint8_t answers_behind; /**< also what another NF of the chain has had before */
+	uint8_t passes_ndp;	/**< past the rules */
 	uint8_t passes_kind[FIREWALL_KINDS];
 };
 

@@ -72,6 +72,16 @@ class Firewall(NetworkFunction):
 
         self._ports = {port.number: port.name for port in ports}
         bind_ports(self._kernel, self._ports, self._config.settings.egress)
+        self._name_unknown_ports()
+
+    def _name_unknown_ports(self) -> None:
+        """Write a line for each name in the rules that no port has."""
+        known = ", ".join(self._ports.values()) or "there is none"
+        for place, name in self._config.port_names():
+            is_pattern = name.endswith("*")
+            if not is_pattern and name not in self._ports.values():
+                line = f"{place}: {name!r}: expected a port ({known})"
+                print(line, file=sys.stderr, flush=True)
 
     def on_timer(self, now_ns: int) -> None:
         """Delete idle connections, also while no packets come, and write what rules have logged."""
@@ -131,6 +141,7 @@ class Firewall(NetworkFunction):
         bind_ports(kernel, self._ports, checked.settings.egress)
         self._kernel = kernel
         self._follow(checked)
+        self._name_unknown_ports()
 
     def snapshot(self) -> bytes:
         """Return all connections as bytes."""

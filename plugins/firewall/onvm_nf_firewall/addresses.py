@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import socket
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,7 +92,7 @@ def _read_file(path: Path, field: str, file: str | None) -> Addresses:
                     version, first, last = read_range(text)
                 except ValueError as error:
                     raise ConfigError(
-                        str(error), file=path, field=f"line {number}", value=text
+                        str(error), file=str(path), field=f"line {number}", value=text
                     ) from None
                 found[version].append((first, last))
     except OSError as error:
@@ -106,33 +106,32 @@ def _read_file(path: Path, field: str, file: str | None) -> Addresses:
 
 
 def read_sets(
-    sets: Mapping[str, str | list[str]], folder: str, file: str | None
+    sets: Mapping[str, list[str]], files: Sequence[str], file: str | None
 ) -> dict[str, Addresses]:
-    """Read the named sets of a configuration: lists, or names of files in `folder`.
+    """Read the named sets of a configuration.
+
+    Args:
+        files: a set in each, named like the file without its ending.
 
     Raises:
-        ConfigError: an entry is no prefix, or a file cannot be read.
+        ConfigError: an entry is no prefix, a file cannot be read, or two sets have one name.
     """
-    made = {}
+    made: dict[str, Addresses] = {}
+    for number, path in enumerate(files):
+        name, field = Path(path).name.partition(".")[0], f"set_files[{number}]"
+        if name in made or name in sets:
+            raise ConfigError(
+                "expected a name that no other set has", file=file, field=field, value=name
+            )
+        made[name] = _read_file(Path(path), field, file)
     for name, entries in sets.items():
-        field = f"sets.{name}"
-        if isinstance(entries, str):
-            if not folder:
-                raise ConfigError(
-                    "expected a list, or set_folder with the folder of this file",
-                    file=file,
-                    field=field,
-                    value=entries,
-                )
-            made[name] = _read_file(Path(folder) / entries, field, file)
-            continue
         found: dict[int, list[tuple[int, int]]] = {4: [], 6: []}
         for number, text in enumerate(entries):
             try:
                 version, first, last = read_range(text)
             except ValueError as error:
                 raise ConfigError(
-                    str(error), file=file, field=f"{field}[{number}]", value=text
+                    str(error), file=file, field=f"sets.{name}[{number}]", value=text
                 ) from None
             found[version].append((first, last))
         made[name] = _merged(found)
@@ -160,7 +159,7 @@ def read_addresses(
             return None
         if text.startswith("@"):
             if text[1:] not in sets:
-                names = ", ".join(f"@{name}" for name in sets) or "none is defined in [sets]"
+                names = ", ".join(f"@{name}" for name in sets) or "none is in sets or set_files"
                 raise ValueError(f"expected the name of a set: {names}")
             versions |= {4, 6}
             for version, ranges in sets[text[1:]].ranges.items():

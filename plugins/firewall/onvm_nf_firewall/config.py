@@ -20,6 +20,8 @@ _Verdict = Literal["pass", "drop", "default"]
 _PerSecond = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
 _MEMORY_MIB = 200
 """What connections may take of the memory that the manifest asks for."""
+_ENDS_MIB = 24
+"""What the sources and destinations of limits may take beside them."""
 _CONNECTION_BYTES, _SOURCE_BYTES = 176, 130
 
 
@@ -29,8 +31,8 @@ class FirewallText(msgspec.Struct, forbid_unknown_fields=True):
     default: Literal["accept", "drop"] = "accept"
     rules: list[RuleText] = []
     chains: dict[str, list[RuleText]] = {}
-    sets: dict[str, str | list[str]] = {}
-    set_folder: str = ""
+    sets: dict[str, list[str]] = {}
+    set_files: list[str] = []
     egress: dict[str, str] = {}
     stateful: bool = True
     midstream: bool = False
@@ -47,6 +49,7 @@ class FirewallText(msgspec.Struct, forbid_unknown_fields=True):
     mpls: _Verdict = "default"
     non_ip: _Verdict = "default"
     reject_rate: _PerSecond = 1000
+    answer_behind: bool = False
     log_rate: _PerSecond = 100
     max_connections: Annotated[int, msgspec.Meta(ge=1, le=1 << 24)] = 262_144
     max_per_source: Annotated[int, msgspec.Meta(ge=0, le=1 << 24)] = 0
@@ -80,6 +83,20 @@ class FirewallConfig(msgspec.Struct, frozen=True):
         for chain in self.chains.values():
             yield from chain
 
+    def port_names(self) -> Iterator[tuple[str, str]]:
+        """The names of ports in the file, each with its place."""
+        for key, value in self.settings.egress.items():
+            yield f"egress.{key}", key
+            yield f"egress.{key}", value
+        for rule in self.all_rules():
+            for field, names in (("in", rule.inputs), ("out", rule.outputs)):
+                for name in names.names if names is not None else ():
+                    yield f"{rule.name}.{field}", name
+
+    def uses_ends(self) -> bool:
+        """Whether a limit counts by source or destination."""
+        return any(rule.limit is not None and rule.limit.per != "rule" for rule in self.all_rules())
+
     @property
     def is_tracking(self) -> bool:
         """Whether connections are kept: only where a packet of one could be dropped."""
@@ -88,6 +105,18 @@ class FirewallConfig(msgspec.Struct, frozen=True):
             for rule in self.all_rules()
         )
         return self.settings.stateful and needs
+
+
+def _check_ends(config: FirewallConfig, file: str | None) -> None:
+    """Refuse more ends of limits than fit beside the connections."""
+    most = (_ENDS_MIB << 20) // _CONNECTION_BYTES
+    if config.uses_ends() and config.settings.max_limited > most:
+        raise ConfigError(
+            f"expected at most {most}, which take {_ENDS_MIB} MiB",
+            file=file,
+            field="max_limited",
+            value=config.settings.max_limited,
+        )
 
 
 def _check_memory(text: FirewallText, file: str | None) -> None:
@@ -136,7 +165,7 @@ def load(data: Mapping[str, Any], *, file: str | None = None) -> FirewallConfig:
     """
     text = settings.convert(data, FirewallText, file=file)
     _check_memory(text, file)
-    sets = read_sets(text.sets, text.set_folder, file)
+    sets = read_sets(text.sets, text.set_files, file)
     names, number = tuple(text.chains), 0
 
     def read(rules: list[RuleText], place: str) -> tuple[Rule, ...]:
@@ -152,5 +181,6 @@ def load(data: Mapping[str, Any], *, file: str | None = None) -> FirewallConfig:
     chains = {name: read(chain, f"chains.{name}") for name, chain in text.chains.items()}
     config = FirewallConfig(text, rules, chains)
     _check_states(config, file)
+    _check_ends(config, file)
     _check_loops(chains, file)
     return config

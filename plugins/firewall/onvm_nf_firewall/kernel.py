@@ -79,6 +79,7 @@ def _native_config(config: FirewallConfig) -> dict[str, Any]:
         "passes_fragments": text.fragments == "pass",
         "passes_ip_options": text.ip_options == "pass",
         "passes_source_route": text.source_route == "pass",
+        "answers_behind": text.answer_behind,
         "passes_ndp": text.ndp == "pass",
         "passes_kind": [
             text.default == "accept" if verdict == "default" else verdict == "pass"

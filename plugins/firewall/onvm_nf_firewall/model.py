@@ -93,6 +93,7 @@ class _Packet:
     is_reverse: bool
     is_partial: bool
     is_merged: bool
+    is_first: bool
     port: str
 
 
@@ -128,14 +129,20 @@ class FirewallModel:
         reverse: bool = False,
         partial: bool = False,
         merged: bool = False,
+        first: bool = True,
         port: str = "",
     ) -> str | None:
-        """Decide on one packet; `port` is the name of the one it came in by."""
+        """Decide on one packet.
+
+        Args:
+            first: no NF of the chain has had it before.
+            port: the name of the one it came in by.
+        """
         h = read_headers(frame)
         self.answer = self.decision = None
         if (done := self._sort(frame, h, partial)) is not _UNDECIDED:
             return done
-        packet = _Packet(frame, h, now_ns, reverse, partial, merged, port)
+        packet = _Packet(frame, h, now_ns, reverse, partial, merged, first, port)
         if h.l4 is L4.FRAGMENT:
             return self._judge_fragment(packet)
         reason = self._judge_whole(packet)
@@ -325,7 +332,13 @@ class FirewallModel:
     def _reject(self, p: _Packet, kind: str) -> str:
         """Make an answer, if one may leave."""
         rate = self.config.settings.reject_rate
-        if rate == 0 or p.is_merged or _is_damaged(p.frame, p.headers, p.is_partial):
+        is_as_sent = p.is_first or self.config.settings.answer_behind
+        if (
+            rate == 0
+            or p.is_merged
+            or not is_as_sent
+            or _is_damaged(p.frame, p.headers, p.is_partial)
+        ):
             return "rule"
         made = answer(p.frame, p.headers, kind)
         if made is None:

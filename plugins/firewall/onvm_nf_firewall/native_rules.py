@@ -36,6 +36,7 @@ _ACTIONS = {
     "skip": _lib.FIREWALL_SKIP,
 }
 _PER = {"rule": 0, "source": 1, "destination": 2}
+_ENTRY = struct.Struct("=3IH6B")
 _SPAN = struct.Struct("=4QI2H")
 _ANY_CODE = 256
 _Condition = tuple[int, int, int, bool]
@@ -77,24 +78,25 @@ class NativeRules:
     def make(self) -> tuple[dict[str, Any], list[Any]]:
         """Return the fields of ``struct firewall_config``, and what they point to."""
         conditions: list[_Condition] = []
-        entries = _ffi.new("struct firewall_entry[]", max(1, len(self.program.entries)))
+        entries = bytearray()
         order = self.program.conditional
         position_of = {at: position for position, at in enumerate(order)}
         behind = self._positions_behind(position_of)
         spans, nb_spans = bytearray(), 0
         for at, entry in enumerate(self.program.entries):
             asked = self._conditions(entry)
-            native = entries[at]
-            native.rule = entry.rule.number
-            native.next = behind[entry.skip_to if entry.action == "skip" else at]
-            native.first_condition, native.nb_conditions = len(conditions), len(asked)
-            native.action, native.answer = _ACTIONS[entry.action], REJECTS.index(entry.rule.reject)
-            native.side = _SIDES[entry.match.side]
-            native.names_transport = entry.match.names_transport
-            native.takes_invalid = any(
-                rule.takes_invalid for rule in (*entry.match.extras, entry.rule)
+            entries += _ENTRY.pack(
+                entry.rule.number,
+                behind[entry.skip_to if entry.action == "skip" else at],
+                len(conditions),
+                len(asked),
+                _ACTIONS[entry.action],
+                REJECTS.index(entry.rule.reject),
+                _SIDES[entry.match.side],
+                entry.match.names_transport,
+                any(rule.takes_invalid for rule in entry.match.extras),
+                entry.is_counted,
             )
-            native.is_counted = entry.is_counted
             conditions += asked
             if entry.is_conditional:
                 for values in _spans(entry):
@@ -108,7 +110,7 @@ class NativeRules:
         values = {
             "rules4": array4,
             "rules6": array6,
-            "entries": entries,
+            "entries": _ffi.from_buffer("struct firewall_entry[]", bytes(entries)),
             "conditional": _ffi.new("uint32_t[]", order or [0]),
             "spans": _ffi.from_buffer("struct firewall_span[]", bytes(spans)),
             "conditions": native_conditions,

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -168,6 +168,27 @@ def _entries(value: str | list[str]) -> tuple[list[str], bool]:
     return [text.removeprefix("!") for text in entries], bool(entries) and all(negated)
 
 
+_Sets = Mapping[str, Addresses]
+_WRITTEN = {"inputs": "in", "outputs": "out"}
+# By the field of the text: that of the rule, what is not read, and how the rest is.
+_READERS: dict[str, tuple[str, Any, Callable[[Any, _Sets], Any]]] = {
+    "src": ("src", None, lambda value, sets: read_addresses(*_entries(value), sets)),
+    "dst": ("dst", None, lambda value, sets: read_addresses(*_entries(value), sets)),
+    "protocol": ("protocols", None, lambda value, _: fields.read_protocols(value)),
+    "src_ports": ("src_ports", "0-65535", lambda value, _: fields.read_ports(value)),
+    "dst_ports": ("dst_ports", "0-65535", lambda value, _: fields.read_ports(value)),
+    "inputs": ("inputs", "any", lambda value, _: fields.read_names(*_entries(value))),
+    "outputs": ("outputs", "any", lambda value, _: fields.read_names(*_entries(value))),
+    "flags": ("flags", [], lambda value, _: fields.read_flags(*_entries(value))),
+    "icmp": ("icmp", [], lambda value, _: fields.read_icmp(value)),
+    "state": ("states", [], lambda value, _: fields.read_bits(*_entries(value), STATES)),
+    "vlan": ("vlans", [], lambda value, _: fields.read_vlans(value)),
+    "mac": ("macs", [], lambda value, _: fields.read_macs(*_entries(value))),
+    "cast": ("casts", [], lambda value, _: fields.read_bits(*_entries(value), fields.CASTS)),
+    "limit": ("limit", None, lambda value, _: _limit(value)),
+}
+
+
 def read_rule(
     text: RuleText,
     name: str,
@@ -182,33 +203,14 @@ def read_rule(
         ConfigError: naming file, field, value and what was expected.
     """
     values: dict[str, Any] = {"name": name, "number": number}
-    reading = {
-        "src": lambda value: read_addresses(*_entries(value), sets),
-        "dst": lambda value: read_addresses(*_entries(value), sets),
-        "protocol": fields.read_protocols,
-        "src_ports": fields.read_ports,
-        "dst_ports": fields.read_ports,
-        "inputs": lambda value: fields.read_names(*_entries(value)),
-        "outputs": lambda value: fields.read_names(*_entries(value)),
-        "flags": lambda value: fields.read_flags(*_entries(value)),
-        "icmp": fields.read_icmp,
-        "state": lambda value: fields.read_bits(*_entries(value), STATES),
-        "vlan": fields.read_vlans,
-        "mac": lambda value: fields.read_macs(*_entries(value)),
-        "cast": lambda value: fields.read_bits(*_entries(value), fields.CASTS),
-        "limit": _limit,
-    }
-    stored = {"protocol": "protocols", "state": "states", "vlan": "vlans", "mac": "macs",
-              "cast": "casts"}  # fmt: skip
-    written = {"inputs": "in", "outputs": "out"}
-    for key, read in reading.items():
+    for key, (stored, default, read) in _READERS.items():
         given = getattr(text, key)
         try:
-            values[stored.get(key, key)] = None if given is None else read(given)
+            values[stored] = None if given == default else read(given, sets)
         except ValueError as error:
             shown = given if isinstance(given, str | int) else None
             raise ConfigError(
-                str(error), file=file, field=f"{name}.{written.get(key, key)}", value=shown
+                str(error), file=file, field=f"{name}.{_WRITTEN.get(key, key)}", value=shown
             ) from None
     for key in ("action", "side", "fragment", "chain", "reject", "prefix", "comment"):
         values[key] = getattr(text, key)

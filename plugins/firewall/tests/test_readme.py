@@ -25,7 +25,7 @@ def config(tmp_path: Path) -> dict:
     example = re.search(r"```toml\n(.*?)```", TEXT, re.DOTALL)
     assert example is not None
     (tmp_path / "blocked.txt").write_text("198.51.100.0/24 # a network\n")
-    return tomllib.loads(example[1]) | {"set_folder": str(tmp_path)}
+    return tomllib.loads(example[1]) | {"set_files": [str(tmp_path / "blocked.txt")]}
 
 
 @pytest.mark.parametrize(

@@ -13,13 +13,14 @@ from onvm_nf_firewall import Firewall
 from onvm_nf_firewall.addresses import read_sets
 from onvm_nf_firewall.config import load
 from onvm_nf_firewall.kernel import make_kernel, rule_hits
+from onvm_nf_firewall.model import FirewallModel
 from onvm_nf_firewall.shadowed import warnings
 
 from onvm_sdk.errors import ConfigError
 from onvm_sdk.headers import read_headers
 from onvm_sdk.nf import Context, Counters, Port
 from onvm_sdk.testing.frames import ACK, RST, SYN, echo, icmp_error, ip, is_sound, tcp, udp
-from onvm_sdk.testing.kernel import PARTIAL, KernelRunner, Packet
+from onvm_sdk.testing.kernel import DROP, OUT, PARTIAL, KernelRunner, Packet
 
 V6, W6 = "2001:db8::1", "2001:db8::2"
 
@@ -217,6 +218,18 @@ def test_answers_are_limited() -> None:
     assert none(frame) == ["rule"]
 
 
+@pytest.mark.parametrize("is_answered", [False, True])
+def test_what_another_nf_has_had_is_answered_if_asked_for(is_answered: bool) -> None:
+    rules = [{"action": "reject"}]
+    config = load({"stateful": False, "answer_behind": is_answered, "rules": rules})
+    runner = KernelRunner(make_kernel(config))
+    runner._ctx.is_first_stage = False
+    (done,) = runner.run([Packet(udp(A, 5, B, 80))])
+    assert done.verdict == (OUT if is_answered else DROP)
+    said = FirewallModel(config).judge(udp(A, 5, B, 80), 1, first=False)
+    assert said == (REJECTED if is_answered else "rule")
+
+
 def test_partial_packets_are_answered_whole() -> None:
     firewall = FirewallCase(stateful=False, rules=[{"action": "reject"}])
     assert firewall(tcp(A, 5, B, 80, SYN), flags=PARTIAL) == [REJECTED]
@@ -268,14 +281,22 @@ def test_log_counts_samples_and_never_blocks(capsys: pytest.CaptureFixture[str])
     ] * 3  # fmt: skip
 
 
+def test_names_that_no_port_has_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    config = {"rules": [{"action": "drop", "in": ["wan*", "wna"]}], "egress": {"lan": "wan"}}
+    firewall = Firewall()
+    firewall.setup(Context("firewall", config=config))
+    firewall.on_ports([Port("lan", 0), Port("wan", 1)])
+    assert capsys.readouterr().err == "rules[0].in: 'wna': expected a port (lan, wan)\n"
+
+
 def test_sets_from_lists_and_files(tmp_path: Path) -> None:
     (tmp_path / "bad.txt").write_text(
         "# bad ones\n198.51.100.0/24 ; a network\n\n2001:db8::/64\n203.0.113.1-203.0.113.9\n"
     )
     firewall = FirewallCase(
         stateful=False,
-        set_folder=str(tmp_path),
-        sets={"bad": "bad.txt", "own": [A]},
+        set_files=[str(tmp_path / "bad.txt")],
+        sets={"own": [A]},
         rules=[
             {"action": "accept", "src": "@own"},
             {"action": "drop", "src": ["@bad", "192.0.2.1"]},
@@ -291,10 +312,10 @@ def test_sets_from_lists_and_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"sets": {"bad": "x.txt"}}, "sets.bad: 'x.txt': expected a list, or set_folder"),
-        ({"sets": {"bad": "x.txt"}, "set_folder": "/nowhere"}, "sets.bad: '/nowhere/x.txt': expected a file that can be read"),
+        ({"set_files": ["/nowhere/x.txt"]}, "set_files[0]: '/nowhere/x.txt': expected a file that can be read"),
+        ({"set_files": ["/nowhere/x.txt"], "sets": {"x": []}}, "set_files[0]: 'x': expected a name that no other set has"),
         ({"sets": {"bad": ["x"]}}, "sets.bad[0]: 'x': expected a network such as"),
-        ({"rules": [{"action": "drop", "src": "@bad"}]}, "rules[0].src: '@bad': expected the name of a set: none is defined"),
+        ({"rules": [{"action": "drop", "src": "@bad"}]}, "rules[0].src: '@bad': expected the name of a set: none is in sets"),
         ({"rules": [{"action": "drop", "src": ["!10.0.0.1", "10.0.0.2"]}]}, "rules[0].src: expected all entries with ! or none"),
         ({"rules": [{"action": "drop", "src": "10.0.0.9-10.0.0.1"}]}, "rules[0].src: '10.0.0.9-10.0.0.1': expected a range of one IP version"),
         ({"rules": [{"action": "drop", "flags": "sin"}]}, "rules[0].flags: 'sin': expected FLAGS or FLAGS/MASK of fin, syn"),
@@ -307,6 +328,7 @@ def test_sets_from_lists_and_files(tmp_path: Path) -> None:
         ({"rules": [{"action": "drop", "cast": "any"}]}, "rules[0].cast: 'any': expected one of unicast, multicast, broadcast"),
         ({"rules": [{"action": "drop", "limit": "10"}]}, "rules[0].limit: '10': expected NUMBER/UNIT"),
         ({"rules": [{"action": "drop", "limit": {"rate": "1/s", "burst": 0}}]}, "rules[0].limit: expected a burst of"),
+        ({"rules": [{"action": "drop", "limit": {"rate": "1/s", "per": "source"}}], "max_limited": 1 << 20}, "max_limited: 1048576: expected at most 142987, which take 24 MiB"),
         ({"rules": [{"action": "drop", "chain": "x"}], "chains": {"x": []}}, "rules[0].chain: 'x': expected it with one of these actions: jump, goto"),
         ({"rules": [{"action": "reject", "reject": "reset"}]}, "rules[0].reject: 'reset': expected one of auto, reset, port"),
         ({"rules": [{"action": "drop", "in": "a b"}]}, "rules[0].in: 'a b': expected names of ports"),
@@ -324,7 +346,7 @@ def test_large_sets_load_quickly_and_in_little_memory(tmp_path: Path) -> None:
     lines = (f"{1 + i // 65536}.{i // 256 % 256}.{i % 256}.{i % 2 * 128}/26" for i in range(count))
     (tmp_path / "many.txt").write_text("\n".join(lines))
     begin = time.process_time()
-    config = {"sets": {"many": "many.txt"}, "set_folder": str(tmp_path),
+    config = {"set_files": [str(tmp_path / "many.txt")],
               "rules": [{"action": "drop", "src": "@many"}], "stateful": False}  # fmt: skip
     kernel = make_kernel(load(config))
     assert time.process_time() - begin < 4, "2 s of a quiet machine"
@@ -332,7 +354,7 @@ def test_large_sets_load_quickly_and_in_little_memory(tmp_path: Path) -> None:
     for source, is_in in (("1.0.0.63", True), ("1.0.0.64", False), ("1.0.1.128", True), ("2.134.159.128", True), ("2.134.160.0", False)):  # fmt: skip
         (done,) = runner.run([Packet(udp(source, 1, B, 2))])
         assert (done.verdict == 1) is is_in, source
-    sets = read_sets({"many": "many.txt"}, str(tmp_path), None)
+    sets = read_sets({}, [str(tmp_path / "many.txt")], None)
     assert len(sets["many"]) == count
 
 

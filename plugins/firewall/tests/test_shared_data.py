@@ -100,3 +100,25 @@ def test_real_rule_set_gives_the_first_match_of_its_trace(path: Path) -> None:
         if verdict == DROP:
             assert packet.destination == (1 if rule < 0 else 0)
     assert rule_hits(kernel, len(rules)) == hits
+
+
+def test_prefixes_of_a_block_list_are_found(tmp_path: Path) -> None:
+    folder = need_data("firewall", "ipsets")
+    name = "ipsum__levels_1.txt"
+    (tmp_path / name).write_bytes(gzip.decompress((folder / f"{name}.gz").read_bytes()))
+    lines = gzip.decompress((folder / "ipsum__levels_1.txt.lookups.gz").read_bytes()).decode()
+    expected = [line.split() for line in lines.splitlines()]
+    runner = KernelRunner(
+        make_kernel(
+            load(
+                {
+                    "stateful": False,
+                    "set_files": [str(tmp_path / name)],
+                    "rules": [{"action": "drop", "src": "@ipsum__levels_1"}],
+                }
+            )
+        )
+    )
+    done = runner.run([Packet(ip(source, "10.0.0.1", 47, bytes(8))) for source, _ in expected])
+    assert len(done) == 20_000
+    assert [str(int(packet.verdict == DROP)) for packet in done] == [said for _, said in expected]

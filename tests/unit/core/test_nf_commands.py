@@ -53,6 +53,19 @@ def test_check_of_a_manager_checks_its_nfs(tmp_path: Path) -> None:
     )
 
 
+def test_files_in_a_table_of_the_manager_count_from_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "bad.txt").write_text("10.0.0.0/8\n10.0.0.1/8\n")
+    file = tmp_path / "onvm.toml"
+    file.write_text(
+        '[ports]\na = { uri = "null:" }\nb = { uri = "null:" }\n'
+        '[nfs.firewall.config]\nset_files = ["bad.txt"]\n'
+        '[chains.main]\nin = "a"\nout = "b"\nservices = ["firewall"]\n'
+    )
+    done = onvm("up", "--check", "-f", str(file))
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {tmp_path}/bad.txt: line 2: '10.0.0.1/8': expected")
+
+
 def test_import_and_explain_pass_everything_on(tmp_path: Path) -> None:
     dump, file = tmp_path / "dump", tmp_path / "fw.toml"
     dump.write_text(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from onvm_sdk.errors import ConfigError, ManifestError
-from onvm_sdk.manifest import api_matches, find_manifest, read_config, read_manifest
+from onvm_sdk.manifest import api_matches, files_of, find_manifest, read_config, read_manifest
 
 GOOD = """
 schema = 1
@@ -118,3 +118,16 @@ def test_manifest_is_found_without_importing(tmp_path: Path, monkeypatch: Any) -
     assert find_manifest("strange_nf.inner") == package / "onvm-nf.toml"
     with pytest.raises(ManifestError, match="expected an installed module"):
         find_manifest("not_there_at_all")
+
+
+def test_lists_of_files_count_from_the_folder_of_the_configuration(tmp_path: Path) -> None:
+    text = '[config.sets]\ntype = "list"\nitems = "path"\ndefault = []\ndescription = "files"\n'
+    manifest = read_manifest(write(tmp_path, GOOD + text))
+    file = tmp_path / "config.toml"
+    file.write_text('rules = "r.txt"\nsets = ["a.txt", "/b.txt"]')
+    config = read_config(manifest, file)
+    assert config["sets"] == [str(tmp_path / "a.txt"), "/b.txt"]
+    assert files_of(manifest, config) == {
+        str(tmp_path / "r.txt"): "rules", str(tmp_path / "a.txt"): "sets", "/b.txt": "sets",
+    }  # fmt: skip
+    assert files_of(manifest, {"rules": "", "sets": []}) == {}

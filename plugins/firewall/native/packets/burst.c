@@ -267,8 +267,12 @@ carry_out(struct chunk *chunk, struct candidate *one, uint32_t value)
 	one->takes_invalid = entry->takes_invalid != 0;
 	if (entry->action == FIREWALL_ACCEPT)
 		return PASSES;
-	if (entry->action != FIREWALL_REJECT || one->is_later_fragment ||
-	    !answer_make(chunk->firewall, one->pkt, &one->headers, entry->answer,
+	if (entry->action != FIREWALL_REJECT)
+		return FIREWALL_DROP_RULE;
+	/* what an NF before has rewritten means nothing to the sender */
+	if (!chunk->firewall->config.answers_behind && !onvm_pkt_is_first(chunk->ctx, one->pkt))
+		return FIREWALL_DROP_RULE;
+	if (!answer_make(chunk->firewall, one->pkt, &one->headers, entry->answer,
 			 chunk->ctx->now_ns))
 		return FIREWALL_DROP_RULE;
 	return ANSWERED;
