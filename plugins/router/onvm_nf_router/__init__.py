@@ -108,6 +108,9 @@ class Router(NetworkFunction):
         self._interfaces = interfaces
         self._table.replace(LINKS, connected_routes(interfaces))
         self._table.replace(FILE, routes)
+        for hop in {hop for route in routes for hop in route.hops}:
+            if hop.gateway is not None:
+                self._kernel.meet(hop.interface, hop.gateway)
         if self._host_routes is not None:
             self._host_routes.show(interfaces)
         complaints = {str(error) for error in errors}
