@@ -838,6 +838,26 @@ def test_ports_come_and_go(capsys: pytest.CaptureFixture[str]) -> None:
         assert "ports: none has addresses" in capsys.readouterr().err
 
 
+def test_configuration_changes_while_the_router_runs() -> None:
+    with Runner("router", config={"routes": []}) as runner:
+        nf = runner.stages[0].nf
+        assert isinstance(nf, Plugin)
+        nf.on_ports(ports_of(*PORTS))
+        runner.run([arp(WAN, 1, "198.51.100.9", "198.51.100.1")], ports=WAN)
+        frame = to_router(LAN, udp("10.0.0.5", 5, "8.8.8.8", 53))
+        assert runner.run([frame], ports=LAN).reasons == ["no_route"]
+        route = {"prefix": "0.0.0.0/0", "via": "198.51.100.9"}
+        runner.reconfigure({"routes": [route]})
+        assert runner.run([frame], ports=LAN).verdicts == [Verdict.OUT], "the neighbour is known"
+        with pytest.raises(ConfigError, match=r"routes\[0\]\.via: 'x'"):
+            runner.reconfigure({"routes": [{**route, "via": "x"}]})
+        assert runner.run([frame], ports=LAN).verdicts == [Verdict.OUT], "as before"
+        runner.reconfigure({"routes": [route], "max_routes": 100})
+        assert runner.run([frame], ports=LAN).reasons == ["resolving"], "other tables"
+        runner.reconfigure({"routes": [], "max_routes": 100})
+        assert runner.run([frame], ports=LAN).reasons == ["no_route"]
+
+
 def test_router_in_one_process_with_others_does_not_pass_them_by() -> None:
     with Runner(["router", "firewall"], config={"router": CONFIG}) as runner:
         nf = runner.stages[0].nf
