@@ -59,7 +59,7 @@ packages: $(stamps)/core $(plugins:%=$(stamps)/plugin-%)  ## build and install t
 # -- what it is for ---------------------------------------------------------------------------
 
 .PHONY: demo
-demo: packages  ## run firewall, NAT and load balancer over generated traffic, then a scale-out; or over PCAP=file
+demo: packages  ## run router, firewall, NAT and load balancer over generated traffic, then a scale-out; or over PCAP=file
 	@$(python) -m onvm_core.demo $(if $(PCAP),--pcap "$(PCAP)")
 
 # What runs so gets the CPU time that others leave.

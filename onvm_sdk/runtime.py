@@ -303,6 +303,8 @@ class NfHost:
         ]
         for number, nf in enumerate(self._nfs):
             self._call(number, "on_ports", nf.on_ports, ports)
+            if nf.timer_interval_s > 0 and self._stages[number].hook == "native":
+                self._host.turn(number)  # it may have something to say at the ports at once
 
     def _ask_drained(self) -> None:
         now_ns = time.monotonic_ns() if self._draining else 0

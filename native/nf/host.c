@@ -79,6 +79,12 @@ sleep_until(struct onvm_nf_host *host, uint64_t deadline_ns, uint32_t nb_spins)
 	return nb_spins / 2 > IDLE_SPINS_MIN ? nb_spins / 2 : IDLE_SPINS_MIN;
 }
 
+static bool
+has_message(const struct onvm_nf_host *host)
+{
+	return __atomic_load_n(&host->control->attention, __ATOMIC_ACQUIRE) != host->attention_seen;
+}
+
 int
 onvm_nf_host_run(struct onvm_nf_host *host, uint64_t deadline_ns)
 {
@@ -96,6 +102,9 @@ onvm_nf_host_run(struct onvm_nf_host *host, uint64_t deadline_ns)
 
 			if (nb == 0)
 				continue;
+			/* A message that was sent before these packets is read before them. */
+			if (has_message(host))
+				break;
 			if (turn_began == 0)
 				turn_began = onvm_cycles_now();
 			if (idle_since != 0)
@@ -113,8 +122,7 @@ onvm_nf_host_run(struct onvm_nf_host *host, uint64_t deadline_ns)
 			__atomic_store_n(&host->interrupt, 0, __ATOMIC_RELAXED);
 			return ONVM_EVENT_INTERRUPT;
 		}
-		if (__atomic_load_n(&host->control->attention, __ATOMIC_ACQUIRE) !=
-		    host->attention_seen)
+		if (has_message(host))
 			return ONVM_EVENT_MESSAGE;
 		if (deadline_ns != 0 && (nb_done != 0 || nb_idle % IDLE_SPINS_MIN == 0) &&
 		    onvm_now_ns() >= deadline_ns)

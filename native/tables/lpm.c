@@ -19,10 +19,16 @@
 
 /* Next hops are 31 bits wide: the table keeps one bit of four bytes for itself. */
 #define DEFAULT_HOP ((uint64_t)INT32_MAX)
-/* A second-level table is 1 KiB. IPv4 takes at most one for a prefix beyond /24, IPv6 up to 14. */
+/*
+ * A second-level table is 1 KiB. IPv4 takes at most one for a prefix beyond /24, IPv6 up to 14; a
+ * route to a /48 under none that is near takes 3. Large tables have room for such routes, if there
+ * is memory for it.
+ */
 #define V4_TBL8_MAX 65536u
-#define V6_TBL8_MAX 131072u
+#define V6_TBL8_ENOUGH 131072u
+#define V6_TBL8_MAX (1u << 21)
 #define V6_LEVELS 14u
+#define V6_LEVELS_MEAN 3u
 
 /* Sixteen bytes, as DPDK wants to be given them: a type of its own since 24.11. */
 #if RTE_VERSION >= RTE_VERSION_NUM(24, 11, 0, 0)
@@ -75,12 +81,17 @@ lpm_create_v6(struct onvm_lpm *lpm, const char *name, uint32_t max_routes)
 		.trie =
 			{
 				.nh_sz = RTE_FIB6_TRIE_4B,
-				.num_tbl8 =
-					clamp((uint64_t)max_routes * V6_LEVELS, 256, V6_TBL8_MAX),
+				.num_tbl8 = clamp((uint64_t)max_routes * V6_LEVELS, 256,
+						  clamp((uint64_t)max_routes * V6_LEVELS_MEAN,
+							V6_TBL8_ENOUGH, V6_TBL8_MAX)),
 			},
 	};
 
 	lpm->fib6 = rte_fib6_create(name, SOCKET_ID_ANY, &conf);
+	while (lpm->fib6 == NULL && rte_errno == ENOMEM && conf.trie.num_tbl8 > V6_TBL8_ENOUGH) {
+		conf.trie.num_tbl8 = clamp(conf.trie.num_tbl8 / 2, V6_TBL8_ENOUGH, V6_TBL8_MAX);
+		lpm->fib6 = rte_fib6_create(name, SOCKET_ID_ANY, &conf);
+	}
 	return lpm->fib6 != NULL;
 }
 

@@ -1,4 +1,4 @@
-"""``make demo``: traffic through firewall, NAT and load balancer, then a service that scales out.
+"""``make demo``: traffic through router, firewall, NAT and load balancer; then a scale-out.
 
     python -P -m onvm_core.demo [--pcap FILE] [--seconds S] [--output FILE]
 
@@ -16,17 +16,42 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from onvm_core.cli.manager.report import print_report
 from onvm_core.cli.manager.run import RunRequest, run_once
 from onvm_core.demo.scale import losses
 from onvm_core.export.report import Report
+from onvm_core.manager.nf_hosts.codec import PortLink
 from onvm_sdk.errors import OnvmError
 
 __all__ = ["main"]
 
-CHAIN = ("firewall", "nat", "lb")
+CHAIN = ("router", "firewall", "nat", "lb", "router")
+CAPTURE_CHAIN = ("firewall", "nat", "lb")
+"""For captures, whose frames are addressed to other routers."""
+MAC = "02:00:00:00:00:02"
+"""The address to which generated clients and servers send."""
+LINKS = {
+    "in": PortLink(("192.168.0.1/24", "fd00::1/64"), mac=MAC),
+    "out": PortLink(("192.0.2.254/24", "fd01::1/64"), mac=MAC),
+}
+ROUTES = """
+[[routes]]
+prefix = "10.0.0.0/8"
+via = "192.168.0.2"
+[[routes]]
+prefix = "2001:2:0:1::/64"
+via = "fd00::2"
+[[routes]]
+prefix = "0.0.0.0/0"
+via = "192.0.2.2"
+[[routes]]
+prefix = "::/0"
+via = "fd01::2"
+"""
+"""Generated hosts stand behind routers, which answer ARP and neighbour discovery."""
 DEFAULT_SECONDS = 25.0
 # So the NAT of the chain has a port for every connection.
 PACKETS = 800_000
@@ -53,7 +78,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _demo(pcap: Path | None, seconds: float, output: Path | None) -> bool:
     """True if no packet was lost."""
-    print(f"Chain: {' → '.join(CHAIN)}, each in a process of its own.", flush=True)
+    chain = CHAIN if pcap is None else CAPTURE_CHAIN
+    print(f"Chain: {' → '.join(chain)}, each in a process of its own.", flush=True)
     if pcap is None:
         output = output or Path("demo-out.pcapng")
         near, far = f"gen:?flows=4000&seed=1&timeout_ms=3000&count={PACKETS}", "gen:"
@@ -62,18 +88,23 @@ def _demo(pcap: Path | None, seconds: float, output: Path | None) -> bool:
         output = output or Path("demo-out.pcap")
         near, far = f"pcap:{pcap}", f"pcap:{output}"
         print(f"Traffic: {pcap}.\n", flush=True)
-    report = run_once(
-        RunRequest(
-            near=near,
-            far=far,
-            nfs=CHAIN,
-            duration_s=seconds,
-            track_flows=True,
-            wants_progress=True,
-            capture=output if pcap is None else None,
-            capture_limit=CAPTURED_PACKETS,
+    with tempfile.TemporaryDirectory() as folder:
+        router = Path(folder) / "router.toml"
+        router.write_text(ROUTES, encoding="utf-8")
+        report = run_once(
+            RunRequest(
+                near=near,
+                far=far,
+                nfs=chain,
+                configs={"router": router} if pcap is None else {},
+                links=LINKS if pcap is None else {},
+                duration_s=seconds,
+                track_flows=True,
+                wants_progress=True,
+                capture=output if pcap is None else None,
+                capture_limit=CAPTURED_PACKETS,
+            )
         )
-    )
     print_report(report)
     _conclude(report, output, is_capture=pcap is None)
     return not losses(report)

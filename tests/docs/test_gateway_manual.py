@@ -51,7 +51,7 @@ def test_tutorial_runs(tmp_path: Path) -> None:
         said = done.stdout + done.stderr
         assert done.returncode == 0, said
         assert said.count(" 0% packet loss") == 2, said
-        assert "resolving" in said
+        assert "router.consumed" in said
     finally:
         subprocess.run(["onvm", "down"], env=environment, capture_output=True, check=False)
         remove(list(spaces.values()))

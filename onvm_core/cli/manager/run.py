@@ -34,6 +34,7 @@ from onvm_core.manager.capture_port import STANDARD
 from onvm_core.manager.captures.capture import Capture, CapturePoint
 from onvm_core.manager.deployment import Deployment, NfFailed
 from onvm_core.manager.interfaces import INTERFACES, PortInterfaces, check_ports
+from onvm_core.manager.nf_hosts.codec import PortLink
 from onvm_core.manager.placement.allocator import load_policy
 from onvm_core.manager.placement.busy import busy_notes
 from onvm_core.manager.placement.policy import DEFAULT_POLICY
@@ -75,6 +76,8 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
     """URI of the port behind the chain."""
     nfs: tuple[str, ...]
     configs: dict[str, Path] = {}
+    links: dict[str, PortLink] = {}
+    """Addresses of the ports ``in`` and ``out``, for NFs that answer there."""
     is_fused: bool = False
     duration_s: float | None = None
     count: int | None = None
@@ -318,15 +321,17 @@ def run_once(request: RunRequest) -> Report:
         ) as deployment,
     ):
         deployment.plane.pause_sources(True)  # they can wait until there is a chain
-        deployment.open_port("in", request.near, "in", field="--in")
-        deployment.open_port("out", request.far, "out", field="--out")
+        links = request.links
+        deployment.open_port("in", request.near, "in", link=links.get("in"), field="--in")
+        deployment.open_port("out", request.far, "out", link=links.get("out"), field="--out")
         for name in request.nfs:  # numbers, and so tables, are in the order of the chain
             deployment.manager.registry.service_id(services[name])
+        once = tuple(dict.fromkeys(request.nfs))  # a router stands at both ends of its chain
         for _ in range(request.instances):
             if request.is_fused and request.nfs:
-                deployment.launch(request.nfs, configs=request.configs, launcher=request.launcher)
+                deployment.launch(once, configs=request.configs, launcher=request.launcher)
             else:
-                for name in request.nfs:
+                for name in once:
                     deployment.launch([name], configs=request.configs, launcher=request.launcher)
         for note in busy_notes(deployment.resources) if request.is_busy else ():
             print(f"note: {note}", file=sys.stderr)

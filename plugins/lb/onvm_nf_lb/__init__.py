@@ -19,6 +19,11 @@ __all__ = ["Lb"]
 _MAGIC = b"LB02"
 
 
+def _addresses(config: _config.LbConfig) -> list[str]:
+    """Return the addresses of the VIPs, each once."""
+    return list(dict.fromkeys(str(vip.address) for vip in config.vips))
+
+
 class Lb(NetworkFunction):
     """Maglev hashing for new connections, a table for those that run."""
 
@@ -31,25 +36,28 @@ class Lb(NetworkFunction):
         from onvm_nf_lb.kernel import Balancer
 
         config = _config.load(ctx.config)
+        self._ctx = ctx
         self._balancer = Balancer(config)
-        ctx.own_addresses(list(dict.fromkeys(str(vip.address) for vip in config.vips)))
+        ctx.own_addresses(_addresses(config))
 
-    def prepare(self, config: Mapping[str, Any]) -> Converted | Balancer:
+    def prepare(self, config: Mapping[str, Any]) -> tuple[list[str], Converted | Balancer]:
         """Fill the lookup tables of other VIPs, or make all tables for another size."""
         from onvm_nf_lb.kernel import Balancer, convert
 
         checked = _config.load(config)
         if checked.settings.max_connections == self._balancer.max_connections:
-            return convert(checked)
-        return Balancer(checked)
+            return _addresses(checked), convert(checked)
+        return _addresses(checked), Balancer(checked)
 
-    def reconfigure(self, config: Converted | Balancer) -> None:
+    def reconfigure(self, config: tuple[list[str], Converted | Balancer]) -> None:
         """Use other VIPs, backends and weights; TCP connections stay where they are."""
-        if isinstance(config, tuple):
-            self._balancer.update(config)
+        addresses, tables = config
+        if isinstance(tables, tuple):
+            self._balancer.update(tables)
         else:
-            config.take_over(self._balancer, time.monotonic_ns())
-            self._balancer = config
+            tables.take_over(self._balancer, time.monotonic_ns())
+            self._balancer = tables
+        self._ctx.own_addresses(addresses)
 
     def native(self) -> NativeKernel:
         """Return the C kernel."""

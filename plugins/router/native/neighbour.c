@@ -99,6 +99,34 @@ find(struct router *router, const struct router_neighbour_key *key)
 	return slot;
 }
 
+/* Add a neighbour that is to be asked. RFC 6583: a scan of a prefix leaves room for others. */
+static int32_t
+add_incomplete(struct router *router, const struct router_neighbour_key *key, uint64_t now_ns)
+{
+	int32_t slot;
+
+	if (router->nb_incomplete >= router->config.max_neighbours / 2)
+		return -1;
+	slot = onvm_flow_table_add(router->neighbours, key, now_ns);
+	if (slot < 0)
+		return slot;
+	neighbour_at(router, slot)->state = ROUTER_INCOMPLETE;
+	router->nb_incomplete++;
+	return slot;
+}
+
+void
+router_meet(struct router *router, uint32_t interface, uint32_t ip_version, const uint8_t *address)
+{
+	struct router_neighbour_key key;
+
+	if (interface >= router->setup.nb_interfaces)
+		return;
+	key_fill(&key, interface, ip_version, address);
+	if (onvm_flow_table_lookup(router->neighbours, &key) < 0)
+		add_incomplete(router, &key, 0);
+}
+
 enum router_sent
 router_address_frame(struct router *router, struct onvm_pkt *pkt, const struct router_hop *hop,
 		     uint32_t ip_version)
@@ -112,15 +140,10 @@ router_address_frame(struct router *router, struct onvm_pkt *pkt, const struct r
 	key_fill(&key, hop->interface, ip_version, hop->gateway);
 	slot = find(router, &key);
 	if (slot < 0) {
-		/* RFC 6583: a scan of a prefix leaves room for hosts that are there. */
-		if (router->nb_incomplete >= router->config.max_neighbours / 2)
-			return ROUTER_NOT_SENT;
-		slot = onvm_flow_table_add(router->neighbours, &key, now_ns);
+		slot = add_incomplete(router, &key, now_ns);
 		if (slot < 0)
 			return ROUTER_NOT_SENT;
 		neighbour = neighbour_at(router, slot);
-		neighbour->state = ROUTER_INCOMPLETE;
-		router->nb_incomplete++;
 		ask(router, &key, neighbour);
 	}
 	neighbour = neighbour_at(router, slot);

@@ -51,8 +51,8 @@
 #define ROUTER_GROUPS_MAX 65536	   /* sets of next hops, shared by routes */
 #define ROUTER_CONFLICTS_MAX 8	   /* conflicts that wait for being logged */
 #define ROUTER_FRAME_MAX 9728	   /* bytes of a frame that can wait */
-#define ROUTER_WAITING_MAX 1024	   /* packets that wait, in all */
-#define ROUTER_WAITING_EACH 128	   /* of these for one neighbour */
+#define ROUTER_WAITING_MAX 2048	   /* packets that wait, in all */
+#define ROUTER_WAITING_EACH 512	   /* of these for one neighbour */
 #define ROUTER_ORIGINALS 1024	   /* long packets whose beginning is kept, a power of two */
 #define ROUTER_ORIGINAL_BYTES 128u /* bytes of it */
 #define ROUTER_MAC_BYTES 6u
@@ -373,6 +373,9 @@ enum router_sent router_address_frame(struct router *router, struct onvm_pkt *pk
 void
 router_neighbour_learn(struct router *router, uint32_t interface, uint32_t ip_version,
 		       const uint8_t *address, const uint8_t *mac, bool may_add, bool is_answer);
+/** Ask for a neighbour before there are packets for it, at the next turn. */
+void
+router_meet(struct router *router, uint32_t interface, uint32_t ip_version, const uint8_t *address);
 /** Ask, ask again and forget. */
 void router_neighbours_tick(struct router *router);
 /** Forget the neighbours of an interface. */

@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from onvm_nf_router import config as _config
 from onvm_sdk import NativeKernel, NetworkFunction
@@ -14,6 +14,7 @@ from onvm_sdk.nf import Context, Port
 if TYPE_CHECKING:
     from onvm_nf_router.host_routes import HostRoutes
     from onvm_nf_router.interfaces import Interface
+    from onvm_nf_router.kernel import Kernel
 
 __all__ = ["Router"]
 
@@ -52,6 +53,34 @@ class Router(NetworkFunction):
     def native(self) -> NativeKernel:
         """Return the C kernel."""
         return self._kernel.native
+
+    def prepare(self, config: Mapping[str, Any]) -> tuple[_config.RouterConfig, Kernel | None]:
+        """Check another configuration; build tables if it wants others than there are."""
+        from onvm_nf_router.kernel import Kernel
+
+        checked, known = _config.load(config), self._config.settings
+        wanted = checked.settings
+        is_same = (wanted.max_routes, wanted.max_neighbours) == (
+            known.max_routes,
+            known.max_neighbours,
+        )
+        return checked, None if is_same else Kernel(wanted)
+
+    def reconfigure(self, config: tuple[_config.RouterConfig, Kernel | None]) -> None:
+        """Use other routes and settings. Neighbours stay known unless the tables are others."""
+        from onvm_nf_router.table import HOST, RouteTable
+
+        before = self._config.settings.kernel_routes
+        self._config, kernel = config
+        if kernel is not None:
+            self._kernel, self._table = kernel, RouteTable(kernel)
+            self._refused = 0
+        # Not merely equal: True is the main table, and 1 another one.
+        wanted = self._config.settings.kernel_routes
+        if kernel is not None or (wanted, wanted is True) != (before, before is True):
+            self._table.replace(HOST, ())
+            self._follow(wanted)
+        self._change()
 
     def on_ports(self, ports: Sequence[Port]) -> None:
         """Take the addresses of the ports."""
@@ -108,6 +137,9 @@ class Router(NetworkFunction):
         self._interfaces = interfaces
         self._table.replace(LINKS, connected_routes(interfaces))
         self._table.replace(FILE, routes)
+        for hop in {hop for route in routes for hop in route.hops}:
+            if hop.gateway is not None:
+                self._kernel.meet(hop.interface, hop.gateway)
         if self._host_routes is not None:
             self._host_routes.show(interfaces)
         complaints = {str(error) for error in errors}

@@ -124,6 +124,10 @@ class Kernel:
         )
         check(result, f"delete the route to {prefix}")
 
+    def meet(self, interface: int, address: Address) -> None:
+        """Ask for a neighbour at the next turn, before there are packets for it."""
+        _lib.router_meet(self._state, interface, address.version, _padded(address))
+
     def conflicts(self) -> list[tuple[Address, int, str]]:
         """Take the conflicts that are not logged: address, interface, the other's MAC address."""
         one = _ffi.new("struct router_conflict *")

@@ -11,7 +11,7 @@ Readings chosen:
   the table is not half full. An answer, or a new address, confirms it (RFC 4861 7.3.3 has more
   states). One that is in use and not confirmed for `reachable_s` is asked three times, a second
   apart, and used meanwhile.
-* Packets to a neighbour that is asked for wait as copies, 128 each; the error comes when it is
+* Packets to a neighbour that is asked for wait as copies, 512 each; the error comes when it is
   given up. After that it is not asked for a second.
 * Half of the table of neighbours is for those that have not answered (RFC 6583).
 * Errors have a bucket of a tenth of a second's.
@@ -44,7 +44,7 @@ __all__ = ["Arrived", "Done", "RouterModel"]
 
 _NS = 1_000_000_000
 _TICK_NS = _NS // 10
-_ASK_TIMES, _WAITING_EACH, _WAITING_MAX, _ANNOUNCEMENTS = 3, 128, 1024, 3
+_ASK_TIMES, _WAITING_EACH, _WAITING_MAX, _ANNOUNCEMENTS = 3, 512, 2048, 3
 _BROADCAST = b"\xff" * 6
 _ALL_NODES = ip_address("ff02::1")
 _ARP = bytes.fromhex("0806000108000604")
@@ -205,6 +205,13 @@ class RouterModel:
     def _forget_all(self, number: int) -> None:
         for key in [key for key in self.neighbours if key[0] == number]:
             self._failed += self.neighbours.pop(key).waiting
+
+    def meet(self, number: int, address: Address) -> None:
+        """Ask for a neighbour at the next turn."""
+        asked = sum(one.state == "incomplete" for one in self.neighbours.values())
+        most = self.settings.max_neighbours
+        if asked < most // 2 and len(self.neighbours) < most:
+            self.neighbours.setdefault((number, address), _Neighbour())
 
     def run(self, packets: Sequence[Arrived], now_ns: int) -> list[Done]:
         """Let a burst pass, 32 packets at most."""

@@ -89,9 +89,12 @@ class Kernel:
         self.table = RouteTable(self.router)
         self.counters = bytearray(8 * 32)
         self.made: list[tuple[int, bytes]] = []
+        self.n_loaned = 160
 
     def run(self, packets: Sequence[Arrived], now_ns: int) -> list[Done]:
-        memory = local.LocalMemory([one.data for one in packets], nb_loaned=160, slot_bytes=4096)
+        memory = local.LocalMemory(
+            [one.data for one in packets], nb_loaned=self.n_loaned, slot_bytes=4096
+        )
         for number, packet in enumerate(packets):
             memory.packets[number].port = packet.port
             memory.packets[number].buffer = packet.buffer
@@ -437,10 +440,11 @@ def test_routes_that_lead_nowhere(far: str, reason: str, code: int | None) -> No
 def test_neighbour_that_does_not_answer(near: str, far: str) -> None:
     router = Router()
     router.meet(LAN)
+    router.kernel.n_loaned = 600  # the errors come at once
     frame = to_router(LAN, udp(near, 5, far, 6))
-    for number in range(140):
-        reason = "resolving" if number < 128 else "unresolved"
-        assert router.run(Arrived(frame, LAN))[0].reason == reason
+    for number in range(0, 520, 8):
+        reasons = [done.reason for done in router.run(*[Arrived(frame, LAN)] * 8)]
+        assert reasons == ["resolving" if number < 512 else "unresolved"] * 8
         assert len(router.made) == (number == 0), "no error: it may still answer"
     made = [frame for port, frame in router.wait(3.2) if port == WAN]
     assert len(made) == 2, "asked three times in all"
@@ -678,6 +682,19 @@ def test_scan_of_a_link_leaves_room_for_hosts_that_are_there() -> None:
     assert done.out == DMZ
 
 
+def test_gateway_is_asked_for_before_there_are_packets() -> None:
+    router = Router()
+    router.wait(4)
+    gateway = ip_address("198.51.100.9")
+    for one in (router.kernel.router, router.model):
+        one.meet(1, gateway)
+    ((port, question),) = router.wait(0.1)
+    assert (port, question[38:42]) == (WAN, gateway.packed)
+    router.run(Arrived(answer(WAN, "198.51.100.9", "198.51.100.1"), WAN))
+    frame = to_router(LAN, udp("10.0.0.5", 5, "198.51.100.9", 6))
+    assert router.run(Arrived(frame, LAN))[0].out == WAN, "no packet has to wait"
+
+
 def test_address_of_another_nf_is_answered_for_once_it_is_told() -> None:
     router = Router(others=[])
     router.meet()
@@ -819,6 +836,26 @@ def test_ports_come_and_go(capsys: pytest.CaptureFixture[str]) -> None:
         assert runner.run([frame], ports=LAN).reasons == ["no_interface"]
         nf.on_ports([Port("wan", WAN)])
         assert "ports: none has addresses" in capsys.readouterr().err
+
+
+def test_configuration_changes_while_the_router_runs() -> None:
+    with Runner("router", config={"routes": []}) as runner:
+        nf = runner.stages[0].nf
+        assert isinstance(nf, Plugin)
+        nf.on_ports(ports_of(*PORTS))
+        runner.run([arp(WAN, 1, "198.51.100.9", "198.51.100.1")], ports=WAN)
+        frame = to_router(LAN, udp("10.0.0.5", 5, "8.8.8.8", 53))
+        assert runner.run([frame], ports=LAN).reasons == ["no_route"]
+        route = {"prefix": "0.0.0.0/0", "via": "198.51.100.9"}
+        runner.reconfigure({"routes": [route]})
+        assert runner.run([frame], ports=LAN).verdicts == [Verdict.OUT], "the neighbour is known"
+        with pytest.raises(ConfigError, match=r"routes\[0\]\.via: 'x'"):
+            runner.reconfigure({"routes": [{**route, "via": "x"}]})
+        assert runner.run([frame], ports=LAN).verdicts == [Verdict.OUT], "as before"
+        runner.reconfigure({"routes": [route], "max_routes": 100})
+        assert runner.run([frame], ports=LAN).reasons == ["resolving"], "other tables"
+        runner.reconfigure({"routes": [], "max_routes": 100})
+        assert runner.run([frame], ports=LAN).reasons == ["no_route"]
 
 
 def test_router_in_one_process_with_others_does_not_pass_them_by() -> None:

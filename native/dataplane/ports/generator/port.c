@@ -22,6 +22,7 @@
 #include <rte_spinlock.h>
 
 #include "ports/generator/client.h"
+#include "ports/generator/neighbour.h"
 #include "ports/generator/packet.h"
 #include "ports/generator/server.h"
 
@@ -32,8 +33,13 @@
 /** A client that only waits is read again after 1 / this of a second. */
 #define WAITING_LOOKS_PER_S 1000
 
+/** Answers to neighbours that wait for being read; more questions go unanswered. */
+#define ANSWERS_MAX 16
+
 struct gen_port {
 	rte_spinlock_t lock;
+	uint32_t nb_answers;
+	struct rte_mbuf *answers[ANSWERS_MAX];
 	bool is_server;
 	struct onvm_pace pace;
 	uint64_t expired_at; /**< TSC of the last look */
@@ -59,6 +65,25 @@ look_for_expired(struct gen_port *own, uint64_t now)
 			       now);
 }
 
+/* Take what neighbours say out of a burst. @return packets that are left */
+static uint16_t
+hear_neighbours(struct gen_port *own, struct rte_mbuf **mbufs, uint16_t nb)
+{
+	uint16_t nb_left = 0;
+
+	for (uint16_t i = 0; i < nb; i++) {
+		const enum onvm_gen_neighbour heard = onvm_gen_neighbour_answer(mbufs[i]);
+
+		if (heard == ONVM_GEN_TRAFFIC)
+			mbufs[nb_left++] = mbufs[i];
+		else if (heard == ONVM_GEN_ANSWERED && own->nb_answers < ANSWERS_MAX)
+			own->answers[own->nb_answers++] = mbufs[i];
+		else
+			rte_pktmbuf_free(mbufs[i]);
+	}
+	return nb_left;
+}
+
 static uint16_t
 gen_rx(struct onvm_port *port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t nb,
        struct onvm_rx_result *result)
@@ -68,9 +93,14 @@ gen_rx(struct onvm_port *port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t
 	bool is_finished;
 
 	RTE_SET_USED(result);
-	nb = onvm_pace_due(&own->pace, now, nb);
 	if (!rte_spinlock_trylock(&own->lock))
 		return 0;
+	if (own->nb_answers != 0 && nb != 0) {
+		mbufs[0] = own->answers[--own->nb_answers];
+		rte_spinlock_unlock(&own->lock);
+		return 1;
+	}
+	nb = onvm_pace_due(&own->pace, now, nb);
 	if (own->is_server) {
 		nb = (uint16_t)onvm_gen_server_give(&own->server, mbufs, nb);
 		is_finished = own->server.head == own->server.tail;
@@ -91,15 +121,17 @@ static uint16_t
 gen_tx(struct onvm_port *port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t nb)
 {
 	struct gen_port *own = port->priv;
+	uint16_t nb_traffic;
 
 	RTE_SET_USED(queue);
 	rte_spinlock_lock(&own->lock);
+	nb_traffic = hear_neighbours(own, mbufs, nb);
 	if (own->is_server) {
-		onvm_gen_server_take(&own->server, mbufs, nb);
-		if (own->server.head != own->server.tail)
+		onvm_gen_server_take(&own->server, mbufs, nb_traffic);
+		if (own->server.head != own->server.tail || own->nb_answers != 0)
 			__atomic_store_n(&port->is_finished, 0, __ATOMIC_RELEASE);
 	} else {
-		onvm_gen_client_take(&own->client, mbufs, nb, rte_rdtsc());
+		onvm_gen_client_take(&own->client, mbufs, nb_traffic, rte_rdtsc());
 		if (own->client.nb_active == 0)
 			__atomic_store_n(&port->is_finished, 1, __ATOMIC_RELEASE);
 	}
@@ -113,6 +145,8 @@ gen_next_due(struct onvm_port *port, uint16_t queue)
 	const struct gen_port *own = port->priv;
 
 	RTE_SET_USED(queue);
+	if (own->nb_answers != 0)
+		return rte_rdtsc();
 	if (!own->is_server && !onvm_gen_client_is_ready(&own->client))
 		return rte_rdtsc() + own->client.hz / WAITING_LOOKS_PER_S;
 	return onvm_pace_next(&own->pace);
@@ -123,6 +157,7 @@ gen_close(struct onvm_port *port)
 {
 	struct gen_port *own = port->priv;
 
+	rte_pktmbuf_free_bulk(own->answers, own->nb_answers);
 	if (own->is_server)
 		onvm_gen_server_free(&own->server);
 	else
