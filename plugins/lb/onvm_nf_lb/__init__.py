@@ -31,25 +31,28 @@ class Lb(NetworkFunction):
         from onvm_nf_lb.kernel import Balancer
 
         config = _config.load(ctx.config)
+        self._own_addresses = ctx.own_addresses
         self._balancer = Balancer(config)
-        ctx.own_addresses(list(dict.fromkeys(str(vip.address) for vip in config.vips)))
+        self._own_addresses(_addresses(config))
 
-    def prepare(self, config: Mapping[str, Any]) -> Converted | Balancer:
+    def prepare(self, config: Mapping[str, Any]) -> tuple[list[str], Converted | Balancer]:
         """Fill the lookup tables of other VIPs, or make all tables for another size."""
         from onvm_nf_lb.kernel import Balancer, convert
 
         checked = _config.load(config)
         if checked.settings.max_connections == self._balancer.max_connections:
-            return convert(checked)
-        return Balancer(checked)
+            return _addresses(checked), convert(checked)
+        return _addresses(checked), Balancer(checked)
 
-    def reconfigure(self, config: Converted | Balancer) -> None:
+    def reconfigure(self, config: tuple[list[str], Converted | Balancer]) -> None:
         """Use other VIPs, backends and weights; TCP connections stay where they are."""
-        if isinstance(config, tuple):
-            self._balancer.update(config)
+        addresses, made = config
+        if isinstance(made, tuple):
+            self._balancer.update(made)
         else:
-            config.take_over(self._balancer, time.monotonic_ns())
-            self._balancer = config
+            made.take_over(self._balancer, time.monotonic_ns())
+            self._balancer = made
+        self._own_addresses(addresses)
 
     def native(self) -> NativeKernel:
         """Return the C kernel."""
@@ -68,3 +71,7 @@ class Lb(NetworkFunction):
         if not snapshot.startswith(_MAGIC):
             raise ValueError("the snapshot is of something else")
         self._balancer.restore(snapshot[len(_MAGIC) :], time.monotonic_ns())
+
+
+def _addresses(config: _config.LbConfig) -> list[str]:
+    return list(dict.fromkeys(str(vip.address) for vip in config.vips))

@@ -409,3 +409,15 @@ def test_lines_fit_a_terminal() -> None:
         f"    {'af_packet:eth0' * 3}",
         f"    → {'af_packet:eth1' * 3}",
     ]
+
+
+def test_addresses_of_a_port_change_without_closing_it(world: World) -> None:
+    before = dict(world.plane.ports)
+    text = FILE.replace('uri = "null:"', 'uri = "null:"\naddresses = ["192.0.2.1/24"]', 1)
+    done = world.reload(text)
+    assert (done.step, done.error) == ("done", "")
+    assert [one.place for one in done.changes] == ["ports.in.addresses"]
+    assert world.plane.ports == before
+    link = world.service._deployment._state.ports["in"].link
+    assert link is not None
+    assert link.addresses == ("192.0.2.1/24",)
