@@ -178,3 +178,18 @@ def test_large_rule_set_changes_under_load(host: Host) -> None:
     final = host.json("down")["report"]
     assert final["drops"] == {}
     assert final["rx"] == final["tx"]
+
+
+def test_next_manager_takes_over_what_a_reload_has_made(host: Host) -> None:
+    host.configure(FILE)
+    host.do("up", "-d")
+    rules = ('src = "10.0.0.0/8"', 'src = "10.0.0.0/7"')
+    text = changed(("port = 5", "port = 6"), rules)
+    assert reload(host, text)["replaced"] == ["hop-1"]
+    host.wait(lambda: "hop-1" not in launched(host))
+    before = host.nf_pids()
+    assert set(before) == {"firewall-1", "nat-1", "hop-2", "lb-1"}
+    host.do("down", "--keep-nfs")
+    host.do("up", "-d")
+    assert host.nf_pids() == before
+    host.do("down")
