@@ -21,14 +21,14 @@ from onvm_sdk.errors import ConfigError
 if TYPE_CHECKING:
     from up_host import Host
 
-RAISES = '''
+RAISES = """
 from onvm_sdk import NetworkFunction
 
 
 class Nf(NetworkFunction):
     def process_packet(self, pkt):
         raise KeyError("not here")
-'''
+"""
 FAILS = """
 from onvm_sdk import NetworkFunction
 
