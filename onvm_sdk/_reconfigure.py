@@ -219,6 +219,7 @@ class Reconfiguration:
                         self._decline(stage, one.change, "prepare", one.error)
                 except NativeError:
                     self._forget()
+        self._host.give_way(any(not one.is_over for one in self._all.values()))
 
     def _forget(self) -> None:
         if self._all:
@@ -250,6 +251,7 @@ class Reconfiguration:
 
         one = _Preparation(change, self._nfs[stage], self._manifests[stage], content)
         self._all[stage] = one
+        self._host.give_way(True)
         threading.Thread(target=one.run, args=(self._host.interrupt,), daemon=True).start()
 
     def _apply(self, change: str) -> None:

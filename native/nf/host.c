@@ -139,7 +139,7 @@ onvm_nf_host_run(struct onvm_nf_host *host, uint64_t deadline_ns)
 			onvm_cpu_relax();
 			if (nb_idle % BUSY_TURNS_PER_LOOK == 0 && !onvm_nf_host_is_alive(host))
 				return ONVM_EVENT_DETACHED;
-		} else if (nb_idle < nb_spins) {
+		} else if (nb_idle < nb_spins && !host->gives_way) {
 			/* The process that shares this core may be the one we wait for. */
 			if (nb_idle % IDLE_SPINS_MIN == 0)
 				sched_yield();
@@ -167,6 +167,12 @@ onvm_nf_host_turn(struct onvm_nf_host *host, uint32_t stage)
 	ctx = &host->stages[stage].ctx;
 	ctx->now_ns = onvm_now_ns();
 	host->stages[stage].kernel(ctx, host->pkts, 0);
+}
+
+void
+onvm_nf_host_give_way(struct onvm_nf_host *host, bool gives_way)
+{
+	host->gives_way = gives_way;
 }
 
 void

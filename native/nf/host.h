@@ -17,6 +17,7 @@
  * signal handler may call.
  */
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include <onvm/nf.h>
@@ -59,6 +60,12 @@ ONVM_EXPORT int onvm_nf_host_run(struct onvm_nf_host *host, uint64_t deadline_ns
 
 /** Call the kernel of a stage without packets: it may make some, which leave with the next run. */
 ONVM_EXPORT void onvm_nf_host_turn(struct onvm_nf_host *host, uint32_t stage);
+
+/**
+ * Sleep whenever there is nothing to do, or no longer so: a thread of a lower priority works on this
+ * CPU. It gets the time between bursts, and a burst that comes does not wait for it.
+ */
+ONVM_EXPORT void onvm_nf_host_give_way(struct onvm_nf_host *host, bool gives_way);
 
 /** Make onvm_nf_host_run() come back soon. Async-signal-safe. */
 ONVM_EXPORT void onvm_nf_host_interrupt(struct onvm_nf_host *host);

@@ -47,6 +47,7 @@ struct onvm_nf_host {
 	struct onvm_worker_link links[ONVM_WORKERS_MAX];
 	uint32_t attention_seen;
 	uint32_t interrupt; /**< atomic: onvm_nf_host_interrupt() was called */
+	bool gives_way;	    /**< to another thread, in all time without packets */
 	uint32_t nb_originated;
 	uint32_t nb_returns;			     /**< of the burst in work */
 	uint64_t given_back;			     /**< when the last burst lay in the ring */
@@ -91,7 +92,7 @@ onvm_cpu_relax(void)
 static inline bool
 onvm_nf_host_is_busy(const struct onvm_nf_host *host)
 {
-	return host->reply.idle_policy == ONVM_IDLE_BUSY &&
+	return host->reply.idle_policy == ONVM_IDLE_BUSY && !host->gives_way &&
 	       __atomic_load_n(&host->control->shares_cpu, __ATOMIC_ACQUIRE) == 0;
 }
 

@@ -198,7 +198,7 @@ class Deployment:
         """MAC address of the interface of an open port; b"" if it has none."""
         return self._state.ports[name].mac
 
-    def change_link(self, name: str, link: PortLink) -> None:
+    def change_link(self, name: str, link: PortLink | None) -> None:
         """Change what NFs are told of the link behind a port."""
         self._state.ports[name] = replace(self._state.ports[name], link=link)
         self._show_ports()

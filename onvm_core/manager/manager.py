@@ -395,6 +395,11 @@ class Manager:
                 codec.pack_message(codec.USER, stage=stage, peer=name, payload=message.payload),
             )
 
+    def on_flushed(self, connection: Connection) -> None:
+        """Let a host look at messages that had to wait for space in its socket."""
+        if connection.slot in self._by_slot:
+            self.plane.raise_attention(connection.slot)
+
     def on_gone(self, connection: Connection, reason: str) -> None:
         """A host's socket is closed: take everything back from the host."""
         host = self._by_slot.pop(connection.slot)

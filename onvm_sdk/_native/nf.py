@@ -171,6 +171,10 @@ class Host:
         """Call the kernel of a stage without packets."""
         lib.onvm_nf_host_turn(self._host, stage)
 
+    def give_way(self, gives_way: bool) -> None:
+        """Leave all time without packets to another thread of this process, or no longer."""
+        lib.onvm_nf_host_give_way(self._host, gives_way)
+
     def interrupt(self) -> None:
         """Make ``run`` come back soon; any thread and a signal handler may call it."""
         lib.onvm_nf_host_interrupt(self._host)

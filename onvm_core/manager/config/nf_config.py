@@ -26,6 +26,7 @@ class NfSettings:
         values: its values, with all defaults.
         files: the files that it names, by their paths, with their contents now.
         file, field: the place of its mistakes, for messages.
+        content: the bytes that an NF host which serves gets; `onvm_sdk._reconfigure` reads them.
         table: the values that the file at `path` has, if it is made from a table.
     """
 
@@ -34,17 +35,8 @@ class NfSettings:
     files: Mapping[str, bytes]
     file: str
     field: str
+    content: bytes
     table: Mapping[str, Any] | None = None
-
-    @property
-    def content(self) -> bytes:
-        """The bytes that an NF host which serves gets; `onvm_sdk._reconfigure` reads them."""
-        toml = format_toml(
-            {key: value for key, value in self.values.items() if value is not None}
-        ).encode()
-        files = [(path, len(content)) for path, content in self.files.items()]
-        head = json.dumps([len(toml), files]).encode()
-        return b"".join((head, b"\n", toml, *self.files.values()))
 
     @property
     def digest(self) -> bytes:
@@ -53,10 +45,7 @@ class NfSettings:
 
     def mistake(self, error: ConfigError) -> ConfigError:
         """The error about a value of this configuration, with file and field."""
-        if error.file is not None:
-            return error
-        field = ".".join(part for part in (self.field, error.field) if part)
-        return ConfigError(error.expected, file=self.file, field=field or None, value=error.value)
+        return _with_place(error, self.file, self.field)
 
 
 def read_nf_settings(
@@ -90,17 +79,29 @@ def read_nf_settings(
             key: resolve(known[key], value, str(home)) if key in known else value
             for key, value in source.items()
         }
-        made = NfSettings(None, table, {}, *place)
         try:
             values = _checked(manifest, table)
         except ConfigError as error:
-            raise made.mistake(error) from None
-        digest = hashlib.sha256(made.content).hexdigest()[:12]
+            raise _with_place(error, *place) from None
+        digest = hashlib.sha256(_packed(table, {})).hexdigest()[:12]
         path = folder / f"{field.split('.')[1]}-{digest}.toml" if table else None
     files = {}
     for name, key in (files_of(manifest, values) if manifest is not None else {}).items():
         files[name] = _content(Path(name), key, place)
-    return NfSettings(path, values, files, *place, table)
+    return NfSettings(path, values, files, *place, _packed(values, files), table)
+
+
+def _with_place(error: ConfigError, file: str, field: str) -> ConfigError:
+    if error.file is not None:
+        return error
+    whole = ".".join(part for part in (field, error.field) if part)
+    return ConfigError(error.expected, file=file, field=whole or None, value=error.value)
+
+
+def _packed(values: Mapping[str, Any], files: Mapping[str, bytes]) -> bytes:
+    toml = format_toml({key: value for key, value in values.items() if value is not None}).encode()
+    lengths = [(path, len(content)) for path, content in files.items()]
+    return b"".join((json.dumps([len(toml), lengths]).encode(), b"\n", toml, *files.values()))
 
 
 def _checked(manifest: Manifest | None, source: Path | Mapping[str, Any]) -> Mapping[str, Any]:

@@ -66,6 +66,9 @@ class AttachHandler(Protocol):
     def on_message(self, connection: Connection, message: codec.Message) -> None:
         """Handle a message of an attached host."""
 
+    def on_flushed(self, connection: Connection) -> None:
+        """Handle that messages which waited for space have been sent."""
+
     def on_gone(self, connection: Connection, reason: str) -> None:
         """Handle the end of the host's socket."""
 
@@ -164,6 +167,7 @@ class AttachServer:
             return  # an earlier event of the same turn has closed it
         if mask & selectors.EVENT_WRITE:
             self._flush(connection)
+            self._handler.on_flushed(connection)
         if not mask & selectors.EVENT_READ:
             return
         for _ in range(MESSAGES_PER_TURN):

@@ -301,6 +301,11 @@ class Changes:
             self._open(name, file)
             change.undo.callback(self._deployment.close_port, name)
         change.undo.callback(self._chains.detach, changed)
+        for name in kept:
+            link = old.ports[name].link(name)
+            if name not in changed and new.ports[name].link(name) != link:
+                self._deployment.change_link(name, new.ports[name].link(name))
+                change.undo.callback(self._deployment.change_link, name, link)
         use_classifiers(file.extensions.classifiers, ())
         change.undo.callback(use_classifiers, before.extensions.classifiers, kept)
         self._chains.change(new.chains)

@@ -29,6 +29,10 @@ def check_fixed(before: Config, after: Config, path: Path) -> None:
     """
     for section in _FIXED:
         _check_same(getattr(before, section), getattr(after, section), section, path)
+    for name in _names(before.ports, after.ports):
+        old, new = before.ports.get(name), after.ports.get(name)
+        if any(one is not None and one.slow_path for one in (old, new)):  # a tap of the host
+            _check_same(old, new, f"ports.{name}", path)
     for name in before.nfs.keys() & after.nfs.keys():
         for key in _FIXED_OF_NF:
             olds, news = getattr(before.nfs[name], key), getattr(after.nfs[name], key)

@@ -22,7 +22,7 @@ from onvm_core.manager.api.config_messages import (
 )
 from onvm_core.manager.config.checked import Checked
 from onvm_core.manager.interfaces import check_ports
-from onvm_core.manager.ports import parse_uri
+from onvm_core.manager.ports import check_uris, parse_uri
 from onvm_core.manager.service.change import (
     Change,
     Changes,
@@ -174,6 +174,7 @@ def _check_new_ports(before: Checked, after: Checked) -> None:
     Raises:
         ConfigError: one cannot be opened, or only at a start.
     """
+    check_uris(after.config.port_uses, after.kinds, file=str(after.path))
     names = ports_to_open(before, after.config)
     uris = {f"ports.{name}.uri": after.config.ports[name].uri for name in names}
     for name, (place, text) in zip(names, uris.items(), strict=True):

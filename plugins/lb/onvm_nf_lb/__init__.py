@@ -36,9 +36,9 @@ class Lb(NetworkFunction):
         from onvm_nf_lb.kernel import Balancer
 
         config = _config.load(ctx.config)
-        self._ctx = ctx
+        self._own_addresses = ctx.own_addresses
         self._balancer = Balancer(config)
-        ctx.own_addresses(_addresses(config))
+        self._own_addresses(_addresses(config))
 
     def prepare(self, config: Mapping[str, Any]) -> tuple[list[str], Converted | Balancer]:
         """Fill the lookup tables of other VIPs, or make all tables for another size."""
@@ -51,13 +51,13 @@ class Lb(NetworkFunction):
 
     def reconfigure(self, config: tuple[list[str], Converted | Balancer]) -> None:
         """Use other VIPs, backends and weights; TCP connections stay where they are."""
-        addresses, tables = config
-        if isinstance(tables, tuple):
-            self._balancer.update(tables)
+        addresses, made = config
+        if isinstance(made, tuple):
+            self._balancer.update(made)
         else:
-            tables.take_over(self._balancer, time.monotonic_ns())
-            self._balancer = tables
-        self._ctx.own_addresses(addresses)
+            made.take_over(self._balancer, time.monotonic_ns())
+            self._balancer = made
+        self._own_addresses(addresses)
 
     def native(self) -> NativeKernel:
         """Return the C kernel."""
@@ -76,3 +76,7 @@ class Lb(NetworkFunction):
         if not snapshot.startswith(_MAGIC):
             raise ValueError("the snapshot is of something else")
         self._balancer.restore(snapshot[len(_MAGIC) :], time.monotonic_ns())
+
+
+def _addresses(config: _config.LbConfig) -> list[str]:
+    return list(dict.fromkeys(str(vip.address) for vip in config.vips))

@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from onvm_nf_router import config as _config
+from onvm_nf_router.config import RouterConfig
 from onvm_sdk import NativeKernel, NetworkFunction
+from onvm_sdk.errors import ConfigError, OnvmError
 from onvm_sdk.nf import Context, Port
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ __all__ = ["Router"]
 
 
 LOG_NS = 10_000_000_000
+_FIXED = ("max_routes", "max_neighbours")
 BUSY_S = 0.001
 """Seconds between turns while routes of the host wait for being read."""
 
@@ -86,6 +89,32 @@ class Router(NetworkFunction):
         """Take the addresses of the ports."""
         self._ports = ports
         self._change()
+
+    def prepare(self, config: Mapping[str, Any]) -> RouterConfig:
+        """Check other settings and routes."""
+        checked = _config.load(config)
+        for field in _FIXED:
+            size = getattr(self._config.settings, field)
+            if getattr(checked.settings, field) != size:
+                raise ConfigError(
+                    f"expected {size}: the size of this table changes only with a restart",
+                    field=field,
+                    value=getattr(checked.settings, field),
+                )
+        return checked
+
+    def reconfigure(self, config: RouterConfig) -> None:
+        """Use other settings and routes; neighbours stay known."""
+        before, self._config = self._config, config
+        try:
+            self._change()
+        except OnvmError:
+            self._config = before
+            self._change()
+            raise
+        if config.settings.kernel_routes != before.settings.kernel_routes:
+            self._follow(config.settings.kernel_routes)
+            self._change()
 
     def on_addresses(self, addresses: Sequence[str]) -> None:
         """Answer for addresses of other NFs, too."""

@@ -1043,3 +1043,17 @@ def test_route_that_leads_to_no_link_is_left_out(route: dict[str, object], line:
     found, complaints = static_routes(config.routes, interfaces)
     assert not found
     assert [str(one) for one in complaints] == [line]
+
+
+def test_new_routes_are_used_and_neighbours_stay_known() -> None:
+    config = {"routes": [{"prefix": "192.0.2.0/24", "kind": "blackhole"}]}
+    with Runner("router", config=config) as runner:
+        runner.stages[0].nf.on_ports(ports_of(LAN, WAN))
+        packet = to_router(LAN, ip("10.0.0.5", "192.0.2.7", 17, bytes(8)))
+        assert runner.run([packet], ports=LAN).reasons == ["blackhole"]
+        runner.reconfigure({"routes": [{"prefix": "192.0.2.0/24", "kind": "unreachable"}]})
+        assert runner.run([packet], ports=LAN).reasons != ["blackhole"]
+        with pytest.raises(ConfigError, match="max_routes: 7: expected"):
+            runner.reconfigure({"max_routes": 7})
+        with pytest.raises(ConfigError, match="routes"):
+            runner.reconfigure({"routes": [{"prefix": "nonsense"}]})

@@ -142,12 +142,16 @@ class FakeHost:
     def __init__(self) -> None:
         self.sent: list[tuple[int, int, str, bytes]] = []
         self.interrupted = threading.Event()
+        self.gives_way = False
 
     def send(self, kind: int, stage: int, peer: str = "", payload: bytes = b"") -> None:
         self.sent.append((kind, stage, peer, payload))
 
     def interrupt(self) -> None:
         self.interrupted.set()
+
+    def give_way(self, gives_way: bool) -> None:
+        self.gives_way = gives_way
 
 
 class Reader(NetworkFunction):
@@ -210,8 +214,10 @@ def test_nf_prepares_in_a_thread_and_changes_when_asked(rules: Path) -> None:
     nf = Reader()
     bed = Bed(nf)
     bed.give(20, rules, b"new")  # not what the file has, as in a sandbox
+    assert bed.host.gives_way
     assert bed.prepared() == [(MessageType.PREPARED, 0, "7", b"")]
     assert nf.used is None
+    assert not bed.host.gives_way
     bed.say(MessageType.APPLY)
     assert bed.host.sent[1:] == [(MessageType.APPLIED, 0, "7", b"")]
     assert nf.used[:2] == (20, "new")

@@ -111,6 +111,8 @@ class FakeHost:
 
     def interrupt(self) -> None: ...
 
+    def give_way(self, gives_way: bool) -> None: ...
+
     def close(self) -> None:
         LOG.append("close")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from fake_nf import AnyCpu, FakeLauncher, PlaneMaker, until
 
 from onvm_core.cli.manager.reload import difference_lines
+from onvm_core.dataplane.interface import DataplaneError
 from onvm_core.manager.api import messages as m
 from onvm_core.manager.api.config_messages import (
     ChangeReply,
@@ -289,15 +291,26 @@ def test_options_of_a_port_change_with_its_chains(world: World) -> None:
     assert chain.near_port == number
 
 
-def test_port_that_cannot_open_brings_everything_back(world: World) -> None:
-    text = FILE.replace('uri = "null:"', 'uri = "pcap:none.pcap"', 1).replace("5", "6")
+def test_port_that_cannot_open_brings_everything_back(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = FILE.replace('uri = "null:"', 'uri = "null:?flows=7"', 1).replace("5", "6")
     before = world.facts()
+    open_port = world.plane.open_port
+
+    def open_once_more(name: str, options: Any) -> int:
+        monkeypatch.setattr(world.plane, "open_port", open_port)
+        raise DataplaneError(errno.ENODEV, "no such device")
+
+    monkeypatch.setattr(world.plane, "open_port", open_once_more)
     done = world.reload(text)
     assert done.step == "failed"
-    assert done.error.startswith(f"{world.path}: ports.in.uri: 'none.pcap': expected a file")
+    line = "ports.in.uri: 'null:?flows=7': expected a port that can be opened: no such device"
+    assert done.error == f"{world.path}: {line}"
     after = world.facts()
-    assert [name for name, _ in after[0]] == ["out", "in"]
+    assert sorted(after[0]) == sorted(before[0])
     assert after[2:] == before[2:]
+    assert world.service._deployment.ports == {"in": "null:", "out": "null:"}
     assert world.launcher.nf("a-1").configs == {}
 
 
@@ -335,6 +348,7 @@ def test_port_of_a_chain_by_command_stays(world: World) -> None:
             "nfs.a.plugin: 'a': expected none, as at the start: it changes only with a restart",
         ),
         ("[nfs.a]", "[nfs.a", "expected TOML"),
+        ('"null:"', '"pcap:none"', "ports.in.uri: 'none': expected a file that exists"),
     ],
 )
 def test_mistake_is_one_line_and_changes_nothing(
@@ -342,7 +356,7 @@ def test_mistake_is_one_line_and_changes_nothing(
 ) -> None:
     before = world.facts()
     with pytest.raises(ConfigError) as caught:
-        world.reload(FILE.replace(old, new))
+        world.reload(FILE.replace(old, new, 1))
     assert str(caught.value).startswith(f"{world.path}: {line}")
     assert world.facts() == before
     assert world.launcher.nf("a-1").heard == []
@@ -409,3 +423,15 @@ def test_lines_fit_a_terminal() -> None:
         f"    {'af_packet:eth0' * 3}",
         f"    → {'af_packet:eth1' * 3}",
     ]
+
+
+def test_addresses_of_a_port_change_without_closing_it(world: World) -> None:
+    before = dict(world.plane.ports)
+    text = FILE.replace('uri = "null:"', 'uri = "null:"\naddresses = ["192.0.2.1/24"]', 1)
+    done = world.reload(text)
+    assert (done.step, done.error) == ("done", "")
+    assert [one.place for one in done.changes] == ["ports.in.addresses"]
+    assert world.plane.ports == before
+    link = world.service._deployment._state.ports["in"].link
+    assert link is not None
+    assert link.addresses == ("192.0.2.1/24",)
