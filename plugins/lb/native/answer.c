@@ -168,23 +168,45 @@ unreachable_make(struct onvm_pkt *pkt, const struct onvm_headers *headers, const
 	return true;
 }
 
-bool
-lb_reject(struct lb *lb, struct onvm_pkt *pkt, const struct onvm_headers *headers)
+static void
+ends_copy(uint8_t *ends, const uint8_t *data, const struct onvm_headers *headers)
 {
-	const bool is_tcp = headers->protocol == ONVM_PROTO_TCP;
-	uint8_t ends[2 * ONVM_ADDRESS_BYTES] = {0};
-
-	if (!lb->config.rejects || !may_answer(lb, pkt->data, headers) ||
-	    (is_tcp && (headers->tcp_flags & ONVM_TCP_RST) != 0))
-		return false;
-	memcpy(ends, pkt->data + headers->l3_offset + (headers->ip_version == 4 ? 12 : 8),
+	memcpy(ends, data + headers->l3_offset + (headers->ip_version == 4 ? 12 : 8),
 	       2 * onvm_address_bytes(headers->ip_version));
-	if (is_tcp)
-		reset_make(pkt, headers, ends);
-	else if (!unreachable_make(pkt, headers, ends))
-		return false;
+}
+
+static bool
+answered(struct lb *lb, struct onvm_pkt *pkt)
+{
 	swap(pkt->data, pkt->data + 6, 6);
 	onvm_pkt_out(pkt, pkt->port);
 	lb->counters[LB_REJECTED]++;
 	return true;
+}
+
+bool
+lb_reset(struct lb *lb, struct onvm_pkt *pkt, const struct onvm_headers *headers)
+{
+	uint8_t ends[2 * ONVM_ADDRESS_BYTES] = {0};
+
+	if ((headers->tcp_flags & ONVM_TCP_RST) != 0 || !may_answer(lb, pkt->data, headers))
+		return false;
+	ends_copy(ends, pkt->data, headers);
+	reset_make(pkt, headers, ends);
+	return answered(lb, pkt);
+}
+
+bool
+lb_reject(struct lb *lb, struct onvm_pkt *pkt, const struct onvm_headers *headers)
+{
+	uint8_t ends[2 * ONVM_ADDRESS_BYTES] = {0};
+
+	if (!lb->config.rejects)
+		return false;
+	if (headers->protocol == ONVM_PROTO_TCP)
+		return lb_reset(lb, pkt, headers);
+	if (!may_answer(lb, pkt->data, headers))
+		return false;
+	ends_copy(ends, pkt->data, headers);
+	return unreachable_make(pkt, headers, ends) && answered(lb, pkt);
 }

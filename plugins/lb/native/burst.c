@@ -53,14 +53,34 @@ is_opening(const struct onvm_headers *headers)
 	return headers->protocol == ONVM_PROTO_TCP && onvm_tcp_is_open(headers->tcp_flags);
 }
 
-/* A SYN on a connection that is closed, or whose backend was removed, begins a new one. */
+/*
+ * A SYN on a connection that is closed, or whose backend was removed or is down, begins a new one.
+ * So does any packet of UDP to a backend that is down.
+ */
 static inline bool
 connection_restarts(struct lb *lb, int32_t slot, const struct onvm_headers *headers)
 {
 	const struct lb_entry *const entry = onvm_flow_table_value(lb->connections, slot);
 
-	return is_opening(headers) && !entry->is_reply &&
-	       (entry->life == LB_CLOSING || entry->is_orphan);
+	if (entry->is_reply)
+		return false;
+	if (headers->protocol == ONVM_PROTO_UDP)
+		return lb_health_of(lb, entry) != LB_UP;
+	return is_opening(headers) &&
+	       (entry->life == LB_CLOSING || entry->is_orphan || lb_health_of(lb, entry) != LB_UP);
+}
+
+/* What is counted of each packet of a connection to a VIP. */
+static inline void
+usage_count(struct lb *lb, const struct lb_entry *entry, uint32_t length)
+{
+	struct lb_usage *usage;
+
+	if (entry->backend == LB_NO_BACKEND)
+		return;
+	usage = &lb->usages[entry->backend];
+	usage->packets[entry->is_reply]++;
+	usage->bytes[entry->is_reply] += length;
 }
 
 static void
@@ -135,12 +155,20 @@ handle(struct lb *lb, struct onvm_pkt *pkt, const struct onvm_headers *headers,
 				return (enum lb_reason)(-slot - 1);
 		}
 	}
-	lb_connection_use(lb, slot, pkt->data, headers, now_ns);
 	entry = onvm_flow_table_value(lb->connections, slot);
+	if (!entry->is_reply && lb_health_of(lb, entry) == LB_DOWN_RESET) {
+		lb_connection_close(lb, slot);
+		*has_changed = true;
+		return lb_reset(lb, pkt, headers) ? LB_NO_DROP : LB_DROP_NO_BACKEND;
+	}
+	if (headers->protocol == ONVM_PROTO_TCP)
+		lb_failures_note(lb, key, entry, headers->tcp_flags, now_ns);
+	lb_connection_use(lb, slot, pkt->data, headers, now_ns);
 	if (entry->is_direct) {
 		lb->counters[LB_PASSED]++;
 		return LB_NO_DROP;
 	}
+	usage_count(lb, entry, pkt->length);
 	rewrite(pkt->data, headers, entry);
 	lb->counters[entry->is_reply ? LB_FROM_BACKEND : LB_TO_BACKEND]++;
 	return LB_NO_DROP;

@@ -54,6 +54,8 @@ lb_connection_close(struct lb *lb, int32_t slot)
 	const struct lb_entry *const entry = onvm_flow_table_value(lb->connections, first);
 	const int32_t partner = entry->partner;
 
+	if (entry->backend != LB_NO_BACKEND)
+		lb->usages[entry->backend].current--;
 	onvm_idle_queue_remove(&lb->queues[entry->life], lb->connections, first);
 	onvm_flow_table_delete_slot(lb->connections, partner);
 	onvm_flow_table_delete_slot(lb->connections, first);
@@ -143,7 +145,7 @@ entry_fill(struct lb_entry *entry, const uint8_t *address, const uint8_t *port,
 
 int32_t
 lb_connection_add(struct lb *lb, const struct lb_key *key, const struct lb_key *reply,
-		  uint8_t state, uint64_t now_ns)
+		  uint32_t backend, uint8_t state, uint64_t now_ns)
 {
 	const bool is_direct = memcmp(key->dst, reply->src, sizeof(key->dst)) == 0 &&
 			       memcmp(key->dst_port, reply->src_port, 2) == 0;
@@ -161,8 +163,10 @@ lb_connection_add(struct lb *lb, const struct lb_key *key, const struct lb_key *
 	entry = onvm_flow_table_value(lb->connections, back);
 	entry_fill(entry, key->dst, key->dst_port, key->src_port, true, there);
 	entry->is_direct = is_direct;
+	entry->backend = backend;
 	entry = onvm_flow_table_value(lb->connections, there);
 	entry->is_direct = is_direct;
+	entry->backend = backend;
 	entry_fill(entry, reply->src, reply->src_port, reply->dst_port, false, back);
 	entry->state = state;
 	entry->life = (uint8_t)life_of(key->protocol, state);
@@ -214,12 +218,13 @@ lb_connection_open(struct lb *lb, const struct lb_vip *vip, const struct lb_key 
 	struct lb_key reply = {.protocol = key->protocol, .ip_version = key->ip_version};
 	const struct lb_backend *backend;
 	const uint8_t *port;
+	uint32_t index;
 	int32_t slot;
 
 	if (vip->table == NULL)
 		return -LB_DROP_NO_BACKEND - 1;
-	backend = &lb->config.backends[vip->first_backend +
-				       vip->table[lb_hash(key, vip->by_client) % vip->table_size]];
+	index = vip->first_backend + vip->table[lb_hash(key, vip->by_client) % vip->table_size];
+	backend = &lb->config.backends[index];
 	port = onvm_load_be16(backend->port) != 0 ? backend->port : key->dst_port;
 	memcpy(reply.src, backend->address, sizeof(reply.src));
 	memcpy(reply.src_port, port, sizeof(reply.src_port));
@@ -229,8 +234,12 @@ lb_connection_open(struct lb *lb, const struct lb_vip *vip, const struct lb_key 
 		return -LB_DROP_CONFLICT - 1;
 	if (!room_make(lb, now_ns))
 		return -LB_DROP_TABLE_FULL - 1;
-	slot = lb_connection_add(lb, key, &reply, is_handshake ? LB_HANDSHAKE : 0, now_ns);
-	return slot < 0 ? -LB_DROP_TABLE_FULL - 1 : slot;
+	slot = lb_connection_add(lb, key, &reply, index, is_handshake ? LB_HANDSHAKE : 0, now_ns);
+	if (slot < 0)
+		return -LB_DROP_TABLE_FULL - 1;
+	lb->usages[index].opened++;
+	lb->usages[index].current++;
+	return slot;
 }
 
 int32_t
@@ -246,7 +255,8 @@ lb_connection_open_direct(struct lb *lb, const struct lb_key *key, bool is_hands
 	if (memcmp(&reply, key, sizeof(reply)) == 0 || !tuple_is_free(lb, &reply, now_ns) ||
 	    !room_make(lb, now_ns))
 		return -1;
-	return lb_connection_add(lb, key, &reply, is_handshake ? LB_HANDSHAKE : 0, now_ns);
+	return lb_connection_add(lb, key, &reply, LB_NO_BACKEND, is_handshake ? LB_HANDSHAKE : 0,
+				 now_ns);
 }
 
 /*

@@ -56,12 +56,12 @@ lb_restore(struct lb *lb, const struct lb_saved *saved, uint32_t nb, uint64_t no
 		if (onvm_flow_table_lookup(lb->connections, &saved[i].key) >= 0 ||
 		    onvm_flow_table_lookup(lb->connections, &saved[i].reply) >= 0)
 			continue;
-		slot = lb_connection_add(lb, &saved[i].key, &saved[i].reply, saved[i].state,
-					 used_ns);
+		slot = lb_connection_add(lb, &saved[i].key, &saved[i].reply, LB_NO_BACKEND,
+					 saved[i].state, used_ns);
 		if (slot < 0)
 			continue;
 		entry = onvm_flow_table_value(lb->connections, slot);
 		entry->number = saved[i].number;
 	}
-	return lb_orphans_mark(lb);
+	return lb_backends_assign(lb);
 }

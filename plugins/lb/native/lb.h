@@ -16,9 +16,14 @@
  * connections could differ in nothing that the backend sees; the later one then has another client
  * port towards it.
  *
- * life.c makes and frees; services.c has VIPs and backends by address; maglev.c fills lookup tables;
- * connection.c keeps connections; burst.c is what happens to packets; error.c translates ICMP
- * errors; answer.c answers for VIPs; handover.c saves connections and takes them over.
+ * Whether backends are up is decided elsewhere and told by lb_health_set(): other lookup tables for
+ * new connections, and what happens to those of a backend that is down. A connection knows its
+ * backend by index, for its counters and its state.
+ *
+ * life.c makes and frees; services.c has VIPs and backends by address; backend.c has what backends
+ * are doing; maglev.c fills lookup tables; connection.c keeps connections; burst.c is what happens
+ * to packets; error.c translates ICMP errors; answer.c answers for VIPs; handover.c saves
+ * connections and takes them over.
  * Threads: one.
  */
 
@@ -73,6 +78,28 @@ struct lb_backend {
 	uint8_t pad[6];
 };
 
+/** Connections to a backend. */
+enum lb_health {
+	LB_UP,
+	LB_DOWN_KEEP,  /**< get no new ones; those of TCP go on */
+	LB_DOWN_RESET, /**< likewise, but the next segment of a client is answered by a reset */
+};
+
+#define LB_NO_BACKEND UINT32_MAX /**< index of the backend of a connection that has none */
+
+/** What a backend does; beside lb_backend, with the same index. */
+struct lb_usage {
+	uint64_t opened;	       /**< connections */
+	uint64_t packets[2], bytes[2]; /**< to it, from it */
+	uint64_t failing_ns;	       /**< when the first of its failures in a row was */
+	uint32_t current;	       /**< connections */
+	uint32_t nb_failures;	       /**< in a row, not older than the VIP's window */
+	uint8_t health;		       /**< enum lb_health */
+	uint8_t is_failing;	       /**< it has failed as often as the VIP bears */
+	uint8_t pad[6];
+};
+static_assert(sizeof(struct lb_usage) == 64, "a packet writes one cache line");
+
 struct lb_vip {
 	uint8_t address[ONVM_ADDRESS_BYTES];
 	uint8_t ip_version;
@@ -80,6 +107,8 @@ struct lb_vip {
 	uint8_t port[2];   /**< network order; 0: any */
 	uint8_t by_client; /**< hash the client's address only */
 	uint8_t pad[3];
+	uint32_t failures; /**< in a row that a backend may have less one; 0: none are noticed */
+	uint64_t window_ns;
 	uint32_t first_backend; /**< in the array of all backends */
 	uint32_t nb_backends;
 	uint32_t table_size;
@@ -128,6 +157,7 @@ struct lb_entry {
 	uint32_t number;   /**< of the backend's SYN */
 	uint8_t is_direct; /**< of both entries: to the server itself, not to a VIP */
 	uint8_t pad[3];
+	uint32_t backend; /**< of both entries: index, or LB_NO_BACKEND */
 };
 static_assert(sizeof(struct lb_entry) == 64, "value size");
 
@@ -146,6 +176,8 @@ struct lb {
 	/** lb_vip_key of a server -> index of its only VIP, or LB_AMBIGUOUS */
 	struct onvm_flow_table *servers;
 	struct onvm_flow_table *connections;
+	struct lb_usage *usages; /**< of config.backends */
+	uint32_t nb_failing;	 /**< of them */
 	struct onvm_idle_queue queues[LB_LIVES];
 	uint64_t *counters; /**< the running burst's, or pending_counters */
 	uint64_t pending_counters[ONVM_COUNTERS_MAX]; /**< what happened between bursts */
@@ -176,8 +208,29 @@ bool lb_is_vip(const struct lb *lb, uint8_t ip_version, const uint8_t *address);
 const struct lb_vip *lb_vip_of_server(const struct lb *lb, const struct lb_key *key);
 /** Whether a VIP has a server at the packet's destination. */
 bool lb_is_for_server(const struct lb *lb, const struct lb_key *key);
-/** Mark connections whose backend is no longer one of their VIP's; -ENOMEM: none was. */
-int lb_orphans_mark(struct lb *lb);
+/**
+ * Find the backend of each connection again. Those whose backend is no longer one of their VIP's
+ * become orphans, or end if they are of UDP. -ENOMEM: nothing has changed.
+ */
+int lb_backends_assign(struct lb *lb);
+
+/* ---- backend.c ---- */
+
+/**
+ * Replace what chooses the backends of new connections, and say which backends are down.
+ *
+ * @param tables   for each VIP what lb_vip.table is; kept by the caller
+ * @param healths  for each backend one of enum lb_health
+ */
+void lb_health_set(struct lb *lb, const uint32_t *const *tables, const uint8_t *healths);
+/** Give the indices of at most @p nb backends that have failed too often, once. */
+uint32_t lb_failing_take(struct lb *lb, uint32_t *indices, uint32_t nb);
+/** Let backends of @p lb go on counting where the same ones of @p before were. 0 or -ENOMEM. */
+int lb_usages_inherit(struct lb *lb, const struct lb *before);
+/** Notice whether a backend answers those who open connections; before lb_connection_use(). */
+void lb_failures_note(struct lb *lb, const struct lb_key *key, const struct lb_entry *used,
+		      uint8_t tcp_flags, uint64_t now_ns);
+enum lb_health lb_health_of(const struct lb *lb, const struct lb_entry *entry);
 
 /* ---- connection.c ---- */
 
@@ -202,7 +255,7 @@ int32_t lb_connection_open_direct(struct lb *lb, const struct lb_key *key, bool 
 				  uint64_t now_ns);
 /** Entries of both directions; the slot of that from the client, or below 0 without room. */
 int32_t lb_connection_add(struct lb *lb, const struct lb_key *key, const struct lb_key *reply,
-			  uint8_t state, uint64_t now_ns);
+			  uint32_t backend, uint8_t state, uint64_t now_ns);
 void lb_connection_close(struct lb *lb, int32_t slot);
 /** Note a packet of the connection: state and timer. */
 void lb_connection_use(struct lb *lb, int32_t slot, const uint8_t *data,
@@ -222,7 +275,9 @@ enum lb_reason lb_error(struct lb *lb, uint8_t *data, const struct onvm_headers 
 
 /** Answer an echo request for a VIP, by the port it came from; false: it must be dropped. */
 bool lb_answer_echo(struct lb *lb, struct onvm_pkt *pkt, const struct onvm_headers *headers);
-/** Answer TCP or UDP for no service of a VIP; false: it must be dropped. */
+/** Answer a segment by a reset; false: it must be dropped. */
+bool lb_reset(struct lb *lb, struct onvm_pkt *pkt, const struct onvm_headers *headers);
+/** Answer TCP or UDP for no service of a VIP, if that is wished; false: it must be dropped. */
 bool lb_reject(struct lb *lb, struct onvm_pkt *pkt, const struct onvm_headers *headers);
 
 /* ---- handover.c ---- */

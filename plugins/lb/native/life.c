@@ -22,6 +22,17 @@ services_free(struct lb *lb)
 	free((void *)(uintptr_t)lb->config.backends);
 	onvm_flow_table_free(lb->vips);
 	onvm_flow_table_free(lb->servers);
+	free(lb->usages);
+}
+
+static void
+services_take(struct lb *lb, const struct lb *from)
+{
+	lb->config = from->config;
+	lb->vips = from->vips;
+	lb->servers = from->servers;
+	lb->usages = from->usages;
+	lb->nb_failing = from->nb_failing;
 }
 
 int
@@ -37,28 +48,28 @@ lb_update(struct lb *lb, const struct lb_config *config)
 	next.config.backends =
 		copy(config->backends, config->nb_backends, sizeof(*config->backends));
 	next.vips = next.servers = NULL;
-	rc = next.config.vips == NULL || next.config.backends == NULL ? -ENOMEM :
-									lb_services_fill(&next);
+	next.usages = calloc(config->nb_backends + 1, sizeof(*next.usages));
+	rc = next.config.vips == NULL || next.config.backends == NULL || next.usages == NULL ?
+		     -ENOMEM :
+		     lb_services_fill(&next);
+	if (rc == 0 && lb->connections != NULL)
+		rc = lb_usages_inherit(&next, lb);
 	if (rc == 0 && lb->connections != NULL) {
+		next.config.max_connections = before.config.max_connections;
 		lb->has_pending = true;
-		lb->config = next.config;
-		lb->vips = next.vips;
-		rc = lb_orphans_mark(lb);
-		lb->config = before.config;
-		lb->vips = before.vips;
+		services_take(lb, &next);
+		rc = lb_backends_assign(lb);
+		if (rc != 0)
+			services_take(lb, &before);
 	}
 	if (rc != 0) {
 		services_free(&next);
 		return rc;
 	}
-	services_free(lb);
-	if (lb->connections != NULL)
-		next.config.max_connections = before.config.max_connections;
+	services_take(lb, &next);
+	services_free(&before);
 	for (uint32_t life = 0; life < LB_LIVES; life++)
 		lb->queues[life].idle_ns = config->idle_ns[life];
-	lb->config = next.config;
-	lb->vips = next.vips;
-	lb->servers = next.servers;
 	return 0;
 }
 
