@@ -93,13 +93,6 @@ lb_health_set(struct lb *lb, const uint32_t *const *tables, const uint8_t *healt
 		lb->usages[i].health = healths[i];
 }
 
-enum lb_health
-lb_health_of(const struct lb *lb, const struct lb_entry *entry)
-{
-	return entry->backend == LB_NO_BACKEND ? LB_UP :
-						 (enum lb_health)lb->usages[entry->backend].health;
-}
-
 uint32_t
 lb_failing_take(struct lb *lb, uint32_t *indices, uint32_t nb)
 {

@@ -53,6 +53,13 @@ is_opening(const struct onvm_headers *headers)
 	return headers->protocol == ONVM_PROTO_TCP && onvm_tcp_is_open(headers->tcp_flags);
 }
 
+static inline enum lb_health
+health_of(const struct lb *lb, const struct lb_entry *entry)
+{
+	return entry->backend == LB_NO_BACKEND ? LB_UP :
+						 (enum lb_health)lb->usages[entry->backend].health;
+}
+
 /*
  * A SYN on a connection that is closed, or whose backend was removed or is down, begins a new one.
  * So does any packet of UDP to a backend that is down.
@@ -65,9 +72,9 @@ connection_restarts(struct lb *lb, int32_t slot, const struct onvm_headers *head
 	if (entry->is_reply)
 		return false;
 	if (headers->protocol == ONVM_PROTO_UDP)
-		return lb_health_of(lb, entry) != LB_UP;
+		return health_of(lb, entry) != LB_UP;
 	return is_opening(headers) &&
-	       (entry->life == LB_CLOSING || entry->is_orphan || lb_health_of(lb, entry) != LB_UP);
+	       (entry->life == LB_CLOSING || entry->is_orphan || health_of(lb, entry) != LB_UP);
 }
 
 /* What is counted of each packet of a connection to a VIP. */
@@ -156,12 +163,12 @@ handle(struct lb *lb, struct onvm_pkt *pkt, const struct onvm_headers *headers,
 		}
 	}
 	entry = onvm_flow_table_value(lb->connections, slot);
-	if (!entry->is_reply && lb_health_of(lb, entry) == LB_DOWN_RESET) {
+	if (!entry->is_reply && health_of(lb, entry) == LB_DOWN_RESET) {
 		lb_connection_close(lb, slot);
 		*has_changed = true;
 		return lb_reset(lb, pkt, headers) ? LB_NO_DROP : LB_DROP_NO_BACKEND;
 	}
-	if (headers->protocol == ONVM_PROTO_TCP)
+	if ((headers->tcp_flags & (ONVM_TCP_SYN | ONVM_TCP_RST)) != 0)
 		lb_failures_note(lb, key, entry, headers->tcp_flags, now_ns);
 	lb_connection_use(lb, slot, pkt->data, headers, now_ns);
 	if (entry->is_direct) {

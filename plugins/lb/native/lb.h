@@ -230,7 +230,6 @@ int lb_usages_inherit(struct lb *lb, const struct lb *before);
 /** Notice whether a backend answers those who open connections; before lb_connection_use(). */
 void lb_failures_note(struct lb *lb, const struct lb_key *key, const struct lb_entry *used,
 		      uint8_t tcp_flags, uint64_t now_ns);
-enum lb_health lb_health_of(const struct lb *lb, const struct lb_entry *entry);
 
 /* ---- connection.c ---- */
 
