@@ -25,6 +25,7 @@ REASONS = [
     "conflict",
     "no_service",
     "no_connection",
+    "too_big",
 ]
 COUNTERS = [
     "to_backend",
@@ -36,6 +37,7 @@ COUNTERS = [
     "icmp_errors",
     "echoes_answered",
     "rejected",
+    "too_big_answered",
 ]
 
 

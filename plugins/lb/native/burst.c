@@ -171,12 +171,15 @@ handle(struct lb *lb, struct onvm_pkt *pkt, const struct onvm_headers *headers,
 	if ((headers->tcp_flags & (ONVM_TCP_SYN | ONVM_TCP_RST)) != 0)
 		lb_failures_note(lb, key, entry, headers->tcp_flags, now_ns);
 	lb_connection_use(lb, slot, pkt->data, headers, now_ns);
-	if (entry->is_direct) {
+	usage_count(lb, entry, pkt->length);
+	if (entry->forward != LB_NAT && !entry->is_reply)
+		return lb_forward(lb, pkt, headers, entry, lb_hash(key, false));
+	if (entry->is_direct && entry->forward == LB_NAT) {
 		lb->counters[LB_PASSED]++;
 		return LB_NO_DROP;
 	}
-	usage_count(lb, entry, pkt->length);
-	rewrite(pkt->data, headers, entry);
+	if (!entry->is_direct)
+		rewrite(pkt->data, headers, entry);
 	lb->counters[entry->is_reply ? LB_FROM_BACKEND : LB_TO_BACKEND]++;
 	return LB_NO_DROP;
 }
@@ -197,7 +200,7 @@ handle_icmp(struct lb *lb, struct onvm_pkt *pkt, const struct onvm_headers *head
 		uint16_t vlans[ONVM_VLANS_MAX];
 
 		vlans_read(vlans, headers);
-		return lb_error(lb, pkt->data, headers, vlans, is_vip, now_ns);
+		return lb_error(lb, pkt, headers, vlans, is_vip, now_ns);
 	}
 	if (!is_vip || is_neighbour_discovery(headers->protocol, type)) {
 		lb->counters[LB_PASSED]++;

@@ -21,6 +21,9 @@ connection_save(struct lb *lb, int32_t slot, struct lb_saved *saved, uint64_t no
 	       sizeof(saved->reply));
 	saved->state = entry->state;
 	saved->number = entry->number;
+	saved->forward = entry->forward;
+	saved->outer_version = entry->outer_version;
+	memcpy(saved->address, entry->address, sizeof(saved->address));
 	saved->age_ns = now_ns > entry->link.used_ns ? now_ns - entry->link.used_ns : 0;
 }
 
@@ -62,6 +65,9 @@ lb_restore(struct lb *lb, const struct lb_saved *saved, uint32_t nb, uint64_t no
 			continue;
 		entry = onvm_flow_table_value(lb->connections, slot);
 		entry->number = saved[i].number;
+		if (saved[i].forward != LB_NAT)
+			lb_connection_set_forward(lb, slot, saved[i].forward, saved[i].address,
+						  saved[i].outer_version);
 	}
 	return lb_backends_assign(lb);
 }

@@ -79,7 +79,7 @@ servers_add(struct lb *lb, uint32_t index)
 {
 	const struct lb_vip *const vip = &lb->config.vips[index];
 
-	if (onvm_load_be16(vip->port) == 0)
+	if (onvm_load_be16(vip->port) == 0 || vip->forward != LB_NAT)
 		return 0;
 	for (uint32_t i = 0; i < vip->nb_backends; i++) {
 		const struct lb_backend *const backend =
@@ -217,7 +217,7 @@ backend_of(struct lb *lb, struct onvm_flow_table *members, int32_t slot)
 	uint32_t index = LB_NO_BACKEND;
 	int32_t found;
 
-	if (vip == NULL)
+	if (vip == NULL || vip->forward != entry->forward)
 		return LB_NO_BACKEND;
 	member.vip = (uint32_t)(vip - lb->config.vips);
 	memcpy(member.address, entry->address, sizeof(member.address));

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Lb"]
 
-_MAGIC = b"LB02"
+_MAGIC = b"LB03"
 _USUAL_TIMER_S = 1.0
 _WATCH_TIMER_S = 0.1
 _SWITCH_S = 0.0001

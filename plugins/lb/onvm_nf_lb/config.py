@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
@@ -29,6 +30,7 @@ _Seconds = Annotated[int, msgspec.Meta(ge=1, le=604_800)]
 _Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 _NO_HOSTS = {ip_address("255.255.255.255"), ip_address("0.0.0.0"), ip_address("::")}
 _PROTOCOLS = {"tcp": 6, "udp": 17}
+_MAC = re.compile(r"[0-9a-fA-F][02468aceACE](?::[0-9a-fA-F]{2}){5}")
 
 CONNECTIONS_MAX = 524_288
 """As many as fit into the memory that the manifest asks for, with few VIPs."""
@@ -43,6 +45,7 @@ class BackendText(msgspec.Struct, forbid_unknown_fields=True):
     port: _Port = 0
     weight: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 1
     backup: bool = False
+    mac: str = ""
 
 
 class VipText(msgspec.Struct, forbid_unknown_fields=True):
@@ -58,6 +61,7 @@ class VipText(msgspec.Struct, forbid_unknown_fields=True):
     passive: Passive | None = None
     down: Literal["keep", "reset"] = "keep"
     slow_start_s: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 0.0
+    forward: Literal["nat", "dsr", "ipip", "gue"] = "nat"
 
 
 class LbText(msgspec.Struct, forbid_unknown_fields=True):
@@ -72,6 +76,9 @@ class LbText(msgspec.Struct, forbid_unknown_fields=True):
     udp_s: _Seconds = 300
     reject: bool = False
     report: str = ""
+    tunnel_sources: list[str] = []
+    tunnel_mtu: Annotated[int, msgspec.Meta(ge=1328, le=9000)] = 1500
+    gue_port: Annotated[int, msgspec.Meta(ge=1, le=65535)] = 6080
 
 
 class Backend(msgspec.Struct, frozen=True):
@@ -81,6 +88,7 @@ class Backend(msgspec.Struct, frozen=True):
     port: int = 0
     weight: int = 1
     backup: bool = False
+    mac: bytes = b""
 
     @property
     def name(self) -> str:
@@ -104,6 +112,7 @@ class Vip(msgspec.Struct, frozen=True):
     resets: bool = False
     """Whether connections to a backend that is down are reset."""
     slow_start_s: float = 0.0
+    forward: str = "nat"
     file: str = ""
     """File with more backends."""
 
@@ -144,6 +153,8 @@ class LbConfig(msgspec.Struct, frozen=True):
 
     settings: LbText
     vips: tuple[Vip, ...]
+    tunnel_sources: dict[int, bytes] = {}
+    """Outer sources of tunnels by the length of an address."""
 
 
 def _end(address: _Address, port: int) -> str:
@@ -186,9 +197,21 @@ def _backends(
     backends: dict[tuple[_Address, int], Backend] = {}
     for backend, field in entries:
         address = reader.address(backend.address, f"{field}.address")
-        expected = None
-        if address.version != vip.address.version:
+        expected, is_tunnel = None, given.forward in ("ipip", "gue")
+        if not is_tunnel and address.version != vip.address.version:
             expected = f"expected an IPv{vip.address.version} address, as the VIP's"
+        elif is_tunnel and len(address.packed) not in vip.tunnel_sources:
+            expected = f"expected tunnel_sources with an IPv{address.version} address, to reach it"
+        elif given.forward != "nat" and backend.port not in (0, given.port):
+            raise reader.refuse(
+                "expected none: only nat changes ports", f"{field}.port", backend.port
+            )
+        elif backend.mac and not _MAC.fullmatch(backend.mac):
+            raise reader.refuse("expected a MAC address of one host", f"{field}.mac", backend.mac)
+        elif given.forward == "dsr" and not backend.mac:
+            expected = "expected a backend with its MAC address, mac, for dsr"
+        elif given.forward == "nat" and backend.mac:
+            raise reader.refuse("expected none with nat", f"{field}.mac", backend.mac)
         elif (address, backend.port) in backends:
             expected = "expected backends that differ"
         elif address in vip.virtual:
@@ -202,7 +225,11 @@ def _backends(
         if expected is not None:
             raise reader.refuse(expected, f"{field}.address", backend.address)
         backends[address, backend.port] = Backend(
-            address, backend.port, backend.weight, backend.backup
+            address,
+            backend.port,
+            backend.weight,
+            backend.backup,
+            bytes.fromhex(backend.mac.replace(":", "")),
         )
     if len(backends) >= vip.table_size:
         expected = f"expected fewer backends than table_size, {vip.table_size}"
@@ -216,6 +243,7 @@ class _Place(msgspec.Struct, frozen=True):
     address: _Address
     virtual: frozenset[_Address]
     table_size: int
+    tunnel_sources: dict[int, bytes]
     field: str
 
 
@@ -234,6 +262,17 @@ def _memory_mib(text: LbText) -> int:
     return (text.max_connections * _CONNECTION_BYTES + slots) >> 20
 
 
+def _tunnel_sources(text: LbText, reader: _Reader) -> dict[int, bytes]:
+    sources: dict[int, bytes] = {}
+    for i, given in enumerate(text.tunnel_sources):
+        address = reader.address(given, f"tunnel_sources[{i}]").packed
+        if len(address) in sources:
+            expected = "expected one address of IPv4 and one of IPv6 at most"
+            raise reader.refuse(expected, f"tunnel_sources[{i}]", given)
+        sources[len(address)] = address
+    return sources
+
+
 def _vip(given: VipText, end: tuple[_Address, int, int], place: _Place, reader: _Reader) -> Vip:
     at = place.field.rpartition(".")[0]
     try:
@@ -244,6 +283,9 @@ def _vip(given: VipText, end: tuple[_Address, int, int], place: _Place, reader: 
     if given.passive and given.protocol != "tcp":
         expected = "expected it with the protocol tcp only"
         raise reader.refuse(expected, f"{at}.passive", given.protocol)
+    if given.passive and given.forward != "nat":
+        expected = "expected it with nat only: replies take another way"
+        raise reader.refuse(expected, f"{at}.passive", given.forward)
     if given.backends_file and not Path(given.backends_file).is_absolute():
         raise reader.refuse("expected an absolute path", f"{at}.backends_file", given.backends_file)
     entries = [(backend, f"{place.field}[{i}]") for i, backend in enumerate(given.backends)]
@@ -255,6 +297,7 @@ def _vip(given: VipText, end: tuple[_Address, int, int], place: _Place, reader: 
         given.passive,
         given.down == "reset",
         given.slow_start_s,
+        given.forward,
         given.backends_file,
     )
 
@@ -273,10 +316,11 @@ def load(data: Mapping[str, Any], *, file: str | None = None) -> LbConfig:
         reader.address(given.address, f"vips[{i}].address") for i, given in enumerate(text.vips)
     ]
     virtual = frozenset(addresses)
+    sources = _tunnel_sources(text, reader)
     vips: dict[tuple[_Address, int, int], Vip] = {}
     for i, (given, address) in enumerate(zip(text.vips, addresses, strict=True)):
         end = address, _PROTOCOLS[given.protocol], given.port
-        place = _Place(address, virtual, text.table_size, f"vips[{i}].backends")
+        place = _Place(address, virtual, text.table_size, sources, f"vips[{i}].backends")
         vip = _vip(given, end, place, reader)
         if end in vips:
             expected = "expected VIPs that differ in address, protocol or port"
@@ -290,7 +334,7 @@ def load(data: Mapping[str, Any], *, file: str | None = None) -> LbConfig:
             f"expected fewer connections or slots: the tables take {needed} MiB of {_MEMORY_MIB}"
         )
         raise reader.refuse(expected, "max_connections", text.max_connections)
-    return LbConfig(text, tuple(vips.values()))
+    return LbConfig(text, tuple(vips.values()), sources)
 
 
 def with_backends(
@@ -310,9 +354,15 @@ def with_backends(
     for i, (vip, given) in enumerate(zip(config.vips, config.settings.vips, strict=True)):
         backends = vip.backends
         if vip.file:
-            place = _Place(vip.address, virtual, config.settings.table_size, "backends")
+            place = _Place(
+                vip.address,
+                virtual,
+                config.settings.table_size,
+                config.tunnel_sources,
+                "backends",
+            )
             listed = [(b, f"vips[{i}].backends[{j}]") for j, b in enumerate(given.backends)]
             entries = [*listed, *files.get(vip.file, ())]
             backends = _backends(entries, given, place, _Reader(vip.file))
         vips.append(msgspec.structs.replace(vip, backends=backends))
-    return LbConfig(config.settings, tuple(vips))
+    return LbConfig(config.settings, tuple(vips), config.tunnel_sources)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from onvm_nf_lb import _lb  # type: ignore[attr-defined]  # compiled
 from onvm_nf_lb.config import LbConfig, Vip
-from onvm_nf_lb.model import permutation
+from onvm_nf_lb.model_maglev import permutation
 from onvm_nf_lb.shares import Shares, initial_shares
 from onvm_sdk import NativeKernel
 from onvm_sdk.errors import ConfigError, NativeError, check
@@ -20,6 +20,7 @@ __all__ = ["Balancer", "Plan", "Usage", "fill_table", "read_usages"]
 _ffi: Any = _lb.ffi
 _lib: Any = _lb.lib
 _NS = 1_000_000_000
+_FORWARDS = ("nat", "dsr", "ipip", "gue")
 _T = TypeVar("_T")
 _Weights = tuple[tuple[str, int], ...]
 
@@ -34,7 +35,7 @@ class Usage(NamedTuple):
 
 
 def fill_table(permutations: Sequence[tuple[int, int]], size: int, weights: Sequence[int]) -> Any:
-    """Fill a lookup table from (offset, skip) of each backend: `model.maglev_fill` in C."""
+    """Fill a lookup table from (offset, skip) of each backend: `maglev_fill` in C."""
     table = _ffi.new("uint32_t[]", size)
     offsets, skips = zip(*permutations, strict=True)
     rc = _lib.lb_maglev_fill(offsets, skips, list(weights), len(permutations), size, table)
@@ -229,6 +230,7 @@ def _convert(config: LbConfig, orders: Sequence[Sequence[int]]) -> tuple[Any, li
                 "protocol": vip.protocol,
                 "port": vip.port.to_bytes(2, "big"),
                 "by_client": vip.by_client,
+                "forward": _FORWARDS.index(vip.forward),
                 "first_backend": len(backends),
                 "nb_backends": len(order),
                 "table_size": text.table_size,
@@ -240,6 +242,9 @@ def _convert(config: LbConfig, orders: Sequence[Sequence[int]]) -> tuple[Any, li
             {
                 "address": backend.address.packed.ljust(ADDRESS_BYTES, b"\0"),
                 "port": backend.port.to_bytes(2, "big"),
+                "ip_version": backend.address.version,
+                "has_mac": bool(backend.mac),
+                "mac": backend.mac or bytes(6),
             }
             for backend in map(vip.backends.__getitem__, order)
         )
@@ -262,6 +267,10 @@ def _convert(config: LbConfig, orders: Sequence[Sequence[int]]) -> tuple[Any, li
                 )
             ],
             "rejects": text.reject,
+            "gue_port": text.gue_port.to_bytes(2, "big"),
+            "tunnel_mtu": text.tunnel_mtu,
+            "tunnel_source4": config.tunnel_sources.get(4, b"").ljust(ADDRESS_BYTES, b"\0"),
+            "tunnel_source6": config.tunnel_sources.get(16, b"").ljust(ADDRESS_BYTES, b"\0"),
         },
     )
     return given, list(arrays)

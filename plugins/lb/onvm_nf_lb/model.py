@@ -19,15 +19,16 @@ Readings chosen:
   the VIP resets, the next segment of the client is answered by a reset instead.
 * A backend fails a client if it resets a connection before it has accepted it, or if the client
   repeats its SYN half a second or more after the last one. Its SYN ends a row of failures.
+* Where packets are not translated, replies are the reverse of the client's tuple and pass as they
+  are. They need not come by, so such a connection is established by any packet of the client but a
+  SYN, and closed by the client's FIN.
 """
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
-from hashlib import blake2b
 from itertools import chain
 
 from onvm_nf_lb.config import Backend, LbConfig, Vip
@@ -35,107 +36,27 @@ from onvm_nf_lb.model_frames import (
     End,
     echo_reply,
     embedded,
+    encapsulated,
     error_done,
+    may_be_too_big,
     reset,
     set_end,
+    too_big,
     unreachable,
 )
+from onvm_nf_lb.model_maglev import flow_hash, maglev_table
 from onvm_nf_lb.shares import Health, Shares, initial_shares
 from onvm_sdk.headers import ICMP, ICMPV6, L3, L4, TCP, UDP, Headers, read_headers
 
-__all__ = [
-    "Done",
-    "Drop",
-    "LbModel",
-    "Usage",
-    "flow_hash",
-    "maglev_fill",
-    "maglev_table",
-    "permutation",
-]
+__all__ = ["Done", "Drop", "LbModel", "Usage"]
 
 _NS = 1_000_000_000
 _FIN, _SYN, _RST, _ACK = 1, 2, 4, 16
-_MASK = (1 << 64) - 1
 _Key = tuple[tuple[int, ...], int, End, End]  # VLANs, protocol, source, destination
 _GRAIN_NS = _NS  # how exact the order of the queues is
 _HANDSHAKE_WINDOW = 1 << 20
 _PORT_TRIES = 64
 _RETRY_NS = _NS // 2
-
-
-def permutation(name: str, size: int) -> tuple[int, int]:
-    """Give offset and skip of a backend in a table of `size` slots."""
-    offset, skip = (
-        int.from_bytes(blake2b(name.encode(), digest_size=8, person=person).digest(), "little")
-        for person in (b"offset", b"skip")
-    )
-    return offset % size, skip % (size - 1) + 1
-
-
-def maglev_fill(
-    permutations: Sequence[tuple[int, int]], size: int, weights: Sequence[int]
-) -> array[int]:
-    """Fill a lookup table from (offset, skip) of each backend, in their order."""
-    table, position = array("l", [-1]) * size, [offset for offset, _ in permutations]
-    most, filled = max(weights), 0
-    credit = [most] * len(permutations)  # so that each has a turn in the first round
-    while True:
-        for i, (_, skip) in enumerate(permutations):
-            credit[i] += weights[i]
-            if credit[i] < most or weights[i] == 0:
-                continue
-            credit[i] -= most
-            while table[position[i]] >= 0:
-                position[i] = (position[i] + skip) % size
-            table[position[i]] = i
-            filled += 1
-            if filled == size:
-                return table
-
-
-def maglev_table(
-    backends: Sequence[str], size: int = 65537, weights: Sequence[int] | None = None
-) -> array[int]:
-    """Spread backends over a consistent-hashing lookup table.
-
-    Args:
-        backends: names, unique; their order does not change which name owns a slot.
-        size: slots, a prime well above ``len(backends)``.
-        weights: one per backend, not all 0; None: all equal.
-
-    Returns:
-        `size` entries, each an index into `backends`. With equal weights two
-        backends differ by at most one slot.
-
-    Raises:
-        ValueError: `backends` is empty or has more names than `size`.
-
-    Source:
-        Eisenbud et al., "Maglev", NSDI 2016, section 3.4.
-    """
-    if not 0 < len(backends) < size:
-        raise ValueError(f"expected 1 to {size - 1} backends, got {len(backends)}")
-    given = [1] * len(backends) if weights is None else weights
-    order = sorted(range(len(backends)), key=backends.__getitem__)
-    table = maglev_fill(
-        [permutation(backends[i], size) for i in order], size, [given[i] for i in order]
-    )
-    return array("l", (order[entry] for entry in table))
-
-
-def flow_hash(src: End, dst: End, protocol: int, version: int, by_client: bool) -> int:
-    """Hash that chooses the slot: FNV-1a, then the finalizer of MurmurHash3."""
-    data = src[0].ljust(16, b"\0")
-    if not by_client:
-        data += dst[0].ljust(16, b"\0")
-        data += src[1].to_bytes(2, "big") + dst[1].to_bytes(2, "big") + bytes((protocol, version))
-    value = 0xCBF29CE484222325
-    for byte in data:
-        value = (value ^ byte) * 0x100000001B3 & _MASK
-    for factor in (0xFF51AFD7ED558CCD, 0xC4CEB9FE1A85EC53):
-        value = (value ^ value >> 33) * factor & _MASK
-    return value ^ value >> 33
 
 
 class Drop(Exception):  # noqa: N818  a verdict
@@ -187,6 +108,8 @@ class _Connection:
     number: int = 0  # of the backend's SYN
     is_orphan: bool = False  # its backend was removed
     usage: Usage | None = None
+    forward: str = "nat"
+    outer: bytes = b""  # the backend's address, where packets are not translated
 
     @property
     def is_closed(self) -> bool:
@@ -254,6 +177,10 @@ class LbModel:
 
     def _usage(self, vip: Vip, connection: _Connection) -> Usage | None:
         address, port = connection.backend
+        if vip.forward != connection.forward:
+            return None
+        if connection.forward != "nat":
+            address = connection.outer
         for wanted in (port, 0 if port == connection.key[3][1] else port):
             for backend in vip.backends:
                 if (backend.address.packed, backend.port) == (address, wanted):
@@ -322,6 +249,8 @@ class LbModel:
         self._note_failure(connection, h, False, now_ns)
         self._count(connection, frame, False)
         self._use(connection, frame, h, False, now_ns)
+        if connection.forward != "nat":
+            return self._forward(frame, h, connection, key)
         client = key[2][0], connection.port
         return Done(set_end(set_end(frame, h, True, client), h, False, connection.backend))
 
@@ -343,6 +272,7 @@ class LbModel:
             for vip in self.config.vips
             for backend in vip.backends
             if vip.port
+            and vip.forward == "nat"
             and vip.protocol == protocol
             and (backend.address.packed, backend.port or vip.port) == end
         }
@@ -356,17 +286,53 @@ class LbModel:
         chosen = vip.backends[table[slot]]
         backend = (chosen.address.packed, chosen.port or dst[1])
         connection = _Connection(key, backend, src[1], now_ns)
-        for port in self._ports(src, dst, protocol, h.version):
-            connection.port = port
-            if self._is_free(connection.reply):
-                break
+        if vip.forward != "nat":
+            connection.backend, connection.forward = dst, vip.forward
+            connection.outer = chosen.address.packed
+            if connection.reply == key or not self._is_free(connection.reply):
+                raise Drop("conflict")
         else:
-            raise Drop("conflict")
+            self._choose_port(connection, h)
         if len(self.there) >= self.config.settings.max_connections:
             self._give_way()
         connection.usage = self.usages[_name(vip, chosen)]
         connection.usage.opened += 1
         return self._add(connection, h)
+
+    def _choose_port(self, connection: _Connection, h: Headers) -> None:
+        _, protocol, src, dst = connection.key
+        for port in self._ports(src, dst, protocol, h.version):
+            connection.port = port
+            if self._is_free(connection.reply):
+                return
+        raise Drop("conflict")
+
+    def _forward(self, frame: bytes, h: Headers, connection: _Connection, key: _Key) -> Done:
+        """Send a packet of a client to its backend without translation."""
+        text = self.config.settings
+        vip = self._vip(connection.key)
+        backend = next(
+            (
+                backend
+                for backend in (vip.backends if vip else ())
+                if vip and self.usages.get(_name(vip, backend)) is connection.usage
+            ),
+            None,
+        )
+        if connection.forward == "dsr" and backend is None:
+            raise Drop("no_backend")
+        if connection.forward != "dsr":
+            source = self.config.tunnel_sources[len(connection.outer)]
+            port = 0xC000 | flow_hash(key[2], key[3], key[1], h.version, False) >> 32 & 0x3FFF
+            ports = (port, text.gue_port) if connection.forward == "gue" else None
+            added = (40 if len(connection.outer) == 16 else 20) + (8 if ports else 0)
+            if h.l4_offset + h.l4_length - h.l3_offset + added > text.tunnel_mtu:
+                if not self._may_answer(h) or not may_be_too_big(frame, h):
+                    raise Drop("too_big")
+                return Done(too_big(frame, h, text.tunnel_mtu - added), is_out=True)
+            frame = encapsulated(frame, h, source, connection.outer, ports)
+        mac = backend.mac if backend else b""
+        return Done((mac or frame[:6]) + frame[6:])
 
     def _open_direct(self, key: _Key, h: Headers, now_ns: int) -> _Connection | None:
         """A connection to a server itself: its replies are none of a VIP."""
@@ -448,7 +414,9 @@ class LbModel:
     ) -> None:
         connection.used_ns = now_ns
         connection.seen.add(is_reply)
-        if h.protocol == TCP:
+        if connection.forward != "nat":
+            _track_one_way(connection, h)
+        elif h.protocol == TCP:
             _track(connection, frame, h, is_reply)
         life = _Life.OPENING
         if h.protocol == TCP and connection.is_closed:
@@ -480,6 +448,8 @@ class LbModel:
         vlans, src, dst = _vlans(frame), (inner.src, inner.src_port), (inner.dst, inner.dst_port)
         there = self.there.get((vlans, inner.protocol, dst, src))
         back = self.back.get((vlans, inner.protocol, dst, src))
+        if h.dst == inner.src and there is not None and there.forward != "nat":
+            return self._forward(frame, h, there, there.key)
         if h.dst == inner.src and (there or back or _NONE).is_direct:
             return Done(frame)
         if h.dst == inner.src and there is not None:
@@ -536,6 +506,16 @@ def _vlans(frame: bytes) -> tuple[int, ...]:
 
 def _key(frame: bytes, h: Headers) -> _Key:
     return _vlans(frame), h.protocol, (h.src, h.src_port), (h.dst, h.dst_port)
+
+
+def _track_one_way(connection: _Connection, h: Headers) -> None:
+    """Follow a packet where replies may take another way."""
+    if h.protocol != TCP or not h.tcp_flags & _SYN:
+        connection.seen |= {False, True}
+        connection.is_handshake = False
+    if h.tcp_flags & _FIN:
+        connection.finished |= {False, True}
+    connection.is_reset = h.protocol == TCP and bool(h.tcp_flags & _RST)
 
 
 def _track(connection: _Connection, frame: bytes, h: Headers, is_reply: bool) -> None:

@@ -5,7 +5,18 @@ from __future__ import annotations
 
 from onvm_sdk.headers import ICMP, ICMPV6, TCP, UDP, Headers, checksum
 
-__all__ = ["End", "echo_reply", "embedded", "error_done", "reset", "set_end", "unreachable"]
+__all__ = [
+    "End",
+    "echo_reply",
+    "embedded",
+    "encapsulated",
+    "error_done",
+    "may_be_too_big",
+    "reset",
+    "set_end",
+    "too_big",
+    "unreachable",
+]
 
 End = tuple[bytes, int]
 _FIN, _SYN, _RST, _ACK = 1, 2, 4, 16
@@ -143,9 +154,54 @@ def reset(frame: bytes, h: Headers) -> bytes:
 
 
 def unreachable(frame: bytes, h: Headers) -> bytes:
-    """Port unreachable (RFC 792, RFC 4443), with what fits into the smallest packets."""
+    """Port unreachable (RFC 792, RFC 4443)."""
+    return _error(frame, h, b"\x03\x03" if h.version == 4 else b"\x01\x04", 0)
+
+
+def may_be_too_big(frame: bytes, h: Headers) -> bool:
+    """Whether the sender may be told that a packet is too big."""
+    errors = (3, 4, 11, 12) if h.version == 4 else (1, 2, 3, 4)
+    if h.protocol in (ICMP, ICMPV6) and frame[h.l4_offset] in errors:
+        return False
+    return h.version == 6 or bool(frame[h.l3_offset + 6] & 0x40)
+
+
+def too_big(frame: bytes, h: Headers, mtu: int) -> bytes:
+    """Fragmentation needed (RFC 1191), packet too big (RFC 4443)."""
+    return _error(frame, h, b"\x03\x04" if h.version == 4 else b"\x02\x00", mtu)
+
+
+def _error(frame: bytes, h: Headers, kind: bytes, mtu: int) -> bytes:
+    """An error with what fits into the smallest packets."""
     most = 548 if h.version == 4 else 1232
     quoted = frame[h.l3_offset : h.l4_offset + h.l4_length][:most]
-    kind = b"\x03\x03" if h.version == 4 else b"\x01\x04"
     protocol = ICMP if h.version == 4 else ICMPV6
-    return _turned(frame, h) + _ip(h, protocol, kind + bytes(6) + quoted, 2)
+    content = kind + bytes(2) + mtu.to_bytes(4, "big") + quoted
+    return _turned(frame, h) + _ip(h, protocol, content, 2)
+
+
+def encapsulated(
+    frame: bytes, h: Headers, source: bytes, to: bytes, ports: tuple[int, int] | None
+) -> bytes:
+    """An IP packet around that of a frame, with UDP between them if there are ports."""
+    inner = frame[h.l3_offset : h.l4_offset + h.l4_length]
+    traffic_class = inner[1] if h.version == 4 else (inner[0] << 4 | inner[1] >> 4) & 0xFF
+    protocol, payload = 4 if h.version == 4 else 41, inner
+    if ports is not None:
+        size = (8 + len(inner)).to_bytes(2, "big")
+        head = b"".join(port.to_bytes(2, "big") for port in ports) + size
+        protocol, payload = UDP, head + bytes(2) + inner
+        if len(to) == 16:
+            pseudo = source + to + len(payload).to_bytes(4, "big") + UDP.to_bytes(4, "big")
+            value = checksum(pseudo + payload) or 0xFFFF
+            payload = head + value.to_bytes(2, "big") + inner
+    if len(to) == 16:
+        first = 6 << 28 | traffic_class << 20
+        outer = first.to_bytes(4, "big") + len(payload).to_bytes(2, "big")
+        outer += bytes([protocol, 64]) + source + to
+    else:
+        outer = bytes([0x45, traffic_class]) + (20 + len(payload)).to_bytes(2, "big")
+        outer += b"\0\0\x40\0" + bytes([64, protocol, 0, 0]) + source + to
+        outer = _replaced(outer, 10, checksum(outer).to_bytes(2, "big"))
+    kind = b"\x86\xdd" if len(to) == 16 else b"\x08\x00"
+    return frame[: h.l3_offset - 2] + kind + outer + payload

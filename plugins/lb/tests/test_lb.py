@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onvm_nf_lb.config import LbConfig, load
 from onvm_nf_lb.kernel import Balancer, Plan, Usage, fill_table, read_usages
-from onvm_nf_lb.model import Drop, LbModel, maglev_fill, maglev_table, permutation
+from onvm_nf_lb.model import Drop, LbModel
+from onvm_nf_lb.model_maglev import maglev_fill, maglev_table, permutation
 from onvm_nf_lb.shares import share_out
 from shared_data import need_data
 
@@ -41,6 +42,7 @@ REASONS = [
     "conflict",
     "no_service",
     "no_connection",
+    "too_big",
 ]
 NS = 1_000_000_000
 VIP, CLIENT = "198.51.100.10", "192.0.2.77"
@@ -290,7 +292,9 @@ def frames(draw: st.DrawFn) -> bytes:
         a, b = b, a
     kind = draw(st.integers(0, 11))
     if kind < 5:
-        made = tcp(a, p, b, q, draw(FLAGS), draw(st.sampled_from([b"", b"x", b"data"])))
+        content = draw(st.sampled_from([b"", b"x", b"data", b"x" * 1290]))
+        may_cut = version == 6 or draw(st.booleans())
+        made = tcp(a, p, b, q, draw(FLAGS), content, fragment=0 if may_cut else 0x4000)
     elif kind < 7:
         made = udp(a, p, b, q, draw(st.sampled_from([b"", b"odd"])))
     elif kind == 7:
@@ -327,10 +331,16 @@ BURSTS = st.lists(
 
 
 def agreement_config(
-    capacity: int, port: int, backends: int, rejects: bool, affinity: str
+    capacity: int, port: int, backends: int, rejects: bool, affinity: str, forward: str
 ) -> dict[str, Any]:
     made = config_of(
-        backends, max_connections=capacity, tcp_established_s=300, udp_s=240, reject=rejects
+        backends,
+        max_connections=capacity,
+        tcp_established_s=300,
+        udp_s=240,
+        reject=rejects,
+        tunnel_sources=["192.0.2.254", "2001:db8:a::1"],
+        tunnel_mtu=1328,
     )
     for vip in made["vips"]:
         vip["backends"] = [
@@ -348,6 +358,15 @@ def agreement_config(
             made["vips"].append(
                 {"address": V6, "protocol": protocol, "port": listens, "backends": sixes}
             )
+    if forward != "nat":
+        del made["vips"][0]["passive"]
+        for vip in made["vips"][:2] + made["vips"][-2:]:
+            vip["forward"] = forward
+            vip["backends"] = [{**b, "port": 0} for b in vip["backends"]]
+        listed = (b for vip in made["vips"] if "forward" in vip for b in vip["backends"])
+        for number, backend in enumerate(listed):
+            if forward == "dsr":
+                backend["mac"] = f"02:00:00:00:00:{number:02x}"
     return made
 
 
@@ -364,13 +383,14 @@ def model_usages(model: LbModel, plan: Plan) -> list[Usage]:
     st.sampled_from([0, 8080]),
     st.booleans(),
     st.sampled_from(["connection", "client"]),
+    st.sampled_from(["nat", "nat", "dsr", "ipip", "gue"]),
     BURSTS,
 )
 def test_kernel_agrees_with_model(
-    capacity: int, port: int, rejects: bool, affinity: str, bursts: list
+    capacity: int, port: int, rejects: bool, affinity: str, forward: str, bursts: list
 ) -> None:
     def config(backends: int) -> LbConfig:
-        return load(agreement_config(capacity, port, backends, rejects, affinity))
+        return load(agreement_config(capacity, port, backends, rejects, affinity, forward))
 
     balancer, model, now_s = Balancer(config(2)), LbModel(config(2)), 1
     runner = KernelRunner(balancer.kernel)
@@ -397,7 +417,7 @@ def test_kernel_agrees_with_model(
             assert done.destination == (3 if expected.is_out else 0)
             assert done.data == expected.data
         model.expire(now_s * NS)
-        assert len(balancer.save(now_s * NS)) == 112 * len(model.there)
+        assert len(balancer.save(now_s * NS)) == 128 * len(model.there)
         assert read_usages(balancer.usage_bytes()) == model_usages(model, balancer.plan)
         assert len(balancer.take_failing()) == len(model.take_failing())
 
@@ -428,7 +448,7 @@ def test_connections_go_to_another_instance() -> None:
     backend = ".".join(map(str, read_headers(before[0].data).dst))
     back = one(successor, tcp(backend, 80, CLIENT, 0, SYN | ACK))
     assert back.data == tcp(VIP, 80, CLIENT, 0, SYN | ACK)
-    assert len(second.save(NS)) == len(first.save(NS)) == 32 * 112
+    assert len(second.save(NS)) == len(first.save(NS)) == 32 * 128
 
 
 def test_connections_that_do_not_fit_change_nothing() -> None:
