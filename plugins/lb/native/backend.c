@@ -49,7 +49,7 @@ identities_add(struct onvm_flow_table *known, const struct lb_config *config,
 }
 
 int
-lb_usages_inherit(struct lb *lb, const struct lb *before)
+lb_usages_inherit(struct lb *lb, const struct lb *before, uint32_t *moved)
 {
 	struct onvm_flow_table *const known = onvm_flow_table_create(before->config.nb_backends + 1,
 								     sizeof(struct identity),
@@ -59,6 +59,8 @@ lb_usages_inherit(struct lb *lb, const struct lb *before)
 		return -ENOMEM;
 	for (uint32_t i = 0; i < before->config.nb_vips; i++)
 		identities_add(known, &before->config, &before->config.vips[i]);
+	for (uint32_t i = 0; i < before->config.nb_backends; i++)
+		moved[i] = LB_NO_BACKEND;
 	lb->nb_failing = 0;
 	for (uint32_t i = 0; i < lb->config.nb_vips; i++) {
 		const struct lb_vip *const vip = &lb->config.vips[i];
@@ -74,6 +76,7 @@ lb_usages_inherit(struct lb *lb, const struct lb *before)
 			if (slot < 0)
 				continue;
 			memcpy(&former, onvm_flow_table_value(known, slot), sizeof(former));
+			moved[former] = index;
 			lb->usages[index] = before->usages[former];
 			lb->nb_failing += lb->usages[index].is_failing;
 		}

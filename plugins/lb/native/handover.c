@@ -69,5 +69,5 @@ lb_restore(struct lb *lb, const struct lb_saved *saved, uint32_t nb, uint64_t no
 			lb_connection_set_forward(lb, slot, saved[i].forward, saved[i].address,
 						  saved[i].outer_version);
 	}
-	return lb_backends_assign(lb);
+	return lb_backends_assign(lb, NULL);
 }

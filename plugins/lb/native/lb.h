@@ -233,8 +233,11 @@ bool lb_is_for_server(const struct lb *lb, const struct lb_key *key);
 /**
  * Find the backend of each connection again. Those whose backend is no longer one of their VIP's
  * become orphans, or end if they are of UDP. -ENOMEM: nothing has changed.
+ *
+ * @param moved  the index that each former backend has now, or LB_NO_BACKEND, if the VIPs are the
+ *               same; NULL: all are looked up
  */
-int lb_backends_assign(struct lb *lb);
+int lb_backends_assign(struct lb *lb, const uint32_t *moved);
 
 /* ---- backend.c ---- */
 
@@ -247,8 +250,13 @@ int lb_backends_assign(struct lb *lb);
 void lb_health_set(struct lb *lb, const uint32_t *const *tables, const uint8_t *healths);
 /** Give the indices of at most @p nb backends that have failed too often, once. */
 uint32_t lb_failing_take(struct lb *lb, uint32_t *indices, uint32_t nb);
-/** Let backends of @p lb go on counting where the same ones of @p before were. 0 or -ENOMEM. */
-int lb_usages_inherit(struct lb *lb, const struct lb *before);
+/**
+ * Let backends of @p lb go on counting where the same ones of @p before were.
+ *
+ * @param moved  for each of @p before, gets its index in @p lb or LB_NO_BACKEND
+ * @return 0 or -ENOMEM
+ */
+int lb_usages_inherit(struct lb *lb, const struct lb *before, uint32_t *moved);
 /** Notice whether a backend answers those who open connections; before lb_connection_use(). */
 void lb_failures_note(struct lb *lb, const struct lb_key *key, const struct lb_entry *used,
 		      uint8_t tcp_flags, uint64_t now_ns);

@@ -35,10 +35,29 @@ services_take(struct lb *lb, const struct lb *from)
 	lb->nb_failing = from->nb_failing;
 }
 
+static bool
+vips_are_same(const struct lb *a, const struct lb *b)
+{
+	if (a->config.nb_vips != b->config.nb_vips)
+		return false;
+	for (uint32_t i = 0; i < a->config.nb_vips; i++) {
+		const struct lb_vip *const one = &a->config.vips[i];
+		const struct lb_vip *const other = &b->config.vips[i];
+
+		if (memcmp(one->address, other->address, sizeof(one->address)) != 0 ||
+		    memcmp(one->port, other->port, sizeof(one->port)) != 0 ||
+		    one->ip_version != other->ip_version || one->protocol != other->protocol ||
+		    one->forward != other->forward)
+			return false;
+	}
+	return true;
+}
+
 int
 lb_update(struct lb *lb, const struct lb_config *config)
 {
 	struct lb next = *lb, before = *lb;
+	uint32_t *moved = NULL;
 	int rc = lb_services_check(config);
 
 	if (rc != 0)
@@ -52,16 +71,19 @@ lb_update(struct lb *lb, const struct lb_config *config)
 	rc = next.config.vips == NULL || next.config.backends == NULL || next.usages == NULL ?
 		     -ENOMEM :
 		     lb_services_fill(&next);
-	if (rc == 0 && lb->connections != NULL)
-		rc = lb_usages_inherit(&next, lb);
+	if (rc == 0 && lb->connections != NULL) {
+		moved = calloc(before.config.nb_backends + 1, sizeof(*moved));
+		rc = moved == NULL ? -ENOMEM : lb_usages_inherit(&next, lb, moved);
+	}
 	if (rc == 0 && lb->connections != NULL) {
 		next.config.max_connections = before.config.max_connections;
 		lb->has_pending = true;
 		services_take(lb, &next);
-		rc = lb_backends_assign(lb);
+		rc = lb_backends_assign(lb, vips_are_same(&before, &next) ? moved : NULL);
 		if (rc != 0)
 			services_take(lb, &before);
 	}
+	free(moved);
 	if (rc != 0) {
 		services_free(&next);
 		return rc;

@@ -233,7 +233,7 @@ backend_of(struct lb *lb, struct onvm_flow_table *members, int32_t slot)
 }
 
 int
-lb_backends_assign(struct lb *lb)
+lb_backends_assign(struct lb *lb, const uint32_t *moved)
 {
 	struct onvm_flow_table *const members = members_make(lb);
 	int32_t slot = onvm_flow_table_next(lb->connections, 0);
@@ -247,11 +247,16 @@ lb_backends_assign(struct lb *lb)
 		const struct lb_key *const key = onvm_flow_table_key(lb->connections, slot);
 
 		struct lb_entry *reply;
+		uint32_t index;
 
 		if (entry->is_reply)
 			continue;
 		reply = onvm_flow_table_value(lb->connections, entry->partner);
-		entry->backend = reply->backend = backend_of(lb, members, slot);
+		index = moved == NULL || entry->backend == LB_NO_BACKEND ? LB_NO_BACKEND :
+									   moved[entry->backend];
+		if (index == LB_NO_BACKEND)
+			index = backend_of(lb, members, slot);
+		entry->backend = reply->backend = index;
 		entry->is_orphan = entry->backend == LB_NO_BACKEND;
 		if (!entry->is_orphan)
 			lb->usages[entry->backend].current++;

@@ -360,7 +360,7 @@ def agreement_config(
             )
     if forward != "nat":
         del made["vips"][0]["passive"]
-        for vip in made["vips"][:2] + made["vips"][-2:]:
+        for vip in made["vips"][:2] + made["vips"][-4:]:
             vip["forward"] = forward
             vip["backends"] = [{**b, "port": 0} for b in vip["backends"]]
         listed = (b for vip in made["vips"] if "forward" in vip for b in vip["backends"])

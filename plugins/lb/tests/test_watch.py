@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from onvm_nf_lb import Lb, backends_file
 from onvm_nf_lb.check import Target
 from onvm_nf_lb.config import load
 from onvm_nf_lb.kernel import Plan
+from onvm_nf_lb.probes import has_network
 from onvm_nf_lb.watch import Watch
 
 from onvm_sdk.errors import ConfigError
@@ -202,3 +204,34 @@ def test_nf_balances_to_the_backends_of_a_file_and_reports(
         nf.teardown()
     assert (row["backend"], row["state"]) == (B, "up")
     assert row["packets_in"] == row["connections"] == row["opened"] > 0
+
+
+@pytest.mark.skipif(not has_network(), reason="needs an interface besides the loopback")
+def test_what_is_known_of_backends_survives_a_new_configuration() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+
+        def config(weight: int) -> dict[str, Any]:
+            backends = [
+                {"address": "127.0.0.1", "port": 1},  # it refuses
+                {"address": "127.0.0.1", "port": port, "weight": weight},
+            ]
+            vip = {"address": V, "port": 80, "backends": backends, "check": CHECK}
+            return {"vips": [vip], "table_size": 251}
+
+        nf = Lb()
+        nf.setup(Context("lb", config=config(1)))
+        runner, ports = KernelRunner(nf.native()), count(1)
+
+        def chosen() -> set[int]:
+            nf.on_timer(time.monotonic_ns())
+            frames = [tcp("192.0.2.1", next(ports), V, 80, SYN) for _ in range(32)]
+            done = runner.run([Packet(frame) for frame in frames], time.monotonic_ns())
+            return {read_headers(one.data).dst_port for one in done}
+
+        try:
+            until(lambda: chosen() == {port})
+            nf.reconfigure(nf.prepare(config(2)))
+            assert chosen() == {port}
+        finally:
+            nf.teardown()
