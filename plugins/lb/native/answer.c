@@ -140,9 +140,13 @@ reset_make(struct onvm_pkt *pkt, const struct onvm_headers *headers, const uint8
 	pkt->length = (uint16_t)(headers->l3_offset + ip_bytes + sizeof(segment));
 }
 
-/* RFC 792, RFC 4443: port unreachable, in front of what it quotes. false: there is no headroom. */
+/*
+ * RFC 792, RFC 1191, RFC 4443: an error in front of what it quotes, with @p mtu or 0 in its second
+ * word. false: there is no headroom.
+ */
 static bool
-unreachable_make(struct onvm_pkt *pkt, const struct onvm_headers *headers, const uint8_t *ends)
+error_make(struct onvm_pkt *pkt, const struct onvm_headers *headers, const uint8_t *ends,
+	   uint8_t type, uint8_t code, uint16_t mtu)
 {
 	const bool is_4 = headers->ip_version == 4;
 	const uint32_t most = is_4 ? QUOTED4_MAX : QUOTED6_MAX;
@@ -159,8 +163,9 @@ unreachable_make(struct onvm_pkt *pkt, const struct onvm_headers *headers, const
 	ip = pkt->data + headers->l3_offset;
 	icmp = ip + added - 8;
 	memset(icmp, 0, 8);
-	icmp[0] = is_4 ? 3 : 1;
-	icmp[1] = is_4 ? 3 : 4;
+	icmp[0] = type;
+	icmp[1] = code;
+	onvm_store_be16(icmp + 6, mtu);
 	l4_checksum_fill(icmp, 2, protocol, 8 + quoted, ends,
 			 onvm_address_bytes(headers->ip_version));
 	ip_fill(ip, headers->ip_version, protocol, 8 + quoted, ends);
@@ -168,23 +173,62 @@ unreachable_make(struct onvm_pkt *pkt, const struct onvm_headers *headers, const
 	return true;
 }
 
+static void
+ends_copy(uint8_t *ends, const uint8_t *data, const struct onvm_headers *headers)
+{
+	memcpy(ends, data + headers->l3_offset + (headers->ip_version == 4 ? 12 : 8),
+	       2 * onvm_address_bytes(headers->ip_version));
+}
+
+static bool
+answered(struct lb *lb, struct onvm_pkt *pkt, enum lb_counter counter)
+{
+	swap(pkt->data, pkt->data + 6, 6);
+	onvm_pkt_out(pkt, pkt->port);
+	lb->counters[counter]++;
+	return true;
+}
+
+bool
+lb_reset(struct lb *lb, struct onvm_pkt *pkt, const struct onvm_headers *headers)
+{
+	uint8_t ends[2 * ONVM_ADDRESS_BYTES] = {0};
+
+	if ((headers->tcp_flags & ONVM_TCP_RST) != 0 || !may_answer(lb, pkt->data, headers))
+		return false;
+	ends_copy(ends, pkt->data, headers);
+	reset_make(pkt, headers, ends);
+	return answered(lb, pkt, LB_REJECTED);
+}
+
+bool
+lb_too_big(struct lb *lb, struct onvm_pkt *pkt, const struct onvm_headers *headers, uint16_t mtu)
+{
+	const bool is_4 = headers->ip_version == 4;
+	uint8_t ends[2 * ONVM_ADDRESS_BYTES] = {0};
+
+	/* Without DF only a fragment would help, which is not made here. */
+	if ((is_4 && (pkt->data[headers->l3_offset + 6] & 0x40) == 0) ||
+	    onvm_icmp_is_error(pkt->data, headers) || !may_answer(lb, pkt->data, headers))
+		return false;
+	ends_copy(ends, pkt->data, headers);
+	return error_make(pkt, headers, ends, is_4 ? 3 : 2, is_4 ? 4 : 0, mtu) &&
+	       answered(lb, pkt, LB_TOO_BIG_ANSWERED);
+}
+
 bool
 lb_reject(struct lb *lb, struct onvm_pkt *pkt, const struct onvm_headers *headers)
 {
-	const bool is_tcp = headers->protocol == ONVM_PROTO_TCP;
+	const bool is_4 = headers->ip_version == 4;
 	uint8_t ends[2 * ONVM_ADDRESS_BYTES] = {0};
 
-	if (!lb->config.rejects || !may_answer(lb, pkt->data, headers) ||
-	    (is_tcp && (headers->tcp_flags & ONVM_TCP_RST) != 0))
+	if (!lb->config.rejects)
 		return false;
-	memcpy(ends, pkt->data + headers->l3_offset + (headers->ip_version == 4 ? 12 : 8),
-	       2 * onvm_address_bytes(headers->ip_version));
-	if (is_tcp)
-		reset_make(pkt, headers, ends);
-	else if (!unreachable_make(pkt, headers, ends))
+	if (headers->protocol == ONVM_PROTO_TCP)
+		return lb_reset(lb, pkt, headers);
+	if (!may_answer(lb, pkt->data, headers))
 		return false;
-	swap(pkt->data, pkt->data + 6, 6);
-	onvm_pkt_out(pkt, pkt->port);
-	lb->counters[LB_REJECTED]++;
-	return true;
+	ends_copy(ends, pkt->data, headers);
+	return error_make(pkt, headers, ends, is_4 ? 3 : 1, is_4 ? 3 : 4, 0) &&
+	       answered(lb, pkt, LB_REJECTED);
 }

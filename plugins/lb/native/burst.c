@@ -53,14 +53,41 @@ is_opening(const struct onvm_headers *headers)
 	return headers->protocol == ONVM_PROTO_TCP && onvm_tcp_is_open(headers->tcp_flags);
 }
 
-/* A SYN on a connection that is closed, or whose backend was removed, begins a new one. */
+static inline enum lb_health
+health_of(const struct lb *lb, const struct lb_entry *entry)
+{
+	return entry->backend == LB_NO_BACKEND ? LB_UP :
+						 (enum lb_health)lb->usages[entry->backend].health;
+}
+
+/*
+ * A SYN on a connection that is closed, or whose backend was removed or is down, begins a new one.
+ * So does any packet of UDP to a backend that is down.
+ */
 static inline bool
 connection_restarts(struct lb *lb, int32_t slot, const struct onvm_headers *headers)
 {
 	const struct lb_entry *const entry = onvm_flow_table_value(lb->connections, slot);
 
-	return is_opening(headers) && !entry->is_reply &&
-	       (entry->life == LB_CLOSING || entry->is_orphan);
+	if (entry->is_reply)
+		return false;
+	if (headers->protocol == ONVM_PROTO_UDP)
+		return health_of(lb, entry) != LB_UP;
+	return is_opening(headers) &&
+	       (entry->life == LB_CLOSING || entry->is_orphan || health_of(lb, entry) != LB_UP);
+}
+
+/* What is counted of each packet of a connection to a VIP. */
+static inline void
+usage_count(struct lb *lb, const struct lb_entry *entry, uint32_t length)
+{
+	struct lb_usage *usage;
+
+	if (entry->backend == LB_NO_BACKEND)
+		return;
+	usage = &lb->usages[entry->backend];
+	usage->packets[entry->is_reply]++;
+	usage->bytes[entry->is_reply] += length;
 }
 
 static void
@@ -135,13 +162,24 @@ handle(struct lb *lb, struct onvm_pkt *pkt, const struct onvm_headers *headers,
 				return (enum lb_reason)(-slot - 1);
 		}
 	}
-	lb_connection_use(lb, slot, pkt->data, headers, now_ns);
 	entry = onvm_flow_table_value(lb->connections, slot);
-	if (entry->is_direct) {
+	if (!entry->is_reply && health_of(lb, entry) == LB_DOWN_RESET) {
+		lb_connection_close(lb, slot);
+		*has_changed = true;
+		return lb_reset(lb, pkt, headers) ? LB_NO_DROP : LB_DROP_NO_BACKEND;
+	}
+	if ((headers->tcp_flags & (ONVM_TCP_SYN | ONVM_TCP_RST)) != 0)
+		lb_failures_note(lb, key, entry, headers->tcp_flags, now_ns);
+	lb_connection_use(lb, slot, pkt->data, headers, now_ns);
+	usage_count(lb, entry, pkt->length);
+	if (entry->forward != LB_NAT && !entry->is_reply)
+		return lb_forward(lb, pkt, headers, entry, lb_hash(key, false));
+	if (entry->is_direct && entry->forward == LB_NAT) {
 		lb->counters[LB_PASSED]++;
 		return LB_NO_DROP;
 	}
-	rewrite(pkt->data, headers, entry);
+	if (!entry->is_direct)
+		rewrite(pkt->data, headers, entry);
 	lb->counters[entry->is_reply ? LB_FROM_BACKEND : LB_TO_BACKEND]++;
 	return LB_NO_DROP;
 }
@@ -162,7 +200,7 @@ handle_icmp(struct lb *lb, struct onvm_pkt *pkt, const struct onvm_headers *head
 		uint16_t vlans[ONVM_VLANS_MAX];
 
 		vlans_read(vlans, headers);
-		return lb_error(lb, pkt->data, headers, vlans, is_vip, now_ns);
+		return lb_error(lb, pkt, headers, vlans, is_vip, now_ns);
 	}
 	if (!is_vip || is_neighbour_discovery(headers->protocol, type)) {
 		lb->counters[LB_PASSED]++;

@@ -54,6 +54,8 @@ lb_connection_close(struct lb *lb, int32_t slot)
 	const struct lb_entry *const entry = onvm_flow_table_value(lb->connections, first);
 	const int32_t partner = entry->partner;
 
+	if (entry->backend != LB_NO_BACKEND)
+		lb->usages[entry->backend].current--;
 	onvm_idle_queue_remove(&lb->queues[entry->life], lb->connections, first);
 	onvm_flow_table_delete_slot(lb->connections, partner);
 	onvm_flow_table_delete_slot(lb->connections, first);
@@ -143,7 +145,7 @@ entry_fill(struct lb_entry *entry, const uint8_t *address, const uint8_t *port,
 
 int32_t
 lb_connection_add(struct lb *lb, const struct lb_key *key, const struct lb_key *reply,
-		  uint8_t state, uint64_t now_ns)
+		  uint32_t backend, uint8_t state, uint64_t now_ns)
 {
 	const bool is_direct = memcmp(key->dst, reply->src, sizeof(key->dst)) == 0 &&
 			       memcmp(key->dst_port, reply->src_port, 2) == 0;
@@ -161,14 +163,28 @@ lb_connection_add(struct lb *lb, const struct lb_key *key, const struct lb_key *
 	entry = onvm_flow_table_value(lb->connections, back);
 	entry_fill(entry, key->dst, key->dst_port, key->src_port, true, there);
 	entry->is_direct = is_direct;
+	entry->backend = backend;
 	entry = onvm_flow_table_value(lb->connections, there);
 	entry->is_direct = is_direct;
+	entry->backend = backend;
 	entry_fill(entry, reply->src, reply->src_port, reply->dst_port, false, back);
 	entry->state = state;
 	entry->life = (uint8_t)life_of(key->protocol, state);
 	onvm_idle_queue_push(&lb->queues[entry->life], lb->connections, there, now_ns);
 	lb->counters[LB_CONNECTIONS_OPENED]++;
 	return there;
+}
+
+void
+lb_connection_set_forward(struct lb *lb, int32_t slot, uint8_t forward, const uint8_t *address,
+			  uint8_t outer_version)
+{
+	struct lb_entry *const entry = onvm_flow_table_value(lb->connections, slot);
+	struct lb_entry *const reply = onvm_flow_table_value(lb->connections, entry->partner);
+
+	memcpy(entry->address, address, sizeof(entry->address));
+	entry->forward = reply->forward = forward;
+	entry->outer_version = outer_version;
 }
 
 /* A tuple that nothing uses. A connection that is closed gives way. */
@@ -207,6 +223,14 @@ client_port_take(struct lb *lb, const struct lb_key *key, struct lb_key *reply, 
 	return false;
 }
 
+/* Replies that are not translated: their tuple is just the reverse. */
+static bool
+reverse_take(struct lb *lb, const struct lb_key *key, struct lb_key *reply, uint64_t now_ns)
+{
+	memcpy(reply->dst_port, key->src_port, sizeof(reply->dst_port));
+	return memcmp(reply, key, sizeof(*key)) != 0 && tuple_is_free(lb, reply, now_ns);
+}
+
 int32_t
 lb_connection_open(struct lb *lb, const struct lb_vip *vip, const struct lb_key *key,
 		   bool is_handshake, uint64_t now_ns)
@@ -214,23 +238,32 @@ lb_connection_open(struct lb *lb, const struct lb_vip *vip, const struct lb_key 
 	struct lb_key reply = {.protocol = key->protocol, .ip_version = key->ip_version};
 	const struct lb_backend *backend;
 	const uint8_t *port;
+	uint32_t index;
 	int32_t slot;
 
 	if (vip->table == NULL)
 		return -LB_DROP_NO_BACKEND - 1;
-	backend = &lb->config.backends[vip->first_backend +
-				       vip->table[lb_hash(key, vip->by_client) % vip->table_size]];
+	index = vip->first_backend + vip->table[lb_hash(key, vip->by_client) % vip->table_size];
+	backend = &lb->config.backends[index];
 	port = onvm_load_be16(backend->port) != 0 ? backend->port : key->dst_port;
-	memcpy(reply.src, backend->address, sizeof(reply.src));
+	memcpy(reply.src, vip->forward == LB_NAT ? backend->address : key->dst, sizeof(reply.src));
 	memcpy(reply.src_port, port, sizeof(reply.src_port));
 	memcpy(reply.dst, key->src, sizeof(reply.dst));
 	memcpy(reply.vlans, key->vlans, sizeof(reply.vlans));
-	if (!client_port_take(lb, key, &reply, now_ns))
+	if (vip->forward == LB_NAT ? !client_port_take(lb, key, &reply, now_ns) :
+				     !reverse_take(lb, key, &reply, now_ns))
 		return -LB_DROP_CONFLICT - 1;
 	if (!room_make(lb, now_ns))
 		return -LB_DROP_TABLE_FULL - 1;
-	slot = lb_connection_add(lb, key, &reply, is_handshake ? LB_HANDSHAKE : 0, now_ns);
-	return slot < 0 ? -LB_DROP_TABLE_FULL - 1 : slot;
+	slot = lb_connection_add(lb, key, &reply, index, is_handshake ? LB_HANDSHAKE : 0, now_ns);
+	if (slot < 0)
+		return -LB_DROP_TABLE_FULL - 1;
+	if (vip->forward != LB_NAT)
+		lb_connection_set_forward(lb, slot, vip->forward, backend->address,
+					  backend->ip_version);
+	lb->usages[index].opened++;
+	lb->usages[index].current++;
+	return slot;
 }
 
 int32_t
@@ -246,7 +279,8 @@ lb_connection_open_direct(struct lb *lb, const struct lb_key *key, bool is_hands
 	if (memcmp(&reply, key, sizeof(reply)) == 0 || !tuple_is_free(lb, &reply, now_ns) ||
 	    !room_make(lb, now_ns))
 		return -1;
-	return lb_connection_add(lb, key, &reply, is_handshake ? LB_HANDSHAKE : 0, now_ns);
+	return lb_connection_add(lb, key, &reply, LB_NO_BACKEND, is_handshake ? LB_HANDSHAKE : 0,
+				 now_ns);
 }
 
 /*
@@ -270,6 +304,23 @@ track(struct lb_entry *entry, const uint8_t *l4, uint8_t flags, bool is_reply)
 		entry->state |= LB_RST;
 }
 
+/* Where replies take another way, the client has to be believed. */
+static void
+track_one_way(struct lb_entry *entry, const struct onvm_headers *headers)
+{
+	const uint8_t flags = headers->tcp_flags;
+
+	if (headers->protocol != ONVM_PROTO_TCP || (flags & ONVM_TCP_SYN) == 0) {
+		entry->state |= 3 * LB_SEEN;
+		entry->state &= (uint8_t)~LB_HANDSHAKE;
+	}
+	if ((flags & ONVM_TCP_FIN) != 0)
+		entry->state |= 3 * LB_FIN;
+	entry->state &= (uint8_t)~LB_RST;
+	if ((flags & ONVM_TCP_RST) != 0)
+		entry->state |= LB_RST;
+}
+
 void
 lb_connection_use(struct lb *lb, int32_t slot, const uint8_t *data,
 		  const struct onvm_headers *headers, uint64_t now_ns)
@@ -280,7 +331,9 @@ lb_connection_use(struct lb *lb, int32_t slot, const uint8_t *data,
 	enum lb_life life;
 
 	entry->state |= (uint8_t)(LB_SEEN << used->is_reply);
-	if (headers->protocol == ONVM_PROTO_TCP)
+	if (entry->forward != LB_NAT)
+		track_one_way(entry, headers);
+	else if (headers->protocol == ONVM_PROTO_TCP)
 		track(entry, data + headers->l4_offset, headers->tcp_flags, used->is_reply != 0);
 	life = life_of(headers->protocol, entry->state);
 	if (life == entry->life) {

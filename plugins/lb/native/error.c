@@ -74,9 +74,10 @@ pass(struct lb *lb)
 }
 
 enum lb_reason
-lb_error(struct lb *lb, uint8_t *data, const struct onvm_headers *headers, const uint16_t *vlans,
-	 bool is_vip, uint64_t now_ns)
+lb_error(struct lb *lb, struct onvm_pkt *pkt, const struct onvm_headers *headers,
+	 const uint16_t *vlans, bool is_vip, uint64_t now_ns)
 {
+	uint8_t *const data = pkt->data;
 	const uint32_t size = onvm_address_bytes(headers->ip_version);
 	const uint32_t dst = headers->l3_offset + (headers->ip_version == 4 ? 16u : 24u);
 	struct lb_key key = {.ip_version = headers->ip_version};
@@ -100,6 +101,8 @@ lb_error(struct lb *lb, uint8_t *data, const struct onvm_headers *headers, const
 	if (slot < 0 || memcmp(data + dst, src, size) != 0)
 		return is_vip ? LB_DROP_NO_CONNECTION : pass(lb);
 	entry = onvm_flow_table_value(lb->connections, slot);
+	if (entry->forward != LB_NAT && !entry->is_reply)
+		return lb_forward(lb, pkt, headers, entry, lb_hash(&key, false));
 	if (entry->is_direct)
 		return pass(lb);
 	memcpy(client, entry->is_reply ? src : src + size, size);

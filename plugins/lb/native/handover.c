@@ -21,6 +21,9 @@ connection_save(struct lb *lb, int32_t slot, struct lb_saved *saved, uint64_t no
 	       sizeof(saved->reply));
 	saved->state = entry->state;
 	saved->number = entry->number;
+	saved->forward = entry->forward;
+	saved->outer_version = entry->outer_version;
+	memcpy(saved->address, entry->address, sizeof(saved->address));
 	saved->age_ns = now_ns > entry->link.used_ns ? now_ns - entry->link.used_ns : 0;
 }
 
@@ -56,12 +59,15 @@ lb_restore(struct lb *lb, const struct lb_saved *saved, uint32_t nb, uint64_t no
 		if (onvm_flow_table_lookup(lb->connections, &saved[i].key) >= 0 ||
 		    onvm_flow_table_lookup(lb->connections, &saved[i].reply) >= 0)
 			continue;
-		slot = lb_connection_add(lb, &saved[i].key, &saved[i].reply, saved[i].state,
-					 used_ns);
+		slot = lb_connection_add(lb, &saved[i].key, &saved[i].reply, LB_NO_BACKEND,
+					 saved[i].state, used_ns);
 		if (slot < 0)
 			continue;
 		entry = onvm_flow_table_value(lb->connections, slot);
 		entry->number = saved[i].number;
+		if (saved[i].forward != LB_NAT)
+			lb_connection_set_forward(lb, slot, saved[i].forward, saved[i].address,
+						  saved[i].outer_version);
 	}
-	return lb_orphans_mark(lb);
+	return lb_backends_assign(lb, NULL);
 }

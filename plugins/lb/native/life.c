@@ -22,12 +22,42 @@ services_free(struct lb *lb)
 	free((void *)(uintptr_t)lb->config.backends);
 	onvm_flow_table_free(lb->vips);
 	onvm_flow_table_free(lb->servers);
+	free(lb->usages);
+}
+
+static void
+services_take(struct lb *lb, const struct lb *from)
+{
+	lb->config = from->config;
+	lb->vips = from->vips;
+	lb->servers = from->servers;
+	lb->usages = from->usages;
+	lb->nb_failing = from->nb_failing;
+}
+
+static bool
+vips_are_same(const struct lb *a, const struct lb *b)
+{
+	if (a->config.nb_vips != b->config.nb_vips)
+		return false;
+	for (uint32_t i = 0; i < a->config.nb_vips; i++) {
+		const struct lb_vip *const one = &a->config.vips[i];
+		const struct lb_vip *const other = &b->config.vips[i];
+
+		if (memcmp(one->address, other->address, sizeof(one->address)) != 0 ||
+		    memcmp(one->port, other->port, sizeof(one->port)) != 0 ||
+		    one->ip_version != other->ip_version || one->protocol != other->protocol ||
+		    one->forward != other->forward)
+			return false;
+	}
+	return true;
 }
 
 int
 lb_update(struct lb *lb, const struct lb_config *config)
 {
 	struct lb next = *lb, before = *lb;
+	uint32_t *moved = NULL;
 	int rc = lb_services_check(config);
 
 	if (rc != 0)
@@ -37,28 +67,31 @@ lb_update(struct lb *lb, const struct lb_config *config)
 	next.config.backends =
 		copy(config->backends, config->nb_backends, sizeof(*config->backends));
 	next.vips = next.servers = NULL;
-	rc = next.config.vips == NULL || next.config.backends == NULL ? -ENOMEM :
-									lb_services_fill(&next);
+	next.usages = calloc(config->nb_backends + 1, sizeof(*next.usages));
+	rc = next.config.vips == NULL || next.config.backends == NULL || next.usages == NULL ?
+		     -ENOMEM :
+		     lb_services_fill(&next);
 	if (rc == 0 && lb->connections != NULL) {
-		lb->has_pending = true;
-		lb->config = next.config;
-		lb->vips = next.vips;
-		rc = lb_orphans_mark(lb);
-		lb->config = before.config;
-		lb->vips = before.vips;
+		moved = calloc(before.config.nb_backends + 1, sizeof(*moved));
+		rc = moved == NULL ? -ENOMEM : lb_usages_inherit(&next, lb, moved);
 	}
+	if (rc == 0 && lb->connections != NULL) {
+		next.config.max_connections = before.config.max_connections;
+		lb->has_pending = true;
+		services_take(lb, &next);
+		rc = lb_backends_assign(lb, vips_are_same(&before, &next) ? moved : NULL);
+		if (rc != 0)
+			services_take(lb, &before);
+	}
+	free(moved);
 	if (rc != 0) {
 		services_free(&next);
 		return rc;
 	}
-	services_free(lb);
-	if (lb->connections != NULL)
-		next.config.max_connections = before.config.max_connections;
+	services_take(lb, &next);
+	services_free(&before);
 	for (uint32_t life = 0; life < LB_LIVES; life++)
 		lb->queues[life].idle_ns = config->idle_ns[life];
-	lb->config = next.config;
-	lb->vips = next.vips;
-	lb->servers = next.servers;
 	return 0;
 }
 

@@ -79,7 +79,7 @@ servers_add(struct lb *lb, uint32_t index)
 {
 	const struct lb_vip *const vip = &lb->config.vips[index];
 
-	if (onvm_load_be16(vip->port) == 0)
+	if (onvm_load_be16(vip->port) == 0 || vip->forward != LB_NAT)
 		return 0;
 	for (uint32_t i = 0; i < vip->nb_backends; i++) {
 		const struct lb_backend *const backend =
@@ -182,8 +182,9 @@ static struct onvm_flow_table *
 members_make(const struct lb *lb)
 {
 	const struct lb_config *const config = &lb->config;
-	struct onvm_flow_table *const members =
-		onvm_flow_table_create(config->nb_backends + 1, sizeof(struct member), 0);
+	struct onvm_flow_table *const members = onvm_flow_table_create(config->nb_backends + 1,
+								       sizeof(struct member),
+								       sizeof(uint32_t));
 
 	for (uint32_t i = 0; members != NULL && i < config->nb_vips; i++) {
 		const struct lb_vip *const vip = &config->vips[i];
@@ -192,51 +193,73 @@ members_make(const struct lb *lb)
 			const struct lb_backend *const backend =
 				&config->backends[vip->first_backend + j];
 			struct member member = {.vip = i};
+			const uint32_t index = vip->first_backend + j;
+			int32_t slot;
 
 			memcpy(member.address, backend->address, sizeof(member.address));
 			memcpy(member.port, backend->port, sizeof(member.port));
-			(void)onvm_flow_table_add(members, &member, 0);
+			slot = onvm_flow_table_add(members, &member, 0);
+			memcpy(onvm_flow_table_value(members, slot), &index, sizeof(index));
 		}
 	}
 	return members;
 }
 
-static bool
-is_orphan(struct lb *lb, struct onvm_flow_table *members, int32_t slot)
+/* Index of the backend of a connection, or LB_NO_BACKEND. */
+static uint32_t
+backend_of(struct lb *lb, struct onvm_flow_table *members, int32_t slot)
 {
 	const struct lb_key *const key = onvm_flow_table_key(lb->connections, slot);
 	const struct lb_entry *const entry = onvm_flow_table_value(lb->connections, slot);
 	const struct lb_vip *const vip =
 		lb_vip_find(lb, key->ip_version, key->dst, key->protocol, key->dst_port);
 	struct member member = {0};
+	uint32_t index = LB_NO_BACKEND;
+	int32_t found;
 
-	if (vip == NULL)
-		return true;
+	if (vip == NULL || vip->forward != entry->forward)
+		return LB_NO_BACKEND;
 	member.vip = (uint32_t)(vip - lb->config.vips);
 	memcpy(member.address, entry->address, sizeof(member.address));
 	memcpy(member.port, entry->port, sizeof(member.port));
-	if (onvm_flow_table_lookup(members, &member) >= 0)
-		return false;
-	memset(member.port, 0, sizeof(member.port));
-	return memcmp(entry->port, key->dst_port, sizeof(entry->port)) != 0 ||
-	       onvm_flow_table_lookup(members, &member) < 0;
+	found = onvm_flow_table_lookup(members, &member);
+	if (found < 0 && memcmp(entry->port, key->dst_port, sizeof(entry->port)) == 0) {
+		memset(member.port, 0, sizeof(member.port));
+		found = onvm_flow_table_lookup(members, &member);
+	}
+	if (found >= 0)
+		memcpy(&index, onvm_flow_table_value(members, found), sizeof(index));
+	return index;
 }
 
 int
-lb_orphans_mark(struct lb *lb)
+lb_backends_assign(struct lb *lb, const uint32_t *moved)
 {
 	struct onvm_flow_table *const members = members_make(lb);
 	int32_t slot = onvm_flow_table_next(lb->connections, 0);
 
 	if (members == NULL)
 		return -ENOMEM;
+	for (uint32_t i = 0; i < lb->config.nb_backends; i++)
+		lb->usages[i].current = 0;
 	for (; slot >= 0; slot = onvm_flow_table_next(lb->connections, slot + 1)) {
 		struct lb_entry *const entry = onvm_flow_table_value(lb->connections, slot);
 		const struct lb_key *const key = onvm_flow_table_key(lb->connections, slot);
 
+		struct lb_entry *reply;
+		uint32_t index;
+
 		if (entry->is_reply)
 			continue;
-		entry->is_orphan = is_orphan(lb, members, slot);
+		reply = onvm_flow_table_value(lb->connections, entry->partner);
+		index = moved == NULL || entry->backend == LB_NO_BACKEND ? LB_NO_BACKEND :
+									   moved[entry->backend];
+		if (index == LB_NO_BACKEND)
+			index = backend_of(lb, members, slot);
+		entry->backend = reply->backend = index;
+		entry->is_orphan = entry->backend == LB_NO_BACKEND;
+		if (!entry->is_orphan)
+			lb->usages[entry->backend].current++;
 		if (entry->is_orphan && key->protocol == ONVM_PROTO_UDP)
 			lb_connection_close(lb, slot);
 	}

@@ -15,105 +15,48 @@ Readings chosen:
 * One client port that reaches one backend port through two VIPs at a time: replies must differ, so
   the later connection has another client port towards the backend.
 * For an address of a VIP nothing passes but NDP, which no router forwards.
+* A connection to a backend that is down begins again with a SYN, or with any packet of UDP. Where
+  the VIP resets, the next segment of the client is answered by a reset instead.
+* A backend fails a client if it resets a connection before it has accepted it, or if the client
+  repeats its SYN half a second or more after the last one. Its SYN ends a row of failures.
+* Where packets are not translated, replies are the reverse of the client's tuple and pass as they
+  are. They need not come by, so such a connection is established by any packet of the client but a
+  SYN, and closed by the client's FIN.
 """
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
-from hashlib import blake2b
 from itertools import chain
 
-from onvm_nf_lb.config import LbConfig, Vip
-from onvm_sdk.headers import ICMP, ICMPV6, L3, L4, TCP, UDP, Headers, checksum, read_headers
+from onvm_nf_lb.config import Backend, LbConfig, Vip
+from onvm_nf_lb.model_frames import (
+    End,
+    echo_reply,
+    embedded,
+    encapsulated,
+    error_done,
+    may_be_too_big,
+    reset,
+    set_end,
+    too_big,
+    unreachable,
+)
+from onvm_nf_lb.model_maglev import flow_hash, maglev_table
+from onvm_nf_lb.shares import Health, Shares, initial_shares
+from onvm_sdk.headers import ICMP, ICMPV6, L3, L4, TCP, UDP, Headers, read_headers
 
-__all__ = ["Done", "Drop", "LbModel", "flow_hash", "maglev_fill", "maglev_table", "permutation"]
+__all__ = ["Done", "Drop", "LbModel", "Usage"]
 
 _NS = 1_000_000_000
 _FIN, _SYN, _RST, _ACK = 1, 2, 4, 16
-_MASK = (1 << 64) - 1
-_End = tuple[bytes, int]
-_Key = tuple[tuple[int, ...], int, _End, _End]  # VLANs, protocol, source, destination
+_Key = tuple[tuple[int, ...], int, End, End]  # VLANs, protocol, source, destination
 _GRAIN_NS = _NS  # how exact the order of the queues is
 _HANDSHAKE_WINDOW = 1 << 20
 _PORT_TRIES = 64
-_EXTENSIONS = (0, 43, 44, 51, 60, 135, 139, 140)
-
-
-def permutation(name: str, size: int) -> tuple[int, int]:
-    """Give offset and skip of a backend in a table of `size` slots."""
-    offset, skip = (
-        int.from_bytes(blake2b(name.encode(), digest_size=8, person=person).digest(), "little")
-        for person in (b"offset", b"skip")
-    )
-    return offset % size, skip % (size - 1) + 1
-
-
-def maglev_fill(
-    permutations: Sequence[tuple[int, int]], size: int, weights: Sequence[int]
-) -> array[int]:
-    """Fill a lookup table from (offset, skip) of each backend, in their order."""
-    table, position = array("l", [-1]) * size, [offset for offset, _ in permutations]
-    most, filled = max(weights), 0
-    credit = [most] * len(permutations)  # so that each has a turn in the first round
-    while True:
-        for i, (_, skip) in enumerate(permutations):
-            credit[i] += weights[i]
-            if credit[i] < most or weights[i] == 0:
-                continue
-            credit[i] -= most
-            while table[position[i]] >= 0:
-                position[i] = (position[i] + skip) % size
-            table[position[i]] = i
-            filled += 1
-            if filled == size:
-                return table
-
-
-def maglev_table(
-    backends: Sequence[str], size: int = 65537, weights: Sequence[int] | None = None
-) -> array[int]:
-    """Spread backends over a consistent-hashing lookup table.
-
-    Args:
-        backends: names, unique; their order does not change which name owns a slot.
-        size: slots, a prime well above ``len(backends)``.
-        weights: one per backend, not all 0; None: all equal.
-
-    Returns:
-        `size` entries, each an index into `backends`. With equal weights two
-        backends differ by at most one slot.
-
-    Raises:
-        ValueError: `backends` is empty or has more names than `size`.
-
-    Source:
-        Eisenbud et al., "Maglev", NSDI 2016, section 3.4.
-    """
-    if not 0 < len(backends) < size:
-        raise ValueError(f"expected 1 to {size - 1} backends, got {len(backends)}")
-    given = [1] * len(backends) if weights is None else weights
-    order = sorted(range(len(backends)), key=backends.__getitem__)
-    table = maglev_fill(
-        [permutation(backends[i], size) for i in order], size, [given[i] for i in order]
-    )
-    return array("l", (order[entry] for entry in table))
-
-
-def flow_hash(src: _End, dst: _End, protocol: int, version: int, by_client: bool) -> int:
-    """Hash that chooses the slot: FNV-1a, then the finalizer of MurmurHash3."""
-    data = src[0].ljust(16, b"\0")
-    if not by_client:
-        data += dst[0].ljust(16, b"\0")
-        data += src[1].to_bytes(2, "big") + dst[1].to_bytes(2, "big") + bytes((protocol, version))
-    value = 0xCBF29CE484222325
-    for byte in data:
-        value = (value ^ byte) * 0x100000001B3 & _MASK
-    for factor in (0xFF51AFD7ED558CCD, 0xC4CEB9FE1A85EC53):
-        value = (value ^ value >> 33) * factor & _MASK
-    return value ^ value >> 33
+_RETRY_NS = _NS // 2
 
 
 class Drop(Exception):  # noqa: N818  a verdict
@@ -138,9 +81,22 @@ class _Life(IntEnum):
 
 
 @dataclass(eq=False)
+class Usage:
+    """What a backend of a VIP carries, and its failures in a row."""
+
+    health: Health = Health.UP
+    opened: int = 0
+    packets: list[int] = field(default_factory=lambda: [0, 0])
+    size: list[int] = field(default_factory=lambda: [0, 0])
+    failures: int = 0
+    failing_ns: int = 0
+    is_failing: bool = False
+
+
+@dataclass(eq=False)
 class _Connection:
     key: _Key
-    backend: _End
+    backend: End
     port: int  # the client's, as the backend sees it
     used_ns: int
     queued_ns: int = 0
@@ -151,6 +107,9 @@ class _Connection:
     is_handshake: bool = False
     number: int = 0  # of the backend's SYN
     is_orphan: bool = False  # its backend was removed
+    usage: Usage | None = None
+    forward: str = "nat"
+    outer: bytes = b""  # the backend's address, where packets are not translated
 
     @property
     def is_closed(self) -> bool:
@@ -176,25 +135,57 @@ class LbModel:
         self.there: dict[_Key, _Connection] = {}
         self.back: dict[_Key, _Connection] = {}
         self.queues: dict[_Life, list[_Connection]] = {life: [] for life in _Life}
+        self.usages: dict[tuple[tuple[bytes, int, int], Backend], Usage] = {}
         self.update(config)
 
-    def update(self, config: LbConfig) -> None:
+    def update(self, config: LbConfig, shares: Shares | None = None) -> None:
         """Take other VIPs and backends. Connections stay, but for UDP of removed backends."""
         self.config = config
-        self.tables = {
-            vip: maglev_table(
-                vip.names, config.settings.table_size, [b.weight for b in vip.backends]
-            )
-            for vip in config.vips
-            if any(b.weight for b in vip.backends)
+        self.usages = {
+            name: self.usages.get(name, Usage())
+            for name in (_name(vip, b) for vip in config.vips for b in vip.backends)
         }
+        self.set_health(initial_shares(config) if shares is None else shares)
         for connection in list(self.there.values()):
             vip = self._vip(connection.key)
-            port = connection.key[3][1]
-            ends = [(b.address.packed, b.port or port) for b in vip.backends] if vip else []
-            connection.is_orphan = connection.backend not in ends
+            connection.usage = self._usage(vip, connection) if vip else None
+            connection.is_orphan = connection.usage is None
             if connection.is_orphan and connection.key[1] == UDP:
                 self._close(connection)
+
+    def set_health(self, shares: Shares) -> None:
+        """Take other weights for new connections, and which backends are down."""
+        self.tables = {}
+        for vip, listed in zip(self.config.vips, shares, strict=True):
+            weights = [share.weight for share in listed]
+            if any(weights):
+                size = self.config.settings.table_size
+                self.tables[vip] = maglev_table(vip.names, size, weights)
+            for backend, share in zip(vip.backends, listed, strict=True):
+                self.usages[_name(vip, backend)].health = share.health
+
+    def current(self, usage: Usage) -> int:
+        """Connections to a backend."""
+        return sum(connection.usage is usage for connection in self.there.values())
+
+    def take_failing(self) -> list[Usage]:
+        """Give the backends that have failed too often, once."""
+        found = [usage for usage in self.usages.values() if usage.is_failing]
+        for usage in found:
+            usage.is_failing = False
+        return found
+
+    def _usage(self, vip: Vip, connection: _Connection) -> Usage | None:
+        address, port = connection.backend
+        if vip.forward != connection.forward:
+            return None
+        if connection.forward != "nat":
+            address = connection.outer
+        for wanted in (port, 0 if port == connection.key[3][1] else port):
+            for backend in vip.backends:
+                if (backend.address.packed, backend.port) == (address, wanted):
+                    return self.usages[_name(vip, backend)]
+        return None
 
     def expire(self, now_ns: int) -> None:
         """Forget idle connections."""
@@ -228,14 +219,16 @@ class LbModel:
     def _transport(self, frame: bytes, h: Headers, is_vip: bool, now_ns: int) -> Done:
         key = _key(frame, h)
         connection = self.there.get(key)
-        if connection and (connection.is_closed or connection.is_orphan) and _opens(h):
+        if connection and _restarts(connection, h):
             self._close(connection)
             connection = None
         if connection is None and key in self.back:
             connection = self.back[key]
+            self._note_failure(connection, h, True, now_ns)
+            self._count(connection, frame, True)
             self._use(connection, frame, h, True, now_ns)
             _, _, client, vip_end = connection.key
-            return Done(_set_end(_set_end(frame, h, True, vip_end), h, False, client))
+            return Done(set_end(set_end(frame, h, True, vip_end), h, False, client))
         if connection is None:
             vip = self._vip(key)
             if vip is not None:
@@ -247,10 +240,19 @@ class LbModel:
             if connection is None:
                 ends = self._services_at((h.src, h.src_port), h.protocol)
                 is_reply = len(ends) == 1 and not _opens(h)
-                return Done(_set_end(frame, h, True, ends.pop()) if is_reply else frame)
+                return Done(set_end(frame, h, True, ends.pop()) if is_reply else frame)
+        if connection.usage and connection.usage.health is Health.DOWN_RESET:
+            self._close(connection)
+            if h.tcp_flags & _RST or not self._may_answer(h):
+                raise Drop("no_backend")
+            return Done(reset(frame, h), is_out=True)
+        self._note_failure(connection, h, False, now_ns)
+        self._count(connection, frame, False)
         self._use(connection, frame, h, False, now_ns)
+        if connection.forward != "nat":
+            return self._forward(frame, h, connection, key)
         client = key[2][0], connection.port
-        return Done(_set_end(_set_end(frame, h, True, client), h, False, connection.backend))
+        return Done(set_end(set_end(frame, h, True, client), h, False, connection.backend))
 
     def _is_vip(self, address: bytes) -> bool:
         return any(vip.address.packed == address for vip in self.config.vips)
@@ -263,13 +265,14 @@ class LbModel:
                     return vip
         return None
 
-    def _services_at(self, end: _End, protocol: int) -> set[_End]:
+    def _services_at(self, end: End, protocol: int) -> set[End]:
         """The VIPs that have a server at this end."""
         return {
             (vip.address.packed, vip.port)
             for vip in self.config.vips
             for backend in vip.backends
             if vip.port
+            and vip.forward == "nat"
             and vip.protocol == protocol
             and (backend.address.packed, backend.port or vip.port) == end
         }
@@ -283,15 +286,53 @@ class LbModel:
         chosen = vip.backends[table[slot]]
         backend = (chosen.address.packed, chosen.port or dst[1])
         connection = _Connection(key, backend, src[1], now_ns)
+        if vip.forward != "nat":
+            connection.backend, connection.forward = dst, vip.forward
+            connection.outer = chosen.address.packed
+            if connection.reply == key or not self._is_free(connection.reply):
+                raise Drop("conflict")
+        else:
+            self._choose_port(connection, h)
+        if len(self.there) >= self.config.settings.max_connections:
+            self._give_way()
+        connection.usage = self.usages[_name(vip, chosen)]
+        connection.usage.opened += 1
+        return self._add(connection, h)
+
+    def _choose_port(self, connection: _Connection, h: Headers) -> None:
+        _, protocol, src, dst = connection.key
         for port in self._ports(src, dst, protocol, h.version):
             connection.port = port
             if self._is_free(connection.reply):
-                break
-        else:
-            raise Drop("conflict")
-        if len(self.there) >= self.config.settings.max_connections:
-            self._give_way()
-        return self._add(connection, h)
+                return
+        raise Drop("conflict")
+
+    def _forward(self, frame: bytes, h: Headers, connection: _Connection, key: _Key) -> Done:
+        """Send a packet of a client to its backend without translation."""
+        text = self.config.settings
+        vip = self._vip(connection.key)
+        backend = next(
+            (
+                backend
+                for backend in (vip.backends if vip else ())
+                if vip and self.usages.get(_name(vip, backend)) is connection.usage
+            ),
+            None,
+        )
+        if connection.forward == "dsr" and backend is None:
+            raise Drop("no_backend")
+        if connection.forward != "dsr":
+            source = self.config.tunnel_sources[len(connection.outer)]
+            port = 0xC000 | flow_hash(key[2], key[3], key[1], h.version, False) >> 32 & 0x3FFF
+            ports = (port, text.gue_port) if connection.forward == "gue" else None
+            added = (40 if len(connection.outer) == 16 else 20) + (8 if ports else 0)
+            if h.l4_offset + h.l4_length - h.l3_offset + added > text.tunnel_mtu:
+                if not self._may_answer(h) or not may_be_too_big(frame, h):
+                    raise Drop("too_big")
+                return Done(too_big(frame, h, text.tunnel_mtu - added), is_out=True)
+            frame = encapsulated(frame, h, source, connection.outer, ports)
+        mac = backend.mac if backend else b""
+        return Done((mac or frame[:6]) + frame[6:])
 
     def _open_direct(self, key: _Key, h: Headers, now_ns: int) -> _Connection | None:
         """A connection to a server itself: its replies are none of a VIP."""
@@ -312,7 +353,7 @@ class LbModel:
         self.queues[_Life.OPENING].append(connection)
         return connection
 
-    def _ports(self, src: _End, dst: _End, protocol: int, version: int) -> Iterator[int]:
+    def _ports(self, src: End, dst: End, protocol: int, version: int) -> Iterator[int]:
         first = flow_hash(src, dst, protocol, version, False) >> 32
         return chain([src[1]], (1024 + (first + i) % 64512 for i in range(_PORT_TRIES)))
 
@@ -335,6 +376,35 @@ class LbModel:
         del self.back[connection.reply]
         self.queues[connection.life].remove(connection)
 
+    def _count(self, connection: _Connection, frame: bytes, is_reply: bool) -> None:
+        if connection.usage is not None:
+            connection.usage.packets[is_reply] += 1
+            connection.usage.size[is_reply] += len(frame)
+
+    def _note_failure(
+        self, connection: _Connection, h: Headers, is_reply: bool, now_ns: int
+    ) -> None:
+        usage, vip = connection.usage, self._vip(connection.key)
+        kind = h.tcp_flags & (_SYN | _ACK | _RST)
+        if h.protocol != TCP or usage is None or True in connection.seen:
+            return
+        if not connection.is_handshake:
+            return
+        if is_reply and kind == _SYN | _ACK:
+            usage.failures = 0
+        is_repeated = (
+            kind == _SYN and False in connection.seen and now_ns - connection.used_ns >= _RETRY_NS
+        )
+        if vip is None or vip.passive is None or not (kind & _RST if is_reply else is_repeated):
+            return
+        if usage.failures and now_ns - usage.failing_ns >= vip.passive.window_s * _NS:
+            usage.failures = 0
+        if usage.failures == 0:
+            usage.failing_ns = now_ns
+        usage.failures += 1
+        if usage.failures == vip.passive.failures:
+            usage.failures, usage.is_failing = 0, True
+
     def _idle_s(self, life: _Life) -> int:
         text = self.config.settings
         return (text.tcp_closing_s, text.opening_s, text.udp_s, text.tcp_established_s)[life]
@@ -344,7 +414,9 @@ class LbModel:
     ) -> None:
         connection.used_ns = now_ns
         connection.seen.add(is_reply)
-        if h.protocol == TCP:
+        if connection.forward != "nat":
+            _track_one_way(connection, h)
+        elif h.protocol == TCP:
             _track(connection, frame, h, is_reply)
         life = _Life.OPENING
         if h.protocol == TCP and connection.is_closed:
@@ -363,12 +435,12 @@ class LbModel:
         if not is_vip or (not is_4 and 133 <= kind <= 137):
             return Done(frame)
         if kind == (8 if is_4 else 128) and self._may_answer(h):
-            return Done(_echo_reply(frame, h), is_out=True)
+            return Done(echo_reply(frame, h), is_out=True)
         raise Drop("no_service")
 
     def _error(self, frame: bytes, h: Headers, is_vip: bool) -> Done:
         """An error reaches the end of the connection that sent what it quotes, as that sent it."""
-        inner = _embedded(frame, h)
+        inner = embedded(frame, h)
         if inner is None:
             if is_vip:
                 raise Drop("malformed")
@@ -376,16 +448,18 @@ class LbModel:
         vlans, src, dst = _vlans(frame), (inner.src, inner.src_port), (inner.dst, inner.dst_port)
         there = self.there.get((vlans, inner.protocol, dst, src))
         back = self.back.get((vlans, inner.protocol, dst, src))
+        if h.dst == inner.src and there is not None and there.forward != "nat":
+            return self._forward(frame, h, there, there.key)
         if h.dst == inner.src and (there or back or _NONE).is_direct:
             return Done(frame)
         if h.dst == inner.src and there is not None:
-            quoted = _set_end(frame, inner, True, there.backend)
-            quoted = _set_end(quoted, inner, False, (inner.dst, there.port))
-            return Done(_error_done(frame, quoted, h, False, there.backend[0]))
+            quoted = set_end(frame, inner, True, there.backend)
+            quoted = set_end(quoted, inner, False, (inner.dst, there.port))
+            return Done(error_done(frame, quoted, h, False, there.backend[0]))
         if h.dst == inner.src and back is not None:
             _, _, client, vip = back.key
-            quoted = _set_end(_set_end(frame, inner, False, vip), inner, True, client)
-            return Done(_error_done(frame, quoted, h, True, vip[0]))
+            quoted = set_end(set_end(frame, inner, False, vip), inner, True, client)
+            return Done(error_done(frame, quoted, h, True, vip[0]))
         if is_vip:
             raise Drop("no_connection")
         return Done(frame)
@@ -404,8 +478,20 @@ class LbModel:
         if h.protocol == TCP:
             if h.tcp_flags & _RST:
                 raise Drop("no_service")
-            return Done(_reset(frame, h), is_out=True)
-        return Done(_unreachable(frame, h), is_out=True)
+            return Done(reset(frame, h), is_out=True)
+        return Done(unreachable(frame, h), is_out=True)
+
+
+def _name(vip: Vip, backend: Backend) -> tuple[tuple[bytes, int, int], Backend]:
+    service = (vip.address.packed, vip.protocol, vip.port)
+    return service, Backend(backend.address, backend.port)
+
+
+def _restarts(connection: _Connection, h: Headers) -> bool:
+    is_down = connection.usage is not None and connection.usage.health is not Health.UP
+    if h.protocol == UDP:
+        return is_down
+    return _opens(h) and (connection.is_closed or connection.is_orphan or is_down)
 
 
 def _opens(h: Headers) -> bool:
@@ -420,6 +506,16 @@ def _vlans(frame: bytes) -> tuple[int, ...]:
 
 def _key(frame: bytes, h: Headers) -> _Key:
     return _vlans(frame), h.protocol, (h.src, h.src_port), (h.dst, h.dst_port)
+
+
+def _track_one_way(connection: _Connection, h: Headers) -> None:
+    """Follow a packet where replies may take another way."""
+    if h.protocol != TCP or not h.tcp_flags & _SYN:
+        connection.seen |= {False, True}
+        connection.is_handshake = False
+    if h.tcp_flags & _FIN:
+        connection.finished |= {False, True}
+    connection.is_reset = h.protocol == TCP and bool(h.tcp_flags & _RST)
 
 
 def _track(connection: _Connection, frame: bytes, h: Headers, is_reply: bool) -> None:
@@ -440,142 +536,3 @@ def _track(connection: _Connection, frame: bytes, h: Headers, is_reply: bool) ->
     if h.tcp_flags & _FIN:
         connection.finished.add(is_reply)
     connection.is_reset = bool(h.tcp_flags & _RST)
-
-
-def _replaced(data: bytes, at: int, new: bytes) -> bytes:
-    return data[:at] + new + data[at + len(new) :]
-
-
-def _updated(data: bytes, at: int, old: bytes, new: bytes) -> bytes:
-    """Update the checksum at `at` (RFC 1624 equation 3)."""
-    total = 0xFFFF ^ int.from_bytes(data[at : at + 2], "big")
-    for i in range(0, len(old), 2):
-        total += 0xFFFF ^ int.from_bytes(old[i : i + 2].ljust(2, b"\0"), "big")
-        total += int.from_bytes(new[i : i + 2].ljust(2, b"\0"), "big")
-    while total > 0xFFFF:
-        total = (total & 0xFFFF) + (total >> 16)
-    return _replaced(data, at, (0xFFFF ^ total).to_bytes(2, "big"))
-
-
-def _set_end(data: bytes, h: Headers, is_src: bool, end: _End) -> bytes:
-    """Replace one end of the packet whose headers are `h`, with its own checksums."""
-    size = len(end[0])
-    at = h.l3_offset + (12 if h.version == 4 else 8) + (0 if is_src else size)
-    port_at, port = h.l4_offset + (0 if is_src else 2), end[1].to_bytes(2, "big")
-    old = data[at : at + size], data[port_at : port_at + 2]
-    data = _replaced(_replaced(data, at, end[0]), port_at, port)
-    if h.version == 4:
-        data = _updated(data, h.l3_offset + 10, old[0], end[0])
-    offset = 16 if h.protocol == TCP else 6
-    sum_at = h.l4_offset + offset
-    if offset + 2 > h.l4_length or (h.protocol == UDP and data[sum_at : sum_at + 2] == b"\0\0"):
-        return data
-    data = _updated(data, sum_at, b"".join(old), end[0] + port)
-    if h.protocol == UDP and data[sum_at : sum_at + 2] == b"\0\0":
-        data = _replaced(data, sum_at, b"\xff\xff")
-    return data
-
-
-def _embedded(frame: bytes, h: Headers) -> Headers | None:
-    """Read the packet inside an error, if it is one of TCP or UDP."""
-    ip = frame[h.l4_offset + 8 : h.l4_offset + h.l4_length]
-    if len(ip) < 20 or ip[0] >> 4 != h.version:
-        return None
-    inner = Headers(version=h.version, l3_offset=h.l4_offset + 8)
-    if h.version == 4:
-        size, inner.protocol = (ip[0] & 15) * 4, ip[9]
-        inner.src, inner.dst = ip[12:16], ip[16:20]
-        if size < 20 or int.from_bytes(ip[6:8], "big") & 0x1FFF:
-            return None
-    else:
-        if len(ip) < 40:
-            return None
-        inner.src, inner.dst = ip[8:24], ip[24:40]
-        size, inner.protocol = _behind_extensions(ip)
-    l4 = ip[size:]
-    if len(l4) < 8 or inner.protocol not in (TCP, UDP):
-        return None
-    inner.l4_offset, inner.l4_length = inner.l3_offset + size, len(l4)
-    inner.src_port, inner.dst_port = (int.from_bytes(l4[i : i + 2], "big") for i in (0, 2))
-    return inner
-
-
-def _behind_extensions(ip: bytes) -> tuple[int, int]:
-    """Where the transport header of IPv6 begins, and its protocol."""
-    size, protocol = 40, ip[6]
-    for _ in range(16):
-        if protocol not in _EXTENSIONS or len(ip) < size + 8:
-            break
-        if protocol == 44 and int.from_bytes(ip[size + 2 : size + 4], "big") & 0xFFF8:
-            break  # not the first fragment
-        length = 8 if protocol == 44 else (ip[size + 1] + 1) * 8
-        if protocol == 51:
-            length = (ip[size + 1] + 2) * 4
-        size, protocol = size + length, ip[size]
-    return size, protocol
-
-
-def _error_done(before: bytes, after: bytes, h: Headers, is_src: bool, address: bytes) -> bytes:
-    """Replace an end of the error itself; its checksum covers what it quotes, which has changed."""
-    end, sum_at = h.l4_offset + h.l4_length, h.l4_offset + 2
-    at = h.l3_offset + (12 if h.version == 4 else 8) + (0 if is_src else len(address))
-    old, after = after[at : at + len(address)], _replaced(after, at, address)
-    if h.version == 4:
-        after = _updated(after, h.l3_offset + 10, old, address)
-    else:
-        after = _updated(after, sum_at, old, address)
-    return _updated(after, sum_at, before[sum_at + 2 : end], after[sum_at + 2 : end])
-
-
-def _turned(frame: bytes, h: Headers) -> bytes:
-    return frame[6:12] + frame[:6] + frame[12 : h.l3_offset]
-
-
-def _echo_reply(frame: bytes, h: Headers) -> bytes:
-    at, size, icmp = h.l3_offset + (12 if h.version == 4 else 8), len(h.src), h.l4_offset
-    ttl_at = h.l3_offset + (8 if h.version == 4 else 7)
-    old, data = frame, _turned(frame, h) + frame[h.l3_offset :]
-    data = _replaced(_replaced(data, at, h.dst), at + size, h.src)
-    data = _replaced(data, ttl_at, bytes([64]))
-    if h.version == 4:
-        data = _updated(data, h.l3_offset + 10, old[ttl_at : ttl_at + 2], data[ttl_at : ttl_at + 2])
-    data = _replaced(data, icmp, bytes([0 if h.version == 4 else 129]))
-    return _updated(data, icmp + 2, old[icmp : icmp + 2], data[icmp : icmp + 2])
-
-
-def _ip(h: Headers, protocol: int, l4: bytes, sum_at: int) -> bytes:
-    """An IP packet back to where one came from."""
-    pseudo = h.dst + h.src + len(l4).to_bytes(4, "big") + protocol.to_bytes(4, "big")
-    value = checksum((b"" if protocol == ICMP else pseudo) + l4)
-    l4 = _replaced(l4, sum_at, value.to_bytes(2, "big"))
-    if h.version == 6:
-        return (
-            b"\x60\0\0\0" + len(l4).to_bytes(2, "big") + bytes([protocol, 64]) + h.dst + h.src + l4
-        )
-    head = (
-        b"\x45\0" + (20 + len(l4)).to_bytes(2, "big") + b"\0\0\x40\0" + bytes([64, protocol, 0, 0])
-    )
-    head += h.dst + h.src
-    return _replaced(head, 10, checksum(head).to_bytes(2, "big")) + l4
-
-
-def _reset(frame: bytes, h: Headers) -> bytes:
-    """The answer to a segment for a port that is closed (RFC 9293 section 3.5.2)."""
-    l4 = frame[h.l4_offset : h.l4_offset + h.l4_length]
-    number, acknowledged = int.from_bytes(l4[4:8], "big"), l4[8:12]
-    if h.tcp_flags & _ACK:
-        middle, flags = acknowledged + bytes(4), _RST
-    else:
-        length = len(l4) - (l4[12] >> 4) * 4 + bool(h.tcp_flags & _SYN) + bool(h.tcp_flags & _FIN)
-        middle, flags = bytes(4) + ((number + length) % (1 << 32)).to_bytes(4, "big"), _RST | _ACK
-    segment = l4[2:4] + l4[:2] + middle + bytes([0x50, flags]) + bytes(6)
-    return _turned(frame, h) + _ip(h, TCP, segment, 16)
-
-
-def _unreachable(frame: bytes, h: Headers) -> bytes:
-    """Port unreachable (RFC 792, RFC 4443), with what fits into the smallest packets."""
-    most = 548 if h.version == 4 else 1232
-    quoted = frame[h.l3_offset : h.l4_offset + h.l4_length][:most]
-    kind = b"\x03\x03" if h.version == 4 else b"\x01\x04"
-    protocol = ICMP if h.version == 4 else ICMPV6
-    return _turned(frame, h) + _ip(h, protocol, kind + bytes(6) + quoted, 2)

@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onvm_nf_lb.config import LbConfig, load
-from onvm_nf_lb.kernel import Balancer, convert, fill_table
-from onvm_nf_lb.model import Drop, LbModel, maglev_fill, maglev_table, permutation
+from onvm_nf_lb.kernel import Balancer, Plan, Usage, fill_table, read_usages
+from onvm_nf_lb.model import Drop, LbModel
+from onvm_nf_lb.model_maglev import maglev_fill, maglev_table, permutation
+from onvm_nf_lb.shares import share_out
 from shared_data import need_data
 
 from onvm_sdk.errors import ConfigError, NativeError
@@ -40,6 +42,7 @@ REASONS = [
     "conflict",
     "no_service",
     "no_connection",
+    "too_big",
 ]
 NS = 1_000_000_000
 VIP, CLIENT = "198.51.100.10", "192.0.2.77"
@@ -138,7 +141,7 @@ def test_running_connections_stay_when_backends_change() -> None:
     runner = KernelRunner(balancer.kernel)
     frames = [tcp(CLIENT, port, VIP, 80) for port in range(64)]
     before = [one(runner, frame) for frame in frames]
-    balancer.update(convert(load(config_of(1))))
+    balancer.update(load(config_of(1)))
     assert [one(runner, frame) for frame in frames] == before
     assert read_headers(one(runner, tcp(CLIENT, 999, VIP, 80)).data).dst[3] == 1
 
@@ -229,6 +232,34 @@ def test_drops_and_passes() -> None:
             },
             "lb.toml: max_connections: 131072: expected fewer connections or slots: the tables",
         ),
+        *(
+            (
+                {"vips": [{"address": VIP, "port": 80, **more}]},
+                f"lb.toml: vips[0].{message}",
+            )
+            for more, message in (
+                ({"check": {"type": "ping"}}, "check.type: 'ping': expected one of"),
+                ({"check": {"type": "tcp", "rise": 0}}, "check.rise: 0: expected `int` >= 1"),
+                ({"check": {"every": 1}}, "check.every: 1: expected one of type, interval_s,"),
+                ({"check": {"type": "tcp", "path": "/"}}, "check.path: '/': expected it with"),
+                ({"check": {"type": "http", "path": "x"}}, "check.path: 'x': expected a path"),
+                ({"check": {"type": "http", "status": "2xx"}}, "check.status: '2xx': expected st"),
+                ({"check": {"type": "http", "host": "a b"}}, "check.host: 'a b': expected the"),
+                ({"check": {"type": "icmp", "port": 8}}, "check.port: 8: expected none with"),
+                ({"check": {"type": "tcp", "command": ["x"]}}, "check.command: 'x': expected it"),
+                ({"check": {"type": "script"}}, "check.command: '': expected a program"),
+                ({"down": "drop"}, "down: 'drop': expected one of keep, reset"),
+                ({"protocol": "udp", "passive": {}}, "passive: 'udp': expected it with the"),
+                ({"passive": {"failures": 0}}, "passive.failures: 0: expected `int` >= 1"),
+                ({"slow_start_s": -1}, "slow_start_s: -1: expected `float` >= 0"),
+                ({"backends_file": "pool"}, "backends_file: 'pool': expected an absolute path"),
+                (
+                    {"port": 0, "check": {"type": "tcp"}, "backends": [{"address": "192.0.2.1"}]},
+                    "backends[0].address: '192.0.2.1': expected a backend with a port, or check.",
+                ),
+            )
+        ),
+        ({"report": "lb.json"}, "lb.toml: report: 'lb.json': expected an absolute path"),
         (
             {"max_connections": 2_000_000},
             "lb.toml: max_connections: 2000000: expected `int` <= 524288",
@@ -261,7 +292,9 @@ def frames(draw: st.DrawFn) -> bytes:
         a, b = b, a
     kind = draw(st.integers(0, 11))
     if kind < 5:
-        made = tcp(a, p, b, q, draw(FLAGS), draw(st.sampled_from([b"", b"x", b"data"])))
+        content = draw(st.sampled_from([b"", b"x", b"data", b"x" * 1290]))
+        may_cut = version == 6 or draw(st.booleans())
+        made = tcp(a, p, b, q, draw(FLAGS), content, fragment=0 if may_cut else 0x4000)
     elif kind < 7:
         made = udp(a, p, b, q, draw(st.sampled_from([b"", b"odd"])))
     elif kind == 7:
@@ -290,6 +323,7 @@ BURSTS = st.lists(
     st.tuples(
         st.sampled_from([0, 1, 20, 40, 250, 400]),
         st.integers(0, 3),
+        st.sampled_from([3, 3, 3, 0, 1, 2]),
         st.lists(frames(), max_size=40),
     ),
     max_size=5,
@@ -297,16 +331,25 @@ BURSTS = st.lists(
 
 
 def agreement_config(
-    capacity: int, port: int, backends: int, rejects: bool, affinity: str
+    capacity: int, port: int, backends: int, rejects: bool, affinity: str, forward: str
 ) -> dict[str, Any]:
     made = config_of(
-        backends, max_connections=capacity, tcp_established_s=300, udp_s=240, reject=rejects
+        backends,
+        max_connections=capacity,
+        tcp_established_s=300,
+        udp_s=240,
+        reject=rejects,
+        tunnel_sources=["192.0.2.254", "2001:db8:a::1"],
+        tunnel_mtu=1328,
     )
     for vip in made["vips"]:
         vip["backends"] = [
-            {**b, "port": port, "weight": i} for i, b in enumerate(vip["backends"], 0)
+            {**b, "port": port, "weight": i, "backup": i > 1}
+            for i, b in enumerate(vip["backends"], 0)
         ]
         vip["affinity"] = affinity
+        vip["down"] = "reset" if rejects else "keep"
+    made["vips"][0]["passive"] = {"failures": 2, "window_s": 30}
     made["vips"].append({**made["vips"][0], "address": "198.51.100.11", "port": 80})
     made["vips"].append({**made["vips"][1], "port": 443, "backends": made["vips"][1]["backends"]})
     sixes = [{"address": B6, "port": port}][: min(backends, 1)]
@@ -315,7 +358,23 @@ def agreement_config(
             made["vips"].append(
                 {"address": V6, "protocol": protocol, "port": listens, "backends": sixes}
             )
+    if forward != "nat":
+        del made["vips"][0]["passive"]
+        for vip in made["vips"][:2] + made["vips"][-4:]:
+            vip["forward"] = forward
+            vip["backends"] = [{**b, "port": 0} for b in vip["backends"]]
+        listed = (b for vip in made["vips"] if "forward" in vip for b in vip["backends"])
+        for number, backend in enumerate(listed):
+            if forward == "dsr":
+                backend["mac"] = f"02:00:00:00:00:{number:02x}"
     return made
+
+
+def model_usages(model: LbModel, plan: Plan) -> list[Usage]:
+    usages = list(model.usages.values())
+    places = [(vip, i) for vip, of in enumerate(plan.config.vips) for i in range(len(of.backends))]
+    found = (usages[places.index(place)] for place in plan.backends)
+    return [Usage(u.opened, model.current(u), tuple(u.packets), tuple(u.size)) for u in found]
 
 
 @settings(max_examples=250, deadline=None)
@@ -324,19 +383,27 @@ def agreement_config(
     st.sampled_from([0, 8080]),
     st.booleans(),
     st.sampled_from(["connection", "client"]),
+    st.sampled_from(["nat", "nat", "dsr", "ipip", "gue"]),
     BURSTS,
 )
 def test_kernel_agrees_with_model(
-    capacity: int, port: int, rejects: bool, affinity: str, bursts: list
+    capacity: int, port: int, rejects: bool, affinity: str, forward: str, bursts: list
 ) -> None:
     def config(backends: int) -> LbConfig:
-        return load(agreement_config(capacity, port, backends, rejects, affinity))
+        return load(agreement_config(capacity, port, backends, rejects, affinity, forward))
 
     balancer, model, now_s = Balancer(config(2)), LbModel(config(2)), 1
     runner = KernelRunner(balancer.kernel)
-    for step, backends, burst in bursts:
-        balancer.update(convert(config(backends)))
-        model.update(config(backends))
+    for step, backends, up, burst in bursts:
+        changed = config(backends)
+        shares = [
+            share_out(
+                vip, [bool(up >> i & 1) for i in range(len(vip.backends))], [1] * len(vip.backends)
+            )
+            for vip in changed.vips
+        ]
+        balancer.apply(Plan(changed, shares, balancer.plan))
+        model.update(changed, shares)
         now_s += step
         for frame, done in zip(
             burst, runner.run([Packet(f, port=3) for f in burst], now_s * NS), strict=True
@@ -350,7 +417,9 @@ def test_kernel_agrees_with_model(
             assert done.destination == (3 if expected.is_out else 0)
             assert done.data == expected.data
         model.expire(now_s * NS)
-        assert len(balancer.save(now_s * NS)) == 112 * len(model.there)
+        assert len(balancer.save(now_s * NS)) == 128 * len(model.there)
+        assert read_usages(balancer.usage_bytes()) == model_usages(model, balancer.plan)
+        assert len(balancer.take_failing()) == len(model.take_failing())
 
 
 @settings(max_examples=300)
@@ -369,7 +438,7 @@ def test_connections_go_to_another_instance() -> None:
     runner, successor = KernelRunner(first.kernel), KernelRunner(second.kernel)
     frames = [tcp(CLIENT, port, VIP, 80, SYN) for port in range(32)]
     before = [one(runner, frame) for frame in frames]
-    second.update(convert(load(config_of(1))))  # so that it would choose otherwise by itself
+    second.update(load(config_of(1)))  # so that it would choose otherwise by itself
     second.restore(first.save(NS), NS)
     second.restore(first.save(NS), NS)  # what is known already is left alone
     running = [tcp(CLIENT, port, VIP, 80, ACK) for port in range(32)]
@@ -379,7 +448,7 @@ def test_connections_go_to_another_instance() -> None:
     backend = ".".join(map(str, read_headers(before[0].data).dst))
     back = one(successor, tcp(backend, 80, CLIENT, 0, SYN | ACK))
     assert back.data == tcp(VIP, 80, CLIENT, 0, SYN | ACK)
-    assert len(second.save(NS)) == len(first.save(NS)) == 32 * 112
+    assert len(second.save(NS)) == len(first.save(NS)) == 32 * 128
 
 
 def test_connections_that_do_not_fit_change_nothing() -> None:

@@ -8,9 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from onvm_nf_router import config as _config
-from onvm_nf_router.config import RouterConfig
 from onvm_sdk import NativeKernel, NetworkFunction
-from onvm_sdk.errors import ConfigError, OnvmError
+from onvm_sdk.errors import OnvmError
 from onvm_sdk.nf import Context, Port
 
 if TYPE_CHECKING:
@@ -22,7 +21,6 @@ __all__ = ["Router"]
 
 
 LOG_NS = 10_000_000_000
-_FIXED = ("max_routes", "max_neighbours")
 BUSY_S = 0.001
 """Seconds between turns while routes of the host wait for being read."""
 
@@ -73,48 +71,28 @@ class Router(NetworkFunction):
         """Use other routes and settings. Neighbours stay known unless the tables are others."""
         from onvm_nf_router.table import HOST, RouteTable
 
-        before = self._config.settings.kernel_routes
+        kept = self._config, self._kernel, self._table
         self._config, kernel = config
         if kernel is not None:
             self._kernel, self._table = kernel, RouteTable(kernel)
-            self._refused = 0
+        try:
+            self._change()
+        except OnvmError:
+            self._config, self._kernel, self._table = kept
+            self._change()
+            raise
         # Not merely equal: True is the main table, and 1 another one.
-        wanted = self._config.settings.kernel_routes
+        before, wanted = kept[0].settings.kernel_routes, self._config.settings.kernel_routes
         if kernel is not None or (wanted, wanted is True) != (before, before is True):
+            self._refused = 0 if kernel is not None else self._refused
             self._table.replace(HOST, ())
             self._follow(wanted)
-        self._change()
+            self._change()
 
     def on_ports(self, ports: Sequence[Port]) -> None:
         """Take the addresses of the ports."""
         self._ports = ports
         self._change()
-
-    def prepare(self, config: Mapping[str, Any]) -> RouterConfig:
-        """Check other settings and routes."""
-        checked = _config.load(config)
-        for field in _FIXED:
-            size = getattr(self._config.settings, field)
-            if getattr(checked.settings, field) != size:
-                raise ConfigError(
-                    f"expected {size}: the size of this table changes only with a restart",
-                    field=field,
-                    value=getattr(checked.settings, field),
-                )
-        return checked
-
-    def reconfigure(self, config: RouterConfig) -> None:
-        """Use other settings and routes; neighbours stay known."""
-        before, self._config = self._config, config
-        try:
-            self._change()
-        except OnvmError:
-            self._config = before
-            self._change()
-            raise
-        if config.settings.kernel_routes != before.settings.kernel_routes:
-            self._follow(config.settings.kernel_routes)
-            self._change()
 
     def on_addresses(self, addresses: Sequence[str]) -> None:
         """Answer for addresses of other NFs, too."""
