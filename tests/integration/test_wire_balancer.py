@@ -124,7 +124,13 @@ def test_a_server_that_stops_costs_only_the_requests_until_a_check_sees_it(bed: 
     until(lambda: bed.states() == both_up, "both up")
     command = (sys.executable, DRIVER, "ask", VIP, str(PORT), str(PERIOD_S), str(KEPT))
     clients = bed.net.start(CLIENT, *command, log=bed.folder / "clients.log")
-    until(lambda: len({r["server"] for r in bed.requests()}) == 2, "answers of both")
+
+    def all_serve() -> bool:
+        answered = [r for r in bed.requests() if r["server"]]
+        clients = {r["client"] for r in answered}
+        return len(clients) == KEPT + 1 and {r["server"] for r in answered} == {FIRST, SECOND}
+
+    until(all_serve, "an answer for each client, and of each server")
 
     stopped = time.monotonic()
     first.kill()
