@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 
 from onvm_sdk import NetworkFunction, Verdict, kernel
+from onvm_sdk._hosting.stage import build_stage
 from onvm_sdk._native._nf import ffi
-from onvm_sdk._stage import build_stage
 from onvm_sdk.burst import Burst
 from onvm_sdk.nf import Context
 from onvm_sdk.packet import PacketView

@@ -23,9 +23,13 @@ import sys
 import time
 from binascii import a2b_base64
 
-from onvm_sdk._author import describe
-from onvm_sdk._handover import MESSAGES as HANDOVER_MESSAGES
-from onvm_sdk._handover import HandOver
+from onvm_sdk._hosting.author import describe
+from onvm_sdk._hosting.handover import MESSAGES as HANDOVER_MESSAGES
+from onvm_sdk._hosting.handover import HandOver
+from onvm_sdk._hosting.plugin import Plugin, load_plugin
+from onvm_sdk._hosting.reconfigure import MESSAGES as CONFIG_MESSAGES
+from onvm_sdk._hosting.reconfigure import Reconfiguration, drop_later, use
+from onvm_sdk._hosting.stage import Stage, build_stage
 from onvm_sdk._native.nf import (
     Event,
     Host,
@@ -36,10 +40,6 @@ from onvm_sdk._native.nf import (
     end_process,
     unpack_ports,
 )
-from onvm_sdk._plugin import Plugin, load_plugin
-from onvm_sdk._reconfigure import MESSAGES as CONFIG_MESSAGES
-from onvm_sdk._reconfigure import Reconfiguration, drop_later, use
-from onvm_sdk._stage import Stage, build_stage
 from onvm_sdk.errors import AttachError, ConfigError, NativeError, OnvmError
 from onvm_sdk.limits import BURST_MAX
 from onvm_sdk.manifest import read_config
@@ -197,7 +197,7 @@ class NfHost:
     def _restore_states(self) -> None:
         if self._restore is None:
             return
-        from onvm_sdk._snapshot import read_snapshot
+        from onvm_sdk._hosting.snapshot import read_snapshot
 
         states = read_snapshot(self._restore, [manifest.name for manifest in self._manifests])
         for number, (nf, state) in enumerate(zip(self._nfs, states, strict=True)):
@@ -206,7 +206,7 @@ class NfHost:
     def _write_snapshot(self) -> None:
         if self._snapshot is None:
             return
-        from onvm_sdk._snapshot import write_snapshot
+        from onvm_sdk._hosting.snapshot import write_snapshot
 
         states = [
             (self._manifests[number].name, self._call(number, "snapshot", nf.snapshot))

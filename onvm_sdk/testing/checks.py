@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from onvm_sdk._plugin import load_plugin
+from onvm_sdk._hosting.plugin import load_plugin
 from onvm_sdk.limits import BURST_MAX
 from onvm_sdk.testing.runner import Runner
 from onvm_sdk.verdict import Verdict

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, SupportsBytes
 
+from onvm_sdk._hosting.reconfigure import can_reconfigure, use
+from onvm_sdk._hosting.stage import Stage, build_stage
 from onvm_sdk._native import local
-from onvm_sdk._reconfigure import can_reconfigure, use
-from onvm_sdk._stage import Stage, build_stage
 from onvm_sdk.errors import ManifestError, OnvmError
 from onvm_sdk.limits import COUNTERS_MAX
 from onvm_sdk.manifest import (
@@ -313,7 +313,7 @@ def _each(value: Any, count: int) -> list[Any]:
 
 def _resolve(nf: NfLike) -> tuple[NetworkFunction, Manifest | None, str]:
     if isinstance(nf, str):
-        from onvm_sdk._plugin import load_plugin
+        from onvm_sdk._hosting.plugin import load_plugin
 
         plugin = load_plugin(nf)
         return plugin.load()(), plugin.manifest, nf

@@ -29,7 +29,7 @@ import ctypes, json, os, socket, subprocess, sys
 from pathlib import Path
 from onvm_sdk import NetworkFunction
 from onvm_sdk._native.nf import Host, StageHello
-from onvm_sdk._stage import build_stage
+from onvm_sdk._hosting.stage import build_stage
 from onvm_sdk.errors import OnvmError
 
 

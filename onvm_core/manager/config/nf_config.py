@@ -26,7 +26,7 @@ class NfSettings:
         values: its values, with all defaults.
         files: the files that it names, by their paths, with their contents now.
         file, field: the place of its mistakes, for messages.
-        content: the bytes that an NF host which serves gets; `onvm_sdk._reconfigure` reads them.
+        content: the bytes that a serving NF host gets; `onvm_sdk._hosting.reconfigure` reads them.
         table: the values that the file at `path` has, if it is made from a table.
     """
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from onvm_sdk import NetworkFunction
-from onvm_sdk import _handover as handover
+from onvm_sdk._hosting import handover
 from onvm_sdk._native.nf import Message, MessageType
 from onvm_sdk.manifest import Manifest
 

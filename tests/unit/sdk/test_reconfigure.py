@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from onvm_sdk import NativeKernel, NetworkFunction, Verdict, kernel
-from onvm_sdk import _reconfigure as reconfigure
+from onvm_sdk._hosting import reconfigure
+from onvm_sdk._hosting.stage import build_stage
 from onvm_sdk._native.nf import Message, MessageType
-from onvm_sdk._stage import build_stage
 from onvm_sdk.errors import ConfigError, OnvmError
 from onvm_sdk.manifest import parse_manifest
 from onvm_sdk.nf import Context

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from onvm_sdk import NativeKernel, NetworkFunction, runtime
+from onvm_sdk._hosting.plugin import EntryPoint, Plugin
 from onvm_sdk._native.nf import Event, Message, MessageType
-from onvm_sdk._plugin import EntryPoint, Plugin
 from onvm_sdk.errors import AttachError
 from onvm_sdk.manifest import Manifest
 

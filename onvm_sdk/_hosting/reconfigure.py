@@ -16,8 +16,8 @@ import os
 import sys
 import time
 
+from onvm_sdk._hosting.stage import Stage, build_stage
 from onvm_sdk._native.nf import MessageType
-from onvm_sdk._stage import Stage, build_stage
 from onvm_sdk.errors import ConfigError, NativeError
 from onvm_sdk.manifest import read_config
 from onvm_sdk.nf import NetworkFunction

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import sys
 
-from onvm_sdk._author import describe
+from onvm_sdk._hosting.author import describe
 from onvm_sdk._native.nf import MessageType
 from onvm_sdk.errors import NativeError
 from onvm_sdk.limits import STATE_BYTES_MAX
