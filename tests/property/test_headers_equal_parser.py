@@ -87,7 +87,7 @@ def frames(draw: st.DrawFn) -> bytes:
     return made[: draw(st.integers(0, len(made)))] if draw(st.integers(0, 3)) == 0 else made
 
 
-@settings(max_examples=500)
+@settings(max_examples=200)
 @given(frames())
 def test_same_reading_of_random_frames(frame: bytes) -> None:
     assert plain(frame) == native(frame)

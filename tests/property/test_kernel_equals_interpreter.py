@@ -129,7 +129,7 @@ def runners() -> Any:
     return Runner(Everything()), Runner(Everything(), compiled=False)
 
 
-@settings(max_examples=60)
+@settings(max_examples=24)
 @given(frames=st.lists(st.one_of(FRAMES, st.binary(max_size=70)), min_size=1, max_size=12))
 def test_compiled_and_interpreted_agree(runners: Any, frames: list[bytes]) -> None:
     reverse = [number % 3 == 0 for number in range(len(frames))]

@@ -67,7 +67,7 @@ def fits(rule: dict) -> bool:
     )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(rules=st.lists(RULES, max_size=6), options=CONFIGS, bursts=BURSTS)
 def test_kernel_agrees_with_model(rules: list, options: dict, bursts: list) -> None:
     config = load({"rules": [rule for rule in rules if fits(rule)], **options})
@@ -86,7 +86,7 @@ def test_kernel_agrees_with_model(rules: list, options: dict, bursts: list) -> N
         assert [REASONS[p.destination] if p.verdict == DROP else None for p in done] == expected
 
 
-@settings(max_examples=300)
+@settings(max_examples=120)
 @given(st.lists(st.binary(max_size=120), max_size=8), st.sampled_from([b"\x08\x00E", b"\x86\xdd`"]))
 def test_garbage_is_survived(tails: list[bytes], head: bytes) -> None:
     GARBAGE(*[bytes(12) + head + tail for tail in tails])

@@ -135,7 +135,7 @@ def possible(options: dict[str, Any]) -> dict[str, Any]:
     return {**options, "rules": keep(options["rules"]), "chains": chains}
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(options=configs(), bursts=BURSTS)
 def test_kernel_agrees_with_model(options: dict[str, Any], bursts: list[Any]) -> None:
     config = load(possible(options))

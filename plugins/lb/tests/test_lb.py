@@ -377,7 +377,7 @@ def model_usages(model: LbModel, plan: Plan) -> list[Usage]:
     return [Usage(u.opened, model.current(u), tuple(u.packets), tuple(u.size)) for u in found]
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(
     st.sampled_from([2, 5, 64]),
     st.sampled_from([0, 8080]),
@@ -422,7 +422,7 @@ def test_kernel_agrees_with_model(
         assert len(balancer.take_failing()) == len(model.take_failing())
 
 
-@settings(max_examples=300)
+@settings(max_examples=120)
 @given(st.lists(st.binary(max_size=120), max_size=8))
 def test_garbage_is_survived(tails: list[bytes]) -> None:
     for head in (b"\x08\x00E", b"\x86\xdd`"):

@@ -758,7 +758,7 @@ def packets(draw: st.DrawFn) -> Packet:
     return Packet(made, reverse, port=1)
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(
     st.fixed_dictionaries(
         {
@@ -808,7 +808,7 @@ def test_kernel_agrees_with_model(values: dict, bursts: list, is_routed: bool) -
         assert len(save(kernel, now_s * NS)) == 32 * sum(map(len, model.queues.values()))
 
 
-@settings(max_examples=300)
+@settings(max_examples=120)
 @given(st.lists(st.tuples(st.binary(max_size=120), st.booleans()), max_size=8))
 def test_garbage_is_survived(tails: list) -> None:
     for result in GARBAGE.runner.run(

@@ -930,7 +930,7 @@ def packets(draw: st.DrawFn) -> Arrived:
     return Arrived(frame, port, buffer=draw(st.integers(0, 5)))
 
 
-@settings(max_examples=80)
+@settings(max_examples=30)
 @given(
     alone=st.booleans(),
     clamp=st.booleans(),
@@ -965,7 +965,7 @@ def test_kernel_agrees_with_model(
         )
 
 
-@settings(max_examples=40)
+@settings(max_examples=30)
 @given(st.lists(st.binary(max_size=120), max_size=5), st.sampled_from(PORTS))
 def test_kernel_agrees_with_model_on_noise(frames: list[bytes], port: int) -> None:
     router = Router()
