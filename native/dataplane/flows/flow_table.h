@@ -138,9 +138,7 @@ uint32_t onvm_flow_key_hash6(const struct onvm_flow_key6 *key);
 static inline uint32_t
 onvm_flow_words_hash4(uint64_t addresses, uint64_t rest)
 {
-	const uint64_t words[2] = {addresses, rest};
-
-	return keyed_hash(words, sizeof(words), 0);
+	return keyed_hash_words(addresses, rest);
 }
 
 static inline uint32_t

@@ -57,13 +57,23 @@ sample(struct onvm_worker *worker, uint32_t index)
 	return ONVM_BUFFER_SAMPLED;
 }
 
-/** Flags for work that the kernel has left to do; NFs are told how long the segments are. */
+static inline bool
+may_have_offloads(const struct onvm_worker *worker)
+{
+	return __atomic_load_n(&worker->dp->has_offloads, __ATOMIC_RELAXED) != 0;
+}
+
+/**
+ * Flags for work that the kernel has left to do; NFs are told how long the segments are.
+ *
+ * @param has_offloads  some port receives such packets; asked once for a burst
+ */
 static inline uint8_t
-offloads_of(const struct rte_mbuf *mbuf)
+offloads_of(const struct rte_mbuf *mbuf, bool has_offloads)
 {
 	uint16_t segment;
 
-	if (likely(!onvm_offload_has(mbuf)))
+	if (likely(!has_offloads || !onvm_offload_has(mbuf)))
 		return 0;
 	if ((mbuf->ol_flags & ONVM_OFFLOAD_MERGED) == 0)
 		return ONVM_BUFFER_PARTIAL;
@@ -73,24 +83,28 @@ offloads_of(const struct rte_mbuf *mbuf)
 	return ONVM_BUFFER_OFFLOADS;
 }
 
-/** Fill a packet's record and send it to the first hop, or out when the path has none. */
+/**
+ * Fill a packet's record and send it to the first hop, or out when the path has none.
+ *
+ * @param way  onvm_path_desc_flags() of the first hop
+ */
 static inline void
 enter(struct onvm_worker *worker, const struct onvm_path *path, uint16_t path_index,
       struct onvm_link *first, struct rte_mbuf *mbuf, uint16_t port, uint32_t flow,
-      uint32_t flow_hash, uint8_t flags)
+      uint32_t flow_hash, uint8_t flags, uint8_t way, bool has_offloads)
 {
 	struct onvm_packet_memory *memory = &worker->dp->memory;
 	const uint32_t index = onvm_buffer_index(memory, mbuf);
 	struct onvm_buffer *buffer = &memory->buffers[index];
 
 	buffer->path = path_index;
-	buffer->flags =
-		(uint8_t)(flags | ONVM_BUFFER_RESERVED | sample(worker, index) | offloads_of(mbuf));
+	buffer->flags = (uint8_t)(flags | ONVM_BUFFER_RESERVED | sample(worker, index) |
+				  offloads_of(mbuf, has_offloads));
 	buffer->port = port;
 	buffer->flow = flow;
 	buffer->flow_hash = flow_hash;
 	if (likely(first != NULL)) {
-		onvm_queue_to_link(worker, first, mbuf, index, buffer, 0);
+		onvm_queue_on_way(worker, first, mbuf, index, buffer, 0, way);
 		return;
 	}
 	if (path->remotes != 0 || path->egress >= ONVM_PORTS_MAX)
@@ -118,6 +132,7 @@ enter_burst(struct onvm_worker *worker, const struct onvm_path *path, uint16_t p
 	struct onvm_packet_memory *memory = &worker->dp->memory;
 	struct onvm_desc *desc;
 	const uint8_t desc_flags = onvm_path_desc_flags(path, 0);
+	const bool has_offloads = may_have_offloads(worker);
 	uint32_t next_sample = worker->sample_countdown - 1;
 
 	ONVM_ASSERT(onvm_hop_is_at(path, 0, first));
@@ -128,7 +143,7 @@ enter_burst(struct onvm_worker *worker, const struct onvm_path *path, uint16_t p
 		struct rte_mbuf *mbuf = mbufs[i];
 		const uint32_t index = onvm_buffer_index(memory, mbuf);
 		const uint32_t flow_hash = rss_of(mbuf);
-		const uint8_t offloads = offloads_of(mbuf);
+		const uint8_t offloads = offloads_of(mbuf, has_offloads);
 
 		ONVM_ASSERT(memory->buffers[index].owner == ONVM_OWNER_NONE);
 		memory->buffers[index] = (struct onvm_buffer){
@@ -162,6 +177,23 @@ enter_burst(struct onvm_worker *worker, const struct onvm_path *path, uint16_t p
 	first->stats.rx[path->is_reverse] += nb;
 }
 
+/** Let a burst leave that no NF and no peer gets: nothing asks for its records. */
+static inline void
+leave_burst(struct onvm_worker *worker, struct onvm_worker_port *wport, struct rte_mbuf **mbufs,
+	    uint32_t nb)
+{
+	const uint32_t sample_every = worker->dp->config.sample_every;
+	const uint64_t began = rte_rdtsc();
+	uint32_t next_sample = worker->sample_countdown - 1;
+
+	for (uint32_t i = 0; i < nb; i++)
+		onvm_queue_to_port(worker, wport, mbufs[i]);
+	for (; next_sample < nb; next_sample += sample_every)
+		onvm_latency_add(&wport->stats.latency, (uint64_t)((double)(rte_rdtsc() - began) *
+								   worker->dp->ns_per_cycle));
+	worker->sample_countdown = next_sample - nb + 1;
+}
+
 uint32_t
 onvm_admit_direct(struct onvm_worker *worker, struct onvm_worker_port *wport, uint16_t path_index,
 		  struct rte_mbuf **mbufs, uint32_t nb)
@@ -170,15 +202,19 @@ onvm_admit_direct(struct onvm_worker *worker, struct onvm_worker_port *wport, ui
 	struct onvm_link *first = path->nb_hops == 0 ? NULL :
 						       onvm_link_of_hop(worker, &path->hops[0]);
 	const uint32_t available = onvm_credits_available(worker, path, 0, wport->port->can_wait);
+	const bool has_offloads = may_have_offloads(worker);
 	uint32_t nb_in = nb < available ? nb : available;
 
 	onvm_credits_reserve(worker, path, 0, nb_in);
 	if (likely(first != NULL))
 		enter_burst(worker, path, path_index, first, mbufs, nb_in, wport->port->id);
+	else if (path->remotes == 0 && path->egress < ONVM_PORTS_MAX &&
+		 likely(worker->wport_of[path->egress] != NULL))
+		leave_burst(worker, worker->wport_of[path->egress], mbufs, nb_in);
 	else
 		for (uint32_t i = 0; i < nb_in; i++)
 			enter(worker, path, path_index, NULL, mbufs[i], wport->port->id,
-			      ONVM_FLOW_NONE, rss_of(mbufs[i]), 0);
+			      ONVM_FLOW_NONE, rss_of(mbufs[i]), 0, 0, has_offloads);
 	if (likely(nb_in == nb) || wport->port->can_wait)
 		return nb_in;
 	onvm_credits_count_shed(worker, path, 0, nb - nb_in);
@@ -198,6 +234,7 @@ onvm_admit_direct(struct onvm_worker *worker, struct onvm_worker_port *wport, ui
 struct reservation {
 	uint16_t path;	     /**< live when the reservation was made, in this burst */
 	bool learns;	     /**< has another direction to teach */
+	uint8_t way;	     /**< onvm_path_desc_flags() of its first hop */
 	uint32_t nb_credits; /**< taken and not yet used */
 	struct onvm_link *first;
 };
@@ -227,6 +264,7 @@ reserve(struct onvm_worker *worker, struct reservation *reservations, uint16_t i
 	path = &worker->dp->steering.paths[index];
 	available = onvm_credits_available(worker, path, 0, can_wait);
 	reservation->path = index;
+	reservation->way = onvm_path_desc_flags(path, 0);
 	reservation->learns = path->learns != 0;
 	reservation->nb_credits = available < nb_wanted ? available : nb_wanted;
 	reservation->first = path->nb_hops == 0 ? NULL : onvm_link_of_hop(worker, &path->hops[0]);
@@ -260,6 +298,7 @@ onvm_admit_flows(struct onvm_worker *worker, struct onvm_worker_port *wport, uin
 	struct reservation reservations[RESERVATIONS] = {{0}};
 	struct onvm_burst *burst = &wport->burst;
 	const uint8_t now = __atomic_load_n(&dp->flows.now, __ATOMIC_RELAXED);
+	const bool has_offloads = may_have_offloads(worker);
 	uint32_t nb_done;
 
 	if (!wport->is_classified)
@@ -305,7 +344,8 @@ onvm_admit_flows(struct onvm_worker *worker, struct onvm_worker_port *wport, uin
 		    (dp->flows.flows[position].flags & ONVM_FLOW_LEARNED) == 0)
 			flags = ONVM_BUFFER_LEARN;
 		enter(worker, &dp->steering.paths[index], index, reservation->first, mbufs[i],
-		      wport->port->id, position, burst->hashes[i], flags);
+		      wport->port->id, position, burst->hashes[i], flags, reservation->way,
+		      has_offloads);
 	}
 	for (uint32_t i = 0; i < RESERVATIONS; i++)
 		give_back(worker, &reservations[i]);

@@ -32,16 +32,19 @@ void onvm_link_report_fault(struct onvm_worker *worker, struct onvm_link *link);
 void onvm_remote_send(struct onvm_worker *worker, struct rte_mbuf *mbuf, uint16_t path, uint8_t hop,
 		      uint8_t ttl);
 
-/** Queue a packet for the NF host behind @p link, as hop @p hop of its path. */
+/**
+ * Queue a packet for the NF host behind @p link, as hop @p hop of its path.
+ *
+ * @param way  onvm_path_desc_flags() of path and hop
+ */
 static inline void
-onvm_queue_to_link(struct onvm_worker *worker, struct onvm_link *link, struct rte_mbuf *mbuf,
-		   uint32_t index, struct onvm_buffer *buffer, uint8_t hop)
+onvm_queue_on_way(struct onvm_worker *worker, struct onvm_link *link, struct rte_mbuf *mbuf,
+		  uint32_t index, struct onvm_buffer *buffer, uint8_t hop, uint8_t way)
 {
-	const struct onvm_path *path = &worker->dp->steering.paths[buffer->path];
 	struct onvm_desc *desc;
 
 	ONVM_ASSERT(buffer->owner == ONVM_OWNER_NONE);
-	ONVM_ASSERT(onvm_hop_is_at(path, hop, link));
+	ONVM_ASSERT(onvm_hop_is_at(&worker->dp->steering.paths[buffer->path], hop, link));
 	if (unlikely(link->nb_pending == ONVM_PENDING_MAX))
 		onvm_link_flush(worker, link);
 	desc = &link->pending[link->nb_pending++];
@@ -53,11 +56,20 @@ onvm_queue_to_link(struct onvm_worker *worker, struct onvm_link *link, struct rt
 	desc->flow_hash = buffer->flow_hash;
 	desc->port = buffer->port;
 	desc->verdict_stage = ONVM_NEXT;
-	desc->flags =
-		(uint8_t)(onvm_path_desc_flags(path, hop) | ONVM_DESC_OFFLOADS(buffer->flags));
-	link->stats.rx[path->is_reverse]++;
+	desc->flags = (uint8_t)(way | ONVM_DESC_OFFLOADS(buffer->flags));
+	link->stats.rx[(way & ONVM_F_REVERSE) != 0]++;
 	if (unlikely(buffer->flags & ONVM_BUFFER_SAMPLED))
 		worker->dp->memory.times[index].enqueued = rte_rdtsc();
+}
+
+/** onvm_queue_on_way() for a hop of the path that the packet's record names. */
+static inline void
+onvm_queue_to_link(struct onvm_worker *worker, struct onvm_link *link, struct rte_mbuf *mbuf,
+		   uint32_t index, struct onvm_buffer *buffer, uint8_t hop)
+{
+	const struct onvm_path *path = &worker->dp->steering.paths[buffer->path];
+
+	onvm_queue_on_way(worker, link, mbuf, index, buffer, hop, onvm_path_desc_flags(path, hop));
 }
 
 /** Queue a packet for @p wport. */

@@ -46,6 +46,24 @@ keyed_hash_round(__m128i state, __m128i key)
 	return state;
 }
 
+static inline __m128i
+keyed_hash_block(__m128i state, __m128i block)
+{
+	const __m128i *const keys = (const __m128i *)keyed_hash_secret.key;
+
+	state = _mm_xor_si128(state, block);
+	return keyed_hash_round(keyed_hash_round(state, keys[1]), keys[2]);
+}
+
+static inline uint32_t
+keyed_hash_end(__m128i state)
+{
+	const __m128i *const keys = (const __m128i *)keyed_hash_secret.key;
+
+	state = keyed_hash_round(keyed_hash_round(state, keys[3]), keys[0]);
+	return (uint32_t)_mm_cvtsi128_si32(state);
+}
+
 static inline uint32_t
 keyed_hash_aes(const void *data, uint32_t bytes, uint32_t tweak)
 {
@@ -53,14 +71,9 @@ keyed_hash_aes(const void *data, uint32_t bytes, uint32_t tweak)
 	const __m128i *const blocks = data;
 	__m128i state = _mm_xor_si128(keys[0], _mm_cvtsi32_si128((int)tweak));
 
-	for (uint32_t i = 0; i < bytes / 16; i++) {
-		state = _mm_xor_si128(state, _mm_loadu_si128(&blocks[i]));
-		state = keyed_hash_round(state, keys[1]);
-		state = keyed_hash_round(state, keys[2]);
-	}
-	state = keyed_hash_round(state, keys[3]);
-	state = keyed_hash_round(state, keys[0]);
-	return (uint32_t)_mm_cvtsi128_si32(state);
+	for (uint32_t i = 0; i < bytes / 16; i++)
+		state = keyed_hash_block(state, _mm_loadu_si128(&blocks[i]));
+	return keyed_hash_end(state);
 }
 #endif
 
@@ -72,6 +85,26 @@ keyed_hash(const void *data, uint32_t bytes, uint32_t tweak)
 		return keyed_hash_aes(data, bytes, tweak);
 #endif
 	return keyed_hash_siphash(data, bytes, tweak);
+}
+
+/**
+ * keyed_hash() of 16 bytes without a tweak, given as words. A block that is loaded right after its
+ * halves were stored would have to wait for them.
+ */
+static inline uint32_t
+keyed_hash_words(uint64_t low, uint64_t high)
+{
+	const uint64_t words[2] = {low, high};
+
+#if defined(__x86_64__)
+	if (keyed_hash_secret.has_aes) {
+		const __m128i *const keys = (const __m128i *)keyed_hash_secret.key;
+
+		return keyed_hash_end(
+			keyed_hash_block(keys[0], _mm_set_epi64x((long long)high, (long long)low)));
+	}
+#endif
+	return keyed_hash_siphash(words, sizeof(words), 0);
 }
 
 #endif /* _ONVM_KEYED_HASH_H_ */
