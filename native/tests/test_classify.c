@@ -173,7 +173,7 @@ test_the_cache_grows_with_the_flows(void)
 	CHECK(found_again(1000) >= 95);
 	CHECK_EQUAL(table.cache.mask, ONVM_FLOW_CACHE_SETS_MIN - 1);
 	CHECK(found_again(60000) >= 80);
-	CHECK_EQUAL(table.cache.mask, 32768 - 1);
+	CHECK_EQUAL(table.cache.mask, 65536 - 1);
 }
 
 int
