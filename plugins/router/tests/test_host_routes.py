@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from ipaddress import ip_interface, ip_network
 
 import pytest
+from onvm_nf_router import netlink
 from onvm_nf_router.host_routes import HostRoutes
 from onvm_nf_router.interfaces import Interface
 from onvm_nf_router.routes import Hop
@@ -110,8 +111,16 @@ class Follower:
     def until(self, prefix: str, wanted: str) -> None:
         deadline = time.monotonic() + TIMEOUT_S
         while self.plane.to(prefix) != wanted:
+            if self.turn():  # it has work: this machine is slow, the follower is not stuck
+                deadline = time.monotonic() + TIMEOUT_S
             assert time.monotonic() < deadline, self.plane.to(prefix)
-            self.turn()
+
+    def until_table_has(self, count: int) -> None:
+        deadline = time.monotonic() + TIMEOUT_S
+        while len(self.table) != count:
+            if self.turn():
+                deadline = time.monotonic() + TIMEOUT_S
+            assert time.monotonic() < deadline, len(self.table)
 
     def turn(self) -> bool:
         begun = time.thread_time()
@@ -203,30 +212,34 @@ def test_interfaces_of_the_router_come_and_go(follower: Follower) -> None:
     follower.until("0.0.0.0/0", "unicast 198.51.100.9@1*1")
 
 
-ROUTES = 100_000
+ROUTES = 20_000
 
 
-def test_burst_of_routes_is_taken_whole_in_short_turns(follower: Follower) -> None:
-    """All routes come at once, and go at once, while the follower has no time for them."""
+def change_many(verb: str) -> str:
+    """Add or delete many routes.
 
-    def change(verb: str) -> None:
-        lines = (
-            f"route {verb} {20 + n // 65536}.{n // 256 % 256}.{n % 256}.0/24 via 10.0.0.9\n"
-            for n in range(ROUTES)
-        )
-        subprocess.run(
-            ["ip", "-n", SPACE, "-batch", "-"], input="".join(lines).encode(), check=True
-        )
+    Returns:
+        The last prefix.
+    """
+    prefixes = [f"20.{n // 256}.{n % 256}.0/24" for n in range(ROUTES)]
+    lines = "".join(f"route {verb} {prefix} via 10.0.0.9\n" for prefix in prefixes)
+    subprocess.run(["ip", "-n", SPACE, "-batch", "-"], input=lines.encode(), check=True)
+    return prefixes[-1]
 
-    change("add")
-    last = f"{20 + (ROUTES - 1) // 65536}.{(ROUTES - 1) // 256 % 256}.{(ROUTES - 1) % 256}.0/24"
-    follower.until(last, "unicast 10.0.0.9@0*1")
-    while follower.turn():
-        pass
-    assert len(follower.table) == ROUTES + 1
-    change("del")
-    follower.until(last, "none")
-    while follower.turn():
-        pass
-    assert len(follower.table) == 1
+
+@pytest.mark.parametrize("held_bytes", [netlink._BUFFER_BYTES, 1 << 16])
+def test_burst_of_routes_is_taken_whole_in_short_turns(
+    space: None, held_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All routes come at once, and go at once, while the follower has no time for them.
+
+    A socket that does not hold them loses messages; the follower reads the table again.
+    """
+    monkeypatch.setattr(netlink, "_BUFFER_BYTES", held_bytes)
+    follower = Follower()
+    follower.until(change_many("add"), "unicast 10.0.0.9@0*1")
+    follower.until_table_has(ROUTES)
+    follower.until(change_many("del"), "none")
+    follower.until_table_has(0)
+    follower.routes.close()
     assert follower.longest_s < 0.02, "no turn keeps packets for long"
