@@ -1,7 +1,7 @@
 """Real managers, real agents, real ZooKeeper: a chain across hosts, and what its flows survive.
 
 The hosts are managers on loopback addresses; what the managers do with a view by themselves is
-tested in tests/integration/test_spanning.py.
+tested in tests/integration/spanning/test_spanning.py.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Three servers of ZooKeeper, three hosts; a hundred connections and downloads through a firewall, a
 NAT and a load balancer. After each fault: equal tables, no unknown instance, all buffers
 back, every packet accounted for. A minute without quorum is in test_quorum.py, a host that dies in
-tests/integration/test_cluster_traffic.py.
+tests/integration/spanning/test_cluster_traffic.py.
 """
 
 from __future__ import annotations

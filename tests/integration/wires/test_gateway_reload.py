@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,11 +23,11 @@ from gateway_bed import (
     until_said,
 )
 from namespaces import Net, missing
+from talk import TALK
 
 MISSING = missing("ping")
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=MISSING or "complete")
 
-TALK = (sys.executable, "-P", str(Path(__file__).with_name("talk.py")))
 VIP, SERVER_V4 = "203.0.113.80", "198.51.100.9"
 N_CONNECTIONS, N_DOWNLOADS = 40, 3
 TIMEOUT_S = 30

@@ -18,7 +18,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +29,7 @@ from typing import Any
 
 import msgspec
 from namespaces import end
+from talk import TALK
 from up_host import ONVM, install_nf
 
 from onvm_core.cluster.credentials import Credentials, write_secret
@@ -165,12 +165,11 @@ class TrafficCluster:
             ",".join(PLUGINS),
         )
         self.wait(lambda: self.is_whole(3), "a chain that all know")
-        talk = [sys.executable, "-P", str(Path(__file__).with_name("talk.py"))]
-        self._spawn("server", "servers", *talk, "serve", str(ECHO_PORT), str(BLOB_PORT))
+        self._spawn("server", "servers", *TALK, "serve", str(ECHO_PORT), str(BLOB_PORT))
         log = self.folder / "servers.log"
         self.wait(lambda: "ready" in log.read_text(), "servers")
         self.talk = Talk(
-            self.spaces.command("client", *talk, "talk", VIP, str(ECHO_PORT), str(BLOB_PORT)),
+            self.spaces.command("client", *TALK, "talk", VIP, str(ECHO_PORT), str(BLOB_PORT)),
             self.folder / "clients.log",
         )
         self._stack.callback(self.talk.close)

@@ -20,6 +20,8 @@ import random
 import sys
 from typing import Any
 
+TALK = (sys.executable, "-P", __file__)
+"""Starts this program."""
 PERIOD_S = 0.25
 ANSWER_S = 40.0
 """TCP may lose the same segment more than once while a host dies; its timer doubles each time."""
