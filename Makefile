@@ -127,6 +127,11 @@ lock:  ## pin and hash what .venv holds (asks the package index; needs uv)
 	  --no-emit-index-url packaging/requirements-dev.in -o packaging/requirements-dev.txt
 	@sed -n 's/ *\\$$//; /^[^ #].*==/p' packaging/requirements-dev.txt > packaging/constraints.txt
 
+.PHONY: docs
+docs: packages  ## build the documentation into build/site; warnings are errors
+	@$(python) -m sphinx -q -W --keep-going docs build/site
+	@echo "build/site/index.html"
+
 .PHONY: changelog
 changelog: .venv/ready  ## show what the next section of CHANGELOG.md will say
 	@.venv/bin/towncrier build --draft --version next

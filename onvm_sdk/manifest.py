@@ -122,13 +122,17 @@ class ConfigKey(_Record):
     """One key of an NF's configuration."""
 
     type: str
+    """Type of the value."""
     description: str
+    """One line for users."""
     default: Any
     """Value if the user leaves the key out. A key without a default is required."""
     min: float | None
     """Smallest number, or the least number of characters or entries."""
     max: float | None
+    """Greatest number, or the greatest number of characters or entries."""
     choices: list[Any] | None
+    """The values that are allowed."""
     items: str | None
     """Type of the entries of a list; min, max and choices then apply to each entry."""
     is_required: bool
@@ -161,23 +165,32 @@ class Manifest(_Record):
     """The description that an NF gives of itself, in ``onvm-nf.toml``."""
 
     schema: int
+    """Version of this format: 1."""
     name: str
+    """Name of the NF."""
     sdk: str
     """Range of SDK versions that it works with, as in ``>=0.1,<1``."""
     service: str
     """Its service type; the default is the name."""
     summary: str
+    """One line that says what it does."""
     cores: float
+    """CPUs that an instance needs at full load."""
     memory_mib: int
     """The most memory that a process with this NF alone needs: interpreter, libraries and its own
     state, but not packet memory."""
     huge_pages: bool
+    """True if its own memory needs huge pages."""
     numa: str
     """port: on the NUMA node of its packets' ports; any: anywhere."""
     state: str
+    """Its memory: none, of each flow, or of several flows together."""
     permissions: list[str]
+    """Its rights to change, drop and make packets."""
     drop_reasons: list[str]
+    """Names of its reasons to drop packets, 16 at most."""
     counters: list[str]
+    """Names of its counters, 16 at most."""
     burst_size: int
     """Preferred number of packets in a burst, 1..2048."""
     loaned_buffers: int
@@ -185,6 +198,7 @@ class Manifest(_Record):
     wire_sized: bool
     """True: it sees packets as they are on the wire, none merged and with complete checksums."""
     config: dict[str, ConfigKey]
+    """The keys of its configuration."""
 
     _FIELDS: ClassVar = {
         "schema": _Field("int", required=True),

@@ -16,9 +16,9 @@ from typing import Any
 from onvm_core.export.report import NfReport, PortReport
 from onvm_core.export.snapshot import Snapshot, file_option
 
-__all__ = ["Prometheus", "exposition"]
+__all__ = ["HELP", "Prometheus", "exposition"]
 
-_HELP = {
+HELP = {
     "received_packets_total": "Packets received on all ports.",
     "sent_packets_total": "Packets sent on all ports.",
     "originated_packets_total": "Packets made by NFs.",
@@ -41,6 +41,7 @@ _HELP = {
     "buffers": "Packet buffers by holder.",
     "uptime_seconds": "Time since the manager started.",
 }
+"""Help by the name of the metric, without ``onvm_``."""
 
 Labels = tuple[tuple[str, str], ...]
 
@@ -77,7 +78,7 @@ def exposition(snapshot: Snapshot) -> str:
         family[labels] = family.get(labels, 0) + value
     lines = []
     for name, family in families.items():
-        lines.append(f"# HELP onvm_{name} {_escape_help(_HELP[name])}")
+        lines.append(f"# HELP onvm_{name} {_escape_help(HELP[name])}")
         lines.append(f"# TYPE onvm_{name} {'counter' if name.endswith('_total') else 'gauge'}")
         for labels, value in family.items():
             shown = (("manager", snapshot.manager), *labels)

@@ -58,9 +58,11 @@ class MatchConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_on
     src: str | None = None
     """Address or prefix, such as "192.0.2.0/24"."""
     dst: str | None = None
+    """The same of the destination."""
     src_port: Port | str | None = None
     """Port, or a range such as "1024-65535"."""
     dst_port: Port | str | None = None
+    """The same of the destination."""
 
     def rule(self, chain: str) -> ChainRule:
         """Convert it to a rule for `chain`.

@@ -28,10 +28,13 @@ class PortConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_onl
     """``[ports.NAME]``; without a direction, the chains decide it."""
 
     uri: str
+    """``SCHEME:TARGET?OPTION=VALUE``."""
     direction: Literal["in", "out", "both"] | None = None
+    """The way of its packets; left out: the chains decide it."""
     classifier: str = DEFAULT_CLASSIFIER
     """The classifier that sends new flows to one of several chains that begin here."""
     classifier_options: dict[str, Any] = {}
+    """Options of the classifier."""
     addresses: tuple[str, ...] = ()
     """Addresses of NFs that answer there, with the lengths of their prefixes."""
     vlans: dict[str, VlanLink] = {}
@@ -60,10 +63,15 @@ class ChainConfig(
     """``[chains.NAME]``."""
 
     near: str
+    """Name of the port where its packets come from."""
     far: str
+    """Name of the port where they leave."""
     services: Annotated[list[str], msgspec.Meta(max_length=CHAIN_LENGTH_MAX)] = []
+    """The services that packets from `near` meet, in this order."""
     bidirectional: bool = True
+    """True if packets from `far` take the same way back."""
     track_flows: bool = True
+    """True if all packets of a flow meet the same instances."""
     on_failure: Literal["drop", "bypass", "wait"] = "drop"
     """The treatment of packets when one of the services has no instance."""
     match: list[MatchConfig] | None = None

@@ -84,6 +84,7 @@ class NfConfig(_Table, frozen=True):
     instances: Annotated[int, msgspec.Meta(ge=0, le=64)] = 1
     """0: start none now; the settings are for instances that are started later."""
     config: str | dict[str, Any] = {}
+    """Its configuration: a table, or a file by its path from the folder of this one."""
     launcher: str = ""
     """The launcher that starts it; empty: `DEFAULT_LAUNCHER`."""
 
@@ -92,8 +93,11 @@ class FusedConfig(_Table, frozen=True):
     """``[[fused]]``: NFs that run in one process, in this order."""
 
     nfs: Annotated[list[str], msgspec.Meta(min_length=1, max_length=STAGES_MAX)]
+    """Names of tables ``[nfs.NAME]`` or of installed NFs."""
     instances: Instances = 1
+    """Processes that are started."""
     launcher: str = ""
+    """The launcher that starts them; empty: `DEFAULT_LAUNCHER`."""
     fuse: Literal["always", "auto"] = "always"
     """auto: fused while cores are short, and as long as one core is enough."""
 

@@ -32,13 +32,17 @@ class ScaleConfig(_Table, frozen=True):
     """``[scale.SERVICE]``."""
 
     min: Count = 1
+    """The least number of instances."""
     max: Count = 4
+    """The greatest number of instances."""
     target: Share = 0.7
     """Target utilisation."""
     hysteresis: Annotated[float, msgspec.Meta(ge=0.05, le=0.95)] = 0.2
     """An instance may go if the others stay below `target` by this share."""
     out_after_s: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 0.1
+    """Utilisation above `target` for this time brings an instance."""
     in_after_s: Annotated[float, msgspec.Meta(ge=0.1, le=86400)] = 10.0
+    """An instance goes after it was not needed for this time."""
     cooldown_s: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 1.0
     """Minimum time between two changes."""
     standby: Annotated[int, msgspec.Meta(ge=0, le=8)] = 0
@@ -50,6 +54,7 @@ class ScaleConfig(_Table, frozen=True):
     never does.
     """
     policy: str = "utilisation"
+    """Name of an offered scaling policy."""
     options: dict[str, Any] = {}
     """Options of a policy that a plugin provides."""
 
@@ -72,7 +77,9 @@ class ExporterConfig(_Table, frozen=True):
     kind: str = ""
     """Name of an offered exporter; by default the name of the table."""
     interval_s: Annotated[float, msgspec.Meta(ge=0.1, le=86400)] = 10.0
+    """Time between two exports."""
     options: dict[str, Any] = {}
+    """Options of the exporter, such as ``file``."""
 
 
 class FaultsConfig(_Table, frozen=True):

@@ -46,20 +46,31 @@ class DataplaneConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, k
     """``[dataplane]``."""
 
     workers: Annotated[int, msgspec.Meta(ge=1, le=WORKERS_MAX)] = DEFAULTS.n_workers
+    """Threads that move packets, each on a CPU of its own."""
     cpus: list[Annotated[int, msgspec.Meta(ge=0)]] = []
     """One CPU for each worker; empty: CPUs near the ports' devices, or the first ones."""
     buffers: Annotated[int, msgspec.Meta(ge=BUFFERS_MIN, le=BUFFERS_MAX)] = DEFAULTS.n_buffers
+    """Packet buffers on each NUMA node that has workers or ports."""
     large_buffers: Annotated[int, msgspec.Meta(ge=64, le=8192)] = DEFAULTS.n_large_buffers
+    """Buffers of 64 KiB, for packets that the kernel has merged."""
     buffer_size: Annotated[int, msgspec.Meta(ge=BUFFER_SIZE_MIN, le=BUFFER_SIZE_MAX)] = (
         DEFAULTS.data_bytes
     )
+    """Bytes of the largest packet that a buffer has room for."""
     ring_length: Annotated[int, msgspec.Meta(ge=RING_LENGTH_MIN, le=16384)] = DEFAULTS.ring_length
+    """Packets that a ring to or from an NF holds; a power of two."""
     idle: Literal["adaptive", "busy"] = "adaptive"
+    """adaptive: workers and NFs without packets sleep; busy: they poll."""
     flows: Annotated[int, msgspec.Meta(ge=1024, le=1 << 24)] = DEFAULTS.flow_capacity
+    """Flows of the flow table."""
     flow_idle_s: Annotated[float, msgspec.Meta(ge=0.001, le=86400)] = DEFAULTS.flow_idle_ms / 1000
+    """A flow without packets is forgotten after this time."""
     huge_pages: bool = DEFAULTS.use_huge_pages
+    """True if packet memory has huge pages where the host has some."""
     high_percent: Annotated[int, msgspec.Meta(ge=1, le=100)] = DEFAULTS.high_percent
+    """Share of an NF's room above which it counts as loaded."""
     low_percent: Annotated[int, msgspec.Meta(ge=0, le=99)] = DEFAULTS.low_percent
+    """Share of an NF's room below which it no longer does."""
 
     @property
     def is_busy(self) -> bool:
