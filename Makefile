@@ -30,10 +30,10 @@ $(stamps)/apt-test: packaging/apt-packages-test.txt packaging/apt-install
 	@packaging/apt-install packaging/apt-packages-test.txt
 	@touch $@
 
-.venv/ready: packaging/requirements-dev.txt $(stamps)/apt
+.venv/ready: packaging/requirements-dev.txt packaging/install $(stamps)/apt
 	@echo "set-up: .venv"
 	@python=$$(PATH="$${PATH#*:}" packaging/find-python) && "$$python" -m venv --clear .venv
-	@.venv/bin/python -m pip install -q -r packaging/requirements-dev.txt
+	@packaging/install .venv/bin/python -r packaging/requirements-dev.txt
 	@rm -rf build/core build/plugins $(stamps)/core $(stamps)/plugin-*
 	@touch $@
 
@@ -41,7 +41,7 @@ $(stamps)/core: $(core_sources) .venv/ready
 	@echo "build: onvm"
 	@rm -f build/wheels/onvm-*.whl
 	@$(pip_wheel) --config-settings=build-dir=$(CURDIR)/build/core .
-	@.venv/bin/python -m pip install -q --no-deps --force-reinstall build/wheels/onvm-*.whl
+	@packaging/install .venv/bin/python --no-deps --force-reinstall build/wheels/onvm-*.whl
 	@touch $@
 
 # A plugin is built against the installed core; only what it compiles against makes it stale.
@@ -50,11 +50,12 @@ $(stamps)/plugin-%: $$(call files_below,plugins/$$*) $(native_sources) .venv/rea
 	@echo "build: onvm-nf-$*"
 	@rm -f build/wheels/onvm_nf_$*-*.whl
 	@$(pip_wheel) --config-settings=build-dir=$(CURDIR)/build/plugins/$* ./plugins/$*
-	@.venv/bin/python -m pip install -q --no-deps --force-reinstall build/wheels/onvm_nf_$*-*.whl
+	@packaging/install .venv/bin/python --no-deps --force-reinstall build/wheels/onvm_nf_$*-*.whl
 	@touch $@
 
 .PHONY: packages
-packages: $(stamps)/core $(plugins:%=$(stamps)/plugin-%)  ## build and install the core and all plugins
+packages: $(stamps)/core  ## build and install the core and all plugins
+	@$(MAKE) --silent --jobs=2 $(plugins:%=$(stamps)/plugin-%)
 
 # -- what it is for ---------------------------------------------------------------------------
 
