@@ -6,6 +6,7 @@ Commands come from the hook `onvm_cli_commands`. Only the one that is used is im
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 from collections.abc import Iterable, Sequence
@@ -73,8 +74,9 @@ def _command(arguments: Sequence[str]) -> Any:
 def _print_version(is_wanted: bool) -> None:
     if is_wanted:
         from onvm_core.cli.host.version import version
+        from onvm_core.cli.output import OutputOptions
 
-        version()
+        version(**dataclasses.asdict(OutputOptions()))
         raise typer.Exit
 
 

@@ -9,8 +9,8 @@ import typer
 
 from onvm_core.cli.cluster.status import cluster_tables
 from onvm_core.cli.options import names_in
-from onvm_core.cli.output import make_console
 from onvm_core.cli.signals import stop_on_signals
+from onvm_core.cli.table import make_console
 from onvm_sdk.errors import OnvmError
 
 __all__ = ["dev"]

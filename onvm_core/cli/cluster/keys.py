@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from onvm_core.cli.cluster.connection import ClusterOptions
-from onvm_core.cli.options import JsonOption, with_option_groups
-from onvm_core.cli.output import print_json, print_table
+from onvm_core.cli.options import with_option_groups
+from onvm_core.cli.output import OutputOptions
+from onvm_core.cli.table import table_of, text
 from onvm_core.cluster.credentials import DEFAULT_USER, Credentials, write_secret
 from onvm_core.cluster.member.state_directory import read_state, state_directory
 from onvm_core.cluster.status import read_status
@@ -49,7 +50,7 @@ def new(
 @with_option_groups
 def show(
     where: ClusterOptions,
-    as_json: JsonOption = False,
+    output: OutputOptions,
 ) -> None:
     """Show the public keys by which agents know each other."""
     mine = read_state(state_directory(where.manager))
@@ -59,8 +60,10 @@ def show(
         {"host": host.name, "key": host.key, "here": mine is not None and host.key == mine.key}
         for host in shown.hosts
     ]
-    if as_json:
-        print_json(rows)
-    else:
-        shown_rows = [{**row, "here": "this host" if row["here"] else ""} for row in rows]
-        print_table(shown_rows, {"host": "Host", "key": "Public key", "here": ""})
+    marked = [{**row, "here": "this host" if row["here"] else ""} for row in rows]
+    columns = {"host": text("host"), "key": text("public key"), "here": text("", 1)}
+    output.show(
+        rows,
+        lambda: table_of("", marked, columns),
+        lambda: [f"host/{host.name}" for host in shown.hosts],
+    )

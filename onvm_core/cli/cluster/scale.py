@@ -7,11 +7,11 @@ import uuid
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from onvm_core.cli.cluster.connection import ClusterOptions, author
 from onvm_core.cli.options import JsonOption, names_in, with_option_groups
-from onvm_core.cli.output import make_console, make_table, print_json
+from onvm_core.cli.output import OutputOptions, print_json
+from onvm_core.cli.table import Table, number, text
 from onvm_core.cluster.scaling.requests import RequestQueue
 from onvm_core.cluster.status import RequestStatus, read_requests, read_snapshot
 from onvm_core.cluster.tree.nodes import OutcomeNode, RequestNode, check_name
@@ -34,16 +34,17 @@ ReasonOption = Annotated[str, typer.Option(metavar="TEXT", help="Why; scale list
 @with_option_groups
 def list_(
     where: ClusterOptions,
-    as_json: JsonOption = False,
+    output: OutputOptions,
 ) -> None:
     """List requests that wait or ended within the last hour."""
     with where.reach() as found:
         snapshot = read_snapshot(found.ensemble, found.paths)
         requests = read_requests(RequestQueue(found.ensemble, found.paths), snapshot)
-    if as_json:
-        print_json(requests)
-    else:
-        make_console().print(request_table(requests))
+    output.show(
+        requests,
+        lambda: request_table(requests),
+        lambda: [f"request/{one.key}" for one in requests],
+    )
 
 
 @app.command()
@@ -172,13 +173,23 @@ def _report(key: str, outcome: OutcomeNode, as_json: bool) -> None:
 
 def request_table(requests: list[RequestStatus]) -> Table:
     """Requests and their outcomes."""
-    table = make_table(
-        "Requests", ("time", "key", "service", "state", "served by", "reason", "why"), ("ms",)
+    table = Table(
+        "Requests",
+        (
+            text("time", 2),
+            text("key", 1, folds=True),
+            text("service"),
+            text("state"),
+            text("served by", folds=True),
+            text("reason", 4, folds=True),
+            text("why", folds=True),
+            number("ms", 3),
+        ),
     )
     for one in requests:
         took = "-" if one.ended is None else f"{(one.ended - one.made) * 1e3:,.0f}"
         served = "-" if one.host is None else f"{one.instance} on {one.host}"
-        table.add_row(
+        table.add(
             time.strftime("%H:%M:%S", time.localtime(one.made)),
             one.key,
             one.service,

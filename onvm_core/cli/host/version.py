@@ -6,15 +6,14 @@ import platform
 
 import importlib_metadata
 
-from onvm_core.cli.options import JsonOption
-from onvm_core.cli.output import print_json
+from onvm_core.cli.options import with_option_groups
+from onvm_core.cli.output import OutputOptions
 
 __all__ = ["version"]
 
 
-def version(
-    as_json: JsonOption = False,
-) -> None:
+@with_option_groups
+def version(*, output: OutputOptions) -> None:
     """Print the versions of onvm, DPDK and Python."""
     from onvm_core.doctor import dpdk_version
 
@@ -23,7 +22,4 @@ def version(
         "dpdk": dpdk_version(),
         "python": platform.python_version(),
     }
-    if as_json:
-        print_json(versions)
-    else:
-        print("\n".join(f"{name} {value}" for name, value in versions.items()))
+    output.show(versions, lambda: "\n".join(f"{name} {value}" for name, value in versions.items()))

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
+from rich.console import Group, RenderableType
 
 from onvm_core.cli.manager.connect import connect
 from onvm_core.cli.manager.status import chain_table
 from onvm_core.cli.options import ChainOptions, JsonOption, NameOption, with_option_groups
-from onvm_core.cli.output import make_console, print_json, print_table
+from onvm_core.cli.output import OutputOptions, print_json
+from onvm_core.cli.table import number, table_of, text
 from onvm_core.manager.api.messages import (
     ChainAddRequest,
     ChainListRequest,
@@ -30,14 +32,14 @@ ChainName = Annotated[str, typer.Argument(metavar="CHAIN", help="Name of the cha
 
 
 @app.command("list")
-def list_(name: NameOption = "main", as_json: JsonOption = False) -> None:
+@with_option_groups
+def list_(name: NameOption = "main", *, output: OutputOptions) -> None:
     """List the chains."""
     with connect(name) as client:
         chains = client.ask(ChainListRequest(), ChainsReply).chains
-    if as_json:
-        print_json(chains)
-    else:
-        make_console().print(chain_table(chains))
+    output.show(
+        chains, lambda: chain_table(chains), lambda: [f"chain/{chain.name}" for chain in chains]
+    )
 
 
 @app.command()
@@ -77,14 +79,15 @@ def remove(chain: ChainName, name: NameOption = "main") -> None:
 
 
 @app.command()
-def show(chain: ChainName, name: NameOption = "main", as_json: JsonOption = False) -> None:
+@with_option_groups
+def show(chain: ChainName, name: NameOption = "main", *, output: OutputOptions) -> None:
     """Show a chain and its paths, with SPI and SI (RFC 8300)."""
     with connect(name) as client:
         reply = client.ask(ChainShowRequest(name=chain), ChainShowReply)
-    if as_json:
-        print_json(reply)
-        return
-    make_console().print(chain_table([reply.chain]))
+    output.show(reply, lambda: _tables(reply), lambda: [f"chain/{reply.chain.name}"])
+
+
+def _tables(reply: ChainShowReply) -> RenderableType:
     rows = [
         {
             "spi": path.spi,
@@ -94,11 +97,14 @@ def show(chain: ChainName, name: NameOption = "main", as_json: JsonOption = Fals
         }
         for path in reply.paths
     ]
-    print()
-    if rows:
-        print_table(rows, {"spi": "SPI", "way": "Way", "flows": "Flows", "hops": "Instances [SI]"})
-    else:
-        print("no path yet: they are made when flows come, if the chain tracks them")
+    columns = {
+        "spi": number("spi"),
+        "way": text("way"),
+        "flows": number("flows"),
+        "hops": text("instances [si]", folds=True),
+    }
+    none = "no path yet: they are made when flows come, if the chain tracks them"
+    return Group(chain_table([reply.chain]), "", table_of("", rows, columns) if rows else none)
 
 
 def _hop(hop: Hop) -> str:

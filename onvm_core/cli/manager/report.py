@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from rich.console import Group
-from rich.table import Table
+from rich.console import Console, Group
 
-from onvm_core.cli.output import make_console, make_table
+from onvm_core.cli.table import Column, Table, make_console, number, text
 from onvm_core.export.report import GeneratorReport, NfReport, Report
 
-__all__ = ["LOAD_HEADINGS", "load_cells", "print_report", "report_tables"]
-
-LOAD_HEADINGS = ("util %", "spare kpps")
+__all__ = ["load_cells", "load_columns", "print_report", "report_tables"]
 
 
-def print_report(report: Report, *, to_stderr: bool = False) -> None:
-    """Print the tables on stdout, or on stderr if that carries packets."""
-    make_console(to_stderr=to_stderr).print(report_tables(report))
+def load_columns() -> tuple[Column, ...]:
+    """The columns for `load_cells`."""
+    return number("util %", 1), number("spare kpps", 3)
+
+
+def print_report(report: Report, console: Console | None = None) -> None:
+    """Print the tables; None: on stdout."""
+    (console or make_console()).print(report_tables(report), crop=False, highlight=False)
 
 
 def report_tables(report: Report) -> Group:
@@ -49,16 +51,24 @@ def _us(value: float | None) -> str:
 
 
 def _ports(report: Report) -> Table:
-    table = make_table(
+    table = Table(
         "Ports",
-        ("port", "uri"),
-        ("received", "sent", "Mpps", "MB in", "MB out", "p50 µs", "p99 µs"),
+        (
+            text("port"),
+            text("uri", 1, folds=True),
+            number("received"),
+            number("sent"),
+            number("Mpps", 1),
+            number("MB in", 5),
+            number("MB out", 5),
+            number("p50 µs", 4),
+            number("p99 µs", 3),
+        ),
     )
     for port in report.ports:
-        table.add_row(
-            port.name,
-            (port.uri if len(port.uri) <= 36 else port.uri[:35] + "…")
-            + ("" if port.state == "up" else f" {port.state}"),
+        table.add(
+            port.name + ("" if port.state == "up" else f" {port.state}"),
+            port.uri,
             f"{port.rx:,}",
             f"{port.tx:,}",
             f"{port.mpps:.2f}",
@@ -71,24 +81,25 @@ def _ports(report: Report) -> Table:
 
 
 def _nfs(report: Report) -> Table:
-    table = make_table(
+    table = Table(
         "NFs",
-        ("instance", "state"),
         (
-            "received",
-            "sent",
-            "made",
-            "dropped",
-            "Mpps",
-            "p50 µs",
-            "p99 µs",
-            "CPU %",
-            "cycles/pkt",
-            *LOAD_HEADINGS,
+            text("instance"),
+            text("state"),
+            number("received"),
+            number("sent"),
+            number("made", 4),
+            number("dropped"),
+            number("Mpps", 3),
+            number("p50 µs", 5),
+            number("p99 µs", 2),
+            number("CPU %", 1),
+            number("cycles/pkt", 6),
+            *load_columns(),
         ),
     )
     for nf in report.nfs:
-        table.add_row(
+        table.add(
             nf.instance,
             nf.state,
             f"{nf.rx:,}",
@@ -106,7 +117,7 @@ def _nfs(report: Report) -> Table:
 
 
 def load_cells(nf: NfReport) -> tuple[str, str]:
-    """Utilisation and spare capacity of an instance, as `LOAD_HEADINGS` say."""
+    """Utilisation and spare capacity of an instance, as `load_columns` say."""
     if nf.load is None:
         return "-", "-"
     spare = nf.load.spare_pps
@@ -114,31 +125,31 @@ def load_cells(nf: NfReport) -> tuple[str, str]:
 
 
 def _drops(report: Report) -> Table:
-    table = make_table("Drops", ("reason",), ("packets", "share of received"))
+    table = Table("Drops", (text("reason"), number("packets"), number("of received", 1)))
     for reason, count in sorted(report.drops.items(), key=lambda item: -item[1]):
-        table.add_row(reason, f"{count:,}", f"{100 * count / max(report.rx, 1):.2f} %")
+        table.add(reason, f"{count:,}", f"{100 * count / max(report.rx, 1):.2f} %")
     return table
 
 
 def _connections(generator: GeneratorReport) -> Table:
-    table = make_table(
+    table = Table(
         "Connections",
-        ("client",),
         (
-            "opened",
-            "completed",
-            "failed",
-            "requests",
-            "replies",
-            "lost",
-            "bad checksum",
-            "bad payload",
-            "out of order",
-            "RTT p50 µs",
-            "p99 µs",
+            text("client"),
+            number("opened"),
+            number("completed"),
+            number("failed"),
+            number("requests", 3),
+            number("replies", 3),
+            number("lost"),
+            number("bad checksum", 1),
+            number("bad payload", 1),
+            number("out of order", 1),
+            number("RTT p50 µs", 4),
+            number("p99 µs", 2),
         ),
     )
-    table.add_row(
+    table.add(
         generator.port,
         f"{generator.opened:,}",
         f"{generator.completed:,}",

@@ -23,7 +23,8 @@ from rich.progress import (
 
 from onvm_core.cli.installed import plugins_of_process
 from onvm_core.cli.manager.report import print_report
-from onvm_core.cli.output import OutputFile
+from onvm_core.cli.options import with_option_groups
+from onvm_core.cli.output import OutputFile, TableOptions
 from onvm_core.cli.signals import stop_on_signals
 from onvm_core.dataplane.values import DataplaneSettings
 from onvm_core.export.report import Report
@@ -99,6 +100,7 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
     capture_limit: int = 0
 
 
+@with_option_groups
 def run(
     near: Annotated[str, typer.Option("--in", metavar="URI", help="Port at which packets enter.")],
     far: Annotated[str, typer.Option("--out", metavar="URI", help="Port at which they leave.")],
@@ -175,6 +177,8 @@ def run(
             show_default="a table",
         ),
     ] = None,
+    *,
+    look: TableOptions,
 ) -> None:
     """Send packets through a chain of NFs, then report what happened.
 
@@ -209,7 +213,7 @@ def run(
         if output is not None:
             output.write(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
     if output is None or not output.is_standard:
-        print_report(report, to_stderr=parse_uri(far).target == STANDARD)
+        print_report(report, look.console(to_stderr=parse_uri(far).target == STANDARD))
     faults = [
         f"{_FIELDS[port.name]}: {port.uri!r}: {port.fault}" for port in report.ports if port.fault
     ]
