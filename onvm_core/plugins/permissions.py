@@ -1,4 +1,4 @@
-"""What the permissions of a manifest allow, in words, and how two manifests differ in them."""
+"""Permissions of a manifest in words, and the differences between two manifests."""
 
 from __future__ import annotations
 

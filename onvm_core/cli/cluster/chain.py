@@ -34,7 +34,11 @@ def list_(
     where: ClusterOptions,
     output: OutputOptions,
 ) -> None:
-    """List the chains."""
+    """List the chains.
+
+    Examples:
+        onvm cluster chain list
+    """
     with where.reach() as found:
         chains = read_snapshot(found.ensemble, found.paths).chains
     rows = [
@@ -89,7 +93,11 @@ def add(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Add a chain, or change one; all hosts follow at once."""
+    """Add a chain, or change one; all hosts follow at once.
+
+    Examples:
+        onvm cluster chain add main --in h1:lan --out h2:wan --services firewall,nat
+    """
     on_failure = options.on_failure
     rules = None if match is None else [_match(text) for text in match]
     with where.reach() as found:
@@ -142,7 +150,11 @@ def remove(
     where: ClusterOptions,
     chain: ChainName,
 ) -> None:
-    """Remove a chain; rollback brings it back."""
+    """Remove a chain; rollback brings it back.
+
+    Examples:
+        onvm cluster chain remove main
+    """
     with where.reach() as found:
         if not Chains(found.ensemble, found.paths).remove(chain, author()):
             known = read_snapshot(found.ensemble, found.paths).chains
@@ -159,7 +171,11 @@ def show(
     chain: ChainName,
     output: OutputOptions,
 ) -> None:
-    """Show a chain."""
+    """Show a chain.
+
+    Examples:
+        onvm cluster chain show main
+    """
     with where.reach() as found:
         node = Chains(found.ensemble, found.paths).get(chain)
         if node is None:

@@ -33,6 +33,9 @@ def dev(
     """Try a cluster on this machine, with hosts as network namespaces.
 
     Needs root and ZooKeeper's package. It stays until Ctrl-C; then everything is gone.
+
+    Examples:
+        onvm cluster dev
     """
     from onvm_core.cluster.dev.dev_cluster import DevCluster
 

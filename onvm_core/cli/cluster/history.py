@@ -52,8 +52,15 @@ def add_history_commands(
             node = definitions(found).rollback(name, revision, author())
         print(f"{noun} {name}, revision {node.revision}: {describe(node)}")
 
-    app.command(help=f"Show who has changed a {noun}, when and how.")(history)
-    app.command(help=f"Return a {noun} to an earlier revision.")(rollback)
+    name = "main" if noun == "chain" else "firewall"
+    app.command(
+        help=f"Show who has changed a {noun}, when and how.\n\n"
+        f"Examples:\n    onvm cluster {noun} history {name}"
+    )(history)
+    app.command(
+        help=f"Return a {noun} to an earlier revision.\n\n"
+        f"Examples:\n    onvm cluster {noun} rollback {name} 3"
+    )(rollback)
 
 
 def _table(revisions: list[Revision]) -> Table:

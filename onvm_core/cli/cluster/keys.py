@@ -36,6 +36,9 @@ def new(
 
     One file is for its hosts, one for its ZooKeeper servers. Each host's own key, for talking to
     other hosts, is made when it joins.
+
+    Examples:
+        onvm cluster keys new keys
     """
     made = Credentials.make(user)
     write_secret(folder / CREDENTIALS, made.line)
@@ -52,7 +55,11 @@ def show(
     where: ClusterOptions,
     output: OutputOptions,
 ) -> None:
-    """Show the public keys by which agents know each other."""
+    """Show the public keys by which agents know each other.
+
+    Examples:
+        onvm cluster keys show
+    """
     mine = read_state(state_directory(where.manager))
     with where.reach() as found:
         shown = read_status(found.ensemble, found.paths)

@@ -36,7 +36,11 @@ def list_(
     where: ClusterOptions,
     output: OutputOptions,
 ) -> None:
-    """List requests that wait or ended within the last hour."""
+    """List requests that wait or ended within the last hour.
+
+    Examples:
+        onvm cluster scale list
+    """
     with where.reach() as found:
         snapshot = read_snapshot(found.ensemble, found.paths)
         requests = read_requests(RequestQueue(found.ensemble, found.paths), snapshot)
@@ -74,7 +78,11 @@ def out(
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it is served.")] = True,
     as_json: JsonOption = False,
 ) -> None:
-    """Ask for one more instance of a service."""
+    """Ask for one more instance of a service.
+
+    Examples:
+        onvm cluster scale out firewall --prefer h2
+    """
     key = check_name(key or f"{service}-{uuid.uuid4().hex[:12]}", "--key")
     now = time.time()
     request = RequestNode(
@@ -115,7 +123,11 @@ def in_(
     reason: ReasonOption = "asked for",
     as_json: JsonOption = False,
 ) -> None:
-    """End one instance of a service; another takes over its flows."""
+    """End one instance of a service; another takes over its flows.
+
+    Examples:
+        onvm cluster scale in firewall
+    """
     with where.reach() as found:
         snapshot = read_snapshot(found.ensemble, found.paths)
         running = sorted(

@@ -33,7 +33,11 @@ def list_(
     where: ClusterOptions,
     output: OutputOptions,
 ) -> None:
-    """List the services that scale over the cluster."""
+    """List the services that scale over the cluster.
+
+    Examples:
+        onvm cluster service list
+    """
     with where.reach() as found:
         services = read_snapshot(found.ensemble, found.paths).services
     rows = [{"name": name, **msgspec.structs.asdict(node)} for name, node in services.items()]
@@ -63,7 +67,11 @@ def set_(
     options: ScaleOptions,
     as_json: JsonOption = False,
 ) -> None:
-    """Let a service scale over the cluster, or change its scaling."""
+    """Let a service scale over the cluster, or change its scaling.
+
+    Examples:
+        onvm cluster service set firewall --min 1 --max 8
+    """
     plugins = load_plugins()
     for option, hook, name in (
         ("--policy", "onvm_scaling_policies", options.policy),
@@ -101,7 +109,11 @@ def remove(
     where: ClusterOptions,
     service: ServiceName,
 ) -> None:
-    """End the scaling of a service; its instances stay."""
+    """End the scaling of a service; its instances stay.
+
+    Examples:
+        onvm cluster service remove firewall
+    """
     with where.reach() as found:
         if not Services(found.ensemble, found.paths).remove(service, author()):
             known = read_snapshot(found.ensemble, found.paths).services

@@ -16,7 +16,12 @@ __all__ = ["cluster_tables", "status"]
 
 @with_option_groups
 def status(where: ClusterOptions, output: OutputOptions) -> None:
-    """Show hosts, services, chains, requests and problems."""
+    """Show hosts, services, chains, requests and problems.
+
+    Examples:
+        onvm cluster status
+        onvm cluster status -o yaml
+    """
     with where.reach() as found:
         shown = read_status(found.ensemble, found.paths)
     output.show(shown, lambda: cluster_tables(shown), lambda: _names(shown))

@@ -42,6 +42,10 @@ def bench(
 
     Ports are null ports, except in the suites cluster and wire. Nothing else should run meanwhile.
     Figures are medians; compare only runs of one hour.
+
+    Examples:
+        onvm bench hop
+        onvm bench elastic --runs 3 --json
     """
     if plot is not None:
         check_plot(plot)

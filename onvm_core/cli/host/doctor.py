@@ -10,6 +10,7 @@ import typer
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from onvm_core.cli import names
 from onvm_core.cli.options import with_option_groups
 from onvm_core.cli.output import OutputOptions
 from onvm_core.cli.table import table_of, text
@@ -28,6 +29,7 @@ def doctor(
             metavar="INTERFACE",
             help="Network interfaces to check for ports.",
             show_default="the host",
+            autocompletion=names.interfaces,
         ),
     ] = None,
     *,
@@ -37,6 +39,10 @@ def doctor(
 
     Whatever is missing, `onvm run` works on pcap, null and generator ports. With names of
     interfaces: their facts, and what goes wrong for af_packet and af_xdp ports on them.
+
+    Examples:
+        onvm doctor
+        onvm doctor eth0 eth1
     """
     if interfaces:
         reports = examine_interfaces(interfaces)

@@ -14,7 +14,11 @@ __all__ = ["version"]
 
 @with_option_groups
 def version(*, output: OutputOptions) -> None:
-    """Print the versions of onvm, DPDK and Python."""
+    """Print the versions of onvm, DPDK and Python.
+
+    Examples:
+        onvm version -o json
+    """
     from onvm_core.doctor import dpdk_version
 
     versions = {

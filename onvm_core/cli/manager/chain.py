@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Group, RenderableType
 
+from onvm_core.cli import names
 from onvm_core.cli.manager.connect import connect
 from onvm_core.cli.manager.status import chain_table
 from onvm_core.cli.options import ChainOptions, JsonOption, NameOption, with_option_groups
@@ -28,13 +29,21 @@ __all__ = ["app"]
 
 app = typer.Typer(no_args_is_help=True)
 
-ChainName = Annotated[str, typer.Argument(metavar="CHAIN", help="Name of the chain.")]
+ChainName = Annotated[
+    str,
+    typer.Argument(metavar="CHAIN", help="Name of the chain.", autocompletion=names.chains),
+]
 
 
 @app.command("list")
 @with_option_groups
 def list_(name: NameOption = "main", *, output: OutputOptions) -> None:
-    """List the chains."""
+    """List the chains.
+
+    Examples:
+        onvm chain list
+        onvm chain list -o name
+    """
     with connect(name) as client:
         chains = client.ask(ChainListRequest(), ChainsReply).chains
     output.show(
@@ -46,13 +55,33 @@ def list_(name: NameOption = "main", *, output: OutputOptions) -> None:
 @with_option_groups
 def add(
     chain: ChainName,
-    near: Annotated[str, typer.Option("--in", metavar="PORT", help="Port at which packets enter.")],
-    far: Annotated[str, typer.Option("--out", metavar="PORT", help="Port at which they leave.")],
+    near: Annotated[
+        str,
+        typer.Option(
+            "--in",
+            metavar="PORT",
+            help="Port at which packets enter.",
+            autocompletion=names.ports,
+        ),
+    ],
+    far: Annotated[
+        str,
+        typer.Option(
+            "--out",
+            metavar="PORT",
+            help="Port at which they leave.",
+            autocompletion=names.ports,
+        ),
+    ],
     options: ChainOptions,
     name: NameOption = "main",
     as_json: JsonOption = False,
 ) -> None:
-    """Add a chain, or change one; packets take it at once."""
+    """Add a chain, or change one; packets take it at once.
+
+    Examples:
+        onvm chain add web --in lan --out wan --services firewall,nat
+    """
     request = ChainAddRequest(
         name=chain,
         near=near,
@@ -72,7 +101,11 @@ def add(
 
 @app.command()
 def remove(chain: ChainName, name: NameOption = "main") -> None:
-    """Remove a chain; packets at its ports are dropped as no_chain."""
+    """Remove a chain; packets at its ports are dropped as no_chain.
+
+    Examples:
+        onvm chain remove web
+    """
     with connect(name) as client:
         client.ask(ChainRemoveRequest(name=chain), DoneReply)
     print(f"removed chain {chain}")
@@ -81,7 +114,11 @@ def remove(chain: ChainName, name: NameOption = "main") -> None:
 @app.command()
 @with_option_groups
 def show(chain: ChainName, name: NameOption = "main", *, output: OutputOptions) -> None:
-    """Show a chain and its paths, with SPI and SI (RFC 8300)."""
+    """Show a chain and its paths, with SPI and SI (RFC 8300).
+
+    Examples:
+        onvm chain show main
+    """
     with connect(name) as client:
         reply = client.ask(ChainShowRequest(name=chain), ChainShowReply)
     output.show(reply, lambda: _tables(reply), lambda: [f"chain/{reply.chain.name}"])

@@ -28,7 +28,12 @@ def down(
     *,
     output: OutputOptions,
 ) -> None:
-    """Let a manager and its NFs finish, and print the last counters."""
+    """Let a manager and its NFs finish, and print the last counters.
+
+    Examples:
+        onvm down
+        onvm down --name edge --keep-nfs
+    """
     with connect(name) as client:
         reply = client.ask(DownRequest(keep_nfs=keep_nfs), DownReply, TIMEOUT_S)
         if not client.process.wait(TIMEOUT_S):

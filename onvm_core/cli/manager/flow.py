@@ -35,7 +35,11 @@ def list_(
     *,
     output: OutputOptions,
 ) -> None:
-    """List flows, in both directions, each with its path."""
+    """List flows, in both directions, each with its path.
+
+    Examples:
+        onvm flow list --limit 20
+    """
     with connect(name) as client:
         reply = client.ask(FlowListRequest(limit=limit), FlowsReply)
     output.show(reply, lambda: _table(reply))

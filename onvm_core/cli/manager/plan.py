@@ -31,6 +31,9 @@ def plan(
     """Show on which CPUs the NFs of a file would run, and why.
 
     Nothing is started. Exit status 1: resources are missing for some of them.
+
+    Examples:
+        onvm plan -f onvm.toml
     """
     packages = discover()
     plugins = plugins_of_process()

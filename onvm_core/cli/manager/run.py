@@ -21,6 +21,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
+from onvm_core.cli import names
 from onvm_core.cli.installed import plugins_of_process
 from onvm_core.cli.manager.report import print_report
 from onvm_core.cli.options import with_option_groups
@@ -102,10 +103,26 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 @with_option_groups
 def run(
-    near: Annotated[str, typer.Option("--in", metavar="URI", help="Port at which packets enter.")],
-    far: Annotated[str, typer.Option("--out", metavar="URI", help="Port at which they leave.")],
+    near: Annotated[
+        str,
+        typer.Option(
+            "--in", metavar="URI", help="Port at which packets enter.", autocompletion=names.uris
+        ),
+    ],
+    far: Annotated[
+        str,
+        typer.Option(
+            "--out", metavar="URI", help="Port at which they leave.", autocompletion=names.uris
+        ),
+    ],
     chain: Annotated[
-        str, typer.Option("--chain", metavar="NF,…", help="NFs in order; empty for none.")
+        str,
+        typer.Option(
+            "--chain",
+            metavar="NF,…",
+            help="NFs in order; empty for none.",
+            autocompletion=names.nfs_in_list,
+        ),
     ],
     nf_config: Annotated[
         list[str] | None,
@@ -184,6 +201,11 @@ def run(
 
     It ends when the source has no more packets, after --count packets or --duration seconds, or
     with Ctrl-C.
+
+    Examples:
+        onvm run --in pcap:in.pcap --out pcap:out.pcap --chain firewall
+        onvm run --in gen:?count=1000000 --out gen: --chain firewall,nat
+        onvm run --in gen:?rate=50000 --out gen: --chain nat --duration 10
     """
     names = tuple(name.strip() for name in chain.split(",") if name.strip())
     with ExitStack() as stack:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Group, RenderableType
 
+from onvm_core.cli import names
 from onvm_core.cli.manager.connect import connect
 from onvm_core.cli.options import NameOption, with_option_groups
 from onvm_core.cli.output import OutputOptions
@@ -33,7 +34,11 @@ POLL_S = 0.02
 def scale(
     service: Annotated[
         str,
-        typer.Argument(metavar="SERVICE|status", help="A service; status lists what is scaled."),
+        typer.Argument(
+            metavar="SERVICE|status",
+            help="A service; status lists what is scaled.",
+            autocompletion=names.services,
+        ),
     ] = "status",
     count: Annotated[
         str,
@@ -51,6 +56,11 @@ def scale(
 
     It returns when that many serve. If there are too many, the newest drain: they get no new
     flows, and end with their last one.
+
+    Examples:
+        onvm scale status
+        onvm scale firewall 3
+        onvm scale firewall auto
     """
     if service == "status" and not count:
         with connect(name) as client:

@@ -36,7 +36,13 @@ def status(
     *,
     output: OutputOptions,
 ) -> None:
-    """Show a manager: state, ports, chains, NFs, drops and buffers."""
+    """Show a manager: state, ports, chains, NFs, drops and buffers.
+
+    Examples:
+        onvm status
+        onvm status --watch --interval 5
+        onvm status -o json
+    """
     with connect(name) as client:
         if not watch:
             reply = client.ask(StatusRequest(), StatusReply)
@@ -73,7 +79,12 @@ def top(
     *,
     look: TableOptions,
 ) -> None:
-    """Show rates and CPU of ports and NFs, live."""
+    """Show rates and CPU of ports and NFs, live.
+
+    Examples:
+        onvm top
+        onvm top --interval 0.5 --wide
+    """
     looks = 0
     with connect(name) as client, _live(look) as show:
         before = client.ask(StatusRequest(), StatusReply)

@@ -42,6 +42,10 @@ def up(
 
     It stays in the foreground until Ctrl-C, SIGTERM or `onvm down`, and prints the last counters.
     NFs that a killed manager has left are taken over with their state.
+
+    Examples:
+        onvm up -f onvm.toml --check
+        onvm up -f onvm.toml --detach
     """
     if not check and not detach:
         serve(file, name)

@@ -26,7 +26,11 @@ app = typer.Typer(no_args_is_help=True)
 @app.command("list")
 @with_option_groups
 def list_(*, output: OutputOptions) -> None:
-    """List the installed NFs, without importing them."""
+    """List the installed NFs, without importing them.
+
+    Examples:
+        onvm nf list
+    """
     rows = [package_row(package) for package in discover()]
     columns = {
         "name": text("name"),

@@ -9,6 +9,7 @@ import typer
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from onvm_core.cli import names
 from onvm_core.cli.options import with_option_groups
 from onvm_core.cli.output import OutputOptions
 from onvm_core.cli.table import table_of, text
@@ -24,10 +25,16 @@ LABEL_WIDTH = 14
 
 @with_option_groups
 def info(
-    name: Annotated[str, typer.Argument(metavar="NF", help="Name of an installed NF.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NF", help="Name of an installed NF.", autocompletion=names.nfs)
+    ],
     output: OutputOptions,
 ) -> None:
-    """Show what an NF is, may do, needs, and how it is configured."""
+    """Show what an NF is, may do, needs, and how it is configured.
+
+    Examples:
+        onvm nf info firewall
+    """
     found = [package for package in discover() if package.name == name]
     if not found:
         raise PluginError(
