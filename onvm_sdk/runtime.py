@@ -26,6 +26,7 @@ from binascii import a2b_base64
 from onvm_sdk._hosting.author import describe
 from onvm_sdk._hosting.handover import MESSAGES as HANDOVER_MESSAGES
 from onvm_sdk._hosting.handover import HandOver
+from onvm_sdk._hosting.output import begin_output, show_logging
 from onvm_sdk._hosting.plugin import Plugin, load_plugin
 from onvm_sdk._hosting.reconfigure import MESSAGES as CONFIG_MESSAGES
 from onvm_sdk._hosting.reconfigure import Reconfiguration, drop_later, use
@@ -140,6 +141,7 @@ class NfHost:
                 )
             )
             self._nfs.append(self._call(number, "load", lambda kind: kind(), plugin.load()))
+        show_logging()
         self._hand_over = HandOver(self._host, self._nfs, self._manifests)
         self._reconfiguration = Reconfiguration(
             self._host, self._nfs, self._manifests, self._contexts, self._use
@@ -532,6 +534,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             configs[name] = file
         if options.all("--files-from-stdin"):
             _unpack_stdin()
+        begin_output()
         plugins = [load_plugin(name) for name in names]
         NfHost(
             options.last("--socket") or "",

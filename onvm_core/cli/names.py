@@ -79,7 +79,7 @@ def _services(ctx: typer.Context) -> Iterable[str]:
 
 def _instances_and_services(ctx: typer.Context) -> Iterable[str]:
     nfs = _status(ctx).report.nfs
-    return [name for nf in nfs if nf.state != "dead" for name in (nf.instance, nf.service)]
+    return [name for nf in nfs if not nf.is_gone for name in (nf.instance, nf.service)]
 
 
 def _chains(ctx: typer.Context) -> Iterable[str]:
@@ -94,7 +94,7 @@ def _points(ctx: typer.Context) -> Iterable[str]:
     report = _status(ctx).report
     return [
         *(port.name for port in report.ports),
-        *(name for nf in report.nfs if nf.state != "dead" for name in (nf.instance, nf.service)),
+        *(name for nf in report.nfs if not nf.is_gone for name in (nf.instance, nf.service)),
     ]
 
 

@@ -205,7 +205,7 @@ class _Act:
             instances=[
                 (nf.instance, nf.state, None if nf.load is None else nf.load.utilisation)
                 for nf in report.nfs
-                if nf.state != "dead"
+                if not nf.is_gone
             ],
             decisions=self.decisions,
             completed=sum(generator.completed for generator in report.generators),

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.console import Console, Group
 
 from onvm_core.cli.table import Column, Table, make_console, number, text
 from onvm_core.export.report import GeneratorReport, NfReport, Report
+from onvm_core.manager.api.messages import LaunchedNf
 
 __all__ = ["load_cells", "load_columns", "print_report", "report_tables"]
 
@@ -20,8 +23,12 @@ def print_report(report: Report, console: Console | None = None) -> None:
     (console or make_console()).print(report_tables(report), crop=False, highlight=False)
 
 
-def report_tables(report: Report) -> Group:
-    """Ports, NFs, and a line of totals."""
+def report_tables(report: Report, launched: Sequence[LaunchedNf] = ()) -> Group:
+    """Ports, NFs with their counters, drops, and a line of totals.
+
+    Args:
+        launched: the NF hosts that a manager supervises, which it starts again.
+    """
     drops = sum(report.drops.values())
     inside = report.rx + report.originated - report.tx - drops
     totals = (
@@ -38,7 +45,10 @@ def report_tables(report: Report) -> Group:
         if port.lost:
             lost = ", ".join(f"{count:,} {name}" for name, count in port.lost.items())
             totals += f"\n  of these dropped at port {port.name}: {lost}"
-    parts: list[object] = [_ports(report), "", _nfs(report), ""]
+    parts: list[object] = [_ports(report), "", _nfs(report, launched), ""]
+    counters = _counters(report)
+    if counters.rows:
+        parts += [counters, ""]
     for generator in report.generators:
         parts += [_connections(generator), ""]
     if report.drops:
@@ -80,7 +90,16 @@ def _ports(report: Report) -> Table:
     return table
 
 
-def _nfs(report: Report) -> Table:
+def _nfs(report: Report, launched: Sequence[LaunchedNf]) -> Table:
+    """A row for each instance; one that was stopped, or runs again, is not shown as gone."""
+    supervised = {name: host for host in launched for name in host.instances}
+    has_restarts = any(host.restarts for host in launched)
+    living = {nf.instance for nf in report.nfs if not nf.is_gone}
+    shown = [
+        nf
+        for nf in report.nfs
+        if not nf.is_gone or (nf.state == "crashed" and nf.instance not in living)
+    ]
     table = Table(
         "NFs",
         (
@@ -96,12 +115,15 @@ def _nfs(report: Report) -> Table:
             number("CPU %", 1),
             number("cycles/pkt", 6),
             *load_columns(),
+            *((number("restarts"),) if has_restarts else ()),
         ),
     )
-    for nf in report.nfs:
+    for nf in shown:
+        host = supervised.get(nf.instance)
+        is_failing = host is not None and host.state in ("waiting", "crash-loop")
         table.add(
             nf.instance,
-            nf.state,
+            host.state if host is not None and is_failing else nf.state,
             f"{nf.rx:,}",
             f"{nf.tx:,}",
             f"{nf.originated:,}",
@@ -112,8 +134,21 @@ def _nfs(report: Report) -> Table:
             f"{nf.cpu * 100:.0f}",
             f"{nf.cycles_per_packet:,.0f}",
             *load_cells(nf),
+            *((str(host.restarts) if host is not None else "-",) if has_restarts else ()),
         )
     return table
+
+
+def _counters(report: Report) -> Table:
+    """The counters that NFs keep themselves, without those that are 0."""
+    table = Table("Counters of NFs", (text("instance"), text("counter"), number("count")))
+    return table.add_all(
+        (nf.instance, name, f"{count:,}")
+        for nf in report.nfs
+        if not nf.is_gone
+        for name, count in nf.counters.items()
+        if count
+    )
 
 
 def load_cells(nf: NfReport) -> tuple[str, str]:

@@ -116,14 +116,15 @@ def status_tables(reply: StatusReply) -> RenderableType:
         chain_table(reply.chains),
         "",
     ]
-    failed = [nf for nf in reply.launched if nf.reason or nf.state in ("starting", "waiting")]
+    states = ("starting", "waiting", "crash-loop")
+    failed = [nf for nf in reply.launched if nf.reason or nf.state in states]
     if failed:
         parts += [_failures(failed), ""]
     if reply.peers:
         parts += [_peers(reply), ""]
     parts += [Text(line) for line in reply.warnings]
     parts += [Text(_exporter(one)) for one in reply.exporters if one.problem or one.dropped]
-    return Group(*parts, report_tables(reply.report))
+    return Group(*parts, report_tables(reply.report, reply.launched))
 
 
 def chain_table(chains: list[ChainReply]) -> RenderableType:
@@ -215,7 +216,7 @@ def _rates(before: StatusReply, now: StatusReply) -> RenderableType:
     old_nfs = {(nf.instance, nf.pid): nf for nf in before.report.nfs}
     for nf in now.report.nfs:
         was = old_nfs.get((nf.instance, nf.pid))
-        if was is not None and nf.state != "dead":
+        if was is not None and not nf.is_gone:
             drops = sum(nf.drops.values()) - sum(was.drops.values())
             used = nf.cpu * now.report.seconds - was.cpu * before.report.seconds
             nfs.add(
@@ -228,11 +229,25 @@ def _rates(before: StatusReply, now: StatusReply) -> RenderableType:
                 *load_cells(nf),
             )
     buffers = now.report.buffers
+    counters = _counter_rates(before, now, seconds)
     return Group(
         ports,
         "",
         nfs,
         "",
+        *((counters, "") if counters.rows else ()),
         f"{now.report.flows:,} flows; buffers {buffers.free:,} of {buffers.total:,} free, "
         f"{buffers.with_nfs:,} with NFs",
     )
+
+
+def _counter_rates(before: StatusReply, now: StatusReply, seconds: float) -> Table:
+    """The counters of NFs that move."""
+    table = Table("Counters of NFs", (text("instance"), text("counter"), number("per second")))
+    old = {(nf.instance, nf.pid): nf.counters for nf in before.report.nfs}
+    for nf in now.report.nfs:
+        was = old.get((nf.instance, nf.pid), {})
+        for name, count in nf.counters.items():
+            if count != was.get(name, 0):
+                table.add(nf.instance, name, f"{(count - was.get(name, 0)) / seconds:,.0f}")
+    return table
