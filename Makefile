@@ -14,8 +14,8 @@ c_files = $(shell git ls-files 'native/*.[ch]' 'plugins/*.[ch]')
 
 native_sources := $(call files_below,native/include native/nf native/tables) \
 	onvm_sdk/_cdef.py onvm_sdk/config.py meson.build meson.options
-core_sources := $(call files_below,native onvm_core onvm_sdk cookiecutter-nf) \
-	pyproject.toml README.md LICENSE meson.build meson.options
+core_sources := $(call files_below,native onvm_core onvm_sdk cookiecutter-nf packaging/completion) \
+	packaging/meson.build pyproject.toml README.md LICENSE meson.build meson.options
 
 # -- set-up: each step leaves a stamp, so a second run does nothing ---------------------------
 

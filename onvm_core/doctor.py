@@ -431,12 +431,16 @@ def _memlock(root: Path) -> Finding:
 
 
 def _runtime_dir(root: Path) -> Finding:
-    folder = os.environ.get("XDG_RUNTIME_DIR", "")
-    is_fine = bool(folder) and os.access(folder, os.W_OK | os.X_OK)
+    name = next((one for one in ("ONVM_RUNTIME_DIR", "XDG_RUNTIME_DIR") if one in os.environ), "")
+    folder = os.environ.get(name, "")
+    is_fine = bool(folder) and (
+        os.access(folder, os.W_OK | os.X_OK)
+        or (name == "ONVM_RUNTIME_DIR" and not Path(folder).exists())  # it is made
+    )
     wanted = f"/run/user/{os.getuid()}"
     return Finding(
         "runtime directory",
-        folder or "XDG_RUNTIME_DIR is not set",
+        folder or "XDG_RUNTIME_DIR is not set; sockets are in /tmp",
         _lack_unless(is_fine),
         "sockets of onvm up",
         ""

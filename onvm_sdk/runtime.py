@@ -26,6 +26,7 @@ from binascii import a2b_base64
 from onvm_sdk._hosting.author import describe
 from onvm_sdk._hosting.handover import MESSAGES as HANDOVER_MESSAGES
 from onvm_sdk._hosting.handover import HandOver
+from onvm_sdk._hosting.output import begin_output, show_logging
 from onvm_sdk._hosting.plugin import Plugin, load_plugin
 from onvm_sdk._hosting.reconfigure import MESSAGES as CONFIG_MESSAGES
 from onvm_sdk._hosting.reconfigure import Reconfiguration, drop_later, use
@@ -140,10 +141,23 @@ class NfHost:
                 )
             )
             self._nfs.append(self._call(number, "load", lambda kind: kind(), plugin.load()))
+        show_logging()
         self._hand_over = HandOver(self._host, self._nfs, self._manifests)
         self._reconfiguration = Reconfiguration(
             self._host, self._nfs, self._manifests, self._contexts, self._use
         )
+
+    def check(self) -> None:
+        """Set up and end, without a manager.
+
+        Raises:
+            NfError: an NF raised.
+        """
+        for number in range(len(self._nfs)):
+            self._setup(number)
+        for number, nf in enumerate(self._nfs):
+            self._call(number, "teardown", nf.teardown)
+        self._host.close()
 
     def run(self) -> None:
         """Attach, set up and serve until told to stop.
@@ -458,6 +472,7 @@ class _Options:
         "--seccomp": ("BASE64", "filter for this process: a BPF program as linux/filter.h has it"),
         "--core": ("N", "core to run on"),
         "--leave-with-manager": ("", "end when the manager is gone"),
+        "--check": ("", "set the NFs up and end: neither a manager nor packets"),
     }
 
     def __init__(self, arguments: Sequence[str]) -> None:
@@ -476,7 +491,7 @@ class _Options:
                 value = rest.pop(0)
             self._values.setdefault(name, []).append(value)
         for name in ("--socket", "--nf"):
-            if name not in self._values:
+            if name not in self._values and (name == "--nf" or "--check" not in self._values):
                 raise ConfigError("expected a value", field=name)
 
     def help(self) -> str:
@@ -532,8 +547,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             configs[name] = file
         if options.all("--files-from-stdin"):
             _unpack_stdin()
+        begin_output()
         plugins = [load_plugin(name) for name in names]
-        NfHost(
+        host = NfHost(
             options.last("--socket") or "",
             plugins,
             configs=configs,
@@ -543,7 +559,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             restore=options.last("--restore"),
             snapshot=options.last("--snapshot"),
             leaves_with_manager=bool(options.all("--leave-with-manager")),
-        ).run()
+        )
+        if options.all("--check"):
+            host.check()
+        else:
+            host.run()
     except ConfigError as error:
         print(f"onvm: {error}", file=sys.stderr)
         return 2

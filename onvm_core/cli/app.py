@@ -6,6 +6,7 @@ Commands come from the hook `onvm_cli_commands`. Only the one that is used is im
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 from collections.abc import Iterable, Sequence
@@ -13,6 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
+from onvm_core.cli.help import use_pages
 from onvm_core.cli.installed import plugins_of_process
 from onvm_core.cli.outcome import INTERRUPTED, outcome_of, refuse, warn
 from onvm_core.cli.usage import usage_line
@@ -43,7 +45,7 @@ def build_app(commands: Iterable[CliCommand], wanted: str | None) -> typer.Typer
         help="Network functions as pip packages, in service chains on a DPDK data plane.",
         no_args_is_help=True,
         pretty_exceptions_enable=False,
-        rich_markup_mode="markdown",  # line breaks within a paragraph are not kept
+        rich_markup_mode=None,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_root)
@@ -60,8 +62,8 @@ def _command(arguments: Sequence[str]) -> Any:
     plugins = plugins_of_process()
     commands = _commands(plugins)
     warn(plugins)
-    is_completing = _COMPLETION_VARIABLE in os.environ
-    app = build_app(commands, None if is_completing else _command_of(arguments))
+    words = _words_to_complete() if _COMPLETION_VARIABLE in os.environ else arguments
+    app = use_pages(typer.main.get_command(build_app(commands, _command_of(words))))
     try:
         return app(args=list(arguments), prog_name="onvm", standalone_mode=False)
     except typer.Abort:
@@ -73,8 +75,9 @@ def _command(arguments: Sequence[str]) -> Any:
 def _print_version(is_wanted: bool) -> None:
     if is_wanted:
         from onvm_core.cli.host.version import version
+        from onvm_core.cli.output import OutputOptions
 
-        version()
+        version(**dataclasses.asdict(OutputOptions()))
         raise typer.Exit
 
 
@@ -99,6 +102,12 @@ def _later() -> None:
 def _command_of(arguments: Sequence[str]) -> str:
     """The first argument that is no option; "" if there is none."""
     return next((argument for argument in arguments if not argument.startswith("-")), "")
+
+
+def _words_to_complete() -> list[str]:
+    """The words of the command line that the shell completes, without ``onvm``."""
+    words = os.environ.get("COMP_WORDS") or os.environ.get("_TYPER_COMPLETE_ARGS") or ""
+    return words.split()[1:]
 
 
 def _commands(plugins: PluginManager) -> list[CliCommand]:

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
 import typer
 
+from onvm_core.cli import names
 from onvm_sdk.errors import ConfigError
 
 __all__ = [
@@ -30,7 +31,13 @@ __all__ = [
 ResultT = TypeVar("ResultT")
 
 NameOption = Annotated[
-    str, typer.Option("--name", metavar="NAME", help="Name of the manager, among this user's.")
+    str,
+    typer.Option(
+        "--name",
+        metavar="NAME",
+        help="Name of the manager, among this user's.",
+        autocompletion=names.managers,
+    ),
 ]
 FileOption = Annotated[
     Path,
@@ -96,6 +103,7 @@ class ChainOptions:
             metavar="SERVICE,…",
             help="Services in the order in which packets pass them.",
             show_default="none",
+            autocompletion=names.services_in_list,
         ),
     ] = ""
     one_way: Annotated[

@@ -1,20 +1,23 @@
-"""Show one value as a table or as JSON."""
+"""Show one value to people and to programs: a table, JSON, YAML or names."""
 
 from __future__ import annotations
 
+import enum
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Annotated
 
 import msgspec
-from rich.console import Console
-from rich.table import Table
+import typer
+from rich.console import Console, RenderableType
 
+from onvm_core.cli.table import make_console
 from onvm_sdk.errors import ConfigError
 
-__all__ = ["OutputFile", "make_console", "make_table", "print_json", "print_table"]
+__all__ = ["Form", "OutputFile", "OutputOptions", "TableOptions", "print_json"]
 
 
 class OutputFile:
@@ -81,40 +84,107 @@ class OutputFile:
         )
 
 
-def make_console(*, to_stderr: bool = False) -> Console:
-    """A console that is wide enough for our tables where there is no terminal."""
-    console = Console(stderr=to_stderr)
-    if to_stderr and not console.is_terminal:
-        return Console(stderr=True, width=max(console.width, 132))
-    return console if console.is_terminal else Console(width=max(console.width, 132))
+class Form(enum.StrEnum):
+    """The form in which a command shows its result."""
+
+    TABLE = "table"
+    WIDE = "wide"
+    JSON = "json"
+    YAML = "yaml"
+    NAME = "name"
 
 
-def make_table(title: str, left: tuple[str, ...], right: tuple[str, ...]) -> Table:
-    """An empty table; columns on the `right` are numbers."""
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
-    for heading in left:
-        table.add_column(heading, no_wrap=True)
-    for heading in right:
-        table.add_column(heading, justify="right", no_wrap=True)
-    return table
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TableOptions:
+    """The look of tables."""
+
+    wide: Annotated[
+        bool, typer.Option("--wide", help="Show all columns, however wide the table gets.")
+    ] = False
+    no_color: Annotated[
+        bool, typer.Option("--no-color", help="Print no colours; NO_COLOR in the environment, too.")
+    ] = False
+
+    @property
+    def is_wide(self) -> bool:
+        """True if no column may be left out."""
+        return self.wide
+
+    def console(self, *, to_stderr: bool = False) -> Console:
+        """The console that these options ask for."""
+        return make_console(to_stderr=to_stderr, is_wide=self.is_wide, has_colour=not self.no_color)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OutputOptions(TableOptions):
+    """The form of a command's result."""
+
+    form: Annotated[
+        Form,
+        typer.Option("--output", "-o", metavar="FORM", help="Form: table, wide, json, yaml, name."),
+    ] = Form.TABLE
+    json: Annotated[bool, typer.Option("--json", help="Print JSON, like -o json.")] = False
+
+    @property
+    def is_wide(self) -> bool:
+        """True if no column may be left out."""
+        return self.wide or self.form is Form.WIDE
+
+    @property
+    def chosen(self) -> Form:
+        """The form that both options ask for.
+
+        Raises:
+            ConfigError: they contradict each other.
+        """
+        if self.json and self.form not in (Form.TABLE, Form.JSON):
+            raise ConfigError(
+                "expected no other form together with --json",
+                field="--output",
+                value=self.form.value,
+            )
+        return Form.JSON if self.json else self.form
+
+    def show(
+        self,
+        value: object,
+        people: Callable[[], RenderableType | None],
+        names: Callable[[], Iterable[str]] | None = None,
+    ) -> None:
+        """Print `value` in the chosen form.
+
+        Args:
+            people: the value as text or tables; None: it has printed it itself.
+            names: its things as KIND/NAME, a line each; None: it has none.
+
+        Raises:
+            ConfigError: it has no names.
+        """
+        form = self.chosen
+        if form is Form.JSON:
+            print_json(value)
+        elif form is Form.YAML:
+            import yaml
+
+            plain = msgspec.to_builtins(value, enc_hook=str, str_keys=True)
+            print(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True), end="")
+        elif form is Form.NAME:
+            if names is None:
+                raise ConfigError(
+                    "expected table, wide, json or yaml: there are no names",
+                    field="--output",
+                    value=form.value,
+                )
+            for name in names():
+                print(name)
+        else:
+            shown = people()
+            if isinstance(shown, str):
+                print(shown)
+            elif shown is not None:
+                self.console().print(shown, crop=False, highlight=False)
 
 
 def print_json(value: object) -> None:
     """Print `value` as indented JSON; dataclasses and enums by their fields and values."""
-    text = msgspec.json.format(msgspec.json.encode(value, enc_hook=str), indent=2)
-    print(text.decode())
-
-
-def print_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> None:
-    """Print `rows`.
-
-    Args:
-        rows: each a mapping from field to value.
-        columns: field to heading, in order.
-    """
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in columns.values():
-        table.add_column(heading, overflow="fold")
-    for row in rows:
-        table.add_row(*("" if row[field] is None else str(row[field]) for field in columns))
-    make_console().print(table)
+    print(msgspec.json.format(msgspec.json.encode(value, enc_hook=str), indent=2).decode())

@@ -23,7 +23,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from onvm_core.cli.output import make_table
+from onvm_core.cli.table import Table, number, text
 from onvm_core.dataplane.values import DataplaneSettings
 from onvm_core.export.report import Report
 from onvm_core.launch.launcher import Launchers
@@ -205,7 +205,7 @@ class _Act:
             instances=[
                 (nf.instance, nf.state, None if nf.load is None else nf.load.utilisation)
                 for nf in report.nfs
-                if nf.state != "dead"
+                if not nf.is_gone
             ],
             decisions=self.decisions,
             completed=sum(generator.completed for generator in report.generators),
@@ -295,9 +295,9 @@ def _picture(view: View) -> Group:
     load = Text.assemble(
         ("load  ", "bold"), (_sparkline(view.pps), "cyan"), f"  {view.pps[-1]:,.0f} packets/s"
     )
-    table = make_table("", ("instance", "state", "utilisation"), ("%",))
+    table = Table("", (text("instance"), text("state"), text("utilisation"), number("%")))
     for name, state, used in view.instances:
-        table.add_row(name, state, _bar(used), "-" if used is None else f"{used:.0%}")
+        table.add(name, state, _bar(used), "-" if used is None else f"{used:.0%}")
     return Group(
         load,
         table,

@@ -125,7 +125,7 @@ def _nf(nf: NfReport) -> Iterator[tuple[str, Labels, float]]:
         yield "nf_dropped_packets_total", (*labels, ("reason", reason)), count
     for name, count in nf.counters.items():
         yield "nf_counter_total", (*labels, ("counter", name)), count
-    if nf.state == "dead":
+    if nf.is_gone:
         return
     yield "nf_instances", (("service", nf.service), ("state", nf.state)), 1
     if nf.load is not None:

@@ -51,6 +51,9 @@ class NfReport(msgspec.Struct, frozen=True):
     service: str
     instance: str
     state: str
+    """attached, standby, active, draining; crashed: it ended by itself, or was ended because it
+    broke a rule or hung; stopped: it was asked to end.
+    """
     pid: int
     rx: int
     tx: int
@@ -64,6 +67,11 @@ class NfReport(msgspec.Struct, frozen=True):
     reason: str
     load: LoadReport | None = None
     """None if it does not serve."""
+
+    @property
+    def is_gone(self) -> bool:
+        """True if it has ended."""
+        return self.state in ("crashed", "stopped")
 
 
 class PortReport(msgspec.Struct, frozen=True):

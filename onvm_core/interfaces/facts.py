@@ -135,7 +135,7 @@ class Snapshot:
         filters = (self._setting(f"net/bridge/{name}") for name in _BRIDGE_FILTERS)
         return HostFacts(
             tuple(link.name for link in self._links.values()),
-            self._capabilities(),
+            capabilities(self._root),
             resource.getrlimit(resource.RLIMIT_MEMLOCK)[0] == resource.RLIM_INFINITY,
             any(filters),
         )
@@ -210,19 +210,21 @@ class Snapshot:
         settings = {4: f"net/ipv4/conf/{name}/forwarding", 6: "net/ipv6/conf/all/forwarding"}
         return tuple(version for version, path in settings.items() if self._setting(path))
 
-    def _capabilities(self) -> frozenset[str]:
-        status = ""
-        with suppress(OSError):
-            status = (self._root / "proc/self/status").read_text(encoding="ascii", errors="replace")
-        found = re.search(r"^CapEff:\s*([0-9a-f]+)$", status, re.MULTILINE)
-        mask = 0 if found is None else int(found[1], 16)
-        return frozenset(name for name, bit in CAPABILITIES.items() if mask >> bit & 1)
-
     def _setting(self, path: str) -> int:
         try:
             return int((self._root / "proc/sys" / path).read_text(encoding="ascii"))
         except (OSError, ValueError):
             return 0
+
+
+def capabilities(root: Path = Path("/")) -> frozenset[str]:
+    """The capabilities in `CAPABILITIES` that this process may use."""
+    status = ""
+    with suppress(OSError):
+        status = (root / "proc/self/status").read_text(encoding="ascii", errors="replace")
+    found = re.search(r"^CapEff:\s*([0-9a-f]+)$", status, re.MULTILINE)
+    mask = 0 if found is None else int(found[1], 16)
+    return frozenset(name for name, bit in CAPABILITIES.items() if mask >> bit & 1)
 
 
 def _features(ethtool: Ethtool, name: str) -> dict[str, Feature] | None:

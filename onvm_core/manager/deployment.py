@@ -33,6 +33,7 @@ from onvm_core.manager.interfaces import INTERFACES, PortInterfaces
 from onvm_core.manager.manager import Manager
 from onvm_core.manager.nf_hosts.codec import PortEntry, PortLink
 from onvm_core.manager.nf_hosts.registry import HostState, NfHost
+from onvm_core.manager.nf_hosts.stack import place_of_hang
 from onvm_core.manager.placement.allocator import CpuAllocator
 from onvm_core.manager.placement.policy import Decision, FreeResources, Need, PlacementPolicy
 from onvm_core.manager.placement.topology import read_topology
@@ -430,6 +431,27 @@ class Deployment:
         lines = [line for line in handle.log_tail() if line.strip()]
         said = lines[-1].strip() if lines else "it said nothing"
         return f"NF {'+'.join(handle.spec.nfs)} {why or how}: {said} (log: {handle.spec.log_path})"
+
+    def place_of_hang(self, host: NfHost) -> str:
+        """The line of an NF host that hangs, as `stack.place_of_hang` gives it."""
+        for launched in self._state.launched:
+            if launched.handle.spec.secret == host.secret:
+                return place_of_hang(host.pid, launched.handle.spec.log_path)
+        return ""
+
+    def end_hung(self, host: NfHost, reason: str) -> NfFailed:
+        """End an NF host that hangs; return the failure."""
+        reason += self.place_of_hang(host)
+        self.manager.attach.detach(host.slot, reason)
+        for launched in self._state.launched:
+            if launched.handle.spec.secret == host.secret:
+                launched.is_reported = True
+                launched.handle.kill()
+                spec = launched.handle.spec
+                return NfFailed(
+                    f"NF {'+'.join(spec.nfs)} hangs: {reason} (log: {spec.log_path})", spec.log_path
+                )
+        return NfFailed(f"NF {'+'.join(host.services)} hangs: {reason}")
 
     def stop_nf(self, name: str) -> int:
         """Let the hosts of an instance or service finish and leave; return how many there were."""

@@ -254,6 +254,7 @@ class Manager:
             successor: slot of the host, here or at a peer, that takes all its flows; 0: they are
                 shared out.
         """
+        host.is_asked_to_end = True
         if host.slot in self._leaving:
             return
         if host.state in (HostState.ACTIVE, HostState.DRAINING):

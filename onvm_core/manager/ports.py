@@ -125,10 +125,10 @@ def check_uris(
     for field, (text, direction) in uris.items():
         uri = parse_uri(text, file=file, field=field)
         kind, options = _options_of(uri, kinds, file=file, field=field)
-        if kind.files is None:
-            continue
         try:
-            files = kind.files(uri.target, options, direction)
+            if kind.check is not None:
+                kind.check(uri.target, options)
+            files = [] if kind.files is None else kind.files(uri.target, options, direction)
         except ConfigError as error:
             raise ConfigError(
                 error.expected, file=file, field=field, value=error.value or text
@@ -399,6 +399,19 @@ class TapOptions(PortOptions):
     mtu: MTU = 0
 
 
+def _check_tap(target: str, options: TapOptions) -> None:
+    del options
+    if not 1 <= len(target) <= 15:
+        raise ConfigError("expected an interface name of 1 to 15 characters", value=target)
+    from onvm_core.interfaces.facts import capabilities  # a tap is rare, and a start must be quick
+
+    if "CAP_NET_ADMIN" not in capabilities():
+        raise ConfigError(
+            "expected the capability CAP_NET_ADMIN, to make an interface (as root has, or a "
+            "systemd unit with AmbientCapabilities=CAP_NET_ADMIN)"
+        )
+
+
 def _open_tap(
     plane: PortPlane, name: str, target: str, options: TapOptions, direction: Direction
 ) -> int:
@@ -515,7 +528,7 @@ def _card_address(target: str, field: str, file: str | None = None) -> str:
 
 GEN = PortKind(options=GenOptions, open=_open_gen)
 NULL = PortKind(options=NullOptions, open=_open_null)
-TAP = PortKind(options=TapOptions, open=_open_tap)
+TAP = PortKind(options=TapOptions, open=_open_tap, check=_check_tap)
 AF_PACKET = PortKind(options=PacketOptions, open=_open_packet, interface=InterfaceUse.PACKETS)
 AF_XDP = PortKind(_af_xdp, interface=InterfaceUse.FRAMES)
 MEMIF = PortKind(_memif, MemifOptions)

@@ -122,7 +122,7 @@ def _nf_reports(
             NfReport(
                 service=instance.service,
                 instance=instance.name,
-                state=host.state.value,
+                state=host.life,
                 pid=host.pid,
                 rx=rx,
                 tx=max(rx - sum(drops.values()) - (held if stage == 0 else 0), 0),
@@ -162,9 +162,14 @@ def _generator(plane: DataPlane, port: int, name: str) -> GeneratorReport:
 
 
 def retire_dead(plane: DataPlane, registry: Registry, keep: int) -> None:
-    """Keep only the sums of drops for all but the last `keep` dead hosts: a manager lives long."""
+    """Keep only the sums of drops of most dead hosts: a manager lives long.
+
+    One stays for each name, and of these the last `keep`.
+    """
     dead = [host for host in registry.hosts if host.state is HostState.DEAD]
-    for host in dead[: max(len(dead) - keep, 0)]:
+    last = {tuple(one.name for one in host.instances): id(host) for host in dead}
+    kept = {id(host) for host in [one for one in dead if id(one) in last.values()][-keep:]}
+    for host in (host for host in dead if id(host) not in kept):
         for nf in _nf_reports(plane, host, 0.0):
             _add_drops(registry.retired_drops, nf)
         registry.hosts.remove(host)

@@ -100,6 +100,8 @@ class PortKind:
             `PortRequest`, opens the port and returns its ID.
         interface: the way in which it uses the interface that its target names; None: its target
             is no interface of the kernel.
+        check: raises ConfigError if a port cannot be opened here, as far as that is known before;
+            gets target and options.
         files: the files that a port reads or writes, as (path, is written); gets target, options
             and direction, and raises ConfigError if they cannot be used. None: there are none.
     """
@@ -109,6 +111,7 @@ class PortKind:
     needs_pci: bool = False
     open: Callable[..., int] | None = None
     interface: InterfaceUse | None = None
+    check: Callable[[str, Any], None] | None = None
     files: Callable[..., list[tuple[str, bool]]] | None = None
 
     def fault(self) -> str:

@@ -10,7 +10,8 @@ import typer
 from onvm_core.cli.cluster.connection import ClusterOptions, author
 from onvm_core.cli.cluster.history import add_history_commands
 from onvm_core.cli.options import ChainOptions, JsonOption, with_option_groups
-from onvm_core.cli.output import print_json, print_table
+from onvm_core.cli.output import OutputOptions, print_json
+from onvm_core.cli.table import number, table_of, text
 from onvm_core.cluster.status import read_snapshot
 from onvm_core.cluster.tree.definitions import Chains, check_chain
 from onvm_core.cluster.tree.nodes import ChainNode
@@ -31,19 +32,28 @@ ChainName = Annotated[str, typer.Argument(metavar="CHAIN", help="Name of the cha
 @with_option_groups
 def list_(
     where: ClusterOptions,
-    as_json: JsonOption = False,
+    output: OutputOptions,
 ) -> None:
-    """List the chains."""
+    """List the chains.
+
+    Examples:
+        onvm cluster chain list
+    """
     with where.reach() as found:
         chains = read_snapshot(found.ensemble, found.paths).chains
-    if as_json:
-        print_json(chains)
-        return
     rows = [
         {"name": name, "revision": node.revision, "way": _way(node), "number": node.number}
         for name, node in chains.items()
     ]
-    print_table(rows, {"name": "Chain", "revision": "Rev", "number": "Number", "way": "Way"})
+    columns = {
+        "name": text("chain"),
+        "revision": number("rev"),
+        "number": number("number", 1),
+        "way": text("way", folds=True),
+    }
+    output.show(
+        chains, lambda: table_of("", rows, columns), lambda: [f"chain/{name}" for name in chains]
+    )
 
 
 def _way(node: ChainNode) -> str:
@@ -83,7 +93,11 @@ def add(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Add a chain, or change one; all hosts follow at once."""
+    """Add a chain, or change one; all hosts follow at once.
+
+    Examples:
+        onvm cluster chain add main --in h1:lan --out h2:wan --services firewall,nat
+    """
     on_failure = options.on_failure
     rules = None if match is None else [_match(text) for text in match]
     with where.reach() as found:
@@ -136,7 +150,11 @@ def remove(
     where: ClusterOptions,
     chain: ChainName,
 ) -> None:
-    """Remove a chain; rollback brings it back."""
+    """Remove a chain; rollback brings it back.
+
+    Examples:
+        onvm cluster chain remove main
+    """
     with where.reach() as found:
         if not Chains(found.ensemble, found.paths).remove(chain, author()):
             known = read_snapshot(found.ensemble, found.paths).chains
@@ -151,9 +169,13 @@ def remove(
 def show(
     where: ClusterOptions,
     chain: ChainName,
-    as_json: JsonOption = False,
+    output: OutputOptions,
 ) -> None:
-    """Show a chain."""
+    """Show a chain.
+
+    Examples:
+        onvm cluster chain show main
+    """
     with where.reach() as found:
         node = Chains(found.ensemble, found.paths).get(chain)
         if node is None:
@@ -161,10 +183,8 @@ def show(
             raise ConfigError(
                 f"expected a chain; {nearest(chain, known)}", field="chain show", value=chain
             )
-    if as_json:
-        print_json(node)
-    else:
-        print(f"chain {chain}, revision {node.revision}, number {node.number}: {_way(node)}")
+    line = f"chain {chain}, revision {node.revision}, number {node.number}: {_way(node)}"
+    output.show(node, lambda: line, lambda: [f"chain/{chain}"])
 
 
 add_history_commands(app, "chain", lambda found: Chains(found.ensemble, found.paths), _way)

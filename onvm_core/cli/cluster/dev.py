@@ -9,8 +9,8 @@ import typer
 
 from onvm_core.cli.cluster.status import cluster_tables
 from onvm_core.cli.options import names_in
-from onvm_core.cli.output import make_console
 from onvm_core.cli.signals import stop_on_signals
+from onvm_core.cli.table import make_console
 from onvm_sdk.errors import OnvmError
 
 __all__ = ["dev"]
@@ -33,6 +33,9 @@ def dev(
     """Try a cluster on this machine, with hosts as network namespaces.
 
     Needs root and ZooKeeper's package. It stays until Ctrl-C; then everything is gone.
+
+    Examples:
+        onvm cluster dev
     """
     from onvm_core.cluster.dev.dev_cluster import DevCluster
 

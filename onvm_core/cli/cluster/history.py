@@ -10,8 +10,9 @@ import msgspec
 import typer
 
 from onvm_core.cli.cluster.connection import ClusterOptions, Reach, author
-from onvm_core.cli.options import JsonOption, with_option_groups
-from onvm_core.cli.output import print_json, print_table
+from onvm_core.cli.options import with_option_groups
+from onvm_core.cli.output import OutputOptions
+from onvm_core.cli.table import Table, number, table_of, text
 from onvm_core.cluster.tree.definitions import Chains, Revision, Services
 
 __all__ = ["add_history_commands"]
@@ -36,9 +37,14 @@ def add_history_commands(
     """
 
     @with_option_groups
-    def history(where: ClusterOptions, name: DefinitionName, as_json: JsonOption = False) -> None:
+    def history(where: ClusterOptions, name: DefinitionName, output: OutputOptions) -> None:
         with where.reach() as found:
-            _print(definitions(found).history(name), as_json)
+            revisions = definitions(found).history(name)
+        output.show(
+            revisions,
+            lambda: _table(revisions),
+            lambda: [f"revision/{one.revision}" for one in revisions],
+        )
 
     @with_option_groups
     def rollback(where: ClusterOptions, name: DefinitionName, revision: RevisionNumber) -> None:
@@ -46,14 +52,18 @@ def add_history_commands(
             node = definitions(found).rollback(name, revision, author())
         print(f"{noun} {name}, revision {node.revision}: {describe(node)}")
 
-    app.command(help=f"Show who has changed a {noun}, when and how.")(history)
-    app.command(help=f"Return a {noun} to an earlier revision.")(rollback)
+    name = "main" if noun == "chain" else "firewall"
+    app.command(
+        help=f"Show who has changed a {noun}, when and how.\n\n"
+        f"Examples:\n    onvm cluster {noun} history {name}"
+    )(history)
+    app.command(
+        help=f"Return a {noun} to an earlier revision.\n\n"
+        f"Examples:\n    onvm cluster {noun} rollback {name} 3"
+    )(rollback)
 
 
-def _print(revisions: list[Revision], as_json: bool) -> None:
-    if as_json:
-        print_json(revisions)
-        return
+def _table(revisions: list[Revision]) -> Table:
     rows = [
         {
             "revision": one.revision,
@@ -66,7 +76,11 @@ def _print(revisions: list[Revision], as_json: bool) -> None:
         }
         for one in revisions
     ]
-    print_table(
-        rows,
-        {"revision": "Rev", "time": "Time", "by": "By", "what": "What", "definition": "Definition"},
-    )
+    columns = {
+        "revision": number("rev"),
+        "time": text("time"),
+        "by": text("by"),
+        "what": text("what"),
+        "definition": text("definition", folds=True),
+    }
+    return table_of("", rows, columns)

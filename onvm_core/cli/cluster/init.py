@@ -34,7 +34,11 @@ def init(
         typer.Option("--insecure", help="Use no credentials: every client may change the cluster."),
     ] = False,
 ) -> None:
-    """Make a cluster in an ensemble, for hosts to join."""
+    """Make a cluster in an ensemble, for hosts to join.
+
+    Examples:
+        onvm cluster init zk1:2181,zk2:2181,zk3:2181
+    """
     connection = access.connection("", ensemble)
     if read_credentials(access.credentials) is None and not insecure:
         raise ConfigError(

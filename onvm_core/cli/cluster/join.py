@@ -90,6 +90,9 @@ def join(
 
     It stays in the foreground until Ctrl-C or SIGTERM. Ending it does not end the membership, and
     packets go on; the next `onvm cluster join`, without arguments, takes over. See also leave.
+
+    Examples:
+        onvm cluster join zk1:2181,zk2:2181 --credentials credentials
     """
     connection = access.connection(manager, ensemble, session_timeout)
     folder = state_directory(manager)

@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from onvm_core.cli.cluster.connection import ClusterOptions
-from onvm_core.cli.options import JsonOption, with_option_groups
-from onvm_core.cli.output import print_json, print_table
+from onvm_core.cli.options import with_option_groups
+from onvm_core.cli.output import OutputOptions
+from onvm_core.cli.table import table_of, text
 from onvm_core.cluster.credentials import DEFAULT_USER, Credentials, write_secret
 from onvm_core.cluster.member.state_directory import read_state, state_directory
 from onvm_core.cluster.status import read_status
@@ -35,6 +36,9 @@ def new(
 
     One file is for its hosts, one for its ZooKeeper servers. Each host's own key, for talking to
     other hosts, is made when it joins.
+
+    Examples:
+        onvm cluster keys new keys
     """
     made = Credentials.make(user)
     write_secret(folder / CREDENTIALS, made.line)
@@ -49,9 +53,13 @@ def new(
 @with_option_groups
 def show(
     where: ClusterOptions,
-    as_json: JsonOption = False,
+    output: OutputOptions,
 ) -> None:
-    """Show the public keys by which agents know each other."""
+    """Show the public keys by which agents know each other.
+
+    Examples:
+        onvm cluster keys show
+    """
     mine = read_state(state_directory(where.manager))
     with where.reach() as found:
         shown = read_status(found.ensemble, found.paths)
@@ -59,8 +67,10 @@ def show(
         {"host": host.name, "key": host.key, "here": mine is not None and host.key == mine.key}
         for host in shown.hosts
     ]
-    if as_json:
-        print_json(rows)
-    else:
-        shown_rows = [{**row, "here": "this host" if row["here"] else ""} for row in rows]
-        print_table(shown_rows, {"host": "Host", "key": "Public key", "here": ""})
+    marked = [{**row, "here": "this host" if row["here"] else ""} for row in rows]
+    columns = {"host": text("host"), "key": text("public key"), "here": text("", 1)}
+    output.show(
+        rows,
+        lambda: table_of("", marked, columns),
+        lambda: [f"host/{host.name}" for host in shown.hosts],
+    )

@@ -42,6 +42,9 @@ def leave(
 
     NFs that have others of their kind elsewhere first hand over their state, and end. Then its
     agent ends; the other NFs stay.
+
+    Examples:
+        onvm cluster leave
     """
     if host is None:
         known = read_state(state_directory(where.manager))
@@ -74,6 +77,9 @@ def drain(
     Instances that can hand over their state move to others of their kind, and end; where there are
     none elsewhere, one is requested. On the other instances, running flows stay until they end;
     onvm cluster status shows the state.
+
+    Examples:
+        onvm cluster drain h2
     """
     with where.reach() as found:
         with found.ensemble.call(f"drain {host}") as client:

@@ -7,11 +7,11 @@ import uuid
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from onvm_core.cli.cluster.connection import ClusterOptions, author
 from onvm_core.cli.options import JsonOption, names_in, with_option_groups
-from onvm_core.cli.output import make_console, make_table, print_json
+from onvm_core.cli.output import OutputOptions, print_json
+from onvm_core.cli.table import Table, number, text
 from onvm_core.cluster.scaling.requests import RequestQueue
 from onvm_core.cluster.status import RequestStatus, read_requests, read_snapshot
 from onvm_core.cluster.tree.nodes import OutcomeNode, RequestNode, check_name
@@ -34,16 +34,21 @@ ReasonOption = Annotated[str, typer.Option(metavar="TEXT", help="Why; scale list
 @with_option_groups
 def list_(
     where: ClusterOptions,
-    as_json: JsonOption = False,
+    output: OutputOptions,
 ) -> None:
-    """List requests that wait or ended within the last hour."""
+    """List requests that wait or ended within the last hour.
+
+    Examples:
+        onvm cluster scale list
+    """
     with where.reach() as found:
         snapshot = read_snapshot(found.ensemble, found.paths)
         requests = read_requests(RequestQueue(found.ensemble, found.paths), snapshot)
-    if as_json:
-        print_json(requests)
-    else:
-        make_console().print(request_table(requests))
+    output.show(
+        requests,
+        lambda: request_table(requests),
+        lambda: [f"request/{one.key}" for one in requests],
+    )
 
 
 @app.command()
@@ -73,7 +78,11 @@ def out(
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it is served.")] = True,
     as_json: JsonOption = False,
 ) -> None:
-    """Ask for one more instance of a service."""
+    """Ask for one more instance of a service.
+
+    Examples:
+        onvm cluster scale out firewall --prefer h2
+    """
     key = check_name(key or f"{service}-{uuid.uuid4().hex[:12]}", "--key")
     now = time.time()
     request = RequestNode(
@@ -114,7 +123,11 @@ def in_(
     reason: ReasonOption = "asked for",
     as_json: JsonOption = False,
 ) -> None:
-    """End one instance of a service; another takes over its flows."""
+    """End one instance of a service; another takes over its flows.
+
+    Examples:
+        onvm cluster scale in firewall
+    """
     with where.reach() as found:
         snapshot = read_snapshot(found.ensemble, found.paths)
         running = sorted(
@@ -172,13 +185,23 @@ def _report(key: str, outcome: OutcomeNode, as_json: bool) -> None:
 
 def request_table(requests: list[RequestStatus]) -> Table:
     """Requests and their outcomes."""
-    table = make_table(
-        "Requests", ("time", "key", "service", "state", "served by", "reason", "why"), ("ms",)
+    table = Table(
+        "Requests",
+        (
+            text("time", 2),
+            text("key", 1, folds=True),
+            text("service"),
+            text("state"),
+            text("served by", folds=True),
+            text("reason", 4, folds=True),
+            text("why", folds=True),
+            number("ms", 3),
+        ),
     )
     for one in requests:
         took = "-" if one.ended is None else f"{(one.ended - one.made) * 1e3:,.0f}"
         served = "-" if one.host is None else f"{one.instance} on {one.host}"
-        table.add_row(
+        table.add(
             time.strftime("%H:%M:%S", time.localtime(one.made)),
             one.key,
             one.service,

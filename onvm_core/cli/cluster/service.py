@@ -11,7 +11,8 @@ from onvm_core.cli.cluster.connection import ClusterOptions, author
 from onvm_core.cli.cluster.history import add_history_commands
 from onvm_core.cli.cluster.scale_options import ScaleOptions
 from onvm_core.cli.options import JsonOption, with_option_groups
-from onvm_core.cli.output import print_json, print_table
+from onvm_core.cli.output import OutputOptions, print_json
+from onvm_core.cli.table import number, table_of, text
 from onvm_core.cluster.status import read_snapshot
 from onvm_core.cluster.tree.definitions import Services
 from onvm_core.cluster.tree.nodes import ServiceNode
@@ -30,28 +31,31 @@ ServiceName = Annotated[str, typer.Argument(metavar="SERVICE", help="Name of the
 @with_option_groups
 def list_(
     where: ClusterOptions,
-    as_json: JsonOption = False,
+    output: OutputOptions,
 ) -> None:
-    """List the services that scale over the cluster."""
+    """List the services that scale over the cluster.
+
+    Examples:
+        onvm cluster service list
+    """
     with where.reach() as found:
         services = read_snapshot(found.ensemble, found.paths).services
-    if as_json:
-        print_json(services)
-        return
     rows = [{"name": name, **msgspec.structs.asdict(node)} for name, node in services.items()]
-    print_table(
-        rows,
-        {
-            "name": "Service",
-            "revision": "Rev",
-            "min": "Min",
-            "max": "Max",
-            "target": "Target",
-            "policy": "Policy",
-            "placement": "Placement",
-            "cooldown_s": "Cool-down s",
-            "request_s": "Request s",
-        },
+    columns = {
+        "name": text("service"),
+        "revision": number("rev", 2),
+        "min": number("min"),
+        "max": number("max"),
+        "target": number("target"),
+        "policy": text("policy"),
+        "placement": text("placement"),
+        "cooldown_s": number("cool-down s", 1),
+        "request_s": number("request s", 2),
+    }
+    output.show(
+        services,
+        lambda: table_of("", rows, columns),
+        lambda: [f"service/{name}" for name in services],
     )
 
 
@@ -63,7 +67,11 @@ def set_(
     options: ScaleOptions,
     as_json: JsonOption = False,
 ) -> None:
-    """Let a service scale over the cluster, or change its scaling."""
+    """Let a service scale over the cluster, or change its scaling.
+
+    Examples:
+        onvm cluster service set firewall --min 1 --max 8
+    """
     plugins = load_plugins()
     for option, hook, name in (
         ("--policy", "onvm_scaling_policies", options.policy),
@@ -101,7 +109,11 @@ def remove(
     where: ClusterOptions,
     service: ServiceName,
 ) -> None:
-    """End the scaling of a service; its instances stay."""
+    """End the scaling of a service; its instances stay.
+
+    Examples:
+        onvm cluster service remove firewall
+    """
     with where.reach() as found:
         if not Services(found.ensemble, found.paths).remove(service, author()):
             known = read_snapshot(found.ensemble, found.paths).services

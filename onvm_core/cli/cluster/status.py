@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 
 from onvm_core.cli.cluster.connection import ClusterOptions
 from onvm_core.cli.cluster.scale import request_table
-from onvm_core.cli.options import JsonOption, with_option_groups
-from onvm_core.cli.output import make_console, make_table, print_json
+from onvm_core.cli.options import with_option_groups
+from onvm_core.cli.output import OutputOptions
+from onvm_core.cli.table import Table, number, text
 from onvm_core.cluster.status import ClusterStatus, read_status
 
 __all__ = ["cluster_tables", "status"]
 
 
 @with_option_groups
-def status(where: ClusterOptions, as_json: JsonOption = False) -> None:
-    """Show hosts, services, chains, requests and problems."""
+def status(where: ClusterOptions, output: OutputOptions) -> None:
+    """Show hosts, services, chains, requests and problems.
+
+    Examples:
+        onvm cluster status
+        onvm cluster status -o yaml
+    """
     with where.reach() as found:
         shown = read_status(found.ensemble, found.paths)
-    if as_json:
-        print_json(shown)
-    else:
-        make_console().print(cluster_tables(shown))
+    output.show(shown, lambda: cluster_tables(shown), lambda: _names(shown))
+
+
+def _names(shown: ClusterStatus) -> list[str]:
+    return [
+        *(f"host/{host.name}" for host in shown.hosts),
+        *(f"service/{service.name}" for service in shown.services),
+        *(f"chain/{name}" for name in shown.chains),
+    ]
 
 
 def cluster_tables(shown: ClusterStatus) -> RenderableType:
@@ -51,13 +61,22 @@ def cluster_tables(shown: ClusterStatus) -> RenderableType:
 
 
 def _hosts(shown: ClusterStatus) -> Table:
-    table = make_table(
+    table = Table(
         "Hosts",
-        ("host", "state", "address", "version", "view"),
-        ("number", "cores", "free", "instances"),
+        (
+            text("host"),
+            text("state", folds=True),
+            text("address", 2),
+            text("version", 3),
+            text("view", 4, folds=True),
+            number("number", 4),
+            number("cores"),
+            number("free"),
+            number("instances"),
+        ),
     )
     for host in shown.hosts:
-        table.add_row(
+        table.add(
             host.name + (" (leader)" if host.is_leader else ""),
             host.state,
             host.address or "-",
@@ -72,14 +91,22 @@ def _hosts(shown: ClusterStatus) -> Table:
 
 
 def _services(shown: ClusterStatus) -> Table:
-    table = make_table(
+    table = Table(
         "Services",
-        ("service", "version", "where"),
-        ("active", "draining", "min", "max", "target %"),
+        (
+            text("service"),
+            text("version", 2),
+            text("where", folds=True),
+            number("active"),
+            number("draining", 1),
+            number("min"),
+            number("max"),
+            number("target %", 1),
+        ),
     )
     for service in shown.services:
         where = ", ".join(f"{host} {count}" for host, count in service.instances.items())
-        table.add_row(
+        table.add(
             service.name,
             service.plugin_version or "-",
             where or "-",
@@ -92,12 +119,13 @@ def _services(shown: ClusterStatus) -> Table:
 
 
 def _chains(shown: ClusterStatus) -> Table:
-    table = make_table("Chains", ("chain", "way"), ("revision", "number"))
+    columns = (text("chain"), text("way", folds=True), number("revision"), number("number", 1))
+    table = Table("Chains", columns)
     for name, chain in shown.chains.items():
         way = [
             f"{chain.near.host}:{chain.near.port}",
             *chain.services,
             f"{chain.far.host}:{chain.far.port}",
         ]
-        table.add_row(name, " → ".join(way), str(chain.revision), str(chain.number))
+        table.add(name, " → ".join(way), str(chain.revision), str(chain.number))
     return table

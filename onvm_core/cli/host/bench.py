@@ -42,6 +42,10 @@ def bench(
 
     Ports are null ports, except in the suites cluster and wire. Nothing else should run meanwhile.
     Figures are medians; compare only runs of one hour.
+
+    Examples:
+        onvm bench hop
+        onvm bench elastic --runs 3 --json
     """
     if plot is not None:
         check_plot(plot)
@@ -51,11 +55,17 @@ def bench(
             lines.append(line)
             if not as_json:
                 typer.echo(
-                    f"{line.name:24} {line.median:>14,.3f} {line.unit:12} "
-                    f"({line.min:,.3f} to {line.max:,.3f}, {line.runs} runs)"
+                    f"{line.name:26} {_figure(line.median):>11} {line.unit:11} "
+                    f"{_figure(line.min)} to {_figure(line.max)}"
                 )
     if as_json:
         print_json(msgspec.to_builtins(lines))
     if plot is not None:
         title = f"onvm bench {suite}: medians, whiskers from least to greatest"
         write_plot(lines, plot, title=title)
+
+
+def _figure(value: float) -> str:
+    """Five digits or more, so that a line fits 80 columns; JSON has them all."""
+    n_decimals = 3 if abs(value) < 100 else 1 if abs(value) < 10_000 else 0
+    return f"{value:,.{n_decimals}f}"

@@ -6,16 +6,19 @@ import platform
 
 import importlib_metadata
 
-from onvm_core.cli.options import JsonOption
-from onvm_core.cli.output import print_json
+from onvm_core.cli.options import with_option_groups
+from onvm_core.cli.output import OutputOptions
 
 __all__ = ["version"]
 
 
-def version(
-    as_json: JsonOption = False,
-) -> None:
-    """Print the versions of onvm, DPDK and Python."""
+@with_option_groups
+def version(*, output: OutputOptions) -> None:
+    """Print the versions of onvm, DPDK and Python.
+
+    Examples:
+        onvm version -o json
+    """
     from onvm_core.doctor import dpdk_version
 
     versions = {
@@ -23,7 +26,4 @@ def version(
         "dpdk": dpdk_version(),
         "python": platform.python_version(),
     }
-    if as_json:
-        print_json(versions)
-    else:
-        print("\n".join(f"{name} {value}" for name, value in versions.items()))
+    output.show(versions, lambda: "\n".join(f"{name} {value}" for name, value in versions.items()))

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from onvm_core.cli import names
 from onvm_core.cli.manager.connect import connect
 from onvm_core.cli.options import JsonOption, NameOption
 from onvm_core.cli.output import print_json
@@ -26,7 +27,12 @@ LOOK_S = 0.1
 
 def capture(
     point: Annotated[
-        str, typer.Argument(metavar="PORT|INSTANCE|SERVICE", help="Where to capture packets.")
+        str,
+        typer.Argument(
+            metavar="PORT|INSTANCE|SERVICE",
+            help="Where to capture packets.",
+            autocompletion=names.points,
+        ),
     ],
     output: Annotated[
         Path,
@@ -62,6 +68,10 @@ def capture(
 
     It ends after --count packets or --duration seconds, or with Ctrl-C. Workers never wait for
     it; packets that could not be copied are counted as overflow.
+
+    Examples:
+        onvm capture lan -o lan.pcapng --duration 10
+        onvm capture nat-1 -o nat.pcapng --direction out --count 1000
     """
     with connect(name) as client, stop_on_signals() as received:
         reply = client.ask(

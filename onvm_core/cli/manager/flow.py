@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
+from rich.console import Group, RenderableType
 
 from onvm_core.cli.manager.connect import connect
-from onvm_core.cli.options import JsonOption, NameOption
-from onvm_core.cli.output import print_json, print_table
+from onvm_core.cli.options import NameOption, with_option_groups
+from onvm_core.cli.output import OutputOptions
+from onvm_core.cli.table import number, table_of, text
 from onvm_core.manager.api.messages import FLOWS_MAX, Flow, FlowListRequest, FlowsReply
 
 __all__ = ["app"]
@@ -24,32 +26,39 @@ def _group() -> None:
 
 
 @app.command("list")
+@with_option_groups
 def list_(
     limit: Annotated[
         int, typer.Option(min=0, max=FLOWS_MAX, metavar="N", help="Number of flows at most.")
     ] = 100,
     name: NameOption = "main",
-    as_json: JsonOption = False,
+    *,
+    output: OutputOptions,
 ) -> None:
-    """List flows, in both directions, each with its path."""
+    """List flows, in both directions, each with its path.
+
+    Examples:
+        onvm flow list --limit 20
+    """
     with connect(name) as client:
         reply = client.ask(FlowListRequest(limit=limit), FlowsReply)
-    if as_json:
-        print_json(reply)
-        return
+    output.show(reply, lambda: _table(reply))
+
+
+def _table(reply: FlowsReply) -> RenderableType:
     columns = {
-        "protocol": "Proto",
-        "from": "From",
-        "to": "To",
-        "port": "Port",
-        "chain": "Chain",
-        "way": "Way",
-        "spi": "SPI",
-        "instances": "Instances",
-        "idle": "Idle s",
+        "protocol": text("proto"),
+        "from": text("from"),
+        "to": text("to"),
+        "port": text("port", 3),
+        "chain": text("chain", 1),
+        "way": text("way", 2),
+        "spi": number("spi", 5),
+        "instances": text("instances", folds=True),
+        "idle": number("idle s", 4),
     }
-    print_table([_row(flow) for flow in reply.flows], columns)
-    print(f"{len(reply.flows):,} of {reply.total:,} flows")
+    flows = table_of("", map(_row, reply.flows), columns)
+    return Group(flows, f"{len(reply.flows):,} of {reply.total:,} flows")
 
 
 def _row(flow: Flow) -> dict[str, object]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import msgspec
 import typer
+from rich.console import Group, RenderableType
 
 from onvm_core.cli.installed import plugins_of_process
-from onvm_core.cli.options import DEFAULT_FILE, FileOption, JsonOption
-from onvm_core.cli.output import print_json, print_table
+from onvm_core.cli.options import DEFAULT_FILE, FileOption, with_option_groups
+from onvm_core.cli.output import OutputOptions
+from onvm_core.cli.table import number, table_of, text
 from onvm_core.launch.launcher import HOOK as LAUNCHERS
 from onvm_core.manager.config.onvm_toml import load_config
 from onvm_core.manager.config.plan import Plan, make_plan
@@ -20,13 +22,18 @@ from onvm_core.plugins import discover
 __all__ = ["plan"]
 
 
+@with_option_groups
 def plan(
     file: FileOption = DEFAULT_FILE,
-    as_json: JsonOption = False,
+    *,
+    output: OutputOptions,
 ) -> None:
     """Show on which CPUs the NFs of a file would run, and why.
 
     Nothing is started. Exit status 1: resources are missing for some of them.
+
+    Examples:
+        onvm plan -f onvm.toml
     """
     packages = discover()
     plugins = plugins_of_process()
@@ -45,19 +52,20 @@ def plan(
         workers,
     )
     made = msgspec.structs.replace(made, warnings=[*launchers.warnings, *made.warnings])
-    if as_json:
-        print_json(made)
-    else:
-        _print(made)
+    output.show(
+        made,
+        lambda: _shown(made),
+        lambda: [f"instance/{name}" for nf in made.nfs for name in nf.instances],
+    )
     if not made.is_complete:
         raise typer.Exit(1)
 
 
-def _print(made: Plan) -> None:
+def _shown(made: Plan) -> RenderableType:
     topology = made.topology
     cores = len({cpu.core for cpu in topology.cpus})
     quota = "" if topology.cpu_quota is None else f", time of {topology.cpu_quota:g}"
-    print(
+    machine = (
         f"{_count(len(topology.cpus), 'CPU')} on {_count(cores, 'core')} and "
         f"{_count(len(topology.nodes), 'NUMA node')}{quota}, {topology.available_mib} MiB; "
         f"workers on CPU {_numbers(made.workers)}; placement {made.policy!r}"
@@ -66,7 +74,6 @@ def _print(made: Plan) -> None:
         f"{one.buffers:,} buffers ({one.memory_mib} MiB) on NUMA node {one.node}"
         for one in made.packet_memory
     )
-    print(f"packet memory: {memory}\n")
     rows = [
         {
             "instance": "+".join(nf.instances),
@@ -81,18 +88,17 @@ def _print(made: Plan) -> None:
         for nf in made.nfs
     ]
     columns = {
-        "instance": "Instance",
-        "launcher": "Launcher",
-        "cpus": "CPU",
-        "kind": "Core",
-        "node": "Node",
-        "cores": "Needs cores",
-        "memory": "MiB",
-        "reason": "Reason",
+        "instance": text("instance"),
+        "launcher": text("launcher", 2),
+        "cpus": text("cpu"),
+        "kind": text("core"),
+        "node": number("node", 3),
+        "cores": number("needs cores", 1),
+        "memory": number("MiB", 1),
+        "reason": text("reason", folds=True),
     }
-    print_table(rows, columns)
-    for warning in made.warnings:
-        print(f"\nnote: {warning}")
+    notes = [f"\nnote: {warning}" for warning in made.warnings]
+    return Group(machine, f"packet memory: {memory}", "", table_of("", rows, columns), *notes)
 
 
 def _numbers(numbers: list[int]) -> str:

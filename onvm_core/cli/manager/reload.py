@@ -46,6 +46,10 @@ def reload(
 
     Ports, chains, instances and configurations of NFs change, and all files that these name are
     read again. With a mistake anywhere, nothing changes.
+
+    Examples:
+        onvm reload --dry-run
+        onvm reload
     """
     path = None if file is None else str(file.absolute())
     with connect(name) as client:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -21,10 +21,14 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
+from onvm_core.cli import names
 from onvm_core.cli.installed import plugins_of_process
+from onvm_core.cli.manager.nf_output import NfOutput
 from onvm_core.cli.manager.report import print_report
-from onvm_core.cli.output import OutputFile
+from onvm_core.cli.options import with_option_groups
+from onvm_core.cli.output import OutputFile, TableOptions
 from onvm_core.cli.signals import stop_on_signals
+from onvm_core.cli.table import make_console
 from onvm_core.dataplane.values import DataplaneSettings
 from onvm_core.export.report import Report
 from onvm_core.launch.launcher import DEFAULT_LAUNCHER, Launchers
@@ -32,6 +36,7 @@ from onvm_core.launch.limits import LimitMode
 from onvm_core.manager.api.directory import runtime_directory, temporary_directory
 from onvm_core.manager.capture_port import STANDARD
 from onvm_core.manager.captures.capture import Capture, CapturePoint
+from onvm_core.manager.config.sections import FaultsConfig
 from onvm_core.manager.deployment import Deployment, NfFailed
 from onvm_core.manager.interfaces import INTERFACES, PortInterfaces, check_ports
 from onvm_core.manager.nf_hosts.codec import PortLink
@@ -51,9 +56,10 @@ from onvm_core.manager.startup.environment import (
     worker_nodes,
 )
 from onvm_core.manager.startup.numa import memory_nodes
+from onvm_core.manager.supervision.hang import HangWatch
 from onvm_core.plugins import discover, find
 from onvm_sdk.errors import ConfigError
-from onvm_sdk.limits import WORKERS_MAX
+from onvm_sdk.limits import NAME_LENGTH, WORKERS_MAX
 
 __all__ = ["RunRequest", "run", "run_once"]
 
@@ -97,13 +103,33 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
     capture: Path | None = None
     """File for the packets that leave through the far port, as pcapng."""
     capture_limit: int = 0
+    shows_output: bool = False
+    """Show on stderr what NFs print and log."""
+    has_colour: bool = True
 
 
+@with_option_groups
 def run(
-    near: Annotated[str, typer.Option("--in", metavar="URI", help="Port at which packets enter.")],
-    far: Annotated[str, typer.Option("--out", metavar="URI", help="Port at which they leave.")],
+    near: Annotated[
+        str,
+        typer.Option(
+            "--in", metavar="URI", help="Port at which packets enter.", autocompletion=names.uris
+        ),
+    ],
+    far: Annotated[
+        str,
+        typer.Option(
+            "--out", metavar="URI", help="Port at which they leave.", autocompletion=names.uris
+        ),
+    ],
     chain: Annotated[
-        str, typer.Option("--chain", metavar="NF,…", help="NFs in order; empty for none.")
+        str,
+        typer.Option(
+            "--chain",
+            metavar="NF,…",
+            help="NFs in order; empty for none.",
+            autocompletion=names.nfs_in_list,
+        ),
     ],
     nf_config: Annotated[
         list[str] | None,
@@ -175,11 +201,21 @@ def run(
             show_default="a table",
         ),
     ] = None,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Do not show what NFs print and log.")
+    ] = False,
+    *,
+    look: TableOptions,
 ) -> None:
     """Send packets through a chain of NFs, then report what happened.
 
     It ends when the source has no more packets, after --count packets or --duration seconds, or
     with Ctrl-C.
+
+    Examples:
+        onvm run --in pcap:in.pcap --out pcap:out.pcap --chain firewall
+        onvm run --in gen:?count=1000000 --out gen: --chain firewall,nat
+        onvm run --in gen:?rate=50000 --out gen: --chain nat --duration 10
     """
     names = tuple(name.strip() for name in chain.split(",") if name.strip())
     with ExitStack() as stack:
@@ -204,12 +240,14 @@ def run(
                 launcher=launcher,
                 limits=limits,
                 wants_progress=sys.stderr.isatty(),
+                shows_output=not quiet,
+                has_colour=not look.no_color,
             )
         )
         if output is not None:
             output.write(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
     if output is None or not output.is_standard:
-        print_report(report, to_stderr=parse_uri(far).target == STANDARD)
+        print_report(report, look.console(to_stderr=parse_uri(far).target == STANDARD))
     faults = [
         f"{_FIELDS[port.name]}: {port.uri!r}: {port.fault}" for port in report.ports if port.fault
     ]
@@ -319,6 +357,7 @@ def run_once(request: RunRequest) -> Report:
             cards=cards,
             interfaces=interfaces,
         ) as deployment,
+        ExitStack() as stack,
     ):
         deployment.plane.pause_sources(True)  # they can wait until there is a chain
         links = request.links
@@ -327,12 +366,16 @@ def run_once(request: RunRequest) -> Report:
         for name in request.nfs:  # numbers, and so tables, are in the order of the chain
             deployment.manager.registry.service_id(services[name])
         once = tuple(dict.fromkeys(request.nfs))  # a router stands at both ends of its chain
-        for _ in range(request.instances):
-            if request.is_fused and request.nfs:
-                deployment.launch(once, configs=request.configs, launcher=request.launcher)
-            else:
-                for name in once:
-                    deployment.launch([name], configs=request.configs, launcher=request.launcher)
+        console = make_console(to_stderr=True, has_colour=request.has_colour)
+        output = stack.enter_context(_shown_output(Path(directory), request, console))
+        for number in range(1, request.instances + 1):
+            for group in [once] if request.is_fused and request.nfs else [(one,) for one in once]:
+                deployment.launch(
+                    group,
+                    configs=request.configs,
+                    instances=_instances([services[name] for name in group], number),
+                    launcher=request.launcher,
+                )
         for note in busy_notes(deployment.resources) if request.is_busy else ():
             print(f"note: {note}", file=sys.stderr)
         deployment.wait_ready([services[name] for name in request.nfs])
@@ -347,7 +390,7 @@ def run_once(request: RunRequest) -> Report:
         )
         deployment.plane.pause_sources(False)
         with _captured(deployment, request) as capture:
-            _let_through(deployment, request, stop, capture)
+            _let_through(deployment, request, stop, capture, output, console)
             seconds = deployment.elapsed_s
             deployment.drain()
             deployment.check_ended(END_TIMEOUT_S)
@@ -366,15 +409,55 @@ def _captured(deployment: Deployment, request: RunRequest) -> Iterator[Capture |
         yield capture
 
 
+def _instances(services: Sequence[str], number: int) -> list[str]:
+    """Names of instances; empty, so that the manager chooses them, if they are too long."""
+    names = [f"{service}-{number}" for service in services]
+    return names if all(len(name) < NAME_LENGTH for name in names) else []
+
+
+@contextmanager
+def _shown_output(
+    directory: Path, request: RunRequest, console: Console
+) -> Iterator[Callable[[], None]]:
+    """Show what NFs write: whenever it is called, and all of it in the end."""
+    if not request.shows_output:
+        yield lambda: None
+        return
+    output = NfOutput(directory / "logs", console)
+    try:
+        yield output.turn
+    finally:
+        output.finish()
+
+
+def _end_hung(deployment: Deployment, hangs: HangWatch) -> None:
+    """End the first NF host that hangs.
+
+    Raises:
+        NfFailed: one hangs; names the author's line.
+    """
+    for host, reason in hangs.turn():
+        raise deployment.end_hung(host, reason)
+
+
 def _let_through(
-    deployment: Deployment, request: RunRequest, stop: list[int], capture: Capture | None
+    deployment: Deployment,
+    request: RunRequest,
+    stop: list[int],
+    capture: Capture | None,
+    output: Callable[[], None],
+    console: Console,
 ) -> None:
     begin = time.monotonic()
-    with _progress(request) as show:
+    manager = deployment.manager
+    hangs = HangWatch(manager.registry, manager.meters, FaultsConfig().hang_ms / 1000)
+    with _progress(request, console) as show:
         shown = 0.0
         while not stop:
             deployment.poll(POLL_S if capture is None else POLL_S / 10)
+            output()
             deployment.check_launched()
+            _end_hung(deployment, hangs)
             if capture is not None:
                 capture.drain()
             elapsed = time.monotonic() - begin
@@ -414,7 +497,7 @@ class _Bar:
 
 
 @contextmanager
-def _progress(request: RunRequest) -> Iterator[_Bar | _Silent]:
+def _progress(request: RunRequest, console: Console) -> Iterator[_Bar | _Silent]:
     if not request.wants_progress:
         yield _Silent()
         return
@@ -423,7 +506,7 @@ def _progress(request: RunRequest) -> Iterator[_Bar | _Silent]:
         BarColumn(),
         TaskProgressColumn(),
         TimeElapsedColumn(),
-        console=Console(stderr=True),
+        console=console,
         transient=True,
     ) as progress:
         yield _Bar(progress, request)

@@ -8,9 +8,11 @@ from typing import Annotated
 import typer
 from rich.console import Group, RenderableType
 
+from onvm_core.cli import names
 from onvm_core.cli.manager.connect import connect
-from onvm_core.cli.options import JsonOption, NameOption
-from onvm_core.cli.output import make_console, make_table, print_json
+from onvm_core.cli.options import NameOption, with_option_groups
+from onvm_core.cli.output import OutputOptions
+from onvm_core.cli.table import Table, number, text
 from onvm_core.manager.api.client import Client
 from onvm_core.manager.api.messages import (
     ScaledService,
@@ -28,10 +30,15 @@ TIMEOUT_S = 20.0
 POLL_S = 0.02
 
 
+@with_option_groups
 def scale(
     service: Annotated[
         str,
-        typer.Argument(metavar="SERVICE|status", help="A service; status lists what is scaled."),
+        typer.Argument(
+            metavar="SERVICE|status",
+            help="A service; status lists what is scaled.",
+            autocompletion=names.services,
+        ),
     ] = "status",
     count: Annotated[
         str,
@@ -42,20 +49,27 @@ def scale(
         ),
     ] = "",
     name: NameOption = "main",
-    as_json: JsonOption = False,
+    *,
+    output: OutputOptions,
 ) -> None:
     """Set the number of instances of a service, or show all of them.
 
     It returns when that many serve. If there are too many, the newest drain: they get no new
     flows, and end with their last one.
+
+    Examples:
+        onvm scale status
+        onvm scale firewall 3
+        onvm scale firewall auto
     """
     if service == "status" and not count:
         with connect(name) as client:
             reply = client.ask(ScaleStatusRequest(), ScaleStatusReply)
-        if as_json:
-            print_json(reply)
-        else:
-            make_console().print(_tables(reply))
+        output.show(
+            reply,
+            lambda: _tables(reply),
+            lambda: [f"service/{one.service}" for one in reply.services],
+        )
         return
     wanted = _wanted(count)
     with connect(name) as client:
@@ -64,13 +78,14 @@ def scale(
             raise OnvmError(done.decision.error)
         if wanted is not None:
             _wait_serving(client, service, wanted)
-    if as_json:
-        print_json(done)
-    elif done.decision is None:
-        print(f"{service}: as its policy wants")
-    else:
-        what = ", ".join(done.decision.actions) or "as it was"
-        print(f"{service}: {wanted} serve ({what})")
+    output.show(done, lambda: _done(service, wanted, done), lambda: [f"service/{service}"])
+
+
+def _done(service: str, wanted: int | None, done: ScaleReply) -> str:
+    if done.decision is None:
+        return f"{service}: as its policy wants"
+    what = ", ".join(done.decision.actions) or "as it was"
+    return f"{service}: {wanted} serve ({what})"
 
 
 def _wanted(count: str) -> int | None:
@@ -97,29 +112,37 @@ def _wait_serving(client: Client, service: str, wanted: int) -> None:
 
 
 def _tables(reply: ScaleStatusReply) -> RenderableType:
-    services = make_table(
+    services = Table(
         "Services",
-        ("service", "mode"),
         (
-            "min",
-            "max",
-            "target %",
-            "util %",
-            "demand",
-            "serve",
-            "start",
-            "fail",
-            "standby",
-            "drain",
+            text("service"),
+            text("mode"),
+            number("min"),
+            number("max"),
+            number("target %", 2),
+            number("util %", 1),
+            number("demand", 3),
+            number("serve"),
+            number("start", 1),
+            number("fail", 1),
+            number("standby", 1),
+            number("drain", 1),
         ),
-    )
-    for one in reply.services:
-        services.add_row(*_service(one))
-    decisions = make_table(
-        "Decisions", ("time", "service", "by", "from", "reason", "done"), ("kpps", "shed", "ms")
-    )
-    for decision in reply.decisions:
-        decisions.add_row(*_decision(decision))
+    ).add_all(map(_service, reply.services))
+    decisions = Table(
+        "Decisions",
+        (
+            text("time"),
+            text("service"),
+            text("by", 2),
+            text("from"),
+            text("reason", folds=True),
+            text("done", folds=True),
+            number("kpps", 3),
+            number("shed", 3),
+            number("ms", 4),
+        ),
+    ).add_all(map(_decision, reply.decisions))
     if not reply.services:
         return "no service is scaled: add [scale.SERVICE], or use onvm scale SERVICE N"
     return Group(services, "", decisions)

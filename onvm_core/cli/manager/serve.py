@@ -19,10 +19,8 @@ from onvm_core.manager.placement.topology import read_topology
 from onvm_core.manager.service.service import Service
 from onvm_core.manager.startup import times
 from onvm_core.manager.startup.environment import split_cpus
-from onvm_core.plugins.discovery import find
-from onvm_core.plugins.nf_commands import check_config
 
-__all__ = ["announce", "check", "nf_warnings", "notes", "serve"]
+__all__ = ["announce", "check", "notes", "serve"]
 
 
 def check(file: Path) -> Checked:
@@ -40,21 +38,6 @@ def notes(made: Checked) -> list[str]:
     topology = read_topology(uris)
     plan = make_plan(made.config, made.packages, made.extensions.placement, topology, workers)
     return plan.warnings
-
-
-def nf_warnings(made: Checked, file: Path) -> list[str]:
-    """Warnings of NFs about their configurations, one line each.
-
-    Raises:
-        ConfigError: an NF finds a mistake.
-    """
-    warnings = []
-    for name, nf in made.config.nfs.items():
-        source = file.parent / nf.config if isinstance(nf.config, str) else nf.config
-        place = source if isinstance(source, Path) else file
-        found = check_config(find(nf.plugin or name, made.packages), source, place)
-        warnings += [f"{place}: {warning}" for warning in found]
-    return warnings
 
 
 def serve(file: Path, name: str) -> None:

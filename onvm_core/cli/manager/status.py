@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Annotated
 
 import msgspec
@@ -14,9 +14,10 @@ from rich.live import Live
 from rich.text import Text
 
 from onvm_core.cli.manager.connect import connect
-from onvm_core.cli.manager.report import LOAD_HEADINGS, load_cells, report_tables
-from onvm_core.cli.options import JsonOption, NameOption
-from onvm_core.cli.output import make_console, make_table, print_json
+from onvm_core.cli.manager.report import load_cells, load_columns, report_tables
+from onvm_core.cli.options import NameOption, with_option_groups
+from onvm_core.cli.output import Form, OutputOptions, TableOptions
+from onvm_core.cli.table import Table, number, text
 from onvm_core.export.runner import ExporterReport
 from onvm_core.manager.api.messages import ChainReply, LaunchedNf, StatusReply, StatusRequest
 
@@ -27,41 +28,65 @@ Interval = Annotated[
 ]
 
 
+@with_option_groups
 def status(
     name: NameOption = "main",
-    as_json: JsonOption = False,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Repeat until Ctrl-C.")] = False,
     interval: Interval = 1.0,
+    *,
+    output: OutputOptions,
 ) -> None:
-    """Show a manager: state, ports, chains, NFs, drops and buffers."""
+    """Show a manager: state, ports, chains, NFs, drops and buffers.
+
+    Examples:
+        onvm status
+        onvm status --watch --interval 5
+        onvm status -o json
+    """
     with connect(name) as client:
         if not watch:
             reply = client.ask(StatusRequest(), StatusReply)
-            if as_json:
-                print_json(reply)
-            else:
-                make_console().print(status_tables(reply))
+            output.show(reply, lambda: status_tables(reply), lambda: _names(reply))
             return
-        with _show() as show:
+        is_table = output.chosen in (Form.TABLE, Form.WIDE)
+        with _live(output) if is_table else nullcontext(print) as show:
             while True:
                 reply = client.ask(StatusRequest(), StatusReply)
-                if as_json:
+                if is_table:
+                    show(status_tables(reply))
+                elif output.chosen is Form.JSON:  # a line each, for programs that read lines
                     print(msgspec.json.encode(reply).decode(), flush=True)
                 else:
-                    show(status_tables(reply))
+                    output.show(reply, lambda: None, lambda now=reply: _names(now))  # type: ignore[misc]
                 time.sleep(interval)
 
 
+def _names(reply: StatusReply) -> list[str]:
+    return [
+        *(f"port/{port.name}" for port in reply.report.ports),
+        *(f"chain/{chain.name}" for chain in reply.chains),
+        *(f"instance/{name}" for nf in reply.launched for name in nf.instances),
+    ]
+
+
+@with_option_groups
 def top(
     name: NameOption = "main",
     interval: Interval = 1.0,
     count: Annotated[
         int, typer.Option(min=0, metavar="N", help="Number of readings; 0 for no limit.")
     ] = 0,
+    *,
+    look: TableOptions,
 ) -> None:
-    """Show rates and CPU of ports and NFs, live."""
+    """Show rates and CPU of ports and NFs, live.
+
+    Examples:
+        onvm top
+        onvm top --interval 0.5 --wide
+    """
     looks = 0
-    with connect(name) as client, _show() as show:
+    with connect(name) as client, _live(look) as show:
         before = client.ask(StatusRequest(), StatusReply)
         while count == 0 or looks < count:
             time.sleep(interval)
@@ -72,11 +97,11 @@ def top(
 
 
 @contextmanager
-def _show() -> Iterator[Callable[[RenderableType], None]]:
+def _live(look: TableOptions) -> Iterator[Callable[[RenderableType], None]]:
     """Show one thing after the other: in place on a terminal, otherwise below each other."""
-    console = make_console()
+    console = look.console()
     if not console.is_terminal:
-        yield console.print
+        yield lambda what: console.print(what, crop=False, highlight=False)
         return
     with Live(console=console, auto_refresh=False) as live:
         yield lambda what: live.update(what, refresh=True)
@@ -91,23 +116,33 @@ def status_tables(reply: StatusReply) -> RenderableType:
         chain_table(reply.chains),
         "",
     ]
-    failed = [nf for nf in reply.launched if nf.reason or nf.state in ("starting", "waiting")]
+    states = ("starting", "waiting", "crash-loop")
+    failed = [nf for nf in reply.launched if nf.reason or nf.state in states]
     if failed:
         parts += [_failures(failed), ""]
     if reply.peers:
         parts += [_peers(reply), ""]
     parts += [Text(line) for line in reply.warnings]
     parts += [Text(_exporter(one)) for one in reply.exporters if one.problem or one.dropped]
-    return Group(*parts, report_tables(reply.report))
+    return Group(*parts, report_tables(reply.report, reply.launched))
 
 
 def chain_table(chains: list[ChainReply]) -> RenderableType:
     """Chains as a table for people."""
-    table = make_table(
-        "Chains", ("name", "in", "services", "out", "both ways", "flows", "state"), ()
+    table = Table(
+        "Chains",
+        (
+            text("name"),
+            text("in"),
+            text("services", folds=True),
+            text("out"),
+            text("both ways", 2),
+            text("flows", 3),
+            text("state", folds=True),
+        ),
     )
     for chain in chains:
-        table.add_row(
+        table.add(
             chain.name,
             chain.near,
             " → ".join(chain.services) or "-",
@@ -121,11 +156,18 @@ def chain_table(chains: list[ChainReply]) -> RenderableType:
 
 def _peers(reply: StatusReply) -> RenderableType:
     share = "" if reply.crossing is None else f"; {reply.crossing:.1%} of hops led to another host"
-    table = make_table(f"Peers{share}", ("host", "address", "state"), ("to it", "from it"))
+    columns = (
+        text("host"),
+        text("address", 1),
+        text("state", folds=True),
+        number("to it"),
+        number("from it"),
+    )
+    table = Table(f"Peers{share}", columns)
     for peer in reply.peers:
         heard = "never" if peer.heard_ms is None else f"{peer.heard_ms:,.0f} ms ago"
         state = "answers" if peer.is_up else f"does not answer, heard {heard}"
-        table.add_row(peer.name, peer.address, state, f"{peer.tx:,}", f"{peer.rx:,}")
+        table.add(peer.name, peer.address, state, f"{peer.tx:,}", f"{peer.rx:,}")
     return table
 
 
@@ -146,27 +188,38 @@ def _failures(failed: list[LaunchedNf]) -> RenderableType:
 
 def _rates(before: StatusReply, now: StatusReply) -> RenderableType:
     seconds = max(now.uptime_s - before.uptime_s, 1e-6)
-    ports = make_table("Ports", ("port",), ("in kpps", "out kpps", "in Mbit/s", "out Mbit/s"))
+    headings = ("in kpps", "out kpps", "in Mbit/s", "out Mbit/s")
+    ports = Table("Ports", (text("port"), *map(number, headings)))
     old_ports = {port.name: port for port in before.report.ports}
     for port in now.report.ports:
         old = old_ports.get(port.name)
         if old is not None:
-            ports.add_row(
+            ports.add(
                 port.name,
                 f"{(port.rx - old.rx) / seconds / 1e3:,.1f}",
                 f"{(port.tx - old.tx) / seconds / 1e3:,.1f}",
                 f"{(port.rx_bytes - old.rx_bytes) * 8 / seconds / 1e6:,.1f}",
                 f"{(port.tx_bytes - old.tx_bytes) * 8 / seconds / 1e6:,.1f}",
             )
-    columns = ("kpps", "drops/s", "CPU %", "cycles/pkt", *LOAD_HEADINGS)
-    nfs = make_table("NFs", ("instance", "state"), columns)
+    nfs = Table(
+        "NFs",
+        (
+            text("instance"),
+            text("state"),
+            number("kpps"),
+            number("drops/s"),
+            number("CPU %"),
+            number("cycles/pkt", 4),
+            *load_columns(),
+        ),
+    )
     old_nfs = {(nf.instance, nf.pid): nf for nf in before.report.nfs}
     for nf in now.report.nfs:
         was = old_nfs.get((nf.instance, nf.pid))
-        if was is not None and nf.state != "dead":
+        if was is not None and not nf.is_gone:
             drops = sum(nf.drops.values()) - sum(was.drops.values())
             used = nf.cpu * now.report.seconds - was.cpu * before.report.seconds
-            nfs.add_row(
+            nfs.add(
                 nf.instance,
                 nf.state,
                 f"{(nf.rx - was.rx) / seconds / 1e3:,.1f}",
@@ -176,11 +229,25 @@ def _rates(before: StatusReply, now: StatusReply) -> RenderableType:
                 *load_cells(nf),
             )
     buffers = now.report.buffers
+    counters = _counter_rates(before, now, seconds)
     return Group(
         ports,
         "",
         nfs,
         "",
+        *((counters, "") if counters.rows else ()),
         f"{now.report.flows:,} flows; buffers {buffers.free:,} of {buffers.total:,} free, "
         f"{buffers.with_nfs:,} with NFs",
     )
+
+
+def _counter_rates(before: StatusReply, now: StatusReply, seconds: float) -> Table:
+    """The counters of NFs that move."""
+    table = Table("Counters of NFs", (text("instance"), text("counter"), number("per second")))
+    old = {(nf.instance, nf.pid): nf.counters for nf in before.report.nfs}
+    for nf in now.report.nfs:
+        was = old.get((nf.instance, nf.pid), {})
+        for name, count in nf.counters.items():
+            if count != was.get(name, 0):
+                table.add(nf.instance, name, f"{(count - was.get(name, 0)) / seconds:,.0f}")
+    return table

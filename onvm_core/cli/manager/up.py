@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from onvm_core.cli.detached import last_line, start_detached
-from onvm_core.cli.manager.serve import announce, nf_warnings, notes, serve
+from onvm_core.cli.manager.serve import announce, notes, serve
 from onvm_core.cli.manager.serve import check as check_file
 from onvm_core.cli.options import DEFAULT_FILE, FileOption, NameOption
 from onvm_core.manager.api.directory import manager_directory
+from onvm_core.manager.config.rehearsal import rehearse
 from onvm_core.manager.interfaces import check_ports
-from onvm_core.manager.ports import check_uris
 from onvm_sdk.errors import OnvmError
 
 if TYPE_CHECKING:
@@ -42,6 +42,10 @@ def up(
 
     It stays in the foreground until Ctrl-C, SIGTERM or `onvm down`, and prints the last counters.
     NFs that a killed manager has left are taken over with their state.
+
+    Examples:
+        onvm up -f onvm.toml --check
+        onvm up -f onvm.toml --detach
     """
     if not check and not detach:
         serve(file, name)
@@ -51,11 +55,11 @@ def up(
     if check:
         for note in notes(made):
             print(f"note: {note}", file=sys.stderr)
-        check_uris(made.config.port_uses, made.kinds, file=str(file))
-        warnings = check_ports(
-            made.config.port_uris, made.kinds, made.config.port_pairs, file=str(file)
-        )
-        for warning in (*nf_warnings(made, file), *warnings):
+        warnings = [
+            *check_ports(made.config.port_uris, made.kinds, made.config.port_pairs, file=str(file)),
+            *rehearse(made),
+        ]
+        for warning in warnings:
             print(f"warning: {warning}", file=sys.stderr)
         print(f"{file}: fine")
     else:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from onvm_core.cli import names
 from onvm_core.cli.options import JsonOption
 from onvm_core.cli.output import print_json
 from onvm_core.plugins import discover
@@ -18,13 +19,18 @@ __all__ = ["check"]
 
 
 def check(
-    nf: Annotated[str, typer.Argument(metavar="NF", help="Name of an installed NF.")],
+    nf: Annotated[
+        str, typer.Argument(metavar="NF", help="Name of an installed NF.", autocompletion=names.nfs)
+    ],
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A configuration of it.")],
     as_json: JsonOption = False,
 ) -> None:
     """Check a configuration of an NF, and start nothing.
 
     Mistakes end it with status 2. Warnings, such as of rules that never decide, do not.
+
+    Examples:
+        onvm nf check firewall firewall.toml
     """
     warnings = list(check_config(find(nf, discover()), file))
     if as_json:

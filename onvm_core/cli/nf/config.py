@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from onvm_core.cli import names
 from onvm_core.cli.manager.connect import connect
 from onvm_core.cli.manager.reload import print_change, wait_changed
 from onvm_core.cli.options import JsonOption, NameOption
@@ -19,7 +20,12 @@ __all__ = ["config"]
 
 def config(
     nf: Annotated[
-        str, typer.Argument(metavar="SERVICE", help="A service, or a table of onvm.toml.")
+        str,
+        typer.Argument(
+            metavar="SERVICE",
+            help="A service, or a table of onvm.toml.",
+            autocompletion=names.services,
+        ),
     ],
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Its new configuration.")],
     name: NameOption = "main",
@@ -29,6 +35,9 @@ def config(
 
     Packets flow meanwhile. All instances change, or none does. Instances that start later have it,
     too, until the manager's file is reloaded or the manager ends.
+
+    Examples:
+        onvm nf config firewall firewall.toml
     """
     if not file.is_file():
         raise ConfigError("expected a file that exists", field="nf config", value=str(file))

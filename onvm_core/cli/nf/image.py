@@ -56,6 +56,10 @@ def image(
     """Make images of installed NFs for the launcher "container".
 
     Neither a registry nor the network is asked. Older images of the same NFs are removed.
+
+    Examples:
+        onvm nf image firewall nat
+        onvm nf image nat,lb -o nat-lb.tar
     """
     groups = [tuple(filter(None, group.split(","))) for group in nfs]
     if output is not None and len(groups) != 1:

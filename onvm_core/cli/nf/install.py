@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from onvm_core.cli import names
 from onvm_core.plugins import install as pip
 
 __all__ = ["install", "uninstall"]
@@ -27,7 +28,13 @@ def install(
         bool, typer.Option("--no-build-isolation", help="Build with what is installed here.")
     ] = False,
 ) -> None:
-    """Install NF packages with pip and check their manifests."""
+    """Install NF packages with pip and check their manifests.
+
+    Examples:
+        onvm nf install onvm-nf-firewall
+        onvm nf install ./my-nf
+        onvm nf install my-nf --find-links wheels --no-index
+    """
     options = [f"--find-links={find_links}"] if find_links else []
     options += ["--no-index"] * no_index + ["--no-deps"] * no_deps
     options += ["--no-build-isolation"] * no_build_isolation
@@ -36,8 +43,14 @@ def install(
 
 
 def uninstall(
-    name: Annotated[str, typer.Argument(metavar="NF", help="Name of an installed NF.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NF", help="Name of an installed NF.", autocompletion=names.nfs)
+    ],
 ) -> None:
-    """Remove the package of a network function."""
+    """Remove the package of a network function.
+
+    Examples:
+        onvm nf uninstall firewall
+    """
     for distribution in pip.uninstall(name):
         print(f"removed {distribution}")

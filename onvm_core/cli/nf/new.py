@@ -34,7 +34,11 @@ def new(
         bool, typer.Option("--no-input", help="Ask nothing; leave out what is not given.")
     ] = False,
 ) -> None:
-    """Write the package of a new NF, with a first version and tests."""
+    """Write the package of a new NF, with a first version and tests.
+
+    Examples:
+        onvm nf new counter
+    """
     if not no_input:
         description = description or typer.prompt("Its purpose, in one line", default="")
         author = author or typer.prompt("Author", default="")

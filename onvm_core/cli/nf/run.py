@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from onvm_core.cli import names
 from onvm_core.cli.manager.connect import connect
 from onvm_core.cli.options import JsonOption, NameOption
 from onvm_core.cli.output import print_json
@@ -29,7 +30,12 @@ POLL_S = 0.02
 
 def run(
     nf: Annotated[
-        str, typer.Argument(metavar="NF", help="A table of onvm.toml, or the name of an NF.")
+        str,
+        typer.Argument(
+            metavar="NF",
+            help="A table of onvm.toml, or the name of an NF.",
+            autocompletion=names.nfs,
+        ),
     ],
     config: Annotated[
         Path | None,
@@ -52,7 +58,11 @@ def run(
     name: NameOption = "main",
     as_json: JsonOption = False,
 ) -> None:
-    """Start an instance, and return when it serves."""
+    """Start an instance, and return when it serves.
+
+    Examples:
+        onvm nf run firewall --config strict.toml
+    """
     if config is not None and not config.is_file():
         raise ConfigError("expected a file that exists", field="--config", value=str(config))
     path = None if config is None else str(config.absolute())
@@ -69,12 +79,20 @@ def run(
 def stop(
     nf: Annotated[
         str,
-        typer.Argument(metavar="INSTANCE", help="An instance, or a service for all its instances."),
+        typer.Argument(
+            metavar="INSTANCE",
+            help="An instance, or a service for all its instances.",
+            autocompletion=names.instances,
+        ),
     ],
     name: NameOption = "main",
     as_json: JsonOption = False,
 ) -> None:
-    """End instances in good order, and return when they are gone."""
+    """End instances in good order, and return when they are gone.
+
+    Examples:
+        onvm nf stop firewall-2
+    """
     with connect(name) as client:
         stopped = client.ask(NfStopRequest(name=nf), InstancesReply).launched
         _wait_gone(client, {name for one in stopped for name in one.instances})

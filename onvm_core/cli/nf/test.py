@@ -23,5 +23,10 @@ def test(
         ),
     ] = None,
 ) -> None:
-    """Run the tests of an NF and the checks that every NF must pass."""
+    """Run the tests of an NF and the checks that every NF must pass.
+
+    Examples:
+        onvm nf test firewall
+        onvm nf test ./onvm-nf-counter -- -k drop
+    """
     raise typer.Exit(run_tests(target, options or []))

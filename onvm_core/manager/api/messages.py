@@ -228,7 +228,8 @@ class LaunchedNf(msgspec.Struct, frozen=True):
     launcher: str
     state: str
     """starting, standby, active, draining; waiting: it died and is started again after a delay;
-    crash-loop: the same, but after so many deaths that the delay is long.
+    crash-loop: it has died so often, one time soon after the other, that the delay is long; also
+    while it runs, until it has run for some time.
     """
     pid: int
     cpus: list[int]

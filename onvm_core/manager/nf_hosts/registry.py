@@ -53,6 +53,7 @@ class NfHost:
         is_held: becomes standby once it is ready, instead of active.
         is_kept_back: gets no new flows, because its cluster wants that.
         is_shared: other hosts of its cluster may send it packets of flows that only they know.
+        is_asked_to_end: it was stopped, so that its end is no crash.
         drained: its stages whose state may go, as it reports while it drains.
         cpu_before: CPU seconds it had used when packets began to flow.
         cpu_seconds: CPU seconds it had used when it died.
@@ -71,6 +72,7 @@ class NfHost:
     is_held: bool = False
     is_kept_back: bool = False
     is_shared: bool = False
+    is_asked_to_end: bool = False
     drained: set[int] = field(default_factory=set)
     cpu_before: float = 0.0
     cpu_seconds: float = 0.0
@@ -78,6 +80,13 @@ class NfHost:
     claims: list[Claim] = field(default_factory=list)
     cpus: frozenset[int] = frozenset()
     shares_cpu: bool = False
+
+    @property
+    def life(self) -> str:
+        """Its state as `NfReport` gives it."""
+        if self.state is HostState.DEAD:
+            return "stopped" if self.is_asked_to_end else "crashed"
+        return str(self.state.value)
 
     @property
     def is_drained(self) -> bool:

@@ -74,7 +74,8 @@ class Automation:
     def turn(self) -> None:
         """Look for work and do it."""
         for host, reason in self._hangs.turn():
-            self._deployment.manager.attach.detach(host.slot, reason)
+            place = self._deployment.place_of_hang(host)
+            self._deployment.manager.attach.detach(host.slot, reason + place)
             self._supervisor.end(host)
         self.scaling.turn()
         if self.fusion is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from onvm_core.manager.nf_hosts.registry import HostState, NfHost
 __all__ = [
     "CRASH_LOOP",
     "FIRST_DELAY_S",
+    "HEALTHY_S",
     "LOG_LINES",
     "Supervised",
     "WantedHost",
@@ -24,6 +26,8 @@ __all__ = [
 ]
 
 FIRST_DELAY_S = 0.1
+HEALTHY_S = 10.0
+"""Time after which an NF host that was started again counts as well."""
 CRASH_LOOP = 5
 LOG_LINES = 5
 
@@ -162,6 +166,8 @@ class Supervised:
         elif self.host is None or self.host.state is HostState.ATTACHED:
             state = "starting"
             tail = tail or self.handle.log_tail()[-LOG_LINES:]
+        elif self.failures >= CRASH_LOOP and time.monotonic() - self.since < HEALTHY_S:
+            state = "crash-loop"
         else:
             state = self.host.state.value
         return LaunchedNf(

@@ -36,6 +36,7 @@ from onvm_core.manager.supervision.reconfiguration import Reconfiguration
 from onvm_core.manager.supervision.supervised import (
     CRASH_LOOP,
     FIRST_DELAY_S,
+    HEALTHY_S,
     LOG_LINES,
     Supervised,
     WantedHost,
@@ -48,7 +49,6 @@ log = logging.getLogger("onvm.supervisor")
 
 RECORD = "nfs.json"
 LAST_DELAY_S = 5.0
-HEALTHY_S = 10.0
 CRASH_LOOP_DELAY_S = 30.0
 DETACHED_TIMEOUT_S = 1.0
 STOP_TIMEOUT_S = 5.0

@@ -123,7 +123,7 @@ def test_exposition_has_every_series_once() -> None:
 
 
 def test_dead_instance_and_its_successor_are_one_series() -> None:
-    found = read(exposition(snapshot(nf(state="dead", load=None, rx=5), nf(rx=7))))
+    found = read(exposition(snapshot(nf(state="crashed", load=None, rx=5), nf(rx=7))))
     assert list(found["onvm_nf_received_packets_total"].values()) == [12]
     assert list(found["onvm_nf_instances"].values()) == [1]
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import typer
-from typer.testing import CliRunner
 
 from onvm_core.cli.app import build_app
+from onvm_core.cli.help import pages, use_pages
 from onvm_core.plugins import CliCommand, load_plugins
 
 COLUMNS = 80
@@ -21,7 +22,7 @@ OFFERS = [
     for offer in load_plugins().offers("onvm_cli_commands").values()
     if isinstance(offer, CliCommand)
 ]
-APP = build_app(OFFERS, None)
+APP = use_pages(typer.main.get_command(build_app(OFFERS, None)))
 
 
 def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -30,14 +31,14 @@ def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[s
         yield from commands(inner, (*path, name))
 
 
-COMMANDS = dict(commands(typer.main.get_command(APP)))
+COMMANDS = dict(commands(APP))
+
+
+PAGES = {tuple(page.name.split()[1:]): page for page in pages(APP)}
 
 
 def help_of(*path: str) -> str:
-    environment = {"COLUMNS": str(COLUMNS), "TERMINAL_WIDTH": str(COLUMNS), "NO_COLOR": "1"}
-    done = CliRunner().invoke(APP, [*path, "--help"], env=environment)
-    assert done.exit_code == 0, done.output
-    return done.output
+    return PAGES[path].text(COLUMNS)
 
 
 @pytest.fixture(params=sorted(COMMANDS), ids=" ".join)
@@ -61,8 +62,7 @@ def test_every_option_says_what_it_does_and_its_default(path: tuple[str, ...]) -
 
 
 def test_every_command_has_one_line_of_help(path: tuple[str, ...]) -> None:
-    text = COMMANDS[path].help or ""
-    first = text.partition("\n\n")[0].strip()
+    first = PAGES[path].paragraphs[0]
     assert first.endswith("."), first
     assert "\n" not in first
     assert not path or len(first) <= SUMMARY_COLUMNS, f"{len(first)} columns: {first}"
@@ -73,6 +73,18 @@ def test_help_fits_a_terminal_of_80_columns(path: tuple[str, ...]) -> None:
         assert len(line) <= COLUMNS, line
         words = line.replace(",…", "")  # a list, as in NF,…
         assert "…" not in words, line
+        assert "<" not in line, line
+
+
+def test_every_command_shows_examples_that_are_right(path: tuple[str, ...]) -> None:
+    if hasattr(COMMANDS[path], "commands"):
+        return
+    examples = PAGES[path].examples
+    assert examples
+    for example in examples:
+        words = shlex.split(example)
+        assert tuple(words[: len(path) + 1]) == ("onvm", *path)
+        COMMANDS[path].make_context(path[-1], words[len(path) + 1 :])  # parses it
 
 
 @pytest.mark.parametrize("offer", OFFERS, ids=lambda offer: offer.name)
