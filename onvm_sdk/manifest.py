@@ -26,7 +26,7 @@ import sys
 from collections.abc import Mapping
 
 from onvm_sdk.errors import ConfigError, ManifestError
-from onvm_sdk.limits import BURST_MAX, COUNTERS_MAX, NAME_LENGTH, REASONS_MAX
+from onvm_sdk.limits import BURST_MAX, COUNTERS_MAX, NAME_LENGTH, NF_NAME_LETTERS, REASONS_MAX
 
 # msgspec, dataclasses and pathlib would be a third of the 60 ms from exec to the first packet.
 TYPE_CHECKING = False
@@ -55,7 +55,7 @@ LOANED_USUAL = 64
 BURST_USUAL = 32
 
 _NAME_LETTERS = NAME_LENGTH - 1
-_NAME = re.compile(rf"[a-z][a-z0-9_.-]{{0,{_NAME_LETTERS - 1}}}")
+_NAME = re.compile(rf"[a-z][a-z0-9_.-]{{0,{NF_NAME_LETTERS - 1}}}")
 _IDENTIFIER = re.compile(rf"[a-z][a-z0-9_]{{0,{_NAME_LETTERS - 1}}}")
 _CLAUSE = re.compile(r"\s*(>=|<=|==|!=|>|<)\s*(\d+(?:\.\d+)*)\s*")
 
@@ -247,7 +247,7 @@ def parse_manifest(data: Mapping[str, Any], path: str | os.PathLike[str]) -> Man
     for field in ("name", "service"):
         value = getattr(manifest, field)
         if (value or field == "name") and not _NAME.fullmatch(value):
-            expected = f"1 to {_NAME_LETTERS} of a-z, 0-9, '-', '_', '.', a letter first"
+            expected = f"1 to {NF_NAME_LETTERS} of a-z, 0-9, '-', '_', '.', a letter first"
             raise refuse(field, value, expected)
     if not api_matches(manifest.sdk, file=path):
         raise refuse(

@@ -18,7 +18,7 @@ from onvm_sdk.limits import COUNTERS_MAX
 
 TYPE_CHECKING = False  # importing typing takes milliseconds; see onvm_sdk.runtime
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import Any, ClassVar
 
     from onvm_sdk.burst import Burst
@@ -101,16 +101,35 @@ class Counters(Mapping[str, int]):
         self.move(values)
 
     def __getitem__(self, name: str) -> int:
-        return self._values[self._index[name]]
+        return self._values[self._number(name)]
 
     def __setitem__(self, name: str, value: int) -> None:
-        self._values[self._index[name]] = value & 0xFFFF_FFFF_FFFF_FFFF
+        self._values[self._number(name)] = value & 0xFFFF_FFFF_FFFF_FFFF
+
+    def _number(self, name: str) -> int:
+        try:
+            return self._index[name]
+        except KeyError:
+            text = _unknown("counter", "counters", name, self._index)
+            raise UnknownCounterError(text) from None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._index)
 
     def __len__(self) -> int:
         return len(self._index)
+
+
+class UnknownCounterError(KeyError):
+    """A counter that the manifest does not name."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])  # KeyError shows the repr of its text
+
+
+def _unknown(what: str, key: str, name: object, known: Iterable[str]) -> str:
+    names = ", ".join(known)
+    return f"{what} {name!r}: expected one of {key} in the manifest: {names or 'it has none'}"
 
 
 def _nowhere(to: str, payload: bytes) -> None:
@@ -187,6 +206,8 @@ class Context:
         Raises:
             ValueError: the manifest has no such reason.
         """
+        if name not in self.reasons:
+            raise ValueError(_unknown("drop reason", "drop_reasons", name, self.reasons))
         return self.reasons.index(name)
 
     @property

@@ -174,7 +174,7 @@ class NfHost:
     def _setup(self, number: int) -> None:
         nf, ctx = self._nfs[number], self._contexts[number]
         self._call(number, "setup", nf.setup, ctx)
-        stage = build_stage(nf, self._fail)
+        stage = build_stage(nf, lambda error: self._fail(number, error))
         self._stages.append(stage)
         self._host.set_stage(number, stage.function, stage.state)
         self._set_timer(number)
@@ -187,7 +187,7 @@ class NfHost:
 
     def _use(self, number: int, prepared: Any) -> None:
         """Let an NF use a new configuration, from the next burst on."""
-        stage = use(self._stages[number], prepared, self._fail)
+        stage = use(self._stages[number], prepared, lambda error: self._fail(number, error))
         if stage is not self._stages[number]:
             self._host.set_stage(number, stage.function, stage.state)
             drop_later(self._stages[number])
@@ -393,12 +393,10 @@ class NfHost:
         for number, to, payload in outbox:
             self._host.send(MessageType.USER, number, to, payload)
 
-    def _fail(self, error: BaseException) -> None:
+    def _fail(self, number: int, error: BaseException) -> None:
         if self._error is None:
-            number = next((i for i, stage in enumerate(self._stages) if _is_in(error, stage)), None)
-            nf = None if number is None else self._nfs[number]
-            where = "an NF" if number is None else self._where(number, self._stages[number].hook)
-            self._error = NfError(f"{where} raised {describe(error, nf)}")
+            where = self._where(number, self._stages[number].hook)
+            self._error = NfError(f"{where} raised {describe(error, self._nfs[number])}")
             self._error.__cause__ = error
         self._host.interrupt()
 
@@ -416,16 +414,6 @@ class NfHost:
             line = describe(error, nf)
             self._error = NfError(f"{self._where(number, hook)} raised {line}")
             raise self._error from error
-
-
-def _is_in(error: BaseException, stage: Stage) -> bool:
-    """True if the traceback passes through the module of a stage's NF."""
-    trace = error.__traceback__
-    while trace is not None:
-        if trace.tb_frame.f_globals.get("__name__") == type(stage.nf).__module__:
-            return True
-        trace = trace.tb_next
-    return False
 
 
 def _unpack_stdin() -> None:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["BURST_MAX", "COLUMN_IDS", "Columns", "originate"]
+__all__ = ["BURST_MAX", "COLUMN_IDS", "READ_ONLY", "Columns", "originate"]
 
 BURST_MAX: int = lib.ONVM_BURST_MAX
 _META = (
@@ -31,6 +31,13 @@ COLUMN_IDS: dict[str, int] = {
     for column in range(lib.ONVM_FIELD_COUNT)
 } | {name: getattr(lib, f"ONVM_META_{name}") for name in _META}
 """Number of each column by its dotted name (``ipv4.ttl``, ``length``)."""
+READ_ONLY = frozenset(
+    column
+    for name, column in COLUMN_IDS.items()
+    if name not in ("verdict", "destination")
+    and (name in _META or not lib.onvm_field_table()[column].is_writable)
+)
+"""Columns that are never written back."""
 COLUMN_IDS["eth.type"] = COLUMN_IDS.pop("type.type")
 
 

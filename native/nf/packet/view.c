@@ -6,6 +6,7 @@
 #include "columns.h"
 #include "packet/header.h"
 #include "packet/stale.h"
+#include "packet/verdict.h"
 
 PyTypeObject *packet_view_type;
 
@@ -86,8 +87,7 @@ view_own(PyObject *self, void *closure)
 								      0;
 		break;
 	case VERDICT:
-		value = view->pkt->verdict;
-		break;
+		return packet_verdict(view->pkt->verdict);
 	case DESTINATION:
 		value = view->pkt->destination;
 		break;
@@ -210,7 +210,7 @@ decide(PyObject *self, PyObject *const *arguments, Py_ssize_t nb_arguments, uint
 	}
 	view->pkt->verdict = verdict;
 	view->pkt->destination = (uint16_t)destination;
-	return PyLong_FromLong(verdict);
+	return packet_verdict(verdict);
 }
 
 static PyObject *
