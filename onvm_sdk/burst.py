@@ -312,6 +312,24 @@ class Burst(_Columns):
         """Send packets to the service with this ID."""
         self._decide(where, Verdict.TO_SERVICE, service_id)
 
+    def hold(self, where: Any = None) -> NDArray[np.uint32]:
+        """Keep packets beyond this burst, until ``ctx.held`` releases them.
+
+        Call it last for a packet: another verdict undoes it.
+
+        Args:
+            where: mask or index of packets; None: all packets.
+
+        Returns:
+            A token for each packet of the burst; 0 where the packet is not held.
+
+        Raises:
+            PermissionError: the manifest has no ``held_packets``.
+        """
+        tokens = np.zeros(len(self), dtype=np.uint32)
+        self.native.hold(self._mask(where), tokens)
+        return tokens
+
     def next(self, where: Any = None) -> None:
         """Send packets to the next service of their chain, which replaces any earlier verdict."""
         self.native.decide(self._mask(where), Verdict.NEXT, 0)
@@ -370,6 +388,9 @@ class Burst(_Columns):
 
         Returns:
             False if no lent buffer is left, or if the packet is too long for one.
+
+        Raises:
+            PermissionError: the manifest does not have it.
         """
         context = self.native.context()
         if port is None:

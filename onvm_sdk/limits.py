@@ -7,8 +7,6 @@ here again because manifests and messages are read without native code; a test c
 
 ADDRESS_BYTES = 16
 NAME_LENGTH = 32
-NF_NAME_LETTERS = NAME_LENGTH - 1 - len("-9999")
-"""Letters in the name of an NF: those of its instances have a number behind it."""
 SECRET_LENGTH = 64
 ERROR_LENGTH = 512
 MESSAGE_MAX = 16384
@@ -18,4 +16,5 @@ WORKERS_MAX = 16
 REASONS_MAX = 16
 COUNTERS_MAX = 16
 BURST_MAX = 2048
+HELD_MAX = 65536
 HEADROOM = 128

@@ -50,9 +50,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any, ClassVar
 
+    from onvm_sdk.held import HeldPackets
+
 __all__ = ["NfHost", "main"]
 
 SECRET_VARIABLE = "ONVM_ATTACH_SECRET"
+OUTPUT_VARIABLE = "ONVM_OUTPUT_FOLDER"
+_HOLD_AGAIN_NS = 5_000_000_000
+"""Time in which a state has been handed over, or not: longer than a manager waits for it."""
 _RETRY_S = 0.05
 _EAGER_S = 10.0
 """Seconds in which the next manager may come any moment; the host tries every few milliseconds."""
@@ -110,6 +115,7 @@ class NfHost:
         self._draining: set[int] = set()
         self._drain_at_ns = 0
         self._release_at_ns = 0
+        self._hold_again_ns = 0
         self._stages: list[Stage] = []
         self._nfs: list[NetworkFunction] = []
         self._contexts: list[Context] = []
@@ -118,9 +124,15 @@ class NfHost:
         self._addresses: dict[int, bytes] = {}
         self._links: dict[str, bytes] = {}
         self._manifests = [plugin.manifest for plugin in plugins]
+        self._holds = any(manifest.held_packets for manifest in self._manifests)
         self._hellos: list[StageHello] = []
         for number, plugin in enumerate(plugins):
             manifest = plugin.manifest
+            self._host.allow(
+                number,
+                may_originate="originate" in manifest.permissions,
+                held_packets=manifest.held_packets,
+            )
             instance = instances[number] if number < len(instances) else ""
             service = (services[number] if number < len(services) else "") or manifest.service
             self._hellos.append(
@@ -137,6 +149,9 @@ class NfHost:
                     claim=self._claimer(number),
                     unclaim=self._unclaimer(number),
                     own_addresses=self._address_teller(number),
+                    held=self._held_packets(number, manifest.held_packets),
+                    originate=self._originator(number),
+                    output_folder=os.environ.get(OUTPUT_VARIABLE, ""),
                 )
             )
             self._nfs.append(self._call(number, "load", lambda kind: kind(), plugin.load()))
@@ -160,6 +175,8 @@ class NfHost:
         self._get_ready()
         try:
             self._serve()
+            if self._holds:
+                self._host.hold(False)
             self._write_snapshot()
         finally:
             if self._error is None:
@@ -224,10 +241,37 @@ class NfHost:
             secret=os.environ.get(SECRET_VARIABLE, ""),
             timeout_ms=timeout_ms,
         )
+        if self._holds:
+            self._host.hold(True)
         for number, ctx in enumerate(self._contexts):
             values = self._host.counters(number)
             if values is not None:
                 ctx.counters.move(values)
+
+    def _held_packets(self, number: int, wanted: int) -> HeldPackets | None:
+        if not wanted:
+            return None
+        from onvm_sdk.held import HeldPackets
+
+        return HeldPackets(self._host.held(number), self._host.context(number))
+
+    def _originator(self, number: int) -> Callable[[bytes, int, int], bool]:
+        def originate(packet: bytes, verdict: int, destination: int) -> bool:
+            return self._host.originate(number, packet, verdict, destination)
+
+        return originate
+
+    def _release_held(self) -> None:
+        """Release what is held, and hold nothing until a state has been handed over, or not."""
+        if self._holds:
+            self._host.hold(False)
+            self._hold_again_ns = time.monotonic_ns() + _HOLD_AGAIN_NS
+
+    def _hold_again(self) -> None:
+        if self._hold_again_ns and time.monotonic_ns() >= self._hold_again_ns:
+            self._hold_again_ns = 0
+            if not self._draining:
+                self._host.hold(True)
 
     def _serve(self) -> None:
         while not self._is_stopping:
@@ -243,6 +287,7 @@ class NfHost:
             self._run_timers()
             self._ask_drained()
             self._ask_released()
+            self._hold_again()
 
     def _attach_again(self) -> None:
         """Wait for a manager, as long as it takes; the NFs' state stays as it is."""
@@ -268,6 +313,8 @@ class NfHost:
             reason = message.payload.decode(errors="replace")
             raise AttachError(f"{self._path}: the manager has detached this NF host: {reason}")
         elif message.kind in HANDOVER_MESSAGES:
+            if message.kind in (MessageType.OFFER, MessageType.SNAPSHOT):
+                self._release_held()
             self._hand_over.take(message)
         elif message.kind in CONFIG_MESSAGES:
             self._reconfiguration.take(message)
@@ -301,6 +348,8 @@ class NfHost:
             Port(name, number, mtu, mac.hex(":") if any(mac) else "", told.get(name))
             for name, number, mtu, mac in unpack_ports(payload)
         ]
+        for ctx in self._contexts:
+            ctx._ports = {port.name: port.number for port in ports}
         for number, nf in enumerate(self._nfs):
             self._call(number, "on_ports", nf.on_ports, ports)
             if nf.timer_interval_s > 0 and self._stages[number].hook == "native":
@@ -314,6 +363,7 @@ class NfHost:
         for number in sorted(self._draining):
             if self._call(number, "drain", self._nfs[number].drain):
                 self._draining.discard(number)
+                self._release_held()
                 if not self._draining:
                     self._write_snapshot()
                 self._host.send(MessageType.DRAINED, number)
@@ -340,6 +390,8 @@ class NfHost:
         due = [due_ns for due_ns, _ in self._timers]
         if self._draining:
             due.append(self._drain_at_ns or time.monotonic_ns())
+        if self._hold_again_ns:
+            due.append(self._hold_again_ns)
         if self._hand_over.is_watching:
             due.append(self._release_at_ns or time.monotonic_ns())
         return min(due, default=0)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import onvm_sdk
 from onvm_sdk.errors import ConfigError, PluginError
-from onvm_sdk.limits import NF_NAME_LETTERS
+from onvm_sdk.manifest import NF_NAME_LETTERS
 
 __all__ = ["Ci", "License", "NfKind", "render"]
 

@@ -10,7 +10,6 @@ import os
 import sys
 
 from onvm_sdk.errors import PluginError
-from onvm_sdk.limits import NF_NAME_LETTERS
 
 TYPE_CHECKING = False  # importing typing takes milliseconds; see onvm_sdk.runtime
 if TYPE_CHECKING:
@@ -96,6 +95,7 @@ def load_plugin(name: str) -> Plugin:
 def _load_class(entry_point: EntryPoint) -> Plugin:
     from onvm_sdk.errors import ManifestError
     from onvm_sdk.manifest import (
+        NF_NAME_LETTERS,
         Manifest,
         manifest_file,
         parse_manifest,

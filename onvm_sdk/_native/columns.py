@@ -111,6 +111,16 @@ class Columns:
         """Give the packets of `mask` (None: all) a verdict."""
         lib.onvm_columns_decide(self._columns, _pointer(mask), verdict, destination)
 
+    def hold(self, mask: NDArray[np.bool_] | None, tokens: NDArray[np.uint32]) -> None:
+        """Hold the packets of `mask` (None: all); `tokens` gets their tokens.
+
+        Raises:
+            PermissionError: the NF may hold none.
+        """
+        if lib.onvm_columns_ctx(self._columns).held_packets == ffi.NULL:
+            raise PermissionError("expected held_packets in the manifest")
+        lib.onvm_columns_hold(self._columns, _pointer(mask), ffi.from_buffer("uint32_t[]", tokens))
+
     def push(
         self,
         mask: NDArray[np.bool_] | None,
@@ -151,9 +161,15 @@ class Columns:
 
 
 def originate(context: int, packet: bytes, verdict: int, destination: int) -> bool:
-    """Make a packet in a loaned buffer; False when the loan is used up or it does not fit."""
+    """Make a packet in a loaned buffer; False when the loan is used up or it does not fit.
+
+    Raises:
+        PermissionError: the manifest has no permission ``originate``.
+    """
     ctx = ffi.cast("struct onvm_ctx *", context)
     result: int = lib.onvm_originate(ctx, packet, len(packet), verdict, destination)
+    if result == -errno.EPERM:
+        raise PermissionError("expected the permission originate in the manifest")
     if result in (-errno.ENOBUFS, -errno.EMSGSIZE):
         return False
     check(result, "originate a packet")

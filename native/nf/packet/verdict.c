@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "packet/verdict.h"
 
-#define NB_VERDICTS (ONVM_OUT + 1)
+#define NB_VERDICTS (ONVM_HOLD + 1)
 
 static PyObject *members[NB_VERDICTS];
 
@@ -46,6 +46,11 @@ packet_verdict_returned(PyObject *result, uint8_t *verdict)
 		PyErr_Clear();
 	if (number < ONVM_NEXT || number >= NB_VERDICTS) {
 		PyErr_Format(PyExc_TypeError, "returned %R, expected a Verdict or None", result);
+		return -1;
+	}
+	if (number == ONVM_HOLD && *verdict != ONVM_HOLD) {
+		PyErr_SetString(PyExc_TypeError,
+				"returned Verdict.HOLD, expected a call of pkt.hold() before");
 		return -1;
 	}
 	*verdict = (uint8_t)number;

@@ -49,8 +49,8 @@ from onvm_core.manager.ports import Direction, PortKind, parse_uri
 from onvm_core.manager.startup.environment import DataplaneConfig, check_dataplane
 from onvm_core.plugins import NfPackage, Offer, find
 from onvm_sdk.errors import ConfigError
-from onvm_sdk.limits import NF_NAME_LETTERS, STAGES_MAX
-from onvm_sdk.manifest import read_config
+from onvm_sdk.limits import STAGES_MAX
+from onvm_sdk.manifest import NF_NAME_LETTERS, read_config
 from onvm_sdk.settings import explain
 
 __all__ = ["ChainConfig", "Config", "NfConfig", "NfGroup", "load_config", "parse_config"]
