@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from onvm_sdk._hosting.author import located
 from onvm_sdk._native import columns as _columns
 from onvm_sdk._native import packet as _packet
 from onvm_sdk.verdict import Verdict
@@ -66,14 +67,19 @@ class _Column(Generic[_Scalar]):
             if whole is None:
                 whole = burst.arrays[column] = burst.native.array(column, self._dtype)
             view = burst.views[column] = whole[: burst.length]
+            view.flags.writeable = column not in _columns.READ_ONLY
         burst.native.gather(column)
         ready[column] = view
         return view
 
     def __set__(self, owner: _Columns, value: Any) -> None:
         array = self.__get__(owner)
-        if value is not array:
+        if value is array:
+            return
+        try:
             array[...] = value
+        except OverflowError:  # a number with more bits than the field: they are cut off
+            array[...] = np.asarray(value, dtype=object) & np.iinfo(self._dtype).max
 
 
 class _Mask:
@@ -120,6 +126,7 @@ class _State:
 
 
 class _Columns:
+    __slots__ = ("burst",)  # and no others: an attribute that is no field is a mistake
     header = ""
 
     def __init__(self, burst: _State) -> None:
@@ -129,6 +136,7 @@ class _Columns:
 class EthColumns(_Columns):
     """Ethernet."""
 
+    __slots__ = ()
     header = "eth."
     dst = _Column(U8, "Destination address, n × 6 bytes.")
     src = _Column(U8, "Source address, n × 6 bytes.")
@@ -138,6 +146,7 @@ class EthColumns(_Columns):
 class VlanColumns(_Columns):
     """The outermost VLAN tag; ``burst.vlan_count`` is the number of tags."""
 
+    __slots__ = ()
     header = "vlan."
     tci = _Column(U16, "Tag control information: priority, DEI, identifier.")
     id = _Column(U16, "VLAN identifier, 12 bits.")
@@ -147,6 +156,7 @@ class VlanColumns(_Columns):
 class Ipv4Columns(_Columns):
     """IPv4."""
 
+    __slots__ = ()
     header = "ipv4."
     header_length = _Column(U8, "Header length in words of 4 bytes. Read-only.")
     tos = _Column(U8, "DSCP and ECN.")
@@ -166,6 +176,7 @@ class Ipv4Columns(_Columns):
 class Ipv6Columns(_Columns):
     """IPv6."""
 
+    __slots__ = ()
     header = "ipv6."
     traffic_class = _Column(U8, "DSCP and ECN.")
     flow_label = _Column(U32, "20 bits.")
@@ -183,6 +194,7 @@ class Ipv6Columns(_Columns):
 class TcpColumns(_Columns):
     """TCP."""
 
+    __slots__ = ()
     header = "tcp."
     src_port = _Column(U16, "Source port.")
     dst_port = _Column(U16, "Destination port.")
@@ -198,6 +210,7 @@ class TcpColumns(_Columns):
 class UdpColumns(_Columns):
     """UDP."""
 
+    __slots__ = ()
     header = "udp."
     src_port = _Column(U16, "Source port.")
     dst_port = _Column(U16, "Destination port.")
@@ -208,6 +221,7 @@ class UdpColumns(_Columns):
 class IcmpColumns(_Columns):
     """ICMP and ICMPv6."""
 
+    __slots__ = ()
     header = "icmp."
     type = _Column(U8, "Type.")
     code = _Column(U8, "Code.")
@@ -224,6 +238,18 @@ class Burst(_Columns):
     Lifetime: valid until the handler returns.
     """
 
+    __slots__ = (
+        "_handler",
+        "_views",
+        "eth",
+        "icmp",
+        "ipv4",
+        "ipv6",
+        "native",
+        "tcp",
+        "udp",
+        "vlan",
+    )
     length = _Column(U16, "Bytes of each packet. Read-only.")
     port = _Column(U16, "Ingress port. Read-only.")
     flow_hash = _Column(U32, "Hash of the flow; 0 if none was needed. Read-only.")
@@ -249,7 +275,7 @@ class Burst(_Columns):
     def __init__(
         self, handler: Callable[[Burst], None], on_error: Callable[[BaseException], None]
     ) -> None:
-        self._handler = handler
+        self._handler: Callable[[Burst], object] = handler
         self._views: list[PacketView] = []
         self.native = _columns.Columns(self._run, on_error)
         super().__init__(_State(self.native))
@@ -276,15 +302,33 @@ class Burst(_Columns):
             where: mask or index of packets; None: all packets.
             reason: index into the manifest's ``drop_reasons``.
         """
-        self.native.decide(self._mask(where), Verdict.DROP, reason)
+        self._decide(where, Verdict.DROP, reason)
 
     def out(self, where: Any, port: int) -> None:
         """Send packets out of `port`, skipping the rest of their chain."""
-        self.native.decide(self._mask(where), Verdict.OUT, port)
+        self._decide(where, Verdict.OUT, port)
 
     def to_service(self, where: Any, service_id: int) -> None:
         """Send packets to the service with this ID."""
-        self.native.decide(self._mask(where), Verdict.TO_SERVICE, service_id)
+        self._decide(where, Verdict.TO_SERVICE, service_id)
+
+    def hold(self, where: Any = None) -> NDArray[np.uint32]:
+        """Keep packets beyond this burst, until ``ctx.held`` releases them.
+
+        Call it last for a packet: another verdict undoes it.
+
+        Args:
+            where: mask or index of packets; None: all packets.
+
+        Returns:
+            A token for each packet of the burst; 0 where the packet is not held.
+
+        Raises:
+            PermissionError: the manifest has no ``held_packets``.
+        """
+        tokens = np.zeros(len(self), dtype=np.uint32)
+        self.native.hold(self._mask(where), tokens)
+        return tokens
 
     def next(self, where: Any = None) -> None:
         """Send packets to the next service of their chain, which replaces any earlier verdict."""
@@ -344,11 +388,19 @@ class Burst(_Columns):
 
         Returns:
             False if no lent buffer is left, or if the packet is too long for one.
+
+        Raises:
+            PermissionError: the manifest does not have it.
         """
         context = self.native.context()
         if port is None:
             return _columns.originate(context, packet, Verdict.NEXT, 0)
         return _columns.originate(context, packet, Verdict.OUT, port)
+
+    def _decide(self, where: Any, verdict: int, destination: int) -> None:
+        if not 0 <= destination < 65536:
+            raise OverflowError("a reason, port or service ID is below 65536")
+        self.native.decide(self._mask(where), verdict, destination)
 
     def _mask(self, where: Any) -> Mask | None:
         if where is None:
@@ -369,7 +421,9 @@ class Burst(_Columns):
         state.ready.clear()
         state.length = len(state.native)
         try:
-            self._handler(self)
+            returned = self._handler(self)
+            if returned is not None:
+                raise located(TypeError(f"returned {returned!r}, expected None"), self._handler)
         finally:
             for view in self._views:
                 _packet.end_view(view)

@@ -26,7 +26,13 @@ import sys
 from collections.abc import Mapping
 
 from onvm_sdk.errors import ConfigError, ManifestError
-from onvm_sdk.limits import BURST_MAX, COUNTERS_MAX, NAME_LENGTH, REASONS_MAX
+from onvm_sdk.limits import (
+    BURST_MAX,
+    COUNTERS_MAX,
+    HELD_MAX,
+    NAME_LENGTH,
+    REASONS_MAX,
+)
 
 # msgspec, dataclasses and pathlib would be a third of the 60 ms from exec to the first packet.
 TYPE_CHECKING = False
@@ -36,6 +42,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MANIFEST_NAME",
+    "NF_NAME_LETTERS",
     "SDK_API",
     "ConfigKey",
     "Manifest",
@@ -55,7 +62,9 @@ LOANED_USUAL = 64
 BURST_USUAL = 32
 
 _NAME_LETTERS = NAME_LENGTH - 1
-_NAME = re.compile(rf"[a-z][a-z0-9_.-]{{0,{_NAME_LETTERS - 1}}}")
+NF_NAME_LETTERS = _NAME_LETTERS - len("-9999")
+"""Letters in the name of an NF: those of its instances have a number behind it."""
+_NAME = re.compile(rf"[a-z][a-z0-9_.-]{{0,{NF_NAME_LETTERS - 1}}}")
 _IDENTIFIER = re.compile(rf"[a-z][a-z0-9_]{{0,{_NAME_LETTERS - 1}}}")
 _CLAUSE = re.compile(r"\s*(>=|<=|==|!=|>|<)\s*(\d+(?:\.\d+)*)\s*")
 
@@ -195,6 +204,8 @@ class Manifest(_Record):
     """Preferred number of packets in a burst, 1..2048."""
     loaned_buffers: int
     """Empty buffers for packets that it creates; with permission originate the default is 64."""
+    held_packets: int
+    """Packets that it wants to hold at once, 0..65536."""
     wire_sized: bool
     """True: it sees packets as they are on the wire, none merged and with complete checksums."""
     config: dict[str, ConfigKey]
@@ -216,6 +227,7 @@ class Manifest(_Record):
         "counters": _Field("list", ()),
         "burst_size": _Field("int", BURST_USUAL),
         "loaned_buffers": _Field("int", 0),
+        "held_packets": _Field("int", 0),
         "wire_sized": _Field("bool", False),
         "config": _Field("table"),
     }
@@ -261,7 +273,7 @@ def parse_manifest(data: Mapping[str, Any], path: str | os.PathLike[str]) -> Man
     for field in ("name", "service"):
         value = getattr(manifest, field)
         if (value or field == "name") and not _NAME.fullmatch(value):
-            expected = f"1 to {_NAME_LETTERS} of a-z, 0-9, '-', '_', '.', a letter first"
+            expected = f"1 to {NF_NAME_LETTERS} of a-z, 0-9, '-', '_', '.', a letter first"
             raise refuse(field, value, expected)
     if not api_matches(manifest.sdk, file=path):
         raise refuse(
@@ -282,6 +294,7 @@ def parse_manifest(data: Mapping[str, Any], path: str | os.PathLike[str]) -> Man
         ("cores", 0.01, 64),
         ("memory_mib", 1, 1 << 20),
         ("loaned_buffers", 0, LOANED_MAX),
+        ("held_packets", 0, HELD_MAX),
     ):
         value = getattr(manifest, field)
         if not least <= value <= most:

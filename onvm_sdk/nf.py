@@ -18,10 +18,11 @@ from onvm_sdk.limits import COUNTERS_MAX
 
 TYPE_CHECKING = False  # importing typing takes milliseconds; see onvm_sdk.runtime
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import Any, ClassVar
 
     from onvm_sdk.burst import Burst
+    from onvm_sdk.held import HeldPackets
     from onvm_sdk.packet import PacketView
     from onvm_sdk.verdict import Verdict
 
@@ -101,16 +102,35 @@ class Counters(Mapping[str, int]):
         self.move(values)
 
     def __getitem__(self, name: str) -> int:
-        return self._values[self._index[name]]
+        return self._values[self._number(name)]
 
     def __setitem__(self, name: str, value: int) -> None:
-        self._values[self._index[name]] = value & 0xFFFF_FFFF_FFFF_FFFF
+        self._values[self._number(name)] = value & 0xFFFF_FFFF_FFFF_FFFF
+
+    def _number(self, name: str) -> int:
+        try:
+            return self._index[name]
+        except KeyError:
+            text = _unknown("counter", "counters", name, self._index)
+            raise UnknownCounterError(text) from None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._index)
 
     def __len__(self) -> int:
         return len(self._index)
+
+
+class UnknownCounterError(KeyError):
+    """A counter that the manifest does not name."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])  # KeyError shows the repr of its text
+
+
+def _unknown(what: str, key: str, name: object, known: Iterable[str]) -> str:
+    names = ", ".join(known)
+    return f"{what} {name!r}: expected one of {key} in the manifest: {names or 'it has none'}"
 
 
 def _nowhere(to: str, payload: bytes) -> None:
@@ -123,6 +143,19 @@ def _no_claim(address: str, first_port: int, end_port: int, protocol: int) -> No
 
 def _no_addresses(addresses: Sequence[str]) -> None:
     return None
+
+
+def _no_originate(packet: bytes, verdict: int, destination: int) -> bool:
+    return False
+
+
+def _number(what: str, name: str, known: Mapping[str, int] | None, method: str) -> int:
+    if known is None:
+        raise ConfigError(f"expected a {what} only after the first call of {method}", value=name)
+    if name not in known:
+        names = ", ".join(sorted(known)) or "there is none"
+        raise ConfigError(f"expected a {what} of the manager: {names}", field=what, value=name)
+    return known[name]
 
 
 class Context:
@@ -143,16 +176,27 @@ class Context:
         own_addresses: ``own_addresses(addresses)`` tells the NFs of the manager all IP addresses
             that this instance answers for, such as a VIP. A router on its chain answers ARP and
             NDP for them. Each call replaces the last.
+        held: what `held` gives; None: it holds no packets.
+        originate: makes a packet, with a verdict and its destination.
+        clock: what `now_ns` reads.
+        output_folder: a folder of this instance that it may write files into, and that stays
+            when it ends; "" without a manager that gives it one.
 
     Lifetime: valid as long as the NF lives.
     """
 
     __slots__ = (
+        "_clock",
+        "_held",
+        "_originate",
+        "_ports",
+        "_services",
         "claim",
         "config",
         "counters",
         "instance",
         "name",
+        "output_folder",
         "own_addresses",
         "reasons",
         "send_message",
@@ -170,6 +214,10 @@ class Context:
         claim: Callable[[str, int, int, int], None] = _no_claim,
         unclaim: Callable[[str, int, int, int], None] = _no_claim,
         own_addresses: Callable[[Sequence[str]], None] = _no_addresses,
+        held: HeldPackets | None = None,
+        originate: Callable[[bytes, int, int], bool] = _no_originate,
+        clock: Callable[[], int] = time.monotonic_ns,
+        output_folder: str = "",
     ) -> None:
         self.name = name
         self.instance = instance
@@ -180,6 +228,61 @@ class Context:
         self.claim = claim
         self.unclaim = unclaim
         self.own_addresses = own_addresses
+        self.output_folder = output_folder
+        self._held = held
+        self._originate = originate
+        self._clock = clock
+        self._ports: dict[str, int] | None = None
+        self._services: dict[str, int] | None = None
+
+    @property
+    def held(self) -> HeldPackets:
+        """The packets that this NF holds.
+
+        Raises:
+            PermissionError: the manifest has no ``held_packets``.
+        """
+        if self._held is None:
+            raise PermissionError("expected held_packets in the manifest")
+        return self._held
+
+    def originate(self, packet: bytes, *, port: int | None = None) -> bool:
+        """Create a packet, also from ``on_timer`` or ``on_message``.
+
+        Args:
+            packet: the whole frame.
+            port: port to send it out of; None: send it to the next service, which only a packet
+                made while one is processed has.
+
+        Returns:
+            False if no lent buffer is left, or if the packet is too long for one.
+
+        Raises:
+            PermissionError: the manifest has no permission ``originate``.
+        """
+        if port is None:
+            return self._originate(packet, 0, 0)
+        return self._originate(packet, 3, port)
+
+    def port(self, name: str) -> int:
+        """Return the number of a port by its name in the manager's configuration.
+
+        Ports are known from the first call of ``on_ports`` on, so not in ``setup``.
+
+        Raises:
+            ConfigError: the manager has no such port.
+        """
+        return _number("port", name, self._ports, "on_ports")
+
+    def service(self, name: str) -> int:
+        """Return the ID of a service by its name, for ``to_service``.
+
+        Services are known from the first call of ``on_ports`` on, so not in ``setup``.
+
+        Raises:
+            ConfigError: no NF of the manager provides the service.
+        """
+        return _number("service", name, self._services, "on_ports")
 
     def reason(self, name: str) -> int:
         """Return the index of a drop reason in the manifest.
@@ -187,12 +290,14 @@ class Context:
         Raises:
             ValueError: the manifest has no such reason.
         """
+        if name not in self.reasons:
+            raise ValueError(_unknown("drop reason", "drop_reasons", name, self.reasons))
         return self.reasons.index(name)
 
     @property
     def now_ns(self) -> int:
-        """The monotonic clock (CLOCK_MONOTONIC), in nanoseconds."""
-        return time.monotonic_ns()
+        """The monotonic clock (CLOCK_MONOTONIC), in nanoseconds; in tests that of the runner."""
+        return self._clock()
 
 
 class NetworkFunction:
@@ -287,12 +392,16 @@ class NetworkFunction:
         """
         raise NotImplementedError
 
-    def on_message(self, sender: str, payload: bytes) -> None:
+    def on_message(self, sender: str, payload: bytes) -> bytes | None:
         """Receive a message.
 
         Args:
             sender: name of a service or an instance; "" is the manager.
+
+        Returns:
+            A reply, of at most 16 KiB, to the sender; None: no reply. ``onvm send`` prints it.
         """
+        return None
 
     def on_ports(self, ports: Sequence[Port]) -> None:
         """Learn the ports of the manager. Called before the first packet, and at each change.

@@ -51,9 +51,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any, ClassVar
 
+    from onvm_sdk.held import HeldPackets
+
 __all__ = ["NfHost", "main"]
 
 SECRET_VARIABLE = "ONVM_ATTACH_SECRET"
+OUTPUT_VARIABLE = "ONVM_OUTPUT_FOLDER"
+_HOLD_AGAIN_NS = 5_000_000_000
+"""Time in which a state has been handed over, or not: longer than a manager waits for it."""
 _RETRY_S = 0.05
 _EAGER_S = 10.0
 """Seconds in which the next manager may come any moment; the host tries every few milliseconds."""
@@ -111,6 +116,7 @@ class NfHost:
         self._draining: set[int] = set()
         self._drain_at_ns = 0
         self._release_at_ns = 0
+        self._hold_again_ns = 0
         self._stages: list[Stage] = []
         self._nfs: list[NetworkFunction] = []
         self._contexts: list[Context] = []
@@ -119,9 +125,15 @@ class NfHost:
         self._addresses: dict[int, bytes] = {}
         self._links: dict[str, bytes] = {}
         self._manifests = [plugin.manifest for plugin in plugins]
+        self._holds = any(manifest.held_packets for manifest in self._manifests)
         self._hellos: list[StageHello] = []
         for number, plugin in enumerate(plugins):
             manifest = plugin.manifest
+            self._host.allow(
+                number,
+                may_originate="originate" in manifest.permissions,
+                held_packets=manifest.held_packets,
+            )
             instance = instances[number] if number < len(instances) else ""
             service = (services[number] if number < len(services) else "") or manifest.service
             self._hellos.append(
@@ -138,6 +150,9 @@ class NfHost:
                     claim=self._claimer(number),
                     unclaim=self._unclaimer(number),
                     own_addresses=self._address_teller(number),
+                    held=self._held_packets(number, manifest.held_packets),
+                    originate=self._originator(number),
+                    output_folder=os.environ.get(OUTPUT_VARIABLE, ""),
                 )
             )
             self._nfs.append(self._call(number, "load", lambda kind: kind(), plugin.load()))
@@ -174,6 +189,8 @@ class NfHost:
         self._get_ready()
         try:
             self._serve()
+            if self._holds:
+                self._host.hold(False)
             self._write_snapshot()
         finally:
             if self._error is None:
@@ -188,7 +205,7 @@ class NfHost:
     def _setup(self, number: int) -> None:
         nf, ctx = self._nfs[number], self._contexts[number]
         self._call(number, "setup", nf.setup, ctx)
-        stage = build_stage(nf, self._fail)
+        stage = build_stage(nf, lambda error: self._fail(number, error))
         self._stages.append(stage)
         self._host.set_stage(number, stage.function, stage.state)
         self._set_timer(number)
@@ -201,7 +218,7 @@ class NfHost:
 
     def _use(self, number: int, prepared: Any) -> None:
         """Let an NF use a new configuration, from the next burst on."""
-        stage = use(self._stages[number], prepared, self._fail)
+        stage = use(self._stages[number], prepared, lambda error: self._fail(number, error))
         if stage is not self._stages[number]:
             self._host.set_stage(number, stage.function, stage.state)
             drop_later(self._stages[number])
@@ -238,10 +255,37 @@ class NfHost:
             secret=os.environ.get(SECRET_VARIABLE, ""),
             timeout_ms=timeout_ms,
         )
+        if self._holds:
+            self._host.hold(True)
         for number, ctx in enumerate(self._contexts):
             values = self._host.counters(number)
             if values is not None:
                 ctx.counters.move(values)
+
+    def _held_packets(self, number: int, wanted: int) -> HeldPackets | None:
+        if not wanted:
+            return None
+        from onvm_sdk.held import HeldPackets
+
+        return HeldPackets(self._host.held(number), self._host.context(number))
+
+    def _originator(self, number: int) -> Callable[[bytes, int, int], bool]:
+        def originate(packet: bytes, verdict: int, destination: int) -> bool:
+            return self._host.originate(number, packet, verdict, destination)
+
+        return originate
+
+    def _release_held(self) -> None:
+        """Release what is held, and hold nothing until a state has been handed over, or not."""
+        if self._holds:
+            self._host.hold(False)
+            self._hold_again_ns = time.monotonic_ns() + _HOLD_AGAIN_NS
+
+    def _hold_again(self) -> None:
+        if self._hold_again_ns and time.monotonic_ns() >= self._hold_again_ns:
+            self._hold_again_ns = 0
+            if not self._draining:
+                self._host.hold(True)
 
     def _serve(self) -> None:
         while not self._is_stopping:
@@ -257,6 +301,7 @@ class NfHost:
             self._run_timers()
             self._ask_drained()
             self._ask_released()
+            self._hold_again()
 
     def _attach_again(self) -> None:
         """Wait for a manager, as long as it takes; the NFs' state stays as it is."""
@@ -282,6 +327,8 @@ class NfHost:
             reason = message.payload.decode(errors="replace")
             raise AttachError(f"{self._path}: the manager has detached this NF host: {reason}")
         elif message.kind in HANDOVER_MESSAGES:
+            if message.kind in (MessageType.OFFER, MessageType.SNAPSHOT):
+                self._release_held()
             self._hand_over.take(message)
         elif message.kind in CONFIG_MESSAGES:
             self._reconfiguration.take(message)
@@ -315,6 +362,8 @@ class NfHost:
             Port(name, number, mtu, mac.hex(":") if any(mac) else "", told.get(name))
             for name, number, mtu, mac in unpack_ports(payload)
         ]
+        for ctx in self._contexts:
+            ctx._ports = {port.name: port.number for port in ports}
         for number, nf in enumerate(self._nfs):
             self._call(number, "on_ports", nf.on_ports, ports)
             if nf.timer_interval_s > 0 and self._stages[number].hook == "native":
@@ -328,6 +377,7 @@ class NfHost:
         for number in sorted(self._draining):
             if self._call(number, "drain", self._nfs[number].drain):
                 self._draining.discard(number)
+                self._release_held()
                 if not self._draining:
                     self._write_snapshot()
                 self._host.send(MessageType.DRAINED, number)
@@ -354,6 +404,8 @@ class NfHost:
         due = [due_ns for due_ns, _ in self._timers]
         if self._draining:
             due.append(self._drain_at_ns or time.monotonic_ns())
+        if self._hold_again_ns:
+            due.append(self._hold_again_ns)
         if self._hand_over.is_watching:
             due.append(self._release_at_ns or time.monotonic_ns())
         return min(due, default=0)
@@ -407,12 +459,10 @@ class NfHost:
         for number, to, payload in outbox:
             self._host.send(MessageType.USER, number, to, payload)
 
-    def _fail(self, error: BaseException) -> None:
+    def _fail(self, number: int, error: BaseException) -> None:
         if self._error is None:
-            number = next((i for i, stage in enumerate(self._stages) if _is_in(error, stage)), None)
-            nf = None if number is None else self._nfs[number]
-            where = "an NF" if number is None else self._where(number, self._stages[number].hook)
-            self._error = NfError(f"{where} raised {describe(error, nf)}")
+            where = self._where(number, self._stages[number].hook)
+            self._error = NfError(f"{where} raised {describe(error, self._nfs[number])}")
             self._error.__cause__ = error
         self._host.interrupt()
 
@@ -430,16 +480,6 @@ class NfHost:
             line = describe(error, nf)
             self._error = NfError(f"{self._where(number, hook)} raised {line}")
             raise self._error from error
-
-
-def _is_in(error: BaseException, stage: Stage) -> bool:
-    """True if the traceback passes through the module of a stage's NF."""
-    trace = error.__traceback__
-    while trace is not None:
-        if trace.tb_frame.f_globals.get("__name__") == type(stage.nf).__module__:
-            return True
-        trace = trace.tb_next
-    return False
 
 
 def _unpack_stdin() -> None:

@@ -18,3 +18,5 @@ class Verdict(IntEnum):
     """Send it to the service with the given service ID."""
     OUT = 3
     """Send it out of the given port, skipping the rest of the chain."""
+    HOLD = 4
+    """Keep it until it is released. Only ``hold`` gives this verdict."""

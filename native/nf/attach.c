@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "held.h"
 #include "runtime.h"
 
 #define NB_FDS_MAX (2 + ONVM_WORKERS_MAX)
@@ -218,6 +219,9 @@ onvm_nf_host_detach(struct onvm_nf_host *host)
 	host->memory = NULL;
 	host->area = NULL;
 	host->control = NULL;
+	for (uint32_t i = 0; i < host->nb_stages; i++)
+		if (host->stages[i].held != NULL)
+			onvm_held_forget(host->stages[i].held);
 	for (uint32_t worker = 0; worker < ONVM_WORKERS_MAX; worker++) {
 		if (host->links[worker].event_fd >= 0)
 			close(host->links[worker].event_fd);

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "attach.h"
+#include "held.h"
 
 /** Turns against a full return ring before the core is given away. */
 #define FULL_RING_SPINS 256
@@ -25,7 +26,8 @@ onvm_burst_originate(struct onvm_ctx *ctx)
 	struct onvm_desc desc;
 	struct onvm_pkt *pkt;
 
-	if (host->control == NULL || host->nb_originated == ONVM_ORIGINATED_MAX ||
+	if (!stage->may_originate || host->control == NULL ||
+	    host->nb_originated == ONVM_ORIGINATED_MAX ||
 	    onvm_ring_dequeue_burst(&host->links[0].loan, &desc, 1) == 0 ||
 	    desc.buffer >= host->reply.nb_buffers || desc.offset >= host->reply.buffer_stride)
 		return NULL;
@@ -218,16 +220,16 @@ part(struct onvm_nf_host *host, uint32_t stage, struct onvm_pkt *pkts, uint32_t 
 	return (uint32_t)(left - pkts);
 }
 
-/** Run the packets of one direction through the stages, and put them down. */
+/** Run the packets of one direction through the stages from @p first on, and put them down. */
 static void
 run_stages(struct onvm_nf_host *host, struct onvm_pkt *pkts, uint32_t nb, bool is_reverse,
-	   uint64_t time_ns)
+	   uint64_t time_ns, uint32_t first)
 {
 	const uint32_t nb_stages = host->nb_stages;
 	const uint32_t last = is_reverse ? 0 : nb_stages - 1;
 	uint64_t begin = onvm_cycles_now();
 
-	for (uint32_t turn = 0; turn < nb_stages && nb != 0; turn++) {
+	for (uint32_t turn = first; turn < nb_stages && nb != 0; turn++) {
 		const uint32_t index = is_reverse ? nb_stages - 1 - turn : turn;
 		struct onvm_stage *stage = &host->stages[index];
 		struct onvm_stage_stats *stats = &host->control->stage[index];
@@ -238,6 +240,8 @@ run_stages(struct onvm_nf_host *host, struct onvm_pkt *pkts, uint32_t nb, bool i
 		stage->ctx.is_last_stage = index == last;
 		stage->kernel(&stage->ctx, pkts, nb);
 		stats->packets += nb;
+		if (stage->held != NULL)
+			nb = onvm_held_settle(stage->held, pkts, nb);
 		if (index != last)
 			nb = part(host, index, pkts, nb);
 		end = onvm_cycles_now();
@@ -274,8 +278,8 @@ process_mixed(struct onvm_nf_host *host, uint32_t worker, uint32_t nb, uint64_t 
 		unpack(slots, desc, worker, &pkts[is_reverse ? reverse++ : forward++]);
 	}
 	onvm_ring_consume(ring, nb);
-	run_stages(host, pkts, nb_forward, false, time_ns);
-	run_stages(host, pkts + nb_forward, nb - nb_forward, true, time_ns);
+	run_stages(host, pkts, nb_forward, false, time_ns, 0);
+	run_stages(host, pkts + nb_forward, nb - nb_forward, true, time_ns, 0);
 }
 
 void
@@ -305,9 +309,55 @@ onvm_burst_process(struct onvm_nf_host *host, uint32_t worker, uint32_t nb)
 	/* With one stage all come out of the same one, whichever way they go. */
 	if (in_all == (in_some & ONVM_F_REVERSE) || host->nb_stages == 1) {
 		onvm_ring_consume(ring, nb);
-		run_stages(host, host->pkts, nb, in_all != 0, time_ns);
+		run_stages(host, host->pkts, nb, in_all != 0, time_ns, 0);
 	} else {
 		process_mixed(host, worker, nb, time_ns);
 	}
 	give_back(host, worker, host->returns, host->nb_returns);
+}
+
+/* ---- released packets ---- */
+
+/** How many packets at the start of @p pkts go the same way as the first one. */
+static uint32_t
+alike(const struct onvm_pkt *pkts, uint32_t nb)
+{
+	uint32_t i = 1;
+
+	while (i < nb && pkts[i].worker == pkts[0].worker &&
+	       ((pkts[i].flags ^ pkts[0].flags) & ONVM_F_REVERSE) == 0)
+		i++;
+	return i;
+}
+
+uint32_t
+onvm_burst_return_released(struct onvm_nf_host *host)
+{
+	uint32_t nb_done = 0, nb;
+
+	for (uint32_t index = 0; index < host->nb_stages; index++) {
+		const struct onvm_stage *stage = &host->stages[index];
+
+		while (stage->held != NULL &&
+		       (nb = onvm_held_take(stage->held, host->pkts, host->burst_size)) != 0) {
+			nb_done += nb;
+			host->nb_returns = 0;
+			for (uint32_t first = 0; first < nb;) {
+				struct onvm_pkt *pkts = &host->pkts[first];
+				const uint32_t nb_alike = alike(pkts, nb - first);
+				const bool is_reverse = (pkts->flags & ONVM_F_REVERSE) != 0;
+				const uint32_t worker = pkts->worker;
+				const uint32_t nb_on = part(host, index, pkts, nb_alike);
+				const uint32_t turn = is_reverse ? host->nb_stages - index :
+								   index + 1;
+
+				/* Behind the last stage there are no turns: they are put down. */
+				run_stages(host, pkts, nb_on, is_reverse, onvm_now_ns(), turn);
+				give_back(host, worker, host->returns, host->nb_returns);
+				host->nb_returns = 0;
+				first += nb_alike;
+			}
+		}
+	}
+	return nb_done;
 }

@@ -15,6 +15,8 @@ uint32_t onvm_burst_ready(struct onvm_nf_host *host, uint32_t worker);
 void onvm_burst_process(struct onvm_nf_host *host, uint32_t worker, uint32_t nb);
 /** onvm_ctx.originate */
 struct onvm_pkt *onvm_burst_originate(struct onvm_ctx *ctx);
+/** Pass on or return the packets that NFs have released. @return how many */
+uint32_t onvm_burst_return_released(struct onvm_nf_host *host);
 /** Return the packets that the NF has made. */
 void onvm_burst_return_originated(struct onvm_nf_host *host);
 

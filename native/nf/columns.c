@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "column_access.h"
+#include "held.h"
 
 /* Measured at bursts of 1024: 4 hides the miss as well as 8 does; less than 3 does not. */
 #define PREFETCH_DISTANCE 4
@@ -275,21 +276,36 @@ onvm_columns_packet(struct onvm_columns *columns, uint32_t row)
 	return &columns->pkts[row];
 }
 
+/* Values written into the columns of decisions so far came before the next one. */
+static void
+flush_decisions(struct onvm_columns *columns)
+{
+	const uint64_t decided = UINT64_C(1) << ONVM_META_verdict |
+				 UINT64_C(1) << ONVM_META_destination;
+	const uint64_t others = columns->gathered & ~decided;
+
+	if ((columns->gathered & decided) == 0)
+		return;
+	columns->gathered &= decided;
+	onvm_columns_flush(columns);
+	columns->gathered = others;
+}
+
+void
+onvm_columns_hold(struct onvm_columns *columns, const uint8_t *mask, uint32_t *tokens)
+{
+	flush_decisions(columns);
+	for (uint32_t i = 0; i < columns->nb_pkts; i++)
+		tokens[i] = mask == NULL || mask[i] != 0 ?
+				    onvm_held_add(columns->ctx->held_packets, &columns->pkts[i]) :
+				    0;
+}
+
 void
 onvm_columns_decide(struct onvm_columns *columns, const uint8_t *mask, uint32_t verdict,
 		    uint32_t destination)
 {
-	const uint64_t decided = UINT64_C(1) << ONVM_META_verdict |
-				 UINT64_C(1) << ONVM_META_destination;
-
-	if (columns->gathered & decided) {
-		/* Values written into these columns so far came before this decision. */
-		const uint64_t others = columns->gathered & ~decided;
-
-		columns->gathered &= decided;
-		onvm_columns_flush(columns);
-		columns->gathered = others;
-	}
+	flush_decisions(columns);
 	for (uint32_t i = 0; i < columns->nb_pkts; i++) {
 		struct onvm_pkt *pkt = &columns->pkts[i];
 		uint64_t eight;
@@ -344,8 +360,11 @@ int
 onvm_originate(struct onvm_ctx *ctx, const uint8_t *bytes, uint32_t length, uint32_t verdict,
 	       uint32_t destination)
 {
-	struct onvm_pkt *pkt = ctx->originate != NULL ? ctx->originate(ctx) : NULL;
+	struct onvm_pkt *pkt;
 
+	if (!ctx->may_originate)
+		return -EPERM;
+	pkt = ctx->originate != NULL ? ctx->originate(ctx) : NULL;
 	if (pkt == NULL)
 		return -ENOBUFS;
 	if (length > (uint32_t)pkt->length + pkt->tailroom || length == 0) {

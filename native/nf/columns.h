@@ -56,6 +56,9 @@ ONVM_EXPORT uint8_t *onvm_columns_mask(struct onvm_columns *columns, uint32_t he
 /** Give the packets where @p mask is not 0 a verdict; NULL: all. */
 ONVM_EXPORT void onvm_columns_decide(struct onvm_columns *columns, const uint8_t *mask,
 				     uint32_t verdict, uint32_t destination);
+/** Hold the packets where @p mask is not 0; @p tokens gets each one's token, 0 elsewhere. */
+ONVM_EXPORT void
+onvm_columns_hold(struct onvm_columns *columns, const uint8_t *mask, uint32_t *tokens);
 /**
  * Make space for @p length bytes before the packets where @p mask is not 0, and fill it.
  *
@@ -68,7 +71,12 @@ onvm_columns_push(struct onvm_columns *columns, const uint8_t *mask, uint32_t le
 		  const uint8_t *bytes, uint32_t stride, uint8_t *done);
 ONVM_EXPORT void onvm_columns_pull(struct onvm_columns *columns, const uint8_t *mask,
 				   uint32_t length, uint8_t *done);
-/** Make a packet. @return 0, -ENOBUFS without a buffer, -EMSGSIZE when it does not fit one */
+/**
+ * Make a packet.
+ *
+ * @return 0, -EPERM without the permission, -ENOBUFS without a buffer, -EMSGSIZE when it does not
+ * fit one
+ */
 ONVM_EXPORT int onvm_originate(struct onvm_ctx *ctx, const uint8_t *bytes, uint32_t length,
 			       uint32_t verdict, uint32_t destination);
 /** The table of onvm/fields.h, ONVM_FIELD_COUNT long, and its names ("ipv4.ttl"). */

@@ -11,6 +11,7 @@
 
 #include "attach.h"
 #include "burst.h"
+#include "held.h"
 
 /**
  * Idle turns before an adaptive host sleeps. A sleep that ends soon was not worth its wake-up:
@@ -116,6 +117,8 @@ onvm_nf_host_run(struct onvm_nf_host *host, uint64_t deadline_ns)
 				onvm_cycles_now(); /* of the next, which is looked for at once */
 			nb_done += nb;
 		}
+		if (host->holds)
+			nb_done += onvm_burst_return_released(host);
 		if (host->nb_originated != 0)
 			onvm_burst_return_originated(host);
 		if (__atomic_load_n(&host->interrupt, __ATOMIC_ACQUIRE) != 0) {
@@ -259,6 +262,8 @@ onvm_nf_host_free(struct onvm_nf_host *host)
 	if (host == NULL)
 		return;
 	onvm_nf_host_detach(host);
+	for (uint32_t i = 0; i < ONVM_STAGES_MAX; i++)
+		onvm_held_free(host->stages[i].held);
 	free(host);
 }
 
@@ -279,10 +284,67 @@ onvm_nf_host_set_stage(struct onvm_nf_host *host, uint32_t index, onvm_kernel ke
 						    host->unused_counters,
 		.originate = onvm_burst_originate,
 		.runtime = stage,
+		.may_originate = stage->may_originate,
+		.hold = onvm_ctx_hold,
+		.held = onvm_ctx_held,
+		.release = onvm_ctx_release,
+		.held_packets = stage->held,
 	};
 	if (index == host->nb_stages)
 		host->nb_stages++;
 	return 0;
+}
+
+int
+onvm_nf_host_allow(struct onvm_nf_host *host, uint32_t index, bool may_originate, uint32_t nb_held)
+{
+	struct onvm_stage *stage;
+
+	if (index >= ONVM_STAGES_MAX || nb_held > ONVM_HELD_MAX)
+		return -EINVAL;
+	stage = &host->stages[index];
+	stage->may_originate = stage->ctx.may_originate = may_originate;
+	if (nb_held == 0 || stage->held != NULL)
+		return 0;
+	stage->held = stage->ctx.held_packets = onvm_held_create(nb_held);
+	if (stage->held == NULL)
+		return -ENOMEM;
+	host->holds = true;
+	return 0;
+}
+
+struct onvm_held *
+onvm_nf_host_held(struct onvm_nf_host *host, uint32_t index)
+{
+	return index < ONVM_STAGES_MAX ? host->stages[index].held : NULL;
+}
+
+struct onvm_ctx *
+onvm_nf_host_ctx(struct onvm_nf_host *host, uint32_t index)
+{
+	return index < ONVM_STAGES_MAX ? &host->stages[index].ctx : NULL;
+}
+
+void
+onvm_nf_host_hold(struct onvm_nf_host *host, bool allowed)
+{
+	uint32_t nb_holding = 0, limit;
+
+	for (uint32_t i = 0; i < host->nb_stages; i++)
+		nb_holding += host->stages[i].held != NULL;
+	if (nb_holding == 0)
+		return;
+	/* A held packet keeps its place in the rings, and the others must get through. */
+	limit = allowed && host->control != NULL ? host->reply.ring_length / 2 / nb_holding : 0;
+	for (uint32_t i = 0; i < host->nb_stages; i++)
+		if (host->stages[i].held != NULL)
+			onvm_held_limit(host->stages[i].held, limit);
+	if (allowed || host->control == NULL)
+		return;
+	for (uint32_t i = 0; i < host->nb_stages; i++)
+		if (host->stages[i].held != NULL)
+			onvm_held_release_all(host->stages[i].held);
+	onvm_burst_return_released(host);
 }
 
 const char *

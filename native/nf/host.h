@@ -82,6 +82,19 @@ ONVM_EXPORT int onvm_nf_host_receive(struct onvm_nf_host *host, struct onvm_mess
 /** Send a message; @p header->length is filled in. @return 0 or -errno */
 ONVM_EXPORT int onvm_nf_host_send(struct onvm_nf_host *host, struct onvm_message_header *header,
 				  const uint8_t *payload, uint32_t length);
+/**
+ * Let a stage make packets, and hold up to @p nb_held of them. The stage may be set later.
+ *
+ * @return 0 or -errno
+ */
+ONVM_EXPORT int
+onvm_nf_host_allow(struct onvm_nf_host *host, uint32_t stage, bool may_originate, uint32_t nb_held);
+/** Packets that a stage holds; NULL: it may hold none. */
+ONVM_EXPORT struct onvm_held *onvm_nf_host_held(struct onvm_nf_host *host, uint32_t stage);
+/** The context of a stage's kernel, for what the NF does outside of it. */
+ONVM_EXPORT struct onvm_ctx *onvm_nf_host_ctx(struct onvm_nf_host *host, uint32_t stage);
+/** Let NFs hold packets; or release all that they hold, and let them hold no more. */
+ONVM_EXPORT void onvm_nf_host_hold(struct onvm_nf_host *host, bool allowed);
 /** Values of stage @p stage's counters, ONVM_COUNTERS_MAX of them; NULL before the attach. */
 ONVM_EXPORT const uint64_t *onvm_nf_host_counters(struct onvm_nf_host *host, uint32_t stage);
 

@@ -25,6 +25,8 @@ struct onvm_stage {
 	struct onvm_ctx ctx;
 	struct onvm_nf_host *host; /**< what ctx.runtime leads back to */
 	uint32_t index;
+	struct onvm_held *held; /**< packets that it holds; NULL: it holds none */
+	bool may_originate;
 };
 
 /** The three rings shared with one worker lcore. */
@@ -48,6 +50,7 @@ struct onvm_nf_host {
 	uint32_t attention_seen;
 	uint32_t interrupt; /**< atomic: onvm_nf_host_interrupt() was called */
 	bool gives_way;	    /**< to another thread, in all time without packets */
+	bool holds;	    /**< a stage has a table of held packets */
 	uint32_t nb_originated;
 	uint32_t nb_returns;			     /**< of the burst in work */
 	uint64_t given_back;			     /**< when the last burst lay in the ring */

@@ -1,7 +1,7 @@
 """The installed NFs, read from metadata and manifests, without importing any of them.
 
 The order does not depend on `sys.path`; a broken plugin is listed as broken and does not affect
-others; two distributions that use one name are a conflict, and neither of them runs.
+others; of two distributions that use one name the one that was there first runs.
 """
 
 from __future__ import annotations
@@ -56,6 +56,8 @@ class NfPackage:
     manifest_path: Path | None = None
     status: NfStatus = NfStatus.OK
     reason: str = ""
+    since_ns: int = 0
+    """Time of its installation, as that of a file, in nanoseconds."""
 
 
 def discover(path: list[str] | None = None) -> list[NfPackage]:
@@ -145,6 +147,7 @@ def _describe(distribution: IDistribution, entry_point: EntryPoint) -> NfPackage
         distribution=distribution.metadata["Name"],
         version=distribution.version,
         target=entry_point.value,
+        since_ns=_since_ns(distribution),
     )
     try:
         path = _manifest_path(distribution, entry_point)
@@ -191,8 +194,23 @@ def _manifest_path(distribution: IDistribution, entry_point: EntryPoint) -> Path
 def _mark_conflicts(same_name: list[NfPackage]) -> list[NfPackage]:
     if len(same_name) == 1:
         return same_name
-    names = " and ".join(package.distribution for package in same_name)
+    first = min(same_name, key=lambda package: (package.since_ns, package.distribution))
     return [
-        replace(package, status=NfStatus.CONFLICT, reason=f"{package.name!r} is claimed by {names}")
-        for package in same_name
+        package
+        if package is first
+        else replace(
+            package,
+            status=NfStatus.CONFLICT,
+            reason=f"{package.name!r} belongs to {first.distribution}, which was there first",
+        )
+        for package in sorted(same_name, key=lambda package: package is not first)
     ]
+
+
+def _since_ns(distribution: IDistribution) -> int:
+    """The time of the file that the SDK looks at, too (`onvm_sdk._hosting.plugin`)."""
+    folder = getattr(distribution, "_path", None)
+    try:
+        return (folder / "entry_points.txt").stat().st_mtime_ns if folder is not None else 0
+    except (AttributeError, OSError):  # a distribution in an archive
+        return 0

@@ -3,26 +3,56 @@
 from __future__ import annotations
 
 import importlib
-import json
 import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from packaging.requirements import InvalidRequirement, Requirement
+
+from onvm_core.plugins.candidate import (
+    candidates_of_folder,
+    candidates_of_wheel,
+    refuse_taken,
+)
 from onvm_core.plugins.discovery import NfPackage, NfStatus, discover
 from onvm_sdk.errors import PluginError
 
-__all__ = ["install", "uninstall"]
+if TYPE_CHECKING:
+    from onvm_sdk.manifest import Manifest
+
+__all__ = ["Installed", "install", "uninstall", "upgrade"]
 
 
-def install(requirements: Sequence[str], pip_options: Sequence[str] = ()) -> list[NfPackage]:
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """An NF that `install` has installed, and its manifest before, if it was there."""
+
+    package: NfPackage
+    before: Manifest | None
+
+
+def install(
+    requirements: Sequence[str],
+    pip_options: Sequence[str] = (),
+    *,
+    upgrade: bool = False,
+    is_editable: bool = False,
+) -> list[Installed]:
     """Install packages and look at the NFs they bring.
+
+    A package that claims the name of another one's NF is refused before anything is installed.
 
     Args:
         requirements: arguments of ``pip install``: names, folders, wheels.
         pip_options: handed on to pip.
+        upgrade: take newer versions of packages that are installed.
+        is_editable: `requirements` are folders, which are installed in place.
 
     Returns:
         The NFs of the requested packages; not those of their dependencies.
@@ -31,7 +61,12 @@ def install(requirements: Sequence[str], pip_options: Sequence[str] = ()) -> lis
         PluginError: pip failed, or a requested package has no usable NF. It stays installed, so
             that `onvm nf info` can show its fault.
     """
-    requested = _pip_install(requirements, pip_options)
+    before = discover()
+    with tempfile.TemporaryDirectory(prefix="onvm-install-") as folder:
+        if is_editable:
+            requested = _install_editable(requirements, pip_options, before)
+        else:
+            requested = _install_wheels(requirements, pip_options, before, Path(folder), upgrade)
     importlib.invalidate_caches()
     brought = [package for package in discover() if _normal(package.distribution) in requested]
     for package in brought:
@@ -47,7 +82,27 @@ def install(requirements: Sequence[str], pip_options: Sequence[str] = ()) -> lis
             field="nf install",
             value=", ".join(sorted(without)),
         )
-    return brought
+    manifests = {package.name: package.manifest for package in before}
+    return [Installed(package, manifests.get(package.name)) for package in brought]
+
+
+def upgrade(names: Sequence[str], pip_options: Sequence[str] = ()) -> list[Installed]:
+    """Take the newest versions of the packages of NFs.
+
+    Args:
+        names: of installed NFs; none: all.
+
+    Raises:
+        PluginError: one is not installed, or pip failed.
+    """
+    packages = {package.name: package.distribution for package in discover()}
+    for name in names:
+        if name not in packages:
+            raise PluginError(
+                "expected the name of an installed NF", field="nf upgrade", value=name
+            )
+    wanted = sorted({packages[name] for name in names or packages})
+    return install(wanted, pip_options, upgrade=True) if wanted else []
 
 
 def uninstall(name: str) -> list[str]:
@@ -66,16 +121,54 @@ def uninstall(name: str) -> list[str]:
     return owners
 
 
-def _pip_install(requirements: Sequence[str], pip_options: Sequence[str]) -> set[str]:
-    """Run pip; return the normalised names of the requested packages."""
-    with tempfile.TemporaryDirectory(prefix="onvm-install-") as folder:
-        report = Path(folder) / "report.json"
-        # pip reports nothing about installed packages, so their names are asked for first.
-        plan = ("--dry-run", "--ignore-installed", "--no-deps", "--report", str(report))
-        _run_pip("install", "--quiet", *plan, *pip_options, *requirements)
-        items = json.loads(report.read_text())["install"]
-    _run_pip("install", "--quiet", *pip_options, *requirements)
-    return {_normal(item["metadata"]["name"]) for item in items if item["requested"]}
+def _install_editable(
+    folders: Sequence[str], pip_options: Sequence[str], before: Sequence[NfPackage]
+) -> set[str]:
+    found = {folder: candidates_of_folder(Path(folder)) for folder in folders}
+    refuse_taken([each for candidates in found.values() for each in candidates], before)
+    for folder in folders:
+        _run_pip("install", "--quiet", *pip_options, "--editable", folder)
+    return {_normal(each.distribution) for candidates in found.values() for each in candidates}
+
+
+def _install_wheels(
+    requirements: Sequence[str],
+    pip_options: Sequence[str],
+    before: Sequence[NfPackage],
+    folder: Path,
+    upgrade: bool,
+) -> set[str]:
+    """Build or fetch the wheels, look into them, and install them.
+
+    Returns:
+        The names of the packages, normalised.
+    """
+    there = set() if upgrade else {each for each in requirements if _is_there(each)}
+    wanted = [each for each in requirements if each not in there]
+    requested = {_normal(Requirement(each).name) for each in there}
+    if not wanted:
+        return requested
+    options = [each for each in pip_options if each not in ("--no-deps",)]
+    _run_pip("wheel", "--quiet", "--no-deps", f"--wheel-dir={folder}", *options, *wanted)
+    wheels = sorted(folder.glob("*.whl"))
+    refuse_taken([each for wheel in wheels for each in candidates_of_wheel(wheel)], before)
+    names = {_normal(wheel.name.split("-")[0]) for wheel in wheels}
+    # A folder is installed again though its version is the same: its author has changed it.
+    again = [str(wheel) for wheel in wheels if any(map(os.path.exists, wanted))]
+    if again:
+        _run_pip("install", "--quiet", "--force-reinstall", "--no-deps", *options, *again)
+    _run_pip("install", "--quiet", *pip_options, *map(str, wheels))
+    return requested | names
+
+
+def _is_there(requirement: str) -> bool:
+    """True if an installed package meets a requirement by name."""
+    try:
+        wanted = Requirement(requirement)
+        version = metadata.version(wanted.name)
+    except (InvalidRequirement, metadata.PackageNotFoundError):
+        return False
+    return wanted.url is None and wanted.specifier.contains(version, prereleases=True)
 
 
 def _run_pip(*arguments: str) -> None:

@@ -11,15 +11,15 @@ import numba
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core.errors import NumbaError
+from numba.core.errors import NumbaError, UnsupportedBytecodeError
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array, populate_array
 
 from onvm_sdk._compiler.cache import Entry, prepare
 from onvm_sdk._compiler.emit import BYTES, I64
+from onvm_sdk._compiler.refusal import check_calls, check_returns, refusal
 from onvm_sdk._compiler.state import FAILED, FIRST_PART, parts_of
-from onvm_sdk._compiler.types import PKT_BYTES, drop_packet, open_packet, store_verdict
-from onvm_sdk.errors import PluginError
+from onvm_sdk._compiler.types import PACKET, PKT_BYTES, drop_packet, open_packet, store_verdict
 
 __all__ = ["compile_burst"]
 
@@ -32,13 +32,12 @@ def compile_burst(function: Callable[..., Any], state: Any, *, is_bounds_checked
     Raises:
         PluginError: numba cannot compile it.
     """
+    check_calls(function)
     kind = _type_of(state)
     try:
         library, name = _compile(function, kind, is_bounds_checked)
-    except NumbaError as error:
-        raise PluginError(
-            f"expected a function that numba can compile: {error}", field=function.__qualname__
-        ) from error
+    except (NumbaError, UnsupportedBytecodeError) as error:
+        raise refusal(error, function) from error
     module = library._final_module
     symbols = [
         value.name
@@ -109,26 +108,30 @@ def _make_state_reader(kind: Any) -> Any:
 @intrinsic
 def _decide(typing: Any, pkt: Any, result: Any) -> Any:
     """The return value of a kernel becomes the verdict; None leaves the one set by pkt.drop() and
-    such.
+    such. Gives whether the value is a verdict.
     """
     if isinstance(result, types.NoneType):
-        return types.void(
+        return types.boolean(
             pkt, result
-        ), lambda context, builder, signature, arguments: context.get_dummy_value()
+        ), lambda context, builder, signature, arguments: ir.IntType(1)(1)
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         kind, value = signature.args[1], arguments[1]
-        if isinstance(kind, types.Optional):
-            pair = context.make_helper(builder, kind, value)
-            with builder.if_then(pair.valid):
-                number = context.cast(builder, pair.data, kind.type, types.int64)
-                store_verdict(builder, arguments[0], number)
-        else:
+        if not isinstance(kind, types.Optional):
             number = context.cast(builder, value, kind, types.int64)
-            store_verdict(builder, arguments[0], number)
-        return context.get_dummy_value()
+            return store_verdict(builder, arguments[0], number)
+        before = builder.block
+        pair = context.make_helper(builder, kind, value)
+        with builder.if_then(pair.valid):
+            number = context.cast(builder, pair.data, kind.type, types.int64)
+            stored = store_verdict(builder, arguments[0], number)
+            inside = builder.block
+        is_known = builder.phi(ir.IntType(1))
+        is_known.add_incoming(ir.IntType(1)(1), before)
+        is_known.add_incoming(stored, inside)
+        return is_known
 
-    return types.void(pkt, result), code
+    return types.boolean(pkt, result), code
 
 
 def _word(builder: Any, ctx: Any, index: int) -> Any:
@@ -179,6 +182,9 @@ def _drop_row(typing: Any, pkts: Any, row: Any) -> Any:
 
 def _compile(function: Callable[..., Any], kind: Any, is_bounds_checked: bool) -> tuple[Any, str]:
     inner = numba.njit(boundscheck=is_bounds_checked)(function)
+    # By itself first: so a mistake of the author's is reported at the author's line.
+    inner.compile((PACKET, kind))
+    check_returns(inner.nopython_signatures[0].return_type)
     read_state = _make_state_reader(kind)
 
     def burst(ctx: Any, pkts: Any, nb_pkts: Any) -> None:
@@ -188,7 +194,8 @@ def _compile(function: Callable[..., Any], kind: Any, is_bounds_checked: bool) -
             for row in range(count):
                 pkt = open_packet(pkts, row, count)
                 try:
-                    _decide(pkt, inner(pkt, state))
+                    if not _decide(pkt, inner(pkt, state)):
+                        _raised(ctx, pkt)
                 except Exception:
                     _raised(ctx, pkt)
         if _has_failed(ctx):

@@ -8,6 +8,7 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
+from numba.core.errors import LoweringError
 from numba.core.imputils import lower_getattr, lower_setattr
 from numba.core.typing.templates import AttributeTemplate
 from numba.extending import (
@@ -15,6 +16,7 @@ from numba.extending import (
     intrinsic,
     models,
     overload_method,
+    register_jitable,
     register_model,
 )
 
@@ -181,7 +183,7 @@ def _set_field(context: Any, builder: Any, signature: Any, arguments: Any, name:
     kind, value_type = signature.args
     field = emit.FIELDS[kind.header, name]
     if not field.is_writable:
-        raise AttributeError(f"{kind.header}.{name} is read-only")
+        raise LoweringError(f"{kind.header}.{name} is read-only")
     wide = types.uint64 if field.bits == 64 else types.int64
     value = context.cast(builder, arguments[1], value_type, wide)
     emit.store_field(builder, arguments[0], field, value)
@@ -292,11 +294,12 @@ def drop_packet(builder: Any, pkt: Any) -> None:
         builder.store(value, builder.bitcast(place, ir.IntType(bits).as_pointer()))
 
 
-def store_verdict(builder: Any, slot: Any, verdict: Any) -> None:
-    """Store a verdict; what is none drops the packet."""
+def store_verdict(builder: Any, slot: Any, verdict: Any) -> Any:
+    """Store a verdict; say whether it is one. Any other number drops the packet."""
     is_known = builder.icmp_unsigned("<=", verdict, I64(lib.ONVM_OUT))
     known = builder.select(is_known, builder.trunc(verdict, I8), I8(lib.ONVM_DROP))
     builder.store(known, own(builder, slot, "verdict"))
+    return is_known
 
 
 @intrinsic
@@ -346,19 +349,26 @@ def _move(is_push: bool) -> Any:
 _push, _pull = _move(True), _move(False)
 
 
+@register_jitable
+def _decide_checked(pkt: Any, verdict: Any, destination: Any) -> Any:
+    if destination < 0 or destination > 65535:
+        raise OverflowError("a reason, port or service ID is below 65536")
+    return _decide(pkt, verdict, destination)
+
+
 @overload_method(PacketType, "drop", strict=False)
 def _drop(pkt: Any, reason: Any = 0) -> Any:
-    return lambda pkt, reason=0: _decide(pkt, _DROP, reason)
+    return lambda pkt, reason=0: _decide_checked(pkt, _DROP, reason)
 
 
 @overload_method(PacketType, "to_service", strict=False)
 def _to_service(pkt: Any, service_id: Any) -> Any:
-    return lambda pkt, service_id: _decide(pkt, _TO_SERVICE, service_id)
+    return lambda pkt, service_id: _decide_checked(pkt, _TO_SERVICE, service_id)
 
 
 @overload_method(PacketType, "out", strict=False)
 def _out(pkt: Any, port: Any) -> Any:
-    return lambda pkt, port: _decide(pkt, _OUT, port)
+    return lambda pkt, port: _decide_checked(pkt, _OUT, port)
 
 
 @overload_method(PacketType, "push", strict=False)

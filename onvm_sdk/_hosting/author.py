@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-__all__ = ["describe"]
+TYPE_CHECKING = False  # importing typing takes milliseconds; see onvm_sdk.runtime
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+__all__ = ["describe", "located"]
 
 _OURS = frozenset({"onvm_sdk", "importlib"})
 
@@ -22,3 +27,16 @@ def describe(error: BaseException, nf: object = None) -> str:
             place = f" ({trace.tb_frame.f_code.co_filename}:{trace.tb_lineno})"
         trace = trace.tb_next
     return f"{type(error).__name__}: {error}{place}"
+
+
+def located(error: BaseException, function: Callable[..., Any]) -> BaseException:
+    """Put the line of `function` into an error about its result.
+
+    Such an error has no traceback: the function has ended.
+    """
+    if error.__traceback__ is not None:
+        return error
+    code = getattr(function, "__code__", None)
+    name = getattr(function, "__qualname__", type(function).__name__)
+    place = "" if code is None else f" ({code.co_filename}:{code.co_firstlineno})"
+    return type(error)(f"{name} {error}{place}")

@@ -77,30 +77,25 @@ def load_plugin(name: str) -> Plugin:
     """Find an NF by name, or as ``module:Class``, and read its manifest.
 
     Raises:
-        PluginError: no distribution provides the name, or several do.
+        PluginError: no distribution provides the name.
         ManifestError: its manifest has a mistake.
     """
     from onvm_sdk.manifest import manifest_file, read_manifest
 
     if ":" in name:
         return _load_class(EntryPoint(name, name))
-    found = {point.value: point for point in _entry_points(name)}
+    found = list(_entry_points(name))
     if not found:
         raise PluginError("expected an installed NF", field="nf", value=name)
-    if len(found) > 1:
-        claims = ", ".join(sorted(found))
-        raise PluginError(
-            f"expected an NF of one distribution; several provide it: {claims}",
-            field="nf",
-            value=name,
-        )
-    _, entry_point = found.popitem()
+    # Of several distributions that claim the name, the one that was there first has it.
+    _, entry_point = min(found, key=lambda each: each[0])
     return Plugin(entry_point, read_manifest(manifest_file(entry_point.module)))
 
 
 def _load_class(entry_point: EntryPoint) -> Plugin:
     from onvm_sdk.errors import ManifestError
     from onvm_sdk.manifest import (
+        NF_NAME_LETTERS,
         Manifest,
         manifest_file,
         parse_manifest,
@@ -120,12 +115,15 @@ def _load_class(entry_point: EntryPoint) -> Plugin:
         except ManifestError as error:
             if error.field != "module":
                 raise
-    said = {"schema": 1, "name": kind.__name__.lower(), "sdk": ">=0", **kind.manifest}
+    name = kind.__name__.lower()[:NF_NAME_LETTERS]
+    said = {"schema": 1, "name": name, "sdk": ">=0", **kind.manifest}
     return Plugin(entry_point, parse_manifest(said, entry_point.value))
 
 
-def _entry_points(name: str) -> Iterator[EntryPoint]:
+def _entry_points(name: str) -> Iterator[tuple[tuple[int, str], EntryPoint]]:
     """Read the entry points of installed distributions, five times as fast as importlib.metadata.
+
+    Gives since when each is there, and its distribution, before it.
 
     The import of that module alone takes longer than the start of Python, and an NF must see
     packets 60 ms after exec.
@@ -145,7 +143,8 @@ def _entry_points(name: str) -> Iterator[EntryPoint]:
                     os.path.join(folder, entry, "entry_points.txt"),
                     encoding="utf-8",
                 ) as file:
-                    yield from _group_entries(file.read(), name)
+                    for point in _group_entries(file.read(), name):
+                        yield (os.fstat(file.fileno()).st_mtime_ns, entry), point
             except OSError:
                 continue
 

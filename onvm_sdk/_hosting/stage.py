@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from onvm_sdk._hosting.author import located
 from onvm_sdk.errors import PluginError
 from onvm_sdk.nf import NetworkFunction
 
@@ -94,7 +95,7 @@ def _packet_stage(
     from onvm_sdk._native import packet
 
     def report() -> None:
-        on_error(loop.error)
+        on_error(located(loop.error, function))
 
     loop = packet.loop(function, report, *arguments)
     return Stage(nf, hook, loop.kernel, loop.state, (loop, report))

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["BURST_MAX", "COLUMN_IDS", "Columns", "originate"]
+__all__ = ["BURST_MAX", "COLUMN_IDS", "READ_ONLY", "Columns", "originate"]
 
 BURST_MAX: int = lib.ONVM_BURST_MAX
 _META = (
@@ -31,6 +31,13 @@ COLUMN_IDS: dict[str, int] = {
     for column in range(lib.ONVM_FIELD_COUNT)
 } | {name: getattr(lib, f"ONVM_META_{name}") for name in _META}
 """Number of each column by its dotted name (``ipv4.ttl``, ``length``)."""
+READ_ONLY = frozenset(
+    column
+    for name, column in COLUMN_IDS.items()
+    if name not in ("verdict", "destination")
+    and (name in _META or not lib.onvm_field_table()[column].is_writable)
+)
+"""Columns that are never written back."""
 COLUMN_IDS["eth.type"] = COLUMN_IDS.pop("type.type")
 
 
@@ -104,6 +111,16 @@ class Columns:
         """Give the packets of `mask` (None: all) a verdict."""
         lib.onvm_columns_decide(self._columns, _pointer(mask), verdict, destination)
 
+    def hold(self, mask: NDArray[np.bool_] | None, tokens: NDArray[np.uint32]) -> None:
+        """Hold the packets of `mask` (None: all); `tokens` gets their tokens.
+
+        Raises:
+            PermissionError: the NF may hold none.
+        """
+        if lib.onvm_columns_ctx(self._columns).held_packets == ffi.NULL:
+            raise PermissionError("expected held_packets in the manifest")
+        lib.onvm_columns_hold(self._columns, _pointer(mask), ffi.from_buffer("uint32_t[]", tokens))
+
     def push(
         self,
         mask: NDArray[np.bool_] | None,
@@ -144,9 +161,15 @@ class Columns:
 
 
 def originate(context: int, packet: bytes, verdict: int, destination: int) -> bool:
-    """Make a packet in a loaned buffer; False when the loan is used up or it does not fit."""
+    """Make a packet in a loaned buffer; False when the loan is used up or it does not fit.
+
+    Raises:
+        PermissionError: the manifest has no permission ``originate``.
+    """
     ctx = ffi.cast("struct onvm_ctx *", context)
     result: int = lib.onvm_originate(ctx, packet, len(packet), verdict, destination)
+    if result == -errno.EPERM:
+        raise PermissionError("expected the permission originate in the manifest")
     if result in (-errno.ENOBUFS, -errno.EMSGSIZE):
         return False
     check(result, "originate a packet")

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from onvm_sdk._hosting.author import located
 from onvm_sdk._native import packet
 from onvm_sdk._native._nf import ffi, lib
+from onvm_sdk.verdict import Verdict
 
 __all__ = ["Raised"]
 
@@ -41,13 +43,15 @@ class Raised:
         """Run the packet interpreted and report what comes of it."""
         view = packet.view(pkt, ctx)
         try:
-            self._function(view, self._state)
+            returned = self._function(view, self._state)
         except BaseException as error:  # the plugin boundary: the NF host reports it
             self._on_error(error)
         else:
-            self._on_error(
-                RuntimeError("the compiled kernel raised; interpreted, the same packet passes")
-            )
+            found: Exception = TypeError(f"returned {returned!r}, expected a Verdict or None")
+            if returned is None or returned in tuple(Verdict):
+                text = "raised when it was compiled; interpreted, the same packet passes"
+                found = RuntimeError(text)
+            self._on_error(located(found, self._function))
         finally:
             packet.end_view(view)
 

@@ -63,10 +63,14 @@ class LocalMemory:
         *,
         is_first: bool = True,
         is_last: bool = True,
+        may_originate: bool = True,
+        held: Any = ffi.NULL,
     ) -> Any:
         """Make a ``struct onvm_ctx``; it is good as long as this object.
 
         Args:
+            may_originate: the NF has the permission.
+            held: its table of held packets.
             is_first: the NF is the first one on the packets' way.
             is_last: it is the last one.
         """
@@ -78,6 +82,11 @@ class LocalMemory:
         ctx.runtime = self._handle
         ctx.is_first_stage = is_first
         ctx.is_last_stage = is_last
+        ctx.may_originate = may_originate
+        ctx.hold = ffi.addressof(lib, "onvm_ctx_hold")
+        ctx.held = ffi.addressof(lib, "onvm_ctx_held")
+        ctx.release = ffi.addressof(lib, "onvm_ctx_release")
+        ctx.held_packets = held
         return ctx
 
     def loan(self) -> Any:
@@ -115,6 +124,29 @@ def call(function: int, ctx: Any, packets: Any, slots: Sequence[int]) -> None:
     ffi.cast("onvm_kernel", function)(ctx, burst, len(slots))
     for row, slot in enumerate(slots):
         packets[slot] = burst[row]
+    if ctx.held_packets != ffi.NULL:
+        lib.onvm_held_settle(ctx.held_packets, burst, len(slots))
+
+
+def take_released(held: Any) -> Any:
+    """Take the packets that an NF has released, as an array; None if there are none."""
+    count = lib.onvm_held_released(held)
+    if count == 0:
+        return None
+    packets = ffi.new("struct onvm_pkt[]", count)
+    lib.onvm_held_take(held, packets, count)
+    return packets
+
+
+def frame_of(packet: Any) -> bytes:
+    """Bytes of a packet."""
+    return bytes(ffi.buffer(packet.data, packet.length))
+
+
+def originate(ctx: Any, frame: bytes, verdict: int, destination: int) -> int:
+    """Make a packet; gives 0 or -errno."""
+    result: int = lib.onvm_originate(ctx, frame, len(frame), verdict, destination)
+    return result
 
 
 @ffi.def_extern(error=ffi.NULL)  # type: ignore[untyped-decorator]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 from onvm_sdk._native._nf import ffi, lib
@@ -120,6 +121,35 @@ class Host:
         kernel = ffi.cast("onvm_kernel", function)
         result = lib.onvm_nf_host_set_stage(self._host, stage, kernel, ffi.cast("void *", state))
         check(result, f"set stage {stage}")
+
+    def allow(self, stage: int, *, may_originate: bool, held_packets: int) -> None:
+        """Let a stage make packets, and hold some. The stage may be set later."""
+        result = lib.onvm_nf_host_allow(self._host, stage, may_originate, held_packets)
+        check(result, f"make room for the held packets of stage {stage}")
+
+    def held(self, stage: int) -> int:
+        """Address of the table of a stage's held packets; 0 if it may hold none."""
+        return int(ffi.cast("uintptr_t", lib.onvm_nf_host_held(self._host, stage)))
+
+    def context(self, stage: int) -> int:
+        """Address of the context of a stage's kernel."""
+        return int(ffi.cast("uintptr_t", lib.onvm_nf_host_ctx(self._host, stage)))
+
+    def originate(self, stage: int, packet: bytes, verdict: int, destination: int) -> bool:
+        """Make a packet outside of a burst; False when the loan is used up or it does not fit.
+
+        Raises:
+            PermissionError: the stage may make none.
+        """
+        ctx = lib.onvm_nf_host_ctx(self._host, stage)
+        result: int = lib.onvm_originate(ctx, packet, len(packet), verdict, destination)
+        if result == -errno.EPERM:
+            raise PermissionError("expected the permission originate in the manifest")
+        return result == 0
+
+    def hold(self, is_allowed: bool) -> None:
+        """Let NFs hold packets, or release all and hold no more."""
+        lib.onvm_nf_host_hold(self._host, is_allowed)
 
     def attach(
         self,

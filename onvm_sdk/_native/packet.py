@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from onvm_sdk._native._packet import Loop, PacketView, end_view, loop, view
+from onvm_sdk._native._packet import Loop, PacketView, end_view, held_view, loop, view
 
-__all__ = ["Loop", "PacketView", "end_view", "loop", "view"]
+__all__ = ["Loop", "PacketView", "end_view", "held_view", "loop", "view"]

@@ -6,6 +6,7 @@ assert result.verdicts == [Verdict.DROP]
 
 from __future__ import annotations
 
+from onvm_sdk.testing.faults import Faults
 from onvm_sdk.testing.runner import Result, Runner, load_frames, run
 
-__all__ = ["Result", "Runner", "load_frames", "run"]
+__all__ = ["Faults", "Result", "Runner", "load_frames", "run"]

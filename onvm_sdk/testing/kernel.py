@@ -57,6 +57,9 @@ class KernelRunner:
                 "counters": self._counters,
                 "is_first_stage": True,
                 "is_last_stage": True,
+                "hold": ffi.addressof(lib, "onvm_ctx_hold"),
+                "held": ffi.addressof(lib, "onvm_ctx_held"),
+                "release": ffi.addressof(lib, "onvm_ctx_release"),
             },
         )
 

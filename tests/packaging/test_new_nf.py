@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
+import tomllib
 import venv
 from pathlib import Path
 
@@ -20,6 +22,7 @@ pytest.importorskip("cookiecutter", reason="needs the extra 'author'")
 
 WHEELS = Path(os.environ.get("ONVM_WHEELS", Path(__file__).parents[2] / "build" / "wheels"))
 KINDS = ("columns", "packets", "kernel", "c")
+DESCRIPTION = """Drop "things", \\ and 'others'\""""
 
 
 class Environment:
@@ -47,7 +50,7 @@ class Environment:
             check=False,
         )
         assert done.returncode == status, done.stdout + done.stderr
-        return done.stdout
+        return done.stdout if status == 0 else done.stdout + done.stderr
 
     def python(self, *arguments: str) -> str:
         """Run its Python."""
@@ -86,9 +89,13 @@ def package(
         str(folder),
         "--no-input",
         "--description",
-        'Drops "things".',
+        DESCRIPTION,
         "--author",
-        "A. U. Thor",
+        'A. "U." Thor',
+        "--license",
+        "MIT",
+        "--ci",
+        "both",
     )
     made = folder / f"onvm-nf-my-{kind}"
     environment.onvm("nf", "install", "--no-deps", "--no-build-isolation", str(made))
@@ -112,7 +119,27 @@ def test_own_tests_pass(package: Path, environment: Environment) -> None:
 
 def test_manifest_says_what_was_asked_for(package: Path, environment: Environment) -> None:
     (info,) = json.loads(environment.onvm("nf", "info", name_of(package), "--json"))
-    assert info["manifest"]["summary"] == 'Drops "things".'
+    assert info["manifest"]["summary"] == DESCRIPTION
+
+
+def test_its_types_are_strict(package: Path, environment: Environment) -> None:
+    if name_of(package) == "my-packets":  # one says it for all: mypy takes seconds
+        command = (str(environment.bin / "python"), "-m", "mypy", "--config-file")
+        environment.run(*command, str(package / "pyproject.toml"), str(package), "--no-incremental")
+
+
+def test_files_for_its_publication_are_sound(package: Path) -> None:
+    yaml = pytest.importorskip("yaml")
+    release = yaml.safe_load((package / ".github" / "workflows" / "release.yml").read_text())
+    assert release["jobs"]["publish"]["permissions"] == {"id-token": "write"}
+    test = yaml.safe_load((package / ".github" / "workflows" / "test.yml").read_text())
+    assert {"run": "python -m mypy"} in test["jobs"]["test"]["steps"]
+    publish = yaml.safe_load((package / ".gitlab-ci.yml").read_text())["publish"]
+    assert publish["id_tokens"] == {"PYPI_ID_TOKEN": {"aud": "pypi"}}
+    assert 'A. "U." Thor' in (package / "LICENSE").read_text()
+    assert tomllib.loads((package / "pyproject.toml").read_text())["project"]["license"] == "MIT"
+    for name in ("CHANGELOG.md", "docs/index.md", ".gitignore"):
+        assert (package / name).is_file()
 
 
 def test_nothing_is_left_in_the_home_directory(package: Path, environment: Environment) -> None:
@@ -123,11 +150,63 @@ def test_nothing_is_left_in_the_home_directory(package: Path, environment: Envir
 def test_existing_folder_and_bad_name_are_refused(environment: Environment, tmp_path: Path) -> None:
     (tmp_path / "onvm-nf-there").mkdir()
     onvm = str(environment.bin / "onvm")
-    for name in ("there", "Upper", "under_score", "double--hyphen", "1st", "../up"):
+    for name in ("there", "Upper", "under_score", "double--hyphen", "1st", "../up", "a" * 27):
         environment.run(
             onvm, "nf", "new", name, "--output-dir", str(tmp_path), "--no-input", status=2
         )
     assert [path.name for path in tmp_path.iterdir()] == ["onvm-nf-there"]
+
+
+def test_a_folder_that_cannot_be_and_a_text_of_two_lines_are_refused(
+    environment: Environment, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    onvm = str(environment.bin / "onvm")
+    for option, value in (("--output-dir", str(tmp_path / "file")), ("--author", "A\nB")):
+        command = (onvm, "nf", "new", "brief", "--no-input", option, value)
+        done = environment.run(*command, status=2)
+        assert done.startswith(f"error: {option}: "), done
+        assert done.count("\n") == 1
+
+
+def test_the_second_package_with_a_name_is_refused(
+    environment: Environment, package: Path, tmp_path: Path
+) -> None:
+    """The one that is installed goes on; the upgrade of it is none."""
+    name = name_of(package)
+    shutil.copytree(package, tmp_path / "twin")
+    project = tmp_path / "twin" / ("meson.build" if name == "my-c" else "pyproject.toml")
+    for file in {project, tmp_path / "twin" / "pyproject.toml"}:
+        file.write_text(file.read_text().replace(package.name, "twin"))
+    onvm = str(environment.bin / "onvm")
+    install = (onvm, "nf", "install", "--no-deps", "--no-build-isolation")
+    for option in ((), ("--editable",)):
+        said = environment.run(*install, *option, str(tmp_path / "twin"), status=2)
+        assert f"nf install: '{name}': expected a name that is free: {package.name} 0.1.0" in said
+    rows = json.loads(environment.onvm("nf", "list", "--json"))
+    assert [row["status"] for row in rows if row["name"] == name] == ["ok"]
+
+
+def test_an_upgrade_says_what_is_new(environment: Environment, tmp_path: Path) -> None:
+    environment.onvm("nf", "new", "grower", "--output-dir", str(tmp_path), "--no-input")
+    folder, links = tmp_path / "onvm-nf-grower", tmp_path / "links"
+    offline = ("--no-deps", "--no-index", "--find-links", str(links))
+    wheel = ("-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(links))
+    environment.python(*wheel, str(folder))
+    said = environment.onvm("nf", "install", *offline, "onvm-nf-grower")
+    assert "permissions: rewrite, drop\n  resources: 1 core, 256 MiB" in said
+    for file, old, new in (
+        ("pyproject.toml", 'version = "0.1.0"', 'version = "0.2.0rc1"'),
+        ("onvm_nf_grower/onvm-nf.toml", '"drop"]', '"drop", "originate"]'),
+    ):
+        path = folder / file
+        path.write_text(path.read_text().replace(old, new))
+    environment.python(*wheel, str(folder))
+    assert "0.1.0" in environment.onvm("nf", "install", *offline, "onvm-nf-grower")
+    assert "0.1.0" in environment.onvm("nf", "upgrade", *offline, "grower")
+    said = environment.onvm("nf", "upgrade", "--pre", *offline, "grower")
+    assert "installed grower (onvm-nf-grower 0.2.0rc1)" in said
+    assert "permissions: rewrite, drop, originate (was: rewrite, drop)" in said
 
 
 def test_package_without_an_nf_is_refused(environment: Environment, tmp_path: Path) -> None:

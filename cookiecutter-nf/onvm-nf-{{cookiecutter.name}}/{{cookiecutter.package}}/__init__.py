@@ -1,4 +1,4 @@
-"""{{ cookiecutter.description }}"""
+"""{{ cookiecutter.description | replace('\\', '\\\\') | replace('"', '\\"') }}"""
 {% if cookiecutter.kind == "columns" %}
 from onvm_sdk import Burst, Context, NetworkFunction
 
@@ -9,7 +9,7 @@ class {{ cookiecutter.class_name }}(NetworkFunction):
     """Drop UDP to one port; count a hop on everything else."""
 
     def setup(self, ctx: Context) -> None:
-        self.port = ctx.config["port"]
+        self.port: int = ctx.config["port"]
         self.blocked = ctx.reason("blocked")
 
     def process(self, burst: Burst) -> None:
@@ -25,7 +25,7 @@ class {{ cookiecutter.class_name }}(NetworkFunction):
     """Drop UDP to one port; count a hop on everything else."""
 
     def setup(self, ctx: Context) -> None:
-        self.port = ctx.config["port"]
+        self.port: int = ctx.config["port"]
         self.blocked = ctx.reason("blocked")
 
     def process_packet(self, pkt: PacketView) -> None:
@@ -33,6 +33,8 @@ class {{ cookiecutter.class_name }}(NetworkFunction):
             pkt.drop(self.blocked)
         pkt.ipv4.ttl -= 1
 {%- elif cookiecutter.kind == "kernel" %}
+from typing import Any
+
 import numpy as np
 
 from onvm_sdk import Context, NetworkFunction, kernel
@@ -47,7 +49,7 @@ class {{ cookiecutter.class_name }}(NetworkFunction):
         self.state = np.array([ctx.config["port"], ctx.reason("blocked")], dtype=np.uint16)
 
     @kernel
-    def process_packet(pkt, state):
+    def process_packet(pkt: Any, state: Any) -> None:
         if pkt.is_udp and pkt.udp.dst_port == state[0]:
             pkt.drop(state[1])
         pkt.ipv4.ttl -= 1

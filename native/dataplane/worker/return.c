@@ -258,6 +258,10 @@ obey(struct onvm_worker *worker, struct onvm_link *link, struct rte_mbuf *mbuf, 
 		link->stats.exits[path->is_reverse][stage]++;
 		onvm_leave(worker, mbuf, index, buffer, desc->port);
 		break;
+	case ONVM_HOLD: /* is_possible() refuses it */
+		onvm_credits_release(worker, path, buffer->hop + 1u, 1);
+		drop(worker, mbuf, ONVM_DROP_BAD_DESCRIPTOR);
+		break;
 	}
 }
 

@@ -64,6 +64,8 @@ onvm_pkt_segment(const struct onvm_pkt *pkt)
 	return bytes;
 }
 
+struct onvm_held;
+
 /** What a kernel is called with, besides packets. */
 struct onvm_ctx {
 	void *state;	    /**< the NF's own */
@@ -79,6 +81,28 @@ struct onvm_ctx {
 	void *runtime; /**< the runtime's */
 	/** Of the NFs of this process, it is the first or last one on the packets' way. */
 	bool is_first_stage, is_last_stage;
+	/** The manifest has the permission `originate`; without, originate() gives NULL. */
+	bool may_originate;
+	/**
+	 * Keep a packet of the burst beyond it: a shaper, a reassembly. The packet gets the verdict
+	 * ONVM_HOLD. What is pushed, pulled or decided afterwards does not count; another verdict
+	 * undoes it.
+	 *
+	 * @return a token that is not 0; 0: the NF holds as many packets as it may (`held_packets`
+	 * in the manifest), and nothing has changed
+	 */
+	uint32_t (*hold)(struct onvm_ctx *ctx, struct onvm_pkt *pkt);
+	/** The packet of a token; NULL: it is not held any more. Valid until it is released. */
+	struct onvm_pkt *(*held)(struct onvm_ctx *ctx, uint32_t token);
+	/**
+	 * Let a held packet go, with a verdict and its destination; it leaves after the burst in
+	 * work, after those released before.
+	 *
+	 * @return 0, or -ENOENT when it is not held
+	 */
+	int (*release)(struct onvm_ctx *ctx, uint32_t token, uint32_t verdict,
+		       uint32_t destination);
+	struct onvm_held *held_packets; /**< the runtime's */
 };
 
 typedef void (*onvm_kernel)(struct onvm_ctx *ctx, struct onvm_pkt *pkts, uint32_t nb_pkts);

@@ -52,6 +52,7 @@
 #define ONVM_ERROR_LENGTH 512		/* bytes of the reason of a refusal, with its final 0 */
 #define ONVM_HEADROOM 128		/* bytes before a packet that enters, for headers */
 #define ONVM_BURST_MAX 2048		/* packets an NF may ask for at once */
+#define ONVM_HELD_MAX 65536		/* packets that an NF may hold */
 #define ONVM_MESSAGE_MAX 16384		/* bytes of one message on the attach socket */
 #define ONVM_STATE_BYTES_MAX (64 << 20) /* state that an NF host hands over */
 
@@ -61,6 +62,7 @@ enum onvm_verdict {
 	ONVM_DROP = 1,	     /**< free; the descriptor's `port` holds the drop reason, 0..15 */
 	ONVM_TO_SERVICE = 2, /**< to the service ID in the descriptor's `port` */
 	ONVM_OUT = 3,	     /**< out of the port in the descriptor's `port` */
+	ONVM_HOLD = 4,	     /**< stays in the NF host for now; never in a descriptor */
 };
 
 /** Bits of onvm_desc.flags and onvm_pkt.flags. */

@@ -36,7 +36,7 @@ field_get(PyObject *self, void *closure)
 	const struct onvm_field *field = closure;
 	struct view *view = ((struct header *)self)->view;
 
-	if (view == NULL || view->pkt == NULL) {
+	if (view == NULL || packet_is_stale(view)) {
 		packet_raise_stale();
 		return NULL;
 	}
@@ -81,7 +81,7 @@ field_set(PyObject *self, PyObject *value, void *closure)
 	struct view *view = ((struct header *)self)->view;
 	uint64_t word;
 
-	if (view == NULL || view->pkt == NULL)
+	if (view == NULL || packet_is_stale(view))
 		return packet_raise_stale();
 	if (value == NULL) {
 		PyErr_SetString(PyExc_AttributeError, "a header field cannot be deleted");

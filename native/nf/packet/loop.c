@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "packet/loop.h"
 
+#include "packet/verdict.h"
 #include "packet/view.h"
 
 #define PREFETCH_DISTANCE 2
@@ -51,7 +52,7 @@ loop_call(struct loop *loop, struct onvm_ctx *ctx, struct onvm_pkt *pkt)
 {
 	struct view *view = loop->view;
 	PyObject *result;
-	long verdict;
+	int is_verdict;
 
 	view->pkt = pkt;
 	view->ctx = ctx;
@@ -59,21 +60,9 @@ loop_call(struct loop *loop, struct onvm_ctx *ctx, struct onvm_pkt *pkt)
 	result = PyObject_CallFunctionObjArgs(loop->function, (PyObject *)view, loop->state, NULL);
 	if (result == NULL)
 		return -1;
-	if (result != Py_None) {
-		verdict = PyLong_AsLong(result);
-		if (verdict == -1 && PyErr_Occurred()) {
-			Py_DECREF(result);
-			return -1;
-		}
-		if (verdict < ONVM_NEXT || verdict > ONVM_OUT) {
-			PyErr_Format(PyExc_ValueError, "%ld is not a Verdict", verdict);
-			Py_DECREF(result);
-			return -1;
-		}
-		pkt->verdict = (uint8_t)verdict;
-	}
+	is_verdict = packet_verdict_returned(result, &pkt->verdict);
 	Py_DECREF(result);
-	return 0;
+	return is_verdict < 0 ? -1 : 0;
 }
 
 static void

@@ -32,6 +32,32 @@ packet_view(PyObject *module, PyObject *arguments)
 	return (PyObject *)view;
 }
 
+/* A view of a held packet, good as long as the packet is held; None if it is not. */
+static PyObject *
+packet_held_view(PyObject *module, PyObject *arguments)
+{
+	unsigned long long held, ctx;
+	struct onvm_pkt *pkt;
+	struct view *view;
+	unsigned int token;
+
+	(void)module;
+	if (!PyArg_ParseTuple(arguments, "KIK", &held, &token, &ctx))
+		return NULL;
+	pkt = onvm_held_get((struct onvm_held *)(uintptr_t)held, token);
+	if (pkt == NULL)
+		Py_RETURN_NONE;
+	view = packet_view_create();
+	if (view == NULL)
+		return NULL;
+	view->pkt = pkt;
+	view->held = (struct onvm_held *)(uintptr_t)held;
+	view->token = token;
+	view->ctx = (struct onvm_ctx *)(uintptr_t)ctx;
+	view->layout = onvm_layout_of(pkt);
+	return (PyObject *)view;
+}
+
 static PyObject *
 packet_end_view(PyObject *module, PyObject *argument)
 {
@@ -49,6 +75,7 @@ packet_end_view(PyObject *module, PyObject *argument)
 static PyMethodDef module_methods[] = {
 	{"loop", packet_loop, METH_VARARGS, NULL},
 	{"view", packet_view, METH_VARARGS, NULL},
+	{"held_view", packet_held_view, METH_VARARGS, NULL},
 	{"end_view", packet_end_view, METH_O, NULL},
 	{NULL, NULL, 0, NULL},
 };

@@ -12,6 +12,8 @@
 
 #include <onvm/fields.h>
 
+#include "held.h"
+
 #define NB_HEADERS (ONVM_H_ICMP + 1)
 
 struct view;
@@ -23,9 +25,19 @@ struct header {
 struct view {
 	PyObject_HEAD struct onvm_pkt *pkt; /* NULL: stale */
 	struct onvm_ctx *ctx;
+	struct onvm_held *held; /* of a held packet, which may have been released; else NULL */
+	uint32_t token;
 	struct onvm_layout layout;
 	struct header *header[NB_HEADERS];
 	PyObject *data; /* memoryview handed out, or NULL */
 };
+
+/** Whether the packet of a view is not there any more. */
+static inline int
+packet_is_stale(const struct view *view)
+{
+	return view->pkt == NULL ||
+	       (view->held != NULL && onvm_held_get(view->held, view->token) != view->pkt);
+}
 
 #endif /* _ONVM_NF_PACKET_TYPES_H_ */

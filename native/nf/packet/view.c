@@ -6,6 +6,7 @@
 #include "columns.h"
 #include "packet/header.h"
 #include "packet/stale.h"
+#include "packet/verdict.h"
 
 PyTypeObject *packet_view_type;
 
@@ -14,7 +15,7 @@ live(PyObject *self)
 {
 	struct view *view = (struct view *)self;
 
-	if (view->pkt == NULL) {
+	if (packet_is_stale(view)) {
 		packet_raise_stale();
 		return NULL;
 	}
@@ -86,8 +87,7 @@ view_own(PyObject *self, void *closure)
 								      0;
 		break;
 	case VERDICT:
-		value = view->pkt->verdict;
-		break;
+		return packet_verdict(view->pkt->verdict);
 	case DESTINATION:
 		value = view->pkt->destination;
 		break;
@@ -210,7 +210,7 @@ decide(PyObject *self, PyObject *const *arguments, Py_ssize_t nb_arguments, uint
 	}
 	view->pkt->verdict = verdict;
 	view->pkt->destination = (uint16_t)destination;
-	return PyLong_FromLong(verdict);
+	return packet_verdict(verdict);
 }
 
 static PyObject *
@@ -232,6 +232,25 @@ view_to_service(PyObject *self, PyObject *const *arguments, Py_ssize_t nb_argume
 }
 
 static PyObject *
+view_hold(PyObject *self, PyObject *unused)
+{
+	struct view *view = live(self);
+
+	(void)unused;
+	if (view == NULL)
+		return NULL;
+	if (view->held != NULL) {
+		PyErr_SetString(PyExc_RuntimeError, "the packet is held already");
+		return NULL;
+	}
+	if (view->ctx == NULL || view->ctx->held_packets == NULL) {
+		PyErr_SetString(PyExc_PermissionError, "expected held_packets in the manifest");
+		return NULL;
+	}
+	return PyLong_FromUnsignedLong(onvm_held_add(view->ctx->held_packets, view->pkt));
+}
+
+static PyObject *
 view_originate(PyObject *self, PyObject *arguments)
 {
 	const struct view *view = live(self);
@@ -242,7 +261,12 @@ view_originate(PyObject *self, PyObject *arguments)
 	if (view == NULL ||
 	    !PyArg_ParseTuple(arguments, "y#|II", &bytes, &length, &verdict, &destination))
 		return NULL;
-	if (length > UINT16_MAX || view->ctx == NULL)
+	if (view->ctx == NULL || !view->ctx->may_originate) {
+		PyErr_SetString(PyExc_PermissionError,
+				"expected the permission originate in the manifest");
+		return NULL;
+	}
+	if (length > UINT16_MAX)
 		Py_RETURN_FALSE;
 	return PyBool_FromLong(onvm_originate(view->ctx, (const uint8_t *)bytes, (uint32_t)length,
 					      verdict, destination) == 0);
@@ -305,6 +329,7 @@ static PyMethodDef view_methods[] = {
 	{"drop", (PyCFunction)(void (*)(void))view_drop, METH_FASTCALL, NULL},
 	{"out", (PyCFunction)(void (*)(void))view_out, METH_FASTCALL, NULL},
 	{"to_service", (PyCFunction)(void (*)(void))view_to_service, METH_FASTCALL, NULL},
+	{"hold", view_hold, METH_NOARGS, NULL},
 	{"originate", view_originate, METH_VARARGS, NULL},
 	{NULL, NULL, 0, NULL},
 };
@@ -336,6 +361,7 @@ packet_view_end(struct view *view)
 	if (view->data != NULL)
 		release_data(view);
 	view->pkt = NULL;
+	view->held = NULL;
 }
 
 static PyType_Slot view_slots[] = {

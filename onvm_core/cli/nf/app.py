@@ -9,7 +9,7 @@ from onvm_core.cli.nf.command import SETTINGS, explain, import_
 from onvm_core.cli.nf.config import config
 from onvm_core.cli.nf.image import image
 from onvm_core.cli.nf.info import info, package_row
-from onvm_core.cli.nf.install import install, uninstall
+from onvm_core.cli.nf.install import install, uninstall, upgrade
 from onvm_core.cli.nf.new import new
 from onvm_core.cli.nf.run import run, stop
 from onvm_core.cli.nf.test import test
@@ -53,6 +53,7 @@ app.command()(check)
 app.command("import", context_settings=SETTINGS)(import_)
 app.command(context_settings=SETTINGS)(explain)
 app.command()(install)
+app.command()(upgrade)
 app.command()(uninstall)
 app.command()(image)
 app.command()(new)

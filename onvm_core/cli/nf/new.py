@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from onvm_core.plugins.template import NfKind, render
+from onvm_core.plugins.template import Ci, License, NfKind, render
 
 __all__ = ["new"]
 
@@ -30,6 +30,17 @@ def new(
         str | None,
         typer.Option(metavar="TEXT", help="Its purpose, in one line.", show_default="asked for"),
     ] = None,
+    license: Annotated[
+        License,
+        typer.Option(metavar="Apache-2.0|MIT|BSD-3-Clause|none", help="Its licence."),
+    ] = License.APACHE,
+    ci: Annotated[
+        Ci,
+        typer.Option(
+            metavar="none|github|gitlab|both",
+            help="Where it is tested and published: files for that service.",
+        ),
+    ] = Ci.NONE,
     no_input: Annotated[
         bool, typer.Option("--no-input", help="Ask nothing; leave out what is not given.")
     ] = False,
@@ -42,7 +53,14 @@ def new(
     if not no_input:
         description = description or typer.prompt("Its purpose, in one line", default="")
         author = author or typer.prompt("Author", default="")
-    answers = {"author": author, "description": description}
-    folder = render(name, kind, output_dir, {key: text for key, text in answers.items() if text})
+    folder = render(
+        name,
+        kind,
+        output_dir,
+        description=description or "",
+        author=author or "",
+        license=license,
+        ci=ci,
+    )
     print(f"wrote {folder}")
     print(f"next: onvm nf install {folder} && onvm nf test {folder}")

@@ -50,13 +50,16 @@ from onvm_core.manager.startup.environment import DataplaneConfig, check_datapla
 from onvm_core.plugins import NfPackage, Offer, find
 from onvm_sdk.errors import ConfigError
 from onvm_sdk.limits import STAGES_MAX
-from onvm_sdk.manifest import read_config
+from onvm_sdk.manifest import NF_NAME_LETTERS, read_config
 from onvm_sdk.settings import explain
 
 __all__ = ["ChainConfig", "Config", "NfConfig", "NfGroup", "load_config", "parse_config"]
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,19}")
-NAME_HELP = "expected a name of 1 to 20 letters, digits, '_', '.' or '-', a letter or digit first"
+NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_.-]{{0,{NF_NAME_LETTERS - 1}}}")
+NAME_HELP = (
+    f"expected a name of 1 to {NF_NAME_LETTERS} letters, digits, '_', '.' or '-', "
+    "a letter or digit first"
+)
 
 Instances = Annotated[int, msgspec.Meta(ge=1, le=64)]
 

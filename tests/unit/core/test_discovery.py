@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -91,17 +92,24 @@ def test_entry_points_that_cannot_be_read_harm_no_other(tmp_path: Path) -> None:
     assert packages["bad"].status is NfStatus.BROKEN
 
 
-def test_two_distributions_with_one_name_are_a_conflict(tmp_path: Path) -> None:
-    distribution(tmp_path, "alice-nat", "nat")
+def test_of_two_distributions_with_one_name_the_first_goes_on(tmp_path: Path) -> None:
     distribution(tmp_path, "bob-nat", "nat")
+    distribution(tmp_path, "alice-nat", "nat")
+    for number, dist in enumerate(("bob_nat", "alice_nat"), 1):
+        os.utime(tmp_path / f"{dist}-1.0.dist-info" / "entry_points.txt", (number, number))
     distribution(tmp_path, "good", "good")
     packages = discover([str(tmp_path)])
-    assert [package.distribution for package in packages] == ["good", "alice-nat", "bob-nat"]
-    for package in packages[1:]:
-        assert package.status is NfStatus.CONFLICT
-        assert package.reason == "'nat' is claimed by alice-nat and bob-nat"
-    with pytest.raises(PluginError, match="conflict: 'nat' is claimed by"):
-        find("nat", packages)
+    assert [package.distribution for package in packages] == ["good", "bob-nat", "alice-nat"]
+    assert [package.status for package in packages[1:]] == [NfStatus.OK, NfStatus.CONFLICT]
+    assert packages[2].reason == "'nat' belongs to bob-nat, which was there first"
+    assert find("nat", packages).distribution == "bob-nat"
+    code = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r});"
+        "from onvm_sdk._hosting.plugin import load_plugin;"
+        "print(load_plugin('nat').entry_point.module)"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", code], check=True, stdout=subprocess.PIPE)
+    assert done.stdout == b"nf_bob_nat\n"
     assert find("good", packages).distribution == "good"
 
 

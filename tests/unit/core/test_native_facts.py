@@ -188,7 +188,7 @@ def test_the_parser_in_python_has_the_limits_of_c() -> None:
 
 
 def test_names_of_a_manifest_fit_messages() -> None:
-    longest = "a" * (lib.ONVM_NAME_LENGTH - 1)
+    longest = "a" * (lib.ONVM_NAME_LENGTH - 1 - len("-9999"))  # as in the name of an instance
     assert manifest._NAME.fullmatch(longest)
     assert not manifest._NAME.fullmatch(longest + "a")
 

@@ -13,6 +13,7 @@ from scapy.layers.l2 import ARP, Dot1Q, Ether
 
 from onvm_sdk import NetworkFunction, StaleViewError, Verdict
 from onvm_sdk.burst import Burst
+from onvm_sdk.nf import Context, Counters
 from onvm_sdk.testing import Result, Runner, run
 
 FRAMES = [
@@ -179,3 +180,58 @@ def test_bursts_of_changing_length_and_fused_nfs() -> None:
             assert len(result.packets) == count
             if count:
                 assert Ether(result.packets[0])[IP].ttl == 7
+
+
+def test_numbers_are_cut_to_the_field() -> None:
+    def handler(burst: Burst) -> None:
+        burst.ipv4.ttl = 300
+        burst.udp.dst_port = -1
+        burst.ipv4.dscp = np.full(len(burst), 64 + 3)
+
+    packet = Ether(process(handler).packets[0])
+    assert (packet[IP].ttl, packet[IP].tos >> 2, packet[UDP].dport) == (44, 3, 65535)
+
+
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [
+        ("ttl", AttributeError),
+        ("ipv4.tll", AttributeError),
+        ("udp.ports", AttributeError),
+        ("length", ValueError),
+        ("ipv4.header_length", ValueError),
+        ("flow_hash", ValueError),
+    ],
+)
+def test_what_cannot_be_written_is_no_silent_loss(name: str, error: type[Exception]) -> None:
+    def handler(burst: Burst) -> None:
+        *path, last = name.split(".")
+        setattr(getattr(burst, path[0]) if path else burst, last, 3)
+
+    with pytest.raises(error):
+        process(handler)
+
+
+def test_what_process_returns_is_an_error_with_its_line() -> None:
+    class Handler(NetworkFunction):
+        def process(self, burst: Burst) -> Any:
+            return burst.is_udp
+
+    with pytest.raises(TypeError, match=r"process returned .*, expected None \(.*test_burst.py:"):
+        run(Handler, FRAMES)
+
+
+@pytest.mark.parametrize("number", [-1, 65536])
+def test_a_destination_beyond_its_range_is_refused(number: int) -> None:
+    with pytest.raises(OverflowError, match="is below 65536"):
+        process(lambda burst: burst.drop(None, number))
+
+
+def test_unknown_names_of_the_manifest_name_the_choices() -> None:
+    ctx = Context("nf", counters=Counters(["hits", "misses"]), reasons=("blocked",))
+    with pytest.raises(ValueError, match=r"drop reason 'nope': expected one of .*: blocked"):
+        ctx.reason("nope")
+    with pytest.raises(KeyError, match=r"counter 'hit': expected one of .*: hits, misses"):
+        ctx.counters["hit"] += 1
+    with pytest.raises(ValueError, match="it has none"):
+        Context("nf").reason("nope")

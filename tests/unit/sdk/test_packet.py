@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import pytest
@@ -87,8 +88,25 @@ def test_verdicts() -> None:
     assert each(lambda pkt: pkt.out(3), [FRAME]).verdicts == [Verdict.OUT]
     assert each(lambda pkt: Verdict.DROP, [FRAME]).verdicts == [Verdict.DROP]
     assert each(lambda pkt: None, [FRAME]).verdicts == [Verdict.NEXT]
-    with pytest.raises(ValueError, match="9 is not a Verdict"):
-        each(lambda pkt: 9, [FRAME])
+    assert each(lambda pkt: pkt.out(3), [FRAME]).destinations == [3]
+
+
+@pytest.mark.parametrize("result", [9, -1, True, "drop", 1 << 70], ids=str)
+def test_what_is_no_verdict_is_an_error_with_the_line_of_the_function(result: object) -> None:
+    line = inspect.getsourcelines(each)[1] + 2
+    with pytest.raises(TypeError) as raised:
+        each(lambda pkt: result, [FRAME])
+    text = f"process_packet returned {result!r}, expected a Verdict or None ({__file__}:{line})"
+    assert str(raised.value).endswith(text)
+
+
+def test_decisions_are_verdicts() -> None:
+    def handler(pkt: PacketView) -> Verdict:
+        assert pkt.drop() is Verdict.DROP
+        assert pkt.verdict is Verdict.DROP
+        return pkt.out(1)
+
+    assert each(handler, [FRAME]).verdicts == [Verdict.OUT]
 
 
 def test_push_and_pull() -> None:

@@ -74,6 +74,12 @@ class FakeHost:
     def set_stage(self, stage: int, function: int, state: int) -> None:
         LOG.append("stage")
 
+    def allow(self, stage: int, *, may_originate: bool, held_packets: int) -> None:
+        pass
+
+    def hold(self, is_allowed: bool) -> None:
+        LOG.append("hold" if is_allowed else "release")
+
     def attach(self, path: str, stages: Any, **options: Any) -> None:
         if self.attachments and self.refusals:
             self.refusals -= 1

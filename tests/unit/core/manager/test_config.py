@@ -110,7 +110,7 @@ def test_empty_file_is_a_manager_without_anything(packages: list[NfPackage]) -> 
         ("[ports.a]\nuri = 3", "f.toml: ports.a.uri: 3: expected `str`, got `int`"),
         ('[ports.a]\nuri = "null"', "f.toml: ports.a.uri: 'null': expected SCHEME:TARGET"),
         ('[ports.a]\nuri = "nul:"', "f.toml: ports.a.uri: 'nul': expected one of null, pcap; did"),
-        ('[ports."a b"]\nuri = "null:"', "f.toml: ports: 'a b': expected a name of 1 to 20"),
+        ('[ports."a b"]\nuri = "null:"', "f.toml: ports: 'a b': expected a name of 1 to 26"),
         ("[nfs.firewal]", "f.toml: nfs.firewal.plugin: 'firewal': expected an installed NF"),
         ("[nfs.nat]\ninstances = -1", "f.toml: nfs.nat.instances: -1: expected `int` >= 0"),
         ('[nfs.nat]\nconfig = "none"', "f.toml: nfs.nat.config: 'none': expected a file that"),
