@@ -3,15 +3,20 @@
  * Plan: chains, hosts and paths without workers: what is found again and what is made; retirement
  * and successors; fused hosts; a host that serves several positions; shares of flows by weight;
  * a draining host takes what it has claimed, and leaves all to its successor;
- * recycling: what is marked waits with all it leads to, 100,000 deaths do not use up the paths.
+ * recycling: what is marked waits with all it leads to, 100,000 deaths do not use up the paths;
+ * rows: 1,000 NF hosts in a chain of five without a drop, all in use, shares by spare capacity, the
+ * same ones everywhere, few for claims; a full table leaves what is there to new flows;
+ * live paths without flows: those that something names stay.
  */
 #include "steering/candidates.h"
 
 #include <string.h>
 
 #include "steering/choose.h"
+#include "steering/idle.h"
 #include "steering/recycle.h"
 #include "steering/retire.h"
+#include "steering/rows.h"
 #include "test.h"
 
 static struct onvm_steering steering;
@@ -49,7 +54,7 @@ rebuild(void)
 
 	steering.chains[1].candidates = onvm_steering_candidates(&steering, 1);
 	CHECK(steering.chains[1].candidates != NULL);
-	free(old);
+	onvm_steering_free_candidates(old);
 }
 
 static uint16_t
@@ -321,6 +326,154 @@ test_paths_are_not_used_up(void)
 	CHECK(steering.nb_paths < 2000);
 }
 
+/** @p nb NF hosts for each of @p nb_services services, with slots and numbers from 300 on. */
+static void
+begin_with_many(uint8_t nb_services, uint16_t nb)
+{
+	begin(nb_services);
+	for (uint16_t i = 1; i <= nb_services; i++)
+		steering.hosts[i].state = ONVM_HOST_FREE;
+	steering.nb_slots = (uint32_t)(300 + nb_services * nb);
+	steering.chains[1].number = 1;
+	for (uint16_t i = 0; i < nb_services * nb; i++) {
+		set_host((uint16_t)(300 + i), 1, &(uint16_t){(uint16_t)(1 + i / nb)});
+		steering.hosts[300 + i].peer = 1;
+		steering.hosts[300 + i].number = (uint16_t)(300 + i);
+		steering.hosts[300 + i].spare_pps = 1000;
+	}
+	rebuild();
+}
+
+static uint32_t flows_of[ONVM_SLOTS_MAX];
+
+/** Choose for so many flows; none may be without a path. */
+static void
+choose_many(uint32_t nb)
+{
+	memset(flows_of, 0, sizeof(flows_of));
+	for (uint32_t i = 0; i < nb; i++) {
+		const struct onvm_path *path = &steering.paths[choose()];
+
+		CHECK(path->nb_hops != 0);
+		for (uint32_t hop = 0; hop < path->nb_hops; hop++)
+			flows_of[path->hops[hop].host]++;
+	}
+}
+
+static void
+test_thousand_hosts_in_a_chain_of_five_drop_nothing(void)
+{
+	begin_with_many(5, 200);
+	choose_many(400000);
+	for (uint32_t host = 300; host < 1300; host++)
+		CHECK(flows_of[host] > 1900 && flows_of[host] < 2100);
+	CHECK(onvm_steering_nb_paths(&steering) <= 2 * ONVM_ROWS_MAX);
+}
+
+static void
+test_few_combinations_are_all_chosen(void)
+{
+	begin_with_many(3, 20);
+	CHECK_EQUAL(steering.chains[1].candidates->nb_rows, 0);
+	begin_with_many(5, 9);
+	CHECK(steering.chains[1].candidates->nb_rows != 0);
+	choose_many(400000);
+}
+
+static void
+test_rows_follow_spare_capacity(void)
+{
+	begin_with_many(5, 40);
+	for (uint32_t host = 340; host < 350; host++)
+		steering.hosts[host].spare_pps = 4000;
+	steering.hosts[379].spare_pps = 0;
+	choose_many(200000);
+	for (uint32_t host = 340; host < 379; host++) {
+		const uint32_t fair = 200000 / 69 * (host < 350 ? 4 : 1);
+
+		CHECK(flows_of[host] > fair * 9 / 10 && flows_of[host] < fair * 11 / 10);
+	}
+	CHECK(flows_of[379] < 2000);
+}
+
+static void
+test_rows_are_the_same_on_all_hosts(void)
+{
+	uint16_t rows[1024];
+	const struct onvm_candidates *candidates;
+
+	begin_with_many(5, 9);
+	candidates = steering.chains[1].candidates;
+	CHECK(candidates->nb_rows <= RTE_DIM(rows));
+	for (uint32_t i = 0; i < candidates->nb_rows; i++)
+		rows[i] = steering.hosts[candidates->rows[i]].number;
+	/* Elsewhere, the same numbers have other slots. */
+	for (uint32_t i = 0; i < 9; i++)
+		steering.hosts[300 + i].number = (uint16_t)(308 - i);
+	rebuild();
+	candidates = steering.chains[1].candidates;
+	for (uint32_t i = 0; i < candidates->nb_rows; i++)
+		CHECK_EQUAL(steering.hosts[candidates->rows[i]].number, rows[i]);
+}
+
+static void
+test_claims_use_few_rows(void)
+{
+	begin_with_many(5, 9);
+	for (uint32_t i = 0; i < 10000; i++) {
+		const uint16_t path = onvm_steering_choose_with(&steering, 1,
+								steering.chains[1].candidates,
+								&selector, 310);
+
+		CHECK_EQUAL(steering.paths[path].hops[1].host, 310);
+	}
+	CHECK(onvm_steering_nb_paths(&steering) <= 2 * (16 + 2));
+}
+
+static void
+test_full_table_leaves_its_paths_to_new_flows(void)
+{
+	begin_with_many(5, 9);
+	choose_many(100);
+	steering.nb_paths = ONVM_PATHS_MAX;
+	CHECK(onvm_steering_is_full(&steering));
+	choose_many(20000);
+}
+
+static void
+test_idle_paths_are_used_again(void)
+{
+	uint16_t named, passed;
+	uint32_t nb;
+
+	begin_with_many(5, 9);
+	choose_many(20000);
+	nb = onvm_steering_nb_paths(&steering);
+	named = choose();
+	passed = choose();
+	while (passed == named || passed == steering.chains[1].candidates->default_path)
+		passed = choose();
+	/* A flow names the one, a packet is on its way back on the other. */
+	CHECK(onvm_idle_unlink(&steering, UINT32_MAX) > 1000);
+	onvm_steering_mark(&steering, named);
+	onvm_steering_mark(&steering, steering.paths[passed].opposite);
+	CHECK(choose() != 0); /* one that was unlinked is made again */
+	CHECK(onvm_idle_free(&steering) >= nb - 8);
+	CHECK_EQUAL(steering.paths[named].state, ONVM_PATH_LIVE);
+	CHECK_EQUAL(steering.paths[passed].state, ONVM_PATH_LIVE);
+	CHECK_EQUAL(steering.paths[steering.paths[passed].opposite].state, ONVM_PATH_LIVE);
+	CHECK_EQUAL(steering.paths[steering.chains[1].candidates->default_path].state,
+		    ONVM_PATH_LIVE);
+	choose_many(20000);
+	CHECK(onvm_steering_nb_paths(&steering) <= nb + 8);
+	/* Those that were linked again are retired with their host, and found no more. */
+	kill_host(steering.paths[named].hops[0].host);
+	CHECK_EQUAL(steering.paths[named].state, ONVM_PATH_RETIRED);
+	onvm_idle_unlink(&steering, UINT32_MAX);
+	onvm_idle_free(&steering);
+	CHECK_EQUAL(steering.paths[steering.paths[named].successor].state, ONVM_PATH_LIVE);
+}
+
 int
 main(void)
 {
@@ -335,6 +488,13 @@ main(void)
 	RUN(test_flows_are_shared_by_spare_capacity);
 	RUN(test_marked_paths_wait_with_all_they_lead_to);
 	RUN(test_paths_are_not_used_up);
+	RUN(test_thousand_hosts_in_a_chain_of_five_drop_nothing);
+	RUN(test_few_combinations_are_all_chosen);
+	RUN(test_rows_follow_spare_capacity);
+	RUN(test_rows_are_the_same_on_all_hosts);
+	RUN(test_claims_use_few_rows);
+	RUN(test_full_table_leaves_its_paths_to_new_flows);
+	RUN(test_idle_paths_are_used_again);
 	onvm_steering_fini(&steering);
 	return 0;
 }

@@ -22,7 +22,7 @@ from onvm_core.manager.api import messages as m
 from onvm_core.manager.api.directory import RECORD, ManagerRecord, write_private
 from onvm_core.manager.api.server import ControlServer
 from onvm_core.manager.api.state_messages import NfDrainRequest
-from onvm_core.manager.cluster_view.view import ClusterView, LocalHost, LocalResources
+from onvm_core.manager.cluster_view.view import ClusterView, LocalHost, LocalResources, PeerStatus
 from onvm_core.manager.cluster_view.view_change import ViewTables
 from onvm_sdk.errors import ConfigError
 
@@ -45,6 +45,7 @@ class SimulatedManager:
     Attributes:
         applied: times and digests of applied views, on the monotonic clock.
         refuses: reason for which it starts no NFs; "" if it does.
+        silent: peers that do not answer its probes.
         utilisation: utilisation of each instance.
     """
 
@@ -72,6 +73,7 @@ class SimulatedManager:
         self.applied: list[tuple[float, str]] = []
         self.n_applied = 0
         self.refuses = ""
+        self.silent: frozenset[str] = frozenset()
         self.utilisation = 0.0
         self._lock = threading.RLock()
         self._nfs: dict[str, tuple[str, str, float]] = {}
@@ -207,7 +209,17 @@ class SimulatedManager:
                 for name, (service, state, _) in self._nfs.items()
             ],
             ports=self.ports,
-            peers=[],
+            peers=[
+                PeerStatus(
+                    name=peer.name,
+                    address=peer.address,
+                    is_up=peer.name not in self.silent,
+                    heard_ms=1.0,
+                    tx=0,
+                    rx=0,
+                )
+                for peer in (() if self._views is None else self._views.view.peers)
+            ],
             digest=self._digest,
             resources=LocalResources(
                 cores=self.cores,

@@ -18,12 +18,11 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 import zmq
 
-from onvm_core.cluster.errors import NoClusterError
 from onvm_core.cluster.handover.state_sender import StateSender
 from onvm_core.cluster.handover.state_server import StateServer
 from onvm_core.cluster.links.manager import ManagerLink
@@ -33,7 +32,8 @@ from onvm_core.cluster.member.session import Offer, SessionThread
 from onvm_core.cluster.member.state_directory import StateDirectory
 from onvm_core.cluster.scaling.scaler import Scaler
 from onvm_core.cluster.tree.ensemble import Ensemble
-from onvm_core.cluster.tree.mirror import Snapshot, read_cluster
+from onvm_core.cluster.tree.foundation import ensure_folders
+from onvm_core.cluster.tree.mirror import Snapshot, another_cluster, read_cluster
 from onvm_core.cluster.tree.nodes import AppliedNode, Paths, PluginNode, check_name
 from onvm_core.cluster.view.absence import LINGER_S, Absences
 from onvm_core.cluster.view.view_maker import ViewMaker
@@ -109,6 +109,8 @@ class Agent:
         self._snapshot: Snapshot | None = None
         self._merged: Snapshot | None = None
         self._vanished: frozenset[str] = frozenset()
+        self._silent: frozenset[str] = frozenset()
+        """Hosts that do not answer the manager's probes."""
         self._absences = Absences(ensemble.session_s, linger_s)
         self._n_absences = 0
         self._maker = ViewMaker(name)
@@ -168,12 +170,7 @@ class Agent:
         node = read_cluster(self._ensemble, self._paths)
         state = self._state.state
         if state.cluster_id not in ("", node.id):
-            raise NoClusterError(
-                f"expected the cluster that this host has joined; leave that one, or remove "
-                f"{self._state.folder}",
-                field="cluster",
-                value=cluster,
-            )
+            raise another_cluster(cluster)
         if state.name not in ("", self.name):
             raise ConfigError(
                 f"expected {state.name!r}, the name with which this host has joined; "
@@ -184,6 +181,7 @@ class Agent:
         session_thread = SessionThread(
             self._ensemble, node, self._paths, self.name, self._state, self._wake
         )
+        ensure_folders(self._ensemble, self._paths)
         session_thread.membership.reserve_name()
         state.cluster_id, state.name = node.id, self.name
         self._state.save()
@@ -370,11 +368,21 @@ class Agent:
             self._n_absences = self._session_thread.absences
             self._absences.reconnected(now)
         due_s = self._absences.due_s
-        if snapshot is self._snapshot and (due_s is None or now < due_s):
+        if self._local is not None:
+            silent = frozenset(peer.name for peer in self._local.peers if not peer.is_up)
+        else:
+            silent = self._silent
+        if (
+            snapshot is self._snapshot
+            and (due_s is None or now < due_s)
+            and (silent == self._silent or not snapshot.away)
+        ):
             return
         is_new = snapshot is not self._snapshot
-        self._snapshot = snapshot
-        self._merged, self._vanished = self._absences.update(snapshot, now)
+        self._snapshot, self._silent = snapshot, silent
+        merged, vanished = self._absences.update(snapshot, now, silent)
+        if is_new or vanished != self._vanished or merged.hosts.keys() != self._hosts_there():
+            self._merged, self._vanished = merged, vanished
         if is_new and self._peers is not None:
             self._peers.set_peers(
                 {
@@ -383,6 +391,9 @@ class Agent:
                     if name != self.name
                 }
             )
+
+    def _hosts_there(self) -> Collection[str]:
+        return () if self._merged is None else self._merged.hosts.keys()
 
     def _apply(self, now: float) -> None:
         """Send the manager the changes."""

@@ -118,9 +118,38 @@ def test_host_that_vanishes_gets_nothing_new_and_then_goes(cluster: Cluster) -> 
     c.stop_agent()
     rest = [a, b]
     wait(lambda: are_equal(rest, 3) and instances_seen(a)["c/firewall-1"] == "draining")
+    for host in rest:
+        host.manager.silent = frozenset("c")
     wait(lambda: are_equal(rest, 2) and len(instances_seen(a)) == 2)
     c.start_agent()
     wait(lambda: are_equal(hosts) and set(instances_seen(a).values()) == {"active"})
+
+
+def test_host_without_an_agent_stays_while_its_manager_answers(cluster: Cluster) -> None:
+    """Also for agents that begin while it is away; its own next agent finds all as it was."""
+    a, b, c = hosts = start_hosts(cluster, 3, linger_s=0.2)
+    b.manager.set_nfs("firewall-1")
+    c.manager.set_nfs("nat-1")
+    wait(lambda: are_equal(hosts) and len(instances_seen(a)) == 2)
+    numbers = {one.number for one in a.manager.view.instances}  # type: ignore[union-attr]
+    cluster.chains.put("web", chain_node(near="a", far="c", services=["nat"]), "me")
+    wait(lambda: len(a.manager.view.chains) == 1)  # type: ignore[union-attr,arg-type]
+    c.stop_agent()
+    wait(lambda: cluster.names("hosts") == ["a", "b"])
+    a.stop_agent()
+    a.manager.close()
+    a.manager = type(a.manager)(a.manager.directory)
+    a.manager.start()
+    a.start_agent()
+    time.sleep(1.0)  # longer than it lingers
+    for host in (a, b):
+        assert instances_seen(host) == {"b/firewall-1": "active", "c/nat-1": "active"}
+        assert [chain.name for chain in host.manager.view.chains] == ["web"]  # type: ignore[union-attr]
+    b.manager.set_nfs("firewall-1", "firewall-2")  # a number that is given out now is another
+    wait(lambda: len(instances_seen(a)) == 3)
+    assert len(numbers | {one.number for one in a.manager.view.instances}) == 3  # type: ignore[union-attr]
+    remove_host(cluster.ensemble, cluster.paths, "c")
+    wait(lambda: are_equal([a, b]) and "c/nat-1" not in instances_seen(a))
 
 
 def test_host_that_is_removed_is_gone_at_once_and_its_agent_ends(cluster: Cluster) -> None:

@@ -108,6 +108,33 @@ def test_cut_off_from_zookeeper_alone(cluster: TrafficCluster, traffic: Traffic)
     traffic.goes_on()
 
 
+def test_hosts_away_from_zookeeper_are_known_to_agents_that_begin(
+    cluster: TrafficCluster, traffic: Traffic
+) -> None:
+    """The hosts of the clients and of the only NAT, while the third one gets another agent."""
+    cluster.arrange(guard="a", translator="b", balancer="c")
+    traffic.begin()
+    agent = cluster.processes["a-agent"]
+    agent.kill()
+    agent.wait()
+    with cluster.cut("b", ZOOKEEPER):
+        cluster.wait(lambda: [cluster.state(name) for name in "ab"] == ["away"] * 2, "their end")
+        agent = cluster.processes["c-agent"]
+        agent.kill()
+        agent.wait()
+        cluster.wait(lambda: cluster.state("c") == "away", "the end of its session")
+        cluster.start_agent("c")
+        cluster.wait(lambda: cluster.is_whole(1), "its next agent's view")
+        traffic.goes_on()
+        traffic.end()
+        traffic.talk.tell("forget")
+        traffic.begin()  # new flows
+        traffic.goes_on()
+    cluster.start_agent("a")
+    cluster.wait(lambda: cluster.is_whole(len(HOSTS)), "their return")
+    traffic.goes_on()
+
+
 def answers(cluster: TrafficCluster, name: str) -> bool:
     """Whether the clients' host hears a peer."""
     peers = cluster.ask("a", m.ClusterLocalRequest())["peers"]

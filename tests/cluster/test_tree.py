@@ -303,7 +303,8 @@ def test_mirror_follows_every_change_with_few_watches(cluster: Cluster) -> None:
     members["c"]._ensemble.close()
     wait(lambda: follows() and sorted(mirror.snapshot.hosts) == ["a", "b"])
     assert sorted(mirror.snapshot.instances) == ["a", "b"]
-    assert mirror.watches <= 5 + 2 * 2
+    assert sorted(mirror.snapshot.away) == ["c"]
+    assert mirror.watches <= 6 + 2 * 2
 
 
 def test_damaged_nodes_are_named_and_the_others_read(cluster: Cluster) -> None:

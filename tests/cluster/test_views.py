@@ -19,6 +19,7 @@ from onvm_core.cluster.tree.nodes import (
     HostNode,
     InstanceNode,
     InstancesNode,
+    KnownNode,
 )
 from onvm_core.cluster.view.absence import Absences
 from onvm_core.cluster.view.cluster_view import digest, make_view
@@ -226,18 +227,71 @@ def test_a_change_of_another_view_is_refused_and_changes_nothing(change: ViewCha
     assert tables.view == _view()
 
 
+def _known(number: int, state: str = "up") -> KnownNode:
+    return KnownNode(host=host_node(number, state=state), instances=InstancesNode())
+
+
+BOTH = Snapshot(
+    cluster=CLUSTER,
+    members=frozenset("ab"),
+    hosts={"a": host_node(1), "b": host_node(2)},
+    instances={"b": InstancesNode()},
+)
+ONE = Snapshot(
+    cluster=CLUSTER,
+    members=frozenset("ab"),
+    hosts={"a": host_node(1)},
+    away={"b": _known(2)},
+)
+
+
 def test_who_looks_late_still_forgets_those_that_have_vanished() -> None:
     absences = Absences(settle_s=2.0, linger_s=30.0)
-    both = Snapshot(cluster=CLUSTER, hosts={"a": host_node(1), "b": host_node(2)})
-    one = Snapshot(cluster=CLUSTER, hosts={"a": host_node(1)})
-    absences.update(both, 100.0)
+    absences.update(BOTH, 100.0)
     absences.reconnected(101.0)
-    merged, vanished = absences.update(one, 101.5)
+    merged, vanished = absences.update(ONE, 101.5, {"b"})
     assert ("b" in merged.hosts, vanished, absences.due_s) == (True, frozenset(), 103.0)
-    assert absences.update(one, 102.9) == (both, frozenset())
+    merged, vanished = absences.update(ONE, 102.9, {"b"})
+    assert (merged.hosts, vanished) == (BOTH.hosts, frozenset())
     assert absences.due_s == 103.0
     # A decision that was due stays due, however late an agent looks.
-    assert absences.update(one, 110.0) == (both, frozenset({"b"}))
+    merged, vanished = absences.update(ONE, 110.0, {"b"})
+    assert (merged.hosts, vanished) == (BOTH.hosts, frozenset({"b"}))
     assert absences.due_s == 133.0
-    assert absences.update(one, 500.0) == (one, frozenset())
+    assert absences.update(ONE, 500.0, {"b"}) == (ONE, frozenset())
     assert absences.due_s is None
+
+
+def test_host_that_answers_is_never_forgotten_before_it_leaves() -> None:
+    absences = Absences(settle_s=2.0, linger_s=30.0)
+    for now in (100.0, 136.0, 700.0, 1e6):
+        merged, vanished = absences.update(ONE, now)
+        assert (merged.hosts, vanished) == (BOTH.hosts, frozenset({"b"}))
+        assert absences.due_s is None
+    absences.update(ONE, 1e6, {"b"})
+    absences.update(ONE, 1e6 + 29)  # it answers again
+    merged, _ = absences.update(ONE, 1e6 + 40, {"b"})
+    assert "b" in merged.hosts
+    left = msgspec.structs.replace(ONE, members=frozenset("a"), away={})
+    assert absences.update(left, 1e6 + 41, {"b"}) == (left, frozenset())
+
+
+def test_agent_that_has_just_begun_knows_a_host_that_is_away() -> None:
+    merged, vanished = Absences(settle_s=2.0).update(ONE, 5.0)
+    assert (sorted(merged.hosts), vanished) == (["a", "b"], frozenset({"b"}))
+
+
+@pytest.mark.parametrize("state", ["leaving", "no_manager"])
+def test_host_that_said_goodbye_is_gone_at_once(state: str) -> None:
+    gone = msgspec.structs.replace(ONE, away={"b": _known(2, state)})
+    assert Absences(settle_s=2.0).update(gone, 5.0) == (gone, frozenset())
+
+
+def test_hosts_that_a_restored_tree_does_not_know_have_time_to_register() -> None:
+    absences = Absences(settle_s=2.0)
+    absences.update(BOTH, 100.0)
+    absences.reconnected(101.0)
+    old = msgspec.structs.replace(BOTH, members=frozenset("a"), hosts={"a": host_node(1)})
+    merged, vanished = absences.update(old, 101.5)
+    assert (sorted(merged.hosts), vanished, absences.due_s) == (["a", "b"], frozenset(), 103.0)
+    assert absences.update(old, 103.0) == (old, frozenset())

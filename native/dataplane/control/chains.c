@@ -150,6 +150,8 @@ onvm_dp_chain_remove(uint32_t id)
 	set_wire_sizes(dp);
 	onvm_publish(dp);
 	onvm_steering_retire_chain(&dp->steering, (uint16_t)id);
-	free(old);
+	pthread_mutex_lock(&dp->steering.changes);
+	onvm_steering_free_candidates(old);
+	pthread_mutex_unlock(&dp->steering.changes);
 	return 0;
 }

@@ -8,6 +8,7 @@
 #include "control/ports.h"
 #include "control/publish.h"
 #include "control_thread.h"
+#include "steering/idle.h"
 #include "steering/recycle.h"
 
 /** Flows are aged this often, so many positions each time. */
@@ -15,6 +16,9 @@
 #define AGE_BUDGET 65536
 /** Turns between two looks at retired paths: each wakes the workers. */
 #define RECYCLE_TURNS 10
+/** Turns between two looks for idle paths, and the most that are looked at. */
+#define IDLE_TURNS 25
+#define IDLE_BUDGET 4096
 
 /** Turns between two looks at the interfaces of ports. */
 #define REVIVE_TURNS 25
@@ -28,6 +32,18 @@ all_have_passed(struct onvm_dataplane *dp)
 {
 	onvm_publish(dp);
 	return !__atomic_load_n(&dp->must_stop, __ATOMIC_ACQUIRE);
+}
+
+/** Let every worker take over, and mark the paths of its packets; false: they stop. */
+static bool
+mark_packets(struct onvm_dataplane *dp)
+{
+	bool have_passed;
+
+	__atomic_store_n(&dp->recycling.wants_marks, 1, __ATOMIC_RELEASE);
+	have_passed = all_have_passed(dp);
+	__atomic_store_n(&dp->recycling.wants_marks, 0, __ATOMIC_RELEASE);
+	return have_passed;
 }
 
 /** Use retired paths again, a step at a time; steering.h has the reasons. */
@@ -45,10 +61,28 @@ recycle_paths(struct onvm_dataplane *dp)
 	if (__atomic_load_n(&steering->nb_retired, __ATOMIC_ACQUIRE) == 0 ||
 	    onvm_steering_unlink_retired(steering) == 0)
 		return;
-	__atomic_store_n(&dp->recycling.wants_marks, 1, __ATOMIC_RELEASE);
-	dp->recycling.is_waiting = all_have_passed(dp) && onvm_steering_hold_marked(steering) != 0;
-	__atomic_store_n(&dp->recycling.wants_marks, 0, __ATOMIC_RELEASE);
+	dp->recycling.is_waiting = mark_packets(dp) && onvm_steering_hold_marked(steering) != 0;
 	dp->recycling.since = dp->flows.passes;
+}
+
+/**
+ * Use live paths without flows again. Packets are looked at before and after the flows: one that
+ * leaves in between may teach a path to a flow that has been looked at.
+ */
+static void
+recycle_idle_paths(struct onvm_dataplane *dp)
+{
+	struct onvm_steering *steering = &dp->steering;
+
+	if (onvm_steering_nb_paths(steering) < ONVM_IDLE_PATHS ||
+	    pthread_mutex_trylock(&steering->changes) != 0)
+		return;
+	if (onvm_idle_unlink(steering, IDLE_BUDGET) != 0 && mark_packets(dp)) {
+		onvm_flow_table_mark(&dp->flows, steering);
+		if (mark_packets(dp))
+			onvm_idle_free(steering);
+	}
+	pthread_mutex_unlock(&steering->changes);
 }
 
 static onvm_control_thread_result
@@ -74,6 +108,8 @@ run_housekeeping(void *arg)
 		onvm_ports_release(&onvm_dp);
 		if (++nb_turns % RECYCLE_TURNS == 0)
 			recycle_paths(&onvm_dp);
+		if (nb_turns % IDLE_TURNS == 0 && !onvm_dp.recycling.is_waiting)
+			recycle_idle_paths(&onvm_dp);
 		if (nb_turns % REVIVE_TURNS == 0)
 			onvm_ports_revive(&onvm_dp);
 		nanosleep(&pause, NULL);

@@ -70,12 +70,14 @@ onvm_swap_candidates(struct onvm_dataplane *dp, struct onvm_old_candidates *old)
 		old->of[id] = NULL;
 		if (!chain->is_used)
 			continue;
+		pthread_mutex_lock(&dp->steering.changes);
 		candidates = onvm_steering_candidates(&dp->steering, id);
 		if (candidates == NULL) /* the old ones may name paths that will be retired */
 			rc = onvm_fail(-ENOMEM, "chain %u: out of memory", id);
 		old->of[id] = chain->candidates;
 		/* P1: pairs with the acquire loads P2 of workers. */
 		__atomic_store_n(&chain->candidates, candidates, __ATOMIC_RELEASE);
+		pthread_mutex_unlock(&dp->steering.changes);
 	}
 	return rc;
 }
@@ -83,8 +85,11 @@ onvm_swap_candidates(struct onvm_dataplane *dp, struct onvm_old_candidates *old)
 void
 onvm_free_candidates(struct onvm_old_candidates *old)
 {
+	/* Housekeeping may look at them. */
+	pthread_mutex_lock(&onvm_dp.steering.changes);
 	for (uint16_t id = 1; id < ONVM_CHAINS_MAX; id++)
-		free(old->of[id]);
+		onvm_steering_free_candidates(old->of[id]);
+	pthread_mutex_unlock(&onvm_dp.steering.changes);
 }
 
 int

@@ -9,6 +9,7 @@
 #include <rte_errno.h>
 
 #include "packet_memory.h"
+#include "steering/recycle.h"
 
 /* ---- keys ---- */
 
@@ -453,6 +454,16 @@ onvm_flow_table_age(struct onvm_flow_table *table, uint32_t budget,
 		table->cursor++;
 	}
 	return nb_forgotten;
+}
+
+void
+onvm_flow_table_mark(const struct onvm_flow_table *table, struct onvm_steering *steering)
+{
+	const uint32_t end = __atomic_load_n(&table->high, __ATOMIC_RELAXED);
+
+	for (uint32_t i = 0; i < end; i++)
+		onvm_steering_mark(steering,
+				   __atomic_load_n(&table->flows[i].path, __ATOMIC_ACQUIRE));
 }
 
 uint32_t

@@ -259,6 +259,8 @@ onvm_flow_unlearn(struct onvm_flow_table *table, uint32_t position)
  */
 uint32_t onvm_flow_table_age(struct onvm_flow_table *table, uint32_t budget,
 			     const struct onvm_steering *steering);
+/** Mark the paths of all flows (steering/recycle.h). */
+void onvm_flow_table_mark(const struct onvm_flow_table *table, struct onvm_steering *steering);
 /** Copy the key at @p position; false when it is free. */
 bool
 onvm_flow_table_read(const struct onvm_flow_table *table, uint32_t position,

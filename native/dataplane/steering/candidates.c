@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "steering/choose.h"
+#include "steering/rows.h"
 
 /** Whether @p host serves @p chain from @p position on, with all of its stages. */
 static bool
@@ -53,6 +54,61 @@ candidates_alloc(const struct onvm_steering *steering, uint32_t nb_services)
 	return candidates;
 }
 
+/** Combinations of the NF hosts found, and how many there are where there are most. */
+static void
+count_combinations(const struct onvm_steering *steering, const struct onvm_candidates *candidates,
+		   uint32_t *combinations, uint32_t *nb_most)
+{
+	uint64_t from[ONVM_CHAIN_LENGTH_MAX + 1] = {0};
+
+	*nb_most = 0;
+	from[candidates->nb_services] = 1;
+	for (uint32_t position = candidates->nb_services; position-- > 0;) {
+		const struct onvm_choice *choice = &candidates->choices[position];
+
+		for (uint32_t i = 0; i < choice->nb_hosts; i++) {
+			from[position] +=
+				from[position + steering->hosts[choice->hosts[i]].nb_stages];
+			if (from[position] > UINT32_MAX)
+				from[position] = UINT32_MAX;
+		}
+		if (choice->nb_hosts > *nb_most)
+			*nb_most = choice->nb_hosts;
+	}
+	*combinations = (uint32_t)from[0];
+}
+
+/** Give the chain rows if it has too many combinations; @return them, or NULL. */
+static struct onvm_candidates *
+add_rows(const struct onvm_steering *steering, struct onvm_candidates *candidates)
+{
+	uint32_t combinations, nb_most, nb_chains = 0;
+
+	for (uint32_t id = 1; id < ONVM_CHAINS_MAX; id++)
+		nb_chains += steering->chains[id].is_used;
+	count_combinations(steering, candidates, &combinations, &nb_most);
+	candidates->nb_rows = onvm_rows_wanted(combinations, nb_most, nb_chains);
+	if (candidates->nb_rows == 0)
+		return candidates;
+	candidates->rows = calloc((size_t)candidates->nb_services * candidates->nb_rows,
+				  sizeof(*candidates->rows));
+	if (candidates->rows == NULL) {
+		free(candidates);
+		return NULL;
+	}
+	for (uint32_t position = 0; position < candidates->nb_services; position++) {
+		struct onvm_choice *choice = &candidates->choices[position];
+
+		if (choice->nb_hosts == 0)
+			continue;
+		onvm_rows_fill(steering, choice->hosts, choice->nb_hosts, position,
+			       &candidates->rows[position * candidates->nb_rows],
+			       candidates->nb_rows);
+		onvm_rows_set_mean(steering, choice);
+	}
+	return candidates;
+}
+
 struct onvm_candidates *
 onvm_steering_candidates(struct onvm_steering *steering, uint16_t index)
 {
@@ -76,6 +132,9 @@ onvm_steering_candidates(struct onvm_steering *steering, uint16_t index)
 			    can_continue(steering, candidates, position, host))
 				choice->hosts[choice->nb_hosts + choice->nb_draining++] = host;
 	}
+	candidates = add_rows(steering, candidates);
+	if (candidates == NULL)
+		return NULL;
 	for (uint32_t position = 0; position < chain->nb_services && is_single;) {
 		const struct onvm_choice *choice = &candidates->choices[position];
 

@@ -2,9 +2,12 @@
 #include "steering/choose.h"
 
 #include "steering/path.h"
+#include "steering/rows.h"
 
 /** A host about which nothing is known yet counts as this much spare. */
 #define SPARE_FLOOR_PPS 1u
+/** Choices for a flow among known paths when no path can be made. */
+#define FULL_TRIES 32u
 
 uint16_t
 onvm_steering_choose_host(const struct onvm_steering *steering, const uint16_t *hosts,
@@ -46,12 +49,11 @@ onvm_choice_has(const struct onvm_choice *choice, uint16_t host)
 	return false;
 }
 
-uint16_t
-onvm_steering_choose_with(struct onvm_steering *steering, uint16_t chain,
-			  const struct onvm_candidates *candidates, struct onvm_selector *selector,
-			  uint16_t wanted)
+/** Choose NF hosts for each position by themselves; @return how many, 0: a service has none. */
+static uint32_t
+choose_each(const struct onvm_steering *steering, const struct onvm_candidates *candidates,
+	    struct onvm_selector *selector, uint16_t wanted, uint16_t *hosts)
 {
-	uint16_t hosts[ONVM_CHAIN_LENGTH_MAX];
 	uint32_t nb_hosts = 0;
 
 	for (uint32_t position = 0; position < candidates->nb_services;) {
@@ -68,7 +70,41 @@ onvm_steering_choose_with(struct onvm_steering *steering, uint16_t chain,
 		hosts[nb_hosts++] = host;
 		position += steering->hosts[host].nb_stages;
 	}
-	return onvm_path_intern(steering, chain, hosts, nb_hosts, steering->chains[chain].far_port);
+	return nb_hosts;
+}
+
+/** Choose NF hosts; @return whether all services have one. */
+static bool
+choose_hosts(const struct onvm_steering *steering, const struct onvm_candidates *candidates,
+	     struct onvm_selector *selector, uint16_t wanted, uint16_t *hosts, uint32_t *nb_hosts)
+{
+	*nb_hosts = candidates->nb_rows != 0 ?
+			    onvm_rows_pick(steering, candidates, selector, wanted, hosts) :
+			    choose_each(steering, candidates, selector, wanted, hosts);
+	return *nb_hosts != 0 || candidates->nb_services == 0;
+}
+
+uint16_t
+onvm_steering_choose_with(struct onvm_steering *steering, uint16_t chain,
+			  const struct onvm_candidates *candidates, struct onvm_selector *selector,
+			  uint16_t wanted)
+{
+	const uint16_t egress = steering->chains[chain].far_port;
+	uint16_t hosts[ONVM_CHAIN_LENGTH_MAX], path;
+	uint32_t nb_hosts;
+
+	if (!choose_hosts(steering, candidates, selector, wanted, hosts, &nb_hosts))
+		return 0;
+	path = onvm_path_intern(steering, chain, hosts, nb_hosts, egress);
+	/* The table is full: what it has of this chain is better than no path. */
+	for (uint32_t i = 0; path == 0 && i < FULL_TRIES; i++) {
+		if (!choose_hosts(steering, candidates, selector, wanted, hosts, &nb_hosts))
+			return 0;
+		path = onvm_path_find(steering, chain, hosts, nb_hosts, egress);
+	}
+	if (path == 0 && wanted == 0)
+		path = onvm_steering_resolve(steering, candidates->default_path);
+	return path;
 }
 
 uint16_t

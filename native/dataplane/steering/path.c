@@ -72,6 +72,30 @@ onvm_steering_give_back(struct onvm_steering *steering, uint16_t index)
 	__atomic_store_n(&steering->nb_free_paths, steering->nb_free_paths + 1, __ATOMIC_RELAXED);
 }
 
+void
+onvm_path_unlink(struct onvm_steering *steering, uint16_t index)
+{
+	struct onvm_path *path = &steering->paths[index];
+
+	for (uint16_t *link = &steering->intern[path->bucket]; *link != 0;
+	     link = &steering->paths[*link].next) {
+		if (*link != index)
+			continue;
+		__atomic_store_n(link, path->next, __ATOMIC_RELEASE);
+		return;
+	}
+}
+
+void
+onvm_path_link(struct onvm_steering *steering, uint16_t index)
+{
+	struct onvm_path *path = &steering->paths[index];
+
+	path->next = steering->intern[path->bucket];
+	/* I1: pairs with the acquire load I2 in intern_find(). */
+	__atomic_store_n(&steering->intern[path->bucket], index, __ATOMIC_RELEASE);
+}
+
 /** Service path identifier: this host's own, or one that means the same in all of the cluster. */
 static uint32_t
 spi_of(const struct onvm_steering *steering, uint16_t index)
@@ -162,6 +186,14 @@ intern_find(const struct onvm_steering *steering, uint32_t bucket, uint16_t chai
 }
 
 uint16_t
+onvm_path_find(const struct onvm_steering *steering, uint16_t chain, const uint16_t *hosts,
+	       uint32_t nb_hosts, uint16_t egress)
+{
+	return intern_find(steering, intern_hash(chain, hosts, nb_hosts, egress), chain, hosts,
+			   nb_hosts, egress);
+}
+
+uint16_t
 onvm_path_intern(struct onvm_steering *steering, uint16_t chain, const uint16_t *hosts,
 		 uint32_t nb_hosts, uint16_t egress)
 {
@@ -192,10 +224,8 @@ onvm_path_intern(struct onvm_steering *steering, uint16_t chain, const uint16_t 
 			path->learns = learns(path);
 		}
 		path->bucket = (uint16_t)bucket;
-		path->next = steering->intern[bucket];
 		__atomic_store_n(&path->state, ONVM_PATH_LIVE, __ATOMIC_RELEASE);
-		/* I1: pairs with the acquire load I2 in intern_find(). */
-		__atomic_store_n(&steering->intern[bucket], index, __ATOMIC_RELEASE);
+		onvm_path_link(steering, index);
 	}
 out:
 	rte_spinlock_unlock(&steering->lock);

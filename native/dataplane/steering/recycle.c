@@ -8,21 +8,6 @@
 
 #include "steering/path.h"
 
-/** Take a forward path out of its bucket; readers on it go on through `next`. */
-static void
-unlink_path(struct onvm_steering *steering, uint16_t index)
-{
-	struct onvm_path *path = &steering->paths[index];
-
-	for (uint16_t *link = &steering->intern[path->bucket]; *link != 0;
-	     link = &steering->paths[*link].next) {
-		if (*link != index)
-			continue;
-		__atomic_store_n(link, path->next, __ATOMIC_RELEASE);
-		return;
-	}
-}
-
 static uint8_t
 state_of(const struct onvm_steering *steering, uint32_t index)
 {
@@ -49,7 +34,7 @@ onvm_steering_unlink_retired(struct onvm_steering *steering)
 		if (state_of(steering, i) != ONVM_PATH_RETIRED || steering->paths[i].is_reverse)
 			continue;
 		rte_spinlock_lock(&steering->lock);
-		unlink_path(steering, (uint16_t)i);
+		onvm_path_unlink(steering, (uint16_t)i);
 		rte_spinlock_unlock(&steering->lock);
 		set_state(steering, i, ONVM_PATH_LEAVING);
 		nb++;

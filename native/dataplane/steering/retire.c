@@ -99,6 +99,7 @@ onvm_steering_retire_host(struct onvm_steering *steering, uint16_t host, uint16_
 	const uint32_t end = __atomic_load_n(&steering->nb_paths, __ATOMIC_RELAXED);
 	uint32_t nb = 0;
 
+	pthread_mutex_lock(&steering->changes);
 	for (uint32_t index = 1; index < end; index++) {
 		const struct onvm_path *path = &steering->paths[index];
 
@@ -107,6 +108,7 @@ onvm_steering_retire_host(struct onvm_steering *steering, uint16_t host, uint16_
 		retire(steering, (uint16_t)index, find_successor(steering, path, next_host));
 		nb++;
 	}
+	pthread_mutex_unlock(&steering->changes);
 	return nb;
 }
 
@@ -140,6 +142,7 @@ onvm_steering_retire_chain(struct onvm_steering *steering, uint16_t index)
 	const uint32_t end = __atomic_load_n(&steering->nb_paths, __ATOMIC_RELAXED);
 	uint32_t nb = 0;
 
+	pthread_mutex_lock(&steering->changes);
 	for (uint32_t i = 1; i < end; i++) {
 		const struct onvm_path *path = &steering->paths[i];
 
@@ -149,5 +152,6 @@ onvm_steering_retire_chain(struct onvm_steering *steering, uint16_t index)
 		retire(steering, (uint16_t)i, 0);
 		nb++;
 	}
+	pthread_mutex_unlock(&steering->changes);
 	return nb;
 }

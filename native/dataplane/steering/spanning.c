@@ -10,16 +10,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "steering/mix.h"
 #include "steering/path.h"
-
-/** 64-bit mixer of MurmurHash3: each bit of the result depends on each of @p word. */
-static inline uint64_t
-mix(uint64_t word)
-{
-	word = (word ^ word >> 33) * 0xff51afd7ed558ccdull;
-	word = (word ^ word >> 33) * 0xc4ceb9fe1a85ec53ull;
-	return word ^ word >> 33;
-}
 
 static inline uint16_t
 number_of(const struct onvm_host *host)
@@ -48,7 +40,7 @@ onvm_span_seed(const uint16_t *numbers)
 	uint64_t words[ONVM_SPAN_MAX / 4];
 
 	memcpy(words, numbers, sizeof(words));
-	return mix(words[0] + mix(words[1]));
+	return onvm_mix(words[0] + onvm_mix(words[1]));
 }
 
 uint16_t
@@ -60,7 +52,7 @@ onvm_span_substitute(const struct onvm_steering *steering, const struct onvm_cho
 
 	for (uint32_t i = 0; i < choice->nb_hosts; i++) {
 		const struct onvm_host *host = &steering->hosts[choice->hosts[i]];
-		const uint64_t score = mix(seed ^ number_of(host));
+		const uint64_t score = onvm_mix(seed ^ number_of(host));
 
 		if (nb_stages != 0 && host->nb_stages != nb_stages)
 			continue;
@@ -154,7 +146,7 @@ onvm_span_path(struct onvm_steering *steering, uint32_t number, const uint16_t *
 	if (candidates == NULL)
 		return 0;
 	if (numbers[0] == 0)
-		seed = mix(hash);
+		seed = onvm_mix(hash);
 	while (position < candidates->nb_services) {
 		const uint16_t wanted = nb_hosts < ONVM_SPAN_MAX ? numbers[nb_hosts] : 0;
 		uint16_t host = serving(steering, wanted, chain, position);

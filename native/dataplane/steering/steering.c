@@ -10,10 +10,12 @@ onvm_steering_init(struct onvm_steering *steering)
 {
 	memset(steering, 0, sizeof(*steering));
 	rte_spinlock_init(&steering->lock);
+	pthread_mutex_init(&steering->changes, NULL);
 	steering->paths = calloc(ONVM_PATHS_MAX, sizeof(*steering->paths));
 	steering->intern = calloc(ONVM_INTERN_BUCKETS, sizeof(*steering->intern));
 	steering->free_paths = calloc(ONVM_PATHS_MAX, sizeof(*steering->free_paths));
 	steering->marks = calloc(ONVM_PATHS_MAX, sizeof(*steering->marks));
+	steering->unlinked = calloc(ONVM_PATHS_MAX, sizeof(*steering->unlinked));
 	steering->slots = calloc(ONVM_NUMBERS_MAX, sizeof(*steering->slots));
 	steering->successors = calloc(ONVM_NUMBERS_MAX, sizeof(*steering->successors));
 	steering->unknown_since_s = calloc(ONVM_NUMBERS_MAX, sizeof(*steering->unknown_since_s));
@@ -21,8 +23,9 @@ onvm_steering_init(struct onvm_steering *steering)
 	steering->nb_paths = 1;
 	steering->nb_slots = ONVM_HOSTS_MAX;
 	if (steering->paths == NULL || steering->intern == NULL || steering->free_paths == NULL ||
-	    steering->marks == NULL || steering->slots == NULL || steering->successors == NULL ||
-	    steering->unknown_since_s == NULL || steering->selector == NULL) {
+	    steering->marks == NULL || steering->unlinked == NULL || steering->slots == NULL ||
+	    steering->successors == NULL || steering->unknown_since_s == NULL ||
+	    steering->selector == NULL) {
 		onvm_steering_fini(steering);
 		return -ENOMEM;
 	}
@@ -33,11 +36,12 @@ void
 onvm_steering_fini(struct onvm_steering *steering)
 {
 	for (int chain = 0; chain < ONVM_CHAINS_MAX; chain++)
-		free(steering->chains[chain].candidates);
+		onvm_steering_free_candidates(steering->chains[chain].candidates);
 	free(steering->paths);
 	free(steering->intern);
 	free(steering->free_paths);
 	free(steering->marks);
+	free(steering->unlinked);
 	free(steering->slots);
 	free(steering->successors);
 	free(steering->unknown_since_s);

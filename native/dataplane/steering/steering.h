@@ -25,6 +25,10 @@
  * No flow or packet gets onto a retired path after 1, because look-ups follow successors and
  * choices are made among live paths only.
  *
+ * Live paths without flows are used again, too, when the table is more than half full (idle.c). Some
+ * are unlinked, so that new flows make others; when all workers have taken that over, those that no
+ * flow, packet, successor or candidates name are freed, and the rest is linked again.
+ *
  * The control thread rebuilds the candidates (struct onvm_candidates) for each change and publishes
  * them with a release store. It frees the old ones when every worker has taken the change over.
  *
@@ -44,8 +48,10 @@
  * ones, lock-free look-up of known ones).
  */
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdlib.h>
 
 #include <rte_branch_prediction.h>
 #include <rte_spinlock.h>
@@ -99,6 +105,7 @@ onvm_path_desc_flags(const struct onvm_path *path, uint32_t hop)
 struct onvm_choice {
 	uint16_t nb_hosts;
 	uint16_t nb_draining; /**< behind them in `hosts`: get only flows they have claimed */
+	uint32_t mean_spare;  /**< atomic, with rows: of nb_hosts, in 1/16 packets per second */
 	uint16_t *hosts;      /**< behind the choices of its candidates */
 };
 
@@ -109,8 +116,18 @@ struct onvm_candidates {
 	uint16_t single_path;
 	/** The path of packets that belong to no flow (ARP, …); 0 when a service has no instance. */
 	uint16_t default_path;
+	uint32_t nb_rows; /**< combinations that may be chosen; 0: all (rows.h) */
+	uint16_t *rows;	  /**< by position, then row */
 	struct onvm_choice choices[];
 };
+
+static inline void
+onvm_steering_free_candidates(struct onvm_candidates *candidates)
+{
+	if (candidates != NULL)
+		free(candidates->rows);
+	free(candidates);
+}
 
 struct onvm_chain {
 	bool is_used;
@@ -146,9 +163,12 @@ struct onvm_host {
 	uint16_t number;     /**< atomic: in the cluster; 0: unknown there */
 };
 
-/** State of a worker's smooth weighted round robin. */
+/** State of a worker's choices: smooth weighted round robin, and rows. */
 struct onvm_selector {
 	int64_t credit[ONVM_SLOTS_MAX];
+	uint32_t given[ONVM_SLOTS_MAX]; /**< flows of late, for rows */
+	uint32_t nb_given;
+	uint64_t random;
 };
 
 struct onvm_claims;
@@ -172,9 +192,21 @@ struct onvm_steering {
 	uint32_t nb_retired;		/**< atomic: retired and not yet free */
 	uint8_t *marks;			/**< atomic, by path: a packet is on its way on it */
 	rte_spinlock_t lock;		/**< of `intern`, `paths` and `free_paths`, for changes */
+	pthread_mutex_t changes;	/**< what names paths, besides flows and packets: held while
+					   it changes, and while live paths are freed */
+	uint8_t *unlinked;		/**< by path: live, and out of the intern table */
+	uint32_t idle_cursor;		/**< where the next look for idle paths begins */
 };
 
 #define ONVM_INTERN_BUCKETS 65536u
+
+/** Whether no path can be made: the table is full. */
+static inline bool
+onvm_steering_is_full(const struct onvm_steering *steering)
+{
+	return __atomic_load_n(&steering->nb_paths, __ATOMIC_RELAXED) >= ONVM_PATHS_MAX &&
+	       __atomic_load_n(&steering->nb_free_paths, __ATOMIC_RELAXED) < 2;
+}
 
 static inline bool
 onvm_path_is_retired(const struct onvm_path *path)

@@ -36,10 +36,17 @@ path_is_paused(const struct onvm_worker *worker, const struct onvm_path *path)
 	return false;
 }
 
-/** Drop reason of a chain's packets while a service of it has no instance. */
+/** Drop reason of a chain's packets while there is no path for them. */
 static enum onvm_drop
 no_instance(const struct onvm_worker *worker, uint16_t chain)
 {
+	/* P2: pairs with the release store P1 in onvm_swap_candidates(). */
+	const struct onvm_candidates *candidates =
+		__atomic_load_n(&worker->dp->steering.chains[chain].candidates, __ATOMIC_ACQUIRE);
+
+	if (onvm_steering_is_full(&worker->dp->steering) && candidates != NULL &&
+	    (candidates->nb_services == 0 || candidates->choices[0].nb_hosts != 0))
+		return ONVM_DROP_PATHS_FULL;
 	return __atomic_load_n(&worker->dp->steering.chains[chain].waits, __ATOMIC_RELAXED) ?
 		       ONVM_DROP_WAITING :
 		       ONVM_DROP_NO_INSTANCE;

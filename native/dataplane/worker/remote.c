@@ -96,7 +96,10 @@ take_in(struct onvm_worker *worker, uint16_t port, struct rte_mbuf *mbuf,
 	uint8_t hop;
 
 	if (!resolve(worker, nsh, hash, &path_index, &hop)) {
-		onvm_worker_drop(worker, mbuf, ONVM_DROP_NO_PATH);
+		onvm_worker_drop(worker, mbuf,
+				 onvm_steering_is_full(&worker->dp->steering) ?
+					 ONVM_DROP_PATHS_FULL :
+					 ONVM_DROP_NO_PATH);
 		return;
 	}
 	path = &worker->dp->steering.paths[path_index];

@@ -17,6 +17,7 @@ Threads: one.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import posixpath
 import time
@@ -25,7 +26,7 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
-from kazoo.exceptions import NodeExistsError, NoNodeError
+from kazoo.exceptions import NoNodeError
 
 from onvm_core.cluster.errors import ConflictError, FencedError, NameTakenError, RemovedError
 from onvm_core.cluster.member.state_directory import StateDirectory
@@ -35,6 +36,8 @@ from onvm_core.cluster.tree.nodes import (
     DamagedError,
     HostNode,
     InstancesNode,
+    KnownNode,
+    LeftNode,
     NameNode,
     Paths,
     pack,
@@ -79,6 +82,8 @@ class Membership:
                 ("applied", paths.applied),
             )
         }
+        self._known_path = posixpath.join(paths.known, name)
+        self._left_path = posixpath.join(paths.left, name)
 
     # ---- the name ----
 
@@ -95,9 +100,7 @@ class Membership:
                     node = self._read_name(client)
                 except NoNodeError:
                     node = NameNode(number=self._new_number(), proof=state.proof, key=state.key)
-                    try:
-                        client.create(self._name_path, pack(node))
-                    except NodeExistsError:
+                    if not self._create_name(client, node):
                         continue  # another agent was quicker
                 if node.proof != state.proof:
                     raise NameTakenError(
@@ -110,6 +113,14 @@ class Membership:
                 self.number = node.number
                 return node.number
         raise ConflictError(f"join as {self.name!r}: others do so at once")
+
+    def _create_name(self, client: Any, node: NameNode) -> bool:
+        """Make the name's node; return False if there is one."""
+        transaction = client.transaction()
+        transaction.create(self._name_path, pack(node))
+        if client.exists(self._left_path) is not None:
+            transaction.delete(self._left_path)
+        return not any(isinstance(result, Exception) for result in transaction.commit())
 
     def _read_name(self, client: Any) -> NameNode:
         data, stat = client.get(self._name_path)
@@ -125,18 +136,46 @@ class Membership:
         self._name_version = stat.version
         return node
 
-    def _new_number(self) -> int:
-        def used() -> set[int]:
-            numbers = set()
-            for name in self._ensemble.client.get_children(self._paths.names):
-                try:
-                    data, _ = self._ensemble.client.get(posixpath.join(self._paths.names, name))
-                    numbers.add(unpack(data, NameNode).number)
-                except (NoNodeError, DamagedError):
-                    continue
-            return numbers
+    def _numbers_of_names(self) -> set[int]:
+        numbers = set()
+        for name in self._ensemble.client.get_children(self._paths.names):
+            try:
+                data, _ = self._ensemble.client.get(posixpath.join(self._paths.names, name))
+                numbers.add(unpack(data, NameNode).number)
+            except (NoNodeError, DamagedError):
+                continue
+        return numbers
 
-        return NumberSource(self._ensemble, self._paths, HOSTS, HOST_MAX, used).take()[0]
+    def _new_number(self) -> int:
+        return NumberSource(
+            self._ensemble, self._paths, HOSTS, HOST_MAX, self._numbers_of_names, self.number
+        ).take()[0]
+
+    def _restore_name(self, client: Any) -> NameNode:
+        """Make the node of our name again, which a tree that was emptied or restored has lost.
+
+        Raises:
+            RemovedError: it was not lost: this host was taken out of the cluster.
+        """
+        if self._has_left(client):
+            raise self._removed()
+        state = self._state.state
+        number = self.number
+        if number in self._numbers_of_names():
+            number = self._new_number()
+        self._create_name(client, NameNode(number=number, proof=state.proof, key=state.key))
+        node = self._read_name(client)
+        log.warning("the tree had lost the name %s; it is there again", self.name)
+        self.number = node.number
+        self._token = None
+        return node
+
+    def _has_left(self, client: Any) -> bool:
+        try:
+            left = unpack(client.get(self._left_path)[0], LeftNode)
+        except (NoNodeError, DamagedError):
+            return False
+        return left.proof == self._state.state.proof
 
     # ---- registration ----
 
@@ -167,7 +206,8 @@ class Membership:
             try:
                 node = self._read_name(client)
             except NoNodeError:
-                raise self._removed() from None
+                node = self._restore_name(client)
+                was_registered = False
             if not self._is_ours(node, was_registered):
                 raise self._fenced()
             made = client.create(
@@ -175,6 +215,7 @@ class Membership:
             )
             self.election_number = int(made.rpartition("-")[2])
             stale = [path for path in self._nodes.values() if client.exists(path)]
+            is_known = client.exists(self._known_path) is not None
         host, applied = self._mine(host), AppliedNode(view="", digest="")
         node = msgspec.structs.replace(node, holder=self._run, key=self._state.state.key)
         version = self._name_version
@@ -186,6 +227,11 @@ class Membership:
             transaction.create(self._nodes["host"], pack(host), ephemeral=True)
             transaction.create(self._nodes["instances"], pack(instances), ephemeral=True)
             transaction.create(self._nodes["applied"], pack(applied), ephemeral=True)
+            known = pack(KnownNode(host=host, instances=instances))
+            if is_known:
+                transaction.set_data(self._known_path, known)
+            else:
+                transaction.create(self._known_path, known)
 
         self._ensemble.commit(what, build)
         self._token = version + 1
@@ -252,7 +298,7 @@ class Membership:
         return posixpath.join(self._paths.leader, f"election-{self.election_number:010d}")
 
     def check(self) -> None:
-        """Check that the name is still ours.
+        """Check that the name is still ours, or lost with the tree.
 
         Raises:
             FencedError: it is not.
@@ -262,7 +308,9 @@ class Membership:
             try:
                 node = self._read_name(client)
             except NoNodeError:
-                raise self._removed() from None
+                if self._has_left(client):
+                    raise self._removed() from None
+                return  # registering restores it
         if not self._is_ours(node, was_registered=self._token is not None):
             raise self._fenced()
 
@@ -270,6 +318,8 @@ class Membership:
         # Compare the run, not the version: when the connection is lost in the middle of a write,
         # it is not known if the write was done.
         is_held = not was_registered or node.holder == self._run
+        if self._token is not None and self._name_version < self._token:
+            is_held = True  # of the past: the tree was restored from a backup
         return is_held and node.proof == self._state.state.proof
 
     def _removed(self) -> RemovedError:
@@ -291,7 +341,7 @@ class Membership:
         node = self._mine(node)
         if node == self._host:
             return False
-        self._write("host", pack(node))
+        self._write("host", pack(node), self._known(host=node))
         self._host = node
         return True
 
@@ -299,7 +349,7 @@ class Membership:
         """Publish the facts about the NF hosts; return True if they differ from before."""
         if node == self._instances:
             return False
-        self._write("instances", pack(node))
+        self._write("instances", pack(node), self._known(instances=node))
         self._instances = node
         return True
 
@@ -311,10 +361,18 @@ class Membership:
         self._applied = node
         return True
 
-    def _write(self, kind: str, data: bytes) -> None:
+    def _known(self, **facts: HostNode | InstancesNode) -> bytes:
+        """The facts that stay when our session ends."""
+        assert self._host is not None and self._instances is not None
+        known = KnownNode(host=self._host, instances=self._instances)
+        return pack(msgspec.structs.replace(known, **facts))
+
+    def _write(self, kind: str, data: bytes, known: bytes = b"") -> None:
         def build(transaction: Any) -> None:
             self.fence(transaction)
             transaction.set_data(self._nodes[kind], data)
+            if known:
+                transaction.set_data(self._known_path, known)
 
         self._ensemble.commit(f"publish {kind}", build)
 
@@ -340,17 +398,24 @@ def remove_host(ensemble: Ensemble, paths: Paths, name: str) -> bool:
     This fences an agent that still runs under that name.
     """
     name_path = posixpath.join(paths.names, name)
-    folders = (paths.hosts, paths.instances, paths.applied, paths.draining)
+    left_path = posixpath.join(paths.left, name)
+    folders = (paths.hosts, paths.instances, paths.applied, paths.draining, paths.known, paths.left)
     with ensemble.call(f"remove host {name!r}") as client:
-        if client.exists(name_path) is None:
-            return False
         for _ in range(ATTEMPTS):
+            try:
+                data, _ = client.get(name_path)
+            except NoNodeError:
+                return False
             nodes = [posixpath.join(folder, name) for folder in folders]
             there = [path for path in nodes if client.exists(path)]
             transaction = client.transaction()
             for path in there:
                 transaction.delete(path)
             transaction.delete(name_path)
+            with contextlib.suppress(DamagedError):
+                owner = unpack(data, NameNode)
+                left = LeftNode(number=owner.number, proof=owner.proof)
+                transaction.create(left_path, pack(left))
             results = transaction.commit()
             errors = [one for one in results if isinstance(one, Exception)]
             if not errors:

@@ -25,7 +25,7 @@ from onvm_core.cluster.member import facts
 from onvm_core.cluster.member.membership import Membership
 from onvm_core.cluster.member.state_directory import StateDirectory
 from onvm_core.cluster.tree.ensemble import Ensemble, Session
-from onvm_core.cluster.tree.mirror import Mirror, Snapshot
+from onvm_core.cluster.tree.mirror import Mirror, Snapshot, another_cluster, read_cluster
 from onvm_core.cluster.tree.nodes import (
     AppliedNode,
     ClusterNode,
@@ -45,6 +45,8 @@ log = logging.getLogger("onvm.cluster")
 
 IDLE_S = 0.5
 RETRY_S = 0.1
+LOST_RETRY_S = 1.0
+"""The same while ZooKeeper has no tree for us."""
 COALESCE_S = 0.004
 COALESCE_HOST_S = 0.0003
 BURST_HOST_S = 0.0025
@@ -92,6 +94,8 @@ class SessionThread:
         self._thread = threading.Thread(target=self._run_thread, name="onvm-session", daemon=True)
         self._ensemble = ensemble
         self._state = state
+        self._cluster = cluster
+        self._paths = paths
         self._notify = wake
         self._woken = threading.Event()
         self._is_stopping = threading.Event()
@@ -107,7 +111,14 @@ class SessionThread:
         """Duration of the last read; where that is long, more changes are taken at once."""
         self.membership = Membership(ensemble, paths, name, state)
         self.mirror = Mirror(ensemble, cluster, paths, self._woken.set)
-        self._numbers = NumberSource(ensemble, paths, INSTANCES, HOST_MAX, self._used_numbers)
+        self._numbers = NumberSource(
+            ensemble,
+            paths,
+            INSTANCES,
+            HOST_MAX,
+            self._used_numbers,
+            max((state.state.highest, *state.state.numbers.values())),
+        )
         self.snapshot: Snapshot | None = None
         self.numbers: dict[str, int] = dict(state.state.numbers)
         self.absences = 0
@@ -180,7 +191,11 @@ class SessionThread:
             self._woken.clear()
             try:
                 self._turn()
-            except (FencedError, NameTakenError, NoClusterError) as error:
+            except NoClusterError as error:  # emptied or replaced: packets go on, and so do we
+                self._complain(error)
+                self._session = None
+                self._retry(LOST_RETRY_S)
+            except (FencedError, NameTakenError) as error:
                 self.failure = error
                 return
             except NoEnsembleError as error:
@@ -206,8 +221,8 @@ class SessionThread:
             self._complaint = str(error)
             log.warning("%s", error)
 
-    def _retry(self) -> None:
-        self._is_stopping.wait(RETRY_S)
+    def _retry(self, after_s: float = RETRY_S) -> None:
+        self._is_stopping.wait(after_s)
         self._woken.set()
 
     def _turn(self) -> None:
@@ -231,6 +246,8 @@ class SessionThread:
         if has_changed or self.snapshot is None:
             self.snapshot = self.mirror.snapshot
             self._notify()
+        if has_changed:
+            self._check_numbers()
         if self.membership.name not in self.mirror.snapshot.hosts:
             self.membership.check()
             self._session = None  # another process has deleted our node
@@ -249,6 +266,9 @@ class SessionThread:
         return min(max(wait_s, self._read_s), COALESCE_MAX_S)
 
     def _register(self, offer: Offer) -> None:
+        found = read_cluster(self._ensemble, self._paths)
+        if found.id != self._cluster.id:
+            raise another_cluster(self._paths.cluster)
         if self.membership.is_registered:
             self.membership.check()
         session = self._ensemble.session_id
@@ -298,8 +318,33 @@ class SessionThread:
         self._notify()
 
     def _used_numbers(self) -> set[int]:
-        return {
-            instance.number
-            for node in self.mirror.snapshot.instances.values()
-            for instance in node.instances
-        } | set(self.numbers.values())
+        snapshot = self.mirror.snapshot
+        nodes = [*snapshot.instances.values(), *(one.instances for one in snapshot.away.values())]
+        return {instance.number for node in nodes for instance in node.instances} | set(
+            self.numbers.values()
+        )
+
+    def _check_numbers(self) -> None:
+        """Remember the highest number, and give up those that another host has as well.
+
+        Numbers are given twice only by a tree that was restored from a backup. Of two hosts, the
+        one with the lower number keeps it.
+        """
+        snapshot = self.mirror.snapshot
+        mine = set(self.numbers.values())
+        twice: set[int] = set()
+        highest = self._numbers.highest
+        for name, node in snapshot.instances.items():
+            numbers = {one.number for one in node.instances}
+            highest = max(highest, *numbers, 0)
+            if name != self.membership.name and not numbers.isdisjoint(mine):
+                other = snapshot.hosts.get(name)
+                if other is not None and other.number < self.membership.number:
+                    twice |= numbers & mine
+        if highest > self._numbers.highest:
+            self._numbers.highest = self._state.state.highest = highest
+            self._state.save()
+        if twice:
+            log.warning("another host has numbers %s, too; taking others", sorted(twice))
+            kept = {name: one for name, one in self.numbers.items() if one not in twice}
+            self.numbers = kept

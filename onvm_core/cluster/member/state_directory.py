@@ -56,6 +56,8 @@ class AgentState(msgspec.Struct, kw_only=True):
     """Address on the data network."""
     numbers: dict[str, int] = {}
     """Numbers of NF hosts, by the name of their first instance."""
+    highest: int = 0
+    """Highest number of an NF host that was ever seen in the cluster."""
     started: dict[str, str] = {}
     """Instance by the request for which it was started, until the cluster knows of it."""
     successors: dict[int, tuple[int, float]] = {}

@@ -124,6 +124,7 @@ class Ensemble:
         self.acl = _acl(credentials)
         self._on_change = on_change
         self._revive_at = 0.0
+        self._connected_at_s = time.monotonic()
         self._refusals = 0
         options: dict[str, Any] = {}
         if credentials is not None:
@@ -230,6 +231,13 @@ class Ensemble:
     def revive(self) -> None:
         """Start again where kazoo has given up; call it from time to time."""
         now = time.monotonic()
+        if self.client.connected:
+            self._connected_at_s = now
+        elif now - self._connected_at_s > self.session_s + REVIVE_S and self.client.last_zxid:
+            # Servers whose data was restored from a backup, or lost, refuse those who have seen
+            # later data. If the session lives, it goes on; otherwise a new one begins.
+            log.info("no answer for longer than a session; connecting as if for the first time")
+            self.client.last_zxid = 0
         if self.client.client_state != KeeperState.CLOSED:
             self._revive_at = now + REVIVE_S
         elif now >= self._revive_at:

@@ -14,7 +14,7 @@ from onvm_core.cluster.tree.ensemble import Ensemble
 from onvm_core.cluster.tree.nodes import ROOT, ClusterNode, Paths, check_name, pack
 from onvm_sdk.errors import ConfigError
 
-__all__ = ["make_cluster", "remove_cluster"]
+__all__ = ["ensure_folders", "make_cluster", "remove_cluster"]
 
 
 def make_cluster(ensemble: Ensemble, name: str, vni: int | None = None) -> ClusterNode:
@@ -52,6 +52,16 @@ def make_cluster(ensemble: Ensemble, name: str, vni: int | None = None) -> Clust
             value=name,
         ) from None
     return node
+
+
+def ensure_folders(ensemble: Ensemble, paths: Paths) -> None:
+    """Make the folders of a cluster that an older version has not made."""
+    with ensemble.call(f"join cluster {paths.cluster!r}") as client:
+        found = [(folder, client.exists_async(folder)) for folder in paths.folders]
+        for folder, result in found:
+            if result.get() is None:
+                with contextlib.suppress(NodeExistsError):
+                    client.create(folder, b"")
 
 
 def remove_cluster(ensemble: Ensemble, name: str) -> None:

@@ -26,12 +26,13 @@ from onvm_core.cluster.tree.nodes import (
     DrainNode,
     HostNode,
     InstancesNode,
+    KnownNode,
     Paths,
     RequestNode,
     ServiceNode,
 )
 
-__all__ = ["Mirror", "Snapshot", "read_cluster"]
+__all__ = ["Mirror", "Snapshot", "another_cluster", "read_cluster"]
 
 LISTED: dict[str, type[tree._Node]] = {
     "hosts": HostNode,
@@ -41,7 +42,7 @@ LISTED: dict[str, type[tree._Node]] = {
     "entries": RequestNode,
 }
 """Folders whose children are watched, and the types of these."""
-FIELDS = {"entries": "requests"}
+FIELDS = {"entries": "requests", "known": "away"}
 """Fields of the snapshot that are not named like their folders."""
 
 
@@ -49,13 +50,18 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """The cluster at one moment, each part by name."""
 
     cluster: ClusterNode
+    members: frozenset[str] = frozenset()
+    """Names of all hosts that have joined, and have not left."""
     hosts: dict[str, HostNode] = {}
+    """Members whose agent has a session."""
     instances: dict[str, InstancesNode] = {}
     draining: dict[str, DrainNode] = {}
     chains: dict[str, ChainNode] = {}
     services: dict[str, ServiceNode] = {}
     requests: dict[str, RequestNode] = {}
     """By their names in the queue, in order of arrival."""
+    away: dict[str, KnownNode] = {}
+    """Members whose agent has no session, as they were last."""
     damaged: dict[str, str] = {}
     """Nodes that cannot be read, and the reasons."""
 
@@ -94,9 +100,12 @@ class Mirror:
         self._kinds: dict[str, type[tree._Node]] = {
             **self._folders,
             paths.instances: InstancesNode,
+            paths.known: KnownNode,
         }
         self._leaves: dict[str, dict[str, _Leaf]] = {folder: {} for folder in self._kinds}
         """Nodes by folder and name."""
+        self._members: frozenset[str] = frozenset()
+        self._listed_hosts: frozenset[str] = frozenset()
         self._changed: set[str] = set()
         """Folders whose part of the snapshot is out of date."""
         self._stale: set[str] = set()
@@ -115,12 +124,14 @@ class Mirror:
     @property
     def watches(self) -> int:
         """Number of active watches."""
-        leaves = sum(len(leaves) for leaves in self._leaves.values())
-        return 0 if self._wake is None else len(self._folders) + leaves
+        leaves = sum(
+            len(leaves) for folder, leaves in self._leaves.items() if folder != self._paths.known
+        )
+        return 0 if self._wake is None else 1 + len(self._folders) + leaves
 
     def forget(self) -> None:
         """Read everything again at the next `refresh`."""
-        self._stale.update(self._folders)
+        self._stale.update(self._folders, (self._paths.names,))
         for folder, leaves in self._leaves.items():
             self._stale.update(posixpath.join(folder, name) for name in leaves)
 
@@ -152,9 +163,11 @@ class Mirror:
             self.forget()
         watch = None if self._wake is None else self._on_event
         while self._stale:
-            folders = [path for path in self._stale if path in self._folders]
+            lists = {*self._folders, self._paths.names}
+            folders = [path for path in self._stale if path in lists]
             if folders:
                 self._read_folders(folders, watch)
+                self._look_for_absent()
             else:
                 self._read_leaves(list(self._stale), watch)
             self._drain()
@@ -182,13 +195,30 @@ class Mirror:
 
     def _list(self, folder: str, names: set[str]) -> None:
         """Take over the list of a folder's children."""
+        if folder == self._paths.names:
+            if names != self._members:
+                self._members = frozenset(names)
+                self._changed.add(folder)
+            return
         known = self._leaves[folder].keys()
-        folders = (folder, self._paths.instances) if folder == self._paths.hosts else (folder,)
+        folders: tuple[str, ...] = (folder,)
+        if folder == self._paths.hosts:
+            folders = (folder, self._paths.instances)
+            self._listed_hosts = frozenset(names)
         for name in names - known:
             self._stale.update(posixpath.join(one, name) for one in folders)
         for name in known - names:
             for one in folders:
                 self._drop(posixpath.join(one, name))
+
+    def _look_for_absent(self) -> None:
+        """Read what members without a session have published last; it does not change."""
+        known = self._paths.known
+        absent = self._members - self._listed_hosts
+        for name in self._leaves[known].keys() - absent:
+            self._drop(posixpath.join(known, name))
+        for name in absent - self._leaves[known].keys():
+            self._stale.add(posixpath.join(known, name))
 
     def _drop(self, path: str) -> None:
         self._stale.discard(path)
@@ -198,13 +228,20 @@ class Mirror:
 
     def _read_leaves(self, leaves: Iterable[str], watch: Any) -> None:
         with self._ensemble.call("read the cluster") as client:
-            results = [(path, client.get_async(path, watch)) for path in leaves]
+            known = self._paths.known
+            results = [
+                (path, client.get_async(path, None if posixpath.dirname(path) == known else watch))
+                for path in leaves
+            ]
             for path, result in results:
                 self.reads += 1
                 try:
                     data, _ = result.get()
                 except NoNodeError:
                     self._drop(path)
+                    folder, name = posixpath.split(path)
+                    if folder == known:  # it has its name, and has never registered
+                        self._leaves[folder][name] = _Leaf(b"", None)
                     continue
                 self._keep(path, data)
                 self._stale.discard(path)
@@ -226,8 +263,10 @@ class Mirror:
 
     def _take(self) -> Snapshot:
         """The new snapshot, which keeps unchanged parts of the previous one."""
-        changes: dict[str, dict[str, Any]] = {}
-        for name in (*LISTED, "instances"):
+        changes: dict[str, Any] = {}
+        if self._paths.names in self._changed:
+            changes["members"] = self._members
+        for name in (*LISTED, "instances", "known"):
             folder = getattr(self._paths, name)
             if folder in self._changed:
                 changes[FIELDS.get(name, name)] = {
@@ -266,6 +305,17 @@ def read_cluster(ensemble: Ensemble, paths: Paths) -> ClusterNode:
         raise NoClusterError(
             f"expected no damage at {paths.root}: {error}", field="cluster", value=paths.cluster
         ) from None
+
+
+def another_cluster(name: str) -> NoClusterError:
+    """The error of a host that meets another cluster in place of the one that it has joined."""
+    return NoClusterError(
+        "expected the cluster that this host has joined; the ensemble has lost it and has another "
+        "of that name; bring it back: onvm cluster recover; or leave it for good: "
+        "onvm cluster leave --local",
+        field="cluster",
+        value=name,
+    )
 
 
 def _known(client: Any) -> str:

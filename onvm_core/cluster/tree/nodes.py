@@ -6,6 +6,8 @@
     instances/<host>             ephemeral: the NF hosts there, and free resources
     draining/<host>              a host that gets nothing new; persistent
     applied/<host>               ephemeral: the view that its manager has; only commands read it
+    known/<host>                 what a host has published last; persistent, until it leaves
+    left/<host>                  a host that has left; tells its agent, if that still runs
     chains/<name>                the desired chain; persistent, each with its own version
     services/<name>              how a service scales; persistent, each with its own version
     history/<kind>/<name>:<n>    each revision of a chain or service
@@ -19,9 +21,9 @@ All values are JSON with their ``format``. Unknown fields are ignored, so that h
 can be in one cluster. A node that cannot be read is reported and left out, and never prevents the
 others from being read.
 
-Watches: an agent watches `hosts`, `draining`, `chains`, `services` and the queue's entries for
-children, and the nodes in them and in `instances` for data. Because a host's NF hosts are one
-value, a dead host causes one event, and not one for each NF host.
+Watches: an agent watches `names`, `hosts`, `draining`, `chains`, `services` and the queue's entries
+for children, and the nodes in all but the first of them and in `instances` for data. Because a
+host's NF hosts are one value, a dead host causes one event, and not one for each NF host.
 """
 
 from __future__ import annotations
@@ -48,6 +50,8 @@ __all__ = [
     "HostNode",
     "InstanceNode",
     "InstancesNode",
+    "KnownNode",
+    "LeftNode",
     "NameNode",
     "OutcomeNode",
     "Paths",
@@ -102,6 +106,8 @@ FOLDERS = {
     "instances": "instances",
     "draining": "draining",
     "applied": "applied",
+    "known": "known",
+    "left": "left",
     "chains": "chains",
     "services": "services",
     "history": "history",
@@ -206,6 +212,21 @@ class InstancesNode(_Node, frozen=True, kw_only=True):
     successors: list[tuple[Number, Number]] = []
     """NF hosts that have handed over their state to another host, with the NF hosts that have it.
     """
+
+
+class KnownNode(_Node, frozen=True, kw_only=True):
+    """The last facts of a host, which stay when its agent has no session."""
+
+    host: HostNode
+    instances: InstancesNode
+
+
+class LeftNode(_Node, frozen=True, kw_only=True):
+    """A host that was taken out of the cluster."""
+
+    number: Number
+    proof: str
+    """That of the agent that had the name."""
 
 
 class DrainNode(_Node, frozen=True, kw_only=True):

@@ -6,6 +6,7 @@ counter therefore wraps around, and skips numbers in use.
 
 from __future__ import annotations
 
+import logging
 import posixpath
 import random
 import time
@@ -18,6 +19,8 @@ from onvm_core.cluster.tree.ensemble import Ensemble
 from onvm_core.cluster.tree.nodes import CounterNode, DamagedError, Paths, pack, unpack
 
 __all__ = ["CHAINS", "CHAIN_MAX", "HOSTS", "HOST_MAX", "INSTANCES", "NumberSource", "next_numbers"]
+
+log = logging.getLogger("onvm.cluster")
 
 HOSTS, INSTANCES, CHAINS = "hosts", "instances", "chains"
 HOST_MAX = 65535
@@ -53,6 +56,8 @@ class NumberSource:
     Args:
         used: gives the numbers in use, at each attempt. It may be slightly out of date, because
             numbers that have just been given out come again only after all others.
+        highest: the highest number that is known to have been given out. A counter below it is that
+            of a tree which was restored from a backup.
     """
 
     def __init__(
@@ -62,12 +67,14 @@ class NumberSource:
         kind: str,
         maximum: int,
         used: Callable[[], Collection[int]],
+        highest: int = 0,
     ) -> None:
         self._ensemble = ensemble
         self._path = posixpath.join(paths.numbers, kind)
         self._kind = kind
         self._maximum = maximum
         self._used = used
+        self.highest = highest
 
     def take(self, count: int = 1) -> list[int]:
         """Numbers that no other host gets.
@@ -86,6 +93,9 @@ class NumberSource:
                 except DamagedError:  # begin again, after all numbers in use
                     last = max(self._used(), default=0) % self._maximum
                     counter, version = CounterNode(last=last, laps=1), stat.version
+                if counter.laps == 0 and counter.last < self.highest <= self._maximum:
+                    log.warning("numbers of %s go on after %d", self._kind, self.highest)
+                    counter = CounterNode(last=self.highest)
                 is_round = counter.laps > 0 or counter.last + count > self._maximum
                 used = self._used() if is_round else ()
                 numbers = next_numbers(counter.last, count, self._maximum, used)

@@ -14,7 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from cluster_hosts import TUNNEL_PORT, VNI, Managers, chain, data_socket, wait_for
+from cluster_hosts import TUNNEL_PORT, VNI, Managers, ask, chain, data_socket, wait_for
+
+from onvm_core.manager.api import messages as m
+from onvm_core.manager.cluster_view.view import InstanceView
 
 if TYPE_CHECKING:
     from up_host import Host
@@ -330,3 +333,35 @@ def test_strangers_are_dropped_and_counted(wire: Managers) -> None:
         assert peer.recv(2048)[32:] == bytes(inner())
     (report,) = wire.down().values()
     assert report["rx"] == report["tx"] + sum(report["drops"].values())
+
+
+def test_thousand_nf_hosts_in_a_chain_of_five_drop_nothing(host: Host) -> None:
+    """There are none: b has nothing but their numbers, and the flows of a are sent to them."""
+    addresses = {name: address for name, address in base(9).items() if name in "ab"}
+    services = [f"s{index}" for index in range(5)]
+    clients = '[ports.clients]\nuri = "gen:?flows=30000&rate=30000&timeout_ms=1000"\n'
+    managers = Managers(
+        host,
+        {"a": PLANE + clients + 'direction = "in"\n', "b": PLANE + SERVERS},
+        addresses,
+        [chain("a:clients", "b:servers", *services)],
+    )
+    managers.start()
+    many = [
+        InstanceView(
+            number=1000 + number,
+            host="b",
+            name=f"{service}-{number}",
+            services=[service],
+            spare_pps=1000,
+        )
+        for number, service in enumerate(service for service in services for _ in range(200))
+    ]
+    for name in "ba":
+        view = managers.view(name, many)
+        assert ask(host, name, m.ClusterApplyRequest(view=view))["missing"] == []
+    wait_for(lambda: int(managers.status("a")["report"]["flows"]) > 30_000)
+    drops = managers.status("a")["report"]["drops"]
+    assert not {"no_instance", "paths_full"} & drops.keys()
+    assert len(ask_paths(managers, "a")) <= 8192
+    check_books({"a": managers.down()["a"]})
