@@ -27,19 +27,6 @@ hop_of(const struct onvm_path *path, uint8_t si, uint8_t *hop)
 	return left == si;
 }
 
-static uint32_t
-hash_of(const struct rte_mbuf *mbuf)
-{
-	const uint8_t *data = rte_pktmbuf_mtod(mbuf, const uint8_t *);
-	struct onvm_headers headers;
-	union onvm_flow_key key;
-	enum onvm_flow_kind kind;
-
-	onvm_parse(data, mbuf->data_len, &headers);
-	kind = onvm_flow_key_make(data, &headers, 0, &key);
-	return kind == ONVM_FLOW_KIND_NONE ? 0 : onvm_flow_key_hash(kind, &key);
-}
-
 /** What a header means here; false: nothing. */
 static bool
 resolve(struct onvm_worker *worker, const struct onvm_nsh *nsh, uint32_t hash, uint16_t *path,
@@ -89,7 +76,7 @@ take_in(struct onvm_worker *worker, uint16_t port, struct rte_mbuf *mbuf,
 	struct onvm_packet_memory *memory = &worker->dp->memory;
 	const uint32_t index = onvm_buffer_index(memory, mbuf);
 	struct onvm_buffer *buffer = &memory->buffers[index];
-	const uint32_t hash = hash_of(mbuf);
+	const uint32_t hash = onvm_flow_hash_of(mbuf);
 	const struct onvm_path *path;
 	struct onvm_link *link;
 	uint16_t path_index;
