@@ -34,7 +34,8 @@
 	X(TX_REFUSED, "tx_refused", "the device of the port did not send it")           \
 	X(MTU, "mtu", "larger than the MTU of the port that it was to leave by")        \
 	X(DOWN, "down", "the port that it was to leave by was down")                    \
-	X(WRITE_FAILED, "write_failed", "the file of the port could not be written")
+	X(WRITE_FAILED, "write_failed", "the file of the port could not be written")    \
+	X(WRONG_HOP, "wrong_hop", "a peer handed it over at a hop that it is not before")
 
 enum onvm_drop {
 #define ONVM_X(constant, name, text) ONVM_DROP_##constant,
