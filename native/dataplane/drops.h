@@ -35,7 +35,8 @@
 	X(MTU, "mtu", "larger than the MTU of the port that it was to leave by")        \
 	X(DOWN, "down", "the port that it was to leave by was down")                    \
 	X(WRITE_FAILED, "write_failed", "the file of the port could not be written")    \
-	X(PATHS_FULL, "paths_full", "there was no room for another path")
+	X(PATHS_FULL, "paths_full", "there was no room for another path")               \
+	X(WRONG_HOP, "wrong_hop", "a peer handed it over at a hop that it is not before")
 
 enum onvm_drop {
 #define ONVM_X(constant, name, text) ONVM_DROP_##constant,

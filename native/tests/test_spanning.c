@@ -309,6 +309,31 @@ test_unknown_chain_has_no_path(void)
 	CHECK_EQUAL(onvm_span_path(&views[1].steering, 0, numbers, 0), 0);
 }
 
+static void
+test_peers_hand_over_where_they_are_before(void)
+{
+	struct onvm_steering *steering = &views[2].steering;
+	const struct onvm_path *path, *back;
+
+	/* Seen from host 2: in at peer 1; service 1 at peer 2, 2 here, 3 at peer 1; out here. */
+	begin(1);
+	path = &steering->paths[choose(2)];
+	back = &steering->paths[path->opposite];
+	CHECK(onvm_span_may_hand_over(steering, path, 1, 1)); /* where the path begins */
+	CHECK(onvm_span_may_hand_over(steering, path, 1, 2)); /* the hop before */
+	CHECK(onvm_span_may_hand_over(steering, path, 3, 2)); /* an NF may skip services */
+	CHECK(!onvm_span_may_hand_over(steering, path, 1, 3));
+	CHECK(!onvm_span_may_hand_over(steering, path, 3, 3));
+	CHECK(onvm_span_may_hand_over(steering, back, 1, 1));
+	CHECK(!onvm_span_may_hand_over(steering, back, 1, 2)); /* it is behind */
+	CHECK(!onvm_span_may_hand_over(steering, back, 0, 2));
+	/* One whose NF host of the service has just ended forwards what came too late. */
+	add_everywhere(1, 77, 2);
+	steering->hosts[steering->slots[77]].state = ONVM_HOST_FREE;
+	CHECK(onvm_span_may_hand_over(steering, back, 1, 2));
+	CHECK(!onvm_span_may_hand_over(steering, back, 0, 2));
+}
+
 int
 main(void)
 {
@@ -321,6 +346,7 @@ main(void)
 	RUN(test_stand_ins_are_shared_out);
 	RUN(test_chain_of_one_host_stays_there);
 	RUN(test_unknown_chain_has_no_path);
+	RUN(test_peers_hand_over_where_they_are_before);
 	for (uint32_t i = 0; i < NB_HOSTS; i++)
 		onvm_steering_fini(&views[i].steering);
 	return 0;

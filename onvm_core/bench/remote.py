@@ -26,6 +26,7 @@ from onvm_core.dataplane.limits import PORT_REMOTE
 from onvm_core.dataplane.values import (
     DataplaneSettings,
     GenPort,
+    IdlePolicy,
     NullPort,
     TunnelPort,
 )
@@ -40,15 +41,27 @@ __all__ = ["KINDS"]
 
 HERE, THERE = (ipaddress.ip_address(text).packed for text in ("127.111.0.1", "127.111.0.2"))
 VNI, CHAIN, NUMBER = 0x6E66, 1, 1
+PEER = 1
+"""The only peer's ID."""
 SERVICE = "w"
 WAIT_MAX_S = 20.0
 PR_SET_PDEATHSIG = 1
 
 
+def _nf_cpu() -> int:
+    """A CPU without a worker, if there is one: the peer's worker has the first of the others."""
+    others = split_cpus(1)[1]
+    return others[-1]
+
+
 @contextmanager
-def _manager(*, is_peer: bool = False) -> Iterator[Manager]:
+def _manager(scenario: Scenario, *, is_peer: bool = False) -> Iterator[Manager]:
     workers = split_cpus(1)[1][:1] if is_peer else split_cpus(1)[0]
-    settings = DataplaneSettings(ring_length=4096, n_buffers=16384)
+    settings = DataplaneSettings(
+        ring_length=4096,
+        n_buffers=16384,
+        idle_policy=IdlePolicy.BUSY if scenario.is_busy else IdlePolicy.ADAPTIVE,
+    )
     with (
         temporary_directory() as directory,
         Manager(Path(directory), settings, workers) as manager,
@@ -65,7 +78,7 @@ def _until(manager: Manager, is_done: Callable[[], bool], what: str) -> None:
 
 
 def _start_nf(manager: Manager) -> subprocess.Popen[bytes]:
-    process = start_nf("c", manager.attach_path, [SERVICE], 64, split_cpus(1)[1][0])
+    process = start_nf("c", manager.attach_path, [SERVICE], 64, _nf_cpu())
     _until(
         manager,
         lambda: any(host.state is HostState.ACTIVE for host in manager.registry.living()),
@@ -76,11 +89,15 @@ def _start_nf(manager: Manager) -> subprocess.Popen[bytes]:
 
 def _serve_peer(scenario: Scenario) -> dict[str, float]:
     """Act as the other host until the first one ends."""
-    del scenario
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    with _manager(is_peer=True) as manager:
+    with _manager(scenario, is_peer=True) as manager:
         manager.plane.open_port("cluster", TunnelPort(THERE, VNI))
         end = PORT_REMOTE | manager.plane.add_peer(HERE)
+        if scenario.is_bare:
+            server = manager.plane.open_port("out", GenPort(role="server"))
+            manager.set_chain(1, end, server, [], cluster_number=CHAIN)
+            while True:  # the first manager ends this process
+                manager.poll(0.1)
         nf = _start_nf(manager)
         (host,) = manager.registry.living()
         manager.plane.set_number(host.slot, NUMBER)
@@ -93,7 +110,7 @@ def _serve_peer(scenario: Scenario) -> dict[str, float]:
 @contextmanager
 def _bed(scenario: Scenario) -> Iterator[Manager]:
     """A manager with its service here, or at a peer."""
-    with _manager() as manager:
+    with _manager(scenario) as manager:
         if not scenario.is_remote:
             nf = _start_nf(manager)
             try:
@@ -107,7 +124,8 @@ def _bed(scenario: Scenario) -> Iterator[Manager]:
         )
         try:
             assert other.stdin is not None
-            other.stdin.write(msgspec.json.encode(Scenario(kind="remote_peer")))
+            twin = msgspec.structs.replace(scenario, kind="remote_peer")
+            other.stdin.write(msgspec.json.encode(twin))
             other.stdin.close()
             manager.plane.open_port("cluster", TunnelPort(HERE, VNI))
             peer = manager.plane.add_peer(THERE)
@@ -118,7 +136,9 @@ def _bed(scenario: Scenario) -> Iterator[Manager]:
                 ),
                 "the other manager",
             )
-            manager.plane.add_remote([manager.registry.service_id(SERVICE)], peer, NUMBER)
+            if not scenario.is_bare:
+                service = manager.registry.service_id(SERVICE)
+                manager.plane.add_remote([service], peer, NUMBER)
             yield manager
         finally:
             other.kill()
@@ -130,10 +150,11 @@ def _chain(manager: Manager, scenario: Scenario, near: int, far: int) -> None:
 
 
 def _hop(scenario: Scenario) -> dict[str, float]:
-    """Packets per second that come back under full load: 64 B, 1,000 flows."""
+    """Packets per second that come back under full load, of 1,000 flows."""
     with _bed(scenario) as manager:
         far = manager.plane.open_port("out", NullPort(is_source=False))
-        near = manager.plane.open_port("in", NullPort(n_flows=1000, rate_pps=scenario.rate_pps))
+        source = NullPort(n_flows=1000, rate_pps=scenario.rate_pps, size=scenario.frame_bytes)
+        near = manager.plane.open_port("in", source)
         _chain(manager, scenario, near, far)
         _until(manager, lambda: manager.plane.read_port(far).tx > 1000, "packets")
         _pass_time(manager, scenario.warmup_s)
@@ -147,11 +168,16 @@ def _hop(scenario: Scenario) -> dict[str, float]:
 
 
 def _rtt(scenario: Scenario) -> dict[str, float]:
-    """Time from a request to its answer, through the NF both ways, at 10,000 packets/s."""
+    """Time from a request to its answer at 10,000 packets/s: through the NF both ways, or to a
+    server at the peer.
+    """
     with _bed(scenario) as manager:
-        far = manager.plane.open_port("out", GenPort(role="server"))
         near = manager.plane.open_port("in", GenPort(role="client", n_flows=50, rate_pps=10_000))
-        _chain(manager, scenario, near, far)
+        if scenario.is_bare:
+            manager.set_chain(1, near, PORT_REMOTE | PEER, [], cluster_number=CHAIN)
+        else:
+            far = manager.plane.open_port("out", GenPort(role="server"))
+            _chain(manager, scenario, near, far)
         _until(manager, lambda: manager.plane.read_gen(near).completed > 100, "connections")
         before = manager.plane.read_gen(near).rtt
         _pass_time(manager, scenario.seconds)

@@ -56,6 +56,10 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     """For the scenario elastic_estimate: NFs of the host."""
     is_remote: bool = False
     """For remote scenarios: the NF is at a peer."""
+    is_bare: bool = False
+    """For the scenario remote_rtt: the chain has no NF and ends at the peer."""
+    frame_bytes: int = 64
+    """For the scenario remote_hop: size of its packets."""
 
 
 def run_scenario(scenario: Scenario) -> dict[str, float]:

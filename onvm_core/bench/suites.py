@@ -8,6 +8,8 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 
+import msgspec
+
 from onvm_core.bench.bench_nf import measure_wakeups
 from onvm_core.bench.cluster import FIGURES as CLUSTER_FIGURES
 from onvm_core.bench.images import images
@@ -231,20 +233,32 @@ def _cluster(runs: int, seconds: float) -> Iterator[BenchLine]:
     yield from _remote(runs, seconds)
 
 
+REMOTE_LINES = {
+    "hop.local": Scenario(kind="remote_hop"),
+    "hop.remote": Scenario(kind="remote_hop", is_remote=True),
+    "hop.remote.1400": Scenario(kind="remote_hop", is_remote=True, frame_bytes=1400),
+    "rtt.local": Scenario(kind="remote_rtt"),
+    "rtt.remote": Scenario(kind="remote_rtt", is_remote=True),
+    "rtt.remote.bare": Scenario(kind="remote_rtt", is_remote=True, is_bare=True),
+    "rtt.remote.busy": Scenario(kind="remote_rtt", is_remote=True, is_bare=True, is_busy=True),
+}
+"""Hops at a peer, and local ones to compare with: packets of 64 or 1,400 bytes, or the time to a
+server and back, over an NF or (bare) over the network between two hosts alone."""
+
+
 def _remote(runs: int, seconds: float) -> Iterator[BenchLine]:
     """A hop at a peer against a local one."""
-    places = (("local", False), ("remote", True))
-    hops: dict[str, list[dict[str, float]]] = {name: [] for name, _ in places}
-    trips: dict[str, list[dict[str, float]]] = {name: [] for name, _ in places}
+    figures: dict[str, list[dict[str, float]]] = {name: [] for name in REMOTE_LINES}
     for _ in range(runs):
-        for name, is_remote in places:
-            for kind, figures in (("remote_hop", hops), ("remote_rtt", trips)):
-                scenario = Scenario(kind=kind, is_remote=is_remote, seconds=max(seconds, 1.0))
-                figures[name].append(run_scenario(scenario))
-    for name, _ in places:
-        yield BenchLine.of(f"cluster.hop.{name}", "Mpps", _column(hops[name], "mpps"))
-        yield BenchLine.of(f"cluster.rtt.{name}", "us", _column(trips[name], "p50_us"))
-        yield BenchLine.of(f"cluster.rtt.{name}.p99", "us", _column(trips[name], "p99_us"))
+        for name, scenario in REMOTE_LINES.items():
+            timed = msgspec.structs.replace(scenario, seconds=max(seconds, 1.0))
+            figures[name].append(run_scenario(timed))
+    for name, scenario in REMOTE_LINES.items():
+        if scenario.kind == "remote_hop":
+            yield BenchLine.of(f"cluster.{name}", "Mpps", _column(figures[name], "mpps"))
+        else:
+            yield BenchLine.of(f"cluster.{name}", "us", _column(figures[name], "p50_us"))
+            yield BenchLine.of(f"cluster.{name}.p99", "us", _column(figures[name], "p99_us"))
 
 
 def _launchers(runs: int, seconds: float) -> Iterator[BenchLine]:

@@ -45,7 +45,17 @@ from onvm_sdk.limits import COUNTERS_MAX, REASONS_MAX, STAGES_MAX
 
 __all__ = ["FakeDataPlane", "FakeHost", "FakePeer", "FakePort", "SlotState"]
 
-DROPS = ("no_chain", "no_instance", "no_path", "shed", "tx_full", "foreign", "nf_died", "waiting")
+DROPS = (
+    "no_chain",
+    "no_instance",
+    "no_path",
+    "shed",
+    "tx_full",
+    "foreign",
+    "nf_died",
+    "waiting",
+    "wrong_hop",
+)
 
 NO_LOAD = LoadCounters(0, 0, 0, 0, 0, 0, 0, 0, (0,) * LATENCY_BUCKETS)
 

@@ -31,6 +31,7 @@ onvm_dp_tunnel_open(const char *name, uint32_t ip_version, const uint8_t *addres
 	struct onvm_dataplane *dp = &onvm_dp;
 	struct onvm_tunnel_options options = {.ip_version = (uint8_t)ip_version,
 					      .vni = vni,
+					      .is_busy = dp->config.idle_policy == ONVM_IDLE_BUSY,
 					      .peers = &dp->peers,
 					      .steering = &dp->steering};
 	int rc;

@@ -147,3 +147,16 @@ onvm_classify(const struct onvm_flow_table *flows, uint8_t port, struct rte_mbuf
 		look_up(flows, burst, nb, ONVM_FLOW_KIND_IPV6);
 	}
 }
+
+uint32_t
+onvm_flow_hash_of(const struct rte_mbuf *mbuf)
+{
+	const uint8_t *data = rte_pktmbuf_mtod(mbuf, const uint8_t *);
+	struct onvm_headers headers;
+	union onvm_flow_key key;
+	enum onvm_flow_kind kind;
+
+	onvm_parse(data, mbuf->data_len, &headers);
+	kind = onvm_flow_key_make(data, &headers, 0, &key);
+	return kind == ONVM_FLOW_KIND_NONE ? 0 : onvm_flow_key_hash(kind, &key);
+}

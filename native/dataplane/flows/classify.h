@@ -32,6 +32,8 @@ struct onvm_burst {
 /** Find the flows of packets that came in on @p port, and prefetch their entries. */
 void onvm_classify(const struct onvm_flow_table *flows, uint8_t port, struct rte_mbuf **mbufs,
 		   uint32_t nb, struct onvm_burst *burst);
+/** Hash of the flow of a packet, whichever port it came in on; 0: it has none. */
+uint32_t onvm_flow_hash_of(const struct rte_mbuf *mbuf);
 
 /**
  * Path of the flow of packet @p i; 0: it has none yet. Its position is ONVM_FLOW_NONE then, because

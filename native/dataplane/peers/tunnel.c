@@ -2,6 +2,7 @@
 #include "peers/tunnel.h"
 
 #include <errno.h>
+#include <netinet/udp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,36 +10,54 @@
 #include <unistd.h>
 
 #include "peers/ecn.h"
+#include "peers/sockets.h"
+#include "peers/trains.h"
 #include "steering/spanning.h"
 
-/** Room in the kernel for bursts, in bytes. */
-#define SOCKET_BYTES (8 << 20)
-/** Turns of a busy worker after which an empty socket is read again, at most. */
-#define SKIPS_MAX 32
-#define CONTROL_BYTES 64
+/**
+ * Turns of a busy worker after which an empty socket is read again, at most. A worker that was
+ * woken takes no more turns before it sleeps again.
+ */
+#define SKIPS_MAX 7
+/** Trains that are received at once. */
+#define TRAINS_MAX 8
+#define DATAGRAM_MAX 65536
+#define CONTROL_BYTES 128
 
-struct message {
-	uint8_t header[ONVM_TUNNEL_BYTES];
-	struct iovec parts[2];
-	union onvm_sockaddr address;
-	_Alignas(struct cmsghdr) uint8_t control[CONTROL_BYTES];
+/** A received train, or a datagram alone. */
+struct arrival {
+	uint32_t length, offset; /**< bytes; those from `offset` on are not taken yet */
+	uint32_t size;		 /**< of its datagrams but the last */
+	uint16_t peer;
+	uint8_t tos;
+	bool is_cut; /**< larger than any datagram */
 };
 
 struct tunnel_queue {
+	/* receiving */
 	int fd;
 	uint32_t nb_skips, skips;
-	uint64_t rx[ONVM_PEERS_MAX], tx[ONVM_PEERS_MAX];
+	uint32_t nb_arrivals, next_arrival;
+	struct arrival arrivals[TRAINS_MAX];
+	struct mmsghdr headers[TRAINS_MAX];
+	struct iovec parts[TRAINS_MAX];
+	union onvm_sockaddr senders[TRAINS_MAX];
+	_Alignas(struct cmsghdr) uint8_t controls[TRAINS_MAX][CONTROL_BYTES];
+	uint8_t *data; /**< TRAINS_MAX times DATAGRAM_MAX */
 	struct onvm_tunnel_packet received[ONVM_BURST_SIZE];
-	struct mmsghdr in_headers[ONVM_BURST_SIZE];
-	struct message in[ONVM_BURST_SIZE];
-	struct mmsghdr out_headers[ONVM_PENDING_MAX];
-	struct message out[ONVM_PENDING_MAX];
+	/* sending */
+	int out_fds[ONVM_ENTROPY_SOCKETS];
+	struct onvm_departure departures[ONVM_PENDING_MAX];
+	struct onvm_timetable table;
+	struct onvm_train_limits limits;
+	uint8_t train[DATAGRAM_MAX];
+	/* both */
+	uint64_t rx[ONVM_PEERS_MAX], tx[ONVM_PEERS_MAX];
 };
 
 struct tunnel_port {
 	uint32_t vni;
 	uint32_t nb_queues;
-	int family;
 	const struct onvm_peers *peers;
 	const struct onvm_steering *steering;
 	struct tunnel_queue *queues;
@@ -46,66 +65,134 @@ struct tunnel_port {
 
 /* ---- receiving ---- */
 
-/** Type of service of a datagram, from its control message. */
-static uint8_t
-tos_of(struct msghdr *header)
+/** Read type of service and size of the datagrams from control messages. */
+static void
+read_control(struct msghdr *header, struct arrival *arrival)
 {
 	for (struct cmsghdr *entry = CMSG_FIRSTHDR(header); entry != NULL;
 	     entry = CMSG_NXTHDR(header, entry)) {
-		int value;
+		int value = 0;
 
-		if (entry->cmsg_level == IPPROTO_IP && entry->cmsg_type == IP_TOS)
-			return *CMSG_DATA(entry);
-		if (entry->cmsg_level != IPPROTO_IPV6 || entry->cmsg_type != IPV6_TCLASS)
+		if (entry->cmsg_level == IPPROTO_IP && entry->cmsg_type == IP_TOS) {
+			arrival->tos = *CMSG_DATA(entry);
 			continue;
+		}
 		memcpy(&value, CMSG_DATA(entry), sizeof(value));
-		return (uint8_t)value;
+		if (entry->cmsg_level == IPPROTO_IPV6 && entry->cmsg_type == IPV6_TCLASS)
+			arrival->tos = (uint8_t)value;
+		else if (entry->cmsg_level == SOL_UDP && entry->cmsg_type == UDP_GRO && value > 0)
+			arrival->size = (uint32_t)value;
 	}
-	return 0;
 }
 
-/**
- * Let @p mbuf be the inner frame of a datagram: the first ONVM_TUNNEL_BYTES are in the message, the
- * rest is behind the headroom.
- */
-static bool
-decapsulate(const struct message *message, uint32_t length, uint32_t vni, struct rte_mbuf *mbuf,
-	    struct onvm_nsh *nsh)
-{
-	uint32_t offset = RTE_PKTMBUF_HEADROOM;
-
-	if (!onvm_nsh_read(message->header, length, vni, nsh)) /* looks at no more than it has */
-		return false;
-	if (nsh->length < ONVM_TUNNEL_BYTES) { /* the frame begins in the message */
-		const uint32_t nb = ONVM_TUNNEL_BYTES - nsh->length;
-
-		offset -= nb;
-		memcpy((uint8_t *)mbuf->buf_addr + offset, message->header + nsh->length, nb);
-	} else {
-		offset += nsh->length - ONVM_TUNNEL_BYTES;
-	}
-	mbuf->data_off = (uint16_t)offset;
-	mbuf->data_len = (uint16_t)(length - nsh->length);
-	mbuf->pkt_len = mbuf->data_len;
-	mbuf->ol_flags = 0;
-	return mbuf->data_len >= 14;
-}
-
+/** Ask the kernel for trains; all those before have been taken. */
 static void
-prepare_receive(struct tunnel_queue *queue, uint32_t i, struct rte_mbuf *mbuf, uint32_t room)
+receive_trains(const struct tunnel_port *tunnel, struct tunnel_queue *queue)
 {
-	struct message *message = &queue->in[i];
+	/* P2: pairs with the release store P1 in publish_peers(). */
+	const struct onvm_peer_index *peers =
+		__atomic_load_n(&tunnel->peers->index, __ATOMIC_ACQUIRE);
+	int nb;
 
-	message->parts[0] = (struct iovec){message->header, ONVM_TUNNEL_BYTES};
-	message->parts[1] = (struct iovec){(uint8_t *)mbuf->buf_addr + RTE_PKTMBUF_HEADROOM, room};
-	queue->in_headers[i].msg_hdr = (struct msghdr){
-		.msg_name = &message->address,
-		.msg_namelen = sizeof(message->address),
-		.msg_iov = message->parts,
-		.msg_iovlen = 2,
-		.msg_control = message->control,
-		.msg_controllen = sizeof(message->control),
-	};
+	for (uint32_t i = 0; i < TRAINS_MAX; i++) {
+		struct msghdr *header = &queue->headers[i].msg_hdr;
+
+		header->msg_namelen = sizeof(queue->senders[i]);
+		header->msg_controllen = CONTROL_BYTES;
+	}
+	nb = recvmmsg(queue->fd, queue->headers, TRAINS_MAX, MSG_DONTWAIT, NULL);
+	queue->next_arrival = 0;
+	queue->nb_arrivals = nb < 0 ? 0 : (uint32_t)nb;
+	if (nb <= 0) {
+		queue->skips = RTE_MIN(queue->skips * 2 + 1, (uint32_t)SKIPS_MAX);
+		queue->nb_skips = queue->skips;
+		return;
+	}
+	queue->skips = 0;
+	for (int i = 0; i < nb; i++) {
+		struct msghdr *header = &queue->headers[i].msg_hdr;
+		struct arrival *arrival = &queue->arrivals[i];
+
+		*arrival = (struct arrival){
+			.length = queue->headers[i].msg_len,
+			.size = queue->headers[i].msg_len,
+			.peer = onvm_peers_find(peers, &queue->senders[i]),
+			.is_cut = (header->msg_flags & MSG_TRUNC) != 0,
+		};
+		read_control(header, arrival);
+	}
+}
+
+/** Datagrams of the trains that have arrived, at most @p max. */
+static uint16_t
+count_arrived(const struct tunnel_queue *queue, uint16_t max)
+{
+	uint32_t nb = 0;
+
+	for (uint32_t i = queue->next_arrival; i < queue->nb_arrivals && nb < max; i++) {
+		const struct arrival *arrival = &queue->arrivals[i];
+		const uint32_t left = arrival->length - arrival->offset;
+
+		nb += left == 0 ? 1 : (left + arrival->size - 1) / arrival->size;
+	}
+	return (uint16_t)RTE_MIN(nb, (uint32_t)max);
+}
+
+/** Let @p mbuf be the inner frame of a datagram; false: it has none, or not for us. */
+static bool
+decapsulate(const uint8_t *data, uint32_t length, uint32_t vni, uint32_t room,
+	    struct rte_mbuf *mbuf, struct onvm_nsh *nsh, struct onvm_rx_result *result)
+{
+	uint32_t nb;
+
+	if (!onvm_nsh_read(data, length, vni, nsh) || length - nsh->length < 14) {
+		result->nb_foreign++;
+		return false;
+	}
+	nb = length - nsh->length;
+	if (nb > room) {
+		result->nb_oversize++;
+		return false;
+	}
+	mbuf->data_off = RTE_PKTMBUF_HEADROOM;
+	mbuf->data_len = (uint16_t)nb;
+	mbuf->pkt_len = nb;
+	mbuf->ol_flags = 0;
+	memcpy(rte_pktmbuf_mtod(mbuf, uint8_t *), data + nsh->length, nb);
+	return true;
+}
+
+/** Take the next datagram into @p mbuf; false: it was counted in @p result instead. */
+static bool
+take_datagram(const struct onvm_port *port, struct tunnel_queue *queue, struct rte_mbuf *mbuf,
+	      struct onvm_tunnel_packet *packet, struct onvm_rx_result *result)
+{
+	const struct tunnel_port *tunnel = port->priv;
+	const uint32_t room = port->memory->stride - RTE_PKTMBUF_HEADROOM;
+	struct arrival *arrival = &queue->arrivals[queue->next_arrival];
+	const uint8_t *data = queue->data + (size_t)queue->next_arrival * DATAGRAM_MAX +
+			      arrival->offset;
+	const uint32_t length = RTE_MIN(arrival->size, arrival->length - arrival->offset);
+
+	arrival->offset += length;
+	if (arrival->offset == arrival->length)
+		queue->next_arrival++;
+	packet->peer = arrival->peer;
+	queue->rx[packet->peer]++;
+	if (arrival->is_cut) {
+		result->nb_oversize++;
+		return false;
+	}
+	if (packet->peer == 0) {
+		result->nb_foreign++;
+		return false;
+	}
+	if (!decapsulate(data, length, tunnel->vni, room, mbuf, &packet->nsh, result))
+		return false;
+	if (onvm_ecn_decapsulate(rte_pktmbuf_mtod(mbuf, uint8_t *), mbuf->data_len, arrival->tos))
+		return true;
+	result->nb_congested++;
+	return false;
 }
 
 static uint16_t
@@ -114,94 +201,90 @@ tunnel_rx(struct onvm_port *port, uint16_t index, struct rte_mbuf **mbufs, uint1
 {
 	const struct tunnel_port *tunnel = port->priv;
 	struct tunnel_queue *queue = &tunnel->queues[index];
-	/* P2: pairs with the release store P1 in publish_peers(). */
-	const struct onvm_peer_index *peers =
-		__atomic_load_n(&tunnel->peers->index, __ATOMIC_ACQUIRE);
-	const uint32_t room = port->memory->stride - RTE_PKTMBUF_HEADROOM;
-	struct rte_mbuf *fresh[ONVM_BURST_SIZE];
-	uint16_t nb_kept = 0;
-	int nb_rx;
+	uint16_t nb_kept = 0, nb_arrived;
 
-	if (queue->nb_skips != 0) {
-		queue->nb_skips--;
-		return 0;
-	}
-	if (rte_mempool_get_bulk(port->pools[index], (void **)fresh, nb) != 0)
-		return 0;
-	for (uint16_t i = 0; i < nb; i++)
-		prepare_receive(queue, i, fresh[i], room);
-	nb_rx = recvmmsg(queue->fd, queue->in_headers, nb, MSG_DONTWAIT, NULL);
-	if (nb_rx <= 0) {
-		nb_rx = 0;
-		queue->skips = RTE_MIN(queue->skips * 2 + 1, (uint32_t)SKIPS_MAX);
-		queue->nb_skips = queue->skips;
-	} else {
-		queue->skips = 0;
-	}
-	for (int i = 0; i < nb_rx; i++) {
-		struct msghdr *header = &queue->in_headers[i].msg_hdr;
-		struct onvm_tunnel_packet *packet = &queue->received[nb_kept];
-		struct rte_mbuf *mbuf = fresh[i];
-
-		packet->peer = onvm_peers_find(peers, &queue->in[i].address);
-		queue->rx[packet->peer]++;
-		if (header->msg_flags & MSG_TRUNC)
-			result->nb_oversize++;
-		else if (packet->peer == 0 ||
-			 !decapsulate(&queue->in[i], queue->in_headers[i].msg_len, tunnel->vni,
-				      mbuf, &packet->nsh))
-			result->nb_foreign++;
-		else if (!onvm_ecn_decapsulate(rte_pktmbuf_mtod(mbuf, uint8_t *), mbuf->data_len,
-					       tos_of(header)))
-			result->nb_congested++;
-		else {
-			fresh[i] = fresh[nb_kept]; /* goes back to the pool with the others */
-			fresh[nb_kept] = mbuf;
-			mbufs[nb_kept++] = mbuf;
+	if (queue->next_arrival == queue->nb_arrivals) {
+		if (queue->nb_skips != 0) {
+			queue->nb_skips--;
+			return 0;
 		}
+		receive_trains(tunnel, queue);
 	}
-	onvm_packets_free(port->memory, &fresh[nb_kept], nb - nb_kept);
+	nb_arrived = count_arrived(queue, nb);
+	if (nb_arrived == 0 ||
+	    rte_mempool_get_bulk(port->pools[index], (void **)mbufs, nb_arrived) != 0)
+		return 0;
+	for (uint16_t i = 0; i < nb_arrived; i++)
+		nb_kept += take_datagram(port, queue, mbufs[nb_kept], &queue->received[nb_kept],
+					 result);
+	if (nb_kept < nb_arrived)
+		onvm_packets_free(port->memory, &mbufs[nb_kept], nb_arrived - nb_kept);
 	return nb_kept;
+}
+
+static uint64_t
+tunnel_due(struct onvm_port *port, uint16_t index)
+{
+	const struct tunnel_port *tunnel = port->priv;
+	const struct tunnel_queue *queue = &tunnel->queues[index];
+
+	/* What has been received waits for buffers; the rest makes the socket readable. */
+	return queue->next_arrival != queue->nb_arrivals ? 0 : UINT64_MAX;
 }
 
 /* ---- sending ---- */
 
+/** Write the headers of a packet, ONVM_TUNNEL_BYTES. */
 static void
-prepare_send(const struct tunnel_port *tunnel, struct tunnel_queue *queue, uint32_t i,
-	     struct rte_mbuf *mbuf)
+encapsulate(const struct tunnel_port *tunnel, const struct rte_mbuf *mbuf, uint8_t *data)
 {
-	struct message *message = &queue->out[i];
 	const uint32_t where = mbuf->hash.fdir.lo;
-	const struct onvm_peer *peer = &tunnel->peers->peers[mbuf->hash.fdir.hi];
 	const struct onvm_path *path = &tunnel->steering->paths[(uint16_t)where];
 	const uint32_t hop = where >> 16 & 255;
 	struct onvm_nsh nsh = {.chain = path->spi >> 1,
 			       .is_reverse = path->is_reverse,
 			       .si = (uint8_t)(path->nb_services + 1),
 			       .ttl = (uint8_t)(where >> 24)};
-	int tos;
-	struct cmsghdr *entry = (struct cmsghdr *)message->control;
 
 	for (uint32_t k = 0; k < hop; k++)
 		nsh.si = (uint8_t)(nsh.si - path->hops[k].nb_services);
 	onvm_span_numbers(tunnel->steering, path, nsh.numbers);
-	onvm_nsh_write(message->header, tunnel->vni, &nsh);
-	tos = onvm_ecn_tos(rte_pktmbuf_mtod(mbuf, const uint8_t *), mbuf->data_len);
-	entry->cmsg_level = tunnel->family == AF_INET ? IPPROTO_IP : IPPROTO_IPV6;
-	entry->cmsg_type = tunnel->family == AF_INET ? IP_TOS : IPV6_TCLASS;
-	entry->cmsg_len = CMSG_LEN(sizeof(tos));
-	memcpy(CMSG_DATA(entry), &tos, sizeof(tos));
-	message->parts[0] = (struct iovec){message->header, ONVM_TUNNEL_BYTES};
-	message->parts[1] = (struct iovec){rte_pktmbuf_mtod(mbuf, void *), mbuf->data_len};
-	message->address = peer->address;
-	queue->out_headers[i].msg_hdr = (struct msghdr){
-		.msg_name = &message->address,
-		.msg_namelen = peer->address_length,
-		.msg_iov = message->parts,
-		.msg_iovlen = 2,
-		.msg_control = message->control,
-		.msg_controllen = CMSG_SPACE(sizeof(tos)),
-	};
+	onvm_nsh_write(data, tunnel->vni, &nsh);
+}
+
+/** Put the datagrams of a train one behind the other. */
+static void
+load_train(const struct tunnel_port *tunnel, struct tunnel_queue *queue,
+	   const struct onvm_train *train, struct rte_mbuf **mbufs)
+{
+	uint8_t *data = queue->train;
+
+	for (uint32_t i = train->first, nb = train->nb; nb > 0; nb--, i = queue->table.next[i]) {
+		encapsulate(tunnel, mbufs[i], data);
+		/* Once, into private memory: an NF may still write to what it has given away. */
+		memcpy(data + ONVM_TUNNEL_BYTES, rte_pktmbuf_mtod(mbufs[i], const void *),
+		       mbufs[i]->data_len);
+		data += queue->departures[i].size;
+	}
+}
+
+/** Send a train, and put the mbufs of what was sent into @p sent; false: the socket is full. */
+static bool
+send_train(const struct tunnel_port *tunnel, struct tunnel_queue *queue,
+	   const struct onvm_train *train, struct rte_mbuf **mbufs, struct rte_mbuf **sent,
+	   uint16_t *nb_sent)
+{
+	uint16_t nb;
+
+	load_train(tunnel, queue, train, mbufs);
+	nb = onvm_train_send(queue->out_fds[train->socket], train,
+			     &tunnel->peers->peers[train->peer], queue->train, &queue->limits);
+	queue->tx[train->peer] += nb;
+	for (uint32_t i = train->first, k = 0; k < nb; k++, i = queue->table.next[i]) {
+		sent[(*nb_sent)++] = mbufs[i];
+		mbufs[i] = NULL;
+	}
+	return nb == train->nb || (errno != EAGAIN && errno != ENOBUFS);
 }
 
 static uint16_t
@@ -209,35 +292,31 @@ tunnel_tx(struct onvm_port *port, uint16_t index, struct rte_mbuf **mbufs, uint1
 {
 	const struct tunnel_port *tunnel = port->priv;
 	struct tunnel_queue *queue = &tunnel->queues[index];
-	uint32_t nb_sent = 0, nb_left = nb;
+	struct rte_mbuf *sent[ONVM_PENDING_MAX];
+	uint16_t nb_sent = 0, nb_left;
 
-	for (uint32_t i = 0; i < nb; i++)
-		prepare_send(tunnel, queue, i, mbufs[i]);
-	while (nb_sent < nb_left) {
-		const int rc = sendmmsg(queue->fd, queue->out_headers + nb_sent, nb_left - nb_sent,
-					MSG_DONTWAIT);
-		struct rte_mbuf *stuck = mbufs[nb_sent];
+	for (uint16_t i = 0; i < nb; i++) {
+		const uint32_t to = mbufs[i]->hash.fdir.hi;
 
-		if (rc > 0) {
-			nb_sent += (uint32_t)rc;
-			continue;
-		}
-		if (errno == EAGAIN || errno == ENOBUFS)
-			break;
-		if (errno == EINTR)
-			continue;
-		/* This one cannot be sent: no route, say. It goes behind those that can. */
-		nb_left--;
-		for (uint32_t i = nb_sent; i < nb_left; i++) {
-			mbufs[i] = mbufs[i + 1];
-			queue->out_headers[i] = queue->out_headers[i + 1];
-		}
-		mbufs[nb_left] = stuck;
+		queue->departures[i] = (struct onvm_departure){
+			.peer = (uint16_t)to,
+			.socket = (uint8_t)((to >> 16) % ONVM_ENTROPY_SOCKETS),
+			.tos = onvm_ecn_tos(rte_pktmbuf_mtod(mbufs[i], const uint8_t *),
+					    mbufs[i]->data_len),
+			.size = (uint16_t)(ONVM_TUNNEL_BYTES + mbufs[i]->data_len),
+			.flow = (uint16_t)(to >> 16)};
 	}
-	for (uint32_t i = 0; i < nb_sent; i++)
-		queue->tx[mbufs[i]->hash.fdir.hi]++;
-	onvm_packets_free(port->memory, mbufs, nb_sent);
-	return (uint16_t)nb_sent;
+	onvm_trains_plan(&queue->table, queue->departures, nb);
+	for (uint32_t i = 0; i < queue->table.nb_trains; i++)
+		if (!send_train(tunnel, queue, &queue->table.trains[i], mbufs, sent, &nb_sent))
+			break;
+	/* Those that are left go behind those that were sent; the caller keeps them. */
+	nb_left = nb;
+	for (uint16_t i = nb; i-- > 0 && nb_sent < nb;)
+		if (mbufs[i] != NULL)
+			mbufs[--nb_left] = mbufs[i];
+	onvm_packets_free(port->memory, sent, nb_sent);
+	return nb_sent;
 }
 
 /* ---- life ---- */
@@ -261,62 +340,74 @@ onvm_tunnel_read_peer(const struct onvm_port *port, uint16_t peer, uint64_t *rx,
 }
 
 static void
+close_queue(struct tunnel_queue *queue)
+{
+	if (queue->fd >= 0)
+		close(queue->fd);
+	for (uint32_t i = 0; i < ONVM_ENTROPY_SOCKETS; i++)
+		if (queue->out_fds[i] >= 0)
+			close(queue->out_fds[i]);
+	free(queue->data);
+}
+
+static void
 tunnel_close(struct onvm_port *port)
 {
 	struct tunnel_port *tunnel = port->priv;
 
 	for (uint32_t i = 0; i < tunnel->nb_queues; i++)
-		if (tunnel->queues[i].fd >= 0)
-			close(tunnel->queues[i].fd);
+		close_queue(&tunnel->queues[i]);
 	free(tunnel->queues);
 	free(tunnel);
 	port->priv = NULL;
 }
 
-static void
-set_option(int fd, int level, int option, int value)
+/** Open the sockets of a queue; 0 or -errno. */
+static int
+open_queue(struct tunnel_queue *queue, const struct onvm_socket_options *options)
 {
-	/* An option that a kernel lacks or refuses costs speed, never packets that it has taken. */
-	(void)setsockopt(fd, level, option, &value, sizeof(value));
+	int rc = 0;
+
+	queue->fd = -1;
+	for (uint32_t i = 0; i < ONVM_ENTROPY_SOCKETS; i++)
+		queue->out_fds[i] = -1;
+	queue->data = malloc((size_t)TRAINS_MAX * DATAGRAM_MAX);
+	if (queue->data == NULL)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < TRAINS_MAX; i++) {
+		queue->parts[i] =
+			(struct iovec){queue->data + (size_t)i * DATAGRAM_MAX, DATAGRAM_MAX};
+		queue->headers[i].msg_hdr = (struct msghdr){.msg_name = &queue->senders[i],
+							    .msg_iov = &queue->parts[i],
+							    .msg_iovlen = 1,
+							    .msg_control = queue->controls[i]};
+	}
+	for (uint32_t i = 0; i < ONVM_ENTROPY_SOCKETS && rc == 0; i++) {
+		queue->out_fds[i] = onvm_socket_send(options);
+		rc = RTE_MIN(queue->out_fds[i], 0);
+	}
+	if (rc == 0) {
+		queue->fd = onvm_socket_receive(options, ONVM_VXLAN_GPE_PORT);
+		rc = RTE_MIN(queue->fd, 0);
+	}
+	return rc;
 }
 
-static int
-open_socket(const struct onvm_tunnel_options *options, uint32_t nb_workers)
+static void
+tunnel_read(struct onvm_port *port, struct onvm_port_losses *losses, bool *is_down)
 {
-	const int family = options->ip_version == 4 ? AF_INET : AF_INET6;
-	const int fd = socket(family, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	union onvm_sockaddr address;
-	const socklen_t length = onvm_sockaddr_set(&address, options->ip_version, options->address,
-						   ONVM_VXLAN_GPE_PORT);
+	const struct tunnel_port *tunnel = port->priv;
 
-	if (fd < 0)
-		return -errno;
-	if (nb_workers > 1)
-		set_option(fd, SOL_SOCKET, SO_REUSEPORT, 1);
-	set_option(fd, SOL_SOCKET, SO_RCVBUF, SOCKET_BYTES);
-	set_option(fd, SOL_SOCKET, SO_RCVBUFFORCE, SOCKET_BYTES);
-	set_option(fd, SOL_SOCKET, SO_SNDBUF, SOCKET_BYTES);
-	set_option(fd, SOL_SOCKET, SO_SNDBUFFORCE, SOCKET_BYTES);
-	if (family == AF_INET) {
-		set_option(fd, IPPROTO_IP, IP_RECVTOS, 1);
-		set_option(fd, IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DONT);
-	} else {
-		set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1);
-		set_option(fd, IPPROTO_IPV6, IPV6_RECVTCLASS, 1);
-		set_option(fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_DONT);
-	}
-	if (bind(fd, &address.any, length) != 0) {
-		const int error = errno;
-
-		close(fd);
-		return -error;
-	}
-	return fd;
+	*is_down = false;
+	for (uint32_t i = 0; i < tunnel->nb_queues; i++)
+		losses->nb_missed += onvm_socket_overflows(tunnel->queues[i].fd);
 }
 
 static const struct onvm_port_ops tunnel_ops = {
 	.rx_burst = tunnel_rx,
 	.tx_burst = tunnel_tx,
+	.next_due = tunnel_due,
+	.read = tunnel_read,
 	.close = tunnel_close,
 };
 
@@ -326,21 +417,23 @@ onvm_port_tunnel_open(struct onvm_port *port, const void *kind_options, uint32_t
 {
 	const struct onvm_tunnel_options *options = kind_options;
 	struct tunnel_port *tunnel = calloc(1, sizeof(*tunnel));
+	struct onvm_socket_options sockets = {.ip_version = options->ip_version,
+					      .is_shared = nb_workers > 1,
+					      .is_busy = options->is_busy};
 	int rc = 0;
 
 	if (tunnel == NULL)
 		return -ENOMEM;
 	tunnel->vni = options->vni;
-	tunnel->family = options->ip_version == 4 ? AF_INET : AF_INET6;
 	tunnel->peers = options->peers;
 	tunnel->steering = options->steering;
+	memcpy(sockets.address, options->address, sizeof(sockets.address));
 	tunnel->queues = calloc(nb_workers, sizeof(*tunnel->queues));
 	port->priv = tunnel;
 	if (tunnel->queues == NULL)
 		rc = -ENOMEM;
 	for (uint32_t i = 0; i < nb_workers && rc == 0; i++) {
-		tunnel->queues[i].fd = open_socket(options, nb_workers);
-		rc = RTE_MIN(tunnel->queues[i].fd, 0);
+		rc = open_queue(&tunnel->queues[i], &sockets);
 		tunnel->nb_queues = i + 1;
 		port->wake_fds[i] = tunnel->queues[i].fd;
 	}

@@ -6,7 +6,7 @@
  * @file
  * The port to the other hosts of a cluster: NSH in VXLAN-GPE over UDP sockets.
  *
- * The kernel carries the UDP datagrams. It takes care of routes, neighbours, path MTU and fragments
+ * The kernel carries the UDP datagrams, many at once (trains.h). It takes care of routes, neighbours, path MTU and fragments
  * of the outer header; any interface will do, and no privilege is needed. An inner packet that does
  * not fit into the data network's MTU goes out in fragments of the outer header. The peer's kernel
  * puts them together, so NFs always see whole packets.
@@ -27,6 +27,7 @@ struct onvm_tunnel_options {
 	uint8_t ip_version;
 	uint8_t address[ONVM_ADDRESS_BYTES]; /**< this host's, network order */
 	uint32_t vni;
+	bool is_busy; /**< workers poll without pause */
 	const struct onvm_peers *peers;
 	const struct onvm_steering *steering;
 };
@@ -43,12 +44,16 @@ const struct onvm_tunnel_packet *onvm_tunnel_received(const struct onvm_port *po
 /** Packets from and to @p peer. */
 void onvm_tunnel_read_peer(const struct onvm_port *port, uint16_t peer, uint64_t *rx, uint64_t *tx);
 
-/** Say where a packet goes that is pending to the tunnel: to @p peer, for hop @p hop of @p path. */
+/**
+ * Say where a packet goes that is pending to the tunnel: to @p peer, for hop @p hop of @p path. Packets
+ * of one @p flow_hash leave by one source port.
+ */
 static inline void
-onvm_tunnel_address(struct rte_mbuf *mbuf, uint16_t peer, uint16_t path, uint8_t hop, uint8_t ttl)
+onvm_tunnel_address(struct rte_mbuf *mbuf, uint16_t peer, uint16_t path, uint8_t hop, uint8_t ttl,
+		    uint32_t flow_hash)
 {
 	mbuf->hash.fdir.lo = path | (uint32_t)hop << 16 | (uint32_t)ttl << 24;
-	mbuf->hash.fdir.hi = peer;
+	mbuf->hash.fdir.hi = peer | (flow_hash ^ flow_hash >> 16) << 16;
 }
 
 #endif /* _ONVM_PORT_TUNNEL_H_ */

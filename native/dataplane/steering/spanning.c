@@ -165,3 +165,32 @@ onvm_span_path(struct onvm_steering *steering, uint32_t number, const uint16_t *
 		       onvm_path_intern(steering, id, hosts, nb_hosts, chain->far_port) :
 		       0;
 }
+
+/** Whether a peer runs an NF host of @p service, or the last one in a slot was there. */
+static bool
+has_served(const struct onvm_steering *steering, uint16_t service, uint16_t peer)
+{
+	for (uint32_t slot = ONVM_HOSTS_MAX; slot < steering->nb_slots; slot++) {
+		const struct onvm_host *host = &steering->hosts[slot];
+
+		for (uint32_t i = 0; host->peer == peer && i < host->nb_stages; i++)
+			if (host->services[i] == service)
+				return true;
+	}
+	return false;
+}
+
+bool
+onvm_span_may_hand_over(const struct onvm_steering *steering, const struct onvm_path *path,
+			uint32_t hop, uint16_t peer)
+{
+	const struct onvm_chain *chain = &steering->chains[path->chain];
+
+	if ((path->is_reverse ? chain->far_port : chain->near_port) == (ONVM_PORT_REMOTE | peer))
+		return true;
+	for (uint32_t i = 0; i < hop; i++)
+		if (steering->hosts[path->hops[i].host].peer == peer)
+			return true;
+	return hop < path->nb_hops &&
+	       has_served(steering, steering->hosts[path->hops[hop].host].services[0], peer);
+}

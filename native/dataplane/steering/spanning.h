@@ -36,6 +36,15 @@ uint16_t onvm_span_path(struct onvm_steering *steering, uint32_t number, const u
 /** The substitute, among those that serve a position, for the host the path had there; 0: none. */
 uint16_t onvm_span_substitute(const struct onvm_steering *steering,
 			      const struct onvm_choice *choice, uint64_t seed, uint32_t nb_stages);
+/**
+ * Whether host @p peer may hand over packets at hop @p hop of @p path; nb_hops: at its exit.
+ *
+ * It may if the path comes from there: it has the port that the path begins at, or an earlier hop.
+ * It also may if it runs or ran the hop's service: then it forwards what came to it too late, when
+ * state has moved on or the other hosts' views are older than its own.
+ */
+bool onvm_span_may_hand_over(const struct onvm_steering *steering, const struct onvm_path *path,
+			     uint32_t hop, uint16_t peer);
 /** A seed that all hosts derive alike from these numbers. */
 uint64_t onvm_span_seed(const uint16_t *numbers);
 

@@ -156,12 +156,17 @@ onvm_remote_send(struct onvm_worker *worker, struct rte_mbuf *mbuf, uint16_t ind
 	const struct onvm_path *path = &steering->paths[index];
 	const uint16_t peer = hop < path->nb_hops ? steering->hosts[path->hops[hop].host].peer :
 						    path->egress & (ONVM_PORT_REMOTE - 1);
+	uint32_t flow_hash =
+		worker->dp->memory.buffers[onvm_buffer_index(&worker->dp->memory, mbuf)].flow_hash;
 
 	if (unlikely(worker->tunnel == NULL || peer >= ONVM_PEERS_MAX ||
 		     !worker->dp->peers.peers[peer].is_used)) {
 		onvm_worker_drop(worker, mbuf, ONVM_DROP_NO_INSTANCE);
 		return;
 	}
-	onvm_tunnel_address(mbuf, peer, index, hop, ttl);
+	/* Packets of a chain whose flows are not remembered may have none yet. */
+	if (unlikely(flow_hash == 0))
+		flow_hash = onvm_flow_hash_of(mbuf);
+	onvm_tunnel_address(mbuf, peer, index, hop, ttl, flow_hash);
 	onvm_queue_to_port(worker, worker->tunnel, mbuf);
 }

@@ -27,23 +27,14 @@ hop_of(const struct onvm_path *path, uint8_t si, uint8_t *hop)
 	return left == si;
 }
 
-static uint32_t
-hash_of(const struct rte_mbuf *mbuf)
-{
-	const uint8_t *data = rte_pktmbuf_mtod(mbuf, const uint8_t *);
-	struct onvm_headers headers;
-	union onvm_flow_key key;
-	enum onvm_flow_kind kind;
-
-	onvm_parse(data, mbuf->data_len, &headers);
-	kind = onvm_flow_key_make(data, &headers, 0, &key);
-	return kind == ONVM_FLOW_KIND_NONE ? 0 : onvm_flow_key_hash(kind, &key);
-}
-
-/** What a header means here; false: nothing. */
-static bool
-resolve(struct onvm_worker *worker, const struct onvm_nsh *nsh, uint32_t hash, uint16_t *path,
-	uint8_t *hop)
+/**
+ * What the header of a packet from @p peer means here.
+ *
+ * @return ONVM_DROPS, or why the packet is dropped
+ */
+static enum onvm_drop
+resolve(struct onvm_worker *worker, const struct onvm_nsh *nsh, uint16_t peer, uint32_t hash,
+	uint16_t *path, uint8_t *hop)
 {
 	struct onvm_steering *steering = &worker->dp->steering;
 	struct onvm_resolved *known =
@@ -52,23 +43,30 @@ resolve(struct onvm_worker *worker, const struct onvm_nsh *nsh, uint32_t hash, u
 				  ONVM_RESOLVED_MAX];
 	uint16_t index;
 
-	if (likely(known->path != 0 && known->nsh.chain == nsh->chain &&
+	if (likely(known->path != 0 && known->peer == peer && known->nsh.chain == nsh->chain &&
 		   known->nsh.is_reverse == nsh->is_reverse && known->nsh.si == nsh->si &&
 		   memcmp(known->nsh.numbers, nsh->numbers, sizeof(nsh->numbers)) == 0 &&
 		   !onvm_path_is_retired(&steering->paths[known->path]))) {
 		*path = known->path;
 		*hop = known->hop;
-		return true;
+		return ONVM_DROPS;
 	}
 	index = onvm_span_path(steering, nsh->chain, nsh->numbers, hash);
 	if (index != 0 && nsh->is_reverse)
 		index = steering->paths[index].opposite;
-	if (index == 0 || !hop_of(&steering->paths[index], nsh->si, hop))
-		return false;
+	if (index == 0)
+		return onvm_steering_is_full(steering) ? ONVM_DROP_PATHS_FULL : ONVM_DROP_NO_PATH;
+	if (!hop_of(&steering->paths[index], nsh->si, hop))
+		return ONVM_DROP_NO_PATH;
+	if (!onvm_span_may_hand_over(steering, &steering->paths[index], *hop, peer))
+		return ONVM_DROP_WRONG_HOP;
 	*path = index;
 	if (nsh->numbers[0] != 0) /* else every flow may take another path */
-		*known = (struct onvm_resolved){.nsh = *nsh, .path = index, .hop = *hop};
-	return true;
+		*known = (struct onvm_resolved){.nsh = *nsh,
+						.path = index,
+						.hop = *hop,
+						.peer = peer};
+	return ONVM_DROPS;
 }
 
 /** On to a peer without having met an NF here: an instance has moved on, or views differ. */
@@ -84,22 +82,22 @@ forward(struct onvm_worker *worker, struct rte_mbuf *mbuf, uint16_t path, uint8_
 /** Take in one packet of a peer. */
 static void
 take_in(struct onvm_worker *worker, uint16_t port, struct rte_mbuf *mbuf,
-	const struct onvm_nsh *nsh)
+	const struct onvm_tunnel_packet *packet)
 {
+	const struct onvm_nsh *nsh = &packet->nsh;
 	struct onvm_packet_memory *memory = &worker->dp->memory;
 	const uint32_t index = onvm_buffer_index(memory, mbuf);
 	struct onvm_buffer *buffer = &memory->buffers[index];
-	const uint32_t hash = hash_of(mbuf);
+	const uint32_t hash = onvm_flow_hash_of(mbuf);
 	const struct onvm_path *path;
 	struct onvm_link *link;
+	enum onvm_drop reason;
 	uint16_t path_index;
 	uint8_t hop;
 
-	if (!resolve(worker, nsh, hash, &path_index, &hop)) {
-		onvm_worker_drop(worker, mbuf,
-				 onvm_steering_is_full(&worker->dp->steering) ?
-					 ONVM_DROP_PATHS_FULL :
-					 ONVM_DROP_NO_PATH);
+	reason = resolve(worker, nsh, packet->peer, hash, &path_index, &hop);
+	if (reason != ONVM_DROPS) {
+		onvm_worker_drop(worker, mbuf, reason);
 		return;
 	}
 	path = &worker->dp->steering.paths[path_index];
@@ -147,5 +145,5 @@ onvm_remote_take_in(struct onvm_worker *worker, struct onvm_worker_port *wport, 
 	const struct onvm_tunnel_packet *packets = onvm_tunnel_received(wport->port, queue);
 
 	for (uint16_t i = 0; i < nb; i++)
-		take_in(worker, wport->port->id, mbufs[i], &packets[i].nsh);
+		take_in(worker, wport->port->id, mbufs[i], &packets[i]);
 }

@@ -74,6 +74,7 @@ struct onvm_resolved {
 	struct onvm_nsh nsh;
 	uint16_t path; /**< 0: the entry is empty */
 	uint8_t hop;   /**< nb_hops: out of the path's egress */
+	uint16_t peer; /**< that may hand it over there */
 };
 #define ONVM_RESOLVED_MAX 64
 

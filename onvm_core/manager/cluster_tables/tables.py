@@ -51,7 +51,7 @@ SUCCESSORS_MAX = 8
 SPAN_MAX = 8
 """NF hosts of a chain that spans hosts: as many as fit into NSH's fixed context headers."""
 REVISION_BITS = 48
-REMOTE_REASONS = ("foreign", "no_path", "no_instance", "tx_full", "shed")
+REMOTE_REASONS = ("foreign", "wrong_hop", "no_path", "no_instance", "tx_full", "shed")
 
 
 @dataclass(slots=True)
