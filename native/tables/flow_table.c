@@ -10,49 +10,42 @@
 
 #include <onvm/keyed_hash.h>
 
+#include "memory.h"
 #include "tables_priv.h"
 
 #define KEY_BYTES_MAX 64
 #define PADDED_BYTES_MAX (KEY_BYTES_MAX + 16)
-#define SLOTS_MIN 8u /* rte_hash has no fewer */
+#define ENTRIES_MIN 8u /* rte_hash has no fewer */
 #define VALUE_BYTES_MAX 256
 #define SWEEP_NS 1000000000ull /* a whole table once a second ... */
 #define SWEEP_SLOTS_MAX 8192u  /* ... but never so much that one burst waits long */
 
 #define NO_SLOT (-1)
-#define NOT_LISTED (-2)
 #define LINE_BYTES 64u
+#define HASH_REST_BYTES ((size_t)1 << 20) /* more than its other parts take */
 
-/* One per flow, with its value, so that a use of the flow is one cache line; zero when never used. */
-struct slot {
-	uint64_t last_used_ns;
-	uint64_t idle_ns;     /* 0: the table's */
-	int32_t older, newer; /* of those that give way; `older` is NOT_LISTED for others */
-	uint8_t value[];
-};
-
+/*
+ * Slots are numbered here and not by rte_hash, which has more entries than there are slots. The
+ * number of a flow's slot lies beside its key, as rte_hash's data.
+ */
 struct onvm_flow_table {
+	struct onvm_flow_values values; /* first: aligned to cache lines */
 	struct rte_hash *hash;
-	void *memory;	/* of the slots */
-	uint8_t *slots; /* aligned to cache lines */
-	uint8_t *is_used;
-	uint32_t slot_bytes;
+	struct memory_heap heap; /* of the hash */
+	void *memory;		 /* of the slots, of `memory_bytes` */
+	size_t memory_bytes;
+	const void **keys; /* in the hash, by slot; NULL: the slot is free */
+	int32_t next_free; /* slots that were used before, by `newer`; NO_SLOT: none */
+	uint32_t nb_fresh; /* slots from here on were never used */
 	uint32_t capacity;
 	uint32_t count;
 	uint32_t key_bytes;
-	uint32_t padded_bytes; /* rte_hash compares multiples of 16 with wide registers */
-	uint32_t value_bytes;
+	uint32_t padded_bytes;	/* rte_hash compares multiples of 16 with wide registers */
 	uint32_t tweak;		/* of the hash */
 	int32_t oldest, newest; /* of the flows that give way */
 	uint32_t cursor;	/* where expiry goes on */
 	uint64_t swept_ns;	/* when onvm_flow_table_sweep() last went on */
 };
-
-static inline struct slot *
-slot_at(const struct onvm_flow_table *table, int32_t slot)
-{
-	return (struct slot *)(table->slots + (size_t)slot * table->slot_bytes);
-}
 
 static uint32_t
 round_up(uint32_t value, uint32_t multiple)
@@ -71,18 +64,43 @@ key_padded(const struct onvm_flow_table *table, const void *key, uint8_t space[P
 	return space;
 }
 
+/* A ninth of the entries stays free: a table of buckets that is full moves keys around for each one
+ * that it adds, and chains them. */
+static uint32_t
+entries_of(uint32_t capacity)
+{
+	const uint32_t entries = capacity + capacity / 8 + 1;
+
+	return entries < ENTRIES_MIN ? ENTRIES_MIN : entries;
+}
+
+/*
+ * What rte_hash takes: keys with a pointer each, buckets of eight entries and as many to extend
+ * them, a ring of the keys' places and one of those buckets.
+ */
+static size_t
+hash_bytes(uint32_t capacity, uint32_t padded_bytes)
+{
+	const size_t entries = entries_of(capacity), places = rte_align64pow2(entries + 1);
+	const size_t keys = (entries + 1) * round_up(padded_bytes + sizeof(void *), 16);
+	const size_t buckets = places / 8 * (2 * LINE_BYTES + sizeof(uint32_t));
+
+	return keys + buckets + places * sizeof(uint32_t) + HASH_REST_BYTES;
+}
+
 static struct rte_hash *
-hash_create(uint32_t capacity, uint32_t padded_bytes, uint32_t tweak)
+hash_create(uint32_t capacity, uint32_t padded_bytes, uint32_t tweak,
+	    const struct memory_heap *heap)
 {
 	char name[ONVM_TABLE_NAME_SIZE];
 	const struct rte_hash_parameters params = {
 		.name = name,
-		.entries = capacity < SLOTS_MIN ? SLOTS_MIN : capacity,
+		.entries = entries_of(capacity),
 		.key_len = padded_bytes,
 		/* rte_hash_get_key_with_position() calls it, and nothing else does */
 		.hash_func = keyed_hash,
 		.hash_func_init_val = tweak,
-		.socket_id = SOCKET_ID_ANY,
+		.socket_id = heap->socket,
 		/* without it a bucket can be full long before the table is */
 		.extra_flag = RTE_HASH_EXTRA_FLAGS_EXT_TABLE,
 	};
@@ -97,67 +115,42 @@ hash_of(const struct onvm_flow_table *table, const void *padded)
 	return keyed_hash(padded, table->padded_bytes, table->tweak);
 }
 
+/* Slot of a key, or -ENOENT. */
 static inline int32_t
-hash_lookup(const struct onvm_flow_table *table, const void *padded)
+slot_find(const struct onvm_flow_table *table, const void *padded, uint32_t hash)
 {
-	return rte_hash_lookup_with_hash(table->hash, padded, hash_of(table, padded));
-}
+	void *data;
+	const int32_t position = rte_hash_lookup_with_hash_data(table->hash, padded, hash, &data);
 
-static inline int32_t
-hash_add(const struct onvm_flow_table *table, const void *padded)
-{
-	return rte_hash_add_key_with_hash(table->hash, padded, hash_of(table, padded));
-}
-
-static inline int32_t
-hash_delete(const struct onvm_flow_table *table, const void *padded)
-{
-	return rte_hash_del_key_with_hash(table->hash, padded, hash_of(table, padded));
-}
-
-/*
- * Fill the slots beyond the capacity with keys that no flow has, because of their last byte: authors
- * use a slot as an index of an array of that length.
- */
-static int
-slots_fence(const struct onvm_flow_table *table)
-{
-	uint8_t key[PADDED_BYTES_MAX] = {0};
-	uint8_t *const last = &key[table->padded_bytes - 1];
-
-	for (*last = 1; *last <= SLOTS_MIN; ++*last)
-		if (hash_add(table, key) < 0)
-			return -ENOMEM;
-	for (*last = 1; *last <= SLOTS_MIN; ++*last)
-		if (hash_lookup(table, key) < (int32_t)table->capacity)
-			hash_delete(table, key);
-	return 0;
+	return position < 0 ? position : (int32_t)(uintptr_t)data;
 }
 
 /* Half a cache line, a whole one, or more. */
 static uint32_t
 slot_bytes_of(uint32_t value_bytes)
 {
-	const uint32_t bytes = (uint32_t)sizeof(struct slot) + value_bytes;
+	const uint32_t bytes = (uint32_t)sizeof(struct onvm_flow_slot) + value_bytes;
 
 	return bytes <= LINE_BYTES / 2 ? LINE_BYTES / 2 :
 	       bytes <= LINE_BYTES     ? LINE_BYTES :
 					 round_up(bytes, 8);
 }
 
-/* Memory that no flow has used yet costs nothing: it is zero from the start. */
 static int
 slots_create(struct onvm_flow_table *table)
 {
-	const size_t nb_slots = (size_t)rte_hash_max_key_id(table->hash) + 1;
+	const size_t nb_slots = table->capacity;
+	const uint32_t slot_bytes = table->values.slot_bytes;
+	uint8_t *slots;
 
-	table->memory = calloc(nb_slots * table->slot_bytes + LINE_BYTES, 1);
-	table->is_used = calloc(nb_slots, sizeof(*table->is_used));
-	if (table->memory == NULL || table->is_used == NULL)
+	table->memory_bytes = nb_slots * slot_bytes + LINE_BYTES;
+	table->memory = memory_create(table->memory_bytes);
+	table->keys = memory_create(nb_slots * sizeof(*table->keys));
+	if (table->memory == NULL || table->keys == NULL)
 		return -ENOMEM;
-	table->slots = (uint8_t *)table->memory + LINE_BYTES -
-		       (uintptr_t)table->memory % LINE_BYTES;
-	return table->capacity < SLOTS_MIN ? slots_fence(table) : 0;
+	slots = (uint8_t *)table->memory + LINE_BYTES - (uintptr_t)table->memory % LINE_BYTES;
+	table->values.first = slots + sizeof(struct onvm_flow_slot);
+	return 0;
 }
 
 struct onvm_flow_table *
@@ -185,16 +178,19 @@ onvm_flow_table_create(uint32_t capacity, uint32_t key_bytes, uint32_t value_byt
 		errno = -rc;
 		return NULL;
 	}
-	table->oldest = table->newest = NO_SLOT;
+	table->oldest = table->newest = table->next_free = NO_SLOT;
 	table->capacity = capacity;
 	table->key_bytes = key_bytes;
-	table->padded_bytes = round_up(capacity < SLOTS_MIN ? key_bytes + 1 : key_bytes, 16);
-	table->value_bytes = value_bytes;
-	table->slot_bytes = slot_bytes_of(value_bytes);
-	table->hash = hash_create(capacity, table->padded_bytes, table->tweak);
+	table->padded_bytes = round_up(key_bytes, 16);
+	table->values.slot_bytes = slot_bytes_of(value_bytes);
+	memory_heap_create(&table->heap, hash_bytes(capacity, table->padded_bytes));
+	table->hash = hash_create(capacity, table->padded_bytes, table->tweak, &table->heap);
 	if (table->hash == NULL) {
+		const int reason = rte_errno;
+
+		memory_heap_free(&table->heap);
 		free(table);
-		errno = rte_errno;
+		errno = reason;
 		return NULL;
 	}
 	if (slots_create(table) != 0) {
@@ -209,8 +205,9 @@ int32_t
 onvm_flow_table_lookup(struct onvm_flow_table *table, const void *key)
 {
 	uint8_t space[PADDED_BYTES_MAX];
+	const void *const padded = key_padded(table, key, space);
 
-	return hash_lookup(table, key_padded(table, key, space));
+	return slot_find(table, padded, hash_of(table, padded));
 }
 
 void
@@ -219,8 +216,10 @@ onvm_flow_table_lookup_bulk(struct onvm_flow_table *table, const void *keys, int
 {
 	uint8_t space[ONVM_TABLE_CHUNK][PADDED_BYTES_MAX];
 	const void *pointers[ONVM_TABLE_CHUNK];
+	void *data[ONVM_TABLE_CHUNK];
 	uint32_t hashes[ONVM_TABLE_CHUNK];
 	const uint8_t *key = keys;
+	uint64_t is_hit;
 
 	while (nb != 0) {
 		const uint32_t length = nb < ONVM_TABLE_CHUNK ? nb : ONVM_TABLE_CHUNK;
@@ -229,7 +228,10 @@ onvm_flow_table_lookup_bulk(struct onvm_flow_table *table, const void *keys, int
 			pointers[i] = key_padded(table, key, space[i]);
 			hashes[i] = hash_of(table, pointers[i]);
 		}
-		rte_hash_lookup_with_hash_bulk(table->hash, pointers, hashes, length, slots);
+		rte_hash_lookup_with_hash_bulk_data(table->hash, pointers, hashes, length, &is_hit,
+						    data);
+		for (uint32_t i = 0; i < length; i++)
+			slots[i] = (is_hit >> i & 1) != 0 ? (int32_t)(uintptr_t)data[i] : -ENOENT;
 		slots += length;
 		nb -= length;
 	}
@@ -243,26 +245,68 @@ onvm_flow_table_hash(const struct onvm_flow_table *table, const void *key)
 	return hash_of(table, key_padded(table, key, space));
 }
 
+/* A slot that is free; there is one. The one that was freed last is the likeliest in a cache. */
+static int32_t
+slot_take(struct onvm_flow_table *table)
+{
+	const int32_t slot = table->next_free;
+
+	if (slot == NO_SLOT)
+		return (int32_t)table->nb_fresh++;
+	table->next_free = onvm_flow_slot(table, slot)->newer;
+	return slot;
+}
+
+static void
+slot_put(struct onvm_flow_table *table, int32_t slot)
+{
+	onvm_flow_slot(table, slot)->newer = table->next_free;
+	table->next_free = slot;
+	table->keys[slot] = NULL;
+}
+
+static int
+entry_add(struct onvm_flow_table *table, int32_t slot, const void *padded, uint32_t hash)
+{
+	int rc =
+		rte_hash_add_key_with_hash_data(table->hash, padded, hash, (void *)(uintptr_t)slot);
+	void *key;
+
+	if (rc != 0)
+		return rc;
+	rc = rte_hash_get_key_with_position(table->hash,
+					    rte_hash_lookup_with_hash(table->hash, padded, hash),
+					    &key);
+	if (rc != 0)
+		rte_hash_del_key_with_hash(table->hash, padded, hash);
+	table->keys[slot] = rc == 0 ? key : NULL;
+	return rc;
+}
+
 int32_t
 onvm_flow_table_add(struct onvm_flow_table *table, const void *key, uint64_t now_ns)
 {
 	uint8_t space[PADDED_BYTES_MAX];
 	const void *padded = key_padded(table, key, space);
 	const uint32_t hash = hash_of(table, padded);
-	int32_t slot = rte_hash_lookup_with_hash(table->hash, padded, hash);
+	int32_t slot = slot_find(table, padded, hash);
 
 	if (slot < 0) {
+		int rc;
+
 		if (table->count == table->capacity)
 			return -ENOSPC;
-		slot = rte_hash_add_key_with_hash(table->hash, padded, hash);
-		if (slot < 0)
-			return slot;
-		table->is_used[slot] = 1;
+		slot = slot_take(table);
+		rc = entry_add(table, slot, padded, hash);
+		if (rc != 0) {
+			slot_put(table, slot);
+			return rc;
+		}
 		table->count++;
-		memset(slot_at(table, slot), 0, table->slot_bytes);
-		slot_at(table, slot)->older = NOT_LISTED;
+		memset(onvm_flow_slot(table, slot), 0, table->values.slot_bytes);
+		onvm_flow_slot(table, slot)->older = ONVM_FLOW_NOT_LISTED;
 	}
-	slot_at(table, slot)->last_used_ns = now_ns;
+	onvm_flow_slot(table, slot)->last_used_ns = now_ns;
 	return slot;
 }
 
@@ -275,7 +319,7 @@ onvm_flow_table_add_bulk(struct onvm_flow_table *table, const void *keys, int32_
 	onvm_flow_table_lookup_bulk(table, keys, slots, nb);
 	for (uint32_t i = 0; i < nb; i++) {
 		if (slots[i] >= 0)
-			slot_at(table, slots[i])->last_used_ns = now_ns;
+			onvm_flow_slot(table, slots[i])->last_used_ns = now_ns;
 		else
 			slots[i] = onvm_flow_table_add(table, first + (size_t)i * table->key_bytes,
 						       now_ns);
@@ -287,35 +331,35 @@ onvm_flow_table_add_bulk(struct onvm_flow_table *table, const void *keys, int32_
 static void
 list_append(struct onvm_flow_table *table, int32_t slot)
 {
-	slot_at(table, slot)->older = table->newest;
-	slot_at(table, slot)->newer = NO_SLOT;
+	onvm_flow_slot(table, slot)->older = table->newest;
+	onvm_flow_slot(table, slot)->newer = NO_SLOT;
 	if (table->newest == NO_SLOT)
 		table->oldest = slot;
 	else
-		slot_at(table, table->newest)->newer = slot;
+		onvm_flow_slot(table, table->newest)->newer = slot;
 	table->newest = slot;
 }
 
 static void
 list_remove(struct onvm_flow_table *table, int32_t slot)
 {
-	struct slot *const gone = slot_at(table, slot);
+	struct onvm_flow_slot *const gone = onvm_flow_slot(table, slot);
 
 	if (gone->older == NO_SLOT)
 		table->oldest = gone->newer;
 	else
-		slot_at(table, gone->older)->newer = gone->newer;
+		onvm_flow_slot(table, gone->older)->newer = gone->newer;
 	if (gone->newer == NO_SLOT)
 		table->newest = gone->older;
 	else
-		slot_at(table, gone->newer)->older = gone->older;
-	gone->older = NOT_LISTED;
+		onvm_flow_slot(table, gone->newer)->older = gone->older;
+	gone->older = ONVM_FLOW_NOT_LISTED;
 }
 
 void
 onvm_flow_table_set_evictable(struct onvm_flow_table *table, int32_t slot, bool is_evictable)
 {
-	if (is_evictable == (slot_at(table, slot)->older != NOT_LISTED))
+	if (is_evictable == onvm_flow_gives_way(table, slot))
 		return;
 	if (is_evictable)
 		list_append(table, slot);
@@ -337,76 +381,66 @@ onvm_flow_table_evict(struct onvm_flow_table *table, void (*on_evicted)(void *ar
 	return 0;
 }
 
-static void
-slot_release(struct onvm_flow_table *table, int32_t slot)
+static bool
+slot_is_used(const struct onvm_flow_table *table, int32_t slot)
 {
+	return slot >= 0 && (uint32_t)slot < table->nb_fresh && table->keys[slot] != NULL;
+}
+
+/* Delete the flow of a slot, whose key is @p padded. */
+static int
+slot_delete(struct onvm_flow_table *table, int32_t slot, const void *padded, uint32_t hash)
+{
+	if (rte_hash_del_key_with_hash(table->hash, padded, hash) < 0)
+		return -EIO;
 	onvm_flow_table_set_evictable(table, slot, false);
-	table->is_used[slot] = 0;
+	slot_put(table, slot);
 	table->count--;
+	return 0;
 }
 
 int
 onvm_flow_table_delete(struct onvm_flow_table *table, const void *key)
 {
 	uint8_t space[PADDED_BYTES_MAX];
-	const int32_t slot = hash_delete(table, key_padded(table, key, space));
+	const void *const padded = key_padded(table, key, space);
+	const uint32_t hash = hash_of(table, padded);
+	const int32_t slot = slot_find(table, padded, hash);
 
-	if (slot < 0)
-		return slot;
-	slot_release(table, slot);
-	return 0;
-}
-
-static bool
-slot_is_used(const struct onvm_flow_table *table, int32_t slot)
-{
-	return slot >= 0 && slot <= rte_hash_max_key_id(table->hash) && table->is_used[slot];
+	return slot < 0 ? slot : slot_delete(table, slot, padded, hash);
 }
 
 int
 onvm_flow_table_delete_slot(struct onvm_flow_table *table, int32_t slot)
 {
-	void *key;
-
 	if (!slot_is_used(table, slot))
 		return -ENOENT;
-	if (rte_hash_get_key_with_position(table->hash, slot, &key) != 0 ||
-	    hash_delete(table, key) != slot)
-		return -EIO;
-	slot_release(table, slot);
-	return 0;
+	return slot_delete(table, slot, table->keys[slot], hash_of(table, table->keys[slot]));
 }
 
 void *
 onvm_flow_table_value(struct onvm_flow_table *table, int32_t slot)
 {
-	return slot_at(table, slot)->value;
+	return onvm_flow_value(table, slot);
 }
 
 void
 onvm_flow_table_prefetch(const struct onvm_flow_table *table, int32_t slot)
 {
-	__builtin_prefetch(slot_at(table, slot), 1);
+	onvm_flow_prefetch(table, slot);
 }
 
 const void *
 onvm_flow_table_key(struct onvm_flow_table *table, int32_t slot)
 {
-	void *key;
-
-	if (!slot_is_used(table, slot) ||
-	    rte_hash_get_key_with_position(table->hash, slot, &key) != 0)
-		return NULL;
-	return key;
+	return slot_is_used(table, slot) ? table->keys[slot] : NULL;
 }
 
 int32_t
 onvm_flow_table_next(const struct onvm_flow_table *table, int32_t slot)
 {
-	const int32_t end = rte_hash_max_key_id(table->hash) + 1;
-
-	for (slot = slot < 0 ? 0 : slot; slot < end; slot++)
-		if (table->is_used[slot])
+	for (slot = slot < 0 ? 0 : slot; (uint32_t)slot < table->nb_fresh; slot++)
+		if (table->keys[slot] != NULL)
 			return slot;
 	return -ENOENT;
 }
@@ -414,41 +448,33 @@ onvm_flow_table_next(const struct onvm_flow_table *table, int32_t slot)
 uint64_t
 onvm_flow_table_used_ns(const struct onvm_flow_table *table, int32_t slot)
 {
-	return slot_at(table, slot)->last_used_ns;
+	return onvm_flow_slot(table, slot)->last_used_ns;
 }
 
 void
 onvm_flow_table_touch(struct onvm_flow_table *table, int32_t slot, uint64_t now_ns)
 {
-	slot_at(table, slot)->last_used_ns = now_ns;
+	onvm_flow_slot(table, slot)->last_used_ns = now_ns;
 }
 
 void
 onvm_flow_table_set_idle(struct onvm_flow_table *table, int32_t slot, uint64_t idle_ns)
 {
-	slot_at(table, slot)->idle_ns = idle_ns;
-}
-
-static bool
-slot_is_idle(const struct slot *slot, uint64_t now_ns, uint64_t idle_ns)
-{
-	if (slot->idle_ns != 0)
-		idle_ns = slot->idle_ns;
-	return now_ns >= slot->last_used_ns && now_ns - slot->last_used_ns >= idle_ns;
+	onvm_flow_slot(table, slot)->idle_ns = idle_ns;
 }
 
 bool
 onvm_flow_table_is_idle(const struct onvm_flow_table *table, int32_t slot, uint64_t now_ns,
 			uint64_t idle_ns)
 {
-	return slot_is_idle(slot_at(table, (int32_t)slot), now_ns, idle_ns);
+	return onvm_flow_is_idle(table, slot, now_ns, idle_ns);
 }
 
 uint32_t
 onvm_flow_table_expire(struct onvm_flow_table *table, uint64_t now_ns, uint64_t idle_ns,
 		       uint32_t budget, void (*on_expired)(void *arg, int32_t slot), void *arg)
 {
-	const uint32_t nb_slots = (uint32_t)rte_hash_max_key_id(table->hash) + 1;
+	const uint32_t nb_slots = table->nb_fresh;
 	uint32_t nb_expired = 0;
 
 	if (budget > nb_slots)
@@ -457,8 +483,8 @@ onvm_flow_table_expire(struct onvm_flow_table *table, uint64_t now_ns, uint64_t 
 		const uint32_t slot = table->cursor;
 
 		table->cursor = slot + 1 == nb_slots ? 0 : slot + 1;
-		if (!table->is_used[slot] ||
-		    !slot_is_idle(slot_at(table, (int32_t)slot), now_ns, idle_ns))
+		if (table->keys[slot] == NULL ||
+		    !onvm_flow_is_idle(table, (int32_t)slot, now_ns, idle_ns))
 			continue;
 		if (on_expired != NULL)
 			on_expired(arg, (int32_t)slot);
@@ -472,7 +498,7 @@ uint32_t
 onvm_flow_table_sweep(struct onvm_flow_table *table, uint64_t now_ns, uint64_t idle_ns,
 		      void (*on_expired)(void *arg, int32_t slot), void *arg)
 {
-	const uint64_t nb_slots = (uint64_t)rte_hash_max_key_id(table->hash) + 1;
+	const uint64_t nb_slots = table->nb_fresh;
 	const uint64_t elapsed_ns = now_ns - table->swept_ns;
 	uint64_t budget = nb_slots;
 
@@ -502,7 +528,8 @@ onvm_flow_table_free(struct onvm_flow_table *table)
 	if (table == NULL)
 		return;
 	rte_hash_free(table->hash);
-	free(table->memory);
-	free(table->is_used);
+	memory_heap_free(&table->heap);
+	memory_free(table->memory, table->memory_bytes);
+	memory_free(table->keys, table->capacity * sizeof(*table->keys));
 	free(table);
 }

@@ -33,7 +33,6 @@ SPREADS = (("2", [300, 650], 0), ("10", [150, 2900], 0), ("slowed", [300, 300], 
 ESTIMATED = ((100, 8), (500, 2), (2000, 1), (5000, 1))
 """Cycles that an NF takes for a packet, and so many of them fused that they are slower than the
 worker."""
-ROUTER_BENCH = "onvm_nf_router.bench"
 PAIRS_MIN = 7
 PAIR_S = 3.0
 
@@ -331,19 +330,24 @@ def _restart(runs: int) -> Iterator[BenchLine]:
         yield BenchLine.of(f"elastic.end.{N_ENDED}", "ms", _column(figures, "ms"))
 
 
-def _router(runs: int, seconds: float) -> Iterator[BenchLine]:
-    """The router without a manager: it measures itself."""
-    if importlib.util.find_spec(ROUTER_BENCH.partition(".")[0]) is None:
-        print("not measured: router: onvm-nf-router is not installed", file=sys.stderr)
-        return
-    command = [sys.executable, "-P", "-m", ROUTER_BENCH, str(runs), str(seconds)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            figure = json.loads(line)
-            yield BenchLine.of(figure["name"], figure["unit"], figure["values"], cores=1)
-    if process.returncode != 0:
-        raise OnvmError(f"router: its benchmark ended with status {process.returncode}")
+def _plugin(name: str) -> Suite:
+    """The suite of a plugin that measures itself, without a manager."""
+
+    def measure(runs: int, seconds: float) -> Iterator[BenchLine]:
+        package = f"onvm_nf_{name}"
+        if importlib.util.find_spec(package) is None:
+            print(f"not measured: {name}: onvm-nf-{name} is not installed", file=sys.stderr)
+            return
+        command = [sys.executable, "-P", "-m", f"{package}.bench", str(runs), str(seconds)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                figure = json.loads(line)
+                yield BenchLine.of(figure["name"], figure["unit"], figure["values"], cores=1)
+        if process.returncode != 0:
+            raise OnvmError(f"{name}: its benchmark ended with status {process.returncode}")
+
+    return measure
 
 
 SUITES: dict[str, Suite] = {
@@ -356,7 +360,10 @@ SUITES: dict[str, Suite] = {
     "crash": _crash,
     "elastic": _elastic,
     "cluster": _cluster,
-    "router": _router,
+    "router": _plugin("router"),
+    "firewall": _plugin("firewall"),
+    "nat": _plugin("nat"),
+    "lb": _plugin("lb"),
     "wire": wire,
 }
 

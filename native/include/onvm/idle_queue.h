@@ -38,7 +38,7 @@ struct onvm_idle_queue {
 static inline struct onvm_idle_link *
 onvm_idle_link_of(struct onvm_flow_table *table, int32_t slot)
 {
-	return (struct onvm_idle_link *)onvm_flow_table_value(table, slot);
+	return (struct onvm_idle_link *)onvm_flow_value(table, slot);
 }
 
 static inline void

@@ -115,6 +115,62 @@ ONVM_EXPORT void onvm_lpm_free(struct onvm_lpm *lpm);
 
 struct onvm_flow_table;
 
+/** How a table begins: where its values are, so that kernels reach them without a call. */
+struct onvm_flow_values {
+	uint8_t *first;
+	uint32_t slot_bytes; /**< from one to the next */
+};
+
+/** What lies before each value. */
+struct onvm_flow_slot {
+	uint64_t last_used_ns;
+	uint64_t idle_ns;     /**< 0: the table's */
+	int32_t older, newer; /**< the table's: of those that give way, or are free */
+};
+
+#define ONVM_FLOW_NOT_LISTED (-2) /* `older` of a flow that does not give way */
+
+/** onvm_flow_table_value() in line. */
+static inline void *
+onvm_flow_value(const struct onvm_flow_table *table, int32_t slot)
+{
+	const struct onvm_flow_values *const values = (const struct onvm_flow_values *)table;
+
+	return values->first + (size_t)slot * values->slot_bytes;
+}
+
+static inline struct onvm_flow_slot *
+onvm_flow_slot(const struct onvm_flow_table *table, int32_t slot)
+{
+	return (struct onvm_flow_slot *)onvm_flow_value(table, slot) - 1;
+}
+
+/** onvm_flow_table_prefetch() in line. */
+static inline void
+onvm_flow_prefetch(const struct onvm_flow_table *table, int32_t slot)
+{
+	__builtin_prefetch(onvm_flow_slot(table, slot), 1);
+}
+
+/** Whether the flow is evictable. */
+static inline bool
+onvm_flow_gives_way(const struct onvm_flow_table *table, int32_t slot)
+{
+	return onvm_flow_slot(table, slot)->older != ONVM_FLOW_NOT_LISTED;
+}
+
+/** onvm_flow_table_is_idle() in line. */
+static inline bool
+onvm_flow_is_idle(const struct onvm_flow_table *table, int32_t slot, uint64_t now_ns,
+		  uint64_t idle_ns)
+{
+	const struct onvm_flow_slot *const times = onvm_flow_slot(table, slot);
+
+	if (times->idle_ns != 0)
+		idle_ns = times->idle_ns;
+	return now_ns >= times->last_used_ns && now_ns - times->last_used_ns >= idle_ns;
+}
+
 /**
  * @param capacity     flows; an add beyond it gives -ENOSPC
  * @param key_bytes    1..64

@@ -63,7 +63,7 @@ source_counter(struct firewall *firewall, const struct connection_key *key, bool
 
 	source_fill(source, key, initiator_is_high);
 	slot = onvm_flow_table_add(firewall->sources, source, now_ns);
-	return slot < 0 ? NULL : onvm_flow_table_value(firewall->sources, slot);
+	return slot < 0 ? NULL : onvm_flow_value(firewall->sources, slot);
 }
 
 /* Before a connection goes: its source has one less. */
@@ -71,8 +71,7 @@ static void
 on_gone(void *arg, int32_t slot)
 {
 	struct firewall *const firewall = arg;
-	const struct connection *const connection =
-		onvm_flow_table_value(firewall->connections, slot);
+	const struct connection *const connection = onvm_flow_value(firewall->connections, slot);
 	uint8_t source[SOURCE_BYTES];
 	uint32_t *count;
 	int32_t at;
@@ -84,7 +83,7 @@ on_gone(void *arg, int32_t slot)
 	at = onvm_flow_table_lookup(firewall->sources, source);
 	if (at < 0)
 		return;
-	count = onvm_flow_table_value(firewall->sources, at);
+	count = onvm_flow_value(firewall->sources, at);
 	if (--*count == 0)
 		onvm_flow_table_delete_slot(firewall->sources, at);
 }
@@ -101,8 +100,7 @@ connection_check(struct firewall *firewall, int32_t slot, uint64_t now_ns)
 {
 	if (slot < 0)
 		return slot;
-	if (!onvm_flow_table_is_idle(firewall->connections, slot, now_ns,
-				     firewall->config.other_ns))
+	if (!onvm_flow_is_idle(firewall->connections, slot, now_ns, firewall->config.other_ns))
 		return slot;
 	connection_forget(firewall, slot);
 	return -ENOENT;
@@ -113,8 +111,8 @@ connection_find(struct firewall *firewall, const struct connection_key *key, uin
 {
 	const int32_t slot = onvm_flow_table_lookup(firewall->connections, key);
 
-	return slot >= 0 && onvm_flow_table_is_idle(firewall->connections, slot, now_ns,
-						    firewall->config.other_ns) ?
+	return slot >= 0 && onvm_flow_is_idle(firewall->connections, slot, now_ns,
+					      firewall->config.other_ns) ?
 		       -ENOENT :
 		       slot;
 }
@@ -123,20 +121,20 @@ void
 connection_use(struct firewall *firewall, int32_t slot, uint8_t protocol, uint64_t now_ns)
 {
 	struct onvm_flow_table *const table = firewall->connections;
+	const struct connection *const connection = onvm_flow_value(table, slot);
+	struct onvm_flow_slot *const times = onvm_flow_slot(table, slot);
 	bool gives_way;
 
-	onvm_flow_table_set_idle(table, slot,
-				 idle_time(&firewall->config, protocol,
-					   onvm_flow_table_value(table, slot), &gives_way));
-	onvm_flow_table_set_evictable(table, slot, gives_way);
-	onvm_flow_table_touch(table, slot, now_ns);
+	times->idle_ns = idle_time(&firewall->config, protocol, connection, &gives_way);
+	times->last_used_ns = now_ns;
+	if (gives_way != onvm_flow_gives_way(table, slot))
+		onvm_flow_table_set_evictable(table, slot, gives_way);
 }
 
 int
 connection_count(struct firewall *firewall, int32_t slot)
 {
-	const struct connection *const connection =
-		onvm_flow_table_value(firewall->connections, slot);
+	const struct connection *const connection = onvm_flow_value(firewall->connections, slot);
 	uint32_t *count;
 
 	if (firewall->sources == NULL)
@@ -163,7 +161,7 @@ connection_add(struct firewall *firewall, const struct connection_key *key, bool
 
 		source_fill(source, key, initiator_is_high);
 		at = onvm_flow_table_lookup(firewall->sources, source);
-		if (at >= 0 && *(uint32_t *)onvm_flow_table_value(firewall->sources, at) >=
+		if (at >= 0 && *(uint32_t *)onvm_flow_value(firewall->sources, at) >=
 				       firewall->config.max_per_source)
 			return -FIREWALL_DROP_SOURCE_LIMIT;
 	}
@@ -172,7 +170,7 @@ connection_add(struct firewall *firewall, const struct connection_key *key, bool
 		slot = onvm_flow_table_add(table, key, now_ns);
 	if (slot < 0)
 		return -FIREWALL_DROP_TABLE_FULL;
-	connection = onvm_flow_table_value(table, slot);
+	connection = onvm_flow_value(table, slot);
 	connection->initiator_is_high = initiator_is_high;
 	connection_count(firewall, slot);
 	return slot;

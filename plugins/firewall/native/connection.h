@@ -61,18 +61,29 @@ connection_key_fill(struct connection_key *key, const struct onvm_headers *vlans
 		    uint8_t ip_version, uint8_t protocol, const uint8_t *src, const uint8_t *dst,
 		    uint16_t src_port, uint16_t dst_port)
 {
-	const uint32_t size = onvm_address_bytes(ip_version);
-	uint8_t from[CONNECTION_END_BYTES] = {0}, to[CONNECTION_END_BYTES] = {0};
+	uint8_t *from, *to;
 	bool is_high;
 
-	memcpy(from, src, size);
-	memcpy(to, dst, size);
+	memset(key, 0, sizeof(*key));
+	if (ip_version == 4) {
+		is_high = ((uint64_t)onvm_load_be32(src) << 16 | src_port) >
+			  ((uint64_t)onvm_load_be32(dst) << 16 | dst_port);
+	} else {
+		const int order = memcmp(src, dst, ONVM_ADDRESS_BYTES);
+
+		is_high = order != 0 ? order > 0 : src_port > dst_port;
+	}
+	from = is_high ? key->high : key->low;
+	to = is_high ? key->low : key->high;
+	if (ip_version == 4) {
+		memcpy(from, src, 4);
+		memcpy(to, dst, 4);
+	} else {
+		memcpy(from, src, ONVM_ADDRESS_BYTES);
+		memcpy(to, dst, ONVM_ADDRESS_BYTES);
+	}
 	onvm_store_be16(from + ONVM_ADDRESS_BYTES, src_port);
 	onvm_store_be16(to + ONVM_ADDRESS_BYTES, dst_port);
-	is_high = memcmp(from, to, sizeof(from)) > 0;
-	memset(key, 0, sizeof(*key));
-	memcpy(key->low, is_high ? to : from, sizeof(key->low));
-	memcpy(key->high, is_high ? from : to, sizeof(key->high));
 	key->protocol = protocol;
 	key->ip_version = ip_version;
 	for (uint32_t i = 0, nb = 0; i < vlans->nb_vlans; i++)

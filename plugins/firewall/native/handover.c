@@ -27,8 +27,7 @@ firewall_save(struct firewall *firewall, struct firewall_saved *saved, uint32_t 
 		struct firewall_saved *one = &saved[nb_saved++];
 
 		memcpy(&one->key, onvm_flow_table_key(table, slot), sizeof(one->key));
-		memcpy(&one->connection, onvm_flow_table_value(table, slot),
-		       sizeof(one->connection));
+		memcpy(&one->connection, onvm_flow_value(table, slot), sizeof(one->connection));
 		one->age_ns = now_ns > used_ns ? now_ns - used_ns : 0;
 	}
 	return nb_saved;
@@ -54,7 +53,7 @@ firewall_restore(struct firewall *firewall, const struct firewall_saved *saved, 
 		slot = onvm_flow_table_add(table, &saved[i].key, used_ns);
 		if (slot < 0)
 			continue;
-		memcpy(onvm_flow_table_value(table, slot), &saved[i].connection,
+		memcpy(onvm_flow_value(table, slot), &saved[i].connection,
 		       sizeof(saved[i].connection));
 		connection_count(firewall, slot);
 		connection_use(firewall, slot, saved[i].key.protocol, used_ns);

@@ -44,7 +44,7 @@ identities_add(struct onvm_flow_table *known, const struct lb_config *config,
 		identity_fill(&identity, vip, &config->backends[index]);
 		slot = onvm_flow_table_add(known, &identity, 0);
 		if (slot >= 0)
-			memcpy(onvm_flow_table_value(known, slot), &index, sizeof(index));
+			memcpy(onvm_flow_value(known, slot), &index, sizeof(index));
 	}
 }
 
@@ -75,7 +75,7 @@ lb_usages_inherit(struct lb *lb, const struct lb *before, uint32_t *moved)
 			slot = onvm_flow_table_lookup(known, &identity);
 			if (slot < 0)
 				continue;
-			memcpy(&former, onvm_flow_table_value(known, slot), sizeof(former));
+			memcpy(&former, onvm_flow_value(known, slot), sizeof(former));
 			moved[former] = index;
 			lb->usages[index] = before->usages[former];
 			lb->nb_failing += lb->usages[index].is_failing;
@@ -144,7 +144,7 @@ lb_failures_note(struct lb *lb, const struct lb_key *key, const struct lb_entry 
 {
 	const uint8_t kind = tcp_flags & (ONVM_TCP_SYN | ONVM_TCP_ACK | ONVM_TCP_RST);
 	const struct lb_entry *const first =
-		used->is_reply ? onvm_flow_table_value(lb->connections, used->partner) : used;
+		used->is_reply ? onvm_flow_value(lb->connections, used->partner) : used;
 
 	if (used->backend == LB_NO_BACKEND || (first->state & LB_SEEN << 1) != 0 ||
 	    (first->state & LB_HANDSHAKE) == 0)

@@ -67,7 +67,7 @@ health_of(const struct lb *lb, const struct lb_entry *entry)
 static inline bool
 connection_restarts(struct lb *lb, int32_t slot, const struct onvm_headers *headers)
 {
-	const struct lb_entry *const entry = onvm_flow_table_value(lb->connections, slot);
+	const struct lb_entry *const entry = onvm_flow_value(lb->connections, slot);
 
 	if (entry->is_reply)
 		return false;
@@ -162,7 +162,7 @@ handle(struct lb *lb, struct onvm_pkt *pkt, const struct onvm_headers *headers,
 				return (enum lb_reason)(-slot - 1);
 		}
 	}
-	entry = onvm_flow_table_value(lb->connections, slot);
+	entry = onvm_flow_value(lb->connections, slot);
 	if (!entry->is_reply && health_of(lb, entry) == LB_DOWN_RESET) {
 		lb_connection_close(lb, slot);
 		*has_changed = true;
@@ -238,6 +238,25 @@ handle_other(struct lb *lb, struct onvm_pkt *pkt, const struct onvm_headers *hea
 	return LB_DROP_NO_SERVICE;
 }
 
+/* Entries of the packets, and those of the clients' side, in the cache soon. */
+static void
+entries_look_up(struct lb *lb, struct chunk *chunk)
+{
+	onvm_flow_table_lookup_bulk(lb->connections, chunk->keys, chunk->slots, chunk->nb_keys);
+	for (uint32_t i = 0; i < chunk->nb_keys; i++)
+		if (chunk->slots[i] >= 0)
+			onvm_flow_prefetch(lb->connections, chunk->slots[i]);
+	for (uint32_t i = 0; i < chunk->nb_keys; i++) {
+		const struct lb_entry *entry;
+
+		if (chunk->slots[i] < 0)
+			continue;
+		entry = onvm_flow_value(lb->connections, chunk->slots[i]);
+		if (entry->is_reply)
+			onvm_flow_prefetch(lb->connections, entry->partner);
+	}
+}
+
 static void
 burst_chunk(struct lb *lb, struct onvm_ctx *ctx, struct onvm_pkt *pkts, uint32_t nb_pkts)
 {
@@ -257,8 +276,7 @@ burst_chunk(struct lb *lb, struct onvm_ctx *ctx, struct onvm_pkt *pkts, uint32_t
 			key_fill(&chunk.keys[chunk.nb_keys++], pkts[i].data, headers);
 	}
 	if (chunk.nb_keys != 0)
-		onvm_flow_table_lookup_bulk(lb->connections, chunk.keys, chunk.slots,
-					    chunk.nb_keys);
+		entries_look_up(lb, &chunk);
 	for (uint32_t i = 0; i < nb_pkts; i++) {
 		const struct onvm_headers *const headers = &chunk.headers[i];
 		enum lb_reason reason;

@@ -23,16 +23,16 @@ lb_nb_connections(const struct lb *lb)
 struct lb_entry *
 lb_connection_first(struct lb *lb, int32_t slot)
 {
-	struct lb_entry *const entry = onvm_flow_table_value(lb->connections, slot);
+	struct lb_entry *const entry = onvm_flow_value(lb->connections, slot);
 
-	return entry->is_reply ? onvm_flow_table_value(lb->connections, entry->partner) : entry;
+	return entry->is_reply ? onvm_flow_value(lb->connections, entry->partner) : entry;
 }
 
 /* Slot of the entry from the client. */
 static int32_t
 first_slot(struct lb *lb, int32_t slot)
 {
-	const struct lb_entry *const entry = onvm_flow_table_value(lb->connections, slot);
+	const struct lb_entry *const entry = onvm_flow_value(lb->connections, slot);
 
 	return entry->is_reply ? entry->partner : slot;
 }
@@ -41,7 +41,7 @@ bool
 lb_connection_has_expired(struct lb *lb, int32_t slot, uint64_t now_ns)
 {
 	const int32_t first = first_slot(lb, slot);
-	const struct lb_entry *const entry = onvm_flow_table_value(lb->connections, first);
+	const struct lb_entry *const entry = onvm_flow_value(lb->connections, first);
 
 	return onvm_idle_queue_has_expired(&lb->queues[entry->life], lb->connections, first,
 					   now_ns);
@@ -51,7 +51,7 @@ void
 lb_connection_close(struct lb *lb, int32_t slot)
 {
 	const int32_t first = first_slot(lb, slot);
-	const struct lb_entry *const entry = onvm_flow_table_value(lb->connections, first);
+	const struct lb_entry *const entry = onvm_flow_value(lb->connections, first);
 	const int32_t partner = entry->partner;
 
 	if (entry->backend != LB_NO_BACKEND)
@@ -160,11 +160,11 @@ lb_connection_add(struct lb *lb, const struct lb_key *key, const struct lb_key *
 		onvm_flow_table_delete_slot(lb->connections, there);
 		return back;
 	}
-	entry = onvm_flow_table_value(lb->connections, back);
+	entry = onvm_flow_value(lb->connections, back);
 	entry_fill(entry, key->dst, key->dst_port, key->src_port, true, there);
 	entry->is_direct = is_direct;
 	entry->backend = backend;
-	entry = onvm_flow_table_value(lb->connections, there);
+	entry = onvm_flow_value(lb->connections, there);
 	entry->is_direct = is_direct;
 	entry->backend = backend;
 	entry_fill(entry, reply->src, reply->src_port, reply->dst_port, false, back);
@@ -179,8 +179,8 @@ void
 lb_connection_set_forward(struct lb *lb, int32_t slot, uint8_t forward, const uint8_t *address,
 			  uint8_t outer_version)
 {
-	struct lb_entry *const entry = onvm_flow_table_value(lb->connections, slot);
-	struct lb_entry *const reply = onvm_flow_table_value(lb->connections, entry->partner);
+	struct lb_entry *const entry = onvm_flow_value(lb->connections, slot);
+	struct lb_entry *const reply = onvm_flow_value(lb->connections, entry->partner);
 
 	memcpy(entry->address, address, sizeof(entry->address));
 	entry->forward = reply->forward = forward;
@@ -325,9 +325,9 @@ void
 lb_connection_use(struct lb *lb, int32_t slot, const uint8_t *data,
 		  const struct onvm_headers *headers, uint64_t now_ns)
 {
-	const struct lb_entry *const used = onvm_flow_table_value(lb->connections, slot);
+	const struct lb_entry *const used = onvm_flow_value(lb->connections, slot);
 	const int32_t first = first_slot(lb, slot);
-	struct lb_entry *const entry = onvm_flow_table_value(lb->connections, first);
+	struct lb_entry *const entry = onvm_flow_value(lb->connections, first);
 	enum lb_life life;
 
 	entry->state |= (uint8_t)(LB_SEEN << used->is_reply);

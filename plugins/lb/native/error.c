@@ -100,7 +100,7 @@ lb_error(struct lb *lb, struct onvm_pkt *pkt, const struct onvm_headers *headers
 	slot = lb_connection_find(lb, &key, now_ns);
 	if (slot < 0 || memcmp(data + dst, src, size) != 0)
 		return is_vip ? LB_DROP_NO_CONNECTION : pass(lb);
-	entry = onvm_flow_table_value(lb->connections, slot);
+	entry = onvm_flow_value(lb->connections, slot);
 	if (entry->forward != LB_NAT && !entry->is_reply)
 		return lb_forward(lb, pkt, headers, entry, lb_hash(&key, false));
 	if (entry->is_direct)

@@ -13,7 +13,7 @@
 static void
 connection_save(struct lb *lb, int32_t slot, struct lb_saved *saved, uint64_t now_ns)
 {
-	const struct lb_entry *const entry = onvm_flow_table_value(lb->connections, slot);
+	const struct lb_entry *const entry = onvm_flow_value(lb->connections, slot);
 
 	memset(saved, 0, sizeof(*saved));
 	memcpy(&saved->key, onvm_flow_table_key(lb->connections, slot), sizeof(saved->key));
@@ -63,7 +63,7 @@ lb_restore(struct lb *lb, const struct lb_saved *saved, uint32_t nb, uint64_t no
 					 saved[i].state, used_ns);
 		if (slot < 0)
 			continue;
-		entry = onvm_flow_table_value(lb->connections, slot);
+		entry = onvm_flow_value(lb->connections, slot);
 		entry->number = saved[i].number;
 		if (saved[i].forward != LB_NAT)
 			lb_connection_set_forward(lb, slot, saved[i].forward, saved[i].address,

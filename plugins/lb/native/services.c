@@ -67,7 +67,7 @@ vip_add(struct lb *lb, uint32_t index)
 	slot = onvm_flow_table_add(lb->vips, &key, 0);
 	if (slot < 0)
 		return slot;
-	memcpy(onvm_flow_table_value(lb->vips, slot), &index, sizeof(index));
+	memcpy(onvm_flow_value(lb->vips, slot), &index, sizeof(index));
 	end_fill(&key, vip->ip_version, vip->address, 0, NULL);
 	slot = onvm_flow_table_add(lb->vips, &key, 0);
 	return slot < 0 ? slot : 0;
@@ -94,12 +94,11 @@ servers_add(struct lb *lb, uint32_t index)
 		slot = onvm_flow_table_lookup(lb->servers, &key);
 		if (slot < 0)
 			slot = onvm_flow_table_add(lb->servers, &key, 0);
-		else if (memcmp(onvm_flow_table_value(lb->servers, slot), &index, sizeof(index)) !=
-			 0)
+		else if (memcmp(onvm_flow_value(lb->servers, slot), &index, sizeof(index)) != 0)
 			value = LB_AMBIGUOUS;
 		if (slot < 0)
 			return slot;
-		memcpy(onvm_flow_table_value(lb->servers, slot), &value, sizeof(value));
+		memcpy(onvm_flow_value(lb->servers, slot), &value, sizeof(value));
 	}
 	return 0;
 }
@@ -141,7 +140,7 @@ lb_vip_find(const struct lb *lb, uint8_t ip_version, const uint8_t *address, uin
 	}
 	if (slot < 0)
 		return NULL;
-	memcpy(&index, onvm_flow_table_value(lb->vips, slot), sizeof(index));
+	memcpy(&index, onvm_flow_value(lb->vips, slot), sizeof(index));
 	return &lb->config.vips[index];
 }
 
@@ -165,7 +164,7 @@ lb_vip_of_server(const struct lb *lb, const struct lb_key *key)
 	slot = onvm_flow_table_lookup(lb->servers, &server);
 	if (slot < 0)
 		return NULL;
-	memcpy(&index, onvm_flow_table_value(lb->servers, slot), sizeof(index));
+	memcpy(&index, onvm_flow_value(lb->servers, slot), sizeof(index));
 	return index == LB_AMBIGUOUS ? NULL : &lb->config.vips[index];
 }
 
@@ -199,7 +198,7 @@ members_make(const struct lb *lb)
 			memcpy(member.address, backend->address, sizeof(member.address));
 			memcpy(member.port, backend->port, sizeof(member.port));
 			slot = onvm_flow_table_add(members, &member, 0);
-			memcpy(onvm_flow_table_value(members, slot), &index, sizeof(index));
+			memcpy(onvm_flow_value(members, slot), &index, sizeof(index));
 		}
 	}
 	return members;
@@ -210,7 +209,7 @@ static uint32_t
 backend_of(struct lb *lb, struct onvm_flow_table *members, int32_t slot)
 {
 	const struct lb_key *const key = onvm_flow_table_key(lb->connections, slot);
-	const struct lb_entry *const entry = onvm_flow_table_value(lb->connections, slot);
+	const struct lb_entry *const entry = onvm_flow_value(lb->connections, slot);
 	const struct lb_vip *const vip =
 		lb_vip_find(lb, key->ip_version, key->dst, key->protocol, key->dst_port);
 	struct member member = {0};
@@ -228,7 +227,7 @@ backend_of(struct lb *lb, struct onvm_flow_table *members, int32_t slot)
 		found = onvm_flow_table_lookup(members, &member);
 	}
 	if (found >= 0)
-		memcpy(&index, onvm_flow_table_value(members, found), sizeof(index));
+		memcpy(&index, onvm_flow_value(members, found), sizeof(index));
 	return index;
 }
 
@@ -243,7 +242,7 @@ lb_backends_assign(struct lb *lb, const uint32_t *moved)
 	for (uint32_t i = 0; i < lb->config.nb_backends; i++)
 		lb->usages[i].current = 0;
 	for (; slot >= 0; slot = onvm_flow_table_next(lb->connections, slot + 1)) {
-		struct lb_entry *const entry = onvm_flow_table_value(lb->connections, slot);
+		struct lb_entry *const entry = onvm_flow_value(lb->connections, slot);
 		const struct lb_key *const key = onvm_flow_table_key(lb->connections, slot);
 
 		struct lb_entry *reply;
@@ -251,7 +250,7 @@ lb_backends_assign(struct lb *lb, const uint32_t *moved)
 
 		if (entry->is_reply)
 			continue;
-		reply = onvm_flow_table_value(lb->connections, entry->partner);
+		reply = onvm_flow_value(lb->connections, entry->partner);
 		index = moved == NULL || entry->backend == LB_NO_BACKEND ? LB_NO_BACKEND :
 									   moved[entry->backend];
 		if (index == LB_NO_BACKEND)

@@ -39,9 +39,9 @@ nat_vlan_fill(struct nat *nat, const struct onvm_headers *headers, uint8_t *vlan
 			slot = onvm_flow_table_add(nat->realms, identifiers, 0);
 			if (slot < 0)
 				return false;
-			memcpy(onvm_flow_table_value(nat->realms, slot), &next, sizeof(next));
+			memcpy(onvm_flow_value(nat->realms, slot), &next, sizeof(next));
 		}
-		memcpy(&number, onvm_flow_table_value(nat->realms, slot), sizeof(number));
+		memcpy(&number, onvm_flow_value(nat->realms, slot), sizeof(number));
 		number |= 0xfff000;
 	}
 	vlan[0] = (uint8_t)(number >> 16);
@@ -76,7 +76,7 @@ subscriber_of(struct nat *nat, const uint8_t *address, const uint8_t *vlan, bool
 	memcpy(key.vlan, vlan, sizeof(key.vlan));
 	slot = makes ? onvm_flow_table_add(nat->subscribers, &key, 0) :
 		       onvm_flow_table_lookup(nat->subscribers, &key);
-	return slot < 0 ? NULL : onvm_flow_table_value(nat->subscribers, slot);
+	return slot < 0 ? NULL : onvm_flow_value(nat->subscribers, slot);
 }
 
 static void
@@ -132,7 +132,8 @@ nat_mapping_add(struct nat *nat, const struct nat_endpoint *endpoint, uint32_t e
 	has = subscriber_of(nat, endpoint->address, endpoint->vlan, true);
 	if (has != NULL)
 		has->nb_mappings[space]++;
-	mapping = onvm_flow_table_value(nat->mappings, slot);
+	mapping = onvm_flow_value(nat->mappings, slot);
+	mapping->inside = *endpoint;
 	onvm_store_be16(mapping->port, (uint16_t)port);
 	mapping->space = (uint8_t)space;
 	mapping->external = (uint8_t)external;
@@ -173,7 +174,7 @@ mapping_open(struct nat *nat, const struct nat_session_key *session, uint64_t no
 void
 nat_mapping_release(struct nat *nat, int32_t slot, bool rests)
 {
-	const struct nat_mapping *const mapping = onvm_flow_table_value(nat->mappings, slot);
+	const struct nat_mapping *const mapping = onvm_flow_value(nat->mappings, slot);
 	const enum nat_space space = (enum nat_space)mapping->space;
 
 	if (mapping->nb_sessions != 0)
@@ -204,7 +205,7 @@ peer_count(struct nat *nat, const struct nat_session_key *session, bool is_openi
 			    onvm_flow_table_lookup(nat->peers, &peer);
 	if (slot < 0)
 		return;
-	nb_sessions = onvm_flow_table_value(nat->peers, slot);
+	nb_sessions = onvm_flow_value(nat->peers, slot);
 	if (is_opening)
 		++*nb_sessions;
 	else if (--*nb_sessions == 0)
@@ -262,7 +263,7 @@ life_leave(struct nat *nat, const struct nat_session_key *key, enum nat_life lif
 bool
 nat_session_has_expired(struct nat *nat, int32_t slot, uint64_t now_ns)
 {
-	const struct nat_session *const session = onvm_flow_table_value(nat->sessions, slot);
+	const struct nat_session *const session = onvm_flow_value(nat->sessions, slot);
 
 	return onvm_idle_queue_has_expired(&nat->queues[session->life], nat->sessions, slot,
 					   now_ns);
@@ -271,9 +272,9 @@ nat_session_has_expired(struct nat *nat, int32_t slot, uint64_t now_ns)
 static void
 session_close(struct nat *nat, int32_t slot, uint64_t freed_ns)
 {
-	const struct nat_session *const session = onvm_flow_table_value(nat->sessions, slot);
+	const struct nat_session *const session = onvm_flow_value(nat->sessions, slot);
 	const int32_t mapping_slot = session->mapping;
-	struct nat_mapping *const mapping = onvm_flow_table_value(nat->mappings, mapping_slot);
+	struct nat_mapping *const mapping = onvm_flow_value(nat->mappings, mapping_slot);
 
 	onvm_idle_queue_remove(&nat->queues[session->life], nat->sessions, slot);
 	life_leave(nat, onvm_flow_table_key(nat->sessions, slot), (enum nat_life)session->life);
@@ -288,7 +289,7 @@ session_close(struct nat *nat, int32_t slot, uint64_t freed_ns)
 static void
 session_expire(struct nat *nat, int32_t slot)
 {
-	const struct nat_session *const session = onvm_flow_table_value(nat->sessions, slot);
+	const struct nat_session *const session = onvm_flow_value(nat->sessions, slot);
 
 	session_close(nat, slot, session->link.used_ns + nat->queues[session->life].idle_ns);
 	nat->counters[NAT_SESSIONS_EXPIRED]++;
@@ -357,10 +358,12 @@ nat_session_add(struct nat *nat, const struct nat_session_key *key, int32_t mapp
 
 	if (slot < 0)
 		return slot;
-	value = onvm_flow_table_value(nat->mappings, mapping);
+	value = onvm_flow_value(nat->mappings, mapping);
 	value->nb_sessions++;
-	session = onvm_flow_table_value(nat->sessions, slot);
+	session = onvm_flow_value(nat->sessions, slot);
 	session->mapping = mapping;
+	memcpy(session->port, value->port, sizeof(session->port));
+	session->external = value->external;
 	session->state = state;
 	session->life = (uint8_t)life_enter(nat, key, life_of(key->protocol, state));
 	onvm_idle_queue_push(&nat->queues[session->life], nat->sessions, slot, now_ns);
@@ -380,7 +383,7 @@ nat_session_open(struct nat *nat, const struct nat_session_key *key, uint64_t no
 	if (mapping < 0)
 		return mapping;
 	/* Its other sessions may give way, but it stays. */
-	value = onvm_flow_table_value(nat->mappings, mapping);
+	value = onvm_flow_value(nat->mappings, mapping);
 	value->nb_sessions++;
 	has_room = room_make(nat, now_ns);
 	value->nb_sessions--;
@@ -397,7 +400,7 @@ void
 nat_session_use(struct nat *nat, int32_t slot, uint8_t protocol, uint8_t tcp_flags, bool is_inbound,
 		uint64_t now_ns)
 {
-	struct nat_session *const session = onvm_flow_table_value(nat->sessions, slot);
+	struct nat_session *const session = onvm_flow_value(nat->sessions, slot);
 	const struct nat_session_key *key;
 	enum nat_life life;
 

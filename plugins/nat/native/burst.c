@@ -237,12 +237,10 @@ static enum nat_reason
 translate_out(struct nat *nat, uint8_t *data, const struct onvm_headers *headers, int32_t session,
 	      uint64_t now_ns)
 {
-	const struct nat_session *const value = onvm_flow_table_value(nat->sessions, session);
-	const struct nat_mapping *const mapping =
-		onvm_flow_table_value(nat->mappings, value->mapping);
+	const struct nat_session *const value = onvm_flow_value(nat->sessions, session);
 
 	nat_session_use(nat, session, headers->protocol, headers->tcp_flags, false, now_ns);
-	rewrite(data, headers, ONVM_SRC, nat->config.externals[mapping->external], mapping->port);
+	rewrite(data, headers, ONVM_SRC, nat->config.externals[value->external], value->port);
 	return NAT_NO_DROP;
 }
 
@@ -266,12 +264,11 @@ hairpin_check(struct nat *nat, const uint8_t *data, const struct onvm_headers *h
 	if (!key_fill_in(nat, &target, data, headers, (uint32_t)external))
 		return NAT_DROP_NO_MAPPING;
 	if (session >= 0)
-		slot = ((struct nat_session *)onvm_flow_table_value(nat->sessions, session))
-			       ->mapping;
+		slot = ((struct nat_session *)onvm_flow_value(nat->sessions, session))->mapping;
 	else
 		slot = nat_mapping_find(nat, key);
 	if (slot >= 0)
-		own = onvm_flow_table_value(nat->mappings, slot);
+		own = onvm_flow_value(nat->mappings, slot);
 	memcpy(target.remote,
 	       nat->config.externals[own != NULL ? own->external :
 						   nat_external_of(nat, key->inside, key->vlan)],
@@ -384,20 +381,59 @@ handle_error(struct nat *nat, struct onvm_ctx *ctx, const struct onvm_headers *h
 	return reason;
 }
 
-/* First look at every packet; keys of those that have a session to look up. */
-static void
-prepare(struct nat *nat, struct chunk *chunk, struct onvm_pkt *pkts, uint32_t nb_pkts)
+/* External port of an inbound packet. */
+static inline const uint8_t *
+external_port(const uint8_t *data, const struct onvm_headers *headers)
 {
-	chunk->nb_keys = 0;
+	return data + headers->l4_offset + (headers->protocol == ONVM_PROTO_ICMP ? 4 : 2);
+}
+
+/* First look at every packet. */
+static void
+sort(struct nat *nat, struct chunk *chunk, struct onvm_pkt *pkts, uint32_t nb_pkts)
+{
 	for (uint32_t i = 0; i < nb_pkts; i++) {
 		struct onvm_headers *const headers = &chunk->headers[i];
-		struct nat_session_key *const key = &chunk->keys[chunk->nb_keys];
 
 		if (i + PREFETCH_AHEAD < nb_pkts)
 			__builtin_prefetch(pkts[i + PREFETCH_AHEAD].data);
 		onvm_parse(pkts[i].data, pkts[i].length, headers);
 		chunk->handling[i] =
 			(uint8_t)sort_packet(nat, &pkts[i], headers, &chunk->external[i]);
+		if (chunk->handling[i] == INBOUND)
+			__builtin_prefetch(nat_mapping_place(nat, chunk->external[i],
+							     nat_space_of(headers->protocol),
+							     external_port(pkts[i].data, headers)));
+	}
+}
+
+/* The keys of inbound packets lie in their mappings: have those in the cache soon. */
+static void
+mappings_fetch(struct nat *nat, const struct chunk *chunk, const struct onvm_pkt *pkts,
+	       uint32_t nb_pkts)
+{
+	for (uint32_t i = 0; i < nb_pkts; i++) {
+		const struct onvm_headers *const headers = &chunk->headers[i];
+		int32_t slot;
+
+		if (chunk->handling[i] != INBOUND)
+			continue;
+		slot = *nat_mapping_place(nat, chunk->external[i], nat_space_of(headers->protocol),
+					  external_port(pkts[i].data, headers));
+		if (slot >= 0)
+			onvm_flow_prefetch(nat->mappings, slot);
+	}
+}
+
+/* Keys of packets that have a session to look up, and the sessions. */
+static void
+look_up(struct nat *nat, struct chunk *chunk, struct onvm_pkt *pkts, uint32_t nb_pkts)
+{
+	chunk->nb_keys = 0;
+	for (uint32_t i = 0; i < nb_pkts; i++) {
+		const struct onvm_headers *const headers = &chunk->headers[i];
+		struct nat_session_key *const key = &chunk->keys[chunk->nb_keys];
+
 		chunk->key[i] = (uint8_t)chunk->nb_keys;
 		if (chunk->handling[i] == OUTBOUND) {
 			if (!key_fill_out(nat, key, pkts[i].data, headers)) {
@@ -413,9 +449,12 @@ prepare(struct nat *nat, struct chunk *chunk, struct onvm_pkt *pkts, uint32_t nb
 		}
 		chunk->nb_keys++;
 	}
-	if (chunk->nb_keys != 0)
-		onvm_flow_table_lookup_bulk(nat->sessions, chunk->keys, chunk->slots,
-					    chunk->nb_keys);
+	if (chunk->nb_keys == 0)
+		return;
+	onvm_flow_table_lookup_bulk(nat->sessions, chunk->keys, chunk->slots, chunk->nb_keys);
+	for (uint32_t i = 0; i < chunk->nb_keys; i++)
+		if (chunk->slots[i] >= 0)
+			onvm_flow_prefetch(nat->sessions, chunk->slots[i]);
 }
 
 static void
@@ -424,7 +463,9 @@ burst_chunk(struct nat *nat, struct onvm_ctx *ctx, struct onvm_pkt *pkts, uint32
 	bool has_changed = false;
 	struct chunk chunk;
 
-	prepare(nat, &chunk, pkts, nb_pkts);
+	sort(nat, &chunk, pkts, nb_pkts);
+	mappings_fetch(nat, &chunk, pkts, nb_pkts);
+	look_up(nat, &chunk, pkts, nb_pkts);
 	for (uint32_t i = 0; i < nb_pkts; i++) {
 		struct onvm_pkt *const pkt = &pkts[i];
 		enum nat_reason reason = NAT_NO_DROP;

@@ -83,12 +83,12 @@ nat_error_out(struct nat *nat, uint8_t *data, const struct onvm_headers *headers
 	/* That of the session, which may be inherited, before the endpoint's own. */
 	slot = nat_session_find(nat, &key, now_ns);
 	if (slot >= 0)
-		slot = ((struct nat_session *)onvm_flow_table_value(nat->sessions, slot))->mapping;
+		slot = ((struct nat_session *)onvm_flow_value(nat->sessions, slot))->mapping;
 	else
 		slot = nat_mapping_find(nat, &key);
 	if (slot < 0)
 		return NAT_DROP_NO_MAPPING;
-	mapping = onvm_flow_table_value(nat->mappings, slot);
+	mapping = onvm_flow_value(nat->mappings, slot);
 	external = nat->config.externals[mapping->external];
 	onvm_rewrite_embedded(data, headers, &quoted, ONVM_DST, external, mapping->port);
 	/* RFC 5508 REQ-5: also an error of a router behind the NAT comes from its address */

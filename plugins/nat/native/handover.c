@@ -30,9 +30,9 @@ nat_save(struct nat *nat, struct nat_saved *saved, uint32_t nb, uint64_t now_ns)
 		for (; slot >= 0 && nb_saved < nb;
 		     slot = onvm_idle_link_of(nat->sessions, slot)->after) {
 			const struct nat_session *const session =
-				onvm_flow_table_value(nat->sessions, slot);
+				onvm_flow_value(nat->sessions, slot);
 			const struct nat_mapping *const mapping =
-				onvm_flow_table_value(nat->mappings, session->mapping);
+				onvm_flow_value(nat->mappings, session->mapping);
 			const uint64_t used_ns = session->link.used_ns;
 			struct nat_saved *const one = &saved[nb_saved++];
 

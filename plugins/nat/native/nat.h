@@ -140,9 +140,10 @@ struct nat_session_key {
 static_assert(sizeof(struct nat_session_key) == 16, "looked up in place");
 
 struct nat_mapping {
-	uint8_t port[2];  /**< external, network order */
-	uint8_t space;	  /**< enum nat_space */
-	uint8_t external; /**< index */
+	struct nat_endpoint inside; /**< the key again, so that a packet reads one place */
+	uint8_t port[2];	    /**< external, network order */
+	uint8_t space;		    /**< enum nat_space */
+	uint8_t external;	    /**< index */
 	uint32_t nb_sessions;
 	uint64_t freed_ns; /**< when the last of its sessions ended, of those that have */
 };
@@ -152,9 +153,11 @@ struct nat_session {
 	int32_t mapping;	    /**< slot */
 	uint8_t state;		    /**< enum onvm_tcp_track; of UDP and ICMP only who was seen */
 	uint8_t life;		    /**< enum nat_life */
-	uint8_t pad[2];
+	uint8_t port[2];	    /**< those of the mapping */
+	uint8_t external;
+	uint8_t pad[7];
 };
-static_assert(sizeof(struct nat_session) == 32, "value size");
+static_assert(sizeof(struct nat_session) == 40, "with its times it fills a cache line");
 
 /** An inside address: key of a subscriber. */
 struct nat_subscriber {
@@ -264,16 +267,26 @@ bool nat_filter_allows(struct nat *nat, const struct nat_session_key *key, int32
 
 /** Slot of the mapping of an inside endpoint, or below 0. */
 int32_t nat_mapping_find(struct nat *nat, const struct nat_session_key *session);
+/** Where the slot of the mapping of an external port (network order) is. */
+static inline const int32_t *
+nat_mapping_place(const struct nat *nat, uint32_t external, enum nat_space space,
+		  const uint8_t *port)
+{
+	return &nat->ports[external][space].mapping_of[onvm_load_be16(port)];
+}
+
 /** Inside endpoint behind an external port (network order) in a VLAN, or NULL. */
 static inline const struct nat_endpoint *
 nat_endpoint_behind(struct nat *nat, uint32_t external, enum nat_space space, const uint8_t *port,
 		    const uint8_t *vlan)
 {
-	const int32_t slot = nat->ports[external][space].mapping_of[onvm_load_be16(port)];
-	const struct nat_endpoint *const endpoint =
-		slot < 0 ? NULL : onvm_flow_table_key(nat->mappings, slot);
+	const int32_t slot = *nat_mapping_place(nat, external, space, port);
+	const struct nat_mapping *mapping;
 
-	return endpoint == NULL || memcmp(endpoint->vlan, vlan, 3) != 0 ? NULL : endpoint;
+	if (slot < 0)
+		return NULL;
+	mapping = onvm_flow_value(nat->mappings, slot);
+	return memcmp(mapping->inside.vlan, vlan, 3) != 0 ? NULL : &mapping->inside;
 }
 
 /** A mapping of @p endpoint to a port that nothing uses; its slot, or below 0. */

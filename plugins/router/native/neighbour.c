@@ -10,7 +10,7 @@
 static struct router_neighbour *
 neighbour_at(struct router *router, int32_t slot)
 {
-	return onvm_flow_table_value(router->neighbours, slot);
+	return onvm_flow_value(router->neighbours, slot);
 }
 
 static void

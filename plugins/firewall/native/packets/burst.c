@@ -101,7 +101,7 @@ static enum tcp_outcome
 connection_take(struct chunk *chunk, uint32_t at, int32_t slot)
 {
 	struct firewall *const firewall = chunk->firewall;
-	struct connection *const connection = onvm_flow_table_value(firewall->connections, slot);
+	struct connection *const connection = onvm_flow_value(firewall->connections, slot);
 	const struct candidate *const one = &chunk->candidates[at];
 
 	if (one->headers.protocol == ONVM_PROTO_TCP) {
@@ -152,8 +152,7 @@ connection_open(struct chunk *chunk, uint32_t at)
 	if (slot < 0)
 		return -slot;
 	if (one->headers.protocol == ONVM_PROTO_TCP) {
-		struct connection *const connection =
-			onvm_flow_table_value(firewall->connections, slot);
+		struct connection *const connection = onvm_flow_value(firewall->connections, slot);
 		struct tcp_segment segment;
 
 		tcp_segment_read(one->pkt->data, &one->headers, &segment);
@@ -436,7 +435,7 @@ decide(struct chunk *chunk)
 					    chunk->nb);
 		for (uint32_t at = 0; at < chunk->nb; at++)
 			if (chunk->slots[at] >= 0)
-				onvm_flow_table_prefetch(firewall->connections, chunk->slots[at]);
+				onvm_flow_prefetch(firewall->connections, chunk->slots[at]);
 	}
 	rules_look_up(chunk);
 	for (uint32_t at = 0; at < chunk->nb; at++) {

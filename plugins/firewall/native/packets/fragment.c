@@ -58,7 +58,7 @@ find(struct firewall *firewall, const struct datagram_key *key, int32_t *slot, u
 	*slot = onvm_flow_table_lookup(firewall->datagrams, key);
 	if (*slot < 0 || onvm_flow_table_is_idle(firewall->datagrams, *slot, now_ns, LIFE_NS))
 		return NULL;
-	return onvm_flow_table_value(firewall->datagrams, *slot);
+	return onvm_flow_value(firewall->datagrams, *slot);
 }
 
 enum fragment_verdict
@@ -111,7 +111,7 @@ fragment_note(struct firewall *firewall, const uint8_t *data, const struct onvm_
 		if (slot < 0)
 			return;
 	}
-	*(struct datagram *)onvm_flow_table_value(table, slot) = fresh;
+	*(struct datagram *)onvm_flow_value(table, slot) = fresh;
 	onvm_flow_table_touch(table, slot, now_ns);
 	onvm_flow_table_set_evictable(table, slot, false); /* to the end of the queue */
 	onvm_flow_table_set_evictable(table, slot, true);

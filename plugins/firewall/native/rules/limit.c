@@ -89,7 +89,7 @@ bucket_of(struct onvm_flow_table *table, const struct limit_key *key, uint64_t n
 		return NULL;
 	onvm_flow_table_set_evictable(table, slot, false); /* to the end of the queue */
 	onvm_flow_table_set_evictable(table, slot, true);
-	return onvm_flow_table_value(table, slot);
+	return onvm_flow_value(table, slot);
 }
 
 bool

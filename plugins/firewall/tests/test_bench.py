@@ -1,0 +1,14 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The benchmark of the firewall: no packet is lost, and a full table takes new connections."""
+
+from __future__ import annotations
+
+from onvm_nf_firewall.bench import Bed, NewBed
+
+
+def test_packets_of_connections_pass_both_ways() -> None:
+    assert Bed(1 << 12, 10).run(0.001) > 0
+
+
+def test_new_connections_take_the_place_of_old_ones() -> None:
+    assert NewBed(1 << 11).run(0.001) > 0
