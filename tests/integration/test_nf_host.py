@@ -63,7 +63,7 @@ class Columns(NetworkFunction):
 
 class NoPermission(NetworkFunction):
     def process_packet(self, pkt):
-        assert not pkt.originate(FRAME)
+        pkt.originate(FRAME)
 
 class Counting(NetworkFunction):
     """Counts its starts; the state is handed over."""
@@ -177,11 +177,12 @@ def test_packets_that_an_nf_makes_go_on(chain: Chain, way: str) -> None:
     assert chain.stop(process) == (0, "")
 
 
-def test_without_the_permission_there_is_nothing_to_make_packets_of(chain: Chain) -> None:
+def test_making_packets_without_the_permission_is_an_error_of_the_author(chain: Chain) -> None:
     before = chain.counts()[1]
-    process = chain.start("NoPermission")
-    chain.wait_for_packets()
-    assert chain.stop(process) == (0, "")
+    status, text = chain.end(chain.start("NoPermission"))
+    assert status == 1
+    assert "host_nfs.py" in text
+    assert "originate" in text
     assert chain.counts()[1] == before
 
 
