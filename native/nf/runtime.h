@@ -25,6 +25,7 @@ struct onvm_stage {
 	struct onvm_ctx ctx;
 	struct onvm_nf_host *host; /**< what ctx.runtime leads back to */
 	uint32_t index;
+	uint8_t forbidden; /**< enum onvm_permission that it lacks */
 };
 
 /** The three rings shared with one worker lcore. */
@@ -47,6 +48,7 @@ struct onvm_nf_host {
 	struct onvm_worker_link links[ONVM_WORKERS_MAX];
 	uint32_t attention_seen;
 	uint32_t interrupt; /**< atomic: onvm_nf_host_interrupt() was called */
+	int offender;	    /**< stage that dropped and may not, or -1 */
 	bool gives_way;	    /**< to another thread, in all time without packets */
 	uint32_t nb_originated;
 	uint32_t nb_returns;			     /**< of the burst in work */

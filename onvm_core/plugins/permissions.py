@@ -11,8 +11,6 @@ MEANINGS = {
     "rewrite": "change packets",
     "drop": "drop packets",
     "originate": "make packets of its own",
-    "network": "reach the network from its process",
-    "files": "write files",
 }
 """Each permission, and what an NF with it may do."""
 

@@ -7,7 +7,9 @@ from typing import Annotated
 import typer
 
 from onvm_core.cli import names
+from onvm_core.plugins import NfPackage, discover
 from onvm_core.plugins import install as pip
+from onvm_core.plugins.permissions import MEANINGS, permission_changes
 
 __all__ = ["install", "uninstall"]
 
@@ -38,8 +40,24 @@ def install(
     options = [f"--find-links={find_links}"] if find_links else []
     options += ["--no-index"] * no_index + ["--no-deps"] * no_deps
     options += ["--no-build-isolation"] * no_build_isolation
+    before = {one.name: one for one in discover() if one.manifest is not None}
     for package in pip.install(packages, options):
         print(f"installed {package.name} ({package.distribution} {package.version})")
+        for line in _rights(package, before.get(package.name)):
+            print(f"  {line}")
+
+
+def _rights(package: NfPackage, before: NfPackage | None) -> list[str]:
+    """What a package may do and needs; after an upgrade, what differs in that."""
+    manifest = package.manifest
+    if manifest is None:
+        return []
+    needs = f"needs {manifest.cores:g} cores, {manifest.memory_mib} MiB"
+    if before is None or before.manifest is None:
+        return [f"it may {', '.join(MEANINGS[one] for one in manifest.permissions)}", needs]
+    changes = permission_changes(before.manifest.permissions, manifest.permissions)
+    was = f"needs {before.manifest.cores:g} cores, {before.manifest.memory_mib} MiB"
+    return [*changes, *([f"- {was}", f"+ {needs}"] if was != needs else [])]
 
 
 def uninstall(

@@ -74,6 +74,11 @@ class FakeHost:
     def set_stage(self, stage: int, function: int, state: int) -> None:
         LOG.append("stage")
 
+    offender = None
+
+    def permit(self, stage: int, permissions: list[str]) -> None:
+        assert "read" in permissions
+
     def attach(self, path: str, stages: Any, **options: Any) -> None:
         if self.attachments and self.refusals:
             self.refusals -= 1
