@@ -59,7 +59,7 @@ on_store(int number, siginfo_t *info, void *context)
 
 	if (address >= protected_memory && address < protected_memory + protected_bytes &&
 	    write(STDERR_FILENO, text, sizeof(text) - 1) < 0)
-		_exit(1); /* nobody reads it */
+		_exit(1); /* stderr has no reader */
 	/* The store is tried again, and the handler before this one shows where it is. */
 	sigaction(number, &before, NULL);
 	(void)context;

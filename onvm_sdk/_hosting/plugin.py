@@ -120,7 +120,7 @@ def _load_class(entry_point: EntryPoint) -> Plugin:
         except ManifestError as error:
             if error.field != "module":
                 raise
-    # A class that nobody has installed has made no promise: it may do all, unless it says less.
+    # A class that is not installed has made no promise: it may do all, unless it says less.
     said = {
         "schema": 1,
         "name": kind.__name__.lower(),

@@ -48,7 +48,7 @@ def install(
 
 
 def _rights(package: NfPackage, before: NfPackage | None) -> list[str]:
-    """What a package may do and needs; after an upgrade, what differs in that."""
+    """Permissions and needs of a package; after an upgrade, their differences."""
     manifest = package.manifest
     if manifest is None:
         return []
