@@ -208,6 +208,7 @@ class NfHost:
         stage = build_stage(nf, lambda error: self._fail(number, error))
         self._stages.append(stage)
         self._host.set_stage(number, stage.function, stage.state)
+        self._host.permit(number, self._manifests[number].permissions)
         self._set_timer(number)
 
     def _set_timer(self, number: int) -> None:
@@ -291,6 +292,11 @@ class NfHost:
         while not self._is_stopping:
             event = self._host.run(self._deadline_ns())
             if self._error is not None:
+                raise self._error
+            if event == Event.INTERRUPT and (offender := self._host.offender) is not None:
+                where = self._where(offender, self._stages[offender].hook)
+                expected = 'expected "drop" among the permissions in its manifest'
+                self._error = NfError(f"{where} dropped a packet: {expected}")
                 raise self._error
             if event == Event.MESSAGE:
                 while (message := self._host.receive()) is not None:

@@ -74,7 +74,8 @@ struct onvm_dp_host_stats {
 	uint64_t idle_cycles, sleeps, loops;	/**< as the NF host says */
 	struct onvm_turn_sums turn_sums;	/**< as the NF host says */
 	uint64_t counters[ONVM_STAGES_MAX][ONVM_COUNTERS_MAX]; /**< as the NF host says */
-	uint32_t is_bad;
+	uint32_t fault; /**< 0; 1: broke the rules of rings or descriptors; 2: dropped and may not;
+			 * 3: changed the bounds of packets and may not */
 };
 
 /** Counters of a generator. */
@@ -239,6 +240,13 @@ int onvm_dp_host_add(const uint16_t *services, uint32_t nb_stages, uint32_t nb_l
 int onvm_dp_host_activate(uint32_t host);
 /** No new flows, but those that it has claimed; running ones stay. */
 int onvm_dp_host_drain(uint32_t host);
+/**
+ * Limit what a host may do to packets; before it serves.
+ *
+ * @param reads_only  it may not change packets
+ * @param no_drops    bit i: its stage i may not drop
+ */
+int onvm_dp_host_limit(uint32_t host, uint32_t reads_only, uint32_t no_drops);
 /**
  * Let no packet enter a path through a draining host, or let them enter again. Packets that arrive
  * for it meanwhile keep their port waiting, so pauses must be short. When `reserved` of its

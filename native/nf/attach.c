@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "held.h"
+#include "permissions.h"
 #include "runtime.h"
 
 #define NB_FDS_MAX (2 + ONVM_WORKERS_MAX)
@@ -110,17 +111,19 @@ receive_reply(struct onvm_nf_host *host, int *fds)
 	return nb_fds;
 }
 
-/** Map a file; its first @p populated bytes are in use at once. */
+/** Map a file, for reading only if @p reads_only; its first @p populated bytes are in use at once. */
 static void *
-map_file(int fd, uint64_t bytes, uint64_t populated)
+map_file(int fd, uint64_t bytes, uint64_t populated, bool reads_only)
 {
+	const int protection = reads_only ? PROT_READ : PROT_READ | PROT_WRITE;
 	struct stat status;
 	void *base;
 
 	if (fstat(fd, &status) != 0 || (uint64_t)status.st_size < bytes)
 		return MAP_FAILED;
-	base = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	if (base != MAP_FAILED && madvise(base, populated, MADV_POPULATE_WRITE) != 0)
+	base = mmap(NULL, bytes, protection, MAP_SHARED, fd, 0);
+	if (base != MAP_FAILED &&
+	    madvise(base, populated, reads_only ? MADV_POPULATE_READ : MADV_POPULATE_WRITE) != 0)
 		(void)madvise(base, populated, MADV_WILLNEED); /* before Linux 5.14 */
 	return base;
 }
@@ -131,6 +134,7 @@ map_reply(struct onvm_nf_host *host, int *fds, int nb_fds)
 {
 	const struct onvm_attach_reply *reply = &host->reply;
 	const uint32_t length = reply->ring_length;
+	const bool reads_only = onvm_nf_host_reads_only(host);
 
 	if (reply->nb_workers == 0 || reply->nb_workers > ONVM_WORKERS_MAX || length == 0 ||
 	    (length & (length - 1)) != 0 || nb_fds != (int)(2 + reply->nb_workers) ||
@@ -139,11 +143,13 @@ map_reply(struct onvm_nf_host *host, int *fds, int nb_fds)
 	    reply->area_bytes < onvm_area_bytes(length, reply->nb_workers))
 		return fail(host, -EPROTO, "the manager's attach reply contradicts itself");
 	host->memory = map_file(fds[0], reply->memory_bytes,
-				(uint64_t)reply->first_large * reply->buffer_stride);
-	host->area = map_file(fds[1], reply->area_bytes, reply->area_bytes);
+				(uint64_t)reply->first_large * reply->buffer_stride, reads_only);
+	host->area = map_file(fds[1], reply->area_bytes, reply->area_bytes, false);
 	if (host->memory == MAP_FAILED || host->area == MAP_FAILED)
 		return fail(host, -ENOMEM, "cannot map packet memory (%llu bytes)",
 			    (unsigned long long)reply->memory_bytes);
+	if (reads_only)
+		onvm_explain_stores(host->memory, reply->memory_bytes);
 	host->control = (struct onvm_area_control *)host->area;
 	for (uint32_t worker = 0; worker < reply->nb_workers; worker++) {
 		struct onvm_worker_link *link = &host->links[worker];

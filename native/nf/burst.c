@@ -12,6 +12,7 @@
 
 #include "attach.h"
 #include "held.h"
+#include "permissions.h"
 
 /** Turns against a full return ring before the core is given away. */
 #define FULL_RING_SPINS 256
@@ -239,6 +240,8 @@ run_stages(struct onvm_nf_host *host, struct onvm_pkt *pkts, uint32_t nb, bool i
 		stage->ctx.is_first_stage = turn == 0;
 		stage->ctx.is_last_stage = index == last;
 		stage->kernel(&stage->ctx, pkts, nb);
+		if (__builtin_expect(stage->forbidden & ONVM_MAY_DROP, 0))
+			onvm_stage_undo_drops(stage, pkts, nb);
 		stats->packets += nb;
 		if (stage->held != NULL)
 			nb = onvm_held_settle(stage->held, pkts, nb);

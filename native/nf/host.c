@@ -253,6 +253,7 @@ onvm_nf_host_create(void)
 	host->socket = -1;
 	for (uint32_t worker = 0; worker < ONVM_WORKERS_MAX; worker++)
 		host->links[worker].event_fd = -1;
+	host->offender = -1;
 	return host;
 }
 

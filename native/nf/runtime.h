@@ -27,6 +27,7 @@ struct onvm_stage {
 	uint32_t index;
 	struct onvm_held *held; /**< packets that it holds; NULL: it holds none */
 	bool may_originate;
+	uint8_t forbidden; /**< enum onvm_permission that it lacks */
 };
 
 /** The three rings shared with one worker lcore. */
@@ -49,6 +50,7 @@ struct onvm_nf_host {
 	struct onvm_worker_link links[ONVM_WORKERS_MAX];
 	uint32_t attention_seen;
 	uint32_t interrupt; /**< atomic: onvm_nf_host_interrupt() was called */
+	int offender;	    /**< stage that dropped and may not, or -1 */
 	bool gives_way;	    /**< to another thread, in all time without packets */
 	bool holds;	    /**< a stage has a table of held packets */
 	uint32_t nb_originated;

@@ -46,6 +46,9 @@ class NativeHosts:
     def drain_host(self, slot: int) -> None:
         check(lib.onvm_dp_host_drain(slot))
 
+    def limit_host(self, slot: int, *, reads_only: bool, no_drops: int) -> None:
+        check(lib.onvm_dp_host_limit(slot, reads_only, no_drops))
+
     def pause_host(self, slot: int, is_paused: bool) -> None:
         check(lib.onvm_dp_host_pause(slot, is_paused))
 
@@ -125,5 +128,5 @@ def _host_counters(stats: Any) -> HostCounters:
         sleeps=stats.sleeps,
         loops=stats.loops,
         counters=tuple(tuple(row) for row in stats.counters),
-        is_bad=bool(stats.is_bad),
+        fault=stats.fault,
     )

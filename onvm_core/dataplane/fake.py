@@ -73,7 +73,7 @@ class SlotState(Enum):
 
 @dataclass(slots=True)
 class FakeHost:
-    """A slot. A test sets `reserved` (packets inside), `rx`, `load` and `is_bad`."""
+    """A slot. A test sets `reserved` (packets inside), `rx`, `load` and `fault`."""
 
     services: tuple[int, ...]
     state: SlotState = SlotState.ATTACHED
@@ -88,7 +88,8 @@ class FakeHost:
     claims: list[Claim] = field(default_factory=list)
     reserved: int = 0
     rx: int = 0
-    is_bad: bool = False
+    fault: int = 0
+    limits: tuple[bool, int] = (False, 0)
     load: LoadCounters = NO_LOAD
 
 
@@ -204,6 +205,9 @@ class FakeDataPlane:
     def drain_host(self, slot: int) -> None:
         self._move(slot, SlotState.DRAINING, SlotState.ACTIVE)
 
+    def limit_host(self, slot: int, *, reads_only: bool, no_drops: int) -> None:
+        self.hosts[slot].limits = (reads_only, no_drops)
+
     def pause_host(self, slot: int, is_paused: bool) -> None:
         self._serving(slot).is_paused = is_paused
 
@@ -265,7 +269,7 @@ class FakeDataPlane:
             sleeps=0,
             loops=0,
             counters=((0,) * COUNTERS_MAX,) * STAGES_MAX,
-            is_bad=host.is_bad,
+            fault=host.fault,
         )
 
     def read_load(self, slot: int) -> LoadCounters:

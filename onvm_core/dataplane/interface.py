@@ -94,6 +94,14 @@ class HostPlane(Protocol):
     def drain_host(self, slot: int) -> None:
         """Send no new flows to the host."""
 
+    def limit_host(self, slot: int, *, reads_only: bool, no_drops: int) -> None:
+        """Limit what a host that has just been added may do to packets.
+
+        Args:
+            reads_only: it may not change them.
+            no_drops: bit i: its stage i may not drop.
+        """
+
     def pause_host(self, slot: int, is_paused: bool) -> None:
         """Let no packet enter a path through a draining host, or let them enter again.
 

@@ -311,7 +311,10 @@ class HostCounters(msgspec.Struct, frozen=True):
     sleeps: int
     loops: int
     counters: tuple[tuple[int, ...], ...]
-    is_bad: bool
+    fault: int
+    """0; 1: it broke the rules of its rings or descriptors; 2: it dropped without permission; 3: it
+    changed the bounds of packets without permission.
+    """
 
 
 class TurnSums(msgspec.Struct, frozen=True):

@@ -33,7 +33,7 @@ from onvm_core.manager.interfaces import INTERFACES, PortInterfaces
 from onvm_core.manager.manager import Manager
 from onvm_core.manager.nf_hosts.codec import PortEntry, PortLink
 from onvm_core.manager.nf_hosts.registry import HostState, NfHost
-from onvm_core.manager.nf_hosts.stack import place_of_hang
+from onvm_core.manager.nf_hosts.stack import innermost, place_of_hang
 from onvm_core.manager.placement.allocator import CpuAllocator
 from onvm_core.manager.placement.policy import Decision, FreeResources, Need, PlacementPolicy
 from onvm_core.manager.placement.topology import read_topology
@@ -295,7 +295,7 @@ class Deployment:
             survives_manager=self._survives,
         )
         self._n_launched += 1
-        self.manager.expect(secret, services)
+        self.manager.expect(secret, services, _permissions(packages))
         try:
             handle = starter.launch(spec)
         except (OSError, OnvmError) as error:
@@ -316,10 +316,11 @@ class Deployment:
     ) -> Handle:
         """Take over an NF host that an earlier manager launched; it attaches by itself."""
         starter = self._launchers.get(launcher)
-        need = self._need([self._package(name) for name in spec.nfs], services)
+        packages = [self._package(name) for name in spec.nfs]
+        need = self._need(packages, services)
         cpus = self._allocator.adopt(spec.secret, "+".join(spec.instances), need, process.pid)
         handle = starter.adopt(replace(spec, cpus=cpus), process)
-        self.manager.expect(spec.secret, services)
+        self.manager.expect(spec.secret, services, _permissions(packages))
         self._state.launched.append(_Launched(handle, tuple(services)))
         return handle
 
@@ -428,8 +429,11 @@ class Deployment:
             if status is None
             else (f"was ended by signal {-status}" if status < 0 else f"ended with status {status}")
         )
-        lines = [line for line in handle.log_tail() if line.strip()]
-        said = lines[-1].strip() if lines else "it said nothing"
+        lines = [line.strip() for line in handle.log_tail() if line.strip()]
+        ours = [line for line in lines if line.startswith("onvm: ")]
+        said = (ours or lines or ["it said nothing"])[-1]
+        if ours and status is not None and status < 0:  # a stack follows
+            said += innermost(handle.log_tail())
         return f"NF {'+'.join(handle.spec.nfs)} {why or how}: {said} (log: {handle.spec.log_path})"
 
     def place_of_hang(self, host: NfHost) -> str:
@@ -579,6 +583,14 @@ def _services(nfs: Sequence[str], packages: Sequence[NfPackage | None]) -> list[
         # A class that is not installed provides a service of its own name.
         (package.service if package is not None else None) or name.rpartition(":")[2].lower()
         for name, package in zip(nfs, packages, strict=True)
+    ]
+
+
+def _permissions(packages: Sequence[NfPackage | None]) -> list[list[str] | None]:
+    """The permissions of each NF; None for a class that is not installed, whose host limits it."""
+    return [
+        None if package is None or package.manifest is None else package.manifest.permissions
+        for package in packages
     ]
 
 

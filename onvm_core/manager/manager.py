@@ -12,7 +12,7 @@ import logging
 import os
 import selectors
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -36,6 +36,12 @@ log = logging.getLogger("onvm.manager")
 
 LEAVE_TIMEOUT_S = 2.0
 LOGGED_BYTES_MAX = 200
+FAULTS = {
+    1: "it broke the rules of its rings or descriptors",
+    2: 'it dropped packets without the permission "drop"',
+    3: 'it changed packets without the permission "rewrite"',
+}
+"""The reason for detaching a host, by its fault."""
 
 
 class Manager:
@@ -90,6 +96,8 @@ class Manager:
         except BaseException:
             self.attach.close()
             raise
+        self._permissions: dict[str, tuple[Collection[str] | None, ...]] = {}
+        self._memory_reader: int | None = None
         self.meters = Meters(self.registry, settings, self.plane)
         self.selector.register(self.plane.notice_fd(), selectors.EVENT_READ, self._on_notice)
 
@@ -111,6 +119,8 @@ class Manager:
             cleanup.callback(self.selector.close)
             cleanup.callback(self.selector.unregister, self.plane.notice_fd())
             cleanup.callback(self.attach.close)
+            if self._memory_reader is not None:
+                cleanup.callback(os.close, self._memory_reader)
             self.plane.stop()
             for host in list(self.registry.living()):
                 self.attach.detach(host.slot, "the manager stops")
@@ -198,9 +208,22 @@ class Manager:
                 if one.state is not HostState.ATTACHED:
                     self.send(one, self._packed_addresses())
 
-    def expect(self, secret: str, services: Sequence[str]) -> None:
-        """Let the process that knows `secret` attach as these services, once."""
+    def expect(
+        self,
+        secret: str,
+        services: Sequence[str],
+        permissions: Sequence[Collection[str] | None] = (),
+    ) -> None:
+        """Let the process that knows `secret` attach as these services, once.
+
+        Args:
+            permissions: of each NF; None, or none at all: it may do all.
+        """
         self.secrets[secret] = tuple(services)
+        self._permissions = {
+            known: given for known, given in self._permissions.items() if known in self.secrets
+        }
+        self._permissions[secret] = tuple(permissions)
 
     def hold(self, secret: str) -> None:
         """Keep the host that attaches with `secret` on standby until `activate_host`."""
@@ -302,6 +325,7 @@ class Manager:
             raise _refused(errno.EINVAL, f"{hello.n_loaned} loaned buffers are too many")
         ids = tuple(self.registry.service_id(service) for service in services)
         slot, handover = self.plane.add_host(ids, hello.n_loaned, self._node_of(connection.pid))
+        memory_fd = self._limit(slot, hello.secret, handover.memory_fd)
         if hello.wire_sized:
             for service in ids:
                 self.plane.set_wire_sized(service)
@@ -327,8 +351,30 @@ class Manager:
             n_loaned=hello.n_loaned,
             service_ids=ids,
         )
-        descriptors = (handover.memory_fd, handover.area_fd, *handover.event_fds)
+        descriptors = (memory_fd, handover.area_fd, *handover.event_fds)
         return reply, descriptors, slot
+
+    def _limit(self, slot: int, secret: str, memory_fd: int) -> int:
+        """Limit a host to what its NFs may do; return its descriptor of packet memory."""
+        permissions = self._permissions.pop(secret, ()) if secret else ()
+        no_drops = sum(
+            1 << stage
+            for stage, given in enumerate(permissions)
+            if given is not None and "drop" not in given
+        )
+        is_fixed = [given is not None and "rewrite" not in given for given in permissions]
+        reads_only = bool(is_fixed) and all(is_fixed)
+        if reads_only or no_drops:
+            self.plane.limit_host(slot, reads_only=reads_only, no_drops=no_drops)
+        makes_none = all(given is not None and "originate" not in given for given in permissions)
+        return self._readable(memory_fd) if reads_only and makes_none else memory_fd
+
+    def _readable(self, memory_fd: int) -> int:
+        """Packet memory as a descriptor that cannot be mapped for writing, nor opened again so."""
+        if self._memory_reader is None:
+            os.fchmod(memory_fd, 0o400)
+            self._memory_reader = os.open(f"/proc/self/fd/{memory_fd}", os.O_RDONLY | os.O_CLOEXEC)
+        return self._memory_reader
 
     def _share_cpus(self) -> None:
         """Let the hosts sleep that have no CPU of their own; others never do if that is wished."""
@@ -417,8 +463,8 @@ class Manager:
             os.read(self.plane.notice_fd(), 8)
         for slot in list(self._by_slot):
             counters = self.plane.read_host(slot)
-            if counters.is_bad:
-                self.attach.detach(slot, "it broke the rules of its rings or descriptors")
+            if counters.fault:
+                self.attach.detach(slot, FAULTS[counters.fault])
         self.on_notice()
 
 

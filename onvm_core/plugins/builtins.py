@@ -152,6 +152,18 @@ _COMMANDS = (
         "onvm_core.cli.cluster.app:app",
         panel="Traffic",
     ),
+    CliCommand(
+        "logs",
+        "Show what NFs and a manager write.",
+        "onvm_core.cli.manager.logs:logs",
+        panel="Traffic",
+    ),
+    CliCommand(
+        "events",
+        "Show what has happened to NFs and chains.",
+        "onvm_core.cli.manager.logs:events",
+        panel="Traffic",
+    ),
     CliCommand("flow", "List flows.", "onvm_core.cli.manager.flow:app", panel="Traffic"),
     CliCommand(
         "send", "Send a message to an NF.", "onvm_core.cli.manager.send:send", panel="Traffic"

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
-__all__ = ["STACK_SIGNAL", "begin_output", "show_logging"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import logging
+
+__all__ = ["LOG_FORMAT", "STACK_SIGNAL", "begin_output", "formatter", "show_logging"]
 
 STACK_SIGNAL = 12
 """SIGUSR2: write the Python stack to stderr. A manager sends it to an NF host that hangs."""
+LOG_FORMAT = "ONVM_LOG_FORMAT"
+"""The environment variable that says how managers, agents and NF hosts log: text or json."""
 FORMAT = "%(levelname)s %(name)s: %(message)s"
 
 
@@ -24,6 +31,17 @@ def begin_output() -> None:
     faulthandler.enable()
 
 
+def formatter(text: str) -> logging.Formatter:
+    """The formatter that the environment asks for: `text`, or JSON."""
+    import logging
+
+    if os.environ.get(LOG_FORMAT) != "json":
+        return logging.Formatter(text)
+    from onvm_sdk._hosting.json_log import JsonFormatter
+
+    return JsonFormatter()
+
+
 def show_logging() -> None:
     """Let records of `logging` be written to stderr, from level INFO, if an NF logs at all.
 
@@ -32,4 +50,6 @@ def show_logging() -> None:
     if "logging" in sys.modules:  # importing it takes some of the time to the first packet
         import logging
 
-        logging.basicConfig(level=logging.INFO, format=FORMAT)
+        handler = logging.StreamHandler()
+        handler.setFormatter(formatter(FORMAT))
+        logging.basicConfig(level=logging.INFO, handlers=[handler])

@@ -115,8 +115,14 @@ def _load_class(entry_point: EntryPoint) -> Plugin:
         except ManifestError as error:
             if error.field != "module":
                 raise
-    name = kind.__name__.lower()[:NF_NAME_LETTERS]
-    said = {"schema": 1, "name": name, "sdk": ">=0", **kind.manifest}
+    # A class that is not installed has made no promise: it may do all, unless it says less.
+    said = {
+        "schema": 1,
+        "name": kind.__name__.lower()[:NF_NAME_LETTERS],
+        "sdk": ">=0",
+        "permissions": ["read", "rewrite", "drop"],
+        **kind.manifest,
+    }
     return Plugin(entry_point, parse_manifest(said, entry_point.value))
 
 

@@ -151,6 +151,20 @@ class Host:
         """Let NFs hold packets, or release all and hold no more."""
         lib.onvm_nf_host_hold(self._host, is_allowed)
 
+    def permit(self, stage: int, permissions: Sequence[str]) -> None:
+        """Limit what a stage may do to packets; before `attach`."""
+        may_write = "rewrite" in permissions or "originate" in permissions
+        bits = (lib.ONVM_MAY_WRITE if may_write else 0) | (
+            lib.ONVM_MAY_DROP if "drop" in permissions else 0
+        )
+        check(lib.onvm_nf_host_permit(self._host, stage, bits), f"limit stage {stage}")
+
+    @property
+    def offender(self) -> int | None:
+        """The stage that has dropped a packet and may not; None if there is none."""
+        stage: int = lib.onvm_nf_host_offender(self._host)
+        return None if stage < 0 else stage
+
     def attach(
         self,
         path: str,

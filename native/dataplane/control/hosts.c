@@ -79,6 +79,26 @@ onvm_dp_host_drain(uint32_t slot)
 }
 
 int
+onvm_dp_host_limit(uint32_t slot, uint32_t reads_only, uint32_t no_drops)
+{
+	struct onvm_dataplane *dp = &onvm_dp;
+
+	if (slot == 0 || slot >= ONVM_HOSTS_MAX ||
+	    dp->steering.hosts[slot].state != ONVM_HOST_ATTACHED)
+		return onvm_fail(-ENOENT, "NF host %u is not in the state for this", slot);
+	for (uint32_t w = 0; w < dp->config.nb_workers; w++) {
+		struct onvm_link *link = dp->links[w][slot];
+
+		if (link == NULL)
+			continue;
+		link->reads_only = reads_only != 0;
+		link->no_drops = (uint16_t)no_drops;
+		link->is_limited = link->reads_only || link->no_drops != 0;
+	}
+	return 0;
+}
+
+int
 onvm_dp_host_pause(uint32_t slot, uint32_t is_paused)
 {
 	struct onvm_dataplane *dp = &onvm_dp;

@@ -187,7 +187,8 @@ add_link(struct onvm_dp_host_stats *stats, const struct onvm_link *link)
 	stats->reserved += link->reserved;
 	for (int i = 0; i < ONVM_LATENCY_BUCKETS; i++)
 		stats->latency[i] += own->latency.buckets[i];
-	stats->is_bad |= link->is_bad;
+	if (link->fault > stats->fault)
+		stats->fault = link->fault;
 }
 
 int

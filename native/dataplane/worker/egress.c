@@ -10,14 +10,14 @@
 #include "worker/credits.h"
 
 void
-onvm_link_report_fault(struct onvm_worker *worker, struct onvm_link *link)
+onvm_link_report(struct onvm_worker *worker, struct onvm_link *link, enum onvm_fault fault)
 {
 	const uint64_t one = 1;
 
 	link->stats.nb_bad++;
-	if (link->is_bad)
+	if (link->fault != ONVM_FAULT_NONE)
 		return;
-	__atomic_store_n(&link->is_bad, 1, __ATOMIC_RELEASE);
+	__atomic_store_n(&link->fault, (uint8_t)fault, __ATOMIC_RELEASE);
 	if (write(worker->dp->notice_fd, &one, sizeof(one)) < 0)
 		return; /* it has been told already */
 }

@@ -27,7 +27,14 @@ void onvm_worker_port_flush(struct onvm_worker *worker, struct onvm_worker_port 
 /** Flush all links and ports, and free what onvm_worker_free_later() has collected. */
 void onvm_egress_flush(struct onvm_worker *worker);
 /** Count an impossible descriptor or index against the link; tell the control thread, once. */
-void onvm_link_report_fault(struct onvm_worker *worker, struct onvm_link *link);
+void onvm_link_report(struct onvm_worker *worker, struct onvm_link *link, enum onvm_fault fault);
+
+static inline void
+onvm_link_report_fault(struct onvm_worker *worker, struct onvm_link *link)
+{
+	onvm_link_report(worker, link, ONVM_FAULT_RINGS);
+}
+
 /** Send a packet to the peer at which hop @p hop of path @p path is, or to which the path leads. */
 void onvm_remote_send(struct onvm_worker *worker, struct rte_mbuf *mbuf, uint16_t path, uint8_t hop,
 		      uint8_t ttl);

@@ -37,6 +37,14 @@ struct onvm_link_stats {
 	struct onvm_latency latency; /**< of sampled packets, from enqueue to return */
 };
 
+/** How an NF host has broken the rules. */
+enum onvm_fault {
+	ONVM_FAULT_NONE = 0,
+	ONVM_FAULT_RINGS = 1,	/**< of its rings or descriptors */
+	ONVM_FAULT_DROP = 2,	/**< dropped a packet without permission */
+	ONVM_FAULT_REWRITE = 3, /**< changed the bounds of a packet without permission */
+};
+
 struct rte_mempool;
 
 struct onvm_link {
@@ -55,7 +63,10 @@ struct onvm_link {
 	bool is_above;	    /**< above the high one, and not yet below the low one */
 	uint32_t nb_loans_wanted;
 	uint32_t nb_loaned; /**< empty buffers with the NF */
-	uint8_t is_bad;	    /**< atomic: the host broke the rules; see bad_reason */
+	uint8_t fault;	    /**< atomic: enum onvm_fault, how the host broke the rules */
+	bool is_limited;    /**< some of its stages may not do all; see worker/permissions.c */
+	bool reads_only;    /**< none of its stages may change packets */
+	uint16_t no_drops;  /**< bit i: stage i may not drop */
 	uint8_t is_paused;  /**< atomic: no packet enters a path through it */
 	uint32_t nb_pending;
 	struct onvm_link_stats stats;

@@ -20,6 +20,7 @@
 
 #include "worker/credits.h"
 #include "worker/egress.h"
+#include "worker/permissions.h"
 #include "worker/return.h"
 
 /**
@@ -175,6 +176,8 @@ onvm_return_poll(struct onvm_worker *worker, struct onvm_link *link)
 
 	if (unlikely(link->from_nf.is_bad))
 		onvm_link_report_fault(worker, link);
+	if (unlikely(link->is_limited))
+		onvm_link_enforce(worker, link, descs, nb);
 	if (nb != 0 && onvm_capture_wants(&worker->dp->captures, ONVM_CAPTURE_FROM_HOST))
 		onvm_capture_host(&worker->dp->captures, worker->index, &worker->dp->memory,
 				  link->host, link->id, ONVM_CAPTURE_FROM_HOST, descs, nb);

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import logging
 import os
 import socket
 import sys
@@ -14,6 +13,7 @@ import typer
 
 from onvm_core.cli.cluster.connection import AccessOptions, ManagerOption, open_ensemble
 from onvm_core.cli.detached import last_line, start_detached, wait_for_line
+from onvm_core.cli.logs import begin_logging
 from onvm_core.cli.options import with_option_groups
 from onvm_core.cli.signals import stop_on_signals
 from onvm_core.cluster.agent import Agent
@@ -105,7 +105,7 @@ def join(
     if detach:
         _detach(folder)
         return
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
+    begin_logging()
     with StateDirectory(folder) as state, stop_on_signals() as received:
         try:
             agent = Agent(

@@ -5,11 +5,11 @@ Nothing here needs the command line's libraries, which take a third of a manager
 
 from __future__ import annotations
 
-import logging
 import sys
 from pathlib import Path
 
 from onvm_core.cli.installed import plugins_of_process
+from onvm_core.cli.logs import begin_logging
 from onvm_core.cli.signals import call_on_hangup, stop_on_signals
 from onvm_core.manager.api.directory import manager_directory
 from onvm_core.manager.config.checked import Checked
@@ -40,8 +40,11 @@ def notes(made: Checked) -> list[str]:
     return plan.warnings
 
 
-def serve(file: Path, name: str) -> None:
+def serve(file: Path, name: str, log_format: str = "") -> None:
     """Run the manager of that name until it is asked to end; then print its last counters.
+
+    Args:
+        log_format: as for `begin_logging`.
 
     Raises:
         OnvmError: the file has a mistake, or something does not start.
@@ -50,7 +53,7 @@ def serve(file: Path, name: str) -> None:
     made = check(file)
     directory = manager_directory(name)
     times.lap("checks")
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
+    begin_logging(log_format)
     with (
         stop_on_signals() as received,
         Service(directory, made, read=check) as service,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -16,6 +17,7 @@ from onvm_core.cli.options import DEFAULT_FILE, FileOption, NameOption
 from onvm_core.manager.api.directory import manager_directory
 from onvm_core.manager.config.rehearsal import rehearse
 from onvm_core.manager.interfaces import check_ports
+from onvm_sdk._hosting.output import LOG_FORMAT
 from onvm_sdk.errors import OnvmError
 
 if TYPE_CHECKING:
@@ -37,6 +39,14 @@ def up(
     check: Annotated[
         bool, typer.Option("--check", help="Check the file and its interfaces, and start nothing.")
     ] = False,
+    log_format: Annotated[
+        Literal["text", "json"] | None,
+        typer.Option(
+            "--log-format",
+            help="Form of the logs, also of NFs.",
+            show_default="ONVM_LOG_FORMAT, else text",
+        ),
+    ] = None,
 ) -> None:
     """Start a manager with the ports, NFs and chains of a file.
 
@@ -48,7 +58,7 @@ def up(
         onvm up -f onvm.toml --detach
     """
     if not check and not detach:
-        serve(file, name)
+        serve(file, name, log_format or "")
         return
     made = check_file(file)
     directory = manager_directory(name)
@@ -63,6 +73,8 @@ def up(
             print(f"warning: {warning}", file=sys.stderr)
         print(f"{file}: fine")
     else:
+        if log_format:
+            os.environ[LOG_FORMAT] = log_format
         _detach(file, name, directory, READY_TIMEOUT_S + made.config.faults.ready_s)
 
 

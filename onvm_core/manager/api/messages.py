@@ -124,6 +124,13 @@ class FlowListRequest(_Tagged, frozen=True, tag="flow_list"):
     limit: Limit = 1000
 
 
+class EventsRequest(_Tagged, frozen=True, tag="events"):
+    """Ask for the last events; cheap."""
+
+    after: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Only those with a greater number."""
+
+
 class SendRequest(_Tagged, frozen=True, tag="send"):
     """Send a message to an instance, or to all instances of a service."""
 
@@ -196,6 +203,7 @@ Request = (
     | ChainRemoveRequest
     | ChainShowRequest
     | FlowListRequest
+    | EventsRequest
     | SendRequest
     | ScaleRequest
     | ScaleStatusRequest
@@ -215,6 +223,46 @@ Request = (
     | ReconfigureRequest
     | ChangeStateRequest
 )
+
+
+# ---- events ----
+
+
+class NfEvent(_Tagged, frozen=True, tag="nf"):
+    """An NF host has attached, is on standby, serves, drains, is gone or has failed (crash-loop:
+    repeatedly).
+    """
+
+    instances: list[str]
+    state: str
+    pid: int
+    reason: str = ""
+
+
+class ChainEvent(_Tagged, frozen=True, tag="chain"):
+    """A chain was added, changed or removed, or it bypasses services, or is whole again."""
+
+    name: str
+    action: str
+
+
+class ManagerEvent(_Tagged, frozen=True, tag="manager"):
+    """The manager is ready, or is ending."""
+
+    state: str
+
+
+Event = NfEvent | ChainEvent | ManagerEvent
+
+
+class TimedEvent(msgspec.Struct, frozen=True):
+    """An event that a manager remembers."""
+
+    number: int
+    """Counts from 1."""
+    time: float
+    """Seconds since 1970."""
+    event: Event
 
 
 # ---- replies ----
@@ -354,6 +402,14 @@ class FlowsReply(_Tagged, frozen=True, tag="flows"):
     flows: list[Flow]
 
 
+class EventsReply(_Tagged, frozen=True, tag="events"):
+    """The events that a manager remembers, oldest first."""
+
+    events: list[TimedEvent]
+    last: int
+    """Number of the last one; 0: there was none."""
+
+
 class CaptureReply(_Tagged, frozen=True, tag="capture"):
     """A capture; counts are in packets."""
 
@@ -446,6 +502,7 @@ Reply = (
     | ChainReply
     | ChainShowReply
     | FlowsReply
+    | EventsReply
     | DoneReply
     | CaptureReply
     | ScaleReply
@@ -456,33 +513,3 @@ Reply = (
     | ChangeReply
     | ErrorReply
 )
-
-
-# ---- events ----
-
-
-class NfEvent(_Tagged, frozen=True, tag="nf"):
-    """An NF host has attached, is on standby, serves, drains, is gone or has failed (crash-loop:
-    repeatedly).
-    """
-
-    instances: list[str]
-    state: str
-    pid: int
-    reason: str = ""
-
-
-class ChainEvent(_Tagged, frozen=True, tag="chain"):
-    """A chain was added, changed or removed, or it bypasses services, or is whole again."""
-
-    name: str
-    action: str
-
-
-class ManagerEvent(_Tagged, frozen=True, tag="manager"):
-    """The manager is ready, or is ending."""
-
-    state: str
-
-
-Event = NfEvent | ChainEvent | ManagerEvent

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import re
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from onvm_core.launch.launcher import log_tail
 from onvm_sdk._hosting.output import STACK_SIGNAL
 
-__all__ = ["place_of_hang"]
+__all__ = ["innermost", "place_of_hang"]
 
 WRITTEN_S = 0.1
 """The longest wait for the stack: an NF host that computes writes it within microseconds."""
@@ -34,15 +35,15 @@ def place_of_hang(pid: int, log: Path) -> str:
     deadline = time.monotonic() + WRITTEN_S
     while time.monotonic() < deadline:
         time.sleep(POLL_S)
-        if log.exists() and log.stat().st_size > before and (place := _innermost(log)):
+        if log.exists() and log.stat().st_size > before and (place := innermost(log_tail(log))):
             return place
     return ""
 
 
-def _innermost(log: Path) -> str:
-    """The innermost frame of the last stack that is not ours."""
+def innermost(lines: Sequence[str]) -> str:
+    """The innermost frame that is not ours, of the last stack in these lines."""
     frames: list[str] = []
-    for line in log_tail(log):
+    for line in lines:
         if "most recent call first" in line:
             frames.clear()
         found = _FRAME.fullmatch(line)

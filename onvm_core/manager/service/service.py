@@ -35,6 +35,7 @@ from onvm_core.manager.ports import PortKind, cards_of, check_uris
 from onvm_core.manager.service.automation import Automation
 from onvm_core.manager.service.chain_requests import ChainRequests
 from onvm_core.manager.service.change import Changes, open_port_of
+from onvm_core.manager.service.event_log import EventLog
 from onvm_core.manager.service.nf_tables import NfTables
 from onvm_core.manager.service.reload import Reload
 from onvm_core.manager.service.slow_path import SlowPaths
@@ -86,6 +87,7 @@ class Service:
         self._flows = False
         self._last: Report | None = None
         self._n_adopted = 0
+        self._past = EventLog()
         self._began = self._served_since = time.monotonic()
         self._handlers: dict[type, Callable[[Any], m.Reply]] = {
             m.StatusRequest: self._status,
@@ -94,6 +96,7 @@ class Service:
             m.NfRunRequest: self._nf_run,
             m.NfStopRequest: self._nf_stop,
             m.SendRequest: self._send,
+            m.EventsRequest: self._past.read,
         }
         check_socket_paths(directory)
         self._lock = DirectoryLock(directory)
@@ -110,9 +113,11 @@ class Service:
         self._control: ControlServer | None = None
         self._captures = Captures(self._deployment)
         self._slow_paths = SlowPaths(self._deployment, config, file.path)
-        self._handlers[m.CaptureStartRequest] = self._captures.start
-        self._handlers[m.CaptureReadRequest] = self._captures.read
-        self._handlers[m.CaptureStopRequest] = self._captures.stop
+        self._handlers |= {
+            m.CaptureStartRequest: self._captures.start,
+            m.CaptureReadRequest: self._captures.read,
+            m.CaptureStopRequest: self._captures.stop,
+        }
         self._supervisor = Supervisor(
             directory, self._deployment, self._publish, config.faults.ready_s
         )
@@ -319,7 +324,8 @@ class Service:
             )
 
     def _publish(self, event: m.Event) -> None:
-        """Send an event to all subscribers, once there is a socket."""
+        """Remember an event, and send it to all subscribers, once there is a socket."""
+        self._past.add(event)
         if self._control is not None:
             self._control.publish(event)
 

@@ -80,6 +80,11 @@ class FakeHost:
     def hold(self, is_allowed: bool) -> None:
         LOG.append("hold" if is_allowed else "release")
 
+    offender = None
+
+    def permit(self, stage: int, permissions: list[str]) -> None:
+        assert "read" in permissions
+
     def attach(self, path: str, stages: Any, **options: Any) -> None:
         if self.attachments and self.refusals:
             self.refusals -= 1

@@ -191,7 +191,7 @@ def test_host_that_breaks_the_rules_is_detached_at_once(world: World) -> None:
     _, good = world.serve("a")
     told: list[bool] = []
     world.manager.on_notice = lambda: told.append(True)
-    world.plane.hosts[bad.slot].is_bad = True
+    world.plane.hosts[bad.slot].fault = 1
     world.plane.notify()
     until(lambda: bad.state is HostState.DEAD, world.turn)
     assert bad.reason == "it broke the rules of its rings or descriptors"
