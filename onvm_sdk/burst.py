@@ -35,6 +35,7 @@ U16 = np.uint16
 U32 = np.uint32
 U64 = np.uint64
 Mask = NDArray[np.bool_]
+_PAYLOAD_MAX = 65535
 
 
 class _Column(Generic[_Scalar]):
@@ -262,6 +263,11 @@ class Burst(_Columns):
         "Key of each packet's flow for `onvm_sdk.tables`, n × 40 bytes. It does not show changes "
         "of other columns that are not written back yet. Read-only.",
     )
+    l3_offset = _Column(U16, "Offset of the network header in the packet. Read-only.")
+    l4_offset = _Column(U16, "Offset of the transport header, or of what it would be. Read-only.")
+    payload_length = _Column(
+        U16, "Bytes of payload behind all headers that fields are known of. Read-only."
+    )
 
     is_vlan = _Mask(1, "Has a VLAN tag.")
     is_ipv4 = _Mask(2, "Has a complete and valid IPv4 header.")
@@ -370,6 +376,68 @@ class Burst(_Columns):
         self.native.pull(self._mask(where), length, done)
         self.burst.ready.clear()
         return done
+
+    def append(self, content: bytes | NDArray[np.uint8], where: Any = None) -> Mask:
+        """Put bytes behind packets. Lengths in headers, and checksums, stay as they are.
+
+        Args:
+            content: bytes for all packets, or an array of n × length bytes, one row per packet.
+            where: mask or index of packets; None: all packets.
+
+        Returns:
+            A mask of the packets that got them. A packet without enough tailroom is unchanged.
+
+        Raises:
+            ValueError: `content` is an array without one row per packet.
+        """
+        done = np.zeros(len(self), dtype=np.bool_)
+        if isinstance(content, bytes):
+            self.native.append(self._mask(where), len(content), content, 0, done)
+        else:
+            rows = np.ascontiguousarray(content, dtype=np.uint8)
+            if rows.ndim != 2 or len(rows) != len(self):
+                raise ValueError(f"expected a row of bytes for each of {len(self)} packets")
+            length = rows.shape[1]
+            self.native.append(self._mask(where), length, rows.reshape(-1), length, done)
+        self.burst.ready.clear()
+        return done
+
+    def trim(self, length: int, where: Any = None) -> Mask:
+        """Remove the last `length` bytes of packets.
+
+        Returns:
+            A mask of the packets that were long enough and have changed.
+        """
+        done = np.zeros(len(self), dtype=np.bool_)
+        self.native.trim(self._mask(where), length, done)
+        self.burst.ready.clear()
+        return done
+
+    def update_checksums(self, where: Any = None) -> None:
+        """Make all checksums of packets from their bytes, after a change that no field made.
+
+        These are the checksums of IPv4, TCP, UDP, ICMP, ICMPv6 and SCTP. Those of fragments stay,
+        but for that of the IPv4 header.
+        """
+        self.native.make_checksums(self._mask(where))
+        self.burst.ready.clear()
+
+    def payload(self, offset: int = 0, length: int = 64) -> NDArray[np.uint8]:
+        """Return a part of each packet's payload, n × `length` bytes.
+
+        The payload is everything behind the transport header, up to the end of the IP packet; see
+        `payload_length`. Bytes behind its end are 0. The array is a copy: to change payloads, use
+        `packet`.
+
+        Args:
+            offset: first byte, from the start of the payload.
+            length: bytes of each packet, up to 65535.
+        """
+        if offset < 0 or not 0 <= length <= _PAYLOAD_MAX:
+            raise ValueError(f"expected an offset of 0 or more, a length of 0 to {_PAYLOAD_MAX}")
+        entries = np.empty((len(self), length), dtype=np.uint8)
+        self.native.payload(min(offset, _PAYLOAD_MAX), length, entries.reshape(-1))
+        return entries
 
     def packet(self, row: int) -> PacketView:
         """Return a view of one packet, valid until the handler returns."""

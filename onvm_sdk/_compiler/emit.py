@@ -27,8 +27,9 @@ __all__ = [
 
 I8, I16, I32, I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 BYTES = I8.as_pointer()
-SLOT = ir.LiteralStructType([BYTES, BYTES, I64])
-"""The struct onvm_pkt, the packet's first byte, and its struct onvm_layout as a number."""
+SLOT = ir.LiteralStructType([BYTES, BYTES, I64, BYTES])
+"""The struct onvm_pkt, the packet's first byte, its struct onvm_layout as a number, and the struct
+onvm_ctx."""
 
 _NAMES = ("eth", "vlan", "ipv4", "ipv6", "tcp", "udp", "icmp")
 HEADERS: dict[str, int] = {name: getattr(lib, f"ONVM_H_{name.upper()}") for name in _NAMES}

@@ -25,6 +25,9 @@ _META = (
     "verdict",
     "destination",
     "flow_key",
+    "l3_offset",
+    "l4_offset",
+    "payload_length",
 )
 COLUMN_IDS: dict[str, int] = {
     ffi.string(lib.onvm_field_name(column)).decode().lower(): column
@@ -136,6 +139,32 @@ class Columns:
     def pull(self, mask: NDArray[np.bool_] | None, length: int, done: NDArray[np.bool_]) -> None:
         """Cut `length` bytes off the front of packets; `done` says where."""
         lib.onvm_columns_pull(self._columns, _pointer(mask), length, _pointer(done))
+
+    def append(
+        self,
+        mask: NDArray[np.bool_] | None,
+        length: int,
+        filling: NDArray[np.uint8] | bytes,
+        stride: int,
+        done: NDArray[np.bool_],
+    ) -> None:
+        """Put `length` bytes behind packets; `done` says where."""
+        source = ffi.from_buffer("uint8_t[]", filling)
+        pointers = _pointer(mask), _pointer(done)
+        lib.onvm_columns_append(self._columns, pointers[0], length, source, stride, pointers[1])
+
+    def trim(self, mask: NDArray[np.bool_] | None, length: int, done: NDArray[np.bool_]) -> None:
+        """Cut `length` bytes off the end of packets; `done` says where."""
+        lib.onvm_columns_trim(self._columns, _pointer(mask), length, _pointer(done))
+
+    def make_checksums(self, mask: NDArray[np.bool_] | None) -> None:
+        """Make checksums from the bytes of packets."""
+        lib.onvm_columns_make_checksums(self._columns, _pointer(mask))
+
+    def payload(self, offset: int, length: int, entries: NDArray[np.uint8]) -> None:
+        """Copy a part of each payload; zeros behind its end."""
+        place = ffi.from_buffer("uint8_t[]", entries)
+        lib.onvm_columns_payload(self._columns, offset, length, place)
 
     def packet(self, row: int) -> tuple[int, int]:
         """Addresses of packet `row` and of the burst's context; ends all columns."""

@@ -29,7 +29,8 @@ struct view {
 	uint32_t token;
 	struct onvm_layout layout;
 	struct header *header[NB_HEADERS];
-	PyObject *data; /* memoryview handed out, or NULL */
+	PyObject *data;	   /* memoryview handed out, or NULL */
+	PyObject *payload; /* likewise */
 };
 
 /** Whether the packet of a view is not there any more. */
