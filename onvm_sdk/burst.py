@@ -231,6 +231,90 @@ class IcmpColumns(_Columns):
     sequence = _Column(U16, "Sequence number of an echo; bytes 6 and 7 of any other message.")
 
 
+class ArpColumns(_Columns):
+    """ARP for IPv4 over Ethernet."""
+
+    __slots__ = ()
+    header = "arp."
+    operation = _Column(U16, "1: request, 2: reply.")
+    sender_mac = _Column(U8, "Sender's Ethernet address, n × 6 bytes.")
+    sender_ip = _Column(U32, "Sender's IPv4 address as a number.")
+    target_mac = _Column(U8, "Target's Ethernet address, n × 6 bytes.")
+    target_ip = _Column(U32, "Target's IPv4 address as a number.")
+
+
+class MplsColumns(_Columns):
+    """The first MPLS label (RFC 3032)."""
+
+    __slots__ = ()
+    header = "mpls."
+    label = _Column(U32, "Label, 20 bits.")
+    traffic_class = _Column(U8, "Traffic class, 3 bits.")
+    bottom = _Column(U8, "1: the last label of the stack.")
+    ttl = _Column(U8, "Time to live.")
+
+
+class PppoeColumns(_Columns):
+    """PPPoE, discovery and session (RFC 2516)."""
+
+    __slots__ = ()
+    header = "pppoe."
+    code = _Column(U8, "0: session data.")
+    session = _Column(U16, "Session identifier.")
+    length = _Column(U16, "Bytes after this header of 6 bytes.")
+
+
+class SctpColumns(_Columns):
+    """SCTP; ``update_checksums`` makes its CRC32c again."""
+
+    __slots__ = ()
+    header = "sctp."
+    src_port = _Column(U16, "Source port.")
+    dst_port = _Column(U16, "Destination port.")
+    tag = _Column(U32, "Verification tag.")
+    checksum = _Column(U32, "CRC32c.")
+
+
+class GreColumns(_Columns):
+    """GRE (RFC 2784)."""
+
+    __slots__ = ()
+    header = "gre."
+    flags = _Column(U16, "Flags and version; bit 15: checksum, 13: key, 12: sequence number.")
+    protocol = _Column(U16, "EtherType of the content.")
+
+
+class VxlanColumns(_Columns):
+    """VXLAN (RFC 7348): UDP to port 4789."""
+
+    __slots__ = ()
+    header = "vxlan."
+    flags = _Column(U8, "0x08: the VNI is valid.")
+    vni = _Column(U32, "VXLAN network identifier, 24 bits.")
+
+
+class GeneveColumns(_Columns):
+    """Geneve (RFC 8926): UDP to port 6081."""
+
+    __slots__ = ()
+    header = "geneve."
+    options = _Column(U8, "Length of the options, in words of 4 bytes. Read-only.")
+    flags = _Column(U8, "2: control packet, 1: critical options.")
+    protocol = _Column(U16, "EtherType of the content.")
+    vni = _Column(U32, "Virtual network identifier, 24 bits.")
+
+
+class GtpuColumns(_Columns):
+    """GTP-U: UDP to port 2152."""
+
+    __slots__ = ()
+    header = "gtpu."
+    flags = _Column(U8, "Version, protocol type, and flags of optional fields.")
+    type = _Column(U8, "255: a packet of a user.")
+    length = _Column(U16, "Bytes after the first 8.")
+    teid = _Column(U32, "Tunnel endpoint identifier.")
+
+
 class Burst(_Columns):
     """The packets of one call of ``process``.
 
@@ -242,14 +326,22 @@ class Burst(_Columns):
     __slots__ = (
         "_handler",
         "_views",
+        "arp",
         "eth",
+        "geneve",
+        "gre",
+        "gtpu",
         "icmp",
         "ipv4",
         "ipv6",
+        "mpls",
         "native",
+        "pppoe",
+        "sctp",
         "tcp",
         "udp",
         "vlan",
+        "vxlan",
     )
     length = _Column(U16, "Bytes of each packet. Read-only.")
     port = _Column(U16, "Ingress port. Read-only.")
@@ -276,6 +368,14 @@ class Burst(_Columns):
     is_udp = _Mask(5, "Has a UDP header; later fragments have none.")
     is_icmp = _Mask(6, "Has an ICMP or ICMPv6 header.")
     is_fragment = _Mask(8, "Is an IP fragment, the first one included.")
+    is_arp = _Mask(16, "Is ARP for IPv4 over Ethernet.")
+    is_mpls = _Mask(17, "Has an MPLS label behind its EtherType.")
+    is_pppoe = _Mask(18, "Has a PPPoE header.")
+    is_sctp = _Mask(19, "Has an SCTP header.")
+    is_gre = _Mask(20, "Has a GRE header.")
+    is_vxlan = _Mask(21, "Has a VXLAN header.")
+    is_geneve = _Mask(22, "Has a Geneve header.")
+    is_gtpu = _Mask(23, "Has a GTP-U header.")
     is_reverse = _Mask(9, "Travels its chain backwards.")
 
     def __init__(
@@ -292,6 +392,14 @@ class Burst(_Columns):
         self.tcp = TcpColumns(self.burst)
         self.udp = UdpColumns(self.burst)
         self.icmp = IcmpColumns(self.burst)
+        self.arp = ArpColumns(self.burst)
+        self.mpls = MplsColumns(self.burst)
+        self.pppoe = PppoeColumns(self.burst)
+        self.sctp = SctpColumns(self.burst)
+        self.gre = GreColumns(self.burst)
+        self.vxlan = VxlanColumns(self.burst)
+        self.geneve = GeneveColumns(self.burst)
+        self.gtpu = GtpuColumns(self.burst)
 
     def __len__(self) -> int:
         return self.burst.length

@@ -81,7 +81,8 @@ class _SlotModel(models.PrimitiveModel):
 
 
 PACKET = PacketType()
-_HEADERS = {name: HeaderType(name) for name in emit.HEADERS}
+_HEADERS = {name: HeaderType(name) for name in (*emit.HEADERS, *emit.RARE)}
+_RARE_MASKS = {f"is_{name}": header for name, header in emit.RARE.items()}
 _MEMBERS = {
     name: (member.offset, 8 * ffi.sizeof(member.type))
     for name, member in ffi.typeof("struct onvm_pkt").fields
@@ -107,7 +108,7 @@ class _PacketAttributes(AttributeTemplate):
     def generic_resolve(self, kind: Any, name: str) -> Any:
         if name in _HEADERS:
             return _HEADERS[name]
-        if name in emit.MASKS:
+        if name in emit.MASKS or name in _RARE_MASKS:
             return types.boolean
         if name == "flow_key":
             return FlowKeyType()
@@ -143,6 +144,10 @@ def _install() -> None:
     for name, header in emit.MASKS.items():
         lower_getattr(PacketType, name)(
             lambda context, builder, kind, slot, header=header: emit.has(builder, slot, header)
+        )
+    for name, header in _RARE_MASKS.items():
+        lower_getattr(PacketType, name)(
+            lambda context, builder, kind, slot, header=header: emit.has_rare(builder, slot, header)
         )
     for name in _OWN:
         lower_getattr(PacketType, name)(

@@ -69,6 +69,51 @@ class IcmpHeader(_Header):
     id: int
     sequence: int
 
+class ArpHeader(_Header):
+    operation: int
+    sender_mac: int
+    sender_ip: int
+    target_mac: int
+    target_ip: int
+
+class MplsHeader(_Header):
+    label: int
+    traffic_class: int
+    bottom: int
+    ttl: int
+
+class PppoeHeader(_Header):
+    code: int
+    session: int
+    length: int
+
+class SctpHeader(_Header):
+    src_port: int
+    dst_port: int
+    tag: int
+    checksum: int
+
+class GreHeader(_Header):
+    flags: int
+    protocol: int
+
+class VxlanHeader(_Header):
+    flags: int
+    vni: int
+
+class GeneveHeader(_Header):
+    @property
+    def options(self) -> int: ...
+    flags: int
+    protocol: int
+    vni: int
+
+class GtpuHeader(_Header):
+    flags: int
+    type: int
+    length: int
+    teid: int
+
 class PacketView:
     @property
     def eth(self) -> EthHeader: ...
@@ -84,6 +129,38 @@ class PacketView:
     def udp(self) -> UdpHeader: ...
     @property
     def icmp(self) -> IcmpHeader: ...
+    @property
+    def arp(self) -> ArpHeader: ...
+    @property
+    def mpls(self) -> MplsHeader: ...
+    @property
+    def pppoe(self) -> PppoeHeader: ...
+    @property
+    def sctp(self) -> SctpHeader: ...
+    @property
+    def gre(self) -> GreHeader: ...
+    @property
+    def vxlan(self) -> VxlanHeader: ...
+    @property
+    def geneve(self) -> GeneveHeader: ...
+    @property
+    def gtpu(self) -> GtpuHeader: ...
+    @property
+    def is_arp(self) -> bool: ...
+    @property
+    def is_mpls(self) -> bool: ...
+    @property
+    def is_pppoe(self) -> bool: ...
+    @property
+    def is_sctp(self) -> bool: ...
+    @property
+    def is_gre(self) -> bool: ...
+    @property
+    def is_vxlan(self) -> bool: ...
+    @property
+    def is_geneve(self) -> bool: ...
+    @property
+    def is_gtpu(self) -> bool: ...
     @property
     def is_vlan(self) -> bool: ...
     @property

@@ -29,16 +29,34 @@ _META = (
     "l4_offset",
     "payload_length",
 )
+
+
+def _rare(number: int) -> tuple[str, Any]:
+    """Name and field of a header that few packets have."""
+    name: str = ffi.string(lib.onvm_rare_field_name(number)).decode().lower()
+    return name, lib.onvm_rare_field(number)
+
+
 COLUMN_IDS: dict[str, int] = {
     ffi.string(lib.onvm_field_name(column)).decode().lower(): column
     for column in range(lib.ONVM_FIELD_COUNT)
 } | {name: getattr(lib, f"ONVM_META_{name}") for name in _META}
+COLUMN_IDS |= {
+    _rare(number)[0]: lib.ONVM_COLUMN_COUNT + number for number in range(lib.ONVM_RARE_COUNT)
+}
 """Number of each column by its dotted name (``ipv4.ttl``, ``length``)."""
+
+
+def _is_writable(column: int) -> bool:
+    if column >= lib.ONVM_COLUMN_COUNT:
+        return bool(_rare(column - lib.ONVM_COLUMN_COUNT)[1].is_writable)
+    return bool(lib.onvm_field_table()[column].is_writable)
+
+
 READ_ONLY = frozenset(
     column
     for name, column in COLUMN_IDS.items()
-    if name not in ("verdict", "destination")
-    and (name in _META or not lib.onvm_field_table()[column].is_writable)
+    if name not in ("verdict", "destination") and (name in _META or not _is_writable(column))
 )
 """Columns that are never written back."""
 COLUMN_IDS["eth.type"] = COLUMN_IDS.pop("type.type")

@@ -83,7 +83,8 @@ def conversations(
     """Packets of one flow and its reverse, in some order.
 
     Returns:
-        Whether each packet travels backwards, and the packet: for ``reverse`` of ``Runner.run``.
+        Each packet, and before it True if it travels backwards, as for ``reverse`` of
+        ``Runner.run``.
     """
     one = draw(flows() if flow is None else flow)
     ways = draw(st.lists(st.booleans(), min_size=1, max_size=packets_max))

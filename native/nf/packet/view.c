@@ -3,6 +3,7 @@
 
 #include <errno.h>
 
+#include <onvm/rare.h>
 #include <onvm/tuple.h>
 
 #include "columns.h"
@@ -50,6 +51,17 @@ view_has(PyObject *self, void *closure)
 	if (view == NULL)
 		return NULL;
 	return PyBool_FromLong(onvm_layout_has(&view->layout, (uint32_t)(uintptr_t)closure));
+}
+
+static PyObject *
+view_has_rare(PyObject *self, void *closure)
+{
+	const struct view *view = live(self);
+
+	if (view == NULL)
+		return NULL;
+	return PyBool_FromLong(
+		onvm_rare_header(view->pkt, &view->layout, (uint32_t)(uintptr_t)closure) != NULL);
 }
 
 enum own {
@@ -426,6 +438,11 @@ view_dealloc(PyObject *self)
 #define HEADER(name, id) {name, view_header, NULL, NULL, (void *)(uintptr_t)(id)}
 #define HAS(name, id) {name, view_has, NULL, NULL, (void *)(uintptr_t)(id)}
 #define OWN(name, id) {name, view_own, NULL, NULL, (void *)(uintptr_t)(id)}
+#define RARE(name, is_name, id)                                             \
+	HEADER(name, RARE_OBJECT(id)),                                      \
+	{                                                                   \
+		is_name, view_has_rare, NULL, NULL, (void *)(uintptr_t)(id) \
+	}
 static PyGetSetDef view_getset[] = {
 	HEADER("eth", ONVM_H_ETH),
 	HEADER("vlan", ONVM_H_VLAN),
@@ -434,6 +451,14 @@ static PyGetSetDef view_getset[] = {
 	HEADER("tcp", ONVM_H_TCP),
 	HEADER("udp", ONVM_H_UDP),
 	HEADER("icmp", ONVM_H_ICMP),
+	RARE("arp", "is_arp", ONVM_H_ARP),
+	RARE("mpls", "is_mpls", ONVM_H_MPLS),
+	RARE("pppoe", "is_pppoe", ONVM_H_PPPOE),
+	RARE("sctp", "is_sctp", ONVM_H_SCTP),
+	RARE("gre", "is_gre", ONVM_H_GRE),
+	RARE("vxlan", "is_vxlan", ONVM_H_VXLAN),
+	RARE("geneve", "is_geneve", ONVM_H_GENEVE),
+	RARE("gtpu", "is_gtpu", ONVM_H_GTPU),
 	HAS("is_vlan", ONVM_H_VLAN),
 	HAS("is_ipv4", ONVM_H_IPV4),
 	HAS("is_ipv6", ONVM_H_IPV6),
