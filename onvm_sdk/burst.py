@@ -35,6 +35,7 @@ U16 = np.uint16
 U32 = np.uint32
 U64 = np.uint64
 Mask = NDArray[np.bool_]
+_PAYLOAD_MAX = 65535
 
 
 class _Column(Generic[_Scalar]):
@@ -230,6 +231,90 @@ class IcmpColumns(_Columns):
     sequence = _Column(U16, "Sequence number of an echo; bytes 6 and 7 of any other message.")
 
 
+class ArpColumns(_Columns):
+    """ARP for IPv4 over Ethernet."""
+
+    __slots__ = ()
+    header = "arp."
+    operation = _Column(U16, "1: request, 2: reply.")
+    sender_mac = _Column(U8, "Sender's Ethernet address, n × 6 bytes.")
+    sender_ip = _Column(U32, "Sender's IPv4 address as a number.")
+    target_mac = _Column(U8, "Target's Ethernet address, n × 6 bytes.")
+    target_ip = _Column(U32, "Target's IPv4 address as a number.")
+
+
+class MplsColumns(_Columns):
+    """The first MPLS label (RFC 3032)."""
+
+    __slots__ = ()
+    header = "mpls."
+    label = _Column(U32, "Label, 20 bits.")
+    traffic_class = _Column(U8, "Traffic class, 3 bits.")
+    bottom = _Column(U8, "1: the last label of the stack.")
+    ttl = _Column(U8, "Time to live.")
+
+
+class PppoeColumns(_Columns):
+    """PPPoE, discovery and session (RFC 2516)."""
+
+    __slots__ = ()
+    header = "pppoe."
+    code = _Column(U8, "0: session data.")
+    session = _Column(U16, "Session identifier.")
+    length = _Column(U16, "Bytes after this header of 6 bytes.")
+
+
+class SctpColumns(_Columns):
+    """SCTP; ``update_checksums`` makes its CRC32c again."""
+
+    __slots__ = ()
+    header = "sctp."
+    src_port = _Column(U16, "Source port.")
+    dst_port = _Column(U16, "Destination port.")
+    tag = _Column(U32, "Verification tag.")
+    checksum = _Column(U32, "CRC32c.")
+
+
+class GreColumns(_Columns):
+    """GRE (RFC 2784)."""
+
+    __slots__ = ()
+    header = "gre."
+    flags = _Column(U16, "Flags and version; bit 15: checksum, 13: key, 12: sequence number.")
+    protocol = _Column(U16, "EtherType of the content.")
+
+
+class VxlanColumns(_Columns):
+    """VXLAN (RFC 7348): UDP to port 4789."""
+
+    __slots__ = ()
+    header = "vxlan."
+    flags = _Column(U8, "0x08: the VNI is valid.")
+    vni = _Column(U32, "VXLAN network identifier, 24 bits.")
+
+
+class GeneveColumns(_Columns):
+    """Geneve (RFC 8926): UDP to port 6081."""
+
+    __slots__ = ()
+    header = "geneve."
+    options = _Column(U8, "Length of the options, in words of 4 bytes. Read-only.")
+    flags = _Column(U8, "2: control packet, 1: critical options.")
+    protocol = _Column(U16, "EtherType of the content.")
+    vni = _Column(U32, "Virtual network identifier, 24 bits.")
+
+
+class GtpuColumns(_Columns):
+    """GTP-U: UDP to port 2152."""
+
+    __slots__ = ()
+    header = "gtpu."
+    flags = _Column(U8, "Version, protocol type, and flags of optional fields.")
+    type = _Column(U8, "255: a packet of a user.")
+    length = _Column(U16, "Bytes after the first 8.")
+    teid = _Column(U32, "Tunnel endpoint identifier.")
+
+
 class Burst(_Columns):
     """The packets of one call of ``process``.
 
@@ -241,14 +326,22 @@ class Burst(_Columns):
     __slots__ = (
         "_handler",
         "_views",
+        "arp",
         "eth",
+        "geneve",
+        "gre",
+        "gtpu",
         "icmp",
         "ipv4",
         "ipv6",
+        "mpls",
         "native",
+        "pppoe",
+        "sctp",
         "tcp",
         "udp",
         "vlan",
+        "vxlan",
     )
     length = _Column(U16, "Bytes of each packet. Read-only.")
     port = _Column(U16, "Ingress port. Read-only.")
@@ -262,6 +355,11 @@ class Burst(_Columns):
         "Key of each packet's flow for `onvm_sdk.tables`, n × 40 bytes. It does not show changes "
         "of other columns that are not written back yet. Read-only.",
     )
+    l3_offset = _Column(U16, "Offset of the network header in the packet. Read-only.")
+    l4_offset = _Column(U16, "Offset of the transport header, or of what it would be. Read-only.")
+    payload_length = _Column(
+        U16, "Bytes of payload behind all headers that fields are known of. Read-only."
+    )
 
     is_vlan = _Mask(1, "Has a VLAN tag.")
     is_ipv4 = _Mask(2, "Has a complete and valid IPv4 header.")
@@ -270,6 +368,14 @@ class Burst(_Columns):
     is_udp = _Mask(5, "Has a UDP header; later fragments have none.")
     is_icmp = _Mask(6, "Has an ICMP or ICMPv6 header.")
     is_fragment = _Mask(8, "Is an IP fragment, the first one included.")
+    is_arp = _Mask(16, "Is ARP for IPv4 over Ethernet.")
+    is_mpls = _Mask(17, "Has an MPLS label behind its EtherType.")
+    is_pppoe = _Mask(18, "Has a PPPoE header.")
+    is_sctp = _Mask(19, "Has an SCTP header.")
+    is_gre = _Mask(20, "Has a GRE header.")
+    is_vxlan = _Mask(21, "Has a VXLAN header.")
+    is_geneve = _Mask(22, "Has a Geneve header.")
+    is_gtpu = _Mask(23, "Has a GTP-U header.")
     is_reverse = _Mask(9, "Travels its chain backwards.")
 
     def __init__(
@@ -286,6 +392,14 @@ class Burst(_Columns):
         self.tcp = TcpColumns(self.burst)
         self.udp = UdpColumns(self.burst)
         self.icmp = IcmpColumns(self.burst)
+        self.arp = ArpColumns(self.burst)
+        self.mpls = MplsColumns(self.burst)
+        self.pppoe = PppoeColumns(self.burst)
+        self.sctp = SctpColumns(self.burst)
+        self.gre = GreColumns(self.burst)
+        self.vxlan = VxlanColumns(self.burst)
+        self.geneve = GeneveColumns(self.burst)
+        self.gtpu = GtpuColumns(self.burst)
 
     def __len__(self) -> int:
         return self.burst.length
@@ -370,6 +484,68 @@ class Burst(_Columns):
         self.native.pull(self._mask(where), length, done)
         self.burst.ready.clear()
         return done
+
+    def append(self, content: bytes | NDArray[np.uint8], where: Any = None) -> Mask:
+        """Put bytes behind packets. Lengths in headers, and checksums, stay as they are.
+
+        Args:
+            content: bytes for all packets, or an array of n × length bytes, one row per packet.
+            where: mask or index of packets; None: all packets.
+
+        Returns:
+            A mask of the packets that got them. A packet without enough tailroom is unchanged.
+
+        Raises:
+            ValueError: `content` is an array without one row per packet.
+        """
+        done = np.zeros(len(self), dtype=np.bool_)
+        if isinstance(content, bytes):
+            self.native.append(self._mask(where), len(content), content, 0, done)
+        else:
+            rows = np.ascontiguousarray(content, dtype=np.uint8)
+            if rows.ndim != 2 or len(rows) != len(self):
+                raise ValueError(f"expected a row of bytes for each of {len(self)} packets")
+            length = rows.shape[1]
+            self.native.append(self._mask(where), length, rows.reshape(-1), length, done)
+        self.burst.ready.clear()
+        return done
+
+    def trim(self, length: int, where: Any = None) -> Mask:
+        """Remove the last `length` bytes of packets.
+
+        Returns:
+            A mask of the packets that were long enough and have changed.
+        """
+        done = np.zeros(len(self), dtype=np.bool_)
+        self.native.trim(self._mask(where), length, done)
+        self.burst.ready.clear()
+        return done
+
+    def update_checksums(self, where: Any = None) -> None:
+        """Make all checksums of packets from their bytes, after a change that no field made.
+
+        These are the checksums of IPv4, TCP, UDP, ICMP, ICMPv6 and SCTP. Those of fragments stay,
+        but for that of the IPv4 header.
+        """
+        self.native.make_checksums(self._mask(where))
+        self.burst.ready.clear()
+
+    def payload(self, offset: int = 0, length: int = 64) -> NDArray[np.uint8]:
+        """Return a part of each packet's payload, n × `length` bytes.
+
+        The payload is everything behind the transport header, up to the end of the IP packet; see
+        `payload_length`. Bytes behind its end are 0. The array is a copy: to change payloads, use
+        `packet`.
+
+        Args:
+            offset: first byte, from the start of the payload.
+            length: bytes of each packet, up to 65535.
+        """
+        if offset < 0 or not 0 <= length <= _PAYLOAD_MAX:
+            raise ValueError(f"expected an offset of 0 or more, a length of 0 to {_PAYLOAD_MAX}")
+        entries = np.empty((len(self), length), dtype=np.uint8)
+        self.native.payload(min(offset, _PAYLOAD_MAX), length, entries.reshape(-1))
+        return entries
 
     def packet(self, row: int) -> PacketView:
         """Return a view of one packet, valid until the handler returns."""

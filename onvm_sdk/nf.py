@@ -294,6 +294,14 @@ class Context:
             raise ValueError(_unknown("drop reason", "drop_reasons", name, self.reasons))
         return self.reasons.index(name)
 
+    def counter(self, name: str) -> int:
+        """Return the index of a counter in the manifest, for ``pkt.counters`` of a kernel.
+
+        Raises:
+            KeyError: the manifest has no such counter.
+        """
+        return self.counters._number(name)
+
     @property
     def now_ns(self) -> int:
         """The monotonic clock (CLOCK_MONOTONIC), in nanoseconds; in tests that of the runner."""

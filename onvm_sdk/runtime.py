@@ -23,7 +23,7 @@ import sys
 import time
 from binascii import a2b_base64
 
-from onvm_sdk._hosting.author import describe
+from onvm_sdk._hosting.author import describe, located
 from onvm_sdk._hosting.handover import MESSAGES as HANDOVER_MESSAGES
 from onvm_sdk._hosting.handover import HandOver
 from onvm_sdk._hosting.output import begin_output, show_logging
@@ -42,7 +42,7 @@ from onvm_sdk._native.nf import (
     unpack_ports,
 )
 from onvm_sdk.errors import AttachError, ConfigError, NativeError, OnvmError
-from onvm_sdk.limits import BURST_MAX
+from onvm_sdk.limits import BURST_MAX, MESSAGE_MAX
 from onvm_sdk.manifest import read_config
 from onvm_sdk.nf import Context, Counters, NetworkFunction, Port
 
@@ -340,6 +340,15 @@ class NfHost:
             self._reconfiguration.take(message)
         elif message.kind == MessageType.PORTS:
             self._tell_ports(message.payload)
+        elif message.kind == MessageType.RELEASE:
+            if self._holds:
+                self._host.hold(False)
+                self._hold_again_ns = time.monotonic_ns()
+        elif message.kind == MessageType.SERVICES:
+            lines = (line.partition(" ") for line in message.payload.decode().splitlines())
+            services = {name: int(number) for number, _, name in lines}
+            for ctx in self._contexts:
+                ctx._services = services
         elif message.kind == MessageType.LINK:
             self._links[message.peer] = message.payload
         elif message.kind == MessageType.ADDRESSES:
@@ -355,6 +364,22 @@ class NfHost:
         elif message.kind == MessageType.USER:
             nf = self._nfs[message.stage]
             self._call(message.stage, "on_message", nf.on_message, message.peer, message.payload)
+        elif message.kind == MessageType.ASK:
+            self._answer(message)
+
+    def _answer(self, message: Message) -> None:
+        """Hand a user's message to an NF, and its reply back."""
+        stage = message.stage
+        nf = self._nfs[stage]
+        reply = self._call(stage, "on_message", nf.on_message, "", message.payload)
+        if reply is not None and (not isinstance(reply, bytes) or len(reply) >= MESSAGE_MAX):
+            expected = f"bytes, fewer than {MESSAGE_MAX}, or None"
+            error = TypeError(f"returned {type(reply).__name__}, expected {expected}")
+            self._fail(stage, located(error, nf.on_message))
+            assert self._error is not None
+            raise self._error
+        payload = b"" if reply is None else b"\n" + reply
+        self._host.send(MessageType.REPLY, stage, message.peer, payload)
 
     def _tell_ports(self, payload: bytes) -> None:
         links, self._links = self._links, {}

@@ -5,6 +5,8 @@
 
 #include <onvm/tuple.h>
 
+#include "frame.h"
+
 /* Of the packets of one block. Called with constant fields, so that each column gets loops of its
  * own; a layout that all have in common is taken out of the loop by the compiler. */
 struct block {
@@ -167,6 +169,9 @@ onvm_columns_gather(struct onvm_columns *columns, uint32_t id, uint32_t index)
 			     0)
 		META(verdict, uint8_t, block.pkts[i].verdict)
 		META(destination, uint16_t, block.pkts[i].destination)
+		META(l3_offset, uint16_t, block.layouts[i].l3)
+		META(l4_offset, uint16_t, block.layouts[i].l4)
+		META(payload_length, uint16_t, onvm_pkt_payload(&block.pkts[i]))
 #undef META
 	case ONVM_META_flow_key:
 		for (uint32_t i = block.first; i < block.end; i++)

@@ -17,7 +17,7 @@
 
 #include "column_ids.h"
 
-#define ONVM_MASK_COUNT 16
+#define ONVM_MASK_COUNT ONVM_H_RARE_END
 #define ONVM_COLUMN_BLOCK 64
 #define ONVM_COLUMN_BLOCKS (ONVM_BURST_MAX / ONVM_COLUMN_BLOCK)
 
@@ -31,6 +31,8 @@ struct onvm_columns {
 	uint64_t usual;		      /**< bit c: the last burst's did */
 	int (*handler)(void *handle); /**< onvm_columns_handler */
 	void *handle;
+	uint64_t rare;			      /**< bit r: rare field r is gathered */
+	uint8_t *rare_value[ONVM_RARE_COUNT]; /**< BURST_MAX entries, then as many originals */
 	bool has_failed;
 	bool has_layouts;
 	bool alike[ONVM_COLUMN_BLOCKS]; /**< all packets of the block have the same layout */

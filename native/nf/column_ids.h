@@ -19,7 +19,11 @@ enum onvm_meta {
 	ONVM_META_verdict,		     /**< uint8_t, writable */
 	ONVM_META_destination,		     /**< uint16_t, writable */
 	ONVM_META_flow_key,		     /**< struct onvm_tuple */
+	ONVM_META_l3_offset,		     /**< uint16_t */
+	ONVM_META_l4_offset,		     /**< uint16_t */
+	ONVM_META_payload_length,	     /**< uint16_t */
 	ONVM_COLUMN_COUNT
 };
+static_assert(ONVM_COLUMN_COUNT <= 64, "sets of columns are words");
 
 #endif /* _ONVM_NF_COLUMN_IDS_H_ */

@@ -5,8 +5,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <onvm/rare.h>
+
 #include "column_access.h"
+#include "frame.h"
 #include "held.h"
+#include "rare.h"
 
 /* Measured at bursts of 1024: 4 hides the miss as well as 8 does; less than 3 does not. */
 #define PREFETCH_DISTANCE 4
@@ -60,10 +64,17 @@ onvm_columns_entry_bytes(uint32_t id)
 {
 	uint32_t bits;
 
+	if (id >= ONVM_COLUMN_COUNT) {
+		bits = onvm_rare_field(id - ONVM_COLUMN_COUNT)->bits;
+		return bits <= 8 ? 1 : bits <= 16 ? 2 : bits <= 32 ? 4 : 6;
+	}
 	switch (id) {
 	case ONVM_META_length:
 	case ONVM_META_port:
 	case ONVM_META_destination:
+	case ONVM_META_l3_offset:
+	case ONVM_META_l4_offset:
+	case ONVM_META_payload_length:
 		return 2;
 	case ONVM_META_flow_hash:
 		return 4;
@@ -101,6 +112,8 @@ onvm_columns_free(struct onvm_columns *columns)
 		free(columns->value[id]);
 	for (uint32_t header = 0; header < ONVM_MASK_COUNT; header++)
 		free(columns->mask[header]);
+	for (uint32_t id = 0; id < ONVM_RARE_COUNT; id++)
+		free(columns->rare_value[id]);
 	free(columns);
 }
 
@@ -162,6 +175,7 @@ onvm_columns_begin(struct onvm_columns *columns, struct onvm_ctx *ctx, struct on
 	columns->nb_pkts = nb_pkts;
 	columns->gathered = 0;
 	columns->masks = 0;
+	columns->rare = 0;
 	columns->has_layouts = false;
 	if (nb_pkts != 0) {
 		columns->usual = columns->used;
@@ -181,11 +195,83 @@ onvm_columns_ctx(const struct onvm_columns *columns)
 	return columns->ctx;
 }
 
+/** Where a rare header is; after a look at all layouts. */
+static uint8_t *
+rare_at(const struct onvm_columns *columns, uint32_t i, uint32_t header)
+{
+	return onvm_rare_header(&columns->pkts[i], &columns->layout[i], header);
+}
+
+/** A column of a header that few packets have: one by one, and never read ahead. */
+static void *
+get_rare(struct onvm_columns *columns, uint32_t id)
+{
+	const struct onvm_field *field = onvm_rare_field(id);
+	const uint32_t bytes = onvm_columns_entry_bytes(ONVM_COLUMN_COUNT + id);
+	uint8_t *values = columns->rare_value[id];
+
+	if (values == NULL) {
+		values = columns->rare_value[id] = calloc(2 * ONVM_BURST_MAX, bytes);
+		if (values == NULL)
+			return NULL;
+	}
+	if (columns->rare >> id & 1)
+		return values;
+	if (!columns->has_layouts)
+		read_packets(columns);
+	for (uint32_t i = 0; i < columns->nb_pkts; i++) {
+		const uint8_t *at = rare_at(columns, i, field->header);
+		uint64_t value;
+
+		memset(values + (size_t)i * bytes, 0, bytes);
+		if (at == NULL)
+			continue;
+		if (bytes == 6) {
+			memcpy(values + (size_t)i * 6, at + field->offset, 6);
+			continue;
+		}
+		/* The first bytes of a number are its lowest ones: this is a little-endian machine. */
+		value = onvm_rare_load(&columns->pkts[i], &columns->layout[i], field);
+		memcpy(values + (size_t)i * bytes, &value, bytes);
+	}
+	memcpy(values + (size_t)ONVM_BURST_MAX * bytes, values, (size_t)columns->nb_pkts * bytes);
+	columns->rare |= UINT64_C(1) << id;
+	return values;
+}
+
+static void
+scatter_rare(struct onvm_columns *columns, uint32_t id)
+{
+	const struct onvm_field *field = onvm_rare_field(id);
+	const uint32_t bytes = onvm_columns_entry_bytes(ONVM_COLUMN_COUNT + id);
+	const uint8_t *values = columns->rare_value[id];
+	const uint8_t *originals = values + (size_t)ONVM_BURST_MAX * bytes;
+
+	for (uint32_t i = 0; field->is_writable && i < columns->nb_pkts; i++) {
+		const size_t at = (size_t)i * bytes;
+		uint64_t value = 0;
+		uint8_t *header;
+
+		if (memcmp(values + at, originals + at, bytes) == 0)
+			continue;
+		header = rare_at(columns, i, field->header);
+		if (bytes == 6 && header != NULL) {
+			memcpy(header + field->offset, values + at, 6);
+		} else if (bytes != 6) {
+			memcpy(&value, values + at, bytes);
+			onvm_rare_store(&columns->pkts[i], &columns->layout[i], field, value);
+		}
+	}
+}
+
 void *
 onvm_columns_get(struct onvm_columns *columns, uint32_t id)
 {
-	const uint32_t bytes = onvm_columns_entry_bytes(id);
+	uint32_t bytes;
 
+	if (id >= ONVM_COLUMN_COUNT)
+		return get_rare(columns, id - ONVM_COLUMN_COUNT);
+	bytes = onvm_columns_entry_bytes(id);
 	if (columns->value[id] == NULL) {
 		columns->value[id] = calloc(2 * ONVM_BURST_MAX, bytes);
 		if (columns->value[id] == NULL)
@@ -220,7 +306,8 @@ onvm_columns_mask(struct onvm_columns *columns, uint32_t header)
 		if (!columns->has_layouts)
 			read_packets(columns);
 		for (uint32_t i = 0; i < columns->nb_pkts; i++)
-			mask[i] = columns->layout[i].flags >> header & 1;
+			mask[i] = header < ONVM_H_ARP ? columns->layout[i].flags >> header & 1 :
+							rare_at(columns, i, header) != NULL;
 		columns->masks |= 1u << header;
 	}
 	return mask;
@@ -244,6 +331,9 @@ scatter(struct onvm_columns *columns, uint32_t id)
 void
 onvm_columns_flush(struct onvm_columns *columns)
 {
+	for (uint64_t left = columns->rare; left != 0; left &= left - 1)
+		scatter_rare(columns, (uint32_t)__builtin_ctzll(left));
+	columns->rare = 0;
 	for (int last = 0; last < 2; last++) {
 		for (uint64_t left = columns->gathered; left != 0; left &= left - 1) {
 			const uint32_t id = (uint32_t)__builtin_ctzll(left);
@@ -282,13 +372,15 @@ flush_decisions(struct onvm_columns *columns)
 {
 	const uint64_t decided = UINT64_C(1) << ONVM_META_verdict |
 				 UINT64_C(1) << ONVM_META_destination;
-	const uint64_t others = columns->gathered & ~decided;
+	const uint64_t others = columns->gathered & ~decided, rare = columns->rare;
 
 	if ((columns->gathered & decided) == 0)
 		return;
 	columns->gathered &= decided;
+	columns->rare = 0;
 	onvm_columns_flush(columns);
 	columns->gathered = others;
+	columns->rare = rare;
 }
 
 void
@@ -354,6 +446,58 @@ onvm_columns_pull(struct onvm_columns *columns, const uint8_t *mask, uint32_t le
 		done[i] = (mask == NULL || mask[i] != 0) && length <= UINT16_MAX &&
 			  onvm_pkt_pull(&columns->pkts[i], (uint16_t)length) != NULL;
 	forget(columns);
+}
+
+void
+onvm_columns_append(struct onvm_columns *columns, const uint8_t *mask, uint32_t length,
+		    const uint8_t *bytes, uint32_t stride, uint8_t *done)
+{
+	onvm_columns_flush(columns);
+	for (uint32_t i = 0; i < columns->nb_pkts; i++) {
+		uint8_t *end = NULL;
+
+		if ((mask == NULL || mask[i] != 0) && length <= UINT16_MAX)
+			end = onvm_pkt_append(&columns->pkts[i], (uint16_t)length);
+		done[i] = end != NULL;
+		if (end != NULL)
+			memcpy(end, bytes + (size_t)i * stride, length);
+	}
+	forget(columns);
+}
+
+void
+onvm_columns_trim(struct onvm_columns *columns, const uint8_t *mask, uint32_t length, uint8_t *done)
+{
+	onvm_columns_flush(columns);
+	for (uint32_t i = 0; i < columns->nb_pkts; i++)
+		done[i] = (mask == NULL || mask[i] != 0) && length <= UINT16_MAX &&
+			  onvm_pkt_trim(&columns->pkts[i], (uint16_t)length);
+	forget(columns);
+}
+
+void
+onvm_columns_make_checksums(struct onvm_columns *columns, const uint8_t *mask)
+{
+	onvm_columns_flush(columns);
+	for (uint32_t i = 0; i < columns->nb_pkts; i++)
+		if (mask == NULL || mask[i] != 0)
+			onvm_pkt_make_checksums(&columns->pkts[i]);
+	forget(columns);
+}
+
+void
+onvm_columns_payload(struct onvm_columns *columns, uint32_t offset, uint32_t length, uint8_t *bytes)
+{
+	for (uint32_t i = 0; i < columns->nb_pkts; i++, bytes += length) {
+		const struct onvm_pkt *pkt = &columns->pkts[i];
+		const uint32_t payload = onvm_pkt_payload(pkt);
+		const uint32_t there = payload & 0xffff;
+		const uint32_t rest = offset < there ? there - offset : 0;
+		const uint32_t nb = rest < length ? rest : length;
+
+		memcpy(bytes, pkt->data + (payload >> 16) + (nb != 0 ? offset : 0), nb);
+		memset(bytes + nb, 0, length - nb);
+	}
 }
 
 int

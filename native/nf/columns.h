@@ -53,6 +53,17 @@ ONVM_EXPORT uint32_t onvm_columns_entry_bytes(uint32_t id);
 /** Array of bytes, 1 where the packet has @p header (a bit of onvm_layout.flags). */
 ONVM_EXPORT uint8_t *onvm_columns_mask(struct onvm_columns *columns, uint32_t header);
 
+/** As push, behind the packets; @p bytes is not NULL. */
+ONVM_EXPORT void
+onvm_columns_append(struct onvm_columns *columns, const uint8_t *mask, uint32_t length,
+		    const uint8_t *bytes, uint32_t stride, uint8_t *done);
+ONVM_EXPORT void onvm_columns_trim(struct onvm_columns *columns, const uint8_t *mask,
+				   uint32_t length, uint8_t *done);
+/** onvm_checksums_make() of the packets where @p mask is not 0; all columns are written back. */
+ONVM_EXPORT void onvm_columns_make_checksums(struct onvm_columns *columns, const uint8_t *mask);
+/** @p length bytes of each payload from @p offset on; zeros behind its end. */
+ONVM_EXPORT void onvm_columns_payload(struct onvm_columns *columns, uint32_t offset,
+				      uint32_t length, uint8_t *bytes);
 /** Give the packets where @p mask is not 0 a verdict; NULL: all. */
 ONVM_EXPORT void onvm_columns_decide(struct onvm_columns *columns, const uint8_t *mask,
 				     uint32_t verdict, uint32_t destination);

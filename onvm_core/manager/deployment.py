@@ -272,7 +272,7 @@ class Deployment:
         services = tuple(services or _services(nfs, packages))
         secret = secret or secrets.token_hex(16)
         used = {name: path for name, path in (configs or {}).items() if name in nfs}
-        label = "+".join(instances) or f"{'+'.join(nfs)}-{self._n_launched}"
+        label = "+".join(instances) or f"{'+'.join(services)}-{self._n_launched}"
         files = files_read(packages, used)
         need = self._need(packages, services)
         decision = self._allocator.place(secret, label, need)
@@ -475,6 +475,36 @@ class Deployment:
                 launched.asked_to_stop = True
         self.manager.stop_host(host, successor)
 
+    def replace(self, nf: str, *, configs: Mapping[str, Path], launcher: str) -> str:
+        """Start another host of an NF that runs alone, and stop the ones it has when it serves.
+
+        Returns:
+            Why it did not serve; then the others stay. "" if it does.
+        """
+        package = self._package(nf)
+        services = _services([nf], [package])
+        before = {id(host): host for host, _ in self.manager.registry.find(services[0])}
+        try:
+            handle = self.launch([nf], configs=configs, launcher=launcher)
+        except OnvmError as error:
+            return str(error)
+        deadline = time.monotonic() + READY_TIMEOUT_S
+        while not any(
+            host.secret == handle.spec.secret and host.state is HostState.ACTIVE
+            for host in self.manager.registry.hosts
+        ):
+            self.poll(POLL_S)
+            if handle.poll() is None and time.monotonic() < deadline:
+                continue
+            handle.kill()
+            for launched in self._state.launched:
+                launched.is_reported |= launched.handle is handle
+            return self.last_words(handle)
+        for host in before.values():
+            if host.state is not HostState.DEAD:
+                self.stop_host(host)
+        return ""
+
     def _on_host_change(self, host: NfHost) -> None:
         if host.state is HostState.DEAD:
             host.cpu_seconds = cpu_seconds(host.pid) or host.cpu_before
@@ -502,6 +532,10 @@ class Deployment:
         """Packets received on all ports."""
         return sum(self.plane.read_port(port.number).rx for port in self._state.ports.values())
 
+    def sent(self) -> int:
+        """Packets sent on all ports."""
+        return sum(self.plane.read_port(port.number).tx for port in self._state.ports.values())
+
     def report(self, seconds: float | None = None) -> Report:
         """All counters; rates are over `seconds`, or over the time since `begin`."""
         shown = {port.number: (name, port.uri) for name, port in self._state.ports.items()}
@@ -526,6 +560,7 @@ class Deployment:
     def drain(self, timeout_s: float = DRAIN_TIMEOUT_S) -> bool:
         """Stop the sources and wait until nothing is inside; return True if that was reached."""
         self.plane.pause_sources(True)
+        self.manager.release_held()
         deadline = time.monotonic() + timeout_s
         quiet = 0
         while quiet < 3:

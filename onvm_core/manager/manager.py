@@ -23,6 +23,7 @@ from onvm_core.manager.nf_hosts import codec
 from onvm_core.manager.nf_hosts.attach import AttachServer, Connection
 from onvm_core.manager.nf_hosts.cpu_shares import cpus_of, sharing
 from onvm_core.manager.nf_hosts.meters import Meters
+from onvm_core.manager.nf_hosts.questions import Questions
 from onvm_core.manager.nf_hosts.registry import HostState, NfHost, Registry
 from onvm_core.manager.startup import early_start, times
 from onvm_core.manager.startup.cards import needs_physical
@@ -76,6 +77,7 @@ class Manager:
         self.on_notice: Callable[[], None] = lambda: None
         self.on_state_message: Callable[[NfHost, codec.Message], None] = lambda host, message: None
         self.on_config_message: Callable[[NfHost, codec.Message], None] = lambda host, message: None
+        self.questions = Questions(self.send)
         self._by_slot: dict[int, NfHost] = {}
         self._leaving: dict[int, float] = {}
         self._held: set[str] = set()
@@ -187,7 +189,13 @@ class Manager:
             self.send(host, self._packed_addresses())
         for link in codec.pack_links(self._ports):
             self.send(host, link)
+        self.send(host, codec.pack_services(self.registry.service_ids))
         self.send(host, codec.pack_ports(self._ports))
+
+    def _tell_services(self) -> None:
+        for host in self._by_slot.values():
+            if host.state is not HostState.ATTACHED:
+                self.send(host, codec.pack_services(self.registry.service_ids))
 
     def _packed_addresses(self) -> bytes:
         every = {address for told in self._addresses.values() for address in told}
@@ -282,6 +290,7 @@ class Manager:
             return
         if host.state in (HostState.ACTIVE, HostState.DRAINING):
             self.plane.leave_host(host.slot, successor)
+            self.send(host, codec.pack_message(codec.RELEASE))
             host.state = HostState.DRAINING
             self._leaving[host.slot] = time.monotonic() + LEAVE_TIMEOUT_S
         else:
@@ -301,6 +310,11 @@ class Manager:
         for host, stage in targets:
             self.send(host, codec.pack_message(codec.USER, stage=stage, payload=payload))
         return len(targets)
+
+    def release_held(self) -> None:
+        """Let NFs release the packets that they hold."""
+        for host in self.registry.living():
+            self.send(host, codec.pack_message(codec.RELEASE))
 
     def send(self, host: NfHost, message: bytes) -> None:
         """Send a message of the attach socket to a host."""
@@ -323,7 +337,10 @@ class Manager:
             raise _refused(errno.EPERM, "an NF host in a sandbox attaches with its secret, once")
         if not 0 <= hello.n_loaned <= self.settings.ring_length // 2:
             raise _refused(errno.EINVAL, f"{hello.n_loaned} loaned buffers are too many")
+        known = len(self.registry.service_ids)
         ids = tuple(self.registry.service_id(service) for service in services)
+        if len(self.registry.service_ids) != known:
+            self._tell_services()
         slot, handover = self.plane.add_host(ids, hello.n_loaned, self._node_of(connection.pid))
         memory_fd = self._limit(slot, hello.secret, handover.memory_fd)
         if hello.wire_sized:
@@ -414,6 +431,8 @@ class Manager:
             self._take_addresses(host, message)
         elif message.kind == codec.USER:
             self._route(host, message)
+        elif message.kind == codec.REPLY:
+            self.questions.take(host, message)
         elif message.kind == codec.UNCLAIM:
             claim = codec.unpack_claim(message.payload)
             self.plane.unclaim(
@@ -452,6 +471,7 @@ class Manager:
         host = self._by_slot.pop(connection.slot)
         self.meters.forget(host)
         self._leaving.pop(host.slot, None)
+        self.questions.forget(host)
         host.last = self.plane.remove_host(host.slot)
         host.state = HostState.DEAD
         host.reason = reason

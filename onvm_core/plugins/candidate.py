@@ -8,12 +8,20 @@ import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from onvm_core.plugins.discovery import GROUP, MANIFEST, NfPackage
 from onvm_sdk.errors import PluginError
 from onvm_sdk.manifest import Manifest, parse_manifest
 
-__all__ = ["Candidate", "candidates_of_folder", "candidates_of_wheel", "refuse_taken", "summary"]
+__all__ = [
+    "Candidate",
+    "candidates_of_folder",
+    "candidates_of_wheel",
+    "project_name",
+    "refuse_taken",
+    "summary",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +68,7 @@ def candidates_of_folder(folder: Path) -> list[Candidate]:
         PluginError: it has no pyproject.toml that can be read.
         ManifestError: a manifest has a mistake.
     """
-    file = folder / "pyproject.toml"
-    try:
-        project = tomllib.loads(file.read_text()).get("project", {})
-    except (OSError, ValueError) as error:
-        raise PluginError(f"expected the folder of a package: {error}", file=file) from error
+    project = _project(folder)
     entries = project.get("entry-points", {}).get(GROUP, {})
     files = [str(path.relative_to(folder)) for path in folder.rglob(MANIFEST)]
     found = []
@@ -75,6 +79,23 @@ def candidates_of_folder(folder: Path) -> list[Candidate]:
         version = str(project.get("version", ""))
         found.append(_candidate(name, project["name"], version, text, str(place)))
     return found
+
+
+def project_name(folder: Path) -> str:
+    """The name of the package in a source folder.
+
+    Raises:
+        PluginError: it has no pyproject.toml that can be read.
+    """
+    return str(_project(folder).get("name", ""))
+
+
+def _project(folder: Path) -> dict[str, Any]:
+    file = folder / "pyproject.toml"
+    try:
+        return dict(tomllib.loads(file.read_text()).get("project", {}))
+    except (OSError, ValueError) as error:
+        raise PluginError(f"expected the folder of a package: {error}", file=file) from error
 
 
 def refuse_taken(candidates: Iterable[Candidate], installed: Iterable[NfPackage]) -> None:

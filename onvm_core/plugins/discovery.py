@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import importlib_metadata
 
 from onvm_sdk.errors import PluginError
+from onvm_sdk.source import is_source, source_manifest, source_name
 
 if TYPE_CHECKING:
     from importlib_metadata import EntryPoint, IDistribution
@@ -81,11 +82,15 @@ def discover(path: list[str] | None = None) -> list[NfPackage]:
 
 
 def find(name: str, packages: Iterable[NfPackage] | None = None) -> NfPackage:
-    """The usable NF of this name.
+    """The usable NF of this name, or of a file, as in ``./my.py:Class``.
+
+    The name of an NF of a file is the path of the file and the class.
 
     Raises:
         PluginError: it is not installed, broken, or claimed by two distributions.
     """
+    if is_source(name):
+        return _of_source(source_name(name))
     installed = list(discover() if packages is None else packages)
     for package in installed:
         if package.name == name:
@@ -98,6 +103,19 @@ def find(name: str, packages: Iterable[NfPackage] | None = None) -> NfPackage:
     names = ", ".join(package.name for package in installed if package.status is NfStatus.OK)
     raise PluginError(
         f"expected an installed NF: {names or 'none is installed'}", field="nf", value=name
+    )
+
+
+def _of_source(name: str) -> NfPackage:
+    manifest = source_manifest(name)
+    return NfPackage(
+        name=name,
+        distribution="",
+        version="",
+        target=name,
+        service=manifest.service,
+        manifest=manifest,
+        manifest_path=Path(name.rpartition(":")[0]),
     )
 
 

@@ -18,6 +18,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from onvm_core.plugins.candidate import (
     candidates_of_folder,
     candidates_of_wheel,
+    project_name,
     refuse_taken,
 )
 from onvm_core.plugins.discovery import NfPackage, NfStatus, discover
@@ -62,11 +63,11 @@ def install(
             that `onvm nf info` can show its fault.
     """
     before = discover()
-    with tempfile.TemporaryDirectory(prefix="onvm-install-") as folder:
-        if is_editable:
-            requested = _install_editable(requirements, pip_options, before)
-        else:
-            requested = _install_wheels(requirements, pip_options, before, Path(folder), upgrade)
+    with tempfile.TemporaryDirectory(prefix="onvm-install-") as scratch:
+        folders = [each for each in requirements if is_editable or Path(each).is_dir()]
+        others = [each for each in requirements if each not in folders]
+        requested = _install_wheels(others, pip_options, before, Path(scratch), upgrade)
+        requested |= _install_folders(folders, pip_options, before, is_editable=is_editable)
     importlib.invalidate_caches()
     brought = [package for package in discover() if _normal(package.distribution) in requested]
     for package in brought:
@@ -121,14 +122,20 @@ def uninstall(name: str) -> list[str]:
     return owners
 
 
-def _install_editable(
-    folders: Sequence[str], pip_options: Sequence[str], before: Sequence[NfPackage]
+def _install_folders(
+    folders: Sequence[str],
+    pip_options: Sequence[str],
+    before: Sequence[NfPackage],
+    *,
+    is_editable: bool,
 ) -> set[str]:
-    found = {folder: candidates_of_folder(Path(folder)) for folder in folders}
-    refuse_taken([each for candidates in found.values() for each in candidates], before)
+    """Install source folders; return the names of their packages, normalised."""
+    candidates = [each for folder in folders for each in candidates_of_folder(Path(folder))]
+    refuse_taken(candidates, before)
     for folder in folders:
-        _run_pip("install", "--quiet", *pip_options, "--editable", folder)
-    return {_normal(each.distribution) for candidates in found.values() for each in candidates}
+        place = ["--editable", folder] if is_editable else [folder]
+        _run_pip("install", "--quiet", *pip_options, *place)
+    return {_normal(project_name(Path(folder))) for folder in folders}
 
 
 def _install_wheels(
@@ -138,7 +145,7 @@ def _install_wheels(
     folder: Path,
     upgrade: bool,
 ) -> set[str]:
-    """Build or fetch the wheels, look into them, and install them.
+    """Fetch the wheels, look into them, and install them.
 
     Returns:
         The names of the packages, normalised.
@@ -148,17 +155,12 @@ def _install_wheels(
     requested = {_normal(Requirement(each).name) for each in there}
     if not wanted:
         return requested
-    options = [each for each in pip_options if each not in ("--no-deps",)]
+    options = [each for each in pip_options if each != "--no-deps"]
     _run_pip("wheel", "--quiet", "--no-deps", f"--wheel-dir={folder}", *options, *wanted)
     wheels = sorted(folder.glob("*.whl"))
     refuse_taken([each for wheel in wheels for each in candidates_of_wheel(wheel)], before)
-    names = {_normal(wheel.name.split("-")[0]) for wheel in wheels}
-    # A folder is installed again though its version is the same: its author has changed it.
-    again = [str(wheel) for wheel in wheels if any(map(os.path.exists, wanted))]
-    if again:
-        _run_pip("install", "--quiet", "--force-reinstall", "--no-deps", *options, *again)
     _run_pip("install", "--quiet", *pip_options, *map(str, wheels))
-    return requested | names
+    return requested | {_normal(wheel.name.split("-")[0]) for wheel in wheels}
 
 
 def _is_there(requirement: str) -> bool:

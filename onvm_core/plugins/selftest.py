@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import subprocess
 import sys
 from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
-from onvm_core.plugins.discovery import discover, find
+from onvm_core.plugins.discovery import NfPackage, discover, find
 from onvm_sdk.errors import PluginError
 
 __all__ = ["run_tests"]
@@ -19,6 +23,9 @@ _GENERIC_CHECKS = "onvm_sdk.testing.checks"
 def run_tests(name_or_path: str, pytest_options: Sequence[str] = ()) -> int:
     """Run pytest over the package's tests and the SDK's checks.
 
+    The tests of an installed NF are those of the folder that it was installed from, or those in its
+    package. A wheel mostly has none.
+
     Args:
         name_or_path: an installed NF, or the folder of a package that is installed.
         pytest_options: handed on to pytest.
@@ -29,13 +36,18 @@ def run_tests(name_or_path: str, pytest_options: Sequence[str] = ()) -> int:
     Raises:
         PluginError: no such NF or folder, or pytest is missing.
     """
+    if importlib.util.find_spec("pytest") is None:
+        raise PluginError(
+            "expected the extra 'author'; run: pip install 'onvm[author]'", field="nf test"
+        )
     folder = Path(name_or_path)
     if folder.is_dir():
         names = _names_in(folder)
         own_tests = [folder / "tests"] if (folder / "tests").is_dir() else []
     else:
-        names = [find(name_or_path).name]
-        own_tests = []
+        package = find(name_or_path)
+        names = [package.name]
+        own_tests = _tests_of(package)
     status = 0
     if own_tests:
         status = _pytest([*map(str, own_tests), *pytest_options])
@@ -43,6 +55,19 @@ def run_tests(name_or_path: str, pytest_options: Sequence[str] = ()) -> int:
         checks = _pytest(["--pyargs", _GENERIC_CHECKS, f"--onvm-nf={name}", *pytest_options])
         status = status or checks
     return status
+
+
+def _tests_of(package: NfPackage) -> list[Path]:
+    """The folder with the tests of an installed NF; none if it came as a wheel without them."""
+    folders = [] if package.manifest_path is None else [package.manifest_path.parent / "tests"]
+    try:
+        origin = metadata.distribution(package.distribution).read_text("direct_url.json")
+    except metadata.PackageNotFoundError:
+        origin = None
+    url = str(json.loads(origin).get("url", "")) if origin else ""
+    if url.startswith("file://"):
+        folders.append(Path(unquote(urlsplit(url).path)) / "tests")
+    return [folder for folder in folders if folder.is_dir()][:1]
 
 
 def _names_in(folder: Path) -> list[str]:

@@ -192,7 +192,7 @@ def _compile(function: Callable[..., Any], kind: Any, is_bounds_checked: bool) -
         count = np.int64(nb_pkts)
         if not _has_failed(ctx):
             for row in range(count):
-                pkt = open_packet(pkts, row, count)
+                pkt = open_packet(ctx, pkts, row, count)
                 try:
                     if not _decide(pkt, inner(pkt, state)):
                         _raised(ctx, pkt)

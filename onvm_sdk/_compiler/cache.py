@@ -39,6 +39,22 @@ from onvm_sdk._native import _nf
 __all__ = ["Entry", "cache_file", "load", "prepare", "store"]
 
 _OWN = "onvm_"
+NATIVE = frozenset(
+    {
+        "onvm_ctx_hold",
+        "onvm_ctx_release",
+        "onvm_flow_key",
+        "onvm_layout_word",
+        "onvm_originate",
+        "onvm_pkt_has_rare",
+        "onvm_pkt_rare_load",
+        "onvm_pkt_rare_store",
+        "onvm_pkt_append_bytes",
+        "onvm_pkt_make_checksums",
+        "onvm_pkt_payload",
+    }
+)
+"""Functions of the SDK's native part that kernels call."""
 _DESTRUCTOR = "NRT_MemInfo_call_dtor"
 _RUNTIME = ("NRT_", "numba_", "Py", "_Py")
 _MAGIC = b"onvm kernel 1\n"
@@ -183,8 +199,8 @@ def load(path: Path) -> Entry | None:
 
 def prepare(symbols: list[str]) -> bool:
     """Make the symbols known to LLVM; False when one of them is not to be had."""
-    own = {"onvm_layout_word", "onvm_flow_key"}
-    for name in own:
+    own = NATIVE
+    for name in sorted(own):
         llvm.add_symbol(name, _address(_nf, name))
     tables = [name for name in symbols if name.startswith(_OWN) and name not in own]
     if tables:

@@ -18,8 +18,10 @@ __all__ = [
     "FIELDS",
     "HEADERS",
     "MASKS",
+    "RARE",
     "SLOT",
     "Field",
+    "has_rare",
     "layout_at",
     "load_field",
     "store_field",
@@ -27,8 +29,9 @@ __all__ = [
 
 I8, I16, I32, I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 BYTES = I8.as_pointer()
-SLOT = ir.LiteralStructType([BYTES, BYTES, I64])
-"""The struct onvm_pkt, the packet's first byte, and its struct onvm_layout as a number."""
+SLOT = ir.LiteralStructType([BYTES, BYTES, I64, BYTES])
+"""The struct onvm_pkt, the packet's first byte, its struct onvm_layout as a number, and the struct
+onvm_ctx."""
 
 _NAMES = ("eth", "vlan", "ipv4", "ipv6", "tcp", "udp", "icmp")
 HEADERS: dict[str, int] = {name: getattr(lib, f"ONVM_H_{name.upper()}") for name in _NAMES}
@@ -36,6 +39,10 @@ MASKS: dict[str, int] = {
     f"is_{name}": getattr(lib, f"ONVM_H_{name.upper()}")
     for name in (*_NAMES[1:], "fragment", "reverse")
 }
+
+_RARE_NAMES = ("arp", "mpls", "pppoe", "sctp", "gre", "vxlan", "geneve", "gtpu")
+RARE: dict[str, int] = {name: getattr(lib, f"ONVM_H_{name.upper()}") for name in _RARE_NAMES}
+"""Headers that C looks for when they are used."""
 
 
 def layout_at(member: str) -> int:
@@ -57,6 +64,8 @@ class Field:
     bits: int
     sums: int
     is_writable: bool
+    rare: int = -1
+    """Number among the fields of headers that few packets have; -1: it is none of them."""
 
 
 def _read_fields() -> dict[tuple[str, str], Field]:
@@ -75,6 +84,19 @@ def _read_fields() -> dict[tuple[str, str], Field]:
                 raw.sums,
                 bool(raw.is_writable),
             )
+    for number in range(lib.ONVM_RARE_COUNT):
+        header, name = ffi.string(lib.onvm_rare_field_name(number)).decode().lower().split(".")
+        raw = lib.onvm_rare_field(number)
+        fields[header, name] = Field(
+            raw.header,
+            raw.offset,
+            raw.bytes,
+            raw.shift,
+            raw.bits,
+            raw.sums,
+            bool(raw.is_writable),
+            number,
+        )
     return fields
 
 
@@ -152,6 +174,8 @@ def store_be(builder: Any, place: Any, size: int, value: Any) -> None:
 
 def load_field(builder: Any, slot: Any, field: Field) -> Any:
     """Value of a field as i64; 0 without its header."""
+    if field.rare >= 0:
+        return _call_rare(builder, "onvm_pkt_rare_load", I64, slot, I32(field.rare))
     before = builder.block
     with builder.if_then(has(builder, slot, field.header)):
         place = at(builder, header_at(builder, slot, field.header), I64(field.offset))
@@ -166,6 +190,9 @@ def load_field(builder: Any, slot: Any, field: Field) -> Any:
 
 def store_field(builder: Any, slot: Any, field: Field, value: Any) -> None:
     """Store an i64 into a field and fix every checksum that covers it."""
+    if field.rare >= 0:
+        _call_rare(builder, "onvm_pkt_rare_store", ir.VoidType(), slot, I32(field.rare), value)
+        return
     with builder.if_then(has(builder, slot, field.header)):
         place = at(builder, header_at(builder, slot, field.header), I64(field.offset))
         mask = _mask(field) << field.shift
@@ -185,6 +212,20 @@ def store_field(builder: Any, slot: Any, field: Field, value: Any) -> None:
             if field.sums & (lib.ONVM_SUM_L4 | lib.ONVM_SUM_PSEUDO):
                 _fix_transport(builder, slot, field, data, delta)
             store_be(builder, place, field.bytes, new)
+
+
+def has_rare(builder: Any, slot: Any, header: int) -> Any:
+    """True if the packet has a header that C looks for, as i1."""
+    found = _call_rare(builder, "onvm_pkt_has_rare", I8, slot, I32(header))
+    return builder.trunc(found, ir.IntType(1))
+
+
+def _call_rare(builder: Any, name: str, result: Any, slot: Any, *arguments: Any) -> Any:
+    """Call a function of ``native/nf/rare.h`` with the packet and its layout."""
+    values = [builder.load(part(builder, slot, index)) for index in (0, 2)] + list(arguments)
+    kind = ir.FunctionType(result, [value.type for value in values])
+    function = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
+    return builder.call(function, values)
 
 
 def _mask(field: Field) -> int:

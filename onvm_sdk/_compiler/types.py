@@ -4,11 +4,12 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.core.errors import LoweringError
+from numba.core.errors import LoweringError, TypingError
 from numba.core.imputils import lower_getattr, lower_setattr
 from numba.core.typing.templates import AttributeTemplate
 from numba.extending import (
@@ -19,6 +20,7 @@ from numba.extending import (
     register_jitable,
     register_model,
 )
+from numba.np.arrayobj import make_array, populate_array
 
 from onvm_sdk._compiler import emit
 from onvm_sdk._compiler.emit import I8, I16, I32, I64
@@ -79,7 +81,8 @@ class _SlotModel(models.PrimitiveModel):
 
 
 PACKET = PacketType()
-_HEADERS = {name: HeaderType(name) for name in emit.HEADERS}
+_HEADERS = {name: HeaderType(name) for name in (*emit.HEADERS, *emit.RARE)}
+_RARE_MASKS = {f"is_{name}": header for name, header in emit.RARE.items()}
 _MEMBERS = {
     name: (member.offset, 8 * ffi.sizeof(member.type))
     for name, member in ffi.typeof("struct onvm_pkt").fields
@@ -88,7 +91,14 @@ _MEMBERS = {
 _OWN = ("headroom", "length", "flow_hash", "port", "verdict", "destination", "tailroom")
 _FLAGS = emit.layout_at("flags")
 _DROP, _TO_SERVICE, _OUT = lib.ONVM_DROP, lib.ONVM_TO_SERVICE, lib.ONVM_OUT
-_LAYOUT = ("protocol", "vlan_count")
+_EPERM = errno.EPERM
+_LAYOUT = ("protocol", "vlan_count", "l3_offset", "l4_offset")
+_CTX = {name: member.offset for name, member in ffi.typeof("struct onvm_ctx").fields}
+"""Byte offset of each member of struct onvm_ctx."""
+_ARRAYS = {
+    "payload": types.Array(types.uint8, 1, "C"),
+    "counters": types.Array(types.uint64, 1, "C"),
+}
 
 
 @infer_getattr
@@ -98,10 +108,14 @@ class _PacketAttributes(AttributeTemplate):
     def generic_resolve(self, kind: Any, name: str) -> Any:
         if name in _HEADERS:
             return _HEADERS[name]
-        if name in emit.MASKS:
+        if name in emit.MASKS or name in _RARE_MASKS:
             return types.boolean
         if name == "flow_key":
             return FlowKeyType()
+        if name == "now_ns":
+            return types.int64
+        if name in _ARRAYS:
+            return _ARRAYS[name]
         return types.int64 if name in _OWN or name in _LAYOUT else None
 
 
@@ -131,6 +145,10 @@ def _install() -> None:
         lower_getattr(PacketType, name)(
             lambda context, builder, kind, slot, header=header: emit.has(builder, slot, header)
         )
+    for name, header in _RARE_MASKS.items():
+        lower_getattr(PacketType, name)(
+            lambda context, builder, kind, slot, header=header: emit.has_rare(builder, slot, header)
+        )
     for name in _OWN:
         lower_getattr(PacketType, name)(
             lambda context, builder, kind, slot, name=name: builder.zext(
@@ -142,6 +160,15 @@ def _install() -> None:
             builder, slot, emit.layout_at("protocol"), 8
         )
     )
+    for name in ("l3", "l4"):
+        lower_getattr(PacketType, f"{name}_offset")(
+            lambda context, builder, kind, slot, name=name: emit.layout_member(builder, slot, name)
+        )
+    lower_getattr(PacketType, "now_ns")(
+        lambda context, builder, kind, slot: builder.load(_in_ctx(builder, slot, "now_ns", I64))
+    )
+    lower_getattr(PacketType, "payload")(_payload)
+    lower_getattr(PacketType, "counters")(_counters)
     lower_getattr(PacketType, "vlan_count")(_vlan_count)
     lower_getattr(PacketType, "flow_key")(_flow_key)
     for name in {name for _, name in emit.FIELDS}:
@@ -161,6 +188,38 @@ def _vlan_count(context: Any, builder: Any, kind: Any, slot: Any) -> Any:
     l3 = emit.layout_member(builder, slot, "l3")
     count = builder.lshr(builder.sub(l3, I64(14)), I64(2))
     return builder.select(emit.has(builder, slot, emit.HEADERS["vlan"]), count, I64(0))
+
+
+def _in_ctx(builder: Any, slot: Any, name: str, kind: Any) -> Any:
+    """Pointer to a member of struct onvm_ctx."""
+    ctx = builder.load(emit.part(builder, slot, 3))
+    return builder.bitcast(builder.gep(ctx, [I64(_CTX[name])]), kind.as_pointer())
+
+
+def _array(context: Any, builder: Any, kind: Any, data: Any, length: Any) -> Any:
+    """Make an array of memory that lives longer than the call of the kernel."""
+    array = make_array(kind)(context, builder)
+    itemsize = context.get_constant(
+        types.intp, context.get_abi_sizeof(context.get_data_type(kind.dtype))
+    )
+    place = builder.bitcast(data, context.get_data_type(kind.dtype).as_pointer())
+    populate_array(array, place, [length], [itemsize], itemsize, meminfo=None)
+    return array._getvalue()
+
+
+def _payload(context: Any, builder: Any, kind: Any, slot: Any) -> Any:
+    pkt = builder.load(emit.part(builder, slot, 0))
+    function = _declare(builder, "onvm_pkt_payload", I32, [emit.BYTES])
+    payload = builder.zext(builder.call(function, [pkt]), I64)
+    data = builder.load(builder.bitcast(pkt, emit.BYTES.as_pointer()))
+    first = builder.gep(data, [builder.lshr(payload, I64(16))])
+    length = builder.and_(payload, I64(0xFFFF))
+    return _array(context, builder, _ARRAYS["payload"], first, length)
+
+
+def _counters(context: Any, builder: Any, kind: Any, slot: Any) -> Any:
+    counters = builder.load(_in_ctx(builder, slot, "counters", emit.BYTES))
+    return _array(context, builder, _ARRAYS["counters"], counters, I64(lib.ONVM_COUNTERS_MAX))
 
 
 def _flow_key(context: Any, builder: Any, kind: Any, slot: Any) -> Any:
@@ -254,12 +313,13 @@ def _slow_layout(builder: Any, pkt: Any, place: Any) -> None:
 
 
 @intrinsic
-def open_packet(typing: Any, pkts: Any, row: Any, count: Any) -> Any:
+def open_packet(typing: Any, ctx: Any, pkts: Any, row: Any, count: Any) -> Any:
     """Packet `row` of a burst of `count`; brings a later one into the cache."""
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        pkts, row, count = arguments
+        ctx, pkts, row, count = arguments
         slot = emit_alloca(builder)
+        builder.store(ctx, emit.part(builder, slot, 3))
         pkt = builder.gep(pkts, [builder.mul(row, I64(PKT_BYTES))])
         later = builder.add(row, I64(4))
         is_inside = builder.icmp_signed("<", later, count)
@@ -277,7 +337,7 @@ def open_packet(typing: Any, pkts: Any, row: Any, count: Any) -> Any:
         _read_layout(builder, slot)
         return slot
 
-    return PACKET(types.voidptr, types.int64, types.int64), code
+    return PACKET(types.voidptr, types.voidptr, types.int64, types.int64), code
 
 
 def emit_alloca(builder: Any, kind: Any = emit.SLOT) -> Any:
@@ -349,6 +409,115 @@ def _move(is_push: bool) -> Any:
 _push, _pull = _move(True), _move(False)
 
 
+@intrinsic
+def _trim(typing: Any, pkt: Any, size: Any) -> Any:
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        slot, size = arguments
+        length, tailroom = (
+            builder.zext(builder.load(own(builder, slot, name)), I64)
+            for name in ("length", "tailroom")
+        )
+        fits = builder.icmp_unsigned("<", size, length)
+        with builder.if_then(fits):
+            for name, value in (
+                ("length", builder.sub(length, size)),
+                ("tailroom", builder.add(tailroom, size)),
+            ):
+                builder.store(builder.trunc(value, I16), own(builder, slot, name))
+            _read_layout(builder, slot)
+        return fits
+
+    return types.boolean(pkt, types.int64), code
+
+
+def _bytes_of(context: Any, builder: Any, kind: Any, value: Any) -> tuple[Any, Any]:
+    """Address and length of an array of bytes."""
+    array = make_array(kind)(context, builder, value)
+    return builder.bitcast(array.data, emit.BYTES), builder.trunc(array.nitems, I32)
+
+
+def _is_bytes(kind: Any) -> bool:
+    return isinstance(kind, types.Array) and kind.dtype == types.uint8 and kind.layout == "C"
+
+
+@intrinsic
+def _append(typing: Any, pkt: Any, content: Any) -> Any:
+    if not _is_bytes(content):
+        raise TypingError(f"append({content}): expected a C-contiguous array of uint8")
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        slot, value = arguments
+        place, length = _bytes_of(context, builder, content, value)
+        kinds = [emit.BYTES, emit.BYTES, I32]
+        function = _declare(builder, "onvm_pkt_append_bytes", I8, kinds)
+        pkt = builder.load(emit.part(builder, slot, 0))
+        done = builder.trunc(builder.call(function, [pkt, place, length]), ir.IntType(1))
+        with builder.if_then(done):
+            _read_layout(builder, slot)
+        return done
+
+    return types.boolean(pkt, content), code
+
+
+@intrinsic
+def _originate(typing: Any, pkt: Any, frame: Any, verdict: Any, destination: Any) -> Any:
+    if not _is_bytes(frame):
+        raise TypingError(f"originate({frame}): expected a C-contiguous array of uint8")
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        slot, value, verdict, destination = arguments
+        place, length = _bytes_of(context, builder, frame, value)
+        kinds = [emit.BYTES, emit.BYTES, I32, I32, I32]
+        function = _declare(builder, "onvm_originate", I32, kinds)
+        ctx = builder.load(emit.part(builder, slot, 3))
+        numbers = [builder.trunc(each, I32) for each in (verdict, destination)]
+        return builder.sext(builder.call(function, [ctx, place, length, *numbers]), I64)
+
+    return types.int64(pkt, frame, types.int64, types.int64), code
+
+
+@intrinsic
+def _hold(typing: Any, pkt: Any) -> Any:
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        (slot,) = arguments
+        function = _declare(builder, "onvm_ctx_hold", I32, [emit.BYTES, emit.BYTES])
+        ctx, pkt = (builder.load(emit.part(builder, slot, index)) for index in (3, 0))
+        return builder.zext(builder.call(function, [ctx, pkt]), I64)
+
+    return types.int64(pkt), code
+
+
+@intrinsic
+def _release(typing: Any, pkt: Any, token: Any, verdict: Any, destination: Any) -> Any:
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        slot, *numbers = arguments
+        function = _declare(builder, "onvm_ctx_release", I32, [emit.BYTES, I32, I32, I32])
+        ctx = builder.load(emit.part(builder, slot, 3))
+        words = [builder.trunc(each, I32) for each in numbers]
+        return builder.icmp_signed("==", builder.call(function, [ctx, *words]), I32(0))
+
+    return types.boolean(pkt, types.int64, types.int64, types.int64), code
+
+
+@intrinsic
+def _update_checksums(typing: Any, pkt: Any) -> Any:
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        function = _declare(builder, "onvm_pkt_make_checksums", ir.VoidType(), [emit.BYTES])
+        builder.call(function, [builder.load(emit.part(builder, arguments[0], 0))])
+        return context.get_dummy_value()
+
+    return types.void(pkt), code
+
+
+@intrinsic
+def _has_held(typing: Any, pkt: Any) -> Any:
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        table = builder.load(_in_ctx(builder, arguments[0], "held_packets", I64))
+        return builder.icmp_unsigned("!=", table, I64(0))
+
+    return types.boolean(pkt), code
+
+
 @register_jitable
 def _decide_checked(pkt: Any, verdict: Any, destination: Any) -> Any:
     if destination < 0 or destination > 65535:
@@ -369,6 +538,52 @@ def _to_service(pkt: Any, service_id: Any) -> Any:
 @overload_method(PacketType, "out", strict=False)
 def _out(pkt: Any, port: Any) -> Any:
     return lambda pkt, port: _decide_checked(pkt, _OUT, port)
+
+
+@overload_method(PacketType, "trim", strict=False)
+def _trim_method(pkt: Any, length: Any) -> Any:
+    return lambda pkt, length: _trim(pkt, length)
+
+
+@overload_method(PacketType, "append", strict=False)
+def _append_method(pkt: Any, content: Any) -> Any:
+    return lambda pkt, content: _append(pkt, content)
+
+
+@overload_method(PacketType, "update_checksums", strict=False)
+def _update_checksums_method(pkt: Any) -> Any:
+    return lambda pkt: _update_checksums(pkt)
+
+
+@overload_method(PacketType, "hold", strict=False)
+def _hold_method(pkt: Any) -> Any:
+    def hold(pkt: Any) -> Any:
+        if not _has_held(pkt):
+            raise PermissionError("expected held_packets in the manifest")
+        return _hold(pkt)
+
+    return hold
+
+
+@overload_method(PacketType, "release", strict=False)
+def _release_method(pkt: Any, token: Any, verdict: Any = 0, destination: Any = 0) -> Any:
+    def release(pkt: Any, token: Any, verdict: Any = 0, destination: Any = 0) -> Any:
+        if verdict < 0 or verdict > _OUT or destination < 0 or destination > 65535:
+            raise OverflowError("a reason, port or service ID is below 65536")
+        return _release(pkt, token, verdict, destination)
+
+    return release
+
+
+@overload_method(PacketType, "originate", strict=False)
+def _originate_method(pkt: Any, packet: Any, verdict: Any = 0, destination: Any = 0) -> Any:
+    def originate(pkt: Any, packet: Any, verdict: Any = 0, destination: Any = 0) -> Any:
+        result = _originate(pkt, packet, verdict, destination)
+        if result == -_EPERM:
+            raise PermissionError("expected the permission originate in the manifest")
+        return result == 0
+
+    return originate
 
 
 @overload_method(PacketType, "push", strict=False)

@@ -1,7 +1,8 @@
 """NFs by name: found by entry point, described by their manifest, imported on demand.
 
 ``module:Class`` names an NF that is importable but not installed as one. Its manifest is the file
-beside its module, or the attribute ``manifest`` of the class.
+beside its module, or the attribute ``manifest`` of the class. ``FILE.py:Class`` is an NF of one
+file.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import os
 import sys
 
 from onvm_sdk.errors import PluginError
+from onvm_sdk.source import class_manifest, is_source, load_module
 
 TYPE_CHECKING = False  # importing typing takes milliseconds; see onvm_sdk.runtime
 if TYPE_CHECKING:
@@ -35,13 +37,17 @@ class EntryPoint:
     @property
     def module(self) -> str:
         """Dotted name of the module."""
-        return self.value.partition(":")[0].strip()
+        return self.value.rpartition(":")[0].strip()
 
     def load(self) -> object:
         """Import the module and return the attribute."""
-        __import__(self.module)
-        found: object = sys.modules[self.module]
-        for part in self.value.partition(":")[2].strip().split("."):
+        found: object
+        if is_source(self.value):
+            found = load_module(self.module)
+        else:
+            __import__(self.module)
+            found = sys.modules[self.module]
+        for part in self.value.rpartition(":")[2].strip().split("."):
             found = getattr(found, part)
         return found
 
@@ -94,13 +100,7 @@ def load_plugin(name: str) -> Plugin:
 
 def _load_class(entry_point: EntryPoint) -> Plugin:
     from onvm_sdk.errors import ManifestError
-    from onvm_sdk.manifest import (
-        NF_NAME_LETTERS,
-        Manifest,
-        manifest_file,
-        parse_manifest,
-        read_manifest,
-    )
+    from onvm_sdk.manifest import Manifest, manifest_file, read_manifest
 
     plugin = Plugin(entry_point, Manifest(schema=1, name="", sdk=""))
     try:
@@ -109,21 +109,13 @@ def _load_class(entry_point: EntryPoint) -> Plugin:
         raise PluginError(
             f"expected module:Class: {error}", field="nf", value=entry_point.name
         ) from error
-    if not kind.manifest:
+    if not kind.manifest and not is_source(entry_point.value):
         try:
             return Plugin(entry_point, read_manifest(manifest_file(entry_point.module)))
         except ManifestError as error:
             if error.field != "module":
                 raise
-    # A class that is not installed has made no promise: it may do all, unless it says less.
-    said = {
-        "schema": 1,
-        "name": kind.__name__.lower()[:NF_NAME_LETTERS],
-        "sdk": ">=0",
-        "permissions": ["read", "rewrite", "drop"],
-        **kind.manifest,
-    }
-    return Plugin(entry_point, parse_manifest(said, entry_point.value))
+    return Plugin(entry_point, class_manifest(kind.__name__, kind.manifest, entry_point.value))
 
 
 def _entry_points(name: str) -> Iterator[tuple[tuple[int, str], EntryPoint]]:

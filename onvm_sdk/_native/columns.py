@@ -25,17 +25,38 @@ _META = (
     "verdict",
     "destination",
     "flow_key",
+    "l3_offset",
+    "l4_offset",
+    "payload_length",
 )
+
+
+def _rare(number: int) -> tuple[str, Any]:
+    """Name and field of a header that few packets have."""
+    name: str = ffi.string(lib.onvm_rare_field_name(number)).decode().lower()
+    return name, lib.onvm_rare_field(number)
+
+
 COLUMN_IDS: dict[str, int] = {
     ffi.string(lib.onvm_field_name(column)).decode().lower(): column
     for column in range(lib.ONVM_FIELD_COUNT)
 } | {name: getattr(lib, f"ONVM_META_{name}") for name in _META}
+COLUMN_IDS |= {
+    _rare(number)[0]: lib.ONVM_COLUMN_COUNT + number for number in range(lib.ONVM_RARE_COUNT)
+}
 """Number of each column by its dotted name (``ipv4.ttl``, ``length``)."""
+
+
+def _is_writable(column: int) -> bool:
+    if column >= lib.ONVM_COLUMN_COUNT:
+        return bool(_rare(column - lib.ONVM_COLUMN_COUNT)[1].is_writable)
+    return bool(lib.onvm_field_table()[column].is_writable)
+
+
 READ_ONLY = frozenset(
     column
     for name, column in COLUMN_IDS.items()
-    if name not in ("verdict", "destination")
-    and (name in _META or not lib.onvm_field_table()[column].is_writable)
+    if name not in ("verdict", "destination") and (name in _META or not _is_writable(column))
 )
 """Columns that are never written back."""
 COLUMN_IDS["eth.type"] = COLUMN_IDS.pop("type.type")
@@ -136,6 +157,32 @@ class Columns:
     def pull(self, mask: NDArray[np.bool_] | None, length: int, done: NDArray[np.bool_]) -> None:
         """Cut `length` bytes off the front of packets; `done` says where."""
         lib.onvm_columns_pull(self._columns, _pointer(mask), length, _pointer(done))
+
+    def append(
+        self,
+        mask: NDArray[np.bool_] | None,
+        length: int,
+        filling: NDArray[np.uint8] | bytes,
+        stride: int,
+        done: NDArray[np.bool_],
+    ) -> None:
+        """Put `length` bytes behind packets; `done` says where."""
+        source = ffi.from_buffer("uint8_t[]", filling)
+        pointers = _pointer(mask), _pointer(done)
+        lib.onvm_columns_append(self._columns, pointers[0], length, source, stride, pointers[1])
+
+    def trim(self, mask: NDArray[np.bool_] | None, length: int, done: NDArray[np.bool_]) -> None:
+        """Cut `length` bytes off the end of packets; `done` says where."""
+        lib.onvm_columns_trim(self._columns, _pointer(mask), length, _pointer(done))
+
+    def make_checksums(self, mask: NDArray[np.bool_] | None) -> None:
+        """Make checksums from the bytes of packets."""
+        lib.onvm_columns_make_checksums(self._columns, _pointer(mask))
+
+    def payload(self, offset: int, length: int, entries: NDArray[np.uint8]) -> None:
+        """Copy a part of each payload; zeros behind its end."""
+        place = ffi.from_buffer("uint8_t[]", entries)
+        lib.onvm_columns_payload(self._columns, offset, length, place)
 
     def packet(self, row: int) -> tuple[int, int]:
         """Addresses of packet `row` and of the burst's context; ends all columns."""

@@ -64,6 +64,10 @@ class MessageType:
     LINK = lib.ONVM_MSG_LINK
     OWN_ADDRESSES = lib.ONVM_MSG_OWN_ADDRESSES
     ADDRESSES = lib.ONVM_MSG_ADDRESSES
+    RELEASE = lib.ONVM_MSG_RELEASE
+    SERVICES = lib.ONVM_MSG_SERVICES
+    ASK = lib.ONVM_MSG_ASK
+    REPLY = lib.ONVM_MSG_REPLY
 
 
 class StageHello:

@@ -117,6 +117,13 @@ def test_own_tests_pass(package: Path, environment: Environment) -> None:
     environment.python("-m", "pytest", "-p", "no:cacheprovider", str(package))
 
 
+def test_nf_test_runs_them_by_its_name(package: Path, environment: Environment) -> None:
+    if name_of(package) == "my-packets":
+        said = environment.onvm("nf", "test", name_of(package), "--", "-v")
+        assert "test_port_comes_from_the_configuration" in said
+        assert "test_survives_short_damaged_and_random_packets" in said
+
+
 def test_manifest_says_what_was_asked_for(package: Path, environment: Environment) -> None:
     (info,) = json.loads(environment.onvm("nf", "info", name_of(package), "--json"))
     assert info["manifest"]["summary"] == DESCRIPTION

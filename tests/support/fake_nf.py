@@ -46,7 +46,7 @@ class FakeNf:
         state: what it hands over, a list of pieces for each stage; None: it cannot.
 
     Attributes:
-        heard: messages of the manager, oldest first, but for those about ports.
+        heard: messages of the manager, oldest first, but for those about ports and services.
         ports: payload of the last message about ports.
         restored: state that it was given, by the name it came under.
         configs: configurations that it uses, by stage, as the manager has sent them.
@@ -65,6 +65,7 @@ class FakeNf:
     ) -> None:
         self.state = state
         self.heard: list[codec.Message] = []
+        self.services = ""
         self.restored: dict[str, list[bytes]] = {}
         self.configs: dict[int, bytes] = {}
         self.declines: str | None = None
@@ -124,6 +125,9 @@ class FakeNf:
     def _on_message(self, message: codec.Message) -> None:
         if message.kind == codec.PORTS:
             self.ports = message.payload
+            return
+        if message.kind == codec.SERVICES:
+            self.services = message.payload.decode()
             return
         self.heard.append(message)
         match message.kind:

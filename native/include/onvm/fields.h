@@ -40,6 +40,16 @@ enum onvm_header {
 	ONVM_H_REVERSE = 9,  /**< likewise: ONVM_F_REVERSE */
 	ONVM_H_PSEUDO = 10,  /**< likewise: the transport checksum covers the addresses */
 	ONVM_H_PORTS = 11,   /**< likewise: the transport header begins with two ports */
+	/* Headers that are looked for when they are used (onvm/rare.h); no bits of a layout. */
+	ONVM_H_ARP = 16,   /**< for IPv4 over Ethernet */
+	ONVM_H_MPLS = 17,  /**< the first label */
+	ONVM_H_PPPOE = 18, /**< discovery and session */
+	ONVM_H_SCTP = 19,
+	ONVM_H_GRE = 20,
+	ONVM_H_VXLAN = 21,  /**< UDP to port 4789 */
+	ONVM_H_GENEVE = 22, /**< UDP to port 6081 */
+	ONVM_H_GTPU = 23,   /**< UDP to port 2152 */
+	ONVM_H_RARE_END = 24,
 };
 
 /** Where the headers of one packet are. */
@@ -113,6 +123,37 @@ enum onvm_sums {
 	X(ICMP, id, 4, 2, 0, 16, ONVM_SUM_L4, 1)                     \
 	X(ICMP, sequence, 6, 2, 0, 16, ONVM_SUM_L4, 1)
 
+/** The fields of headers that are looked for when they are used, as above. */
+#define ONVM_RARE_FIELDS(X)                              \
+	X(ARP, operation, 6, 2, 0, 16, 0, 1)             \
+	X(ARP, sender_mac, 8, 6, 0, 48, 0, 1)            \
+	X(ARP, sender_ip, 14, 4, 0, 32, 0, 1)            \
+	X(ARP, target_mac, 18, 6, 0, 48, 0, 1)           \
+	X(ARP, target_ip, 24, 4, 0, 32, 0, 1)            \
+	X(MPLS, label, 0, 4, 12, 20, 0, 1)               \
+	X(MPLS, traffic_class, 0, 4, 9, 3, 0, 1)         \
+	X(MPLS, bottom, 0, 4, 8, 1, 0, 1)                \
+	X(MPLS, ttl, 3, 1, 0, 8, 0, 1)                   \
+	X(PPPOE, code, 1, 1, 0, 8, 0, 1)                 \
+	X(PPPOE, session, 2, 2, 0, 16, 0, 1)             \
+	X(PPPOE, length, 4, 2, 0, 16, 0, 1)              \
+	X(SCTP, src_port, 0, 2, 0, 16, 0, 1)             \
+	X(SCTP, dst_port, 2, 2, 0, 16, 0, 1)             \
+	X(SCTP, tag, 4, 4, 0, 32, 0, 1)                  \
+	X(SCTP, checksum, 8, 4, 0, 32, 0, 1)             \
+	X(GRE, flags, 0, 2, 0, 16, 0, 1)                 \
+	X(GRE, protocol, 2, 2, 0, 16, 0, 1)              \
+	X(VXLAN, flags, 0, 1, 0, 8, ONVM_SUM_L4, 1)      \
+	X(VXLAN, vni, 4, 4, 8, 24, ONVM_SUM_L4, 1)       \
+	X(GENEVE, options, 0, 1, 0, 6, 0, 0)             \
+	X(GENEVE, flags, 1, 1, 6, 2, ONVM_SUM_L4, 1)     \
+	X(GENEVE, protocol, 2, 2, 0, 16, ONVM_SUM_L4, 1) \
+	X(GENEVE, vni, 4, 4, 8, 24, ONVM_SUM_L4, 1)      \
+	X(GTPU, flags, 0, 1, 0, 8, ONVM_SUM_L4, 1)       \
+	X(GTPU, type, 1, 1, 0, 8, ONVM_SUM_L4, 1)        \
+	X(GTPU, length, 2, 2, 0, 16, ONVM_SUM_L4, 1)     \
+	X(GTPU, teid, 4, 4, 0, 32, ONVM_SUM_L4, 1)
+
 /** One field of a header. */
 struct onvm_field {
 	uint8_t header; /**< enum onvm_header */
@@ -129,6 +170,13 @@ enum onvm_field_id {
 	ONVM_FIELDS(ONVM_X)
 #undef ONVM_X
 		ONVM_FIELD_COUNT
+};
+
+enum onvm_rare_field_id {
+#define ONVM_X(header, name, ...) ONVM_RARE_##header##_##name,
+	ONVM_RARE_FIELDS(ONVM_X)
+#undef ONVM_X
+		ONVM_RARE_COUNT
 };
 
 /** Read the headers of a packet the slow, complete way. */

@@ -165,4 +165,34 @@ onvm_pkt_pull(struct onvm_pkt *pkt, uint16_t length)
 	return pkt->data;
 }
 
+/**
+ * Make space for @p length bytes behind the packet. They contain anything.
+ *
+ * Lengths in headers stay; so do checksums, until onvm_checksums_make() (onvm/content.h).
+ *
+ * @return the first new byte, or NULL when the tailroom is too small; then nothing has changed
+ */
+static inline uint8_t *
+onvm_pkt_append(struct onvm_pkt *pkt, uint16_t length)
+{
+	uint8_t *end = pkt->data + pkt->length;
+
+	if (length > pkt->tailroom || (uint32_t)pkt->length + length > UINT16_MAX)
+		return (uint8_t *)0;
+	pkt->length = (uint16_t)(pkt->length + length);
+	pkt->tailroom = (uint16_t)(pkt->tailroom - length);
+	return end;
+}
+
+/** Cut @p length bytes off the end; false when the packet is not longer than that. */
+static inline bool
+onvm_pkt_trim(struct onvm_pkt *pkt, uint16_t length)
+{
+	if (length >= pkt->length)
+		return false;
+	pkt->length = (uint16_t)(pkt->length - length);
+	pkt->tailroom = (uint16_t)(pkt->tailroom + length);
+	return true;
+}
+
 #endif /* _ONVM_NF_H_ */

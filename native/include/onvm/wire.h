@@ -247,6 +247,10 @@ enum onvm_message_type {
 			      *   message about the ports follows */
 	ONVM_MSG_OWN_ADDRESSES = 25, /**< NF: all addresses that it answers for, a line each */
 	ONVM_MSG_ADDRESSES = 26,     /**< manager: those of all NFs */
+	ONVM_MSG_RELEASE = 27,	     /**< manager: release all packets that you hold */
+	ONVM_MSG_SERVICES = 28,	     /**< manager: all services, a line each: ID, space, name */
+	ONVM_MSG_ASK = 29,   /**< manager: like ONVM_MSG_USER; `peer` is the number of a question */
+	ONVM_MSG_REPLY = 30, /**< NF: to a question; a byte and the text, or nothing: no reply */
 };
 
 struct onvm_message_header {

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "packet/header.h"
 
+#include <onvm/rare.h>
+
 #include "packet/stale.h"
 
 static PyTypeObject *header_type[NB_HEADERS];
@@ -96,6 +98,39 @@ field_set(PyObject *self, PyObject *value, void *closure)
 	return 0;
 }
 
+static PyObject *
+rare_get(PyObject *self, void *closure)
+{
+	const struct onvm_field *field = closure;
+	struct view *view = ((struct header *)self)->view;
+
+	if (view == NULL || packet_is_stale(view)) {
+		packet_raise_stale();
+		return NULL;
+	}
+	return PyLong_FromUnsignedLongLong(onvm_rare_load(view->pkt, &view->layout, field));
+}
+
+static int
+rare_set(PyObject *self, PyObject *value, void *closure)
+{
+	const struct onvm_field *field = closure;
+	struct view *view = ((struct header *)self)->view;
+	uint64_t word;
+
+	if (view == NULL || packet_is_stale(view))
+		return packet_raise_stale();
+	if (value == NULL) {
+		PyErr_SetString(PyExc_AttributeError, "a header field cannot be deleted");
+		return -1;
+	}
+	word = PyLong_AsUnsignedLongLongMask(value);
+	if (word == UINT64_MAX && PyErr_Occurred())
+		return -1;
+	onvm_rare_store(view->pkt, &view->layout, field, word);
+	return 0;
+}
+
 static void
 header_dealloc(PyObject *self)
 {
@@ -114,11 +149,21 @@ header_dealloc(PyObject *self)
 static PyGetSetDef all_fields[] = {ONVM_FIELDS(ONVM_X){NULL, NULL, NULL, NULL, NULL}};
 #undef ONVM_X
 
+#define RARE_SET_0 NULL
+#define RARE_SET_1 rare_set
+#define ONVM_X(header, name, offset, bytes, shift, bits, sums, writable) \
+	{#name, rare_get, RARE_SET_##writable, NULL, NULL},
+/* Their closures are set at start-up: the table of fields lies in another library. */
+static PyGetSetDef rare_fields[] = {ONVM_RARE_FIELDS(ONVM_X){NULL, NULL, NULL, NULL, NULL}};
+#undef ONVM_X
+
 static PyGetSetDef header_getset[NB_HEADERS][ONVM_FIELD_COUNT + 1];
 static const char *const header_name[NB_HEADERS] = {
-	"onvm_sdk.packet.EthHeader",  "onvm_sdk.packet.VlanHeader", "onvm_sdk.packet.Ipv4Header",
-	"onvm_sdk.packet.Ipv6Header", "onvm_sdk.packet.TcpHeader",  "onvm_sdk.packet.UdpHeader",
-	"onvm_sdk.packet.IcmpHeader",
+	"onvm_sdk.packet.EthHeader",   "onvm_sdk.packet.VlanHeader",   "onvm_sdk.packet.Ipv4Header",
+	"onvm_sdk.packet.Ipv6Header",  "onvm_sdk.packet.TcpHeader",    "onvm_sdk.packet.UdpHeader",
+	"onvm_sdk.packet.IcmpHeader",  "onvm_sdk.packet.ArpHeader",    "onvm_sdk.packet.MplsHeader",
+	"onvm_sdk.packet.PppoeHeader", "onvm_sdk.packet.SctpHeader",   "onvm_sdk.packet.GreHeader",
+	"onvm_sdk.packet.VxlanHeader", "onvm_sdk.packet.GeneveHeader", "onvm_sdk.packet.GtpuHeader",
 };
 
 static PyTypeObject *
@@ -137,6 +182,14 @@ header_type_create(uint32_t header)
 		if (fields[id].header == header ||
 		    (fields[id].header == ONVM_H_TYPE && header == ONVM_H_ETH))
 			*next++ = all_fields[id];
+	for (uint32_t id = 0; id < ONVM_RARE_COUNT; id++) {
+		const struct onvm_field *field = onvm_rare_field(id);
+
+		if (RARE_OBJECT(field->header) != header)
+			continue;
+		*next = rare_fields[id];
+		next++->closure = (void *)(uintptr_t)field;
+	}
 	return (PyTypeObject *)PyType_FromSpec(&spec);
 }
 

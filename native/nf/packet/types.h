@@ -13,8 +13,12 @@
 #include <onvm/fields.h>
 
 #include "held.h"
+#include "rare.h"
 
-#define NB_HEADERS (ONVM_H_ICMP + 1)
+/* Objects of headers: those of a layout, then those that are looked for when they are used. */
+#define NB_LAYOUT_HEADERS (ONVM_H_ICMP + 1)
+#define NB_HEADERS (NB_LAYOUT_HEADERS + ONVM_H_RARE_END - ONVM_H_ARP)
+#define RARE_OBJECT(header) ((uint32_t)(NB_LAYOUT_HEADERS + (header) - ONVM_H_ARP))
 
 struct view;
 
@@ -29,7 +33,8 @@ struct view {
 	uint32_t token;
 	struct onvm_layout layout;
 	struct header *header[NB_HEADERS];
-	PyObject *data; /* memoryview handed out, or NULL */
+	PyObject *data;	   /* memoryview handed out, or NULL */
+	PyObject *payload; /* likewise */
 };
 
 /** Whether the packet of a view is not there any more. */

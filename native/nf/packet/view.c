@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "packet/view.h"
 
+#include <errno.h>
+
+#include <onvm/rare.h>
 #include <onvm/tuple.h>
 
 #include "columns.h"
+#include "frame.h"
 #include "packet/header.h"
 #include "packet/stale.h"
 #include "packet/verdict.h"
@@ -49,6 +53,17 @@ view_has(PyObject *self, void *closure)
 	return PyBool_FromLong(onvm_layout_has(&view->layout, (uint32_t)(uintptr_t)closure));
 }
 
+static PyObject *
+view_has_rare(PyObject *self, void *closure)
+{
+	const struct view *view = live(self);
+
+	if (view == NULL)
+		return NULL;
+	return PyBool_FromLong(
+		onvm_rare_header(view->pkt, &view->layout, (uint32_t)(uintptr_t)closure) != NULL);
+}
+
 enum own {
 	LENGTH,
 	PORT,
@@ -58,7 +73,9 @@ enum own {
 	VERDICT,
 	DESTINATION,
 	HEADROOM,
-	TAILROOM
+	TAILROOM,
+	L3_OFFSET,
+	L4_OFFSET
 };
 
 static PyObject *
@@ -97,6 +114,12 @@ view_own(PyObject *self, void *closure)
 	case TAILROOM:
 		value = view->pkt->tailroom;
 		break;
+	case L3_OFFSET:
+		value = view->layout.l3;
+		break;
+	case L4_OFFSET:
+		value = view->layout.l4;
+		break;
 	}
 	return PyLong_FromUnsignedLong(value);
 }
@@ -129,19 +152,80 @@ view_data(PyObject *self, void *closure)
 	return view->data;
 }
 
-/* The memoryview of the packet ends; one that is exported further cannot be, and is let go. */
+static PyObject *
+view_payload(PyObject *self, void *closure)
+{
+	struct view *view = live(self);
+	uint32_t payload;
+
+	(void)closure;
+	if (view == NULL)
+		return NULL;
+	if (view->payload == NULL) {
+		payload = onvm_pkt_payload(view->pkt);
+		view->payload = PyMemoryView_FromMemory((char *)view->pkt->data + (payload >> 16),
+							(Py_ssize_t)(payload & 0xffff),
+							PyBUF_WRITE);
+	}
+	Py_XINCREF(view->payload);
+	return view->payload;
+}
+
+static PyObject *
+view_now_ns(PyObject *self, void *closure)
+{
+	const struct view *view = live(self);
+
+	(void)closure;
+	if (view == NULL)
+		return NULL;
+	return PyLong_FromUnsignedLongLong(view->ctx == NULL ? 0 : view->ctx->now_ns);
+}
+
+/* The counters as a sequence of numbers; it is made at each use, so that none outlives a manager. */
+static PyObject *
+view_counters(PyObject *self, void *closure)
+{
+	const struct view *view = live(self);
+	PyObject *bytes, *words;
+
+	(void)closure;
+	if (view == NULL)
+		return NULL;
+	if (view->ctx == NULL) {
+		PyErr_SetString(PyExc_AttributeError,
+				"a packet outside of a burst has no counters");
+		return NULL;
+	}
+	bytes = PyMemoryView_FromMemory((char *)view->ctx->counters,
+					ONVM_COUNTERS_MAX * sizeof(uint64_t), PyBUF_WRITE);
+	if (bytes == NULL)
+		return NULL;
+	words = PyObject_CallMethod(bytes, "cast", "s", "Q");
+	Py_DECREF(bytes);
+	return words;
+}
+
 static void
-release_data(struct view *view)
+release_memory(PyObject **memory)
 {
 	PyObject *result;
 
-	if (view->data == NULL)
+	if (*memory == NULL)
 		return;
-	result = PyObject_CallMethod(view->data, "release", NULL);
+	result = PyObject_CallMethod(*memory, "release", NULL);
 	if (result == NULL)
 		PyErr_Clear();
 	Py_XDECREF(result);
-	Py_CLEAR(view->data);
+	Py_CLEAR(*memory);
+}
+
+/* The memoryviews of the packet end; one that is exported further cannot be, and is let go. */
+static void
+release_data(struct view *view)
+{
+	release_memory(&view->data);
+	release_memory(&view->payload);
 }
 
 static PyObject *
@@ -172,6 +256,50 @@ static PyObject *
 view_pull(PyObject *self, PyObject *argument)
 {
 	return view_move(self, argument, onvm_pkt_pull);
+}
+
+static PyObject *
+view_append(PyObject *self, PyObject *argument)
+{
+	struct view *view = live(self);
+	Py_buffer bytes;
+	uint8_t *end;
+
+	if (view == NULL || PyObject_GetBuffer(argument, &bytes, PyBUF_SIMPLE) < 0)
+		return NULL;
+	end = bytes.len > UINT16_MAX ? NULL : onvm_pkt_append(view->pkt, (uint16_t)bytes.len);
+	if (end != NULL)
+		memcpy(end, bytes.buf, (size_t)bytes.len);
+	PyBuffer_Release(&bytes);
+	if (end == NULL)
+		Py_RETURN_FALSE;
+	release_data(view);
+	view->layout = onvm_layout_of(view->pkt);
+	Py_RETURN_TRUE;
+}
+
+static uint8_t *
+trim(struct onvm_pkt *pkt, uint16_t length)
+{
+	return onvm_pkt_trim(pkt, length) ? pkt->data : NULL;
+}
+
+static PyObject *
+view_trim(PyObject *self, PyObject *argument)
+{
+	return view_move(self, argument, trim);
+}
+
+static PyObject *
+view_update_checksums(PyObject *self, PyObject *unused)
+{
+	const struct view *view = live(self);
+
+	(void)unused;
+	if (view == NULL)
+		return NULL;
+	onvm_pkt_make_checksums(view->pkt);
+	Py_RETURN_NONE;
 }
 
 static PyObject *
@@ -251,25 +379,43 @@ view_hold(PyObject *self, PyObject *unused)
 }
 
 static PyObject *
+view_release(PyObject *self, PyObject *arguments)
+{
+	const struct view *view = live(self);
+	unsigned int token, verdict = ONVM_NEXT, destination = 0;
+
+	if (view == NULL || !PyArg_ParseTuple(arguments, "I|II", &token, &verdict, &destination))
+		return NULL;
+	if (verdict > ONVM_OUT || destination > UINT16_MAX) {
+		PyErr_SetString(PyExc_OverflowError, "a reason, port or service ID is below 65536");
+		return NULL;
+	}
+	return PyBool_FromLong(
+		view->ctx != NULL &&
+		onvm_held_release(view->ctx->held_packets, token, verdict, destination) == 0);
+}
+
+static PyObject *
 view_originate(PyObject *self, PyObject *arguments)
 {
 	const struct view *view = live(self);
-	const char *bytes;
-	Py_ssize_t length;
 	unsigned int verdict = ONVM_NEXT, destination = 0;
+	Py_buffer bytes;
+	int result;
 
-	if (view == NULL ||
-	    !PyArg_ParseTuple(arguments, "y#|II", &bytes, &length, &verdict, &destination))
+	if (view == NULL || !PyArg_ParseTuple(arguments, "y*|II", &bytes, &verdict, &destination))
 		return NULL;
-	if (view->ctx == NULL || !view->ctx->may_originate) {
+	result = view->ctx == NULL	? -EPERM :
+		 bytes.len > UINT16_MAX ? -EMSGSIZE :
+					  onvm_originate(view->ctx, bytes.buf, (uint32_t)bytes.len,
+							 verdict, destination);
+	PyBuffer_Release(&bytes);
+	if (result == -EPERM) {
 		PyErr_SetString(PyExc_PermissionError,
 				"expected the permission originate in the manifest");
 		return NULL;
 	}
-	if (length > UINT16_MAX)
-		Py_RETURN_FALSE;
-	return PyBool_FromLong(onvm_originate(view->ctx, (const uint8_t *)bytes, (uint32_t)length,
-					      verdict, destination) == 0);
+	return PyBool_FromLong(result == 0);
 }
 
 static void
@@ -292,6 +438,11 @@ view_dealloc(PyObject *self)
 #define HEADER(name, id) {name, view_header, NULL, NULL, (void *)(uintptr_t)(id)}
 #define HAS(name, id) {name, view_has, NULL, NULL, (void *)(uintptr_t)(id)}
 #define OWN(name, id) {name, view_own, NULL, NULL, (void *)(uintptr_t)(id)}
+#define RARE(name, is_name, id)                                             \
+	HEADER(name, RARE_OBJECT(id)),                                      \
+	{                                                                   \
+		is_name, view_has_rare, NULL, NULL, (void *)(uintptr_t)(id) \
+	}
 static PyGetSetDef view_getset[] = {
 	HEADER("eth", ONVM_H_ETH),
 	HEADER("vlan", ONVM_H_VLAN),
@@ -300,6 +451,14 @@ static PyGetSetDef view_getset[] = {
 	HEADER("tcp", ONVM_H_TCP),
 	HEADER("udp", ONVM_H_UDP),
 	HEADER("icmp", ONVM_H_ICMP),
+	RARE("arp", "is_arp", ONVM_H_ARP),
+	RARE("mpls", "is_mpls", ONVM_H_MPLS),
+	RARE("pppoe", "is_pppoe", ONVM_H_PPPOE),
+	RARE("sctp", "is_sctp", ONVM_H_SCTP),
+	RARE("gre", "is_gre", ONVM_H_GRE),
+	RARE("vxlan", "is_vxlan", ONVM_H_VXLAN),
+	RARE("geneve", "is_geneve", ONVM_H_GENEVE),
+	RARE("gtpu", "is_gtpu", ONVM_H_GTPU),
 	HAS("is_vlan", ONVM_H_VLAN),
 	HAS("is_ipv4", ONVM_H_IPV4),
 	HAS("is_ipv6", ONVM_H_IPV6),
@@ -317,19 +476,28 @@ static PyGetSetDef view_getset[] = {
 	OWN("destination", DESTINATION),
 	OWN("headroom", HEADROOM),
 	OWN("tailroom", TAILROOM),
+	OWN("l3_offset", L3_OFFSET),
+	OWN("l4_offset", L4_OFFSET),
 	{"flow_key", view_flow_key, NULL, NULL, NULL},
 	{"data", view_data, NULL, NULL, NULL},
+	{"payload", view_payload, NULL, NULL, NULL},
+	{"now_ns", view_now_ns, NULL, NULL, NULL},
+	{"counters", view_counters, NULL, NULL, NULL},
 	{NULL, NULL, NULL, NULL, NULL},
 };
 
 static PyMethodDef view_methods[] = {
 	{"push", view_push, METH_O, NULL},
 	{"pull", view_pull, METH_O, NULL},
+	{"append", view_append, METH_O, NULL},
+	{"trim", view_trim, METH_O, NULL},
+	{"update_checksums", view_update_checksums, METH_NOARGS, NULL},
 	{"tobytes", view_tobytes, METH_NOARGS, NULL},
 	{"drop", (PyCFunction)(void (*)(void))view_drop, METH_FASTCALL, NULL},
 	{"out", (PyCFunction)(void (*)(void))view_out, METH_FASTCALL, NULL},
 	{"to_service", (PyCFunction)(void (*)(void))view_to_service, METH_FASTCALL, NULL},
 	{"hold", view_hold, METH_NOARGS, NULL},
+	{"release", view_release, METH_VARARGS, NULL},
 	{"originate", view_originate, METH_VARARGS, NULL},
 	{NULL, NULL, 0, NULL},
 };
@@ -358,7 +526,7 @@ packet_view_is_shared(const struct view *view)
 void
 packet_view_end(struct view *view)
 {
-	if (view->data != NULL)
+	if (view->data != NULL || view->payload != NULL)
 		release_data(view);
 	view->pkt = NULL;
 	view->held = NULL;

@@ -29,6 +29,7 @@ from onvm_core.cli.options import with_option_groups
 from onvm_core.cli.output import OutputFile, TableOptions
 from onvm_core.cli.signals import stop_on_signals
 from onvm_core.cli.table import make_console
+from onvm_core.cli.watch import Watch
 from onvm_core.dataplane.values import DataplaneSettings
 from onvm_core.export.report import Report
 from onvm_core.launch.launcher import DEFAULT_LAUNCHER, Launchers
@@ -60,11 +61,14 @@ from onvm_core.manager.supervision.hang import HangWatch
 from onvm_core.plugins import discover, find
 from onvm_sdk.errors import ConfigError
 from onvm_sdk.limits import NAME_LENGTH, WORKERS_MAX
+from onvm_sdk.source import is_source, source_name
 
 __all__ = ["RunRequest", "run", "run_once"]
 
 POLL_S = 0.05
 PROGRESS_EVERY_S = 0.2
+HELD_S = 2.0
+"""Seconds without a packet after which the run ends, and NFs must release what they hold."""
 END_TIMEOUT_S = 5.0
 """The longest wait for the process of an NF that has failed."""
 FAILED = ".failed"
@@ -95,6 +99,8 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
     n_buffers: int = DEFAULTS.n_buffers
     buffer_bytes: int = DEFAULTS.data_bytes
     ring_length: int = DEFAULTS.ring_length
+    is_watching: bool = False
+    """Replace NFs of files when their files change."""
     wants_progress: bool = False
     """Show a bar on stderr."""
     instances: int = 1
@@ -127,7 +133,7 @@ def run(
         typer.Option(
             "--chain",
             metavar="NF,…",
-            help="NFs in order; empty for none.",
+            help="NFs in order, also FILE.py:Class; empty for none.",
             autocompletion=names.nfs_in_list,
         ),
     ],
@@ -192,6 +198,9 @@ def run(
     track_flows: Annotated[
         bool, typer.Option("--track-flows", help="Look up flows even if only one path is possible.")
     ] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Replace an NF when its file FILE.py changes.")
+    ] = False,
     json_file: Annotated[
         Path | None,
         typer.Option(
@@ -217,7 +226,11 @@ def run(
         onvm run --in gen:?count=1000000 --out gen: --chain firewall,nat
         onvm run --in gen:?rate=50000 --out gen: --chain nat --duration 10
     """
-    names = tuple(name.strip() for name in chain.split(",") if name.strip())
+    names = tuple(_whole(name.strip()) for name in chain.split(",") if name.strip())
+    if watch:
+        Watch(names)
+        if fuse:
+            raise ConfigError("expected only one of --watch and --fuse", field="--watch")
     with ExitStack() as stack:
         output = None
         if json_file is not None:
@@ -239,6 +252,7 @@ def run(
                 instances=instances,
                 launcher=launcher,
                 limits=limits,
+                is_watching=watch,
                 wants_progress=sys.stderr.isatty(),
                 shows_output=not quiet,
                 has_colour=not look.no_color,
@@ -253,6 +267,11 @@ def run(
     ]
     if faults:
         raise SystemExit(f"error: {'; '.join(faults)}")
+
+
+def _whole(name: str) -> str:
+    """The NF of a file with the path of the file; the name of an installed one as it is."""
+    return source_name(name) if is_source(name) else name
 
 
 def _report_of(request: RunRequest) -> Report:
@@ -295,9 +314,11 @@ def _configs(entries: list[str], names: tuple[str, ...]) -> dict[str, Path]:
     configs = {}
     for entry in entries:
         name, equals, file = entry.partition("=")
+        name = next((one for one in names if name and name == _short(one)), name)
         if not equals or name not in names:
+            known = ", ".join(map(_short, names))
             raise ConfigError(
-                f"expected NAME=FILE with a NAME of the chain ({', '.join(names)})",
+                f"expected NAME=FILE with a NAME of the chain ({known})",
                 field="--nf-config",
                 value=entry,
             )
@@ -308,6 +329,11 @@ def _configs(entries: list[str], names: tuple[str, ...]) -> dict[str, Path]:
             )
         configs[name] = path
     return configs
+
+
+def _short(name: str) -> str:
+    """The name of an NF for people: of a file's, its class in lower case."""
+    return name.rpartition(":")[2].lower() if is_source(name) else name
 
 
 def run_once(request: RunRequest) -> Report:
@@ -449,8 +475,10 @@ def _let_through(
     console: Console,
 ) -> None:
     begin = time.monotonic()
+    last_sent, moved_s = 0, 0.0
     manager = deployment.manager
     hangs = HangWatch(manager.registry, manager.meters, FaultsConfig().hang_ms / 1000)
+    watch = Watch(request.nfs) if request.is_watching else None
     with _progress(request, console) as show:
         shown = 0.0
         while not stop:
@@ -460,18 +488,37 @@ def _let_through(
             _end_hung(deployment, hangs)
             if capture is not None:
                 capture.drain()
+            for name in () if watch is None else watch.changed():
+                _replace(deployment, request, name)
             elapsed = time.monotonic() - begin
             if request.duration_s is not None and elapsed >= request.duration_s:
                 return
             if deployment.has_fault():
                 return
-            if deployment.sources_finished() and deployment.is_drained():
-                return
+            if deployment.sources_finished():
+                # NFs may hold the last packets, and release them in their time; or never.
+                if deployment.is_drained() or elapsed - moved_s > HELD_S:
+                    return
+                if (sent := deployment.sent()) != last_sent:
+                    last_sent, moved_s = sent, elapsed
+            else:
+                moved_s = elapsed
             if request.count is not None and deployment.received() >= request.count:
                 return
             if elapsed - shown >= PROGRESS_EVERY_S:
                 shown = elapsed
                 show(elapsed, deployment.received())
+
+
+def _replace(deployment: Deployment, request: RunRequest, name: str) -> None:
+    """Let the NF of a file that has changed take over."""
+    try:
+        find(name)  # a mistake that can be seen without running it
+        why = deployment.replace(name, configs=request.configs, launcher=request.launcher)
+    except ConfigError as error:
+        why = str(error)
+    text = f"the old one goes on: {why}" if why else "the new one serves"
+    print(f"{_short(name)}: {text}", file=sys.stderr)
 
 
 class _Silent:

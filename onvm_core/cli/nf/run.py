@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
 
 from onvm_core.cli import names
 from onvm_core.cli.manager.connect import connect
 from onvm_core.cli.options import JsonOption, NameOption
 from onvm_core.cli.output import print_json
+from onvm_core.cli.signals import stop_on_signals
+from onvm_core.cli.watch import Watch
 from onvm_core.manager.api.client import Client
 from onvm_core.manager.api.messages import (
     InstancesReply,
@@ -21,11 +25,13 @@ from onvm_core.manager.api.messages import (
     NfStopRequest,
 )
 from onvm_sdk.errors import ConfigError, OnvmError
+from onvm_sdk.source import is_source, source_name
 
 __all__ = ["run", "stop"]
 
 TIMEOUT_S = 90.0
 POLL_S = 0.02
+WATCH_S = 0.2
 
 
 def run(
@@ -33,7 +39,7 @@ def run(
         str,
         typer.Argument(
             metavar="NF",
-            help="A table of onvm.toml, or the name of an NF.",
+            help="A table of onvm.toml, the name of an NF, or FILE:Class.",
             autocompletion=names.nfs,
         ),
     ],
@@ -55,6 +61,12 @@ def run(
         str | None,
         typer.Option(metavar="NAME", help="Its launcher.", show_default="as onvm.toml says"),
     ] = None,
+    watch: Annotated[
+        bool,
+        typer.Option(
+            "--watch", help="Stay, and replace the instance when its file FILE.py changes."
+        ),
+    ] = False,
     name: NameOption = "main",
     as_json: JsonOption = False,
 ) -> None:
@@ -66,14 +78,19 @@ def run(
     if config is not None and not config.is_file():
         raise ConfigError("expected a file that exists", field="--config", value=str(config))
     path = None if config is None else str(config.absolute())
+    nf = source_name(nf) if is_source(nf) else nf
+    if watch:
+        Watch([nf])
+    request = NfRunRequest(name=nf, config=path, instance=instance, launcher=launcher)
     with connect(name) as client:
-        request = NfRunRequest(name=nf, config=path, instance=instance, launcher=launcher)
         started = client.ask(request, InstancesReply).launched[0]
         serving = _wait_active(client, started)
     if as_json:
         print_json(serving)
     else:
-        print(f"{serving.instances[0]} serves (pid {serving.pid})")
+        print(f"{serving.instances[0]} serves (pid {serving.pid})", flush=True)
+    if watch:
+        _follow(Watch([nf]), request, serving.instances[0], name)
 
 
 def stop(
@@ -100,6 +117,34 @@ def stop(
         print_json(stopped)
     else:
         print(f"stopped {', '.join(name for one in stopped for name in one.instances) or nf}")
+
+
+def _follow(watch: Watch, request: NfRunRequest, instance: str, name: str) -> None:
+    """Replace the instance at each change of its file; end it with Ctrl-C."""
+    request = msgspec.structs.replace(request, instance=None)
+    with stop_on_signals() as stop:
+        while not stop:
+            time.sleep(WATCH_S)
+            if watch.changed():
+                instance = _replace(request, instance, name)
+    with connect(name) as client:
+        client.ask(NfStopRequest(name=instance), InstancesReply)
+        _wait_gone(client, {instance})
+
+
+def _replace(request: NfRunRequest, instance: str, name: str) -> str:
+    """Start the NF as its file is now, then stop the old instance; return the one that serves."""
+    try:
+        with connect(name) as client:
+            started = client.ask(request, InstancesReply).launched[0]
+            serving = _wait_active(client, started)
+            client.ask(NfStopRequest(name=instance), InstancesReply)
+            _wait_gone(client, {instance})
+    except OnvmError as error:
+        print(f"{instance} goes on: {error}", file=sys.stderr)
+        return instance
+    print(f"{serving.instances[0]} serves (pid {serving.pid})", flush=True)
+    return serving.instances[0]
 
 
 def _wait_active(client: Client, started: LaunchedNf) -> LaunchedNf:

@@ -70,8 +70,8 @@ class DownRequest(_Tagged, frozen=True, tag="down"):
 class NfRunRequest(_Tagged, frozen=True, tag="nf_run"):
     """Start an instance."""
 
-    name: Name
-    """Name of a table in the file, or of an installed NF."""
+    name: Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
+    """Name of a table in the file, or of an installed NF, or ``FILE.py:Class``."""
     config: Annotated[str, msgspec.Meta(max_length=4096)] | None = None
     """Absolute path of a configuration file."""
     launcher: Name | None = None
@@ -136,6 +136,20 @@ class SendRequest(_Tagged, frozen=True, tag="send"):
 
     name: Name
     message: Annotated[str, msgspec.Meta(max_length=16000)]
+
+
+class AskRequest(_Tagged, frozen=True, tag="ask"):
+    """Send a message to an instance, or to all instances of a service, that may reply."""
+
+    name: Name
+    message: Annotated[str, msgspec.Meta(max_length=16000)]
+
+
+class AnswersRequest(_Tagged, frozen=True, tag="answers"):
+    """Ask for the replies so far."""
+
+    question: int
+    """The number in `AskedReply`."""
 
 
 class ScaleRequest(_Tagged, frozen=True, tag="scale"):
@@ -205,6 +219,8 @@ Request = (
     | FlowListRequest
     | EventsRequest
     | SendRequest
+    | AskRequest
+    | AnswersRequest
     | ScaleRequest
     | ScaleStatusRequest
     | CaptureStartRequest
@@ -488,6 +504,22 @@ class DoneReply(_Tagged, frozen=True, tag="done"):
     count: int = 1
 
 
+class AskedReply(_Tagged, frozen=True, tag="asked"):
+    """The message has been sent to `count` instances."""
+
+    question: int
+    count: int
+
+
+class AnswersReply(_Tagged, frozen=True, tag="answers"):
+    """Replies to a question."""
+
+    answers: dict[str, str | None]
+    """By instance; None: it has read the message and replies nothing."""
+    waiting: list[str]
+    """Instances that have not read it yet."""
+
+
 class ErrorReply(_Tagged, frozen=True, tag="error"):
     """The request has failed, and why."""
 
@@ -504,6 +536,8 @@ Reply = (
     | FlowsReply
     | EventsReply
     | DoneReply
+    | AskedReply
+    | AnswersReply
     | CaptureReply
     | ScaleReply
     | ScaleStatusReply

@@ -7,7 +7,7 @@ raises `WireError` with a line that goes back to the sender.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 
@@ -65,6 +65,7 @@ OFFER, SNAPSHOT, RESTORE, STATE, RESTORED, REFUSED, RELEASED = range(10, 17)
 PORTS = 17
 CONFIG, PREPARED, APPLY, APPLIED, DECLINED, CANCEL = range(18, 24)
 LINK, OWN_ADDRESSES, ADDRESSES = range(24, 27)
+RELEASE, SERVICES, ASK, REPLY = range(27, 31)
 STATE_MESSAGES = frozenset({OFFER, STATE, RESTORED, REFUSED, RELEASED})
 """Messages of NF hosts about the handover of state."""
 CONFIG_MESSAGES = frozenset({PREPARED, APPLIED, DECLINED})
@@ -279,6 +280,12 @@ def pack_links(ports: Iterable[PortEntry]) -> list[bytes]:
 def pack_addresses(addresses: Iterable[str]) -> bytes:
     """Write the message about the addresses of all NFs."""
     return pack_message(ADDRESSES, payload="\n".join(addresses).encode())
+
+
+def pack_services(ids: Mapping[str, int]) -> bytes:
+    """Write the message about the IDs of all services."""
+    text = "\n".join(f"{number} {name}" for name, number in ids.items())
+    return pack_message(SERVICES, payload=text.encode())
 
 
 def unpack_addresses(payload: bytes) -> list[str]:

@@ -123,6 +123,11 @@ class Registry:
             self._service_ids[service] = len(self._service_ids) + 1
         return self._service_ids[service]
 
+    @property
+    def service_ids(self) -> dict[str, int]:
+        """Numbers of all services, by name."""
+        return dict(self._service_ids)
+
     def service_name(self, number: int) -> str:
         """Name of service `number`; the number as text if there is none."""
         for name, known in self._service_ids.items():

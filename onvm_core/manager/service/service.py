@@ -45,6 +45,7 @@ from onvm_core.manager.startup.environment import split_cpus
 from onvm_core.manager.supervision.fusion import Fusion
 from onvm_core.manager.supervision.supervisor import Supervisor
 from onvm_sdk.errors import ConfigError
+from onvm_sdk.source import is_source
 
 if TYPE_CHECKING:
     from onvm_core.manager.api.server import ControlServer
@@ -97,6 +98,8 @@ class Service:
             m.NfStopRequest: self._nf_stop,
             m.SendRequest: self._send,
             m.EventsRequest: self._past.read,
+            m.AskRequest: self._ask,
+            m.AnswersRequest: self._answers,
         }
         check_socket_paths(directory)
         self._lock = DirectoryLock(directory)
@@ -396,18 +399,19 @@ class Service:
 
     def _nf_run(self, request: m.NfRunRequest) -> m.InstancesReply:
         self._reload.check_free("nf run")
-        self._nfs.package(request.name)
+        package = self._nfs.package(request.name)
+        base = (package.service or "") if is_source(request.name) else request.name
         own = request.config
         settings = None if own is None else [self._settings_of(request.name, own)]
         taken = self._supervisor.instance_names()
         taken |= {one.name for _, one in self._deployment.manager.registry.instances()}
         if request.instance is not None:
-            instance = f"{request.name}-{request.instance}"
+            instance = f"{base}-{request.instance}"
             if instance in taken:
                 raise ConfigError("expected one that does not run", field="nf run", value=instance)
         else:
             number = 1
-            while (instance := f"{request.name}-{number}") in taken:
+            while (instance := f"{base}-{number}") in taken:
                 number += 1
         table = self._config.nfs.get(request.name, NfConfig())
         launcher = request.launcher or table.launcher or DEFAULT_LAUNCHER
@@ -440,3 +444,15 @@ class Service:
         if count == 0:
             raise ConfigError(self._known_instances(), field="send", value=request.name)
         return m.DoneReply(count=count)
+
+    def _ask(self, request: m.AskRequest) -> m.AskedReply:
+        manager = self._deployment.manager
+        targets = manager.registry.find(request.name)
+        if not targets:
+            raise ConfigError(self._known_instances(), field="send", value=request.name)
+        question, count = manager.questions.ask(targets, request.message.encode())
+        return m.AskedReply(question=question, count=count)
+
+    def _answers(self, request: m.AnswersRequest) -> m.AnswersReply:
+        answers, waiting = self._deployment.manager.questions.replies(request.question)
+        return m.AnswersReply(answers=answers, waiting=waiting)

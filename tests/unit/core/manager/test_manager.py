@@ -18,6 +18,7 @@ from onvm_core.manager.manager import Manager
 from onvm_core.manager.nf_hosts import codec
 from onvm_core.manager.nf_hosts.cpu_shares import sharing
 from onvm_core.manager.nf_hosts.registry import HostState, NfHost
+from onvm_sdk.errors import ConfigError
 
 
 class World:
@@ -158,10 +159,10 @@ def test_stopped_host_leaves_when_it_holds_no_packet(world: World) -> None:
     assert (inside.state, inside.successor) == (SlotState.LEAVING, 7)
     for _ in range(5):
         world.turn()
-    assert not nf.heard
+    assert nf.kinds() == [codec.RELEASE]
     inside.reserved = 0
     until(lambda: nf.is_gone and host.state is HostState.DEAD, world.turn)
-    assert nf.kinds() == [codec.STOP]
+    assert nf.kinds() == [codec.RELEASE, codec.STOP]
     assert host.slot not in world.plane.hosts
 
 
@@ -311,6 +312,35 @@ def test_addresses_of_an_nf_are_told_to_all(world: World) -> None:
     late, _ = world.serve("router")
     kinds = [codec.ADDRESSES, codec.LINK]
     until(lambda: [one.kind for one in late.heard] == kinds, world.turn)
+
+
+def test_nfs_answer_questions(world: World) -> None:
+    (first, one), (second, _) = world.serve("a"), world.serve("a")
+    targets = world.manager.registry.find("a")
+    number, count = world.manager.questions.ask(targets, b"how much?")
+    assert count == 2
+    until(lambda: all(nf.kinds() == [codec.ASK] for nf in (first, second)), world.turn)
+    assert first.heard[0].payload == b"how much?"
+    first.say(codec.REPLY, peer=str(number), payload=b"\nten")
+    second.say(codec.REPLY, peer=str(number + 1), payload=b"\nto no question")
+    until(lambda: world.manager.questions.replies(number)[0] == {"a-1": "ten"}, world.turn)
+    assert world.manager.questions.replies(number)[1] == ["a-2"]
+    second.say(codec.REPLY, peer=str(number))
+    until(lambda: not world.manager.questions.replies(number)[1], world.turn)
+    assert world.manager.questions.replies(number)[0] == {"a-1": "ten", "a-2": None}
+    with pytest.raises(ConfigError, match="question of this manager"):
+        world.manager.questions.replies(number + 1)
+    number, _ = world.manager.questions.ask(targets, b"")
+    first.close()
+    until(lambda: one.state is HostState.DEAD, world.turn)
+    assert world.manager.questions.replies(number)[1] == ["a-2"]
+
+
+def test_services_are_told_by_name(world: World) -> None:
+    nf, _ = world.serve("a")
+    world.manager.show_ports([codec.PortEntry("lan", 3)])
+    world.serve("b")
+    until(lambda: nf.services == "1 a\n2 b", world.turn)
 
 
 @pytest.mark.parametrize(("stage", "payload"), [(1, b"10.0.0.1"), (0, b"ten")])

@@ -1,0 +1,157 @@
+"""An NF of one file, which holds packets: run, asked, replaced and stopped without a loss."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from up_host import ONVM, write_capture
+
+if TYPE_CHECKING:
+    from up_host import Host
+
+HOLDER = '''
+from onvm_sdk import NetworkFunction
+
+VERSION = "one"
+
+
+class Shaper(NetworkFunction):
+    """Hold every packet; release some at each turn of the timer."""
+
+    timer_interval_s = 0.005
+
+    def setup(self, ctx):
+        self.ctx = ctx
+        self.tokens = []
+
+    def process_packet(self, pkt):
+        token = pkt.hold()
+        if token:
+            self.tokens.append(token)
+
+    def on_timer(self, now_ns):
+        for token in self.tokens[:20]:
+            self.ctx.held.release(token)
+        del self.tokens[:20]
+
+    def on_message(self, sender, payload):
+        if payload == b"fail":
+            raise RuntimeError("asked to fail")
+        if payload == b"mute":
+            return None
+        ports = [self.ctx.port(name) for name in ("lan", "wan")]
+        text = f"{VERSION} {len(self.ctx.held) <= self.ctx.held.capacity} {ports}"
+        return f"{text} {self.ctx.service('shaper')}".encode()
+
+
+class Keeper(Shaper):
+    timer_interval_s = 0.0
+'''
+UP = """
+[dataplane]
+flows = 4096
+buffers = 2048
+[ports.lan]
+uri = "pcap:in.pcap?loop=0&rate=4000"
+[ports.wan]
+uri = "null:"
+[nfs.shaper]
+plugin = "{file}:Shaper"
+[chains.main]
+in = "lan"
+out = "wan"
+services = ["shaper"]
+"""
+
+
+@pytest.fixture
+def holder(tmp_path: Path) -> Path:
+    file = tmp_path / "holder.py"
+    file.write_text(HOLDER)
+    return file
+
+
+def onvm(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*ONVM, *arguments], cwd=folder, capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+@pytest.mark.parametrize("kind", ["Shaper", "Keeper"])
+def test_all_held_packets_leave_in_their_order(holder: Path, kind: str) -> None:
+    """Those that the NF never releases leave when the run ends."""
+    folder = holder.parent
+    write_capture(folder / "in.pcap")
+    chain = ("--in", "pcap:in.pcap", "--out", "pcap:out.pcap", "--chain", f"./holder.py:{kind}")
+    done = onvm(folder, "run", *chain)
+    assert done.returncode == 0, done.stderr
+    assert "32 received + 0 originated = 32 sent + 0 dropped" in done.stdout
+    before, after = ((folder / f"{name}.pcap").read_bytes()[24:] for name in ("in", "out"))
+    size = len(before) // 32
+    assert [before[at + 16 : at + size] for at in range(0, len(before), size)] == [
+        after[at + 16 : at + size] for at in range(0, len(after), size)
+    ]
+
+
+def test_mistakes_are_one_line(holder: Path) -> None:
+    (holder.parent / "bad.py").write_text("class Nf(:\n")
+    for nf, text in (
+        ("./nope.py:Nf", "nf: './nope.py:Nf': expected a file that exists"),
+        ("./holder.py:Nope", "'Nope': expected a class of the file: Shaper, Keeper"),
+        ("./bad.py:Nf", "bad.py:1: expected Python: invalid syntax"),
+    ):
+        done = onvm(holder.parent, "run", "--in", "null:", "--out", "null:", "--chain", nf)
+        assert done.returncode == 2
+        assert text in done.stderr
+        assert done.stderr.count("\n") == 1
+
+
+def test_a_manager_runs_it_and_users_ask_it(host: Host, holder: Path) -> None:
+    host.configure(UP.format(file=holder))
+    host.do("up", "-d")
+    assert host.do("send", "shaper-1", "hello") == "one True [0, 1] 1\n"
+    assert host.do("send", "shaper", "mute") == "sent to 1 instance\n"
+    assert "shaper-2 serves" in host.do("nf", "run", f"{holder}:Shaper")
+    assert host.json("send", "shaper", "hello")["replies"].keys() == {"shaper-1", "shaper-2"}
+    assert "stopped shaper-1" in host.do("nf", "stop", "shaper-1")
+    report = host.json("down")["report"]
+    assert report["rx"] == report["tx"] > 0, report["drops"]
+
+
+def test_watch_replaces_it_when_the_file_changes(host: Host, holder: Path) -> None:
+    host.configure(UP.format(file=holder))
+    host.do("up", "-d")
+    command = [*ONVM, "nf", "run", f"{holder}:Shaper", "--watch"]
+    with subprocess.Popen(
+        command, env={**os.environ, **host.environment}, stdout=-1, stderr=-2, text=True
+    ) as process:
+        assert process.stdout is not None
+        try:
+            assert "shaper-2 serves" in process.stdout.readline()
+            _write(holder, HOLDER.replace('"one"', '"two"'))
+            assert "shaper-3 serves" in process.stdout.readline()
+            assert host.do("send", "shaper-3", "hello").startswith("two ")
+            _write(holder, "class Shaper(:\n")
+            assert "shaper-3 goes on: " in process.stdout.readline()
+            assert host.do("send", "shaper-3", "hello").startswith("two ")
+        finally:
+            process.terminate()
+        assert process.wait(30) == 0
+    report = host.json("down")["report"]
+    assert report["rx"] == report["tx"] > 0, report["drops"]
+
+
+def _write(file: Path, text: str) -> None:
+    """Put a whole file there, with another time than before."""
+    before = file.stat().st_mtime_ns
+    part = file.with_suffix(".part")
+    part.write_text(text)
+    while part.stat().st_mtime_ns == before:
+        time.sleep(0.01)
+        part.write_text(text)
+    part.replace(file)
