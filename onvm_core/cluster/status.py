@@ -44,6 +44,10 @@ class HostStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Digest of the view that its manager was sent; equal on all hosts when nothing is changing."""
     missing: list[str]
     """The parts that its manager could not apply."""
+    unheard: list[str]
+    """Hosts whose agents its agent does not hear."""
+    clock_skew_s: int
+    """Seconds by which its clock was ahead of ZooKeeper's when it registered."""
     key: str
 
 
@@ -180,6 +184,8 @@ def _host(
         instances=0 if has is None else len(has.instances),
         view="" if applied is None else applied.view,
         missing=[] if applied is None else applied.missing,
+        unheard=[] if applied is None else applied.unheard,
+        clock_skew_s=0 if host is None else host.clock_skew_s,
         key=owner.key,
     )
 

@@ -42,6 +42,17 @@ def cluster_tables(shown: ClusterStatus) -> RenderableType:
         parts += ["", request_table(waiting)]
     lines = [
         *(f"{host.name}: {line}" for host in shown.hosts for line in host.missing),
+        *(
+            f"{host.name}: its agent does not hear that of {other}, whose load counts as last seen"
+            for host in shown.hosts
+            for other in host.unheard
+        ),
+        *(
+            f"{host.name}: its clock is {abs(host.clock_skew_s)} s "
+            f"{'ahead of' if host.clock_skew_s > 0 else 'behind'} ZooKeeper's"
+            for host in shown.hosts
+            if host.clock_skew_s
+        ),
         *shown.mismatches,
         *(f"{path}: damaged: {why}" for path, why in shown.damaged.items()),
     ]

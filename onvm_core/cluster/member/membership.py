@@ -68,6 +68,7 @@ class Membership:
         self.name = name
         self.number = 0
         self.election_number = -1
+        self._clock_skew_s = 0
         self._run = uuid.uuid4().hex
         self._token: int | None = None
         self._host: HostNode | None = None
@@ -235,6 +236,13 @@ class Membership:
 
         self._ensemble.commit(what, build)
         self._token = version + 1
+        with self._ensemble.call(what) as client:
+            stat = client.exists(self._nodes["host"])
+        self._clock_skew_s = 0 if stat is None else round(time.time() - stat.created)
+        if self._clock_skew_s:
+            log.warning(
+                "the clock of %s is %+d s from that of ZooKeeper", self.name, self._clock_skew_s
+            )
         self._host, self._instances, self._applied = host, instances, applied
         log.info(
             "registered as %s, number %d, election number %d",
@@ -279,7 +287,11 @@ class Membership:
 
     def _mine(self, host: HostNode) -> HostNode:
         return msgspec.structs.replace(
-            host, number=self.number, election_number=self.election_number, boot=self._state.boot
+            host,
+            number=self.number,
+            election_number=self.election_number,
+            clock_skew_s=self._clock_skew_s,
+            boot=self._state.boot,
         )
 
     @property
