@@ -34,7 +34,7 @@ from onvm_core.cluster.member.state_directory import StateDirectory
 from onvm_core.cluster.scaling.scaler import Scaler
 from onvm_core.cluster.tree.ensemble import Ensemble
 from onvm_core.cluster.tree.foundation import ensure_folders
-from onvm_core.cluster.tree.mirror import Snapshot, another_cluster, read_cluster
+from onvm_core.cluster.tree.mirror import Snapshot, check_cluster, read_cluster
 from onvm_core.cluster.tree.nodes import AppliedNode, Paths, PluginNode, check_name
 from onvm_core.cluster.view.absence import LINGER_S, Absences
 from onvm_core.cluster.view.view_maker import ViewMaker
@@ -60,12 +60,12 @@ APPLY_RETRY_S = 1.0
 
 
 class _Loads:
-    """What is known of the load of all instances, by number.
+    """The load of all instances, by number.
 
     Attributes:
         now: loads that are not too old.
         last: the last load of each, however old.
-        unheard: hosts of which no load comes.
+        unheard: hosts that send no load.
     """
 
     def __init__(self) -> None:
@@ -184,10 +184,11 @@ class Agent:
             raise
 
     def _join(self, cluster: str) -> SessionThread:
-        node = read_cluster(self._ensemble, self._paths)
         state = self._state.state
-        if state.cluster_id not in ("", node.id):
-            raise another_cluster(cluster)
+        if state.cluster_id:
+            node = check_cluster(self._ensemble, self._paths, state.cluster_id)
+        else:
+            node = read_cluster(self._ensemble, self._paths)
         if state.name not in ("", self.name):
             raise ConfigError(
                 f"expected {state.name!r}, the name with which this host has joined; "
@@ -332,6 +333,8 @@ class Agent:
         else:
             if local.digest == "":
                 self._is_applied = False  # it has just started
+            elif self._applied is not None and self._is_applied:
+                self._tell_applied(msgspec.structs.replace(self._applied, digest=local.digest))
             self._local, self._resources = local, facts.local_resources(local, self._plugins)
         self._session_thread.offer(
             Offer(

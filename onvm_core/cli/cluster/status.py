@@ -27,7 +27,11 @@ def status(where: ClusterOptions, as_json: JsonOption = False) -> None:
 
 def cluster_tables(shown: ClusterStatus) -> RenderableType:
     """The status of a cluster as tables for people."""
-    is_equal = "all managers know the same" if shown.is_equal else "managers are being told"
+    views = {host.view for host in shown.hosts if host.state not in ("away", "no_manager")}
+    if shown.is_equal:
+        is_equal = "all managers know the same"
+    else:
+        is_equal = "managers are being told" if len(views) > 1 else "managers' tables differ"
     parts: list[RenderableType] = [
         f"cluster {shown.cluster} (VNI {shown.vni}) at {shown.ensemble}; {is_equal}",
         "",
