@@ -46,6 +46,8 @@ class SimulatedManager:
         applied: times and digests of applied views, on the monotonic clock.
         refuses: reason for which it starts no NFs; "" if it does.
         silent: peers that do not answer its probes.
+        slow: seconds from a request until an instance serves, of NFs that need other than
+            `start_s`.
         utilisation: utilisation of each instance.
     """
 
@@ -74,6 +76,7 @@ class SimulatedManager:
         self.n_applied = 0
         self.refuses = ""
         self.silent: frozenset[str] = frozenset()
+        self.slow: dict[str, float] = {}
         self.utilisation = 0.0
         self._lock = threading.RLock()
         self._nfs: dict[str, tuple[str, str, float]] = {}
@@ -250,7 +253,8 @@ class SimulatedManager:
             raise ConfigError("expected one that does not run", field="nf run", value=name)
         if len(self._nfs) >= self.cores:
             raise ConfigError(f"expected a free core for {name}")
-        self._nfs[name] = (request.name, "starting", time.monotonic() + self.start_s)
+        ready_s = time.monotonic() + self.slow.get(request.name, self.start_s)
+        self._nfs[name] = (request.name, "starting", ready_s)
         return m.InstancesReply(launched=[self._launched(name)])
 
     def _stop_nf(self, name: str) -> m.InstancesReply:

@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
+import msgspec
 import zmq
 
 from onvm_core.cluster.handover.state_sender import StateSender
@@ -33,7 +34,7 @@ from onvm_core.cluster.member.state_directory import StateDirectory
 from onvm_core.cluster.scaling.scaler import Scaler
 from onvm_core.cluster.tree.ensemble import Ensemble
 from onvm_core.cluster.tree.foundation import ensure_folders
-from onvm_core.cluster.tree.mirror import Snapshot, another_cluster, read_cluster
+from onvm_core.cluster.tree.mirror import Snapshot, check_cluster, read_cluster
 from onvm_core.cluster.tree.nodes import AppliedNode, Paths, PluginNode, check_name
 from onvm_core.cluster.view.absence import LINGER_S, Absences
 from onvm_core.cluster.view.view_maker import ViewMaker
@@ -56,6 +57,21 @@ SPARE_STEP = 0.1
 """Spare capacities that differ by less than this share of the instance's capacity count as equal.
 """
 APPLY_RETRY_S = 1.0
+
+
+class _Loads:
+    """The load of all instances, by number.
+
+    Attributes:
+        now: loads that are not too old.
+        last: the last load of each, however old.
+        unheard: hosts that send no load.
+    """
+
+    def __init__(self) -> None:
+        self.now: Mapping[int, PeerLoad] = {}
+        self.last: Mapping[int, PeerLoad] = {}
+        self.unheard: list[str] = []
 
 
 class Agent:
@@ -108,9 +124,8 @@ class Agent:
         self._resources: LocalResources | None = None
         self._snapshot: Snapshot | None = None
         self._merged: Snapshot | None = None
-        self._vanished: frozenset[str] = frozenset()
-        self._silent: frozenset[str] = frozenset()
-        """Hosts that do not answer the manager's probes."""
+        self._vanished = self._silent = frozenset[str]()
+        """Hosts that get nothing new; hosts that do not answer the manager's probes."""
         self._absences = Absences(ensemble.session_s, linger_s)
         self._n_absences = 0
         self._maker = ViewMaker(name)
@@ -125,6 +140,8 @@ class Agent:
         self.applies = 0
         self.digest = ""
         self.applied_s = 0.0
+        self._applied: AppliedNode | None = None
+        self._loads = _Loads()
         self._paths = Paths(cluster)
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._link = ManagerLink(manager)
@@ -143,14 +160,14 @@ class Agent:
                 self._state_server = StateServer(
                     self._peers, ManagerLink(manager), lambda: self._session_thread.numbers
                 )
-            self._loads_now: dict[int, PeerLoad] = {}
             self.scaler = Scaler(
                 ensemble,
                 self._paths,
                 self._session_thread,
                 state,
                 ManagerLink(manager),
-                self._loads,
+                self._last_loads,
+                self._living,
             )
             if self._peers is not None:
                 self.state_sender = StateSender(
@@ -159,7 +176,7 @@ class Agent:
                     self._peers,
                     ManagerLink(manager),
                     self.scaler.queue,
-                    self._loads,
+                    self._last_loads,
                 )
         except BaseException:
             self._close_local()
@@ -167,10 +184,11 @@ class Agent:
             raise
 
     def _join(self, cluster: str) -> SessionThread:
-        node = read_cluster(self._ensemble, self._paths)
         state = self._state.state
-        if state.cluster_id not in ("", node.id):
-            raise another_cluster(cluster)
+        if state.cluster_id:
+            node = check_cluster(self._ensemble, self._paths, state.cluster_id)
+        else:
+            node = read_cluster(self._ensemble, self._paths)
         if state.name not in ("", self.name):
             raise ConfigError(
                 f"expected {state.name!r}, the name with which this host has joined; "
@@ -315,6 +333,8 @@ class Agent:
         else:
             if local.digest == "":
                 self._is_applied = False  # it has just started
+            elif self._applied is not None and self._is_applied:
+                self._tell_applied(msgspec.structs.replace(self._applied, digest=local.digest))
             self._local, self._resources = local, facts.local_resources(local, self._plugins)
         self._session_thread.offer(
             Offer(
@@ -351,13 +371,39 @@ class Agent:
                     )
                 )
         loads = {load.number: load for load in mine}
+        self._loads.now = self._loads.last = loads
         if self._peers is not None:
             self._peers.publish(mine)
-            loads = {**self._peers.loads(), **loads}
-        self._loads_now = loads
+            self._loads.now = {**self._peers.loads(), **loads}
+            self._loads.last = {**self._peers.last_loads(), **loads}
+            self._note_unheard(self._peers.unheard())
 
-    def _loads(self) -> Mapping[int, PeerLoad]:
-        return self._loads_now
+    def _note_unheard(self, unheard: list[str]) -> None:
+        """Say which agents are not heard, in the log and for `onvm cluster status`."""
+        if unheard == self._loads.unheard:
+            return
+        for name in sorted(set(unheard) - set(self._loads.unheard)):
+            log.warning("the agent of %s is not heard; its load counts as last seen", name)
+        for name in sorted(set(self._loads.unheard) - set(unheard)):
+            log.info("the agent of %s is heard, or is gone", name)
+        self._loads.unheard = unheard
+        if self._applied is not None:
+            self._tell_applied(self._applied)
+
+    def _tell_applied(self, applied: AppliedNode) -> None:
+        self._applied = applied
+        self._session_thread.offer_applied(
+            msgspec.structs.replace(applied, unheard=self._loads.unheard)
+        )
+
+    def _last_loads(self) -> Mapping[int, PeerLoad]:
+        return self._loads.last
+
+    def _living(self) -> Collection[str]:
+        """Hosts without a session that answer probes; their instances count."""
+        if self._merged is None or self._snapshot is None:
+            return ()
+        return self._merged.hosts.keys() - self._snapshot.hosts.keys() - self._silent
 
     def _follow(self, now: float) -> None:
         """Take the newest snapshot, and add the hosts that have vanished."""
@@ -400,7 +446,7 @@ class Agent:
         if self._merged is None or self._local is None or now < self._apply_at_s:
             return
         is_new = self._merged is not self._told or not self._is_applied
-        spare_pps = {number: load.spare_pps for number, load in self._loads_now.items()}
+        spare_pps = {number: load.spare_pps for number, load in self._loads.now.items()}
         if not is_new and (
             now < self._priced_at_s or not _differs(spare_pps, self._told_spare_pps)
         ):
@@ -428,7 +474,7 @@ class Agent:
         self._priced_at_s = now + max(SPARE_S, SPARE_INSTANCE_S * len(view.instances))
         self.digest = self._maker.digest
         self.applied_s = time.monotonic()
-        self._session_thread.offer_applied(
+        self._tell_applied(
             AppliedNode(view=self.digest, digest=reply.digest, missing=reply.missing)
         )
 

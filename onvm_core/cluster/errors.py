@@ -9,6 +9,7 @@ OnvmError
     ├── FencedError        another agent has taken the name over
     │   └── RemovedError   the name was taken out of the cluster
     └── NoClusterError     the ensemble has no such cluster, or it is another one
+        └── LostClusterError   the ensemble has lost the cluster that this host has joined
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ __all__ = [
     "ClusterError",
     "ConflictError",
     "FencedError",
+    "LostClusterError",
     "NameTakenError",
     "NoClusterError",
     "NoEnsembleError",
@@ -52,3 +54,7 @@ class RemovedError(FencedError):
 
 class NoClusterError(ConfigError):
     """The ensemble has no such cluster, or it is another cluster of that name."""
+
+
+class LostClusterError(NoClusterError):
+    """The ensemble has lost the cluster that this host has joined; it may get it back."""

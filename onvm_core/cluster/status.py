@@ -42,8 +42,14 @@ class HostStatus(msgspec.Struct, frozen=True, kw_only=True):
     instances: int
     view: str
     """Digest of the view that its manager was sent; equal on all hosts when nothing is changing."""
+    tables: str
+    """Digest of its manager's tables; equal likewise."""
     missing: list[str]
     """The parts that its manager could not apply."""
+    unheard: list[str]
+    """Hosts whose agents its agent does not hear."""
+    clock_skew_s: int
+    """Seconds by which its clock was ahead of ZooKeeper's when it registered."""
     key: str
 
 
@@ -83,7 +89,7 @@ class ClusterStatus(msgspec.Struct, frozen=True, kw_only=True):
     vni: int
     ensemble: str
     is_equal: bool
-    """True if all managers have been sent the same view."""
+    """True if all managers have been sent the same view, and have equal tables."""
     hosts: list[HostStatus]
     services: list[ServiceStatus]
     chains: dict[str, tree.ChainNode]
@@ -110,13 +116,14 @@ def read_status(ensemble: Ensemble, paths: Paths) -> ClusterStatus:
     names = _read(ensemble, paths.names, NameNode)
     applied = _read(ensemble, paths.applied, AppliedNode)
     hosts = [_host(snapshot, name, node, applied.get(name)) for name, node in sorted(names.items())]
-    views = {host.view for host in hosts if host.state not in ("away", "no_manager")}
+    there = [host for host in hosts if host.state not in ("away", "no_manager")]
+    views = {host.view for host in there}
     return ClusterStatus(
         cluster=snapshot.cluster.name,
         id=snapshot.cluster.id,
         vni=snapshot.cluster.vni,
         ensemble=ensemble.hosts,
-        is_equal=len(views) <= 1 and "" not in views,
+        is_equal=len(views) <= 1 and "" not in views and len({one.tables for one in there}) <= 1,
         hosts=hosts,
         services=_services(snapshot),
         chains=snapshot.chains,
@@ -179,7 +186,10 @@ def _host(
         free_cores=0.0 if has is None else has.free_cores,
         instances=0 if has is None else len(has.instances),
         view="" if applied is None else applied.view,
+        tables="" if applied is None else applied.digest,
         missing=[] if applied is None else applied.missing,
+        unheard=[] if applied is None else applied.unheard,
+        clock_skew_s=0 if host is None else host.clock_skew_s,
         key=owner.key,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -9,6 +10,7 @@ import pytest
 import zmq
 from bench import wait
 
+from onvm_core.cluster.links import peers
 from onvm_core.cluster.links.peers import Peer, PeerLoad, PeerNetwork
 from onvm_sdk.errors import ConfigError
 
@@ -78,6 +80,22 @@ def test_without_curve_nothing_is_heard_or_injected(stack: ExitStack) -> None:
 
         with pytest.raises(AssertionError):
             wait(lie, 1.5)
+
+
+def test_peer_that_falls_silent_is_named_and_its_last_load_kept(
+    stack: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, a_key, _ = make(stack, "a")
+    b, b_key, _ = make(stack, "b")
+    a.set_peers({"b": Peer(b.endpoint, b_key)})
+    b.set_peers({"a": Peer(a.endpoint, a_key)})
+    assert hears(b, a, 20)
+    assert b.unheard() == []
+    now = time.monotonic()
+    monkeypatch.setattr(peers.time, "monotonic", lambda: now + 10)
+    assert (b.unheard(), b.loads(), b.last_loads()) == (["a"], {}, {7: LOAD})
+    assert hears(b, a, 20)
+    assert b.unheard() == []
 
 
 def test_rubbish_of_a_member_is_left_out(stack: ExitStack) -> None:

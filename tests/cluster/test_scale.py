@@ -19,7 +19,11 @@ from bench import (
 from hosts import SimulatedHost, are_equal, start_hosts
 from kazoo.recipe.queue import LockingQueue
 
+from onvm_core.cli.cluster.scale import check_max
 from onvm_core.cluster.errors import ConflictError
+from onvm_core.cluster.links.peers import PeerLoad
+from onvm_core.cluster.scaling import autoscaler
+from onvm_core.cluster.scaling.autoscaler import ClusterAutoscaler
 from onvm_core.cluster.scaling.host_policy import HostPolicy, Locality, MostFree, choose
 from onvm_core.cluster.scaling.requests import RequestQueue
 from onvm_core.cluster.scaling.scaler import is_leader
@@ -29,10 +33,12 @@ from onvm_core.cluster.tree.nodes import (
     DrainNode,
     HostNode,
     InstancesNode,
+    KnownNode,
     OutcomeNode,
     RequestNode,
     ServiceNode,
 )
+from onvm_sdk.errors import ConfigError
 
 
 def request(
@@ -280,6 +286,126 @@ def test_policy_scales_a_service_over_the_cluster(cluster: Cluster) -> None:
     queue = RequestQueue(cluster.ensemble, cluster.paths)
     assert {outcome.state for outcome in queue.outcomes().values()} == {"done"}
     assert (a.error, b.error) == (None, None)
+
+
+def test_instance_that_starts_slowly_holds_nothing_up(cluster: Cluster) -> None:
+    """The only host leads, too: it goes on to serve, to expire, and to ask."""
+    (a,) = start_hosts(cluster, 1, cores=4.0)
+    wait(lambda: are_equal([a]))
+    a.manager.slow = {"nat": 60.0}
+    queue = ask(cluster, request("slow", service="nat"), request("quick"))
+    assert ended(queue, "quick").instance == "firewall-1"
+    node = ServiceNode(revision=1, min=1, max=1, request_s=30)
+    cluster.services.put("lb", node, "me")
+    wait(lambda: "lb-1" in a.manager.nfs(), what="the instance that a policy wants")
+    assert ended(ask(cluster, request("big", deadline_s=0.2, service="dns")), "big").state == (
+        "expired"
+    )
+    outcome = queue.outcome("slow")
+    assert outcome is not None
+    assert outcome.state == "waiting"
+    a.manager.set_nfs("nat-1", "firewall-1", "lb-1")
+    assert a.manager.nfs() == ["firewall-1", "lb-1", "nat-1"]
+
+
+def test_several_instances_start_at_once_where_they_fit(cluster: Cluster) -> None:
+    a, b = hosts = start_hosts(cluster, 2, cores=2.0, start_s=0.5)
+    wait(lambda: are_equal(hosts))
+    keys = ["k1", "k2", "k3", "k4"]
+    queue = ask(cluster, *(request(key, "a") for key in keys))
+    assert {ended(queue, key).state for key in keys} == {"done"}
+    assert [len(host.manager.nfs()) for host in (a, b)] == [2, 2]
+    assert all(not one.why.startswith("expected") for one in queue.outcomes().values())
+
+
+@pytest.mark.parametrize("skew_s", [-60.0, 60.0])
+def test_requests_of_a_host_with_another_clock_are_served(cluster: Cluster, skew_s: float) -> None:
+    """The moment of its request and its end are far in the past, or in the future."""
+    (a,) = start_hosts(cluster, 1, cores=1.0)
+    wait(lambda: are_equal([a]))
+    then = time.time() + skew_s
+    clock = {"made": then, "deadline": then + 30}
+    assert ended(ask(cluster, request("k", within_s=30.0, **clock)), "k").state == "done"
+    clock = {"made": then, "deadline": then + 0.3}
+    queue = ask(cluster, request("big", within_s=0.3, **clock))
+    assert ended(queue, "big", 10).state == "expired"
+
+
+def test_service_has_no_more_instances_than_it_may(cluster: Cluster) -> None:
+    a, b = hosts = start_hosts(cluster, 2)
+    a.manager.set_nfs("firewall-1")
+    cluster.services.put("firewall", ServiceNode(revision=1, min=0, max=2), "me")
+    wait(lambda: are_equal(hosts) and len(b.manager.view.instances) == 1)  # type: ignore[union-attr]
+    queue = ask(cluster, request("one", "a"), request("two", "b", deadline_s=1.0))
+    assert {ended(queue, key).state for key in ("one", "two")} == {"done", "expired"}
+    why = next(one.why for one in queue.outcomes().values() if one.state == "expired")
+    assert why == "firewall: has its --max of 2 instances"
+    assert len(a.manager.nfs() + b.manager.nfs()) == 2
+    with pytest.raises(ConfigError, match=r"scale out: 'firewall': .* maximum of 2 \(2 serve\)"):
+        check_max(cluster.snapshot(), "firewall")
+
+
+# ---- loads that are not known ----
+
+
+class Asked(RequestQueue):
+    """A queue that only notes what is asked for."""
+
+    def __init__(self) -> None:
+        self.requests: list[RequestNode] = []
+
+    def put(self, request: RequestNode, fence: object = None) -> bool:
+        del fence
+        self.requests.append(request)
+        return True
+
+
+BUSY = ServiceNode(revision=1, min=1, max=9, out_after_s=0.0, in_after_s=0.1, cooldown_s=0.1)
+
+
+def autoscaled(
+    snapshot: Snapshot,
+    loads: dict[int, PeerLoad],
+    monkeypatch: pytest.MonkeyPatch,
+    living: str = "",
+    seconds: float = 20.0,
+) -> list[RequestNode]:
+    """What a leader asks for within some seconds."""
+    queue, now = Asked(), 100.0
+    scaler = ClusterAutoscaler(queue, lambda _: None, lambda: loads, lambda: living)
+    monkeypatch.setattr(autoscaler.time, "monotonic", lambda: now)
+    snapshot = msgspec.structs.replace(snapshot, services={"firewall": BUSY})
+    while now < 100 + seconds and not queue.requests:
+        scaler.turn(snapshot, 1)
+        now += 0.1
+    return queue.requests
+
+
+def load(number: int, utilisation: float) -> PeerLoad:
+    return PeerLoad(number, 0, utilisation, 1000, utilisation)
+
+
+def test_load_that_was_never_heard_does_not_stop_a_service(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    snapshot = snapshot_of(a=free(4, 1), b=free(4, 2))
+    busy = autoscaled(snapshot, {1: load(1, 1.0)}, monkeypatch)
+    assert busy[0].stop == ""
+    assert "the load of 1 of 2 instances is not known" in caplog.text
+    # Not at once: who has just begun has heard of few.
+    assert autoscaled(snapshot, {1: load(1, 0.1)}, monkeypatch, seconds=4.0) == []
+
+
+def test_instances_of_a_living_host_without_a_session_count(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    snapshot = snapshot_of(a=free(4, 1))
+    host, node = free(4, 2)
+    away = msgspec.structs.replace(snapshot, away={"b": KnownNode(host=host, instances=node)})
+    idle = {1: load(1, 0.5), 2: load(2, 0.5)}
+    assert autoscaled(away, idle, monkeypatch, living="b") == []
+    full = {1: load(1, 1.0), 2: load(2, 1.0)}
+    assert autoscaled(away, full, monkeypatch, living="b")[0].reason
 
 
 def test_each_of_100_requests_is_acted_on_once_while_agents_die(cluster: Cluster) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from onvm_core.cli.cluster.chain import app as chain_app
+from onvm_core.cli.cluster.copies import export, import_, recover
 from onvm_core.cli.cluster.dev import dev
 from onvm_core.cli.cluster.init import init
 from onvm_core.cli.cluster.join import join
@@ -19,6 +20,8 @@ __all__ = ["app"]
 app = typer.Typer(no_args_is_help=True)
 for command in (init, join, leave, drain, status, dev):
     app.command()(command)
+for name, command in (("export", export), ("import", import_), ("recover", recover)):
+    app.command(name)(command)
 app.add_typer(chain_app, name="chain", help="Manage chains over all hosts, with history.")
 app.add_typer(service_app, name="service", help="Manage how services scale over all hosts.")
 app.add_typer(scale_app, name="scale", help="Ask for instances, and list such requests.")

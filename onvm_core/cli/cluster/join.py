@@ -17,7 +17,7 @@ from onvm_core.cli.logs import begin_logging
 from onvm_core.cli.options import with_option_groups
 from onvm_core.cli.signals import stop_on_signals
 from onvm_core.cluster.agent import Agent
-from onvm_core.cluster.errors import NoEnsembleError, RemovedError
+from onvm_core.cluster.errors import LostClusterError, NoEnsembleError, RemovedError
 from onvm_core.cluster.member.state_directory import StateDirectory, read_state, state_directory
 from onvm_core.manager.api.directory import manager_directory
 from onvm_sdk.errors import ConfigError, OnvmError
@@ -118,7 +118,7 @@ def join(
                 control=control_address or address,
                 control_port=control_port,
             )
-        except NoEnsembleError as error:  # status 1: a service manager may try again
+        except (NoEnsembleError, LostClusterError) as error:  # status 1: try again
             print(f"error: {error}", file=sys.stderr)
             raise typer.Exit(1) from None
         state.state.connection, state.state.address = connection, address

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import posixpath
 import sys
 import time
@@ -12,8 +13,11 @@ import typer
 from onvm_core.cli.cluster.connection import ClusterOptions
 from onvm_core.cli.options import with_option_groups
 from onvm_core.cluster.handover.leaving import move_away, set_draining
+from onvm_core.cluster.links.manager import ManagerLink
 from onvm_core.cluster.member.membership import remove_host, say_goodbye
-from onvm_core.cluster.member.state_directory import read_state, state_directory
+from onvm_core.cluster.member.state_directory import StateDirectory, read_state, state_directory
+from onvm_core.manager.api.client import NoManagerError
+from onvm_core.manager.api.directory import manager_directory
 from onvm_core.manager.config.sections import nearest
 from onvm_sdk.errors import ConfigError
 
@@ -37,6 +41,12 @@ def leave(
             min=0, max=3600, metavar="S", help="Seconds for its NFs to move to other hosts."
         ),
     ] = 10.0,
+    local: Annotated[
+        bool,
+        typer.Option(
+            "--local", help="Only forget the cluster here; for one that ZooKeeper has lost."
+        ),
+    ] = False,
 ) -> None:
     """Take this host, or another, out of the cluster.
 
@@ -46,6 +56,9 @@ def leave(
     Examples:
         onvm cluster leave
     """
+    if local:
+        _forget(where.manager)
+        return
     if host is None:
         known = read_state(state_directory(where.manager))
         if known is None or not known.name:
@@ -64,6 +77,18 @@ def leave(
                 value=host,
             )
     print(f"{host} has left the cluster")
+
+
+def _forget(manager: str) -> None:
+    """Forget the cluster on this host, without asking ZooKeeper."""
+    with StateDirectory(state_directory(manager)) as state:
+        name = state.state.name
+        if not name:
+            raise ConfigError("expected a host that has joined a cluster", field="leave")
+        with ManagerLink(manager_directory(manager)) as link, contextlib.suppress(NoManagerError):
+            link.apply(None)
+        state.forget()
+    print(f"{name} has forgotten its cluster")
 
 
 @with_option_groups

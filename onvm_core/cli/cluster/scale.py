@@ -12,13 +12,15 @@ from onvm_core.cli.cluster.connection import ClusterOptions, author
 from onvm_core.cli.options import JsonOption, names_in, with_option_groups
 from onvm_core.cli.output import OutputOptions, print_json
 from onvm_core.cli.table import Table, number, text
+from onvm_core.cluster.scaling.host_policy import serving
 from onvm_core.cluster.scaling.requests import RequestQueue
 from onvm_core.cluster.status import RequestStatus, read_requests, read_snapshot
+from onvm_core.cluster.tree.mirror import Snapshot
 from onvm_core.cluster.tree.nodes import OutcomeNode, RequestNode, check_name
 from onvm_core.manager.config.sections import nearest
 from onvm_sdk.errors import ConfigError, OnvmError
 
-__all__ = ["app", "request_table"]
+__all__ = ["app", "check_max", "request_table"]
 
 POLL_S = 0.02
 GRACE_S = 10.0
@@ -92,6 +94,7 @@ def out(
         preferred=names_in(prefer),
         deadline=round(now + deadline_s, 3),
         made=round(now, 3),
+        within_s=deadline_s,
         placement=placement,
     )
     with where.reach() as found:
@@ -103,8 +106,30 @@ def out(
                 field="scale out",
                 value=service,
             )
+        check_max(snapshot, service)
         outcome = _put(RequestQueue(found.ensemble, found.paths), request, wait=wait)
     _report(key, outcome, as_json)
+
+
+def check_max(snapshot: Snapshot, service: str) -> None:
+    """Check that the service may have one more instance.
+
+    Raises:
+        ConfigError: it has as many as it may have, or will have when requests have been served.
+    """
+    settings = snapshot.services.get(service)
+    if settings is None:
+        return
+    waiting = sum(one.service == service and not one.stop for one in snapshot.requests.values())
+    there = serving(snapshot, service)
+    if there + waiting >= settings.max:
+        more = f" and {waiting} requested" if waiting else ""
+        raise ConfigError(
+            f"expected fewer instances than its maximum of {settings.max} ({there} serve{more}); "
+            f"to allow more: onvm cluster service set {service} --max N",
+            field="scale out",
+            value=service,
+        )
 
 
 @app.command("in")

@@ -37,7 +37,11 @@ def _names(shown: ClusterStatus) -> list[str]:
 
 def cluster_tables(shown: ClusterStatus) -> RenderableType:
     """The status of a cluster as tables for people."""
-    is_equal = "all managers know the same" if shown.is_equal else "managers are being told"
+    views = {host.view for host in shown.hosts if host.state not in ("away", "no_manager")}
+    if shown.is_equal:
+        is_equal = "all managers know the same"
+    else:
+        is_equal = "managers are being told" if len(views) > 1 else "managers' tables differ"
     parts: list[RenderableType] = [
         f"cluster {shown.cluster} (VNI {shown.vni}) at {shown.ensemble}; {is_equal}",
         "",
@@ -52,6 +56,17 @@ def cluster_tables(shown: ClusterStatus) -> RenderableType:
         parts += ["", request_table(waiting)]
     lines = [
         *(f"{host.name}: {line}" for host in shown.hosts for line in host.missing),
+        *(
+            f"{host.name}: its agent does not hear that of {other}, whose load counts as last seen"
+            for host in shown.hosts
+            for other in host.unheard
+        ),
+        *(
+            f"{host.name}: its clock is {abs(host.clock_skew_s)} s "
+            f"{'ahead of' if host.clock_skew_s > 0 else 'behind'} ZooKeeper's"
+            for host in shown.hosts
+            if host.clock_skew_s
+        ),
         *shown.mismatches,
         *(f"{path}: damaged: {why}" for path, why in shown.damaged.items()),
     ]

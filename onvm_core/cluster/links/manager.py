@@ -78,6 +78,10 @@ class ManagerLink:
             self._client.close()
             self._client = None
 
+    def another(self) -> ManagerLink:
+        """Another link to the same manager, for another thread."""
+        return ManagerLink(self._directory, self._timeout_s)
+
     @property
     def is_up(self) -> bool:
         """True if the manager that answered last is alive."""

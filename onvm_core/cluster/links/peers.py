@@ -8,7 +8,8 @@ else on this port. After a key is removed, it opens no new connection; an open c
 until it breaks.
 
 The figures are hints for weights. When none arrive, the last one is used for `STALE_S`, and after
-that the capacity in ZooKeeper.
+that the capacity in ZooKeeper. For decisions on the number of instances the last one counts for
+longer (`last_loads`), because an instance whose agent is not heard is not idle.
 
 Threads: one; the authenticator has another one, which only reads the set of keys.
 """
@@ -32,6 +33,7 @@ __all__ = ["Peer", "PeerLoad", "PeerNetwork", "interval_s"]
 log = logging.getLogger("onvm.cluster.peers")
 
 STALE_S = 5.0
+KEPT_S = 3600.0
 SILENT_S = 2.0
 """After this time without a message from a peer, the connection is made again: a peer that did not
 know our key yet has refused us, and ZeroMQ does not try again.
@@ -93,6 +95,8 @@ class PeerNetwork:
         self._name = name
         self._peers: dict[str, Peer] = {}
         self._heard_s: dict[str, float] = {}
+        self._news_s: dict[str, float] = {}
+        """Times of the last messages, or of the first attempt to hear one."""
         self._known = _KnownKeys()
         self._loads: dict[int, tuple[PeerLoad, float]] = {}
         self._decoder = msgspec.msgpack.Decoder(_Message)
@@ -208,6 +212,8 @@ class PeerNetwork:
         for name, peer in set(wanted.items()) - set(self._peers.items()):
             self._connect(name, peer)
         self._peers = wanted
+        now = time.monotonic()
+        self._news_s = {name: self._news_s.get(name, now) for name in wanted}
 
     def _connect(self, name: str, peer: Peer) -> None:
         self.subscriber.curve_serverkey = peer.key.encode()
@@ -249,7 +255,7 @@ class PeerNetwork:
             except (msgspec.MsgspecError, UnicodeDecodeError):
                 continue  # of another version
             if message.host in self._heard_s:
-                self._heard_s[message.host] = now
+                self._heard_s[message.host] = self._news_s[message.host] = now
             for load in message.loads:
                 self._loads[load.number] = (load, now)
         return MESSAGES_PER_TURN
@@ -257,8 +263,20 @@ class PeerNetwork:
     def loads(self) -> dict[int, PeerLoad]:
         """The last load of each instance, by number, if it is not too old."""
         now = time.monotonic()
-        self._loads = {number: one for number, one in self._loads.items() if now - one[1] < STALE_S}
+        return {
+            number: load for number, (load, at_s) in self._loads.items() if now - at_s < STALE_S
+        }
+
+    def last_loads(self) -> dict[int, PeerLoad]:
+        """The last load of each instance, by number, however old; kept for an hour."""
+        now = time.monotonic()
+        self._loads = {number: one for number, one in self._loads.items() if now - one[1] < KEPT_S}
         return {number: load for number, (load, _) in self._loads.items()}
+
+    def unheard(self) -> list[str]:
+        """Names of peers of which nothing has been heard for long."""
+        late_s = time.monotonic() - max(STALE_S, 10 * interval_s(len(self._peers)))
+        return sorted(name for name, at_s in self._news_s.items() if at_s < late_s)
 
 
 def interval_s(peers: int) -> float:

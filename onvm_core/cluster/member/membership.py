@@ -26,7 +26,7 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
-from kazoo.exceptions import NoNodeError
+from kazoo.exceptions import BadVersionError, NoNodeError
 
 from onvm_core.cluster.errors import ConflictError, FencedError, NameTakenError, RemovedError
 from onvm_core.cluster.member.state_directory import StateDirectory
@@ -68,6 +68,7 @@ class Membership:
         self.name = name
         self.number = 0
         self.election_number = -1
+        self._clock_skew_s = 0
         self._run = uuid.uuid4().hex
         self._token: int | None = None
         self._host: HostNode | None = None
@@ -102,6 +103,12 @@ class Membership:
                     node = NameNode(number=self._new_number(), proof=state.proof, key=state.key)
                     if not self._create_name(client, node):
                         continue  # another agent was quicker
+                if node.proof == "":  # of a tree that was made from a copy
+                    node = msgspec.structs.replace(node, proof=state.proof, key=state.key)
+                    try:
+                        client.set(self._name_path, pack(node), self._name_version)
+                    except BadVersionError:
+                        continue
                 if node.proof != state.proof:
                     raise NameTakenError(
                         "expected a free name: another state directory has joined with it; choose "
@@ -217,7 +224,8 @@ class Membership:
             stale = [path for path in self._nodes.values() if client.exists(path)]
             is_known = client.exists(self._known_path) is not None
         host, applied = self._mine(host), AppliedNode(view="", digest="")
-        node = msgspec.structs.replace(node, holder=self._run, key=self._state.state.key)
+        state = self._state.state
+        node = msgspec.structs.replace(node, holder=self._run, proof=state.proof, key=state.key)
         version = self._name_version
 
         def build(transaction: Any) -> None:
@@ -235,6 +243,13 @@ class Membership:
 
         self._ensemble.commit(what, build)
         self._token = version + 1
+        with self._ensemble.call(what) as client:
+            stat = client.exists(self._nodes["host"])
+        self._clock_skew_s = 0 if stat is None else round(time.time() - stat.created)
+        if self._clock_skew_s:
+            log.warning(
+                "the clock of %s is %+d s from that of ZooKeeper", self.name, self._clock_skew_s
+            )
         self._host, self._instances, self._applied = host, instances, applied
         log.info(
             "registered as %s, number %d, election number %d",
@@ -279,7 +294,11 @@ class Membership:
 
     def _mine(self, host: HostNode) -> HostNode:
         return msgspec.structs.replace(
-            host, number=self.number, election_number=self.election_number, boot=self._state.boot
+            host,
+            number=self.number,
+            election_number=self.election_number,
+            clock_skew_s=self._clock_skew_s,
+            boot=self._state.boot,
         )
 
     @property
@@ -320,7 +339,7 @@ class Membership:
         is_held = not was_registered or node.holder == self._run
         if self._token is not None and self._name_version < self._token:
             is_held = True  # of the past: the tree was restored from a backup
-        return is_held and node.proof == self._state.state.proof
+        return is_held and node.proof in ("", self._state.state.proof)
 
     def _removed(self) -> RemovedError:
         return RemovedError(

@@ -24,8 +24,9 @@ from onvm_core.cluster.errors import (
 from onvm_core.cluster.member import facts
 from onvm_core.cluster.member.membership import Membership
 from onvm_core.cluster.member.state_directory import StateDirectory
+from onvm_core.cluster.tree.copy import member_copy
 from onvm_core.cluster.tree.ensemble import Ensemble, Session
-from onvm_core.cluster.tree.mirror import Mirror, Snapshot, another_cluster, read_cluster
+from onvm_core.cluster.tree.mirror import Mirror, Snapshot, check_cluster
 from onvm_core.cluster.tree.nodes import (
     AppliedNode,
     ClusterNode,
@@ -45,6 +46,8 @@ log = logging.getLogger("onvm.cluster")
 
 IDLE_S = 0.5
 RETRY_S = 0.1
+COPY_S = 1.0
+COPY_HOST_S = 0.1
 LOST_RETRY_S = 1.0
 """The same while ZooKeeper has no tree for us."""
 COALESCE_S = 0.004
@@ -121,6 +124,8 @@ class SessionThread:
         )
         self.snapshot: Snapshot | None = None
         self.numbers: dict[str, int] = dict(state.state.numbers)
+        self._copied: Snapshot | None = None
+        self._copy_at_s = 0.0
         self.absences = 0
         self.writes = 0
         self.failure: OnvmError | None = None
@@ -193,6 +198,7 @@ class SessionThread:
                 self._turn()
             except NoClusterError as error:  # emptied or replaced: packets go on, and so do we
                 self._complain(error)
+                self.mirror.forget()
                 self._session = None
                 self._retry(LOST_RETRY_S)
             except (FencedError, NameTakenError) as error:
@@ -254,6 +260,20 @@ class SessionThread:
             self._woken.set()
             return
         self._publish(offer)
+        self._keep_copy()
+
+    def _keep_copy(self) -> None:
+        """Keep what is known of the cluster on this host, if it has changed and not too often."""
+        now, snapshot = time.monotonic(), self.mirror.snapshot
+        if snapshot is self._copied or now < self._copy_at_s:
+            return
+        # Requests come and go, and are no part of it.
+        if self._copied is None or self._copied != msgspec.structs.replace(
+            snapshot, requests=self._copied.requests
+        ):
+            self._state.keep_copy(member_copy(snapshot, self._numbers.highest))
+        self._copied = snapshot
+        self._copy_at_s = now + COPY_S + COPY_HOST_S * len(snapshot.hosts)
 
     def _coalesce_s(self, hosts: int) -> float:
         """The time to wait for more changes: short for a single change, longer for one of many.
@@ -266,9 +286,7 @@ class SessionThread:
         return min(max(wait_s, self._read_s), COALESCE_MAX_S)
 
     def _register(self, offer: Offer) -> None:
-        found = read_cluster(self._ensemble, self._paths)
-        if found.id != self._cluster.id:
-            raise another_cluster(self._paths.cluster)
+        check_cluster(self._ensemble, self._paths, self._cluster.id)
         if self.membership.is_registered:
             self.membership.check()
         session = self._ensemble.session_id

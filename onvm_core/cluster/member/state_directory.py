@@ -23,9 +23,18 @@ from onvm_core.cluster.credentials import check_private
 from onvm_core.manager.api.directory import write_private
 from onvm_sdk.errors import ConfigError
 
-__all__ = ["AgentState", "Connection", "StateDirectory", "read_state", "state_directory"]
+__all__ = [
+    "COPY_FILE",
+    "AgentState",
+    "Connection",
+    "StateDirectory",
+    "read_state",
+    "state_directory",
+]
 
 FILE = "agent.json"
+COPY_FILE = "cluster.json"
+"""The state of the cluster as the agent knew it last, for `onvm cluster recover`."""
 SUCCESSORS_S = 600.0
 """Longer than any packet or view of another host names an NF host that has moved."""
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -147,6 +156,11 @@ class StateDirectory:
         old = self.state
         self.state = AgentState(secret=old.secret, key=old.key, key_secret=old.key_secret)
         self.save()
+        (self.folder / COPY_FILE).unlink(missing_ok=True)
+
+    def keep_copy(self, copy: msgspec.Struct) -> None:
+        """Write what is known of the cluster, completely or not at all."""
+        write_private(self.folder / COPY_FILE, copy)
 
     def successors(self) -> list[tuple[int, int]]:
         """NF hosts that have moved from here recently, and the NF hosts that have their state."""

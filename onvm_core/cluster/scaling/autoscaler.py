@@ -11,7 +11,8 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 
 from onvm_core.cluster.links.peers import PeerLoad
 from onvm_core.cluster.scaling.requests import Fence, RequestQueue
@@ -28,6 +29,7 @@ log = logging.getLogger("onvm.cluster.scale")
 
 HOOK = "onvm_scaling_policies"
 INTERVAL_S = 0.1
+UNKNOWN_S = 5.0
 
 
 def as_load(load: PeerLoad, seconds: float) -> Load:
@@ -55,7 +57,11 @@ def as_load(load: PeerLoad, seconds: float) -> Load:
 
 
 class _Service:
-    """The state kept for one service."""
+    """The state kept for one service.
+
+    Attributes:
+        unknown_since_s: since when loads have been missing; None: all are known.
+    """
 
     def __init__(self, node: ServiceNode) -> None:
         self.node = node
@@ -71,6 +77,8 @@ class _Service:
         self.policy: ScalingPolicy = load_plugins().load(HOOK, node.policy)(settings)
         self.history: deque[ServiceLoad] = deque(maxlen=int(settings.history_s / INTERVAL_S) + 1)
         self.rest_until_s = 0.0
+        self.unknown_since_s: float | None = None
+        self.has_complained = False
 
 
 class ClusterAutoscaler:
@@ -78,15 +86,21 @@ class ClusterAutoscaler:
 
     Args:
         fence: makes a request fail if this agent no longer leads.
-        loads: loads of all instances, by number.
+        loads: loads of all instances, by number; where one is not heard of, as it was last.
+        living: gives the hosts without a session whose instances serve.
     """
 
     def __init__(
-        self, queue: RequestQueue, fence: Fence, loads: Callable[[], Mapping[int, PeerLoad]]
+        self,
+        queue: RequestQueue,
+        fence: Fence,
+        loads: Callable[[], Mapping[int, PeerLoad]],
+        living: Callable[[], Collection[str]] = tuple,
     ) -> None:
         self._queue = queue
         self._fence = fence
         self._loads = loads
+        self._living = living
         self._services: dict[str, _Service] = {}
         self._failed: dict[str, ServiceNode] = {}
         self._count = 0
@@ -119,32 +133,71 @@ class ClusterAutoscaler:
             for one in node.instances
             if name in one.services and one.state == "active" and _is_there(snapshot, host)
         ]
+        away = [
+            one
+            for host in self._living()
+            if host in snapshot.away
+            for one in snapshot.away[host].instances.instances
+            if name in one.services and one.state == "active"
+        ]
         pending = [one for one in snapshot.requests.values() if one.service == name]
         now = time.monotonic()
         loads = self._loads()
+        count = len(running) + len(away)
         known = [
-            as_load(loads[one.number], INTERVAL_S) for _, one in running if one.number in loads
+            as_load(loads[one.number], INTERVAL_S)
+            for one in (*(one for _, one in running), *away)
+            if one.number in loads
         ]
-        service.history.append(ServiceLoad(now, tuple(known), len(running)))
+        known += self._assume(name, service, known, count, now)
+        service.history.append(ServiceLoad(now, tuple(known), count))
         if pending or now < service.rest_until_s:
             return
         node = service.node
-        if len(running) < node.min:
+        if count < node.min:
             wish = Wish(node.min, f"at least {node.min}")
-        elif not running or len(known) < len(running):
+        elif not known or len(known) < count:
             return
         else:
             wish = service.policy.decide(list(service.history))
         wanted = min(max(wish.instances, node.min), node.max)
-        if wanted == len(running):
+        if wanted == count or (wanted < count and not running):
             return
         service.rest_until_s = now + node.cooldown_s
-        if wanted > len(running):
-            for _ in range(wanted - len(running)):
+        if wanted > count:
+            for _ in range(wanted - count):
                 self._ask(name, node, wish.reason, _busiest(running, loads), "", election_number)
         else:
             host, idlest = min(running, key=lambda one: _idleness(one[1], loads))
             self._ask(name, node, wish.reason, [host], idlest.name, election_number)
+
+    def _assume(
+        self, name: str, service: _Service, known: list[Load], count: int, now: float
+    ) -> list[Load]:
+        """Loads for instances of which none was ever heard: after a while, the mean of the others.
+
+        A leader that has just begun has not heard of all; it waits a little.
+        """
+        missing = count - len(known)
+        if not missing:
+            service.unknown_since_s = None
+            service.has_complained = False
+            return []
+        if service.unknown_since_s is None:
+            service.unknown_since_s = now
+        if now - service.unknown_since_s < UNKNOWN_S or not known:
+            return []
+        if not service.has_complained:
+            service.has_complained = True
+            log.warning(
+                "%s: the load of %d of %d instances is not known; it counts as the mean of the "
+                "others",
+                name,
+                missing,
+                count,
+            )
+        mean = sum(load.utilisation for load in known) / len(known)
+        return [replace(known[0], utilisation=mean, arrival=mean, sheds=0)] * missing
 
     def _ask(
         self,
@@ -164,6 +217,7 @@ class ClusterAutoscaler:
             preferred=preferred,
             deadline=round(now + node.request_s, 3),
             made=round(now, 3),
+            within_s=node.request_s,
             placement=node.placement,
             stop=stop,
         )

@@ -22,9 +22,18 @@ import msgspec
 
 from onvm_core.cluster.tree.mirror import Snapshot
 from onvm_core.cluster.tree.nodes import PluginNode, RequestNode
-from onvm_core.cluster.view.cluster_view import plugin_versions
+from onvm_core.cluster.view.cluster_view import plugin_versions, successors_of
 
-__all__ = ["Candidate", "Choice", "HostPolicy", "Locality", "MostFree", "candidates", "choose"]
+__all__ = [
+    "Candidate",
+    "Choice",
+    "HostPolicy",
+    "Locality",
+    "MostFree",
+    "candidates",
+    "choose",
+    "serving",
+]
 
 ROUNDING = 1e-6
 
@@ -92,6 +101,9 @@ def candidates(request: RequestNode, snapshot: Snapshot) -> tuple[list[Candidate
     plugin_version = plugin_versions(snapshot).get(request.service)
     able: list[Candidate] = []
     unable: dict[str, str] = {}
+    settings = snapshot.services.get(request.service)
+    if settings is not None and _coming(request, snapshot) >= settings.max:
+        return [], {request.service: f"has its --max of {settings.max} instances"}
     for name, host in sorted(snapshot.hosts.items()):
         plugin = next((one for one in host.plugins if one.service == request.service), None)
         has = snapshot.instances.get(name)
@@ -124,6 +136,27 @@ def candidates(request: RequestNode, snapshot: Snapshot) -> tuple[list[Candidate
                 )
             )
     return able, unable
+
+
+def serving(snapshot: Snapshot, service: str) -> int:
+    """Number of its instances, except those that drain: others are to take their place."""
+    moved = successors_of(snapshot)
+    return sum(
+        service in one.services and one.state == "active" and one.number not in moved
+        for host, node in snapshot.instances.items()
+        if host not in snapshot.draining
+        for one in node.instances
+    )
+
+
+def _coming(request: RequestNode, snapshot: Snapshot) -> int:
+    """Instances of its service that serve, or are requested before it."""
+    before = 0
+    for other in snapshot.requests.values():
+        if other.key == request.key:
+            break
+        before += other.service == request.service and not other.stop
+    return serving(snapshot, request.service) + before
 
 
 def choose(request: RequestNode, snapshot: Snapshot, policy: HostPolicy) -> Choice:

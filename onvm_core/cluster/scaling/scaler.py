@@ -3,7 +3,8 @@ elected.
 
 *Serving*: for each request in the queue it computes which host should serve it (`host_policy`). If
 that is this host, it takes the request, records the instance's name, starts it, waits until it
-serves, and ends the request. The recorded name makes it safe to interrupt this at any point:
+serves, and ends the request. Instances that start are waited for by threads of their own, so a slow
+one holds up nothing else. The recorded name makes it safe to interrupt this at any point:
 
 * killed or cut off before the end: the entry is free again when the session ends. The restarted
   agent reads its record: if the request is still open, it continues with the instance that it had
@@ -15,9 +16,10 @@ So each request ends with one instance, no matter which agents die meanwhile.
 
 *Leading*: the host with the lowest election number ends requests whose time is over, removes old
 outcomes, and asks the scaling policies of the services (`autoscaler`). Each of its writes checks
-its election node, so decisions of a former leader have no effect.
+its election node, so decisions of a former leader have no effect. A request is over when the leader
+has seen it for as long as it may wait, by its monotonic clock: the clocks of hosts need not agree.
 
-Threads: it has its own.
+Threads: it has its own, and one for each instance that starts.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from typing import NamedTuple
 
 from onvm_core.cluster.errors import ClusterError, ConflictError
 from onvm_core.cluster.links.manager import ManagerLink
@@ -34,7 +37,7 @@ from onvm_core.cluster.links.peers import PeerLoad
 from onvm_core.cluster.member.session import SessionThread
 from onvm_core.cluster.member.state_directory import StateDirectory
 from onvm_core.cluster.scaling.autoscaler import ClusterAutoscaler
-from onvm_core.cluster.scaling.host_policy import Choice, HostPolicy, choose
+from onvm_core.cluster.scaling.host_policy import ROUNDING, Choice, HostPolicy, choose, serving
 from onvm_core.cluster.scaling.requests import RequestQueue, Taken
 from onvm_core.cluster.tree.ensemble import Ensemble
 from onvm_core.cluster.tree.mirror import Snapshot
@@ -50,7 +53,10 @@ TURN_S = 0.1
 IDLE_S = 0.5
 """Interval of its turns when it has nothing to do: no request, and another host leads."""
 START_TIMEOUT_S = 20.0
+STARTS_MAX = 16
+"""Instances that start at the same time."""
 POLL_S = 0.02
+PUBLISHED_S = 2.0
 KEPT_S = 3600.0
 FORGET_S = 60.0
 HOOK = "onvm_host_policies"
@@ -63,12 +69,37 @@ def is_leader(snapshot: Snapshot, name: str) -> bool:
     return name in snapshot.hosts and snapshot.hosts[name].election_number == min(numbers)
 
 
+class _Start(NamedTuple):
+    """An instance that starts."""
+
+    service: str
+    thread: threading.Thread
+
+
+def _is_launched(link: ManagerLink, instance: str) -> bool:
+    return any(instance in one.instances for one in link.launched().launched)
+
+
+def _is_serving(link: ManagerLink, instance: str) -> str | None:
+    """Tell if an instance serves ("") or has failed (the reason); None: neither yet."""
+    hosts = {host.name: host.state for host in link.local().hosts}
+    if hosts.get(instance) == "active":
+        return ""
+    failed = [
+        one.reason or one.state
+        for one in link.launched().launched
+        if instance in one.instances and one.state in ("waiting", "crash-loop")
+    ]
+    return f"{instance}: {failed[0]}" if failed else None
+
+
 class Scaler:
     """Runs until `stop`.
 
     Args:
         link: link to the manager; closed here.
         loads: gives the load of all instances, by number.
+        living: gives the hosts without a session whose instances serve.
 
     Attributes:
         served: number of requests that this agent has served.
@@ -82,6 +113,7 @@ class Scaler:
         state: StateDirectory,
         link: ManagerLink,
         loads: Callable[[], Mapping[int, PeerLoad]],
+        living: Callable[[], Collection[str]] = tuple,
     ) -> None:
         self._thread = threading.Thread(target=self._run_thread, name="onvm-scaler", daemon=True)
         self._session_thread = session_thread
@@ -89,7 +121,9 @@ class Scaler:
         self._state = state
         self._link = link
         self.queue = RequestQueue(ensemble, paths, session_thread.membership.name)
-        self._autoscaler = ClusterAutoscaler(self.queue, session_thread.membership.fence, loads)
+        self._autoscaler = ClusterAutoscaler(
+            self.queue, session_thread.membership.fence, loads, living
+        )
         self._policies: dict[str, HostPolicy] = {}
         self._is_stopping = threading.Event()
         self._woken = threading.Event()
@@ -97,6 +131,10 @@ class Scaler:
         self._led: tuple[Snapshot | None, bool] = (None, False)
         self._forget_at_s = 0.0
         self._complaint = ""
+        self._starts: dict[str, _Start] = {}
+        """Threads that wait for instances to serve, by the keys of their requests."""
+        self._seen_s: dict[str, float] = {}
+        """Times at which this leader has first seen each entry."""
         self.served = 0
 
     @property
@@ -121,6 +159,8 @@ class Scaler:
         self.begin_stop()
         if self._thread.is_alive():
             self._thread.join()
+        for start in list(self._starts.values()):
+            start.thread.join()
         self._link.close()
 
     def start(self) -> None:
@@ -177,11 +217,14 @@ class Scaler:
         for entry, request in snapshot.requests.items():
             if self._is_stopping.is_set() or not self._session_thread.may_decide:
                 return
-            if request.deadline < time.time():
+            if request.key in self._starts or len(self._starts) >= STARTS_MAX:
                 continue
             # Computed each time: the instance for the previous request has taken its share.
             choice = self._choose(request, self._session_thread.snapshot or snapshot)
             if choice.host != self.name_of_host:
+                continue
+            now = self._session_thread.snapshot or snapshot
+            if self._starts and not request.stop and not self._has_room(request, choice, now):
                 continue
             taken = self.queue.take(entry, self._membership.fence)
             if taken is None:
@@ -191,6 +234,19 @@ class Scaler:
             else:
                 assert choice.plugin is not None
                 self._start_one(taken, choice.plugin.name, choice.reason)
+
+    def _has_room(self, request: RequestNode, choice: Choice, snapshot: Snapshot) -> bool:
+        """Tell if an instance fits beside those that start: others need not know of them yet."""
+        assert choice.plugin is not None
+        settings = snapshot.services.get(request.service)
+        starting = sum(start.service == request.service for start in self._starts.values())
+        if settings is not None and serving(snapshot, request.service) + starting >= settings.max:
+            return False
+        resources = self._link.local().resources
+        if resources is None:
+            return True
+        has_cores = resources.free_cores >= choice.plugin.cores - ROUNDING
+        return has_cores and resources.free_memory_mib >= choice.plugin.memory_mib
 
     def _stop_one(self, taken: Taken) -> None:
         instance = taken.request.stop
@@ -209,12 +265,49 @@ class Scaler:
             self._state.save()
         instance = started[key]
         log.info("%s: starting %s: %s", key, instance, why)
-        problem = self._start(nf, instance)
-        if not problem:
-            self._end(taken, instance, why)
+        problem = self._launch(nf, instance)
+        if problem:
+            self._give_up(taken, instance, problem, self._link)
             return
-        self._undo(key, instance)
-        log.warning("%s: %s", key, problem)
+        thread = threading.Thread(
+            target=self._finish_start,
+            args=(taken, instance, why),
+            name=f"onvm-start-{instance}",
+            daemon=True,
+        )
+        self._starts[key] = _Start(taken.request.service, thread)
+        thread.start()
+
+    def _finish_start(self, taken: Taken, instance: str, why: str) -> None:
+        """Wait until an instance serves, and end its request; the thread of this start."""
+        key = taken.request.key
+        try:
+            with self._link.another() as link:
+                problem = self._wait_serving(link, instance)
+                if problem:
+                    self._give_up(taken, instance, problem, link)
+                else:
+                    self._wait_published(instance)
+                    self._end(taken, instance, why)
+        except OnvmError as error:  # the next turn, or the next agent, looks at what has begun
+            log.info("%s: %s", key, error)
+        finally:
+            del self._starts[key]
+            self._woken.set()
+
+    def _wait_published(self, instance: str) -> None:
+        """Let others see the instance before its request is gone, so that one of both counts."""
+        deadline = time.monotonic() + PUBLISHED_S
+        while time.monotonic() < deadline and not self._is_stopping.is_set():
+            snapshot = self._session_thread.snapshot
+            node = None if snapshot is None else snapshot.instances.get(self.name_of_host)
+            if node is not None and any(one.name == instance for one in node.instances):
+                return
+            time.sleep(POLL_S)
+
+    def _give_up(self, taken: Taken, instance: str, problem: str, link: ManagerLink) -> None:
+        self._undo(taken.request.key, instance, link)
+        log.warning("%s: %s", taken.request.key, problem)
         self.queue.refuse(taken, self.name_of_host, problem, self._membership.fence)
 
     def _free_name(self, nf: str) -> str:
@@ -227,40 +320,33 @@ class Scaler:
             number += 1
         return f"{nf}-{number}"
 
-    def _start(self, nf: str, instance: str) -> str:
-        """Start an instance, if it does not run, and wait until it serves; return "", or the reason
-        why it does not.
-
-        Raises:
-            ClusterError: the agent must end.
-        """
+    def _launch(self, nf: str, instance: str) -> str:
+        """Start an instance, if it does not run; return "", or the reason why it does not."""
         match = NUMBER.fullmatch(instance)
         assert match is not None
         try:
-            if not self._is_launched(instance):
+            if not _is_launched(self._link, instance):
                 self._link.run(nf, int(match[2]))
-            return self._wait_serving(instance)
         except OnvmError as error:
             if self._is_stopping.is_set():
                 raise
             return str(error)
+        return ""
 
-    def _is_launched(self, instance: str) -> bool:
-        return any(instance in one.instances for one in self._link.launched().launched)
+    def _wait_serving(self, link: ManagerLink, instance: str) -> str:
+        """Wait until an instance serves; return "", or the reason why it does not.
 
-    def _wait_serving(self, instance: str) -> str:
+        Raises:
+            ClusterError: the agent must end.
+        """
         deadline = time.monotonic() + START_TIMEOUT_S
         while not self._is_stopping.is_set():
-            hosts = {host.name: host.state for host in self._link.local().hosts}
-            if hosts.get(instance) == "active":
-                return ""
-            failed = [
-                one.reason or one.state
-                for one in self._link.launched().launched
-                if instance in one.instances and one.state in ("waiting", "crash-loop")
-            ]
-            if failed:
-                return f"{instance}: {failed[0]}"
+            try:
+                problem = _is_serving(link, instance)
+            except OnvmError as error:
+                problem = str(error)
+            if problem is not None:
+                return problem
             if time.monotonic() > deadline:
                 return f"{instance} does not serve after {START_TIMEOUT_S:g} s"
             time.sleep(POLL_S)
@@ -281,11 +367,11 @@ class Scaler:
         if self._state.state.started.pop(key, None) is not None:
             self._state.save()
 
-    def _undo(self, key: str, instance: str) -> None:
+    def _undo(self, key: str, instance: str, link: ManagerLink) -> None:
         """Stop an instance that is not requested, or no longer."""
         try:
-            if self._is_launched(instance):
-                self._link.stop(instance)
+            if _is_launched(link, instance):
+                link.stop(instance)
         except OnvmError as error:
             log.warning("%s: cannot stop %s: %s", key, instance, error)
             return
@@ -294,12 +380,14 @@ class Scaler:
     def _finish_started(self) -> None:
         """Complete the work of an earlier agent, or of this one before it was cut off."""
         for key, instance in list(self._state.state.started.items()):
+            if key in self._starts:
+                continue
             outcome = self.queue.outcome(key)
             if outcome is None or (outcome.host, outcome.instance) == (self.name_of_host, instance):
                 self._note_done(key)
             elif outcome.state != "waiting":
                 log.info("%s was served by %s; stopping %s", key, outcome.host, instance)
-                self._undo(key, instance)
+                self._undo(key, instance, self._link)
             else:
                 self._resume(key, instance)
 
@@ -315,9 +403,10 @@ class Scaler:
     # ---- leading ----
 
     def _lead(self, snapshot: Snapshot) -> None:
-        now = time.time()
+        now, here = time.time(), time.monotonic()
+        self._seen_s = {entry: self._seen_s.get(entry, here) for entry in snapshot.requests}
         for entry, request in snapshot.requests.items():
-            if request.deadline < now:
+            if here - self._seen_s[entry] > request.patience_s:
                 why = self._choose(request, snapshot).reason
                 outcome = self.queue.expire(entry, why, self._membership.fence)
                 if outcome is not None:

@@ -32,7 +32,7 @@ from onvm_core.cluster.tree.numbers import CHAIN_MAX, CHAINS, NumberSource
 from onvm_core.manager.config.sections import nearest
 from onvm_sdk.errors import ConfigError
 
-__all__ = ["Chains", "Revision", "Services", "check_chain"]
+__all__ = ["Chains", "Revision", "Services", "check_chain", "record"]
 
 ATTEMPTS = 20
 SERVICES_MAX = 8
@@ -68,6 +68,14 @@ class _Record(msgspec.Struct, frozen=True, kw_only=True):
     def unpack(self, kind: type[NodeT]) -> NodeT | None:
         data = bytes(self.node)
         return None if data == b"null" else unpack(data, kind)
+
+
+def record(node: ChainNode | ServiceNode | None, by: str, what: str) -> bytes:
+    """A revision as it is stored; None: it was removed."""
+    raw = msgspec.Raw(b"null" if node is None else pack(node))
+    return msgspec.json.encode(
+        _Record(format=1, time=round(time.time(), 3), by=by, what=what, node=raw)
+    )
 
 
 class _Definitions(Generic[NodeT]):
@@ -180,9 +188,7 @@ class _Definitions(Generic[NodeT]):
     def _record(
         self, transaction: Any, name: str, revision: int, by: str, what: str, node: NodeT | None
     ) -> None:
-        raw = msgspec.Raw(b"null" if node is None else pack(node))
-        record = _Record(format=1, time=round(time.time(), 3), by=by, what=what, node=raw)
-        transaction.create(self._revision_path(name, revision), msgspec.json.encode(record))
+        transaction.create(self._revision_path(name, revision), record(node, by, what))
 
     def _revision_path(self, name: str, revision: int) -> str:
         return posixpath.join(self._history, f"{name}:{revision:010d}")

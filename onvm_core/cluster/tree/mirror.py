@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 from kazoo.exceptions import NoNodeError
 
-from onvm_core.cluster.errors import NoClusterError
+from onvm_core.cluster.errors import LostClusterError, NoClusterError
 from onvm_core.cluster.tree import nodes as tree
 from onvm_core.cluster.tree.ensemble import Ensemble
 from onvm_core.cluster.tree.nodes import (
@@ -32,7 +32,7 @@ from onvm_core.cluster.tree.nodes import (
     ServiceNode,
 )
 
-__all__ = ["Mirror", "Snapshot", "another_cluster", "read_cluster"]
+__all__ = ["Mirror", "Snapshot", "check_cluster", "read_cluster"]
 
 LISTED: dict[str, type[tree._Node]] = {
     "hosts": HostNode,
@@ -307,12 +307,26 @@ def read_cluster(ensemble: Ensemble, paths: Paths) -> ClusterNode:
         ) from None
 
 
-def another_cluster(name: str) -> NoClusterError:
-    """The error of a host that meets another cluster in place of the one that it has joined."""
-    return NoClusterError(
-        "expected the cluster that this host has joined; the ensemble has lost it and has another "
-        "of that name; bring it back: onvm cluster recover; or leave it for good: "
-        "onvm cluster leave --local",
+def check_cluster(ensemble: Ensemble, paths: Paths, cluster_id: str) -> ClusterNode:
+    """The node of the cluster that this host has joined.
+
+    Raises:
+        LostClusterError: it is not there, or is another cluster's.
+    """
+    try:
+        found = read_cluster(ensemble, paths)
+    except NoClusterError:
+        raise _lost(paths.cluster) from None
+    if found.id != cluster_id:
+        raise _lost(paths.cluster)
+    return found
+
+
+def _lost(name: str) -> LostClusterError:
+    """The error of a host whose cluster the ensemble has no longer."""
+    return LostClusterError(
+        "expected the cluster that this host has joined; ZooKeeper has lost it; packets go on; "
+        "bring it back: onvm cluster recover, or import; or leave it: onvm cluster leave --local",
         field="cluster",
         value=name,
     )

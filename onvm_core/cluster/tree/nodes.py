@@ -185,6 +185,8 @@ class HostNode(_Node, frozen=True, kw_only=True):
     plugins: list[PluginNode] = []
     election_number: Count
     """Sequence number in the election; the lowest leads."""
+    clock_skew_s: int = 0
+    """Whole seconds by which its clock was ahead of ZooKeeper's when it registered."""
     boot: str = ""
     """State directory in one run of the kernel; tells a restarted agent from a copy elsewhere."""
 
@@ -245,6 +247,8 @@ class AppliedNode(_Node, frozen=True, kw_only=True):
     """Digest of the manager's tables."""
     missing: list[str] = []
     """The parts that it could not apply, one line each."""
+    unheard: list[str] = []
+    """Hosts whose load its agent has not heard of lately."""
 
 
 class ChainNode(_Node, frozen=True, kw_only=True):
@@ -290,13 +294,21 @@ class RequestNode(_Node, frozen=True, kw_only=True):
     preferred: list[Name] = []
     """Preferred hosts; the overloaded one comes first."""
     deadline: float
-    """Seconds since 1970."""
+    """Seconds since 1970, by the clock of the host that asks; only older versions act on it."""
     made: float
+    """By the same clock."""
+    within_s: float = 0.0
+    """It expires when the leader has seen it for so long; 0: between `made` and `deadline`."""
     placement: Name = "locality"
     stop: str = ""
     """The request is for one instance less: this instance, of the preferred host."""
     refused: dict[str, str] = {}
     """Hosts that have tried and failed, with the reasons."""
+
+    @property
+    def patience_s(self) -> float:
+        """The time after which it expires, in seconds."""
+        return self.within_s or max(self.deadline - self.made, 0.0)
 
 
 class OutcomeNode(_Node, frozen=True, kw_only=True):
