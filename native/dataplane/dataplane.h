@@ -150,10 +150,11 @@ struct onvm_dp_flow {
 
 /** A peer, and the data network between it and this host. */
 struct onvm_dp_peer_stats {
-	uint64_t rx, tx;    /**< packets */
-	uint64_t heard_us;  /**< since its last probe; UINT64_MAX: there was none */
-	uint32_t is_down;   /**< it does not answer; onvm_dp_notice_fd() tells of changes */
-	uint32_t bfd_state; /**< of the session with it, RFC 5880: 0 to 3 */
+	uint64_t rx, tx;	   /**< packets */
+	uint64_t forged, replayed; /**< datagrams from its address that were dropped as such */
+	uint64_t heard_us;	   /**< since its last probe; UINT64_MAX: there was none */
+	uint32_t is_down;	   /**< it does not answer; onvm_dp_notice_fd() tells of changes */
+	uint32_t bfd_state;	   /**< of the session with it, RFC 5880: 0 to 3 */
 };
 
 /** Where packets are captured: a port or an NF host, and which way they go. */
@@ -304,12 +305,18 @@ int onvm_dp_port_rules(uint32_t port, const struct onvm_dp_rule *rules, uint32_t
  *
  * @param ip_version  4 or 6; @p address in network order
  * @param vni         of the cluster, 24 bits; what carries another one is dropped as foreign
+ * @param security    enum onvm_security; the same on all hosts
  * @return the port's ID
  */
-int
-onvm_dp_tunnel_open(const char *name, uint32_t ip_version, const uint8_t *address, uint32_t vni);
-/** Accept packets from this address from now on. @return the peer's ID */
-int onvm_dp_peer_add(uint32_t ip_version, const uint8_t *address);
+int onvm_dp_tunnel_open(const char *name, uint32_t ip_version, const uint8_t *address, uint32_t vni,
+			uint32_t security);
+/**
+ * Accept packets from this address from now on.
+ *
+ * @param secret  32 bytes that this host and the peer alone know; zeros without security
+ * @return the peer's ID
+ */
+int onvm_dp_peer_add(uint32_t ip_version, const uint8_t *address, const uint8_t *secret);
 /** Remove a peer that has no NF host and no end of a chain. */
 int onvm_dp_peer_remove(uint32_t peer);
 /** An NF host at a peer, active at once. @return its slot, as of a host here */

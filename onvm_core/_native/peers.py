@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from onvm_core._native._dataplane import ffi, lib
 from onvm_core._native.call import check, ip_address
-from onvm_core.dataplane.values import PeerCounters
+from onvm_core.dataplane.values import NO_SECRET, PeerCounters
 
 __all__ = ["NativePeers"]
 
@@ -14,9 +14,9 @@ __all__ = ["NativePeers"]
 class NativePeers:
     """See `onvm_core.dataplane.interface.PeerPlane`."""
 
-    def add_peer(self, address: bytes) -> int:
+    def add_peer(self, address: bytes, secret: bytes = NO_SECRET) -> int:
         version, data = ip_address(address)
-        return check(lib.onvm_dp_peer_add(version, data))
+        return check(lib.onvm_dp_peer_add(version, data, secret))
 
     def remove_peer(self, peer: int) -> None:
         check(lib.onvm_dp_peer_remove(peer))
@@ -45,4 +45,6 @@ class NativePeers:
             tx=stats.tx,
             heard_us=None if stats.heard_us == 0xFFFFFFFFFFFFFFFF else stats.heard_us,
             is_down=bool(stats.is_down),
+            forged=stats.forged,
+            replayed=stats.replayed,
         )

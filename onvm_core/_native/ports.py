@@ -31,7 +31,9 @@ class NativePorts:
     def open_port(self, name: str, options: PortOptions) -> int:
         if isinstance(options, TunnelPort):
             version, data = ip_address(options.address)
-            return check(lib.onvm_dp_tunnel_open(name.encode(), version, data, options.vni))
+            return check(
+                lib.onvm_dp_tunnel_open(name.encode(), version, data, options.vni, options.security)
+            )
         return _open(name, options)
 
     def close_port(self, port: int) -> None:

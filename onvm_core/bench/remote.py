@@ -29,6 +29,7 @@ from onvm_core.dataplane.values import (
     IdlePolicy,
     NullPort,
     TunnelPort,
+    TunnelSecurity,
 )
 from onvm_core.manager.api.directory import temporary_directory
 from onvm_core.manager.manager import Manager
@@ -43,6 +44,7 @@ HERE, THERE = (ipaddress.ip_address(text).packed for text in ("127.111.0.1", "12
 VNI, CHAIN, NUMBER = 0x6E66, 1, 1
 PEER = 1
 """The only peer's ID."""
+SECRET = b"a secret of the two, 32 bytes it"
 SERVICE = "w"
 WAIT_MAX_S = 20.0
 PR_SET_PDEATHSIG = 1
@@ -77,6 +79,10 @@ def _until(manager: Manager, is_done: Callable[[], bool], what: str) -> None:
             raise OnvmError(f"{what}: not within {WAIT_MAX_S:g} s")
 
 
+def _tunnel(scenario: Scenario, address: bytes) -> TunnelPort:
+    return TunnelPort(address, VNI, TunnelSecurity[scenario.data_security.upper()])
+
+
 def _start_nf(manager: Manager) -> subprocess.Popen[bytes]:
     process = start_nf("c", manager.attach_path, [SERVICE], 64, _nf_cpu())
     _until(
@@ -91,8 +97,8 @@ def _serve_peer(scenario: Scenario) -> dict[str, float]:
     """Act as the other host until the first one ends."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     with _manager(scenario, is_peer=True) as manager:
-        manager.plane.open_port("cluster", TunnelPort(THERE, VNI))
-        end = PORT_REMOTE | manager.plane.add_peer(HERE)
+        manager.plane.open_port("cluster", _tunnel(scenario, THERE))
+        end = PORT_REMOTE | manager.plane.add_peer(HERE, SECRET)
         if scenario.is_bare:
             server = manager.plane.open_port("out", GenPort(role="server"))
             manager.set_chain(1, end, server, [], cluster_number=CHAIN)
@@ -127,8 +133,8 @@ def _bed(scenario: Scenario) -> Iterator[Manager]:
             twin = msgspec.structs.replace(scenario, kind="remote_peer")
             other.stdin.write(msgspec.json.encode(twin))
             other.stdin.close()
-            manager.plane.open_port("cluster", TunnelPort(HERE, VNI))
-            peer = manager.plane.add_peer(THERE)
+            manager.plane.open_port("cluster", _tunnel(scenario, HERE))
+            peer = manager.plane.add_peer(THERE, SECRET)
             _until(
                 manager,
                 lambda: (

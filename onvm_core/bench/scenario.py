@@ -8,6 +8,7 @@ import sys
 import msgspec
 
 from onvm_core.dataplane.values import DataplaneSettings
+from onvm_core.manager.cluster_view.view import DataSecurity
 from onvm_sdk.errors import OnvmError
 
 __all__ = ["Scenario", "run_scenario"]
@@ -58,6 +59,8 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     """For remote scenarios: the NF is at a peer."""
     is_bare: bool = False
     """For the scenario remote_rtt: the chain has no NF and ends at the peer."""
+    data_security: DataSecurity = "auth"
+    """For remote scenarios: what protects packets between the hosts."""
     frame_bytes: int = 64
     """For the scenario remote_hop: size of its packets."""
 

@@ -235,14 +235,17 @@ def _cluster(runs: int, seconds: float) -> Iterator[BenchLine]:
 REMOTE_LINES = {
     "hop.local": Scenario(kind="remote_hop"),
     "hop.remote": Scenario(kind="remote_hop", is_remote=True),
+    "hop.remote.none": Scenario(kind="remote_hop", is_remote=True, data_security="none"),
+    "hop.remote.encrypt": Scenario(kind="remote_hop", is_remote=True, data_security="encrypt"),
     "hop.remote.1400": Scenario(kind="remote_hop", is_remote=True, frame_bytes=1400),
     "rtt.local": Scenario(kind="remote_rtt"),
     "rtt.remote": Scenario(kind="remote_rtt", is_remote=True),
     "rtt.remote.bare": Scenario(kind="remote_rtt", is_remote=True, is_bare=True),
     "rtt.remote.busy": Scenario(kind="remote_rtt", is_remote=True, is_bare=True, is_busy=True),
 }
-"""Hops at a peer, and local ones to compare with: packets of 64 or 1,400 bytes, or the time to a
-server and back, over an NF or (bare) over the network between two hosts alone."""
+"""Hops at a peer, and local ones to compare with: packets of 64 or 1,400 bytes, authenticated
+unless the name says otherwise; or the time to a server and back, over an NF or (bare) over the
+network between two hosts alone."""
 
 
 def _remote(runs: int, seconds: float) -> Iterator[BenchLine]:

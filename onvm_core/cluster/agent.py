@@ -29,6 +29,7 @@ from onvm_core.cluster.handover.state_server import StateServer
 from onvm_core.cluster.links.manager import ManagerLink
 from onvm_core.cluster.links.peers import Peer, PeerLoad, PeerNetwork, interval_s
 from onvm_core.cluster.member import facts
+from onvm_core.cluster.member.pair_secrets import PairSecrets, check_installed
 from onvm_core.cluster.member.session import Offer, SessionThread
 from onvm_core.cluster.member.state_directory import StateDirectory
 from onvm_core.cluster.scaling.scaler import Scaler
@@ -128,7 +129,8 @@ class Agent:
         """Hosts that get nothing new; hosts that do not answer the manager's probes."""
         self._absences = Absences(ensemble.session_s, linger_s)
         self._n_absences = 0
-        self._maker = ViewMaker(name)
+        self._maker = ViewMaker(name, self._secret_of)
+        self._secrets: PairSecrets | None = None
         self._view: ClusterView | None = None
         self._revision = 0
         self._is_applied = False
@@ -183,6 +185,9 @@ class Agent:
             ensemble.close()
             raise
 
+    def _secret_of(self, key: str) -> str:
+        return "" if self._secrets is None else self._secrets.of(key)
+
     def _join(self, cluster: str) -> SessionThread:
         state = self._state.state
         if state.cluster_id:
@@ -196,6 +201,9 @@ class Agent:
                 field="--name",
                 value=self.name,
             )
+        if node.data_security != "none":
+            check_installed()
+            self._secrets = PairSecrets(state.key, state.key_secret, node.id)
         session_thread = SessionThread(
             self._ensemble, node, self._paths, self.name, self._state, self._wake
         )

@@ -25,6 +25,7 @@ from onvm_core.dataplane.limits import (
     PORT_REMOTE,
 )
 from onvm_core.dataplane.values import (
+    NO_SECRET,
     AttachFiles,
     CaptureCounters,
     CapturePoint,
@@ -55,6 +56,10 @@ DROPS = (
     "nf_died",
     "waiting",
     "wrong_hop",
+    "forged",
+    "replayed",
+    "no_key",
+    "oversize",
 )
 
 NO_LOAD = LoadCounters(0, 0, 0, 0, 0, 0, 0, 0, (0,) * LATENCY_BUCKETS)
@@ -344,7 +349,8 @@ class FakeDataPlane:
 
     # ---- peers ----
 
-    def add_peer(self, address: bytes) -> int:
+    def add_peer(self, address: bytes, secret: bytes = NO_SECRET) -> int:
+        del secret
         if any(peer.address == address for peer in self.peers.values()):
             raise DataplaneError(errno.EEXIST, "two peers of one address")
         number = max(self.peers, default=0) + 1

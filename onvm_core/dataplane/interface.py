@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from onvm_core.dataplane.values import (
+    NO_SECRET,
     AttachFiles,
     CaptureCounters,
     CapturePoint,
@@ -199,8 +200,12 @@ class PortPlane(Protocol):
 class PeerPlane(Protocol):
     """Other hosts of a cluster, and NF hosts there."""
 
-    def add_peer(self, address: bytes) -> int:
-        """Accept packets from this address; return the peer's ID."""
+    def add_peer(self, address: bytes, secret: bytes = NO_SECRET) -> int:
+        """Accept packets from this address; return the peer's ID.
+
+        Args:
+            secret: 32 bytes that both hosts alone know; for tunnels with security.
+        """
 
     def remove_peer(self, peer: int) -> None:
         """Remove a peer that has no NF host any more."""

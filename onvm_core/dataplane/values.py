@@ -34,6 +34,7 @@ __all__ = [
     "PortRule",
     "TapPort",
     "TunnelPort",
+    "TunnelSecurity",
     "TurnSums",
 ]
 
@@ -220,11 +221,24 @@ class GenPort(msgspec.Struct, frozen=True, kw_only=True):
     servers: tuple[str, ...] = ()
 
 
+NO_SECRET = bytes(32)
+"""The secret of a pair of hosts that has none."""
+
+
+class TunnelSecurity(IntEnum):
+    """What protects packets between hosts; ``enum onvm_security``."""
+
+    NONE = 0
+    AUTH = 1
+    ENCRYPT = 2
+
+
 class TunnelPort(msgspec.Struct, frozen=True):
     """The port to the peers, on an address of this host (4 or 16 bytes)."""
 
     address: bytes
     vni: int
+    security: TunnelSecurity = TunnelSecurity.NONE
 
 
 KindOptions = NullPort | PcapPort | PacketPort | TapPort | EthdevPort | GenPort
@@ -354,6 +368,10 @@ class PeerCounters(msgspec.Struct, frozen=True):
     heard_us: int | None
     """Time since its last probe; None: there was none."""
     is_down: bool
+    forged: int = 0
+    """Datagrams from its address that it cannot have sent."""
+    replayed: int = 0
+    """Datagrams that came a second time."""
 
 
 class AreaCounters(msgspec.Struct, frozen=True):

@@ -25,6 +25,9 @@ OPTIONS = {
     "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
     "TSAN_OPTIONS": "halt_on_error=1",
 }
+NAMES += [
+    f"{subject}_{library}" for library in ("imb", "evp") for subject in ("crypto", "agreement")
+]
 CASES = [(name, "asan-ubsan") for name in NAMES] + [
     (name, "tsan") for name in NAMES if "stress" in name or name == "ring"
 ]

@@ -25,27 +25,73 @@ tunnel_of(const struct onvm_dataplane *dp)
 	return NULL;
 }
 
+/** Give a peer that has a secret its keys, none of them set; 0 or -ENOMEM. */
+static int
+give_keys(struct onvm_peer *peer)
+{
+	if (posix_memalign((void **)&peer->keys, 64, sizeof(*peer->keys)) != 0) {
+		peer->keys = NULL;
+		return -ENOMEM;
+	}
+	memset(peer->keys, 0, sizeof(*peer->keys));
+	return 0;
+}
+
+/** Say how the datagrams of a tunnel are sealed that is to be opened. */
+static int
+set_security(struct onvm_dataplane *dp, uint32_t security)
+{
+	int rc;
+
+	if (security > ONVM_SECURITY_ENCRYPT)
+		return onvm_fail(-EINVAL, "security %u of the tunnel", security);
+	dp->peers.security = (enum onvm_security)security;
+	if (security == ONVM_SECURITY_NONE)
+		return 0;
+	rc = onvm_crypto_init();
+	if (rc != 0)
+		return onvm_fail(rc, "security of the tunnel: %s", strerror(-rc));
+	/* Keys of an earlier tunnel end with it: its streams begin again. */
+	for (uint16_t id = 1; id < ONVM_PEERS_MAX; id++)
+		if (dp->peers.peers[id].is_used)
+			memset(dp->peers.peers[id].keys, 0, sizeof(*dp->peers.peers[id].keys));
+	return 0;
+}
+
 int
-onvm_dp_tunnel_open(const char *name, uint32_t ip_version, const uint8_t *address, uint32_t vni)
+onvm_dp_tunnel_open(const char *name, uint32_t ip_version, const uint8_t *address, uint32_t vni,
+		    uint32_t security)
 {
 	struct onvm_dataplane *dp = &onvm_dp;
 	struct onvm_tunnel_options options = {.ip_version = (uint8_t)ip_version,
 					      .vni = vni,
 					      .is_busy = dp->config.idle_policy == ONVM_IDLE_BUSY,
 					      .peers = &dp->peers,
-					      .steering = &dp->steering};
+					      .steering = &dp->steering,
+					      .prober = &dp->prober};
+	struct onvm_prober_options probes = {.ip_version = (uint8_t)ip_version,
+					     .vni = vni,
+					     .nb_workers = dp->config.nb_workers,
+					     .peers = &dp->peers,
+					     .notice_fd = dp->notice_fd};
+	union onvm_sockaddr own;
 	int rc;
 
 	if (tunnel_of(dp) != NULL)
 		return onvm_fail(-EEXIST, "port %s: there is a tunnel already", name);
 	if ((ip_version != 4 && ip_version != 6) || vni >= 1u << 24)
 		return onvm_fail(-EINVAL, "port %s: IPv%u, VNI %u", name, ip_version, vni);
-	memcpy(options.address, address, onvm_address_bytes(ip_version));
-	rc = onvm_prober_start(&dp->prober, options.ip_version, options.address, &dp->peers,
-			       dp->notice_fd);
+	rc = set_security(dp, security);
 	if (rc != 0)
-		return onvm_fail(rc, "port %s: UDP port %u of the data address: %s", name,
-				 ONVM_BFD_PORT, strerror(-rc));
+		return rc;
+	memcpy(options.address, address, onvm_address_bytes(ip_version));
+	memcpy(probes.address, options.address, sizeof(probes.address));
+	onvm_sockaddr_set(&own, options.ip_version, address, ONVM_VXLAN_GPE_PORT);
+	onvm_sockaddr_bytes(&own, dp->peers.own);
+	rc = onvm_prober_start(&dp->prober, &probes);
+	if (rc != 0)
+		return onvm_fail(rc, "port %s: a UDP port of the data address: %s", name,
+				 strerror(-rc));
 	rc = onvm_port_open(dp, name, onvm_port_tunnel_open, &options);
 	if (rc < 0) {
 		onvm_prober_stop(&dp->prober);
@@ -77,7 +123,7 @@ publish_peers(struct onvm_dataplane *dp)
 }
 
 int
-onvm_dp_peer_add(uint32_t ip_version, const uint8_t *address)
+onvm_dp_peer_add(uint32_t ip_version, const uint8_t *address, const uint8_t *secret)
 {
 	struct onvm_dataplane *dp = &onvm_dp;
 	union onvm_sockaddr wanted;
@@ -98,10 +144,14 @@ onvm_dp_peer_add(uint32_t ip_version, const uint8_t *address)
 	peer = &dp->peers.peers[id];
 	peer->address_length = onvm_sockaddr_set(&peer->address, (uint8_t)ip_version, address,
 						 ONVM_VXLAN_GPE_PORT);
+	memcpy(peer->secret, secret, sizeof(peer->secret));
+	if (give_keys(peer) != 0)
+		return onvm_fail(-ENOMEM, "peers: out of memory");
 	peer->is_used = true;
 	rc = publish_peers(dp);
 	if (rc != 0) {
 		peer->is_used = false;
+		free(peer->keys);
 		return rc;
 	}
 	onvm_prober_add(&dp->prober, id);
@@ -129,6 +179,7 @@ int
 onvm_dp_peer_remove(uint32_t peer)
 {
 	struct onvm_dataplane *dp = &onvm_dp;
+	int rc;
 
 	if (peer == 0 || peer >= ONVM_PEERS_MAX || !dp->peers.peers[peer].is_used)
 		return onvm_fail(-ENOENT, "there is no peer %u", peer);
@@ -136,7 +187,12 @@ onvm_dp_peer_remove(uint32_t peer)
 		return onvm_fail(-EBUSY, "peer %u has NF hosts, or an end of a chain", peer);
 	onvm_prober_remove(&dp->prober, (uint16_t)peer);
 	dp->peers.peers[peer].is_used = false;
-	return publish_peers(dp);
+	rc = publish_peers(dp);
+	if (rc != 0)
+		return rc;
+	free(dp->peers.peers[peer].keys); /* no worker has them any more */
+	memset(&dp->peers.peers[peer], 0, sizeof(dp->peers.peers[peer]));
+	return 0;
 }
 
 int
@@ -147,8 +203,15 @@ onvm_dp_read_peer(uint32_t peer, struct onvm_dp_peer_stats *stats)
 	memset(stats, 0, sizeof(*stats));
 	if (peer == 0 || peer >= ONVM_PEERS_MAX || !onvm_dp.peers.peers[peer].is_used)
 		return onvm_fail(-ENOENT, "there is no peer %u", peer);
-	if (tunnel != NULL)
-		onvm_tunnel_read_peer(tunnel, (uint16_t)peer, &stats->rx, &stats->tx);
+	if (tunnel != NULL) {
+		struct onvm_tunnel_counters counters;
+
+		onvm_tunnel_read_peer(tunnel, (uint16_t)peer, &counters);
+		stats->rx = counters.rx;
+		stats->tx = counters.tx;
+		stats->forged = counters.forged;
+		stats->replayed = counters.replayed;
+	}
 	onvm_prober_read(&onvm_dp.prober, (uint16_t)peer, stats);
 	return 0;
 }

@@ -6,8 +6,8 @@
  * @file
  * Bidirectional Forwarding Detection (RFC 5880): one session, without clock and socket.
  *
- * Asynchronous mode; no demand, echo or authentication. The caller feeds the session received
- * packets and asks it which packet to send.
+ * Asynchronous mode; no demand or echo. The caller feeds the session received packets and asks it
+ * which packet to send. Authentication is the caller's: probe_packet.h.
  */
 
 #include <stdbool.h>
@@ -16,7 +16,7 @@
 
 #include <onvm/checksum.h>
 
-#define ONVM_BFD_PORT 4784 /**< multihop, RFC 5883 */
+#define ONVM_BFD_PORT 3784 /**< single hop (RFC 5881), within the tunnel (RFC 8971) */
 #define ONVM_BFD_BYTES 24
 #define ONVM_BFD_VERSION 1
 
@@ -37,10 +37,32 @@ enum onvm_bfd_diagnostic {
 struct onvm_bfd {
 	enum onvm_bfd_state state;
 	enum onvm_bfd_diagnostic diagnostic;
-	uint32_t local, remote; /**< discriminators; remote 0: not known yet */
-	uint32_t interval_us;	/**< between packets, both ways */
-	uint8_t multiplier;	/**< packets that may be missed */
+	uint32_t local, remote;		   /**< discriminators; remote 0: not known yet */
+	uint32_t interval_us;		   /**< between packets, as we want it both ways */
+	uint8_t multiplier;		   /**< packets that may be missed */
+	uint32_t their_tx_us, their_rx_us; /**< as they want it; 0: not known yet */
+	uint8_t their_multiplier;
 };
+
+/** Time between the packets that we send: neither end wants less (section 6.8.7). */
+static inline uint32_t
+onvm_bfd_tx_us(const struct onvm_bfd *session)
+{
+	return session->their_rx_us > session->interval_us ? session->their_rx_us :
+							     session->interval_us;
+}
+
+/** Silence after which the other end is down (section 6.8.4). */
+static inline uint64_t
+onvm_bfd_detect_us(const struct onvm_bfd *session)
+{
+	const uint64_t interval = session->their_tx_us > session->interval_us ?
+					  session->their_tx_us :
+					  session->interval_us;
+
+	return interval *
+	       (session->their_multiplier == 0 ? session->multiplier : session->their_multiplier);
+}
 
 /** Write the packet that says how the session is; ONVM_BFD_BYTES. */
 static inline void
@@ -91,9 +113,18 @@ onvm_bfd_step(struct onvm_bfd *session, enum onvm_bfd_state theirs)
 		session->diagnostic = ONVM_BFD_NONE;
 }
 
-/** Take in a packet of the other end; @return false: it is none of this session, and discarded. */
+/**
+ * Take in a packet of the other end.
+ *
+ * A packet that names no session of ours (discriminator 0) comes from an end that has just begun.
+ * Any stranger can write one, so while the session is up it changes nothing, unless the packet is
+ * known to be fresh: an end that has begun again is found out by its silence.
+ *
+ * @param is_fresh  the peer has made it just now: that has been proved
+ * @return false: it is none of this session, and discarded
+ */
 static inline bool
-onvm_bfd_receive(struct onvm_bfd *session, const uint8_t *data, uint32_t length)
+onvm_bfd_receive(struct onvm_bfd *session, const uint8_t *data, uint32_t length, bool is_fresh)
 {
 	const uint32_t theirs = length < ONVM_BFD_BYTES ? 0 : onvm_load_be32(data + 4);
 	const uint32_t ours = length < ONVM_BFD_BYTES ? 0 : onvm_load_be32(data + 8);
@@ -105,9 +136,13 @@ onvm_bfd_receive(struct onvm_bfd *session, const uint8_t *data, uint32_t length)
 	    (data[1] & 5) != 0)
 		return false;
 	state = (enum onvm_bfd_state)(data[1] >> 6);
-	if (ours == 0 ? state > ONVM_BFD_DOWN : ours != session->local)
+	if (ours == 0 ? state > ONVM_BFD_DOWN || (session->state == ONVM_BFD_UP && !is_fresh) :
+			ours != session->local)
 		return false;
 	session->remote = theirs;
+	session->their_multiplier = data[2];
+	session->their_tx_us = onvm_load_be32(data + 12);
+	session->their_rx_us = onvm_load_be32(data + 16);
 	if (state == ONVM_BFD_ADMIN_DOWN) {
 		if (session->state > ONVM_BFD_DOWN)
 			onvm_bfd_go_down(session, ONVM_BFD_NEIGHBOUR_DOWN);

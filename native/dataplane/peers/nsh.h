@@ -29,6 +29,8 @@
 
 #define ONVM_VXLAN_GPE_FLAGS 0x0c      /**< VNI valid, next protocol given; version 0 */
 #define ONVM_VXLAN_GPE_FLAGS_MASK 0x3d /**< version, VNI, next protocol, OAM; not the reserved */
+#define ONVM_VXLAN_GPE_OAM 0x01
+#define ONVM_VXLAN_GPE_ETHERNET 3
 #define ONVM_VXLAN_GPE_NSH 4
 #define ONVM_NSH_MD1 1
 #define ONVM_NSH_MD2 2

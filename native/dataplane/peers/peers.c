@@ -7,9 +7,8 @@
 
 #include <rte_hash_crc.h>
 
-/** The bytes under which an address is found. */
-static void
-bytes_of(const union onvm_sockaddr *address, uint8_t *bytes)
+void
+onvm_sockaddr_bytes(const union onvm_sockaddr *address, uint8_t *bytes)
 {
 	if (address->any.sa_family == AF_INET6) {
 		memcpy(bytes, &address->v6.sin6_addr, ONVM_ADDRESS_BYTES);
@@ -34,7 +33,7 @@ onvm_peers_find(const struct onvm_peer_index *index, const union onvm_sockaddr *
 
 	if (index == NULL)
 		return 0;
-	bytes_of(address, bytes);
+	onvm_sockaddr_bytes(address, bytes);
 	slot = slot_of(index, bytes);
 	while (index->slots[slot].peer != 0 &&
 	       memcmp(index->slots[slot].address, bytes, sizeof(bytes)) != 0)
@@ -58,7 +57,7 @@ onvm_peers_make_index(const struct onvm_peers *peers)
 
 		if (!peers->peers[peer].is_used)
 			continue;
-		bytes_of(&peers->peers[peer].address, bytes);
+		onvm_sockaddr_bytes(&peers->peers[peer].address, bytes);
 		slot = slot_of(index, bytes);
 		while (index->slots[slot].peer != 0)
 			slot = (slot + 1) & (nb_slots - 1);

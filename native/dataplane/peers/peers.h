@@ -15,6 +15,8 @@
 #include <stdint.h>
 #include <sys/socket.h>
 
+#include "peers/security/agreement.h"
+#include "peers/security/seal.h"
 #include "table_sizes.h"
 
 union onvm_sockaddr {
@@ -26,7 +28,9 @@ union onvm_sockaddr {
 struct onvm_peer {
 	bool is_used;
 	socklen_t address_length;
-	union onvm_sockaddr address; /**< of its tunnel port */
+	union onvm_sockaddr address;	   /**< of its tunnel port */
+	uint8_t secret[ONVM_SECRET_BYTES]; /**< that both hosts know; zeros without security */
+	struct onvm_peer_keys *keys;	   /**< NULL without security */
 };
 
 /** Peers by their addresses; immutable once published. */
@@ -40,9 +44,21 @@ struct onvm_peer_index {
 
 struct onvm_peers {
 	struct onvm_peer peers[ONVM_PEERS_MAX];
-	struct onvm_peer_index *index; /**< atomic */
+	struct onvm_peer_index *index;	 /**< atomic */
+	enum onvm_security security;	 /**< of the tunnel; set before it is open */
+	uint8_t own[ONVM_ADDRESS_BYTES]; /**< this host's address; IPv4 as in ::ffff:0:0/96 */
 };
 
+/** Whether packets can be sent to @p peer, which is used: without a key it could not believe them. */
+static inline bool
+onvm_peer_is_ready(const struct onvm_peers *peers, uint16_t peer)
+{
+	return peers->security == ONVM_SECURITY_NONE ||
+	       onvm_keys_out(peers->peers[peer].keys) != NULL;
+}
+
+/** The bytes of an address; IPv4 as in ::ffff:0:0/96. */
+void onvm_sockaddr_bytes(const union onvm_sockaddr *address, uint8_t *bytes);
 /** The peer that has this address; 0: none. */
 uint16_t onvm_peers_find(const struct onvm_peer_index *index, const union onvm_sockaddr *address);
 /** An index of all peers; NULL: out of memory. */

@@ -112,6 +112,16 @@ onvm_socket_send(const struct onvm_socket_options *options)
 	return rc;
 }
 
+uint16_t
+onvm_socket_port(int fd)
+{
+	union onvm_sockaddr address = {0};
+	socklen_t length = sizeof(address);
+
+	/* The port lies at the same offset in both. */
+	return getsockname(fd, &address.any, &length) == 0 ? ntohs(address.v4.sin_port) : 0;
+}
+
 uint64_t
 onvm_socket_overflows(int fd)
 {

@@ -34,6 +34,8 @@ struct onvm_socket_options {
 int onvm_socket_receive(const struct onvm_socket_options *options, uint16_t port);
 /** A socket with a source port of its own that receives nothing; @return it or -errno. */
 int onvm_socket_send(const struct onvm_socket_options *options);
+/** Source port of a socket, host order; 0: it has none. */
+uint16_t onvm_socket_port(int fd);
 /** Datagrams or trains that a socket had no room for. */
 uint64_t onvm_socket_overflows(int fd);
 

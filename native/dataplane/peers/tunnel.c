@@ -10,6 +10,8 @@
 #include <unistd.h>
 
 #include "peers/ecn.h"
+#include "peers/probe_packet.h"
+#include "peers/security/replay.h"
 #include "peers/sockets.h"
 #include "peers/trains.h"
 #include "steering/spanning.h"
@@ -28,9 +30,15 @@
 struct arrival {
 	uint32_t length, offset; /**< bytes; those from `offset` on are not taken yet */
 	uint32_t size;		 /**< of its datagrams but the last */
-	uint16_t peer;
+	uint16_t peer, port;	 /**< of the sender; the port is in host order */
 	uint8_t tos;
 	bool is_cut; /**< larger than any datagram */
+};
+
+/** What one sender's sockets have sent to us, by stream. */
+#define STREAMS_MAX (ONVM_WORKERS_MAX * ONVM_ENTROPY_SOCKETS)
+struct windows {
+	struct onvm_replay streams[STREAMS_MAX];
 };
 
 struct tunnel_queue {
@@ -45,14 +53,18 @@ struct tunnel_queue {
 	_Alignas(struct cmsghdr) uint8_t controls[TRAINS_MAX][CONTROL_BYTES];
 	uint8_t *data; /**< TRAINS_MAX times DATAGRAM_MAX */
 	struct onvm_tunnel_packet received[ONVM_BURST_SIZE];
+	struct windows *windows[ONVM_PEERS_MAX]; /**< made with the first genuine datagram */
 	/* sending */
+	uint32_t index; /**< of the worker */
 	int out_fds[ONVM_ENTROPY_SOCKETS];
+	uint16_t out_ports[ONVM_ENTROPY_SOCKETS];
+	uint64_t numbers[ONVM_ENTROPY_SOCKETS]; /**< of the last datagram sealed */
 	struct onvm_departure departures[ONVM_PENDING_MAX];
 	struct onvm_timetable table;
 	struct onvm_train_limits limits;
 	uint8_t train[DATAGRAM_MAX];
 	/* both */
-	uint64_t rx[ONVM_PEERS_MAX], tx[ONVM_PEERS_MAX];
+	struct onvm_tunnel_counters counters[ONVM_PEERS_MAX]; /**< 0: strangers */
 };
 
 struct tunnel_port {
@@ -60,6 +72,9 @@ struct tunnel_port {
 	uint32_t nb_queues;
 	const struct onvm_peers *peers;
 	const struct onvm_steering *steering;
+	struct onvm_prober *prober;
+	enum onvm_security security;
+	uint32_t overhead; /**< bytes that a frame grows by */
 	struct tunnel_queue *queues;
 };
 
@@ -117,6 +132,7 @@ receive_trains(const struct tunnel_port *tunnel, struct tunnel_queue *queue)
 			.length = queue->headers[i].msg_len,
 			.size = queue->headers[i].msg_len,
 			.peer = onvm_peers_find(peers, &queue->senders[i]),
+			.port = ntohs(queue->senders[i].v4.sin_port), /* where IPv6 has it, too */
 			.is_cut = (header->msg_flags & MSG_TRUNC) != 0,
 		};
 		read_control(header, arrival);
@@ -136,6 +152,90 @@ count_arrived(const struct tunnel_queue *queue, uint16_t max)
 		nb += left == 0 ? 1 : (left + arrival->size - 1) / arrival->size;
 	}
 	return (uint16_t)RTE_MIN(nb, (uint32_t)max);
+}
+
+/** Windows of a peer; NULL: out of memory. */
+static struct windows *
+windows_of(struct tunnel_queue *queue, uint16_t peer)
+{
+	if (queue->windows[peer] == NULL)
+		queue->windows[peer] = calloc(1, sizeof(*queue->windows[peer]));
+	return queue->windows[peer];
+}
+
+/**
+ * The window for a stream under the key of @p generation; NULL: datagrams under an older key.
+ *
+ * A new key begins with an empty window: no datagram under it was seen.
+ */
+static struct onvm_replay *
+window_of(struct windows *windows, uint8_t stream, uint32_t generation)
+{
+	struct onvm_replay *window = &windows->streams[stream];
+
+	if (window->generation == generation)
+		return window;
+	if ((int32_t)(generation - window->generation) < 0)
+		return NULL;
+	*window = (struct onvm_replay){.generation = generation};
+	return window;
+}
+
+/** Whether a sealed datagram of @p arrival is genuine and new; else it is counted. */
+static bool
+open_sealed(const struct tunnel_port *tunnel, struct tunnel_queue *queue,
+	    const struct arrival *arrival, uint8_t *data, uint32_t length,
+	    struct onvm_rx_result *result)
+{
+	struct onvm_tunnel_counters *counters = &queue->counters[arrival->peer];
+	const struct onvm_gcm_key *key = NULL;
+	struct windows *windows;
+	struct onvm_replay *window;
+	struct onvm_seal seal;
+	uint32_t generation;
+
+	if (onvm_seal_read(data, length, &seal) && seal.stream < STREAMS_MAX)
+		key = onvm_keys_in(tunnel->peers->peers[arrival->peer].keys, seal.key, &generation);
+	if (key == NULL || !onvm_seal_open(key, tunnel->security, arrival->port, data, length)) {
+		counters->forged++;
+		result->nb_forged++;
+		return false;
+	}
+	windows = windows_of(queue, arrival->peer);
+	window = windows == NULL ? NULL : window_of(windows, seal.stream, generation);
+	if (window == NULL || !onvm_replay_is_new(window, seal.number)) {
+		counters->replayed++;
+		result->nb_replayed++;
+		return false;
+	}
+	onvm_replay_note(window, seal.number);
+	return true;
+}
+
+/** Hand a probe on, if it is genuine; that it is fresh the prober finds out. */
+static void
+take_probe(const struct tunnel_port *tunnel, struct tunnel_queue *queue,
+	   const struct arrival *arrival, const uint8_t *data, uint32_t length,
+	   struct onvm_rx_result *result)
+{
+	const struct onvm_peer *peer = &tunnel->peers->peers[arrival->peer];
+	struct onvm_probe_ends ends;
+	struct onvm_probe probe;
+
+	if (!onvm_probe_read(data, length, tunnel->vni, &probe)) {
+		result->nb_foreign++;
+		return;
+	}
+	if (tunnel->security != ONVM_SECURITY_NONE) {
+		onvm_sockaddr_bytes(&peer->address, ends.from);
+		memcpy(ends.to, tunnel->peers->own, sizeof(ends.to));
+		if (!onvm_probe_is_genuine(peer->secret, &ends, data)) {
+			queue->counters[arrival->peer].forged++;
+			result->nb_forged++;
+			return;
+		}
+	}
+	onvm_prober_put(tunnel->prober, queue->index, arrival->peer, data, length);
 }
 
 /** Let @p mbuf be the inner frame of a datagram; false: it has none, or not for us. */
@@ -170,15 +270,13 @@ take_datagram(const struct onvm_port *port, struct tunnel_queue *queue, struct r
 	const struct tunnel_port *tunnel = port->priv;
 	const uint32_t room = port->memory->stride - RTE_PKTMBUF_HEADROOM;
 	struct arrival *arrival = &queue->arrivals[queue->next_arrival];
-	const uint8_t *data = queue->data + (size_t)queue->next_arrival * DATAGRAM_MAX +
-			      arrival->offset;
-	const uint32_t length = RTE_MIN(arrival->size, arrival->length - arrival->offset);
+	uint8_t *data = queue->data + (size_t)queue->next_arrival * DATAGRAM_MAX + arrival->offset;
+	uint32_t length = RTE_MIN(arrival->size, arrival->length - arrival->offset);
 
 	arrival->offset += length;
 	if (arrival->offset == arrival->length)
 		queue->next_arrival++;
 	packet->peer = arrival->peer;
-	queue->rx[packet->peer]++;
 	if (arrival->is_cut) {
 		result->nb_oversize++;
 		return false;
@@ -186,6 +284,16 @@ take_datagram(const struct onvm_port *port, struct tunnel_queue *queue, struct r
 	if (packet->peer == 0) {
 		result->nb_foreign++;
 		return false;
+	}
+	if (unlikely(onvm_probe_is_one(data, length))) {
+		take_probe(tunnel, queue, arrival, data, length, result);
+		return false;
+	}
+	queue->counters[packet->peer].rx++;
+	if (tunnel->security != ONVM_SECURITY_NONE) {
+		if (!open_sealed(tunnel, queue, arrival, data, length, result))
+			return false;
+		length -= ONVM_SEAL_BYTES;
 	}
 	if (!decapsulate(data, length, tunnel->vni, room, mbuf, &packet->nsh, result))
 		return false;
@@ -257,6 +365,12 @@ static void
 load_train(const struct tunnel_port *tunnel, struct tunnel_queue *queue,
 	   const struct onvm_train *train, struct rte_mbuf **mbufs)
 {
+	const uint8_t stream = (uint8_t)(queue->index * ONVM_ENTROPY_SOCKETS + train->socket);
+	/* It was there when the packets were queued (onvm_peer_is_ready()), and only others follow. */
+	const struct onvm_out_key *key =
+		tunnel->security == ONVM_SECURITY_NONE ?
+			NULL :
+			onvm_keys_out(tunnel->peers->peers[train->peer].keys);
 	uint8_t *data = queue->train;
 
 	for (uint32_t i = train->first, nb = train->nb; nb > 0; nb--, i = queue->table.next[i]) {
@@ -264,6 +378,10 @@ load_train(const struct tunnel_port *tunnel, struct tunnel_queue *queue,
 		/* Once, into private memory: an NF may still write to what it has given away. */
 		memcpy(data + ONVM_TUNNEL_BYTES, rte_pktmbuf_mtod(mbufs[i], const void *),
 		       mbufs[i]->data_len);
+		if (key != NULL)
+			onvm_seal(key, tunnel->security, stream, ++queue->numbers[train->socket],
+				  queue->out_ports[train->socket], data,
+				  ONVM_TUNNEL_BYTES + mbufs[i]->data_len);
 		data += queue->departures[i].size;
 	}
 }
@@ -279,7 +397,7 @@ send_train(const struct tunnel_port *tunnel, struct tunnel_queue *queue,
 	load_train(tunnel, queue, train, mbufs);
 	nb = onvm_train_send(queue->out_fds[train->socket], train,
 			     &tunnel->peers->peers[train->peer], queue->train, &queue->limits);
-	queue->tx[train->peer] += nb;
+	queue->counters[train->peer].tx += nb;
 	for (uint32_t i = train->first, k = 0; k < nb; k++, i = queue->table.next[i]) {
 		sent[(*nb_sent)++] = mbufs[i];
 		mbufs[i] = NULL;
@@ -303,7 +421,7 @@ tunnel_tx(struct onvm_port *port, uint16_t index, struct rte_mbuf **mbufs, uint1
 			.socket = (uint8_t)((to >> 16) % ONVM_ENTROPY_SOCKETS),
 			.tos = onvm_ecn_tos(rte_pktmbuf_mtod(mbufs[i], const uint8_t *),
 					    mbufs[i]->data_len),
-			.size = (uint16_t)(ONVM_TUNNEL_BYTES + mbufs[i]->data_len),
+			.size = (uint16_t)(tunnel->overhead + mbufs[i]->data_len),
 			.flow = (uint16_t)(to >> 16)};
 	}
 	onvm_trains_plan(&queue->table, queue->departures, nb);
@@ -328,14 +446,19 @@ onvm_tunnel_received(const struct onvm_port *port, uint16_t queue)
 }
 
 void
-onvm_tunnel_read_peer(const struct onvm_port *port, uint16_t peer, uint64_t *rx, uint64_t *tx)
+onvm_tunnel_read_peer(const struct onvm_port *port, uint16_t peer,
+		      struct onvm_tunnel_counters *counters)
 {
 	const struct tunnel_port *tunnel = port->priv;
 
-	*rx = *tx = 0;
+	*counters = (struct onvm_tunnel_counters){0};
 	for (uint32_t i = 0; i < tunnel->nb_queues; i++) {
-		*rx += tunnel->queues[i].rx[peer];
-		*tx += tunnel->queues[i].tx[peer];
+		const struct onvm_tunnel_counters *own = &tunnel->queues[i].counters[peer];
+
+		counters->rx += own->rx;
+		counters->tx += own->tx;
+		counters->forged += own->forged;
+		counters->replayed += own->replayed;
 	}
 }
 
@@ -347,6 +470,8 @@ close_queue(struct tunnel_queue *queue)
 	for (uint32_t i = 0; i < ONVM_ENTROPY_SOCKETS; i++)
 		if (queue->out_fds[i] >= 0)
 			close(queue->out_fds[i]);
+	for (uint32_t peer = 0; peer < ONVM_PEERS_MAX; peer++)
+		free(queue->windows[peer]);
 	free(queue->data);
 }
 
@@ -385,6 +510,7 @@ open_queue(struct tunnel_queue *queue, const struct onvm_socket_options *options
 	for (uint32_t i = 0; i < ONVM_ENTROPY_SOCKETS && rc == 0; i++) {
 		queue->out_fds[i] = onvm_socket_send(options);
 		rc = RTE_MIN(queue->out_fds[i], 0);
+		queue->out_ports[i] = rc == 0 ? onvm_socket_port(queue->out_fds[i]) : 0;
 	}
 	if (rc == 0) {
 		queue->fd = onvm_socket_receive(options, ONVM_VXLAN_GPE_PORT);
@@ -427,12 +553,17 @@ onvm_port_tunnel_open(struct onvm_port *port, const void *kind_options, uint32_t
 	tunnel->vni = options->vni;
 	tunnel->peers = options->peers;
 	tunnel->steering = options->steering;
+	tunnel->prober = options->prober;
+	tunnel->security = options->peers->security;
+	tunnel->overhead = ONVM_TUNNEL_BYTES +
+			   (tunnel->security == ONVM_SECURITY_NONE ? 0 : ONVM_SEAL_BYTES);
 	memcpy(sockets.address, options->address, sizeof(sockets.address));
 	tunnel->queues = calloc(nb_workers, sizeof(*tunnel->queues));
 	port->priv = tunnel;
 	if (tunnel->queues == NULL)
 		rc = -ENOMEM;
 	for (uint32_t i = 0; i < nb_workers && rc == 0; i++) {
+		tunnel->queues[i].index = i;
 		rc = open_queue(&tunnel->queues[i], &sockets);
 		tunnel->nb_queues = i + 1;
 		port->wake_fds[i] = tunnel->queues[i].fd;

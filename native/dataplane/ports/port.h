@@ -32,6 +32,8 @@ struct onvm_rx_result {
 	uint32_t nb_oversize;  /**< packets larger than a buffer */
 	uint32_t nb_foreign;   /**< not of this cluster, or no packet at all */
 	uint32_t nb_congested; /**< that the data network wanted dropped (RFC 6040) */
+	uint32_t nb_forged;    /**< not genuine */
+	uint32_t nb_replayed;  /**< genuine, and here before, or too old to tell */
 	uint32_t nb_added;     /**< of those delivered, made here when larger ones were cut */
 };
 

@@ -164,6 +164,10 @@ onvm_remote_send(struct onvm_worker *worker, struct rte_mbuf *mbuf, uint16_t ind
 		onvm_worker_drop(worker, mbuf, ONVM_DROP_NO_INSTANCE);
 		return;
 	}
+	if (unlikely(!onvm_peer_is_ready(&worker->dp->peers, peer))) {
+		onvm_worker_drop(worker, mbuf, ONVM_DROP_NO_KEY);
+		return;
+	}
 	/* Packets of a chain whose flows are not remembered may have none yet. */
 	if (unlikely(flow_hash == 0))
 		flow_hash = onvm_flow_hash_of(mbuf);

@@ -142,6 +142,24 @@ take_in(struct onvm_worker *worker, struct onvm_worker_port *wport, struct rte_m
 	wport->is_classified = true;
 }
 
+/** Count what a port has found and could not deliver. */
+static inline void
+count_undelivered(struct onvm_worker *worker, struct onvm_worker_port *wport,
+		  const struct onvm_rx_result *result)
+{
+	const uint32_t nb = result->nb_oversize + result->nb_foreign + result->nb_congested +
+			    result->nb_forged + result->nb_replayed;
+
+	if (likely(nb == 0))
+		return;
+	wport->stats.rx += nb;
+	worker->stats.drops[ONVM_DROP_OVERSIZE] += result->nb_oversize;
+	worker->stats.drops[ONVM_DROP_FOREIGN] += result->nb_foreign;
+	worker->stats.drops[ONVM_DROP_SHED] += result->nb_congested;
+	worker->stats.drops[ONVM_DROP_FORGED] += result->nb_forged;
+	worker->stats.drops[ONVM_DROP_REPLAYED] += result->nb_replayed;
+}
+
 /** Receive a burst from one queue; @return packets. */
 static uint16_t
 receive(struct onvm_worker *worker, struct onvm_worker_port *wport, uint16_t queue)
@@ -152,12 +170,7 @@ receive(struct onvm_worker *worker, struct onvm_worker_port *wport, uint16_t que
 	uint16_t nb;
 
 	nb = port->ops->rx_burst(port, queue, mbufs, ONVM_BURST_SIZE, &result);
-	if (unlikely(result.nb_oversize + result.nb_foreign + result.nb_congested != 0)) {
-		wport->stats.rx += result.nb_oversize + result.nb_foreign + result.nb_congested;
-		worker->stats.drops[ONVM_DROP_OVERSIZE] += result.nb_oversize;
-		worker->stats.drops[ONVM_DROP_FOREIGN] += result.nb_foreign;
-		worker->stats.drops[ONVM_DROP_SHED] += result.nb_congested;
-	}
+	count_undelivered(worker, wport, &result);
 	if (nb == 0)
 		return 0;
 	if (onvm_capture_wants(&worker->dp->captures, ONVM_CAPTURE_PORT_IN))

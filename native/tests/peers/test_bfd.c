@@ -16,14 +16,21 @@ session(uint32_t local)
 				 .multiplier = 4};
 }
 
-/** Let @p to hear what @p from has to say. */
+/** Let @p to hear what @p from, or a stranger in its name, has to say. */
 static bool
-tell(const struct onvm_bfd *from, struct onvm_bfd *to)
+tell_as(const struct onvm_bfd *from, struct onvm_bfd *to, bool is_fresh)
 {
 	uint8_t data[ONVM_BFD_BYTES];
 
 	onvm_bfd_write(from, data);
-	return onvm_bfd_receive(to, data, sizeof(data));
+	return onvm_bfd_receive(to, data, sizeof(data), is_fresh);
+}
+
+/** Let @p to hear what @p from has to say: that has been proved. */
+static bool
+tell(const struct onvm_bfd *from, struct onvm_bfd *to)
+{
+	return tell_as(from, to, true);
 }
 
 static void
@@ -122,17 +129,56 @@ test_what_is_none_of_it_changes_nothing(void)
 	before = b;
 	onvm_bfd_write(&a, data);
 	for (uint32_t length = 0; length < sizeof(data); length++)
-		CHECK(!onvm_bfd_receive(&b, data, length));
+		CHECK(!onvm_bfd_receive(&b, data, length, true));
 	CHECK(memcmp(&b, &before, sizeof(b)) == 0);
 	for (int i = 0; i < 100000; i++) {
 		struct onvm_bfd c = before;
 
 		for (uint32_t k = 0; k < sizeof(data); k++)
 			data[k] = (uint8_t)test_random(&seed);
-		if (!onvm_bfd_receive(&c, data, sizeof(data)))
+		if (!onvm_bfd_receive(&c, data, sizeof(data), true))
 			CHECK(memcmp(&c, &before, sizeof(c)) == 0);
 		CHECK(c.state <= ONVM_BFD_UP);
 	}
+}
+
+static void
+test_one_that_names_no_session_takes_none_down(void)
+{
+	struct onvm_bfd a, b, stranger = session(77);
+
+	bring_up(&a, &b);
+	CHECK(!tell_as(&stranger, &a, false));
+	stranger.state = ONVM_BFD_ADMIN_DOWN;
+	CHECK(!tell_as(&stranger, &a, false));
+	CHECK_EQUAL(a.state, ONVM_BFD_UP);
+	CHECK_EQUAL(a.remote, b.local);
+	/* What is known to be fresh counts: the end has begun again. */
+	stranger.state = ONVM_BFD_DOWN;
+	CHECK(tell(&stranger, &a));
+	CHECK_EQUAL(a.state, ONVM_BFD_DOWN);
+	/* Without proof sessions come up, too. */
+	a = session(1);
+	b = session(2);
+	CHECK(tell_as(&a, &b, false) && tell_as(&b, &a, false) && tell_as(&a, &b, false));
+	CHECK(a.state == ONVM_BFD_UP && b.state == ONVM_BFD_UP);
+}
+
+static void
+test_neither_end_gets_more_packets_than_it_wants(void)
+{
+	struct onvm_bfd a = session(1), b = session(2);
+
+	b.interval_us = 200000;
+	b.multiplier = 3;
+	CHECK_EQUAL(onvm_bfd_tx_us(&a), 30000);
+	CHECK_EQUAL(onvm_bfd_detect_us(&a), 120000);
+	CHECK(tell(&b, &a));
+	CHECK(tell(&a, &b));
+	CHECK_EQUAL(onvm_bfd_tx_us(&a), 200000);
+	CHECK_EQUAL(onvm_bfd_detect_us(&a), 600000);
+	CHECK_EQUAL(onvm_bfd_tx_us(&b), 200000);
+	CHECK_EQUAL(onvm_bfd_detect_us(&b), 800000);
 }
 
 int
@@ -144,5 +190,7 @@ main(void)
 	RUN(test_one_that_closes_is_down_at_once);
 	RUN(test_one_that_starts_again_is_noticed);
 	RUN(test_what_is_none_of_it_changes_nothing);
+	RUN(test_one_that_names_no_session_takes_none_down);
+	RUN(test_neither_end_gets_more_packets_than_it_wants);
 	return 0;
 }

@@ -10,6 +10,7 @@ from onvm_core.cli.cluster.connection import AccessOptions, connected
 from onvm_core.cli.options import with_option_groups
 from onvm_core.cluster.credentials import read_credentials
 from onvm_core.cluster.tree.foundation import make_cluster
+from onvm_core.manager.cluster_view.view import DataSecurity
 from onvm_sdk.errors import ConfigError
 
 __all__ = ["init"]
@@ -29,6 +30,13 @@ def init(
             show_default="random",
         ),
     ] = None,
+    data_security: Annotated[
+        DataSecurity,
+        typer.Option(
+            help="What protects packets between hosts: tags (auth), tags and encryption "
+            "(encrypt), or nothing (none: for a data network that you trust).",
+        ),
+    ] = "auth",
     insecure: Annotated[
         bool,
         typer.Option("--insecure", help="Use no credentials: every client may change the cluster."),
@@ -47,5 +55,5 @@ def init(
             field="--credentials",
         )
     with connected(connection) as found:
-        node = make_cluster(found.ensemble, connection.cluster, vni)
-    print(f"made cluster {node.name} (VNI {node.vni})")
+        node = make_cluster(found.ensemble, connection.cluster, vni, data_security)
+    print(f"made cluster {node.name} (VNI {node.vni}, packets: {node.data_security})")

@@ -12,16 +12,20 @@ from kazoo.exceptions import NodeExistsError, NoNodeError
 from onvm_core.cluster.errors import ConflictError
 from onvm_core.cluster.tree.ensemble import Ensemble
 from onvm_core.cluster.tree.nodes import ROOT, ClusterNode, Paths, check_name, pack
+from onvm_core.manager.cluster_view.view import DataSecurity
 from onvm_sdk.errors import ConfigError
 
 __all__ = ["ensure_folders", "make_cluster", "remove_cluster"]
 
 
-def make_cluster(ensemble: Ensemble, name: str, vni: int | None = None) -> ClusterNode:
+def make_cluster(
+    ensemble: Ensemble, name: str, vni: int | None = None, data_security: DataSecurity = "auth"
+) -> ClusterNode:
     """Make a cluster: all its folders, with our ACL, at once.
 
     Args:
         vni: VXLAN network identifier; None: a random one.
+        data_security: what protects packets between hosts.
 
     Raises:
         ConfigError: a cluster of that name exists.
@@ -29,7 +33,10 @@ def make_cluster(ensemble: Ensemble, name: str, vni: int | None = None) -> Clust
     check_name(name, "--cluster")
     paths = Paths(name)
     node = ClusterNode(
-        id=str(uuid.uuid4()), name=name, vni=random.randrange(1, 1 << 24) if vni is None else vni
+        id=str(uuid.uuid4()),
+        name=name,
+        vni=random.randrange(1, 1 << 24) if vni is None else vni,
+        data_security=data_security,
     )
     with (
         ensemble.call(f"make cluster {name!r}") as client,

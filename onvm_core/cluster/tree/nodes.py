@@ -36,7 +36,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 
 from onvm_core.manager.chains.classifier import MatchConfig
-from onvm_core.manager.cluster_view.view import ClaimView, PortView
+from onvm_core.manager.cluster_view.view import ClaimView, DataSecurity, PortView
 from onvm_sdk.errors import ConfigError, OnvmError
 
 __all__ = [
@@ -134,6 +134,8 @@ class ClusterNode(_Node, frozen=True, kw_only=True):
     """Never the same for two clusters."""
     name: Name
     vni: Annotated[int, msgspec.Meta(ge=0, lt=1 << 24)]
+    data_security: DataSecurity = "none"
+    """What protects packets between hosts. A cluster that an older version made has none."""
 
 
 class NameNode(_Node, frozen=True, kw_only=True):

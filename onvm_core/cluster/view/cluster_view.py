@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import msgspec
 
@@ -34,6 +34,7 @@ from onvm_core.manager.cluster_view.view import ChainView, ClusterView, Instance
 __all__ = [
     "InstanceCounts",
     "PluginVersion",
+    "SecretOf",
     "chain_view",
     "digest",
     "digest_of",
@@ -42,6 +43,7 @@ __all__ = [
     "instance_view",
     "make_view",
     "mismatches",
+    "no_secret",
     "plugin_versions",
     "successors_of",
 ]
@@ -50,10 +52,22 @@ DIGEST_BYTES = 8
 
 PluginVersion = tuple[str, str]
 """Version and manifest digest of a plugin."""
+SecretOf = Callable[[str], str]
+"""From a host's public CURVE key to the secret shared with it; "": there is none."""
+
+
+def no_secret(key: str) -> str:
+    """What the hosts of a cluster without security share."""
+    del key
+    return ""
 
 
 def make_view(
-    snapshot: Snapshot, host: str, spare_pps: Mapping[int, int], vanished: Collection[str] = ()
+    snapshot: Snapshot,
+    host: str,
+    spare_pps: Mapping[int, int],
+    vanished: Collection[str] = (),
+    secret_of: SecretOf = no_secret,
 ) -> ClusterView | None:
     """The view for the manager of `host`; None if the host is not in the cluster.
 
@@ -61,6 +75,7 @@ def make_view(
         spare_pps: capacity for new flows, of NF hosts by number. Where it is not known, the
             published capacity is used.
         vanished: hosts of the snapshot that are no longer in ZooKeeper.
+        secret_of: gives the secret shared with another host.
     """
     me = snapshot.hosts.get(host)
     if me is None:
@@ -100,12 +115,15 @@ def make_view(
     return ClusterView(
         cluster=snapshot.cluster.name,
         vni=snapshot.cluster.vni,
+        data_security=snapshot.cluster.data_security,
         host=host,
         number=me.number,
         address=me.address,
         peers=sorted(
             (
-                PeerView(name=name, number=node.number, address=node.address)
+                PeerView(
+                    name=name, number=node.number, address=node.address, secret=secret_of(node.key)
+                )
                 for name, node in there.items()
                 if name != host
             ),
@@ -256,7 +274,7 @@ def digest(view: ClusterView) -> str:
     """Digest of the parts that are equal on all hosts: 16 hexadecimal digits."""
     hosts = [(peer.number, peer.name, peer.address) for peer in view.peers]
     return digest_text(
-        digest_of((view.cluster, view.vni))
+        digest_of((view.cluster, view.vni, view.data_security))
         + sum(digest_of(host) for host in [*hosts, (view.number, view.host, view.address)])
         + sum(digest_of_instance(one) for one in view.instances)
         + sum(digest_of(pair) for pair in view.successors)

@@ -22,11 +22,13 @@ from onvm_core.cluster.tree.nodes import ChainNode, HostNode, InstancesNode
 from onvm_core.cluster.view.cluster_view import (
     InstanceCounts,
     PluginVersion,
+    SecretOf,
     chain_view,
     digest_of,
     digest_of_instance,
     digest_text,
     instance_view,
+    no_secret,
     successors_of,
 )
 from onvm_core.manager.cluster_view.view import ChainView, ClusterView, InstanceView, PeerView
@@ -64,7 +66,9 @@ class _Origin:
 class _Part:
     """The part that one host contributes to the view."""
 
-    def __init__(self, name: str, origin: _Origin, spare_pps: Mapping[int, int]) -> None:
+    def __init__(
+        self, name: str, origin: _Origin, spare_pps: Mapping[int, int], secret: str
+    ) -> None:
         node = origin.host
         nodes = [
             one
@@ -72,7 +76,7 @@ class _Part:
             if one.number not in origin.moved
         ]
         self.origin = origin
-        self.peer = PeerView(name=name, number=node.number, address=node.address)
+        self.peer = PeerView(name=name, number=node.number, address=node.address, secret=secret)
         self.capacities = {one.number: one.capacity_pps for one in nodes}
         self.views = [
             instance_view(
@@ -110,12 +114,16 @@ class _Part:
 class ViewMaker:
     """Makes the views of one host.
 
+    Args:
+        secret_of: gives the secret shared with another host; the same for the same key.
+
     Attributes:
         digest: digest of the last view; "": none.
     """
 
-    def __init__(self, host: str) -> None:
+    def __init__(self, host: str, secret_of: SecretOf = no_secret) -> None:
         self._host = host
+        self._secret_of = secret_of
         self._counts = InstanceCounts()
         self._counted: dict[str, tuple[HostNode, InstancesNode | None]] = {}
         self._chosen: dict[str, PluginVersion] = {}
@@ -145,7 +153,7 @@ class ViewMaker:
         successors = successors_of(snapshot)
         chains = self._follow_chains(snapshot, there)
         self.digest = digest_text(
-            digest_of((snapshot.cluster.name, snapshot.cluster.vni))
+            digest_of((snapshot.cluster.name, snapshot.cluster.vni, snapshot.cluster.data_security))
             + sum(part.digest for part in self._parts.values())
             + sum(digest_of(pair) for pair in successors.items())
             + sum(self._chains[one.name][2] for one in chains)
@@ -153,6 +161,7 @@ class ViewMaker:
         return ClusterView(
             cluster=snapshot.cluster.name,
             vni=snapshot.cluster.vni,
+            data_security=snapshot.cluster.data_security,
             host=self._host,
             number=me.number,
             address=me.address,
@@ -214,7 +223,8 @@ class ViewMaker:
             )
             part = self._parts.get(name)
             if part is None or not part.origin.is_same(origin):
-                self._parts[name] = _Part(name, origin, spare_pps)
+                secret = "" if name == self._host else self._secret_of(node.key)
+                self._parts[name] = _Part(name, origin, spare_pps, secret)
                 has_changed = True
             elif not is_priced:
                 has_changed |= part.price(spare_pps)

@@ -21,13 +21,15 @@ import msgspec
 
 from onvm_core.dataplane.interface import DataplaneError
 from onvm_core.dataplane.limits import PORT_REMOTE
-from onvm_core.dataplane.values import TunnelPort
+from onvm_core.dataplane.values import NO_SECRET, TunnelPort, TunnelSecurity
 from onvm_core.manager.api import messages as m
+from onvm_core.manager.cluster_tables.alarms import Alarms
 from onvm_core.manager.cluster_tables.local_hosts import LocalHosts
 from onvm_core.manager.cluster_view.view import (
     ChainView,
     ClaimView,
     ClusterView,
+    DataSecurity,
     InstanceView,
     PeerStatus,
     PeerView,
@@ -51,7 +53,18 @@ SUCCESSORS_MAX = 8
 SPAN_MAX = 8
 """NF hosts of a chain that spans hosts: as many as fit into NSH's fixed context headers."""
 REVISION_BITS = 48
-REMOTE_REASONS = ("foreign", "wrong_hop", "no_path", "no_instance", "tx_full", "shed")
+REMOTE_REASONS = (
+    "foreign",
+    "forged",
+    "replayed",
+    "wrong_hop",
+    "no_path",
+    "no_instance",
+    "no_key",
+    "oversize",
+    "tx_full",
+    "shed",
+)
 
 
 @dataclass(slots=True)
@@ -95,12 +108,13 @@ class ClusterTables:
         self._views: ViewTables | None = None
         # So that no agent mistakes this manager for its predecessor.
         self._revision = secrets.randbits(REVISION_BITS)
-        self._tunnel: tuple[str, int] | None = None
+        self._tunnel: tuple[str, int, DataSecurity] | None = None
         self._peers: dict[str, _Peer] = {}
         self._remotes: dict[int, _Remote] = {}
         self._chains: dict[str, ChainView] = {}
         self.reserved: Callable[[], set[str]] = set
         """Names of instances that have moved away from here."""
+        self.alarms = Alarms(lambda: self._plane.read_plane().drops, self._forgers)
         self._successors: dict[int, int] = {}
         """NF hosts that have the state of others that moved, by number."""
 
@@ -216,6 +230,7 @@ class ClusterTables:
         state = (
             view.cluster,
             view.vni,
+            view.data_security,
             sorted([*names.values(), view.host]),
             sorted(instances),
             sorted(self._chains.values(), key=lambda chain: chain.number),
@@ -268,7 +283,7 @@ class ClusterTables:
         self.local_hosts.forget()
 
     def _open_tunnel(self, view: ClusterView, missing: list[str]) -> None:
-        wanted = (view.address, view.vni)
+        wanted = (view.address, view.vni, view.data_security)
         if self._tunnel == wanted:
             return
         if self._tunnel is not None:
@@ -276,7 +291,8 @@ class ClusterTables:
             self._tunnel = None
         try:
             address = ipaddress.ip_address(view.address).packed
-            number = self._plane.open_port(TUNNEL, TunnelPort(address, view.vni))
+            security = TunnelSecurity[view.data_security.upper()]
+            number = self._plane.open_port(TUNNEL, TunnelPort(address, view.vni, security))
         except (DataplaneError, ValueError) as error:
             missing.append(f"data address {view.address}: {error}")
             return
@@ -300,7 +316,12 @@ class ClusterTables:
             if name in self._peers:
                 continue
             try:
-                peer_id = self._plane.add_peer(ipaddress.ip_address(peer_view.address).packed)
+                if view.data_security != "none" and not peer_view.secret:
+                    raise ValueError("its agent has no key; packets cannot be authenticated")
+                peer_id = self._plane.add_peer(
+                    ipaddress.ip_address(peer_view.address).packed,
+                    bytes.fromhex(peer_view.secret) or NO_SECRET,
+                )
             except (DataplaneError, ValueError) as error:
                 missing.append(f"peer {name} at {peer_view.address}: {error}")
                 continue
@@ -463,6 +484,11 @@ class ClusterTables:
 
     # ---- reading ----
 
+    def _forgers(self) -> list[str]:
+        """Names of the peers whose addresses forged or recorded packets had."""
+        counters = {name: self._plane.read_peer(peer.id) for name, peer in self._peers.items()}
+        return [name for name, one in counters.items() if one.forged or one.replayed]
+
     def _peer_status(self, peer: _Peer) -> PeerStatus:
         counters = self._plane.read_peer(peer.id)
         return PeerStatus(
@@ -472,4 +498,6 @@ class ClusterTables:
             heard_ms=None if counters.heard_us is None else round(counters.heard_us / 1000, 1),
             tx=counters.tx,
             rx=counters.rx,
+            forged=counters.forged,
+            replayed=counters.replayed,
         )

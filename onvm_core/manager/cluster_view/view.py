@@ -18,6 +18,7 @@ __all__ = [
     "ChainView",
     "ClaimView",
     "ClusterView",
+    "DataSecurity",
     "InstanceView",
     "LocalHost",
     "LocalResources",
@@ -31,6 +32,8 @@ Number = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 """Number of a host or an NF host; given by the cluster, and not reused soon."""
 ChainNumber = Annotated[int, msgspec.Meta(ge=1, le=(1 << 23) - 1)]
 """Number of a chain; with the direction it forms the service path identifier."""
+DataSecurity = Literal["none", "auth", "encrypt"]
+"""Nothing, a tag that only the sender can make, or that and encryption."""
 PortNumber = Annotated[int, msgspec.Meta(ge=0, le=65536)]
 
 
@@ -45,6 +48,8 @@ class PeerView(_Value, frozen=True):
     number: Number
     address: str
     """IPv4 or IPv6 address on the data network."""
+    secret: Annotated[str, msgspec.Meta(pattern="^([0-9a-f]{64})?$")] = ""
+    """Known to this host and the peer alone, in hexadecimal; "": there is none."""
 
 
 class ClaimView(_Value, frozen=True):
@@ -103,6 +108,8 @@ class ClusterView(_Value, frozen=True):
     number: Number
     address: str
     """This host's address on the data network."""
+    data_security: DataSecurity = "none"
+    """What protects packets between hosts."""
     peers: list[PeerView] = []
     instances: list[InstanceView] = []
     """NF hosts of all hosts, including this one: its own are told apart by `host` and found by
@@ -152,3 +159,7 @@ class PeerStatus(msgspec.Struct, frozen=True, kw_only=True):
     tx: int
     rx: int
     """Counted in packets."""
+    forged: int = 0
+    """Datagrams from its address that it cannot have sent; dropped."""
+    replayed: int = 0
+    """Datagrams that came a second time; dropped."""

@@ -142,7 +142,15 @@ def difference(old: ClusterView, new: ClusterView) -> ViewChange | None:
 
 
 def _head(view: ClusterView) -> tuple[object, ...]:
-    return view.cluster, view.vni, view.host, view.number, view.address, view.successors
+    return (
+        view.cluster,
+        view.vni,
+        view.data_security,
+        view.host,
+        view.number,
+        view.address,
+        view.successors,
+    )
 
 
 def _changed(

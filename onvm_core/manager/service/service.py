@@ -309,6 +309,7 @@ class Service:
         self._deployment.poll(0.0 if is_busy else self._automation.poll_s)
         self._hear()
         self._supervisor.turn()
+        self._cluster.alarms.turn(time.monotonic())
         self._automation.turn()
         self._reload.turn()
         self._chains.add_pending()
@@ -381,6 +382,7 @@ class Service:
             exporters=self._automation.exporters(),
             warnings=[
                 *self._launchers.warnings,
+                *self._cluster.alarms.warnings(time.monotonic()),
                 *self._busy_notes(),
                 *open_port_warnings(*self._wires),
             ],

@@ -5,6 +5,7 @@ Each has a loopback address as its address on the data network; the test sends t
 
 from __future__ import annotations
 
+import hashlib
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +20,7 @@ from onvm_core.manager.api.client import Client
 from onvm_core.manager.cluster_view.view import (
     ChainView,
     ClusterView,
+    DataSecurity,
     InstanceView,
     LocalHost,
     PeerView,
@@ -27,6 +29,11 @@ from onvm_core.manager.cluster_view.view import (
 
 VNI = 0x123456
 TUNNEL_PORT = 4790
+
+
+def secret_of(a: str, b: str) -> str:
+    """A secret of two hosts, as hexadecimal."""
+    return hashlib.sha256("".join(sorted((a, b))).encode()).hexdigest()
 
 
 def ask(host: Host, name: str, request: m.Request) -> Any:
@@ -41,6 +48,7 @@ class Managers:
 
     Attributes:
         addresses: of hosts; one without a configuration is no manager, but the test itself.
+        security: of packets between them.
     """
 
     host: Host
@@ -48,6 +56,7 @@ class Managers:
     addresses: Mapping[str, str]
     chains: Sequence[ChainView]
     numbers: dict[tuple[str, str], int] = field(default_factory=dict)
+    security: DataSecurity = "none"
 
     def start(self) -> None:
         for name, text in self.configs.items():
@@ -84,11 +93,17 @@ class Managers:
         return ClusterView(
             cluster="test",
             vni=VNI,
+            data_security=self.security,
             host=name,
             number=names.index(name) + 1,
             address=self.addresses[name],
             peers=[
-                PeerView(name=other, number=number + 1, address=address)
+                PeerView(
+                    name=other,
+                    number=number + 1,
+                    address=address,
+                    secret="" if self.security == "none" else secret_of(name, other),
+                )
                 for number, (other, address) in enumerate(self.addresses.items())
                 if other != name
             ],
@@ -134,3 +149,16 @@ def data_socket(address: str) -> socket.socket:
     made.settimeout(10)
     made.bind((address, TUNNEL_PORT))
     return made
+
+
+def receive(end: socket.socket) -> tuple[bytes, list[Any], tuple[str, int]]:
+    """The next packet that comes to a data socket, with control messages and sender; no probe."""
+    while True:
+        data, ancillary, _, sender = end.recvmsg(4096, 256)
+        if not is_probe(data):
+            return data, ancillary, sender
+
+
+def is_probe(data: bytes) -> bool:
+    """True for BFD within the tunnel: an OAM packet of VXLAN-GPE."""
+    return bool(data) and bool(data[0] & 1)

@@ -14,13 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from cluster_hosts import TUNNEL_PORT, VNI, Managers, ask, chain, data_socket, wait_for
+from cluster_hosts import TUNNEL_PORT, VNI, Managers, ask, chain, data_socket, receive, wait_for
 
 from onvm_core.manager.api import messages as m
 from onvm_core.manager.cluster_view.view import InstanceView
 
 if TYPE_CHECKING:
     from up_host import Host
+
+    from onvm_core.manager.cluster_view.view import DataSecurity
 
 
 PLANE = """
@@ -65,7 +67,8 @@ def check_books(reports: dict[str, dict[str, Any]]) -> None:
         assert report["buffers"]["free"] == report["buffers"]["total"]
 
 
-def test_flows_pass_three_hosts_both_ways(host: Host) -> None:
+@pytest.mark.parametrize("security", ["none", "auth", "encrypt"])
+def test_flows_pass_three_hosts_both_ways(host: Host, security: DataSecurity) -> None:
     addresses = base(1)
     addresses.pop("x")
     managers = Managers(
@@ -77,6 +80,7 @@ def test_flows_pass_three_hosts_both_ways(host: Host) -> None:
         },
         addresses,
         [chain("a:clients", "c:servers", "firewall", "nat", "lb")],
+        security=security,
     )
     managers.start()
     replies = managers.apply()
@@ -224,7 +228,7 @@ def test_packets_made_by_others_are_accepted(wire: Managers, tmp_path: Path) -> 
     with data_socket(wire.addresses["x"]) as peer:
         for spi, named in ((14, context), (14, bytes(16)), (15, context)):
             peer.sendto(nsh_packet(frame, spi=spi, context_header=named), target)
-            data, ancillary, _, sender = peer.recvmsg(2048, 256)
+            data, ancillary, sender = receive(peer)
             # The source port tells flows apart (RFC 7348), so it is another than ours.
             assert sender[0] == target[0]
             assert 49152 <= sender[1] < 65536
@@ -243,7 +247,7 @@ def test_packets_made_by_others_are_accepted(wire: Managers, tmp_path: Path) -> 
             [pytest.importorskip("scapy.contrib.nsh").NSHTLV(metadata=[0x61626364])],
         ):
             peer.sendto(nsh_packet(frame, mdtype=2, context_header=b"", vlch=metadata), target)
-            assert peer.recv(2048)[32:] == bytes(frame)
+            assert receive(peer)[0][32:] == bytes(frame)
     assert drops(wire) == {}
     check_dissection(data, tmp_path)
 
@@ -295,7 +299,7 @@ def test_congestion_marks_come_out_of_the_tunnel(wire: Managers) -> None:
         for inner_ecn, outer_ecn, wanted in ((2, 3, 3), (1, 3, 3), (2, 1, 1), (2, 0, 2)):
             peer.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, outer_ecn)
             peer.sendto(nsh_packet(inner(tos=0x28 | inner_ecn)), target)
-            data = peer.recv(2048)
+            data = receive(peer)[0]
             assert data[32 + 15] == 0x28 | wanted
             layers = pytest.importorskip("scapy.layers.inet")
             again = layers.IP(data[32 + 14 :])
@@ -332,7 +336,7 @@ def test_strangers_are_dropped_and_counted(wire: Managers) -> None:
             peer.sendto(nsh_packet(inner(), **fields), target)
         wait_for(lambda: drops(wire) == {"foreign": 1 + len(bad), "no_path": 3})
         peer.sendto(good, target)
-        assert peer.recv(2048)[32:] == bytes(inner())
+        assert receive(peer)[0][32:] == bytes(inner())
     (report,) = wire.down().values()
     assert report["rx"] == report["tx"] + sum(report["drops"].values())
 
