@@ -50,6 +50,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any, ClassVar
 
+    from onvm_sdk._hosting.lists import Questions
+
 __all__ = ["NfHost", "main"]
 
 SECRET_VARIABLE = "ONVM_ATTACH_SECRET"
@@ -141,6 +143,7 @@ class NfHost:
             )
             self._nfs.append(self._call(number, "load", lambda kind: kind(), plugin.load()))
         self._hand_over = HandOver(self._host, self._nfs, self._manifests)
+        self._questions: Questions | None = None
         self._reconfiguration = Reconfiguration(
             self._host, self._nfs, self._manifests, self._contexts, self._use
         )
@@ -240,6 +243,8 @@ class NfHost:
             elif event == Event.DETACHED and not self._is_stopping:
                 self._attach_again()
             self._reconfiguration.turn()
+            if self._questions is not None:
+                self._questions.turn()
             self._run_timers()
             self._ask_drained()
             self._ask_released()
@@ -271,6 +276,8 @@ class NfHost:
             self._hand_over.take(message)
         elif message.kind in CONFIG_MESSAGES:
             self._reconfiguration.take(message)
+        elif message.kind == MessageType.QUESTION:
+            self._ask(message)
         elif message.kind == MessageType.PORTS:
             self._tell_ports(message.payload)
         elif message.kind == MessageType.LINK:
@@ -288,6 +295,13 @@ class NfHost:
         elif message.kind == MessageType.USER:
             nf = self._nfs[message.stage]
             self._call(message.stage, "on_message", nf.on_message, message.peer, message.payload)
+
+    def _ask(self, message: Message) -> None:
+        if self._questions is None:
+            from onvm_sdk._hosting.lists import Questions  # no question comes before packets do
+
+            self._questions = Questions(self._host, self._nfs)
+        self._questions.take(message)
 
     def _tell_ports(self, payload: bytes) -> None:
         links, self._links = self._links, {}
@@ -338,6 +352,8 @@ class NfHost:
 
     def _deadline_ns(self) -> int:
         due = [due_ns for due_ns, _ in self._timers]
+        if self._questions is not None and self._questions.is_busy:
+            due.append(time.monotonic_ns())
         if self._draining:
             due.append(self._drain_at_ns or time.monotonic_ns())
         if self._hand_over.is_watching:

@@ -63,6 +63,8 @@ class MessageType:
     LINK = lib.ONVM_MSG_LINK
     OWN_ADDRESSES = lib.ONVM_MSG_OWN_ADDRESSES
     ADDRESSES = lib.ONVM_MSG_ADDRESSES
+    QUESTION = lib.ONVM_MSG_QUESTION
+    ANSWER = lib.ONVM_MSG_ANSWER
 
 
 class StageHello:

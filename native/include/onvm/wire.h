@@ -245,6 +245,10 @@ enum onvm_message_type {
 			      *   message about the ports follows */
 	ONVM_MSG_OWN_ADDRESSES = 25, /**< NF: all addresses that it answers for, a line each */
 	ONVM_MSG_ADDRESSES = 26,     /**< manager: those of all NFs */
+
+	/* In these, `peer` is the number of the question. */
+	ONVM_MSG_QUESTION = 27, /**< manager: what is in a list of `stage`, as JSON */
+	ONVM_MSG_ANSWER = 28,	/**< NF: a piece of the answer, JSON; an empty one ends it */
 };
 
 struct onvm_message_header {

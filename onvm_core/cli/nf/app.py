@@ -11,6 +11,7 @@ from onvm_core.cli.nf.command import SETTINGS, explain, import_
 from onvm_core.cli.nf.config import config
 from onvm_core.cli.nf.image import image
 from onvm_core.cli.nf.install import install, uninstall
+from onvm_core.cli.nf.lists import kill, show
 from onvm_core.cli.nf.new import new
 from onvm_core.cli.nf.run import run, stop
 from onvm_core.cli.nf.test import test
@@ -79,6 +80,8 @@ app.command()(test)
 app.command()(run)
 app.command()(stop)
 app.command()(config)
+app.command()(show)
+app.command()(kill)
 
 
 def _row(package: NfPackage) -> dict[str, Any]:

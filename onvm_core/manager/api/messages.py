@@ -18,6 +18,11 @@ from onvm_core.manager.api.config_messages import (
     ReconfigureRequest,
     ReloadRequest,
 )
+from onvm_core.manager.api.question_messages import (
+    AnswerRequest,
+    AskRequest,
+    QuestionReply,
+)
 from onvm_core.manager.api.state_messages import (
     NfDrainRequest,
     StateDoneRequest,
@@ -214,6 +219,8 @@ Request = (
     | ReloadRequest
     | ReconfigureRequest
     | ChangeStateRequest
+    | AskRequest
+    | AnswerRequest
 )
 
 
@@ -453,6 +460,7 @@ Reply = (
     | ClusterLocalReply
     | StateReply
     | ChangeReply
+    | QuestionReply
     | ErrorReply
 )
 

@@ -36,6 +36,7 @@ from onvm_core.manager.service.automation import Automation
 from onvm_core.manager.service.chain_requests import ChainRequests
 from onvm_core.manager.service.change import Changes, open_port_of
 from onvm_core.manager.service.nf_tables import NfTables
+from onvm_core.manager.service.questions import Questions
 from onvm_core.manager.service.reload import Reload
 from onvm_core.manager.service.slow_path import SlowPaths
 from onvm_core.manager.service.state_requests import StateRequests
@@ -110,9 +111,11 @@ class Service:
         self._control: ControlServer | None = None
         self._captures = Captures(self._deployment)
         self._slow_paths = SlowPaths(self._deployment, config, file.path)
-        self._handlers[m.CaptureStartRequest] = self._captures.start
-        self._handlers[m.CaptureReadRequest] = self._captures.read
-        self._handlers[m.CaptureStopRequest] = self._captures.stop
+        self._handlers |= {
+            m.CaptureStartRequest: self._captures.start,
+            m.CaptureReadRequest: self._captures.read,
+            m.CaptureStopRequest: self._captures.stop,
+        }
         self._supervisor = Supervisor(
             directory, self._deployment, self._publish, config.faults.ready_s
         )
@@ -153,8 +156,9 @@ class Service:
         self._reload = Reload(
             changes, self._supervisor, self._nfs, read, lambda: self._state == "ready"
         )
-        self._handlers |= self._reload.handlers
-        self._handlers |= StateRequests(self._deployment, self._supervisor, self._cluster).handlers
+        questions = Questions(self._deployment.manager, self._known_instances)
+        states = StateRequests(self._deployment, self._supervisor, self._cluster)
+        self._handlers |= {**self._reload.handlers, **questions.handlers, **states.handlers}
         self._deployment.on_host_change = self._on_host_change
         times.lap("wiring")
 

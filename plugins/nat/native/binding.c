@@ -269,8 +269,8 @@ nat_session_has_expired(struct nat *nat, int32_t slot, uint64_t now_ns)
 					   now_ns);
 }
 
-static void
-session_close(struct nat *nat, int32_t slot, uint64_t freed_ns)
+void
+nat_session_close(struct nat *nat, int32_t slot, uint64_t freed_ns)
 {
 	const struct nat_session *const session = onvm_flow_value(nat->sessions, slot);
 	const int32_t mapping_slot = session->mapping;
@@ -291,7 +291,7 @@ session_expire(struct nat *nat, int32_t slot)
 {
 	const struct nat_session *const session = onvm_flow_value(nat->sessions, slot);
 
-	session_close(nat, slot, session->link.used_ns + nat->queues[session->life].idle_ns);
+	nat_session_close(nat, slot, session->link.used_ns + nat->queues[session->life].idle_ns);
 	nat->counters[NAT_SESSIONS_EXPIRED]++;
 }
 
@@ -341,7 +341,7 @@ room_make(struct nat *nat, uint64_t now_ns)
 	for (uint32_t life = 0; life < NAT_LASTING_UDP; life++) {
 		if (nat->queues[life].first < 0)
 			continue;
-		session_close(nat, nat->queues[life].first, now_ns);
+		nat_session_close(nat, nat->queues[life].first, now_ns);
 		nat->counters[NAT_SESSIONS_EVICTED]++;
 		return true;
 	}
