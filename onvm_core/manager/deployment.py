@@ -34,6 +34,7 @@ from onvm_core.manager.manager import Manager
 from onvm_core.manager.nf_hosts.codec import PortEntry, PortLink
 from onvm_core.manager.nf_hosts.registry import HostState, NfHost
 from onvm_core.manager.placement.allocator import CpuAllocator
+from onvm_core.manager.placement.memory import sized_by
 from onvm_core.manager.placement.policy import Decision, FreeResources, Need, PlacementPolicy
 from onvm_core.manager.placement.topology import read_topology
 from onvm_core.manager.ports import Direction, PortKind, open_port, parse_uri
@@ -273,7 +274,7 @@ class Deployment:
         used = {name: path for name, path in (configs or {}).items() if name in nfs}
         label = "+".join(instances) or f"{'+'.join(nfs)}-{self._n_launched}"
         files = files_read(packages, used)
-        need = self._need(packages, services)
+        need = self._need(packages, services, used)
         decision = self._allocator.place(secret, label, need)
         log.info("%s on CPU %s: %s", label, ",".join(map(str, decision.cpus)), decision.reason)
         spec = LaunchSpec(
@@ -315,7 +316,7 @@ class Deployment:
     ) -> Handle:
         """Take over an NF host that an earlier manager launched; it attaches by itself."""
         starter = self._launchers.get(launcher)
-        need = self._need([self._package(name) for name in spec.nfs], services)
+        need = self._need([self._package(name) for name in spec.nfs], services, spec.configs)
         cpus = self._allocator.adopt(spec.secret, "+".join(spec.instances), need, process.pid)
         handle = starter.adopt(replace(spec, cpus=cpus), process)
         self.manager.expect(spec.secret, services)
@@ -358,8 +359,17 @@ class Deployment:
         """CPUs and memory for NF hosts, and their allocation."""
         return self._allocator.resources
 
-    def _need(self, packages: Sequence[NfPackage | None], services: Sequence[str]) -> Need:
-        manifests = [one.manifest for one in packages if one is not None and one.manifest]
+    def _need(
+        self,
+        packages: Sequence[NfPackage | None],
+        services: Sequence[str],
+        configs: Mapping[str, Path],
+    ) -> Need:
+        manifests = [
+            sized_by(one.manifest, configs.get(one.name))
+            for one in packages
+            if one is not None and one.manifest
+        ]
         return Need.of(manifests, self._allocator.node_of(self._ports_of(services)))
 
     def _limits(self, decision: Decision, need: Need) -> Limits | None:

@@ -43,6 +43,7 @@ def plan(
         load_policy(config.manager.placement, plugins),
         read_topology(uris),
         workers,
+        file.parent,
     )
     made = msgspec.structs.replace(made, warnings=[*launchers.warnings, *made.warnings])
     if as_json:

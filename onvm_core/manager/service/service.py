@@ -268,6 +268,7 @@ class Service:
                 self._nfs.file.extensions.placement,
                 resources.topology,
                 resources.workers,
+                self._nfs.file.path.absolute().parent,
             )
             groups = [one.group for one in plan.nfs]
         self._n_adopted = self._supervisor.adopt([self._nfs.want(one) for one in groups])

@@ -158,7 +158,8 @@ mapping_open(struct nat *nat, const struct nat_session_key *session, uint64_t no
 	if (slot >= 0)
 		return slot;
 	has = subscriber_of(nat, endpoint.address, endpoint.vlan, false);
-	if (has != NULL && has->nb_mappings[space] >= nat->config.subscriber_ports)
+	if (has == NULL ? onvm_flow_table_count(nat->subscribers) >= nat->max_subscribers :
+			  has->nb_mappings[space] >= nat->config.subscriber_ports)
 		return -NAT_DROP_SUBSCRIBER_LIMIT - 1;
 	port = nat_port_take(nat, external, space, &endpoint, now_ns);
 	if (port < 0)

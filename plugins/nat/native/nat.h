@@ -192,6 +192,7 @@ struct nat {
 	struct nat_config config;
 	struct onvm_flow_table *mappings, *sessions;
 	struct onvm_flow_table *subscribers;
+	uint32_t max_subscribers;
 	struct onvm_flow_table *realms; /**< identifiers of up to 4 VLANs -> a number */
 	struct onvm_flow_table *peers;	/**< sessions per remote address; only to filter by it */
 	struct onvm_idle_queue queues[NAT_LIVES];
