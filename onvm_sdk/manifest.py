@@ -188,6 +188,8 @@ class Manifest(_Record):
     memory_mib: int
     """The most memory that a process with this NF alone needs: interpreter, libraries and its own
     state, but not packet memory."""
+    memory_bytes: str
+    """Bytes beyond that, as an expression over keys of the configuration; see `onvm_sdk.memory`."""
     huge_pages: bool
     """True if its own memory needs huge pages."""
     numa: str
@@ -219,6 +221,7 @@ class Manifest(_Record):
         "summary": _Field("str", ""),
         "cores": _Field("float", 1.0),
         "memory_mib": _Field("int", 256),
+        "memory_bytes": _Field("str", ""),
         "huge_pages": _Field("bool", False),
         "numa": _Field("str", "any", choices=_NUMA),
         "state": _Field("str", "none", choices=_STATE),
@@ -299,6 +302,9 @@ def parse_manifest(data: Mapping[str, Any], path: str | os.PathLike[str]) -> Man
         value = getattr(manifest, field)
         if not least <= value <= most:
             raise refuse(field, value, f"{least} to {most}")
+    for name in re.findall(r"(?<![\w'\"])[a-z_]\w*(?![\w'\"(])", manifest.memory_bytes):
+        if name not in manifest.config:
+            raise refuse("memory_bytes", manifest.memory_bytes, f"keys of `config`, not {name}")
     for key, schema in manifest.config.items():
         if not schema.is_required:
             _check_value(schema, schema.default, path, f"config.{key}.default", ManifestError)

@@ -321,6 +321,8 @@ class NetworkFunction:
     commands: ClassVar[Mapping[str, str]] = {}
     """Commands for users, each ``module:function``: ``import`` and ``explain`` of ``onvm nf``. The
     function gets the arguments as a list of texts and returns the exit status."""
+    lists: ClassVar[Mapping[str, str]] = {}
+    """Names of the lists that `show` has, each with a line about it."""
     timer_interval_s: float = 0.0
     """Seconds between two calls of ``on_timer``; 0: never."""
     state: Any = None
@@ -424,6 +426,29 @@ class NetworkFunction:
         Args:
             addresses: all that any of them has given to ``ctx.own_addresses``.
         """
+
+    def show(self, what: str) -> Iterable[Mapping[str, Any]]:
+        """List parts of the NF's state, for ``onvm nf show``.
+
+        Entries are taken a few at a time, between bursts, so write it as a generator. It may be
+        left before its end, and packets may change the state meanwhile.
+
+        Args:
+            what: one of `lists`.
+
+        Returns:
+            Tables with texts, numbers and booleans, all with the same keys. Those that begin with
+            "_" are not shown; they are for `kill`.
+        """
+        return ()
+
+    def kill(self, what: str, entry: Mapping[str, Any]) -> bool:
+        """Remove an entry that `show` has just given, for ``onvm nf kill``.
+
+        Returns:
+            True if there was such an entry; False for lists whose entries cannot be removed.
+        """
+        return False
 
     def on_timer(self, now_ns: int) -> None:
         """Do periodic work, every ``timer_interval_s``.

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any, ClassVar
 
+    from onvm_sdk._hosting.lists import Questions
     from onvm_sdk.held import HeldPackets
 
 __all__ = ["NfHost", "main"]
@@ -158,6 +159,7 @@ class NfHost:
             self._nfs.append(self._call(number, "load", lambda kind: kind(), plugin.load()))
         show_logging()
         self._hand_over = HandOver(self._host, self._nfs, self._manifests)
+        self._questions: Questions | None = None
         self._reconfiguration = Reconfiguration(
             self._host, self._nfs, self._manifests, self._contexts, self._use
         )
@@ -304,6 +306,8 @@ class NfHost:
             elif event == Event.DETACHED and not self._is_stopping:
                 self._attach_again()
             self._reconfiguration.turn()
+            if self._questions is not None:
+                self._questions.turn()
             self._run_timers()
             self._ask_drained()
             self._ask_released()
@@ -338,6 +342,8 @@ class NfHost:
             self._hand_over.take(message)
         elif message.kind in CONFIG_MESSAGES:
             self._reconfiguration.take(message)
+        elif message.kind == MessageType.QUESTION:
+            self._ask(message)
         elif message.kind == MessageType.PORTS:
             self._tell_ports(message.payload)
         elif message.kind == MessageType.RELEASE:
@@ -380,6 +386,13 @@ class NfHost:
             raise self._error
         payload = b"" if reply is None else b"\n" + reply
         self._host.send(MessageType.REPLY, stage, message.peer, payload)
+
+    def _ask(self, message: Message) -> None:
+        if self._questions is None:
+            from onvm_sdk._hosting.lists import Questions  # no question comes before packets do
+
+            self._questions = Questions(self._host, self._nfs)
+        self._questions.take(message)
 
     def _tell_ports(self, payload: bytes) -> None:
         links, self._links = self._links, {}
@@ -433,6 +446,8 @@ class NfHost:
 
     def _deadline_ns(self) -> int:
         due = [due_ns for due_ns, _ in self._timers]
+        if self._questions is not None and self._questions.is_busy:
+            due.append(time.monotonic_ns())
         if self._draining:
             due.append(self._drain_at_ns or time.monotonic_ns())
         if self._hold_again_ns:

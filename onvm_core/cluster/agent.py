@@ -139,9 +139,7 @@ class Agent:
         self._told: Snapshot | None = None
         self._told_spare_pps: dict[int, int] = {}
         self._complaint = ""
-        self.applies = 0
-        self.digest = ""
-        self.applied_s = 0.0
+        self.applies, self.digest, self.applied_s = 0, "", 0.0
         self._applied: AppliedNode | None = None
         self._loads = _Loads()
         self._paths = Paths(cluster)

@@ -35,6 +35,7 @@ from onvm_core.manager.nf_hosts.codec import PortEntry, PortLink
 from onvm_core.manager.nf_hosts.registry import HostState, NfHost
 from onvm_core.manager.nf_hosts.stack import innermost, place_of_hang
 from onvm_core.manager.placement.allocator import CpuAllocator
+from onvm_core.manager.placement.memory import sized_by
 from onvm_core.manager.placement.policy import Decision, FreeResources, Need, PlacementPolicy
 from onvm_core.manager.placement.topology import read_topology
 from onvm_core.manager.ports import Direction, PortKind, open_port, parse_uri
@@ -274,7 +275,7 @@ class Deployment:
         used = {name: path for name, path in (configs or {}).items() if name in nfs}
         label = "+".join(instances) or f"{'+'.join(services)}-{self._n_launched}"
         files = files_read(packages, used)
-        need = self._need(packages, services)
+        need = self._need(packages, services, used)
         decision = self._allocator.place(secret, label, need)
         log.info("%s on CPU %s: %s", label, ",".join(map(str, decision.cpus)), decision.reason)
         spec = LaunchSpec(
@@ -317,7 +318,7 @@ class Deployment:
         """Take over an NF host that an earlier manager launched; it attaches by itself."""
         starter = self._launchers.get(launcher)
         packages = [self._package(name) for name in spec.nfs]
-        need = self._need(packages, services)
+        need = self._need(packages, services, spec.configs)
         cpus = self._allocator.adopt(spec.secret, "+".join(spec.instances), need, process.pid)
         handle = starter.adopt(replace(spec, cpus=cpus), process)
         self.manager.expect(spec.secret, services, _permissions(packages))
@@ -360,8 +361,17 @@ class Deployment:
         """CPUs and memory for NF hosts, and their allocation."""
         return self._allocator.resources
 
-    def _need(self, packages: Sequence[NfPackage | None], services: Sequence[str]) -> Need:
-        manifests = [one.manifest for one in packages if one is not None and one.manifest]
+    def _need(
+        self,
+        packages: Sequence[NfPackage | None],
+        services: Sequence[str],
+        configs: Mapping[str, Path],
+    ) -> Need:
+        manifests = [
+            sized_by(one.manifest, configs.get(one.name))
+            for one in packages
+            if one is not None and one.manifest
+        ]
         return Need.of(manifests, self._allocator.node_of(self._ports_of(services)))
 
     def _limits(self, decision: Decision, need: Need) -> Limits | None:

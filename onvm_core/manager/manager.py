@@ -76,6 +76,7 @@ class Manager:
         self.on_host_change: Callable[[NfHost], None] = lambda host: None
         self.on_notice: Callable[[], None] = lambda: None
         self.on_state_message: Callable[[NfHost, codec.Message], None] = lambda host, message: None
+        self.on_answer: Callable[[NfHost, codec.Message], None] = lambda host, message: None
         self.on_config_message: Callable[[NfHost, codec.Message], None] = lambda host, message: None
         self.questions = Questions(self.send)
         self._by_slot: dict[int, NfHost] = {}
@@ -443,6 +444,8 @@ class Manager:
             host.drained.add(message.stage)
         elif message.kind in codec.STATE_MESSAGES:
             self.on_state_message(host, message)
+        elif message.kind == codec.ANSWER:
+            self.on_answer(host, message)
         elif message.kind in codec.CONFIG_MESSAGES:
             self.on_config_message(host, message)
         else:

@@ -14,6 +14,7 @@ from typing import Any
 from onvm_core.plugins.discovery import NfPackage
 from onvm_sdk.errors import ConfigError, OnvmError, PluginError
 from onvm_sdk.manifest import read_config, resolve
+from onvm_sdk.memory import check_memory
 from onvm_sdk.nf import NetworkFunction
 
 __all__ = ["check_config", "run_command"]
@@ -43,6 +44,11 @@ def _class_of(package: NfPackage) -> type[NetworkFunction]:
     return found
 
 
+def _host_mib() -> int:
+    """Memory of this host, all of it."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20
+
+
 def check_config(
     package: NfPackage,
     source: str | os.PathLike[str] | Mapping[str, Any] | None,
@@ -67,6 +73,7 @@ def check_config(
     config = read_config(package.manifest, source)
     if file is None and isinstance(source, str | os.PathLike):
         file = source
+    check_memory(package.manifest, config, _host_mib(), None if file is None else os.fspath(file))
     kind = _class_of(package)
     try:
         return kind.check_config(config, None if file is None else os.fspath(file))

@@ -68,6 +68,8 @@ class MessageType:
     SERVICES = lib.ONVM_MSG_SERVICES
     ASK = lib.ONVM_MSG_ASK
     REPLY = lib.ONVM_MSG_REPLY
+    QUESTION = lib.ONVM_MSG_QUESTION
+    ANSWER = lib.ONVM_MSG_ANSWER
 
 
 class StageHello:

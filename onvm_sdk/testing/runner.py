@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, SupportsBytes
 
+from onvm_sdk._hosting.lists import Question
 from onvm_sdk._hosting.reconfigure import can_reconfigure, use
 from onvm_sdk._hosting.stage import Stage, build_stage
 from onvm_sdk._native import held as held_table
@@ -185,6 +187,31 @@ class Runner:
             self._pass_released(memory)
         self.now_ns = end
         return self._result(memory, 0, [])
+
+    def show(
+        self, what: str, where: Mapping[str, str] | None = None, *, nf: int = 0
+    ) -> list[dict[str, Any]]:
+        """List entries of an NF's state, as ``onvm nf show`` does.
+
+        Args:
+            where: wanted values by the names of fields, or networks of addresses.
+            nf: number of the NF, if several are fused.
+
+        Raises:
+            ConfigError: the NF has no such list, or its entries no such field.
+        """
+        return self._ask(Question(self.stages[nf].nf, what, where or {}))
+
+    def kill(self, what: str, where: Mapping[str, str], *, nf: int = 0) -> int:
+        """Remove entries of a list, as ``onvm nf kill`` does; returns how many."""
+        question = Question(self.stages[nf].nf, what, where, kills=True)
+        self._ask(question)
+        return question.killed
+
+    def _ask(self, question: Question) -> list[dict[str, Any]]:
+        while not question.is_over:
+            question.work(time.monotonic_ns())
+        return question.entries
 
     def run(
         self,

@@ -29,6 +29,7 @@ EXPECTED = {
     "NoShell": [NEXT, DROP, NEXT, NEXT],
     "Router": [OUT, OUT, DROP, DROP],
     "Blocker": [DROP, NEXT, NEXT, NEXT],
+    "Leases": [NEXT, NEXT, NEXT, NEXT],
 }
 
 
@@ -70,3 +71,11 @@ def test_nf_of_the_manual_takes_a_new_configuration(compiled: bool) -> None:
         with pytest.raises(ConfigError, match=r"ports\[1\]: 70000: expected 0 to 65535"):
             runner.reconfigure({"ports": [1, 70000]})
         assert runner.run(frames).verdicts == [NEXT, DROP]
+
+
+def test_lists_of_the_manual_are_shown_and_killed() -> None:
+    with Runner(_nf_classes()["Leases"]()) as runner:
+        runner.run(FRAMES)
+        assert runner.show("hosts") == [{"host": "10.0.0.1", "packets": 3}]
+        assert runner.kill("hosts", {"host": "10.0.0.0/8"}) == 1
+        assert runner.show("hosts") == []

@@ -251,6 +251,10 @@ enum onvm_message_type {
 	ONVM_MSG_SERVICES = 28,	     /**< manager: all services, a line each: ID, space, name */
 	ONVM_MSG_ASK = 29,   /**< manager: like ONVM_MSG_USER; `peer` is the number of a question */
 	ONVM_MSG_REPLY = 30, /**< NF: to a question; a byte and the text, or nothing: no reply */
+
+	/* In these, `peer` is the number of the question. */
+	ONVM_MSG_QUESTION = 31, /**< manager: what is in a list of `stage`, as JSON */
+	ONVM_MSG_ANSWER = 32,	/**< NF: a piece of the answer, JSON; an empty one ends it */
 };
 
 struct onvm_message_header {

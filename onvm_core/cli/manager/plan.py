@@ -50,6 +50,7 @@ def plan(
         load_policy(config.manager.placement, plugins),
         read_topology(uris),
         workers,
+        file.parent,
     )
     made = msgspec.structs.replace(made, warnings=[*launchers.warnings, *made.warnings])
     output.show(

@@ -36,7 +36,9 @@ def notes(made: Checked) -> list[str]:
     uris = {name: port.uri for name, port in made.config.ports.items()}
     workers, _ = split_cpus(plane.workers, plane.cpus, uris.values())
     topology = read_topology(uris)
-    plan = make_plan(made.config, made.packages, made.extensions.placement, topology, workers)
+    plan = make_plan(
+        made.config, made.packages, made.extensions.placement, topology, workers, made.path.parent
+    )
     return plan.warnings
 
 

@@ -10,6 +10,7 @@ from onvm_core.cli.nf.config import config
 from onvm_core.cli.nf.image import image
 from onvm_core.cli.nf.info import info, package_row
 from onvm_core.cli.nf.install import install, uninstall, upgrade
+from onvm_core.cli.nf.lists import kill, show
 from onvm_core.cli.nf.new import new
 from onvm_core.cli.nf.run import run, stop
 from onvm_core.cli.nf.test import test
@@ -61,3 +62,5 @@ app.command()(test)
 app.command()(run)
 app.command()(stop)
 app.command()(config)
+app.command()(show)
+app.command()(kill)

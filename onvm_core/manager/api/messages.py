@@ -18,6 +18,11 @@ from onvm_core.manager.api.config_messages import (
     ReconfigureRequest,
     ReloadRequest,
 )
+from onvm_core.manager.api.question_messages import (
+    ListMoreRequest,
+    ListRequest,
+    QuestionReply,
+)
 from onvm_core.manager.api.state_messages import (
     NfDrainRequest,
     StateDoneRequest,
@@ -238,6 +243,8 @@ Request = (
     | ReloadRequest
     | ReconfigureRequest
     | ChangeStateRequest
+    | ListRequest
+    | ListMoreRequest
 )
 
 
@@ -545,5 +552,6 @@ Reply = (
     | ClusterLocalReply
     | StateReply
     | ChangeReply
+    | QuestionReply
     | ErrorReply
 )

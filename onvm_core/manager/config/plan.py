@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from onvm_core.manager.config.onvm_toml import Config, NfGroup
 from onvm_core.manager.placement.allocator import CpuAllocator, NoResourcesError
 from onvm_core.manager.placement.busy import busy_notes
+from onvm_core.manager.placement.memory import sized_by
 from onvm_core.manager.placement.policy import Decision, Need, PlacementPolicy, fuse
 from onvm_core.manager.placement.topology import Topology
 from onvm_core.manager.startup.environment import DataplaneConfig, buffer_bytes
@@ -70,20 +73,34 @@ class Plan(msgspec.Struct, frozen=True):
         return all(nf.is_placed for nf in self.nfs)
 
 
+def _config_of(config: Config, name: str, folder: Path) -> Path | Mapping[str, Any]:
+    given = config.nfs[name].config
+    return folder / given if isinstance(given, str) else given
+
+
 def make_plan(
     config: Config,
     packages: Sequence[NfPackage],
     policy: PlacementPolicy,
     topology: Topology,
     workers: Sequence[int],
+    folder: Path = Path(),
 ) -> Plan:
-    """Decide for each NF host of a checked file."""
+    """Decide for each NF host of a checked file.
+
+    Args:
+        folder: the folder of the file, where paths in it begin.
+    """
     allocator = CpuAllocator(policy, topology, workers)
     planned = []
     for group, why in _decided(config, allocator):
         installed = [find(config.nfs[name].plugin or name, packages) for name in group.names]
         services = [package.service or package.name for package in installed]
-        manifests = [package.manifest for package in installed if package.manifest is not None]
+        manifests = [
+            sized_by(package.manifest, _config_of(config, name, folder))
+            for name, package in zip(group.names, installed, strict=True)
+            if package.manifest is not None
+        ]
         need = Need.of(manifests, allocator.node_of(config.ports_of(services)))
         label = "+".join(group.instances)
         decision: Decision | None = None

@@ -30,6 +30,7 @@ from onvm_core.manager.config.nf_config import NfSettings
 from onvm_core.manager.config.onvm_toml import Config
 from onvm_core.manager.config.sections import ScaleConfig
 from onvm_core.manager.deployment import Deployment
+from onvm_core.manager.placement.memory import needs_more
 from onvm_core.manager.ports import parse_uri
 from onvm_core.manager.service.automation import Automation
 from onvm_core.manager.service.chain_requests import ChainRequests
@@ -157,7 +158,11 @@ class Changes:
                 settled, after = change.settings[table]
                 before = self._current(nf.wanted, stage, settled)
                 if before.path == settled.path or change.file is None:
-                    yield Target(nf, stage, after, before)
+                    manifest = self._nfs.package(table, change.file).manifest
+                    more = manifest is not None and needs_more(
+                        manifest, after.values, before.values
+                    )
+                    yield Target(nf, stage, after, before, more)
 
     def _current(self, wanted: WantedHost, stage: int, settled: NfSettings) -> NfSettings:
         """The configuration of an instance: that of its table, or its own."""

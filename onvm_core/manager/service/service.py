@@ -37,6 +37,7 @@ from onvm_core.manager.service.chain_requests import ChainRequests
 from onvm_core.manager.service.change import Changes, open_port_of
 from onvm_core.manager.service.event_log import EventLog
 from onvm_core.manager.service.nf_tables import NfTables
+from onvm_core.manager.service.questions import Questions
 from onvm_core.manager.service.reload import Reload
 from onvm_core.manager.service.slow_path import SlowPaths
 from onvm_core.manager.service.state_requests import StateRequests
@@ -161,8 +162,9 @@ class Service:
         self._reload = Reload(
             changes, self._supervisor, self._nfs, read, lambda: self._state == "ready"
         )
-        self._handlers |= self._reload.handlers
-        self._handlers |= StateRequests(self._deployment, self._supervisor, self._cluster).handlers
+        questions = Questions(self._deployment.manager, self._known_instances)
+        states = StateRequests(self._deployment, self._supervisor, self._cluster)
+        self._handlers |= {**self._reload.handlers, **questions.handlers, **states.handlers}
         self._deployment.on_host_change = self._on_host_change
         times.lap("wiring")
 
@@ -272,6 +274,7 @@ class Service:
                 self._nfs.file.extensions.placement,
                 resources.topology,
                 resources.workers,
+                self._nfs.file.path.absolute().parent,
             )
             groups = [one.group for one in plan.nfs]
         self._n_adopted = self._supervisor.adopt([self._nfs.want(one) for one in groups])

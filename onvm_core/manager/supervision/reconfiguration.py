@@ -52,6 +52,8 @@ class Target:
     stage: int
     after: NfSettings
     before: NfSettings
+    needs_more: bool = False
+    """True if the new one needs more memory, which its NF host must not have."""
 
 
 class _Step(Enum):
@@ -109,6 +111,9 @@ class Reconfiguration:
         self._targets = list(targets)
         self._is_undoing = False
         self.failure, self.unable = None, []
+        for target in self._targets:
+            if target.needs_more and target.nf not in self.unable:
+                self.unable.append(target.nf)
         self._begin_round(lambda target: target.after)
 
     def _begin_round(self, wanted: Callable[[Target], NfSettings]) -> None:

@@ -261,12 +261,23 @@ uint32_t firewall_events(struct firewall *firewall, struct firewall_event *event
 /* ---- handover.c ---- */
 
 struct firewall_saved;
+struct connection_key;
 
 /** Connections; 0 when none are tracked. */
 uint32_t firewall_nb_connections(const struct firewall *firewall);
 /** Save up to @p nb connections; @return how many. */
 uint32_t firewall_save(struct firewall *firewall, struct firewall_saved *saved, uint32_t nb,
 		       uint64_t now_ns);
+/**
+ * Save up to @p nb connections that are not idle, from slot @p at on, to show them.
+ *
+ * @param at  gets where to go on; below 0: there are no more
+ * @return how many
+ */
+uint32_t firewall_list(struct firewall *firewall, int32_t *at, struct firewall_saved *saved,
+		       uint32_t nb, uint64_t now_ns);
+/** Forget a connection; whether there was one. */
+bool firewall_kill(struct firewall *firewall, const struct connection_key *key);
 /** Take connections over. @return 0, or -ENOSPC without room for them: then nothing has changed. */
 int firewall_restore(struct firewall *firewall, const struct firewall_saved *saved, uint32_t nb,
 		     uint64_t now_ns);

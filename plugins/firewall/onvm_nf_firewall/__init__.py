@@ -7,7 +7,7 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from onvm_nf_firewall import config as _config
@@ -29,6 +29,10 @@ class Firewall(NetworkFunction):
     commands: ClassVar[Mapping[str, str]] = {
         "import": "onvm_nf_firewall.importing.command:main",
         "explain": "onvm_nf_firewall.explain:main",
+    }
+    lists: ClassVar[Mapping[str, str]] = {
+        "connections": "connections, by the end that opened them, with their states",
+        "rules": "rules, with the packets that each has decided",
     }
     _kernel: NativeKernel
 
@@ -114,6 +118,20 @@ class Firewall(NetworkFunction):
                 "time_ns": event.time_ns,
             }
             print(json.dumps(line), file=sys.stderr, flush=True)
+
+    def show(self, what: str) -> Iterator[dict[str, Any]]:
+        """List connections or rules."""
+        from onvm_nf_firewall.lists import connections, rules
+
+        if what == "rules":
+            return rules(self._kernel, self._config)
+        return connections(self._kernel)
+
+    def kill(self, what: str, entry: Mapping[str, Any]) -> bool:
+        """Forget a connection; rules stay."""
+        from onvm_nf_firewall.lists import kill_connection
+
+        return what == "connections" and kill_connection(self._kernel, entry)
 
     def prepare(self, config: Any) -> Any:
         """Build the tables of other rules."""

@@ -18,11 +18,6 @@ __all__ = ["FirewallConfig", "FirewallText", "load"]
 _Seconds = Annotated[int, msgspec.Meta(ge=1, le=604_800)]
 _Verdict = Literal["pass", "drop", "default"]
 _PerSecond = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
-_MEMORY_MIB = 200
-"""What connections may take of the memory that the manifest asks for."""
-_ENDS_MIB = 24
-"""What the sources and destinations of limits may take beside them."""
-_CONNECTION_BYTES, _SOURCE_BYTES = 176, 130
 
 
 class FirewallText(msgspec.Struct, forbid_unknown_fields=True):
@@ -93,10 +88,6 @@ class FirewallConfig(msgspec.Struct, frozen=True):
                 for name in names.names if names is not None else ():
                     yield f"{rule.name}.{field}", name
 
-    def uses_ends(self) -> bool:
-        """Whether a limit counts by source or destination."""
-        return any(rule.limit is not None and rule.limit.per != "rule" for rule in self.all_rules())
-
     @property
     def is_tracking(self) -> bool:
         """Whether connections are kept: only where a packet of one could be dropped."""
@@ -105,30 +96,6 @@ class FirewallConfig(msgspec.Struct, frozen=True):
             for rule in self.all_rules()
         )
         return self.settings.stateful and needs
-
-
-def _check_ends(config: FirewallConfig, file: str | None) -> None:
-    """Refuse more ends of limits than fit beside the connections."""
-    most = (_ENDS_MIB << 20) // _CONNECTION_BYTES
-    if config.uses_ends() and config.settings.max_limited > most:
-        raise ConfigError(
-            f"expected at most {most}, which take {_ENDS_MIB} MiB",
-            file=file,
-            field="max_limited",
-            value=config.settings.max_limited,
-        )
-
-
-def _check_memory(text: FirewallText, file: str | None) -> None:
-    """Refuse more connections than fit; what one takes was measured in a full table."""
-    each = _CONNECTION_BYTES + (_SOURCE_BYTES if text.max_per_source else 0)
-    if text.max_connections * each >> 20 > _MEMORY_MIB:
-        raise ConfigError(
-            f"expected at most {(_MEMORY_MIB << 20) // each}, which take {_MEMORY_MIB} MiB",
-            file=file,
-            field="max_connections",
-            value=text.max_connections,
-        )
 
 
 def _check_states(config: FirewallConfig, file: str | None) -> None:
@@ -164,7 +131,6 @@ def load(data: Mapping[str, Any], *, file: str | None = None) -> FirewallConfig:
         ConfigError: naming file, field, value and what was expected.
     """
     text = settings.convert(data, FirewallText, file=file)
-    _check_memory(text, file)
     sets = read_sets(text.sets, text.set_files, file)
     names, number = tuple(text.chains), 0
 
@@ -181,6 +147,5 @@ def load(data: Mapping[str, Any], *, file: str | None = None) -> FirewallConfig:
     chains = {name: read(chain, f"chains.{name}") for name, chain in text.chains.items()}
     config = FirewallConfig(text, rules, chains)
     _check_states(config, file)
-    _check_ends(config, file)
     _check_loops(chains, file)
     return config

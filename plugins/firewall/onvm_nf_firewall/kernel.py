@@ -23,6 +23,7 @@ __all__ = [
     "events",
     "expire",
     "make_kernel",
+    "native_state",
     "restore",
     "rule_hits",
     "save",
@@ -115,7 +116,8 @@ def make_kernel(config: FirewallConfig) -> NativeKernel:
     return NativeKernel(int(function), int(_ffi.cast("uintptr_t", state)), owner)
 
 
-def _state(kernel: NativeKernel) -> Any:
+def native_state(kernel: NativeKernel) -> Any:
+    """The firewall in C behind a kernel."""
     owner: Any = kernel.keep
     return owner.state
 
@@ -142,7 +144,7 @@ def events(kernel: NativeKernel) -> list[Event]:
     """Take the events that wait."""
     taken = _ffi.new("struct firewall_event[]", _EVENTS)
     found: list[Event] = []
-    while count := _lib.firewall_events(_state(kernel), taken, _EVENTS):
+    while count := _lib.firewall_events(native_state(kernel), taken, _EVENTS):
         for one in taken[0:count]:
             size = 4 if one.ip_version == 4 else ADDRESS_BYTES
             found.append(
@@ -165,18 +167,18 @@ def events(kernel: NativeKernel) -> list[Event]:
 
 def rule_hits(kernel: NativeKernel, rules: int) -> list[int]:
     """Return the number of packets that each rule has decided."""
-    state = _state(kernel)
+    state = native_state(kernel)
     return [int(state.rules.hits[i]) for i in range(rules)]
 
 
 def expire(kernel: NativeKernel, now_ns: int) -> int:
     """Delete idle connections, a tenth of the table in each call, and return how many."""
-    return int(_lib.firewall_expire(_state(kernel), now_ns))
+    return int(_lib.firewall_expire(native_state(kernel), now_ns))
 
 
 def save(kernel: NativeKernel, now_ns: int) -> bytes:
     """Return all connections as bytes, for an NF host with the same byte order and layout."""
-    firewall = _state(kernel)
+    firewall = native_state(kernel)
     count = _lib.firewall_nb_connections(firewall)
     saved = _ffi.new("struct firewall_saved[]", count)
     count = _lib.firewall_save(firewall, saved, count, now_ns)
@@ -192,5 +194,7 @@ def restore(kernel: NativeKernel, state: bytes, now_ns: int) -> None:
     count, rest = divmod(len(state), _ffi.sizeof("struct firewall_saved"))
     saved = _ffi.new("struct firewall_saved[]", count)
     _ffi.memmove(saved, state, len(state) - rest)
-    rc = -errno.EINVAL if rest else _lib.firewall_restore(_state(kernel), saved, count, now_ns)
+    rc = (
+        -errno.EINVAL if rest else _lib.firewall_restore(native_state(kernel), saved, count, now_ns)
+    )
     check(rc, f"take over {count} connections")

@@ -28,6 +28,33 @@ connection_save(struct lb *lb, int32_t slot, struct lb_saved *saved, uint64_t no
 }
 
 uint32_t
+lb_list(struct lb *lb, int32_t *at, struct lb_saved *saved, uint32_t nb, uint64_t now_ns)
+{
+	int32_t slot = onvm_flow_table_next(lb->connections, *at);
+	uint32_t nb_listed = 0;
+
+	for (; slot >= 0 && nb_listed < nb;
+	     slot = onvm_flow_table_next(lb->connections, slot + 1)) {
+		const struct lb_entry *const entry = onvm_flow_value(lb->connections, slot);
+
+		if (!entry->is_reply && !lb_connection_has_expired(lb, slot, now_ns))
+			connection_save(lb, slot, &saved[nb_listed++], now_ns);
+	}
+	*at = slot;
+	return nb_listed;
+}
+
+bool
+lb_kill(struct lb *lb, const struct lb_key *key)
+{
+	const int32_t slot = onvm_flow_table_lookup(lb->connections, key);
+
+	if (slot >= 0)
+		lb_connection_close(lb, slot);
+	return slot >= 0;
+}
+
+uint32_t
 lb_save(struct lb *lb, struct lb_saved *saved, uint32_t nb, uint64_t now_ns)
 {
 	uint32_t nb_saved = 0;

@@ -338,6 +338,15 @@ static_assert(sizeof(struct lb_saved) == 128, "it lies in snapshots");
 uint32_t lb_nb_connections(const struct lb *lb);
 /** Save up to @p nb connections; @return how many. */
 uint32_t lb_save(struct lb *lb, struct lb_saved *saved, uint32_t nb, uint64_t now_ns);
+/**
+ * Save up to @p nb connections that have not expired, from slot @p at on, to show them.
+ *
+ * @param at  gets where to go on; below 0: there are no more
+ * @return how many
+ */
+uint32_t lb_list(struct lb *lb, int32_t *at, struct lb_saved *saved, uint32_t nb, uint64_t now_ns);
+/** Forget a connection, by the key of its client's packets; whether there was one. */
+bool lb_kill(struct lb *lb, const struct lb_key *key);
 /** Take connections over. @return 0, or -ENOSPC without room for them: then nothing has changed. */
 int lb_restore(struct lb *lb, const struct lb_saved *saved, uint32_t nb, uint64_t now_ns);
 

@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from onvm_nf_lb import config as _config
 from onvm_sdk import NativeKernel, NetworkFunction
@@ -60,6 +60,10 @@ class Lb(NetworkFunction):
     """Maglev hashing for new connections, a table for those that run."""
 
     timer_interval_s = _USUAL_TIMER_S
+    lists: ClassVar[Mapping[str, str]] = {
+        "backends": "backends of the VIPs, with what they carry",
+        "connections": "connections, with the backends that they go to",
+    }
 
     _balancer: Balancer
     _watch: Watch | None = None
@@ -151,6 +155,18 @@ class Lb(NetworkFunction):
                 self._begin_watch()
             self._watch.tell_usage(self._balancer.plan, self._balancer.usage_bytes())
             self._watch.report_to_log()
+
+    def show(self, what: str) -> Iterator[dict[str, Any]]:
+        """List backends or connections."""
+        from onvm_nf_lb.lists import backends, connections
+
+        return backends(self._balancer) if what == "backends" else connections(self._balancer)
+
+    def kill(self, what: str, entry: Mapping[str, Any]) -> bool:
+        """Forget a connection; backends stay."""
+        from onvm_nf_lb.lists import kill_connection
+
+        return what == "connections" and kill_connection(self._balancer, entry)
 
     def snapshot(self) -> bytes:
         """Return all connections as bytes."""

@@ -32,10 +32,7 @@ _NO_HOSTS = {ip_address("255.255.255.255"), ip_address("0.0.0.0"), ip_address(":
 _PROTOCOLS = {"tcp": 6, "udp": 17}
 _MAC = re.compile(r"[0-9a-fA-F][02468aceACE](?::[0-9a-fA-F]{2}){5}")
 
-CONNECTIONS_MAX = 524_288
-"""As many as fit into the memory that the manifest asks for, with few VIPs."""
-_MEMORY_MIB = 220
-_CONNECTION_BYTES = 390
+CONNECTIONS_MAX = 1 << 24
 
 
 class BackendText(msgspec.Struct, forbid_unknown_fields=True):
@@ -247,21 +244,6 @@ class _Place(msgspec.Struct, frozen=True):
     field: str
 
 
-def _memory_mib(text: LbText) -> int:
-    """The memory of the tables, measured when they are full.
-
-    The lookup table of a VIP whose shares change is its own, and there are two during a change.
-    """
-    kinds, n_changing = set(), 0
-    for vip in text.vips:
-        if vip.passive or vip.backends_file or vip.check:
-            n_changing += 1
-        else:
-            kinds.add(frozenset((b.address, b.port, b.weight) for b in vip.backends))
-    slots = (len(kinds) + 2 * n_changing) * text.table_size * 4
-    return (text.max_connections * _CONNECTION_BYTES + slots) >> 20
-
-
 def _tunnel_sources(text: LbText, reader: _Reader) -> dict[int, bytes]:
     sources: dict[int, bytes] = {}
     for i, given in enumerate(text.tunnel_sources):
@@ -328,12 +310,6 @@ def load(data: Mapping[str, Any], *, file: str | None = None) -> LbConfig:
         vips[end] = vip
     if text.report and not Path(text.report).is_absolute():
         raise reader.refuse("expected an absolute path", "report", text.report)
-    needed = _memory_mib(text)
-    if needed > _MEMORY_MIB:
-        expected = (
-            f"expected fewer connections or slots: the tables take {needed} MiB of {_MEMORY_MIB}"
-        )
-        raise reader.refuse(expected, "max_connections", text.max_connections)
     return LbConfig(text, tuple(vips.values()), sources)
 
 

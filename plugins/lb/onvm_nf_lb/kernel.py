@@ -206,6 +206,11 @@ class Balancer:
         self.restore(other.save(now_ns), now_ns)
 
     @property
+    def native_state(self) -> Any:
+        """The load balancer in C."""
+        return self._state
+
+    @property
     def kernel(self) -> NativeKernel:
         function = _ffi.cast("uintptr_t", _ffi.addressof(_lib, "lb_burst"))
         return NativeKernel(int(function), int(_ffi.cast("uintptr_t", self._state)), self)

@@ -158,7 +158,8 @@ mapping_open(struct nat *nat, const struct nat_session_key *session, uint64_t no
 	if (slot >= 0)
 		return slot;
 	has = subscriber_of(nat, endpoint.address, endpoint.vlan, false);
-	if (has != NULL && has->nb_mappings[space] >= nat->config.subscriber_ports)
+	if (has == NULL ? onvm_flow_table_count(nat->subscribers) >= nat->max_subscribers :
+			  has->nb_mappings[space] >= nat->config.subscriber_ports)
 		return -NAT_DROP_SUBSCRIBER_LIMIT - 1;
 	port = nat_port_take(nat, external, space, &endpoint, now_ns);
 	if (port < 0)
@@ -269,8 +270,8 @@ nat_session_has_expired(struct nat *nat, int32_t slot, uint64_t now_ns)
 					   now_ns);
 }
 
-static void
-session_close(struct nat *nat, int32_t slot, uint64_t freed_ns)
+void
+nat_session_close(struct nat *nat, int32_t slot, uint64_t freed_ns)
 {
 	const struct nat_session *const session = onvm_flow_value(nat->sessions, slot);
 	const int32_t mapping_slot = session->mapping;
@@ -291,7 +292,7 @@ session_expire(struct nat *nat, int32_t slot)
 {
 	const struct nat_session *const session = onvm_flow_value(nat->sessions, slot);
 
-	session_close(nat, slot, session->link.used_ns + nat->queues[session->life].idle_ns);
+	nat_session_close(nat, slot, session->link.used_ns + nat->queues[session->life].idle_ns);
 	nat->counters[NAT_SESSIONS_EXPIRED]++;
 }
 
@@ -341,7 +342,7 @@ room_make(struct nat *nat, uint64_t now_ns)
 	for (uint32_t life = 0; life < NAT_LASTING_UDP; life++) {
 		if (nat->queues[life].first < 0)
 			continue;
-		session_close(nat, nat->queues[life].first, now_ns);
+		nat_session_close(nat, nat->queues[life].first, now_ns);
 		nat->counters[NAT_SESSIONS_EVICTED]++;
 		return true;
 	}

@@ -18,6 +18,20 @@ nat_nb_inherited(const struct nat *nat)
 	return nat->nb_inherited;
 }
 
+void
+nat_session_save(struct nat *nat, int32_t slot, struct nat_saved *saved, uint64_t now_ns)
+{
+	const struct nat_session *const session = onvm_flow_value(nat->sessions, slot);
+	const uint64_t used_ns = session->link.used_ns;
+
+	memset(saved, 0, sizeof(*saved));
+	memcpy(&saved->key, onvm_flow_table_key(nat->sessions, slot), sizeof(saved->key));
+	memcpy(saved->external, nat->config.externals[session->external], sizeof(saved->external));
+	memcpy(saved->port, session->port, sizeof(saved->port));
+	saved->state = session->state;
+	saved->age_ns = now_ns > used_ns ? now_ns - used_ns : 0;
+}
+
 uint32_t
 nat_save(struct nat *nat, struct nat_saved *saved, uint32_t nb, uint64_t now_ns)
 {
@@ -28,23 +42,8 @@ nat_save(struct nat *nat, struct nat_saved *saved, uint32_t nb, uint64_t now_ns)
 		int32_t slot = nat->queues[life].first;
 
 		for (; slot >= 0 && nb_saved < nb;
-		     slot = onvm_idle_link_of(nat->sessions, slot)->after) {
-			const struct nat_session *const session =
-				onvm_flow_value(nat->sessions, slot);
-			const struct nat_mapping *const mapping =
-				onvm_flow_value(nat->mappings, session->mapping);
-			const uint64_t used_ns = session->link.used_ns;
-			struct nat_saved *const one = &saved[nb_saved++];
-
-			memset(one, 0, sizeof(*one));
-			memcpy(&one->key, onvm_flow_table_key(nat->sessions, slot),
-			       sizeof(one->key));
-			memcpy(one->external, nat->config.externals[mapping->external],
-			       sizeof(one->external));
-			memcpy(one->port, mapping->port, sizeof(one->port));
-			one->state = session->state;
-			one->age_ns = now_ns > used_ns ? now_ns - used_ns : 0;
-		}
+		     slot = onvm_idle_link_of(nat->sessions, slot)->after)
+			nat_session_save(nat, slot, &saved[nb_saved++], now_ns);
 	}
 	return nb_saved;
 }

@@ -31,13 +31,17 @@ tables_create(struct nat *nat)
 	const uint32_t nb_ports = NAT_SPACES * NAT_PORTS * config->nb_externals;
 	const uint32_t nb_mappings = config->max_sessions < nb_ports ? config->max_sessions + 1 :
 								       nb_ports;
+	/* Each has a port at least; where most have one or two, more of them are no use. */
+	const uint32_t most = NAT_PORTS / 2 * config->nb_externals;
 	const size_t session = sizeof(struct nat_session_key);
 
 	nat->mappings = onvm_flow_table_create(nb_mappings, sizeof(struct nat_endpoint),
 					       sizeof(struct nat_mapping));
 	if (nat->mappings == NULL)
 		return -errno;
-	nat->subscribers = onvm_flow_table_create(nb_mappings, sizeof(struct nat_subscriber),
+	nat->max_subscribers = nb_mappings < most ? nb_mappings : most;
+	nat->subscribers = onvm_flow_table_create(nat->max_subscribers,
+						  sizeof(struct nat_subscriber),
 						  sizeof(struct nat_subscription));
 	if (nat->subscribers == NULL)
 		return -errno;

@@ -15,8 +15,8 @@
  *
  * port.c hands out external ports; binding.c keeps mappings, sessions and subscribers; burst.c is
  * what happens to packets; error.c translates ICMP errors; handover.c saves sessions and takes over
- * those of another instance, with their external ports, which are *inherited*; nat.c makes and
- * frees all of it.
+ * those of another instance, with their external ports, which are *inherited*; list.c shows and
+ * removes entries; nat.c makes and frees all of it.
  *
  * Threads: one.
  */
@@ -192,6 +192,7 @@ struct nat {
 	struct nat_config config;
 	struct onvm_flow_table *mappings, *sessions;
 	struct onvm_flow_table *subscribers;
+	uint32_t max_subscribers;
 	struct onvm_flow_table *realms; /**< identifiers of up to 4 VLANs -> a number */
 	struct onvm_flow_table *peers;	/**< sessions per remote address; only to filter by it */
 	struct onvm_idle_queue queues[NAT_LIVES];
@@ -250,6 +251,8 @@ int32_t nat_session_open(struct nat *nat, const struct nat_session_key *key, uin
 /** Note a packet of the session: state and timer. */
 void nat_session_use(struct nat *nat, int32_t slot, uint8_t protocol, uint8_t tcp_flags,
 		     bool is_inbound, uint64_t now_ns);
+/** End a session, and its mapping with its last one. @p freed_ns: when the port was used last. */
+void nat_session_close(struct nat *nat, int32_t slot, uint64_t freed_ns);
 /** Forget at most @p budget sessions whose time is over, and mappings with their last one. */
 void nat_expire(struct nat *nat, uint64_t now_ns, uint32_t budget);
 /** nat_expire() between bursts. */
@@ -333,6 +336,7 @@ struct nat_saved {
 static_assert(sizeof(struct nat_saved) == 32, "it lies in snapshots");
 
 uint32_t nat_nb_sessions(const struct nat *nat);
+void nat_session_save(struct nat *nat, int32_t slot, struct nat_saved *saved, uint64_t now_ns);
 /** Save up to @p nb sessions; @return how many. */
 uint32_t nat_save(struct nat *nat, struct nat_saved *saved, uint32_t nb, uint64_t now_ns);
 /**
@@ -352,6 +356,23 @@ uint32_t nat_allowed(const struct nat *nat, struct nat_saved *saved, uint32_t nb
 		     uint32_t end);
 /** Mappings of ports outside this instance's block. */
 uint32_t nat_nb_inherited(const struct nat *nat);
+
+/* ---- list.c ---- */
+
+/**
+ * Save up to @p nb sessions that have not expired, from slot @p at on, to show them.
+ *
+ * @param at  gets where to go on; below 0: there are no more
+ * @return how many
+ */
+uint32_t nat_list_sessions(struct nat *nat, int32_t *at, struct nat_saved *saved, uint32_t nb,
+			   uint64_t now_ns);
+/** The same for mappings. */
+uint32_t nat_list_mappings(struct nat *nat, int32_t *at, struct nat_mapping *mappings, uint32_t nb);
+/** End a session; whether there was one. */
+bool nat_kill_session(struct nat *nat, const struct nat_session_key *key, uint64_t now_ns);
+/** End all sessions of a mapping, and it; whether there was one. It walks over all sessions. */
+bool nat_kill_mapping(struct nat *nat, const struct nat_endpoint *inside, uint64_t now_ns);
 
 /** Whether an address is one of those that are translated. */
 static inline bool

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import struct
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar
 
 from onvm_nf_nat import config as _config
 from onvm_nf_nat.config import NatConfig
@@ -25,6 +25,10 @@ class Nat(NetworkFunction):
     """NAPT for IPv4: TCP, UDP, ICMP queries and the errors about them."""
 
     timer_interval_s = 1.0
+    lists: ClassVar[Mapping[str, str]] = {
+        "mappings": "inside endpoints and the external ones that they have",
+        "sessions": "mappings together with the remote endpoints that they talk to",
+    }
 
     _kernel: NativeKernel
 
@@ -62,6 +66,18 @@ class Nat(NetworkFunction):
         tick(self._kernel, now_ns)
         if self._inherited:
             self.inherits()
+
+    def show(self, what: str) -> Iterator[dict[str, Any]]:
+        """List mappings or sessions."""
+        from onvm_nf_nat.lists import mappings, sessions
+
+        return mappings(self._kernel) if what == "mappings" else sessions(self._kernel)
+
+    def kill(self, what: str, entry: Mapping[str, Any]) -> bool:
+        """End a mapping with its sessions, or a session."""
+        from onvm_nf_nat.lists import kill
+
+        return kill(self._kernel, what, entry)
 
     def prepare(self, config: Mapping[str, Any]) -> tuple[range, NatConfig, NativeKernel]:
         """Build the tables of another configuration."""

@@ -20,10 +20,7 @@ INSIDE_MAX = 16
 """That of the kernel, which a test compares."""
 EXTERNALS_MAX = 16
 """Likewise."""
-SESSIONS_MAX = 1 << 20
-"""As many as may fit into the memory that the manifest asks for."""
-_MEMORY_MIB = 200
-_SESSION_BYTES, _PEER_BYTES, _MAPPING_BYTES, _EXTERNAL_BYTES = 120, 110, 135, 4 << 20
+SESSIONS_MAX = 1 << 24
 
 _NO_HOSTS = {IPv4Address("255.255.255.255")}
 _NO_NETWORKS = [IPv4Network(net) for net in ("0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/4")]
@@ -100,16 +97,6 @@ class NatConfig(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(self, ports=range(first, first + length))
 
 
-def _memory_mib(text: NatText, n_externals: int) -> int:
-    """The memory of the tables, measured when they are full."""
-    per_session = _SESSION_BYTES
-    if text.filtering == "address-dependent":
-        per_session += _PEER_BYTES
-    mappings = min(text.max_sessions, 3 * 65536 * n_externals)
-    size = text.max_sessions * per_session + mappings * _MAPPING_BYTES
-    return (size + n_externals * _EXTERNAL_BYTES) >> 20
-
-
 def load(data: Mapping[str, Any], *, file: str | None = None) -> NatConfig:
     """Check the content of a configuration file.
 
@@ -145,14 +132,5 @@ def load(data: Mapping[str, Any], *, file: str | None = None) -> NatConfig:
         if expected is not None:
             raise ConfigError(expected, file=file, field=field, value=value)
         externals.append(address)
-    needed = _memory_mib(text, len(externals))
-    if needed > _MEMORY_MIB:
-        raise ConfigError(
-            f"expected fewer sessions or external addresses: the tables take {needed} MiB of "
-            f"{_MEMORY_MIB}",
-            file=file,
-            field="max_sessions",
-            value=text.max_sessions,
-        )
     ports = read("ports", text.ports, settings.port_range, "")
     return NatConfig(settings=text, externals=tuple(externals), ports=ports, inside=inside)

@@ -7,7 +7,16 @@ import sys
 
 import pytest
 
-EXTRAS = ("puresasl", "cryptography", "numba", "llvmlite", "cookiecutter", "scapy", "pyroute2", "uvloop")
+EXTRAS = (
+    "puresasl",
+    "cryptography",
+    "numba",
+    "llvmlite",
+    "cookiecutter",
+    "scapy",
+    "pyroute2",
+    "uvloop",
+)
 WITHOUT = f"""
 import sys
 for name in {EXTRAS}:
