@@ -30,6 +30,9 @@ def export(where: ClusterOptions, file: CopyFile) -> None:
     """Write a copy of the cluster's tree to a file.
 
     It has hosts, chains, services, history and numbers, and no secret. See also import.
+
+    Examples:
+        onvm cluster export copy.json
     """
     with where.reach() as found:
         copy = read_copy(found.ensemble, found.paths)
@@ -43,6 +46,9 @@ def import_(where: ClusterOptions, file: CopyFile) -> None:
 
     The file is one of export. Agents that run find the cluster and register again; packets go on
     meanwhile.
+
+    Examples:
+        onvm cluster import copy.json
     """
     _make(where, read_file(file))
 
@@ -52,6 +58,9 @@ def recover(where: ClusterOptions) -> None:
     """Bring a cluster that ZooKeeper has lost back from this host's copy.
 
     The copy is what its agent knew last. Run it on one host; history is lost.
+
+    Examples:
+        onvm cluster recover
     """
     path = state_directory(where.manager) / COPY_FILE
     if not path.exists():

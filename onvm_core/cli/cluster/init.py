@@ -33,7 +33,7 @@ def init(
     data_security: Annotated[
         DataSecurity,
         typer.Option(
-            help="What protects packets between hosts: tags (auth), tags and encryption "
+            help="Protection of packets between hosts: tags (auth), tags and encryption "
             "(encrypt), or nothing (none: for a data network that you trust).",
         ),
     ] = "auth",

@@ -5,15 +5,18 @@ from __future__ import annotations
 import time
 from typing import Annotated
 
-import msgspec
 import typer
+from rich.console import Group, RenderableType
 
+from onvm_core.cli import names
 from onvm_core.cli.manager.connect import connect
-from onvm_core.cli.options import JsonOption, NameOption
-from onvm_core.cli.output import print_json, print_table
+from onvm_core.cli.options import NameOption, with_option_groups
+from onvm_core.cli.output import OutputOptions
+from onvm_core.cli.table import Column, number, table_of, text
 from onvm_core.manager.api.client import Client
 from onvm_core.manager.api.question_messages import (
     ENTRIES_MAX,
+    Entry,
     InstanceAnswer,
     ListMoreRequest,
     ListRequest,
@@ -27,7 +30,12 @@ TIMEOUT_S = 120.0
 POLL_S = 0.02
 
 _Service = Annotated[
-    str, typer.Argument(metavar="SERVICE", help="A service, or one of its instances.")
+    str,
+    typer.Argument(
+        metavar="SERVICE",
+        help="A service, or one of its instances.",
+        autocompletion=names.instances,
+    ),
 ]
 _Where = Annotated[
     list[str] | None,
@@ -40,6 +48,7 @@ _Where = Annotated[
 ]
 
 
+@with_option_groups
 def show(
     service: _Service,
     what: Annotated[
@@ -59,32 +68,39 @@ def show(
         int, typer.Option("--skip", min=0, metavar="N", help="Entries to leave out before.")
     ] = 0,
     name: NameOption = "main",
-    as_json: JsonOption = False,
+    *,
+    output: OutputOptions,
 ) -> None:
     """Show what running NFs hold, such as connections and mappings.
 
     Entries are collected between bursts, so packets do not wait for them.
+
+    Examples:
+        onvm nf show firewall
+        onvm nf show firewall connections --where source=10.0.0.0/8 --limit 20
     """
     request = ListRequest(name=service, list=what, where=_filters(where), first=skip, limit=limit)
     with connect(name) as client:
         answers = _answers(client, request)
-    if as_json:
-        print_json(msgspec.to_builtins(answers))
-    else:
-        _print(answers, what)
+    output.show(answers, lambda: _tables(answers, what))
     _fail(answers)
 
 
+@with_option_groups
 def kill(
     service: _Service,
     what: Annotated[str, typer.Argument(metavar="LIST", help="The list.")],
     where: _Where = None,
     name: NameOption = "main",
-    as_json: JsonOption = False,
+    *,
+    output: OutputOptions,
 ) -> None:
     """Remove entries of running NFs, such as connections.
 
     At least one --where says which.
+
+    Examples:
+        onvm nf kill firewall connections --where source=10.0.0.5
     """
     if not where:
         raise ConfigError("expected FIELD=VALUE", field="--where")
@@ -92,21 +108,17 @@ def kill(
         answers = _answers(
             client, ListRequest(name=service, list=what, where=_filters(where), kills=True)
         )
-    if as_json:
-        print_json(msgspec.to_builtins(answers))
-    else:
-        for answer in answers:
-            if not answer.error:
-                print(f"{answer.instance}: {answer.killed} removed")
+    done = [one for one in answers if not one.error]
+    output.show(answers, lambda: "\n".join(f"{one.instance}: {one.killed} removed" for one in done))
     _fail(answers)
 
 
 def _filters(where: list[str] | None) -> dict[str, str]:
     filters: dict[str, str] = {}
-    for text in where or ():
-        field, equals, value = text.partition("=")
+    for given in where or ():
+        field, equals, value = given.partition("=")
         if not field or not equals:
-            raise ConfigError("expected FIELD=VALUE", field="--where", value=text)
+            raise ConfigError("expected FIELD=VALUE", field="--where", value=given)
         filters[field] = value
     return filters
 
@@ -122,20 +134,29 @@ def _answers(client: Client, request: ListRequest) -> list[InstanceAnswer]:
     return reply.answers
 
 
-def _print(answers: list[InstanceAnswer], what: str) -> None:
-    several = len(answers) > 1
+def _tables(answers: list[InstanceAnswer], what: str) -> RenderableType:
+    parts: list[RenderableType] = []
     for answer in answers:
-        if several:
-            print(f"{answer.instance}:")
+        title = answer.instance if len(answers) > 1 else ""
         if not what:
             rows = [{"list": name, "what": line} for name, line in answer.lists.items()]
-            print_table(rows, {"list": "List", "what": "What"})
+            columns = {"list": text("list"), "what": text("what", folds=True)}
+            parts.append(table_of(title, rows, columns))
         elif answer.entries:
-            print_table(answer.entries, {name: name for name in answer.entries[0]})
+            parts.append(table_of(title, answer.entries, _columns(answer.entries[0])))
         elif not answer.error:
-            print("nothing")
+            parts.append(f"{title}: nothing" if title else "nothing")
         if answer.has_more:
-            print("and more; see --limit, --skip, --where")
+            parts.append("and more; see --limit, --skip, --where")
+    return Group(*parts)
+
+
+def _columns(entry: Entry) -> dict[str, Column]:
+    """A column for each field; the last ones are left out first."""
+    return {
+        name: number(name, rank) if type(value) in (int, float) else text(name, rank)
+        for rank, (name, value) in enumerate(entry.items())
+    }
 
 
 def _fail(answers: list[InstanceAnswer]) -> None:
