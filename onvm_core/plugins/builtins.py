@@ -153,6 +153,12 @@ _COMMANDS = (
         panel="Traffic",
     ),
     CliCommand(
+        "trace",
+        "Follow packets through a chain, hop by hop.",
+        "onvm_core.cli.manager.trace:trace",
+        panel="Traffic",
+    ),
+    CliCommand(
         "logs",
         "Show what NFs and a manager write.",
         "onvm_core.cli.manager.logs:logs",
