@@ -100,6 +100,11 @@ _STATS_EXPORTERS = (
         "a file for node_exporter's textfile collector",
         "onvm_core.export.prometheus:Prometheus",
     ),
+    Offer(
+        "prometheus-http",
+        "metrics over HTTP, for Prometheus to scrape",
+        "onvm_core.export.prometheus_http:PrometheusHttp",
+    ),
 )
 
 _COMMANDS = (
