@@ -6,14 +6,13 @@ server listens on loopback unless told otherwise. Anywhere else it wants a token
 
 from __future__ import annotations
 
-import hmac
-import ipaddress
 import threading
 from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from onvm_core.export.listen import is_right_token, listen_address, read_token
 from onvm_core.export.prometheus import families
 from onvm_core.export.snapshot import Snapshot
 from onvm_sdk.errors import ConfigError, PluginError
@@ -51,14 +50,11 @@ class PrometheusHttp:
                 "expected the package prometheus-client; run: pip install 'onvm[metrics]'",
                 field="exporter prometheus-http",
             ) from None
-        self._host, self._port = _listen(options.get("listen", DEFAULT_LISTEN))
-        self._token = _token(options.get("token_file"), folder)
-        if self._token is None and not self._host.is_loopback:
-            raise ConfigError(
-                "expected a token_file for an address that others can reach",
-                field="listen",
-                value=options.get("listen"),
-            )
+        self._host, self._port = listen_address(options.get("listen", DEFAULT_LISTEN), "listen")
+        file = options.get("token_file")
+        self._token = read_token(
+            None if file is None else folder / str(file), self._host, "token_file"
+        )
         self._last: Snapshot | None = None
         self._server: ThreadingHTTPServer | None = None
         self.address = ("", 0)
@@ -99,46 +95,13 @@ class PrometheusHttp:
 
     def allows(self, authorization: str) -> bool:
         """True if a request with this header may read the metrics."""
-        if self._token is None:
-            return True
-        return hmac.compare_digest(authorization.encode(), f"Bearer {self._token}".encode())
+        return is_right_token(authorization.removeprefix("Bearer "), self._token)
 
 
 class _Server6(ThreadingHTTPServer):
     import socket
 
     address_family = socket.AF_INET6
-
-
-def _listen(value: object) -> tuple[ipaddress.IPv4Address | ipaddress.IPv6Address, int]:
-    host, colon, port = str(value).rpartition(":")
-    try:
-        address = ipaddress.ip_address(host.strip("[]") if colon else "")
-        number = int(port)
-        if not isinstance(value, str) or not 0 <= number <= 65535:
-            raise ValueError
-    except ValueError:
-        raise ConfigError(
-            "expected ADDRESS:PORT, as in 127.0.0.1:9464", field="listen", value=value
-        ) from None
-    return address, number
-
-
-def _token(value: object, folder: Path) -> str | None:
-    if value is None:
-        return None
-    path = folder / str(value)
-    try:
-        token = path.read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise ConfigError(
-            f"expected a file that can be read: {error.strerror}",
-            field="token_file",
-            value=str(path),
-        ) from None
-    if not token:
-        raise ConfigError("expected a token in it", field="token_file", value=str(path))
-    return token
 
 
 def _handler(exporter: PrometheusHttp) -> type[BaseHTTPRequestHandler]:

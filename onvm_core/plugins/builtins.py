@@ -158,6 +158,12 @@ _COMMANDS = (
         panel="Traffic",
     ),
     CliCommand(
+        "dashboard",
+        "Show a manager in a web browser, live.",
+        "onvm_core.cli.manager.dashboard.command:dashboard",
+        panel="Traffic",
+    ),
+    CliCommand(
         "trace",
         "Follow packets through a chain, hop by hop.",
         "onvm_core.cli.manager.trace:trace",

@@ -72,7 +72,7 @@ def test_http_refuses(served: PrometheusHttp, path: str, token: str, status: int
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"listen": "0.0.0.0:9464"}, "listen: '0.0.0.0:9464': expected a token_file for an add"),
+        ({"listen": "0.0.0.0:9464"}, "listen: '0.0.0.0': expected a token_file for an address"),
         ({"listen": "here"}, "listen: 'here': expected ADDRESS:PORT, as in 127.0.0.1:9464"),
         ({"listen": "127.0.0.1:99999"}, "listen: '127.0.0.1:99999': expected ADDRESS:PORT"),
         ({"token_file": "none"}, "expected a file that can be read: No such file or directory"),
