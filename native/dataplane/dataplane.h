@@ -170,7 +170,8 @@ struct onvm_dp_capture_stats {
 	uint64_t captured; /**< copied by workers */
 	uint64_t overflow; /**< not copied because a ring was full */
 	uint64_t written;
-	uint32_t is_full; /**< the limit is reached */
+	uint64_t followed; /**< packets that it follows, or has followed */
+	uint32_t is_full;  /**< the limit is reached */
 };
 
 /**
@@ -343,10 +344,21 @@ int onvm_dp_read_peer(uint32_t peer, struct onvm_dp_peer_stats *stats);
  * @param limit        packets in all; 0: endless
  * @param ring_bytes   space for copies not yet written, for each worker
  * @param fd           file, pipe or socket to write to; stays the caller's
+ * @param filter       pcap-filter(7), for the bytes of a packet; "": all packets
+ * @param nb_followed  0: the filter is asked at each point; else follow so many packets that it
+ *                     chooses where they come in by a port, through all points
  * @return the capture's ID
  */
 int onvm_dp_capture_start(const struct onvm_dp_capture_point *points, uint32_t nb_points,
-			  uint32_t snap_length, uint64_t limit, uint64_t ring_bytes, int fd);
+			  uint32_t snap_length, uint64_t limit, uint64_t ring_bytes, int fd,
+			  const char *filter, uint32_t nb_followed);
+/**
+ * Whether frames of equal length match a filter.
+ *
+ * @param matches  set to 1 or 0 for each
+ */
+int onvm_dp_filter_match(const char *text, const uint8_t *frames, uint32_t frame_bytes,
+			 uint32_t nb_frames, uint8_t *matches);
 /** Write the captured packets; @return how many. */
 int onvm_dp_capture_drain(uint32_t capture);
 /** End a capture, write the rest and the statistics. @param last  its counters, or NULL */

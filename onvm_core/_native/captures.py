@@ -23,6 +23,8 @@ class NativeCaptures:
         limit: int,
         ring_bytes: int,
         fd: int,
+        filter_text: str = "",
+        n_followed: int = 0,
     ) -> int:
         native = ffi.new("struct onvm_dp_capture_point[]", max(len(points), 1))
         for slot, point in zip(native, points, strict=False):
@@ -32,8 +34,24 @@ class NativeCaptures:
             slot.is_out = point.is_out
             slot.name = point.name.encode()[: lib.ONVM_PORT_NAME_LENGTH - 1]
         return check(
-            lib.onvm_dp_capture_start(native, len(points), snap_length, limit, ring_bytes, fd)
+            lib.onvm_dp_capture_start(
+                native,
+                len(points),
+                snap_length,
+                limit,
+                ring_bytes,
+                fd,
+                filter_text.encode(),
+                n_followed,
+            )
         )
+
+    def match_filter(self, filter_text: str, frames: Sequence[bytes]) -> list[bool]:
+        length = len(frames[0]) if frames else 0
+        matches = ffi.new("uint8_t[]", max(len(frames), 1))
+        data = b"".join(frames)
+        check(lib.onvm_dp_filter_match(filter_text.encode(), data, length, len(frames), matches))
+        return [bool(one) for one in matches[0 : len(frames)]]
 
     def drain_capture(self, capture: int) -> int:
         return check(lib.onvm_dp_capture_drain(capture))
@@ -54,5 +72,6 @@ def _capture_counters(stats: Any) -> CaptureCounters:
         captured=stats.captured,
         overflow=stats.overflow,
         written=stats.written,
+        followed=stats.followed,
         is_full=bool(stats.is_full),
     )

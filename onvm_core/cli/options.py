@@ -22,6 +22,7 @@ __all__ = [
     "DEFAULT_FILE",
     "ChainOptions",
     "FileOption",
+    "FilterOption",
     "JsonOption",
     "NameOption",
     "names_in",
@@ -42,6 +43,12 @@ NameOption = Annotated[
 FileOption = Annotated[
     Path,
     typer.Option("--file", "-f", metavar="FILE", help="Configuration of the manager."),
+]
+FilterOption = Annotated[
+    str,
+    typer.Option(
+        "--filter", metavar="FILTER", help="As in pcap-filter(7): udp port 53.", show_default="all"
+    ),
 ]
 DEFAULT_FILE = Path("onvm.toml")
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -397,8 +397,10 @@ class FakeDataPlane:
         limit: int,
         ring_bytes: int,
         fd: int,
+        filter_text: str = "",
+        n_followed: int = 0,
     ) -> int:
-        del snap_length, limit, ring_bytes, fd
+        del snap_length, limit, ring_bytes, fd, filter_text, n_followed
         for point in points:
             if point.id not in (self.hosts if point.is_host else self.ports):
                 kind = "NF host" if point.is_host else "port"
@@ -408,6 +410,9 @@ class FakeDataPlane:
         number = max(self.captures, default=0) + 1
         self.captures[number] = tuple(points)
         return number
+
+    def match_filter(self, filter_text: str, frames: Sequence[bytes]) -> list[bool]:
+        return [not filter_text for _ in frames]
 
     def drain_capture(self, capture: int) -> int:
         self.read_capture(capture)
@@ -421,7 +426,7 @@ class FakeDataPlane:
     def read_capture(self, capture: int) -> CaptureCounters:
         if capture not in self.captures:
             raise DataplaneError(errno.ENOENT, f"there is no capture {capture}")
-        return CaptureCounters(0, 0, 0, False)
+        return CaptureCounters(0, 0, 0, 0, False)
 
     # ---- counters ----
 

@@ -241,8 +241,19 @@ class CapturePlane(Protocol):
         limit: int,
         ring_bytes: int,
         fd: int,
+        filter_text: str = "",
+        n_followed: int = 0,
     ) -> int:
-        """Begin a capture into the file `fd`; return its ID."""
+        """Begin a capture into the file `fd`; return its ID.
+
+        Args:
+            filter_text: as in pcap-filter(7), for the bytes of a packet; "": all packets.
+            n_followed: 0: the filter is asked at each point; else the number of packets to follow
+                through all points, of those that it chooses where they come in.
+        """
+
+    def match_filter(self, filter_text: str, frames: Sequence[bytes]) -> list[bool]:
+        """The answer of a filter for each frame; all have the same length."""
 
     def drain_capture(self, capture: int) -> int:
         """Write the captured packets to the file; return how many."""

@@ -426,6 +426,8 @@ class CaptureCounters(msgspec.Struct, frozen=True):
     captured: int
     overflow: int
     written: int
+    followed: int
+    """Packets that it follows, or has followed."""
     is_full: bool
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from onvm_core.export.report import NfReport, PortReport
 from onvm_core.export.snapshot import Snapshot, file_option
 
-__all__ = ["HELP", "Prometheus", "exposition"]
+__all__ = ["HELP", "Prometheus", "exposition", "families"]
 
 HELP = {
     "received_packets_total": "Packets received on all ports.",
@@ -37,6 +37,9 @@ HELP = {
     "nf_spare_packets_per_second": "Packets per second that an NF instance could take on top.",
     "nf_occupancy_ratio": "Share of its places for packets that is taken, on average.",
     "nf_shed_packets": "Packets shed in the last second because an NF instance had no room.",
+    "nf_cpu_ratio": "CPU time of an NF instance, as a share of one core.",
+    "nf_latency_seconds": "Time of packets from the manager to an NF and back, by quantile.",
+    "port_up": "1: the port has a link; 0: it is down, or its device is gone.",
     "flows": "Flows in the flow table.",
     "buffers": "Packet buffers by holder.",
     "uptime_seconds": "Time since the manager started.",
@@ -69,21 +72,27 @@ class Prometheus:
         self._new.replace(self._path)
 
 
+def families(snapshot: Snapshot) -> Iterator[tuple[str, str, list[tuple[Labels, float]]]]:
+    """The metrics of a snapshot: name, help, and each series once, with its labels."""
+    found: dict[str, dict[Labels, float]] = {}
+    for name, labels, value in _series(snapshot):
+        family = found.setdefault(name, {})
+        # Instances that died are listed beside those that took their names: one series for both.
+        whole = (("manager", snapshot.manager), *labels)
+        family[whole] = family.get(whole, 0) + value
+    for name, family in found.items():
+        yield f"onvm_{name}", HELP[name], list(family.items())
+
+
 def exposition(snapshot: Snapshot) -> str:
     """A snapshot in the text format."""
-    families: dict[str, dict[Labels, float]] = {}
-    for name, labels, value in _series(snapshot):
-        family = families.setdefault(name, {})
-        # Instances that died are listed beside those that took their names: one series for both.
-        family[labels] = family.get(labels, 0) + value
     lines = []
-    for name, family in families.items():
-        lines.append(f"# HELP onvm_{name} {_escape_help(HELP[name])}")
-        lines.append(f"# TYPE onvm_{name} {'counter' if name.endswith('_total') else 'gauge'}")
-        for labels, value in family.items():
-            shown = (("manager", snapshot.manager), *labels)
-            text = ",".join(f'{key}="{_escape_label(label)}"' for key, label in shown)
-            lines.append(f"onvm_{name}{{{text}}} {_number(value)}")
+    for name, help_text, series in families(snapshot):
+        lines.append(f"# HELP {name} {_escape_help(help_text)}")
+        lines.append(f"# TYPE {name} {'counter' if name.endswith('_total') else 'gauge'}")
+        for labels, value in series:
+            text = ",".join(f'{key}="{_escape_label(label)}"' for key, label in labels)
+            lines.append(f"{name}{{{text}}} {_number(value)}")
     return "\n".join(lines) + "\n"
 
 
@@ -114,6 +123,7 @@ def _port(port: PortReport) -> Iterator[tuple[str, Labels, float]]:
     yield "port_received_bytes_total", labels, port.rx_bytes
     yield "port_sent_packets_total", labels, port.tx
     yield "port_sent_bytes_total", labels, port.tx_bytes
+    yield "port_up", labels, int(port.state == "up")
 
 
 def _nf(nf: NfReport) -> Iterator[tuple[str, Labels, float]]:
@@ -127,6 +137,10 @@ def _nf(nf: NfReport) -> Iterator[tuple[str, Labels, float]]:
         yield "nf_counter_total", (*labels, ("counter", name)), count
     if nf.is_gone:
         return
+    yield "nf_cpu_ratio", labels, nf.cpu
+    for quantile, value in (("0.5", nf.latency.p50_us), ("0.99", nf.latency.p99_us)):
+        if value is not None:
+            yield "nf_latency_seconds", (*labels, ("quantile", quantile)), value / 1e6
     yield "nf_instances", (("service", nf.service), ("state", nf.state)), 1
     if nf.load is not None:
         yield "nf_utilisation_ratio", labels, nf.load.utilisation

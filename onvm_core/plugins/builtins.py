@@ -100,6 +100,11 @@ _STATS_EXPORTERS = (
         "a file for node_exporter's textfile collector",
         "onvm_core.export.prometheus:Prometheus",
     ),
+    Offer(
+        "prometheus-http",
+        "metrics over HTTP, for Prometheus to scrape",
+        "onvm_core.export.prometheus_http:PrometheusHttp",
+    ),
 )
 
 _COMMANDS = (
@@ -150,6 +155,18 @@ _COMMANDS = (
         "cluster",
         "Many hosts as one: join, chains across hosts, scaling.",
         "onvm_core.cli.cluster.app:app",
+        panel="Traffic",
+    ),
+    CliCommand(
+        "dashboard",
+        "Show a manager in a web browser, live.",
+        "onvm_core.cli.manager.dashboard.command:dashboard",
+        panel="Traffic",
+    ),
+    CliCommand(
+        "trace",
+        "Follow packets through a chain, hop by hop.",
+        "onvm_core.cli.manager.trace:trace",
         panel="Traffic",
     ),
     CliCommand(

@@ -7,10 +7,13 @@
 #include "control/captures.h"
 
 #include <errno.h>
+#include <pcap/pcap.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
+#include <rte_common.h>
 #include <rte_cycles.h>
 
 #include "control/publish.h"
@@ -92,9 +95,68 @@ open_file(struct reader *reader, const struct onvm_dp_capture_point *points, uin
 	return rc == 0 ? onvm_pcapng_flush(&reader->file) : rc;
 }
 
+/** Compile a filter for Ethernet frames; @return 0, or -EINVAL with the reason for the user. */
+static int
+compile(const char *text, struct bpf_program *program)
+{
+	pcap_t *pcap = pcap_open_dead(DLT_EN10MB, SNAP_LENGTH_MAX);
+	int rc = 0;
+
+	if (pcap == NULL)
+		return onvm_fail(-ENOMEM, "filter: %s", strerror(ENOMEM));
+	if (pcap_compile(pcap, program, text, 1, PCAP_NETMASK_UNKNOWN) != 0)
+		rc = onvm_fail(-EINVAL, "%s", pcap_geterr(pcap));
+	pcap_close(pcap);
+	return rc;
+}
+
+int
+onvm_dp_filter_match(const char *text, const uint8_t *frames, uint32_t frame_bytes,
+		     uint32_t nb_frames, uint8_t *matches)
+{
+	struct bpf_program program;
+	const int rc = compile(text, &program);
+
+	if (rc != 0)
+		return rc;
+	for (uint32_t i = 0; i < nb_frames; i++)
+		matches[i] = bpf_filter(program.bf_insns, frames + (uint64_t)i * frame_bytes,
+					frame_bytes, frame_bytes) != 0;
+	pcap_freecode(&program);
+	return 0;
+}
+
+/** Let a capture choose packets, and follow up to @p nb_followed of them if that is not 0. */
+static int
+choose(struct onvm_capture *capture, const char *filter, uint32_t nb_followed)
+{
+	int rc;
+
+	if (filter[0] != '\0') {
+		capture->filter = calloc(1, sizeof(*capture->filter));
+		if (capture->filter == NULL)
+			return onvm_fail(-ENOMEM, "capture: %s", strerror(ENOMEM));
+		rc = compile(filter, capture->filter);
+		if (rc != 0) {
+			free(capture->filter);
+			capture->filter = NULL;
+			return rc;
+		}
+	}
+	if (nb_followed != 0) {
+		capture->nb_numbers = onvm_dp.memory.nb_buffers;
+		capture->nb_followed_max = nb_followed;
+		capture->numbers = calloc(capture->nb_numbers, sizeof(*capture->numbers));
+		if (capture->numbers == NULL)
+			return onvm_fail(-ENOMEM, "capture: %s", strerror(ENOMEM));
+	}
+	return 0;
+}
+
 int
 onvm_dp_capture_start(const struct onvm_dp_capture_point *points, uint32_t nb_points,
-		      uint32_t snap_length, uint64_t limit, uint64_t ring_bytes, int fd)
+		      uint32_t snap_length, uint64_t limit, uint64_t ring_bytes, int fd,
+		      const char *filter, uint32_t nb_followed)
 {
 	struct onvm_dataplane *dp = &onvm_dp;
 	struct onvm_capture *capture;
@@ -116,6 +178,11 @@ onvm_dp_capture_start(const struct onvm_dp_capture_point *points, uint32_t nb_po
 	capture->snap_length = snap_length;
 	capture->limit = limit == 0 ? UINT64_MAX : limit;
 	capture->nb_points = nb_points;
+	rc = choose(capture, filter, nb_followed);
+	if (rc != 0) {
+		onvm_capture_free(capture);
+		return rc;
+	}
 	for (uint32_t i = 0; i < nb_points; i++) {
 		capture->points[i] = point_of(dp, &points[i]);
 		if (capture->points[i].kinds != 0)
@@ -153,10 +220,17 @@ drain(struct onvm_capture *capture, struct reader *reader)
 	uint32_t ring;
 
 	while ((record = onvm_capture_peek(capture, &ring)) != NULL && record->tsc <= until) {
-		const int rc = onvm_pcapng_packet(&reader->file, record->point,
-						  to_ns(reader, record->tsc),
-						  (const uint8_t *)(record + 1), record->captured,
-						  record->length, record->is_outbound);
+		char verdict[32] = "";
+		int rc;
+
+		if (record->number != 0 && record->verdict_stage != ONVM_CAPTURE_NO_VERDICT)
+			snprintf(verdict, sizeof(verdict), "verdict %u %u stage %u",
+				 record->verdict_stage & 15u, record->destination,
+				 record->verdict_stage >> 4u);
+		rc = onvm_pcapng_sight(&reader->file, record->point, to_ns(reader, record->tsc),
+				       (const uint8_t *)(record + 1), record->captured,
+				       record->length, record->is_outbound, record->number,
+				       verdict);
 
 		if (rc != 0)
 			return onvm_fail(rc, "capture file: %s", strerror(-rc));
@@ -193,6 +267,8 @@ read_capture(const struct onvm_capture *capture, const struct reader *reader,
 	}
 	for (uint32_t i = 0; i < capture->nb_points; i++)
 		stats->written += reader->nb_written[i];
+	stats->followed = RTE_MIN(__atomic_load_n(&capture->nb_followed, __ATOMIC_RELAXED),
+				  capture->nb_followed_max);
 	stats->is_full = __atomic_load_n(&capture->nb_taken, __ATOMIC_RELAXED) >= capture->limit;
 }
 

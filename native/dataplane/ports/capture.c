@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <pcap/pcap.h>
 #include <rte_common.h>
 #include <rte_cycles.h>
 
@@ -30,15 +31,66 @@ reserve_bytes(struct onvm_capture_ring *ring, uint64_t nb_bytes, uint64_t *head)
 	return ring->bytes + (*head & (ring->size - 1));
 }
 
-static void
-copy(struct onvm_capture *capture, struct onvm_capture_ring *ring, uint8_t point, bool is_outbound,
-     uint64_t now, const uint8_t *data, uint32_t length)
+/** A packet at a point. */
+struct sight {
+	const uint8_t *data;
+	uint32_t length;
+	uint32_t buffer; /**< UINT32_MAX: not in packet memory */
+	uint16_t destination;
+	uint8_t verdict_stage;
+};
+
+static bool
+is_chosen(const struct onvm_capture *capture, const struct sight *sight)
 {
-	const uint32_t captured = RTE_MIN(length, capture->snap_length);
+	return capture->filter == NULL || bpf_filter(capture->filter->bf_insns, sight->data,
+						     sight->length, sight->length) != 0;
+}
+
+/** Number of a followed packet; a packet that comes in gets one if it is chosen. */
+static uint32_t
+follow(struct onvm_capture *capture, enum onvm_capture_kind kind, const struct sight *sight)
+{
+	uint32_t *number;
+
+	if (sight->buffer >= capture->nb_numbers)
+		return 0;
+	number = &capture->numbers[sight->buffer];
+	if (kind != ONVM_CAPTURE_PORT_IN) {
+		const uint32_t known = *number;
+
+		if (kind == ONVM_CAPTURE_PORT_OUT)
+			*number = 0;
+		return known;
+	}
+	*number = 0; /* the buffer holds another packet now */
+	if (__atomic_load_n(&capture->nb_followed, __ATOMIC_RELAXED) < capture->nb_followed_max &&
+	    is_chosen(capture, sight)) {
+		const uint32_t next =
+			__atomic_add_fetch(&capture->nb_followed, 1, __ATOMIC_RELAXED);
+
+		*number = next <= capture->nb_followed_max ? next : 0;
+	}
+	return *number;
+}
+
+static void
+copy(struct onvm_capture *capture, struct onvm_capture_ring *ring, uint8_t point,
+     enum onvm_capture_kind kind, uint64_t now, const struct sight *sight)
+{
+	const uint32_t captured = RTE_MIN(sight->length, capture->snap_length);
 	const uint64_t nb_bytes = RTE_ALIGN(sizeof(struct onvm_capture_record) + captured, 16);
 	struct onvm_capture_record *record;
+	uint32_t number = 0;
 	uint64_t head;
 
+	if (capture->numbers != NULL) {
+		number = follow(capture, kind, sight);
+		if (number == 0)
+			return;
+	} else if (!is_chosen(capture, sight)) {
+		return;
+	}
 	if (__atomic_load_n(&capture->nb_taken, __ATOMIC_RELAXED) >= capture->limit)
 		return;
 	record = (struct onvm_capture_record *)reserve_bytes(ring, nb_bytes, &head);
@@ -48,12 +100,17 @@ copy(struct onvm_capture *capture, struct onvm_capture_ring *ring, uint8_t point
 	}
 	if (__atomic_fetch_add(&capture->nb_taken, 1, __ATOMIC_RELAXED) >= capture->limit)
 		return; /* another worker took the last one; nothing has been published */
-	record->tsc = now;
-	record->length = length;
-	record->captured = (uint16_t)captured;
-	record->point = point;
-	record->is_outbound = is_outbound;
-	memcpy(record + 1, data, captured);
+	*record = (struct onvm_capture_record){
+		.tsc = now,
+		.length = sight->length,
+		.captured = (uint16_t)captured,
+		.point = point,
+		.is_outbound = kind == ONVM_CAPTURE_PORT_OUT || kind == ONVM_CAPTURE_FROM_HOST,
+		.number = number,
+		.destination = sight->destination,
+		.verdict_stage = sight->verdict_stage,
+	};
+	memcpy(record + 1, sight->data, captured);
 	ring->nb_captured++;
 	/* C3: pairs with the acquire load C4 in peek_ring(): the record comes before the head. */
 	__atomic_store_n(&ring->head, head + nb_bytes, __ATOMIC_RELEASE);
@@ -71,7 +128,8 @@ find_point(const struct onvm_capture *capture, uint32_t from, uint16_t id,
 }
 
 void
-onvm_capture_port(struct onvm_captures *captures, uint32_t worker, uint16_t port,
+onvm_capture_port(struct onvm_captures *captures, uint32_t worker,
+		  const struct onvm_packet_memory *memory, uint16_t port,
 		  enum onvm_capture_kind kind, struct rte_mbuf *const *mbufs, uint32_t nb)
 {
 	const uint64_t now = rte_rdtsc();
@@ -84,10 +142,16 @@ onvm_capture_port(struct onvm_captures *captures, uint32_t worker, uint16_t port
 
 		if (capture == NULL || point == capture->nb_points)
 			continue;
-		for (uint32_t i = 0; i < nb; i++)
-			copy(capture, &capture->rings[worker], (uint8_t)point,
-			     kind == ONVM_CAPTURE_PORT_OUT, now,
-			     rte_pktmbuf_mtod(mbufs[i], const uint8_t *), mbufs[i]->data_len);
+		for (uint32_t i = 0; i < nb; i++) {
+			const struct sight sight = {
+				.data = rte_pktmbuf_mtod(mbufs[i], const uint8_t *),
+				.length = mbufs[i]->data_len,
+				.buffer = onvm_buffer_index(memory, mbufs[i]),
+				.verdict_stage = ONVM_CAPTURE_NO_VERDICT,
+			};
+
+			copy(capture, &capture->rings[worker], (uint8_t)point, kind, now, &sight);
+		}
 	}
 }
 
@@ -115,10 +179,17 @@ onvm_capture_host(struct onvm_captures *captures, uint32_t worker,
 			    (uint32_t)desc.offset + desc.length >
 				    memory->mbufs[desc.buffer]->buf_len)
 				continue;
-			copy(capture, &capture->rings[worker], (uint8_t)point,
-			     kind == ONVM_CAPTURE_FROM_HOST, now,
-			     memory->base + (uint64_t)desc.buffer * memory->stride + desc.offset,
-			     desc.length);
+			copy(capture, &capture->rings[worker], (uint8_t)point, kind, now,
+			     &(struct sight){
+				     .data = memory->base + (uint64_t)desc.buffer * memory->stride +
+					     desc.offset,
+				     .length = desc.length,
+				     .buffer = desc.buffer,
+				     .destination = desc.port,
+				     .verdict_stage = kind == ONVM_CAPTURE_FROM_HOST ?
+							      desc.verdict_stage :
+							      ONVM_CAPTURE_NO_VERDICT,
+			     });
 		}
 	}
 }
@@ -154,6 +225,12 @@ onvm_capture_free(struct onvm_capture *capture)
 {
 	for (uint32_t i = 0; capture != NULL && i < capture->nb_rings; i++)
 		free(capture->rings[i].bytes);
+	if (capture != NULL && capture->filter != NULL) {
+		pcap_freecode(capture->filter);
+		free(capture->filter);
+	}
+	if (capture != NULL)
+		free(capture->numbers);
 	free(capture);
 }
 

@@ -14,6 +14,10 @@
  * Cost: a worker calls onvm_capture_wants() once a burst, one load and one branch. It compares
  * points only when some capture has a point of this kind.
  *
+ * A *filter* (BPF) chooses packets by their bytes as they pass. A capture that *follows* asks its
+ * filter only where packets come in by a port: those it chooses get a number, and are captured at
+ * every other point until they leave, whatever NFs make of them.
+ *
  * Captured packets are: at a port's ingress, those received; at its egress, those given to the
  * port; to an NF host, those put into its ring; from an NF host, those that come back with sound
  * bounds, whatever their verdict.
@@ -34,7 +38,7 @@
 #include "table_sizes.h"
 
 #define ONVM_CAPTURES_MAX 8
-#define ONVM_CAPTURE_POINTS_MAX 16
+#define ONVM_CAPTURE_POINTS_MAX 64
 
 /** Kinds of points; the bits of onvm_captures.kinds. */
 enum onvm_capture_kind {
@@ -44,6 +48,8 @@ enum onvm_capture_kind {
 	ONVM_CAPTURE_FROM_HOST = 1 << 3,
 };
 
+struct bpf_program;
+
 struct onvm_capture_point {
 	uint16_t id;   /**< port, or host slot */
 	uint8_t kinds; /**< enum onvm_capture_kind */
@@ -52,13 +58,18 @@ struct onvm_capture_point {
 /** One copy in a ring, followed by its bytes and padding to 16. */
 struct onvm_capture_record {
 	uint64_t tsc;
-	uint32_t length;     /**< of the packet */
-	uint16_t captured;   /**< bytes of it that follow */
-	uint8_t point;	     /**< index; ONVM_CAPTURE_SKIP: nothing up to the ring's end */
-	uint8_t is_outbound; /**< leaves by the port, or comes from the host */
+	uint32_t length;       /**< of the packet */
+	uint16_t captured;     /**< bytes of it that follow */
+	uint8_t point;	       /**< index; ONVM_CAPTURE_SKIP: nothing up to the ring's end */
+	uint8_t is_outbound;   /**< leaves by the port, or comes from the host */
+	uint32_t number;       /**< of a followed packet, from 1; else 0 */
+	uint16_t destination;  /**< of the verdict */
+	uint8_t verdict_stage; /**< as in the descriptor, if it comes from a host; else 0xff */
+	uint8_t unused[9];
 };
 #define ONVM_CAPTURE_SKIP 0xff
-static_assert(sizeof(struct onvm_capture_record) == 16, "one unit of a ring");
+#define ONVM_CAPTURE_NO_VERDICT 0xff
+static_assert(sizeof(struct onvm_capture_record) == 32, "whole units of a ring");
 
 struct onvm_capture_ring {
 	uint8_t *bytes;
@@ -72,8 +83,13 @@ struct onvm_capture {
 	uint32_t nb_points;
 	struct onvm_capture_point points[ONVM_CAPTURE_POINTS_MAX];
 	uint32_t snap_length;
-	uint64_t limit;	   /**< packets in all */
-	uint64_t nb_taken; /**< atomic: of the limit */
+	uint64_t limit;		    /**< packets in all */
+	uint64_t nb_taken;	    /**< atomic: of the limit */
+	struct bpf_program *filter; /**< NULL: all packets */
+	uint32_t *numbers;	    /**< if it follows: of the packet in each buffer; 0: none */
+	uint32_t nb_numbers;
+	uint32_t nb_followed; /**< atomic: the last number */
+	uint32_t nb_followed_max;
 	uint32_t nb_rings;
 	struct onvm_capture_ring rings[ONVM_WORKERS_MAX];
 };
@@ -94,7 +110,8 @@ onvm_capture_wants(const struct onvm_captures *captures, enum onvm_capture_kind 
 /* ---- the worker's side; all of it off the usual path ---- */
 
 /** Copy a burst that has come in by, or is about to leave by, port @p port. */
-void onvm_capture_port(struct onvm_captures *captures, uint32_t worker, uint16_t port,
+void onvm_capture_port(struct onvm_captures *captures, uint32_t worker,
+		       const struct onvm_packet_memory *memory, uint16_t port,
 		       enum onvm_capture_kind kind, struct rte_mbuf *const *mbufs, uint32_t nb);
 /** Copy a burst that is about to go to, or has come from, host @p host; it holds the buffers. */
 void onvm_capture_host(struct onvm_captures *captures, uint32_t worker,

@@ -115,8 +115,8 @@ onvm_worker_port_flush(struct onvm_worker *worker, struct onvm_worker_port *wpor
 	uint16_t nb_tx;
 
 	if (onvm_capture_wants(&worker->dp->captures, ONVM_CAPTURE_PORT_OUT))
-		onvm_capture_port(&worker->dp->captures, worker->index, port->id,
-				  ONVM_CAPTURE_PORT_OUT, wport->pending, nb);
+		onvm_capture_port(&worker->dp->captures, worker->index, &worker->dp->memory,
+				  port->id, ONVM_CAPTURE_PORT_OUT, wport->pending, nb);
 	if (unlikely(!port->takes_offloads &&
 		     __atomic_load_n(&worker->dp->has_offloads, __ATOMIC_RELAXED))) {
 		flush_complete(worker, wport);

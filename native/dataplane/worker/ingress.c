@@ -174,8 +174,8 @@ receive(struct onvm_worker *worker, struct onvm_worker_port *wport, uint16_t que
 	if (nb == 0)
 		return 0;
 	if (onvm_capture_wants(&worker->dp->captures, ONVM_CAPTURE_PORT_IN))
-		onvm_capture_port(&worker->dp->captures, worker->index, port->id,
-				  ONVM_CAPTURE_PORT_IN, mbufs, nb);
+		onvm_capture_port(&worker->dp->captures, worker->index, &worker->dp->memory,
+				  port->id, ONVM_CAPTURE_PORT_IN, mbufs, nb);
 	/* Packets that were made when a larger one was cut did not come in. */
 	wport->stats.rx += nb - result.nb_added;
 	worker->stats.originated += result.nb_added;

@@ -10,7 +10,7 @@ import typer
 
 from onvm_core.cli import names
 from onvm_core.cli.manager.connect import connect
-from onvm_core.cli.options import JsonOption, NameOption
+from onvm_core.cli.options import FilterOption, JsonOption, NameOption
 from onvm_core.cli.output import print_json
 from onvm_core.cli.signals import stop_on_signals
 from onvm_core.manager.api.messages import (
@@ -61,6 +61,7 @@ def capture(
         Literal["in", "out", "both"],
         typer.Option("--direction", help="Packets that enter it, leave it, or both."),
     ] = "both",
+    filter_text: FilterOption = "",
     name: NameOption = "main",
     as_json: JsonOption = False,
 ) -> None:
@@ -71,6 +72,7 @@ def capture(
 
     Examples:
         onvm capture lan -o lan.pcapng --duration 10
+        onvm capture lan -o dns.pcapng --filter 'udp port 53'
         onvm capture nat-1 -o nat.pcapng --direction out --count 1000
     """
     with connect(name) as client, stop_on_signals() as received:
@@ -81,6 +83,7 @@ def capture(
                 limit=count,
                 snap_length=snap,
                 direction=direction,
+                filter=filter_text,
             ),
             CaptureReply,
         )

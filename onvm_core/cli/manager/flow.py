@@ -8,7 +8,7 @@ import typer
 from rich.console import Group, RenderableType
 
 from onvm_core.cli.manager.connect import connect
-from onvm_core.cli.options import NameOption, with_option_groups
+from onvm_core.cli.options import FilterOption, NameOption, with_option_groups
 from onvm_core.cli.output import OutputOptions
 from onvm_core.cli.table import number, table_of, text
 from onvm_core.manager.api.messages import FLOWS_MAX, Flow, FlowListRequest, FlowsReply
@@ -31,6 +31,7 @@ def list_(
     limit: Annotated[
         int, typer.Option(min=0, max=FLOWS_MAX, metavar="N", help="Number of flows at most.")
     ] = 100,
+    filter_text: FilterOption = "",
     name: NameOption = "main",
     *,
     output: OutputOptions,
@@ -39,9 +40,10 @@ def list_(
 
     Examples:
         onvm flow list --limit 20
+        onvm flow list --filter 'host 10.0.0.5 and tcp port 443'
     """
     with connect(name) as client:
-        reply = client.ask(FlowListRequest(limit=limit), FlowsReply)
+        reply = client.ask(FlowListRequest(limit=limit, filter=filter_text), FlowsReply)
     output.show(reply, lambda: _table(reply))
 
 

@@ -127,6 +127,8 @@ class FlowListRequest(_Tagged, frozen=True, tag="flow_list"):
     """Ask for flows of the flow table."""
 
     limit: Limit = 1000
+    filter: Annotated[str, msgspec.Meta(max_length=4096)] = ""
+    """As in pcap-filter(7), for packets of the flow; "": all flows."""
 
 
 class EventsRequest(_Tagged, frozen=True, tag="events"):
@@ -172,12 +174,16 @@ class ScaleStatusRequest(_Tagged, frozen=True, tag="scale_status"):
 class CaptureStartRequest(_Tagged, frozen=True, tag="capture_start"):
     """Copy packets that pass a port or an NF into a file."""
 
-    name: Name
-    """A port, an instance, or a service, which stands for all its instances."""
     path: Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
+    name: Name | None = None
+    """A port, an instance, or a service, which stands for all its instances; None: all points."""
     limit: Annotated[int, msgspec.Meta(ge=0)] = 0
     snap_length: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0
     direction: Literal["in", "out", "both"] = "both"
+    filter: Annotated[str, msgspec.Meta(max_length=4096)] = ""
+    """As in pcap-filter(7); "": all packets."""
+    follow: Annotated[int, msgspec.Meta(ge=0, le=100_000)] = 0
+    """Packets to follow through all points, of those that the filter chooses at ports."""
 
 
 class CaptureReadRequest(_Tagged, frozen=True, tag="capture_read"):
@@ -433,6 +439,17 @@ class EventsReply(_Tagged, frozen=True, tag="events"):
     """Number of the last one; 0: there was none."""
 
 
+class TraceNames(msgspec.Struct, frozen=True):
+    """Names for the numbers in verdicts."""
+
+    ports: dict[int, str]
+    services: dict[int, str]
+    reasons: dict[str, list[list[str]]]
+    """By point: the drop reasons of each stage."""
+    stages: dict[str, list[str]]
+    """By point: its instances."""
+
+
 class CaptureReply(_Tagged, frozen=True, tag="capture"):
     """A capture; counts are in packets."""
 
@@ -443,6 +460,9 @@ class CaptureReply(_Tagged, frozen=True, tag="capture"):
     written: int
     overflow: int
     is_full: bool
+    followed: int = 0
+    names: TraceNames | None = None
+    """Names for the numbers in verdicts; only when the capture begins."""
 
 
 class ScaleReply(_Tagged, frozen=True, tag="scale"):

@@ -29,6 +29,8 @@ class Capture:
         points: where packets are captured, one interface of the file for each.
         snap_length: bytes kept of each packet; 0: all.
         limit: packets in all; 0: no limit.
+        filter_text: chooses packets; "": all.
+        n_followed: as for `CapturePlane.start_capture`.
         ring_bytes: size of each worker's ring for copies that are not written yet.
 
     Raises:
@@ -47,6 +49,8 @@ class Capture:
         snap_length: int = 0,
         limit: int = 0,
         ring_bytes: int = DEFAULT_RING_BYTES,
+        filter_text: str = "",
+        n_followed: int = 0,
     ) -> None:
         self.points = tuple(points)
         self._plane = plane
@@ -64,6 +68,8 @@ class Capture:
                 limit=limit,
                 ring_bytes=ring_bytes,
                 fd=self._fd,
+                filter_text=filter_text,
+                n_followed=n_followed,
             )
         except BaseException:
             self._close_file()

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
+
 from onvm_core.manager.api import messages as m
+from onvm_core.manager.api.messages import TraceNames
 from onvm_core.manager.captures.capture import Capture, CapturePoint
+from onvm_core.manager.captures.filters import check_filter
 from onvm_core.manager.deployment import Deployment
+from onvm_core.manager.nf_hosts.registry import NfHost
 from onvm_sdk.errors import ConfigError
 
 __all__ = ["Captures"]
+
+POINTS_MAX = 64
+"""Points of one capture; see ``native/dataplane/ports/capture.h``."""
 
 
 class Captures:
@@ -29,7 +37,9 @@ class Captures:
         Raises:
             ConfigError: there is no such port or instance, or the file cannot be made.
         """
-        points = self._points(request)
+        points = self._all_points() if request.name is None else self._points(request)
+        if request.filter:
+            check_filter(self._deployment.plane, request.filter)
         try:
             capture = Capture(
                 self._deployment.plane,
@@ -37,6 +47,8 @@ class Captures:
                 points,
                 snap_length=request.snap_length,
                 limit=request.limit,
+                filter_text=request.filter,
+                n_followed=request.follow,
             )
         except OSError as error:
             raise ConfigError(
@@ -46,7 +58,8 @@ class Captures:
             ) from None
         number, self._next = self._next, self._next + 1
         self._running[number] = (capture, request.path)
-        return self._show(number)
+        names = self._names() if request.follow else None
+        return msgspec.structs.replace(self._show(number), names=names)
 
     def read(self, request: m.CaptureReadRequest) -> m.CaptureReply:
         """The progress of a capture."""
@@ -71,7 +84,33 @@ class Captures:
             capture.stop()
         self._running.clear()
 
+    def _all_points(self) -> list[CapturePoint]:
+        ports = [
+            CapturePoint(name, self._deployment.port_number(name), is_in=True, is_out=True)
+            for name in self._deployment.ports
+        ]
+        hosts = [
+            CapturePoint(_label(host), host.slot, is_host=True, is_in=True, is_out=True)
+            for host in self._deployment.manager.registry.living()
+        ]
+        return [*ports, *hosts][:POINTS_MAX]
+
+    def _names(self) -> TraceNames:
+        registry = self._deployment.manager.registry
+        hosts = {_label(host): host for host in registry.living()}
+        services = {one.service for host in hosts.values() for one in host.instances}
+        return TraceNames(
+            ports={self._deployment.port_number(name): name for name in self._deployment.ports},
+            services={registry.service_id(name): name for name in services},
+            reasons={
+                label: [list(one.reasons) for one in host.instances]
+                for label, host in hosts.items()
+            },
+            stages={label: [one.name for one in host.instances] for label, host in hosts.items()},
+        )
+
     def _points(self, request: m.CaptureStartRequest) -> list[CapturePoint]:
+        assert request.name is not None
         ways = {"is_in": request.direction != "out", "is_out": request.direction != "in"}
         if request.name in self._deployment.ports:
             return [CapturePoint(request.name, self._deployment.port_number(request.name), **ways)]
@@ -107,4 +146,9 @@ class Captures:
             written=counters.written,
             overflow=counters.overflow,
             is_full=counters.is_full,
+            followed=counters.followed,
         )
+
+
+def _label(host: NfHost) -> str:
+    return "+".join(instance.name for instance in host.instances)

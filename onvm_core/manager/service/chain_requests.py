@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Literal
 
 from onvm_core.manager.api import messages as m
+from onvm_core.manager.captures.filters import matching_flows
 from onvm_core.manager.chains.chains import Chain
 from onvm_core.manager.cluster_tables.tables import ClusterTables
 from onvm_core.manager.config.onvm_toml import ChainConfig
@@ -305,6 +306,12 @@ class ChainRequests:
         for host, instance in self._deployment.manager.registry.instances():
             if host.state is not HostState.DEAD:
                 names.setdefault(host.slot, []).append(instance.name)
+        if request.filter:
+            found = matching_flows(
+                self._plane, request.filter, self._plane.read_flows(m.FLOWS_MAX)
+            )[: request.limit]
+        else:
+            found = self._plane.read_flows(request.limit)
         return m.FlowsReply(
             total=self._plane.read_plane().flows,
             flows=[
@@ -322,6 +329,6 @@ class ChainRequests:
                     instances=[name for slot in flow.hosts for name in names.get(slot, [])],
                     idle_s=flow.idle_ms / 1000,
                 )
-                for flow in self._plane.read_flows(request.limit)
+                for flow in found
             ],
         )

@@ -106,6 +106,7 @@ def test_capinfos_reads_the_file(tmp_path: Path) -> None:
         "captured": 500,
         "overflow": 0,
         "written": 500,
+        "followed": 0,
         "is_full": True,
     }
     sizes = fields(path, "frame.cap_len", "frame.len")

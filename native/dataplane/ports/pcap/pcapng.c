@@ -17,13 +17,16 @@
 #define OPTION_SECTION_APPLICATION 4u
 #define OPTION_INTERFACE_NAME 2u
 #define OPTION_INTERFACE_RESOLUTION 9u
+#define OPTION_COMMENT 1u
 #define OPTION_PACKET_FLAGS 2u
+#define OPTION_PACKET_ID 5u
 #define OPTION_STATISTICS_RECEIVED 4u
 #define OPTION_STATISTICS_DROPPED 5u
 #define FLAG_INBOUND 1u
 #define FLAG_OUTBOUND 2u
 
-#define PACKET_OVERHEAD 64u
+#define COMMENT_MAX 64u
+#define PACKET_OVERHEAD (64u + 16u + COMMENT_MAX)
 
 int
 onvm_write_all(int fd, const void *data, uint64_t nb_bytes)
@@ -159,7 +162,16 @@ int
 onvm_pcapng_packet(struct onvm_pcapng *file, uint32_t interface, uint64_t ns, const uint8_t *data,
 		   uint32_t captured, uint32_t length, int is_outbound)
 {
+	return onvm_pcapng_sight(file, interface, ns, data, captured, length, is_outbound, 0, "");
+}
+
+int
+onvm_pcapng_sight(struct onvm_pcapng *file, uint32_t interface, uint64_t ns, const uint8_t *data,
+		  uint32_t captured, uint32_t length, int is_outbound, uint64_t number,
+		  const char *comment)
+{
 	const uint32_t flags = is_outbound ? FLAG_OUTBOUND : FLAG_INBOUND;
+	const uint32_t nb_comment = (uint32_t)strnlen(comment, COMMENT_MAX);
 	uint32_t begin;
 	const int rc = block_begin(file, BLOCK_PACKET, PACKET_OVERHEAD + captured, &begin);
 
@@ -172,6 +184,10 @@ onvm_pcapng_packet(struct onvm_pcapng *file, uint32_t interface, uint64_t ns, co
 	put32(file, length);
 	put_padded(file, data, captured);
 	put_option(file, OPTION_PACKET_FLAGS, &flags, sizeof(flags));
+	if (number != 0)
+		put_option(file, OPTION_PACKET_ID, &number, sizeof(number));
+	if (nb_comment != 0)
+		put_option(file, OPTION_COMMENT, comment, nb_comment);
 	put32(file, 0);
 	block_end(file, begin);
 	return 0;

@@ -36,6 +36,10 @@ int onvm_pcapng_open(struct onvm_pcapng *file, onvm_pcapng_writer write, void *c
 int onvm_pcapng_interface(struct onvm_pcapng *file, const char *name, uint32_t snap_length);
 int onvm_pcapng_packet(struct onvm_pcapng *file, uint32_t interface, uint64_t ns,
 		       const uint8_t *data, uint32_t captured, uint32_t length, int is_outbound);
+/** The same, of a packet that is seen at several points: with its number, and a comment or "". */
+int onvm_pcapng_sight(struct onvm_pcapng *file, uint32_t interface, uint64_t ns,
+		      const uint8_t *data, uint32_t captured, uint32_t length, int is_outbound,
+		      uint64_t number, const char *comment);
 int onvm_pcapng_statistics(struct onvm_pcapng *file, uint32_t interface, uint64_t ns,
 			   uint64_t nb_received, uint64_t nb_dropped);
 int onvm_pcapng_flush(struct onvm_pcapng *file);

@@ -1,0 +1,1 @@
+"""``onvm dashboard``: a manager in a web browser."""
