@@ -35,7 +35,9 @@ from onvm_sdk.five_tuple import PACKED
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-    from typing_extensions import Buffer
+    from typing_extensions import Buffer as _Buffer
+
+    Buffer = _Buffer | NDArray[Any]  # before Python 3.12 NumPy says of no array that it is a buffer
 
 __all__ = [
     "FLOW_KEY_BYTES",
@@ -101,9 +103,13 @@ class _Table:
         self.close()
 
 
+def _view(buffer: Buffer) -> memoryview:
+    return memoryview(buffer)  # type: ignore[arg-type]  # an array is a buffer
+
+
 def _records(buffer: Buffer, size: int, what: str) -> tuple[memoryview, int]:
     """View `buffer` as bytes and count its records of `size` bytes."""
-    view = memoryview(buffer)
+    view = _view(buffer)
     if not view.c_contiguous:
         raise ValueError(f"{what} must be C-contiguous")
     if view.nbytes % size:
@@ -116,7 +122,7 @@ def _output(out: Buffer | None, length: int, dtype: str) -> Any:
         import numpy
 
         return numpy.empty(length, dtype)
-    if memoryview(out).nbytes < 4 * length:
+    if _view(out).nbytes < 4 * length:
         raise ValueError(f"out must have room for {length} values of 4 bytes")
     return out
 
@@ -311,7 +317,7 @@ class Lpm(_Table):
         Raises:
             ValueError: `addresses` are numbers of another size, or IPv6 as numbers.
         """
-        given = memoryview(addresses)
+        given = _view(addresses)
         if self.version == 4 and given.format in _NUMBERS:
             import numpy
 

@@ -33,6 +33,8 @@ from onvm_core.launch.handles import AdoptedHandle, StartedHandle
 from onvm_core.launch.identity import ProcessId, find_by_environment
 from onvm_core.launch.image import ATTACH_FOLDER, reference
 from onvm_core.launch.launcher import (
+    OUTPUT_FOLDER,
+    OUTPUT_VARIABLE,
     SECRET_VARIABLE,
     LaunchSpec,
     host_arguments,
@@ -179,6 +181,7 @@ class ContainerLauncher:
         environment = {
             **{key: value for key, value in os.environ.items() if _VARIABLES.match(key)},
             SECRET_VARIABLE: spec.secret,
+            OUTPUT_VARIABLE: OUTPUT_FOLDER if spec.output is not None else "",
         }
         files = _archive(spec)
         variables = _memory_file(
@@ -198,6 +201,11 @@ class ContainerLauncher:
             f"--tmpfs=/tmp:rw,exec,nosuid,nodev,mode=1777,size={TMP_BYTES}",
             *(f"--tmpfs={folder}:rw,nosuid,nodev,mode=1777" for folder in _folders(spec)),
             f"--mount=type=bind,source={spec.attach_path.parent},target={ATTACH_FOLDER},readonly",
+            *(
+                ()
+                if spec.output is None
+                else (f"--mount=type=bind,source={spec.output},target={OUTPUT_FOLDER}",)
+            ),
         ]
         inside = host_arguments(spec, attach_path=Path(ATTACH_FOLDER / spec.attach_path.name))
         if files:

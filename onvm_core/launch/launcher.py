@@ -28,6 +28,8 @@ from onvm_sdk.errors import ConfigError, PluginError
 __all__ = [
     "DEFAULT_LAUNCHER",
     "HOOK",
+    "OUTPUT_FOLDER",
+    "OUTPUT_VARIABLE",
     "SECRET_VARIABLE",
     "Handle",
     "LaunchSpec",
@@ -44,6 +46,9 @@ HOOK = "onvm_launchers"
 """The hook through which plugins offer launchers."""
 DEFAULT_LAUNCHER = "process"
 SECRET_VARIABLE = "ONVM_ATTACH_SECRET"
+OUTPUT_VARIABLE = "ONVM_OUTPUT_FOLDER"
+OUTPUT_FOLDER = "/output"
+"""The output folder, as an NF host sees it that does not see the file system."""
 LOG_TAIL_LINES = 20
 LOG_TAIL_BYTES = 16384
 
@@ -66,6 +71,7 @@ class LaunchSpec:
         limits: limits to enforce, as far as the launcher can; None: none.
         log_path: file for its stdout and stderr.
         survives_manager: True if it waits for a new manager when this one is gone.
+        output: a folder that its NFs may write files into; None: none.
     """
 
     nfs: tuple[str, ...]
@@ -79,6 +85,7 @@ class LaunchSpec:
     cpus: tuple[int, ...] = ()
     limits: Limits | None = None
     survives_manager: bool = False
+    output: Path | None = None
 
     @property
     def label(self) -> str:

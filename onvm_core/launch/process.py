@@ -12,6 +12,7 @@ from onvm_core.launch.cgroup import NO_CGROUP, Cgroup, Cgroups
 from onvm_core.launch.handles import AdoptedHandle, Fence, StartedHandle
 from onvm_core.launch.identity import ProcessId, find_by_environment
 from onvm_core.launch.launcher import (
+    OUTPUT_VARIABLE,
     SECRET_VARIABLE,
     LaunchSpec,
     host_command,
@@ -70,7 +71,11 @@ class ProcessLauncher:
             with open(spec.log_path, "ab") as log, pinned(spec.cpus):
                 process = subprocess.Popen(
                     cgroup.command(host_command(spec)),
-                    env={**os.environ, SECRET_VARIABLE: spec.secret},
+                    env={
+                        **os.environ,
+                        SECRET_VARIABLE: spec.secret,
+                        OUTPUT_VARIABLE: str(spec.output or ""),
+                    },
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,

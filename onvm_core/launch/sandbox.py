@@ -34,6 +34,8 @@ from onvm_core.launch.cgroup import Cgroups
 from onvm_core.launch.handles import AdoptedHandle, Fence, StartedHandle
 from onvm_core.launch.identity import ProcessId, children, find_by_environment, namespace_init
 from onvm_core.launch.launcher import (
+    OUTPUT_FOLDER,
+    OUTPUT_VARIABLE,
     SECRET_VARIABLE,
     LaunchSpec,
     host_command,
@@ -299,6 +301,9 @@ def _arguments(spec: LaunchSpec) -> Iterator[str]:
     yield from ("--ro-bind", str(spec.attach_path.parent), str(ATTACH_FOLDER))
     home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
     yield from ("--ro-bind-try", str(home / "onvm"), "/tmp/.cache/onvm")
+    if spec.output is not None:
+        yield from ("--bind", str(spec.output), OUTPUT_FOLDER)
+        yield from ("--setenv", OUTPUT_VARIABLE, OUTPUT_FOLDER)
     yield from ("--remount-ro", "/")
     for name, value in {
         "HOME": "/tmp",

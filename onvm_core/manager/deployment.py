@@ -102,6 +102,7 @@ class Deployment:
     Args:
         directory: directory of its sockets and logs.
         kinds: port kinds by scheme.
+        output: a folder for those into which NFs may write files; None: they have none.
         package: gives an installed NF by its name; None if there is none.
         launchers: launchers that NFs may be launched with.
         placement: chooses the CPUs that they run on.
@@ -122,6 +123,7 @@ class Deployment:
         launchers: Launchers,
         placement: PlacementPolicy,
         ports_of: Callable[[Sequence[str]], Sequence[str]] | None = None,
+        output: Path | None = None,
         worker_cpus: Sequence[int] | None = None,
         cards: Sequence[str] | None = None,
         classifiers: Mapping[str, Classifier] | None = None,
@@ -131,6 +133,7 @@ class Deployment:
     ) -> None:
         workers, _ = split_cpus(settings.n_workers, worker_cpus or ())
         self._directory = directory
+        self._output = output
         self._kinds = kinds
         self._package = package
         self._launchers = launchers
@@ -294,6 +297,7 @@ class Deployment:
             cpus=decision.cpus,
             limits=self._limits(decision, need),
             survives_manager=self._survives,
+            output=self._output_of(label),
         )
         self._n_launched += 1
         self.manager.expect(secret, services, _permissions(packages))
@@ -307,6 +311,17 @@ class Deployment:
             raise NfFailed(f"NF {label} cannot be started: {error}") from None
         self._state.launched.append(_Launched(handle, services))
         return handle
+
+    def _output_of(self, label: str) -> Path | None:
+        """The output folder of an NF host; files of an earlier instance of that name stay."""
+        if self._output is None:
+            return None
+        folder = self._output.absolute() / label
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise NfFailed(f"output folder {folder}: {error.strerror}", is_mistake=True) from None
+        return folder
 
     def adopt(
         self,

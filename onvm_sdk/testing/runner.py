@@ -26,6 +26,7 @@ from onvm_sdk.manifest import (
     read_manifest,
 )
 from onvm_sdk.nf import Context, Counters, NetworkFunction, Port
+from onvm_sdk.source import class_manifest
 from onvm_sdk.testing.faults import Faults
 from onvm_sdk.verdict import Verdict
 
@@ -500,6 +501,9 @@ def _resolve(nf: NfLike) -> tuple[NetworkFunction, Manifest | None, str]:
         return plugin.load()(), plugin.manifest, nf
     instance = nf() if isinstance(nf, type) else nf
     kind = type(instance)
+    if kind.manifest:
+        said = class_manifest(kind.__name__, kind.manifest, kind.__qualname__)
+        return instance, said, said.name
     try:
         manifest = read_manifest(find_manifest(kind.__module__))
     except (ManifestError, ValueError):  # a class of a test file has none

@@ -23,13 +23,14 @@ FRAMES = [
     tcp("10.0.0.1", 1, "192.0.2.1", 22, SYN),
     bytes(64),
 ]
-NEXT, DROP, OUT = Verdict.NEXT, Verdict.DROP, Verdict.OUT
+NEXT, DROP, OUT, HOLD = Verdict.NEXT, Verdict.DROP, Verdict.OUT, Verdict.HOLD
 EXPECTED = {
     "PortBlocker": [DROP, NEXT, NEXT, NEXT],
     "NoShell": [NEXT, DROP, NEXT, NEXT],
     "Router": [OUT, OUT, DROP, DROP],
     "Blocker": [DROP, NEXT, NEXT, NEXT],
     "Leases": [NEXT, NEXT, NEXT, NEXT],
+    "Delay": [HOLD, HOLD, HOLD, HOLD],
 }
 
 
@@ -79,3 +80,10 @@ def test_lists_of_the_manual_are_shown_and_killed() -> None:
         assert runner.show("hosts") == [{"host": "10.0.0.1", "packets": 3}]
         assert runner.kill("hosts", {"host": "10.0.0.0/8"}) == 1
         assert runner.show("hosts") == []
+
+
+def test_examples_of_tests_pass() -> None:
+    blocks = [block for block in BLOCKS if "from onvm_sdk.testing import" in block]
+    assert len(blocks) == 2
+    for block in blocks:
+        exec(block, {**_nf_classes(), "packet": udp("10.0.0.1", 1, "10.1.0.2", 53)})

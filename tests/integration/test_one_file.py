@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -96,6 +97,38 @@ def test_all_held_packets_leave_in_their_order(holder: Path, kind: str) -> None:
     assert [before[at + 16 : at + size] for at in range(0, len(before), size)] == [
         after[at + 16 : at + size] for at in range(0, len(after), size)
     ]
+
+
+WRITER = """
+from pathlib import Path
+from onvm_sdk import NetworkFunction
+
+class Writer(NetworkFunction):
+    def setup(self, ctx):
+        self.ctx = ctx
+
+    def process_packet(self, pkt):
+        pass
+
+    def teardown(self):
+        if self.ctx.output_folder:
+            (Path(self.ctx.output_folder) / "done.txt").write_text("done")
+"""
+
+
+@pytest.mark.parametrize("launcher", ["process", "sandbox"])
+def test_an_nf_has_a_folder_for_its_files(tmp_path: Path, launcher: str) -> None:
+    if launcher == "sandbox" and shutil.which("bwrap") is None:
+        pytest.skip("no bubblewrap here")
+    (tmp_path / "writer.py").write_text(WRITER)
+    chain = ("--chain", "./writer.py:Writer", "--launcher", launcher)
+    ports = ("--in", "null:?count=10", "--out", "null:")
+    done = onvm(tmp_path, "run", *ports, *chain, "--nf-output", "files")
+    assert done.returncode == 0, done.stderr
+    (file,) = (tmp_path / "files").glob("*/*")
+    assert (file.name, file.read_text()) == ("done.txt", "done")
+    assert file.parent.name.startswith("writer-")
+    assert onvm(tmp_path, "run", *ports, *chain).returncode == 0
 
 
 def test_mistakes_are_one_line(holder: Path) -> None:

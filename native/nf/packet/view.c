@@ -228,6 +228,17 @@ release_data(struct view *view)
 	release_memory(&view->payload);
 }
 
+/* A number from an int or what can stand for one, such as an entry of an array. */
+static unsigned long
+number_of(PyObject *object)
+{
+	PyObject *integer = PyNumber_Index(object);
+	unsigned long number = integer == NULL ? (unsigned long)-1 : PyLong_AsUnsignedLong(integer);
+
+	Py_XDECREF(integer);
+	return number;
+}
+
 static PyObject *
 view_move(PyObject *self, PyObject *argument, uint8_t *(*move)(struct onvm_pkt *, uint16_t))
 {
@@ -236,7 +247,7 @@ view_move(PyObject *self, PyObject *argument, uint8_t *(*move)(struct onvm_pkt *
 
 	if (view == NULL)
 		return NULL;
-	length = PyLong_AsUnsignedLong(argument);
+	length = number_of(argument);
 	if (length == (unsigned long)-1 && PyErr_Occurred())
 		return NULL;
 	if (length > UINT16_MAX || move(view->pkt, (uint16_t)length) == NULL)
@@ -328,7 +339,7 @@ decide(PyObject *self, PyObject *const *arguments, Py_ssize_t nb_arguments, uint
 		return NULL;
 	}
 	if (nb_arguments == 1) {
-		destination = PyLong_AsUnsignedLong(arguments[0]);
+		destination = number_of(arguments[0]);
 		if (destination == (unsigned long)-1 && PyErr_Occurred())
 			return NULL;
 	}

@@ -99,6 +99,8 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
     n_buffers: int = DEFAULTS.n_buffers
     buffer_bytes: int = DEFAULTS.data_bytes
     ring_length: int = DEFAULTS.ring_length
+    output: Path | None = None
+    """Folder for the output folders of NFs."""
     is_watching: bool = False
     """Replace NFs of files when their files change."""
     wants_progress: bool = False
@@ -198,6 +200,15 @@ def run(
     track_flows: Annotated[
         bool, typer.Option("--track-flows", help="Look up flows even if only one path is possible.")
     ] = False,
+    nf_output: Annotated[
+        Path | None,
+        typer.Option(
+            "--nf-output",
+            metavar="FOLDER",
+            help="Folder in which each NF finds one for its files.",
+            show_default="none",
+        ),
+    ] = None,
     watch: Annotated[
         bool, typer.Option("--watch", help="Replace an NF when its file FILE.py changes.")
     ] = False,
@@ -252,6 +263,7 @@ def run(
                 instances=instances,
                 launcher=launcher,
                 limits=limits,
+                output=nf_output,
                 is_watching=watch,
                 wants_progress=sys.stderr.isatty(),
                 shows_output=not quiet,
@@ -380,6 +392,7 @@ def run_once(request: RunRequest) -> Report:
             launchers=launchers,
             placement=load_policy(DEFAULT_POLICY),
             worker_cpus=worker_cpus,
+            output=request.output,
             cards=cards,
             interfaces=interfaces,
         ) as deployment,

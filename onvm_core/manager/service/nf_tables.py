@@ -14,6 +14,7 @@ from onvm_core.manager.config.onvm_toml import NfConfig, NfGroup
 from onvm_core.manager.supervision.supervised import WantedHost, digest_of
 from onvm_core.plugins import NfPackage, discover, find
 from onvm_sdk.errors import ConfigError
+from onvm_sdk.source import is_source
 
 __all__ = ["NfTables"]
 
@@ -58,6 +59,8 @@ class NfTables:
 
     def installed(self, name: str) -> NfPackage | None:
         """The installed NF of that name; None if there is none."""
+        if is_source(name):
+            return find(name, self.packages)
         return next((package for package in self.packages if package.name == name), None)
 
     # ---- configurations ----

@@ -200,6 +200,7 @@ class Service:
             launchers=self._launchers,
             placement=extensions.placement,
             ports_of=self._ports_of,
+            output=self._directory / "output",
             worker_cpus=split_cpus(plane.workers, plane.cpus, uris.values())[0],
             cards=cards_of(uris, self._nfs.file.kinds, settings, file=str(self._nfs.file.path)),
             classifiers=extensions.classifiers,
