@@ -41,7 +41,8 @@ def export(where: ClusterOptions, file: CopyFile) -> None:
 def import_(where: ClusterOptions, file: CopyFile) -> None:
     """Bring a cluster that ZooKeeper has lost back from a file.
 
-    The file is one of export. Agents that run find the cluster and register again; packets go on meanwhile.
+    The file is one of export. Agents that run find the cluster and register again; packets go on
+    meanwhile.
     """
     _make(where, read_file(file))
 

@@ -57,6 +57,7 @@ def cluster_tables(shown: ClusterStatus) -> RenderableType:
             for host in shown.hosts
             if host.clock_skew_s
         ),
+        *shown.problems,
         *shown.mismatches,
         *(f"{path}: damaged: {why}" for path, why in shown.damaged.items()),
     ]

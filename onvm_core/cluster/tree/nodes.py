@@ -236,6 +236,10 @@ class DrainNode(_Node, frozen=True, kw_only=True):
 
     since: float
     """Seconds since 1970."""
+    numbers: list[Number] | None = None
+    """NF hosts that were there then, and are to move; None: all. Others that start with the next
+    manager, as configured, stay.
+    """
 
 
 class AppliedNode(_Node, frozen=True, kw_only=True):
