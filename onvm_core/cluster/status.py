@@ -45,6 +45,11 @@ class HostStatus(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     cores: float
     free_cores: float
+    """Not reserved for NFs."""
+    others_cores: float
+    """Used by other programs, as measured."""
+    pressure: float
+    """Share of the last minute in which some program waited for a CPU, as measured."""
     instances: int
     view: str
     """Digest of the view that its manager was sent; equal on all hosts when nothing is changing."""
@@ -223,6 +228,8 @@ def _host(
         version="" if host is None else host.version,
         cores=0.0 if host is None else host.cores,
         free_cores=0.0 if has is None else has.free_cores,
+        others_cores=0.0 if has is None else has.others_cores,
+        pressure=0.0 if has is None else has.pressure,
         instances=0 if has is None else len(has.instances),
         view="" if applied is None else applied.view,
         tables="" if applied is None else applied.digest,

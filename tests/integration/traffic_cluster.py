@@ -318,6 +318,7 @@ class TrafficCluster:
             f"{DATA}.{HOSTS.index(name) + 1}",
             "--session-timeout",
             f"{self.session_s:g}",
+            "--no-measure-cpu",
         )
 
     def state(self, name: str) -> str:

@@ -70,7 +70,7 @@ def _hosts(shown: ClusterStatus) -> Table:
     table = make_table(
         "Hosts",
         ("host", "state", "address", "version", "view"),
-        ("number", "cores", "free", "instances"),
+        ("number", "cores", "free", "others", "instances"),
     )
     for host in shown.hosts:
         table.add_row(
@@ -82,6 +82,7 @@ def _hosts(shown: ClusterStatus) -> Table:
             str(host.number),
             f"{host.cores:g}",
             f"{host.free_cores:g}",
+            f"{host.others_cores:g}",
             str(host.instances),
         )
     return table
