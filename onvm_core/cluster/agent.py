@@ -29,6 +29,7 @@ from onvm_core.cluster.handover.state_server import StateServer
 from onvm_core.cluster.links.manager import ManagerLink
 from onvm_core.cluster.links.peers import Peer, PeerLoad, PeerNetwork, interval_s
 from onvm_core.cluster.member import facts
+from onvm_core.cluster.member.cpu_use import CpuUse
 from onvm_core.cluster.member.pair_secrets import PairSecrets, check_installed
 from onvm_core.cluster.member.session import Offer, SessionThread
 from onvm_core.cluster.member.state_directory import StateDirectory
@@ -87,6 +88,7 @@ class Agent:
         manager: directory of its manager.
         control: address to listen at for other agents; "": none.
         make_peers: True to talk to other agents at all.
+        use: measures the CPU use of other programs; None: it does not count.
         plugins: gives the NFs installed here.
 
     Attributes:
@@ -112,13 +114,14 @@ class Agent:
         control_port: int = 0,
         make_peers: bool = True,
         linger_s: float = LINGER_S,
+        use: CpuUse | None = None,
         plugins: Callable[[], list[PluginNode]] = facts.installed_plugins,
     ) -> None:
         self.name = check_name(name, "--name")
         self._address = address
         self._ensemble = ensemble
         self._state = state
-        self._plugins_of = plugins
+        self._plugins_of, self._use = plugins, use
         self._plugins: list[PluginNode] = []
         self._plugins_at_s = 0.0
         self._local: ClusterLocalReply | None = None
@@ -206,6 +209,7 @@ class Agent:
             self._ensemble, node, self._paths, self.name, self._state, self._wake
         )
         ensure_folders(self._ensemble, self._paths)
+        session_thread.membership.check_address(self._address)
         session_thread.membership.reserve_name()
         state.cluster_id, state.name = node.id, self.name
         self._state.save()
@@ -356,9 +360,18 @@ class Agent:
                 plugins=self._plugins,
                 local=self._local,
                 resources=self._resources,
+                use=self._use,
+                others=self._measure(),
             )
         )
         self._share()
+
+    def _measure(self) -> tuple[float, float]:
+        """CPUs that others use, and the pressure."""
+        if self._use is None:
+            return 0.0, 0.0
+        self._use.read([os.getpid(), *self._link.processes()])
+        return self._use.others_cores, self._use.pressure
 
     def _share(self) -> None:
         """Send the spare capacities here to the other agents."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 from collections import defaultdict
+from collections.abc import Sequence
 
 import msgspec
 from kazoo.exceptions import NoNodeError
@@ -21,10 +22,15 @@ __all__ = [
     "HostStatus",
     "RequestStatus",
     "ServiceStatus",
+    "chain_problems",
     "read_requests",
     "read_snapshot",
     "read_status",
+    "unserved",
 ]
+
+
+STATES = {"leaving": "leaves", "no_manager": "has no manager"}
 
 
 class HostStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,6 +45,11 @@ class HostStatus(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     cores: float
     free_cores: float
+    """Not reserved for NFs."""
+    others_cores: float
+    """Used by other programs, as measured."""
+    pressure: float
+    """Share of the last minute in which some program waited for a CPU, as measured."""
     instances: int
     view: str
     """Digest of the view that its manager was sent; equal on all hosts when nothing is changing."""
@@ -94,6 +105,8 @@ class ClusterStatus(msgspec.Struct, frozen=True, kw_only=True):
     services: list[ServiceStatus]
     chains: dict[str, tree.ChainNode]
     requests: list[RequestStatus]
+    problems: list[str]
+    """Chains that lose packets as things are, one line each."""
     mismatches: list[str]
     damaged: dict[str, str]
 
@@ -128,9 +141,40 @@ def read_status(ensemble: Ensemble, paths: Paths) -> ClusterStatus:
         services=_services(snapshot),
         chains=snapshot.chains,
         requests=read_requests(RequestQueue(ensemble, paths), snapshot),
+        problems=[line for name in snapshot.chains for line in chain_problems(snapshot, name)],
         mismatches=mismatches(snapshot),
         damaged=snapshot.damaged,
     )
+
+
+def chain_problems(snapshot: Snapshot, name: str) -> list[str]:
+    """The reasons why a chain loses packets, one line each."""
+    chain = snapshot.chains[name]
+    lines = []
+    for end in {end.host: end for end in (chain.near, chain.far)}.values():
+        host = snapshot.hosts.get(end.host)
+        if end.host not in snapshot.members:
+            lines.append(f"{end.host}, where it ends, is no host of the cluster")
+        elif host is None:
+            lines.append(f"{end.host}, where it ends, is away")
+        elif host.state != "up":
+            lines.append(f"{end.host}, where it ends, {STATES[host.state]}")
+    for end in (chain.near, chain.far):
+        host = snapshot.hosts.get(end.host)
+        if host is not None and host.state == "up" and end.port not in host.ports:
+            lines.append(f"{end.host} has no port {end.port}")
+    for service in unserved(snapshot, chain.services):
+        lines.append(
+            f"no instance of {service} serves; start one: onvm cluster scale out {service}"
+        )
+    return [f"chain {name}: {line}" for line in lines]
+
+
+def unserved(snapshot: Snapshot, services: Sequence[str]) -> list[str]:
+    """The services of which no instance serves, on hosts with a session or without."""
+    nodes = [*snapshot.instances.values(), *(one.instances for one in snapshot.away.values())]
+    there = {service for node in nodes for one in node.instances for service in one.services}
+    return [service for service in dict.fromkeys(services) if service not in there]
 
 
 def read_requests(queue: RequestQueue, snapshot: Snapshot) -> list[RequestStatus]:
@@ -184,6 +228,8 @@ def _host(
         version="" if host is None else host.version,
         cores=0.0 if host is None else host.cores,
         free_cores=0.0 if has is None else has.free_cores,
+        others_cores=0.0 if has is None else has.others_cores,
+        pressure=0.0 if has is None else has.pressure,
         instances=0 if has is None else len(has.instances),
         view="" if applied is None else applied.view,
         tables="" if applied is None else applied.digest,

@@ -52,7 +52,7 @@ class ProcessHost:
             "--session-timeout": str(self.session_s),
         }
         flat = [word for option in options.items() for word in option]
-        return [*ONVM, "cluster", "join", self.cluster.hosts, *flat]
+        return [*ONVM, "cluster", "join", self.cluster.hosts, *flat, "--no-measure-cpu"]
 
     @property
     def environment(self) -> dict[str, str]:

@@ -239,6 +239,18 @@ def test_spare_capacity_travels_between_agents(cluster: Cluster) -> None:
     assert len(a.manager.applied) == digests
 
 
+def test_address_of_another_host_is_refused(cluster: Cluster) -> None:
+    a, b = start_hosts(cluster, 2)
+    wait(lambda: are_equal([a, b]))
+    b.stop_agent()
+    b.number = 1
+    with pytest.raises(NameTakenError, match=r"--data-address: '10.0.0.1': .*; a has it"):
+        b.start_agent()
+    remove_host(cluster.ensemble, cluster.paths, "a")
+    b.start_agent()
+    b.stop_agent(is_leaving=True)
+
+
 def test_another_cluster_of_the_name_is_refused(cluster: Cluster, tmp_path: Path) -> None:
     (a,) = start_hosts(cluster, 1)
     wait(lambda: are_equal([a]))

@@ -85,6 +85,7 @@ class RealHosts:
                     self.addresses[name],
                     "--session-timeout",
                     "2",
+                    "--no-measure-cpu",
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,

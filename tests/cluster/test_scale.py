@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -22,6 +24,7 @@ from kazoo.recipe.queue import LockingQueue
 from onvm_core.cli.cluster.scale import check_max
 from onvm_core.cluster.errors import ConflictError
 from onvm_core.cluster.links.peers import PeerLoad
+from onvm_core.cluster.member.cpu_use import TICK_S, CpuUse
 from onvm_core.cluster.scaling import autoscaler
 from onvm_core.cluster.scaling.autoscaler import ClusterAutoscaler
 from onvm_core.cluster.scaling.host_policy import HostPolicy, Locality, MostFree, choose
@@ -119,6 +122,49 @@ def test_rule(
     found = choose(request("k", "a"), snapshot_of(**hosts), policy)
     assert found.host == expected, (title, found)
     assert found.reason
+
+
+def others(found: tuple[HostNode, InstancesNode], cores: float) -> tuple[HostNode, InstancesNode]:
+    """A host of four cores on which other programs use some."""
+    host, node = found
+    node = msgspec.structs.replace(node, others_cores=cores, pressure=0.5 if cores else 0.0)
+    return msgspec.structs.replace(host, cores=4.0), node
+
+
+def test_host_whose_cpus_others_use_comes_last() -> None:
+    busy, calm = others(free(4, 1), 8.0), others(free(1), 0.0)
+    assert choose(request("k", "a"), snapshot_of(a=busy, b=calm), Locality()).host == "b"
+    assert choose(request("k", "a"), snapshot_of(a=busy, b=calm), MostFree()).host == "b"
+    assert choose(request("k", "a"), snapshot_of(a=busy, b=free(0)), Locality()).host == "a"
+    some, other = others(free(4), 3.0), others(free(2), 0.0)
+    found = choose(request(), snapshot_of(a=some, b=other), Locality())
+    assert (found.host, found.reason) == ("b", "2 cores free")
+
+
+def test_cpu_use_of_others_is_what_is_busy_without_us(tmp_path: Path) -> None:
+    (tmp_path / "proc" / "pressure").mkdir(parents=True)
+    cpus = sorted(os.sched_getaffinity(0))
+
+    def write(busy_s: float, **own_s: float) -> None:
+        ticks = int(busy_s / len(cpus) / TICK_S)
+        lines = [f"cpu{number} {ticks} 0 0 999 0 0 0 0 0 0" for number in [*cpus, 9999]]
+        (tmp_path / "proc" / "stat").write_text("\n".join(["cpu 1 1 1 1 1 1 1 1", *lines]))
+        for name, used_s in own_s.items():
+            pid, parent = name.split("_")[1:]
+            folder = tmp_path / "proc" / pid
+            folder.mkdir(exist_ok=True)
+            fields = f"S {parent} 0 0 0 0 0 0 0 0 0 {int(used_s / TICK_S)} 0 0 0"
+            (folder / "stat").write_text(f"{pid} (an (odd) name) {fields}")
+
+    use = CpuUse(tmp_path)
+    write(100, p_10_1=5, p_11_10=1, p_12_1=7)
+    use.read([10], 50.0)
+    write(160, p_10_1=10, p_11_10=6, p_12_1=57)
+    (tmp_path / "proc" / "pressure" / "cpu").write_text("some avg10=1.0 avg60=61.2 total=1\n")
+    use.read([10], 52.0)  # too soon
+    assert use.others_cores == 0
+    use.read([10], 60.0)  # 60 s busy, 10 s of them by 10 and its child
+    assert (use.others_cores, use.pressure) == (5.0, 0.5)
 
 
 @pytest.mark.parametrize(

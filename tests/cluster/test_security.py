@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -127,12 +128,46 @@ def test_without_the_right_certificate_there_is_no_connection(
 
 
 def test_server_of_another_ca_is_not_trusted(
+    secured: tuple[LocalEnsemble, Path, int],
+    credentials: Credentials,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Not even if the system trusts it."""
+    _, folder, port = secured
+    monkeypatch.setenv("SSL_CERT_FILE", str(folder / "ca.pem"))
+    tls = Tls(folder / "other-ca.pem", folder / "client.pem", folder / "client.key")
+    with pytest.raises(NoEnsembleError, match=r"is not trusted: .*certificate"):
+        Ensemble(f"127.0.0.1:{port}", credentials, tls=tls).connect(2)
+
+
+def test_server_with_another_name_is_not_trusted(
     secured: tuple[LocalEnsemble, Path, int], credentials: Credentials
 ) -> None:
     _, folder, port = secured
-    tls = Tls(folder / "other-ca.pem", folder / "client.pem", folder / "client.key")
-    with pytest.raises(NoEnsembleError):
-        Ensemble(f"127.0.0.1:{port}", credentials, tls=tls).connect(2)
+    tls = Tls(folder / "ca.pem", folder / "client.pem", folder / "client.key")
+    with pytest.raises(NoEnsembleError, match=r"not trusted: Hostname mismatch.* \(localhost\)"):
+        Ensemble(f"localhost:{port}", credentials, tls=tls).connect(2)
+
+
+@pytest.mark.parametrize("who", ["nobody", "stranger"])
+def test_missing_or_wrong_credentials_are_one_line(
+    secured: tuple[LocalEnsemble, Path, int],
+    who: str,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    server, _, _ = secured
+    caplog.set_level("INFO")
+    user = None if who == "nobody" else Credentials.make()
+    begin = time.monotonic()
+    with pytest.raises(NoEnsembleError) as caught:
+        Ensemble(server.hosts, user).connect()
+    assert time.monotonic() - begin < 8
+    expected = "accepts nobody without credentials" if user is None else "not accept our"
+    assert expected in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert caplog.records == []
+    assert capfd.readouterr() == ("", "")
 
 
 def test_enforcing_ensemble_does_nothing_without_credentials(

@@ -55,6 +55,15 @@ def test_what_drains_moves_to_the_one_with_most_to_spare() -> None:
     assert successors_for(some, "a", instance(2, "nat"), loads) == []
 
 
+def test_instances_of_the_next_manager_stay_on_a_host_that_drains() -> None:
+    some = snapshot(a=instances_node(instance(1), instance(9)), b=instances_node(instance(3)))
+    some = msgspec.structs.replace(some, draining={"a": DrainNode(since=1.0, numbers=[1, 2])})
+    assert [one.number for one in to_move(some, "a")] == [1]
+    less = msgspec.structs.replace(some.instances["a"].instances[1], state="draining")
+    some = msgspec.structs.replace(some, instances={"a": instances_node(less)})
+    assert [one.number for one in to_move(some, "a")] == [9]
+
+
 def test_moved_instance_is_in_no_view_and_its_heir_is_known() -> None:
     moved = msgspec.structs.replace(instances_node(instance(1)), successors=[(1, 3), (9, 1)])
     some = snapshot("a", a=moved, b=instances_node(instance(3)))

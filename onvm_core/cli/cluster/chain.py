@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import msgspec
@@ -12,8 +13,9 @@ from onvm_core.cli.cluster.history import add_history_commands
 from onvm_core.cli.options import ChainOptions, JsonOption, with_option_groups
 from onvm_core.cli.output import OutputOptions, print_json
 from onvm_core.cli.table import number, table_of, text
-from onvm_core.cluster.status import read_snapshot
+from onvm_core.cluster.status import read_snapshot, unserved
 from onvm_core.cluster.tree.definitions import Chains, check_chain
+from onvm_core.cluster.tree.mirror import Snapshot
 from onvm_core.cluster.tree.nodes import ChainNode
 from onvm_core.manager.chains.classifier import MatchConfig
 from onvm_core.manager.cluster_view.view import PortView
@@ -115,7 +117,10 @@ def add(
             on_failure=on_failure,
             match=rules,
         )
-        check_chain(read_snapshot(found.ensemble, found.paths), node)
+        snapshot = read_snapshot(found.ensemble, found.paths)
+        check_chain(snapshot, node)
+        if on_failure == "drop":
+            _warn_of_unserved(snapshot, node.services)
         if known is None:
             node = msgspec.structs.replace(node, number=chains.new_number())
         chains.put(chain, node, author())
@@ -123,6 +128,15 @@ def add(
         print_json(node)
     else:
         print(f"chain {chain}, revision {node.revision}: {_way(node)}")
+
+
+def _warn_of_unserved(snapshot: Snapshot, services: list[str]) -> None:
+    for service in unserved(snapshot, services):
+        print(
+            f"warning: no instance of {service} serves, so the chain drops its packets; "
+            f"start one: onvm cluster scale out {service}",
+            file=sys.stderr,
+        )
 
 
 def _port(option: str, text: str) -> PortView:

@@ -18,6 +18,7 @@ from onvm_core.cli.options import with_option_groups
 from onvm_core.cli.signals import stop_on_signals
 from onvm_core.cluster.agent import Agent
 from onvm_core.cluster.errors import LostClusterError, NoEnsembleError, RemovedError
+from onvm_core.cluster.member.cpu_use import CpuUse
 from onvm_core.cluster.member.state_directory import StateDirectory, read_state, state_directory
 from onvm_core.manager.api.directory import manager_directory
 from onvm_sdk.errors import ConfigError, OnvmError
@@ -82,6 +83,13 @@ def join(
             show_default="as joined before, else 6",
         ),
     ] = None,
+    no_measure_cpu: Annotated[
+        bool,
+        typer.Option(
+            "--no-measure-cpu",
+            help="Place NFs without regard to the CPU use of other programs.",
+        ),
+    ] = False,
     detach: Annotated[
         bool, typer.Option("--detach", "-d", help="Return when the host has joined.")
     ] = False,
@@ -117,6 +125,7 @@ def join(
                 manager_directory(manager),
                 control=control_address or address,
                 control_port=control_port,
+                use=None if no_measure_cpu else CpuUse(),
             )
         except (NoEnsembleError, LostClusterError) as error:  # status 1: try again
             print(f"error: {error}", file=sys.stderr)

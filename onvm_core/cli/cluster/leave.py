@@ -16,6 +16,8 @@ from onvm_core.cluster.handover.leaving import move_away, set_draining
 from onvm_core.cluster.links.manager import ManagerLink
 from onvm_core.cluster.member.membership import remove_host, say_goodbye
 from onvm_core.cluster.member.state_directory import StateDirectory, read_state, state_directory
+from onvm_core.cluster.status import read_snapshot
+from onvm_core.cluster.tree.mirror import Snapshot
 from onvm_core.manager.api.client import NoManagerError
 from onvm_core.manager.api.directory import manager_directory
 from onvm_core.manager.config.sections import nearest
@@ -41,6 +43,9 @@ def leave(
             min=0, max=3600, metavar="S", help="Seconds for its NFs to move to other hosts."
         ),
     ] = 10.0,
+    force: Annotated[
+        bool, typer.Option("--force", help="Leave although a chain ends on the host.")
+    ] = False,
     local: Annotated[
         bool,
         typer.Option(
@@ -65,6 +70,8 @@ def leave(
             raise ConfigError("expected a host that has joined a cluster", field="leave")
         host = known.name
     with where.reach() as found:
+        if not force:
+            _check_ends(read_snapshot(found.ensemble, found.paths), host)
         if drain_s > 0 and not move_away(found.ensemble, found.paths, host, drain_s):
             print(f"not all of {host}'s NFs have moved within {drain_s:g} s", file=sys.stderr)
         if say_goodbye(found.ensemble, found.paths, host):
@@ -77,6 +84,24 @@ def leave(
                 value=host,
             )
     print(f"{host} has left the cluster")
+
+
+def _check_ends(snapshot: Snapshot, host: str) -> None:
+    """Check that no chain ends on a host.
+
+    Raises:
+        ConfigError: one does.
+    """
+    chains = [
+        name for name, chain in snapshot.chains.items() if host in (chain.near.host, chain.far.host)
+    ]
+    if chains:
+        raise ConfigError(
+            f"expected a host on which no chain ends ({', '.join(chains)}); remove these, or "
+            "leave with --force: they drop all packets then",
+            field="leave",
+            value=host,
+        )
 
 
 def _forget(manager: str) -> None:

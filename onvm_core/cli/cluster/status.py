@@ -67,6 +67,7 @@ def cluster_tables(shown: ClusterStatus) -> RenderableType:
             for host in shown.hosts
             if host.clock_skew_s
         ),
+        *shown.problems,
         *shown.mismatches,
         *(f"{path}: damaged: {why}" for path, why in shown.damaged.items()),
     ]
@@ -87,6 +88,7 @@ def _hosts(shown: ClusterStatus) -> Table:
             number("number", 4),
             number("cores"),
             number("free"),
+            number("others", 3),
             number("instances"),
         ),
     )
@@ -100,6 +102,7 @@ def _hosts(shown: ClusterStatus) -> Table:
             str(host.number),
             f"{host.cores:g}",
             f"{host.free_cores:g}",
+            f"{host.others_cores:g}",
             str(host.instances),
         )
     return table

@@ -235,6 +235,8 @@ class DevCluster:
                 "ONVM_CLUSTER",
             )
         )
+        # `onvm` may be in an environment that is not activated.
+        variables += f' PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"'
         net, prefix = self._spaces.name(NET), self._spaces.prefix
         python = f"{shlex.quote(sys.executable)} -P -m onvm_core.cli"
         for name, line in (
@@ -281,6 +283,7 @@ class DevCluster:
             f"{DATA}.{number}",
             "--session-timeout",
             f"{SESSION_S:g}",
+            "--no-measure-cpu",  # all hosts share one machine
         )
 
     def _spawn(self, role: str, label: str, *arguments: str) -> None:

@@ -20,13 +20,16 @@ SETTLE_S = 0.3
 
 
 def set_draining(ensemble: Ensemble, paths: Paths, host: str) -> None:
-    """Send a host nothing new."""
-    node = DrainNode(since=round(time.time(), 3))
+    """Send a host nothing new, and have the NF hosts that are there now move away."""
+    has = read_snapshot(ensemble, paths).instances.get(host)
+    numbers = None if has is None else [one.number for one in has.instances]
+    node = DrainNode(since=round(time.time(), 3), numbers=numbers)
+    path = posixpath.join(paths.draining, host)
     with ensemble.call(f"drain {host}") as client:
         try:
-            client.create(posixpath.join(paths.draining, host), pack(node))
-        except NodeExistsError:
-            return
+            client.create(path, pack(node))
+        except NodeExistsError:  # it drains already; more may have started since
+            client.set(path, pack(node))
 
 
 def move_away(ensemble: Ensemble, paths: Paths, host: str, timeout_s: float) -> bool:

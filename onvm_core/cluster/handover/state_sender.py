@@ -52,15 +52,16 @@ REQUEST_S = 60.0
 def to_move(snapshot: Snapshot, host: str) -> list[InstanceNode]:
     """NF hosts of a host that must end, and whose state is still there."""
     node = snapshot.instances.get(host)
-    drains = host in snapshot.draining
-    if node is None or not (drains or any(one.state == "draining" for one in node.instances)):
+    drain = snapshot.draining.get(host)
+    if node is None or not (drain or any(one.state == "draining" for one in node.instances)):
         return []
     moved = successors_of(snapshot)
-    return [
-        one
-        for one in node.instances
-        if (drains or one.state == "draining") and one.number not in moved
-    ]
+
+    def must_end(one: InstanceNode) -> bool:
+        drains = drain is not None and (drain.numbers is None or one.number in drain.numbers)
+        return one.state == "draining" or drains
+
+    return [one for one in node.instances if must_end(one) and one.number not in moved]
 
 
 def successors_for(

@@ -87,6 +87,10 @@ class ManagerLink:
         """True if the manager that answered last is alive."""
         return self._client is not None and self._client.process.is_alive
 
+    def processes(self) -> list[int]:
+        """The process of the manager that answered last."""
+        return [] if self._client is None else [self._client.process.pid]
+
     def _ask(
         self, request: Request, expected: type[ReplyT], timeout_s: float | None = None
     ) -> ReplyT:

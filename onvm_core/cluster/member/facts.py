@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib.metadata import version
 
+from onvm_core.cluster.member.cpu_use import CpuUse
 from onvm_core.cluster.tree.nodes import HostNode, InstanceNode, InstancesNode, PluginNode
 from onvm_core.cluster.view.cluster_view import PluginVersion
 from onvm_core.manager.api.messages import ClusterLocalReply
@@ -113,6 +114,7 @@ def instance_facts(
     resources: LocalResources,
     before: InstancesNode,
     successors: Iterable[tuple[int, int]] = (),
+    use: CpuUse | None = None,
 ) -> InstancesNode:
     """The NF hosts as others see them.
 
@@ -120,6 +122,7 @@ def instance_facts(
         numbers: numbers of all of them, by name.
         before: the facts that others see now; values that have hardly changed are kept.
         successors: successors of NF hosts that have moved from here, by numbers.
+        use: what others use; None: that is not measured.
     """
     plugin_versions = {plugin.service: plugin.plugin_version for plugin in plugins}
     known = {instance.number: instance for instance in before.instances}
@@ -129,6 +132,8 @@ def instance_facts(
     return InstancesNode(
         free_cores=round(resources.free_cores * 4) / 4,
         free_memory_mib=memory,
+        others_cores=0.0 if use is None else use.others_cores,
+        pressure=0.0 if use is None else use.pressure,
         instances=sorted(
             (
                 _instance(host, numbers[host.name], known.get(numbers[host.name]), plugin_versions)

@@ -121,6 +121,32 @@ class Membership:
                 return node.number
         raise ConflictError(f"join as {self.name!r}: others do so at once")
 
+    def check_address(self, address: str) -> None:
+        """Check that no other member has this address on the data network.
+
+        Raises:
+            NameTakenError: one has.
+        """
+        with self._ensemble.call(f"join as {self.name!r}") as client:
+            folder = self._paths.known
+            nodes = [
+                (name, client.get_async(posixpath.join(folder, name)))
+                for name in client.get_children(folder)
+                if name != self.name
+            ]
+            for name, result in nodes:
+                try:
+                    host = unpack(result.get()[0], KnownNode).host
+                except (NoNodeError, DamagedError):
+                    continue
+                if host.address == address:
+                    raise NameTakenError(
+                        f"expected an address that no other host has; {name} has it; if that host "
+                        f"is gone for good: onvm cluster leave --host {name}",
+                        field="--data-address",
+                        value=address,
+                    )
+
     def _create_name(self, client: Any, node: NameNode) -> bool:
         """Make the name's node; return False if there is one."""
         transaction = client.transaction()

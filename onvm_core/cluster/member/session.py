@@ -22,6 +22,7 @@ from onvm_core.cluster.errors import (
     NoEnsembleError,
 )
 from onvm_core.cluster.member import facts
+from onvm_core.cluster.member.cpu_use import CpuUse
 from onvm_core.cluster.member.membership import Membership
 from onvm_core.cluster.member.state_directory import StateDirectory
 from onvm_core.cluster.tree.copy import member_copy
@@ -70,6 +71,9 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
     local: ClusterLocalReply | None
     """None: there is no manager."""
     resources: LocalResources | None
+    use: CpuUse | None = None
+    others: tuple[float, float] = (0.0, 0.0)
+    """The figures of `use`, so that offers can be compared."""
 
 
 class SessionThread:
@@ -321,6 +325,7 @@ class SessionThread:
             offer.resources,
             self._seen,
             self._state.successors(),
+            offer.use,
         )
 
     def _give_numbers(self, names: list[str]) -> None:

@@ -6,6 +6,9 @@ The rule of onvm, ``locality``:
 2. else, of the hosts that already run the service, the one with the most free resources;
 3. else the host with the most free resources.
 
+A host on which other programs use the CPU time that the NF needs comes after all others: free cores
+are only what is not reserved.
+
 Every agent evaluates the rule for every request and gets the same answer from the same snapshot;
 the agent of the chosen host takes the request. A host can serve if it is up, does not drain, has
 the cluster's version of the NF and enough free cores and memory, and has not refused this request.
@@ -36,13 +39,17 @@ __all__ = [
 ]
 
 ROUNDING = 1e-6
+BUSY_PRESSURE = 0.25
 
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     """A host that can serve a request.
 
     Attributes:
+        free_cores: cores that are not reserved.
+        idle_cores: as many of them as other programs leave idle, as measured.
         instances: number of instances of the service that serve there.
+        is_busy: True if other programs use the CPU time that the NF needs.
     """
 
     name: str
@@ -50,11 +57,13 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     free_cores: float
     free_memory_mib: int
     instances: int
+    idle_cores: float
+    is_busy: bool = False
 
     @property
-    def most_free(self) -> tuple[float, int]:
+    def most_free(self) -> tuple[bool, float, int]:
         """Sort key: the candidate with the most free resources comes first."""
-        return -self.free_cores, -self.free_memory_mib
+        return self.is_busy, -self.idle_cores, -self.free_memory_mib
 
 
 class HostPolicy(Protocol):
@@ -83,7 +92,13 @@ class Locality:
         """See `HostPolicy`."""
         own = request.preferred[:1]
         ranked = sorted(
-            candidates, key=lambda one: (one.name not in own, one.instances == 0, one.most_free)
+            candidates,
+            key=lambda one: (
+                one.is_busy,
+                one.name not in own,
+                one.instances == 0,
+                one.most_free,
+            ),
         )
         return [one.name for one in ranked]
 
@@ -123,12 +138,17 @@ def candidates(request: RequestNode, snapshot: Snapshot) -> tuple[list[Candidate
         elif has.free_memory_mib < plugin.memory_mib:
             unable[name] = f"{has.free_memory_mib} MiB are free, {plugin.memory_mib} needed"
         else:
+            idle_cores = min(has.free_cores, max(host.cores - has.others_cores, 0.0))
             able.append(
                 Candidate(
                     name=name,
                     plugin=plugin,
                     free_cores=has.free_cores,
                     free_memory_mib=has.free_memory_mib,
+                    idle_cores=idle_cores if has.others_cores else has.free_cores,
+                    is_busy=has.others_cores > 0
+                    and idle_cores < plugin.cores - ROUNDING
+                    and has.pressure >= BUSY_PRESSURE,
                     instances=sum(
                         request.service in one.services and one.state == "active"
                         for one in has.instances
@@ -187,5 +207,5 @@ def _reason(request: RequestNode, one: Candidate) -> str:
     if one.name in request.preferred[:1]:
         return "the overloaded host has free resources"
     if one.instances:
-        return f"runs the service, {one.free_cores:g} cores free"
-    return f"{one.free_cores:g} cores free"
+        return f"runs the service, {one.idle_cores:g} cores free"
+    return f"{one.idle_cores:g} cores free"

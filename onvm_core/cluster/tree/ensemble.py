@@ -11,7 +11,11 @@ A session is CONNECTED, SUSPENDED or LOST, as kazoo names them:
 * CONNECTED after one of them: watches are gone, and everything is read again.
 
 kazoo gives up for good when a server closes the connection while SASL is negotiated. A server that
-is just dying does the same, so `revive` begins a new session then, a second later.
+is just dying does the same, so `revive` begins a new session then, a second later. Servers refuse
+clients without the right credentials in the same way; `connect` says so after two refusals.
+
+TLS: a server's certificate must be of the given CA, and of no other that the system trusts, and for
+the host name or address by which the server is given.
 
 Threads: any thread may use `KazooClient`. Listeners are called by kazoo's threads and must only
 record the event.
@@ -22,6 +26,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
+import socket
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -42,9 +48,10 @@ from kazoo.exceptions import (
     OperationTimeoutError,
     RolledBackError,
     RuntimeInconsistency,
+    SessionClosedRequireSaslError,
     SessionExpiredError,
 )
-from kazoo.handlers.threading import KazooTimeoutError
+from kazoo.handlers.threading import KazooTimeoutError, SequentialThreadingHandler
 from kazoo.protocol.states import KeeperState
 from kazoo.retry import KazooRetry
 from kazoo.security import ACL, Id, Permissions
@@ -62,6 +69,8 @@ REVIVE_S = 1.0
 REFUSALS_MAX = 2
 """Time limit of one attempt to connect: a single failure may be a server that is just dying."""
 ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:,/\[\]]+):(\d{1,5})")
+REFUSED = (AuthFailedError, SessionClosedRequireSaslError)
+LOG_S = 0.2
 TRANSIENT = (
     ConnectionLoss,
     SessionExpiredError,
@@ -125,7 +134,8 @@ class Ensemble:
         self._on_change = on_change
         self._revive_at = 0.0
         self._connected_at_s = time.monotonic()
-        self._refusals = 0
+        self._is_connecting = False
+        self._logged_at_s = 0.0
         options: dict[str, Any] = {}
         if credentials is not None:
             check_sasl()
@@ -141,9 +151,12 @@ class Ensemble:
                 "certfile": str(tls.certificate),
                 "keyfile": str(tls.key),
                 "verify_certs": True,
+                "check_hostname": True,
+                "handler": _Handler(tls),
             }
         quiet = logging.getLogger("onvm.cluster.kazoo")  # it warns of events that we report
         quiet.setLevel(logging.CRITICAL)
+        self._has_credentials = credentials is not None
         self.client: Any = _Client(
             hosts=hosts,
             timeout=session_s,
@@ -170,21 +183,34 @@ class Ensemble:
         self._revive_at = time.monotonic() + REVIVE_S
         self.client.start_async()
         deadline = time.monotonic() + timeout_s
-        while time.monotonic() < deadline and self._refusals < REFUSALS_MAX:
+        self._is_connecting = True
+        while time.monotonic() < deadline and self.client.refusals < REFUSALS_MAX:
             if self.client.connected and self._answers():
+                self._is_connecting = False
+                log.info("ZooKeeper: connected")
                 return
             self.revive()
             time.sleep(0.01)
         self.close()
-        if self._refusals:
+        untrusted = self.client.handler.untrusted if self.client.use_ssl else ""
+        if self.client.refusals and self._has_credentials:
             raise NoEnsembleError(f"ZooKeeper at {self.hosts} does not accept our credentials")
+        if self.client.refusals:
+            raise NoEnsembleError(
+                f"ZooKeeper at {self.hosts} accepts nobody without credentials; give them with "
+                "--credentials FILE"
+            )
+        if untrusted:
+            raise NoEnsembleError(f"ZooKeeper at {self.hosts} is not trusted: {untrusted}")
         raise NoEnsembleError(f"ZooKeeper at {self.hosts} does not answer within {timeout_s:g} s")
 
     def _answers(self) -> bool:
         """True if SASL has succeeded: kazoo reports CONNECTED before that."""
         try:
             self.client.exists("/")
-        except KazooException:
+        except KazooException as error:
+            if isinstance(error, REFUSED):
+                self.client.refusals += 1
             return False
         return True
 
@@ -242,7 +268,8 @@ class Ensemble:
             self._revive_at = now + REVIVE_S
         elif now >= self._revive_at:
             self._revive_at = now + REVIVE_S
-            log.info("ZooKeeper has refused us; trying again")
+            if not self._is_connecting:
+                log.info("ZooKeeper has refused us; trying again")
             # Do not call stop() first: on a client that has ended, it would stay queued and close
             # the session that begins here.
             self.client.start_async()
@@ -250,8 +277,12 @@ class Ensemble:
     def _changed(self, state: str) -> None:
         session = _STATES[state]
         if self.client.client_state == KeeperState.AUTH_FAILED:
-            self._refusals += 1
-        log.info("ZooKeeper: %s", session.value)
+            self.client.refusals += 1
+        now = time.monotonic()
+        # Servers that refuse us would fill the log.
+        if not self._is_connecting and now - self._logged_at_s > LOG_S:
+            self._logged_at_s = now
+            log.info("ZooKeeper: %s", session.value)
         if self._on_change is not None:
             self._on_change(session)
 
@@ -300,12 +331,56 @@ class Ensemble:
         return results
 
 
+class _Handler(SequentialThreadingHandler):  # type: ignore[misc]
+    """Connects with TLS; kazoo would trust every CA of the system as well.
+
+    Attributes:
+        untrusted: the reason why a server was not trusted; "": none was met.
+    """
+
+    def __init__(self, tls: Tls) -> None:
+        super().__init__()
+        self._tls = tls
+        self.untrusted = ""
+
+    def create_connection(
+        self, address: tuple[str, int], hostname: str, timeout: float, **_: object
+    ) -> ssl.SSLSocket:
+        """Connect to a server; called by kazoo."""
+        context = ssl.create_default_context(cafile=str(self._tls.ca))
+        context.load_cert_chain(str(self._tls.certificate), str(self._tls.key))
+        connection = socket.create_connection(address, timeout)
+        try:
+            return context.wrap_socket(connection, server_hostname=hostname)
+        except ssl.SSLCertVerificationError as error:
+            connection.close()
+            self.untrusted = f"{error.verify_message} ({hostname})"
+            raise
+        except BaseException:
+            connection.close()
+            raise
+
+
 class _Client(KazooClient):  # type: ignore[misc]
-    """Answers requests that are made while a session ends.
+    """A client that answers requests which are made while a session ends.
 
     kazoo fails all waiting requests, then drops its queue: a request made between the two would
     wait forever.
+
+    Attributes:
+        refusals: number of times that servers have refused our credentials.
     """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.refusals = 0
+        self._connection.zk_loop = self._run_loop
+
+    def _run_loop(self) -> None:
+        try:
+            type(self._connection).zk_loop(self._connection)
+        except REFUSED:  # its thread would print a traceback
+            self.refusals += 1
 
     def _call(self, request: Any, async_object: Any) -> Any:
         queue = self._queue

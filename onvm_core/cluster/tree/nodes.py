@@ -211,7 +211,12 @@ class InstancesNode(_Node, frozen=True, kw_only=True):
     """The NF hosts of a host, and its free resources."""
 
     free_cores: float = 0.0
+    """Not reserved."""
     free_memory_mib: int = 0
+    others_cores: float = 0.0
+    """Measured: CPUs that other programs use."""
+    pressure: float = 0.0
+    """Measured: share of the time in which some program waited for a CPU."""
     instances: list[InstanceNode] = []
     successors: list[tuple[Number, Number]] = []
     """NF hosts that have handed over their state to another host, with the NF hosts that have it.
@@ -238,6 +243,10 @@ class DrainNode(_Node, frozen=True, kw_only=True):
 
     since: float
     """Seconds since 1970."""
+    numbers: list[Number] | None = None
+    """NF hosts that were there then, and are to move; None: all. Others that start with the next
+    manager, as configured, stay.
+    """
 
 
 class AppliedNode(_Node, frozen=True, kw_only=True):

@@ -13,7 +13,9 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import logging
+import math
 import secrets
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -53,6 +55,8 @@ SUCCESSORS_MAX = 8
 SPAN_MAX = 8
 """NF hosts of a chain that spans hosts: as many as fit into NSH's fixed context headers."""
 REVISION_BITS = 48
+LOG_S = 10.0
+"""Interval between two lines about one peer."""
 REMOTE_REASONS = (
     "foreign",
     "forged",
@@ -72,6 +76,23 @@ class _Peer:
     id: int
     view: PeerView
     is_up: bool = True
+    logged_up: bool = True
+    """The state that the last line in the log tells."""
+    logged_at_s: float = -math.inf
+    changes: int = 0
+    """Since that line."""
+
+    def log_change(self) -> None:
+        """Tell of a change, but not more often than every `LOG_S`."""
+        now = time.monotonic()
+        if self.changes == 0 or now - self.logged_at_s < LOG_S:
+            return
+        if self.changes > 1 or self.is_up != self.logged_up:
+            often = f" ({self.changes} changes)" if self.changes > 1 else ""
+            what = "answers again" if self.is_up else "does not answer"
+            log.warning("peer %s %s%s", self.view.name, what, often)
+            self.logged_at_s, self.logged_up = now, self.is_up
+        self.changes = 0
 
 
 @dataclass(slots=True)
@@ -196,6 +217,8 @@ class ClusterTables:
 
     def local(self, _request: m.ClusterLocalRequest) -> m.ClusterLocalReply:
         """The facts about this manager that the cluster needs."""
+        for peer in self._peers.values():
+            peer.log_change()
         drops = self._plane.read_plane().drops
         return m.ClusterLocalReply(
             hosts=[
@@ -242,12 +265,13 @@ class ClusterTables:
     def on_notice(self) -> None:
         """Let the NF hosts of peers serve or not, as the probes have found."""
         has_changed = False
-        for name, peer in self._peers.items():
+        for peer in self._peers.values():
             is_up = not self._plane.read_peer(peer.id).is_down
             if is_up != peer.is_up:
                 peer.is_up = is_up
+                peer.changes += 1
+                peer.log_change()
                 has_changed = True
-                log.warning("peer %s %s", name, "answers again" if is_up else "does not answer")
         if has_changed and self._view is not None:
             self._apply(self._view, [])
 

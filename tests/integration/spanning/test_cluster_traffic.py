@@ -13,6 +13,8 @@ import pytest
 from traffic import CONNECTIONS, Traffic, missing, traffic_over
 from traffic_cluster import HOSTS, TrafficCluster
 
+from onvm_core.manager.api import messages as m
+
 MISSING = missing()
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=MISSING or "complete")
 REASONS = (
@@ -138,3 +140,26 @@ def test_host_is_killed(cluster: TrafficCluster, traffic: Traffic) -> None:
     cluster.start_host("b")
     cluster.wait(lambda: cluster.is_whole(len(HOSTS)), "its return")
     traffic.goes_on()
+
+
+def test_rolling_restart_keeps_configured_instances(
+    cluster: TrafficCluster, traffic: Traffic
+) -> None:
+    """As the manual says: drain, wait, down, up, undo. The agent goes on meanwhile.
+
+    It is the last test: the NAT that comes back has the ports that its successor uses.
+    """
+    cluster.arrange(guard="a", translator="bc", balancer="c")
+    traffic.begin()
+    cluster.onvm("cluster", "drain", "b")
+    cluster.wait(lambda: not any(one.endswith("@b") for one in cluster.instances()), "the moves")
+    cluster.ask("b", m.DownRequest())
+    cluster.wait(lambda: cluster.processes["b-manager"].poll() is not None, "its end")
+    cluster.start_manager("b")
+    cluster.wait(lambda: "translator-1@b" in cluster.seen(), "the configured instance")
+    cluster.wait(lambda: cluster.is_whole(len(HOSTS)), "its return")
+    traffic.goes_on()
+    assert cluster.serving("translator") == {"b", "c"}
+    cluster.onvm("cluster", "drain", "b", "--undo")
+    traffic.goes_on()
+    assert cluster.instances() == {"guard-1@a", "translator-1@b", "translator-1@c", "balancer-1@c"}

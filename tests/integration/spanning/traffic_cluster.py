@@ -278,6 +278,10 @@ class TrafficCluster:
 
     def start_host(self, name: str) -> None:
         """A manager and its agent, in the host's namespace."""
+        self.start_manager(name)
+        self.start_agent(name)
+
+    def start_manager(self, name: str) -> None:
         counts = {service: int(PLACES[name] == service) for service in PLACES.values()}
         backends = ", ".join(f'{{ address = "{address}" }}' for address in BACKENDS)
         text = CONFIG.format(
@@ -297,7 +301,6 @@ class TrafficCluster:
             "-f",
             str(self.folder / f"{name}.toml"),
         )
-        self.start_agent(name)
 
     def start_agent(self, name: str) -> None:
         self._spawn(
@@ -314,6 +317,7 @@ class TrafficCluster:
             f"{DATA}.{HOSTS.index(name) + 1}",
             "--session-timeout",
             f"{self.session_s:g}",
+            "--no-measure-cpu",
         )
 
     def state(self, name: str) -> str:

@@ -25,7 +25,7 @@ parser = pytest.importorskip("prometheus_client.parser")
 ROOT = Path(__file__).parents[3]
 RULES = ROOT / "packaging/prometheus/onvm.rules.yml"
 DASHBOARD = ROOT / "packaging/grafana/onvm.json"
-NAMES = {f"onvm_{name}" for name in prometheus._HELP}
+NAMES = {f"onvm_{name}" for name in prometheus.HELP}
 
 
 @pytest.fixture
