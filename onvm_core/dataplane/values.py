@@ -226,7 +226,7 @@ NO_SECRET = bytes(32)
 
 
 class TunnelSecurity(IntEnum):
-    """What protects packets between hosts; ``enum onvm_security``."""
+    """Protection of packets between hosts; ``enum onvm_security``."""
 
     NONE = 0
     AUTH = 1

@@ -135,7 +135,7 @@ class ClusterNode(_Node, frozen=True, kw_only=True):
     name: Name
     vni: Annotated[int, msgspec.Meta(ge=0, lt=1 << 24)]
     data_security: DataSecurity = "none"
-    """What protects packets between hosts. A cluster that an older version made has none."""
+    """Protection of packets between hosts. A cluster that an older version made has none."""
 
 
 class NameNode(_Node, frozen=True, kw_only=True):

@@ -57,7 +57,7 @@ SecretOf = Callable[[str], str]
 
 
 def no_secret(key: str) -> str:
-    """What the hosts of a cluster without security share."""
+    """The secret of two hosts of a cluster without security."""
     del key
     return ""
 

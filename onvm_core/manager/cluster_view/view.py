@@ -109,7 +109,7 @@ class ClusterView(_Value, frozen=True):
     address: str
     """This host's address on the data network."""
     data_security: DataSecurity = "none"
-    """What protects packets between hosts."""
+    """Protection of packets between hosts."""
     peers: list[PeerView] = []
     instances: list[InstanceView] = []
     """NF hosts of all hosts, including this one: its own are told apart by `host` and found by
