@@ -13,10 +13,12 @@ import ipaddress
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import msgspec
 
@@ -100,8 +102,8 @@ def _serve_peer(scenario: Scenario) -> dict[str, float]:
         manager.plane.open_port("cluster", _tunnel(scenario, THERE))
         end = PORT_REMOTE | manager.plane.add_peer(HERE, SECRET)
         if scenario.is_bare:
-            server = manager.plane.open_port("out", GenPort(role="server"))
-            manager.set_chain(1, end, server, [], cluster_number=CHAIN)
+            out = manager.plane.open_port("out", GenPort(role="server"))
+            manager.set_chain(1, end, out, [], cluster_number=CHAIN)
             while True:  # the first manager ends this process
                 manager.poll(0.1)
         nf = _start_nf(manager)
@@ -113,9 +115,26 @@ def _serve_peer(scenario: Scenario) -> dict[str, float]:
     return {}
 
 
+def _serve_sink(scenario: Scenario) -> dict[str, float]:
+    """Swallow what comes, and write time and packets twenty times a second, until killed."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    with _manager(scenario, is_peer=True) as manager:
+        manager.plane.open_port("cluster", _tunnel(scenario, THERE))
+        end = PORT_REMOTE | manager.plane.add_peer(HERE, SECRET)
+        sink = manager.plane.open_port("out", NullPort(is_source=False))
+        manager.set_chain(1, end, sink, [], cluster_number=CHAIN)
+        while True:
+            manager.poll(0.05)
+            print(f"{time.monotonic()} {manager.plane.read_port(sink).tx}", flush=True)
+
+
 @contextmanager
-def _bed(scenario: Scenario) -> Iterator[Manager]:
-    """A manager with its service here, or at a peer."""
+def _bed(scenario: Scenario, told: IO[str] | None = None) -> Iterator[Manager]:
+    """A manager with its service here, or at a peer.
+
+    Args:
+        told: gets what the other manager writes.
+    """
     with _manager(scenario) as manager:
         if not scenario.is_remote:
             nf = _start_nf(manager)
@@ -126,11 +145,14 @@ def _bed(scenario: Scenario) -> Iterator[Manager]:
                 nf.wait()
             return
         other = subprocess.Popen(
-            [sys.executable, "-P", "-m", "onvm_core.bench.measure"], stdin=subprocess.PIPE
+            [sys.executable, "-P", "-m", "onvm_core.bench.measure"],
+            stdin=subprocess.PIPE,
+            stdout=told,
         )
         try:
             assert other.stdin is not None
-            twin = msgspec.structs.replace(scenario, kind="remote_peer")
+            kind = "remote_sink" if scenario.kind == "remote_link" else "remote_peer"
+            twin = msgspec.structs.replace(scenario, kind=kind)
             other.stdin.write(msgspec.json.encode(twin))
             other.stdin.close()
             manager.plane.open_port("cluster", _tunnel(scenario, HERE))
@@ -173,6 +195,23 @@ def _hop(scenario: Scenario) -> dict[str, float]:
     return {"mpps": sent / elapsed / 1e6, "share": sent / max(received, 1)}
 
 
+def _link(scenario: Scenario) -> dict[str, float]:
+    """Packets per second that reach a peer under full load: one worker sends, one receives."""
+    with tempfile.TemporaryFile("w+") as told:
+        with _bed(scenario, told) as manager:
+            source = NullPort(n_flows=1000, rate_pps=scenario.rate_pps, size=scenario.frame_bytes)
+            near = manager.plane.open_port("in", source)
+            manager.set_chain(1, near, PORT_REMOTE | PEER, [], cluster_number=CHAIN)
+            _pass_time(manager, scenario.warmup_s + scenario.seconds)
+        told.seek(0)
+        lines = [line.split() for line in told]
+    counted = [(float(when), int(n)) for when, n in lines]
+    end, received = counted[-1]
+    begin, before = next(one for one in counted if one[0] > end - scenario.seconds)
+    mpps = (received - before) / (end - begin) / 1e6
+    return {"mpps": mpps, "gbps": mpps * scenario.frame_bytes * 8 / 1e3}
+
+
 def _rtt(scenario: Scenario) -> dict[str, float]:
     """Time from a request to its answer at 10,000 packets/s: through the NF both ways, or to a
     server at the peer.
@@ -204,6 +243,8 @@ def _pass_time(manager: Manager, seconds: float) -> None:
 
 KINDS: dict[str, Callable[[Scenario], dict[str, float]]] = {
     "remote_peer": _serve_peer,
+    "remote_sink": _serve_sink,
     "remote_hop": _hop,
+    "remote_link": _link,
     "remote_rtt": _rtt,
 }

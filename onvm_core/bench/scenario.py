@@ -60,7 +60,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     is_bare: bool = False
     """For the scenario remote_rtt: the chain has no NF and ends at the peer."""
     data_security: DataSecurity = "auth"
-    """For remote scenarios: what protects packets between the hosts."""
+    """For remote scenarios: protection of packets between the hosts."""
     frame_bytes: int = 64
     """For the scenario remote_hop: size of its packets."""
 

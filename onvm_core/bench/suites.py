@@ -235,17 +235,20 @@ def _cluster(runs: int, seconds: float) -> Iterator[BenchLine]:
 REMOTE_LINES = {
     "hop.local": Scenario(kind="remote_hop"),
     "hop.remote": Scenario(kind="remote_hop", is_remote=True),
-    "hop.remote.none": Scenario(kind="remote_hop", is_remote=True, data_security="none"),
-    "hop.remote.encrypt": Scenario(kind="remote_hop", is_remote=True, data_security="encrypt"),
-    "hop.remote.1400": Scenario(kind="remote_hop", is_remote=True, frame_bytes=1400),
+    "link": Scenario(kind="remote_link", is_remote=True, is_bare=True),
+    "link.none": Scenario(kind="remote_link", is_remote=True, is_bare=True, data_security="none"),
+    "link.encrypt": Scenario(
+        kind="remote_link", is_remote=True, is_bare=True, data_security="encrypt"
+    ),
+    "link.1400": Scenario(kind="remote_link", is_remote=True, is_bare=True, frame_bytes=1400),
     "rtt.local": Scenario(kind="remote_rtt"),
     "rtt.remote": Scenario(kind="remote_rtt", is_remote=True),
     "rtt.remote.bare": Scenario(kind="remote_rtt", is_remote=True, is_bare=True),
     "rtt.remote.busy": Scenario(kind="remote_rtt", is_remote=True, is_bare=True, is_busy=True),
 }
-"""Hops at a peer, and local ones to compare with: packets of 64 or 1,400 bytes, authenticated
-unless the name says otherwise; or the time to a server and back, over an NF or (bare) over the
-network between two hosts alone."""
+"""Hops at a peer, and local ones to compare with. Links, the network between two hosts alone:
+packets of 64 or 1,400 bytes that one worker sends and one receives, authenticated unless the name
+says otherwise. The time to a server and back, over an NF or (bare) over the network alone."""
 
 
 def _remote(runs: int, seconds: float) -> Iterator[BenchLine]:
@@ -256,8 +259,10 @@ def _remote(runs: int, seconds: float) -> Iterator[BenchLine]:
             timed = msgspec.structs.replace(scenario, seconds=max(seconds, 1.0))
             figures[name].append(run_scenario(timed))
     for name, scenario in REMOTE_LINES.items():
-        if scenario.kind == "remote_hop":
+        if scenario.kind != "remote_rtt":
             yield BenchLine.of(f"cluster.{name}", "Mpps", _column(figures[name], "mpps"))
+            if scenario.kind == "remote_link":
+                yield BenchLine.of(f"cluster.{name}.gbps", "Gbit/s", _column(figures[name], "gbps"))
         else:
             yield BenchLine.of(f"cluster.{name}", "us", _column(figures[name], "p50_us"))
             yield BenchLine.of(f"cluster.{name}.p99", "us", _column(figures[name], "p99_us"))

@@ -37,6 +37,14 @@ give_keys(struct onvm_peer *peer)
 	return 0;
 }
 
+static bool
+has_secret(const struct onvm_peer *peer)
+{
+	static const uint8_t none[ONVM_SECRET_BYTES];
+
+	return memcmp(peer->secret, none, sizeof(none)) != 0;
+}
+
 /** Say how the datagrams of a tunnel are sealed that is to be opened. */
 static int
 set_security(struct onvm_dataplane *dp, uint32_t security)
@@ -51,10 +59,16 @@ set_security(struct onvm_dataplane *dp, uint32_t security)
 	rc = onvm_crypto_init();
 	if (rc != 0)
 		return onvm_fail(rc, "security of the tunnel: %s", strerror(-rc));
-	/* Keys of an earlier tunnel end with it: its streams begin again. */
-	for (uint16_t id = 1; id < ONVM_PEERS_MAX; id++)
-		if (dp->peers.peers[id].is_used)
-			memset(dp->peers.peers[id].keys, 0, sizeof(*dp->peers.peers[id].keys));
+	for (uint16_t id = 1; id < ONVM_PEERS_MAX; id++) {
+		struct onvm_peer *peer = &dp->peers.peers[id];
+
+		if (!peer->is_used)
+			continue;
+		if (!has_secret(peer))
+			return onvm_fail(-EINVAL, "peer %u has no secret", id);
+		/* Keys of an earlier tunnel end with it: its streams begin again. */
+		memset(peer->keys, 0, sizeof(*peer->keys));
+	}
 	return 0;
 }
 
@@ -145,6 +159,8 @@ onvm_dp_peer_add(uint32_t ip_version, const uint8_t *address, const uint8_t *sec
 	peer->address_length = onvm_sockaddr_set(&peer->address, (uint8_t)ip_version, address,
 						 ONVM_VXLAN_GPE_PORT);
 	memcpy(peer->secret, secret, sizeof(peer->secret));
+	if (tunnel_of(dp) != NULL && dp->peers.security != ONVM_SECURITY_NONE && !has_secret(peer))
+		return onvm_fail(-EINVAL, "expected a secret of the peer");
 	if (give_keys(peer) != 0)
 		return onvm_fail(-ENOMEM, "peers: out of memory");
 	peer->is_used = true;

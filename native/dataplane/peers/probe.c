@@ -21,6 +21,8 @@
 #define GRACE_NS (ONVM_PROBE_GRACE_MS * NS_PER_MS)
 /** Probes that have come in are looked at this often at least. */
 #define TICK_NS (10 * NS_PER_MS)
+/** Probes that are due within so long go out together: a wake-up costs more than a probe. */
+#define TOGETHER_NS (6 * NS_PER_MS)
 #define IDLE_NS (100 * NS_PER_MS)
 /** A full packet of 1,514 bytes with all headers of the tunnel. */
 #define FULL_BYTES (1514 + ONVM_TUNNEL_BYTES + ONVM_SEAL_BYTES)
@@ -238,7 +240,7 @@ look(struct onvm_prober *prober, uint16_t peer, uint64_t now, bool *has_changed)
 	}
 	if (is_secured(prober) && probed->agreement.is_agreed && now > probed->agreed_ns + KEY_NS)
 		onvm_agreement_begin(&probed->agreement);
-	if (now >= probed->due_ns) {
+	if (now + TOGETHER_NS / 2 >= probed->due_ns) {
 		const bool is_full = now >= probed->full_due_ns;
 
 		session->interval_us = interval_us(prober);
@@ -247,7 +249,7 @@ look(struct onvm_prober *prober, uint16_t peer, uint64_t now, bool *has_changed)
 		send_to(prober, peer, is_full ? FULL_BYTES : ONVM_PROBE_BYTES, now);
 		probed->due_ns = now + next_interval(prober, session);
 	}
-	return probed->due_ns;
+	return RTE_MAX(probed->due_ns, now + TOGETHER_NS);
 }
 
 /** Look at the clock for all; @return when to look again. */

@@ -122,11 +122,10 @@ receive(int fd, const uint8_t *wanted, uint32_t bytes, uint16_t size)
 }
 
 static void
-test_what_is_sent_comes_in(void)
+send_and_receive(const struct onvm_socket_options *options)
 {
 	static uint8_t data[65536];
-	const struct onvm_socket_options options = {.ip_version = 4, .address = {127, 0, 0, 1}};
-	const int in = onvm_socket_receive(&options, PORT), out = onvm_socket_send(&options);
+	const int in = onvm_socket_receive(options, PORT), out = onvm_socket_send(options);
 	struct onvm_peer peer = {.is_used = true};
 	/* Alone; a train; one of the largest that fit; one whose datagrams no device cuts. */
 	const uint16_t shapes[][2] = {{1, 96}, {64, 96}, {45, 1432}, {3, 21000}};
@@ -137,7 +136,8 @@ test_what_is_sent_comes_in(void)
 	CHECK_EQUAL(getsockname(out, &peer.address.any, &length), 0);
 	port = ntohs(peer.address.v4.sin_port);
 	CHECK(port >= ONVM_ENTROPY_FIRST);
-	peer.address_length = onvm_sockaddr_set(&peer.address, 4, options.address, PORT);
+	peer.address_length =
+		onvm_sockaddr_set(&peer.address, options->ip_version, options->address, PORT);
 	for (uint32_t i = 0; i < sizeof(data); i++)
 		data[i] = (uint8_t)(i * 7 + i / 96);
 	for (uint32_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++) {
@@ -152,6 +152,20 @@ test_what_is_sent_comes_in(void)
 	CHECK_EQUAL(onvm_socket_overflows(in), 0);
 	close(in);
 	close(out);
+}
+
+static void
+test_what_is_sent_comes_in(void)
+{
+	const struct onvm_socket_options v4 = {.ip_version = 4, .address = {127, 0, 0, 1}};
+	const struct onvm_socket_options v6 = {.ip_version = 6, .address = {[15] = 1}};
+	const int probe = onvm_socket_receive(&v6, PORT);
+
+	send_and_receive(&v4);
+	if (probe < 0)
+		return; /* a host without IPv6 */
+	close(probe);
+	send_and_receive(&v6);
 }
 
 static void

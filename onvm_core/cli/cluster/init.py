@@ -33,8 +33,8 @@ def init(
     data_security: Annotated[
         DataSecurity,
         typer.Option(
-            help="Protection of packets between hosts: tags (auth), tags and encryption "
-            "(encrypt), or nothing (none: for a data network that you trust).",
+            help="Protect packets between hosts with tags (auth), with tags and encryption "
+            "(encrypt), or not at all (none: for a data network that you trust).",
         ),
     ] = "auth",
     insecure: Annotated[

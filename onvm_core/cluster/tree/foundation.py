@@ -25,7 +25,7 @@ def make_cluster(
 
     Args:
         vni: VXLAN network identifier; None: a random one.
-        data_security: what protects packets between hosts.
+        data_security: protection of packets between hosts.
 
     Raises:
         ConfigError: a cluster of that name exists.

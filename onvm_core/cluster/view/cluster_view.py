@@ -57,7 +57,7 @@ SecretOf = Callable[[str], str]
 
 
 def no_secret(key: str) -> str:
-    """Shared by the hosts of a cluster without security."""
+    """The secret of two hosts of a cluster without security."""
     del key
     return ""
 

@@ -292,13 +292,17 @@ class ClusterTables:
                 self._add_chain(chain, view, missing)
         self._bypass.turn()
 
-    def _leave(self) -> None:
+    def _forget_peers(self) -> None:
+        """Remove the peers, and everything that leads there."""
         for name in list(self._chains):
             self._remove_chain(name)
         for number in list(self._remotes):
             self._remove_remote(number)
         for name in list(self._peers):
             self._remove_peer(name)
+
+    def _leave(self) -> None:
+        self._forget_peers()
         if self._tunnel is not None:
             self._deployment.close_port(TUNNEL)
             self._tunnel = None
@@ -311,6 +315,7 @@ class ClusterTables:
         if self._tunnel == wanted:
             return
         if self._tunnel is not None:
+            self._forget_peers()  # they may have had no secrets
             self._deployment.close_port(TUNNEL)
             self._tunnel = None
         try:
