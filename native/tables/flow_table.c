@@ -34,9 +34,10 @@ struct onvm_flow_table {
 	struct memory_heap heap; /* of the hash */
 	void *memory;		 /* of the slots, of `memory_bytes` */
 	size_t memory_bytes;
-	const void **keys; /* in the hash, by slot; NULL: the slot is free */
-	int32_t next_free; /* slots that were used before, by `newer`; NO_SLOT: none */
-	uint32_t nb_fresh; /* slots from here on were never used */
+	const void **keys;    /* in the hash, by slot; NULL: the slot is free */
+	int32_t next_free;    /* slots that were used before, by `newer`; NO_SLOT: none */
+	uint32_t nb_fresh;    /* slots from here on were never used */
+	uint32_t times_bytes; /* before each value; 0 of a plain table */
 	uint32_t capacity;
 	uint32_t count;
 	uint32_t key_bytes;
@@ -83,7 +84,7 @@ hash_bytes(uint32_t capacity, uint32_t padded_bytes)
 {
 	const size_t entries = entries_of(capacity), places = rte_align64pow2(entries + 1);
 	const size_t keys = (entries + 1) * round_up(padded_bytes + sizeof(void *), 16);
-	const size_t buckets = places / 8 * (2 * LINE_BYTES + sizeof(uint32_t));
+	const size_t buckets = places / 8 * (2 * LINE_BYTES + 2 * sizeof(uint32_t));
 
 	return keys + buckets + places * sizeof(uint32_t) + HASH_REST_BYTES;
 }
@@ -127,10 +128,8 @@ slot_find(const struct onvm_flow_table *table, const void *padded, uint32_t hash
 
 /* Half a cache line, a whole one, or more. */
 static uint32_t
-slot_bytes_of(uint32_t value_bytes)
+slot_bytes_of(uint32_t bytes)
 {
-	const uint32_t bytes = (uint32_t)sizeof(struct onvm_flow_slot) + value_bytes;
-
 	return bytes <= LINE_BYTES / 2 ? LINE_BYTES / 2 :
 	       bytes <= LINE_BYTES     ? LINE_BYTES :
 					 round_up(bytes, 8);
@@ -144,17 +143,17 @@ slots_create(struct onvm_flow_table *table)
 	uint8_t *slots;
 
 	table->memory_bytes = nb_slots * slot_bytes + LINE_BYTES;
-	table->memory = memory_create(table->memory_bytes);
-	table->keys = memory_create(nb_slots * sizeof(*table->keys));
+	table->memory = onvm_memory_create(table->memory_bytes);
+	table->keys = onvm_memory_create(nb_slots * sizeof(*table->keys));
 	if (table->memory == NULL || table->keys == NULL)
 		return -ENOMEM;
 	slots = (uint8_t *)table->memory + LINE_BYTES - (uintptr_t)table->memory % LINE_BYTES;
-	table->values.first = slots + sizeof(struct onvm_flow_slot);
+	table->values.first = slots + table->times_bytes;
 	return 0;
 }
 
-struct onvm_flow_table *
-onvm_flow_table_create(uint32_t capacity, uint32_t key_bytes, uint32_t value_bytes)
+static struct onvm_flow_table *
+table_create(uint32_t capacity, uint32_t key_bytes, uint32_t value_bytes, uint32_t times_bytes)
 {
 	struct onvm_flow_table *table;
 	int rc;
@@ -182,15 +181,14 @@ onvm_flow_table_create(uint32_t capacity, uint32_t key_bytes, uint32_t value_byt
 	table->capacity = capacity;
 	table->key_bytes = key_bytes;
 	table->padded_bytes = round_up(key_bytes, 16);
-	table->values.slot_bytes = slot_bytes_of(value_bytes);
+	table->times_bytes = times_bytes;
+	table->values.slot_bytes = slot_bytes_of(times_bytes + value_bytes);
 	memory_heap_create(&table->heap, hash_bytes(capacity, table->padded_bytes));
 	table->hash = hash_create(capacity, table->padded_bytes, table->tweak, &table->heap);
 	if (table->hash == NULL) {
-		const int reason = rte_errno;
-
 		memory_heap_free(&table->heap);
 		free(table);
-		errno = reason;
+		errno = ENOMEM;
 		return NULL;
 	}
 	if (slots_create(table) != 0) {
@@ -199,6 +197,22 @@ onvm_flow_table_create(uint32_t capacity, uint32_t key_bytes, uint32_t value_byt
 		return NULL;
 	}
 	return table;
+}
+
+struct onvm_flow_table *
+onvm_flow_table_create(uint32_t capacity, uint32_t key_bytes, uint32_t value_bytes)
+{
+	return table_create(capacity, key_bytes, value_bytes, sizeof(struct onvm_flow_slot));
+}
+
+struct onvm_flow_table *
+onvm_flow_table_create_plain(uint32_t capacity, uint32_t key_bytes, uint32_t value_bytes)
+{
+	if (value_bytes < sizeof(int32_t)) {
+		errno = EINVAL;
+		return NULL;
+	}
+	return table_create(capacity, key_bytes, value_bytes, 0);
 }
 
 int32_t
@@ -245,6 +259,19 @@ onvm_flow_table_hash(const struct onvm_flow_table *table, const void *key)
 	return hash_of(table, key_padded(table, key, space));
 }
 
+static inline uint8_t *
+slot_start(const struct onvm_flow_table *table, int32_t slot)
+{
+	return (uint8_t *)onvm_flow_value(table, slot) - table->times_bytes;
+}
+
+/* Where a slot that is free names the next one. */
+static inline int32_t *
+free_link(const struct onvm_flow_table *table, int32_t slot)
+{
+	return (int32_t *)slot_start(table, slot);
+}
+
 /* A slot that is free; there is one. The one that was freed last is the likeliest in a cache. */
 static int32_t
 slot_take(struct onvm_flow_table *table)
@@ -253,14 +280,14 @@ slot_take(struct onvm_flow_table *table)
 
 	if (slot == NO_SLOT)
 		return (int32_t)table->nb_fresh++;
-	table->next_free = onvm_flow_slot(table, slot)->newer;
+	table->next_free = *free_link(table, slot);
 	return slot;
 }
 
 static void
 slot_put(struct onvm_flow_table *table, int32_t slot)
 {
-	onvm_flow_slot(table, slot)->newer = table->next_free;
+	*free_link(table, slot) = table->next_free;
 	table->next_free = slot;
 	table->keys[slot] = NULL;
 }
@@ -303,10 +330,12 @@ onvm_flow_table_add(struct onvm_flow_table *table, const void *key, uint64_t now
 			return rc;
 		}
 		table->count++;
-		memset(onvm_flow_slot(table, slot), 0, table->values.slot_bytes);
-		onvm_flow_slot(table, slot)->older = ONVM_FLOW_NOT_LISTED;
+		memset(slot_start(table, slot), 0, table->values.slot_bytes);
+		if (table->times_bytes != 0)
+			onvm_flow_slot(table, slot)->older = ONVM_FLOW_NOT_LISTED;
 	}
-	onvm_flow_slot(table, slot)->last_used_ns = now_ns;
+	if (table->times_bytes != 0)
+		onvm_flow_slot(table, slot)->last_used_ns = now_ns;
 	return slot;
 }
 
@@ -318,9 +347,9 @@ onvm_flow_table_add_bulk(struct onvm_flow_table *table, const void *keys, int32_
 
 	onvm_flow_table_lookup_bulk(table, keys, slots, nb);
 	for (uint32_t i = 0; i < nb; i++) {
-		if (slots[i] >= 0)
+		if (slots[i] >= 0 && table->times_bytes != 0)
 			onvm_flow_slot(table, slots[i])->last_used_ns = now_ns;
-		else
+		else if (slots[i] < 0)
 			slots[i] = onvm_flow_table_add(table, first + (size_t)i * table->key_bytes,
 						       now_ns);
 	}
@@ -393,7 +422,8 @@ slot_delete(struct onvm_flow_table *table, int32_t slot, const void *padded, uin
 {
 	if (rte_hash_del_key_with_hash(table->hash, padded, hash) < 0)
 		return -EIO;
-	onvm_flow_table_set_evictable(table, slot, false);
+	if (table->times_bytes != 0)
+		onvm_flow_table_set_evictable(table, slot, false);
 	slot_put(table, slot);
 	table->count--;
 	return 0;
@@ -529,7 +559,7 @@ onvm_flow_table_free(struct onvm_flow_table *table)
 		return;
 	rte_hash_free(table->hash);
 	memory_heap_free(&table->heap);
-	memory_free(table->memory, table->memory_bytes);
-	memory_free(table->keys, table->capacity * sizeof(*table->keys));
+	onvm_memory_free(table->memory, table->memory_bytes);
+	onvm_memory_free(table->keys, table->capacity * sizeof(*table->keys));
 	free(table);
 }

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "memory.h"
 
+#include <onvm/tables.h>
+
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -36,13 +38,13 @@ pages_map(size_t bytes)
 }
 
 void *
-memory_create(size_t bytes)
+onvm_memory_create(size_t bytes)
 {
 	return bytes < MEMORY_LARGE_BYTES ? calloc(bytes, 1) : pages_map(whole_pages(bytes));
 }
 
 void
-memory_free(void *memory, size_t bytes)
+onvm_memory_free(void *memory, size_t bytes)
 {
 	if (bytes < MEMORY_LARGE_BYTES)
 		free(memory);

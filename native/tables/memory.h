@@ -15,11 +15,7 @@
 #include <stddef.h>
 
 /** Below that, tables lie in the common heaps. */
-#define MEMORY_LARGE_BYTES (4u << 20)
-
-/** Memory that a table keeps values in; NULL: there is none. */
-void *memory_create(size_t bytes);
-void memory_free(void *memory, size_t bytes);
+#define MEMORY_LARGE_BYTES (1u << 20)
 
 /** A heap of DPDK's for the allocations of one table. */
 struct memory_heap {

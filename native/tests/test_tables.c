@@ -6,6 +6,7 @@
  *  - a tuple of another IP version matches no rule
  *  - slots are below the capacity and flows keep what is theirs, in tables of every size and key
  *  - adding in bulk is adding one by one
+ *  - a plain table keeps the values of its flows, and a new flow finds zeros
  *  - flows that may give way do so in the order in which they were said to, and no others
  *  - keys that collide under CRC meet as few others as random ones, with either keyed hash
  *  - SipHash-1-3 is that of Python (PYTHONHASHSEED=0 python3 -c 'print(hash(bytes(range(16))))')
@@ -136,6 +137,38 @@ test_slots_are_below_the_capacity(uint32_t capacity, uint32_t key_bytes)
 }
 
 static void
+test_plain_tables_keep_values(uint32_t capacity)
+{
+	struct onvm_flow_table *table = onvm_flow_table_create_plain(capacity, 16, 32);
+	uint32_t key[4] = {0}, *value;
+
+	CHECK(table != NULL);
+	CHECK(onvm_flow_table_create_plain(capacity, 16, 3) == NULL);
+	for (uint32_t round = 1; round < 4; round++) {
+		for (key[0] = 0; key[0] < capacity; key[0]++) {
+			const int32_t slot = onvm_flow_table_add(table, key, round);
+
+			CHECK(slot >= 0 && (uint32_t)slot < capacity);
+			value = onvm_flow_value(table, slot);
+			CHECK_EQUAL(value[0], 0);
+			value[0] = value[7] = key[0] * round + 1;
+		}
+		CHECK_EQUAL(onvm_flow_table_add(table, key, round), -ENOSPC);
+		for (key[0] = 0; key[0] < capacity; key[0]++) {
+			const int32_t slot = onvm_flow_table_lookup(table, key);
+
+			value = onvm_flow_value(table, slot);
+			CHECK_EQUAL(value[0], key[0] * round + 1);
+			CHECK_EQUAL(value[7], key[0] * round + 1);
+			CHECK_EQUAL(onvm_flow_table_delete_slot(table, slot), 0);
+			CHECK_EQUAL(onvm_flow_table_delete_slot(table, slot), -ENOENT);
+		}
+		CHECK_EQUAL(onvm_flow_table_next(table, 0), -ENOENT);
+	}
+	onvm_flow_table_free(table);
+}
+
+static void
 test_flows_give_way_in_order(void)
 {
 	struct onvm_flow_table *table = onvm_flow_table_create(NB, 4, 0);
@@ -253,6 +286,8 @@ main(void)
 	for (uint32_t i = 0; i < sizeof(capacities) / sizeof(capacities[0]); i++)
 		for (uint32_t j = 0; j < sizeof(sizes) / sizeof(sizes[0]); j++)
 			test_slots_are_below_the_capacity(capacities[i], sizes[j]);
+	test_plain_tables_keep_values(1);
+	test_plain_tables_keep_values(20000); /* with memory of its own */
 	RUN(test_flows_give_way_in_order);
 	RUN(test_keys_that_collide_under_crc);
 	RUN(test_siphash);

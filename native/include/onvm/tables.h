@@ -36,6 +36,13 @@
  * A second call, whatever it asks for, changes nothing.
  */
 ONVM_EXPORT int onvm_tables_init(uint32_t megabytes);
+/**
+ * Memory for a large array, zero, in huge pages where the system has transparent ones. It costs nothing
+ * before it is used. NULL: there is none.
+ */
+ONVM_EXPORT void *onvm_memory_create(size_t bytes);
+/** Free it; @p bytes as it was created with. */
+ONVM_EXPORT void onvm_memory_free(void *memory, size_t bytes);
 /** CLOCK_MONOTONIC, a few milliseconds late and therefore cheap: when a flow was used. */
 ONVM_EXPORT uint64_t onvm_tables_now_ns(void);
 
@@ -149,7 +156,7 @@ onvm_flow_slot(const struct onvm_flow_table *table, int32_t slot)
 static inline void
 onvm_flow_prefetch(const struct onvm_flow_table *table, int32_t slot)
 {
-	__builtin_prefetch(onvm_flow_slot(table, slot), 1);
+	__builtin_prefetch(onvm_flow_value(table, slot), 1);
 }
 
 /** Whether the flow is evictable. */
@@ -178,6 +185,16 @@ onvm_flow_is_idle(const struct onvm_flow_table *table, int32_t slot, uint64_t no
  */
 ONVM_EXPORT struct onvm_flow_table *
 onvm_flow_table_create(uint32_t capacity, uint32_t key_bytes, uint32_t value_bytes);
+/**
+ * The same for an owner that keeps times itself, as idle_queue.h does: less memory for each flow.
+ *
+ * Only these calls are for it: those to look up, add and delete, _value(), _key(), _next(), _prefetch(),
+ * _hash(), _count() and _free().
+ *
+ * @param value_bytes  4..256
+ */
+ONVM_EXPORT struct onvm_flow_table *
+onvm_flow_table_create_plain(uint32_t capacity, uint32_t key_bytes, uint32_t value_bytes);
 /** Slot of the flow, 0..capacity-1, or -ENOENT. A slot stays the flow's until it is deleted. */
 ONVM_EXPORT int32_t onvm_flow_table_lookup(struct onvm_flow_table *table, const void *key);
 /** onvm_flow_table_lookup() for @p nb keys that lie one behind the other. */

@@ -108,9 +108,9 @@ lb_create(const struct lb_config *config)
 		onvm_idle_queue_init(&lb->queues[life], config->idle_ns[life]);
 	rc = lb_update(lb, config);
 	if (rc == 0) {
-		lb->connections = onvm_flow_table_create(2 * config->max_connections,
-							 sizeof(struct lb_key),
-							 sizeof(struct lb_entry));
+		lb->connections = onvm_flow_table_create_plain(2 * config->max_connections,
+							       sizeof(struct lb_key),
+							       sizeof(struct lb_entry));
 		if (lb->connections == NULL)
 			rc = -errno;
 	}

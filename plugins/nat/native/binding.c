@@ -364,9 +364,9 @@ nat_session_add(struct nat *nat, const struct nat_session_key *key, int32_t mapp
 	session = onvm_flow_value(nat->sessions, slot);
 	session->mapping = mapping;
 	memcpy(session->port, value->port, sizeof(session->port));
-	session->external = value->external;
+	session->external = value->external & 15;
 	session->state = state;
-	session->life = (uint8_t)life_enter(nat, key, life_of(key->protocol, state));
+	session->life = life_enter(nat, key, life_of(key->protocol, state));
 	onvm_idle_queue_push(&nat->queues[session->life], nat->sessions, slot, now_ns);
 	peer_count(nat, key, true);
 	nat->counters[NAT_SESSIONS_OPENED]++;
@@ -420,7 +420,7 @@ nat_session_use(struct nat *nat, int32_t slot, uint8_t protocol, uint8_t tcp_fla
 	key = onvm_flow_table_key(nat->sessions, slot);
 	onvm_idle_queue_remove(&nat->queues[session->life], nat->sessions, slot);
 	life_leave(nat, key, (enum nat_life)session->life);
-	session->life = (uint8_t)life_enter(nat, key, life);
+	session->life = life_enter(nat, key, life);
 	onvm_idle_queue_push(&nat->queues[session->life], nat->sessions, slot, now_ns);
 }
 

@@ -8,7 +8,7 @@
 static int
 ports_create(struct nat *nat)
 {
-	nat->ports = calloc(nat->config.nb_externals, sizeof(*nat->ports));
+	nat->ports = onvm_memory_create(nat->config.nb_externals * sizeof(*nat->ports));
 	if (nat->ports == NULL)
 		return -ENOMEM;
 	for (uint32_t i = 0; i < nat->config.nb_externals; i++)
@@ -35,27 +35,28 @@ tables_create(struct nat *nat)
 	const uint32_t most = NAT_PORTS / 2 * config->nb_externals;
 	const size_t session = sizeof(struct nat_session_key);
 
-	nat->mappings = onvm_flow_table_create(nb_mappings, sizeof(struct nat_endpoint),
-					       sizeof(struct nat_mapping));
+	nat->mappings = onvm_flow_table_create_plain(nb_mappings, sizeof(struct nat_endpoint),
+						     sizeof(struct nat_mapping));
 	if (nat->mappings == NULL)
 		return -errno;
 	nat->max_subscribers = nb_mappings < most ? nb_mappings : most;
-	nat->subscribers = onvm_flow_table_create(nat->max_subscribers,
-						  sizeof(struct nat_subscriber),
-						  sizeof(struct nat_subscription));
+	nat->subscribers = onvm_flow_table_create_plain(nat->max_subscribers,
+							sizeof(struct nat_subscriber),
+							sizeof(struct nat_subscription));
 	if (nat->subscribers == NULL)
 		return -errno;
-	nat->realms = onvm_flow_table_create(NAT_REALMS_MAX, ONVM_VLANS_MAX * sizeof(uint16_t),
-					     sizeof(uint32_t));
+	nat->realms = onvm_flow_table_create_plain(NAT_REALMS_MAX,
+						   ONVM_VLANS_MAX * sizeof(uint16_t),
+						   sizeof(uint32_t));
 	if (nat->realms == NULL)
 		return -errno;
-	nat->sessions = onvm_flow_table_create(config->max_sessions, (uint32_t)session,
-					       sizeof(struct nat_session));
+	nat->sessions = onvm_flow_table_create_plain(config->max_sessions, (uint32_t)session,
+						     sizeof(struct nat_session));
 	if (nat->sessions == NULL)
 		return -errno;
 	if (config->filtering == NAT_FILTER_ADDRESS) {
-		nat->peers = onvm_flow_table_create(config->max_sessions, (uint32_t)session,
-						    sizeof(uint32_t));
+		nat->peers = onvm_flow_table_create_plain(config->max_sessions, (uint32_t)session,
+							  sizeof(uint32_t));
 		if (nat->peers == NULL)
 			return -errno;
 	}
@@ -106,7 +107,7 @@ nat_free(struct nat *nat)
 	for (uint32_t i = 0; nat->ports != NULL && i < nat->config.nb_externals; i++)
 		for (uint32_t space = 0; space < NAT_SPACES; space++)
 			free(nat->ports[i][space].resting);
-	free(nat->ports);
+	onvm_memory_free(nat->ports, nat->config.nb_externals * sizeof(*nat->ports));
 	onvm_flow_table_free(nat->mappings);
 	onvm_flow_table_free(nat->subscribers);
 	onvm_flow_table_free(nat->realms);

@@ -152,12 +152,12 @@ struct nat_session {
 	struct onvm_idle_link link; /**< first */
 	int32_t mapping;	    /**< slot */
 	uint8_t state;		    /**< enum onvm_tcp_track; of UDP and ICMP only who was seen */
-	uint8_t life;		    /**< enum nat_life */
-	uint8_t port[2];	    /**< those of the mapping */
-	uint8_t external;
-	uint8_t pad[7];
+	uint8_t life : 4;	    /**< enum nat_life */
+	uint8_t external : 4;	    /**< that of the mapping, and its port */
+	uint8_t port[2];
 };
-static_assert(sizeof(struct nat_session) == 40, "with its times it fills a cache line");
+static_assert(sizeof(struct nat_session) == 32, "two to a cache line");
+static_assert(NAT_LIVES <= 16 && NAT_EXTERNALS_MAX <= 16, "they have four bits");
 
 /** An inside address: key of a subscriber. */
 struct nat_subscriber {
