@@ -103,7 +103,14 @@ def test_scaling_policies_example(load: Callable[[str], Offer]) -> None:
 def test_host_policies_example(load: Callable[[str], Offer]) -> None:
     plugin = PluginNode(name="nat", service="nat", version="1", digest="d")
     candidates = [
-        Candidate(name=name, plugin=plugin, free_cores=1, free_memory_mib=1, instances=instances)
+        Candidate(
+            name=name,
+            plugin=plugin,
+            free_cores=1,
+            idle_cores=1,
+            free_memory_mib=1,
+            instances=instances,
+        )
         for name, instances in [("a", 2), ("b", 0), ("c", 0)]
     ]
     request = RequestNode(key="k", service="nat", reason="test", deadline=1.0, made=0.0)

@@ -1,4 +1,4 @@
-"""What the dashboard shows, read from a manager for all viewers at once."""
+"""The facts on the dashboard, read from a manager for all viewers at once."""
 
 from __future__ import annotations
 
