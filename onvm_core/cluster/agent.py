@@ -259,6 +259,11 @@ class Agent:
         return self._session_thread
 
     @property
+    def unheard(self) -> list[str]:
+        """Hosts whose agents are not heard."""
+        return self._loads.unheard
+
+    @property
     def view(self) -> ClusterView | None:
         """The view that the manager was sent last."""
         return self._view
