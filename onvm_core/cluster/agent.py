@@ -52,6 +52,9 @@ log = logging.getLogger("onvm.cluster")
 
 LOCAL_S = 0.15
 """Interval at which the manager is asked; it is asked at once when it reports an event."""
+QUIET_S = 0.6
+"""The same while the NF hosts have nothing to do."""
+QUIET_SHARE = 0.01
 PLUGINS_S = 10.0
 SPARE_S = 0.2
 SPARE_INSTANCE_S = 0.0005
@@ -256,6 +259,11 @@ class Agent:
         return self._session_thread
 
     @property
+    def unheard(self) -> list[str]:
+        """Hosts whose agents are not heard."""
+        return self._loads.unheard
+
+    @property
     def view(self) -> ClusterView | None:
         """The view that the manager was sent last."""
         return self._view
@@ -321,7 +329,13 @@ class Agent:
 
     def _interval_s(self) -> float:
         hosts = 0 if self._snapshot is None else len(self._snapshot.hosts)
-        return max(LOCAL_S, interval_s(hosts))
+        return max(QUIET_S if self._is_quiet() else LOCAL_S, interval_s(hosts))
+
+    def _is_quiet(self) -> bool:
+        """True if no NF host here has anything to do, so that there is no news of their load."""
+        return self._local is not None and all(
+            (host.utilisation or 0.0) < QUIET_SHARE and not host.sheds for host in self._local.hosts
+        )
 
     def _drain_events(self) -> None:
         while self._events.poll(0):

@@ -16,7 +16,7 @@ from typing import Any
 from onvm_core.export.report import NfReport, PortReport
 from onvm_core.export.snapshot import Snapshot, file_option
 
-__all__ = ["HELP", "Prometheus", "exposition", "families"]
+__all__ = ["HELP", "Prometheus", "exposition", "families", "text_of"]
 
 HELP = {
     "received_packets_total": "Packets received on all ports.",
@@ -40,6 +40,9 @@ HELP = {
     "nf_cpu_ratio": "CPU time of an NF instance, as a share of one core.",
     "nf_latency_seconds": "Time of packets from the manager to an NF and back, by quantile.",
     "port_up": "1: the port has a link; 0: it is down, or its device is gone.",
+    "peer_up": "1 if another host of the cluster answers probes, else 0.",
+    "peer_sent_packets_total": "Packets sent to another host of the cluster.",
+    "peer_received_packets_total": "Packets received from another host of the cluster.",
     "flows": "Flows in the flow table.",
     "buffers": "Packet buffers by holder.",
     "uptime_seconds": "Time since the manager started.",
@@ -96,6 +99,22 @@ def exposition(snapshot: Snapshot) -> str:
     return "\n".join(lines) + "\n"
 
 
+def text_of(metrics: Mapping[str, tuple[str, float]], labels: Labels) -> str:
+    """Metrics with one series each, in the text format.
+
+    Args:
+        metrics: by name, without ``onvm_``: their help and value.
+        labels: of all of them.
+    """
+    shown = ",".join(f'{key}="{_escape_label(label)}"' for key, label in labels)
+    return "".join(
+        f"# HELP onvm_{name} {_escape_help(text)}\n"
+        f"# TYPE onvm_{name} {'counter' if name.endswith('_total') else 'gauge'}\n"
+        f"onvm_{name}{{{shown}}} {_number(value)}\n"
+        for name, (text, value) in metrics.items()
+    )
+
+
 def _series(snapshot: Snapshot) -> Iterator[tuple[str, Labels, float]]:
     report = snapshot.report
     yield "uptime_seconds", (), snapshot.uptime_s
@@ -115,6 +134,11 @@ def _series(snapshot: Snapshot) -> Iterator[tuple[str, Labels, float]]:
         yield from _port(port)
     for nf in report.nfs:
         yield from _nf(nf)
+    for peer in snapshot.peers:
+        labels = (("peer", peer.name),)
+        yield "peer_up", labels, int(peer.is_up)
+        yield "peer_sent_packets_total", labels, peer.tx
+        yield "peer_received_packets_total", labels, peer.rx
 
 
 def _port(port: PortReport) -> Iterator[tuple[str, Labels, float]]:

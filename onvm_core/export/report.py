@@ -74,6 +74,20 @@ class NfReport(msgspec.Struct, frozen=True):
         return self.state in ("crashed", "stopped")
 
 
+class PeerReport(msgspec.Struct, frozen=True):
+    """Another host of the cluster, as the data plane sees it.
+
+    Attributes:
+        is_up: True if probes are answered.
+        tx, rx: packets sent to it and received from it.
+    """
+
+    name: str
+    is_up: bool
+    tx: int
+    rx: int
+
+
 class PortReport(msgspec.Struct, frozen=True):
     """One port."""
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from onvm_core.export.report import Report
+from onvm_core.export.report import PeerReport, Report
 from onvm_sdk.errors import ConfigError
 
 __all__ = ["Snapshot", "file_option"]
@@ -20,12 +20,14 @@ class Snapshot(msgspec.Struct, frozen=True):
     Attributes:
         time: wall clock, in seconds since 1970.
         manager: name of the manager.
+        peers: the other hosts of its cluster.
     """
 
     time: float
     manager: str
     uptime_s: float
     report: Report
+    peers: list[PeerReport] = []
 
 
 def file_option(options: Mapping[str, Any], folder: Path, suffix: str = "") -> Path:

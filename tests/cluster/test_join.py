@@ -47,3 +47,18 @@ def test_agent_that_cannot_join_says_why_in_one_line(cluster: Cluster) -> None:
     assert done.stderr.startswith("error: ")
     assert "nope" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_agent_writes_its_metrics_until_it_ends(cluster: Cluster) -> None:
+    host = ProcessHost(cluster, "a", 1)
+    cluster.stack.callback(host.close)
+    file = cluster.folder / "agent.prom"
+    done = detach(host, "--metrics", str(file))
+    assert (done.returncode, done.stderr) == (0, "")
+    wait(lambda: file.exists() and "onvm_agent_watches" in file.read_text())
+    assert 'onvm_cluster_requests_waiting{host="a"} 0' in file.read_text()
+    os.kill(int((state_of(host) / "lock").read_text()), signal.SIGTERM)
+    wait(lambda: not file.exists(), what="its end")
+    done = detach(host, "--metrics", str(cluster.folder / "agent.txt"))
+    assert done.returncode != 0
+    assert "expected a file that ends with .prom" in done.stderr

@@ -13,6 +13,9 @@
 
 /** Flows are aged this often, so many positions each time. */
 #define HOUSEKEEPING_NS 10000000
+/** Turns at once while flows are few: to wake up costs more than to look at them. */
+#define QUIET_TURNS 5
+#define FEW_FLOWS 1024
 #define AGE_BUDGET 65536
 /** Turns between two looks at retired paths: each wakes the workers. */
 #define RECYCLE_TURNS 10
@@ -90,14 +93,17 @@ run_housekeeping(void *arg)
 {
 	struct onvm_flow_table *flows = &onvm_dp.flows;
 	struct onvm_steering *steering = &onvm_dp.steering;
-	struct timespec pause = {.tv_nsec = HOUSEKEEPING_NS}, now;
-	uint32_t nb_turns = 0;
+	struct timespec pause = {0}, now;
+	uint32_t nb_turns = 0, step;
 
 	RTE_SET_USED(arg);
 	/* rte_hash wants to know which thread deletes. */
 	if (rte_thread_register() != 0)
 		return 0;
 	while (__atomic_load_n(&is_running, __ATOMIC_ACQUIRE)) {
+		step = onvm_flow_table_used(flows) <= FEW_FLOWS ? QUIET_TURNS : 1;
+		pause.tv_nsec = (long)step * HOUSEKEEPING_NS;
+		nb_turns += step;
 		clock_gettime(CLOCK_MONOTONIC, &now);
 		onvm_flow_table_set_time(flows, (uint64_t)now.tv_sec * 1000 +
 							(uint64_t)now.tv_nsec / 1000000);
@@ -106,11 +112,11 @@ run_housekeeping(void *arg)
 					    NULL :
 					    steering);
 		onvm_ports_release(&onvm_dp);
-		if (++nb_turns % RECYCLE_TURNS == 0)
+		if (nb_turns % RECYCLE_TURNS < step)
 			recycle_paths(&onvm_dp);
-		if (nb_turns % IDLE_TURNS == 0 && !onvm_dp.recycling.is_waiting)
+		if (nb_turns % IDLE_TURNS < step && !onvm_dp.recycling.is_waiting)
 			recycle_idle_paths(&onvm_dp);
-		if (nb_turns % REVIVE_TURNS == 0)
+		if (nb_turns % REVIVE_TURNS < step)
 			onvm_ports_revive(&onvm_dp);
 		nanosleep(&pause, NULL);
 	}

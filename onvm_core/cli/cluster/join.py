@@ -6,6 +6,7 @@ import ipaddress
 import os
 import socket
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +21,7 @@ from onvm_core.cluster.agent import Agent
 from onvm_core.cluster.errors import LostClusterError, NoEnsembleError, RemovedError
 from onvm_core.cluster.member.cpu_use import CpuUse
 from onvm_core.cluster.member.state_directory import StateDirectory, read_state, state_directory
+from onvm_core.cluster.metrics import AgentMetrics
 from onvm_core.manager.api.directory import manager_directory
 from onvm_sdk.errors import ConfigError, OnvmError
 
@@ -90,6 +92,14 @@ def join(
             help="Place NFs without regard to the CPU use of other programs.",
         ),
     ] = False,
+    metrics: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="File for the agent's metrics, in Prometheus' text format.",
+            show_default="none",
+        ),
+    ] = None,
     detach: Annotated[
         bool, typer.Option("--detach", "-d", help="Return when the host has joined.")
     ] = False,
@@ -133,9 +143,17 @@ def join(
         state.state.connection, state.state.address = connection, address
         state.save()
         is_leaving = False
+        files = ExitStack()
         try:
+            shown = None if metrics is None else files.enter_context(AgentMetrics(metrics, agent))
+
+            def should_stop() -> bool:
+                if shown is not None:
+                    shown.turn()
+                return bool(received)
+
             agent.run(
-                lambda: bool(received),
+                should_stop,
                 lambda: _say_ready(
                     f"{name} has joined cluster {connection.cluster}; see: onvm cluster status"
                 ),
@@ -146,6 +164,7 @@ def join(
             state.forget()
             print(f"{name} has left cluster {connection.cluster}")
         finally:
+            files.close()
             agent.close(is_leaving)
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+from onvm_core.export.report import PeerReport
 from onvm_core.export.runner import ExporterReport, Exporters
 from onvm_core.export.snapshot import Snapshot
 from onvm_core.manager.api import messages as m
+from onvm_core.manager.cluster_view.view import PeerStatus
 from onvm_core.manager.config.extensions import Extensions
 from onvm_core.manager.config.onvm_toml import Config
 from onvm_core.manager.deployment import Deployment
@@ -53,6 +55,8 @@ class Automation:
             supervisor.is_excused,
         )
         self._exporters = Exporters(extensions.exporters, self._snapshot)
+        self.peers: Callable[[], Sequence[PeerStatus]] = tuple
+        """Gives the other hosts of the cluster."""
         self.fusion: Fusion | None = None
         """Set when the manager knows which NFs it may fuse."""
         self.scaling = Scaling(deployment, supervisor, config.scale, extensions.policies)
@@ -97,4 +101,5 @@ class Automation:
             manager=self._name,
             uptime_s=round(time.monotonic() - self._began, 3),
             report=self._deployment.report(),
+            peers=[PeerReport(one.name, one.is_up, one.tx, one.rx) for one in self.peers()],
         )

@@ -138,7 +138,10 @@ class Service:
             self._automation.bypass,
             lambda chain, action: self._publish(m.ChainEvent(name=chain, action=action)),
         )
-        self._deployment.manager.on_notice = self._cluster.on_notice
+        self._automation.peers, self._deployment.manager.on_notice = (
+            self._cluster.peers,
+            self._cluster.on_notice,
+        )
         self._chains = ChainRequests(
             self._deployment,
             self._automation.bypass,

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from snapshots import LOAD, nf, snapshot
 
 from onvm_core.export.jsonl import JsonLines
-from onvm_core.export.prometheus import Prometheus, exposition
+from onvm_core.export.prometheus import Prometheus, exposition, text_of
+from onvm_core.export.report import PeerReport
 from onvm_core.export.runner import Exporters, PlannedExporter
 from onvm_core.export.snapshot import Snapshot
 from onvm_sdk.errors import ConfigError
@@ -78,6 +79,15 @@ def test_exposition_has_every_series_once() -> None:
         'manager="main",service="nat",state="standby"': 1,
     }
     assert found["onvm_buffers"]['manager="main",holder="manager"'] == 6
+
+
+def test_peers_of_a_cluster_are_series() -> None:
+    peers = [PeerReport("b", True, 5, 6), PeerReport("c", False, 7, 0)]
+    families = read(exposition(msgspec.structs.replace(snapshot(), peers=peers)))
+    assert list(families["onvm_peer_up"].values()) == [1, 0]
+    assert list(families["onvm_peer_sent_packets_total"].values()) == [5, 7]
+    text = text_of({"agent_leads": ("1 if it leads.", 1)}, (("host", 'a"b'),))
+    assert list(read(text)["onvm_agent_leads"].values()) == [1]
 
 
 def test_dead_instance_and_its_successor_are_one_series() -> None:
