@@ -1,4 +1,4 @@
-"""What the dashboard shows, read from a manager for all viewers at once."""
+"""A reader of the views that the dashboard shows, for all viewers at once."""
 
 from __future__ import annotations
 
