@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -90,3 +91,11 @@ def test_a_launcher_that_cannot_work_is_told(host: Host, tmp_path: Path) -> None
     )
     assert done.returncode == 2
     assert done.stderr.startswith("error: onvm.toml: nfs.hop.launcher: 'sandbox': expected ")
+
+
+@pytest.mark.skipif(shutil.which("bwrap") is None, reason="needs bubblewrap")
+def test_a_relative_configuration_reaches_a_sandbox(host: Host) -> None:
+    (host.folder / "hop.toml").write_text("port = 7\n")
+    arguments = ("--in", "null:?count=10", "--out", "null:", "--launcher", "sandbox")
+    done = host.onvm("run", *arguments, "--chain", "hop", "--nf-config", "hop=hop.toml")
+    assert done.returncode == 0, done.stderr

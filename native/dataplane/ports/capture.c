@@ -24,7 +24,7 @@ reserve_bytes(struct onvm_capture_ring *ring, uint64_t nb_bytes, uint64_t *head)
 	*head = ring->head;
 	if (*head - tail + gap + nb_bytes > ring->size)
 		return NULL;
-	if (gap != 0) { /* a multiple of 16: it holds a record that says so */
+	if (gap != 0) { /* whole units: it holds a record that says so */
 		memset(ring->bytes + offset, ONVM_CAPTURE_SKIP, sizeof(struct onvm_capture_record));
 		*head += gap;
 	}
@@ -79,7 +79,8 @@ copy(struct onvm_capture *capture, struct onvm_capture_ring *ring, uint8_t point
      enum onvm_capture_kind kind, uint64_t now, const struct sight *sight)
 {
 	const uint32_t captured = RTE_MIN(sight->length, capture->snap_length);
-	const uint64_t nb_bytes = RTE_ALIGN(sizeof(struct onvm_capture_record) + captured, 16);
+	const uint64_t nb_bytes =
+		RTE_ALIGN(sizeof(struct onvm_capture_record) + captured, ONVM_CAPTURE_UNIT);
 	struct onvm_capture_record *record;
 	uint32_t number = 0;
 	uint64_t head;
@@ -277,6 +278,8 @@ onvm_capture_next(struct onvm_capture *capture, uint32_t ring)
 		(const struct onvm_capture_record *)(own->bytes + (own->tail & (own->size - 1)));
 
 	/* C2: pairs with the acquire load C1 in reserve_bytes(). */
-	__atomic_store_n(&own->tail, own->tail + RTE_ALIGN(sizeof(*record) + record->captured, 16),
+	__atomic_store_n(&own->tail,
+			 own->tail +
+				 RTE_ALIGN(sizeof(*record) + record->captured, ONVM_CAPTURE_UNIT),
 			 __ATOMIC_RELEASE);
 }

@@ -55,7 +55,7 @@ struct onvm_capture_point {
 	uint8_t kinds; /**< enum onvm_capture_kind */
 };
 
-/** One copy in a ring, followed by its bytes and padding to 16. */
+/** One copy in a ring, followed by its bytes and padding to ONVM_CAPTURE_UNIT. */
 struct onvm_capture_record {
 	uint64_t tsc;
 	uint32_t length;       /**< of the packet */
@@ -69,7 +69,9 @@ struct onvm_capture_record {
 };
 #define ONVM_CAPTURE_SKIP 0xff
 #define ONVM_CAPTURE_NO_VERDICT 0xff
-static_assert(sizeof(struct onvm_capture_record) == 32, "whole units of a ring");
+/** Records and gaps begin at multiples of this, so that each gap holds a record. */
+#define ONVM_CAPTURE_UNIT 32
+static_assert(sizeof(struct onvm_capture_record) == ONVM_CAPTURE_UNIT, "a gap holds a record");
 
 struct onvm_capture_ring {
 	uint8_t *bytes;

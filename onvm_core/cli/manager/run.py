@@ -339,7 +339,7 @@ def _configs(entries: list[str], names: tuple[str, ...]) -> dict[str, Path]:
             raise ConfigError(
                 "expected a file that exists", field=f"--nf-config {name}", value=file
             )
-        configs[name] = path
+        configs[name] = path.absolute()  # a sandbox has another working directory
     return configs
 
 

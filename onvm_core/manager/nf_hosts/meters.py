@@ -15,6 +15,10 @@ from onvm_core.scaling.load import Load, Meter, Reading, Units
 __all__ = ["Meters"]
 
 INTERVAL_S = 0.05
+IDLE_INTERVAL_S = 0.25
+"""While no packet comes there is nothing to learn; each reading wakes the manager."""
+IDLE_AFTER_S = 2.0
+"""Time without a packet after which readings become rare; new hosts are watched as long."""
 FLOOR_SHARE = 0.01
 """Without spare capacity, new flows still follow the speed of the hosts."""
 
@@ -23,18 +27,29 @@ class Meters:
     """A `Meter` for each NF host that serves.
 
     Attributes:
-        interval_s: time between two readings.
+        interval_s: time between two readings; longer while no host has had a packet for a while.
         at_s: time of the last one.
     """
 
     def __init__(self, registry: Registry, settings: DataplaneSettings, plane: DataPlane) -> None:
-        self.interval_s = INTERVAL_S
+        self._busy_interval_s = INTERVAL_S
+        self._seen: dict[int, tuple[int, int]] = {}
         self._registry = registry
         self._settings = settings
         self._plane = plane
         self._units: Units | None = None
         self._meters: dict[int, Meter] = {}
-        self.at_s = time.monotonic()
+        self.at_s = self._moved_s = time.monotonic()
+
+    @property
+    def interval_s(self) -> float:
+        """The time between two readings."""
+        is_idle = self.at_s - self._moved_s > IDLE_AFTER_S
+        return max(self._busy_interval_s, IDLE_INTERVAL_S) if is_idle else self._busy_interval_s
+
+    @interval_s.setter
+    def interval_s(self, seconds: float) -> None:
+        self._busy_interval_s = seconds
 
     def turn(self) -> None:
         """Read all hosts when it is time to."""
@@ -51,7 +66,12 @@ class Meters:
         meter = self._meters.get(host.slot)
         if meter is None:
             meter = self._meters[host.slot] = Meter(self._make_units(), host.burst_size)
-        meter.add(Reading(time.monotonic(), self._plane.read_load(host.slot)))
+        counters = self._plane.read_load(host.slot)
+        meter.add(Reading(time.monotonic(), counters))
+        seen = counters.packets + counters.shed, counters.reserved
+        if seen != self._seen.get(host.slot) or counters.reserved:
+            self._seen[host.slot] = seen
+            self._moved_s = self.at_s
         load = meter.recent
         spare_pps = None if load is None else meter.spare_pps(load)
         if spare_pps is not None and meter.capacity_pps is not None:
@@ -105,3 +125,4 @@ class Meters:
     def forget(self, host: NfHost) -> None:
         """Forget a host that is gone."""
         self._meters.pop(host.slot, None)
+        self._seen.pop(host.slot, None)

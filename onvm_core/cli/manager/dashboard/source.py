@@ -1,4 +1,4 @@
-"""The facts on the dashboard, read from a manager for all viewers at once."""
+"""A reader of the views that the dashboard shows, for all viewers at once."""
 
 from __future__ import annotations
 

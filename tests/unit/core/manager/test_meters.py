@@ -105,3 +105,16 @@ def test_dead_host_has_no_load_though_its_slot_is_used_again(world: World) -> No
     assert world.meters.of(host) is not None
     host.state = HostState.DEAD
     assert world.meters.of(host) is None
+
+
+def test_readings_are_rare_while_no_packet_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(monkeypatch)
+    host = world.host("a-1")
+    world.pass_time(0.1)
+    usual = world.meters.interval_s
+    for _ in range(60):
+        world.pass_time(usual)
+    assert world.meters.interval_s == meters_module.IDLE_INTERVAL_S > usual
+    world.work(host, pps=1000)
+    world.pass_time(meters_module.IDLE_INTERVAL_S)
+    assert world.meters.interval_s == usual
