@@ -66,6 +66,8 @@ struct onvm_dp_host_stats {
 	uint64_t exits[2][ONVM_STAGES_MAX];
 	uint64_t drops[ONVM_STAGES_MAX][ONVM_REASONS_MAX];
 	uint64_t originated[ONVM_STAGES_MAX];
+	uint64_t held[ONVM_STAGES_MAX];		/**< as the NF host says */
+	uint64_t hold_refused[ONVM_STAGES_MAX]; /**< likewise */
 	uint64_t lost, nb_shed, nb_bad, peak;
 	uint64_t reserved;			/**< credits taken now */
 	uint64_t latency[ONVM_LATENCY_BUCKETS]; /**< histogram, from enqueue to return */

@@ -341,8 +341,9 @@ onvm_burst_return_released(struct onvm_nf_host *host)
 	for (uint32_t index = 0; index < host->nb_stages; index++) {
 		const struct onvm_stage *stage = &host->stages[index];
 
-		while (stage->held != NULL &&
-		       (nb = onvm_held_take(stage->held, host->pkts, host->burst_size)) != 0) {
+		if (stage->held == NULL)
+			continue;
+		while ((nb = onvm_held_take(stage->held, host->pkts, host->burst_size)) != 0) {
 			nb_done += nb;
 			host->nb_returns = 0;
 			for (uint32_t first = 0; first < nb;) {
@@ -361,6 +362,8 @@ onvm_burst_return_released(struct onvm_nf_host *host)
 				first += nb_alike;
 			}
 		}
+		host->control->stage[index].held = onvm_held_count(stage->held);
+		host->control->stage[index].hold_refused = onvm_held_refused(stage->held);
 	}
 	return nb_done;
 }

@@ -116,6 +116,8 @@ def _host_counters(stats: Any) -> HostCounters:
         exits=(tuple(stats.exits[0]), tuple(stats.exits[1])),
         drops=tuple(tuple(row) for row in stats.drops),
         originated=tuple(stats.originated),
+        held=tuple(stats.held),
+        hold_refused=tuple(stats.hold_refused),
         lost=stats.lost,
         shed=stats.nb_shed,
         bad=stats.nb_bad,

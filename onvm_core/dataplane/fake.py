@@ -262,6 +262,8 @@ class FakeDataPlane:
             exits=(zeros, zeros),
             drops=((0,) * REASONS_MAX,) * STAGES_MAX,
             originated=zeros,
+            held=zeros,
+            hold_refused=zeros,
             lost=0,
             shed=0,
             bad=0,

@@ -313,6 +313,9 @@ class HostCounters(msgspec.Struct, frozen=True):
     exits: tuple[tuple[int, ...], tuple[int, ...]]
     drops: tuple[tuple[int, ...], ...]
     originated: tuple[int, ...]
+    held: tuple[int, ...]
+    """Packets that each NF holds, as it says."""
+    hold_refused: tuple[int, ...]
     lost: int
     shed: int
     bad: int

@@ -30,6 +30,8 @@ HELP = {
     "nf_received_packets_total": "Packets handed to an NF instance.",
     "nf_sent_packets_total": "Packets that an NF instance passed on.",
     "nf_originated_packets_total": "Packets that an NF instance made.",
+    "nf_held_packets": "Packets that an NF instance holds to release them later.",
+    "nf_hold_refused_packets_total": "Packets that an NF instance could not hold any more.",
     "nf_dropped_packets_total": "Packets that an NF instance dropped, by reason.",
     "nf_counter_total": "Counters that an NF keeps itself.",
     "nf_instances": "NF instances by state.",
@@ -159,12 +161,14 @@ def _nf(nf: NfReport) -> Iterator[tuple[str, Labels, float]]:
         yield "nf_dropped_packets_total", (*labels, ("reason", reason)), count
     for name, count in nf.counters.items():
         yield "nf_counter_total", (*labels, ("counter", name)), count
+    yield "nf_hold_refused_packets_total", labels, nf.hold_refused
     if nf.is_gone:
         return
     yield "nf_cpu_ratio", labels, nf.cpu
     for quantile, value in (("0.5", nf.latency.p50_us), ("0.99", nf.latency.p99_us)):
         if value is not None:
             yield "nf_latency_seconds", (*labels, ("quantile", quantile)), value / 1e6
+    yield "nf_held_packets", labels, nf.held
     yield "nf_instances", (("service", nf.service), ("state", nf.state)), 1
     if nf.load is not None:
         yield "nf_utilisation_ratio", labels, nf.load.utilisation

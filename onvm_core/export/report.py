@@ -67,6 +67,10 @@ class NfReport(msgspec.Struct, frozen=True):
     reason: str
     load: LoadReport | None = None
     """None if it does not serve."""
+    held: int = 0
+    """Packets that it holds to release them later, as it says."""
+    hold_refused: int = 0
+    """Packets that it could not hold, because it held as many as it may."""
 
     @property
     def is_gone(self) -> bool:

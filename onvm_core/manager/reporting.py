@@ -116,7 +116,9 @@ def _nf_reports(
             for index, count in enumerate(counters.drops[stage])
             if count
         }
-        held = counters.lost if host.state is HostState.DEAD else 0
+        is_dead = host.state is HostState.DEAD
+        inside = counters.lost if is_dead and stage == 0 else 0
+        held = 0 if is_dead else counters.held[stage]
         packets = counters.packets[stage]
         reports.append(
             NfReport(
@@ -125,7 +127,7 @@ def _nf_reports(
                 state=host.life,
                 pid=host.pid,
                 rx=rx,
-                tx=max(rx - sum(drops.values()) - (held if stage == 0 else 0), 0),
+                tx=max(rx - sum(drops.values()) - inside - held, 0),
                 originated=counters.originated[stage],
                 drops=drops,
                 latency=latency_of(plane, counters.latency),
@@ -138,6 +140,8 @@ def _nf_reports(
                 },
                 reason=host.reason,
                 load=load,
+                held=held,
+                hold_refused=counters.hold_refused[stage],
             )
         )
     return reports

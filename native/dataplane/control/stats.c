@@ -206,6 +206,8 @@ onvm_dp_read_host(uint32_t host, struct onvm_dp_host_stats *stats)
 	for (int stage = 0; stage < ONVM_STAGES_MAX; stage++) {
 		stats->packets[stage] = control->stage[stage].packets;
 		stats->busy_cycles[stage] = control->stage[stage].busy_cycles;
+		stats->held[stage] = control->stage[stage].held;
+		stats->hold_refused[stage] = control->stage[stage].hold_refused;
 		memcpy(stats->counters[stage], control->stage[stage].counters,
 		       sizeof(stats->counters[stage]));
 	}

@@ -106,7 +106,10 @@ struct onvm_stage_stats {
 	_Alignas(128) uint64_t packets;	      /**< packets the stage has seen */
 	uint64_t busy_cycles;		      /**< TSC cycles spent in it */
 	uint64_t counters[ONVM_COUNTERS_MAX]; /**< the NF's own, named in its manifest */
+	uint64_t held;			      /**< packets that it holds now */
+	uint64_t hold_refused;		      /**< packets that it could not hold any more */
 };
+static_assert(sizeof(struct onvm_stage_stats) == 256, "held packets lie where nothing was before");
 
 /**
  * Turns of an NF host's loop that had packets: sums from which the manager computes the cost of a

@@ -33,6 +33,7 @@ struct view {
 	uint32_t token;
 	struct onvm_layout layout;
 	struct header *header[NB_HEADERS];
+	bool has_rare;	   /* one of those behind NB_LAYOUT_HEADERS has been made */
 	PyObject *data;	   /* memoryview handed out, or NULL */
 	PyObject *payload; /* likewise */
 };

@@ -38,6 +38,7 @@ view_header(PyObject *self, void *closure)
 		if (header == NULL)
 			return NULL;
 		view->header[id] = header;
+		view->has_rare |= id >= NB_LAYOUT_HEADERS;
 	}
 	Py_INCREF((PyObject *)header);
 	return (PyObject *)header;
@@ -526,9 +527,11 @@ packet_view_create(void)
 int
 packet_view_is_shared(const struct view *view)
 {
+	const uint32_t nb = view->has_rare ? NB_HEADERS : NB_LAYOUT_HEADERS;
+
 	if (Py_REFCNT((PyObject *)(uintptr_t)view) > 1)
 		return 1;
-	for (uint32_t id = 0; id < NB_HEADERS; id++)
+	for (uint32_t id = 0; id < nb; id++)
 		if (view->header[id] != NULL && Py_REFCNT((PyObject *)view->header[id]) > 1)
 			return 1;
 	return 0;

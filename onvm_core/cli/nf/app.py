@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from onvm_core.cli.nf.build import build
 from onvm_core.cli.nf.check import check
 from onvm_core.cli.nf.command import SETTINGS, explain, import_
 from onvm_core.cli.nf.config import config
@@ -59,6 +60,7 @@ app.command()(uninstall)
 app.command()(image)
 app.command()(new)
 app.command()(test)
+app.command()(build)
 app.command()(run)
 app.command()(stop)
 app.command()(config)
