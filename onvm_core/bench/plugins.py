@@ -1,7 +1,7 @@
 """The chain of firewall, NAT and load balancer that ``onvm bench chain --plugins`` measures.
 
-Every packet of the null port is for the service of the load balancer. The firewall tracks all flows,
-the NAT translates their sources, and the load balancer their destinations.
+Every packet of the null port is for the service of the load balancer. The firewall tracks all
+flows, the NAT translates their sources, and the load balancer their destinations.
 """
 
 from __future__ import annotations
