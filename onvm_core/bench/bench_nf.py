@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import onvm_core
+from onvm_core.bench.plugins import write_configs
 
 __all__ = ["WAYS", "measure_wakeups", "start_nf"]
 
@@ -50,7 +51,7 @@ def measure_wakeups(rate: int, seconds: float, cpus: tuple[int, ...]) -> tuple[f
 def start_nf(
     way: str, attach_path: Path, services: Sequence[str], burst: int, cpu: int
 ) -> subprocess.Popen[bytes]:
-    """Start an NF host for `services`; several are fused (way "c" only)."""
+    """Start an NF host for `services`; several are fused (ways "c" and "plugins" only)."""
     if way == "c":
         # The program numbers the services of fused stages itself: w0, w1, …
         stem = services[0] if len(services) == 1 else services[0].rstrip("0123456789")
@@ -63,6 +64,10 @@ def start_nf(
             str(cpu),
         ]
         return subprocess.Popen(command, stdin=subprocess.DEVNULL)
+    if way == "plugins":
+        nfs = ["--nf", ",".join(services), *write_configs(attach_path.parent, services)]
+    else:
+        nfs = ["--nf", WAYS[way], "--service", services[0]]
     command = [
         sys.executable,
         "-P",
@@ -70,10 +75,7 @@ def start_nf(
         "onvm_sdk.runtime",
         "--socket",
         str(attach_path),
-        "--nf",
-        WAYS[way],
-        "--service",
-        services[0],
+        *nfs,
         "--core",
         str(cpu),
         "--burst-size",

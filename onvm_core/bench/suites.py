@@ -14,6 +14,7 @@ from onvm_core.bench.bench_nf import measure_wakeups
 from onvm_core.bench.cluster import FIGURES as CLUSTER_FIGURES
 from onvm_core.bench.images import images
 from onvm_core.bench.line import BenchLine
+from onvm_core.bench.plugins import FLOWS, PLUGINS
 from onvm_core.bench.restart import N_ENDED, WITH_TABLES, installed_nf
 from onvm_core.bench.scenario import Scenario, run_scenario
 from onvm_core.bench.wire.suite import wire
@@ -105,6 +106,34 @@ def _chain(runs: int, seconds: float) -> Iterator[BenchLine]:
     hosts = [["one"], [f"w{number}" for number in range(5)]]
     pair = Scenario(kind="pair", ways=["c", "c"], hosts=hosts, seconds=max(seconds, PAIR_S))
     yield from _pairs("chain.fused.5.to_1", pair, runs)
+
+
+def plugins_scenario(form: str, seconds: float) -> Scenario:
+    """Firewall, NAT and load balancer; form is fused (one process) or processes (on one core)."""
+    is_fused = form == "fused"
+    return Scenario(
+        way="plugins",
+        hosts=[list(PLUGINS)] if is_fused else [[name] for name in PLUGINS],
+        burst=32,
+        is_busy=is_fused,
+        flows=FLOWS,
+        track_flows=True,
+        flow_capacity=1 << 18,
+        warmup_s=2.0,
+        seconds=seconds,
+    )
+
+
+def _chain_of_plugins(runs: int, seconds: float) -> Iterator[BenchLine]:
+    missing = [name for name in PLUGINS if importlib.util.find_spec(f"onvm_nf_{name}") is None]
+    if missing:
+        names = ", ".join(f"onvm-nf-{name}" for name in missing)
+        print(f"not measured: chain --plugins: not installed: {names}", file=sys.stderr)
+        return
+    scenarios = {
+        f"chain.plugins.{form}": plugins_scenario(form, seconds) for form in ("fused", "processes")
+    }
+    yield from _throughputs(scenarios, runs)
 
 
 def _handlers(runs: int, seconds: float) -> Iterator[BenchLine]:
@@ -376,12 +405,19 @@ SUITES: dict[str, Suite] = {
 }
 
 
-def run_suite(name: str, runs: int, seconds: float) -> Iterator[BenchLine]:
+def run_suite(
+    name: str, runs: int, seconds: float, *, plugins: bool = False
+) -> Iterator[BenchLine]:
     """Run a suite, and yield lines as they are measured.
+
+    Args:
+        plugins: the suite chain has firewall, NAT and load balancer in place of its own NFs.
 
     Raises:
         ConfigError: there is no such suite.
     """
     if name not in SUITES:
         raise ConfigError(f"expected one of {', '.join(SUITES)}", field="SUITE", value=name)
-    return SUITES[name](runs, seconds)
+    if plugins and name != "chain":
+        raise ConfigError("expected it with the suite chain", field="--plugins", value=name)
+    return _chain_of_plugins(runs, seconds) if plugins else SUITES[name](runs, seconds)

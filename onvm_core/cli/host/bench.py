@@ -27,6 +27,14 @@ def bench(
     seconds: Annotated[
         float, typer.Option("--seconds", min=0.1, metavar="S", help="Seconds of each measurement.")
     ] = 1.0,
+    plugins: Annotated[
+        bool,
+        typer.Option(
+            "--plugins",
+            help="With chain: firewall, NAT and load balancer with 60,000 flows.",
+            show_default="the NFs of the benchmark",
+        ),
+    ] = False,
     as_json: JsonOption = False,
     plot: Annotated[
         Path | None,
@@ -51,7 +59,7 @@ def bench(
         check_plot(plot)
     lines: list[BenchLine] = []
     for name in SUITES if suite == "all" else [suite]:
-        for line in run_suite(name, runs, seconds):
+        for line in run_suite(name, runs, seconds, plugins=plugins):
             lines.append(line)
             if not as_json:
                 typer.echo(

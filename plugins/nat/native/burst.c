@@ -15,6 +15,8 @@ enum handling {
 	INBOUND,
 	ERROR_OUT,
 	ERROR_IN,
+	FRAGMENT_OUT, /* behind the first one */
+	FRAGMENT_IN,
 };
 
 /* What is known of the packets of a chunk. */
@@ -77,12 +79,14 @@ refuse(const uint8_t *data, const struct onvm_headers *headers)
 {
 	if (is_no_host(ip_src(data, headers)) || is_no_host(ip_dst(data, headers)))
 		return NAT_DROP_UNROUTABLE;
-	/* RFC 4787 REQ-14 is not kept: without reassembly a later fragment has no ports */
-	if (onvm_headers_is_fragment(headers))
+	/* a first fragment needs its whole header: RFC 1858 */
+	if (headers->more_fragments && headers->fragment_offset == 0 &&
+	    (headers->l4_status == ONVM_L4_SHORT || headers->l4_status == ONVM_L4_BAD_HEADER))
 		return NAT_DROP_FRAGMENT;
 	if (headers->l4_status == ONVM_L4_SHORT || headers->l4_status == ONVM_L4_BAD_HEADER)
 		return NAT_DROP_MALFORMED;
-	if (headers->l4_status != ONVM_L4_OK || nat_space_of(headers->protocol) == NAT_SPACES)
+	if ((headers->l4_status != ONVM_L4_OK && headers->fragment_offset == 0) ||
+	    nat_space_of(headers->protocol) == NAT_SPACES)
 		return NAT_DROP_PROTOCOL;
 	return NAT_NO_DROP;
 }
@@ -94,8 +98,10 @@ sort_icmp(const uint8_t *data, const struct onvm_headers *headers, bool is_rever
 {
 	const uint8_t type = data[headers->l4_offset];
 
-	if (onvm_icmp_is_error(data, headers))
-		return is_reverse ? ERROR_IN : ERROR_OUT;
+	if (onvm_icmp_is_error(data, headers)) {
+		*reason = NAT_DROP_FRAGMENT;
+		return headers->more_fragments ? DROP : is_reverse ? ERROR_IN : ERROR_OUT;
+	}
 	if (is_reverse ? nat_icmp_is_reply(type) : nat_icmp_is_query(type))
 		return is_reverse ? INBOUND : OUTBOUND;
 	*reason = nat_icmp_is_reply(type) || nat_icmp_is_query(type) ? NAT_DROP_NO_MAPPING :
@@ -141,6 +147,8 @@ sort_ip(const struct nat *nat, const struct onvm_pkt *pkt, const struct onvm_hea
 	*reason = refuse(pkt->data, headers);
 	if (*reason != NAT_NO_DROP)
 		return DROP;
+	if (headers->fragment_offset != 0)
+		return is_reverse ? FRAGMENT_IN : FRAGMENT_OUT;
 	if (headers->protocol == ONVM_PROTO_ICMP)
 		return sort_icmp(pkt->data, headers, is_reverse, reason);
 	return is_reverse ? INBOUND : OUTBOUND;
@@ -326,6 +334,8 @@ handle_outbound(struct nat *nat, struct onvm_ctx *ctx, struct chunk *chunk, uint
 		slot = nat_session_find(nat, key, ctx->now_ns);
 		*has_changed = true;
 	}
+	if (is_hairpin && headers->more_fragments)
+		return NAT_DROP_FRAGMENT;
 	if (is_hairpin) {
 		*has_changed = true;
 		reason = hairpin_check(nat, pkt->data, headers, key, slot, ctx->now_ns);
@@ -340,6 +350,8 @@ handle_outbound(struct nat *nat, struct onvm_ctx *ctx, struct chunk *chunk, uint
 	}
 	reason = translate_out(nat, pkt->data, headers, slot, ctx->now_ns);
 	ctx->counters[NAT_TRANSLATED_OUT]++;
+	if (headers->more_fragments)
+		nat_fragment_note(nat, pkt->data, headers, key->inside, false, ctx->now_ns);
 	return is_hairpin ? hairpin(nat, pkt, false, ctx->now_ns) : reason;
 }
 
@@ -360,9 +372,23 @@ handle_inbound(struct nat *nat, struct onvm_ctx *ctx, struct chunk *chunk, uint3
 		slot = nat_session_find(nat, key, ctx->now_ns);
 	}
 	reason = translate_in(nat, pkt->data, headers, key, slot, ctx->now_ns);
-	if (reason == NAT_NO_DROP)
-		ctx->counters[NAT_TRANSLATED_IN]++;
+	if (reason != NAT_NO_DROP)
+		return reason;
+	ctx->counters[NAT_TRANSLATED_IN]++;
+	if (headers->more_fragments)
+		nat_fragment_note(nat, pkt->data, headers,
+				  nat->config.externals[chunk->external[at]], true, ctx->now_ns);
 	return reason;
+}
+
+static enum nat_reason
+handle_fragment(struct nat *nat, struct onvm_ctx *ctx, const struct onvm_headers *headers,
+		struct onvm_pkt *pkt, bool is_inbound)
+{
+	if (!nat_fragment_translate(nat, pkt->data, headers, is_inbound, ctx->now_ns))
+		return NAT_DROP_FRAGMENT;
+	ctx->counters[is_inbound ? NAT_TRANSLATED_IN : NAT_TRANSLATED_OUT]++;
+	return NAT_NO_DROP;
 }
 
 static enum nat_reason
@@ -487,6 +513,11 @@ burst_chunk(struct nat *nat, struct onvm_ctx *ctx, struct onvm_pkt *pkts, uint32
 			reason = handle_error(nat, ctx, &chunk.headers[i], pkt,
 					      chunk.handling[i] == ERROR_IN);
 			has_changed = true; /* what it is about may have expired */
+			break;
+		case FRAGMENT_OUT:
+		case FRAGMENT_IN:
+			reason = handle_fragment(nat, ctx, &chunk.headers[i], pkt,
+						 chunk.handling[i] == FRAGMENT_IN);
 			break;
 		}
 		if (reason != NAT_NO_DROP)

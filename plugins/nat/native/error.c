@@ -38,6 +38,9 @@ nat_error_in(struct nat *nat, uint8_t *data, const struct onvm_headers *headers,
 	if (!checksum_is_good(data, headers) || !quoted_parse(data, headers, &quoted))
 		return NAT_DROP_MALFORMED;
 	ip = data + quoted.l3_offset;
+	/* RFC 5508 REQ-3a */
+	if (onvm_checksum_fold(onvm_checksum_add(0, ip, (ip[0] & 15) * 4u)) != 0xffff)
+		return NAT_DROP_MALFORMED;
 	space = nat_space_of(quoted.protocol);
 	external = nat_external_find(nat, ip + 12);
 	onvm_store_be16(port, quoted.src_port);

@@ -54,6 +54,9 @@ tables_create(struct nat *nat)
 						     sizeof(struct nat_session));
 	if (nat->sessions == NULL)
 		return -errno;
+	nat->datagrams = nat_fragment_table_create();
+	if (nat->datagrams == NULL)
+		return -errno;
 	if (config->filtering == NAT_FILTER_ADDRESS) {
 		nat->peers = onvm_flow_table_create_plain(config->max_sessions, (uint32_t)session,
 							  sizeof(uint32_t));
@@ -113,5 +116,6 @@ nat_free(struct nat *nat)
 	onvm_flow_table_free(nat->realms);
 	onvm_flow_table_free(nat->sessions);
 	onvm_flow_table_free(nat->peers);
+	onvm_flow_table_free(nat->datagrams);
 	free(nat);
 }

@@ -14,7 +14,8 @@
  * A freed port rests before another mapping gets it.
  *
  * port.c hands out external ports; binding.c keeps mappings, sessions and subscribers; burst.c is
- * what happens to packets; error.c translates ICMP errors; handover.c saves sessions and takes over
+ * what happens to packets; fragment.c translates fragments behind the first; error.c translates ICMP
+ * errors; handover.c saves sessions and takes over
  * those of another instance, with their external ports, which are *inherited*; list.c shows and
  * removes entries; nat.c makes and frees all of it.
  *
@@ -34,6 +35,7 @@
 #define NAT_EXTERNALS_MAX 16
 #define NAT_PORTS 65536u
 #define NAT_REALMS_MAX 4096u
+#define NAT_DATAGRAMS_MAX 4096u /* in fragments, at the same time */
 
 /** In the order of `drop_reasons` in onvm-nf.toml. */
 enum nat_reason {
@@ -193,8 +195,9 @@ struct nat {
 	struct onvm_flow_table *mappings, *sessions;
 	struct onvm_flow_table *subscribers;
 	uint32_t max_subscribers;
-	struct onvm_flow_table *realms; /**< identifiers of up to 4 VLANs -> a number */
-	struct onvm_flow_table *peers;	/**< sessions per remote address; only to filter by it */
+	struct onvm_flow_table *realms;	   /**< identifiers of up to 4 VLANs -> a number */
+	struct onvm_flow_table *datagrams; /**< whose first fragment was translated */
+	struct onvm_flow_table *peers;	   /**< sessions per remote address; only to filter by it */
 	struct onvm_idle_queue queues[NAT_LIVES];
 	bool is_routed;	    /**< a router behind the NAT takes hairpinned packets */
 	bool has_backlog;   /**< more has expired than one burst forgot */
@@ -385,6 +388,21 @@ nat_is_inside(const struct nat_config *config, const uint8_t *address)
 			return true;
 	return config->nb_inside == 0;
 }
+
+/* ---- fragment.c ---- */
+
+struct onvm_flow_table *nat_fragment_table_create(void);
+/**
+ * Remember what became of a first fragment, for those behind it.
+ *
+ * @param data    the frame as it leaves
+ * @param before  the address that was replaced
+ */
+void nat_fragment_note(struct nat *nat, const uint8_t *data, const struct onvm_headers *headers,
+		       const uint8_t *before, bool is_inbound, uint64_t now_ns);
+/** Translate a later fragment; false: its first fragment was not translated. */
+bool nat_fragment_translate(struct nat *nat, uint8_t *data, const struct onvm_headers *headers,
+			    bool is_inbound, uint64_t now_ns);
 
 /* ---- error.c ---- */
 

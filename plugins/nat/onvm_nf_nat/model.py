@@ -12,6 +12,7 @@ Readings chosen:
   while there is one. A freed port rests (RFC 6888 REQ-8).
 * Outbound packets refresh a session; inbound ones only for TCP, or when configured.
 * ICMP queries go out and their replies come in; nothing else of them.
+* Fragments behind the first one follow it, if it came before them less than 30 seconds ago.
 * An ICMP error needs a session (inbound) or a mapping (outbound) and changes no timer.
 * Without room for a session, the one idle for longest gives way: closed TCP first, then TCP that is
   opening, ICMP, UDP that was not answered, and what an inside address has beyond half of the table.
@@ -37,6 +38,7 @@ _QUERIES, _REPLIES = (8, 13, 15, 17, 42), (0, 14, 16, 18, 43)
 _WELL_KNOWN_END = 1024
 _GRAIN_NS = _NS  # how exact the order of the queues is
 _MASK = (1 << 64) - 1
+_DATAGRAMS_MAX, _DATAGRAM_NS = 4096, 30 * _NS
 # ARP, EAPOL, LLDP, Ethernet's slow protocols, PTP: they carry no IP and do not leave a link
 _LINK_TYPES = (0x0806, 0x888E, 0x88CC, 0x8809, 0x88F7)
 _Vlans = tuple[int, int, int, int]
@@ -138,6 +140,8 @@ class NatModel:
         self.mappings: dict[_Key, _Mapping] = {}
         self.resting: dict[tuple[int, bytes, int], int] = {}  # protocol, external end: freed
         self.queues: dict[_Life, list[_Session]] = {life: [] for life in _Life}
+        # source, destination, identification, protocol, VLANs, inbound -> address, end, time
+        self.datagrams: dict[tuple[object, ...], tuple[bytes, int, int]] = {}
         self.realms: dict[_Vlans, int] = {}  # numbers for more tags than a key holds
 
     def expire(self, now_ns: int) -> None:
@@ -157,12 +161,19 @@ class NatModel:
         if self._passes(frame, h, is_reverse):
             return Translated(frame)
         self._check(frame, h, is_reverse)
+        if h.fragment_offset:
+            return Translated(self._fragment(frame, h, is_reverse, now_ns))
         if h.protocol == ICMP and frame[h.l4_offset] in _ERRORS:
+            if h.more_fragments:
+                raise Drop("fragment")
             return self._error(frame, h, is_reverse)
-        if is_reverse:
-            return Translated(self._in(frame, h, now_ns))
-        if h.dst not in self.externals:
-            return Translated(self._out(frame, h, now_ns))
+        if is_reverse or h.dst not in self.externals:
+            out = (self._in if is_reverse else self._out)(frame, h, now_ns)
+            if h.more_fragments:
+                self._note_fragment(frame, h, out, is_reverse, now_ns)
+            return Translated(out)
+        if h.more_fragments:
+            raise Drop("fragment")
         self._check_hairpin(frame, h)
         out = self._out(frame, h, now_ns)
         return self._hairpinned(self._in(out, read_headers(out), now_ns))
@@ -194,18 +205,38 @@ class NatModel:
         """Whether it can be translated."""
         if _is_no_host(h.src) or _is_no_host(h.dst):
             raise Drop("unroutable")
-        if h.is_fragment:
+        if h.more_fragments and not h.fragment_offset and h.l4 in (L4.SHORT, L4.BAD_HEADER):
             raise Drop("fragment")
         if h.l4 in (L4.SHORT, L4.BAD_HEADER):
             raise Drop("malformed")
         if h.protocol not in (TCP, UDP, ICMP):
             raise Drop("protocol")
         kind = frame[h.l4_offset]
-        if h.protocol == ICMP and kind not in _ERRORS:
+        if h.protocol == ICMP and not h.fragment_offset and kind not in _ERRORS:
             if kind not in (*_QUERIES, *_REPLIES):
                 raise Drop("protocol")
             if kind not in (_REPLIES if is_reverse else _QUERIES):
                 raise Drop("no_mapping")
+
+    def _note_fragment(
+        self, frame: bytes, h: Headers, out: bytes, is_reverse: bool, now_ns: int
+    ) -> None:
+        """Remember what became of a first fragment, for those behind it."""
+        key, at = _datagram(frame, h, is_reverse), h.l3_offset + (16 if is_reverse else 12)
+        self.datagrams.pop(key, None)
+        if len(self.datagrams) == _DATAGRAMS_MAX:
+            del self.datagrams[next(iter(self.datagrams))]
+        self.datagrams[key] = out[at : at + 4], h.l4_length, now_ns
+
+    def _fragment(self, frame: bytes, h: Headers, is_reverse: bool, now_ns: int) -> bytes:
+        address, end, noted_ns = self.datagrams.get(
+            _datagram(frame, h, is_reverse), (b"", 0, -_DATAGRAM_NS)
+        )
+        if now_ns - noted_ns >= _DATAGRAM_NS or h.fragment_offset < end:
+            raise Drop("fragment")
+        at, ip_sum = h.l3_offset + (16 if is_reverse else 12), h.l3_offset + 10
+        value = _updated(frame[ip_sum : ip_sum + 2], frame[at : at + 4], address)
+        return _replaced(_replaced(frame, at, address), ip_sum, value)
 
     def _error(self, frame: bytes, h: Headers, is_reverse: bool) -> Translated:
         if is_reverse:
@@ -404,6 +435,8 @@ class NatModel:
 
     def _error_in(self, frame: bytes, h: Headers) -> bytes:
         inner = _embedded(frame, h)
+        if checksum(frame[inner.l3_offset : inner.l4_offset]) != 0:  # RFC 5508 REQ-3a
+            raise Drop("malformed")
         if inner.protocol not in (TCP, UDP, ICMP) or inner.src not in self.externals:
             raise Drop("no_mapping")
         end = (inner.src, inner.src_port)
@@ -450,6 +483,12 @@ def _identifier(frame: bytes, h: Headers) -> int:
 def _out_key(frame: bytes, h: Headers) -> _Key:
     port = h.src_port if h.has_ports else _identifier(frame, h)
     return h.protocol, _vlans(frame, h), h.src, port
+
+
+def _datagram(frame: bytes, h: Headers, is_reverse: bool) -> tuple[object, ...]:
+    """What a datagram is known by while it is in pieces (RFC 791)."""
+    identification = frame[h.l3_offset + 4 : h.l3_offset + 6]
+    return h.src, h.dst, identification, h.protocol, _vlans(frame, h), is_reverse
 
 
 def _turned(frame: bytes) -> bytes:

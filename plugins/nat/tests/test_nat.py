@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import struct
 from ipaddress import IPv4Address
 from itertools import pairwise
 
@@ -15,7 +16,7 @@ from onvm_nf_nat.model import Drop, NatModel, siphash
 
 from onvm_sdk import Verdict
 from onvm_sdk.errors import ConfigError, NativeError
-from onvm_sdk.headers import read_headers
+from onvm_sdk.headers import checksum, read_headers
 from onvm_sdk.manifest import find_manifest, read_config, read_manifest
 from onvm_sdk.memory import needed_mib
 from onvm_sdk.testing import Runner
@@ -658,7 +659,6 @@ def test_what_is_not_translated() -> None:
     back = udp(O1, 2, "172.16.0.1", 1)
     assert nat._run(back, True) == Packet(back, True, port=3)
     assert nat.dropped(ip(I1, O1, 47, bytes(8)), reverse=False) == "protocol"
-    assert nat.dropped(ip(I1, O1, 17, bytes(8), 0x2000), reverse=False) == "fragment"
     assert nat.dropped(ip(I1, O1, 17, bytes(4), 0x2000), reverse=False) == "fragment"
     assert nat.dropped(ip(I1, O1, 17, bytes(8), 5), reverse=False) == "fragment"
     assert nat.dropped(echo(I1, O1, 1, 5), reverse=False) == "protocol"
@@ -923,3 +923,65 @@ def test_memory_follows_from_the_configuration() -> None:
     outside = [f"192.0.2.{number}" for number in range(1, 17)]
     more = needed(max_sessions=1 << 22, external=outside, filtering="address-dependent")
     assert more > needed(max_sessions=1 << 22) + 2 * (110 * 4 + 15 * 4)
+
+
+def fragments(src: str, dst: str, protocol: int, l4: bytes, identifier: int) -> list[bytes]:
+    """Cut a datagram into fragments of 16 bytes; the checksum of the whole is in the first."""
+    whole = ip(src, dst, protocol, l4)[34:]
+    made = []
+    for at in range(0, len(whole), 16):
+        more = 0x2000 if at + 16 < len(whole) else 0
+        frame = bytearray(ip(src, dst, 255, whole[at : at + 16], more | at // 8))
+        frame[18:20] = identifier.to_bytes(2, "big")
+        frame[23] = protocol
+        frame[24:26] = bytes(2)
+        frame[24:26] = checksum(bytes(frame[14:34])).to_bytes(2, "big")
+        made.append(bytes(frame))
+    return made
+
+
+def passed(nat: Nat, frame: bytes, reverse: bool = False) -> bytes:
+    done = nat._run(frame, reverse)
+    assert done.verdict == NEXT
+    return done.data
+
+
+def test_fragments_follow_the_first_both_ways() -> None:  # RFC 4787 REQ-14, in order
+    nat = Nat()
+    l4 = struct.pack("!HHHH", 5000, 53, 8 + 32, 0) + bytes(range(32))
+    first, *rest = (passed(nat, one) for one in fragments(I1, O1, 17, l4, 7))
+    address, port = src(first)
+    assert all(read_headers(one).src == address for one in rest)
+    assert all(checksum(one[14:34]) == 0 for one in (first, *rest))
+    whole = b"".join(one[34:] for one in (first, *rest))
+    assert is_sound(ip(E, O1, 17, whole)[:34] + whole)
+    answer = struct.pack("!HHHH", 53, port, 8 + 32, 0) + bytes(32)
+    back = [passed(nat, one, True) for one in fragments(O1, E, 17, answer, 9)]
+    assert all(read_headers(one).dst == IPv4Address(I1).packed for one in back)
+    assert back[0][36:38] == (5000).to_bytes(2, "big")
+
+
+def test_fragments_without_their_first_are_dropped() -> None:  # RFC 4787 REQ-14a, RFC 5722
+    nat = Nat()
+    l4 = struct.pack("!HHHH", 5000, 53, 8 + 32, 0) + bytes(range(32))
+    first, second, third = fragments(I1, O1, 17, l4, 7)
+    assert nat.dropped(second, reverse=False) == "fragment"  # it is not kept until then
+    passed(nat, first)
+    passed(nat, third)
+    overlapping = bytearray(second)
+    overlapping[20:22] = (0x2000 | 1).to_bytes(2, "big")
+    assert nat.dropped(bytes(overlapping), reverse=False) == "fragment"
+    other = fragments(I1, O1, 17, l4, 8)[1]
+    assert nat.dropped(other, reverse=False) == "fragment"
+    nat.wait(31)
+    assert nat.dropped(second, reverse=False) == "fragment"
+
+
+def test_damaged_quote_is_dropped() -> None:  # RFC 5508 REQ-3a
+    nat = Nat()
+    out = nat.out(udp(I1, 5000, O1, 80))
+    good = icmp_error(O2, E, out)
+    assert nat.back(good)
+    quote = bytearray(out)
+    quote[24] ^= 1
+    assert nat.dropped(icmp_error(O2, E, bytes(quote))) == "malformed"
