@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path
+
+from manual import commands, run
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -17,35 +17,6 @@ def section(title: str) -> str:
     match = re.search(rf"^##+ {re.escape(title)}$(.*?)(?=^##+ |\Z)", README, re.M | re.S)
     assert match is not None, f"README has no section {title!r}"
     return match.group(1)
-
-
-def commands(text: str) -> list[list[str]]:
-    blocks = re.findall(r"^```console\n(.*?)^```", text, re.M | re.S)
-    return [shlex.split(line) for block in blocks for line in block.splitlines() if line]
-
-
-def environment(folder: Path) -> dict[str, str]:
-    tools = str(Path(sys.executable).parent)
-    return {
-        **os.environ,
-        "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}",
-        "ONVM_RUNTIME_DIR": str(folder / "r"),
-        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
-    }
-
-
-def run(command: list[str], folder: Path) -> str:
-    done = subprocess.run(
-        command,
-        cwd=folder,
-        env=environment(folder),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, f"{shlex.join(command)}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
 
 
 def test_tour_runs(tmp_path: Path) -> None:

@@ -67,6 +67,7 @@ def test_a_second_start_runs_the_same_code_without_numba(tmp_path: Path) -> None
     assert len(kept(tmp_path)) == 1
 
 
+@pytest.mark.once
 def test_another_constant_or_state_is_another_kernel(tmp_path: Path) -> None:
     run_nf(tmp_path)
     assert run_nf(tmp_path, limit=100) == "[1, 1] 16 True"
@@ -98,6 +99,7 @@ def test_a_kernel_with_a_global_array_is_not_kept() -> None:
     assert cache_file_of("def process_packet(pkt, state):\n    state[0] = table[1]\n") is None
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("damage", ["cut", "flipped", "writable"])
 def test_a_file_that_is_not_trusted_is_made_anew(tmp_path: Path, damage: str) -> None:
     run_nf(tmp_path)
