@@ -26,8 +26,12 @@ def folder() -> Iterator[Path]:
             yield Path(name)
         finally:
             if (Path(name) / "r/main").exists():
-                subprocess.run([sys.executable, "-P", "-m", "onvm_core.cli", "down"], check=False,
-                               env={"ONVM_RUNTIME_DIR": f"{name}/r"}, capture_output=True)  # fmt: skip
+                subprocess.run(
+                    [sys.executable, "-P", "-m", "onvm_core.cli", "down"],
+                    env={"ONVM_RUNTIME_DIR": f"{name}/r"},
+                    capture_output=True,
+                    check=False,
+                )
             subprocess.run(
                 [sys.executable, "-m", "pip", "uninstall", "-q", "-y", PACKAGE], check=False
             )

@@ -100,9 +100,10 @@ def configuration(
     ports: Sequence[str] = (),
     *,
     has_host: bool = False,
+    kind: str = "af_packet",
 ) -> str:
     links = "".join(
-        f'[ports.{name}]\nuri = "af_packet:{interface}"\naddresses = {json.dumps(addresses)}\n'
+        f'[ports.{name}]\nuri = "{kind}:{interface}"\naddresses = {json.dumps(addresses)}\n'
         + (f'slow_path = "tap:{name}-host"\n' if has_host else "")
         for name, (interface, addresses) in LINKS.items()
     )

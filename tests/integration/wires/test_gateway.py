@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import subprocess
 import sys
 import time
@@ -84,6 +85,19 @@ def test_packets_pass_between_subnets(gateway: Gateway, net: Net, tmp_path: Path
         assert " 0% packet loss" in net.run(CLIENT, "ping", "-c1", "-W5", host)
     for host in (SERVER_V4, f"[{SERVER_V6}]"):
         download(net, tmp_path, host, DOWNLOAD_BYTES, CLIENT, SERVER)
+
+
+def test_gateway_of_xdp_ports(net: Net, tmp_path: Path) -> None:
+    """The other end of a veth must finish its packets; one line says with which command."""
+    services, others = CHAINS["router+firewall"]
+    text = configuration(services, others=others, kind="af_xdp")
+    with run_manager(net, tmp_path, text) as made:
+        log = (tmp_path / "manager.log").read_text(encoding="utf-8")
+        helps = re.findall("run: (ip netns exec .* ethtool .*)", log)
+        assert len(helps) == 2
+        for command in helps:
+            subprocess.run(command.split(), check=True, capture_output=True)
+        test_packets_pass_between_subnets(made, net, tmp_path)
 
 
 def test_each_hop_says_where_a_packet_has_ended(gateway: Gateway, net: Net) -> None:

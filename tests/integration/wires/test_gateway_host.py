@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -78,45 +79,57 @@ def test_host_is_reached_at_the_addresses_and_reaches_others(
     assert gateway.router["counters"]["to_host"] > 0
 
 
-BIRD = """
-router id {own};
-protocol device {{}}
-{protocols}
-protocol bgp {{
-  local {own} as {number};
-  neighbor {peer} as {other};
-  connect delay time 1;
-  connect retry time 1;
-  error wait time 1, 2;
-  ipv4 {{ import {imports}; export {exports}; }};
-}}
+BGP = """
+log stdout
+router bgp {number}
+ bgp router-id {own}
+ no bgp ebgp-requires-policy
+ no bgp network import-check
+ neighbor {peer} remote-as {other}
+ neighbor {peer} timers connect 1
+ address-family ipv4 unicast
+  neighbor {peer} activate
+{networks} exit-address-family
 """
-LEARNED = """
-protocol kernel { ipv4 { import none; export all; }; }
-"""
-TOLD = """
-protocol static { ipv4; route 203.0.113.0/24 blackhole; route 203.0.113.64/26 blackhole; }
-"""
+TOLD = ("203.0.113.0/24", "203.0.113.64/26")
+FRR = Path("/usr/lib/frr")
 
 
-@pytest.mark.skipif(shutil.which("bird") is None, reason="not installed: bird")
-def test_routes_of_bgp_are_followed(gateway: Gateway, net: Net, tmp_path: Path) -> None:
+def start_frr(net: Net, role: str, folder: Path, text: str, *, has_zebra: bool) -> None:
+    """Run FRR, which gives up root, in a namespace, with all its files in a folder."""
+    folder.mkdir()
+    shutil.chown(folder, "frr", "frr")
+    (folder / "bgpd.conf").write_text(text, encoding="utf-8")
+    (folder / "zebra.conf").write_text("log stdout\n", encoding="utf-8")
+    for daemon in ("zebra", "bgpd") if has_zebra else ("bgpd",):
+        options = ["--vty_socket", str(folder), "-P", "0"]
+        options += ["-i", str(folder / f"{daemon}.pid"), "-z", str(folder / "zserv.api")]
+        options += ["-f", str(folder / f"{daemon}.conf")]
+        log = folder / f"{daemon}.log"
+        net.start(role, str(FRR / daemon), *options, log=log)
+
+
+@pytest.fixture
+def frr_folder() -> Iterator[Path]:
+    """A folder that other users reach; that of pytest they do not."""
+    with tempfile.TemporaryDirectory(prefix="onvm-frr-") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+@pytest.mark.skipif(not FRR.exists(), reason="not installed: frr")
+def test_routes_of_bgp_are_followed(gateway: Gateway, net: Net, frr_folder: Path) -> None:
     del gateway
     own = GATEWAYS[SERVER][0]
+    networks = "".join(f"  network {network}\n" for network in TOLD)
     for role, text in (
-        (GATEWAY, BIRD.format(own=own, peer=SERVER_V4, number=65001, other=65002,
-                              protocols=LEARNED, imports="all", exports="none")),
-        (SERVER, BIRD.format(own=SERVER_V4, peer=own, number=65002, other=65001,
-                             protocols=TOLD, imports="none", exports="all")),
-    ):  # fmt: skip
-        file = tmp_path / f"bird-{role}.conf"
-        file.write_text(text, encoding="utf-8")
-        control = str(tmp_path / f"bird-{role}.ctl")
-        log = tmp_path / f"bird-{role}.log"
-        net.start(role, "bird", "-f", "-c", str(file), "-s", control, log=log)
+        (GATEWAY, BGP.format(own=own, peer=SERVER_V4, number=65001, other=65002, networks="")),
+        (SERVER, BGP.format(own=SERVER_V4, peer=own, number=65002, other=65001, networks=networks)),
+    ):
+        start_frr(net, role, frr_folder / role, text, has_zebra=role == GATEWAY)
     net.ip(SERVER, "addr", "add", "203.0.113.5/32", "dev", "lo")
     deadline = time.monotonic() + READY_TIMEOUT_S
-    while "203.0.113.0/24" not in net.run(GATEWAY, "ip", "route"):
+    while not all(network in net.run(GATEWAY, "ip", "route") for network in TOLD):
         assert time.monotonic() < deadline, net.run(GATEWAY, "ip", "route")
         time.sleep(0.1)
     while " 0% packet loss" not in net.run(CLIENT, "sh", "-c", "ping -c1 -W1 203.0.113.5 || true"):
