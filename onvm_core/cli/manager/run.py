@@ -465,8 +465,11 @@ def _shown_output(
     output = NfOutput(directory / "logs", console)
     try:
         yield output.turn
-    finally:
-        output.finish()
+    except NfFailed as error:
+        if not error.is_mistake:  # the line of a mistake says it all
+            output.finish()
+        raise
+    output.finish()
 
 
 def _end_hung(deployment: Deployment, hangs: HangWatch) -> None:
