@@ -512,8 +512,10 @@ def _let_through(
             if deployment.has_fault():
                 return
             if deployment.sources_finished():
-                # NFs may hold the last packets, and release them in their time; or never.
-                if deployment.is_drained() or elapsed - moved_s > HELD_S:
+                # NFs may hold the last packets, and release them in their time; or never. Of one
+                # that makes no turn it is not known yet whether it hangs.
+                is_over = elapsed - moved_s > HELD_S and not hangs.has_suspects
+                if deployment.is_drained() or is_over:
                     return
                 if (sent := deployment.sent()) != last_sent:
                     last_sent, moved_s = sent, elapsed

@@ -108,6 +108,11 @@ class HangWatch:
         self._read_threads = read_threads
         self._suspicions: dict[int, _Suspicion] = {}
 
+    @property
+    def has_suspects(self) -> bool:
+        """True if some host has made no turn between the last two readings while packets wait."""
+        return any(suspicion.threads for suspicion in self._suspicions.values())
+
     def turn(self) -> list[tuple[NfHost, str]]:
         """Hosts that hang, each with the reason as text."""
         hung = []

@@ -110,6 +110,17 @@ def test_host_that_computes_or_is_blocked_hangs(
     assert rest == f"while packets wait; {doing}"
 
 
+def test_a_host_is_suspected_until_it_makes_a_turn(world: World) -> None:
+    world.turn()
+    assert not world.watch.has_suspects
+    world.pass_time(2 * INTERVAL_S, "R", 1.0)
+    assert world.watch.has_suspects
+    assert world.found == []
+    world.count(loops=1)
+    world.turn()
+    assert not world.watch.has_suspects
+
+
 @pytest.mark.parametrize(
     ("state", "ran", "waited"),
     [
