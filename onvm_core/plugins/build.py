@@ -111,12 +111,10 @@ def _compiled(folder: Path) -> list[Path]:
 
 def _has_kernel(file: Path) -> bool:
     """True if a function of a module is a kernel, so that numba needs its source."""
-    names = {
-        node.id if isinstance(node, ast.Name) else node.func.id
+    decorators = [
+        node.func if isinstance(node, ast.Call) else node
         for function in ast.walk(ast.parse(file.read_text(), str(file)))
         if isinstance(function, ast.FunctionDef)
         for node in function.decorator_list
-        if isinstance(node, ast.Name)
-        or (isinstance(node, ast.Call) and isinstance(node.func, ast.Name))
-    }
-    return "kernel" in names
+    ]
+    return any(isinstance(node, ast.Name) and node.id == "kernel" for node in decorators)
