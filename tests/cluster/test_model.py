@@ -255,7 +255,7 @@ def test_only_the_last_agent_of_a_name_can_write(schedule: Schedule) -> None:
 
 
 def test_request_taken_without_an_answer_is_given_up_when_another_host_is_to_serve_it() -> None:
-    """Found by the first test: the lock stayed as long as the session, and nobody served it."""
+    """Found by the first test: the lock stayed as long as the session, and no host served it."""
     tree = new_tree()
     at_once: Any = SimpleNamespace(waiter=lambda _: lambda: "")
     host = Host("a", 1, tree, at_once)
