@@ -57,7 +57,7 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     free_cores: float
     free_memory_mib: int
     instances: int
-    idle_cores: float
+    idle_cores: float = 0.0
     is_busy: bool = False
 
     @property

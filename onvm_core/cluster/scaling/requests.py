@@ -212,11 +212,13 @@ class RequestQueue:
 
         self._ensemble.commit(f"refuse {request.key}", build)
 
-    def release(self, taken: Taken) -> None:
-        """Stop working on it; another host may take it."""
-        with self._ensemble.call(f"release {taken.entry}") as client:
+    def release_mine(self, entry: str) -> None:
+        """Let others take an entry, if this session has taken it."""
+        if self._owner(entry) != "mine":
+            return
+        with self._ensemble.call(f"release {entry}") as client:
             try:
-                client.delete(self._lock(taken.entry))
+                client.delete(self._lock(entry))
             except NoNodeError:
                 return
 

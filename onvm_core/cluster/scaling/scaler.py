@@ -133,6 +133,8 @@ class Scaler:
         self._complaint = ""
         self._starts: dict[str, _Start] = {}
         """Threads that wait for instances to serve, by the keys of their requests."""
+        self._unsure: set[str] = set()
+        """Entries of which it is not known if they are taken here."""
         self._seen_s: dict[str, float] = {}
         """Times at which this leader has first seen each entry."""
         self.served = 0
@@ -213,7 +215,17 @@ class Scaler:
             return Choice(None, None, str(error))
         return choose(request, snapshot, policy)
 
+    def _take(self, entry: str) -> Taken | None:
+        """Take an entry; if there is no answer, it may be taken all the same."""
+        self._unsure.add(entry)
+        taken = self.queue.take(entry, self._membership.fence)
+        self._unsure.discard(entry)
+        return taken
+
     def _serve(self, snapshot: Snapshot) -> None:
+        for entry in list(self._unsure):  # another host may be the one to serve it by now
+            self.queue.release_mine(entry)
+            self._unsure.discard(entry)
         for entry, request in snapshot.requests.items():
             if self._is_stopping.is_set() or not self._session_thread.may_decide:
                 return
@@ -226,7 +238,7 @@ class Scaler:
             now = self._session_thread.snapshot or snapshot
             if self._starts and not request.stop and not self._has_room(request, choice, now):
                 continue
-            taken = self.queue.take(entry, self._membership.fence)
+            taken = self._take(entry)
             if taken is None:
                 continue
             if request.stop:
@@ -393,7 +405,7 @@ class Scaler:
 
     def _resume(self, key: str, instance: str) -> None:
         entry = self.queue.entry_of(key)
-        taken = None if entry is None else self.queue.take(entry, self._membership.fence)
+        taken = None if entry is None else self._take(entry)
         if taken is None:
             return  # another host works on it; its outcome decides
         match = NUMBER.fullmatch(instance)

@@ -26,6 +26,8 @@ HOSTS, INSTANCES, CHAINS = "hosts", "instances", "chains"
 HOST_MAX = 65535
 CHAIN_MAX = (1 << 23) - 1
 ATTEMPTS = 100
+MARGIN = 256
+"""Numbers that others may have got before a tree was restored, and that are not known here."""
 BACKOFF_S = 0.002
 
 
@@ -95,7 +97,7 @@ class NumberSource:
                     counter, version = CounterNode(last=last, laps=1), stat.version
                 if counter.laps == 0 and counter.last < self.highest <= self._maximum:
                     log.warning("numbers of %s go on after %d", self._kind, self.highest)
-                    counter = CounterNode(last=self.highest)
+                    counter = CounterNode(last=min(self.highest + MARGIN, self._maximum))
                 is_round = counter.laps > 0 or counter.last + count > self._maximum
                 used = self._used() if is_round else ()
                 numbers = next_numbers(counter.last, count, self._maximum, used)
