@@ -16,6 +16,7 @@ from onvm_core.cluster.tree.ensemble import Ensemble
 from onvm_core.cluster.tree.mirror import Mirror, Snapshot, read_cluster
 from onvm_core.cluster.tree.nodes import AppliedNode, DamagedError, NameNode, Paths
 from onvm_core.cluster.view.cluster_view import mismatches, plugin_versions
+from onvm_core.manager.cluster_view.view import DataSecurity
 
 __all__ = [
     "ClusterStatus",
@@ -98,6 +99,8 @@ class ClusterStatus(msgspec.Struct, frozen=True, kw_only=True):
     cluster: str
     id: str
     vni: int
+    data_security: DataSecurity
+    """Protection of packets between hosts."""
     ensemble: str
     is_equal: bool
     """True if all managers have been sent the same view, and have equal tables."""
@@ -135,6 +138,7 @@ def read_status(ensemble: Ensemble, paths: Paths) -> ClusterStatus:
         cluster=snapshot.cluster.name,
         id=snapshot.cluster.id,
         vni=snapshot.cluster.vni,
+        data_security=snapshot.cluster.data_security,
         ensemble=ensemble.hosts,
         is_equal=len(views) <= 1 and "" not in views and len({one.tables for one in there}) <= 1,
         hosts=hosts,

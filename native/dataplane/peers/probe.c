@@ -24,6 +24,7 @@
 /** Probes that are due within so long go out together: a wake-up costs more than a probe. */
 #define TOGETHER_NS (6 * NS_PER_MS)
 #define IDLE_NS (100 * NS_PER_MS)
+#define STALL_NS (ONVM_PROBE_STALL_MS * NS_PER_MS)
 /** A full packet of 1,514 bytes with all headers of the tunnel. */
 #define FULL_BYTES (1514 + ONVM_TUNNEL_BYTES + ONVM_SEAL_BYTES)
 #define FULL_NS NS_PER_S
@@ -222,6 +223,31 @@ change(struct onvm_probed *probed, bool has_gone_down, uint64_t now)
 	__atomic_store_n(&probed->is_down, has_gone_down, __ATOMIC_RELEASE);
 }
 
+/** Whether datagrams wait for a worker. */
+static bool
+is_anything_waiting(const struct onvm_prober *prober)
+{
+	struct pollfd polled[ONVM_WORKERS_MAX];
+
+	for (uint32_t i = 0; i < prober->nb_boxes; i++)
+		polled[i] = (struct pollfd){.fd = prober->in_fds[i], .events = POLLIN};
+	if (poll(polled, prober->nb_boxes, 0) <= 0)
+		return false;
+	for (uint32_t i = 0; i < prober->nb_boxes; i++)
+		if (polled[i].revents & POLLIN)
+			return true;
+	return false;
+}
+
+/** Whether a peer has been silent for too long. */
+static bool
+is_silent(const struct onvm_prober *prober, const struct onvm_probed *probed, uint64_t now)
+{
+	const uint64_t end = probed->heard_ns + onvm_bfd_detect_us(&probed->session) * 1000;
+
+	return now > end && (now > end + STALL_NS || !is_anything_waiting(prober));
+}
+
 /** Look at the clock for one peer; @return when to look again. */
 static uint64_t
 look(struct onvm_prober *prober, uint16_t peer, uint64_t now, bool *has_changed)
@@ -230,8 +256,7 @@ look(struct onvm_prober *prober, uint16_t peer, uint64_t now, bool *has_changed)
 	struct onvm_bfd *session = &probed->session;
 	bool is_down_now;
 
-	if (session->state > ONVM_BFD_DOWN &&
-	    now > probed->heard_ns + onvm_bfd_detect_us(session) * 1000)
+	if (session->state > ONVM_BFD_DOWN && is_silent(prober, probed, now))
 		onvm_bfd_go_down(session, ONVM_BFD_EXPIRED);
 	is_down_now = is_down(probed, now);
 	if (is_down_now != probed->is_down) {
@@ -282,6 +307,7 @@ run(void *arg)
 	struct pollfd polled = {.fd = prober->wake_fd, .events = POLLIN};
 	const struct sched_param urgent = {.sched_priority = 1};
 
+	(void)pthread_setname_np(pthread_self(), "onvm-probes");
 	/* Late answers look like a dead host. Where that is not permitted it must do without. */
 	(void)pthread_setschedparam(pthread_self(), SCHED_RR, &urgent);
 	while (!__atomic_load_n(&prober->must_stop, __ATOMIC_ACQUIRE)) {
@@ -316,7 +342,17 @@ prepare_boxes(struct onvm_prober *prober, uint32_t nb_workers)
 	prober->nb_boxes = nb_workers;
 	for (uint32_t i = 0; i < nb_workers; i++)
 		prober->boxes[i].head = prober->boxes[i].tail = 0;
+	for (uint32_t i = 0; i < ONVM_WORKERS_MAX; i++)
+		prober->in_fds[i] = -1;
 	return 0;
+}
+
+void
+onvm_prober_listen(struct onvm_prober *prober, uint32_t worker, int fd)
+{
+	pthread_mutex_lock(&prober->lock);
+	prober->in_fds[worker] = fd;
+	pthread_mutex_unlock(&prober->lock);
 }
 
 int

@@ -13,7 +13,9 @@
  * than a small share of a core. Each end says which interval it wants (RFC 5880 section 6.8.7).
  *
  * Probes travel as packets do: to the same UDP port, and on the other side through a worker. A worker
- * that stands still hears no probe; so its host finds all peers down, says so, and they know. Once
+ * that stands still hears no probe; so its host finds all peers down, says so, and they know. But a
+ * worker that waits for its CPU is no dead path: while datagrams lie in its socket, a peer is
+ * not silent, for ONVM_PROBE_STALL_MS more. Once
  * a second a probe has the size of a full packet. A peer that gets the small ones alone is down, too.
  *
  * A peer that goes up and down again and again must stay up for a while before it counts as up: twice
@@ -48,6 +50,7 @@
  */
 #define ONVM_PROBE_PEER_US 2500
 #define ONVM_PROBE_GRACE_MS 1000
+#define ONVM_PROBE_STALL_MS 1000
 
 /** The state of one peer. */
 struct onvm_probed {
@@ -84,6 +87,7 @@ struct onvm_prober {
 	struct onvm_peers *peers;
 	uint32_t nb_boxes;
 	struct onvm_probe_box *boxes; /**< by worker; once made they stay */
+	int in_fds[ONVM_WORKERS_MAX]; /**< by worker: where probes come in; -1: not yet */
 	struct onvm_probed probed[ONVM_PEERS_MAX];
 };
 
@@ -98,6 +102,8 @@ struct onvm_prober_options {
 
 /** Probe peers from now on; @return 0 or -errno. */
 int onvm_prober_start(struct onvm_prober *prober, const struct onvm_prober_options *options);
+/** Worker @p worker receives on @p fd. */
+void onvm_prober_listen(struct onvm_prober *prober, uint32_t worker, int fd);
 /** Give the probing thread a probe that worker @p worker has received from @p peer. */
 void onvm_prober_put(struct onvm_prober *prober, uint32_t worker, uint16_t peer,
 		     const uint8_t *data, uint32_t length);

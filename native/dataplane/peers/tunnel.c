@@ -567,6 +567,7 @@ onvm_port_tunnel_open(struct onvm_port *port, const void *kind_options, uint32_t
 		rc = open_queue(&tunnel->queues[i], &sockets);
 		tunnel->nb_queues = i + 1;
 		port->wake_fds[i] = tunnel->queues[i].fd;
+		onvm_prober_listen(tunnel->prober, i, tunnel->queues[i].fd);
 	}
 	if (rc != 0) {
 		snprintf(error, error_size, "UDP port %u of the data address: %s",

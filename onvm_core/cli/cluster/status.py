@@ -43,7 +43,8 @@ def cluster_tables(shown: ClusterStatus) -> RenderableType:
     else:
         is_equal = "managers are being told" if len(views) > 1 else "managers' tables differ"
     parts: list[RenderableType] = [
-        f"cluster {shown.cluster} (VNI {shown.vni}) at {shown.ensemble}; {is_equal}",
+        f"cluster {shown.cluster} (VNI {shown.vni}, packets: {shown.data_security}) "
+        f"at {shown.ensemble}; {is_equal}",
         "",
         _hosts(shown),
         "",

@@ -63,7 +63,8 @@ class Bed:
         """A genuine packet goes through the NF and comes back sealed."""
         frame = inner()
         self.peer.send(self.sealed(nsh_packet(frame)))
-        data, _, sender = receive(self.peer.socket)
+        data, ancillary, sender = receive(self.peer.socket)
+        assert [int.from_bytes(value, "little") for _, _, value in ancillary] == [255]  # GTSM
         if self.security != "none":
             data = self.peer.open(data, sender[1])
         assert data[32:] == bytes(frame)

@@ -20,6 +20,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 PROBE_BYTES, FULL_BYTES, TAG_BYTES = 138, 1570, 16
 BFD_AT, KEYS_AT, TAG_AT = 50, 74, 122
+IP_RECVTTL = 12
+"""Linux; the module socket has it from Python 3.14 on."""
 NONE = bytes(16)
 DOWN, INIT, UP = 1, 2, 3
 LABEL = b"onvm datagrams 1\0"
@@ -129,6 +131,7 @@ class SecuredPeer:
         made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         made.bind((self.here, port))
         made.settimeout(0.05)
+        made.setsockopt(socket.IPPROTO_IP, IP_RECVTTL, 1)
         return made
 
     def close(self) -> None:
