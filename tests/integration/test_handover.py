@@ -65,7 +65,7 @@ def launched(host: Host) -> dict[str, Any]:
 
 def hops(host: Host) -> dict[tuple[Any, ...], tuple[str, ...]]:
     """Instances of each flow, by its key."""
-    flows = ask(host, m.FlowListRequest(limit=10_000))["flows"]
+    flows = ask(host, m.FlowListRequest(limit=m.FLOWS_MAX))["flows"]
     return {
         tuple(
             flow[key] for key in ("src", "src_port", "dst", "dst_port", "protocol", "port")
