@@ -19,6 +19,7 @@ from model import Client, ModelEnsemble, Schedule, Tree
 
 from onvm_core.cluster.errors import ClusterError, FencedError, NoEnsembleError
 from onvm_core.cluster.member.membership import Membership
+from onvm_core.cluster.member.moved_instances import MovedInstances
 from onvm_core.cluster.member.state_directory import AgentState
 from onvm_core.cluster.scaling import scaler as scaler_module
 from onvm_core.cluster.scaling.requests import RequestQueue
@@ -118,7 +119,12 @@ class Host:
         self.membership = Membership(self.ensemble, PATHS, self.name, self.state)
         self.mirror = Mirror(self.ensemble, CLUSTER, PATHS)
         self.session: int | None = None
-        thread: Any = SimpleNamespace(membership=self.membership, may_decide=True, snapshot=None)
+        thread: Any = SimpleNamespace(
+            membership=self.membership,
+            moved=MovedInstances(self.state),
+            may_decide=True,
+            snapshot=None,
+        )
         self.thread = thread
         link: Any = self.link
         self.scaler = Scaler(self.ensemble, PATHS, thread, self.state, link, dict)

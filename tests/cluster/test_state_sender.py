@@ -129,7 +129,7 @@ class MoverBench:
         self.requests: list[Any] = []
         state: Any = SimpleNamespace(
             state=SimpleNamespace(successors=self.successors),
-            add_successor=self.successors.__setitem__,
+            add_moved=lambda one, successor: self.successors.update({one.number: successor}),
         )
         session_thread: Any = SimpleNamespace(
             look_again=lambda: None, membership=SimpleNamespace(name="a", fence=None)

@@ -224,7 +224,7 @@ class StateSender:
             except BaseException:
                 self._give_up(one)
                 raise
-        self._state.add_successor(one.number, successor.number)
+        self._state.add_moved(one, successor.number)
         self._session_thread.look_again()
         self.moved += 1
         took_ms = (time.monotonic() - begin) * 1e3

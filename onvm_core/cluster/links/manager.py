@@ -16,6 +16,7 @@ from typing import TypeVar
 import zmq
 
 from onvm_core.manager.api.client import Client, NoManagerError
+from onvm_core.manager.api.config_messages import ChangeReply
 from onvm_core.manager.api.directory import EVENT_SOCKET
 from onvm_core.manager.api.messages import (
     ClusterApplyRequest,
@@ -33,6 +34,7 @@ from onvm_core.manager.api.messages import (
 from onvm_core.manager.api.server import endpoint
 from onvm_core.manager.api.state_messages import (
     NfDrainRequest,
+    NfReplaceRequest,
     StateDoneRequest,
     StateGivenRequest,
     StateGiveRequest,
@@ -147,6 +149,10 @@ class ManagerLink:
     def drain(self, instance: str) -> None:
         """Let an instance end with its flows, or when its state is elsewhere."""
         self._ask(NfDrainRequest(name=instance), DoneReply)
+
+    def replace(self, instance: str, avoided: list[str]) -> None:
+        """Have an instance of another name take the place of one; it gets no flows meanwhile."""
+        self._ask(NfReplaceRequest(name=instance, avoided=avoided), ChangeReply)
 
     # ---- state that moves ----
 

@@ -24,6 +24,7 @@ from onvm_core.cluster.errors import (
 from onvm_core.cluster.member import facts
 from onvm_core.cluster.member.cpu_use import CpuUse
 from onvm_core.cluster.member.membership import Membership
+from onvm_core.cluster.member.moved_instances import MovedInstances
 from onvm_core.cluster.member.state_directory import StateDirectory
 from onvm_core.cluster.tree.copy import member_copy
 from onvm_core.cluster.tree.ensemble import Ensemble, Session
@@ -85,6 +86,7 @@ class SessionThread:
     Attributes:
         snapshot: the last one; None at first.
         numbers: numbers of this host's NF hosts, by name.
+        moved: instances that have moved from here; those that are back get no number yet.
         absences: number of times that the connection was lost and restored.
         failure: the reason why it has ended by itself; the agent must end, too.
     """
@@ -116,6 +118,7 @@ class SessionThread:
         self._read_at_s = 0.0
         self._read_s = 0.0
         """Duration of the last read; where that is long, more changes are taken at once."""
+        self.moved = MovedInstances(state)
         self.membership = Membership(ensemble, paths, name, state)
         self.mirror = Mirror(ensemble, cluster, paths, self._woken.set)
         self._numbers = NumberSource(
@@ -316,10 +319,13 @@ class SessionThread:
         if offer.local is None or offer.resources is None:
             # Its manager is away; the NF hosts wait for the next one, and keep their numbers.
             return self._seen
-        names = [host.name for host in facts.of_cluster(offer.local.hosts)]
-        self._give_numbers(names)
+        hosts = facts.of_cluster(offer.local.hosts)
+        known = self.numbers.keys() | {one.name for one in self._seen.instances}
+        held_back = self.moved.hold_back([host.name for host in hosts], known, self.mirror.snapshot)
+        hosts = [host for host in hosts if host.name not in held_back]
+        self._give_numbers([host.name for host in hosts])
         return facts.instance_facts(
-            offer.local,
+            msgspec.structs.replace(offer.local, hosts=hosts),
             self.numbers,
             offer.plugins,
             offer.resources,

@@ -20,13 +20,16 @@ import msgspec
 import zmq
 
 from onvm_core.cluster.credentials import check_private
+from onvm_core.cluster.tree.nodes import InstanceNode
 from onvm_core.manager.api.directory import write_private
+from onvm_core.manager.cluster_view.view import ClaimView
 from onvm_sdk.errors import ConfigError
 
 __all__ = [
     "COPY_FILE",
     "AgentState",
     "Connection",
+    "Moved",
     "StateDirectory",
     "read_state",
     "state_directory",
@@ -51,6 +54,15 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
     session_s: float = 6.0
 
 
+class Moved(msgspec.Struct, frozen=True):
+    """An instance that has moved to another host."""
+
+    claims: list[ClaimView]
+    """The traffic that was its own."""
+    at: float
+    """Time of the move, in seconds since 1970."""
+
+
 class AgentState(msgspec.Struct, kw_only=True):
     """``agent.json``."""
 
@@ -73,6 +85,8 @@ class AgentState(msgspec.Struct, kw_only=True):
     """For NF hosts that have moved from here, by number: the NF host that has their state, and the
     time of the move, in seconds since 1970.
     """
+    moved: dict[str, Moved] = {}
+    """Instances that have moved from here, by name, while their traffic belongs to others."""
 
     @classmethod
     def make(cls) -> AgentState:
@@ -152,9 +166,11 @@ class StateDirectory:
         os.close(self._fd)
 
     def forget(self) -> None:
-        """Leave the cluster; the keys stay."""
+        """Leave the cluster; the keys stay, and what is known of instances that moved away."""
         old = self.state
-        self.state = AgentState(secret=old.secret, key=old.key, key_secret=old.key_secret)
+        self.state = AgentState(
+            secret=old.secret, key=old.key, key_secret=old.key_secret, moved=old.moved
+        )
         self.save()
         (self.folder / COPY_FILE).unlink(missing_ok=True)
 
@@ -168,12 +184,14 @@ class StateDirectory:
             (number, successor) for number, (successor, _) in sorted(self.state.successors.items())
         ]
 
-    def add_successor(self, number: int, successor: int) -> None:
+    def add_moved(self, one: InstanceNode, successor: int) -> None:
         """Record which NF host has the state of another, and drop records of long ago."""
         now = time.time()
+        if one.claims:
+            self.state.moved = {**self.state.moved, one.name: Moved(one.claims, now)}
         self.state.successors = {
-            **{one: at for one, at in self.state.successors.items() if now - at[1] < SUCCESSORS_S},
-            number: (successor, now),
+            **{n: at for n, at in self.state.successors.items() if now - at[1] < SUCCESSORS_S},
+            one.number: (successor, now),
         }
         self.save()
 

@@ -59,6 +59,8 @@ POLL_S = 0.02
 PUBLISHED_S = 2.0
 KEPT_S = 3600.0
 FORGET_S = 60.0
+REPLACE_S = 30.0
+"""Interval at which the manager is asked to replace an instance, if it cannot."""
 HOOK = "onvm_host_policies"
 NUMBER = re.compile(r"(.+)-(\d+)")
 
@@ -135,6 +137,8 @@ class Scaler:
         """Threads that wait for instances to serve, by the keys of their requests."""
         self._unsure: set[str] = set()
         """Entries of which it is not known if they are taken here."""
+        self._replaced_s: dict[str, float] = {}
+        """Times at which instances were last asked to be replaced."""
         self._seen_s: dict[str, float] = {}
         """Times at which this leader has first seen each entry."""
         self.served = 0
@@ -182,6 +186,7 @@ class Scaler:
             if snapshot is None or not self._session_thread.may_decide:
                 continue
             try:
+                self._replace_held_back()
                 self._finish_started()
                 self._serve(snapshot)
                 if self._leads(snapshot):
@@ -200,6 +205,22 @@ class Scaler:
     @property
     def _is_busy(self) -> bool:
         return self._led[1] or bool(self._requests) or bool(self._state.state.started)
+
+    def _replace_held_back(self) -> None:
+        """Have instances that came back, while others use their traffic, replaced."""
+        now, moved = time.monotonic(), self._session_thread.moved
+        self._replaced_s = {
+            name: at for name, at in self._replaced_s.items() if name in moved.held_back
+        }
+        for name in sorted(moved.held_back):
+            if now - self._replaced_s.get(name, -REPLACE_S) < REPLACE_S:
+                continue
+            self._replaced_s[name] = now
+            log.warning("%s is back, and its successor uses what it had; it is replaced", name)
+            try:
+                self._link.replace(name, sorted(moved.names))
+            except OnvmError as error:
+                log.warning("%s gets no flows until its successor's have ended: %s", name, error)
 
     # ---- serving ----
 
@@ -326,7 +347,7 @@ class Scaler:
         taken = {name for one in self._link.launched().launched for name in one.instances}
         local = self._link.local()
         taken |= {host.name for host in local.hosts} | set(local.reserved)
-        taken |= set(self._state.state.started.values())
+        taken |= set(self._state.state.started.values()) | self._session_thread.moved.names
         number = 1
         while f"{nf}-{number}" in taken:
             number += 1

@@ -25,6 +25,7 @@ from onvm_core.manager.api.question_messages import (
 )
 from onvm_core.manager.api.state_messages import (
     NfDrainRequest,
+    NfReplaceRequest,
     StateDoneRequest,
     StateGivenRequest,
     StateGiveRequest,
@@ -241,6 +242,7 @@ Request = (
     | ClusterChangeRequest
     | ClusterLocalRequest
     | NfDrainRequest
+    | NfReplaceRequest
     | StateTakeRequest
     | StateReadRequest
     | StateDoneRequest

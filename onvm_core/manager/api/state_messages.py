@@ -12,6 +12,7 @@ import msgspec
 
 __all__ = [
     "NfDrainRequest",
+    "NfReplaceRequest",
     "StateDoneRequest",
     "StateGiveRequest",
     "StateGivenRequest",
@@ -45,6 +46,14 @@ class NfDrainRequest(_Tagged, frozen=True, tag="nf_drain"):
     """
 
     name: Name
+
+
+class NfReplaceRequest(_Tagged, frozen=True, tag="nf_replace"):
+    """Have an instance of another name take the place of one that gets no new flows meanwhile."""
+
+    name: Name
+    avoided: list[Name] = []
+    """Names that the other one must not have."""
 
 
 class StateTakeRequest(_Tagged, frozen=True, tag="state_take"):

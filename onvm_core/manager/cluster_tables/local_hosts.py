@@ -28,6 +28,8 @@ class LocalHosts:
         self._numbers: dict[int, int] = {}
         """Numbers in the cluster, by slot; 0: none."""
         self.draining: frozenset[str] = frozenset()
+        self._unknown: set[str] = set()
+        """Names of NF hosts that get no new flows until the cluster knows them."""
 
     def serving(self) -> Iterable[NfHost]:
         """The NF hosts that have flows."""
@@ -75,19 +77,28 @@ class LocalHosts:
         for slot in [slot for slot, number in self._numbers.items() if number]:
             self._set_number(slot, 0)
         self.draining = frozenset()
+        self._unknown.clear()
         self.keep_back()
 
     def on_host_change(self, host: NfHost) -> None:
         """An NF host serves, drains or is gone: its number no longer belongs to the slot."""
         if host.state is HostState.DEAD:
             self._numbers.pop(host.slot, None)
+            self._unknown.discard(host.instances[0].name)
 
     # ---- new flows ----
 
     def keep_back(self) -> None:
         """Send no new flows to NF hosts that drain for the cluster, but not for this manager."""
         for host in self.serving():
-            self._manager.keep_back(host, host.instances[0].name in self.draining)
+            name = host.instances[0].name
+            is_unknown = name in self._unknown and not self._numbers.get(host.slot)
+            self._manager.keep_back(host, name in self.draining or is_unknown)
+
+    def hold_back(self, name: str) -> None:
+        """Send no new flows to an NF host until the cluster gives it a number."""
+        self._unknown.add(name)
+        self.keep_back()
 
     def assume_capacity(self, host: NfHost, spare_pps: int | None) -> None:
         """Let new flows come to an NF host whose load is not known yet, as to those at peers."""

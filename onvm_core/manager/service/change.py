@@ -79,6 +79,8 @@ class Change:
         differences: what it changes, for people.
         is_dry: only prepared, to find mistakes.
         replaced: instances that can only be replaced.
+        replaces: an instance that gets another name; "": none.
+        avoided: names that it must not get.
     """
 
     number: int
@@ -86,6 +88,8 @@ class Change:
     settings: Mapping[str, Pair]
     differences: list[Difference]
     is_dry: bool = False
+    replaces: str = ""
+    avoided: frozenset[str] = frozenset()
     step: Step = Step.PREPARING
     error: str = ""
     replaced: list[str] = field(default_factory=list)
@@ -140,6 +144,8 @@ class Changes:
             if change.file is not None and not change.is_dry:
                 self._open_ports(change, change.file)
                 self._start_groups(change, change.file)
+            if change.replaces:
+                self._replace(change)
             change.targets = list(self._targets(change))
             self._reconfiguration.begin(change.targets)
             change.undo.callback(self._reconfiguration.cancel)
@@ -200,9 +206,21 @@ class Changes:
             )
             self._reserve(change, wanted, None)
 
+    def _replace(self, change: Change) -> None:
+        """Start an NF host of another name in the place of one."""
+        nf = self._supervisor.find(change.replaces)
+        if nf is None or nf.is_leaving:
+            raise ConfigError(
+                "expected an instance that this manager launched",
+                field="nf replace",
+                value=change.replaces,
+            )
+        change.replaced.extend(nf.wanted.instances)
+        self._reserve(change, self._described(nf, change), nf)
+
     def _reserve(self, change: Change, wanted: WantedHost, old: Supervised | None) -> None:
         """Start an NF host that does not serve yet, under names that are free."""
-        taken = self._supervisor.instance_names()
+        taken = self._supervisor.instance_names() | change.avoided
         bases = tables_in(wanted)
         number = 1
         while any(f"{base}-{number}" in taken for base in bases):

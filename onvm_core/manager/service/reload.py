@@ -20,6 +20,7 @@ from onvm_core.manager.api.config_messages import (
     ReconfigureRequest,
     ReloadRequest,
 )
+from onvm_core.manager.api.state_messages import NfReplaceRequest
 from onvm_core.manager.config.checked import Checked
 from onvm_core.manager.interfaces import check_ports
 from onvm_core.manager.ports import check_uris, parse_uri
@@ -47,6 +48,7 @@ class Reload:
     Args:
         read: reads and checks a file.
         is_ready: tells whether the manager has started.
+        hold_back: lets an instance have no new flows until the cluster knows it.
     """
 
     def __init__(
@@ -56,18 +58,21 @@ class Reload:
         nfs: NfTables,
         read: Callable[[Path], Checked],
         is_ready: Callable[[], bool],
+        hold_back: Callable[[str], None],
     ) -> None:
         self._changes = changes
         self._supervisor = supervisor
         self._nfs = nfs
         self._read = read
         self._is_ready = is_ready
+        self._hold_back = hold_back
         self._is_asked = False
         self._number = 0
         self.handlers: dict[type, Callable[[Any], m.Reply]] = {
             ReloadRequest: self.reload,
             ReconfigureRequest: self.reconfigure,
             ChangeStateRequest: self.state,
+            NfReplaceRequest: self.replace,
         }
 
     def soon(self) -> None:
@@ -126,6 +131,22 @@ class Reload:
         changes = difference(config, config, settings)
         self._number += 1
         return self._begin(Change(self._number, None, settings, changes))
+
+    def replace(self, request: NfReplaceRequest) -> ChangeReply:
+        """Begin to replace an instance by one of another name."""
+        self._check_ready("nf replace")
+        self._hold_back(request.name)
+        self._number += 1
+        return self._begin(
+            Change(
+                self._number,
+                None,
+                {},
+                [],
+                replaces=request.name,
+                avoided=frozenset(request.avoided),
+            )
+        )
 
     def state(self, request: ChangeStateRequest) -> ChangeReply:
         """Tell the progress of the last change."""

@@ -163,7 +163,12 @@ class Service:
             self._deployment, self._supervisor, self._nfs, self._chains, self._automation
         )
         self._reload = Reload(
-            changes, self._supervisor, self._nfs, read, lambda: self._state == "ready"
+            changes,
+            self._supervisor,
+            self._nfs,
+            read,
+            lambda: self._state == "ready",
+            self._cluster.local_hosts.hold_back,
         )
         questions = Questions(self._deployment.manager, self._known_instances)
         states = StateRequests(self._deployment, self._supervisor, self._cluster)

@@ -7,6 +7,7 @@ it may fail but what was led through a host that was killed.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
@@ -24,10 +25,11 @@ REASONS = (
     "ring_full",
     "nf_died",
     "no_path",
-    "foreign",
     "waiting",
 )
-"""Why a manager, and no NF, drops packets when something changes."""
+"""Why a manager, and no NF, drops packets when something changes. Not `foreign`: so count the last
+probes of a host that has just left.
+"""
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +88,35 @@ def test_drain_of_the_only_host_of_a_service(cluster: TrafficCluster, traffic: T
     cluster.onvm("cluster", "drain", "b", "--undo")
 
 
+def test_rolling_restart_keeps_configured_instances(
+    cluster: TrafficCluster, traffic: Traffic
+) -> None:
+    """As the manual says: drain, wait, down, up, undo. The agent goes on meanwhile.
+
+    The NAT comes back under another name, for its successor uses the ports of the old one.
+    """
+    cluster.arrange(guard="a", translator="bc", balancer="c")
+    traffic.begin()
+
+    def at_b() -> set[str]:
+        return {one for one in cluster.seen() if one.endswith("@b")}
+
+    before = at_b()
+    cluster.onvm("cluster", "drain", "b")
+    cluster.wait(lambda: not any(one.endswith("@b") for one in cluster.instances()), "the moves")
+    cluster.ask("b", m.DownRequest())
+    cluster.wait(lambda: cluster.processes["b-manager"].poll() is not None, "its end")
+    cluster.start_manager("b")
+    cluster.wait(at_b, "the configured instance")
+    cluster.wait(lambda: cluster.is_whole(len(HOSTS)), "its return")
+    traffic.goes_on()
+    assert cluster.serving("translator") == {"b", "c"}
+    cluster.onvm("cluster", "drain", "b", "--undo")
+    traffic.goes_on()
+    assert len(at_b()) == 1
+    assert at_b().isdisjoint(before)
+
+
 def test_host_leaves_and_comes_back(cluster: TrafficCluster, traffic: Traffic) -> None:
     cluster.arrange(guard="a", translator="bc", balancer="bc")
     traffic.begin()
@@ -93,7 +124,7 @@ def test_host_leaves_and_comes_back(cluster: TrafficCluster, traffic: Traffic) -
     assert "b has left" in cluster.onvm("cluster", "leave", "--host", "b")
     cluster.wait(lambda: cluster.processes["b-agent"].poll() is not None, "the end of its agent")
     traffic.goes_on()
-    assert cluster.instances().isdisjoint({"translator-1@b", "balancer-1@b"})
+    assert not any(one.endswith("@b") for one in cluster.instances())
     cluster.start_agent("b")
     cluster.wait(lambda: cluster.is_whole(len(HOSTS)), "its return")
     traffic.goes_on()
@@ -105,9 +136,11 @@ def test_hosts_that_come_and_go_elsewhere_lose_no_packet(
     cluster.arrange(guard="a", translator="c", balancer="c")
     traffic.begin()
 
-    def dropped() -> dict[str, dict[str, int]]:
+    def dropped() -> Counter[str]:
         drops = {name: cluster.report(name)["drops"] for name in "ac"}
-        return {name: {why: one.get(why, 0) for why in REASONS} for name, one in drops.items()}
+        return Counter(
+            {f"{name}: {why}": one.get(why, 0) for name, one in drops.items() for why in REASONS}
+        )
 
     before = dropped()
     cluster.onvm("cluster", "leave", "--host", "b")
@@ -116,7 +149,7 @@ def test_hosts_that_come_and_go_elsewhere_lose_no_packet(
     cluster.start_agent("b")
     cluster.wait(lambda: cluster.is_whole(len(HOSTS)), "its return")
     traffic.goes_on()
-    assert dropped() == before
+    assert dropped() - before == {}
 
 
 def test_host_is_killed(cluster: TrafficCluster, traffic: Traffic) -> None:
@@ -140,26 +173,3 @@ def test_host_is_killed(cluster: TrafficCluster, traffic: Traffic) -> None:
     cluster.start_host("b")
     cluster.wait(lambda: cluster.is_whole(len(HOSTS)), "its return")
     traffic.goes_on()
-
-
-def test_rolling_restart_keeps_configured_instances(
-    cluster: TrafficCluster, traffic: Traffic
-) -> None:
-    """As the manual says: drain, wait, down, up, undo. The agent goes on meanwhile.
-
-    It is the last test: the NAT that comes back has the ports that its successor uses.
-    """
-    cluster.arrange(guard="a", translator="bc", balancer="c")
-    traffic.begin()
-    cluster.onvm("cluster", "drain", "b")
-    cluster.wait(lambda: not any(one.endswith("@b") for one in cluster.instances()), "the moves")
-    cluster.ask("b", m.DownRequest())
-    cluster.wait(lambda: cluster.processes["b-manager"].poll() is not None, "its end")
-    cluster.start_manager("b")
-    cluster.wait(lambda: "translator-1@b" in cluster.seen(), "the configured instance")
-    cluster.wait(lambda: cluster.is_whole(len(HOSTS)), "its return")
-    traffic.goes_on()
-    assert cluster.serving("translator") == {"b", "c"}
-    cluster.onvm("cluster", "drain", "b", "--undo")
-    traffic.goes_on()
-    assert cluster.instances() == {"guard-1@a", "translator-1@b", "translator-1@c", "balancer-1@c"}

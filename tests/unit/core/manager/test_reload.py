@@ -21,11 +21,13 @@ from onvm_core.manager.api.config_messages import (
     ReconfigureRequest,
     ReloadRequest,
 )
+from onvm_core.manager.api.state_messages import NfReplaceRequest
 from onvm_core.manager.capture_port import PCAP
 from onvm_core.manager.config.checked import Checked
 from onvm_core.manager.config.extensions import Extensions
 from onvm_core.manager.config.onvm_toml import parse_config
 from onvm_core.manager.nf_hosts import codec
+from onvm_core.manager.nf_hosts.registry import NfHost
 from onvm_core.manager.ports import NULL
 from onvm_core.manager.service.service import Service
 from onvm_core.plugins import NfPackage
@@ -103,6 +105,11 @@ class World:
 
     def states(self) -> dict[str, str]:
         return {nf.instances[0]: nf.state for nf in self.ask(m.StatusRequest()).launched}
+
+    def host(self, instance: str) -> NfHost:
+        """The NF host of an instance."""
+        ((found, _),) = self.service._deployment.manager.registry.find(instance)
+        return found
 
     def facts(self) -> Any:
         """Everything that a change could leave behind."""
@@ -217,6 +224,27 @@ def test_nf_that_cannot_change_is_replaced_and_hands_its_state_over(
     assert world.reload(FILE.replace("5", "6")).changes == []
     world.reload(f"{PORTS}[nfs.a]\ninstances = 0\n{CHAIN.replace('a', 'b', 0)}")
     world.until(lambda: "a-2" not in world.states())
+
+
+def test_instance_gets_another_name_and_no_new_flows_meanwhile(world: World) -> None:
+    reply = world.ask(NfReplaceRequest(name="a-1", avoided=["a-2"]))
+    assert reply.replaced == ["a-1"]
+    assert world.host("a-1").is_kept_back
+    world.until(lambda: world.states() == {"b-1": "active", "a-3": "active"})
+    assert not world.host("a-3").is_kept_back
+    # It stands for the instance of the file.
+    assert world.reload(FILE).changes == []
+    assert world.states() == {"b-1": "active", "a-3": "active"}
+
+
+def test_instance_that_cannot_be_replaced_stays_without_new_flows(world: World) -> None:
+    world.launcher.fails = True
+    number = world.ask(NfReplaceRequest(name="a-1")).number
+    world.until(lambda: world.ask(ChangeStateRequest(number=number)).step == "failed")
+    assert world.states() == {"a-1": "active", "b-1": "active"}
+    assert world.host("a-1").is_kept_back
+    with pytest.raises(ConfigError, match=r"^nf replace: 'x': expected an instance that this"):
+        world.ask(NfReplaceRequest(name="x"))
 
 
 def test_replacement_that_does_not_start_changes_nothing(world: World) -> None:
