@@ -172,6 +172,7 @@ init_mbuf(struct rte_mempool *pool, void *arg, void *object, unsigned int number
 	mbuf->buf_addr = memory->base + offset;
 	rte_mbuf_iova_set(mbuf, buffer_iova(memory, offset, made->bytes));
 	mbuf->buf_len = (uint16_t)made->bytes;
+	mbuf->data_off = RTE_PKTMBUF_HEADROOM;
 	memory->mbufs[index] = mbuf;
 }
 

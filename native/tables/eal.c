@@ -11,6 +11,8 @@
 #include <rte_errno.h>
 #include <rte_log.h>
 
+#include <onvm/eal_log.h>
+
 #include "tables_priv.h"
 
 #define DEFAULT_MEGABYTES 1024u
@@ -55,7 +57,7 @@ eal_start(uint32_t megabytes)
 	snprintf(lcores, sizeof(lcores), "0@%d", first_cpu(&cpus));
 	/* "EAL: Detected CPU lcores" and the like come before the option is read. */
 	rte_log_set_global_level(RTE_LOG_ERR);
-	rc = rte_eal_init((int)(sizeof(argv) / sizeof(argv[0])) - 1, argv);
+	rc = onvm_eal_init((int)(sizeof(argv) / sizeof(argv[0])) - 1, argv);
 	if (CPU_COUNT(&cpus) != 0)
 		pthread_setaffinity_np(pthread_self(), sizeof(cpus), &cpus);
 	if (rc >= 0)

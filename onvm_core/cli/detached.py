@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -52,5 +53,8 @@ def wait_for_line(pipe: BinaryIO, timeout_s: float) -> str:
 
 def last_line(log: Path) -> str:
     """The last line of a log, without the word that marks errors of the command line."""
-    lines = log.read_text(errors="replace").strip().splitlines() or ["it wrote nothing"]
+    nothing = "it wrote nothing"
+    if shutil.disk_usage(log.parent).free == 0:
+        nothing = f"expected room in {log.parent}: No space left on device"
+    lines = log.read_text(errors="replace").strip().splitlines() or [nothing]
     return lines[-1].removeprefix("error: ")

@@ -24,6 +24,7 @@ _DEFAULT_NAME = "main"
 
 def main() -> None:
     """Run the command line and exit."""
+    _open_standard_streams()
     plain = _plain_up(sys.argv[1:])
     if plain is None:
         from onvm_core.cli.app import main as run
@@ -31,6 +32,16 @@ def main() -> None:
         run()
     else:
         _end(_up(*plain))
+
+
+def _open_standard_streams() -> None:
+    """Let what a caller has closed (`>&-`) lead nowhere: else the next file that is opened, such as
+    packet memory, gets its number, and what C prints.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            os.open(os.devnull, os.O_RDWR)
+            setattr(sys, name, os.fdopen(number, mode, closefd=False))
 
 
 def _plain_up(arguments: Sequence[str]) -> tuple[str, str] | None:

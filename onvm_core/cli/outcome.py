@@ -6,6 +6,7 @@ interrupted. A bug shows its traceback.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable
@@ -17,6 +18,12 @@ __all__ = ["INTERRUPTED", "outcome_of", "refuse", "warn"]
 
 INTERRUPTED = 130
 _USER_MISTAKE = 2
+_NO_ROOM = {errno.EDQUOT, errno.EFBIG, errno.ENOSPC}
+_REFUSALS_OF_PATHS = {
+    errno.EACCES, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EPERM,
+    errno.EROFS, *_NO_ROOM,
+}  # fmt: skip
+"""What the system says of a path that a user has named. That one is missing can be a bug."""
 
 
 def outcome_of(command: Callable[[], object]) -> int:
@@ -31,6 +38,8 @@ def outcome_of(command: Callable[[], object]) -> int:
         return _close_pipe()
     except OnvmError as error:
         return refuse(str(error))
+    except OSError as error:
+        return _refuse_by_system(error)
     return _flush(status if isinstance(status, int) else 0)
 
 
@@ -39,6 +48,17 @@ def refuse(message: str) -> int:
     if message:  # typer has none if it has just printed its help
         print(f"error: {' '.join(message.split())}", file=sys.stderr)
     return _USER_MISTAKE
+
+
+def _refuse_by_system(error: OSError) -> int:
+    if error.errno not in _REFUSALS_OF_PATHS:
+        raise error
+    if isinstance(error.filename, (str, bytes)):
+        return refuse(f"{os.fsdecode(error.filename)!r}: expected a usable path: {error.strerror}")
+    if error.errno not in _NO_ROOM:
+        raise error
+    _leave_stdout()
+    return refuse(f"expected room for what is written: {error.strerror}")
 
 
 def warn(plugins: PluginManager) -> None:
@@ -59,10 +79,17 @@ def _flush(status: int) -> int:
         sys.stdout.flush()
     except BrokenPipeError:
         return _close_pipe()
+    except OSError as error:
+        return _refuse_by_system(error)
     return status
 
 
 def _close_pipe() -> int:
     """The reader is gone, as in ``onvm nf list | head``: end without a message."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _leave_stdout()
     return 0
+
+
+def _leave_stdout() -> None:
+    """Let what is still in its buffer go nowhere when the interpreter ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -6,16 +6,27 @@ says what goes wrong for some packets; a note says what else happens on the inte
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 
 from onvm_core.interfaces.facts import HostFacts, InterfaceFacts, Peer
 from onvm_core.interfaces.netlink import ETHERNET, LOOPBACK
 from onvm_core.interfaces.offloads import CHECKSUMS, SEGMENTATION, VLAN_INSERTION, short_names
 from onvm_core.interfaces.use import InterfaceUse
 
-__all__ = ["FRAME_MTU_MAX", "Finding", "Severity", "check_interface", "check_mtus", "missing_line"]
+__all__ = [
+    "FRAME_MTU_MAX",
+    "Finding",
+    "Severity",
+    "check_interface",
+    "check_mtus",
+    "missing_line",
+    "with_capabilities",
+]
 
 FRAME_MTU_MAX = 1770
 """Largest MTU whose packets, with two VLAN tags, fit a frame of an XDP socket of DPDK's driver."""
@@ -116,6 +127,22 @@ def check_mtus(mtus: dict[str, int]) -> list[Finding]:
     return [Finding(Severity.WARNING, text)]
 
 
+def with_capabilities(names: Sequence[str]) -> str:
+    """The command that runs this manager again, as this user and with capabilities.
+
+    Args:
+        names: such as CAP_NET_RAW. All that are needed: what this process holds does not survive
+            sudo.
+    """
+    added = ",".join(f"+{name.removeprefix('CAP_').lower()}" for name in names)
+    program = str(Path(sys.executable).parent / "onvm")  # sudo has another PATH
+    arguments = sys.argv[1:] if sys.argv[1:2] in (["run"], ["up"]) else ["up"]
+    return (
+        f"sudo setpriv --reuid $(id -u) --regid $(id -g) --init-groups --inh-caps {added} "
+        f"--ambient-caps {added} {shlex.join([program, *arguments])}"
+    )
+
+
 def _rights(
     facts: InterfaceFacts, host: HostFacts, use: InterfaceUse, mtu: int
 ) -> Iterator[Finding]:
@@ -126,15 +153,12 @@ def _rights(
         wanted.append("CAP_IPC_LOCK")
     missing = [name for name in wanted if name not in host.capabilities]
     if missing:
-        # All of them: those that this process holds do not survive sudo.
-        added = ",".join(f"+{name.removeprefix('CAP_').lower()}" for name in wanted)
         yield Finding(
             Severity.ERROR,
             f"expected the {'capability' if len(missing) == 1 else 'capabilities'} "
             f"{', '.join(missing)} (as root has, or a systemd unit with "
             f"AmbientCapabilities={' '.join(wanted)})",
-            f"sudo setpriv --reuid $(id -u) --regid $(id -g) --init-groups --inh-caps {added} "
-            f"--ambient-caps {added} onvm up",
+            with_capabilities(wanted),
         )
 
 

@@ -65,6 +65,8 @@ _NULL, _GENERATOR = NullPort(), GenPort(role="client")
 """Their defaults are those of the options."""
 COUNT = "Packets after which the source ends; 0: it does not end."
 _device_numbers = itertools.count()
+_SOCKET_PATH_BYTES = 108
+"""unix(7), with the byte that ends it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -403,12 +405,16 @@ def _check_tap(target: str, options: TapOptions) -> None:
     del options
     if not 1 <= len(target) <= 15:
         raise ConfigError("expected an interface name of 1 to 15 characters", value=target)
-    from onvm_core.interfaces.facts import capabilities  # a tap is rare, and a start must be quick
+    from onvm_core.interfaces.checks import (
+        with_capabilities,
+    )  # a tap is rare, and a start must be quick
+    from onvm_core.interfaces.facts import capabilities
 
     if "CAP_NET_ADMIN" not in capabilities():
         raise ConfigError(
             "expected the capability CAP_NET_ADMIN, to make an interface (as root has, or a "
-            "systemd unit with AmbientCapabilities=CAP_NET_ADMIN)"
+            "systemd unit with AmbientCapabilities=CAP_NET_ADMIN); run: "
+            + with_capabilities(["CAP_NET_ADMIN"])
         )
 
 
@@ -499,14 +505,30 @@ class MemifOptions(DeviceOptions):
     id: Annotated[Count, msgspec.Meta(description="Number of the interface on the socket.")] = 0
 
 
+def _check_memif(target: str, options: MemifOptions) -> None:
+    """Raise ConfigError for a path that DPDK would refuse without its reason."""
+    if not target:
+        raise ConfigError("expected the path of a socket", value="memif:")
+    path = Path(target).absolute()
+    if len(bytes(path)) >= _SOCKET_PATH_BYTES:
+        raise ConfigError(f"expected fewer than {_SOCKET_PATH_BYTES} bytes", value=str(path))
+    if "," in str(path):
+        raise ConfigError("expected a path without commas", value=str(path))
+    needed = os.X_OK if options.role == "client" else os.W_OK | os.X_OK
+    if not path.parent.is_dir():
+        raise ConfigError("expected a socket in an existing folder", value=target)
+    if not os.access(path.parent, needed):
+        raise ConfigError("expected a socket in a folder that this user may use", value=target)
+
+
 def _memif(port: PortRequest) -> Device:
-    if not port.target:
-        raise ConfigError(
-            "expected the path of a socket", field=f"port {port.name}", value="memif:"
-        )
+    try:
+        _check_memif(port.target, port.options)
+    except ConfigError as error:
+        raise ConfigError(error.expected, field=f"port {port.name}", value=error.value) from None
     return Device(
         f"net_memif{next(_device_numbers)},role={port.options.role},id={port.options.id},"
-        f"socket={port.target},socket-abstract=no"
+        f"socket={Path(port.target).absolute()},socket-abstract=no"
     )
 
 
@@ -531,5 +553,5 @@ NULL = PortKind(options=NullOptions, open=_open_null)
 TAP = PortKind(options=TapOptions, open=_open_tap, check=_check_tap)
 AF_PACKET = PortKind(options=PacketOptions, open=_open_packet, interface=InterfaceUse.PACKETS)
 AF_XDP = PortKind(_af_xdp, interface=InterfaceUse.FRAMES)
-MEMIF = PortKind(_memif, MemifOptions)
+MEMIF = PortKind(_memif, MemifOptions, check=_check_memif)
 PCI = PortKind(_pci, needs_pci=True)

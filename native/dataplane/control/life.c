@@ -19,6 +19,8 @@
 #include <rte_launch.h>
 #include <rte_lcore.h>
 
+#include <onvm/eal_log.h>
+
 #include "control/captures.h"
 #include "control/housekeeping.h"
 #include "control/ports.h"
@@ -63,7 +65,7 @@ init_tables(struct onvm_dataplane *dp, const struct onvm_dp_config *config)
 int
 onvm_dp_environment(int argc, char **argv)
 {
-	if (rte_eal_init(argc, argv) < 0)
+	if (onvm_eal_init(argc, argv) < 0)
 		return onvm_fail(-EIO, "DPDK environment: %s", rte_strerror(rte_errno));
 	return 0;
 }

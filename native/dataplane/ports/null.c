@@ -106,6 +106,13 @@ next_flow(const struct null_port *null, struct null_queue *queue)
 	return queue->next++;
 }
 
+/** Where a new packet begins: not where the last one in this buffer did, nor before the first. */
+static inline uint8_t *
+packet_start(const struct rte_mbuf *mbuf)
+{
+	return (uint8_t *)mbuf->buf_addr + RTE_PKTMBUF_HEADROOM;
+}
+
 static uint16_t
 null_rx(struct onvm_port *port, uint16_t index, struct rte_mbuf **mbufs, uint16_t nb,
 	struct onvm_rx_result *result)
@@ -129,9 +136,9 @@ null_rx(struct onvm_port *port, uint16_t index, struct rte_mbuf **mbufs, uint16_
 	queue->pace.nb_sent += nb;
 	/* An NF on another core wrote these lines last: fetch them side by side. */
 	for (uint16_t i = 0; i < nb; i++)
-		__builtin_prefetch(rte_pktmbuf_mtod(mbufs[i], uint8_t *), 1);
+		__builtin_prefetch(packet_start(mbufs[i]), 1);
 	for (uint16_t i = 0; i < nb; i++) {
-		uint8_t *packet = rte_pktmbuf_mtod(mbufs[i], uint8_t *);
+		uint8_t *packet = packet_start(mbufs[i]);
 
 		mbufs[i]->data_off = RTE_PKTMBUF_HEADROOM;
 		mbufs[i]->ol_flags = 0;

@@ -63,7 +63,7 @@ def runtime_directory() -> Path:
     ``/tmp/onvm-UID``. It is made if it is missing, and only the user may enter it.
 
     Raises:
-        ConfigError: it belongs to another user.
+        ConfigError: it belongs to another user, or cannot be made.
     """
     base = os.environ.get("ONVM_RUNTIME_DIR")
     if base is None:
@@ -71,7 +71,14 @@ def runtime_directory() -> Path:
         is_usable = user is not None and os.access(user, os.W_OK)
         base = f"{user}/onvm" if is_usable else f"{tempfile.gettempdir()}/onvm-{os.getuid()}"
     path = Path(base)
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"expected a folder that can be made ({error.strerror}); set ONVM_RUNTIME_DIR",
+            field="runtime directory",
+            value=base,
+        ) from None
     status = path.lstat()
     if status.st_uid != os.getuid() or not path.is_dir() or path.is_symlink():
         raise ConfigError(

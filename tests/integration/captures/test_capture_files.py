@@ -205,3 +205,29 @@ def test_outputs_are_opened_before_the_run(folder: Path) -> None:
         assert line in done.stderr.decode()
         assert done.stderr.decode().count("\n") == 1
     assert sorted(path.name for path in folder.iterdir()) == ["in.pcap"]
+
+
+PULLER = """
+from onvm_sdk import NetworkFunction
+
+
+class Puller(NetworkFunction):
+    def process_packet(self, pkt):
+        if not pkt.is_ipv4 or pkt.length != 64:
+            raise ValueError("not the packet of the source")
+        pkt.pull(14)
+"""
+
+
+def test_null_makes_whole_packets_from_the_first_on(folder: Path) -> None:
+    """Also in buffers that no packet has been in, and where the last one began elsewhere."""
+    assert run(folder, "null:?count=3000", "pcap:out.pcap").returncode == 0
+    found = records((folder / "out.pcap").read_bytes())
+    assert len(found) == 3000
+    assert {frame[:6] + frame[12:16] for _, frame in found} == {
+        bytes.fromhex("02030405060708004500")
+    }
+    (folder / "puller.py").write_text(PULLER)
+    more = ("--chain", "./puller.py:Puller", "--buffers", "1024")
+    done = run(folder, "null:?count=5000", "null:", *more)
+    assert done.returncode == 0, done.stderr.decode()

@@ -55,6 +55,30 @@ def test_users_mistake_is_one_line(
     assert capsys.readouterr().err == "error: onvm.toml: rate: -1: expected a number above 0\n"
 
 
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (PermissionError(13, "Permission denied", "/s/a"), "'/s/a': expected a usable path"),
+        (OSError(36, "File name too long", "aaa"), "'aaa': expected a usable path"),
+        (OSError(28, "No space left on device"), "expected room for what is written"),
+    ],
+)
+def test_what_the_system_refuses_is_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: OSError,
+    text: str,
+) -> None:
+    monkeypatch.setattr(outcome, "_leave_stdout", lambda: None)  # pytest's stdout stays open
+    assert run_with(monkeypatch, raising(error)) == 2
+    assert capsys.readouterr().err == f"error: {text}: {error.strerror}\n"
+
+
+def test_system_error_without_a_path_is_a_bug(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(OSError, match="Invalid argument"):
+        run_with(monkeypatch, raising(OSError(22, "Invalid argument")))
+
+
 def test_bug_shows_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ZeroDivisionError):
         run_with(monkeypatch, lambda: print(1 // 0))
@@ -90,6 +114,18 @@ def test_exit_status(monkeypatch: pytest.MonkeyPatch, error: BaseException, stat
             ["capture", "p", "-o", "f", "--direction", "up"],
             "error: --direction: 'up': expected one of in, out, both; see: onvm capture --help\n",
         ),
+        (
+            ["run", "--in", "memif:/nowhere/a", "--out", "null:", "--chain", ""],
+            "error: --in: '/nowhere/a': expected a socket in an existing folder\n",
+        ),
+        (
+            ["run", "--in", "memif:/a,b", "--out", "null:", "--chain", ""],
+            "error: --in: '/a,b': expected a path without commas\n",
+        ),
+        (
+            ["run", "--in", f"memif:/{'x' * 120}", "--out", "null:", "--chain", ""],
+            f"error: --in: '/{'x' * 120}': expected fewer than 108 bytes\n",
+        ),
         (["nf", "info", "nope"], "error: nf info: 'nope': expected the name of an installed NF"),
     ],
 )
@@ -99,6 +135,21 @@ def test_wrong_command_line_is_one_line(arguments: list[str], line: str) -> None
     assert done.stderr.startswith(line)
     assert done.stderr.count("\n") == 1
     assert done.stdout == ""
+
+
+def shell(command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("command", ["nf list", "--help", "version -o json"])
+def test_streams_that_are_closed_or_full(command: str) -> None:
+    done = shell(f"{ONVM} {command} >&-")
+    assert (done.returncode, done.stderr) == (0, "")
+    done = shell(f"{ONVM} {command} >&- 2>&- <&-")
+    assert done.returncode == 0
+    done = shell(f"{ONVM} {command} >/dev/full")
+    assert done.returncode == 2
+    assert done.stderr == "error: expected room for what is written: No space left on device\n"
 
 
 def test_closed_pipe_is_silent() -> None:
