@@ -149,7 +149,8 @@ def _type(kind: Any) -> str:
     if origin in (typing.Union, types.UnionType):
         return " or ".join(_type(one) for one in arguments if one is not type(None))
     if origin in (list, tuple):
-        return f"list of {_type(arguments[0])}"
+        kind = _type(arguments[0])
+        return f"list of {kind.replace('integer', 'integers', 1)}"
     is_table = isinstance(kind, type) and issubclass(kind, msgspec.Struct)
     return _WORDS[dict if is_table else origin or kind]
 
@@ -160,10 +161,14 @@ def _bounds(meta: msgspec.Meta) -> str:
     if meta.gt is not None:
         return f"above {meta.gt:g}, at most {high:g}"
     if low is not None and high is not None:
-        return f"{low:g} to {high:g}"
+        return f"{_number(low)} to {_number(high)}"
     if low is not None:
-        return f"of at least {low:g}"
-    return f"of at most {high:g}" if high is not None else ""
+        return f"of at least {_number(low)}"
+    return f"of at most {_number(high)}" if high is not None else ""
+
+
+def _number(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:g}"
 
 
 def _default(field: Any) -> str:

@@ -74,7 +74,8 @@ class ManagerConfig(_Table, frozen=True):
     placement: str = DEFAULT_POLICY
     """The policy that chooses the CPUs of NFs."""
     limits: Literal["available", "required", "off"] = "available"
-    """The strictness with which NFs are kept within their CPUs and memory; see `LimitMode`."""
+    """The strictness with which NFs are kept within their CPUs and memory: as far as the host allows
+    it, required, or off."""
     cpu_quota: bool = False
     """True if an NF gets no more CPU time than the ``cores`` of its manifest."""
 
@@ -89,7 +90,7 @@ class NfConfig(_Table, frozen=True):
     config: str | dict[str, Any] = {}
     """Its configuration: a table, or a file by its path from the folder of this one."""
     launcher: str = ""
-    """The launcher that starts it; empty: `DEFAULT_LAUNCHER`."""
+    """The launcher that starts it; empty: ``process``."""
 
 
 class FusedConfig(_Table, frozen=True):
@@ -100,7 +101,7 @@ class FusedConfig(_Table, frozen=True):
     instances: Instances = 1
     """Processes that are started."""
     launcher: str = ""
-    """The launcher that starts them; empty: `DEFAULT_LAUNCHER`."""
+    """The launcher that starts them; empty: ``process``."""
     fuse: Literal["always", "auto"] = "always"
     """auto: fused while cores are short, and as long as one core is enough."""
 
