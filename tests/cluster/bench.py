@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from kazoo.client import KazooClient
+
 from onvm_core.cluster.credentials import Credentials
 from onvm_core.cluster.member.membership import Membership
 from onvm_core.cluster.member.state_directory import StateDirectory
@@ -25,6 +27,8 @@ from onvm_core.cluster.tree.nodes import (
 from onvm_core.manager.cluster_view.view import PortView
 
 SESSION_S = 2.0
+CALM_SESSION_S = 8.0
+"""Of hosts: longer than a busy machine stops an agent. Tests end sessions by `expire`."""
 
 
 def wait(condition: Callable[[], object], timeout_s: float = 30, what: str = "it") -> float:
@@ -34,6 +38,14 @@ def wait(condition: Callable[[], object], timeout_s: float = 30, what: str = "it
         assert time.monotonic() - begin < timeout_s, f"{what} did not happen in {timeout_s:g} s"
         time.sleep(0.005)
     return time.monotonic() - begin
+
+
+def expire(hosts: str, session: tuple[int, bytes]) -> None:
+    """End a session, given by ID and password, as the server does when it has not heard of it."""
+    thief = KazooClient(hosts=hosts, client_id=session)
+    thief.start()
+    thief.stop()
+    thief.close()
 
 
 class Cluster:

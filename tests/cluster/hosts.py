@@ -7,7 +7,7 @@ import os
 import threading
 from pathlib import Path
 
-from bench import SESSION_S, Cluster, plugin
+from bench import CALM_SESSION_S, Cluster, expire, plugin
 
 from onvm_core.bench.simulated import SimulatedManager
 from onvm_core.cluster.agent import Agent
@@ -29,7 +29,7 @@ class SimulatedHost:
         number: int,
         *,
         cores: float = 4.0,
-        session_s: float = SESSION_S,
+        session_s: float = CALM_SESSION_S,
         linger_s: float = 1.0,
         start_s: float = 0.0,
         hosts: str | None = None,
@@ -94,6 +94,18 @@ class SimulatedHost:
         self.agent.close(is_leaving)
         self._stack.close()
         self.agent = self._thread = None
+
+    @property
+    def session(self) -> tuple[int, bytes]:
+        """ID and password of its agent's session."""
+        found: tuple[int, bytes] = self.live.session_thread._ensemble.client.client_id
+        return found
+
+    def vanish(self) -> None:
+        """Stop the agent, and end its session as the server does after a while."""
+        session = self.session
+        self.stop_agent()
+        expire(self.hosts, session)
 
     def close(self) -> None:
         self.stop_agent(is_leaving=True)

@@ -31,8 +31,9 @@ STEPS = 400
 
 
 class Stat:
-    def __init__(self, version: int, owner: int) -> None:
+    def __init__(self, version: int, owner: int, zxid: int) -> None:
         self.version = version
+        self.mzxid = zxid
         self.ephemeralOwner = owner
         self.created = 0.0
 
@@ -44,6 +45,9 @@ class Tree:
         self.nodes: dict[str, tuple[bytes, int, int]] = {"/": (b"", 0, 0)}
         self.sequence = 0
         self.sessions = 0
+        self.zxid = 0
+        self.written = {"/": 0}
+        """Transactions that wrote the nodes."""
 
     def expire(self, session: int) -> None:
         self.nodes = {path: node for path, node in self.nodes.items() if node[2] != session}
@@ -59,7 +63,7 @@ class Tree:
                 raise NodeExistsError
             if posixpath.dirname(path) not in self.nodes:
                 raise NoNodeError
-            self.nodes[path] = (data, 0, session)
+            self._write(path, data, 0, session)
             return path
         if path not in self.nodes:
             raise NoNodeError
@@ -71,21 +75,26 @@ class Tree:
                 if one != path and posixpath.dirname(one) == path
             )
         if kind == "get":
-            return data, Stat(version, owner)
+            return data, Stat(version, owner, self.written[path])
         if rest[-1] not in (-1, version):
             raise BadVersionError
         if kind == "delete":
             del self.nodes[path]
         elif kind == "set":
-            self.nodes[path] = (rest[0], version + 1, owner)
+            self._write(path, rest[0], version + 1, owner)
         return None
 
+    def _write(self, path: str, data: bytes, version: int, owner: int) -> None:
+        self.zxid += 1
+        self.nodes[path] = (data, version, owner)
+        self.written[path] = self.zxid
+
     def commit(self, operations: Sequence[tuple[Any, ...]]) -> list[Any]:
-        before, sequence = dict(self.nodes), self.sequence
+        before, sequence, written = dict(self.nodes), self.sequence, dict(self.written)
         try:
             return [self.apply(one) for one in operations]
         except (NodeExistsError, NoNodeError, BadVersionError) as error:
-            self.nodes, self.sequence = before, sequence
+            self.nodes, self.sequence, self.written = before, sequence, written
             return [error]
 
 

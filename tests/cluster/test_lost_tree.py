@@ -5,6 +5,7 @@ The tree is made again from an export, or from what an agent has kept.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -13,10 +14,11 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
-from bench import Cluster, chain_node, wait
+from bench import SESSION_S, Cluster, chain_node, wait
 from hosts import SimulatedHost, are_equal, instances_seen, start_hosts
 
 from onvm_core.cluster.credentials import Credentials
@@ -29,6 +31,7 @@ from onvm_core.cluster.tree.definitions import Chains
 from onvm_core.cluster.tree.ensemble import Ensemble
 from onvm_core.cluster.tree.foundation import make_cluster
 from onvm_core.cluster.tree.nodes import ServiceNode
+from onvm_core.manager.api.messages import ClusterReply
 from onvm_sdk.errors import ConfigError
 
 
@@ -90,15 +93,35 @@ def chains_of(host: SimulatedHost) -> list[str]:
     return [] if host.manager.view is None else [chain.name for chain in host.manager.view.chains]
 
 
-def lowest(host: SimulatedHost) -> tuple[int, int, int]:
-    """Least that its manager has been told of: peers, instances, chains."""
+def counts(host: SimulatedHost) -> tuple[int, int, int]:
+    """What its manager knows: peers, instances, chains."""
     view = host.manager.view
     assert view is not None
     return len(view.peers), len(view.instances), len(view.chains)
 
 
+@contextlib.contextmanager
+def told(hosts: list[SimulatedHost]) -> Iterator[list[tuple[str, int, int, int]]]:
+    """Name and `counts` of each view that their managers are told meanwhile."""
+    found: list[tuple[str, int, int, int]] = []
+    with contextlib.ExitStack() as stack:
+        for host in hosts:
+            manager: Any = host.manager
+            usual = manager._applied
+
+            def applied(host: SimulatedHost = host, usual: Any = usual) -> ClusterReply:
+                if host.manager.view is not None:
+                    found.append((host.name, *counts(host)))
+                reply: ClusterReply = usual()
+                return reply
+
+            stack.callback(setattr, manager, "_applied", usual)
+            manager._applied = applied
+        yield found
+
+
 def test_agents_begin_again_after_a_backup_was_restored(cluster: Cluster, server: Server) -> None:
-    a, b = hosts = start_hosts(cluster, 2, linger_s=30.0)
+    a, b = hosts = start_hosts(cluster, 2, linger_s=30.0, session_s=SESSION_S)
     a.manager.set_nfs("firewall-1")
     b.manager.set_nfs("firewall-1")
     wait(lambda: are_equal(hosts) and len(instances_seen(a)) == 2)
@@ -106,7 +129,7 @@ def test_agents_begin_again_after_a_backup_was_restored(cluster: Cluster, server
     wait(lambda: chains_of(a) == ["web"])
     cluster.ensemble.close()
     server.back_up()
-    c = SimulatedHost(cluster, "c", 3, linger_s=30.0)
+    c = SimulatedHost(cluster, "c", 3, linger_s=30.0, session_s=SESSION_S)
     cluster.stack.callback(c.close)
     hosts.append(c.start_agent())
     c.manager.set_nfs("firewall-1")
@@ -116,7 +139,10 @@ def test_agents_begin_again_after_a_backup_was_restored(cluster: Cluster, server
     changes = [len(host.manager.applied) for host in hosts]
 
     server.restore()
-    with Ensemble(cluster.hosts, cluster.credentials, session_s=8) as ensemble:
+    with (
+        Ensemble(cluster.hosts, cluster.credentials, session_s=8) as ensemble,
+        told(hosts) as views,
+    ):
         ensemble.connect(30)
         wait(lambda: len(read_status(ensemble, cluster.paths).hosts) == 3, what="all names")
         wait(
@@ -127,8 +153,9 @@ def test_agents_begin_again_after_a_backup_was_restored(cluster: Cluster, server
             ),
             what="all hosts",
         )
-        for host in hosts:
-            assert lowest(host) == (2, 4, 1)
+        # The backup knows neither c nor what a has started since, and nothing vanishes.
+        assert {one[1:] for one in views} <= {(2, 4, 1)}, views
+        assert [counts(host) for host in hosts] == [(2, 4, 1)] * 3
         for host in hosts:
             host.manager.set_nfs(*host.manager.nfs(), "lb-1")
         wait(lambda: are_equal(hosts) and len(numbers(hosts)) == 7)
@@ -141,12 +168,12 @@ def test_agents_begin_again_after_a_backup_was_restored(cluster: Cluster, server
 def test_tree_that_was_lost_is_made_again_from_what_an_agent_knew(
     cluster: Cluster, server: Server
 ) -> None:
-    a, b, c = hosts = start_hosts(cluster, 3, linger_s=30.0)
+    a, b, c = hosts = start_hosts(cluster, 3, linger_s=30.0, session_s=SESSION_S)
     for host in hosts:
         host.manager.set_nfs("firewall-1")
     cluster.chains.put("web", chain_node(), "me")
     cluster.services.put("nat", ServiceNode(revision=1, min=0), "me")
-    wait(lambda: are_equal(hosts) and lowest(a) == (2, 3, 1))
+    wait(lambda: are_equal(hosts) and counts(a) == (2, 3, 1))
     copy = cluster.folder / "state-b" / COPY_FILE
     expected = member_copy(cluster.snapshot(), 3)
     wait(
@@ -179,7 +206,7 @@ def test_tree_that_was_lost_is_made_again_from_what_an_agent_knew(
         )
         assert numbers(hosts) == before
         for host in hosts:
-            assert lowest(host) == (2, 3, 1)
+            assert counts(host) == (2, 3, 1)
         b.manager.set_nfs("firewall-1", "firewall-2")
         wait(lambda: are_equal(hosts) and len(numbers(hosts)) == 4)
         assert len(set(numbers(hosts).values())) == 4

@@ -10,8 +10,8 @@ from pathlib import Path
 import msgspec
 import pytest
 from bench import (
-    SESSION_S,
     Cluster,
+    expire,
     host_node,
     instance,
     instances_node,
@@ -302,11 +302,13 @@ def test_leader_is_followed_by_another(cluster: Cluster) -> None:
     for host in hosts:
         host.manager.set_nfs("nat-1")
     wait(lambda: are_equal(hosts) and len(a.manager.view.instances) == 3)  # type: ignore[union-attr]
-    leader = next(host for host in hosts if is_leader(cluster.snapshot(), host.name))
+    snapshot = cluster.snapshot()
+    (leader,) = (host for host in hosts if is_leader(snapshot, host.name))
+    session = leader.session
     leader.stop_agent()
     queue = ask(cluster, request("expires", deadline_s=0.5))
-    outcome = ended(queue, "expires")  # by the next leader, when the session of the first has ended
-    assert outcome.state == "expired"
+    expire(leader.hosts, session)
+    assert ended(queue, "expires").state == "expired"  # by the next leader
 
 
 def test_policy_scales_a_service_over_the_cluster(cluster: Cluster) -> None:
@@ -484,8 +486,10 @@ def test_request_of_a_dead_agent_is_served_by_another_and_no_instance_is_left(
     wait(lambda: are_equal(hosts))
     queue = ask(cluster, request("k", "a"))
     wait(lambda: a.live._state.state.started == {"k": "firewall-1"} and a.manager.nfs())
+    session = a.session
     kill(a)  # in the middle
-    outcome = ended(queue, "k")  # when the session of a has ended
+    expire(a.hosts, session)
+    outcome = ended(queue, "k")
     assert (outcome.host, outcome.instance) == ("b", "firewall-1")
     assert a.manager.nfs() == ["firewall-1"]  # no agent there can stop it yet
     a.start_agent()
@@ -512,4 +516,3 @@ def check_exactly_once(queue: RequestQueue, keys: list[str], hosts: list[Simulat
     assert served == there
     assert len(set(served)) == len(keys)
     assert queue.waiting() == {}
-    assert SESSION_S > 0

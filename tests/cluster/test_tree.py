@@ -12,6 +12,7 @@ from bench import (
     SESSION_S,
     Cluster,
     chain_node,
+    expire,
     host_node,
     instance,
     instances_node,
@@ -245,7 +246,7 @@ def test_session_that_expires_takes_the_host_away_and_registers_again(cluster: C
     ensemble._on_change = states.append
     member.register(host_node(), instances_node())
     first_number = member.election_number
-    expire(ensemble)
+    expire(ensemble.hosts, ensemble.client.client_id)
     wait(lambda: Session.LOST in states and ensemble.is_connected, what="a new session")
     wait(lambda: cluster.names("hosts") == [], what="the end of the old nodes")
     with pytest.raises(ConflictError):  # its election node is gone: whatever it had decided is void
@@ -265,15 +266,6 @@ def test_removed_host_is_told_so_and_its_name_is_free(cluster: Cluster) -> None:
         first.check()
     assert cluster.snapshot().hosts == {}
     assert cluster.member("a", "another").reserve_name() == 2  # numbers are not used again soon
-
-
-def expire(ensemble: Ensemble) -> None:
-    """End a session as the server does when it has not heard of it."""
-    session, password = ensemble.client.client_id
-    thief = KazooClient(hosts=ensemble.hosts, client_id=(session, password))
-    thief.start()
-    thief.stop()
-    thief.close()
 
 
 # ---- the mirror ----

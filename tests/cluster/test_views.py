@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+import contextlib
+import copy
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import msgspec
 import pytest
-from bench import chain_node, host_node, instance, plugin
+from bench import chain_node, host_node, instance, instances_node, plugin
 from hypothesis import given
 from hypothesis import strategies as st
+from model import Client, ModelEnsemble, Tree
 
-from onvm_core.cluster.tree.mirror import Snapshot
+from onvm_core.cluster.tree.mirror import Mirror, Snapshot
 from onvm_core.cluster.tree.nodes import (
     ChainNode,
     ClusterNode,
@@ -20,6 +24,8 @@ from onvm_core.cluster.tree.nodes import (
     InstanceNode,
     InstancesNode,
     KnownNode,
+    Paths,
+    pack,
 )
 from onvm_core.cluster.view.absence import Absences
 from onvm_core.cluster.view.cluster_view import digest, make_view
@@ -287,11 +293,136 @@ def test_host_that_said_goodbye_is_gone_at_once(state: str) -> None:
     assert Absences(settle_s=2.0).update(gone, 5.0) == (gone, frozenset())
 
 
-def test_hosts_that_a_restored_tree_does_not_know_have_time_to_register() -> None:
+def test_hosts_that_a_restored_tree_does_not_know_stay_until_they_register() -> None:
+    absences = Absences(settle_s=2.0, linger_s=30.0)
+    absences.update(BOTH, 100.0)
+    absences.reconnected(101.0)
+    old = msgspec.structs.replace(
+        BOTH, members=frozenset("a"), lost=frozenset("b"), hosts={"a": host_node(1)}, instances={}
+    )
+    named = msgspec.structs.replace(old, members=frozenset("ab"), lost=frozenset())
+    for now_s, tree in ((101.5, old), (200.0, old), (201.0, named)):
+        merged, vanished = absences.update(tree, now_s)
+        assert (merged.hosts, merged.instances) == (BOTH.hosts, BOTH.instances)
+        assert vanished == (frozenset() if now_s < 103.0 else {"b"})
+    assert absences.update(BOTH, 202.0) == (BOTH, frozenset())
+    absences.update(old, 203.0, {"b"})
+    assert absences.update(old, 233.0, {"b"}) == (old, frozenset()), "it does not answer"
+
+
+def test_host_that_left_meanwhile_is_not_lost() -> None:
     absences = Absences(settle_s=2.0)
     absences.update(BOTH, 100.0)
     absences.reconnected(101.0)
-    old = msgspec.structs.replace(BOTH, members=frozenset("a"), hosts={"a": host_node(1)})
-    merged, vanished = absences.update(old, 101.5)
-    assert (sorted(merged.hosts), vanished, absences.due_s) == (["a", "b"], frozenset(), 103.0)
-    assert absences.update(old, 103.0) == (old, frozenset())
+    left = msgspec.structs.replace(BOTH, members=frozenset("a"), hosts={"a": host_node(1)})
+    assert absences.update(left, 101.5) == (left, frozenset())
+
+
+# ---- a tree from a backup ----
+
+
+class Backup:
+    """A tree with hosts a and b, of which a backup is restored, and the mirror of an agent."""
+
+    def __init__(self) -> None:
+        self.tree = Tree()
+        self.paths = Paths("main")
+        for path in ("/onvm", self.paths.root, *self.paths.folders):
+            self.tree.apply(("create", path, b"", 0, False))
+        self.ensemble: Any = ModelEnsemble(Client(self.tree, lambda: ""))
+        self.mirror = Mirror(self.ensemble, CLUSTER, self.paths)
+        self.register("a", 1)
+        self.register("b", 1)
+
+    def register(self, name: str, *numbers: int) -> None:
+        """A new session has the nodes of a host."""
+        owner = self.tree.sessions = self.tree.sessions + 1
+        host, node = host_node(ord(name)), instances_node(*map(instance, numbers))
+        self.tree.nodes.setdefault(f"{self.paths.names}/{name}", (b"", 0, 0))
+        for folder, value in (("hosts", host), ("instances", node)):
+            self._set(f"{getattr(self.paths, folder)}/{name}", value, owner)
+        self._set(f"{self.paths.known}/{name}", KnownNode(host=host, instances=node), 0)
+
+    def publish(self, name: str, *numbers: int) -> None:
+        """The session that has them changes the instances."""
+        path = f"{self.paths.instances}/{name}"
+        node = instances_node(*map(instance, numbers))
+        self._set(path, node, self.tree.nodes[path][2])
+        known = KnownNode(host=host_node(ord(name)), instances=node)
+        self._set(f"{self.paths.known}/{name}", known, 0)
+
+    def _set(self, path: str, value: msgspec.Struct, owner: int) -> None:
+        self.tree._write(path, pack(value), 0, owner)
+
+    def numbers(self) -> dict[str, list[int]]:
+        """What the mirror shows, of hosts with and without a session."""
+        self.mirror.refresh()
+        snapshot = self.mirror.snapshot
+        nodes = snapshot.instances | {n: one.instances for n, one in snapshot.away.items()}
+        return {name: [one.number for one in nodes[name].instances] for name in sorted(nodes)}
+
+    @contextlib.contextmanager
+    def restored(self) -> Iterator[None]:
+        """What happens within is not in the backup."""
+        backup = copy.deepcopy((self.tree.nodes, self.tree.zxid, self.tree.written))
+        yield
+        self.numbers()
+        self.tree.nodes, self.tree.zxid, self.tree.written = backup
+
+
+def test_instances_that_a_backup_does_not_know_stay_until_their_agent_registers() -> None:
+    world = Backup()
+    with world.restored():
+        world.publish("a", 1, 2)
+    assert world.numbers() == {"a": [1, 2], "b": [1]}
+    world.tree.expire(1)  # before its agent is back
+    assert world.numbers() == {"a": [1, 2], "b": [1]}
+    world.register("a", 2, 3)
+    assert world.numbers() == {"a": [2, 3], "b": [1]}
+    world.publish("a", 3)
+    assert world.numbers() == {"a": [3], "b": [1]}
+
+
+def test_session_of_a_backup_may_be_older_than_the_last_one() -> None:
+    world = Backup()
+    world.numbers()
+    with world.restored():
+        world.tree.expire(1)
+        world.register("a", 1, 2)
+        world.publish("b", 1, 5)
+    assert world.numbers() == {"a": [1, 2], "b": [1, 5]}
+    world.register("a")
+    world.register("b", 6)
+    assert world.numbers() == {"a": [], "b": [6]}
+
+
+def test_member_that_a_backup_does_not_know_is_lost_and_one_that_left_is_not() -> None:
+    world = Backup()
+    with world.restored():
+        world.register("c", 9)
+    world.numbers()
+    assert world.mirror.snapshot.lost == {"c"}
+    world.register("c", 9)
+    del world.tree.nodes[f"{world.paths.names}/b"]
+    world.tree.apply(("create", f"{world.paths.left}/b", b"", 0, False))
+    world.numbers()
+    assert world.mirror.snapshot.lost == frozenset()
+
+
+@pytest.mark.parametrize("call", range(1, 12))
+def test_host_that_registers_while_it_is_looked_for_is_not_away_as_well(call: int) -> None:
+    world = Backup()
+    world.tree.apply(("create", f"{world.paths.names}/c", b"", 0, False))
+    calls = itertools.count(1)
+
+    def register_c() -> str:
+        if next(calls) == call:
+            world.register("c", 9)
+            mirror._events.put(world.paths.hosts)
+        return ""
+
+    ensemble: Any = ModelEnsemble(Client(world.tree, register_c))
+    mirror = Mirror(ensemble, CLUSTER, world.paths, wake=lambda: None)
+    mirror.refresh()
+    assert next(calls) > call
+    assert (sorted(mirror.snapshot.hosts), mirror.snapshot.away) == (["a", "b", "c"], {})

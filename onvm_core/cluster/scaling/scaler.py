@@ -244,7 +244,7 @@ class Scaler:
         return taken
 
     def _serve(self, snapshot: Snapshot) -> None:
-        for entry in list(self._unsure):  # another host may be the one to serve it by now
+        for entry in sorted(self._unsure):  # another host may be the one to serve it by now
             self.queue.release_mine(entry)
             self._unsure.discard(entry)
         for entry, request in snapshot.requests.items():

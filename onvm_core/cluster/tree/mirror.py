@@ -52,6 +52,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     cluster: ClusterNode
     members: frozenset[str] = frozenset()
     """Names of all hosts that have joined, and have not left."""
+    lost: frozenset[str] = frozenset()
+    """Hosts that have not left either, and are no members any more: the tree is from a backup."""
     hosts: dict[str, HostNode] = {}
     """Members whose agent has a session."""
     instances: dict[str, InstancesNode] = {}
@@ -72,6 +74,23 @@ class _Leaf(msgspec.Struct):
     data: bytes
     value: Any
     damage: str = ""
+
+
+class _Newest(msgspec.Struct):
+    """The newest contents of a node that an agent keeps up to date."""
+
+    leaf: _Leaf
+    zxid: int
+    """Transaction that wrote them."""
+    owners: set[int] = msgspec.field(default_factory=set)
+    """All sessions that have had the node."""
+
+    def is_newer_than(self, stat: Any) -> bool:
+        """True if a node is as it was before; only a tree from a backup shows that. There, the
+        transactions of sessions that are new may have lower numbers, too.
+        """
+        is_of_old_session = stat.ephemeralOwner == 0 or stat.ephemeralOwner in self.owners
+        return stat.mzxid < self.zxid and is_of_old_session
 
 
 class Mirror:
@@ -104,7 +123,10 @@ class Mirror:
         }
         self._leaves: dict[str, dict[str, _Leaf]] = {folder: {} for folder in self._kinds}
         """Nodes by folder and name."""
+        self._newest: dict[str, _Newest] = {}
+        """Of the nodes of hosts and of their instances, by path. They stay when a session ends."""
         self._members: frozenset[str] = frozenset()
+        self._lost: frozenset[str] = frozenset()
         self._listed_hosts: frozenset[str] = frozenset()
         self._changed: set[str] = set()
         """Folders whose part of the snapshot is out of date."""
@@ -164,12 +186,12 @@ class Mirror:
         watch = None if self._wake is None else self._on_event
         while self._stale:
             lists = {*self._folders, self._paths.names}
-            folders = [path for path in self._stale if path in lists]
+            folders = sorted(path for path in self._stale if path in lists)
             if folders:
                 self._read_folders(folders, watch)
                 self._look_for_absent()
             else:
-                self._read_leaves(list(self._stale), watch)
+                self._read_leaves(sorted(self._stale), watch)
             self._drain()
         if not self._changed:
             return False
@@ -197,6 +219,8 @@ class Mirror:
         """Take over the list of a folder's children."""
         if folder == self._paths.names:
             if names != self._members:
+                self._note_gone(self._members - names)
+                self._lost -= names
                 self._members = frozenset(names)
                 self._changed.add(folder)
             return
@@ -211,11 +235,23 @@ class Mirror:
             for one in folders:
                 self._drop(posixpath.join(one, name))
 
+    def _note_gone(self, names: frozenset[str]) -> None:
+        """Find out which of the members that are gone have left."""
+        if not names:
+            return
+        for name in names:
+            for folder in (self._paths.hosts, self._paths.instances):
+                self._newest.pop(posixpath.join(folder, name), None)
+        with self._ensemble.call("read the cluster") as client:
+            left = client.get_children(self._paths.left)
+        self._lost |= names.difference(left)
+
     def _look_for_absent(self) -> None:
         """Read what members without a session have published last; it does not change."""
         known = self._paths.known
         absent = self._members - self._listed_hosts
-        for name in self._leaves[known].keys() - absent:
+        waiting = {name for folder, name in map(posixpath.split, self._stale) if folder == known}
+        for name in (self._leaves[known].keys() | waiting) - absent:
             self._drop(posixpath.join(known, name))
         for name in absent - self._leaves[known].keys():
             self._stale.add(posixpath.join(known, name))
@@ -236,36 +272,67 @@ class Mirror:
             for path, result in results:
                 self.reads += 1
                 try:
-                    data, _ = result.get()
+                    data, stat = result.get()
                 except NoNodeError:
                     self._drop(path)
                     folder, name = posixpath.split(path)
                     if folder == known:  # it has its name, and has never registered
                         self._leaves[folder][name] = _Leaf(b"", None)
                     continue
-                self._keep(path, data)
+                self._keep(path, data, stat)
                 self._stale.discard(path)
 
-    def _keep(self, path: str, data: bytes) -> None:
-        """Take over the data of a node."""
+    def _keep(self, path: str, data: bytes, stat: Any) -> None:
+        """Take over the data of a node, unless it is from a backup, and older than what was here:
+        its agent writes it again.
+        """
         folder, name = posixpath.split(path)
         known = self._leaves[folder].get(name)
-        if known is not None and known.data == data:
-            return
-        kind = self._kinds[folder]
+        leaf = known if known is not None and known.data == data else self._unpack(folder, data)
+        if folder in (self._paths.hosts, self._paths.instances):
+            leaf = self._newer(path, leaf, stat)
+        elif folder == self._paths.known:
+            leaf = self._newer_known(name, leaf, stat)
+        if leaf is not known:
+            self._leaves[folder][name] = leaf
+            self._changed.add(folder)
+
+    def _unpack(self, folder: str, data: bytes) -> _Leaf:
         leaf = _Leaf(data, None)
         try:
-            leaf.value = tree.unpack(data, kind)
+            leaf.value = tree.unpack(data, self._kinds[folder])
         except DamagedError as error:
             leaf.damage = str(error)
-        self._leaves[folder][name] = leaf
-        self._changed.add(folder)
+        return leaf
+
+    def _newer(self, path: str, leaf: _Leaf, stat: Any) -> _Leaf:
+        newest = self._newest.get(path)
+        if newest is None:
+            newest = self._newest[path] = _Newest(leaf, stat.mzxid)
+        elif newest.is_newer_than(stat):
+            return newest.leaf
+        newest.leaf, newest.zxid = leaf, stat.mzxid
+        newest.owners.add(stat.ephemeralOwner)
+        return leaf
+
+    def _newer_known(self, name: str, leaf: _Leaf, stat: Any) -> _Leaf:
+        """What a member without a session has published last; it was written with its nodes."""
+        host = self._newest.get(posixpath.join(self._paths.hosts, name))
+        instances = self._newest.get(posixpath.join(self._paths.instances, name))
+        if host is None or instances is None:
+            return leaf
+        if not (host.is_newer_than(stat) or instances.is_newer_than(stat)):
+            return leaf
+        if host.leaf.value is None or instances.leaf.value is None:  # damaged
+            return leaf
+        return _Leaf(leaf.data, KnownNode(host=host.leaf.value, instances=instances.leaf.value))
 
     def _take(self) -> Snapshot:
         """The new snapshot, which keeps unchanged parts of the previous one."""
         changes: dict[str, Any] = {}
         if self._paths.names in self._changed:
             changes["members"] = self._members
+            changes["lost"] = self._lost
         for name in (*LISTED, "instances", "known"):
             folder = getattr(self._paths, name)
             if folder in self._changed:

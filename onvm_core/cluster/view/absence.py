@@ -9,7 +9,9 @@ answered for `LINGER_S`.
 
 An agent that was cut off itself does not judge others at first: for the length of a session after
 it comes back, hosts that it misses stay as they were, because they may have to register again too.
-Without this, all agents would drop all hosts when an ensemble was away for long.
+Without this, all agents would drop all hosts when an ensemble was away for long. Hosts that are not
+even members any more, and have not left, are those that a tree from a backup lacks. They stay as
+well, until they have registered again or do not answer.
 
 A host that announces its departure, or that has no manager, is gone at once.
 """
@@ -48,6 +50,8 @@ class Absences:
         self._linger_s = linger_s
         self._absent: dict[str, _Absent] = {}
         self._last: dict[str, KnownNode] = {}
+        self._lost: set[str] = set()
+        """Hosts that the tree has lost, and that have not registered again."""
         self._settled_at_s = 0.0
         self._updated_s = 0.0
 
@@ -65,13 +69,10 @@ class Absences:
         """
         self._updated_s = now_s
         away = {name: known for name, known in snapshot.away.items() if known.host.state == "up"}
-        if now_s < self._settled_at_s:
-            # A tree that was restored from a backup lacks them until they have registered.
-            away |= {
-                name: known
-                for name, known in self._last.items()
-                if name not in snapshot.hosts and name not in snapshot.members
-            }
+        there = snapshot.hosts.keys() | snapshot.away.keys()
+        # They become members again a moment before they register.
+        self._lost = ((self._lost & snapshot.members) | snapshot.lost) - there
+        away |= {name: self._last[name] for name in self._lost if name in self._last}
         self._last = away | {
             name: KnownNode(host=host, instances=snapshot.instances.get(name, InstancesNode()))
             for name, host in snapshot.hosts.items()
