@@ -62,6 +62,8 @@ def _files(target: str, options: PcapOptions, direction: Direction) -> list[tupl
         raise ConfigError("expected a file, or - for standard input or output", value="pcap:")
     if options.rate and (options.pace or options.speed):
         raise ConfigError("expected rate or the pace of the capture, not both")
+    if options.write and direction == "out":
+        raise ConfigError("expected write at a port that reads", value=options.write)
     files = []
     if direction != "out" and target != STANDARD:
         if not Path(target).exists():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -46,7 +47,7 @@ from onvm_core.plugins import NfPackage
 from onvm_sdk.errors import ConfigError, OnvmError
 from onvm_sdk.manifest import files_of, read_config
 
-__all__ = ["Deployment", "NfFailed"]
+__all__ = ["Deployment", "NfFailed", "is_failure"]
 
 log = logging.getLogger("onvm.deployment")
 
@@ -56,6 +57,8 @@ DRAIN_TIMEOUT_S = 5.0
 POLL_S = 0.02
 MISTAKE = 2
 """Exit status of an NF host with a mistake in a configuration."""
+_SIGNALS = 128
+"""Exit statuses above it are of programs that a signal has ended, as shells give them."""
 DEAD_KEPT = 32
 
 
@@ -406,16 +409,17 @@ class Deployment:
             self.poll(POLL_S)
             self.check_launched()
             if time.monotonic() > deadline:
-                raise NfFailed(self._end_slow(missing[0], f"was not ready within {timeout_s:g} s"))
+                raise self._end_slow(missing[0], f"was not ready within {timeout_s:g} s")
 
-    def _end_slow(self, service: str, why: str) -> str:
-        """End the NF host that does not serve in time; return the line to report."""
+    def _end_slow(self, service: str, why: str) -> NfFailed:
+        """End the NF host that does not serve in time; return the failure."""
         for launched in self._state.launched:
             if service in launched.services and launched.handle.poll() is None:
                 launched.is_reported = True
                 launched.handle.kill()
-                return self.last_words(launched.handle, why)
-        return f"NF {service} {why}"
+                text = self.last_words(launched.handle, why)
+                return NfFailed(text, launched.handle.spec.log_path)
+        return NfFailed(f"NF {service} {why}")
 
     def serves(self, service: str, *, anywhere: bool = False) -> bool:
         """True if the service has an active instance; with `anywhere`, one at a peer counts too."""
@@ -616,26 +620,56 @@ class Deployment:
             buffers=buffer_report(total),
         )
 
-    def close(self) -> None:
-        """Stop NFs and workers, and free everything."""
+    def end_nfs(self) -> None:
+        """Let all NFs end, with their teardown.
+
+        Raises:
+            NfFailed: one fails in it, or does not end in time.
+        """
+        ending = [one for one in self._state.launched if one.handle.poll() is None]
+        self._stop_nfs()
+        for launched in ending:
+            status = launched.handle.poll()
+            if status is None:
+                why = f"did not end within {STOP_TIMEOUT_S:g} s"
+                launched.handle.kill()
+            elif is_failure(status):
+                why = ""
+            else:
+                continue
+            text = self.last_words(launched.handle, why)
+            raise NfFailed(text, launched.handle.spec.log_path)
+
+    def _stop_nfs(self) -> None:
+        """Ask all NFs to end, and wait until they have, for a while."""
         for launched in self._state.launched:
             launched.asked_to_stop = True
-            if not self._survives:
-                launched.handle.stop()
+            launched.handle.stop()
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        while time.monotonic() < deadline and any(
+            launched.handle.poll() is None for launched in self._state.launched
+        ):
+            self.poll(POLL_S)
+
+    def close(self) -> None:
+        """Stop NFs and workers, and free everything."""
         if not self._survives:
-            deadline = time.monotonic() + STOP_TIMEOUT_S
-            while time.monotonic() < deadline and any(
-                launched.handle.poll() is None for launched in self._state.launched
-            ):
-                self.poll(POLL_S)
+            self._stop_nfs()
             for launched in self._state.launched:
                 launched.handle.kill()
+        for launched in self._state.launched:
+            launched.asked_to_stop = True
         try:
             self.manager.close()
         except OSError:
             log.exception("not everything could be closed")
         finally:
             self._interfaces.close()
+
+
+def is_failure(status: int) -> bool:
+    """Whether an NF host that was told to end has failed: it raised, or had to be killed."""
+    return status == -signal.SIGKILL or 0 < status < _SIGNALS
 
 
 def _services(nfs: Sequence[str], packages: Sequence[NfPackage | None]) -> list[str]:

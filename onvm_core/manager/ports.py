@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 from urllib.parse import parse_qsl
 
@@ -105,7 +106,10 @@ def parse_uri(text: str, *, file: str | None = None, field: str | None = None) -
         raise ConfigError(
             "expected options as ?name=value&name=value", file=file, field=field, value=text
         ) from None
-    return PortUri(text, scheme, target, dict(pairs))
+    options = dict(pairs)
+    if len(options) < len(pairs):
+        raise ConfigError("expected each option once", file=file, field=field, value=text)
+    return PortUri(text, scheme, target, options)
 
 
 def check_uris(
@@ -113,17 +117,19 @@ def check_uris(
     kinds: Mapping[str, PortKind],
     *,
     file: str | None = None,
+    outputs: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Check kinds, options and files of ports before any is opened.
 
     Args:
         uris: URIs of ports with the way each is used, by the fields in which they stand.
+        outputs: files that are written besides, by the options that name them.
 
     Raises:
         ConfigError: a kind or an option does not exist, or a file that is written is in use as
             another port's.
     """
-    used: list[tuple[str, str, bool]] = []
+    used = [(path, option, True) for option, path in outputs.items()]
     for field, (text, direction) in uris.items():
         uri = parse_uri(text, file=file, field=field)
         kind, options = _options_of(uri, kinds, file=file, field=field)
@@ -270,6 +276,13 @@ class NullOptions(PortOptions):
     ] = _NULL.n_queues
     rate: Annotated[Count, msgspec.Meta(description=RATE)] = _NULL.rate_pps
     count: Annotated[Count, msgspec.Meta(description=COUNT)] = _NULL.count
+
+
+def _check_no_target(target: str, options: PortOptions) -> None:
+    """Raise ConfigError for a forgotten question mark."""
+    del options
+    if target:
+        raise ConfigError("expected nothing, or options behind a ?", value=target)
 
 
 def _open_null(
@@ -548,8 +561,8 @@ def _card_address(target: str, field: str, file: str | None = None) -> str:
     return address
 
 
-GEN = PortKind(options=GenOptions, open=_open_gen)
-NULL = PortKind(options=NullOptions, open=_open_null)
+GEN = PortKind(options=GenOptions, open=_open_gen, check=_check_no_target)
+NULL = PortKind(options=NullOptions, open=_open_null, check=_check_no_target)
 TAP = PortKind(options=TapOptions, open=_open_tap, check=_check_tap)
 AF_PACKET = PortKind(options=PacketOptions, open=_open_packet, interface=InterfaceUse.PACKETS)
 AF_XDP = PortKind(_af_xdp, interface=InterfaceUse.FRAMES)

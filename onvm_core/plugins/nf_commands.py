@@ -16,6 +16,7 @@ from onvm_sdk.errors import ConfigError, OnvmError, PluginError
 from onvm_sdk.manifest import read_config, resolve
 from onvm_sdk.memory import check_memory
 from onvm_sdk.nf import NetworkFunction
+from onvm_sdk.source import is_source, load_module
 
 __all__ = ["check_config", "run_command"]
 
@@ -23,7 +24,7 @@ __all__ = ["check_config", "run_command"]
 def _load(target: str, field: str) -> Any:
     module, _, attribute = target.partition(":")
     try:
-        found: Any = importlib.import_module(module)
+        found: Any = load_module(module) if is_source(target) else importlib.import_module(module)
         for part in filter(None, attribute.split(".")):
             found = getattr(found, part)
     except Exception as error:  # the plugin boundary: a foreign module may raise anything

@@ -26,7 +26,8 @@ def describe(error: BaseException, nf: object = None) -> str:
         if name == package or (package is None and name not in _OURS):
             place = f" ({trace.tb_frame.f_code.co_filename}:{trace.tb_lineno})"
         trace = trace.tb_next
-    return f"{type(error).__name__}: {error}{place}"
+    text = str(error)
+    return f"{type(error).__name__}{': ' if text else ''}{text}{place}"
 
 
 def located(error: BaseException, function: Callable[..., Any]) -> BaseException:

@@ -52,6 +52,20 @@ class Shaper(NetworkFunction):
 
 class Keeper(Shaper):
     timer_interval_s = 0.0
+
+
+class Leaver(NetworkFunction):
+    def process_packet(self, pkt):
+        pass
+
+    def teardown(self):
+        print("leaving")
+        raise RuntimeError("no way out")
+
+
+class Sleeper(NetworkFunction):
+    def process_packet(self, pkt):
+        __import__("time").sleep(100)
 '''
 UP = """
 [dataplane]
@@ -144,8 +158,28 @@ def test_mistakes_are_one_line(holder: Path) -> None:
         assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("nf", "end", "line"),
+    [
+        ("Leaver", "&count=10", "ended with status 1: onvm: leaver.teardown raised RuntimeError"),
+        ("Sleeper", "", "hangs: no progress for "),
+    ],
+)
+def test_a_run_tells_failures_at_its_end(holder: Path, nf: str, end: str, line: str) -> None:
+    source = f"null:?rate=1000{end}"
+    more = () if end else ("--duration", "0.5")
+    arguments = ("--in", source, "--out", "null:", "--chain", f"./holder.py:{nf}", *more)
+    done = onvm(holder.parent, "run", *arguments)
+    assert done.returncode == 1
+    assert line in done.stderr.splitlines()[-1]
+    assert ("leaver-1 | leaving" in done.stdout + done.stderr) == (nf == "Leaver")
+    log = done.stderr.splitlines()[-1].rpartition("(log: ")[2].removesuffix(")")
+    assert Path(log).is_file()
+
+
 def test_a_manager_runs_it_and_users_ask_it(host: Host, holder: Path) -> None:
     host.configure(UP.format(file=holder))
+    assert host.do("up", "--check").endswith(": fine\n")
     host.do("up", "-d")
     assert host.do("send", "shaper-1", "hello") == "one True [0, 1] 1\n"
     assert host.do("send", "shaper", "mute") == "sent to 1 instance\n"
@@ -153,6 +187,9 @@ def test_a_manager_runs_it_and_users_ask_it(host: Host, holder: Path) -> None:
     assert "shaper-2 serves" in host.do("nf", "run", f"{holder}:Shaper")
     assert host.json("send", "shaper", "hello")["replies"].keys() == {"shaper-1", "shaper-2"}
     assert "stopped shaper-1" in host.do("nf", "stop", "shaper-1")
+    assert "leaver-1 serves" in host.do("nf", "run", f"{holder}:Leaver")
+    host.do("nf", "stop", "leaver-1")
+    host.wait(lambda: "leaver.teardown raised RuntimeError" in host.do("events", "-o", "json"))
     report = host.json("down")["report"]
     assert report["rx"] == report["tx"] > 0, report["drops"]
 

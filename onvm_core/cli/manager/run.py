@@ -45,7 +45,7 @@ from onvm_core.manager.placement.allocator import load_policy
 from onvm_core.manager.placement.busy import busy_notes
 from onvm_core.manager.placement.policy import DEFAULT_POLICY
 from onvm_core.manager.placement.topology import port_node
-from onvm_core.manager.ports import PortKind, cards_of, check_uris, parse_uri, port_kinds
+from onvm_core.manager.ports import Direction, PortKind, cards_of, check_uris, parse_uri, port_kinds
 from onvm_core.manager.startup.environment import (
     BUFFER_SIZE_MAX,
     BUFFER_SIZE_MIN,
@@ -86,6 +86,8 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
     """URI of the port behind the chain."""
     nfs: tuple[str, ...]
     configs: dict[str, Path] = {}
+    writes: dict[str, str] = {}
+    """Files that the caller writes, by the option that names them; no port may have them."""
     links: dict[str, PortLink] = {}
     """Addresses of the ports ``in`` and ``out``, for NFs that answer there."""
     is_fused: bool = False
@@ -243,8 +245,9 @@ def run(
         if fuse:
             raise ConfigError("expected only one of --watch and --fuse", field="--watch")
     with ExitStack() as stack:
-        output = None
+        output, writes = None, {}
         if json_file is not None:
+            writes = {"--json": str(json_file)} if str(json_file) != STANDARD else {}
             output = stack.enter_context(OutputFile(json_file, "--json"))
         report = _report_of(
             RunRequest(
@@ -253,6 +256,7 @@ def run(
                 far=far,
                 nfs=names,
                 configs=_configs(nf_config or [], names),
+                writes=writes,
                 is_fused=fuse,
                 duration_s=duration,
                 track_flows=track_flows or instances > 1,
@@ -377,7 +381,11 @@ def run_once(request: RunRequest) -> Report:
     uris = {"--in": request.near, "--out": request.far}
     cards = cards_of(uris, kinds, settings)
     interfaces = PortInterfaces(runtime_directory() / INTERFACES, kinds)
-    check_uris({"--in": (request.near, "in"), "--out": (request.far, "out")}, kinds)
+    directions: dict[str, tuple[str, Direction]] = {
+        "--in": (request.near, "in"),
+        "--out": (request.far, "out"),
+    }
+    check_uris(directions, kinds, outputs=request.writes)
     for warning in check_ports(uris, kinds, [("--in", "--out")]):
         print(f"warning: {warning}", file=sys.stderr)
     with (
@@ -433,7 +441,9 @@ def run_once(request: RunRequest) -> Report:
             seconds = deployment.elapsed_s
             deployment.drain()
             deployment.check_ended(END_TIMEOUT_S)
-        return deployment.finish(seconds)
+        report = deployment.finish(seconds)
+        deployment.end_nfs()
+        return report
 
 
 @contextmanager
@@ -482,6 +492,10 @@ def _end_hung(deployment: Deployment, hangs: HangWatch) -> None:
         raise deployment.end_hung(host, reason)
 
 
+def _is_enough(deployment: Deployment, request: RunRequest) -> bool:
+    return request.count is not None and deployment.received() >= request.count
+
+
 def _let_through(
     deployment: Deployment,
     request: RunRequest,
@@ -507,7 +521,8 @@ def _let_through(
             for name in () if watch is None else watch.changed():
                 _replace(deployment, request, name)
             elapsed = time.monotonic() - begin
-            if request.duration_s is not None and elapsed >= request.duration_s:
+            is_time = request.duration_s is not None and elapsed >= request.duration_s
+            if (is_time or _is_enough(deployment, request)) and not hangs.has_suspects:
                 return
             if deployment.has_fault():
                 return
@@ -521,8 +536,6 @@ def _let_through(
                     last_sent, moved_s = sent, elapsed
             else:
                 moved_s = elapsed
-            if request.count is not None and deployment.received() >= request.count:
-                return
             if elapsed - shown >= PROGRESS_EVERY_S:
                 shown = elapsed
                 show(elapsed, deployment.received())

@@ -28,7 +28,7 @@ from onvm_core.launch.launcher import SECRET_VARIABLE, LaunchSpec
 from onvm_core.manager.api.directory import write_private
 from onvm_core.manager.api.messages import LaunchedNf, NfEvent
 from onvm_core.manager.config.sections import ScaleConfig
-from onvm_core.manager.deployment import Deployment
+from onvm_core.manager.deployment import Deployment, is_failure
 from onvm_core.manager.nf_hosts.attach import PROCESS_ENDED
 from onvm_core.manager.nf_hosts.registry import HostState, NfHost
 from onvm_core.manager.supervision.drain import Drains
@@ -364,6 +364,8 @@ class Supervisor:
         self._deployment.forget(handle)
         if nf.is_leaving:
             self._nfs.remove(nf)
+            if is_failure(handle.poll() or 0):
+                self._tell_failure(nf, handle.pid, "failed")
             return
         if now - nf.since > HEALTHY_S:
             nf.delay_s, nf.failures = FIRST_DELAY_S, 0
@@ -384,14 +386,11 @@ class Supervisor:
         nf.retry_at = now + delay_s
         log.warning("%s; started again in %g s", nf.reason, delay_s)
         nf.delay_s = min(nf.delay_s * 2, LAST_DELAY_S)
-        self._publish(
-            NfEvent(
-                instances=list(nf.wanted.instances),
-                pid=pid,
-                reason=nf.reason,
-                state="crash-loop" if nf.failures >= CRASH_LOOP else "failed",
-            )
-        )
+        self._tell_failure(nf, pid, "crash-loop" if nf.failures >= CRASH_LOOP else "failed")
+
+    def _tell_failure(self, nf: Supervised, pid: int, state: str) -> None:
+        instances = list(nf.wanted.instances)
+        self._publish(NfEvent(instances=instances, pid=pid, reason=nf.reason, state=state))
 
     def end(self, host: NfHost) -> None:
         """End the process of a host that does not react; it is started again."""

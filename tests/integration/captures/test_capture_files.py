@@ -78,6 +78,26 @@ def test_input_is_no_output(folder: Path, name: str) -> None:
     assert source.read_bytes() == before
 
 
+@pytest.mark.parametrize(
+    ("far", "more", "line"),
+    [
+        ("null:", ("--json", "./in.pcap"), "--in: 'in.pcap': expected a file of its own: --json "),
+        ("pcap:out", ("--json", "out"), "--out: 'out': expected a file of its own: --json uses"),
+        ("pcap:out?write=in.pcap", (), "--out: 'in.pcap': expected write at a port that reads"),
+        ("null:count=5", (), "--out: 'count=5': expected nothing, or options behind a ?"),
+        ("null:?size=64&size=65", (), "--out: 'null:?size=64&size=65': expected each option once"),
+    ],
+)
+def test_what_would_be_lost_is_refused(
+    folder: Path, far: str, more: tuple[str, ...], line: str
+) -> None:
+    before = (folder / "in.pcap").read_bytes()
+    done = run(folder, "pcap:in.pcap", far, *more)
+    assert (done.returncode, done.stderr.decode().count("\n")) == (2, 1)
+    assert done.stderr.decode().startswith(f"error: {line}")
+    assert (folder / "in.pcap").read_bytes() == before
+
+
 def test_packets_keep_their_times(folder: Path) -> None:
     times = [10**18 + i * 1_234_567 for i in range(20)]
     stamped(folder / "old.pcap", times)
