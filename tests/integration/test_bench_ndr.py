@@ -21,7 +21,7 @@ pytest.importorskip("onvm_nf_firewall")
 
 def test_rates_and_latencies_of_a_chain(tmp_path: Path) -> None:
     table = tmp_path / "a.csv"
-    options = ["--chain", "firewall", "--runs", "1", "--seconds", "0.1", "--csv", str(table)]
+    options = ["--chain", "firewall", "--runs", "1", "--seconds", "0.02", "--csv", str(table)]
     done = subprocess.run(
         [sys.executable, "-P", "-m", "onvm_core.cli", "bench", "ndr", "--json", *options],
         capture_output=True,

@@ -9,12 +9,16 @@ from itertools import count
 
 from onvm_core.bench.harness import pass_time, wait_until
 from onvm_core.bench.ndr.search import Count
+from onvm_core.bench.scenario import PLANE
 from onvm_core.dataplane.values import NullPort
 from onvm_core.manager.manager import Manager
 from onvm_sdk.errors import OnvmError
 
 __all__ = ["Trials"]
 
+SAMPLES = 1000
+"""Packets whose latency is counted, where that takes at most `LATENCY_MAX` times the trial."""
+LATENCY_MAX = 5
 SETTLE_S = 0.1
 """From the first packets until latency is measured."""
 RING = 1024
@@ -93,15 +97,17 @@ class Trials:
         )
 
     def latency(self, rate_pps: float, seconds: float) -> list[int]:
-        """Send for some seconds; returns the histogram of the time from port to port.
+        """Send at a rate; returns the histogram of the time from port to port.
 
-        Its buckets are those of `CounterPlane.latency_bounds_ns`.
+        Its buckets are those of `CounterPlane.latency_bounds_ns`. At a low rate it takes longer
+        than the given seconds, so that there are enough packets.
         """
         rate = max(round(rate_pps), 1)
         self._connect(NullPort(n_flows=self._flows, rate_pps=rate))
         pass_time(self._manager, SETTLE_S)
         before = self._manager.plane.read_port(self._far).latency
-        pass_time(self._manager, seconds)
+        needed_s = SAMPLES * PLANE.sample_every / rate
+        pass_time(self._manager, max(seconds, min(needed_s, LATENCY_MAX * seconds)))
         after = self._manager.plane.read_port(self._far).latency
         self._drain()
         return [now - then for now, then in zip(after, before, strict=True)]

@@ -33,7 +33,7 @@ def bench(
         int, typer.Option("--runs", min=1, metavar="N", help="Runs of each scenario.")
     ] = 5,
     seconds: Annotated[
-        float, typer.Option("--seconds", min=0.1, metavar="S", help="Seconds of each measurement.")
+        float, typer.Option("--seconds", min=0.01, metavar="S", help="Seconds of each measurement.")
     ] = 1.0,
     chain: Annotated[
         str | None,
