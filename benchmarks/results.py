@@ -171,7 +171,7 @@ def main() -> None:
     parser.add_argument("--yardstick", type=Path)
     parser.add_argument("--output", type=Path, default=Path(__file__).with_name("RESULTS.md"))
     options = parser.parse_args()
-    lines = json.loads((options.bench or options.wire).read_text(encoding="utf-8"))
+    lines = json.loads((options.bench or options.wire).read_text(encoding="utf-8"))["lines"]
     if options.wire:
         page = options.output.read_text(encoding="utf-8")
         options.output.write_text(replace_section(page, wire_section(lines)), encoding="utf-8")

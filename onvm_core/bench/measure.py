@@ -7,12 +7,13 @@ import sys
 import msgspec
 
 from onvm_core.bench import cluster, elastic, remote, restart, traffic, turns
+from onvm_core.bench.ndr import measures as ndr
 from onvm_core.bench.scenario import Scenario
-from onvm_sdk.errors import ConfigError
+from onvm_sdk.errors import OnvmError
 
 __all__ = ["main"]
 
-_MODULES = (traffic, cluster, elastic, remote, restart, turns)
+_MODULES = (traffic, cluster, elastic, remote, restart, turns, ndr)
 
 
 def main() -> None:
@@ -21,7 +22,7 @@ def main() -> None:
     kinds = {name: measure for module in _MODULES for name, measure in module.KINDS.items()}
     try:
         figures = kinds[scenario.kind](scenario)
-    except ConfigError as error:
+    except OnvmError as error:
         sys.exit(f"{error}")
     sys.stdout.buffer.write(msgspec.json.encode(figures))
 

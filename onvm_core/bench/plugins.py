@@ -36,9 +36,14 @@ backends = [
 
 
 def write_configs(folder: Path, names: Sequence[str]) -> list[str]:
-    """Write the configurations of NFs, and return the arguments with which an NF host gets them."""
+    """Write the configurations of NFs, and return the arguments with which an NF host gets them.
+
+    NFs other than those of `PLUGINS` keep their defaults.
+    """
     arguments = []
     for name in names:
+        if name not in _CONFIGS:
+            continue
         file = folder / f"{name}.toml"
         file.write_text(_CONFIGS[name])
         arguments += ["--config", f"{name}={file}"]

@@ -24,7 +24,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     kind: str = "throughput"
-    """throughput, startup, latency, new_flows, crash, or one of `elastic`, `turns`, `remote`,
+    """throughput, startup, latency, new_flows, crash, ndr, or one of `elastic`, `turns`, `remote`,
     `restart` or `cluster`."""
     way: str = "c"
     hosts: list[list[str]] = []

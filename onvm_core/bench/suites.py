@@ -6,7 +6,7 @@ import importlib.util
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
@@ -14,6 +14,7 @@ from onvm_core.bench.bench_nf import measure_wakeups
 from onvm_core.bench.cluster import FIGURES as CLUSTER_FIGURES
 from onvm_core.bench.images import images
 from onvm_core.bench.line import BenchLine
+from onvm_core.bench.ndr.suite import ndr
 from onvm_core.bench.plugins import FLOWS, PLUGINS
 from onvm_core.bench.restart import N_ENDED, WITH_TABLES, installed_nf
 from onvm_core.bench.scenario import Scenario, run_scenario
@@ -394,6 +395,7 @@ SUITES: dict[str, Suite] = {
     "steering": _steering,
     "startup": _startup,
     "latency": _latency,
+    "ndr": ndr,
     "crash": _crash,
     "elastic": _elastic,
     "cluster": _cluster,
@@ -406,12 +408,18 @@ SUITES: dict[str, Suite] = {
 
 
 def run_suite(
-    name: str, runs: int, seconds: float, *, plugins: bool = False
+    name: str,
+    runs: int,
+    seconds: float,
+    *,
+    plugins: bool = False,
+    chain: Sequence[str] = PLUGINS,
 ) -> Iterator[BenchLine]:
     """Run a suite, and yield lines as they are measured.
 
     Args:
         plugins: the suite chain has firewall, NAT and load balancer in place of its own NFs.
+        chain: NFs of the suite ndr.
 
     Raises:
         ConfigError: there is no such suite.
@@ -420,4 +428,6 @@ def run_suite(
         raise ConfigError(f"expected one of {', '.join(SUITES)}", field="SUITE", value=name)
     if plugins and name != "chain":
         raise ConfigError("expected it with the suite chain", field="--plugins", value=name)
+    if name == "ndr":
+        return ndr(runs, seconds, chain)
     return _chain_of_plugins(runs, seconds) if plugins else SUITES[name](runs, seconds)

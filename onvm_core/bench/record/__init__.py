@@ -1,0 +1,1 @@
+"""Records of benchmarks: their lines, and the environment in which they were measured."""
