@@ -23,9 +23,14 @@ from kazoo.exceptions import (
 
 from onvm_core.cluster.tree.ensemble import Ensemble
 
-FAULTS = ("lost", "unanswered", "expired")
-"""What may become of a call: it never arrived, it was done unanswered, the session is over."""
+FAULTS = ("lost", "unanswered", "expired", "renewed", "renewed")
+"""What may become of a call: it never arrived, it was done unanswered, the session is over; or it
+is over since the last call, and the client has another one, as kazoo's does: what an agent has
+begun goes on in the new session.
+"""
 BURST_MAX = 30
+PAUSE_MAX = 120
+"""Calls of others while an agent sleeps after a fault: long enough to take over all that it had."""
 FAULTS_UNTIL = 160
 STEPS = 400
 
@@ -113,8 +118,7 @@ class Transaction:
     def create(
         self, path: str, value: bytes, *, ephemeral: bool = False, sequence: bool = False
     ) -> None:
-        owner = self._client.session if ephemeral else 0
-        self._operations.append(("create", path, value, owner, sequence))
+        self._operations.append(("create", path, value, ephemeral, sequence))
 
     def delete(self, path: str, version: int = -1) -> None:
         self._operations.append(("delete", path, version))
@@ -126,8 +130,10 @@ class Transaction:
         self._operations.append(("check", path, version))
 
     def commit(self) -> list[Any]:
-        operations = self._operations
-        done: list[Any] = self._client.call(lambda tree: tree.commit(operations))
+        def commit(tree: Tree) -> list[Any]:
+            return tree.commit([self._client.owned(one) for one in self._operations])
+
+        done: list[Any] = self._client.call(commit)
         return done
 
 
@@ -143,7 +149,12 @@ class Client:
         """Begin a session."""
         self._tree.sessions += 1
         self.session = self._tree.sessions
-        self.is_expired = False
+        self.is_expired = self._is_lost = False
+
+    def lose(self) -> None:
+        """End the session; the next call is made in another one."""
+        self._tree.expire(self.session)
+        self._is_lost = True
 
     @property
     def client_id(self) -> tuple[int, bytes]:
@@ -151,6 +162,8 @@ class Client:
 
     def call(self, operation: Callable[[Tree], Any]) -> Any:
         fault = self._wait()
+        if self._is_lost:
+            self.begin()
         if fault == "expired":
             self._tree.expire(self.session)
             self.is_expired = True
@@ -164,7 +177,14 @@ class Client:
         return done
 
     def _one(self, *operation: Any) -> Any:
-        return self.call(lambda tree: tree.apply(operation))
+        return self.call(lambda tree: tree.apply(self.owned(operation)))
+
+    def owned(self, operation: tuple[Any, ...]) -> tuple[Any, ...]:
+        """With the session that an ephemeral node ends with: the one at the time of the call."""
+        if operation[0] != "create":
+            return operation
+        kind, path, value, is_ephemeral, is_sequence = operation
+        return kind, path, value, self.session if is_ephemeral else 0, is_sequence
 
     def get(self, path: str, watch: object = None) -> Any:
         del watch
@@ -189,7 +209,7 @@ class Client:
     def create(
         self, path: str, value: bytes = b"", *, ephemeral: bool = False, sequence: bool = False
     ) -> Any:
-        return self._one("create", path, value, self.session if ephemeral else 0, sequence)
+        return self._one("create", path, value, ephemeral, sequence)
 
     def set(self, path: str, value: bytes, version: int = -1) -> Any:
         return self._one("set", path, value, version)
@@ -221,8 +241,9 @@ class Schedule:
     """Lets one thread go on at a time, as its seed says.
 
     Args:
-        seed: gives which thread goes on for how many calls, and which calls meet which faults;
-            after `STEPS` calls, the threads take turns without faults.
+        seed: gives which thread goes on for how many calls, which calls meet which faults, and for
+            how many calls of others a thread sleeps before such a call is made; after `STEPS`
+            calls, the threads take turns without faults.
         faults: number of faults.
     """
 
@@ -233,8 +254,14 @@ class Schedule:
             choices += [chance.randrange(6)] * chance.randint(1, BURST_MAX)
         self._choices = choices
         self._faults = {
-            chance.randrange(FAULTS_UNTIL): chance.choice(FAULTS) for _ in range(faults)
+            chance.randrange(FAULTS_UNTIL): (
+                chance.choice(FAULTS),
+                chance.choice((0, chance.randrange(PAUSE_MAX))),
+            )
+            for _ in range(faults)
         }
+        self.clients: dict[str, Client] = {}
+        """Those that can lose their sessions, by thread."""
         self._turns: dict[str, threading.Semaphore] = {}
         self._faces: dict[str, str] = {}
         self._main = threading.Semaphore(0)
@@ -267,12 +294,20 @@ class Schedule:
             threads[name].start()
             self._main.acquire()
         steps = 0
+        asleep, until = "", 0
         while alive and not self.errors:
             alive = [name for name in alive if threads[name].is_alive() and name in self._turns]
             if not alive:
                 break
-            name = alive[(self._choices[steps] if steps < STEPS else steps) % len(alive)]
-            fault = self._faults.get(steps, "")
+            awake = [name for name in alive if name != asleep or steps >= until] or alive
+            name = awake[(self._choices[steps] if steps < STEPS else steps) % len(awake)]
+            fault, pause = self._faults.get(steps, ("", 0))
+            if fault == "renewed" and name in self.clients:
+                self.clients[name].lose()
+            if pause and len(alive) > 1:
+                asleep, until = name, steps + pause
+                name = next(one for one in alive if one != asleep)
+                fault = ""
             self._faces[name] = fault
             self.log.append(f"{name}{':' if fault else ''}{fault}")
             self._turns[name].release()
