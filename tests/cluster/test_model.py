@@ -152,13 +152,14 @@ class Host:
         return waits or bool(self.state.state.started)
 
     def _turn(self) -> None:
-        if self.session != self.client.session:
+        session = self.client.session
+        if self.session != session:
             if self.membership.is_registered:
                 self.membership.check()
             host = host_node(self.number, plugins=[plugin("firewall")])
             node = instances_node(cores=8.0)
             self.membership.register(host, node)
-            self.session = self.client.session
+            self.session = session
         self.mirror.forget()
         self.mirror.refresh()
         self.thread.snapshot = self.mirror.snapshot
