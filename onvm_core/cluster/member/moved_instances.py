@@ -23,7 +23,7 @@ SETTLE_S = 60.0
 
 
 class MovedInstances:
-    """Those of one host.
+    """The moved instances of one host.
 
     Args:
         state: its directory, which keeps them.
@@ -56,7 +56,7 @@ class MovedInstances:
         return self.held_back
 
     def _forget_free(self, snapshot: Snapshot) -> None:
-        """Forget instances whose traffic belongs to nobody any more."""
+        """Forget instances whose traffic is free again."""
         now, moved = time.time(), self._state.state.moved
         claims = [
             claim

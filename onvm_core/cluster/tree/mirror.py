@@ -316,7 +316,7 @@ class Mirror:
         return leaf
 
     def _newer_known(self, name: str, leaf: _Leaf, stat: Any) -> _Leaf:
-        """What a member without a session has published last; it was written with its nodes."""
+        """Choose the newest facts of a member without a session; its agent wrote them together."""
         host = self._newest.get(posixpath.join(self._paths.hosts, name))
         instances = self._newest.get(posixpath.join(self._paths.instances, name))
         if host is None or instances is None:
