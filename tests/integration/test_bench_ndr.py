@@ -32,7 +32,8 @@ def test_rates_and_latencies_of_a_chain(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     record = msgspec.json.decode(done.stdout, type=BenchRecord)
     found = {line.name: line.median for line in record.lines}
-    assert 0 < found["ndr.ndr"] <= found["ndr.pdr"]
+    # To 1 %, as both are searched.
+    assert 0 < 0.99 * found["ndr.ndr"] <= found["ndr.pdr"]
     for load in LOADS:
         latencies = [found[f"ndr.latency.{load}.{name}"] for name in PERCENTILES]
         assert latencies == sorted(latencies)

@@ -16,6 +16,8 @@ EXTRAS = (
     "scapy",
     "pyroute2",
     "uvloop",
+    "MLRsearch",
+    "hdrh",
 )
 WITHOUT = f"""
 import sys
@@ -62,6 +64,14 @@ def test_the_command_that_needs_an_extra_names_it() -> None:
     assert done.returncode == 2
     assert "cookiecutter" in done.stderr or "expected" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_the_suite_that_needs_an_extra_names_it() -> None:
+    done = onvm("bench", "ndr")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "error: ndr: expected the package MLRsearch; run: pip install 'onvm[bench]'\n"
+    )
 
 
 def test_credentials_need_sasl() -> None:

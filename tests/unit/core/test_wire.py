@@ -136,7 +136,7 @@ def test_lacking_nfs_are_named(
 
 def _write_results(output: Path, lines: list[BenchLine]) -> str:
     wire = output.with_name("wire.json")
-    wire.write_bytes(msgspec.json.encode(lines))
+    wire.write_bytes(msgspec.json.encode({"lines": lines}))
     subprocess.run(
         [sys.executable, "-P", str(RESULTS), "--wire", str(wire), "--output", str(output)],
         check=True,
