@@ -74,8 +74,8 @@ class ManagerConfig(_Table, frozen=True):
     placement: str = DEFAULT_POLICY
     """The policy that chooses the CPUs of NFs."""
     limits: Literal["available", "required", "off"] = "available"
-    """The strictness with which NFs are kept within their CPUs and memory: as far as the host allows
-    it, required, or off."""
+    """The strictness with which NFs are kept within their CPUs and memory: as far as the host
+    allows it, required, or off."""
     cpu_quota: bool = False
     """True if an NF gets no more CPU time than the ``cores`` of its manifest."""
 
