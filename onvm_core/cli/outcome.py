@@ -23,7 +23,7 @@ _REFUSALS_OF_PATHS = {
     errno.EACCES, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EPERM,
     errno.EROFS, *_NO_ROOM,
 }  # fmt: skip
-"""What the system says of a path that a user has named. That one is missing can be a bug."""
+"""Errors of the system for a path that a user has named. A missing one can be a bug."""
 
 
 def outcome_of(command: Callable[[], object]) -> int:

@@ -668,7 +668,7 @@ class Deployment:
 
 
 def is_failure(status: int) -> bool:
-    """Whether an NF host that was told to end has failed: it raised, or had to be killed."""
+    """True if an NF host that was told to end raised, or had to be killed."""
     return status == -signal.SIGKILL or 0 < status < _SIGNALS
 
 

@@ -85,7 +85,7 @@ def test_input_is_no_output(folder: Path, name: str) -> None:
         ("pcap:out", ("--json", "out"), "--out: 'out': expected a file of its own: --json uses"),
         ("pcap:out?write=in.pcap", (), "--out: 'in.pcap': expected write at a port that reads"),
         ("null:count=5", (), "--out: 'count=5': expected nothing, or options behind a ?"),
-        ("null:?size=64&size=65", (), "--out: 'null:?size=64&size=65': expected each option once"),
+        ("null:?size=64&size=65", (), "'null:?size=64&size=65': expected each option once"),
     ],
 )
 def test_what_would_be_lost_is_refused(
