@@ -1,10 +1,10 @@
 """Instances that have moved from this host, and come back under their old names.
 
-The property of an NF can depend on the name of its instance, as a NAT's block of ports does. When the
-instance has moved, that traffic belongs to its successor on another host, until the last flow has
-ended. Meanwhile an instance that starts here under the old name, as with the next manager, must get
-no flow: it would give them ports that the successor uses. It stays unknown to the cluster, and the
-manager is asked to replace it by one of another name.
+The ports or addresses of an NF can depend on the name of its instance, as a NAT's block does. When
+the instance has moved, that traffic belongs to its successor on another host, until the last flow
+has ended. Meanwhile an instance that starts here under the old name, as with the next manager,
+must get no flow: it would give them ports that the successor uses. It stays unknown to the
+cluster, and the manager is asked to replace it by one of another name.
 """
 
 from __future__ import annotations
