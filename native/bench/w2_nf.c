@@ -84,6 +84,20 @@ interrupt(int number)
 	onvm_nf_host_interrupt(host);
 }
 
+/** Read all messages; most tell of ports, services and the like, which it does not need. */
+static bool
+has_to_leave(void)
+{
+	static uint8_t payload[ONVM_MESSAGE_MAX];
+	struct onvm_message_header header;
+
+	while (onvm_nf_host_receive(host, &header, payload) >= 0)
+		if (header.type == ONVM_MSG_STOP || header.type == ONVM_MSG_DRAIN ||
+		    header.type == ONVM_MSG_DETACH)
+			return true;
+	return false;
+}
+
 int
 main(int argc, char **argv)
 {
@@ -123,8 +137,9 @@ main(int argc, char **argv)
 	onvm_nf_host_ready(host);
 	do {
 		event = onvm_nf_host_run(host, 0);
-	} while (event != ONVM_EVENT_MESSAGE && event != ONVM_EVENT_INTERRUPT &&
-		 event != ONVM_EVENT_DETACHED);
+		if (event == ONVM_EVENT_MESSAGE && has_to_leave())
+			break;
+	} while (event != ONVM_EVENT_INTERRUPT && event != ONVM_EVENT_DETACHED);
 	onvm_nf_host_free(host);
 	return 0;
 }
