@@ -221,7 +221,12 @@ def test_ports_that_cannot_work_are_refused_with_the_line_that_helps(
     )
     net.ip("d", "link", "set", "d1", "up")
     done = managers.call("up", "--check", "-f", str(file))
-    assert (done.returncode, done.stderr) == (0, "")
+    # A host without cgroups gets a warning about limits, and that is all.
+    lines = done.stderr.splitlines()
+    assert (done.returncode, [line for line in lines if "limits of launcher" not in line]) == (
+        0,
+        [],
+    )
 
     without = ("setpriv", "--bounding-set=-net_raw")
     done = managers.call("up", "--check", "-f", str(file), prefix=without)
