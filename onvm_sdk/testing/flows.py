@@ -7,10 +7,11 @@ lie packed, and one call's worth is copied to where the kernel works, which is n
 
 from __future__ import annotations
 
+import json
 import resource
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -25,13 +26,13 @@ from onvm_sdk.verdict import Verdict
 __all__ = [
     "CALL",
     "FRAME",
-    "Clock",
+    "FlowBed",
     "FlowSpace",
     "Flows",
+    "OpenBed",
     "count_text",
-    "replies",
-    "resident_bytes",
-    "run_for",
+    "full_bed",
+    "print_figures",
     "scattered",
 ]
 
@@ -102,7 +103,7 @@ def scattered(count: int) -> list[int]:
     return [number * _MIX & count - 1 for number in range(count)]
 
 
-def replies(frames: bytes, flags: int) -> bytearray:
+def _replies(frames: bytes, flags: int) -> bytearray:
     """Make the segments that answer those in `frames`: the same with the ends exchanged.
 
     Their checksums are not made again.
@@ -176,37 +177,98 @@ class Flows:
         return sum(pkt.verdict == Verdict.NEXT for pkt in self._packets)
 
 
-class Clock:
-    """The time that a kernel has: it passes while the kernel works."""
-
-    def __init__(self) -> None:
-        self.now_ns = _NS
-
-
-def resident_bytes() -> int:
+def _resident_bytes() -> int:
     """Return how much memory this process has in use."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize()
 
 
-def run_for(kernel: NativeKernel, clock: Clock, ways: Sequence[Flows], seconds: float) -> float:
-    """Run packets for a time of the kernel's own, a call of each of `ways` in turn.
+class FlowBed:
+    """A kernel, and the packets that it gets. The time that it sees passes while it works.
 
-    Returns:
-        Million packets a second.
+    Attributes:
+        ways: what `run` sends, a call of each in turn.
+    """
+
+    def __init__(self, kernel: NativeKernel, ways: Sequence[Flows] = ()) -> None:
+        self.kernel = kernel
+        self.ways = list(ways)
+        self.now_ns = _NS
+
+    def pass_all(self, frames: bytes | bytearray, *, reverse: bool = False) -> bytes:
+        """Let frames pass once, and return them as they have become.
+
+        Raises:
+            AssertionError: one was dropped.
+        """
+        return Flows(frames, reverse=reverse).run_all(self.kernel, self.now_ns)
+
+    def run(self, seconds: float) -> float:
+        """Run packets for a time of the kernel's own.
+
+        Returns:
+            Million packets a second.
+
+        Raises:
+            AssertionError: one of a first or last call was dropped.
+        """
+        spent_ns, n_packets, number = 0, 0, 0
+        while spent_ns < seconds * _NS:
+            flows = self.ways[number % len(self.ways)]
+            took_ns = flows.run(self.kernel, number // len(self.ways), self.now_ns)
+            if number < len(self.ways):
+                assert flows.n_next == flows._size, "every packet goes on"
+            self.now_ns += took_ns
+            spent_ns += took_ns
+            n_packets += flows._size
+            number += 1
+        assert flows.n_next == flows._size, "every packet goes on"
+        return n_packets * 1e3 / spent_ns
+
+
+class OpenBed(FlowBed):
+    """A kernel that translates, with TCP connections that are open, and their packets both ways.
+
+    Args:
+        make: makes the kernel.
+        opening: the SYN of each connection.
+        there: packets of the connections, in the order in which they come.
+
+    Attributes:
+        flow_bytes: memory of the kernel's process for each of `opening`.
 
     Raises:
-        AssertionError: one of a first or last call was dropped.
+        AssertionError: a packet was dropped.
     """
-    spent_ns, n_packets, number = 0, 0, 0
-    while spent_ns < seconds * _NS:
-        flows = ways[number % len(ways)]
-        took_ns = flows.run(kernel, number // len(ways), clock.now_ns)
-        if number < len(ways):
-            assert flows.n_next == flows._size, "every packet goes on"
-        clock.now_ns += took_ns
-        spent_ns += took_ns
-        n_packets += flows._size
-        number += 1
-    assert flows.n_next == flows._size, "every packet goes on"
-    return n_packets * 1e3 / spent_ns
+
+    def __init__(
+        self, make: Callable[[], NativeKernel], opening: bytearray, there: bytearray
+    ) -> None:
+        first = Flows(opening)
+        before = _resident_bytes()
+        super().__init__(make())
+        for call in range(first.calls):
+            first.run(self.kernel, call, self.now_ns)
+        self.flow_bytes = (_resident_bytes() - before) / first.count
+        answers = _replies(first.run_all(self.kernel, self.now_ns), SYN | ACK)
+        self.pass_all(answers, reverse=True)
+        way = Flows(there)
+        back = _replies(way.run_all(self.kernel, self.now_ns), ACK)
+        self.ways = [way, Flows(back, reverse=True)]
+
+
+def full_bed(kernel: NativeKernel, opening: bytes | bytearray) -> FlowBed:
+    """Return a bed whose flows are all new: more than fit, so each takes the place of the oldest.
+
+    Args:
+        opening: the first packet of each flow; all of them have passed once.
+    """
+    bed = FlowBed(kernel, [Flows(opening)])
+    bed.ways[0].run_all(kernel, bed.now_ns)
+    return bed
+
+
+def print_figures(figures: Iterable[tuple[str, str, list[float]]]) -> None:
+    """Print figures as they come, a line of JSON each: name, unit and values."""
+    for name, unit, values in figures:
+        print(json.dumps({"name": name, "unit": unit, "values": values}), flush=True)

@@ -10,7 +10,6 @@ packets in. Each line of the output is a figure as JSON: name, unit and values.
 
 from __future__ import annotations
 
-import json
 import random
 import sys
 from collections.abc import Iterator, Sequence
@@ -19,10 +18,18 @@ from typing import Any
 
 from onvm_nf_firewall.config import load
 from onvm_nf_firewall.kernel import make_kernel
-from onvm_sdk.testing.flows import Clock, Flows, FlowSpace, count_text, run_for, scattered
+from onvm_sdk.testing.flows import (
+    FlowBed,
+    Flows,
+    FlowSpace,
+    count_text,
+    full_bed,
+    print_figures,
+    scattered,
+)
 from onvm_sdk.testing.frames import ACK, SYN
 
-__all__ = ["Bed", "main"]
+__all__ = ["Bed", "main", "new_bed"]
 
 FLOWS = (1 << 16, 1 << 20)
 RULES = (1, 100, 10_000)
@@ -49,7 +56,7 @@ def rules(count: int, source: random.Random) -> list[dict[str, Any]]:
     return [*made, {"action": "accept", "protocol": "tcp", "dst": "192.0.2.80/32"}]
 
 
-class Bed:
+class Bed(FlowBed):
     """A firewall, and packets for it.
 
     Args:
@@ -65,41 +72,20 @@ class Bed:
                 "max_connections": flows,
             }
         )
-        self.kernel = make_kernel(config)
-        self.clock = Clock()
-        numbers = scattered(flows)
-        there, back = _SPACE.frames(numbers), _SPACE.frames(numbers, reverse=True)
-        self.ways = [Flows(there)]
+        super().__init__(make_kernel(config))
+        numbers, in_order = scattered(flows), range(flows)
+        self.ways = [Flows(_SPACE.frames(numbers))]
         if stateful:
-            self.ways.append(Flows(back, reverse=True))
-            in_order = range(flows)
-            for frames, reverse in (
-                (_SPACE.frames(in_order, SYN), False),
-                (_SPACE.frames(in_order, SYN | ACK, reverse=True), True),
-                (_SPACE.frames(in_order), False),
-            ):
-                Flows(frames, reverse=reverse).run_all(self.kernel, self.clock.now_ns)
-
-    def run(self, seconds: float) -> float:
-        """Let packets pass for a time; million packets a second."""
-        return run_for(self.kernel, self.clock, self.ways, seconds)
+            self.ways.append(Flows(_SPACE.frames(numbers, reverse=True), reverse=True))
+            self.pass_all(_SPACE.frames(in_order, SYN))
+            self.pass_all(_SPACE.frames(in_order, SYN | ACK, reverse=True), reverse=True)
+            self.pass_all(_SPACE.frames(in_order))
 
 
-class NewBed:
-    """A firewall whose table is full of half-open connections, and the SYNs of others."""
-
-    def __init__(self, size: int) -> None:
-        config = load(
-            {"default": "drop", "rules": rules(1, random.Random(1)), "max_connections": size}
-        )
-        self.kernel = make_kernel(config)
-        self.clock = Clock()
-        self.ways = [Flows(_NEW.frames(range(4 * size), SYN))]
-        self.ways[0].run_all(self.kernel, self.clock.now_ns)
-
-    def run(self, seconds: float) -> float:
-        """Open connections for a time; million a second."""
-        return run_for(self.kernel, self.clock, self.ways, seconds)
+def new_bed(size: int) -> FlowBed:
+    """Return a firewall full of half-open connections, and the SYNs of others."""
+    config = load({"default": "drop", "rules": rules(1, random.Random(1)), "max_connections": size})
+    return full_bed(make_kernel(config), _NEW.frames(range(4 * size), SYN))
 
 
 def measure(
@@ -122,7 +108,7 @@ def measure(
         "Mpps",
         [bed.run(seconds) for _ in range(runs)],
     )
-    new = NewBed(min(NEW, flows[-1]))
+    new = new_bed(min(NEW, flows[-1]))
     yield "firewall.new", "M/s", [new.run(seconds) for _ in range(runs)]
 
 
@@ -131,8 +117,7 @@ def main(arguments: Sequence[str]) -> None:
     runs, seconds = int(arguments[0]), float(arguments[1])
     flows = (int(arguments[2]),) if len(arguments) > 2 else FLOWS
     n_rules = (int(arguments[3]),) if len(arguments) > 3 else RULES
-    for name, unit, values in measure(runs, seconds, flows, n_rules):
-        print(json.dumps({"name": name, "unit": unit, "values": values}), flush=True)
+    print_figures(measure(runs, seconds, flows, n_rules))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from onvm_nf_firewall.bench import Bed, NewBed
+from onvm_nf_firewall.bench import Bed, new_bed
 
 
 def test_packets_of_connections_pass_both_ways() -> None:
@@ -11,4 +11,4 @@ def test_packets_of_connections_pass_both_ways() -> None:
 
 
 def test_new_connections_take_the_place_of_old_ones() -> None:
-    assert NewBed(1 << 11).run(0.001) > 0
+    assert new_bed(1 << 11).run(0.001) > 0

@@ -10,25 +10,23 @@ name, unit and values.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator, Sequence
 
 from onvm_nf_lb.config import load
 from onvm_nf_lb.kernel import Balancer
 from onvm_sdk.testing.flows import (
-    Clock,
-    Flows,
+    FlowBed,
     FlowSpace,
+    OpenBed,
     count_text,
-    replies,
-    resident_bytes,
-    run_for,
+    full_bed,
+    print_figures,
     scattered,
 )
-from onvm_sdk.testing.frames import ACK, SYN
+from onvm_sdk.testing.frames import SYN
 
-__all__ = ["Bed", "NewBed", "main"]
+__all__ = ["main", "new_bed", "open_bed"]
 
 CONNECTIONS = (1 << 16, 1 << 20, 1 << 22)
 NEW = 1 << 18
@@ -43,45 +41,22 @@ def _balancer(connections: int) -> Balancer:
     return Balancer(load({"vips": vips, "max_connections": connections}))
 
 
-class Bed:
-    """A load balancer whose connections are open, and packets for it.
+def open_bed(connections: int) -> OpenBed:
+    """Return a load balancer whose connections are open, and packets for it.
 
     Args:
         connections: a power of two.
     """
-
-    def __init__(self, connections: int) -> None:
-        self.clock = Clock()
-        now_ns = self.clock.now_ns
-        first = Flows(_SPACE.frames(range(connections), SYN))
-        before = resident_bytes()
-        self.kernel = _balancer(connections).kernel
-        for call in range(first.calls):
-            first.run(self.kernel, call, now_ns)
-        self.connection_bytes = (resident_bytes() - before) / connections
-        answers = replies(first.run_all(self.kernel, now_ns), SYN | ACK)
-        Flows(answers, reverse=True).run_all(self.kernel, now_ns)
-        there = Flows(_SPACE.frames(scattered(connections)))
-        back = replies(there.run_all(self.kernel, now_ns), ACK)
-        self.ways = [there, Flows(back, reverse=True)]
-
-    def run(self, seconds: float) -> float:
-        """Let packets pass for a time; million packets a second."""
-        return run_for(self.kernel, self.clock, self.ways, seconds)
+    return OpenBed(
+        lambda: _balancer(connections).kernel,
+        _SPACE.frames(range(connections), SYN),
+        _SPACE.frames(scattered(connections)),
+    )
 
 
-class NewBed:
-    """A load balancer whose table is full of half-open connections, and the SYNs of others."""
-
-    def __init__(self, size: int) -> None:
-        self.kernel = _balancer(size).kernel
-        self.clock = Clock()
-        self.ways = [Flows(_SPACE.frames(range(4 * size), SYN))]
-        self.ways[0].run_all(self.kernel, self.clock.now_ns)
-
-    def run(self, seconds: float) -> float:
-        """Open connections for a time; million a second."""
-        return run_for(self.kernel, self.clock, self.ways, seconds)
+def new_bed(size: int) -> FlowBed:
+    """Return a load balancer full of half-open connections, and the SYNs of others."""
+    return full_bed(_balancer(size).kernel, _SPACE.frames(range(4 * size), SYN))
 
 
 def measure(
@@ -89,11 +64,11 @@ def measure(
 ) -> Iterator[tuple[str, str, list[float]]]:
     """Measure each figure."""
     for count in connections:
-        bed = Bed(count)
+        bed = open_bed(count)
         name = f"lb.{count_text(count)}"
         yield name, "Mpps", [bed.run(seconds) for _ in range(runs)]
-        yield f"{name}.connection", "bytes", [bed.connection_bytes]
-    new = NewBed(min(NEW, connections[-1]))
+        yield f"{name}.connection", "bytes", [bed.flow_bytes]
+    new = new_bed(min(NEW, connections[-1]))
     yield "lb.new", "M/s", [new.run(seconds) for _ in range(runs)]
 
 
@@ -101,8 +76,7 @@ def main(arguments: Sequence[str]) -> None:
     """Print the figures."""
     runs, seconds = int(arguments[0]), float(arguments[1])
     connections = (int(arguments[2]),) if len(arguments) > 2 else CONNECTIONS
-    for name, unit, values in measure(runs, seconds, connections):
-        print(json.dumps({"name": name, "unit": unit, "values": values}), flush=True)
+    print_figures(measure(runs, seconds, connections))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ apart. Each line of the output is a figure as JSON: name, unit and values.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator, Sequence
 
@@ -19,18 +18,17 @@ from onvm_nf_nat.config import load
 from onvm_nf_nat.kernel import make_kernel
 from onvm_sdk.testing.flows import (
     CALL,
-    Clock,
-    Flows,
+    FlowBed,
     FlowSpace,
+    OpenBed,
     count_text,
-    replies,
-    resident_bytes,
-    run_for,
+    full_bed,
+    print_figures,
     scattered,
 )
-from onvm_sdk.testing.frames import ACK, SYN
+from onvm_sdk.testing.frames import SYN
 
-__all__ = ["Bed", "NewBed", "main"]
+__all__ = ["main", "new_bed", "open_bed"]
 
 SESSIONS = (1, 1 << 16, 1 << 20, 1 << 22)
 NEW = 1 << 17
@@ -46,49 +44,26 @@ def _config(sessions: int) -> dict[str, object]:
     return {"external": _EXTERNALS, "inside": ["10.0.0.0/8"], "max_sessions": sessions}
 
 
-class Bed:
-    """A NAT whose sessions are open, and packets for it.
+def open_bed(sessions: int) -> OpenBed:
+    """Return a NAT whose sessions are open, and packets for it.
 
     Args:
         sessions: a power of two.
     """
-
-    def __init__(self, sessions: int) -> None:
-        sources = max(1, sessions // (_PORTS * _REMOTES))
-        space = FlowSpace("10.0.0.0", "192.0.2.1", 80, ports=_PORTS, sources=sources)
-        self.clock = Clock()
-        now_ns = self.clock.now_ns
-        numbers = scattered(sessions) if sessions > 1 else [0] * CALL
-        first = Flows(space.frames(range(sessions) if sessions > 1 else numbers, SYN))
-        before = resident_bytes()
-        self.kernel = make_kernel(load(_config(sessions)))
-        for call in range(first.calls):
-            first.run(self.kernel, call, now_ns)
-        self.session_bytes = (resident_bytes() - before) / sessions
-        answers = replies(first.run_all(self.kernel, now_ns), SYN | ACK)
-        Flows(answers, reverse=True).run_all(self.kernel, now_ns)
-        there = Flows(space.frames(numbers))
-        back = replies(there.run_all(self.kernel, now_ns), ACK)
-        self.ways = [there, Flows(back, reverse=True)]
-
-    def run(self, seconds: float) -> float:
-        """Let packets pass for a time; million packets a second."""
-        return run_for(self.kernel, self.clock, self.ways, seconds)
+    sources = max(1, sessions // (_PORTS * _REMOTES))
+    space = FlowSpace("10.0.0.0", "192.0.2.1", 80, ports=_PORTS, sources=sources)
+    in_order = range(sessions) if sessions > 1 else [0] * CALL
+    return OpenBed(
+        lambda: make_kernel(load(_config(sessions))),
+        space.frames(in_order, SYN),
+        space.frames(scattered(sessions) if sessions > 1 else in_order),
+    )
 
 
-class NewBed:
-    """A NAT whose table is full of sessions that are opening, and the SYNs of others."""
-
-    def __init__(self, size: int) -> None:
-        self.kernel = make_kernel(load(_config(size)))
-        self.clock = Clock()
-        space = FlowSpace("10.0.0.0", "192.0.2.1", 80, ports=_PORTS)
-        self.ways = [Flows(space.frames(range(4 * size), SYN))]
-        self.ways[0].run_all(self.kernel, self.clock.now_ns)
-
-    def run(self, seconds: float) -> float:
-        """Open sessions for a time; million a second."""
-        return run_for(self.kernel, self.clock, self.ways, seconds)
+def new_bed(size: int) -> FlowBed:
+    """Return a NAT full of sessions that are opening, and the SYNs of others."""
+    space = FlowSpace("10.0.0.0", "192.0.2.1", 80, ports=_PORTS)
+    return full_bed(make_kernel(load(_config(size))), space.frames(range(4 * size), SYN))
 
 
 def measure(
@@ -96,12 +71,12 @@ def measure(
 ) -> Iterator[tuple[str, str, list[float]]]:
     """Measure each figure."""
     for count in sessions:
-        bed = Bed(count)
+        bed = open_bed(count)
         name = f"nat.{count_text(count)}"
         yield name, "Mpps", [bed.run(seconds) for _ in range(runs)]
         if count >= 1 << 16:
-            yield f"{name}.session", "bytes", [bed.session_bytes]
-    new = NewBed(min(NEW, sessions[-1]))
+            yield f"{name}.session", "bytes", [bed.flow_bytes]
+    new = new_bed(min(NEW, sessions[-1]))
     yield "nat.new", "M/s", [new.run(seconds) for _ in range(runs)]
 
 
@@ -109,8 +84,7 @@ def main(arguments: Sequence[str]) -> None:
     """Print the figures."""
     runs, seconds = int(arguments[0]), float(arguments[1])
     sessions = (int(arguments[2]),) if len(arguments) > 2 else SESSIONS
-    for name, unit, values in measure(runs, seconds, sessions):
-        print(json.dumps({"name": name, "unit": unit, "values": values}), flush=True)
+    print_figures(measure(runs, seconds, sessions))
 
 
 if __name__ == "__main__":

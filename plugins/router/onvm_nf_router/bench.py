@@ -13,7 +13,6 @@ Each line of the output is a figure as JSON: name, unit and values.
 
 from __future__ import annotations
 
-import json
 import random
 import sys
 import time
@@ -26,6 +25,7 @@ from onvm_nf_router.kernel import Kernel
 from onvm_nf_router.routes import Hop
 from onvm_sdk import Verdict
 from onvm_sdk.headers import checksum
+from onvm_sdk.testing.flows import print_figures
 from onvm_sdk.testing.replay import Replay
 
 __all__ = ["Bed", "main"]
@@ -202,8 +202,7 @@ def main(arguments: Sequence[str]) -> None:
     """Print the figures."""
     runs, seconds = int(arguments[0]), float(arguments[1])
     sizes = [int(text) for text in arguments[2:4]] or [ROUTES4, ROUTES6]
-    for name, unit, values in measure(runs, seconds, *sizes):
-        print(json.dumps({"name": name, "unit": unit, "values": values}), flush=True)
+    print_figures(measure(runs, seconds, *sizes))
 
 
 if __name__ == "__main__":
