@@ -110,7 +110,7 @@ class RealHosts:
         return shown
 
     def completed(self) -> int:
-        (one,) = self.host.json("status", "--name", "a")["report"]["generators"]
+        (one,) = self.host.status("a")["report"]["generators"]
         return int(one["completed"])
 
     def has_joined(self) -> bool:
@@ -219,9 +219,7 @@ def test_load_on_a_full_host_leads_to_an_instance_on_another(hosts: RealHosts) -
     hosts.flows_go_on()
     # It serves what comes now, and was asked for once.
     wait(
-        lambda: any(
-            one["rx"] > 500 for one in hosts.host.json("status", "--name", other)["report"]["nfs"]
-        ),
+        lambda: any(one["rx"] > 500 for one in hosts.host.status(other)["report"]["nfs"]),
         60,
         "packets at the new instance",
     )

@@ -97,7 +97,7 @@ def sent(host: Host) -> int:
 
 
 def nf(host: Host) -> dict[str, Any]:
-    launched: dict[str, Any] = host.json("status")["launched"][0]
+    launched: dict[str, Any] = host.status()["launched"][0]
     return launched
 
 

@@ -88,7 +88,7 @@ def test_states_of_failures_are_told_apart(host: Host) -> None:
     host.do("up", "-d")
     host.do("nf", "run", "talker", "--instance", "2")
     host.do("nf", "stop", "talker-2")
-    states = {nf["instance"]: nf["state"] for nf in host.json("status")["report"]["nfs"]}
+    states = {nf["instance"]: nf["state"] for nf in host.status()["report"]["nfs"]}
     assert states == {"talker-1": "active", "talker-2": "stopped"}
     assert "talker-2" not in host.do("status")
 
@@ -98,7 +98,7 @@ def test_crash_loop_shows_the_authors_line_in_one_row(host: Host) -> None:
     host.configure(CONFIG.format(nf="broken"))
     host.onvm("up", "-d")
     host.wait(lambda: launched(host)["state"] == "crash-loop", 30)
-    rows = [nf for nf in host.json("status")["report"]["nfs"] if nf["instance"] == "broken-1"]
+    rows = [nf for nf in host.status()["report"]["nfs"] if nf["instance"] == "broken-1"]
     assert {nf["state"] for nf in rows} <= {"crashed", "active"}
     assert len(rows) <= 2
     file = host.site / "onvm_nf_broken/__init__.py"
@@ -111,6 +111,6 @@ def test_crash_loop_shows_the_authors_line_in_one_row(host: Host) -> None:
 
 
 def launched(host: Host) -> dict[str, object]:
-    (nf,) = host.json("status")["launched"]
+    (nf,) = host.status()["launched"]
     assert isinstance(nf, dict)
     return nf

@@ -183,7 +183,7 @@ def test_a_manager_runs_it_and_users_ask_it(host: Host, holder: Path) -> None:
     host.do("up", "-d")
     assert host.do("send", "shaper-1", "hello") == "one True [0, 1] 1\n"
     assert host.do("send", "shaper", "mute") == "sent to 1 instance\n"
-    host.wait(lambda: any(nf["held"] for nf in host.json("status")["report"]["nfs"]))
+    host.wait(lambda: any(nf["held"] for nf in host.status()["report"]["nfs"]))
     assert "shaper-2 serves" in host.do("nf", "run", f"{holder}:Shaper")
     assert host.json("send", "shaper", "hello")["replies"].keys() == {"shaper-1", "shaper-2"}
     assert "stopped shaper-1" in host.do("nf", "stop", "shaper-1")

@@ -135,8 +135,8 @@ services = ["forged"]
     assert started.returncode == 0 or (
         'without the permission "drop"' in started.stderr and "the manager runs" in started.stderr
     ), started.stderr
-    host.wait(lambda: "without the permission" in host.json("status")["launched"][0]["reason"])
-    report = host.json("status")["report"]
+    host.wait(lambda: "without the permission" in host.status()["launched"][0]["reason"])
+    report = host.status()["report"]
     assert report["drops"].get("forged.rule", 0) == 0
     assert not any(name.startswith("forged.") for name in report["drops"])
     assert 'dropped packets without the permission "drop"' in host.do("status")

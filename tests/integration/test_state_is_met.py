@@ -143,7 +143,7 @@ def test_replies_meet_their_nat_and_their_load_balancer(host: Host) -> None:
     host.do("up", "-d")
 
     def report() -> dict[str, Any]:
-        return host.json("status")["report"]
+        return host.status()["report"]
 
     host.wait(lambda: report()["generators"][0]["requests"] > 1000)
     host.wait(lambda: (g := report()["generators"][0])["opened"] == g["completed"] + g["failed"])

@@ -109,15 +109,15 @@ def test_new_flows_take_the_chain_whose_match_they_meet(host: Host) -> None:
 def test_killed_manager_finds_its_nfs_again(host: Host) -> None:
     host.configure(HASTY + TWO_NFS)
     host.do("up", "-d")
-    host.wait(lambda: host.json("status")["report"]["tx"] > 500)
-    seen = {nf["instance"]: nf["counters"]["seen"] for nf in host.json("status")["report"]["nfs"]}
+    host.wait(lambda: host.status()["report"]["tx"] > 500)
+    seen = {nf["instance"]: nf["counters"]["seen"] for nf in host.status()["report"]["nfs"]}
     pids = host.nf_pids()
     os.kill(host.manager_pid(), signal.SIGKILL)
     gone = host.onvm("status")
     assert gone.returncode == 2
     assert gone.stderr.startswith("error: --name: 'main': expected a running manager")
     host.do("up", "-d")
-    status = host.json("status")
+    status = host.status()
     assert host.nf_pids() == pids
     # Ready when all have attached: no more than the second that an NF host needs for it.
     assert status["uptime_s"] - status["report"]["seconds"] < 2
@@ -146,10 +146,10 @@ def test_nf_that_dies_comes_back_and_its_flows_with_it(host: Host) -> None:
     host.configure(HASTY + TWO_NFS)
     host.do("up", "-d")
     assert "sent to 1 instance" in host.do("send", "hop-1", "die")
-    host.wait(lambda: host.json("status")["launched"][0]["restarts"] == 1)
-    host.wait(lambda: host.json("status")["launched"][0]["state"] == "active")
-    tx = host.json("status")["report"]["tx"]
-    host.wait(lambda: host.json("status")["report"]["tx"] > tx + 200)
+    host.wait(lambda: host.status()["launched"][0]["restarts"] == 1)
+    host.wait(lambda: host.status()["launched"][0]["state"] == "active")
+    tx = host.status()["report"]["tx"]
+    host.wait(lambda: host.status()["report"]["tx"] > tx + 200)
     text = host.do("status")
     assert "hop-1: active, started again 1 times" in text
     assert "asked to die" in text
@@ -238,13 +238,13 @@ def test_hostile_clients_harm_nobody(shared: Host) -> None:
             client.send_multipart(junk[number % len(junk)], zmq.NOBLOCK)
             client.send_multipart([b"", status], zmq.NOBLOCK)
     try:
-        before = shared.json("status")
+        before = shared.status()
         time.sleep(0.3)
-        after = shared.json("status")
+        after = shared.status()
         assert after["report"]["tx"] > before["report"]["tx"]
     finally:
         context.destroy(linger=0)
-    assert shared.json("status")["state"] == "ready"
+    assert shared.status()["state"] == "ready"
 
 
 @pytest.fixture(scope="module")

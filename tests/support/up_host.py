@@ -15,10 +15,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from onvm_core.launch.cgroup import Cgroups, is_abandoned
 from onvm_core.launch.cgroup_tree import read_trees
 from onvm_core.launch.identity import ProcessId, find_by_environment, namespace_init
 from onvm_core.launch.launcher import SECRET_VARIABLE
+from onvm_core.manager.api.client import Client
+from onvm_core.manager.api.messages import StatusReply, StatusRequest
 
 ONVM = [sys.executable, "-P", "-m", "onvm_core.cli"]
 
@@ -172,6 +176,10 @@ class Host:
     def json(self, *arguments: str) -> Any:
         return json.loads(self.do(*arguments, "--json"))
 
+    def status(self, name: str = "main") -> Any:
+        """What `onvm status --json` prints, without the time of a command's start."""
+        return status_of(self.runtime / name)
+
     def configure(self, text: str) -> None:
         (self.folder / "onvm.toml").write_text(text)
 
@@ -179,7 +187,7 @@ class Host:
         return int(json.loads((self.runtime / name / "manager.json").read_text())["pid"])
 
     def nf_pids(self) -> dict[str, int]:
-        return {nf["instances"][0]: nf["pid"] for nf in self.json("status")["launched"]}
+        return {nf["instances"][0]: nf["pid"] for nf in self.status()["launched"]}
 
     def processes(self) -> list[ProcessId]:
         """The processes of launched NFs that run, with what they have started."""
@@ -194,6 +202,12 @@ class Host:
     def clean(self) -> list[str]:
         """End what a test has left; who that was."""
         return clean(self.folder)
+
+
+def status_of(directory: Path) -> Any:
+    """The status of the manager with that directory, as JSON has it."""
+    with Client(directory) as client:
+        return json.loads(msgspec.json.encode(client.ask(StatusRequest(), StatusReply)))
 
 
 def launched_processes(runtime: Path) -> list[ProcessId]:

@@ -76,7 +76,7 @@ def test_start_after_everything_was_killed(host: Host, launcher: str) -> None:
     if launcher == "container":
         host.wait(lambda: not find_engine().containers())
         host.wait(lambda: not contained_cgroups() - others)
-    host.wait(lambda: host.json("status")["report"]["tx"] > 100)
+    host.wait(lambda: host.status()["report"]["tx"] > 100)
     second = host.manager_pid()
     report = host.json("down")["report"]
     assert report["buffers"]["free"] == report["buffers"]["total"]

@@ -93,7 +93,7 @@ def make_image(host: Host, *nfs: str) -> None:
 
 
 def launched(host: Host) -> dict[str, Any]:
-    one: dict[str, Any] = host.json("status")["launched"][0]
+    one: dict[str, Any] = host.status()["launched"][0]
     return one
 
 
@@ -103,7 +103,7 @@ def test_serves_dies_is_restarted_and_stops(host: Host, launcher: str) -> None:
     first = launched(host)
     assert first["launcher"] == launcher
     assert "ONVM_ATTACH_SECRET" in str(Path(f"/proc/{first['pid']}/environ").read_bytes())
-    host.wait(lambda: host.json("status")["report"]["tx"] > 200)
+    host.wait(lambda: host.status()["report"]["tx"] > 200)
 
     assert "hop-2 serves" in host.do("nf", "run", "hop", "--launcher", launcher)
     pid = host.nf_pids()["hop-2"]
@@ -118,8 +118,8 @@ def test_serves_dies_is_restarted_and_stops(host: Host, launcher: str) -> None:
     host.wait(lambda: launched(host)["restarts"] == 2)
     assert launched(host)["reason"].split("; ")[-1].startswith("NF hop was ended by signal 9: ")
     host.wait(lambda: launched(host)["state"] == "active")
-    tx = host.json("status")["report"]["tx"]
-    host.wait(lambda: host.json("status")["report"]["tx"] > tx + 200)
+    tx = host.status()["report"]["tx"]
+    host.wait(lambda: host.status()["report"]["tx"] > tx + 200)
 
     left = host.processes()
     assert left
@@ -136,8 +136,8 @@ def test_next_manager_adopts_what_a_killed_one_left(host: Host, launcher: str) -
     os.kill(host.manager_pid(), signal.SIGKILL)
     host.do("up", "-d")
     assert host.nf_pids() == pids  # it has attached to the new socket
-    tx = host.json("status")["report"]["tx"]
-    host.wait(lambda: host.json("status")["report"]["tx"] > tx + 200)
+    tx = host.status()["report"]["tx"]
+    host.wait(lambda: host.status()["report"]["tx"] > tx + 200)
     # A manager that was killed before it knew the PID: the secret leads to the process.
     os.kill(host.manager_pid(), signal.SIGKILL)
     path = host.runtime / "main" / "nfs.json"

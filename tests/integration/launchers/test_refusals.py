@@ -152,11 +152,11 @@ def test_memory_limit_ends_an_nf_and_status_says_so(host: Host, launcher: str) -
     host.configure(HOP_CONFIG.replace("LAUNCHER", launcher).replace("hop", "grows"))
     host.do("up", "-d")
     host.do("send", "grows", "now")
-    host.wait(lambda: host.json("status")["launched"][0]["restarts"] == 1)
-    (nf,) = host.json("status")["launched"]
+    host.wait(lambda: host.status()["launched"][0]["restarts"] == 1)
+    (nf,) = host.status()["launched"]
     assert "was ended by signal 9: onvm: " in nf["reason"]
     assert "memory limit" in nf["reason"] or "memory; its limit is 96 MiB" in nf["reason"]
-    host.wait(lambda: host.json("status")["launched"][0]["state"] == "active")
+    host.wait(lambda: host.status()["launched"][0]["state"] == "active")
     host.do("down")
     nothing_left(host, launcher, before)
 
@@ -214,7 +214,7 @@ def test_files_of_a_configuration_come_along(host: Host, launcher: str) -> None:
         + '[nfs.reads.config]\nrules = "etc/rules.txt"\n'
     )
     host.do("up", "-d")
-    (nf,) = host.json("status")["launched"]
+    (nf,) = host.status()["launched"]
     assert "read: the rules" in Path(nf["log"]).read_text()
     host.do("down")
 
@@ -262,7 +262,7 @@ def test_without_cgroups_it_says_what_is_not_enforced_or_refuses(host: Host) -> 
     up = hidden("up", "-d")
     assert up.returncode == 0, up.stderr
     assert why in up.stderr
-    assert any(why in line for line in host.json("status")["warnings"])
+    assert any(why in line for line in host.status()["warnings"])
     host.do("down")
 
     host.configure('[manager]\nlimits = "required"\n' + HOP_CONFIG.replace("LAUNCHER", "process"))

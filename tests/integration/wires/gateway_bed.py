@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from namespaces import Net, namespaces, onvm
+from up_host import status_of
 
 READY_TIMEOUT_S = 30
 DOWNLOAD_BYTES = 20_000_000
@@ -59,9 +60,12 @@ class Gateway:
 
     @property
     def router(self) -> dict[str, Any]:
-        status = json.loads(self.call("status", "--json"))
-        nfs = status.get("report", status)["nfs"]
-        return next(nf for nf in nfs if nf["service"] == "router")
+        return next(nf for nf in self.report["nfs"] if nf["service"] == "router")
+
+    @property
+    def report(self) -> dict[str, Any]:
+        report: dict[str, Any] = status_of(self.folder / "main")["report"]
+        return report
 
 
 @contextlib.contextmanager

@@ -7,7 +7,6 @@ settings.
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 import subprocess
 import sys
@@ -289,8 +288,7 @@ def test_every_packet_is_accounted_for(net: Net, tmp_path: Path) -> None:
             net.ip(role, "link", "set", inner, "down")
         deadline = time.monotonic() + READY_TIMEOUT_S
         while True:
-            status = json.loads(gateway.call("status", "--json"))
-            report = status.get("report", status)
+            report = gateway.report
             received, sent = (sum(port[key] for port in report["ports"]) for key in ("rx", "tx"))
             if received + report["originated"] == sent + sum(report["drops"].values()):
                 return
