@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 import msgspec
 import pytest
 from bench import SESSION_S, Cluster, chain_node, wait
+from commands import run_onvm
 from hosts import SimulatedHost, are_equal, instances_seen, start_hosts
 
 from onvm_core.cluster.credentials import Credentials
@@ -226,12 +226,10 @@ def test_export_is_all_that_is_imported(cluster: Cluster, server: Server) -> Non
     options = ["--ensemble", cluster.hosts]
 
     def onvm(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-P", "-m", "onvm_core.cli", "cluster", *arguments, *options],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
+        return run_onvm(
+            "cluster",
+            *arguments,
+            *options,
             env={
                 **os.environ,
                 "ONVM_STATE_DIR": str(cluster.folder / "none"),

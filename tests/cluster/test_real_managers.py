@@ -10,16 +10,15 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from bench import Cluster, wait
-from up_host import ONVM, Host, managed
+from commands import ONVM, run_onvm
+from up_host import Host, managed
 
 PLANE = "[dataplane]\nflows = 65536\nbuffers = 8192\nring_length = 2048\n"
 CONFIGS = {
@@ -94,14 +93,7 @@ class RealHosts:
             )
 
     def do(self, *arguments: str, manager: str = "a") -> str:
-        done = subprocess.run(
-            [*ONVM, "cluster", *arguments, "--manager", manager],
-            capture_output=True,
-            text=True,
-            check=False,
-            env=self.environment,
-            timeout=60,
-        )
+        done = run_onvm("cluster", *arguments, "--manager", manager, env=self.environment)
         assert done.returncode == 0, (arguments, done.stderr)
         return done.stdout
 
@@ -230,12 +222,10 @@ def test_load_on_a_full_host_leads_to_an_instance_on_another(hosts: RealHosts) -
 
 def test_readable_when_there_is_no_cluster() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        done = subprocess.run(
-            [sys.executable, "-P", "-m", "onvm_core.cli", "cluster", "status"],
-            capture_output=True,
-            text=True,
-            check=False,
-            env={**os.environ, "ONVM_STATE_DIR": folder, "ONVM_RUNTIME_DIR": str(Path(folder))},
+        done = run_onvm(
+            "cluster",
+            "status",
+            env={**os.environ, "ONVM_STATE_DIR": folder, "ONVM_RUNTIME_DIR": folder},
         )
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1

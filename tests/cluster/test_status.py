@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 
 import msgspec
 from bench import Cluster, chain_node, host_node, instance, instances_node, plugin
+from commands import run_onvm
 
 from onvm_core.cluster.status import chain_problems, read_status
 from onvm_core.cluster.tree.mirror import Snapshot
@@ -50,12 +50,10 @@ def test_instance_of_a_host_without_a_session_serves() -> None:
 
 def onvm(cluster: Cluster, *arguments: str) -> subprocess.CompletedProcess[str]:
     options = ["--ensemble", cluster.hosts, "--cluster", cluster.name]
-    return subprocess.run(
-        [sys.executable, "-P", "-m", "onvm_core.cli", "cluster", *arguments, *options],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
+    return run_onvm(
+        "cluster",
+        *arguments,
+        *options,
         env={
             **os.environ,
             "ONVM_STATE_DIR": str(cluster.folder / "none"),

@@ -7,7 +7,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from up_host import ONVM, Host, install_nf
+from commands import ONVM
+from up_host import Host, install_nf
 
 PICKY = """
 from onvm_sdk import NetworkFunction

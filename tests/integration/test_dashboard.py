@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from up_host import HOP_CONFIG, ONVM, Host
+from commands import ONVM
+from up_host import HOP_CONFIG, Host
 
 pytest.importorskip("starlette", reason="needs the extra 'dashboard'")
 pytest.importorskip("uvicorn", reason="needs the extra 'dashboard'")

@@ -6,8 +6,9 @@ import json
 import subprocess
 import time
 
+from commands import ONVM
 from test_nf_output import CONFIG, TALKER
-from up_host import ONVM, Host, install_nf
+from up_host import Host, install_nf
 
 
 def test_logs_and_events_of_a_manager(host: Host) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from up_host import ONVM, write_capture
+from commands import ONVM, run_onvm
+from up_host import write_capture
 
 if TYPE_CHECKING:
     from up_host import Host
@@ -92,9 +93,7 @@ def holder(tmp_path: Path) -> Path:
 
 
 def onvm(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*ONVM, *arguments], cwd=folder, capture_output=True, text=True, check=False, timeout=60
-    )
+    return run_onvm(*arguments, cwd=folder)
 
 
 @pytest.mark.parametrize("kind", ["Shaper", "Keeper"])

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import signal
 import struct
 import subprocess
 import sys
@@ -15,16 +13,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import leftovers
 import msgspec
+from commands import run_onvm
 
-from onvm_core.launch.cgroup import Cgroups, is_abandoned
-from onvm_core.launch.cgroup_tree import read_trees
-from onvm_core.launch.identity import ProcessId, find_by_environment, namespace_init
-from onvm_core.launch.launcher import SECRET_VARIABLE
+from onvm_core.launch.identity import ProcessId
 from onvm_core.manager.api.client import Client
 from onvm_core.manager.api.messages import StatusReply, StatusRequest
-
-ONVM = [sys.executable, "-P", "-m", "onvm_core.cli"]
 
 NF_SOURCE = '''
 from onvm_sdk import NetworkFunction
@@ -157,15 +152,7 @@ class Host:
         }
 
     def onvm(self, *arguments: str, timeout_s: float = 150) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*ONVM, *arguments],
-            capture_output=True,
-            text=True,
-            check=False,
-            env=self.environment,
-            timeout=timeout_s,
-            cwd=self.folder,
-        )
+        return run_onvm(*arguments, env=self.environment, cwd=self.folder, timeout_s=timeout_s)
 
     def do(self, *arguments: str) -> str:
         """Run a command that must succeed; what it prints."""
@@ -191,7 +178,7 @@ class Host:
 
     def processes(self) -> list[ProcessId]:
         """The processes of launched NFs that run, with what they have started."""
-        return launched_processes(self.runtime)
+        return leftovers.launched_processes(self.runtime)
 
     def wait(self, condition: Callable[[], bool], timeout_s: float = 25) -> None:
         deadline = time.monotonic() + timeout_s
@@ -201,7 +188,7 @@ class Host:
 
     def clean(self) -> list[str]:
         """End what a test has left; who that was."""
-        return clean(self.folder)
+        return leftovers.clean(self.folder)
 
 
 def status_of(directory: Path) -> Any:
@@ -210,74 +197,18 @@ def status_of(directory: Path) -> Any:
         return json.loads(msgspec.json.encode(client.ask(StatusRequest(), StatusReply)))
 
 
-def launched_processes(runtime: Path) -> list[ProcessId]:
-    """The processes of launched NFs that run, with what they have started."""
-    secrets = [
-        record["secret"]
-        for path in runtime.glob("*/nfs.json")
-        for record in json.loads(path.read_text())
-    ]
-    return [one for secret in secrets for one in find_by_environment(SECRET_VARIABLE, secret)]
-
-
-def clean(folder: Path) -> list[str]:
-    """End the processes of managers below a folder, then remove it; who they were."""
-    left = []
-    for process in launched_processes(folder / "r"):
-        for one in (namespace_init(process), process):
-            if one is not None:
-                one.send(signal.SIGKILL)
-    for name in ("manager.json", "nfs.json"):
-        for path in folder.glob(f"r/*/{name}"):
-            records = json.loads(path.read_text())
-            for record in records if isinstance(records, list) else [records]:
-                process = ProcessId(record["pid"], record["start_time"])
-                if process.is_alive:
-                    left.append(f"{path}: {record['pid']}")
-                    process.send(signal.SIGKILL)
-                    process.wait(2)
-    shutil.rmtree(folder, ignore_errors=True)
-    sweep_cgroups()
-    return left
-
-
-def sweep_cgroups() -> None:
-    """Remove the cgroups of managers that are dead, when those in them are."""
-    deadline = time.monotonic() + 5
-    while time.monotonic() < deadline:
-        Cgroups().sweep()
-        left = [
-            folder
-            for tree in read_trees()
-            for base in (tree.own, *tree.above)
-            for folder in base.glob("onvm/*")
-            if is_abandoned(folder.name)
-        ]
-        if not left:
-            return
-        time.sleep(0.1)
-
-
 def managed() -> Iterator[Host]:
     """A host that is cleaned up whatever happens, even if the test's own process is killed."""
     # A short path: sockets have room for 107 bytes.
     folder = Path(tempfile.mkdtemp(prefix="onvm-up-"))
     # It cleans up when its pipe closes, which no signal can prevent.
     cleaner = subprocess.Popen(
-        [sys.executable, "-P", __file__, str(folder)],
+        [sys.executable, "-P", leftovers.__file__, str(folder)],
         stdin=subprocess.PIPE,
         start_new_session=True,
     )
     try:
         yield Host(folder)
     finally:
-        clean(folder)
+        leftovers.clean(folder)
         cleaner.communicate()
-
-
-if __name__ == "__main__":
-    sys.stdin.read()
-    left = Path(sys.argv[1])
-    for command in find_by_environment("ONVM_RUNTIME_DIR", str(left / "r")):
-        command.send(signal.SIGKILL)  # one that a killed test was waiting for
-    clean(left)

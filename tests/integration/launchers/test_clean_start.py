@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from up_host import HOP_CONFIG, ONVM
+from commands import ONVM
+from up_host import HOP_CONFIG
 
 from onvm_core.launch.cgroup_tree import read_trees
 from onvm_core.launch.engine import find_engine

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from up_host import HOP_CONFIG, ONVM, install_nf
+from commands import ONVM
+from up_host import HOP_CONFIG, install_nf
 
 from onvm_core.launch.engine import Found, find_engine
 from onvm_core.launch.identity import ProcessId, children, find_by_environment, namespace_init

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from up_host import HOP_CONFIG, ONVM, install_nf
+from commands import ONVM
+from up_host import HOP_CONFIG, install_nf
 
 from onvm_core.launch.cgroup import is_abandoned
 from onvm_core.launch.cgroup_tree import read_trees

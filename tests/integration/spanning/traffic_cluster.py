@@ -28,9 +28,10 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from commands import ONVM
 from namespaces import end
 from talk import TALK
-from up_host import ONVM, install_nf
+from up_host import install_nf
 
 from onvm_core.cluster.credentials import Credentials, write_secret
 from onvm_core.cluster.dev.local_ensemble import LocalEnsemble

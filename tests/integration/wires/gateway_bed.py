@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from commands import run_onvm
 from namespaces import Net, namespaces, onvm
 from up_host import status_of
 
@@ -47,14 +48,7 @@ class Gateway:
     has_nat: bool = False
 
     def call(self, *arguments: str) -> str:
-        done = subprocess.run(
-            onvm(*arguments),
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=False,
-            env={**os.environ, "ONVM_RUNTIME_DIR": str(self.folder)},
-        )
+        done = run_onvm(*arguments, env={**os.environ, "ONVM_RUNTIME_DIR": str(self.folder)})
         assert done.returncode == 0, done.stderr
         return done.stdout
 

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from commands import run_onvm
 
 from onvm_core.plugins.discovery import NfPackage, find
 from onvm_core.plugins.nf_commands import check_config, run_command
 from onvm_sdk.errors import ConfigError, PluginError
 
-ONVM = str(Path(sys.executable).parent / "onvm")
-
 
 def onvm(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([ONVM, *arguments], capture_output=True, text=True, check=False)
+    return run_onvm(*arguments)
 
 
 def test_check_names_mistakes_and_warns_of_the_rest(tmp_path: Path) -> None:
