@@ -48,7 +48,7 @@ out = "wan"
 services = ["grind"]
 """
 N_OTHERS = 8
-STARVED_S = 3.0
+STARVED_S = 1.5
 """Several times as long as a host may hang."""
 
 
