@@ -6,7 +6,8 @@ SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 python := .venv/bin/python -P
-pip_wheel := .venv/bin/python -m pip wheel -q --no-build-isolation --no-deps -w build/wheels
+# ninja would take make's own job slots, whose files a recipe does not have.
+pip_wheel := env -u MAKEFLAGS -u MFLAGS .venv/bin/python -m pip wheel -q --no-build-isolation --no-deps -w build/wheels
 
 plugins := $(sort $(patsubst plugins/%/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml)))
 files_below = $(shell find $(1) -type f -not -path '*/__pycache__/*' -not -path 'plugins/*/tests/*' -not -path '*/build/*' 2>/dev/null)
