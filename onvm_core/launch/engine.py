@@ -21,6 +21,7 @@ from typing import Any
 from onvm_core.launch.limits import Limits
 from onvm_core.launch.seccomp import tighten
 from onvm_sdk.errors import ConfigError, OnvmError
+from onvm_sdk.spelling import one_of
 
 __all__ = ["ENGINES", "VARIABLE", "Engine", "Found", "find_engine"]
 
@@ -260,7 +261,7 @@ def find_engine(choice: str = "", *, field: str = "engine") -> Engine:
     if not choice and VARIABLE in os.environ:
         choice, field = os.environ[VARIABLE], VARIABLE
     if choice and choice not in ENGINES:
-        raise ConfigError(f"expected one of {', '.join(ENGINES)}", field=field, value=choice)
+        raise ConfigError(f"expected {one_of(ENGINES, choice)}", field=field, value=choice)
     wanted = [choice] if choice else list(ENGINES)
     there = [program for program in wanted if shutil.which(program)]
     if not there:

@@ -24,6 +24,7 @@ from onvm_core.launch.identity import ProcessId
 from onvm_core.launch.limits import LimitMode, Limits, describe_unenforced
 from onvm_core.plugins import Offer, load_plugins
 from onvm_sdk.errors import ConfigError, PluginError
+from onvm_sdk.spelling import one_of
 
 __all__ = [
     "DEFAULT_LAUNCHER",
@@ -189,7 +190,7 @@ class Launchers:
         place = None if file is None else str(file)
         if name not in self._offers:
             raise ConfigError(
-                f"expected one of {', '.join(self._offers)}", file=place, field=field, value=name
+                f"expected {one_of(self._offers, name)}", file=place, field=field, value=name
             )
         options = self._options.get(name)
         try:
@@ -259,10 +260,9 @@ def host_arguments(spec: LaunchSpec, *, attach_path: Path) -> list[str]:
 
 def refuse_options(options: Mapping[str, object], known: Collection[str] = ()) -> None:
     """Raise ConfigError for an option that is not known."""
-    names = ", ".join(known)
     for name in options:
         if name not in known:
-            what = f"one of {names}" if names else "no options"
+            what = one_of(known, name) if known else "no options"
             raise ConfigError(f"expected {what}", field=name)
 
 
