@@ -1,4 +1,4 @@
-"""What a user may have meant by a word that is not known."""
+"""Hints for words that are not known: the nearest known one."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@
 
 #include "attach.h"
 #include "burst.h"
+#include "child.h"
 #include "held.h"
 
 /**
@@ -92,6 +93,8 @@ onvm_nf_host_run(struct onvm_nf_host *host, uint64_t deadline_ns)
 	uint32_t nb_idle = 0, nb_spins = IDLE_SPINS_MIN;
 	uint64_t idle_since = 0, turn_began = 0;
 
+	if (host->is_child)
+		onvm_end_child();
 	if (host->control == NULL)
 		return ONVM_EVENT_DETACHED;
 	for (;;) {

@@ -19,6 +19,8 @@
 
 /** Packets an NF may make during one burst. */
 #define ONVM_ORIGINATED_MAX 64
+/** Among what a stage may not do, in a child that it has forked: come back; see child.h. */
+#define ONVM_MAY_NOT_RETURN 0x80
 
 struct onvm_stage {
 	onvm_kernel kernel;
@@ -27,7 +29,7 @@ struct onvm_stage {
 	uint32_t index;
 	struct onvm_held *held; /**< packets that it holds; NULL: it holds none */
 	bool may_originate;
-	uint8_t forbidden; /**< enum onvm_permission that it lacks */
+	uint8_t forbidden; /**< enum onvm_permission that it lacks, and ONVM_MAY_NOT_RETURN */
 };
 
 /** The three rings shared with one worker lcore. */
@@ -51,6 +53,7 @@ struct onvm_nf_host {
 	uint32_t attention_seen;
 	uint32_t interrupt; /**< atomic: onvm_nf_host_interrupt() was called */
 	int offender;	    /**< stage that dropped and may not, or -1 */
+	bool is_child;	    /**< this is a child of the process that runs the host */
 	bool gives_way;	    /**< to another thread, in all time without packets */
 	bool holds;	    /**< a stage has a table of held packets */
 	uint32_t nb_originated;
