@@ -360,6 +360,11 @@ class Burst(_Columns):
     payload_length = _Column(
         U16, "Bytes of payload behind all headers that fields are known of. Read-only."
     )
+    time_ns = _Column(
+        U64,
+        "When each packet was captured, or when the burst began if it comes from a live port, in "
+        "nanoseconds since 1970. Read-only.",
+    )
 
     is_vlan = _Mask(1, "Has a VLAN tag.")
     is_ipv4 = _Mask(2, "Has a complete and valid IPv4 header.")

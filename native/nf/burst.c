@@ -299,6 +299,7 @@ onvm_burst_process(struct onvm_nf_host *host, uint32_t worker, uint32_t nb)
 	const struct onvm_pkt *end = pkt + nb;
 	uint8_t in_all = ONVM_F_REVERSE, in_some = 0;
 
+	onvm_keep_epoch(host, time_ns);
 	host->nb_returns = 0;
 	/* In one piece, or two where the ring ends. */
 	while (pkt != end) {

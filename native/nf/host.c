@@ -172,6 +172,7 @@ onvm_nf_host_turn(struct onvm_nf_host *host, uint32_t stage)
 		return;
 	ctx = &host->stages[stage].ctx;
 	ctx->now_ns = onvm_now_ns();
+	onvm_keep_epoch(host, ctx->now_ns);
 	host->stages[stage].kernel(ctx, host->pkts, 0);
 }
 
@@ -284,6 +285,7 @@ onvm_nf_host_set_stage(struct onvm_nf_host *host, uint32_t index, onvm_kernel ke
 	stage->index = index;
 	stage->ctx = (struct onvm_ctx){
 		.state = state,
+		.epoch_ns = host->epoch_ns,
 		.counters = host->control != NULL ? host->control->stage[index].counters :
 						    host->unused_counters,
 		.originate = onvm_burst_originate,
