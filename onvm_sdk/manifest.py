@@ -71,7 +71,7 @@ _CLAUSE = re.compile(r"\s*(>=|<=|==|!=|>|<)\s*(\d+(?:\.\d+)*)\s*")
 
 _NUMA = ("any", "port")
 _STATE = ("none", "per-flow", "shared")
-_PERMISSIONS = ("read", "rewrite", "drop", "originate")
+_PERMISSIONS = ("read", "rewrite", "drop", "originate", "network", "files")
 _ITEMS = ("bool", "int", "float", "str", "path", "table")
 _TYPES = (*_ITEMS[:5], "list", "table", "any")
 _PYTHON_TYPES: dict[str, tuple[type, ...]] = {
@@ -198,7 +198,7 @@ class Manifest(_Record):
     state: str
     """Its memory: none, of each flow, or of several flows together."""
     permissions: list[str]
-    """Its rights to change, drop and make packets."""
+    """Its rights to change, drop and make packets, and to what lies outside of its process."""
     drop_reasons: list[str]
     """Names of its reasons to drop packets, 16 at most."""
     counters: list[str]

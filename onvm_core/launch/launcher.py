@@ -73,6 +73,8 @@ class LaunchSpec:
         log_path: file for its stdout and stderr.
         survives_manager: True if it waits for a new manager when this one is gone.
         output: a folder that its NFs may write files into; None: none.
+        permissions: those of its NFs, together: they share a process. "network" and "files" are for
+            launchers that isolate it; the manager takes care of the others.
     """
 
     nfs: tuple[str, ...]
@@ -87,6 +89,17 @@ class LaunchSpec:
     limits: Limits | None = None
     survives_manager: bool = False
     output: Path | None = None
+    permissions: frozenset[str] = frozenset()
+
+    @property
+    def has_network(self) -> bool:
+        """True if an NF may use the network of this host."""
+        return "network" in self.permissions
+
+    @property
+    def has_files(self) -> bool:
+        """True if an NF may use the files of the manager's user."""
+        return "files" in self.permissions
 
     @property
     def label(self) -> str:
