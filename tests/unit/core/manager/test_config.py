@@ -195,7 +195,7 @@ def test_mistake_is_one_line(text: str | bytes, line: str, packages: list[NfPack
         (
             "[exporters.jsonn]",
             "f.toml: exporters.jsonn.kind: 'jsonn': "
-            "expected one of jsonl, prometheus, prometheus-http; did you mean 'jsonl'?",
+            "expected one of jsonl, otlp, prometheus, prometheus-http; did you mean 'jsonl'?",
         ),
         (
             '[exporters.a]\nkind = "jsonl"',
