@@ -29,13 +29,16 @@ _EXPECTED = (
 
 
 def usage_line(error: Any, arguments: Sequence[str]) -> str:
-    """The line that explains the mistake in `arguments`; "" if help has been printed instead.
+    """The line that explains the mistake in `arguments`; "" after the help, which it prints instead.
 
     Args:
         error: a usage error of typer, or of the click below it.
     """
     command = error.ctx.command_path if error.ctx is not None else "onvm"
-    if type(error).__name__ == "NoArgsIsHelpError" or not error.format_message():
+    if type(error).__name__ == "NoArgsIsHelpError":  # its message is the help
+        print(error.format_message())
+        return ""
+    if not error.format_message():  # an older version, which has printed it
         return ""
     return f"{_mistake(error, command, arguments)}; see: {command} --help"
 

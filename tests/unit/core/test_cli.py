@@ -141,6 +141,14 @@ def test_wrong_command_line_is_one_line(arguments: list[str], line: str) -> None
     assert done.stdout == ""
 
 
+@pytest.mark.parametrize("command", [(), ("nf",), ("cluster", "chain")])
+def test_a_group_by_itself_prints_its_help(command: tuple[str, ...]) -> None:
+    done = onvm(*command)
+    assert (done.returncode, done.stderr) == (2, "")
+    assert done.stdout.startswith(f"Usage: {' '.join(('onvm', *command))} ")
+    assert done.stdout == onvm(*command, "--help").stdout
+
+
 def shell(command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
 
