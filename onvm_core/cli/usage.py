@@ -29,7 +29,7 @@ _EXPECTED = (
 
 
 def usage_line(error: Any, arguments: Sequence[str]) -> str:
-    """The line that explains the mistake in `arguments`; "" after the help, which it prints instead.
+    """The line that explains the mistake in `arguments`; "" after help, which it prints instead.
 
     Args:
         error: a usage error of typer, or of the click below it.
