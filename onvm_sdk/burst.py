@@ -14,7 +14,7 @@ raises :class:`~onvm_sdk.errors.StaleViewError`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,32 @@ from numpy.typing import NDArray
 from onvm_sdk._hosting.author import located
 from onvm_sdk._native import columns as _columns
 from onvm_sdk._native import packet as _packet
+from onvm_sdk.columns import (
+    U8,
+    U16,
+    U32,
+    U64,
+    ArpColumns,
+    BurstState,
+    Column,
+    Columns,
+    EthColumns,
+    GeneveColumns,
+    GreColumns,
+    GtpuColumns,
+    HeaderMask,
+    IcmpColumns,
+    Ipv4Columns,
+    Ipv6Columns,
+    Mask,
+    MplsColumns,
+    PppoeColumns,
+    SctpColumns,
+    TcpColumns,
+    UdpColumns,
+    VlanColumns,
+    VxlanColumns,
+)
 from onvm_sdk.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -29,293 +55,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Burst"]
 
-_Scalar = TypeVar("_Scalar", bound=np.generic)
-U8 = np.uint8
-U16 = np.uint16
-U32 = np.uint32
-U64 = np.uint64
-Mask = NDArray[np.bool_]
 _PAYLOAD_MAX = 65535
 
 
-class _Column(Generic[_Scalar]):
-    """One column of a burst or of one of its headers."""
-
-    def __init__(self, dtype: type[_Scalar], doc: str) -> None:
-        self._dtype = np.dtype(dtype)
-        self.__doc__ = doc
-
-    def __set_name__(self, owner: type[_Columns], name: str) -> None:
-        self._id = _columns.COLUMN_IDS[owner.header + name]
-
-    @overload
-    def __get__(self, owner: None, kind: object = None) -> _Column[_Scalar]: ...
-    @overload
-    def __get__(self, owner: _Columns, kind: object = None) -> NDArray[_Scalar]: ...
-    def __get__(
-        self, owner: _Columns | None, kind: object = None
-    ) -> NDArray[_Scalar] | _Column[_Scalar]:
-        if owner is None:
-            return self
-        burst = owner.burst
-        ready = burst.ready
-        column = self._id
-        if column in ready:
-            return ready[column]
-        view = burst.views.get(column)
-        if view is None or len(view) != burst.length:
-            whole = burst.arrays.get(column)
-            if whole is None:
-                whole = burst.arrays[column] = burst.native.array(column, self._dtype)
-            view = burst.views[column] = whole[: burst.length]
-            view.flags.writeable = column not in _columns.READ_ONLY
-        burst.native.gather(column)
-        ready[column] = view
-        return view
-
-    def __set__(self, owner: _Columns, value: Any) -> None:
-        array = self.__get__(owner)
-        if value is array:
-            return
-        try:
-            array[...] = value
-        except OverflowError:  # a number with more bits than the field: they are cut off
-            array[...] = np.asarray(value, dtype=object) & np.iinfo(self._dtype).max
-
-
-class _Mask:
-    """A read-only mask of the packets with a header or a property."""
-
-    def __init__(self, header: int, doc: str) -> None:
-        self._header = header
-        self.__doc__ = doc
-
-    @overload
-    def __get__(self, owner: None, kind: object = None) -> _Mask: ...
-    @overload
-    def __get__(self, owner: Burst, kind: object = None) -> Mask: ...
-    def __get__(self, owner: Burst | None, kind: object = None) -> Mask | _Mask:
-        if owner is None:
-            return self
-        burst = owner.burst
-        key = ~self._header
-        if key in burst.ready:
-            return burst.ready[key]
-        view = burst.views.get(key)
-        if view is None or len(view) != burst.length:
-            whole = burst.arrays.get(key)
-            if whole is None:
-                whole = burst.arrays[key] = burst.native.mask_array(self._header)
-            view = burst.views[key] = whole[: burst.length]
-            view.flags.writeable = False
-        burst.native.gather_mask(self._header)
-        burst.ready[key] = view
-        return view
-
-
-class _State:
-    """State that the columns of one burst object share."""
-
-    __slots__ = ("arrays", "length", "native", "ready", "views")
-
-    def __init__(self, native: _columns.Columns) -> None:
-        self.native = native
-        self.length = 0
-        self.ready: dict[int, NDArray[Any]] = {}
-        self.views: dict[int, NDArray[Any]] = {}
-        self.arrays: dict[int, NDArray[Any]] = {}
-
-
-class _Columns:
-    __slots__ = ("burst",)  # and no others: an attribute that is no field is a mistake
-    header = ""
-
-    def __init__(self, burst: _State) -> None:
-        self.burst = burst
-
-
-class EthColumns(_Columns):
-    """Ethernet."""
-
-    __slots__ = ()
-    header = "eth."
-    dst = _Column(U8, "Destination address, n × 6 bytes.")
-    src = _Column(U8, "Source address, n × 6 bytes.")
-    type = _Column(U16, "EtherType after all VLAN tags.")
-
-
-class VlanColumns(_Columns):
-    """The outermost VLAN tag; ``burst.vlan_count`` is the number of tags."""
-
-    __slots__ = ()
-    header = "vlan."
-    tci = _Column(U16, "Tag control information: priority, DEI, identifier.")
-    id = _Column(U16, "VLAN identifier, 12 bits.")
-    priority = _Column(U8, "Priority code point, 3 bits.")
-
-
-class Ipv4Columns(_Columns):
-    """IPv4."""
-
-    __slots__ = ()
-    header = "ipv4."
-    header_length = _Column(U8, "Header length in words of 4 bytes. Read-only.")
-    tos = _Column(U8, "DSCP and ECN.")
-    dscp = _Column(U8, "Differentiated services code point, 6 bits.")
-    ecn = _Column(U8, "Explicit congestion notification, 2 bits.")
-    total_length = _Column(U16, "Bytes of header and payload.")
-    id = _Column(U16, "Identification.")
-    flags = _Column(U8, "Bit 1: do not fragment, bit 0: more fragments.")
-    fragment_offset = _Column(U16, "In units of 8 bytes.")
-    ttl = _Column(U8, "Time to live.")
-    protocol = _Column(U8, "Transport protocol.")
-    checksum = _Column(U16, "Header checksum; a write changes only this field.")
-    src = _Column(U32, "Source address as a number.")
-    dst = _Column(U32, "Destination address as a number.")
-
-
-class Ipv6Columns(_Columns):
-    """IPv6."""
-
-    __slots__ = ()
-    header = "ipv6."
-    traffic_class = _Column(U8, "DSCP and ECN.")
-    flow_label = _Column(U32, "20 bits.")
-    payload_length = _Column(U16, "Bytes after the header of 40 bytes.")
-    next_header = _Column(U8, "Next header; burst.protocol skips extension headers.")
-    hop_limit = _Column(U8, "Hop limit.")
-    src = _Column(U8, "Source address, n × 16 bytes.")
-    dst = _Column(U8, "Destination address, n × 16 bytes.")
-    src_high = _Column(U64, "First 64 bits of the source address.")
-    src_low = _Column(U64, "Last 64 bits of the source address.")
-    dst_high = _Column(U64, "First 64 bits of the destination address.")
-    dst_low = _Column(U64, "Last 64 bits of the destination address.")
-
-
-class TcpColumns(_Columns):
-    """TCP."""
-
-    __slots__ = ()
-    header = "tcp."
-    src_port = _Column(U16, "Source port.")
-    dst_port = _Column(U16, "Destination port.")
-    seq = _Column(U32, "Sequence number.")
-    ack = _Column(U32, "Acknowledgement number.")
-    data_offset = _Column(U8, "Header length in words of 4 bytes. Read-only.")
-    flags = _Column(U8, "CWR ECE URG ACK PSH RST SYN FIN, from the top.")
-    window = _Column(U16, "Window.")
-    checksum = _Column(U16, "Checksum; a write changes only this field.")
-    urgent = _Column(U16, "Urgent pointer.")
-
-
-class UdpColumns(_Columns):
-    """UDP."""
-
-    __slots__ = ()
-    header = "udp."
-    src_port = _Column(U16, "Source port.")
-    dst_port = _Column(U16, "Destination port.")
-    length = _Column(U16, "Bytes of header and payload.")
-    checksum = _Column(U16, "Checksum, 0: none; a write changes only this field.")
-
-
-class IcmpColumns(_Columns):
-    """ICMP and ICMPv6."""
-
-    __slots__ = ()
-    header = "icmp."
-    type = _Column(U8, "Type.")
-    code = _Column(U8, "Code.")
-    checksum = _Column(U16, "Checksum; a write changes only this field.")
-    id = _Column(U16, "Identifier of an echo; bytes 4 and 5 of any other message.")
-    sequence = _Column(U16, "Sequence number of an echo; bytes 6 and 7 of any other message.")
-
-
-class ArpColumns(_Columns):
-    """ARP for IPv4 over Ethernet."""
-
-    __slots__ = ()
-    header = "arp."
-    operation = _Column(U16, "1: request, 2: reply.")
-    sender_mac = _Column(U8, "Sender's Ethernet address, n × 6 bytes.")
-    sender_ip = _Column(U32, "Sender's IPv4 address as a number.")
-    target_mac = _Column(U8, "Target's Ethernet address, n × 6 bytes.")
-    target_ip = _Column(U32, "Target's IPv4 address as a number.")
-
-
-class MplsColumns(_Columns):
-    """The first MPLS label (RFC 3032)."""
-
-    __slots__ = ()
-    header = "mpls."
-    label = _Column(U32, "Label, 20 bits.")
-    traffic_class = _Column(U8, "Traffic class, 3 bits.")
-    bottom = _Column(U8, "1: the last label of the stack.")
-    ttl = _Column(U8, "Time to live.")
-
-
-class PppoeColumns(_Columns):
-    """PPPoE, discovery and session (RFC 2516)."""
-
-    __slots__ = ()
-    header = "pppoe."
-    code = _Column(U8, "0: session data.")
-    session = _Column(U16, "Session identifier.")
-    length = _Column(U16, "Bytes after this header of 6 bytes.")
-
-
-class SctpColumns(_Columns):
-    """SCTP; ``update_checksums`` makes its CRC32c again."""
-
-    __slots__ = ()
-    header = "sctp."
-    src_port = _Column(U16, "Source port.")
-    dst_port = _Column(U16, "Destination port.")
-    tag = _Column(U32, "Verification tag.")
-    checksum = _Column(U32, "CRC32c.")
-
-
-class GreColumns(_Columns):
-    """GRE (RFC 2784)."""
-
-    __slots__ = ()
-    header = "gre."
-    flags = _Column(U16, "Flags and version; bit 15: checksum, 13: key, 12: sequence number.")
-    protocol = _Column(U16, "EtherType of the content.")
-
-
-class VxlanColumns(_Columns):
-    """VXLAN (RFC 7348): UDP to port 4789."""
-
-    __slots__ = ()
-    header = "vxlan."
-    flags = _Column(U8, "0x08: the VNI is valid.")
-    vni = _Column(U32, "VXLAN network identifier, 24 bits.")
-
-
-class GeneveColumns(_Columns):
-    """Geneve (RFC 8926): UDP to port 6081."""
-
-    __slots__ = ()
-    header = "geneve."
-    options = _Column(U8, "Length of the options, in words of 4 bytes. Read-only.")
-    flags = _Column(U8, "2: control packet, 1: critical options.")
-    protocol = _Column(U16, "EtherType of the content.")
-    vni = _Column(U32, "Virtual network identifier, 24 bits.")
-
-
-class GtpuColumns(_Columns):
-    """GTP-U: UDP to port 2152."""
-
-    __slots__ = ()
-    header = "gtpu."
-    flags = _Column(U8, "Version, protocol type, and flags of optional fields.")
-    type = _Column(U8, "255: a packet of a user.")
-    length = _Column(U16, "Bytes after the first 8.")
-    teid = _Column(U32, "Tunnel endpoint identifier.")
-
-
-class Burst(_Columns):
+class Burst(Columns):
     """The packets of one call of ``process``.
 
     The SDK creates it and passes it to the handler.
@@ -343,40 +86,45 @@ class Burst(_Columns):
         "vlan",
         "vxlan",
     )
-    length = _Column(U16, "Bytes of each packet. Read-only.")
-    port = _Column(U16, "Ingress port. Read-only.")
-    flow_hash = _Column(U32, "Hash of the flow; 0 if none was needed. Read-only.")
-    protocol = _Column(U8, "Transport protocol, after IPv6 extension headers. Read-only.")
-    vlan_count = _Column(U8, "VLAN tags. Read-only.")
-    verdict = _Column(U8, "Verdict for each packet, a number of Verdict.")
-    destination = _Column(U16, "Drop reason, service ID or port, depending on the verdict.")
-    flow_key = _Column(
+    length = Column(U16, "Bytes of each packet. Read-only.")
+    port = Column(U16, "Ingress port. Read-only.")
+    flow_hash = Column(U32, "Hash of the flow; 0 if none was needed. Read-only.")
+    protocol = Column(U8, "Transport protocol, after IPv6 extension headers. Read-only.")
+    vlan_count = Column(U8, "VLAN tags. Read-only.")
+    verdict = Column(U8, "Verdict for each packet, a number of Verdict.")
+    destination = Column(U16, "Drop reason, service ID or port, depending on the verdict.")
+    flow_key = Column(
         U8,
         "Key of each packet's flow for `onvm_sdk.tables`, n × 40 bytes. It does not show changes "
         "of other columns that are not written back yet. Read-only.",
     )
-    l3_offset = _Column(U16, "Offset of the network header in the packet. Read-only.")
-    l4_offset = _Column(U16, "Offset of the transport header, or of what it would be. Read-only.")
-    payload_length = _Column(
+    l3_offset = Column(U16, "Offset of the network header in the packet. Read-only.")
+    l4_offset = Column(U16, "Offset of the transport header, or of what it would be. Read-only.")
+    payload_length = Column(
         U16, "Bytes of payload behind all headers that fields are known of. Read-only."
     )
+    time_ns = Column(
+        U64,
+        "When each packet was captured, or when the burst began if it comes from a live port, in "
+        "nanoseconds since 1970. Read-only.",
+    )
 
-    is_vlan = _Mask(1, "Has a VLAN tag.")
-    is_ipv4 = _Mask(2, "Has a complete and valid IPv4 header.")
-    is_ipv6 = _Mask(3, "Has a complete and valid IPv6 header.")
-    is_tcp = _Mask(4, "Has a TCP header; later fragments have none.")
-    is_udp = _Mask(5, "Has a UDP header; later fragments have none.")
-    is_icmp = _Mask(6, "Has an ICMP or ICMPv6 header.")
-    is_fragment = _Mask(8, "Is an IP fragment, the first one included.")
-    is_arp = _Mask(16, "Is ARP for IPv4 over Ethernet.")
-    is_mpls = _Mask(17, "Has an MPLS label behind its EtherType.")
-    is_pppoe = _Mask(18, "Has a PPPoE header.")
-    is_sctp = _Mask(19, "Has an SCTP header.")
-    is_gre = _Mask(20, "Has a GRE header.")
-    is_vxlan = _Mask(21, "Has a VXLAN header.")
-    is_geneve = _Mask(22, "Has a Geneve header.")
-    is_gtpu = _Mask(23, "Has a GTP-U header.")
-    is_reverse = _Mask(9, "Travels its chain backwards.")
+    is_vlan = HeaderMask(1, "Has a VLAN tag.")
+    is_ipv4 = HeaderMask(2, "Has a complete and valid IPv4 header.")
+    is_ipv6 = HeaderMask(3, "Has a complete and valid IPv6 header.")
+    is_tcp = HeaderMask(4, "Has a TCP header; later fragments have none.")
+    is_udp = HeaderMask(5, "Has a UDP header; later fragments have none.")
+    is_icmp = HeaderMask(6, "Has an ICMP or ICMPv6 header.")
+    is_fragment = HeaderMask(8, "Is an IP fragment, the first one included.")
+    is_arp = HeaderMask(16, "Is ARP for IPv4 over Ethernet.")
+    is_mpls = HeaderMask(17, "Has an MPLS label behind its EtherType.")
+    is_pppoe = HeaderMask(18, "Has a PPPoE header.")
+    is_sctp = HeaderMask(19, "Has an SCTP header.")
+    is_gre = HeaderMask(20, "Has a GRE header.")
+    is_vxlan = HeaderMask(21, "Has a VXLAN header.")
+    is_geneve = HeaderMask(22, "Has a Geneve header.")
+    is_gtpu = HeaderMask(23, "Has a GTP-U header.")
+    is_reverse = HeaderMask(9, "Travels its chain backwards.")
 
     def __init__(
         self, handler: Callable[[Burst], None], on_error: Callable[[BaseException], None]
@@ -384,7 +132,7 @@ class Burst(_Columns):
         self._handler: Callable[[Burst], object] = handler
         self._views: list[PacketView] = []
         self.native = _columns.Columns(self._run, on_error)
-        super().__init__(_State(self.native))
+        super().__init__(BurstState(self.native))
         self.eth = EthColumns(self.burst)
         self.vlan = VlanColumns(self.burst)
         self.ipv4 = Ipv4Columns(self.burst)
@@ -462,17 +210,7 @@ class Burst(_Columns):
         Raises:
             ValueError: `header` is an array without one row per packet.
         """
-        done = np.zeros(len(self), dtype=np.bool_)
-        if isinstance(header, bytes):
-            self.native.push(self._mask(where), len(header), header, 0, done)
-        else:
-            rows = np.ascontiguousarray(header, dtype=np.uint8)
-            if rows.ndim != 2 or len(rows) != len(self):
-                raise ValueError(f"expected a row of header bytes for each of {len(self)} packets")
-            length = rows.shape[1]
-            self.native.push(self._mask(where), length, rows.reshape(-1), length, done)
-        self.burst.ready.clear()
-        return done
+        return self._put(self.native.push, header, where)
 
     def pull(self, length: int, where: Any = None) -> Mask:
         """Remove the first `length` bytes of packets.
@@ -480,10 +218,7 @@ class Burst(_Columns):
         Returns:
             A mask of the packets that were long enough and have changed.
         """
-        done = np.zeros(len(self), dtype=np.bool_)
-        self.native.pull(self._mask(where), length, done)
-        self.burst.ready.clear()
-        return done
+        return self._cut(self.native.pull, length, where)
 
     def append(self, content: bytes | NDArray[np.uint8], where: Any = None) -> Mask:
         """Put bytes behind packets. Lengths in headers, and checksums, stay as they are.
@@ -498,17 +233,7 @@ class Burst(_Columns):
         Raises:
             ValueError: `content` is an array without one row per packet.
         """
-        done = np.zeros(len(self), dtype=np.bool_)
-        if isinstance(content, bytes):
-            self.native.append(self._mask(where), len(content), content, 0, done)
-        else:
-            rows = np.ascontiguousarray(content, dtype=np.uint8)
-            if rows.ndim != 2 or len(rows) != len(self):
-                raise ValueError(f"expected a row of bytes for each of {len(self)} packets")
-            length = rows.shape[1]
-            self.native.append(self._mask(where), length, rows.reshape(-1), length, done)
-        self.burst.ready.clear()
-        return done
+        return self._put(self.native.append, content, where)
 
     def trim(self, length: int, where: Any = None) -> Mask:
         """Remove the last `length` bytes of packets.
@@ -516,10 +241,7 @@ class Burst(_Columns):
         Returns:
             A mask of the packets that were long enough and have changed.
         """
-        done = np.zeros(len(self), dtype=np.bool_)
-        self.native.trim(self._mask(where), length, done)
-        self.burst.ready.clear()
-        return done
+        return self._cut(self.native.trim, length, where)
 
     def update_checksums(self, where: Any = None) -> None:
         """Make all checksums of packets from their bytes, after a change that no field made.
@@ -572,6 +294,29 @@ class Burst(_Columns):
         if port is None:
             return _columns.originate(context, packet, Verdict.NEXT, 0)
         return _columns.originate(context, packet, Verdict.OUT, port)
+
+    def _put(
+        self, put: Callable[..., None], content: bytes | NDArray[np.uint8], where: Any
+    ) -> Mask:
+        """Put bytes before or behind packets: the same ones, or a row for each."""
+        done = np.zeros(len(self), dtype=np.bool_)
+        if isinstance(content, bytes):
+            put(self._mask(where), len(content), content, 0, done)
+        else:
+            rows = np.ascontiguousarray(content, dtype=np.uint8)
+            if rows.ndim != 2 or len(rows) != len(self):
+                raise ValueError(f"expected a row of bytes for each of {len(self)} packets")
+            length = rows.shape[1]
+            put(self._mask(where), length, rows.reshape(-1), length, done)
+        self.burst.ready.clear()
+        return done
+
+    def _cut(self, cut: Callable[..., None], length: int, where: Any) -> Mask:
+        """Remove bytes at one end of packets."""
+        done = np.zeros(len(self), dtype=np.bool_)
+        cut(self._mask(where), length, done)
+        self.burst.ready.clear()
+        return done
 
     def _decide(self, where: Any, verdict: int, destination: int) -> None:
         if not 0 <= destination < 65536:

@@ -33,6 +33,7 @@ from onvm_sdk.limits import (
     NAME_LENGTH,
     REASONS_MAX,
 )
+from onvm_sdk.spelling import one_of
 
 # msgspec, dataclasses and pathlib would be a third of the 60 ms from exec to the first packet.
 TYPE_CHECKING = False
@@ -70,7 +71,7 @@ _CLAUSE = re.compile(r"\s*(>=|<=|==|!=|>|<)\s*(\d+(?:\.\d+)*)\s*")
 
 _NUMA = ("any", "port")
 _STATE = ("none", "per-flow", "shared")
-_PERMISSIONS = ("read", "rewrite", "drop", "originate")
+_PERMISSIONS = ("read", "rewrite", "drop", "originate", "network", "files")
 _ITEMS = ("bool", "int", "float", "str", "path", "table")
 _TYPES = (*_ITEMS[:5], "list", "table", "any")
 _PYTHON_TYPES: dict[str, tuple[type, ...]] = {
@@ -197,7 +198,7 @@ class Manifest(_Record):
     state: str
     """Its memory: none, of each flow, or of several flows together."""
     permissions: list[str]
-    """Its rights to change, drop and make packets."""
+    """Its rights to change, drop and make packets, and to what lies outside of its process."""
     drop_reasons: list[str]
     """Names of its reasons to drop packets, 16 at most."""
     counters: list[str]
@@ -414,8 +415,8 @@ def read_config(
             data = _read_toml(source, ConfigError)
     for key, value in data.items():
         if key not in manifest.config:
-            known = ", ".join(manifest.config)
-            what = f"one of these keys: {known}" if known else "no key; the NF has no configuration"
+            known = manifest.config
+            what = one_of(known, key) if known else "no key; the NF has no configuration"
             raise ConfigError(f"expected {what}", file=file, field=key, value=value)
     result: dict[str, Any] = {}
     for key, schema in manifest.config.items():
@@ -489,8 +490,7 @@ def _check_value(
             _check_value(entry, item, file, f"{field}[{number}]", kind)
         return
     if schema.choices is not None and value not in schema.choices:
-        choices = ", ".join(map(repr, schema.choices))
-        raise kind(f"expected one of {choices}", file=file, field=field, value=value)
+        raise kind(f"expected {one_of(schema.choices, value)}", file=file, field=field, value=value)
     size = value if schema.type in ("int", "float") else None
     if schema.type in ("str", "path", "list", "table"):
         size = len(value)
@@ -517,9 +517,8 @@ def _check_fields(
     for name, value in data.items():
         field = fields.get(name)
         if field is None:
-            known = ", ".join(fields)
             raise ManifestError(
-                f"expected one of these keys: {known}", file=path, field=prefix + name, value=value
+                f"expected {one_of(fields, name)}", file=path, field=prefix + name, value=value
             )
         if field.kind != "any" and not _is_a(value, field.kind):
             raise ManifestError(
@@ -532,9 +531,8 @@ def _check_fields(
         for number, item in enumerate(value if is_list else (value,)):
             place = f"{prefix}{name}[{number}]" if is_list else prefix + name
             if field.choices and item not in field.choices:
-                choices = ", ".join(field.choices)
                 raise ManifestError(
-                    f"expected one of {choices}", file=path, field=place, value=item
+                    f"expected {one_of(field.choices, item)}", file=path, field=place, value=item
                 )
             if is_list and name != "choices" and not isinstance(item, str):
                 raise ManifestError(

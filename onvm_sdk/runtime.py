@@ -23,9 +23,11 @@ import sys
 import time
 from binascii import a2b_base64
 
+from onvm_sdk._hosting.announcements import Announcements
 from onvm_sdk._hosting.author import describe, located
 from onvm_sdk._hosting.handover import MESSAGES as HANDOVER_MESSAGES
 from onvm_sdk._hosting.handover import HandOver
+from onvm_sdk._hosting.options import Options
 from onvm_sdk._hosting.output import begin_output, show_logging
 from onvm_sdk._hosting.plugin import Plugin, load_plugin
 from onvm_sdk._hosting.reconfigure import MESSAGES as CONFIG_MESSAGES
@@ -49,7 +51,7 @@ from onvm_sdk.nf import Context, Counters, NetworkFunction, Port
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import Any, ClassVar
+    from typing import Any
 
     from onvm_sdk._hosting.lists import Questions
     from onvm_sdk.held import HeldPackets
@@ -112,8 +114,7 @@ class NfHost:
         self._host = Host()
         self._error: BaseException | None = None
         self._stop = False
-        self._is_attached = False
-        self._outbox: list[tuple[int, str, bytes]] = []
+        self._announcements = told = Announcements(self._host)
         self._draining: set[int] = set()
         self._drain_at_ns = 0
         self._release_at_ns = 0
@@ -122,8 +123,6 @@ class NfHost:
         self._nfs: list[NetworkFunction] = []
         self._contexts: list[Context] = []
         self._timers: list[tuple[int, int]] = []
-        self._claims: list[tuple[int, str, int, int, int]] = []
-        self._addresses: dict[int, bytes] = {}
         self._links: dict[str, bytes] = {}
         self._manifests = [plugin.manifest for plugin in plugins]
         self._holds = any(manifest.held_packets for manifest in self._manifests)
@@ -147,10 +146,10 @@ class NfHost:
                     config=read_config(manifest, configs.get(plugin.entry_point.name)),
                     counters=Counters(manifest.counters),
                     reasons=tuple(manifest.drop_reasons),
-                    send_message=self._sender(number),
-                    claim=self._claimer(number),
-                    unclaim=self._unclaimer(number),
-                    own_addresses=self._address_teller(number),
+                    send_message=told.sender(number),
+                    claim=told.claimer(number),
+                    unclaim=told.unclaimer(number),
+                    own_addresses=told.address_teller(number),
                     held=self._held_packets(number, manifest.held_packets),
                     originate=self._originator(number),
                     output_folder=os.environ.get(OUTPUT_VARIABLE, ""),
@@ -315,7 +314,7 @@ class NfHost:
 
     def _attach_again(self) -> None:
         """Wait for a manager, as long as it takes; the NFs' state stays as it is."""
-        self._is_attached = False
+        self._announcements.is_attached = False
         self._stop = self._stop or self._leaves_with_manager
         for ctx in self._contexts:  # attaching again unmaps the memory that holds them
             ctx.counters.keep()
@@ -456,54 +455,10 @@ class NfHost:
             due.append(self._release_at_ns or time.monotonic_ns())
         return min(due, default=0)
 
-    def _sender(self, number: int) -> Callable[[str, bytes], None]:
-        def send(to: str, payload: bytes) -> None:
-            if self._is_attached:
-                self._host.send(MessageType.USER, number, to, payload)
-            else:
-                self._outbox.append((number, to, payload))
-
-        return send
-
-    def _claimer(self, number: int) -> Callable[[str, int, int, int], None]:
-        def claim(address: str, first_port: int, end_port: int, protocol: int) -> None:
-            self._claims.append((number, address, first_port, end_port, protocol))
-            if self._is_attached:
-                self._host.send_claim(number, address, first_port, end_port, protocol)
-
-        return claim
-
-    def _unclaimer(self, number: int) -> Callable[[str, int, int, int], None]:
-        def unclaim(address: str, first_port: int, end_port: int, protocol: int) -> None:
-            claim = (number, address, first_port, end_port, protocol)
-            if claim not in self._claims:
-                return
-            self._claims.remove(claim)
-            if self._is_attached:
-                self._host.send_claim(*claim, is_given_up=True)
-
-        return unclaim
-
-    def _address_teller(self, number: int) -> Callable[[Sequence[str]], None]:
-        def own_addresses(addresses: Sequence[str]) -> None:
-            self._addresses[number] = "\n".join(addresses).encode()
-            if self._is_attached:
-                payload = self._addresses[number]
-                self._host.send(MessageType.OWN_ADDRESSES, number, payload=payload)
-
-        return own_addresses
-
     def _get_ready(self) -> None:
-        """Let packets come; send the messages that waited for a manager."""
+        """Let packets come; tell the manager what has waited for one."""
         self._host.ready()
-        self._is_attached = True
-        for claim in self._claims:  # a new manager does not know them
-            self._host.send_claim(*claim)
-        for number, payload in self._addresses.items():
-            self._host.send(MessageType.OWN_ADDRESSES, number, payload=payload)
-        outbox, self._outbox = self._outbox, []
-        for number, to, payload in outbox:
-            self._host.send(MessageType.USER, number, to, payload)
+        self._announcements.tell_all()
 
     def _fail(self, number: int, error: BaseException) -> None:
         if self._error is None:
@@ -539,80 +494,12 @@ def _unpack_stdin() -> None:
             archive.extract(entry, "/", set_attrs=False)
 
 
-class _Options:
-    """The command line, parsed by hand, because argparse takes 3 ms of the 60."""
-
-    HELP: ClassVar = {
-        "--socket": ("PATH", "the manager's attach socket; required"),
-        "--nf": (
-            "NAMES",
-            "NFs in chain order, with commas: installed ones or module:Class; required",
-        ),
-        "--config": ("NAME=FILE", "configuration of an NF; may be given several times"),
-        "--instance": ("NAMES", "instance names, with commas"),
-        "--service": ("NAMES", "service types, with commas, in place of those of the manifests"),
-        "--burst-size": ("N", "packets to take at once, in place of the manifests' wish"),
-        "--restore": ("FILE", "begin with the state of this snapshot"),
-        "--snapshot": ("FILE", "write the state here when drained and at a clean end"),
-        "--files-from-stdin": ("", "first unpack a tar archive from standard input, below /"),
-        "--seccomp": ("BASE64", "filter for this process: a BPF program as linux/filter.h has it"),
-        "--core": ("N", "core to run on"),
-        "--leave-with-manager": ("", "end when the manager is gone"),
-        "--check": ("", "set the NFs up and end: neither a manager nor packets"),
-    }
-
-    def __init__(self, arguments: Sequence[str]) -> None:
-        self._values: dict[str, list[str]] = {}
-        rest = list(arguments)
-        while rest:
-            name, equals, value = rest.pop(0).partition("=")
-            if name in ("-h", "--help"):
-                print(self.help())
-                raise SystemExit(0)
-            if name not in self.HELP:
-                raise ConfigError(f"expected one of {', '.join(self.HELP)}", value=name)
-            if self.HELP[name][0] and not equals:
-                if not rest:
-                    raise ConfigError("expected a value", field=name)
-                value = rest.pop(0)
-            self._values.setdefault(name, []).append(value)
-        for name in ("--socket", "--nf"):
-            if name not in self._values and (name == "--nf" or "--check" not in self._values):
-                raise ConfigError("expected a value", field=name)
-
-    def help(self) -> str:
-        """Give the text of --help."""
-        lines = ["usage: python -P -m onvm_sdk.runtime OPTIONS", ""]
-        for name, (metavar, text) in self.HELP.items():
-            lines.append(f"  {f'{name} {metavar}':24} {text}")
-        return "\n".join(lines)
-
-    def all(self, name: str) -> list[str]:
-        """Give every value of an option."""
-        return self._values.get(name, [])
-
-    def last(self, name: str) -> str | None:
-        """Give the last value of an option, None without one."""
-        return self._values[name][-1] if name in self._values else None
-
-    def number(self, name: str) -> int | None:
-        """Give the last value of an option as a number, None without one."""
-        text = self.last(name)
-        if text is not None and not text.isdecimal():
-            raise ConfigError("expected a number", field=name, value=text)
-        return None if text is None else int(text)
-
-    def names(self, name: str) -> list[str]:
-        """Give the entries of a value with commas."""
-        return (self.last(name) or "").split(",")
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run an NF host; gives the exit status."""
     # An NF host is one thread on one core: NumPy's OpenBLAS is not to start one per core.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
-        options = _Options(sys.argv[1:] if arguments is None else arguments)
+        options = Options(sys.argv[1:] if arguments is None else arguments)
         core = options.number("--core")
         if core is not None:
             os.sched_setaffinity(0, {core})

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from onvm_sdk.errors import ConfigError
+from onvm_sdk.spelling import one_of
 
 __all__ = ["convert", "explain", "port_range"]
 
@@ -23,6 +24,7 @@ _WHERE = re.compile(r"^(?P<text>.*?)(?: - at `\$?\.?(?P<path>[^`]*)`)?$", re.DOT
 _STEP = re.compile(r"\[\d*\.*\]|[^.\[\]]+")
 _PORTS = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
 _MISSING = re.compile(r"Object missing required field `(.*)`")
+_CHOICE = re.compile(r"Invalid enum value '?(.*?)'?")
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`")
 
 
@@ -78,18 +80,17 @@ def explain(error: msgspec.ValidationError, kind: Any) -> tuple[str, str]:
         return "expected a value; there is no default", f"{path}.{missing[1]}".lstrip(".")
     if unknown := _UNKNOWN.fullmatch(text):
         keys = [one.encode_name for one in getattr(_type_at(kind, path), "fields", ())]
-        return f"expected one of {', '.join(keys)}", f"{path}.{unknown[1]}".lstrip(".")
-    if text.startswith("Invalid enum value"):
-        return _choices(_type_at(kind, path)), path
+        return f"expected {one_of(keys, unknown[1])}", f"{path}.{unknown[1]}".lstrip(".")
+    if invalid := _CHOICE.fullmatch(text):
+        return _choices(_type_at(kind, path), invalid[1]), path
     text = text[:1].lower() + text[1:]
     return (text if text.startswith("expected ") else f"expected a valid value: {text}"), path
 
 
-def _choices(found: Any) -> str:
+def _choices(found: Any, given: str) -> str:
     if isinstance(found, msgspec.inspect.EnumType):
-        return f"expected one of {', '.join(str(one.value) for one in found.cls)}"
-    values = getattr(found, "values", ())
-    return f"expected one of {', '.join(map(str, values))}"
+        return f"expected {one_of((one.value for one in found.cls), given)}"
+    return f"expected {one_of(getattr(found, 'values', ()), given)}"
 
 
 def convert(data: Mapping[str, Any], kind: type[_T], *, file: str | None = None) -> _T:

@@ -54,15 +54,17 @@ enum onvm_buffer_flags {
 	ONVM_BUFFER_TEACH = 1 << 4,    /**< as LEARN, but its flow is known at a peer */
 	ONVM_BUFFER_PARTIAL = 1 << 5,  /**< its transport checksum is made behind the chain */
 	ONVM_BUFFER_MERGED = 1 << 6,   /**< several packets in one, cut behind the chain */
+	ONVM_BUFFER_TIMED = 1 << 7,    /**< it has the time of a capture */
 };
 
-/** Flags that tell NFs of work that is left: they stay from admission to the end. */
-#define ONVM_BUFFER_OFFLOADS (ONVM_BUFFER_PARTIAL | ONVM_BUFFER_MERGED)
-static_assert(ONVM_BUFFER_PARTIAL == ONVM_F_PARTIAL << 3 && ONVM_BUFFER_MERGED == ONVM_F_MERGED
-											  << 3,
+/** Flags that tell NFs of what is left to do, and of times: they stay from admission to the end. */
+#define ONVM_BUFFER_HINTS (ONVM_BUFFER_PARTIAL | ONVM_BUFFER_MERGED | ONVM_BUFFER_TIMED)
+static_assert(ONVM_BUFFER_PARTIAL == ONVM_F_PARTIAL << 3 &&
+		      ONVM_BUFFER_MERGED == ONVM_F_MERGED << 3 &&
+		      ONVM_BUFFER_TIMED == ONVM_F_TIMED << 3,
 	      "descriptors get them by a shift");
 /** The flags of a descriptor that follow from those of its buffer. */
-#define ONVM_DESC_OFFLOADS(buffer_flags) ((uint8_t)(((buffer_flags) & ONVM_BUFFER_OFFLOADS) >> 3))
+#define ONVM_DESC_HINTS(buffer_flags) ((uint8_t)(((buffer_flags) & ONVM_BUFFER_HINTS) >> 3))
 
 #define ONVM_OWNER_NONE 0 /**< in the pool or with the manager */
 #define ONVM_FLOW_NONE UINT32_MAX

@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "child.h"
 #include "held.h"
 #include "permissions.h"
 #include "runtime.h"
@@ -179,6 +180,8 @@ onvm_nf_host_attach(struct onvm_nf_host *host, const char *path,
 	int fds[NB_FDS_MAX];
 	int nb_fds, rc;
 
+	if (host->is_child)
+		onvm_end_child();
 	onvm_nf_host_detach(host);
 	own.magic = ONVM_WIRE_MAGIC;
 	own.version = ONVM_WIRE_VERSION;

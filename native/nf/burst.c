@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "attach.h"
+#include "child.h"
 #include "held.h"
 #include "permissions.h"
 
@@ -240,8 +241,11 @@ run_stages(struct onvm_nf_host *host, struct onvm_pkt *pkts, uint32_t nb, bool i
 		stage->ctx.is_first_stage = turn == 0;
 		stage->ctx.is_last_stage = index == last;
 		stage->kernel(&stage->ctx, pkts, nb);
-		if (__builtin_expect(stage->forbidden & ONVM_MAY_DROP, 0))
+		if (__builtin_expect(stage->forbidden & (ONVM_MAY_DROP | ONVM_MAY_NOT_RETURN), 0)) {
+			if (host->is_child)
+				onvm_end_child();
 			onvm_stage_undo_drops(stage, pkts, nb);
+		}
 		stats->packets += nb;
 		if (stage->held != NULL)
 			nb = onvm_held_settle(stage->held, pkts, nb);
@@ -295,6 +299,7 @@ onvm_burst_process(struct onvm_nf_host *host, uint32_t worker, uint32_t nb)
 	const struct onvm_pkt *end = pkt + nb;
 	uint8_t in_all = ONVM_F_REVERSE, in_some = 0;
 
+	onvm_keep_epoch(host, time_ns);
 	host->nb_returns = 0;
 	/* In one piece, or two where the ring ends. */
 	while (pkt != end) {

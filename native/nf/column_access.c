@@ -172,6 +172,7 @@ onvm_columns_gather(struct onvm_columns *columns, uint32_t id, uint32_t index)
 		META(l3_offset, uint16_t, block.layouts[i].l3)
 		META(l4_offset, uint16_t, block.layouts[i].l4)
 		META(payload_length, uint16_t, onvm_pkt_payload(&block.pkts[i]))
+		META(time_ns, uint64_t, onvm_pkt_time_ns(columns->ctx, &block.pkts[i]))
 #undef META
 	case ONVM_META_flow_key:
 		for (uint32_t i = block.first; i < block.end; i++)

@@ -22,6 +22,7 @@ enum onvm_meta {
 	ONVM_META_l3_offset,		     /**< uint16_t */
 	ONVM_META_l4_offset,		     /**< uint16_t */
 	ONVM_META_payload_length,	     /**< uint16_t */
+	ONVM_META_time_ns,		     /**< uint64_t */
 	ONVM_COLUMN_COUNT
 };
 static_assert(ONVM_COLUMN_COUNT <= 64, "sets of columns are words");

@@ -78,6 +78,8 @@ onvm_columns_entry_bytes(uint32_t id)
 		return 2;
 	case ONVM_META_flow_hash:
 		return 4;
+	case ONVM_META_time_ns:
+		return 8;
 	case ONVM_META_flow_key:
 		return sizeof(struct onvm_tuple);
 	case ONVM_META_protocol:

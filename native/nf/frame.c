@@ -26,6 +26,12 @@ onvm_pkt_payload(const struct onvm_pkt *pkt)
 	return (uint32_t)payload.offset << 16 | payload.length;
 }
 
+uint64_t
+onvm_pkt_time(const struct onvm_ctx *ctx, const struct onvm_pkt *pkt)
+{
+	return onvm_pkt_time_ns(ctx, pkt);
+}
+
 void
 onvm_pkt_make_checksums(struct onvm_pkt *pkt)
 {

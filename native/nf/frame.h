@@ -24,6 +24,8 @@ ONVM_EXPORT int onvm_verify_frame(const uint8_t *data, const struct onvm_headers
 
 /** onvm_payload_of(): its offset in the upper 16 bits, its length in the lower. */
 ONVM_EXPORT uint32_t onvm_pkt_payload(const struct onvm_pkt *pkt);
+/** onvm_pkt_time_ns() */
+ONVM_EXPORT uint64_t onvm_pkt_time(const struct onvm_ctx *ctx, const struct onvm_pkt *pkt);
 /** onvm_pkt_append() of @p length bytes; whether there was room for them. */
 ONVM_EXPORT bool onvm_pkt_append_bytes(struct onvm_pkt *pkt, const uint8_t *bytes, uint32_t length);
 /** onvm_checksums_make(); what the way out makes anyway is left to it. */

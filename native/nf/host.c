@@ -11,6 +11,7 @@
 
 #include "attach.h"
 #include "burst.h"
+#include "child.h"
 #include "held.h"
 
 /**
@@ -92,6 +93,8 @@ onvm_nf_host_run(struct onvm_nf_host *host, uint64_t deadline_ns)
 	uint32_t nb_idle = 0, nb_spins = IDLE_SPINS_MIN;
 	uint64_t idle_since = 0, turn_began = 0;
 
+	if (host->is_child)
+		onvm_end_child();
 	if (host->control == NULL)
 		return ONVM_EVENT_DETACHED;
 	for (;;) {
@@ -169,6 +172,7 @@ onvm_nf_host_turn(struct onvm_nf_host *host, uint32_t stage)
 		return;
 	ctx = &host->stages[stage].ctx;
 	ctx->now_ns = onvm_now_ns();
+	onvm_keep_epoch(host, ctx->now_ns);
 	host->stages[stage].kernel(ctx, host->pkts, 0);
 }
 
@@ -281,6 +285,7 @@ onvm_nf_host_set_stage(struct onvm_nf_host *host, uint32_t index, onvm_kernel ke
 	stage->index = index;
 	stage->ctx = (struct onvm_ctx){
 		.state = state,
+		.epoch_ns = host->epoch_ns,
 		.counters = host->control != NULL ? host->control->stage[index].counters :
 						    host->unused_counters,
 		.originate = onvm_burst_originate,

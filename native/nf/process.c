@@ -10,6 +10,7 @@
 #include <linux/seccomp.h>
 #include <sys/prctl.h>
 
+#include "child.h"
 #include "host.h"
 
 static struct onvm_nf_host *volatile stopping_host;
@@ -30,6 +31,7 @@ onvm_stop_on_signals(struct onvm_nf_host *host)
 	struct sigaction action = {.sa_handler = stop_handler};
 
 	stopping_host = host;
+	onvm_watch_children(host);
 	if (host == NULL)
 		return 0;
 	sigemptyset(&action.sa_mask);

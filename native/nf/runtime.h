@@ -19,6 +19,8 @@
 
 /** Packets an NF may make during one burst. */
 #define ONVM_ORIGINATED_MAX 64
+/** Among what a stage may not do, in a child that it has forked: come back; see child.h. */
+#define ONVM_MAY_NOT_RETURN 0x80
 
 struct onvm_stage {
 	onvm_kernel kernel;
@@ -27,7 +29,7 @@ struct onvm_stage {
 	uint32_t index;
 	struct onvm_held *held; /**< packets that it holds; NULL: it holds none */
 	bool may_originate;
-	uint8_t forbidden; /**< enum onvm_permission that it lacks */
+	uint8_t forbidden; /**< enum onvm_permission that it lacks, and ONVM_MAY_NOT_RETURN */
 };
 
 /** The three rings shared with one worker lcore. */
@@ -49,10 +51,13 @@ struct onvm_nf_host {
 	struct onvm_area_control *control;
 	struct onvm_worker_link links[ONVM_WORKERS_MAX];
 	uint32_t attention_seen;
-	uint32_t interrupt; /**< atomic: onvm_nf_host_interrupt() was called */
-	int offender;	    /**< stage that dropped and may not, or -1 */
-	bool gives_way;	    /**< to another thread, in all time without packets */
-	bool holds;	    /**< a stage has a table of held packets */
+	uint32_t interrupt;   /**< atomic: onvm_nf_host_interrupt() was called */
+	int offender;	      /**< stage that dropped and may not, or -1 */
+	bool is_child;	      /**< this is a child of the process that runs the host */
+	bool gives_way;	      /**< to another thread, in all time without packets */
+	uint64_t epoch_ns;    /**< wall clock minus monotonic clock */
+	uint64_t epoch_at_ns; /**< when that was read */
+	bool holds;	      /**< a stage has a table of held packets */
 	uint32_t nb_originated;
 	uint32_t nb_returns;			     /**< of the burst in work */
 	uint64_t given_back;			     /**< when the last burst lay in the ring */
@@ -91,6 +96,25 @@ onvm_cpu_relax(void)
 #else
 	__asm__ volatile("yield" ::: "memory");
 #endif
+}
+
+/** Nanoseconds after which the wall clock is compared again: it may be set, or slewed. */
+#define ONVM_EPOCH_KEPT_NS 1000000000ull
+
+/** Let the contexts of all stages know what to add to the monotonic clock for the wall clock. */
+static inline void
+onvm_keep_epoch(struct onvm_nf_host *host, uint64_t now_ns)
+{
+	struct timespec wall;
+
+	if (__builtin_expect(now_ns - host->epoch_at_ns < ONVM_EPOCH_KEPT_NS, 1))
+		return;
+	clock_gettime(CLOCK_REALTIME, &wall);
+	host->epoch_ns = (uint64_t)wall.tv_sec * 1000000000ull + (uint64_t)wall.tv_nsec -
+			 onvm_now_ns();
+	host->epoch_at_ns = now_ns;
+	for (uint32_t i = 0; i < host->nb_stages; i++)
+		host->stages[i].ctx.epoch_ns = host->epoch_ns;
 }
 
 /** Whether the host keeps its CPU while it has nothing to do. */

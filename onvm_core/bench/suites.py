@@ -23,6 +23,7 @@ from onvm_core.cluster.dev.dev_cluster import check_machine
 from onvm_core.launch.launcher import Launchers
 from onvm_core.manager.startup.environment import split_cpus
 from onvm_sdk.errors import ConfigError, OnvmError
+from onvm_sdk.spelling import one_of
 
 __all__ = ["SUITES", "run_suite"]
 
@@ -425,7 +426,7 @@ def run_suite(
         ConfigError: there is no such suite.
     """
     if name not in SUITES:
-        raise ConfigError(f"expected one of {', '.join(SUITES)}", field="SUITE", value=name)
+        raise ConfigError(f"expected {one_of(SUITES, name)}", field="SUITE", value=name)
     if plugins and name != "chain":
         raise ConfigError("expected it with the suite chain", field="--plugins", value=name)
     if name == "ndr":

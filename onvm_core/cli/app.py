@@ -16,7 +16,8 @@ import typer
 
 from onvm_core.cli.help import use_pages
 from onvm_core.cli.installed import plugins_of_process
-from onvm_core.cli.outcome import INTERRUPTED, outcome_of, refuse, warn
+from onvm_core.cli.outcome import outcome_of, refuse, warn
+from onvm_core.cli.signals import INTERRUPTED, raise_interrupts
 from onvm_core.cli.usage import usage_line
 from onvm_core.plugins import CliCommand, PluginManager
 from onvm_sdk.errors import PluginError
@@ -64,6 +65,7 @@ def _command(arguments: Sequence[str]) -> Any:
     warn(plugins)
     words = _words_to_complete() if _COMPLETION_VARIABLE in os.environ else arguments
     app = use_pages(typer.main.get_command(build_app(commands, _command_of(words))))
+    raise_interrupts()
     try:
         return app(args=list(arguments), prog_name="onvm", standalone_mode=False)
     except typer.Abort:

@@ -15,6 +15,8 @@ import sys
 import threading
 from collections.abc import Sequence
 
+from onvm_core.cli.signals import end_at_once, raise_interrupts
+
 __all__ = ["main"]
 
 _FILE = ("--file", "-f")
@@ -24,6 +26,7 @@ _DEFAULT_NAME = "main"
 
 def main() -> None:
     """Run the command line and exit."""
+    end_at_once()
     _open_standard_streams()
     plain = _plain_up(sys.argv[1:])
     if plain is None:
@@ -88,5 +91,6 @@ def _up(file: str, name: str) -> int:
     from onvm_core.cli.manager.serve import serve
     from onvm_core.cli.outcome import outcome_of, warn
 
+    raise_interrupts()
     warn(plugins_of_process())
     return outcome_of(lambda: serve(Path(file), name))

@@ -11,12 +11,12 @@ import os
 import sys
 from collections.abc import Callable
 
+from onvm_core.cli.signals import INTERRUPTED
 from onvm_core.plugins import PluginManager
 from onvm_sdk.errors import OnvmError
 
-__all__ = ["INTERRUPTED", "outcome_of", "refuse", "warn"]
+__all__ = ["outcome_of", "refuse", "warn"]
 
-INTERRUPTED = 130
 _USER_MISTAKE = 2
 _NO_ROOM = {errno.EDQUOT, errno.EFBIG, errno.ENOSPC}
 _REFUSALS_OF_PATHS = {

@@ -2,11 +2,35 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-__all__ = ["call_on_hangup", "stop_on_signals"]
+__all__ = ["INTERRUPTED", "call_on_hangup", "end_at_once", "raise_interrupts", "stop_on_signals"]
+
+INTERRUPTED = 130
+"""Exit status after Ctrl-C."""
+
+
+def end_at_once() -> None:
+    """Let Ctrl-C end the process without a word while modules load: nothing is open yet.
+
+    The interpreter's own handler would raise in the middle of an import. That prints a traceback,
+    or is lost where C code calls Python.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _end)
+
+
+def raise_interrupts() -> None:
+    """Let Ctrl-C raise `KeyboardInterrupt` again, so that a command can clear up."""
+    if signal.getsignal(signal.SIGINT) is _end:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _end(number: int, frame: object) -> None:
+    os._exit(INTERRUPTED)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from onvm_sdk.errors import ConfigError
+from onvm_sdk.spelling import did_you_mean
 
 __all__ = ["usage_line"]
 
@@ -28,13 +29,16 @@ _EXPECTED = (
 
 
 def usage_line(error: Any, arguments: Sequence[str]) -> str:
-    """The line that explains the mistake in `arguments`; "" if help has been printed instead.
+    """The line that explains the mistake in `arguments`; "" after help, which it prints instead.
 
     Args:
         error: a usage error of typer, or of the click below it.
     """
     command = error.ctx.command_path if error.ctx is not None else "onvm"
-    if type(error).__name__ == "NoArgsIsHelpError" or not error.format_message():
+    if type(error).__name__ == "NoArgsIsHelpError":  # its message is the help
+        print(error.format_message())
+        return ""
+    if not error.format_message():  # an older version, which has printed it
         return ""
     return f"{_mistake(error, command, arguments)}; see: {command} --help"
 
@@ -48,17 +52,20 @@ def _mistake(error: Any, command: str, arguments: Sequence[str]) -> ConfigError:
     if kind == "BadOptionUsage":
         return ConfigError("expected a value", field=error.option_name)
     if getattr(error, "param", None) is None:
-        return _bad_command(error.format_message(), command)
+        return _bad_command(error, command)
     return _missing(error.param) if kind == "MissingParameter" else _bad_value(error, arguments)
 
 
-def _bad_command(message: str, command: str) -> ConfigError:
+def _bad_command(error: Any, command: str) -> ConfigError:
+    message = error.format_message()
     quoted = re.search(r"'([^']*)'|\(([^)]*)\)\.?$", message)
     value = next(filter(None, quoted.groups()), "") if quoted else None
     if "extra argument" in message:
         return ConfigError("expected no further argument", field=command, value=value)
     if message.startswith("No such command"):
-        return ConfigError("expected a command", field=command, value=value)
+        names = error.ctx.command.list_commands(error.ctx)
+        hint = did_you_mean(names, value)
+        return ConfigError(f"expected a command{hint}", field=command, value=value)
     return ConfigError(f"expected other arguments: {_plain(message)}", field=command)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from onvm_sdk.errors import ConfigError
 
-__all__ = ["Address", "is_right_token", "listen_address", "read_token"]
+__all__ = ["Address", "is_right_token", "listen_address", "read_file_token", "read_token"]
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -46,6 +46,15 @@ def read_token(path: Path | None, address: Address, field: str) -> str | None:
                 value=str(address),
             )
         return None
+    return read_file_token(path, field)
+
+
+def read_file_token(path: Path, field: str) -> str:
+    """The token in a file.
+
+    Raises:
+        ConfigError: the file cannot be read or is empty.
+    """
     try:
         token = path.read_text(encoding="utf-8").strip()
     except OSError as error:

@@ -16,6 +16,7 @@ from onvm_core.export.listen import is_right_token, listen_address, read_token
 from onvm_core.export.prometheus import families
 from onvm_core.export.snapshot import Snapshot
 from onvm_sdk.errors import ConfigError, PluginError
+from onvm_sdk.spelling import one_of
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
@@ -41,7 +42,7 @@ class PrometheusHttp:
         for name in options:
             if name not in _OPTIONS:
                 raise ConfigError(
-                    f"expected one of {', '.join(_OPTIONS)}", field=name, value=options[name]
+                    f"expected {one_of(_OPTIONS, name)}", field=name, value=options[name]
                 )
         try:
             import prometheus_client  # noqa: F401  here, so that --check finds that it is missing

@@ -9,6 +9,8 @@ socket.
 Configuration files, and files that they name, come as a tar archive on its standard input. They are
 copies in memory, at the same paths as here, and no other process sees them.
 
+With the permission ``network`` of an NF, the network is this host's. It cannot get ``files``.
+
 The engine's command line runs as long as the container (`process`): its exit status is that of the
 NF host. With podman the NF host writes to its log directly. When everything has been killed, the
 engine may still list the container: `ContainerLauncher` removes the containers of dead managers.
@@ -174,8 +176,15 @@ class ContainerLauncher:
         """Start an NF host; it attaches by itself.
 
         Raises:
-            ConfigError: there is no image of the installed versions of the NFs.
+            ConfigError: there is no image of the installed versions of the NFs, or one needs files
+                of this host.
         """
+        if spec.has_files:
+            raise ConfigError(
+                "expected NFs without the permission 'files': a container has none of this host",
+                field="launcher 'container'",
+                value=",".join(spec.nfs),
+            )
         image = self._image(spec.nfs)
         name = _name(spec)
         environment = {
@@ -188,11 +197,11 @@ class ContainerLauncher:
             "".join(f"{key}={value}\n" for key, value in environment.items()).encode()
         )
         given = _memory_file(files) if files else None
-        program = self._engine.filter()
+        program = self._engine.filter(has_network=spec.has_network)
         profile = _memory_file(program) if program else None
         opened = [one for one in (variables, given, profile) if one is not None]
         arguments = [
-            *self._engine.isolation(),
+            *self._engine.isolation(has_network=spec.has_network),
             *(self._engine.limits(spec.limits) if spec.limits is not None else ()),
             f"--name={name}",
             f"--label={OWNER_LABEL}={owner()}",
@@ -210,7 +219,9 @@ class ContainerLauncher:
         inside = host_arguments(spec, attach_path=Path(ATTACH_FOLDER / spec.attach_path.name))
         if files:
             inside.append("--files-from-stdin")
-        if not program and (ours := make_filter()):  # in addition to the engine's own
+        if not program and (
+            ours := make_filter(has_network=spec.has_network)
+        ):  # in addition to the engine's own
             inside.append(f"--seccomp={b64encode(ours).decode()}")
         try:
             with open(spec.log_path, "ab") as log, pinned(spec.cpus):

@@ -21,6 +21,7 @@ from typing import Any
 from onvm_core.launch.limits import Limits
 from onvm_core.launch.seccomp import tighten
 from onvm_sdk.errors import ConfigError, OnvmError
+from onvm_sdk.spelling import one_of
 
 __all__ = ["ENGINES", "VARIABLE", "Engine", "Found", "find_engine"]
 
@@ -138,20 +139,23 @@ class Engine:
 
     # ---- containers ----
 
-    def isolation(self) -> list[str]:
-        """Arguments of ``run``: no network, no rights, and no writable folder but /tmp."""
+    def isolation(self, *, has_network: bool = False) -> list[str]:
+        """Arguments of ``run``: no rights, no writable folder but /tmp, and no network or this
+        host's.
+        """
         user = f"{os.getuid()}:{os.getgid()}"
         if self.is_podman:
             # User 0 inside is the manager's user outside.
-            own = ["--user=0:0", "--read-only-tmpfs=false", "--systemd=false", "--no-hosts"]
+            own = ["--user=0:0", "--read-only-tmpfs=false", "--systemd=false"]
             own += ["--http-proxy=false", "--log-driver=passthrough"]
+            own += [] if has_network else ["--no-hosts"]
         else:
             own = [f"--user={user}", "--log-driver=none", "--interactive"]
         if Path("/sys/fs/selinux/enforce").exists():
             own.append("--security-opt=label=disable")  # else it may not connect to our socket
         return [
             "--pull=never",
-            "--network=none",
+            f"--network={'host' if has_network else 'none'}",
             "--read-only",
             "--cap-drop=ALL",
             "--security-opt=no-new-privileges",
@@ -162,7 +166,7 @@ class Engine:
             *own,
         ]
 
-    def filter(self) -> bytes:
+    def filter(self, *, has_network: bool = False) -> bytes:
         """Its seccomp profile without the calls that no NF needs; empty if it does not tell the
         path.
 
@@ -176,7 +180,7 @@ class Engine:
             profile = json.loads(Path(security["seccompProfilePath"]).read_bytes())
         except (OSError, KeyError, ValueError):
             return b""
-        return json.dumps(tighten(profile)).encode()
+        return json.dumps(tighten(profile, has_network=has_network)).encode()
 
     def limits(self, limits: Limits) -> Iterator[str]:
         """Arguments of ``run`` that enforce the limits that it can enforce."""
@@ -260,7 +264,7 @@ def find_engine(choice: str = "", *, field: str = "engine") -> Engine:
     if not choice and VARIABLE in os.environ:
         choice, field = os.environ[VARIABLE], VARIABLE
     if choice and choice not in ENGINES:
-        raise ConfigError(f"expected one of {', '.join(ENGINES)}", field=field, value=choice)
+        raise ConfigError(f"expected {one_of(ENGINES, choice)}", field=field, value=choice)
     wanted = [choice] if choice else list(ENGINES)
     there = [program for program in wanted if shutil.which(program)]
     if not there:

@@ -24,6 +24,7 @@ from onvm_core.launch.identity import ProcessId
 from onvm_core.launch.limits import LimitMode, Limits, describe_unenforced
 from onvm_core.plugins import Offer, load_plugins
 from onvm_sdk.errors import ConfigError, PluginError
+from onvm_sdk.spelling import one_of
 
 __all__ = [
     "DEFAULT_LAUNCHER",
@@ -72,6 +73,8 @@ class LaunchSpec:
         log_path: file for its stdout and stderr.
         survives_manager: True if it waits for a new manager when this one is gone.
         output: a folder that its NFs may write files into; None: none.
+        permissions: those of its NFs, together: they share a process. "network" and "files" are for
+            launchers that isolate it; the manager takes care of the others.
     """
 
     nfs: tuple[str, ...]
@@ -86,6 +89,17 @@ class LaunchSpec:
     limits: Limits | None = None
     survives_manager: bool = False
     output: Path | None = None
+    permissions: frozenset[str] = frozenset()
+
+    @property
+    def has_network(self) -> bool:
+        """True if an NF may use the network of this host."""
+        return "network" in self.permissions
+
+    @property
+    def has_files(self) -> bool:
+        """True if an NF may use the files of the manager's user."""
+        return "files" in self.permissions
 
     @property
     def label(self) -> str:
@@ -189,7 +203,7 @@ class Launchers:
         place = None if file is None else str(file)
         if name not in self._offers:
             raise ConfigError(
-                f"expected one of {', '.join(self._offers)}", file=place, field=field, value=name
+                f"expected {one_of(self._offers, name)}", file=place, field=field, value=name
             )
         options = self._options.get(name)
         try:
@@ -259,10 +273,9 @@ def host_arguments(spec: LaunchSpec, *, attach_path: Path) -> list[str]:
 
 def refuse_options(options: Mapping[str, object], known: Collection[str] = ()) -> None:
     """Raise ConfigError for an option that is not known."""
-    names = ", ".join(known)
     for name in options:
         if name not in known:
-            what = f"one of {names}" if names else "no options"
+            what = one_of(known, name) if known else "no options"
             raise ConfigError(f"expected {what}", field=name)
 
 

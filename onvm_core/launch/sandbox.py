@@ -9,6 +9,9 @@ environment with only the variables that Python and its libraries read, and a fi
 * /proc, a minimal /dev, the CPUs and nodes of /sys, and a private /tmp of limited size;
 * the folder of the attach socket: the only way out.
 
+With the permission ``network`` of an NF, the network is this host's. With ``files`` the whole file
+system is that of the manager's user, with the rights of that user.
+
 Three processes belong to it: bwrap outside, the first process of the PID namespace (its end ends
 everything inside), and the NF host, whose PID is the one that the manager sees on the attach
 socket. They outlive a killed manager only if the NF host should.
@@ -69,6 +72,19 @@ _SYSTEM = (
     "/etc/localtime",
     "/sys/devices/system/cpu",
     "/sys/devices/system/node",  # DPDK's tables count CPUs there
+)
+# What name resolution and TLS read.
+_NETWORK = (
+    "/etc/resolv.conf",
+    "/etc/hosts",
+    "/etc/host.conf",
+    "/etc/nsswitch.conf",
+    "/etc/gai.conf",
+    "/etc/services",
+    "/etc/protocols",
+    "/etc/ssl",
+    "/etc/pki",
+    "/etc/ca-certificates",
 )
 _VARIABLES = ("LANG", "LANGUAGE", "LD_LIBRARY_PATH", "PATH", "TZ", "VIRTUAL_ENV")
 _PREFIXES = ("LC_", "NUMBA_", "OMP_", "OPENBLAS_", "PYTHON")
@@ -162,7 +178,7 @@ class SandboxLauncher:
         """The reason why no sandbox can be made here, in one line; "" if one was made."""
         if shutil.which(PROGRAM) is None:
             return "bubblewrap is not installed; run: sudo apt-get install bubblewrap"
-        arguments = [*_isolation(survives=False), *_system(), "--remount-ro", "/"]
+        arguments = [*_isolation(survives=False), *_own_files(), *_system(), "--remount-ro", "/"]
         try:
             tried = subprocess.run(
                 [PROGRAM, *arguments, "--", "true"],
@@ -190,7 +206,7 @@ class SandboxLauncher:
     def launch(self, spec: LaunchSpec) -> SandboxHandle:
         """Start an NF host; it attaches by itself."""
         cgroup = fenced(self.cgroups, spec)
-        program = make_filter()
+        program = make_filter(has_network=spec.has_network)
         info = os.memfd_create("onvm-sandbox-info")
         opened = [info]
         try:
@@ -200,7 +216,10 @@ class SandboxLauncher:
                     opened.append(_memory_file(program))
                     arguments += ["--seccomp", str(opened[-1])]
                 opened.append(_memory_file(b"".join(os.fsencode(a) + b"\0" for a in arguments)))
-                command = host_command(spec, attach_path=ATTACH_FOLDER / spec.attach_path.name)
+                attach_path = spec.attach_path
+                if not spec.has_files:
+                    attach_path = ATTACH_FOLDER / attach_path.name
+                command = host_command(spec, attach_path=attach_path)
                 outer = subprocess.Popen(
                     cgroup.command([PROGRAM, "--args", str(opened[-1]), "--", *command]),
                     env=_environment(),
@@ -249,12 +268,12 @@ def _environment() -> dict[str, str]:
     }
 
 
-def _isolation(*, survives: bool) -> list[str]:
-    """Namespaces, and the kernel's file systems that a process needs."""
+def _isolation(*, survives: bool, has_network: bool = False) -> list[str]:
+    """Namespaces, and what a process may do in them."""
     arguments = [
         "--unshare-user-try",
         "--unshare-cgroup-try",
-        "--unshare-net",
+        *([] if has_network else ["--unshare-net"]),
         "--unshare-pid",
         "--unshare-ipc",
         "--unshare-uts",
@@ -262,6 +281,13 @@ def _isolation(*, survives: bool) -> list[str]:
         "onvm-nf",
         "--cap-drop",
         "ALL",
+    ]
+    return arguments if survives else [*arguments, "--die-with-parent"]
+
+
+def _own_files() -> list[str]:
+    """The kernel's file systems that a process needs, and a private /tmp."""
+    return [
         "--proc",
         "/proc",
         "--dev",
@@ -279,7 +305,6 @@ def _isolation(*, survives: bool) -> list[str]:
         "--chdir",
         "/tmp",
     ]
-    return arguments if survives else [*arguments, "--die-with-parent"]
 
 
 def _system() -> Iterator[str]:
@@ -292,8 +317,28 @@ def _system() -> Iterator[str]:
 
 
 def _arguments(spec: LaunchSpec) -> Iterator[str]:
-    yield from _isolation(survives=spec.survives_manager)
+    yield from _isolation(survives=spec.survives_manager, has_network=spec.has_network)
+    yield from _all_files(spec) if spec.has_files else _few_files(spec)
+    yield from ("--setenv", SECRET_VARIABLE, spec.secret)
+
+
+def _all_files(spec: LaunchSpec) -> Iterator[str]:
+    """The file system as it is, but for /proc and devices."""
+    yield from ("--bind", "/", "/", "--proc", "/proc", "--dev", "/dev")
+    for name in ("HOME", "TMPDIR", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR"):
+        if name in os.environ:
+            yield from ("--setenv", name, os.environ[name])
+    if spec.output is not None:
+        yield from ("--setenv", OUTPUT_VARIABLE, str(spec.output))
+
+
+def _few_files(spec: LaunchSpec) -> Iterator[str]:
+    """Only what the NFs need: read-only, but for /tmp and the output folder."""
+    yield from _own_files()
     yield from _system()
+    if spec.has_network:
+        for place in _NETWORK:
+            yield from ("--ro-bind-try", os.path.realpath(place), place)
     files = [path.absolute() for path in (*spec.configs.values(), *spec.files, *spec.folders)]
     for path in _outermost([*_python_folders(), *files]):
         yield from ("--ro-bind", str(path), str(path))
@@ -310,7 +355,6 @@ def _arguments(spec: LaunchSpec) -> Iterator[str]:
         "TMPDIR": "/tmp",
         "XDG_CACHE_HOME": "/tmp/.cache",
         "XDG_RUNTIME_DIR": "/tmp",
-        SECRET_VARIABLE: spec.secret,
     }.items():
         yield from ("--setenv", name, value)
 

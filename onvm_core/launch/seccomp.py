@@ -112,12 +112,14 @@ MACHINES = {
 }
 
 
-def make_filter(machine: str | None = None) -> bytes:
+def make_filter(machine: str | None = None, *, has_network: bool = False) -> bytes:
     """The program for a machine with a name of `platform.machine`; empty for an unknown one.
 
     Args:
         machine: None: this one.
+        has_network: sockets of the internet families are allowed.
     """
+    families = _families(has_network)
     found = MACHINES.get(machine or platform.machine())
     if found is None:
         return b""
@@ -139,22 +141,29 @@ def make_filter(machine: str | None = None) -> bytes:
         _op(_ANY_BIT, _NEW_NAMESPACES, 0, 1),
         _op(_RETURN, _ERRNO | errno.EPERM),
         _op(_RETURN, _ALLOW),
-        # Families other than UNIX: some (vsock, alg) do not belong to a network namespace.
-        _op(_EQUAL, found.socket, 0, 3),
+        # Other families: some (vsock, alg) do not belong to a network namespace.
+        _op(_EQUAL, found.socket, 0, 2 + len(families)),
         _op(_LOAD, _ARGUMENT_0),
-        _op(_EQUAL, socket.AF_UNIX, 1, 0),
+        *(_op(_EQUAL, family, len(families) - i, 0) for i, family in enumerate(families)),
         _op(_RETURN, _ERRNO | errno.EAFNOSUPPORT),
         _op(_RETURN, _ALLOW),
     ]
     return b"".join(program)
 
 
-def tighten(profile: Mapping[str, Any]) -> dict[str, Any]:
+def _families(has_network: bool) -> tuple[int, ...]:
+    """Families of sockets that are allowed. Name resolution needs netlink."""
+    network = (socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK) if has_network else ()
+    return tuple(map(int, (socket.AF_UNIX, *network)))
+
+
+def tighten(profile: Mapping[str, Any], *, has_network: bool = False) -> dict[str, Any]:
     """A profile of a container engine, without what `make_filter` denies.
 
     Args:
         profile: in the form of containers/common and the OCI runtime specification: a default
             action, and rules, each with names, an action and conditions on arguments.
+        has_network: as for `make_filter`.
     """
     taken = {*DENIED, "clone", "clone3", "socket"}
     rules = []
@@ -166,7 +175,6 @@ def tighten(profile: Mapping[str, Any]) -> dict[str, Any]:
     def first_argument(value: int, comparison: str) -> list[dict[str, Any]]:
         return [{"index": 0, "value": value, "valueTwo": 0, "op": f"SCMP_CMP_{comparison}"}]
 
-    unix = int(socket.AF_UNIX)
     rules += [
         {"names": list(DENIED), "action": "SCMP_ACT_ERRNO", "errnoRet": errno.EPERM},
         {"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": errno.ENOSYS},
@@ -175,14 +183,20 @@ def tighten(profile: Mapping[str, Any]) -> dict[str, Any]:
             "action": "SCMP_ACT_ALLOW",
             "args": first_argument(_NEW_NAMESPACES, "MASKED_EQ"),
         },
-        {"names": ["socket"], "action": "SCMP_ACT_ALLOW", "args": first_argument(unix, "EQ")},
-        {
-            "names": ["socket"],
-            "action": "SCMP_ACT_ERRNO",
-            "errnoRet": errno.EAFNOSUPPORT,
-            "args": first_argument(unix, "NE"),
-        },
+        *(
+            {"names": ["socket"], "action": "SCMP_ACT_ALLOW", "args": first_argument(family, "EQ")}
+            for family in _families(has_network)
+        ),
     ]
+    if not has_network:  # else the default action denies the rest: a rule compares a value once
+        rules.append(
+            {
+                "names": ["socket"],
+                "action": "SCMP_ACT_ERRNO",
+                "errnoRet": errno.EAFNOSUPPORT,
+                "args": first_argument(int(socket.AF_UNIX), "NE"),
+            }
+        )
     return {**profile, "syscalls": rules}
 
 

@@ -301,6 +301,9 @@ class Deployment:
             limits=self._limits(decision, need),
             survives_manager=self._survives,
             output=self._output_of(label),
+            permissions=frozenset(
+                permission for given in _permissions(packages) for permission in given or ()
+            ),
         )
         self._n_launched += 1
         self.manager.expect(secret, services, _permissions(packages))

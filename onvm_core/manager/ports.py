@@ -45,6 +45,7 @@ from onvm_core.plugins.port_kind import (
 )
 from onvm_sdk.errors import ConfigError
 from onvm_sdk.limits import WORKERS_MAX
+from onvm_sdk.spelling import one_of
 
 __all__ = [
     "COUNT",
@@ -167,7 +168,7 @@ def _options_of(
     kind = kinds.get(uri.scheme)
     if kind is None:
         raise ConfigError(
-            f"expected one of {', '.join(sorted(kinds))}",
+            f"expected {one_of(sorted(kinds), uri.scheme)}",
             file=file,
             field=field,
             value=uri.scheme,

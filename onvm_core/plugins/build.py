@@ -50,7 +50,8 @@ def build(folder: Path) -> list[Path]:
         The compiled modules.
 
     Raises:
-        PluginError: Cython or a C compiler is missing, or a module cannot be compiled.
+        PluginError: Cython or a C compiler is missing, a module cannot be compiled, or none handles
+            packet by packet.
     """
     if importlib.util.find_spec("Cython") is None:
         raise PluginError(
@@ -63,6 +64,12 @@ def build(folder: Path) -> list[Path]:
             "expected a module without kernels, which numba compiles",
             field="nf build",
             value=str(folder),
+        )
+    if not any(_handles_packets(file) for file in modules):
+        raise PluginError(
+            "expected an NF with process_packet; NFs in C or with columns gain nothing",
+            field="nf build",
+            value=folder.name,
         )
     # Annotations stay what Python takes them for; and generated C does not stay.
     command = [sys.executable, "-m", "Cython.Build.Cythonize", "--inplace", "--force", "-3"]
@@ -109,11 +116,26 @@ def _compiled(folder: Path) -> list[Path]:
     ]
 
 
+def _handles_packets(file: Path) -> bool:
+    """True if a class of a module has the method for single packets."""
+    return any(
+        isinstance(node, ast.FunctionDef) and node.name == "process_packet"
+        for node in ast.walk(_tree(file))
+    )
+
+
+def _tree(file: Path) -> ast.Module:
+    try:
+        return ast.parse(file.read_text(), str(file))
+    except SyntaxError as error:
+        raise PluginError(f"expected Python: {error}", field="nf build", value=str(file)) from None
+
+
 def _has_kernel(file: Path) -> bool:
     """True if a function of a module is a kernel, so that numba needs its source."""
     decorators = [
         node.func if isinstance(node, ast.Call) else node
-        for function in ast.walk(ast.parse(file.read_text(), str(file)))
+        for function in ast.walk(_tree(file))
         if isinstance(function, ast.FunctionDef)
         for node in function.decorator_list
     ]

@@ -105,6 +105,11 @@ _STATS_EXPORTERS = (
         "metrics over HTTP, for Prometheus to scrape",
         "onvm_core.export.prometheus_http:PrometheusHttp",
     ),
+    Offer(
+        "otlp",
+        "metrics to a collector of OpenTelemetry",
+        "onvm_core.export.otlp:Otlp",
+    ),
 )
 
 _COMMANDS = (

@@ -18,6 +18,7 @@ import importlib_metadata
 
 from onvm_sdk.errors import PluginError
 from onvm_sdk.source import is_source, source_manifest, source_name
+from onvm_sdk.spelling import one_of
 
 if TYPE_CHECKING:
     from importlib_metadata import EntryPoint, IDistribution
@@ -100,10 +101,9 @@ def find(name: str, packages: Iterable[NfPackage] | None = None) -> NfPackage:
                 f"expected an NF that can run; {package.status.value}: {package.reason}",
                 field=f"nf {name}",
             )
-    names = ", ".join(package.name for package in installed if package.status is NfStatus.OK)
-    raise PluginError(
-        f"expected an installed NF: {names or 'none is installed'}", field="nf", value=name
-    )
+    names = [package.name for package in installed if package.status is NfStatus.OK]
+    what = one_of(names, name) if names else "none is installed"
+    raise PluginError(f"expected an installed NF: {what}", field="nf", value=name)
 
 
 def _of_source(name: str) -> NfPackage:

@@ -23,6 +23,7 @@ from onvm_core.plugins.candidate import (
 )
 from onvm_core.plugins.discovery import NfPackage, NfStatus, discover
 from onvm_sdk.errors import PluginError
+from onvm_sdk.spelling import did_you_mean
 
 if TYPE_CHECKING:
     from onvm_sdk.manifest import Manifest
@@ -100,7 +101,9 @@ def upgrade(names: Sequence[str], pip_options: Sequence[str] = ()) -> list[Insta
     for name in names:
         if name not in packages:
             raise PluginError(
-                "expected the name of an installed NF", field="nf upgrade", value=name
+                f"expected an installed NF{did_you_mean(packages, name)}",
+                field="nf upgrade",
+                value=name,
             )
     wanted = sorted({packages[name] for name in names or packages})
     return install(wanted, pip_options, upgrade=True) if wanted else []
@@ -117,7 +120,8 @@ def uninstall(name: str) -> list[str]:
     """
     owners = sorted({package.distribution for package in discover() if package.name == name})
     if not owners:
-        raise PluginError("expected the name of an installed NF", field="nf uninstall", value=name)
+        hint = did_you_mean((package.name for package in discover()), name)
+        raise PluginError(f"expected an installed NF{hint}", field="nf uninstall", value=name)
     _run_pip("uninstall", "--yes", *owners)
     return owners
 

@@ -19,6 +19,7 @@ from onvm_core.plugins.contracts import offer_fault
 from onvm_core.plugins.hookspecs import PROJECT, HookSpecs
 from onvm_core.plugins.offer import CliCommand, Offer
 from onvm_sdk.errors import PluginError
+from onvm_sdk.spelling import one_of
 
 __all__ = ["GROUP", "PluginManager", "PluginProblem", "load_plugins"]
 
@@ -102,7 +103,7 @@ class PluginManager:
         offers = self.offers(hook)
         if name not in offers:
             raise PluginError(
-                f"expected one of {', '.join(offers) or 'nothing: no plugin offers any'}",
+                f"expected {one_of(offers, name) if offers else 'a plugin that offers one'}",
                 field=hook.removeprefix("onvm_"),
                 value=name,
             )

@@ -17,6 +17,7 @@ from onvm_sdk.manifest import read_config, resolve
 from onvm_sdk.memory import check_memory
 from onvm_sdk.nf import NetworkFunction
 from onvm_sdk.source import is_source, load_module
+from onvm_sdk.spelling import one_of
 
 __all__ = ["check_config", "run_command"]
 
@@ -95,10 +96,10 @@ def run_command(package: NfPackage, command: str, arguments: Sequence[str]) -> i
     """
     commands = _class_of(package).commands
     if command not in commands:
-        names = ", ".join(commands) or "it has none"
+        names = one_of(commands, command) if commands else "none; it has no commands"
         raise ConfigError(
-            f"expected one of the commands of {package.name}: {names}",
-            field="nf",
+            f"expected {names}",
+            field=f"nf {package.name}",
             value=command,
         )
     main = _load(commands[command], f"nf {package.name} {command}")

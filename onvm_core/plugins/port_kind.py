@@ -18,6 +18,7 @@ import msgspec
 from onvm_core.interfaces.use import InterfaceUse
 from onvm_sdk.errors import ConfigError
 from onvm_sdk.limits import WORKERS_MAX
+from onvm_sdk.spelling import one_of
 
 __all__ = [
     "MTU",
@@ -151,7 +152,7 @@ class PortKind:
         known = {option.name: option for option in self.options_help()}
         for name, value in given.items():
             if name not in known:
-                what = f"one of {', '.join(known)}" if known else "no option"
+                what = one_of(known, name) if known else "no option"
                 return ConfigError(f"expected {what}", field=name)
             if f"`$.{name}`" in message:
                 return ConfigError(f"expected {known[name].expected}", field=name, value=value)

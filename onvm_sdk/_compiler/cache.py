@@ -52,6 +52,7 @@ NATIVE = frozenset(
         "onvm_pkt_append_bytes",
         "onvm_pkt_make_checksums",
         "onvm_pkt_payload",
+        "onvm_pkt_time",
     }
 )
 """Functions of the SDK's native part that kernels call."""

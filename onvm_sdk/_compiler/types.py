@@ -112,7 +112,7 @@ class _PacketAttributes(AttributeTemplate):
             return types.boolean
         if name == "flow_key":
             return FlowKeyType()
-        if name == "now_ns":
+        if name in ("now_ns", "time_ns"):
             return types.int64
         if name in _ARRAYS:
             return _ARRAYS[name]
@@ -167,6 +167,7 @@ def _install() -> None:
     lower_getattr(PacketType, "now_ns")(
         lambda context, builder, kind, slot: builder.load(_in_ctx(builder, slot, "now_ns", I64))
     )
+    lower_getattr(PacketType, "time_ns")(_time_ns)
     lower_getattr(PacketType, "payload")(_payload)
     lower_getattr(PacketType, "counters")(_counters)
     lower_getattr(PacketType, "vlan_count")(_vlan_count)
@@ -194,6 +195,12 @@ def _in_ctx(builder: Any, slot: Any, name: str, kind: Any) -> Any:
     """Pointer to a member of struct onvm_ctx."""
     ctx = builder.load(emit.part(builder, slot, 3))
     return builder.bitcast(builder.gep(ctx, [I64(_CTX[name])]), kind.as_pointer())
+
+
+def _time_ns(context: Any, builder: Any, kind: Any, slot: Any) -> Any:
+    function = _declare(builder, "onvm_pkt_time", I64, [emit.BYTES, emit.BYTES])
+    ctx, pkt = (builder.load(emit.part(builder, slot, index)) for index in (3, 0))
+    return builder.call(function, [ctx, pkt])
 
 
 def _array(context: Any, builder: Any, kind: Any, data: Any, length: Any) -> Any:

@@ -28,6 +28,7 @@ _META = (
     "l3_offset",
     "l4_offset",
     "payload_length",
+    "time_ns",
 )
 
 

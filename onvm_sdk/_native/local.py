@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -54,6 +55,12 @@ class LocalMemory:
         self._buffer[begin : begin + len(frame)] = frame
         rest = packet.tailroom
         self._buffer[begin + len(frame) : begin + len(frame) + rest] = bytes(rest)
+
+    def set_time(self, slot: int, time_ns: int) -> None:
+        """Say when the packet in a slot was captured, in nanoseconds since 1970."""
+        begin = slot * self._stride + CANARY_BYTES + lib.ONVM_SLOT_TIME
+        self._buffer[begin : begin + 8] = time_ns.to_bytes(8, sys.byteorder)
+        self.packets[slot].flags |= lib.ONVM_F_TIMED
 
     def context(
         self,

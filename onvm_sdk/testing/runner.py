@@ -222,6 +222,7 @@ class Runner:
         ports: Sequence[int] | int = 0,
         flow_hashes: Sequence[int] | int = 0,
         now_ns: int | None = None,
+        times_ns: Sequence[int] | int | None = None,
         burst_size: int = BURST_USUAL,
     ) -> Result:
         """Send packets through the NFs.
@@ -232,6 +233,8 @@ class Runner:
             ports: ingress ports, for all or for each.
             flow_hashes: flow hashes, for all or for each.
             now_ns: the time that NFs see from now on, nanoseconds; None: as before.
+            times_ns: when packets were captured, for all or for each, nanoseconds since 1970;
+                None: they come from a live port, and `time_ns` is the clock of this runner.
             burst_size: packets per call, up to 2048.
 
         Raises:
@@ -253,6 +256,9 @@ class Runner:
             packet.flags = local.WHOLE_WAY | (_F_REVERSE if backwards else 0)
             packet.port = port
             packet.flow_hash = flow_hash
+        if times_ns is not None:
+            for slot, time_ns in zip(slots, _each(times_ns, len(frames)), strict=True):
+                memory.set_time(slot, time_ns)
         decided = [0] * len(frames)
         for first in self.faults.cuts(len(frames), burst_size):
             burst = list(slots[first[0] : first[1]])

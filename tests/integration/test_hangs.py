@@ -125,7 +125,7 @@ def test_starved_nf_is_left_alone(grinding: Host, others: list[subprocess.Popen[
 
 def test_nf_that_computes_without_an_end_is_started_again(grinding: Host) -> None:
     with Client(grinding.runtime / "main") as client:
-        client.ask(m.SendRequest(name="grind", message="hang"), m.DoneReply)
+        client.ask(m.AskRequest(name="grind", message="hang"), m.AskedReply)
     grinding.wait(lambda: nf(grinding)["restarts"] == 1)
     reason = nf(grinding)["reason"]
     assert reason.startswith("no progress for ")

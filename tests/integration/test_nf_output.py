@@ -41,6 +41,24 @@ class Nf(NetworkFunction):
         while True:
             pass
 """
+FORK = """
+import multiprocessing, os
+from onvm_sdk import NetworkFunction
+
+class Nf(NetworkFunction):
+    def setup(self, ctx):
+        self.ctx = ctx
+        os.fork()
+
+    def process_packet(self, pkt):
+        self.ctx.counters["seen"] += 1
+        if self.ctx.counters["seen"] == 5:
+            os.waitpid(os.fork(), 0)
+        if self.ctx.counters["seen"] == 7:
+            worker = multiprocessing.get_context("fork").Process(target=print, args=("in a child",))
+            worker.start()
+            worker.join()
+"""
 CONFIG = """
 [dataplane]
 flows = 4096
@@ -69,6 +87,15 @@ def test_prints_and_logs_are_shown_with_the_name_of_the_instance(host: Host) -> 
     assert "talker-1 | INFO talker: first of 64 bytes\n" in done.stderr
     assert re.search(r"talker-1 +seen +200\n", done.stdout)
     assert "talker-1 |" not in run(host, "talker", "--quiet").stderr
+
+
+def test_a_forked_process_that_returns_ends_and_the_nf_goes_on(host: Host) -> None:
+    install_nf(host.site, "fork", FORK)
+    done = run(host, "fork")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"fork-1 +seen +200\n", done.stdout)
+    assert done.stderr.count("an NF has forked returned from the NF's function: expected") == 2
+    assert done.stderr.count("in a child") == 1
 
 
 def test_a_run_with_an_nf_that_hangs_ends_with_the_authors_line(host: Host) -> None:

@@ -213,7 +213,7 @@ def test_chain_goes_on_without_a_service_that_crashes_again_and_again(host: Host
         assert crashes < 8
         host.wait(lambda: state()["state"] in ("active", "crash-loop"), 15)
         if now["state"] == "active":
-            ask(host, m.SendRequest(name="slow-1", message="die"))
+            ask(host, m.AskRequest(name="slow-1", message="die"))
             crashes += 1
             host.wait(lambda was=now["pid"]: state()["pid"] != was, 15)
     assert state()["restarts"] == 5

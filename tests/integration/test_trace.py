@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -71,9 +72,14 @@ def test_packets_are_followed_with_verdicts_and_changes(marking: Host, tmp_path:
     times = [hop["at_us"] for hop in dropped["hops"]]
     assert times == sorted(times)
     assert times[0] == 0.0
-    sent = marking.json(
-        "trace", "tcp and src net 10.0.0.0/8", "--count", "3", "--pcapng", str(file)
-    )
+    ways = tmp_path / "ways.json"
+    arguments = ("--count", "3", "--pcapng", str(file), "--perfetto", str(ways))
+    sent = marking.json("trace", "tcp and src net 10.0.0.0/8", *arguments)
+    slices = [
+        one["name"] for one in json.loads(ways.read_text())["traceEvents"] if one["ph"] == "b"
+    ]
+    assert slices[1::3] == ["hop-1"] * 3
+    assert slices[2::3] == ["marker-1"] * 3
     assert len(sent) == 3
     for packet in sent:
         assert [hop["what"] for hop in packet["hops"]] == ["in", "to", "next", "to", "next", "out"]

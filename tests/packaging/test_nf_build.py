@@ -108,6 +108,12 @@ def test_mistakes_are_one_line_and_leave_nothing(package: Path) -> None:
     with pytest.raises(PluginError, match="expected modules that Cython can compile") as raised:
         build(folder)
     assert "\n" not in str(raised.value)
+    (folder / "__init__.py").write_text(NF.replace("process_packet", "process"))
+    with pytest.raises(PluginError, match="expected an NF with process_packet; NFs in C"):
+        build(folder)
+    (folder / "__init__.py").write_text("class Nf:\n    def")
+    with pytest.raises(PluginError, match="expected Python: "):
+        build(folder)
     (folder / "__init__.py").unlink()
     with pytest.raises(PluginError, match="expected a module without kernels"):
         build(folder)

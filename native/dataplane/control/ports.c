@@ -110,6 +110,8 @@ onvm_port_open(struct onvm_dataplane *dp, const char *name, onvm_port_opener *op
 	}
 	if (port->takes_offloads)
 		__atomic_store_n(&dp->has_offloads, 1, __ATOMIC_RELAXED);
+	if (port->has_times)
+		__atomic_store_n(&dp->has_times, 1, __ATOMIC_RELAXED);
 	/* P1: pairs with the acquire load P2 in take_over_ports(). */
 	__atomic_store_n(&port->state, ONVM_PORT_OPEN, __ATOMIC_RELEASE);
 	onvm_publish(dp);

@@ -86,6 +86,7 @@ struct onvm_port {
 	bool is_polled;	   /**< must be polled: no event tells that a packet is in */
 	bool is_tunnel;	   /**< to the peers: its packets say which path they are on */
 	bool takes_offloads; /**< sends partial and merged packets (ports/offload.h) */
+	bool has_times;	     /**< what it receives has the time of a capture (packet_time.h) */
 	/** atomic: an NF behind it must see packets as they are on the wire */
 	uint8_t is_wire_sized;
 	/** atomic: no packet will come in again of itself (a generator's server may still answer) */

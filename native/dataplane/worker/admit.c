@@ -17,6 +17,7 @@
 #include <rte_prefetch.h>
 
 #include "ports/offload.h"
+#include "ports/packet_time.h"
 #include "worker/credits.h"
 #include "worker/egress.h"
 #include "worker/flow_path.h"
@@ -65,29 +66,45 @@ sample(struct onvm_worker *worker, uint32_t index)
 }
 
 static inline bool
-may_have_offloads(const struct onvm_worker *worker)
+may_have_hints(const struct onvm_worker *worker)
 {
-	return __atomic_load_n(&worker->dp->has_offloads, __ATOMIC_RELAXED) != 0;
+	return (__atomic_load_n(&worker->dp->has_offloads, __ATOMIC_RELAXED) |
+		__atomic_load_n(&worker->dp->has_times, __ATOMIC_RELAXED)) != 0;
+}
+
+/** Tell NFs, in the slot, how long the segments are, and of the time of a capture. */
+static uint8_t
+write_hints(const struct rte_mbuf *mbuf)
+{
+	uint8_t flags = 0;
+
+	if (onvm_packet_has_time(mbuf)) {
+		const uint64_t ns = onvm_packet_time(mbuf);
+
+		memcpy((uint8_t *)mbuf->buf_addr + ONVM_SLOT_TIME, &ns, sizeof(ns));
+		flags = ONVM_BUFFER_TIMED;
+	}
+	if (onvm_offload_has(mbuf))
+		flags |= ONVM_BUFFER_PARTIAL;
+	if ((mbuf->ol_flags & ONVM_OFFLOAD_MERGED) != 0) {
+		/* What is done with the packet follows from the mbuf. */
+		const uint16_t segment = mbuf->tso_segsz;
+
+		memcpy(mbuf->buf_addr, &segment, sizeof(segment));
+		flags |= ONVM_BUFFER_MERGED;
+	}
+	return flags;
 }
 
 /**
- * Flags for work that the kernel has left to do; NFs are told how long the segments are.
+ * Flags for work that the kernel has left to do, and for times.
  *
- * @param has_offloads  some port receives such packets; asked once for a burst
+ * @param has_hints  some port receives such packets; asked once for a burst
  */
 static inline uint8_t
-offloads_of(const struct rte_mbuf *mbuf, bool has_offloads)
+hints_of(const struct rte_mbuf *mbuf, bool has_hints)
 {
-	uint16_t segment;
-
-	if (likely(!has_offloads || !onvm_offload_has(mbuf)))
-		return 0;
-	if ((mbuf->ol_flags & ONVM_OFFLOAD_MERGED) == 0)
-		return ONVM_BUFFER_PARTIAL;
-	/* A hint: what is done with the packet follows from the mbuf. */
-	segment = mbuf->tso_segsz;
-	memcpy(mbuf->buf_addr, &segment, sizeof(segment));
-	return ONVM_BUFFER_OFFLOADS;
+	return likely(!has_hints) ? 0 : write_hints(mbuf);
 }
 
 /**
@@ -98,7 +115,7 @@ offloads_of(const struct rte_mbuf *mbuf, bool has_offloads)
 static inline void
 enter(struct onvm_worker *worker, const struct onvm_path *path, uint16_t path_index,
       struct onvm_link *first, struct rte_mbuf *mbuf, uint16_t port, uint32_t flow,
-      uint32_t flow_hash, uint8_t flags, uint8_t way, bool has_offloads)
+      uint32_t flow_hash, uint8_t flags, uint8_t way, bool has_hints)
 {
 	struct onvm_packet_memory *memory = &worker->dp->memory;
 	const uint32_t index = onvm_buffer_index(memory, mbuf);
@@ -106,7 +123,7 @@ enter(struct onvm_worker *worker, const struct onvm_path *path, uint16_t path_in
 
 	buffer->path = path_index;
 	buffer->flags = (uint8_t)(flags | ONVM_BUFFER_RESERVED | sample(worker, index) |
-				  offloads_of(mbuf, has_offloads));
+				  hints_of(mbuf, has_hints));
 	buffer->port = port;
 	buffer->flow = flow;
 	buffer->flow_hash = flow_hash;
@@ -139,7 +156,7 @@ enter_burst(struct onvm_worker *worker, const struct onvm_path *path, uint16_t p
 	struct onvm_packet_memory *memory = &worker->dp->memory;
 	struct onvm_desc *desc;
 	const uint8_t desc_flags = onvm_path_desc_flags(path, 0);
-	const bool has_offloads = may_have_offloads(worker);
+	const bool has_hints = may_have_hints(worker);
 	uint32_t next_sample = worker->sample_countdown - 1;
 
 	ONVM_ASSERT(onvm_hop_is_at(path, 0, first));
@@ -150,14 +167,14 @@ enter_burst(struct onvm_worker *worker, const struct onvm_path *path, uint16_t p
 		struct rte_mbuf *mbuf = mbufs[i];
 		const uint32_t index = onvm_buffer_index(memory, mbuf);
 		const uint32_t flow_hash = rss_of(mbuf);
-		const uint8_t offloads = offloads_of(mbuf, has_offloads);
+		const uint8_t hints = hints_of(mbuf, has_hints);
 
 		ONVM_ASSERT(memory->buffers[index].owner == ONVM_OWNER_NONE);
 		memory->buffers[index] = (struct onvm_buffer){
 			.owner = first->id,
 			.path = path_index,
 			.hop = 0,
-			.flags = (uint8_t)(ONVM_BUFFER_RESERVED | offloads),
+			.flags = (uint8_t)(ONVM_BUFFER_RESERVED | hints),
 			.port = port,
 			.flow = ONVM_FLOW_NONE,
 			.flow_hash = flow_hash,
@@ -169,7 +186,7 @@ enter_burst(struct onvm_worker *worker, const struct onvm_path *path, uint16_t p
 			.flow_hash = flow_hash,
 			.port = port,
 			.verdict_stage = ONVM_NEXT,
-			.flags = (uint8_t)(desc_flags | ONVM_DESC_OFFLOADS(offloads)),
+			.flags = (uint8_t)(desc_flags | ONVM_DESC_HINTS(hints)),
 		};
 	}
 	for (; next_sample < nb; next_sample += worker->dp->config.sample_every) {
@@ -209,7 +226,7 @@ onvm_admit_direct(struct onvm_worker *worker, struct onvm_worker_port *wport, ui
 	struct onvm_link *first = path->nb_hops == 0 ? NULL :
 						       onvm_link_of_hop(worker, &path->hops[0]);
 	const uint32_t available = onvm_credits_available(worker, path, 0, wport->port->can_wait);
-	const bool has_offloads = may_have_offloads(worker);
+	const bool has_hints = may_have_hints(worker);
 	uint32_t nb_in = nb < available ? nb : available;
 
 	onvm_credits_reserve(worker, path, 0, nb_in);
@@ -221,7 +238,7 @@ onvm_admit_direct(struct onvm_worker *worker, struct onvm_worker_port *wport, ui
 	else
 		for (uint32_t i = 0; i < nb_in; i++)
 			enter(worker, path, path_index, NULL, mbufs[i], wport->port->id,
-			      ONVM_FLOW_NONE, rss_of(mbufs[i]), 0, 0, has_offloads);
+			      ONVM_FLOW_NONE, rss_of(mbufs[i]), 0, 0, has_hints);
 	if (likely(nb_in == nb) || wport->port->can_wait)
 		return nb_in;
 	onvm_credits_count_shed(worker, path, 0, nb - nb_in);
@@ -305,7 +322,7 @@ onvm_admit_flows(struct onvm_worker *worker, struct onvm_worker_port *wport, uin
 	struct reservation reservations[RESERVATIONS] = {{0}};
 	struct onvm_burst *burst = &wport->burst;
 	const uint8_t now = __atomic_load_n(&dp->flows.now, __ATOMIC_RELAXED);
-	const bool has_offloads = may_have_offloads(worker);
+	const bool has_hints = may_have_hints(worker);
 	uint32_t nb_done;
 
 	if (!wport->is_classified)
@@ -352,7 +369,7 @@ onvm_admit_flows(struct onvm_worker *worker, struct onvm_worker_port *wport, uin
 			flags = ONVM_BUFFER_LEARN;
 		enter(worker, &dp->steering.paths[index], index, reservation->first, mbufs[i],
 		      wport->port->id, position, burst->hashes[i], flags, reservation->way,
-		      has_offloads);
+		      has_hints);
 	}
 	for (uint32_t i = 0; i < RESERVATIONS; i++)
 		give_back(worker, &reservations[i]);

@@ -63,7 +63,7 @@ onvm_queue_on_way(struct onvm_worker *worker, struct onvm_link *link, struct rte
 	desc->flow_hash = buffer->flow_hash;
 	desc->port = buffer->port;
 	desc->verdict_stage = ONVM_NEXT;
-	desc->flags = (uint8_t)(way | ONVM_DESC_OFFLOADS(buffer->flags));
+	desc->flags = (uint8_t)(way | ONVM_DESC_HINTS(buffer->flags));
 	link->stats.rx[(way & ONVM_F_REVERSE) != 0]++;
 	if (unlikely(buffer->flags & ONVM_BUFFER_SAMPLED))
 		worker->dp->memory.times[index].enqueued = rte_rdtsc();

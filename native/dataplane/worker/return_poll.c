@@ -59,7 +59,7 @@ run_begin(struct onvm_worker *worker, const struct onvm_link *link,
 		    onvm_hop_is_at(path, buffer->hop, link));
 
 	*run = (struct run){.like = what_of(buffer), .hop = (uint8_t)hop};
-	if ((buffer->flags & ~ONVM_BUFFER_OFFLOADS) != ONVM_BUFFER_RESERVED)
+	if ((buffer->flags & ~ONVM_BUFFER_HINTS) != ONVM_BUFFER_RESERVED)
 		return;
 	if (hop < path->nb_hops)
 		run->next = onvm_link_of_hop(worker, &path->hops[hop]);
@@ -67,7 +67,7 @@ run_begin(struct onvm_worker *worker, const struct onvm_link *link,
 		run->wport = worker->wport_of[path->egress];
 	run->owner = run->next != NULL ? run->next->id : ONVM_OWNER_NONE;
 	run->desc_flags =
-		(uint8_t)(onvm_path_desc_flags(path, hop) | ONVM_DESC_OFFLOADS(buffer->flags));
+		(uint8_t)(onvm_path_desc_flags(path, hop) | ONVM_DESC_HINTS(buffer->flags));
 }
 
 /** Record of the packet that @p desc gives back, if it continues the run; else NULL. */

@@ -127,6 +127,7 @@ struct onvm_dataplane {
 	uint8_t must_stop;	       /**< atomic */
 	uint8_t sources_paused;	       /**< atomic: workers receive nothing */
 	uint8_t has_offloads;	       /**< atomic: some port receives partial or merged packets */
+	uint8_t has_times;	       /**< atomic: some port receives packets with a time */
 	int notice_fd;		       /**< eventfd: something for the control thread to look at */
 	uint64_t closed_rx, closed_tx; /**< packets of ports that are no more */
 	uint64_t closed_drops[ONVM_DROPS]; /**< by ports that are no more */

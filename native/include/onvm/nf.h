@@ -103,9 +103,25 @@ struct onvm_ctx {
 	int (*release)(struct onvm_ctx *ctx, uint32_t token, uint32_t verdict,
 		       uint32_t destination);
 	struct onvm_held *held_packets; /**< the runtime's */
+	uint64_t epoch_ns;		/**< `now_ns` plus this are nanoseconds since 1970 */
 };
 
 typedef void (*onvm_kernel)(struct onvm_ctx *ctx, struct onvm_pkt *pkts, uint32_t nb_pkts);
+
+/**
+ * When the packet was captured, or when the burst began if it comes from a port that is live, in
+ * nanoseconds since 1970. An NF that pushes more than 112 bytes writes over the time of a capture.
+ */
+static inline uint64_t
+onvm_pkt_time_ns(const struct onvm_ctx *ctx, const struct onvm_pkt *pkt)
+{
+	uint64_t ns;
+
+	if ((pkt->flags & ONVM_F_TIMED) == 0)
+		return ctx->now_ns + ctx->epoch_ns;
+	memcpy(&ns, pkt->data - pkt->headroom + ONVM_SLOT_TIME, sizeof(ns));
+	return ns;
+}
 
 /** Whether no NF of the chain has had the packet before this one, in the direction it travels. */
 static inline bool

@@ -41,7 +41,7 @@
 #include <onvm/address.h>
 
 #define ONVM_WIRE_MAGIC 0x4d564e4fu /* "ONVM" */
-#define ONVM_WIRE_VERSION 2u
+#define ONVM_WIRE_VERSION 3u
 
 #define ONVM_STAGES_MAX 16		/* NFs fused in one NF host */
 #define ONVM_WORKERS_MAX 16		/* worker lcores of a manager */
@@ -51,6 +51,7 @@
 #define ONVM_SECRET_LENGTH 64		/* bytes of a launch secret, with its final 0 */
 #define ONVM_ERROR_LENGTH 512		/* bytes of the reason of a refusal, with its final 0 */
 #define ONVM_HEADROOM 128		/* bytes before a packet that enters, for headers */
+#define ONVM_SLOT_TIME 8		/* where in its slot a packet's time is, in ns since 1970 */
 #define ONVM_BURST_MAX 2048		/* packets an NF may ask for at once */
 #define ONVM_HELD_MAX 65536		/* packets that an NF may hold */
 #define ONVM_MESSAGE_MAX 16384		/* bytes of one message on the attach socket */
@@ -76,9 +77,11 @@ enum onvm_desc_flags {
 	 * The first two bytes of the slot have the bytes of payload of each.
 	 */
 	ONVM_F_MERGED = 1 << 3,
+	/** to the NF: the packet has a time, at ONVM_SLOT_TIME of its slot; see onvm_pkt_time_ns() */
+	ONVM_F_TIMED = 1 << 4,
 	/** to the NF host: it is the first host of the packet's path; the last one. See nf.h */
-	ONVM_F_FIRST = 1 << 4,
-	ONVM_F_LAST = 1 << 5,
+	ONVM_F_FIRST = 1 << 5,
+	ONVM_F_LAST = 1 << 6,
 };
 
 /** Names one buffer in a ring. */

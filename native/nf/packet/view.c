@@ -183,6 +183,18 @@ view_now_ns(PyObject *self, void *closure)
 	return PyLong_FromUnsignedLongLong(view->ctx == NULL ? 0 : view->ctx->now_ns);
 }
 
+static PyObject *
+view_time_ns(PyObject *self, void *closure)
+{
+	const struct view *view = live(self);
+
+	(void)closure;
+	if (view == NULL)
+		return NULL;
+	return PyLong_FromUnsignedLongLong(
+		view->ctx == NULL ? 0 : onvm_pkt_time_ns(view->ctx, view->pkt));
+}
+
 /* The counters as a sequence of numbers; it is made at each use, so that none outlives a manager. */
 static PyObject *
 view_counters(PyObject *self, void *closure)
@@ -494,6 +506,7 @@ static PyGetSetDef view_getset[] = {
 	{"data", view_data, NULL, NULL, NULL},
 	{"payload", view_payload, NULL, NULL, NULL},
 	{"now_ns", view_now_ns, NULL, NULL, NULL},
+	{"time_ns", view_time_ns, NULL, NULL, NULL},
 	{"counters", view_counters, NULL, NULL, NULL},
 	{NULL, NULL, NULL, NULL, NULL},
 };

@@ -13,6 +13,7 @@ from onvm_core.bench.plugins import FLOWS, PLUGINS
 from onvm_core.bench.scenario import Scenario, run_scenario
 from onvm_core.plugins import discover
 from onvm_sdk.errors import ConfigError
+from onvm_sdk.spelling import one_of
 
 __all__ = ["check_ndr", "ndr"]
 
@@ -31,13 +32,11 @@ def check_ndr(chain: Sequence[str]) -> None:
             raise ConfigError(
                 f"expected the package {package}; run: pip install 'onvm[bench]'", field="ndr"
             )
-    installed = {package.name for package in discover()}
+    installed = [package.name for package in discover()]
     for name in chain:
         if name not in installed:
             raise ConfigError(
-                "expected the name of an installed NF; see: onvm nf list",
-                field="--chain",
-                value=name,
+                f"expected an installed NF: {one_of(installed, name)}", field="--chain", value=name
             )
     if len(set(chain)) < len(chain):
         raise ConfigError("expected each NF once", field="--chain", value=",".join(chain))

@@ -366,8 +366,6 @@ def run_once(request: RunRequest) -> Report:
     services = {name: package.service or name for name, package in installed.items()}
     launchers = Launchers(limits=request.limits)
     launchers.get(request.launcher, field="--launcher")
-    for warning in launchers.warnings if request.nfs else ():
-        print(f"note: {warning}", file=sys.stderr)
     worker_cpus, nf_cpus = split_cpus(request.n_workers, ports=(request.near, request.far))
     settings = DataplaneSettings(
         n_workers=request.n_workers,

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
 from rich.console import Group, RenderableType
 from rich.text import Text
@@ -25,6 +26,7 @@ from onvm_core.manager.api.messages import (
     CaptureStopRequest,
 )
 from onvm_core.manager.captures.pcapng import read_sights
+from onvm_core.manager.captures.perfetto import perfetto_trace
 from onvm_core.manager.captures.trace import TracedPacket, traces_of
 
 __all__ = ["trace"]
@@ -60,6 +62,15 @@ def trace(
             show_default="none",
         ),
     ] = None,
+    perfetto: Annotated[
+        Path | None,
+        typer.Option(
+            "--perfetto",
+            metavar="FILE",
+            help="Write the ways as a trace for ui.perfetto.dev.",
+            show_default="none",
+        ),
+    ] = None,
     name: NameOption = "main",
     *,
     output: OutputOptions,
@@ -73,6 +84,7 @@ def trace(
         onvm trace
         onvm trace 'tcp port 443 and host 10.0.0.5' --count 3
         onvm trace udp --count 100 --pcapng way.pcapng -o json
+        onvm trace --count 50 --perfetto way.json
     """
     with (
         connect(name) as client,
@@ -85,6 +97,9 @@ def trace(
         if pcapng is not None:
             with OutputFile(pcapng, "--pcapng") as kept:
                 kept.write(file.read_bytes())
+        if perfetto is not None:
+            with OutputFile(perfetto, "--perfetto") as kept:
+                kept.write(msgspec.json.encode(perfetto_trace(traced)))
     output.show(traced, lambda: _pages(traced))
     if not traced:
         raise typer.Exit(1)

@@ -14,9 +14,10 @@ from onvm_core.cli.options import with_option_groups
 from onvm_core.cli.output import OutputOptions
 from onvm_core.cli.table import table_of, text
 from onvm_core.plugins import NfPackage, discover
-from onvm_core.plugins.permissions import MEANINGS
+from onvm_core.plugins.permissions import ISOLATED, MEANINGS
 from onvm_sdk.errors import PluginError
 from onvm_sdk.manifest import ConfigKey, Manifest
+from onvm_sdk.spelling import one_of
 
 __all__ = ["info", "package_row"]
 
@@ -37,9 +38,8 @@ def info(
     """
     found = [package for package in discover() if package.name == name]
     if not found:
-        raise PluginError(
-            "expected the name of an installed NF; see: onvm nf list", field="nf info", value=name
-        )
+        names = one_of((package.name for package in discover()), name)
+        raise PluginError(f"expected an installed NF: {names}", field="nf info", value=name)
     output.show(
         [_details(package) for package in found],
         lambda: Group(*(part for package in found for part in _page(package))),
@@ -88,6 +88,10 @@ def _page(package: NfPackage) -> list[RenderableType]:
     if manifest is not None:
         parts += ["", Text("It may", "bold")]
         parts += [_fact(name, MEANINGS[name]) for name in manifest.permissions]
+        lacking = [name for name in ISOLATED if name not in manifest.permissions]
+        if lacking:
+            parts += ["", Text("It may not, in a sandbox or container", "bold")]
+            parts += [_fact(name, MEANINGS[name]) for name in lacking]
         parts += ["", *_config(manifest.config)]
     return [*parts, ""]
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from onvm_core.plugins import discover
 from onvm_core.plugins.template import Ci, License, NfKind, render
 
 __all__ = ["new"]
@@ -50,6 +52,13 @@ def new(
     Examples:
         onvm nf new counter
     """
+    for owner in discover():
+        if owner.name == name:
+            print(
+                f"warning: the installed {owner.distribution} {owner.version} has an NF {name!r}; "
+                "one of the two packages can be installed",
+                file=sys.stderr,
+            )
     if not no_input:
         description = description or typer.prompt("Its purpose, in one line", default="")
         author = author or typer.prompt("Author", default="")

@@ -139,13 +139,6 @@ class EventsRequest(_Tagged, frozen=True, tag="events"):
     """Only those with a greater number."""
 
 
-class SendRequest(_Tagged, frozen=True, tag="send"):
-    """Send a message to an instance, or to all instances of a service."""
-
-    name: Name
-    message: Annotated[str, msgspec.Meta(max_length=16000)]
-
-
 class AskRequest(_Tagged, frozen=True, tag="ask"):
     """Send a message to an instance, or to all instances of a service, that may reply."""
 
@@ -230,7 +223,6 @@ Request = (
     | ChainShowRequest
     | FlowListRequest
     | EventsRequest
-    | SendRequest
     | AskRequest
     | AnswersRequest
     | ScaleRequest

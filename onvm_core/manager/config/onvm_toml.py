@@ -52,6 +52,7 @@ from onvm_sdk.errors import ConfigError
 from onvm_sdk.limits import STAGES_MAX
 from onvm_sdk.manifest import NF_NAME_LETTERS, read_config
 from onvm_sdk.settings import explain
+from onvm_sdk.spelling import one_of
 
 __all__ = ["ChainConfig", "Config", "NfConfig", "NfGroup", "load_config", "parse_config"]
 
@@ -268,7 +269,7 @@ def parse_config(
     _check_launchers(config, path, launchers)
     if config.manager.placement not in policies:
         raise ConfigError(
-            f"expected one of {', '.join(policies)}",
+            f"expected {one_of(policies, config.manager.placement)}",
             file=path,
             field="manager.placement",
             value=config.manager.placement,
@@ -535,12 +536,12 @@ def _check_launchers(config: Config, path: Path, launchers: Collection[str]) -> 
     for name in config.launchers:
         if name not in launchers:
             raise ConfigError(
-                f"expected one of {', '.join(launchers)}", file=path, field="launchers", value=name
+                f"expected {one_of(launchers, name)}", file=path, field="launchers", value=name
             )
     for one in config.groups():
         if one.launcher not in launchers:
             raise ConfigError(
-                f"expected one of {', '.join(launchers)}",
+                f"expected {one_of(launchers, one.launcher)}",
                 file=path,
                 field=f"{one.field}.launcher",
                 value=one.launcher,

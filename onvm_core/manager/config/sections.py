@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,6 +16,7 @@ import msgspec
 
 from onvm_core.scaling.policy import ScaleSettings
 from onvm_sdk.errors import ConfigError
+from onvm_sdk.spelling import one_of
 
 __all__ = ["ExporterConfig", "FaultsConfig", "ScaleConfig", "check_scale", "nearest"]
 
@@ -139,6 +139,4 @@ def nearest(name: str, known: Iterable[str]) -> str:
     names = list(known)
     if not names:
         return "expected a defined name; there is none"
-    near = difflib.get_close_matches(name, names, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    return f"expected one of {', '.join(sorted(names))}{hint}"
+    return f"expected {one_of(sorted(names), name)}"

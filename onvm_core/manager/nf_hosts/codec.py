@@ -45,7 +45,7 @@ __all__ = [
 ]
 
 MAGIC = 0x4D564E4F
-VERSION = 2
+VERSION = 3
 
 _HEAD = struct.Struct(f"=7I{SECRET_LENGTH}s")
 _STAGE = struct.Struct(

@@ -17,6 +17,7 @@ from onvm_core.manager.placement.policy import (
 from onvm_core.manager.placement.topology import Topology
 from onvm_core.plugins import PluginManager, load_plugins
 from onvm_sdk.errors import ConfigError, OnvmError, PluginError
+from onvm_sdk.spelling import one_of
 
 __all__ = ["CpuAllocator", "NoResourcesError", "load_policy", "policy_names"]
 
@@ -52,7 +53,7 @@ def load_policy(
     names = list(plugins.offers(HOOK))
     if name not in names:
         raise ConfigError(
-            f"expected one of {', '.join(names)}",
+            f"expected {one_of(names, name)}",
             file=None if file is None else str(file),
             field=field,
             value=name,

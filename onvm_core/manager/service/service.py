@@ -97,7 +97,6 @@ class Service:
             m.InstancesRequest: self._instances,
             m.NfRunRequest: self._nf_run,
             m.NfStopRequest: self._nf_stop,
-            m.SendRequest: self._send,
             m.EventsRequest: self._past.read,
             m.AskRequest: self._ask,
             m.AnswersRequest: self._answers,
@@ -452,12 +451,6 @@ class Service:
     def _known_instances(self) -> str:
         names = sorted(one.name for _, one in self._deployment.manager.registry.instances())
         return f"expected an instance or a service ({', '.join(names) or 'nothing runs'})"
-
-    def _send(self, request: m.SendRequest) -> m.DoneReply:
-        count = self._deployment.manager.send_user(request.name, request.message.encode())
-        if count == 0:
-            raise ConfigError(self._known_instances(), field="send", value=request.name)
-        return m.DoneReply(count=count)
 
     def _ask(self, request: m.AskRequest) -> m.AskedReply:
         manager = self._deployment.manager

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from onvm_nf_firewall.names import CASTS, FLAGS, ICMP_GROUPS, ICMP_NAMES, PROTOCOLS
 from onvm_nf_firewall.ranges import Ranges, complement, merge
 from onvm_sdk import settings
+from onvm_sdk.spelling import one_of
 
 __all__ = [
     "CASTS",
@@ -109,7 +110,7 @@ def read_protocols(value: _NumberOrList) -> frozenset[int] | None:
             if number is None:
                 number = PROTOCOLS.get(one.lower(), -1)
         if number not in range(256):
-            raise ValueError(f"expected any, 0..255 or one of {', '.join(PROTOCOLS)}")
+            raise ValueError(f"expected any, 0..255 or {one_of(PROTOCOLS, one)}")
         found.add(int(number))
     return frozenset(range(256)) - found if is_negated else frozenset(found)
 
@@ -180,8 +181,8 @@ def read_icmp(value: _NumberOrList) -> IcmpTypes | None:
         kind, slash, code = text.partition("/")
         numbers = _number(kind), _number(code) if slash else None
         if numbers[0] not in range(256) or (slash and numbers[1] not in range(256)):
-            names = ", ".join((*ICMP_NAMES, *ICMP_GROUPS))
-            raise ValueError(f"expected TYPE, TYPE/CODE or one of {names}")
+            names = one_of((*ICMP_NAMES, *ICMP_GROUPS), text)
+            raise ValueError(f"expected TYPE, TYPE/CODE or {names}")
         for version in (4, 6):
             kinds[version].append((numbers[0] or 0, numbers[1]))
     if not entries:
@@ -194,7 +195,7 @@ def read_bits(entries: Sequence[str], is_negated: bool, names: Mapping[str, int]
     bits = 0
     for text in entries:
         if text.lower() not in names:
-            raise ValueError(f"expected one of {', '.join(names)}")
+            raise ValueError(f"expected {one_of(names, text)}")
         bits |= names[text.lower()]
     if not entries:
         return None

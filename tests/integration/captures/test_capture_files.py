@@ -251,3 +251,44 @@ def test_null_makes_whole_packets_from_the_first_on(folder: Path) -> None:
     more = ("--chain", "./puller.py:Puller", "--buffers", "1024")
     done = run(folder, "null:?count=5000", "null:", *more)
     assert done.returncode == 0, done.stderr.decode()
+
+
+CLOCK = """
+import time
+from onvm_sdk import NetworkFunction
+
+class Packets(NetworkFunction):
+    manifest = {"permissions": ["rewrite"], "counters": ["wrong", "live"]}
+
+    def setup(self, ctx):
+        self.ctx, self.wanted = ctx, TIMES
+
+    def process_packet(self, pkt):
+        self.ctx.counters["wrong"] += pkt.time_ns != self.wanted.pop(0)
+        pkt.push(4)
+        pkt.pull(4)
+
+class Columns(NetworkFunction):
+    manifest = {"counters": ["wrong", "live"]}
+
+    def setup(self, ctx):
+        self.ctx, self.wanted = ctx, TIMES
+
+    def process(self, burst):
+        wanted, self.wanted = self.wanted[:len(burst)], self.wanted[len(burst):]
+        self.ctx.counters["wrong"] += burst.time_ns.tolist() != wanted
+        near = abs(int(burst.time_ns[0]) - time.time_ns()) < 2_000_000_000
+        self.ctx.counters["live"] += near
+"""
+
+
+def test_nfs_see_the_times_of_a_capture_and_now_of_what_is_live(folder: Path) -> None:
+    times = [1_000_000_000_000_000_000 + number * 1_234_567 for number in range(N_PACKETS)]
+    stamped(folder / "clock.pcap", times)
+    (folder / "clock.py").write_text(CLOCK.replace("TIMES", f"list({times})"))
+    chain = "--chain", "./clock.py:Packets,./clock.py:Columns"
+    for near, count in (("pcap:clock.pcap", {"wrong": 0, "live": 0}), ("null:?count=1", None)):
+        done = run(folder, near, "null:", "--json", "report.json", *chain)
+        assert done.returncode == 0, done.stderr.decode()
+        told = json.loads((folder / "report.json").read_text())["nfs"][1]["counters"]
+        assert told == (count or {"wrong": 1, "live": 1})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -384,6 +385,51 @@ def test_isolated_nf_sees_nothing_of_the_host(host: Host, launcher: str) -> None
     assert secret not in command_of(first) + command_of(process)
     host.do("down")
     host.wait(lambda: not first.is_alive)
+
+
+REACHES = """
+import json, os, socket
+from onvm_sdk import NetworkFunction
+
+def result(function):
+    try:
+        return function()
+    except OSError as error:
+        return error.strerror
+
+class Nf(NetworkFunction):
+    def setup(self, ctx):
+        address = ("127.0.0.1", PORT)
+        result(lambda: open(FILE, "w").close())
+        seen = result(lambda: socket.create_connection(address, 5).close())
+        print("SEEN", json.dumps(seen), flush=True)
+
+    def process_packet(self, pkt):
+        pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("launcher", "permission"),
+    [("sandbox", "network"), ("sandbox", "files"), ("container", "network"), ("docker", "network")],
+    indirect=["launcher"],
+)
+def test_network_and_files_are_permissions(host: Host, launcher: str, permission: str) -> None:
+    file = host.folder / "written"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        source = REACHES.replace("PORT", str(server.getsockname()[1]))
+        install_nf(host.site, "reach", source.replace("FILE", repr(str(file))))
+        manifest = host.site / "onvm_nf_reach" / "onvm-nf.toml"
+        manifest.write_text(manifest.read_text().replace('["read"]', f'["{permission}"]'))
+        if launcher == "container":
+            make_image(host, "reach")
+        arguments = ("--in", "null:?count=10", "--out", "null:", "--chain", "reach")
+        done = host.onvm("run", *arguments, "--launcher", launcher)
+    assert done.returncode == 0, done.stderr
+    seen = json.loads(done.stderr.split("SEEN")[1].splitlines()[0])
+    denied = "Address family not supported by protocol"
+    assert seen == (None if permission == "network" else denied)
+    assert file.exists() == (permission == "files")
 
 
 def test_plan_decides_as_up_does_and_refuses_before_anything_starts(host: Host) -> None:

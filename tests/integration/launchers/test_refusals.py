@@ -255,8 +255,7 @@ def test_without_cgroups_it_says_what_is_not_enforced_or_refuses(host: Host) -> 
     host.configure(HOP_CONFIG.replace("LAUNCHER", "process"))
     run = hidden("run", "--in", "null:?count=100", "--out", "null:", "--chain", "hop")
     assert run.returncode == 0
-    assert run.stderr.startswith("note: limits of launcher 'process': no CPU set")
-    assert why in run.stderr
+    assert run.stderr == ""  # onvm doctor says it, and not each run
     planned = hidden("plan")
     assert planned.returncode == 0
     assert f"note: limits of launcher 'process': no CPU set: user 0 {why}" in planned.stdout

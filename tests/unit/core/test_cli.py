@@ -97,6 +97,10 @@ def test_exit_status(monkeypatch: pytest.MonkeyPatch, error: BaseException, stat
     [
         (["nope"], "error: onvm: 'nope': expected a command; see: onvm --help\n"),
         (
+            ["statsu"],
+            "error: onvm: 'statsu': expected a command; did you mean 'status'?; see: onvm --help\n",
+        ),
+        (
             ["nf", "list", "--nope"],
             "error: --nope: expected an option of onvm nf list; see: onvm nf list --help\n",
         ),
@@ -126,7 +130,7 @@ def test_exit_status(monkeypatch: pytest.MonkeyPatch, error: BaseException, stat
             ["run", "--in", f"memif:/{'x' * 120}", "--out", "null:", "--chain", ""],
             f"error: --in: '/{'x' * 120}': expected fewer than 108 bytes\n",
         ),
-        (["nf", "info", "nope"], "error: nf info: 'nope': expected the name of an installed NF"),
+        (["nf", "info", "nope"], "error: nf info: 'nope': expected an installed NF: one of "),
     ],
 )
 def test_wrong_command_line_is_one_line(arguments: list[str], line: str) -> None:
@@ -135,6 +139,14 @@ def test_wrong_command_line_is_one_line(arguments: list[str], line: str) -> None
     assert done.stderr.startswith(line)
     assert done.stderr.count("\n") == 1
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize("command", [(), ("nf",), ("cluster", "chain")])
+def test_a_group_by_itself_prints_its_help(command: tuple[str, ...]) -> None:
+    done = onvm(*command)
+    assert (done.returncode, done.stderr) == (2, "")
+    assert done.stdout.startswith(f"Usage: {' '.join(('onvm', *command))} ")
+    assert done.stdout == onvm(*command, "--help").stdout
 
 
 def shell(command: str) -> subprocess.CompletedProcess[str]:

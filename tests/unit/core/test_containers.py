@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import tarfile
 from pathlib import Path
@@ -163,6 +164,9 @@ def test_missing_image_says_the_command(programs: Path, tmp_path: Path) -> None:
         log_path=tmp_path / "log",
     )
     with pytest.raises(ConfigError, match=r"run: onvm nf image onvm_core\.bench\.bench_nf:Nf$"):
+        ContainerLauncher().launch(spec)
+    spec = dataclasses.replace(spec, permissions=frozenset(["files"]))
+    with pytest.raises(ConfigError, match="expected NFs without the permission 'files'"):
         ContainerLauncher().launch(spec)
 
 

@@ -87,8 +87,8 @@ def test_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["bench", "ndr", "--chain", "nope"], "error: --chain: 'nope': expected the name of an "),
-        (["bench", "ndr", "--chain", ""], "error: --chain: '': expected the name of an "),
+        (["bench", "ndr", "--chain", "nope"], "error: --chain: 'nope': expected an installed NF: "),
+        (["bench", "ndr", "--chain", ""], "error: --chain: '': expected an installed NF: "),
         (["bench", "hop", "--chain", "nat"], "error: --chain: 'nat': expected it with the suite "),
         (["bench", "hop", "--csv", "/nope/a"], "error: --csv: '/nope/a': expected a file in an "),
         (["bench", "--compare", "/nope/a", "/nope/b"], "error: /nope/a: expected a file that can "),

@@ -78,7 +78,7 @@ def test_import_and_explain_pass_everything_on(tmp_path: Path) -> None:
 
 
 def test_command_that_an_nf_has_not_is_named() -> None:
-    with pytest.raises(ConfigError, match="expected one of the commands of nat: it has none"):
+    with pytest.raises(ConfigError, match="expected none; it has no commands"):
         run_command(find("nat"), "import", [])
 
 

@@ -55,6 +55,11 @@ def test_calls_are_told_apart_by_their_argument(name: str) -> None:
     assert decide(program, machine.socket, machine.audit, unix) == ALLOW
     for family in (inet, vsock):
         assert decide(program, machine.socket, machine.audit, family) == ERRNO | errno.EAFNOSUPPORT
+    wider = make_filter(name, has_network=True)
+    for family, allowed in ((unix, True), (inet, True), (10, True), (16, True), (vsock, False)):
+        expected = ALLOW if allowed else ERRNO | errno.EAFNOSUPPORT
+        assert decide(wider, machine.socket, machine.audit, family) == expected
+    assert decide(wider, machine.socket + 1000, machine.audit, vsock) == ALLOW
     assert decide(program, machine.clone, machine.audit, THREAD) == ALLOW
     assert decide(program, machine.clone, machine.audit, FORK) == ALLOW
     assert decide(program, machine.clone, machine.audit, FORK | NEW_USER) == ERRNO | errno.EPERM
@@ -125,6 +130,11 @@ def test_tightened_profile_of_an_engine_denies_the_same() -> None:
     names = [name for rule in allowed for name in rule["names"]]
     assert names == ["read", "clone", "socket"]
     assert all(rule["args"] for rule in allowed[1:])
+    wide = tighten(profile, has_network=True)["syscalls"]
+    families = [rule for rule in wide if rule["names"] == ["socket"]]
+    assert [(rule["action"], rule["args"][0]["value"]) for rule in families] == [
+        ("SCMP_ACT_ALLOW", family) for family in (1, 2, 10, 16)
+    ]
     (denied,) = (rule for rule in tight["syscalls"] if "unshare" in rule["names"])
     assert denied == {"names": list(DENIED), "action": "SCMP_ACT_ERRNO", "errnoRet": 1}
     assert profile["syscalls"][0]["names"] == ["read", "unshare", "clone", "clone3"]

@@ -124,6 +124,37 @@ def test_payload_offsets_clock_and_counters_of_kernels_are_those_of_packets() ->
     assert one.packets == two.packets != FRAMES
 
 
+def _time_into_counters(pkt: Any, state: Any) -> None:
+    pkt.counters[pkt.port] = pkt.time_ns
+    pkt.push(4)
+    pkt.counters[8 + pkt.port] = pkt.time_ns  # it does not move with the headers
+
+
+def test_the_time_of_a_capture_is_seen_in_all_ways() -> None:
+    times, ports = [10**18 + 7 * number for number in range(6)], range(6)
+    pytest.importorskip("numba")
+    seen: list[list[int]] = []
+
+    class Columns(NetworkFunction):
+        def process(self, burst: Burst) -> None:
+            seen.append(burst.time_ns.tolist())
+
+    class Packets(NetworkFunction):
+        def process_packet(self, pkt: Any) -> None:
+            _time_into_counters(pkt, None)
+
+    compiled = type("Nf", (NetworkFunction,), {"process_packet": kernel(_time_into_counters)})
+    for kind in (Packets, compiled):
+        with Runner(kind) as runner:
+            counts = runner.run(FRAMES[:6], ports=list(ports), times_ns=times).counters
+            told = list(next(iter(counts.values())).values())
+            assert told[:6] == told[8:14] == times
+    with Runner(Columns) as runner:
+        runner.run(FRAMES[:6], times_ns=times)
+        runner.run(FRAMES[:6], now_ns=5)  # of a port that is live: the clock
+    assert seen == [times, [5] * 6]
+
+
 def test_offsets_of_columns() -> None:
     got: list[Any] = []
     columns(lambda burst: got.extend([burst.l3_offset.tolist(), burst.l4_offset.tolist()]), FRAMES)

@@ -87,11 +87,14 @@ def test_configuration_gets_defaults_and_paths_of_its_folder(tmp_path: Path) -> 
     ("config", "said"),
     [
         ({}, "rules: expected a value of type path"),
-        ({"rules": "x", "prots": 1}, "prots: 1: expected one of these keys: ports, rules, mode"),
+        (
+            {"rules": "x", "prots": 1},
+            "prots: 1: expected one of ports, rules, mode; did you mean 'ports'?",
+        ),
         ({"rules": 3}, "rules: 3: expected a value of type path"),
         ({"rules": "x", "ports": [1, 70000]}, "ports[1]: 70000: expected at most 65535"),
         ({"rules": "x", "ports": [True]}, "ports[0]: True: expected a value of type int"),
-        ({"rules": "x", "mode": "ajar"}, "mode: 'ajar': expected one of 'open', 'closed'"),
+        ({"rules": "x", "mode": "ajar"}, "mode: 'ajar': expected one of open, closed"),
     ],
 )
 def test_configuration_mistakes(tmp_path: Path, config: dict[str, Any], said: str) -> None:

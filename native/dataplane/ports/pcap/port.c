@@ -23,11 +23,10 @@
 
 #include <pcap/pcap.h>
 #include <rte_cycles.h>
-#include <rte_errno.h>
-#include <rte_mbuf_dyn.h>
 #include <rte_spinlock.h>
 #include <zlib.h>
 
+#include "ports/packet_time.h"
 #include "ports/pcap/capture_file.h"
 
 #define ERROR_BYTES 256
@@ -56,9 +55,6 @@ struct pcap_port {
 	uint64_t last_ns; /**< the time of the last packet that had one */
 	uint64_t flushed_tsc;
 };
-
-static int time_offset = -1;
-static uint64_t has_time; /* in ol_flags */
 
 static void
 fail(struct onvm_port *port, const char *reason)
@@ -223,8 +219,7 @@ pcap_rx(struct onvm_port *port, uint16_t queue, struct rte_mbuf **mbufs, uint16_
 		memcpy(rte_pktmbuf_mtod(mbuf, void *), data, header->caplen);
 		mbuf->data_len = (uint16_t)header->caplen;
 		mbuf->pkt_len = header->caplen;
-		*RTE_MBUF_DYNFIELD(mbuf, time_offset, uint64_t *) = ns_of(&header->ts);
-		mbuf->ol_flags |= has_time;
+		onvm_packet_set_time(mbuf, ns_of(&header->ts));
 		mbufs[nb_rx++] = mbuf;
 	}
 	if (own->source == NULL || own->pace.nb_sent >= own->pace.limit)
@@ -237,8 +232,8 @@ pcap_rx(struct onvm_port *port, uint16_t queue, struct rte_mbuf **mbufs, uint16_
 static uint64_t
 time_of(struct pcap_port *own, struct rte_mbuf *mbuf, uint64_t tsc)
 {
-	if (mbuf->ol_flags & has_time) {
-		own->last_ns = *RTE_MBUF_DYNFIELD(mbuf, time_offset, uint64_t *);
+	if (onvm_packet_has_time(mbuf)) {
+		own->last_ns = onvm_packet_time(mbuf);
 		own->has_last = true;
 	}
 	if (own->has_last)
@@ -386,10 +381,11 @@ onvm_port_pcap_open(struct onvm_port *port, const void *kind_options, uint32_t n
 	if (own == NULL)
 		return -ENOMEM;
 	port->priv = own;
-	if (rte_mbuf_dyn_rx_timestamp_register(&time_offset, &has_time) != 0) {
+	rc = onvm_packet_time_register();
+	if (rc != 0) {
 		pcap_port_close(port);
 		port->priv = NULL;
-		return -rte_errno;
+		return rc;
 	}
 	own->loops_left = options->loop;
 	own->may_be_cut = options->may_be_cut;
@@ -413,6 +409,7 @@ onvm_port_pcap_open(struct onvm_port *port, const void *kind_options, uint32_t n
 	port->ops = &pcap_ops;
 	port->nb_queues = 1;
 	port->can_wait = true;
+	port->has_times = options->rx_path != NULL;
 	port->is_finished = options->rx_path == NULL;
 	return 0;
 }

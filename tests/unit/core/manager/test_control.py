@@ -20,7 +20,7 @@ from onvm_sdk.errors import ConfigError
 
 
 def handle(request: m.Request) -> m.Reply:
-    if isinstance(request, m.SendRequest):
+    if isinstance(request, m.AskRequest):
         if request.name == "no":
             raise ConfigError("expected something else", field="send", value="no")
         if request.name == "bug":
@@ -77,8 +77,8 @@ def test_socket_is_for_its_user_alone(pair: Pair) -> None:
     assert pair.path.stat().st_mode & 0o777 == 0o600
 
 
-NO = m.SendRequest(name="no", message="")
-BUG = m.SendRequest(name="bug", message="")
+NO = m.AskRequest(name="no", message="")
+BUG = m.AskRequest(name="bug", message="")
 
 
 @pytest.mark.parametrize(
@@ -94,11 +94,11 @@ BUG = m.SendRequest(name="bug", message="")
         ([b"", b"[" * 200_000], "request: "),
         ([b"", b'{"x":' * 40_000], "request: "),
         (
-            [b"", codec.pack_request(m.SendRequest(name="no", message=""))],
+            [b"", codec.pack_request(m.AskRequest(name="no", message=""))],
             "send: 'no': expected som",
         ),
         (
-            [b"", codec.pack_request(m.SendRequest(name="bug", message=""))],
+            [b"", codec.pack_request(m.AskRequest(name="bug", message=""))],
             "the manager failed: Zero",
         ),
     ],
@@ -156,5 +156,5 @@ def test_any_bytes_are_a_request_or_refused(data: bytes) -> None:
 
 @given(st.text(min_size=1, max_size=31), st.text(max_size=200))
 def test_request_survives_its_bytes(name: str, text: str) -> None:
-    request = m.SendRequest(name=name, message=text)
+    request = m.AskRequest(name=name, message=text)
     assert codec.unpack_request(codec.pack_request(request)) == request

@@ -155,9 +155,9 @@ def test_router_alone_is_visited_once() -> None:
         (
             "[gateway]",
             "[gateway]\nclamp_mms = true",
-            "gateway.clamp_mms: True: expected one of these keys: interfaces, routes, "
+            "gateway.clamp_mms: True: expected one of interfaces, routes, "
             "kernel_routes, clamp_mss, errors_per_s, max_routes, max_neighbours, reachable_s, "
-            "forget_s",
+            "forget_s; did you mean 'clamp_mss'?",
         ),
         (
             "[gateway]",

@@ -362,7 +362,7 @@ def test_port_of_a_chain_by_command_stays(world: World) -> None:
     ("old", "new", "line"),
     [
         ("port = 5", "port = 100", "nfs.a.config.port: 100: expected at most 99"),
-        ("port = 5", "prot = 5", "nfs.a.config.prot: 5: expected one of these keys: port, rules"),
+        ("port = 5", "prot = 5", "nfs.a.config.prot: 5: expected one of port, rules"),
         ('"b"]', '"x"]', "chains.main.services: 'x': expected a service"),
         (
             "[nfs.a]",

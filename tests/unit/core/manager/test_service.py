@@ -232,7 +232,7 @@ def test_service_that_is_stopped_as_a_whole_does_not_hand_over_to_itself(world: 
         (m.NfRunRequest(name="a", instance=1), "nf run: 'a-1': expected one that does not run"),
         (m.NfRunRequest(name="a", launcher="x"), "--launcher: 'x': expected one of process"),
         (m.NfStopRequest(name="c"), "nf stop: 'c': expected an instance or a service (a-1, b-1)"),
-        (m.SendRequest(name="c", message=""), "send: 'c': expected an instance or a service"),
+        (m.AskRequest(name="c", message=""), "send: 'c': expected an instance or a service"),
         (m.ChainRemoveRequest(name="c"), "chain: 'c': expected a chain (main)"),
         (m.ChainShowRequest(name="c"), "chain show: 'c': expected a chain (main)"),
         (m.CaptureStartRequest(name="c", path="/x"), "capture: 'c': expected a port (in, out)"),
@@ -249,7 +249,8 @@ def test_wrong_request_is_one_line(world: World, wrong: m.Request, line: str) ->
 
 
 def test_message_reaches_all_instances_of_a_service(world: World) -> None:
-    assert world.ask(m.SendRequest(name="a", message="hello")) == m.DoneReply(count=1)
+    asked = world.ask(m.AskRequest(name="a", message="hello"))
+    assert asked == m.AskedReply(question=1, count=1)
     world.until(lambda: bool(world.launcher.nf("a-1").heard))
     assert world.launcher.nf("a-1").heard[0].payload == b"hello"
 
