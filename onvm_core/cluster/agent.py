@@ -508,7 +508,13 @@ class Agent:
         self.digest = self._maker.digest
         self.applied_s = time.monotonic()
         self._tell_applied(
-            AppliedNode(view=self.digest, digest=reply.digest, missing=reply.missing)
+            AppliedNode(
+                view=self.digest,
+                digest=reply.digest,
+                missing=reply.missing,
+                chains=reply.chains,
+                bound=reply.bound,
+            )
         )
 
     def _tell(self, view: ClusterView) -> ClusterReply:

@@ -42,7 +42,7 @@ __all__ = [
 ROUNDING = 1e-6
 BUSY_PRESSURE = 0.25
 GONE = "it is gone"
-"""Why a request to end an instance needs nothing more."""
+"""The reason of a request to end an instance that has ended already."""
 
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True):

@@ -15,7 +15,8 @@ one holds up nothing else. The recorded name makes it safe to interrupt this at 
 So each request ends with one instance, no matter which agents die meanwhile.
 
 *Leading*: the host with the lowest election number ends requests whose time is over, removes old
-outcomes, and asks the scaling policies of the services (`autoscaler`). Each of its writes checks
+outcomes, moves chains on to their new definitions (`tree.chain_changes`), and asks the scaling
+policies of the services (`autoscaler`). Each of its writes checks
 its election node, so decisions of a former leader have no effect. A request is over when the leader
 has seen it for as long as it may wait, by its monotonic clock: the clocks of hosts need not agree.
 
@@ -46,6 +47,7 @@ from onvm_core.cluster.scaling.host_policy import (
     serving,
 )
 from onvm_core.cluster.scaling.requests import RequestQueue, Taken
+from onvm_core.cluster.tree.chain_changes import ChainChanges
 from onvm_core.cluster.tree.ensemble import Ensemble
 from onvm_core.cluster.tree.mirror import Snapshot
 from onvm_core.cluster.tree.nodes import Paths, RequestNode
@@ -141,6 +143,7 @@ class Scaler:
         self._autoscaler = ClusterAutoscaler(
             self.queue, session_thread.membership.fence, loads, living
         )
+        self._chain_changes = ChainChanges(ensemble, paths, session_thread.membership.fence)
         self._policies: dict[str, HostPolicy] = {}
         self._is_stopping = threading.Event()
         self._woken = threading.Event()
@@ -492,4 +495,5 @@ class Scaler:
             for key, outcome in self.queue.outcomes().items():
                 if outcome.ended is not None and outcome.ended < now - KEPT_S:
                     self.queue.forget(key, self._membership.fence)
+        self._chain_changes.turn(snapshot)
         self._autoscaler.turn(snapshot, self._membership.election_number)

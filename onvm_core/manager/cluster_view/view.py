@@ -95,6 +95,27 @@ class ChainView(_Value, frozen=True):
     track_flows: bool = True
     on_failure: Literal["drop", "bypass", "wait"] = "drop"
     match: list[MatchConfig] | None = None
+    formers: list[ChainView] = []
+    """Its earlier definitions, newest first; packets on their way may have their numbers."""
+    is_staged: bool = False
+    """True while ports use the newest of `formers`, because not all hosts know the new one yet."""
+    order: int = 0
+    """The place of its `match` among those of other chains; 0: that of its number."""
+
+    @property
+    def place(self) -> int:
+        """The key by which chains are in order."""
+        return self.order or self.number
+
+    @property
+    def current(self) -> ChainView:
+        """The definition that ports use."""
+        return self.formers[0] if self.is_staged and self.formers else self
+
+    @property
+    def definitions(self) -> list[ChainView]:
+        """All of them that packets may name."""
+        return [self, *self.formers]
 
 
 class ClusterView(_Value, frozen=True):
