@@ -26,10 +26,9 @@ REASONS = (
     "nf_died",
     "no_path",
     "waiting",
+    "foreign",
 )
-"""Why a manager, and no NF, drops packets when something changes. Not `foreign`: so count the last
-probes of a host that has just left.
-"""
+"""Why a manager, and no NF, drops packets when something changes."""
 
 
 @pytest.fixture(scope="module")
