@@ -7,12 +7,15 @@ are given out by the cluster and mean the same on every host, because they trave
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 
 from onvm_core.dataplane.limits import CHAIN_LENGTH_MAX
 from onvm_core.manager.chains.classifier import MatchConfig
+
+if TYPE_CHECKING:
+    from onvm_core.manager.nf_hosts.codec import Claim
 
 __all__ = [
     "ChainView",
@@ -25,6 +28,7 @@ __all__ = [
     "PeerStatus",
     "PeerView",
     "PortView",
+    "claims_meet",
 ]
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=63)]
@@ -59,6 +63,16 @@ class ClaimView(_Value, frozen=True):
     protocol: Annotated[int, msgspec.Meta(ge=0, le=255)]
     first_port: PortNumber
     end_port: PortNumber
+
+
+def claims_meet(one: Claim | ClaimView, other: Claim | ClaimView) -> bool:
+    """True if some traffic belongs to both claims; protocol 0 is any."""
+    return (
+        one.address == other.address
+        and (one.protocol == other.protocol or 0 in (one.protocol, other.protocol))
+        and one.first_port < other.end_port
+        and other.first_port < one.end_port
+    )
 
 
 class InstanceView(_Value, frozen=True):
