@@ -21,8 +21,12 @@
 #define GRACE_NS (ONVM_PROBE_GRACE_MS * NS_PER_MS)
 /** Probes that have come in are looked at this often at least. */
 #define TICK_NS (10 * NS_PER_MS)
-/** Probes that are due within so long go out together: a wake-up costs more than a probe. */
+/**
+ * Probes that are due within so long, or within this part of the interval, go out together: a wake-up
+ * costs more than a probe.
+ */
 #define TOGETHER_NS (6 * NS_PER_MS)
+#define TOGETHER_PART 12
 #define IDLE_NS (100 * NS_PER_MS)
 #define STALL_NS (ONVM_PROBE_STALL_MS * NS_PER_MS)
 /** A full packet of 1,514 bytes with all headers of the tunnel. */
@@ -54,6 +58,13 @@ static uint32_t
 interval_us(const struct onvm_prober *prober)
 {
 	return RTE_MAX(ONVM_PROBE_INTERVAL_MS * 1000u, prober->nb_peers * ONVM_PROBE_PEER_US);
+}
+
+/** Time within which probes go out together. */
+static uint64_t
+together_ns(const struct onvm_prober *prober)
+{
+	return RTE_MAX(TOGETHER_NS, (uint64_t)interval_us(prober) * 1000 / TOGETHER_PART);
 }
 
 /** Time to the next packet: the interval less up to a quarter (RFC 5880 section 6.8.7). */
@@ -265,7 +276,7 @@ look(struct onvm_prober *prober, uint16_t peer, uint64_t now, bool *has_changed)
 	}
 	if (is_secured(prober) && probed->agreement.is_agreed && now > probed->agreed_ns + KEY_NS)
 		onvm_agreement_begin(&probed->agreement);
-	if (now + TOGETHER_NS / 2 >= probed->due_ns) {
+	if (now + together_ns(prober) / 2 >= probed->due_ns) {
 		const bool is_full = now >= probed->full_due_ns;
 
 		session->interval_us = interval_us(prober);
@@ -274,7 +285,7 @@ look(struct onvm_prober *prober, uint16_t peer, uint64_t now, bool *has_changed)
 		send_to(prober, peer, is_full ? FULL_BYTES : ONVM_PROBE_BYTES, now);
 		probed->due_ns = now + next_interval(prober, session);
 	}
-	return RTE_MAX(probed->due_ns, now + TOGETHER_NS);
+	return RTE_MAX(probed->due_ns, now + together_ns(prober));
 }
 
 /** Look at the clock for all; @return when to look again. */
@@ -282,7 +293,8 @@ static uint64_t
 look_at_all(struct onvm_prober *prober, uint64_t now)
 {
 	const uint64_t one = 1;
-	uint64_t next = now + (prober->nb_peers == 0 ? IDLE_NS : TICK_NS);
+	uint64_t next = now +
+			(prober->nb_peers == 0 ? IDLE_NS : RTE_MAX(TICK_NS, together_ns(prober)));
 	bool has_changed = false, is_eager = false;
 	uint32_t nb_left = prober->nb_peers;
 
