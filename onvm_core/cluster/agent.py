@@ -252,6 +252,8 @@ class Agent:
     def _wake(self) -> None:
         os.eventfd_write(self._wake_fd, 1)
         self.scaler.wake()
+        if self.state_sender is not None:
+            self.state_sender.wake()
 
     @property
     def session_thread(self) -> SessionThread:
