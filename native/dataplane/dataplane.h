@@ -118,9 +118,10 @@ struct onvm_dp_chain {
 	uint16_t near_port, far_port; /**< of this host; ONVM_PORT_REMOTE + peer: one of a peer */
 	uint32_t is_bidirectional;
 	uint32_t track_flows;
-	uint32_t number;   /**< in the cluster, below 2^23; 0: a chain of this host alone */
-	uint32_t by_rules; /**< only rules lead to it; its ports are bound to another chain */
-	uint32_t waits;	   /**< its entry waits while a service has no instance */
+	uint32_t number;     /**< in the cluster, below 2^23; 0: a chain of this host alone */
+	uint32_t by_rules;   /**< only rules lead to it; its ports are bound to another chain */
+	uint32_t waits;	     /**< its entry waits while a service has no instance */
+	uint32_t is_unbound; /**< no port is bound to it: packets from peers alone take it */
 	uint32_t nb_services;
 	uint16_t services[ONVM_CHAIN_LENGTH_MAX];
 };
@@ -296,6 +297,11 @@ int onvm_dp_chain_set(uint32_t id, const struct onvm_dp_chain *chain);
  */
 int onvm_dp_service_wire_sized(uint16_t service);
 int onvm_dp_chain_remove(uint32_t id);
+/**
+ * Let the flows of chain @p id go on in chain @p successor, if that has the same ports: through the
+ * NF hosts that they meet now where it has their services. All hosts of a cluster choose the same.
+ */
+int onvm_dp_chain_succeed(uint32_t id, uint32_t successor);
 /**
  * New flows that come in on @p port take the chain of the first rule that they match, else the
  * chain that the port is bound to. Running flows stay. @p nb 0: no rules.

@@ -334,6 +334,47 @@ test_peers_hand_over_where_they_are_before(void)
 	CHECK(!onvm_span_may_hand_over(steering, back, 0, 2));
 }
 
+/** A flow keeps the NF hosts whose services the new chain has, and all choose the same others. */
+static void
+test_flows_go_on_in_the_chain_that_follows(void)
+{
+	const uint16_t before[ONVM_SPAN_MAX] = {1003, 2001, 3004};
+	uint16_t numbers[ONVM_SPAN_MAX], others[ONVM_SPAN_MAX];
+
+	begin(6);
+	for (uint16_t service = 4, k = 0; k < 6; k++)
+		add_everywhere(k % NB_HOSTS, (uint16_t)(service * 1000 + k), service);
+	for (uint32_t i = 0; i < NB_HOSTS; i++) {
+		struct onvm_steering *steering = &views[i].steering;
+		const uint16_t old = onvm_span_path(steering, CHAIN, before, 0);
+		const uint16_t services[] = {3, 4, 1};
+		uint16_t now;
+
+		steering->chains[2] = steering->chains[1];
+		steering->chains[2].number = CHAIN + 1;
+		memcpy(steering->chains[2].services, services, sizeof(services));
+		steering->chains[2].candidates = onvm_steering_candidates(steering, 2);
+		CHECK(onvm_steering_succeed_chain(steering, 1, 2) != 0);
+		now = onvm_steering_resolve(steering, old);
+		CHECK_EQUAL(steering->paths[now].spi >> 1, CHAIN + 1);
+		CHECK_EQUAL(onvm_steering_resolve(steering, steering->paths[old].opposite),
+			    steering->paths[now].opposite);
+		onvm_span_numbers(steering, &steering->paths[now], numbers);
+		CHECK_EQUAL(numbers[0], 3004);
+		CHECK(numbers[1] >= 4000 && numbers[1] < 4006);
+		CHECK_EQUAL(numbers[2], 1003);
+		if (i == 0)
+			memcpy(others, numbers, sizeof(others));
+		CHECK(memcmp(numbers, others, sizeof(others)) == 0);
+		/* Packets that are on their way still find the former chain. */
+		CHECK_EQUAL(steering->paths[onvm_span_path(steering, CHAIN, before, 0)].chain, 1);
+		/* Flows choose again where the ports are others. */
+		steering->chains[1].near_port = 7;
+		CHECK(onvm_steering_succeed_chain(steering, 2, 1) != 0);
+		CHECK_EQUAL(onvm_steering_resolve(steering, now), 0);
+	}
+}
+
 int
 main(void)
 {
@@ -347,6 +388,7 @@ main(void)
 	RUN(test_chain_of_one_host_stays_there);
 	RUN(test_unknown_chain_has_no_path);
 	RUN(test_peers_hand_over_where_they_are_before);
+	RUN(test_flows_go_on_in_the_chain_that_follows);
 	for (uint32_t i = 0; i < NB_HOSTS; i++)
 		onvm_steering_fini(&views[i].steering);
 	return 0;

@@ -29,6 +29,7 @@ class NativeChains:
                 "by_rules": spec.by_rules,
                 "number": spec.number,
                 "waits": spec.waits,
+                "is_unbound": spec.is_unbound,
                 "nb_services": len(spec.services),
                 "services": list(spec.services),
             },
@@ -40,6 +41,9 @@ class NativeChains:
 
     def remove_chain(self, chain_id: int) -> None:
         check(lib.onvm_dp_chain_remove(chain_id))
+
+    def succeed_chain(self, chain_id: int, successor: int) -> None:
+        check(lib.onvm_dp_chain_succeed(chain_id, successor))
 
     def set_port_rules(self, port: int, rules: Sequence[PortRule]) -> None:
         native = ffi.new("struct onvm_dp_rule[]", max(len(rules), 1))

@@ -243,7 +243,13 @@ class SimulatedManager:
             self._digest = digest(self._views.view)
         if not self.applied or self.applied[-1][1] != self._digest:
             self.applied.append((time.monotonic(), self._digest))
-        return m.ClusterReply(digest=self._digest, revision=self._revision)
+        chains = [] if self._views is None else self._views.view.chains
+        return m.ClusterReply(
+            digest=self._digest,
+            revision=self._revision,
+            chains=[one.number for chain in chains for one in chain.definitions],
+            bound=[chain.current.number for chain in chains],
+        )
 
     def _run_nf(self, request: m.NfRunRequest) -> m.InstancesReply:
         if self.refuses:

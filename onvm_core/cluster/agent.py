@@ -252,6 +252,8 @@ class Agent:
     def _wake(self) -> None:
         os.eventfd_write(self._wake_fd, 1)
         self.scaler.wake()
+        if self.state_sender is not None:
+            self.state_sender.wake()
 
     @property
     def session_thread(self) -> SessionThread:
@@ -508,7 +510,13 @@ class Agent:
         self.digest = self._maker.digest
         self.applied_s = time.monotonic()
         self._tell_applied(
-            AppliedNode(view=self.digest, digest=reply.digest, missing=reply.missing)
+            AppliedNode(
+                view=self.digest,
+                digest=reply.digest,
+                missing=reply.missing,
+                chains=reply.chains,
+                bound=reply.bound,
+            )
         )
 
     def _tell(self, view: ClusterView) -> ClusterReply:

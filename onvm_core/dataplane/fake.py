@@ -301,6 +301,10 @@ class FakeDataPlane:
         if self.chains.pop(chain_id, None) is None:
             raise DataplaneError(errno.ENOENT, f"there is no chain {chain_id}")
 
+    def succeed_chain(self, chain_id: int, successor: int) -> None:
+        if chain_id == successor or not {chain_id, successor} <= self.chains.keys():
+            raise DataplaneError(errno.ENOENT, f"there are no chains {chain_id} and {successor}")
+
     def set_port_rules(self, port: int, rules: Sequence[PortRule]) -> None:
         self._port(port).rules = tuple(rules)
 

@@ -160,6 +160,13 @@ class ChainPlane(Protocol):
     def remove_chain(self, chain_id: int) -> None:
         """Remove a chain; its ports then have none."""
 
+    def succeed_chain(self, chain_id: int, successor: int) -> None:
+        """Let the flows of a chain go on in another one that has its ports.
+
+        They stay with the NF hosts that they meet, where the other chain has their services. All
+        hosts of a cluster choose the same for the other services.
+        """
+
     def set_port_rules(self, port: int, rules: Sequence[PortRule]) -> None:
         """Let new flows from `port` take the chain of the first rule that they match.
 

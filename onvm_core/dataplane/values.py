@@ -86,6 +86,8 @@ class ChainSpec(msgspec.Struct, frozen=True):
     """Number in the cluster; 0: a chain of this host alone."""
     waits: bool = False
     """Its entry waits while a service has no instance."""
+    is_unbound: bool = False
+    """No port sends flows to it; packets from peers alone take it."""
 
 
 class PortRule(msgspec.Struct, frozen=True):

@@ -155,11 +155,12 @@ class Manager:
         by_rules: bool = False,
         waits: bool = False,
         cluster_number: int = 0,
+        is_unbound: bool = False,
     ) -> None:
         """Set a chain of services between two ports; packets take it at once.
 
         With `by_rules`, only flows that match a rule of the port take it; with `waits`, its entry
-        waits while a service has no instance.
+        waits while a service has no instance; with `is_unbound`, packets from peers alone take it.
         """
         ids = tuple(self.registry.service_id(service) for service in services)
         self.plane.set_chain(
@@ -173,6 +174,7 @@ class Manager:
                 by_rules,
                 waits=waits,
                 number=cluster_number,
+                is_unbound=is_unbound,
             ),
         )
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from bench import host_node, instances_node, plugin
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from model import Client, ModelEnsemble, Schedule, Tree
 
@@ -93,6 +93,8 @@ class Link:
 
     def stop(self, name: str) -> None:
         self.instances.remove(name)
+
+    drain = stop
 
 
 class Inline:
@@ -180,6 +182,7 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @settings(deadline=None)
+@example(Schedule(93, 6))  # a host whose session ended while another read of it
 @given(schedules(6))
 def test_each_request_has_one_instance_whatever_happens_when(schedule: Schedule) -> None:
     tree = new_tree()
@@ -187,16 +190,24 @@ def test_each_request_has_one_instance_whatever_happens_when(schedule: Schedule)
     calm: Any = ModelEnsemble(Client(tree, lambda: ""))
     queue = RequestQueue(calm, PATHS)
     keys = [f"k{number}" for number in range(REQUESTS)]
-    for key, host in zip(keys, itertools.cycle("ab")):
+    ends: list[str] = []
+    for key, name in zip(keys, itertools.cycle("ab")):
         queue.put(
             RequestNode(
-                key=key, service="firewall", reason="", preferred=[host], deadline=1.0, made=0.0
+                key=key, service="firewall", reason="", preferred=[name], deadline=1.0, made=0.0
             )
         )
+    for host in hosts:
+        host.link.instances.append("old-1")
+        key = f"end-{host.name}"
+        fields = {"preferred": [host.name], "stop": "old-1", "deadline": 1.0, "made": 0.0}
+        queue.put(RequestNode(key=key, service="old", reason="", **fields))  # type: ignore[arg-type]
+        ends.append(key)
     schedule.run({host.name: host.program for host in hosts})
     outcomes = queue.outcomes()
-    assert {key: one.state for key, one in outcomes.items()} == dict.fromkeys(keys, "done")
-    served = sorted(f"{one.host}/{one.instance}" for one in outcomes.values())
+    states = {key: one.state for key, one in outcomes.items()}
+    assert states == dict.fromkeys([*keys, *ends], "done"), schedule.log
+    served = sorted(f"{outcomes[key].host}/{outcomes[key].instance}" for key in keys)
     there = sorted(f"{host.name}/{name}" for host in hosts for name in host.link.instances)
     assert served == there, schedule.log
     assert queue.waiting() == {}
@@ -288,3 +299,26 @@ def test_request_taken_without_an_answer_is_given_up_when_another_host_is_to_ser
     tree.apply(("create", f"{PATHS.draining}/a", pack(DrainNode(since=0.0)), 0, False))
     host._turn()
     assert not any(path.startswith(f"{PATHS.taken}/") for path in tree.nodes)
+
+
+def test_host_that_ended_and_came_back_while_it_was_read_has_its_instances() -> None:
+    """Found by the first test: half of its nodes were read, and the others never again."""
+    tree = new_tree()
+    at_once: Any = SimpleNamespace(waiter=lambda _: lambda: "", clients={})
+    a, b = (Host(name, number, tree, at_once) for number, name in enumerate("ab", 1))
+    a._turn()
+    read = b.client.get
+
+    def end_between(path: str, watch: object = None) -> Any:
+        if path == f"{PATHS.instances}/a":
+            a.client.lose()
+        return read(path, watch)
+
+    b.client.get = end_between  # type: ignore[method-assign]
+    b._turn()
+    assert "a" not in b.mirror.snapshot.instances
+    b.client.get = read  # type: ignore[method-assign]
+    a.client.begin()
+    a._turn()
+    b._turn()
+    assert set(b.mirror.snapshot.hosts) == set(b.mirror.snapshot.instances) == {"a", "b"}

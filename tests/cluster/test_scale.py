@@ -18,7 +18,7 @@ from bench import (
     plugin,
     wait,
 )
-from hosts import SimulatedHost, are_equal, start_hosts
+from hosts import SimulatedHost, are_equal, instances_seen, start_hosts
 from kazoo.recipe.queue import LockingQueue
 
 from onvm_core.cli.cluster.scale import check_max
@@ -332,8 +332,25 @@ def test_policy_scales_a_service_over_the_cluster(cluster: Cluster) -> None:
     for host in hosts:
         host.manager.utilisation = 0.5  # within the band
     queue = RequestQueue(cluster.ensemble, cluster.paths)
-    assert {outcome.state for outcome in queue.outcomes().values()} == {"done"}
+    # The instance ends first, then its request.
+    wait(lambda: not queue.waiting(), what="the last outcome")
+    outcomes = list(queue.outcomes().values())
+    assert {outcome.state for outcome in outcomes} == {"done"}
+    assert sorted(outcome.why == "drains" for outcome in outcomes) == [False] * 3 + [True] * 2
     assert (a.error, b.error) == (None, None)
+
+
+def test_request_to_end_an_instance_that_is_gone_is_done(cluster: Cluster) -> None:
+    """As after an agent that died between the end of the instance and that of the request."""
+    (a,) = start_hosts(cluster, 1)
+    a.manager.set_nfs("firewall-1")
+    wait(lambda: are_equal([a]) and instances_seen(a) == {"a/firewall-1": "active"})
+    queue = ask(cluster, request("gone", "a", stop="firewall-7"))
+    assert (ended(queue, "gone").why, a.manager.nfs()) == ("it is gone", ["firewall-1"])
+    queue = ask(cluster, request("ends", "a", stop="firewall-1"))
+    assert (ended(queue, "ends").why, a.manager.nfs()) == ("drains", [])
+    seen = cluster.snapshot().instances["a"].instances
+    assert seen == [], "its end is known before the request is gone"
 
 
 def test_instance_that_starts_slowly_holds_nothing_up(cluster: Cluster) -> None:

@@ -108,6 +108,10 @@ onvm_dp_chain_set(uint32_t id, const struct onvm_dp_chain *wanted)
 	set_wire_sizes(dp);
 	rc = onvm_publish_candidates(dp);
 	onvm_steering_retire_chain(&dp->steering, (uint16_t)id);
+	if (wanted->is_unbound) {
+		unbind_ports(dp, (uint16_t)id);
+		return rc;
+	}
 	if (chain->by_rules) {
 		/* The far port's new flows take it where no other chain has that port. */
 		if (chain->is_bidirectional && chain->far_port < ONVM_PORTS_MAX &&
@@ -119,6 +123,38 @@ onvm_dp_chain_set(uint32_t id, const struct onvm_dp_chain *wanted)
 	if (chain->is_bidirectional && chain->far_port != chain->near_port)
 		bind_port(dp, chain->far_port, id | ONVM_BINDING_FAR);
 	return rc;
+}
+
+/** Give the ports of chain @p id that are ports of @p next in the same way to that chain. */
+static void
+rebind_ports(struct onvm_dataplane *dp, uint16_t id, uint16_t next)
+{
+	const struct onvm_chain *chain = &dp->steering.chains[next];
+
+	for (uint32_t port = 0; port < ONVM_PORTS_MAX; port++) {
+		const uint32_t binding = dp->ports[port].binding;
+
+		if ((uint16_t)binding != id)
+			continue;
+		if (binding & ONVM_BINDING_FAR ?
+			    chain->is_bidirectional && port == chain->far_port :
+			    !chain->by_rules && port == chain->near_port)
+			bind_port(dp, (uint16_t)port, next | (binding & ONVM_BINDING_FAR));
+	}
+}
+
+int
+onvm_dp_chain_succeed(uint32_t id, uint32_t successor)
+{
+	struct onvm_steering *steering = &onvm_dp.steering;
+
+	if (id == 0 || id >= ONVM_CHAINS_MAX || successor == 0 || successor >= ONVM_CHAINS_MAX ||
+	    id == successor || !steering->chains[id].is_used ||
+	    !steering->chains[successor].is_used)
+		return onvm_fail(-ENOENT, "there are no chains %u and %u", id, successor);
+	rebind_ports(&onvm_dp, (uint16_t)id, (uint16_t)successor);
+	onvm_steering_succeed_chain(steering, (uint16_t)id, (uint16_t)successor);
+	return 0;
 }
 
 int

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "control/hosts.h"
 #include "control/numbers.h"
@@ -174,6 +175,19 @@ onvm_dp_peer_add(uint32_t ip_version, const uint8_t *address, const uint8_t *sec
 	return id;
 }
 
+/** Remember a peer that is removed, for the probes that it sends until it knows. */
+static void
+note_left(struct onvm_peers *peers, const struct onvm_peer *peer)
+{
+	struct onvm_left_peer *left = &peers->left[peers->nb_left++ % ONVM_LEFT_MAX];
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	onvm_sockaddr_bytes(&peer->address, left->address);
+	memcpy(left->secret, peer->secret, sizeof(left->secret));
+	left->until_s = (uint32_t)now.tv_sec + ONVM_LEFT_S;
+}
+
 static bool
 is_peer_needed(const struct onvm_dataplane *dp, uint32_t peer)
 {
@@ -203,6 +217,7 @@ onvm_dp_peer_remove(uint32_t peer)
 		return onvm_fail(-EBUSY, "peer %u has NF hosts, or an end of a chain", peer);
 	onvm_prober_remove(&dp->prober, (uint16_t)peer);
 	dp->peers.peers[peer].is_used = false;
+	note_left(&dp->peers, &dp->peers.peers[peer]);
 	rc = publish_peers(dp);
 	if (rc != 0)
 		return rc;

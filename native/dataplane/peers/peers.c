@@ -41,6 +41,22 @@ onvm_peers_find(const struct onvm_peer_index *index, const union onvm_sockaddr *
 	return index->slots[slot].peer;
 }
 
+const struct onvm_left_peer *
+onvm_peers_find_left(const struct onvm_peer_index *index, const union onvm_sockaddr *address,
+		     uint32_t now_s)
+{
+	uint8_t bytes[ONVM_ADDRESS_BYTES];
+
+	if (index == NULL)
+		return NULL;
+	onvm_sockaddr_bytes(address, bytes);
+	for (uint32_t i = 0; i < ONVM_LEFT_MAX; i++)
+		if (now_s < index->left[i].until_s &&
+		    memcmp(index->left[i].address, bytes, sizeof(bytes)) == 0)
+			return &index->left[i];
+	return NULL;
+}
+
 struct onvm_peer_index *
 onvm_peers_make_index(const struct onvm_peers *peers)
 {
@@ -51,6 +67,7 @@ onvm_peers_make_index(const struct onvm_peers *peers)
 	if (index == NULL)
 		return NULL;
 	index->nb_slots = nb_slots;
+	memcpy(index->left, peers->left, sizeof(index->left));
 	for (uint16_t peer = 1; peer < ONVM_PEERS_MAX; peer++) {
 		uint8_t bytes[ONVM_ADDRESS_BYTES];
 		uint32_t slot;

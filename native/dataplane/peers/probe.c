@@ -19,10 +19,14 @@
 #define NS_PER_MS 1000000ull
 #define NS_PER_S 1000000000ull
 #define GRACE_NS (ONVM_PROBE_GRACE_MS * NS_PER_MS)
-/** Probes that have come in are looked at this often at least. */
+/** A peer that seems to be silent is looked at this often, while its probes may wait for a worker. */
 #define TICK_NS (10 * NS_PER_MS)
-/** Probes that are due within so long go out together: a wake-up costs more than a probe. */
+/**
+ * Probes that are due within so long, or within this part of the interval, go out together: a wake-up
+ * costs more than a probe.
+ */
 #define TOGETHER_NS (6 * NS_PER_MS)
+#define TOGETHER_PART 12
 #define IDLE_NS (100 * NS_PER_MS)
 #define STALL_NS (ONVM_PROBE_STALL_MS * NS_PER_MS)
 /** A full packet of 1,514 bytes with all headers of the tunnel. */
@@ -56,14 +60,23 @@ interval_us(const struct onvm_prober *prober)
 	return RTE_MAX(ONVM_PROBE_INTERVAL_MS * 1000u, prober->nb_peers * ONVM_PROBE_PEER_US);
 }
 
-/** Time to the next packet: the interval less up to a quarter (RFC 5880 section 6.8.7). */
+/** Time within which probes go out together. */
 static uint64_t
-next_interval(struct onvm_prober *prober, const struct onvm_bfd *session)
+together_ns(const struct onvm_prober *prober)
+{
+	return RTE_MAX(TOGETHER_NS, (uint64_t)interval_us(prober) * 1000 / TOGETHER_PART);
+}
+
+/**
+ * Time to the next packet: the interval less up to a quarter (RFC 5880 section 6.8.7), which is the
+ * same for all that go out together, so that they go on together.
+ */
+static uint64_t
+next_interval(const struct onvm_prober *prober, const struct onvm_bfd *session)
 {
 	const uint64_t whole = onvm_bfd_tx_us(session) * 1000ull;
 
-	prober->seed = prober->seed * 6364136223846793005ull + 1442695040888963407ull;
-	return whole - (prober->seed >> 33) % (whole / 4);
+	return whole - whole / 4 * (prober->seed >> 40) / (1u << 24);
 }
 
 static bool
@@ -254,6 +267,7 @@ look(struct onvm_prober *prober, uint16_t peer, uint64_t now, bool *has_changed)
 {
 	struct onvm_probed *probed = &prober->probed[peer];
 	struct onvm_bfd *session = &probed->session;
+	uint64_t next, silent_ns;
 	bool is_down_now;
 
 	if (session->state > ONVM_BFD_DOWN && is_silent(prober, probed, now))
@@ -265,7 +279,7 @@ look(struct onvm_prober *prober, uint16_t peer, uint64_t now, bool *has_changed)
 	}
 	if (is_secured(prober) && probed->agreement.is_agreed && now > probed->agreed_ns + KEY_NS)
 		onvm_agreement_begin(&probed->agreement);
-	if (now + TOGETHER_NS / 2 >= probed->due_ns) {
+	if (now + together_ns(prober) / 2 >= probed->due_ns) {
 		const bool is_full = now >= probed->full_due_ns;
 
 		session->interval_us = interval_us(prober);
@@ -274,7 +288,11 @@ look(struct onvm_prober *prober, uint16_t peer, uint64_t now, bool *has_changed)
 		send_to(prober, peer, is_full ? FULL_BYTES : ONVM_PROBE_BYTES, now);
 		probed->due_ns = now + next_interval(prober, session);
 	}
-	return RTE_MAX(probed->due_ns, now + TOGETHER_NS);
+	next = RTE_MAX(probed->due_ns, now + together_ns(prober));
+	if (session->state <= ONVM_BFD_DOWN)
+		return next;
+	silent_ns = probed->heard_ns + onvm_bfd_detect_us(session) * 1000 + 1;
+	return RTE_MIN(next, RTE_MAX(silent_ns, now + TICK_NS));
 }
 
 /** Look at the clock for all; @return when to look again. */
@@ -282,10 +300,11 @@ static uint64_t
 look_at_all(struct onvm_prober *prober, uint64_t now)
 {
 	const uint64_t one = 1;
-	uint64_t next = now + (prober->nb_peers == 0 ? IDLE_NS : TICK_NS);
+	uint64_t next = now + IDLE_NS;
 	bool has_changed = false, is_eager = false;
 	uint32_t nb_left = prober->nb_peers;
 
+	prober->seed = prober->seed * 6364136223846793005ull + 1442695040888963407ull;
 	for (uint16_t peer = 1; nb_left > 0 && peer < ONVM_PEERS_MAX; peer++) {
 		if (!prober->probed[peer].is_used)
 			continue;

@@ -45,8 +45,8 @@
 #define ONVM_PROBE_INTERVAL_MS 30
 #define ONVM_PROBE_MULTIPLIER 4
 /**
- * For each peer the interval is at least this: 250 ms with 100 peers. Measured on loopback, two
- * probes, one out and one in, take 40 to 50 us of CPU time; so all together take 2 % of a core.
+ * For each peer the interval is at least this: 250 ms with 100 peers. Measured on loopback with 100
+ * peers: 1.7 to 1.8 % of a core, 0.7 % of it to send.
  */
 #define ONVM_PROBE_PEER_US 2500
 #define ONVM_PROBE_GRACE_MS 1000

@@ -7,12 +7,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "peers/ecn.h"
 #include "peers/probe_packet.h"
 #include "peers/security/replay.h"
 #include "peers/sockets.h"
+#include "peers/strangers.h"
 #include "peers/trains.h"
 #include "steering/spanning.h"
 
@@ -63,6 +65,7 @@ struct tunnel_queue {
 	struct onvm_timetable table;
 	struct onvm_train_limits limits;
 	uint8_t train[DATAGRAM_MAX];
+	struct onvm_strangers strangers;
 	/* both */
 	struct onvm_tunnel_counters counters[ONVM_PEERS_MAX]; /**< 0: strangers */
 };
@@ -212,6 +215,47 @@ open_sealed(const struct tunnel_port *tunnel, struct tunnel_queue *queue,
 	return true;
 }
 
+static uint32_t
+now_s(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+	return (uint32_t)now.tv_sec;
+}
+
+/**
+ * Take a probe of a host that is no peer. One that has just left need not know it yet, and one that
+ * has just joined is known here a moment later.
+ */
+static void
+take_strange_probe(const struct tunnel_port *tunnel, struct tunnel_queue *queue,
+		   const struct arrival *arrival, const uint8_t *data, uint32_t length,
+		   struct onvm_rx_result *result)
+{
+	const union onvm_sockaddr *sender = &queue->senders[arrival - queue->arrivals];
+	/* P2: pairs with the release store P1 in publish_peers(). */
+	const struct onvm_left_peer *left =
+		onvm_peers_find_left(__atomic_load_n(&tunnel->peers->index, __ATOMIC_ACQUIRE),
+				     sender, now_s());
+	struct onvm_probe_ends ends;
+	struct onvm_probe probe;
+
+	if (!onvm_probe_read(data, length, tunnel->vni, &probe)) {
+		result->nb_foreign++;
+		return;
+	}
+	if (left == NULL) {
+		result->nb_foreign += onvm_strangers_note(&queue->strangers, sender, now_s());
+		return;
+	}
+	memcpy(ends.from, left->address, sizeof(ends.from));
+	memcpy(ends.to, tunnel->peers->own, sizeof(ends.to));
+	if (tunnel->security != ONVM_SECURITY_NONE &&
+	    !onvm_probe_is_genuine(left->secret, &ends, data))
+		result->nb_foreign++;
+}
+
 /** Hand a probe on, if it is genuine; that it is fresh the prober finds out. */
 static void
 take_probe(const struct tunnel_port *tunnel, struct tunnel_queue *queue,
@@ -282,7 +326,10 @@ take_datagram(const struct onvm_port *port, struct tunnel_queue *queue, struct r
 		return false;
 	}
 	if (packet->peer == 0) {
-		result->nb_foreign++;
+		if (onvm_probe_is_one(data, length))
+			take_strange_probe(tunnel, queue, arrival, data, length, result);
+		else
+			result->nb_foreign++;
 		return false;
 	}
 	if (unlikely(onvm_probe_is_one(data, length))) {
@@ -317,6 +364,11 @@ tunnel_rx(struct onvm_port *port, uint16_t index, struct rte_mbuf **mbufs, uint1
 			return 0;
 		}
 		receive_trains(tunnel, queue);
+		if (unlikely(queue->strangers.nb != 0))
+			/* P2: pairs with the release store P1 in publish_peers(). */
+			result->nb_foreign += onvm_strangers_settle(
+				&queue->strangers,
+				__atomic_load_n(&tunnel->peers->index, __ATOMIC_ACQUIRE), now_s());
 	}
 	nb_arrived = count_arrived(queue, nb);
 	if (nb_arrived == 0 ||

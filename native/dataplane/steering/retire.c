@@ -155,3 +155,65 @@ onvm_steering_retire_chain(struct onvm_steering *steering, uint16_t index)
 	pthread_mutex_unlock(&steering->changes);
 	return nb;
 }
+
+/** Host of @p path that can serve the position that @p choice is about; 0: none. */
+static uint16_t
+host_kept(const struct onvm_steering *steering, const struct onvm_path *path,
+	  const struct onvm_choice *choice)
+{
+	for (uint32_t i = 0; i < path->nb_hops; i++) {
+		const struct onvm_hop *hop = &path->hops[i];
+
+		if (steering->hosts[hop->host].generation == hop->generation &&
+		    onvm_choice_has(choice, hop->host))
+			return hop->host;
+	}
+	return 0;
+}
+
+/** The path of chain @p next that is most like @p path; 0: none. */
+static uint16_t
+find_like(struct onvm_steering *steering, const struct onvm_path *path, uint16_t next)
+{
+	const struct onvm_chain *chain = &steering->chains[next];
+	const struct onvm_candidates *candidates = chain->candidates;
+	uint16_t hosts[ONVM_CHAIN_LENGTH_MAX], numbers[ONVM_SPAN_MAX];
+	uint32_t nb_hosts = 0, position = 0;
+
+	if (candidates == NULL)
+		return 0;
+	onvm_span_numbers(steering, path, numbers);
+	while (position < candidates->nb_services) {
+		const struct onvm_choice *choice = &candidates->choices[position];
+		uint16_t host = host_kept(steering, path, choice);
+
+		if (host == 0)
+			host = onvm_span_substitute(steering, choice, onvm_span_seed(numbers), 0);
+		if (host == 0)
+			return 0;
+		hosts[nb_hosts++] = host;
+		position += steering->hosts[host].nb_stages;
+	}
+	return onvm_path_intern(steering, next, hosts, nb_hosts, chain->far_port);
+}
+
+uint32_t
+onvm_steering_succeed_chain(struct onvm_steering *steering, uint16_t chain, uint16_t next)
+{
+	const struct onvm_chain *from = &steering->chains[chain], *to = &steering->chains[next];
+	const bool is_like = from->near_port == to->near_port && from->far_port == to->far_port;
+	const uint32_t end = __atomic_load_n(&steering->nb_paths, __ATOMIC_RELAXED);
+	uint32_t nb = 0;
+
+	pthread_mutex_lock(&steering->changes);
+	for (uint32_t i = 1; i < end; i++) {
+		const struct onvm_path *path = &steering->paths[i];
+
+		if (!is_live_forward(path) || path->chain != chain)
+			continue;
+		retire(steering, (uint16_t)i, is_like ? find_like(steering, path, next) : 0);
+		nb++;
+	}
+	pthread_mutex_unlock(&steering->changes);
+	return nb;
+}

@@ -95,7 +95,7 @@ def add(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Add a chain, or change one; all hosts follow at once.
+    """Add a chain, or change one; packets take it when all hosts know it.
 
     Examples:
         onvm cluster chain add main --in h1:lan --out h2:wan --services firewall,nat

@@ -146,5 +146,10 @@ def _chains(shown: ClusterStatus) -> Table:
             *chain.services,
             f"{chain.far.host}:{chain.far.port}",
         ]
-        table.add(name, " → ".join(way), str(chain.revision), str(chain.number))
+        table.add(
+            name,
+            " → ".join(way),
+            f"{chain.revision}{' staged' if chain.is_staged else ''}",
+            str(chain.number),
+        )
     return table

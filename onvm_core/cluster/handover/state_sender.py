@@ -40,6 +40,8 @@ __all__ = ["StateSender", "successors_for", "to_move"]
 log = logging.getLogger("onvm.cluster.state_sender")
 
 TURN_S = 0.1
+IDLE_S = 1.0
+"""Interval of its turns while nothing is to be moved; snapshots wake it."""
 STEP_S = 0.001
 PAUSE_MS = 2000
 """The longest time that packets may wait; on hosts that are not busy it takes a few milliseconds.
@@ -120,6 +122,7 @@ class StateSender:
         self._retry_at_s: dict[int, float] = {}
         self._asked: set[int] = set()
         self._is_stopping = threading.Event()
+        self._woken = threading.Event()
         self._thread = threading.Thread(
             target=self._run_thread, name="onvm-state-sender", daemon=True
         )
@@ -132,6 +135,11 @@ class StateSender:
     def begin_stop(self) -> None:
         """Ask the thread to end as soon as it can."""
         self._is_stopping.set()
+        self._woken.set()
+
+    def wake(self) -> None:
+        """Take another snapshot; called by the session thread."""
+        self._woken.set()
 
     def stop(self) -> None:
         """End the thread; an unfinished move leaves the state where it is."""
@@ -146,12 +154,16 @@ class StateSender:
         return not self._is_stopping.is_set() and not self._thread.is_alive()
 
     def _run_thread(self) -> None:
-        while not self._is_stopping.wait(TURN_S):
+        is_busy = False
+        while not self._is_stopping.is_set():
+            self._woken.wait(TURN_S if is_busy else IDLE_S)
+            self._woken.clear()
             snapshot = self._session_thread.snapshot
             if snapshot is not None and self._session_thread.may_decide:
-                self._turn(snapshot, self._session_thread.membership.name)
+                is_busy = self._turn(snapshot, self._session_thread.membership.name)
 
-    def _turn(self, snapshot: Snapshot, me: str) -> None:
+    def _turn(self, snapshot: Snapshot, me: str) -> bool:
+        """Move what is to be moved; return False if there is nothing."""
         wanted = to_move(snapshot, me)
         numbers = {one.number for one in wanted}
         self._tries = {number: n for number, n in self._tries.items() if number in numbers}
@@ -170,6 +182,7 @@ class StateSender:
                     self._ask_for_another(one, me, snapshot)
             except OnvmError as error:
                 self._complain(one, error)
+        return bool(wanted)
 
     def _complain(self, one: InstanceNode, error: OnvmError) -> None:
         # A refusal is an answer; an attempt that takes too long may succeed another time.

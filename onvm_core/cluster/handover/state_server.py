@@ -10,6 +10,7 @@ Threads: the server has its own; a `StateTransfer` belongs to the thread that ma
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Callable, Mapping
 from typing import Literal
@@ -26,7 +27,6 @@ __all__ = ["StateServer", "StateTransfer"]
 
 log = logging.getLogger("onvm.cluster.state_server")
 
-POLL_MS = 100
 ANSWER_TIMEOUT_MS = 2000
 MESSAGE_BYTES_MAX = 4 << 20
 
@@ -61,7 +61,7 @@ class StateServer:
         self._numbers = numbers
         self._socket = network.listen(zmq.ROUTER, MESSAGE_BYTES_MAX)
         self.endpoint = network.endpoint_of(self._socket)
-        self._is_stopping = threading.Event()
+        self._stop_fd = os.eventfd(0, os.EFD_CLOEXEC)
         self._thread = threading.Thread(target=self._run, name="onvm-state-server", daemon=True)
 
     def start(self) -> None:
@@ -70,15 +70,22 @@ class StateServer:
 
     def close(self) -> None:
         """End the thread."""
-        self._is_stopping.set()
+        os.eventfd_write(self._stop_fd, 1)
         if self._thread.is_alive():
             self._thread.join()
+        os.close(self._stop_fd)
         self._socket.close(linger=0)
         self._link.close()
 
     def _run(self) -> None:
-        while not self._is_stopping.is_set():
-            if not self._socket.poll(POLL_MS):
+        poller = zmq.Poller()
+        poller.register(self._stop_fd, zmq.POLLIN)
+        poller.register(self._socket, zmq.POLLIN)
+        while True:
+            ready = dict(poller.poll())
+            if self._stop_fd in ready:
+                return
+            if self._socket not in ready:
                 continue
             frames = self._socket.recv_multipart()
             if len(frames) != 2:

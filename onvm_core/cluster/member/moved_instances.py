@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable
 
 from onvm_core.cluster.member.state_directory import Moved, StateDirectory
 from onvm_core.cluster.tree.mirror import Snapshot
-from onvm_core.manager.cluster_view.view import ClaimView
+from onvm_core.manager.cluster_view.view import claims_meet
 
 __all__ = ["MovedInstances"]
 
@@ -70,20 +70,10 @@ class MovedInstances:
 
         def is_used(one: Moved) -> bool:
             return now - one.at < SETTLE_S or any(
-                _meet(mine, claim) for mine in one.claims for claim in claims
+                claims_meet(mine, claim) for mine in one.claims for claim in claims
             )
 
         used = {name: one for name, one in moved.items() if is_used(one)}
         if len(used) < len(moved):
             self._state.state.moved = used
             self._state.save()
-
-
-def _meet(one: ClaimView, other: ClaimView) -> bool:
-    """True if some traffic belongs to both claims; protocol 0 is any."""
-    return (
-        one.address == other.address
-        and (one.protocol == other.protocol or 0 in (one.protocol, other.protocol))
-        and one.first_port < other.end_port
-        and other.first_port < one.end_port
-    )

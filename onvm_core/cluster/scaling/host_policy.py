@@ -28,6 +28,7 @@ from onvm_core.cluster.tree.nodes import PluginNode, RequestNode
 from onvm_core.cluster.view.cluster_view import plugin_versions, successors_of
 
 __all__ = [
+    "GONE",
     "Candidate",
     "Choice",
     "HostPolicy",
@@ -40,6 +41,8 @@ __all__ = [
 
 ROUNDING = 1e-6
 BUSY_PRESSURE = 0.25
+GONE = "it is gone"
+"""The reason of a request to end an instance that has ended already."""
 
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True):
@@ -193,14 +196,21 @@ def choose(request: RequestNode, snapshot: Snapshot, policy: HostPolicy) -> Choi
 
 
 def _stop(request: RequestNode, snapshot: Snapshot) -> Choice:
-    """Choose the host where the instance runs, for a request to end it."""
-    for name in request.preferred:
-        has = snapshot.instances.get(name)
-        if has is not None and any(one.name == request.stop for one in has.instances):
-            if name in request.refused:
-                return Choice(None, None, f"{name}: {request.refused[name]}")
-            return Choice(name, None, "it runs there")
-    return Choice(None, None, "it is gone")
+    """Choose the host where the instance runs, for a request to end it; or has run, to say so."""
+    hosts = [name for name in request.preferred if name in snapshot.instances]
+    runs = [
+        name
+        for name in hosts
+        if any(one.name == request.stop for one in snapshot.instances[name].instances)
+    ]
+    for name, reason in [
+        *((one, "it runs there") for one in runs),
+        *((one, GONE) for one in hosts),
+    ]:
+        if name in request.refused:
+            return Choice(None, None, f"{name}: {request.refused[name]}")
+        return Choice(name, None, reason)
+    return Choice(None, None, GONE)
 
 
 def _reason(request: RequestNode, one: Candidate) -> str:

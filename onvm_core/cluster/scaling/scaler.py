@@ -15,7 +15,8 @@ one holds up nothing else. The recorded name makes it safe to interrupt this at 
 So each request ends with one instance, no matter which agents die meanwhile.
 
 *Leading*: the host with the lowest election number ends requests whose time is over, removes old
-outcomes, and asks the scaling policies of the services (`autoscaler`). Each of its writes checks
+outcomes, moves chains on to their new definitions (`tree.chain_changes`), and asks the scaling
+policies of the services (`autoscaler`). Each of its writes checks
 its election node, so decisions of a former leader have no effect. A request is over when the leader
 has seen it for as long as it may wait, by its monotonic clock: the clocks of hosts need not agree.
 
@@ -37,8 +38,16 @@ from onvm_core.cluster.links.peers import PeerLoad
 from onvm_core.cluster.member.session import SessionThread
 from onvm_core.cluster.member.state_directory import StateDirectory
 from onvm_core.cluster.scaling.autoscaler import ClusterAutoscaler
-from onvm_core.cluster.scaling.host_policy import ROUNDING, Choice, HostPolicy, choose, serving
+from onvm_core.cluster.scaling.host_policy import (
+    GONE,
+    ROUNDING,
+    Choice,
+    HostPolicy,
+    choose,
+    serving,
+)
 from onvm_core.cluster.scaling.requests import RequestQueue, Taken
+from onvm_core.cluster.tree.chain_changes import ChainChanges
 from onvm_core.cluster.tree.ensemble import Ensemble
 from onvm_core.cluster.tree.mirror import Snapshot
 from onvm_core.cluster.tree.nodes import Paths, RequestNode
@@ -76,6 +85,14 @@ class _Start(NamedTuple):
 
     service: str
     thread: threading.Thread
+
+
+class _Stop(NamedTuple):
+    """An instance that has been told to end, and until when others may see it serve."""
+
+    taken: Taken
+    until_s: float
+    why: str
 
 
 def _is_launched(link: ManagerLink, instance: str) -> bool:
@@ -126,6 +143,7 @@ class Scaler:
         self._autoscaler = ClusterAutoscaler(
             self.queue, session_thread.membership.fence, loads, living
         )
+        self._chain_changes = ChainChanges(ensemble, paths, session_thread.membership.fence)
         self._policies: dict[str, HostPolicy] = {}
         self._is_stopping = threading.Event()
         self._woken = threading.Event()
@@ -135,6 +153,8 @@ class Scaler:
         self._complaint = ""
         self._starts: dict[str, _Start] = {}
         """Threads that wait for instances to serve, by the keys of their requests."""
+        self._stops: dict[str, _Stop] = {}
+        """By the keys of their requests."""
         self._unsure: set[str] = set()
         """Entries of which it is not known if they are taken here."""
         self._replaced_s: dict[str, float] = {}
@@ -247,9 +267,12 @@ class Scaler:
         for entry in sorted(self._unsure):  # another host may be the one to serve it by now
             self.queue.release_mine(entry)
             self._unsure.discard(entry)
+        self._end_stops()
         for entry, request in snapshot.requests.items():
             if self._is_stopping.is_set() or not self._session_thread.may_decide:
                 return
+            if request.key in self._stops:
+                continue
             if request.key in self._starts or len(self._starts) >= STARTS_MAX:
                 continue
             # Computed each time: the instance for the previous request has taken its share.
@@ -282,13 +305,36 @@ class Scaler:
         return has_cores and resources.free_memory_mib >= choice.plugin.memory_mib
 
     def _stop_one(self, taken: Taken) -> None:
+        """Have an instance drain; one that is gone was stopped before, maybe by the last agent."""
         instance = taken.request.stop
         try:
-            self._link.drain(instance)
+            is_there = any(host.name == instance for host in self._link.local().hosts)
+            if is_there:
+                self._link.drain(instance)
         except OnvmError as error:
             self.queue.refuse(taken, self.name_of_host, str(error), self._membership.fence)
             return
-        self._end(taken, instance, "drains")
+        why = "drains" if is_there else GONE
+        until_s = time.monotonic() + PUBLISHED_S
+        self._stops[taken.request.key] = _Stop(taken, until_s, why)
+        self._end_stops()
+
+    def _end_stops(self) -> None:
+        """End the requests whose instances others no longer see serve.
+
+        Not earlier: between the end of its request and the news of its end, an instance would look
+        as if it served, and the leader might ask for its end again.
+        """
+        for key, stop in list(self._stops.items()):
+            instance = stop.taken.request.stop
+            snapshot = self._session_thread.snapshot
+            node = None if snapshot is None else snapshot.instances.get(self.name_of_host)
+            seen = () if node is None else node.instances
+            is_seen = any(one.name == instance and one.state == "active" for one in seen)
+            if is_seen and time.monotonic() < stop.until_s:
+                continue
+            del self._stops[key]  # if it cannot be ended, it is taken and looked at again
+            self._end(stop.taken, instance, stop.why)
 
     def _start_one(self, taken: Taken, nf: str, why: str) -> None:
         key = taken.request.key
@@ -449,4 +495,5 @@ class Scaler:
             for key, outcome in self.queue.outcomes().items():
                 if outcome.ended is not None and outcome.ended < now - KEPT_S:
                     self.queue.forget(key, self._membership.fence)
+        self._chain_changes.turn(snapshot)
         self._autoscaler.turn(snapshot, self._membership.election_number)

@@ -15,6 +15,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 from kazoo.exceptions import NoNodeError
+from msgspec.structs import replace
 
 from onvm_core.cluster.errors import ConflictError
 from onvm_core.cluster.tree.ensemble import Ensemble
@@ -37,6 +38,8 @@ __all__ = ["Chains", "Revision", "Services", "check_chain", "record"]
 ATTEMPTS = 20
 SERVICES_MAX = 8
 """Limit for a chain: NF hosts that fit into NSH's fixed context headers."""
+FORMERS_MAX = 4
+"""Definitions that a chain had before, whose packets may still be on their way."""
 KEPT = 100
 """Number of revisions kept of one definition."""
 
@@ -121,6 +124,16 @@ class _Definitions(Generic[NodeT]):
             ConflictError: there is already another revision; nothing was changed.
         """
         check_name(name, self.noun)
+        for _ in range(ATTEMPTS):
+            try:
+                return self._put(name, node, by, what)
+            except ConflictError:
+                if self.last(name) + 1 != node.revision:
+                    raise
+                # No other revision came first: the leader has moved it on. Try again.
+        return self._put(name, node, by, what)
+
+    def _put(self, name: str, node: NodeT, by: str, what: str) -> NodeT:
         path = posixpath.join(self._folder, name)
         with self._ensemble.call(f"change {self.noun} {name!r}") as client:
             try:
@@ -135,15 +148,26 @@ class _Definitions(Generic[NodeT]):
                 "it has changed meanwhile; nothing was done"
             )
         what = what or ("added" if version is None else "changed")
+        if known is not None:
+            node = self._succeed(known[0], node)
 
         def build(transaction: Any) -> None:
             if version is None:
                 transaction.create(path, pack(node))
             else:
                 transaction.set_data(path, pack(node), version)
-            self._record(transaction, name, node.revision, by, what, node)
+            self._record(transaction, name, node.revision, by, what, self._alone(node))
 
         self._commit(name, last, build)
+        return node
+
+    def _succeed(self, known: NodeT, node: NodeT) -> NodeT:
+        """The node that follows `known` when it is changed to `node`."""
+        del known
+        return node
+
+    def _alone(self, node: NodeT) -> NodeT:
+        """A definition without what it was before."""
         return node
 
     def remove(self, name: str, by: str) -> bool:
@@ -152,6 +176,16 @@ class _Definitions(Generic[NodeT]):
         Raises:
             ConflictError: another process has changed it meanwhile.
         """
+        last = self.last(name)
+        for _ in range(ATTEMPTS):
+            try:
+                return self._remove(name, by)
+            except ConflictError:
+                if self.last(name) != last:
+                    raise
+        return self._remove(name, by)
+
+    def _remove(self, name: str, by: str) -> bool:
         path = posixpath.join(self._folder, name)
         with self._ensemble.call(f"remove {self.noun} {name!r}") as client:
             stat = client.exists(path)
@@ -276,7 +310,7 @@ class _Definitions(Generic[NodeT]):
                 field=f"{self.noun} {name}",
                 value=revision,
             )
-        again = msgspec.structs.replace(node, revision=last + 1)
+        again = replace(node, revision=last + 1)
         return self.put(name, again, by, f"rolled back to {revision}")
 
 
@@ -290,8 +324,34 @@ class Chains(_Definitions[ChainNode]):
         super().__init__(ensemble, paths.chains, paths.chain_history)
         self._paths = paths
 
+    def _succeed(self, known: ChainNode, node: ChainNode) -> ChainNode:
+        """Stage it: packets that lead elsewhere have another number, which hosts must know first.
+
+        The leader moves it on (`chain_changes`).
+        """
+        if node.has_same_way(known):
+            return replace(
+                node,
+                number=known.number,
+                formers=known.formers,
+                is_staged=known.is_staged,
+                order=known.order,
+            )
+        # One that is staged is used nowhere yet.
+        used = known.formers if known.is_staged else [self._alone(known), *known.formers]
+        return replace(
+            node,
+            number=self.new_number(),
+            formers=used[:FORMERS_MAX],
+            is_staged=True,
+            order=known.order or known.number,
+        )
+
+    def _alone(self, node: ChainNode) -> ChainNode:
+        return replace(node, formers=[], is_staged=False)
+
     def new_number(self) -> int:
-        """The definition of a chain that does not exist yet."""
+        """A number for a chain that does not exist yet, or leads elsewhere now."""
 
         def used() -> set[int]:
             numbers = set()
@@ -301,7 +361,7 @@ class Chains(_Definitions[ChainNode]):
                 except ConfigError:
                     continue
                 if found is not None:
-                    numbers.add(found[0].number)
+                    numbers |= {one.number for one in (found[0], *found[0].formers)}
             return numbers
 
         return NumberSource(self._ensemble, self._paths, CHAINS, CHAIN_MAX, used).take()[0]

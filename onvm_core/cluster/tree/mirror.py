@@ -224,15 +224,15 @@ class Mirror:
                 self._members = frozenset(names)
                 self._changed.add(folder)
             return
-        known = self._leaves[folder].keys()
         folders: tuple[str, ...] = (folder,)
         if folder == self._paths.hosts:
             folders = (folder, self._paths.instances)
             self._listed_hosts = frozenset(names)
-        for name in names - known:
-            self._stale.update(posixpath.join(one, name) for one in folders)
-        for name in known - names:
-            for one in folders:
+        for one in folders:
+            # Each by itself: of a host that ended while it was read, half may be here.
+            known = self._leaves[one].keys()
+            self._stale.update(posixpath.join(one, name) for name in names - known)
+            for name in known - names:
                 self._drop(posixpath.join(one, name))
 
     def _note_gone(self, names: frozenset[str]) -> None:

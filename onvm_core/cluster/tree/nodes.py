@@ -260,6 +260,10 @@ class AppliedNode(_Node, frozen=True, kw_only=True):
     """The parts that it could not apply, one line each."""
     unheard: list[str] = []
     """Hosts whose load its agent has not heard of lately."""
+    chains: list[int] = []
+    """Numbers of the chains whose packets the manager takes from peers."""
+    bound: list[int] = []
+    """Those of them that its ports use."""
 
 
 class ChainNode(_Node, frozen=True, kw_only=True):
@@ -274,6 +278,21 @@ class ChainNode(_Node, frozen=True, kw_only=True):
     track_flows: bool = True
     on_failure: Literal["drop", "bypass", "wait"] = "drop"
     match: list[MatchConfig] | None = None
+    formers: list[ChainNode] = []
+    """Its earlier definitions, newest first; packets on their way may have their numbers."""
+    is_staged: bool = False
+    """True while ports use the newest of `formers`, because not all hosts know the new one yet."""
+    order: int = 0
+    """Number that it had first: its `match` comes before those of chains with higher ones."""
+
+    def has_same_way(self, other: ChainNode) -> bool:
+        """True if packets go the same way, so that both can have one number."""
+        return _way(self) == _way(other)
+
+
+def _way(node: ChainNode) -> tuple[object, ...]:
+    ends = node.near, node.far
+    return *ends, node.services, node.bidirectional, node.match is None
 
 
 class ServiceNode(_Node, frozen=True, kw_only=True):

@@ -137,7 +137,7 @@ def make_view(
                 for name, node in snapshot.chains.items()
                 if node.near.host in there and node.far.host in there
             ),
-            key=lambda chain: chain.number,
+            key=lambda chain: chain.place,
         ),
     )
 
@@ -154,6 +154,9 @@ def chain_view(name: str, node: ChainNode) -> ChainView:
         track_flows=node.track_flows,
         on_failure=node.on_failure,
         match=node.match,
+        formers=[chain_view(name, former) for former in node.formers],
+        is_staged=node.is_staged,
+        order=node.order,
     )
 
 

@@ -254,4 +254,4 @@ class ViewMaker:
                 known = self._chains[name] = node, view, digest_of(view)
             if node.near.host in there and node.far.host in there:
                 chains.append(known[1])
-        return sorted(chains, key=_number)
+        return sorted(chains, key=lambda chain: chain.place)

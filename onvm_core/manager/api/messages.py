@@ -502,6 +502,10 @@ class ClusterReply(_Tagged, frozen=True, tag="cluster"):
     """Parts that could not be applied, one line each."""
     revision: int = 0
     """Revision of the view, for a `ClusterChangeRequest`; unique even across managers."""
+    chains: list[int] = []
+    """Numbers of the chains whose packets it takes from peers."""
+    bound: list[int] = []
+    """Those of them whose flows its ports send there, or would if a port here were an end."""
 
 
 class ClusterLocalReply(_Tagged, frozen=True, tag="cluster_local"):

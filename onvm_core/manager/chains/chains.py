@@ -61,6 +61,8 @@ class Chains:
         self._classifiers = dict(classifiers or {})
         self._default = MatchClassifier({})
         self._chains: dict[str, Chain] = {}
+        self._unbound: dict[int, Chain] = {}
+        """Chains of the cluster that packets from peers alone take, by their numbers there."""
 
     def use_classifiers(self, classifiers: Mapping[str, Classifier], ports: Iterable[str]) -> None:
         """Use other classifiers, and make the rules of these ports with them."""
@@ -89,18 +91,20 @@ class Chains:
     ) -> None:
         """Add a chain, or change the chain of that name; traffic takes it at once.
 
+        With another number in the cluster it is another chain: the one that had the name stays, for
+        packets of peers, until `forget`.
+
         Raises:
             ConfigError: there is no such port, another chain has it, or there are too many chains.
         """
         known = self._chains.get(name)
-        taken = {chain.number for chain in self._chains.values()}
-        number = known.number if known else min(set(range(1, CHAINS_MAX)) - taken, default=0)
-        if number == 0:
-            most = CHAINS_MAX - 1
-            raise ConfigError(f"expected at most {most} chains", field="chain", value=name)
+        prepared = self._unbound.get(cluster_number)
+        former = None
+        if known and 0 != known.cluster_number != cluster_number != 0:
+            former = known
         chain = Chain(
             name,
-            number,
+            self._number(name, prepared or (None if former else known)),
             near,
             far,
             tuple(services),
@@ -113,12 +117,73 @@ class Chains:
         self._port_number(near), self._port_number(far)
         self._check_ports(chain)
         self.set_services(chain, chain.services)
+        self._unbound.pop(cluster_number, None)
         self._chains[name] = chain
         for port in {near, known.near if known else near}:
             self._classify(port)
+        if former is not None:
+            self._manager.plane.succeed_chain(former.number, chain.number)
+            self._unbound[former.cluster_number] = former
+            self._set(former, former.services, is_unbound=True)
+
+    def prepare(
+        self,
+        name: str,
+        near: str,
+        far: str,
+        services: Sequence[str],
+        *,
+        is_bidirectional: bool,
+        track_flows: bool,
+        cluster_number: int,
+    ) -> None:
+        """Let packets of peers take a chain of the cluster that ports here do not use (yet).
+
+        Raises:
+            ConfigError: there is no such port, or there are too many chains.
+        """
+        chain = Chain(
+            name,
+            self._number(name, self._unbound.get(cluster_number)),
+            near,
+            far,
+            tuple(services),
+            is_bidirectional,
+            track_flows,
+            cluster_number=cluster_number,
+        )
+        self._set(chain, chain.services, is_unbound=True)
+        self._unbound[cluster_number] = chain
+
+    def forget(self, cluster_number: int) -> None:
+        """Remove a chain that packets of peers alone take; flows go on in the one of its name."""
+        chain = self._unbound.pop(cluster_number)
+        now = self._chains.get(chain.name)
+        if now is not None:
+            self._manager.plane.succeed_chain(chain.number, now.number)
+        self._manager.plane.remove_chain(chain.number)
+
+    @property
+    def unbound(self) -> Mapping[int, Chain]:
+        """Chains of the cluster that packets from peers alone take, by their numbers there."""
+        return self._unbound
+
+    def _number(self, name: str, same: Chain | None) -> int:
+        """The number that a chain has here already, or one that is free."""
+        if same is not None:
+            return same.number
+        taken = {chain.number for chain in (*self._chains.values(), *self._unbound.values())}
+        number = min(set(range(1, CHAINS_MAX)) - taken, default=0)
+        if number == 0:
+            most = CHAINS_MAX - 1
+            raise ConfigError(f"expected at most {most} chains", field="chain", value=name)
+        return number
 
     def set_services(self, chain: Chain, services: Sequence[str]) -> None:
         """Send packets of a chain through these services, some of its own, from now on."""
+        self._set(chain, services, is_unbound=False)
+
+    def _set(self, chain: Chain, services: Sequence[str], *, is_unbound: bool) -> None:
         self._manager.set_chain(
             chain.number,
             self._port_number(chain.near),
@@ -129,6 +194,7 @@ class Chains:
             by_rules=chain.match is not None,
             waits=chain.waits,
             cluster_number=chain.cluster_number,
+            is_unbound=is_unbound,
         )
 
     def remove(self, name: str) -> None:

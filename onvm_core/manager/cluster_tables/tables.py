@@ -213,7 +213,18 @@ class ClusterTables:
         self._apply(view, missing)
         for line in missing:
             log.warning("%s", line)
-        return m.ClusterReply(digest=self.digest(), missing=missing, revision=self._revision)
+        bound = [
+            chain.cluster_number
+            for name, chain in self._deployment.chains.by_name.items()
+            if name in self._chains
+        ]
+        return m.ClusterReply(
+            digest=self.digest(),
+            missing=missing,
+            revision=self._revision,
+            chains=sorted([*bound, *self._deployment.chains.unbound]),
+            bound=sorted(bound),
+        )
 
     def local(self, _request: m.ClusterLocalRequest) -> m.ClusterLocalReply:
         """The facts about this manager that the cluster needs."""
@@ -338,7 +349,8 @@ class ClusterTables:
                     if remote.view.host == name:
                         self._remove_remote(number)
                 for chain in list(self._chains.values()):
-                    if name in (chain.near.host, chain.far.host):
+                    ends = [end for one in chain.definitions for end in (one.near, one.far)]
+                    if name in {end.host for end in ends}:
                         self._remove_chain(chain.name)
                 self._remove_peer(name)
         for name, peer_view in wanted.items():
@@ -468,6 +480,37 @@ class ClusterTables:
         return port.port if port.host == view.host else f"{port.host}:{port.port}"
 
     def _add_chain(self, chain: ChainView, view: ClusterView, missing: list[str]) -> None:
+        """Give ports the definition that they use; packets from peers may name the others, too."""
+        if not self._set_current(chain.current, view, missing):
+            return
+        self._publish(chain.name, "changed" if chain.name in self._chains else "added")
+        self._chains[chain.name] = chain
+        others = {one.number: one for one in chain.definitions if one is not chain.current}
+        for number, one in others.items():
+            self._prepare(chain.name, one, view, missing if number == chain.number else [])
+        for number, unbound in list(self._deployment.chains.unbound.items()):
+            if unbound.name == chain.name and number not in others:
+                self._deployment.chains.forget(number)
+        if chain.current.on_failure == "bypass":
+            self._bypass.watch(chain.name)
+        else:
+            self._bypass.forget(chain.name)
+
+    def _prepare(self, name: str, one: ChainView, view: ClusterView, missing: list[str]) -> None:
+        try:
+            self._deployment.chains.prepare(
+                name,
+                self._port(one.near, view),
+                self._port(one.far, view),
+                one.services,
+                is_bidirectional=one.bidirectional,
+                track_flows=one.track_flows,
+                cluster_number=one.number,
+            )
+        except (ConfigError, DataplaneError) as error:
+            missing.append(f"chain {name}: its next definition: {error}")
+
+    def _set_current(self, chain: ChainView, view: ClusterView, missing: list[str]) -> bool:
         known = self._deployment.chains.by_name.get(chain.name)
         try:
             if known is not None and chain.name not in self._chains:
@@ -497,16 +540,14 @@ class ClusterTables:
             if chain.name in self._chains:
                 self._remove_chain(chain.name)
             missing.append(f"chain {chain.name}: {error}")
-            return
-        self._publish(chain.name, "changed" if chain.name in self._chains else "added")
-        self._chains[chain.name] = chain
-        if chain.on_failure == "bypass":
-            self._bypass.watch(chain.name)
-        else:
-            self._bypass.forget(chain.name)
+            return False
+        return True
 
     def _remove_chain(self, name: str) -> None:
         del self._chains[name]
+        for number, unbound in list(self._deployment.chains.unbound.items()):
+            if unbound.name == name:
+                self._deployment.chains.forget(number)
         self._bypass.forget(name)
         self._deployment.chains.remove(name)
         self._publish(name, "removed")

@@ -7,12 +7,15 @@ are given out by the cluster and mean the same on every host, because they trave
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 
 from onvm_core.dataplane.limits import CHAIN_LENGTH_MAX
 from onvm_core.manager.chains.classifier import MatchConfig
+
+if TYPE_CHECKING:
+    from onvm_core.manager.nf_hosts.codec import Claim
 
 __all__ = [
     "ChainView",
@@ -25,6 +28,7 @@ __all__ = [
     "PeerStatus",
     "PeerView",
     "PortView",
+    "claims_meet",
 ]
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=63)]
@@ -61,6 +65,16 @@ class ClaimView(_Value, frozen=True):
     end_port: PortNumber
 
 
+def claims_meet(one: Claim | ClaimView, other: Claim | ClaimView) -> bool:
+    """True if some traffic belongs to both claims; protocol 0 is any."""
+    return (
+        one.address == other.address
+        and (one.protocol == other.protocol or 0 in (one.protocol, other.protocol))
+        and one.first_port < other.end_port
+        and other.first_port < one.end_port
+    )
+
+
 class InstanceView(_Value, frozen=True):
     """An NF host somewhere in the cluster: one instance, or several that are fused."""
 
@@ -95,6 +109,27 @@ class ChainView(_Value, frozen=True):
     track_flows: bool = True
     on_failure: Literal["drop", "bypass", "wait"] = "drop"
     match: list[MatchConfig] | None = None
+    formers: list[ChainView] = []
+    """Its earlier definitions, newest first; packets on their way may have their numbers."""
+    is_staged: bool = False
+    """True while ports use the newest of `formers`, because not all hosts know the new one yet."""
+    order: int = 0
+    """The place of its `match` among those of other chains; 0: that of its number."""
+
+    @property
+    def place(self) -> int:
+        """The key by which chains are in order."""
+        return self.order or self.number
+
+    @property
+    def current(self) -> ChainView:
+        """The definition that ports use."""
+        return self.formers[0] if self.is_staged and self.formers else self
+
+    @property
+    def definitions(self) -> list[ChainView]:
+        """All of them that packets may name."""
+        return [self, *self.formers]
 
 
 class ClusterView(_Value, frozen=True):

@@ -91,7 +91,7 @@ class ViewTables:
                 self._head,
                 peers=sorted(self._peers.values(), key=lambda peer: peer.number),
                 instances=sorted(self._instances.values(), key=lambda one: one.number),
-                chains=sorted(self._chains.values(), key=lambda chain: chain.number),
+                chains=sorted(self._chains.values(), key=lambda chain: chain.place),
             )
         return self._view
 

@@ -9,7 +9,7 @@ Threads: the manager's.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from onvm_core.manager.api import messages as m
@@ -24,6 +24,7 @@ from onvm_core.manager.api.state_messages import (
     StateTakeRequest,
 )
 from onvm_core.manager.cluster_tables.tables import ClusterTables
+from onvm_core.manager.cluster_view.view import claims_meet
 from onvm_core.manager.config.sections import ScaleConfig
 from onvm_core.manager.deployment import Deployment
 from onvm_core.manager.nf_hosts.codec import Claim
@@ -69,13 +70,19 @@ class StateRequests:
         """Names of instances that have moved away, while things that belong to the name (a block of
         ports) are used in their new place.
         """
-        now, used = time.monotonic(), self._tables.remote_claims()
+        now = time.monotonic()
         self._moved = {
             name: (since, claims)
             for name, (since, claims) in self._moved.items()
-            if now - since < RESERVED_S or claims & used
+            if now - since < RESERVED_S or self._is_used(claims)
         }
         return set(self._moved)
+
+    def _is_used(self, claims: Iterable[Claim]) -> bool:
+        """True if some of this traffic belongs to NF hosts elsewhere, in one claim or in parts."""
+        return any(
+            claims_meet(mine, other) for other in self._tables.remote_claims() for mine in claims
+        )
 
     def _find(self, instance: str) -> tuple[Supervised, NfHost]:
         nf = self._supervisor.find(instance)

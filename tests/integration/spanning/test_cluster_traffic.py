@@ -26,10 +26,9 @@ REASONS = (
     "nf_died",
     "no_path",
     "waiting",
+    "foreign",
 )
-"""Why a manager, and no NF, drops packets when something changes. Not `foreign`: so count the last
-probes of a host that has just left.
-"""
+"""Why a manager, and no NF, drops packets when something changes."""
 
 
 @pytest.fixture(scope="module")
@@ -130,26 +129,44 @@ def test_host_leaves_and_comes_back(cluster: TrafficCluster, traffic: Traffic) -
     traffic.goes_on()
 
 
+def dropped(cluster: TrafficCluster, hosts: str) -> Counter[str]:
+    """Packets that managers have dropped, by host and reason."""
+    drops = {name: cluster.report(name)["drops"] for name in hosts}
+    return Counter(
+        {f"{name}: {why}": one.get(why, 0) for name, one in drops.items() for why in REASONS}
+    )
+
+
+def test_chain_changes_and_loses_no_packet(cluster: TrafficCluster, traffic: Traffic) -> None:
+    cluster.arrange(guard="a", translator="b", balancer="c")
+    cluster.onvm("cluster", "scale", "out", "dot", "--prefer", "b")
+    cluster.wait(lambda: cluster.instances() == cluster.seen(), "an instance that all know")
+    traffic.begin()
+    before = dropped(cluster, HOSTS)
+    for services in ("dot,guard,translator,balancer", "guard,translator,balancer"):
+        ends = ("--in", "a:client", "--out", "c:server")
+        cluster.onvm("cluster", "chain", "add", "web", *ends, "--services", services)
+        cluster.wait(lambda: not cluster.status().chains["web"].is_staged, "the change")
+        traffic.goes_on()
+        instances = {one.split("-")[0] for path in cluster.flows().values() for one in path}
+        assert instances == set(services.split(","))
+    assert dropped(cluster, HOSTS) - before == {}
+    cluster.onvm("cluster", "scale", "in", "dot")
+
+
 def test_hosts_that_come_and_go_elsewhere_lose_no_packet(
     cluster: TrafficCluster, traffic: Traffic
 ) -> None:
     cluster.arrange(guard="a", translator="c", balancer="c")
     traffic.begin()
-
-    def dropped() -> Counter[str]:
-        drops = {name: cluster.report(name)["drops"] for name in "ac"}
-        return Counter(
-            {f"{name}: {why}": one.get(why, 0) for name, one in drops.items() for why in REASONS}
-        )
-
-    before = dropped()
+    before = dropped(cluster, "ac")
     cluster.onvm("cluster", "leave", "--host", "b")
     cluster.wait(lambda: cluster.processes["b-agent"].poll() is not None, "the end of its agent")
     traffic.goes_on()
     cluster.start_agent("b")
     cluster.wait(lambda: cluster.is_whole(len(HOSTS)), "its return")
     traffic.goes_on()
-    assert dropped() - before == {}
+    assert dropped(cluster, "ac") - before == {}
 
 
 def test_host_is_killed(cluster: TrafficCluster, traffic: Traffic) -> None:

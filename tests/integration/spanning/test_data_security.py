@@ -123,6 +123,31 @@ def test_forged_packets_of_every_kind_change_only_a_counter(bed: Bed) -> None:
     assert bed.status()["replayed"] == counted["replayed"]
 
 
+def test_probes_of_hosts_that_come_and_go_are_not_foreign(bed: Bed) -> None:
+    """Hosts learn of it one after the other. What a stranger sends is counted all the same."""
+    peer, there = bed.peer, bed.peer.there
+    strange = SecuredPeer(base(7)["b"], there, bytes.fromhex(secret_of("b", "z")))
+    strange.say()  # it is not known yet
+    bed.managers.addresses = {**bed.managers.addresses, "z": strange.here}
+    bed.managers.apply()
+    strange.meet()
+    bed.managers.chains = []
+    bed.managers.addresses = {name: bed.managers.addresses[name] for name in "byz"}
+    bed.managers.apply()
+    for _ in range(3):
+        peer.say()  # it has left
+    peer.send(nsh_packet(inner()))
+    wait_for(lambda: bed.drops() == {"foreign": 1})
+    peer.secret = os.urandom(32)
+    peer.say()
+    wait_for(lambda: bed.drops() == {"foreign": 2})
+    stranger = SecuredPeer(base(7)["x"], there, strange.secret)
+    stranger.say()
+    wait_for(lambda: strange.talk(0.02) or bed.drops() == {"foreign": 3})  # type: ignore[func-returns-value]
+    strange.close()
+    stranger.close()
+
+
 def test_a_peer_hands_over_only_where_it_is_before(bed: Bed) -> None:
     """Another member has right keys, and no part in the chain."""
     other = bed.at("y")

@@ -10,9 +10,11 @@ import shutil
 import signal
 import socket
 import subprocess
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 from cluster_hosts import TUNNEL_PORT, VNI, Managers, ask, chain, data_socket, receive, wait_for
 
@@ -174,6 +176,58 @@ def test_flows_of_a_dead_host_go_on_elsewhere(host: Host) -> None:
     wait_for(lambda: managers.local("a")["peers"][0]["is_up"])
     there = rx_of(managers, "b")
     wait_for(lambda: rx_of(managers, "b") > there + 1000)
+
+
+def test_change_of_a_chain_loses_nothing(host: Host) -> None:
+    """Whichever host comes first; with an NF more, with one less, and in another order."""
+    addresses = base(6)
+    addresses.pop("x")
+    managers = Managers(
+        host,
+        {
+            "a": PLANE + CLIENTS + nf("firewall"),
+            "b": PLANE + nf("hop"),
+            "c": PLANE + SERVERS + nf("skip"),
+        },
+        addresses,
+        [chain("a:clients", "c:servers", "firewall", "hop")],
+    )
+    managers.start()
+    assert not any(reply["missing"] for reply in managers.apply().values())
+    watch(managers)
+    before = {name: Counter(managers.status(name)["report"]["drops"]) for name in "abc"}
+    failed = generator(managers, "a")["failed"]
+    changes = (["firewall", "hop", "skip"], ["skip", "firewall"], ["hop"])
+    for number, services in enumerate(changes, 8):
+        change(managers, number, services)
+    assert generator(managers, "a")["failed"] == failed
+    after = {name: Counter(managers.status(name)["report"]["drops"]) for name in "abc"}
+    assert {name: after[name] - before[name] for name in "abc"} == {name: {} for name in "abc"}
+    check_books(managers.down())
+
+
+def change(managers: Managers, number: int, services: list[str]) -> None:
+    """The steps of a change, on one host after the other; traffic goes on between all of them."""
+    (known,) = managers.chains
+    new = msgspec.structs.replace(known, number=number, services=services)
+    staged = msgspec.structs.replace(new, formers=[known], is_staged=True)
+    used = msgspec.structs.replace(staged, is_staged=False)
+    for step, names in ((staged, "abc"), (used, "cab" if number % 2 else "acb"), (new, "bca")):
+        managers.chains = [step]
+        instances = managers.instances()
+        for name in names:
+            reply = ask(
+                managers.host, name, m.ClusterApplyRequest(view=managers.view(name, instances))
+            )
+            assert reply["missing"] == []
+            assert number in reply["chains"]
+            assert (number in reply["bound"]) is (step is not staged)
+            done = generator(managers, "a")["completed"]
+            wait_for(lambda done=done: generator(managers, "a")["completed"] > done + 100)  # type: ignore[misc]
+    paths = ask_paths(managers, "a")
+    assert {tuple(hop["instance"].rpartition("-")[0] for hop in one["hops"]) for one in paths} == {
+        tuple(services)
+    }
 
 
 def rx_of(managers: Managers, name: str) -> int:
