@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What happens to a packet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+
+from onvm_nf_nat.config import NatConfig
+from onvm_nf_nat.model.reading import (
+    ERRORS,
+    QUERIES,
+    REPLIES,
+    Drop,
+    datagram,
+    embedded,
+    identifier,
+    is_no_host,
+    out_key,
+    stays_on_link,
+    vlans,
+)
+from onvm_nf_nat.model.table import NS, Table
+from onvm_nf_nat.model.writing import error_rewritten, replaced, rewritten, turned, updated
+from onvm_sdk.headers import ICMP, L3, L4, TCP, UDP, Headers, checksum, read_headers
+
+__all__ = ["NatModel", "Translated"]
+
+_DATAGRAMS_MAX, _DATAGRAM_NS = 4096, 30 * NS
+
+
+@dataclass(frozen=True)
+class Translated:
+    """A packet as it leaves; `is_hairpin`: back to where it came from."""
+
+    data: bytes
+    is_hairpin: bool = False
+
+
+class NatModel:
+    """`translate` gives a packet as it leaves, or raises `Drop`."""
+
+    def __init__(self, config: NatConfig, key: tuple[int, int] = (0, 0)) -> None:
+        self.config = config
+        self.is_routed = False
+        self.table = Table(config, key)
+        self.externals = self.table.externals
+        # source, destination, identification, protocol, VLANs, inbound -> address, end, time
+        self.datagrams: dict[tuple[object, ...], tuple[bytes, int, int]] = {}
+
+    def expire(self, now_ns: int) -> None:
+        """Forget idle sessions and mappings without any."""
+        self.table.expire(now_ns)
+
+    def translate(self, frame: bytes, is_reverse: bool, now_ns: int) -> Translated:
+        """Handle one packet."""
+        self.expire(now_ns)
+        h = read_headers(frame)
+        if self.is_routed and self.config.inside and h.version == 4 and h.l3 is L3.OK:
+            # A router sends the answer to a hairpinned packet the way back.
+            is_reverse &= not (self._is_inside(h.src) and h.dst in self.externals)
+        if self._passes(frame, h, is_reverse):
+            return Translated(frame)
+        self._check(frame, h, is_reverse)
+        if h.fragment_offset:
+            return Translated(self._fragment(frame, h, is_reverse, now_ns))
+        if h.protocol == ICMP and frame[h.l4_offset] in ERRORS:
+            if h.more_fragments:
+                raise Drop("fragment")
+            return self._error(frame, h, is_reverse)
+        if is_reverse or h.dst not in self.externals:
+            out = (self._in if is_reverse else self._out)(frame, h, now_ns)
+            if h.more_fragments:
+                self._note_fragment(frame, h, out, is_reverse, now_ns)
+            return Translated(out)
+        if h.more_fragments:
+            raise Drop("fragment")
+        self._check_hairpin(frame, h)
+        out = self._out(frame, h, now_ns)
+        return self._hairpinned(self._in(out, read_headers(out), now_ns))
+
+    def _hairpinned(self, frame: bytes) -> Translated:
+        if self.is_routed:
+            return Translated(frame)
+        return Translated(turned(frame), is_hairpin=True)
+
+    def _passes(self, frame: bytes, h: Headers, is_reverse: bool) -> bool:
+        """Whether it is not the NAT's to translate."""
+        if h.l3 is L3.NONIP:
+            if len(frame) < 14:
+                raise Drop("malformed")
+            if not stays_on_link(frame, h):
+                raise Drop("not_ip")
+            return True
+        if h.version == 6:
+            return True
+        if h.l3 is not L3.OK:
+            raise Drop("malformed")
+        if not is_reverse:
+            return not self._is_inside(h.src)
+        if h.dst not in self.externals and self._is_inside(h.dst):
+            raise Drop("no_mapping")
+        return h.dst not in self.externals
+
+    def _check(self, frame: bytes, h: Headers, is_reverse: bool) -> None:
+        """Whether it can be translated."""
+        if is_no_host(h.src) or is_no_host(h.dst):
+            raise Drop("unroutable")
+        if h.more_fragments and not h.fragment_offset and h.l4 in (L4.SHORT, L4.BAD_HEADER):
+            raise Drop("fragment")
+        if h.l4 in (L4.SHORT, L4.BAD_HEADER):
+            raise Drop("malformed")
+        if h.protocol not in (TCP, UDP, ICMP):
+            raise Drop("protocol")
+        if h.protocol != ICMP or h.fragment_offset:
+            return
+        kind = frame[h.l4_offset]
+        if kind not in ERRORS:
+            if kind not in (*QUERIES, *REPLIES):
+                raise Drop("protocol")
+            if kind not in (REPLIES if is_reverse else QUERIES):
+                raise Drop("no_mapping")
+
+    def _note_fragment(
+        self, frame: bytes, h: Headers, out: bytes, is_reverse: bool, now_ns: int
+    ) -> None:
+        """Remember what became of a first fragment, for those behind it."""
+        key, at = datagram(frame, h, is_reverse), h.l3_offset + (16 if is_reverse else 12)
+        self.datagrams.pop(key, None)
+        if len(self.datagrams) == _DATAGRAMS_MAX:
+            del self.datagrams[next(iter(self.datagrams))]
+        self.datagrams[key] = out[at : at + 4], h.l4_length, now_ns
+
+    def _fragment(self, frame: bytes, h: Headers, is_reverse: bool, now_ns: int) -> bytes:
+        address, end, noted_ns = self.datagrams.get(
+            datagram(frame, h, is_reverse), (b"", 0, -_DATAGRAM_NS)
+        )
+        if now_ns - noted_ns >= _DATAGRAM_NS or h.fragment_offset < end:
+            raise Drop("fragment")
+        at, ip_sum = h.l3_offset + (16 if is_reverse else 12), h.l3_offset + 10
+        value = updated(frame[ip_sum : ip_sum + 2], frame[at : at + 4], address)
+        return replaced(replaced(frame, at, address), ip_sum, value)
+
+    def _error(self, frame: bytes, h: Headers, is_reverse: bool) -> Translated:
+        if is_reverse:
+            return Translated(self._error_in(frame, h))
+        out = self._error_out(frame, h)
+        if h.dst not in self.externals:
+            return Translated(out)
+        return self._hairpinned(self._error_in(out, read_headers(out)))
+
+    def _is_inside(self, address: bytes) -> bool:
+        nets = self.config.inside
+        return not nets or any(IPv4Address(address) in net for net in nets)
+
+    def _out(self, frame: bytes, h: Headers, now_ns: int) -> bytes:
+        key, remote = out_key(frame, h), (h.dst, h.dst_port if h.has_ports else 0)
+        mapping = self.table.open(key, remote, now_ns)
+        self.table.use(mapping.sessions[remote], h, False, now_ns)
+        return rewritten(frame, h, src=(mapping.external, mapping.port))
+
+    def _in(self, frame: bytes, h: Headers, now_ns: int) -> bytes:
+        port = h.dst_port if h.has_ports else identifier(frame, h)
+        key, mapping = self.table.behind(h.protocol, vlans(frame, h), (h.dst, port))
+        remote = (h.src, h.src_port if h.has_ports else 0)
+        if not self.table.allows(mapping, remote):
+            raise Drop("filtered")
+        if remote in mapping.sessions:
+            self.table.use(mapping.sessions[remote], h, True, now_ns)
+        return rewritten(frame, h, dst=key[2:])
+
+    def _check_hairpin(self, frame: bytes, h: Headers) -> None:
+        """Whether it will arrive, before anything is opened for it."""
+        if h.protocol == ICMP:  # a query has one identifier, that of the end that asks
+            raise Drop("no_mapping")
+        key = out_key(frame, h)
+        _, target = self.table.behind(h.protocol, key[1], (h.dst, h.dst_port))
+        own = self.table.mappings.get(key)
+        external = own.external if own else self.table.external_of(key[1], h.src)
+        if not self.table.allows(target, (external, own.port if own else -1)):
+            raise Drop("filtered")
+
+    def _error_in(self, frame: bytes, h: Headers) -> bytes:
+        inner = embedded(frame, h)
+        if checksum(frame[inner.l3_offset : inner.l4_offset]) != 0:  # RFC 5508 REQ-3a
+            raise Drop("malformed")
+        if inner.protocol not in (TCP, UDP, ICMP) or inner.src not in self.externals:
+            raise Drop("no_mapping")
+        end = (inner.src, inner.src_port)
+        key, mapping = self.table.behind(inner.protocol, vlans(frame, h), end)
+        port = 0 if inner.protocol == ICMP else inner.dst_port
+        if (inner.dst, port) not in mapping.sessions:
+            raise Drop("no_mapping")
+        return error_rewritten(frame, h, inner, src=key[2:])
+
+    def _error_out(self, frame: bytes, h: Headers) -> bytes:
+        inner = embedded(frame, h)
+        mapping = self.table.mappings.get(
+            (inner.protocol, vlans(frame, h), inner.dst, inner.dst_port)
+        )
+        if mapping is None:
+            raise Drop("no_mapping")
+        return error_rewritten(frame, h, inner, dst=(mapping.external, mapping.port))
