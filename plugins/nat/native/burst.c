@@ -17,6 +17,8 @@ enum handling {
 	ERROR_IN,
 	FRAGMENT_OUT, /* behind the first one */
 	FRAGMENT_IN,
+	TOO_BIG_OUT,
+	TOO_BIG_IN,
 };
 
 /* What is known of the packets of a chunk. */
@@ -174,6 +176,18 @@ sort_packet(const struct nat *nat, struct onvm_pkt *pkt, const struct onvm_heade
 	return handling;
 }
 
+/* RFC 4787 REQ-13: what does not fit and may not be cut. */
+static enum handling
+size_check(const struct nat *nat, const struct onvm_pkt *pkt, const struct onvm_headers *headers,
+	   enum handling handling)
+{
+	if (handling == PASS || handling == DROP || nat_sent_bytes(pkt, headers) <= nat->mtu ||
+	    (pkt->data[headers->l3_offset + 6] & 0x40) == 0)
+		return handling;
+	return handling == INBOUND || handling == ERROR_IN || handling == FRAGMENT_IN ? TOO_BIG_IN :
+											TOO_BIG_OUT;
+}
+
 /* false: there are too many different VLANs. */
 static inline bool
 key_fill_out(struct nat *nat, struct nat_session_key *key, const uint8_t *data,
@@ -290,16 +304,29 @@ hairpin_check(struct nat *nat, const uint8_t *data, const struct onvm_headers *h
 }
 
 /*
- * RFC 4787 REQ-9: an inside host reaches another by its external endpoint. The frame goes on to the
- * router of the chain, or back to that which it came from; either knows where that host is.
+ * Let a packet from inside go to a host inside: on to the router of the chain, or back to that which
+ * it came from; either knows where that host is.
  */
+static void
+send_inside(const struct nat *nat, struct onvm_pkt *pkt)
+{
+	uint8_t router[6];
+
+	if (nat->is_routed)
+		return;
+	memcpy(router, pkt->data + 6, sizeof(router));
+	memcpy(pkt->data + 6, pkt->data, sizeof(router));
+	memcpy(pkt->data, router, sizeof(router));
+	onvm_pkt_out(pkt, pkt->port);
+}
+
+/* RFC 4787 REQ-9: an inside host reaches another by its external endpoint. */
 static enum nat_reason
 hairpin(struct nat *nat, struct onvm_pkt *pkt, bool is_error, uint64_t now_ns)
 {
 	struct onvm_headers headers;
 	struct nat_session_key key;
 	enum nat_reason reason = NAT_DROP_NO_MAPPING;
-	uint8_t router[6];
 
 	onvm_parse(pkt->data, pkt->length, &headers);
 	if (is_error)
@@ -311,13 +338,40 @@ hairpin(struct nat *nat, struct onvm_pkt *pkt, bool is_error, uint64_t now_ns)
 	if (reason != NAT_NO_DROP)
 		return reason;
 	nat->counters[NAT_HAIRPINNED]++;
-	if (nat->is_routed)
-		return reason; /* the router of the chain knows where that host is */
-	memcpy(router, pkt->data + 6, sizeof(router));
-	memcpy(pkt->data + 6, pkt->data, sizeof(router));
-	memcpy(pkt->data, router, sizeof(router));
-	onvm_pkt_out(pkt, pkt->port);
+	send_inside(nat, pkt);
 	return reason;
+}
+
+/* RFC 5508 REQ-8: whoever opens a flow that cannot be opened learns that. */
+static enum nat_reason
+flow_refuse(struct nat *nat, struct onvm_pkt *pkt, const struct onvm_headers *headers,
+	    const struct nat_session_key *key, enum nat_reason reason, uint64_t now_ns)
+{
+	const uint8_t *const source =
+		nat->config.externals[nat_external_of(nat, key->inside, key->vlan)];
+
+	nat->counters[NAT_FLOWS_REFUSED]++;
+	if (!nat_own_error_become(nat, pkt, headers, source, NAT_ERROR_PROHIBITED, now_ns))
+		return reason;
+	send_inside(nat, pkt);
+	return NAT_NO_DROP;
+}
+
+static enum nat_reason
+handle_too_big(struct nat *nat, struct onvm_ctx *ctx, const struct onvm_headers *headers,
+	       const struct onvm_pkt *pkt, bool is_inbound)
+{
+	const struct nat_offender about = {pkt->data, *headers, pkt->port};
+	const uint8_t *const ip = pkt->data + headers->l3_offset;
+	uint8_t vlan[3] = {0};
+
+	if (is_inbound)
+		nat_own_error_send(nat, ctx, &about, ip + 16, NAT_ERROR_TOO_BIG, nat->mtu);
+	else if (nat_vlan_fill(nat, headers, vlan))
+		nat_own_error_send(nat, ctx, &about,
+				   nat->config.externals[nat_external_of(nat, ip + 12, vlan)],
+				   NAT_ERROR_TOO_BIG, nat->mtu);
+	return NAT_DROP_TOO_BIG;
 }
 
 static enum nat_reason
@@ -329,13 +383,13 @@ handle_outbound(struct nat *nat, struct onvm_ctx *ctx, struct chunk *chunk, uint
 	const bool is_hairpin = nat_external_find(nat, key->remote) >= 0;
 	int32_t slot = chunk->slots[chunk->key[at]];
 	enum nat_reason reason = NAT_NO_DROP;
+	uint8_t ends[8];
 
+	memcpy(ends, ip_src(pkt->data, headers), sizeof(ends));
 	if (*has_changed || (slot >= 0 && nat_session_has_expired(nat, slot, ctx->now_ns))) {
 		slot = nat_session_find(nat, key, ctx->now_ns);
 		*has_changed = true;
 	}
-	if (is_hairpin && headers->more_fragments)
-		return NAT_DROP_FRAGMENT;
 	if (is_hairpin) {
 		*has_changed = true;
 		reason = hairpin_check(nat, pkt->data, headers, key, slot, ctx->now_ns);
@@ -346,13 +400,16 @@ handle_outbound(struct nat *nat, struct onvm_ctx *ctx, struct chunk *chunk, uint
 		*has_changed = true;
 		slot = nat_session_open(nat, key, ctx->now_ns);
 		if (slot < 0)
-			return (enum nat_reason)(-slot - 1);
+			return flow_refuse(nat, pkt, headers, key, (enum nat_reason)(-slot - 1),
+					   ctx->now_ns);
 	}
 	reason = translate_out(nat, pkt->data, headers, slot, ctx->now_ns);
 	ctx->counters[NAT_TRANSLATED_OUT]++;
-	if (headers->more_fragments)
-		nat_fragment_note(nat, pkt->data, headers, key->inside, false, ctx->now_ns);
-	return is_hairpin ? hairpin(nat, pkt, false, ctx->now_ns) : reason;
+	if (is_hairpin)
+		reason = hairpin(nat, pkt, false, ctx->now_ns);
+	if (headers->more_fragments && reason == NAT_NO_DROP)
+		nat_fragment_note(nat, pkt->data, headers, ends, false, ctx->now_ns);
+	return reason;
 }
 
 static enum nat_reason
@@ -363,21 +420,26 @@ handle_inbound(struct nat *nat, struct onvm_ctx *ctx, struct chunk *chunk, uint3
 	struct nat_session_key *const key = &chunk->keys[chunk->key[at]];
 	int32_t slot = chunk->slots[chunk->key[at]];
 	enum nat_reason reason;
+	uint8_t ends[8];
 
+	memcpy(ends, ip_src(pkt->data, headers), sizeof(ends));
 	if (slot < 0 || *has_changed || nat_session_has_expired(nat, slot, ctx->now_ns)) {
 		*has_changed |= nat->has_backlog;
 		nat_backlog_clear(nat, ctx->now_ns);
-		if (!key_fill_in(nat, key, pkt->data, headers, chunk->external[at]))
+		if (!key_fill_in(nat, key, pkt->data, headers, chunk->external[at])) {
+			nat_unsolicited_note(nat, pkt, headers, ctx->now_ns);
 			return NAT_DROP_NO_MAPPING;
+		}
 		slot = nat_session_find(nat, key, ctx->now_ns);
 	}
 	reason = translate_in(nat, pkt->data, headers, key, slot, ctx->now_ns);
-	if (reason != NAT_NO_DROP)
+	if (reason != NAT_NO_DROP) {
+		nat_unsolicited_note(nat, pkt, headers, ctx->now_ns);
 		return reason;
+	}
 	ctx->counters[NAT_TRANSLATED_IN]++;
 	if (headers->more_fragments)
-		nat_fragment_note(nat, pkt->data, headers,
-				  nat->config.externals[chunk->external[at]], true, ctx->now_ns);
+		nat_fragment_note(nat, pkt->data, headers, ends, true, ctx->now_ns);
 	return reason;
 }
 
@@ -385,9 +447,16 @@ static enum nat_reason
 handle_fragment(struct nat *nat, struct onvm_ctx *ctx, const struct onvm_headers *headers,
 		struct onvm_pkt *pkt, bool is_inbound)
 {
+	const bool is_hairpin = !is_inbound &&
+				nat_external_find(nat, ip_dst(pkt->data, headers)) >= 0;
+
 	if (!nat_fragment_translate(nat, pkt->data, headers, is_inbound, ctx->now_ns))
 		return NAT_DROP_FRAGMENT;
 	ctx->counters[is_inbound ? NAT_TRANSLATED_IN : NAT_TRANSLATED_OUT]++;
+	if (is_hairpin) {
+		nat->counters[NAT_HAIRPINNED]++;
+		send_inside(nat, pkt);
+	}
 	return NAT_NO_DROP;
 }
 
@@ -426,6 +495,9 @@ sort(struct nat *nat, struct chunk *chunk, struct onvm_pkt *pkts, uint32_t nb_pk
 		onvm_parse(pkts[i].data, pkts[i].length, headers);
 		chunk->handling[i] =
 			(uint8_t)sort_packet(nat, &pkts[i], headers, &chunk->external[i]);
+		if (__builtin_expect(pkts[i].length > nat->frame_max, 0))
+			chunk->handling[i] = (uint8_t)size_check(nat, &pkts[i], headers,
+								 (enum handling)chunk->handling[i]);
 		if (chunk->handling[i] == INBOUND)
 			__builtin_prefetch(nat_mapping_place(nat, chunk->external[i],
 							     nat_space_of(headers->protocol),
@@ -519,6 +591,11 @@ burst_chunk(struct nat *nat, struct onvm_ctx *ctx, struct onvm_pkt *pkts, uint32
 			reason = handle_fragment(nat, ctx, &chunk.headers[i], pkt,
 						 chunk.handling[i] == FRAGMENT_IN);
 			break;
+		case TOO_BIG_OUT:
+		case TOO_BIG_IN:
+			reason = handle_too_big(nat, ctx, &chunk.headers[i], pkt,
+						chunk.handling[i] == TOO_BIG_IN);
+			break;
 		}
 		if (reason != NAT_NO_DROP)
 			onvm_pkt_drop(pkt, (uint16_t)reason);
@@ -538,6 +615,8 @@ nat_burst(struct onvm_ctx *ctx, struct onvm_pkt *pkts, uint32_t nb_pkts)
 		nat->has_pending = false;
 	}
 	nat_expire(nat, ctx->now_ns, EXPIRE_BUDGET);
+	if (nat->nb_unsolicited != 0)
+		nat_unsolicited_answer(nat, ctx);
 	for (uint32_t first = 0; first < nb_pkts; first += CHUNK)
 		burst_chunk(nat, ctx, pkts + first,
 			    nb_pkts - first < CHUNK ? nb_pkts - first : CHUNK);

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define ETHERNET_BYTES 14u
+
 static int
 ports_create(struct nat *nat)
 {
@@ -57,6 +59,9 @@ tables_create(struct nat *nat)
 	nat->datagrams = nat_fragment_table_create();
 	if (nat->datagrams == NULL)
 		return -errno;
+	nat->unsolicited = nat_unsolicited_create();
+	if (nat->unsolicited == NULL)
+		return -ENOMEM;
 	if (config->filtering == NAT_FILTER_ADDRESS) {
 		nat->peers = onvm_flow_table_create_plain(config->max_sessions, (uint32_t)session,
 							  sizeof(uint32_t));
@@ -83,6 +88,7 @@ nat_create(const struct nat_config *config)
 		return NULL;
 	nat->config = *config;
 	nat->counters = nat->pending_counters;
+	nat_set_mtu(nat, 0);
 	for (uint32_t life = 0; life < NAT_LIVES; life++)
 		onvm_idle_queue_init(&nat->queues[life], config->idle_ns[life]);
 	rc = ports_create(nat);
@@ -97,9 +103,17 @@ nat_create(const struct nat_config *config)
 }
 
 void
-nat_set_routed(struct nat *nat, bool is_routed)
+nat_set_routed(struct nat *nat, bool is_routed, bool is_tagged)
 {
 	nat->is_routed = is_routed;
+	nat->is_tagged = is_tagged;
+}
+
+void
+nat_set_mtu(struct nat *nat, uint32_t mtu)
+{
+	nat->mtu = mtu;
+	nat->frame_max = mtu == 0 ? UINT16_MAX : mtu + ETHERNET_BYTES;
 }
 
 void
@@ -117,5 +131,6 @@ nat_free(struct nat *nat)
 	onvm_flow_table_free(nat->sessions);
 	onvm_flow_table_free(nat->peers);
 	onvm_flow_table_free(nat->datagrams);
+	free(nat->unsolicited);
 	free(nat);
 }

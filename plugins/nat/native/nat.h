@@ -15,7 +15,7 @@
  *
  * port.c hands out external ports; binding.c keeps mappings, sessions and subscribers; burst.c is
  * what happens to packets; fragment.c translates fragments behind the first; error.c translates ICMP
- * errors; handover.c saves sessions and takes over
+ * errors, own_error.c sends some, unsolicited.c late; handover.c saves sessions and takes over
  * those of another instance, with their external ports, which are *inherited*; list.c shows and
  * removes entries; nat.c makes and frees all of it.
  *
@@ -36,6 +36,7 @@
 #define NAT_PORTS 65536u
 #define NAT_REALMS_MAX 4096u
 #define NAT_DATAGRAMS_MAX 4096u /* in fragments, at the same time */
+#define NAT_UNSOLICITED_MAX 1024u
 
 /** In the order of `drop_reasons` in onvm-nf.toml. */
 enum nat_reason {
@@ -49,6 +50,7 @@ enum nat_reason {
 	NAT_DROP_NOT_IP,
 	NAT_DROP_UNROUTABLE,
 	NAT_DROP_SUBSCRIBER_LIMIT,
+	NAT_DROP_TOO_BIG,
 	NAT_NO_DROP, /**< not a reason: go on */
 };
 
@@ -64,6 +66,9 @@ enum nat_counter {
 	NAT_SESSIONS_OPENED,
 	NAT_SESSIONS_EXPIRED,
 	NAT_SESSIONS_EVICTED,
+	NAT_FLOWS_REFUSED,
+	NAT_ERRORS_SENT,
+	NAT_ERRORS_LIMITED,
 };
 
 /** What idle time a session has, in the order in which sessions give way. */
@@ -110,6 +115,7 @@ struct nat_config {
 	struct nat_network inside[NAT_INSIDE_MAX];
 	uint64_t idle_ns[NAT_LIVES];
 	uint64_t port_rest_ns; /**< RFC 6888 REQ-8 */
+	uint32_t errors_per_s; /**< ICMP errors of its own; 0: none (RFC 5508 REQ-9) */
 	uint64_t key[2];       /**< secret: what ports follow each other */
 	uint8_t filtering;     /**< enum nat_filtering */
 	uint8_t keeps_port;    /**< while it is free */
@@ -199,7 +205,13 @@ struct nat {
 	struct onvm_flow_table *datagrams; /**< whose first fragment was translated */
 	struct onvm_flow_table *peers;	   /**< sessions per remote address; only to filter by it */
 	struct onvm_idle_queue queues[NAT_LIVES];
-	bool is_routed;	    /**< a router behind the NAT takes hairpinned packets */
+	bool is_routed; /**< a router behind the NAT takes hairpinned packets */
+	bool is_tagged; /**< the router takes VLAN tags off, so that no frame can be answered later */
+	uint32_t mtu;	/**< that packets must fit through; 0: not known, or the router's matter */
+	uint32_t frame_max;		     /**< a frame that is no longer fits */
+	uint64_t errors_due_ns;		     /**< when the bucket of errors is full again */
+	struct nat_unsolicited *unsolicited; /**< a ring of NAT_UNSOLICITED_MAX, in their order */
+	uint32_t first_unsolicited, nb_unsolicited;
 	bool has_backlog;   /**< more has expired than one burst forgot */
 	bool has_pending;   /**< there are pending counters */
 	uint64_t *counters; /**< the running burst's, or pending_counters */
@@ -212,7 +224,9 @@ struct nat *nat_create(const struct nat_config *config);
 void nat_burst(struct onvm_ctx *ctx, struct onvm_pkt *pkts, uint32_t nb_pkts);
 void nat_free(struct nat *nat);
 /** Whether a router stands behind the NAT, so that hairpinned packets go on to it. */
-void nat_set_routed(struct nat *nat, bool is_routed);
+void nat_set_routed(struct nat *nat, bool is_routed, bool is_tagged);
+/** The MTU that packets must fit through; 0: any. */
+void nat_set_mtu(struct nat *nat, uint32_t mtu);
 
 /* ---- binding.c ---- */
 
@@ -395,11 +409,11 @@ struct onvm_flow_table *nat_fragment_table_create(void);
 /**
  * Remember what became of a first fragment, for those behind it.
  *
- * @param data    the frame as it leaves
- * @param before  the address that was replaced
+ * @param data  the frame as it leaves
+ * @param ends  its source and its destination as they came in
  */
 void nat_fragment_note(struct nat *nat, const uint8_t *data, const struct onvm_headers *headers,
-		       const uint8_t *before, bool is_inbound, uint64_t now_ns);
+		       const uint8_t *ends, bool is_inbound, uint64_t now_ns);
 /** Translate a later fragment; false: its first fragment was not translated. */
 bool nat_fragment_translate(struct nat *nat, uint8_t *data, const struct onvm_headers *headers,
 			    bool is_inbound, uint64_t now_ns);
@@ -425,5 +439,45 @@ nat_error_out(struct nat *nat, uint8_t *data, const struct onvm_headers *headers
 /** The same on its way in. */
 enum nat_reason
 nat_error_in(struct nat *nat, uint8_t *data, const struct onvm_headers *headers, uint64_t now_ns);
+
+/* ---- own_error.c ---- */
+
+/** What the NAT itself has to say: a destination is unreachable (RFC 792). */
+enum nat_own_error {
+	NAT_ERROR_PORT_UNREACHABLE,
+	NAT_ERROR_TOO_BIG,
+	NAT_ERROR_PROHIBITED, /**< administratively (RFC 1812) */
+};
+
+/** A packet that an error is about, as it came in. */
+struct nat_offender {
+	const uint8_t *data;
+	struct onvm_headers headers;
+	uint16_t port;
+};
+
+/**
+ * Make a packet the error about itself; its MAC addresses stay.
+ *
+ * @param source  4 bytes: whom the error comes from
+ * @return false: nothing may be said about it, or too much has been; nothing has changed
+ */
+bool nat_own_error_become(struct nat *nat, struct onvm_pkt *pkt, const struct onvm_headers *headers,
+			  const uint8_t *source, enum nat_own_error error, uint64_t now_ns);
+/** Send an error about a packet by the port that it came in by, if one may be sent. */
+void nat_own_error_send(struct nat *nat, struct onvm_ctx *ctx, const struct nat_offender *about,
+			const uint8_t *source, enum nat_own_error error, uint32_t mtu);
+/** Bytes of the IP packet on the wire; of a merged one, of the longest that it is cut into. */
+uint32_t nat_sent_bytes(const struct onvm_pkt *pkt, const struct onvm_headers *headers);
+
+/* ---- unsolicited.c ---- */
+
+/** NULL without memory; free() frees it. */
+struct nat_unsolicited *nat_unsolicited_create(void);
+/** Remember an inbound SYN that is dropped, to answer it later. Other packets are ignored. */
+void nat_unsolicited_note(struct nat *nat, const struct onvm_pkt *pkt,
+			  const struct onvm_headers *headers, uint64_t now_ns);
+/** Answer those that have waited for long enough. */
+void nat_unsolicited_answer(struct nat *nat, struct onvm_ctx *ctx);
 
 #endif /* _ONVM_NAT_H_ */

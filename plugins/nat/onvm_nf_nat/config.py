@@ -43,6 +43,8 @@ class NatText(msgspec.Struct, forbid_unknown_fields=True):
     inbound_refresh: bool = False
     max_sessions: Annotated[int, msgspec.Meta(ge=1, le=SESSIONS_MAX)] = 262_144
     max_per_subscriber: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0
+    mtu: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0
+    icmp_errors_per_s: Annotated[int, msgspec.Meta(ge=0, le=100_000)] = 100
     port_rest_s: Annotated[int, msgspec.Meta(ge=0, le=3600)] = 120
     udp_s: Annotated[int, msgspec.Meta(ge=120, le=604_800)] = 300  # RFC 4787 REQ-5: no less
     # RFC 5382 REQ-5, RFC 7857 2.1 and RFC 5508 REQ-2: no less

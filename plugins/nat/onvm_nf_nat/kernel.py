@@ -63,6 +63,7 @@ def make_kernel(config: NatConfig, key: tuple[int, int] | None = None) -> Native
                 )
             ],
             "port_rest_ns": text.port_rest_s * _NS,
+            "errors_per_s": text.icmp_errors_per_s,
             "key": key or make_key(),
             "filtering": _FILTERING[text.filtering],
             "keeps_port": text.preserve_port,
@@ -91,9 +92,18 @@ def tick(kernel: NativeKernel, now_ns: int) -> None:
     _lib.nat_tick(kernel.keep, now_ns)
 
 
-def set_routed(kernel: NativeKernel, is_routed: bool, /) -> None:
-    """Let hairpinned packets go on to a router behind the NAT, or back where they came from."""
-    _lib.nat_set_routed(kernel.keep, is_routed)
+def set_routed(kernel: NativeKernel, is_routed: bool, /, *, is_tagged: bool = False) -> None:
+    """Let hairpinned packets go on to a router behind the NAT, or back where they came from.
+
+    Args:
+        is_tagged: the router has links with VLANs, whose tags it takes off.
+    """
+    _lib.nat_set_routed(kernel.keep, is_routed, is_tagged)
+
+
+def set_mtu(kernel: NativeKernel, mtu: int, /) -> None:
+    """Say what packets must fit through; 0: anything."""
+    _lib.nat_set_mtu(kernel.keep, mtu)
 
 
 def save(kernel: NativeKernel, now_ns: int) -> bytes:

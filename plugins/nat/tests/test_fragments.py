@@ -8,6 +8,7 @@ from ipaddress import IPv4Address
 
 from nat_bed import (
     I1,
+    I2,
     O1,
     E,
     Nat,
@@ -17,7 +18,8 @@ from nat_bed import (
 )
 
 from onvm_sdk.headers import checksum, read_headers
-from onvm_sdk.testing.frames import ip, is_sound
+from onvm_sdk.testing.frames import ip, is_sound, udp
+from onvm_sdk.testing.kernel import OUT
 
 
 def test_fragments_follow_the_first_both_ways() -> None:  # RFC 4787 REQ-14, in order
@@ -49,3 +51,19 @@ def test_fragments_without_their_first_are_dropped() -> None:  # RFC 4787 REQ-14
     assert nat.dropped(other, reverse=False) == "fragment"
     nat.wait(31)
     assert nat.dropped(second, reverse=False) == "fragment"
+
+
+def test_fragments_reach_an_inside_host_by_its_external_endpoint() -> None:  # RFC 4787 REQ-9
+    nat = Nat()
+    port = src(nat.out(udp(I2, 6000, O1, 80)))[1]
+    own = src(nat.out(udp(I1, 5000, O1, 80)))[1]
+    l4 = struct.pack("!HHHH", 5000, port, 8 + 32, 0) + bytes(range(32))
+    done = [nat._run(one, False) for one in fragments(I1, E, 17, l4, 7)]
+    assert {(one.verdict, one.destination) for one in done} == {(OUT, 3)}
+    for one in done:
+        h = read_headers(one.data)
+        assert (h.src, h.dst) == (IPv4Address(E).packed, IPv4Address(I2).packed)
+        assert checksum(one.data[14:34]) == 0
+    whole = b"".join(one.data[34:] for one in done)
+    assert whole[:4] == struct.pack("!HH", own, 6000)
+    assert is_sound(ip(E, I2, 17, whole)[:34] + whole)

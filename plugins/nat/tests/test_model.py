@@ -19,7 +19,7 @@ from nat_bed import (
     tagged,
 )
 from onvm_nf_nat.config import load
-from onvm_nf_nat.kernel import make_kernel, save, set_routed
+from onvm_nf_nat.kernel import make_kernel, save, set_mtu, set_routed
 from onvm_nf_nat.model import Drop, NatModel
 
 from onvm_sdk.testing.frames import ACK, FIN, RST, SYN, echo, icmp_error, ip, tcp, udp
@@ -44,6 +44,8 @@ def packets(draw: st.DrawFn) -> Packet:
         made = tcp(a, p, b, q, draw(st.sampled_from([SYN, ACK, SYN | ACK, FIN | ACK, RST])))
     elif kind < 6:
         made = udp(a, p, b, q, draw(st.binary(max_size=3)))
+        if draw(st.integers(0, 4)) == 0:  # DF, and more than the MTU
+            made = ip(a, b, 17, made[34:] + bytes(600), draw(st.sampled_from([0, 0x4000])))
     elif kind == 6:
         made = echo(a, b, p, draw(st.sampled_from([8, 0, 13, 14, 5])))
     elif kind < 9:
@@ -58,7 +60,7 @@ def packets(draw: st.DrawFn) -> Packet:
             b,
             draw(st.sampled_from([6, 17, 1, 47])),
             draw(st.binary(max_size=30)),
-            draw(st.sampled_from([0, 0, 1, 0x2000])),
+            draw(st.sampled_from([0, 1, 4, 0x2000, 0x2001])),
         )
     if draw(st.integers(0, 4)) == 0:
         made = tagged(
@@ -85,26 +87,31 @@ def packets(draw: st.DrawFn) -> Packet:
             "preserve_port": st.booleans(),
             "inbound_refresh": st.booleans(),
             "max_sessions": st.sampled_from([3, 8, 64]),
+            "icmp_errors_per_s": st.sampled_from([0, 100_000]),
         }
     ),
     st.lists(
         st.tuples(
-            st.sampled_from([0, 1, 70, 130, 250, 400, 7440]), st.lists(packets(), max_size=40)
+            st.sampled_from([0, 1, 6, 70, 130, 250, 400, 7440]), st.lists(packets(), max_size=40)
         ),
         max_size=5,
     ),
     st.booleans(),
+    st.sampled_from([0, 600]),
 )
-def test_kernel_agrees_with_model(values: dict, bursts: list, is_routed: bool) -> None:
+def test_kernel_agrees_with_model(values: dict, bursts: list, is_routed: bool, mtu: int) -> None:
     config = load(values)
     kernel, model, now_s = make_kernel(config, KEY), NatModel(config, KEY), 1
     set_routed(kernel, is_routed)
-    model.is_routed = is_routed
-    runner = KernelRunner(kernel)
+    set_mtu(kernel, mtu)
+    model.is_routed, model.mtu = is_routed, mtu
+    runner = KernelRunner(kernel, nb_loaned=64)
     runner.run([], now_s * NS)
     for step, burst in bursts:
         now_s += step
         done = runner.run(burst, now_s * NS)
+        model.sent.clear()
+        model.answer_unsolicited(now_s * NS)
         for packet, result in zip(burst, done, strict=True):
             try:
                 expected = model.translate(packet.data, packet.reverse, now_s * NS)
@@ -115,6 +122,7 @@ def test_kernel_agrees_with_model(values: dict, bursts: list, is_routed: bool) -
             verdict, port = (OUT, 1) if expected.is_hairpin else (NEXT, 0)
             assert (result.verdict, result.destination) == (verdict, port)
             assert result.data == expected.data
+        assert [packet.data for packet in runner.originated] == model.sent
         model.expire(now_s * NS)
         assert len(save(kernel, now_s * NS)) == 32 * sum(map(len, model.table.queues.values()))
 

@@ -7,6 +7,14 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 from onvm_nf_nat.config import NatConfig
+from onvm_nf_nat.model.own_error import (
+    PORT_UNREACHABLE,
+    PROHIBITED,
+    TOO_BIG,
+    Bucket,
+    is_answerable,
+    own_error,
+)
 from onvm_nf_nat.model.reading import (
     ERRORS,
     QUERIES,
@@ -16,6 +24,7 @@ from onvm_nf_nat.model.reading import (
     embedded,
     identifier,
     is_no_host,
+    opens,
     out_key,
     stays_on_link,
     vlans,
@@ -27,6 +36,7 @@ from onvm_sdk.headers import ICMP, L3, L4, TCP, UDP, Headers, checksum, read_hea
 __all__ = ["NatModel", "Translated"]
 
 _DATAGRAMS_MAX, _DATAGRAM_NS = 4096, 30 * NS
+_UNSOLICITED_MAX, _UNSOLICITED_NS = 1024, 6 * NS
 
 
 @dataclass(frozen=True)
@@ -45,12 +55,40 @@ class NatModel:
         self.is_routed = False
         self.table = Table(config, key)
         self.externals = self.table.externals
-        # source, destination, identification, protocol, VLANs, inbound -> address, end, time
+        # source, destination, identification, protocol, VLANs, inbound -> ends, end, time
         self.datagrams: dict[tuple[object, ...], tuple[bytes, int, int]] = {}
+        self.mtu = 0
+        self.errors = Bucket(config.settings.icmp_errors_per_s)
+        self.sent: list[bytes] = []  # errors of its own about others
+        self.unsolicited: list[tuple[int, bytes, Headers]] = []  # time, SYN
 
     def expire(self, now_ns: int) -> None:
         """Forget idle sessions and mappings without any."""
         self.table.expire(now_ns)
+
+    def answer_unsolicited(self, now_ns: int) -> None:
+        """RFC 5382 REQ-4: after 6 seconds, unless the other end has opened the connection too."""
+        self.expire(now_ns)
+        while self.unsolicited and now_ns - self.unsolicited[0][0] >= _UNSOLICITED_NS:
+            _, frame, h = self.unsolicited.pop(0)
+            if not self._has_session(frame, h):
+                cut = frame[: h.l4_offset + 8]
+                h.l4_length = 8
+                self._send_error(cut, h, h.dst, PORT_UNREACHABLE, now_ns)
+
+    def _has_session(self, frame: bytes, h: Headers) -> bool:
+        try:
+            _, mapping = self.table.behind(TCP, vlans(frame, h), (h.dst, h.dst_port))
+        except Drop:
+            return False
+        return (h.src, h.src_port) in mapping.sessions
+
+    def _send_error(
+        self, frame: bytes, h: Headers, source: bytes, kind: tuple[int, int], now_ns: int
+    ) -> None:
+        if is_answerable(frame, h) and self.errors.take(now_ns):
+            mtu = self.mtu if kind == TOO_BIG else 0
+            self.sent.append(turned(own_error(frame, h, source, kind, mtu)))
 
     def translate(self, frame: bytes, is_reverse: bool, now_ns: int) -> Translated:
         """Handle one packet."""
@@ -62,24 +100,60 @@ class NatModel:
         if self._passes(frame, h, is_reverse):
             return Translated(frame)
         self._check(frame, h, is_reverse)
+        if self.mtu and frame[h.l3_offset + 6] & 0x40:
+            self._check_size(frame, h, is_reverse, now_ns)
+        is_hairpin = not is_reverse and h.dst in self.externals
         if h.fragment_offset:
-            return Translated(self._fragment(frame, h, is_reverse, now_ns))
+            out = self._fragment(frame, h, is_reverse, now_ns)
+            return self._sent_inside(out) if is_hairpin else Translated(out)
         if h.protocol == ICMP and frame[h.l4_offset] in ERRORS:
             if h.more_fragments:
                 raise Drop("fragment")
             return self._error(frame, h, is_reverse)
-        if is_reverse or h.dst not in self.externals:
-            out = (self._in if is_reverse else self._out)(frame, h, now_ns)
-            if h.more_fragments:
-                self._note_fragment(frame, h, out, is_reverse, now_ns)
-            return Translated(out)
+        if is_reverse:
+            out = self._in_solicited(frame, h, now_ns)
+        else:
+            if is_hairpin:
+                self._check_hairpin(frame, h)
+            opened = self._opened(frame, h, now_ns)
+            if opened is None:
+                return self._refused(frame, h)
+            out = self._in(opened, read_headers(opened), now_ns) if is_hairpin else opened
         if h.more_fragments:
-            raise Drop("fragment")
-        self._check_hairpin(frame, h)
-        out = self._out(frame, h, now_ns)
-        return self._hairpinned(self._in(out, read_headers(out), now_ns))
+            self._note_fragment(frame, h, out, is_reverse, now_ns)
+        return self._sent_inside(out) if is_hairpin else Translated(out)
 
-    def _hairpinned(self, frame: bytes) -> Translated:
+    def _opened(self, frame: bytes, h: Headers, now_ns: int) -> bytes | None:
+        """None: it has no session, and an error about that may be sent (RFC 5508 REQ-8)."""
+        try:
+            return self._out(frame, h, now_ns)
+        except Drop:
+            if is_answerable(frame, h) and self.errors.take(now_ns):
+                return None
+            raise
+
+    def _refused(self, frame: bytes, h: Headers) -> Translated:
+        source = self.table.external_of(vlans(frame, h), h.src)
+        return self._sent_inside(own_error(frame, h, source, PROHIBITED))
+
+    def _in_solicited(self, frame: bytes, h: Headers, now_ns: int) -> bytes:
+        try:
+            return self._in(frame, h, now_ns)
+        except Drop:
+            is_syn = h.protocol == TCP and opens(h) and self.errors.per_s
+            if is_syn and len(self.unsolicited) < _UNSOLICITED_MAX:
+                self.unsolicited.append((now_ns, frame, h))
+            raise
+
+    def _check_size(self, frame: bytes, h: Headers, is_reverse: bool, now_ns: int) -> None:
+        """RFC 4787 REQ-13."""
+        if h.l4_offset + h.l4_length - h.l3_offset <= self.mtu:
+            return
+        source = h.dst if is_reverse else self.table.external_of(vlans(frame, h), h.src)
+        self._send_error(frame, h, source, TOO_BIG, now_ns)
+        raise Drop("too_big")
+
+    def _sent_inside(self, frame: bytes) -> Translated:
         if self.is_routed:
             return Translated(frame)
         return Translated(turned(frame), is_hairpin=True)
@@ -125,21 +199,21 @@ class NatModel:
         self, frame: bytes, h: Headers, out: bytes, is_reverse: bool, now_ns: int
     ) -> None:
         """Remember what became of a first fragment, for those behind it."""
-        key, at = datagram(frame, h, is_reverse), h.l3_offset + (16 if is_reverse else 12)
+        key, at = datagram(frame, h, is_reverse), h.l3_offset + 12
         self.datagrams.pop(key, None)
         if len(self.datagrams) == _DATAGRAMS_MAX:
             del self.datagrams[next(iter(self.datagrams))]
-        self.datagrams[key] = out[at : at + 4], h.l4_length, now_ns
+        self.datagrams[key] = out[at : at + 8], h.l4_length, now_ns
 
     def _fragment(self, frame: bytes, h: Headers, is_reverse: bool, now_ns: int) -> bytes:
-        address, end, noted_ns = self.datagrams.get(
+        ends, end, noted_ns = self.datagrams.get(
             datagram(frame, h, is_reverse), (b"", 0, -_DATAGRAM_NS)
         )
         if now_ns - noted_ns >= _DATAGRAM_NS or h.fragment_offset < end:
             raise Drop("fragment")
-        at, ip_sum = h.l3_offset + (16 if is_reverse else 12), h.l3_offset + 10
-        value = updated(frame[ip_sum : ip_sum + 2], frame[at : at + 4], address)
-        return replaced(replaced(frame, at, address), ip_sum, value)
+        at, ip_sum = h.l3_offset + 12, h.l3_offset + 10
+        value = updated(frame[ip_sum : ip_sum + 2], frame[at : at + 8], ends)
+        return replaced(replaced(frame, at, ends), ip_sum, value)
 
     def _error(self, frame: bytes, h: Headers, is_reverse: bool) -> Translated:
         if is_reverse:
@@ -147,7 +221,7 @@ class NatModel:
         out = self._error_out(frame, h)
         if h.dst not in self.externals:
             return Translated(out)
-        return self._hairpinned(self._error_in(out, read_headers(out)))
+        return self._sent_inside(self._error_in(out, read_headers(out)))
 
     def _is_inside(self, address: bytes) -> bool:
         nets = self.config.inside

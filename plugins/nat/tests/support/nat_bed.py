@@ -21,6 +21,7 @@ REASONS = [
     "not_ip",
     "unroutable",
     "subscriber_limit",
+    "too_big",
 ]
 COUNTERS = [
     "translated_out",
@@ -33,6 +34,9 @@ COUNTERS = [
     "sessions_opened",
     "sessions_expired",
     "sessions_evicted",
+    "flows_refused",
+    "errors_sent",
+    "errors_limited",
 ]
 NS = 1_000_000_000
 KEY = (0x0706050403020100, 0x0F0E0D0C0B0A0908)
@@ -40,15 +44,15 @@ I1, I2, O1, O2, E = "10.0.0.1", "10.0.0.2", "198.51.100.1", "198.51.100.2", "192
 
 
 class Nat:
-    """One NAT with a clock."""
+    """One NAT with a clock. It sends no errors of its own unless it is told to."""
 
     def __init__(self, **config: object) -> None:
-        self.use(load(config))
+        self.use(load({"icmp_errors_per_s": 0} | config))
         self.now_s = 1
 
     def use(self, config: NatConfig) -> None:
         self.kernel = make_kernel(config, KEY)
-        self.runner = KernelRunner(self.kernel)
+        self.runner = KernelRunner(self.kernel, nb_loaned=64)
 
     def wait(self, seconds: int) -> None:
         """Let time pass, with a burst at its end."""
