@@ -19,6 +19,7 @@ enum handling {
 	FRAGMENT_IN,
 	TOO_BIG_OUT,
 	TOO_BIG_IN,
+	EXPIRED_OUT, /* its hop limit has */
 };
 
 /* What is known of the packets of a chunk. */
@@ -29,6 +30,8 @@ struct chunk {
 	uint8_t key[CHUNK];		    /* by packet: where its key is */
 	uint8_t handling[CHUNK];
 	uint8_t external[CHUNK]; /* index of what inbound packets go to */
+	uint32_t hosts[CHUNK];	 /* of IPv6, whose packets are in the chunk */
+	uint32_t nb_hosts;
 	uint32_t nb_keys;
 };
 
@@ -42,14 +45,6 @@ static inline const uint8_t *
 ip_dst(const uint8_t *data, const struct onvm_headers *headers)
 {
 	return data + headers->l3_offset + 16;
-}
-
-/* RFC 1122 3.2.1.3: this network, loopback, multicast, broadcast: no end of a session. */
-static inline bool
-is_no_host(const uint8_t *address)
-{
-	return address[0] == 0 || address[0] == 127 || (address[0] & 0xf0) == 224 ||
-	       onvm_load_be32(address) == UINT32_MAX;
 }
 
 /*
@@ -79,7 +74,7 @@ stays_on_link(const struct onvm_pkt *pkt, const struct onvm_headers *headers)
 static inline enum nat_reason
 refuse(const uint8_t *data, const struct onvm_headers *headers)
 {
-	if (is_no_host(ip_src(data, headers)) || is_no_host(ip_dst(data, headers)))
+	if (nat_is_no_host(ip_src(data, headers)) || nat_is_no_host(ip_dst(data, headers)))
 		return NAT_DROP_UNROUTABLE;
 	/* a first fragment needs its whole header: RFC 1858 */
 	if (headers->more_fragments && headers->fragment_offset == 0 &&
@@ -156,9 +151,34 @@ sort_ip(const struct nat *nat, const struct onvm_pkt *pkt, const struct onvm_hea
 	return is_reverse ? INBOUND : OUTBOUND;
 }
 
+/* The same for the packet of an IPv6 host, which becomes IPv4. */
 static enum handling
-sort_packet(const struct nat *nat, struct onvm_pkt *pkt, const struct onvm_headers *headers,
-	    uint8_t *external)
+sort_ip6(struct nat *nat, struct onvm_pkt *pkt, struct onvm_headers *headers, struct chunk *chunk,
+	 enum nat_reason *reason)
+{
+	uint32_t host = 0;
+
+	if (!nat64_is_outbound(nat, pkt, headers))
+		return PASS;
+	*reason = nat64_out(nat, pkt, headers, &host);
+	if (host != 0)
+		chunk->hosts[chunk->nb_hosts++] = host;
+	if (*reason != NAT_NO_DROP)
+		return DROP;
+	if (pkt->data[headers->l3_offset + 8] == 0)
+		return EXPIRED_OUT;
+	if (nat->link_mtu != 0 && nat_sent_bytes(pkt, headers) > nat->link_mtu)
+		return TOO_BIG_OUT;
+	if (headers->fragment_offset != 0)
+		return FRAGMENT_OUT;
+	if (headers->protocol == ONVM_PROTO_ICMP)
+		return sort_icmp(pkt->data, headers, false, reason);
+	return OUTBOUND;
+}
+
+static enum handling
+sort_packet(struct nat *nat, struct onvm_pkt *pkt, struct onvm_headers *headers,
+	    struct chunk *chunk, uint8_t *external)
 {
 	enum nat_reason reason = NAT_DROP_MALFORMED;
 	enum handling handling = DROP;
@@ -167,7 +187,7 @@ sort_packet(const struct nat *nat, struct onvm_pkt *pkt, const struct onvm_heade
 		reason = NAT_DROP_NOT_IP;
 		handling = stays_on_link(pkt, headers) ? PASS : DROP;
 	} else if (headers->ip_version == 6) {
-		handling = PASS;
+		handling = nat->hosts == NULL ? PASS : sort_ip6(nat, pkt, headers, chunk, &reason);
 	} else if (headers->l3_status == ONVM_L3_OK) {
 		handling = sort_ip(nat, pkt, headers, external, &reason);
 	}
@@ -342,7 +362,7 @@ hairpin(struct nat *nat, struct onvm_pkt *pkt, bool is_error, uint64_t now_ns)
 	return reason;
 }
 
-/* RFC 5508 REQ-8: whoever opens a flow that cannot be opened learns that. */
+/* RFC 5508 REQ-8: the sender of a flow that cannot be opened learns that. */
 static enum nat_reason
 flow_refuse(struct nat *nat, struct onvm_pkt *pkt, const struct onvm_headers *headers,
 	    const struct nat_session_key *key, enum nat_reason reason, uint64_t now_ns)
@@ -351,26 +371,51 @@ flow_refuse(struct nat *nat, struct onvm_pkt *pkt, const struct onvm_headers *he
 		nat->config.externals[nat_external_of(nat, key->inside, key->vlan)];
 
 	nat->counters[NAT_FLOWS_REFUSED]++;
-	if (!nat_own_error_become(nat, pkt, headers, source, NAT_ERROR_PROHIBITED, now_ns))
+	if (!nat_own_error_become(nat, pkt, headers, source, NAT_ERROR_PROHIBITED, 0, now_ns))
 		return reason;
 	send_inside(nat, pkt);
 	return NAT_NO_DROP;
 }
 
+/* Tell an inside host about its packet, in place of it where a router knows the way there. */
 static enum nat_reason
-handle_too_big(struct nat *nat, struct onvm_ctx *ctx, const struct onvm_headers *headers,
-	       const struct onvm_pkt *pkt, bool is_inbound)
+inside_tell(struct nat *nat, struct onvm_ctx *ctx, const struct onvm_headers *headers,
+	    struct onvm_pkt *pkt, enum nat_own_error error, uint32_t mtu)
 {
 	const struct nat_offender about = {pkt->data, *headers, pkt->port};
-	const uint8_t *const ip = pkt->data + headers->l3_offset;
-	uint8_t vlan[3] = {0};
+	const enum nat_reason reason = error == NAT_ERROR_TTL ? NAT_DROP_TTL : NAT_DROP_TOO_BIG;
+	const uint8_t *const src = ip_src(pkt->data, headers);
+	const uint8_t *source;
+	struct onvm_pkt *made;
+	uint8_t vlan[3];
 
-	if (is_inbound)
-		nat_own_error_send(nat, ctx, &about, ip + 16, NAT_ERROR_TOO_BIG, nat->mtu);
-	else if (nat_vlan_fill(nat, headers, vlan))
-		nat_own_error_send(nat, ctx, &about,
-				   nat->config.externals[nat_external_of(nat, ip + 12, vlan)],
-				   NAT_ERROR_TOO_BIG, nat->mtu);
+	if (!nat_vlan_fill(nat, headers, vlan))
+		return reason;
+	source = nat->config.externals[nat_external_of(nat, src, vlan)];
+	if (nat->is_routed) {
+		if (!nat_own_error_become(nat, pkt, headers, source, error, mtu, ctx->now_ns))
+			return reason;
+		send_inside(nat, pkt);
+		return NAT_NO_DROP;
+	}
+	made = nat_own_error_send(nat, ctx, &about, source, error, mtu);
+	if (made != NULL && nat_is_stand_in(src) && nat64_in(nat, ctx, made) != NAT_NO_DROP)
+		made->verdict = ONVM_DROP;
+	return reason;
+}
+
+static enum nat_reason
+handle_too_big(struct nat *nat, struct onvm_ctx *ctx, const struct onvm_headers *headers,
+	       struct onvm_pkt *pkt, bool is_inbound)
+{
+	const struct nat_offender about = {pkt->data, *headers, pkt->port};
+
+	if (!is_inbound)
+		return inside_tell(nat, ctx, headers, pkt, NAT_ERROR_TOO_BIG,
+				   nat_is_stand_in(ip_src(pkt->data, headers)) ? nat->link_mtu :
+										 nat->mtu);
+	nat_own_error_send(nat, ctx, &about, ip_dst(pkt->data, headers), NAT_ERROR_TOO_BIG,
+			   nat->mtu);
 	return NAT_DROP_TOO_BIG;
 }
 
@@ -494,7 +539,7 @@ sort(struct nat *nat, struct chunk *chunk, struct onvm_pkt *pkts, uint32_t nb_pk
 			__builtin_prefetch(pkts[i + PREFETCH_AHEAD].data);
 		onvm_parse(pkts[i].data, pkts[i].length, headers);
 		chunk->handling[i] =
-			(uint8_t)sort_packet(nat, &pkts[i], headers, &chunk->external[i]);
+			(uint8_t)sort_packet(nat, &pkts[i], headers, chunk, &chunk->external[i]);
 		if (__builtin_expect(pkts[i].length > nat->frame_max, 0))
 			chunk->handling[i] = (uint8_t)size_check(nat, &pkts[i], headers,
 								 (enum handling)chunk->handling[i]);
@@ -561,6 +606,7 @@ burst_chunk(struct nat *nat, struct onvm_ctx *ctx, struct onvm_pkt *pkts, uint32
 	bool has_changed = false;
 	struct chunk chunk;
 
+	chunk.nb_hosts = 0;
 	sort(nat, &chunk, pkts, nb_pkts);
 	mappings_fetch(nat, &chunk, pkts, nb_pkts);
 	look_up(nat, &chunk, pkts, nb_pkts);
@@ -596,9 +642,21 @@ burst_chunk(struct nat *nat, struct onvm_ctx *ctx, struct onvm_pkt *pkts, uint32
 			reason = handle_too_big(nat, ctx, &chunk.headers[i], pkt,
 						chunk.handling[i] == TOO_BIG_IN);
 			break;
+		case EXPIRED_OUT:
+			reason = inside_tell(nat, ctx, &chunk.headers[i], pkt, NAT_ERROR_TTL, 0);
+			break;
 		}
+		if (nat->hosts != NULL && reason == NAT_NO_DROP &&
+		    nat_is_stand_in(ip_dst(pkt->data, &chunk.headers[i])))
+			reason = nat64_in(nat, ctx, pkt);
 		if (reason != NAT_NO_DROP)
 			onvm_pkt_drop(pkt, (uint16_t)reason);
+	}
+	while (chunk.nb_hosts != 0) {
+		uint8_t stand_in[4];
+
+		onvm_store_be32(stand_in, chunk.hosts[--chunk.nb_hosts]);
+		nat_host_release(nat, stand_in);
 	}
 }
 

@@ -62,6 +62,12 @@ tables_create(struct nat *nat)
 	nat->unsolicited = nat_unsolicited_create();
 	if (nat->unsolicited == NULL)
 		return -ENOMEM;
+	if (config->nat64.bits != 0) {
+		const int rc = nat_host_create(nat, nat->max_subscribers);
+
+		if (rc != 0)
+			return rc;
+	}
 	if (config->filtering == NAT_FILTER_ADDRESS) {
 		nat->peers = onvm_flow_table_create_plain(config->max_sessions, (uint32_t)session,
 							  sizeof(uint32_t));
@@ -88,7 +94,8 @@ nat_create(const struct nat_config *config)
 		return NULL;
 	nat->config = *config;
 	nat->counters = nat->pending_counters;
-	nat_set_mtu(nat, 0);
+	nat_set_mtu(nat, 0, 0);
+	nat->identification = (uint16_t)config->key[0];
 	for (uint32_t life = 0; life < NAT_LIVES; life++)
 		onvm_idle_queue_init(&nat->queues[life], config->idle_ns[life]);
 	rc = ports_create(nat);
@@ -110,9 +117,10 @@ nat_set_routed(struct nat *nat, bool is_routed, bool is_tagged)
 }
 
 void
-nat_set_mtu(struct nat *nat, uint32_t mtu)
+nat_set_mtu(struct nat *nat, uint32_t mtu, uint32_t link_mtu)
 {
 	nat->mtu = mtu;
+	nat->link_mtu = link_mtu;
 	nat->frame_max = mtu == 0 ? UINT16_MAX : mtu + ETHERNET_BYTES;
 }
 
@@ -131,6 +139,7 @@ nat_free(struct nat *nat)
 	onvm_flow_table_free(nat->sessions);
 	onvm_flow_table_free(nat->peers);
 	onvm_flow_table_free(nat->datagrams);
+	onvm_flow_table_free(nat->hosts);
 	free(nat->unsolicited);
 	free(nat);
 }

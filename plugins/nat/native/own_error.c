@@ -14,10 +14,11 @@
 #define QUOTED_MAX (576u - ERROR_BYTES) /* RFC 1812 4.3.2.3 */
 #define TTL 64
 
-static const uint8_t codes[] = {
-	[NAT_ERROR_PORT_UNREACHABLE] = 3,
-	[NAT_ERROR_TOO_BIG] = 4,
-	[NAT_ERROR_PROHIBITED] = 13,
+static const uint8_t types[][2] = {
+	[NAT_ERROR_PORT_UNREACHABLE] = {3, 3},
+	[NAT_ERROR_TOO_BIG] = {3, 4},
+	[NAT_ERROR_PROHIBITED] = {3, 13},
+	[NAT_ERROR_TTL] = {11, 0},
 };
 
 /* RFC 1812 4.3.2.8: so many in a second, and so many at once. */
@@ -68,9 +69,8 @@ headers_fill(uint8_t *ip, uint32_t quoted, const uint8_t *source, enum nat_own_e
 	memcpy(ip + 16, to, sizeof(to));
 	sum = (uint16_t)~onvm_checksum_fold(onvm_checksum_add(0, ip, 20));
 	memcpy(ip + 10, &sum, sizeof(sum));
-	icmp[0] = 3;
-	icmp[1] = codes[error];
-	onvm_store_be16(icmp + 6, (uint16_t)mtu);
+	memcpy(icmp, types[error], 2);
+	onvm_store_be16(icmp + 6, (uint16_t)(error == NAT_ERROR_TOO_BIG ? mtu : 0));
 	sum = (uint16_t)~onvm_checksum_fold(onvm_checksum_add(0, icmp, 8 + quoted));
 	memcpy(icmp + 2, &sum, sizeof(sum));
 }
@@ -85,7 +85,7 @@ quoted_bytes(const struct onvm_headers *headers)
 
 bool
 nat_own_error_become(struct nat *nat, struct onvm_pkt *pkt, const struct onvm_headers *headers,
-		     const uint8_t *source, enum nat_own_error error, uint64_t now_ns)
+		     const uint8_t *source, enum nat_own_error error, uint32_t mtu, uint64_t now_ns)
 {
 	const uint32_t quoted = quoted_bytes(headers);
 	uint8_t *const before = pkt->data;
@@ -98,12 +98,12 @@ nat_own_error_become(struct nat *nat, struct onvm_pkt *pkt, const struct onvm_he
 		return false;
 	frame = onvm_pkt_push(pkt, ERROR_BYTES);
 	memmove(frame, before, headers->l3_offset);
-	headers_fill(frame + headers->l3_offset, quoted, source, error, 0);
+	headers_fill(frame + headers->l3_offset, quoted, source, error, mtu);
 	pkt->length = (uint16_t)(headers->l3_offset + ERROR_BYTES + quoted);
 	return true;
 }
 
-void
+struct onvm_pkt *
 nat_own_error_send(struct nat *nat, struct onvm_ctx *ctx, const struct nat_offender *about,
 		   const uint8_t *source, enum nat_own_error error, uint32_t mtu)
 {
@@ -113,10 +113,10 @@ nat_own_error_send(struct nat *nat, struct onvm_ctx *ctx, const struct nat_offen
 
 	if (ctx->originate == NULL || !is_answerable(about->data, &about->headers) ||
 	    !may_send(nat, ctx->now_ns))
-		return;
+		return NULL;
 	made = ctx->originate(ctx);
 	if (made == NULL || made->tailroom < l3_offset + ERROR_BYTES + quoted)
-		return;
+		return NULL;
 	memcpy(made->data, about->data, l3_offset);
 	memcpy(made->data, about->data + 6, 6);
 	memcpy(made->data + 6, about->data, 6);
@@ -124,6 +124,7 @@ nat_own_error_send(struct nat *nat, struct onvm_ctx *ctx, const struct nat_offen
 	headers_fill(made->data + l3_offset, quoted, source, error, mtu);
 	made->length = (uint16_t)(l3_offset + ERROR_BYTES + quoted);
 	onvm_pkt_out(made, about->port);
+	return made;
 }
 
 uint32_t

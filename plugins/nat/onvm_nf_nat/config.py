@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
@@ -35,6 +35,7 @@ class NatText(msgspec.Struct, forbid_unknown_fields=True):
     ports: int | str = "1-65535"
     blocks: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 1
     inside: Annotated[list[str], msgspec.Meta(max_length=INSIDE_MAX)] = []
+    nat64: str = ""
     filtering: Literal[
         "endpoint-independent", "address-dependent", "address-and-port-dependent"
     ] = "endpoint-independent"
@@ -61,6 +62,7 @@ class NatConfig(msgspec.Struct, frozen=True):
     externals: tuple[IPv4Address, ...]
     ports: range
     inside: tuple[IPv4Network, ...]
+    nat64: IPv6Network | None = None
 
     @property
     def subscriber_ports(self) -> int:
@@ -135,4 +137,24 @@ def load(data: Mapping[str, Any], *, file: str | None = None) -> NatConfig:
             raise ConfigError(expected, file=file, field=field, value=value)
         externals.append(address)
     ports = read("ports", text.ports, settings.port_range, "")
-    return NatConfig(settings=text, externals=tuple(externals), ports=ports, inside=inside)
+    nat64 = None
+    if text.nat64:
+        nat64 = read("nat64", text.nat64, _nat64_prefix, "")
+    return NatConfig(
+        settings=text, externals=tuple(externals), ports=ports, inside=inside, nat64=nat64
+    )
+
+
+def _nat64_prefix(text: str) -> IPv6Network:
+    """RFC 6052 2.2: of 32, 40, 48, 56, 64 or 96 bits, those from 64 to 71 zero."""
+    expected = (
+        "expected an IPv6 prefix of 32, 40, 48, 56, 64 or 96 bits such as 64:ff9b::/96, with the"
+        " bits from 64 to 71 zero"
+    )
+    try:
+        prefix = IPv6Network(text)
+    except ValueError:
+        raise ValueError(expected) from None
+    if prefix.prefixlen not in (32, 40, 48, 56, 64, 96) or prefix.network_address.packed[8]:
+        raise ValueError(expected)
+    return prefix

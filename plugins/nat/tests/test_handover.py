@@ -105,3 +105,38 @@ def test_new_configuration_keeps_the_sessions_that_it_allows() -> None:
         runner.reconfigure({**config, "external": ["192.0.2.2"]})
         assert runner.run(back[:1], reverse=True).verdicts != [Verdict.NEXT]
         assert claims[1:] == [("unclaim", "192.0.2.1", 1024, 2048, 0)]
+
+
+def test_ipv6_hosts_go_along() -> None:
+    config = {"nat64": "2001:db8:64::/96", "ports": "1024-5023", "blocks": 4}
+    first, second = Nat(), Nat()
+    for number, nat in ((1, first), (2, second)):
+        nat.use(load(config).of_instance(f"nat-{number}"))
+    server = "2001:db8:64::c633:6401"
+    second.out(udp("2001:db8::9", 1500, server, 53))  # so that stand-ins differ
+    ports = [src(first.out(udp(f"2001:db8::{i}", 1500, server, 53)))[1] for i in (1, 2)]
+    restore(second.kernel, save(first.kernel, NS), NS)
+    for i, port in enumerate(ports, 1):
+        assert src(second.out(udp(f"2001:db8::{i}", 1500, server, 53)))[1] == port
+        assert read_headers(second.back(udp(O1, 53, E, port))).dst[-1] == i
+    state = save(first.kernel, NS)
+    for damaged in (state[64:], state[:32] + b"\xff" * 4 + state[36:]):
+        with pytest.raises(NativeError, match="Invalid argument"):
+            restore(first.kernel, damaged, NS)
+    with pytest.raises(NativeError, match="Invalid argument"):
+        restore(make_kernel(load({})), state, NS)
+
+
+def test_sessions_of_ipv6_hosts_stay_with_their_prefix() -> None:
+    config = {"nat64": "2001:db8:64::/96"}
+    frame = udp("2001:db8::1", 1500, "2001:db8:64::c633:6401", 53)
+    with Runner("nat", config=config) as runner:
+        port = read_headers(runner.run([frame]).packets[0]).src_port
+        assert [one["inside"] for one in runner.show("mappings")] == ["2001:db8::1"]
+        runner.reconfigure(config | {"udp_s": 400})
+        reply = udp(O1, 53, E, port)
+        assert read_headers(runner.run([reply], reverse=True).packets[0]).version == 6
+        runner.reconfigure({"nat64": "2001:db8:65::/96"})
+        assert runner.run([reply], reverse=True).reasons == ["no_mapping"]
+        runner.reconfigure({})
+        assert runner.run([frame]).packets == [frame]

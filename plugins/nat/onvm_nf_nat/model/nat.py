@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 from onvm_nf_nat.config import NatConfig
+from onvm_nf_nat.model.nat64 import Nat64, is_stand_in
 from onvm_nf_nat.model.own_error import (
     PORT_UNREACHABLE,
     PROHIBITED,
     TOO_BIG,
+    TTL,
     Bucket,
     is_answerable,
     own_error,
@@ -57,7 +60,10 @@ class NatModel:
         self.externals = self.table.externals
         # source, destination, identification, protocol, VLANs, inbound -> ends, end, time
         self.datagrams: dict[tuple[object, ...], tuple[bytes, int, int]] = {}
-        self.mtu = 0
+        self.mtu = self.link_mtu = 0
+        self.nat64 = Nat64(config, config.nat64, self.table) if config.nat64 else None
+        if self.nat64:
+            self.nat64.identification = key[0] & 0xFFFF
         self.errors = Bucket(config.settings.icmp_errors_per_s)
         self.sent: list[bytes] = []  # errors of its own about others
         self.unsolicited: list[tuple[int, bytes, Headers]] = []  # time, SYN
@@ -94,14 +100,86 @@ class NatModel:
         """Handle one packet."""
         self.expire(now_ns)
         h = read_headers(frame)
+        if self.nat64 is None:
+            return self._translate(frame, h, is_reverse, now_ns)
+        if h.version == 6 and self.nat64.is_outbound(h, is_reverse, self.is_routed):
+            translate = self._translate6
+        else:
+            translate = self._translate
+        try:
+            done = translate(frame, h, is_reverse, now_ns)
+            if done.data == frame:
+                return done
+            return Translated(self._to_host(done.data, now_ns), done.is_hairpin)
+        finally:
+            self.nat64.settle()
+
+    def _translate6(self, frame: bytes, h: Headers, is_reverse: bool, now_ns: int) -> Translated:
+        assert self.nat64 is not None
+        frame = self.nat64.out(frame, h, self.is_routed)
+        h = read_headers(frame)
+        if frame[h.l3_offset + 8] == 0:
+            return self._tell_inside(frame, h, TTL, 0, now_ns)
+        if self.link_mtu and _length(h) > self.link_mtu:
+            return self._tell_inside(frame, h, TOO_BIG, self.link_mtu, now_ns)
+        self._check_icmp(frame, h, False)
+        return self._translated(frame, h, False, now_ns)
+
+    def _to_host(self, frame: bytes, now_ns: int) -> bytes:
+        """The frame itself, or that for the host that a stand-in stands for."""
+        h = read_headers(frame)
+        if self.nat64 is None or h.version != 4 or not is_stand_in(h.dst):
+            return frame
+        is_error = h.protocol == ICMP and not h.fragment_offset and frame[h.l4_offset] in ERRORS
+        longer = 28 if h.is_fragment else 20
+        if not self.is_routed and frame[h.l3_offset + 8] <= 1:
+            self._tell_sender(frame, h, TTL, now_ns)
+            raise Drop("ttl")
+        if self.link_mtu and not is_error and _length(h) + longer > self.link_mtu:
+            if frame[h.l3_offset + 6] & 0x40:
+                self._tell_sender(frame, h, TOO_BIG, now_ns)
+            raise Drop("too_big")
+        return self.nat64.into(frame, h, self.is_routed)
+
+    def _tell_sender(self, frame: bytes, h: Headers, kind: tuple[int, int], now_ns: int) -> None:
+        """As if the stand-in did."""
+        may_tell = h.src not in self.externals and is_answerable(frame, h)
+        if not may_tell or not self.errors.take(now_ns):
+            return
+        error = turned(
+            own_error(frame, h, h.dst, kind, self.link_mtu - 20 if kind == TOO_BIG else 0)
+        )
+        with contextlib.suppress(Drop):
+            self.sent.append(self._error_out(error, read_headers(error)))
+
+    def _tell_inside(
+        self, frame: bytes, h: Headers, kind: tuple[int, int], mtu: int, now_ns: int
+    ) -> Translated:
+        reason = "ttl" if kind == TTL else "too_big"
+        if not is_answerable(frame, h) or not self.errors.take(now_ns):
+            raise Drop(reason)
+        source = self.table.external_of(vlans(frame, h), h.src)
+        error = own_error(frame, h, source, kind, mtu)
+        if self.is_routed:
+            return Translated(error)
+        self.sent.append(self._to_host(turned(error), now_ns))
+        raise Drop(reason)
+
+    def _translate(self, frame: bytes, h: Headers, is_reverse: bool, now_ns: int) -> Translated:
         if self.is_routed and self.config.inside and h.version == 4 and h.l3 is L3.OK:
             # A router sends the answer to a hairpinned packet the way back.
             is_reverse &= not (self._is_inside(h.src) and h.dst in self.externals)
         if self._passes(frame, h, is_reverse):
             return Translated(frame)
         self._check(frame, h, is_reverse)
-        if self.mtu and frame[h.l3_offset + 6] & 0x40:
-            self._check_size(frame, h, is_reverse, now_ns)
+        if self.mtu and frame[h.l3_offset + 6] & 0x40 and _length(h) > self.mtu:  # REQ-13
+            if not is_reverse:
+                return self._tell_inside(frame, h, TOO_BIG, self.mtu, now_ns)
+            self._send_error(frame, h, h.dst, TOO_BIG, now_ns)
+            raise Drop("too_big")
+        return self._translated(frame, h, is_reverse, now_ns)
+
+    def _translated(self, frame: bytes, h: Headers, is_reverse: bool, now_ns: int) -> Translated:
         is_hairpin = not is_reverse and h.dst in self.externals
         if h.fragment_offset:
             out = self._fragment(frame, h, is_reverse, now_ns)
@@ -145,14 +223,6 @@ class NatModel:
                 self.unsolicited.append((now_ns, frame, h))
             raise
 
-    def _check_size(self, frame: bytes, h: Headers, is_reverse: bool, now_ns: int) -> None:
-        """RFC 4787 REQ-13."""
-        if h.l4_offset + h.l4_length - h.l3_offset <= self.mtu:
-            return
-        source = h.dst if is_reverse else self.table.external_of(vlans(frame, h), h.src)
-        self._send_error(frame, h, source, TOO_BIG, now_ns)
-        raise Drop("too_big")
-
     def _sent_inside(self, frame: bytes) -> Translated:
         if self.is_routed:
             return Translated(frame)
@@ -186,6 +256,9 @@ class NatModel:
             raise Drop("malformed")
         if h.protocol not in (TCP, UDP, ICMP):
             raise Drop("protocol")
+        self._check_icmp(frame, h, is_reverse)
+
+    def _check_icmp(self, frame: bytes, h: Headers, is_reverse: bool) -> None:
         if h.protocol != ICMP or h.fragment_offset:
             return
         kind = frame[h.l4_offset]
@@ -275,3 +348,8 @@ class NatModel:
         if mapping is None:
             raise Drop("no_mapping")
         return error_rewritten(frame, h, inner, dst=(mapping.external, mapping.port))
+
+
+def _length(h: Headers) -> int:
+    """Bytes of the IP packet."""
+    return h.l4_offset + h.l4_length - h.l3_offset

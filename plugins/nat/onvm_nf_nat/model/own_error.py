@@ -9,9 +9,18 @@ from onvm_nf_nat.model.reading import QUERIES, REPLIES
 from onvm_nf_nat.model.table import NS
 from onvm_sdk.headers import ICMP, Headers, checksum
 
-__all__ = ["PORT_UNREACHABLE", "PROHIBITED", "TOO_BIG", "Bucket", "is_answerable", "own_error"]
+__all__ = [
+    "PORT_UNREACHABLE",
+    "PROHIBITED",
+    "TOO_BIG",
+    "TTL",
+    "Bucket",
+    "is_answerable",
+    "own_error",
+]
 
 PORT_UNREACHABLE, TOO_BIG, PROHIBITED = (3, 3), (3, 4), (3, 13)
+TTL = (11, 0)
 _QUOTED_MAX = 576 - 28  # RFC 1812 4.3.2.3
 
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
 
@@ -69,6 +69,7 @@ class Table:
         self.mappings: dict[Key, Mapping] = {}
         self.resting: dict[tuple[int, bytes, int], int] = {}  # protocol, external end: freed
         self.queues: dict[Life, list[Session]] = {life: [] for life in Life}
+        self.on_mapping_end: Callable[[], None] = lambda: None
         self.realms: dict[Vlans, int] = {}  # numbers for more tags than a key holds
 
     def expire(self, now_ns: int) -> None:
@@ -180,6 +181,7 @@ class Table:
             del self.mappings[session.key]
             if session.key[0] != TCP:  # RFC 6888 REQ-8 A
                 self.resting[session.key[0], mapping.external, mapping.port] = mapping.freed_ns
+            self.on_mapping_end()
 
     def _idle_ns(self, life: Life) -> int:
         text = self.config.settings

@@ -22,6 +22,7 @@ def updated(old_checksum: bytes, old: bytes, new: bytes) -> bytes:
     total = 0xFFFF ^ int.from_bytes(old_checksum, "big")
     for i in range(0, len(old), 2):
         total += 0xFFFF ^ int.from_bytes(old[i : i + 2], "big")
+    for i in range(0, len(new), 2):
         total += int.from_bytes(new[i : i + 2], "big")
     while total > 0xFFFF:
         total = (total & 0xFFFF) + (total >> 16)

@@ -22,6 +22,7 @@ REASONS = [
     "unroutable",
     "subscriber_limit",
     "too_big",
+    "ttl",
 ]
 COUNTERS = [
     "translated_out",
@@ -37,6 +38,8 @@ COUNTERS = [
     "flows_refused",
     "errors_sent",
     "errors_limited",
+    "translated_64",
+    "translated_46",
 ]
 NS = 1_000_000_000
 KEY = (0x0706050403020100, 0x0F0E0D0C0B0A0908)
