@@ -20,6 +20,7 @@ enum handling {
 	TOO_BIG_OUT,
 	TOO_BIG_IN,
 	EXPIRED_OUT, /* its hop limit has */
+	DONE,	     /* translated already: it needs no state */
 };
 
 /* What is known of the packets of a chunk. */
@@ -151,15 +152,85 @@ sort_ip(const struct nat *nat, const struct onvm_pkt *pkt, const struct onvm_hea
 	return is_reverse ? INBOUND : OUTBOUND;
 }
 
-/* The same for the packet of an IPv6 host, which becomes IPv4. */
+/*
+ * Let a packet from inside go to a host inside: on to the router of the chain, or back to that which
+ * it came from; either knows where that host is.
+ */
+static void
+send_inside(const struct nat *nat, struct onvm_pkt *pkt)
+{
+	uint8_t router[6];
+
+	if (nat->is_routed)
+		return;
+	memcpy(router, pkt->data + 6, sizeof(router));
+	memcpy(pkt->data + 6, pkt->data, sizeof(router));
+	memcpy(pkt->data, router, sizeof(router));
+	onvm_pkt_out(pkt, pkt->port);
+}
+
+/* An address of the packet that an ICMPv6 error quotes. The sum stays, so all checksums do. */
+static enum nptv6_result
+quoted_translate(const struct nat *nat, uint8_t *data, const struct onvm_headers *headers,
+		 uint32_t offset, bool is_outward)
+{
+	uint8_t *const quoted = data + headers->l4_offset + 8;
+
+	if (!onvm_icmp_is_error(data, headers) || headers->l4_length < 8 + 40)
+		return NPTV6_OTHER;
+	return nptv6_translate(nat->config.nptv6, nat->config.nb_nptv6, quoted + offset,
+			       is_outward);
+}
+
+/* RFC 6296: one prefix becomes another. */
+static enum handling
+sort_nptv6(struct nat *nat, struct onvm_pkt *pkt, const struct onvm_headers *headers,
+	   enum nat_reason *reason)
+{
+	const struct nptv6_pair *const pairs = nat->config.nptv6;
+	const uint32_t nb = nat->config.nb_nptv6;
+	const bool is_reverse = (pkt->flags & ONVM_F_REVERSE) != 0;
+	uint8_t *const src = pkt->data + headers->l3_offset + 8, *const dst = src + 16;
+	bool goes_in, is_lost = false;
+
+	if (nb == 0 || headers->l3_status != ONVM_L3_OK)
+		return PASS;
+	goes_in = nptv6_holds(pairs, nb, dst, false);
+	*reason = NAT_DROP_NO_MAPPING;
+	if (!is_reverse &&
+	    (!nptv6_holds(pairs, nb, src, true) || nptv6_holds(pairs, nb, dst, true)))
+		return PASS;
+	if (is_reverse && !goes_in)
+		return nptv6_holds(pairs, nb, dst, true) ? DROP : PASS;
+	*reason = NAT_DROP_UNROUTABLE;
+	if (!is_reverse) {
+		is_lost = nptv6_translate(pairs, nb, src, true) == NPTV6_NOT_TRANSLATED ||
+			  quoted_translate(nat, pkt->data, headers, 24, true) ==
+				  NPTV6_NOT_TRANSLATED;
+		nat->counters[NAT_TRANSLATED_OUT]++;
+	}
+	if (goes_in && !is_lost) {
+		is_lost = nptv6_translate(pairs, nb, dst, false) == NPTV6_NOT_TRANSLATED ||
+			  quoted_translate(nat, pkt->data, headers, 8, false) ==
+				  NPTV6_NOT_TRANSLATED;
+		nat->counters[is_reverse ? NAT_TRANSLATED_IN : NAT_HAIRPINNED]++;
+	}
+	if (is_lost)
+		return DROP;
+	if (goes_in && !is_reverse)
+		send_inside(nat, pkt);
+	return DONE;
+}
+
+/* The packet of an IPv6 host: it becomes IPv4, or its prefix another. */
 static enum handling
 sort_ip6(struct nat *nat, struct onvm_pkt *pkt, struct onvm_headers *headers, struct chunk *chunk,
 	 enum nat_reason *reason)
 {
 	uint32_t host = 0;
 
-	if (!nat64_is_outbound(nat, pkt, headers))
-		return PASS;
+	if (nat->hosts == NULL || !nat64_is_outbound(nat, pkt, headers))
+		return sort_nptv6(nat, pkt, headers, reason);
 	*reason = nat64_out(nat, pkt, headers, &host);
 	if (host != 0)
 		chunk->hosts[chunk->nb_hosts++] = host;
@@ -187,7 +258,7 @@ sort_packet(struct nat *nat, struct onvm_pkt *pkt, struct onvm_headers *headers,
 		reason = NAT_DROP_NOT_IP;
 		handling = stays_on_link(pkt, headers) ? PASS : DROP;
 	} else if (headers->ip_version == 6) {
-		handling = nat->hosts == NULL ? PASS : sort_ip6(nat, pkt, headers, chunk, &reason);
+		handling = nat->handles_ipv6 ? sort_ip6(nat, pkt, headers, chunk, &reason) : PASS;
 	} else if (headers->l3_status == ONVM_L3_OK) {
 		handling = sort_ip(nat, pkt, headers, external, &reason);
 	}
@@ -201,7 +272,8 @@ static enum handling
 size_check(const struct nat *nat, const struct onvm_pkt *pkt, const struct onvm_headers *headers,
 	   enum handling handling)
 {
-	if (handling == PASS || handling == DROP || nat_sent_bytes(pkt, headers) <= nat->mtu ||
+	if (handling == PASS || handling == DROP || handling == DONE ||
+	    nat_sent_bytes(pkt, headers) <= nat->mtu ||
 	    (pkt->data[headers->l3_offset + 6] & 0x40) == 0)
 		return handling;
 	return handling == INBOUND || handling == ERROR_IN || handling == FRAGMENT_IN ? TOO_BIG_IN :
@@ -321,23 +393,6 @@ hairpin_check(struct nat *nat, const uint8_t *data, const struct onvm_headers *h
 		slot = nat_session_find(nat, &target, now_ns);
 	}
 	return nat_filter_allows(nat, &target, slot) ? NAT_NO_DROP : NAT_DROP_FILTERED;
-}
-
-/*
- * Let a packet from inside go to a host inside: on to the router of the chain, or back to that which
- * it came from; either knows where that host is.
- */
-static void
-send_inside(const struct nat *nat, struct onvm_pkt *pkt)
-{
-	uint8_t router[6];
-
-	if (nat->is_routed)
-		return;
-	memcpy(router, pkt->data + 6, sizeof(router));
-	memcpy(pkt->data + 6, pkt->data, sizeof(router));
-	memcpy(pkt->data, router, sizeof(router));
-	onvm_pkt_out(pkt, pkt->port);
 }
 
 /* RFC 4787 REQ-9: an inside host reaches another by its external endpoint. */
@@ -619,6 +674,7 @@ burst_chunk(struct nat *nat, struct onvm_ctx *ctx, struct onvm_pkt *pkts, uint32
 			ctx->counters[NAT_PASSED]++;
 			continue;
 		case DROP:
+		case DONE:
 			continue;
 		case OUTBOUND:
 			reason = handle_outbound(nat, ctx, &chunk, i, pkt, &has_changed);

@@ -85,7 +85,7 @@ nat_create(const struct nat_config *config)
 
 	if (config->first_port >= config->end_port || config->end_port > NAT_PORTS ||
 	    config->nb_inside > NAT_INSIDE_MAX || config->nb_externals == 0 ||
-	    config->nb_externals > NAT_EXTERNALS_MAX) {
+	    config->nb_externals > NAT_EXTERNALS_MAX || config->nb_nptv6 > NPTV6_PREFIXES_MAX) {
 		errno = EINVAL;
 		return NULL;
 	}
@@ -94,6 +94,7 @@ nat_create(const struct nat_config *config)
 		return NULL;
 	nat->config = *config;
 	nat->counters = nat->pending_counters;
+	nat->handles_ipv6 = config->nat64.bits != 0 || config->nb_nptv6 != 0;
 	nat_set_mtu(nat, 0, 0);
 	nat->identification = (uint16_t)config->key[0];
 	for (uint32_t life = 0; life < NAT_LIVES; life++)

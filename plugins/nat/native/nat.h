@@ -32,6 +32,7 @@
 #include <onvm/tables.h>
 #include <onvm/tcp_track.h>
 
+#include "nptv6.h"
 #include "siit.h"
 
 #define NAT_INSIDE_MAX 16
@@ -120,6 +121,8 @@ struct nat_config {
 	uint32_t nb_inside;	      /**< 0: every address is inside */
 	struct nat_network inside[NAT_INSIDE_MAX];
 	struct siit_prefix nat64;
+	uint32_t nb_nptv6;
+	struct nptv6_pair nptv6[NPTV6_PREFIXES_MAX];
 	uint64_t idle_ns[NAT_LIVES];
 	uint64_t port_rest_ns; /**< RFC 6888 REQ-8 */
 	uint32_t errors_per_s; /**< ICMP errors of its own; 0: none (RFC 5508 REQ-9) */
@@ -222,6 +225,7 @@ struct nat {
 	uint64_t errors_due_ns;		     /**< when the bucket of errors is full again */
 	struct nat_unsolicited *unsolicited; /**< a ring of NAT_UNSOLICITED_MAX, in their order */
 	uint32_t first_unsolicited, nb_unsolicited;
+	bool handles_ipv6;  /**< there is NAT64 or NPTv6 */
 	bool has_backlog;   /**< more has expired than one burst forgot */
 	bool has_pending;   /**< there are pending counters */
 	uint64_t *counters; /**< the running burst's, or pending_counters */

@@ -20,10 +20,20 @@ INSIDE_MAX = 16
 """That of the kernel, which a test compares."""
 EXTERNALS_MAX = 16
 """Likewise."""
+PREFIXES_MAX = 16
+"""Likewise."""
 SESSIONS_MAX = 1 << 24
 
+_NPTV6_BITS_MAX = 112
 _NO_HOSTS = {IPv4Address("255.255.255.255")}
 _NO_NETWORKS = [IPv4Network(net) for net in ("0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/4")]
+
+
+class PrefixText(msgspec.Struct, forbid_unknown_fields=True):
+    """Two prefixes of IPv6 with the same length."""
+
+    inside: str
+    outside: str
 
 
 class NatText(msgspec.Struct, forbid_unknown_fields=True):
@@ -36,6 +46,7 @@ class NatText(msgspec.Struct, forbid_unknown_fields=True):
     blocks: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 1
     inside: Annotated[list[str], msgspec.Meta(max_length=INSIDE_MAX)] = []
     nat64: str = ""
+    nptv6: Annotated[list[PrefixText], msgspec.Meta(max_length=PREFIXES_MAX)] = []
     filtering: Literal[
         "endpoint-independent", "address-dependent", "address-and-port-dependent"
     ] = "endpoint-independent"
@@ -63,6 +74,7 @@ class NatConfig(msgspec.Struct, frozen=True):
     ports: range
     inside: tuple[IPv4Network, ...]
     nat64: IPv6Network | None = None
+    nptv6: tuple[tuple[IPv6Network, IPv6Network], ...] = ()
 
     @property
     def subscriber_ports(self) -> int:
@@ -141,8 +153,39 @@ def load(data: Mapping[str, Any], *, file: str | None = None) -> NatConfig:
     if text.nat64:
         nat64 = read("nat64", text.nat64, _nat64_prefix, "")
     return NatConfig(
-        settings=text, externals=tuple(externals), ports=ports, inside=inside, nat64=nat64
+        settings=text,
+        externals=tuple(externals),
+        ports=ports,
+        inside=inside,
+        nat64=nat64,
+        nptv6=_nptv6_pairs(text.nptv6, read, file),
     )
+
+
+def _nptv6_pairs(
+    texts: list[PrefixText], read: Callable[..., Any], file: str | None
+) -> tuple[tuple[IPv6Network, IPv6Network], ...]:
+    """RFC 6296 3.1: prefixes of one length. No two of them overlap."""
+    pairs: list[tuple[IPv6Network, IPv6Network]] = []
+    expected = "expected an IPv6 prefix such as fd00:1::/48, host bits zero"
+    for i, text in enumerate(texts):
+        inside = read(f"nptv6[{i}].inside", text.inside, IPv6Network, expected)
+        outside = read(f"nptv6[{i}].outside", text.outside, IPv6Network, expected)
+        wrong = None
+        if not 1 <= inside.prefixlen <= _NPTV6_BITS_MAX:
+            wrong = "inside", f"expected a prefix of 1 to {_NPTV6_BITS_MAX} bits"
+        elif outside.prefixlen != inside.prefixlen:
+            wrong = "outside", f"expected a prefix of {inside.prefixlen} bits, as `inside` has"
+        elif inside.overlaps(outside):
+            wrong = "outside", "expected another prefix than `inside`"
+        elif any(one.overlaps(inside) or one.overlaps(outside) for pair in pairs for one in pair):
+            wrong = "inside", "expected prefixes that overlap none of the pairs before"
+        if wrong is not None:
+            raise ConfigError(
+                wrong[1], file=file, field=f"nptv6[{i}].{wrong[0]}", value=getattr(text, wrong[0])
+            )
+        pairs.append((inside, outside))
+    return tuple(pairs)
 
 
 def _nat64_prefix(text: str) -> IPv6Network:

@@ -67,6 +67,15 @@ def make_kernel(config: NatConfig, key: tuple[int, int] | None = None) -> Native
                 "address": config.nat64.network_address.packed if config.nat64 else bytes(16),
                 "bits": config.nat64.prefixlen if config.nat64 else 0,
             },
+            "nb_nptv6": len(config.nptv6),
+            "nptv6": [
+                {
+                    "inside": inside.network_address.packed,
+                    "outside": outside.network_address.packed,
+                    "bits": inside.prefixlen,
+                }
+                for inside, outside in config.nptv6
+            ],
             "errors_per_s": text.icmp_errors_per_s,
             "key": key or make_key(),
             "filtering": _FILTERING[text.filtering],

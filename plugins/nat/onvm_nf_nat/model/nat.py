@@ -9,6 +9,7 @@ from ipaddress import IPv4Address
 
 from onvm_nf_nat.config import NatConfig
 from onvm_nf_nat.model.nat64 import Nat64, is_stand_in
+from onvm_nf_nat.model.nptv6 import Nptv6
 from onvm_nf_nat.model.own_error import (
     PORT_UNREACHABLE,
     PROHIBITED,
@@ -61,6 +62,7 @@ class NatModel:
         # source, destination, identification, protocol, VLANs, inbound -> ends, end, time
         self.datagrams: dict[tuple[object, ...], tuple[bytes, int, int]] = {}
         self.mtu = self.link_mtu = 0
+        self.nptv6 = Nptv6(config.nptv6)
         self.nat64 = Nat64(config, config.nat64, self.table) if config.nat64 else None
         if self.nat64:
             self.nat64.identification = key[0] & 0xFFFF
@@ -102,10 +104,9 @@ class NatModel:
         h = read_headers(frame)
         if self.nat64 is None:
             return self._translate(frame, h, is_reverse, now_ns)
+        translate = self._translate
         if h.version == 6 and self.nat64.is_outbound(h, is_reverse, self.is_routed):
             translate = self._translate6
-        else:
-            translate = self._translate
         try:
             done = translate(frame, h, is_reverse, now_ns)
             if done.data == frame:
@@ -169,6 +170,8 @@ class NatModel:
         if self.is_routed and self.config.inside and h.version == 4 and h.l3 is L3.OK:
             # A router sends the answer to a hairpinned packet the way back.
             is_reverse &= not (self._is_inside(h.src) and h.dst in self.externals)
+        if h.version == 6 and (found := self.nptv6.translate(frame, h, is_reverse)) is not None:
+            return self._sent_inside(found[0]) if found[1] else Translated(found[0])
         if self._passes(frame, h, is_reverse):
             return Translated(frame)
         self._check(frame, h, is_reverse)

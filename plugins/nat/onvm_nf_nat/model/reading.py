@@ -7,6 +7,7 @@ from onvm_sdk.headers import ICMP, TCP, UDP, Headers, checksum
 
 __all__ = [
     "ERRORS",
+    "ERRORS6",
     "QUERIES",
     "REPLIES",
     "Drop",
@@ -26,6 +27,7 @@ __all__ = [
 
 FIN, SYN, RST, ACK = 1, 2, 4, 16
 ERRORS = (3, 4, 11, 12)
+ERRORS6 = (1, 2, 3, 4)
 QUERIES, REPLIES = (8, 13, 15, 17, 42), (0, 14, 16, 18, 43)
 # ARP, EAPOL, LLDP, Ethernet's slow protocols, PTP: they carry no IP and do not leave a link
 _LINK_TYPES = (0x0806, 0x888E, 0x88CC, 0x8809, 0x88F7)
