@@ -39,7 +39,7 @@ class LocalMemory:
             self._reset(slot, frames[slot] if slot < len(frames) else b"")
         self._next_loan = len(frames)
         self._count = count
-        self._handle = ffi.new_handle(self)
+        self.handle = ffi.new_handle(self)
         self.made: list[int] = []
 
     def _reset(self, slot: int, frame: bytes) -> None:
@@ -86,7 +86,7 @@ class LocalMemory:
         ctx.now_ns = now_ns
         ctx.counters = ffi.from_buffer("uint64_t[]", counters)
         ctx.originate = lib.onvm_python_originate
-        ctx.runtime = self._handle
+        ctx.runtime = self.handle
         ctx.is_first_stage = is_first
         ctx.is_last_stage = is_last
         ctx.may_originate = may_originate

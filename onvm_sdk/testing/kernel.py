@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from onvm_sdk._native._nf import ffi, lib
-from onvm_sdk._native.local import HEADROOM, WHOLE_WAY
+from onvm_sdk._native.local import HEADROOM, WHOLE_WAY, LocalMemory
 from onvm_sdk.limits import COUNTERS_MAX
 from onvm_sdk.nf import NativeKernel
 from onvm_sdk.verdict import Verdict
@@ -16,6 +16,8 @@ __all__ = ["DROP", "MERGED", "NEXT", "OUT", "PARTIAL", "KernelRunner", "Packet"]
 
 PARTIAL, MERGED = int(lib.ONVM_F_PARTIAL), int(lib.ONVM_F_MERGED)
 
+LOAN_BYTES = 2048
+"""The size of a loaned buffer."""
 NEXT, DROP, OUT = int(Verdict.NEXT), int(Verdict.DROP), int(Verdict.OUT)
 
 
@@ -44,12 +46,16 @@ class KernelRunner:
 
     Args:
         kernel: function and state.
+        nb_loaned: packets that it may make in one burst.
     """
 
-    def __init__(self, kernel: NativeKernel) -> None:
+    def __init__(self, kernel: NativeKernel, *, nb_loaned: int = 0) -> None:
         self._kernel = kernel
         self._call = ffi.cast("onvm_kernel", kernel.function)
         self._counters = ffi.new("uint64_t[]", COUNTERS_MAX)
+        self._nb_loaned = nb_loaned
+        self.originated: list[Packet] = []
+        """The packets that the kernel made in the last burst."""
         self._ctx = ffi.new(
             "struct onvm_ctx *",
             {
@@ -78,7 +84,17 @@ class KernelRunner:
             pkt.port = packet.port
             pkt.flags = packet.flags | WHOLE_WAY | (lib.ONVM_F_REVERSE if packet.reverse else 0)
         self._ctx.now_ns = now_ns
+        with_loans = self._lend()
         self._call(self._ctx, burst, len(packets))
+        self.originated = [
+            Packet(
+                with_loans.frame(slot),
+                verdict=with_loans.packets[slot].verdict,
+                destination=with_loans.packets[slot].destination,
+            )
+            for slot in with_loans.made
+            if with_loans.packets[slot].verdict != DROP
+        ]
         return [
             replace(
                 packet,
@@ -88,6 +104,14 @@ class KernelRunner:
             )
             for pkt, packet in zip(burst, packets, strict=False)
         ]
+
+    def _lend(self) -> LocalMemory:
+        loans = LocalMemory([], nb_loaned=self._nb_loaned, slot_bytes=LOAN_BYTES)
+        if self._nb_loaned:
+            self._ctx.originate = lib.onvm_python_originate
+            self._ctx.may_originate = True
+            self._ctx.runtime = loans.handle
+        return loans
 
     def nanoseconds_per_packet(
         self, packets: Sequence[Packet], rounds: int = 2000, now_ns: int = 1

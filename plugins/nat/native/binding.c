@@ -80,6 +80,21 @@ subscriber_of(struct nat *nat, const uint8_t *address, const uint8_t *vlan, bool
 }
 
 static void
+subscriber_join(struct nat *nat, const struct nat_endpoint *endpoint, enum nat_space space)
+{
+	const uint32_t nb_before = onvm_flow_table_count(nat->subscribers);
+	struct nat_subscription *const has =
+		subscriber_of(nat, endpoint->address, endpoint->vlan, true);
+
+	if (has == NULL)
+		return;
+	has->nb_mappings[space]++;
+	if (nat_is_stand_in(endpoint->address) &&
+	    onvm_flow_table_count(nat->subscribers) != nb_before)
+		nat_host_hold(nat, endpoint->address);
+}
+
+static void
 subscriber_leave(struct nat *nat, const struct nat_endpoint *endpoint, enum nat_space space)
 {
 	struct nat_subscription *const has =
@@ -95,6 +110,8 @@ subscriber_leave(struct nat *nat, const struct nat_endpoint *endpoint, enum nat_
 	memcpy(key.address, endpoint->address, sizeof(key.address));
 	memcpy(key.vlan, endpoint->vlan, sizeof(key.vlan));
 	onvm_flow_table_delete(nat->subscribers, &key);
+	if (nat_is_stand_in(key.address))
+		nat_host_release(nat, key.address);
 }
 
 /* ---- mappings ---- */
@@ -124,14 +141,11 @@ nat_mapping_add(struct nat *nat, const struct nat_endpoint *endpoint, uint32_t e
 {
 	const enum nat_space space = nat_space_of(endpoint->protocol);
 	const int32_t slot = onvm_flow_table_add(nat->mappings, endpoint, 0);
-	struct nat_subscription *has;
 	struct nat_mapping *mapping;
 
 	if (slot < 0)
 		return slot;
-	has = subscriber_of(nat, endpoint->address, endpoint->vlan, true);
-	if (has != NULL)
-		has->nb_mappings[space]++;
+	subscriber_join(nat, endpoint, space);
 	mapping = onvm_flow_value(nat->mappings, slot);
 	mapping->inside = *endpoint;
 	onvm_store_be16(mapping->port, (uint16_t)port);

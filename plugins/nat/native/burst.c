@@ -17,6 +17,10 @@ enum handling {
 	ERROR_IN,
 	FRAGMENT_OUT, /* behind the first one */
 	FRAGMENT_IN,
+	TOO_BIG_OUT,
+	TOO_BIG_IN,
+	EXPIRED_OUT, /* its hop limit has */
+	DONE,	     /* translated already: it needs no state */
 };
 
 /* What is known of the packets of a chunk. */
@@ -27,6 +31,8 @@ struct chunk {
 	uint8_t key[CHUNK];		    /* by packet: where its key is */
 	uint8_t handling[CHUNK];
 	uint8_t external[CHUNK]; /* index of what inbound packets go to */
+	uint32_t hosts[CHUNK];	 /* of IPv6, whose packets are in the chunk */
+	uint32_t nb_hosts;
 	uint32_t nb_keys;
 };
 
@@ -40,14 +46,6 @@ static inline const uint8_t *
 ip_dst(const uint8_t *data, const struct onvm_headers *headers)
 {
 	return data + headers->l3_offset + 16;
-}
-
-/* RFC 1122 3.2.1.3: this network, loopback, multicast, broadcast: no end of a session. */
-static inline bool
-is_no_host(const uint8_t *address)
-{
-	return address[0] == 0 || address[0] == 127 || (address[0] & 0xf0) == 224 ||
-	       onvm_load_be32(address) == UINT32_MAX;
 }
 
 /*
@@ -77,7 +75,7 @@ stays_on_link(const struct onvm_pkt *pkt, const struct onvm_headers *headers)
 static inline enum nat_reason
 refuse(const uint8_t *data, const struct onvm_headers *headers)
 {
-	if (is_no_host(ip_src(data, headers)) || is_no_host(ip_dst(data, headers)))
+	if (nat_is_no_host(ip_src(data, headers)) || nat_is_no_host(ip_dst(data, headers)))
 		return NAT_DROP_UNROUTABLE;
 	/* a first fragment needs its whole header: RFC 1858 */
 	if (headers->more_fragments && headers->fragment_offset == 0 &&
@@ -154,9 +152,104 @@ sort_ip(const struct nat *nat, const struct onvm_pkt *pkt, const struct onvm_hea
 	return is_reverse ? INBOUND : OUTBOUND;
 }
 
+/*
+ * Let a packet from inside go to a host inside: on to the router of the chain, or back to that which
+ * it came from; either knows where that host is.
+ */
+static void
+send_inside(const struct nat *nat, struct onvm_pkt *pkt)
+{
+	uint8_t router[6];
+
+	if (nat->is_routed)
+		return;
+	memcpy(router, pkt->data + 6, sizeof(router));
+	memcpy(pkt->data + 6, pkt->data, sizeof(router));
+	memcpy(pkt->data, router, sizeof(router));
+	onvm_pkt_out(pkt, pkt->port);
+}
+
+/* An address of the packet that an ICMPv6 error quotes. The sum stays, so all checksums do. */
+static enum nptv6_result
+quoted_translate(const struct nat *nat, uint8_t *data, const struct onvm_headers *headers,
+		 uint32_t offset, bool is_outward)
+{
+	uint8_t *const quoted = data + headers->l4_offset + 8;
+
+	if (!onvm_icmp_is_error(data, headers) || headers->l4_length < 8 + 40)
+		return NPTV6_OTHER;
+	return nptv6_translate(nat->config.nptv6, nat->config.nb_nptv6, quoted + offset,
+			       is_outward);
+}
+
+/* RFC 6296: one prefix becomes another. */
 static enum handling
-sort_packet(const struct nat *nat, struct onvm_pkt *pkt, const struct onvm_headers *headers,
-	    uint8_t *external)
+sort_nptv6(struct nat *nat, struct onvm_pkt *pkt, const struct onvm_headers *headers,
+	   enum nat_reason *reason)
+{
+	const struct nptv6_pair *const pairs = nat->config.nptv6;
+	const uint32_t nb = nat->config.nb_nptv6;
+	const bool is_reverse = (pkt->flags & ONVM_F_REVERSE) != 0;
+	uint8_t *const src = pkt->data + headers->l3_offset + 8, *const dst = src + 16;
+	bool goes_in, is_lost = false;
+
+	if (nb == 0 || headers->l3_status != ONVM_L3_OK)
+		return PASS;
+	goes_in = nptv6_holds(pairs, nb, dst, false);
+	*reason = NAT_DROP_NO_MAPPING;
+	if (!is_reverse &&
+	    (!nptv6_holds(pairs, nb, src, true) || nptv6_holds(pairs, nb, dst, true)))
+		return PASS;
+	if (is_reverse && !goes_in)
+		return nptv6_holds(pairs, nb, dst, true) ? DROP : PASS;
+	*reason = NAT_DROP_UNROUTABLE;
+	if (!is_reverse) {
+		is_lost = nptv6_translate(pairs, nb, src, true) == NPTV6_NOT_TRANSLATED ||
+			  quoted_translate(nat, pkt->data, headers, 24, true) ==
+				  NPTV6_NOT_TRANSLATED;
+		nat->counters[NAT_TRANSLATED_OUT]++;
+	}
+	if (goes_in && !is_lost) {
+		is_lost = nptv6_translate(pairs, nb, dst, false) == NPTV6_NOT_TRANSLATED ||
+			  quoted_translate(nat, pkt->data, headers, 8, false) ==
+				  NPTV6_NOT_TRANSLATED;
+		nat->counters[is_reverse ? NAT_TRANSLATED_IN : NAT_HAIRPINNED]++;
+	}
+	if (is_lost)
+		return DROP;
+	if (goes_in && !is_reverse)
+		send_inside(nat, pkt);
+	return DONE;
+}
+
+/* The packet of an IPv6 host: it becomes IPv4, or its prefix another. */
+static enum handling
+sort_ip6(struct nat *nat, struct onvm_pkt *pkt, struct onvm_headers *headers, struct chunk *chunk,
+	 enum nat_reason *reason)
+{
+	uint32_t host = 0;
+
+	if (nat->hosts == NULL || !nat64_is_outbound(nat, pkt, headers))
+		return sort_nptv6(nat, pkt, headers, reason);
+	*reason = nat64_out(nat, pkt, headers, &host);
+	if (host != 0)
+		chunk->hosts[chunk->nb_hosts++] = host;
+	if (*reason != NAT_NO_DROP)
+		return DROP;
+	if (pkt->data[headers->l3_offset + 8] == 0)
+		return EXPIRED_OUT;
+	if (nat->link_mtu != 0 && nat_sent_bytes(pkt, headers) > nat->link_mtu)
+		return TOO_BIG_OUT;
+	if (headers->fragment_offset != 0)
+		return FRAGMENT_OUT;
+	if (headers->protocol == ONVM_PROTO_ICMP)
+		return sort_icmp(pkt->data, headers, false, reason);
+	return OUTBOUND;
+}
+
+static enum handling
+sort_packet(struct nat *nat, struct onvm_pkt *pkt, struct onvm_headers *headers,
+	    struct chunk *chunk, uint8_t *external)
 {
 	enum nat_reason reason = NAT_DROP_MALFORMED;
 	enum handling handling = DROP;
@@ -165,13 +258,26 @@ sort_packet(const struct nat *nat, struct onvm_pkt *pkt, const struct onvm_heade
 		reason = NAT_DROP_NOT_IP;
 		handling = stays_on_link(pkt, headers) ? PASS : DROP;
 	} else if (headers->ip_version == 6) {
-		handling = PASS;
+		handling = nat->handles_ipv6 ? sort_ip6(nat, pkt, headers, chunk, &reason) : PASS;
 	} else if (headers->l3_status == ONVM_L3_OK) {
 		handling = sort_ip(nat, pkt, headers, external, &reason);
 	}
 	if (handling == DROP)
 		onvm_pkt_drop(pkt, (uint16_t)reason);
 	return handling;
+}
+
+/* RFC 4787 REQ-13: what does not fit and may not be cut. */
+static enum handling
+size_check(const struct nat *nat, const struct onvm_pkt *pkt, const struct onvm_headers *headers,
+	   enum handling handling)
+{
+	if (handling == PASS || handling == DROP || handling == DONE ||
+	    nat_sent_bytes(pkt, headers) <= nat->mtu ||
+	    (pkt->data[headers->l3_offset + 6] & 0x40) == 0)
+		return handling;
+	return handling == INBOUND || handling == ERROR_IN || handling == FRAGMENT_IN ? TOO_BIG_IN :
+											TOO_BIG_OUT;
 }
 
 /* false: there are too many different VLANs. */
@@ -289,17 +395,13 @@ hairpin_check(struct nat *nat, const uint8_t *data, const struct onvm_headers *h
 	return nat_filter_allows(nat, &target, slot) ? NAT_NO_DROP : NAT_DROP_FILTERED;
 }
 
-/*
- * RFC 4787 REQ-9: an inside host reaches another by its external endpoint. The frame goes on to the
- * router of the chain, or back to that which it came from; either knows where that host is.
- */
+/* RFC 4787 REQ-9: an inside host reaches another by its external endpoint. */
 static enum nat_reason
 hairpin(struct nat *nat, struct onvm_pkt *pkt, bool is_error, uint64_t now_ns)
 {
 	struct onvm_headers headers;
 	struct nat_session_key key;
 	enum nat_reason reason = NAT_DROP_NO_MAPPING;
-	uint8_t router[6];
 
 	onvm_parse(pkt->data, pkt->length, &headers);
 	if (is_error)
@@ -311,13 +413,65 @@ hairpin(struct nat *nat, struct onvm_pkt *pkt, bool is_error, uint64_t now_ns)
 	if (reason != NAT_NO_DROP)
 		return reason;
 	nat->counters[NAT_HAIRPINNED]++;
-	if (nat->is_routed)
-		return reason; /* the router of the chain knows where that host is */
-	memcpy(router, pkt->data + 6, sizeof(router));
-	memcpy(pkt->data + 6, pkt->data, sizeof(router));
-	memcpy(pkt->data, router, sizeof(router));
-	onvm_pkt_out(pkt, pkt->port);
+	send_inside(nat, pkt);
 	return reason;
+}
+
+/* RFC 5508 REQ-8: the sender of a flow that cannot be opened learns that. */
+static enum nat_reason
+flow_refuse(struct nat *nat, struct onvm_pkt *pkt, const struct onvm_headers *headers,
+	    const struct nat_session_key *key, enum nat_reason reason, uint64_t now_ns)
+{
+	const uint8_t *const source =
+		nat->config.externals[nat_external_of(nat, key->inside, key->vlan)];
+
+	nat->counters[NAT_FLOWS_REFUSED]++;
+	if (!nat_own_error_become(nat, pkt, headers, source, NAT_ERROR_PROHIBITED, 0, now_ns))
+		return reason;
+	send_inside(nat, pkt);
+	return NAT_NO_DROP;
+}
+
+/* Tell an inside host about its packet, in place of it where a router knows the way there. */
+static enum nat_reason
+inside_tell(struct nat *nat, struct onvm_ctx *ctx, const struct onvm_headers *headers,
+	    struct onvm_pkt *pkt, enum nat_own_error error, uint32_t mtu)
+{
+	const struct nat_offender about = {pkt->data, *headers, pkt->port};
+	const enum nat_reason reason = error == NAT_ERROR_TTL ? NAT_DROP_TTL : NAT_DROP_TOO_BIG;
+	const uint8_t *const src = ip_src(pkt->data, headers);
+	const uint8_t *source;
+	struct onvm_pkt *made;
+	uint8_t vlan[3];
+
+	if (!nat_vlan_fill(nat, headers, vlan))
+		return reason;
+	source = nat->config.externals[nat_external_of(nat, src, vlan)];
+	if (nat->is_routed) {
+		if (!nat_own_error_become(nat, pkt, headers, source, error, mtu, ctx->now_ns))
+			return reason;
+		send_inside(nat, pkt);
+		return NAT_NO_DROP;
+	}
+	made = nat_own_error_send(nat, ctx, &about, source, error, mtu);
+	if (made != NULL && nat_is_stand_in(src) && nat64_in(nat, ctx, made) != NAT_NO_DROP)
+		made->verdict = ONVM_DROP;
+	return reason;
+}
+
+static enum nat_reason
+handle_too_big(struct nat *nat, struct onvm_ctx *ctx, const struct onvm_headers *headers,
+	       struct onvm_pkt *pkt, bool is_inbound)
+{
+	const struct nat_offender about = {pkt->data, *headers, pkt->port};
+
+	if (!is_inbound)
+		return inside_tell(nat, ctx, headers, pkt, NAT_ERROR_TOO_BIG,
+				   nat_is_stand_in(ip_src(pkt->data, headers)) ? nat->link_mtu :
+										 nat->mtu);
+	nat_own_error_send(nat, ctx, &about, ip_dst(pkt->data, headers), NAT_ERROR_TOO_BIG,
+			   nat->mtu);
+	return NAT_DROP_TOO_BIG;
 }
 
 static enum nat_reason
@@ -329,13 +483,13 @@ handle_outbound(struct nat *nat, struct onvm_ctx *ctx, struct chunk *chunk, uint
 	const bool is_hairpin = nat_external_find(nat, key->remote) >= 0;
 	int32_t slot = chunk->slots[chunk->key[at]];
 	enum nat_reason reason = NAT_NO_DROP;
+	uint8_t ends[8];
 
+	memcpy(ends, ip_src(pkt->data, headers), sizeof(ends));
 	if (*has_changed || (slot >= 0 && nat_session_has_expired(nat, slot, ctx->now_ns))) {
 		slot = nat_session_find(nat, key, ctx->now_ns);
 		*has_changed = true;
 	}
-	if (is_hairpin && headers->more_fragments)
-		return NAT_DROP_FRAGMENT;
 	if (is_hairpin) {
 		*has_changed = true;
 		reason = hairpin_check(nat, pkt->data, headers, key, slot, ctx->now_ns);
@@ -346,13 +500,16 @@ handle_outbound(struct nat *nat, struct onvm_ctx *ctx, struct chunk *chunk, uint
 		*has_changed = true;
 		slot = nat_session_open(nat, key, ctx->now_ns);
 		if (slot < 0)
-			return (enum nat_reason)(-slot - 1);
+			return flow_refuse(nat, pkt, headers, key, (enum nat_reason)(-slot - 1),
+					   ctx->now_ns);
 	}
 	reason = translate_out(nat, pkt->data, headers, slot, ctx->now_ns);
 	ctx->counters[NAT_TRANSLATED_OUT]++;
-	if (headers->more_fragments)
-		nat_fragment_note(nat, pkt->data, headers, key->inside, false, ctx->now_ns);
-	return is_hairpin ? hairpin(nat, pkt, false, ctx->now_ns) : reason;
+	if (is_hairpin)
+		reason = hairpin(nat, pkt, false, ctx->now_ns);
+	if (headers->more_fragments && reason == NAT_NO_DROP)
+		nat_fragment_note(nat, pkt->data, headers, ends, false, ctx->now_ns);
+	return reason;
 }
 
 static enum nat_reason
@@ -363,21 +520,26 @@ handle_inbound(struct nat *nat, struct onvm_ctx *ctx, struct chunk *chunk, uint3
 	struct nat_session_key *const key = &chunk->keys[chunk->key[at]];
 	int32_t slot = chunk->slots[chunk->key[at]];
 	enum nat_reason reason;
+	uint8_t ends[8];
 
+	memcpy(ends, ip_src(pkt->data, headers), sizeof(ends));
 	if (slot < 0 || *has_changed || nat_session_has_expired(nat, slot, ctx->now_ns)) {
 		*has_changed |= nat->has_backlog;
 		nat_backlog_clear(nat, ctx->now_ns);
-		if (!key_fill_in(nat, key, pkt->data, headers, chunk->external[at]))
+		if (!key_fill_in(nat, key, pkt->data, headers, chunk->external[at])) {
+			nat_unsolicited_note(nat, pkt, headers, ctx->now_ns);
 			return NAT_DROP_NO_MAPPING;
+		}
 		slot = nat_session_find(nat, key, ctx->now_ns);
 	}
 	reason = translate_in(nat, pkt->data, headers, key, slot, ctx->now_ns);
-	if (reason != NAT_NO_DROP)
+	if (reason != NAT_NO_DROP) {
+		nat_unsolicited_note(nat, pkt, headers, ctx->now_ns);
 		return reason;
+	}
 	ctx->counters[NAT_TRANSLATED_IN]++;
 	if (headers->more_fragments)
-		nat_fragment_note(nat, pkt->data, headers,
-				  nat->config.externals[chunk->external[at]], true, ctx->now_ns);
+		nat_fragment_note(nat, pkt->data, headers, ends, true, ctx->now_ns);
 	return reason;
 }
 
@@ -385,9 +547,16 @@ static enum nat_reason
 handle_fragment(struct nat *nat, struct onvm_ctx *ctx, const struct onvm_headers *headers,
 		struct onvm_pkt *pkt, bool is_inbound)
 {
+	const bool is_hairpin = !is_inbound &&
+				nat_external_find(nat, ip_dst(pkt->data, headers)) >= 0;
+
 	if (!nat_fragment_translate(nat, pkt->data, headers, is_inbound, ctx->now_ns))
 		return NAT_DROP_FRAGMENT;
 	ctx->counters[is_inbound ? NAT_TRANSLATED_IN : NAT_TRANSLATED_OUT]++;
+	if (is_hairpin) {
+		nat->counters[NAT_HAIRPINNED]++;
+		send_inside(nat, pkt);
+	}
 	return NAT_NO_DROP;
 }
 
@@ -425,7 +594,10 @@ sort(struct nat *nat, struct chunk *chunk, struct onvm_pkt *pkts, uint32_t nb_pk
 			__builtin_prefetch(pkts[i + PREFETCH_AHEAD].data);
 		onvm_parse(pkts[i].data, pkts[i].length, headers);
 		chunk->handling[i] =
-			(uint8_t)sort_packet(nat, &pkts[i], headers, &chunk->external[i]);
+			(uint8_t)sort_packet(nat, &pkts[i], headers, chunk, &chunk->external[i]);
+		if (__builtin_expect(pkts[i].length > nat->frame_max, 0))
+			chunk->handling[i] = (uint8_t)size_check(nat, &pkts[i], headers,
+								 (enum handling)chunk->handling[i]);
 		if (chunk->handling[i] == INBOUND)
 			__builtin_prefetch(nat_mapping_place(nat, chunk->external[i],
 							     nat_space_of(headers->protocol),
@@ -489,6 +661,7 @@ burst_chunk(struct nat *nat, struct onvm_ctx *ctx, struct onvm_pkt *pkts, uint32
 	bool has_changed = false;
 	struct chunk chunk;
 
+	chunk.nb_hosts = 0;
 	sort(nat, &chunk, pkts, nb_pkts);
 	mappings_fetch(nat, &chunk, pkts, nb_pkts);
 	look_up(nat, &chunk, pkts, nb_pkts);
@@ -501,6 +674,7 @@ burst_chunk(struct nat *nat, struct onvm_ctx *ctx, struct onvm_pkt *pkts, uint32
 			ctx->counters[NAT_PASSED]++;
 			continue;
 		case DROP:
+		case DONE:
 			continue;
 		case OUTBOUND:
 			reason = handle_outbound(nat, ctx, &chunk, i, pkt, &has_changed);
@@ -519,9 +693,26 @@ burst_chunk(struct nat *nat, struct onvm_ctx *ctx, struct onvm_pkt *pkts, uint32
 			reason = handle_fragment(nat, ctx, &chunk.headers[i], pkt,
 						 chunk.handling[i] == FRAGMENT_IN);
 			break;
+		case TOO_BIG_OUT:
+		case TOO_BIG_IN:
+			reason = handle_too_big(nat, ctx, &chunk.headers[i], pkt,
+						chunk.handling[i] == TOO_BIG_IN);
+			break;
+		case EXPIRED_OUT:
+			reason = inside_tell(nat, ctx, &chunk.headers[i], pkt, NAT_ERROR_TTL, 0);
+			break;
 		}
+		if (nat->hosts != NULL && reason == NAT_NO_DROP &&
+		    nat_is_stand_in(ip_dst(pkt->data, &chunk.headers[i])))
+			reason = nat64_in(nat, ctx, pkt);
 		if (reason != NAT_NO_DROP)
 			onvm_pkt_drop(pkt, (uint16_t)reason);
+	}
+	while (chunk.nb_hosts != 0) {
+		uint8_t stand_in[4];
+
+		onvm_store_be32(stand_in, chunk.hosts[--chunk.nb_hosts]);
+		nat_host_release(nat, stand_in);
 	}
 }
 
@@ -538,6 +729,8 @@ nat_burst(struct onvm_ctx *ctx, struct onvm_pkt *pkts, uint32_t nb_pkts)
 		nat->has_pending = false;
 	}
 	nat_expire(nat, ctx->now_ns, EXPIRE_BUDGET);
+	if (nat->nb_unsolicited != 0)
+		nat_unsolicited_answer(nat, ctx);
 	for (uint32_t first = 0; first < nb_pkts; first += CHUNK)
 		burst_chunk(nat, ctx, pkts + first,
 			    nb_pkts - first < CHUNK ? nb_pkts - first : CHUNK);

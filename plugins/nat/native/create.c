@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define ETHERNET_BYTES 14u
+
 static int
 ports_create(struct nat *nat)
 {
@@ -57,6 +59,15 @@ tables_create(struct nat *nat)
 	nat->datagrams = nat_fragment_table_create();
 	if (nat->datagrams == NULL)
 		return -errno;
+	nat->unsolicited = nat_unsolicited_create();
+	if (nat->unsolicited == NULL)
+		return -ENOMEM;
+	if (config->nat64.bits != 0) {
+		const int rc = nat_host_create(nat, nat->max_subscribers);
+
+		if (rc != 0)
+			return rc;
+	}
 	if (config->filtering == NAT_FILTER_ADDRESS) {
 		nat->peers = onvm_flow_table_create_plain(config->max_sessions, (uint32_t)session,
 							  sizeof(uint32_t));
@@ -74,7 +85,7 @@ nat_create(const struct nat_config *config)
 
 	if (config->first_port >= config->end_port || config->end_port > NAT_PORTS ||
 	    config->nb_inside > NAT_INSIDE_MAX || config->nb_externals == 0 ||
-	    config->nb_externals > NAT_EXTERNALS_MAX) {
+	    config->nb_externals > NAT_EXTERNALS_MAX || config->nb_nptv6 > NPTV6_PREFIXES_MAX) {
 		errno = EINVAL;
 		return NULL;
 	}
@@ -83,6 +94,9 @@ nat_create(const struct nat_config *config)
 		return NULL;
 	nat->config = *config;
 	nat->counters = nat->pending_counters;
+	nat->handles_ipv6 = config->nat64.bits != 0 || config->nb_nptv6 != 0;
+	nat_set_mtu(nat, 0, 0);
+	nat->identification = (uint16_t)config->key[0];
 	for (uint32_t life = 0; life < NAT_LIVES; life++)
 		onvm_idle_queue_init(&nat->queues[life], config->idle_ns[life]);
 	rc = ports_create(nat);
@@ -97,9 +111,18 @@ nat_create(const struct nat_config *config)
 }
 
 void
-nat_set_routed(struct nat *nat, bool is_routed)
+nat_set_routed(struct nat *nat, bool is_routed, bool is_tagged)
 {
 	nat->is_routed = is_routed;
+	nat->is_tagged = is_tagged;
+}
+
+void
+nat_set_mtu(struct nat *nat, uint32_t mtu, uint32_t link_mtu)
+{
+	nat->mtu = mtu;
+	nat->link_mtu = link_mtu;
+	nat->frame_max = mtu == 0 ? UINT16_MAX : mtu + ETHERNET_BYTES;
 }
 
 void
@@ -117,5 +140,7 @@ nat_free(struct nat *nat)
 	onvm_flow_table_free(nat->sessions);
 	onvm_flow_table_free(nat->peers);
 	onvm_flow_table_free(nat->datagrams);
+	onvm_flow_table_free(nat->hosts);
+	free(nat->unsolicited);
 	free(nat);
 }

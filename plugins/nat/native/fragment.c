@@ -26,8 +26,8 @@ struct nat_datagram_key {
 static_assert(sizeof(struct nat_datagram_key) == 16, "looked up in place");
 
 struct nat_datagram {
-	uint8_t address[4]; /**< what the end that changes becomes */
-	uint32_t end;	    /**< bytes of the first fragment */
+	uint8_t src[4], dst[4]; /**< what they become */
+	uint32_t end;		/**< bytes of the first fragment */
 };
 
 struct onvm_flow_table *
@@ -37,16 +37,15 @@ nat_fragment_table_create(void)
 				      sizeof(struct nat_datagram));
 }
 
+/* @p ends: source and destination as they came in. */
 static bool
 key_fill(struct nat *nat, struct nat_datagram_key *key, const uint8_t *data,
-	 const struct onvm_headers *headers, bool is_inbound)
+	 const struct onvm_headers *headers, const uint8_t *ends, bool is_inbound)
 {
-	const uint8_t *const ip = data + headers->l3_offset;
-
 	memset(key, 0, sizeof(*key));
-	memcpy(key->src, ip + 12, sizeof(key->src));
-	memcpy(key->dst, ip + 16, sizeof(key->dst));
-	memcpy(key->id, ip + 4, sizeof(key->id));
+	memcpy(key->src, ends, sizeof(key->src));
+	memcpy(key->dst, ends + 4, sizeof(key->dst));
+	memcpy(key->id, data + headers->l3_offset + 4, sizeof(key->id));
 	key->protocol = headers->protocol;
 	key->is_inbound = is_inbound;
 	return nat_vlan_fill(nat, headers, key->vlan);
@@ -54,17 +53,15 @@ key_fill(struct nat *nat, struct nat_datagram_key *key, const uint8_t *data,
 
 void
 nat_fragment_note(struct nat *nat, const uint8_t *data, const struct onvm_headers *headers,
-		  const uint8_t *before, bool is_inbound, uint64_t now_ns)
+		  const uint8_t *ends, bool is_inbound, uint64_t now_ns)
 {
 	struct onvm_flow_table *const table = nat->datagrams;
-	const uint8_t *const changed = data + headers->l3_offset + (is_inbound ? 16 : 12);
 	struct nat_datagram *datagram;
 	struct nat_datagram_key key;
 	int32_t slot;
 
-	if (!key_fill(nat, &key, data, headers, is_inbound))
+	if (!key_fill(nat, &key, data, headers, ends, is_inbound))
 		return;
-	memcpy(is_inbound ? key.dst : key.src, before, sizeof(key.dst));
 	slot = onvm_flow_table_lookup(table, &key);
 	if (slot < 0) {
 		if (onvm_flow_table_count(table) == NAT_DATAGRAMS_MAX)
@@ -74,7 +71,8 @@ nat_fragment_note(struct nat *nat, const uint8_t *data, const struct onvm_header
 			return;
 	}
 	datagram = onvm_flow_value(table, slot);
-	memcpy(datagram->address, changed, sizeof(datagram->address));
+	memcpy(datagram->src, data + headers->l3_offset + 12, sizeof(datagram->src));
+	memcpy(datagram->dst, data + headers->l3_offset + 16, sizeof(datagram->dst));
 	datagram->end = headers->l4_length;
 	onvm_flow_table_touch(table, slot, now_ns);
 	onvm_flow_table_set_evictable(table, slot, false); /* to the end of the queue */
@@ -85,11 +83,12 @@ bool
 nat_fragment_translate(struct nat *nat, uint8_t *data, const struct onvm_headers *headers,
 		       bool is_inbound, uint64_t now_ns)
 {
+	const uint8_t *const ends = data + headers->l3_offset + 12;
 	const struct nat_datagram *datagram;
 	struct nat_datagram_key key;
 	int32_t slot;
 
-	if (!key_fill(nat, &key, data, headers, is_inbound))
+	if (!key_fill(nat, &key, data, headers, ends, is_inbound))
 		return false;
 	slot = onvm_flow_table_lookup(nat->datagrams, &key);
 	if (slot < 0 || onvm_flow_is_idle(nat->datagrams, slot, now_ns, LIFE_NS))
@@ -98,6 +97,8 @@ nat_fragment_translate(struct nat *nat, uint8_t *data, const struct onvm_headers
 	/* RFC 1858, RFC 5722: none overwrites what was translated */
 	if (headers->fragment_offset < datagram->end)
 		return false;
-	onvm_rewrite_end(data, headers, is_inbound ? ONVM_DST : ONVM_SRC, datagram->address, NULL);
+	/* one that stays changes nothing */
+	onvm_rewrite_end(data, headers, ONVM_SRC, datagram->src, NULL);
+	onvm_rewrite_end(data, headers, ONVM_DST, datagram->dst, NULL);
 	return true;
 }

@@ -33,9 +33,15 @@ nat_session_save(struct nat *nat, int32_t slot, struct nat_saved *saved, uint64_
 }
 
 uint32_t
+nat_nb_saved(const struct nat *nat)
+{
+	return nat_nb_sessions(nat) + (nat->hosts == NULL ? 0 : onvm_flow_table_count(nat->hosts));
+}
+
+uint32_t
 nat_save(struct nat *nat, struct nat_saved *saved, uint32_t nb, uint64_t now_ns)
 {
-	uint32_t nb_saved = 0;
+	uint32_t nb_saved = nat_host_save(nat, saved, nb);
 
 	/* in the order of their last use, so that they lie in this order again */
 	for (uint32_t life = 0; life < NAT_LIVES; life++) {
@@ -49,22 +55,28 @@ nat_save(struct nat *nat, struct nat_saved *saved, uint32_t nb, uint64_t now_ns)
 }
 
 static bool
-is_allowed(const struct nat *nat, const struct nat_saved *saved, uint32_t first, uint32_t end)
+is_allowed(const struct nat *nat, const struct nat_saved *saved, uint32_t first, uint32_t end,
+	   bool keeps_hosts)
 {
 	const uint32_t port = onvm_load_be16(saved->port);
 
+	if (nat_is_stand_in(saved->key.inside) && !keeps_hosts)
+		return false;
+	if (nat_is_saved_host(saved))
+		return true;
 	return port >= first && port < end && nat_external_find(nat, saved->external) >= 0 &&
-	       nat_is_inside(&nat->config, saved->key.inside);
+	       (nat_is_stand_in(saved->key.inside) ||
+		nat_is_inside(&nat->config, saved->key.inside));
 }
 
 uint32_t
 nat_allowed(const struct nat *nat, struct nat_saved *saved, uint32_t nb, uint32_t first,
-	    uint32_t end)
+	    uint32_t end, bool keeps_hosts)
 {
 	uint32_t nb_left = 0;
 
 	for (uint32_t i = 0; i < nb; i++)
-		if (is_allowed(nat, &saved[i], first, end))
+		if (is_allowed(nat, &saved[i], first, end, keeps_hosts))
 			saved[nb_left++] = saved[i];
 	return nb_left;
 }
@@ -139,13 +151,9 @@ mapping_of(struct nat *nat, const struct nat_saved *saved)
 	return slot;
 }
 
-int
-nat_restore(struct nat *nat, const struct nat_saved *saved, uint32_t nb, uint64_t now_ns)
+static void
+sessions_add(struct nat *nat, const struct nat_saved *saved, uint32_t nb, uint64_t now_ns)
 {
-	const int rc = check(nat, saved, nb);
-
-	if (rc != 0)
-		return rc;
 	nat->has_pending = true;
 	for (uint32_t i = 0; i < nb; i++) {
 		const uint64_t used_ns = now_ns > saved[i].age_ns ? now_ns - saved[i].age_ns : 0;
@@ -159,5 +167,21 @@ nat_restore(struct nat *nat, const struct nat_saved *saved, uint32_t nb, uint64_
 		if (nat_session_add(nat, &saved[i].key, mapping, saved[i].state, used_ns) < 0)
 			nat_mapping_release(nat, mapping, false);
 	}
-	return 0;
+}
+
+int
+nat_restore(struct nat *nat, struct nat_saved *saved, uint32_t nb, uint64_t now_ns)
+{
+	uint32_t nb_hosts = 0;
+	int rc;
+
+	while (nb_hosts < nb && nat_is_saved_host(&saved[nb_hosts]))
+		nb_hosts++;
+	rc = nat_host_restore(nat, saved, nb_hosts, nb);
+	if (rc == 0)
+		rc = check(nat, saved + nb_hosts, nb - nb_hosts);
+	if (rc == 0)
+		sessions_add(nat, saved + nb_hosts, nb - nb_hosts, now_ns);
+	nat_host_restored(nat, saved, nb_hosts);
+	return rc;
 }

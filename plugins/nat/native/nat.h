@@ -15,7 +15,8 @@
  *
  * port.c hands out external ports; binding.c keeps mappings, sessions and subscribers; burst.c is
  * what happens to packets; fragment.c translates fragments behind the first; error.c translates ICMP
- * errors; handover.c saves sessions and takes over
+ * errors, own_error.c sends some, unsolicited.c late; nat64.c lets IPv6 hosts
+ * take part (host.c), with the translation of siit.c; handover.c saves sessions and takes over
  * those of another instance, with their external ports, which are *inherited*; list.c shows and
  * removes entries; nat.c makes and frees all of it.
  *
@@ -31,11 +32,15 @@
 #include <onvm/tables.h>
 #include <onvm/tcp_track.h>
 
+#include "nptv6.h"
+#include "siit.h"
+
 #define NAT_INSIDE_MAX 16
 #define NAT_EXTERNALS_MAX 16
 #define NAT_PORTS 65536u
 #define NAT_REALMS_MAX 4096u
 #define NAT_DATAGRAMS_MAX 4096u /* in fragments, at the same time */
+#define NAT_UNSOLICITED_MAX 1024u
 
 /** In the order of `drop_reasons` in onvm-nf.toml. */
 enum nat_reason {
@@ -49,6 +54,8 @@ enum nat_reason {
 	NAT_DROP_NOT_IP,
 	NAT_DROP_UNROUTABLE,
 	NAT_DROP_SUBSCRIBER_LIMIT,
+	NAT_DROP_TOO_BIG,
+	NAT_DROP_TTL,
 	NAT_NO_DROP, /**< not a reason: go on */
 };
 
@@ -64,6 +71,11 @@ enum nat_counter {
 	NAT_SESSIONS_OPENED,
 	NAT_SESSIONS_EXPIRED,
 	NAT_SESSIONS_EVICTED,
+	NAT_FLOWS_REFUSED,
+	NAT_ERRORS_SENT,
+	NAT_ERRORS_LIMITED,
+	NAT_TRANSLATED_64,
+	NAT_TRANSLATED_46,
 };
 
 /** What idle time a session has, in the order in which sessions give way. */
@@ -108,8 +120,12 @@ struct nat_config {
 	uint32_t subscriber_sessions; /**< most of one inside address that do not give way */
 	uint32_t nb_inside;	      /**< 0: every address is inside */
 	struct nat_network inside[NAT_INSIDE_MAX];
+	struct siit_prefix nat64;
+	uint32_t nb_nptv6;
+	struct nptv6_pair nptv6[NPTV6_PREFIXES_MAX];
 	uint64_t idle_ns[NAT_LIVES];
 	uint64_t port_rest_ns; /**< RFC 6888 REQ-8 */
+	uint32_t errors_per_s; /**< ICMP errors of its own; 0: none (RFC 5508 REQ-9) */
 	uint64_t key[2];       /**< secret: what ports follow each other */
 	uint8_t filtering;     /**< enum nat_filtering */
 	uint8_t keeps_port;    /**< while it is free */
@@ -199,7 +215,17 @@ struct nat {
 	struct onvm_flow_table *datagrams; /**< whose first fragment was translated */
 	struct onvm_flow_table *peers;	   /**< sessions per remote address; only to filter by it */
 	struct onvm_idle_queue queues[NAT_LIVES];
-	bool is_routed;	    /**< a router behind the NAT takes hairpinned packets */
+	bool is_routed; /**< a router behind the NAT takes hairpinned packets */
+	bool is_tagged; /**< the router takes VLAN tags off, so that no frame can be answered later */
+	uint32_t mtu;	/**< that packets must fit through; 0: not known, or the router's matter */
+	uint32_t frame_max; /**< a frame that is no longer fits */
+	uint32_t link_mtu;  /**< likewise, of what changes its IP version, also with a router */
+	struct onvm_flow_table *hosts;	     /**< of IPv6; NULL without NAT64 */
+	uint16_t identification;	     /**< of the next IPv4 packet that others may cut */
+	uint64_t errors_due_ns;		     /**< when the bucket of errors is full again */
+	struct nat_unsolicited *unsolicited; /**< a ring of NAT_UNSOLICITED_MAX, in their order */
+	uint32_t first_unsolicited, nb_unsolicited;
+	bool handles_ipv6;  /**< there is NAT64 or NPTv6 */
 	bool has_backlog;   /**< more has expired than one burst forgot */
 	bool has_pending;   /**< there are pending counters */
 	uint64_t *counters; /**< the running burst's, or pending_counters */
@@ -212,7 +238,14 @@ struct nat *nat_create(const struct nat_config *config);
 void nat_burst(struct onvm_ctx *ctx, struct onvm_pkt *pkts, uint32_t nb_pkts);
 void nat_free(struct nat *nat);
 /** Whether a router stands behind the NAT, so that hairpinned packets go on to it. */
-void nat_set_routed(struct nat *nat, bool is_routed);
+void nat_set_routed(struct nat *nat, bool is_routed, bool is_tagged);
+/**
+ * What packets must fit through; 0: anything.
+ *
+ * @param mtu       of those that keep their IP version
+ * @param link_mtu  of those that change it
+ */
+void nat_set_mtu(struct nat *nat, uint32_t mtu, uint32_t link_mtu);
 
 /* ---- binding.c ---- */
 
@@ -338,25 +371,39 @@ struct nat_saved {
 };
 static_assert(sizeof(struct nat_saved) == 32, "it lies in snapshots");
 
+/** A host of IPv6 as it is saved, in front of the sessions; these name its stand-in. */
+struct nat_saved_host {
+	uint8_t stand_in[4];
+	uint8_t first_half[8]; /**< of its address */
+	uint8_t protocol;      /**< where that of a session is: none has 41, IPv6 in IPv4 */
+	uint8_t vlan[3];
+	uint8_t pad[8];
+	uint8_t second_half[8];
+};
+static_assert(sizeof(struct nat_saved_host) == sizeof(struct nat_saved), "they lie in one array");
+
 uint32_t nat_nb_sessions(const struct nat *nat);
 void nat_session_save(struct nat *nat, int32_t slot, struct nat_saved *saved, uint64_t now_ns);
-/** Save up to @p nb sessions; @return how many. */
+/** Sessions and hosts of IPv6 to save. */
+uint32_t nat_nb_saved(const struct nat *nat);
+/** Save up to @p nb of them; @return how many. */
 uint32_t nat_save(struct nat *nat, struct nat_saved *saved, uint32_t nb, uint64_t now_ns);
 /**
- * Take sessions over, with their external ports.
+ * Take sessions over, with their external ports. Their stand-ins become those of their hosts here.
  *
  * @return 0, or nothing has changed: -ENOSPC without room for them, -EEXIST when one of their ports
  *         is another endpoint's here, -EINVAL when they are not what nat_save() gives
  */
-int nat_restore(struct nat *nat, const struct nat_saved *saved, uint32_t nb, uint64_t now_ns);
+int nat_restore(struct nat *nat, struct nat_saved *saved, uint32_t nb, uint64_t now_ns);
 /**
  * Leave out what the configuration of @p nat does not allow: sessions of other external or inside
  * addresses, and those of external ports outside [@p first, @p end).
  *
+ * @param keeps_hosts  false: leave out those of IPv6 hosts, too
  * @return how many are left, in their order
  */
 uint32_t nat_allowed(const struct nat *nat, struct nat_saved *saved, uint32_t nb, uint32_t first,
-		     uint32_t end);
+		     uint32_t end, bool keeps_hosts);
 /** Mappings of ports outside this instance's block. */
 uint32_t nat_nb_inherited(const struct nat *nat);
 
@@ -395,11 +442,11 @@ struct onvm_flow_table *nat_fragment_table_create(void);
 /**
  * Remember what became of a first fragment, for those behind it.
  *
- * @param data    the frame as it leaves
- * @param before  the address that was replaced
+ * @param data  the frame as it leaves
+ * @param ends  its source and its destination as they came in
  */
 void nat_fragment_note(struct nat *nat, const uint8_t *data, const struct onvm_headers *headers,
-		       const uint8_t *before, bool is_inbound, uint64_t now_ns);
+		       const uint8_t *ends, bool is_inbound, uint64_t now_ns);
 /** Translate a later fragment; false: its first fragment was not translated. */
 bool nat_fragment_translate(struct nat *nat, uint8_t *data, const struct onvm_headers *headers,
 			    bool is_inbound, uint64_t now_ns);
@@ -425,5 +472,115 @@ nat_error_out(struct nat *nat, uint8_t *data, const struct onvm_headers *headers
 /** The same on its way in. */
 enum nat_reason
 nat_error_in(struct nat *nat, uint8_t *data, const struct onvm_headers *headers, uint64_t now_ns);
+
+/* ---- own_error.c ---- */
+
+/** What the NAT itself has to say (RFC 792). */
+enum nat_own_error {
+	NAT_ERROR_PORT_UNREACHABLE,
+	NAT_ERROR_TOO_BIG,
+	NAT_ERROR_PROHIBITED, /**< administratively (RFC 1812) */
+	NAT_ERROR_TTL,
+};
+
+/** A packet that an error is about, as it came in. */
+struct nat_offender {
+	const uint8_t *data;
+	struct onvm_headers headers;
+	uint16_t port;
+};
+
+/**
+ * Make a packet the error about itself; its MAC addresses stay.
+ *
+ * @param source  4 bytes: whom the error comes from
+ * @return false: nothing may be said about it, or too much has been; nothing has changed
+ */
+bool nat_own_error_become(struct nat *nat, struct onvm_pkt *pkt, const struct onvm_headers *headers,
+			  const uint8_t *source, enum nat_own_error error, uint32_t mtu,
+			  uint64_t now_ns);
+/** Send an error about a packet by the port that it came in by; NULL: none may be sent. */
+struct onvm_pkt *
+nat_own_error_send(struct nat *nat, struct onvm_ctx *ctx, const struct nat_offender *about,
+		   const uint8_t *source, enum nat_own_error error, uint32_t mtu);
+/** Bytes of the IP packet on the wire; of a merged one, of the longest that it is cut into. */
+uint32_t nat_sent_bytes(const struct onvm_pkt *pkt, const struct onvm_headers *headers);
+
+/* ---- host.c ---- */
+
+/** Whether an address stands for an IPv6 host. */
+static inline bool
+nat_is_stand_in(const uint8_t *address)
+{
+	return address[0] == 0;
+}
+
+static inline bool
+nat_is_saved_host(const struct nat_saved *saved)
+{
+	return saved->key.protocol == 41;
+}
+
+/** @return 0 or -errno */
+int nat_host_create(struct nat *nat, uint32_t nb_hosts);
+/**
+ * The stand-in of an IPv6 host.
+ *
+ * @param makes  make one if there is none; nat_host_hold() and nat_host_release() follow
+ * @return false: there is none, or there are too many
+ */
+bool nat_host_find(struct nat *nat, const uint8_t *address, const uint8_t *vlan, bool makes,
+		   uint8_t *stand_in);
+/** The IPv6 address (16 bytes) of a stand-in that is in use. */
+const uint8_t *nat_host_of(const struct nat *nat, const uint8_t *stand_in);
+/** A stand-in stays until it has been released as often as it was held. */
+void nat_host_hold(struct nat *nat, const uint8_t *stand_in);
+void nat_host_release(struct nat *nat, const uint8_t *stand_in);
+/** Save up to @p nb hosts; @return how many. */
+uint32_t nat_host_save(struct nat *nat, struct nat_saved *saved, uint32_t nb);
+/**
+ * Give the @p nb_hosts saved hosts stand-ins here, and the sessions behind them in @p saved, @p nb in
+ * all, those. nat_host_restored() follows in any case.
+ *
+ * @return 0, -ENOSPC without room for them, -EINVAL when a session's host is missing
+ */
+int nat_host_restore(struct nat *nat, struct nat_saved *saved, uint32_t nb_hosts, uint32_t nb);
+/** The sessions of the hosts have been added or not: forget hosts without any. */
+void nat_host_restored(struct nat *nat, struct nat_saved *saved, uint32_t nb_hosts);
+
+/* ---- nat64.c ---- */
+
+/** RFC 1122 3.2.1.3: this network, loopback, multicast, broadcast: no end of a session. */
+static inline bool
+nat_is_no_host(const uint8_t *address)
+{
+	return address[0] == 0 || address[0] == 127 || (address[0] & 0xf0) == 224 ||
+	       onvm_load_be32(address) == UINT32_MAX;
+}
+
+/** Whether an IPv6 packet goes to an IPv4 host. */
+bool nat64_is_outbound(const struct nat *nat, const struct onvm_pkt *pkt,
+		       const struct onvm_headers *headers);
+/**
+ * Make a packet of an IPv6 host one of its stand-in.
+ *
+ * @param headers  of the packet, before and after
+ * @param host     gets the number of the stand-in, which is held, also of a packet that is dropped;
+ *                 stays for none
+ */
+enum nat_reason
+nat64_out(struct nat *nat, struct onvm_pkt *pkt, struct onvm_headers *headers, uint32_t *host);
+/** Make a packet for a stand-in one for its host. */
+enum nat_reason nat64_in(struct nat *nat, struct onvm_ctx *ctx, struct onvm_pkt *pkt);
+
+/* ---- unsolicited.c ---- */
+
+/** NULL without memory; free() frees it. */
+struct nat_unsolicited *nat_unsolicited_create(void);
+/** Remember an inbound SYN that is dropped, to answer it later. Other packets are ignored. */
+void nat_unsolicited_note(struct nat *nat, const struct onvm_pkt *pkt,
+			  const struct onvm_headers *headers, uint64_t now_ns);
+/** Answer those that have waited for long enough. */
+void nat_unsolicited_answer(struct nat *nat, struct onvm_ctx *ctx);
 
 #endif /* _ONVM_NAT_H_ */

@@ -18,11 +18,11 @@ __all__ = ["Nat"]
 
 _HEAD = struct.Struct("=4sII")
 _BLOCK = struct.Struct("=II")
-_MAGIC = b"NAT2"
+_MAGIC = b"NAT3"
 
 
 class Nat(NetworkFunction):
-    """NAPT for IPv4: TCP, UDP, ICMP queries and the errors about them."""
+    """NAPT for IPv4, and NAT64: TCP, UDP, ICMP queries and the errors about them."""
 
     timer_interval_s = 1.0
     lists: ClassVar[Mapping[str, str]] = {
@@ -42,8 +42,10 @@ class Nat(NetworkFunction):
         self._externals = config.externals
         self._block = (config.ports.start, config.ports.stop)
         self._inherited: list[tuple[int, int]] = []
-        self._is_routed = False
+        self._mtu, self._nat64 = config.settings.mtu, config.nat64
+        self._ports: Sequence[Port] = ()
         self._kernel = make_kernel(config, self._key)
+        self._tell_ports(self._kernel, self._mtu)
         for external in self._externals:
             ctx.claim(str(external), *self._block, 0)
         ctx.own_addresses([str(external) for external in self._externals])
@@ -53,11 +55,20 @@ class Nat(NetworkFunction):
         return self._kernel
 
     def on_ports(self, ports: Sequence[Port]) -> None:
-        """Leave hairpinned packets to the router of the chain, which ports with addresses have."""
-        from onvm_nf_nat.kernel import set_routed
+        """Leave hairpinned and large packets to the router of the chain, if there is one: ports
+        with addresses have it.
+        """
+        self._ports = ports
+        self._tell_ports(self._kernel, self._mtu)
 
-        self._is_routed = any(port.link for port in ports)
-        set_routed(self._kernel, self._is_routed)
+    def _tell_ports(self, kernel: NativeKernel, mtu: int) -> None:
+        from onvm_nf_nat.kernel import set_mtu, set_routed
+
+        is_routed = any(port.link for port in self._ports)
+        is_tagged = any(port.link.get("vlans") for port in self._ports)
+        least = min((port.mtu for port in self._ports if port.mtu), default=0)
+        set_routed(kernel, is_routed, is_tagged=is_tagged)
+        set_mtu(kernel, mtu or (0 if is_routed else least), mtu or least)
 
     def on_timer(self, now_ns: int) -> None:
         """Forget sessions whose time is over, also without packets."""
@@ -89,11 +100,13 @@ class Nat(NetworkFunction):
 
     def reconfigure(self, config: tuple[range, NatConfig, NativeKernel]) -> None:
         """Use other pools and limits. Sessions that are still allowed keep their ports."""
-        from onvm_nf_nat.kernel import allowed, inherited, restore, save, set_routed
+        from onvm_nf_nat.kernel import allowed, inherited, restore, save
 
         ports, own, kernel = config
         now_ns = time.monotonic_ns()
-        sessions = allowed(kernel, save(self._kernel, now_ns), ports)
+        # another prefix would give the servers of running sessions another address
+        keeps_hosts = own.nat64 is not None and own.nat64 == self._nat64
+        sessions = allowed(kernel, save(self._kernel, now_ns), ports, keeps_hosts=keeps_hosts)
         try:
             restore(kernel, sessions, now_ns)
         except NativeError as error:
@@ -106,7 +119,8 @@ class Nat(NetworkFunction):
         block = (own.ports.start, own.ports.stop)
         others = [one for one in (self._block, *self._inherited) if one != block]
         self._inherited = others if inherited(kernel) else []
-        set_routed(kernel, self._is_routed)
+        self._mtu, self._nat64 = own.settings.mtu, own.nat64
+        self._tell_ports(kernel, self._mtu)
         self._externals, self._block, self._kernel = own.externals, block, kernel
         after = self._claims()
         for claim in sorted(after - before):

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
@@ -20,10 +20,20 @@ INSIDE_MAX = 16
 """That of the kernel, which a test compares."""
 EXTERNALS_MAX = 16
 """Likewise."""
+PREFIXES_MAX = 16
+"""Likewise."""
 SESSIONS_MAX = 1 << 24
 
+_NPTV6_BITS_MAX = 112
 _NO_HOSTS = {IPv4Address("255.255.255.255")}
 _NO_NETWORKS = [IPv4Network(net) for net in ("0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/4")]
+
+
+class PrefixText(msgspec.Struct, forbid_unknown_fields=True):
+    """Two prefixes of IPv6 with the same length."""
+
+    inside: str
+    outside: str
 
 
 class NatText(msgspec.Struct, forbid_unknown_fields=True):
@@ -35,6 +45,8 @@ class NatText(msgspec.Struct, forbid_unknown_fields=True):
     ports: int | str = "1-65535"
     blocks: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 1
     inside: Annotated[list[str], msgspec.Meta(max_length=INSIDE_MAX)] = []
+    nat64: str = ""
+    nptv6: Annotated[list[PrefixText], msgspec.Meta(max_length=PREFIXES_MAX)] = []
     filtering: Literal[
         "endpoint-independent", "address-dependent", "address-and-port-dependent"
     ] = "endpoint-independent"
@@ -43,6 +55,8 @@ class NatText(msgspec.Struct, forbid_unknown_fields=True):
     inbound_refresh: bool = False
     max_sessions: Annotated[int, msgspec.Meta(ge=1, le=SESSIONS_MAX)] = 262_144
     max_per_subscriber: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0
+    mtu: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0
+    icmp_errors_per_s: Annotated[int, msgspec.Meta(ge=0, le=100_000)] = 100
     port_rest_s: Annotated[int, msgspec.Meta(ge=0, le=3600)] = 120
     udp_s: Annotated[int, msgspec.Meta(ge=120, le=604_800)] = 300  # RFC 4787 REQ-5: no less
     # RFC 5382 REQ-5, RFC 7857 2.1 and RFC 5508 REQ-2: no less
@@ -59,6 +73,8 @@ class NatConfig(msgspec.Struct, frozen=True):
     externals: tuple[IPv4Address, ...]
     ports: range
     inside: tuple[IPv4Network, ...]
+    nat64: IPv6Network | None = None
+    nptv6: tuple[tuple[IPv6Network, IPv6Network], ...] = ()
 
     @property
     def subscriber_ports(self) -> int:
@@ -133,4 +149,55 @@ def load(data: Mapping[str, Any], *, file: str | None = None) -> NatConfig:
             raise ConfigError(expected, file=file, field=field, value=value)
         externals.append(address)
     ports = read("ports", text.ports, settings.port_range, "")
-    return NatConfig(settings=text, externals=tuple(externals), ports=ports, inside=inside)
+    nat64 = None
+    if text.nat64:
+        nat64 = read("nat64", text.nat64, _nat64_prefix, "")
+    return NatConfig(
+        settings=text,
+        externals=tuple(externals),
+        ports=ports,
+        inside=inside,
+        nat64=nat64,
+        nptv6=_nptv6_pairs(text.nptv6, read, file),
+    )
+
+
+def _nptv6_pairs(
+    texts: list[PrefixText], read: Callable[..., Any], file: str | None
+) -> tuple[tuple[IPv6Network, IPv6Network], ...]:
+    """RFC 6296 3.1: prefixes of one length. No two of them overlap."""
+    pairs: list[tuple[IPv6Network, IPv6Network]] = []
+    expected = "expected an IPv6 prefix such as fd00:1::/48, host bits zero"
+    for i, text in enumerate(texts):
+        inside = read(f"nptv6[{i}].inside", text.inside, IPv6Network, expected)
+        outside = read(f"nptv6[{i}].outside", text.outside, IPv6Network, expected)
+        wrong = None
+        if not 1 <= inside.prefixlen <= _NPTV6_BITS_MAX:
+            wrong = "inside", f"expected a prefix of 1 to {_NPTV6_BITS_MAX} bits"
+        elif outside.prefixlen != inside.prefixlen:
+            wrong = "outside", f"expected a prefix of {inside.prefixlen} bits, as `inside` has"
+        elif inside.overlaps(outside):
+            wrong = "outside", "expected another prefix than `inside`"
+        elif any(one.overlaps(inside) or one.overlaps(outside) for pair in pairs for one in pair):
+            wrong = "inside", "expected prefixes that overlap none of the pairs before"
+        if wrong is not None:
+            raise ConfigError(
+                wrong[1], file=file, field=f"nptv6[{i}].{wrong[0]}", value=getattr(text, wrong[0])
+            )
+        pairs.append((inside, outside))
+    return tuple(pairs)
+
+
+def _nat64_prefix(text: str) -> IPv6Network:
+    """RFC 6052 2.2: of 32, 40, 48, 56, 64 or 96 bits, those from 64 to 71 zero."""
+    expected = (
+        "expected an IPv6 prefix of 32, 40, 48, 56, 64 or 96 bits such as 64:ff9b::/96, with the"
+        " bits from 64 to 71 zero"
+    )
+    try:
+        prefix = IPv6Network(text)
+    except ValueError:
+        raise ValueError(expected) from None
+    if prefix.prefixlen not in (32, 40, 48, 56, 64, 96) or prefix.network_address.packed[8]:
+        raise ValueError(expected)
+    return prefix

@@ -63,6 +63,20 @@ def make_kernel(config: NatConfig, key: tuple[int, int] | None = None) -> Native
                 )
             ],
             "port_rest_ns": text.port_rest_s * _NS,
+            "nat64": {
+                "address": config.nat64.network_address.packed if config.nat64 else bytes(16),
+                "bits": config.nat64.prefixlen if config.nat64 else 0,
+            },
+            "nb_nptv6": len(config.nptv6),
+            "nptv6": [
+                {
+                    "inside": inside.network_address.packed,
+                    "outside": outside.network_address.packed,
+                    "bits": inside.prefixlen,
+                }
+                for inside, outside in config.nptv6
+            ],
+            "errors_per_s": text.icmp_errors_per_s,
             "key": key or make_key(),
             "filtering": _FILTERING[text.filtering],
             "keeps_port": text.preserve_port,
@@ -91,15 +105,28 @@ def tick(kernel: NativeKernel, now_ns: int) -> None:
     _lib.nat_tick(kernel.keep, now_ns)
 
 
-def set_routed(kernel: NativeKernel, is_routed: bool, /) -> None:
-    """Let hairpinned packets go on to a router behind the NAT, or back where they came from."""
-    _lib.nat_set_routed(kernel.keep, is_routed)
+def set_routed(kernel: NativeKernel, is_routed: bool, /, *, is_tagged: bool = False) -> None:
+    """Let hairpinned packets go on to a router behind the NAT, or back where they came from.
+
+    Args:
+        is_tagged: the router has links with VLANs, whose tags it takes off.
+    """
+    _lib.nat_set_routed(kernel.keep, is_routed, is_tagged)
+
+
+def set_mtu(kernel: NativeKernel, mtu: int, link_mtu: int | None = None, /) -> None:
+    """Say what packets must fit through; 0: anything.
+
+    Args:
+        link_mtu: of those that change their IP version; None: the same.
+    """
+    _lib.nat_set_mtu(kernel.keep, mtu, mtu if link_mtu is None else link_mtu)
 
 
 def save(kernel: NativeKernel, now_ns: int) -> bytes:
     """Return all sessions as bytes, for an NF host with the same byte order and layout."""
     nat: Any = kernel.keep
-    count = _lib.nat_nb_sessions(nat)
+    count = _lib.nat_nb_saved(nat)
     saved = _ffi.new("struct nat_saved[]", count)
     count = _lib.nat_save(nat, saved, count, now_ns)
     return bytes(_ffi.buffer(saved, count * _ffi.sizeof("struct nat_saved")))
@@ -119,16 +146,19 @@ def restore(kernel: NativeKernel, state: bytes, now_ns: int) -> None:
     check(rc, f"take over {count} NAT sessions")
 
 
-def allowed(kernel: NativeKernel, state: bytes, ports: range) -> bytes:
+def allowed(
+    kernel: NativeKernel, state: bytes, ports: range, *, keeps_hosts: bool = False
+) -> bytes:
     """Return the sessions from `save` that the configuration of `kernel` allows.
 
     Args:
         ports: external ports that they may have, also those of other instances.
+        keeps_hosts: also those of IPv6 hosts.
     """
     size = _ffi.sizeof("struct nat_saved")
     saved = _ffi.new("struct nat_saved[]", len(state) // size)
     _ffi.memmove(saved, state, len(state))
-    count = _lib.nat_allowed(kernel.keep, saved, len(saved), ports.start, ports.stop)
+    count = _lib.nat_allowed(kernel.keep, saved, len(saved), ports.start, ports.stop, keeps_hosts)
     return bytes(_ffi.buffer(saved, count * size))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
 from onvm_nf_nat import _nat  # type: ignore[attr-defined]  # compiled
@@ -29,14 +29,14 @@ def mappings(kernel: NativeKernel) -> Iterator[dict[str, Any]]:
         count = _lib.nat_list_mappings(nat, at, listed, _AT_ONCE)
         externals = [str(IPv4Address(bytes(one))) for one in nat.config.externals]
         # each is copied: packets come between two of them
-        yield from [_mapping(listed[i], externals) for i in range(count)]
+        yield from [_mapping(nat, listed[i], externals) for i in range(count)]
 
 
-def _mapping(mapping: Any, externals: list[str]) -> dict[str, Any]:
+def _mapping(nat: Any, mapping: Any, externals: list[str]) -> dict[str, Any]:
     inside = mapping.inside
     return {
         "protocol": _PROTOCOLS[inside.protocol],
-        "inside": str(IPv4Address(bytes(inside.address))),
+        "inside": _inside(nat, inside.address),
         "inside_port": int.from_bytes(bytes(inside.port), "big"),
         "external": externals[mapping.external],
         "external_port": int.from_bytes(bytes(mapping.port), "big"),
@@ -51,14 +51,14 @@ def sessions(kernel: NativeKernel) -> Iterator[dict[str, Any]]:
     at, saved = _ffi.new("int32_t *", 0), _ffi.new("struct nat_saved[]", _AT_ONCE)
     while at[0] >= 0:
         count = _lib.nat_list_sessions(kernel.keep, at, saved, _AT_ONCE, time.monotonic_ns())
-        yield from [_session(saved[i]) for i in range(count)]
+        yield from [_session(kernel.keep, saved[i]) for i in range(count)]
 
 
-def _session(saved: Any) -> dict[str, Any]:
+def _session(nat: Any, saved: Any) -> dict[str, Any]:
     key = saved.key
     return {
         "protocol": _PROTOCOLS[key.protocol],
-        "inside": str(IPv4Address(bytes(key.inside))),
+        "inside": _inside(nat, key.inside),
         "inside_port": int.from_bytes(bytes(key.inside_port), "big"),
         "external": str(IPv4Address(bytes(saved.external))),
         "external_port": int.from_bytes(bytes(saved.port), "big"),
@@ -69,6 +69,12 @@ def _session(saved: Any) -> dict[str, Any]:
         "vlan": _vlan(key.vlan),
         "_key": bytes(_ffi.buffer(_ffi.addressof(key))).hex(),
     }
+
+
+def _inside(nat: Any, address: Any) -> str:
+    if not address[0]:  # a stand-in
+        return str(IPv6Address(bytes(_ffi.buffer(_lib.nat_host_of(nat, address), 16))))
+    return str(IPv4Address(bytes(address)))
 
 
 def _state(protocol: int, state: int) -> str:

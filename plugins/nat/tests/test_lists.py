@@ -60,3 +60,14 @@ def test_ended_mapping_takes_its_sessions_along() -> None:
         assert (result.verdicts, result.reasons) == ([Verdict.DROP], ["no_mapping"])
         again = runner.run([tcp(I1, 1000, O1, 80, SYN)], now_ns=1 << 62).packets[0]
         assert str(read_headers(again).src, "latin-1") == "\xc0\x00\x02\x01"
+
+
+def test_ipv6_hosts_are_listed_by_their_address() -> None:
+    host, server = "2001:db8:1::1", "2001:db8:64::c633:6401"
+    with Runner(Nat, config={"external": E, "nat64": "2001:db8:64::/96"}) as runner:
+        runner.run([udp(host, 1000, server, 53)], now_ns=1 << 62)
+        (mapping,), (session,) = runner.show("mappings"), runner.show("sessions")
+        assert mapping["inside"] == session["inside"] == host
+        assert session["remote"] == O1
+        assert runner.kill("mappings", {"inside": host}) == 1
+        assert list(runner.show("sessions")) == []
