@@ -42,6 +42,7 @@ from onvm_sdk._native.nf import (
     unpack_ports,
 )
 from onvm_sdk.errors import AttachError, ConfigError, NativeError, OnvmError
+from onvm_sdk.flow_lifetimes import lifetimes_ms
 from onvm_sdk.limits import BURST_MAX, MESSAGE_MAX
 from onvm_sdk.manifest import read_config
 from onvm_sdk.nf import Context, Counters, NetworkFunction, Port
@@ -493,12 +494,20 @@ class NfHost:
 
         return own_addresses
 
+    def _tell_steering(self) -> None:
+        """Tell which flows belong to one instance, and how long the NFs hold them."""
+        for number, manifest in enumerate(self._manifests):
+            held = lifetimes_ms(manifest, self._contexts[number].config)
+            words = " ".join([manifest.affinity, *map(str, held or ())])
+            self._host.send(MessageType.STEERING, number, payload=words.encode())
+
     def _get_ready(self) -> None:
         """Let packets come; send the messages that waited for a manager."""
-        self._host.ready()
-        self._is_attached = True
+        self._tell_steering()
         for claim in self._claims:  # a new manager does not know them
             self._host.send_claim(*claim)
+        self._host.ready()
+        self._is_attached = True
         for number, payload in self._addresses.items():
             self._host.send(MessageType.OWN_ADDRESSES, number, payload=payload)
         outbox, self._outbox = self._outbox, []
