@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from typing import Any, ClassVar
 
 __all__ = [
+    "FLOW_CLASSES",
     "MANIFEST_NAME",
     "NF_NAME_LETTERS",
     "SDK_API",
@@ -69,7 +70,11 @@ _NAME = re.compile(rf"[a-z][a-z0-9_.-]{{0,{NF_NAME_LETTERS - 1}}}")
 _IDENTIFIER = re.compile(rf"[a-z][a-z0-9_]{{0,{_NAME_LETTERS - 1}}}")
 _CLAUSE = re.compile(r"\s*(>=|<=|==|!=|>|<)\s*(\d+(?:\.\d+)*)\s*")
 
+FLOW_CLASSES = ("tcp_opening", "tcp", "tcp_closing", "udp_opening", "udp", "icmp", "other")
+"""Classes of flows that have lifetimes of their own."""
+
 _NUMA = ("any", "port")
+_AFFINITY = ("flow", "source", "destination")
 _STATE = ("none", "per-flow", "shared")
 _PERMISSIONS = ("read", "rewrite", "drop", "originate", "network", "files")
 _ITEMS = ("bool", "int", "float", "str", "path", "table")
@@ -197,6 +202,11 @@ class Manifest(_Record):
     """port: on the NUMA node of its packets' ports; any: anywhere."""
     state: str
     """Its memory: none, of each flow, or of several flows together."""
+    affinity: str
+    """The key by which flows are shared among instances: the flow itself, the address from which
+    packets come that go forwards (source), or the one that they go to (destination)."""
+    flow_lifetimes: dict[str, Any]
+    """The times for which it holds the state of idle flows; see `onvm_sdk.flow_lifetimes`."""
     permissions: list[str]
     """Its rights to change, drop and make packets, and to what lies outside of its process."""
     drop_reasons: list[str]
@@ -226,6 +236,8 @@ class Manifest(_Record):
         "huge_pages": _Field("bool", False),
         "numa": _Field("str", "any", choices=_NUMA),
         "state": _Field("str", "none", choices=_STATE),
+        "affinity": _Field("str", "flow", choices=_AFFINITY),
+        "flow_lifetimes": _Field("table"),
         "permissions": _Field("list", ("read",), choices=_PERMISSIONS),
         "drop_reasons": _Field("list", ()),
         "counters": _Field("list", ()),
@@ -237,7 +249,7 @@ class Manifest(_Record):
     }
 
     def __init__(self, **values: Any) -> None:
-        super().__init__(**{"config": {}} | values)
+        super().__init__(**{"config": {}, "flow_lifetimes": {}} | values)
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain values, in the form of its file, with all defaults."""
@@ -303,9 +315,17 @@ def parse_manifest(data: Mapping[str, Any], path: str | os.PathLike[str]) -> Man
         value = getattr(manifest, field)
         if not least <= value <= most:
             raise refuse(field, value, f"{least} to {most}")
-    for name in re.findall(r"(?<![\w'\"])[a-z_]\w*(?![\w'\"(])", manifest.memory_bytes):
-        if name not in manifest.config:
-            raise refuse("memory_bytes", manifest.memory_bytes, f"keys of `config`, not {name}")
+    for name, given in manifest.flow_lifetimes.items():
+        if name not in FLOW_CLASSES:
+            raise refuse("flow_lifetimes", name, f"one of {', '.join(FLOW_CLASSES)}")
+        if isinstance(given, bool) or not isinstance(given, int | float | str):
+            raise refuse(f"flow_lifetimes.{name}", given, "seconds, or an expression")
+    expressions = {"memory_bytes": manifest.memory_bytes}
+    expressions |= {f"flow_lifetimes.{k}": str(v) for k, v in manifest.flow_lifetimes.items()}
+    for field, text in expressions.items():
+        for name in re.findall(r"(?<![\w'\"])[a-z_]\w*(?![\w'\"(])", text):
+            if name not in manifest.config:
+                raise refuse(field, text, f"keys of `config`, not {name}")
     for key, schema in manifest.config.items():
         if not schema.is_required:
             _check_value(schema, schema.default, path, f"config.{key}.default", ManifestError)

@@ -44,6 +44,7 @@ from onvm_sdk._native.nf import (
     unpack_ports,
 )
 from onvm_sdk.errors import AttachError, ConfigError, NativeError, OnvmError
+from onvm_sdk.flow_lifetimes import lifetimes_ms
 from onvm_sdk.limits import BURST_MAX, MESSAGE_MAX
 from onvm_sdk.manifest import read_config
 from onvm_sdk.nf import Context, Counters, NetworkFunction, Port
@@ -455,8 +456,16 @@ class NfHost:
             due.append(self._release_at_ns or time.monotonic_ns())
         return min(due, default=0)
 
+    def _tell_steering(self) -> None:
+        """Tell which flows belong to one instance, and how long the NFs hold them."""
+        for number, manifest in enumerate(self._manifests):
+            held = lifetimes_ms(manifest, self._contexts[number].config)
+            words = " ".join([manifest.affinity, *map(str, held or ())])
+            self._host.send(MessageType.STEERING, number, payload=words.encode())
+
     def _get_ready(self) -> None:
-        """Let packets come; tell the manager what has waited for one."""
+        """Let packets come; tell the manager what it must know, and what has waited for it."""
+        self._tell_steering()
         self._host.ready()
         self._announcements.tell_all()
 

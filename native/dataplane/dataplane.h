@@ -31,8 +31,8 @@ struct onvm_dp_config {
 	uint32_t ring_length;		/**< credits of a link; a power of two */
 	uint32_t idle_policy;		/**< enum onvm_idle_policy */
 	uint32_t flow_capacity;		/**< flows, each with its reverse */
-	uint32_t flow_idle_ms;
-	uint32_t sample_every; /**< one packet in so many is timed */
+	uint32_t flow_idle_ms;		/**< life of idle flows, where NFs hold them no longer */
+	uint32_t sample_every;		/**< one packet in so many is timed */
 	uint32_t use_huge_pages;
 	uint32_t high_percent, low_percent; /**< watermarks, of ring_length */
 };
@@ -296,6 +296,13 @@ int onvm_dp_chain_set(uint32_t id, const struct onvm_dp_chain *chain);
  * complete. For good.
  */
 int onvm_dp_service_wire_sized(uint16_t service);
+/**
+ * How long NFs of @p service hold the state of idle flows, by enum onvm_flow_class: no chain with it
+ * forgets them earlier. As long as a service has not told, that is flow_idle_ms.
+ */
+int onvm_dp_service_lives(uint16_t service, const uint32_t lives_ms[ONVM_FLOW_LIVES]);
+/** What decides which instance of @p service a flow gets: enum onvm_affinity. */
+int onvm_dp_service_affinity(uint16_t service, uint32_t affinity);
 int onvm_dp_chain_remove(uint32_t id);
 /**
  * Let the flows of chain @p id go on in chain @p successor, if that has the same ports: through the

@@ -47,11 +47,13 @@ struct rte_device;
 
 /** Bits of onvm_buffer.flags. */
 enum onvm_buffer_flags {
-	ONVM_BUFFER_LEARN = 1 << 0,    /**< leaving, it teaches the reverse of its flow */
+	/** leaving, it tells of its flow, and teaches the reverse */
+	ONVM_BUFFER_LEARN = 1 << 0,
 	ONVM_BUFFER_SAMPLED = 1 << 1,  /**< its times are measured */
 	ONVM_BUFFER_LOANED = 1 << 2,   /**< empty, with an NF that may fill it */
 	ONVM_BUFFER_RESERVED = 1 << 3, /**< counted in the `reserved` of its path's links */
 	ONVM_BUFFER_TEACH = 1 << 4,    /**< as LEARN, but its flow is known at a peer */
+	ONVM_BUFFER_NOTE = 1 << 7,     /**< with LEARN, see ONVM_BUFFER_OF_NOTE() */
 	ONVM_BUFFER_PARTIAL = 1 << 5,  /**< its transport checksum is made behind the chain */
 	ONVM_BUFFER_MERGED = 1 << 6,   /**< several packets in one, cut behind the chain */
 	ONVM_BUFFER_TIMED = 1 << 7,    /**< it has the time of a capture */
@@ -63,6 +65,11 @@ static_assert(ONVM_BUFFER_PARTIAL == ONVM_F_PARTIAL << 3 &&
 		      ONVM_BUFFER_MERGED == ONVM_F_MERGED << 3 &&
 		      ONVM_BUFFER_TIMED == ONVM_F_TIMED << 3,
 	      "descriptors get them by a shift");
+/** With LEARN, the place of an enum onvm_flow_note: TEACH has no other meaning then. */
+#define ONVM_BUFFER_OF_NOTE(note) \
+	((uint8_t)(((note) & 1 ? ONVM_BUFFER_NOTE : 0) | ((note) & 2 ? ONVM_BUFFER_TEACH : 0)))
+#define ONVM_NOTE_OF_BUFFER(flags) \
+	(((flags) & ONVM_BUFFER_NOTE ? 1u : 0u) | ((flags) & ONVM_BUFFER_TEACH ? 2u : 0u))
 /** The flags of a descriptor that follow from those of its buffer. */
 #define ONVM_DESC_HINTS(buffer_flags) ((uint8_t)(((buffer_flags) & ONVM_BUFFER_HINTS) >> 3))
 

@@ -4,6 +4,7 @@
  * another; two ask the cache for positions and the positions for paths. The path that a key gets is
  * that key's or none; ThreadSanitizer sees whether reading keys while they are written is in order.
  */
+#include "flows/ageing.h"
 #include "flows/flow_table.h"
 
 #include <pthread.h>
@@ -21,6 +22,7 @@
 
 static struct rte_rcu_qsbr *qsbr;
 static struct onvm_flow_table table;
+static uint64_t clock_ms;
 static uint32_t must_stop;
 static uint64_t nb_met[NB_READERS]; /* atomic */
 
@@ -82,7 +84,8 @@ turn_over(uint64_t *seed)
 		onvm_flow_set_path(&table, position, path_of(number));
 		onvm_flow_cache_put(&table.cache, hash, position);
 	}
-	__atomic_store_n(&table.now, (uint8_t)(table.now + table.idle_ticks + 1), __ATOMIC_RELAXED);
+	clock_ms += 1100;
+	onvm_flow_table_set_time(&table, clock_ms);
 	table.cursor = 0;
 	onvm_flow_table_age(&table, UINT32_MAX, NULL);
 	return nb;

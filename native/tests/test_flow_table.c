@@ -5,6 +5,7 @@
  * paths rewritten or forgotten, a full table. And flows whose keys collide under CRC, as a stranger
  * would send them, meet as few others as any.
  */
+#include "flows/ageing.h"
 #include "flows/flow_table.h"
 
 #include <string.h>
@@ -147,6 +148,8 @@ test_random_frames_stay_inside_their_bounds(void)
 
 /* ---- the table ---- */
 
+#define LIFE_MS 1000
+
 static struct rte_rcu_qsbr *qsbr;
 static struct onvm_flow_table table;
 static struct onvm_steering steering;
@@ -180,6 +183,16 @@ find(uint32_t number)
 				    onvm_flow_key_hash(ONVM_FLOW_KIND_IPV4, &key));
 }
 
+static uint64_t clock_ms;
+
+/** Let time pass. */
+static void
+pass(uint64_t ms)
+{
+	clock_ms += ms;
+	onvm_flow_table_set_time(&table, clock_ms);
+}
+
 /** A whole pass of ageing. */
 static void
 age(const struct onvm_steering *with)
@@ -192,7 +205,8 @@ static void
 begin(uint32_t capacity)
 {
 	onvm_flow_table_fini(&table);
-	CHECK_EQUAL(onvm_flow_table_init(&table, capacity, 1000, qsbr), 0);
+	CHECK_EQUAL(onvm_flow_table_init(&table, capacity, LIFE_MS, qsbr), 0);
+	pass(1000);
 }
 
 static void
@@ -205,11 +219,13 @@ test_idle_flow_is_forgotten_unless_its_peer_is_busy(void)
 	peer = put(2, 6);
 	table.peers[flow] = peer;
 	table.peers[peer] = flow;
-	table.now = (uint8_t)(table.now + table.idle_ticks + 1);
+	pass(LIFE_MS + 2 * table.tick_ms);
 	table.flows[peer].seen = table.now;
 	age(NULL);
 	CHECK_EQUAL(find(1), flow);
 	CHECK_EQUAL(onvm_flow_table_used(&table), 2);
+	pass(LIFE_MS + 2 * table.tick_ms);
+	table.flows[peer].seen = table.now;
 	table.peers[flow] = put(3, 7); /* that one does not know us */
 	age(NULL);
 	CHECK_EQUAL(find(1), ONVM_FLOW_NONE);
@@ -228,6 +244,7 @@ test_retired_paths_are_replaced_or_their_flows_forgotten(void)
 	steering.paths[1].successor = 3;
 	steering.paths[3].state = ONVM_PATH_LIVE;
 	moved = put(1, 1);
+	steering.nb_retired = 2;
 	lost = put(2, 2);
 	kept = put(3, 3);
 	age(&steering);
@@ -246,12 +263,12 @@ test_dead_position_does_not_take_the_living_flow_along(void)
 
 	begin(1024);
 	dead = put(1, 5);
-	table.now = (uint8_t)(table.now + table.idle_ticks + 1);
+	pass(LIFE_MS + 2 * table.tick_ms);
 	age(NULL);
 	onvm_flow_set_path(&table, dead, 5); /* a worker that had looked it up before */
 	living = put(1, 6);
-	table.flows[living].seen = (uint8_t)(table.now + table.idle_ticks + 1);
-	table.now = (uint8_t)(table.now + table.idle_ticks + 1);
+	pass(LIFE_MS + 2 * table.tick_ms);
+	table.flows[living].seen = table.now;
 	age(NULL);
 	CHECK_EQUAL(find(1), living);
 	CHECK_EQUAL(table.flows[living].path, 6);
@@ -298,7 +315,7 @@ test_full_table_says_so_and_has_room_again_after_ageing(void)
 		nb++;
 	CHECK(nb >= 1024 && nb < 100000);
 	CHECK_EQUAL(onvm_flow_table_used(&table), nb);
-	table.now = (uint8_t)(table.now + table.idle_ticks + 1);
+	pass(LIFE_MS + 2 * table.tick_ms);
 	age(NULL);
 	CHECK_EQUAL(onvm_flow_table_used(&table), 0);
 	while (nb_again < nb && put(200000 + nb_again, 1) != ONVM_FLOW_NONE)

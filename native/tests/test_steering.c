@@ -63,6 +63,15 @@ choose(void)
 	return onvm_steering_choose(&steering, 1, steering.chains[1].candidates, &selector);
 }
 
+static uint16_t
+choose_with(uint16_t wished)
+{
+	const struct onvm_wishes wishes = {.nb = 1, .hosts = {wished}};
+
+	return onvm_steering_choose_with(&steering, 1, steering.chains[1].candidates, &selector,
+					 &wishes);
+}
+
 static void
 kill_host(uint16_t slot)
 {
@@ -133,13 +142,13 @@ test_draining_host_takes_only_what_it_has_claimed(void)
 	CHECK_EQUAL(candidates->choices[0].nb_hosts, 2);
 	for (int i = 0; i < 20; i++)
 		CHECK(steering.paths[choose()].hops[0].host != 2);
-	path = onvm_steering_choose_with(&steering, 1, candidates, &selector, 2);
+	path = choose_with(2);
 	CHECK_EQUAL(steering.paths[path].hops[0].host, 2);
 	steering.hosts[1].state = steering.hosts[3].state = ONVM_HOST_LEAVING;
 	rebuild();
 	candidates = steering.chains[1].candidates;
 	CHECK_EQUAL(choose(), 0);
-	path = onvm_steering_choose_with(&steering, 1, candidates, &selector, 2);
+	path = choose_with(2);
 	CHECK_EQUAL(steering.paths[path].hops[0].host, 2);
 }
 
@@ -156,8 +165,7 @@ test_all_flows_of_a_leaving_host_go_to_its_heir(void)
 	for (uint16_t i = 0; i < 2; i++) { /* host 1 with either host of the second service */
 		steering.hosts[i == 0 ? 5 : 2].state = ONVM_HOST_DRAINING;
 		rebuild();
-		paths[i] = onvm_steering_choose_with(&steering, 1, steering.chains[1].candidates,
-						     &selector, 1);
+		paths[i] = choose_with(1);
 		steering.hosts[i == 0 ? 5 : 2].state = ONVM_HOST_ACTIVE;
 	}
 	rebuild();
@@ -421,9 +429,7 @@ test_claims_use_few_rows(void)
 {
 	begin_with_many(5, 9);
 	for (uint32_t i = 0; i < 10000; i++) {
-		const uint16_t path = onvm_steering_choose_with(&steering, 1,
-								steering.chains[1].candidates,
-								&selector, 310);
+		const uint16_t path = choose_with(310);
 
 		CHECK_EQUAL(steering.paths[path].hops[1].host, 310);
 	}

@@ -8,7 +8,7 @@ from typing import Any
 
 from onvm_core._native._dataplane import ffi, lib
 from onvm_core._native.call import check
-from onvm_core.dataplane.values import ChainSpec, FlowRecord, PortRule
+from onvm_core.dataplane.values import Affinity, ChainSpec, FlowRecord, PortRule
 
 __all__ = ["NativeChains"]
 
@@ -38,6 +38,12 @@ class NativeChains:
 
     def set_wire_sized(self, service: int) -> None:
         check(lib.onvm_dp_service_wire_sized(service))
+
+    def set_affinity(self, service: int, affinity: Affinity) -> None:
+        check(lib.onvm_dp_service_affinity(service, affinity))
+
+    def set_lifetimes(self, service: int, lifetimes_ms: Sequence[int]) -> None:
+        check(lib.onvm_dp_service_lives(service, list(lifetimes_ms)))
 
     def remove_chain(self, chain_id: int) -> None:
         check(lib.onvm_dp_chain_remove(chain_id))

@@ -23,9 +23,11 @@ from onvm_core.dataplane.limits import (
     HOSTS_MAX,
     LATENCY_BUCKETS,
     PORT_REMOTE,
+    SERVICES_MAX,
 )
 from onvm_core.dataplane.values import (
     NO_SECRET,
+    Affinity,
     AttachFiles,
     CaptureCounters,
     CapturePoint,
@@ -140,6 +142,8 @@ class FakeDataPlane:
         self.ports: dict[int, FakePort] = {}
         self.chains: dict[int, ChainSpec] = {}
         self.wire_sized: set[int] = set()
+        self.affinities: dict[int, Affinity] = {}
+        self.lifetimes_ms: dict[int, tuple[int, ...]] = {}
         self.peers: dict[int, FakePeer] = {}
         self.captures: dict[int, tuple[CapturePoint, ...]] = {}
         self.successors: dict[int, int] = {}
@@ -296,6 +300,14 @@ class FakeDataPlane:
 
     def set_wire_sized(self, service: int) -> None:
         self.wire_sized.add(service)
+
+    def set_affinity(self, service: int, affinity: Affinity) -> None:
+        self._check_service(service)
+        self.affinities[service] = affinity
+
+    def set_lifetimes(self, service: int, lifetimes_ms: Sequence[int]) -> None:
+        self._check_service(service)
+        self.lifetimes_ms[service] = tuple(lifetimes_ms)
 
     def remove_chain(self, chain_id: int) -> None:
         if self.chains.pop(chain_id, None) is None:
@@ -503,6 +515,10 @@ class FakeDataPlane:
         if peer not in self.peers:
             raise DataplaneError(errno.ENOENT, f"there is no peer {peer}")
         return self.peers[peer]
+
+    def _check_service(self, service: int) -> None:
+        if not 1 <= service < SERVICES_MAX:
+            raise DataplaneError(errno.EINVAL, f"there is no service {service}")
 
     def _free(self, first: int, end: int, what: str) -> int:
         for slot in range(first, end):

@@ -18,6 +18,7 @@ from typing import Protocol
 
 from onvm_core.dataplane.values import (
     NO_SECRET,
+    Affinity,
     AttachFiles,
     CaptureCounters,
     CapturePoint,
@@ -156,6 +157,16 @@ class ChainPlane(Protocol):
 
     def set_wire_sized(self, service: int) -> None:
         """Let the ports of chains with `service` give packets as they are on the wire, for good."""
+
+    def set_affinity(self, service: int, affinity: Affinity) -> None:
+        """Set what decides which instance of `service` a new flow gets; running flows stay."""
+
+    def set_lifetimes(self, service: int, lifetimes_ms: Sequence[int]) -> None:
+        """Set how long NFs of `service` hold idle flows; no chain with it forgets them earlier.
+
+        Args:
+            lifetimes_ms: by `onvm_sdk.manifest.FLOW_CLASSES`.
+        """
 
     def remove_chain(self, chain_id: int) -> None:
         """Remove a chain; its ports then have none."""

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from ipaddress import IPv4Network, IPv6Network
 
 __all__ = [
+    "Affinity",
     "AreaCounters",
     "AttachFiles",
     "CaptureCounters",
@@ -44,6 +45,17 @@ class IdlePolicy(IntEnum):
 
     ADAPTIVE = 0
     BUSY = 1
+
+
+class Affinity(IntEnum):
+    """The choice of the instance that a new flow gets, by what; ``enum onvm_affinity``."""
+
+    FLOW = 0
+    """Each flow by itself."""
+    SOURCE = 1
+    """The address that packets going forwards come from."""
+    DESTINATION = 2
+    """The address that they go to."""
 
 
 class DataplaneSettings(msgspec.Struct, frozen=True):

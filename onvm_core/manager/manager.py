@@ -12,12 +12,12 @@ import logging
 import os
 import selectors
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
 from onvm_core.dataplane.interface import StartDataPlane
-from onvm_core.dataplane.values import ChainSpec, DataplaneSettings, IdlePolicy
+from onvm_core.dataplane.values import Affinity, ChainSpec, DataplaneSettings, IdlePolicy
 from onvm_core.launch.identity import is_in_other_namespace
 from onvm_core.manager.nf_hosts import codec
 from onvm_core.manager.nf_hosts.attach import AttachServer, Connection
@@ -84,6 +84,7 @@ class Manager:
         self._held: set[str] = set()
         self._ports: tuple[codec.PortEntry, ...] = ()
         self._addresses: dict[str, list[str]] = {}
+        self._affinities: dict[str, Affinity] = {}
         # In its own folder, which outlives this manager: launchers show it to NF hosts that see
         # nothing else of the file system, and that must find the next manager's socket.
         folder = directory / "attach"
@@ -218,6 +219,41 @@ class Manager:
             for one in self._by_slot.values():
                 if one.state is not HostState.ATTACHED:
                     self.send(one, self._packed_addresses())
+
+    def set_affinities(self, affinities: Mapping[str, Affinity]) -> None:
+        """Set what decides the instance of a flow, by service, in place of what its NFs say."""
+        for service in {*self._affinities, *affinities}:
+            told = self._told(service)
+            wanted = affinities.get(service, told[-1].affinity if told else Affinity.FLOW)
+            self.plane.set_affinity(self.registry.service_id(service), wanted)
+        self._affinities = dict(affinities)
+
+    def longest_idle_s(self, services: Collection[str]) -> float:
+        """The longest time for which an idle flow of some of these services is remembered."""
+        told = [one for service in services for one in self._told(service)]
+        known = [max(one.lifetimes_ms) for one in told if one.lifetimes_ms is not None]
+        return max(self.settings.flow_idle_ms, *known, 0) / 1000
+
+    def _told(self, service: str) -> list[codec.Steering]:
+        """The messages of the NFs of a service about their flows."""
+        return [
+            host.steering[stage]
+            for host, stage in self.registry.find(service)
+            if stage in host.steering and host.instances[stage].service == service
+        ]
+
+    def _take_steering(self, host: NfHost, message: codec.Message) -> None:
+        """Steer the flows of a service as its NFs say; the longest lifetimes of all count."""
+        if message.stage >= len(host.instances):
+            raise codec.WireError(f"message of stage {message.stage}")
+        host.steering[message.stage] = steering = codec.unpack_steering(message.payload)
+        service = host.instances[message.stage].service
+        number = self.registry.service_id(service)
+        self.plane.set_affinity(number, self._affinities.get(service, steering.affinity))
+        told = [one.lifetimes_ms for one in self._told(service)]
+        known = [one for one in told if one is not None]
+        if len(known) == len(told):
+            self.plane.set_lifetimes(number, [max(held) for held in zip(*known, strict=True)])
 
     def expect(
         self,
@@ -430,6 +466,8 @@ class Manager:
                 host.slot, claim.address, claim.protocol, claim.first_port, claim.end_port
             )
             host.claims.append(claim)
+        elif message.kind == codec.STEERING:
+            self._take_steering(host, message)
         elif message.kind == codec.OWN_ADDRESSES:
             self._take_addresses(host, message)
         elif message.kind == codec.USER:

@@ -70,6 +70,7 @@ class MessageType:
     REPLY = lib.ONVM_MSG_REPLY
     QUESTION = lib.ONVM_MSG_QUESTION
     ANSWER = lib.ONVM_MSG_ANSWER
+    STEERING = lib.ONVM_MSG_STEERING
 
 
 class StageHello:

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.once
 
 FRAME = """
 import os
-from onvm_core.dataplane.values import CapturePoint, ChainSpec, TunnelPort
+from onvm_core.dataplane.values import Affinity, CapturePoint, ChainSpec, TunnelPort
 
 result = []
 
@@ -76,6 +76,13 @@ step("claim", slot, bytes([192, 0, 2, 1]), 17, 20, 20)
 step("claim", slot, bytes([192, 0, 2, 1]), 17, 20, 65537)
 step("unclaim", slot, bytes([192, 0, 2, 1]), 17, 10, 20)
 step("unclaim", slot, bytes([192, 0, 2, 1]), 17, 10, 20)
+""",
+    "what services want": """
+step("set_affinity", 1, Affinity.SOURCE)
+step("set_affinity", 0, Affinity.SOURCE)
+step("set_affinity", 256, Affinity.SOURCE)
+step("set_lifetimes", 255, [1] * 7)
+step("set_lifetimes", 0, [1] * 7)
 """,
     "ports and chains": """
 step("set_chain", 1, ChainSpec(near, far, (1,)))

@@ -30,6 +30,8 @@ uri = "gen:"
 [nfs.firewall.config]
 default = "drop"
 rules = [{ action = "accept", src = "10.0.0.0/8" }]
+[nfs.nat]
+affinity = "flow" # the generator has a single client
 [nfs.nat.config]
 external = "192.0.2.1"
 blocks = 8

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "control/publish.h"
+#include "control/services.h"
 #include "steering/retire.h"
 
 static void
@@ -26,35 +27,6 @@ unbind_ports(struct onvm_dataplane *dp, uint16_t id)
 	for (uint32_t port = 0; port < ONVM_PORTS_MAX; port++)
 		if ((uint16_t)dp->ports[port].binding == id)
 			bind_port(dp, (uint16_t)port, 0);
-}
-
-static bool
-is_wire_sized(const struct onvm_steering *steering, const struct onvm_chain *chain)
-{
-	for (uint32_t i = 0; i < chain->nb_services; i++)
-		if (steering->wire_sized[chain->services[i]])
-			return true;
-	return false;
-}
-
-/** Let ports cut what they receive where an NF behind them wants packets as on the wire. */
-static void
-set_wire_sizes(struct onvm_dataplane *dp)
-{
-	bool wanted[ONVM_PORTS_MAX] = {false};
-
-	for (uint32_t id = 1; id < ONVM_CHAINS_MAX; id++) {
-		const struct onvm_chain *chain = &dp->steering.chains[id];
-
-		if (!chain->is_used || !is_wire_sized(&dp->steering, chain))
-			continue;
-		if (chain->near_port < ONVM_PORTS_MAX)
-			wanted[chain->near_port] = true;
-		if (chain->far_port < ONVM_PORTS_MAX)
-			wanted[chain->far_port] = true;
-	}
-	for (uint32_t port = 0; port < ONVM_PORTS_MAX; port++)
-		__atomic_store_n(&dp->ports[port].is_wire_sized, wanted[port], __ATOMIC_RELAXED);
 }
 
 /** Whether the ports of @p chain stay as they are. */
@@ -105,7 +77,8 @@ onvm_dp_chain_set(uint32_t id, const struct onvm_dp_chain *wanted)
 	chain->near_port = wanted->near_port;
 	chain->far_port = wanted->far_port;
 	__atomic_store_n(&chain->is_used, true, __ATOMIC_RELEASE);
-	set_wire_sizes(dp);
+	onvm_services_set_wire_sizes(dp);
+	onvm_services_set_lives(dp, (uint16_t)id);
 	rc = onvm_publish_candidates(dp);
 	onvm_steering_retire_chain(&dp->steering, (uint16_t)id);
 	if (wanted->is_unbound) {
@@ -158,18 +131,6 @@ onvm_dp_chain_succeed(uint32_t id, uint32_t successor)
 }
 
 int
-onvm_dp_service_wire_sized(uint16_t service)
-{
-	struct onvm_dataplane *dp = &onvm_dp;
-
-	if (service == 0 || service >= ONVM_SERVICES_MAX)
-		return onvm_fail(-EINVAL, "there is no service %u", service);
-	dp->steering.wire_sized[service] = true;
-	set_wire_sizes(dp);
-	return 0;
-}
-
-int
 onvm_dp_chain_remove(uint32_t id)
 {
 	struct onvm_dataplane *dp = &onvm_dp;
@@ -183,7 +144,7 @@ onvm_dp_chain_remove(uint32_t id)
 	old = chain->candidates;
 	__atomic_store_n(&chain->candidates, NULL, __ATOMIC_RELEASE);
 	chain->is_used = false;
-	set_wire_sizes(dp);
+	onvm_services_set_wire_sizes(dp);
 	onvm_publish(dp);
 	onvm_steering_retire_chain(&dp->steering, (uint16_t)id);
 	pthread_mutex_lock(&dp->steering.changes);

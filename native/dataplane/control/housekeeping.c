@@ -8,6 +8,7 @@
 #include "control/ports.h"
 #include "control/publish.h"
 #include "control_thread.h"
+#include "flows/ageing.h"
 #include "steering/idle.h"
 #include "steering/recycle.h"
 
@@ -107,10 +108,7 @@ run_housekeeping(void *arg)
 		clock_gettime(CLOCK_MONOTONIC, &now);
 		onvm_flow_table_set_time(flows, (uint64_t)now.tv_sec * 1000 +
 							(uint64_t)now.tv_nsec / 1000000);
-		onvm_flow_table_age(flows, AGE_BUDGET,
-				    __atomic_load_n(&steering->nb_retired, __ATOMIC_ACQUIRE) == 0 ?
-					    NULL :
-					    steering);
+		onvm_flow_table_age(flows, AGE_BUDGET, steering);
 		onvm_ports_release(&onvm_dp);
 		if (nb_turns % RECYCLE_TURNS < step)
 			recycle_paths(&onvm_dp);

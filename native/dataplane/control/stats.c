@@ -9,6 +9,7 @@
 
 #include "control/ports.h"
 #include "control/publish.h"
+#include "flows/ageing.h"
 #include "ports/kinds.h"
 
 static const struct {
@@ -219,8 +220,8 @@ onvm_dp_read_host(uint32_t host, struct onvm_dp_host_stats *stats)
 }
 
 static void
-show_flow(const struct onvm_dataplane *dp, const struct onvm_flow *flow, enum onvm_flow_kind kind,
-	  const union onvm_flow_key *key, struct onvm_dp_flow *shown)
+show_flow(const struct onvm_dataplane *dp, uint32_t position, const struct onvm_flow *flow,
+	  enum onvm_flow_kind kind, const union onvm_flow_key *key, struct onvm_dp_flow *shown)
 {
 	const uint16_t index = onvm_steering_resolve(&dp->steering, flow->path);
 	const struct onvm_path *path = &dp->steering.paths[index];
@@ -234,7 +235,7 @@ show_flow(const struct onvm_dataplane *dp, const struct onvm_flow *flow, enum on
 	shown->nb_hops = path->nb_hops;
 	for (int i = 0; i < path->nb_hops; i++)
 		shown->hosts[i] = path->hops[i].host;
-	shown->idle_ms = (uint8_t)(dp->flows.now - flow->seen) * dp->flows.tick_ms;
+	shown->idle_ms = onvm_flow_idle_ticks(&dp->flows, position) * dp->flows.tick_ms;
 	if (kind == ONVM_FLOW_KIND_IPV4) {
 		memcpy(shown->src, &key->v4.src, 4);
 		memcpy(shown->dst, &key->v4.dst, 4);
@@ -266,8 +267,9 @@ onvm_dp_read_flows(uint32_t *cursor, struct onvm_dp_flow *flows, uint32_t nb)
 		enum onvm_flow_kind kind;
 		struct onvm_flow flow;
 
-		if (onvm_flow_table_read(&dp->flows, *cursor, &kind, &key, &flow))
-			show_flow(dp, &flow, kind, &key, &flows[nb_shown++]);
+		if (onvm_flow_table_read(&dp->flows, *cursor, &kind, &key, &flow) &&
+		    (flow.flags & ONVM_FLOW_ADDRESS) == 0)
+			show_flow(dp, *cursor, &flow, kind, &key, &flows[nb_shown++]);
 	}
 	return (int)nb_shown;
 }

@@ -80,7 +80,8 @@ static_assert(offsetof(struct onvm_flow_key4, dst_port) == 10 &&
  * because one that is loaded right after its parts were stored has to wait for them.
  */
 static inline bool
-words_of_common(const uint8_t *data, uint32_t length, uint8_t port, uint64_t words[2])
+words_of_common(const uint8_t *data, uint32_t length, uint8_t port, uint64_t words[2],
+		uint8_t *signs)
 {
 	uint16_t ethertype, fragment;
 	uint32_t total, ports;
@@ -93,8 +94,14 @@ words_of_common(const uint8_t *data, uint32_t length, uint8_t port, uint64_t wor
 	if (unlikely(ethertype != RTE_BE16(ONVM_ETHERTYPE_IPV4) || data[14] != 0x45 ||
 		     (fragment & RTE_BE16(0x3fff)) != 0 || total > length - 14))
 		return false;
-	if (data[23] == ONVM_PROTO_TCP ? total < 20 + 20 : total < 20 + 8)
+	*signs = 0;
+	if (data[23] == ONVM_PROTO_TCP) {
+		if (unlikely(total < 20 + 20))
+			return false;
+		*signs = data[14 + 20 + 13] & ONVM_SIGNS_TCP;
+	} else if (unlikely(total < 20 + 8)) {
 		return false;
+	}
 	if (unlikely(data[23] != ONVM_PROTO_TCP && data[23] != ONVM_PROTO_UDP))
 		return false;
 	memcpy(&words[0], data + 26, sizeof(words[0]));
@@ -114,20 +121,21 @@ make_key(const struct onvm_flow_table *flows, uint8_t port, const struct rte_mbu
 	enum onvm_flow_kind kind = ONVM_FLOW_KIND_IPV4;
 	struct onvm_headers headers;
 	uint64_t words[2];
+	uint8_t signs;
 	uint32_t hash;
 
-	burst->is_fragment[i] = false;
-	if (likely(words_of_common(data, mbuf->data_len, port, words))) {
+	if (likely(words_of_common(data, mbuf->data_len, port, words, &signs))) {
 		memcpy(&burst->keys[i].v4, words, sizeof(words));
 		hash = onvm_flow_words_hash4(words[0], words[1]);
 	} else {
 		onvm_parse(data, mbuf->data_len, &headers);
 		kind = onvm_flow_key_make(data, &headers, port, &burst->keys[i]);
-		burst->is_fragment[i] = onvm_headers_is_fragment(&headers);
+		signs = onvm_flow_signs(&headers);
 		hash = kind == ONVM_FLOW_KIND_NONE ? 0 : onvm_flow_key_hash(kind, &burst->keys[i]);
 	}
 	burst->kinds[i] = (uint8_t)kind;
 	burst->hashes[i] = hash;
+	burst->signs[i] = signs;
 	onvm_flow_cache_prefetch(&flows->cache, hash);
 }
 

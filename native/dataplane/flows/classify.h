@@ -26,7 +26,7 @@ struct onvm_burst {
 	uint32_t hashes[ONVM_BURST_SIZE];
 	uint32_t positions[ONVM_BURST_SIZE]; /**< where it may be, or ONVM_FLOW_NONE */
 	uint8_t kinds[ONVM_BURST_SIZE];	     /**< enum onvm_flow_kind */
-	bool is_fragment[ONVM_BURST_SIZE];
+	uint8_t signs[ONVM_BURST_SIZE];	     /**< enum onvm_packet_signs */
 };
 
 /** Find the flows of packets that came in on @p port, and prefetch their entries. */

@@ -147,6 +147,20 @@ onvm_flow_key_make(const uint8_t *data, const struct onvm_headers *headers, uint
 	return headers->ip_version == 4 ? ONVM_FLOW_KIND_IPV4 : ONVM_FLOW_KIND_IPV6;
 }
 
+uint8_t
+onvm_flow_signs(const struct onvm_headers *headers)
+{
+	uint8_t signs = onvm_headers_is_fragment(headers) ? ONVM_SIGN_FRAGMENT : 0;
+
+	if (headers->fragment_offset != 0)
+		return signs;
+	if (headers->protocol == ONVM_PROTO_TCP)
+		signs |= headers->tcp_flags & ONVM_SIGNS_TCP;
+	else if (is_icmp_error(headers, (uint8_t)(headers->src_port >> 8)))
+		signs |= ONVM_SIGN_ERROR;
+	return signs;
+}
+
 bool
 onvm_flow_key_fragment(const uint8_t *data, const struct onvm_headers *headers, uint8_t port,
 		       union onvm_flow_key *key)
@@ -214,9 +228,11 @@ create_hash(const char *name, uint32_t entries, uint32_t key_bytes, rte_hash_fun
 	return hash;
 }
 
-/** Ticks until an idle flow expires: few of 256, so that an older one does not look young. */
-#define IDLE_TICKS 64
+/** Ticks of the usual life, if that is short. */
+#define LIFE_TICKS 64
 #define TICK_MS_MIN 10
+/** So 255 ticks are 25 s, in which ageing passes all positions. */
+#define TICK_MS_MAX 100
 /** Positions for each millisecond of a tick; ageing passes 65,536 in ten. */
 #define POSITIONS_PER_MS (1u << 18)
 
@@ -235,6 +251,14 @@ unmap_positions(void *mapped, uint32_t nb, size_t size)
 {
 	if (mapped != NULL)
 		munmap(mapped, nb * size);
+}
+
+static void
+set_usual_lives(struct onvm_flow_table *table, uint32_t idle_ms)
+{
+	for (uint32_t chain = 0; chain < ONVM_CHAINS_MAX; chain++)
+		for (uint32_t i = 0; i < ONVM_FLOW_CLASSES; i++)
+			table->lives[chain][i] = onvm_flow_ticks_of(table, idle_ms);
 }
 
 int
@@ -259,15 +283,20 @@ onvm_flow_table_init(struct onvm_flow_table *table, uint32_t capacity, uint32_t 
 	table->nb6 = (uint32_t)rte_hash_max_key_id(table->hash6) + 1;
 	table->flows = map_positions(table->nb4 + table->nb6, sizeof(*table->flows));
 	table->peers = map_positions(table->nb4 + table->nb6, sizeof(*table->peers));
+	table->quiet = map_positions(table->nb4 + table->nb6, sizeof(*table->quiet));
+	table->owners = map_positions(table->nb4 + table->nb6, sizeof(*table->owners));
 	table->keys4 = map_positions(table->nb4, sizeof(*table->keys4));
 	table->keys6 = map_positions(table->nb6, sizeof(*table->keys6));
-	table->tick_ms = RTE_MAX(RTE_MAX((uint32_t)TICK_MS_MIN, idle_ms / IDLE_TICKS),
+	table->capacities[0] = capacity * 2;
+	table->capacities[1] = entries6;
+	table->tick_ms = RTE_MAX(RTE_MIN(RTE_MAX((uint32_t)TICK_MS_MIN, idle_ms / LIFE_TICKS),
+					 (uint32_t)TICK_MS_MAX),
 				 (table->nb4 + table->nb6) / POSITIONS_PER_MS);
-	table->idle_ticks = (uint8_t)(idle_ms / table->tick_ms + 1);
-	table->now = 1;
+	onvm_flow_table_set_time(table, 0);
+	set_usual_lives(table, idle_ms);
 	if (onvm_flow_cache_init(&table->cache, table->nb4 + table->nb6) != 0 ||
-	    table->flows == NULL || table->peers == NULL || table->keys4 == NULL ||
-	    table->keys6 == NULL) {
+	    table->flows == NULL || table->peers == NULL || table->quiet == NULL ||
+	    table->owners == NULL || table->keys4 == NULL || table->keys6 == NULL) {
 		onvm_flow_table_fini(table);
 		return -ENOMEM;
 	}
@@ -281,6 +310,8 @@ onvm_flow_table_fini(struct onvm_flow_table *table)
 	rte_hash_free(table->hash6);
 	unmap_positions(table->flows, table->nb4 + table->nb6, sizeof(*table->flows));
 	unmap_positions(table->peers, table->nb4 + table->nb6, sizeof(*table->peers));
+	unmap_positions(table->quiet, table->nb4 + table->nb6, sizeof(*table->quiet));
+	unmap_positions(table->owners, table->nb4 + table->nb6, sizeof(*table->owners));
 	unmap_positions(table->keys4, table->nb4, sizeof(*table->keys4));
 	unmap_positions(table->keys6, table->nb6, sizeof(*table->keys6));
 	onvm_flow_cache_fini(&table->cache);
@@ -314,7 +345,7 @@ note_key(struct onvm_flow_table *table, uint32_t position, enum onvm_flow_kind k
 	/* K3: the path goes before another key comes. One that a flow got while it was deleted may
 	 * still be here. */
 	if (__atomic_exchange_n(&table->flows[position].path, 0, __ATOMIC_ACQ_REL) != 0)
-		__atomic_sub_fetch(&table->nb_used, 1, __ATOMIC_RELAXED);
+		onvm_flow_count(table, position, -1);
 	memcpy(wanted, key, nb * sizeof(*wanted));
 	for (uint32_t i = 0; i < nb; i++)
 		__atomic_store_n(&words[i], wanted[i], __ATOMIC_RELAXED);
@@ -360,102 +391,6 @@ onvm_flow_table_read(const struct onvm_flow_table *table, uint32_t position,
 	return true;
 }
 
-static uint32_t
-peer_of(const struct onvm_flow_table *table, uint32_t position)
-{
-	return __atomic_load_n(&table->peers[position], __ATOMIC_RELAXED);
-}
-
-static bool
-is_idle(const struct onvm_flow_table *table, uint32_t position, uint8_t now)
-{
-	const uint8_t seen = __atomic_load_n(&table->flows[position].seen, __ATOMIC_RELAXED);
-
-	return (uint8_t)(now - seen) > table->idle_ticks;
-}
-
-/** Whether the flow and its other direction have been idle for long enough. */
-static bool
-is_forgettable(const struct onvm_flow_table *table, uint32_t position, uint8_t now)
-{
-	const uint32_t peer = peer_of(table, position);
-
-	if (!is_idle(table, position, now))
-		return false;
-	/* A position that does not know us has been given to another flow since. */
-	return peer == ONVM_FLOW_NONE || peer_of(table, peer) != position ||
-	       is_idle(table, peer, now);
-}
-
-/** Whether the other direction, which was in the table, is there no more. */
-static bool
-has_lost_peer(const struct onvm_flow_table *table, uint32_t position)
-{
-	const uint8_t flags = __atomic_load_n(&table->flows[position].flags, __ATOMIC_RELAXED);
-	const uint32_t peer = peer_of(table, position);
-
-	return (flags & ONVM_FLOW_LEARNED) != 0 && peer != ONVM_FLOW_NONE &&
-	       (peer_of(table, peer) != position ||
-		__atomic_load_n(&table->flows[peer].path, __ATOMIC_ACQUIRE) == 0);
-}
-
-/** Take the flow at @p position out of the table, unless its path is @p known no more. */
-static bool
-forget(struct onvm_flow_table *table, uint32_t position, uint16_t known)
-{
-	struct onvm_flow *flow = &table->flows[position];
-	union onvm_flow_key key;
-	enum onvm_flow_kind kind;
-	struct onvm_flow copy;
-	uint32_t peer;
-	const bool has_key = onvm_flow_table_read(table, position, &kind, &key, &copy);
-
-	/* A worker has given it another one: it lives. */
-	if (!onvm_flow_change_path(table, position, &known, 0))
-		return false;
-	__atomic_sub_fetch(&table->nb_used, 1, __ATOMIC_RELAXED);
-	if (!has_key)
-		return true;
-	peer = peer_of(table, position);
-	if (peer != ONVM_FLOW_NONE && peer_of(table, peer) == position)
-		onvm_flow_unlearn(table, peer);
-	rte_hash_del_key(kind == ONVM_FLOW_KIND_IPV4 ? table->hash4 : table->hash6, &key);
-	/* A worker may have put the key again before it was deleted; then it is put once more by
-	 * the next packet, and this position must not keep a path. */
-	if (__atomic_exchange_n(&flow->path, 0, __ATOMIC_ACQ_REL) != 0)
-		__atomic_sub_fetch(&table->nb_used, 1, __ATOMIC_RELAXED);
-	return true;
-}
-
-uint32_t
-onvm_flow_table_age(struct onvm_flow_table *table, uint32_t budget,
-		    const struct onvm_steering *steering)
-{
-	const uint32_t end = __atomic_load_n(&table->high, __ATOMIC_RELAXED);
-	const uint8_t now = __atomic_load_n(&table->now, __ATOMIC_RELAXED);
-	uint32_t nb_forgotten = 0;
-
-	for (; budget != 0; budget--) {
-		uint16_t path, resolved;
-
-		if (table->cursor >= end) {
-			table->cursor = 0;
-			table->passes++;
-			break;
-		}
-		path = __atomic_load_n(&table->flows[table->cursor].path, __ATOMIC_ACQUIRE);
-		resolved = steering == NULL ? path : onvm_steering_resolve(steering, path);
-		if (path != 0 && (resolved == 0 || is_forgettable(table, table->cursor, now)))
-			nb_forgotten += forget(table, table->cursor, path);
-		else if (resolved != path) /* a worker that is quicker has resolved it, too */
-			onvm_flow_change_path(table, table->cursor, &path, resolved);
-		if (path != 0 && has_lost_peer(table, table->cursor))
-			onvm_flow_unlearn(table, table->cursor);
-		table->cursor++;
-	}
-	return nb_forgotten;
-}
-
 void
 onvm_flow_table_mark(const struct onvm_flow_table *table, struct onvm_steering *steering)
 {
@@ -464,10 +399,4 @@ onvm_flow_table_mark(const struct onvm_flow_table *table, struct onvm_steering *
 	for (uint32_t i = 0; i < end; i++)
 		onvm_steering_mark(steering,
 				   __atomic_load_n(&table->flows[i].path, __ATOMIC_ACQUIRE));
-}
-
-uint32_t
-onvm_flow_table_used(const struct onvm_flow_table *table)
-{
-	return __atomic_load_n(&table->nb_used, __ATOMIC_RELAXED);
 }

@@ -17,8 +17,8 @@
  *
  * A small cache of positions (flow_cache.h) answers most look-ups; the hash tables answer the rest.
  * Of each direction a packet then reads the key and four bytes, so that those of many flows stay in
- * the core's cache. The time of the last packet is eight bits of ticks, and ageing looks at it
- * before the ticks come round again.
+ * the core's cache. The time of the last packet is eight bits of ticks; ageing notes it in full
+ * before the ticks come round again, and forgets the flow when its life is over (ageing.h).
  *
  * Memory order: keys are written while the path at their position is 0. K1, the exchange that sets
  * the path, pairs with K2, the acquire load of the path before the key is read: a worker that sees
@@ -50,13 +50,42 @@ enum onvm_flow_flags {
 	ONVM_FLOW_LEARNED = 1 << 0, /**< the reverse is in the table, or was a moment ago */
 	ONVM_FLOW_REVERSE = 1 << 1, /**< this is the reverse of a flow */
 	ONVM_FLOW_TAUGHT = 1 << 2,  /**< by a packet from a peer, which knows the path better */
+	/* What NFs have let through; see flow_state.h. */
+	ONVM_FLOW_SEEN = 1 << 3,     /**< a packet that does not open, this way */
+	ONVM_FLOW_ANSWERED = 1 << 4, /**< such a packet the other way */
+	ONVM_FLOW_FIN = 1 << 5,	     /**< this way */
+	ONVM_FLOW_CLOSED = 1 << 6,   /**< both ways, or reset */
+	ONVM_FLOW_ADDRESS =
+		1 << 7, /**< no flow: which instances an address has (worker/affinity.h) */
 };
+
+/** What the life of an idle flow depends on; the first ONVM_FLOW_LIVES are told by services. */
+enum onvm_flow_class {
+	ONVM_FLOW_TCP_OPENING = 0, /**< no packet but SYNs has come through */
+	ONVM_FLOW_TCP = 1,	   /**< has come through both ways */
+	ONVM_FLOW_TCP_CLOSING = 2, /**< closed both ways, or reset */
+	ONVM_FLOW_UDP_OPENING = 3, /**< not answered */
+	ONVM_FLOW_UDP = 4,
+	ONVM_FLOW_ICMP = 5,
+	ONVM_FLOW_OTHER = 6,
+	ONVM_FLOW_TCP_ONE_SIDED = 7, /**< one way alone: lives as TCP does, and is worth less */
+};
+
+/** A packet that tells of the state of its flow, or is looked up otherwise. */
+enum onvm_packet_signs {
+	ONVM_SIGN_FIN = 1 << 0, /**< these three as in the header of TCP */
+	ONVM_SIGN_SYN = 1 << 1,
+	ONVM_SIGN_RST = 1 << 2,
+	ONVM_SIGN_ERROR = 1 << 6, /**< an ICMP error: of the flow, and yet no packet of it */
+	ONVM_SIGN_FRAGMENT = 1 << 7,
+};
+#define ONVM_SIGNS_TCP (ONVM_SIGN_FIN | ONVM_SIGN_SYN | ONVM_SIGN_RST)
 
 /** One direction of a flow: what every packet reads, so it is kept small. */
 struct onvm_flow {
 	uint16_t path; /**< atomic: rendered path; 0: the slot is free, or being taken */
 	uint8_t flags; /**< atomic: enum onvm_flow_flags */
-	uint8_t seen;  /**< atomic: tick of the last packet, of onvm_flow_table.now */
+	uint8_t seen;  /**< atomic: onvm_flow_table.now at the last packet; 0: see `quiet` */
 };
 static_assert(sizeof(struct onvm_flow) == 4, "sixteen flows per cache line");
 
@@ -80,6 +109,8 @@ struct onvm_flow_key6 {
 static_assert(sizeof(struct onvm_flow_key6) == 48, "six words, and a multiple of 16");
 
 #define ONVM_FLOW_VLAN_FRAGMENT 0x8000
+/** In the place of a VLAN ID: the key is an address (as source) and a service (as source port). */
+#define ONVM_FLOW_VLAN_ADDRESS 0x4000
 
 /** Which table a packet is looked up in. */
 enum onvm_flow_kind {
@@ -103,19 +134,26 @@ struct onvm_flow_table {
 	uint64_t (*keys4)[2];	 /**< atomic words; by position */
 	uint64_t (*keys6)[6];	 /**< the same, by position less nb4 */
 	uint32_t *peers;	 /**< position of the other direction, or ONVM_FLOW_NONE */
-	uint32_t nb4, nb6;	 /**< positions of each */
+	uint32_t *quiet;	 /**< atomic: with `seen` 0, tick of the last packet << 3 | class */
+	/** atomic: positions + 1 of the addresses that are kept while the flow lives; 0: none */
+	uint32_t (*owners)[ONVM_AFFINITIES_MAX];
+	uint32_t nb4, nb6;	/**< positions of each */
+	uint32_t capacities[2]; /**< flows for which there is room, by kind */
+	uint32_t nb_of[2];	/**< atomic: positions with a path, by kind; rte_hash counts late */
+	uint8_t has_owners;	/**< atomic: some flow has one */
 	uint32_t tick_ms;
-	uint8_t now;	    /**< atomic: ticks modulo 256, set by housekeeping */
-	uint8_t idle_ticks; /**< far fewer than 256, and each tick sees a whole pass of ageing */
-	uint32_t cursor;    /**< housekeeping's: next position to look at */
-	uint32_t passes;    /**< housekeeping's: whole passes made */
-	uint32_t high;	    /**< atomic: positions below this one have been used */
-	uint32_t nb_used;   /**< atomic: positions with a path; rte_hash counts late */
+	uint32_t ticks;	 /**< atomic: set by housekeeping */
+	uint8_t now;	 /**< atomic: the same, 1..255 */
+	uint32_t cursor; /**< housekeeping's: next position to look at */
+	uint32_t passes; /**< housekeeping's: whole passes made */
+	uint32_t high;	 /**< atomic: positions below this one have been used */
+	/** atomic: ticks, by chain of the path and class (ageing.h) */
+	uint32_t lives[ONVM_CHAINS_MAX][ONVM_FLOW_CLASSES];
 };
 
 /**
  * @param capacity  flows, each with its reverse, of IPv4; a quarter as many of IPv6
- * @param idle_ms   a flow that is idle for this long expires
+ * @param idle_ms   life of an idle flow, where onvm_flow_set_lives() says no other
  * @param qsbr      of the workers
  */
 int onvm_flow_table_init(struct onvm_flow_table *table, uint32_t capacity, uint32_t idle_ms,
@@ -131,6 +169,9 @@ void onvm_flow_key_reverse(enum onvm_flow_kind kind, const union onvm_flow_key *
 /** Key under which the other fragments of the datagram will be looked up; false: no fragment. */
 bool onvm_flow_key_fragment(const uint8_t *data, const struct onvm_headers *headers, uint8_t port,
 			    union onvm_flow_key *key);
+
+/** What a packet tells besides its key. */
+uint8_t onvm_flow_signs(const struct onvm_headers *headers);
 
 uint32_t onvm_flow_key_hash6(const struct onvm_flow_key6 *key);
 
@@ -163,11 +204,24 @@ uint32_t onvm_flow_table_find(const struct onvm_flow_table *table, enum onvm_flo
 /** Position of the flow, added if need be, or ONVM_FLOW_NONE when the table is full. */
 uint32_t onvm_flow_table_put(struct onvm_flow_table *table, enum onvm_flow_kind kind,
 			     const union onvm_flow_key *key, uint32_t hash);
+/** Ticks after which a flow has been idle for @p ms: the last packet came within one of them. */
+static inline uint32_t
+onvm_flow_ticks_of(const struct onvm_flow_table *table, uint64_t ms)
+{
+	return (uint32_t)((ms + table->tick_ms - 1) / table->tick_ms) + 1;
+}
+
+/** Values of onvm_flow.seen, without 0. */
+#define ONVM_SEEN_VALUES 255u
+
 /** Set the time; by housekeeping. */
 static inline void
 onvm_flow_table_set_time(struct onvm_flow_table *table, uint64_t time_ms)
 {
-	__atomic_store_n(&table->now, (uint8_t)(time_ms / table->tick_ms), __ATOMIC_RELAXED);
+	const uint64_t ticks = time_ms / table->tick_ms;
+
+	__atomic_store_n(&table->ticks, (uint32_t)ticks, __ATOMIC_RELAXED);
+	__atomic_store_n(&table->now, (uint8_t)(1 + ticks % ONVM_SEEN_VALUES), __ATOMIC_RELAXED);
 }
 
 /** A packet of the flow has come; stores only a new tick, as the line may be another core's. */
@@ -178,6 +232,24 @@ onvm_flow_touch(struct onvm_flow *flow, uint8_t now)
 		__atomic_store_n(&flow->seen, now, __ATOMIC_RELAXED);
 }
 
+/** Positions with a path. */
+static inline uint32_t
+onvm_flow_table_used(const struct onvm_flow_table *table)
+{
+	return __atomic_load_n(&table->nb_of[0], __ATOMIC_RELAXED) +
+	       __atomic_load_n(&table->nb_of[1], __ATOMIC_RELAXED);
+}
+
+/** Count a position that has got a path (1), or lost it (-1). */
+static inline void
+onvm_flow_count(struct onvm_flow_table *table, uint32_t position, int32_t change)
+{
+	__atomic_add_fetch(&table->nb_of[position >= table->nb4], (uint32_t)change,
+			   __ATOMIC_RELAXED);
+	if (change > 0)
+		onvm_flow_cache_fit(&table->cache, onvm_flow_table_used(table));
+}
+
 /** Let the flow at @p position, just put, take @p path, not 0. */
 static inline void
 onvm_flow_set_path(struct onvm_flow_table *table, uint32_t position, uint16_t path)
@@ -185,8 +257,7 @@ onvm_flow_set_path(struct onvm_flow_table *table, uint32_t position, uint16_t pa
 	ONVM_ASSERT(position < table->nb4 + table->nb6 && path != 0);
 	/* K1: pairs with the acquire load K2 in onvm_flow_path_of_key(). */
 	if (__atomic_exchange_n(&table->flows[position].path, path, __ATOMIC_ACQ_REL) == 0)
-		onvm_flow_cache_fit(&table->cache,
-				    __atomic_add_fetch(&table->nb_used, 1, __ATOMIC_RELAXED));
+		onvm_flow_count(table, position, 1);
 }
 
 /** Whether @p words, which another worker may be writing, are the first @p nb of @p key. */
@@ -250,21 +321,11 @@ onvm_flow_unlearn(struct onvm_flow_table *table, uint32_t position)
 			   __ATOMIC_RELAXED);
 }
 
-/**
- * Look at up to @p budget positions and remove idle flows.
- *
- * @param steering  NULL, or whose retired paths are replaced in flows by their successors; a flow
- *                  without successor is removed
- * @return flows removed
- */
-uint32_t onvm_flow_table_age(struct onvm_flow_table *table, uint32_t budget,
-			     const struct onvm_steering *steering);
 /** Mark the paths of all flows (steering/recycle.h). */
 void onvm_flow_table_mark(const struct onvm_flow_table *table, struct onvm_steering *steering);
 /** Copy the key at @p position; false when it is free. */
 bool
 onvm_flow_table_read(const struct onvm_flow_table *table, uint32_t position,
 		     enum onvm_flow_kind *kind, union onvm_flow_key *key, struct onvm_flow *flow);
-uint32_t onvm_flow_table_used(const struct onvm_flow_table *table);
 
 #endif /* _ONVM_FLOW_TABLE_H_ */

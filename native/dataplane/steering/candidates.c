@@ -109,6 +109,25 @@ add_rows(const struct onvm_steering *steering, struct onvm_candidates *candidate
 	return candidates;
 }
 
+/** Note the services of a chain whose instances addresses decide: the first ones, if too many. */
+static void
+add_addresses(const struct onvm_steering *steering, const struct onvm_chain *chain,
+	      struct onvm_candidates *candidates)
+{
+	for (uint32_t i = 0; i < chain->nb_services; i++) {
+		const uint16_t service = chain->services[i];
+		bool is_known = steering->affinity[service] == ONVM_AFFINITY_FLOW;
+
+		for (uint32_t k = 0; k < candidates->nb_addresses; k++)
+			is_known |= candidates->addresses[k].service == service;
+		if (!is_known && candidates->nb_addresses < ONVM_AFFINITIES_MAX)
+			candidates->addresses[candidates->nb_addresses++] =
+				(struct onvm_address_rule){.service = service,
+							   .affinity = steering->affinity[service],
+							   .position = (uint8_t)i};
+	}
+}
+
 struct onvm_candidates *
 onvm_steering_candidates(struct onvm_steering *steering, uint16_t index)
 {
@@ -132,6 +151,7 @@ onvm_steering_candidates(struct onvm_steering *steering, uint16_t index)
 			    can_continue(steering, candidates, position, host))
 				choice->hosts[choice->nb_hosts + choice->nb_draining++] = host;
 	}
+	add_addresses(steering, chain, candidates);
 	candidates = add_rows(steering, candidates);
 	if (candidates == NULL)
 		return NULL;

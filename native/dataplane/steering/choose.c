@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "steering/choose.h"
 
+#include "steering/choice.h"
 #include "steering/path.h"
 #include "steering/rows.h"
 
@@ -40,32 +41,21 @@ onvm_steering_choose_host(const struct onvm_steering *steering, const uint16_t *
 	return best;
 }
 
-bool
-onvm_choice_has(const struct onvm_choice *choice, uint16_t host)
-{
-	for (uint32_t i = 0; i < (uint32_t)choice->nb_hosts + choice->nb_draining; i++)
-		if (choice->hosts[i] == host)
-			return true;
-	return false;
-}
-
 /** Choose NF hosts for each position by themselves; @return how many, 0: a service has none. */
 static uint32_t
 choose_each(const struct onvm_steering *steering, const struct onvm_candidates *candidates,
-	    struct onvm_selector *selector, uint16_t wanted, uint16_t *hosts)
+	    struct onvm_selector *selector, const struct onvm_wishes *wishes, uint16_t *hosts)
 {
 	uint32_t nb_hosts = 0;
 
 	for (uint32_t position = 0; position < candidates->nb_services;) {
 		const struct onvm_choice *choice = &candidates->choices[position];
-		uint16_t host;
+		uint16_t host = onvm_choice_wished(choice, wishes);
 
-		if (onvm_choice_has(choice, wanted))
-			host = wanted;
-		else if (choice->nb_hosts != 0)
+		if (host == 0 && choice->nb_hosts != 0)
 			host = onvm_steering_choose_host(steering, choice->hosts, choice->nb_hosts,
 							 selector);
-		else
+		if (host == 0)
 			return 0;
 		hosts[nb_hosts++] = host;
 		position += steering->hosts[host].nb_stages;
@@ -76,33 +66,34 @@ choose_each(const struct onvm_steering *steering, const struct onvm_candidates *
 /** Choose NF hosts; @return whether all services have one. */
 static bool
 choose_hosts(const struct onvm_steering *steering, const struct onvm_candidates *candidates,
-	     struct onvm_selector *selector, uint16_t wanted, uint16_t *hosts, uint32_t *nb_hosts)
+	     struct onvm_selector *selector, const struct onvm_wishes *wishes, uint16_t *hosts,
+	     uint32_t *nb_hosts)
 {
 	*nb_hosts = candidates->nb_rows != 0 ?
-			    onvm_rows_pick(steering, candidates, selector, wanted, hosts) :
-			    choose_each(steering, candidates, selector, wanted, hosts);
+			    onvm_rows_pick(steering, candidates, selector, wishes, hosts) :
+			    choose_each(steering, candidates, selector, wishes, hosts);
 	return *nb_hosts != 0 || candidates->nb_services == 0;
 }
 
 uint16_t
 onvm_steering_choose_with(struct onvm_steering *steering, uint16_t chain,
 			  const struct onvm_candidates *candidates, struct onvm_selector *selector,
-			  uint16_t wanted)
+			  const struct onvm_wishes *wishes)
 {
 	const uint16_t egress = steering->chains[chain].far_port;
 	uint16_t hosts[ONVM_CHAIN_LENGTH_MAX], path;
 	uint32_t nb_hosts;
 
-	if (!choose_hosts(steering, candidates, selector, wanted, hosts, &nb_hosts))
+	if (!choose_hosts(steering, candidates, selector, wishes, hosts, &nb_hosts))
 		return 0;
 	path = onvm_path_intern(steering, chain, hosts, nb_hosts, egress);
 	/* The table is full: what it has of this chain is better than no path. */
 	for (uint32_t i = 0; path == 0 && i < FULL_TRIES; i++) {
-		if (!choose_hosts(steering, candidates, selector, wanted, hosts, &nb_hosts))
+		if (!choose_hosts(steering, candidates, selector, wishes, hosts, &nb_hosts))
 			return 0;
 		path = onvm_path_find(steering, chain, hosts, nb_hosts, egress);
 	}
-	if (path == 0 && wanted == 0)
+	if (path == 0 && (wishes == NULL || wishes->nb == 0))
 		path = onvm_steering_resolve(steering, candidates->default_path);
 	return path;
 }
@@ -111,7 +102,7 @@ uint16_t
 onvm_steering_choose(struct onvm_steering *steering, uint16_t chain,
 		     const struct onvm_candidates *candidates, struct onvm_selector *selector)
 {
-	return onvm_steering_choose_with(steering, chain, candidates, selector, 0);
+	return onvm_steering_choose_with(steering, chain, candidates, selector, NULL);
 }
 
 uint16_t

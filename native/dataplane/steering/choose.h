@@ -25,10 +25,11 @@
 uint16_t
 onvm_steering_choose(struct onvm_steering *steering, uint16_t chain,
 		     const struct onvm_candidates *candidates, struct onvm_selector *selector);
-/** onvm_steering_choose(), but where @p host can serve a position it is taken. */
-uint16_t onvm_steering_choose_with(struct onvm_steering *steering, uint16_t chain,
-				   const struct onvm_candidates *candidates,
-				   struct onvm_selector *selector, uint16_t host);
+/** onvm_steering_choose(), but where one of @p wishes can serve a position it is taken. */
+uint16_t
+onvm_steering_choose_with(struct onvm_steering *steering, uint16_t chain,
+			  const struct onvm_candidates *candidates, struct onvm_selector *selector,
+			  const struct onvm_wishes *wishes);
 /** Path of one hop to @p host and out of @p egress, for packets redirected off their chain. */
 uint16_t onvm_steering_detour(struct onvm_steering *steering, uint16_t host, uint16_t egress);
 /** Choose among the active hosts that begin with @p service; 0: none. */
@@ -37,7 +38,5 @@ uint16_t onvm_steering_host_of(struct onvm_steering *steering, uint16_t service,
 /** Choose among @p nb_hosts hosts, at least one. */
 uint16_t onvm_steering_choose_host(const struct onvm_steering *steering, const uint16_t *hosts,
 				   uint32_t nb_hosts, struct onvm_selector *selector);
-/** Whether @p host can serve the position that @p choice is about. */
-bool onvm_choice_has(const struct onvm_choice *choice, uint16_t host);
 
 #endif /* _ONVM_CHOOSE_H_ */

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "steering/choice.h"
 #include "steering/choose.h"
 #include "steering/path.h"
 #include "steering/spanning.h"

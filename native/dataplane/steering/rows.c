@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 
+#include "steering/choice.h"
 #include "steering/mix.h"
 
 /** Each NF host occurs in so many rows at least, if the table has room. */
@@ -81,29 +82,29 @@ onvm_rows_fill(const struct onvm_steering *steering, const uint16_t *hosts, uint
 	}
 }
 
-static bool
-has_host(const struct onvm_choice *choice, uint16_t host)
+/** One number for the wished hosts together; 0: there are none. */
+static uint64_t
+number_of(const struct onvm_wishes *wishes)
 {
-	for (uint32_t i = 0; i < (uint32_t)choice->nb_hosts + choice->nb_draining; i++)
-		if (choice->hosts[i] == host)
-			return true;
-	return false;
+	uint64_t number = 0;
+
+	for (uint32_t i = 0; wishes != NULL && i < wishes->nb; i++)
+		number = number * ONVM_SLOTS_MAX + wishes->hosts[i];
+	return number;
 }
 
 /** NF hosts of the path that a row stands for. */
 static uint32_t
 hosts_of_row(const struct onvm_steering *steering, const struct onvm_candidates *candidates,
-	     uint32_t row, uint16_t wanted, uint16_t *hosts)
+	     uint32_t row, const struct onvm_wishes *wishes, uint16_t *hosts)
 {
 	uint32_t nb_hosts = 0, position = 0;
 
 	while (position < candidates->nb_services) {
 		const struct onvm_choice *choice = &candidates->choices[position];
-		uint16_t host = 0;
+		uint16_t host = onvm_choice_wished(choice, wishes);
 
-		if (wanted != 0 && has_host(choice, wanted))
-			host = wanted;
-		else if (choice->nb_hosts != 0)
+		if (host == 0 && choice->nb_hosts != 0)
 			host = candidates->rows[position * candidates->nb_rows + row];
 		if (host == 0)
 			return 0;
@@ -182,8 +183,9 @@ count(struct onvm_selector *selector, const uint16_t *hosts, uint32_t nb_hosts)
 
 uint32_t
 onvm_rows_pick(const struct onvm_steering *steering, const struct onvm_candidates *candidates,
-	       struct onvm_selector *selector, uint16_t wanted, uint16_t *hosts)
+	       struct onvm_selector *selector, const struct onvm_wishes *wishes, uint16_t *hosts)
 {
+	const uint64_t wanted = number_of(wishes);
 	uint16_t found[ONVM_CHAIN_LENGTH_MAX];
 	uint32_t nb_hosts = 0;
 	float best = 0;
@@ -195,9 +197,8 @@ onvm_rows_pick(const struct onvm_steering *steering, const struct onvm_candidate
 		selector->random = onvm_mix(selector->random + 1);
 		row = (uint32_t)selector->random;
 		if (wanted != 0)
-			row = (uint32_t)onvm_mix((uint64_t)wanted * ROWS_OF_CLAIM +
-						 row % ROWS_OF_CLAIM);
-		nb = hosts_of_row(steering, candidates, row % candidates->nb_rows, wanted, found);
+			row = (uint32_t)onvm_mix(wanted * ROWS_OF_CLAIM + row % ROWS_OF_CLAIM);
+		nb = hosts_of_row(steering, candidates, row % candidates->nb_rows, wishes, found);
 		if (nb == 0)
 			return 0;
 		if (i == 0)

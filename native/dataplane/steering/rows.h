@@ -56,11 +56,11 @@ void onvm_rows_set_mean(const struct onvm_steering *steering, struct onvm_choice
 /**
  * Pick a row, and write the NF hosts of its path to @p hosts.
  *
- * @param wanted  NF host that must serve where it can; 0: none
+ * @param wishes  NF hosts that must serve where they can, or NULL
  * @return how many; 0: a service has no instance
  */
 uint32_t
 onvm_rows_pick(const struct onvm_steering *steering, const struct onvm_candidates *candidates,
-	       struct onvm_selector *selector, uint16_t wanted, uint16_t *hosts);
+	       struct onvm_selector *selector, const struct onvm_wishes *wishes, uint16_t *hosts);
 
 #endif /* _ONVM_ROWS_H_ */

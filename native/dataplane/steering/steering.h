@@ -101,6 +101,26 @@ onvm_path_desc_flags(const struct onvm_path *path, uint32_t hop)
 			 (hop + 1 == path->nb_hops ? ONVM_F_LAST : 0));
 }
 
+/** What decides which instance of a service a new flow gets. */
+enum onvm_affinity {
+	ONVM_AFFINITY_FLOW = 0,	       /**< each flow by itself */
+	ONVM_AFFINITY_SOURCE = 1,      /**< the address that packets come from which go forwards */
+	ONVM_AFFINITY_DESTINATION = 2, /**< the address that they go to */
+};
+
+/** A service of a chain whose instance an address decides. */
+struct onvm_address_rule {
+	uint16_t service;
+	uint8_t affinity; /**< enum onvm_affinity, not FLOW */
+	uint8_t position; /**< of the service in the chain */
+};
+
+/** NF hosts that a new flow is to get where they can serve it; the first ones count more. */
+struct onvm_wishes {
+	uint32_t nb;
+	uint16_t hosts[1 + ONVM_AFFINITIES_MAX];
+};
+
 /** NF hosts that can serve one position of a chain. */
 struct onvm_choice {
 	uint16_t nb_hosts;
@@ -118,6 +138,8 @@ struct onvm_candidates {
 	uint16_t default_path;
 	uint32_t nb_rows; /**< combinations that may be chosen; 0: all (rows.h) */
 	uint16_t *rows;	  /**< by position, then row */
+	uint32_t nb_addresses;
+	struct onvm_address_rule addresses[ONVM_AFFINITIES_MAX];
 	struct onvm_choice choices[];
 };
 
@@ -177,9 +199,10 @@ struct onvm_steering {
 	struct onvm_claims *claims; /**< atomic; NULL without claims */
 	struct onvm_chain chains[ONVM_CHAINS_MAX];
 	struct onvm_host hosts[ONVM_SLOTS_MAX];
-	bool wire_sized[ONVM_SERVICES_MAX]; /**< the control thread's: see ports/offload.h */
-	uint32_t nb_slots;		    /**< those from here on have never been used */
-	uint16_t *slots;		    /**< atomic: by number in the cluster; 0: unknown */
+	bool wire_sized[ONVM_SERVICES_MAX];  /**< the control thread's: see ports/offload.h */
+	uint8_t affinity[ONVM_SERVICES_MAX]; /**< the control thread's: enum onvm_affinity */
+	uint32_t nb_slots;		     /**< those from here on have never been used */
+	uint16_t *slots;		     /**< atomic: by number in the cluster; 0: unknown */
 	uint16_t *successors;	   /**< atomic: by number, the host with its state; itself: it has,
 					   or none has; 0: never known here */
 	uint32_t *unknown_since_s; /**< atomic: by number, when it was first met unknown */

@@ -16,6 +16,7 @@
 #include <rte_cycles.h>
 #include <rte_prefetch.h>
 
+#include "flows/flow_state.h"
 #include "ports/offload.h"
 #include "ports/packet_time.h"
 #include "worker/credits.h"
@@ -258,6 +259,7 @@ onvm_admit_direct(struct onvm_worker *worker, struct onvm_worker_port *wport, ui
 struct reservation {
 	uint16_t path;	     /**< live when the reservation was made, in this burst */
 	bool learns;	     /**< has another direction to teach */
+	uint8_t usual;	     /**< onvm_flow_usual_flags() */
 	uint8_t way;	     /**< onvm_path_desc_flags() of its first hop */
 	uint32_t nb_credits; /**< taken and not yet used */
 	struct onvm_link *first;
@@ -290,6 +292,7 @@ reserve(struct onvm_worker *worker, struct reservation *reservations, uint16_t i
 	reservation->path = index;
 	reservation->way = onvm_path_desc_flags(path, 0);
 	reservation->learns = path->learns != 0;
+	reservation->usual = onvm_flow_usual_flags(reservation->learns);
 	reservation->nb_credits = available < nb_wanted ? available : nb_wanted;
 	reservation->first = path->nb_hops == 0 ? NULL : onvm_link_of_hop(worker, &path->hops[0]);
 	onvm_credits_reserve(worker, path, 0, reservation->nb_credits);
@@ -305,10 +308,23 @@ reservation_of_known(struct onvm_flow_table *flows, struct onvm_burst *burst, ui
 	struct reservation *reservation = &reservations[path % RESERVATIONS];
 
 	if (path == 0 || reservation->path != path || reservation->nb_credits == 0 ||
-	    unlikely(burst->is_fragment[i]))
+	    unlikely((burst->signs[i] & ONVM_SIGN_FRAGMENT) != 0))
 		return NULL;
 	onvm_flow_touch(&flows->flows[burst->positions[i]], now);
 	return reservation;
+}
+
+/** Flags of a packet that tells of its flow when it leaves here, or else tells it now. */
+static uint8_t
+note_later(struct onvm_dataplane *dp, const struct reservation *reservation, uint32_t position,
+	   uint8_t signs)
+{
+	const enum onvm_flow_note note = onvm_flow_note_of(signs);
+
+	if (reservation->learns)
+		return ONVM_BUFFER_LEARN | ONVM_BUFFER_OF_NOTE(note);
+	onvm_flow_note(&dp->flows, position, note);
+	return 0;
 }
 
 uint32_t
@@ -364,9 +380,10 @@ onvm_admit_flows(struct onvm_worker *worker, struct onvm_worker_port *wport, uin
 		}
 		reservation->nb_credits--;
 		position = burst->positions[i];
-		if (reservation->learns && position != ONVM_FLOW_NONE &&
-		    (dp->flows.flows[position].flags & ONVM_FLOW_LEARNED) == 0)
-			flags = ONVM_BUFFER_LEARN;
+		if (position != ONVM_FLOW_NONE &&
+		    unlikely(onvm_flow_is_told(dp->flows.flows[position].flags, burst->signs[i],
+					       reservation->usual)))
+			flags = note_later(dp, reservation, position, burst->signs[i]);
 		enter(worker, &dp->steering.paths[index], index, reservation->first, mbufs[i],
 		      wport->port->id, position, burst->hashes[i], flags, reservation->way,
 		      has_hints);

@@ -10,31 +10,26 @@
 #include <rte_byteorder.h>
 
 #include "flows/chain_rules.h"
+#include "flows/flow_state.h"
 #include "steering/choose.h"
 #include "steering/claims.h"
+#include "worker/affinity.h"
 
-/** The path of a packet whose destination an NF instance has claimed; 0: none has. */
+/** NF host that has claimed the destination of packet @p i; 0: none has. */
 static uint16_t
-claimed_path(struct onvm_worker *worker, const struct onvm_burst *burst, uint32_t i,
-	     const struct onvm_chain_entry *entry)
+claimed_by(const struct onvm_worker *worker, const struct onvm_burst *burst, uint32_t i)
 {
 	/* P2: pairs with the release store P1 of the claims in control/claims.c. */
 	const struct onvm_claims *claims =
 		__atomic_load_n(&worker->dp->steering.claims, __ATOMIC_ACQUIRE);
 	const union onvm_flow_key *key = &burst->keys[i];
-	uint16_t host;
 
-	if (likely(claims == NULL) || burst->kinds[i] == ONVM_FLOW_KIND_NONE)
+	if (likely(claims == NULL))
 		return 0;
 	if (burst->kinds[i] == ONVM_FLOW_KIND_IPV4)
-		host = onvm_claims_find(claims, 4, (const uint8_t *)&key->v4.dst, key->v4.protocol,
+		return onvm_claims_find(claims, 4, (const uint8_t *)&key->v4.dst, key->v4.protocol,
 					key->v4.dst_port);
-	else
-		host = onvm_claims_find(claims, 6, key->v6.dst, key->v6.protocol, key->v6.dst_port);
-	if (host == 0)
-		return 0;
-	return onvm_steering_choose_with(&worker->dp->steering, entry->chain, entry->candidates,
-					 &worker->selector, host);
+	return onvm_claims_find(claims, 6, key->v6.dst, key->v6.protocol, key->v6.dst_port);
 }
 
 /** The chain entry of a new flow: by the rules of its port, else that of the port's chain. */
@@ -68,21 +63,39 @@ onvm_chain_of(const struct onvm_worker *worker, const struct onvm_worker_port *w
 	return entry_of(worker, wport, i, bound).chain;
 }
 
-/** Choose the path of a flow seen for the first time. */
+/**
+ * Choose the path of a flow seen for the first time: through the instance that has claimed its
+ * destination, whichever way it goes; through those that its addresses have; else through any.
+ *
+ * @param owners  set to the addresses that decided
+ */
 static uint16_t
 choose_path(struct onvm_worker *worker, const struct onvm_burst *burst, uint32_t i,
-	    const struct onvm_chain_entry *entry)
+	    const struct onvm_chain_entry *entry, struct onvm_owners *owners)
 {
 	struct onvm_steering *steering = &worker->dp->steering;
-	uint16_t path = 0;
+	struct onvm_wishes wishes;
+	uint16_t path;
 
-	if (burst->kinds[i] == ONVM_FLOW_KIND_NONE)
+	owners->nb = 0;
+	owners->is_full = false;
+	if (burst->kinds[i] == ONVM_FLOW_KIND_NONE) {
 		path = entry->candidates->default_path;
-	else if (entry->is_far)
-		path = claimed_path(worker, burst, i, entry);
-	if (path == 0)
-		path = onvm_steering_choose(steering, entry->chain, entry->candidates,
-					    &worker->selector);
+		return entry->is_far && path != 0 ? steering->paths[path].opposite : path;
+	}
+	do {
+		wishes.nb = 0;
+		wishes.hosts[0] = claimed_by(worker, burst, i);
+		if (unlikely(wishes.hosts[0] != 0))
+			wishes.nb = 1;
+		if (unlikely(entry->candidates->nb_addresses != 0))
+			onvm_affinity_wishes(worker, burst, i, entry, &wishes, owners);
+		path = onvm_steering_choose_with(steering, entry->chain, entry->candidates,
+						 &worker->selector, &wishes);
+		if (path == 0 && wishes.nb != 0) /* the table of paths is full */
+			path = onvm_steering_choose(steering, entry->chain, entry->candidates,
+						    &worker->selector);
+	} while (path != 0 && unlikely(!onvm_affinity_keep(worker, owners, path)));
 	return entry->is_far && path != 0 ? steering->paths[path].opposite : path;
 }
 
@@ -95,13 +108,15 @@ flow_set(struct onvm_flow_table *table, uint32_t position, uint16_t path, uint8_
 			 __ATOMIC_RELAXED);
 	__atomic_store_n(&table->peers[position], ONVM_FLOW_NONE, __ATOMIC_RELAXED);
 	__atomic_store_n(&flow->flags, flags, __ATOMIC_RELAXED);
+	if (unlikely(__atomic_load_n(&table->has_owners, __ATOMIC_RELAXED)))
+		__atomic_store_n(&table->owners[position][0], 0, __ATOMIC_RELAXED);
 	onvm_flow_set_path(table, position, path);
 }
 
 /** Put a new flow into the table; @return its position. */
 static uint32_t
 flow_add(struct onvm_worker *worker, const struct onvm_burst *burst, uint32_t i, uint16_t path,
-	 bool is_far)
+	 bool is_far, const struct onvm_owners *owners)
 {
 	struct onvm_flow_table *table = &worker->dp->flows;
 	const uint32_t position = onvm_flow_table_put(table, (enum onvm_flow_kind)burst->kinds[i],
@@ -113,6 +128,8 @@ flow_add(struct onvm_worker *worker, const struct onvm_burst *burst, uint32_t i,
 	}
 	worker->stats.new_flows++;
 	flow_set(table, position, path, is_far ? ONVM_FLOW_REVERSE : 0);
+	if (unlikely(owners->nb != 0))
+		onvm_affinity_own(table, position, owners);
 	return position;
 }
 
@@ -135,7 +152,7 @@ fragment_add(struct onvm_worker *worker, const struct onvm_worker_port *wport,
 	position =
 		onvm_flow_table_put(&worker->dp->flows, kind, &key, onvm_flow_key_hash(kind, &key));
 	if (position != ONVM_FLOW_NONE)
-		flow_set(&worker->dp->flows, position, path, ONVM_FLOW_LEARNED);
+		flow_set(&worker->dp->flows, position, path, ONVM_FLOW_LEARNED | ONVM_FLOW_SEEN);
 }
 
 /** Path of the flow of packet @p i; 0 when it has expired, is just being added, or cannot go on. */
@@ -156,8 +173,9 @@ path_of_known(struct onvm_worker *worker, const struct onvm_worker_port *wport,
 
 		if (unlikely(path == 0)) { /* without successor */
 			const struct onvm_chain_entry entry = entry_of(worker, wport, i, bound);
+			struct onvm_owners owners;
 
-			path = choose_path(worker, &wport->burst, i, &entry);
+			path = choose_path(worker, &wport->burst, i, &entry, &owners);
 		}
 		if (unlikely(path != known)) {
 			if (path == 0)
@@ -189,12 +207,14 @@ onvm_path_of(struct onvm_worker *worker, struct onvm_worker_port *wport,
 		path = path_of_known(worker, wport, bound, i);
 	if (path == 0) {
 		const struct onvm_chain_entry entry = entry_of(worker, wport, i, bound);
+		struct onvm_owners owners;
 
-		path = choose_path(worker, burst, i, &entry);
+		path = choose_path(worker, burst, i, &entry, &owners);
 		if (path != 0 && has_flow)
-			burst->positions[i] = flow_add(worker, burst, i, path, entry.is_far);
+			burst->positions[i] =
+				flow_add(worker, burst, i, path, entry.is_far, &owners);
 	}
-	if (unlikely(path != 0 && burst->is_fragment[i]))
+	if (unlikely(path != 0 && (burst->signs[i] & ONVM_SIGN_FRAGMENT) != 0))
 		fragment_add(worker, wport, mbuf, path);
 	return path;
 }
@@ -202,9 +222,12 @@ onvm_path_of(struct onvm_worker *worker, struct onvm_worker_port *wport,
 /**
  * Position of the reverse of a packet that leaves through @p port, put in if need be; NONE: it has
  * none. One that is expected to be there is looked for first: that is a third of the work.
+ *
+ * @param signs  set to the packet's, or NULL
  */
 static uint32_t
-put_reverse(struct onvm_worker *worker, struct rte_mbuf *mbuf, uint16_t port, bool is_expected)
+put_reverse(struct onvm_worker *worker, struct rte_mbuf *mbuf, uint16_t port, bool is_expected,
+	    uint8_t *signs)
 {
 	struct onvm_flow_table *flows = &worker->dp->flows;
 	const uint8_t *data = rte_pktmbuf_mtod(mbuf, const uint8_t *);
@@ -217,6 +240,8 @@ put_reverse(struct onvm_worker *worker, struct rte_mbuf *mbuf, uint16_t port, bo
 	kind = onvm_flow_key_make(data, &headers, (uint8_t)port, &key);
 	if (kind == ONVM_FLOW_KIND_NONE)
 		return ONVM_FLOW_NONE;
+	if (signs != NULL)
+		*signs = onvm_flow_signs(&headers);
 	onvm_flow_key_reverse(kind, &key, (uint8_t)port, &reverse);
 	hash = onvm_flow_key_hash(kind, &reverse);
 	if (is_expected)
@@ -238,7 +263,8 @@ teach_reverse(struct onvm_worker *worker, struct rte_mbuf *mbuf, const struct on
 {
 	struct onvm_flow_table *flows = &worker->dp->flows;
 	const bool is_forward = !worker->dp->steering.paths[buffer->path].is_reverse;
-	const uint32_t position = put_reverse(worker, mbuf, port, true);
+	uint8_t signs = 0;
+	const uint32_t position = put_reverse(worker, mbuf, port, true, &signs);
 	struct onvm_flow *flow;
 	uint16_t known;
 
@@ -250,11 +276,43 @@ teach_reverse(struct onvm_worker *worker, struct rte_mbuf *mbuf, const struct on
 		flow_set(flows, position, opposite,
 			 (uint8_t)(ONVM_FLOW_TAUGHT | (is_forward ? ONVM_FLOW_REVERSE : 0)));
 		worker->stats.learned_flows++;
-		return;
-	}
-	if (known != opposite && flow->flags & ONVM_FLOW_TAUGHT)
+	} else if (known != opposite && flow->flags & ONVM_FLOW_TAUGHT) {
 		onvm_flow_change_path(flows, position, &known, opposite);
-	onvm_flow_touch(flow, __atomic_load_n(&flows->now, __ATOMIC_RELAXED));
+	}
+	onvm_flow_note_answer(flows, position, onvm_flow_note_of(signs));
+}
+
+/** Put the reverse of the flow of a packet into the table, and let the two know each other. */
+static void
+learn_reverse(struct onvm_worker *worker, struct rte_mbuf *mbuf, const struct onvm_buffer *buffer,
+	      uint16_t port, uint16_t opposite)
+{
+	struct onvm_flow_table *flows = &worker->dp->flows;
+	struct onvm_flow *flow = &flows->flows[buffer->flow];
+	const uint32_t position = put_reverse(worker, mbuf, port, false, NULL);
+
+	if (position == ONVM_FLOW_NONE)
+		return;
+	flow_set(flows, position, opposite,
+		 (uint8_t)(ONVM_FLOW_LEARNED |
+			   (flow->flags & ONVM_FLOW_REVERSE ? 0 : ONVM_FLOW_REVERSE) |
+			   (flow->flags & ONVM_FLOW_SEEN ? ONVM_FLOW_ANSWERED : 0)));
+	__atomic_store_n(&flows->peers[position], buffer->flow, __ATOMIC_RELAXED);
+	__atomic_store_n(&flows->peers[buffer->flow], position, __ATOMIC_RELAXED);
+	__atomic_or_fetch(&flow->flags, ONVM_FLOW_LEARNED, __ATOMIC_RELAXED);
+	worker->stats.learned_flows++;
+}
+
+void
+onvm_note_flow(struct onvm_worker *worker, const struct onvm_buffer *buffer)
+{
+	struct onvm_flow_table *flows = &worker->dp->flows;
+
+	/* Another path: the position may belong to another flow by now; the next packet tells. */
+	if ((buffer->flags & ONVM_BUFFER_LEARN) != 0 && buffer->flow != ONVM_FLOW_NONE &&
+	    __atomic_load_n(&flows->flows[buffer->flow].path, __ATOMIC_ACQUIRE) == buffer->path)
+		onvm_flow_note(flows, buffer->flow,
+			       (enum onvm_flow_note)ONVM_NOTE_OF_BUFFER(buffer->flags));
 }
 
 void
@@ -265,29 +323,18 @@ onvm_learn_reverse(struct onvm_worker *worker, struct rte_mbuf *mbuf,
 	const uint16_t opposite =
 		onvm_steering_resolve(&dp->steering, dp->steering.paths[buffer->path].opposite);
 	struct onvm_flow *flow;
-	uint32_t position;
 
-	if (opposite == 0)
-		return;
-	if (buffer->flags & ONVM_BUFFER_TEACH) {
-		teach_reverse(worker, mbuf, buffer, port, opposite);
+	if ((buffer->flags & ONVM_BUFFER_LEARN) == 0) {
+		if (opposite != 0)
+			teach_reverse(worker, mbuf, buffer, port, opposite);
 		return;
 	}
-	if (buffer->flow == ONVM_FLOW_NONE)
+	if (opposite == 0 || buffer->flow == ONVM_FLOW_NONE)
 		return;
 	flow = &dp->flows.flows[buffer->flow];
-	/* Another path: the position may belong to another flow by now; the next packet learns. */
-	if (flow->flags & ONVM_FLOW_LEARNED ||
-	    __atomic_load_n(&flow->path, __ATOMIC_ACQUIRE) != buffer->path)
-		return;
-	position = put_reverse(worker, mbuf, port, false);
-	if (position == ONVM_FLOW_NONE)
-		return;
-	flow_set(&dp->flows, position, opposite,
-		 (uint8_t)(ONVM_FLOW_LEARNED |
-			   (flow->flags & ONVM_FLOW_REVERSE ? 0 : ONVM_FLOW_REVERSE)));
-	__atomic_store_n(&dp->flows.peers[position], buffer->flow, __ATOMIC_RELAXED);
-	__atomic_store_n(&dp->flows.peers[buffer->flow], position, __ATOMIC_RELAXED);
-	__atomic_or_fetch(&flow->flags, ONVM_FLOW_LEARNED, __ATOMIC_RELAXED);
-	worker->stats.learned_flows++;
+	if (__atomic_load_n(&flow->path, __ATOMIC_ACQUIRE) != buffer->path)
+		return; /* it may belong to another flow by now; the next packet learns */
+	onvm_note_flow(worker, buffer);
+	if ((__atomic_load_n(&flow->flags, __ATOMIC_RELAXED) & ONVM_FLOW_LEARNED) == 0)
+		learn_reverse(worker, mbuf, buffer, port, opposite);
 }

@@ -8,14 +8,7 @@
  * and the reverse flow, which is put into the table when a packet leaves.
  */
 
-#include "worker/worker.h"
-
-/** Where the new flows of a port go: a chain, and from which of its ends. */
-struct onvm_chain_entry {
-	uint16_t chain;
-	bool is_far;
-	const struct onvm_candidates *candidates;
-};
+#include "worker/affinity.h"
 
 /**
  * Path of the flow of packet @p i of the worker port's burst, chosen if the flow is new. Sets the
@@ -29,7 +22,9 @@ uint16_t onvm_path_of(struct onvm_worker *worker, struct onvm_worker_port *wport
 /** Chain that packet @p i of the worker port's burst would take as the first of a flow. */
 uint16_t onvm_chain_of(const struct onvm_worker *worker, const struct onvm_worker_port *wport,
 		       const struct onvm_chain_entry *bound, uint32_t i);
-/** Install the reverse of the flow of a packet that leaves through @p port. */
+/** Note what a packet tells of its flow that leaves its path here. */
+void onvm_note_flow(struct onvm_worker *worker, const struct onvm_buffer *buffer);
+/** Note what a packet tells that leaves through @p port, and install the reverse of its flow. */
 void onvm_learn_reverse(struct onvm_worker *worker, struct rte_mbuf *mbuf,
 			const struct onvm_buffer *buffer, uint16_t port);
 

@@ -18,6 +18,7 @@
 #include "steering/choose.h"
 #include "worker/credits.h"
 #include "worker/egress.h"
+#include "worker/flow_path.h"
 
 /** Whether a descriptor's bounds, verdict and stage can be true of @p mbuf. */
 static inline bool
@@ -183,6 +184,7 @@ redirect(struct onvm_worker *worker, struct rte_mbuf *mbuf, uint32_t index,
 		return;
 	}
 	egress = buffer->path != 0 ? path->egress : buffer->port;
+	onvm_note_flow(worker, buffer);
 	buffer->path = onvm_steering_detour(steering, host, egress);
 	buffer->flags |= ONVM_BUFFER_RESERVED;
 	if (buffer->path == 0) {

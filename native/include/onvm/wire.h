@@ -261,6 +261,9 @@ enum onvm_message_type {
 	/* In these, `peer` is the number of the question. */
 	ONVM_MSG_QUESTION = 31, /**< manager: what is in a list of `stage`, as JSON */
 	ONVM_MSG_ANSWER = 32,	/**< NF: a piece of the answer, JSON; an empty one ends it */
+
+	/** NF: what decides the instance of a flow, and how long it holds idle flows, in ms; words */
+	ONVM_MSG_STEERING = 33,
 };
 
 struct onvm_message_header {

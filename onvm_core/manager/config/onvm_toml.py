@@ -4,8 +4,9 @@
     [dataplane]            workers, cpus, buffers, buffer_size, ring_length, idle, flows, …
     [ports.NAME]           uri, direction, classifier, classifier_options, addresses, vlans, mac,
                            slow_path
-    [nfs.NAME]             plugin, instances, launcher, config (a file or a table); one instance
-                           without configuration is implied for an installed NF that a chain names
+    [nfs.NAME]             plugin, instances, launcher, affinity, config (a file or a table); one
+                           instance without configuration is implied for an installed NF that a
+                           chain names
     [launchers.NAME]       options of a launcher
     [[fused]]              nfs, instances, launcher, fuse: NFs that share one process
     [chains.NAME]          in, out, services, bidirectional, track_flows, on_failure, match
@@ -92,6 +93,8 @@ class NfConfig(_Table, frozen=True):
     """Its configuration: a table, or a file by its path from the folder of this one."""
     launcher: str = ""
     """The launcher that starts it; empty: ``process``."""
+    affinity: Literal["flow", "source", "destination"] | None = None
+    """The key by which flows are shared among its instances; None: that of its manifest."""
 
 
 class FusedConfig(_Table, frozen=True):
@@ -449,6 +452,7 @@ def _cross_check(
 
 def _check_nfs(config: Config, path: Path, packages: Sequence[NfPackage]) -> set[str]:
     services = set()
+    affinities: dict[str, tuple[str, str | None]] = {}
     for name, nf in config.nfs.items():
         field = f"nfs.{name}"
         plugin = nf.plugin or name
@@ -460,6 +464,15 @@ def _check_nfs(config: Config, path: Path, packages: Sequence[NfPackage]) -> set
             ) from None
         assert package.manifest is not None and package.service is not None
         services.add(package.service)
+        other = affinities.setdefault(package.service, (name, nf.affinity))
+        if other[1] != nf.affinity:
+            raise ConfigError(
+                f"expected {other[1] or 'none'}, as in nfs.{other[0]}: both are instances "
+                f"of service {package.service}",
+                file=path,
+                field=f"{field}.affinity",
+                value=nf.affinity,
+            )
         file: Path | None = None
         source: Any = nf.config
         if isinstance(nf.config, str):

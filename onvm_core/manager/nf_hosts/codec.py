@@ -13,7 +13,9 @@ from ipaddress import ip_address
 
 import msgspec
 
+from onvm_core.dataplane.values import Affinity
 from onvm_sdk.errors import OnvmError
+from onvm_sdk.flow_lifetimes import LIFETIME_MAX_S
 from onvm_sdk.limits import (
     ADDRESS_BYTES,
     COUNTERS_MAX,
@@ -24,6 +26,7 @@ from onvm_sdk.limits import (
     SECRET_LENGTH,
     STAGES_MAX,
 )
+from onvm_sdk.manifest import FLOW_CLASSES
 
 __all__ = [
     "Claim",
@@ -32,6 +35,7 @@ __all__ = [
     "PortEntry",
     "PortLink",
     "StageHello",
+    "Steering",
     "VlanLink",
     "WireError",
     "pack_addresses",
@@ -67,6 +71,7 @@ CONFIG, PREPARED, APPLY, APPLIED, DECLINED, CANCEL = range(18, 24)
 LINK, OWN_ADDRESSES, ADDRESSES = range(24, 27)
 RELEASE, SERVICES, ASK, REPLY = range(27, 31)
 QUESTION, ANSWER = range(31, 33)
+STEERING = 33
 STATE_MESSAGES = frozenset({OFFER, STATE, RESTORED, REFUSED, RELEASED})
 """Messages of NF hosts about the handover of state."""
 CONFIG_MESSAGES = frozenset({PREPARED, APPLIED, DECLINED})
@@ -117,6 +122,19 @@ class Claim:
     protocol: int
     first_port: int
     end_port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Steering:
+    """An NF's message about its flows.
+
+    Attributes:
+        affinity: what decides which instance gets a flow.
+        lifetimes_ms: how long it holds idle flows, by `FLOW_CLASSES`; None: it does not say.
+    """
+
+    affinity: Affinity
+    lifetimes_ms: tuple[int, ...] | None
 
 
 class VlanLink(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -316,3 +334,18 @@ def unpack_claim(payload: bytes) -> Claim:
     if version not in (4, 6) or not 0 <= first < end <= 65536:
         raise WireError(f"claim of ports [{first}, {end}) of IPv{version}")
     return Claim(address[: 4 if version == 4 else ADDRESS_BYTES], protocol, first, end)
+
+
+def unpack_steering(payload: bytes) -> Steering:
+    """Read what an NF says of its flows."""
+    words = payload.decode("ascii", "replace").split()
+    numbers = words[1:]
+    if (
+        not words
+        or words[0].upper() not in Affinity.__members__
+        or len(numbers) not in (0, len(FLOW_CLASSES))
+        or not all(number.isdecimal() and len(number) < 10 for number in numbers)
+        or any(int(number) > LIFETIME_MAX_S * 1000 for number in numbers)
+    ):
+        raise WireError(f"steering: {payload[:100]!r}")
+    return Steering(Affinity[words[0].upper()], tuple(map(int, numbers)) or None)

@@ -8,7 +8,7 @@ from enum import Enum
 
 from onvm_core.dataplane.limits import SERVICES_MAX
 from onvm_core.dataplane.values import HostCounters
-from onvm_core.manager.nf_hosts.codec import Claim, Hello
+from onvm_core.manager.nf_hosts.codec import Claim, Hello, Steering
 from onvm_sdk.errors import ConfigError
 
 __all__ = ["HostState", "Instance", "NfHost", "Registry"]
@@ -60,6 +60,7 @@ class NfHost:
         claims: traffic that it has claimed.
         cpus: the CPUs on which it may run.
         shares_cpu: it has been told that others use its CPU.
+        steering: what its NFs say of their flows, by stage.
     """
 
     slot: int
@@ -80,6 +81,7 @@ class NfHost:
     claims: list[Claim] = field(default_factory=list)
     cpus: frozenset[int] = frozenset()
     shares_cpu: bool = False
+    steering: dict[int, Steering] = field(default_factory=dict)
 
     @property
     def life(self) -> str:

@@ -364,6 +364,7 @@ class Changes:
             self._deployment.close_port(name)
         self._scaling.change(file.config.scale, file.extensions.policies)
         self._nfs.use(file)
+        self._deployment.manager.set_affinities(self._nfs.affinities())
         self._nfs.sweep(nf.wanted for nf in self._supervisor.hosts)
         self._end(change, Step.DONE)
         for difference in change.differences:

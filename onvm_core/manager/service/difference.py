@@ -17,7 +17,7 @@ __all__ = ["check_fixed", "difference"]
 
 VALUE_LETTERS = 40
 _FIXED = ("manager", "dataplane", "launchers", "fused", "exporters", "faults")
-_FIXED_OF_NF = ("plugin", "launcher")
+_FIXED_OF_NF = ("plugin", "launcher", "affinity")
 _DIRECT = bool | int | float | str
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from onvm_core.dataplane.values import Affinity
 from onvm_core.manager.config.checked import Checked
 from onvm_core.manager.config.nf_config import NfSettings, read_nf_settings, settle
 from onvm_core.manager.config.onvm_toml import NfConfig, NfGroup
@@ -42,6 +43,14 @@ class NfTables:
         """Go on with another file; `settle` has its configurations already."""
         self.file = file
         self.packages = list(file.packages)
+
+    def affinities(self) -> dict[str, Affinity]:
+        """The affinities of services that the file sets."""
+        return {
+            str(self.package(name).service): Affinity[nf.affinity.upper()]
+            for name, nf in self.file.config.nfs.items()
+            if nf.affinity
+        }
 
     def package(self, name: str, file: Checked | None = None) -> NfPackage:
         """The installed NF of a table of the file, or of another file, or of that name.

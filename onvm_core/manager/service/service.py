@@ -267,6 +267,7 @@ class Service:
             [one for one in groups if one.is_auto],
             lambda group: self._nfs.want(group, is_by_command=True),
         )
+        self._deployment.manager.set_affinities(self._nfs.affinities())
         self._deployment.plane.pause_sources(True)  # they can wait until their chains serve
         for name in self._config.ports:
             open_port_of(self._nfs.file, name, self._deployment)

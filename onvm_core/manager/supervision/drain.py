@@ -264,7 +264,7 @@ class Drains:
         known = self._heard.get(host.slot)
         if known is None or known[0] != rx:
             known = self._heard[host.slot] = rx, now
-        return now - known[1] > self._manager.settings.flow_idle_ms / 1000
+        return now - known[1] > self._manager.longest_idle_s(host.services)
 
     # ---- the state ----
 

@@ -16,7 +16,7 @@ from onvm_sdk import NativeKernel, NetworkFunction, runtime
 from onvm_sdk._hosting.plugin import EntryPoint, Plugin
 from onvm_sdk._native.nf import Event, Message, MessageType
 from onvm_sdk.errors import AttachError
-from onvm_sdk.manifest import Manifest
+from onvm_sdk.manifest import FLOW_CLASSES, Manifest
 
 LOG: list[Any] = []
 
@@ -147,11 +147,13 @@ def test_life_of_an_nf(monkeypatch: pytest.MonkeyPatch) -> None:
     hello = Message(MessageType.USER, 0, "fw", b"hi")
     drain = Message(MessageType.DRAIN, 0, "", b"")
     host(monkeypatch, hello, drain, Event.DEADLINE, STOP).run()
-    begin = ["setup", "stage", "attach", ("ready", 41)]
-    assert LOG[:4] == begin
+    assert LOG[:3] == ["setup", "stage", "attach"]
+    # Before packets come: the manager is to know where they belong.
+    assert LOG[3] == ("send", MessageType.STEERING, "", b"flow" + b" 0" * len(FLOW_CLASSES))
     assert LOG[4] == ("claim", 0, "10.0.0.1", 1024, 2048, 0)
-    assert LOG[5][:2] == ("send", MessageType.OWN_ADDRESSES)
-    assert LOG[6] == ("send", MessageType.USER, "other", b"early")
+    assert LOG[5] == ("ready", 41)
+    assert LOG[6][:2] == ("send", MessageType.OWN_ADDRESSES)
+    assert LOG[7] == ("send", MessageType.USER, "other", b"early")
     assert ("fw", b"hi") in LOG
     assert ("send", MessageType.DRAINED, "", b"") in LOG
     assert "timer" in LOG

@@ -121,6 +121,14 @@ def test_empty_file_is_a_manager_without_anything(packages: list[NfPackage]) -> 
             "f.toml: nfs.nat.launcher: 'boat': expected one of process",
         ),
         (
+            '[nfs.nat]\naffinity = "sideways"',
+            "f.toml: nfs.nat.affinity: 'sideways': expected one of ",
+        ),
+        (
+            '[nfs.a]\nplugin = "nat"\naffinity = "flow"\n[nfs.b]\nplugin = "nat"',
+            "f.toml: nfs.b.affinity: expected flow, as in nfs.a: both are instances of service nat",
+        ),
+        (
             '[[fused]]\nnfs = ["nat"]\nlauncher = "boat"',
             "f.toml: fused[0].launcher: 'boat': expected one of process",
         ),

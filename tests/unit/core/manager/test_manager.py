@@ -12,7 +12,7 @@ from fake_nf import FakeNf, PlaneMaker, until
 
 from onvm_core.dataplane.fake import FakeDataPlane, SlotState
 from onvm_core.dataplane.interface import DataplaneError
-from onvm_core.dataplane.values import DataplaneSettings, IdlePolicy, NullPort
+from onvm_core.dataplane.values import Affinity, DataplaneSettings, IdlePolicy, NullPort
 from onvm_core.manager import manager as manager_module
 from onvm_core.manager.manager import Manager
 from onvm_core.manager.nf_hosts import codec
@@ -115,9 +115,46 @@ def test_claims_go_to_the_data_plane_and_back(world: World) -> None:
     assert world.plane.hosts[host.slot].claims == []
 
 
+def test_longest_lifetimes_of_a_service_count(world: World) -> None:
+    nf, host = world.serve("nat")
+    nf.say(codec.STEERING, payload=b"source 1 7000 3 4 5 6 0")
+    until(lambda: bool(host.steering), world.turn)
+    assert world.plane.affinities == {1: Affinity.SOURCE}
+    assert world.plane.lifetimes_ms == {1: (1, 7000, 3, 4, 5, 6, 0)}
+    other, second = world.serve("nat")
+    other.say(codec.STEERING, payload=b"source 9 1 1 1 400000 1 1")
+    until(lambda: bool(second.steering), world.turn)
+    assert world.plane.lifetimes_ms == {1: (9, 7000, 3, 4, 400000, 6, 1)}
+    assert world.manager.longest_idle_s(["nat"]) == 400
+    nf.say(codec.STEERING, payload=b"source")  # it holds them, and does not know for how long
+    until(lambda: host.steering[0].lifetimes_ms is None, world.turn)
+    assert world.plane.lifetimes_ms == {1: (9, 7000, 3, 4, 400000, 6, 1)}
+    assert world.manager.longest_idle_s(["other"]) == 300
+
+
+def test_affinity_of_the_file_comes_before_that_of_the_nf(world: World) -> None:
+    world.manager.set_affinities({"nat": Affinity.DESTINATION})
+    nf, host = world.serve("nat")
+    number = world.manager.registry.service_id("nat")
+    nf.say(codec.STEERING, payload=b"source")
+    until(lambda: bool(host.steering), world.turn)
+    assert world.plane.affinities == {number: Affinity.DESTINATION}
+    world.manager.set_affinities({})
+    assert world.plane.affinities == {number: Affinity.SOURCE}
+
+
 @pytest.mark.parametrize(
     ("kind", "payload"),
-    [(codec.CLAIM, b"short"), (99, b""), (codec.STOP, b"")],
+    [
+        (codec.CLAIM, b"short"),
+        (99, b""),
+        (codec.STOP, b""),
+        (codec.STEERING, b""),
+        (codec.STEERING, b"sideways"),
+        (codec.STEERING, b"flow 1 2 3"),
+        (codec.STEERING, b"flow 1 2 3 4 5 6 999999999"),
+        (codec.STEERING, b"flow 1 2 3 4 5 6 -1"),
+    ],
 )
 def test_host_that_says_nonsense_is_detached(world: World, kind: int, payload: bytes) -> None:
     nf, host = world.serve("a")
