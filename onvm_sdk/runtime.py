@@ -466,8 +466,9 @@ class NfHost:
     def _get_ready(self) -> None:
         """Let packets come; tell the manager what it must know, and what has waited for it."""
         self._tell_steering()
+        self._announcements.tell_claims()
         self._host.ready()
-        self._announcements.tell_all()
+        self._announcements.tell_rest()
 
     def _fail(self, number: int, error: BaseException) -> None:
         if self._error is None:

@@ -23,7 +23,11 @@ _EXPECTED = (
     (re.compile(r"less than or equal to (\S+)"), r"expected at most \1"),
     (re.compile(r"greater than (\S+)"), r"expected more than \1"),
     (re.compile(r"less than (\S+)"), r"expected less than \1"),
-    (re.compile(r"is not in the range (.+)"), r"expected a number in the range \1"),
+    (re.compile(r"in the range x>=(\S+)"), r"expected at least \1"),
+    (re.compile(r"in the range x<=(\S+)"), r"expected at most \1"),
+    (re.compile(r"in the range x>(\S+)"), r"expected more than \1"),
+    (re.compile(r"in the range x<(\S+)"), r"expected less than \1"),
+    (re.compile(r"in the range (\S+?)<=x<=(\S+)"), r"expected \1 to \2"),
     (re.compile(r"is not one of (.+)"), r"expected one of \1"),
 )
 

@@ -1,7 +1,7 @@
-"""What the NFs of a host tell the manager: messages, claims and addresses.
+"""Messages, claims and addresses that the NFs of a host tell the manager.
 
-What they tell before the host is attached waits. Claims and addresses are told again to a manager
-that comes later, because it does not know them.
+All of it waits until the host is attached. A manager that comes later does not know claims and
+addresses, so it is told them again.
 """
 
 from __future__ import annotations
@@ -29,11 +29,14 @@ class Announcements:
         self._claims: list[tuple[int, str, int, int, int]] = []
         self._addresses: dict[int, bytes] = {}
 
-    def tell_all(self) -> None:
-        """Tell a manager that has just been attached to."""
-        self.is_attached = True
+    def tell_claims(self) -> None:
+        """Tell a manager what belongs to these NFs, before the first packet comes."""
         for claim in self._claims:
             self._host.send_claim(*claim)
+
+    def tell_rest(self) -> None:
+        """Tell a manager for which this host is ready what has waited."""
+        self.is_attached = True
         for number, payload in self._addresses.items():
             self._host.send(MessageType.OWN_ADDRESSES, number, payload=payload)
         outbox, self._outbox = self._outbox, []

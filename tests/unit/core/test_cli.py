@@ -114,6 +114,7 @@ def test_exit_status(monkeypatch: pytest.MonkeyPatch, error: BaseException, stat
         (["bench", "--runs"], "error: --runs: expected a value; see: "),
         (["bench", "--runs", "x"], "error: --runs: 'x': expected an integer; see: "),
         (["bench", "--runs=0"], "error: --runs: '0': expected at least 1; see: "),
+        (["top", "--interval", "0.01"], "error: --interval: '0.01': expected 0.1 to 3600; see: "),
         (
             ["capture", "p", "-o", "f", "--direction", "up"],
             "error: --direction: 'up': expected one of in, out, both; see: onvm capture --help\n",
