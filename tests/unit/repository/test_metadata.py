@@ -52,7 +52,7 @@ def test_fragments_follow_their_rule() -> None:
     for path in (ROOT / "changelog.d").iterdir():
         if path.name == "README.md":
             continue
-        pattern = rf"(\d+|\+[a-z-]+)\.({'|'.join(TYPES)})(\.\d+)?\.md"
+        pattern = rf"(\d+|\+[a-z][a-z0-9-]*)\.({'|'.join(TYPES)})(\.\d+)?\.md"
         assert re.fullmatch(pattern, path.name), path.name
         assert path.read_text().strip(), path.name
 
