@@ -127,6 +127,7 @@ class NfHost:
         self._links: dict[str, bytes] = {}
         self._manifests = [plugin.manifest for plugin in plugins]
         self._holds = any(manifest.held_packets for manifest in self._manifests)
+        self._config_files = [configs.get(plugin.entry_point.name) for plugin in plugins]
         self._hellos: list[StageHello] = []
         for number, plugin in enumerate(plugins):
             manifest = plugin.manifest
@@ -206,7 +207,15 @@ class NfHost:
 
     def _setup(self, number: int) -> None:
         nf, ctx = self._nfs[number], self._contexts[number]
-        self._call(number, "setup", nf.setup, ctx)
+        try:
+            self._call(number, "setup", nf.setup, ctx)
+        except ConfigError as error:
+            file = self._config_files[number]
+            if error.file is not None or file is None:
+                raise
+            raise ConfigError(
+                error.expected, file=file, field=error.field, value=error.value
+            ) from None
         stage = build_stage(nf, lambda error: self._fail(number, error))
         self._stages.append(stage)
         self._host.set_stage(number, stage.function, stage.state)

@@ -64,7 +64,9 @@ def source_manifest(name: str) -> Manifest:
         raise PluginError(f"expected Python: {error}", file=f"{file}{line}") from None
     classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
     if kind not in classes:
-        known = ", ".join(classes) or "it has none"
+        from onvm_sdk.spelling import one_of
+
+        known = one_of(classes, kind) if classes else "it has none"
         raise PluginError(f"expected a class of the file: {known}", file=file, value=kind)
     said: Mapping[str, Any] = {}
     for node in classes[kind].body:

@@ -464,6 +464,8 @@ class Deployment:
         lines = [line.strip() for line in handle.log_tail() if line.strip()]
         ours = [line for line in lines if line.startswith("onvm: ")]
         said = (ours or lines or ["it said nothing"])[-1]
+        if status == MISTAKE and ours:  # the line of a user's mistake says it all
+            return said.removeprefix("onvm: ")
         if ours and status is not None and status < 0:  # a stack follows
             said += innermost(handle.log_tail())
         return f"NF {'+'.join(handle.spec.nfs)} {why or how}: {said} (log: {handle.spec.log_path})"

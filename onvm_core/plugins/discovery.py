@@ -101,6 +101,10 @@ def find(name: str, packages: Iterable[NfPackage] | None = None) -> NfPackage:
                 f"expected an NF that can run; {package.status.value}: {package.reason}",
                 field=f"nf {name}",
             )
+    if name.endswith(".py"):
+        raise PluginError(
+            "expected FILE.py:Class, with a class of that file", field="nf", value=name
+        )
     names = [package.name for package in installed if package.status is NfStatus.OK]
     what = one_of(names, name) if names else "none is installed"
     raise PluginError(f"expected an installed NF: {what}", field="nf", value=name)

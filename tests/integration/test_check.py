@@ -68,7 +68,7 @@ def test_nfs_are_set_up_with_their_configurations(host: Host) -> None:
     status, text = check(host, nf="picky", more="config = { port = 1 }")
     assert (status, text) == (
         2,
-        "error: onvm.toml: nfs.picky.config: port: 1: expected another port\n",
+        "error: onvm.toml: nfs.picky.config.port: 1: expected another port\n",
     )
     (host.folder / "picky.toml").write_text("port = 1\n")
     status, text = check(host, nf="picky", more='config = "picky.toml"')
@@ -78,6 +78,20 @@ def test_nfs_are_set_up_with_their_configurations(host: Host) -> None:
     assert status == 2
     assert "NF picky cannot be set up: picky.setup raised KeyError: 'a bug' (" in text
     assert "onvm_nf_picky/__init__.py:10)" in text
+
+
+def test_a_mistake_that_an_nf_finds_has_its_place(host: Host) -> None:
+    install_nf(host.site, "picky", PICKY)
+    told = "1: expected another port"
+    (host.folder / "picky.toml").write_text("port = 1\n")
+    arguments = ("run", "--in", "null:?count=9", "--out", "null:", "--chain", "picky")
+    done = host.onvm(*arguments, "--nf-config", "picky=picky.toml")
+    assert done.returncode == 2
+    assert done.stderr == f"error: {host.folder / 'picky.toml'}: port: {told}\n"
+    host.configure(CONFIG.format(uri="null:", nf="picky", more="config = { port = 1 }"))
+    done = host.onvm("up")
+    assert done.returncode == 2
+    assert done.stderr.endswith(f"error: onvm.toml: nfs.picky.config.port: {told}\n")
 
 
 def test_a_launcher_that_cannot_work_is_told(host: Host, tmp_path: Path) -> None:

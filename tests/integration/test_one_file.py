@@ -148,7 +148,11 @@ def test_mistakes_are_one_line(holder: Path) -> None:
     (holder.parent / "bad.py").write_text("class Nf(:\n")
     for nf, text in (
         ("./nope.py:Nf", "nf: './nope.py:Nf': expected a file that exists"),
-        ("./holder.py:Nope", "'Nope': expected a class of the file: Shaper, Keeper"),
+        (
+            "./holder.py:Keper",
+            "'Keper': expected a class of the file: one of Shaper, Keeper, Leaver, Sleeper; did",
+        ),
+        ("./holder.py", "'./holder.py': expected FILE.py:Class, with a class of that file"),
         ("./bad.py:Nf", "bad.py:1: expected Python: invalid syntax"),
     ):
         done = onvm(holder.parent, "run", "--in", "null:", "--out", "null:", "--chain", nf)

@@ -35,7 +35,7 @@ def report_tables(report: Report, launched: Sequence[LaunchedNf] = ()) -> Group:
         f"{report.rx:,} received + {report.originated:,} originated = "
         f"{report.tx:,} sent + {drops:,} dropped"
         + (f" + {inside:,} inside" if inside else "")
-        + f" in {report.seconds:.2f} s ({report.mpps:.2f} Mpps); "
+        + f" in {report.seconds:.2f} s ({report.mpps:.2f} Mpps)\n"
         f"buffers {report.buffers.free:,} of {report.buffers.total:,} free"
     )
     for one in report.buffers.nodes if len(report.buffers.nodes) > 1 else ():

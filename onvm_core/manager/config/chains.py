@@ -13,6 +13,7 @@ from onvm_core.manager.chains.classifier import MatchConfig
 from onvm_core.manager.config.sections import nearest
 from onvm_core.manager.nf_hosts.codec import PortLink, VlanLink
 from onvm_sdk.errors import ConfigError
+from onvm_sdk.spelling import one_of
 
 __all__ = ["ChainConfig", "PortConfig", "check_chains", "host_port"]
 
@@ -83,8 +84,13 @@ def check_chains(
     path: Path,
     ports: Collection[str],
     services: Collection[str],
+    installed: Collection[str],
 ) -> None:
     """Check the names in chains, and that each port belongs to one chain.
+
+    Args:
+        services: those that NFs of the file provide.
+        installed: names of installed NFs, which the file may use without a table.
 
     Raises:
         ConfigError: the file has a mistake.
@@ -107,7 +113,7 @@ def check_chains(
                 )
         if chain.match is None:
             owner[chain.near] = owner[chain.far] = name
-        _check_services(name, chain, path, services)
+        _check_services(name, chain, path, services, installed)
         for number, match in enumerate(chain.match or ()):
             try:
                 match.rule(name)
@@ -129,13 +135,19 @@ def check_chains(
             )
 
 
-def _check_services(name: str, chain: ChainConfig, path: Path, services: Collection[str]) -> None:
+def _check_services(
+    name: str,
+    chain: ChainConfig,
+    path: Path,
+    services: Collection[str],
+    installed: Collection[str],
+) -> None:
     for service in chain.services:
         if service not in services:
-            known = ", ".join(sorted(services)) or "none is"
+            known = sorted({*services, *installed})
+            what = f": {one_of(known, service)}" if known else "; none is installed"
             raise ConfigError(
-                f"expected a service that an NF of this file provides ({known}); "
-                f"add [nfs.{service}]",
+                f"expected a service that an NF of this file provides, or an installed NF{what}",
                 file=path,
                 field=f"chains.{name}.services",
                 value=service,

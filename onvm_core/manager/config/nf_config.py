@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from onvm_sdk.errors import ConfigError
 from onvm_sdk.manifest import Manifest, files_of, read_config, resolve
 
 __all__ = ["NfSettings", "read_nf_settings", "settle"]
+
+_FIELD = re.compile(r"[\w.\[\]-]+: ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,13 @@ class NfSettings:
     def digest(self) -> bytes:
         """A digest of everything that the NF reads; empty for an NF that reads nothing."""
         return hashlib.sha256(self.content).digest() if self.path is not None else b""
+
+    def located(self, said: str) -> str:
+        """What an NF said of a value of this configuration, with file and field before it."""
+        if not self.field:
+            return f"{self.file}: {said}"
+        joint = "." if _FIELD.match(said) else ": "
+        return f"{self.file}: {self.field}{joint}{said}"
 
     def mistake(self, error: ConfigError) -> ConfigError:
         """The error about a value of this configuration, with file and field."""

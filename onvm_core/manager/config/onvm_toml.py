@@ -48,7 +48,7 @@ from onvm_core.manager.config.sections import (
 from onvm_core.manager.placement.policy import DEFAULT_POLICY
 from onvm_core.manager.ports import Direction, PortKind, parse_uri
 from onvm_core.manager.startup.environment import DataplaneConfig, check_dataplane
-from onvm_core.plugins import NfPackage, Offer, find
+from onvm_core.plugins import NfPackage, NfStatus, Offer, find
 from onvm_sdk.errors import ConfigError
 from onvm_sdk.limits import STAGES_MAX
 from onvm_sdk.manifest import NF_NAME_LETTERS, read_config
@@ -442,7 +442,8 @@ def _cross_check(
         if uri.scheme not in kinds:
             raise ConfigError(nearest(uri.scheme, kinds), file=path, field=field, value=uri.scheme)
     services = _check_nfs(config, path, packages)
-    check_chains(config.chains, path, config.ports, services)
+    installed = {package.name for package in packages if package.status is NfStatus.OK}
+    check_chains(config.chains, path, config.ports, services, installed)
     by_name = {package.name: package.service or package.name for package in packages}
     fused = [
         [by_name[config.nfs[name].plugin or name] for name in group.nfs] for group in config.fused

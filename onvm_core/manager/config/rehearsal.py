@@ -54,8 +54,14 @@ def _rehearse_nf(name: str, made: Checked) -> Iterator[str]:
         source = made.path.absolute().parent / nf.config
         warnings, place = check_config(package, source), Path(nf.config)
     else:
-        source = nf.config
-        warnings, place = check_config(package, source, made.path), made.path
+        source, place = nf.config, made.path
+        try:
+            warnings = check_config(package, source, made.path)
+        except ConfigError as error:
+            field = ".".join(part for part in (f"nfs.{name}.config", error.field) if part)
+            raise ConfigError(
+                error.expected, file=made.path, field=field, value=error.value
+            ) from None
     for warning in warnings:
         yield f"{place}: {warning}"
     with tempfile.TemporaryDirectory(prefix="onvm-check-") as folder:
@@ -88,4 +94,4 @@ def _set_up(package: NfPackage, settings: NfSettings, timeout_s: float) -> None:
         raise OnvmError(f"NF {package.name} cannot be set up: {said}")
     if settings.path is not None:
         said = said.removeprefix(f"{settings.path}: ")
-    raise ConfigError(said, file=settings.file, field=settings.field or None)
+    raise ConfigError(settings.located(said))

@@ -106,6 +106,13 @@ class NfTables:
             self.settle(name, self.read(name))
         return self._settled[name]
 
+    def with_place(self, failure: str) -> str:
+        """What an NF said of its configuration, with the place in the user's file."""
+        for settings in self._settled.values():
+            if settings.path is not None and failure.startswith(start := f"{settings.path}: "):
+                return settings.located(failure.removeprefix(start))
+        return failure
+
     def settle(self, name: str, settings: NfSettings) -> None:
         """Let new instances of a table have this configuration."""
         settle(settings)

@@ -348,7 +348,7 @@ class Service:
     def _check_start(self, on_ready: Callable[[], None]) -> None:
         failure = self._supervisor.first_failure()
         if failure and self._n_adopted == 0:
-            raise NfFailed(failure)
+            raise NfFailed(self._nfs.with_place(failure))
         is_ready = not self._chains.has_pending and self._supervisor.all_active()
         waited_s = time.monotonic() - self._began
         if not self._flows and (is_ready or waited_s > SOURCES_WAIT_S):

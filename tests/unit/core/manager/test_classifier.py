@@ -48,7 +48,7 @@ def test_mistakes_name_the_field(match: dict[str, Any], field: str, expected: st
         "some": ChainConfig(near="lan", far="wan", match=[MatchConfig(), MatchConfig(**match)]),
     }
     with pytest.raises(ConfigError) as caught:
-        check_chains(chains, Path("f.toml"), ["lan", "wan"], [])
+        check_chains(chains, Path("f.toml"), ["lan", "wan"], [], [])
     assert caught.value.field == f"chains.some.match[1].{field}"
     assert expected in str(caught.value)
 
@@ -56,7 +56,7 @@ def test_mistakes_name_the_field(match: dict[str, Any], field: str, expected: st
 def test_port_belongs_to_one_chain_without_match() -> None:
     twice = {name: ChainConfig(near="lan", far="wan") for name in "ab"}
     with pytest.raises(ConfigError, match="not chain a's, or a `match`"):
-        check_chains(twice, Path("f.toml"), ["lan", "wan"], [])
+        check_chains(twice, Path("f.toml"), ["lan", "wan"], [], [])
     alone = {"a": ChainConfig(near="lan", far="wan", match=[MatchConfig()])}
     with pytest.raises(ConfigError, match="at which a chain without `match` begins"):
-        check_chains(alone, Path("f.toml"), ["lan", "wan"], [])
+        check_chains(alone, Path("f.toml"), ["lan", "wan"], [], [])
