@@ -9,6 +9,7 @@ import hashlib
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,9 +60,12 @@ class Managers:
     security: DataSecurity = "none"
 
     def start(self) -> None:
-        for name, text in self.configs.items():
-            (self.host.folder / f"{name}.toml").write_text(text)
-            self.host.do("up", "-d", "--name", name, "-f", f"{name}.toml")
+        def start(name: str) -> str:
+            (self.host.folder / f"{name}.toml").write_text(self.configs[name])
+            return self.host.do("up", "-d", "--name", name, "-f", f"{name}.toml")
+
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(start, self.configs))
 
     def status(self, name: str) -> dict[str, Any]:
         return ask(self.host, name, m.StatusRequest())
