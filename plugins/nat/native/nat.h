@@ -15,7 +15,7 @@
  *
  * port.c hands out external ports; binding.c keeps mappings, sessions and subscribers; burst.c is
  * what happens to packets; fragment.c translates fragments behind the first; error.c translates ICMP
- * errors, own_error.c sends some, unsolicited.c late; nat64.c lets IPv6 hosts
+ * errors, own_error.c sends some, unsolicited.c late; ipv6.c tells apart what IPv6 packets there are; nat64.c lets IPv6 hosts
  * take part (host.c), with the translation of siit.c; handover.c saves sessions and takes over
  * those of another instance, with their external ports, which are *inherited*; list.c shows and
  * removes entries; nat.c makes and frees all of it.
@@ -506,6 +506,23 @@ nat_own_error_send(struct nat *nat, struct onvm_ctx *ctx, const struct nat_offen
 /** Bytes of the IP packet on the wire; of a merged one, of the longest that it is cut into. */
 uint32_t nat_sent_bytes(const struct onvm_pkt *pkt, const struct onvm_headers *headers);
 
+/**
+ * Let a packet from inside go to a host inside: on to the router of the chain, or back to that which
+ * it came from; either knows where that host is.
+ */
+static inline void
+nat_send_inside(const struct nat *nat, struct onvm_pkt *pkt)
+{
+	uint8_t router[6];
+
+	if (nat->is_routed)
+		return;
+	memcpy(router, pkt->data + 6, sizeof(router));
+	memcpy(pkt->data + 6, pkt->data, sizeof(router));
+	memcpy(pkt->data, router, sizeof(router));
+	onvm_pkt_out(pkt, pkt->port);
+}
+
 /* ---- host.c ---- */
 
 /** Whether an address stands for an IPv6 host. */
@@ -572,6 +589,26 @@ enum nat_reason
 nat64_out(struct nat *nat, struct onvm_pkt *pkt, struct onvm_headers *headers, uint32_t *host);
 /** Make a packet for a stand-in one for its host. */
 enum nat_reason nat64_in(struct nat *nat, struct onvm_ctx *ctx, struct onvm_pkt *pkt);
+
+/* ---- ipv6.c ---- */
+
+/** What an IPv6 packet is. */
+enum nat_ipv6 {
+	NAT_IPV6_OTHER,	   /**< not the NAT's to translate */
+	NAT_IPV6_DROP,	   /**< it goes */
+	NAT_IPV6_DONE,	   /**< its prefix has been translated */
+	NAT_IPV6_STAND_IN, /**< IPv4 now, from the stand-in of its host */
+};
+
+/**
+ * Translate an IPv6 packet, as far as that needs no session.
+ *
+ * @param host    as in nat64_out()
+ * @param reason  gets the one to drop it
+ */
+enum nat_ipv6
+nat_ipv6_translate(struct nat *nat, struct onvm_pkt *pkt, struct onvm_headers *headers,
+		   uint32_t *host, enum nat_reason *reason);
 
 /* ---- unsolicited.c ---- */
 
