@@ -21,7 +21,9 @@ enum handling {
 	TOO_BIG_OUT,
 	TOO_BIG_IN,
 	EXPIRED_OUT, /* its hop limit has */
-	DONE,	     /* translated already: it needs no state */
+	PAIR_OUT,    /* one-to-one */
+	PAIR_IN,
+	DONE, /* translated already: it needs no state */
 };
 
 /* What is known of the packets of a chunk. */
@@ -119,7 +121,8 @@ answers_hairpin(const struct nat *nat, const struct onvm_pkt *pkt,
 {
 	return nat->is_routed && nat->config.nb_inside != 0 &&
 	       nat_is_inside(&nat->config, ip_src(pkt->data, headers)) &&
-	       nat_external_find(nat, ip_dst(pkt->data, headers)) >= 0;
+	       (nat_external_find(nat, ip_dst(pkt->data, headers)) >= 0 ||
+		nat_one_to_one_find(nat, ip_dst(pkt->data, headers), true) != NULL);
 }
 
 /* @p external: of packets that go to an external address, its index. */
@@ -130,6 +133,15 @@ sort_ip(const struct nat *nat, const struct onvm_pkt *pkt, const struct onvm_hea
 	const bool is_reverse = (pkt->flags & ONVM_F_REVERSE) != 0 &&
 				!answers_hairpin(nat, pkt, headers);
 
+	if (nat->pairs != NULL) {
+		const uint8_t *const end = is_reverse ? ip_dst(pkt->data, headers) :
+							ip_src(pkt->data, headers);
+
+		if (nat_one_to_one_find(nat, end, is_reverse) != NULL) {
+			*reason = nat_one_to_one_refuse(pkt->data, headers);
+			return *reason != NAT_NO_DROP ? DROP : is_reverse ? PAIR_IN : PAIR_OUT;
+		}
+	}
 	if (is_reverse) {
 		const uint8_t *const dst = ip_dst(pkt->data, headers);
 		const int32_t found = nat_external_find(nat, dst);
@@ -213,8 +225,10 @@ size_check(const struct nat *nat, const struct onvm_pkt *pkt, const struct onvm_
 	    nat_sent_bytes(pkt, headers) <= nat->mtu ||
 	    (pkt->data[headers->l3_offset + 6] & 0x40) == 0)
 		return handling;
-	return handling == INBOUND || handling == ERROR_IN || handling == FRAGMENT_IN ? TOO_BIG_IN :
-											TOO_BIG_OUT;
+	return handling == INBOUND || handling == ERROR_IN || handling == FRAGMENT_IN ||
+			       handling == PAIR_IN ?
+		       TOO_BIG_IN :
+		       TOO_BIG_OUT;
 }
 
 /* false: there are too many different VLANs. */
@@ -516,6 +530,62 @@ handle_error(struct nat *nat, struct onvm_ctx *ctx, const struct onvm_headers *h
 	return reason;
 }
 
+/* From a host of a pair to an address of the pool. Others have no port that names a mapping. */
+static enum nat_reason
+pair_hairpin(struct nat *nat, struct onvm_ctx *ctx, const struct onvm_headers *headers,
+	     struct onvm_pkt *pkt)
+{
+	const bool is_error = onvm_icmp_is_error(pkt->data, headers);
+
+	if (onvm_headers_is_fragment(headers))
+		return NAT_DROP_FRAGMENT;
+	if (nat_space_of(headers->protocol) == NAT_SPACES)
+		return NAT_DROP_PROTOCOL;
+	if (headers->protocol == ONVM_PROTO_ICMP && !is_error)
+		return NAT_DROP_NO_MAPPING;
+	nat_backlog_clear(nat, ctx->now_ns);
+	return hairpin(nat, pkt, is_error, ctx->now_ns);
+}
+
+RARE static enum nat_reason
+handle_pair(struct nat *nat, struct onvm_ctx *ctx, const struct onvm_headers *headers,
+	    struct onvm_pkt *pkt, bool is_inbound)
+{
+	const uint8_t *const end = is_inbound ? ip_dst(pkt->data, headers) :
+						ip_src(pkt->data, headers);
+	const enum nat_reason reason =
+		nat_one_to_one_translate(pkt->data, headers, is_inbound ? ONVM_DST : ONVM_SRC,
+					 nat_one_to_one_find(nat, end, is_inbound));
+
+	if (reason != NAT_NO_DROP)
+		return reason;
+	ctx->counters[is_inbound ? NAT_TRANSLATED_IN : NAT_TRANSLATED_OUT]++;
+	if (!is_inbound && nat_external_find(nat, ip_dst(pkt->data, headers)) >= 0)
+		return pair_hairpin(nat, ctx, headers, pkt);
+	return NAT_NO_DROP;
+}
+
+/* What goes to the external address of a pair from inside, and to stand-ins. */
+RARE static enum nat_reason
+detour(struct nat *nat, struct onvm_ctx *ctx, const struct onvm_headers *headers,
+       struct onvm_pkt *pkt, bool is_outbound)
+{
+	const uint8_t *const dst = ip_dst(pkt->data, headers);
+	const uint8_t *const inside = is_outbound ? nat_one_to_one_find(nat, dst, true) : NULL;
+	struct onvm_headers now;
+	enum nat_reason reason;
+
+	if (inside != NULL) {
+		onvm_parse(pkt->data, pkt->length, &now);
+		reason = nat_one_to_one_translate(pkt->data, &now, ONVM_DST, inside);
+		if (reason != NAT_NO_DROP)
+			return reason;
+		nat->counters[NAT_HAIRPINNED]++;
+		nat_send_inside(nat, pkt);
+	}
+	return nat_is_stand_in(dst) ? nat64_in(nat, ctx, pkt) : NAT_NO_DROP;
+}
+
 /* External port of an inbound packet. */
 static inline const uint8_t *
 external_port(const uint8_t *data, const struct onvm_headers *headers)
@@ -638,13 +708,22 @@ burst_chunk(struct nat *nat, struct onvm_ctx *ctx, struct onvm_pkt *pkts, uint32
 			reason = handle_too_big(nat, ctx, &chunk.headers[i], pkt,
 						chunk.handling[i] == TOO_BIG_IN);
 			break;
+		case PAIR_OUT:
+		case PAIR_IN:
+			reason = handle_pair(nat, ctx, &chunk.headers[i], pkt,
+					     chunk.handling[i] == PAIR_IN);
+			has_changed = true; /* a hairpin may have opened or ended something */
+			break;
 		case EXPIRED_OUT:
 			reason = inside_tell(nat, ctx, &chunk.headers[i], pkt, NAT_ERROR_TTL, 0);
 			break;
 		}
-		if (nat->hosts != NULL && reason == NAT_NO_DROP &&
-		    nat_is_stand_in(ip_dst(pkt->data, &chunk.headers[i])))
-			reason = nat64_in(nat, ctx, pkt);
+		if (nat->has_detours && reason == NAT_NO_DROP)
+			reason = detour(nat, ctx, &chunk.headers[i], pkt,
+					chunk.handling[i] != INBOUND &&
+						chunk.handling[i] != ERROR_IN &&
+						chunk.handling[i] != FRAGMENT_IN &&
+						chunk.handling[i] != PAIR_IN);
 		if (reason != NAT_NO_DROP)
 			onvm_pkt_drop(pkt, (uint16_t)reason);
 	}

@@ -68,6 +68,12 @@ tables_create(struct nat *nat)
 		if (rc != 0)
 			return rc;
 	}
+	if (config->nb_pairs != 0) {
+		const int rc = nat_one_to_one_create(nat);
+
+		if (rc != 0)
+			return rc;
+	}
 	if (config->filtering == NAT_FILTER_ADDRESS) {
 		nat->peers = onvm_flow_table_create_plain(config->max_sessions, (uint32_t)session,
 							  sizeof(uint32_t));
@@ -85,7 +91,8 @@ nat_create(const struct nat_config *config)
 
 	if (config->first_port >= config->end_port || config->end_port > NAT_PORTS ||
 	    config->nb_inside > NAT_INSIDE_MAX || config->nb_externals == 0 ||
-	    config->nb_externals > NAT_EXTERNALS_MAX || config->nb_nptv6 > NPTV6_PREFIXES_MAX) {
+	    config->nb_externals > NAT_EXTERNALS_MAX || config->nb_pairs > NAT_PAIRS_MAX ||
+	    config->nb_nptv6 > NPTV6_PREFIXES_MAX) {
 		errno = EINVAL;
 		return NULL;
 	}
@@ -94,6 +101,7 @@ nat_create(const struct nat_config *config)
 		return NULL;
 	nat->config = *config;
 	nat->counters = nat->pending_counters;
+	nat->has_detours = config->nat64.bits != 0 || config->nb_pairs != 0;
 	nat->handles_ipv6 = config->nat64.bits != 0 || config->nb_nptv6 != 0;
 	nat_set_mtu(nat, 0, 0);
 	nat->identification = (uint16_t)config->key[0];
@@ -141,6 +149,7 @@ nat_free(struct nat *nat)
 	onvm_flow_table_free(nat->peers);
 	onvm_flow_table_free(nat->datagrams);
 	onvm_flow_table_free(nat->hosts);
+	onvm_flow_table_free(nat->pairs);
 	free(nat->unsolicited);
 	free(nat);
 }

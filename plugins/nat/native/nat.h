@@ -37,6 +37,7 @@
 
 #define NAT_INSIDE_MAX 16
 #define NAT_EXTERNALS_MAX 16
+#define NAT_PAIRS_MAX 256
 #define NAT_PORTS 65536u
 #define NAT_REALMS_MAX 4096u
 #define NAT_DATAGRAMS_MAX 4096u /* in fragments, at the same time */
@@ -111,6 +112,11 @@ struct nat_network {
 	uint32_t address, mask; /**< host order */
 };
 
+/** Addresses that stand for each other. */
+struct nat_pair {
+	uint8_t inside[4], external[4];
+};
+
 struct nat_config {
 	uint8_t externals[NAT_EXTERNALS_MAX][4];
 	uint32_t nb_externals;
@@ -123,6 +129,8 @@ struct nat_config {
 	struct siit_prefix nat64;
 	uint32_t nb_nptv6;
 	struct nptv6_pair nptv6[NPTV6_PREFIXES_MAX];
+	uint32_t nb_pairs;
+	struct nat_pair pairs[NAT_PAIRS_MAX];
 	uint64_t idle_ns[NAT_LIVES];
 	uint64_t port_rest_ns; /**< RFC 6888 REQ-8 */
 	uint32_t errors_per_s; /**< ICMP errors of its own; 0: none (RFC 5508 REQ-9) */
@@ -225,9 +233,11 @@ struct nat {
 	uint64_t errors_due_ns;		     /**< when the bucket of errors is full again */
 	struct nat_unsolicited *unsolicited; /**< a ring of NAT_UNSOLICITED_MAX, in their order */
 	uint32_t first_unsolicited, nb_unsolicited;
-	bool handles_ipv6;  /**< there is NAT64 or NPTv6 */
-	bool has_backlog;   /**< more has expired than one burst forgot */
-	bool has_pending;   /**< there are pending counters */
+	struct onvm_flow_table *pairs; /**< one-to-one; NULL: there are none */
+	bool has_detours;  /**< there may be stand-ins or pairs to look at behind the translation */
+	bool handles_ipv6; /**< there is NAT64 or NPTv6 */
+	bool has_backlog;  /**< more has expired than one burst forgot */
+	bool has_pending;  /**< there are pending counters */
 	uint64_t *counters; /**< the running burst's, or pending_counters */
 	uint64_t pending_counters[ONVM_COUNTERS_MAX]; /**< what happened between bursts */
 	uint32_t nb_inherited;			      /**< mappings of ports outside the block */
@@ -523,6 +533,26 @@ nat_send_inside(const struct nat *nat, struct onvm_pkt *pkt)
 	onvm_pkt_out(pkt, pkt->port);
 }
 
+/** RFC 1122 3.2.1.3: this network, loopback, multicast, broadcast: no end of a session. */
+static inline bool
+nat_is_no_host(const uint8_t *address)
+{
+	return address[0] == 0 || address[0] == 127 || (address[0] & 0xf0) == 224 ||
+	       onvm_load_be32(address) == UINT32_MAX;
+}
+
+/* ---- one_to_one.c ---- */
+
+/** @return 0 or -errno */
+int nat_one_to_one_create(struct nat *nat);
+/** The other address (4 bytes) of the pair that an inside or external address is of, or NULL. */
+const uint8_t *nat_one_to_one_find(const struct nat *nat, const uint8_t *address, bool is_external);
+/** Why a packet of a pair cannot be translated, or NAT_NO_DROP. */
+enum nat_reason nat_one_to_one_refuse(const uint8_t *data, const struct onvm_headers *headers);
+/** Replace one end of a packet, and the same address in what an error quotes. */
+enum nat_reason nat_one_to_one_translate(uint8_t *data, const struct onvm_headers *headers,
+					 enum onvm_side side, const uint8_t *address);
+
 /* ---- host.c ---- */
 
 /** Whether an address stands for an IPv6 host. */
@@ -566,14 +596,6 @@ int nat_host_restore(struct nat *nat, struct nat_saved *saved, uint32_t nb_hosts
 void nat_host_restored(struct nat *nat, struct nat_saved *saved, uint32_t nb_hosts);
 
 /* ---- nat64.c ---- */
-
-/** RFC 1122 3.2.1.3: this network, loopback, multicast, broadcast: no end of a session. */
-static inline bool
-nat_is_no_host(const uint8_t *address)
-{
-	return address[0] == 0 || address[0] == 127 || (address[0] & 0xf0) == 224 ||
-	       onvm_load_be32(address) == UINT32_MAX;
-}
 
 /** Whether an IPv6 packet goes to an IPv4 host. */
 bool nat64_is_outbound(const struct nat *nat, const struct onvm_pkt *pkt,

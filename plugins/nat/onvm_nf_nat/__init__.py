@@ -48,7 +48,7 @@ class Nat(NetworkFunction):
         self._tell_ports(self._kernel, self._mtu)
         for external in self._externals:
             ctx.claim(str(external), *self._block, 0)
-        ctx.own_addresses([str(external) for external in self._externals])
+        self._own_addresses(config)
 
     def native(self) -> NativeKernel:
         """Return the C kernel."""
@@ -127,7 +127,11 @@ class Nat(NetworkFunction):
             self._ctx.claim(*claim, 0)
         for claim in sorted(before - after):
             self._ctx.unclaim(*claim, 0)
-        self._ctx.own_addresses([str(external) for external in self._externals])
+        self._own_addresses(own)
+
+    def _own_addresses(self, config: NatConfig) -> None:
+        mine = [*config.externals, *(external for _, external in config.pairs)]
+        self._ctx.own_addresses([str(address) for address in mine])
 
     def _claims(self) -> set[tuple[str, int, int]]:
         blocks = (self._block, *self._inherited)

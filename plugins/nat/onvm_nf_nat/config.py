@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -22,6 +22,8 @@ EXTERNALS_MAX = 16
 """Likewise."""
 PREFIXES_MAX = 16
 """Likewise."""
+PAIRS_MAX = 256
+"""Likewise."""
 SESSIONS_MAX = 1 << 24
 
 _NPTV6_BITS_MAX = 112
@@ -36,6 +38,13 @@ class PrefixText(msgspec.Struct, forbid_unknown_fields=True):
     outside: str
 
 
+class PairText(msgspec.Struct, forbid_unknown_fields=True):
+    """Two addresses of IPv4 that stand for each other."""
+
+    inside: str
+    external: str
+
+
 class NatText(msgspec.Struct, forbid_unknown_fields=True):
     """The configuration as it is written; defaults as in ``onvm-nf.toml``."""
 
@@ -45,6 +54,7 @@ class NatText(msgspec.Struct, forbid_unknown_fields=True):
     ports: int | str = "1-65535"
     blocks: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 1
     inside: Annotated[list[str], msgspec.Meta(max_length=INSIDE_MAX)] = []
+    one_to_one: Annotated[list[PairText], msgspec.Meta(max_length=PAIRS_MAX)] = []
     nat64: str = ""
     nptv6: Annotated[list[PrefixText], msgspec.Meta(max_length=PREFIXES_MAX)] = []
     filtering: Literal[
@@ -73,6 +83,7 @@ class NatConfig(msgspec.Struct, frozen=True):
     externals: tuple[IPv4Address, ...]
     ports: range
     inside: tuple[IPv4Network, ...]
+    pairs: tuple[tuple[IPv4Address, IPv4Address], ...] = ()
     nat64: IPv6Network | None = None
     nptv6: tuple[tuple[IPv6Network, IPv6Network], ...] = ()
 
@@ -139,7 +150,7 @@ def load(data: Mapping[str, Any], *, file: str | None = None) -> NatConfig:
         field = f"external[{i}]" if is_list else "external"
         address = read(field, value, IPv4Address, "expected an IPv4 address")
         expected = None
-        if address in _NO_HOSTS or any(address in net for net in _NO_NETWORKS):
+        if _is_no_host(address):
             expected = "expected the address of one host"
         elif any(address in net for net in inside):
             expected = "expected an address outside of the networks in `inside`"
@@ -157,9 +168,45 @@ def load(data: Mapping[str, Any], *, file: str | None = None) -> NatConfig:
         externals=tuple(externals),
         ports=ports,
         inside=inside,
+        pairs=_pairs(text.one_to_one, externals, inside, read, file),
         nat64=nat64,
         nptv6=_nptv6_pairs(text.nptv6, read, file),
     )
+
+
+def _is_no_host(address: IPv4Address) -> bool:
+    return address in _NO_HOSTS or any(address in net for net in _NO_NETWORKS)
+
+
+def _pairs(
+    texts: list[PairText],
+    externals: Sequence[IPv4Address],
+    inside: Sequence[IPv4Network],
+    read: Callable[..., Any],
+    file: str | None,
+) -> tuple[tuple[IPv4Address, IPv4Address], ...]:
+    pairs: list[tuple[IPv4Address, IPv4Address]] = []
+    for i, text in enumerate(texts):
+        field = f"one_to_one[{i}]"
+        host = read(f"{field}.inside", text.inside, IPv4Address, "expected an IPv4 address")
+        outer = read(f"{field}.external", text.external, IPv4Address, "expected an IPv4 address")
+        used = {address for pair in pairs for address in pair} | set(externals)
+        wrong = None
+        if _is_no_host(host) or _is_no_host(outer):
+            wrong = (
+                "inside" if _is_no_host(host) else "external",
+                "expected the address of one host",
+            )
+        elif host in used or (inside and not any(host in net for net in inside)):
+            wrong = "inside", "expected an address of `inside` that is in no pair before"
+        elif outer in used or outer == host or any(outer in net for net in inside):
+            wrong = "external", "expected an address that is neither inside nor used otherwise"
+        if wrong is not None:
+            raise ConfigError(
+                wrong[1], file=file, field=f"{field}.{wrong[0]}", value=getattr(text, wrong[0])
+            )
+        pairs.append((host, outer))
+    return tuple(pairs)
 
 
 def _nptv6_pairs(

@@ -67,6 +67,11 @@ def make_kernel(config: NatConfig, key: tuple[int, int] | None = None) -> Native
                 "address": config.nat64.network_address.packed if config.nat64 else bytes(16),
                 "bits": config.nat64.prefixlen if config.nat64 else 0,
             },
+            "nb_pairs": len(config.pairs),
+            "pairs": [
+                {"inside": inside.packed, "external": external.packed}
+                for inside, external in config.pairs
+            ],
             "nb_nptv6": len(config.nptv6),
             "nptv6": [
                 {
