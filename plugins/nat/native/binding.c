@@ -153,6 +153,8 @@ nat_mapping_add(struct nat *nat, const struct nat_endpoint *endpoint, uint32_t e
 	mapping->external = (uint8_t)external;
 	nat->ports[external][space].mapping_of[port] = slot;
 	nat->counters[NAT_MAPPINGS_OPENED]++;
+	if (nat->events != NULL)
+		nat_log_note(nat, mapping, true);
 	return slot;
 }
 
@@ -194,6 +196,8 @@ nat_mapping_release(struct nat *nat, int32_t slot, bool rests)
 
 	if (mapping->nb_sessions != 0)
 		return;
+	if (nat->events != NULL)
+		nat_log_note(nat, mapping, false);
 	subscriber_leave(nat, onvm_flow_table_key(nat->mappings, slot), space);
 	/* RFC 6888 REQ-8 A: a NAT that follows connections may use ports of TCP at once. */
 	nat_port_give_back(nat, mapping->external, space, onvm_load_be16(mapping->port),
@@ -324,6 +328,7 @@ nat_session_find(struct nat *nat, const struct nat_session_key *key, uint64_t no
 void
 nat_expire(struct nat *nat, uint64_t now_ns, uint32_t budget)
 {
+	nat->now_ns = now_ns;
 	for (uint32_t life = 0; life < NAT_LIVES; life++) {
 		int32_t slot;
 

@@ -68,6 +68,12 @@ tables_create(struct nat *nat)
 		if (rc != 0)
 			return rc;
 	}
+	if (config->logs_mappings) {
+		const int rc = nat_log_create(nat);
+
+		if (rc != 0)
+			return rc;
+	}
 	if (config->nb_pairs != 0) {
 		const int rc = nat_one_to_one_create(nat);
 
@@ -151,5 +157,6 @@ nat_free(struct nat *nat)
 	onvm_flow_table_free(nat->hosts);
 	onvm_flow_table_free(nat->pairs);
 	free(nat->unsolicited);
+	free(nat->events);
 	free(nat);
 }

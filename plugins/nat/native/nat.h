@@ -18,7 +18,7 @@
  * errors, own_error.c sends some, unsolicited.c late; ipv6.c tells apart what IPv6 packets there are; nat64.c lets IPv6 hosts
  * take part (host.c), with the translation of siit.c; handover.c saves sessions and takes over
  * those of another instance, with their external ports, which are *inherited*; list.c shows and
- * removes entries; nat.c makes and frees all of it.
+ * removes entries; log.c tells what happens to mappings; nat.c makes and frees all of it.
  *
  * Threads: one.
  */
@@ -37,6 +37,7 @@
 
 #define NAT_INSIDE_MAX 16
 #define NAT_EXTERNALS_MAX 16
+#define NAT_EVENTS_MAX 8192u
 #define NAT_PAIRS_MAX 256
 #define NAT_PORTS 65536u
 #define NAT_REALMS_MAX 4096u
@@ -77,6 +78,7 @@ enum nat_counter {
 	NAT_ERRORS_LIMITED,
 	NAT_TRANSLATED_64,
 	NAT_TRANSLATED_46,
+	NAT_EVENTS_LOST,
 };
 
 /** What idle time a session has, in the order in which sessions give way. */
@@ -138,6 +140,7 @@ struct nat_config {
 	uint8_t filtering;     /**< enum nat_filtering */
 	uint8_t keeps_port;    /**< while it is free */
 	uint8_t keeps_parity;
+	uint8_t logs_mappings;
 	uint8_t refreshes_inbound; /**< UDP and ICMP; TCP always */
 };
 
@@ -198,6 +201,20 @@ struct nat_subscription {
 	uint32_t nb_lasting; /**< sessions that do not give way */
 };
 
+/** What has happened to a mapping. */
+struct nat_event {
+	uint64_t time_ns;
+	uint8_t inside[16]; /**< 4 bytes of it, or all with is_ipv6 */
+	uint8_t external[4];
+	uint8_t inside_port[2], port[2]; /**< network order */
+	uint8_t protocol;
+	uint8_t is_ipv6;
+	uint8_t is_opened; /**< or closed */
+	uint8_t vlan[3];
+	uint8_t pad[2];
+};
+static_assert(sizeof(struct nat_event) == 40, "there are many");
+
 /** A port that rests. */
 struct nat_resting {
 	uint64_t freed_ns;
@@ -234,6 +251,9 @@ struct nat {
 	struct nat_unsolicited *unsolicited; /**< a ring of NAT_UNSOLICITED_MAX, in their order */
 	uint32_t first_unsolicited, nb_unsolicited;
 	struct onvm_flow_table *pairs; /**< one-to-one; NULL: there are none */
+	struct nat_event *events;      /**< in their order; NULL: they are not logged */
+	uint32_t nb_events;
+	uint64_t now_ns;   /**< of the burst in work */
 	bool has_detours;  /**< there may be stand-ins or pairs to look at behind the translation */
 	bool handles_ipv6; /**< there is NAT64 or NPTv6 */
 	bool has_backlog;  /**< more has expired than one burst forgot */
@@ -552,6 +572,15 @@ enum nat_reason nat_one_to_one_refuse(const uint8_t *data, const struct onvm_hea
 /** Replace one end of a packet, and the same address in what an error quotes. */
 enum nat_reason nat_one_to_one_translate(uint8_t *data, const struct onvm_headers *headers,
 					 enum onvm_side side, const uint8_t *address);
+
+/* ---- log.c ---- */
+
+/** @return 0 or -errno */
+int nat_log_create(struct nat *nat);
+/** Note what happens to a mapping; only with `events`. */
+void nat_log_note(struct nat *nat, const struct nat_mapping *mapping, bool is_opened);
+/** Take up to @p nb events, the oldest first; @return how many. */
+uint32_t nat_log_take(struct nat *nat, struct nat_event *events, uint32_t nb);
 
 /* ---- host.c ---- */
 

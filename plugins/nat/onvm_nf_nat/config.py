@@ -63,6 +63,7 @@ class NatText(msgspec.Struct, forbid_unknown_fields=True):
     preserve_port: bool = False
     preserve_parity: bool = True
     inbound_refresh: bool = False
+    log_mappings: bool = False
     max_sessions: Annotated[int, msgspec.Meta(ge=1, le=SESSIONS_MAX)] = 262_144
     max_per_subscriber: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0
     mtu: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0

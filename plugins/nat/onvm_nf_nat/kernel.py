@@ -86,6 +86,7 @@ def make_kernel(config: NatConfig, key: tuple[int, int] | None = None) -> Native
             "filtering": _FILTERING[text.filtering],
             "keeps_port": text.preserve_port,
             "keeps_parity": text.preserve_parity,
+            "logs_mappings": text.log_mappings,
             "refreshes_inbound": text.inbound_refresh,
         },
     )

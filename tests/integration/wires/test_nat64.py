@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An IPv6 client and an IPv4 server, both of them Linux, with a NAT64 in the gateway between them."""
+"""An IPv6 client and an IPv4 server, both of them Linux, and a NAT64 in the gateway between."""
 
 from __future__ import annotations
 
