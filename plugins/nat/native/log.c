@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * What happens to mappings, for whoever must say later who had an external port (RFC 6888 REQ-12).
+ * What happens to mappings, so that operators can say later who had an external port (RFC 6888
+ * REQ-12).
  * Events wait in a ring until they are taken, between bursts. When it is full they are lost, and
  * counted: packets never wait for them.
  */

@@ -38,6 +38,7 @@
 #define NAT_INSIDE_MAX 16
 #define NAT_EXTERNALS_MAX 16
 #define NAT_EVENTS_MAX 8192u
+#define NAT_FORWARDS_MAX 256
 #define NAT_PAIRS_MAX 256
 #define NAT_PORTS 65536u
 #define NAT_REALMS_MAX 4096u
@@ -114,6 +115,14 @@ struct nat_network {
 	uint32_t address, mask; /**< host order */
 };
 
+/** An external port that leads to an inside endpoint (host order). */
+struct nat_forward {
+	uint8_t inside[4];
+	uint16_t inside_port, port;
+	uint8_t protocol;
+	uint8_t external; /**< index */
+};
+
 /** Addresses that stand for each other. */
 struct nat_pair {
 	uint8_t inside[4], external[4];
@@ -131,6 +140,8 @@ struct nat_config {
 	struct siit_prefix nat64;
 	uint32_t nb_nptv6;
 	struct nptv6_pair nptv6[NPTV6_PREFIXES_MAX];
+	uint32_t nb_forwards;
+	struct nat_forward forwards[NAT_FORWARDS_MAX];
 	uint32_t nb_pairs;
 	struct nat_pair pairs[NAT_PAIRS_MAX];
 	uint64_t idle_ns[NAT_LIVES];
@@ -171,7 +182,8 @@ static_assert(sizeof(struct nat_session_key) == 16, "looked up in place");
 struct nat_mapping {
 	struct nat_endpoint inside; /**< the key again, so that a packet reads one place */
 	uint8_t port[2];	    /**< external, network order */
-	uint8_t space;		    /**< enum nat_space */
+	uint8_t space : 4;	    /**< enum nat_space */
+	uint8_t is_forwarded : 4;   /**< it stays, and all may send to it */
 	uint8_t external;	    /**< index */
 	uint32_t nb_sessions;
 	uint64_t freed_ns; /**< when the last of its sessions ended, of those that have */
@@ -361,7 +373,9 @@ nat_endpoint_behind(struct nat *nat, uint32_t external, enum nat_space space, co
 /** A mapping of @p endpoint to a port that nothing uses; its slot, or below 0. */
 int32_t nat_mapping_add(struct nat *nat, const struct nat_endpoint *endpoint, uint32_t external,
 			uint32_t port);
-/** Close a mapping without sessions. @p rests: whether its port has been used. */
+/** Make the mappings of the forwarded ports of the block. @return 0 or -errno */
+int nat_forwards_add(struct nat *nat);
+/** Close a mapping without sessions, unless it is forwarded. @p rests: whether its port has been used. */
 void nat_mapping_release(struct nat *nat, int32_t slot, bool rests);
 /** A session of a mapping, with its timer; the slot, or below 0 when the table is full. */
 int32_t nat_session_add(struct nat *nat, const struct nat_session_key *key, int32_t mapping,
@@ -432,7 +446,7 @@ int nat_restore(struct nat *nat, struct nat_saved *saved, uint32_t nb, uint64_t 
  * @param keeps_hosts  false: leave out those of IPv6 hosts, too
  * @return how many are left, in their order
  */
-uint32_t nat_allowed(const struct nat *nat, struct nat_saved *saved, uint32_t nb, uint32_t first,
+uint32_t nat_allowed(struct nat *nat, struct nat_saved *saved, uint32_t nb, uint32_t first,
 		     uint32_t end, bool keeps_hosts);
 /** Mappings of ports outside this instance's block. */
 uint32_t nat_nb_inherited(const struct nat *nat);

@@ -24,6 +24,8 @@ PREFIXES_MAX = 16
 """Likewise."""
 PAIRS_MAX = 256
 """Likewise."""
+FORWARDS_MAX = 256
+"""Likewise."""
 SESSIONS_MAX = 1 << 24
 
 _NPTV6_BITS_MAX = 112
@@ -36,6 +38,27 @@ class PrefixText(msgspec.Struct, forbid_unknown_fields=True):
 
     inside: str
     outside: str
+
+
+class ForwardText(msgspec.Struct, forbid_unknown_fields=True):
+    """An external port that leads to an inside endpoint."""
+
+    protocol: Literal["tcp", "udp"]
+    port: Annotated[int, msgspec.Meta(ge=1, le=65535)]
+    inside: str
+    inside_port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0
+    external: str = ""
+
+
+class Forward(msgspec.Struct, frozen=True):
+    """A checked `ForwardText`."""
+
+    protocol: int
+    port: int
+    inside: IPv4Address
+    inside_port: int
+    external: int
+    """Index of the external address."""
 
 
 class PairText(msgspec.Struct, forbid_unknown_fields=True):
@@ -54,6 +77,7 @@ class NatText(msgspec.Struct, forbid_unknown_fields=True):
     ports: int | str = "1-65535"
     blocks: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 1
     inside: Annotated[list[str], msgspec.Meta(max_length=INSIDE_MAX)] = []
+    forward: Annotated[list[ForwardText], msgspec.Meta(max_length=FORWARDS_MAX)] = []
     one_to_one: Annotated[list[PairText], msgspec.Meta(max_length=PAIRS_MAX)] = []
     nat64: str = ""
     nptv6: Annotated[list[PrefixText], msgspec.Meta(max_length=PREFIXES_MAX)] = []
@@ -84,6 +108,7 @@ class NatConfig(msgspec.Struct, frozen=True):
     externals: tuple[IPv4Address, ...]
     ports: range
     inside: tuple[IPv4Network, ...]
+    forwards: tuple[Forward, ...] = ()
     pairs: tuple[tuple[IPv4Address, IPv4Address], ...] = ()
     nat64: IPv6Network | None = None
     nptv6: tuple[tuple[IPv6Network, IPv6Network], ...] = ()
@@ -169,6 +194,7 @@ def load(data: Mapping[str, Any], *, file: str | None = None) -> NatConfig:
         externals=tuple(externals),
         ports=ports,
         inside=inside,
+        forwards=_forwards(text.forward, externals, ports, inside, read, file),
         pairs=_pairs(text.one_to_one, externals, inside, read, file),
         nat64=nat64,
         nptv6=_nptv6_pairs(text.nptv6, read, file),
@@ -177,6 +203,51 @@ def load(data: Mapping[str, Any], *, file: str | None = None) -> NatConfig:
 
 def _is_no_host(address: IPv4Address) -> bool:
     return address in _NO_HOSTS or any(address in net for net in _NO_NETWORKS)
+
+
+def _forwards(
+    texts: list[ForwardText],
+    externals: Sequence[IPv4Address],
+    ports: range,
+    inside: Sequence[IPv4Network],
+    read: Callable[..., Any],
+    file: str | None,
+) -> tuple[Forward, ...]:
+    forwards: list[Forward] = []
+    for i, text in enumerate(texts):
+        name = f"forward[{i}]"
+        host = read(f"{name}.inside", text.inside, IPv4Address, "expected an IPv4 address")
+        outer = externals[0]
+        if text.external:
+            expected = "expected an IPv4 address"
+            outer = read(f"{name}.external", text.external, IPv4Address, expected)
+        wrong = None
+        if outer not in externals:
+            wrong = "external", "expected one of the addresses in `external`"
+        elif text.port not in ports:
+            wrong = "port", f"expected a port within {ports.start}-{ports.stop - 1}, as in `ports`"
+        elif _is_no_host(host) or (inside and not any(host in net for net in inside)):
+            wrong = "inside", "expected the address of a host in `inside`"
+        else:
+            made = Forward(
+                protocol={"tcp": 6, "udp": 17}[text.protocol],
+                port=text.port,
+                inside=host,
+                inside_port=text.inside_port or text.port,
+                external=externals.index(outer),
+            )
+            ends = {(one.protocol, one.external, one.port) for one in forwards}
+            hosts = {(one.protocol, one.inside, one.inside_port) for one in forwards}
+            if (made.protocol, made.external, made.port) in ends:
+                wrong = "port", "expected a port that is not forwarded already"
+            elif (made.protocol, made.inside, made.inside_port) in hosts:
+                wrong = "inside", "expected an endpoint that has no other port"
+        if wrong is not None:
+            raise ConfigError(
+                wrong[1], file=file, field=f"{name}.{wrong[0]}", value=getattr(text, wrong[0])
+            )
+        forwards.append(made)
+    return tuple(forwards)
 
 
 def _pairs(

@@ -67,6 +67,17 @@ def make_kernel(config: NatConfig, key: tuple[int, int] | None = None) -> Native
                 "address": config.nat64.network_address.packed if config.nat64 else bytes(16),
                 "bits": config.nat64.prefixlen if config.nat64 else 0,
             },
+            "nb_forwards": len(config.forwards),
+            "forwards": [
+                {
+                    "inside": one.inside.packed,
+                    "inside_port": one.inside_port,
+                    "port": one.port,
+                    "protocol": one.protocol,
+                    "external": one.external,
+                }
+                for one in config.forwards
+            ],
             "nb_pairs": len(config.pairs),
             "pairs": [
                 {"inside": inside.packed, "external": external.packed}

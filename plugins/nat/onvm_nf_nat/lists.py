@@ -41,6 +41,7 @@ def _mapping(nat: Any, mapping: Any, externals: list[str]) -> dict[str, Any]:
         "external": externals[mapping.external],
         "external_port": int.from_bytes(bytes(mapping.port), "big"),
         "sessions": mapping.nb_sessions,
+        "forwarded": bool(mapping.is_forwarded),
         "vlan": vlan_text(inside.vlan),
         "_key": bytes(_ffi.buffer(_ffi.addressof(inside))).hex(),
     }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Lines about mappings, for whoever must say later who had an external port."""
+"""Lines about mappings, so that operators can say later who had an external port."""
 
 from __future__ import annotations
 
