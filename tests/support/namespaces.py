@@ -117,9 +117,20 @@ def onvm(*arguments: str) -> list[str]:
 
 
 def download(
-    net: Net, folder: Path, host: str, n_bytes: int, client: str, server_role: str
+    net: Net,
+    folder: Path,
+    host: str,
+    n_bytes: int,
+    client: str,
+    server_role: str,
+    *,
+    bind: str = "",
 ) -> None:
-    """Fetch a file by HTTP and compare its SHA-256."""
+    """Fetch a file by HTTP and compare its SHA-256.
+
+    Args:
+        bind: the address of the server itself; "": `host`.
+    """
     content = os.urandom(1 << 16) * (n_bytes // (1 << 16) + 1)
     content = content[:n_bytes]
     served = folder / "www"
@@ -132,7 +143,7 @@ def download(
         "http.server",
         "8000",
         "--bind",
-        host.strip("[]"),
+        bind or host.strip("[]"),
         "--directory",
         str(served),
         log=folder / "http.log",

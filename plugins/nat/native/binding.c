@@ -8,6 +8,7 @@
 
 #include <onvm/siphash.h>
 
+#include <errno.h>
 #include <string.h>
 
 uint32_t
@@ -149,11 +150,41 @@ nat_mapping_add(struct nat *nat, const struct nat_endpoint *endpoint, uint32_t e
 	mapping = onvm_flow_value(nat->mappings, slot);
 	mapping->inside = *endpoint;
 	onvm_store_be16(mapping->port, (uint16_t)port);
-	mapping->space = (uint8_t)space;
+	mapping->space = (uint8_t)space & 15;
+	mapping->is_forwarded = 0;
 	mapping->external = (uint8_t)external;
 	nat->ports[external][space].mapping_of[port] = slot;
 	nat->counters[NAT_MAPPINGS_OPENED]++;
+	if (nat->events != NULL)
+		nat_log_note(nat, mapping, true);
 	return slot;
+}
+
+int
+nat_forwards_add(struct nat *nat)
+{
+	for (uint32_t i = 0; i < nat->config.nb_forwards; i++) {
+		const struct nat_forward *const forward = &nat->config.forwards[i];
+		const enum nat_space space = nat_space_of(forward->protocol);
+		struct nat_endpoint endpoint = {.protocol = forward->protocol};
+		struct nat_mapping *mapping;
+		int32_t slot;
+
+		if (space == NAT_SPACES || forward->external >= nat->config.nb_externals)
+			return -EINVAL;
+		if (!nat_port_is_own(nat, forward->port))
+			continue; /* another instance has it */
+		memcpy(endpoint.address, forward->inside, sizeof(endpoint.address));
+		onvm_store_be16(endpoint.port, forward->inside_port);
+		nat_port_use(nat, forward->external, space, forward->port);
+		slot = nat_mapping_add(nat, &endpoint, forward->external, forward->port);
+		if (slot < 0)
+			return -ENOSPC;
+		mapping = onvm_flow_value(nat->mappings, slot);
+		mapping->is_forwarded = 1;
+		nat->has_pending = true;
+	}
+	return 0;
 }
 
 /* Slot of the endpoint's mapping, or -reason - 1. */
@@ -192,8 +223,10 @@ nat_mapping_release(struct nat *nat, int32_t slot, bool rests)
 	const struct nat_mapping *const mapping = onvm_flow_value(nat->mappings, slot);
 	const enum nat_space space = (enum nat_space)mapping->space;
 
-	if (mapping->nb_sessions != 0)
+	if (mapping->nb_sessions != 0 || mapping->is_forwarded)
 		return;
+	if (nat->events != NULL)
+		nat_log_note(nat, mapping, false);
 	subscriber_leave(nat, onvm_flow_table_key(nat->mappings, slot), space);
 	/* RFC 6888 REQ-8 A: a NAT that follows connections may use ports of TCP at once. */
 	nat_port_give_back(nat, mapping->external, space, onvm_load_be16(mapping->port),
@@ -324,6 +357,7 @@ nat_session_find(struct nat *nat, const struct nat_session_key *key, uint64_t no
 void
 nat_expire(struct nat *nat, uint64_t now_ns, uint32_t budget)
 {
+	nat->now_ns = now_ns;
 	for (uint32_t life = 0; life < NAT_LIVES; life++) {
 		int32_t slot;
 
@@ -438,11 +472,23 @@ nat_session_use(struct nat *nat, int32_t slot, uint8_t protocol, uint8_t tcp_fla
 	onvm_idle_queue_push(&nat->queues[session->life], nat->sessions, slot, now_ns);
 }
 
+static bool
+is_forwarded(struct nat *nat, const struct nat_session_key *key)
+{
+	const int32_t slot = nat->config.nb_forwards == 0 ? -1 : nat_mapping_find(nat, key);
+	const struct nat_mapping *const mapping = slot < 0 ? NULL :
+							     onvm_flow_value(nat->mappings, slot);
+
+	return mapping != NULL && mapping->is_forwarded;
+}
+
 bool
 nat_filter_allows(struct nat *nat, const struct nat_session_key *key, int32_t session)
 {
 	struct nat_session_key peer = *key;
 
+	if (nat->config.filtering != NAT_FILTER_NONE && session < 0 && is_forwarded(nat, key))
+		return true;
 	switch ((enum nat_filtering)nat->config.filtering) {
 	case NAT_FILTER_NONE:
 		return true;

@@ -6,6 +6,7 @@
 #define CHUNK 32u
 #define PREFETCH_AHEAD 4u
 #define EXPIRE_BUDGET 4096u
+#define RARE __attribute__((cold, noinline)) /* out of the way of the others */
 
 /* How a packet is handled. */
 enum handling {
@@ -20,7 +21,9 @@ enum handling {
 	TOO_BIG_OUT,
 	TOO_BIG_IN,
 	EXPIRED_OUT, /* its hop limit has */
-	DONE,	     /* translated already: it needs no state */
+	PAIR_OUT,    /* one-to-one */
+	PAIR_IN,
+	DONE, /* translated already: it needs no state */
 };
 
 /* What is known of the packets of a chunk. */
@@ -118,7 +121,8 @@ answers_hairpin(const struct nat *nat, const struct onvm_pkt *pkt,
 {
 	return nat->is_routed && nat->config.nb_inside != 0 &&
 	       nat_is_inside(&nat->config, ip_src(pkt->data, headers)) &&
-	       nat_external_find(nat, ip_dst(pkt->data, headers)) >= 0;
+	       (nat_external_find(nat, ip_dst(pkt->data, headers)) >= 0 ||
+		nat_one_to_one_find(nat, ip_dst(pkt->data, headers), true) != NULL);
 }
 
 /* @p external: of packets that go to an external address, its index. */
@@ -129,6 +133,15 @@ sort_ip(const struct nat *nat, const struct onvm_pkt *pkt, const struct onvm_hea
 	const bool is_reverse = (pkt->flags & ONVM_F_REVERSE) != 0 &&
 				!answers_hairpin(nat, pkt, headers);
 
+	if (nat->pairs != NULL) {
+		const uint8_t *const end = is_reverse ? ip_dst(pkt->data, headers) :
+							ip_src(pkt->data, headers);
+
+		if (nat_one_to_one_find(nat, end, is_reverse) != NULL) {
+			*reason = nat_one_to_one_refuse(pkt->data, headers);
+			return *reason != NAT_NO_DROP ? DROP : is_reverse ? PAIR_IN : PAIR_OUT;
+		}
+	}
 	if (is_reverse) {
 		const uint8_t *const dst = ip_dst(pkt->data, headers);
 		const int32_t found = nat_external_find(nat, dst);
@@ -152,90 +165,26 @@ sort_ip(const struct nat *nat, const struct onvm_pkt *pkt, const struct onvm_hea
 	return is_reverse ? INBOUND : OUTBOUND;
 }
 
-/*
- * Let a packet from inside go to a host inside: on to the router of the chain, or back to that which
- * it came from; either knows where that host is.
- */
-static void
-send_inside(const struct nat *nat, struct onvm_pkt *pkt)
-{
-	uint8_t router[6];
-
-	if (nat->is_routed)
-		return;
-	memcpy(router, pkt->data + 6, sizeof(router));
-	memcpy(pkt->data + 6, pkt->data, sizeof(router));
-	memcpy(pkt->data, router, sizeof(router));
-	onvm_pkt_out(pkt, pkt->port);
-}
-
-/* An address of the packet that an ICMPv6 error quotes. The sum stays, so all checksums do. */
-static enum nptv6_result
-quoted_translate(const struct nat *nat, uint8_t *data, const struct onvm_headers *headers,
-		 uint32_t offset, bool is_outward)
-{
-	uint8_t *const quoted = data + headers->l4_offset + 8;
-
-	if (!onvm_icmp_is_error(data, headers) || headers->l4_length < 8 + 40)
-		return NPTV6_OTHER;
-	return nptv6_translate(nat->config.nptv6, nat->config.nb_nptv6, quoted + offset,
-			       is_outward);
-}
-
-/* RFC 6296: one prefix becomes another. */
-static enum handling
-sort_nptv6(struct nat *nat, struct onvm_pkt *pkt, const struct onvm_headers *headers,
-	   enum nat_reason *reason)
-{
-	const struct nptv6_pair *const pairs = nat->config.nptv6;
-	const uint32_t nb = nat->config.nb_nptv6;
-	const bool is_reverse = (pkt->flags & ONVM_F_REVERSE) != 0;
-	uint8_t *const src = pkt->data + headers->l3_offset + 8, *const dst = src + 16;
-	bool goes_in, is_lost = false;
-
-	if (nb == 0 || headers->l3_status != ONVM_L3_OK)
-		return PASS;
-	goes_in = nptv6_holds(pairs, nb, dst, false);
-	*reason = NAT_DROP_NO_MAPPING;
-	if (!is_reverse &&
-	    (!nptv6_holds(pairs, nb, src, true) || nptv6_holds(pairs, nb, dst, true)))
-		return PASS;
-	if (is_reverse && !goes_in)
-		return nptv6_holds(pairs, nb, dst, true) ? DROP : PASS;
-	*reason = NAT_DROP_UNROUTABLE;
-	if (!is_reverse) {
-		is_lost = nptv6_translate(pairs, nb, src, true) == NPTV6_NOT_TRANSLATED ||
-			  quoted_translate(nat, pkt->data, headers, 24, true) ==
-				  NPTV6_NOT_TRANSLATED;
-		nat->counters[NAT_TRANSLATED_OUT]++;
-	}
-	if (goes_in && !is_lost) {
-		is_lost = nptv6_translate(pairs, nb, dst, false) == NPTV6_NOT_TRANSLATED ||
-			  quoted_translate(nat, pkt->data, headers, 8, false) ==
-				  NPTV6_NOT_TRANSLATED;
-		nat->counters[is_reverse ? NAT_TRANSLATED_IN : NAT_HAIRPINNED]++;
-	}
-	if (is_lost)
-		return DROP;
-	if (goes_in && !is_reverse)
-		send_inside(nat, pkt);
-	return DONE;
-}
-
-/* The packet of an IPv6 host: it becomes IPv4, or its prefix another. */
-static enum handling
+/* An IPv6 packet: what becomes IPv4 goes on as such. */
+RARE static enum handling
 sort_ip6(struct nat *nat, struct onvm_pkt *pkt, struct onvm_headers *headers, struct chunk *chunk,
 	 enum nat_reason *reason)
 {
 	uint32_t host = 0;
+	const enum nat_ipv6 result = nat_ipv6_translate(nat, pkt, headers, &host, reason);
 
-	if (nat->hosts == NULL || !nat64_is_outbound(nat, pkt, headers))
-		return sort_nptv6(nat, pkt, headers, reason);
-	*reason = nat64_out(nat, pkt, headers, &host);
 	if (host != 0)
 		chunk->hosts[chunk->nb_hosts++] = host;
-	if (*reason != NAT_NO_DROP)
+	switch (result) {
+	case NAT_IPV6_OTHER:
+		return PASS;
+	case NAT_IPV6_DROP:
 		return DROP;
+	case NAT_IPV6_DONE:
+		return DONE;
+	case NAT_IPV6_STAND_IN:
+		break;
+	}
 	if (pkt->data[headers->l3_offset + 8] == 0)
 		return EXPIRED_OUT;
 	if (nat->link_mtu != 0 && nat_sent_bytes(pkt, headers) > nat->link_mtu)
@@ -268,7 +217,7 @@ sort_packet(struct nat *nat, struct onvm_pkt *pkt, struct onvm_headers *headers,
 }
 
 /* RFC 4787 REQ-13: what does not fit and may not be cut. */
-static enum handling
+RARE static enum handling
 size_check(const struct nat *nat, const struct onvm_pkt *pkt, const struct onvm_headers *headers,
 	   enum handling handling)
 {
@@ -276,8 +225,10 @@ size_check(const struct nat *nat, const struct onvm_pkt *pkt, const struct onvm_
 	    nat_sent_bytes(pkt, headers) <= nat->mtu ||
 	    (pkt->data[headers->l3_offset + 6] & 0x40) == 0)
 		return handling;
-	return handling == INBOUND || handling == ERROR_IN || handling == FRAGMENT_IN ? TOO_BIG_IN :
-											TOO_BIG_OUT;
+	return handling == INBOUND || handling == ERROR_IN || handling == FRAGMENT_IN ||
+			       handling == PAIR_IN ?
+		       TOO_BIG_IN :
+		       TOO_BIG_OUT;
 }
 
 /* false: there are too many different VLANs. */
@@ -325,10 +276,13 @@ key_fill_in(struct nat *nat, struct nat_session_key *key, const uint8_t *data,
 	return true;
 }
 
-static void
+/* Inlined as a whole: with the side and the IP version known, little of it is left. */
+__attribute__((flatten, always_inline)) static inline void
 rewrite(uint8_t *data, const struct onvm_headers *headers, enum onvm_side side,
 	const uint8_t *address, const uint8_t *port)
 {
+	if (headers->ip_version != 4)
+		__builtin_unreachable();
 	onvm_rewrite_end(data, headers, side, address, port);
 	if (headers->protocol == ONVM_PROTO_ICMP)
 		onvm_rewrite_icmp_id(data, headers, port);
@@ -362,7 +316,7 @@ translate_out(struct nat *nat, uint8_t *data, const struct onvm_headers *headers
  * Whether a packet for an external address will arrive: found out before anything is opened for it.
  * @p session: slot of @p key, or below 0.
  */
-static enum nat_reason
+RARE static enum nat_reason
 hairpin_check(struct nat *nat, const uint8_t *data, const struct onvm_headers *headers,
 	      const struct nat_session_key *key, int32_t session, uint64_t now_ns)
 {
@@ -396,7 +350,7 @@ hairpin_check(struct nat *nat, const uint8_t *data, const struct onvm_headers *h
 }
 
 /* RFC 4787 REQ-9: an inside host reaches another by its external endpoint. */
-static enum nat_reason
+RARE static enum nat_reason
 hairpin(struct nat *nat, struct onvm_pkt *pkt, bool is_error, uint64_t now_ns)
 {
 	struct onvm_headers headers;
@@ -413,12 +367,12 @@ hairpin(struct nat *nat, struct onvm_pkt *pkt, bool is_error, uint64_t now_ns)
 	if (reason != NAT_NO_DROP)
 		return reason;
 	nat->counters[NAT_HAIRPINNED]++;
-	send_inside(nat, pkt);
+	nat_send_inside(nat, pkt);
 	return reason;
 }
 
 /* RFC 5508 REQ-8: the sender of a flow that cannot be opened learns that. */
-static enum nat_reason
+RARE static enum nat_reason
 flow_refuse(struct nat *nat, struct onvm_pkt *pkt, const struct onvm_headers *headers,
 	    const struct nat_session_key *key, enum nat_reason reason, uint64_t now_ns)
 {
@@ -428,12 +382,12 @@ flow_refuse(struct nat *nat, struct onvm_pkt *pkt, const struct onvm_headers *he
 	nat->counters[NAT_FLOWS_REFUSED]++;
 	if (!nat_own_error_become(nat, pkt, headers, source, NAT_ERROR_PROHIBITED, 0, now_ns))
 		return reason;
-	send_inside(nat, pkt);
+	nat_send_inside(nat, pkt);
 	return NAT_NO_DROP;
 }
 
 /* Tell an inside host about its packet, in place of it where a router knows the way there. */
-static enum nat_reason
+RARE static enum nat_reason
 inside_tell(struct nat *nat, struct onvm_ctx *ctx, const struct onvm_headers *headers,
 	    struct onvm_pkt *pkt, enum nat_own_error error, uint32_t mtu)
 {
@@ -450,7 +404,7 @@ inside_tell(struct nat *nat, struct onvm_ctx *ctx, const struct onvm_headers *he
 	if (nat->is_routed) {
 		if (!nat_own_error_become(nat, pkt, headers, source, error, mtu, ctx->now_ns))
 			return reason;
-		send_inside(nat, pkt);
+		nat_send_inside(nat, pkt);
 		return NAT_NO_DROP;
 	}
 	made = nat_own_error_send(nat, ctx, &about, source, error, mtu);
@@ -459,7 +413,7 @@ inside_tell(struct nat *nat, struct onvm_ctx *ctx, const struct onvm_headers *he
 	return reason;
 }
 
-static enum nat_reason
+RARE static enum nat_reason
 handle_too_big(struct nat *nat, struct onvm_ctx *ctx, const struct onvm_headers *headers,
 	       struct onvm_pkt *pkt, bool is_inbound)
 {
@@ -543,7 +497,7 @@ handle_inbound(struct nat *nat, struct onvm_ctx *ctx, struct chunk *chunk, uint3
 	return reason;
 }
 
-static enum nat_reason
+RARE static enum nat_reason
 handle_fragment(struct nat *nat, struct onvm_ctx *ctx, const struct onvm_headers *headers,
 		struct onvm_pkt *pkt, bool is_inbound)
 {
@@ -555,12 +509,12 @@ handle_fragment(struct nat *nat, struct onvm_ctx *ctx, const struct onvm_headers
 	ctx->counters[is_inbound ? NAT_TRANSLATED_IN : NAT_TRANSLATED_OUT]++;
 	if (is_hairpin) {
 		nat->counters[NAT_HAIRPINNED]++;
-		send_inside(nat, pkt);
+		nat_send_inside(nat, pkt);
 	}
 	return NAT_NO_DROP;
 }
 
-static enum nat_reason
+RARE static enum nat_reason
 handle_error(struct nat *nat, struct onvm_ctx *ctx, const struct onvm_headers *headers,
 	     struct onvm_pkt *pkt, bool is_inbound)
 {
@@ -574,6 +528,62 @@ handle_error(struct nat *nat, struct onvm_ctx *ctx, const struct onvm_headers *h
 	if (reason == NAT_NO_DROP && is_hairpin)
 		reason = hairpin(nat, pkt, true, ctx->now_ns);
 	return reason;
+}
+
+/* From a host of a pair to an address of the pool. Others have no port that names a mapping. */
+static enum nat_reason
+pair_hairpin(struct nat *nat, struct onvm_ctx *ctx, const struct onvm_headers *headers,
+	     struct onvm_pkt *pkt)
+{
+	const bool is_error = onvm_icmp_is_error(pkt->data, headers);
+
+	if (onvm_headers_is_fragment(headers))
+		return NAT_DROP_FRAGMENT;
+	if (nat_space_of(headers->protocol) == NAT_SPACES)
+		return NAT_DROP_PROTOCOL;
+	if (headers->protocol == ONVM_PROTO_ICMP && !is_error)
+		return NAT_DROP_NO_MAPPING;
+	nat_backlog_clear(nat, ctx->now_ns);
+	return hairpin(nat, pkt, is_error, ctx->now_ns);
+}
+
+RARE static enum nat_reason
+handle_pair(struct nat *nat, struct onvm_ctx *ctx, const struct onvm_headers *headers,
+	    struct onvm_pkt *pkt, bool is_inbound)
+{
+	const uint8_t *const end = is_inbound ? ip_dst(pkt->data, headers) :
+						ip_src(pkt->data, headers);
+	const enum nat_reason reason =
+		nat_one_to_one_translate(pkt->data, headers, is_inbound ? ONVM_DST : ONVM_SRC,
+					 nat_one_to_one_find(nat, end, is_inbound));
+
+	if (reason != NAT_NO_DROP)
+		return reason;
+	ctx->counters[is_inbound ? NAT_TRANSLATED_IN : NAT_TRANSLATED_OUT]++;
+	if (!is_inbound && nat_external_find(nat, ip_dst(pkt->data, headers)) >= 0)
+		return pair_hairpin(nat, ctx, headers, pkt);
+	return NAT_NO_DROP;
+}
+
+/* What goes to the external address of a pair from inside, and to stand-ins. */
+RARE static enum nat_reason
+detour(struct nat *nat, struct onvm_ctx *ctx, const struct onvm_headers *headers,
+       struct onvm_pkt *pkt, bool is_outbound)
+{
+	const uint8_t *const dst = ip_dst(pkt->data, headers);
+	const uint8_t *const inside = is_outbound ? nat_one_to_one_find(nat, dst, true) : NULL;
+	struct onvm_headers now;
+	enum nat_reason reason;
+
+	if (inside != NULL) {
+		onvm_parse(pkt->data, pkt->length, &now);
+		reason = nat_one_to_one_translate(pkt->data, &now, ONVM_DST, inside);
+		if (reason != NAT_NO_DROP)
+			return reason;
+		nat->counters[NAT_HAIRPINNED]++;
+		nat_send_inside(nat, pkt);
+	}
+	return nat_is_stand_in(dst) ? nat64_in(nat, ctx, pkt) : NAT_NO_DROP;
 }
 
 /* External port of an inbound packet. */
@@ -698,13 +708,22 @@ burst_chunk(struct nat *nat, struct onvm_ctx *ctx, struct onvm_pkt *pkts, uint32
 			reason = handle_too_big(nat, ctx, &chunk.headers[i], pkt,
 						chunk.handling[i] == TOO_BIG_IN);
 			break;
+		case PAIR_OUT:
+		case PAIR_IN:
+			reason = handle_pair(nat, ctx, &chunk.headers[i], pkt,
+					     chunk.handling[i] == PAIR_IN);
+			has_changed = true; /* a hairpin may have opened or ended something */
+			break;
 		case EXPIRED_OUT:
 			reason = inside_tell(nat, ctx, &chunk.headers[i], pkt, NAT_ERROR_TTL, 0);
 			break;
 		}
-		if (nat->hosts != NULL && reason == NAT_NO_DROP &&
-		    nat_is_stand_in(ip_dst(pkt->data, &chunk.headers[i])))
-			reason = nat64_in(nat, ctx, pkt);
+		if (nat->has_detours && reason == NAT_NO_DROP)
+			reason = detour(nat, ctx, &chunk.headers[i], pkt,
+					chunk.handling[i] != INBOUND &&
+						chunk.handling[i] != ERROR_IN &&
+						chunk.handling[i] != FRAGMENT_IN &&
+						chunk.handling[i] != PAIR_IN);
 		if (reason != NAT_NO_DROP)
 			onvm_pkt_drop(pkt, (uint16_t)reason);
 	}

@@ -33,15 +33,17 @@ tables_create(struct nat *nat)
 	const uint32_t nb_ports = NAT_SPACES * NAT_PORTS * config->nb_externals;
 	const uint32_t nb_mappings = config->max_sessions < nb_ports ? config->max_sessions + 1 :
 								       nb_ports;
+	/* Forwarded ones have none. */
+	const uint32_t nb_kept = nb_mappings + config->nb_forwards;
 	/* Each has a port at least; where most have one or two, more of them are no use. */
 	const uint32_t most = NAT_PORTS / 2 * config->nb_externals;
 	const size_t session = sizeof(struct nat_session_key);
 
-	nat->mappings = onvm_flow_table_create_plain(nb_mappings, sizeof(struct nat_endpoint),
+	nat->mappings = onvm_flow_table_create_plain(nb_kept, sizeof(struct nat_endpoint),
 						     sizeof(struct nat_mapping));
 	if (nat->mappings == NULL)
 		return -errno;
-	nat->max_subscribers = nb_mappings < most ? nb_mappings : most;
+	nat->max_subscribers = nb_kept < most ? nb_kept : most;
 	nat->subscribers = onvm_flow_table_create_plain(nat->max_subscribers,
 							sizeof(struct nat_subscriber),
 							sizeof(struct nat_subscription));
@@ -68,6 +70,18 @@ tables_create(struct nat *nat)
 		if (rc != 0)
 			return rc;
 	}
+	if (config->logs_mappings) {
+		const int rc = nat_log_create(nat);
+
+		if (rc != 0)
+			return rc;
+	}
+	if (config->nb_pairs != 0) {
+		const int rc = nat_one_to_one_create(nat);
+
+		if (rc != 0)
+			return rc;
+	}
 	if (config->filtering == NAT_FILTER_ADDRESS) {
 		nat->peers = onvm_flow_table_create_plain(config->max_sessions, (uint32_t)session,
 							  sizeof(uint32_t));
@@ -85,7 +99,8 @@ nat_create(const struct nat_config *config)
 
 	if (config->first_port >= config->end_port || config->end_port > NAT_PORTS ||
 	    config->nb_inside > NAT_INSIDE_MAX || config->nb_externals == 0 ||
-	    config->nb_externals > NAT_EXTERNALS_MAX || config->nb_nptv6 > NPTV6_PREFIXES_MAX) {
+	    config->nb_externals > NAT_EXTERNALS_MAX || config->nb_pairs > NAT_PAIRS_MAX ||
+	    config->nb_forwards > NAT_FORWARDS_MAX || config->nb_nptv6 > NPTV6_PREFIXES_MAX) {
 		errno = EINVAL;
 		return NULL;
 	}
@@ -94,6 +109,7 @@ nat_create(const struct nat_config *config)
 		return NULL;
 	nat->config = *config;
 	nat->counters = nat->pending_counters;
+	nat->has_detours = config->nat64.bits != 0 || config->nb_pairs != 0;
 	nat->handles_ipv6 = config->nat64.bits != 0 || config->nb_nptv6 != 0;
 	nat_set_mtu(nat, 0, 0);
 	nat->identification = (uint16_t)config->key[0];
@@ -102,6 +118,8 @@ nat_create(const struct nat_config *config)
 	rc = ports_create(nat);
 	if (rc == 0)
 		rc = tables_create(nat);
+	if (rc == 0)
+		rc = nat_forwards_add(nat);
 	if (rc != 0) {
 		nat_free(nat);
 		errno = -rc;
@@ -141,6 +159,8 @@ nat_free(struct nat *nat)
 	onvm_flow_table_free(nat->peers);
 	onvm_flow_table_free(nat->datagrams);
 	onvm_flow_table_free(nat->hosts);
+	onvm_flow_table_free(nat->pairs);
 	free(nat->unsolicited);
+	free(nat->events);
 	free(nat);
 }

@@ -54,24 +54,44 @@ nat_save(struct nat *nat, struct nat_saved *saved, uint32_t nb, uint64_t now_ns)
 	return nb_saved;
 }
 
+/** Whether what has a mapping at the session's external port is its own endpoint. */
 static bool
-is_allowed(const struct nat *nat, const struct nat_saved *saved, uint32_t first, uint32_t end,
+is_endpoint_behind(struct nat *nat, uint32_t external, enum nat_space space,
+		   const struct nat_saved *saved)
+{
+	const struct nat_endpoint *const there =
+		nat_endpoint_behind(nat, external, space, saved->port, saved->key.vlan);
+
+	return there != NULL &&
+	       memcmp(there->address, saved->key.inside, sizeof(there->address)) == 0 &&
+	       memcmp(there->port, saved->key.inside_port, sizeof(there->port)) == 0;
+}
+
+static bool
+is_allowed(struct nat *nat, const struct nat_saved *saved, uint32_t first, uint32_t end,
 	   bool keeps_hosts)
 {
+	const enum nat_space space = nat_space_of(saved->key.protocol);
+	const int32_t external = nat_external_find(nat, saved->external);
 	const uint32_t port = onvm_load_be16(saved->port);
 
 	if (nat_is_stand_in(saved->key.inside) && !keeps_hosts)
 		return false;
 	if (nat_is_saved_host(saved))
 		return true;
-	return port >= first && port < end && nat_external_find(nat, saved->external) >= 0 &&
-	       (nat_is_stand_in(saved->key.inside) ||
+	if (port < first || port >= end || external < 0 || space == NAT_SPACES)
+		return false;
+	/* a port that is forwarded now */
+	if (nat->ports[external][space].mapping_of[port] >= 0 &&
+	    !is_endpoint_behind(nat, (uint32_t)external, space, saved))
+		return false;
+	return (nat_is_stand_in(saved->key.inside) ||
 		nat_is_inside(&nat->config, saved->key.inside));
 }
 
 uint32_t
-nat_allowed(const struct nat *nat, struct nat_saved *saved, uint32_t nb, uint32_t first,
-	    uint32_t end, bool keeps_hosts)
+nat_allowed(struct nat *nat, struct nat_saved *saved, uint32_t nb, uint32_t first, uint32_t end,
+	    bool keeps_hosts)
 {
 	uint32_t nb_left = 0;
 
@@ -89,19 +109,6 @@ endpoint_of(const struct nat_saved *saved, struct nat_endpoint *endpoint)
 	memcpy(endpoint->port, saved->key.inside_port, sizeof(endpoint->port));
 	endpoint->protocol = saved->key.protocol;
 	memcpy(endpoint->vlan, saved->key.vlan, sizeof(endpoint->vlan));
-}
-
-/** Whether what has a mapping at the session's external port is its own endpoint. */
-static bool
-is_endpoint_behind(struct nat *nat, uint32_t external, enum nat_space space,
-		   const struct nat_saved *saved)
-{
-	const struct nat_endpoint *const there =
-		nat_endpoint_behind(nat, external, space, saved->port, saved->key.vlan);
-
-	return there != NULL &&
-	       memcmp(there->address, saved->key.inside, sizeof(there->address)) == 0 &&
-	       memcmp(there->port, saved->key.inside_port, sizeof(there->port)) == 0;
 }
 
 static int

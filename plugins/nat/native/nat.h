@@ -15,10 +15,10 @@
  *
  * port.c hands out external ports; binding.c keeps mappings, sessions and subscribers; burst.c is
  * what happens to packets; fragment.c translates fragments behind the first; error.c translates ICMP
- * errors, own_error.c sends some, unsolicited.c late; nat64.c lets IPv6 hosts
+ * errors, own_error.c sends some, unsolicited.c late; ipv6.c tells apart what IPv6 packets there are; nat64.c lets IPv6 hosts
  * take part (host.c), with the translation of siit.c; handover.c saves sessions and takes over
  * those of another instance, with their external ports, which are *inherited*; list.c shows and
- * removes entries; nat.c makes and frees all of it.
+ * removes entries; log.c tells what happens to mappings; nat.c makes and frees all of it.
  *
  * Threads: one.
  */
@@ -37,6 +37,9 @@
 
 #define NAT_INSIDE_MAX 16
 #define NAT_EXTERNALS_MAX 16
+#define NAT_EVENTS_MAX 8192u
+#define NAT_FORWARDS_MAX 256
+#define NAT_PAIRS_MAX 256
 #define NAT_PORTS 65536u
 #define NAT_REALMS_MAX 4096u
 #define NAT_DATAGRAMS_MAX 4096u /* in fragments, at the same time */
@@ -76,6 +79,7 @@ enum nat_counter {
 	NAT_ERRORS_LIMITED,
 	NAT_TRANSLATED_64,
 	NAT_TRANSLATED_46,
+	NAT_EVENTS_LOST,
 };
 
 /** What idle time a session has, in the order in which sessions give way. */
@@ -111,6 +115,19 @@ struct nat_network {
 	uint32_t address, mask; /**< host order */
 };
 
+/** An external port that leads to an inside endpoint (host order). */
+struct nat_forward {
+	uint8_t inside[4];
+	uint16_t inside_port, port;
+	uint8_t protocol;
+	uint8_t external; /**< index */
+};
+
+/** Addresses that stand for each other. */
+struct nat_pair {
+	uint8_t inside[4], external[4];
+};
+
 struct nat_config {
 	uint8_t externals[NAT_EXTERNALS_MAX][4];
 	uint32_t nb_externals;
@@ -123,6 +140,10 @@ struct nat_config {
 	struct siit_prefix nat64;
 	uint32_t nb_nptv6;
 	struct nptv6_pair nptv6[NPTV6_PREFIXES_MAX];
+	uint32_t nb_forwards;
+	struct nat_forward forwards[NAT_FORWARDS_MAX];
+	uint32_t nb_pairs;
+	struct nat_pair pairs[NAT_PAIRS_MAX];
 	uint64_t idle_ns[NAT_LIVES];
 	uint64_t port_rest_ns; /**< RFC 6888 REQ-8 */
 	uint32_t errors_per_s; /**< ICMP errors of its own; 0: none (RFC 5508 REQ-9) */
@@ -130,6 +151,7 @@ struct nat_config {
 	uint8_t filtering;     /**< enum nat_filtering */
 	uint8_t keeps_port;    /**< while it is free */
 	uint8_t keeps_parity;
+	uint8_t logs_mappings;
 	uint8_t refreshes_inbound; /**< UDP and ICMP; TCP always */
 };
 
@@ -160,7 +182,8 @@ static_assert(sizeof(struct nat_session_key) == 16, "looked up in place");
 struct nat_mapping {
 	struct nat_endpoint inside; /**< the key again, so that a packet reads one place */
 	uint8_t port[2];	    /**< external, network order */
-	uint8_t space;		    /**< enum nat_space */
+	uint8_t space : 4;	    /**< enum nat_space */
+	uint8_t is_forwarded : 4;   /**< it stays, and all may send to it */
 	uint8_t external;	    /**< index */
 	uint32_t nb_sessions;
 	uint64_t freed_ns; /**< when the last of its sessions ended, of those that have */
@@ -189,6 +212,20 @@ struct nat_subscription {
 	uint32_t nb_mappings[NAT_SPACES];
 	uint32_t nb_lasting; /**< sessions that do not give way */
 };
+
+/** What has happened to a mapping. */
+struct nat_event {
+	uint64_t time_ns;
+	uint8_t inside[16]; /**< 4 bytes of it, or all with is_ipv6 */
+	uint8_t external[4];
+	uint8_t inside_port[2], port[2]; /**< network order */
+	uint8_t protocol;
+	uint8_t is_ipv6;
+	uint8_t is_opened; /**< or closed */
+	uint8_t vlan[3];
+	uint8_t pad[2];
+};
+static_assert(sizeof(struct nat_event) == 40, "there are many");
 
 /** A port that rests. */
 struct nat_resting {
@@ -225,9 +262,14 @@ struct nat {
 	uint64_t errors_due_ns;		     /**< when the bucket of errors is full again */
 	struct nat_unsolicited *unsolicited; /**< a ring of NAT_UNSOLICITED_MAX, in their order */
 	uint32_t first_unsolicited, nb_unsolicited;
-	bool handles_ipv6;  /**< there is NAT64 or NPTv6 */
-	bool has_backlog;   /**< more has expired than one burst forgot */
-	bool has_pending;   /**< there are pending counters */
+	struct onvm_flow_table *pairs; /**< one-to-one; NULL: there are none */
+	struct nat_event *events;      /**< in their order; NULL: they are not logged */
+	uint32_t nb_events;
+	uint64_t now_ns;   /**< of the burst in work */
+	bool has_detours;  /**< there may be stand-ins or pairs to look at behind the translation */
+	bool handles_ipv6; /**< there is NAT64 or NPTv6 */
+	bool has_backlog;  /**< more has expired than one burst forgot */
+	bool has_pending;  /**< there are pending counters */
 	uint64_t *counters; /**< the running burst's, or pending_counters */
 	uint64_t pending_counters[ONVM_COUNTERS_MAX]; /**< what happened between bursts */
 	uint32_t nb_inherited;			      /**< mappings of ports outside the block */
@@ -331,7 +373,9 @@ nat_endpoint_behind(struct nat *nat, uint32_t external, enum nat_space space, co
 /** A mapping of @p endpoint to a port that nothing uses; its slot, or below 0. */
 int32_t nat_mapping_add(struct nat *nat, const struct nat_endpoint *endpoint, uint32_t external,
 			uint32_t port);
-/** Close a mapping without sessions. @p rests: whether its port has been used. */
+/** Make the mappings of the forwarded ports of the block. @return 0 or -errno */
+int nat_forwards_add(struct nat *nat);
+/** Close a mapping without sessions, unless it is forwarded. @p rests: whether its port has been used. */
 void nat_mapping_release(struct nat *nat, int32_t slot, bool rests);
 /** A session of a mapping, with its timer; the slot, or below 0 when the table is full. */
 int32_t nat_session_add(struct nat *nat, const struct nat_session_key *key, int32_t mapping,
@@ -402,7 +446,7 @@ int nat_restore(struct nat *nat, struct nat_saved *saved, uint32_t nb, uint64_t 
  * @param keeps_hosts  false: leave out those of IPv6 hosts, too
  * @return how many are left, in their order
  */
-uint32_t nat_allowed(const struct nat *nat, struct nat_saved *saved, uint32_t nb, uint32_t first,
+uint32_t nat_allowed(struct nat *nat, struct nat_saved *saved, uint32_t nb, uint32_t first,
 		     uint32_t end, bool keeps_hosts);
 /** Mappings of ports outside this instance's block. */
 uint32_t nat_nb_inherited(const struct nat *nat);
@@ -506,6 +550,52 @@ nat_own_error_send(struct nat *nat, struct onvm_ctx *ctx, const struct nat_offen
 /** Bytes of the IP packet on the wire; of a merged one, of the longest that it is cut into. */
 uint32_t nat_sent_bytes(const struct onvm_pkt *pkt, const struct onvm_headers *headers);
 
+/**
+ * Let a packet from inside go to a host inside: on to the router of the chain, or back to that which
+ * it came from; either knows where that host is.
+ */
+static inline void
+nat_send_inside(const struct nat *nat, struct onvm_pkt *pkt)
+{
+	uint8_t router[6];
+
+	if (nat->is_routed)
+		return;
+	memcpy(router, pkt->data + 6, sizeof(router));
+	memcpy(pkt->data + 6, pkt->data, sizeof(router));
+	memcpy(pkt->data, router, sizeof(router));
+	onvm_pkt_out(pkt, pkt->port);
+}
+
+/** RFC 1122 3.2.1.3: this network, loopback, multicast, broadcast: no end of a session. */
+static inline bool
+nat_is_no_host(const uint8_t *address)
+{
+	return address[0] == 0 || address[0] == 127 || (address[0] & 0xf0) == 224 ||
+	       onvm_load_be32(address) == UINT32_MAX;
+}
+
+/* ---- one_to_one.c ---- */
+
+/** @return 0 or -errno */
+int nat_one_to_one_create(struct nat *nat);
+/** The other address (4 bytes) of the pair that an inside or external address is of, or NULL. */
+const uint8_t *nat_one_to_one_find(const struct nat *nat, const uint8_t *address, bool is_external);
+/** Why a packet of a pair cannot be translated, or NAT_NO_DROP. */
+enum nat_reason nat_one_to_one_refuse(const uint8_t *data, const struct onvm_headers *headers);
+/** Replace one end of a packet, and the same address in what an error quotes. */
+enum nat_reason nat_one_to_one_translate(uint8_t *data, const struct onvm_headers *headers,
+					 enum onvm_side side, const uint8_t *address);
+
+/* ---- log.c ---- */
+
+/** @return 0 or -errno */
+int nat_log_create(struct nat *nat);
+/** Note what happens to a mapping; only with `events`. */
+void nat_log_note(struct nat *nat, const struct nat_mapping *mapping, bool is_opened);
+/** Take up to @p nb events, the oldest first; @return how many. */
+uint32_t nat_log_take(struct nat *nat, struct nat_event *events, uint32_t nb);
+
 /* ---- host.c ---- */
 
 /** Whether an address stands for an IPv6 host. */
@@ -550,14 +640,6 @@ void nat_host_restored(struct nat *nat, struct nat_saved *saved, uint32_t nb_hos
 
 /* ---- nat64.c ---- */
 
-/** RFC 1122 3.2.1.3: this network, loopback, multicast, broadcast: no end of a session. */
-static inline bool
-nat_is_no_host(const uint8_t *address)
-{
-	return address[0] == 0 || address[0] == 127 || (address[0] & 0xf0) == 224 ||
-	       onvm_load_be32(address) == UINT32_MAX;
-}
-
 /** Whether an IPv6 packet goes to an IPv4 host. */
 bool nat64_is_outbound(const struct nat *nat, const struct onvm_pkt *pkt,
 		       const struct onvm_headers *headers);
@@ -572,6 +654,26 @@ enum nat_reason
 nat64_out(struct nat *nat, struct onvm_pkt *pkt, struct onvm_headers *headers, uint32_t *host);
 /** Make a packet for a stand-in one for its host. */
 enum nat_reason nat64_in(struct nat *nat, struct onvm_ctx *ctx, struct onvm_pkt *pkt);
+
+/* ---- ipv6.c ---- */
+
+/** What an IPv6 packet is. */
+enum nat_ipv6 {
+	NAT_IPV6_OTHER,	   /**< not the NAT's to translate */
+	NAT_IPV6_DROP,	   /**< it goes */
+	NAT_IPV6_DONE,	   /**< its prefix has been translated */
+	NAT_IPV6_STAND_IN, /**< IPv4 now, from the stand-in of its host */
+};
+
+/**
+ * Translate an IPv6 packet, as far as that needs no session.
+ *
+ * @param host    as in nat64_out()
+ * @param reason  gets the one to drop it
+ */
+enum nat_ipv6
+nat_ipv6_translate(struct nat *nat, struct onvm_pkt *pkt, struct onvm_headers *headers,
+		   uint32_t *host, enum nat_reason *reason);
 
 /* ---- unsolicited.c ---- */
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import struct
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
@@ -43,12 +44,13 @@ class Nat(NetworkFunction):
         self._block = (config.ports.start, config.ports.stop)
         self._inherited: list[tuple[int, int]] = []
         self._mtu, self._nat64 = config.settings.mtu, config.nat64
+        self._logs = config.settings.log_mappings
         self._ports: Sequence[Port] = ()
         self._kernel = make_kernel(config, self._key)
         self._tell_ports(self._kernel, self._mtu)
         for external in self._externals:
             ctx.claim(str(external), *self._block, 0)
-        ctx.own_addresses([str(external) for external in self._externals])
+        self._own_addresses(config)
 
     def native(self) -> NativeKernel:
         """Return the C kernel."""
@@ -71,12 +73,20 @@ class Nat(NetworkFunction):
         set_mtu(kernel, mtu or (0 if is_routed else least), mtu or least)
 
     def on_timer(self, now_ns: int) -> None:
-        """Forget sessions whose time is over, also without packets."""
+        """Forget sessions whose time is over, also without packets, and write what was logged."""
         from onvm_nf_nat.kernel import tick
 
         tick(self._kernel, now_ns)
+        if self._logs:
+            self._write_log()
         if self._inherited:
             self.inherits()
+
+    def _write_log(self) -> None:
+        from onvm_nf_nat.log import lines
+
+        for line in lines(self._kernel):
+            print(line, file=sys.stderr, flush=True)
 
     def show(self, what: str) -> Iterator[dict[str, Any]]:
         """List mappings or sessions."""
@@ -120,6 +130,9 @@ class Nat(NetworkFunction):
         others = [one for one in (self._block, *self._inherited) if one != block]
         self._inherited = others if inherited(kernel) else []
         self._mtu, self._nat64 = own.settings.mtu, own.nat64
+        if self._logs:
+            self._write_log()
+        self._logs = own.settings.log_mappings
         self._tell_ports(kernel, self._mtu)
         self._externals, self._block, self._kernel = own.externals, block, kernel
         after = self._claims()
@@ -127,7 +140,11 @@ class Nat(NetworkFunction):
             self._ctx.claim(*claim, 0)
         for claim in sorted(before - after):
             self._ctx.unclaim(*claim, 0)
-        self._ctx.own_addresses([str(external) for external in self._externals])
+        self._own_addresses(own)
+
+    def _own_addresses(self, config: NatConfig) -> None:
+        mine = [*config.externals, *(external for _, external in config.pairs)]
+        self._ctx.own_addresses([str(address) for address in mine])
 
     def _claims(self) -> set[tuple[str, int, int]]:
         blocks = (self._block, *self._inherited)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -22,6 +22,10 @@ EXTERNALS_MAX = 16
 """Likewise."""
 PREFIXES_MAX = 16
 """Likewise."""
+PAIRS_MAX = 256
+"""Likewise."""
+FORWARDS_MAX = 256
+"""Likewise."""
 SESSIONS_MAX = 1 << 24
 
 _NPTV6_BITS_MAX = 112
@@ -36,6 +40,34 @@ class PrefixText(msgspec.Struct, forbid_unknown_fields=True):
     outside: str
 
 
+class ForwardText(msgspec.Struct, forbid_unknown_fields=True):
+    """An external port that leads to an inside endpoint."""
+
+    protocol: Literal["tcp", "udp"]
+    port: Annotated[int, msgspec.Meta(ge=1, le=65535)]
+    inside: str
+    inside_port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0
+    external: str = ""
+
+
+class Forward(msgspec.Struct, frozen=True):
+    """A checked `ForwardText`."""
+
+    protocol: int
+    port: int
+    inside: IPv4Address
+    inside_port: int
+    external: int
+    """Index of the external address."""
+
+
+class PairText(msgspec.Struct, forbid_unknown_fields=True):
+    """Two addresses of IPv4 that stand for each other."""
+
+    inside: str
+    external: str
+
+
 class NatText(msgspec.Struct, forbid_unknown_fields=True):
     """The configuration as it is written; defaults as in ``onvm-nf.toml``."""
 
@@ -45,6 +77,8 @@ class NatText(msgspec.Struct, forbid_unknown_fields=True):
     ports: int | str = "1-65535"
     blocks: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 1
     inside: Annotated[list[str], msgspec.Meta(max_length=INSIDE_MAX)] = []
+    forward: Annotated[list[ForwardText], msgspec.Meta(max_length=FORWARDS_MAX)] = []
+    one_to_one: Annotated[list[PairText], msgspec.Meta(max_length=PAIRS_MAX)] = []
     nat64: str = ""
     nptv6: Annotated[list[PrefixText], msgspec.Meta(max_length=PREFIXES_MAX)] = []
     filtering: Literal[
@@ -53,6 +87,7 @@ class NatText(msgspec.Struct, forbid_unknown_fields=True):
     preserve_port: bool = False
     preserve_parity: bool = True
     inbound_refresh: bool = False
+    log_mappings: bool = False
     max_sessions: Annotated[int, msgspec.Meta(ge=1, le=SESSIONS_MAX)] = 262_144
     max_per_subscriber: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0
     mtu: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0
@@ -73,6 +108,8 @@ class NatConfig(msgspec.Struct, frozen=True):
     externals: tuple[IPv4Address, ...]
     ports: range
     inside: tuple[IPv4Network, ...]
+    forwards: tuple[Forward, ...] = ()
+    pairs: tuple[tuple[IPv4Address, IPv4Address], ...] = ()
     nat64: IPv6Network | None = None
     nptv6: tuple[tuple[IPv6Network, IPv6Network], ...] = ()
 
@@ -139,7 +176,7 @@ def load(data: Mapping[str, Any], *, file: str | None = None) -> NatConfig:
         field = f"external[{i}]" if is_list else "external"
         address = read(field, value, IPv4Address, "expected an IPv4 address")
         expected = None
-        if address in _NO_HOSTS or any(address in net for net in _NO_NETWORKS):
+        if _is_no_host(address):
             expected = "expected the address of one host"
         elif any(address in net for net in inside):
             expected = "expected an address outside of the networks in `inside`"
@@ -157,9 +194,91 @@ def load(data: Mapping[str, Any], *, file: str | None = None) -> NatConfig:
         externals=tuple(externals),
         ports=ports,
         inside=inside,
+        forwards=_forwards(text.forward, externals, ports, inside, read, file),
+        pairs=_pairs(text.one_to_one, externals, inside, read, file),
         nat64=nat64,
         nptv6=_nptv6_pairs(text.nptv6, read, file),
     )
+
+
+def _is_no_host(address: IPv4Address) -> bool:
+    return address in _NO_HOSTS or any(address in net for net in _NO_NETWORKS)
+
+
+def _forwards(
+    texts: list[ForwardText],
+    externals: Sequence[IPv4Address],
+    ports: range,
+    inside: Sequence[IPv4Network],
+    read: Callable[..., Any],
+    file: str | None,
+) -> tuple[Forward, ...]:
+    forwards: list[Forward] = []
+    for i, text in enumerate(texts):
+        name = f"forward[{i}]"
+        host = read(f"{name}.inside", text.inside, IPv4Address, "expected an IPv4 address")
+        outer = externals[0]
+        if text.external:
+            expected = "expected an IPv4 address"
+            outer = read(f"{name}.external", text.external, IPv4Address, expected)
+        wrong = None
+        if outer not in externals:
+            wrong = "external", "expected one of the addresses in `external`"
+        elif text.port not in ports:
+            wrong = "port", f"expected a port within {ports.start}-{ports.stop - 1}, as in `ports`"
+        elif _is_no_host(host) or (inside and not any(host in net for net in inside)):
+            wrong = "inside", "expected the address of a host in `inside`"
+        else:
+            made = Forward(
+                protocol={"tcp": 6, "udp": 17}[text.protocol],
+                port=text.port,
+                inside=host,
+                inside_port=text.inside_port or text.port,
+                external=externals.index(outer),
+            )
+            ends = {(one.protocol, one.external, one.port) for one in forwards}
+            hosts = {(one.protocol, one.inside, one.inside_port) for one in forwards}
+            if (made.protocol, made.external, made.port) in ends:
+                wrong = "port", "expected a port that is not forwarded already"
+            elif (made.protocol, made.inside, made.inside_port) in hosts:
+                wrong = "inside", "expected an endpoint that has no other port"
+        if wrong is not None:
+            raise ConfigError(
+                wrong[1], file=file, field=f"{name}.{wrong[0]}", value=getattr(text, wrong[0])
+            )
+        forwards.append(made)
+    return tuple(forwards)
+
+
+def _pairs(
+    texts: list[PairText],
+    externals: Sequence[IPv4Address],
+    inside: Sequence[IPv4Network],
+    read: Callable[..., Any],
+    file: str | None,
+) -> tuple[tuple[IPv4Address, IPv4Address], ...]:
+    pairs: list[tuple[IPv4Address, IPv4Address]] = []
+    for i, text in enumerate(texts):
+        field = f"one_to_one[{i}]"
+        host = read(f"{field}.inside", text.inside, IPv4Address, "expected an IPv4 address")
+        outer = read(f"{field}.external", text.external, IPv4Address, "expected an IPv4 address")
+        used = {address for pair in pairs for address in pair} | set(externals)
+        wrong = None
+        if _is_no_host(host) or _is_no_host(outer):
+            wrong = (
+                "inside" if _is_no_host(host) else "external",
+                "expected the address of one host",
+            )
+        elif host in used or (inside and not any(host in net for net in inside)):
+            wrong = "inside", "expected an address of `inside` that is in no pair before"
+        elif outer in used or outer == host or any(outer in net for net in inside):
+            wrong = "external", "expected an address that is neither inside nor used otherwise"
+        if wrong is not None:
+            raise ConfigError(
+                wrong[1], file=file, field=f"{field}.{wrong[0]}", value=getattr(text, wrong[0])
+            )
+        pairs.append((host, outer))
+    return tuple(pairs)
 
 
 def _nptv6_pairs(

@@ -67,6 +67,22 @@ def make_kernel(config: NatConfig, key: tuple[int, int] | None = None) -> Native
                 "address": config.nat64.network_address.packed if config.nat64 else bytes(16),
                 "bits": config.nat64.prefixlen if config.nat64 else 0,
             },
+            "nb_forwards": len(config.forwards),
+            "forwards": [
+                {
+                    "inside": one.inside.packed,
+                    "inside_port": one.inside_port,
+                    "port": one.port,
+                    "protocol": one.protocol,
+                    "external": one.external,
+                }
+                for one in config.forwards
+            ],
+            "nb_pairs": len(config.pairs),
+            "pairs": [
+                {"inside": inside.packed, "external": external.packed}
+                for inside, external in config.pairs
+            ],
             "nb_nptv6": len(config.nptv6),
             "nptv6": [
                 {
@@ -81,6 +97,7 @@ def make_kernel(config: NatConfig, key: tuple[int, int] | None = None) -> Native
             "filtering": _FILTERING[text.filtering],
             "keeps_port": text.preserve_port,
             "keeps_parity": text.preserve_parity,
+            "logs_mappings": text.log_mappings,
             "refreshes_inbound": text.inbound_refresh,
         },
     )

@@ -11,14 +11,14 @@ from typing import Any
 from onvm_nf_nat import _nat  # type: ignore[attr-defined]  # compiled
 from onvm_sdk import NativeKernel
 
-__all__ = ["kill", "mappings", "sessions"]
+__all__ = ["PROTOCOLS", "kill", "mappings", "sessions", "vlan_text"]
 
 _ffi: Any = _nat.ffi
 _lib: Any = _nat.lib
 _AT_ONCE = 64
 _NS = 1_000_000_000
 _SEEN, _FIN, _RST = 1, 4, 16  # enum onvm_tcp_track
-_PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp"}
+PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp"}
 
 
 def mappings(kernel: NativeKernel) -> Iterator[dict[str, Any]]:
@@ -35,13 +35,14 @@ def mappings(kernel: NativeKernel) -> Iterator[dict[str, Any]]:
 def _mapping(nat: Any, mapping: Any, externals: list[str]) -> dict[str, Any]:
     inside = mapping.inside
     return {
-        "protocol": _PROTOCOLS[inside.protocol],
+        "protocol": PROTOCOLS[inside.protocol],
         "inside": _inside(nat, inside.address),
         "inside_port": int.from_bytes(bytes(inside.port), "big"),
         "external": externals[mapping.external],
         "external_port": int.from_bytes(bytes(mapping.port), "big"),
         "sessions": mapping.nb_sessions,
-        "vlan": _vlan(inside.vlan),
+        "forwarded": bool(mapping.is_forwarded),
+        "vlan": vlan_text(inside.vlan),
         "_key": bytes(_ffi.buffer(_ffi.addressof(inside))).hex(),
     }
 
@@ -57,7 +58,7 @@ def sessions(kernel: NativeKernel) -> Iterator[dict[str, Any]]:
 def _session(nat: Any, saved: Any) -> dict[str, Any]:
     key = saved.key
     return {
-        "protocol": _PROTOCOLS[key.protocol],
+        "protocol": PROTOCOLS[key.protocol],
         "inside": _inside(nat, key.inside),
         "inside_port": int.from_bytes(bytes(key.inside_port), "big"),
         "external": str(IPv4Address(bytes(saved.external))),
@@ -66,7 +67,7 @@ def _session(nat: Any, saved: Any) -> dict[str, Any]:
         "remote_port": int.from_bytes(bytes(key.remote_port), "big"),
         "state": _state(key.protocol, saved.state),
         "idle_s": saved.age_ns // _NS,
-        "vlan": _vlan(key.vlan),
+        "vlan": vlan_text(key.vlan),
         "_key": bytes(_ffi.buffer(_ffi.addressof(key))).hex(),
     }
 
@@ -86,7 +87,7 @@ def _state(protocol: int, state: int) -> str:
     return "established" if is_tcp else "answered"
 
 
-def _vlan(vlan: Any) -> str:
+def vlan_text(vlan: Any) -> str:
     """The outer and the inner VLAN; of more than two, a number that stands for them."""
     number = int.from_bytes(bytes(vlan), "big")
     outer, inner = number >> 12, number & 0xFFF

@@ -25,6 +25,10 @@ from onvm_nf_nat.model import Drop, NatModel
 from onvm_sdk.testing.frames import ACK, FIN, RST, SYN, echo, icmp_error, ip, tcp, udp
 from onvm_sdk.testing.kernel import DROP, NEXT, OUT, KernelRunner, Packet
 
+FORWARDS = [
+    {"protocol": "tcp", "port": 2001, "inside": "10.0.0.1", "inside_port": 2},
+    {"protocol": "udp", "port": 2002, "inside": "10.0.0.2", "inside_port": 2001},
+]
 PORTS = st.sampled_from([1, 2, 3, 2000, 2001, 2002])
 E2 = "192.0.2.2"
 INSIDE, OUTSIDE = st.sampled_from([I1, I2, "172.16.0.1"]), st.sampled_from([O1, O2, E, E2])
@@ -76,7 +80,7 @@ def packets(draw: st.DrawFn) -> Packet:
     st.fixed_dictionaries(
         {
             "external": st.sampled_from([E, [E, E2]]),
-            "ports": st.sampled_from(["2000-2002", "1020-1029", "1-65535"]),
+            "ports": st.sampled_from(["2000-2002", "1020-2029", "1-65535"]),
             "max_per_subscriber": st.sampled_from([0, 2, 1000]),
             "port_rest_s": st.sampled_from([0, 120]),
             "inside": st.sampled_from([[], ["10.0.0.0/8"]]),
@@ -87,6 +91,7 @@ def packets(draw: st.DrawFn) -> Packet:
             "preserve_port": st.booleans(),
             "inbound_refresh": st.booleans(),
             "max_sessions": st.sampled_from([3, 8, 64]),
+            "forward": st.sampled_from([[], FORWARDS]),
             "icmp_errors_per_s": st.sampled_from([0, 100_000]),
         }
     ),

@@ -10,6 +10,7 @@ from ipaddress import IPv4Address
 from onvm_nf_nat.config import NatConfig
 from onvm_nf_nat.model.nat64 import Nat64, is_stand_in
 from onvm_nf_nat.model.nptv6 import Nptv6
+from onvm_nf_nat.model.one_to_one import OneToOne
 from onvm_nf_nat.model.own_error import (
     PORT_UNREACHABLE,
     PROHIBITED,
@@ -62,6 +63,7 @@ class NatModel:
         # source, destination, identification, protocol, VLANs, inbound -> ends, end, time
         self.datagrams: dict[tuple[object, ...], tuple[bytes, int, int]] = {}
         self.mtu = self.link_mtu = 0
+        self.pairs = OneToOne(config.pairs)
         self.nptv6 = Nptv6(config.nptv6)
         self.nat64 = Nat64(config, config.nat64, self.table) if config.nat64 else None
         if self.nat64:
@@ -102,9 +104,9 @@ class NatModel:
         """Handle one packet."""
         self.expire(now_ns)
         h = read_headers(frame)
-        if self.nat64 is None:
-            return self._translate(frame, h, is_reverse, now_ns)
         translate = self._translate
+        if self.nat64 is None:
+            return translate(frame, h, is_reverse, now_ns)
         if h.version == 6 and self.nat64.is_outbound(h, is_reverse, self.is_routed):
             translate = self._translate6
         try:
@@ -124,7 +126,7 @@ class NatModel:
         if self.link_mtu and _length(h) > self.link_mtu:
             return self._tell_inside(frame, h, TOO_BIG, self.link_mtu, now_ns)
         self._check_icmp(frame, h, False)
-        return self._translated(frame, h, False, now_ns)
+        return self._pair_hairpinned(self._translated(frame, h, False, now_ns))
 
     def _to_host(self, frame: bytes, now_ns: int) -> bytes:
         """The frame itself, or that for the host that a stand-in stands for."""
@@ -169,9 +171,17 @@ class NatModel:
     def _translate(self, frame: bytes, h: Headers, is_reverse: bool, now_ns: int) -> Translated:
         if self.is_routed and self.config.inside and h.version == 4 and h.l3 is L3.OK:
             # A router sends the answer to a hairpinned packet the way back.
-            is_reverse &= not (self._is_inside(h.src) and h.dst in self.externals)
+            is_own = h.dst in self.externals or h.dst in self.pairs.inside_of
+            is_reverse &= not (self._is_inside(h.src) and is_own)
         if h.version == 6 and (found := self.nptv6.translate(frame, h, is_reverse)) is not None:
             return self._sent_inside(found[0]) if found[1] else Translated(found[0])
+        if h.version == 4 and h.l3 is L3.OK:
+            if is_reverse and h.dst in self.pairs.inside_of:
+                self.pairs.check(h)
+                return Translated(self.pairs.into(frame, h))
+            if not is_reverse and h.src in self.pairs.external_of:
+                self.pairs.check(h)
+                return self._pair_out(frame, h, now_ns)
         if self._passes(frame, h, is_reverse):
             return Translated(frame)
         self._check(frame, h, is_reverse)
@@ -180,7 +190,30 @@ class NatModel:
                 return self._tell_inside(frame, h, TOO_BIG, self.mtu, now_ns)
             self._send_error(frame, h, h.dst, TOO_BIG, now_ns)
             raise Drop("too_big")
-        return self._translated(frame, h, is_reverse, now_ns)
+        done = self._translated(frame, h, is_reverse, now_ns)
+        return done if is_reverse else self._pair_hairpinned(done)
+
+    def _pair_out(self, frame: bytes, h: Headers, now_ns: int) -> Translated:
+        frame = self.pairs.out(frame, h)
+        if h.dst not in self.externals:
+            return self._pair_hairpinned(Translated(frame))
+        is_error = h.protocol == ICMP and h.l4 is L4.OK and frame[h.l4_offset] in ERRORS
+        if h.is_fragment:
+            raise Drop("fragment")
+        if h.protocol not in (TCP, UDP, ICMP):
+            raise Drop("protocol")
+        if h.protocol == ICMP and not is_error:
+            raise Drop("no_mapping")
+        h = read_headers(frame)
+        into = self._error_in(frame, h) if is_error else self._in(frame, h, now_ns)
+        return self._sent_inside(into)
+
+    def _pair_hairpinned(self, done: Translated) -> Translated:
+        """What goes to the external address of a pair from inside goes back inside."""
+        h = read_headers(done.data)
+        if done.is_hairpin or h.version != 4 or h.dst not in self.pairs.inside_of:
+            return done
+        return self._sent_inside(self.pairs.into(done.data, h))
 
     def _translated(self, frame: bytes, h: Headers, is_reverse: bool, now_ns: int) -> Translated:
         is_hairpin = not is_reverse and h.dst in self.externals

@@ -58,6 +58,7 @@ class Mapping:
     port: int
     sessions: dict[Remote, Session] = field(default_factory=dict)
     freed_ns: int = 0
+    is_forwarded: bool = False
 
 
 class Table:
@@ -67,6 +68,11 @@ class Table:
         self.config, self.key = config, key
         self.externals = [address.packed for address in config.externals]
         self.mappings: dict[Key, Mapping] = {}
+        for one in config.forwards:
+            if one.port in config.ports:
+                external = self.externals[one.external]
+                inside = one.protocol, (0, 0, 0, 0), one.inside.packed, one.inside_port
+                self.mappings[inside] = Mapping(external, one.port, is_forwarded=True)
         self.resting: dict[tuple[int, bytes, int], int] = {}  # protocol, external end: freed
         self.queues: dict[Life, list[Session]] = {life: [] for life in Life}
         self.on_mapping_end: Callable[[], None] = lambda: None
@@ -168,7 +174,7 @@ class Table:
                 return
         mapping = self.mappings[session.key]
         del mapping.sessions[session.remote]
-        if not mapping.sessions:
+        if not mapping.sessions and not mapping.is_forwarded:
             del self.mappings[session.key]
         raise Drop("table_full")
 
@@ -177,7 +183,7 @@ class Table:
         mapping = self.mappings[session.key]
         mapping.freed_ns = max(mapping.freed_ns, freed_ns)
         del mapping.sessions[session.remote]
-        if not mapping.sessions:
+        if not mapping.sessions and not mapping.is_forwarded:
             del self.mappings[session.key]
             if session.key[0] != TCP:  # RFC 6888 REQ-8 A
                 self.resting[session.key[0], mapping.external, mapping.port] = mapping.freed_ns
@@ -232,6 +238,8 @@ class Table:
 
     def allows(self, mapping: Mapping, remote: Remote) -> bool:
         filtering = self.config.settings.filtering
+        if mapping.is_forwarded:
+            return True
         if filtering == "address-dependent":
             return any(address == remote[0] for address, _ in mapping.sessions)
         return remote in mapping.sessions or filtering == "endpoint-independent"

@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 from onvm_nf_nat.model.reading import Endpoint
-from onvm_sdk.headers import ICMP, TCP, UDP, Headers, checksum
+from onvm_sdk.headers import ICMP, L4, TCP, UDP, Headers, checksum
 
-__all__ = ["error_rewritten", "replaced", "rewritten", "turned", "updated"]
+__all__ = ["error_rewritten", "replaced", "rewritten", "turned", "updated", "with_address"]
 
 
 def turned(frame: bytes) -> bytes:
@@ -21,9 +21,9 @@ def updated(old_checksum: bytes, old: bytes, new: bytes) -> bytes:
     """RFC 1624 equation 3."""
     total = 0xFFFF ^ int.from_bytes(old_checksum, "big")
     for i in range(0, len(old), 2):
-        total += 0xFFFF ^ int.from_bytes(old[i : i + 2], "big")
+        total += 0xFFFF ^ int.from_bytes(old[i : i + 2].ljust(2, b"\0"), "big")
     for i in range(0, len(new), 2):
-        total += int.from_bytes(new[i : i + 2], "big")
+        total += int.from_bytes(new[i : i + 2].ljust(2, b"\0"), "big")
     while total > 0xFFFF:
         total = (total & 0xFFFF) + (total >> 16)
     return (0xFFFF ^ total).to_bytes(2, "big")
@@ -48,6 +48,24 @@ def set_end(data: bytes, h: Headers, end: Endpoint, is_src: bool) -> bytes:
     if h.protocol == UDP and value == b"\0\0":
         value = b"\xff\xff"
     return replaced(data, l4_sum, value)
+
+
+def with_address(data: bytes, h: Headers, address: bytes, *, is_src: bool) -> bytes:
+    """Replace one address of a packet of any protocol, with the checksums that cover it."""
+    at, ip_sum = h.l3_offset + (12 if is_src else 16), h.l3_offset + 10
+    old = data[at : at + 4]
+    data = replaced(data, at, address)
+    data = replaced(data, ip_sum, updated(data[ip_sum : ip_sum + 2], old, address))
+    offset = {TCP: 16, UDP: 6, 136: 6, 33: 6, 58: 2}.get(h.protocol)
+    if h.l4 is not L4.OK or offset is None or offset + 2 > h.l4_length:
+        return data
+    value = data[h.l4_offset + offset : h.l4_offset + offset + 2]
+    if h.protocol == UDP and value == b"\0\0":
+        return data
+    value = updated(value, old, address)
+    if h.protocol == UDP and value == b"\0\0":
+        value = b"\xff\xff"
+    return replaced(data, h.l4_offset + offset, value)
 
 
 def rewritten(

@@ -40,6 +40,7 @@ COUNTERS = [
     "errors_limited",
     "translated_64",
     "translated_46",
+    "events_lost",
 ]
 NS = 1_000_000_000
 KEY = (0x0706050403020100, 0x0F0E0D0C0B0A0908)
