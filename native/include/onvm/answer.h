@@ -108,6 +108,28 @@ onvm_answer_reset(struct onvm_pkt *pkt, const struct onvm_headers *headers)
 	pkt->length = (uint16_t)(headers->l3_offset + ip_bytes + sizeof(segment));
 }
 
+/**
+ * The IP and ICMP headers of an error at @p ip, in front of @p quoted bytes that lie there already.
+ *
+ * @param ends  source and destination of the packet that is quoted; the error goes the other way
+ * @param mtu   the last 16 bits of the second word: the MTU of "too big", else 0
+ */
+static inline void
+onvm_answer_error_headers(uint8_t *ip, uint8_t ip_version, const uint8_t *ends, uint32_t quoted,
+			  uint8_t type, uint8_t code, uint16_t mtu)
+{
+	const bool is_4 = ip_version == 4;
+	const uint8_t protocol = is_4 ? ONVM_PROTO_ICMP : ONVM_PROTO_ICMPV6;
+	uint8_t *const icmp = ip + (is_4 ? 20 : 40);
+
+	memset(icmp, 0, 8);
+	icmp[0] = type;
+	icmp[1] = code;
+	onvm_store_be16(icmp + 6, mtu);
+	onvm_answer_checksum(icmp, 2, protocol, 8 + quoted, ends, ip_version);
+	onvm_answer_ip(ip, ip_version, protocol, 8 + quoted, ends);
+}
+
 /** Bytes that onvm_answer_error() needs in front of a packet. */
 static inline uint32_t
 onvm_answer_error_bytes(const struct onvm_headers *headers)
@@ -118,7 +140,7 @@ onvm_answer_error_bytes(const struct onvm_headers *headers)
 /**
  * Put an ICMP or ICMPv6 error in front of the packet that it quotes (RFC 792, RFC 1191, RFC 4443).
  *
- * @param mtu  the last 16 bits of the second word: the MTU of "too big", else 0
+ * @param mtu  as above
  * @return false when there is no headroom; then nothing has changed
  */
 static inline bool
@@ -130,23 +152,15 @@ onvm_answer_error(struct onvm_pkt *pkt, const struct onvm_headers *headers, uint
 	const uint32_t whole = headers->l4_offset + headers->l4_length - headers->l3_offset;
 	const uint32_t quoted = whole < most ? whole : most;
 	const uint32_t added = onvm_answer_error_bytes(headers);
-	const uint8_t protocol = is_4 ? ONVM_PROTO_ICMP : ONVM_PROTO_ICMPV6;
 	uint8_t *const old = pkt->data;
 	uint8_t ends[2 * ONVM_ADDRESS_BYTES];
-	uint8_t *ip, *icmp;
 
 	onvm_answer_ends(ends, old, headers);
 	if (onvm_pkt_push(pkt, (uint16_t)added) == NULL)
 		return false;
 	memmove(pkt->data, old, headers->l3_offset);
-	ip = pkt->data + headers->l3_offset;
-	icmp = ip + added - 8;
-	memset(icmp, 0, 8);
-	icmp[0] = type;
-	icmp[1] = code;
-	onvm_store_be16(icmp + 6, mtu);
-	onvm_answer_checksum(icmp, 2, protocol, 8 + quoted, ends, headers->ip_version);
-	onvm_answer_ip(ip, headers->ip_version, protocol, 8 + quoted, ends);
+	onvm_answer_error_headers(pkt->data + headers->l3_offset, headers->ip_version, ends, quoted,
+				  type, code, mtu);
 	pkt->length = (uint16_t)(headers->l3_offset + added + quoted);
 	return true;
 }

@@ -9,10 +9,10 @@
 
 #include <string.h>
 
+#include <onvm/answer.h>
+
 #define NS 1000000000ull
 #define ERROR_BYTES 28u
-#define QUOTED_MAX (576u - ERROR_BYTES) /* RFC 1812 4.3.2.3 */
-#define TTL 64
 
 static const uint8_t types[][2] = {
 	[NAT_ERROR_PORT_UNREACHABLE] = {3, 3},
@@ -54,25 +54,12 @@ static void
 headers_fill(uint8_t *ip, uint32_t quoted, const uint8_t *source, enum nat_own_error error,
 	     uint32_t mtu)
 {
-	uint8_t *const icmp = ip + 20;
-	uint8_t to[4];
-	uint16_t sum;
+	uint8_t ends[8];
 
-	memcpy(to, icmp + 8 + 12, sizeof(to));
-	memset(ip, 0, ERROR_BYTES);
-	ip[0] = 0x45;
-	onvm_store_be16(ip + 2, (uint16_t)(ERROR_BYTES + quoted));
-	ip[6] = 0x40; /* it is not cut, so it needs no identification */
-	ip[8] = TTL;
-	ip[9] = ONVM_PROTO_ICMP;
-	memcpy(ip + 12, source, 4);
-	memcpy(ip + 16, to, sizeof(to));
-	sum = (uint16_t)~onvm_checksum_fold(onvm_checksum_add(0, ip, 20));
-	memcpy(ip + 10, &sum, sizeof(sum));
-	memcpy(icmp, types[error], 2);
-	onvm_store_be16(icmp + 6, (uint16_t)(error == NAT_ERROR_TOO_BIG ? mtu : 0));
-	sum = (uint16_t)~onvm_checksum_fold(onvm_checksum_add(0, icmp, 8 + quoted));
-	memcpy(icmp + 2, &sum, sizeof(sum));
+	memcpy(ends, ip + ERROR_BYTES + 12, 4);
+	memcpy(ends + 4, source, 4);
+	onvm_answer_error_headers(ip, 4, ends, quoted, types[error][0], types[error][1],
+				  (uint16_t)(error == NAT_ERROR_TOO_BIG ? mtu : 0));
 }
 
 static uint32_t
@@ -80,7 +67,7 @@ quoted_bytes(const struct onvm_headers *headers)
 {
 	const uint32_t whole = headers->l4_offset + headers->l4_length - headers->l3_offset;
 
-	return whole < QUOTED_MAX ? whole : QUOTED_MAX;
+	return whole < ONVM_ANSWER_QUOTED4_MAX ? whole : ONVM_ANSWER_QUOTED4_MAX;
 }
 
 bool
