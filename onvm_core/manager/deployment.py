@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import secrets
-import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -32,9 +31,11 @@ from onvm_core.manager.chains.classifier import Classifier
 from onvm_core.manager.cluster_view.view import LocalResources
 from onvm_core.manager.interfaces import INTERFACES, PortInterfaces
 from onvm_core.manager.manager import Manager
+from onvm_core.manager.nf_facts import files_read, permissions_of, services_of
+from onvm_core.manager.nf_failure import MISTAKE, NfFailed, is_failure, last_words
 from onvm_core.manager.nf_hosts.codec import PortEntry, PortLink
 from onvm_core.manager.nf_hosts.registry import HostState, NfHost
-from onvm_core.manager.nf_hosts.stack import innermost, place_of_hang
+from onvm_core.manager.nf_hosts.stack import place_of_hang
 from onvm_core.manager.placement.allocator import CpuAllocator
 from onvm_core.manager.placement.memory import sized_by
 from onvm_core.manager.placement.policy import Decision, FreeResources, Need, PlacementPolicy
@@ -45,9 +46,8 @@ from onvm_core.manager.startup import early_start
 from onvm_core.manager.startup.environment import split_cpus
 from onvm_core.plugins import NfPackage
 from onvm_sdk.errors import ConfigError, OnvmError
-from onvm_sdk.manifest import files_of, read_config
 
-__all__ = ["Deployment", "NfFailed", "is_failure"]
+__all__ = ["Deployment"]
 
 log = logging.getLogger("onvm.deployment")
 
@@ -55,25 +55,7 @@ READY_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 3.0
 DRAIN_TIMEOUT_S = 5.0
 POLL_S = 0.02
-MISTAKE = 2
-"""Exit status of an NF host with a mistake in a configuration."""
-_SIGNALS = 128
-"""Exit statuses above it are of programs that a signal has ended, as shells give them."""
 DEAD_KEPT = 32
-
-
-class NfFailed(OnvmError):  # noqa: N818  it failed; the error may be anything
-    """An NF ended, or was not ready in time; the message contains its last lines.
-
-    Attributes:
-        log: the NF's log.
-        is_mistake: a user's mistake, in its configuration.
-    """
-
-    def __init__(self, message: str, log: Path | None = None, *, is_mistake: bool = False) -> None:
-        super().__init__(message)
-        self.log = log
-        self.is_mistake = is_mistake
 
 
 @dataclass(slots=True)
@@ -276,7 +258,7 @@ class Deployment:
         """
         starter = self._launchers.get(launcher)
         packages = [self._package(name) for name in nfs]
-        services = tuple(services or _services(nfs, packages))
+        services = tuple(services or services_of(nfs, packages))
         secret = secret or secrets.token_hex(16)
         used = {name: path for name, path in (configs or {}).items() if name in nfs}
         label = "+".join(instances) or f"{'+'.join(services)}-{self._n_launched}"
@@ -302,11 +284,11 @@ class Deployment:
             survives_manager=self._survives,
             output=self._output_of(label),
             permissions=frozenset(
-                permission for given in _permissions(packages) for permission in given or ()
+                permission for given in permissions_of(packages) for permission in given or ()
             ),
         )
         self._n_launched += 1
-        self.manager.expect(secret, services, _permissions(packages))
+        self.manager.expect(secret, services, permissions_of(packages))
         try:
             handle = starter.launch(spec)
         except (OSError, OnvmError) as error:
@@ -342,7 +324,7 @@ class Deployment:
         need = self._need(packages, services, spec.configs)
         cpus = self._allocator.adopt(spec.secret, "+".join(spec.instances), need, process.pid)
         handle = starter.adopt(replace(spec, cpus=cpus), process)
-        self.manager.expect(spec.secret, services, _permissions(packages))
+        self.manager.expect(spec.secret, services, permissions_of(packages))
         self._state.launched.append(_Launched(handle, tuple(services)))
         return handle
 
@@ -420,7 +402,7 @@ class Deployment:
             if service in launched.services and launched.handle.poll() is None:
                 launched.is_reported = True
                 launched.handle.kill()
-                text = self.last_words(launched.handle, why)
+                text = last_words(launched.handle, why)
                 return NfFailed(text, launched.handle.spec.log_path)
         return NfFailed(f"NF {service} {why}")
 
@@ -439,7 +421,7 @@ class Deployment:
                 continue
             launched.is_reported = True
             raise NfFailed(
-                self.last_words(launched.handle),
+                last_words(launched.handle),
                 launched.handle.spec.log_path,
                 is_mistake=status == MISTAKE,
             )
@@ -452,23 +434,6 @@ class Deployment:
         while any(one.handle.poll() is None for one in gone) and time.monotonic() < deadline:
             self.poll(POLL_S)
         self.check_launched()
-
-    def last_words(self, handle: Handle, why: str = "") -> str:
-        """Describe how an NF host ended (or `why`), with the last line it wrote."""
-        status = handle.poll()
-        how = (
-            "still runs"
-            if status is None
-            else (f"was ended by signal {-status}" if status < 0 else f"ended with status {status}")
-        )
-        lines = [line.strip() for line in handle.log_tail() if line.strip()]
-        ours = [line for line in lines if line.startswith("onvm: ")]
-        said = (ours or lines or ["it said nothing"])[-1]
-        if status == MISTAKE and ours:  # the line of a user's mistake says it all
-            return said.removeprefix("onvm: ")
-        if ours and status is not None and status < 0:  # a stack follows
-            said += innermost(handle.log_tail())
-        return f"NF {'+'.join(handle.spec.nfs)} {why or how}: {said} (log: {handle.spec.log_path})"
 
     def place_of_hang(self, host: NfHost) -> str:
         """The line of an NF host that hangs, as `stack.place_of_hang` gives it."""
@@ -516,7 +481,7 @@ class Deployment:
             Why it did not serve; then the others stay. "" if it does.
         """
         package = self._package(nf)
-        services = _services([nf], [package])
+        services = services_of([nf], [package])
         before = {id(host): host for host, _ in self.manager.registry.find(services[0])}
         try:
             handle = self.launch([nf], configs=configs, launcher=launcher)
@@ -533,7 +498,7 @@ class Deployment:
             handle.kill()
             for launched in self._state.launched:
                 launched.is_reported |= launched.handle is handle
-            return self.last_words(handle)
+            return last_words(handle)
         for host in before.values():
             if host.state is not HostState.DEAD:
                 self.stop_host(host)
@@ -642,7 +607,7 @@ class Deployment:
                 why = ""
             else:
                 continue
-            text = self.last_words(launched.handle, why)
+            text = last_words(launched.handle, why)
             raise NfFailed(text, launched.handle.spec.log_path)
 
     def _stop_nfs(self) -> None:
@@ -670,37 +635,3 @@ class Deployment:
             log.exception("not everything could be closed")
         finally:
             self._interfaces.close()
-
-
-def is_failure(status: int) -> bool:
-    """True if an NF host that was told to end raised, or had to be killed."""
-    return status == -signal.SIGKILL or 0 < status < _SIGNALS
-
-
-def _services(nfs: Sequence[str], packages: Sequence[NfPackage | None]) -> list[str]:
-    return [
-        # A class that is not installed provides a service of its own name.
-        (package.service if package is not None else None) or name.rpartition(":")[2].lower()
-        for name, package in zip(nfs, packages, strict=True)
-    ]
-
-
-def _permissions(packages: Sequence[NfPackage | None]) -> list[list[str] | None]:
-    """The permissions of each NF; None for a class that is not installed, whose host limits it."""
-    return [
-        None if package is None or package.manifest is None else package.manifest.permissions
-        for package in packages
-    ]
-
-
-def files_read(
-    packages: Sequence[NfPackage | None], configs: Mapping[str, Path]
-) -> tuple[Path, ...]:
-    """The files that NFs read besides their configuration files, which name them."""
-    files = []
-    for package in packages:
-        if package is None or package.manifest is None:
-            continue
-        config = read_config(package.manifest, configs.get(package.name))
-        files += [Path(name) for name in files_of(package.manifest, config)]
-    return tuple(files)

@@ -38,8 +38,9 @@ from onvm_core.manager.api.directory import runtime_directory, temporary_directo
 from onvm_core.manager.capture_port import STANDARD
 from onvm_core.manager.captures.capture import Capture, CapturePoint
 from onvm_core.manager.config.sections import FaultsConfig
-from onvm_core.manager.deployment import Deployment, NfFailed
+from onvm_core.manager.deployment import Deployment
 from onvm_core.manager.interfaces import INTERFACES, PortInterfaces, check_ports
+from onvm_core.manager.nf_failure import NfFailed
 from onvm_core.manager.nf_hosts.codec import PortLink
 from onvm_core.manager.placement.allocator import load_policy
 from onvm_core.manager.placement.busy import busy_notes

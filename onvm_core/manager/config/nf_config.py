@@ -47,7 +47,7 @@ class NfSettings:
         return hashlib.sha256(self.content).digest() if self.path is not None else b""
 
     def located(self, said: str) -> str:
-        """What an NF said of a value of this configuration, with file and field before it."""
+        """Put file and field before what an NF said of a value of this configuration."""
         if not self.field:
             return f"{self.file}: {said}"
         joint = "." if _FIELD.match(said) else ": "

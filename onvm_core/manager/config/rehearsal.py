@@ -16,15 +16,13 @@ from typing import Any
 from onvm_core.manager.config.checked import Checked
 from onvm_core.manager.config.nf_config import NfSettings, read_nf_settings, settle
 from onvm_core.manager.config.onvm_toml import NfConfig
+from onvm_core.manager.nf_failure import MISTAKE
 from onvm_core.manager.ports import cards_of, check_uris
 from onvm_core.plugins.discovery import NfPackage, find
 from onvm_core.plugins.nf_commands import check_config
 from onvm_sdk.errors import ConfigError, OnvmError
 
 __all__ = ["rehearse"]
-
-MISTAKE = 2
-"""Exit status of an NF host with a mistake in a configuration."""
 
 
 def rehearse(made: Checked) -> Iterator[str]:
@@ -58,6 +56,8 @@ def _rehearse_nf(name: str, made: Checked) -> Iterator[str]:
         try:
             warnings = check_config(package, source, made.path)
         except ConfigError as error:
+            if error.file not in (None, str(made.path)):
+                raise  # in a file that the table names
             field = ".".join(part for part in (f"nfs.{name}.config", error.field) if part)
             raise ConfigError(
                 error.expected, file=made.path, field=field, value=error.value

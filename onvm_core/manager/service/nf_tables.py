@@ -107,7 +107,7 @@ class NfTables:
         return self._settled[name]
 
     def with_place(self, failure: str) -> str:
-        """What an NF said of its configuration, with the place in the user's file."""
+        """Name the place in the user's file, if an NF has found a mistake in its configuration."""
         for settings in self._settled.values():
             if settings.path is not None and failure.startswith(start := f"{settings.path}: "):
                 return settings.located(failure.removeprefix(start))

@@ -22,13 +22,14 @@ from onvm_core.manager.config.extensions import Extensions
 from onvm_core.manager.config.nf_config import NfSettings
 from onvm_core.manager.config.onvm_toml import Config, NfConfig
 from onvm_core.manager.config.plan import make_plan
-from onvm_core.manager.deployment import Deployment, NfFailed
+from onvm_core.manager.deployment import Deployment
 from onvm_core.manager.interfaces import (
     INTERFACES,
     PortInterfaces,
     check_ports,
     open_port_warnings,
 )
+from onvm_core.manager.nf_failure import NfFailed
 from onvm_core.manager.nf_hosts.registry import NfHost
 from onvm_core.manager.placement.busy import busy_notes
 from onvm_core.manager.ports import PortKind, cards_of, check_uris

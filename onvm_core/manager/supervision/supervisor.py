@@ -28,7 +28,8 @@ from onvm_core.launch.launcher import SECRET_VARIABLE, LaunchSpec
 from onvm_core.manager.api.directory import write_private
 from onvm_core.manager.api.messages import LaunchedNf, NfEvent
 from onvm_core.manager.config.sections import ScaleConfig
-from onvm_core.manager.deployment import Deployment, is_failure
+from onvm_core.manager.deployment import Deployment
+from onvm_core.manager.nf_failure import is_failure, last_words
 from onvm_core.manager.nf_hosts.attach import PROCESS_ENDED
 from onvm_core.manager.nf_hosts.registry import HostState, NfHost
 from onvm_core.manager.supervision.drain import Drains
@@ -355,7 +356,7 @@ class Supervisor:
     def _ended(self, nf: Supervised, now: float) -> None:
         assert nf.handle is not None
         handle, nf.handle = nf.handle, None
-        nf.reason = self._deployment.last_words(
+        nf.reason = last_words(
             handle, f"was not ready within {self._ready_s:g} s" if nf.is_slow else ""
         )
         if nf.host is not None and nf.host.reason not in ("", PROCESS_ENDED):

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from commands import run_onvm
 
+from onvm_core.cli.nf import new
 from onvm_core.plugins.discovery import NfPackage, find
 from onvm_core.plugins.nf_commands import check_config, run_command
 from onvm_sdk.errors import ConfigError, PluginError
@@ -88,3 +89,18 @@ def test_fault_of_a_foreign_class_is_one_line() -> None:
         package = NfPackage("odd", "odd", "1", target, manifest=manifest)
         with pytest.raises(PluginError, match="nf odd"):
             check_config(package, {"external": "192.0.2.1"})
+
+
+@pytest.mark.parametrize(("name", "warns"), [("firewall", True), ("fireball", False)])
+def test_a_new_nf_with_an_installed_name_gets_a_warning(
+    name: str,
+    warns: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setattr(new, "render", lambda *_, **__: tmp_path)
+    new.new(name, no_input=True)
+    said = capsys.readouterr().err
+    assert said.startswith("warning: the installed onvm-nf-firewall ") == warns
+    assert bool(said) == warns

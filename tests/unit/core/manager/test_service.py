@@ -24,7 +24,7 @@ from onvm_core.manager.config.chains import ChainConfig, PortConfig
 from onvm_core.manager.config.checked import Checked
 from onvm_core.manager.config.extensions import Extensions
 from onvm_core.manager.config.onvm_toml import Config, NfConfig
-from onvm_core.manager.deployment import NfFailed
+from onvm_core.manager.nf_failure import NfFailed
 from onvm_core.manager.nf_hosts import codec
 from onvm_core.manager.ports import NULL
 from onvm_core.manager.service.service import Service

@@ -124,7 +124,7 @@ class Together(FullHost):
 
     def launch(self, nfs: tuple[str, ...], **_: Any) -> Any:
         return SimpleNamespace(
-            spec=SimpleNamespace(cpus=()),
+            spec=SimpleNamespace(cpus=(), nfs=nfs, log_path=self.record),
             pid=0,
             stop=self._stop,
             poll=lambda: 0 if self.n_missing == 0 else None,
@@ -138,9 +138,6 @@ class Together(FullHost):
     def poll(self, _timeout_s: float) -> None:
         self.n_polls += 1
         assert self.n_polls < 10
-
-    def last_words(self, *_: Any) -> str:
-        return ""
 
     def forget(self, _handle: Any) -> None:
         pass
