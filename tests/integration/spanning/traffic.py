@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import namespaces
+from buffers import are_back
 from traffic_cluster import ECHO_PORT, HOSTS, TrafficCluster
 
 from onvm_core.cluster.dev.local_ensemble import JARS, JAVA
@@ -97,7 +98,7 @@ def assert_nothing_is_left(cluster: TrafficCluster) -> None:
             came = report["rx"] + report["originated"]
             if came != report["tx"] + sum(report["drops"].values()):
                 return False
-            if report["buffers"]["free"] != report["buffers"]["total"]:
+            if not are_back(report):
                 return False
         return True
 
