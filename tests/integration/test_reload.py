@@ -104,7 +104,7 @@ def test_nothing_is_lost_by_changes_in_the_middle_of_traffic(host: Host) -> None
     host.configure(changed(*better) + more)
     os.kill(host.manager_pid(), signal.SIGHUP)
     host.wait(lambda: any(port["name"] == "extra" and port["rx"] for port in report(host)["ports"]))
-    assert [chain["name"] for chain in host.json("chain", "list")] == ["extra", "main"]
+    host.wait(lambda: [chain["name"] for chain in host.json("chain", "list")] == ["extra", "main"])
 
     # One service by command, and the end of an instance that has siblings.
     (host.folder / "own.toml").write_text(
