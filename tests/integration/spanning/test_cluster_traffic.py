@@ -139,19 +139,15 @@ def dropped(cluster: TrafficCluster, hosts: str) -> Counter[str]:
 
 def test_chain_changes_and_loses_no_packet(cluster: TrafficCluster, traffic: Traffic) -> None:
     cluster.arrange(guard="a", translator="b", balancer="c")
-    cluster.onvm("cluster", "scale", "out", "dot", "--prefer", "b")
-    cluster.wait(lambda: cluster.instances() == cluster.seen(), "an instance that all know")
     traffic.begin()
     before = dropped(cluster, HOSTS)
-    for services in ("dot,guard,translator,balancer", "guard,translator,balancer"):
+    for services in ("guard,guard,translator,balancer", "guard,translator,balancer"):
         ends = ("--in", "a:client", "--out", "c:server")
         cluster.onvm("cluster", "chain", "add", "web", *ends, "--services", services)
         cluster.wait(lambda: not cluster.status().chains["web"].is_staged, "the change")
         traffic.goes_on()
-        instances = {one.split("-")[0] for path in cluster.flows().values() for one in path}
-        assert instances == set(services.split(","))
+        assert traffic.led_through("b")
     assert dropped(cluster, HOSTS) - before == {}
-    cluster.onvm("cluster", "scale", "in", "dot")
 
 
 def test_hosts_that_come_and_go_elsewhere_lose_no_packet(
@@ -170,7 +166,8 @@ def test_hosts_that_come_and_go_elsewhere_lose_no_packet(
 
 
 def test_host_is_killed(cluster: TrafficCluster, traffic: Traffic) -> None:
-    cluster.arrange(guard="a", translator="abc", balancer="c")
+    # A client's flows meet one NAT, and are shared out among balancers.
+    cluster.arrange(guard="a", translator="c", balancer="bc")
     traffic.begin()
     # Shares follow what instances have to spare, of which little is known at first.
     while not 0 < len(lost := traffic.led_through("b")) < CONNECTIONS:
