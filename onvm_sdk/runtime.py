@@ -351,6 +351,8 @@ class NfHost:
             self._hand_over.take(message)
         elif message.kind in CONFIG_MESSAGES:
             self._reconfiguration.take(message)
+            if message.kind == MessageType.APPLY:
+                self._tell_steering()  # lifetimes may follow from the configuration
         elif message.kind == MessageType.QUESTION:
             self._ask(message)
         elif message.kind == MessageType.PORTS:

@@ -204,10 +204,10 @@ test_flow_of_another_chain_has_its_life(void)
 	CHECK_EQUAL(onvm_steering_init(&steering), 0);
 	steering.paths[1].chain = 7;
 	handshake();
-	shorter[ONVM_FLOW_TCP] = 5000;
+	shorter[ONVM_FLOW_TCP] = 20000;
 	onvm_flow_set_lives(&table, 7, shorter);
 	for (uint32_t i = 0; i < 2; i++) {
-		clock_ms += 6000 * i;
+		clock_ms += 21000 * i;
 		onvm_flow_table_set_time(&table, clock_ms);
 		table.cursor = 0;
 		CHECK_EQUAL(onvm_flow_table_age(&table, UINT32_MAX, &steering), 2 * i);

@@ -424,6 +424,66 @@ test_rows_are_the_same_on_all_hosts(void)
 		CHECK_EQUAL(steering.hosts[candidates->rows[i]].number, rows[i]);
 }
 
+/** Paths by hash: equal hashes get the same one, and all hosts are used. */
+static void
+check_paths_by_hash(uint32_t nb_hashes)
+{
+	static uint32_t nb_of[ONVM_SLOTS_MAX];
+	const struct onvm_candidates *candidates = steering.chains[1].candidates;
+	const struct onvm_choice *choice = &candidates->choices[0];
+
+	memset(nb_of, 0, sizeof(nb_of));
+	for (uint64_t hash = 0; hash < nb_hashes; hash++) {
+		const uint16_t path =
+			onvm_steering_choose_by_hash(&steering, 1, candidates, NULL, hash);
+
+		CHECK(path != 0);
+		CHECK_EQUAL(onvm_steering_choose_by_hash(&steering, 1, candidates, NULL, hash),
+			    path);
+		nb_of[steering.paths[path].hops[0].host]++;
+	}
+	for (uint32_t i = 0; i < choice->nb_hosts; i++)
+		CHECK(nb_of[choice->hosts[i]] > nb_hashes / choice->nb_hosts / 2);
+}
+
+static uint16_t
+host_by_hash(uint64_t hash, const struct onvm_wishes *wishes)
+{
+	const uint16_t path = onvm_steering_choose_by_hash(&steering, 1,
+							   steering.chains[1].candidates, wishes,
+							   hash);
+
+	return steering.paths[path].hops[0].host;
+}
+
+static void
+test_hash_decides_alike(void)
+{
+	const struct onvm_wishes wishes = {.nb = 1, .hosts = {3}};
+	uint16_t before[200];
+	uint32_t nb_moved = 0;
+
+	begin(2);
+	set_host(3, 1, &(uint16_t){1});
+	set_host(4, 1, &(uint16_t){1});
+	rebuild();
+	check_paths_by_hash(1000);
+	for (uint64_t hash = 0; hash < 200; hash++) {
+		CHECK_EQUAL(host_by_hash(hash, &wishes), 3);
+		before[hash] = host_by_hash(hash, NULL);
+	}
+	/* Flows of others stay where they are when one leaves. */
+	steering.hosts[4].state = ONVM_HOST_DRAINING;
+	rebuild();
+	for (uint64_t hash = 0; hash < 200; hash++) {
+		CHECK(before[hash] == 4 || host_by_hash(hash, NULL) == before[hash]);
+		nb_moved += before[hash] == 4;
+	}
+	CHECK(nb_moved > 30);
+	begin_with_many(5, 9);
+	check_paths_by_hash(1000);
+}
+
 static void
 test_claims_use_few_rows(void)
 {
@@ -498,6 +558,7 @@ main(void)
 	RUN(test_few_combinations_are_all_chosen);
 	RUN(test_rows_follow_spare_capacity);
 	RUN(test_rows_are_the_same_on_all_hosts);
+	RUN(test_hash_decides_alike);
 	RUN(test_claims_use_few_rows);
 	RUN(test_full_table_leaves_its_paths_to_new_flows);
 	RUN(test_idle_paths_are_used_again);

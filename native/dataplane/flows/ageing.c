@@ -7,8 +7,11 @@
 
 #include "packet_memory.h"
 
-/** A flow that has been idle for so many ticks is quiet. */
-#define QUIET_TICKS 2
+/** A flow that has been idle for so many ticks is quiet: few of 255, and many, for to say so
+ * writes to a line that a worker reads. */
+#define QUIET_TICKS 40
+/** The same when the table becomes full. */
+#define QUIET_TICKS_FULL 2
 #define CLASS_BITS 3
 #define TICK_MASK (UINT32_MAX >> CLASS_BITS)
 static_assert(ONVM_FLOW_CLASSES <= 1u << CLASS_BITS, "a class beside the ticks");
@@ -43,6 +46,7 @@ struct pass {
 	uint32_t ticks;
 	uint8_t now;
 	uint32_t shares[2][NB_WORTHS]; /**< of a life, in 1/WHOLE_LIFE; by kind of flow */
+	uint32_t quiet_ticks[2];       /**< by kind of flow */
 };
 
 void
@@ -71,9 +75,11 @@ set_shares(struct pass *pass, uint32_t kind)
 	const uint64_t capacity = pass->table->capacities[kind];
 	const uint64_t used = __atomic_load_n(&pass->table->nb_of[kind], __ATOMIC_RELAXED);
 
-	pass->shares[kind][WORTH_LITTLE] = share_of(used, capacity * 3 / 4, capacity * 15 / 16);
-	pass->shares[kind][WORTH_SOME] = share_of(used, capacity * 15 / 16, capacity * 31 / 32);
+	pass->shares[kind][WORTH_LITTLE] = share_of(used, capacity * 7 / 8, capacity * 31 / 32);
+	pass->shares[kind][WORTH_SOME] = share_of(used, capacity * 31 / 32, capacity * 63 / 64);
 	pass->shares[kind][WORTH_MOST] = WHOLE_LIFE;
+	pass->quiet_ticks[kind] = pass->shares[kind][WORTH_LITTLE] == WHOLE_LIFE ? QUIET_TICKS :
+										   QUIET_TICKS_FULL;
 }
 
 static uint32_t
@@ -206,7 +212,7 @@ is_quiet(const struct pass *pass, uint32_t position, uint8_t flags)
 	if (seen == 0)
 		return true;
 	age = ticks_since(pass->now, seen);
-	if (age < QUIET_TICKS)
+	if (age < pass->quiet_ticks[position >= table->nb4])
 		return false;
 	__atomic_store_n(&table->quiet[position],
 			 (pass->ticks - age) << CLASS_BITS |

@@ -10,14 +10,14 @@
  * and the longest time of a chain counts. So a connection that was silent for two hours meets the
  * instance that knows it. A flow and its reverse leave together.
  *
- * That would let strangers fill the table. So from three quarters on, lives shrink, in the order of
+ * That would let strangers fill the table. So from seven eighths on, lives shrink, in the order of
  * what flows are worth: first those that were not answered or are closed, down to nothing at
- * 15/16; then connections of which one way alone was seen. What came through both ways stays, and a
+ * 31/32; then connections of which one way alone was seen. What came through both ways stays, and a
  * stranger cannot send that without an accomplice. (pf's adaptive timeouts and the early drop of
  * Linux's conntrack are the models.)
  *
- * The time of the last packet has eight bits of ticks, and 255 of them last a few seconds. When
- * ageing meets a flow that has been idle for two, it notes the time and the class in `quiet` and
+ * The time of the last packet has eight bits of ticks, and 255 of them last a minute. When
+ * ageing meets a flow that has been idle for some, it notes the time and the class in `quiet` and
  * sets `seen` to 0; the next packet sets it again. What changes the class of a flow touches both of
  * its directions, so the class holds while `seen` is 0.
  *

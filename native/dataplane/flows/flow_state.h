@@ -34,9 +34,18 @@ onvm_flow_usual_flags(bool learns)
 	return learns ? ONVM_FLOW_LEARNED | ONVM_FLOW_SEEN : ONVM_FLOW_SEEN;
 }
 
-/** Whether a packet with @p signs of a flow with @p flags may tell something when it leaves. */
+/** Whether a packet with @p signs of a flow with @p flags may tell something: quick, and often right. */
 static inline bool
-onvm_flow_is_told(uint8_t flags, uint8_t signs, uint8_t usual)
+onvm_flow_may_tell(uint8_t flags, uint8_t signs, uint8_t usual)
+{
+	const uint8_t looked_at = ONVM_FLOW_LEARNED | ONVM_FLOW_SEEN | ONVM_FLOW_CLOSED;
+
+	return (((flags & looked_at) ^ usual) | signs) != 0;
+}
+
+/** Whether it tells something when it leaves. */
+static inline bool
+onvm_flow_tells(uint8_t flags, uint8_t signs, uint8_t usual)
 {
 	return (flags & (usual | ONVM_FLOW_CLOSED)) != usual || (signs & ONVM_SIGNS_TCP) != 0;
 }

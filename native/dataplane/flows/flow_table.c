@@ -231,8 +231,8 @@ create_hash(const char *name, uint32_t entries, uint32_t key_bytes, rte_hash_fun
 /** Ticks of the usual life, if that is short. */
 #define LIFE_TICKS 64
 #define TICK_MS_MIN 10
-/** So 255 ticks are 25 s, in which ageing passes all positions. */
-#define TICK_MS_MAX 100
+/** So 255 ticks are a minute, in which ageing passes all positions. */
+#define TICK_MS_MAX 250
 /** Positions for each millisecond of a tick; ageing passes 65,536 in ten. */
 #define POSITIONS_PER_MS (1u << 18)
 

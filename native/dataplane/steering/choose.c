@@ -2,6 +2,7 @@
 #include "steering/choose.h"
 
 #include "steering/choice.h"
+#include "steering/mix.h"
 #include "steering/path.h"
 #include "steering/rows.h"
 
@@ -96,6 +97,31 @@ onvm_steering_choose_with(struct onvm_steering *steering, uint16_t chain,
 	if (path == 0 && (wishes == NULL || wishes->nb == 0))
 		path = onvm_steering_resolve(steering, candidates->default_path);
 	return path;
+}
+
+uint16_t
+onvm_steering_choose_by_hash(struct onvm_steering *steering, uint16_t chain,
+			     const struct onvm_candidates *candidates,
+			     const struct onvm_wishes *wishes, uint64_t hash)
+{
+	uint16_t hosts[ONVM_CHAIN_LENGTH_MAX];
+	uint32_t nb_hosts = 0;
+
+	for (uint32_t position = 0; position < candidates->nb_services;) {
+		const struct onvm_choice *choice = &candidates->choices[position];
+		uint16_t host = onvm_choice_wished(choice, wishes);
+
+		if (host == 0 && candidates->nb_rows != 0 && choice->nb_hosts != 0)
+			host = candidates->rows[position * candidates->nb_rows +
+						(uint32_t)(onvm_mix(hash) % candidates->nb_rows)];
+		else if (host == 0)
+			host = onvm_choice_by_hash(choice, hash);
+		if (host == 0)
+			return 0;
+		hosts[nb_hosts++] = host;
+		position += steering->hosts[host].nb_stages;
+	}
+	return onvm_path_intern(steering, chain, hosts, nb_hosts, steering->chains[chain].far_port);
 }
 
 uint16_t

@@ -30,6 +30,10 @@ uint16_t
 onvm_steering_choose_with(struct onvm_steering *steering, uint16_t chain,
 			  const struct onvm_candidates *candidates, struct onvm_selector *selector,
 			  const struct onvm_wishes *wishes);
+/** onvm_steering_choose_with(), but @p hash decides, as it does for others with the same one. */
+uint16_t onvm_steering_choose_by_hash(struct onvm_steering *steering, uint16_t chain,
+				      const struct onvm_candidates *candidates,
+				      const struct onvm_wishes *wishes, uint64_t hash);
 /** Path of one hop to @p host and out of @p egress, for packets redirected off their chain. */
 uint16_t onvm_steering_detour(struct onvm_steering *steering, uint16_t host, uint16_t egress);
 /** Choose among the active hosts that begin with @p service; 0: none. */

@@ -6,9 +6,12 @@
 
 #include "steering/path.h"
 
+#include <stddef.h>
 #include <string.h>
 
 #include <onvm/assert.h>
+
+static_assert(offsetof(struct onvm_path, state) == 0, "what is behind the state is the rest");
 
 static uint32_t
 intern_hash(uint16_t chain, const uint16_t *hosts, uint32_t nb_hosts, uint16_t egress)
@@ -113,13 +116,14 @@ learns(const struct onvm_path *path)
 	return path->opposite != 0 && path->remotes == 0 && path->egress < ONVM_PORTS_MAX;
 }
 
+/** Fill a free path; its state stays, because housekeeping reads the states of all paths. */
 static void
 path_fill(struct onvm_steering *steering, uint16_t index, uint16_t chain, const uint16_t *hosts,
 	  uint32_t nb_hosts, uint16_t egress)
 {
 	struct onvm_path *path = &steering->paths[index];
 
-	memset(path, 0, sizeof(*path));
+	memset((uint8_t *)path + sizeof(path->state), 0, sizeof(*path) - sizeof(path->state));
 	path->chain = chain;
 	path->egress = egress;
 	path->spi = spi_of(steering, index);
@@ -154,7 +158,8 @@ path_reverse(struct onvm_steering *steering, uint16_t forward, uint16_t egress)
 
 	if (index == 0)
 		return 0;
-	*path = *from;
+	memcpy((uint8_t *)path + sizeof(path->state), (const uint8_t *)from + sizeof(from->state),
+	       sizeof(*path) - sizeof(path->state));
 	path->next = 0;
 	path->is_reverse = 1;
 	path->egress = egress;

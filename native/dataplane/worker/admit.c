@@ -258,7 +258,6 @@ onvm_admit_direct(struct onvm_worker *worker, struct onvm_worker_port *wport, ui
 
 struct reservation {
 	uint16_t path;	     /**< live when the reservation was made, in this burst */
-	bool learns;	     /**< has another direction to teach */
 	uint8_t usual;	     /**< onvm_flow_usual_flags() */
 	uint8_t way;	     /**< onvm_path_desc_flags() of its first hop */
 	uint32_t nb_credits; /**< taken and not yet used */
@@ -291,8 +290,7 @@ reserve(struct onvm_worker *worker, struct reservation *reservations, uint16_t i
 	available = onvm_credits_available(worker, path, 0, can_wait);
 	reservation->path = index;
 	reservation->way = onvm_path_desc_flags(path, 0);
-	reservation->learns = path->learns != 0;
-	reservation->usual = onvm_flow_usual_flags(reservation->learns);
+	reservation->usual = onvm_flow_usual_flags(path->learns != 0);
 	reservation->nb_credits = available < nb_wanted ? available : nb_wanted;
 	reservation->first = path->nb_hops == 0 ? NULL : onvm_link_of_hop(worker, &path->hops[0]);
 	onvm_credits_reserve(worker, path, 0, reservation->nb_credits);
@@ -314,16 +312,19 @@ reservation_of_known(struct onvm_flow_table *flows, struct onvm_burst *burst, ui
 	return reservation;
 }
 
-/** Flags of a packet that tells of its flow when it leaves here, or else tells it now. */
+/** Flags of a packet that may tell something of its flow when it leaves here, or tells it now. */
 static uint8_t
 note_later(struct onvm_dataplane *dp, const struct reservation *reservation, uint32_t position,
 	   uint8_t signs)
 {
 	const enum onvm_flow_note note = onvm_flow_note_of(signs);
 
-	if (reservation->learns)
+	if (position == ONVM_FLOW_NONE ||
+	    !onvm_flow_tells(dp->flows.flows[position].flags, signs, reservation->usual))
+		return 0;
+	if ((reservation->usual & ONVM_FLOW_LEARNED) != 0)
 		return ONVM_BUFFER_LEARN | ONVM_BUFFER_OF_NOTE(note);
-	onvm_flow_note(&dp->flows, position, note);
+	onvm_flow_note(&dp->flows, position, note); /* it leaves elsewhere */
 	return 0;
 }
 
@@ -381,8 +382,8 @@ onvm_admit_flows(struct onvm_worker *worker, struct onvm_worker_port *wport, uin
 		reservation->nb_credits--;
 		position = burst->positions[i];
 		if (position != ONVM_FLOW_NONE &&
-		    unlikely(onvm_flow_is_told(dp->flows.flows[position].flags, burst->signs[i],
-					       reservation->usual)))
+		    unlikely(onvm_flow_may_tell(dp->flows.flows[position].flags, burst->signs[i],
+						reservation->usual)))
 			flags = note_later(dp, reservation, position, burst->signs[i]);
 		enter(worker, &dp->steering.paths[index], index, reservation->first, mbufs[i],
 		      wport->port->id, position, burst->hashes[i], flags, reservation->way,

@@ -63,6 +63,43 @@ onvm_chain_of(const struct onvm_worker *worker, const struct onvm_worker_port *w
 	return entry_of(worker, wport, i, bound).chain;
 }
 
+/** Wish for the instance that has claimed the destination, and those that the addresses have. */
+static void
+wish(const struct onvm_worker *worker, const struct onvm_burst *burst, uint32_t i,
+     const struct onvm_chain_entry *entry, struct onvm_wishes *wishes, struct onvm_owners *owners)
+{
+	wishes->nb = 0;
+	wishes->hosts[0] = claimed_by(worker, burst, i);
+	if (unlikely(wishes->hosts[0] != 0))
+		wishes->nb = 1;
+	if (unlikely(entry->candidates->nb_addresses != 0))
+		onvm_affinity_wishes(worker, burst, i, entry, wishes, owners);
+}
+
+/**
+ * Path of a flow for which the table has no room: a hash decides, so that all of its packets take
+ * the same one, and those of its reverse, unless NFs translate it.
+ */
+static uint16_t
+path_without_entry(struct onvm_worker *worker, const struct onvm_burst *burst, uint32_t i,
+		   const struct onvm_chain_entry *entry)
+{
+	const enum onvm_flow_kind kind = (enum onvm_flow_kind)burst->kinds[i];
+	struct onvm_owners owners = {.is_full = true};
+	union onvm_flow_key key, reverse;
+	struct onvm_wishes wishes;
+	uint16_t path;
+
+	onvm_flow_key_reverse(kind, &burst->keys[i], 0, &reverse);
+	onvm_flow_key_reverse(kind, &reverse, 0, &key);
+	wish(worker, burst, i, entry, &wishes, &owners);
+	path = onvm_steering_choose_by_hash(&worker->dp->steering, entry->chain, entry->candidates,
+					    &wishes,
+					    (uint64_t)onvm_flow_key_hash(kind, &key) +
+						    onvm_flow_key_hash(kind, &reverse));
+	return entry->is_far && path != 0 ? worker->dp->steering.paths[path].opposite : path;
+}
+
 /**
  * Choose the path of a flow seen for the first time: through the instance that has claimed its
  * destination, whichever way it goes; through those that its addresses have; else through any.
@@ -84,12 +121,7 @@ choose_path(struct onvm_worker *worker, const struct onvm_burst *burst, uint32_t
 		return entry->is_far && path != 0 ? steering->paths[path].opposite : path;
 	}
 	do {
-		wishes.nb = 0;
-		wishes.hosts[0] = claimed_by(worker, burst, i);
-		if (unlikely(wishes.hosts[0] != 0))
-			wishes.nb = 1;
-		if (unlikely(entry->candidates->nb_addresses != 0))
-			onvm_affinity_wishes(worker, burst, i, entry, &wishes, owners);
+		wish(worker, burst, i, entry, &wishes, owners);
 		path = onvm_steering_choose_with(steering, entry->chain, entry->candidates,
 						 &worker->selector, &wishes);
 		if (path == 0 && wishes.nb != 0) /* the table of paths is full */
@@ -213,6 +245,11 @@ onvm_path_of(struct onvm_worker *worker, struct onvm_worker_port *wport,
 		if (path != 0 && has_flow)
 			burst->positions[i] =
 				flow_add(worker, burst, i, path, entry.is_far, &owners);
+		if (unlikely(path != 0 && has_flow && burst->positions[i] == ONVM_FLOW_NONE)) {
+			const uint16_t other = path_without_entry(worker, burst, i, &entry);
+
+			path = other != 0 ? other : path;
+		}
 	}
 	if (unlikely(path != 0 && (burst->signs[i] & ONVM_SIGN_FRAGMENT) != 0))
 		fragment_add(worker, wport, mbuf, path);

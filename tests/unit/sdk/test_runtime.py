@@ -160,6 +160,15 @@ def test_life_of_an_nf(monkeypatch: pytest.MonkeyPatch) -> None:
     assert LOG[-2:] == ["teardown", "close"]
 
 
+def test_lifetimes_are_told_again_with_a_new_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = host(monkeypatch, Message(MessageType.APPLY, 0, "7", b""), STOP)
+    made._manifests[0] = made._manifests[0].replace(flow_lifetimes={"udp": "udp_s"})
+    made._contexts[0].config = {"udp_s": 20}
+    made.run()
+    told = [one[3] for one in LOG if one[:2] == ("send", MessageType.STEERING)]
+    assert told == [b"flow 0 0 0 0 20000 0 0"] * 2
+
+
 def test_an_nf_learns_the_ports(monkeypatch: pytest.MonkeyPatch) -> None:
     payload = b"".join(
         name.ljust(32, b"\0") + struct.pack("=II6s2x", number, mtu, mac)
