@@ -41,7 +41,7 @@
 #include <onvm/address.h>
 
 #define ONVM_WIRE_MAGIC 0x4d564e4fu /* "ONVM" */
-#define ONVM_WIRE_VERSION 3u
+#define ONVM_WIRE_VERSION 4u
 
 #define ONVM_STAGES_MAX 16		/* NFs fused in one NF host */
 #define ONVM_WORKERS_MAX 16		/* worker lcores of a manager */

@@ -49,7 +49,7 @@ __all__ = [
 ]
 
 MAGIC = 0x4D564E4F
-VERSION = 3
+VERSION = 4
 
 _HEAD = struct.Struct(f"=7I{SECRET_LENGTH}s")
 _STAGE = struct.Struct(
