@@ -76,6 +76,8 @@ FLOW_CLASSES = ("tcp_opening", "tcp", "tcp_closing", "udp_opening", "udp", "icmp
 _NUMA = ("any", "port")
 _AFFINITY = ("flow", "source", "destination")
 _STATE = ("none", "per-flow", "shared")
+FRAGMENTS = ("pass", "virtual", "reassemble")
+"""Forms of datagrams that come in fragments, by their numbers in ``enum onvm_fragments``."""
 _PERMISSIONS = ("read", "rewrite", "drop", "originate", "network", "files")
 _ITEMS = ("bool", "int", "float", "str", "path", "table")
 _TYPES = (*_ITEMS[:5], "list", "table", "any")
@@ -221,6 +223,9 @@ class Manifest(_Record):
     """Packets that it wants to hold at once, 0..65536."""
     wire_sized: bool
     """True: it sees packets as they are on the wire, none merged and with complete checksums."""
+    fragments: str
+    """The form in which it gets datagrams in fragments. pass: the fragments as they come; virtual:
+    the fragments, each with the ports of the first one; reassemble: whole datagrams."""
     config: dict[str, ConfigKey]
     """The keys of its configuration."""
 
@@ -245,6 +250,7 @@ class Manifest(_Record):
         "loaned_buffers": _Field("int", 0),
         "held_packets": _Field("int", 0),
         "wire_sized": _Field("bool", False),
+        "fragments": _Field("str", "pass", choices=FRAGMENTS),
         "config": _Field("table"),
     }
 

@@ -46,7 +46,7 @@ from onvm_sdk._native.nf import (
 from onvm_sdk.errors import AttachError, ConfigError, NativeError, OnvmError
 from onvm_sdk.flow_lifetimes import lifetimes_ms
 from onvm_sdk.limits import BURST_MAX, MESSAGE_MAX
-from onvm_sdk.manifest import read_config
+from onvm_sdk.manifest import FRAGMENTS, read_config
 from onvm_sdk.nf import Context, Counters, NetworkFunction, Port
 
 TYPE_CHECKING = False
@@ -139,7 +139,13 @@ class NfHost:
             instance = instances[number] if number < len(instances) else ""
             service = (services[number] if number < len(services) else "") or manifest.service
             self._hellos.append(
-                StageHello(service, instance, manifest.drop_reasons, manifest.counters)
+                StageHello(
+                    service,
+                    instance,
+                    manifest.drop_reasons,
+                    manifest.counters,
+                    FRAGMENTS.index(manifest.fragments),
+                )
             )
             self._contexts.append(
                 Context(

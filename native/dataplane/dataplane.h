@@ -303,6 +303,13 @@ int onvm_dp_service_wire_sized(uint16_t service);
 int onvm_dp_service_lives(uint16_t service, const uint32_t lives_ms[ONVM_FLOW_LIVES]);
 /** What decides which instance of @p service a flow gets: enum onvm_affinity. */
 int onvm_dp_service_affinity(uint16_t service, uint32_t affinity);
+/**
+ * Let the ports of chains with @p service show what it wants of datagrams that come in fragments; the
+ * greatest wish of a chain counts.
+ *
+ * @param fragments  enum onvm_fragments
+ */
+int onvm_dp_service_fragments(uint16_t service, uint32_t fragments);
 int onvm_dp_chain_remove(uint32_t id);
 /**
  * Let the flows of chain @p id go on in chain @p successor, if that has the same ports: through the

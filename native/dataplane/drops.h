@@ -39,7 +39,13 @@
 	X(WRONG_HOP, "wrong_hop", "a peer handed it over at a hop that it is not before") \
 	X(FORGED, "forged", "pretended to come from a peer, and has no right tag")        \
 	X(REPLAYED, "replayed", "came from a peer a second time")                         \
-	X(NO_KEY, "no_key", "was to go to a peer that has not agreed on a key yet")
+	X(NO_KEY, "no_key", "was to go to a peer that has not agreed on a key yet")       \
+	X(FRAGMENT_TIMEOUT, "fragment_timeout", "the rest of its datagram did not come")  \
+	X(FRAGMENT_OVERLAP, "fragment_overlap", "overlaps or denies another fragment")    \
+	X(FRAGMENT_DUPLICATE, "fragment_duplicate", "the same fragment came before")      \
+	X(FRAGMENT_TINY, "fragment_tiny", "too small, or of too many of one datagram")    \
+	X(FRAGMENT_BAD, "fragment_bad", "no fragment can have this size and place")       \
+	X(FRAGMENTS_FULL, "fragments_full", "gave way to fragments of newer datagrams")
 
 enum onvm_drop {
 #define ONVM_X(constant, name, text) ONVM_DROP_##constant,

@@ -49,25 +49,28 @@ struct rte_device;
 enum onvm_buffer_flags {
 	/** leaving, it tells of its flow, and teaches the reverse */
 	ONVM_BUFFER_LEARN = 1 << 0,
-	ONVM_BUFFER_SAMPLED = 1 << 1,  /**< its times are measured */
-	ONVM_BUFFER_LOANED = 1 << 2,   /**< empty, with an NF that may fill it */
-	ONVM_BUFFER_RESERVED = 1 << 3, /**< counted in the `reserved` of its path's links */
-	ONVM_BUFFER_TEACH = 1 << 4,    /**< as LEARN, but its flow is known at a peer */
-	ONVM_BUFFER_NOTE = 1 << 7,     /**< with LEARN, see ONVM_BUFFER_OF_NOTE() */
-	ONVM_BUFFER_PARTIAL = 1 << 5,  /**< its transport checksum is made behind the chain */
-	ONVM_BUFFER_MERGED = 1 << 6,   /**< several packets in one, cut behind the chain */
-	ONVM_BUFFER_TIMED = 1 << 7,    /**< it has the time of a capture */
+	ONVM_BUFFER_SAMPLED = 1 << 1,	  /**< its times are measured */
+	ONVM_BUFFER_LOANED = 1 << 2,	  /**< empty, with an NF that may fill it */
+	ONVM_BUFFER_RESERVED = 1 << 3,	  /**< counted in the `reserved` of its path's links */
+	ONVM_BUFFER_TEACH = 1 << 4,	  /**< as LEARN, but its flow is known at a peer */
+	ONVM_BUFFER_PARTIAL = 1 << 5,	  /**< its transport checksum is made behind the chain */
+	ONVM_BUFFER_MERGED = 1 << 6,	  /**< several packets in one, cut behind the chain */
+	ONVM_BUFFER_TIMED = 1 << 7,	  /**< it has the time of a capture */
+	ONVM_BUFFER_NOTE = 1 << 8,	  /**< with LEARN, see ONVM_BUFFER_OF_NOTE() */
+	ONVM_BUFFER_FRAGMENTED = 1 << 10, /**< its datagram came in fragments, and leaves in such */
 };
 
 /** Flags that tell NFs of what is left to do, and of times: they stay from admission to the end. */
-#define ONVM_BUFFER_HINTS (ONVM_BUFFER_PARTIAL | ONVM_BUFFER_MERGED | ONVM_BUFFER_TIMED)
+#define ONVM_BUFFER_HINTS \
+	(ONVM_BUFFER_PARTIAL | ONVM_BUFFER_MERGED | ONVM_BUFFER_TIMED | ONVM_BUFFER_FRAGMENTED)
 static_assert(ONVM_BUFFER_PARTIAL == ONVM_F_PARTIAL << 3 &&
 		      ONVM_BUFFER_MERGED == ONVM_F_MERGED << 3 &&
-		      ONVM_BUFFER_TIMED == ONVM_F_TIMED << 3,
+		      ONVM_BUFFER_TIMED == ONVM_F_TIMED << 3 &&
+		      ONVM_BUFFER_FRAGMENTED == ONVM_F_FRAGMENTED << 3,
 	      "descriptors get them by a shift");
 /** With LEARN, the place of an enum onvm_flow_note: TEACH has no other meaning then. */
 #define ONVM_BUFFER_OF_NOTE(note) \
-	((uint8_t)(((note) & 1 ? ONVM_BUFFER_NOTE : 0) | ((note) & 2 ? ONVM_BUFFER_TEACH : 0)))
+	((uint16_t)(((note) & 1 ? ONVM_BUFFER_NOTE : 0) | ((note) & 2 ? ONVM_BUFFER_TEACH : 0)))
 #define ONVM_NOTE_OF_BUFFER(flags) \
 	(((flags) & ONVM_BUFFER_NOTE ? 1u : 0u) | ((flags) & ONVM_BUFFER_TEACH ? 2u : 0u))
 /** The flags of a descriptor that follow from those of its buffer. */
@@ -80,9 +83,9 @@ static_assert(ONVM_BUFFER_PARTIAL == ONVM_F_PARTIAL << 3 &&
 struct onvm_buffer {
 	uint16_t owner; /**< link ID, or ONVM_OWNER_NONE */
 	uint16_t path;	/**< rendered path */
+	uint16_t flags; /**< enum onvm_buffer_flags */
 	uint8_t hop;	/**< index into the path's hops */
-	uint8_t flags;	/**< enum onvm_buffer_flags */
-	uint16_t port;	/**< ingress port */
+	uint8_t port;	/**< ingress port */
 	uint32_t flow;	/**< position in the flow table, or ONVM_FLOW_NONE */
 	uint32_t flow_hash;
 };

@@ -176,7 +176,7 @@ onvm_columns_gather(struct onvm_columns *columns, uint32_t id, uint32_t index)
 #undef META
 	case ONVM_META_flow_key:
 		for (uint32_t i = block.first; i < block.end; i++)
-			onvm_tuple_read(block.data[i], &block.layouts[i],
+			onvm_tuple_read(&block.pkts[i], &block.layouts[i],
 					&((struct onvm_tuple *)(void *)values)[i]);
 		break;
 	default:

@@ -51,12 +51,12 @@ onvm_layout_word(const struct onvm_pkt *pkt)
 }
 
 void
-onvm_flow_key(const uint8_t *data, uint64_t layout_word, struct onvm_tuple *key)
+onvm_flow_key(const struct onvm_pkt *pkt, uint64_t layout_word, struct onvm_tuple *key)
 {
 	struct onvm_layout layout;
 
 	memcpy(&layout, &layout_word, sizeof(layout));
-	onvm_tuple_read(data, &layout, key);
+	onvm_tuple_read(pkt, &layout, key);
 }
 
 uint32_t

@@ -96,6 +96,7 @@ ONVM_EXPORT const char *onvm_field_name(uint32_t id);
 /** onvm_layout_of() as a number, for compiled kernels. */
 ONVM_EXPORT uint64_t onvm_layout_word(const struct onvm_pkt *pkt);
 /** onvm_tuple_read() with such a number. */
-ONVM_EXPORT void onvm_flow_key(const uint8_t *data, uint64_t layout_word, struct onvm_tuple *key);
+ONVM_EXPORT void
+onvm_flow_key(const struct onvm_pkt *pkt, uint64_t layout_word, struct onvm_tuple *key);
 
 #endif /* _ONVM_COLUMNS_H_ */

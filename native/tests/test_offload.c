@@ -179,7 +179,7 @@ test_merged_packets_are_cut(void)
 		uint32_t nb_added = 0, nb_pieces = 0, offset = 0;
 		struct onvm_cutter cutter;
 
-		onvm_cutter_begin(&cutter, given, 1);
+		onvm_cutter_begin(&cutter, given, 1, false);
 		while (!onvm_cutter_is_done(&cutter)) {
 			struct rte_mbuf *pieces[8];
 			const uint16_t nb = onvm_cutter_next(&cutter, &memory, memory.areas[0].pool,
@@ -219,7 +219,7 @@ test_large_pieces(void)
 	struct onvm_cutter cutter;
 	uint32_t nb_added = 0;
 
-	onvm_cutter_begin(&cutter, given, 1);
+	onvm_cutter_begin(&cutter, given, 1, false);
 	CHECK_EQUAL(onvm_cutter_next(&cutter, &memory, memory.areas[0].pool, pieces, 8, &nb_added),
 		    4);
 	CHECK(onvm_cutter_is_done(&cutter));
@@ -246,7 +246,7 @@ test_without_buffers(void)
 
 	while (nb_taken < BUFFERS - 3)
 		all[nb_taken++] = rte_pktmbuf_alloc(memory.areas[0].pool);
-	onvm_cutter_begin(&cutter, given, 2);
+	onvm_cutter_begin(&cutter, given, 2, false);
 	CHECK_EQUAL(onvm_cutter_next(&cutter, &memory, memory.areas[0].pool, pieces, 20, &nb_added),
 		    3);
 	CHECK_EQUAL(onvm_cutter_next(&cutter, &memory, memory.areas[0].pool, pieces + 3, 20,

@@ -46,7 +46,7 @@ parse_copy(const uint8_t *frame, uint32_t length)
 	memcpy(exact, frame, length);
 	onvm_parse(exact, length, &headers);
 	layout = onvm_layout_of(&pkt);
-	onvm_tuple_read(exact, &layout, &tuple);
+	onvm_tuple_read(&pkt, &layout, &tuple);
 	CHECK_EQUAL(tuple.ip_version, headers.ip_version);
 	CHECK_EQUAL(tuple.protocol, headers.protocol);
 	if (headers.has_ports) {

@@ -8,7 +8,7 @@ from typing import Any
 
 from onvm_core._native._dataplane import ffi, lib
 from onvm_core._native.call import check
-from onvm_core.dataplane.values import Affinity, ChainSpec, FlowRecord, PortRule
+from onvm_core.dataplane.values import Affinity, ChainSpec, FlowRecord, Fragments, PortRule
 
 __all__ = ["NativeChains"]
 
@@ -41,6 +41,9 @@ class NativeChains:
 
     def set_affinity(self, service: int, affinity: Affinity) -> None:
         check(lib.onvm_dp_service_affinity(service, affinity))
+
+    def set_fragments(self, service: int, fragments: Fragments) -> None:
+        check(lib.onvm_dp_service_fragments(service, fragments))
 
     def set_lifetimes(self, service: int, lifetimes_ms: Sequence[int]) -> None:
         check(lib.onvm_dp_service_lives(service, list(lifetimes_ms)))

@@ -34,6 +34,7 @@ from onvm_core.dataplane.values import (
     ChainSpec,
     DataplaneSettings,
     FlowRecord,
+    Fragments,
     GenCounters,
     HostCounters,
     LoadCounters,
@@ -144,6 +145,7 @@ class FakeDataPlane:
         self.wire_sized: set[int] = set()
         self.affinities: dict[int, Affinity] = {}
         self.lifetimes_ms: dict[int, tuple[int, ...]] = {}
+        self.fragments: dict[int, Fragments] = {}
         self.peers: dict[int, FakePeer] = {}
         self.captures: dict[int, tuple[CapturePoint, ...]] = {}
         self.successors: dict[int, int] = {}
@@ -304,6 +306,10 @@ class FakeDataPlane:
     def set_affinity(self, service: int, affinity: Affinity) -> None:
         self._check_service(service)
         self.affinities[service] = affinity
+
+    def set_fragments(self, service: int, fragments: Fragments) -> None:
+        self._check_service(service)
+        self.fragments[service] = fragments
 
     def set_lifetimes(self, service: int, lifetimes_ms: Sequence[int]) -> None:
         self._check_service(service)

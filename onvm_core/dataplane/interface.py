@@ -25,6 +25,7 @@ from onvm_core.dataplane.values import (
     ChainSpec,
     DataplaneSettings,
     FlowRecord,
+    Fragments,
     GenCounters,
     HostCounters,
     LoadCounters,
@@ -160,6 +161,12 @@ class ChainPlane(Protocol):
 
     def set_affinity(self, service: int, affinity: Affinity) -> None:
         """Set what decides which instance of `service` a new flow gets; running flows stay."""
+
+    def set_fragments(self, service: int, fragments: Fragments) -> None:
+        """Let the ports of chains with `service` show it datagrams in fragments in this form.
+
+        Of the services of all chains of a port, the one that wants most decides.
+        """
 
     def set_lifetimes(self, service: int, lifetimes_ms: Sequence[int]) -> None:
         """Set how long NFs of `service` hold idle flows; no chain with it forgets them earlier.

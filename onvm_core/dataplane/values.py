@@ -20,6 +20,7 @@ __all__ = [
     "DataplaneSettings",
     "EthdevPort",
     "FlowRecord",
+    "Fragments",
     "GenCounters",
     "GenPort",
     "HostCounters",
@@ -38,6 +39,14 @@ __all__ = [
     "TunnelSecurity",
     "TurnSums",
 ]
+
+
+class Fragments(IntEnum):
+    """The form in which an NF sees datagrams that come in fragments; ``enum onvm_fragments``."""
+
+    PASS = 0
+    VIRTUAL = 1
+    REASSEMBLE = 2
 
 
 class IdlePolicy(IntEnum):

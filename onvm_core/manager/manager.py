@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 
 from onvm_core.dataplane.interface import StartDataPlane
-from onvm_core.dataplane.values import Affinity, ChainSpec, DataplaneSettings, IdlePolicy
+from onvm_core.dataplane.values import Affinity, ChainSpec, DataplaneSettings, Fragments, IdlePolicy
 from onvm_core.launch.identity import is_in_other_namespace
 from onvm_core.manager.nf_hosts import codec
 from onvm_core.manager.nf_hosts.attach import AttachServer, Connection
@@ -82,6 +82,8 @@ class Manager:
         self._by_slot: dict[int, NfHost] = {}
         self._leaving: dict[int, float] = {}
         self._held: set[str] = set()
+        self._fragments: dict[str, Fragments] = {}
+        self._own_fragments: dict[str, Fragments] = {}
         self._ports: tuple[codec.PortEntry, ...] = ()
         self._addresses: dict[str, list[str]] = {}
         self._affinities: dict[str, Affinity] = {}
@@ -187,6 +189,16 @@ class Manager:
         for host in self._by_slot.values():
             if host.state is not HostState.ATTACHED:
                 self._tell_ports(host)
+
+    def use_fragments(self, fragments: Mapping[str, Fragments]) -> None:
+        """Let services see datagrams in fragments in these forms; others as their manifests say."""
+        self._fragments = dict(fragments)
+        for service in self._own_fragments:
+            self._set_fragments(service)
+
+    def _set_fragments(self, service: str) -> None:
+        form = self._fragments.get(service, self._own_fragments[service])
+        self.plane.set_fragments(self.registry.service_id(service), form)
 
     def _tell_ports(self, host: NfHost) -> None:
         if self._addresses:
@@ -385,6 +397,9 @@ class Manager:
         if hello.wire_sized:
             for service in ids:
                 self.plane.set_wire_sized(service)
+        for stage in hello.stages:
+            self._own_fragments[stage.service] = stage.fragments
+            self._set_fragments(stage.service)
         host = self.registry.add(slot, hello)
         host.pid = connection.pid
         host.secret = hello.secret

@@ -234,8 +234,8 @@ def _flow_key(context: Any, builder: Any, kind: Any, slot: Any) -> Any:
     function = _declare(
         builder, "onvm_flow_key", ir.VoidType(), [emit.BYTES, I64, FLOW_KEY.as_pointer()]
     )
-    data, layout = (builder.load(emit.part(builder, slot, index)) for index in (1, 2))
-    builder.call(function, [data, layout, place])
+    pkt, layout = (builder.load(emit.part(builder, slot, index)) for index in (0, 2))
+    builder.call(function, [pkt, layout, place])
     return builder.load(place)
 
 

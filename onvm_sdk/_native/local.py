@@ -62,6 +62,12 @@ class LocalMemory:
         self._buffer[begin : begin + 8] = time_ns.to_bytes(8, sys.byteorder)
         self.packets[slot].flags |= lib.ONVM_F_TIMED
 
+    def note_largest_fragment(self, slot: int, n_bytes: int) -> None:
+        """Let a packet be one that came in fragments, the largest of which had so many bytes."""
+        packet = self.packets[slot]
+        packet.flags |= lib.ONVM_F_FRAGMENTED
+        ffi.memmove(packet.data - packet.headroom, n_bytes.to_bytes(2, sys.byteorder), 2)
+
     def context(
         self,
         state: int,

@@ -76,15 +76,21 @@ class MessageType:
 class StageHello:
     """One NF of the host, as the manager is told of it."""
 
-    __slots__ = ("counters", "instance", "reasons", "service")
+    __slots__ = ("counters", "fragments", "instance", "reasons", "service")
 
     def __init__(
-        self, service: str, instance: str, reasons: Sequence[str], counters: Sequence[str]
+        self,
+        service: str,
+        instance: str,
+        reasons: Sequence[str],
+        counters: Sequence[str],
+        fragments: int = 0,
     ) -> None:
         self.service = service
         self.instance = instance
         self.reasons = reasons
         self.counters = counters
+        self.fragments = fragments
 
 
 class Attached:
@@ -197,6 +203,7 @@ class Host:
         for number, stage in enumerate(stages):
             hello.stage[number].service = _name(stage.service)
             hello.stage[number].instance = _name(stage.instance)
+            hello.stage[number].fragments = stage.fragments
             for index, name in enumerate(stage.reasons):
                 hello.stage[number].reasons[index] = _name(name)
             for index, name in enumerate(stage.counters):

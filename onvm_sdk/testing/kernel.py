@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -28,6 +29,8 @@ class Packet:
     Args:
         destination: drop reason, service ID or port, depending on `verdict`.
         flags: PARTIAL and MERGED, as a port sets them.
+        largest_fragment: of a reassembled packet, the bytes of its largest fragment.
+        fragment_ports: of a fragment, the ports of its datagram.
     """
 
     data: bytes
@@ -36,6 +39,26 @@ class Packet:
     verdict: int = NEXT
     destination: int = 0
     flags: int = 0
+    largest_fragment: int = 0
+    fragment_ports: tuple[int, int] | None = None
+
+    @property
+    def all_flags(self) -> int:
+        """The flags as a kernel sees them."""
+        is_fragmented = self.largest_fragment or self.fragment_ports
+        return (
+            self.flags
+            | WHOLE_WAY
+            | (lib.ONVM_F_REVERSE if self.reverse else 0)
+            | (lib.ONVM_F_FRAGMENTED if is_fragmented else 0)
+        )
+
+    @property
+    def slot(self) -> bytes:
+        """The bytes of its slot: a note about fragments, headroom, the packet."""
+        note = struct.pack("=H", self.largest_fragment)
+        note += struct.pack("!HH", *self.fragment_ports or (0, 0))
+        return note + bytes(HEADROOM - len(note)) + self.data
 
 
 class KernelRunner:
@@ -76,13 +99,13 @@ class KernelRunner:
 
     def run(self, packets: Sequence[Packet], now_ns: int = 1) -> list[Packet]:
         """Run one burst and return the packets after it."""
-        memory = [ffi.new("uint8_t[]", bytes(HEADROOM) + p.data) for p in packets]
+        memory = [ffi.new("uint8_t[]", packet.slot) for packet in packets]
         burst = ffi.new("struct onvm_pkt[]", max(1, len(packets)))
         for pkt, slot, packet in zip(burst, memory, packets, strict=False):
             pkt.data = slot + HEADROOM
             pkt.length, pkt.headroom = len(packet.data), HEADROOM
             pkt.port = packet.port
-            pkt.flags = packet.flags | WHOLE_WAY | (lib.ONVM_F_REVERSE if packet.reverse else 0)
+            pkt.flags = packet.all_flags
         self._ctx.now_ns = now_ns
         with_loans = self._lend()
         self._call(self._ctx, burst, len(packets))

@@ -31,7 +31,7 @@ def hello(services: Sequence[str], instances: Sequence[str], secret: str) -> byt
     """An attach message."""
     names = [*instances, *[""] * (len(services) - len(instances))]
     stages = b"".join(
-        struct.pack("=32s32s1024x", service.encode(), name.encode())
+        struct.pack("=32s32s1028x", service.encode(), name.encode())
         for service, name in zip(services, names, strict=True)
     )
     numbers = (codec.MAGIC, codec.VERSION, len(services), 0, 32, os.getpid(), 0)

@@ -93,6 +93,8 @@ class Kernel:
             memory.packets[number].buffer = packet.buffer
             flags = (F_FIRST if packet.first else 0) | (F_LAST if packet.last else 0)
             memory.packets[number].flags = flags
+            if packet.largest:
+                memory.note_largest_fragment(number, packet.largest)
         slots = list(range(len(packets)))
         ctx = memory.context(self.kernel.state, now_ns, self.counters)
         local.call(self.kernel.function, ctx, memory.packets, slots)

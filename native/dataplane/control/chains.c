@@ -77,7 +77,7 @@ onvm_dp_chain_set(uint32_t id, const struct onvm_dp_chain *wanted)
 	chain->near_port = wanted->near_port;
 	chain->far_port = wanted->far_port;
 	__atomic_store_n(&chain->is_used, true, __ATOMIC_RELEASE);
-	onvm_services_set_wire_sizes(dp);
+	onvm_services_set_packet_forms(dp);
 	onvm_services_set_lives(dp, (uint16_t)id);
 	rc = onvm_publish_candidates(dp);
 	onvm_steering_retire_chain(&dp->steering, (uint16_t)id);
@@ -144,7 +144,7 @@ onvm_dp_chain_remove(uint32_t id)
 	old = chain->candidates;
 	__atomic_store_n(&chain->candidates, NULL, __ATOMIC_RELEASE);
 	chain->is_used = false;
-	onvm_services_set_wire_sizes(dp);
+	onvm_services_set_packet_forms(dp);
 	onvm_publish(dp);
 	onvm_steering_retire_chain(&dp->steering, (uint16_t)id);
 	pthread_mutex_lock(&dp->steering.changes);

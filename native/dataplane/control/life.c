@@ -25,6 +25,7 @@
 #include "control/housekeeping.h"
 #include "control/ports.h"
 #include "control/publish.h"
+#include "worker/fragments.h"
 #include "worker/loop.h"
 
 static pthread_t worker_threads[ONVM_WORKERS_MAX];
@@ -187,6 +188,7 @@ empty(struct onvm_dataplane *dp)
 				continue;
 			wport->nb_held = wport->nb_pending = 0;
 			wport->pending_bytes = 0;
+			onvm_fragments_forget(worker, wport);
 		}
 	}
 	for (uint32_t i = 0; i < dp->memory.nb_buffers; i++) {

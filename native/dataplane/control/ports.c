@@ -109,7 +109,7 @@ onvm_port_open(struct onvm_dataplane *dp, const char *name, onvm_port_opener *op
 		return onvm_fail(rc, "%s", strerror(-rc));
 	}
 	if (port->takes_offloads)
-		__atomic_store_n(&dp->has_offloads, 1, __ATOMIC_RELAXED);
+		__atomic_or_fetch(&dp->has_offloads, ONVM_HAS_PARTIAL, __ATOMIC_RELAXED);
 	if (port->has_times)
 		__atomic_store_n(&dp->has_times, 1, __ATOMIC_RELAXED);
 	/* P1: pairs with the acquire load P2 in take_over_ports(). */

@@ -11,8 +11,8 @@
 
 #include "worker/worker.h"
 
-/** Let ports cut what they receive where an NF behind them wants packets as on the wire. */
-void onvm_services_set_wire_sizes(struct onvm_dataplane *dp);
+/** Let ports cut what they receive, and wait for fragments, as the NFs behind them want it. */
+void onvm_services_set_packet_forms(struct onvm_dataplane *dp);
 /** Give the flows of a chain the longest lives that one of its services wants. */
 void onvm_services_set_lives(struct onvm_dataplane *dp, uint16_t chain);
 

@@ -131,8 +131,10 @@ onvm_dp_read_port(uint32_t port, struct onvm_dp_port_stats *stats)
 		stats->tx_bytes += wport->stats.tx_bytes;
 		for (int i = 0; i < ONVM_LATENCY_BUCKETS; i++)
 			stats->latency[i] += wport->stats.latency.buckets[i];
-		stats->nb_held += wport->nb_held;
+		stats->nb_held += wport->nb_held + wport->nb_ready;
 	}
+	if (dp->reassembly != NULL)
+		stats->nb_held += onvm_reassembly_count_of(dp->reassembly, (uint16_t)port);
 	stats->is_finished = __atomic_load_n(&dp->ports[port].is_finished, __ATOMIC_ACQUIRE);
 	stats->is_gone = __atomic_load_n(&dp->ports[port].is_gone, __ATOMIC_ACQUIRE);
 	losses = &dp->ports[port].losses;

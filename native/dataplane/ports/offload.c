@@ -153,41 +153,65 @@ onvm_segmenter_next(struct onvm_segmenter *segmenter, const struct onvm_packet_m
 	return nb_made;
 }
 
+/** The next pieces of the packet that is being cut. */
+static uint16_t
+next_pieces(struct onvm_cutter *cutter, const struct onvm_packet_memory *memory,
+	    struct rte_mempool *pool, struct rte_mbuf **mbufs, uint16_t nb, uint32_t *nb_added)
+{
+	const bool is_first = !onvm_cutter_is_within(cutter);
+	uint16_t nb_made;
+
+	if (cutter->segmenter.whole != NULL)
+		nb_made = onvm_segmenter_next(&cutter->segmenter, memory, pool, mbufs, nb);
+	else
+		nb_made = onvm_fragmenter_next(&cutter->fragmenter, memory, pool, mbufs, nb);
+	if (nb_made != 0)
+		*nb_added += nb_made - (is_first ? 1u : 0u);
+	return nb_made;
+}
+
+/** Begin to cut a packet, or do what else is left to do for it; false: it is complete. */
+static bool
+begin(struct onvm_cutter *cutter, struct rte_mbuf *mbuf)
+{
+	struct onvm_offload offload;
+
+	if ((mbuf->ol_flags & ONVM_OFFLOAD_FRAGMENTED) != 0)
+		return onvm_fragmenter_begin(&cutter->fragmenter, mbuf);
+	if (cutter->keeps_offloads)
+		return false;
+	onvm_offload_read(mbuf, &offload);
+	if (offload.is_merged) {
+		onvm_segmenter_begin(&cutter->segmenter, mbuf, &offload);
+		return true;
+	}
+	onvm_offload_complete(mbuf, &offload);
+	return false;
+}
+
 uint16_t
 onvm_cutter_next(struct onvm_cutter *cutter, const struct onvm_packet_memory *memory,
 		 struct rte_mempool *pool, struct rte_mbuf **mbufs, uint16_t nb, uint32_t *nb_added)
 {
-	struct onvm_segmenter *segmenter = &cutter->segmenter;
 	uint16_t nb_out = 0;
 
 	while (nb_out < nb) {
-		struct onvm_offload offload;
 		struct rte_mbuf *mbuf;
 
-		if (segmenter->whole != NULL) {
-			const bool is_first = segmenter->nb_made == 0;
-			const uint16_t nb_made = onvm_segmenter_next(segmenter, memory, pool,
-								     mbufs + nb_out,
-								     (uint16_t)(nb - nb_out));
+		if (cutter->segmenter.whole != NULL || cutter->fragmenter.whole != NULL) {
+			const uint16_t nb_made = next_pieces(cutter, memory, pool, mbufs + nb_out,
+							     (uint16_t)(nb - nb_out), nb_added);
 
 			if (nb_made == 0)
 				return nb_out;
 			nb_out = (uint16_t)(nb_out + nb_made);
-			*nb_added += nb_made - (is_first ? 1u : 0u);
 			continue;
 		}
 		if (cutter->next == cutter->nb)
 			return nb_out;
 		mbuf = cutter->mbufs[cutter->next++];
-		if (onvm_offload_has(mbuf)) {
-			onvm_offload_read(mbuf, &offload);
-			if (offload.is_merged) {
-				onvm_segmenter_begin(segmenter, mbuf, &offload);
-				continue;
-			}
-			onvm_offload_complete(mbuf, &offload);
-		}
-		mbufs[nb_out++] = mbuf;
+		if (!onvm_offload_has(mbuf) || !begin(cutter, mbuf))
+			mbufs[nb_out++] = mbuf;
 	}
 	return nb_out;
 }
@@ -195,13 +219,11 @@ onvm_cutter_next(struct onvm_cutter *cutter, const struct onvm_packet_memory *me
 uint32_t
 onvm_cutter_free(struct onvm_cutter *cutter)
 {
-	uint32_t nb = 0;
+	uint32_t nb = (cutter->segmenter.whole != NULL) + (cutter->fragmenter.whole != NULL);
 
-	if (cutter->segmenter.whole != NULL) {
-		rte_pktmbuf_free(cutter->segmenter.whole);
-		cutter->segmenter.whole = NULL;
-		nb++;
-	}
+	rte_pktmbuf_free(cutter->segmenter.whole);
+	rte_pktmbuf_free(cutter->fragmenter.whole);
+	cutter->segmenter.whole = cutter->fragmenter.whole = NULL;
 	for (; cutter->next < cutter->nb; cutter->next++, nb++)
 		rte_pktmbuf_free(cutter->mbufs[cutter->next]);
 	return nb;

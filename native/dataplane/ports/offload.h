@@ -13,6 +13,9 @@
  *	partial   ol_flags RTE_MBUF_F_TX_TCP_CKSUM or RTE_MBUF_F_TX_UDP_CKSUM
  *	merged    also RTE_MBUF_F_TX_TCP_SEG or RTE_MBUF_F_TX_UDP_SEG, and tso_segsz
  *
+ * A *reassembled* packet was joined from fragments here and must be cut into such again
+ * (fragments/cutting.h). No device does that; ports get the fragments.
+ *
  * Where headers are is found when the work is done, since NFs move and rewrite them. The packet as
  * it is now decides: a merged packet that an NF has made short is sent as it is, one that is no
  * TCP or UDP any more has nothing left to do.
@@ -24,15 +27,17 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <string.h>
 
 #include <rte_mbuf.h>
 
 #include <onvm/parse.h>
 
+#include "fragments/cutting.h"
 #include "packet_memory.h"
 
 #define ONVM_OFFLOAD_MERGED (RTE_MBUF_F_TX_TCP_SEG | RTE_MBUF_F_TX_UDP_SEG)
-#define ONVM_OFFLOAD_ANY (RTE_MBUF_F_TX_L4_MASK | ONVM_OFFLOAD_MERGED)
+#define ONVM_OFFLOAD_ANY (RTE_MBUF_F_TX_L4_MASK | ONVM_OFFLOAD_MERGED | ONVM_OFFLOAD_FRAGMENTED)
 
 /** What is left to do for a packet, by its headers of now. */
 struct onvm_offload {
@@ -50,6 +55,23 @@ static inline bool
 onvm_offload_has(const struct rte_mbuf *mbuf)
 {
 	return (mbuf->ol_flags & ONVM_OFFLOAD_ANY) != 0;
+}
+
+/**
+ * Flags of the buffer of a packet that has an offload. NFs find in the slot how long the segments or
+ * fragments are: a hint, for what is done with the packet follows from the mbuf.
+ */
+static inline uint16_t
+onvm_offload_flags(const struct rte_mbuf *mbuf)
+{
+	const uint16_t bytes = mbuf->tso_segsz;
+
+	if ((mbuf->ol_flags & (ONVM_OFFLOAD_MERGED | ONVM_OFFLOAD_FRAGMENTED)) == 0)
+		return ONVM_BUFFER_PARTIAL;
+	memcpy(mbuf->buf_addr, &bytes, sizeof(bytes));
+	return (mbuf->ol_flags & ONVM_OFFLOAD_MERGED) != 0 ?
+		       ONVM_BUFFER_PARTIAL | ONVM_BUFFER_MERGED :
+		       ONVM_BUFFER_FRAGMENTED;
 }
 
 /** Find out what is left to do for a packet that has an offload. */
@@ -91,22 +113,36 @@ onvm_segmenter_next(struct onvm_segmenter *segmenter, const struct onvm_packet_m
 struct onvm_cutter {
 	struct rte_mbuf **mbufs; /**< borrowed */
 	uint16_t nb, next;
+	bool keeps_offloads; /**< cut reassembled packets alone: a device does the rest */
 	struct onvm_segmenter segmenter;
+	struct onvm_fragmenter fragmenter;
 };
 
 static inline void
-onvm_cutter_begin(struct onvm_cutter *cutter, struct rte_mbuf **mbufs, uint16_t nb)
+onvm_cutter_begin(struct onvm_cutter *cutter, struct rte_mbuf **mbufs, uint16_t nb,
+		  bool keeps_offloads)
 {
 	cutter->mbufs = mbufs;
 	cutter->nb = nb;
 	cutter->next = 0;
+	cutter->keeps_offloads = keeps_offloads;
 	cutter->segmenter.whole = NULL;
+	cutter->fragmenter.whole = NULL;
+}
+
+/** Whether a packet is cut in part. */
+static inline bool
+onvm_cutter_is_within(const struct onvm_cutter *cutter)
+{
+	return (cutter->segmenter.whole != NULL && cutter->segmenter.nb_made != 0) ||
+	       (cutter->fragmenter.whole != NULL && cutter->fragmenter.nb_made != 0);
 }
 
 static inline bool
 onvm_cutter_is_done(const struct onvm_cutter *cutter)
 {
-	return cutter->next == cutter->nb && cutter->segmenter.whole == NULL;
+	return cutter->next == cutter->nb && cutter->segmenter.whole == NULL &&
+	       cutter->fragmenter.whole == NULL;
 }
 
 /**

@@ -89,6 +89,7 @@ struct onvm_port {
 	bool has_times;	     /**< what it receives has the time of a capture (packet_time.h) */
 	/** atomic: an NF behind it must see packets as they are on the wire */
 	uint8_t is_wire_sized;
+	uint8_t fragments; /**< atomic: enum onvm_fragments that NFs behind it want */
 	/** atomic: no packet will come in again of itself (a generator's server may still answer) */
 	uint8_t is_finished;
 	uint8_t is_gone;  /**< atomic: its device is being taken away: no packets from or to it */

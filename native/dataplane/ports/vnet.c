@@ -102,7 +102,7 @@ onvm_vnet_receive(struct onvm_vnet_queue *queue, onvm_vnet_reader read_frames,
 	if (likely(!__atomic_load_n(&port->is_wire_sized, __ATOMIC_RELAXED)))
 		return nb_rx;
 	memcpy(queue->frames, mbufs, nb_rx * sizeof(*mbufs));
-	onvm_cutter_begin(&queue->cutter, queue->frames, nb_rx);
+	onvm_cutter_begin(&queue->cutter, queue->frames, nb_rx, false);
 	return onvm_cutter_next(&queue->cutter, port->memory, port->pools[index], mbufs, nb,
 				&result->nb_added);
 }

@@ -199,10 +199,11 @@ struct onvm_steering {
 	struct onvm_claims *claims; /**< atomic; NULL without claims */
 	struct onvm_chain chains[ONVM_CHAINS_MAX];
 	struct onvm_host hosts[ONVM_SLOTS_MAX];
-	bool wire_sized[ONVM_SERVICES_MAX];  /**< the control thread's: see ports/offload.h */
-	uint8_t affinity[ONVM_SERVICES_MAX]; /**< the control thread's: enum onvm_affinity */
-	uint32_t nb_slots;		     /**< those from here on have never been used */
-	uint16_t *slots;		     /**< atomic: by number in the cluster; 0: unknown */
+	bool wire_sized[ONVM_SERVICES_MAX];   /**< the control thread's: see ports/offload.h */
+	uint8_t affinity[ONVM_SERVICES_MAX];  /**< the control thread's: enum onvm_affinity */
+	uint8_t fragments[ONVM_SERVICES_MAX]; /**< the control thread's: enum onvm_fragments */
+	uint32_t nb_slots;		      /**< those from here on have never been used */
+	uint16_t *slots;		      /**< atomic: by number in the cluster; 0: unknown */
 	uint16_t *successors;	   /**< atomic: by number, the host with its state; itself: it has,
 					   or none has; 0: never known here */
 	uint32_t *unknown_since_s; /**< atomic: by number, when it was first met unknown */

@@ -73,11 +73,11 @@ may_have_hints(const struct onvm_worker *worker)
 		__atomic_load_n(&worker->dp->has_times, __ATOMIC_RELAXED)) != 0;
 }
 
-/** Tell NFs, in the slot, how long the segments are, and of the time of a capture. */
-static uint8_t
+/** Tell NFs, in the slot, of what is left to do, and of the time of a capture. */
+static uint16_t
 write_hints(const struct rte_mbuf *mbuf)
 {
-	uint8_t flags = 0;
+	uint16_t flags = 0;
 
 	if (onvm_packet_has_time(mbuf)) {
 		const uint64_t ns = onvm_packet_time(mbuf);
@@ -86,23 +86,16 @@ write_hints(const struct rte_mbuf *mbuf)
 		flags = ONVM_BUFFER_TIMED;
 	}
 	if (onvm_offload_has(mbuf))
-		flags |= ONVM_BUFFER_PARTIAL;
-	if ((mbuf->ol_flags & ONVM_OFFLOAD_MERGED) != 0) {
-		/* What is done with the packet follows from the mbuf. */
-		const uint16_t segment = mbuf->tso_segsz;
-
-		memcpy(mbuf->buf_addr, &segment, sizeof(segment));
-		flags |= ONVM_BUFFER_MERGED;
-	}
+		flags |= onvm_offload_flags(mbuf);
 	return flags;
 }
 
 /**
- * Flags for work that the kernel has left to do, and for times.
+ * Flags for what is left to do, and for times.
  *
- * @param has_hints  some port receives such packets; asked once for a burst
+ * @param has_hints  there may be such packets; asked once for a burst
  */
-static inline uint8_t
+static inline uint16_t
 hints_of(const struct rte_mbuf *mbuf, bool has_hints)
 {
 	return likely(!has_hints) ? 0 : write_hints(mbuf);
@@ -116,15 +109,15 @@ hints_of(const struct rte_mbuf *mbuf, bool has_hints)
 static inline void
 enter(struct onvm_worker *worker, const struct onvm_path *path, uint16_t path_index,
       struct onvm_link *first, struct rte_mbuf *mbuf, uint16_t port, uint32_t flow,
-      uint32_t flow_hash, uint8_t flags, uint8_t way, bool has_hints)
+      uint32_t flow_hash, uint16_t flags, uint8_t way, bool has_hints)
 {
 	struct onvm_packet_memory *memory = &worker->dp->memory;
 	const uint32_t index = onvm_buffer_index(memory, mbuf);
 	struct onvm_buffer *buffer = &memory->buffers[index];
 
 	buffer->path = path_index;
-	buffer->flags = (uint8_t)(flags | ONVM_BUFFER_RESERVED | sample(worker, index) |
-				  hints_of(mbuf, has_hints));
+	buffer->flags = (uint16_t)(flags | ONVM_BUFFER_RESERVED | sample(worker, index) |
+				   hints_of(mbuf, has_hints));
 	buffer->port = port;
 	buffer->flow = flow;
 	buffer->flow_hash = flow_hash;
@@ -168,14 +161,14 @@ enter_burst(struct onvm_worker *worker, const struct onvm_path *path, uint16_t p
 		struct rte_mbuf *mbuf = mbufs[i];
 		const uint32_t index = onvm_buffer_index(memory, mbuf);
 		const uint32_t flow_hash = rss_of(mbuf);
-		const uint8_t hints = hints_of(mbuf, has_hints);
+		const uint16_t hints = hints_of(mbuf, has_hints);
 
 		ONVM_ASSERT(memory->buffers[index].owner == ONVM_OWNER_NONE);
 		memory->buffers[index] = (struct onvm_buffer){
 			.owner = first->id,
 			.path = path_index,
 			.hop = 0,
-			.flags = (uint8_t)(ONVM_BUFFER_RESERVED | hints),
+			.flags = (uint16_t)(ONVM_BUFFER_RESERVED | hints),
 			.port = port,
 			.flow = ONVM_FLOW_NONE,
 			.flow_hash = flow_hash,
@@ -313,7 +306,7 @@ reservation_of_known(struct onvm_flow_table *flows, struct onvm_burst *burst, ui
 }
 
 /** Flags of a packet that may tell something of its flow when it leaves here, or tells it now. */
-static uint8_t
+static uint16_t
 note_later(struct onvm_dataplane *dp, const struct reservation *reservation, uint32_t position,
 	   uint8_t signs)
 {
@@ -351,7 +344,7 @@ onvm_admit_flows(struct onvm_worker *worker, struct onvm_worker_port *wport, uin
 			reservation_of_known(&dp->flows, burst, i, reservations, now);
 		uint32_t position;
 		uint16_t index;
-		uint8_t flags = 0;
+		uint16_t flags = 0;
 
 		if (unlikely(reservation == NULL)) {
 			index = onvm_path_of(worker, wport, &bound, mbufs[i], i);

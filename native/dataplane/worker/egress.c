@@ -71,7 +71,7 @@ onvm_link_flush(struct onvm_worker *worker, struct onvm_link *link)
 		wake_host(link);
 }
 
-/** Send packets to a port that takes complete ones only: make checksums, cut merged ones. */
+/** Send packets to a port that does not take all of them as they are: make checksums, and cut. */
 static void
 flush_complete(struct onvm_worker *worker, struct onvm_worker_port *wport)
 {
@@ -81,7 +81,8 @@ flush_complete(struct onvm_worker *worker, struct onvm_worker_port *wport)
 	uint32_t nb_added = 0;
 	bool is_cut;
 
-	onvm_cutter_begin(&cutter, wport->pending, (uint16_t)wport->nb_pending);
+	onvm_cutter_begin(&cutter, wport->pending, (uint16_t)wport->nb_pending,
+			  port->takes_offloads);
 	while (!onvm_cutter_is_done(&cutter)) {
 		const uint16_t nb = onvm_cutter_next(&cutter, &worker->dp->memory, port->pools[0],
 						     mbufs, ONVM_BURST_SIZE, &nb_added);
@@ -99,7 +100,7 @@ flush_complete(struct onvm_worker *worker, struct onvm_worker_port *wport)
 		}
 	}
 	/* Without buffers to cut into: of one that is cut in part, the rest is one more packet. */
-	is_cut = cutter.segmenter.whole != NULL && cutter.segmenter.nb_made != 0;
+	is_cut = onvm_cutter_is_within(&cutter);
 	worker->stats.drops[ONVM_DROP_TX_FULL] += onvm_cutter_free(&cutter);
 	worker->stats.originated += nb_added + (is_cut ? 1u : 0u);
 	wport->nb_pending = 0;
@@ -109,6 +110,7 @@ flush_complete(struct onvm_worker *worker, struct onvm_worker_port *wport)
 void
 onvm_worker_port_flush(struct onvm_worker *worker, struct onvm_worker_port *wport)
 {
+	const uint8_t has_offloads = __atomic_load_n(&worker->dp->has_offloads, __ATOMIC_RELAXED);
 	struct onvm_port *port = wport->port;
 	const uint16_t nb = (uint16_t)wport->nb_pending;
 	uint64_t nb_bytes = wport->pending_bytes;
@@ -117,8 +119,8 @@ onvm_worker_port_flush(struct onvm_worker *worker, struct onvm_worker_port *wpor
 	if (onvm_capture_wants(&worker->dp->captures, ONVM_CAPTURE_PORT_OUT))
 		onvm_capture_port(&worker->dp->captures, worker->index, &worker->dp->memory,
 				  port->id, ONVM_CAPTURE_PORT_OUT, wport->pending, nb);
-	if (unlikely(!port->takes_offloads &&
-		     __atomic_load_n(&worker->dp->has_offloads, __ATOMIC_RELAXED))) {
+	if (unlikely((has_offloads & ONVM_HAS_FRAGMENTED) != 0 ||
+		     (has_offloads != 0 && !port->takes_offloads))) {
 		flush_complete(worker, wport);
 		return;
 	}

@@ -13,6 +13,7 @@
 
 #include "worker/admit.h"
 #include "worker/credits.h"
+#include "worker/fragments.h"
 #include "worker/remote.h"
 
 /** Credits that must be available before held packets are looked up again. */
@@ -169,22 +170,29 @@ receive(struct onvm_worker *worker, struct onvm_worker_port *wport, uint16_t que
 	struct onvm_rx_result result = {0};
 	uint16_t nb;
 
-	nb = port->ops->rx_burst(port, queue, mbufs, ONVM_BURST_SIZE, &result);
+	nb = unlikely(wport->nb_ready != 0) ?
+		     0 :
+		     port->ops->rx_burst(port, queue, mbufs, ONVM_BURST_SIZE, &result);
 	count_undelivered(worker, wport, &result);
-	if (nb == 0)
-		return 0;
-	if (onvm_capture_wants(&worker->dp->captures, ONVM_CAPTURE_PORT_IN))
+	if (nb != 0 && onvm_capture_wants(&worker->dp->captures, ONVM_CAPTURE_PORT_IN))
 		onvm_capture_port(&worker->dp->captures, worker->index, &worker->dp->memory,
 				  port->id, ONVM_CAPTURE_PORT_IN, mbufs, nb);
+	if (unlikely((__atomic_load_n(&port->fragments, __ATOMIC_RELAXED) != ONVM_FRAGMENTS_PASS ||
+		      wport->nb_ready != 0) &&
+		     !port->is_tunnel))
+		nb = onvm_fragments_take(worker, wport, queue, mbufs, nb);
+	if (nb == 0)
+		return 0;
+	for (uint16_t i = 0; i < nb; i++)
+		wport->stats.rx_bytes += mbufs[i]->data_len;
+	if (unlikely(port->is_tunnel)) {
+		onvm_remote_take_in(worker, wport, queue, mbufs, nb);
+		return nb;
+	}
 	/* Packets that were made when a larger one was cut did not come in. */
 	wport->stats.rx += nb - result.nb_added;
 	worker->stats.originated += result.nb_added;
-	for (uint16_t i = 0; i < nb; i++)
-		wport->stats.rx_bytes += mbufs[i]->data_len;
-	if (unlikely(port->is_tunnel))
-		onvm_remote_take_in(worker, wport, queue, mbufs, nb);
-	else
-		take_in(worker, wport, mbufs, nb);
+	take_in(worker, wport, mbufs, nb);
 	return nb;
 }
 
@@ -198,7 +206,8 @@ onvm_ingress_receive(struct onvm_worker *worker)
 		struct onvm_worker_port *wport = worker->wports[i];
 		struct onvm_port *port = wport->port;
 
-		if (port->is_finished || (is_paused && !port->only_answers))
+		if (wport->nb_ready == 0 &&
+		    (port->is_finished || (is_paused && !port->only_answers)))
 			continue;
 		/* Each queue in its turn: held packets of one keep the others waiting. */
 		for (uint16_t k = 0; k < wport->nb_queues && wport->nb_held == 0; k++) {

@@ -14,6 +14,7 @@
 #include "steering/recycle.h"
 #include "worker/credits.h"
 #include "worker/egress.h"
+#include "worker/fragments.h"
 #include "worker/ingress.h"
 #include "worker/return_poll.h"
 
@@ -36,8 +37,8 @@
 #define DUE_SPIN_NS 3000u
 /** Wake-ups that are taken note of at once. */
 #define EVENTS_MAX 16
-/** Turns between two looks at loans. */
-#define LOAN_TURNS 64
+/** Turns between two looks at loans, and at fragments that wait. */
+#define SELDOM_TURNS 64
 
 /* ---- loans ---- */
 
@@ -118,6 +119,16 @@ take_over_links(struct onvm_worker *worker)
 	}
 }
 
+/** Drop what a port that closes has received and this worker has not admitted. */
+static void
+abandon(struct onvm_worker *worker, struct onvm_worker_port *wport)
+{
+	for (uint32_t i = 0; i < wport->nb_held; i++)
+		onvm_worker_drop(worker, wport->held[i], ONVM_DROP_STOPPED);
+	wport->nb_held = 0;
+	onvm_fragments_forget(worker, wport);
+}
+
 static void
 take_over_ports(struct onvm_worker *worker)
 {
@@ -133,10 +144,8 @@ take_over_ports(struct onvm_worker *worker)
 		if (state != ONVM_PORT_OPEN || wport == NULL) {
 			/* A closed port's worker port may be gone: only one that we still use is ours. */
 			wport = worker->wport_of[id];
-			for (uint32_t i = 0; wport != NULL && i < wport->nb_held; i++)
-				onvm_worker_drop(worker, wport->held[i], ONVM_DROP_STOPPED);
 			if (wport != NULL)
-				wport->nb_held = 0;
+				abandon(worker, wport);
 			worker->wport_of[id] = NULL;
 			continue;
 		}
@@ -196,7 +205,7 @@ sleep_time(const struct onvm_worker *worker, uint64_t polled_ns)
 			continue;
 		if (port->is_polled && polled_ns < wait_ns)
 			wait_ns = polled_ns;
-		if (wport->nb_held != 0 && polled_ns < wait_ns)
+		if ((wport->nb_held | wport->nb_ready) != 0 && polled_ns < wait_ns)
 			wait_ns = polled_ns;
 		if (port->is_finished || port->ops->next_due == NULL)
 			continue;
@@ -289,6 +298,16 @@ drop_classifications(struct onvm_worker *worker)
 		worker->wports[i]->is_classified = false;
 }
 
+/** What need not be looked at in each turn. */
+static void
+look_seldom(struct onvm_worker *worker)
+{
+	for (uint32_t i = 0; i < worker->nb_links; i++)
+		if (worker->links[i]->nb_loaned < worker->links[i]->nb_loans_wanted)
+			top_up_loans(worker, worker->links[i]);
+	onvm_fragments_expire(worker);
+}
+
 int
 onvm_worker_run(void *arg)
 {
@@ -320,10 +339,8 @@ onvm_worker_run(void *arg)
 		for (uint32_t i = 0; i < worker->nb_links; i++)
 			nb_done += onvm_return_poll(worker, worker->links[i]);
 		onvm_egress_flush(worker);
-		if (++turn % LOAN_TURNS == 0)
-			for (uint32_t i = 0; i < worker->nb_links; i++)
-				if (worker->links[i]->nb_loaned < worker->links[i]->nb_loans_wanted)
-					top_up_loans(worker, worker->links[i]);
+		if (++turn % SELDOM_TURNS == 0)
+			look_seldom(worker);
 		if (likely(nb_done != 0)) {
 			if (idle_since != 0)
 				worker->stats.idle_cycles += rte_rdtsc() - idle_since;

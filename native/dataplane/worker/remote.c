@@ -12,9 +12,11 @@
 #include <rte_cycles.h>
 
 #include "peers/tunnel.h"
+#include "ports/offload.h"
 #include "steering/spanning.h"
 #include "worker/credits.h"
 #include "worker/egress.h"
+#include "worker/fragments.h"
 
 /** Hop of @p path at which @p si services are still to come, with the exit as one; or false. */
 static bool
@@ -107,6 +109,8 @@ take_in(struct onvm_worker *worker, uint16_t port, struct rte_mbuf *mbuf,
 				       .port = port,
 				       .flow = ONVM_FLOW_NONE,
 				       .flow_hash = hash};
+	if (unlikely(onvm_offload_has(mbuf)))
+		buffer->flags |= onvm_offload_flags(mbuf);
 	if (path->opposite != 0 && path->egress < ONVM_PORTS_MAX)
 		buffer->flags |= ONVM_BUFFER_TEACH;
 	if (hop == path->nb_hops) {
@@ -143,7 +147,20 @@ onvm_remote_take_in(struct onvm_worker *worker, struct onvm_worker_port *wport, 
 		    struct rte_mbuf **mbufs, uint16_t nb)
 {
 	const struct onvm_tunnel_packet *packets = onvm_tunnel_received(wport->port, queue);
+	const bool has_fragments = __atomic_load_n(&wport->port->fragments, __ATOMIC_RELAXED) !=
+				   ONVM_FRAGMENTS_PASS;
 
-	for (uint16_t i = 0; i < nb; i++)
-		take_in(worker, wport->port->id, mbufs[i], &packets[i]);
+	struct rte_mbuf *ready[ONVM_PIECES_MAX];
+
+	for (uint16_t i = 0; i < nb; i++) {
+		uint16_t nb_ready = 1;
+
+		/* What a fragment has made complete takes the way of that fragment. */
+		ready[0] = mbufs[i];
+		if (unlikely(has_fragments))
+			nb_ready = onvm_fragment_take(worker, wport, queue, mbufs[i], ready);
+		wport->stats.rx += nb_ready;
+		for (uint16_t k = 0; k < nb_ready; k++)
+			take_in(worker, wport->port->id, ready[k], &packets[i]);
+	}
 }

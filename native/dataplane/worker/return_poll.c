@@ -42,9 +42,9 @@ what_of(const struct onvm_buffer *buffer)
 {
 	uint64_t word;
 
-	static_assert(offsetof(struct onvm_buffer, port) == 6, "the word's last two bytes");
+	static_assert(offsetof(struct onvm_buffer, port) == 7, "the word's last byte");
 	memcpy(&word, buffer, sizeof(word));
-	return rte_cpu_to_le_64(word) << 16;
+	return rte_cpu_to_le_64(word) << 8;
 }
 
 /** Prepare for packets like the one that @p buffer describes; without a way out there is none. */

@@ -27,6 +27,7 @@
 #include "drops.h"
 #include "flows/classify.h"
 #include "flows/flow_table.h"
+#include "fragments/reassembly.h"
 #include "packet_memory.h"
 #include "peers/nsh.h"
 #include "peers/peers.h"
@@ -51,6 +52,7 @@ struct onvm_worker_port {
 	uint16_t next_queue; /**< index into `queues` */
 	uint16_t waits_for;  /**< path that lacked credits for the first packet held; 0: none */
 	uint16_t nb_held;    /**< received, not yet admitted */
+	uint16_t nb_ready;   /**< complete, and not counted as received yet */
 	uint32_t nb_pending;
 	uint64_t pending_bytes;
 	struct onvm_worker_port_stats stats;
@@ -58,6 +60,7 @@ struct onvm_worker_port {
 	struct onvm_burst burst;
 	struct rte_mbuf *held[ONVM_BURST_SIZE];
 	struct rte_mbuf *pending[ONVM_PENDING_MAX];
+	struct rte_mbuf *ready[2 * ONVM_PIECES_MAX]; /**< that fragments have made complete */
 };
 
 struct onvm_worker_stats {
@@ -105,6 +108,12 @@ struct onvm_worker {
 	uint8_t is_running; /**< atomic */
 };
 
+/** Packets that there may be with work left to do for them (ports/offload.h). */
+enum onvm_has_offloads {
+	ONVM_HAS_PARTIAL = 1 << 0, /**< partial and merged ones: some port receives them */
+	ONVM_HAS_FRAGMENTED = 1 << 1,
+};
+
 struct onvm_dataplane {
 	struct onvm_dp_config config;
 	struct onvm_packet_memory memory;
@@ -123,11 +132,12 @@ struct onvm_dataplane {
 		bool is_waiting;     /**< housekeeping's: paths are leaving since pass */
 		uint32_t since;
 	} recycling;
-	uint32_t epoch;		       /**< atomic: counts changes that workers must take over */
-	uint8_t must_stop;	       /**< atomic */
-	uint8_t sources_paused;	       /**< atomic: workers receive nothing */
-	uint8_t has_offloads;	       /**< atomic: some port receives partial or merged packets */
-	uint8_t has_times;	       /**< atomic: some port receives packets with a time */
+	uint32_t epoch;		/**< atomic: counts changes that workers must take over */
+	uint8_t must_stop;	/**< atomic */
+	uint8_t sources_paused; /**< atomic: workers receive nothing */
+	uint8_t has_offloads;	/**< atomic: enum onvm_has_offloads */
+	uint8_t has_times;	/**< atomic: some port receives packets with a time */
+	struct onvm_reassembly *reassembly; /**< atomic: NULL until an NF wants it */
 	int notice_fd;		       /**< eventfd: something for the control thread to look at */
 	uint64_t closed_rx, closed_tx; /**< packets of ports that are no more */
 	uint64_t closed_drops[ONVM_DROPS]; /**< by ports that are no more */

@@ -64,6 +64,38 @@ onvm_pkt_segment(const struct onvm_pkt *pkt)
 	return bytes;
 }
 
+/** What is known of the fragments of a packet's datagram; NULL: it did not come in fragments. */
+static inline struct onvm_fragment_note *
+onvm_pkt_fragment_note(const struct onvm_pkt *pkt)
+{
+	return (pkt->flags & ONVM_F_FRAGMENTED) == 0 ?
+		       (struct onvm_fragment_note *)0 :
+		       (struct onvm_fragment_note *)(pkt->data - pkt->headroom);
+}
+
+/** Bytes of the largest fragment of a reassembled packet, from the IP header on; 0 of others. */
+static inline uint16_t
+onvm_pkt_largest_fragment(const struct onvm_pkt *pkt)
+{
+	const struct onvm_fragment_note *const note = onvm_pkt_fragment_note(pkt);
+
+	return note == (struct onvm_fragment_note *)0 ? 0 : note->largest;
+}
+
+/**
+ * Ports of the datagram of a fragment (`fragments = "virtual"`): source, then destination, in network
+ * order; NULL: there are none, or they stand in the packet itself. An NF that changes the ports of
+ * datagrams changes these: the NFs behind it read them.
+ */
+static inline uint8_t *
+onvm_pkt_fragment_ports(const struct onvm_pkt *pkt)
+{
+	struct onvm_fragment_note *const note = onvm_pkt_fragment_note(pkt);
+
+	return note == (struct onvm_fragment_note *)0 || note->largest != 0 ? (uint8_t *)0 :
+									      note->ports;
+}
+
 struct onvm_held;
 
 /** What a kernel is called with, besides packets. */

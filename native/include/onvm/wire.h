@@ -41,7 +41,7 @@
 #include <onvm/address.h>
 
 #define ONVM_WIRE_MAGIC 0x4d564e4fu /* "ONVM" */
-#define ONVM_WIRE_VERSION 3u
+#define ONVM_WIRE_VERSION 4u
 
 #define ONVM_STAGES_MAX 16		/* NFs fused in one NF host */
 #define ONVM_WORKERS_MAX 16		/* worker lcores of a manager */
@@ -82,7 +82,27 @@ enum onvm_desc_flags {
 	/** to the NF host: it is the first host of the packet's path; the last one. See nf.h */
 	ONVM_F_FIRST = 1 << 5,
 	ONVM_F_LAST = 1 << 6,
+	/**
+	 * to the NF: its datagram came in fragments, and leaves in fragments. The slot begins with
+	 * what is known of them: struct onvm_fragment_note.
+	 */
+	ONVM_F_FRAGMENTED = 1 << 7,
 };
+
+/** The form in which an NF gets datagrams in fragments; the greatest of a chain counts. */
+enum onvm_fragments {
+	ONVM_FRAGMENTS_PASS = 0,       /**< the fragments, as they come */
+	ONVM_FRAGMENTS_VIRTUAL = 1,    /**< the fragments, each with the ports of the first */
+	ONVM_FRAGMENTS_REASSEMBLE = 2, /**< the datagram */
+};
+
+/** First bytes of the slot of a packet with ONVM_F_FRAGMENTED. */
+struct onvm_fragment_note {
+	uint16_t largest; /**< bytes of the largest fragment, from the IP header on; 0: it is one */
+	uint8_t ports[4]; /**< of one: source and destination port, as in the first; 0: none */
+};
+static_assert(sizeof(struct onvm_fragment_note) == 6,
+	      "it begins like the bytes of a merged packet");
 
 /** Names one buffer in a ring. */
 struct onvm_desc {
@@ -181,6 +201,7 @@ struct onvm_stage_hello {
 	char instance[ONVM_NAME_LENGTH];		    /**< empty: the manager makes one */
 	char reasons[ONVM_REASONS_MAX][ONVM_NAME_LENGTH];   /**< names of its drop reasons */
 	char counters[ONVM_COUNTERS_MAX][ONVM_NAME_LENGTH]; /**< names of its counters */
+	uint32_t fragments;				    /**< enum onvm_fragments */
 };
 
 /** First message of an NF host. */

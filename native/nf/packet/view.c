@@ -134,7 +134,7 @@ view_flow_key(PyObject *self, void *closure)
 	(void)closure;
 	if (view == NULL)
 		return NULL;
-	onvm_tuple_read(view->pkt->data, &view->layout, &key);
+	onvm_tuple_read(view->pkt, &view->layout, &key);
 	return PyBytes_FromStringAndSize((const char *)&key, sizeof(key));
 }
 

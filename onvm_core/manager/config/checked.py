@@ -7,13 +7,14 @@ from pathlib import Path
 
 import msgspec
 
+from onvm_core.dataplane.values import Fragments
 from onvm_core.launch.launcher import HOOK as LAUNCHERS
 from onvm_core.launch.launcher import Launchers
 from onvm_core.manager.config.extensions import Extensions, load_extensions
 from onvm_core.manager.config.onvm_toml import Config, load_config
 from onvm_core.manager.placement.allocator import policy_names
 from onvm_core.manager.ports import PortKind, port_kinds
-from onvm_core.plugins import NfPackage, PluginManager, discover
+from onvm_core.plugins import NfPackage, PluginManager, discover, find
 
 __all__ = ["Checked", "check"]
 
@@ -27,6 +28,14 @@ class Checked(msgspec.Struct, frozen=True):
     extensions: Extensions
     launchers: Launchers
     packages: Sequence[NfPackage]
+
+    def fragments(self) -> dict[str, Fragments]:
+        """The services of which the file says what they see of datagrams in fragments."""
+        return {
+            find(nf.plugin or name, self.packages).service or name: Fragments[nf.fragments.upper()]
+            for name, nf in self.config.nfs.items()
+            if nf.fragments
+        }
 
 
 def check(file: Path, plugins: PluginManager) -> Checked:

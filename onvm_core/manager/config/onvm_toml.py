@@ -4,9 +4,9 @@
     [dataplane]            workers, cpus, buffers, buffer_size, ring_length, idle, flows, …
     [ports.NAME]           uri, direction, classifier, classifier_options, addresses, vlans, mac,
                            slow_path
-    [nfs.NAME]             plugin, instances, launcher, affinity, config (a file or a table); one
-                           instance without configuration is implied for an installed NF that a
-                           chain names
+    [nfs.NAME]             plugin, instances, launcher, affinity, fragments, config (a file or a
+                           table); one instance without configuration is implied for an
+                           installed NF that a chain names
     [launchers.NAME]       options of a launcher
     [[fused]]              nfs, instances, launcher, fuse: NFs that share one process
     [chains.NAME]          in, out, services, bidirectional, track_flows, on_failure, match
@@ -95,6 +95,8 @@ class NfConfig(_Table, frozen=True):
     """The launcher that starts it; empty: ``process``."""
     affinity: Literal["flow", "source", "destination"] | None = None
     """The key by which flows are shared among its instances; None: that of its manifest."""
+    fragments: Literal["", "pass", "virtual", "reassemble"] = ""
+    """The form in which it gets datagrams in fragments; empty: that of its manifest."""
 
 
 class FusedConfig(_Table, frozen=True):

@@ -13,7 +13,7 @@ from ipaddress import ip_address
 
 import msgspec
 
-from onvm_core.dataplane.values import Affinity
+from onvm_core.dataplane.values import Affinity, Fragments
 from onvm_sdk.errors import OnvmError
 from onvm_sdk.flow_lifetimes import LIFETIME_MAX_S
 from onvm_sdk.limits import (
@@ -49,11 +49,11 @@ __all__ = [
 ]
 
 MAGIC = 0x4D564E4F
-VERSION = 3
+VERSION = 4
 
 _HEAD = struct.Struct(f"=7I{SECRET_LENGTH}s")
 _STAGE = struct.Struct(
-    f"={NAME_LENGTH}s{NAME_LENGTH}s{REASONS_MAX * NAME_LENGTH}s{COUNTERS_MAX * NAME_LENGTH}s"
+    f"={NAME_LENGTH}s{NAME_LENGTH}s{REASONS_MAX * NAME_LENGTH}s{COUNTERS_MAX * NAME_LENGTH}sI"
 )
 _REPLY = struct.Struct(f"=IIiIIIIIIIQQII{STAGES_MAX}H{ERROR_LENGTH}s")
 _MESSAGE = struct.Struct(f"=III{NAME_LENGTH}s")
@@ -90,6 +90,7 @@ class StageHello:
     instance: str
     reasons: tuple[str, ...]
     counters: tuple[str, ...]
+    fragments: Fragments = Fragments.PASS
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,18 +211,21 @@ def unpack_hello(data: bytes) -> Hello:
         raise WireError(f"{n_stages} stages: expected 1 to {STAGES_MAX}")
     stages = []
     for index in range(n_stages):
-        service, instance, reasons, counters = _STAGE.unpack_from(
+        service, instance, reasons, counters, fragments = _STAGE.unpack_from(
             data, _HEAD.size + index * _STAGE.size
         )
         name = _text(service, "service name")
         if not name:
             raise WireError(f"stage {index} has no service name")
+        if fragments not in list(Fragments):
+            raise WireError(f"stage {index} wants fragments in the form {fragments}")
         stages.append(
             StageHello(
                 service=name,
                 instance=_text(instance, "instance name"),
                 reasons=_names(reasons, "drop reason"),
                 counters=_names(counters, "counter name"),
+                fragments=Fragments(fragments),
             )
         )
     return Hello(tuple(stages), n_loaned, burst_size, pid, _text(secret, "secret"), wire_sized != 0)

@@ -329,6 +329,8 @@ class Changes:
             if name not in changed and new.ports[name].link(name) != link:
                 self._deployment.change_link(name, new.ports[name].link(name))
                 change.undo.callback(self._deployment.change_link, name, link)
+        change.undo.callback(self._deployment.manager.use_fragments, before.fragments())
+        self._deployment.manager.use_fragments(file.fragments())
         use_classifiers(file.extensions.classifiers, ())
         change.undo.callback(use_classifiers, before.extensions.classifiers, kept)
         self._chains.change(new.chains)

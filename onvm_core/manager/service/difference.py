@@ -78,7 +78,11 @@ def difference(
             shown = [None if one is None else count for one in (old, new)]
             found.append(_one(f"nfs.{name}", *shown))
             continue
-        found += _values(f"nfs.{name}", {"instances": old.instances}, {"instances": new.instances})
+        found += _values(
+            f"nfs.{name}",
+            {"instances": old.instances, "fragments": old.fragments},
+            {"instances": new.instances, "fragments": new.fragments},
+        )
         if name in settings:
             found += _settings(f"nfs.{name}.config", *settings[name])
     for name in settings.keys() - after.nfs.keys():  # of instances by command

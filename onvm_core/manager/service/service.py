@@ -200,7 +200,7 @@ class Service:
         uris = self._config.port_uris
         plane = self._config.dataplane
         settings = plane.settings(uris.values())
-        return Deployment(
+        deployment = Deployment(
             self._directory,
             settings,
             kinds=self._nfs.file.kinds,
@@ -216,6 +216,8 @@ class Service:
             survives=True,
             start_plane=start_plane,
         )
+        deployment.manager.use_fragments(self._nfs.file.fragments())
+        return deployment
 
     def _ports_of(self, services: Sequence[str]) -> list[str]:
         """Services of the chains in the file, and of chains added since."""

@@ -238,7 +238,6 @@ struct firewall {
 	struct firewall_rules rules;
 	struct onvm_flow_table *connections; /**< NULL: not tracking */
 	struct onvm_flow_table *sources;     /**< connections by source; NULL: no limit */
-	struct onvm_flow_table *datagrams;   /**< verdicts of first fragments */
 	struct firewall_bucket answers;
 	struct event_ring *events;
 };

@@ -16,9 +16,9 @@ Readings chosen:
   It does not keep the connection alive.
 * An idle connection is gone when its time is over. If the table is full, connections
   that are half open, closed or without a reply give way, the oldest first.
-* A later fragment has the verdict of the first fragment of its datagram. If that is unknown, rules
-  that name no ports judge it, and what these leave open `fragments` decides. It never passes
-  if it would overwrite the first fragment (RFC 1858 section 3, RFC 5722).
+* Datagrams come whole. A later fragment that comes alone is judged by rules that name no ports, and
+  what these leave open `fragments` decides. It never passes if it would overwrite the flags of
+  TCP (RFC 1858 section 3).
 """
 
 from __future__ import annotations
@@ -45,7 +45,6 @@ REJECTED = "rejected"
 """In place of a drop reason: an answer leaves."""
 
 _NS = 1_000_000_000
-_FRAGMENTS_MAX, _FRAGMENT_NS = 4096, 30 * _NS
 _SYN, _RST, _ACK = 2, 4, 16
 _VLANS = (0x8100, 0x88A8, 0x9100, 0x9200)
 _KINDS = {0x0806: "arp", 0x8863: "pppoe", 0x8864: "pppoe", 0x8847: "mpls", 0x8848: "mpls"}
@@ -74,15 +73,6 @@ class _Connection:
         return now_ns - self.used_ns >= self.idle_ns
 
 
-@dataclass
-class _Fragment:
-    """The first fragment of a datagram."""
-
-    passed: bool
-    end: int
-    seen_ns: int
-
-
 @dataclass(frozen=True)
 class _Packet:
     """A packet with all that comes with it."""
@@ -108,7 +98,6 @@ class FirewallModel:
         self.config = config
         self.connections: dict[_Key, _Connection] = {}
         self.evictable: dict[_Key, None] = {}
-        self.fragments: dict[_Key, _Fragment] = {}
         self.is_tracking = config.is_tracking
         self.rules = RuleModel(config)
         self.answer: bytes | None = None
@@ -145,10 +134,7 @@ class FirewallModel:
         packet = _Packet(frame, h, now_ns, reverse, partial, merged, first, port)
         if h.l4 is L4.FRAGMENT:
             return self._judge_fragment(packet)
-        reason = self._judge_whole(packet)
-        if h.more_fragments:
-            self._note_fragment(frame, h, now_ns, reason is None)
-        return reason
+        return self._judge_whole(packet)
 
     def _sort(self, frame: bytes, h: Headers, partial: bool) -> str | None:
         """Decide what needs neither rules nor connections; otherwise `_UNDECIDED`."""
@@ -358,28 +344,12 @@ class FirewallModel:
         h, text = p.headers, self.config.settings
         if h.protocol == TCP and h.fragment_offset == 8:
             return "fragment"
-        first = self.fragments.get(_datagram(p.frame, h))
-        if first is not None and p.now_ns - first.seen_ns < _FRAGMENT_NS:
-            return None if first.passed and h.fragment_offset >= first.end else "fragment"
         decision = self._ask(p)
         if decision.rule is not None and not decision.rule.accepts:
             return "rule"
         if decision.rule is None and text.default == "drop" and not decision.has_chance:
             return "default"
         return None if text.fragments == "pass" else "fragment"
-
-    def _note_fragment(self, frame: bytes, h: Headers, now_ns: int, passed: bool) -> None:
-        key = _datagram(frame, h)
-        start = (
-            h.l3_offset + (frame[h.l3_offset] & 15) * 4 if h.version == 4 else h.fragment_header + 8
-        )
-        end = h.l4_offset + h.l4_length - start
-        old = self.fragments.pop(key, None)
-        if old is not None and now_ns - old.seen_ns < _FRAGMENT_NS:
-            end, passed = max(end, old.end), passed and old.passed
-        if len(self.fragments) >= _FRAGMENTS_MAX:
-            del self.fragments[next(iter(self.fragments))]
-        self.fragments[key] = _Fragment(passed, end, now_ns)
 
 
 _UNDECIDED = "undecided"
@@ -487,15 +457,6 @@ def _final_addresses(frame: bytes, h: Headers) -> tuple[bytes, bytes]:
                 option += 1 if frame[option] == 0 else frame[option + 1] + 2
         protocol, at = frame[at], at + size
     return src, dst
-
-
-def _datagram(frame: bytes, h: Headers) -> _Key:
-    """Return what a fragment's datagram is known by (RFC 791, RFC 8200 section 4.5)."""
-    if h.version == 4:
-        number, protocol = frame[h.l3_offset + 4 : h.l3_offset + 6], h.protocol
-    else:
-        number, protocol = frame[h.fragment_header + 4 : h.fragment_header + 8], 0
-    return h.version, h.src, h.dst, protocol, number, _vids(h)
 
 
 def _quoted_transport(ip: bytes, version: int) -> tuple[int, int] | None:

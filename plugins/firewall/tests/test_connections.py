@@ -226,7 +226,7 @@ def test_windows_go_around_the_end_of_the_numbers() -> None:
 
 
 def test_fragmented_segments_do_not_break_a_connection() -> None:
-    firewall = opened()
+    firewall = opened(fragments="pass", default="accept")
     first = tcp(B, 80, A, 9, ACK, bytes(12), seq=201, ack=101, fragment=0x2000)
     rest = ip(B, A, 6, bytes(400), fragment=4)
     assert firewall(first, rest, here(ACK, ack=201 + 412)) == [None] * 3

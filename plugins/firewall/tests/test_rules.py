@@ -27,7 +27,7 @@ V6, W6 = "2001:db8::1", "2001:db8::2"
 
 def only(**rule: object) -> FirewallCase:
     """A firewall that drops what one rule matches."""
-    return FirewallCase(stateful=False, rules=[{"action": "drop", **rule}])
+    return FirewallCase(stateful=False, fragments="pass", rules=[{"action": "drop", **rule}])
 
 
 def vlan(frame: bytes, number: int) -> bytes:

@@ -39,7 +39,7 @@ checksum_complete(uint8_t *data, const struct onvm_headers *headers)
 /* The outer IP header; congestion marks are those of the inner one (RFC 6040 section 4.1). */
 static void
 outer_fill(const struct lb *lb, uint8_t *ip, const struct lb_entry *entry, uint8_t protocol,
-	   uint8_t traffic_class, uint32_t payload)
+	   uint8_t traffic_class, uint32_t payload, bool is_whole)
 {
 	uint16_t checksum;
 
@@ -58,7 +58,7 @@ outer_fill(const struct lb *lb, uint8_t *ip, const struct lb_entry *entry, uint8
 	ip[0] = 0x45;
 	ip[1] = traffic_class;
 	onvm_store_be16(ip + 2, (uint16_t)(20 + payload));
-	ip[6] = 0x40; /* don't fragment, so it needs no identification */
+	ip[6] = is_whole ? 0x40 : 0; /* don't fragment, so it needs no identification */
 	ip[8] = TTL;
 	ip[9] = protocol;
 	memcpy(ip + 12, lb->config.tunnel_source4, 4);
@@ -109,7 +109,8 @@ encapsulate(struct lb *lb, struct onvm_pkt *pkt, const struct onvm_headers *head
 
 	if ((pkt->flags & ONVM_F_MERGED) != 0)
 		return LB_DROP_TOO_BIG;
-	if (inner + added > lb->config.tunnel_mtu)
+	/* What came in fragments leaves in fragments, of the size that it had. */
+	if (inner + added > lb->config.tunnel_mtu && onvm_pkt_largest_fragment(pkt) == 0)
 		return lb_too_big(lb, pkt, headers, (uint16_t)(lb->config.tunnel_mtu - added)) ?
 			       LB_NO_DROP :
 			       LB_DROP_TOO_BIG;
@@ -121,7 +122,7 @@ encapsulate(struct lb *lb, struct onvm_pkt *pkt, const struct onvm_headers *head
 	outer = pkt->data + headers->l3_offset;
 	onvm_store_be16(outer - 2, entry->outer_version == 4 ? 0x0800 : 0x86dd);
 	outer_fill(lb, outer, entry, udp_bytes != 0 ? ONVM_PROTO_UDP : protocol, traffic_class,
-		   udp_bytes + inner);
+		   udp_bytes + inner, onvm_pkt_largest_fragment(pkt) == 0);
 	if (udp_bytes != 0)
 		udp_fill(lb, outer + ip_bytes, entry, udp_bytes + inner, hash);
 	pkt->length = (uint16_t)(headers->l3_offset + added + inner);

@@ -120,6 +120,9 @@ nat_sent_bytes(const struct onvm_pkt *pkt, const struct onvm_headers *headers)
 	const uint32_t l4_offset = headers->l4_offset;
 	uint32_t header_bytes = 8;
 
+	/* A datagram that came in fragments leaves in such. */
+	if (onvm_pkt_largest_fragment(pkt) != 0)
+		return onvm_pkt_largest_fragment(pkt);
 	if ((pkt->flags & ONVM_F_MERGED) == 0)
 		return l4_offset + headers->l4_length - headers->l3_offset;
 	if (headers->protocol == ONVM_PROTO_TCP)

@@ -66,6 +66,7 @@ router_forward(struct router *router, struct onvm_pkt *pkt, uint32_t index)
 	const struct router_group *group;
 	const struct router_hop *hop;
 	struct router_hop connected;
+	const uint16_t fragment = onvm_pkt_largest_fragment(pkt);
 	uint32_t length;
 	bool is_merged;
 
@@ -95,6 +96,9 @@ router_forward(struct router *router, struct onvm_pkt *pkt, uint32_t index)
 	length = ip_version == 4 ? onvm_load_be16(ip + 2) : onvm_load_be16(ip + 4) + 40u;
 	if (length > link->mtu && is_merged)
 		length = segment_length(pkt);
+	/* It leaves in fragments of this size, in IPv6, too. */
+	if (length > link->mtu && fragment != 0)
+		length = fragment;
 	if (length > link->mtu) {
 		if (ip_version == 4 && (ip[6] & 0x40) == 0 && !is_merged)
 			return router_fragment(router, pkt, hop, link->mtu);
@@ -108,6 +112,9 @@ router_forward(struct router *router, struct onvm_pkt *pkt, uint32_t index)
 	case ROUTER_WAITS:
 		return ROUTER_DROP_RESOLVING;
 	case ROUTER_NOT_SENT:
+		/* The neighbour is not known yet; fragments can wait for it. */
+		if (fragment != 0)
+			return router_fragment(router, pkt, hop, fragment);
 		break;
 	case ROUTER_REFUSED:
 		router_send_error(router, pkt, ROUTER_ERROR_HOST_UNREACHABLE, ROUTER_NONE, 0);

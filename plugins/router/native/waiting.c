@@ -35,7 +35,7 @@ router_waiting_copy(struct router *router, const struct onvm_pkt *pkt, uint32_t 
 	uint32_t index;
 
 	if (pkt->length > ROUTER_FRAME_MAX || (pkt->flags & ONVM_F_MERGED) != 0 ||
-	    router->free_waiting == ROUTER_NONE)
+	    onvm_pkt_largest_fragment(pkt) != 0 || router->free_waiting == ROUTER_NONE)
 		return ROUTER_NONE;
 	index = router_queue_take(router, &router->free_waiting);
 	waiting = &router->waiting[index];

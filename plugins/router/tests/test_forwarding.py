@@ -18,6 +18,7 @@ from router_case import (
     NS,
     WAN,
     Router,
+    answer,
     arp,
     ask,
     both_versions,
@@ -147,6 +148,35 @@ def test_packets_that_may_be_cut_are() -> None:
     assert all(checksum(piece[14:34]) == 0 for piece in pieces)
     places = {int.from_bytes(piece[20:22], "big") & 0x1FFF: piece for piece in pieces}
     assert b"".join(places[at][34:] for at in sorted(places)) == whole[34:]
+
+
+def test_datagrams_that_came_in_fragments_pass_as_such() -> None:
+    router = Router()
+    router.meet()
+    for near, far in (("10.0.0.5", "198.51.100.9"), ("2001:db8:1::5", "2001:db8:2::9")):
+        whole = to_router(LAN, udp(near, 5, far, 6, bytes(3000)))
+        (done,) = router.run(Arrived(whole, LAN, largest=1500))
+        assert done.out == WAN
+    whole = to_router(LAN, udp("10.0.0.5", 5, "192.0.2.9", 6, bytes(3000)))
+    (done,) = router.run(Arrived(whole, LAN, largest=1500))
+    assert (done.reason, len(router.made)) == ("fragmented", 6)
+    whole = to_router(LAN, udp("2001:db8:1::5", 5, "2001:db8:3::9", 6, bytes(3000)))
+    (done,) = router.run(Arrived(whole, LAN, largest=1500))
+    assert done.reason == "too_big"
+
+
+def test_fragments_wait_for_a_neighbour() -> None:
+    router = Router()
+    router.meet(LAN)
+    whole = to_router(LAN, udp("10.0.0.5", 5, "198.51.100.9", 6, bytes(2000)))
+    (done,) = router.run(Arrived(whole, LAN, largest=1500))
+    assert done.reason == "fragmented"
+    own = HOSTS_GATEWAYS[WAN][0]
+    router.run(Arrived(answer(WAN, "198.51.100.9", own), WAN))
+    sent = [frame for port, frame in router.made if port == WAN]
+    sent += [frame for port, frame in router.wait(0.2) if port == WAN]
+    sent = [frame for frame in sent if read_headers(frame).is_fragment]
+    assert sorted(len(frame) for frame in sent) == [14 + 20 + 528, 14 + 1500]
 
 
 def test_later_fragments_have_only_the_options_that_are_copied() -> None:

@@ -35,7 +35,7 @@ def through(bed: Bed, capture: str, chain: tuple[str, ...], output: Path) -> Non
         return
     far = bed.plane.open_port("out", PcapPort(tx_path=str(output)))
     ports = [bed.add(near), bed.add(far)]
-    before = total_drops(bed)
+    before, originated = total_drops(bed), bed.plane.read_plane().originated
     bed.chain(1, ports, chain, track_flows=len(capture) % 2 == 0)
     bed.until(
         lambda: bool(bed.plane.read_port(near).is_finished) and bed.is_drained(),
@@ -53,6 +53,7 @@ def through(bed: Bed, capture: str, chain: tuple[str, ...], output: Path) -> Non
         chain=chain,
         rx=bed.plane.read_port(near).rx,
         tx=bed.plane.read_port(far).tx,
+        originated=bed.plane.read_plane().originated - originated,
         drops=drops,
         output=str(output),
     )

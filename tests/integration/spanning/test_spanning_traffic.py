@@ -108,15 +108,17 @@ def test_ping_and_download_over_three_hosts(
     net: Net, host: Host, version: int, tmp_path: Path
 ) -> None:
     edge = '[ports.{0}]\nuri = "af_packet:edge0"\n'
+    # The firewall wants whole datagrams: where packets come in, and behind a peer.
+    first, second = ("firewall", "hop") if version == 4 else ("hop", "firewall")
     managers = Managers(
         host,
         {
-            "a": PLANE + edge.format("clients") + "[nfs.firewall]\n",
-            "b": PLANE + "[nfs.hop]\n",
+            "a": PLANE + edge.format("clients") + f"[nfs.{first}]\n",
+            "b": PLANE + f"[nfs.{second}]\n",
             "d": PLANE + edge.format("servers") + "[nfs.skip]\n",
         },
         DATA[version],
-        [chain("a:clients", "d:servers", "firewall", "hop", "skip")],
+        [chain("a:clients", "d:servers", first, second, "skip")],
     )
     _start(managers, net)
     assert not any(reply["missing"] for reply in managers.apply().values())

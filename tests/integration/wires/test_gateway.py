@@ -252,6 +252,10 @@ def test_fragments_pass_and_are_made(net: Net, tmp_path: Path, mtu: int) -> None
         assert (gateway.router["counters"]["fragments_made"] > 0) == (mtu == 1300)
         if mtu == 1500:
             assert " 0% packet loss" in net.run(CLIENT, *ping, SERVER_V6)
+        else:  # the sender is told of the narrow link, and makes smaller fragments
+            said = net.run(CLIENT, "ping", "-c2", "-i0.2", "-W5", "-s", "4000", SERVER_V6)
+            assert "mtu 1300" in net.run(CLIENT, "ip", "-6", "route", "get", SERVER_V6)
+            assert " 1 received" in said, said
 
 
 def test_hosts_change_while_the_gateway_runs(net: Net, tmp_path: Path) -> None:

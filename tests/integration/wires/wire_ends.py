@@ -7,6 +7,7 @@ answers come, and are right.
     ping HOST COUNT BYTES       ICMP echo in IP packets of so many bytes, which nothing may cut
     fetch HOST                  the SHA-256 of BLOB
     ask HOST COUNT BYTES        datagrams one after the other, each from a port of its own
+    pieces HOST COUNT BYTES     as `ask`, in fragments: the last one first, one of them twice
     flood HOST COUNT BYTES      datagrams that nothing answers, as fast as possible
     talk HOST CONNECTIONS BYTES connections at the same time, each of which gets back what it sends
 """
@@ -137,6 +138,43 @@ def ask(host: str, count: str, n_bytes: str) -> None:
                 raise ValueError("another answer")
 
 
+def pieces(host: str, count: str, n_bytes: str) -> None:
+    is_v6 = ":" in host
+    family = socket.AF_INET6 if is_v6 else socket.AF_INET
+    for number in range(int(count)):
+        asked = os.urandom(int(n_bytes))
+        with (
+            socket.socket(family, socket.SOCK_DGRAM) as one,
+            socket.socket(family, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw,
+        ):
+            one.settimeout(ANSWER_S)
+            one.connect((host, DATAGRAM_PORT))
+            source, port = one.getsockname()[:2]
+            src, dst = (socket.inet_pton(family, address) for address in (source, host))
+            udp = struct.pack("!4H", port, DATAGRAM_PORT, 8 + len(asked), 0) + asked
+            pseudo = src + dst + struct.pack("!II", len(udp), socket.IPPROTO_UDP)
+            udp = udp[:6] + struct.pack("!H", _checksum(pseudo + udp) or 0xFFFF) + udp[8:]
+            made = [
+                _fragment(src, dst, udp, first, 1000 + number) for first in range(0, len(udp), 1200)
+            ]
+            for fragment in (*made[:0:-1], made[1], made[0]):
+                raw.sendto(fragment, (host, 0))
+            if one.recv(1 << 16) != asked[::-1]:
+                raise ValueError("another answer")
+
+
+def _fragment(src: bytes, dst: bytes, whole: bytes, first: int, number: int) -> bytes:
+    """1,200 bytes of an IP packet's payload as a fragment."""
+    part = whole[first : first + 1200]
+    more = first + len(part) < len(whole)
+    if len(src) == 4:
+        place = first // 8 | more << 13
+        head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(part), number, place, 64, 17, 0)
+        return head + src + dst + part  # the kernel makes the checksum
+    head = struct.pack("!IHBB", 6 << 28, 8 + len(part), 44, 64) + src + dst
+    return head + struct.pack("!BBHI", 17, 0, first | more, number) + part
+
+
 def flood(host: str, count: str, n_bytes: str) -> None:
     with socket.socket(
         socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM
@@ -190,6 +228,7 @@ if __name__ == "__main__":
         "ping": ping,
         "fetch": fetch,
         "ask": ask,
+        "pieces": pieces,
         "flood": flood,
         "talk": talk,
     }

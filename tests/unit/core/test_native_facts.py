@@ -11,7 +11,7 @@ import pytest
 
 from onvm_core._native import _dataplane
 from onvm_core.dataplane import limits as plane_limits
-from onvm_core.dataplane.values import DataplaneSettings, IdlePolicy, TurnSums
+from onvm_core.dataplane.values import DataplaneSettings, Fragments, IdlePolicy, TurnSums
 from onvm_core.manager.nf_hosts import codec
 from onvm_core.manager.startup.environment import buffer_bytes, packet_memory_bytes
 from onvm_sdk import headers, limits, manifest
@@ -61,6 +61,12 @@ def test_idle_policies_have_the_numbers_of_c() -> None:
     assert {f"ONVM_IDLE_{policy.name}": int(policy) for policy in IdlePolicy} == members
 
 
+def test_forms_of_fragments_have_the_numbers_of_c() -> None:
+    members = ffi.typeof("enum onvm_fragments").relements
+    assert {f"ONVM_FRAGMENTS_{form.name}": int(form) for form in Fragments} == members
+    assert tuple(form.name.lower() for form in Fragments) == manifest.FRAGMENTS
+
+
 def test_a_hello_of_c_is_read() -> None:
     hello = ffi.new("struct onvm_attach_hello *")
     hello.magic, hello.version = lib.ONVM_WIRE_MAGIC, lib.ONVM_WIRE_VERSION
@@ -69,11 +75,12 @@ def test_a_hello_of_c_is_read() -> None:
     hello.secret = b"secret"
     hello.stage[0].service, hello.stage[0].instance = b"nat", b"nat-1"
     hello.stage[1].service = b"firewall"
+    hello.stage[1].fragments = 2
     hello.stage[1].reasons[0], hello.stage[1].counters[1] = b"rule", b"hits"
     assert codec.unpack_hello(bytes(ffi.buffer(hello))) == codec.Hello(
         stages=(
             codec.StageHello("nat", "nat-1", (), ()),
-            codec.StageHello("firewall", "", ("rule",), ("", "hits")),
+            codec.StageHello("firewall", "", ("rule",), ("", "hits"), Fragments.REASSEMBLE),
         ),
         n_loaned=3,
         burst_size=4,

@@ -5,7 +5,6 @@
 #include "../rules/matching.h"
 #include "../rules/rules.h"
 #include "answer.h"
-#include "fragment.h"
 #include "icmp.h"
 #include "sorting.h"
 
@@ -15,7 +14,7 @@
 #define PASSES (-1)
 #define ANSWERED (-2) /* an answer leaves in its place */
 
-/* A packet that rules, connections or first fragments decide about. */
+/* A packet that rules, or connections decide about. */
 struct candidate {
 	struct onvm_headers headers;
 	struct onvm_pkt *pkt;
@@ -338,6 +337,7 @@ is_related(struct chunk *chunk, const struct candidate *one)
 	       !sorting_is_damaged(one->pkt, headers, false);
 }
 
+/* A later fragment that the data plane has not put together with the others, as it does usually. */
 static int
 judge_fragment(struct chunk *chunk, struct candidate *one, enum firewall_counter *decided_by)
 {
@@ -350,14 +350,6 @@ judge_fragment(struct chunk *chunk, struct candidate *one, enum firewall_counter
 	/* RFC 1858 3: it would overwrite the TCP flags that were judged */
 	if (one->headers.protocol == ONVM_PROTO_TCP && one->headers.fragment_offset == 8)
 		return FIREWALL_DROP_FRAGMENT;
-	switch (fragment_judge(firewall, one->pkt->data, &one->headers, chunk->ctx->now_ns)) {
-	case FRAGMENT_PASS:
-		return PASSES;
-	case FRAGMENT_DROP:
-		return FIREWALL_DROP_FRAGMENT;
-	case FRAGMENT_UNKNOWN:
-		break;
-	}
 	value = rule_find(rules->fragments, group_of(firewall, one), one);
 	if (rules->matching != NULL)
 		value = ask_conditional(chunk, one, value, &has_chance);
@@ -449,9 +441,6 @@ decide(struct chunk *chunk)
 			chunk->ctx->counters[FIREWALL_REJECTED]++;
 		else
 			onvm_pkt_drop(one->pkt, (uint16_t)reason);
-		if (one->headers.more_fragments && !one->is_later_fragment)
-			fragment_note(firewall, one->pkt->data, &one->headers, chunk->ctx->now_ns,
-				      reason == PASSES);
 	}
 }
 

@@ -8,7 +8,6 @@
 #include "../rules/event.h"
 #include "../rules/matching.h"
 #include "../rules/rules.h"
-#include "fragment.h"
 
 #define SOURCE_BYTES 16
 
@@ -17,9 +16,6 @@ tables_create(struct firewall *firewall)
 {
 	const struct firewall_config *const config = &firewall->config;
 
-	firewall->datagrams = fragment_table_create();
-	if (firewall->datagrams == NULL)
-		return -errno;
 	if (!config->is_stateful)
 		return 0;
 	firewall->connections = onvm_flow_table_create(config->max_connections,
@@ -73,7 +69,6 @@ firewall_free(struct firewall *firewall)
 	free(firewall->events);
 	onvm_flow_table_free(firewall->connections);
 	onvm_flow_table_free(firewall->sources);
-	onvm_flow_table_free(firewall->datagrams);
 	free(firewall);
 }
 

@@ -212,7 +212,7 @@ class LinkModel:
         self._announce(number, address)
         self.conflicts.append((address, number, mac.hex(":")))
 
-    def _send_to(self, hop: Key, frame: bytes) -> bytes:
+    def _send_to(self, hop: Key, frame: bytes, *, may_wait: bool = True) -> bytes:
         """The frame as it leaves; or a reason to drop it."""
         number, address = hop
         neighbour = self.neighbours.get(hop)
@@ -225,7 +225,8 @@ class LinkModel:
             self._ask((number, address), neighbour)
         neighbour.used_ns = self.now_ns
         if neighbour.state == "incomplete":
-            if len(neighbour.waiting) == _WAITING_EACH or self._n_waiting >= _WAITING_MAX:
+            is_full = len(neighbour.waiting) == _WAITING_EACH or self._n_waiting >= _WAITING_MAX
+            if is_full or not may_wait:
                 raise Drop("unresolved")
             neighbour.waiting.append(frame)
             raise Drop("resolving")

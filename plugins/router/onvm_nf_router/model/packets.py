@@ -30,6 +30,7 @@ class Arrived:
         buffer: tells packets apart that are inside.
         first: the router is the first NF on its way.
         last: the router is the last one.
+        largest: it came in fragments, the largest of which had so many bytes.
     """
 
     data: bytes
@@ -37,6 +38,7 @@ class Arrived:
     buffer: int = 0
     first: bool = True
     last: bool = True
+    largest: int = 0
 
 
 @dataclass(frozen=True)

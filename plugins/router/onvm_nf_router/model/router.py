@@ -383,26 +383,33 @@ class RouterModel(LinkModel):
         one = self.interfaces[hop[0]]
         if self.settings.clamp_mss:
             data = clamped(data, one.mtu)
-        if ip_length(data) > one.mtu:
+        length = ip_length(data)
+        if length > one.mtu and packet.largest:
+            length = packet.largest  # it leaves in such pieces
+        if length > one.mtu:
             if destination.version == 4 and not data[20] & 0x40:
-                self._fragment(data, hop, one)
+                self._fragment(data, hop, one, one.mtu)
                 raise Drop("fragmented")
             self._error("size", data, None, buffer, one.mtu)
             raise Drop("too_big")
         try:
-            return Done(self._send_to(hop, data), out=one.link.port)
+            may_wait = not packet.largest
+            return Done(self._send_to(hop, data, may_wait=may_wait), out=one.link.port)
         except Drop:
             neighbour = self.neighbours.get(hop)
             if neighbour is not None and neighbour.state == "failed":
                 self._error("host", data, None, buffer)
+            elif packet.largest and destination.version == 4:  # its fragments wait
+                self._fragment(data, hop, one, packet.largest)
+                raise Drop("fragmented") from None
             raise
 
-    def _fragment(self, data: bytes, hop: Key, one: RoutedInterface) -> None:
+    def _fragment(self, data: bytes, hop: Key, one: RoutedInterface, most: int) -> None:
         ihl = (data[14] & 15) * 4
         head, body = data[: 14 + ihl], data[14 + ihl : 14 + ip_length(data)]
-        if one.mtu < ihl + 8:
+        if most < ihl + 8:
             raise Drop("too_big")
-        piece = (one.mtu - ihl) & ~7
+        piece = (most - ihl) & ~7
         flags = int.from_bytes(data[20:22], "big")
         for at in range(0, len(body), piece):
             part = body[at : at + piece]

@@ -18,7 +18,7 @@ names = st.one_of(
 
 
 def hello(n_stages: int, head: tuple[int, int, int], secret: bytes, name: bytes) -> bytes:
-    stage = (name + name).ljust(1088, b"\0")
+    stage = (name + name).ljust(1092, b"\0")
     start = struct.pack("=7I", codec.MAGIC, codec.VERSION, n_stages, *head, 1) + secret.ljust(
         64, b"\0"
     )

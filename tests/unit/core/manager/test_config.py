@@ -112,6 +112,10 @@ def test_empty_file_is_a_manager_without_anything(packages: list[NfPackage]) -> 
         ('[ports.a]\nuri = "nul:"', "f.toml: ports.a.uri: 'nul': expected one of null, pcap; did"),
         ('[ports."a b"]\nuri = "null:"', "f.toml: ports: 'a b': expected a name of 1 to 26"),
         ("[nfs.firewal]", "f.toml: nfs.firewal.plugin: 'firewal': expected an installed NF"),
+        (
+            '[nfs.nat]\nfragments = "sideways"',
+            "f.toml: nfs.nat.fragments: 'sideways': expected one of",
+        ),
         ("[nfs.nat]\ninstances = -1", "f.toml: nfs.nat.instances: -1: expected `int` >= 0"),
         ('[nfs.nat]\nconfig = "none"', "f.toml: nfs.nat.config: 'none': expected a file that"),
         ("[nfs.nat.config]\nprt = 1", "f.toml: nfs.nat.config.prt: 1: expected one of "),

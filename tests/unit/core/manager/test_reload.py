@@ -13,6 +13,7 @@ from fake_nf import AnyCpu, FakeLauncher, PlaneMaker, until
 
 from onvm_core.cli.manager.reload import difference_lines
 from onvm_core.dataplane.interface import DataplaneError
+from onvm_core.dataplane.values import Fragments
 from onvm_core.manager.api import messages as m
 from onvm_core.manager.api.config_messages import (
     ChangeReply,
@@ -463,3 +464,19 @@ def test_addresses_of_a_port_change_without_closing_it(world: World) -> None:
     link = world.service._deployment._state.ports["in"].link
     assert link is not None
     assert link.addresses == ("192.0.2.1/24",)
+
+
+def test_the_form_of_fragments_is_that_of_the_file(make: Callable[[str], World]) -> None:
+    """Without a word, that of the manifest."""
+    text = FILE.replace("[nfs.a]\n", '[nfs.a]\nfragments = "FORM"\n')
+    world = make(text.replace("FORM", "virtual"))
+    numbers = world.service._deployment.manager.registry.service_ids
+    forms = world.plane.fragments
+    assert (forms[numbers["a"]], forms[numbers["b"]]) == (Fragments.VIRTUAL, Fragments.PASS)
+    reply = world.reload(text.replace("FORM", "reassemble"))
+    assert [(one.place, one.before, one.after) for one in reply.changes] == [
+        ("nfs.a.fragments", "virtual", "reassemble")
+    ]
+    assert forms[numbers["a"]] is Fragments.REASSEMBLE
+    assert world.reload(FILE).step == "done"
+    assert forms[numbers["a"]] is Fragments.PASS
