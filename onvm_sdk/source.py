@@ -15,7 +15,7 @@ from onvm_sdk.errors import ManifestError, PluginError
 TYPE_CHECKING = False  # importing typing takes milliseconds; see onvm_sdk.runtime
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from types import ModuleType
+    from types import CodeType, ModuleType
     from typing import Any
 
     from onvm_sdk.manifest import Manifest
@@ -110,14 +110,26 @@ def class_manifest(kind: str, said: Mapping[str, Any], name: str) -> Manifest:
 
 
 def load_module(file: str) -> ModuleType:
-    """Run the file of an NF as a module, with its folder on the path, as Python does."""
+    """Run the file of an NF as a module, with its folder on the path, as Python does.
+
+    It is compiled each time: Python's cache knows a file by the second of its last change and its
+    size, and an author changes one letter and tries again within a second.
+    """
     import importlib.util
     import sys
+    from importlib.machinery import SourceFileLoader
+
+    class UncachedLoader(SourceFileLoader):
+        def get_code(self, fullname: str) -> CodeType:
+            path = self.get_filename(fullname)
+            code: CodeType = self.source_to_code(self.get_data(path), path)
+            return code
 
     name = os.path.basename(file)[: -len(".py")]
     if name in sys.modules and getattr(sys.modules[name], "__file__", None) == file:
         return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, file)
+    loader = UncachedLoader(name, file)
+    spec = importlib.util.spec_from_file_location(name, file, loader=loader)
     if spec is None or spec.loader is None:
         raise PluginError("expected a file of Python", file=file)
     module = importlib.util.module_from_spec(spec)

@@ -40,6 +40,7 @@
 	X(FORGED, "forged", "pretended to come from a peer, and has no right tag")        \
 	X(REPLAYED, "replayed", "came from a peer a second time")                         \
 	X(NO_KEY, "no_key", "was to go to a peer that has not agreed on a key yet")       \
+	X(REASSEMBLED, "reassembled", "a fragment that went on in its datagram")          \
 	X(FRAGMENT_TIMEOUT, "fragment_timeout", "the rest of its datagram did not come")  \
 	X(FRAGMENT_OVERLAP, "fragment_overlap", "overlaps or denies another fragment")    \
 	X(FRAGMENT_DUPLICATE, "fragment_duplicate", "the same fragment came before")      \

@@ -30,7 +30,7 @@ static uint64_t now_ns = SECOND;
 /** What has come out. */
 static struct {
 	struct rte_mbuf *ready[ONVM_PIECES_MAX];
-	uint32_t nb_ready, lost[ONVM_DROPS], nb_lost;
+	uint32_t nb_ready, lost[ONVM_DROPS], nb_lost, nb_joined;
 	uint16_t port;
 } seen;
 
@@ -52,7 +52,15 @@ on_lost(void *arg, uint16_t port, enum onvm_drop reason, uint32_t nb)
 	seen.port = port;
 }
 
-static const struct onvm_reassembly_out out = {NULL, on_ready, on_lost};
+static void
+on_joined(void *arg, uint16_t port, uint32_t nb)
+{
+	(void)arg;
+	CHECK(port < ONVM_PORTS_MAX);
+	seen.nb_joined += nb;
+}
+
+static const struct onvm_reassembly_out out = {NULL, on_ready, on_lost, on_joined};
 
 static void
 forget_seen(void)

@@ -494,6 +494,8 @@ complete(struct onvm_reassembly *reassembly, uint32_t index, struct rte_mempool 
 	 const struct onvm_reassembly_out *out)
 {
 	struct datagram *const datagram = &reassembly->datagrams[index];
+	const uint32_t nb_pieces = datagram->nb_pieces;
+	const uint16_t port = datagram->key.port;
 	struct rte_mbuf *whole;
 	enum onvm_drop reason;
 
@@ -515,6 +517,7 @@ complete(struct onvm_reassembly *reassembly, uint32_t index, struct rte_mempool 
 	pieces_drop(reassembly, datagram, ONVM_DROP_FRAGMENT_BAD, out); /* none is held any more */
 	datagram_remove(reassembly, index);
 	out->ready(out->arg, whole);
+	out->joined(out->arg, port, nb_pieces - 1);
 }
 
 /* ---- calls ---- */

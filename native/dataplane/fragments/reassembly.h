@@ -52,6 +52,8 @@ struct onvm_reassembly_out {
 	void (*ready)(void *arg, struct rte_mbuf *mbuf);
 	/** @p nb fragments that came in through @p port are gone. */
 	void (*lost)(void *arg, uint16_t port, enum onvm_drop reason, uint32_t nb);
+	/** @p nb fragments went on in the datagram that was ready last, beside the one that counts. */
+	void (*joined)(void *arg, uint16_t port, uint32_t nb);
 };
 
 /** @return NULL without memory, or without a source of random numbers */

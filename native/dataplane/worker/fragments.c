@@ -43,6 +43,13 @@ count_lost(void *arg, uint16_t port, enum onvm_drop reason, uint32_t nb)
 	sink->worker->stats.drops[reason] += nb;
 }
 
+/* They came in, and so did the datagram, which is counted with the packets of its burst. */
+static void
+count_joined(void *arg, uint16_t port, uint32_t nb)
+{
+	count_lost(arg, port, ONVM_DROP_REASSEMBLED, nb);
+}
+
 static void
 put_ready(void *arg, struct rte_mbuf *mbuf)
 {
@@ -116,7 +123,7 @@ onvm_fragments_take(struct onvm_worker *worker, struct onvm_worker_port *wport, 
 	const enum onvm_fragments mode =
 		(enum onvm_fragments)__atomic_load_n(&wport->port->fragments, __ATOMIC_RELAXED);
 	struct sink sink = {worker, wport, mbufs, 0, ONVM_BURST_SIZE};
-	const struct onvm_reassembly_out out = {&sink, put_ready, count_lost};
+	const struct onvm_reassembly_out out = {&sink, put_ready, count_lost, count_joined};
 	struct rte_mbuf *given[ONVM_BURST_SIZE];
 	struct onvm_headers headers;
 	uint64_t time_ns;
@@ -154,7 +161,7 @@ onvm_fragment_take(struct onvm_worker *worker, struct onvm_worker_port *wport, u
 	const enum onvm_fragments mode =
 		(enum onvm_fragments)__atomic_load_n(&wport->port->fragments, __ATOMIC_RELAXED);
 	struct sink sink = {worker, wport, ready, 0, ONVM_PIECES_MAX};
-	const struct onvm_reassembly_out out = {&sink, put_ready, count_lost};
+	const struct onvm_reassembly_out out = {&sink, put_ready, count_lost, count_joined};
 	struct onvm_headers headers;
 
 	if (mode == ONVM_FRAGMENTS_PASS || first_fragment(&mbuf, 0, 1, &headers) != 0)
@@ -170,7 +177,7 @@ onvm_fragments_expire(struct onvm_worker *worker)
 {
 	struct onvm_reassembly *const reassembly = reassembly_of(worker);
 	struct sink sink = {.worker = worker};
-	const struct onvm_reassembly_out out = {&sink, put_ready, count_lost};
+	const struct onvm_reassembly_out out = {&sink, put_ready, count_lost, count_joined};
 
 	if (likely(reassembly == NULL) || onvm_reassembly_count(reassembly) == 0)
 		return;
@@ -192,7 +199,7 @@ onvm_fragments_forget(struct onvm_worker *worker, struct onvm_worker_port *wport
 {
 	struct onvm_reassembly *const reassembly = reassembly_of(worker);
 	struct sink sink = {.worker = worker};
-	const struct onvm_reassembly_out out = {&sink, put_ready, count_lost};
+	const struct onvm_reassembly_out out = {&sink, put_ready, count_lost, count_joined};
 
 	if (reassembly == NULL)
 		return;

@@ -164,7 +164,8 @@ def test_datagrams_are_whole_for_an_nf_and_leave_in_fragments(tmp_path: Path, nf
     assert not any(is_fragment for _, _, is_fragment in seen(tmp_path))
     assert put_together(out(tmp_path)) == {one.whole for one in made}
     assert max(map(len, out(tmp_path))) <= max(map(len, frames))
-    assert report["drops"] == {}
+    assert report["rx"] == len(frames)
+    assert report["drops"] == {"reassembled": sum(len(one.fragments) - 1 for one in made)}
 
 
 @pytest.mark.parametrize("nf", ["Views", "Columns"])

@@ -235,7 +235,7 @@ class Cases:
     def expiry(self) -> dict[str, object]:
         """Flows that are idle are forgotten; a full table is counted, packets go on."""
         bed = self.bed
-        bed.chain(1, bed.null_pair(rate_pps=400_000, flows=60_000, count=120_000), ["a"])
+        bed.chain(1, bed.null_pair(rate_pps=8_000_000, flows=60_000, count=240_000), ["a"])
         self.nf("a")
         bed.run(0.6)
         full = bed.plane.read_plane()
