@@ -86,7 +86,9 @@ def test_large_datagrams_are_answered(gateway: Gateway, command: str, host: str)
     more = {name: n - before.get(name, 0) for name, n in report(gateway)["drops"].items()}
     n_twice = N_ASKED if command == "pieces" else 0
     assert more.pop("fragment_duplicate", 0) == n_twice
-    assert not {name: n for name, n in more.items() if name.startswith("fragment") and n}  # "reassembled" is no loss
+    assert not {
+        name: n for name, n in more.items() if name.startswith("fragment") and n
+    }  # "reassembled" is no loss
 
 
 @pytest.mark.parametrize("host", [SERVER_V4, SERVER_V6])
