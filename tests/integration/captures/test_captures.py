@@ -76,7 +76,7 @@ def n_written(path: Path) -> int:
 
 def check_chain(line: dict[str, Any]) -> None:
     assert line["rx"] + line["originated"] == line["tx"] + sum(line["drops"].values()), line
-    known = {"oversize", "by_nfs"}
+    known = {"oversize", "by_nfs", "reassembled"}
     assert {name for name in line["drops"] if not name.startswith("fragment")} <= known, line
 
 
