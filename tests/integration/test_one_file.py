@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -205,6 +206,8 @@ def test_watch_replaces_it_when_the_file_changes(host: Host, holder: Path) -> No
         command, env={**os.environ, **host.environment}, stdout=-1, stderr=-2, text=True
     ) as process:
         assert process.stdout is not None
+        guard = threading.Timer(60, process.kill)  # nothing else ends a line that does not come
+        guard.start()
         try:
             assert "shaper-2 serves" in process.stdout.readline()
             _write(holder, HOLDER.replace('"one"', '"two"'))
@@ -214,6 +217,7 @@ def test_watch_replaces_it_when_the_file_changes(host: Host, holder: Path) -> No
             assert "shaper-3 goes on: " in process.stdout.readline()
             assert host.do("send", "shaper-3", "hello").startswith("two ")
         finally:
+            guard.cancel()
             process.terminate()
         assert process.wait(30) == 0
     report = host.json("down")["report"]

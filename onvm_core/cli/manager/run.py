@@ -104,7 +104,7 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
     ring_length: int = DEFAULTS.ring_length
     output: Path | None = None
     """Folder for the output folders of NFs."""
-    is_watching: bool = False
+    watch: Watch | None = None
     """Replace NFs of files when their files change."""
     wants_progress: bool = False
     """Show a bar on stderr."""
@@ -241,10 +241,9 @@ def run(
         onvm run --in gen:?rate=50000 --out gen: --chain nat --duration 10
     """
     names = tuple(_whole(name.strip()) for name in chain.split(",") if name.strip())
-    if watch:
-        Watch(names)
-        if fuse:
-            raise ConfigError("expected only one of --watch and --fuse", field="--watch")
+    watched = Watch(names) if watch else None  # before the start: a change while NFs load counts
+    if watch and fuse:
+        raise ConfigError("expected only one of --watch and --fuse", field="--watch")
     with ExitStack() as stack:
         output, writes = None, {}
         if json_file is not None:
@@ -269,7 +268,7 @@ def run(
                 launcher=launcher,
                 limits=limits,
                 output=nf_output,
-                is_watching=watch,
+                watch=watched,
                 wants_progress=sys.stderr.isatty(),
                 shows_output=not quiet,
                 has_colour=not look.no_color,
@@ -507,7 +506,6 @@ def _let_through(
     last_sent, moved_s = 0, 0.0
     manager = deployment.manager
     hangs = HangWatch(manager.registry, manager.meters, FaultsConfig().hang_ms / 1000)
-    watch = Watch(request.nfs) if request.is_watching else None
     with _progress(request, console) as show:
         shown = 0.0
         while not stop:
@@ -517,7 +515,7 @@ def _let_through(
             _end_hung(deployment, hangs)
             if capture is not None:
                 capture.drain()
-            for name in () if watch is None else watch.changed():
+            for name in () if request.watch is None else request.watch.changed():
                 _replace(deployment, request, name)
             elapsed = time.monotonic() - begin
             is_time = request.duration_s is not None and elapsed >= request.duration_s

@@ -79,8 +79,8 @@ def run(
         raise ConfigError("expected a file that exists", field="--config", value=str(config))
     path = None if config is None else str(config.absolute())
     nf = source_name(nf) if is_source(nf) else nf
-    if watch:
-        Watch([nf])
+    # Before the start: a change while the NF loads counts.
+    watched = Watch([nf]) if watch else None
     request = NfRunRequest(name=nf, config=path, instance=instance, launcher=launcher)
     with connect(name) as client:
         started = client.ask(request, InstancesReply).launched[0]
@@ -89,8 +89,8 @@ def run(
         print_json(serving)
     else:
         print(f"{serving.instances[0]} serves (pid {serving.pid})", flush=True)
-    if watch:
-        _follow(Watch([nf]), request, serving.instances[0], name)
+    if watched is not None:
+        _follow(watched, request, serving.instances[0], name)
 
 
 def stop(
