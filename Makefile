@@ -73,7 +73,7 @@ test: packages $(stamps)/apt-test  ## run all tests: C under sanitizers, the SDK
 	$(if $(TOX_ARGS),.venv/bin/tox run $$pythons $(TOX_ARGS) || failed=1,\
 	$(idle) .venv/bin/tox run-parallel -p 3 --parallel-no-spinner -m beside $$pythons > build/beside.log 2>&1 & beside=$$!; \
 	.venv/bin/tox run -m alone $$pythons || failed=1; \
-	.venv/bin/tox run-parallel -p 5 --parallel-no-spinner -m together $$pythons || failed=1; \
+	.venv/bin/tox run-parallel -p 4 --parallel-no-spinner -m together $$pythons || failed=1; \
 	wait $$beside || failed=1; cat build/beside.log); \
 	exit $$failed
 

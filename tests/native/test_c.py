@@ -60,7 +60,7 @@ def test_c(name: str, sanitizer: str, built: dict[str, Path]) -> None:
         [*command, str(built[sanitizer] / f"test_{name}")],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=900,  # on CPU time that others leave
         check=False,
         env={**os.environ, **OPTIONS},
     )
